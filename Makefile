@@ -1,0 +1,63 @@
+# The only commands a person must know: make run, test, demo, bench, lint.
+
+# The first Python on this machine that fits; choose another with `make PYTHON=…`.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' >/dev/null 2>&1 \
+	&& { echo $$python; break; }; done)
+BIN := .venv/bin
+# Only for tools that import the settings without a database.
+LINT_ENV := DATA_DIR=var/lint SECRET_KEY=lint DATABASE_URL=postgres://localhost/lint REDIS_URL=redis://localhost
+
+.DEFAULT_GOAL := run
+.PHONY: run test demo bench lint lock clean install install-dev prepare-test
+
+run: install
+	@exec $(BIN)/python -m standalone run
+
+# Installs, builds, lints, then tests: the last line is pytest's.
+test: install-dev prepare-test lint
+	@exec $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The guided tour, against a running stack or one of its own.
+demo: install
+	@exec $(BIN)/python -m standalone.tour
+
+bench: bench-retrieval
+
+# `make bench-retrieval` runs benchmarks/retrieval.py, and so on for each file there.
+bench-%: install-dev
+	@exec $(BIN)/python benchmarks/$*.py
+
+lint: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(LINT_ENV) $(BIN)/mypy config standalone api console tenants workers ml
+	$(BIN)/lint-imports
+
+# Pins every dependency with hashes; torch is left out on purpose (pyproject.toml, tool.uv).
+LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header
+lock: install-dev
+	$(BIN)/python -m pip install --quiet uv
+	$(LOCK) --extra dev -o requirements-dev.txt
+	$(LOCK) -c requirements-dev.txt -o requirements.txt
+
+# Keeps var/, where the data is.
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf platform/console/static/dist platform/console/frontend/node_modules
+
+install:
+	@$(call require_python)
+	@$(PYTHON) platform/standalone/install.py
+
+install-dev:
+	@$(call require_python)
+	@$(PYTHON) platform/standalone/install.py --dev
+
+prepare-test: install-dev
+	@DATA_DIR=$(or $(DATA_DIR),var) $(BIN)/python -m standalone prepare
+
+define require_python
+test -n "$(PYTHON)" || { echo "error: Crosslight needs Python 3.11, 3.12 or 3.13: apt-get install python3" >&2; exit 1; }
+endef

@@ -1,0 +1,1 @@
+"""The one-command stack: embedded Postgres and Valkey, supervised processes, demo seeding."""

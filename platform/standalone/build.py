@@ -1,0 +1,65 @@
+"""What a start needs besides running processes: models, front end, schema, static files."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from standalone import frontend
+from standalone.config import ROOT, StackConfig
+from standalone.processes import Command, Spawner
+
+MODEL_SOURCES = ("ml/compression", "ml/encoders", "ml/alignment", "requirements.txt")
+
+
+class Builder:
+    """Runs the building commands; each is skipped where a stamp says that nothing changed."""
+
+    def __init__(self, config: StackConfig, spawner: Spawner, say: Callable[[str], None]) -> None:
+        self.config = config
+        self._spawner = spawner
+        self._say = say
+
+    def models(self, env: Mapping[str, str]) -> None:
+        folder = self.config.models_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        with frontend.exclusively(folder):
+            stamp, digest = folder / ".stamp", fingerprint(ROOT / name for name in MODEL_SOURCES)
+            if stamp.exists() and stamp.read_text() == digest:
+                return
+            self._say("preparing the models (once)")
+            arguments = [sys.executable, "-m", "ml.compression", "prepare", "--out", str(folder)]
+            self._spawner.run(Command(arguments, env, ROOT, self.config.log_dir / "models.log"))
+            stamp.write_text(digest)
+
+    def front_end(self) -> None:
+        frontend.build(self.config, self._spawner, self._say)
+
+    def both(self, env: Mapping[str, str]) -> tuple[Future[None], Future[None]]:
+        """Start both beside each other; whoever needs one waits for its future."""
+        # Threads of their own: each lives as long as the commands it waits for (processes.Spawner.spawn).
+        pool = ThreadPoolExecutor(2, thread_name_prefix="build")
+        futures = pool.submit(self.front_end), pool.submit(self.models, env)
+        pool.shutdown(wait=False)
+        return futures
+
+    def schema(self, env: Mapping[str, str]) -> None:
+        self._manage(env, "migrate", "--database=migration", "--no-input")
+
+    def static_files(self, env: Mapping[str, str]) -> None:
+        self._manage(env, "collectstatic", "--no-input")
+
+    def _manage(self, env: Mapping[str, str], name: str, *options: str) -> None:
+        arguments = [sys.executable, "manage.py", name, "-v", "1", *options]
+        self._spawner.run(Command(arguments, env, ROOT, self.config.log_dir / f"{name}.log"))
+
+
+def fingerprint(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.read_bytes() + b"\0")
+    return digest.hexdigest()

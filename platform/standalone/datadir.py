@@ -1,0 +1,129 @@
+"""The data directory: one stack at a time, a layout this code knows, room to write, secrets kept."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from standalone.errors import StackError
+from standalone.files import read_json, write_json
+
+LAYOUT = 1
+POSTGRES_MAJOR = "18"
+MIN_FREE_MB = 500
+SECRET_NAMES = (
+    "secret_key",
+    "superuser_password",
+    "owner_password",
+    "app_password",
+    "valkey_password",
+    "metrics_token",
+)
+
+
+@contextlib.contextmanager
+def claimed(data_dir: Path) -> Iterator[None]:
+    """Hold the data directory for this stack alone, as long as the block runs."""
+    create(data_dir)
+    handle = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _lock(handle, data_dir)
+        os.truncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        check_version(data_dir)
+        yield
+    finally:
+        os.close(handle)
+
+
+def create(data_dir: Path) -> None:
+    try:
+        for folder in (data_dir, data_dir / "run", data_dir / "log"):
+            folder.mkdir(parents=True, exist_ok=True)
+    except PermissionError as error:
+        raise StackError(
+            f"Cannot write to {error.filename}: choose another place with DATA_DIR=…."
+        ) from error
+
+
+def _lock(handle: int, data_dir: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(handle, 32, 0).decode().strip() or "unknown"
+        raise StackError(
+            f"Another stack (process {holder}) is running on {data_dir}. "
+            "Stop it, or start this one with another DATA_DIR and PORT."
+        ) from error
+
+
+def check_version(data_dir: Path) -> None:
+    """Refuse data that a newer release or another Postgres has written; note ours in a new directory."""
+    path = data_dir / "version.json"
+    found = read_json(path)
+    if found is None:
+        write_json(path, {"layout": LAYOUT, "postgres": POSTGRES_MAJOR})
+        return
+    if found["layout"] > LAYOUT:
+        raise StackError(
+            f"{data_dir} was written by a newer release "
+            f"(layout {found['layout']}, this code knows {LAYOUT}). "
+            "Update the code, or choose another DATA_DIR."
+        )
+    if found["postgres"] != POSTGRES_MAJOR:
+        raise _other_postgres(data_dir, found["postgres"])
+
+
+def check_cluster_version(cluster: Path) -> None:
+    path = cluster / "PG_VERSION"
+    if path.exists() and (major := path.read_text().strip()) != POSTGRES_MAJOR:
+        raise _other_postgres(cluster, major)
+
+
+def _other_postgres(where: Path, major: str) -> StackError:
+    return StackError(
+        f"{where} holds a Postgres {major} database, this release brings Postgres {POSTGRES_MAJOR}. "
+        "Dump it with the old release and load it into a new DATA_DIR (docs/operating.md)."
+    )
+
+
+def check_space(
+    data_dir: Path, needed_mb: int = MIN_FREE_MB, free_bytes: Callable[[Path], int] | None = None
+) -> None:
+    free = (free_bytes or (lambda path: shutil.disk_usage(path).free))(data_dir)
+    if free < needed_mb * 1024 * 1024:
+        raise disk_full(data_dir, free // (1024 * 1024), needed_mb)
+
+
+def disk_full(data_dir: Path, free_mb: int, needed_mb: int = MIN_FREE_MB) -> StackError:
+    return StackError(
+        f"The disk under {data_dir} is full: {free_mb} MB free, {needed_mb} MB needed. "
+        "Free some space, or choose another DATA_DIR."
+    )
+
+
+@contextlib.contextmanager
+def disk_full_explained(data_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise disk_full(data_dir, shutil.disk_usage(data_dir).free // (1024 * 1024)) from error
+
+
+def load_secrets(data_dir: Path) -> dict[str, str]:
+    """The stack's own secrets: made once, added to by a release that needs more, never changed."""
+    path = data_dir / "secrets.json"
+    known = read_json(path, {})
+    missing = {name: secrets.token_urlsafe(32) for name in SECRET_NAMES if name not in known}
+    if missing:
+        known = {**known, **missing}
+        write_json(path, known)
+    return known

@@ -1,0 +1,135 @@
+"""Make `.venv` and install what the requirement files pin; does nothing when that has been done.
+
+Run by the Makefile with the machine's own Python, before anything is installed: standard library only, and
+it must compile on older Pythons too, so that a wrong one gets a clear line instead of a syntax error.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+VENV = ROOT / ".venv"
+OLDEST, TOO_NEW = (3, 11), (3, 14)
+# By range and without hashes: which build (CPU, CUDA, ROCm) fits is for the machine's pip to choose.
+# setuptools is what the editable install below is built with.
+UNPINNED = ["torch>=2.6", "torchvision>=0.21", "setuptools>=77"]
+MIN_FREE_MB = 3000
+
+
+class InstallError(Exception):
+    """Shown as one line."""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dev", action="store_true", help="what tests and linters need as well")
+    options = parser.parse_args()
+    try:
+        check_python()
+        with (ROOT / "pyproject.toml").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # `make run` and `make test` started together
+            install(options.dev)
+    except InstallError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as error:
+        print(f"error: installing failed, see above ({error.returncode})", file=sys.stderr)
+        return 1
+    return 0
+
+
+def check_python():
+    if not OLDEST <= sys.version_info[:2] < TOO_NEW:
+        found = ".".join(map(str, sys.version_info[:2]))
+        raise InstallError(
+            f"Crosslight needs Python 3.11, 3.12 or 3.13, this is {found}. "
+            "Name another one: make PYTHON=/path/to/python3.11"
+        )
+
+
+def install(dev):
+    requirements = ROOT / ("requirements-dev.txt" if dev else "requirements.txt")
+    if is_current(dev):
+        return
+    check_space()
+    make_venv()
+    print("installing into .venv (the first time takes some minutes)", file=sys.stderr)
+    pip("install", *UNPINNED)
+    pip("install", "--no-deps", "--require-hashes", "-r", str(requirements))
+    pip("install", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
+    for written in ("run", "dev") if dev else ("run",):  # the dev file holds everything of the other
+        stamp(written).write_text(fingerprint(written))
+
+
+def is_current(dev):
+    path = stamp("dev" if dev else "run")
+    return path.exists() and path.read_text() == fingerprint("dev" if dev else "run")
+
+
+def stamp(kind):
+    return VENV / f"crosslight-{kind}.stamp"
+
+
+def fingerprint(kind):
+    files = ["requirements-dev.txt" if kind == "dev" else "requirements.txt", "pyproject.toml"]
+    digest = hashlib.sha256(f"{ROOT}\n{sys.version}\n{UNPINNED}".encode())
+    for name in files:
+        digest.update((ROOT / name).read_bytes())
+    return digest.hexdigest()
+
+
+def check_space():
+    free_mb = shutil.disk_usage(str(ROOT)).free // (1024 * 1024)
+    if free_mb < MIN_FREE_MB:
+        raise InstallError(f"{free_mb} MB are free below {ROOT}, installing needs {MIN_FREE_MB} MB.")
+
+
+def make_venv():
+    if works(VENV / "bin" / "python"):
+        return
+    if importlib.util.find_spec("ensurepip") is not None:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
+        return
+    # Debian and Ubuntu take ensurepip out of python3 and into python3-venv.
+    if importlib.util.find_spec("pip") is not None:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(VENV)], check=True)
+        subprocess.run([sys.executable, "-m", "pip", "--python", str(VENV), "install", "pip"], check=True)
+        return
+    install_venv_package()
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
+
+
+def works(python):
+    """Is this an environment of the same Python version, with pip, made where it now lies?"""
+    script = VENV / "bin" / "pip"
+    if not (python.exists() and script.exists() and str(VENV) in script.read_text()):
+        return False
+    same_version = f"import sys, pip; sys.exit(sys.version_info[:2] != {tuple(sys.version_info[:2])})"
+    command = [str(python), "-c", same_version]
+    return subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def install_venv_package():
+    package = f"python{sysconfig.get_python_version()}-venv"
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise InstallError(f"This Python lacks its venv module: apt-get install {package}")
+    environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    subprocess.run(["apt-get", "update", "-qq"], env=environment, check=False)
+    subprocess.run(["apt-get", "install", "-y", "-qq", package], env=environment, check=True)
+
+
+def pip(*arguments):
+    command = [str(VENV / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    subprocess.run([*command, *arguments, "--quiet"], check=True, cwd=str(ROOT))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+-- Roles and database of Crosslight. Idempotent; run by a superuser with psql 15 or newer, connected to any
+-- database of the server (the stack does so with its embedded Postgres at every start):
+--
+--   OWNER_PASSWORD=… APP_PASSWORD=… psql -v ON_ERROR_STOP=1 -f platform/standalone/provision.sql postgres
+--
+-- crosslight_owner     owns the database and its tables; migrations only (MIGRATION_DATABASE_URL)
+-- crosslight_app       the application; owns nothing, so that row-level security binds it (DATABASE_URL)
+-- crosslight_operator  work across tenants; nobody logs in as it, the application switches to it for one
+--                      transaction and says why (SET ROLE, never by inheritance)
+
+\getenv owner_password OWNER_PASSWORD
+\getenv app_password APP_PASSWORD
+
+SELECT format('CREATE ROLE %I', name)
+FROM unnest(ARRAY['crosslight_owner', 'crosslight_app', 'crosslight_operator']) AS name
+WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name)
+\gexec
+
+ALTER ROLE crosslight_owner LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS PASSWORD :'owner_password';
+ALTER ROLE crosslight_app LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS PASSWORD :'app_password';
+ALTER ROLE crosslight_operator NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE BYPASSRLS;
+GRANT crosslight_operator TO crosslight_app WITH INHERIT FALSE, SET TRUE;
+
+SELECT 'CREATE DATABASE crosslight OWNER crosslight_owner'
+WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'crosslight')
+\gexec
+
+REVOKE ALL ON DATABASE crosslight FROM PUBLIC;
+GRANT CONNECT ON DATABASE crosslight TO crosslight_app;
+
+\connect crosslight
+
+ALTER SCHEMA public OWNER TO crosslight_owner;
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+GRANT USAGE ON SCHEMA public TO crosslight_app, crosslight_operator;
+ALTER DEFAULT PRIVILEGES FOR ROLE crosslight_owner IN SCHEMA public
+    GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO crosslight_app, crosslight_operator;
+ALTER DEFAULT PRIVILEGES FOR ROLE crosslight_owner IN SCHEMA public
+    GRANT USAGE, SELECT ON SEQUENCES TO crosslight_app, crosslight_operator;
