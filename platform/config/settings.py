@@ -1,0 +1,286 @@
+"""Every setting, read once from the environment.
+
+A bare checkout works for `manage.py` against the embedded services because the one-command stack writes the
+same variables into `$DATA_DIR/env.json`; a real environment variable always wins over that file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from urllib.parse import urlparse
+
+import dj_database_url
+from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DATA_DIR = Path(os.environ.get("DATA_DIR", ROOT / "var")).resolve()
+
+
+def _stack_environment() -> dict[str, str]:
+    path = DATA_DIR / "env.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+_ENV = {**_stack_environment(), **os.environ}
+
+
+def env(name: str, default: str | None = None) -> str:
+    value = _ENV.get(name, default)
+    if value is None:
+        raise ImproperlyConfigured(f"Set {name}, or start the embedded services with `make run`.")
+    return value
+
+
+def flag(name: str, default: bool = False) -> bool:
+    return env(name, "1" if default else "0").lower() in {"1", "true", "yes", "on"}
+
+
+DEBUG = flag("DEBUG")
+SECRET_KEY = env("SECRET_KEY")
+HOST = env("HOST", "127.0.0.1")
+PORT = int(env("PORT", "8000"))
+BASE_URL = env("BASE_URL", f"http://{HOST}:{PORT}")
+ALLOWED_HOSTS = env("ALLOWED_HOSTS", f"{HOST},localhost,127.0.0.1,[::1]").split(",")
+CSRF_TRUSTED_ORIGINS = [BASE_URL]
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "csp",
+    "django_htmx",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "tenants.accounts",
+    "tenants.jobs",
+    "tenants.events",
+    "tenants.datasets",
+    "tenants.retrieval",
+    "workers",
+    "api",
+    "console",
+    "standalone",
+]
+
+MIDDLEWARE = [
+    "config.middleware.RequestContextMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+ASGI_APPLICATION = "config.asgi.application"
+APPEND_SLASH = False
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "console.context.console",
+            ],
+        },
+    }
+]
+
+# --- Database: the application's role never owns a table, so that row-level security binds it. -----------
+
+DATABASES = {
+    "default": dj_database_url.parse(env("DATABASE_URL"), conn_max_age=600, conn_health_checks=True),
+    "migration": dj_database_url.parse(env("MIGRATION_DATABASE_URL", env("DATABASE_URL"))),
+}
+OPERATOR_ROLE = env("OPERATOR_ROLE", "crosslight_operator")
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Valkey: broker and cache in one server; only keys with a TTL may be evicted. -------------------------
+
+REDIS_URL = env("REDIS_URL")
+BROKER_URL = env("BROKER_URL", REDIS_URL)
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "django",
+    }
+}
+
+CELERY_BROKER_URL = BROKER_URL
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 30, "socket_connect_timeout": 5, "health_check_interval": 10}
+CELERY_TIMEZONE = "UTC"
+
+JOB_LEASE_S = float(env("JOB_LEASE_S", "30"))
+JOB_RESEND_S = float(env("JOB_RESEND_S", "15"))
+JOB_SWEEP_S = float(env("JOB_SWEEP_S", "5"))
+
+# --- Storage: content-addressed blobs in a folder or a bucket. -------------------------------------------
+
+STORAGE_URL = env("STORAGE_URL", f"file://{DATA_DIR / 'blobs'}")
+
+
+def _storage(url: str) -> dict:
+    parts = urlparse(url)
+    if parts.scheme == "file":
+        return {
+            "BACKEND": "django.core.files.storage.FileSystemStorage",
+            "OPTIONS": {
+                "location": parts.path,
+                "file_permissions_mode": 0o600,
+                "directory_permissions_mode": 0o700,
+            },
+        }
+    if parts.scheme == "s3":
+        # Credentials and endpoint come from the AWS_* variables that boto3 itself reads.
+        options = {"bucket_name": parts.netloc, "location": parts.path.strip("/"), "file_overwrite": True}
+        if endpoint := env("AWS_ENDPOINT_URL", ""):
+            options["endpoint_url"] = endpoint
+        return {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}
+    raise ImproperlyConfigured(f"STORAGE_URL must start with file:// or s3://, not {parts.scheme}://.")
+
+
+STORAGES = {
+    "default": _storage(STORAGE_URL),
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+WHITENOISE_USE_FINDERS = DEBUG
+FRONTEND_DIST = Path(env("FRONTEND_DIST", str(ROOT / "platform" / "console" / "static" / "dist")))
+SPOOL_DIR = DATA_DIR / "spool"
+SPOOL_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
+FILE_UPLOAD_TEMP_DIR = str(SPOOL_DIR)
+MAX_UPLOAD_BYTES = int(env("MAX_UPLOAD_BYTES", str(50 * 1024 * 1024)))
+DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 200
+FILE_UPLOAD_HANDLERS = ["config.uploads.CappedUploadHandler"]
+
+# --- Models ----------------------------------------------------------------------------------------------
+
+MODELS_DIR = Path(env("CROSSLIGHT_MODELS", str(DATA_DIR / "models")))
+os.environ.setdefault("CROSSLIGHT_MODELS", str(MODELS_DIR))
+DECODER_MEMORY_BYTES = int(env("DECODER_MEMORY_BYTES", str(1024 * 1024 * 1024)))
+DECODER_TIMEOUT_S = float(env("DECODER_TIMEOUT_S", "20"))
+
+# --- Accounts and sessions -------------------------------------------------------------------------------
+
+AUTH_USER_MODEL = "accounts.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "console:login"
+LOGIN_REDIRECT_URL = "console:home"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SECURE_COOKIES = BASE_URL.startswith("https://")
+SESSION_COOKIE_SECURE = SECURE_COOKIES
+CSRF_COOKIE_SECURE = SECURE_COOKIES
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:", "blob:"],
+        "media-src": [SELF, "blob:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+        "manifest-src": [SELF],
+    }
+}
+
+# --- API -------------------------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["api.auth.KeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["api.auth.HasScope"],
+    "DEFAULT_PARSER_CLASSES": [
+        "rest_framework.parsers.JSONParser",
+        "rest_framework.parsers.MultiPartParser",
+    ],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "api.schema.ProblemSchema",
+    "EXCEPTION_HANDLER": "api.problems.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+    "URL_FORMAT_OVERRIDE": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Crosslight API",
+    "DESCRIPTION": "Cross-modal search and content auditing for many tenants.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+}
+
+# --- Time, language, logs --------------------------------------------------------------------------------
+
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en"
+USE_I18N = True
+
+METRICS_TOKEN = env("METRICS_TOKEN", "")
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"context": {"()": "config.logs.ContextFilter"}},
+    "formatters": {
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "format": "%(levelname)s %(name)s %(message)s %(request_id)s %(tenant_id)s %(job_id)s",
+            "rename_fields": {"levelname": "level", "name": "logger"},
+            "timestamp": True,
+        }
+    },
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler", "formatter": "json", "filters": ["context"]},
+    },
+    "root": {"handlers": ["stderr"], "level": env("LOG_LEVEL", "INFO")},
+    "loggers": {
+        "django.server": {"level": "WARNING"},
+        "celery": {"level": "WARNING"},
+        "botocore": {"level": "WARNING"},
+    },
+}

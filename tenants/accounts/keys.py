@@ -1,0 +1,155 @@
+"""API keys: made, looked up, revoked.
+
+A key is `<prefix>.<secret>`. The secret has 256 random bits, so a fast hash keeps it as safe as a slow one would
+and the look-up costs microseconds. Look-ups are cached in Valkey for a minute; revoking overwrites the entry.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import hmac
+import json
+import secrets
+import uuid
+from dataclasses import dataclass
+
+from django.utils import timezone
+
+from tenants.accounts.models import ApiKey, KeyDigest, Tenant, User
+from tenants.accounts.permissions import SCOPES
+from tenants.errors import Invalid, NotFound
+from tenants.scope import current_tenant_id, tenant_scope
+from tenants.valkey import Unavailable, client
+
+CACHE_S = 60
+
+
+@dataclass(frozen=True)
+class KeyRecord:
+    """What a look-up needs, without the secret."""
+
+    prefix: str
+    digest: str
+    tenant_id: str
+    key_id: str
+    scopes: tuple[str, ...]
+    expires_at: float | None
+    revoked: bool
+    tenant_state: str
+    rate_per_minute: int | None
+    request_limit: float | None
+
+
+def create_key(
+    *,
+    name: str,
+    scopes: list[str],
+    created_by: User | None = None,
+    expires_at: dt.datetime | None = None,
+    token: str | None = None,
+) -> tuple[ApiKey, str]:
+    """A key for the active tenant and its token, which is shown once and kept nowhere.
+
+    Raises Invalid for an unknown scope or an expiry in the past.
+    """
+    _check(scopes, expires_at)
+    prefix, secret = token.split(".") if token else (f"cl{secrets.token_hex(5)}", secrets.token_urlsafe(32))
+    with tenant_scope(current_tenant_id()):
+        key = ApiKey.objects.create(name=name, prefix=prefix, created_by=created_by)
+        KeyDigest.objects.create(
+            prefix=prefix,
+            digest=_digest(secret),
+            tenant_id=key.tenant_id,
+            key_id=key.id,
+            scopes=sorted(set(scopes)),
+            expires_at=expires_at,
+        )
+    return key, f"{prefix}.{secret}"
+
+
+def _check(scopes: list[str], expires_at: dt.datetime | None) -> None:
+    unknown = sorted(set(scopes) - set(SCOPES))
+    if unknown or not scopes:
+        raise Invalid(f"Choose scopes from {', '.join(SCOPES)}.", pointer="/scopes")
+    if expires_at is not None and expires_at <= timezone.now():
+        raise Invalid("The expiry must be in the future.", pointer="/expires_at")
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def list_keys() -> list[tuple[ApiKey, KeyDigest]]:
+    """The active tenant's keys, newest first, each with its digest row."""
+    keys = list(ApiKey.objects.select_related("created_by").order_by("-id"))
+    digests = {d.key_id: d for d in KeyDigest.objects.filter(key_id__in=[key.id for key in keys])}
+    return [(key, digests[key.id]) for key in keys]
+
+
+def revoke_key(*, key_id: uuid.UUID) -> None:
+    """End a key at once. Raises NotFound for a key that the active tenant does not have."""
+    with tenant_scope(current_tenant_id()):
+        key = ApiKey.objects.filter(pk=key_id).first()
+        if key is None:
+            raise NotFound("There is no such key.")
+        KeyDigest.objects.filter(key_id=key.id, revoked_at=None).update(revoked_at=timezone.now())
+    forget(key.prefix)
+
+
+def forget(prefix: str) -> None:
+    """Make every process look the key up anew.
+
+    A marker, not a deletion: a look-up that read the row just before it changed must not cache the old answer.
+    """
+    try:
+        client().set(_cache_key(prefix), b"{}", ex=CACHE_S)
+    except Unavailable:
+        pass  # With Valkey away nothing is cached either; entries written before it left expire by themselves.
+
+
+def _cache_key(prefix: str) -> str:
+    return f"key:{prefix}"
+
+
+def look_up(prefix: str, cached: bytes | None) -> KeyRecord | None:
+    """The key with this prefix, from the cached bytes if they hold one, else from the database."""
+    if cached and cached != b"{}":
+        fields = json.loads(cached)
+        return KeyRecord(**{**fields, "scopes": tuple(fields["scopes"])})
+    record = _from_database(prefix)
+    if record is not None and cached is None:
+        try:
+            client().set(_cache_key(prefix), json.dumps(record.__dict__), ex=CACHE_S, nx=True)
+        except Unavailable:
+            pass
+    return record
+
+
+def _from_database(prefix: str) -> KeyRecord | None:
+    row = KeyDigest.objects.select_related("tenant__plan").filter(prefix=prefix).first()
+    if row is None:
+        return None
+    KeyDigest.objects.filter(pk=row.pk).update(last_used_at=timezone.now())
+    plan = row.tenant.plan
+    return KeyRecord(
+        prefix=row.prefix,
+        digest=bytes(row.digest).hex(),
+        tenant_id=str(row.tenant_id),
+        key_id=str(row.key_id),
+        scopes=tuple(row.scopes),
+        expires_at=row.expires_at.timestamp() if row.expires_at else None,
+        revoked=row.revoked_at is not None,
+        tenant_state=row.tenant.state,
+        rate_per_minute=plan.rate_per_minute,
+        request_limit=plan.limits.get("requests"),
+    )
+
+
+def matches(record: KeyRecord, secret: str) -> bool:
+    return hmac.compare_digest(bytes.fromhex(record.digest), _digest(secret))
+
+
+def usable(record: KeyRecord) -> bool:
+    live = record.expires_at is None or record.expires_at > timezone.now().timestamp()
+    return live and not record.revoked and record.tenant_state == Tenant.State.ACTIVE

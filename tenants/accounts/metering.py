@@ -1,0 +1,86 @@
+"""Usage metering without a database round trip a request.
+
+Requests add to a hash per tenant and day in Valkey (persistent keys: never evicted, kept by its append-only
+file); a scheduled flush copies the day's totals to `UsageDay`. The copy is idempotent: totals, not increments.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Mapping
+
+from django.utils import timezone
+
+from tenants.accounts.models import QuotaCounter, UsageDay
+from tenants.accounts.quotas import current_period
+from tenants.scope import tenant_scope
+from tenants.valkey import client, tenant_key
+
+DIRTY = "usage:dirty"
+
+
+def today() -> str:
+    return timezone.now().date().isoformat()
+
+
+def day_key(tenant_id: uuid.UUID | str, day: str) -> str:
+    return tenant_key(tenant_id, "usage", day)
+
+
+def month_key(tenant_id: uuid.UUID | str, period: str) -> str:
+    return tenant_key(tenant_id, "requests", period)
+
+
+def record(*, tenant_id: uuid.UUID | str, amounts: Mapping[str, float]) -> None:
+    """Add to today's usage of a tenant: one round trip to Valkey, none to the database."""
+    pipe, day = client().pipeline(transaction=False), today()
+    for kind, amount in amounts.items():
+        pipe.hincrbyfloat(day_key(tenant_id, day), kind, amount)
+    pipe.sadd(DIRTY, f"{tenant_id}/{day}")
+    pipe.execute()
+
+
+def flush() -> int:
+    """Copy every changed tenant-day to the database; returns how many were copied."""
+    store, flushed = client(), 0
+    for member in store.smembers(DIRTY):
+        # Removed before reading: an increment after this line marks the day dirty again.
+        store.srem(DIRTY, member)
+        tenant, day = member.decode().split("/")
+        _copy_day(uuid.UUID(tenant), day)
+        flushed += 1
+    return flushed
+
+
+def _copy_day(tenant_id: uuid.UUID, day: str) -> None:
+    key = day_key(tenant_id, day)
+    totals = {kind.decode(): float(amount) for kind, amount in client().hgetall(key).items()}
+    with tenant_scope(tenant_id):
+        for kind, total in totals.items():
+            _store_total(tenant_id, day, kind, total)
+        _store_requests(tenant_id)
+    if dt.date.fromisoformat(day) < timezone.now().date() - dt.timedelta(days=1):
+        client().delete(key)
+
+
+def _store_total(tenant_id: uuid.UUID, day: str, kind: str, total: float) -> None:
+    row, created = UsageDay.objects.get_or_create(day=day, kind=kind, defaults={"amount": total})
+    if created or row.amount == total:
+        return
+    if total < row.amount:
+        # Valkey lost its memory and counts from zero: what the database knows comes on top.
+        total = float(client().hincrbyfloat(day_key(tenant_id, day), kind, row.amount))
+    UsageDay.objects.filter(pk=row.pk).update(amount=total)
+
+
+def _store_requests(tenant_id: uuid.UUID) -> None:
+    period = current_period()
+    total = int(client().get(month_key(tenant_id, period)) or 0)
+    counter, _ = QuotaCounter.objects.get_or_create(resource="requests", period=period)
+    if total < counter.used:
+        client().incrby(month_key(tenant_id, period), int(counter.used))
+    elif total > counter.used:
+        QuotaCounter.objects.filter(pk=counter.pk).update(used=total)
+
+

@@ -1,0 +1,170 @@
+"""Tenants, people, keys, plans and what they used."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.models import PermissionsMixin
+from django.db import models
+from uuid_utils.compat import uuid7
+
+from tenants.accounts.permissions import ROLES
+from tenants.scope import TenantModel
+
+RESOURCES = ("requests", "assets", "bytes", "vectors", "cpu_s", "gpu_s")
+
+
+class Plan(models.Model):
+    """What a tenant may use. `limits` maps a resource to its ceiling; a resource that is absent is unlimited."""
+
+    slug = models.SlugField(primary_key=True, max_length=50)
+    name = models.CharField(max_length=100)
+    limits = models.JSONField(default=dict)
+    rate_per_minute = models.PositiveIntegerField(null=True, blank=True)
+
+    class Meta:
+        db_table = "plan"
+
+
+class Tenant(models.Model):
+    """One customer of the installation (global: log-in and key look-up precede any scope)."""
+
+    class State(models.TextChoices):
+        ACTIVE = "active"
+        SUSPENDED = "suspended"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    slug = models.SlugField(unique=True, max_length=50)
+    name = models.CharField(max_length=200)
+    plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="tenants")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.ACTIVE)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        db_table = "tenant"
+
+
+class UserManager(BaseUserManager["User"]):
+    def create_user(self, email: str, password: str | None = None, **fields: Any) -> User:
+        user = self.model(email=self.normalize_email(email).lower(), **fields)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> User:
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person (global: one may work for several tenants). Operators are staff."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    email = models.EmailField(unique=True)
+    name = models.CharField(max_length=150, blank=True)
+    is_active = models.BooleanField(default=True)
+    is_staff = models.BooleanField(default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects: ClassVar[UserManager] = UserManager()
+
+    USERNAME_FIELD = "email"
+    EMAIL_FIELD = "email"
+
+    class Meta:
+        db_table = "user"
+
+
+class Membership(models.Model):
+    """A person's role in a tenant (global: read at log-in; every read names the user or the tenant)."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=10, choices=[(role, role) for role in ROLES])
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        db_table = "membership"
+        constraints = [models.UniqueConstraint(fields=["tenant", "user"], name="membership_once")]
+
+
+class ApiKey(TenantModel):
+    """A key as its tenant sees it; what authenticates is its KeyDigest."""
+
+    name = models.CharField(max_length=100)
+    prefix = models.CharField(max_length=16)
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "api_key"
+
+
+class KeyDigest(models.Model):
+    """The authenticating half of a key (global: look-up precedes any tenant). Only a digest of the secret."""
+
+    prefix = models.CharField(primary_key=True, max_length=16)
+    digest = models.BinaryField(max_length=32)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+")
+    key_id = models.UUIDField(unique=True)
+    scopes = models.JSONField(default=list)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "key_digest"
+
+
+class QuotaCounter(TenantModel):
+    """What is used and reserved of one resource; `period` is empty for stocks and YYYY-MM for flows."""
+
+    resource = models.CharField(max_length=10)
+    period = models.CharField(max_length=7, default="", blank=True)
+    used = models.FloatField(default=0)
+    reserved = models.FloatField(default=0)
+
+    class Meta(TenantModel.Meta):
+        db_table = "quota_counter"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "resource", "period"], name="quota_counter_once")
+        ]
+
+
+class Reservation(TenantModel):
+    """What one piece of accepted work may use: settled once, when the work ends."""
+
+    owner = models.UUIDField()
+    amounts = models.JSONField()
+    period = models.CharField(max_length=7)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "reservation"
+        constraints = [models.UniqueConstraint(fields=["tenant", "owner"], name="reservation_once")]
+
+
+class UsageDay(TenantModel):
+    """Metered usage of one kind on one day (UTC), written by the flush and never per request."""
+
+    day = models.DateField()
+    kind = models.CharField(max_length=20)
+    amount = models.FloatField(default=0)
+
+    class Meta(TenantModel.Meta):
+        db_table = "usage_day"
+        constraints = [models.UniqueConstraint(fields=["tenant", "day", "kind"], name="usage_day_once")]
+
+
+__all__ = [
+    "RESOURCES",
+    "ApiKey",
+    "KeyDigest",
+    "Membership",
+    "Plan",
+    "QuotaCounter",
+    "Reservation",
+    "Tenant",
+    "UsageDay",
+    "User",
+]

@@ -1,0 +1,104 @@
+"""Quotas: reserved when work is accepted, settled when it is done.
+
+Stocks (assets, bytes, vectors) live for ever; flows (cpu_s, gpu_s, requests) count per calendar month, UTC.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+
+from django.db.models import F
+from django.utils import timezone
+
+from tenants.accounts.models import QuotaCounter, Reservation, Tenant
+from tenants.errors import QuotaExceeded
+from tenants.scope import current_tenant_id, tenant_scope
+
+STOCKS = frozenset({"assets", "bytes", "vectors"})
+
+
+def current_period() -> str:
+    return timezone.now().strftime("%Y-%m")
+
+
+def limits() -> dict[str, float]:
+    """The active tenant's ceilings; absent means unlimited."""
+    return Tenant.objects.select_related("plan").get(pk=current_tenant_id()).plan.limits
+
+
+def reserve(*, owner: uuid.UUID, amounts: Mapping[str, float]) -> None:
+    """Hold `amounts` for the work `owner`, or raise QuotaExceeded and hold nothing. Runs in the caller's scope."""
+    period, ceilings = current_period(), limits()
+    with tenant_scope(current_tenant_id()):
+        for resource, amount in sorted(amounts.items()):
+            _hold(resource, amount, period, ceilings.get(resource))
+        Reservation.objects.create(owner=owner, amounts=dict(amounts), period=period)
+
+
+def charge(*, amounts: Mapping[str, float]) -> None:
+    """Use `amounts` at once, or raise QuotaExceeded and use nothing. Runs in the caller's scope."""
+    period, ceilings = current_period(), limits()
+    with tenant_scope(current_tenant_id()):
+        for resource, amount in sorted(amounts.items()):
+            counter = _with_room(resource, amount, period, ceilings.get(resource))
+            QuotaCounter.objects.filter(pk=counter.pk).update(used=F("used") + amount)
+
+
+def _hold(resource: str, amount: float, period: str, ceiling: float | None) -> None:
+    counter = _with_room(resource, amount, period, ceiling)
+    QuotaCounter.objects.filter(pk=counter.pk).update(reserved=F("reserved") + amount)
+
+
+def _with_room(resource: str, amount: float, period: str, ceiling: float | None) -> QuotaCounter:
+    counter = _locked(resource, period)
+    if ceiling is not None and counter.used + counter.reserved + amount > ceiling:
+        raise QuotaExceeded(
+            f"The plan allows {ceiling:g} {resource}; {counter.used + counter.reserved:g} are used or reserved and "
+            f"this needs {amount:g} more. Delete something, or ask the operator for a larger plan.",
+            resource=resource,
+            limit=ceiling,
+        )
+    return counter
+
+
+def _locked(resource: str, period: str) -> QuotaCounter:
+    period = "" if resource in STOCKS else period
+    # INSERT … ON CONFLICT DO NOTHING first: two requests may both be the first of a month.
+    QuotaCounter.objects.bulk_create([QuotaCounter(resource=resource, period=period)], ignore_conflicts=True)
+    return QuotaCounter.objects.select_for_update().get(resource=resource, period=period)
+
+
+def settle(*, owner: uuid.UUID, used: Mapping[str, float]) -> None:
+    """Turn the reservation of `owner` into what was really used; a second call changes nothing."""
+    with tenant_scope(current_tenant_id()):
+        reservation = Reservation.objects.select_for_update().filter(owner=owner).first()
+        if reservation is None:
+            return
+        for resource in sorted({*reservation.amounts, *used}):
+            held, spent = reservation.amounts.get(resource, 0), used.get(resource, 0)
+            counter = _locked(resource, reservation.period)
+            QuotaCounter.objects.filter(pk=counter.pk).update(reserved=F("reserved") - held, used=F("used") + spent)
+        reservation.delete()
+
+
+def give_back(*, amounts: Mapping[str, float]) -> None:
+    """Lower what is used of stocks, after a deletion."""
+    with tenant_scope(current_tenant_id()):
+        for resource, amount in sorted(amounts.items()):
+            counter = _locked(resource, "")
+            QuotaCounter.objects.filter(pk=counter.pk).update(used=F("used") - amount)
+
+
+def summary() -> dict[str, dict[str, float | None]]:
+    """Per resource: `{used, reserved, limit}` of the active tenant, this month for flows."""
+    ceilings, period = limits(), current_period()
+    counters = {c.resource: c for c in QuotaCounter.objects.filter(period__in=["", period])}
+    return {
+        resource: {
+            "used": counters[resource].used if resource in counters else 0,
+            "reserved": counters[resource].reserved if resource in counters else 0,
+            "limit": ceilings.get(resource),
+        }
+        for resource in ("requests", "assets", "bytes", "vectors", "cpu_s", "gpu_s")
+    }

@@ -1,0 +1,74 @@
+"""Making tenants and people. Keys, quotas and metering have modules of their own."""
+
+from __future__ import annotations
+
+import re
+
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import IntegrityError, transaction
+
+from tenants.accounts.models import Membership, Plan, Tenant, User
+from tenants.accounts.permissions import ROLES
+from tenants.errors import Conflict, Invalid
+
+SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,48}[a-z0-9])?")
+
+PLANS: dict[str, dict] = {
+    "demo": {
+        "name": "Demo",
+        "limits": {"assets": 250_000, "bytes": 200 * 2**30, "vectors": 600_000},
+        "rate_per_minute": None,
+    },
+    "starter": {
+        "name": "Starter",
+        "limits": {
+            "requests": 100_000,
+            "assets": 5_000,
+            "bytes": 5 * 2**30,
+            "vectors": 20_000,
+            "cpu_s": 36_000,
+            "gpu_s": 0,
+        },
+        "rate_per_minute": 600,
+    },
+}
+
+
+def ensure_plan(slug: str) -> Plan:
+    """A built-in plan by slug, made on first use."""
+    if slug in PLANS:
+        return Plan.objects.get_or_create(slug=slug, defaults=PLANS[slug])[0]
+    plan = Plan.objects.filter(slug=slug).first()
+    if plan is None:
+        raise Invalid(f"There is no plan {slug!r}; built in are {', '.join(PLANS)}.", pointer="/plan")
+    return plan
+
+
+@transaction.atomic
+def create_tenant(*, slug: str, name: str, plan: str = "starter") -> Tenant:
+    if not SLUG.fullmatch(slug):
+        raise Invalid("A slug has 1 to 50 small letters, digits and inner hyphens.", pointer="/slug")
+    try:
+        with transaction.atomic():
+            return Tenant.objects.create(slug=slug, name=name, plan=ensure_plan(plan))
+    except IntegrityError as error:
+        raise Conflict(f"A tenant {slug!r} exists already.") from error
+
+
+@transaction.atomic
+def create_user(*, email: str, password: str, name: str = "", operator: bool = False) -> User:
+    try:
+        validate_email(email)
+    except ValidationError as error:
+        raise Invalid("This is not an e-mail address.", pointer="/email") from error
+    if User.objects.filter(email=email.lower()).exists():
+        raise Conflict(f"{email} is registered already.")
+    return User.objects.create_user(email, password, name=name, is_staff=operator, is_superuser=operator)
+
+
+@transaction.atomic
+def set_role(*, tenant: Tenant, user: User, role: str) -> Membership:
+    if role not in ROLES:
+        raise Invalid(f"Choose a role from {', '.join(ROLES)}.", pointer="/role")
+    return Membership.objects.update_or_create(tenant=tenant, user=user, defaults={"role": role})[0]

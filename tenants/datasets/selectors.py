@@ -1,0 +1,83 @@
+"""Reading datasets and assets of the active tenant."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.db.models import Count, Q, QuerySet
+
+from tenants.datasets.models import Asset, Dataset
+from tenants.errors import NotFound
+
+
+def get_dataset(dataset_id: uuid.UUID) -> Dataset:
+    dataset = list_datasets().filter(pk=dataset_id).first()
+    if dataset is None:
+        raise NotFound("There is no such dataset.")
+    return dataset
+
+
+def list_datasets() -> QuerySet[Dataset]:
+    return Dataset.objects.filter(deleted_at=None).annotate(
+        asset_count=Count("assets"),
+        ready_count=Count("assets", filter=Q(assets__status=Asset.State.READY)),
+    ).order_by("-id")
+
+
+def get_asset(asset_id: uuid.UUID) -> Asset:
+    asset = visible_assets().filter(pk=asset_id).first()
+    if asset is None:
+        raise NotFound("There is no such asset.")
+    return asset
+
+
+def visible_assets() -> QuerySet[Asset]:
+    """Assets with their blob, without those of datasets that are being deleted."""
+    return Asset.objects.select_related("blob").filter(dataset__deleted_at=None)
+
+
+def list_assets(*, dataset_id: uuid.UUID, status: str = "", modality: str = "") -> QuerySet[Asset]:
+    assets = visible_assets().filter(dataset_id=dataset_id).order_by("-id")
+    if status:
+        assets = assets.filter(status=status)
+    return assets.filter(modality=modality) if modality else assets
+
+
+def get_assets(asset_ids: list[uuid.UUID]) -> dict[uuid.UUID, Asset]:
+    """Assets by id, in one query; ids that are gone are absent."""
+    return {a.id: a for a in visible_assets().filter(pk__in=asset_ids)}
+
+
+def as_dict(asset: Asset) -> dict[str, Any]:
+    """The asset in the shape of the API."""
+    shape: dict[str, Any] = {
+        "id": str(asset.id),
+        "dataset": str(asset.dataset_id),
+        "modality": asset.modality,
+        "status": asset.status,
+        "external_id": asset.external_id,
+        "sha256": asset.blob.sha256,
+        "bytes": asset.blob.bytes,
+        "media_type": asset.blob.media_type,
+        "width": asset.blob.width,
+        "height": asset.blob.height,
+        "caption": asset.caption,
+        "metadata": asset.metadata,
+        "created_at": asset.created_at,
+    }
+    if asset.error is not None:
+        shape["error"] = asset.error
+    return shape
+
+
+def dataset_as_dict(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "id": str(dataset.id),
+        "name": dataset.name,
+        "description": dataset.description,
+        "metadata_schema": dataset.metadata_schema,
+        "assets": getattr(dataset, "asset_count", 0),
+        "ready": getattr(dataset, "ready_count", 0),
+        "created_at": dataset.created_at,
+    }

@@ -1,0 +1,111 @@
+"""Datasets and blobs: everything that writes them. An asset's whole life is in `tenants.pipeline`."""
+
+from __future__ import annotations
+
+import uuid
+from typing import IO, Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import F
+
+from tenants.datasets import metadata, storage
+from tenants.datasets.models import Asset, Blob, Dataset
+from tenants.errors import Conflict, Invalid, NotFound
+from tenants.scope import current_tenant_id, tenant_scope
+
+MAX_NAME = 200
+MAX_DESCRIPTION = 10_000
+
+
+def create_dataset(*, name: str, description: str = "", metadata_schema: dict[str, Any] | None = None) -> Dataset:
+    """Raises Invalid, or Conflict if the tenant has a dataset of this name."""
+    fields = _checked(name, description, metadata_schema or {})
+    try:
+        with tenant_scope(current_tenant_id()):
+            return Dataset.objects.create(**fields)
+    except IntegrityError as error:
+        raise Conflict(f"There is a dataset {name!r} already.") from error
+
+
+def update_dataset(*, dataset_id: uuid.UUID, **changes: Any) -> Dataset:
+    """Change name, description or metadata_schema. Raises NotFound, Invalid, Conflict."""
+    try:
+        with tenant_scope(current_tenant_id()):
+            dataset = Dataset.objects.select_for_update().filter(pk=dataset_id, deleted_at=None).first()
+            if dataset is None:
+                raise NotFound("There is no such dataset.")
+            merged = {f: changes.get(f, getattr(dataset, f)) for f in ("name", "description", "metadata_schema")}
+            for field, value in _checked(**merged).items():
+                setattr(dataset, field, value)
+            dataset.save()
+            return dataset
+    except IntegrityError as error:
+        raise Conflict("There is a dataset of this name already.") from error
+
+
+def _checked(name: str, description: str, metadata_schema: Any) -> dict[str, Any]:
+    name = name.strip()
+    if not name or len(name) > MAX_NAME:
+        raise Invalid(f"A name has 1 to {MAX_NAME} characters.", pointer="/name")
+    if len(description) > MAX_DESCRIPTION:
+        raise Invalid(f"At most {MAX_DESCRIPTION} characters.", pointer="/description")
+    metadata.check_text(name, "/name")
+    metadata.check_text(description, "/description")
+    return {
+        "name": name,
+        "description": description,
+        "metadata_schema": metadata.check_schema(metadata_schema),
+    }
+
+
+def learn_schema(dataset: Dataset, values: dict[str, Any]) -> None:
+    """Add guessed types of new metadata keys to the dataset's schema."""
+    merged = metadata.guessed_schema(dataset.metadata_schema, values)
+    if merged != dataset.metadata_schema:
+        row = Dataset.objects.select_for_update().get(pk=dataset.pk)
+        row.metadata_schema = metadata.guessed_schema(row.metadata_schema, values)
+        row.save(update_fields=["metadata_schema"])
+
+
+def keep_blob(*, content: IO[bytes], media_type: str) -> Blob:
+    """The blob of these bytes with one more reference, stored if it is new. In the caller's transaction.
+
+    The row's lock is held while the file is written, so the collector cannot remove it in between.
+    """
+    sha256, length = storage.digest(content)
+    Blob.objects.bulk_create(
+        [Blob(sha256=sha256, bytes=length, media_type=media_type)], ignore_conflicts=True
+    )
+    blob = Blob.objects.select_for_update().get(sha256=sha256)
+    storage.put(storage.path_of(blob.tenant_id, sha256), content)
+    Blob.objects.filter(pk=blob.pk).update(references=F("references") + 1)
+    return blob
+
+
+def drop_blob(blob_id: uuid.UUID) -> None:
+    """Take one reference away; on commit the collector removes what nobody uses."""
+    tenant_id = current_tenant_id()
+    Blob.objects.filter(pk=blob_id).update(references=F("references") - 1)
+    transaction.on_commit(lambda: collect_blob(tenant_id, blob_id))
+
+
+def collect_blob(tenant_id: uuid.UUID, blob_id: uuid.UUID) -> bool:
+    """Remove file and row of a blob without references; True if it was removed.
+
+    The file goes first: if the process dies in between, the row says that something is left to do, and an upload
+    of the same bytes meanwhile finds the file missing and writes it again.
+    """
+    with tenant_scope(tenant_id):
+        blob = Blob.objects.select_for_update().filter(pk=blob_id, references=0).first()
+        if blob is None or Asset.objects.filter(blob=blob).exists():
+            return False
+        storage.remove(tenant_id, blob.sha256)
+        blob.delete()
+        return True
+
+
+def collect_blobs(*, limit: int = 1000) -> int:
+    """Remove what an interrupted deletion of the active tenant left behind."""
+    tenant_id = current_tenant_id()
+    left = list(Blob.objects.filter(references=0).values_list("pk", flat=True)[:limit])
+    return sum(collect_blob(tenant_id, blob_id) for blob_id in left)

@@ -1,0 +1,69 @@
+"""Content-addressed blobs of a tenant, in whatever storage the installation uses.
+
+Paths hold the tenant's id and the SHA-256, never a name that a user chose.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+from uuid import UUID
+
+from django.core.files import File
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+
+CHUNK = 1 << 20
+KINDS = ("original", "clean", "thumbnail")
+
+
+def path_of(tenant_id: UUID | str, sha256: str, kind: str = "original") -> str:
+    return f"{tenant_id}/{kind}/{sha256[:2]}/{sha256}"
+
+
+def digest(stream: IO[bytes]) -> tuple[str, int]:
+    """SHA-256 and length of a stream, which is rewound."""
+    stream.seek(0)
+    sha, length = hashlib.sha256(), 0
+    while chunk := stream.read(CHUNK):
+        sha.update(chunk)
+        length += len(chunk)
+    stream.seek(0)
+    return sha.hexdigest(), length
+
+
+def put(path: str, content: IO[bytes] | bytes) -> None:
+    """Store under a path, unless it is there already in full."""
+    body = ContentFile(content) if isinstance(content, bytes) else File(content)
+    if default_storage.exists(path):
+        if default_storage.size(path) == body.size:
+            return
+        default_storage.delete(path)
+    default_storage.save(path, body)
+
+
+def open_blob(path: str) -> IO[bytes]:
+    return default_storage.open(path, "rb")
+
+
+def remove(tenant_id: UUID | str, sha256: str) -> None:
+    for kind in KINDS:
+        default_storage.delete(path_of(tenant_id, sha256, kind))
+
+
+def chunks(stream: IO[bytes], start: int, length: int) -> Iterator[bytes]:
+    """`length` bytes from `start`, in chunks; closes the stream."""
+    with stream:
+        stream.seek(start)
+        while length > 0 and (chunk := stream.read(min(CHUNK, length))):
+            length -= len(chunk)
+            yield chunk
+
+
+def copy_to(path: str, target: Path) -> None:
+    """Copy a blob to a local file, for a decoder that needs one."""
+    with open_blob(path) as source, target.open("wb") as sink:
+        while chunk := source.read(CHUNK):
+            sink.write(chunk)

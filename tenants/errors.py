@@ -1,0 +1,60 @@
+"""Errors of the services, in the words that an API or a page shows. Each has a stable slug."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ServiceError(Exception):
+    """A request that cannot be done; `detail` says why and what to do."""
+
+    slug = "service-error"
+    status = 400
+    title = "The request cannot be done"
+
+    def __init__(self, detail: str, **extra: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.extra = extra
+
+
+class NotFound(ServiceError):
+    slug, status, title = "not-found", 404, "Not found"
+
+
+class Invalid(ServiceError):
+    """A field has a value that cannot be used; `errors` lists pointers and details."""
+
+    slug, status, title = "invalid", 422, "Some values are not valid"
+
+    def __init__(self, detail: str, pointer: str = "") -> None:
+        super().__init__(detail)
+        self.errors = [{"pointer": pointer, "detail": detail}]
+
+
+class Conflict(ServiceError):
+    slug, status, title = "conflict", 409, "In conflict with what exists"
+
+
+class NotReady(ServiceError):
+    slug, status, title = "not-ready", 409, "Not ready yet"
+
+
+class UnsupportedMedia(ServiceError):
+    slug, status, title = "unsupported-media-type", 415, "This kind of file is not accepted"
+
+
+class TooLarge(ServiceError):
+    slug, status, title = "too-large", 413, "Too large"
+
+
+class QuotaExceeded(ServiceError):
+    slug, status, title = "quota-exceeded", 403, "Over quota"
+
+
+class CursorExpired(ServiceError):
+    slug, status, title = "cursor-expired", 410, "This cursor has expired"
+
+
+class Unavailable(ServiceError):
+    slug, status, title = "unavailable", 503, "Not available at the moment"

@@ -1,0 +1,45 @@
+"""The audit log and replayed answers."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from django.utils import timezone
+
+from tenants.errors import Invalid
+from tenants.events.models import AuditEvent, IdempotentAnswer
+from tenants.scope import current_tenant_id, tenant_scope
+
+KEEP = dt.timedelta(hours=24)
+
+
+def record(*, actor: str, verb: str, target: str = "", details: dict[str, Any] | None = None) -> None:
+    """Append to the tenant's audit log, in the caller's transaction."""
+    with tenant_scope(current_tenant_id()):
+        AuditEvent.objects.create(actor=actor, verb=verb, target=target, details=details or {})
+
+
+def first_answer(*, key: str, fingerprint: str) -> IdempotentAnswer | None:
+    """The stored answer for this key, or None after reserving the key for the caller's transaction.
+
+    The insert waits for a concurrent request with the same key to commit, so that one runs and the other replays.
+    Raises Invalid when the key was used with another body.
+    """
+    row = IdempotentAnswer(key=key, fingerprint=fingerprint)
+    IdempotentAnswer.objects.bulk_create([row], ignore_conflicts=True)
+    stored = IdempotentAnswer.objects.select_for_update().get(key=key)
+    if stored.id == row.id:
+        return None
+    if stored.fingerprint != fingerprint:
+        raise Invalid("This Idempotency-Key was used with another request body.", pointer="")
+    return stored
+
+
+def store_answer(*, key: str, status: int, body: Any, headers: dict[str, str]) -> None:
+    IdempotentAnswer.objects.filter(key=key).update(status=status, body=body, headers=headers)
+
+
+def forget_old_answers() -> int:
+    """Delete the active tenant's answers older than a day."""
+    return IdempotentAnswer.objects.filter(created_at__lt=timezone.now() - KEEP).delete()[0]

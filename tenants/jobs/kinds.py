@@ -1,0 +1,29 @@
+"""The kinds of background work: which queue, how many tries. The task of a kind is `workers.<kind>`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Kind:
+    name: str
+    queue: str
+    max_attempts: int = 3
+    # Dotted path of `f(job)`, called in the transaction that ends a job badly or queues it again: what the job works
+    # on must show the same state. A path, as jobs stand below the modules that use them.
+    follow: str = ""
+
+    @property
+    def task(self) -> str:
+        return f"workers.{self.name}"
+
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("embed_asset", queue="embed", follow="tenants.pipeline.embedding.follow"),
+        Kind("delete_dataset", queue="default"),
+    )
+}
+QUEUES = ("embed", "default", "index", "system")

@@ -1,0 +1,283 @@
+"""An asset's way from upload to deletion: which module acts when."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from io import BytesIO
+from typing import IO, Any
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from ml.media import sniff
+from tenants.accounts import quotas
+from tenants.datasets import metadata, storage
+from tenants.datasets.models import Asset, Dataset, Facet
+from tenants.datasets.selectors import visible_assets
+from tenants.datasets.services import drop_blob, keep_blob, learn_schema
+from tenants.errors import Conflict, Invalid, NotFound, UnsupportedMedia
+from tenants.events.services import record
+from tenants.jobs.models import Job
+from tenants.jobs.services import enqueue
+from tenants.pipeline.passages import passages
+from tenants.retrieval.vectors import remove_vectors
+from tenants.scope import current_tenant_id, tenant_scope
+
+MAX_TEXT = 100_000
+MAX_CAPTION = 10_000
+MAX_EXTERNAL_ID = 200
+HEAD = 4096
+IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif")
+ACCEPTED = (*IMAGE_TYPES, "text/plain")
+
+
+@dataclass(frozen=True)
+class Added:
+    """`created` is False when the same content stood under this external_id already."""
+
+    asset: Asset
+    job: Job | None
+    created: bool
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What came in, checked: the bytes to keep, their type, and the caption beside them."""
+
+    content: IO[bytes]
+    media_type: str
+    modality: str
+    caption: str
+    vectors: int
+
+
+def add_asset(
+    *,
+    dataset_id: uuid.UUID,
+    file: IO[bytes] | None = None,
+    text: str = "",
+    values: dict[str, Any] | None = None,
+    external_id: str | None = None,
+    actor: str = "",
+) -> Added:
+    """Keep an upload and queue its embedding, all or nothing.
+
+    A file and a text together are one asset with a caption. Raises NotFound, Invalid, UnsupportedMedia, Conflict
+    (the external_id stands for other content), QuotaExceeded.
+    """
+    upload = _checked(file, text)
+    with tenant_scope(current_tenant_id()):
+        dataset = _dataset(dataset_id)
+        kept = metadata.check_metadata(values or {}, dataset.metadata_schema)
+        external_id = _external_id(external_id)
+        if external_id and (earlier := _earlier(dataset, external_id, upload)):
+            return earlier
+        return _create(dataset, upload, kept, external_id, actor)
+
+
+def _checked(file: IO[bytes] | None, text: str) -> Upload:
+    metadata.check_text(text, "/text")
+    if file is None:
+        return _text_upload(text)
+    if len(text) > MAX_CAPTION:
+        raise Invalid(f"A caption has at most {MAX_CAPTION} characters.", pointer="/text")
+    file.seek(0)
+    head = file.read(HEAD)
+    file.seek(0)
+    if not head:
+        raise Invalid("The file is empty.", pointer="/file")
+    media_type = sniff(head)
+    if media_type == "text/plain":
+        if text:
+            raise Invalid("A text file takes no caption: send either the file or the text.", pointer="/text")
+        return _text_upload(_decoded(file))
+    if media_type not in IMAGE_TYPES:
+        raise UnsupportedMedia(
+            f"The content of this file is {media_type or 'of an unknown kind'}. Accepted are JPEG, PNG, WebP, GIF, "
+            "AVIF and plain UTF-8 text."
+        )
+    caption = text.strip()
+    return Upload(file, media_type, Asset.Modality.IMAGE, caption, 1 + bool(caption))
+
+
+def _decoded(file: IO[bytes]) -> str:
+    raw = file.read(4 * MAX_TEXT + 4)
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Invalid("Text files must be UTF-8.", pointer="/file") from error
+
+
+def _text_upload(text: str) -> Upload:
+    metadata.check_text(text, "/text")
+    if not text.strip():
+        raise Invalid("Send a file, a text, or both.", pointer="/file")
+    if len(text) > MAX_TEXT:
+        raise Invalid(f"A text has at most {MAX_TEXT} characters; split it.", pointer="/text")
+    return Upload(BytesIO(text.encode()), "text/plain", Asset.Modality.TEXT, "", len(passages(text)))
+
+
+def _dataset(dataset_id: uuid.UUID) -> Dataset:
+    # Locked: a dataset that is being deleted takes no more assets.
+    dataset = Dataset.objects.select_for_update(no_key=True).filter(pk=dataset_id, deleted_at=None).first()
+    if dataset is None:
+        raise NotFound("There is no such dataset.")
+    return dataset
+
+
+def _external_id(external_id: str | None) -> str | None:
+    if external_id is None or external_id == "":
+        return None
+    metadata.check_text(external_id, "/external_id")
+    if len(external_id) > MAX_EXTERNAL_ID:
+        raise Invalid(f"At most {MAX_EXTERNAL_ID} characters.", pointer="/external_id")
+    return external_id
+
+
+def _earlier(dataset: Dataset, external_id: str, upload: Upload) -> Added | None:
+    asset = Asset.objects.select_related("blob").filter(dataset=dataset, external_id=external_id).first()
+    if asset is None:
+        return None
+    sha256, _ = storage.digest(upload.content)
+    if asset.blob.sha256 == sha256 and asset.caption == upload.caption:
+        return Added(asset, None, created=False)
+    raise Conflict(
+        f"external_id {external_id!r} stands for other content in this dataset. Delete that asset first, or choose "
+        "another external_id.",
+        asset=str(asset.id),
+    )
+
+
+def _create(
+    dataset: Dataset, upload: Upload, values: dict[str, Any], external_id: str | None, actor: str
+) -> Added:
+    blob = keep_blob(content=upload.content, media_type=upload.media_type)
+    quotas.charge(amounts={"assets": 1, "bytes": blob.bytes})
+    asset = Asset(
+        dataset=dataset,
+        blob=blob,
+        modality=upload.modality,
+        external_id=external_id,
+        caption=upload.caption,
+        metadata=values,
+    )
+    try:
+        with transaction.atomic():
+            asset.save(force_insert=True)
+    except IntegrityError as error:
+        raise Conflict(f"external_id {external_id!r} was just taken by another upload.") from error
+    Facet.objects.bulk_create(metadata.facets_of(asset.id, values))
+    learn_schema(dataset, values)
+    job = _queue_embedding(asset, upload.vectors)
+    record(actor=actor, verb="asset.added", target=str(asset.id))
+    return Added(asset, job, created=True)
+
+
+def _queue_embedding(asset: Asset, more_vectors: int) -> Job:
+    return enqueue(
+        kind="embed_asset",
+        arguments={"asset": str(asset.id), "revision": asset.revision},
+        reserve={"vectors": max(0, more_vectors)},
+    )
+
+
+def update_asset(
+    *,
+    asset_id: uuid.UUID,
+    caption: str | None = None,
+    values: dict[str, Any] | None = None,
+    actor: str = "",
+) -> Added:
+    """Change caption or metadata; a new caption is embedded anew. Raises NotFound, Invalid, QuotaExceeded."""
+    with tenant_scope(current_tenant_id()):
+        asset = _locked_asset(asset_id)
+        job = None
+        if values is not None:
+            _replace_metadata(asset, values)
+        if caption is not None and caption.strip() != asset.caption:
+            job = _replace_caption(asset, caption.strip())
+        record(actor=actor, verb="asset.updated", target=str(asset.id))
+    return Added(asset, job, created=False)
+
+
+def _locked_asset(asset_id: uuid.UUID) -> Asset:
+    asset = visible_assets().select_for_update(of=("self",)).filter(pk=asset_id).first()
+    if asset is None:
+        raise NotFound("There is no such asset.")
+    return asset
+
+
+def _replace_metadata(asset: Asset, values: dict[str, Any]) -> None:
+    dataset = Dataset.objects.get(pk=asset.dataset_id)
+    asset.metadata = metadata.check_metadata(values, dataset.metadata_schema)
+    asset.save(update_fields=["metadata"])
+    Facet.objects.filter(asset=asset).delete()
+    Facet.objects.bulk_create(metadata.facets_of(asset.id, values))
+    learn_schema(dataset, values)
+
+
+def _replace_caption(asset: Asset, caption: str) -> Job:
+    metadata.check_text(caption, "/caption")
+    if asset.modality == Asset.Modality.TEXT:
+        raise Invalid("A text asset has no caption. Upload the new text as a new asset.", pointer="/caption")
+    if len(caption) > MAX_CAPTION:
+        raise Invalid(f"A caption has at most {MAX_CAPTION} characters.", pointer="/caption")
+    more = int(bool(caption)) - int(bool(asset.caption))
+    asset.caption, asset.status = caption, Asset.State.PENDING
+    asset.revision += 1
+    asset.save(update_fields=["caption", "status", "revision"])
+    return _queue_embedding(asset, more)
+
+
+def delete_asset(*, asset_id: uuid.UUID, actor: str = "") -> None:
+    """Remove an asset with its vectors, facets and, if nothing else uses it, its blob. Raises NotFound.
+
+    Once this returns no search shows it again: the row that hydration needs is gone.
+    """
+    with tenant_scope(current_tenant_id()):
+        asset = _locked_asset(asset_id)
+        _erase([asset])
+        record(actor=actor, verb="asset.deleted", target=str(asset_id))
+
+
+def _erase(assets: list[Asset]) -> None:
+    """Delete rows and what hangs on them. What a running job holds comes back when that job ends."""
+    ids = [asset.id for asset in assets]
+    vectors = remove_vectors(asset_ids=ids)
+    Facet.objects.filter(asset_id__in=ids).delete()
+    Asset.objects.filter(pk__in=ids)._raw_delete(using="default")
+    for asset in assets:
+        drop_blob(asset.blob_id)
+    quotas.give_back(
+        amounts={"assets": len(assets), "bytes": sum(a.blob.bytes for a in assets), "vectors": vectors}
+    )
+
+
+def delete_dataset(*, dataset_id: uuid.UUID, actor: str = "") -> Job:
+    """Hide a dataset at once and erase it in the background. Raises NotFound."""
+    with tenant_scope(current_tenant_id()):
+        dataset = _dataset(dataset_id)
+        Dataset.objects.filter(pk=dataset.pk).update(deleted_at=timezone.now())
+        total = Asset.objects.filter(dataset=dataset).count()
+        job = enqueue(
+            kind="delete_dataset", arguments={"dataset": str(dataset_id)}, total=max(total, 1), reserve={}
+        )
+        record(actor=actor, verb="dataset.deleted", target=str(dataset_id))
+        return job
+
+
+def erase_some(*, dataset_id: uuid.UUID, count: int) -> int:
+    """Erase up to `count` assets of a dataset, then the dataset; returns how many assets are left."""
+    with tenant_scope(current_tenant_id()):
+        dataset = Dataset.objects.select_for_update().filter(pk=dataset_id).first()
+        if dataset is None:
+            return 0
+        chosen = Asset.objects.select_for_update(of=("self",)).select_related("blob").filter(dataset=dataset)
+        _erase(list(chosen.order_by("id")[:count]))
+        left = Asset.objects.filter(dataset=dataset).count()
+        if not left:
+            dataset.delete()
+        return left
+
+

@@ -1,0 +1,49 @@
+"""Scheduled upkeep over all tenants: each tenant in a short scope of its own."""
+
+from __future__ import annotations
+
+import time
+
+from django.conf import settings
+
+from tenants.accounts import metering
+from tenants.accounts.models import Tenant
+from tenants.datasets.services import collect_blobs
+from tenants.events.services import forget_old_answers
+from tenants.jobs.kinds import QUEUES
+from tenants.retrieval.vectors import prune_tombstones
+from tenants.scope import tenant_scope
+from tenants.valkey import client
+
+STALE_SPOOL_S = 6 * 3600
+
+
+def flush_usage() -> None:
+    metering.flush()
+
+
+def collect_garbage() -> None:
+    """Remove blobs that nothing uses, old tombstones, old replayed answers, and spool files left by a crash."""
+    for tenant_id in Tenant.objects.values_list("pk", flat=True):
+        with tenant_scope(tenant_id):
+            collect_blobs()
+            prune_tombstones()
+            forget_old_answers()
+    _clear_spool()
+
+
+def _clear_spool() -> None:
+    for path in settings.SPOOL_DIR.iterdir():
+        if path.is_file() and time.time() - path.stat().st_mtime > STALE_SPOOL_S:
+            path.unlink(missing_ok=True)
+
+
+def note_canary(queue: str, sent_at: float) -> None:
+    client().hset("canary", queue, sent_at)
+
+
+def canary_ages() -> dict[str, float]:
+    """Seconds since the newest canary that came through each queue was sent; infinite for none yet."""
+    seen = client().hgetall("canary")
+    now = time.time()
+    return {q: now - float(seen[q.encode()]) if q.encode() in seen else float("inf") for q in QUEUES}

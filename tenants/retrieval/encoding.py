@@ -1,0 +1,144 @@
+"""Queries and assets into the joint space: one lazily loaded copy of the models per process.
+
+Everything here runs on ONNX Runtime or CTranslate2; the web process imports no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from django.conf import settings
+
+from ml.alignment.space import JointSpace
+from ml.batching import Batcher
+from ml.encoders.whisper_tiny_en import Transcriber, Transcript
+from ml.media import Decoder
+from tenants.valkey import Unavailable, client
+
+QUERY_CACHE_S = 3600
+LOCAL_QUERIES = 2_000
+
+
+@cache
+def space() -> JointSpace:
+    return JointSpace.load()
+
+
+@cache
+def decoder() -> Decoder:
+    return Decoder(memory_bytes=settings.DECODER_MEMORY_BYTES, timeout_s=settings.DECODER_TIMEOUT_S)
+
+
+@cache
+def transcriber() -> Transcriber:
+    return Transcriber()
+
+
+def model_id() -> str:
+    """Id and version of the space, as stored with every vector."""
+    return f"{space().id}:{space().version}"
+
+
+class Costed:
+    """A batch function whose results carry their share of the processor time that the batch took."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __call__(self, items: list[Any]) -> list[tuple[np.ndarray, float]]:
+        start = time.thread_time()
+        vectors = self.function(items)
+        share = (time.thread_time() - start) / len(items)
+        return [(vector, share) for vector in vectors]
+
+
+@cache
+def image_batcher() -> Batcher:
+    return Batcher(Costed(space().embed_images), max_batch=8, max_wait_s=0.02)
+
+
+@cache
+def text_batcher() -> Batcher:
+    return Batcher(Costed(space().embed_texts), max_batch=32, max_wait_s=0.005)
+
+
+def embed_image(pixels: np.ndarray) -> tuple[np.ndarray, float]:
+    """A picture for the index: float32 [256] and its cost in cpu seconds. Concurrent callers share batches."""
+    return image_batcher().submit(pixels)
+
+
+def embed_text(text: str) -> tuple[np.ndarray, float]:
+    """A text for the index: float32 [256] and its cost in cpu seconds. Concurrent callers share batches."""
+    return text_batcher().submit(text)
+
+
+def query_image(path: Path) -> np.ndarray:
+    """A picture file as a query: float32 [256]. Raises MediaError."""
+    return space().query_images([decoder().image(path).pixels])[0]
+
+
+def transcribe(path: Path) -> Transcript:
+    """The words of a sound file. Raises MediaError."""
+    return transcriber().transcribe(decoder().audio(path))
+
+
+class QueryCache:
+    """Embeddings of text queries by (model, text): a small one in the process, a shared one in Valkey.
+
+    They depend on nothing that a tenant owns, yet the key names the tenant: whether somebody else asked the same
+    must not be measurable.
+    """
+
+    def __init__(self) -> None:
+        self._local: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, tenant_id: Any, text: str) -> tuple[np.ndarray, bool]:
+        """The query's vector float32 [256], and whether it was cached."""
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        key = f"t:{tenant_id}:query:{model_id()}:{digest}"
+        found = self._from_process(key)
+        if found is None:
+            found = self._from_valkey(key)
+        if found is not None:
+            self._remember(key, found)
+            return found, True
+        vector = space().embed_texts([text])[0]
+        self._remember(key, vector)
+        self._share(key, vector)
+        return vector, False
+
+    def _from_process(self, key: str) -> np.ndarray | None:
+        with self._lock:
+            if key in self._local:
+                self._local.move_to_end(key)
+            return self._local.get(key)
+
+    def _from_valkey(self, key: str) -> np.ndarray | None:
+        try:
+            raw = client().get(key)
+        except Unavailable:
+            return None
+        return np.frombuffer(raw, dtype="<f4") if raw else None
+
+    def _remember(self, key: str, vector: np.ndarray) -> None:
+        with self._lock:
+            self._local[key] = vector
+            if len(self._local) > LOCAL_QUERIES:
+                self._local.popitem(last=False)
+
+    def _share(self, key: str, vector: np.ndarray) -> None:
+        try:
+            client().set(key, vector.astype("<f4").tobytes(), ex=QUERY_CACHE_S)
+        except Unavailable:
+            return
+
+
+queries = QueryCache()

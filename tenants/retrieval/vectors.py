@@ -1,0 +1,93 @@
+"""Storing and removing vectors: the only writers of the tenant's sequence."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from django.db.models import Max
+from django.utils import timezone
+
+from tenants.datasets.models import Asset
+from tenants.retrieval.models import Tombstone, Vector, VectorClock
+from tenants.scope import current_tenant_id, tenant_scope
+
+DIMENSION = 256
+KEEP_TOMBSTONES = dt.timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class NewVector:
+    """One vector to store: float32 [256] of norm 1, and which part of the asset it stands for."""
+
+    modality: str
+    values: np.ndarray
+    segment: dict | None = None
+
+
+def take_numbers(count: int) -> int:
+    """Take `count` sequence numbers under the clock's lock; returns the first. In the caller's transaction.
+
+    The lock is held until commit, so numbers become visible in order.
+    """
+    VectorClock.objects.bulk_create([VectorClock()], ignore_conflicts=True)
+    clock = VectorClock.objects.select_for_update().get()
+    VectorClock.objects.filter(pk=clock.pk).update(last=clock.last + count)
+    return clock.last + 1
+
+
+def replace_vectors(*, asset: Asset, model: str, vectors: Sequence[NewVector]) -> int:
+    """Make these the asset's only vectors; returns by how many their number grew. Safe to repeat."""
+    with tenant_scope(current_tenant_id()):
+        removed = remove_vectors(asset_ids=[asset.id])
+        first = take_numbers(len(vectors))
+        Vector.objects.bulk_create(
+            Vector(
+                asset_id=asset.id,
+                dataset_id=asset.dataset_id,
+                asset_modality=asset.modality,
+                model=model,
+                modality=vector.modality,
+                seq=first + offset,
+                data=as_bytes(vector.values),
+                segment=vector.segment,
+            )
+            for offset, vector in enumerate(vectors)
+        )
+    return len(vectors) - removed
+
+
+def as_bytes(values: np.ndarray) -> bytes:
+    """Little-endian float32 [256]. Raises ValueError for another shape or values that are not finite."""
+    row = np.ascontiguousarray(values, dtype="<f4")
+    if row.shape != (DIMENSION,) or not np.isfinite(row).all():
+        raise ValueError(f"expected {DIMENSION} finite numbers, got shape {row.shape}")
+    return row.tobytes()
+
+
+def remove_vectors(*, asset_ids: Sequence[uuid.UUID]) -> int:
+    """Delete the vectors of these assets and leave a tombstone for each that had some; returns how many vectors."""
+    with tenant_scope(current_tenant_id()):
+        had = list(Vector.objects.filter(asset_id__in=asset_ids).values_list("asset_id", flat=True))
+        if not had:
+            return 0
+        gone = sorted(set(had))
+        first = take_numbers(len(gone))
+        Tombstone.objects.bulk_create(Tombstone(asset_id=a, seq=first + n) for n, a in enumerate(gone))
+        Vector.objects.filter(asset_id__in=gone, seq__lt=first).delete()
+    return len(had)
+
+
+def prune_tombstones() -> int:
+    """Forget the active tenant's old tombstones; readers that are behind them load everything anew."""
+    with tenant_scope(current_tenant_id()):
+        old = Tombstone.objects.filter(created_at__lt=timezone.now() - KEEP_TOMBSTONES)
+        newest = old.aggregate(newest=Max("seq"))["newest"]
+        if newest is None:
+            return 0
+        clock = VectorClock.objects.select_for_update().get()
+        VectorClock.objects.filter(pk=clock.pk).update(pruned=max(clock.pruned, newest))
+        return old.filter(seq__lte=newest).delete()[0]

@@ -1,0 +1,104 @@
+"""Scope, lease, progress, cost and failure around every task: a task's body cannot forget them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from celery import Task
+from django.conf import settings
+from django.db import close_old_connections, connection
+
+from ml.media import MediaError
+from tenants import observe
+from tenants.errors import ServiceError
+from tenants.jobs import services as jobs
+
+log = logging.getLogger(__name__)
+
+Body = Callable[[jobs.Claim], None]
+
+
+def run_job(job_id: str, tenant_id: str, body: Body) -> None:
+    """Claim the job, keep its lease alive while the body runs, and record how it ended.
+
+    The body must end the job itself (jobs.succeed) in the transaction that stores its result.
+    """
+    close_old_connections()
+    try:
+        with observe.bound(observe.job_id, job_id), observe.bound(observe.tenant_id, tenant_id):
+            claimed = jobs.claim(job_id=uuid.UUID(job_id), tenant_id=uuid.UUID(tenant_id))
+            if claimed is not None:
+                _run_claimed(claimed, body)
+    finally:
+        close_old_connections()
+
+
+def _run_claimed(claimed: jobs.Claim, body: Body) -> None:
+    start = time.thread_time()
+    try:
+        with Heartbeat(claimed):
+            body(claimed)
+    except jobs.LeaseLost:
+        log.warning("lease lost; another worker has the job")
+    except jobs.Cancelled:
+        jobs.stop_cancelled(claimed, cpu_s=time.thread_time() - start)
+    except (MediaError, ServiceError) as error:
+        # The content is at fault: another try would end the same way.
+        _record(claimed, _problem(error), time.thread_time() - start, final=True)
+    except Exception as error:
+        log.exception("attempt failed")
+        _record(claimed, _problem(error), time.thread_time() - start, final=False)
+
+
+def _record(claimed: jobs.Claim, error: dict[str, Any], cpu_s: float, *, final: bool) -> None:
+    try:
+        jobs.fail(claimed, error=error, cpu_s=cpu_s, final=final)
+    except jobs.LeaseLost:
+        log.warning("lease lost; another worker has the job")
+
+
+def _problem(error: Exception) -> dict[str, Any]:
+    if isinstance(error, MediaError):
+        return {"type": error.code, "detail": str(error.message)}
+    if isinstance(error, ServiceError):
+        return {"type": error.slug, "detail": error.detail}
+    return {"type": "internal-error", "detail": f"{type(error).__name__} in the worker; its log has the details."}
+
+
+class Heartbeat:
+    """Extends the lease from a thread of its own while the body computes."""
+
+    def __init__(self, claimed: jobs.Claim) -> None:
+        self._claimed = claimed
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(settings.JOB_LEASE_S / 3):
+            try:
+                jobs.heartbeat(self._claimed)
+            except jobs.LeaseLost:
+                break
+            except Exception:
+                log.warning("heartbeat failed; trying again", exc_info=True)
+                connection.close()
+        connection.close()
+
+
+class JobTask(Task):
+    """Base of the tasks that serve a Job row. Celery's own retry and acknowledgement are not used."""
+
+    acks_late = False
+    max_retries = 0

@@ -1,0 +1,49 @@
+"""The tasks, thin: each names its body. A job's task is `workers.<kind>` and takes (job id, tenant id)."""
+
+from __future__ import annotations
+
+import time
+
+from celery import shared_task
+
+from tenants.jobs import services as jobs
+from tenants.jobs.kinds import QUEUES
+from tenants.pipeline import embedding, erasure, upkeep
+from workers.base import JobTask, run_job
+
+
+@shared_task(base=JobTask, name="workers.embed_asset")
+def embed_asset(job_id: str, tenant_id: str) -> None:
+    run_job(job_id, tenant_id, embedding.embed_asset)
+
+
+@shared_task(base=JobTask, name="workers.delete_dataset")
+def delete_dataset(job_id: str, tenant_id: str) -> None:
+    run_job(job_id, tenant_id, erasure.erase_dataset)
+
+
+@shared_task(name="workers.sweep_jobs")
+def sweep_jobs() -> None:
+    jobs.sweep()
+
+
+@shared_task(name="workers.flush_usage")
+def flush_usage() -> None:
+    upkeep.flush_usage()
+
+
+@shared_task(name="workers.collect_garbage")
+def collect_garbage() -> None:
+    upkeep.collect_garbage()
+
+
+@shared_task(name="workers.ring_canaries")
+def ring_canaries() -> None:
+    """Send a canary down every queue: a worker that looks alive but consumes nothing lets its canary age."""
+    for queue in QUEUES:
+        canary.apply_async(args=[queue, time.time()], queue=queue, expires=60)
+
+
+@shared_task(name="workers.canary")
+def canary(queue: str, sent_at: float) -> None:
+    upkeep.note_canary(queue, sent_at)
