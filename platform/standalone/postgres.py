@@ -139,7 +139,8 @@ class Postgres:
     def _foreign_message(self) -> str:
         return (
             f"Postgres on {self.cluster} does not accept the password in "
-            f"{self.config.data_dir}/secrets.json. The two belong together: restore the file, or choose another DATA_DIR."
+            f"{self.config.data_dir}/secrets.json. "
+            "The two belong together: restore the file, or choose another DATA_DIR."
         )
 
     def _connect(self, database: str) -> psycopg2.extensions.connection:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from standalone.config import ROOT, StackConfig
 from standalone.processes import Command
 from standalone.supervise import Program
 
+# Process and the queues that it serves.
+WORKERS = {"worker-embed": "embed", "worker-general": "default,index,system"}
+
 
 def app_programs(config: StackConfig, env: Mapping[str, str]) -> dict[str, Program]:
     programs = (
         _program(config, env, "web", *_web(config)),
-        _program(config, env, "worker-embed", *_worker(config, "embed", "embed")),
-        _program(config, env, "worker-general", *_worker(config, "general", "default,index,system")),
+        *(_program(config, env, name, *_worker(config, name)) for name in WORKERS),
         _program(config, env, "beat", *_beat(config)),
     )
     return {program.name: program for program in programs}
@@ -33,12 +40,29 @@ def _web(config: StackConfig) -> list[str]:
     return ["granian", "--interface", "asgi", *where, *workers, *respawn, "config.asgi:application"]
 
 
-def _worker(config: StackConfig, name: str, queues: str) -> list[str]:
+def _worker(config: StackConfig, name: str) -> list[str]:
     threads = config.environ.get("WORKER_THREADS") or "4"
     # One worker a queue on one machine has nobody to gossip with: the start is faster without.
     alone = ["--without-gossip", "--without-mingle"]
-    options = ["-P", "threads", "-c", threads, "-Q", queues, "-n", f"{name}@%h", *alone]
+    options = ["-P", "threads", "-c", threads, "-Q", WORKERS[name], "-n", node_name(name), *alone]
     return ["celery", "-A", "config.celery", "worker", *options]
+
+
+def node_name(name: str) -> str:
+    return f"{name}@{socket.gethostname()}"
+
+
+def worker_answers(name: str, env: Mapping[str, str]) -> Callable[[], bool]:
+    """Ask the worker itself through the broker: a process that runs may still not consume."""
+    app = Celery(broker=env["BROKER_URL"], set_as_current=False)
+
+    def answers() -> bool:
+        try:
+            return bool(app.control.ping(destination=[node_name(name)], timeout=1.0))
+        except (OSError, OperationalError, RedisError):
+            return False
+
+    return answers
 
 
 def _beat(config: StackConfig) -> list[str]:

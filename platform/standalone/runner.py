@@ -19,12 +19,13 @@ from standalone.files import read_json, write_json
 from standalone.ports import check_port
 from standalone.postgres import Postgres
 from standalone.processes import Spawner
-from standalone.programs import app_programs
+from standalone.programs import WORKERS, app_programs, worker_answers
 from standalone.supervise import Supervisor, end_leftovers
 from standalone.valkey import Valkey
 
 SERVICE_TIMEOUT_S = 60.0
 READY_TIMEOUT_S = 180.0
+BEAT_UP_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,8 @@ class Start:
             self._builder.static_files(self._env)
             models.result()
             self._start_processes()
+            if "web" in self.plan.processes:
+                demo_seed.seed(self.config, self._spawner, self._env)
         self._announce()
 
     def _start_services(self) -> None:
@@ -155,9 +158,17 @@ class Start:
             say("waiting for the application")
             answers = answers_with_ok(f"{self.config.local_url}/readyz")
             self._supervisor.wait_for("web", answers, READY_TIMEOUT_S)
-            demo_seed.seed(self.config, self._spawner, self._env)
+        self._wait_for_the_others()
+
+    def _wait_for_the_others(self) -> None:
+        """Workers must answer; the scheduler, which nobody can ask, must have stayed up for a moment."""
         for name in self.plan.processes:
-            self._supervisor.check(name)
+            if name in WORKERS:
+                self._supervisor.wait_for(name, worker_answers(name, self._env), READY_TIMEOUT_S)
+            elif name == "beat":
+                self._supervisor.wait_for(
+                    name, lambda: self._supervisor.uptime("beat") > BEAT_UP_S, READY_TIMEOUT_S
+                )
 
     def _announce(self) -> None:
         self._supervisor.ready = True

@@ -90,6 +90,10 @@ class Supervisor:
                 raise StackError(f"{name} did not answer within {timeout_s:.0f} s:\n{log}")
             time.sleep(TICK_S)
 
+    def uptime(self, name: str) -> float:
+        running = self._running.get(name)
+        return time.monotonic() - running.started_at if running and running.child else 0.0
+
     def loop(self, until: Callable[[], bool]) -> None:
         while not until():
             self._take_requests()
