@@ -54,6 +54,10 @@ class StackConfig:
         return f"http://{self._bracketed(wildcard.get(self.host, self.host))}:{self.port}"
 
     @property
+    def min_free_mb(self) -> int:
+        return int(self.environ.get("MIN_FREE_MB") or 500)
+
+    @property
     def embeds_postgres(self) -> bool:
         return not self.environ.get("DATABASE_URL")
 

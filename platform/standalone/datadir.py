@@ -16,7 +16,6 @@ from standalone.files import read_json, write_json
 
 LAYOUT = 1
 POSTGRES_MAJOR = "18"
-MIN_FREE_MB = 500
 SECRET_NAMES = (
     "secret_key",
     "superuser_password",
@@ -93,17 +92,15 @@ def _other_postgres(where: Path, major: str) -> StackError:
     )
 
 
-def check_space(
-    data_dir: Path, needed_mb: int = MIN_FREE_MB, free_bytes: Callable[[Path], int] | None = None
-) -> None:
+def check_space(data_dir: Path, needed_mb: int, free_bytes: Callable[[Path], int] | None = None) -> None:
     free = (free_bytes or (lambda path: shutil.disk_usage(path).free))(data_dir)
     if free < needed_mb * 1024 * 1024:
-        raise disk_full(data_dir, free // (1024 * 1024), needed_mb)
+        raise disk_full(data_dir, free // (1024 * 1024), f", {needed_mb} MB needed")
 
 
-def disk_full(data_dir: Path, free_mb: int, needed_mb: int = MIN_FREE_MB) -> StackError:
+def disk_full(data_dir: Path, free_mb: int, needed: str = "") -> StackError:
     return StackError(
-        f"The disk under {data_dir} is full: {free_mb} MB free, {needed_mb} MB needed. "
+        f"The disk under {data_dir} is full: {free_mb} MB free{needed}. "
         "Free some space, or choose another DATA_DIR."
     )
 

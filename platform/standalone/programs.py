@@ -16,6 +16,7 @@ from standalone.supervise import Program
 
 # Process and the queues that it serves.
 WORKERS = {"worker-embed": "embed", "worker-general": "default,index,system"}
+CELERY = ("celery", "--quiet", "-A", "config.celery")
 
 
 def app_programs(config: StackConfig, env: Mapping[str, str]) -> dict[str, Program]:
@@ -45,7 +46,7 @@ def _worker(config: StackConfig, name: str) -> list[str]:
     # One worker a queue on one machine has nobody to gossip with: the start is faster without.
     alone = ["--without-gossip", "--without-mingle"]
     options = ["-P", "threads", "-c", threads, "-Q", WORKERS[name], "-n", node_name(name), *alone]
-    return ["celery", "-A", "config.celery", "worker", *options]
+    return [*CELERY, "worker", *options]
 
 
 def node_name(name: str) -> str:
@@ -67,12 +68,5 @@ def worker_answers(name: str, env: Mapping[str, str]) -> Callable[[], bool]:
 
 def _beat(config: StackConfig) -> list[str]:
     # No pid file: one left by a killed beat would keep the next from starting.
-    return [
-        "celery",
-        "-A",
-        "config.celery",
-        "beat",
-        "-s",
-        str(config.data_dir / "beat-schedule"),
-        "--pidfile=",
-    ]
+    schedule = str(config.data_dir / "beat-schedule")
+    return [*CELERY, "beat", "-s", schedule, "--pidfile="]

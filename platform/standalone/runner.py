@@ -73,7 +73,7 @@ def run(config: StackConfig, plan: Plan) -> None:
 
 
 def _check_before(config: StackConfig, plan: Plan) -> None:
-    datadir.check_space(config.data_dir)
+    datadir.check_space(config.data_dir, config.min_free_mb)
     end_leftovers(read_json(config.run_dir / "processes.json", {}), say)
     if "web" in plan.processes:
         check_port(config.host, config.port)
@@ -190,7 +190,7 @@ def answers_with_ok(url: str) -> Callable[[], bool]:
 def prepare_only(config: StackConfig) -> None:
     """Front end and models, for a test run; no service needed."""
     datadir.create(config.data_dir)
-    datadir.check_space(config.data_dir)
+    datadir.check_space(config.data_dir, config.min_free_mb)
     builder = Builder(config, Spawner(), say)
     env = {**config.environ, "CROSSLIGHT_MODELS": str(config.models_dir)}
     for future in builder.both(env):
