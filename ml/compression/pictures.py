@@ -41,8 +41,12 @@ def build_efficientnet(model_id: str, out: Path, scratch: Path) -> dict[str, Any
         if parity >= IMAGE_FLOOR:
             break
         log.warning("  %s %s: cosine %.4f is below %.2f, refused", model_id, precision, parity, IMAGE_FLOOR)
-    return {"file": f"{model_id}.onnx", "weights": sha256(weights), "precision": precision,
-            "parity": round(parity, 5)}
+    return {
+        "file": f"{model_id}.onnx",
+        "weights": sha256(weights),
+        "precision": precision,
+        "parity": round(parity, 5),
+    }
 
 
 def calibration_pictures(side: int) -> NDArray[np.uint8]:

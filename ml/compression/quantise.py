@@ -25,15 +25,28 @@ class ParityError(RuntimeError):
     """A quantised model strays too far from its fp32 original and is refused."""
 
 
-def export_onnx(module: Any, example: tuple[Any, ...], path: Path, names: Sequence[str], output: str,
-                dynamic: tuple[dict[int, Any], ...]) -> None:
+def export_onnx(
+    module: Any,
+    example: tuple[Any, ...],
+    path: Path,
+    names: Sequence[str],
+    output: str,
+    dynamic: tuple[dict[int, Any], ...],
+) -> None:
     """Write ``module`` (eval mode) as an ONNX file with dynamic axes and weights inside."""
     import torch
 
     with _quiet(), torch.no_grad():
         torch.onnx.export(
-            module, example, str(path), input_names=list(names), output_names=[output],
-            dynamic_shapes=dynamic, dynamo=True, external_data=False, verbose=False,
+            module,
+            example,
+            str(path),
+            input_names=list(names),
+            output_names=[output],
+            dynamic_shapes=dynamic,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
         )
 
 
@@ -43,9 +56,13 @@ def quantise_text(source: Path, target: Path) -> None:
 
     with _quiet():
         quantize_dynamic(
-            str(source), str(target), weight_type=QuantType.QInt8, per_channel=True,
+            str(source),
+            str(target),
+            weight_type=QuantType.QInt8,
+            per_channel=True,
             op_types_to_quantize=["MatMul", "Gemm", "Gather"],
-            nodes_to_exclude=_first_contraction(source), extra_options={"MatMulConstBOnly": True},
+            nodes_to_exclude=_first_contraction(source),
+            extra_options={"MatMulConstBOnly": True},
         )
 
 
@@ -59,9 +76,15 @@ def quantise_pictures(source: Path, target: Path, pictures: NDArray[np.uint8], *
 
     with _quiet():
         quantize_static(
-            str(source), str(target), _calibration(pictures), quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv", "Add", "Clip"], per_channel=True, reduce_range=reduce_range,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            str(source),
+            str(target),
+            _calibration(pictures),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv", "Add", "Clip"],
+            per_channel=True,
+            reduce_range=reduce_range,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
             nodes_to_exclude=_names(source, "Conv")[:3],
         )
 

@@ -16,14 +16,26 @@ MAX_TOKENS = 256
 
 #: Parity is checked on these: captions, products, questions, long, short, empty, not English.
 SENTENCES = (
-    "a dog runs across the grass", "two people in red jackets climb a snowy mountain", "", "red apple",
-    "An elderly man plays the violin on the street.", "blue running shoes, size 42, breathable mesh",
-    "How do I reset my password?", "my parcel has not arrived and nobody answers the phone", "hello",
-    "Chest x-ray: enlarged cardiac silhouette, no focal consolidation.", "消防车 开过 街道", "🙂 fun!!",
-    "invoice 2024-118 is overdue, please pay within 14 days", "children playing football in the rain",
+    "a dog runs across the grass",
+    "two people in red jackets climb a snowy mountain",
+    "",
+    "red apple",
+    "An elderly man plays the violin on the street.",
+    "blue running shoes, size 42, breathable mesh",
+    "How do I reset my password?",
+    "my parcel has not arrived and nobody answers the phone",
+    "hello",
+    "Chest x-ray: enlarged cardiac silhouette, no focal consolidation.",
+    "消防车 开过 街道",
+    "🙂 fun!!",
+    "invoice 2024-118 is overdue, please pay within 14 days",
+    "children playing football in the rain",
     "The committee approved the budget after a long debate about schools and roads. " * 5,
-    "a plate of spaghetti with tomato sauce and basil", "ultra-wide 34\" curved monitor 144 Hz",
-    "Does this radiograph contain parts of the cardiovascular system?", "cat", "organic soy yoghurt vanilla",
+    "a plate of spaghetti with tomato sauce and basil",
+    'ultra-wide 34" curved monitor 144 Hz',
+    "Does this radiograph contain parts of the cardiovascular system?",
+    "cat",
+    "organic soy yoghurt vanilla",
 )
 
 

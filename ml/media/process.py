@@ -1,0 +1,134 @@
+"""One decoding child process and the pipes to it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: Linux: pixels of a picture (3 MB) take a few large reads instead of fifty small ones.
+F_SETPIPE_SZ, PIPE_BYTES = 1031, 1 << 20
+
+#: Longer answers than a full-size picture can give are a fault of the child, not content.
+MAX_HEADER, MAX_PART = 1 << 16, 1 << 30
+
+
+class ChildDied(Exception):  # noqa: N818 - says what is the case
+    """The child ended or broke the protocol before its answer was complete."""
+
+
+class ChildTimeout(Exception):  # noqa: N818 - says what is the case
+    """No complete answer before the deadline."""
+
+
+class Child:
+    """A running ``python -m ml.media.child``. Used by one thread at a time.
+
+    It ends by itself when its input does, so also when this process is killed; PR_SET_PDEATHSIG would not do:
+    the kernel ties that to the thread that started the child, and threads of a pool come and go.
+    """
+
+    def __init__(self, memory_bytes: int) -> None:
+        self.jobs = 0
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "ml.media.child", str(memory_bytes)],
+            cwd="/",
+            env=_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+        )
+        assert self._process.stdin and self._process.stdout  # noqa: S101 - for the type checker
+        self._input, self._output = self._process.stdin, self._process.stdout.fileno()
+        self._early = b""
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self._output, F_SETPIPE_SZ, PIPE_BYTES)
+
+    def ask(self, request: dict[str, Any], deadline: float) -> tuple[dict[str, Any], list[bytearray]]:
+        """Send one request, wait for header and parts. Raises ChildDied or ChildTimeout."""
+        self.jobs += 1
+        try:
+            self._input.write(json.dumps(request).encode() + b"\n")
+        except OSError as error:
+            raise ChildDied from error
+        header = self._header(deadline)
+        parts = [self._part(size, deadline) for size in header.pop("sizes")]
+        if self._early:
+            raise ChildDied("more bytes than announced")
+        return header, parts
+
+    def alive(self) -> bool:
+        """False once the process has ended."""
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """Kill it and release its pipes."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                pipe.close()  # type: ignore[union-attr]
+
+    def _header(self, deadline: float) -> dict[str, Any]:
+        received = bytearray()
+        while b"\n" not in received:
+            self._wait(deadline)
+            received += self._read(MAX_HEADER)
+            if len(received) > MAX_HEADER and b"\n" not in received[:MAX_HEADER]:
+                raise ChildDied("header too long")
+        line, _, self._early = bytes(received).partition(b"\n")
+        return _checked(line)
+
+    def _part(self, size: int, deadline: float) -> bytearray:
+        content = bytearray(size)
+        got = min(size, len(self._early))
+        content[:got], self._early = self._early[:got], self._early[got:]
+        with memoryview(content) as view:
+            while got < size:
+                self._wait(deadline)
+                count = os.readv(self._output, [view[got:]])
+                if count == 0:
+                    raise ChildDied
+                got += count
+        return content
+
+    def _read(self, limit: int) -> bytes:
+        received = os.read(self._output, limit)
+        if not received:
+            raise ChildDied
+        return received
+
+    def _wait(self, deadline: float) -> None:
+        poller = select.poll()  # not select(): it fails on descriptors above 1023
+        poller.register(self._output, select.POLLIN)
+        if not poller.poll(max(0, (deadline - time.monotonic()) * 1000)):
+            raise ChildTimeout
+
+
+def _checked(line: bytes) -> dict[str, Any]:
+    """A compromised child must not make the parent allocate or believe whatever it likes."""
+    try:
+        header = json.loads(line)
+        sizes = header["sizes"]
+        if all(isinstance(size, int) and 0 <= size <= MAX_PART for size in sizes) and len(sizes) <= 3:
+            return dict(header)
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ChildDied("malformed answer")
+
+
+def _environment() -> dict[str, str]:
+    """Only what Python needs: no secrets of this process reach code that reads strangers' files."""
+    names = ("PATH", "LD_LIBRARY_PATH", "LANG", "TMPDIR")
+    kept = {name: os.environ[name] for name in names if name in os.environ}
+    return kept | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
