@@ -67,7 +67,10 @@ def _problem(error: Exception) -> dict[str, Any]:
         return {"type": error.code, "detail": str(error.message)}
     if isinstance(error, ServiceError):
         return {"type": error.slug, "detail": error.detail}
-    return {"type": "internal-error", "detail": f"{type(error).__name__} in the worker; its log has the details."}
+    return {
+        "type": "internal-error",
+        "detail": f"{type(error).__name__} in the worker; its log has the details.",
+    }
 
 
 class Heartbeat:

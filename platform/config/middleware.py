@@ -33,7 +33,10 @@ class RequestContextMiddleware:
                 response["X-Request-Id"] = request_id
                 took = round((time.perf_counter() - start) * 1000, 2)
                 log.info(
-                    "%s %s", request.method, request.path, extra={"status": response.status_code, "took_ms": took}
+                    "%s %s",
+                    request.method,
+                    request.path,
+                    extra={"status": response.status_code, "took_ms": took},
                 )
                 return response
         finally:

@@ -82,5 +82,3 @@ def _store_requests(tenant_id: uuid.UUID) -> None:
         client().incrby(month_key(tenant_id, period), int(counter.used))
     elif total > counter.used:
         QuotaCounter.objects.filter(pk=counter.pk).update(used=total)
-
-

@@ -78,7 +78,9 @@ def settle(*, owner: uuid.UUID, used: Mapping[str, float]) -> None:
         for resource in sorted({*reservation.amounts, *used}):
             held, spent = reservation.amounts.get(resource, 0), used.get(resource, 0)
             counter = _locked(resource, reservation.period)
-            QuotaCounter.objects.filter(pk=counter.pk).update(reserved=F("reserved") - held, used=F("used") + spent)
+            QuotaCounter.objects.filter(pk=counter.pk).update(
+                reserved=F("reserved") - held, used=F("used") + spent
+            )
         reservation.delete()
 
 

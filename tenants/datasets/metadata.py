@@ -70,7 +70,9 @@ def check_schema(schema: Any, pointer: str = "/metadata_schema") -> dict[str, An
     check_json(schema, pointer)
     for key, entry in schema.items():
         if not key or len(key) > MAX_KEY or not isinstance(entry, dict) or entry.get("type") not in TYPES:
-            raise Invalid(f'Each key maps to {{"type": one of {", ".join(TYPES)}}}.', pointer=f"{pointer}/{key}")
+            raise Invalid(
+                f'Each key maps to {{"type": one of {", ".join(TYPES)}}}.', pointer=f"{pointer}/{key}"
+            )
     return schema
 
 

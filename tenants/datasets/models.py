@@ -72,7 +72,9 @@ class Asset(TenantModel):
     class Meta(TenantModel.Meta):
         db_table = "asset"
         constraints = [
-            models.UniqueConstraint(fields=["tenant", "dataset", "external_id"], name="asset_external_id_once")
+            models.UniqueConstraint(
+                fields=["tenant", "dataset", "external_id"], name="asset_external_id_once"
+            )
         ]
         indexes = [models.Index(fields=["tenant", "dataset", "-id"], name="asset_by_dataset")]
 

@@ -19,10 +19,14 @@ def get_dataset(dataset_id: uuid.UUID) -> Dataset:
 
 
 def list_datasets() -> QuerySet[Dataset]:
-    return Dataset.objects.filter(deleted_at=None).annotate(
-        asset_count=Count("assets"),
-        ready_count=Count("assets", filter=Q(assets__status=Asset.State.READY)),
-    ).order_by("-id")
+    return (
+        Dataset.objects.filter(deleted_at=None)
+        .annotate(
+            asset_count=Count("assets"),
+            ready_count=Count("assets", filter=Q(assets__status=Asset.State.READY)),
+        )
+        .order_by("-id")
+    )
 
 
 def get_asset(asset_id: uuid.UUID) -> Asset:

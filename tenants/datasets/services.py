@@ -17,7 +17,9 @@ MAX_NAME = 200
 MAX_DESCRIPTION = 10_000
 
 
-def create_dataset(*, name: str, description: str = "", metadata_schema: dict[str, Any] | None = None) -> Dataset:
+def create_dataset(
+    *, name: str, description: str = "", metadata_schema: dict[str, Any] | None = None
+) -> Dataset:
     """Raises Invalid, or Conflict if the tenant has a dataset of this name."""
     fields = _checked(name, description, metadata_schema or {})
     try:
@@ -34,7 +36,9 @@ def update_dataset(*, dataset_id: uuid.UUID, **changes: Any) -> Dataset:
             dataset = Dataset.objects.select_for_update().filter(pk=dataset_id, deleted_at=None).first()
             if dataset is None:
                 raise NotFound("There is no such dataset.")
-            merged = {f: changes.get(f, getattr(dataset, f)) for f in ("name", "description", "metadata_schema")}
+            merged = {
+                f: changes.get(f, getattr(dataset, f)) for f in ("name", "description", "metadata_schema")
+            }
             for field, value in _checked(**merged).items():
                 setattr(dataset, field, value)
             dataset.save()

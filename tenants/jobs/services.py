@@ -65,7 +65,13 @@ def _dispatch(job: Job) -> None:
     due = timezone.now() + timedelta(seconds=settings.JOB_RESEND_S)
     JobDispatch.objects.update_or_create(
         job_id=job.id,
-        defaults={"tenant_id": job.tenant_id, "kind": kind.name, "queue": kind.queue, "due_at": due, "sends": 1},
+        defaults={
+            "tenant_id": job.tenant_id,
+            "kind": kind.name,
+            "queue": kind.queue,
+            "due_at": due,
+            "sends": 1,
+        },
     )
     transaction.on_commit(lambda: ring(job.id, job.tenant_id, kind.name))
 
@@ -151,7 +157,9 @@ def progress(claimed: Claim, *, done: int, total: int, failed: int = 0) -> None:
         raise Cancelled
 
 
-def succeed(claimed: Claim, *, result: dict[str, Any], cpu_s: float, gpu_s: float, used: Mapping[str, float]) -> None:
+def succeed(
+    claimed: Claim, *, result: dict[str, Any], cpu_s: float, gpu_s: float, used: Mapping[str, float]
+) -> None:
     """End well, in the caller's transaction if one is open. `used` settles the reservation."""
     with tenant_scope(claimed.tenant_id):
         job = held(claimed)
@@ -261,7 +269,9 @@ def sweep(*, limit: int = 500) -> int:
     now, rung = timezone.now(), 0
     waiting = {kind.queue: _queue_length(kind.queue) for kind in KINDS.values()}
     with transaction.atomic():
-        due = JobDispatch.objects.select_for_update(skip_locked=True).filter(due_at__lte=now).order_by("due_at")
+        due = (
+            JobDispatch.objects.select_for_update(skip_locked=True).filter(due_at__lte=now).order_by("due_at")
+        )
         for row in due[:limit]:
             if waiting[row.queue] > limit:
                 continue

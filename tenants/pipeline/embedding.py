@@ -134,6 +134,10 @@ def _keep_renditions(blob_id: uuid.UUID, picture: DecodedImage) -> None:
 def follow(job: Job) -> None:
     """Show on the asset what became of its job: failed, cancelled, or waiting again."""
     status = Asset.State.PENDING if job.state == Job.State.QUEUED else Asset.State.FAILED
-    error = None if status == Asset.State.PENDING else job.error or {"type": "cancelled", "detail": "Cancelled."}
+    error = (
+        None if status == Asset.State.PENDING else job.error or {"type": "cancelled", "detail": "Cancelled."}
+    )
     arguments = job.arguments
-    Asset.objects.filter(pk=arguments["asset"], revision=arguments["revision"]).update(status=status, error=error)
+    Asset.objects.filter(pk=arguments["asset"], revision=arguments["revision"]).update(
+        status=status, error=error
+    )

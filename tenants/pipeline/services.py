@@ -279,5 +279,3 @@ def erase_some(*, dataset_id: uuid.UUID, count: int) -> int:
         if not left:
             dataset.delete()
         return left
-
-

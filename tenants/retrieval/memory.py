@@ -56,7 +56,9 @@ class Rows:
 
     def appended(self, **columns: list) -> Rows:
         """With the columns' values at the end; the old arrays stay valid for the searches that use them."""
-        return Rows(**{n: np.concatenate([old, np.asarray(columns[n], old.dtype)]) for n, old in vars(self).items()})
+        return Rows(
+            **{n: np.concatenate([old, np.asarray(columns[n], old.dtype)]) for n, old in vars(self).items()}
+        )
 
     def buried(self, graves: dict[int, int]) -> Rows:
         """Without the rows of each asset number whose sequence number is below its grave's."""

@@ -126,7 +126,9 @@ def _first_page(tenant_id: uuid.UUID, query: Query, watch: Stopwatch) -> Answer:
         **extra,
     }
     search_id = str(uuid7())
-    following = _keep_snapshot(tenant_id, search_id, hits, meta, query.top_k) if len(hits) > query.top_k else None
+    following = (
+        _keep_snapshot(tenant_id, search_id, hits, meta, query.top_k) if len(hits) > query.top_k else None
+    )
     return Answer(search_id, results, following, meta, watch.timings)
 
 
@@ -248,5 +250,3 @@ def _next_page(tenant_id: uuid.UUID, query: Query, watch: Stopwatch) -> Answer:
     end = offset + len(page)
     following = encode_cursor(search_id, end) if end < len(kept["ranking"]) else None
     return Answer(search_id, results, following, kept["meta"], watch.timings)
-
-

@@ -1,0 +1,204 @@
+"""`make demo`: the guided tour as a client sees it, over HTTP, with what it measured.
+
+Runs against the stack whose `$DATA_DIR/demo.json` answers, or starts one and stops it again. Ends with status 0
+only if every step did what it should.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from standalone.config import ROOT
+from standalone.demo import FILES
+from standalone.errors import StackError
+from standalone.stack import running_stack
+
+TIMEOUT_S = 60
+TEXTS = ["yellow bananas", "a carton of orange juice", "something green and leafy", "red bell pepper", "garlic"]
+
+
+class TourFailed(RuntimeError):
+    """A step did not do what it should; the message says which and what came instead."""
+
+
+class Api:
+    """The few calls of the tour, with one tenant's key."""
+
+    def __init__(self, base_url: str, key: str) -> None:
+        self.root = f"{base_url}/api/v1"
+        self.session = requests.Session()
+        self.session.headers["Authorization"] = f"Bearer {key}"
+
+    def call(self, method: str, path: str, expect: int | tuple[int, ...] = 200, **kwargs: Any) -> Any:
+        answer = self.session.request(method, f"{self.root}{path}", timeout=TIMEOUT_S, **kwargs)
+        wanted = expect if isinstance(expect, tuple) else (expect,)
+        if answer.status_code not in wanted:
+            raise TourFailed(f"{method} {path} answered {answer.status_code}: {answer.text[:300]}")
+        return answer.json() if answer.content and "json" in answer.headers["Content-Type"] else answer
+
+    def search(self, **query: Any) -> dict[str, Any]:
+        return self.call("POST", "/search", json=query)
+
+
+def main() -> int:
+    try:
+        with _stack() as demo:
+            _tour(demo)
+    except (TourFailed, StackError, requests.RequestException) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print("\nEverything above worked.")
+    return 0
+
+
+@contextlib.contextmanager
+def _stack() -> Iterator[dict[str, Any]]:
+    data_dir = Path(os.environ.get("DATA_DIR", ROOT / "var"))
+    demo = _running(data_dir)
+    if demo:
+        yield demo
+        return
+    print("No stack is running: starting one for the tour …", flush=True)
+    with running_stack(data_dir, demo=True) as stack:
+        yield stack.demo
+
+
+def _running(data_dir: Path) -> dict[str, Any] | None:
+    try:
+        demo = json.loads((data_dir / "demo.json").read_text())
+        ready = requests.get(f"{demo['base_url']}/readyz", timeout=5)
+        return demo if ready.ok else None
+    except (OSError, ValueError, KeyError, requests.RequestException):
+        return None
+
+
+def _tour(demo: dict[str, Any]) -> None:
+    keys = {tenant["slug"]: tenant["api_key"] for tenant in demo["tenants"]}
+    shop, clinic = Api(demo["base_url"], keys["grocery"]), Api(demo["base_url"], keys["clinic"])
+    print(f"{demo['base_url']}: {', '.join(keys)}")
+    dataset = shop.call("POST", "/datasets", 201, json={"name": f"tour {time.time_ns()}"})["id"]
+    try:
+        pear = _upload(shop, dataset)
+        _search_by_text(shop)
+        _search_by_picture(shop, pear)
+        _search_by_voice(shop)
+        _search_filtered(shop)
+        _tenants_apart(shop, clinic, pear)
+        _delete(shop, pear, dataset)
+    finally:
+        shop.call("DELETE", f"/datasets/{dataset}", 202)
+    print("\nNot in this version: fine-tuning, auditing, generation. They are not part of this tour yet.")
+
+
+def _show(answer: dict[str, Any], count: int = 3) -> None:
+    for result in answer["results"][:count]:
+        asset = result["asset"]
+        words = asset["caption"] or json.dumps(asset["metadata"], ensure_ascii=False)
+        print(f"   {result['score']:.3f}  {result['matched']['modality']:5}  {words[:80]}")
+    print(f"   {answer['total_candidates']} candidates, {answer['took_ms']:.1f} ms, cache {answer['cache']}")
+
+
+def _upload(shop: Api, dataset: str) -> dict[str, Any]:
+    print("\n1. Upload a picture with a caption, wait until it can be searched")
+    picture = FILES / "grocery" / "conference_iconic.jpg"
+    start = time.perf_counter()
+    answer = shop.call(
+        "POST",
+        f"/datasets/{dataset}/assets",
+        (200, 202),
+        headers={"Prefer": "wait=30"},
+        files={"file": ("pear.jpg", picture.read_bytes())},
+        data={"text": "a ripe green pear on a white table", "metadata": json.dumps({"price": 1.5, "tour": True})},
+    )
+    asset = _ready(shop, answer["asset"]["id"])
+    print(f"   {asset['id']}: {asset['width']} x {asset['height']}, ready after {time.perf_counter() - start:.2f} s")
+    return asset
+
+
+def _ready(shop: Api, asset_id: str) -> dict[str, Any]:
+    deadline = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline:
+        asset = shop.call("GET", f"/assets/{asset_id}")
+        if asset["status"] != "pending":
+            break
+        time.sleep(0.1)
+    if asset["status"] != "ready":
+        raise TourFailed(f"the asset is {asset['status']}: {asset.get('error')}")
+    return asset
+
+
+def _search_by_text(shop: Api) -> None:
+    print("\n2. Search by words")
+    times = []
+    for text in TEXTS:
+        answer = shop.search(text=text, top_k=3)
+        times.append(answer["took_ms"])
+        print(f"   “{text}”")
+        _show(answer, 2)
+    print(f"   median of {len(times)} first-time queries: {statistics.median(times):.1f} ms in the server")
+
+
+def _search_by_picture(shop: Api, pear: dict[str, Any]) -> None:
+    print("\n3. Search by a picture: a phone photo from the shelf finds its product")
+    photo = next((FILES / "grocery").glob("train_banana_*.jpg"))
+    answer = shop.call("POST", "/search", files={"image": photo.read_bytes()}, data={"top_k": 5})
+    _show(answer)
+    _expect(any("anana" in _words(result) for result in answer["results"]), "a banana among the first five", answer)
+    again = shop.search(image={"asset": pear["id"]}, top_k=1)
+    _expect(again["results"][0]["asset"]["sha256"] == pear["sha256"], "the picture itself first", again)
+
+
+def _search_by_voice(shop: Api) -> None:
+    print("\n4. Search by voice")
+    spoken = (FILES / "spoken" / "yellow-bananas.wav").read_bytes()
+    answer = shop.call("POST", "/search", files={"audio": spoken}, data={"top_k": 5})
+    print(f"   heard: “{answer['transcript'].strip()}”")
+    _show(answer)
+    _expect(any("anana" in _words(result) for result in answer["results"]), "a banana among the first five", answer)
+
+
+def _search_filtered(shop: Api) -> None:
+    print("\n5. Filter by metadata: dairy under 4")
+    answer = shop.search(text="something to drink", filter={"aisle": "dairy", "price": {"lt": 4}}, top_k=5)
+    _show(answer)
+    found = [result["asset"]["metadata"] for result in answer["results"]]
+    _expect(bool(found) and all(m["aisle"] == "dairy" and m["price"] < 4 for m in found), "dairy under 4", answer)
+
+
+def _tenants_apart(shop: Api, clinic: Api, pear: dict[str, Any]) -> None:
+    print("\n6. The clinic searches its own pictures, and cannot see the shop's")
+    _show(clinic.search(text="chest X-ray with an enlarged heart", top_k=3))
+    clinic.call("GET", f"/assets/{pear['id']}", 404)
+    clinic.call("GET", f"/assets/{pear['id']}/content", 404)
+    print("   the shop's pear answers 404 to the clinic")
+
+
+def _delete(shop: Api, pear: dict[str, Any], dataset: str) -> None:
+    print("\n7. Delete it: no search shows it again")
+    shop.call("DELETE", f"/assets/{pear['id']}", 204)
+    answer = shop.search(text="a ripe green pear on a white table", datasets=[dataset])
+    _expect(answer["results"] == [], "nothing", answer)
+    print("   gone")
+
+
+def _words(result: dict[str, Any]) -> str:
+    return f"{result['asset']['caption']} {json.dumps(result['asset']['metadata'])}"
+
+
+def _expect(met: bool, what: str, answer: dict[str, Any]) -> None:
+    if not met:
+        raise TourFailed(f"expected {what}, but found {[_words(r)[:60] for r in answer['results']]}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""Shared fixtures. The database is real, migrated and shared by the session: a test makes tenants of its own.
+
+Nothing is rolled back or truncated (the application's role may not, and rolling back would hide leaks and
+on-commit hooks), so a test never counts rows outside its own tenants.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _database(django_db_blocker: Any) -> Iterator[None]:
+    with django_db_blocker.unblock():
+        yield
+
+
+@dataclass(frozen=True)
+class Party:
+    """A tenant of its own with an owner and a key of every scope."""
+
+    tenant: Any
+    owner: Any
+    password: str
+    token: str
+
+    @property
+    def id(self) -> Any:
+        return self.tenant.id
+
+    @property
+    def auth(self) -> dict[str, str]:
+        return {"HTTP_AUTHORIZATION": f"Bearer {self.token}"}
+
+
+@pytest.fixture
+def make_party() -> Callable[..., Party]:
+    from tenants.accounts import keys, services
+    from tenants.accounts.permissions import SCOPES
+    from tenants.scope import tenant_scope
+
+    def make(plan: str = "demo", scopes: tuple[str, ...] = SCOPES) -> Party:
+        slug = f"t-{secrets.token_hex(6)}"
+        tenant = services.create_tenant(slug=slug, name=slug, plan=plan)
+        password = secrets.token_urlsafe(12)
+        owner = services.create_user(email=f"owner@{slug}.example", password=password)
+        services.set_role(tenant=tenant, user=owner, role="owner")
+        with tenant_scope(tenant.id):
+            _, token = keys.create_key(name="test", scopes=list(scopes), created_by=owner)
+        return Party(tenant, owner, password, token)
+
+    return make
+
+
+@pytest.fixture
+def party(make_party: Callable[..., Party]) -> Party:
+    return make_party()
+
+
+@pytest.fixture
+def stranger(make_party: Callable[..., Party]) -> Party:
+    return make_party()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The whole product, as `make run` starts it, with the demo tenants; once for the session."""
+    from standalone.stack import running_stack
+
+    leases = {"JOB_LEASE_S": "4", "JOB_RESEND_S": "2", "JOB_SWEEP_S": "1"}
+    with running_stack(tmp_path_factory.mktemp("stack"), demo=True, extra_env=leases) as running:
+        yield running

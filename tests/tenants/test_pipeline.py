@@ -1,0 +1,203 @@
+"""Adding, changing and deleting assets, up to the job; embedding itself is in tests/flows."""
+
+from __future__ import annotations
+
+import io
+import threading
+
+import pytest
+from django.core.files.storage import default_storage
+from django.db import connection
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tenants.accounts import quotas
+from tenants.datasets import selectors, storage
+from tenants.datasets.models import Asset, Blob, Facet
+from tenants.datasets.services import create_dataset
+from tenants.errors import Conflict, Invalid, NotFound, UnsupportedMedia
+from tenants.jobs.models import Job
+from tenants.pipeline import services
+from tenants.pipeline.passages import MAX_PASSAGES, PASSAGE, passages
+from tenants.scope import tenant_scope
+
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
+    "1f15c4890000000d49444154789c63f8cfc0f01f0005000201a5f645400000000049454e44ae426082"
+)
+
+
+@pytest.fixture
+def dataset(party):
+    with tenant_scope(party.id):
+        return create_dataset(name="d")
+
+
+def _png(extra: bytes = b"") -> io.BytesIO:
+    return io.BytesIO(PNG + extra)
+
+
+def test_equal_bytes_share_a_blob_but_never_an_asset(party, dataset) -> None:
+    with tenant_scope(party.id):
+        first = services.add_asset(dataset_id=dataset.id, file=_png()).asset
+        second = services.add_asset(dataset_id=dataset.id, file=_png(), text="a dot").asset
+        assert first.id != second.id
+        blob = Blob.objects.get()
+        assert (blob.references, blob.bytes, blob.media_type) == (2, len(PNG), "image/png")
+        assert quotas.summary()["bytes"]["used"] == 2 * len(PNG)
+
+
+def test_two_tenants_never_share_a_blob(party, stranger, dataset) -> None:
+    paths = []
+    for owner in (party, stranger):
+        with tenant_scope(owner.id):
+            own = create_dataset(name="own")
+            asset = services.add_asset(dataset_id=own.id, file=_png()).asset
+            paths.append(storage.path_of(asset.tenant_id, asset.blob.sha256))
+    assert paths[0] != paths[1]
+    assert all(default_storage.exists(path) for path in paths)
+    assert all(str(owner.id) in path for owner, path in zip((party, stranger), paths, strict=True))
+
+
+def test_an_external_id_is_unique_in_its_dataset(party, dataset) -> None:
+    with tenant_scope(party.id):
+        first = services.add_asset(dataset_id=dataset.id, text="one", external_id="x")
+        again = services.add_asset(dataset_id=dataset.id, text="one", external_id="x")
+        assert (again.created, again.job, again.asset.id) == (False, None, first.asset.id)
+        with pytest.raises(Conflict, match="stands for other content"):
+            services.add_asset(dataset_id=dataset.id, text="two", external_id="x")
+        other = create_dataset(name="other")
+        assert services.add_asset(dataset_id=other.id, text="two", external_id="x").created
+        assert Asset.objects.count() == 2
+        assert Job.objects.count() == 2
+
+
+def test_one_of_many_equal_uploads_wins(party, dataset) -> None:
+    outcomes: list[bool | str] = []
+
+    def upload() -> None:
+        try:
+            with tenant_scope(party.id):
+                outcomes.append(services.add_asset(dataset_id=dataset.id, text="one", external_id="x").created)
+        except Conflict:
+            outcomes.append("conflict")
+        connection.close()
+
+    threads = [threading.Thread(target=upload) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes.count(True) == 1
+    assert outcomes.count(False) == 7
+    with tenant_scope(party.id):
+        assert Asset.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b"", Invalid),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", UnsupportedMedia),
+        (b"<!doctype html><script>alert(1)</script>", UnsupportedMedia),
+        (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3", UnsupportedMedia),
+        (b"PK\x03\x04\x14\x00\x00\x00", UnsupportedMedia),
+        (b"\x7fELF\x02\x01\x01\x00", UnsupportedMedia),
+        (b"\x00\x01\x02\x03", UnsupportedMedia),
+        (b"RIFF\x24\x00\x00\x00WAVEfmt ", UnsupportedMedia),
+    ],
+)
+def test_the_content_decides_what_is_accepted(party, dataset, content, error) -> None:
+    with tenant_scope(party.id):
+        with pytest.raises(error):
+            services.add_asset(dataset_id=dataset.id, file=io.BytesIO(content))
+        assert Asset.objects.count() == Blob.objects.count() == Job.objects.count() == 0
+
+
+@pytest.mark.parametrize("text", ["", "   \n", "\x00", "a\ud800", "x" * 100_001])
+def test_texts_that_cannot_be_kept_are_refused(party, dataset, text) -> None:
+    with tenant_scope(party.id), pytest.raises(Invalid):
+        services.add_asset(dataset_id=dataset.id, text=text)
+
+
+def test_deleting_removes_everything_and_returns_the_quota(party, dataset) -> None:
+    with tenant_scope(party.id):
+        asset = services.add_asset(dataset_id=dataset.id, file=_png(), values={"k": "v"}).asset
+        path = storage.path_of(party.id, asset.blob.sha256)
+    with tenant_scope(party.id):
+        services.delete_asset(asset_id=asset.id)
+    assert not default_storage.exists(path)
+    with tenant_scope(party.id):
+        assert Asset.objects.count() == Blob.objects.count() == Facet.objects.count() == 0
+        summary = quotas.summary()
+        assert (summary["assets"]["used"], summary["bytes"]["used"]) == (0, 0)
+        with pytest.raises(NotFound):
+            services.delete_asset(asset_id=asset.id)
+
+
+def test_a_blob_stays_while_another_asset_uses_it(party, dataset) -> None:
+    with tenant_scope(party.id):
+        first = services.add_asset(dataset_id=dataset.id, file=_png()).asset
+        services.add_asset(dataset_id=dataset.id, file=_png())
+    with tenant_scope(party.id):
+        services.delete_asset(asset_id=first.id)
+    assert default_storage.exists(storage.path_of(party.id, first.blob.sha256))
+
+
+def test_another_tenants_asset_is_not_found(party, stranger, dataset) -> None:
+    with tenant_scope(party.id):
+        asset = services.add_asset(dataset_id=dataset.id, text="mine").asset
+    with tenant_scope(stranger.id):
+        with pytest.raises(NotFound):
+            services.delete_asset(asset_id=asset.id)
+        with pytest.raises(NotFound):
+            services.update_asset(asset_id=asset.id, caption="theirs")
+        with pytest.raises(NotFound):
+            services.add_asset(dataset_id=dataset.id, text="x")
+        with pytest.raises(NotFound):
+            services.delete_dataset(dataset_id=dataset.id)
+    with tenant_scope(party.id):
+        assert selectors.get_asset(asset.id).caption == ""
+
+
+def test_a_deleted_dataset_is_hidden_at_once_and_its_name_is_free(party, dataset) -> None:
+    with tenant_scope(party.id):
+        asset = services.add_asset(dataset_id=dataset.id, text="mine").asset
+        services.delete_dataset(dataset_id=dataset.id)
+        with pytest.raises(NotFound):
+            selectors.get_dataset(dataset.id)
+        with pytest.raises(NotFound):
+            selectors.get_asset(asset.id)
+        with pytest.raises(NotFound):
+            services.add_asset(dataset_id=dataset.id, text="late")
+        assert create_dataset(name="d").id != dataset.id
+        assert services.erase_some(dataset_id=dataset.id, count=10) == 0
+        assert Asset.objects.count() == 0
+
+
+def test_a_new_caption_queues_a_new_embedding(party, dataset) -> None:
+    with tenant_scope(party.id):
+        asset = services.add_asset(dataset_id=dataset.id, file=_png(), text="a dot").asset
+        changed = services.update_asset(asset_id=asset.id, caption="a small dot")
+        assert (changed.asset.revision, changed.asset.status) == (2, "pending")
+        assert changed.job.arguments == {"asset": str(asset.id), "revision": 2}
+        assert services.update_asset(asset_id=asset.id, caption="a small dot").job is None
+        text = services.add_asset(dataset_id=dataset.id, text="words").asset
+        with pytest.raises(Invalid):
+            services.update_asset(asset_id=text.id, caption="no")
+
+
+@given(st.text(max_size=5000))
+def test_passages_cover_the_text_in_order(text) -> None:
+    ranges = passages(text)
+    assert all(end - start <= PASSAGE for start, end in ranges)
+    assert all(a[1] <= b[0] for a, b in zip(ranges, ranges[1:], strict=False))
+    covered = "".join(text[start:end] for start, end in ranges)
+    assert "".join(covered.split()) == "".join(text.split())
+
+
+def test_passages_end_at_sentences_and_are_bounded() -> None:
+    text = "One sentence of words. " * 100
+    assert all(text[:end].rstrip().endswith(".") for _, end in passages(text))
+    assert len(passages("word " * 100_000)) == MAX_PASSAGES
+    assert passages("") == []

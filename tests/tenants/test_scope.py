@@ -1,0 +1,214 @@
+"""Isolation, as the application's own role on the real database, committed and not rolled back."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+
+import pytest
+from django.apps import apps
+from django.db import DatabaseError, IntegrityError, connection, transaction
+
+from tenants.datasets.models import Asset, Blob, Dataset
+from tenants.datasets.services import create_dataset
+from tenants.scope import (
+    NoTenantScope,
+    TenantForeignKey,
+    TenantMismatch,
+    TenantModel,
+    current_tenant_id,
+    operator_scope,
+    tenant_scope,
+)
+
+TENANT_MODELS = [model for model in apps.get_models() if issubclass(model, TenantModel)]
+
+
+def _sql(statement: str, *parameters: object) -> list[tuple]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return cursor.fetchall() if cursor.description else []
+
+
+def test_the_application_role_is_bound_by_row_level_security() -> None:
+    row = _sql("SELECT rolsuper, rolbypassrls FROM pg_roles WHERE rolname = current_user")
+    assert row == [(False, False)]
+    assert _sql(
+        "SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tableowner = current_user"
+    ) == [(0,)]
+
+
+@pytest.mark.parametrize("model", TENANT_MODELS, ids=lambda model: model.__name__)
+def test_every_tenant_table_has_a_forced_policy(model: type[TenantModel]) -> None:
+    table = model._meta.db_table
+    flags = _sql("SELECT relrowsecurity, relforcerowsecurity FROM pg_class WHERE oid = %s::regclass", table)
+    assert flags == [(True, True)]
+    policies = _sql("SELECT policyname, cmd, qual = with_check FROM pg_policies WHERE tablename = %s", table)
+    assert policies == [("tenant_isolation", "ALL", True)]
+
+
+@pytest.mark.parametrize("model", TENANT_MODELS, ids=lambda model: model.__name__)
+def test_every_reference_within_a_tenant_is_composite(model: type[TenantModel]) -> None:
+    table = model._meta.db_table
+    found = {
+        name for (name,) in _sql("SELECT conname FROM pg_constraint WHERE conrelid = %s::regclass", table)
+    }
+    wanted = {
+        f"{table}_{field.column}_tenant_fk"
+        for field in model._meta.local_fields
+        if isinstance(field, TenantForeignKey)
+    }
+    assert wanted <= found
+    plain = [
+        field.name
+        for field in model._meta.local_fields
+        if field.remote_field and isinstance(field.remote_field.model, type)
+        if issubclass(field.remote_field.model, TenantModel) and not isinstance(field, TenantForeignKey)
+    ]
+    assert plain == []
+
+
+def test_every_table_with_a_tenant_is_a_tenant_model_or_known_to_be_global() -> None:
+    named = {
+        table
+        for (table,) in _sql(
+            "SELECT table_name FROM information_schema.columns "
+            "WHERE table_schema = 'public' AND column_name = 'tenant_id'"
+        )
+    }
+    scoped = {model._meta.db_table for model in TENANT_MODELS}
+    assert named - scoped == {"membership", "key_digest", "job_dispatch"}
+
+
+def test_a_query_outside_a_scope_raises() -> None:
+    with pytest.raises(NoTenantScope):
+        Dataset.objects.count()
+    with pytest.raises(NoTenantScope):
+        current_tenant_id()
+
+
+def test_raw_sql_outside_a_scope_sees_nothing(party) -> None:
+    with tenant_scope(party.id):
+        create_dataset(name="mine")
+        assert _sql("SELECT count(*) FROM dataset") == [(1,)]
+    assert _sql("SELECT count(*) FROM dataset") == [(0,)]
+
+
+def test_raw_sql_in_a_scope_sees_only_its_tenant(party, stranger) -> None:
+    for owner in (party, stranger):
+        with tenant_scope(owner.id):
+            create_dataset(name="mine")
+    with tenant_scope(stranger.id):
+        assert _sql("SELECT DISTINCT tenant_id FROM dataset") == [(stranger.id,)]
+
+
+def test_the_setting_does_not_leak_through_the_pooled_connection(party) -> None:
+    with tenant_scope(party.id):
+        create_dataset(name="mine")
+    with transaction.atomic():
+        assert _sql("SELECT NULLIF(current_setting('app.tenant', true), '')") == [(None,)]
+        with tenant_scope(party.id):
+            assert _sql("SELECT count(*) FROM dataset") == [(1,)]
+        assert _sql("SELECT count(*) FROM dataset") == [(0,)]
+
+
+def test_the_setting_does_not_leak_after_an_error(party) -> None:
+    with transaction.atomic():
+        with pytest.raises(RuntimeError), tenant_scope(party.id):
+            raise RuntimeError
+        assert _sql("SELECT count(*) FROM dataset") == [(0,)]
+
+
+def test_a_scope_nests_for_the_same_tenant_only(party, stranger) -> None:
+    with tenant_scope(party.id):
+        with tenant_scope(str(party.id)):
+            assert current_tenant_id() == party.id
+        assert current_tenant_id() == party.id
+        with pytest.raises(TenantMismatch), tenant_scope(stranger.id):
+            pass
+        with pytest.raises(TenantMismatch), operator_scope("nested"):
+            pass
+        assert current_tenant_id() == party.id
+
+
+def test_a_row_of_another_tenant_cannot_be_written(party, stranger) -> None:
+    with tenant_scope(party.id):
+        with pytest.raises(TenantMismatch):
+            Dataset(name="theirs", tenant_id=stranger.id).save()
+        with pytest.raises(DatabaseError, match="row-level security"), transaction.atomic():
+            _sql(
+                "INSERT INTO dataset (id, tenant_id, name, description, metadata_schema, created_at) "
+                "VALUES (%s, %s, 'theirs', '', '{}', now())",
+                uuid.uuid4(),
+                stranger.id,
+            )
+    with tenant_scope(stranger.id):
+        assert Dataset.objects.count() == 0
+
+
+def test_a_reference_to_another_tenants_row_is_refused_by_the_database(party, stranger) -> None:
+    with tenant_scope(stranger.id):
+        theirs = create_dataset(name="theirs")
+    with pytest.raises(IntegrityError), tenant_scope(party.id):
+        blob = Blob.objects.create(sha256="0" * 64, bytes=1, media_type="text/plain")
+        Asset.objects.create(dataset_id=theirs.id, blob=blob, modality="text")
+    with tenant_scope(party.id):
+        assert Asset.objects.count() == 0
+        assert Blob.objects.count() == 0
+
+
+def test_update_and_delete_do_not_reach_another_tenant(party, stranger) -> None:
+    with tenant_scope(stranger.id):
+        theirs = create_dataset(name="theirs")
+    with tenant_scope(party.id):
+        assert Dataset.objects.filter(pk=theirs.pk).update(name="taken") == 0
+        _sql("UPDATE dataset SET name = 'taken'")
+        _sql("DELETE FROM dataset")
+    with tenant_scope(stranger.id):
+        assert Dataset.objects.get(pk=theirs.pk).name == "theirs"
+
+
+def test_equal_names_do_not_tell_about_another_tenant(party, stranger) -> None:
+    for owner in (party, stranger):
+        with tenant_scope(owner.id):
+            assert create_dataset(name="the same name").name == "the same name"
+
+
+def test_the_operator_sees_all_tenants_and_it_is_logged(party, stranger, caplog) -> None:
+    for owner in (party, stranger):
+        with tenant_scope(owner.id):
+            create_dataset(name="seen by the operator")
+    with caplog.at_level("INFO", logger="tenants.scope"), operator_scope("counting"):
+        owners = set(Dataset.objects.filter(name="seen by the operator").values_list("tenant_id", flat=True))
+    assert {party.id, stranger.id} <= owners
+    assert any(record.reason == "counting" for record in caplog.records)
+    assert _sql("SELECT current_user = session_user") == [(True,)]
+
+
+def test_scopes_of_two_threads_do_not_mix(party, stranger) -> None:
+    seen: dict[str, uuid.UUID] = {}
+    barrier = threading.Barrier(2)
+
+    def work(name: str, tenant_id: uuid.UUID) -> None:
+        with tenant_scope(tenant_id):
+            create_dataset(name=name)
+            barrier.wait(10)
+            seen[name] = Dataset.objects.get().tenant_id
+        connection.close()
+
+    threads = [threading.Thread(target=work, args=(n, p.id)) for n, p in (("a", party), ("b", stranger))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {"a": party.id, "b": stranger.id}
+
+
+def test_platform_is_still_the_standard_librarys() -> None:
+    import platform
+    from pathlib import Path
+
+    root = Path(__file__).resolve().parents[2]
+    assert platform.system() in {"Linux", "Darwin"}
+    assert not (root / "platform" / "__init__.py").exists()
+    assert not (root / "tests" / "platform").exists()
