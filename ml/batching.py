@@ -21,8 +21,8 @@ class Batcher(Generic[Item, Result]):
     """Calls ``function(items) -> results`` (same length, same order) from one thread of its own.
 
     While a batch runs the next one fills by itself. Only after a batch of several does the next wait up to
-    ``max_wait_s`` for company: a lone caller never waits. When a batch raises, its items are tried one by one,
-    so that one bad item does not fail the others.
+    ``max_wait_s`` for company: a lone caller never waits. When a batch raises, its items are tried one by
+    one, so that one bad item does not fail the others.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What every index promises: exact row numbers out, rows never reused, safe to read while one thread writes."""
+"""What every index promises: row numbers that are never reused, and safe reads while one thread writes."""
 
 from __future__ import annotations
 
