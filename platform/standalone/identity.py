@@ -12,7 +12,7 @@ from standalone.errors import StackError
 from standalone.processes import Identity
 
 CANDIDATES = ("postgres", "nobody")
-CAP_DAC_OVERRIDE = 1
+CAP_DAC_OVERRIDE, CAP_SETPCAP = 1, 8
 
 
 def postgres_identity(paths: Iterable[Path], cluster: Path) -> Identity:
@@ -26,7 +26,7 @@ def postgres_identity(paths: Iterable[Path], cluster: Path) -> Identity:
     user = _owner(cluster) or _first_candidate()
     if all(_may_enter(user, path) for path in paths):
         return Identity(user.pw_name)
-    if not _has_capability(CAP_DAC_OVERRIDE):
+    if not (_has_capability(CAP_DAC_OVERRIDE) and _has_capability(CAP_SETPCAP)):
         raise StackError(
             f"Postgres runs as {user.pw_name}, who cannot enter {next(iter(paths))}. Start the stack as "
             "another user than root, or move the checkout and DATA_DIR to where others may enter."

@@ -13,7 +13,8 @@ import pwd
 import sys
 
 PR_SET_PDEATHSIG = 1
-PR_SET_KEEPCAPS = 8
+PR_SET_SECUREBITS = 28
+SECBIT_NO_SETUID_FIXUP = 1 << 2
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 CAPABILITY_VERSION_3 = 0x20080522
@@ -27,7 +28,7 @@ def checked(result: int) -> None:
 
 
 def keep_capabilities(numbers: list[int]) -> None:
-    """Keep these (all below 32) across setuid and exec; drop every other."""
+    """Keep these (all below 32) across exec; drop every other."""
     mask = sum(1 << number for number in numbers)
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
     effective_permitted_inheritable = (ctypes.c_uint32 * 6)(mask, mask, mask, 0, 0, 0)
@@ -39,7 +40,8 @@ def keep_capabilities(numbers: list[int]) -> None:
 def become(user: str, capabilities: list[int]) -> None:
     entry = pwd.getpwnam(user)
     if capabilities:
-        checked(libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
+        # Keeps capabilities across setuid, and lets access(2) honour them, which Postgres asks first.
+        checked(libc.prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0))
     os.setgroups([])
     os.setgid(entry.pw_gid)
     os.setuid(entry.pw_uid)
