@@ -30,7 +30,8 @@ SECRET_NAMES = (
 def claimed(data_dir: Path) -> Iterator[None]:
     """Hold the data directory for this stack alone, as long as the block runs."""
     create(data_dir)
-    handle = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with permissions_explained():
+        handle = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _lock(handle, data_dir)
         os.truncate(handle, 0)
@@ -42,13 +43,10 @@ def claimed(data_dir: Path) -> Iterator[None]:
 
 
 def create(data_dir: Path) -> None:
-    try:
-        for folder in (data_dir, data_dir / "run", data_dir / "log"):
-            folder.mkdir(parents=True, exist_ok=True)
-    except PermissionError as error:
-        raise StackError(
-            f"Cannot write to {error.filename}: choose another place with DATA_DIR=…."
-        ) from error
+    with permissions_explained():
+        data_dir.mkdir(parents=True, exist_ok=True)
+        for folder in (data_dir / "run", data_dir / "log"):
+            folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def _lock(handle: int, data_dir: Path) -> None:
@@ -106,13 +104,30 @@ def disk_full(data_dir: Path, free_mb: int, needed: str = "") -> StackError:
 
 
 @contextlib.contextmanager
+def permissions_explained() -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise StackError(
+            f"Cannot write to {error.filename}. Start as the user who owns it, or choose another DATA_DIR."
+        ) from error
+
+
+@contextlib.contextmanager
 def disk_full_explained(data_dir: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, StackError) as error:
+        if not _tells_of_full_disk(error):
             raise
         raise disk_full(data_dir, shutil.disk_usage(data_dir).free // (1024 * 1024)) from error
+
+
+def _tells_of_full_disk(error: OSError | StackError) -> bool:
+    """An error of this process, or the end of a child's log that an error quotes."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return os.strerror(errno.ENOSPC) in str(error)
 
 
 def load_secrets(data_dir: Path) -> dict[str, str]:

@@ -82,7 +82,7 @@ class Postgres:
 
     def _initialise(self, folder: Path) -> None:
         folder.mkdir(mode=0o700)
-        password = self.config.run_dir / "initdb-password"
+        password = self.config.data_dir / ".initdb-password"
         write_private(password, self.secrets["superuser_password"] + "\n")
         for path in (folder, password):
             self._hand_over(path)
