@@ -44,8 +44,8 @@ class MiniLM(Encoder):
     def _encode_one(self, text: str) -> Vectors:
         ids = np.array([self._tokenizer.encode(text).ids], np.int64)
         feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-        vectors: Vectors = self._session.run(None, feed)[0]
-        return vectors[0]
+        vectors: Vectors = self._session.run(None, feed)[0][0]
+        return vectors
 
 
 def load(argument: str) -> Encoder:

