@@ -1,0 +1,139 @@
+"""Handing out stored bytes over HTTP: one place for the rules that the API and the console share.
+
+A picture is served without its location, so not before it was decoded. Every answer says `nosniff` and
+forbids scripts, and what a browser might run is only ever a download.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import IO
+
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.http import parse_etags
+
+from tenants.datasets import storage
+from tenants.datasets.models import Asset
+from tenants.errors import NotFound, NotReady
+
+INLINE = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/avif", "text/plain"})
+SUFFIXES = {"image/jpeg": "jpg", "text/plain": "txt"}
+RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+@dataclass(frozen=True)
+class Rendition:
+    """One stored file of an asset: which kind, as what type, under which name a browser saves it."""
+
+    path: str
+    media_type: str
+    etag: str
+    filename: str
+
+
+def content_of(asset: Asset) -> Rendition:
+    """The asset's content as it may be shown. Raises NotReady for a picture that was not decoded (yet)."""
+    blob = asset.blob
+    if asset.modality != Asset.Modality.TEXT and blob.width is None:
+        raise NotReady("This file is served once it has been checked and its location data removed.")
+    kind, media_type = ("clean", blob.clean_type) if blob.clean_type else ("original", blob.media_type)
+    return _rendition(asset, kind, media_type)
+
+
+def thumbnail_of(asset: Asset) -> Rendition:
+    """The asset's small picture. Raises NotFound for an asset without one."""
+    if not asset.blob.has_thumbnail:
+        raise NotFound("This asset has no thumbnail.")
+    return _rendition(asset, "thumbnail", "image/webp")
+
+
+def _rendition(asset: Asset, kind: str, media_type: str) -> Rendition:
+    blob = asset.blob
+    suffix = SUFFIXES.get(media_type, media_type.rpartition("/")[2])
+    return Rendition(
+        path=storage.path_of(asset.tenant_id, blob.sha256, kind),
+        media_type=media_type,
+        etag=f'"{blob.sha256[:32]}-{kind}"',
+        filename=f"{asset.id}.{suffix}",
+    )
+
+
+def serve(request: HttpRequest, rendition: Rendition) -> HttpResponseBase:
+    """The bytes, or the part that a Range header asks for, or 304. Raises NotFound if the file is gone."""
+    if _known_to_client(request, rendition):
+        return _with_headers(HttpResponse(status=304), rendition)
+    try:
+        stream = storage.open_blob(rendition.path)
+    except FileNotFoundError as error:
+        raise NotFound("The content of this asset is gone.") from error
+    size = stream.seek(0, 2)
+    stream.seek(0)
+    wanted = _range(request, rendition, size)
+    if wanted is None:
+        response = StreamingHttpResponse(storage.chunks(stream, 0, size), content_type=rendition.media_type)
+        response["Content-Length"] = size
+        return _with_headers(response, rendition)
+    return _with_headers(_part(stream, wanted, size, rendition.media_type), rendition)
+
+
+def _part(stream: IO[bytes], wanted: tuple[int, int], size: int, media_type: str) -> HttpResponseBase:
+    start, end = wanted
+    if start >= size or start > end:
+        stream.close()
+        return HttpResponse(status=416, headers={"Content-Range": f"bytes */{size}"})
+    length = end - start + 1
+    response = StreamingHttpResponse(
+        storage.chunks(stream, start, length), status=206, content_type=media_type
+    )
+    response["Content-Range"] = f"bytes {start}-{end}/{size}"
+    response["Content-Length"] = length
+    return response
+
+
+def _known_to_client(request: HttpRequest, rendition: Rendition) -> bool:
+    known = {tag.removeprefix("W/") for tag in parse_etags(request.headers.get("If-None-Match", ""))}
+    return rendition.etag in known or "*" in known
+
+
+def _range(request: HttpRequest, rendition: Rendition, size: int) -> tuple[int, int] | None:
+    """First and last byte that were asked for, or None for all; several ranges are answered with all."""
+    match = RANGE.fullmatch(request.headers.get("Range", "").strip())
+    if match is None or match.group() == "bytes=-":
+        return None
+    if request.headers.get("If-Range", rendition.etag) != rendition.etag:
+        return None
+    first, last = match.groups()
+    if not first:
+        # The last n bytes; none at all cannot be satisfied.
+        return (max(0, size - int(last)), size - 1) if int(last) else (size, size)
+    return int(first), min(int(last), size - 1) if last else size - 1
+
+
+def _with_headers(response: HttpResponseBase, rendition: Rendition) -> HttpResponseBase:
+    place = "inline" if rendition.media_type in INLINE else "attachment"
+    if rendition.media_type == "text/plain":
+        response["Content-Type"] = "text/plain; charset=utf-8"
+    response["Content-Disposition"] = f'{place}; filename="{rendition.filename}"'
+    response["ETag"] = rendition.etag
+    response["Accept-Ranges"] = "bytes"
+    response["X-Content-Type-Options"] = "nosniff"
+    response["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    # Asked for again each time: an asset that was deleted must not live on in a cache.
+    response["Cache-Control"] = "private, no-cache"
+    return response
+
+
+def read_text(asset: Asset, limit: int | None = None) -> str:
+    """The words of a text asset, or its first `limit` bytes; empty for another asset or a lost file."""
+    if asset.modality != Asset.Modality.TEXT:
+        return ""
+    path = storage.path_of(asset.tenant_id, asset.blob.sha256)
+    try:
+        with storage.open_blob(path) as stream:
+            raw = stream.read(-1 if limit is None else limit)
+    except FileNotFoundError:
+        return ""
+    # A cut may fall inside a character.
+    return raw.decode("utf-8-sig", errors="ignore")
