@@ -115,7 +115,10 @@ class TenantModel(models.Model):
     """A row that belongs to one tenant. Its migration must end with `EnableTenancy(model)`."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    tenant = models.ForeignKey("accounts.Tenant", on_delete=models.CASCADE, related_name="+", editable=False)
+    # No index of its own: the key (tenant_id, id) starts with it.
+    tenant = models.ForeignKey(
+        "accounts.Tenant", on_delete=models.CASCADE, related_name="+", editable=False, db_index=False
+    )
 
     objects: models.Manager = TenantManager()
 
@@ -123,22 +126,25 @@ class TenantModel(models.Model):
         abstract = True
         base_manager_name = "objects"
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.claim_tenant()
+        super().save(*args, **kwargs)
+
     def claim_tenant(self) -> None:
         if self.tenant_id is None:
             self.tenant_id = current_tenant_id()
         elif _active.get() not in (self.tenant_id, OPERATOR):
             raise TenantMismatch(f"This {type(self).__name__} belongs to another tenant.")
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        self.claim_tenant()
-        super().save(*args, **kwargs)
-
 
 class TenantForeignKey(models.ForeignKey):
-    """A reference within one tenant; `EnableTenancy` gives it the composite constraint (tenant_id, …)."""
+    """A reference within one tenant; `EnableTenancy` gives it the composite constraint (tenant_id, …).
+
+    Its model declares the index (tenant, …) that look-ups through it need.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs["db_constraint"] = False
+        kwargs["db_constraint"] = kwargs["db_index"] = False
         super().__init__(*args, **kwargs)
 
 

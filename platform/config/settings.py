@@ -132,7 +132,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_timeout": 30,
-    "socket_connect_timeout": 5,
+    "socket_connect_timeout": 1,
     "health_check_interval": 10,
 }
 CELERY_TIMEZONE = "UTC"
@@ -140,6 +140,19 @@ CELERY_TIMEZONE = "UTC"
 JOB_LEASE_S = float(env("JOB_LEASE_S", "30"))
 JOB_RESEND_S = float(env("JOB_RESEND_S", "15"))
 JOB_SWEEP_S = float(env("JOB_SWEEP_S", "5"))
+
+
+def _every(seconds: float, task: str) -> dict:
+    """A task of the system queue; one that waited for two periods is dropped, as the next one does its work."""
+    return {"task": task, "schedule": seconds, "options": {"queue": "system", "expires": 2 * seconds}}
+
+
+CELERY_BEAT_SCHEDULE = {
+    "sweep-jobs": _every(JOB_SWEEP_S, "workers.sweep_jobs"),
+    "flush-usage": _every(30.0, "workers.flush_usage"),
+    "collect-garbage": _every(300.0, "workers.collect_garbage"),
+    "canary": _every(15.0, "workers.ring_canaries"),
+}
 
 # --- Storage: content-addressed blobs in a folder or a bucket. -------------------------------------------
 

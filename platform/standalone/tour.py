@@ -24,7 +24,13 @@ from standalone.errors import StackError
 from standalone.stack import running_stack
 
 TIMEOUT_S = 60
-TEXTS = ["yellow bananas", "a carton of orange juice", "something green and leafy", "red bell pepper", "garlic"]
+TEXTS = [
+    "yellow bananas",
+    "a carton of orange juice",
+    "something green and leafy",
+    "red bell pepper",
+    "garlic",
+]
 
 
 class TourFailed(RuntimeError):
@@ -118,10 +124,15 @@ def _upload(shop: Api, dataset: str) -> dict[str, Any]:
         (200, 202),
         headers={"Prefer": "wait=30"},
         files={"file": ("pear.jpg", picture.read_bytes())},
-        data={"text": "a ripe green pear on a white table", "metadata": json.dumps({"price": 1.5, "tour": True})},
+        data={
+            "text": "a ripe green pear on a white table",
+            "metadata": json.dumps({"price": 1.5, "tour": True}),
+        },
     )
     asset = _ready(shop, answer["asset"]["id"])
-    print(f"   {asset['id']}: {asset['width']} x {asset['height']}, ready after {time.perf_counter() - start:.2f} s")
+    print(
+        f"   {asset['id']}: {asset['width']} x {asset['height']}, ready after {time.perf_counter() - start:.2f} s"
+    )
     return asset
 
 
@@ -153,7 +164,11 @@ def _search_by_picture(shop: Api, pear: dict[str, Any]) -> None:
     photo = next((FILES / "grocery").glob("train_banana_*.jpg"))
     answer = shop.call("POST", "/search", files={"image": photo.read_bytes()}, data={"top_k": 5})
     _show(answer)
-    _expect(any("anana" in _words(result) for result in answer["results"]), "a banana among the first five", answer)
+    _expect(
+        any("anana" in _words(result) for result in answer["results"]),
+        "a banana among the first five",
+        answer,
+    )
     again = shop.search(image={"asset": pear["id"]}, top_k=1)
     _expect(again["results"][0]["asset"]["sha256"] == pear["sha256"], "the picture itself first", again)
 
@@ -164,7 +179,11 @@ def _search_by_voice(shop: Api) -> None:
     answer = shop.call("POST", "/search", files={"audio": spoken}, data={"top_k": 5})
     print(f"   heard: “{answer['transcript'].strip()}”")
     _show(answer)
-    _expect(any("anana" in _words(result) for result in answer["results"]), "a banana among the first five", answer)
+    _expect(
+        any("anana" in _words(result) for result in answer["results"]),
+        "a banana among the first five",
+        answer,
+    )
 
 
 def _search_filtered(shop: Api) -> None:
@@ -172,7 +191,9 @@ def _search_filtered(shop: Api) -> None:
     answer = shop.search(text="something to drink", filter={"aisle": "dairy", "price": {"lt": 4}}, top_k=5)
     _show(answer)
     found = [result["asset"]["metadata"] for result in answer["results"]]
-    _expect(bool(found) and all(m["aisle"] == "dairy" and m["price"] < 4 for m in found), "dairy under 4", answer)
+    _expect(
+        bool(found) and all(m["aisle"] == "dairy" and m["price"] < 4 for m in found), "dairy under 4", answer
+    )
 
 
 def _tenants_apart(shop: Api, clinic: Api, pear: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ and the look-up costs microseconds. Look-ups are cached in Valkey for a minute; 
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import hmac
@@ -102,10 +103,9 @@ def forget(prefix: str) -> None:
 
     A marker, not a deletion: a look-up that read the row just before it changed must not cache the old answer.
     """
-    try:
+    # With Valkey away nothing is cached either; entries written before it left expire by themselves.
+    with contextlib.suppress(Unavailable):
         client().set(_cache_key(prefix), b"{}", ex=CACHE_S)
-    except Unavailable:
-        pass  # With Valkey away nothing is cached either; entries written before it left expire by themselves.
 
 
 def _cache_key(prefix: str) -> str:
@@ -119,10 +119,8 @@ def look_up(prefix: str, cached: bytes | None) -> KeyRecord | None:
         return KeyRecord(**{**fields, "scopes": tuple(fields["scopes"])})
     record = _from_database(prefix)
     if record is not None and cached is None:
-        try:
+        with contextlib.suppress(Unavailable):
             client().set(_cache_key(prefix), json.dumps(record.__dict__), ex=CACHE_S, nx=True)
-        except Unavailable:
-            pass
     return record
 
 

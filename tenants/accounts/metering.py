@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from django.utils import timezone
 
-from tenants.accounts.models import QuotaCounter, UsageDay
+from tenants.accounts.models import QuotaCounter, Tenant, UsageDay
 from tenants.accounts.quotas import current_period
 from tenants.scope import tenant_scope
 from tenants.valkey import client, tenant_key
@@ -48,8 +48,9 @@ def flush() -> int:
         # Removed before reading: an increment after this line marks the day dirty again.
         store.srem(DIRTY, member)
         tenant, day = member.decode().split("/")
-        _copy_day(uuid.UUID(tenant), day)
-        flushed += 1
+        if Tenant.objects.filter(pk=tenant).exists():
+            _copy_day(uuid.UUID(tenant), day)
+            flushed += 1
     return flushed
 
 

@@ -76,7 +76,10 @@ class Asset(TenantModel):
                 fields=["tenant", "dataset", "external_id"], name="asset_external_id_once"
             )
         ]
-        indexes = [models.Index(fields=["tenant", "dataset", "-id"], name="asset_by_dataset")]
+        indexes = [
+            models.Index(fields=["tenant", "dataset", "-id"], name="asset_by_dataset"),
+            models.Index(fields=["tenant", "blob"], name="asset_by_blob"),
+        ]
 
 
 class Facet(TenantModel):

@@ -83,7 +83,7 @@ def ring(job_id: uuid.UUID, tenant_id: uuid.UUID, kind: str) -> None:
             queue=KINDS[kind].queue, headers={"tenant": str(tenant_id)}, retry=False
         )
     except Exception:
-        log.warning("broker did not take the message; the sweeper will send it", extra={"job": str(job_id)})
+        log.warning("broker did not take the message; the sweeper will send it", exc_info=True)
 
 
 def claim(*, job_id: uuid.UUID, tenant_id: uuid.UUID) -> Claim | None:

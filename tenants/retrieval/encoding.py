@@ -11,16 +11,19 @@ import time
 from collections import OrderedDict
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from django.conf import settings
 
-from ml.alignment.space import JointSpace
 from ml.batching import Batcher
-from ml.encoders.whisper_tiny_en import Transcriber, Transcript
 from ml.media import Decoder
 from tenants.valkey import Unavailable, client
+
+if TYPE_CHECKING:
+    from ml.alignment.space import JointSpace
+
+    from ml.encoders.whisper_tiny_en import Transcriber, Transcript
 
 QUERY_CACHE_S = 3600
 LOCAL_QUERIES = 2_000
@@ -28,6 +31,9 @@ LOCAL_QUERIES = 2_000
 
 @cache
 def space() -> JointSpace:
+    # Imported on first use: management commands and migrations need no model runtime.
+    from ml.alignment.space import JointSpace
+
     return JointSpace.load()
 
 
@@ -38,6 +44,8 @@ def decoder() -> Decoder:
 
 @cache
 def transcriber() -> Transcriber:
+    from ml.encoders.whisper_tiny_en import Transcriber
+
     return Transcriber()
 
 

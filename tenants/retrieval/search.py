@@ -88,7 +88,10 @@ class Stopwatch:
 
 
 def search(*, tenant_id: uuid.UUID, query: Query) -> Answer:
-    """Answer a search of one tenant. Opens its own short scopes; raises Invalid, NotFound, CursorExpired, MediaError."""
+    """Answer a search of one tenant, in short scopes of its own.
+
+    Raises Invalid, NotFound, CursorExpired, and MediaError for a file that cannot be decoded.
+    """
     watch = Stopwatch()
     answer = _next_page(tenant_id, query, watch) if query.cursor else _first_page(tenant_id, query, watch)
     _meter(tenant_id)

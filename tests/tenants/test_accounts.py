@@ -26,7 +26,9 @@ def test_a_key_opens_its_tenant_and_only_a_digest_is_kept(party) -> None:
     assert secret.encode() not in client().get(f"key:{prefix}")
 
 
-@pytest.mark.parametrize("change", [lambda t: t[:-1], lambda t: t + "x", lambda t: "x" + t, lambda t: t.split(".")[0]])
+@pytest.mark.parametrize(
+    "change", [lambda t: t[:-1], lambda t: t + "x", lambda t: "x" + t, lambda t: t.split(".")[0]]
+)
 def test_a_wrong_token_opens_nothing(party, change) -> None:
     assert gate.identify(change(party.token)) is None
 

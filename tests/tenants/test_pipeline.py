@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import threading
 
 import pytest
@@ -78,7 +79,9 @@ def test_one_of_many_equal_uploads_wins(party, dataset) -> None:
     def upload() -> None:
         try:
             with tenant_scope(party.id):
-                outcomes.append(services.add_asset(dataset_id=dataset.id, text="one", external_id="x").created)
+                outcomes.append(
+                    services.add_asset(dataset_id=dataset.id, text="one", external_id="x").created
+                )
         except Conflict:
             outcomes.append("conflict")
         connection.close()
@@ -191,7 +194,7 @@ def test_a_new_caption_queues_a_new_embedding(party, dataset) -> None:
 def test_passages_cover_the_text_in_order(text) -> None:
     ranges = passages(text)
     assert all(end - start <= PASSAGE for start, end in ranges)
-    assert all(a[1] <= b[0] for a, b in zip(ranges, ranges[1:], strict=False))
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(ranges))
     covered = "".join(text[start:end] for start, end in ranges)
     assert "".join(covered.split()) == "".join(text.split())
 

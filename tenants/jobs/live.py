@@ -1,0 +1,51 @@
+"""A job as Server-Sent Events: what a view opens a stream with, and what follows on it.
+
+A view answers with `opening(job)`; on that alone the client polls, as it connects again after `retry`. Where the
+server can hold connections without a thread each (config.edge), the header makes it follow the job to its end.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from tenants.jobs.models import Job
+from tenants.jobs.selectors import as_dict
+
+CONTENT_TYPE = "text/event-stream; charset=utf-8"
+FOLLOW = "X-Follow-Job"
+RETRY_MS = 2_000
+
+
+def opening(job: Job) -> tuple[str, dict[str, str]]:
+    """Body and headers of the answer that opens a stream: the job as it is, and whom to follow."""
+    headers = {
+        "Content-Type": CONTENT_TYPE,
+        "Cache-Control": "no-store",
+        # For reverse proxies that would collect the events first.
+        "X-Accel-Buffering": "no",
+        FOLLOW: f"{job.tenant_id} {job.id}",
+    }
+    return f"retry: {RETRY_MS}\n\n{event(job)}", headers
+
+
+def event(job: Job) -> str:
+    """One event. Its id changes exactly when the job does."""
+    body = json.dumps(as_dict(job), default=_as_text, separators=(",", ":"))
+    return f"event: job\nid: {version(job)}\ndata: {body}\n\n"
+
+
+def version(job: Job) -> str:
+    return f"{job.fence}-{job.state}-{job.progress_done}-{job.progress_failed}-{job.progress_total}"
+
+
+def seen_to_the_end(job: Job, last_event_id: str) -> bool:
+    """Whether a client that connects again knows how the job ended: it is told 204 and stops asking."""
+    return job.finished and last_event_id == version(job)
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return str(value)
