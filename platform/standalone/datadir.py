@@ -98,7 +98,7 @@ def check_space(data_dir: Path, needed_mb: int, free_bytes: Callable[[Path], int
 
 def disk_full(data_dir: Path, free_mb: int, needed: str = "") -> StackError:
     return StackError(
-        f"The disk under {data_dir} is full: {free_mb} MB free{needed}. "
+        f"There is not enough space on the disk under {data_dir}: {free_mb} MB free{needed}. "
         "Free some space, or choose another DATA_DIR."
     )
 

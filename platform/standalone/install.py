@@ -46,9 +46,9 @@ def main():
     return 0
 
 
-def check_python():
-    if not OLDEST <= sys.version_info[:2] < TOO_NEW:
-        found = ".".join(map(str, sys.version_info[:2]))
+def check_python(version=sys.version_info):
+    if not OLDEST <= tuple(version[:2]) < TOO_NEW:
+        found = ".".join(map(str, version[:2]))
         raise InstallError(
             f"Crosslight needs Python 3.11, 3.12 or 3.13, this is {found}. "
             "Name another one: make PYTHON=/path/to/python3.11"

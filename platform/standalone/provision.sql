@@ -1,4 +1,4 @@
--- Roles and database of Crosslight. Idempotent; run by a superuser with psql 15 or newer, connected to any
+-- Roles and database of Crosslight. Idempotent; run by a superuser with psql 16 or newer, connected to any
 -- database of the server (the stack does so with its embedded Postgres at every start):
 --
 --   OWNER_PASSWORD=… APP_PASSWORD=… psql -v ON_ERROR_STOP=1 -f platform/standalone/provision.sql postgres

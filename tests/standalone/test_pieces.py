@@ -1,0 +1,113 @@
+"""The small parts of the stack that need no process."""
+
+from __future__ import annotations
+
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from standalone import files, frontend, install, logs, ports
+from standalone.config import StackConfig
+from standalone.errors import StackError
+
+
+def listening() -> socket.socket:
+    server = socket.create_server(("127.0.0.1", 0))
+    server.listen()
+    return server
+
+
+def test_a_taken_port_is_refused_with_a_way_out() -> None:
+    with listening() as server:
+        port = server.getsockname()[1]
+        with pytest.raises(StackError, match=f"Port {port} on 127.0.0.1 is taken.*PORT={port + 1}"):
+            ports.check_port("127.0.0.1", port)
+    ports.check_port("127.0.0.1", port)
+
+
+def test_a_host_that_is_none_is_refused() -> None:
+    with pytest.raises(StackError, match=r"HOST 'no such host' is not an address"):
+        ports.check_port("no such host", 8000)
+
+
+def test_a_port_is_kept_while_it_is_free(tmp_path: Path) -> None:
+    memory = tmp_path / "ports.json"
+    first = ports.remembered_port(memory, "postgres")
+    assert first in ports.CANDIDATES
+    assert ports.remembered_port(memory, "postgres") == first
+    with socket.create_server(("127.0.0.1", first)):
+        assert ports.remembered_port(memory, "postgres") != first
+
+
+@pytest.mark.parametrize("port", ["", "x", "0", "65536", "-1", "80.5"])
+def test_a_bad_port_is_said(port: str) -> None:
+    if port == "":
+        assert StackConfig.from_environ({}).port == 8000
+        return
+    with pytest.raises(StackError, match="PORT must be a number"):
+        StackConfig.from_environ({"PORT": port})
+
+
+def test_what_is_given_is_not_embedded() -> None:
+    config = StackConfig.from_environ({"DATABASE_URL": "postgres://elsewhere/db"})
+    assert (config.embeds_postgres, config.embeds_valkey) == (False, True)
+    config = StackConfig.from_environ({"REDIS_URL": "redis://elsewhere"})
+    assert (config.embeds_postgres, config.embeds_valkey) == (True, False)
+
+
+def test_every_address_is_reached_through_loopback() -> None:
+    config = StackConfig.from_environ({"HOST": "0.0.0.0", "PORT": "9"})
+    assert (config.base_url, config.local_url) == ("http://0.0.0.0:9", "http://127.0.0.1:9")
+    assert StackConfig.from_environ({"HOST": "::", "PORT": "9"}).local_url == "http://[::1]:9"
+
+
+@pytest.mark.parametrize("version", [(3, 10), (3, 14), (2, 7)])
+def test_a_wrong_python_is_refused_in_one_line(version: tuple[int, int]) -> None:
+    with pytest.raises(install.InstallError, match=rf"this is {version[0]}\.{version[1]}\.") as refusal:
+        install.check_python(version)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("version", [(3, 11), (3, 12), (3, 13)])
+def test_a_right_python_is_accepted(version: tuple[int, int]) -> None:
+    install.check_python(version)
+
+
+def test_private_files_are_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "env.json"
+    files.write_json(path, {"a": 1})
+    files.write_json(path, {"b": 2})
+    assert files.read_json(path) == {"b": 2}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["env.json"]
+
+
+def test_a_rotated_log_goes_on_at_its_beginning(tmp_path: Path) -> None:
+    path = tmp_path / "web.log"
+    with path.open("ab", buffering=0) as writer:
+        for round_number in range(5):
+            writer.write(f"{round_number}".encode() * 10)
+            logs.rotate(path, limit=10)
+        writer.write(b"end")
+    kept = {entry.name: entry.read_text() for entry in tmp_path.iterdir()}
+    assert kept == {"web.log": "end", "web.log.1": "4" * 10, "web.log.2": "3" * 10, "web.log.3": "2" * 10}
+
+
+def test_the_tail_of_a_log(tmp_path: Path) -> None:
+    path = tmp_path / "x.log"
+    assert logs.tail(path) == "(no log)"
+    path.write_text("".join(f"line {n}\n" for n in range(100)))
+    assert logs.tail(path, lines=2) == "line 98\nline 99"
+
+
+def test_a_front_end_is_built_again_only_for_its_sources(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "main.ts").write_text("1")
+    before = frontend.fingerprint(tmp_path)
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "x.js").write_text("x")
+    assert frontend.fingerprint(tmp_path) == before
+    (tmp_path / "src" / "main.ts").write_text("2")
+    assert frontend.fingerprint(tmp_path) != before

@@ -1,0 +1,91 @@
+"""The whole stack: what a killed process, a stop and a killed parent leave behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from standalone.config import APP_PROCESSES, ROOT
+from standalone.ports import free_port
+from standalone.programs import WORKERS, worker_answers
+from standalone.stack import Stack, inherited, living, running_stack, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+RECOVERY_S = 20.0
+
+
+@pytest.fixture(scope="module")
+def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Not the session's: its processes are killed here."""
+    with running_stack(tmp_path_factory.mktemp("own")) as stack:
+        yield stack
+
+
+@pytest.mark.parametrize("name", ["postgres", "valkey", *APP_PROCESSES])
+def test_a_killed_process_comes_back(own_stack: Stack, name: str) -> None:
+    own_stack.wait_for_successor(name, own_stack.kill(name), RECOVERY_S)
+    own_stack.wait_ready(RECOVERY_S)
+    for worker in WORKERS:
+        wait_until(
+            worker_answers(worker, own_stack.env), RECOVERY_S, lambda name=worker: own_stack.log_tail(name)
+        )
+
+
+def test_what_is_secret_is_private(own_stack: Stack) -> None:
+    for name in ("secrets.json", "env.json"):
+        assert stat.S_IMODE((own_stack.data_dir / name).stat().st_mode) == 0o600
+    for secret in json.loads((own_stack.data_dir / "secrets.json").read_text()).values():
+        assert secret not in " ".join(command_lines(own_stack))
+
+
+def command_lines(stack: Stack) -> list[str]:
+    parent = psutil.Process(stack.pid("stack"))
+    return [part for child in parent.children(recursive=True) for part in child.cmdline()]
+
+
+def test_manage_py_works_beside_the_stack(own_stack: Stack) -> None:
+    env = {**inherited(), "DATA_DIR": str(own_stack.data_dir)}
+    command = [sys.executable, "manage.py", "migrate", "--check", "--database=migration"]
+    subprocess.run(command, cwd=ROOT, env=env, check=True, timeout=120)
+
+
+def test_the_port_of_another_program_is_refused(own_stack: Stack, tmp_path: Path) -> None:
+    port = own_stack.env["PORT"]
+    env = {**inherited(), "DATA_DIR": str(tmp_path), "PORT": port}
+    command = [sys.executable, "-m", "standalone", "run"]
+    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert f"Port {port} on 127.0.0.1 is taken" in result.stderr
+
+
+def test_stop_leaves_no_process_and_a_free_port(tmp_path: Path) -> None:
+    with running_stack(tmp_path, port=free_port()) as stack:
+        url = f"{stack.base_url}/healthz"
+        with closing(urllib.request.urlopen(url, timeout=10)) as answer:
+            assert answer.status == 200
+        started = [child.pid for child in psutil.Process(stack.pid("stack")).children(recursive=True)]
+        assert len(started) > len(APP_PROCESSES)
+        assert stack.stop() == 0
+        assert living(started) == []
+        assert b"does not stop" not in (tmp_path / "log" / "stack.log").read_bytes()
+
+
+def test_a_killed_parent_takes_everything_along(tmp_path: Path) -> None:
+    with running_stack(tmp_path, processes=("web", "worker-general")) as stack:
+        parent = stack.pid("stack")
+        assert parent
+        started = [child.pid for child in psutil.Process(parent).children(recursive=True)]
+        os.kill(parent, 9)
+        wait_until(lambda: living(started) == [], 30, lambda: f"still there: {living(started)}")
+    with running_stack(tmp_path, processes=("web",)) as stack:
+        stack.wait_ready()

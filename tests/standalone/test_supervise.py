@@ -1,0 +1,144 @@
+"""The supervisor with real, tiny processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from standalone.stack import living, wait_until
+
+SUPERVISED = Path(__file__).with_name("supervised.py")
+SLEEP = "import time; time.sleep(600)"
+# Starts a child of its own, as a web server starts its workers, and notes its process id.
+PARENT = f"""
+import pathlib, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", {SLEEP!r}])
+pathlib.Path("grandchild").write_text(str(child.pid))
+time.sleep(600)
+"""
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+
+
+class Supervised:
+    def __init__(self, folder: Path, process: subprocess.Popen[str]) -> None:
+        self.folder = folder
+        self.process = process
+
+    def pid(self, name: str) -> int | None:
+        state = self.folder / "processes.json"
+        known = json.loads(state.read_text()) if state.exists() else {}
+        return known[name]["pid"] if name in known else None
+
+    def running_pid(self, name: str, other_than: int | None = None) -> int:
+        wait_until(lambda: self.pid(name) not in (None, other_than), 20, lambda: f"{name} stays away")
+        pid = self.pid(name)
+        assert pid
+        return pid
+
+    def stop(self) -> str:
+        self.process.terminate()
+        return self.process.communicate(timeout=30)[0]
+
+
+@contextmanager
+def supervised(folder: Path, *programs: dict[str, Any]) -> Iterator[Supervised]:
+    (folder / "programs.json").write_text(json.dumps(programs))
+    command = [sys.executable, str(SUPERVISED), str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        yield Supervised(folder, process)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def number_in(path: Path) -> int:
+    wait_until(lambda: path.exists() and path.read_text().isdigit(), 20, lambda: f"no {path}")
+    return int(path.read_text())
+
+
+def test_a_killed_process_comes_back_and_its_children_go(tmp_path: Path) -> None:
+    with supervised(tmp_path, {"name": "web", "code": PARENT}) as run:
+        first = run.running_pid("web")
+        orphan = number_in(tmp_path / "grandchild")
+        (tmp_path / "grandchild").unlink()
+        os.kill(first, signal.SIGKILL)
+        second = run.running_pid("web", other_than=first)
+        assert living([first, orphan]) == []
+        successor = number_in(tmp_path / "grandchild")
+        assert living([second, successor]) == [second, successor]
+        output = run.stop()
+        assert "web ended (signal SIGKILL), again in 0.1 s" in output
+        assert living([second, successor]) == []
+        assert run.process.returncode == 0
+
+
+def test_what_cannot_start_is_given_up_with_the_end_of_its_log(tmp_path: Path) -> None:
+    with supervised(tmp_path, {"name": "web", "code": "raise SystemExit('no such setting')"}) as run:
+        output, _ = run.process.communicate(timeout=30)
+    assert run.process.returncode == 1
+    assert "web does not start (exit status 1):\nno such setting" in output
+    assert output.count("web ended") == 3
+
+
+def test_a_process_that_ignores_the_signal_is_killed(tmp_path: Path) -> None:
+    with supervised(tmp_path, {"name": "web", "code": STUBBORN, "stop_timeout_s": 0.5}) as run:
+        pid = run.running_pid("web")
+        wait_until(lambda: ignores_sigterm(pid), 20, lambda: "never ignored it")
+        assert "web does not stop, killing it" in run.stop()
+        assert living([pid]) == []
+
+
+def ignores_sigterm(pid: int) -> bool:
+    line = next(x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("SigIgn"))
+    return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def test_the_highest_stage_stops_first(tmp_path: Path) -> None:
+    code = """
+import pathlib, signal, sys, time
+def end(number, frame):
+    time.sleep(0.3)
+    with open("order", "a") as order:
+        order.write(NAME + " ")
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+pathlib.Path(NAME).touch()
+time.sleep(600)
+"""
+    programs = [
+        {"name": name, "code": f"NAME = {name!r}\n{code}", "stage": stage}
+        for name, stage in (("postgres", 0), ("web", 1))
+    ]
+    with supervised(tmp_path, *programs) as run:
+        for name in ("postgres", "web"):
+            wait_until((tmp_path / name).exists, 20, lambda name=name: f"{name} did not start")
+        run.stop()
+    assert (tmp_path / "order").read_text() == "web postgres "
+
+
+def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
+    with supervised(tmp_path, {"name": "web", "code": SLEEP}, {"name": "beat", "code": SLEEP}) as run:
+        pids = [run.running_pid("web"), run.running_pid("beat")]
+        run.process.kill()
+        run.process.wait()
+        wait_until(lambda: living(pids) == [], 10, lambda: f"still there: {living(pids)}")
+
+
+@pytest.mark.parametrize("failures", [1, 4])
+def test_the_pause_grows_to_its_limit(failures: int, tmp_path: Path) -> None:
+    from standalone.processes import Command
+    from standalone.supervise import Program, Running
+
+    command = Command(["true"], {}, tmp_path, tmp_path / "log")
+    running = Running(Program("x", command, stage=0, retry_s=0.5, retry_limit_s=3.0), failures=failures)
+    assert running.pause() == {1: 0.5, 4: 3.0}[failures]
