@@ -31,7 +31,7 @@ bench-%: install-dev
 lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(LINT_ENV) $(BIN)/mypy config standalone api console tenants workers ml
+	$(LINT_ENV) $(BIN)/mypy -p config -p standalone -p api -p console -p tenants -p workers -p ml
 	$(BIN)/lint-imports
 
 # Pins every dependency with hashes; torch is left out on purpose (pyproject.toml, tool.uv).

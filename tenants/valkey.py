@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from functools import cache
+from typing import Any
 
 import redis
 from django.conf import settings
@@ -12,8 +13,11 @@ Unavailable = redis.RedisError
 
 
 @cache
-def client() -> redis.Redis:
-    """A thread-safe client with short time-outs: a dead cache must cost a request milliseconds, not seconds."""
+def client() -> Any:
+    """A thread-safe redis.Redis that answers in bytes, which its type stubs cannot tell from str.
+
+    Its time-outs are short: a dead cache must cost a request milliseconds, not seconds.
+    """
     return redis.Redis.from_url(
         settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=1, health_check_interval=15
     )

@@ -20,7 +20,7 @@ class CappedUploadHandler(TemporaryFileUploadHandler):
         input_data: Any,
         META: dict,  # noqa: N803 - Django's name
         content_length: int,
-        boundary: bytes,
+        boundary: str,
         encoding: str | None = None,
     ) -> None:
         # The announced length is checked first: a client that says so need not send it all.

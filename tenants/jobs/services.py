@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from celery import current_app
@@ -277,7 +278,7 @@ def sweep(*, limit: int = 500) -> int:
                 continue
             wait = timedelta(seconds=settings.JOB_RESEND_S * min(2**row.sends, 16))
             JobDispatch.objects.filter(pk=row.pk).update(sends=F("sends") + 1, due_at=now + wait)
-            transaction.on_commit(lambda row=row: ring(row.job_id, row.tenant_id, row.kind))
+            transaction.on_commit(partial(ring, row.job_id, row.tenant_id, row.kind))
             rung += 1
     return rung
 

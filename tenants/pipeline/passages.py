@@ -14,7 +14,8 @@ def passages(text: str) -> list[tuple[int, int]]:
 
     A text of more than MAX_PASSAGES passages is covered up to there.
     """
-    ranges, start, length = [], 0, len(text)
+    ranges: list[tuple[int, int]] = []
+    start, length = 0, len(text)
     while start < length and len(ranges) < MAX_PASSAGES:
         end = length if length - start <= PASSAGE else _last_break(text, start)
         if text[start:end].strip():

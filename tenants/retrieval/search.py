@@ -182,7 +182,7 @@ def _combine(parts: dict[str, np.ndarray], query: Query) -> tuple[np.ndarray, di
     if total <= 0:
         raise Invalid("At least one part of the query needs a weight above 0.", pointer="/weights")
     weights = {m: w / total for m, w in chosen.items()}
-    mixed = sum(weights[m] * parts[m] for m in parts)
+    mixed = np.sum([weights[m] * parts[m] for m in parts], axis=0)
     norm = float(np.linalg.norm(mixed))
     if norm < 1e-6:
         raise Invalid("The parts of this query cancel each other out.", pointer="")

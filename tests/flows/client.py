@@ -1,0 +1,59 @@
+"""A client of the running stack, as a script outside the repository would write it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+
+
+@dataclass
+class Client:
+    base_url: str
+    token: str
+    session: requests.Session = field(default_factory=requests.Session)
+
+    def request(self, method: str, path: str, **kwargs: Any) -> requests.Response:
+        headers = {"Authorization": f"Bearer {self.token}", **kwargs.pop("headers", {})}
+        return self.session.request(
+            method, f"{self.base_url}/api/v1{path}", headers=headers, timeout=60, **kwargs
+        )
+
+    def json(self, method: str, path: str, expect: int = 200, **kwargs: Any) -> Any:
+        answer = self.request(method, path, **kwargs)
+        assert answer.status_code == expect, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
+        return answer.json() if answer.content else None
+
+    def dataset(self, name: str) -> str:
+        return self.json("POST", "/datasets", 201, json={"name": name})["id"]
+
+    def upload(self, dataset: str, content: bytes | None = None, **fields: str) -> dict[str, Any]:
+        files = {"file": ("upload", content)} if content is not None else None
+        # Without a file the fields go as JSON; requests sends a form only with one.
+        kwargs: dict[str, Any] = {"files": files, "data": fields} if files else {"json": fields}
+        return self.json("POST", f"/datasets/{dataset}/assets", 202, **kwargs)
+
+    def wait(self, job: dict[str, Any], seconds: float = 60) -> dict[str, Any]:
+        """The job once it has ended."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            now = self.json("GET", f"/jobs/{job['id']}")
+            if now["state"] not in {"queued", "running"}:
+                return now
+            time.sleep(0.1)
+        raise AssertionError(f"still {now['state']} after {seconds} s: {now}")
+
+    def put(self, dataset: str, content: bytes | None = None, **fields: str) -> dict[str, Any]:
+        """Upload and wait; the asset, which must be ready."""
+        answer = self.upload(dataset, content, **fields)
+        job = self.wait(answer["job"])
+        assert job["state"] == "succeeded", job
+        return self.json("GET", f"/assets/{answer['asset']['id']}")
+
+    def search(self, **query: Any) -> dict[str, Any]:
+        return self.json("POST", "/search", json=query)
+
+    def found(self, **query: Any) -> list[str]:
+        return [result["asset"]["id"] for result in self.search(**query)["results"]]

@@ -1,0 +1,98 @@
+"""Kill -9 in the middle of the work: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.flows.client import Client
+from tests.flows.pictures import jpeg
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
+
+
+def _upload_many(client: Client, dataset: str, count: int) -> list[dict]:
+    def upload(number: int) -> dict:
+        own = Client(client.base_url, client.token)
+        return own.upload(
+            dataset, jpeg(10_000 + number, 48), external_id=str(number), text=f"picture {number}"
+        )
+
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(upload, range(count)))
+
+
+def _states(client: Client) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    cursor = ""
+    while cursor is not None:
+        page = client.json("GET", f"/jobs?limit=200{cursor and f'&cursor={cursor}'}")
+        for job in page["results"]:
+            counts[job["state"]] = counts.get(job["state"], 0) + 1
+        cursor = page["next"]
+    return counts
+
+
+def _wait_for_all(client: Client, count: int, seconds: float = 180) -> dict[str, int]:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        states = _states(client)
+        if states.get("succeeded", 0) + states.get("failed", 0) == count:
+            return states
+        time.sleep(0.5)
+    raise AssertionError(f"after {seconds} s: {states}")
+
+
+def test_a_worker_killed_in_the_middle_of_200_uploads(stack, client) -> None:
+    dataset = client.dataset("killed")
+    uploads = _upload_many(client, dataset, 200)
+    while _states(client).get("succeeded", 0) < 20:
+        time.sleep(0.1)
+    killed = stack.kill("worker-embed")
+    stack.wait_for_successor("worker-embed", killed)
+    assert _wait_for_all(client, 200) == {"succeeded": 200}
+    assert len({upload["asset"]["id"] for upload in uploads}) == 200
+    me = client.json("GET", "/me")["quotas"]
+    assert (me["assets"]["used"], me["vectors"]["used"], me["vectors"]["reserved"]) == (200, 400, 0)
+    answer = client.search(text="picture", top_k=200)
+    assert answer["total_candidates"] == 200
+    assert answer["index"]["size"] == 400
+    jobs = [client.json("GET", f"/jobs/{upload['job']['id']}") for upload in uploads]
+    assert max(job["attempts"] for job in jobs) == 2, "the kill came too late to interrupt a job"
+
+
+def test_a_killed_web_process_comes_back_and_has_lost_nothing(stack, client) -> None:
+    dataset = client.dataset("web")
+    asset = client.put(dataset, text="written before the crash")
+    stack.wait_for_successor("web", stack.kill("web"))
+    stack.wait_ready()
+    assert client.found(text="written before the crash") == [asset["id"]]
+
+
+@pytest.mark.parametrize("name", ["postgres", "valkey"])
+def test_a_killed_server_comes_back_and_work_goes_on(stack, client, name) -> None:
+    dataset = client.dataset(name)
+    before = client.put(dataset, text="written before the crash")
+    stack.wait_for_successor(name, stack.kill(name))
+    stack.wait_ready()
+    after = client.put(dataset, text="written after the crash")
+    assert set(client.found(text="the crash")) == {before["id"], after["id"]}
+
+
+def test_a_stopped_worker_loses_its_lease_and_cannot_write_later(stack, client) -> None:
+    """A worker that hangs longer than its lease: another attempt does the work, once."""
+    dataset = client.dataset("hang")
+    pid = stack.pid("worker-embed")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        answer = client.upload(dataset, text="hello from a hanging worker")
+        time.sleep(1)
+        assert client.json("GET", f"/jobs/{answer['job']['id']}")["state"] == "queued"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert client.wait(answer["job"])["state"] == "succeeded"
+    assert client.search(text="hanging worker")["index"]["size"] == 1

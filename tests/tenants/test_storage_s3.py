@@ -1,0 +1,89 @@
+"""The same blobs in a bucket, through an S3 server on loopback."""
+
+from __future__ import annotations
+
+import io
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import boto3
+import pytest
+import requests
+from django.core.files.storage import default_storage
+from django.test import override_settings
+
+from tenants.datasets import storage
+from tenants.datasets.models import Asset
+from tenants.datasets.services import create_dataset
+from tenants.pipeline.services import add_asset, delete_asset
+from tenants.scope import tenant_scope
+
+KEYS = {"access_key": "test", "secret_key": "test", "region_name": "us-east-1"}
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(url)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def _wait_for(url: str) -> None:
+    for _ in range(200):
+        try:
+            requests.get(url, timeout=1)
+            return
+        except requests.ConnectionError:
+            time.sleep(0.1)
+    raise AssertionError("the S3 server did not start")
+
+
+@pytest.fixture
+def bucket(endpoint: str) -> Iterator[str]:
+    client = boto3.client(
+        "s3", endpoint_url=endpoint, aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1"
+    )
+    client.create_bucket(Bucket="crosslight")
+    options = {"bucket_name": "crosslight", "location": "prefix", "endpoint_url": endpoint, **KEYS}
+    stored = {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": {**options, "file_overwrite": True}}
+    with override_settings(STORAGES={"default": stored, "staticfiles": stored}):
+        yield "crosslight"
+
+
+def test_blobs_live_in_a_bucket(bucket: str, party, tmp_path) -> None:
+    with tenant_scope(party.id):
+        dataset = create_dataset(name="d")
+        asset = add_asset(dataset_id=dataset.id, text="0123456789").asset
+    path = storage.path_of(party.id, asset.blob.sha256)
+    assert default_storage.bucket_name == bucket
+    assert default_storage.exists(path)
+    assert b"".join(storage.chunks(storage.open_blob(path), 3, 4)) == b"3456"
+    storage.copy_to(path, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"0123456789"
+    with tenant_scope(party.id):
+        delete_asset(asset_id=asset.id)
+        assert Asset.objects.count() == 0
+    assert not default_storage.exists(path)
+
+
+def test_a_half_written_blob_is_written_anew(bucket: str, party) -> None:
+    path = storage.path_of(party.id, "ab" * 32)
+    storage.put(path, b"half")
+    storage.put(path, io.BytesIO(b"the whole"))
+    with storage.open_blob(path) as stream:
+        assert stream.read() == b"the whole"
