@@ -12,7 +12,7 @@ from standalone import frontend
 from standalone.config import ROOT, StackConfig
 from standalone.processes import Command, Spawner
 
-MODEL_SOURCES = ("ml/compression", "ml/encoders", "ml/alignment", "requirements.txt")
+MODEL_SOURCES = ("ml/compression", "ml/encoders", "requirements.txt")
 
 
 class Builder:

@@ -36,9 +36,7 @@ def test_a_killed_process_comes_back(own_stack: Stack, name: str) -> None:
     own_stack.wait_for_successor(name, own_stack.kill(name), RECOVERY_S)
     own_stack.wait_ready(RECOVERY_S)
     for worker in WORKERS:
-        wait_until(
-            worker_answers(worker, own_stack.env), RECOVERY_S, lambda name=worker: own_stack.log_tail(name)
-        )
+        wait_until(worker_answers(worker, own_stack.env), RECOVERY_S, lambda: own_stack.log_tail("stack"))
 
 
 def test_what_is_secret_is_private(own_stack: Stack) -> None:

@@ -121,7 +121,7 @@ time.sleep(600)
     ]
     with supervised(tmp_path, *programs) as run:
         for name in ("postgres", "web"):
-            wait_until((tmp_path / name).exists, 20, lambda name=name: f"{name} did not start")
+            wait_until((tmp_path / name).exists, 20, lambda: "a program did not start")
         run.stop()
     assert (tmp_path / "order").read_text() == "web postgres "
 
