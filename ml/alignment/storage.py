@@ -1,0 +1,111 @@
+"""A space on disk: ``space.safetensors`` and a ``manifest.json`` that vouches for it. No pickles, no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from ml.alignment import layout
+from ml.alignment.projection import Projection, TextReader
+
+TENSORS = "space.safetensors"
+MANIFEST = "manifest.json"
+
+Arrays = dict[str, NDArray[Any]]
+
+#: Type and shape of every tensor; -1 is any length.
+_SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
+    "text_mean": ("float32", (384,)),
+    "phrases": ("int8", (-1, 384)),
+    "phrase_scales": ("float32", (-1,)),
+    "phrase_classes": ("int16", (-1,)),
+    "phrase_sizes": ("int16", (-1,)),
+    "ridge": ("float16", (384, 1000)),
+    "axes": ("float16", (1000, layout.CLASS_DIMENSIONS)),
+    "hub_bank": ("float16", (-1, layout.CLASS_DIMENSIONS)),
+    "hub_level": ("float32", (1,)),
+    "text_axes": ("float16", (384, layout.TEXT_DIMENSIONS)),
+    "text_from_classes": ("float16", (layout.CLASS_DIMENSIONS, layout.TEXT_DIMENSIONS)),
+}
+
+
+class SpaceError(RuntimeError):
+    """The files of a space are missing, damaged or not of this kind; the message says which."""
+
+
+def write_space(folder: Path, arrays: Arrays, manifest: dict[str, Any]) -> None:
+    """Write both files; equal arrays and settings give equal bytes."""
+    _check(arrays, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    content = save({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)})
+    (folder / TENSORS).write_bytes(content)
+    body = manifest | {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    (folder / MANIFEST).write_text(json.dumps(body, indent=1, sort_keys=True) + "\n")
+
+
+def read_space(folder: Path) -> tuple[Projection, dict[str, Any]]:
+    """The projection in ``folder`` and its manifest. Raises SpaceError."""
+    manifest = _read_manifest(folder)
+    try:
+        content = (folder / TENSORS).read_bytes()
+    except OSError as error:
+        raise SpaceError(f"{folder / TENSORS} cannot be read: {error.strerror}") from error
+    if hashlib.sha256(content).hexdigest() != manifest["sha256"]:
+        raise SpaceError(f"{folder / TENSORS} is damaged: its SHA-256 is not the one in {MANIFEST}")
+    try:
+        arrays: Arrays = load(content)
+    except SafetensorError as error:
+        raise SpaceError(f"{folder / TENSORS} is no safetensors file: {error}") from error
+    _check(arrays, folder)
+    return unpacked(arrays), manifest
+
+
+def unpacked(arrays: Arrays) -> Projection:
+    """Arrays as stored, to float32 ready for use."""
+    sizes = arrays["phrase_sizes"].astype(np.intp)
+    reader = TextReader(
+        mean=arrays["text_mean"],
+        phrases=arrays["phrases"].astype(np.float32) * arrays["phrase_scales"][:, None],
+        class_of=arrays["phrase_classes"].astype(np.intp),
+        phrase_of=np.repeat(np.arange(len(sizes)), sizes),
+        share=np.repeat(1 / sizes, sizes).astype(np.float32),
+        ridge=arrays["ridge"].astype(np.float32),
+    )
+    names = ("axes", "hub_bank", "text_axes", "text_from_classes")
+    matrices = {name: arrays[name].astype(np.float32) for name in names}
+    return Projection(reader=reader, hub_level=float(arrays["hub_level"][0]), **matrices)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SpaceError(f"there is no joint space in {folder}: {path.name} cannot be read") from error
+    except ValueError as error:
+        raise SpaceError(f"{path} is no JSON: {error}") from error
+    needed = {"id", "version", "dimension", "encoders", "sha256"}
+    if not isinstance(manifest, dict) or not needed <= manifest.keys():
+        raise SpaceError(f"{path} lacks one of {', '.join(sorted(needed))}")
+    if manifest["dimension"] != layout.DIMENSION:
+        raise SpaceError(f"{path}: dimension {manifest['dimension']}, this code reads {layout.DIMENSION}")
+    return manifest
+
+
+def _check(arrays: Arrays, folder: Path) -> None:
+    for name, (kind, shape) in _SHAPES.items():
+        if name not in arrays:
+            raise SpaceError(f"{folder / TENSORS} lacks the tensor {name!r}")
+        found = arrays[name]
+        fits = found.ndim == len(shape) and all(
+            want in (-1, have) for want, have in zip(shape, found.shape, strict=True)
+        )
+        if found.dtype != kind or not fits:
+            raise SpaceError(f"{folder / TENSORS}: {name!r} is {found.dtype}{list(found.shape)}, not {kind}")
