@@ -1,0 +1,173 @@
+"""The embed task's body on the real database and the real models, without a broker between."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+
+import pytest
+from django.core.files.storage import default_storage
+
+from tenants.accounts import quotas
+from tenants.datasets import storage
+from tenants.datasets.models import Asset
+from tenants.datasets.services import create_dataset
+from tenants.jobs import services as jobs
+from tenants.jobs.models import Job
+from tenants.pipeline import embedding, services
+from tenants.retrieval.models import Vector
+from tenants.retrieval.search import Query, search
+from tenants.scope import tenant_scope
+from tests.flows.pictures import jpeg, with_location
+from workers import tasks
+from workers.base import run_job
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def dataset(party):
+    with tenant_scope(party.id):
+        return create_dataset(name="d")
+
+
+def _add(party, dataset, **kwargs) -> services.Added:
+    with tenant_scope(party.id):
+        return services.add_asset(dataset_id=dataset.id, **kwargs)
+
+
+def _run(party, added: services.Added) -> tuple[Job, Asset | None]:
+    tasks.embed_asset(str(added.job.id), str(party.id))
+    with tenant_scope(party.id):
+        return Job.objects.get(pk=added.job.id), Asset.objects.filter(pk=added.asset.id).first()
+
+
+def test_a_picture_with_a_caption_gets_two_vectors_a_thumbnail_and_a_cost(party, dataset) -> None:
+    added = _add(party, dataset, file=io.BytesIO(jpeg(1, 500)), text="coloured boxes")
+    job, asset = _run(party, added)
+    assert (job.state, job.attempts, asset.status) == ("succeeded", 1, "ready")
+    assert job.cost_cpu_s > 0.01
+    with tenant_scope(party.id):
+        stored = Vector.objects.filter(asset=asset).order_by("seq")
+        assert [(v.modality, v.seq, len(bytes(v.data))) for v in stored] == [
+            ("image", 1, 1024),
+            ("text", 2, 1024),
+        ]
+        assert quotas.summary()["vectors"] == {"used": 2, "reserved": 0, "limit": 600_000}
+        blob = asset.blob
+    assert (blob.width, blob.height, blob.has_thumbnail, blob.clean_type) == (500, 500, True, "")
+    with storage.open_blob(storage.path_of(party.id, blob.sha256, "thumbnail")) as stream:
+        assert stream.read(4) == b"RIFF"
+
+
+def test_running_a_job_twice_changes_nothing(party, dataset) -> None:
+    added = _add(party, dataset, text="once")
+    _run(party, added)
+    job, _ = _run(party, added)
+    assert job.attempts == 1
+    with tenant_scope(party.id):
+        assert Vector.objects.count() == 1
+
+
+def test_a_long_text_gets_a_vector_for_each_passage(party, dataset) -> None:
+    text = "Words about apples. " * 100
+    _run(party, _add(party, dataset, text=text))
+    with tenant_scope(party.id):
+        segments = [v.segment for v in Vector.objects.order_by("seq")]
+    assert [s["start_char"] for s in segments] == [0] + [s["end_char"] for s in segments[:-1]]
+    assert segments[-1]["end_char"] == len(text)
+
+
+def test_a_picture_with_a_location_gets_a_rendition_without_it(party, dataset) -> None:
+    _, asset = _run(party, _add(party, dataset, file=io.BytesIO(with_location(2))))
+    with tenant_scope(party.id):
+        blob = asset.blob
+    assert (blob.width, blob.height, blob.clean_type) == (40, 80, "image/jpeg")
+    with storage.open_blob(storage.path_of(party.id, blob.sha256, "clean")) as stream:
+        assert b"Exif" not in stream.read()
+
+
+def test_an_asset_deleted_before_its_turn_ends_its_job_and_holds_no_quota(party, dataset) -> None:
+    added = _add(party, dataset, text="short-lived")
+    with tenant_scope(party.id):
+        services.delete_asset(asset_id=added.asset.id)
+    job, asset = _run(party, added)
+    assert (job.state, asset) == ("succeeded", None)
+    assert "deleted" in job.result["note"]
+    with tenant_scope(party.id):
+        assert Vector.objects.count() == 0
+        assert quotas.summary()["vectors"] == {"used": 0, "reserved": 0, "limit": 600_000}
+
+
+def test_an_asset_deleted_while_it_is_encoded_leaves_nothing(party, dataset, monkeypatch) -> None:
+    added = _add(party, dataset, file=io.BytesIO(jpeg(3)))
+    encode = embedding._encode
+
+    def encode_and_delete(asset, text):
+        embedded = encode(asset, text)
+        with tenant_scope(party.id):
+            services.delete_asset(asset_id=asset.id)
+        return embedded
+
+    monkeypatch.setattr(embedding, "_encode", encode_and_delete)
+    job, asset = _run(party, added)
+    assert (job.state, asset) == ("succeeded", None)
+    with tenant_scope(party.id):
+        assert Vector.objects.count() == 0
+    for kind in storage.KINDS:
+        assert not default_storage.exists(storage.path_of(party.id, added.asset.blob.sha256, kind))
+
+
+def test_content_at_fault_is_not_tried_again(party, dataset) -> None:
+    job, asset = _run(party, _add(party, dataset, file=io.BytesIO(jpeg(4)[:300])))
+    assert (job.state, job.attempts, job.error["type"]) == ("failed", 1, "corrupt")
+    assert (asset.status, asset.error) == ("failed", job.error)
+
+
+def test_an_error_of_ours_is_tried_again(party, dataset) -> None:
+    added = _add(party, dataset, text="x")
+
+    def broken(claimed: jobs.Claim) -> None:
+        raise ZeroDivisionError
+
+    run_job(str(added.job.id), str(party.id), broken)
+    with tenant_scope(party.id):
+        job = Job.objects.get(pk=added.job.id)
+    assert (job.state, job.attempts, job.error["type"]) == ("queued", 1, "internal-error")
+    assert "ZeroDivisionError" in job.error["detail"]
+    job, asset = _run(party, added)
+    assert (job.state, job.attempts, asset.status, job.error) == ("succeeded", 2, "ready", None)
+
+
+def test_the_heartbeat_keeps_a_slow_job_alive(party, dataset) -> None:
+    added = _add(party, dataset, text="slow")
+    second: list = []
+
+    def slow(claimed: jobs.Claim) -> None:
+        time.sleep(6)  # longer than the lease of the tests, 4 s
+        second.append(jobs.claim(job_id=added.job.id, tenant_id=party.id))
+        jobs.succeed(claimed, result={}, cpu_s=0, gpu_s=0, used={})
+
+    thread = threading.Thread(target=run_job, args=(str(added.job.id), str(party.id), slow))
+    thread.start()
+    thread.join()
+    assert second == [None]
+    with tenant_scope(party.id):
+        assert Job.objects.get(pk=added.job.id).state == "succeeded"
+
+
+def test_what_a_job_said_is_done_is_found(party, dataset) -> None:
+    for text in ("how to return a broken kettle", "opening hours of the museum", "a recipe for bread"):
+        _run(party, _add(party, dataset, text=text))
+        best = search(tenant_id=party.id, query=Query(text=text)).results[0]
+        with (
+            tenant_scope(party.id),
+            storage.open_blob(storage.path_of(party.id, best[0].blob.sha256)) as stream,
+        ):
+            assert stream.read().decode() == text
+    answer = search(
+        tenant_id=party.id, query=Query(text="my kettle does not work, I want my money back", top_k=1)
+    )
+    assert answer.meta["total_candidates"] == 3
+    assert answer.results[0][1].score > 0.4
