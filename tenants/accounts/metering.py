@@ -14,8 +14,8 @@ from django.utils import timezone
 
 from tenants.accounts.models import QuotaCounter, Tenant, UsageDay
 from tenants.accounts.quotas import current_period
-from tenants.scope import tenant_scope
-from tenants.valkey import client, tenant_key
+from tenants.scope import current_tenant_id, tenant_scope
+from tenants.valkey import Unavailable, client, tenant_key
 
 DIRTY = "usage:dirty"
 
@@ -39,6 +39,28 @@ def record(*, tenant_id: uuid.UUID | str, amounts: Mapping[str, float]) -> None:
         pipe.hincrbyfloat(day_key(tenant_id, day), kind, amount)
     pipe.sadd(DIRTY, f"{tenant_id}/{day}")
     pipe.execute()
+
+
+def usage(*, first: dt.date, last: dt.date) -> list[tuple[dt.date, str, float]]:
+    """Day, kind and amount of the active tenant's usage, by day: what was copied, and what is newer than that."""
+    tenant_id = current_tenant_id()
+    rows = UsageDay.objects.filter(day__gte=first, day__lte=last)
+    amounts = {(row.day, row.kind): row.amount for row in rows}
+    now = timezone.now().date()
+    # Yesterday's last requests may not have been copied yet.
+    for day in (now - dt.timedelta(days=1), now):
+        if first <= day <= last:
+            for kind, amount in _counted(tenant_id, day.isoformat()).items():
+                amounts[day, kind] = max(amount, amounts.get((day, kind), 0))
+    return [(day, kind, amount) for (day, kind), amount in sorted(amounts.items())]
+
+
+def _counted(tenant_id: uuid.UUID, day: str) -> dict[str, float]:
+    try:
+        counted = client().hgetall(day_key(tenant_id, day))
+    except Unavailable:
+        return {}
+    return {kind.decode(): float(amount) for kind, amount in counted.items()}
 
 
 def flush() -> int:

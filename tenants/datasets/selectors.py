@@ -11,11 +11,17 @@ from tenants.datasets.models import Asset, Dataset
 from tenants.errors import NotFound
 
 
-def get_dataset(dataset_id: uuid.UUID) -> Dataset:
+def get_dataset(dataset_id: uuid.UUID | None) -> Dataset:
     dataset = list_datasets().filter(pk=dataset_id).first()
     if dataset is None:
         raise NotFound("There is no such dataset.")
     return dataset
+
+
+def require_dataset(dataset_id: uuid.UUID | None) -> None:
+    """Raises NotFound; counts nothing, unlike get_dataset."""
+    if not Dataset.objects.filter(pk=dataset_id, deleted_at=None).exists():
+        raise NotFound("There is no such dataset.")
 
 
 def list_datasets() -> QuerySet[Dataset]:
@@ -29,7 +35,7 @@ def list_datasets() -> QuerySet[Dataset]:
     )
 
 
-def get_asset(asset_id: uuid.UUID) -> Asset:
+def get_asset(asset_id: uuid.UUID | None) -> Asset:
     asset = visible_assets().filter(pk=asset_id).first()
     if asset is None:
         raise NotFound("There is no such asset.")

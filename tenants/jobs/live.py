@@ -19,13 +19,13 @@ RETRY_MS = 2_000
 
 
 def opening(job: Job) -> tuple[str, dict[str, str]]:
-    """Body and headers of the answer that opens a stream: the job as it is, and whom to follow."""
+    """Body and headers of the answer that opens a stream: the job as it is, whom to follow, and from where."""
     headers = {
         "Content-Type": CONTENT_TYPE,
         "Cache-Control": "no-store",
         # For reverse proxies that would collect the events first.
         "X-Accel-Buffering": "no",
-        FOLLOW: f"{job.tenant_id} {job.id}",
+        FOLLOW: f"{job.tenant_id} {job.id} {version(job)}",
     }
     return f"retry: {RETRY_MS}\n\n{event(job)}", headers
 

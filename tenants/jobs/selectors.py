@@ -11,7 +11,7 @@ from tenants.errors import NotFound
 from tenants.jobs.models import Job
 
 
-def get_job(job_id: uuid.UUID) -> Job:
+def get_job(job_id: uuid.UUID | None) -> Job:
     job = Job.objects.filter(pk=job_id).first()
     if job is None:
         raise NotFound("There is no such job.")
