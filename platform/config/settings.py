@@ -42,6 +42,8 @@ DEBUG = flag("DEBUG")
 SECRET_KEY = env("SECRET_KEY")
 HOST = env("HOST", "127.0.0.1")
 PORT = int(env("PORT", "8000"))
+# Threads that answer requests; each keeps a database connection.
+WEB_THREADS = int(env("WEB_THREADS", "16"))
 BASE_URL = env("BASE_URL", f"http://{HOST}:{PORT}")
 ALLOWED_HOSTS = env("ALLOWED_HOSTS", f"{HOST},localhost,127.0.0.1,[::1]").split(",")
 CSRF_TRUSTED_ORIGINS = [BASE_URL]
@@ -70,6 +72,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "config.middleware.RequestContextMiddleware",
+    "config.metrics.MetricsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -247,7 +250,7 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["api.auth.KeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["api.auth.HasScope"],
     "DEFAULT_PARSER_CLASSES": [
-        "rest_framework.parsers.JSONParser",
+        "api.parsers.LimitedJSONParser",
         "rest_framework.parsers.MultiPartParser",
     ],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
@@ -266,6 +269,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": "/api/v1",
+    "PATH_CONVERTER_OVERRIDES": {"id": {"type": "string"}},
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SERVE_AUTHENTICATION": [],
 }
@@ -297,6 +301,8 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": env("LOG_LEVEL", "INFO")},
     "loggers": {
         "django.server": {"level": "WARNING"},
+        # Refusals stand in the request log; only failures are worth a second line.
+        "django.request": {"level": "ERROR"},
         "celery": {"level": "WARNING"},
         "botocore": {"level": "WARNING"},
     },

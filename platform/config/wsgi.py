@@ -1,3 +1,5 @@
+"""Django alone, for servers that speak WSGI: event streams degrade to polling there."""
+
 import os
 
 from django.core.wsgi import get_wsgi_application

@@ -1,0 +1,164 @@
+"""`/datasets/{id}/assets` and `/assets/{id}`: what is searched."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.http import HttpResponse
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from api import shapes
+from api.fields import Body, Object, Text
+from api.forms import read_form
+from api.idempotency import Answer, Once
+from api.jobs import location
+from api.paging import read_choice, read_page, refuse_unknown
+from api.resource import Resource
+from api.schema import IDEMPOTENCY, PAGING, PREFER, choice
+from api.waiting import ended_in_time, preferred_wait
+from tenants.accounts.permissions import READ, WRITE
+from tenants.datasets import selectors
+from tenants.datasets.models import Asset
+from tenants.errors import Invalid
+from tenants.jobs import selectors as jobs
+from tenants.pipeline import services
+from tenants.scope import tenant_scope
+
+
+class NewAsset(Body):
+    text = Text(
+        required=False,
+        allow_null=True,
+        allow_blank=True,
+        max_length=services.MAX_TEXT,
+        help_text="The text to search for or, beside a file, its caption.",
+    )
+    metadata = Object(required=False, allow_null=True)
+    external_id = Text(required=False, allow_null=True, allow_blank=True, max_length=services.MAX_EXTERNAL_ID)
+
+
+class AssetChanges(Body):
+    caption = Text(required=False, allow_blank=True, max_length=services.MAX_CAPTION)
+    metadata = Object(required=False)
+
+
+class Assets(Resource):
+    scopes = {"GET": READ, "POST": WRITE}
+    added: services.Added
+
+    def find(self, dataset_id: uuid.UUID | None) -> None:
+        selectors.require_dataset(dataset_id)
+
+    @extend_schema(
+        summary="List the assets of a dataset",
+        parameters=[
+            *PAGING,
+            choice("status", Asset.State.values),
+            choice("modality", Asset.Modality.values),
+        ],
+        responses=shapes.AssetPage,
+    )
+    def get(self, request: Request, dataset_id: uuid.UUID) -> Response:
+        query = request.query_params
+        refuse_unknown(query, "status", "modality")
+        page = read_page(query)
+        status = read_choice(query, "status", Asset.State.values)
+        modality = read_choice(query, "modality", Asset.Modality.values)
+        with tenant_scope(self.tenant_id):
+            rows = selectors.list_assets(dataset_id=dataset_id, status=status, modality=modality)
+            return Response(page.of(rows, selectors.as_dict))
+
+    @extend_schema(
+        summary="Add an asset",
+        description=(
+            "A file, a text, or a file with a caption. Known by its content, never by its name. The same content "
+            "under the same `external_id` answers 200 with the asset that is there; `Prefer: wait=N` answers 200 "
+            "too if the job ends in time."
+        ),
+        parameters=[IDEMPOTENCY, PREFER],
+        request={"multipart/form-data": shapes.AssetForm, "application/json": NewAsset},
+        responses={202: shapes.AssetChanged, 200: shapes.AssetChanged},
+        extensions={"x-problems": [403, 409, 413, 415]},
+    )
+    def post(self, request: Request, dataset_id: uuid.UUID) -> HttpResponse:
+        form = read_form(request, files=("file",), json_fields=("metadata",))
+        fields = NewAsset.read(form.fields)
+        once = Once(request, form.fields, form.files)
+        answer = once.run(lambda: self._add(dataset_id, fields, form.files.get("file")))
+        seconds = preferred_wait(request)
+        if answer.status == 202 and not answer.replayed and seconds:
+            answer = self._waited(once, answer, seconds)
+        return answer.response()
+
+    def _add(self, dataset_id: uuid.UUID, fields: dict[str, Any], file: Any) -> Answer:
+        self.added = services.add_asset(
+            dataset_id=dataset_id,
+            file=file,
+            text=fields.get("text") or "",
+            values=fields.get("metadata") or {},
+            external_id=fields.get("external_id"),
+            actor=self.actor,
+        )
+        return changed(self.added)
+
+    def _waited(self, once: Once, answer: Answer, seconds: int) -> Answer:
+        job = ended_in_time(self.tenant_id, self.added.job.id, seconds) if self.added.job else None
+        if job is None:
+            return answer
+        with tenant_scope(self.tenant_id):
+            asset = selectors.get_asset(self.added.asset.id)
+        body = {"asset": selectors.as_dict(asset), "job": jobs.as_dict(job)}
+        headers = {**location(job.id), "Preference-Applied": f"wait={seconds}"}
+        return once.replace(Answer.of(200, body, headers))
+
+
+def changed(change: services.Added) -> Answer:
+    """200 where nothing is left to do, else 202 with the job."""
+    asset = selectors.as_dict(change.asset)
+    if change.job is None:
+        return Answer.of(200, {"asset": asset, "job": None})
+    return Answer.of(202, {"asset": asset, "job": jobs.as_dict(change.job)}, location(change.job.id))
+
+
+class OneAsset(Resource):
+    scopes = {"GET": READ, "PATCH": WRITE, "DELETE": WRITE}
+
+    def find(self, asset_id: uuid.UUID | None) -> Asset:
+        return selectors.get_asset(asset_id)
+
+    @extend_schema(summary="An asset", responses=shapes.Asset)
+    def get(self, request: Request, asset_id: uuid.UUID) -> Response:
+        return Response(selectors.as_dict(self.found))
+
+    @extend_schema(
+        summary="Change caption or metadata",
+        description="Metadata is replaced as a whole. A new caption is embedded anew: 202 with a job, else 200.",
+        request={"application/json": AssetChanges},
+        responses={200: shapes.AssetChanged, 202: shapes.AssetChanged},
+        extensions={"x-problems": [403]},
+    )
+    def patch(self, request: Request, asset_id: uuid.UUID) -> HttpResponse:
+        changes = AssetChanges.read(request.data)
+        if not changes:
+            raise Invalid("Send a caption, metadata, or both.")
+        with tenant_scope(self.tenant_id):
+            change = services.update_asset(
+                asset_id=asset_id,
+                caption=changes.get("caption"),
+                values=changes.get("metadata"),
+                actor=self.actor,
+            )
+            return changed(change).response()
+
+    @extend_schema(
+        summary="Delete an asset",
+        description="Once this is answered, no search returns it again.",
+        responses={204: None},
+    )
+    def delete(self, request: Request, asset_id: uuid.UUID) -> Response:
+        with tenant_scope(self.tenant_id):
+            services.delete_asset(asset_id=asset_id, actor=self.actor)
+        return Response(status=204)

@@ -1,0 +1,53 @@
+"""`/assets/{id}/content` and `/thumbnail`: stored bytes, by the rules of tenants.datasets.serving."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.http.response import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.request import Request
+
+from api.resource import Resource
+from tenants.accounts.permissions import READ
+from tenants.datasets import selectors, serving
+from tenants.datasets.models import Asset
+
+RANGE = [
+    OpenApiParameter("Range", str, OpenApiParameter.HEADER, description="`bytes=0-99`; one range."),
+    OpenApiParameter("If-None-Match", str, OpenApiParameter.HEADER),
+]
+BYTES = OpenApiTypes.BINARY
+NOTHING = OpenApiResponse(description="No body.")
+
+
+class Bytes(Resource):
+    scopes = {"GET": READ}
+
+    def find(self, asset_id: uuid.UUID | None) -> Asset:
+        return selectors.get_asset(asset_id)
+
+
+class Content(Bytes):
+    @extend_schema(
+        summary="The bytes of an asset",
+        description=(
+            "A picture is served without location data, so not before it was decoded: until then 409 `not-ready`."
+        ),
+        parameters=RANGE,
+        responses={(200, "*/*"): BYTES, (206, "*/*"): BYTES, 304: NOTHING, 416: NOTHING},
+        extensions={"x-problems": [409]},
+    )
+    def get(self, request: Request, asset_id: uuid.UUID) -> HttpResponseBase:
+        return serving.serve(request, serving.content_of(self.found))
+
+
+class Thumbnail(Bytes):
+    @extend_schema(
+        summary="A small picture of an asset (WebP)",
+        parameters=RANGE,
+        responses={(200, "image/webp"): BYTES, (206, "image/webp"): BYTES, 304: NOTHING, 416: NOTHING},
+    )
+    def get(self, request: Request, asset_id: uuid.UUID) -> HttpResponseBase:
+        return serving.serve(request, serving.thumbnail_of(self.found))

@@ -1,0 +1,99 @@
+"""`/datasets`: folders of assets."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.http import HttpResponse
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from api import shapes
+from api.fields import Body, Object, Text
+from api.idempotency import Answer, Once
+from api.jobs import accepted
+from api.paging import read_page, refuse_unknown
+from api.resource import Resource
+from api.schema import IDEMPOTENCY, PAGING
+from tenants.accounts.permissions import READ, WRITE
+from tenants.datasets import selectors, services
+from tenants.datasets.models import Dataset
+from tenants.pipeline.services import delete_dataset
+from tenants.scope import tenant_scope
+
+SCHEMA_HELP = 'Types of metadata keys: `{"price": {"type": "number"}}`, of text, number, bool, time.'
+
+
+class NewDataset(Body):
+    name = Text(max_length=services.MAX_NAME)
+    description = Text(required=False, allow_blank=True, max_length=services.MAX_DESCRIPTION)
+    metadata_schema = Object(required=False, help_text=SCHEMA_HELP)
+
+
+class DatasetChanges(Body):
+    name = Text(required=False, max_length=services.MAX_NAME)
+    description = Text(required=False, allow_blank=True, max_length=services.MAX_DESCRIPTION)
+    metadata_schema = Object(required=False, help_text=SCHEMA_HELP)
+
+
+class Datasets(Resource):
+    scopes = {"GET": READ, "POST": WRITE}
+
+    @extend_schema(summary="List datasets", parameters=PAGING, responses=shapes.DatasetPage)
+    def get(self, request: Request) -> Response:
+        refuse_unknown(request.query_params)
+        page = read_page(request.query_params)
+        with tenant_scope(self.tenant_id):
+            return Response(page.of(selectors.list_datasets(), selectors.dataset_as_dict))
+
+    @extend_schema(
+        summary="Create a dataset",
+        parameters=[IDEMPOTENCY],
+        request={"application/json": NewDataset},
+        responses={201: shapes.Dataset},
+        extensions={"x-problems": [409]},
+    )
+    def post(self, request: Request) -> HttpResponse:
+        fields = NewDataset.read(request.data)
+        return Once(request, fields).run(lambda: self._create(fields)).response()
+
+    def _create(self, fields: dict[str, Any]) -> Answer:
+        dataset = services.create_dataset(**fields)
+        body = selectors.dataset_as_dict(dataset)
+        return Answer.of(201, body, {"Location": f"/api/v1/datasets/{dataset.id}"})
+
+
+class OneDataset(Resource):
+    scopes = {"GET": READ, "PATCH": WRITE, "DELETE": WRITE}
+
+    def find(self, dataset_id: uuid.UUID | None) -> Dataset:
+        return selectors.get_dataset(dataset_id)
+
+    @extend_schema(summary="A dataset", responses=shapes.Dataset)
+    def get(self, request: Request, dataset_id: uuid.UUID) -> Response:
+        return Response(selectors.dataset_as_dict(self.found))
+
+    @extend_schema(
+        summary="Change a dataset",
+        request={"application/json": DatasetChanges},
+        responses=shapes.Dataset,
+        extensions={"x-problems": [409]},
+    )
+    def patch(self, request: Request, dataset_id: uuid.UUID) -> Response:
+        changes = DatasetChanges.read(request.data)
+        with tenant_scope(self.tenant_id):
+            services.update_dataset(dataset_id=dataset_id, **changes)
+            return Response(selectors.dataset_as_dict(selectors.get_dataset(dataset_id)))
+
+    @extend_schema(
+        summary="Delete a dataset",
+        description="Hidden at once, with everything in it; erased by the job.",
+        request=None,
+        responses={202: shapes.JobAccepted},
+    )
+    def delete(self, request: Request, dataset_id: uuid.UUID) -> Response:
+        with tenant_scope(self.tenant_id):
+            job = delete_dataset(dataset_id=dataset_id, actor=self.actor)
+        return accepted(job)

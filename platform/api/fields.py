@@ -1,0 +1,125 @@
+"""Request bodies, strictly: no type is converted into another, and no unknown field is overlooked."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+
+from tenants.retrieval.vectors import DIMENSION
+
+
+class Body(serializers.Serializer):
+    """A JSON object (or a form) whose fields are all known."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            raise ValidationError({"non_field_errors": ["The body must be a JSON object."]})
+        if unknown := [key for key in data if key not in self.fields]:
+            raise ValidationError({key: ["There is no such field."] for key in unknown})
+        return super().to_internal_value(data)
+
+    @classmethod
+    def read(cls, data: Any, **options: Any) -> dict[str, Any]:
+        """The validated fields. Raises ValidationError."""
+        body = cls(data=data, **options)
+        body.is_valid(raise_exception=True)
+        return dict(body.validated_data)
+
+
+class Text(serializers.CharField):
+    """A JSON string, kept as it is."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"trim_whitespace": False, **options})
+
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        if data is not serializers.empty and data is not None and not isinstance(data, str):
+            self.fail("invalid")
+        return super().run_validation(data)
+
+
+class Flag(serializers.BooleanField):
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
+class Whole(serializers.IntegerField):
+    def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, bool) or not isinstance(data, int):
+            self.fail("invalid")
+        return data
+
+
+class Number(serializers.FloatField):
+    def to_internal_value(self, data: Any) -> float:
+        if isinstance(data, bool) or not isinstance(data, int | float):
+            self.fail("invalid")
+        if abs(data) > 1e308 or not math.isfinite(data):
+            raise ValidationError("Numbers must be finite.")
+        return float(data)
+
+
+@extend_schema_field({"type": "object", "additionalProperties": True})
+class Object(serializers.Field):
+    """Any JSON object; what may stand in it is the service's concern."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if not isinstance(data, dict):
+            raise ValidationError("This must be a JSON object.")
+        return data
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+@extend_schema_field(
+    {"type": "array", "items": {"type": "number"}, "minItems": DIMENSION, "maxItems": DIMENSION}
+)
+class UnitVector(serializers.Field):
+    """256 finite numbers, not all zero, made a unit vector. One pass: a ListField costs 0.4 ms here."""
+
+    def to_internal_value(self, data: Any) -> np.ndarray:
+        if not isinstance(data, list) or len(data) != DIMENSION:
+            raise ValidationError(f"A vector has exactly {DIMENSION} numbers.")
+        if any(type(item) is not float and type(item) is not int for item in data):
+            raise ValidationError("A vector holds numbers only.")
+        return _unit(data)
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+def _unit(data: list[float]) -> np.ndarray:
+    try:
+        values = np.array(data, dtype=np.float64)
+    except OverflowError as error:
+        raise ValidationError("Numbers must be finite.") from error
+    largest = np.abs(values).max()
+    if not np.isfinite(largest):
+        raise ValidationError("Numbers must be finite.")
+    if largest < 1e-30:
+        raise ValidationError("A vector of zeros points nowhere.")
+    # Scaled first, so that squares of very large numbers do not overflow.
+    scaled = values / largest
+    return (scaled / np.linalg.norm(scaled)).astype(np.float32)
+
+
+def parse_json(text: str, name: str) -> Any:
+    """The JSON in a form field. Raises ValidationError."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValidationError({name: ["This is not valid JSON."]}) from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)

@@ -1,0 +1,85 @@
+"""`/keys`: the tenant's API keys."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.http import HttpResponse
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from api import shapes
+from api.fields import Body, Text
+from api.idempotency import Answer, Once
+from api.paging import read_page, refuse_unknown
+from api.resource import Resource
+from api.schema import IDEMPOTENCY, PAGING
+from tenants.accounts import keys
+from tenants.accounts.models import ApiKey, KeyDigest
+from tenants.accounts.permissions import ADMIN, SCOPES
+from tenants.events.services import record
+from tenants.scope import tenant_scope
+
+MAX_NAME = 100
+
+
+class NewKey(Body):
+    name = Text(max_length=MAX_NAME)
+    scopes = serializers.ListField(child=serializers.ChoiceField(SCOPES), min_length=1, max_length=20)
+    expires_at = serializers.DateTimeField(required=False, allow_null=True)
+
+
+def as_dict(key: ApiKey, digest: KeyDigest) -> dict[str, Any]:
+    return {
+        "id": str(key.id),
+        "name": key.name,
+        "prefix": key.prefix,
+        "scopes": digest.scopes,
+        "created_at": key.created_at,
+        "expires_at": digest.expires_at,
+        "last_used_at": digest.last_used_at,
+        "revoked_at": digest.revoked_at,
+    }
+
+
+class Keys(Resource):
+    scopes = {"GET": ADMIN, "POST": ADMIN}
+
+    @extend_schema(summary="List keys", parameters=PAGING, responses=shapes.KeyPage)
+    def get(self, request: Request) -> Response:
+        refuse_unknown(request.query_params)
+        page = read_page(request.query_params)
+        with tenant_scope(self.tenant_id):
+            digests = {key.id: digest for key, digest in keys.list_keys()}
+            rows = ApiKey.objects.order_by("-id")
+            return Response(page.of(rows, lambda key: as_dict(key, digests[key.id])))
+
+    @extend_schema(
+        summary="Make a key",
+        description="The token is shown in this answer only; a replay of it has `token: null`.",
+        parameters=[IDEMPOTENCY],
+        request={"application/json": NewKey},
+        responses={201: shapes.NewKey},
+    )
+    def post(self, request: Request) -> HttpResponse:
+        fields = NewKey.read(request.data)
+        return Once(request, request.data).run(lambda: self._create(fields)).response()
+
+    def _create(self, fields: dict[str, Any]) -> Answer:
+        key, token = keys.create_key(**fields)
+        record(actor=self.actor, verb="key.created", target=str(key.id))
+        return Answer.of(201, {**as_dict(key), "token": token}, withheld="token")
+
+
+class OneKey(Resource):
+    scopes = {"DELETE": ADMIN}
+
+    @extend_schema(summary="Revoke a key", responses={204: None})
+    def delete(self, request: Request, key_id: uuid.UUID) -> Response:
+        with tenant_scope(self.tenant_id):
+            keys.revoke_key(key_id=key_id)
+            record(actor=self.actor, verb="key.revoked", target=str(key_id))
+        return Response(status=204)

@@ -1,0 +1,80 @@
+"""Lists: newest first, in pages by key, `{"results", "next"}`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import QueryDict
+
+from tenants.errors import Invalid
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 200
+_LIMIT = re.compile(r"[0-9]{1,3}")
+
+
+@dataclass(frozen=True)
+class Page:
+    """Which part of a list is wanted: after the id `after`, at most `limit` rows."""
+
+    after: uuid.UUID | None
+    limit: int
+
+    def of(self, rows: QuerySet, shape: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """This page of rows that are ordered by descending id."""
+        if self.after is not None:
+            rows = rows.filter(pk__lt=self.after)
+        return self.cut(list(rows[: self.limit + 1]), shape)
+
+    def cut(self, found: list[Any], shape: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """The answer for rows of which one more than a page may be there."""
+        page = found[: self.limit]
+        more = len(found) > self.limit
+        return {"results": [shape(row) for row in page], "next": encode_cursor(page[-1].id) if more else None}
+
+
+def read_page(query: QueryDict) -> Page:
+    """Raises Invalid for a cursor or limit that cannot be used."""
+    limit = query.get("limit", str(DEFAULT_LIMIT))
+    if not _LIMIT.fullmatch(limit) or not 1 <= int(limit) <= MAX_LIMIT:
+        raise Invalid(f"limit is a number from 1 to {MAX_LIMIT}.", pointer="/limit")
+    cursor = query.get("cursor")
+    return Page(None if cursor is None else decode_cursor(cursor), int(limit))
+
+
+def read_choice(query: QueryDict, name: str, choices: Iterable[str]) -> str:
+    """The value of a filter, empty if it is not given. Raises Invalid for one that is not a choice."""
+    value = query.get(name)
+    if value is None:
+        return ""
+    if value not in choices:
+        raise Invalid(f"{name} is one of {', '.join(choices)}.", pointer=f"/{name}")
+    return value
+
+
+def refuse_unknown(query: QueryDict, *known: str) -> None:
+    """A misspelt filter must not answer with everything. Raises Invalid."""
+    for name in query:
+        if name not in (*known, "cursor", "limit"):
+            raise Invalid("There is no such query parameter.", pointer=f"/{name}")
+
+
+def encode_cursor(row_id: uuid.UUID) -> str:
+    return base64.urlsafe_b64encode(row_id.bytes).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> uuid.UUID:
+    try:
+        row_id = uuid.UUID(bytes=base64.urlsafe_b64decode(cursor + "=="))
+    except (ValueError, binascii.Error) as error:
+        raise Invalid("This is not a cursor from an earlier answer.", pointer="/cursor") from error
+    if encode_cursor(row_id) != cursor:
+        raise Invalid("This is not a cursor from an earlier answer.", pointer="/cursor")
+    return row_id

@@ -1,0 +1,38 @@
+"""Reading bodies, within limits. Forms are Django REST framework's; uploads stream to disk (config.uploads)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import IO, Any
+
+from django.conf import settings
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import JSONParser
+
+from api.problems import Refusal, too_large
+
+
+class LimitedJSONParser(JSONParser):
+    """JSON of at most DATA_UPLOAD_MAX_MEMORY_SIZE bytes; the stock parser reads whatever comes."""
+
+    def parse(
+        self,
+        stream: IO[bytes],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> Any:
+        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        body = stream.read(limit + 1)
+        if len(body) > limit:
+            raise Refusal(too_large(f"A JSON body may have {limit // 2**20} MiB."))
+        try:
+            return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+        except RecursionError as error:
+            raise ParseError("The body is nested too deeply.") from error
+        except ValueError as error:
+            raise ParseError("The body is not valid JSON in UTF-8.") from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

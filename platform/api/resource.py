@@ -1,0 +1,116 @@
+"""The base of every view, and the order in which a request is checked.
+
+Key, scope, rate, then the ids in the path, and only then the body: what belongs to another tenant answers 404
+whatever the body holds.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from django.http import HttpResponseBase
+from rest_framework.exceptions import MethodNotAllowed
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from api.problems import Problem, Refusal
+from tenants.accounts import gate
+from tenants.scope import tenant_scope
+
+LENGTH_REQUIRED = Problem(
+    "length-required", 411, "The length is missing", "Send Content-Length; chunked bodies are not accepted."
+)
+
+
+class Resource(APIView):
+    """A resource of the API. Subclasses name a scope per method and may look up what the path names."""
+
+    scopes: Mapping[str, str | None] = {}
+    http_method_names = ["get", "head", "post", "put", "patch", "delete"]
+    admission: gate.Admission | None = None
+    found: Any = None
+
+    def scope_of(self, method: str) -> str | None:
+        return self.scopes.get("GET" if method == "HEAD" else method)
+
+    def find(self, **ids: uuid.UUID | None) -> Any:
+        """What the path names, or NotFound; a malformed id arrives as None. Runs in the tenant's scope."""
+        return None
+
+    @property
+    def tenant_id(self) -> uuid.UUID:
+        return uuid.UUID(self.request.auth.tenant_id)
+
+    @property
+    def actor(self) -> str:
+        """Who acts, in the words of the audit log."""
+        return f"key:{self.request.auth.prefix}"
+
+    # --- The order of checks ---
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if request.method.lower() not in self.http_method_names or not hasattr(self, request.method.lower()):
+            raise MethodNotAllowed(request.method)
+        if kwargs:
+            with tenant_scope(self.tenant_id):
+                self.found = self.find(**kwargs)
+        if "Transfer-Encoding" in request.headers and "Content-Length" not in request.headers:
+            raise Refusal(LENGTH_REQUIRED)
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[Any, str]:
+        # There is one representation; a client that accepts something else gets it all the same.
+        return JSONRenderer(), JSONRenderer.media_type
+
+    def check_throttles(self, request: Request) -> None:
+        """Count the request; refuse it over the plan's rate or over the month's requests."""
+        self.admission = gate.count(request.auth)
+        rate, limit = self.admission.rate, request.auth.request_limit
+        if rate is not None and rate.exceeded:
+            raise Refusal(_rate_exceeded(rate))
+        if limit is not None and self.admission.requests_this_month > limit:
+            raise Refusal(_month_exceeded(limit))
+
+    # --- Headers of every answer ---
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        return {"Cache-Control": "no-store"}
+
+    def finalize_response(
+        self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
+        kept = response.headers.get("Cache-Control")
+        response = super().finalize_response(request, response, *args, **kwargs)
+        if kept:
+            response["Cache-Control"] = kept
+        if response.status_code == 405:
+            response["Allow"] = ", ".join(self.allowed_methods)
+        if self.admission is not None and self.admission.rate is not None:
+            response.headers.update(_rate_headers(self.admission.rate))
+        return response
+
+
+def _rate_headers(rate: gate.Rate) -> dict[str, str]:
+    """As in draft-ietf-httpapi-ratelimit-headers."""
+    return {
+        "RateLimit-Policy": f'"default";q={rate.limit};w={gate.WINDOW_S}',
+        "RateLimit": f'"default";r={max(0, rate.remaining)};t={rate.reset_s}',
+    }
+
+
+def _rate_exceeded(rate: gate.Rate) -> Problem:
+    detail = f"The plan allows {rate.limit} requests a minute. Try again in {rate.reset_s} s."
+    return Problem(
+        "rate-limited", 429, "Too many requests", detail, headers={"Retry-After": str(rate.reset_s)}
+    )
+
+
+def _month_exceeded(limit: float) -> Problem:
+    detail = f"The plan allows {limit:g} requests a month, and they are used."
+    return Problem(
+        "quota-exceeded", 403, "Over quota", detail, extra={"resource": "requests", "limit": limit}
+    )

@@ -1,0 +1,236 @@
+"""The shapes of answers, for the OpenAPI document. Answers are made by the selectors; a test compares the two."""
+
+from __future__ import annotations
+
+from rest_framework import serializers as s
+
+from tenants.accounts.permissions import SCOPES
+from tenants.datasets.models import Asset as AssetRow
+from tenants.jobs.models import Job as JobRow
+
+NULL = {"allow_null": True}
+MAYBE = {"required": False}
+
+
+class Object(s.DictField):
+    """A JSON object with any members."""
+
+
+class Progress(s.Serializer):
+    done = s.IntegerField()
+    total = s.IntegerField()
+    failed = s.IntegerField()
+
+
+class Cost(s.Serializer):
+    cpu_s = s.FloatField()
+    gpu_s = s.FloatField()
+
+
+class Job(s.Serializer):
+    id = s.CharField()
+    kind = s.CharField()
+    state = s.ChoiceField(JobRow.State.values)
+    progress = Progress()
+    attempts = s.IntegerField()
+    queued_at = s.DateTimeField()
+    started_at = s.DateTimeField(**NULL)
+    finished_at = s.DateTimeField(**NULL)
+    cost = Cost()
+    error = Object(**MAYBE)
+    result = Object(**MAYBE)
+
+
+class JobAccepted(s.Serializer):
+    job = Job()
+
+
+class Dataset(s.Serializer):
+    id = s.CharField()
+    name = s.CharField()
+    description = s.CharField(allow_blank=True)
+    metadata_schema = Object(help_text="Types of metadata keys; `guessed` where nobody declared them.")
+    assets = s.IntegerField()
+    ready = s.IntegerField()
+    created_at = s.DateTimeField()
+
+
+class Asset(s.Serializer):
+    id = s.CharField()
+    dataset = s.CharField()
+    modality = s.ChoiceField(AssetRow.Modality.values)
+    status = s.ChoiceField(AssetRow.State.values)
+    external_id = s.CharField(**NULL)
+    sha256 = s.CharField()
+    bytes = s.IntegerField()
+    media_type = s.CharField()
+    width = s.IntegerField(**NULL)
+    height = s.IntegerField(**NULL)
+    caption = s.CharField(allow_blank=True)
+    metadata = Object()
+    created_at = s.DateTimeField()
+    error = Object(**MAYBE)
+
+
+class AssetChanged(s.Serializer):
+    asset = Asset()
+    job = Job(**NULL)
+
+
+class AssetForm(s.Serializer):
+    """A file, a text, or a file with a text as its caption."""
+
+    file = s.FileField(**MAYBE)
+    text = s.CharField(**MAYBE)
+    metadata = s.CharField(**MAYBE, help_text="A JSON object, as text.")
+    external_id = s.CharField(**MAYBE)
+
+
+class Key(s.Serializer):
+    id = s.CharField()
+    name = s.CharField()
+    prefix = s.CharField()
+    scopes = s.ListField(child=s.ChoiceField(SCOPES))
+    created_at = s.DateTimeField()
+    expires_at = s.DateTimeField(**NULL)
+    last_used_at = s.DateTimeField(**NULL)
+    revoked_at = s.DateTimeField(**NULL)
+
+
+class NewKey(Key):
+    token = s.CharField(**NULL, help_text="Shown once; null in a replayed answer.")
+
+
+class _Page(s.Serializer):
+    next = s.CharField(**NULL, help_text="The cursor of the next page.")
+
+
+class DatasetPage(_Page):
+    results = Dataset(many=True)
+
+
+class AssetPage(_Page):
+    results = Asset(many=True)
+
+
+class JobPage(_Page):
+    results = Job(many=True)
+
+
+class KeyPage(_Page):
+    results = Key(many=True)
+
+
+class UsageDay(s.Serializer):
+    day = s.DateField()
+    kind = s.CharField()
+    amount = s.FloatField()
+
+
+class Usage(_Page):
+    results = UsageDay(many=True)
+
+
+class TenantName(s.Serializer):
+    id = s.CharField()
+    slug = s.CharField()
+    name = s.CharField()
+
+
+class PlanName(s.Serializer):
+    slug = s.CharField()
+    name = s.CharField()
+    rate_per_minute = s.IntegerField(**NULL)
+
+
+class KeyName(s.Serializer):
+    id = s.CharField()
+    prefix = s.CharField()
+
+
+class Quota(s.Serializer):
+    used = s.FloatField()
+    reserved = s.FloatField()
+    limit = s.FloatField(**NULL, help_text="Null: unlimited.")
+
+
+class Quotas(s.Serializer):
+    requests = Quota()
+    assets = Quota()
+    bytes = Quota()
+    vectors = Quota()
+    cpu_s = Quota()
+    gpu_s = Quota()
+
+
+class Me(s.Serializer):
+    key = KeyName()
+    scopes = s.ListField(child=s.ChoiceField(SCOPES))
+    tenant = TenantName()
+    plan = PlanName()
+    quotas = Quotas()
+
+
+# --- Search ----------------------------------------------------------------------------------------------
+
+
+class SearchForm(s.Serializer):
+    """The JSON fields as texts, and files beside them."""
+
+    image = s.FileField(**MAYBE)
+    audio = s.FileField(**MAYBE)
+    text = s.CharField(**MAYBE)
+    task = s.CharField(**MAYBE)
+    cursor = s.CharField(**MAYBE)
+    vector = s.CharField(**MAYBE, help_text="JSON")
+    datasets = s.CharField(**MAYBE, help_text="JSON")
+    modalities = s.CharField(**MAYBE, help_text="JSON")
+    filter = s.CharField(**MAYBE, help_text="JSON")
+    weights = s.CharField(**MAYBE, help_text="JSON")
+    hybrid = s.CharField(**MAYBE, help_text="JSON")
+    top_k = s.CharField(**MAYBE, help_text="JSON")
+    exact = s.CharField(**MAYBE, help_text="JSON")
+    explain = s.CharField(**MAYBE, help_text="JSON")
+
+
+class Matched(s.Serializer):
+    modality = s.ChoiceField(AssetRow.Modality.values)
+    segment = Object(**MAYBE)
+
+
+class Result(s.Serializer):
+    asset = Asset()
+    score = s.FloatField()
+    matched = Matched()
+
+
+class Model(s.Serializer):
+    id = s.CharField()
+    version = s.CharField()
+
+
+class Index(s.Serializer):
+    generation = s.CharField()
+    kind = s.CharField()
+    size = s.IntegerField()
+    recall_estimate = s.FloatField()
+
+
+class Explained(s.Serializer):
+    timings_ms = s.DictField(child=s.FloatField())
+    parts = s.DictField(child=s.FloatField())
+    filter = Object(**NULL)
+
+
+class Found(s.Serializer):
+    search_id = s.CharField()
+    results = Result(many=True)
+    next = s.CharField(**NULL)
+    total_candidates = s.IntegerField()
+    weights = s.DictField(child=s.FloatField())
+    transcript = s.CharField(**MAYBE, allow_blank=True)
+    model = Model()
+    index = Index()
+    cache = s.ChoiceField(("hit", "miss", "bypass"))
+    took_ms = s.FloatField()
+    explain = Explained(**MAYBE)

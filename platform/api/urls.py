@@ -1,0 +1,37 @@
+"""Addresses under /api/v1."""
+
+from __future__ import annotations
+
+from django.urls import path, register_converter
+
+from api.assets import Assets, OneAsset
+from api.content import Content, Thumbnail
+from api.datasets import Datasets, OneDataset
+from api.jobs import CancelJob, JobEvents, Jobs, OneJob, RetryJob
+from api.keys import Keys, OneKey
+from api.me import Me
+from api.paths import IdConverter
+from api.search import Search
+from api.usage import Usage
+
+register_converter(IdConverter, "id")
+
+app_name = "api"
+urlpatterns = [
+    path("me", Me.as_view(), name="me"),
+    path("usage", Usage.as_view(), name="usage"),
+    path("keys", Keys.as_view(), name="keys"),
+    path("keys/<id:key_id>", OneKey.as_view(), name="key"),
+    path("datasets", Datasets.as_view(), name="datasets"),
+    path("datasets/<id:dataset_id>", OneDataset.as_view(), name="dataset"),
+    path("datasets/<id:dataset_id>/assets", Assets.as_view(), name="assets"),
+    path("assets/<id:asset_id>", OneAsset.as_view(), name="asset"),
+    path("assets/<id:asset_id>/content", Content.as_view(), name="content"),
+    path("assets/<id:asset_id>/thumbnail", Thumbnail.as_view(), name="thumbnail"),
+    path("search", Search.as_view(), name="search"),
+    path("jobs", Jobs.as_view(), name="jobs"),
+    path("jobs/<id:job_id>", OneJob.as_view(), name="job"),
+    path("jobs/<id:job_id>/cancel", CancelJob.as_view(), name="cancel"),
+    path("jobs/<id:job_id>/retry", RetryJob.as_view(), name="retry"),
+    path("jobs/<id:job_id>/events", JobEvents.as_view(), name="events"),
+]

@@ -1,0 +1,73 @@
+"""`Prefer: wait=N`: hold the answer back until the job has ended, for at most N seconds.
+
+A waiting request keeps a thread, so only a third of them may wait at a time; the others answer at once.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+import uuid
+
+from django.conf import settings
+from django.http import HttpRequest
+from redis.client import PubSub
+
+from tenants.jobs.models import Job
+from tenants.jobs.selectors import get_job
+from tenants.jobs.services import channel
+from tenants.scope import tenant_scope
+from tenants.valkey import Unavailable, client
+
+MAX_WAIT_S = 30
+# The row is read this often even if nobody says that it changed.
+READ_EVERY_S = 1.0
+_WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?:$|[,;\s])")
+_places = threading.BoundedSemaphore(max(1, settings.WEB_THREADS // 3))
+
+
+def preferred_wait(request: HttpRequest) -> int:
+    """Seconds that the client prefers to wait, 0 for none; a preference that cannot be read is ignored."""
+    found = _WAIT.search(request.headers.get("Prefer", ""))
+    return min(MAX_WAIT_S, int(found[1])) if found else 0
+
+
+def ended_in_time(tenant_id: uuid.UUID, job_id: uuid.UUID, seconds: int) -> Job | None:
+    """The job if it ended within so many seconds; None too when all places to wait are taken."""
+    if not seconds or not _places.acquire(blocking=False):
+        return None
+    try:
+        with client().pubsub(ignore_subscribe_messages=True) as messages:
+            return _wait(messages, tenant_id, job_id, time.monotonic() + seconds)
+    finally:
+        _places.release()
+
+
+def _wait(messages: PubSub, tenant_id: uuid.UUID, job_id: uuid.UUID, deadline: float) -> Job | None:
+    _subscribe(messages, channel(tenant_id, job_id))
+    while True:
+        # Subscribed first, read then: a change in between is not missed.
+        with tenant_scope(tenant_id):
+            job = get_job(job_id)
+        if job.finished:
+            return job
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return None
+        _doze(messages, min(left, READ_EVERY_S))
+
+
+def _subscribe(messages: PubSub, name: str) -> None:
+    try:
+        messages.subscribe(name)
+    except Unavailable:
+        return
+
+
+def _doze(messages: PubSub, seconds: float) -> None:
+    try:
+        messages.get_message(timeout=seconds)
+    except (Unavailable, RuntimeError):
+        # Not subscribed: Valkey is away, and the row is simply read again.
+        time.sleep(min(seconds, 0.25))

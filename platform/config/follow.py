@@ -1,0 +1,169 @@
+"""Following jobs for whoever listens: no thread and no transaction while nothing happens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import redis.asyncio as redis
+from django.conf import settings
+from django.db import close_old_connections
+from redis.asyncio.client import PubSub
+
+from tenants.errors import NotFound
+from tenants.jobs import live
+from tenants.jobs.selectors import get_job
+from tenants.jobs.services import channel
+from tenants.scope import tenant_scope
+from tenants.valkey import Unavailable
+
+log = logging.getLogger(__name__)
+
+MAX_LISTENERS = 500
+MAX_LISTENERS_OF_TENANT = 50
+# The row is read this often even if nobody says that it changed.
+READ_EVERY_S = 5.0
+HEARTBEAT_S = 15.0
+# A burst of changes is told as one.
+BURST_S = 0.1
+# Then the client connects again, and its key is checked again.
+LONGEST_S = 900.0
+READERS = 4
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An admitted listener: of which job, and which version of it was told already."""
+
+    tenant_id: uuid.UUID
+    job_id: uuid.UUID
+    told: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    version: str
+    event: str
+    finished: bool
+
+
+class Follower:
+    """All open streams of this process."""
+
+    def __init__(self) -> None:
+        self._of_tenant: Counter[uuid.UUID] = Counter()
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="follow")
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @cached_property
+    def _valkey(self) -> redis.Redis:
+        # Made in the running loop.
+        return redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=1, health_check_interval=15)
+
+    def admit(self, named: str) -> Stream | None:
+        """A place for the stream that the header names, or None if there is none: then the client polls."""
+        tenant, job, told = named.split(" ")
+        tenant_id = uuid.UUID(tenant)
+        full = self._of_tenant.total() >= MAX_LISTENERS
+        if full or self._of_tenant[tenant_id] >= MAX_LISTENERS_OF_TENANT:
+            return None
+        self._of_tenant[tenant_id] += 1
+        return Stream(tenant_id, uuid.UUID(job), told)
+
+    def release(self, stream: Stream) -> None:
+        self._of_tenant[stream.tenant_id] -= 1
+        if not self._of_tenant[stream.tenant_id]:
+            del self._of_tenant[stream.tenant_id]
+
+    def stop(self) -> None:
+        """End every stream: the process stops, and its clients connect to the next."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def follow(self, stream: Stream, receive: Receive, send: Send) -> None:
+        """Tell every change until the job has ended or the client has left."""
+        telling = asyncio.create_task(self._tell(stream, send))
+        leaving = asyncio.create_task(_client_left(receive))
+        self._tasks.add(telling)
+        try:
+            await asyncio.wait({telling, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            telling.cancel()
+            leaving.cancel()
+            await asyncio.gather(telling, leaving, return_exceptions=True)
+            self._tasks.discard(telling)
+            self.release(stream)
+        with contextlib.suppress(Exception):
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _tell(self, stream: Stream, send: Send) -> None:
+        told, sent_at, end = stream.told, time.monotonic(), time.monotonic() + LONGEST_S
+        async with self._listening(stream) as messages:
+            while time.monotonic() < end:
+                reading = await self._read(stream)
+                if reading is None:
+                    return
+                text = reading.event if reading.version != told else ""
+                if not text and time.monotonic() - sent_at > HEARTBEAT_S:
+                    text = ": still here\n\n"
+                if text:
+                    await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+                    told, sent_at = reading.version, time.monotonic()
+                if reading.finished:
+                    return
+                await _next_change(messages)
+
+    @contextlib.asynccontextmanager
+    async def _listening(self, stream: Stream) -> AsyncIterator[PubSub]:
+        async with self._valkey.pubsub(ignore_subscribe_messages=True) as messages:
+            # Without Valkey the row is still read every few seconds.
+            with contextlib.suppress(Unavailable):
+                await messages.subscribe(channel(stream.tenant_id, stream.job_id))
+            yield messages
+
+    async def _read(self, stream: Stream) -> Reading | None:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, read_job, stream)
+
+
+def read_job(stream: Stream) -> Reading | None:
+    """The job as it is, read in a short scope; None if it is gone or cannot be read now."""
+    close_old_connections()
+    try:
+        with tenant_scope(stream.tenant_id):
+            job = get_job(stream.job_id)
+        return Reading(live.version(job), live.event(job), job.finished)
+    except NotFound:
+        return None
+    except Exception:
+        log.warning("a stream ends: its job cannot be read", exc_info=True)
+        return None
+    finally:
+        close_old_connections()
+
+
+async def _next_change(messages: PubSub) -> None:
+    try:
+        if await messages.get_message(timeout=READ_EVERY_S):
+            await asyncio.sleep(BURST_S)
+            while await messages.get_message(timeout=0):
+                pass
+    except (Unavailable, RuntimeError, OSError):
+        # Valkey is away, or was when this stream subscribed.
+        await asyncio.sleep(READ_EVERY_S)
+
+
+async def _client_left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

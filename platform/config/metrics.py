@@ -1,0 +1,103 @@
+"""Prometheus metrics: requests as they pass, the rest when it is asked for.
+
+Each web process counts for itself; with WEB_WORKERS above 1 a scrape sees one of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+from django.db.models import Count, Q
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from tenants.jobs.kinds import QUEUES
+from tenants.jobs.models import JobDispatch
+from tenants.pipeline.upkeep import canary_ages
+from tenants.retrieval.memory import cache
+
+log = logging.getLogger(__name__)
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+REQUESTS = Counter("crosslight_requests", "Requests by route.", ["method", "route", "status"])
+LATENCY = Histogram(
+    "crosslight_request_seconds",
+    "Time to the start of the answer, by route.",
+    ["method", "route"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class MetricsMiddleware:
+    """Counts by route, never by path: ids would make a series each."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        start = time.perf_counter()
+        response = self.get_response(request)
+        match = request.resolver_match
+        route = match.route if match else "none"
+        method = request.method if request.method in METHODS else "other"
+        REQUESTS.labels(method, route, response.status_code).inc()
+        LATENCY.labels(method, route).observe(time.perf_counter() - start)
+        return response
+
+
+class StateCollector(Collector):
+    """What is read when someone asks. A source that is away leaves its metrics out."""
+
+    def collect(self) -> Iterator[Metric]:
+        for read in (_jobs, _canaries, _vectors):
+            try:
+                yield from list(read())
+            except Exception:
+                log.warning("metrics are incomplete", exc_info=True)
+
+    def describe(self) -> list[Metric]:
+        # Asked at registration, before the database is there.
+        return []
+
+
+def _jobs() -> Iterator[Metric]:
+    unfinished = GaugeMetricFamily("crosslight_jobs_unfinished", "Jobs not ended yet.", labels=["queue"])
+    overdue = GaugeMetricFamily("crosslight_jobs_overdue", "Jobs to be sent again.", labels=["queue"])
+    late = Count("job_id", filter=Q(due_at__lt=timezone.now()))
+    rows = JobDispatch.objects.values_list("queue").annotate(all=Count("job_id"), late=late)
+    known = {queue: (count, behind) for queue, count, behind in rows}
+    for queue in QUEUES:
+        count, behind = known.get(queue, (0, 0))
+        unfinished.add_metric([queue], count)
+        overdue.add_metric([queue], behind)
+    yield from (unfinished, overdue)
+
+
+def _canaries() -> Iterator[Metric]:
+    family = GaugeMetricFamily(
+        "crosslight_canary_age_seconds",
+        "Since the newest canary that came through was sent.",
+        labels=["queue"],
+    )
+    for queue, age in canary_ages().items():
+        family.add_metric([queue], age)
+    yield family
+
+
+def _vectors() -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "crosslight_vector_memory_bytes", "Vectors held in this process.", value=cache.bytes()
+    )
+
+
+REGISTRY.register(StateCollector())
+
+
+def render() -> bytes:
+    return generate_latest(REGISTRY)
