@@ -8,17 +8,17 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import redis.asyncio as redis
 from django.conf import settings
 from django.db import close_old_connections
 from redis.asyncio.client import PubSub
 
+from config.bridge import Receive, Send
 from tenants.errors import NotFound
 from tenants.jobs import live
 from tenants.jobs.selectors import get_job
@@ -38,9 +38,6 @@ BURST_S = 0.1
 # Then the client connects again, and its key is checked again.
 LONGEST_S = 900.0
 READERS = 4
-
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,6 @@ class Follower:
             leaving.cancel()
             await asyncio.gather(telling, leaving, return_exceptions=True)
             self._tasks.discard(telling)
-            self.release(stream)
         with contextlib.suppress(Exception):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
