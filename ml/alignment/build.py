@@ -80,6 +80,7 @@ def manifest(knowledge: Knowledge, encoders: dict[str, Any]) -> dict[str, Any]:
             "hub_sharpness": projection.HUB_SHARPNESS,
             "class_dimensions": layout.CLASS_DIMENSIONS,
             "text_dimensions": layout.TEXT_DIMENSIONS,
+            "sight_dimensions": layout.SIGHT_DIMENSIONS,
             "colour_scale": layout.COLOUR_SCALE,
         },
     }
@@ -107,17 +108,19 @@ def _targets(phrases: list[Phrase]) -> Floats:
 
 def _reader(arrays: Arrays) -> TextReader:
     """The reader as it will be loaded, rounding included: later steps fit what is shipped."""
-    nothing = np.zeros((1, 1), np.float32)
-    rest = dict.fromkeys(("axes", "hub_bank", "text_axes", "text_from_classes"), nothing)
-    return unpacked(arrays | rest | {"hub_level": np.zeros(1)}).reader
+    nothing = np.zeros(1, np.float32)
+    names = ("axes", "sight_axes", "hub_bank", "hub_level", "text_axes", "text_from_classes")
+    return unpacked(arrays | dict.fromkeys(names, nothing)).reader
 
 
 def _picture_arrays(reader: TextReader, bank: Floats) -> Arrays:
     scores = reader.classes(reader.meanings(bank))
-    axes = principal_axes(scores, layout.CLASS_DIMENSIONS)
+    both = principal_axes(scores, layout.CLASS_DIMENSIONS + layout.SIGHT_DIMENSIONS)
+    axes, sight_axes = np.split(both, [layout.CLASS_DIMENSIONS], axis=1)
     hub_bank = unit(scores @ axes)
     return {
         "axes": axes.astype(np.float16),
+        "sight_axes": sight_axes.astype(np.float16),
         "hub_bank": hub_bank.astype(np.float16),
         "hub_level": np.array([_hub_level(axes, hub_bank)], np.float32),
     }
@@ -132,8 +135,8 @@ def _hub_level(axes: Floats, hub_bank: Floats) -> float:
 def _text_arrays(reader: TextReader, vectors: Floats, axes: Floats) -> Arrays:
     """Axes of what a text means beyond the classes: of the residual, so that no dimension says it twice.
 
-    Beside the class dimensions, plain principal axes of the text vectors lose 5 to 10 points of text search;
-    the axes of the residual lose none (docs/experiments.md).
+    Plain principal axes of the text vectors repeat what the classes say and cost text search 5 to 10 points;
+    the axes of the residual cost one or two (docs/experiments.md).
     """
     meanings = reader.meanings(vectors)
     seen = unit(reader.classes(meanings) @ axes)

@@ -1,37 +1,38 @@
 """Where everything lies in the 256 numbers of a vector, and how much each part weighs.
 
 One plain inner product has to compare text with pictures, text with text and pictures with pictures. Each
-part below is zero on the side that must not see it:
+part is zero on the side that must not see it:
 
-========  ====  =========================  ===================================  =======================
-part      dims  in a text                  in a picture                         meets
-========  ====  =========================  ===================================  =======================
-classes    128  what it would look like    what is seen                         all
-colours     11  .2 x words                 .2 x scores                          all
-hub          1  .25                        -4 x bias                            text with picture
-text       114  meaning beyond classes     0                                    text with text
-padding      1  0                          what is missing to the common norm   pictures (query: 0)
-spare        1  0                          0                                    nothing
-========  ====  =========================  ===================================  =======================
+=======  ====  ============================  ===========================  ==================
+part     dims  in a text                     in a picture                 meets
+=======  ====  ============================  ===========================  ==================
+classes   116  what pictures of it show      what it shows                all
+colours    11  .2 x words                    .2 x scores                  all
+hub         1  .25                           -4 x bias (query: 0)         text with picture
+text      104  meaning beyond the classes    0                            text with text
+sight      24  0                             finer classes                picture with picture
+=======  ====  ============================  ===========================  ==================
 
-Texts have norm 2 and pictures 1.5 before the last division, so that rankings are those of the parts.
+Before the last division every text has norm 1.6 and every picture 1.5: ``text`` and ``sight`` fill what the
+other parts leave, so that a text ranks pictures by the parts they share and by nothing else.
 """
 
 from __future__ import annotations
 
 DIMENSION = 256
 
-CLASS_DIMENSIONS = 128
+CLASS_DIMENSIONS = 116
 COLOUR_DIMENSIONS = 11
-TEXT_DIMENSIONS = 114
+TEXT_DIMENSIONS = 104
+SIGHT_DIMENSIONS = 24
 
-CLASSES = slice(0, 128)
-COLOURS = slice(128, 139)
-HUB = 139
-TEXT = slice(140, 254)
-PADDING = 254
+CLASSES = slice(0, 116)
+COLOURS = slice(116, 127)
+HUB = 127
+TEXT = slice(128, 232)
+SIGHT = slice(232, 256)
 
-TEXT_NORM = 2.0
+TEXT_NORM = 1.6
 IMAGE_NORM = 1.5
 
 #: sqrt of a colour's weight beside a similarity of 1.

@@ -23,8 +23,8 @@ PHRASE_TEMPERATURE = 0.1
 RIDGE_WEIGHT = 2.0
 #: Sharpness of the soft maximum that measures how near a picture is to everything.
 HUB_SHARPNESS = 20.0
-#: Beyond this a bias would be noise; it also bounds the norm of a picture before padding.
-LARGEST_HUB = 0.15
+#: A bias is cut here, or nothing would be left of the picture's norm for the rest.
+LARGEST_HUB = 0.25
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,12 @@ class Projection:
     """Both halves of the space. Arrays are float32; rows of every result have norm 1."""
 
     reader: TextReader
-    axes: Floats  #: [1000, 128] of class space
-    hub_bank: Floats  #: [m, 128] unit vectors of texts that people might type
+    axes: Floats  #: [1000, 116] of class space
+    sight_axes: Floats  #: [1000, 24] the next ones, for pictures among themselves
+    hub_bank: Floats  #: [m, 116] unit vectors of texts that people might type
     hub_level: float  #: the bias of an ordinary picture
-    text_axes: Floats  #: [384, 114] meaning that the classes do not hold
-    text_from_classes: Floats  #: [128, 114] what they do hold of it, taken off
+    text_axes: Floats  #: [384, 104] meaning that the classes do not hold
+    text_from_classes: Floats  #: [116, 104] what they do hold of it, taken off
 
     def text(self, vectors: Floats, colours: Floats) -> Floats:
         """Encoder vectors [n, 384] and colour words [n, 11] to [n, 256]."""
@@ -72,12 +73,12 @@ class Projection:
         if not len(rows):
             return rows
         meanings = self.reader.meanings(vectors)
-        seen = unit(self.reader.classes(meanings) @ self.axes)
-        rows[:, layout.CLASSES] = seen
+        shown = unit(self.reader.classes(meanings) @ self.axes)
+        rows[:, layout.CLASSES] = shown
         rows[:, layout.COLOURS] = layout.COLOUR_SCALE * colours
         rows[:, layout.HUB] = layout.HUB_IN_TEXT
-        room = np.sqrt(layout.TEXT_NORM**2 - (rows**2).sum(axis=1, keepdims=True))
-        rows[:, layout.TEXT] = room * unit(meanings @ self.text_axes - seen @ self.text_from_classes)
+        beyond = unit(meanings @ self.text_axes - shown @ self.text_from_classes)
+        rows[:, layout.TEXT] = _room(rows, layout.TEXT_NORM) * beyond
         return unit(rows)
 
     def image(self, probabilities: Floats, colours: Floats) -> Floats:
@@ -85,38 +86,33 @@ class Projection:
         rows = np.zeros((len(probabilities), layout.DIMENSION), np.float32)
         if not len(rows):
             return rows
-        seen = self.sight(probabilities)
-        hub = np.clip(self.hub_bias(seen), -LARGEST_HUB, LARGEST_HUB)
-        rows[:, layout.CLASSES] = seen
-        rows[:, layout.HUB] = layout.HUB_IN_IMAGE * hub
-        rows[:, layout.COLOURS] = _fitted(layout.COLOUR_SCALE * colours, _room(rows))
-        rows[:, layout.PADDING] = _room(rows)
+        powers = unit(centred(np.maximum(np.asarray(probabilities, np.float32), 0.0) ** POWER))
+        shown = unit(powers @ self.axes)
+        rows[:, layout.CLASSES] = shown
+        rows[:, layout.HUB] = layout.HUB_IN_IMAGE * self.hub_bias(shown)
+        rows[:, layout.COLOURS] = _fitted(layout.COLOUR_SCALE * colours, _room(rows, layout.IMAGE_NORM))
+        rows[:, layout.SIGHT] = _room(rows, layout.IMAGE_NORM) * unit(powers @ self.sight_axes)
         return unit(rows)
 
-    def sight(self, probabilities: Floats) -> Floats:
-        """Class probabilities [n, 1000] to unit vectors [n, 128]; all alike (nothing seen) gives zeros."""
-        powers = np.maximum(np.asarray(probabilities, np.float32), 0.0) ** POWER
-        return unit(unit(centred(powers)) @ self.axes).astype(np.float32)
-
-    def hub_bias(self, seen: Floats) -> Floats:
-        """How much nearer than usual each picture [n, 128] is to everything: [n]."""
-        return log_mean_exp(seen @ self.hub_bank.T, HUB_SHARPNESS) - self.hub_level
+    def hub_bias(self, shown: Floats) -> Floats:
+        """How much nearer than usual each picture [n, 116] is to everything: [n]."""
+        bias = log_mean_exp(shown @ self.hub_bank.T, HUB_SHARPNESS) - self.hub_level
+        return np.clip(bias, -LARGEST_HUB, LARGEST_HUB)
 
 
 def image_query(vectors: Floats) -> Floats:
-    """Picture vectors [n, 256] as queries to pictures and texts: without bias and padding, norm 1."""
+    """Picture vectors [n, 256] as queries: without the hub bias, which only texts should meet, norm 1."""
     query = np.array(vectors, np.float32, copy=True)
     query[:, layout.HUB] = 0.0
-    query[:, layout.PADDING] = 0.0
     return unit(query)
 
 
-def _room(rows: Floats) -> Floats:
-    """What each picture lacks to the common norm: [n]."""
-    return np.sqrt(np.maximum(layout.IMAGE_NORM**2 - (rows**2).sum(axis=1), 0.0))
+def _room(rows: Floats, norm: float) -> Floats:
+    """What each row lacks to ``norm``: [n, 1]."""
+    return np.sqrt(np.maximum(norm**2 - (rows**2).sum(axis=1, keepdims=True), 0.0))
 
 
 def _fitted(parts: Floats, room: Floats) -> Floats:
-    """Rows shrunk where they are longer than ``room``: only pictures with most colours at once are."""
-    lengths = np.linalg.norm(parts, axis=1)
-    return parts * np.minimum(1.0, room / np.maximum(lengths, 1e-12))[:, None]
+    """Rows shrunk where they are longer than ``room`` [n, 1]: only pictures of many colours at once are."""
+    lengths = np.linalg.norm(parts, axis=1, keepdims=True)
+    return parts * np.minimum(1.0, room / np.maximum(lengths, 1e-12))

@@ -29,6 +29,7 @@ _SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
     "phrase_sizes": ("int16", (-1,)),
     "ridge": ("float16", (384, 1000)),
     "axes": ("float16", (1000, layout.CLASS_DIMENSIONS)),
+    "sight_axes": ("float16", (1000, layout.SIGHT_DIMENSIONS)),
     "hub_bank": ("float16", (-1, layout.CLASS_DIMENSIONS)),
     "hub_level": ("float32", (1,)),
     "text_axes": ("float16", (384, layout.TEXT_DIMENSIONS)),
@@ -78,7 +79,7 @@ def unpacked(arrays: Arrays) -> Projection:
         share=np.repeat(1 / sizes, sizes).astype(np.float32),
         ridge=arrays["ridge"].astype(np.float32),
     )
-    names = ("axes", "hub_bank", "text_axes", "text_from_classes")
+    names = ("axes", "sight_axes", "hub_bank", "text_axes", "text_from_classes")
     matrices = {name: arrays[name].astype(np.float32) for name in names}
     return Projection(reader=reader, hub_level=float(arrays["hub_level"][0]), **matrices)
 
