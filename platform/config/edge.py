@@ -8,7 +8,10 @@ and refusals of a stream are Django's alone. Why: docs/adr/0002-one-port-asgi-ed
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import signal
+from collections.abc import Callable
 from typing import Any
 
 from config.bridge import STALLED_S, Answer, Bridge, Headers, Receive, Scope, Send
@@ -72,13 +75,23 @@ class Edge:
             self._django.close(answer)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.shutdown":
-                self._follower.stop()
-            await send({"type": f"{message['type']}.complete"})
-            if message["type"] == "lifespan.shutdown":
-                return
+        message = await receive()
+        _on_stop_signals(asyncio.get_running_loop(), self._follower.stop)
+        await send({"type": f"{message['type']}.complete"})
+        message = await receive()
+        self._follower.stop()
+        await send({"type": f"{message['type']}.complete"})
+
+
+def _on_stop_signals(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
+    """Act on the first signal to stop: the server waits for open connections before it ends the lifespan.
+
+    The event loop hears of signals through a pipe, so the server's own handler runs all the same.
+    """
+    # Elsewhere than in the main thread (a test) there are no signals to hear.
+    with contextlib.suppress(ValueError):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(act))
 
 
 def _without_follow(headers: Headers) -> tuple[Headers, str]:

@@ -63,6 +63,7 @@ class Follower:
         self._of_tenant: Counter[uuid.UUID] = Counter()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="follow")
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
 
     @cached_property
     def _valkey(self) -> redis.Redis:
@@ -74,7 +75,7 @@ class Follower:
         tenant, job, told = named.split(" ")
         tenant_id = uuid.UUID(tenant)
         full = self._of_tenant.total() >= MAX_LISTENERS
-        if full or self._of_tenant[tenant_id] >= MAX_LISTENERS_OF_TENANT:
+        if self._stopping or full or self._of_tenant[tenant_id] >= MAX_LISTENERS_OF_TENANT:
             return None
         self._of_tenant[tenant_id] += 1
         return Stream(tenant_id, uuid.UUID(job), told)
@@ -86,6 +87,7 @@ class Follower:
 
     def stop(self) -> None:
         """End every stream: the process stops, and its clients connect to the next."""
+        self._stopping = True
         for task in self._tasks:
             task.cancel()
 
