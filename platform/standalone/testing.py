@@ -1,24 +1,29 @@
 """Pytest plugin: real, throw-away Postgres and Valkey, in place before Django reads its settings.
 
-Loaded with `-p standalone.testing` (pyproject.toml), as a conftest.py would come too late for that.
+Loaded with `-p standalone.testing` (pyproject.toml), as a conftest.py would come too late for that. Every run has a
+data directory of its own, so that two may go on beside each other.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 from pathlib import Path
 
-from standalone.stack import start_test_services
+from standalone.stack import start_test_services, stop_test_services
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-DATA_DIR = ROOT / "var" / "test"
+DATA_DIR = ROOT / "var" / "test" / str(os.getpid())
 
 
-def pytest_load_initial_conftests() -> None:
-    """Only a hook so that pytest knows this module as a plugin; the work is done on import."""
+def _leave_nothing() -> None:
+    stop_test_services(DATA_DIR)
+    shutil.rmtree(DATA_DIR, ignore_errors=True)
 
 
 if os.environ.get("CROSSLIGHT_TEST_SERVICES") != "off":
+    atexit.register(_leave_nothing)
     os.environ["DATA_DIR"] = str(DATA_DIR)
     os.environ.setdefault("CROSSLIGHT_MODELS", str(ROOT / "var" / "models"))
     os.environ.update(start_test_services(DATA_DIR))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import random
+import struct
+import zlib
 
 from PIL import Image, ImageDraw
 
@@ -30,3 +32,13 @@ def with_location(seed: int) -> bytes:
     sink = io.BytesIO()
     picture.save(sink, "JPEG", exif=exif)
     return sink.getvalue()
+
+
+def huge_png(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that says it has this size."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\x00")) + chunk(b"IEND", b"")
