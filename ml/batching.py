@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Closed(RuntimeError):  # noqa: N818 - says what is the case
+class Closed(RuntimeError):
     """The batcher was closed before the item was taken."""
 
 

@@ -12,7 +12,7 @@ from types import ModuleType
 FRAME = frozenset({"base"})
 
 
-class UnknownPlugin(LookupError):  # noqa: N818 - says what is the case
+class UnknownPlugin(LookupError):
     """No file of that name is in the folder; the message lists those that are."""
 
 

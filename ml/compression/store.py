@@ -13,7 +13,7 @@ MANIFEST = "manifest.json"
 COMMAND = "python -m ml.compression prepare"
 
 
-class ModelsMissing(RuntimeError):  # noqa: N818 - says what is the case
+class ModelsMissing(RuntimeError):
     """A prepared model file is not there; the message names the command that makes it."""
 
 

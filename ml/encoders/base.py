@@ -24,7 +24,7 @@ Samples = NDArray[np.float32]
 CATALOG = Catalog("ml.encoders")
 
 
-class EncoderUnavailable(RuntimeError):  # noqa: N818 - says what is the case
+class EncoderUnavailable(RuntimeError):
     """The encoder's weights cannot be had now; the message says what to do about it."""
 
 

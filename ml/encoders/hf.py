@@ -24,7 +24,9 @@ class HuggingFaceEncoder(Encoder):
     def __init__(self, name: str, modality: Modality | None) -> None:
         folder = model_folder(name)
         weights = weight_files(folder)
-        self._model = _load_model(folder)
+        self._model, missing = _load_model(folder)
+        # A checkpoint of another task has no pooler: the fresh one that transformers adds is noise.
+        self._pooler = not missing
         self.modality = modality or _guess_modality(self._model)
         self.id = f"hf:{name}#{self.modality}"
         self.version = weights_version(weights)
@@ -58,7 +60,7 @@ class HuggingFaceEncoder(Encoder):
         feed = self._prepare(images=as_images(batch), return_tensors="pt").to(self.device)
         if self._two_towers:
             return unit(_tensor(self._model.get_image_features(pixel_values=feed["pixel_values"])))
-        return unit(_tensor(self._model(pixel_values=feed["pixel_values"])))
+        return unit(_tensor(self._model(pixel_values=feed["pixel_values"]), pooler=self._pooler))
 
     def _max_tokens(self) -> int:
         config = getattr(self._model.config, "text_config", self._model.config)
@@ -87,15 +89,25 @@ def load(argument: str) -> Encoder:
     return HuggingFaceEncoder(name, tower or None)  # type: ignore[arg-type]
 
 
-def _load_model(folder: Path) -> Any:
+def _load_model(folder: Path) -> tuple[Any, set[str]]:
+    """The model, and the names of pooler weights that its checkpoint lacks. Any other lack is refused."""
     from transformers import AutoModel
 
     try:
-        return AutoModel.from_pretrained(
-            str(folder), use_safetensors=True, trust_remote_code=False, local_files_only=True
+        model, report = AutoModel.from_pretrained(
+            str(folder),
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:
+        # Damaged or foreign files raise whatever the reader of that part raises.
         raise EncoderUnavailable(f"the model in {folder} cannot be loaded: {str(error)[:300]}") from error
+    missing = set(report["missing_keys"])
+    if lacking := sorted(name for name in missing if "pooler" not in name):
+        raise EncoderUnavailable(f"the weights in {folder} lack {len(lacking)} tensors, such as {lacking[0]}")
+    return model, missing
 
 
 def _load_processor(folder: Path, modality: Modality) -> Any:
@@ -116,11 +128,11 @@ def _guess_modality(model: Any) -> Modality:
     return "image" if model.main_input_name == "pixel_values" else "text"
 
 
-def _tensor(output: Any) -> Any:
+def _tensor(output: Any, *, pooler: bool = True) -> Any:
     """The pooled [n, d] of what a model gives: a tensor, a pooled output, or tokens (then the first)."""
     if hasattr(output, "flatten"):
         return output
-    pooled = getattr(output, "pooler_output", None)
+    pooled = getattr(output, "pooler_output", None) if pooler else None
     return pooled.flatten(1) if pooled is not None else output.last_hidden_state[:, 0]
 
 

@@ -8,7 +8,7 @@ import warnings
 import zlib
 from typing import Any
 
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from ml.media.model import MediaError
 from ml.media.sniffing import HEAD_BYTES, sniff
@@ -30,6 +30,9 @@ CLEAN: dict[str, tuple[str, str, dict[str, Any]]] = {
 # The size is checked against max_pixels right after the header is read; Pillow's own check only warns.
 Image.MAX_IMAGE_PIXELS = None
 warnings.simplefilter("ignore")
+
+# A thread a core reserves so much address space on a large machine that the memory limit would be hit.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 ORIENTATION, GPS = 0x0112, 0x8825
 

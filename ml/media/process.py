@@ -22,11 +22,11 @@ F_SETPIPE_SZ, PIPE_BYTES = 1031, 1 << 20
 MAX_HEADER, MAX_PART = 1 << 16, 1 << 30
 
 
-class ChildDied(Exception):  # noqa: N818 - says what is the case
+class ChildDied(Exception):
     """The child ended or broke the protocol before its answer was complete."""
 
 
-class ChildTimeout(Exception):  # noqa: N818 - says what is the case
+class ChildTimeout(Exception):
     """No complete answer before the deadline."""
 
 
@@ -131,4 +131,6 @@ def _environment() -> dict[str, str]:
     """Only what Python needs: no secrets of this process reach code that reads strangers' files."""
     names = ("PATH", "LD_LIBRARY_PATH", "LANG", "TMPDIR")
     kept = {name: os.environ[name] for name in names if name in os.environ}
-    return kept | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    # Every thread's own malloc arena would reserve 64 MB of the limited address space.
+    small = {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
+    return kept | small | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}

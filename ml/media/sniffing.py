@@ -123,7 +123,8 @@ def _mpeg_frame(head: bytes) -> str | None:
         return "audio/aac"
     version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
     bitrate, rate = head[2] >> 4, head[2] >> 2 & 3
-    reserved = version == 1 or layer == 0 or bitrate == 15 or rate == 3
+    # Layer I (3) is not reserved but extinct, and UTF-16's byte order mark looks like it.
+    reserved = version == 1 or layer in (0, 3) or bitrate in (0, 15) or rate == 3
     return None if reserved else "audio/mpeg"
 
 
@@ -141,8 +142,8 @@ def _text(head: bytes) -> str | None:
 def _is_text(head: bytes) -> bool:
     """Valid UTF-8, not empty, no control characters but tab, line feed, form feed and carriage return."""
     try:
-        # Not final: the head may end inside a character.
-        text = codecs.getincrementaldecoder("utf-8")().decode(head, final=False)
+        # The head of a longer file may end inside a character; a whole file may not.
+        text = codecs.getincrementaldecoder("utf-8")().decode(head, final=len(head) < HEAD_BYTES)
     except UnicodeDecodeError:
         return False
     return bool(text) and _CONTROL.search(text) is None

@@ -54,7 +54,7 @@ MIN_SECONDS = 0.1
 
 
 def decode(path: str, max_seconds: float) -> tuple[dict[str, Any], list[bytes]]:
-    """Header and one part: float32 mono 16 kHz, the first ``max_seconds`` at most. Raises MediaError."""
+    """Header and one part: int16 mono 16 kHz, the first ``max_seconds`` at most. Raises MediaError."""
     container = CONTAINERS.get(_media_type(path) or "")
     if container is None:
         raise MediaError("unsupported", "not a WAV, MP3, FLAC, Ogg, WebM or M4A file")
@@ -62,7 +62,7 @@ def decode(path: str, max_seconds: float) -> tuple[dict[str, Any], list[bytes]]:
         samples = _read(path, container, int(max_seconds * SAMPLE_RATE))
     except (av.FFmpegError, ValueError, OSError, EOFError, IndexError) as error:
         raise MediaError("corrupt", f"the sound is damaged: {str(error)[:200]}") from None
-    if len(samples) < MIN_SECONDS * SAMPLE_RATE * 4:
+    if len(samples) < MIN_SECONDS * SAMPLE_RATE * 2:
         raise MediaError("empty", f"the sound is shorter than {MIN_SECONDS} s")
     return {}, [samples]
 
@@ -79,13 +79,14 @@ def _read(path: str, container: str, limit: int) -> bytes:
             raise MediaError("unsupported", "the file has no sound")
         for chunk in _chunks(file):
             sound += chunk
-            if len(sound) >= 4 * limit:
+            if len(sound) >= 2 * limit:
                 break
-    return bytes(sound[: 4 * limit])
+    return bytes(sound[: 2 * limit])
 
 
 def _chunks(file: Any) -> Iterator[bytes]:
-    resampler = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+    # Integers: mixing channels down to floats would sum them to beyond 1.
+    resampler = AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
     for frame in file.decode(audio=0):
         # Containers lie about time; the resampler would fill or drop samples to follow them.
         frame.pts = None
@@ -95,4 +96,4 @@ def _chunks(file: Any) -> Iterator[bytes]:
 
 def _content(frame: Any) -> bytes:
     # A plane is padded for alignment: only its first samples count.
-    return bytes(frame.planes[0])[: 4 * frame.samples]
+    return bytes(frame.planes[0])[: 2 * frame.samples]

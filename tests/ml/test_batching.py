@@ -1,0 +1,94 @@
+"""Concurrent callers share batches; one bad item fails alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from ml.batching import Batcher, Closed
+
+
+def test_every_caller_gets_the_own_result() -> None:
+    with Batcher(lambda items: [item * 2 for item in items]) as batcher, ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(batcher.submit, range(500))) == [item * 2 for item in range(500)]
+
+
+def test_batches_fill_while_one_runs() -> None:
+    sizes: list[int] = []
+    gate = threading.Event()
+
+    def run(items: list[int]) -> list[int]:
+        sizes.append(len(items))
+        gate.wait(5)
+        return items
+
+    with Batcher(run, max_batch=8) as batcher, ThreadPoolExecutor(20) as pool:
+        results = [pool.submit(batcher.submit, item) for item in range(20)]
+        time.sleep(0.2)
+        gate.set()
+        assert [result.result() for result in results] == list(range(20))
+    assert max(sizes) == 8
+    assert sum(sizes) == 20
+    assert len(sizes) <= 4
+
+
+def test_a_lone_caller_does_not_wait() -> None:
+    with Batcher(lambda items: items, max_wait_s=5) as batcher:
+        started = time.monotonic()
+        for item in range(3):
+            assert batcher.submit(item) == item
+        assert time.monotonic() - started < 2
+
+
+def test_one_bad_item_fails_alone() -> None:
+    gate = threading.Event()
+
+    def run(items: list[int]) -> list[float]:
+        gate.wait(5)
+        return [1 / item for item in items]
+
+    with Batcher(run) as batcher, ThreadPoolExecutor(8) as pool:
+        results = [pool.submit(batcher.submit, item) for item in (1, 2, 0, 4)]
+        time.sleep(0.1)
+        gate.set()
+        with pytest.raises(ZeroDivisionError):
+            results[2].result()
+        assert [results[at].result() for at in (0, 1, 3)] == [1, 0.5, 0.25]
+        assert batcher.submit(8) == 0.125
+
+
+def test_a_wrong_number_of_results_is_an_error() -> None:
+    with Batcher(lambda items: [*items, 0]) as batcher, pytest.raises(RuntimeError, match="2 results for 1"):
+        batcher.submit(1)
+
+
+def test_close_finishes_what_was_submitted_and_refuses_more() -> None:
+    def slow(items: list[int]) -> list[int]:
+        time.sleep(0.05)
+        return items
+
+    batcher = Batcher(slow, max_batch=2)
+    with ThreadPoolExecutor(6) as pool:
+        results = [pool.submit(batcher.submit, item) for item in range(6)]
+        time.sleep(0.02)
+        batcher.close()
+        assert [result.result() for result in results] == list(range(6))
+    batcher.close()
+    with pytest.raises(Closed):
+        batcher.submit(1)
+
+
+def test_timeout() -> None:
+    gate = threading.Event()
+
+    def stuck(items: list[int]) -> list[int]:
+        gate.wait(5)
+        return items
+
+    with Batcher(stuck) as batcher:
+        with pytest.raises(TimeoutError):
+            batcher.submit(1, timeout_s=0.05)
+        gate.set()

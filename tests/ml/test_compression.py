@@ -1,0 +1,171 @@
+"""Preparing models: once, whole or not at all, refused when it strays from fp32."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ml.compression import prepare as module
+from ml.compression import store
+from ml.compression.prepare import current_recipe, prepare
+from ml.compression.store import ModelsMissing, find_model, models_dir
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Replace the real exports by one that writes a byte; the list counts its calls."""
+    calls: list[str] = []
+
+    def build(out: Path, scratch: Path) -> dict[str, Any]:
+        calls.append("toy")
+        (scratch / "big").write_bytes(b"x")
+        (out / "toy.onnx").write_bytes(b"model")
+        return {"file": "toy.onnx", "weights": "abcdef0123456789", "precision": "int8", "parity": 0.999}
+
+    monkeypatch.setattr(module, "BUILDS", {"toy": build})
+    return calls
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_second_call_builds_nothing(builds: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "models"
+    assert prepare(out) is True
+    assert prepare(out) is False
+    assert builds == ["toy"]
+    assert names(out) == {"toy.onnx", "manifest.json"}
+    assert names(out.parent) == {"models", ".models.lock"}
+    found = find_model("toy", out)
+    assert (found.path, found.version, found.parity) == (out / "toy.onnx", "1-abcdef01-int8", 0.999)
+
+
+def test_damage_is_noticed_and_repaired(builds: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "models"
+    prepare(out)
+    (out / "toy.onnx").write_bytes(b"m0del")
+    assert prepare(out) is True
+    (out / "toy.onnx").unlink()
+    assert prepare(out) is True
+    (out / "manifest.json").write_text("{")
+    assert prepare(out) is True
+    assert (out / "toy.onnx").read_bytes() == b"model"
+
+
+def test_another_recipe_builds_again(
+    builds: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(tmp_path / "models")
+    monkeypatch.setattr(module, "RECIPE", 99)
+    assert prepare(tmp_path / "models") is True
+    assert find_model("toy", tmp_path / "models").version == "99-abcdef01-int8"
+
+
+def test_a_failed_build_leaves_the_old_one(
+    builds: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "models"
+    prepare(out)
+    before = (out / "manifest.json").read_bytes()
+
+    def fail(out: Path, scratch: Path) -> dict[str, Any]:
+        (out / "half").write_bytes(b"x")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "BUILDS", {"toy": fail})
+    monkeypatch.setattr(module, "RECIPE", 99)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(out)
+    assert (out / "manifest.json").read_bytes() == before
+    assert names(tmp_path) == {"models", ".models.lock"}
+
+
+def test_leftovers_of_a_killed_build_are_removed(builds: list[str], tmp_path: Path) -> None:
+    (tmp_path / ".models.building-dead").mkdir()
+    prepare(tmp_path / "models")
+    assert names(tmp_path) == {"models", ".models.lock"}
+
+
+def test_other_folders_are_not_replaced(builds: list[str], tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(RuntimeError, match="refusing"):
+        prepare(tmp_path)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_concurrent_callers_build_once(builds: list[str], tmp_path: Path) -> None:
+    threads = [threading.Thread(target=prepare, args=(tmp_path / "models",)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert builds == ["toy"]
+
+
+def test_where_models_lie(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CROSSLIGHT_MODELS", str(tmp_path / "a"))
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "b"))
+    assert models_dir() == tmp_path / "a"
+    monkeypatch.delenv("CROSSLIGHT_MODELS")
+    assert models_dir() == tmp_path / "b" / "models"
+    monkeypatch.delenv("DATA_DIR")
+    assert models_dir().parts[-2:] == ("var", "models")
+
+
+def test_missing_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(ModelsMissing, match=r"python -m ml\.compression prepare"):
+        find_model("minilm", tmp_path)
+
+
+def test_the_real_models_are_close_to_fp32(models: Path) -> None:
+    assert store.is_intact(models, current_recipe())
+    manifest = json.loads((models / "manifest.json").read_text())
+    floors = {"minilm": 0.99, "efficientnet-lite0": 0.98, "efficientnet-lite2": 0.98}
+    assert set(manifest["models"]) == set(floors)
+    for model_id, floor in floors.items():
+        assert find_model(model_id, models).parity >= floor
+    assert sum(entry["bytes"] for entry in manifest["files"].values()) < 60e6
+
+
+def test_quantisation_that_strays_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from ml.compression import pictures
+
+    calls: list[str] = []
+    fp32 = np.eye(3, dtype=np.float32)
+    monkeypatch.setattr(pictures, "_windowed", lambda *_: None)
+    monkeypatch.setattr(pictures, "_run_torch", lambda *_: fp32)
+    monkeypatch.setattr(pictures, "_export", lambda *_: None)
+    monkeypatch.setattr(pictures, "preprocess", lambda *_: None)
+    monkeypatch.setattr(pictures, "_write", lambda source, target, shown, precision: calls.append(precision))
+    monkeypatch.setattr(pictures, "run_onnx", lambda *_: fp32 if calls[-1] == "fp32" else 1 - fp32)
+    entry = pictures.build_efficientnet("efficientnet-lite0", tmp_path, tmp_path)
+    assert calls == ["int8", "int8-reduced", "fp32"]
+    assert (entry["precision"], entry["parity"]) == ("fp32", 1.0)
+
+
+def test_the_command_is_instant_when_all_is_there(models: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ml.compression", "prepare", "--out", str(models)],
+        cwd=Path(module.__file__).resolve().parents[2], capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stdout.startswith("models intact in ")
+
+
+def test_calibration_pictures_are_small_and_their_origin_is_told() -> None:
+    from ml.compression.pictures import CALIBRATION
+
+    pictures = list(CALIBRATION.glob("*.jpg"))
+    assert len(pictures) >= 50
+    assert sum(path.stat().st_size for path in pictures) < 1_500_000
+    origins = {path.name.split("-")[0] for path in pictures}
+    text = (CALIBRATION / "README.md").read_text()
+    assert all(f"`{origin}-`" in text for origin in origins)
