@@ -71,7 +71,8 @@ class Keys(Resource):
     def _create(self, fields: dict[str, Any]) -> Answer:
         key, token = keys.create_key(**fields)
         record(actor=self.actor, verb="key.created", target=str(key.id))
-        return Answer.of(201, {**as_dict(key), "token": token}, withheld="token")
+        shown = as_dict(key, KeyDigest.objects.get(key_id=key.id))
+        return Answer.of(201, {**shown, "token": token}, withheld="token")
 
 
 class OneKey(Resource):

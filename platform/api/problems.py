@@ -19,6 +19,7 @@ from django.http.request import UnreadablePostError
 from rest_framework import exceptions
 from rest_framework.utils.encoders import JSONEncoder
 
+from ml.compression.store import ModelsMissing
 from ml.media import MediaError
 from tenants import observe
 from tenants.errors import Invalid, ServiceError
@@ -122,6 +123,12 @@ def _(error: Exception) -> Problem:
 def _(error: ValkeyUnavailable) -> Problem:
     log.error("Valkey away", exc_info=error)
     return unavailable("The cache does not answer. Try again soon.")
+
+
+@problem_of.register
+def _(error: ModelsMissing) -> Problem:
+    log.error("models missing", exc_info=error)
+    return unavailable("The models are not prepared yet. Whoever runs this installation finds more in its log.")
 
 
 @problem_of.register(RecursionError)

@@ -1,0 +1,265 @@
+"""Who may call what: one table, every route of the API in it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.utils import timezone
+
+from tenants.accounts import keys
+from tenants.accounts.models import KeyDigest, QuotaCounter, Tenant, UsageDay
+from tenants.accounts.permissions import ROLES, SCOPES
+from tenants.datasets import storage
+from tenants.datasets.models import Asset, Blob
+from tenants.datasets.services import create_dataset
+from tenants.jobs import services as jobs
+from tenants.pipeline.services import add_asset
+from tenants.scope import TenantModel, tenant_scope
+from tests.api.conftest import Api, picture, refused
+from tests.conftest import Party
+
+VECTOR = [1.0] * 256
+
+
+@dataclass(frozen=True)
+class Row:
+    """One route: the scope that it needs (None: any key), what is sent, what a success answers."""
+
+    method: str
+    route: str
+    scope: str | None
+    status: int
+    body: Any = None
+
+    def path(self, world: dict[str, str]) -> str:
+        return "/" + self.route.format(**world)
+
+    @property
+    def names_a_row(self) -> bool:
+        return "{" in self.route
+
+
+TABLE = (
+    Row("GET", "me", None, 200),
+    Row("GET", "usage", "read", 200),
+    Row("GET", "keys", "admin", 200),
+    Row("POST", "keys", "admin", 201, {"name": "new", "scopes": ["read"]}),
+    Row("DELETE", "keys/{key_id}", "admin", 204),
+    Row("GET", "datasets", "read", 200),
+    Row("POST", "datasets", "write", 201, {"name": "new"}),
+    Row("GET", "datasets/{dataset_id}", "read", 200),
+    Row("PATCH", "datasets/{dataset_id}", "write", 200, {"description": "new"}),
+    Row("DELETE", "datasets/{dataset_id}", "write", 202),
+    Row("GET", "datasets/{dataset_id}/assets", "read", 200),
+    Row("POST", "datasets/{dataset_id}/assets", "write", 202, {"text": "new"}),
+    Row("GET", "assets/{asset_id}", "read", 200),
+    Row("PATCH", "assets/{asset_id}", "write", 200, {"metadata": {"new": 1}}),
+    Row("DELETE", "assets/{asset_id}", "write", 204),
+    Row("GET", "assets/{asset_id}/content", "read", 200),
+    Row("GET", "assets/{asset_id}/thumbnail", "read", 200),
+    Row("POST", "search", "search", 200, {"vector": VECTOR}),
+    Row("GET", "jobs", "read", 200),
+    Row("GET", "jobs/{job_id}", "read", 200),
+    Row("POST", "jobs/{job_id}/cancel", "write", 200),
+    Row("POST", "jobs/{ended_id}/retry", "write", 202),
+    Row("GET", "jobs/{job_id}/events", "read", 200),
+)
+CASES = [pytest.param(row, id=f"{row.method} {row.route}") for row in TABLE]
+
+
+def routes() -> Iterator[tuple[str, str]]:
+    """Every method and route that the API serves, from the URL resolver."""
+    from api.urls import urlpatterns
+
+    for pattern in urlpatterns:
+        view = pattern.callback.cls
+        route = pattern.pattern._route.replace("<id:", "{").replace(">", "}")
+        for method in view.http_method_names:
+            if method != "head" and hasattr(view, method):
+                yield method.upper(), route
+
+
+def test_every_route_stands_in_the_table() -> None:
+    tabled = {(row.method, row.route.replace("{ended_id}", "{job_id}")) for row in TABLE}
+    assert set(routes()) == tabled
+
+
+@pytest.fixture(scope="module")
+def home(make_module_party: Callable[[], Party]) -> Party:
+    return make_module_party()
+
+
+@pytest.fixture(scope="module")
+def abroad(make_module_party: Callable[[], Party]) -> Party:
+    return make_module_party()
+
+
+@pytest.fixture(scope="module")
+def make_module_party() -> Callable[[], Party]:
+    from tenants.accounts import services
+
+    def make() -> Party:
+        slug = f"t-{uuid.uuid4().hex[:12]}"
+        tenant = services.create_tenant(slug=slug, name=slug, plan="demo")
+        return Party(tenant, None, "", key_for(tenant, SCOPES))
+
+    return make
+
+
+def key_for(tenant: Tenant, scopes: Any) -> str:
+    with tenant_scope(tenant.id):
+        return keys.create_key(name="test", scopes=sorted(scopes))[1]
+
+
+def build_world(party: Party) -> dict[str, str]:
+    """One row of everything that a route can name."""
+    with tenant_scope(party.id):
+        dataset = create_dataset(name=uuid.uuid4().hex)
+        added = add_asset(dataset_id=dataset.id, file=io.BytesIO(picture(size=(9, 9))))
+        Blob.objects.filter(pk=added.asset.blob_id).update(width=9, height=9, has_thumbnail=True)
+        path = storage.path_of(party.id, added.asset.blob.sha256, "thumbnail")
+        storage.put(path, picture(kind="WEBP"))
+        ended = add_asset(dataset_id=dataset.id, text=uuid.uuid4().hex).job
+        jobs.cancel(job_id=ended.id)
+        spare, _ = keys.create_key(name="spare", scopes=["read"])
+    return {
+        "dataset_id": str(dataset.id),
+        "asset_id": str(added.asset.id),
+        "job_id": str(added.job.id),
+        "ended_id": str(ended.id),
+        "key_id": str(spare.id),
+    }
+
+
+def everything(party: Party) -> dict[str, Any]:
+    """All rows of a tenant, to show that nothing changed; without the meters, which count refusals too."""
+    models = [m for m in apps.get_models() if issubclass(m, TenantModel)]
+    with tenant_scope(party.id):
+        rows = {
+            m.__name__: list(m.objects.order_by("pk").values()) for m in models if m not in (UsageDay, QuotaCounter)
+        }
+    digests = KeyDigest.objects.filter(tenant_id=party.id).order_by("pk")
+    rows["KeyDigest"] = list(digests.values("pk", "revoked_at", "scopes"))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def tokens(home: Party) -> dict[str, str]:
+    """A key of each single scope and of each role's scopes."""
+    named = {**{scope: {scope} for scope in SCOPES}, **{f"role {r}": s for r, s in ROLES.items()}}
+    return {name: key_for(home.tenant, scopes) for name, scopes in named.items()}
+
+
+def allowed(row: Row, name: str) -> bool:
+    scopes = ROLES[name.removeprefix("role ")] if name.startswith("role ") else {name}
+    return row.scope is None or row.scope in scopes
+
+
+@pytest.mark.parametrize("row", CASES)
+def test_scopes_and_roles(row: Row, home: Party, tokens: dict[str, str]) -> None:
+    world = build_world(home)
+    before = everything(home)
+    for name in [name for name in tokens if not allowed(row, name)]:
+        problem = refused(Api(tokens[name]).call(row.method, row.path(world), row.body), 403, "missing-scope")
+        assert problem["scope"] == row.scope
+    assert everything(home) == before
+    for name in [name for name in tokens if allowed(row, name)]:
+        answer = Api(tokens[name]).call(row.method, row.path(world), fresh(row.body))
+        assert answer.status_code == row.status, (name, answer.content)
+        # What a success has used up is made anew for the next key.
+        world = world if row.method == "GET" else build_world(home)
+
+
+def fresh(body: Any) -> Any:
+    return {**body, "name": uuid.uuid4().hex} if body and "name" in body else body
+
+
+@pytest.mark.parametrize("row", [c for c in CASES if c.values[0].names_a_row])
+@pytest.mark.parametrize(
+    ("body", "kind"), [(b"{", "application/json"), (b"<x/>", "text/xml"), (b"", "application/json")]
+)
+def test_what_belongs_to_another_tenant_is_absent_whatever_the_body(
+    row: Row, body: bytes, kind: str, home: Party, abroad: Party
+) -> None:
+    world = build_world(abroad)
+    before = everything(abroad)
+    headers = {"Content-Type": kind}
+    foreign = Api(home.token).call(row.method, row.path(world), body, headers)
+    nowhere = dict.fromkeys(world, str(uuid.uuid4()))
+    absent = Api(home.token).call(row.method, row.path(nowhere), body, headers)
+    malformed = Api(home.token).call(row.method, row.path(dict.fromkeys(world, "x%00y")), body, headers)
+    problem = refused(foreign, 404, "not-found")
+    assert problem["detail"] == refused(absent, 404, "not-found")["detail"]
+    assert problem["detail"] == refused(malformed, 404, "not-found")["detail"]
+    assert everything(abroad) == before
+
+
+@pytest.fixture(scope="module")
+def dead_tokens(home: Party, make_module_party: Callable[[], Party]) -> dict[str, str | None]:
+    """Tokens that must open nothing."""
+    with tenant_scope(home.id):
+        revoked, revoked_token = keys.create_key(name="revoked", scopes=list(SCOPES))
+        keys.revoke_key(key_id=revoked.id)
+        expired, expired_token = keys.create_key(
+            name="expired", scopes=list(SCOPES), expires_at=timezone.now() + dt.timedelta(hours=1)
+        )
+    KeyDigest.objects.filter(key_id=expired.id).update(expires_at=timezone.now() - dt.timedelta(hours=1))
+    suspended = make_module_party()
+    Tenant.objects.filter(pk=suspended.id).update(state=Tenant.State.SUSPENDED)
+    prefix = home.token.partition(".")[0]
+    return {
+        "none": None,
+        "unknown": "cl0000000000.secret",
+        "wrong secret": f"{prefix}.secret",
+        "no dot": "nonsense",
+        "revoked": revoked_token,
+        "expired": expired_token,
+        "suspended": suspended.token,
+    }
+
+
+@pytest.mark.parametrize("row", CASES)
+def test_no_live_key_no_answer(row: Row, home: Party, dead_tokens: dict[str, str | None]) -> None:
+    world = build_world(home)
+    before = everything(home)
+    for name, token in dead_tokens.items():
+        answer = Api(token).call(row.method, row.path(world), row.body)
+        refused(answer, 401, "unauthenticated" if name == "none" else "invalid-key")
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
+    assert everything(home) == before
+
+
+def test_a_key_dies_at_once(party: Party) -> None:
+    api = Api(key_for(party.tenant, {"read"}))
+    assert api.get("/me").status_code == 200
+    with tenant_scope(party.id):
+        prefix = api.token.partition(".")[0]
+        key_id = KeyDigest.objects.get(prefix=prefix).key_id
+        keys.revoke_key(key_id=key_id)
+    refused(api.get("/me"), 401, "invalid-key")
+
+
+def test_ids_in_bodies_of_another_tenant_are_absent(party: Party, stranger: Party) -> None:
+    world = build_world(stranger)
+    for body in (
+        {"vector": VECTOR, "datasets": [world["dataset_id"]]},
+        {"image": {"asset": world["asset_id"]}},
+        {"audio": {"asset": world["asset_id"]}},
+        {"vector": VECTOR, "datasets": ["no id at all"]},
+    ):
+        refused(Api(party.token).post("/search", body), 404, "not-found")
+
+
+def test_search_never_returns_another_tenants_assets(party: Party, stranger: Party) -> None:
+    build_world(stranger)
+    answer = Api(party.token).post("/search", {"vector": VECTOR}).json()
+    assert (answer["results"], answer["total_candidates"]) == ([], 0)
+    with tenant_scope(party.id):
+        assert not Asset.objects.exists()
