@@ -16,6 +16,7 @@ urlpatterns = [
     path("api/docs", Docs.as_view(url_name="schema"), name="docs"),
     path("api/v1/", include("api.urls")),
     path("api/<path:rest>", unknown_address),
+    path("", include("console.urls")),
 ]
 
 handler400 = "config.errors.bad_request"

@@ -1,0 +1,128 @@
+"""The search form as a query: parts, restrictions and the metadata filter, checked."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+from django.http import HttpRequest
+
+from console.paging import parse_id
+from tenants.datasets.models import Asset, Dataset
+from tenants.errors import Invalid, NotFound
+from tenants.retrieval import filters
+from tenants.retrieval.search import Query
+
+PAGE = 24
+MAX_TEXT = 10_000
+OPERATORS = (
+    ("eq", "is"),
+    ("ne", "is not"),
+    ("lt", "less than"),
+    ("lte", "at most"),
+    ("gt", "more than"),
+    ("gte", "at least"),
+    ("in", "is one of"),
+    ("exists", "is present"),
+)
+Schema = dict[str, str]
+
+
+def read_query(request: HttpRequest, schema: Schema) -> Query:
+    """The query that a person asked for. Raises Invalid, NotFound."""
+    form = request.POST
+    if cursor := form.get("cursor", ""):
+        return Query(cursor=cursor, top_k=PAGE)
+    query = Query(
+        text=form.get("text", "").strip(),
+        image=_path(request, "image"),
+        image_asset=_id(form.get("image_asset", "")),
+        audio=_path(request, "audio"),
+        datasets=[_required_id(value) for value in form.getlist("dataset")] or None,
+        modalities=_modalities(form.getlist("modality")),
+        conditions=filters.parse(read_filter(form, schema)),
+        top_k=PAGE,
+    )
+    _check(query)
+    query.weights = _weights(query, form.get("balance", ""))
+    return query
+
+
+def _check(query: Query) -> None:
+    if not (query.text or query.image or query.image_asset or query.audio):
+        raise Invalid("Type what you look for, add a picture, or speak.", pointer="/text")
+    if len(query.text) > MAX_TEXT:
+        raise Invalid(f"A query has at most {MAX_TEXT} characters.", pointer="/text")
+
+
+def _path(request: HttpRequest, name: str) -> Path | None:
+    # Uploads lie on disk (config.uploads) until the request ends.
+    file: Any = request.FILES.get(name)
+    return Path(file.temporary_file_path()) if file and file.size else None
+
+
+def _id(value: str) -> uuid.UUID | None:
+    return _required_id(value) if value else None
+
+
+def _required_id(value: str) -> uuid.UUID:
+    found = parse_id(value)
+    if found is None:
+        raise NotFound("There is no such thing.")
+    return found
+
+
+def _modalities(chosen: list[str]) -> list[str] | None:
+    if unknown := set(chosen) - set(Asset.Modality.values):
+        raise Invalid(f"There is no modality {min(unknown)!r}.", pointer="/modality")
+    return chosen or None
+
+
+def _weights(query: Query, balance: str) -> dict[str, float]:
+    """The slider between words (0) and picture (100), where there are both."""
+    if not query.text or not (query.image or query.image_asset) or not balance.isdecimal():
+        return {}
+    picture = min(int(balance), 100) / 100
+    return {"text": 1 - picture, "image": picture}
+
+
+def read_filter(form: Any, schema: Schema) -> dict[str, dict[str, Any]]:
+    """The rows key, operator, value as a filter; rows without a key are left out."""
+    rows = zip(form.getlist("key"), form.getlist("operator"), form.getlist("value"), strict=False)
+    conditions: dict[str, dict[str, Any]] = {}
+    for key, operator, value in rows:
+        if key.strip():
+            conditions.setdefault(key.strip(), {})[operator] = _typed(
+                operator, value, schema.get(key.strip())
+            )
+    return conditions
+
+
+def _typed(operator: str, value: str, kind: str | None) -> Any:
+    """What was typed, as the type that the key's values have."""
+    if operator == "exists":
+        return value.strip().lower() not in {"no", "false", "0"}
+    if operator == "in":
+        return [_scalar(part.strip(), kind) for part in value.split(",") if part.strip()]
+    return _scalar(value.strip(), "number" if operator in filters.RANGES and kind != "time" else kind)
+
+
+def _scalar(value: str, kind: str | None) -> Any:
+    if kind == "number":
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    if kind == "bool" and value.lower() in {"true", "yes", "false", "no"}:
+        return value.lower() in {"true", "yes"}
+    return value
+
+
+def schema_of(datasets: list[Dataset]) -> Schema:
+    """The type of each metadata key over some datasets; of two declarations the newest dataset's counts."""
+    merged: Schema = {}
+    for dataset in datasets:
+        for key, entry in dataset.metadata_schema.items():
+            merged.setdefault(key, entry.get("type", "text"))
+    return dict(sorted(merged.items()))

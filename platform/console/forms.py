@@ -1,0 +1,130 @@
+"""The forms of the console: what a person typed, cleaned. What it may mean is for the services to judge."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+
+from django import forms
+from django.contrib.auth.forms import AuthenticationForm
+from django.utils import timezone
+
+from tenants.accounts.permissions import SCOPES
+from tenants.datasets.services import MAX_DESCRIPTION, MAX_NAME
+
+LIFETIMES = (("30", "30 days"), ("90", "90 days"), ("365", "1 year"), ("", "Never"))
+
+
+class StyledForm(forms.Form):
+    """Bootstrap's classes on every field, and the errors tied to it for screen readers."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, field in self.fields.items():
+            style(field.widget, invalid=name in self.errors if self.is_bound else False)
+
+    def refuse(self, error: Any) -> None:
+        """Show a service's refusal at the field that it names, or above the form."""
+        for entry in getattr(error, "errors", None) or [{"pointer": "", "detail": error.detail}]:
+            name = entry["pointer"].strip("/").split("/")[0]
+            self.add_error(name if name in self.fields else None, entry["detail"])
+
+
+def style(widget: forms.Widget, *, invalid: bool) -> None:
+    css = "form-select" if isinstance(widget, forms.Select) else "form-control"
+    if isinstance(widget, forms.CheckboxInput | forms.CheckboxSelectMultiple):
+        css = "form-check-input"
+    widget.attrs["class"] = f"{css} is-invalid" if invalid else css
+
+
+class SignInForm(AuthenticationForm):
+    error_messages = {
+        "invalid_login": "This e-mail address and password do not belong together.",
+        "inactive": "This account is not active.",
+    }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        email, password = self.fields["username"], self.fields["password"]
+        email.label = "E-mail"
+        email.widget = forms.EmailInput(
+            attrs={"autocomplete": "username", "autofocus": True, "maxlength": 254, "class": "form-control"}
+        )
+        style(password.widget, invalid=False)
+
+    def clean_username(self) -> str:
+        return self.cleaned_data["username"].strip().lower()
+
+
+class DatasetForm(StyledForm):
+    name = forms.CharField(max_length=MAX_NAME, widget=forms.TextInput(attrs={"autocomplete": "off"}))
+    description = forms.CharField(
+        required=False, max_length=MAX_DESCRIPTION, widget=forms.Textarea(attrs={"rows": 3})
+    )
+
+
+class ConfirmForm(StyledForm):
+    """The name of what is to be deleted, typed."""
+
+    name = forms.CharField()
+
+    def __init__(self, expected: str, *args: Any, **kwargs: Any) -> None:
+        self.expected = expected
+        super().__init__(*args, **kwargs)
+
+    def clean_name(self) -> str:
+        typed = self.cleaned_data["name"].strip()
+        if typed != self.expected.strip():
+            raise forms.ValidationError("Type the name exactly as it is shown.")
+        return typed
+
+
+class JsonObjectField(forms.CharField):
+    """Metadata as JSON text; empty means none."""
+
+    widget = forms.Textarea
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value)
+        if not text:
+            return {}
+        try:
+            found = json.loads(text, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            raise forms.ValidationError(f"This is not JSON: {error}.") from error
+        if not isinstance(found, dict):
+            raise forms.ValidationError('Write a JSON object, such as {"colour": "red", "price": 12.5}.')
+        return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+class UploadForm(forms.Form):
+    caption = forms.CharField(required=False)
+    text = forms.CharField(required=False, strip=False)
+    metadata = JsonObjectField(required=False)
+
+
+class AssetForm(StyledForm):
+    caption = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 3}))
+    metadata = JsonObjectField(
+        required=False, widget=forms.Textarea(attrs={"rows": 6, "spellcheck": "false", "class": "mono"})
+    )
+
+
+class KeyForm(StyledForm):
+    name = forms.CharField(
+        max_length=100, widget=forms.TextInput(attrs={"autocomplete": "off", "placeholder": "Import script"})
+    )
+    scopes = forms.MultipleChoiceField(
+        choices=[(scope, scope) for scope in SCOPES], widget=forms.CheckboxSelectMultiple
+    )
+    lifetime = forms.ChoiceField(choices=LIFETIMES, required=False, initial="90", label="Expires after")
+
+    @property
+    def expires_at(self) -> dt.datetime | None:
+        days = self.cleaned_data["lifetime"]
+        return timezone.now() + dt.timedelta(days=int(days)) if days else None

@@ -1,0 +1,23 @@
+// The console's script. Pages work as plain forms and links; this adds what those cannot do.
+import htmx from "htmx.org";
+import { startConfirmations } from "./dialogs";
+import { startCopyButtons } from "./copy";
+import { startFilters } from "./filters";
+import { startJobs } from "./jobs";
+import { startNotices } from "./notices";
+import { startSearch } from "./search";
+import { startUploads } from "./uploads";
+
+startNotices();
+startConfirmations(document);
+startCopyButtons();
+startJobs(document);
+startFilters();
+startSearch();
+startUploads();
+
+htmx.onLoad((element) => {
+  const root = element as HTMLElement;
+  startConfirmations(root);
+  startJobs(root);
+});

@@ -1,0 +1,21 @@
+// Parts of a page that show a job: fetched again whenever the job changes.
+import htmx from "htmx.org";
+import { all } from "./dom";
+import { watch } from "./watch";
+
+const watched = new WeakSet<Element>();
+
+export function startJobs(root: ParentNode): void {
+  const self = root instanceof Element && root.matches("[data-job]") ? [root as HTMLElement] : [];
+  for (const panel of [...self, ...all<HTMLElement>("[data-job]", root)]) {
+    if (watched.has(panel)) continue;
+    watched.add(panel);
+    watch(panel.dataset.job ?? "", () => refresh(panel));
+  }
+}
+
+function refresh(panel: HTMLElement): void {
+  if (!panel.isConnected || !panel.dataset.panel) return;
+  // The panel keeps its identity; only its content is fetched, so that it is watched once.
+  void htmx.ajax("get", panel.dataset.panel, { source: panel, target: panel, swap: "innerHTML" });
+}

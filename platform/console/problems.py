@@ -1,0 +1,53 @@
+"""What a refusal looks like: a page, a part for htmx, or problem JSON for the uploading script."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+
+from ml.media import MediaError
+from tenants.errors import Invalid, ServiceError, TooLarge, UnsupportedMedia
+
+_MEDIA = {"unsupported": UnsupportedMedia, "too-large": TooLarge}
+
+
+def wants_json(request: HttpRequest) -> bool:
+    return "application/json" in request.headers.get("Accept", "")
+
+
+def wants_part(request: HttpRequest) -> bool:
+    """Whether a script asked, for which a whole page would be of no use."""
+    return wants_json(request) or request.headers.get("HX-Request") == "true"
+
+
+def answer(request: HttpRequest, error: ServiceError) -> HttpResponse:
+    """Show a service's refusal in the words that it came with."""
+    if wants_json(request):
+        return JsonResponse(as_problem(error), status=error.status, content_type="application/problem+json")
+    if wants_part(request):
+        response = render(request, "console/parts/problem.html", {"problem": error}, status=error.status)
+        response["HX-Retarget"], response["HX-Reswap"] = "#problem", "innerHTML"
+        return response
+    return render(request, "console/problem.html", {"problem": error}, status=error.status)
+
+
+def as_problem(error: ServiceError) -> dict[str, Any]:
+    fields = getattr(error, "errors", None)
+    shape = {"type": error.slug, "title": error.title, "status": error.status, "detail": error.detail}
+    return {**shape, "errors": fields} if fields else shape
+
+
+def of_media(error: MediaError) -> ServiceError:
+    """A file that cannot be decoded, as a refusal of the request that brought it."""
+    kind = _MEDIA.get(error.code, Invalid)
+    return kind(str(error.message))
+
+
+def forbidden(request: HttpRequest, scope: str) -> HttpResponse:
+    if wants_json(request):
+        detail = f"Your role lacks the permission “{scope}”."
+        body = {"type": "forbidden", "title": "Not allowed", "status": 403, "detail": detail}
+        return JsonResponse(body, status=403, content_type="application/problem+json")
+    return render(request, "403.html", {"needed_scope": scope}, status=403)

@@ -1,0 +1,87 @@
+"""How values are shown: sizes, numbers, names of kinds, icons."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django import template
+from django.template.defaultfilters import filesizeformat
+from django.templatetags.static import static
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+register = template.Library()
+
+KINDS = {"embed_asset": "Index an asset", "delete_dataset": "Delete a dataset"}
+RESOURCES = {
+    "requests": "API requests this month",
+    "assets": "Assets",
+    "bytes": "Storage",
+    "vectors": "Vectors",
+    "cpu_s": "CPU time this month",
+    "gpu_s": "GPU time this month",
+}
+NEARLY_FULL = 0.9
+
+
+@register.simple_tag
+def icon(name: str, css: str = "") -> SafeString:
+    """An icon of the sprite; decoration only, so it is hidden from screen readers."""
+    return format_html(
+        '<svg class="icon {}" aria-hidden="true" focusable="false"><use href="{}#{}"></use></svg>',
+        css,
+        static("dist/icons.svg"),
+        name,
+    )
+
+
+@register.filter
+def kind_name(kind: str) -> str:
+    return KINDS.get(kind, kind.replace("_", " ").capitalize())
+
+
+@register.filter
+def resource_name(resource: str) -> str:
+    return RESOURCES.get(resource, resource)
+
+
+@register.filter
+def amount(value: float | None, resource: str) -> str:
+    """An amount of a resource in the unit that people read."""
+    if value is None:
+        return "unlimited"
+    if resource == "bytes":
+        return filesizeformat(value)
+    if resource.endswith("_s"):
+        return duration(value)
+    return f"{value:,.0f}"
+
+
+@register.filter
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms" if seconds else "0 s"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+@register.filter
+def nearly_full(share: float) -> bool:
+    return share >= NEARLY_FULL
+
+
+@register.filter
+def as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+@register.filter
+def took(job: Any) -> float | None:
+    """Seconds between the job's start and its end."""
+    if job.started_at is None or job.finished_at is None:
+        return None
+    return (job.finished_at - job.started_at).total_seconds()

@@ -1,0 +1,128 @@
+"""One asset: its page, tile and bytes, and its way in, change and end."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
+from django.urls import reverse
+
+from console.access import Request, needs, page
+from console.cards import card_of
+from console.forms import AssetForm, UploadForm
+from tenants.accounts.permissions import READ, WRITE
+from tenants.datasets import selectors, serving
+from tenants.datasets.models import Asset
+from tenants.errors import Invalid
+from tenants.jobs.selectors import as_dict, list_jobs
+from tenants.pipeline import services
+
+
+@needs(WRITE, methods=("POST",))
+def add(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
+    """Take one file or text in; answers the uploading script with the asset and the job to follow."""
+    form = UploadForm(request.POST)
+    if not form.is_valid():
+        raise Invalid(" ".join(form.errors["metadata"]), pointer="/metadata")
+    file: Any = request.FILES.get("file")
+    with request.workspace.open():
+        added = services.add_asset(
+            dataset_id=dataset_id,
+            file=file,
+            text=form.cleaned_data["caption" if file else "text"],
+            values=form.cleaned_data["metadata"],
+            actor=str(request.user.pk),
+        )
+    tile_url = reverse("console:asset-tile", args=[added.asset.id])
+    answer = {
+        "asset": {"id": str(added.asset.id), "tile": tile_url},
+        "job": as_dict(added.job) if added.job else None,
+    }
+    return JsonResponse(answer, status=202 if added.job else 200)
+
+
+@needs(READ)
+def show(request: Request, asset_id: uuid.UUID) -> HttpResponse:
+    return _show(request, asset_id, None, 200)
+
+
+def _show(request: Request, asset_id: uuid.UUID, form: AssetForm | None, status: int) -> HttpResponse:
+    with request.workspace.open():
+        asset = selectors.get_asset(asset_id)
+        context = {
+            "asset": asset,
+            "dataset": selectors.get_dataset(asset.dataset_id),
+            "words": serving.read_text(asset),
+            "job": _unfinished_job(asset),
+        }
+    context["form"] = form or AssetForm(initial={"caption": asset.caption, "metadata": _json(asset.metadata)})
+    return page(request, "asset.html", context, status=status)
+
+
+def _json(metadata: dict[str, Any]) -> str:
+    from console.templatetags.console_parts import as_json
+
+    return as_json(metadata) if metadata else ""
+
+
+def _unfinished_job(asset: Asset) -> Any:
+    if asset.status != Asset.State.PENDING:
+        return None
+    return list_jobs(kind="embed_asset").filter(arguments__asset=str(asset.id)).first()
+
+
+@needs(READ)
+def tile(request: Request, asset_id: uuid.UUID) -> HttpResponse:
+    with request.workspace.open():
+        card = card_of(selectors.get_asset(asset_id))
+    return page(request, "parts/tile.html", {"card": card})
+
+
+@needs(WRITE, methods=("POST",))
+def edit(request: Request, asset_id: uuid.UUID) -> HttpResponse:
+    form = AssetForm(request.POST)
+    if form.is_valid():
+        try:
+            _update(request, asset_id, form.cleaned_data)
+            messages.success(request, "The asset was changed.")
+            return redirect("console:asset", asset_id=asset_id)
+        except Invalid as error:
+            form.refuse(error)
+    return _show(request, asset_id, form, 422)
+
+
+def _update(request: Request, asset_id: uuid.UUID, fields: dict[str, Any]) -> None:
+    # A text asset's form has no caption field.
+    caption = fields["caption"] if "caption" in request.POST else None
+    with request.workspace.open():
+        services.update_asset(
+            asset_id=asset_id, caption=caption, values=fields["metadata"], actor=str(request.user.pk)
+        )
+
+
+@needs(WRITE, methods=("POST",))
+def delete(request: Request, asset_id: uuid.UUID) -> HttpResponse:
+    with request.workspace.open():
+        dataset_id = selectors.get_asset(asset_id).dataset_id
+        services.delete_asset(asset_id=asset_id, actor=str(request.user.pk))
+    messages.success(request, "The asset was deleted.")
+    return redirect("console:dataset", dataset_id=dataset_id)
+
+
+@needs(READ)
+def content(request: Request, asset_id: uuid.UUID) -> HttpResponseBase:
+    return serving.serve(request, serving.content_of(_asset(request, asset_id)))
+
+
+@needs(READ)
+def thumbnail(request: Request, asset_id: uuid.UUID) -> HttpResponseBase:
+    return serving.serve(request, serving.thumbnail_of(_asset(request, asset_id)))
+
+
+def _asset(request: Request, asset_id: uuid.UUID) -> Asset:
+    with request.workspace.open():
+        return selectors.get_asset(asset_id)
