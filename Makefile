@@ -9,6 +9,7 @@ BIN := .venv/bin
 LINT_ENV := DATA_DIR=var/lint SECRET_KEY=lint DATABASE_URL=postgres://localhost/lint REDIS_URL=redis://localhost
 
 .DEFAULT_GOAL := run
+.NOTPARALLEL:
 .PHONY: run test demo bench lint lock clean install install-dev prepare-test
 
 run: install
