@@ -1,0 +1,111 @@
+"""The measuring sets, where they are, and what the encoders say about them (cached: encoding takes minutes)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml.alignment.colours import colour_scores
+from ml.alignment.space import JointSpace
+from ml.encoders.base import Encoder, load_encoder
+from ml.media import Decoder
+
+ROOT = Path(__file__).resolve().parent.parent
+OUT = Path(os.environ.get("DATA_DIR", ROOT / "var")) / "bench"
+CACHE = OUT / "cache"
+DATA = Path(os.environ.get("CROSSLIGHT_DATA", ROOT.parent / "shared" / "data"))
+
+Array = NDArray[Any]
+Row = dict[str, Any]
+BATCH = 8
+
+
+def rows_of(name: str, file: str = "manifest.jsonl") -> list[Row] | None:
+    """The rows of a set, or None, said plainly, where it is absent."""
+    path = DATA / name / file
+    if not path.is_file():
+        print(f"skipped: the set {name!r} is not in $CROSSLIGHT_DATA or ../shared/data")
+        return None
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+
+
+class Encoded:
+    """The shipped encoders with a cache on disk, keyed by their versions and the input."""
+
+    def __init__(self, space: JointSpace) -> None:
+        self.space = space
+        self.text_encoder = load_encoder(space.manifest["encoders"]["text"])
+        self.image_encoders = [load_encoder(spec) for spec in space.manifest["encoders"]["image"]]
+        self.decoder = Decoder()
+
+    def texts(self, texts: list[str]) -> Array:
+        """MiniLM vectors [n, 384]."""
+        return self._cached(
+            "texts", [self.text_encoder], texts, lambda: {"vectors": self.text_encoder.encode(texts)}
+        )["vectors"]
+
+    def pictures(self, paths: list[Path]) -> tuple[Array, Array]:
+        """Class probabilities [n, 1000] and colour scores [n, 11]."""
+        names = [str(path.relative_to(DATA)) for path in paths]
+        found = self._cached("pictures", self.image_encoders, names, lambda: self._see(paths))
+        return found["probabilities"], found["colours"]
+
+    def embed_texts(self, texts: list[str]) -> Array:
+        """In the shipped space: [n, 256]."""
+        return self.space.project_text(self.texts(texts), texts)
+
+    def embed_pictures(self, paths: list[Path]) -> Array:
+        """In the shipped space: [n, 256]."""
+        return self.space.projection.image(*self.pictures(paths)).astype(np.float32)
+
+    def transcripts(self, paths: list[Path]) -> list[str]:
+        """What Whisper tiny.en hears."""
+        path = CACHE / f"transcripts-{_digest(['whisper-tiny-en', *map(str, paths)])}.json"
+        if not path.exists():
+            from ml.encoders.whisper_tiny_en import Transcriber
+
+            transcriber = Transcriber()
+            heard = [transcriber.transcribe(self.decoder.audio(sound)).text for sound in paths]
+            _write(path, json.dumps(heard).encode())
+        return list(json.loads(path.read_text()))
+
+    def _see(self, paths: list[Path]) -> dict[str, Array]:
+        probabilities, colours = [], []
+        for start in range(0, len(paths), BATCH):
+            pixels = [
+                self.decoder.image(path, thumbnail=False).pixels for path in paths[start : start + BATCH]
+            ]
+            probabilities.append(np.mean([each.encode(pixels) for each in self.image_encoders], axis=0))
+            colours.append(colour_scores(pixels))
+        return {"probabilities": np.concatenate(probabilities), "colours": np.concatenate(colours)}
+
+    def _cached(
+        self, kind: str, encoders: list[Encoder], names: list[str], make: Callable[[], dict[str, Array]]
+    ) -> dict[str, Array]:
+        versions = [f"{encoder.id} {encoder.version}" for encoder in encoders]
+        path = CACHE / f"{kind}-{_digest([*versions, *names])}.npz"
+        if not path.exists():
+            CACHE.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(".part.npz")
+            np.savez(part, **make())  # type: ignore[arg-type]
+            part.replace(path)
+        with np.load(path) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+
+
+def _digest(names: list[str]) -> str:
+    return hashlib.sha256("\n".join(names).encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_bytes(content)
+    part.replace(path)

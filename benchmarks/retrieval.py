@@ -1,0 +1,279 @@
+"""How well the shipped space finds pictures, texts and products (`make bench-retrieval`).
+
+Reads the measuring sets in $CROSSLIGHT_DATA or ../shared/data, says which are absent, prints tables and writes
+$DATA_DIR/bench/retrieval.json. Everything runs on the shipped INT8 encoders. The first run encodes for some
+minutes, later ones read $DATA_DIR/bench/cache.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from typing import Any
+
+import _latency
+import numpy as np
+from _baselines import bare_prior, cca, class_names, pca_ridge, picture_features
+from _data import DATA, OUT, Array, Encoded, Row, rows_of
+from _measures import Table, at_smaller_pool, ndcg, ranks, recall, recall_of_ranks
+
+from ml.alignment.space import JointSpace
+
+FOLDS = 5
+INTENT_QUERIES = 2000
+FASHION_PICTURES = 400
+SMALLER_POOL = 396
+Figures = dict[str, Any]
+
+
+def photos(encoded: Encoded) -> Figures:
+    """Flickr8k: captions to photos and back, and spoken captions to photos."""
+    rows = rows_of("flickr8k_1k")
+    if rows is None:
+        return {}
+    paths = [DATA / "flickr8k_1k" / row["path"] for row in rows]
+    captions = [caption for row in rows for caption in row["text"]]
+    photo_of = np.repeat(np.arange(len(rows)), [len(row["text"]) for row in rows])
+    pictures = encoded.embed_pictures(paths)
+    texts = encoded.embed_texts(captions)
+    probabilities, _ = encoded.pictures(paths)
+    vectors = encoded.texts(captions)
+    bare = bare_prior(encoded.texts(class_names()), vectors, probabilities)
+    figures = _both_ways(encoded, texts, pictures, bare, photo_of)
+    figures["with pairs"] = _with_pairs(encoded, texts, pictures, vectors, probabilities, photo_of)
+    return figures | _speech(encoded, rows, texts, pictures)
+
+
+def _both_ways(
+    encoded: Encoded, texts: Array, pictures: Array, bare: tuple[Array, Array], photo_of: Array
+) -> Figures:
+    to_photo = [[int(photo)] for photo in photo_of]
+    to_captions = [np.flatnonzero(photo_of == photo).tolist() for photo in range(len(pictures))]
+    table = Table("Photos and sentences: Flickr8k, all photos that are here, five captions each")
+    table.add("text to image: shipped space", recall(texts @ pictures.T, to_photo, photo_of))
+    table.add("text to image: bare prior", recall(bare[0] @ bare[1].T, to_photo, photo_of))
+    queries = encoded.space.as_query(pictures)
+    table.add("image to text: shipped space", recall(queries @ texts.T, to_captions))
+    table.add("image to text: bare prior", recall(bare[1] @ bare[0].T, to_captions))
+    found = ranks(texts @ pictures.T, to_photo)
+    smaller = at_smaller_pool(found, len(pictures), SMALLER_POOL)
+    print(
+        f"  text to image, shipped space, expected in a pool of {SMALLER_POOL}: "
+        + " / ".join(f"{value:.1f}" for value in smaller)
+        + " (published notes use another pool of that size, whose photos are not here: compare loosely)"
+    )
+    return {"photos": table.rows, f"expected at pool {SMALLER_POOL}": [round(v, 2) for v in smaller]}
+
+
+def _with_pairs(
+    encoded: Encoded, texts: Array, pictures: Array, vectors: Array, probabilities: Array, photo_of: Array
+) -> Figures:
+    """Linear models fitted on the pairs of four folds, judged on the photos and captions of the fifth."""
+    fold_of = np.random.default_rng(0).permutation(len(pictures)) % FOLDS
+    features = picture_features(probabilities)
+    names = encoded.texts(class_names())
+    found: dict[str, list[Array]] = {}
+    for fold in range(FOLDS):
+        here, asked = np.flatnonzero(fold_of == fold), np.flatnonzero(fold_of[photo_of] == fold)
+        known = np.flatnonzero(fold_of[photo_of] != fold)
+        spaces = {"shipped space, no pairs": (texts[asked], pictures[here])}
+        spaces["bare prior, no pairs"] = bare_prior(names, vectors[asked], probabilities[here])
+        for label, fit in (("PCA-256 + ridge", pca_ridge), ("regularised CCA", cca)):
+            read, see = fit(vectors[known], features[photo_of[known]])
+            spaces[f"{label}, pairs of 4 folds"] = (read(vectors[asked]), see(features[here]))
+        place = {int(photo): number for number, photo in enumerate(here)}
+        wanted = [[place[int(photo)]] for photo in photo_of[asked]]
+        for label, (left, right) in spaces.items():
+            found.setdefault(label, []).append(ranks(left @ right.T, wanted))
+    return _folds_table(found, fold_of, photo_of)
+
+
+def _folds_table(found: dict[str, list[Array]], fold_of: Array, photo_of: Array) -> Figures:
+    groups = np.concatenate([photo_of[fold_of[photo_of] == fold] for fold in range(FOLDS)])
+    table = Table(
+        f"Against models that need pairs: Flickr8k, text to image, {FOLDS} folds, the pool is one fold",
+        "CCA and ridge learn from 4/5 of these very photos, the shipped space from none",
+    )
+    for label, parts in found.items():
+        table.add(label, recall_of_ranks(np.concatenate(parts), len(fold_of) // FOLDS, groups))
+    return table.rows
+
+
+def _speech(encoded: Encoded, photo_rows: list[Row], texts: Array, pictures: Array) -> Figures:
+    rows = rows_of("spoken_captions_gtts")
+    if rows is None:
+        return {}
+    place = {row["path"]: number for number, row in enumerate(photo_rows)}
+    rows = [row for row in rows if row["image"] in place]
+    heard = encoded.transcripts([DATA / "spoken_captions_gtts" / row["path"] for row in rows])
+    wanted = [[place[row["image"]]] for row in rows]
+    table = Table("Voice: captions read by a synthetic voice (gTTS), Whisper tiny.en, then text to image")
+    table.add("speech to image", recall(encoded.embed_texts(heard) @ pictures.T, wanted))
+    typed = encoded.embed_texts([row["text"] for row in rows])
+    table.add("the same captions, typed", recall(typed @ pictures.T, wanted))
+    return {"speech": table.rows}
+
+
+def products(encoded: Encoded) -> Figures:
+    """Grocery Store: phone photo to catalogue picture, and words to catalogue picture."""
+    rows = rows_of("grocery_store")
+    if rows is None:
+        return {}
+    shelf = [row for row in rows if row["kind"] == "catalogue"]
+    taken = [row for row in rows if row["kind"] == "photo"]
+    place = {row["label"]: number for number, row in enumerate(shelf)}
+    wanted = [[place[row["label"]]] for row in taken]
+    labels = np.array([place[row["label"]] for row in taken])
+    files = [[DATA / "grocery_store" / row["path"] for row in part] for part in (shelf, taken)]
+    catalogue, photos_ = (encoded.embed_pictures(paths) for paths in files)
+    queries = encoded.space.as_query(photos_)
+    names = encoded.texts(class_names())
+    bare = [bare_prior(names, names, encoded.pictures(paths)[0])[1] for paths in files]
+    table = Table("Products: Grocery Store, 81 catalogue pictures, phone photos from shops")
+    table.add("photo to product: shipped space", recall(queries @ catalogue.T, wanted, labels))
+    table.add("photo to product: bare prior", recall(bare[1] @ bare[0].T, wanted, labels))
+    for field in ("text", "title"):
+        words = [row[field] or row["title"] for row in shelf]
+        own = [[number] for number in range(len(shelf))]
+        name = "description" if field == "text" else "title"
+        table.add(f"{name} to picture: shipped space", recall(encoded.embed_texts(words) @ catalogue.T, own))
+        left, right = bare_prior(names, encoded.texts(words), encoded.pictures(files[0])[0])
+        table.add(f"{name} to picture: bare prior", recall(left @ right.T, own))
+        table.add(
+            f"photo to {name}: shipped space", recall(queries @ encoded.embed_texts(words).T, wanted, labels)
+        )
+    return {"products": table.rows}
+
+
+def fashion(encoded: Encoded) -> Figures:
+    """Fashion catalogue: title to picture (measure only)."""
+    rows = rows_of("fashion_products")
+    if rows is None:
+        return {}
+    random.Random(0).shuffle(rows)
+    rows = rows[:FASHION_PICTURES]
+    paths = [DATA / "fashion_products" / row["path"] for row in rows]
+    titles = [row["text"] for row in rows]
+    kinds = [[n for n, other in enumerate(rows) if other["label"] == row["label"]] for row in rows]
+    own = [[number] for number in range(len(rows))]
+    space = encoded.embed_texts(titles) @ encoded.embed_pictures(paths).T
+    names = encoded.texts(class_names())
+    bare = np.matmul(
+        *(
+            side if n == 0 else side.T
+            for n, side in enumerate(bare_prior(names, encoded.texts(titles), encoded.pictures(paths)[0]))
+        )
+    )
+    table = Table(
+        "Fashion catalogue: title to picture; any picture of the same kind (e.g. Formal Shoes) below"
+    )
+    for label, scores in (("shipped space", space), ("bare prior", bare)):
+        table.add(f"its own picture: {label}", recall(scores, own))
+        table.add(f"same kind: {label}", recall(scores, kinds))
+    return {"fashion": table.rows}
+
+
+def sentences(encoded: Encoded) -> Figures:
+    """Text to text in 256 dimensions beside MiniLM's own 384."""
+    figures: Figures = {}
+    print("\nText to text: the shipped 256 dimensions beside raw MiniLM (384)")
+    print(f"  {'':58}{'space':>8}{'MiniLM':>8}")
+    for name in ("banking77", "clinc150_small"):
+        figures |= _intents(encoded, name)
+    figures |= _questions(encoded)
+    figures |= _cranfield(encoded)
+    return {"text to text": figures}
+
+
+def _line(label: str, space: float, raw: float) -> Figures:
+    print(f"  {label:58}{space:8.1f}{raw:8.1f}")
+    return {label: {"space": round(space, 2), "minilm": round(raw, 2)}}
+
+
+def _intents(encoded: Encoded, name: str) -> Figures:
+    rows = rows_of(name)
+    if rows is None:
+        return {}
+    rows = [row for row in rows if row["label"] != "oos"]
+    random.Random(0).shuffle(rows)
+    rows = rows[:INTENT_QUERIES]
+    texts, labels = [row["text"] for row in rows], np.array([row["label"] for row in rows])
+    pair = [_same_label(points, labels) for points in (encoded.embed_texts(texts), encoded.texts(texts))]
+    figures = _line(f"{name}: nearest of {len(rows)} has the same intent", pair[0][0], pair[1][0])
+    return figures | _line(f"{name}: of the ten nearest, same intent", pair[0][1], pair[1][1])
+
+
+def _same_label(points: Array, labels: Array) -> tuple[float, float]:
+    scores = points @ points.T
+    np.fill_diagonal(scores, -np.inf)
+    same = labels[np.argsort(-scores, axis=1)[:, :10]] == labels[:, None]
+    return 100 * same[:, 0].mean(), 100 * same.mean()
+
+
+def _questions(encoded: Encoded) -> Figures:
+    rows = rows_of("faq")
+    if rows is None:
+        return {}
+    rows = [row for row in rows if row.get("text") and row.get("answer")]
+    asked, answers = [row["text"] for row in rows], [row["answer"] for row in rows]
+    own = [[number] for number in range(len(rows))]
+    pair = [recall(embed(asked) @ embed(answers).T, own) for embed in (encoded.embed_texts, encoded.texts)]
+    figures: Figures = {}
+    for number, cut in ((0, 1), (2, 10)):
+        label = f"faq: question finds its answer of {len(rows)}, R@{cut}"
+        figures |= _line(label, pair[0].at[number], pair[1].at[number])
+    return figures
+
+
+def _cranfield(encoded: Encoded) -> Figures:
+    documents, queries = rows_of("ir_cranfield", "corpus.jsonl"), rows_of("ir_cranfield", "queries.jsonl")
+    if documents is None or queries is None:
+        return {}
+    bodies = [f"{row['title']}. {row['text']}" for row in documents]
+    gains = _gains(
+        {row["id"]: n for n, row in enumerate(queries)}, {row["id"]: n for n, row in enumerate(documents)}
+    )
+    asked = [row["text"] for row in queries]
+    values = [ndcg(embed(asked) @ embed(bodies).T, gains) for embed in (encoded.embed_texts, encoded.texts)]
+    return _line(f"Cranfield: nDCG@10, {len(bodies)} abstracts, {len(gains)} queries", *values)
+
+
+def _gains(query_of: dict[str, int], document_of: dict[str, int]) -> dict[int, dict[int, float]]:
+    """Cranfield grades 1 (best) to 4 become gains 4 to 1; what is marked -1 counts as irrelevant."""
+    gains: dict[int, dict[int, float]] = {}
+    for line in (DATA / "ir_cranfield" / "qrels.tsv").read_text().splitlines()[1:]:
+        query, document, grade = line.split("\t")
+        if query in query_of and document in document_of and int(grade) > 0:
+            gains.setdefault(query_of[query], {})[document_of[document]] = 5.0 - int(grade)
+    return gains
+
+
+def latency(encoded: Encoded) -> Figures:
+    """Inside the library; benchmarks/query.py measures over HTTP."""
+    queries = ["a red apple on a table", "two dogs playing in the snow", "how do I return a parcel?"]
+    steps = _latency.measure(encoded.space, encoded.text_encoder, queries)
+    print("\nWhere the time of a text query goes inside the library: median ms, warm, one at a time")
+    for name, value in steps.items():
+        print(f"  {name:34}{value:8.3f}")
+    return {"latency_ms": steps}
+
+
+def main() -> int:
+    space = JointSpace.load()
+    print(
+        f"joint space {space.id}-{space.version}, {space.dimension} dimensions, sha256 {space.manifest['sha256'][:12]}"
+    )
+    encoded = Encoded(space)
+    figures: Figures = {
+        "space": {"id": space.id, "version": space.version, "sha256": space.manifest["sha256"]}
+    }
+    for section in (photos, products, fashion, sentences, latency):
+        figures |= section(encoded)
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / "retrieval.json").write_text(json.dumps(figures, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
