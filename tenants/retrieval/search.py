@@ -110,10 +110,12 @@ def _meter(tenant_id: uuid.UUID) -> None:
 
 
 def _first_page(tenant_id: uuid.UUID, query: Query, watch: Stopwatch) -> Answer:
-    with tenant_scope(tenant_id):
-        _check_datasets(query.datasets)
-        if query.image_asset is not None:
-            selectors.get_asset(query.image_asset)
+    if query.datasets is not None or query.image_asset is not None:
+        # Before the costly part: what is not there answers 404 whatever else is wrong.
+        with tenant_scope(tenant_id):
+            _check_datasets(query.datasets)
+            if query.image_asset is not None:
+                selectors.get_asset(query.image_asset)
     with watch.step("encode"):
         parts, extra = _encode(tenant_id, query)
     vector, weights = _combine(parts, query)
