@@ -7,7 +7,7 @@ none it is guessed from the values as they come and shown with the dataset.
 from __future__ import annotations
 
 import datetime as dt
-import math
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,8 +36,9 @@ def check_json(value: Any, pointer: str, depth: int = 0) -> None:
         raise Invalid(f"Nested more than {MAX_DEPTH} levels deep.", pointer=pointer)
     if isinstance(value, str):
         check_text(value, pointer)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise Invalid("Numbers must be finite.", pointer=pointer)
+    elif isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
+        # Also for integers: facets and filters compare numbers as float8.
+        raise Invalid("Numbers must be finite, and not beyond what 64 bits can hold.", pointer=pointer)
     elif isinstance(value, dict):
         for key, item in value.items():
             check_text(key, pointer)
