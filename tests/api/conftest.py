@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,9 @@ from django.core.files.base import ContentFile
 from django.test import Client
 from PIL import Image
 
+from tenants.accounts import keys, services
+from tenants.accounts.permissions import SCOPES
+from tenants.scope import tenant_scope
 from tests.conftest import Party
 
 PROBLEM = "urn:crosslight:problem:"
@@ -40,7 +44,23 @@ class Api:
         return self.call("GET", path, headers=headers)
 
     def post(self, path: str, body: Any = None, **headers: str) -> Any:
-        return self.call("POST", path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        return self.call(
+            "POST", path, body, {name.replace("_", "-"): value for name, value in headers.items()}
+        )
+
+
+@pytest.fixture(scope="session")
+def make_party() -> Callable[..., Party]:
+    """Without people, whose passwords take most of a second to hash: the API knows keys only."""
+
+    def make(plan: str = "demo", scopes: tuple[str, ...] = SCOPES) -> Party:
+        slug = f"t-{secrets.token_hex(6)}"
+        tenant = services.create_tenant(slug=slug, name=slug, plan=plan)
+        with tenant_scope(tenant.id):
+            _, token = keys.create_key(name="test", scopes=list(scopes))
+        return Party(tenant, None, "", token)
+
+    return make
 
 
 @pytest.fixture
@@ -68,7 +88,9 @@ def add_text(api: Api, dataset: str) -> Callable[..., dict[str, Any]]:
     return add
 
 
-def picture(colour: str = "red", size: tuple[int, int] = (40, 30), kind: str = "PNG", **options: Any) -> bytes:
+def picture(
+    colour: str = "red", size: tuple[int, int] = (40, 30), kind: str = "PNG", **options: Any
+) -> bytes:
     sink = io.BytesIO()
     Image.new("RGB", size, colour).save(sink, kind, **options)
     return sink.getvalue()

@@ -1,0 +1,371 @@
+"""What cannot be read or used is refused with the place named, and never with a 5xx."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import OperationalError
+
+from tenants.datasets import selectors
+from tenants.errors import TooLarge
+from tests.api.conftest import Api, picture, refused, upload
+
+VECTOR = [1.0] * 256
+DEEP = b"[" * 100_000
+ODD = ("\x00", "a\x00b", "\ud800", "\udfff x")
+
+POSTS = ("/datasets", "/keys", "/search")
+
+
+@pytest.mark.parametrize("path", [*POSTS, "assets"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"nonsense",
+        b"\xff\xfe",
+        b'{"name": NaN}',
+        b'{"a": Infinity}',
+        DEEP,
+        b'{"n": ' + b"9" * 5000 + b"}",
+    ],
+)
+def test_malformed_json(api: Api, dataset: str, path: str, body: bytes) -> None:
+    path = f"/datasets/{dataset}/assets" if path == "assets" else path
+    refused(api.call("POST", path, body), 400, "malformed")
+
+
+@pytest.mark.parametrize("path", [*POSTS, "assets"])
+@pytest.mark.parametrize("body", [[], "text", 1, True, None, [{"name": "x"}]])
+def test_a_body_is_an_object(api: Api, dataset: str, path: str, body: Any) -> None:
+    path = f"/datasets/{dataset}/assets" if path == "assets" else path
+    refused(api.call("POST", path, json.dumps(body).encode()), 422, "invalid")
+
+
+@pytest.mark.parametrize("path", [*POSTS, "assets"])
+def test_an_unknown_field_is_named(api: Api, dataset: str, path: str) -> None:
+    path = f"/datasets/{dataset}/assets" if path == "assets" else path
+    refused(api.post(path, {"colour": 1}), 422, "invalid", "/colour")
+    refused(api.post(path, {"\ud800": 1}), 422, "invalid", "/\ud800")
+
+
+@pytest.mark.parametrize("path", [*POSTS, "assets"])
+def test_other_kinds_of_body(api: Api, dataset: str, path: str) -> None:
+    path = f"/datasets/{dataset}/assets" if path == "assets" else path
+    for kind in ("text/xml", "application/x-www-form-urlencoded", "text/plain"):
+        answer = api.call("POST", path, b"name=x", {"Content-Type": kind})
+        refused(answer, 415, "unsupported-media-type")
+
+
+def test_a_json_body_over_the_limit(api: Api) -> None:
+    body = b'{"name": "' + b"x" * settings.DATA_UPLOAD_MAX_MEMORY_SIZE + b'"}'
+    refused(api.call("POST", "/datasets", body), 413, "too-large")
+
+
+DATASET_CASES: list[tuple[Any, str]] = [
+    ({}, "/name"),
+    ({"name": ""}, "/name"),
+    ({"name": "   "}, "/name"),
+    ({"name": 5}, "/name"),
+    ({"name": True}, "/name"),
+    ({"name": None}, "/name"),
+    ({"name": ["x"]}, "/name"),
+    ({"name": "x" * 201}, "/name"),
+    *[({"name": odd}, "/name") for odd in ODD],
+    *[({"name": "x", "description": odd}, "/description") for odd in ODD],
+    ({"name": "x", "description": "x" * 10_001}, "/description"),
+    ({"name": "x", "description": 1}, "/description"),
+    ({"name": "x", "metadata_schema": []}, "/metadata_schema"),
+    ({"name": "x", "metadata_schema": {"a": {"type": "colour"}}}, "/metadata_schema/a"),
+    ({"name": "x", "metadata_schema": {"a\x00": {"type": "text"}}}, "/metadata_schema"),
+]
+
+
+@pytest.mark.parametrize(("body", "pointer"), DATASET_CASES)
+def test_datasets_refuse(api: Api, body: Any, pointer: str) -> None:
+    refused(api.post("/datasets", body), 422, "invalid", pointer)
+    assert api.get("/datasets").json()["results"] == []
+
+
+@pytest.mark.parametrize(("body", "pointer"), [case for case in DATASET_CASES if case[0]])
+def test_dataset_changes_refuse(api: Api, dataset: str, body: Any, pointer: str) -> None:
+    before = api.get(f"/datasets/{dataset}").json()
+    refused(api.call("PATCH", f"/datasets/{dataset}", body), 422, "invalid", pointer)
+    assert api.get(f"/datasets/{dataset}").json() == before
+
+
+def test_a_name_is_taken_once(api: Api, dataset: str) -> None:
+    refused(api.post("/datasets", {"name": "things"}), 409, "conflict")
+
+
+ASSET_CASES: list[tuple[Any, str]] = [
+    ({}, "/file"),
+    ({"text": ""}, "/file"),
+    ({"text": " \n"}, "/file"),
+    ({"text": 1}, "/text"),
+    ({"text": "x" * 100_001}, "/text"),
+    *[({"text": odd}, "/text") for odd in ODD],
+    ({"text": "x", "external_id": 1}, "/external_id"),
+    ({"text": "x", "external_id": "x" * 201}, "/external_id"),
+    *[({"text": "x", "external_id": odd}, "/external_id") for odd in ODD],
+    ({"text": "x", "metadata": []}, "/metadata"),
+    ({"text": "x", "metadata": "{}"}, "/metadata"),
+    ({"text": "x", "metadata": {"a": "\x00"}}, "/metadata/a"),
+    ({"text": "x", "metadata": {"\ud800": 1}}, "/metadata"),
+    ({"text": "x", "metadata": {"": 1}}, "/metadata"),
+    ({"text": "x", "metadata": {"a": 10**400}}, "/metadata/a"),
+    ({"text": "x", "metadata": {"a": -(10**309)}}, "/metadata/a"),
+    ({"text": "x", "metadata": {str(n): n for n in range(101)}}, "/metadata"),
+    ({"text": "x", "file": "x"}, "/file"),
+]
+
+
+@pytest.mark.parametrize(("body", "pointer"), ASSET_CASES)
+def test_assets_refuse(api: Api, dataset: str, body: Any, pointer: str) -> None:
+    refused(api.post(f"/datasets/{dataset}/assets", body), 422, "invalid", pointer)
+    assert api.get(f"/datasets/{dataset}/assets").json()["results"] == []
+
+
+def test_a_number_beyond_floats_in_json_text(api: Api, dataset: str) -> None:
+    answer = api.call("POST", f"/datasets/{dataset}/assets", b'{"text": "x", "metadata": {"a": 1e999}}')
+    refused(answer, 422, "invalid", "/metadata/a")
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer"),
+    [
+        ({"caption": 1}, "/caption"),
+        ({"caption": "\x00"}, "/caption"),
+        ({"caption": "text assets have none"}, "/caption"),
+        ({"metadata": None}, "/metadata"),
+        ({"metadata": {"a": 10**400}}, "/metadata/a"),
+        ({"status": "ready"}, "/status"),
+        ({}, ""),
+    ],
+)
+def test_asset_changes_refuse(api: Api, add_text: Callable, changes: Any, pointer: str) -> None:
+    asset = add_text("x")["asset"]
+    refused(api.call("PATCH", f"/assets/{asset['id']}", changes), 422, "invalid", pointer)
+    assert api.get(f"/assets/{asset['id']}").json() == asset
+
+
+def test_uploads_refuse(api: Api, dataset: str) -> None:
+    path = f"/datasets/{dataset}/assets"
+    svg = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+    refused(api.form(path, {"file": upload(svg, "a.png")}), 415, "unsupported-media-type")
+    refused(api.form(path, {"file": upload(b"MZ\x90\x00" + bytes(100))}), 415, "unsupported-media-type")
+    refused(api.form(path, {"file": upload(b"")}), 422, "invalid", "/file")
+    two = {"file": [upload(picture()), upload(picture("blue"))]}
+    refused(api.form(path, two), 422, "invalid", "/file")
+    refused(api.form(path, {"image": upload(picture())}), 422, "invalid", "/image")
+    refused(api.form(path, {"text": ["one", "two"]}), 422, "invalid", "/text")
+    refused(api.form(path, {"file": upload(picture()), "metadata": "{"}), 422, "invalid", "/metadata")
+    refused(
+        api.form(path, {"file": upload(picture()), "metadata": "[" * 10_000}), 422, "invalid", "/metadata"
+    )
+    refused(api.form(path, {"file": upload(picture()), "metadata": "NaN"}), 422, "invalid", "/metadata")
+    refused(api.form(path, {"file": upload(picture()), "text": "x" * 10_001}), 422, "invalid", "/text")
+    assert api.get(path).json()["results"] == []
+    assert list(settings.SPOOL_DIR.glob("*.upload*")) == []
+
+
+def test_broken_forms(api: Api, dataset: str) -> None:
+    path = f"/datasets/{dataset}/assets"
+    for body, kind in (
+        (b"--x\r\n", "multipart/form-data"),
+        (b"nonsense", "multipart/form-data; boundary="),
+        (b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n'
+         b"Content-Transfer-Encoding: base64\r\n\r\n!!!\r\n--x--\r\n", "multipart/form-data; boundary=x"),
+    ):  # fmt: skip
+        refused(api.call("POST", path, body, {"Content-Type": kind}), 400, "malformed")
+    fields = {f"f{n}": "x" for n in range(300)}
+    assert api.form(path, fields).status_code in (400, 422)
+
+
+def test_an_upload_over_the_limit(api: Api, dataset: str, settings: Any) -> None:
+    settings.MAX_UPLOAD_BYTES = 1000
+    path = f"/datasets/{dataset}/assets"
+    refused(api.form(path, {"file": upload(b"x" * 1001)}), 413, TooLarge.slug)
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100
+    refused(api.form(path, {"text": "x" * 101}), 413, "too-large")
+    refused(api.form(path, {"file": upload(b"x" * 1200)}), 413, "too-large")
+
+
+KEY_CASES: list[tuple[Any, str]] = [
+    ({"name": "x"}, "/scopes"),
+    ({"scopes": ["read"]}, "/name"),
+    ({"name": "x", "scopes": []}, "/scopes"),
+    ({"name": "x", "scopes": "read"}, "/scopes"),
+    ({"name": "x", "scopes": ["everything"]}, "/scopes/0"),
+    ({"name": "x", "scopes": [1]}, "/scopes/0"),
+    ({"name": "\x00", "scopes": ["read"]}, "/name"),
+    ({"name": "x" * 101, "scopes": ["read"]}, "/name"),
+    ({"name": "x", "scopes": ["read"], "expires_at": "tomorrow"}, "/expires_at"),
+    ({"name": "x", "scopes": ["read"], "expires_at": 5}, "/expires_at"),
+    ({"name": "x", "scopes": ["read"], "expires_at": "2001-01-01T00:00:00Z"}, "/expires_at"),
+    ({"name": "x", "scopes": ["read"], "expires_at": "9999-12-31T23:59:59-23:59"}, "/expires_at"),
+]
+
+
+@pytest.mark.parametrize(("body", "pointer"), KEY_CASES)
+def test_keys_refuse(api: Api, body: Any, pointer: str) -> None:
+    refused(api.post("/keys", body), 422, "invalid", pointer)
+    assert [key["name"] for key in api.get("/keys").json()["results"]] == ["test"]
+
+
+SEARCH_CASES: list[tuple[Any, str]] = [
+    ({}, ""),
+    ({"text": ""}, ""),
+    ({"text": "  "}, ""),
+    ({"text": 5}, "/text"),
+    ({"text": "x" * 10_001}, "/text"),
+    *[({"text": odd}, "/text") for odd in ODD],
+    ({"vector": VECTOR[1:]}, "/vector"),
+    ({"vector": [0.0] * 256}, "/vector"),
+    ({"vector": [True] * 256}, "/vector"),
+    ({"vector": ["1"] * 256}, "/vector"),
+    ({"vector": [[1.0]] * 256}, "/vector"),
+    ({"vector": [10**400] * 256}, "/vector"),
+    ({"vector": "x"}, "/vector"),
+    ({"vector": VECTOR, "top_k": 0}, "/top_k"),
+    ({"vector": VECTOR, "top_k": 201}, "/top_k"),
+    ({"vector": VECTOR, "top_k": "ten"}, "/top_k"),
+    ({"vector": VECTOR, "top_k": 1.5}, "/top_k"),
+    ({"vector": VECTOR, "top_k": True}, "/top_k"),
+    ({"vector": VECTOR, "top_k": 10**30}, "/top_k"),
+    ({"vector": VECTOR, "modalities": ["smell"]}, "/modalities/0"),
+    ({"vector": VECTOR, "modalities": []}, "/modalities"),
+    ({"vector": VECTOR, "datasets": []}, "/datasets"),
+    ({"vector": VECTOR, "datasets": [5]}, "/datasets/0"),
+    ({"vector": VECTOR, "datasets": "all"}, "/datasets"),
+    ({"vector": VECTOR, "task": "cooking"}, "/task"),
+    ({"vector": VECTOR, "weights": {"vector": -1}}, "/weights/vector"),
+    ({"vector": VECTOR, "weights": {"vector": 0}}, "/weights"),
+    ({"vector": VECTOR, "weights": {"vector": 10**400}}, "/weights/vector"),
+    ({"vector": VECTOR, "weights": {"smell": 1}}, "/weights/smell"),
+    ({"vector": VECTOR, "weights": []}, "/weights"),
+    ({"vector": VECTOR, "filter": []}, "/filter"),
+    ({"vector": VECTOR, "filter": {"a": {"near": 1}}}, "/filter/a/near"),
+    ({"vector": VECTOR, "filter": {"a": {"lt": "x"}}}, "/filter/a/lt"),
+    ({"vector": VECTOR, "filter": {"a": {"lt": 10**400}}}, "/filter/a/lt"),
+    ({"vector": VECTOR, "filter": {"a\x00": 1}}, "/filter"),
+    ({"vector": VECTOR, "filter": {"a": {"b": {"c": {}}}}}, "/filter/a/b"),
+    ({"vector": VECTOR, "hybrid": True}, "/hybrid"),
+    ({"vector": VECTOR, "explain": "yes"}, "/explain"),
+    ({"cursor": "x"}, "/cursor"),
+    ({"cursor": "\ud800"}, "/cursor"),
+    ({"image": {}}, "/image/asset"),
+    ({"image": "x"}, "/image"),
+    ({"image": {"asset": 5}}, "/image/asset"),
+    ({"video": {"asset": "x"}}, "/video"),
+]
+
+
+@pytest.mark.parametrize(("body", "pointer"), SEARCH_CASES)
+def test_searches_refuse(api: Api, body: Any, pointer: str) -> None:
+    refused(api.post("/search", body), 422, "invalid", pointer)
+
+
+def test_a_vector_beyond_floats_in_json_text(api: Api) -> None:
+    body = b'{"vector": [' + b",".join([b"1e999"] * 256) + b"]}"
+    refused(api.call("POST", "/search", body), 422, "invalid", "/vector")
+    body = b'{"vector": [' + b",".join([b"1e300"] * 256) + b"]}"
+    assert api.call("POST", "/search", body).status_code == 200
+
+
+def test_search_forms_refuse(api: Api) -> None:
+    refused(api.form("/search", {"video": upload(b"x")}), 422, "invalid", "/video")
+    refused(api.form("/search", {"image": upload(b"")}), 422, "invalid", "/image")
+    refused(api.form("/search", {"text": "x", "top_k": "ten"}), 422, "invalid", "/top_k")
+    refused(api.form("/search", {"file": upload(b"x")}), 422, "invalid", "/file")
+    answer = api.form("/search", {"image": upload(b"no picture at all")})
+    assert answer.status_code == 422
+    assert list(settings.SPOOL_DIR.glob("*.upload*")) == []
+
+
+QUERIES = ("limit=0", "limit=201", "limit=x", "limit=", "limit=1e3", "limit=-1", "limit=%D9%A1", "limit=5%00")
+CURSORS = ("cursor=", "cursor=x", "cursor=%00", "cursor=%FF%FE", "cursor=AAAA", "cursor=" + "A" * 23)
+
+
+@pytest.mark.parametrize("query", [*QUERIES, *CURSORS, "colour=red"])
+@pytest.mark.parametrize("path", ["/datasets", "/jobs", "/keys", "assets"])
+def test_lists_refuse(api: Api, dataset: str, path: str, query: str) -> None:
+    path = f"/datasets/{dataset}/assets" if path == "assets" else path
+    refused(api.get(f"{path}?{query}"), 422, "invalid", "/" + query.partition("=")[0])
+
+
+def test_filters_refuse(api: Api, dataset: str) -> None:
+    refused(api.get("/jobs?state=lost"), 422, "invalid", "/state")
+    refused(api.get("/jobs?kind=%00"), 422, "invalid", "/kind")
+    refused(api.get(f"/datasets/{dataset}/assets?status="), 422, "invalid", "/status")
+    refused(api.get(f"/datasets/{dataset}/assets?modality=smell"), 422, "invalid", "/modality")
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["from=x", "to=2026-13-01", "from=2026-01-02&to=2026-01-01", "from=2020-01-01&to=2026-01-01", "day=1",
+     "to=0001-01-01&from=0001-01-02", "from=%00"],
+)  # fmt: skip
+def test_usage_refuses(api: Api, query: str) -> None:
+    refused(api.get(f"/usage?{query}"), 422, "invalid")
+
+
+def test_the_first_of_all_days(api: Api) -> None:
+    assert api.get("/usage?to=0001-01-01").status_code == 200
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "with space", "é"])
+def test_idempotency_keys_refuse(api: Api, key: str) -> None:
+    refused(api.post("/datasets", {"name": "x"}, Idempotency_Key=key), 422, "invalid", "/Idempotency-Key")
+
+
+def test_unknown_addresses_and_methods(api: Api) -> None:
+    for path in (
+        "/nope",
+        "/datasets/",
+        "/imports",
+        "/models",
+        "/policies",
+        "/webhooks",
+        "/feedback",
+        "/audits",
+    ):
+        refused(api.get(path), 404, "not-found")
+    answer = api.call("PUT", "/datasets", {"name": "x"})
+    refused(answer, 405, "method-not-allowed")
+    assert answer.headers["Allow"] == "GET, HEAD, POST"
+    refused(api.call("OPTIONS", "/me"), 405, "method-not-allowed")
+
+
+def test_a_chunked_body_needs_a_length(api: Api) -> None:
+    answer = api.http.generic(
+        "POST",
+        "/api/v1/datasets",
+        b"",
+        headers={"Authorization": f"Bearer {api.token}", "Transfer-Encoding": "chunked"},
+    )
+    assert answer.status_code in (411, 422)
+
+
+def test_a_database_that_is_away(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*args: Any) -> None:
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr(selectors, "list_datasets", gone)
+    answer = api.get("/datasets")
+    refused(answer, 503, "unavailable")
+    assert answer.headers["Retry-After"] == "5"
+
+
+def test_an_unforeseen_error(api: Api, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    def broken(*args: Any) -> None:
+        raise ZeroDivisionError("secret detail")
+
+    monkeypatch.setattr(selectors, "list_datasets", broken)
+    problem = refused(api.get("/datasets"), 500, "internal-error")
+    assert "secret" not in json.dumps(problem)
+    assert "ZeroDivisionError" in caplog.text
