@@ -1,11 +1,16 @@
-"""What a tile shows of an asset."""
+"""What a tile shows of an asset, and a line of a job."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.utils.text import Truncator
+
+from console.paging import parse_id
 from tenants.datasets import serving
 from tenants.datasets.models import Asset
+from tenants.datasets.selectors import get_assets
+from tenants.jobs.models import Job
 
 EXCERPT_BYTES = 900
 MATCHED = {"text": "words", "image": "picture", "audio": "sound", "video": "video"}
@@ -19,6 +24,21 @@ class Card:
     excerpt: str
     score: float | None = None
     matched: str = ""
+
+
+def job_lines(jobs: list[Job]) -> list[tuple[Job, str]]:
+    """Each job with the caption of its asset, in one query. What was deleted meanwhile has no words."""
+    ids = [parse_id(str(job.arguments.get("asset", ""))) for job in jobs]
+    assets = get_assets([found for found in ids if found])
+    return [
+        (job, _subject(assets.get(found) if found else None)) for job, found in zip(jobs, ids, strict=True)
+    ]
+
+
+def _subject(asset: Asset | None) -> str:
+    if asset is None:
+        return ""
+    return Truncator(asset.caption or asset.external_id or asset.get_modality_display().lower()).chars(60)
 
 
 def card_of(asset: Asset, *, score: float | None = None, matched: str = "") -> Card:

@@ -35,7 +35,8 @@ def style(widget: forms.Widget, *, invalid: bool) -> None:
     css = "form-select" if isinstance(widget, forms.Select) else "form-control"
     if isinstance(widget, forms.CheckboxInput | forms.CheckboxSelectMultiple):
         css = "form-check-input"
-    widget.attrs["class"] = f"{css} is-invalid" if invalid else css
+    own = widget.attrs.get("class", "")
+    widget.attrs["class"] = " ".join(filter(None, [css, own, "is-invalid" if invalid else ""]))
 
 
 class SignInForm(AuthenticationForm):

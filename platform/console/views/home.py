@@ -7,6 +7,7 @@ from typing import Any
 from django.http import HttpResponse
 
 from console.access import Request, needs, page
+from console.cards import job_lines
 from tenants.accounts import quotas
 from tenants.accounts.permissions import READ
 from tenants.datasets import selectors as datasets
@@ -20,7 +21,7 @@ def show(request: Request) -> HttpResponse:
     with request.workspace.open():
         rows = list(datasets.list_datasets())
         usage = quotas.summary()
-        recent = list(jobs.list_jobs()[:RECENT])
+        recent = job_lines(list(jobs.list_jobs()[:RECENT]))
     context = {
         "datasets": rows[:RECENT],
         "counts": _counts(rows, usage),

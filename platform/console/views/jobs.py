@@ -9,6 +9,7 @@ from django.http import HttpResponse, JsonResponse
 from django.shortcuts import redirect
 
 from console.access import Request, needs, page
+from console.cards import job_lines
 from console.paging import page_of, parse_id
 from tenants.accounts.permissions import READ, WRITE
 from tenants.errors import Conflict, QuotaExceeded
@@ -25,8 +26,9 @@ def index(request: Request) -> HttpResponse:
     state = state if state in Job.State.values else ""
     with request.workspace.open():
         found = page_of(selectors.list_jobs(state=state), request.GET.get("before", ""), PAGE)
+        lines = job_lines(found.items)
     context = {
-        "jobs": found.items,
+        "jobs": lines,
         "next": found.next,
         "state": state,
         "states": Job.State.values,

@@ -1,0 +1,60 @@
+"""The console in the test client: people with every role, and pages read as HTML."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.test import Client
+
+from tests.conftest import Party
+
+
+@pytest.fixture(autouse=True)
+def _plain_static_files(settings: Any) -> None:
+    """Names without hashes, so that these tests need no collectstatic; the bundle itself must be there."""
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    }
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _front_end_is_built() -> None:
+    missing = [n for n in ("app.js", "app.css", "icons.svg") if not (settings.FRONTEND_DIST / n).exists()]
+    if missing:
+        pytest.exit(
+            f"The front end is not built ({', '.join(missing)}): run `make prepare-test`.", returncode=1
+        )
+
+
+@pytest.fixture
+def person(party: Party) -> Callable[..., Client]:
+    """`person("viewer")` is a client signed in as a new person with that role in the party's tenant."""
+    from tenants.accounts import services
+
+    def sign_in(role: str = "owner", *, tenants: tuple[Any, ...] = ()) -> Client:
+        email = f"{role}-{secrets.token_hex(4)}@{party.tenant.slug}.example"
+        user = services.create_user(email=email, password=secrets.token_urlsafe(12))
+        for tenant in tenants or (party.tenant,):
+            services.set_role(tenant=tenant, user=user, role=role)
+        client = Client()
+        client.force_login(user)
+        client.user = user  # type: ignore[attr-defined]
+        return client
+
+    return sign_in
+
+
+@pytest.fixture
+def owner(person: Callable[..., Client]) -> Client:
+    return person("owner")
+
+
+@pytest.fixture
+def fresh_address() -> str:
+    """An address that nobody has tried to sign in from."""
+    return f"2001:db8::{secrets.token_hex(2)}:{secrets.token_hex(2)}"

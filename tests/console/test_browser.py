@@ -1,0 +1,230 @@
+"""What a person does, in a real browser against the running stack; no page may break its own security policy."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.flows.pictures import jpeg
+
+pytest.importorskip("playwright")
+from playwright.sync_api import Page, expect, sync_playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
+SPOKEN = Path(__file__).resolve().parents[2] / "platform/standalone/demo_data/spoken/yellow-bananas.wav"
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+    *("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"),
+    f"--use-file-for-fake-audio-capture={SPOKEN}",
+]
+PATIENCE_MS = 30_000
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.stack,
+    pytest.mark.skipif(not CHROMIUM, reason="no Chromium: apt-get install chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Any, stack: Any) -> Iterator[Page]:
+    """A new window; the test fails if the console of the browser shows an error or a refused resource."""
+    context = browser.new_context(base_url=stack.base_url, permissions=["microphone"])
+    context.set_default_timeout(PATIENCE_MS)
+    window = context.new_page()
+    complaints: list[str] = []
+    window.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+    window.on("pageerror", lambda error: complaints.append(str(error)))
+    yield window
+    context.close()
+    # The browser also reports answers that a test asks for on purpose: a file that is refused.
+    assert [line for line in complaints if "status of 415" not in line] == []
+
+
+@pytest.fixture
+def grocery(stack: Any) -> dict[str, Any]:
+    return next(tenant for tenant in stack.demo["tenants"] if tenant["slug"] == "grocery")
+
+
+@pytest.fixture
+def signed_in(page: Page, grocery: dict[str, Any]) -> Page:
+    page.goto("/")
+    page.get_by_label("E-mail").fill(grocery["user"])
+    page.get_by_label("Password").fill(grocery["password"])
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    return page
+
+
+def picture(seed: int) -> dict[str, Any]:
+    return {"name": f"picture-{seed}.jpg", "mimeType": "image/jpeg", "buffer": jpeg(seed)}
+
+
+def new_dataset(page: Page, name: str) -> None:
+    page.goto("/datasets")
+    page.get_by_role("button", name=re.compile("New dataset|Create the first one")).first.click()
+    page.get_by_label("Name").fill(name)
+    page.get_by_role("button", name="Create", exact=True).click()
+    expect(page.get_by_role("heading", name=name)).to_be_visible()
+
+
+def delete_dataset(page: Page, name: str) -> None:
+    page.get_by_role("button", name="Delete").first.click()
+    confirm = page.locator("#delete-dataset [type=submit]")
+    expect(confirm).to_be_disabled()
+    page.get_by_label(re.compile("to confirm")).fill(name)
+    confirm.click()
+    expect(page.get_by_text("being erased in the background")).to_be_visible()
+
+
+def test_uploads_show_their_way_and_become_tiles(signed_in: Page, request: pytest.FixtureRequest) -> None:
+    page, name = signed_in, f"browser {request.node.name}"
+    new_dataset(page, name)
+    broken = {"name": "broken.jpg", "mimeType": "image/jpeg", "buffer": b"\xff\xd8\xff\xe0 not a picture"}
+    page.set_input_files("#upload-form [type=file]", [picture(1), picture(2), picture(3), broken])
+    expect(page.locator("#uploads [data-state=done]")).to_have_count(3)
+    expect(page.locator("#uploads [data-state=failed]")).to_have_count(1)
+    expect(page.locator("#tiles .tile img")).to_have_count(3)
+    page.get_by_text("Caption, metadata, or a text").click()
+    page.get_by_label("A text to add").fill("The kettle whistles on the stove.")
+    page.get_by_role("button", name="Add the text").click()
+    expect(page.locator("#uploads [data-state=done]")).to_have_count(4)
+    expect(page.locator("#tiles blockquote")).to_have_text("The kettle whistles on the stove.")
+    delete_dataset(page, name)
+
+
+def test_a_refused_upload_says_why(signed_in: Page, grocery: dict[str, Any]) -> None:
+    page = signed_in
+    page.goto(f"/datasets/{grocery['datasets']['products']}")
+    sound = {"name": "song.wav", "mimeType": "audio/wav", "buffer": SPOKEN.read_bytes()[:2000]}
+    failures: list[str] = []
+    page.on("response", lambda r: failures.append(r.url) if r.status == 415 else None)
+    page.set_input_files("#upload-form [type=file]", [sound])
+    expect(page.locator("#uploads [data-state=failed]")).to_contain_text("Accepted are JPEG, PNG")
+    assert len(failures) == 1
+
+
+def test_search_by_words_then_by_the_picture_that_was_found(signed_in: Page) -> None:
+    page = signed_in
+    page.goto("/search")
+    page.get_by_label("Words to search by").fill("bananas")
+    page.get_by_role("button", name="Search", exact=True).click()
+    tiles = page.locator("#results .tile")
+    expect(tiles).to_have_count(24)
+    expect(tiles.first).to_contain_text("Banana")
+    expect(page).to_have_url(re.compile(r"/search\?q=bananas"))
+    page.get_by_role("button", name="Load more").click()
+    expect(tiles).to_have_count(48)
+    tiles.first.get_by_role("link").click()
+    page.get_by_role("link", name="Search with this picture").click()
+    expect(page.locator("[data-chip]")).to_be_visible()
+    expect(tiles.first).to_contain_text("Banana")
+    page.go_back()
+    page.go_back()
+    expect(tiles.first).to_contain_text("Banana")
+
+
+def test_a_picked_picture_and_words_are_weighed(signed_in: Page) -> None:
+    page = signed_in
+    page.goto("/search")
+    page.set_input_files("#search-form [name=image]", [picture(7)])
+    expect(page.locator("#results .tile").first).to_be_visible()
+    expect(page.locator("[data-balance]")).to_be_hidden()
+    page.get_by_label("Words to search by").fill("bananas")
+    expect(page.locator("[data-balance]")).to_be_visible()
+    page.get_by_label(re.compile("Weight of the picture")).fill("0")
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(page.locator("#results .tile").first).to_contain_text("Banana")
+    page.get_by_role("button", name="Remove the picture").click()
+    expect(page.locator("[data-balance]")).to_be_hidden()
+
+
+def test_a_spoken_query_becomes_words_that_can_be_corrected(signed_in: Page) -> None:
+    page = signed_in
+    page.goto("/search")
+    page.get_by_role("button", name="Speak").click()
+    page.wait_for_timeout(3500)
+    page.get_by_role("button", name="Stop and search").click()
+    words = page.get_by_label("Words to search by")
+    expect(words).to_have_value(re.compile("banana", re.IGNORECASE))
+    expect(page.get_by_text("Heard:")).to_be_visible()
+    expect(page.locator("#results .tile").filter(has_text="Banana").first).to_be_visible()
+    words.fill("milk")
+    words.press("Enter")
+    expect(page.locator("#results .tile").first).to_contain_text("Milk")
+    expect(page.get_by_text("Heard:")).to_be_hidden()
+
+
+def test_the_keyboard_alone_reaches_everything(page: Page, grocery: dict[str, Any]) -> None:
+    page.goto("/login")
+    page.keyboard.type(grocery["user"])
+    page.keyboard.press("Tab")
+    page.keyboard.type(grocery["password"])
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
+    page.goto("/search")
+    page.keyboard.type("milk")
+    page.keyboard.press("Enter")
+    first = page.locator("#results .tile a").first
+    expect(first).to_be_visible()
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        if first.evaluate("element => element === document.activeElement"):
+            break
+    expect(first).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Details")).to_be_visible()
+
+
+def test_dialogs_take_and_give_back_the_focus(signed_in: Page) -> None:
+    page = signed_in
+    page.goto("/keys")
+    opener = page.get_by_role("button", name="New key")
+    opener.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Name")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(opener).to_be_focused()
+
+
+def test_a_key_is_shown_once_and_can_be_revoked(signed_in: Page) -> None:
+    page = signed_in
+    page.goto("/keys")
+    page.get_by_role("button", name="New key").click()
+    page.get_by_label("Name").fill("browser key")
+    page.get_by_label("read", exact=True).check()
+    page.get_by_role("button", name="Create key").click()
+    token = page.locator("#token").inner_text()
+    assert re.fullmatch(r"cl[0-9a-f]{10}\.[\w-]{43}", token)
+    page.goto("/keys")
+    expect(page.locator("#token")).to_have_count(0)
+    row = page.get_by_role("row").filter(has_text=token.split(".")[0])
+    row.get_by_role("button", name="Revoke").click()
+    page.locator("dialog[open]").get_by_role("button", name="Revoke").click()
+    expect(row).to_contain_text("revoked")
+
+
+@pytest.mark.parametrize("address", ["/", "/datasets", "/search?q=milk", "/jobs", "/keys", "/login"])
+def test_nothing_is_wider_than_a_phone(signed_in: Page, address: str) -> None:
+    signed_in.set_viewport_size({"width": 360, "height": 740})
+    signed_in.goto(address)
+    signed_in.wait_for_load_state("networkidle")
+    assert signed_in.evaluate("document.documentElement.scrollWidth") <= 360
