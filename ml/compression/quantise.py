@@ -106,7 +106,7 @@ def mean_cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 def _calibration(pictures: NDArray[np.uint8]) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
-    class Reader(CalibrationDataReader):
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             self.rows = iter(pictures)
 

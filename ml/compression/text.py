@@ -48,7 +48,7 @@ def build_minilm(out: Path, scratch: Path) -> dict[str, Any]:
 
     origin = Path(get_model_path())
     shutil.copyfile(origin / "tokenizer.json", out / "minilm-tokenizer.json")
-    module = _pooled(origin)
+    module = pooled_network(origin)
     _export(module, scratch / "text.onnx")
     quantise.preprocess(scratch / "text.onnx", scratch / "text-folded.onnx")
     quantise.quantise_text(scratch / "text-folded.onnx", out / "minilm.onnx")
@@ -59,7 +59,7 @@ def build_minilm(out: Path, scratch: Path) -> dict[str, Any]:
     return {"file": "minilm.onnx", "weights": weights, "precision": "int8", "parity": round(parity, 5)}
 
 
-def _pooled(origin: Path) -> Any:
+def pooled_network(origin: Path) -> Any:
     """The network with mean pooling and the L2 norm inside, as its authors use it."""
     import torch
     from transformers import AutoModel
@@ -77,7 +77,7 @@ def _pooled(origin: Path) -> Any:
             return torch.nn.functional.normalize(pooled, dim=-1)
 
     # Eager attention: the fused kernel exports to a graph that the quantiser cannot see into.
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     body = AutoModel.from_pretrained(str(origin), attn_implementation="eager", use_safetensors=True)
     return Pooled(body).eval()
 

@@ -83,7 +83,8 @@ class Decoder:
         import numpy as np
 
         _, parts = self._ask(path, {"kind": "audio", "max_seconds": max_seconds})
-        samples = np.frombuffer(parts[0], np.int16).astype(np.float32) / 32768
+        samples = np.frombuffer(parts[0], np.int16).astype(np.float32)
+        samples /= 32768
         if float(np.abs(samples).max()) < SILENT_PEAK:
             raise MediaError("empty", "the sound is silent")
         return samples

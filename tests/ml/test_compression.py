@@ -140,7 +140,7 @@ def test_quantisation_that_strays_is_refused(monkeypatch: pytest.MonkeyPatch, tm
 
     calls: list[str] = []
     fp32 = np.eye(3, dtype=np.float32)
-    monkeypatch.setattr(pictures, "_windowed", lambda *_: None)
+    monkeypatch.setattr(pictures, "windowed_network", lambda *_: None)
     monkeypatch.setattr(pictures, "_run_torch", lambda *_: fp32)
     monkeypatch.setattr(pictures, "_export", lambda *_: None)
     monkeypatch.setattr(pictures, "preprocess", lambda *_: None)
