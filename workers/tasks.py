@@ -6,7 +6,7 @@ import time
 
 from celery import shared_task
 
-from tenants.jobs import services as jobs
+from tenants.jobs import bell
 from tenants.jobs.kinds import QUEUES
 from tenants.pipeline import embedding, erasure, upkeep
 from workers.base import JobTask, run_job
@@ -24,7 +24,7 @@ def delete_dataset(job_id: str, tenant_id: str) -> None:
 
 @shared_task(name="workers.sweep_jobs")
 def sweep_jobs() -> None:
-    jobs.sweep()
+    bell.sweep()
 
 
 @shared_task(name="workers.flush_usage")

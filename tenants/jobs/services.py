@@ -13,18 +13,17 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
-from celery import current_app
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from tenants.accounts import metering, quotas
 from tenants.errors import Conflict, NotFound
+from tenants.jobs.bell import ring
 from tenants.jobs.kinds import KINDS
 from tenants.jobs.models import Job, JobDispatch
 from tenants.scope import current_tenant_id, tenant_scope
@@ -75,16 +74,6 @@ def _dispatch(job: Job) -> None:
         },
     )
     transaction.on_commit(lambda: ring(job.id, job.tenant_id, kind.name))
-
-
-def ring(job_id: uuid.UUID, tenant_id: uuid.UUID, kind: str) -> None:
-    """Send the task to the broker. A broker that is away loses nothing: the sweeper rings again."""
-    try:
-        current_app.signature(KINDS[kind].task, args=[str(job_id), str(tenant_id)]).apply_async(
-            queue=KINDS[kind].queue, headers={"tenant": str(tenant_id)}, retry=False
-        )
-    except Exception:
-        log.warning("broker did not take the message; the sweeper will send it", exc_info=True)
 
 
 def claim(*, job_id: uuid.UUID, tenant_id: uuid.UUID) -> Claim | None:
@@ -260,35 +249,6 @@ def _locked(job_id: uuid.UUID) -> Job:
     if job is None:
         raise NotFound("There is no such job.")
     return job
-
-
-def sweep(*, limit: int = 500) -> int:
-    """Ring again for jobs whose doorbell was lost or whose worker died; returns how many.
-
-    A queue that is merely long is left alone: its messages are still there.
-    """
-    now, rung = timezone.now(), 0
-    waiting = {kind.queue: _queue_length(kind.queue) for kind in KINDS.values()}
-    with transaction.atomic():
-        due = (
-            JobDispatch.objects.select_for_update(skip_locked=True).filter(due_at__lte=now).order_by("due_at")
-        )
-        for row in due[:limit]:
-            if waiting[row.queue] > limit:
-                continue
-            wait = timedelta(seconds=settings.JOB_RESEND_S * min(2**row.sends, 16))
-            JobDispatch.objects.filter(pk=row.pk).update(sends=F("sends") + 1, due_at=now + wait)
-            transaction.on_commit(partial(ring, row.job_id, row.tenant_id, row.kind))
-            rung += 1
-    return rung
-
-
-def _queue_length(queue: str) -> int:
-    try:
-        with current_app.connection_for_read() as connection:
-            return int(connection.default_channel.client.llen(queue))
-    except Exception:
-        return 0
 
 
 def channel(tenant_id: uuid.UUID | str, job_id: uuid.UUID | str) -> str:

@@ -56,7 +56,11 @@ def _wait_for(url: str) -> None:
 @pytest.fixture
 def bucket(endpoint: str) -> Iterator[str]:
     client = boto3.client(
-        "s3", endpoint_url=endpoint, aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1"
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        region_name="us-east-1",
     )
     client.create_bucket(Bucket="crosslight")
     options = {"bucket_name": "crosslight", "location": "prefix", "endpoint_url": endpoint, **KEYS}
