@@ -1,0 +1,166 @@
+"""Searching over vectors that are put in directly; with the models, see tests/flows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tenants.datasets.models import Asset
+from tenants.retrieval import encoding, search
+from tenants.retrieval.vectors import NewVector, replace_vectors
+from tenants.scope import tenant_scope
+from tenants.valkey import client, tenant_key
+from tests.api.conftest import Api, refused
+from tests.conftest import Party
+
+
+def towards(degrees: float) -> np.ndarray:
+    vector = np.zeros(256, np.float32)
+    vector[0], vector[1] = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return vector
+
+
+@pytest.fixture
+def put(api: Api, party: Party, add_text: Callable) -> Callable[..., str]:
+    """Add a text asset that points in a direction; its id."""
+
+    def put(degrees: float, **fields: Any) -> str:
+        asset_id = add_text(f"at {degrees}", **fields)["asset"]["id"]
+        with tenant_scope(party.id):
+            asset = Asset.objects.get(pk=asset_id)
+            vectors = [NewVector("text", towards(degrees))]
+            replace_vectors(asset=asset, model=encoding.model_id(), vectors=vectors)
+            Asset.objects.filter(pk=asset_id).update(status="ready")
+        return asset_id
+
+    return put
+
+
+def find(api: Api, degrees: float = 0, **fields: Any) -> dict[str, Any]:
+    # Not of norm 1: the API normalises.
+    answer = api.post("/search", {"vector": (towards(degrees) * 7).tolist(), **fields})
+    assert answer.status_code == 200, answer.content
+    return answer.json()
+
+
+def ids(answer: dict[str, Any]) -> list[str]:
+    return [result["asset"]["id"] for result in answer["results"]]
+
+
+def test_an_answer_in_full(api: Api, dataset: str, put: Callable[..., str]) -> None:
+    near, far = put(10), put(60)
+    answer = find(api)
+    assert ids(answer) == [near, far]
+    assert [round(r["score"], 4) for r in answer["results"]] == [0.9848, 0.5]
+    first = answer["results"][0]
+    assert first["asset"] == api.get(f"/assets/{near}").json()
+    assert first["matched"] == {"modality": "text"}
+    assert (answer["next"], answer["total_candidates"], answer["weights"]) == (None, 2, {"vector": 1.0})
+    assert answer["cache"] == "bypass"
+    assert answer["index"] == {**answer["index"], "kind": "flat", "size": 2, "recall_estimate": 1.0}
+    space = encoding.space()
+    assert answer["model"] == {"id": space.id, "version": space.version}
+    assert answer["took_ms"] > 0
+    assert {"explain", "transcript"}.isdisjoint(answer)
+
+
+def test_what_is_deleted_is_never_found_again(api: Api, put: Callable[..., str]) -> None:
+    near, far = put(10), put(60)
+    assert ids(find(api)) == [near, far]
+    api.call("DELETE", f"/assets/{near}")
+    assert ids(find(api)) == [far]
+
+
+def test_restrictions(api: Api, dataset: str, put: Callable[..., str]) -> None:
+    cheap = put(10, metadata={"price": 3, "colour": "red"})
+    dear = put(20, metadata={"price": 30, "colour": ["red", "blue"]})
+    bare = put(30)
+    assert ids(find(api, filter={"price": {"lt": 20}})) == [cheap]
+    assert ids(find(api, filter={"colour": "red"})) == [cheap, dear]
+    assert ids(find(api, filter={"colour": {"in": ["blue", "green"]}})) == [dear]
+    assert ids(find(api, filter={"colour": {"ne": "blue"}})) == [cheap, bare]
+    assert ids(find(api, filter={"price": {"exists": False}})) == [bare]
+    assert ids(find(api, modalities=["image"])) == []
+    assert ids(find(api, datasets=[dataset], modalities=["text", "image"])) == [cheap, dear, bare]
+    empty = api.post("/datasets", {"name": "empty"}).json()["id"]
+    assert ids(find(api, datasets=[empty])) == []
+
+
+def test_nulls_and_defaults(api: Api, put: Callable[..., str]) -> None:
+    near = put(10)
+    names = (
+        "text",
+        "image",
+        "audio",
+        "datasets",
+        "modalities",
+        "filter",
+        "task",
+        "weights",
+        "hybrid",
+        "top_k",
+    )
+    answer = find(api, **dict.fromkeys((*names, "cursor", "exact", "explain")), )  # fmt: skip
+    assert ids(answer) == [near]
+    assert ids(find(api, hybrid=False, exact=True, task="medical", weights={"vector": 2, "text": 0})) == [
+        near
+    ]
+
+
+def test_explained(api: Api, put: Callable[..., str]) -> None:
+    put(10, metadata={"price": 3})
+    filter_ = {"price": {"gte": 3}}
+    explained = find(api, explain=True, filter=filter_)["explain"]
+    assert {"encode", "refresh", "filter", "search", "hydrate"} <= set(explained["timings_ms"])
+    assert (explained["parts"], explained["filter"]) == ({"vector": 1.0}, filter_)
+    timing = api.post("/search", {"vector": towards(0).tolist()}).headers["Server-Timing"]
+    assert "total;dur=" in timing
+
+
+def test_pages_are_one_snapshot(api: Api, other: Api, put: Callable[..., str], party: Party) -> None:
+    wanted = [put(degrees) for degrees in (10, 20, 30, 40, 50)]
+    first = find(api, top_k=2)
+    put(5)
+    api.call("DELETE", f"/assets/{wanted[3]}")
+    second = api.post("/search", {"cursor": first["next"], "top_k": 2}).json()
+    third = api.post("/search", {"cursor": second["next"], "top_k": 2, "vector": towards(0).tolist()}).json()
+    assert ids(first) + ids(second) + ids(third) == [*wanted[:3], wanted[4]]
+    assert (first["search_id"], third["next"]) == (second["search_id"], None)
+    refused(other.post("/search", {"cursor": first["next"]}), 410, "cursor-expired")
+    client().delete(tenant_key(party.id, "search", first["search_id"]))
+    refused(api.post("/search", {"cursor": first["next"]}), 410, "cursor-expired")
+    depth = search.encode_cursor(first["search_id"], search.MAX_DEPTH)
+    refused(api.post("/search", {"cursor": depth}), 422, "invalid", "/cursor")
+
+
+def test_the_picture_of_an_asset(api: Api, put: Callable[..., str]) -> None:
+    text = put(10)
+    refused(api.post("/search", {"image": {"asset": text}}), 422, "invalid", "/image/asset")
+    refused(api.post("/search", {"audio": {"asset": text}}), 422, "invalid", "/audio/asset")
+
+
+def test_a_form_says_the_same_as_json(api: Api, dataset: str, put: Callable[..., str]) -> None:
+    near = put(10, metadata={"price": 3})
+    put(20)
+    fields = {
+        "vector": str(towards(0).tolist()),
+        "top_k": "1",
+        "filter": '{"price": 3}',
+        "datasets": f'["{dataset}"]',
+        "explain": "true",
+    }
+    answer = api.form("/search", fields).json()
+    assert ids(answer) == [near]
+    assert answer["explain"]["filter"] == {"price": 3}
+
+
+@pytest.mark.slow
+def test_words_are_encoded_once(api: Api) -> None:
+    text = f"a red apple {time.time()}"
+    first, again = (api.post("/search", {"text": text}).json() for _ in range(2))
+    assert (first["cache"], again["cache"]) == ("miss", "hit")
+    assert first["weights"] == {"text": 1.0}
