@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 JOBS_PER_CHILD = 500
-DEFAULT_MEMORY = 1 << 30
+
+#: Enough for 64 megapixels in every format but WebP, whose decoder keeps copies: about 40, and beyond that
+#: ``too-large``.
+DEFAULT_MEMORY = 3 << 29
 DEFAULT_MAX_PIXELS = 64_000_000
 
 #: Below this float peak is silence; one step of 16-bit noise is 3e-5.

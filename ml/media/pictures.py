@@ -18,14 +18,9 @@ TYPES = {"image/jpeg", "image/png", "image/webp", "image/gif", "image/avif"}
 
 LONGEST_SIDE, THUMBNAIL_SIDE = 1024, 384
 
-#: A clean rendition's format by the original's: what shows animation or needs slow encoding becomes simpler.
-CLEAN: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "JPEG": ("image/jpeg", "JPEG", {"quality": 95}),
-    "PNG": ("image/png", "PNG", {}),
-    "GIF": ("image/png", "PNG", {}),
-    "WEBP": ("image/webp", "WEBP", {"quality": 95}),
-    "AVIF": ("image/webp", "WEBP", {"quality": 95}),
-}
+#: Formats whose clean rendition is a lossless PNG; all others become JPEG, or PNG where they are transparent.
+#: Writing WebP or AVIF again would take several times the picture's memory.
+LOSSLESS = ("PNG", "GIF")
 
 # The size is checked against max_pixels right after the header is read; Pillow's own check only warns.
 Image.MAX_IMAGE_PIXELS = None
@@ -193,15 +188,16 @@ def encode_thumbnail(small: Image.Image) -> bytes:
 
 def encode_clean(path: str, max_pixels: int, source_format: str) -> tuple[str, bytes]:
     """The whole picture again (first frame, full size), upright, in sRGB, without any metadata."""
-    media_type, target_format, options = CLEAN[source_format]
     with open_picture(path, max_pixels) as image:
         upright = to_srgb(ImageOps.exif_transpose(averageable(image)))
-    mode = "RGBA" if upright.has_transparency_data and target_format != "JPEG" else "RGB"
-    if upright.mode == "L" and mode == "RGB":
-        mode = "L" if target_format != "WEBP" else "RGB"
+    transparent = upright.has_transparency_data
+    mode = "RGBA" if transparent else "L" if upright.mode == "L" else "RGB"
     bare = upright.convert(mode)
     # Pillow writes what it finds in ``info`` (EXIF, XMP, comments, profile); an empty one carries nothing.
     bare.info = {}
     target = io.BytesIO()
-    bare.save(target, target_format, **options)
-    return media_type, target.getvalue()
+    if transparent or source_format in LOSSLESS:
+        bare.save(target, "PNG")
+        return "image/png", target.getvalue()
+    bare.save(target, "JPEG", quality=95)
+    return "image/jpeg", target.getvalue()

@@ -86,7 +86,7 @@ def test_orientation(decoder: Decoder, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "clean_type"),
-    [("JPEG", "image/jpeg"), ("PNG", "image/png"), ("WEBP", "image/webp"), ("AVIF", "image/webp")],
+    [("JPEG", "image/jpeg"), ("PNG", "image/png"), ("WEBP", "image/jpeg"), ("AVIF", "image/jpeg")],
 )
 def test_location_in_exif(decoder: Decoder, tmp_path: Path, name: str, clean_type: str) -> None:
     image = Image.new("RGB", (1200, 600), (200, 20, 20))
@@ -99,6 +99,14 @@ def test_location_in_exif(decoder: Decoder, tmp_path: Path, name: str, clean_typ
     assert not clean.getexif()
     assert b"GPS" not in result.clean
     assert np.abs(np.asarray(clean.convert("RGB"))[5, 5].astype(int) - (200, 20, 20)).max() <= 6
+
+
+def test_clean_keeps_transparency(decoder: Decoder, tmp_path: Path) -> None:
+    image = Image.new("RGBA", (40, 40), (9, 9, 9, 0))
+    result = decoder.image(save(tmp_path / "p.webp", image, exif=exif(gps=True).tobytes()))
+    assert result.clean_type == "image/png"
+    assert result.clean
+    assert Image.open(io.BytesIO(result.clean)).getpixel((3, 3))[3] == 0  # type: ignore[index]
 
 
 def test_location_in_xmp(decoder: Decoder, tmp_path: Path) -> None:
