@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from typing import IO, Any
 
@@ -11,7 +13,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from ml.media import sniff
-from tenants.accounts import quotas
+from tenants.accounts import metering, quotas
 from tenants.datasets import metadata, storage
 from tenants.datasets.models import Asset, Dataset, Facet
 from tenants.datasets.selectors import visible_assets
@@ -23,6 +25,7 @@ from tenants.jobs.services import enqueue
 from tenants.pipeline.passages import passages
 from tenants.retrieval.vectors import remove_vectors
 from tenants.scope import current_tenant_id, tenant_scope
+from tenants.valkey import Unavailable
 
 MAX_TEXT = 100_000
 MAX_CAPTION = 10_000
@@ -171,7 +174,14 @@ def _create(
     learn_schema(dataset, values)
     job = _queue_embedding(asset, upload.vectors)
     record(actor=actor, verb="asset.added", target=str(asset.id))
+    transaction.on_commit(partial(_meter, asset.tenant_id, {"assets": 1, "bytes": blob.bytes}))
     return Added(asset, job, created=True)
+
+
+def _meter(tenant_id: uuid.UUID, amounts: dict[str, float]) -> None:
+    # The quota counted it already; the daily figures are not worth a failed upload.
+    with suppress(Unavailable):
+        metering.record(tenant_id=tenant_id, amounts=amounts)
 
 
 def _queue_embedding(asset: Asset, more_vectors: int) -> Job:
