@@ -128,7 +128,9 @@ def _(error: ValkeyUnavailable) -> Problem:
 @problem_of.register
 def _(error: ModelsMissing) -> Problem:
     log.error("models missing", exc_info=error)
-    return unavailable("The models are not prepared yet. Whoever runs this installation finds more in its log.")
+    return unavailable(
+        "The models are not prepared yet. Whoever runs this installation finds more in its log."
+    )
 
 
 @problem_of.register(RecursionError)

@@ -90,7 +90,8 @@ class Resource(APIView):
         if response.status_code == 405:
             response["Allow"] = ", ".join(self.allowed_methods)
         if self.admission is not None and self.admission.rate is not None:
-            response.headers.update(_rate_headers(self.admission.rate))
+            for name, value in _rate_headers(self.admission.rate).items():
+                response[name] = value
         return response
 
 

@@ -1,0 +1,129 @@
+"""What operators and machines ask: health, readiness, metrics, the document."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+from django.core.files.storage import default_storage
+from django.test import Client
+
+from tests.api.conftest import Api
+
+TORCH = ("torch", "transformers", "timm")
+IMPORTED = f"""
+import sys
+import config.asgi
+from django.urls import get_resolver
+get_resolver().url_patterns
+from django.test import Client
+for path in ("/healthz", "/readyz", "/api/schema", "/api/docs", "/"):
+    Client(raise_request_exception=False).get(path)
+heavy = [name for name in {TORCH} if name in sys.modules]
+sys.exit(f"imported: {{heavy}}" if heavy else 0)
+"""
+
+
+@pytest.fixture
+def http() -> Client:
+    return Client(raise_request_exception=False)
+
+
+def test_alive(http: Client) -> None:
+    assert http.get("/healthz").content == b"ok\n"
+
+
+def test_ready(http: Client) -> None:
+    answer = http.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json()["checks"] == {"database": "ok", "cache": "ok", "storage": "ok"}
+
+
+@pytest.mark.parametrize("name", ["database", "cache", "storage"])
+def test_what_is_away_is_named(http: Client, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    from config import operations
+
+    def broken(*args: Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setitem(operations.CHECKS, name, broken)
+    answer = http.get("/readyz")
+    assert answer.status_code == 503
+    assert [n for n, state in answer.json()["checks"].items() if state == "failed"] == [name]
+
+
+def test_a_read_only_storage_is_not_ready(http: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(default_storage, "_save", full)
+    assert http.get("/readyz").json()["checks"]["storage"] == "failed"
+
+
+def test_metrics(http: Client, api: Api) -> None:
+    api.get("/datasets/nothing")
+    text = http.get("/metrics").content.decode()
+    route = 'route="api/v1/datasets/<id:dataset_id>"'
+    assert f'crosslight_requests_total{{method="GET",{route},status="404"}}' in text
+    assert f'crosslight_request_seconds_count{{method="GET",{route}}}' in text
+    for queue in ("embed", "default", "index", "system"):
+        assert f'crosslight_jobs_unfinished{{queue="{queue}"}}' in text
+        assert f'crosslight_canary_age_seconds{{queue="{queue}"}}' in text
+    assert "crosslight_vector_memory_bytes" in text
+
+
+def test_metrics_are_not_for_everybody(http: Client, settings: Any) -> None:
+    settings.METRICS_TOKEN = "metrics-token"
+    far = {"REMOTE_ADDR": "192.0.2.7"}
+    assert http.get("/metrics", **far).status_code == 403
+    assert http.get("/metrics", headers={"X-Forwarded-For": "192.0.2.7"}).status_code == 403
+    assert http.get("/metrics", headers={"Authorization": "Bearer wrong"}, **far).status_code == 403
+    assert http.get("/metrics", headers={"Authorization": "Bearer metrics-token"}, **far).status_code == 200
+    assert http.get("/metrics", REMOTE_ADDR="::1").status_code == 200
+    assert http.get("/metrics", REMOTE_ADDR="::ffff:127.0.0.1").status_code == 200
+    settings.METRICS_TOKEN = ""
+    assert http.get("/metrics", headers={"Authorization": "Bearer "}, **far).status_code == 403
+
+
+def test_the_document(http: Client) -> None:
+    answer = http.get("/api/schema")
+    assert answer.headers["Content-Type"] == "application/vnd.oai.openapi+json"
+    document = json.loads(answer.content)
+    assert document["openapi"].startswith("3.1")
+    assert all(path.startswith("/api/v1/") for path in document["paths"])
+    assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    post = document["paths"]["/api/v1/datasets/{dataset_id}/assets"]["post"]
+    assert set(post["requestBody"]["content"]) == {"application/json", "multipart/form-data"}
+    for status in ("400", "401", "403", "404", "409", "413", "415", "422", "429", "503"):
+        assert list(post["responses"][status]["content"]) == ["application/problem+json"], status
+
+
+def test_the_pages_hold_no_inline_script_and_nothing_from_elsewhere(http: Client, settings: Any) -> None:
+    settings.DEBUG = True  # static files need not be collected
+    answer = http.get("/api/docs")
+    page = answer.content.decode()
+    assert answer.status_code == 200
+    policy = answer.headers["Content-Security-Policy"]
+    assert "script-src 'self';" in policy + ";"
+    assert "https://" not in page
+    assert "<script>" not in page
+    assert http.get("/api/docs?script=").headers["Content-Type"].startswith("application/javascript")
+
+
+def test_the_web_process_imports_no_torch() -> None:
+    path = os.pathsep.join(["platform", ".", os.environ.get("PYTHONPATH", "")])
+    run = subprocess.run(
+        [sys.executable, "-c", IMPORTED],
+        env={**os.environ, "PYTHONPATH": path, "DEBUG": "1"},
+        cwd=django_settings.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
