@@ -89,7 +89,7 @@ def embed_text(text: str) -> tuple[np.ndarray, float]:
 
 def query_image(path: Path) -> np.ndarray:
     """A picture file as a query: float32 [256]. Raises MediaError."""
-    return space().query_images([decoder().image(path).pixels])[0]
+    return space().query_images([decoder().image(path, thumbnail=False).pixels])[0]
 
 
 def transcribe(path: Path) -> Transcript:
