@@ -25,9 +25,11 @@ from tenants.pipeline import services
 @needs(WRITE, methods=("POST",))
 def add(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
     """Take one file or text in; answers the uploading script with the asset and the job to follow."""
+    with request.workspace.open():
+        selectors.require_dataset(dataset_id)
     form = UploadForm(request.POST)
     if not form.is_valid():
-        raise Invalid(" ".join(form.errors["metadata"]), pointer="/metadata")
+        raise Invalid(" ".join(map(str, form.errors["metadata"])), pointer="/metadata")
     file: Any = request.FILES.get("file")
     with request.workspace.open():
         added = services.add_asset(

@@ -150,7 +150,7 @@ class Uploader {
     if (job.state === "running") row.say("working", "Being indexed");
     if (!finished(job)) return;
     if (job.state === "succeeded") return this.ready(row, accepted);
-    row.say("failed", job.error?.detail ?? `The work was ${job.state}.`);
+    row.say("failed", capitalised(job.error?.detail ?? `The work was ${job.state}.`));
   }
 
   private ready(row: Row, accepted: Accepted): void {
@@ -159,6 +159,10 @@ class Uploader {
     find(`#asset-${accepted.asset.id}`)?.remove();
     void prependFrom(accepted.asset.tile, need("#tiles"));
   }
+}
+
+function capitalised(words: string): string {
+  return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
 function explained(request: XMLHttpRequest): string {

@@ -1,0 +1,222 @@
+"""Who may open what: one table over all pages, and what another tenant's ids answer."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import URLPattern, reverse
+
+from console.urls import urlpatterns
+from tenants.accounts.models import Membership, Tenant
+from tenants.accounts.permissions import ROLES, scopes_of
+from tenants.datasets import selectors, services
+from tenants.jobs.selectors import get_job
+from tenants.pipeline.services import add_asset
+from tenants.scope import tenant_scope
+from tests.conftest import Party
+
+BEFORE_A_TENANT = {"login", "logout", "choose"}
+# Names that start so have an id in their address.
+ONE_THING = {"dataset", "asset", "job", "key"}
+
+# Name, method, scope. Every address of the console is in here or in BEFORE_A_TENANT.
+TABLE = [
+    ("home", "GET", "read"),
+    ("datasets", "GET", "read"),
+    ("datasets-new", "POST", "write"),
+    ("dataset", "GET", "read"),
+    ("dataset-edit", "POST", "write"),
+    ("dataset-delete", "POST", "write"),
+    ("dataset-add", "POST", "write"),
+    ("asset", "GET", "read"),
+    ("asset-tile", "GET", "read"),
+    ("asset-edit", "POST", "write"),
+    ("asset-delete", "POST", "write"),
+    ("asset-content", "GET", "read"),
+    ("asset-thumbnail", "GET", "read"),
+    ("search", "GET", "search"),
+    ("search-results", "POST", "search"),
+    ("jobs", "GET", "read"),
+    ("jobs-states", "GET", "read"),
+    ("job", "GET", "read"),
+    ("job-events", "GET", "read"),
+    ("job-cancel", "POST", "write"),
+    ("job-retry", "POST", "write"),
+    ("keys", "GET", "admin"),
+    ("keys", "POST", "admin"),
+    ("key-revoke", "POST", "admin"),
+]
+
+
+class Things:
+    """One thing of each kind in a tenant, and the address of a page about it."""
+
+    def __init__(self, party: Party) -> None:
+        with tenant_scope(party.id):
+            self.dataset = services.create_dataset(name=f"d-{secrets.token_hex(4)}")
+            added = add_asset(dataset_id=self.dataset.id, text="A red kettle on a stove.")
+            self.asset, self.job = added.asset, added.job
+            self.ids = {
+                "dataset_id": self.dataset.id,
+                "asset_id": self.asset.id,
+                "job_id": added.job.id if added.job else None,
+                "key_id": _key_of(party),
+            }
+
+    def address(self, name: str) -> str:
+        pattern = next(p for p in urlpatterns if p.name == name)
+        wanted = pattern.pattern.converters  # type: ignore[union-attr]
+        return reverse(f"console:{name}", kwargs={key: self.ids[key] for key in wanted})
+
+
+def _key_of(party: Party) -> uuid.UUID:
+    from tenants.accounts.keys import list_keys
+
+    return list_keys()[0][0].id
+
+
+@pytest.fixture
+def things(party: Party) -> Things:
+    return Things(party)
+
+
+def test_the_table_has_every_address_with_its_scope() -> None:
+    listed = {(name, scope) for name, _, scope in TABLE}
+    real = {
+        (p.name, p.callback.needs)  # type: ignore[attr-defined]
+        for p in urlpatterns
+        if isinstance(p, URLPattern) and p.name not in BEFORE_A_TENANT
+    }
+    assert listed == real
+
+
+@pytest.mark.parametrize("role", list(ROLES))
+def test_a_role_opens_what_its_scopes_allow(role: str, things: Things, person: Callable[..., Client]) -> None:
+    client, allowed = person(role), scopes_of(role)
+    # Changes come last, as they delete what the others look at.
+    for name, method, scope in sorted(TABLE, key=lambda row: row[1]):
+        response = client.generic(method, things.address(name))
+        assert (response.status_code == 403) == (scope not in allowed), (name, method, response.status_code)
+        assert response.status_code < 500, name
+
+
+@pytest.mark.parametrize("name,method,scope", [row for row in TABLE if row[2] in {"write", "admin"}])
+def test_a_refusal_changes_nothing(
+    name: str, method: str, scope: str, things: Things, party: Party, person: Callable[..., Client]
+) -> None:
+    client = person("viewer")
+    response = client.generic(method, things.address(name))
+    assert response.status_code == 403
+    assert f"{scope}</span>" in response.content.decode()
+    with tenant_scope(party.id):
+        assert selectors.get_dataset(things.dataset.id).asset_count == 1
+        assert get_job(things.ids["job_id"]).state != "cancelled"
+        assert len(list(selectors.list_datasets())) == 1
+
+
+@pytest.mark.parametrize("name,method,scope", [row for row in TABLE if row[0] not in BEFORE_A_TENANT])
+def test_who_is_not_signed_in_is_sent_to_sign_in(name: str, method: str, scope: str, things: Things) -> None:
+    response = Client().generic(method, things.address(name))
+    assert response.status_code == 302
+    assert response["Location"].startswith("/login?next=")
+    asked_by_script = Client().generic(method, things.address(name), headers={"accept": "application/json"})
+    assert asked_by_script.status_code == 401
+
+
+@pytest.mark.parametrize("name,method,scope", [row for row in TABLE if row[0].split("-")[0] in ONE_THING])
+def test_what_belongs_to_another_tenant_is_absent(
+    name: str, method: str, scope: str, stranger: Party, owner: Client
+) -> None:
+    theirs = Things(stranger)
+    with tenant_scope(stranger.id):
+        before = selectors.as_dict(selectors.get_asset(theirs.asset.id))
+    response = owner.generic(method, theirs.address(name))
+    assert response.status_code == 404
+    assert str(theirs.dataset.name) not in response.content.decode()
+    with tenant_scope(stranger.id):
+        assert selectors.as_dict(selectors.get_asset(theirs.asset.id)) == before
+
+
+def test_another_tenants_ids_inside_a_form_or_query_are_absent(stranger: Party, owner: Client) -> None:
+    theirs = Things(stranger)
+    for fields in ({"text": "x", "dataset": str(theirs.dataset.id)}, {"image_asset": str(theirs.asset.id)}):
+        assert owner.post("/search/results", fields).status_code == 404
+    assert owner.get(f"/search?asset={theirs.asset.id}").status_code == 404
+    assert owner.get(f"/jobs/states?ids={theirs.ids['job_id']}").json() == {"jobs": []}
+
+
+def test_losing_the_membership_takes_effect_at_once(party: Party, owner: Client) -> None:
+    assert owner.get("/datasets").status_code == 200
+    Membership.objects.filter(user=owner.user, tenant=party.tenant).delete()  # type: ignore[attr-defined]
+    response = owner.get("/datasets")
+    assert (response.status_code, response["Location"]) == (302, "/workspace")
+    page = owner.get("/workspace")
+    assert page.status_code == 403
+    assert "belongs to no active workspace" in page.content.decode()
+
+
+def test_a_changed_role_takes_effect_at_once(party: Party, owner: Client) -> None:
+    assert owner.get("/keys").status_code == 200
+    Membership.objects.filter(user=owner.user, tenant=party.tenant).update(role="viewer")  # type: ignore[attr-defined]
+    assert owner.get("/keys").status_code == 403
+
+
+def test_a_suspended_tenant_is_closed(party: Party, owner: Client) -> None:
+    Tenant.objects.filter(pk=party.id).update(state=Tenant.State.SUSPENDED)
+    assert owner.get("/")["Location"] == "/workspace"
+
+
+def test_who_has_several_tenants_chooses_and_sees_only_that_one(
+    party: Party, stranger: Party, person: Callable[..., Client]
+) -> None:
+    client = person("editor", tenants=(party.tenant, stranger.tenant))
+    mine, theirs = Things(party), Things(stranger)
+    assert client.get("/")["Location"] == "/workspace"
+    assert client.get("/workspace").content.decode().count('name="tenant"') == 2
+    client.post("/workspace", {"tenant": str(party.id)})
+    assert client.get(f"/datasets/{mine.dataset.id}").status_code == 200
+    assert client.get(f"/datasets/{theirs.dataset.id}").status_code == 404
+    client.post("/workspace", {"tenant": str(stranger.id)})
+    assert client.get(f"/datasets/{theirs.dataset.id}").status_code == 200
+
+
+def test_a_tenant_that_is_not_ones_own_cannot_be_chosen(stranger: Party, owner: Client) -> None:
+    response = owner.post("/workspace", {"tenant": str(stranger.id)})
+    assert "tenant" not in owner.session
+    assert response.status_code == 200
+    session: Any = owner.session
+    session["tenant"] = str(stranger.id)
+    session.save()
+    page = owner.get("/").content.decode()
+    assert stranger.tenant.name not in page
+
+
+@pytest.mark.parametrize("name,method,scope", [row for row in TABLE if row[1] == "POST"])
+def test_a_form_without_its_token_is_refused(
+    name: str, method: str, scope: str, things: Things, owner: Client
+) -> None:
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(owner.user)  # type: ignore[attr-defined]
+    response = strict.post(things.address(name), {"name": things.dataset.name})
+    assert response.status_code == 403
+    assert "This form has expired" in response.content.decode()
+
+
+@pytest.mark.parametrize("address", ["/login", "/logout", "/workspace"])
+def test_signing_in_and_out_need_a_token_too(address: str, owner: Client) -> None:
+    strict = Client(enforce_csrf_checks=True)
+    if address != "/login":
+        strict.force_login(owner.user)  # type: ignore[attr-defined]
+    assert strict.post(address, {}).status_code == 403
+
+
+def test_only_the_named_methods_are_served(things: Things, owner: Client) -> None:
+    for name, method, _ in TABLE:
+        other = "POST" if method == "GET" else "GET"
+        if (name, other) not in {(n, m) for n, m, _ in TABLE}:
+            assert owner.generic(other, things.address(name)).status_code == 405, name
