@@ -25,7 +25,7 @@ def measure(space: JointSpace, encoder: Encoder, queries: list[str]) -> dict[str
     index = FlatIndex(space.dimension, _random_vectors(space.dimension))
     texts = [queries[number % len(queries)] for number in range(ROUNDS)]
     vectors = [encoder.encode([text]) for text in texts]
-    points = [space.project_text(vector, [text]) for vector, text in zip(vectors, texts, strict=True)]
+    points = [space.project_text(vector, [text])[0] for vector, text in zip(vectors, texts, strict=True)]
     tokenise = _median(lambda n: tokenizer.encode(texts[n]))
     steps = {
         "tokenise": tokenise,

@@ -217,7 +217,10 @@ def _questions(encoded: Encoded) -> Figures:
         return {}
     rows = [row for row in rows if row.get("text") and row.get("answer")]
     asked, answers = [row["text"] for row in rows], [row["answer"] for row in rows]
-    own = [[number] for number in range(len(rows))]
+    same: dict[str, list[int]] = {}
+    for number, answer in enumerate(answers):
+        same.setdefault(answer, []).append(number)
+    own = [same[answer] for answer in answers]  # Several questions share an answer.
     pair = [recall(embed(asked) @ embed(answers).T, own) for embed in (encoded.embed_texts, encoded.texts)]
     figures: Figures = {}
     for number, cut in ((0, 1), (2, 10)):

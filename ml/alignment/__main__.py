@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
 
-from ml.alignment.space import SHIPPED
-
+# space.SHIPPED again: importing it would load NumPy before its threads are set.
+SHIPPED = Path(__file__).parent / "spaces" / "prior-1"
 TEXT_ENCODER = "bundled:minilm"
 IMAGE_ENCODERS = ["bundled:efficientnet-lite2", "bundled:efficientnet-lite0"]
 
@@ -24,6 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _build(out: Path) -> int:
+    # Sums split over threads round differently: one thread, set before NumPy loads, gives equal bytes.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     from ml.alignment.build import build_arrays, bundled_knowledge, manifest
     from ml.alignment.storage import write_space
     from ml.encoders.base import load_encoder
