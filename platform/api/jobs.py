@@ -19,6 +19,18 @@ from tenants.jobs.kinds import KINDS
 from tenants.jobs.models import Job
 from tenants.scope import tenant_scope
 
+# One event; `data` is a job as JSON.
+EVENT = {
+    "type": "object",
+    "properties": {
+        "event": {"const": "job"},
+        "id": {"type": "string"},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+        "retry": {"type": "integer"},
+    },
+    "required": ["event", "id", "data"],
+}
+
 
 def location(job_id: uuid.UUID | str) -> dict[str, str]:
     return {"Location": f"/api/v1/jobs/{job_id}"}
@@ -102,7 +114,7 @@ class JobEvents(Resource):
             "204 tells a client that connects again with the last id that there is nothing more."
         ),
         parameters=[OpenApiParameter("Last-Event-ID", str, OpenApiParameter.HEADER)],
-        responses={(200, "text/event-stream"): str, 204: None},
+        responses={(200, "text/event-stream"): EVENT, 204: None},
     )
     def get(self, request: Request, job_id: uuid.UUID) -> HttpResponse:
         if live.seen_to_the_end(self.found, request.headers.get("Last-Event-ID", "")):
