@@ -1,0 +1,298 @@
+"""The one port, as a real server process: event streams, uploads that break off, an orderly stop."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import pytest
+import requests
+from django.conf import settings
+
+from standalone.ports import free_port
+from tenants.datasets.models import Asset, Blob
+from tenants.datasets.services import create_dataset
+from tenants.jobs import services as jobs
+from tenants.jobs.models import Job
+from tenants.pipeline.services import add_asset
+from tenants.scope import tenant_scope
+from tests.conftest import Party
+
+pytestmark = pytest.mark.slow
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass
+class Server:
+    port: int
+    process: subprocess.Popen
+
+    @property
+    def api(self) -> str:
+        return f"http://127.0.0.1:{self.port}/api/v1"
+
+    def memory_mb(self) -> float:
+        family = [
+            psutil.Process(self.process.pid),
+            *psutil.Process(self.process.pid).children(recursive=True),
+        ]
+        return sum(process.memory_info().rss for process in family) / 2**20
+
+    def send(self, request: bytes) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        connection.sendall(request)
+        return connection
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    port = free_port()
+    where = ["--interface", "asgi", "--host", "127.0.0.1", "--port", str(port), "--no-ws"]
+    command = [
+        sys.executable,
+        "-m",
+        "granian",
+        *where,
+        "--workers-kill-timeout",
+        "5",
+        "config.asgi:application",
+    ]
+    process = subprocess.Popen(command, env={**os.environ, "LOG_LEVEL": "WARNING"}, cwd=settings.ROOT)
+    server = Server(port, process)
+    try:
+        deadline = time.monotonic() + 60
+        while not answers(server):
+            assert process.poll() is None and time.monotonic() < deadline, "the server does not come up"
+            time.sleep(0.1)
+        yield server
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def get(path: str, auth: dict[str, str]) -> bytes:
+    """The bytes of a request, for connections that the test itself closes."""
+    lines = (
+        f"GET /api/v1{path} HTTP/1.1",
+        "Host: localhost",
+        f"Authorization: {auth['Authorization']}",
+        "",
+        "",
+    )
+    return "\r\n".join(lines).encode()
+
+
+def answers(server: Server) -> bool:
+    try:
+        return requests.get(f"http://127.0.0.1:{server.port}/healthz", timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def auth(party: Party) -> dict[str, str]:
+    return {"Authorization": f"Bearer {party.token}"}
+
+
+@pytest.fixture
+def job(party: Party) -> Job:
+    with tenant_scope(party.id):
+        dataset = create_dataset(name="d")
+        return add_asset(dataset_id=dataset.id, text="x").job
+
+
+class Listener:
+    """Reads a stream to its end in a thread."""
+
+    def __init__(self, url: str, headers: dict[str, str]) -> None:
+        self.lines: list[str] = []
+        self.answer = requests.get(url, headers=headers, stream=True, timeout=30)
+        self.thread = threading.Thread(target=self._read)
+        self.thread.start()
+
+    def _read(self) -> None:
+        for line in self.answer.iter_lines():
+            self.lines.append(line.decode())
+
+    def of(self, field: str) -> list[str]:
+        return [line.removeprefix(f"{field}: ") for line in self.lines if line.startswith(f"{field}: ")]
+
+    def wait_for(self, count: int) -> None:
+        deadline = time.monotonic() + 4
+        while len(self.of("id")) < count:
+            assert time.monotonic() < deadline, self.lines
+            time.sleep(0.02)
+
+
+def test_a_stream_tells_every_state_at_once_and_ends(
+    server: Server, party: Party, job: Job, auth: dict[str, str]
+) -> None:
+    listener = Listener(f"{server.api}/jobs/{job.id}/events", auth)
+    assert listener.answer.headers["Content-Type"].startswith("text/event-stream")
+    assert listener.answer.headers["Cache-Control"] == "no-store"
+    assert "X-Follow-Job" not in listener.answer.headers
+    listener.wait_for(1)
+    claimed = jobs.claim(job_id=job.id, tenant_id=party.id)
+    # Sooner than the row is read anyhow: someone rang.
+    listener.wait_for(2)
+    jobs.progress(claimed, done=1, total=3)
+    listener.wait_for(3)
+    jobs.stop_cancelled(claimed)
+    listener.thread.join(5)
+    assert not listener.thread.is_alive()
+    states = [data.split('"state":"')[1].split('"')[0] for data in listener.of("data")]
+    assert states == ["queued", "running", "running", "cancelled"]
+    assert listener.of("event") == ["job"] * 4
+    last = {**auth, "Last-Event-ID": listener.of("id")[-1]}
+    assert requests.get(f"{server.api}/jobs/{job.id}/events", headers=last, timeout=5).status_code == 204
+
+
+def test_a_stream_is_refused_like_any_answer(server: Server, job: Job, auth: dict[str, str]) -> None:
+    url = f"{server.api}/jobs/{job.id}/events"
+    assert requests.get(url, timeout=5).status_code == 401
+    absent = requests.get(f"{server.api}/jobs/nothing/events", headers=auth, timeout=5)
+    assert (absent.status_code, absent.headers["Content-Type"]) == (404, "application/problem+json")
+    assert requests.post(url, headers=auth, timeout=5).status_code == 405
+
+
+def test_listeners_of_a_tenant_are_capped_and_hold_no_thread(
+    server: Server, job: Job, auth: dict[str, str]
+) -> None:
+    from config.follow import MAX_LISTENERS_OF_TENANT
+
+    head = get(f"/jobs/{job.id}/events", auth)
+    connections = [server.send(head) for _ in range(MAX_LISTENERS_OF_TENANT + 5)]
+    try:
+        ended = [connection for connection in connections if "content-length" in first_part(connection)]
+        # Those over the cap get the job as it is, and connect again: they poll.
+        assert len(ended) == 5
+        assert requests.get(f"{server.api}/me", headers=auth, timeout=5).ok
+    finally:
+        for connection in connections:
+            connection.close()
+    deadline = time.monotonic() + 5
+    while True:
+        with server.send(head) as connection:
+            if "transfer-encoding: chunked" in first_part(connection):
+                return
+        assert time.monotonic() < deadline, "places of listeners that left are not free again"
+        time.sleep(0.1)
+
+
+def first_part(connection: socket.socket) -> str:
+    received = b""
+    while b"data: " not in received:
+        received += connection.recv(65536)
+    return received.decode().lower()
+
+
+def upload_to(server: Server, party: Party) -> str:
+    with tenant_scope(party.id):
+        return f"{server.api}/datasets/{create_dataset(name='uploads').id}/assets"
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(server: Server, party: Party, auth: dict[str, str]) -> None:
+    url = upload_to(server, party)
+    part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nhello hello'
+    head = (
+        f"POST {url.removeprefix(f'http://127.0.0.1:{server.port}')} HTTP/1.1\r\nHost: localhost\r\n"
+        f"Authorization: {auth['Authorization']}\r\nContent-Length: 100000\r\n"
+        "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+    )
+    # More of them than there are threads: each must come back.
+    for _ in range(settings.WEB_THREADS + 4):
+        with server.send(head.encode() + part):
+            time.sleep(0.02)
+    assert requests.get(f"{server.api}/me", headers=auth, timeout=10).ok
+    with tenant_scope(party.id):
+        assert not Asset.objects.exists()
+
+
+def test_a_large_upload_is_never_in_memory(server: Server, party: Party, auth: dict[str, str]) -> None:
+    url, before, peak = upload_to(server, party), server.memory_mb(), [0.0]
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.01):
+            peak[0] = max(peak[0], server.memory_mb())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    content = PNG + os.urandom(45 * 2**20)
+    answer = requests.post(url, headers=auth, files={"file": ("a", io.BytesIO(content))}, timeout=60)
+    done.set()
+    watcher.join()
+    assert answer.status_code == 202
+    assert peak[0] - before < 25
+    over = requests.post(url, headers=auth, files={"file": ("a", PNG + bytes(51 * 2**20))}, timeout=60)
+    assert over.status_code == 413
+
+
+def test_downloads_that_break_off_give_their_threads_back(
+    server: Server, party: Party, auth: dict[str, str]
+) -> None:
+    url = upload_to(server, party)
+    files = {"file": ("a", PNG + os.urandom(20 * 2**20))}
+    asset = requests.post(url, headers=auth, files=files, timeout=60).json()["asset"]
+    with tenant_scope(party.id):
+        Blob.objects.update(width=1)
+    head = get(f"/assets/{asset['id']}/content", auth)
+    for _ in range(settings.WEB_THREADS + 4):
+        with server.send(head) as connection:
+            connection.recv(1000)
+    whole = requests.get(f"{server.api}/assets/{asset['id']}/content", headers=auth, timeout=30)
+    assert len(whole.content) == asset["bytes"]
+
+
+def test_bytes_that_are_no_text(server: Server, auth: dict[str, str]) -> None:
+    for line in (
+        b"GET /api/v1/jobs?state=\xff",
+        b"GET /api/v1/datasets/%ff%00",
+        b"GET /api/v1/datasets/\xc3\xa9",
+    ):
+        head = line + b" HTTP/1.1\r\nHost: localhost\r\nAuthorization: " + auth["Authorization"].encode()
+        with server.send(head + b"\r\n\r\n") as connection:
+            status = int(connection.recv(4096).split()[1])
+        assert status in (400, 404, 422), line
+
+
+def test_a_stop_ends_streams_and_does_not_wait_for_them(job: Job, auth: dict[str, str]) -> None:
+    with serving() as server:
+        listener = Listener(f"{server.api}/jobs/{job.id}/events", auth)
+        listener.wait_for(1)
+        begin = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        listener.thread.join(10)
+        server.process.wait(10)
+        # The server kills what has not ended after five seconds.
+        assert time.monotonic() - begin < 4.5
+
+
+def test_scopes_become_words_that_wsgi_can_carry() -> None:
+    from config.bridge import _plain
+
+    scope: dict[str, Any] = {
+        "query_string": b"q=\xc3\xa9&x=%20",
+        "headers": [(b"cookie", b"a=1"), (b"host", b"h"), (b"cookie", b"b=2")],
+    }
+    assert _plain(scope) == {
+        "query_string": b"q=%C3%A9&x=%20",
+        "headers": [(b"host", b"h"), (b"cookie", b"a=1; b=2")],
+    }
