@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication
@@ -33,6 +33,11 @@ class KeyAuthentication(BaseAuthentication):
         return 'Bearer realm="crosslight"'
 
 
+def key_of(request: Request) -> KeyRecord:
+    """The key that authenticated this request."""
+    return cast(KeyRecord, request.auth)
+
+
 class HasScope(BasePermission):
     """The view names a scope per method; None there means that any key will do."""
 
@@ -40,7 +45,7 @@ class HasScope(BasePermission):
         if request.auth is None:
             return False
         needed = view.scope_of(request.method)
-        if needed is not None and needed not in request.auth.scopes:
+        if needed is not None and needed not in key_of(request).scopes:
             raise Refusal(missing_scope(needed))
         return True
 

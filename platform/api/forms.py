@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from django.core.files.uploadedfile import UploadedFile
 from django.http import QueryDict
@@ -27,7 +27,7 @@ def read_form(request: Request, *, files: Iterable[str], json_fields: Iterable[s
     """The body; form fields named in `json_fields` hold JSON. Raises ValidationError, ParseError, TooLarge."""
     data = request.data
     if not isinstance(data, QueryDict):
-        return Form(data)
+        return Form(cast("dict[str, Any]", data))  # the parser refuses other JSON than objects
     found = _files(request.FILES, files)
     # `data` holds the files too; what is left are texts.
     texts = {name: data.getlist(name) for name in data if name not in request.FILES}
@@ -42,7 +42,7 @@ def _files(given: MultiValueDict[str, UploadedFile], known: Iterable[str]) -> di
             raise ValidationError({name: ["There is no such file field."]})
         if len(given.getlist(name)) > 1:
             raise ValidationError({name: ["Send one file."]})
-    return {name: given[name] for name in given}
+    return {name: cast(UploadedFile, given[name]) for name in given}
 
 
 def _value(name: str, values: list[str], json_fields: Iterable[str]) -> Any:

@@ -14,6 +14,7 @@ from django.http import HttpResponse
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 
+from api.auth import key_of
 from tenants.datasets.storage import digest
 from tenants.errors import Invalid
 from tenants.events.services import first_answer, store_answer
@@ -55,7 +56,7 @@ class Once:
     def __init__(
         self, request: Request, fields: Mapping[str, Any], files: Mapping[str, IO[bytes]] | None = None
     ) -> None:
-        self.tenant_id = uuid.UUID(request.auth.tenant_id)
+        self.tenant_id = uuid.UUID(key_of(request).tenant_id)
         self.key = _read_key(request)
         self.fingerprint = _fingerprint(request, fields, files or {}) if self.key else ""
 
@@ -95,6 +96,6 @@ def _read_key(request: Request) -> str:
 
 
 def _fingerprint(request: Request, fields: Mapping[str, Any], files: Mapping[str, IO[bytes]]) -> str:
-    parts = [request.method, request.path, json.dumps(fields, sort_keys=True)]
+    parts = [str(request.method), request.path, json.dumps(fields, sort_keys=True)]
     parts += [f"{name}={digest(files[name])[0]}" for name in sorted(files)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, cast
 
 from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
@@ -66,7 +66,9 @@ class Keys(Resource):
     )
     def post(self, request: Request) -> HttpResponse:
         fields = NewKey.read(request.data)
-        return Once(request, request.data).run(lambda: self._create(fields)).response()
+        return (
+            Once(request, cast("dict[str, Any]", request.data)).run(lambda: self._create(fields)).response()
+        )
 
     def _create(self, fields: dict[str, Any]) -> Answer:
         key, token = keys.create_key(**fields)

@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api import shapes
+from api.auth import key_of
 from api.resource import Resource
 from tenants.accounts import quotas
 from tenants.accounts.models import Tenant
@@ -30,7 +31,7 @@ class Me(Resource):
         return Response({**self._who(request), **_whose(tenant), "quotas": used})
 
     def _who(self, request: Request) -> dict[str, Any]:
-        key = request.auth
+        key = key_of(request)
         return {"key": {"id": key.key_id, "prefix": key.prefix}, "scopes": list(key.scopes)}
 
 

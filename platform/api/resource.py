@@ -16,6 +16,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from api.auth import key_of
 from api.problems import Problem, Refusal
 from tenants.accounts import gate
 from tenants.scope import tenant_scope
@@ -36,25 +37,26 @@ class Resource(APIView):
     def scope_of(self, method: str) -> str | None:
         return self.scopes.get("GET" if method == "HEAD" else method)
 
-    def find(self, **ids: uuid.UUID | None) -> Any:
-        """What the path names, or NotFound; a malformed id arrives as None. Runs in the tenant's scope."""
+    def find(self, *args: Any, **ids: Any) -> Any:
+        """What the ids of the path name, or NotFound; a malformed id comes as None. Runs in the tenant's scope."""
         return None
 
     @property
     def tenant_id(self) -> uuid.UUID:
-        return uuid.UUID(self.request.auth.tenant_id)
+        return uuid.UUID(key_of(self.request).tenant_id)
 
     @property
     def actor(self) -> str:
         """Who acts, in the words of the audit log."""
-        return f"key:{self.request.auth.prefix}"
+        return f"key:{key_of(self.request).prefix}"
 
     # --- The order of checks ---
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        if request.method.lower() not in self.http_method_names or not hasattr(self, request.method.lower()):
-            raise MethodNotAllowed(request.method)
+        method = str(request.method)
+        if method.lower() not in self.http_method_names or not hasattr(self, method.lower()):
+            raise MethodNotAllowed(method)
         if kwargs:
             with tenant_scope(self.tenant_id):
                 self.found = self.find(**kwargs)
@@ -67,8 +69,8 @@ class Resource(APIView):
 
     def check_throttles(self, request: Request) -> None:
         """Count the request; refuse it over the plan's rate or over the month's requests."""
-        self.admission = gate.count(request.auth)
-        rate, limit = self.admission.rate, request.auth.request_limit
+        self.admission = gate.count(key_of(request))
+        rate, limit = self.admission.rate, key_of(request).request_limit
         if rate is not None and rate.exceeded:
             raise Refusal(_rate_exceeded(rate))
         if limit is not None and self.admission.requests_this_month > limit:
@@ -80,11 +82,11 @@ class Resource(APIView):
     def default_response_headers(self) -> dict[str, str]:
         return {"Cache-Control": "no-store"}
 
-    def finalize_response(
+    def finalize_response(  # type: ignore[override]  # files stream
         self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any
     ) -> HttpResponseBase:
         kept = response.headers.get("Cache-Control")
-        response = super().finalize_response(request, response, *args, **kwargs)
+        response = super().finalize_response(request, response, *args, **kwargs)  # type: ignore[arg-type]
         if kept:
             response["Cache-Control"] = kept
         if response.status_code == 405:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final, cast
 
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import OpenApiParameter
 
 from api.paging import DEFAULT_LIMIT, MAX_LIMIT
+from api.resource import Resource
 
-HEADER = OpenApiParameter.HEADER
+HEADER: Final = "header"
 IDEMPOTENCY = OpenApiParameter(
     "Idempotency-Key", {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}, HEADER,
     description="The same key and request replay the first answer, for a day.",
@@ -102,6 +103,6 @@ class ProblemSchema(AutoSchema):
         }
 
     def _with_scope(self, description: str) -> str:
-        scope = self.view.scope_of(self.method)
+        scope = cast(Resource, self.view).scope_of(self.method)
         needs = f"Needs the scope `{scope}`." if scope else "Any key will do."
         return f"{description}\n\n{needs}".strip()

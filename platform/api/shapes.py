@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rest_framework import serializers as s
 
 from tenants.accounts.permissions import SCOPES
 from tenants.datasets.models import Asset as AssetRow
 from tenants.jobs.models import Job as JobRow
 
-NULL = {"allow_null": True}
-MAYBE = {"required": False}
+NULL: dict[str, Any] = {"allow_null": True}
+MAYBE: dict[str, Any] = {"required": False}
 
 
 class Object(s.DictField):

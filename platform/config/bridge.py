@@ -49,7 +49,7 @@ class Bridge:
         loop = asyncio.get_running_loop()
         environ = build_environ(_plain(scope), Body(loop, _guarded(receive)))  # type: ignore[arg-type]
         context = contextvars.copy_context()
-        return await loop.run_in_executor(self._pool, context.run, self._call, environ)
+        return await loop.run_in_executor(self._pool, lambda: context.run(self._call, dict(environ)))
 
     async def parts(self, answer: Answer) -> AsyncIterator[bytes]:
         """The parts of an answer that streams, each read in a thread when it is wanted."""

@@ -12,7 +12,7 @@ from tenants.errors import NotFound
 
 
 def get_dataset(dataset_id: uuid.UUID | None) -> Dataset:
-    dataset = list_datasets().filter(pk=dataset_id).first()
+    dataset = list_datasets().filter(pk=dataset_id).first()  # type: ignore[misc]  # None matches no row
     if dataset is None:
         raise NotFound("There is no such dataset.")
     return dataset
@@ -36,7 +36,7 @@ def list_datasets() -> QuerySet[Dataset]:
 
 
 def get_asset(asset_id: uuid.UUID | None) -> Asset:
-    asset = visible_assets().filter(pk=asset_id).first()
+    asset = visible_assets().filter(pk=asset_id).first()  # type: ignore[misc]  # None matches no row
     if asset is None:
         raise NotFound("There is no such asset.")
     return asset

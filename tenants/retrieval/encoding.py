@@ -22,7 +22,6 @@ from tenants.valkey import Unavailable, client
 
 if TYPE_CHECKING:
     from ml.alignment.space import JointSpace
-
     from ml.encoders.whisper_tiny_en import Transcriber, Transcript
 
 QUERY_CACHE_S = 3600
