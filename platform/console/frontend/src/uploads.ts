@@ -7,7 +7,6 @@ const AT_ONCE = 3;
 interface Accepted {
   asset: { id: string; tile: string };
   job: Job | null;
-  created: boolean;
 }
 
 interface Problem {
@@ -17,7 +16,6 @@ interface Problem {
 
 /** One thing to send: a file or a pasted text, and its line in the list. */
 interface Item {
-  name: string;
   body: FormData;
   row: Row;
 }
@@ -78,11 +76,12 @@ class Uploader {
   }
 
   private add(files: File[]): void {
-    for (const file of files) {
+    const items = files.map((file) => {
       const body = this.details();
       body.set("file", file);
-      this.queue(file.name || "pasted picture", body);
-    }
+      return { body, row: new Row(file.name || "pasted picture") };
+    });
+    this.queue(items);
   }
 
   private addText(): void {
@@ -92,7 +91,7 @@ class Uploader {
     const body = this.details();
     body.delete("caption");
     body.set("text", words);
-    this.queue(`“${words.slice(0, 60)}${words.length > 60 ? "…" : ""}”`, body);
+    this.queue([{ body, row: new Row(`“${words.slice(0, 60)}${words.length > 60 ? "…" : ""}”`) }]);
     box.value = "";
   }
 
@@ -106,12 +105,13 @@ class Uploader {
     return body;
   }
 
-  private queue(name: string, body: FormData): void {
-    const row = new Row(name);
-    row.say("waiting", "Waiting");
-    this.list.prepend(row.element);
+  /** The newest files stand first, in the order in which they are sent. */
+  private queue(items: Item[]): void {
+    for (const item of items) item.row.say("waiting", "Waiting");
+    this.list.prepend(...items.map((item) => item.row.element));
     this.list.hidden = false;
-    this.waiting.push({ name, body, row });
+    this.list.scrollTop = 0;
+    this.waiting.push(...items);
     this.next();
   }
 
@@ -141,6 +141,7 @@ class Uploader {
   private answered({ row }: Item, request: XMLHttpRequest): void {
     if (request.status >= 300) return row.say("failed", explained(request));
     const accepted = JSON.parse(request.responseText) as Accepted;
+    countOne();
     if (!accepted.job) return this.ready(row, accepted);
     row.say("working", "Waiting for a worker");
     watch(accepted.job.id, (job) => this.followed(row, accepted, job));
@@ -159,6 +160,15 @@ class Uploader {
     find(`#asset-${accepted.asset.id}`)?.remove();
     void prependFrom(accepted.asset.tile, need("#tiles"));
   }
+}
+
+/** One asset more in the dataset than when the page was made. */
+function countOne(): void {
+  const shown = find<HTMLElement>("[data-asset-count]");
+  if (!shown) return;
+  const count = Number(shown.dataset.assetCount) + 1;
+  shown.dataset.assetCount = String(count);
+  shown.textContent = count.toLocaleString("en");
 }
 
 function capitalised(words: string): string {
