@@ -96,6 +96,9 @@ class Follower:
         telling = asyncio.create_task(self._tell(stream, send))
         leaving = asyncio.create_task(_client_left(receive))
         self._tasks.add(telling)
+        if self._stopping:
+            # The signal came between the answer and this line.
+            telling.cancel()
         try:
             await asyncio.wait({telling, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -273,16 +273,27 @@ def test_bytes_that_are_no_text(server: Server, auth: dict[str, str]) -> None:
         assert status in (400, 404, 422), line
 
 
-def test_a_stop_ends_streams_and_does_not_wait_for_them(job: Job, auth: dict[str, str]) -> None:
+def test_a_stop_ends_streams_and_waits_for_answers(party: Party, job: Job, auth: dict[str, str]) -> None:
     with serving() as server:
+        url = upload_to(server, party)
         listener = Listener(f"{server.api}/jobs/{job.id}/events", auth)
         listener.wait_for(1)
+        waiting = threading.Thread(target=lambda: slow.append(wait_in_vain(url, auth)))
+        slow: list[requests.Response] = []
+        waiting.start()
+        time.sleep(0.5)
         begin = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
+        waiting.join(10)
         listener.thread.join(10)
         server.process.wait(10)
         # The server kills what has not ended after five seconds.
         assert time.monotonic() - begin < 4.5
+        assert slow[0].status_code == 202
+
+
+def wait_in_vain(url: str, auth: dict[str, str]) -> requests.Response:
+    return requests.post(url, json={"text": "x"}, headers={**auth, "Prefer": "wait=2"}, timeout=10)
 
 
 def test_scopes_become_words_that_wsgi_can_carry() -> None:
