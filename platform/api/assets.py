@@ -135,9 +135,12 @@ class OneAsset(Resource):
 
     @extend_schema(
         summary="Change caption or metadata",
-        description="Metadata is replaced as a whole. A new caption is embedded anew: 202 with a job, else 200.",
+        description=(
+            "Metadata is replaced as a whole: 200 with the asset. "
+            "A new caption is embedded anew: 202 with asset and job."
+        ),
         request={"application/json": AssetChanges},
-        responses={200: shapes.AssetChanged, 202: shapes.AssetChanged},
+        responses={200: shapes.Asset, 202: shapes.AssetChanged},
         extensions={"x-problems": [403]},
     )
     def patch(self, request: Request, asset_id: uuid.UUID) -> HttpResponse:
@@ -151,7 +154,9 @@ class OneAsset(Resource):
                 values=changes.get("metadata"),
                 actor=self.actor,
             )
-            return changed(change).response()
+        if change.job is None:
+            return Answer.of(200, selectors.as_dict(change.asset)).response()
+        return changed(change).response()
 
     @extend_schema(
         summary="Delete an asset",

@@ -116,6 +116,8 @@ DATABASES = {
     "default": dj_database_url.parse(env("DATABASE_URL"), conn_max_age=600, conn_health_checks=True),
     "migration": dj_database_url.parse(env("MIGRATION_DATABASE_URL", env("DATABASE_URL"))),
 }
+# A database that is away must fail a request in seconds.
+DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
 OPERATOR_ROLE = env("OPERATOR_ROLE", "crosslight_operator")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
