@@ -10,6 +10,7 @@ from pathlib import Path
 from standalone.errors import StackError
 
 ROOT = Path(__file__).resolve().parents[2]
+DEMO_FILES = ROOT / "platform" / "standalone" / "demo_data"
 APP_PROCESSES = ("web", "worker-embed", "worker-general", "beat")
 
 

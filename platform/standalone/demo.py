@@ -16,6 +16,7 @@ from typing import Any
 
 from django.conf import settings
 
+from standalone.config import DEMO_FILES
 from tenants.accounts import keys, services
 from tenants.accounts.models import KeyDigest, Tenant, User
 from tenants.accounts.permissions import SCOPES
@@ -26,7 +27,6 @@ from tenants.jobs.services import UNFINISHED
 from tenants.pipeline.services import add_asset
 from tenants.scope import tenant_scope
 
-FILES = Path(__file__).resolve().parent / "demo_data"
 TENANTS = {"grocery": "Corner Grocery", "clinic": "Hillside Clinic"}
 WAIT_S = 600
 
@@ -96,7 +96,7 @@ def _seed_tenant(entry: dict[str, Any], tell: Tell) -> None:
 
 
 def _rows(slug: str) -> Iterator[dict[str, Any]]:
-    with (FILES / slug / "manifest.jsonl").open() as lines:
+    with (DEMO_FILES / slug / "manifest.jsonl").open() as lines:
         yield from map(json.loads, lines)
 
 
@@ -118,7 +118,7 @@ def _add(dataset: Dataset, slug: str, row: dict[str, Any]) -> None:
     if row["file"] is None:
         add_asset(dataset_id=dataset.id, actor="demo", **chosen)
         return
-    with (FILES / slug / row["file"]).open("rb") as file:
+    with (DEMO_FILES / slug / row["file"]).open("rb") as file:
         add_asset(dataset_id=dataset.id, file=file, actor="demo", **chosen)
 
 

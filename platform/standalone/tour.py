@@ -18,8 +18,7 @@ from typing import Any
 
 import requests
 
-from standalone.config import ROOT
-from standalone.demo import FILES
+from standalone.config import DEMO_FILES, ROOT
 from standalone.errors import StackError
 from standalone.stack import running_stack
 
@@ -116,7 +115,7 @@ def _show(answer: dict[str, Any], count: int = 3) -> None:
 
 def _upload(shop: Api, dataset: str) -> dict[str, Any]:
     print("\n1. Upload a picture with a caption, wait until it can be searched")
-    picture = FILES / "grocery" / "conference_iconic.jpg"
+    picture = DEMO_FILES / "grocery" / "conference_iconic.jpg"
     start = time.perf_counter()
     answer = shop.call(
         "POST",
@@ -161,7 +160,7 @@ def _search_by_text(shop: Api) -> None:
 
 def _search_by_picture(shop: Api, pear: dict[str, Any]) -> None:
     print("\n3. Search by a picture: a phone photo from the shelf finds its product")
-    photo = next((FILES / "grocery").glob("train_banana_*.jpg"))
+    photo = next((DEMO_FILES / "grocery").glob("train_banana_*.jpg"))
     answer = shop.call("POST", "/search", files={"image": photo.read_bytes()}, data={"top_k": 5})
     _show(answer)
     _expect(
@@ -175,7 +174,7 @@ def _search_by_picture(shop: Api, pear: dict[str, Any]) -> None:
 
 def _search_by_voice(shop: Api) -> None:
     print("\n4. Search by voice")
-    spoken = (FILES / "spoken" / "yellow-bananas.wav").read_bytes()
+    spoken = (DEMO_FILES / "spoken" / "yellow-bananas.wav").read_bytes()
     answer = shop.call("POST", "/search", files={"audio": spoken}, data={"top_k": 5})
     print(f"   heard: “{answer['transcript'].strip()}”")
     _show(answer)

@@ -9,13 +9,13 @@ import time
 import pytest
 import requests
 
-from standalone.demo import FILES
+from standalone.config import DEMO_FILES
 from tests.flows.client import Client
 from tests.flows.pictures import huge_png, jpeg, with_location
 
 pytestmark = pytest.mark.stack
-GROCERY = FILES / "grocery"
-SPOKEN = FILES / "spoken" / "yellow-bananas.wav"
+GROCERY = DEMO_FILES / "grocery"
+SPOKEN = DEMO_FILES / "spoken" / "yellow-bananas.wav"
 
 
 def _labels(answer: dict) -> list[str]:
@@ -233,7 +233,7 @@ def test_the_demo_keeps_its_secrets_to_itself(stack) -> None:
 
 def test_the_readmes_curl_lines_work_as_printed(stack, tmp_path) -> None:
     """Runs the README's shell block; only the address and the place of demo.json are this stack's."""
-    root = FILES.parents[2]
+    root = DEMO_FILES.parents[2]
     text = (root / "README.md").read_text()
     block = text.split("## Five minutes with curl")[1].split("```sh\n")[1].split("```")[0]
     script = block.replace("http://127.0.0.1:8000", stack.base_url).replace(
