@@ -1,0 +1,51 @@
+"""The front end's sources and what is built from them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+CONSOLE = Path(__file__).resolve().parents[2] / "platform" / "console"
+SOURCES = CONSOLE / "frontend"
+MAX_SCRIPT = 200_000
+
+
+def test_every_icon_that_a_template_names_is_in_the_sprite() -> None:
+    templates = "".join(path.read_text() for path in (CONSOLE / "templates").rglob("*.html"))
+    named = set(re.findall(r'{% icon "([a-z-]+)"', templates)) | _icons_of_the_navigation()
+    listed = set(json.loads((SOURCES / "src" / "icons.json").read_text()))
+    assert named - listed == set()
+    assert listed - named == set()
+    sprite = (settings.FRONTEND_DIST / "icons.svg").read_text()
+    assert all(f'id="{name}"' in sprite for name in named)
+
+
+def _icons_of_the_navigation() -> set[str]:
+    from console.context import NAVIGATION
+
+    return {symbol for _, _, symbol, _ in NAVIGATION}
+
+
+def test_the_script_is_small() -> None:
+    script = (settings.FRONTEND_DIST / "app.js").read_bytes()
+    assert len(script) < MAX_SCRIPT
+
+
+def test_the_lock_file_names_no_registry() -> None:
+    lock = json.loads((SOURCES / "package-lock.json").read_text())
+    assert [name for name, entry in lock["packages"].items() if "resolved" in entry] == []
+    assert all("integrity" in entry for name, entry in lock["packages"].items() if name)
+
+
+def test_the_scripts_types_fit() -> None:
+    compiler = SOURCES / "node_modules" / ".bin" / "tsc"
+    if not compiler.exists() or not shutil.which("node"):
+        pytest.skip("no Node on the path, or the front end's packages are not installed")
+    done = subprocess.run([compiler, "--noEmit"], cwd=SOURCES, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout
