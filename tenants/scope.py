@@ -54,11 +54,12 @@ def tenant_scope(tenant_id: uuid.UUID | str) -> Iterator[None]:
     active = _active.get()
     if active is not None and active != wanted:
         raise TenantMismatch(f"A scope for {active} is open; it cannot turn into {wanted}.")
+    joined = connection.in_atomic_block
     with transaction.atomic(), _entered(wanted):
         if active is None:
             _set_tenant(str(wanted))
         yield
-        if active is None and connection.in_atomic_block:
+        if active is None and joined:
             # Inside an outer transaction the setting would outlive this scope (a rollback undoes it by itself).
             _set_tenant("")
 

@@ -72,18 +72,22 @@ def learn_schema(dataset: Dataset, values: dict[str, Any]) -> None:
 
 
 def keep_blob(*, content: IO[bytes], media_type: str) -> Blob:
-    """The blob of these bytes with one more reference, stored if it is new. In the caller's transaction.
+    """The row of these bytes with one more reference, locked. In the caller's transaction.
 
-    The row's lock is held while the file is written, so the collector cannot remove it in between.
+    Call `write_blob` last: an upload that is refused half-way must not leave its file behind.
     """
     sha256, length = storage.digest(content)
     Blob.objects.bulk_create(
         [Blob(sha256=sha256, bytes=length, media_type=media_type)], ignore_conflicts=True
     )
     blob = Blob.objects.select_for_update().get(sha256=sha256)
-    storage.put(storage.path_of(blob.tenant_id, sha256), content)
     Blob.objects.filter(pk=blob.pk).update(references=F("references") + 1)
     return blob
+
+
+def write_blob(blob: Blob, content: IO[bytes]) -> None:
+    """Store the bytes unless they are there, while the row's lock keeps the collector away."""
+    storage.put(storage.path_of(blob.tenant_id, blob.sha256), content)
 
 
 def drop_blob(blob_id: uuid.UUID) -> None:

@@ -16,7 +16,7 @@ from tenants.accounts import quotas
 from tenants.datasets import selectors, storage
 from tenants.datasets.models import Asset, Blob, Facet
 from tenants.datasets.services import create_dataset
-from tenants.errors import Conflict, Invalid, NotFound, UnsupportedMedia
+from tenants.errors import Conflict, Invalid, NotFound, QuotaExceeded, UnsupportedMedia
 from tenants.jobs.models import Job
 from tenants.pipeline import services
 from tenants.pipeline.passages import MAX_PASSAGES, PASSAGE, passages
@@ -136,6 +136,30 @@ def test_deleting_removes_everything_and_returns_the_quota(party, dataset) -> No
         assert (summary["assets"]["used"], summary["bytes"]["used"]) == (0, 0)
         with pytest.raises(NotFound):
             services.delete_asset(asset_id=asset.id)
+
+
+def test_an_upload_over_quota_leaves_no_file(make_party) -> None:
+    party = make_party(plan="starter")
+    with tenant_scope(party.id):
+        own = create_dataset(name="own")
+        quotas.charge(amounts={"vectors": 20_000})
+        with pytest.raises(QuotaExceeded):
+            services.add_asset(dataset_id=own.id, file=_png(b"over quota"))
+        assert Asset.objects.count() == Blob.objects.count() == 0
+        assert quotas.summary()["assets"]["used"] == 0
+    sha256, _ = storage.digest(_png(b"over quota"))
+    assert not default_storage.exists(storage.path_of(party.id, sha256))
+
+
+def test_out_of_cpu_seconds_nothing_more_is_accepted(make_party) -> None:
+    party = make_party(plan="starter")
+    with tenant_scope(party.id):
+        own = create_dataset(name="own")
+        services.add_asset(dataset_id=own.id, file=_png())
+        assert quotas.summary()["cpu_s"] == {"used": 0, "reserved": 0.3, "limit": 36_000}
+        quotas.charge(amounts={"cpu_s": 35_999.6})
+        with pytest.raises(QuotaExceeded, match="cpu_s"):
+            services.add_asset(dataset_id=own.id, file=_png())
 
 
 def test_a_blob_stays_while_another_asset_uses_it(party, dataset) -> None:
