@@ -1,7 +1,8 @@
 """How well the shipped space finds pictures, texts and products (`make bench-retrieval`).
 
 Reads the measuring sets in $CROSSLIGHT_DATA or ../shared/data, says which are absent, prints tables and writes
-$DATA_DIR/bench/retrieval.json. Everything runs on the shipped INT8 encoders. The first run encodes for some
+$DATA_DIR/bench/retrieval.json. Everything runs on the shipped INT8 encoders. The last section (benchmarks/query.py)
+measures text queries over HTTP on a stack of its own with the demo data. The first run encodes for some
 minutes, later ones read $DATA_DIR/bench/cache.
 """
 
@@ -14,6 +15,7 @@ from typing import Any
 
 import _latency
 import numpy as np
+import query
 from _baselines import bare_prior, cca, class_names, pca_ridge, picture_features
 from _data import DATA, OUT, Array, Encoded, Row, rows_of
 from _measures import Table, at_smaller_pool, ndcg, ranks, recall, recall_of_ranks
@@ -273,6 +275,7 @@ def main() -> int:
     }
     for section in (photos, products, fashion, sentences, latency):
         figures |= section(encoded)
+    figures["over HTTP"] = query.run()
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "retrieval.json").write_text(json.dumps(figures, indent=1) + "\n")
     return 0

@@ -27,5 +27,6 @@ if os.environ.get("CROSSLIGHT_TEST_SERVICES") != "off":
     os.environ["DATA_DIR"] = str(DATA_DIR)
     os.environ.setdefault("CROSSLIGHT_MODELS", str(ROOT / "var" / "models"))
     os.environ.update(start_test_services(DATA_DIR))
+    (DATA_DIR / "static").mkdir(exist_ok=True)  # WhiteNoise warns where there is none
     # Short, so that tests of lost workers need not wait half a minute.
     os.environ.update(JOB_LEASE_S="4", JOB_RESEND_S="2", JOB_SWEEP_S="1")
