@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -56,5 +59,25 @@ class CursorExpired(ServiceError):
     slug, status, title = "cursor-expired", 410, "This cursor has expired"
 
 
+class StorageFull(ServiceError):
+    slug, status, title = "storage-full", 507, "There is no room"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The disk of this installation is full. Nothing was kept; its operator has to make room."
+        )
+
+
 class Unavailable(ServiceError):
     slug, status, title = "unavailable", 503, "Not available at the moment"
+
+
+@contextmanager
+def room_on_disk() -> Iterator[None]:
+    """Turns the operating system's word for a full disk into StorageFull."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull from error
+        raise

@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.files.uploadhandler import TemporaryFileUploadHandler
 
-from tenants.errors import TooLarge
+from tenants.errors import TooLarge, room_on_disk
 
 
 class CappedUploadHandler(TemporaryFileUploadHandler):
@@ -32,7 +32,8 @@ class CappedUploadHandler(TemporaryFileUploadHandler):
         if self.received > settings.MAX_UPLOAD_BYTES:
             self.file.close()
             raise too_large()
-        super().receive_data_chunk(raw_data, start)
+        with room_on_disk():
+            super().receive_data_chunk(raw_data, start)
 
 
 def too_large() -> TooLarge:

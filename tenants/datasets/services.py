@@ -10,7 +10,7 @@ from django.db.models import F
 
 from tenants.datasets import metadata, storage
 from tenants.datasets.models import Asset, Blob, Dataset
-from tenants.errors import Conflict, Invalid, NotFound
+from tenants.errors import Conflict, Invalid, NotFound, room_on_disk
 from tenants.scope import current_tenant_id, tenant_scope
 
 MAX_NAME = 200
@@ -86,8 +86,9 @@ def keep_blob(*, content: IO[bytes], media_type: str) -> Blob:
 
 
 def write_blob(blob: Blob, content: IO[bytes]) -> None:
-    """Store the bytes unless they are there, while the row's lock keeps the collector away."""
-    storage.put(storage.path_of(blob.tenant_id, blob.sha256), content)
+    """Store the bytes unless they are there, while the row's lock keeps the collector away. Raises StorageFull."""
+    with room_on_disk():
+        storage.put(storage.path_of(blob.tenant_id, blob.sha256), content)
 
 
 def drop_blob(blob_id: uuid.UUID) -> None:

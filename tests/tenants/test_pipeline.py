@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import threading
+from pathlib import Path
 
 import pytest
 from django.core.files.storage import default_storage
@@ -12,11 +14,12 @@ from django.db import connection
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.uploads import CappedUploadHandler
 from tenants.accounts import quotas
 from tenants.datasets import selectors, storage
 from tenants.datasets.models import Asset, Blob, Facet
 from tenants.datasets.services import create_dataset
-from tenants.errors import Conflict, Invalid, NotFound, QuotaExceeded, UnsupportedMedia
+from tenants.errors import Conflict, Invalid, NotFound, QuotaExceeded, StorageFull, UnsupportedMedia
 from tenants.jobs.models import Job
 from tenants.pipeline import services
 from tenants.pipeline.passages import MAX_PASSAGES, PASSAGE, passages
@@ -149,6 +152,24 @@ def test_an_upload_over_quota_leaves_no_file(make_party) -> None:
         assert quotas.summary()["assets"]["used"] == 0
     sha256, _ = storage.digest(_png(b"over quota"))
     assert not default_storage.exists(storage.path_of(party.id, sha256))
+
+
+def test_a_full_disk_keeps_nothing(party, dataset, monkeypatch) -> None:
+    def no_room(path, content) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(storage, "put", no_room)
+    with tenant_scope(party.id):
+        with pytest.raises(StorageFull, match="make room"):
+            services.add_asset(dataset_id=dataset.id, file=_png())
+        assert Asset.objects.count() == Blob.objects.count() == Job.objects.count() == 0
+        assert quotas.summary()["bytes"]["used"] == 0
+
+
+def test_a_full_disk_under_an_upload_says_so() -> None:
+    handler = CappedUploadHandler()
+    with Path("/dev/full").open("wb", buffering=0) as handler.file, pytest.raises(StorageFull):
+        handler.receive_data_chunk(b"x", 0)
 
 
 def test_out_of_cpu_seconds_nothing_more_is_accepted(make_party) -> None:
