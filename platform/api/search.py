@@ -23,6 +23,7 @@ from tenants.datasets import selectors
 from tenants.datasets.models import Asset
 from tenants.errors import Invalid, NotFound
 from tenants.retrieval import filters, search
+from tenants.retrieval.memory import Hit
 from tenants.scope import tenant_scope
 
 MAX_TEXT = 10_000
@@ -163,13 +164,17 @@ def as_dict(answer: search.Answer) -> dict[str, Any]:
     """The answer in the shape of the API."""
     return {
         "search_id": answer.search_id,
-        "results": [
-            {"asset": selectors.as_dict(asset), "score": hit.score, "matched": {"modality": hit.modality}}
-            for asset, hit in answer.results
-        ],
+        "results": [_result(asset, hit) for asset, hit in answer.results],
         "next": answer.next,
         **answer.meta,
     }
+
+
+def _result(asset: Asset, hit: Hit) -> dict[str, Any]:
+    matched: dict[str, Any] = {"modality": hit.modality}
+    if hit.segment:
+        matched["segment"] = hit.segment
+    return {"asset": selectors.as_dict(asset), "score": hit.score, "matched": matched}
 
 
 def _explained(answer: search.Answer, fields: dict[str, Any]) -> dict[str, Any]:

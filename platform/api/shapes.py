@@ -69,6 +69,7 @@ class Asset(s.Serializer):
     width = s.IntegerField(**NULL)
     height = s.IntegerField(**NULL)
     caption = s.CharField(allow_blank=True)
+    excerpt = s.CharField(allow_blank=True, help_text="The first words of a text asset.")
     metadata = Object()
     created_at = s.DateTimeField()
     error = Object(**MAYBE)
@@ -197,7 +198,7 @@ class SearchForm(s.Serializer):
 
 class Matched(s.Serializer):
     modality = s.ChoiceField(AssetRow.Modality.values)
-    segment = Object(**MAYBE)
+    segment = Object(**MAYBE, help_text="Of a long text: `start_char` and `end_char` of the passage.")
 
 
 class Result(s.Serializer):

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from django.utils.text import Truncator
 
 from console.paging import parse_id
-from tenants.datasets import serving
 from tenants.datasets.models import Asset
 from tenants.datasets.selectors import get_assets
 from tenants.jobs.models import Job
 
-EXCERPT_BYTES = 900
 MATCHED = {"text": "words", "image": "picture", "audio": "sound", "video": "video"}
 
 
@@ -21,7 +19,6 @@ class Card:
     """An asset with the words that stand on its tile; `score` and `matched` where it was found by a search."""
 
     asset: Asset
-    excerpt: str
     score: float | None = None
     matched: str = ""
 
@@ -44,4 +41,4 @@ def _subject(asset: Asset | None) -> str:
 def card_of(asset: Asset, *, score: float | None = None, matched: str = "") -> Card:
     by_caption = matched == "text" and asset.modality != Asset.Modality.TEXT
     label = "caption" if by_caption else MATCHED.get(matched, matched)
-    return Card(asset, serving.read_text(asset, EXCERPT_BYTES).strip(), score, label)
+    return Card(asset, score, label)

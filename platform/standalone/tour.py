@@ -108,7 +108,7 @@ def _tour(demo: dict[str, Any]) -> None:
 def _show(answer: dict[str, Any], count: int = 3) -> None:
     for result in answer["results"][:count]:
         asset = result["asset"]
-        words = asset["caption"] or json.dumps(asset["metadata"], ensure_ascii=False)
+        words = asset["caption"] or asset["excerpt"] or json.dumps(asset["metadata"], ensure_ascii=False)
         print(f"   {result['score']:.3f}  {result['matched']['modality']:5}  {words[:80]}")
     print(f"   {answer['total_candidates']} candidates, {answer['took_ms']:.1f} ms, cache {answer['cache']}")
 

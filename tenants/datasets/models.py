@@ -64,6 +64,8 @@ class Asset(TenantModel):
     status = models.CharField(max_length=7, choices=State.choices, default=State.PENDING)
     external_id = models.CharField(max_length=200, null=True, blank=True)  # noqa: DJ001 (NULLs are distinct)
     caption = models.TextField(blank=True, default="")
+    # The first words of a text asset, so that lists and results need not open its blob.
+    excerpt = models.TextField(blank=True, default="")
     metadata = models.JSONField(default=dict, blank=True)
     error = models.JSONField(null=True, blank=True)
     revision = models.PositiveIntegerField(default=1)

@@ -73,6 +73,7 @@ def as_dict(asset: Asset) -> dict[str, Any]:
         "width": asset.blob.width,
         "height": asset.blob.height,
         "caption": asset.caption,
+        "excerpt": asset.excerpt,
         "metadata": asset.metadata,
         "created_at": asset.created_at,
     }

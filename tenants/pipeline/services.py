@@ -29,6 +29,7 @@ from tenants.valkey import Unavailable
 
 MAX_TEXT = 100_000
 MAX_CAPTION = 10_000
+EXCERPT = 500
 MAX_EXTERNAL_ID = 200
 HEAD = 4096
 # Held until the job says what it really took: an asset of each kind on one core of 2026.
@@ -55,6 +56,7 @@ class Upload:
     modality: str
     caption: str
     vectors: int
+    excerpt: str = ""
 
 
 def add_asset(
@@ -120,7 +122,8 @@ def _text_upload(text: str) -> Upload:
         raise Invalid("Send a file, a text, or both.", pointer="/file")
     if len(text) > MAX_TEXT:
         raise Invalid(f"A text has at most {MAX_TEXT} characters; split it.", pointer="/text")
-    return Upload(BytesIO(text.encode()), "text/plain", Asset.Modality.TEXT, "", len(passages(text)))
+    content = BytesIO(text.encode())
+    return Upload(content, "text/plain", Asset.Modality.TEXT, "", len(passages(text)), text.strip()[:EXCERPT])
 
 
 def _dataset(dataset_id: uuid.UUID) -> Dataset:
@@ -165,6 +168,7 @@ def _create(
         modality=upload.modality,
         external_id=external_id,
         caption=upload.caption,
+        excerpt=upload.excerpt,
         metadata=values,
     )
     try:

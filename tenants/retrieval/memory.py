@@ -77,6 +77,8 @@ class State:
     rows: Rows = field(default_factory=Rows)
     assets: Numbering = field(default_factory=Numbering)
     datasets: Numbering = field(default_factory=Numbering)
+    # By row number; only rows that stand for a part of their asset have one.
+    segments: dict[int, dict] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -88,6 +90,7 @@ class Hit:
     asset_id: uuid.UUID
     score: float
     modality: str
+    segment: dict | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,9 @@ class TenantVectors:
         graves = Tombstone.objects.filter(seq__gt=state.seq, seq__lte=last).values_list("asset_id", "seq")
         found = [(a, s) for a, s in graves.order_by("seq")]
         newer = Vector.objects.filter(model=self.model, seq__gt=state.seq, seq__lte=last).order_by("seq")
-        columns = newer.values_list("asset_id", "dataset_id", "asset_modality", "modality", "seq", "data")
+        columns = newer.values_list(
+            "asset_id", "dataset_id", "asset_modality", "modality", "seq", "segment", "data"
+        )
         rows = state.rows
         for batch in _batches(columns.iterator(chunk_size=CHUNK)):
             rows = _append(state, rows, batch)
@@ -164,8 +169,9 @@ def _batches(rows: Iterable[tuple]) -> Iterable[list[tuple]]:
 
 
 def _append(state: State, rows: Rows, batch: list[tuple]) -> Rows:
-    values = np.frombuffer(b"".join(bytes(row[5]) for row in batch), dtype="<f4").reshape(-1, DIMENSION)
-    state.index.add(values)
+    values = np.frombuffer(b"".join(bytes(row[6]) for row in batch), dtype="<f4").reshape(-1, DIMENSION)
+    numbers = state.index.add(values)
+    state.segments.update({int(n): row[5] for n, row in zip(numbers, batch, strict=True) if row[5]})
     return rows.appended(
         assets=[state.assets.number(row[0]) for row in batch],
         datasets=[state.datasets.number(row[1]) for row in batch],
@@ -194,7 +200,12 @@ def _best_by_asset(state: State, scores: np.ndarray, rows: np.ndarray, count: in
     for score, row in zip(scores.tolist(), rows.tolist(), strict=True):
         number = int(state.rows.assets[row])
         if number not in hits:
-            hits[number] = Hit(state.assets.ids[number], score, MODALITIES[state.rows.parts[row]])
+            hits[number] = Hit(
+                state.assets.ids[number],
+                score,
+                MODALITIES[state.rows.parts[row]],
+                state.segments.get(row),
+            )
             if len(hits) == count:
                 break
     return list(hits.values())

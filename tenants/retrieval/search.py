@@ -215,7 +215,7 @@ def _hydrate(hits: list[memory.Hit]) -> list[tuple[Asset, memory.Hit]]:
 def _keep_snapshot(
     tenant_id: uuid.UUID, search_id: str, hits: list[memory.Hit], meta: dict[str, Any], offset: int
 ) -> str | None:
-    ranking = [[hit.asset_id.hex, round(hit.score, 6), hit.modality] for hit in hits]
+    ranking = [[hit.asset_id.hex, round(hit.score, 6), hit.modality, hit.segment] for hit in hits]
     body = json.dumps({"ranking": ranking, "meta": meta})
     try:
         client().set(tenant_key(tenant_id, "search", search_id), body, ex=SNAPSHOT_S)
@@ -249,7 +249,7 @@ def _next_page(tenant_id: uuid.UUID, query: Query, watch: Stopwatch) -> Answer:
         raise CursorExpired("Cursors are kept for five minutes. Send the search again without one.")
     kept = json.loads(raw)
     page = kept["ranking"][offset : offset + query.top_k]
-    hits = [memory.Hit(uuid.UUID(asset), score, modality) for asset, score, modality in page]
+    hits = [memory.Hit(uuid.UUID(asset), *found) for asset, *found in page]
     with tenant_scope(tenant_id), watch.step("hydrate"):
         results = _hydrate(hits)
     end = offset + len(page)

@@ -53,3 +53,8 @@ def test_a_tenant_that_cannot_be_made_leaves_nobody_behind(party) -> None:
     with pytest.raises(CommandError, match="no plan"):
         call_command("create_tenant", f"t-{secrets.token_hex(6)}", "--owner", email, "--plan", "golden")
     assert not User.objects.filter(email=email).exists()
+
+
+def test_the_migrations_are_those_of_the_models(capsys) -> None:
+    call_command("makemigrations", "--check", "--dry-run")
+    assert "No changes detected" in capsys.readouterr().out

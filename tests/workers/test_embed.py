@@ -79,6 +79,16 @@ def test_a_long_text_gets_a_vector_for_each_passage(party, dataset) -> None:
     assert segments[-1]["end_char"] == len(text)
 
 
+def test_a_hit_in_a_long_text_names_the_passage(party, dataset) -> None:
+    text = (
+        "The garden is green. " * 60 + "The safe opens with the code of the old piano. " + "Rain fell. " * 90
+    )
+    _run(party, _add(party, dataset, text=text))
+    (asset, hit), *_ = search(tenant_id=party.id, query=Query(text="How does the safe open?")).results
+    assert asset.excerpt == text[:500]
+    assert "old piano" in text[hit.segment["start_char"] : hit.segment["end_char"]]
+
+
 def test_a_picture_with_a_location_gets_a_rendition_without_it(party, dataset) -> None:
     _, asset = _run(party, _add(party, dataset, file=io.BytesIO(with_location(2))))
     with tenant_scope(party.id):

@@ -61,6 +61,7 @@ class Migration(migrations.Migration):
                 ('status', models.CharField(choices=[('pending', 'Pending'), ('ready', 'Ready'), ('failed', 'Failed')], default='pending', max_length=7)),
                 ('external_id', models.CharField(blank=True, max_length=200, null=True)),
                 ('caption', models.TextField(blank=True, default='')),
+                ('excerpt', models.TextField(blank=True, default='')),
                 ('metadata', models.JSONField(blank=True, default=dict)),
                 ('error', models.JSONField(blank=True, null=True)),
                 ('revision', models.PositiveIntegerField(default=1)),
