@@ -118,3 +118,26 @@ def collect_blobs(*, limit: int = 1000) -> int:
     tenant_id = current_tenant_id()
     left = list(Blob.objects.filter(references=0).values_list("pk", flat=True)[:limit])
     return sum(collect_blob(tenant_id, blob_id) for blob_id in left)
+
+
+def collect_orphans(*, shard: str, older_than_s: float) -> int:
+    """Remove files without a row from one of the 256 shards: left by a process that died before its commit."""
+    tenant_id, removed = current_tenant_id(), 0
+    for kind in storage.KINDS:
+        names = set(storage.stale_files(tenant_id, kind, shard, older_than_s))
+        known = set(Blob.objects.filter(sha256__in=names).values_list("sha256", flat=True))
+        removed += sum(_remove_orphan(tenant_id, name) for name in sorted(names - known))
+    return removed
+
+
+def _remove_orphan(tenant_id: uuid.UUID, sha256: str) -> bool:
+    """Take the row's place while the file goes: an upload of the same bytes waits for it, or has come first."""
+    with tenant_scope(tenant_id):
+        placeholder = Blob(sha256=sha256, bytes=0, media_type="")
+        Blob.objects.bulk_create([placeholder], ignore_conflicts=True)
+        blob = Blob.objects.select_for_update().get(sha256=sha256)
+        if blob.pk != placeholder.pk:
+            return False
+        storage.remove(tenant_id, sha256)
+        blob.delete()
+        return True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import IO
 from uuid import UUID
@@ -14,6 +15,7 @@ from uuid import UUID
 from django.core.files import File
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
+from django.utils import timezone
 
 CHUNK = 1 << 20
 KINDS = ("original", "clean", "thumbnail")
@@ -51,6 +53,18 @@ def open_blob(path: str) -> IO[bytes]:
 def remove(tenant_id: UUID | str, sha256: str) -> None:
     for kind in KINDS:
         default_storage.delete(path_of(tenant_id, sha256, kind))
+
+
+def stale_files(tenant_id: UUID | str, kind: str, shard: str, older_than_s: float) -> Iterator[str]:
+    """The hashes of files in one of the 256 folders of a kind that nobody wrote to for so long."""
+    folder, limit = f"{tenant_id}/{kind}/{shard}", timezone.now() - timedelta(seconds=older_than_s)
+    try:
+        _, names = default_storage.listdir(folder)
+    except FileNotFoundError:
+        return
+    for name in names:
+        if default_storage.get_modified_time(f"{folder}/{name}") < limit:
+            yield name
 
 
 def chunks(stream: IO[bytes], start: int, length: int) -> Iterator[bytes]:

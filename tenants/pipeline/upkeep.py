@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from django.conf import settings
 
 from tenants.accounts import metering
 from tenants.accounts.models import Tenant
-from tenants.datasets.services import collect_blobs
+from tenants.datasets.services import collect_blobs, collect_orphans
 from tenants.events.services import forget_old_answers
 from tenants.jobs.kinds import QUEUES
 from tenants.retrieval.vectors import prune_tombstones
@@ -16,6 +17,8 @@ from tenants.scope import tenant_scope
 from tenants.valkey import client
 
 STALE_SPOOL_S = 6 * 3600
+STALE_FILE_S = 3600
+UPKEEP_S = 300
 
 
 def flush_usage() -> None:
@@ -23,12 +26,16 @@ def flush_usage() -> None:
 
 
 def collect_garbage() -> None:
-    """Remove blobs that nothing uses, old tombstones, old replayed answers, and spool files left by a crash."""
+    """Remove blobs that nothing uses, old tombstones, old replayed answers, and files left by a crash.
+
+    One of the 256 shards of each tenant's files is looked through at a time: all of them in a day.
+    """
+    shard = f"{int(time.time() // UPKEEP_S) % 256:02x}"
+    orphans = partial(collect_orphans, shard=shard, older_than_s=STALE_FILE_S)
     for tenant_id in Tenant.objects.values_list("pk", flat=True):
-        with tenant_scope(tenant_id):
-            collect_blobs()
-            prune_tombstones()
-            forget_old_answers()
+        for step in (collect_blobs, orphans, prune_tombstones, forget_old_answers):
+            with tenant_scope(tenant_id):
+                step()
     _clear_spool()
 
 

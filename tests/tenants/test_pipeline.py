@@ -18,7 +18,7 @@ from config.uploads import CappedUploadHandler
 from tenants.accounts import quotas
 from tenants.datasets import selectors, storage
 from tenants.datasets.models import Asset, Blob, Facet
-from tenants.datasets.services import create_dataset
+from tenants.datasets.services import collect_orphans, create_dataset
 from tenants.errors import Conflict, Invalid, NotFound, QuotaExceeded, StorageFull, UnsupportedMedia
 from tenants.jobs.models import Job
 from tenants.pipeline import services
@@ -170,6 +170,18 @@ def test_a_full_disk_under_an_upload_says_so() -> None:
     handler = CappedUploadHandler()
     with Path("/dev/full").open("wb", buffering=0) as handler.file, pytest.raises(StorageFull):
         handler.receive_data_chunk(b"x", 0)
+
+
+def test_a_file_without_a_row_is_found_and_removed(party, dataset) -> None:
+    with tenant_scope(party.id):
+        kept = services.add_asset(dataset_id=dataset.id, file=_png()).asset.blob.sha256
+        orphan = kept[:2] + "f" * 62
+        storage.put(storage.path_of(party.id, orphan), b"left by a crash")
+        assert collect_orphans(shard=kept[:2], older_than_s=3600) == 0
+        assert collect_orphans(shard=kept[:2], older_than_s=-1) == 1
+        assert not default_storage.exists(storage.path_of(party.id, orphan))
+        assert default_storage.exists(storage.path_of(party.id, kept))
+        assert collect_orphans(shard="zz", older_than_s=-1) == 0
 
 
 def test_out_of_cpu_seconds_nothing_more_is_accepted(make_party) -> None:
