@@ -98,9 +98,15 @@ def summary() -> dict[str, dict[str, float | None]]:
     counters = {c.resource: c for c in QuotaCounter.objects.filter(period__in=["", period])}
     return {
         resource: {
-            "used": counters[resource].used if resource in counters else 0,
-            "reserved": counters[resource].reserved if resource in counters else 0,
+            "used": _plain(counters[resource].used) if resource in counters else 0,
+            "reserved": _plain(counters[resource].reserved) if resource in counters else 0,
             "limit": ceilings.get(resource),
         }
         for resource in ("requests", "assets", "bytes", "vectors", "cpu_s", "gpu_s")
     }
+
+
+def _plain(amount: float) -> float:
+    """Without what adding and subtracting floats leaves behind; whole numbers as such."""
+    rounded = round(amount, 6)
+    return int(rounded) if rounded == int(rounded) else rounded

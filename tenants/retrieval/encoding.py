@@ -9,6 +9,7 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import numpy as np
 from django.conf import settings
 
 from ml.batching import Batcher
+from ml.compression.store import ModelsMissing
 from ml.media import Decoder
 from tenants.valkey import Unavailable, client
 
@@ -46,6 +48,12 @@ def transcriber() -> Transcriber:
     from ml.encoders.whisper_tiny_en import Transcriber
 
     return Transcriber()
+
+
+def warm_up() -> None:
+    """Load what a text query needs. Models that are missing are for the first query to complain about."""
+    with suppress(ModelsMissing):
+        space().embed_texts(["warm up"])
 
 
 def model_id() -> str:
