@@ -123,8 +123,21 @@ class TenantVectors:
         with self._lock:
             if clock.last > self.state.seq:
                 stale = self.state.seq < clock.pruned or self._mostly_dead()
-                self.state = self._caught_up(State() if stale else self.state, clock.last)
+                self._catch_up(State() if stale else self.state, clock.last)
         return self.state
+
+    def _catch_up(self, state: State, last: int) -> None:
+        try:
+            caught_up = self._caught_up(state, last)
+            clock = VectorClock.objects.get()
+            if 0 < state.seq < clock.pruned:
+                # Tombstones that were to be read just now have been pruned meanwhile.
+                caught_up = self._caught_up(State(), last)
+        except BaseException:
+            # What broke off half-way may have left rows in the index that nothing describes: start anew.
+            self.state = State()
+            raise
+        self.state = caught_up
 
     def _mostly_dead(self) -> bool:
         alive = self.state.rows.alive

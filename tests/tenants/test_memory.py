@@ -115,6 +115,29 @@ def test_a_reader_that_starts_late_agrees_with_one_that_followed(shelf) -> None:
     assert followed[1] == 3
 
 
+def test_a_refresh_that_breaks_off_half_way_leaves_no_rows_behind(shelf, monkeypatch) -> None:
+    assets = [shelf.put(seed) for seed in range(3)]
+    shelf.find(0)
+    assets += [shelf.put(seed) for seed in range(3, 9)]
+    append, calls = memory._append, []
+
+    def break_off(*arguments):
+        calls.append(append(*arguments))
+        if len(calls) == 2:
+            raise ConnectionError("the database went away")
+        return calls[-1]
+
+    monkeypatch.setattr(memory, "CHUNK", 2)
+    monkeypatch.setattr(memory, "_append", break_off)
+    with pytest.raises(ConnectionError):
+        shelf.find(0)
+    monkeypatch.setattr(memory, "_append", append)
+    for seed, asset in enumerate(assets):
+        hits, total = shelf.find(seed)
+        assert (total, hits[0].asset_id) == (9, asset.id)
+        assert hits[0].score == pytest.approx(1, abs=1e-5)
+
+
 def test_a_reader_behind_the_pruned_tombstones_loads_anew(shelf) -> None:
     gone, kept = shelf.put(1), shelf.put(2)
     shelf.find(1)
