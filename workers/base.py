@@ -13,7 +13,7 @@ from celery import Task
 from django.conf import settings
 from django.db import close_old_connections, connection
 
-from ml.media import MediaError
+from ml.media import TRANSIENT, MediaError
 from tenants import observe
 from tenants.errors import ServiceError
 from tenants.jobs import services as jobs
@@ -48,8 +48,9 @@ def _run_claimed(claimed: jobs.Claim, body: Body) -> None:
     except jobs.Cancelled:
         jobs.stop_cancelled(claimed, cpu_s=time.thread_time() - start)
     except (MediaError, ServiceError) as error:
-        # The content is at fault: another try would end the same way.
-        _record(claimed, _problem(error), time.thread_time() - start, final=True)
+        # Where the content is at fault another try would end the same way.
+        final = not (isinstance(error, MediaError) and error.code in TRANSIENT)
+        _record(claimed, _problem(error), time.thread_time() - start, final=final)
     except Exception as error:
         log.exception("attempt failed")
         _record(claimed, _problem(error), time.thread_time() - start, final=False)

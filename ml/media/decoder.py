@@ -124,7 +124,7 @@ class Decoder:
         except ChildTimeout:
             raise MediaError("timeout", f"decoding took longer than {self.timeout_s:g} s") from None
         except ChildDied:
-            raise MediaError("corrupt", "decoding the file ended the decoder process") from None
+            raise MediaError("decoder-died", "decoding the file ended the decoder process") from None
         else:
             if child.jobs < JOBS_PER_CHILD and header.get("code") != "too-large":
                 self._give_back(child)

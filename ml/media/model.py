@@ -9,7 +9,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Code = Literal["unsupported", "corrupt", "too-large", "timeout", "empty"]
+Code = Literal["unsupported", "corrupt", "too-large", "timeout", "empty", "decoder-died"]
+
+#: Another try may end otherwise: the machine was busy, or somebody else ended the process.
+TRANSIENT = frozenset({"timeout", "decoder-died"})
 
 CODES: tuple[str, ...] = get_args(Code)
 

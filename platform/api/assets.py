@@ -22,7 +22,7 @@ from api.waiting import ended_in_time, preferred_wait
 from tenants.accounts.permissions import READ, WRITE
 from tenants.datasets import selectors
 from tenants.datasets.models import Asset
-from tenants.errors import Invalid
+from tenants.errors import Invalid, NotFound
 from tenants.jobs import selectors as jobs
 from tenants.pipeline import services
 from tenants.scope import tenant_scope
@@ -108,8 +108,12 @@ class Assets(Resource):
         job = ended_in_time(self.tenant_id, self.added.job.id, seconds) if self.added.job else None
         if job is None:
             return answer
-        with tenant_scope(self.tenant_id):
-            asset = selectors.get_asset(self.added.asset.id)
+        try:
+            with tenant_scope(self.tenant_id):
+                asset = selectors.get_asset(self.added.asset.id)
+        except NotFound:
+            # Deleted while we waited; that it was accepted is still true.
+            return answer
         body = {"asset": selectors.as_dict(asset), "job": jobs.as_dict(job)}
         headers = {**location(job.id), "Preference-Applied": f"wait={seconds}"}
         return once.replace(Answer.of(200, body, headers))

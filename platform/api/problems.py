@@ -109,6 +109,8 @@ def _(error: ServiceError) -> Problem:
 
 @problem_of.register
 def _(error: MediaError) -> Problem:
+    if error.code == "decoder-died":
+        return unavailable("The decoder ended before it had read the file. Try again.")
     return Problem(error.code, 422, "This file cannot be used", str(error.message))
 
 

@@ -106,7 +106,8 @@ class Spawner:
 
 def kill_tree(process: psutil.Process) -> None:
     try:
-        tree = [*process.children(recursive=True), process]
+        # The parent first: it must not take its helpers' end for the fault of what they worked on.
+        tree = [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
         return
     for member in tree:

@@ -10,6 +10,7 @@ import datetime as dt
 import uuid
 from collections.abc import Mapping
 
+from django.db import connection
 from django.utils import timezone
 
 from tenants.accounts.models import QuotaCounter, Tenant, UsageDay
@@ -17,7 +18,10 @@ from tenants.accounts.quotas import current_period
 from tenants.scope import current_tenant_id, tenant_scope
 from tenants.valkey import Unavailable, client, tenant_key
 
-DIRTY = "usage:dirty"
+# Members are `tenant/day`. A day moves from the first to the second while it is copied, so that a flush which dies
+# leaves it there for the next one.
+DIRTY, COPYING = "usage:dirty", "usage:copying"
+KEEP_DAYS = 7
 
 
 def today() -> str:
@@ -66,25 +70,26 @@ def _counted(tenant_id: uuid.UUID, day: str) -> dict[str, float]:
 def flush() -> int:
     """Copy every changed tenant-day to the database; returns how many were copied."""
     store, flushed = client(), 0
-    for member in store.smembers(DIRTY):
-        # Removed before reading: an increment after this line marks the day dirty again.
-        store.srem(DIRTY, member)
+    for member in store.sunion(DIRTY, COPYING):
+        # Moved before reading: an increment after this line marks the day dirty again.
+        store.smove(DIRTY, COPYING, member)
         tenant, day = member.decode().split("/")
         if Tenant.objects.filter(pk=tenant).exists():
             _copy_day(uuid.UUID(tenant), day)
             flushed += 1
+        store.srem(COPYING, member)
     return flushed
 
 
 def _copy_day(tenant_id: uuid.UUID, day: str) -> None:
     key = day_key(tenant_id, day)
-    totals = {kind.decode(): float(amount) for kind, amount in client().hgetall(key).items()}
-    with tenant_scope(tenant_id):
+    with tenant_scope(tenant_id), connection.cursor() as cursor:
+        # One flush at a time: totals read before another flush stored newer ones would look like a lost memory.
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [key])
+        totals = {kind.decode(): float(amount) for kind, amount in client().hgetall(key).items()}
         for kind, total in totals.items():
             _store_total(tenant_id, day, kind, total)
         _store_requests(tenant_id)
-    if dt.date.fromisoformat(day) < timezone.now().date() - dt.timedelta(days=1):
-        client().delete(key)
 
 
 def _store_total(tenant_id: uuid.UUID, day: str, kind: str, total: float) -> None:
@@ -105,3 +110,13 @@ def _store_requests(tenant_id: uuid.UUID) -> None:
         client().incrby(month_key(tenant_id, period), int(counter.used))
     elif total > counter.used:
         QuotaCounter.objects.filter(pk=counter.pk).update(used=total)
+
+
+def forget_old_days(tenant_id: uuid.UUID) -> None:
+    """Delete the tenant's counters in Valkey that are older than two days, or two months; the database has them."""
+    today, store = timezone.now().date(), client()
+    days = [(today - dt.timedelta(days=n)).isoformat() for n in range(2, 2 + KEEP_DAYS)]
+    months = [(today.replace(day=1) - dt.timedelta(days=n)).strftime("%Y-%m") for n in (40, 70, 100)]
+    store.delete(
+        *(day_key(tenant_id, day) for day in days), *(month_key(tenant_id, month) for month in months)
+    )

@@ -7,6 +7,7 @@ none it is guessed from the values as they come and shown with the dataset.
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -140,7 +141,14 @@ def as_text(value: Any) -> str | None:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(float(value))
-    return value[:FACET_TEXT] if isinstance(value, str) else None
+    if isinstance(value, str):
+        return value if len(value) <= FACET_TEXT else _shortened(value)
+    return None
+
+
+def _shortened(value: str) -> str:
+    """A text that is too long for a btree: its beginning and its digest, equal only for equal texts."""
+    return f"{value[:FACET_TEXT]}#{hashlib.sha256(value.encode()).hexdigest()[:24]}"
 
 
 def as_number(value: Any) -> float | None:

@@ -77,10 +77,13 @@ def keep_blob(*, content: IO[bytes], media_type: str) -> Blob:
     Call `write_blob` last: an upload that is refused half-way must not leave its file behind.
     """
     sha256, length = storage.digest(content)
-    Blob.objects.bulk_create(
-        [Blob(sha256=sha256, bytes=length, media_type=media_type)], ignore_conflicts=True
-    )
-    blob = Blob.objects.select_for_update().get(sha256=sha256)
+    blob = None
+    while blob is None:
+        # Again if the collector removed the row in between.
+        Blob.objects.bulk_create(
+            [Blob(sha256=sha256, bytes=length, media_type=media_type)], ignore_conflicts=True
+        )
+        blob = Blob.objects.select_for_update().filter(sha256=sha256).first()
     Blob.objects.filter(pk=blob.pk).update(references=F("references") + 1)
     return blob
 
@@ -95,7 +98,8 @@ def drop_blob(blob_id: uuid.UUID) -> None:
     """Take one reference away; on commit the collector removes what nobody uses."""
     tenant_id = current_tenant_id()
     Blob.objects.filter(pk=blob_id).update(references=F("references") - 1)
-    transaction.on_commit(lambda: collect_blob(tenant_id, blob_id))
+    # Robust: the deletion has been done; a storage that fails now is tried again by collect_blobs.
+    transaction.on_commit(lambda: collect_blob(tenant_id, blob_id), robust=True)
 
 
 def collect_blob(tenant_id: uuid.UUID, blob_id: uuid.UUID) -> bool:
@@ -135,8 +139,8 @@ def _remove_orphan(tenant_id: uuid.UUID, sha256: str) -> bool:
     with tenant_scope(tenant_id):
         placeholder = Blob(sha256=sha256, bytes=0, media_type="")
         Blob.objects.bulk_create([placeholder], ignore_conflicts=True)
-        blob = Blob.objects.select_for_update().get(sha256=sha256)
-        if blob.pk != placeholder.pk:
+        blob = Blob.objects.select_for_update().filter(sha256=sha256).first()
+        if blob is None or blob.pk != placeholder.pk:
             return False
         storage.remove(tenant_id, sha256)
         blob.delete()

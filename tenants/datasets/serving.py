@@ -20,7 +20,7 @@ from tenants.errors import NotFound, NotReady
 
 INLINE = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/avif", "text/plain"})
 SUFFIXES = {"image/jpeg": "jpg", "text/plain": "txt"}
-RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,8 @@ def _range(request: HttpRequest, rendition: Rendition, size: int) -> tuple[int, 
     if not first:
         # The last n bytes; none at all cannot be satisfied.
         return (max(0, size - int(last)), size - 1) if int(last) else (size, size)
+    if last and int(last) < int(first):
+        return None  # invalid, and so to be ignored (RFC 9110, 14.1.1)
     return int(first), min(int(last), size - 1) if last else size - 1
 
 

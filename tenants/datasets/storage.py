@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import IO
@@ -63,8 +64,10 @@ def stale_files(tenant_id: UUID | str, kind: str, shard: str, older_than_s: floa
     except FileNotFoundError:
         return
     for name in names:
-        if default_storage.get_modified_time(f"{folder}/{name}") < limit:
-            yield name
+        # Another collector may have been faster.
+        with suppress(FileNotFoundError):
+            if default_storage.get_modified_time(f"{folder}/{name}") < limit:
+                yield name
 
 
 def chunks(stream: IO[bytes], start: int, length: int) -> Iterator[bytes]:

@@ -26,9 +26,11 @@ def first_answer(*, key: str, fingerprint: str) -> IdempotentAnswer | None:
     The insert waits for a concurrent request with the same key to commit, so that one runs and the other replays.
     Raises Invalid when the key was used with another body.
     """
-    row = IdempotentAnswer(key=key, fingerprint=fingerprint)
-    IdempotentAnswer.objects.bulk_create([row], ignore_conflicts=True)
-    stored = IdempotentAnswer.objects.select_for_update().get(key=key)
+    row, stored = IdempotentAnswer(key=key, fingerprint=fingerprint), None
+    while stored is None:
+        # Again if an old answer was forgotten in between.
+        IdempotentAnswer.objects.bulk_create([row], ignore_conflicts=True)
+        stored = IdempotentAnswer.objects.select_for_update().filter(key=key).first()
     if stored.id == row.id:
         return None
     if stored.fingerprint != fingerprint:

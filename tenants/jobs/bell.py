@@ -35,14 +35,10 @@ def sweep(*, limit: int = 500) -> int:
     A queue that is merely long is left alone: its messages are still there.
     """
     now, rung = timezone.now(), 0
-    waiting = {kind.queue: _queue_length(kind.queue) for kind in KINDS.values()}
+    long = [queue for queue in {kind.queue for kind in KINDS.values()} if _queue_length(queue) > limit]
     with transaction.atomic():
-        due = (
-            JobDispatch.objects.select_for_update(skip_locked=True).filter(due_at__lte=now).order_by("due_at")
-        )
-        for row in due[:limit]:
-            if waiting[row.queue] > limit:
-                continue
+        rows = JobDispatch.objects.select_for_update(skip_locked=True).exclude(queue__in=long)
+        for row in rows.filter(due_at__lte=now).order_by("due_at")[:limit]:
             wait = timedelta(seconds=settings.JOB_RESEND_S * min(2**row.sends, 16))
             JobDispatch.objects.filter(pk=row.pk).update(sends=F("sends") + 1, due_at=now + wait)
             transaction.on_commit(partial(ring, row.job_id, row.tenant_id, row.kind))

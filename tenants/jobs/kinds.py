@@ -10,6 +10,7 @@ class Kind:
     name: str
     queue: str
     max_attempts: int = 3
+    cancellable: bool = True
     # Dotted path of `f(job)`, called in the transaction that ends a job badly or queues it again: what the job works
     # on must show the same state. A path, as jobs stand below the modules that use them.
     follow: str = ""
@@ -23,7 +24,7 @@ KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind("embed_asset", queue="embed", follow="tenants.pipeline.embedding.follow"),
-        Kind("delete_dataset", queue="default"),
+        Kind("delete_dataset", queue="default", cancellable=False),
     )
 }
 QUEUES = ("embed", "default", "index", "system")

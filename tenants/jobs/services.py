@@ -136,12 +136,17 @@ def heartbeat(claimed: Claim) -> bool:
     return not job.cancel_requested
 
 
-def progress(claimed: Claim, *, done: int, total: int, failed: int = 0) -> None:
-    """Store and publish progress. Raises LeaseLost, or Cancelled when someone asked to stop."""
+def progress(claimed: Claim, *, done: int, total: int, failed: int = 0, renew: bool = False) -> None:
+    """Store and publish progress. Raises LeaseLost, or Cancelled when someone asked to stop.
+
+    `renew` counts attempts from here: for long work of which each part is kept, only tries without any progress
+    may end as a dead letter.
+    """
     with tenant_scope(claimed.tenant_id):
         job = held(claimed)
         job.progress_done, job.progress_total, job.progress_failed = done, total, failed
-        job.save(update_fields=["progress_done", "progress_total", "progress_failed"])
+        job.attempts = 1 if renew else job.attempts
+        job.save(update_fields=["progress_done", "progress_total", "progress_failed", "attempts"])
     publish(job)
     if job.cancel_requested:
         raise Cancelled
@@ -194,11 +199,12 @@ def _end(
     job.cost_cpu_s += cpu_s
     job.cost_gpu_s += gpu_s
     job.save()
+    if state != Job.State.SUCCEEDED:
+        # Before the quota: what a job works on is locked before its counters, as everywhere.
+        _follow(job)
     spent = {**(used or {}), "cpu_s": job.cost_cpu_s, "gpu_s": job.cost_gpu_s}
     quotas.settle(owner=job.id, used=spent)
     JobDispatch.objects.filter(job_id=job.id).delete()
-    if state != Job.State.SUCCEEDED:
-        _follow(job)
     transaction.on_commit(lambda: _told(job, spent))
 
 
@@ -210,7 +216,7 @@ def _follow(job: Job) -> None:
 def _told(job: Job, spent: Mapping[str, float]) -> None:
     publish(job)
     try:
-        metering.record(tenant_id=job.tenant_id, amounts={k: v for k, v in spent.items() if v})
+        metering.record(tenant_id=job.tenant_id, amounts={k: v for k, v in spent.items() if v > 0})
     except Unavailable:
         log.warning("usage not metered: Valkey is away", extra={"job": str(job.id)})
 
@@ -221,6 +227,8 @@ def cancel(*, job_id: uuid.UUID) -> Job:
         job = _locked(job_id)
         if job.finished:
             raise Conflict(f"The job has {job.state} already.")
+        if not KINDS[job.kind].cancellable:
+            raise Conflict("A deletion that was answered goes on to its end; it cannot be cancelled.")
         job.cancel_requested = True
         job.save(update_fields=["cancel_requested"])
         if job.state == Job.State.QUEUED:
@@ -237,9 +245,11 @@ def retry(*, job_id: uuid.UUID) -> Job:
         job.state, job.attempts, job.cancel_requested = Job.State.QUEUED, 0, False
         job.error, job.finished_at, job.queued_at = None, None, timezone.now()
         job.progress_done = job.progress_failed = 0
+        # What the earlier tries cost has been settled.
+        job.cost_cpu_s = job.cost_gpu_s = 0
         job.save()
-        quotas.reserve(owner=job.id, amounts=job.reserved)
         _follow(job)
+        quotas.reserve(owner=job.id, amounts=job.reserved)
         _dispatch(job)
     return job
 

@@ -21,6 +21,6 @@ def erase_dataset(claimed: jobs.Claim) -> None:
             # Counted when the deletion was asked for: a dataset takes no more assets since.
             total = jobs.held(claimed).progress_total
             left = erase_some(dataset_id=dataset_id, count=BATCH)
-        jobs.progress(claimed, done=max(0, total - left), total=total)
+        jobs.progress(claimed, renew=True, done=max(0, total - left), total=total)
     result = {"dataset": str(dataset_id)}
     jobs.succeed(claimed, result=result, cpu_s=time.thread_time() - start, gpu_s=0, used={})

@@ -21,7 +21,7 @@ from tenants.datasets.services import drop_blob, keep_blob, learn_schema, write_
 from tenants.errors import Conflict, Invalid, NotFound, UnsupportedMedia
 from tenants.events.services import record
 from tenants.jobs.models import Job
-from tenants.jobs.services import enqueue
+from tenants.jobs.services import UNFINISHED, enqueue
 from tenants.pipeline.passages import passages
 from tenants.retrieval.vectors import remove_vectors
 from tenants.scope import current_tenant_id, tenant_scope
@@ -110,10 +110,16 @@ def _checked(file: IO[bytes] | None, text: str) -> Upload:
 
 def _decoded(file: IO[bytes]) -> str:
     raw = file.read(4 * MAX_TEXT + 4)
+    if len(raw) > 4 * MAX_TEXT + 3:
+        raise _too_long()
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Invalid("Text files must be UTF-8.", pointer="/file") from error
+
+
+def _too_long() -> Invalid:
+    return Invalid(f"A text has at most {MAX_TEXT} characters; split it.", pointer="/text")
 
 
 def _text_upload(text: str) -> Upload:
@@ -121,7 +127,7 @@ def _text_upload(text: str) -> Upload:
     if not text.strip():
         raise Invalid("Send a file, a text, or both.", pointer="/file")
     if len(text) > MAX_TEXT:
-        raise Invalid(f"A text has at most {MAX_TEXT} characters; split it.", pointer="/text")
+        raise _too_long()
     content = BytesIO(text.encode())
     return Upload(content, "text/plain", Asset.Modality.TEXT, "", len(passages(text)), text.strip()[:EXCERPT])
 
@@ -208,6 +214,8 @@ def update_asset(
 ) -> Added:
     """Change caption or metadata; a new caption is embedded anew. Raises NotFound, Invalid, QuotaExceeded."""
     with tenant_scope(current_tenant_id()):
+        if values is not None:
+            _lock_dataset_of(asset_id)
         asset = _locked_asset(asset_id)
         job = None
         if values is not None:
@@ -216,6 +224,12 @@ def update_asset(
             job = _replace_caption(asset, caption.strip())
         record(actor=actor, verb="asset.updated", target=str(asset.id))
     return Added(asset, job, created=False)
+
+
+def _lock_dataset_of(asset_id: uuid.UUID) -> None:
+    # Before the asset, as an erasure does: new metadata may change the dataset's schema.
+    holder = Asset.objects.filter(pk=asset_id).values("dataset_id")
+    list(Dataset.objects.select_for_update().filter(pk__in=holder).values_list("pk"))
 
 
 def _locked_asset(asset_id: uuid.UUID) -> Asset:
@@ -241,9 +255,9 @@ def _replace_caption(asset: Asset, caption: str) -> Job:
     if len(caption) > MAX_CAPTION:
         raise Invalid(f"A caption has at most {MAX_CAPTION} characters.", pointer="/caption")
     more = int(bool(caption)) - int(bool(asset.caption))
-    asset.caption, asset.status = caption, Asset.State.PENDING
+    asset.caption, asset.status, asset.error = caption, Asset.State.PENDING, None
     asset.revision += 1
-    asset.save(update_fields=["caption", "status", "revision"])
+    asset.save(update_fields=["caption", "status", "error", "revision"])
     return _queue_embedding(asset, more)
 
 
@@ -279,12 +293,22 @@ def delete_dataset(*, dataset_id: uuid.UUID, actor: str = "") -> Job:
     with tenant_scope(current_tenant_id()):
         dataset = _dataset(dataset_id)
         Dataset.objects.filter(pk=dataset.pk).update(deleted_at=timezone.now())
-        total = Asset.objects.filter(dataset=dataset).count()
-        job = enqueue(
-            kind="delete_dataset", arguments={"dataset": str(dataset_id)}, total=max(total, 1), reserve={}
-        )
         record(actor=actor, verb="dataset.deleted", target=str(dataset_id))
-        return job
+        return _queue_erasure(dataset)
+
+
+def _queue_erasure(dataset: Dataset) -> Job:
+    total = Asset.objects.filter(dataset=dataset).count()
+    return enqueue(
+        kind="delete_dataset", arguments={"dataset": str(dataset.id)}, total=max(total, 1), reserve={}
+    )
+
+
+def resume_deletions() -> int:
+    """Queue the erasure of deleted datasets of the active tenant that no job works on any more."""
+    busy = Job.objects.filter(UNFINISHED, kind="delete_dataset").values_list("arguments__dataset", flat=True)
+    left = Dataset.objects.exclude(deleted_at=None).exclude(pk__in=[uuid.UUID(d) for d in busy])
+    return len([_queue_erasure(dataset) for dataset in left])
 
 
 def erase_some(*, dataset_id: uuid.UUID, count: int) -> int:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Callable
 from functools import partial
+from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 
@@ -12,9 +16,12 @@ from tenants.accounts.models import Tenant
 from tenants.datasets.services import collect_blobs, collect_orphans
 from tenants.events.services import forget_old_answers
 from tenants.jobs.kinds import QUEUES
+from tenants.pipeline.services import resume_deletions
 from tenants.retrieval.vectors import prune_tombstones
 from tenants.scope import tenant_scope
 from tenants.valkey import client
+
+log = logging.getLogger(__name__)
 
 STALE_SPOOL_S = 6 * 3600
 STALE_FILE_S = 3600
@@ -33,10 +40,19 @@ def collect_garbage() -> None:
     shard = f"{int(time.time() // UPKEEP_S) % 256:02x}"
     orphans = partial(collect_orphans, shard=shard, older_than_s=STALE_FILE_S)
     for tenant_id in Tenant.objects.values_list("pk", flat=True):
-        for step in (collect_blobs, orphans, prune_tombstones, forget_old_answers):
-            with tenant_scope(tenant_id):
-                step()
+        metering.forget_old_days(tenant_id)
+        for step in (collect_blobs, orphans, prune_tombstones, forget_old_answers, resume_deletions):
+            _in_scope(tenant_id, step)
     _clear_spool()
+
+
+def _in_scope(tenant_id: UUID, step: Callable[[], Any]) -> None:
+    try:
+        with tenant_scope(tenant_id):
+            step()
+    except Exception:
+        # One tenant's trouble must not keep the others from being looked after.
+        log.exception("upkeep failed", extra={"tenant": str(tenant_id)})
 
 
 def _clear_spool() -> None:

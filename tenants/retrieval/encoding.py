@@ -9,10 +9,11 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from django.conf import settings
@@ -26,11 +27,25 @@ if TYPE_CHECKING:
     from ml.alignment.space import JointSpace
     from ml.encoders.whisper_tiny_en import Transcriber, Transcript
 
+T = TypeVar("T")
+
 QUERY_CACHE_S = 3600
 LOCAL_QUERIES = 2_000
 
 
-@cache
+def once(load: Callable[[], T]) -> Callable[[], T]:
+    """Loads on first use, and once however many threads ask for it first."""
+    kept, lock = cache(load), threading.Lock()
+
+    @wraps(load)
+    def get() -> T:
+        with lock:
+            return kept()
+
+    return get
+
+
+@once
 def space() -> JointSpace:
     # Imported on first use: management commands and migrations need no model runtime.
     from ml.alignment.space import JointSpace
@@ -38,12 +53,12 @@ def space() -> JointSpace:
     return JointSpace.load()
 
 
-@cache
+@once
 def decoder() -> Decoder:
     return Decoder(memory_bytes=settings.DECODER_MEMORY_BYTES, timeout_s=settings.DECODER_TIMEOUT_S)
 
 
-@cache
+@once
 def transcriber() -> Transcriber:
     from ml.encoders.whisper_tiny_en import Transcriber
 
@@ -74,12 +89,12 @@ class Costed:
         return [(vector, share) for vector in vectors]
 
 
-@cache
+@once
 def image_batcher() -> Batcher:
     return Batcher(Costed(space().embed_images), max_batch=8, max_wait_s=0.02)
 
 
-@cache
+@once
 def text_batcher() -> Batcher:
     return Batcher(Costed(space().embed_texts), max_batch=32, max_wait_s=0.005)
 

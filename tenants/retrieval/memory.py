@@ -20,6 +20,8 @@ from tenants.scope import current_tenant_id
 
 MODALITIES = ("text", "image", "audio", "video")
 CHUNK = 5_000
+# Writers may be faster than a reader; what is read by then is all that was committed before it began.
+MAX_ROUNDS = 5
 COMPACT_SHARE = 0.3
 BUDGET_BYTES = 1 << 30
 ROW_BYTES = DIMENSION * 4 + 26
@@ -117,27 +119,33 @@ class TenantVectors:
 
     def refresh(self) -> State:
         """Catch up with the active tenant's database: at least with all that was committed before this call."""
-        clock = VectorClock.objects.first()
-        if clock is None or clock.last == self.state.seq:
-            return self.state
+        clock, state = VectorClock.objects.first(), self.state
+        if clock is None or clock.last == state.seq:
+            return state
         with self._lock:
-            if clock.last > self.state.seq:
-                stale = self.state.seq < clock.pruned or self._mostly_dead()
-                self._catch_up(State() if stale else self.state, clock.last)
-        return self.state
+            state = self.state
+            if clock.last > state.seq:
+                stale = state.seq < clock.pruned or self._mostly_dead()
+                state = self._catch_up(State() if stale else state, clock)
+        return state
 
-    def _catch_up(self, state: State, last: int) -> None:
+    def _catch_up(self, state: State, clock: VectorClock) -> State:
+        """Publish and return a state of one moment: what was written while it was read is read as well."""
         try:
-            caught_up = self._caught_up(state, last)
-            clock = VectorClock.objects.get()
-            if 0 < state.seq < clock.pruned:
-                # Tombstones that were to be read just now have been pruned meanwhile.
-                caught_up = self._caught_up(State(), last)
+            for _ in range(MAX_ROUNDS):
+                since, state = state.seq, self._caught_up(state, clock.last)
+                clock = VectorClock.objects.get()
+                if 0 < since < clock.pruned:
+                    # Tombstones that were to be read just now have been pruned meanwhile.
+                    state = State()
+                elif clock.last == state.seq:
+                    break
         except BaseException:
             # What broke off half-way may have left rows in the index that nothing describes: start anew.
             self.state = State()
             raise
-        self.state = caught_up
+        self.state = state
+        return state
 
     def _mostly_dead(self) -> bool:
         alive = self.state.rows.alive

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from tenants.accounts import metering
 from tenants.datasets import selectors
 from tenants.datasets.models import Asset, Dataset
 from tenants.errors import CursorExpired, Invalid, NotFound
-from tenants.retrieval import encoding, filters, memory
+from tenants.retrieval import encoding, filters, memory, snapshots
 from tenants.retrieval.models import Vector
 from tenants.scope import tenant_scope
 from tenants.valkey import Unavailable, client, tenant_key
@@ -215,8 +214,7 @@ def _hydrate(hits: list[memory.Hit]) -> list[tuple[Asset, memory.Hit]]:
 def _keep_snapshot(
     tenant_id: uuid.UUID, search_id: str, hits: list[memory.Hit], meta: dict[str, Any], offset: int
 ) -> str | None:
-    ranking = [[hit.asset_id.hex, round(hit.score, 6), hit.modality, hit.segment] for hit in hits]
-    body = json.dumps({"ranking": ranking, "meta": meta})
+    body = snapshots.pack(hits, meta)
     try:
         client().set(tenant_key(tenant_id, "search", search_id), body, ex=SNAPSHOT_S)
     except Unavailable:
@@ -247,11 +245,10 @@ def _next_page(tenant_id: uuid.UUID, query: Query, watch: Stopwatch) -> Answer:
         raw = client().get(tenant_key(tenant_id, "search", search_id))
     if raw is None:
         raise CursorExpired("Cursors are kept for five minutes. Send the search again without one.")
-    kept = json.loads(raw)
-    page = kept["ranking"][offset : offset + query.top_k]
-    hits = [memory.Hit(uuid.UUID(asset), *found) for asset, *found in page]
+    ranking, meta = snapshots.unpack(raw)
+    page = ranking[offset : offset + query.top_k]
     with tenant_scope(tenant_id), watch.step("hydrate"):
-        results = _hydrate(hits)
+        results = _hydrate(page)
     end = offset + len(page)
-    following = encode_cursor(search_id, end) if end < len(kept["ranking"]) else None
-    return Answer(search_id, results, following, kept["meta"], watch.timings)
+    following = encode_cursor(search_id, end) if end < len(ranking) else None
+    return Answer(search_id, results, following, meta, watch.timings)

@@ -97,7 +97,7 @@ def test_a_child_that_dies_at_work_fails_its_file_only(small: Path, big: Path) -
         with pytest.raises(MediaError) as caught:
             decoder.image(big)
         killer.join()
-        assert caught.value.code == "corrupt"
+        assert caught.value.code == "decoder-died"
         assert decoder.image(small).width == 30
 
 
