@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from typing import Any, BinaryIO
 
 from ml.media.model import MediaError
@@ -34,8 +35,10 @@ def main(memory_bytes: int) -> None:
 def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
     """Do one request. A MediaError becomes an answer; anything worse than MemoryError ends the process."""
     _arm(request["timeout_s"])
+    start = time.process_time()
     try:
-        return _decode(request)
+        header, parts = _decode(request)
+        return {**header, "cpu_s": time.process_time() - start}, parts
     except MediaError as error:
         return {"code": error.code, "message": error.message}, []
     except MemoryError:

@@ -75,6 +75,7 @@ class Decoder:
             thumbnail=bytes(parts[1]),
             clean=bytes(parts[2]) if len(parts) > 2 else None,
             clean_type=header.get("clean_type"),
+            cpu_s=header["cpu_s"],
         )
 
     def audio(self, path: str | os.PathLike[str], max_seconds: float = 60) -> NDArray[np.float32]:

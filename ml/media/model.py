@@ -34,7 +34,7 @@ class DecodedImage:
     ``width``, ``height``: of the original after orientation. ``format``: JPEG, PNG, WEBP, GIF or AVIF.
     ``frames``: 1 unless animated; only the first is decoded. ``thumbnail``: WebP, longest side at most 384
     (empty when not asked for). ``clean``: with ``has_location``, the picture re-encoded at full size without
-    any metadata, of media type ``clean_type``; None otherwise.
+    any metadata, of media type ``clean_type``; None otherwise. ``cpu_s``: processor seconds of the decoding.
     """
 
     pixels: NDArray[np.uint8]
@@ -46,3 +46,4 @@ class DecodedImage:
     thumbnail: bytes
     clean: bytes | None
     clean_type: str | None
+    cpu_s: float = 0.0

@@ -30,6 +30,13 @@ warnings.simplefilter("ignore")
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 ORIENTATION, GPS = 0x0112, 0x8825
+LOCATION_MARKS = (
+    b"GPSLatitude",
+    b"GPSLongitude",
+    b"exif:GPS",
+    b"Photoshop 3.0\0",
+    b"ns.adobe.com/xmp/extension/",
+)
 
 _BROKEN = (
     OSError,
@@ -63,7 +70,7 @@ def _decode(path: str, max_pixels: int, thumbnail: bool) -> tuple[dict[str, Any]
         exif = image.getexif()
         turned = exif.get(ORIENTATION) in (5, 6, 7, 8)
         header["width"], header["height"] = size[::-1] if turned else size
-        header["has_location"] = has_location(image, exif)
+        header["has_location"] = has_location(image, exif) or may_hide_location(path)
         small = flatten(shrink(image, LONGEST_SIDE))
         header["frames"] = _frames(image)
     parts = [small.tobytes(), encode_thumbnail(small) if thumbnail else b""]
@@ -177,6 +184,16 @@ def has_location(image: Image.Image, exif: Image.Exif) -> bool:
         if b"GPS" in (packet.encode("utf-8", "replace") if isinstance(packet, str) else packet):
             return True
     return False
+
+
+def may_hide_location(path: str) -> bool:
+    """Places that Pillow does not read: IPTC fields, extended XMP, XMP of a GIF, a second picture behind the first.
+
+    It errs on the side of a rendition without metadata, which costs nothing but a re-encoding.
+    """
+    with open(path, "rb") as stream:  # noqa: PTH123 - pathlib is one more import for each child
+        raw = stream.read()
+    return any(mark in raw for mark in LOCATION_MARKS) or raw.count(b"Exif\0\0") > 1
 
 
 def encode_thumbnail(small: Image.Image) -> bytes:

@@ -127,10 +127,11 @@ def guessed_schema(schema: dict[str, Any], metadata: dict[str, Any]) -> dict[str
 def facets_of(asset_id: Any, metadata: dict[str, Any]) -> Iterator[Facet]:
     """One facet a filterable value. Numbers and times also stand as text, so that a guess can change later."""
     for key, value in metadata.items():
-        seen: set[tuple[str, float | None]] = set()
+        seen: set[tuple[str | None, float | None]] = set()
         for item in _values(value):
+            # Of a nested value only that it is there.
             text, number = as_text(item), as_number(item)
-            if text is None or (text, number) in seen:
+            if item is None or (text, number) in seen:
                 continue
             seen.add((text, number))
             yield Facet(asset_id=asset_id, key=key, text=text, number=number)
@@ -140,7 +141,7 @@ def as_text(value: Any) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
-        return repr(float(value))
+        return repr(float(value) + 0.0)  # so that -0.0 is 0
     if isinstance(value, str):
         return value if len(value) <= FACET_TEXT else _shortened(value)
     return None

@@ -243,7 +243,7 @@ def retry(*, job_id: uuid.UUID) -> Job:
         if job.state not in (Job.State.FAILED, Job.State.CANCELLED):
             raise Conflict(f"Only a failed or cancelled job can be retried; this one is {job.state}.")
         job.state, job.attempts, job.cancel_requested = Job.State.QUEUED, 0, False
-        job.error, job.finished_at, job.queued_at = None, None, timezone.now()
+        job.error, job.started_at, job.finished_at, job.queued_at = None, None, None, timezone.now()
         job.progress_done = job.progress_failed = 0
         # What the earlier tries cost has been settled.
         job.cost_cpu_s = job.cost_gpu_s = 0

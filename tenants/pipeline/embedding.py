@@ -45,7 +45,8 @@ def embed_asset(claimed: jobs.Claim) -> None:
         return
     embedded = _encode(asset, text)
     with tenant_scope(claimed.tenant_id):
-        jobs.held(claimed)
+        if jobs.held(claimed).cancel_requested:
+            raise jobs.Cancelled
         locked = Asset.objects.select_for_update().filter(pk=asset.pk, revision=asset.revision).first()
         if locked is None:
             _finish_obsolete(claimed, embedded.cpu_s)
@@ -82,6 +83,7 @@ def _encode(asset: Asset, text: str) -> Embedded:
     if asset.modality == Asset.Modality.IMAGE:
         with _local_file(asset) as path:
             embedded.picture = encoding.decoder().image(path)
+        embedded.cpu_s += embedded.picture.cpu_s
         _add(embedded, "image", encoding.embed_image(embedded.picture.pixels))
     for start, end in passages(text):
         segment = {"start_char": start, "end_char": end} if end - start < len(text) else None

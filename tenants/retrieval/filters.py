@@ -71,9 +71,13 @@ def matching_assets(conditions: list[tuple[str, str, Any]]) -> QuerySet[Asset]:
 def _where(operator: str, value: Any) -> Q:
     if operator in RANGES:
         return Q(**{f"number__{operator}": as_number(value)})
-    if operator == "in":
-        return Q(text__in=[as_text(item) for item in value])
-    return Q() if operator == "exists" else Q(text=as_text(value))
+    if operator == "exists":
+        return Q()
+    values = value if operator == "in" else [value]
+    # The same moment may be written in several ways.
+    moments = [as_number(item) for item in values if isinstance(item, str)]
+    same = Q(text__in=[as_text(item) for item in values])
+    return same | Q(number__in=[m for m in moments if m is not None]) if any(moments) else same
 
 
 def matching_ids(conditions: list[tuple[str, str, Any]]) -> list[uuid.UUID]:

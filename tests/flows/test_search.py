@@ -225,6 +225,13 @@ def test_events_follow_a_job_to_its_end(client) -> None:
     assert states[-1] == "succeeded"
 
 
+def test_nothing_at_an_address_is_told_for_every_method(client) -> None:
+    for method in ("GET", "POST", "PUT", "DELETE"):
+        for path in ("/nothing", "/datasets/", "/finetunes"):
+            answer = client.request(method, path, json={})
+            assert (answer.status_code, answer.headers["Content-Type"]) == (404, "application/problem+json")
+
+
 def test_the_demo_keeps_its_secrets_to_itself(stack) -> None:
     path = stack.data_dir / "demo.json"
     assert path.stat().st_mode & 0o777 == 0o600

@@ -239,3 +239,30 @@ def test_random_damage_never_escapes(decoder: Decoder, photo: NDArray[np.uint8],
 def test_no_thumbnail_when_not_wanted(decoder: Decoder, tmp_path: Path) -> None:
     path = save(tmp_path / "p.png", Image.new("RGB", (32, 32)))
     assert decoder.image(path, thumbnail=False).thumbnail == b""
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b"http://ns.adobe.com/xmp/extension/\0 exif:GPSLatitude",
+        b"Photoshop 3.0\x008BIM",
+        b"\xff\xd8\xff\xe1\x00\x20Exif\0\0 a second picture \xff\xd8\xff\xe1Exif\0\0",
+    ],
+    ids=["extended XMP", "IPTC", "second picture"],
+)
+def test_places_that_may_hide_a_location_are_not_served(tmp_path: Path, tail: bytes) -> None:
+    path = tmp_path / "picture.jpg"
+    Image.new("RGB", (8, 8), "red").save(path)
+    with Decoder() as decoder:
+        assert decoder.image(path).clean is None
+        path.write_bytes(path.read_bytes() + tail)
+        decoded = decoder.image(path)
+    assert decoded.has_location
+    assert decoded.clean is not None and tail not in decoded.clean
+
+
+def test_decoding_says_what_it_cost(tmp_path: Path) -> None:
+    path = tmp_path / "large.jpg"
+    Image.effect_noise((3000, 3000), 80).save(path)
+    with Decoder() as decoder:
+        assert 0.01 < decoder.image(path).cpu_s < 10

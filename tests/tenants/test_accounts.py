@@ -130,6 +130,24 @@ def test_usage_survives_a_valkey_that_lost_its_memory(party) -> None:
         assert UsageDay.objects.get(kind="searches").amount == 13
 
 
+def test_a_flush_that_dies_leaves_the_day_to_the_next_one(party, monkeypatch) -> None:
+    metering.record(tenant_id=party.id, amounts={"searches": 3})
+    copy = metering._copy_day
+
+    def die(tenant_id, day) -> None:
+        if tenant_id == party.id:
+            raise ConnectionError
+        copy(tenant_id, day)
+
+    monkeypatch.setattr(metering, "_copy_day", die)
+    with pytest.raises(ConnectionError):
+        metering.flush()
+    monkeypatch.setattr(metering, "_copy_day", copy)
+    metering.flush()
+    with tenant_scope(party.id):
+        assert UsageDay.objects.get(kind="searches").amount == 3
+
+
 def test_reservations_in_parallel_never_pass_the_limit(make_party) -> None:
     party = make_party(plan="starter")
     outcomes: list[bool] = []

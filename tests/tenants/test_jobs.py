@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from celery import current_app
 from django.utils import timezone
 
 from tenants.accounts import quotas
@@ -14,7 +15,7 @@ from tenants.errors import Conflict, NotFound, QuotaExceeded
 from tenants.jobs import bell
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job, JobDispatch
-from tenants.pipeline.services import add_asset
+from tenants.pipeline.services import add_asset, delete_dataset, resume_deletions
 from tenants.scope import tenant_scope
 
 
@@ -142,6 +143,43 @@ def test_retry_queues_again_with_its_quota(party, added) -> None:
         assert quotas.summary()["vectors"]["reserved"] == 1
     assert _asset(party, added.asset).status == "pending"
     assert _claim(party, added.job).attempt == 1
+
+
+def test_a_retry_is_charged_for_itself_only(party, added) -> None:
+    jobs.fail(_claim(party, added.job), error={"type": "x"}, cpu_s=10, final=True)
+    with tenant_scope(party.id):
+        jobs.retry(job_id=added.job.id)
+    jobs.succeed(_claim(party, added.job), result={}, cpu_s=1, gpu_s=0, used={"vectors": 1})
+    with tenant_scope(party.id):
+        assert quotas.summary()["cpu_s"]["used"] == 11
+
+
+def test_a_deletion_cannot_be_cancelled_and_is_taken_up_again(party, added) -> None:
+    with tenant_scope(party.id):
+        job = delete_dataset(dataset_id=added.asset.dataset_id)
+        with pytest.raises(Conflict, match="goes on to its end"):
+            jobs.cancel(job_id=job.id)
+        assert resume_deletions() == 0
+    jobs.fail(_claim(party, job), error={"type": "x"}, final=True)
+    with tenant_scope(party.id):
+        assert resume_deletions() == 1
+
+
+def test_a_long_queue_does_not_keep_the_sweeper_from_others(party, added) -> None:
+    with tenant_scope(party.id):
+        job = delete_dataset(dataset_id=added.asset.dataset_id)
+    past = timezone.now() - timedelta(days=365)
+    JobDispatch.objects.filter(job_id__in=[added.job.id, job.id]).update(due_at=past)
+    with current_app.connection_for_write() as broker:
+        store = broker.default_channel.client
+        limit = store.llen("default") + 10
+        store.lpush("embed", *["{}"] * (limit + 1))
+        try:
+            assert bell.sweep(limit=limit) >= 1
+        finally:
+            store.lrem("embed", limit + 1, "{}")
+    assert JobDispatch.objects.get(job_id=job.id).sends == 2
+    assert JobDispatch.objects.get(job_id=added.job.id).sends == 1
 
 
 def test_another_tenants_job_is_not_found(party, stranger, added) -> None:

@@ -16,7 +16,7 @@ from tenants.scope import tenant_scope
 PRODUCTS = [
     {"colour": "red", "price": 10, "sizes": ["s", "m"], "sale": True, "since": "2026-01-01"},
     {"colour": "blue", "price": 20.5, "sizes": ["l"], "sale": False, "since": "2026-06-01T12:00:00Z"},
-    {"colour": "Red", "price": -3},
+    {"colour": "Red", "price": -3, "box": {"w": 1}, "zero": -0.0, "long": "x" * 400 + "a"},
     {},
 ]
 
@@ -52,6 +52,12 @@ def products(party):
         ({"sale": {"exists": True}}, {0, 1}),
         ({"colour": "red", "price": {"lt": 5}}, set()),
         ({"unknown": "x"}, set()),
+        ({"since": "2026-06-01T14:00:00+02:00"}, {1}),
+        ({"since": {"in": ["2026-01-01T00:00:00Z"]}}, {0}),
+        ({"box": {"exists": True}}, {2}),
+        ({"zero": 0}, {2}),
+        ({"long": "x" * 400 + "a"}, {2}),
+        ({"long": "x" * 400 + "b"}, set()),
     ],
 )
 def test_filters(party, products, given, expected) -> None:
