@@ -40,8 +40,15 @@ def collect_garbage() -> None:
     shard = f"{int(time.time() // UPKEEP_S) % 256:02x}"
     orphans = partial(collect_orphans, shard=shard, older_than_s=STALE_FILE_S)
     for tenant_id in Tenant.objects.values_list("pk", flat=True):
-        metering.forget_old_days(tenant_id)
-        for step in (collect_blobs, orphans, prune_tombstones, forget_old_answers, resume_deletions):
+        old_days = partial(metering.forget_old_days, tenant_id)
+        for step in (
+            old_days,
+            collect_blobs,
+            orphans,
+            prune_tombstones,
+            forget_old_answers,
+            resume_deletions,
+        ):
             _in_scope(tenant_id, step)
     _clear_spool()
 

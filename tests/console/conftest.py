@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.test import Client
 
+from standalone.frontend import OUTPUT
 from tests.conftest import Party
 
 
@@ -24,7 +24,7 @@ def _plain_static_files(settings: Any) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _front_end_is_built() -> None:
-    missing = [n for n in ("app.js", "app.css", "icons.svg") if not (settings.FRONTEND_DIST / n).exists()]
+    missing = [n for n in ("app.js", "app.css", "icons.svg") if not (OUTPUT / n).exists()]
     if missing:
         pytest.exit(
             f"The front end is not built ({', '.join(missing)}): run `make prepare-test`.", returncode=1

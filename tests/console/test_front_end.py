@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from django.conf import settings
+
+from standalone.frontend import OUTPUT
 
 CONSOLE = Path(__file__).resolve().parents[2] / "platform" / "console"
 SOURCES = CONSOLE / "frontend"
@@ -22,7 +23,7 @@ def test_every_icon_that_a_template_names_is_in_the_sprite() -> None:
     listed = set(json.loads((SOURCES / "src" / "icons.json").read_text()))
     assert named - listed == set()
     assert listed - named == set()
-    sprite = (settings.FRONTEND_DIST / "icons.svg").read_text()
+    sprite = (OUTPUT / "icons.svg").read_text()
     assert all(f'id="{name}"' in sprite for name in named)
 
 
@@ -33,7 +34,7 @@ def _icons_of_the_navigation() -> set[str]:
 
 
 def test_the_script_is_small() -> None:
-    script = (settings.FRONTEND_DIST / "app.js").read_bytes()
+    script = (OUTPUT / "app.js").read_bytes()
     assert len(script) < MAX_SCRIPT
 
 
