@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -15,7 +16,9 @@ from standalone.processes import Command
 from standalone.supervise import Program
 
 # Process and the queues that it serves.
-WORKERS = {"worker-embed": "embed", "worker-general": "default,index,system"}
+WORKERS = {"worker-embed": "embed", "worker-bulk": "media,import", "worker-general": "default,index,system"}
+# Long work in bulk must not be felt by people who wait for an answer: it gets what the others leave.
+NICE = {"worker-bulk": 10}
 CELERY = ("celery", "--quiet", "-A", "config.celery")
 
 
@@ -29,7 +32,9 @@ def app_programs(config: StackConfig, env: Mapping[str, str]) -> dict[str, Progr
 
 
 def _program(config: StackConfig, env: Mapping[str, str], name: str, *arguments: str) -> Program:
-    command = Command([sys.executable, "-m", *arguments], env, ROOT, config.log_dir / f"{name}.log")
+    nice = shutil.which("nice")
+    polite = [nice, "-n", str(NICE[name])] if nice and name in NICE else []
+    command = Command([*polite, sys.executable, "-m", *arguments], env, ROOT, config.log_dir / f"{name}.log")
     # Work in hand may go on for this long; what is cut off then is taken up again by its lease.
     return Program(name, command, stage=1, stop_timeout_s=10.0)
 

@@ -11,6 +11,8 @@ class Dataset(TenantModel):
     name = models.CharField(max_length=200)
     description = models.TextField(blank=True, default="")
     metadata_schema = models.JSONField(default=dict, blank=True)
+    # Assets older than this are erased by upkeep; None keeps them.
+    retention_days = models.PositiveIntegerField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     # Set when deletion was asked for: hidden at once, erased by a job.
     deleted_at = models.DateTimeField(null=True, blank=True)
@@ -39,6 +41,9 @@ class Blob(TenantModel):
     height = models.PositiveIntegerField(null=True, blank=True)
     clean_type = models.CharField(max_length=100, blank=True, default="")
     has_thumbnail = models.BooleanField(default=False)
+    # Of sound and film, once decoded: `duration_s`, `has_sound`, `has_picture`, `codecs`, `peaks` (0 to 100, for a
+    # waveform); None until then.
+    details = models.JSONField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta(TenantModel.Meta):
@@ -102,4 +107,80 @@ class Facet(TenantModel):
             models.Index(fields=["tenant", "key", "text", "asset"], name="facet_by_text"),
             models.Index(fields=["tenant", "key", "number", "asset"], name="facet_by_number"),
             models.Index(fields=["tenant", "asset"], name="facet_by_asset"),
+        ]
+
+
+class TranscriptSegment(TenantModel):
+    """One utterance of a recording or film: what was said, and when (seconds from the start)."""
+
+    asset = TenantForeignKey(Asset, on_delete=models.CASCADE, related_name="transcript")
+    start_s = models.FloatField()
+    end_s = models.FloatField()
+    text = models.TextField()
+    confidence = models.FloatField(default=0)
+
+    class Meta(TenantModel.Meta):
+        db_table = "transcript_segment"
+        indexes = [models.Index(fields=["tenant", "asset", "start_s"], name="transcript_by_asset")]
+
+
+class Import(TenantModel):
+    """Many assets from one file, folder or bucket: what to read, how, how far it has come.
+
+    `position` is the last row whose outcome is stored: a killed attempt goes on after it. A draft has no job yet.
+    """
+
+    class Source(models.TextChoices):
+        UPLOAD = "upload"
+        FOLDER = "folder"
+        BUCKET = "bucket"
+
+    dataset = TenantForeignKey(Dataset, on_delete=models.CASCADE, related_name="imports")
+    source = models.CharField(max_length=6, choices=Source.choices)
+    # Of an upload its name, else the folder or bucket/prefix; shown to people, never used as a path for uploads.
+    location = models.CharField(max_length=1000)
+    # zip, tar, csv, jsonl, parquet, or files for a folder or prefix.
+    format = models.CharField(max_length=10)
+    bytes = models.PositiveBigIntegerField(default=0)
+    mapping = models.JSONField(default=dict)
+    options = models.JSONField(default=dict, blank=True)
+    # Credentials of a bucket, encrypted, and only until the import has ended.
+    secret = models.BinaryField(null=True, blank=True)
+    job_id = models.UUIDField(null=True, blank=True)
+    position = models.BigIntegerField(default=0)
+    total = models.BigIntegerField(null=True, blank=True)
+    imported = models.PositiveBigIntegerField(default=0)
+    duplicate = models.PositiveBigIntegerField(default=0)
+    failed = models.PositiveBigIntegerField(default=0)
+    # The row at which a worker died, and how often: after two deaths it is recorded as failed and passed over.
+    trying = models.BigIntegerField(default=0)
+    tries = models.PositiveSmallIntegerField(default=0)
+    created_by = models.CharField(max_length=100, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "import"
+        indexes = [models.Index(fields=["tenant", "dataset", "-id"], name="import_by_dataset")]
+
+
+class ImportRow(TenantModel):
+    """One line of an import's receipt."""
+
+    class Outcome(models.TextChoices):
+        IMPORTED = "imported"
+        DUPLICATE = "duplicate"
+        FAILED = "failed"
+
+    job_import = TenantForeignKey(Import, on_delete=models.CASCADE, related_name="rows", db_column="import_id")
+    row = models.BigIntegerField()
+    name = models.CharField(max_length=300, blank=True, default="")
+    outcome = models.CharField(max_length=9, choices=Outcome.choices)
+    asset_id = models.UUIDField(null=True, blank=True)
+    reason = models.CharField(max_length=500, blank=True, default="")
+
+    class Meta(TenantModel.Meta):
+        db_table = "import_row"
+        constraints = [models.UniqueConstraint(fields=["tenant", "job_import", "row"], name="import_row_once")]
+        indexes = [
+            models.Index(fields=["tenant", "job_import", "outcome", "row"], name="import_row_by_outcome")
         ]

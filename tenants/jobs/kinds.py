@@ -24,7 +24,10 @@ KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind("embed_asset", queue="embed", follow="tenants.pipeline.embedding.follow"),
+        # Sound and film take minutes: a queue of their own keeps them from holding up pictures and texts.
+        Kind("embed_media", queue="media", follow="tenants.pipeline.embedding.follow"),
+        Kind("import_assets", queue="import", follow="tenants.pipeline.imports.follow"),
         Kind("delete_dataset", queue="default", cancellable=False),
     )
 }
-QUEUES = ("embed", "default", "index", "system")
+QUEUES = ("embed", "media", "import", "default", "index", "system")

@@ -180,6 +180,29 @@ def fail(claimed: Claim, *, error: dict[str, Any], cpu_s: float = 0, gpu_s: floa
         return False
 
 
+def give_turn(claimed: Claim, *, delay_s: float = 0.0, cpu_s: float = 0.0) -> None:
+    """Put a long job back into its queue, so that others come in between; it goes on from what it has stored."""
+    with tenant_scope(claimed.tenant_id):
+        job = held(claimed)
+        if job.cancel_requested:
+            raise Cancelled
+        job.state, job.lease_until, job.attempts = Job.State.QUEUED, None, 0
+        job.cost_cpu_s += cpu_s
+        job.save(update_fields=["state", "lease_until", "attempts", "cost_cpu_s"])
+        if delay_s:
+            due = timezone.now() + timedelta(seconds=delay_s)
+            JobDispatch.objects.filter(job_id=job.id).update(due_at=due, sends=0)
+        else:
+            _dispatch(job)
+
+
+def note_result(claimed: Claim, result: dict[str, Any]) -> None:
+    """Show what a job has done so far as its result, also if it ends badly. In the caller's transaction."""
+    job = held(claimed)
+    job.result = result
+    job.save(update_fields=["result"])
+
+
 def stop_cancelled(claimed: Claim, *, cpu_s: float = 0) -> None:
     with tenant_scope(claimed.tenant_id):
         _end(held(claimed), Job.State.CANCELLED, cpu_s=cpu_s)
