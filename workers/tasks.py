@@ -8,13 +8,23 @@ from celery import shared_task
 
 from tenants.jobs import bell
 from tenants.jobs.kinds import QUEUES
-from tenants.pipeline import embedding, erasure, upkeep
+from tenants.pipeline import embedding, erasure, importing, upkeep
 from workers.base import JobTask, run_job
 
 
 @shared_task(base=JobTask, name="workers.embed_asset")
 def embed_asset(job_id: str, tenant_id: str) -> None:
     run_job(job_id, tenant_id, embedding.embed_asset)
+
+
+@shared_task(base=JobTask, name="workers.embed_media")
+def embed_media(job_id: str, tenant_id: str) -> None:
+    run_job(job_id, tenant_id, embedding.embed_asset)
+
+
+@shared_task(base=JobTask, name="workers.import_assets")
+def import_assets(job_id: str, tenant_id: str) -> None:
+    run_job(job_id, tenant_id, importing.run_import)
 
 
 @shared_task(base=JobTask, name="workers.delete_dataset")

@@ -24,7 +24,7 @@ from tenants.datasets import selectors
 from tenants.datasets.models import Asset
 from tenants.errors import Invalid, NotFound
 from tenants.jobs import selectors as jobs
-from tenants.pipeline import services
+from tenants.pipeline import services, uploads
 from tenants.scope import tenant_scope
 
 
@@ -33,15 +33,15 @@ class NewAsset(Body):
         required=False,
         allow_null=True,
         allow_blank=True,
-        max_length=services.MAX_TEXT,
+        max_length=uploads.MAX_TEXT,
         help_text="The text to search for or, beside a file, its caption.",
     )
     metadata = Object(required=False, allow_null=True)
-    external_id = Text(required=False, allow_null=True, allow_blank=True, max_length=services.MAX_EXTERNAL_ID)
+    external_id = Text(required=False, allow_null=True, allow_blank=True, max_length=uploads.MAX_EXTERNAL_ID)
 
 
 class AssetChanges(Body):
-    caption = Text(required=False, allow_blank=True, max_length=services.MAX_CAPTION)
+    caption = Text(required=False, allow_blank=True, max_length=uploads.MAX_CAPTION)
     metadata = Object(required=False)
 
 

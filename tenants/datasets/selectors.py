@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import Count, Q, QuerySet
 
-from tenants.datasets.models import Asset, Dataset
+from tenants.datasets.models import Asset, Dataset, TranscriptSegment
 from tenants.errors import NotFound
 
 
@@ -77,9 +77,25 @@ def as_dict(asset: Asset) -> dict[str, Any]:
         "metadata": asset.metadata,
         "created_at": asset.created_at,
     }
+    if asset.blob.details is not None:
+        shape |= media_as_dict(asset.blob.details)
     if asset.error is not None:
         shape["error"] = asset.error
     return shape
+
+
+def media_as_dict(details: dict[str, Any]) -> dict[str, Any]:
+    """What a person wants to know of sound or film; `examined` says what was looked for and what was not."""
+    return {
+        "duration_s": details["duration_s"],
+        "has_sound": details["has_sound"],
+        "examined": details["examined"],
+    }
+
+
+def transcript_of(asset: Asset) -> list[dict[str, Any]]:
+    rows = TranscriptSegment.objects.filter(asset=asset).order_by("start_s", "id")
+    return list(rows.values("start_s", "end_s", "text", "confidence"))
 
 
 def dataset_as_dict(dataset: Dataset) -> dict[str, Any]:

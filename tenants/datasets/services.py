@@ -71,12 +71,11 @@ def learn_schema(dataset: Dataset, values: dict[str, Any]) -> None:
         row.save(update_fields=["metadata_schema"])
 
 
-def keep_blob(*, content: IO[bytes], media_type: str) -> Blob:
+def keep_blob(*, sha256: str, length: int, media_type: str) -> Blob:
     """The row of these bytes with one more reference, locked. In the caller's transaction.
 
     Call `write_blob` last: an upload that is refused half-way must not leave its file behind.
     """
-    sha256, length = storage.digest(content)
     blob = None
     while blob is None:
         # Again if the collector removed the row in between.

@@ -36,7 +36,7 @@ class Rendition:
 def content_of(asset: Asset) -> Rendition:
     """The asset's content as it may be shown. Raises NotReady for a picture that was not decoded (yet)."""
     blob = asset.blob
-    if asset.modality != Asset.Modality.TEXT and blob.width is None:
+    if asset.modality != Asset.Modality.TEXT and blob.width is None and blob.details is None:
         raise NotReady("This file is served once it has been checked and its location data removed.")
     kind, media_type = ("clean", blob.clean_type) if blob.clean_type else ("original", blob.media_type)
     return _rendition(asset, kind, media_type)

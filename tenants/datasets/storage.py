@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import IO
 from uuid import UUID
 
@@ -37,9 +38,29 @@ def digest(stream: IO[bytes]) -> tuple[str, int]:
     return sha.hexdigest(), length
 
 
-def put(path: str, content: IO[bytes] | bytes) -> None:
-    """Store under a path, unless it is there already in full."""
-    body = ContentFile(content) if isinstance(content, bytes) else File(content)
+class _Movable(File):
+    """A local file that a folder storage takes over by renaming it; a bucket reads it."""
+
+    def temporary_file_path(self) -> str:
+        return str(self.file.temporary_file_path() if _is_spooled(self.file) else self.file.name)
+
+
+def put(path: str, content: IO[bytes] | bytes | Path) -> None:
+    """Store under a path, unless it is there already in full. A local file (Path) or a spooled upload is moved."""
+    if isinstance(content, Path):
+        with content.open("rb") as stream:
+            _save(path, _Movable(stream))
+    elif isinstance(content, bytes):
+        _save(path, ContentFile(content))
+    else:
+        _save(path, _Movable(content) if _is_spooled(content) else File(content))
+
+
+def _is_spooled(content: object) -> bool:
+    return hasattr(content, "temporary_file_path")
+
+
+def _save(path: str, body: File) -> None:
     if default_storage.exists(path):
         if default_storage.size(path) == body.size:
             return
@@ -49,6 +70,36 @@ def put(path: str, content: IO[bytes] | bytes) -> None:
 
 def open_blob(path: str) -> IO[bytes]:
     return default_storage.open(path, "rb")
+
+
+@contextmanager
+def local(path: str, folder: Path) -> Iterator[Path]:
+    """A stored file as a local one: itself in a folder storage, else a copy in `folder` that ends with the block.
+
+    Raises FileNotFoundError.
+    """
+    if (there := _local_path(path)) is not None:
+        there.stat()
+        yield there
+        return
+    with NamedTemporaryFile(dir=folder, prefix="blob-") as copy:
+        copy_to(path, Path(copy.name))
+        yield Path(copy.name)
+
+
+def _local_path(path: str) -> Path | None:
+    with suppress(NotImplementedError):
+        return Path(default_storage.path(path))
+    return None
+
+
+def import_path(tenant_id: UUID | str, import_id: UUID | str) -> str:
+    """Where the source of an import is kept until the import has ended."""
+    return f"{tenant_id}/import/{import_id}"
+
+
+def drop(path: str) -> None:
+    default_storage.delete(path)
 
 
 def remove(tenant_id: UUID | str, sha256: str) -> None:

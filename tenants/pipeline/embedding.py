@@ -1,35 +1,27 @@
-"""Embedding one asset: decode, encode, store. Safe to run twice and to be killed at any line."""
+"""Embedding one asset: prepare, store. Safe to run twice and to be killed at any line."""
 
 from __future__ import annotations
 
 import contextlib
-import tempfile
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
 from django.conf import settings
 
-from ml.media import DecodedImage
 from tenants.datasets import storage
-from tenants.datasets.models import Asset, Blob
+from tenants.datasets.models import Asset, Blob, TranscriptSegment
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.pipeline.passages import passages
+from tenants.pipeline.prepared import Prepared, Source
+from tenants.pipeline.preparing import prepare
+from tenants.pipeline.uploads import EXCERPT
 from tenants.retrieval import encoding
-from tenants.retrieval.vectors import NewVector, replace_vectors
+from tenants.retrieval.vectors import replace_vectors
 from tenants.scope import tenant_scope
 
-
-@dataclass
-class Embedded:
-    """What encoding gave: vectors, the decoded picture if there was one, and cpu seconds."""
-
-    vectors: list[NewVector] = field(default_factory=list)
-    picture: DecodedImage | None = None
-    cpu_s: float = 0.0
+MEDIA = (Asset.Modality.AUDIO, Asset.Modality.VIDEO)
 
 
 def embed_asset(claimed: jobs.Claim) -> None:
@@ -43,15 +35,16 @@ def embed_asset(claimed: jobs.Claim) -> None:
     if asset is None:
         _finish_obsolete(claimed)
         return
-    embedded = _encode(asset, text)
-    with tenant_scope(claimed.tenant_id):
-        if jobs.held(claimed).cancel_requested:
-            raise jobs.Cancelled
-        locked = Asset.objects.select_for_update().filter(pk=asset.pk, revision=asset.revision).first()
-        if locked is None:
-            _finish_obsolete(claimed, embedded.cpu_s)
-            return
-        _store(claimed, locked, embedded)
+    with _source_of(asset, text) as source:
+        prepared = prepare(source, partial(_report, claimed))
+        with tenant_scope(claimed.tenant_id):
+            if jobs.held(claimed).cancel_requested:
+                raise jobs.Cancelled
+            locked = Asset.objects.select_for_update().filter(pk=asset.pk, revision=asset.revision).first()
+            if locked is None:
+                _finish_obsolete(claimed, prepared.cpu_s)
+            else:
+                _store(claimed, locked, prepared)
 
 
 def _current(claimed: jobs.Claim) -> Asset | None:
@@ -64,7 +57,7 @@ def _current(claimed: jobs.Claim) -> Asset | None:
 
 def _text_of(asset: Asset) -> str:
     if asset.modality != Asset.Modality.TEXT:
-        return asset.caption
+        return ""
     with storage.open_blob(_path(asset)) as stream:
         return stream.read().decode("utf-8")
 
@@ -73,64 +66,77 @@ def _path(asset: Asset) -> str:
     return storage.path_of(asset.tenant_id, asset.blob.sha256)
 
 
+def _report(claimed: jobs.Claim, done_s: float, total_s: float) -> None:
+    """Progress in seconds of the recording; raises Cancelled when someone asked to stop."""
+    jobs.progress(claimed, done=int(done_s), total=max(1, int(total_s)))
+
+
 def _finish_obsolete(claimed: jobs.Claim, cpu_s: float = 0.0) -> None:
     result = {"asset": claimed.arguments["asset"], "note": "The asset was deleted or changed meanwhile."}
     jobs.succeed(claimed, result=result, cpu_s=cpu_s, gpu_s=0, used={})
 
 
-def _encode(asset: Asset, text: str) -> Embedded:
-    embedded = Embedded()
-    if asset.modality == Asset.Modality.IMAGE:
-        with _local_file(asset) as path:
-            embedded.picture = encoding.decoder().image(path)
-        embedded.cpu_s += embedded.picture.cpu_s
-        _add(embedded, "image", encoding.embed_image(embedded.picture.pixels))
-    for start, end in passages(text):
-        segment = {"start_char": start, "end_char": end} if end - start < len(text) else None
-        _add(embedded, "text", encoding.embed_text(text[start:end]), segment)
-    return embedded
-
-
-def _add(embedded: Embedded, modality: str, encoded: Any, segment: dict | None = None) -> None:
-    vector, cpu_s = encoded
-    embedded.vectors.append(NewVector(modality, vector, segment))
-    embedded.cpu_s += cpu_s
-
-
 @contextlib.contextmanager
-def _local_file(asset: Asset) -> Iterator[Path]:
-    """The blob as a local file: itself in a folder storage, a temporary copy otherwise."""
-    with tempfile.NamedTemporaryFile(dir=settings.SPOOL_DIR, prefix="decode-") as copy:
-        storage.copy_to(_path(asset), Path(copy.name))
-        yield Path(copy.name)
+def _source_of(asset: Asset, text: str) -> Iterator[Source]:
+    """What `prepare` needs: texts have been read, everything else is a local file beside a folder to write in."""
+    if asset.modality == Asset.Modality.TEXT:
+        yield Source(asset.modality, text=text)
+        return
+    with TemporaryDirectory(dir=settings.SPOOL_DIR, prefix="embed-") as folder:
+        place = Path(folder)
+        with storage.local(_path(asset), place) as path:
+            yield Source(asset.modality, caption=asset.caption, path=path, folder=place)
 
 
-def _store(claimed: jobs.Claim, asset: Asset, embedded: Embedded) -> None:
-    if embedded.picture is not None:
-        _keep_renditions(asset.blob_id, embedded.picture)
-    more = replace_vectors(asset=asset, model=encoding.model_id(), vectors=embedded.vectors)
-    Asset.objects.filter(pk=asset.pk).update(status=Asset.State.READY, error=None)
+def _store(claimed: jobs.Claim, asset: Asset, prepared: Prepared) -> None:
+    if asset.modality != Asset.Modality.TEXT:
+        blob = Blob.objects.select_for_update().get(pk=asset.blob_id)
+        keep_renditions(blob, prepared)
+        Blob.objects.filter(pk=blob.pk).update(**findings(prepared))
+    changes = {"excerpt": prepared.words[:EXCERPT]} if asset.modality in MEDIA else {}
+    TranscriptSegment.objects.filter(asset=asset).delete()
+    TranscriptSegment.objects.bulk_create(transcript_rows(asset, prepared), batch_size=500)
+    more = replace_vectors(asset=asset, model=encoding.model_id(), vectors=prepared.vectors)
+    Asset.objects.filter(pk=asset.pk).update(status=Asset.State.READY, error=None, **changes)
     jobs.succeed(
         claimed,
-        result={"asset": str(asset.id), "vectors": len(embedded.vectors)},
-        cpu_s=embedded.cpu_s,
+        result={"asset": str(asset.id), "vectors": len(prepared.vectors)},
+        cpu_s=prepared.cpu_s,
         gpu_s=0,
         used={"vectors": more},
     )
 
 
-def _keep_renditions(blob_id: uuid.UUID, picture: DecodedImage) -> None:
-    """Store thumbnail and location-free rendition under the blob's lock, so that the collector sees them."""
-    blob = Blob.objects.select_for_update().get(pk=blob_id)
-    storage.put(storage.path_of(blob.tenant_id, blob.sha256, "thumbnail"), picture.thumbnail)
-    if picture.clean is not None:
-        storage.put(storage.path_of(blob.tenant_id, blob.sha256, "clean"), picture.clean)
-    Blob.objects.filter(pk=blob_id).update(
-        width=picture.width,
-        height=picture.height,
-        has_thumbnail=True,
-        clean_type=(picture.clean_type or "") if picture.clean is not None else "",
-    )
+def keep_renditions(blob: Blob, prepared: Prepared) -> None:
+    """Store thumbnail and location-free rendition. The caller holds the blob's lock, so the collector sees them."""
+    if prepared.thumbnail is not None:
+        storage.put(storage.path_of(blob.tenant_id, blob.sha256, "thumbnail"), prepared.thumbnail)
+    if prepared.clean is not None:
+        storage.put(storage.path_of(blob.tenant_id, blob.sha256, "clean"), prepared.clean)
+
+
+def findings(prepared: Prepared) -> dict:
+    """The blob's columns that preparing fills."""
+    return {
+        "width": prepared.width,
+        "height": prepared.height,
+        "has_thumbnail": prepared.thumbnail is not None,
+        "clean_type": prepared.clean_type if prepared.clean is not None else "",
+        "details": prepared.details,
+    }
+
+
+def transcript_rows(asset: Asset, prepared: Prepared) -> list[TranscriptSegment]:
+    return [
+        TranscriptSegment(
+            asset=asset,
+            start_s=utterance.start_s,
+            end_s=utterance.end_s,
+            text=utterance.text,
+            confidence=utterance.confidence,
+        )
+        for utterance in prepared.transcript
+    ]
 
 
 def follow(job: Job) -> None:

@@ -6,36 +6,28 @@ import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 from typing import IO, Any
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from ml.media import sniff
 from tenants.accounts import metering, quotas
-from tenants.datasets import metadata, storage
-from tenants.datasets.models import Asset, Dataset, Facet
+from tenants.datasets import metadata
+from tenants.datasets.models import Asset, Dataset, Facet, TranscriptSegment
 from tenants.datasets.selectors import visible_assets
 from tenants.datasets.services import drop_blob, keep_blob, learn_schema, write_blob
-from tenants.errors import Conflict, Invalid, NotFound, UnsupportedMedia
+from tenants.errors import Conflict, Invalid, NotFound
 from tenants.events.services import record
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED, enqueue
-from tenants.pipeline.passages import passages
+from tenants.pipeline.uploads import MAX_CAPTION, Upload, check_external_id, check_upload
 from tenants.retrieval.vectors import remove_vectors
 from tenants.scope import current_tenant_id, tenant_scope
 from tenants.valkey import Unavailable
 
-MAX_TEXT = 100_000
-MAX_CAPTION = 10_000
-EXCERPT = 500
-MAX_EXTERNAL_ID = 200
-HEAD = 4096
 # Held until the job says what it really took: an asset of each kind on one core of 2026.
-CPU_ESTIMATE_S = {"image": 0.3, "text": 0.05}
-IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif")
-ACCEPTED = (*IMAGE_TYPES, "text/plain")
+CPU_ESTIMATE_S = {"image": 0.3, "text": 0.05, "audio": 10.0, "video": 30.0}
+KINDS = {"image": "embed_asset", "text": "embed_asset", "audio": "embed_media", "video": "embed_media"}
 
 
 @dataclass(frozen=True)
@@ -45,18 +37,6 @@ class Added:
     asset: Asset
     job: Job | None
     created: bool
-
-
-@dataclass(frozen=True)
-class Upload:
-    """What came in, checked: the bytes to keep, their type, and the caption beside them."""
-
-    content: IO[bytes]
-    media_type: str
-    modality: str
-    caption: str
-    vectors: int
-    excerpt: str = ""
 
 
 def add_asset(
@@ -73,63 +53,14 @@ def add_asset(
     A file and a text together are one asset with a caption. Raises NotFound, Invalid, UnsupportedMedia, Conflict
     (the external_id stands for other content), QuotaExceeded.
     """
-    upload = _checked(file, text)
+    upload = check_upload(file, text)
     with tenant_scope(current_tenant_id()):
         dataset = _dataset(dataset_id)
         kept = metadata.check_metadata(values or {}, dataset.metadata_schema)
-        external_id = _external_id(external_id)
+        external_id = check_external_id(external_id)
         if external_id and (earlier := _earlier(dataset, external_id, upload)):
             return earlier
         return _create(dataset, upload, kept, external_id, actor)
-
-
-def _checked(file: IO[bytes] | None, text: str) -> Upload:
-    metadata.check_text(text, "/text")
-    if file is None:
-        return _text_upload(text)
-    if len(text) > MAX_CAPTION:
-        raise Invalid(f"A caption has at most {MAX_CAPTION} characters.", pointer="/text")
-    file.seek(0)
-    head = file.read(HEAD)
-    file.seek(0)
-    if not head:
-        raise Invalid("The file is empty.", pointer="/file")
-    media_type = sniff(head)
-    if media_type == "text/plain":
-        if text:
-            raise Invalid("A text file takes no caption: send either the file or the text.", pointer="/text")
-        return _text_upload(_decoded(file))
-    if media_type not in IMAGE_TYPES:
-        raise UnsupportedMedia(
-            f"The content of this file is {media_type or 'of an unknown kind'}. Accepted are JPEG, PNG, WebP, GIF, "
-            "AVIF and plain UTF-8 text."
-        )
-    caption = text.strip()
-    return Upload(file, media_type, Asset.Modality.IMAGE, caption, 1 + bool(caption))
-
-
-def _decoded(file: IO[bytes]) -> str:
-    raw = file.read(4 * MAX_TEXT + 4)
-    if len(raw) > 4 * MAX_TEXT + 3:
-        raise _too_long()
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Invalid("Text files must be UTF-8.", pointer="/file") from error
-
-
-def _too_long() -> Invalid:
-    return Invalid(f"A text has at most {MAX_TEXT} characters; split it.", pointer="/text")
-
-
-def _text_upload(text: str) -> Upload:
-    metadata.check_text(text, "/text")
-    if not text.strip():
-        raise Invalid("Send a file, a text, or both.", pointer="/file")
-    if len(text) > MAX_TEXT:
-        raise _too_long()
-    content = BytesIO(text.encode())
-    return Upload(content, "text/plain", Asset.Modality.TEXT, "", len(passages(text)), text.strip()[:EXCERPT])
 
 
 def _dataset(dataset_id: uuid.UUID) -> Dataset:
@@ -140,21 +71,11 @@ def _dataset(dataset_id: uuid.UUID) -> Dataset:
     return dataset
 
 
-def _external_id(external_id: str | None) -> str | None:
-    if external_id is None or external_id == "":
-        return None
-    metadata.check_text(external_id, "/external_id")
-    if len(external_id) > MAX_EXTERNAL_ID:
-        raise Invalid(f"At most {MAX_EXTERNAL_ID} characters.", pointer="/external_id")
-    return external_id
-
-
 def _earlier(dataset: Dataset, external_id: str, upload: Upload) -> Added | None:
     asset = Asset.objects.select_related("blob").filter(dataset=dataset, external_id=external_id).first()
     if asset is None:
         return None
-    sha256, _ = storage.digest(upload.content)
-    if asset.blob.sha256 == sha256 and asset.caption == upload.caption:
+    if asset.blob.sha256 == upload.sha256 and asset.caption == upload.caption:
         return Added(asset, None, created=False)
     raise Conflict(
         f"external_id {external_id!r} stands for other content in this dataset. Delete that asset first, or choose "
@@ -166,7 +87,7 @@ def _earlier(dataset: Dataset, external_id: str, upload: Upload) -> Added | None
 def _create(
     dataset: Dataset, upload: Upload, values: dict[str, Any], external_id: str | None, actor: str
 ) -> Added:
-    blob = keep_blob(content=upload.content, media_type=upload.media_type)
+    blob = keep_blob(sha256=upload.sha256, length=upload.bytes, media_type=upload.media_type)
     quotas.charge(amounts={"assets": 1, "bytes": blob.bytes})
     asset = Asset(
         dataset=dataset,
@@ -199,7 +120,7 @@ def _meter(tenant_id: uuid.UUID, amounts: dict[str, float]) -> None:
 
 def _queue_embedding(asset: Asset, more_vectors: int) -> Job:
     return enqueue(
-        kind="embed_asset",
+        kind=KINDS[asset.modality],
         arguments={"asset": str(asset.id), "revision": asset.revision},
         reserve={"vectors": max(0, more_vectors), "cpu_s": CPU_ESTIMATE_S[asset.modality]},
     )
@@ -282,6 +203,7 @@ def _erase(assets: list[Asset]) -> None:
         drop_blob(blob_id)
     vectors = remove_vectors(asset_ids=ids)
     Facet.objects.filter(asset_id__in=ids).delete()
+    TranscriptSegment.objects.filter(asset_id__in=ids).delete()
     Asset.objects.filter(pk__in=ids)._raw_delete(using="default")
     quotas.give_back(
         amounts={"assets": len(assets), "bytes": sum(a.blob.bytes for a in assets), "vectors": vectors}

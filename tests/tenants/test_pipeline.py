@@ -110,7 +110,7 @@ def test_one_of_many_equal_uploads_wins(party, dataset) -> None:
         (b"PK\x03\x04\x14\x00\x00\x00", UnsupportedMedia),
         (b"\x7fELF\x02\x01\x01\x00", UnsupportedMedia),
         (b"\x00\x01\x02\x03", UnsupportedMedia),
-        (b"RIFF\x24\x00\x00\x00WAVEfmt ", UnsupportedMedia),
+        (b"RIFF\x24\x00\x00\x00AVI LIST", UnsupportedMedia),
     ],
 )
 def test_the_content_decides_what_is_accepted(party, dataset, content, error) -> None:

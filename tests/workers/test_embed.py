@@ -112,15 +112,15 @@ def test_an_asset_deleted_before_its_turn_ends_its_job_and_holds_no_quota(party,
 
 def test_an_asset_deleted_while_it_is_encoded_leaves_nothing(party, dataset, monkeypatch) -> None:
     added = _add(party, dataset, file=io.BytesIO(jpeg(3)))
-    encode = embedding._encode
+    prepare = embedding.prepare
 
-    def encode_and_delete(asset, text):
-        embedded = encode(asset, text)
+    def prepare_and_delete(source, report):
+        prepared = prepare(source, report)
         with tenant_scope(party.id):
-            services.delete_asset(asset_id=asset.id)
-        return embedded
+            services.delete_asset(asset_id=added.asset.id)
+        return prepared
 
-    monkeypatch.setattr(embedding, "_encode", encode_and_delete)
+    monkeypatch.setattr(embedding, "prepare", prepare_and_delete)
     job, asset = _run(party, added)
     assert (job.state, asset) == ("succeeded", None)
     with tenant_scope(party.id):

@@ -1,0 +1,189 @@
+"""Sound and film: what is said becomes a transcript and its passages, what is seen becomes moments.
+
+Each vector carries its segment in seconds. Sounds without words need an acoustic encoder, which does not ship:
+`details["examined"]` says so instead of finding nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+from ml.listening import listen, passages_of
+from ml.media import MediaError, MediaInfo
+from ml.media.previews import Waveform, draw_waveform, thumbnail
+from tenants.pipeline.prepared import Prepared, Report, Source
+from tenants.retrieval import encoding
+
+MAX_FRAMES = 300
+MAX_PASSAGES = 2_000
+SAMPLE_RATE = 16_000
+REPORT_S = 1.0
+POSTER_FRAMES = 10
+# What a copy without metadata may be larger than its source: headers are written anew.
+CLEAN_MARGIN = 16 << 20
+
+
+def hear(source: Source, prepared: Prepared, report: Report) -> None:
+    """A recording. Raises MediaError, and whatever `report` raises."""
+    info = encoding.decoder().probe(source.file)
+    if not info.has_sound:
+        raise MediaError("unsupported", "this file has no sound")
+    _remove_location(source, prepared, info)
+    ears = Ears(source, prepared, info, Progress(info.duration_s, report, 1))
+    ears.listen()
+    prepared.details = _details(info, ears)
+    prepared.thumbnail = draw_waveform(prepared.details["peaks"])
+
+
+def watch(source: Source, prepared: Prepared, report: Report) -> None:
+    """A film, with its sound track. Raises MediaError, and whatever `report` raises."""
+    info = encoding.decoder().probe(source.file)
+    if not info.has_picture:
+        raise MediaError("unsupported", "this film has no picture; send its sound as a sound file")
+    _remove_location(source, prepared, info)
+    prepared.width, prepared.height = info.width, info.height
+    progress = Progress(info.duration_s, report, 1 + info.has_sound)
+    ears = Ears(source, prepared, info, progress) if info.has_sound else None
+    # Side by side: pictures are encoded on one core while another listens.
+    with ThreadPoolExecutor(1) as pool:
+        heard = pool.submit(ears.listen_if_possible) if ears else None
+        try:
+            _look(source, prepared, info, progress)
+            progress.wait_for(heard)
+        except BaseException:
+            progress.stopped = True
+            raise
+    prepared.details = _details(info, ears)
+
+
+def _remove_location(source: Source, prepared: Prepared, info: MediaInfo) -> None:
+    if not info.has_location:
+        return
+    assert source.folder is not None  # noqa: S101 - for the type checker
+    target = source.folder / f"{source.file.name}.clean"
+    limit = source.file.stat().st_size + CLEAN_MARGIN
+    prepared.clean_type = encoding.decoder().clean(source.file, target, max_bytes=limit)
+    prepared.clean = target
+
+
+class Progress:
+    """Tells how far the slowest part has come, from the thread that made it and not too often."""
+
+    def __init__(self, total_s: float, report: Report, parts: int) -> None:
+        self.stopped = False
+        self._total, self._report = total_s, report
+        self._at, self._owner, self._told = [0.0] * parts, threading.get_ident(), time.monotonic()
+
+    def reached(self, part: int, at_s: float) -> bool:
+        """`part` counts from 0, or from the end. False when the other side has failed and going on is pointless."""
+        self._at[part] = at_s
+        if threading.get_ident() == self._owner:
+            self._tell()
+        return not self.stopped
+
+    def wait_for(self, other: Future[None] | None) -> None:
+        while other is not None and not wait([other], timeout=REPORT_S).done:
+            self._tell()
+        if other is not None:
+            other.result()
+
+    def _tell(self) -> None:
+        if time.monotonic() - self._told >= REPORT_S:
+            self._told = time.monotonic()
+            self._report(min(self._at), self._total)
+
+
+def _look(source: Source, prepared: Prepared, info: MediaInfo, progress: Progress) -> None:
+    """A vector for each distinct frame, valid until the next one."""
+    shown: list[tuple[float, Any]] = []
+    poster = Poster()
+    for frame in encoding.decoder().frames(source.file, max_frames=MAX_FRAMES):
+        prepared.spend(frame.cpu_s)
+        poster.offer(frame.pixels)
+        if not frame.same or not shown:
+            shown.append((frame.at_s, encoding.embed_image(frame.pixels)))
+        progress.reached(0, frame.at_s)
+    ends = [at_s for at_s, _ in shown[1:]] + [info.duration_s]
+    for (at_s, encoded), end_s in zip(shown, ends, strict=True):
+        prepared.add("video", encoded, _moment(at_s, max(at_s, end_s)))
+    prepared.thumbnail = thumbnail(poster.pixels)
+
+
+class Poster:
+    """The frame with the most contrast among the first ones: films begin black."""
+
+    def __init__(self) -> None:
+        self.pixels: Any = None
+        self._contrast, self._offered = -1.0, 0
+
+    def offer(self, pixels: Any) -> None:
+        self._offered += 1
+        if self._offered <= POSTER_FRAMES and (contrast := float(pixels[::4, ::4].std())) > self._contrast:
+            self.pixels, self._contrast = pixels, contrast
+
+
+class Ears:
+    """Listens to the sound of one file: transcript, passages as vectors, waveform."""
+
+    def __init__(self, source: Source, prepared: Prepared, info: MediaInfo, progress: Progress) -> None:
+        self._source, self._prepared, self._progress = source, prepared, progress
+        self._waveform = Waveform(info.duration_s)
+        self._decoding_s = 0.0
+        self.damage = ""
+
+    def listen(self) -> None:
+        start = time.perf_counter()
+        self._prepared.transcript = list(listen(self._pieces(), encoding.transcriber()))
+        # The model computes in a thread of its own, whose processor time cannot be asked for.
+        self._prepared.spend(max(0.0, time.perf_counter() - start - self._decoding_s))
+        for passage in list(passages_of(self._prepared.transcript))[:MAX_PASSAGES]:
+            moment = _moment(passage.start_s, passage.end_s)
+            self._prepared.add("audio", encoding.embed_text(passage.text), moment)
+
+    def listen_if_possible(self) -> None:
+        """A film is worth keeping for its pictures, whatever its sound is like."""
+        try:
+            self.listen()
+        except MediaError as error:
+            self.damage = error.message
+
+    @property
+    def heard_words(self) -> bool:
+        return bool(self._prepared.transcript)
+
+    def peaks(self) -> list[int]:
+        return self._waveform.peaks()
+
+    def _pieces(self) -> Iterator[tuple[float, Any]]:
+        asked = time.perf_counter()
+        for sound in encoding.decoder().sound(self._source.file):
+            self._decoding_s += time.perf_counter() - asked
+            self._prepared.spend(sound.cpu_s)
+            self._waveform.add(sound.start_s, sound.samples)
+            yield sound.start_s, sound.samples
+            if not self._progress.reached(-1, sound.start_s + len(sound.samples) / SAMPLE_RATE):
+                return
+            asked = time.perf_counter()
+
+
+def _moment(start_s: float, end_s: float) -> dict[str, float]:
+    return {"start_s": round(start_s, 2), "end_s": round(end_s, 2)}
+
+
+def _details(info: MediaInfo, ears: Ears | None) -> dict[str, Any]:
+    details: dict[str, Any] = {
+        "duration_s": round(info.duration_s, 3),
+        "has_sound": info.has_sound,
+        "has_picture": info.has_picture,
+        "codecs": list(info.codecs),
+        "peaks": ears.peaks() if ears else [],
+        "examined": {},
+    }
+    if ears:
+        words = "damaged" if ears.damage else "found" if ears.heard_words else "none"
+        details["examined"] = {"words": words, "sounds": "not_examined"}
+    return details

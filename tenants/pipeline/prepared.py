@@ -1,0 +1,69 @@
+"""What goes into preparing an asset and what comes out of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tenants.retrieval.vectors import NewVector
+
+if TYPE_CHECKING:
+    from ml.listening import Utterance
+
+#: Called with how many seconds of how many are done; raises to stop.
+Report = Callable[[float, float], None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One asset's content. `path` is a local file (None for texts), `folder` a place for what is made from it."""
+
+    modality: str
+    text: str = ""
+    caption: str = ""
+    path: Path | None = None
+    folder: Path | None = None
+
+    @property
+    def file(self) -> Path:
+        assert self.path is not None  # noqa: S101 - for the type checker: only texts come without a file
+        return self.path
+
+
+@dataclass
+class Prepared:
+    """Vectors, renditions and findings of one asset, and the cpu seconds that they took.
+
+    `clean` is the rendition without location, if one had to be made; `details` (as in Blob) and `transcript` are
+    of sound and film.
+    """
+
+    vectors: list[NewVector] = field(default_factory=list)
+    width: int | None = None
+    height: int | None = None
+    thumbnail: bytes | None = None
+    clean: bytes | Path | None = None
+    clean_type: str = ""
+    details: dict[str, Any] | None = None
+    transcript: list[Utterance] = field(default_factory=list)
+    cpu_s: float = 0.0
+    # Picture and sound of a film are prepared side by side.
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def spend(self, cpu_s: float) -> None:
+        with self._lock:
+            self.cpu_s += cpu_s
+
+    def add(self, modality: str, encoded: tuple[Any, float], segment: dict[str, Any] | None = None) -> None:
+        vector, cpu_s = encoded
+        with self._lock:
+            self.vectors.append(NewVector(modality, vector, segment))
+            self.cpu_s += cpu_s
+
+    @property
+    def words(self) -> str:
+        """What was said in a recording or film."""
+        return " ".join(utterance.text for utterance in self.transcript)

@@ -1,0 +1,49 @@
+"""From content to what is stored of it: decoded and encoded, outside any transaction.
+
+Embedding jobs and imports share this; what differs is only who stores the result.
+"""
+
+from __future__ import annotations
+
+from tenants.datasets.models import Asset
+from tenants.pipeline.passages import passages
+from tenants.pipeline.prepared import Prepared, Report, Source
+from tenants.retrieval import encoding
+
+
+def _silent(done: float, total: float) -> None:
+    """Nobody waits for a report."""
+
+
+def prepare(source: Source, report: Report = _silent) -> Prepared:
+    """Decode and encode. Raises MediaError, and whatever `report` raises."""
+    prepared = Prepared()
+    if source.modality == Asset.Modality.IMAGE:
+        _look(source, prepared)
+    elif source.modality != Asset.Modality.TEXT:
+        _play(source, prepared, report)
+    _read(source.text or source.caption, prepared)
+    return prepared
+
+
+def _read(text: str, prepared: Prepared) -> None:
+    for start, end in passages(text):
+        segment = {"start_char": start, "end_char": end} if end - start < len(text) else None
+        prepared.add("text", encoding.embed_text(text[start:end]), segment)
+
+
+def _play(source: Source, prepared: Prepared, report: Report) -> None:
+    # Imported on first use: most workers never hear a sound.
+    from tenants.pipeline import playing
+
+    play = playing.hear if source.modality == Asset.Modality.AUDIO else playing.watch
+    play(source, prepared, report)
+
+
+def _look(source: Source, prepared: Prepared) -> None:
+    picture = encoding.decoder().image(source.file)
+    prepared.spend(picture.cpu_s)
+    prepared.width, prepared.height = picture.width, picture.height
+    prepared.thumbnail = picture.thumbnail
+    prepared.clean, prepared.clean_type = picture.clean, picture.clean_type or ""
+    prepared.add("image", encoding.embed_image(picture.pixels))

@@ -1,0 +1,124 @@
+"""What comes in, checked by its content before anything is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+from typing import IO
+
+from ml.media import sniff
+from tenants.datasets import metadata, storage
+from tenants.datasets.models import Asset
+from tenants.errors import Invalid, UnsupportedMedia
+from tenants.pipeline.passages import passages
+
+MAX_TEXT = 100_000
+MAX_CAPTION = 10_000
+EXCERPT = 500
+MAX_EXTERNAL_ID = 200
+HEAD = 4096
+IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif")
+AUDIO_TYPES = ("audio/wav", "audio/mpeg", "audio/flac", "audio/ogg", "audio/aac", "audio/mp4", "audio/webm")
+VIDEO_TYPES = ("video/mp4", "video/webm", "video/quicktime")
+MODALITIES = {
+    **dict.fromkeys(IMAGE_TYPES, Asset.Modality.IMAGE),
+    **dict.fromkeys(AUDIO_TYPES, Asset.Modality.AUDIO),
+    **dict.fromkeys(VIDEO_TYPES, Asset.Modality.VIDEO),
+}
+ACCEPTED = (*MODALITIES, "text/plain")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One asset's content: the bytes to keep (rewound), their type and digest, and the caption beside them.
+
+    `vectors` is how many embedding will need: exact for texts and pictures, a reserve for sound and film, whose
+    length nobody knows yet.
+    """
+
+    content: IO[bytes]
+    media_type: str
+    modality: str
+    caption: str
+    vectors: int
+    sha256: str
+    bytes: int
+    text: str = ""
+
+    @property
+    def excerpt(self) -> str:
+        return self.text.strip()[:EXCERPT]
+
+
+def check_upload(file: IO[bytes] | None, text: str) -> Upload:
+    """A file, a text, or a file with a caption. Raises Invalid, UnsupportedMedia."""
+    metadata.check_text(text, "/text")
+    if file is None:
+        return _text_upload(text)
+    if len(text) > MAX_CAPTION:
+        raise Invalid(f"A caption has at most {MAX_CAPTION} characters.", pointer="/text")
+    media_type = _type_of(file)
+    if media_type == "text/plain":
+        if text.strip():
+            raise Invalid("A text file takes no caption: send either the file or the text.", pointer="/text")
+        return _text_upload(_decoded(file))
+    if media_type not in MODALITIES:
+        raise UnsupportedMedia(
+            f"The content of this file is {media_type or 'of an unknown kind'}. Accepted are JPEG, PNG, WebP, GIF, "
+            "AVIF; WAV, MP3, FLAC, OGG, M4A; MP4, WebM, MOV; and plain UTF-8 text."
+        )
+    sha256, length = storage.digest(file)
+    modality, caption = MODALITIES[media_type], text.strip()
+    return Upload(file, media_type, modality, caption, _reserve(modality) + bool(caption), sha256, length)
+
+
+def _reserve(modality: str) -> int:
+    return {Asset.Modality.IMAGE: 1, Asset.Modality.AUDIO: 8, Asset.Modality.VIDEO: 32}[
+        Asset.Modality(modality)
+    ]
+
+
+def _type_of(file: IO[bytes]) -> str | None:
+    file.seek(0)
+    head = file.read(HEAD)
+    file.seek(0)
+    if not head:
+        raise Invalid("The file is empty.", pointer="/file")
+    return sniff(head)
+
+
+def _decoded(file: IO[bytes]) -> str:
+    raw = file.read(4 * MAX_TEXT + 4)
+    if len(raw) > 4 * MAX_TEXT + 3:
+        raise _too_long()
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Invalid("Text files must be UTF-8.", pointer="/file") from error
+
+
+def _too_long() -> Invalid:
+    return Invalid(f"A text has at most {MAX_TEXT} characters; split it.", pointer="/text")
+
+
+def _text_upload(text: str) -> Upload:
+    metadata.check_text(text, "/text")
+    if not text.strip():
+        raise Invalid("Send a file, a text, or both.", pointer="/file")
+    if len(text) > MAX_TEXT:
+        raise _too_long()
+    content = BytesIO(text.encode())
+    sha256, length = storage.digest(content)
+    return Upload(
+        content, "text/plain", Asset.Modality.TEXT, "", len(passages(text)), sha256, length, text=text
+    )
+
+
+def check_external_id(external_id: str | None) -> str | None:
+    """None for none; raises Invalid for one that cannot be stored."""
+    if external_id is None or external_id == "":
+        return None
+    metadata.check_text(external_id, "/external_id")
+    if len(external_id) > MAX_EXTERNAL_ID:
+        raise Invalid(f"At most {MAX_EXTERNAL_ID} characters.", pointer="/external_id")
+    return external_id
