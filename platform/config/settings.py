@@ -202,6 +202,16 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 200
 FILE_UPLOAD_HANDLERS = ["config.uploads.CappedUploadHandler"]
 
+# --- Care of data ----------------------------------------------------------------------------------------
+
+# tcp://host:port or unix:///path of a clamd; empty: uploads are not scanned, and everyone is told so.
+CLAMD_URL = env("CLAMD_URL", "")
+# Refuse what could not be scanned, instead of keeping it as not scanned.
+SCAN_REQUIRED = flag("SCAN_REQUIRED")
+# How long backups are kept, as erasure receipts promise it; whoever runs the backups has to keep that promise.
+BACKUP_KEEP_DAYS = int(env("BACKUP_KEEP_DAYS", "30"))
+EXPORT_KEEP_DAYS = int(env("EXPORT_KEEP_DAYS", "7"))
+
 # --- Models ----------------------------------------------------------------------------------------------
 
 MODELS_DIR = Path(env("CROSSLIGHT_MODELS", str(DATA_DIR / "models")))
