@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api import shapes
-from api.fields import Body, Object, Text
+from api.fields import Body, Object, Text, Whole
 from api.idempotency import Answer, Once
 from api.jobs import accepted
 from api.paging import read_page, refuse_unknown
@@ -36,6 +36,13 @@ class DatasetChanges(Body):
     name = Text(required=False, max_length=services.MAX_NAME)
     description = Text(required=False, allow_blank=True, max_length=services.MAX_DESCRIPTION)
     metadata_schema = Object(required=False, help_text=SCHEMA_HELP)
+    retention_days = Whole(
+        required=False,
+        allow_null=True,
+        min_value=1,
+        max_value=services.MAX_RETENTION_DAYS,
+        help_text="Erase assets that are older; null keeps them.",
+    )
 
 
 class Datasets(Resource):

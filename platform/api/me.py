@@ -13,6 +13,7 @@ from api.auth import key_of
 from api.resource import Resource
 from tenants.accounts import quotas
 from tenants.accounts.models import Tenant
+from tenants.datasets import scanning
 from tenants.scope import tenant_scope
 
 
@@ -28,7 +29,10 @@ class Me(Resource):
             # Counted in Valkey and copied to the database every half a minute.
             requests = used["requests"]
             requests["used"] = max(requests["used"] or 0, self.admission.requests_this_month)
-        return Response({**self._who(request), **_whose(tenant), "quotas": used})
+        scanner = scanning.status()["state"]
+        return Response(
+            {**self._who(request), **_whose(tenant), "malware_scan": scanner, "quotas": used}
+        )
 
     def _who(self, request: Request) -> dict[str, Any]:
         key = key_of(request)

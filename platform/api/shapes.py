@@ -54,7 +54,15 @@ class Dataset(s.Serializer):
     metadata_schema = Object(help_text="Types of metadata keys; `guessed` where nobody declared them.")
     assets = s.IntegerField()
     ready = s.IntegerField()
+    retention_days = s.IntegerField(**NULL, help_text="Assets are erased when they are older; null keeps them.")
     created_at = s.DateTimeField()
+
+
+class Scan(s.Serializer):
+    state = s.ChoiceField(("clean", "not_scanned"))
+    engine = s.CharField(**MAYBE)
+    reason = s.ChoiceField(("off", "unreachable", "too-large", "error"), **MAYBE)
+    at = s.DateTimeField(**MAYBE)
 
 
 class Asset(s.Serializer):
@@ -71,6 +79,7 @@ class Asset(s.Serializer):
     caption = s.CharField(allow_blank=True)
     excerpt = s.CharField(allow_blank=True, help_text="The first words of a text asset.")
     metadata = Object()
+    scan = Scan()
     created_at = s.DateTimeField()
     error = Object(**MAYBE)
 
@@ -171,6 +180,7 @@ class Me(s.Serializer):
     scopes = s.ListField(child=s.ChoiceField(SCOPES))
     tenant = TenantName()
     plan = PlanName()
+    malware_scan = s.ChoiceField(("off", "on", "unreachable"))
     quotas = Quotas()
 
 

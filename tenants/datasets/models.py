@@ -44,6 +44,8 @@ class Blob(TenantModel):
     # Of sound and film, once decoded: `duration_s`, `has_sound`, `has_picture`, `codecs`, `peaks` (0 to 100, for a
     # waveform); None until then.
     details = models.JSONField(null=True, blank=True)
+    # What the malware scan said when the bytes came in (tenants.datasets.scanning); None for what came before scans.
+    scan = models.JSONField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta(TenantModel.Meta):

@@ -75,6 +75,7 @@ def as_dict(asset: Asset) -> dict[str, Any]:
         "caption": asset.caption,
         "excerpt": asset.excerpt,
         "metadata": asset.metadata,
+        "scan": asset.blob.scan or {"state": "not_scanned"},
         "created_at": asset.created_at,
     }
     if asset.blob.details is not None:
@@ -106,5 +107,6 @@ def dataset_as_dict(dataset: Dataset) -> dict[str, Any]:
         "metadata_schema": dataset.metadata_schema,
         "assets": getattr(dataset, "asset_count", 0),
         "ready": getattr(dataset, "ready_count", 0),
+        "retention_days": dataset.retention_days,
         "created_at": dataset.created_at,
     }

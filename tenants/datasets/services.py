@@ -15,6 +15,7 @@ from tenants.scope import current_tenant_id, tenant_scope
 
 MAX_NAME = 200
 MAX_DESCRIPTION = 10_000
+MAX_RETENTION_DAYS = 36_500
 
 
 def create_dataset(
@@ -30,7 +31,7 @@ def create_dataset(
 
 
 def update_dataset(*, dataset_id: uuid.UUID, **changes: Any) -> Dataset:
-    """Change name, description or metadata_schema. Raises NotFound, Invalid, Conflict."""
+    """Change name, description, metadata_schema or retention_days. Raises NotFound, Invalid, Conflict."""
     try:
         with tenant_scope(current_tenant_id()):
             dataset = Dataset.objects.select_for_update().filter(pk=dataset_id, deleted_at=None).first()
@@ -41,6 +42,7 @@ def update_dataset(*, dataset_id: uuid.UUID, **changes: Any) -> Dataset:
             }
             for field, value in _checked(**merged).items():
                 setattr(dataset, field, value)
+            dataset.retention_days = _checked_days(changes.get("retention_days", dataset.retention_days))
             dataset.save()
             return dataset
     except IntegrityError as error:
@@ -62,6 +64,12 @@ def _checked(name: str, description: str, metadata_schema: Any) -> dict[str, Any
     }
 
 
+def _checked_days(days: int | None) -> int | None:
+    if days is not None and not 1 <= days <= MAX_RETENTION_DAYS:
+        raise Invalid(f"A number of days from 1 to {MAX_RETENTION_DAYS}, or null.", pointer="/retention_days")
+    return days
+
+
 def learn_schema(dataset: Dataset, values: dict[str, Any]) -> None:
     """Add guessed types of new metadata keys to the dataset's schema."""
     merged = metadata.guessed_schema(dataset.metadata_schema, values)
@@ -71,8 +79,10 @@ def learn_schema(dataset: Dataset, values: dict[str, Any]) -> None:
         row.save(update_fields=["metadata_schema"])
 
 
-def keep_blob(*, sha256: str, length: int, media_type: str) -> Blob:
+def keep_blob(*, sha256: str, length: int, media_type: str, scan: dict[str, Any] | None = None) -> Blob:
     """The row of these bytes with one more reference, locked. In the caller's transaction.
+
+    `scan` is what `scanning.check_upload` said of them; the newest word counts.
 
     Call `write_blob` last: an upload that is refused half-way must not leave its file behind.
     """
@@ -84,6 +94,9 @@ def keep_blob(*, sha256: str, length: int, media_type: str) -> Blob:
         )
         blob = Blob.objects.select_for_update().filter(sha256=sha256).first()
     Blob.objects.filter(pk=blob.pk).update(references=F("references") + 1)
+    if scan is not None:
+        blob.scan = scan
+        blob.save(update_fields=["scan"])
     return blob
 
 
