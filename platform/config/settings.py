@@ -15,6 +15,8 @@ import dj_database_url
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
+from config.mail import mail_server
+
 # Requests and jobs run beside each other: a BLAS with a thread for each core only makes them wait for one another.
 # Set before numpy is first imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -66,6 +68,7 @@ INSTALLED_APPS = [
     "tenants.accounts",
     "tenants.jobs",
     "tenants.events",
+    "tenants.people",
     "tenants.datasets",
     "tenants.retrieval",
     "workers",
@@ -197,7 +200,12 @@ WHITENOISE_USE_FINDERS = DEBUG
 SPOOL_DIR = DATA_DIR / "spool"
 SPOOL_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
 FILE_UPLOAD_TEMP_DIR = str(SPOOL_DIR)
-MAX_UPLOAD_BYTES = int(env("MAX_UPLOAD_BYTES", str(50 * 1024 * 1024)))
+# Of one asset, which may be a film, and of a file that holds many.
+MAX_UPLOAD_BYTES = int(env("MAX_UPLOAD_BYTES", str(512 * 1024 * 1024)))
+MAX_IMPORT_BYTES = int(env("MAX_IMPORT_BYTES", str(20 * 1024**3)))
+# Uploads that survive broken connections; on one file system with SPOOL_DIR and a folder storage, they are moved.
+UPLOADS_DIR = DATA_DIR / "uploads"
+UPLOAD_EXPIRY_S = 24 * 3600
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 200
 FILE_UPLOAD_HANDLERS = ["config.uploads.CappedUploadHandler"]
@@ -216,6 +224,8 @@ EXPORT_KEEP_DAYS = int(env("EXPORT_KEEP_DAYS", "7"))
 
 MODELS_DIR = Path(env("CROSSLIGHT_MODELS", str(DATA_DIR / "models")))
 os.environ.setdefault("CROSSLIGHT_MODELS", str(MODELS_DIR))
+# Threads that prepare the rows of an import, beside the one that reads and stores.
+IMPORT_THREADS = int(env("IMPORT_THREADS", str(len(os.sched_getaffinity(0)))))
 DECODER_MEMORY_BYTES = int(env("DECODER_MEMORY_BYTES", str(1024 * 1024 * 1024)))
 DECODER_TIMEOUT_S = float(env("DECODER_TIMEOUT_S", "20"))
 
@@ -233,6 +243,9 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 LOGIN_URL = "console:login"
 LOGIN_REDIRECT_URL = "console:home"
+# A reset link works this long; whoever handed it out may have to read it over the telephone.
+PASSWORD_RESET_TIMEOUT = 4 * 3600
+SESSION_ENGINE = "tenants.accounts.sessions"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SECURE_COOKIES = BASE_URL.startswith("https://")
@@ -257,6 +270,14 @@ CONTENT_SECURITY_POLICY = {
         "manifest-src": [SELF],
     }
 }
+
+# --- E-mail: without a host, links are shown to those who may hand them out. -----------------------------
+
+_MAIL = mail_server(env)
+EMAIL_HOST, EMAIL_PORT, EMAIL_USE_TLS, EMAIL_USE_SSL = _MAIL.host, _MAIL.port, _MAIL.starttls, _MAIL.tls
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _MAIL.user, _MAIL.password
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env("EMAIL_FROM", "crosslight@localhost")
 
 # --- API -------------------------------------------------------------------------------------------------
 
@@ -319,5 +340,7 @@ LOGGING = {
         "django.request": {"level": "ERROR"},
         "celery": {"level": "WARNING"},
         "botocore": {"level": "WARNING"},
+        # It logs each piece of each upload, and refusals as errors.
+        "resumable_upload": {"level": "CRITICAL"},
     },
 }

@@ -45,6 +45,13 @@ def charge(*, amounts: Mapping[str, float]) -> None:
             QuotaCounter.objects.filter(pk=counter.pk).update(used=F("used") + amount)
 
 
+def check_room(amounts: Mapping[str, float]) -> None:
+    """Raises QuotaExceeded if these amounts would not fit now; holds nothing."""
+    ceilings = limits()
+    for resource, amount in sorted(amounts.items()):
+        _with_room(resource, amount, current_period(), ceilings.get(resource))
+
+
 def _hold(resource: str, amount: float, period: str, ceiling: float | None) -> None:
     counter = _with_room(resource, amount, period, ceiling)
     QuotaCounter.objects.filter(pk=counter.pk).update(reserved=F("reserved") + amount)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 from typing import IO, Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 
 from tenants.datasets import metadata, storage
@@ -15,6 +16,8 @@ from tenants.scope import current_tenant_id, tenant_scope
 
 MAX_NAME = 200
 MAX_DESCRIPTION = 10_000
+# An advisory lock: shared by whoever removes stored files, exclusive to a backup, which copies what its snapshot names.
+REMOVING_FILES = 0x0C05_B10B
 MAX_RETENTION_DAYS = 36_500
 
 
@@ -70,12 +73,12 @@ def _checked_days(days: int | None) -> int | None:
     return days
 
 
-def learn_schema(dataset: Dataset, values: dict[str, Any]) -> None:
-    """Add guessed types of new metadata keys to the dataset's schema."""
-    merged = metadata.guessed_schema(dataset.metadata_schema, values)
+def learn_schema(dataset: Dataset, *rows: dict[str, Any]) -> None:
+    """Add guessed types of new metadata keys to the dataset's schema; an import passes many rows at once."""
+    merged = metadata.guess_batch(dataset.metadata_schema, rows)
     if merged != dataset.metadata_schema:
         row = Dataset.objects.select_for_update().get(pk=dataset.pk)
-        row.metadata_schema = metadata.guessed_schema(row.metadata_schema, values)
+        row.metadata_schema = metadata.guess_batch(row.metadata_schema, rows)
         row.save(update_fields=["metadata_schema"])
 
 
@@ -100,7 +103,7 @@ def keep_blob(*, sha256: str, length: int, media_type: str, scan: dict[str, Any]
     return blob
 
 
-def write_blob(blob: Blob, content: IO[bytes]) -> None:
+def write_blob(blob: Blob, content: IO[bytes] | Path) -> None:
     """Store the bytes unless they are there, while the row's lock keeps the collector away. Raises StorageFull."""
     with room_on_disk():
         storage.put(storage.path_of(blob.tenant_id, blob.sha256), content)
@@ -114,6 +117,16 @@ def drop_blob(blob_id: uuid.UUID) -> None:
     transaction.on_commit(lambda: collect_blob(tenant_id, blob_id), robust=True)
 
 
+def may_remove_files() -> bool:
+    """False while a backup is being made: what it is yet to copy must stay, and goes with the next collection.
+
+    Otherwise a backup that begins now waits until the caller's transaction has ended.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock_shared(%s)", [REMOVING_FILES])
+        return bool(cursor.fetchone()[0])
+
+
 def collect_blob(tenant_id: uuid.UUID, blob_id: uuid.UUID) -> bool:
     """Remove file and row of a blob without references; True if it was removed.
 
@@ -122,7 +135,7 @@ def collect_blob(tenant_id: uuid.UUID, blob_id: uuid.UUID) -> bool:
     """
     with tenant_scope(tenant_id):
         blob = Blob.objects.select_for_update().filter(pk=blob_id, references=0).first()
-        if blob is None or Asset.objects.filter(blob=blob).exists():
+        if blob is None or Asset.objects.filter(blob=blob).exists() or not may_remove_files():
             return False
         storage.remove(tenant_id, blob.sha256)
         blob.delete()
@@ -149,6 +162,8 @@ def collect_orphans(*, shard: str, older_than_s: float) -> int:
 def _remove_orphan(tenant_id: uuid.UUID, sha256: str) -> bool:
     """Take the row's place while the file goes: an upload of the same bytes waits for it, or has come first."""
     with tenant_scope(tenant_id):
+        if not may_remove_files():
+            return False
         placeholder = Blob(sha256=sha256, bytes=0, media_type="")
         Blob.objects.bulk_create([placeholder], ignore_conflicts=True)
         blob = Blob.objects.select_for_update().filter(sha256=sha256).first()

@@ -98,6 +98,16 @@ def import_path(tenant_id: UUID | str, import_id: UUID | str) -> str:
     return f"{tenant_id}/import/{import_id}"
 
 
+def kept_imports(tenant_id: UUID | str, older_than_s: float = 3600) -> list[UUID]:
+    """Ids of imports whose source is stored; those written just now are left out, their row may not be there yet."""
+    folder, limit = f"{tenant_id}/import", timezone.now() - timedelta(seconds=older_than_s)
+    try:
+        _, names = default_storage.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return [UUID(name) for name in names if default_storage.get_modified_time(f"{folder}/{name}") < limit]
+
+
 def drop(path: str) -> None:
     default_storage.delete(path)
 

@@ -1,9 +1,193 @@
-"""The job of an import."""
+"""The job of an import: read, prepare beside that, store in batches, each with its lines of the receipt.
+
+A batch, its receipt and the position after it are one transaction, so a killed attempt loses nothing that was
+stored and stores nothing twice. After a death rows are taken one by one, and the row that kills is passed over.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from django.conf import settings
+from django.db import transaction
+
+from tenants.datasets import importers
+from tenants.datasets.models import Import, ImportRow
+from tenants.errors import QuotaExceeded
+from tenants.events.services import record
 from tenants.jobs import services as jobs
+from tenants.jobs.models import Job, JobDispatch
+from tenants.pipeline import bulk, imports
+from tenants.pipeline.batches import FULL, Batch, read_batches
+from tenants.scope import tenant_scope
+
+# How long an import may keep its place while others wait for one.
+TURN_S = 20.0
+PLACES = 4
+POSTPONE_S = 5.0
 
 
 def run_import(claimed: jobs.Claim) -> None:
-    raise NotImplementedError
+    """Import what is left of this job's source. Raises ServiceError for a source that cannot be read on."""
+    with tenant_scope(claimed.tenant_id):
+        row = Import.objects.filter(pk=claimed.arguments["import"], dataset__deleted_at=None).first()
+        busy = row is not None and _has_elder(claimed)
+    if row is None:
+        jobs.succeed(claimed, result={"note": "The dataset was deleted."}, cpu_s=0, gpu_s=0, used={})
+    elif busy:
+        # One import of a tenant at a time: a tenant with many does not take every place.
+        jobs.give_turn(claimed, delay_s=POSTPONE_S)
+    else:
+        Run(claimed, row).go()
+
+
+def _has_elder(claimed: jobs.Claim) -> bool:
+    others = Job.objects.filter(kind=claimed.kind, state=Job.State.RUNNING)
+    return others.filter(pk__lt=claimed.job_id).exists()
+
+
+class Run:
+    """One attempt at an import."""
+
+    def __init__(self, claimed: jobs.Claim, row: Import) -> None:
+        self._claimed, self._row = claimed, row
+        self._began, self._cpu_s = time.monotonic(), 0.0
+        # The rows at which an earlier attempt may have died: what it was preparing and what it had read ahead.
+        self._alone = 2 * FULL if claimed.attempt > 1 else 0
+
+    def go(self) -> None:
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(TemporaryDirectory(dir=settings.SPOOL_DIR, prefix="import-")))
+            pool = stack.enter_context(ThreadPoolExecutor(settings.IMPORT_THREADS, "prepare"))
+            batches = read_batches(self._items(stack), folder, alone=self._alone)
+            whole = self._take(batches, pool)
+        if whole:
+            self._finish()
+        else:
+            jobs.give_turn(self._claimed, cpu_s=self._cpu_s)
+
+    def _items(self, stack: ExitStack) -> Iterator[importers.Item]:
+        row = self._row
+        place = stack.enter_context(imports.source_of(row))
+        reading = importers.open_items(
+            place,
+            row.format,
+            mapping=importers.Mapping.parse(row.mapping),
+            options=row.options,
+            after=row.position,
+            secret=imports.secret_of(row),
+        )
+        return stack.enter_context(reading)
+
+    def _take(self, batches: Iterator[Batch], pool: ThreadPoolExecutor) -> bool:
+        """Store one batch while the next is prepared. False if the turn ended before the source did."""
+        waiting: Batch | None = None
+        for batch in batches:
+            self._begin(batch, pool)
+            if waiting is not None:
+                self._store(waiting)
+            waiting = batch
+            if batch.alone:
+                self._store(batch)
+                waiting = None
+            if self._turn_is_over():
+                break
+        else:
+            self._store(waiting)
+            return True
+        self._store(waiting)
+        return False
+
+    def _begin(self, batch: Batch, pool: ThreadPoolExecutor) -> None:
+        with tenant_scope(self._claimed.tenant_id):
+            if batch.alone:
+                self._mark(batch)
+            bulk.find_duplicates(self._row.dataset_id, batch.entries)
+        batch.prepare(pool)
+
+    def _mark(self, batch: Batch) -> None:
+        """Say which row is tried, before it is: if it ends this process, the next attempt passes over it."""
+        entry = batch.entries[0]
+        seen = Import.objects.get(pk=self._row.pk)
+        if seen.trying == entry.row and entry.open:
+            entry.fail("The worker stopped while it read this row.")
+        Import.objects.filter(pk=seen.pk).update(trying=entry.row)
+
+    def _store(self, batch: Batch | None) -> None:
+        if batch is None:
+            return
+        self._cpu_s += batch.finish()
+        try:
+            self._store_entries(batch.entries)
+        finally:
+            batch.clear()
+        row = self._row
+        failed, done = row.failed, row.imported + row.duplicate + row.failed
+        jobs.progress(self._claimed, renew=True, done=done, total=max(row.total or 0, done), failed=failed)
+
+    def _store_entries(self, entries: list[bulk.Entry]) -> None:
+        """All of them, or over quota as many as fit. Raises QuotaExceeded and names the row that did not."""
+        try:
+            self._store_at_once(entries)
+        except QuotaExceeded as error:
+            if len(entries) == 1:
+                raise QuotaExceeded(
+                    f"Stopped before {entries[0].name}: {error.detail} Then retry the job.", **error.extra
+                ) from error
+            middle = len(entries) // 2
+            self._store_entries(entries[:middle])
+            self._store_entries(entries[middle:])
+
+    def _store_at_once(self, entries: list[bulk.Entry]) -> None:
+        with tenant_scope(self._claimed.tenant_id):
+            if jobs.held(self._claimed).cancel_requested:
+                raise jobs.Cancelled
+            with transaction.atomic():
+                bulk.store(dataset_id=self._row.dataset_id, entries=entries)
+            ImportRow.objects.bulk_create(_receipt_line(self._row, entry) for entry in entries)
+            self._advance(entries)
+
+    def _advance(self, entries: list[bulk.Entry]) -> None:
+        row = self._row
+        counted = {
+            outcome: sum(entry.outcome == outcome for entry in entries)
+            for outcome in ImportRow.Outcome.values
+        }
+        changed = {name: getattr(row, name) + count for name, count in counted.items()}
+        changed |= {"position": entries[-1].row, "trying": 0}
+        Import.objects.filter(pk=row.pk).update(**changed)
+        for name, value in changed.items():
+            setattr(row, name, value)
+
+    def _turn_is_over(self) -> bool:
+        if time.monotonic() - self._began < TURN_S:
+            return False
+        return JobDispatch.objects.filter(queue__in=("media", "import")).count() > PLACES
+
+    def _finish(self) -> None:
+        with tenant_scope(self._claimed.tenant_id):
+            result = imports.result_of(self._row)
+            jobs.succeed(self._claimed, result=result, cpu_s=self._cpu_s, gpu_s=0, used={})
+            Import.objects.filter(pk=self._row.pk).update(total=_rows_of(result))
+            record(actor=self._row.created_by, verb="import.finished", target=str(self._row.id))
+        imports.forget_source(self._row)
+
+
+def _rows_of(result: dict) -> int:
+    return sum(result[name] for name in ImportRow.Outcome.values)
+
+
+def _receipt_line(row: Import, entry: bulk.Entry) -> ImportRow:
+    return ImportRow(
+        job_import=row,
+        row=entry.row,
+        name=entry.name[:300],
+        outcome=entry.outcome,
+        asset_id=entry.asset_id,
+        reason=entry.reason,
+    )

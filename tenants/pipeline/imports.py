@@ -1,0 +1,305 @@
+"""Imports as people see them: asked for, previewed, started, followed, their receipt.
+
+The source is kept in the tenant's storage until the import has ended, so that a killed attempt can go on.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from cryptography.fernet import Fernet, InvalidToken
+from django.conf import settings
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from tenants.accounts import quotas
+from tenants.datasets import importers, storage
+from tenants.datasets.models import Dataset, Import, ImportRow
+from tenants.datasets.selectors import require_dataset
+from tenants.errors import Conflict, Invalid, NotFound, room_on_disk
+from tenants.events.services import record
+from tenants.jobs.models import Job
+from tenants.jobs.services import UNFINISHED, enqueue
+from tenants.scope import current_tenant_id, tenant_scope
+
+SHOWN_FAILURES = 100
+KEEP_SOURCE = dt.timedelta(days=7)
+
+
+def create_import(
+    *,
+    dataset_id: uuid.UUID,
+    path: Path | None = None,
+    filename: str = "",
+    location: str = "",
+    secret: Mapping[str, str] | None = None,
+    mapping: Any = None,
+    options: Any = None,
+    actor: str = "",
+) -> tuple[Import, importers.Preview]:
+    """A draft and what it would read, from an uploaded file (`path`, which is taken over) or a bucket prefix.
+
+    Raises NotFound, Invalid (unreadable, or a mapping that does not fit), UnsupportedMedia, QuotaExceeded,
+    StorageFull. Run it outside any scope: looking at the source takes time.
+    """
+    tenant_id = current_tenant_id()
+    with tenant_scope(tenant_id):
+        require_dataset(dataset_id)
+    source, format_ = _recognised(path, filename, location)
+    preview = importers.preview(
+        path or location, format_, mapping=mapping, options=options, secret=dict(secret) if secret else None
+    )
+    size = path.stat().st_size if path else 0
+    with tenant_scope(tenant_id):
+        require_dataset(dataset_id)
+        quotas.check_room({"bytes": size})
+        row = Import(
+            dataset_id=dataset_id,
+            source=source,
+            location=(filename or location)[:1000],
+            format=format_,
+            bytes=size,
+            mapping=preview.mapping.as_dict(),
+            options=preview.options,
+            secret=_sealed(secret) if secret else None,
+            total=preview.total,
+            created_by=actor,
+        )
+        row.save(force_insert=True)
+        record(actor=actor, verb="import.created", target=str(row.id))
+        if path is not None:
+            with room_on_disk():
+                storage.put(storage.import_path(tenant_id, row.id), path)
+    return row, preview
+
+
+def _recognised(path: Path | None, filename: str, location: str) -> tuple[str, str]:
+    if path is not None:
+        return Import.Source.UPLOAD, importers.detect(path, filename)
+    if not location.startswith("s3://"):
+        raise Invalid("Send a file, or a source that begins with s3://.", pointer="/source")
+    return Import.Source.BUCKET, "files"
+
+
+def create_folder_import(*, dataset_id: uuid.UUID, folder: Path, mapping: Any, actor: str) -> Import:
+    """A draft for a folder of this machine. For operators only: tenants must not name paths."""
+    preview = importers.preview(folder, "files", mapping=mapping)
+    with tenant_scope(current_tenant_id()):
+        require_dataset(dataset_id)
+        row = Import(
+            dataset_id=dataset_id,
+            source=Import.Source.FOLDER,
+            location=str(folder),
+            format="files",
+            mapping=preview.mapping.as_dict(),
+            options=preview.options,
+            total=preview.total,
+            created_by=actor,
+        )
+        row.save(force_insert=True)
+    return row
+
+
+def preview_import(import_id: uuid.UUID, *, mapping: Any = None, options: Any = None) -> importers.Preview:
+    """What the import would read, with another mapping or other options. Raises NotFound, Invalid, Conflict."""
+    tenant_id = current_tenant_id()
+    with tenant_scope(tenant_id):
+        row = get_import(import_id)
+    with source_of(row) as place:
+        return importers.preview(
+            place,
+            row.format,
+            mapping=row.mapping if mapping is None else mapping,
+            options=row.options if options is None else options,
+            secret=secret_of(row),
+        )
+
+
+def start_import(
+    *, import_id: uuid.UUID, mapping: Any = None, options: Any = None, actor: str = ""
+) -> tuple[Import, Job]:
+    """Queue a draft. Raises NotFound, Invalid, Conflict (it was started already)."""
+    changed = mapping is not None or options is not None
+    preview = preview_import(import_id, mapping=mapping, options=options) if changed else None
+    with tenant_scope(current_tenant_id()):
+        row = _locked(import_id)
+        if row.job_id is not None:
+            raise Conflict("This import was started already.", import_id=str(import_id))
+        if preview is not None:
+            row.mapping, row.options, row.total = preview.mapping.as_dict(), preview.options, preview.total
+        job = enqueue(
+            kind="import_assets", arguments={"import": str(row.id)}, total=max(1, row.total or 1), reserve={}
+        )
+        row.job_id = job.id
+        row.save(update_fields=["mapping", "options", "total", "job_id"])
+        record(actor=actor, verb="import.started", target=str(row.id))
+    return row, job
+
+
+def delete_import(*, import_id: uuid.UUID, actor: str = "") -> None:
+    """Throw a draft away, or the receipt of an import that has ended. Raises NotFound, Conflict."""
+    with tenant_scope(current_tenant_id()):
+        row = _locked(import_id)
+        if Job.objects.filter(UNFINISHED, pk=row.job_id).exists():
+            raise Conflict("This import is running. Cancel its job first.")
+        forget_source(row)
+        row.delete()
+        record(actor=actor, verb="import.deleted", target=str(import_id))
+
+
+def _locked(import_id: uuid.UUID) -> Import:
+    row = Import.objects.select_for_update().filter(pk=import_id, dataset__deleted_at=None).first()
+    if row is None:
+        raise NotFound("There is no such import.")
+    return row
+
+
+# --- Reading ---------------------------------------------------------------------------------------------
+
+
+def get_import(import_id: uuid.UUID | None) -> Import:
+    row = _visible().filter(pk=import_id).first()  # type: ignore[misc]  # None matches no row
+    if row is None:
+        raise NotFound("There is no such import.")
+    return row
+
+
+def list_imports(*, dataset_id: uuid.UUID) -> QuerySet[Import]:
+    return _visible().filter(dataset_id=dataset_id).order_by("-id")
+
+
+def _visible() -> QuerySet[Import]:
+    return Import.objects.filter(dataset__deleted_at=None)
+
+
+def list_rows(*, import_id: uuid.UUID, outcome: str = "") -> QuerySet[ImportRow]:
+    """The receipt, in the order of the source."""
+    rows = ImportRow.objects.filter(job_import_id=import_id)
+    return (rows.filter(outcome=outcome) if outcome else rows).order_by("row")
+
+
+def import_as_dict(row: Import, job: Job | None = None) -> dict[str, Any]:
+    """The import in the shape of the API; `state` is `draft`, or its job's."""
+    job = job or Job.objects.filter(pk=row.job_id).first()
+    return {
+        "id": str(row.id),
+        "dataset": str(row.dataset_id),
+        "source": row.source,
+        "location": row.location,
+        "format": row.format,
+        "bytes": row.bytes,
+        "mapping": row.mapping,
+        "options": row.options,
+        "state": job.state if job else "draft" if row.job_id is None else "cancelled",
+        "job": str(row.job_id) if row.job_id else None,
+        "total": row.total,
+        "imported": row.imported,
+        "duplicate": row.duplicate,
+        "failed": row.failed,
+        "created_at": row.created_at,
+    }
+
+
+def row_as_dict(row: ImportRow) -> dict[str, Any]:
+    return {
+        "row": row.row,
+        "name": row.name,
+        "outcome": row.outcome,
+        "asset": str(row.asset_id) if row.asset_id else None,
+        "reason": row.reason,
+    }
+
+
+def result_of(row: Import) -> dict[str, Any]:
+    """The result of the job: counts, and the first failures with their reasons."""
+    failures = list_rows(import_id=row.id, outcome=ImportRow.Outcome.FAILED)[:SHOWN_FAILURES]
+    return {
+        "import": str(row.id),
+        "imported": row.imported,
+        "duplicate": row.duplicate,
+        "failed": row.failed,
+        "failures": [{"row": f.row, "name": f.name, "reason": f.reason} for f in failures],
+    }
+
+
+# --- The source ------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def source_of(row: Import) -> Iterator[Path | str]:
+    """The uploaded file as a local path, or the folder, or the bucket's prefix. Raises Conflict if a file is gone."""
+    if row.source != Import.Source.UPLOAD:
+        yield Path(row.location) if row.source == Import.Source.FOLDER else row.location
+        return
+    with ExitStack() as stack:
+        try:
+            kept = storage.local(storage.import_path(row.tenant_id, row.id), settings.SPOOL_DIR)
+            path = stack.enter_context(kept)
+        except FileNotFoundError as error:
+            raise Conflict(
+                "The file of this import is not kept any more. Upload it again: what is there is not imported twice."
+            ) from error
+        yield path
+
+
+def forget_source(row: Import) -> None:
+    """Remove the uploaded file and the bucket's credentials."""
+    if row.source == Import.Source.UPLOAD:
+        storage.drop(storage.import_path(row.tenant_id, row.id))
+    Import.objects.filter(pk=row.pk).update(secret=None)
+
+
+def forget_sources(dataset: Dataset) -> None:
+    """Before a dataset goes."""
+    for row in Import.objects.filter(dataset=dataset):
+        forget_source(row)
+
+
+def collect_sources() -> int:
+    """Drop files of the active tenant's imports that nobody will go on with: without a row, or old and not running."""
+    dropped = 0
+    for name in storage.kept_imports(current_tenant_id()):
+        row = Import.objects.filter(pk=name).first()
+        if row is None or _is_over(row):
+            storage.drop(storage.import_path(current_tenant_id(), name))
+            dropped += 1
+    return dropped
+
+
+def _is_over(row: Import) -> bool:
+    """A draft or a failed import can be started (again) for KEEP_SOURCE; then only its receipt stays."""
+    old = row.created_at < timezone.now() - KEEP_SOURCE
+    return old and not Job.objects.filter(UNFINISHED, pk=row.job_id).exists()
+
+
+def _sealed(secret: Mapping[str, str]) -> bytes:
+    return _box().encrypt(json.dumps(dict(secret)).encode())
+
+
+def secret_of(row: Import) -> dict[str, str] | None:
+    """The credentials of a bucket, or None. Raises Conflict if they were sealed with another SECRET_KEY."""
+    try:
+        return json.loads(_box().decrypt(bytes(row.secret))) if row.secret else None
+    except InvalidToken as error:
+        raise Conflict("The credentials of this import cannot be read any more. Start it anew.") from error
+
+
+def _box() -> Fernet:
+    key = hashlib.sha256(b"import-credentials:" + settings.SECRET_KEY.encode()).digest()
+    return Fernet(base64.urlsafe_b64encode(key))
+
+
+def follow(job: Job) -> None:
+    """What an import that ended badly leaves: its receipt, and its file for a retry for as long as upkeep keeps it."""
+    row = Import.objects.filter(pk=job.arguments["import"]).first()
+    if row is not None and job.finished:
+        job.result = result_of(row)
+        Job.objects.filter(pk=job.pk).update(result=job.result)

@@ -20,6 +20,7 @@ from tenants.errors import Conflict, Invalid, NotFound
 from tenants.events.services import record
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED, enqueue
+from tenants.pipeline import imports
 from tenants.pipeline.uploads import MAX_CAPTION, Upload, check_external_id, check_upload
 from tenants.retrieval.vectors import remove_vectors
 from tenants.scope import current_tenant_id, tenant_scope
@@ -55,7 +56,7 @@ def add_asset(
     """
     upload = check_upload(file, text)
     with tenant_scope(current_tenant_id()):
-        dataset = _dataset(dataset_id)
+        dataset = lock_dataset(dataset_id)
         kept = metadata.check_metadata(values or {}, dataset.metadata_schema)
         external_id = check_external_id(external_id)
         if external_id and (earlier := _earlier(dataset, external_id, upload)):
@@ -63,8 +64,8 @@ def add_asset(
         return _create(dataset, upload, kept, external_id, actor)
 
 
-def _dataset(dataset_id: uuid.UUID) -> Dataset:
-    # Locked: a dataset that is being deleted takes no more assets.
+def lock_dataset(dataset_id: uuid.UUID) -> Dataset:
+    """Locked: a dataset that is being deleted takes no more assets. Raises NotFound."""
     dataset = Dataset.objects.select_for_update(no_key=True).filter(pk=dataset_id, deleted_at=None).first()
     if dataset is None:
         raise NotFound("There is no such dataset.")
@@ -108,11 +109,12 @@ def _create(
     job = _queue_embedding(asset, upload.vectors)
     record(actor=actor, verb="asset.added", target=str(asset.id))
     write_blob(blob, upload.content)
-    transaction.on_commit(partial(_meter, asset.tenant_id, {"assets": 1, "bytes": blob.bytes}))
+    transaction.on_commit(partial(meter, asset.tenant_id, {"assets": 1, "bytes": blob.bytes}))
     return Added(asset, job, created=True)
 
 
-def _meter(tenant_id: uuid.UUID, amounts: dict[str, float]) -> None:
+def meter(tenant_id: uuid.UUID, amounts: dict[str, float]) -> None:
+    """Add to the daily figures; call it after the commit."""
     # The quota counted it already; the daily figures are not worth a failed upload.
     with suppress(Unavailable):
         metering.record(tenant_id=tenant_id, amounts=amounts)
@@ -213,7 +215,7 @@ def _erase(assets: list[Asset]) -> None:
 def delete_dataset(*, dataset_id: uuid.UUID, actor: str = "") -> Job:
     """Hide a dataset at once and erase it in the background. Raises NotFound."""
     with tenant_scope(current_tenant_id()):
-        dataset = _dataset(dataset_id)
+        dataset = lock_dataset(dataset_id)
         Dataset.objects.filter(pk=dataset.pk).update(deleted_at=timezone.now())
         record(actor=actor, verb="dataset.deleted", target=str(dataset_id))
         return _queue_erasure(dataset)
@@ -243,5 +245,6 @@ def erase_some(*, dataset_id: uuid.UUID, count: int) -> int:
         _erase(list(chosen.order_by("id")[:count]))
         left = Asset.objects.filter(dataset=dataset).count()
         if not left:
+            imports.forget_sources(dataset)
             dataset.delete()
         return left

@@ -11,11 +11,14 @@ from uuid import UUID
 
 from django.conf import settings
 
-from tenants.accounts import metering
+from tenants.accounts import metering, sessions
 from tenants.accounts.models import Tenant
+from tenants.datasets.resumable import discard_expired
 from tenants.datasets.services import collect_blobs, collect_orphans
 from tenants.events.services import forget_old_answers
 from tenants.jobs.kinds import QUEUES
+from tenants.pipeline.imports import collect_sources
+from tenants.people import invitations
 from tenants.pipeline.services import resume_deletions
 from tenants.retrieval.vectors import prune_tombstones
 from tenants.scope import tenant_scope
@@ -33,7 +36,7 @@ def flush_usage() -> None:
 
 
 def collect_garbage() -> None:
-    """Remove blobs that nothing uses, old tombstones, old replayed answers, and files left by a crash.
+    """Remove blobs that nothing uses, old tombstones, old replayed answers, unused uploads, and files left by a crash.
 
     One of the 256 shards of each tenant's files is looked through at a time: all of them in a day.
     """
@@ -44,12 +47,16 @@ def collect_garbage() -> None:
         for step in (
             old_days,
             collect_blobs,
+            collect_sources,
             orphans,
+            discard_expired,
             prune_tombstones,
             forget_old_answers,
             resume_deletions,
         ):
             _in_scope(tenant_id, step)
+    sessions.forget_expired()
+    invitations.forget_ended()
     _clear_spool()
 
 

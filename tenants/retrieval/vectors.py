@@ -43,21 +43,30 @@ def replace_vectors(*, asset: Asset, model: str, vectors: Sequence[NewVector]) -
     """Make these the asset's only vectors; returns by how many their number grew. Safe to repeat."""
     with tenant_scope(current_tenant_id()):
         removed = remove_vectors(asset_ids=[asset.id])
-        first = take_numbers(len(vectors))
-        Vector.objects.bulk_create(
-            Vector(
-                asset_id=asset.id,
-                dataset_id=asset.dataset_id,
-                asset_modality=asset.modality,
-                model=model,
-                modality=vector.modality,
-                seq=first + offset,
-                data=as_bytes(vector.values),
-                segment=vector.segment,
-            )
-            for offset, vector in enumerate(vectors)
-        )
+        add_vectors(model=model, vectors=[(asset, vectors)])
     return len(vectors) - removed
+
+
+def add_vectors(*, model: str, vectors: Sequence[tuple[Asset, Sequence[NewVector]]]) -> None:
+    """Store the first vectors of new assets. In the caller's transaction."""
+    first = take_numbers(sum(len(given) for _, given in vectors))
+    flat = [(asset, vector) for asset, given in vectors for vector in given]
+    Vector.objects.bulk_create(
+        _row(asset, model, vector, first + offset) for offset, (asset, vector) in enumerate(flat)
+    )
+
+
+def _row(asset: Asset, model: str, vector: NewVector, seq: int) -> Vector:
+    return Vector(
+        asset_id=asset.id,
+        dataset_id=asset.dataset_id,
+        asset_modality=asset.modality,
+        model=model,
+        modality=vector.modality,
+        seq=seq,
+        data=as_bytes(vector.values),
+        segment=vector.segment,
+    )
 
 
 def as_bytes(values: np.ndarray) -> bytes:

@@ -1,0 +1,170 @@
+"""Rows of an import in batches: read into entries, prepared in a pool, cleared from disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import IO
+
+from django.conf import settings
+
+from ml.media import TRANSIENT, MediaError
+from tenants.datasets import importers
+from tenants.datasets.models import Asset
+from tenants.errors import Invalid, ServiceError
+from tenants.pipeline.bulk import Entry
+from tenants.pipeline.passages import passages
+from tenants.pipeline.prepared import Prepared, Source
+from tenants.pipeline.preparing import prepare
+from tenants.pipeline.uploads import check_external_id, check_upload
+from tenants.retrieval import encoding
+
+log = logging.getLogger(__name__)
+
+# A batch is full at this weight: many texts, some pictures, or one film.
+FULL = 256
+WEIGHTS = {
+    Asset.Modality.TEXT: 1,
+    Asset.Modality.IMAGE: 16,
+    Asset.Modality.AUDIO: FULL,
+    Asset.Modality.VIDEO: FULL,
+}
+TEXTS_AT_ONCE = 32
+
+
+class Batch:
+    """Entries in the order of their rows, and the files that they were read into.
+
+    `alone` marks a single row after an attempt that died.
+    """
+
+    def __init__(self, *, alone: bool = False) -> None:
+        self.alone = alone
+        self.entries: list[Entry] = []
+        self._paths: list[Path] = []
+        self._streams: list[IO[bytes]] = []
+        self._futures: list[Future[float]] = []
+        self.weight = 0
+
+    def add(self, item: importers.Item, folder: Path) -> None:
+        """Read an item; whatever is wrong with it becomes the entry's outcome."""
+        entry = Entry(row=item.row, name=item.name)
+        self.entries.append(entry)
+        try:
+            self._fill(entry, item, folder)
+        except ServiceError as error:
+            entry.fail(error.detail)
+        self.weight += WEIGHTS[Asset.Modality(entry.upload.modality)] if entry.open and entry.upload else 1
+
+    def _fill(self, entry: Entry, item: importers.Item, folder: Path) -> None:
+        if item.error:
+            raise Invalid(item.error)
+        entry.values = item.metadata
+        stream = self._saved(item, folder / f"row-{item.row}") if item.save else None
+        entry.upload = check_upload(stream, item.text)
+        if stream and entry.upload.modality != Asset.Modality.TEXT:
+            entry.path = Path(stream.name)
+        entry.external_id = check_external_id(item.external_id) or _derived_id(entry)
+
+    def _saved(self, item: importers.Item, path: Path) -> IO[bytes]:
+        assert item.save is not None  # noqa: S101 - for the type checker
+        self._paths.append(path)
+        item.save(path, settings.MAX_UPLOAD_BYTES)
+        stream = path.open("rb")
+        self._streams.append(stream)
+        return stream
+
+    def prepare(self, pool: ThreadPoolExecutor) -> None:
+        """Start decoding and encoding the entries whose outcome is open."""
+        entries = [entry for entry in self.entries if entry.open]
+        texts = [e for e in entries if e.upload and e.upload.modality == Asset.Modality.TEXT]
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            self._futures.append(pool.submit(_prepare_texts, texts[start : start + TEXTS_AT_ONCE]))
+        for entry in entries:
+            if entry.upload and entry.upload.modality != Asset.Modality.TEXT:
+                self._futures.append(pool.submit(_prepare_file, entry))
+
+    def finish(self) -> float:
+        """Wait until all is prepared; returns the cpu seconds that it took."""
+        return sum(future.result() for future in self._futures)
+
+    def clear(self) -> None:
+        """Close and remove what was read; storage has taken over what was imported."""
+        for stream in self._streams:
+            stream.close()
+        for path in self._paths:
+            for left in (path, path.with_name(f"{path.name}.clean")):
+                left.unlink(missing_ok=True)
+
+
+def read_batches(items: Iterator[importers.Item], folder: Path, *, alone: int) -> Iterator[Batch]:
+    """The first `alone` items one by one, then batches of a bounded weight."""
+    batch = Batch(alone=alone > 0)
+    for number, item in enumerate(items, 1):
+        batch.add(item, folder)
+        if batch.alone or batch.weight >= FULL:
+            yield batch
+            batch = Batch(alone=number < alone)
+    if batch.entries:
+        yield batch
+
+
+def _derived_id(entry: Entry) -> str:
+    """An id for a row that has none: the same content, caption and metadata give the same one again."""
+    assert entry.upload is not None  # noqa: S101 - for the type checker
+    parts = [entry.upload.sha256, entry.upload.caption, entry.values]
+    canonical = json.dumps(parts, sort_keys=True, ensure_ascii=True, default=str)
+    return f"content:{hashlib.sha256(canonical.encode()).hexdigest()[:40]}"
+
+
+def _prepare_texts(entries: Sequence[Entry]) -> float:
+    """Encode the passages of several texts in one call; returns cpu seconds."""
+    start = time.thread_time()
+    cuts = [(entry, cut) for entry in entries if entry.upload for cut in passages(entry.upload.text)]
+    vectors = encoding.space().embed_texts([e.upload.text[a:b] for e, (a, b) in cuts if e.upload])
+    spent = time.thread_time() - start
+    for entry in entries:
+        entry.prepared = Prepared()
+    for (entry, (first, last)), vector in zip(cuts, vectors, strict=True):
+        assert entry.prepared is not None  # noqa: S101 - for the type checker
+        assert entry.upload is not None  # noqa: S101
+        whole = last - first == len(entry.upload.text)
+        segment = None if whole else {"start_char": first, "end_char": last}
+        entry.prepared.add("text", (vector, spent / len(cuts)), segment)
+    return spent
+
+
+def _prepare_file(entry: Entry) -> float:
+    try:
+        entry.prepared = _with_second_try(entry)
+        return entry.prepared.cpu_s
+    except MediaError as error:
+        entry.fail(f"{error.code}: {error.message}")
+    except Exception:
+        # One row that meets a fault of ours must not lose the others.
+        log.exception("row could not be prepared", extra={"row": entry.row})
+        entry.fail("internal error: this row could not be read; the worker's log has the details")
+    return 0.0
+
+
+def _with_second_try(entry: Entry) -> Prepared:
+    source = _source(entry)
+    try:
+        return prepare(source)
+    except MediaError as error:
+        if error.code not in TRANSIENT:
+            raise
+        return prepare(source)
+
+
+def _source(entry: Entry) -> Source:
+    assert entry.upload is not None  # noqa: S101 - for the type checker
+    assert entry.path is not None  # noqa: S101
+    return Source(
+        entry.upload.modality, caption=entry.upload.caption, path=entry.path, folder=entry.path.parent
+    )
