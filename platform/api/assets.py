@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -18,6 +19,7 @@ from api.jobs import location
 from api.paging import read_choice, read_page, refuse_unknown
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING, PREFER, choice
+from api.uploads import file_of
 from api.waiting import ended_in_time, preferred_wait
 from tenants.accounts.permissions import READ, WRITE
 from tenants.datasets import selectors
@@ -38,6 +40,9 @@ class NewAsset(Body):
     )
     metadata = Object(required=False, allow_null=True)
     external_id = Text(required=False, allow_null=True, allow_blank=True, max_length=uploads.MAX_EXTERNAL_ID)
+    upload = Text(
+        required=False, allow_null=True, help_text="The id of a finished upload, instead of a file."
+    )
 
 
 class AssetChanges(Body):
@@ -93,15 +98,16 @@ class Assets(Resource):
             answer = self._waited(once, answer, seconds)
         return answer.response()
 
-    def _add(self, dataset_id: uuid.UUID, fields: dict[str, Any], file: Any) -> Answer:
-        self.added = services.add_asset(
-            dataset_id=dataset_id,
-            file=file,
-            text=fields.get("text") or "",
-            values=fields.get("metadata") or {},
-            external_id=fields.get("external_id"),
-            actor=self.actor,
-        )
+    def _add(self, dataset_id: uuid.UUID, fields: dict[str, Any], sent: Any) -> Answer:
+        with file_of(sent, fields.get("upload"), at_most=settings.MAX_UPLOAD_BYTES) as file:
+            self.added = services.add_asset(
+                dataset_id=dataset_id,
+                file=file,
+                text=fields.get("text") or "",
+                values=fields.get("metadata") or {},
+                external_id=fields.get("external_id"),
+                actor=self.actor,
+            )
         return changed(self.added)
 
     def _waited(self, once: Once, answer: Answer, seconds: int) -> Answer:

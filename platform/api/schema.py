@@ -35,11 +35,15 @@ PROBLEMS = {
     409: "In conflict with what exists, or not ready yet.",
     410: "The cursor has expired.",
     411: "Content-Length is missing.",
+    412: "This version of tus is not spoken here.",
     413: "Too large.",
     415: "This kind of body or file is not accepted.",
     422: "Some values are not valid; `errors` names them.",
+    423: "Another request is writing.",
     429: "Over the plan's rate.",
+    460: "The bytes do not have that checksum.",
     503: "Not available at the moment.",
+    507: "The disk of this installation is full.",
 }
 ALWAYS = (401, 403, 429, 503)
 WITH_BODY = (400, 411, 413, 415, 422)

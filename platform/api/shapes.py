@@ -93,6 +93,7 @@ class AssetForm(s.Serializer):
     """A file, a text, or a file with a text as its caption."""
 
     file = s.FileField(**MAYBE)
+    upload = s.CharField(**MAYBE, help_text="The id of a finished upload, instead of a file.")
     text = s.CharField(**MAYBE)
     metadata = s.CharField(**MAYBE, help_text="A JSON object, as text.")
     external_id = s.CharField(**MAYBE)

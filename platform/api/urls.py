@@ -12,6 +12,7 @@ from api.keys import Keys, OneKey
 from api.me import Me
 from api.paths import IdConverter
 from api.search import Search
+from api.uploads import OneUpload, Uploads
 from api.usage import Usage
 
 register_converter(IdConverter, "id")
@@ -25,6 +26,8 @@ urlpatterns = [
     path("datasets", Datasets.as_view(), name="datasets"),
     path("datasets/<id:dataset_id>", OneDataset.as_view(), name="dataset"),
     path("datasets/<id:dataset_id>/assets", Assets.as_view(), name="assets"),
+    path("uploads", Uploads.as_view(), name="uploads"),
+    path("uploads/<id:upload_id>", OneUpload.as_view(), name="upload"),
     path("assets/<id:asset_id>", OneAsset.as_view(), name="asset"),
     path("assets/<id:asset_id>/content", Content.as_view(), name="content"),
     path("assets/<id:asset_id>/thumbnail", Thumbnail.as_view(), name="thumbnail"),

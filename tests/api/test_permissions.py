@@ -6,7 +6,7 @@ import datetime as dt
 import io
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from django.utils import timezone
 from tenants.accounts import keys
 from tenants.accounts.models import KeyDigest, QuotaCounter, Tenant, UsageDay
 from tenants.accounts.permissions import ROLES, SCOPES
-from tenants.datasets import storage
+from tenants.datasets import resumable, storage
 from tenants.datasets.models import Asset, Blob
 from tenants.datasets.services import create_dataset
 from tenants.jobs import services as jobs
@@ -26,6 +26,7 @@ from tests.api.conftest import Api, picture, refused
 from tests.conftest import Party
 
 VECTOR = [1.0] * 256
+TUS = {"Tus-Resumable": "1.0.0"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Row:
     scope: str | None
     status: int
     body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
 
     def path(self, world: dict[str, str]) -> str:
         return "/" + self.route.format(**world)
@@ -59,6 +61,18 @@ TABLE = (
     Row("DELETE", "datasets/{dataset_id}", "write", 202),
     Row("GET", "datasets/{dataset_id}/assets", "read", 200),
     Row("POST", "datasets/{dataset_id}/assets", "write", 202, {"text": "new"}),
+    Row("OPTIONS", "uploads", None, 204),
+    Row("POST", "uploads", "write", 201, headers={**TUS, "Upload-Length": "4"}),
+    Row("OPTIONS", "uploads/{upload_id}", None, 204),
+    Row(
+        "PATCH",
+        "uploads/{upload_id}",
+        "write",
+        204,
+        b"four",
+        {**TUS, "Content-Type": "application/offset+octet-stream", "Upload-Offset": "0"},
+    ),
+    Row("DELETE", "uploads/{upload_id}", "write", 204, headers=TUS),
     Row("GET", "assets/{asset_id}", "read", 200),
     Row("PATCH", "assets/{asset_id}", "write", 200, {"metadata": {"new": 1}}),
     Row("DELETE", "assets/{asset_id}", "write", 204),
@@ -117,12 +131,18 @@ def build_world(party: Party) -> dict[str, str]:
         ended = add_asset(dataset_id=dataset.id, text=uuid.uuid4().hex).job
         jobs.cancel(job_id=ended.id)
         spare, _ = keys.create_key(name="spare", scopes=["read"])
+        resumable.discard_all(party.id)
+        upload_id = uuid.uuid4()
+        resumable.begin(
+            upload_id=upload_id, length=4, metadata={}, expires_at=timezone.now() + dt.timedelta(1)
+        )
     return {
         "dataset_id": str(dataset.id),
         "asset_id": str(added.asset.id),
         "job_id": str(added.job.id),
         "ended_id": str(ended.id),
         "key_id": str(spare.id),
+        "upload_id": str(upload_id),
     }
 
 
@@ -157,18 +177,20 @@ def test_scopes_and_roles(row: Row, home: Party, tokens: dict[str, str]) -> None
     world = build_world(home)
     before = everything(home)
     for name in [name for name in tokens if not allowed(row, name)]:
-        problem = refused(Api(tokens[name]).call(row.method, row.path(world), row.body), 403, "missing-scope")
+        problem = refused(
+            Api(tokens[name]).call(row.method, row.path(world), row.body, row.headers), 403, "missing-scope"
+        )
         assert problem["scope"] == row.scope
     assert everything(home) == before
     for name in [name for name in tokens if allowed(row, name)]:
-        answer = Api(tokens[name]).call(row.method, row.path(world), fresh(row.body))
+        answer = Api(tokens[name]).call(row.method, row.path(world), fresh(row.body), row.headers)
         assert answer.status_code == row.status, (name, answer.content)
         # What a success has used up is made anew for the next key.
         world = world if row.method == "GET" else build_world(home)
 
 
 def fresh(body: Any) -> Any:
-    return {**body, "name": uuid.uuid4().hex} if body and "name" in body else body
+    return {**body, "name": uuid.uuid4().hex} if isinstance(body, dict) and "name" in body else body
 
 
 BODIES = ((b"{", "application/json"), (b"<x/>", "text/xml"), (b"", "application/json"))
@@ -225,7 +247,7 @@ def test_no_live_key_no_answer(row: Row, home: Party, dead_tokens: dict[str, str
     world = build_world(home)
     before = everything(home)
     for name, token in dead_tokens.items():
-        answer = Api(token).call(row.method, row.path(world), row.body)
+        answer = Api(token).call(row.method, row.path(world), row.body, row.headers)
         refused(answer, 401, "unauthenticated" if name == "none" else "invalid-key")
         assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
     assert everything(home) == before

@@ -1,0 +1,217 @@
+"""Uploads that wait to be used: each a file that grows at its end, over as many requests as it takes.
+
+`<id>.part` holds the bytes, and its size is the offset: a process that is killed in the middle of a write leaves
+nothing out of step. `<id>.json` beside it says what is expected. Both lie in UPLOADS_DIR/<tenant>/, under ids made
+here; the name that a client gave is only data. The protocol that fills them is `tenants.datasets.tus`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from django.conf import settings
+from django.core.files import File
+from django.db import transaction
+
+from tenants.accounts import quotas
+from tenants.errors import Conflict, NotFound, NotReady, QuotaExceeded, StorageFull, TooLarge, room_on_disk
+from tenants.scope import current_tenant_id
+
+# More than this many begun uploads of one tenant are a client that never uses what it sends.
+MAX_WAITING = 100
+MAX_NAME = 200
+# Files outlive their upload by this much: nothing is removed under a request that found it in time.
+GRACE_S = 3600
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """An upload as it is now: `offset` bytes of `bytes` are here."""
+
+    id: uuid.UUID
+    bytes: int
+    offset: int
+    metadata: dict[str, str]
+    expires_at: datetime
+
+    @property
+    def complete(self) -> bool:
+        return self.offset == self.bytes
+
+    @property
+    def name(self) -> str:
+        """The file's name as the client told it, without folders; to show and to guess a format from."""
+        told = self.metadata.get("filename") or self.metadata.get("name") or ""
+        name = PurePosixPath(told.replace("\\", "/")).name
+        return "".join(c for c in name if c.isprintable())[:MAX_NAME] or "upload"
+
+
+class Claimed(File):
+    """A finished upload; storage takes the file over by moving it."""
+
+    def __init__(self, stream: IO[bytes], path: Path, name: str) -> None:
+        super().__init__(stream, name=name)
+        self._path = path
+
+    def temporary_file_path(self) -> str:
+        return str(self._path)
+
+
+def begin(*, upload_id: uuid.UUID, length: int, metadata: dict[str, str], expires_at: datetime) -> None:
+    """Make room for an upload of the active tenant. Raises QuotaExceeded, StorageFull."""
+    folder = _folder(current_tenant_id())
+    with room_on_disk():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Asked twice: the first time locks the counter, so that of two uploads at once the second counts the first.
+    quotas.check_room({"bytes": length})
+    quotas.check_room({"bytes": length + _expected_bytes(folder)})
+    if shutil.disk_usage(folder).free < length:
+        raise StorageFull
+    told = {"bytes": length, "metadata": metadata, "expires_at": expires_at.timestamp()}
+    with room_on_disk():
+        _data(folder, upload_id).touch(mode=0o600, exist_ok=False)
+        _facts(folder, upload_id).write_text(json.dumps(told))
+
+
+def _expected_bytes(folder: Path) -> int:
+    """What all begun uploads of a folder will have in the end."""
+    begun = [_read(path) for path in folder.glob("*.json")]
+    if len(begun) >= MAX_WAITING:
+        raise QuotaExceeded(
+            f"{MAX_WAITING} uploads have been begun and not been used. Use or delete some of them first.",
+            resource="uploads",
+            limit=MAX_WAITING,
+        )
+    return sum(upload.bytes for upload in begun if upload)
+
+
+def find(upload_id: uuid.UUID | None) -> Waiting:
+    """An upload of the active tenant. Raises NotFound, also for one that has expired."""
+    found = upload_id and _read(_facts(_folder(current_tenant_id()), upload_id))
+    if not found:
+        raise NotFound(
+            f"There is no such upload. Unused ones are removed after {settings.UPLOAD_EXPIRY_S // 3600} hours."
+        )
+    return found
+
+
+def look_up(tenant_id: uuid.UUID, upload_id: uuid.UUID) -> Waiting | None:
+    """The same outside of any scope: files need no database."""
+    return _read(_facts(_folder(tenant_id), upload_id))
+
+
+def append(*, tenant_id: uuid.UUID, upload_id: uuid.UUID, offset: int, data: bytes) -> None:
+    """Write at the end, which must be `offset`. Under `locked`. Raises StorageFull."""
+    path = _data(_folder(tenant_id), upload_id)
+    with room_on_disk(), path.open("r+b") as stream:
+        if stream.seek(0, os.SEEK_END) != offset:
+            raise Conflict("The upload has grown meanwhile. Ask for its offset and go on from there.")
+        stream.write(data)
+
+
+@contextmanager
+def locked(tenant_id: uuid.UUID, upload_id: uuid.UUID) -> Iterator[IO[bytes] | None]:
+    """The upload's file, for nobody else; None if another holds it. The kernel frees what a killed process held.
+
+    Raises NotFound.
+    """
+    try:
+        stream = _data(_folder(tenant_id), upload_id).open("rb")
+    except FileNotFoundError as error:
+        raise NotFound("There is no such upload.") from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        yield stream
+
+
+@contextmanager
+def claimed(upload_id: uuid.UUID | None, *, at_most: int) -> Iterator[Claimed]:
+    """A finished upload of the active tenant, to be used once: it is gone when the transaction commits.
+
+    Raises NotFound, TooLarge, NotReady (bytes are missing), Conflict (another request uses it).
+    """
+    waiting, tenant_id = find(upload_id), current_tenant_id()
+    if waiting.bytes > at_most:
+        raise TooLarge(
+            f"This upload has {waiting.bytes} bytes; for this use it may have {at_most // 2**20} MiB."
+        )
+    if not waiting.complete:
+        raise NotReady(
+            f"Of this upload {waiting.offset} of {waiting.bytes} bytes are here. Send the rest first."
+        )
+    with locked(tenant_id, waiting.id) as stream:
+        if stream is None:
+            raise Conflict("Another request is using this upload.")
+        yield Claimed(stream, _data(_folder(tenant_id), waiting.id), waiting.name)
+        transaction.on_commit(partial(discard, tenant_id, waiting.id))
+
+
+def discard(tenant_id: uuid.UUID, upload_id: uuid.UUID) -> None:
+    """Remove an upload, whatever is left of it."""
+    folder = _folder(tenant_id)
+    # The facts go first: without them the upload is absent.
+    _facts(folder, upload_id).unlink(missing_ok=True)
+    _data(folder, upload_id).unlink(missing_ok=True)
+
+
+def discard_expired() -> int:
+    """Remove what the active tenant did not use in time, or a crash left incomplete; how many files."""
+    limit = time.time() - settings.UPLOAD_EXPIRY_S - GRACE_S
+    stale = [path for path in _folder(current_tenant_id()).glob("*") if _modified(path) < limit]
+    for path in stale:
+        path.unlink(missing_ok=True)
+    return len(stale)
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()
+
+
+def discard_all(tenant_id: uuid.UUID) -> None:
+    """For a tenant that is erased."""
+    shutil.rmtree(_folder(tenant_id), ignore_errors=True)
+
+
+def _read(path: Path) -> Waiting | None:
+    """What a file of facts says and how far the bytes have come; None if there is no such upload (any more)."""
+    try:
+        told = json.loads(path.read_text())
+        offset = path.with_suffix(".part").stat().st_size
+    except (FileNotFoundError, ValueError):
+        # Half-written facts are of an upload that is just being begun.
+        return None
+    if told["expires_at"] < time.time():
+        return None
+    expires = datetime.fromtimestamp(told["expires_at"], UTC)
+    return Waiting(uuid.UUID(path.stem), told["bytes"], offset, told["metadata"], expires)
+
+
+def _folder(tenant_id: uuid.UUID) -> Path:
+    return settings.UPLOADS_DIR / str(tenant_id)
+
+
+def _facts(folder: Path, upload_id: uuid.UUID) -> Path:
+    return folder / f"{upload_id}.json"
+
+
+def _data(folder: Path, upload_id: uuid.UUID) -> Path:
+    return folder / f"{upload_id}.part"
