@@ -10,7 +10,7 @@ LINT_ENV := DATA_DIR=var/lint SECRET_KEY=lint DATABASE_URL=postgres://localhost/
 
 .DEFAULT_GOAL := run
 .NOTPARALLEL:
-.PHONY: run test demo bench lint lock clean install install-dev prepare-test
+.PHONY: run test demo bench backup restore lint lock clean install install-dev prepare-test
 
 run: install
 	@exec $(BIN)/python -m standalone run
@@ -22,6 +22,15 @@ test: install-dev prepare-test lint
 # The guided tour, against a running stack or one of its own.
 demo: install
 	@exec $(BIN)/python -m standalone.tour
+
+# A backup of DATA_DIR into TO (by default $DATA_DIR/backups), also while it runs; KEEP_DAYS removes older ones there.
+backup: install
+	@exec $(BIN)/python -m standalone backup --to "$(TO)" --keep-days "$(KEEP_DAYS)"
+
+# FROM, a backup or a folder of them (the newest), into DATA_DIR; FORCE=1 moves what is there aside.
+restore: install
+	@exec $(BIN)/python -m standalone restore "$(or $(FROM),$(error Say which: make restore FROM=path))" \
+		$(if $(filter-out 0,$(FORCE)),--force)
 
 bench: bench-retrieval
 

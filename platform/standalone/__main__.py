@@ -1,4 +1,4 @@
-"""`python -m standalone run | services | prepare`."""
+"""`python -m standalone run | services | prepare | backup | restore | verify`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from standalone.backup import commands
 from standalone.config import APP_PROCESSES, StackConfig
 from standalone.errors import StackError
 from standalone.runner import Plan, prepare_only, run
@@ -13,13 +14,28 @@ from standalone.runner import Plan, prepare_only, run
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m standalone", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    whole = commands.add_parser("run", help="the whole stack, in the foreground")
+    subcommands = parser.add_subparsers(dest="command", required=True)
+    whole = subcommands.add_parser("run", help="the whole stack, in the foreground")
     whole.add_argument("--only", help=f"comma-separated, of: {', '.join(APP_PROCESSES)}")
-    services = commands.add_parser("services", help="Postgres and Valkey only, migrated")
+    services = subcommands.add_parser("services", help="Postgres and Valkey only, migrated")
     services.add_argument("--throwaway", action="store_true", help="an empty database, unsafe and fast")
-    commands.add_parser("prepare", help="front end and models only")
+    services.add_argument("--as-is", action="store_true", help="do not migrate")
+    subcommands.add_parser("prepare", help="front end and models only")
+    _add_backup_commands(subcommands)
     return parser.parse_args(arguments)
+
+
+def _add_backup_commands(subcommands: argparse._SubParsersAction) -> None:
+    backup = subcommands.add_parser(
+        "backup", help="database, files and secrets, of a running stack or a stopped one"
+    )
+    backup.add_argument("--to", default="", help="the folder of backups; by default $DATA_DIR/backups")
+    backup.add_argument("--keep-days", default="", help="remove older backups there afterwards")
+    restore = subcommands.add_parser("restore", help="into an empty DATA_DIR")
+    restore.add_argument("source", help="a backup, or a folder of them: the newest")
+    restore.add_argument("--force", action="store_true", help="move what is in DATA_DIR aside")
+    verify = subcommands.add_parser("verify", help="check a backup and print its digests")
+    verify.add_argument("source")
 
 
 def chosen(only: str | None) -> Sequence[str]:
@@ -31,16 +47,26 @@ def chosen(only: str | None) -> Sequence[str]:
     return names
 
 
+def execute(config: StackConfig, options: argparse.Namespace) -> None:
+    match options.command:
+        case "prepare":
+            prepare_only(config)
+        case "services":
+            run(config, Plan(processes=(), throwaway=options.throwaway, migrated=not options.as_is))
+        case "backup":
+            commands.backup(config, options.to, options.keep_days)
+        case "restore":
+            commands.restore(config, options.source, force=options.force)
+        case "verify":
+            commands.verify(options.source)
+        case _:
+            run(config, Plan(processes=chosen(options.only)))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     try:
-        config = StackConfig.from_environ()
-        if options.command == "prepare":
-            prepare_only(config)
-        elif options.command == "services":
-            run(config, Plan(processes=(), throwaway=options.throwaway))
-        else:
-            run(config, Plan(processes=chosen(options.only)))
+        execute(StackConfig.from_environ(), options)
     except StackError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 1

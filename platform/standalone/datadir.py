@@ -15,6 +15,9 @@ from standalone.errors import StackError
 from standalone.files import read_json, write_json
 
 LAYOUT = 1
+# Where a restore builds, and its journal: as long as that is there, the directory is half restored.
+RESTORING = "restoring"
+RESTORE_JOURNAL = f"{RESTORING}/restore.json"
 POSTGRES_MAJOR = "18"
 SECRET_NAMES = (
     "secret_key",
@@ -27,8 +30,8 @@ SECRET_NAMES = (
 
 
 @contextlib.contextmanager
-def claimed(data_dir: Path) -> Iterator[None]:
-    """Hold the data directory for this stack alone, as long as the block runs."""
+def claimed(data_dir: Path, *, restoring: bool = False) -> Iterator[None]:
+    """Hold the data directory for this stack (or restore) alone, as long as the block runs."""
     create(data_dir)
     with permissions_explained():
         handle = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -37,6 +40,8 @@ def claimed(data_dir: Path) -> Iterator[None]:
         os.truncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         check_version(data_dir)
+        if not restoring:
+            check_restored(data_dir)
         yield
     finally:
         os.close(handle)
@@ -75,6 +80,18 @@ def check_version(data_dir: Path) -> None:
         )
     if found["postgres"] != POSTGRES_MAJOR:
         raise _other_postgres(data_dir, found["postgres"])
+
+
+def check_restored(data_dir: Path) -> None:
+    """Refuse what a killed restore has left."""
+    journal = read_json(data_dir / RESTORE_JOURNAL)
+    if journal is None:
+        return
+    untouched = journal["stage"] == "building"
+    give_up = f" To give it up, delete {data_dir / RESTORING}." if untouched else ""
+    raise StackError(
+        f"A restore into {data_dir} was interrupted. Run the same `make restore` again: it goes on.{give_up}"
+    )
 
 
 def check_cluster_version(cluster: Path) -> None:

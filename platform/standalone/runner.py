@@ -30,10 +30,14 @@ BEAT_UP_S = 3.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run: the services always, these processes of the application, on which kind of database."""
+    """What to run: the services always, these processes of the application, on which kind of database.
+
+    Not migrated, a database stays as whatever release has left it (a backup before an upgrade).
+    """
 
     processes: Sequence[str]
     throwaway: bool = False
+    migrated: bool = True
 
 
 class StopSignals:
@@ -128,7 +132,8 @@ class Start:
         with_app = bool(self.plan.processes)
         front_end, models = self._builder.both(self._env) if with_app else (None, None)
         self._start_services()
-        self._builder.schema(self._env)
+        if self.plan.migrated:
+            self._builder.schema(self._env)
         if front_end and models:
             front_end.result()
             self._builder.static_files(self._env)

@@ -1,0 +1,51 @@
+"""The environment of the installation that is to be backed up, with its database answering."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from standalone.config import StackConfig
+from standalone.errors import StackError
+from standalone.files import read_json
+from standalone.stack import Stack
+
+
+@contextmanager
+def attached(config: StackConfig) -> Iterator[Mapping[str, str]]:
+    """Of a running stack its own environment; of a stopped one, the services that it embeds are started meanwhile.
+
+    They start as they are: a backup before an upgrade must not migrate what it saves.
+    """
+    if is_running(config):
+        yield {**config.environ, **read_json(config.data_dir / "env.json", {})}
+    elif not (config.embeds_postgres or config.embeds_valkey):
+        yield config.environ
+    else:
+        if config.embeds_postgres and not (config.data_dir / "postgres").exists():
+            raise StackError(f"{config.data_dir} holds no database. Set DATA_DIR, or DATABASE_URL.")
+        yield from _started(config)
+
+
+def _started(config: StackConfig) -> Iterator[Mapping[str, str]]:
+    stack = Stack(config.data_dir, ["services", "--as-is"], config.environ)
+    try:
+        yield {**config.environ, **stack.start().env}
+    finally:
+        stack.stop()
+
+
+def is_running(config: StackConfig) -> bool:
+    try:
+        handle = os.open(config.data_dir / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)

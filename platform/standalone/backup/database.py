@@ -1,0 +1,155 @@
+"""The database's half: one snapshot of it past row-level security, and loading that again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from psycopg2 import sql
+from psycopg2.extensions import make_dsn, parse_dsn
+
+from standalone.config import ROOT
+from standalone.errors import StackError
+from standalone.postgres import binary
+from standalone.processes import Command, Spawner
+
+TABLES = """
+    SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') ORDER BY c.relname
+"""
+
+
+class RowDigest:
+    """Takes the lines of a COPY: how many, and the SHA-256 of them all."""
+
+    def __init__(self) -> None:
+        self.sha, self.rows = hashlib.sha256(), 0
+
+    def write(self, lines: bytes | str) -> int:
+        data = lines.encode() if isinstance(lines, str) else lines
+        self.sha.update(data)
+        self.rows += data.count(b"\n")
+        return len(lines)
+
+
+class View:
+    """A database as one role sees it, in one transaction."""
+
+    def __init__(self, url: str, connection: Any) -> None:
+        self.url = url
+        self._connection = connection
+
+    def rows(self, statement: Any, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement, parameters)
+            return list(cursor.fetchall()) if cursor.description else []
+
+    def value(self, statement: Any, parameters: tuple[Any, ...] = ()) -> Any:
+        return self.rows(statement, parameters)[0][0]
+
+    def tables(self) -> list[str]:
+        return [name for (name,) in self.rows(TABLES)]
+
+    def digests(self) -> dict[str, dict[str, Any]]:
+        """Rows and SHA-256 of each table: of the digests of its rows in order, so that no row's place matters."""
+        return {table: self._digest(table) for table in self.tables()}
+
+    def _digest(self, table: str) -> dict[str, Any]:
+        taken = RowDigest()
+        statement = sql.SQL(
+            "COPY (SELECT sha256(convert_to(t::text, 'UTF8')) FROM {} t ORDER BY 1) TO STDOUT"
+        ).format(sql.Identifier(table))
+        with self._connection.cursor() as cursor:
+            cursor.copy_expert(statement, taken)
+        return {"rows": taken.rows, "sha256": taken.sha.hexdigest()}
+
+    def migrations(self) -> dict[str, list[str]]:
+        if "django_migrations" not in self.tables():
+            return {}
+        applied: dict[str, list[str]] = {}
+        for app, name in self.rows("SELECT app, name FROM django_migrations ORDER BY app, name"):
+            applied.setdefault(app, []).append(name)
+        return applied
+
+
+class Snapshot(View):
+    """The database as it was at one moment; the files that its rows name are kept until it is closed."""
+
+    def __init__(self, url: str, role: str, connection: Any, name: str) -> None:
+        super().__init__(url, connection)
+        self.role, self.name = role, name
+
+    def tenants(self) -> list[str]:
+        return [name for (name,) in self.rows("SELECT id::text FROM tenant ORDER BY id")]
+
+    def blobs(self, tenant: str) -> set[str]:
+        return {name for (name,) in self.rows("SELECT sha256 FROM blob WHERE tenant_id = %s", (tenant,))}
+
+    def dump(self, target: Path, spawner: Spawner, log: Path) -> None:
+        """Write what this snapshot sees with pg_dump. Raises StackError with the end of its log."""
+        options = ["--format=custom", "--compress=1", f"--snapshot={self.name}", f"--role={self.role}"]
+        spawner.run(pg_command("pg_dump", self.url, log, *options, f"--file={target}"))
+
+
+@contextmanager
+def snapshot(url: str, role: str, hold: int) -> Iterator[Snapshot]:
+    """Open a snapshot as `role`, which must bypass row-level security, holding the advisory lock `hold`."""
+    with connected(url) as connection:
+        connection.autocommit = True
+        cursor = connection.cursor()
+        # Dumping and copying may take hours, during which this session only waits.
+        cursor.execute("SET idle_in_transaction_session_timeout = 0")
+        cursor.execute("SELECT pg_advisory_lock(%s)", (hold,))
+        connection.autocommit = False
+        connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+        cursor.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
+        cursor.execute("SET LOCAL TimeZone = 'UTC'")
+        cursor.execute("SELECT pg_export_snapshot()")
+        yield Snapshot(url, role, connection, cursor.fetchone()[0])
+        connection.rollback()
+
+
+@contextmanager
+def view(url: str, role: str = "") -> Iterator[View]:
+    """The database as it is now."""
+    with connected(url) as connection:
+        found = View(url, connection)
+        if role:
+            found.rows(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
+        found.rows("SET LOCAL TimeZone = 'UTC'")
+        yield found
+        connection.rollback()
+
+
+@contextmanager
+def connected(url: str) -> Iterator[Any]:
+    try:
+        connection = psycopg2.connect(url, connect_timeout=5, application_name="crosslight backup")
+    except psycopg2.OperationalError as error:
+        raise StackError(f"The database does not answer: {str(error).strip()}") from error
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def load(dump: Path, url: str, spawner: Spawner, log: Path) -> None:
+    """Fill an empty, provisioned database as its owner, in one transaction. Raises StackError.
+
+    The owner is enough: row-level security is switched on after the rows are there.
+    """
+    options = ["--single-transaction", "--exit-on-error", "--no-comments"]
+    spawner.run(pg_command("pg_restore", url, log, *options, str(dump)))
+
+
+def pg_command(program: str, url: str, log: Path, *options: str) -> Command:
+    """The password goes through the environment: an argument could be read by everybody with `ps`."""
+    parts = parse_dsn(url)
+    secret = {"PGPASSWORD": parts.pop("password")} if "password" in parts else {}
+    arguments = [str(binary(program)), f"--dbname={make_dsn(**parts)}", *options]
+    return Command(arguments, {**os.environ, **secret}, ROOT, log)
