@@ -155,11 +155,11 @@ def _prepare_file(entry: Entry) -> float:
 def _with_second_try(entry: Entry) -> Prepared:
     source = _source(entry)
     try:
-        return prepare(source)
+        return prepare(source, in_bulk=True)
     except MediaError as error:
         if error.code not in TRANSIENT:
             raise
-        return prepare(source)
+        return prepare(source, in_bulk=True)
 
 
 def _source(entry: Entry) -> Source:

@@ -105,7 +105,7 @@ def _look(source: Source, prepared: Prepared, info: MediaInfo, progress: Progres
         prepared.spend(frame.cpu_s)
         poster.offer(frame.pixels)
         if not frame.same or not shown:
-            shown.append((frame.at_s, encoding.embed_image(frame.pixels)))
+            shown.append((frame.at_s, encoding.embed_image_alone(frame.pixels)))
         progress.reached(0, frame.at_s)
     ends = [at_s for at_s, _ in shown[1:]] + [info.duration_s]
     for (at_s, encoded), end_s in zip(shown, ends, strict=True):

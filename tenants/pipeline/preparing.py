@@ -5,21 +5,30 @@ Embedding jobs and imports share this; what differs is only who stores the resul
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
+
 from tenants.datasets.models import Asset
 from tenants.pipeline.passages import passages
 from tenants.pipeline.prepared import Prepared, Report, Source
 from tenants.retrieval import encoding
+
+Embed = Callable[[np.ndarray], tuple[np.ndarray, float]]
 
 
 def _silent(done: float, total: float) -> None:
     """Nobody waits for a report."""
 
 
-def prepare(source: Source, report: Report = _silent) -> Prepared:
-    """Decode and encode. Raises MediaError, and whatever `report` raises."""
+def prepare(source: Source, report: Report = _silent, *, in_bulk: bool = False) -> Prepared:
+    """Decode and encode. Raises MediaError, and whatever `report` raises.
+
+    `in_bulk`: the caller's threads fill the cores, so that sharing batches would only make them wait.
+    """
     prepared = Prepared()
     if source.modality == Asset.Modality.IMAGE:
-        _look(source, prepared)
+        _look(source, prepared, encoding.embed_image_alone if in_bulk else encoding.embed_image)
     elif source.modality != Asset.Modality.TEXT:
         _play(source, prepared, report)
     _read(source.text or source.caption, prepared)
@@ -40,10 +49,10 @@ def _play(source: Source, prepared: Prepared, report: Report) -> None:
     play(source, prepared, report)
 
 
-def _look(source: Source, prepared: Prepared) -> None:
+def _look(source: Source, prepared: Prepared, embed: Embed) -> None:
     picture = encoding.decoder().image(source.file)
     prepared.spend(picture.cpu_s)
     prepared.width, prepared.height = picture.width, picture.height
     prepared.thumbnail = picture.thumbnail
     prepared.clean, prepared.clean_type = picture.clean, picture.clean_type or ""
-    prepared.add("image", encoding.embed_image(picture.pixels))
+    prepared.add("image", embed(picture.pixels))

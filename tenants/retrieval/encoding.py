@@ -104,6 +104,11 @@ def embed_image(pixels: np.ndarray) -> tuple[np.ndarray, float]:
     return image_batcher().submit(pixels)
 
 
+def embed_image_alone(pixels: np.ndarray) -> tuple[np.ndarray, float]:
+    """The same in the caller's own thread: for bulk work, whose threads fill the cores without company."""
+    return Costed(space().embed_images)([pixels])[0]
+
+
 def embed_text(text: str) -> tuple[np.ndarray, float]:
     """A text for the index: float32 [256] and its cost in cpu seconds. Concurrent callers share batches."""
     return text_batcher().submit(text)
