@@ -1,26 +1,45 @@
-"""Metadata: what may stand in it, its guessed types, and the facets that filters use.
+"""Metadata: what may stand in it, the schema of its keys, and the facets that filters use.
 
-Types: `text`, `number`, `bool`, `time`. A schema is `{"price": {"type": "number"}, …}`; where a dataset declares
-none it is guessed from the values as they come and shown with the dataset.
+A schema maps a key to `{"type": text|number|bool|time|tags, "required"?, "values"?, "label"?, "guessed"?}`. What a
+person declared is enforced when assets are added, changed or imported. A key that nobody declared gets the type of
+its values, marked `guessed`: shown, followed by filters, and never enforced.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tenants.datasets.models import Facet
+from tenants.datasets.values import (
+    MAX_INTEGER,
+    MAX_TAG,
+    MAX_VALUES,
+    TYPES,
+    as_number,
+    as_text,
+    fits,
+    guess_type,
+    read_as,
+    read_cell,
+)
 from tenants.errors import Invalid
 
-TYPES = ("text", "number", "bool", "time")
+Schema = dict[str, dict[str, Any]]
+
 MAX_KEYS = 100
 MAX_KEY = 100
-MAX_VALUES = 100
-FACET_TEXT = 300
+MAX_LABEL = 100
+MAX_ENUMERATION = 200
 MAX_DEPTH = 8
+EXPECTED = {
+    "text": "Expected text.",
+    "number": "Expected number.",
+    "bool": "Expected true or false.",
+    "time": "Expected an ISO 8601 time, such as 2026-05-01 or 2026-05-01T12:30:00Z.",
+    "tags": f"Expected a list of at most {MAX_VALUES} texts of at most {MAX_TAG} characters.",
+}
 
 
 def check_text(value: str, pointer: str) -> None:
@@ -32,14 +51,13 @@ def check_text(value: str, pointer: str) -> None:
 
 
 def check_json(value: Any, pointer: str, depth: int = 0) -> None:
-    """Raises Invalid for JSON that cannot be stored: NUL, surrogates, infinities, too deep."""
+    """Raises Invalid for JSON that cannot be stored: NUL, surrogates, infinities, lost digits, too deep."""
     if depth > MAX_DEPTH:
         raise Invalid(f"Nested more than {MAX_DEPTH} levels deep.", pointer=pointer)
     if isinstance(value, str):
         check_text(value, pointer)
-    elif isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
-        # Also for integers: facets and filters compare numbers as float8.
-        raise Invalid("Numbers must be finite, and not beyond what 64 bits can hold.", pointer=pointer)
+    elif isinstance(value, int | float):
+        _check_number(value, pointer)
     elif isinstance(value, dict):
         for key, item in value.items():
             check_text(key, pointer)
@@ -49,86 +67,159 @@ def check_json(value: Any, pointer: str, depth: int = 0) -> None:
             check_json(item, f"{pointer}/{index}", depth + 1)
 
 
-def check_metadata(metadata: Any, schema: dict[str, Any], pointer: str = "/metadata") -> dict[str, Any]:
-    """The metadata, if it is a JSON object that can be stored and fits the declared types. Raises Invalid."""
+def _check_number(value: float, pointer: str) -> None:
+    # Facets and filters compare numbers as float8.
+    if not abs(value) <= sys.float_info.max:
+        raise Invalid("Numbers must be finite, and not beyond what 64 bits can hold.", pointer=pointer)
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        raise Invalid(f"Integers beyond {MAX_INTEGER} lose digits; send them as text.", pointer=pointer)
+
+
+# --- Values against the schema ---------------------------------------------------------------------------
+
+
+def check_metadata(metadata: Any, schema: Schema, pointer: str = "/metadata") -> dict[str, Any]:
+    """The metadata, if it is a JSON object that can be stored and fits what is declared. Raises Invalid."""
     if not isinstance(metadata, dict):
         raise Invalid("Metadata must be a JSON object.", pointer=pointer)
     if len(metadata) > MAX_KEYS:
         raise Invalid(f"At most {MAX_KEYS} keys.", pointer=pointer)
     check_json(metadata, pointer)
-    for key, value in metadata.items():
-        if not key or len(key) > MAX_KEY:
-            raise Invalid(f"Keys have 1 to {MAX_KEY} characters.", pointer=pointer)
-        declared = _declared(schema, key)
-        for item in _values(value):
-            if declared and item is not None and guess_type(item) != declared and declared != "text":
-                raise Invalid(f"Expected {declared}.", pointer=f"{pointer}/{key}")
+    if any(not key or len(key) > MAX_KEY for key in metadata):
+        raise Invalid(f"Keys have 1 to {MAX_KEY} characters.", pointer=pointer)
+    for key, problem in misfits(metadata, schema):
+        raise Invalid(problem, pointer=f"{pointer}/{key}")
     return metadata
 
 
-def check_schema(schema: Any, pointer: str = "/metadata_schema") -> dict[str, Any]:
-    if not isinstance(schema, dict) or len(schema) > MAX_KEYS:
-        raise Invalid(f"A schema is an object of at most {MAX_KEYS} keys.", pointer=pointer)
-    check_json(schema, pointer)
+def misfits(metadata: Mapping[str, Any], schema: Schema) -> Iterator[tuple[str, str]]:
+    """The keys whose values are not as declared, each with what was expected."""
     for key, entry in schema.items():
-        if not key or len(key) > MAX_KEY or not isinstance(entry, dict) or entry.get("type") not in TYPES:
-            raise Invalid(
-                f'Each key maps to {{"type": one of {", ".join(TYPES)}}}.', pointer=f"{pointer}/{key}"
-            )
-    return schema
+        if problem := _misfit(metadata.get(key), entry):
+            yield key, problem
 
 
-def _declared(schema: dict[str, Any], key: str) -> str:
-    entry = schema.get(key) or {}
-    return "" if entry.get("guessed") else entry.get("type", "")
+def _misfit(value: Any, entry: dict[str, Any]) -> str:
+    if entry.get("guessed"):
+        return ""
+    if value is None:
+        return "This field is required." if entry.get("required") else ""
+    if not fits(value, entry["type"]):
+        return EXPECTED[entry["type"]]
+    allowed = entry.get("values")
+    if allowed and not {as_text(item) for item in _values(value)} <= {as_text(item) for item in allowed}:
+        return f"Expected one of {_listed(allowed)}."
+    return ""
+
+
+def _listed(values: list[Any]) -> str:
+    shown = ", ".join(str(value)[:40] for value in values[:10])
+    return f"{shown}, …" if len(values) > 10 else shown
 
 
 def _values(value: Any) -> list[Any]:
     return value[:MAX_VALUES] if isinstance(value, list) else [value]
 
 
-def guess_type(value: Any) -> str:
-    """The facet type of one JSON value; empty for null and for nested values, which are not filterable."""
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, int | float):
-        return "number"
-    if isinstance(value, str):
-        return "time" if parse_time(value) is not None else "text"
-    return ""
+def coerce(value: str, entry: Mapping[str, Any] | None) -> Any:
+    """The text of a table's cell as a JSON value of the type that its column has.
+
+    Raises Invalid if the type was declared and the text is none of it; a guess that does not fit leaves the text.
+    """
+    text = value.strip()
+    if entry is None:
+        return read_cell(text)
+    read = read_as(text, entry["type"])
+    if read is None and not entry.get("guessed"):
+        raise Invalid(EXPECTED[entry["type"]])
+    return text if read is None else read
 
 
-def parse_time(value: str) -> float | None:
-    """Seconds since 1970 of an ISO 8601 date or time (UTC where it names no zone)."""
-    if not 8 <= len(value) <= 40 or not value[0].isdigit():
-        return None
-    try:
-        moment = dt.datetime.fromisoformat(value)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
-    except (ValueError, OverflowError):
-        return None
+def coerce_row(row: Mapping[str, str | None], schema: Schema, pointer: str = "/metadata") -> dict[str, Any]:
+    """A row of text cells as metadata; an empty cell is absent. Raises Invalid and names the column."""
+    metadata = {}
+    for key, cell in row.items():
+        if cell and not cell.isspace():
+            try:
+                metadata[key] = coerce(cell, schema.get(key))
+            except Invalid as error:
+                raise Invalid(error.detail, pointer=f"{pointer}/{key}") from error
+    return metadata
 
 
-def guessed_schema(schema: dict[str, Any], metadata: dict[str, Any]) -> dict[str, Any]:
+# --- The schema ------------------------------------------------------------------------------------------
+
+
+def check_schema(schema: Any, pointer: str = "/metadata_schema") -> Schema:
+    """The schema, if every entry is as the head of this module says. Raises Invalid and names the place."""
+    if not isinstance(schema, dict) or len(schema) > MAX_KEYS:
+        raise Invalid(f"A schema is an object of at most {MAX_KEYS} keys.", pointer=pointer)
+    check_json(schema, pointer)
+    for key, entry in schema.items():
+        place = f"{pointer}/{key}"
+        if not key or len(key) > MAX_KEY or not isinstance(entry, dict) or entry.get("type") not in TYPES:
+            raise Invalid(f'Each key maps to {{"type": one of {", ".join(TYPES)}}}.', pointer=place)
+        _check_entry(entry, place)
+    return schema
+
+
+def _check_entry(entry: dict[str, Any], place: str) -> None:
+    if unknown := set(entry) - {"type", "required", "values", "label", "guessed"}:
+        raise Invalid("Known are type, required, values, label, guessed.", pointer=f"{place}/{min(unknown)}")
+    for flag in ("required", "guessed"):
+        if not isinstance(entry.get(flag, False), bool):
+            raise Invalid("Expected true or false.", pointer=f"{place}/{flag}")
+    if entry.get("guessed") and (entry.get("required") or entry.get("values")):
+        raise Invalid("What is guessed is not enforced: leave `guessed` out.", pointer=f"{place}/guessed")
+    label = entry.get("label", "")
+    if not isinstance(label, str) or len(label) > MAX_LABEL:
+        raise Invalid(f"A label is a text of at most {MAX_LABEL} characters.", pointer=f"{place}/label")
+    _check_enumeration(entry.get("values", []), entry["type"], f"{place}/values")
+
+
+def _check_enumeration(values: Any, kind: str, place: str) -> None:
+    if not isinstance(values, list) or len(values) > MAX_ENUMERATION:
+        raise Invalid(f"The allowed values are a list of at most {MAX_ENUMERATION}.", pointer=place)
+    for index, value in enumerate(values):
+        if isinstance(value, list) or not fits([value] if kind == "tags" else value, kind):
+            raise Invalid(EXPECTED["text" if kind == "tags" else kind], pointer=f"{place}/{index}")
+
+
+def guess_batch(schema: Schema, rows: Iterable[Mapping[str, Any]]) -> Schema:
     """The schema with guesses for keys that it lacks; a guess that no longer fits falls back to text."""
+    kinds: dict[str, str] = {}
+    for row in rows:
+        for key, value in row.items():
+            entry = schema.get(key)
+            if (entry is None or entry.get("guessed")) and (kind := guess_type(value)):
+                kinds[key] = _joined(kinds.get(key, kind), kind)
     merged = dict(schema)
-    for key, value in metadata.items():
-        kinds = {kind for item in _values(value) if (kind := guess_type(item))}
-        if not kinds:
-            continue
-        kind = kinds.pop() if len(kinds) == 1 else "text"
-        if key not in merged and len(merged) < MAX_KEYS:
+    for key, kind in kinds.items():
+        if key in schema:
+            merged[key] = {**schema[key], "type": _joined(schema[key]["type"], kind)}
+        elif len(merged) < MAX_KEYS:
             merged[key] = {"type": kind, "guessed": True}
-        elif merged.get(key, {}).get("guessed") and merged[key]["type"] != kind:
-            merged[key] = {"type": "text", "guessed": True}
     return merged
 
 
-def facets_of(asset_id: Any, metadata: dict[str, Any]) -> Iterator[Facet]:
-    """One facet a filterable value. Numbers and times also stand as text, so that a guess can change later."""
+def _joined(one: str, other: str) -> str:
+    """The type for values of two types: what is a single text here and several there are tags."""
+    if one == other:
+        return one
+    return "tags" if "tags" in (one, other) and {one, other} <= {"tags", "text", "time"} else "text"
+
+
+# --- Facets ----------------------------------------------------------------------------------------------
+
+
+def facets_of(asset_id: Any, metadata: dict[str, Any], schema: Schema | None = None) -> Iterator[Facet]:
+    """One facet a filterable value. Numbers and times also stand as text, so that a guess can change later.
+
+    `schema` matters for values that are older than it: a text that spells a value of the key's type stands as one.
+    """
     for key, value in metadata.items():
         seen: set[tuple[str | None, float | None]] = set()
-        for item in _values(value):
+        for item in _typed(value, schema.get(key)) if schema else _values(value):
             # Of a nested value only that it is there.
             text, number = as_text(item), as_number(item)
             if item is None or (text, number) in seen:
@@ -137,24 +228,8 @@ def facets_of(asset_id: Any, metadata: dict[str, Any]) -> Iterator[Facet]:
             yield Facet(asset_id=asset_id, key=key, text=text, number=number)
 
 
-def as_text(value: Any) -> str | None:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(float(value) + 0.0)  # so that -0.0 is 0
-    if isinstance(value, str):
-        return value if len(value) <= FACET_TEXT else _shortened(value)
-    return None
-
-
-def _shortened(value: str) -> str:
-    """A text that is too long for a btree: its beginning and its digest, equal only for equal texts."""
-    return f"{value[:FACET_TEXT]}#{hashlib.sha256(value.encode()).hexdigest()[:24]}"
-
-
-def as_number(value: Any) -> float | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int | float):
-        return float(value)
-    return parse_time(value) if isinstance(value, str) else None
+def _typed(value: Any, entry: Mapping[str, Any] | None) -> list[Any]:
+    if not isinstance(value, str) or not entry or entry["type"] in {"text", "time"}:
+        return _values(value)
+    read = read_as(value.strip(), entry["type"])
+    return _values(value if read is None else read)

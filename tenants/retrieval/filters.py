@@ -1,19 +1,25 @@
 """Metadata filters: parsed strictly, resolved through the facet table to a set of asset ids.
 
 `{"price": {"lt": 20}, "colour": {"in": ["red"]}, "label": "x"}`: keys are joined by AND; a bare value means eq.
-`ne` also keeps assets that lack the key. A list-valued key matches if any of its values does.
+`ne` also keeps assets that lack the key. A list-valued key matches if any of its values does. A value is compared as
+the type that the key has in the schemas of the datasets searched; where they differ, as each of them.
 """
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import Q, QuerySet
 
-from tenants.datasets.metadata import as_number, as_text, check_json
-from tenants.datasets.models import Asset, Facet
+from tenants.datasets.metadata import check_json
+from tenants.datasets.models import Asset, Dataset, Facet
+from tenants.datasets.values import as_number, as_text, read_as, read_number
 from tenants.errors import Invalid
+
+Condition = tuple[str, str, Any]
 
 RANGES = {"lt", "lte", "gt", "gte"}
 OPERATORS = ("eq", "ne", "lt", "lte", "gt", "gte", "in", "exists")
@@ -21,7 +27,7 @@ MAX_CONDITIONS = 20
 MAX_IN = 200
 
 
-def parse(raw: Any, pointer: str = "/filter") -> list[tuple[str, str, Any]]:
+def parse(raw: Any, pointer: str = "/filter") -> list[Condition]:
     """The filter as (key, operator, value) triples. Raises Invalid and names the place."""
     if raw is None:
         return []
@@ -47,7 +53,7 @@ def _check(operator: str, value: Any, pointer: str) -> None:
     place = f"{pointer}/{operator}"
     if operator == "exists" and not isinstance(value, bool):
         raise Invalid("exists takes true or false.", pointer=place)
-    if operator in RANGES and as_number(value) is None:
+    if operator in RANGES and _ordered(value) is None:
         raise Invalid("Compare with a number or an ISO 8601 time.", pointer=place)
     if operator == "in":
         if not isinstance(value, list) or not 1 <= len(value) <= MAX_IN:
@@ -58,27 +64,128 @@ def _check(operator: str, value: Any, pointer: str) -> None:
         raise Invalid("Compare with text, a number, true or false.", pointer=place)
 
 
-def matching_assets(conditions: list[tuple[str, str, Any]]) -> QuerySet[Asset]:
-    """The active tenant's assets that meet every condition."""
-    assets = Asset.objects.all()
+def _ordered(value: Any) -> float | None:
+    """What stands on a scale: a number, a text that spells one, or a time as seconds since 1970."""
+    number = as_number(value)
+    return read_number(value) if number is None and isinstance(value, str) else number
+
+
+# --- Against the facet table -----------------------------------------------------------------------------
+
+
+def matching_ids(
+    conditions: Sequence[Condition], datasets: Iterable[uuid.UUID] | None = None
+) -> list[uuid.UUID]:
+    """The active tenant's assets that meet every condition. `datasets` (None: all) say which types the keys have.
+
+    Raises Invalid for a value that a key of its type cannot have.
+    """
+    return list(matching_assets(conditions, datasets).values_list("pk", flat=True))
+
+
+def matching_assets(
+    conditions: Sequence[Condition], datasets: Iterable[uuid.UUID] | None = None
+) -> QuerySet[Asset]:
+    assets, kinds = Asset.objects.all(), _kinds({key for key, _, _ in conditions}, datasets)
     for key, operator, value in conditions:
-        facets = Facet.objects.filter(Q(key=key), _where(operator, value)).values("asset_id")
+        wanted = _where(key, operator, value, kinds.get(key, set()))
+        facets = Facet.objects.filter(wanted, key=key).values("asset_id")
         negative = operator == "ne" or (operator == "exists" and value is False)
         assets = assets.exclude(pk__in=facets) if negative else assets.filter(pk__in=facets)
     return assets
 
 
-def _where(operator: str, value: Any) -> Q:
-    if operator in RANGES:
-        return Q(**{f"number__{operator}": as_number(value)})
+def _kinds(keys: set[str], datasets: Iterable[uuid.UUID] | None) -> dict[str, set[str]]:
+    """The types that each key has in these datasets; none for a key that nobody used."""
+    searched = Dataset.objects.filter(deleted_at=None)
+    if datasets is not None:
+        searched = searched.filter(pk__in=datasets)
+    found: dict[str, set[str]] = {}
+    for schema in searched.values_list("metadata_schema", flat=True):
+        for key in keys & schema.keys():
+            found.setdefault(key, set()).add(schema[key]["type"])
+    return found
+
+
+@dataclass(frozen=True)
+class Forms:
+    """How a value may stand in the facet table; no form at all for a value that the type cannot have."""
+
+    texts: frozenset[str] = frozenset()
+    numbers: frozenset[float] = frozenset()
+
+    def __or__(self, other: Forms) -> Forms:
+        return Forms(self.texts | other.texts, self.numbers | other.numbers)
+
+    def __bool__(self) -> bool:
+        return bool(self.texts or self.numbers)
+
+
+def _where(key: str, operator: str, value: Any, kinds: set[str]) -> Q:
     if operator == "exists":
         return Q()
-    values = value if operator == "in" else [value]
+    place = f"/filter/{key}/{operator}"
+    if operator in RANGES:
+        return Q(**{f"number__{operator}": _on_scale(key, value, kinds, place)})
+    forms = Forms()
+    for item in value if operator == "in" else [value]:
+        forms |= _fitting(key, item, kinds, place)
+    same = Q(text__in=sorted(forms.texts))
+    return same | Q(number__in=sorted(forms.numbers)) if forms.numbers else same
+
+
+def _on_scale(key: str, value: Any, kinds: set[str], place: str) -> float | None:
+    if kinds and not kinds & {"number", "time"}:
+        raise Invalid(
+            f"{key!r} is {_named(kinds)}, which has no order. If it holds numbers or times, declare that in the "
+            "dataset's metadata_schema.",
+            pointer=place,
+        )
+    if kinds:
+        _fitting(key, value, kinds & {"number", "time"}, place)
+    return _ordered(value)
+
+
+def _fitting(key: str, value: Any, kinds: set[str], place: str) -> Forms:
+    """The value's forms under the key's types. Raises Invalid if it has none."""
+    forms = _untyped(value) if not kinds else Forms()
+    for kind in kinds:
+        forms |= _forms(value, kind)
+    if not forms:
+        raise Invalid(f"{key!r} is {_named(kinds)}; {value!r} is not.", pointer=place)
+    return forms
+
+
+def _named(kinds: set[str]) -> str:
+    return " or ".join(sorted(kinds))
+
+
+def _forms(value: Any, kind: str) -> Forms:
+    if kind in {"text", "tags"}:
+        return _as_words(value)
+    read = read_as(value.strip(), kind) if isinstance(value, str) else value
+    moment = as_number(read) if isinstance(read, str) else None
+    if kind == "time":
+        return Forms() if moment is None else Forms(numbers=frozenset([moment]))
+    if read is None or isinstance(read, bool) != (kind == "bool"):
+        return Forms()
+    return Forms(frozenset([str(as_text(read))]))
+
+
+def _as_words(value: Any) -> Forms:
+    """A guessed text may stand beside numbers of the same spelling: 12 and "12" find each other."""
+    number = read_number(value) if isinstance(value, str) else None
+    spelled = value if isinstance(value, str) else _spelled(value)
+    forms = (as_text(spelled), as_text(value), as_text(number))
+    return Forms(frozenset(form for form in forms if form is not None))
+
+
+def _spelled(value: Any) -> str:
+    whole = isinstance(value, float) and value.is_integer()
+    return str(as_text(value)) if isinstance(value, bool) else str(int(value) if whole else value)
+
+
+def _untyped(value: Any) -> Forms:
     # The same moment may be written in several ways.
-    moments = [as_number(item) for item in values if isinstance(item, str)]
-    same = Q(text__in=[as_text(item) for item in values])
-    return same | Q(number__in=[m for m in moments if m is not None]) if any(moments) else same
-
-
-def matching_ids(conditions: list[tuple[str, str, Any]]) -> list[uuid.UUID]:
-    return list(matching_assets(conditions).values_list("pk", flat=True))
+    moment = as_number(value) if isinstance(value, str) else None
+    return Forms(frozenset([str(as_text(value))]), frozenset() if moment is None else frozenset([moment]))

@@ -195,7 +195,7 @@ def _find(query: Query, vector: np.ndarray, watch: Stopwatch) -> tuple[list[memo
     with watch.step("refresh"):
         state = vectors.refresh()
     with watch.step("filter"):
-        allowed = filters.matching_ids(query.conditions) if query.conditions else None
+        allowed = filters.matching_ids(query.conditions, query.datasets) if query.conditions else None
         hidden = list(Dataset.objects.exclude(deleted_at=None).values_list("pk", flat=True))
     only = memory.Restriction(query.datasets, query.modalities, allowed, hidden)
     with watch.step("search"):
