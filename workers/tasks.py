@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+import uuid
 
 from celery import shared_task
 
+from tenants.accounts import passwords
 from tenants.jobs import bell
 from tenants.jobs.kinds import QUEUES
+from tenants.people import invitations
 from tenants.pipeline import embedding, erasure, importing, upkeep
 from workers.base import JobTask, run_job
 
@@ -45,6 +48,20 @@ def flush_usage() -> None:
 @shared_task(name="workers.collect_garbage")
 def collect_garbage() -> None:
     upkeep.collect_garbage()
+
+
+# A mail server that is away for some minutes loses no letter.
+PATIENT = {"autoretry_for": (OSError,), "retry_backoff": 5, "max_retries": 6}
+
+
+@shared_task(name="workers.mail_invitation", **PATIENT)
+def mail_invitation(invitation_id: str) -> None:
+    invitations.mail_invitation(uuid.UUID(invitation_id))
+
+
+@shared_task(name="workers.mail_reset", **PATIENT)
+def mail_reset(email: str) -> None:
+    passwords.mail_reset_link(email=email)
 
 
 @shared_task(name="workers.ring_canaries")
