@@ -203,6 +203,9 @@ FILE_UPLOAD_TEMP_DIR = str(SPOOL_DIR)
 # Of one asset, which may be a film, and of a file that holds many.
 MAX_UPLOAD_BYTES = int(env("MAX_UPLOAD_BYTES", str(512 * 1024 * 1024)))
 MAX_IMPORT_BYTES = int(env("MAX_IMPORT_BYTES", str(20 * 1024**3)))
+# Addresses of S3 servers, comma-separated, that tenants may name for imports; AWS itself is always allowed. The workers
+# connect to them: list nothing that only this installation should reach.
+IMPORT_S3_ENDPOINTS = tuple(filter(None, env("IMPORT_S3_ENDPOINTS", "").split(",")))
 # Uploads that survive broken connections; on one file system with SPOOL_DIR and a folder storage, they are moved.
 UPLOADS_DIR = DATA_DIR / "uploads"
 UPLOAD_EXPIRY_S = 24 * 3600
