@@ -30,7 +30,9 @@ def _add_backup_commands(subcommands: argparse._SubParsersAction) -> None:
         "backup", help="database, files and secrets, of a running stack or a stopped one"
     )
     backup.add_argument("--to", default="", help="the folder of backups; by default $DATA_DIR/backups")
-    backup.add_argument("--keep-days", default="", help="remove older backups there afterwards")
+    backup.add_argument(
+        "--keep-days", default="", help="remove older backups there afterwards; by default BACKUP_KEEP_DAYS"
+    )
     restore = subcommands.add_parser("restore", help="into an empty DATA_DIR")
     restore.add_argument("source", help="a backup, or a folder of them: the newest")
     restore.add_argument("--force", action="store_true", help="move what is in DATA_DIR aside")

@@ -23,13 +23,14 @@ def say(message: str) -> None:
 
 def backup(config: StackConfig, to: str, keep_days: str) -> None:
     folder = Path(to or config.data_dir / "backups").resolve()
-    days = _days(keep_days)
+    given = _days(keep_days)
     begun = time.monotonic()
     os.umask(0o077)
     with attached(config) as env:
         start_django({**env, "DATA_DIR": str(config.data_dir)})
-        from standalone.backup.making import make_backup
+        from standalone.backup.making import make_backup, promised_days
 
+        days = promised_days(given, say)
         made, described, expired = make_backup(folder, env, config.data_dir, days, say)
     for path in expired:
         say(f"removed {path.name}, older than {days} days")

@@ -145,7 +145,7 @@ def _write_sums(path: Path, sums: Mapping[str, str]) -> None:
 
 
 def make_backup(
-    folder: Path, env: Mapping[str, str], data_dir: Path, keep_days: int | None, say: Say
+    folder: Path, env: Mapping[str, str], data_dir: Path, keep_days: int, say: Say
 ) -> tuple[Path, Manifest, list[Path]]:
     """A new backup in `folder`, its manifest, and the expired ones that were removed."""
     with datadir.permissions_explained():
@@ -180,10 +180,8 @@ def clear_leftovers(folder: Path) -> None:
             shutil.rmtree(path)
 
 
-def prune(folder: Path, keep_days: int | None) -> list[Path]:
-    """Remove backups older than so many days, never the newest. Without a number nothing expires."""
-    if keep_days is None:
-        return []
+def prune(folder: Path, keep_days: int) -> list[Path]:
+    """Remove backups older than so many days, never the newest."""
     limit = datetime.now(UTC) - timedelta(days=keep_days)
     expired = [path for path in manifest.complete_backups(folder)[:-1] if _is_older(path, limit)]
     for path in expired:
@@ -192,6 +190,14 @@ def prune(folder: Path, keep_days: int | None) -> list[Path]:
         path.rename(hidden)
         shutil.rmtree(hidden)
     return expired
+
+
+def promised_days(given: int | None, say: Say) -> int:
+    """For how many days backups are kept; says so where that is longer than what erasure receipts promise."""
+    promised = int(settings.BACKUP_KEEP_DAYS)
+    if given is not None and given > promised:
+        say(f"warning: erasure receipts promise that backups expire after {promised} days (BACKUP_KEEP_DAYS)")
+    return promised if given is None else given
 
 
 def _is_older(path: Path, limit: datetime) -> bool:

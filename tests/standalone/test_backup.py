@@ -1,0 +1,351 @@
+"""Backup and restore of a populated, running installation, as its operator calls them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+import requests
+
+from standalone.backup import manifest
+from standalone.config import ROOT
+from standalone.stack import Stack, embedded_services, inherited, running_stack, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.stack]
+QUERY = {"text": "fresh fruit", "top_k": 20}
+# What upkeep may change at any moment while the stack runs.
+LIVELY = {"key_digest", "usage_day", "quota_counter", "job", "job_dispatch", "session", "user"}
+
+
+def standalone(data_dir: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "standalone", *arguments]
+    settings = {**inherited(), "DATA_DIR": str(data_dir), **env}
+    return subprocess.run(command, env=settings, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def done(data_dir: Path, *arguments: str, **env: str) -> str:
+    result = standalone(data_dir, *arguments, **env)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def refused(data_dir: Path, *arguments: str, **env: str) -> str:
+    result = standalone(data_dir, *arguments, **env)
+    assert (result.returncode, result.stdout) == (1, "")
+    return result.stderr.splitlines()[-1]
+
+
+def rows(data_dir: Path) -> dict[str, list[str]]:
+    """Every row of every table of an embedded database, as its superuser sees them."""
+    secrets = json.loads((data_dir / "secrets.json").read_text())
+    port = json.loads((data_dir / "run" / "ports.json").read_text())["postgres"]
+    connection = psycopg2.connect(
+        host="127.0.0.1", port=port, user="crosslight_admin", password=secrets["superuser_password"],
+        dbname="crosslight",
+    )  # fmt: skip
+    try:
+        cursor = connection.cursor()
+        cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        return {table: _rows(cursor, table) for (table,) in cursor.fetchall()}
+    finally:
+        connection.close()
+
+
+def _rows(cursor: Any, table: str) -> list[str]:
+    cursor.execute(f'SELECT t::text FROM "{table}" t')
+    return sorted(row for (row,) in cursor.fetchall())
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file() and path.relative_to(folder).parts[0] != "readyz"
+    }
+
+
+@pytest.fixture(scope="module")
+def backup(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("backups")
+    done(stack.data_dir, "backup", "--to", str(folder))
+    return manifest.find(folder)
+
+
+@pytest.fixture
+def copy(backup: Path, tmp_path: Path) -> Path:
+    """A backup to be damaged."""
+    shutil.copytree(backup, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def key_of(stack: Stack) -> str:
+    return str(next(t for t in stack.demo["tenants"] if t["slug"] == "grocery")["api_key"])
+
+
+def found(stack: Stack, key: str) -> list[tuple[str, float]]:
+    answer = requests.post(
+        f"{stack.base_url}/api/v1/search",
+        json=QUERY,
+        headers={"Authorization": f"Bearer {key}"},
+        timeout=60,
+    )
+    assert answer.status_code == 200, answer.text
+    return [(result["asset"]["id"], result["score"]) for result in answer.json()["results"]]
+
+
+def signed_in(stack: Stack) -> requests.Session:
+    entry = next(t for t in stack.demo["tenants"] if t["slug"] == "grocery")
+    session = requests.Session()
+    page = session.get(f"{stack.base_url}/login", timeout=60).text
+    token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
+    assert token
+    fields = {"csrfmiddlewaretoken": token[1], "username": entry["user"], "password": entry["password"]}
+    answer = session.post(f"{stack.base_url}/login", data=fields, timeout=60, allow_redirects=False)
+    assert answer.status_code == 302, answer.text
+    return session
+
+
+def test_what_is_restored_is_the_same(stack: Stack, tmp_path: Path) -> None:
+    """Taken while the stack runs: each row, each file, the searches, the keys, the sessions."""
+    key, session = key_of(stack), signed_in(stack)
+    expected, stored, before = found(stack, key), files(stack.data_dir / "blobs"), rows(stack.data_dir)
+    done(stack.data_dir, "backup", "--to", str(tmp_path / "backups"))
+    after = rows(stack.data_dir)
+    steady = {name for name in before if before[name] == after[name]}
+    assert steady >= set(before) - LIVELY
+    printed = done(tmp_path / "new", "restore", str(tmp_path / "backups"))
+    assert printed.startswith(f"restored {tmp_path}/backups/")
+    with embedded_services(tmp_path / "new", throwaway=False):
+        restored = rows(tmp_path / "new")
+    assert {name: restored[name] for name in steady} == {name: before[name] for name in steady}
+    assert set(restored) == set(before)
+    assert {name: len(restored[name]) for name in before} == {name: len(after[name]) for name in before}
+    # Files that only other tests' leftovers explain have no row, and are left out.
+    known = {field for row in restored["blob"] for field in row.strip("()").split(",") if len(field) == 64}
+    assert files(tmp_path / "new" / "blobs") == {
+        path: digest for path, digest in stored.items() if path.rsplit("/", 1)[1] in known
+    }
+    with running_stack(tmp_path / "new", processes=("web",), demo=True) as again:
+        assert found(again, key) == expected
+        assert len(expected) == 20
+        page = again.base_url + "/"
+        assert requests.get(page, cookies=session.cookies.get_dict(), timeout=60).status_code == 200
+        assert requests.get(page, timeout=60, allow_redirects=False).status_code == 302
+
+
+def test_a_backup_is_private_and_says_what_is_in_it(backup: Path) -> None:
+    for name in ("secrets.json", "demo.json", "database.dump", "manifest.json"):
+        assert stat.S_IMODE((backup / name).stat().st_mode) == 0o600
+    described = manifest.read_manifest(backup)
+    assert described.tables["asset"]["rows"] == described.tables["job"]["rows"] > 300
+    assert (described.storage["missing"], described.storage["damaged"]) == ([], [])
+    assert described.migrations["datasets"][0] == "0001_initial"
+    # Anybody can check it, without this product.
+    subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=backup, check=True, timeout=60)
+
+
+def test_a_second_backup_copies_only_what_is_new(
+    stack: Stack, tmp_path: Path, make_client: Callable[..., Any]
+) -> None:
+    done(stack.data_dir, "backup", "--to", str(tmp_path))
+    client = make_client()
+    client.put(client.dataset("d"), text="a text that no earlier backup has")
+    wait_until(lambda: not (tmp_path / name_now()).exists(), 5, lambda: "the clock stands")
+    done(stack.data_dir, "backup", "--to", str(tmp_path))
+    first, second = manifest.complete_backups(tmp_path)
+    stored = manifest.verify(second).storage
+    assert (stored["new_files"], stored["new_bytes"]) == (1, len("a text that no earlier backup has"))
+    assert stored["files"] == manifest.verify(first).storage["files"] + 1
+    shutil.rmtree(first)
+    manifest.verify(second)
+
+
+def name_now() -> str:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def test_verify_prints_the_digest_of_every_table(backup: Path) -> None:
+    printed = done(backup, "verify", str(backup.parent))
+    described = manifest.read_manifest(backup)
+    for name, table in described.tables.items():
+        assert f"{table['sha256']}  {table['rows']:>9}  {name}\n" in printed
+    assert f"intact: {backup}" in printed
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def a_file(folder: Path) -> Path:
+    return next(path for path in sorted((folder / "files").rglob("*")) if path.is_file())
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "a byte of the dump": (lambda b: flip(b / "database.dump"), "database.dump was changed"),
+    "a byte of a file": (lambda b: flip(a_file(b)), "was changed"),
+    "a missing file": (lambda b: a_file(b).unlink(), "is missing"),
+    "missing secrets": (lambda b: (b / "secrets.json").unlink(), "secrets.json is missing"),
+    "a byte of the sums": (lambda b: flip(b / "SHA256SUMS"), "SHA256SUMS is missing or was changed"),
+    "a byte of the manifest": (lambda b: flip(b / "manifest.json"), "manifest.json"),
+    "a cut manifest": (lambda b: os.truncate(b / "manifest.json", 500), "manifest.json cannot be read"),
+    "no manifest": (lambda b: (b / "manifest.json").unlink(), "no manifest.json"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_damaged_backup_is_refused_before_anything_changes(copy: Path, tmp_path: Path, what: str) -> None:
+    damage, complaint = DAMAGE[what]
+    damage(copy)
+    assert complaint in refused(tmp_path / "new", "restore", str(copy))
+    assert not (tmp_path / "new").exists()
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    body = json.loads((folder / "manifest.json").read_text())
+    body.pop("sha256")
+    body |= changes
+    (folder / "manifest.json").write_text(json.dumps({**body, "sha256": manifest.digest_of(body)}))
+
+
+def test_what_a_newer_release_made_is_refused(copy: Path, tmp_path: Path) -> None:
+    migrations = manifest.read_manifest(copy).migrations
+    later = {**migrations, "datasets": [*migrations["datasets"], "0099_later"]}
+    rewrite(copy, migrations=later, version="9.9")
+    complaint = refused(tmp_path / "new", "restore", str(copy))
+    assert "made by a newer release (9.9)" in complaint
+    assert "datasets.0099_later" in complaint
+    rewrite(copy, format=2, unheard_of=True)
+    assert "has format 2, this release reads up to 1" in refused(tmp_path / "new", "restore", str(copy))
+    assert not (tmp_path / "new").exists()
+
+
+def test_another_secret_key_is_refused(backup: Path, tmp_path: Path) -> None:
+    complaint = refused(tmp_path / "new", "restore", str(backup), SECRET_KEY="another")
+    assert "SECRET_KEY in the environment is another one" in complaint
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_filled_directory_is_kept(backup: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    (target / "blobs" / "mine").mkdir(parents=True)
+    (target / "secrets.json").write_text('{"secret_key": "mine"}')
+    complaint = refused(target, "restore", str(backup))
+    assert "is not empty: it has secrets.json, blobs" in complaint
+    assert sorted(path.name for path in target.iterdir()) == ["blobs", "secrets.json"]
+    done(target, "restore", str(backup), "--force")
+    (aside,) = target.glob("replaced-*")
+    assert (aside / "secrets.json").read_text() == '{"secret_key": "mine"}'
+    assert (aside / "blobs" / "mine").is_dir()
+    assert (target / "secrets.json").read_bytes() == (backup / "secrets.json").read_bytes()
+
+
+def test_a_running_stack_is_not_restored_into(stack: Stack, backup: Path) -> None:
+    assert "Another stack (process" in refused(stack.data_dir, "restore", str(backup), "--force")
+    assert not (stack.data_dir / "restoring").exists()
+    stack.wait_ready()
+
+
+def begun(data_dir: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "standalone", *arguments]
+    env = {**inherited(), "DATA_DIR": str(data_dir)}
+    return subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def killed_when(process: subprocess.Popen[bytes], seen: Callable[[], bool]) -> None:
+    wait_until(lambda: seen() or process.poll() is not None, 60, lambda: "never seen")
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(10) == -signal.SIGKILL, "it was over before it could be killed"
+
+
+def test_a_killed_backup_looks_like_none(stack: Stack, tmp_path: Path) -> None:
+    process = begun(stack.data_dir, "backup", "--to", str(tmp_path))
+    killed_when(process, lambda: any(tmp_path.glob(".*.partial/files/*")))
+    assert manifest.complete_backups(tmp_path) == []
+    assert "holds none" in refused(tmp_path / "new", "restore", str(tmp_path))
+    done(stack.data_dir, "backup", "--to", str(tmp_path))
+    assert len(manifest.complete_backups(tmp_path)) == 1
+    assert list(tmp_path.glob(".*.partial")) == []
+    manifest.verify(manifest.find(tmp_path))
+
+
+@pytest.mark.parametrize("mark", ["blobs/*/original/*", "postgres/PG_VERSION"])
+def test_a_killed_restore_is_recognised_and_goes_on(backup: Path, tmp_path: Path, mark: str) -> None:
+    target = tmp_path / "target"
+    process = begun(target, "restore", str(backup))
+    killed_when(process, lambda: any((target / "restoring").glob(mark)))
+    assert not (target / "blobs").exists()
+    complaint = refused(target, "services")
+    assert f"A restore into {target} was interrupted" in complaint
+    done(target, "restore", str(backup))
+    assert not (target / "restoring").exists()
+    assert files(target / "blobs") == files(backup / "files")
+    # The restore itself has compared every row with the manifest.
+    assert (target / "postgres" / "PG_VERSION").exists()
+
+
+@pytest.fixture
+def behind(tmp_path: Path) -> Iterator[Path]:
+    """A stopped stack whose database an older release has left."""
+    data_dir = tmp_path / "old"
+    older = Stack(data_dir, ["services", "--as-is"], {})
+    try:
+        env = {**inherited(), **older.start().env}
+        for app in ("jobs", "retrieval"):
+            command = [sys.executable, "manage.py", "migrate", app, "0001", "--database=migration"]
+            subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True, timeout=120)
+    finally:
+        older.stop()
+    yield data_dir
+
+
+def test_a_stopped_stack_is_saved_as_it_is_and_migrated_when_it_is_restored(
+    behind: Path, tmp_path: Path
+) -> None:
+    done(behind, "backup")
+    made = manifest.find(behind / "backups")
+    assert manifest.read_manifest(made).migrations["datasets"] == ["0001_initial"]
+    assert manifest.read_manifest(made).tables["plan"]["rows"] == 0
+    done(tmp_path / "new", "restore", str(made))
+    with embedded_services(tmp_path / "new", throwaway=False) as restored:
+        command = [sys.executable, "manage.py", "migrate", "--check", "--database=migration"]
+        env = {**inherited(), **restored.env}
+        subprocess.run(command, cwd=ROOT, env=env, check=True, timeout=120)
+
+
+def test_an_external_database_is_filled_when_it_is_empty(backup: Path, tmp_path: Path) -> None:
+    server = Stack(tmp_path / "server", ["services", "--as-is"], {})
+    try:
+        env = server.start().env
+        urls = {name: env[name] for name in ("DATABASE_URL", "MIGRATION_DATABASE_URL")}
+        done(tmp_path / "new", "restore", str(backup), **urls)
+        assert not (tmp_path / "new" / "postgres").exists()
+        assert files(tmp_path / "new" / "blobs") == files(backup / "files")
+        assert (
+            len(rows(tmp_path / "server")["asset"]) == manifest.read_manifest(backup).tables["asset"]["rows"]
+        )
+        complaint = refused(tmp_path / "other", "restore", str(backup), **urls)
+        assert "The database of DATABASE_URL is not empty" in complaint
+        assert not (tmp_path / "other").exists()
+        printed = done(tmp_path / "new", "backup", REDIS_URL=env["REDIS_URL"], **urls)
+        assert printed.startswith(f"backup {tmp_path}/new/backups/")
+        assert manifest.verify(manifest.find(tmp_path / "new" / "backups")).tables == (
+            manifest.read_manifest(backup).tables
+        )
+    finally:
+        server.stop()
