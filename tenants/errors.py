@@ -39,6 +39,12 @@ class Conflict(ServiceError):
     slug, status, title = "conflict", 409, "In conflict with what exists"
 
 
+class NotAllowed(ServiceError):
+    """The role of who asks does not reach that far, whatever its scopes are."""
+
+    slug, status, title = "not-allowed", 403, "Not allowed"
+
+
 class NotReady(ServiceError):
     slug, status, title = "not-ready", 409, "Not ready yet"
 

@@ -10,10 +10,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api import shapes
+from api.auth import key_of
 from api.paging import read_choice, read_page, refuse_unknown
 from api.resource import Resource
 from api.schema import PAGING, choice
 from tenants.accounts.permissions import READ, WRITE
+from tenants.accounts.watchers import by_key
 from tenants.jobs import live, selectors, services
 from tenants.jobs.kinds import KINDS
 from tenants.jobs.models import Job
@@ -119,5 +121,5 @@ class JobEvents(Resource):
     def get(self, request: Request, job_id: uuid.UUID) -> HttpResponse:
         if live.seen_to_the_end(self.found, request.headers.get("Last-Event-ID", "")):
             return HttpResponse(status=204)
-        body, headers = live.opening(self.found)
+        body, headers = live.opening(self.found, by_key(key_of(request).prefix))
         return HttpResponse(body, headers=headers)

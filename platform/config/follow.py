@@ -19,6 +19,7 @@ from django.db import close_old_connections
 from redis.asyncio.client import PubSub
 
 from config.bridge import Receive, Send
+from tenants.accounts.watchers import may_watch
 from tenants.errors import NotFound
 from tenants.jobs import live
 from tenants.jobs.selectors import get_job
@@ -42,11 +43,12 @@ READERS = 4
 
 @dataclass(frozen=True)
 class Stream:
-    """An admitted listener: of which job, and which version of it was told already."""
+    """An admitted listener: of which job, which version of it was told already, and who listens."""
 
     tenant_id: uuid.UUID
     job_id: uuid.UUID
     told: str
+    watcher: str
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,13 @@ class Follower:
 
     def admit(self, named: str) -> Stream | None:
         """A place for the stream that the header names, or None if there is none: then the client polls."""
-        tenant, job, told = named.split(" ")
+        tenant, job, told, watcher = named.split(" ")
         tenant_id = uuid.UUID(tenant)
         full = self._of_tenant.total() >= MAX_LISTENERS
         if self._stopping or full or self._of_tenant[tenant_id] >= MAX_LISTENERS_OF_TENANT:
             return None
         self._of_tenant[tenant_id] += 1
-        return Stream(tenant_id, uuid.UUID(job), told)
+        return Stream(tenant_id, uuid.UUID(job), told, watcher)
 
     def release(self, stream: Stream) -> None:
         self._of_tenant[stream.tenant_id] -= 1
@@ -139,9 +141,11 @@ class Follower:
 
 
 def read_job(stream: Stream) -> Reading | None:
-    """The job as it is, read in a short scope; None if it is gone or cannot be read now."""
+    """The job as it is, read in a short scope; None if it is gone, not theirs any more, or cannot be read now."""
     close_old_connections()
     try:
+        if not may_watch(stream.watcher, stream.tenant_id):
+            return None
         with tenant_scope(stream.tenant_id):
             job = get_job(stream.job_id)
         return Reading(live.version(job), live.event(job), job.finished)

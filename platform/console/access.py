@@ -17,8 +17,9 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from console import problems
 from tenants import observe
+from tenants.accounts import second_factor, sessions
 from tenants.accounts.models import Membership, Tenant, User
-from tenants.accounts.permissions import scopes_of
+from tenants.accounts.permissions import Actor, scopes_of
 from tenants.errors import NotFound, ServiceError
 from tenants.scope import tenant_scope
 
@@ -44,6 +45,11 @@ class Request(HttpRequest):
 
     user: User
     workspace: Workspace
+
+
+def actor_of(request: Request) -> Actor:
+    """The person, for services that ask who acts."""
+    return Actor(str(request.user.pk), request.workspace.role, request.user.pk)
 
 
 def memberships_of(user: User) -> list[Membership]:
@@ -77,7 +83,7 @@ def needs(scope: str, methods: Iterable[str] = ("GET",)) -> Callable[[View], Vie
         @csrf_exempt
         @wraps(view)
         def guarded(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            if request.method not in (*allowed, "HEAD" if "GET" in allowed else ""):
+            if not _serves(allowed, request):
                 return HttpResponseNotAllowed(allowed)
             refusal = _admit(request, scope)
             return _finish(refusal or _call(protected, request, *args, **kwargs))
@@ -89,17 +95,32 @@ def needs(scope: str, methods: Iterable[str] = ("GET",)) -> Callable[[View], Vie
     return decorate
 
 
+def _serves(allowed: tuple[str, ...], request: HttpRequest) -> bool:
+    return request.method in allowed or (request.method == "HEAD" and "GET" in allowed)
+
+
 def _admit(request: Any, scope: str) -> HttpResponseBase | None:
     """Set `request.workspace`, or say where to go instead."""
     if not request.user.is_authenticated:
         return _sign_in_first(request)
-    request.workspace = find_workspace(request.user, request.session.get(SESSION_KEY))
-    if request.workspace is None:
+    sessions.touch(request.session)
+    workspace = find_workspace(request.user, request.session.get(SESSION_KEY))
+    if workspace is None:
         return redirect("console:choose")
-    observe.tenant_id.set(str(request.workspace.tenant.id))
-    if scope not in request.workspace.scopes:
+    if workspace.tenant.requires_second_factor and not second_factor.is_on(request.user):
+        return _second_factor_first(request)
+    request.workspace = workspace
+    observe.tenant_id.set(str(workspace.tenant.id))
+    if scope not in workspace.scopes:
         return problems.forbidden(request, scope)
     return None
+
+
+def _second_factor_first(request: HttpRequest) -> HttpResponseBase:
+    if problems.wants_part(request):
+        detail = "This workspace asks for two-factor sign-in. Set it up on your account page."
+        return JsonResponse({"title": "Second factor needed", "status": 403, "detail": detail}, status=403)
+    return redirect("console:second-factor")
 
 
 def _sign_in_first(request: HttpRequest) -> HttpResponseBase:
@@ -126,16 +147,41 @@ def _finish(response: HttpResponseBase) -> HttpResponseBase:
     return response
 
 
-def signed_in(view: View) -> View:
-    """For the few pages that come before a tenant is chosen."""
+def signed_in(methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
+    """For pages about the person, which need no tenant; where there is one, its navigation is shown."""
 
-    @wraps(view)
-    def guarded(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    def admit(request: Any) -> HttpResponseBase | None:
         if isinstance(request.user, AnonymousUser):
             return _sign_in_first(request)
-        return _finish(view(request, *args, **kwargs))
+        sessions.touch(request.session)
+        request.workspace = find_workspace(request.user, request.session.get(SESSION_KEY))
+        return None
 
-    return guarded
+    return _open_to(admit, tuple(methods))
+
+
+def public(methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
+    """For pages before signing in. What they show may hold a token, so no other site learns where one came from."""
+    return _open_to(lambda request: None, tuple(methods))
+
+
+def _open_to(
+    admit: Callable[[Any], HttpResponseBase | None], allowed: tuple[str, ...]
+) -> Callable[[View], View]:
+    def decorate(view: View) -> View:
+        protected = csrf_protect(view)
+
+        @csrf_exempt
+        @wraps(view)
+        def guarded(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            if not _serves(allowed, request):
+                return HttpResponseNotAllowed(allowed)
+            return _finish(admit(request) or _call(protected, request, *args, **kwargs))
+
+        guarded.methods = allowed  # type: ignore[attr-defined]
+        return guarded
+
+    return decorate
 
 
 def page(request: Any, template: str, context: dict[str, Any], status: int = 200) -> HttpResponse:

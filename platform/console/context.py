@@ -12,6 +12,8 @@ NAVIGATION = (
     ("console:datasets", "Datasets", "collection", "read"),
     ("console:jobs", "Jobs", "list-task", "read"),
     ("console:keys", "API keys", "key", "admin"),
+    ("console:people", "People", "people", "admin"),
+    ("console:log", "Audit log", "clock-history", "admin"),
 )
 # Which entry of the navigation a page belongs to, where its own name does not say.
 SECTIONS = {"dataset": "datasets", "asset": "datasets", "job": "jobs"}

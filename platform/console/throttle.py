@@ -1,4 +1,8 @@
-"""Slowing down who guesses passwords: counted in the cache per account and address, and per address."""
+"""Slowing down who guesses: passwords, codes, tokens, and whose address is known here.
+
+Attempts are counted in the cache per account and per address, before anything is looked at, so that many at once
+gain nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import logging
 from dataclasses import dataclass
 
 from django.core.cache import cache
+from django.http import HttpRequest
 
 from tenants.valkey import Unavailable
 
@@ -16,19 +21,28 @@ WINDOW_S = 15 * 60
 PER_ACCOUNT = 10
 PER_ADDRESS = 100
 
+# Six digits, or a mailbox, must not be tried from many addresses either: there the account alone is counted.
+WHEREVER = frozenset({"code", "reset"})
+
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try to sign in. Counted before the password is looked at, so that many at once gain nothing."""
+    """One try for `purpose` at an account (an e-mail address, a person, a token) from an address."""
 
-    email: str
+    account: str
     address: str
+    purpose: str = "login"
+
+    @classmethod
+    def of(cls, request: HttpRequest, purpose: str, account: str) -> Attempt:
+        return cls(account, request.META.get("REMOTE_ADDR", ""), purpose)
 
     @property
     def _keys(self) -> dict[str, int]:
-        who = hashlib.sha256(f"{self.email.strip().lower()}\n{self.address}".encode()).hexdigest()
+        bound = "" if self.purpose in WHEREVER else self.address
+        who = hashlib.sha256(f"{self.account.strip().lower()}\n{bound}".encode()).hexdigest()
         where = hashlib.sha256(self.address.encode()).hexdigest()
-        return {f"login:{who}": PER_ACCOUNT, f"login-from:{where}": PER_ADDRESS}
+        return {f"{self.purpose}:{who}": PER_ACCOUNT, f"{self.purpose}-from:{where}": PER_ADDRESS}
 
     def allowed(self) -> bool:
         """Count this attempt; False if there were too many."""
@@ -36,7 +50,7 @@ class Attempt:
             return all(_count(key) <= limit for key, limit in self._keys.items())
         except Unavailable:
             # Without the cache nothing can be counted; that must not lock everybody out.
-            log.warning("sign-in attempts are not counted: the cache is away")
+            log.warning("attempts are not counted: the cache is away", extra={"purpose": self.purpose})
             return True
 
     def succeeded(self) -> None:

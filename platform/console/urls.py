@@ -4,14 +4,40 @@ from __future__ import annotations
 
 from django.urls import path
 
-from console.views import accounts, assets, datasets, home, jobs, keys, search
+from console.views import (
+    account,
+    accounts,
+    assets,
+    datasets,
+    home,
+    jobs,
+    keys,
+    links,
+    log,
+    people,
+    search,
+    second_factor,
+)
 
 app_name = "console"
 
 urlpatterns = [
     path("", home.show, name="home"),
     path("login", accounts.SignIn.as_view(), name="login"),
+    path("login/code", accounts.enter_code, name="login-code"),
     path("logout", accounts.sign_out, name="logout"),
+    path("invitation", links.invitation, name="invitation"),
+    path("reset", links.ask_reset, name="reset"),
+    path("reset/new", links.reset, name="reset-new"),
+    path("account", account.show, name="account"),
+    path("account/name", account.rename, name="account-name"),
+    path("account/password", account.change_password, name="account-password"),
+    path("account/delete", account.delete, name="account-delete"),
+    path("account/sessions/end-others", account.end_others, name="account-end-others"),
+    path("account/sessions/<uuid:handle>/end", account.end_session, name="account-end-session"),
+    path("account/second-factor", second_factor.set_up, name="second-factor"),
+    path("account/second-factor/off", second_factor.turn_off, name="second-factor-off"),
+    path("account/second-factor/codes", second_factor.renew_codes, name="second-factor-codes"),
     path("workspace", accounts.choose, name="choose"),
     path("datasets", datasets.index, name="datasets"),
     path("datasets/new", datasets.create, name="datasets-new"),
@@ -34,5 +60,14 @@ urlpatterns = [
     path("jobs/<uuid:job_id>/cancel", jobs.cancel, name="job-cancel"),
     path("jobs/<uuid:job_id>/retry", jobs.retry, name="job-retry"),
     path("keys", keys.index, name="keys"),
+    path("keys/<uuid:key_id>/rotate", keys.rotate, name="key-rotate"),
     path("keys/<uuid:key_id>/revoke", keys.revoke, name="key-revoke"),
+    path("people", people.index, name="people"),
+    path("people/invite", people.invite, name="people-invite"),
+    path("people/second-factor", people.ask_second_factor, name="people-second-factor"),
+    path("people/<uuid:user_id>/role", people.change_role, name="member-role"),
+    path("people/<uuid:user_id>/remove", people.remove, name="member-remove"),
+    path("people/<uuid:user_id>/reset-link", people.make_link, name="member-reset-link"),
+    path("invitations/<uuid:invitation_id>/revoke", people.revoke_invitation, name="invitation-revoke"),
+    path("audit-log", log.index, name="log"),
 ]

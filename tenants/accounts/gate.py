@@ -37,14 +37,18 @@ def identify(token: str) -> keys.KeyRecord | None:
     prefix, _, secret = token.partition(".")
     if not prefix.isalnum() or not prefix.isascii() or len(prefix) > 16 or not secret:
         return None
-    try:
-        cached = client().get(f"key:{prefix}")
-    except Unavailable:
-        cached = b"{}"
-    record = keys.look_up(prefix, cached)
+    record = keys.look_up(prefix, cached(prefix))
     if record is None or not secret.isascii() or not keys.matches(record, secret) or not keys.usable(record):
         return None
     return record
+
+
+def cached(prefix: str) -> bytes | None:
+    """What the cache holds of a key, for `keys.look_up`; without a cache the database is asked."""
+    try:
+        return client().get(f"key:{prefix}")
+    except Unavailable:
+        return b"{}"
 
 
 def count(record: keys.KeyRecord) -> Admission:

@@ -1,4 +1,4 @@
-"""API keys: made, looked up, revoked.
+"""API keys: made, looked up, rotated, revoked.
 
 A key is `<prefix>.<secret>`. The secret has 256 random bits, so a fast hash keeps it as safe as a slow one would
 and the look-up costs microseconds. Look-ups are cached in Valkey for a minute; revoking overwrites the entry.
@@ -15,15 +15,17 @@ import secrets
 import uuid
 from dataclasses import dataclass
 
+from django.db.models import Q
 from django.utils import timezone
 
 from tenants.accounts.models import ApiKey, KeyDigest, Tenant, User
 from tenants.accounts.permissions import SCOPES
-from tenants.errors import Invalid, NotFound
+from tenants.errors import Conflict, Invalid, NotFound
 from tenants.scope import current_tenant_id, tenant_scope
 from tenants.valkey import Unavailable, client
 
 CACHE_S = 60
+MAX_OVERLAP_S = 7 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -88,14 +90,64 @@ def list_keys() -> list[tuple[ApiKey, KeyDigest]]:
     return [(key, digests[key.id]) for key in keys]
 
 
+def get_key(key_id: uuid.UUID | None) -> ApiKey:
+    """The active tenant's key. Raises NotFound."""
+    key = ApiKey.objects.filter(pk=key_id).first()
+    if key is None:
+        raise NotFound("There is no such key.")
+    return key
+
+
+def rotate_key(*, key_id: uuid.UUID, overlap_s: int, created_by: User | None = None) -> tuple[ApiKey, str]:
+    """A new key with the name, scopes and lifetime of this one, which ends after `overlap_s` seconds.
+
+    Raises NotFound, Invalid for an overlap that is not 0 to 7 days, Conflict for a key that has ended.
+    """
+    if not 0 <= overlap_s <= MAX_OVERLAP_S:
+        raise Invalid(f"The overlap is 0 to {MAX_OVERLAP_S} seconds (7 days).", pointer="/overlap_s")
+    now = timezone.now()
+    with tenant_scope(current_tenant_id()):
+        old = get_key(key_id)
+        row = KeyDigest.objects.select_for_update().get(key_id=old.id)
+        if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
+            raise Conflict("This key has ended already. Make a new one instead.")
+        lifetime = row.expires_at - old.created_at if row.expires_at else None
+        made = create_key(
+            name=old.name,
+            scopes=row.scopes,
+            created_by=created_by,
+            expires_at=now + lifetime if lifetime else None,
+        )
+        _end_in(row, now, overlap_s)
+    forget(old.prefix)
+    return made
+
+
+def _end_in(row: KeyDigest, now: dt.datetime, overlap_s: int) -> None:
+    if overlap_s == 0:
+        row.revoked_at = now
+    else:
+        end = now + dt.timedelta(seconds=overlap_s)
+        row.expires_at = min(row.expires_at or end, end)
+    row.save(update_fields=["revoked_at", "expires_at"])
+
+
 def revoke_key(*, key_id: uuid.UUID) -> None:
     """End a key at once. Raises NotFound for a key that the active tenant does not have."""
     with tenant_scope(current_tenant_id()):
-        key = ApiKey.objects.filter(pk=key_id).first()
-        if key is None:
-            raise NotFound("There is no such key.")
+        key = get_key(key_id)
         KeyDigest.objects.filter(key_id=key.id, revoked_at=None).update(revoked_at=timezone.now())
     forget(key.prefix)
+
+
+def live_keys_by_maker() -> dict[uuid.UUID, list[ApiKey]]:
+    """The active tenant's keys that still work, by the person who made them."""
+    rows = KeyDigest.objects.filter(tenant=current_tenant_id(), revoked_at=None)
+    live = rows.filter(Q(expires_at=None) | Q(expires_at__gt=timezone.now())).values_list("key_id", flat=True)
+    made: dict[uuid.UUID, list[ApiKey]] = {}
+    for key in ApiKey.objects.filter(pk__in=list(live)).exclude(created_by=None).order_by("name", "id"):
+        made.setdefault(key.created_by_id, []).append(key)
+    return made
 
 
 def forget(prefix: str) -> None:

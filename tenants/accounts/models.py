@@ -6,7 +6,9 @@ from typing import Any, ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
+from django.contrib.sessions.base_session import AbstractBaseSession
 from django.db import models
+from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from tenants.accounts.permissions import ROLES
@@ -39,6 +41,8 @@ class Tenant(models.Model):
     name = models.CharField(max_length=200)
     plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="tenants")
     state = models.CharField(max_length=10, choices=State.choices, default=State.ACTIVE)
+    # Its people must have a second factor before they may do anything here.
+    requires_second_factor = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -86,6 +90,69 @@ class Membership(models.Model):
     class Meta:
         db_table = "membership"
         constraints = [models.UniqueConstraint(fields=["tenant", "user"], name="membership_once")]
+
+
+class Invitation(models.Model):
+    """An address that may join a tenant (global: its token is looked up before there is a tenant)."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+")
+    email = models.EmailField()
+    role = models.CharField(max_length=10, choices=[(role, role) for role in ROLES])
+    digest = models.BinaryField(max_length=32, unique=True)
+    invited_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    mailed_at = models.DateTimeField(null=True, blank=True)
+    accepted_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "invitation"
+
+    @property
+    def open(self) -> bool:
+        """Whether it can still be accepted."""
+        return self.accepted_at is None and self.revoked_at is None and self.expires_at > timezone.now()
+
+
+class Session(AbstractBaseSession):
+    """A browser that a person signed in with (global). Deleting the row ends the session."""
+
+    # Names the session where its key must not stand: in pages and addresses.
+    handle = models.UUIDField(unique=True)
+    user = models.ForeignKey(User, null=True, on_delete=models.CASCADE, related_name="+")
+    device = models.CharField(max_length=300, blank=True)
+    address = models.CharField(max_length=45, blank=True)
+    seen_at = models.DateTimeField(default=timezone.now)
+
+    class Meta(AbstractBaseSession.Meta):
+        abstract = False
+        db_table = "session"
+
+
+class SecondFactor(models.Model):
+    """A person's authenticator app (global). The secret is encrypted; a code of a used time step is refused."""
+
+    user = models.OneToOneField(
+        User, primary_key=True, on_delete=models.CASCADE, related_name="second_factor"
+    )
+    sealed_secret = models.BinaryField()
+    confirmed_at = models.DateTimeField(null=True, blank=True)
+    last_step = models.BigIntegerField(default=0)
+
+    class Meta:
+        db_table = "second_factor"
+
+
+class RecoveryCode(models.Model):
+    """A code that stands in once for the authenticator app (global). Using it deletes the row."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="recovery_codes")
+    digest = models.BinaryField(max_length=32)
+
+    class Meta:
+        db_table = "recovery_code"
 
 
 class ApiKey(TenantModel):
@@ -159,11 +226,15 @@ class UsageDay(TenantModel):
 __all__ = [
     "RESOURCES",
     "ApiKey",
+    "Invitation",
     "KeyDigest",
     "Membership",
     "Plan",
     "QuotaCounter",
+    "RecoveryCode",
     "Reservation",
+    "SecondFactor",
+    "Session",
     "Tenant",
     "UsageDay",
     "User",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
+from dataclasses import dataclass
+
 READ, WRITE, SEARCH, TRAIN = "read", "write", "search", "train"
 MODERATE, GENERATE, ADMIN = "moderate", "generate", "admin"
 
@@ -14,6 +17,29 @@ ROLES: dict[str, frozenset[str]] = {
     "reviewer": frozenset({READ, SEARCH, MODERATE}),
     "viewer": frozenset({READ, SEARCH}),
 }
+
+# Whose roles a role may give, change and take away. The others may not touch any.
+MANAGES: dict[str, frozenset[str]] = {
+    "owner": frozenset(ROLES),
+    "admin": frozenset(ROLES) - {"owner"},
+}
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who acts in a tenant: `label` in the words of the audit log, and the person if it is one.
+
+    A key acts as `role` "admin", and as the person who made it; it never has an owner's rights over people.
+    """
+
+    label: str
+    role: str
+    user_id: uuid.UUID | None = None
+
+
+def may_manage(role: str, other: str) -> bool:
+    """Whether people with `role` decide who has the role `other`."""
+    return other in MANAGES.get(role, frozenset())
 
 
 def scopes_of(role: str) -> frozenset[str]:

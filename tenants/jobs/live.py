@@ -18,14 +18,17 @@ FOLLOW = "X-Follow-Job"
 RETRY_MS = 2_000
 
 
-def opening(job: Job) -> tuple[str, dict[str, str]]:
-    """Body and headers of the answer that opens a stream: the job as it is, whom to follow, and from where."""
+def opening(job: Job, watcher: str) -> tuple[str, dict[str, str]]:
+    """Body and headers of the answer that opens a stream: the job as it is, whom to follow, and from where.
+
+    `watcher` (accounts.watchers) is who is told, as long as they may be.
+    """
     headers = {
         "Content-Type": CONTENT_TYPE,
         "Cache-Control": "no-store",
         # For reverse proxies that would collect the events first.
         "X-Accel-Buffering": "no",
-        FOLLOW: f"{job.tenant_id} {job.id} {version(job)}",
+        FOLLOW: f"{job.tenant_id} {job.id} {version(job)} {watcher}",
     }
     return f"retry: {RETRY_MS}\n\n{event(job)}", headers
 

@@ -17,8 +17,8 @@ from tenants.datasets.resumable import discard_expired
 from tenants.datasets.services import collect_blobs, collect_orphans
 from tenants.events.services import forget_old_answers
 from tenants.jobs.kinds import QUEUES
-from tenants.pipeline.imports import collect_sources
 from tenants.people import invitations
+from tenants.pipeline.imports import collect_sources
 from tenants.pipeline.services import resume_deletions
 from tenants.retrieval.vectors import prune_tombstones
 from tenants.scope import tenant_scope

@@ -80,6 +80,54 @@ def ago(moment: dt.datetime) -> str:
     return f"{timesince(moment, depth=1)} ago"
 
 
+BROWSERS = (
+    ("Edg", "Edge"),
+    ("OPR/", "Opera"),
+    ("Firefox/", "Firefox"),
+    ("Chrome/", "Chrome"),
+    ("Safari/", "Safari"),
+)
+SYSTEMS = (
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Android", "Android"),
+    ("Windows", "Windows"),
+    ("Mac OS X", "macOS"),
+    ("CrOS", "ChromeOS"),
+    ("Linux", "Linux"),
+)
+
+
+@register.filter
+def device(user_agent: str) -> str:
+    """A browser in words, "Firefox on Linux"; of one that says something else, the start of that."""
+    browser = next((name for mark, name in BROWSERS if mark in user_agent), "")
+    system = next((name for mark, name in SYSTEMS if mark in user_agent), "")
+    return " on ".join(filter(None, (browser, system))) or user_agent[:40] or "Unknown device"
+
+
+@register.filter
+def mobile(user_agent: str) -> bool:
+    return any(mark in user_agent for mark in ("iPhone", "iPad", "Android"))
+
+
+VERBS = {
+    "member.invited": "Invited somebody",
+    "member.joined": "Joined",
+    "member.removed": "Removed a member",
+    "member.role_changed": "Changed a role",
+    "member.reset_link_made": "Made a link for a new password",
+    "invitation.revoked": "Revoked an invitation",
+    "tenant.second_factor": "Changed who needs two-factor sign-in",
+}
+
+
+@register.filter
+def verb_name(verb: str) -> str:
+    """What was done, in words: "asset.deleted" is "Asset deleted"."""
+    return VERBS.get(verb, verb.replace(".", " ").replace("_", " ").capitalize())
+
+
 @register.filter
 def nearly_full(share: float) -> bool:
     return share >= NEARLY_FULL

@@ -1,25 +1,45 @@
-"""Signing in and out, and choosing the tenant to work in."""
+"""Signing in and out, the second step, and choosing the tenant to work in."""
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from typing import Any, cast
 
-from django.contrib.auth import logout
+from django.contrib.auth import login, logout
 from django.contrib.auth.views import LoginView
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
+from django.utils.crypto import constant_time_compare
 from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_POST
 
 from console import problems
-from console.access import SESSION_KEY, memberships_of, page, signed_in
+from console.access import SESSION_KEY, memberships_of, page, public, signed_in
 from console.forms import SignInForm
+from console.people_forms import CodeForm
 from console.throttle import WINDOW_S, Attempt
+from tenants.accounts import second_factor, sessions
+from tenants.accounts.models import User
 from tenants.errors import ServiceError
 
-TOO_MANY = f"Too many attempts to sign in. Wait {WINDOW_S // 60} minutes, then try again."
+TOO_MANY = f"Too many attempts. Wait {WINDOW_S // 60} minutes, then try again."
+BACKEND = "django.contrib.auth.backends.ModelBackend"
+# The session of somebody whose password was right and whose code is still to come.
+HALF_WAY, HALF_WAY_S = "half_way", 600
+
+
+def enter(request: HttpRequest, user: User) -> None:
+    """Sign the person in: a new session key, and what the list of sessions shows."""
+    login(request, user, backend=BACKEND)
+    device, address = request.headers.get("User-Agent", ""), request.META.get("REMOTE_ADDR", "")
+    sessions.note_client(request.session, device=device, address=address)
+
+
+def too_many(response: HttpResponse) -> HttpResponse:
+    response.status_code, response["Retry-After"] = 429, str(WINDOW_S)
+    return response
 
 
 # The CSRF check reads the body, which may be refused as too large; so it runs where that is answered.
@@ -36,19 +56,68 @@ class SignIn(LoginView):
         except ServiceError as error:
             return problems.answer(request, error)
 
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return {**super().get_context_data(**kwargs), "invited": "invitation" in self.request.session}
+
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        self.attempt = Attempt(request.POST.get("username", ""), request.META.get("REMOTE_ADDR", ""))
+        self.attempt = Attempt.of(request, "login", request.POST.get("username", ""))
         if self.attempt.allowed():
             return super().post(request, *args, **kwargs)
         # The password is not even looked at.
         context = self.get_context_data(form=SignInForm(request), too_many=TOO_MANY)
-        response = self.render_to_response(context, status=429)
-        response["Retry-After"] = str(WINDOW_S)
-        return response
+        return too_many(cast(HttpResponse, self.render_to_response(context)))
 
     def form_valid(self, form: Any) -> HttpResponse:
         self.attempt.succeeded()
-        return super().form_valid(form)
+        user = form.get_user()
+        if not second_factor.is_on(user):
+            enter(self.request, user)
+            return redirect(self.get_success_url())
+        _wait_for_code(self.request, user, self.get_success_url())
+        return redirect("console:login-code")
+
+
+def _wait_for_code(request: HttpRequest, user: User, then: str) -> None:
+    request.session.cycle_key()
+    request.session[HALF_WAY] = {
+        "user": str(user.pk),
+        # A password that changes meanwhile ends this, too.
+        "hash": user.get_session_auth_hash(),
+        "at": time.time(),
+        "next": then,
+    }
+
+
+@public(methods=("GET", "POST"))
+def enter_code(request: HttpRequest) -> HttpResponse:
+    """The second step: a code of the app, or a recovery code."""
+    user = _half_way(request)
+    if user is None:
+        request.session.pop(HALF_WAY, None)
+        return redirect("console:login")
+    form = CodeForm(request.POST or None)
+    if not form.is_valid():
+        return page(request, "login_code.html", {"form": form})
+    attempt = Attempt.of(request, "code", str(user.pk))
+    if not attempt.allowed():
+        return too_many(page(request, "login_code.html", {"form": CodeForm(), "too_many": TOO_MANY}))
+    if not second_factor.verify(user=user, code=form.cleaned_data["code"]):
+        form.add_error("code", second_factor.WRONG)
+        return page(request, "login_code.html", {"form": form})
+    attempt.succeeded()
+    then = request.session.pop(HALF_WAY)["next"]
+    enter(request, user)
+    return redirect(then)
+
+
+def _half_way(request: HttpRequest) -> User | None:
+    waiting = request.session.get(HALF_WAY)
+    if waiting is None or time.time() - waiting["at"] > HALF_WAY_S:
+        return None
+    user = User.objects.filter(pk=waiting["user"], is_active=True).first()
+    if user is None or not constant_time_compare(waiting["hash"], user.get_session_auth_hash()):
+        return None
+    return user
 
 
 @require_POST
@@ -57,8 +126,7 @@ def sign_out(request: HttpRequest) -> HttpResponse:
     return redirect("console:login")
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@signed_in
+@signed_in(methods=("GET", "POST"))
 def choose(request: Any) -> HttpResponse:
     """The tenants that this person belongs to; the choice is kept in the session."""
     memberships = memberships_of(request.user)

@@ -12,6 +12,7 @@ from console.access import Request, needs, page
 from console.cards import job_lines
 from console.paging import page_of, parse_id
 from tenants.accounts.permissions import READ, WRITE
+from tenants.accounts.watchers import by_session
 from tenants.errors import Conflict, QuotaExceeded
 from tenants.jobs import live, selectors, services
 from tenants.jobs.models import Job
@@ -54,7 +55,7 @@ def events(request: Request, job_id: uuid.UUID) -> HttpResponse:
         job = selectors.get_job(job_id)
     if live.seen_to_the_end(job, request.headers.get("Last-Event-ID", "")):
         return HttpResponse(status=204)
-    body, headers = live.opening(job)
+    body, headers = live.opening(job, by_session(request.session.session_key or ""))
     return HttpResponse(body, headers=headers)
 
 

@@ -12,9 +12,11 @@ from django.utils import timezone
 
 from console.access import Request, needs, page
 from console.forms import KeyForm
+from console.people_forms import OVERLAPS, RotateForm
 from tenants.accounts import keys
 from tenants.accounts.permissions import ADMIN
-from tenants.errors import Invalid
+from tenants.errors import Conflict, Invalid
+from tenants.events.services import record
 
 
 @needs(ADMIN, methods=("GET", "POST"))
@@ -28,7 +30,7 @@ def _index(request: Request, context: dict[str, Any], status: int) -> HttpRespon
     with request.workspace.open():
         rows = keys.list_keys()
     listed = [{"key": key, "digest": digest, "state": _state(digest)} for key, digest in rows]
-    return page(request, "keys.html", {"keys": listed, **context}, status=status)
+    return page(request, "keys.html", {"keys": listed, "overlaps": OVERLAPS, **context}, status=status)
 
 
 def _state(digest: Any) -> str:
@@ -51,6 +53,7 @@ def _create(request: Request) -> HttpResponse:
                 created_by=request.user,
                 expires_at=form.expires_at,
             )
+            record(actor=str(request.user.pk), verb="key.created", target=str(key.id))
     except Invalid as error:
         form.refuse(error)
         return _index(request, {"form": form, "open_dialog": True}, 422)
@@ -58,8 +61,25 @@ def _create(request: Request) -> HttpResponse:
 
 
 @needs(ADMIN, methods=("POST",))
+def rotate(request: Request, key_id: uuid.UUID) -> HttpResponse:
+    """Not redirected, as the new secret exists only in this answer."""
+    form = RotateForm(request.POST)
+    overlap_s = form.cleaned_data["overlap"] if form.is_valid() else -1
+    try:
+        with request.workspace.open():
+            key, token = keys.rotate_key(key_id=key_id, overlap_s=overlap_s, created_by=request.user)
+            details = {"new": str(key.id), "overlap_s": overlap_s}
+            record(actor=str(request.user.pk), verb="key.rotated", target=str(key_id), details=details)
+    except (Conflict, Invalid) as error:
+        messages.error(request, error.detail)
+        return redirect("console:keys")
+    return _index(request, {"form": KeyForm(), "token": token, "created": key}, 201)
+
+
+@needs(ADMIN, methods=("POST",))
 def revoke(request: Request, key_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         keys.revoke_key(key_id=key_id)
+        record(actor=str(request.user.pk), verb="key.revoked", target=str(key_id))
     messages.success(request, "The key was revoked. It stops working at once.")
     return redirect("console:keys")

@@ -1,0 +1,134 @@
+"""What opens with a link: joining by invitation, and choosing a new password.
+
+The token comes as a query parameter. It is put into the session at once, and the page that is shown has an address
+without it: no log, history or Referer holds it for long. Opening a link uses nothing up; sending its form does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.models import AnonymousUser
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+
+from console.access import SESSION_KEY, page, public
+from console.people_forms import AddressForm, JoinForm, NewPasswordForm
+from console.throttle import Attempt
+from console.views.accounts import TOO_MANY, enter, too_many
+from tenants.accounts import links, mail, passwords
+from tenants.accounts.models import Invitation
+from tenants.errors import Conflict, Invalid, NotFound
+from tenants.people import invitations
+
+INVITATION, RESET = "invitation", "reset"
+
+
+# --- An invitation ---
+
+
+@public(methods=("GET", "POST"))
+def invitation(request: Any) -> HttpResponse:
+    """Joining: a new person makes an account, one with an account signs in as the invited address."""
+    if (token := request.GET.get("token")) is not None:
+        request.session[INVITATION] = links.digest(token).hex()
+        return redirect("console:invitation")
+    digest = bytes.fromhex(request.session.get(INVITATION, ""))
+    if not Attempt.of(request, "link", digest.hex()).allowed():
+        return _throttled(request)
+    try:
+        found = invitations.find_by_digest(digest)
+        return _answer_invitation(request, digest, found)
+    except NotFound as error:
+        return _over(request, INVITATION, error.detail)
+
+
+def _answer_invitation(request: Any, digest: bytes, found: Invitation) -> HttpResponse:
+    if request.user.is_authenticated:
+        if request.method == "POST" and request.user.email == found.email:
+            return _joined(request, invitations.accept(digest=digest, user=request.user))
+        return page(request, "invitation.html", {"invitation": found})
+    form = JoinForm(request.POST or None)
+    if form.is_valid():
+        fields = {name: form.cleaned_data[name] for name in ("name", "password")}
+        try:
+            user, found = invitations.accept_as_new(digest=digest, **fields)
+            enter(request, user)
+            return _joined(request, found)
+        except (Invalid, Conflict) as error:
+            form.refuse(error)
+    context = {"invitation": found, "form": form}
+    return page(request, "invitation.html", context, status=422 if form.is_bound else 200)
+
+
+def _joined(request: Any, found: Invitation) -> HttpResponse:
+    request.session.pop(INVITATION, None)
+    request.session[SESSION_KEY] = str(found.tenant_id)
+    messages.success(request, f"Welcome to {found.tenant.name}.")
+    return redirect("console:home")
+
+
+# --- A new password ---
+
+
+@public(methods=("GET", "POST"))
+def ask_reset(request: HttpRequest) -> HttpResponse:
+    """Asking for a link by e-mail; the answer is the same whoever asks for whom."""
+    if not mail.configured():
+        return page(request, "reset.html", {"by_mail": False})
+    if request.method == "GET":
+        return page(request, "reset.html", {"by_mail": True, "form": AddressForm()})
+    form = AddressForm(request.POST)
+    if not form.is_valid():
+        return page(request, "reset.html", {"by_mail": True, "form": form}, status=422)
+    email = form.cleaned_data["email"]
+    if not Attempt.of(request, "reset", email).allowed():
+        return too_many(page(request, "reset.html", {"by_mail": True, "form": form, "too_many": TOO_MANY}))
+    mail.post_reset(email)
+    return page(request, "reset.html", {"sent_to": email})
+
+
+@public(methods=("GET", "POST"))
+def reset(request: Any) -> HttpResponse:
+    """Choosing a new password with the token of a link."""
+    if (token := request.GET.get("token")) is not None:
+        request.session[RESET] = token[:200]
+        return redirect("console:reset-new")
+    token = request.session.get(RESET, "")
+    if not Attempt.of(request, "link", token).allowed():
+        return _throttled(request)
+    try:
+        user = passwords.find_by_token(token)
+        form = NewPasswordForm(request.POST or None)
+        if form.is_valid() and _reset_to(form, token):
+            return _reset_done(request)
+    except NotFound as error:
+        return _over(request, RESET, error.detail)
+    context = {"form": form, "email": user.email}
+    return page(request, "reset_new.html", context, status=422 if form.is_bound else 200)
+
+
+def _reset_to(form: NewPasswordForm, token: str) -> bool:
+    try:
+        passwords.use_token(token=token, password=form.cleaned_data["password"])
+    except Invalid as error:
+        form.refuse(error)
+        return False
+    return True
+
+
+def _reset_done(request: Any) -> HttpResponse:
+    # Whoever was signed in here is not any more, if it was this person; so nothing of the session stays.
+    request.session.flush()
+    request.user = AnonymousUser()
+    return page(request, "reset_done.html", {})
+
+
+def _over(request: Any, kind: str, detail: str) -> HttpResponse:
+    request.session.pop(kind, None)
+    return page(request, "link_over.html", {"detail": detail}, status=410)
+
+
+def _throttled(request: Any) -> HttpResponse:
+    return too_many(page(request, "link_over.html", {"detail": TOO_MANY}))

@@ -1,0 +1,134 @@
+"""The people of a workspace: members, roles, invitations, and what is asked of all."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect
+
+from console.access import Request, actor_of, needs, page
+from console.people_forms import InviteForm, RoleForm
+from tenants.accounts import keys, mail
+from tenants.accounts.models import ApiKey, Membership
+from tenants.accounts.permissions import ADMIN, ROLES, may_manage
+from tenants.errors import Conflict, Invalid, NotAllowed
+from tenants.people import invitations, members
+
+REFUSALS = (Conflict, Invalid, NotAllowed)
+
+
+@needs(ADMIN)
+def index(request: Request) -> HttpResponse:
+    return _index(request, {}, 200)
+
+
+def _index(request: Request, context: dict[str, Any], status: int) -> HttpResponse:
+    with request.workspace.open():
+        made = keys.live_keys_by_maker()
+        rows = [_row(request, member, made) for member in members.list_members()]
+        waiting = list(invitations.list_invitations())
+    shown = {
+        "rows": rows,
+        "invitations": waiting,
+        "invite_form": InviteForm(_roles(request)),
+        "by_mail": mail.configured(),
+        "without_factor": sum(not row["second_factor"] for row in rows),
+    }
+    return page(request, "people.html", {**shown, **context}, status=status)
+
+
+def _row(request: Request, member: Membership, made: dict[uuid.UUID, list[ApiKey]]) -> dict[str, Any]:
+    factor = getattr(member.user, "second_factor", None)
+    reach = may_manage(request.workspace.role, member.role)
+    return {
+        "member": member,
+        "second_factor": factor is not None and factor.confirmed_at is not None,
+        "me": member.user_id == request.user.pk,
+        "reach": reach,
+        "role_form": RoleForm(_roles(request), initial={"role": member.role}, prefix=str(member.user_id)),
+        "keys": made.get(member.user_id, []) if reach else [],
+    }
+
+
+def _roles(request: Request) -> list[str]:
+    return [role for role in ROLES if may_manage(request.workspace.role, role)]
+
+
+@needs(ADMIN, methods=("POST",))
+def invite(request: Request) -> HttpResponse:
+    """Not redirected where there is a link: it exists only in this answer."""
+    form = InviteForm(_roles(request), request.POST)
+    if form.is_valid():
+        try:
+            with request.workspace.open():
+                invited = invitations.invite(actor=actor_of(request), **form.cleaned_data)
+            return _invited(request, invited)
+        except REFUSALS as error:
+            form.refuse(error)
+    return _index(request, {"invite_form": form, "open_invite": True}, 422)
+
+
+def _invited(request: Request, invited: invitations.Invited) -> HttpResponse:
+    if invited.link:
+        context = {"link": invited.link, "link_for": invited.invitation.email, "link_kind": "invitation"}
+        return _index(request, context, 201)
+    messages.success(request, f"The invitation to {invited.invitation.email} is on its way.")
+    return redirect("console:people")
+
+
+@needs(ADMIN, methods=("POST",))
+def revoke_invitation(request: Request, invitation_id: uuid.UUID) -> HttpResponse:
+    with request.workspace.open():
+        invitations.revoke_invitation(actor=actor_of(request), invitation_id=invitation_id)
+    messages.success(request, "The invitation was revoked. Its link opens nothing any more.")
+    return redirect("console:people")
+
+
+@needs(ADMIN, methods=("POST",))
+def change_role(request: Request, user_id: uuid.UUID) -> HttpResponse:
+    role = request.POST.get(f"{user_id}-role", "")
+    try:
+        with request.workspace.open():
+            member = members.change_role(actor=actor_of(request), user_id=user_id, role=role)
+        messages.success(request, f"{member.user.name or member.user.email} is {member.role} now.")
+    except REFUSALS as error:
+        messages.error(request, error.detail)
+    return redirect("console:people")
+
+
+@needs(ADMIN, methods=("POST",))
+def remove(request: Request, user_id: uuid.UUID) -> HttpResponse:
+    try:
+        with request.workspace.open():
+            ended = members.remove_member(actor=actor_of(request), user_id=user_id)
+        words = f" Revoked with it: {', '.join(key.name for key in ended)}." if ended else ""
+        messages.success(request, f"The member was removed.{words}")
+    except REFUSALS as error:
+        messages.error(request, error.detail)
+    return redirect("console:people")
+
+
+@needs(ADMIN, methods=("POST",))
+def make_link(request: Request, user_id: uuid.UUID) -> HttpResponse:
+    """Not redirected: the link exists only in this answer."""
+    try:
+        with request.workspace.open():
+            link = members.make_reset_link(actor=actor_of(request), user_id=user_id)
+            user = members.get_member(user_id).user
+    except REFUSALS as error:
+        messages.error(request, error.detail)
+        return redirect("console:people")
+    return _index(request, {"link": link, "link_for": user.email, "link_kind": "password"}, 201)
+
+
+@needs(ADMIN, methods=("POST",))
+def ask_second_factor(request: Request) -> HttpResponse:
+    required = request.POST.get("required") == "yes"
+    with request.workspace.open():
+        members.require_second_factor(actor=actor_of(request), required=required)
+    words = "asks all members for" if required else "no longer asks for"
+    messages.success(request, f"This workspace {words} two-factor sign-in.")
+    return redirect("console:people")

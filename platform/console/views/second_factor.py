@@ -1,0 +1,84 @@
+"""Two-factor sign-in: setting the app up, recovery codes (shown once), turning it off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qrcode
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.utils.safestring import SafeString, mark_safe
+from qrcode.image.svg import SvgPathImage
+
+from console.access import Request, page, signed_in
+from console.people_forms import CodeForm
+from console.throttle import Attempt
+from console.views.account import proof, show_account, throttled
+from console.views.accounts import TOO_MANY, too_many
+from tenants.accounts import second_factor, sessions
+from tenants.errors import Invalid
+
+
+@signed_in(methods=("GET", "POST"))
+def set_up(request: Request) -> HttpResponse:
+    """Show the secret for an app, and turn two-factor sign-in on with the app's first code."""
+    if second_factor.is_on(request.user):
+        return redirect("console:account")
+    if request.method == "GET":
+        return _set_up(request, {"form": CodeForm()}, 200)
+    form, attempt = CodeForm(request.POST), Attempt.of(request, "code", str(request.user.pk))
+    if not attempt.allowed():
+        return too_many(_set_up(request, {"form": CodeForm(), "too_many": TOO_MANY}, 429))
+    if form.is_valid():
+        try:
+            codes = second_factor.confirm(user=request.user, code=form.cleaned_data["code"])
+            attempt.succeeded()
+            # Sessions from before the second factor have not shown it.
+            sessions.end_sessions(user=request.user, keep=request.session.session_key)
+            return page(request, "recovery_codes.html", {"codes": codes, "fresh": True})
+        except Invalid as error:
+            form.refuse(error)
+    return _set_up(request, {"form": form}, 422)
+
+
+def _set_up(request: Request, context: dict[str, Any], status: int) -> HttpResponse:
+    address = second_factor.begin(request.user)
+    secret = address.partition("secret=")[2].partition("&")[0]
+    shown = {
+        "qr": _drawn(address),
+        "secret": " ".join(secret[at : at + 4] for at in range(0, len(secret), 4)),
+        "required_by": second_factor.required_by(request.user),
+    }
+    return page(request, "second_factor.html", {**shown, **context}, status=status)
+
+
+def _drawn(address: str) -> SafeString:
+    """A QR code as an SVG element: a path, no style, so that the strict policy lets it through."""
+    drawing = qrcode.make(address, image_factory=SvgPathImage, box_size=10, border=2)
+    return mark_safe(drawing.to_string(encoding="unicode"))  # noqa: S308  # made here, of numbers only
+
+
+@signed_in(methods=("POST",))
+def renew_codes(request: Request) -> HttpResponse:
+    form = proof(request, "off")
+    if form is None:
+        return throttled(request)
+    if not form.is_valid() or not second_factor.is_on(request.user):
+        return show_account(request, {"off_form": form, "open_off": True}, 422)
+    codes = second_factor.renew_recovery_codes(user=request.user)
+    return page(request, "recovery_codes.html", {"codes": codes})
+
+
+@signed_in(methods=("POST",))
+def turn_off(request: Request) -> HttpResponse:
+    form = proof(request, "off")
+    if form is None:
+        return throttled(request)
+    if asking := second_factor.required_by(request.user):
+        form.add_error(None, f"{', '.join(asking)} asks all members for two-factor sign-in.")
+    if not form.is_valid():
+        return show_account(request, {"off_form": form, "open_off": True}, 422)
+    second_factor.turn_off(user=request.user)
+    messages.success(request, "Two-factor sign-in is off.")
+    return redirect("console:account")

@@ -1,0 +1,69 @@
+"""Passwords: changing one's own, and links that set a new one. Django's rules and Django's tokens."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.auth.password_validation import validate_password
+from django.contrib.auth.tokens import default_token_generator
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.utils.http import urlsafe_base64_decode, urlsafe_base64_encode
+
+from tenants.accounts import links, mail, sessions
+from tenants.accounts.models import User
+from tenants.errors import Invalid, NotFound
+
+OVER = "This link is no longer valid. It works once and for a limited time; ask for another."
+
+
+def check(password: str, user: User | None = None) -> None:
+    """Raises Invalid, in the validators' words, for a password that is too easy to guess."""
+    try:
+        validate_password(password, user)
+    except ValidationError as error:
+        raise Invalid(" ".join(error.messages), pointer="/password") from error
+
+
+def change_password(*, user: User, password: str) -> None:
+    """A new password. The caller ends the other sessions and goes on with a new one. Raises Invalid."""
+    check(password, user)
+    user.set_password(password)
+    user.save(update_fields=["password"])
+
+
+def reset_link(user: User) -> str:
+    """A link that sets a new password once: changing the password or signing in makes it worthless."""
+    name = urlsafe_base64_encode(str(user.pk).encode())
+    return links.link(links.RESET, f"{name}.{default_token_generator.make_token(user)}")
+
+
+def mail_reset_link(*, email: str) -> None:
+    """Mail a reset link if the address belongs to somebody; the body of a task."""
+    user = User.objects.filter(email=email.strip().lower(), is_active=True).first()
+    if user is not None:
+        hours = settings.PASSWORD_RESET_TIMEOUT // 3600
+        mail.send_reset(email=user.email, hours=hours, link=reset_link(user))
+
+
+def find_by_token(token: str) -> User:
+    """Whose password the token may set. Raises NotFound when it is wrong, used or too old."""
+    name, _, rest = token.partition(".")
+    try:
+        user = User.objects.filter(pk=urlsafe_base64_decode(name).decode(), is_active=True).first()
+    except (ValueError, ValidationError) as error:
+        raise NotFound(OVER) from error
+    if user is None or not default_token_generator.check_token(user, rest):
+        raise NotFound(OVER)
+    return user
+
+
+@transaction.atomic
+def use_token(*, token: str, password: str) -> User:
+    """Set the password that the token allows, and end all sessions. Raises NotFound, Invalid."""
+    user = find_by_token(token)
+    # Of two uses at once the second waits here, and then finds its token worthless.
+    User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    user = find_by_token(token)
+    change_password(user=user, password=password)
+    sessions.end_sessions(user=user)
+    return user

@@ -1,0 +1,32 @@
+"""Who watches an event stream, and whether they still may: a stream outlives the request that opened it."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.utils import timezone
+
+from tenants.accounts import gate, keys, sessions
+from tenants.accounts.models import Membership, Session, Tenant
+from tenants.accounts.permissions import READ, scopes_of
+
+
+def by_session(session_key: str) -> str:
+    return f"session:{sessions.handle_of(session_key)}"
+
+
+def by_key(prefix: str) -> str:
+    return f"key:{prefix}"
+
+
+def may_watch(watcher: str, tenant_id: uuid.UUID) -> bool:
+    """Whether the session or key still opens the tenant for reading: asked anew at every reading of a stream."""
+    kind, _, name = watcher.partition(":")
+    if kind == "key":
+        record = keys.look_up(name, gate.cached(name))
+        return record is not None and keys.usable(record) and record.tenant_id == str(tenant_id)
+    row = Session.objects.filter(handle=name, expire_date__gt=timezone.now(), user__is_active=True).first()
+    if row is None:
+        return False
+    member = Membership.objects.filter(user=row.user_id, tenant=tenant_id, tenant__state=Tenant.State.ACTIVE)
+    return any(READ in scopes_of(role) for role in member.values_list("role", flat=True))

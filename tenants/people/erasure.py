@@ -1,0 +1,78 @@
+"""Erasing a person: everything that names them, in every tenant, with a receipt of what was removed where."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from django.db.models import Q, TextField
+from django.db.models.functions import Cast
+
+from tenants.accounts import sessions
+from tenants.accounts.models import ApiKey, Invitation, Membership, RecoveryCode, SecondFactor, User
+from tenants.errors import Conflict
+from tenants.events.models import AuditEvent
+from tenants.people.members import end_membership, lock_members, owns_alone
+from tenants.scope import operator_scope, tenant_scope
+
+
+def erase_user(*, user: User) -> dict[str, int]:
+    """Erase a person's account; table -> number of rows removed or made anonymous.
+
+    Ends the keys that they made, as removing a member does. In audit logs a pseudonym takes their place. May be run
+    again after it was cut off. Raises Conflict for the last owner of a workspace.
+    """
+    _refuse_last_owner(user)
+    receipt = {"membership": 0, "key_digest": 0}
+    for member in Membership.objects.filter(user=user).select_related("user"):
+        with tenant_scope(member.tenant_id):
+            lock_members()
+            _refuse_last_owner(user)
+            receipt["key_digest"] += len(end_membership(member, actor=str(user.pk)))
+            receipt["membership"] += 1
+    with operator_scope("erase a person"):
+        receipt |= _erase_everywhere(user, f"erased-{secrets.token_hex(6)}")
+    return receipt
+
+
+def _refuse_last_owner(user: User) -> None:
+    if alone := owns_alone(user):
+        names = ", ".join(alone)
+        raise Conflict(f"The only owner of {names} cannot be erased. Make somebody else an owner first.")
+
+
+def _erase_everywhere(user: User, pseudonym: str) -> dict[str, int]:
+    mine = Q(email=user.email) | Q(invited_by=user)
+    counts = {
+        "session": sessions.end_sessions(user=user),
+        "second_factor": SecondFactor.objects.filter(user=user).delete()[0],
+        "recovery_code": RecoveryCode.objects.filter(user=user).delete()[0],
+        "invitation": Invitation.objects.filter(mine).delete()[0],
+        "api_key": ApiKey.objects.filter(created_by=user).update(created_by=None),
+        "audit_event": _rename(user, pseudonym),
+    }
+    User.objects.filter(pk=user.pk).delete()
+    return {**counts, "user": 1}
+
+
+def _rename(user: User, pseudonym: str) -> int:
+    """Put the pseudonym in the place of the person's id and address in every audit log."""
+    names = {str(user.pk), user.email, user.name} - {""}
+    by_details = Q(text__icontains=user.email) | Q(text__contains=str(user.pk))
+    rows = AuditEvent.objects.annotate(text=Cast("details", TextField()))
+    changed = 0
+    for row in rows.filter(Q(actor=str(user.pk)) | Q(target=str(user.pk)) | by_details).iterator():
+        row.actor = pseudonym if row.actor in names else row.actor
+        row.target = pseudonym if row.target in names else row.target
+        row.details = _without(row.details, names, pseudonym)
+        row.save(update_fields=["actor", "target", "details"])
+        changed += 1
+    return changed
+
+
+def _without(value: Any, names: set[str], pseudonym: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _without(inner, names, pseudonym) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without(inner, names, pseudonym) for inner in value]
+    return pseudonym if value in names else value

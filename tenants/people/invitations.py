@@ -1,0 +1,182 @@
+"""Invitations: an address may join a tenant with a role, by a link that works once within seven days.
+
+Where e-mail works the link goes to the address and to nobody else: holding it proves that the mailbox is theirs.
+Without a mail server it is shown once to whoever invited, who hands it on.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from dataclasses import dataclass
+
+from django.contrib.auth.hashers import make_password
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from tenants.accounts import links, mail, passwords
+from tenants.accounts.models import Invitation, Membership, Tenant, User
+from tenants.accounts.permissions import ROLES, Actor, may_manage
+from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
+from tenants.events.services import record
+from tenants.people.members import lock_members
+from tenants.scope import current_tenant_id, tenant_scope
+
+LIFETIME = dt.timedelta(days=7)
+MAX_OPEN = 500
+OVER = "This invitation is no longer valid. Ask whoever invited you for another."
+NOT_NEW = "This address cannot be set up here. If you have an account, sign in with it; the invitation waits."
+
+
+@dataclass(frozen=True)
+class Invited:
+    """`link` is empty where it was mailed."""
+
+    invitation: Invitation
+    link: str
+
+
+def list_invitations() -> QuerySet[Invitation]:
+    """The active tenant's open invitations, newest first."""
+    rows = Invitation.objects.select_related("invited_by").filter(tenant=current_tenant_id())
+    return rows.filter(accepted_at=None, revoked_at=None, expires_at__gt=timezone.now()).order_by("-id")
+
+
+def get_invitation(invitation_id: uuid.UUID | None) -> Invitation:
+    """An open invitation of the active tenant. Raises NotFound."""
+    found = list_invitations().filter(pk=invitation_id).first()
+    if found is None:
+        raise NotFound("There is no such invitation.")
+    return found
+
+
+def invite(*, actor: Actor, email: str, role: str) -> Invited:
+    """Invite an address, in place of an earlier invitation to it. It does not tell whether the address is known.
+
+    Raises Invalid, NotAllowed for a role that the actor may not give, Conflict for a member of the tenant.
+    """
+    email = _checked(email, role)
+    if not may_manage(actor.role, role):
+        raise NotAllowed(f"Your role cannot make somebody {role}.")
+    token = links.new_token()
+    with tenant_scope(current_tenant_id()):
+        lock_members()
+        if Membership.objects.filter(tenant=current_tenant_id(), user__email=email).exists():
+            raise Conflict(f"{email} belongs to this workspace already.")
+        list_invitations().filter(email=email).update(revoked_at=timezone.now())
+        if list_invitations().count() >= MAX_OPEN:
+            raise Conflict(f"{MAX_OPEN} invitations are open. Revoke some, or wait until they are accepted.")
+        invitation = Invitation.objects.create(
+            tenant_id=current_tenant_id(),
+            email=email,
+            role=role,
+            digest=links.digest(token),
+            invited_by_id=actor.user_id,
+            expires_at=timezone.now() + LIFETIME,
+        )
+        record(actor=actor.label, verb="member.invited", target=str(invitation.id), details={"role": role})
+        if mail.configured():
+            mail.post_invitation(invitation.id)
+            return Invited(invitation, "")
+    return Invited(invitation, links.link(links.INVITATION, token))
+
+
+def _checked(email: str, role: str) -> str:
+    if role not in ROLES:
+        raise Invalid(f"Choose a role from {', '.join(ROLES)}.", pointer="/role")
+    try:
+        validate_email(email.strip())
+    except ValidationError as error:
+        raise Invalid("This is not an e-mail address.", pointer="/email") from error
+    return email.strip().lower()
+
+
+def revoke_invitation(*, actor: Actor, invitation_id: uuid.UUID) -> None:
+    """End an invitation. Raises NotFound, NotAllowed for a role that the actor does not reach."""
+    with tenant_scope(current_tenant_id()):
+        invitation = get_invitation(invitation_id)
+        if not may_manage(actor.role, invitation.role):
+            raise NotAllowed(f"Your role does not reach invitations for {invitation.role}.")
+        Invitation.objects.filter(pk=invitation.pk).update(revoked_at=timezone.now())
+        record(actor=actor.label, verb="invitation.revoked", target=str(invitation_id))
+
+
+def mail_invitation(invitation_id: uuid.UUID) -> None:
+    """Mail the link; the body of a task. Run again it mails a new link, which ends the one before."""
+    invitation = Invitation.objects.select_related("tenant", "invited_by").filter(pk=invitation_id).first()
+    if invitation is None or not invitation.open:
+        return
+    token = links.new_token()
+    Invitation.objects.filter(pk=invitation_id).update(digest=links.digest(token))
+    inviter = invitation.invited_by
+    mail.send_invitation(
+        email=invitation.email,
+        inviter=(inviter.name or inviter.email) if inviter else "The administration",
+        workspace=invitation.tenant.name,
+        days=LIFETIME.days,
+        link=links.link(links.INVITATION, token),
+    )
+    Invitation.objects.filter(pk=invitation_id).update(mailed_at=timezone.now())
+
+
+# --- Accepting: whoever holds the token ---
+
+
+def find_by_digest(digest: bytes) -> Invitation:
+    """The open invitation to which a token belongs. Raises NotFound when it is wrong, used, revoked or too old."""
+    rows = Invitation.objects.select_related("tenant", "invited_by")
+    invitation = rows.filter(digest=digest, tenant__state=Tenant.State.ACTIVE).first()
+    if invitation is None or not invitation.open:
+        raise NotFound(OVER)
+    return invitation
+
+
+def accept_as_new(*, digest: bytes, name: str, password: str) -> tuple[User, Invitation]:
+    """Make the invited person an account and a member. Raises NotFound, Invalid, Conflict for a known address."""
+    invitation = find_by_digest(digest)
+    passwords.check(password, User(email=invitation.email, name=name))
+    # Before anything is locked, and for known addresses too, which then take as long to answer.
+    hashed = make_password(password)
+    with tenant_scope(invitation.tenant_id):
+        invitation = _taken(digest)
+        try:
+            with transaction.atomic():
+                user = User.objects.create(email=invitation.email, name=name.strip(), password=hashed)
+        except IntegrityError as error:
+            raise Conflict(NOT_NEW) from error
+        _join(invitation, user)
+    return user, invitation
+
+
+def accept(*, digest: bytes, user: User) -> Invitation:
+    """Let a signed-in person join. Raises NotFound, NotAllowed if another address was invited."""
+    with tenant_scope(find_by_digest(digest).tenant_id):
+        invitation = _taken(digest)
+        if invitation.email != user.email:
+            raise NotAllowed("This invitation is for another address.")
+        _join(invitation, user)
+    return invitation
+
+
+def _taken(digest: bytes) -> Invitation:
+    """The invitation, locked: of two who accept at once the second finds it used."""
+    lock_members()
+    return find_by_digest(digest)
+
+
+def _join(invitation: Invitation, user: User) -> None:
+    # A member who was made one in another way keeps the role.
+    Membership.objects.get_or_create(
+        tenant_id=invitation.tenant_id, user=user, defaults={"role": invitation.role}
+    )
+    Invitation.objects.filter(pk=invitation.pk).update(accepted_at=timezone.now())
+    details = {"role": invitation.role, "invitation": str(invitation.pk)}
+    record(actor=str(user.pk), verb="member.joined", target=str(user.pk), details=details)
+
+
+def forget_ended() -> int:
+    """Delete invitations that ended a month ago, as they hold addresses."""
+    return Invitation.objects.filter(expires_at__lt=timezone.now() - dt.timedelta(days=30)).delete()[0]

@@ -1,0 +1,157 @@
+"""Members of the active tenant: who they are, changing a role, removing one, asking for a second factor.
+
+Who may touch whom is `permissions.MANAGES`. Every change holds the tenant's row, so that of two at once the second
+sees what the first did: the last owner stays, and an admin who was just removed removes nobody.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from tenants.accounts import keys, mail, passwords
+from tenants.accounts.models import ApiKey, Invitation, Membership, Tenant, User
+from tenants.accounts.permissions import ROLES, Actor, may_manage
+from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
+from tenants.events.services import record
+from tenants.scope import current_tenant_id, tenant_scope
+
+LAST_OWNER = "A workspace keeps at least one owner. Make somebody else an owner first."
+
+
+def list_members() -> QuerySet[Membership]:
+    rows = Membership.objects.select_related("user", "user__second_factor").filter(tenant=current_tenant_id())
+    return rows.order_by("user__name", "user__email")
+
+
+def get_member(user_id: uuid.UUID | None) -> Membership:
+    """Raises NotFound for somebody who is no member of the active tenant."""
+    rows = Membership.objects.select_related("user", "user__second_factor")
+    member = rows.filter(tenant=current_tenant_id(), user=user_id).first()
+    if member is None:
+        raise NotFound("There is no such member.")
+    return member
+
+
+def change_role(*, actor: Actor, user_id: uuid.UUID, role: str) -> Membership:
+    """Give a member another role. Raises NotFound, Invalid, NotAllowed, Conflict for the last owner."""
+    if role not in ROLES:
+        raise Invalid(f"Choose a role from {', '.join(ROLES)}.", pointer="/role")
+    with tenant_scope(current_tenant_id()):
+        member, before = _reach(actor, user_id)
+        if not may_manage(_role_now(actor), role):
+            raise NotAllowed(f"Your role cannot make somebody {role}.")
+        if before == role:
+            return member
+        if before == "owner":
+            _keep_an_owner(member)
+        member.role = role
+        member.save(update_fields=["role"])
+        if not may_manage(role, "viewer"):
+            _revoke_invitations(member.user)
+        record(
+            actor=actor.label,
+            verb="member.role_changed",
+            target=str(user_id),
+            details={"from": before, "to": role},
+        )
+    return member
+
+
+def remove_member(*, actor: Actor, user_id: uuid.UUID) -> list[ApiKey]:
+    """End a membership at once, with the keys and invitations that the person made here; returns those keys.
+
+    Raises NotFound, NotAllowed, Conflict for the last owner.
+    """
+    with tenant_scope(current_tenant_id()):
+        member, role = _reach(actor, user_id)
+        if role == "owner":
+            _keep_an_owner(member)
+        return end_membership(member, actor=actor.label)
+
+
+def end_membership(member: Membership, *, actor: str) -> list[ApiKey]:
+    """The removal itself, for callers that have checked it, in the tenant's scope."""
+    ended = keys.live_keys_by_maker().get(member.user_id, [])
+    for key in ended:
+        keys.revoke_key(key_id=key.id)
+    _revoke_invitations(member.user)
+    member.delete()
+    details = {"role": member.role, "keys_revoked": [key.prefix for key in ended]}
+    record(actor=actor, verb="member.removed", target=str(member.user_id), details=details)
+    return ended
+
+
+def make_reset_link(*, actor: Actor, user_id: uuid.UUID) -> str:
+    """A link that lets a member choose a new password, where no mail server can bring it.
+
+    Only for people who belong to this tenant alone: whoever holds the link can sign in as them.
+    Raises NotFound, NotAllowed, Conflict where e-mail works.
+    """
+    if mail.configured():
+        raise Conflict("This installation sends e-mail: people ask for a link on the sign-in page.")
+    with tenant_scope(current_tenant_id()):
+        member, _ = _reach(actor, user_id)
+        user = member.user
+        elsewhere = user.memberships.exclude(tenant=current_tenant_id()).exists()
+        if elsewhere or user.is_staff:
+            raise NotAllowed(
+                "This person does not belong to this workspace alone. "
+                "The operator of the installation can make a link: manage.py reset_password."
+            )
+        record(actor=actor.label, verb="member.reset_link_made", target=str(user_id))
+        return passwords.reset_link(user)
+
+
+def require_second_factor(*, actor: Actor, required: bool) -> None:
+    """Ask everybody in the tenant for a second factor, or no longer."""
+    with tenant_scope(current_tenant_id()):
+        changed = Tenant.objects.filter(pk=current_tenant_id()).exclude(requires_second_factor=required)
+        if changed.update(requires_second_factor=required):
+            record(actor=actor.label, verb="tenant.second_factor", details={"required": required})
+
+
+def owns_alone(user: User) -> list[str]:
+    """Names of the workspaces of which this person is the only owner."""
+    mine = Membership.objects.filter(user=user, role="owner").select_related("tenant")
+    others = Membership.objects.filter(role="owner").exclude(user=user)
+    shared = set(others.filter(tenant__in=[m.tenant_id for m in mine]).values_list("tenant_id", flat=True))
+    return sorted(m.tenant.name for m in mine if m.tenant_id not in shared)
+
+
+def lock_members() -> None:
+    """Hold the active tenant's row until the transaction ends; rows that refer to it can still be added."""
+    Tenant.objects.select_for_update(no_key=True).get(pk=current_tenant_id())
+
+
+def _reach(actor: Actor, user_id: uuid.UUID) -> tuple[Membership, str]:
+    """The member and their role, if the actor decides about it. Raises NotFound, NotAllowed."""
+    lock_members()
+    member = get_member(user_id)
+    if not may_manage(_role_now(actor), member.role):
+        raise NotAllowed(
+            f"Your role does not reach {'an' if member.role[0] in 'aeo' else 'a'} {member.role}."
+        )
+    return member, member.role
+
+
+def _role_now(actor: Actor) -> str:
+    """A person's role as it is under the lock; it may have changed since the request was let in."""
+    if actor.label.startswith("key:"):
+        return actor.role
+    mine = Membership.objects.filter(tenant=current_tenant_id(), user=actor.user_id).first()
+    return mine.role if mine else ""
+
+
+def _keep_an_owner(member: Membership) -> None:
+    others = Membership.objects.filter(tenant=member.tenant_id, role="owner").exclude(pk=member.pk)
+    if not others.exists():
+        raise Conflict(LAST_OWNER)
+
+
+def _revoke_invitations(user: User) -> None:
+    """What somebody without rights over people has invited may not let anybody in, not even themselves."""
+    open_ones = Invitation.objects.filter(tenant=current_tenant_id(), invited_by=user)
+    open_ones.filter(accepted_at=None, revoked_at=None).update(revoked_at=timezone.now())
