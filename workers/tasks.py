@@ -11,7 +11,7 @@ from tenants.accounts import passwords
 from tenants.jobs import bell
 from tenants.jobs.kinds import QUEUES
 from tenants.people import invitations
-from tenants.pipeline import embedding, erasure, importing, upkeep
+from tenants.pipeline import embedding, erasure, importing, subjects, upkeep
 from workers.base import JobTask, run_job
 
 
@@ -33,6 +33,11 @@ def import_assets(job_id: str, tenant_id: str) -> None:
 @shared_task(base=JobTask, name="workers.delete_dataset")
 def delete_dataset(job_id: str, tenant_id: str) -> None:
     run_job(job_id, tenant_id, erasure.erase_dataset)
+
+
+@shared_task(base=JobTask, name="workers.erase_subject")
+def erase_subject(job_id: str, tenant_id: str) -> None:
+    run_job(job_id, tenant_id, subjects.erase_subject)
 
 
 @shared_task(name="workers.sweep_jobs")

@@ -28,6 +28,8 @@ KINDS: dict[str, Kind] = {
         Kind("embed_media", queue="media", follow="tenants.pipeline.embedding.follow"),
         Kind("import_assets", queue="import", follow="tenants.pipeline.imports.follow"),
         Kind("delete_dataset", queue="default", cancellable=False),
+        Kind("erase_subject", queue="default", cancellable=False),
+        Kind("export_tenant", queue="default"),
     )
 }
 QUEUES = ("embed", "media", "import", "default", "index", "system")

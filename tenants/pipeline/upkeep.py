@@ -19,7 +19,10 @@ from tenants.events.services import forget_old_answers
 from tenants.jobs.kinds import QUEUES
 from tenants.people import invitations
 from tenants.pipeline.imports import collect_sources
+from tenants.pipeline.erasure_receipts import settle
+from tenants.pipeline.retention import expire_assets
 from tenants.pipeline.services import resume_deletions
+from tenants.pipeline.subjects import resume_erasures
 from tenants.retrieval.vectors import prune_tombstones
 from tenants.scope import tenant_scope
 from tenants.valkey import client
@@ -53,17 +56,27 @@ def collect_garbage() -> None:
             prune_tombstones,
             forget_old_answers,
             resume_deletions,
+            resume_erasures,
+            settle,
         ):
             _in_scope(tenant_id, step)
+        _guarded(tenant_id, partial(expire_assets, tenant_id))
     sessions.forget_expired()
     invitations.forget_ended()
     _clear_spool()
 
 
 def _in_scope(tenant_id: UUID, step: Callable[[], Any]) -> None:
-    try:
+    def scoped() -> None:
         with tenant_scope(tenant_id):
             step()
+
+    _guarded(tenant_id, scoped)
+
+
+def _guarded(tenant_id: UUID, step: Callable[[], Any]) -> None:
+    try:
+        step()
     except Exception:
         # One tenant's trouble must not keep the others from being looked after.
         log.exception("upkeep failed", extra={"tenant": str(tenant_id)})

@@ -95,7 +95,7 @@ def test_what_is_kept_says_who_scanned_it(clamd) -> None:
 
 
 def test_infected_uploads_are_refused(clamd) -> None:
-    with pytest.raises(scanning.Infected, match="Eicar-Signature. Nothing was kept") as refusal:
+    with pytest.raises(scanning.Infected, match=r"Eicar-Signature\. Nothing was kept") as refusal:
         scanning.check_upload(io.BytesIO(EICAR))
     assert (refusal.value.status, refusal.value.slug) == (422, "infected")
     assert refusal.value.extra == {"signature": "Eicar-Signature"}

@@ -1,0 +1,74 @@
+"""Retention: assets that are older than their dataset keeps them are erased, by upkeep, in small transactions."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+import uuid
+
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from tenants.datasets.models import Asset, Dataset
+from tenants.events.models import Erasure
+from tenants.events.services import record
+from tenants.pipeline import erasure_receipts as receipts
+from tenants.pipeline.erasure import BATCH, erase_batch, locked, note
+from tenants.scope import tenant_scope
+
+ACTOR = "retention"
+# A run of upkeep passes all tenants: what does not fit waits for the next one, five minutes later.
+BUDGET_S = 20.0
+
+
+def expire_assets(tenant_id: uuid.UUID, budget_s: float = BUDGET_S) -> int:
+    """Erase a tenant's assets that are past their dataset's retention, oldest first; returns how many.
+
+    Opens its own scopes, one a batch. Each dataset of which something went gets one receipt and one audit event a run.
+    """
+    deadline, expired = time.monotonic() + budget_s, 0
+    with tenant_scope(tenant_id):
+        kept_for = list(Dataset.objects.filter(deleted_at=None).exclude(retention_days=None).values_list("pk"))
+    for (dataset_id,) in kept_for:
+        expired += _expire_dataset(tenant_id, dataset_id, deadline)
+    return expired
+
+
+def _expire_dataset(tenant_id: uuid.UUID, dataset_id: uuid.UUID, deadline: float) -> int:
+    erasure_id, expired = None, 0
+    while time.monotonic() < deadline:
+        with tenant_scope(tenant_id):
+            # Held while the batch goes: whoever prolongs the retention keeps what is left from then on.
+            dataset = Dataset.objects.select_for_update().filter(pk=dataset_id, deleted_at=None).first()
+            if dataset is None or not (assets := _oldest(dataset)):
+                break
+            erasure = _receipt(dataset, erasure_id)
+            erasure_id = erasure.id
+            note(erasure, *erase_batch(assets, _past(dataset)))
+            expired += len(assets)
+            erasure.matched = expired
+            erasure.save(update_fields=["matched"])
+    if erasure_id is not None:
+        with tenant_scope(tenant_id):
+            details = {"assets": expired, "erasure": str(erasure_id)}
+            record(actor=ACTOR, verb="dataset.expired", target=str(dataset_id), details=details)
+    return expired
+
+
+def _past(dataset: Dataset) -> QuerySet[Asset]:
+    limit = timezone.now() - dt.timedelta(days=dataset.retention_days or 0)
+    if dataset.retention_days is None:
+        return Asset.objects.none()
+    return Asset.objects.filter(dataset=dataset, created_at__lt=limit)
+
+
+def _oldest(dataset: Dataset) -> list[Asset]:
+    ids = _past(dataset).order_by("id").values_list("pk", flat=True)[:BATCH]
+    return locked(Asset.objects.filter(pk__in=list(ids)))
+
+
+def _receipt(dataset: Dataset, erasure_id: uuid.UUID | None) -> Erasure:
+    """This run's receipt, begun with its first batch."""
+    if erasure_id is not None:
+        return receipts.get_erasure(erasure_id)
+    return Erasure.objects.create(kind=Erasure.Kind.RETENTION, target=dataset.id, requested_by=ACTOR)
