@@ -202,5 +202,5 @@ def _write_files(new: Sequence[Entry], blobs: dict[str, Blob]) -> None:
         blob = blobs[entry.upload.sha256]
         if entry.upload.modality != Asset.Modality.TEXT:
             keep_renditions(blob, entry.prepared)
-            Blob.objects.filter(pk=blob.pk).update(**findings(entry.prepared))
+            Blob.objects.filter(pk=blob.pk).update(scan=entry.upload.scan, **findings(entry.prepared))
         write_blob(blob, entry.path or entry.upload.content)

@@ -77,7 +77,7 @@ class Run:
         reading = importers.open_items(
             place,
             row.format,
-            mapping=importers.Mapping.parse(row.mapping),
+            mapping=row.mapping,
             options=row.options,
             after=row.position,
             secret=imports.secret_of(row),

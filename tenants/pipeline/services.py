@@ -45,16 +45,17 @@ def add_asset(
     dataset_id: uuid.UUID,
     file: IO[bytes] | None = None,
     text: str = "",
+    upload: Upload | None = None,
     values: dict[str, Any] | None = None,
     external_id: str | None = None,
     actor: str = "",
 ) -> Added:
     """Keep an upload and queue its embedding, all or nothing.
 
-    A file and a text together are one asset with a caption. Raises NotFound, Invalid, UnsupportedMedia, Conflict
-    (the external_id stands for other content), QuotaExceeded.
+    A file and a text together are one asset with a caption; `upload` is both of them, checked before. Raises
+    NotFound, Invalid, UnsupportedMedia, Conflict (the external_id stands for other content), QuotaExceeded.
     """
-    upload = check_upload(file, text)
+    upload = upload or check_upload(file, text)
     with tenant_scope(current_tenant_id()):
         dataset = lock_dataset(dataset_id)
         kept = metadata.check_metadata(values or {}, dataset.metadata_schema)
@@ -88,7 +89,9 @@ def _earlier(dataset: Dataset, external_id: str, upload: Upload) -> Added | None
 def _create(
     dataset: Dataset, upload: Upload, values: dict[str, Any], external_id: str | None, actor: str
 ) -> Added:
-    blob = keep_blob(sha256=upload.sha256, length=upload.bytes, media_type=upload.media_type)
+    blob = keep_blob(
+        sha256=upload.sha256, length=upload.bytes, media_type=upload.media_type, scan=upload.scan
+    )
     quotas.charge(amounts={"assets": 1, "bytes": blob.bytes})
     asset = Asset(
         dataset=dataset,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from io import BytesIO
-from typing import IO
+from typing import IO, Any
 
 from ml.media import sniff
-from tenants.datasets import metadata, storage
+from tenants.datasets import metadata, scanning, storage
 from tenants.datasets.models import Asset
 from tenants.errors import Invalid, UnsupportedMedia
 from tenants.pipeline.passages import passages
@@ -44,6 +44,7 @@ class Upload:
     sha256: str
     bytes: int
     text: str = ""
+    scan: dict[str, Any] | None = None
 
     @property
     def excerpt(self) -> str:
@@ -51,7 +52,11 @@ class Upload:
 
 
 def check_upload(file: IO[bytes] | None, text: str) -> Upload:
-    """A file, a text, or a file with a caption. Raises Invalid, UnsupportedMedia."""
+    """A file, a text, or a file with a caption; a file is scanned for malware where the installation can.
+
+    Raises Invalid, UnsupportedMedia, Infected, and Unavailable where files are only accepted scanned. Reading and
+    scanning take time: call it outside of any scope.
+    """
     metadata.check_text(text, "/text")
     if file is None:
         return _text_upload(text)
@@ -67,9 +72,11 @@ def check_upload(file: IO[bytes] | None, text: str) -> Upload:
             f"The content of this file is {media_type or 'of an unknown kind'}. Accepted are JPEG, PNG, WebP, GIF, "
             "AVIF; WAV, MP3, FLAC, OGG, M4A; MP4, WebM, MOV; and plain UTF-8 text."
         )
-    sha256, length = storage.digest(file)
     modality, caption = MODALITIES[media_type], text.strip()
-    return Upload(file, media_type, modality, caption, _reserve(modality) + bool(caption), sha256, length)
+    vectors = _reserve(modality) + bool(caption)
+    scan = scanning.check_upload(file)
+    sha256, length = storage.digest(file)
+    return Upload(file, media_type, modality, caption, vectors, sha256, length, scan=scan)
 
 
 def _reserve(modality: str) -> int:

@@ -1,0 +1,314 @@
+"""The import task's body on the real database, readers and models, without a broker between."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.files.storage import default_storage
+
+from tenants.accounts import quotas
+from tenants.accounts.models import Plan
+from tenants.datasets import storage
+from tenants.datasets.models import Asset, Blob, Facet, Import, ImportRow
+from tenants.datasets.services import create_dataset
+from tenants.jobs import services as jobs
+from tenants.jobs.models import Job
+from tenants.pipeline import batches, bulk, importing, imports, services
+from tenants.retrieval.models import Vector, VectorClock
+from tenants.retrieval.search import Query, search
+from tenants.scope import tenant_scope
+from tests.flows.pictures import jpeg
+from workers import tasks
+
+pytestmark = pytest.mark.slow
+
+CSV = (
+    "sku,description,price\n"
+    "a,a red apple from the market,1.5\n"
+    "b,how to repair a bicycle,20\n"
+    "c,opening hours of the museum,3\n"
+)
+
+
+@pytest.fixture
+def dataset(party):
+    with tenant_scope(party.id):
+        return create_dataset(name="d")
+
+
+@pytest.fixture
+def start(party, dataset, tmp_path):
+    """Create and start an import of these bytes."""
+
+    def begin(content: bytes | str, filename: str, **kwargs: Any) -> Job:
+        path = tmp_path / f"source-{os.urandom(4).hex()}"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        with tenant_scope(party.id):
+            source = imports.look_at(path=path, filename=filename, **kwargs)
+            row = imports.create_import(dataset_id=dataset.id, source=source)
+            return imports.start_import(import_id=row.id)[1]
+
+    return begin
+
+
+@pytest.fixture
+def run(party):
+    def finish(job: Job) -> Job:
+        tasks.import_assets(str(job.id), str(party.id))
+        with tenant_scope(party.id):
+            return Job.objects.get(pk=job.id)
+
+    return finish
+
+
+def _zip(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
+def _receipt(party, job: Job) -> list[tuple[int, str, str]]:
+    with tenant_scope(party.id):
+        rows = ImportRow.objects.filter(job_import__job_id=job.id).order_by("row")
+        return [(row.row, row.outcome, row.reason) for row in rows]
+
+
+def test_a_table_becomes_assets_that_are_found_and_filtered(party, dataset, start, run) -> None:
+    job = run(start(CSV, "shop.csv"))
+    assert (job.state, job.progress_done, job.progress_total) == ("succeeded", 3, 3)
+    assert job.result["imported"] == 3
+    assert (job.result["duplicate"], job.result["failed"], job.result["failures"]) == (0, 0, [])
+    best = search(tenant_id=party.id, query=Query(text="fix my bike", top_k=1)).results[0][0]
+    assert (best.external_id, best.metadata, best.excerpt) == (
+        "b",
+        {"price": 20},
+        "how to repair a bicycle",
+    )
+    cheap = Query(text="fruit", conditions=[("price", "lt", 2)])
+    assert [asset.external_id for asset, _ in search(tenant_id=party.id, query=cheap).results] == ["a"]
+    with tenant_scope(party.id):
+        used = {name: quotas.summary()[name]["used"] for name in ("assets", "vectors", "bytes")}
+        assert used == {"assets": 3, "vectors": 3, "bytes": sum(b.bytes for b in Blob.objects.all())}
+        assert set(Blob.objects.values_list("references", flat=True)) == {1}
+        with storage.open_blob(storage.path_of(party.id, best.blob.sha256)) as stream:
+            assert stream.read() == b"how to repair a bicycle"
+    assert not default_storage.exists(storage.import_path(party.id, job.result["import"]))
+
+
+def test_the_same_file_again_imports_nothing_twice(party, dataset, start, run) -> None:
+    run(start(CSV, "shop.csv"))
+    with tenant_scope(party.id):
+        before = (list(Asset.objects.order_by("id").values()), VectorClock.objects.get().last)
+    again = run(start(CSV, "shop.csv"))
+    assert (again.result["imported"], again.result["duplicate"], again.result["failed"]) == (0, 3, 0)
+    with tenant_scope(party.id):
+        assert (list(Asset.objects.order_by("id").values()), VectorClock.objects.get().last) == before
+
+
+def test_rows_without_an_id_are_known_by_their_content(party, dataset, start, run) -> None:
+    table = "text,colour\nthe same words,red\nthe same words,red\nthe same words,blue\n"
+    job = run(start(table, "t.csv"))
+    assert _receipt(party, job) == [
+        (1, "imported", ""),
+        (2, "duplicate", "The same as line 2."),
+        (3, "imported", ""),
+    ]
+    again = run(start(table, "t.csv"))
+    assert (again.result["imported"], again.result["duplicate"]) == (0, 3)
+    with tenant_scope(party.id):
+        assert Blob.objects.get().references == 2
+
+
+def test_one_bad_row_loses_no_other(party, dataset, start, run) -> None:
+    with tenant_scope(party.id):
+        services.add_asset(dataset_id=dataset.id, text="something else", external_id="taken")
+    lines = [
+        {"id": "1", "text": "fine"},
+        {"id": "taken", "text": "other content"},
+        {"id": "2", "text": "x" * 100_001},
+        {"id": "3", "text": "   "},
+        {"id": "1", "text": "not the first one"},
+        {"id": "4", "text": "fine too", "when": "2026-01-01"},
+    ]
+    job = run(start("\n".join(map(json.dumps, lines)) + "\n{broken\n", "rows.jsonl"))
+    assert (job.state, job.result["imported"], job.result["failed"]) == ("succeeded", 2, 5)
+    receipt = {row: reason for row, outcome, reason in _receipt(party, job) if outcome == "failed"}
+    assert receipt[2] == "The id 'taken' stands for other content in this dataset."
+    assert "100000" in receipt[3]
+    assert receipt[5] == "The id '1' stands for other content in line 1."
+    assert set(receipt) == {2, 3, 4, 5, 7}
+    assert [failure["row"] for failure in job.result["failures"]] == [2, 3, 4, 5, 7]
+
+
+def test_an_archive_of_pictures_and_texts(party, dataset, start, run) -> None:
+    files = {
+        "a/one.jpg": jpeg(1),
+        "a/two.jpg": jpeg(2),
+        "note.txt": b"a note beside",
+        "bad.jpg": jpeg(3)[:200],
+    }
+    job = run(start(_zip(files), "folder.zip"))
+    assert (job.state, job.result["imported"], job.result["failed"]) == ("succeeded", 3, 1)
+    assert job.result["failures"][0]["name"] == "bad.jpg"
+    assert job.result["failures"][0]["reason"].startswith("corrupt: ")
+    with tenant_scope(party.id):
+        found = {a.external_id: a for a in Asset.objects.select_related("blob")}
+        assert {name: a.modality for name, a in found.items()} == {
+            "a/one.jpg": "image",
+            "a/two.jpg": "image",
+            "note.txt": "text",
+        }
+        picture = found["a/one.jpg"].blob
+        assert (picture.has_thumbnail, picture.references) == (True, 1)
+    with storage.open_blob(storage.path_of(party.id, picture.sha256)) as stream:
+        assert stream.read() == files["a/one.jpg"]
+
+
+def test_over_quota_an_import_says_where_it_stopped_and_goes_on_after(party, dataset, start, run) -> None:
+    plan = Plan.objects.create(slug=f"tiny-{party.id}"[:50], name="tiny", limits={"assets": 2})
+    type(party.tenant).objects.filter(pk=party.id).update(plan=plan)
+    job = run(start(CSV, "shop.csv"))
+    assert (job.state, job.error["type"]) == ("failed", "quota-exceeded")
+    assert job.error["detail"].startswith("Stopped before line 4: ")
+    assert (job.result["imported"], _receipt(party, job)) == (2, [(1, "imported", ""), (2, "imported", "")])
+    Plan.objects.filter(pk=plan.pk).update(limits={"assets": 3})
+    with tenant_scope(party.id):
+        jobs.retry(job_id=job.id)
+    job = run(job)
+    assert (job.state, job.result["imported"], len(_receipt(party, job))) == ("succeeded", 3, 3)
+
+
+def test_a_killed_attempt_goes_on_after_what_was_stored(party, dataset, start, run, monkeypatch) -> None:
+    monkeypatch.setattr(batches, "FULL", 2)
+    job = start("text\n" + "".join(f"text number {n}\n" for n in range(7)), "t.csv")
+    stored = importing.Run._store
+    seen: list[int] = []
+
+    def die_after_two(self, batch):
+        stored(self, batch)
+        seen.append(len(batch.entries) if batch else 0)
+        if len(seen) == 2:
+            raise SystemExit  # as a killed process: nobody records anything
+
+    monkeypatch.setattr(importing.Run, "_store", die_after_two)
+    with pytest.raises(SystemExit):
+        tasks.import_assets(str(job.id), str(party.id))
+    with tenant_scope(party.id):
+        assert Import.objects.get().position == 4
+        Job.objects.filter(pk=job.id).update(lease_until=None)
+    monkeypatch.setattr(importing.Run, "_store", stored)
+    job = run(job)
+    assert (job.state, job.result["imported"], job.result["duplicate"]) == ("succeeded", 7, 0)
+    assert [row for row, _, _ in _receipt(party, job)] == list(range(1, 8))
+    with tenant_scope(party.id):
+        assert Asset.objects.count() == Vector.objects.count() == 7
+
+
+def test_the_row_that_kills_is_passed_over(party, dataset, start, run, monkeypatch) -> None:
+    job = start("text\nfine\npoison\nfine too\n", "t.csv")
+    prepare = batches._prepare_texts
+
+    def die(entries):
+        if any("poison" in entry.upload.text for entry in entries):
+            raise SystemExit
+        return prepare(entries)
+
+    monkeypatch.setattr(batches, "_prepare_texts", die)
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            tasks.import_assets(str(job.id), str(party.id))
+        with tenant_scope(party.id):
+            Job.objects.filter(pk=job.id).update(lease_until=None)
+    job = run(job)
+    assert job.state == "succeeded"
+    assert _receipt(party, job) == [
+        (1, "imported", ""),
+        (2, "failed", "The worker stopped while it read this row."),
+        (3, "imported", ""),
+    ]
+
+
+def test_a_cancelled_import_keeps_what_it_has_and_can_go_on(party, dataset, start, run, monkeypatch) -> None:
+    monkeypatch.setattr(batches, "FULL", 2)
+    job = start("text\n" + "".join(f"text number {n}\n" for n in range(6)), "t.csv")
+    store = bulk.store
+
+    def cancel_then_store(**kwargs):
+        Job.objects.filter(pk=job.id).update(cancel_requested=True)
+        store(**kwargs)
+
+    monkeypatch.setattr(bulk, "store", cancel_then_store)
+    job = run(job)
+    assert (job.state, job.result["imported"]) == ("cancelled", 2)
+    monkeypatch.setattr(bulk, "store", store)
+    with tenant_scope(party.id):
+        jobs.retry(job_id=job.id)
+    assert run(job).result["imported"] == 6
+
+
+def test_one_import_of_a_tenant_at_a_time(party, dataset, start, run) -> None:
+    first, second = start(CSV, "a.csv"), start("text\nanother\n", "b.csv")
+    assert jobs.claim(job_id=first.id, tenant_id=party.id) is not None
+    assert (run(second).state, run(second).attempts) == ("queued", 0)
+    with tenant_scope(party.id):
+        assert Asset.objects.count() == 0
+
+
+def test_a_turn_ends_while_others_wait_and_the_rest_comes_later(
+    party, dataset, start, run, monkeypatch
+) -> None:
+    monkeypatch.setattr(batches, "FULL", 2)
+    monkeypatch.setattr(importing, "TURN_S", 0.0)
+    monkeypatch.setattr(importing, "PLACES", -1)
+    job = start("text\n" + "".join(f"text number {n}\n" for n in range(5)), "t.csv")
+    states = []
+    for _ in range(5):
+        job = run(job)
+        states.append((job.state, len(_receipt(party, job))))
+        if job.state == "succeeded":
+            break
+    assert states == [("queued", 2), ("queued", 4), ("queued", 5), ("succeeded", 5)]
+
+
+def test_deleting_the_dataset_takes_the_import_and_its_file_along(party, dataset, start) -> None:
+    job = start(CSV, "shop.csv")
+    with tenant_scope(party.id):
+        path = storage.import_path(party.id, Import.objects.get().id)
+        assert default_storage.exists(path)
+        deletion = services.delete_dataset(dataset_id=dataset.id)
+    tasks.delete_dataset(str(deletion.id), str(party.id))
+    tasks.import_assets(str(job.id), str(party.id))
+    assert not default_storage.exists(path)
+    with tenant_scope(party.id):
+        assert (
+            Import.objects.count()
+            == ImportRow.objects.count()
+            == Asset.objects.count()
+            == Facet.objects.count()
+            == 0
+        )
+        assert Job.objects.get(pk=job.id).state == "succeeded"
+
+
+def test_a_folder_with_a_link_in_it(party, dataset, run, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.txt").write_text("inside")
+    (tmp_path / "secret.txt").write_text("outside")
+    (tmp_path / "in" / "link.txt").symlink_to(tmp_path / "secret.txt")
+    with tenant_scope(party.id):
+        row = imports.create_folder_import(
+            dataset_id=dataset.id, folder=tmp_path / "in", mapping=None, actor="x"
+        )
+        job = imports.start_import(import_id=row.id)[1]
+    job = run(job)
+    assert (job.result["imported"], job.result["failed"]) == (1, 1)
+    with tenant_scope(party.id):
+        assert list(Asset.objects.values_list("external_id", "excerpt")) == [("a.txt", "inside")]
