@@ -99,7 +99,8 @@ class Assets(Resource):
         return answer.response()
 
     def _add(self, dataset_id: uuid.UUID, fields: dict[str, Any], sent: Any) -> Answer:
-        with file_of(sent, fields.get("upload"), at_most=settings.MAX_UPLOAD_BYTES) as file:
+        upload_id, at_most = fields.get("upload"), settings.MAX_UPLOAD_BYTES
+        with file_of(self.tenant_id, sent, upload_id, at_most=at_most) as file:
             self.added = services.add_asset(
                 dataset_id=dataset_id,
                 file=file,

@@ -1,4 +1,4 @@
-"""`/assets/{id}/content` and `/thumbnail`: stored bytes, by the rules of tenants.datasets.serving."""
+"""`/assets/{id}/content`, `/thumbnail`, `/transcript`: what is in it, by the rules of tenants.datasets.serving."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
+from rest_framework.response import Response
 
+from api import shapes
 from api.resource import Resource
 from tenants.accounts.permissions import READ
 from tenants.datasets import selectors, serving
 from tenants.datasets.models import Asset
+from tenants.scope import tenant_scope
 
 RANGE = [
     OpenApiParameter("Range", str, OpenApiParameter.HEADER, description="`bytes=0-99`; one range."),
@@ -33,7 +36,8 @@ class Content(Bytes):
     @extend_schema(
         summary="The bytes of an asset",
         description=(
-            "A picture is served without location data, so not before it was decoded: until then 409 `not-ready`."
+            "Pictures, sound and film are served without location data, so not before they were decoded: until then "
+            "409 `not-ready`. With `Range` players can seek."
         ),
         parameters=RANGE,
         responses={(200, "*/*"): BYTES, (206, "*/*"): BYTES, 304: NOTHING, 416: NOTHING},
@@ -46,8 +50,20 @@ class Content(Bytes):
 class Thumbnail(Bytes):
     @extend_schema(
         summary="A small picture of an asset (WebP)",
+        description="Of a picture itself, of a film a frame, of sound its waveform.",
         parameters=RANGE,
         responses={(200, "image/webp"): BYTES, (206, "image/webp"): BYTES, 304: NOTHING, 416: NOTHING},
     )
     def get(self, request: Request, asset_id: uuid.UUID) -> HttpResponseBase:
         return serving.serve(request, serving.thumbnail_of(self.found))
+
+
+class Transcript(Bytes):
+    @extend_schema(
+        summary="What is said in a recording or film, and when",
+        description="Empty where nothing was said, and for pictures and texts.",
+        responses=shapes.Transcript,
+    )
+    def get(self, request: Request, asset_id: uuid.UUID) -> Response:
+        with tenant_scope(self.tenant_id):
+            return Response({"segments": selectors.transcript_of(self.found)})

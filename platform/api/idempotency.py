@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+from django.db import transaction
 from django.http import HttpResponse
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -63,15 +64,29 @@ class Once:
     def run(self, act: Callable[[], Answer]) -> Answer:
         """The answer of `act`, or the first answer. What `act` queues on commit happens after this returns."""
         with tenant_scope(self.tenant_id):
-            if not self.key:
-                return act()
-            stored = first_answer(key=self.key, fingerprint=self.fingerprint)
-            if stored is not None:
-                headers = {**stored.headers, "Idempotent-Replayed": "true"}
-                return Answer(stored.status, stored.body, headers, replayed=True)
+            earlier = self._earlier()
+            if earlier is not None:
+                return earlier
             answer = act()
-            self._store(answer)
+            if self.key:
+                self._store(answer)
             return answer
+
+    def earlier(self) -> Answer | None:
+        """The first answer if there is one, for requests that have work to do before `run`."""
+        with tenant_scope(self.tenant_id):
+            found = self._earlier()
+            if found is None:
+                # The key is reserved with the answer, in `run`.
+                transaction.set_rollback(True)
+            return found
+
+    def _earlier(self) -> Answer | None:
+        stored = first_answer(key=self.key, fingerprint=self.fingerprint) if self.key else None
+        if stored is None:
+            return None
+        headers = {**stored.headers, "Idempotent-Replayed": "true"}
+        return Answer(stored.status, stored.body, headers, replayed=True)
 
     def replace(self, answer: Answer) -> Answer:
         """Keep a later answer instead of the first: what the client is told after it waited."""

@@ -29,9 +29,13 @@ class Page:
 
     def of(self, rows: QuerySet, shape: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """This page of rows that are ordered by descending id."""
+        return self.cut(self.fetch(rows), shape)
+
+    def fetch(self, rows: QuerySet) -> list[Any]:
+        """The rows of this page, and one more if there is one."""
         if self.after is not None:
             rows = rows.filter(pk__lt=self.after)
-        return self.cut(list(rows[: self.limit + 1]), shape)
+        return list(rows[: self.limit + 1])
 
     def cut(self, found: list[Any], shape: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """The answer for rows of which one more than a page may be there."""
@@ -42,11 +46,16 @@ class Page:
 
 def read_page(query: QueryDict) -> Page:
     """Raises Invalid for a cursor or limit that cannot be used."""
+    limit, cursor = read_limit(query), query.get("cursor")
+    return Page(None if cursor is None else decode_cursor(cursor), limit)
+
+
+def read_limit(query: QueryDict) -> int:
+    """How many rows are wanted. Raises Invalid."""
     limit = query.get("limit", str(DEFAULT_LIMIT))
     if not _LIMIT.fullmatch(limit) or not 1 <= int(limit) <= MAX_LIMIT:
         raise Invalid(f"limit is a number from 1 to {MAX_LIMIT}.", pointer="/limit")
-    cursor = query.get("cursor")
-    return Page(None if cursor is None else decode_cursor(cursor), int(limit))
+    return int(limit)
 
 
 def read_choice(query: QueryDict, name: str, choices: Iterable[str]) -> str:

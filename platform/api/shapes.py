@@ -54,7 +54,9 @@ class Dataset(s.Serializer):
     metadata_schema = Object(help_text="Types of metadata keys; `guessed` where nobody declared them.")
     assets = s.IntegerField()
     ready = s.IntegerField()
-    retention_days = s.IntegerField(**NULL, help_text="Assets are erased when they are older; null keeps them.")
+    retention_days = s.IntegerField(
+        **NULL, help_text="Assets are erased when they are older; null keeps them."
+    )
     created_at = s.DateTimeField()
 
 
@@ -77,10 +79,14 @@ class Asset(s.Serializer):
     width = s.IntegerField(**NULL)
     height = s.IntegerField(**NULL)
     caption = s.CharField(allow_blank=True)
-    excerpt = s.CharField(allow_blank=True, help_text="The first words of a text asset.")
+    excerpt = s.CharField(allow_blank=True, help_text="The first words, written or spoken.")
     metadata = Object()
     scan = Scan()
     created_at = s.DateTimeField()
+    # Of sound and film, once decoded.
+    duration_s = s.FloatField(**MAYBE)
+    has_sound = s.BooleanField(**MAYBE)
+    examined = Object(**MAYBE, help_text="What was looked for in sound or film, and what was not.")
     error = Object(**MAYBE)
 
 
@@ -99,6 +105,17 @@ class AssetForm(s.Serializer):
     external_id = s.CharField(**MAYBE)
 
 
+class TranscriptSegment(s.Serializer):
+    start_s = s.FloatField()
+    end_s = s.FloatField()
+    text = s.CharField()
+    confidence = s.FloatField()
+
+
+class Transcript(s.Serializer):
+    segments = TranscriptSegment(many=True)
+
+
 class Key(s.Serializer):
     id = s.CharField()
     name = s.CharField()
@@ -114,23 +131,23 @@ class NewKey(Key):
     token = s.CharField(**NULL, help_text="Shown once; null in a replayed answer.")
 
 
-class _Page(s.Serializer):
+class Page(s.Serializer):
     next = s.CharField(**NULL, help_text="The cursor of the next page.")
 
 
-class DatasetPage(_Page):
+class DatasetPage(Page):
     results = Dataset(many=True)
 
 
-class AssetPage(_Page):
+class AssetPage(Page):
     results = Asset(many=True)
 
 
-class JobPage(_Page):
+class JobPage(Page):
     results = Job(many=True)
 
 
-class KeyPage(_Page):
+class KeyPage(Page):
     results = Key(many=True)
 
 
@@ -140,7 +157,7 @@ class UsageDay(s.Serializer):
     amount = s.FloatField()
 
 
-class Usage(_Page):
+class Usage(Page):
     results = UsageDay(many=True)
 
 
@@ -209,7 +226,10 @@ class SearchForm(s.Serializer):
 
 class Matched(s.Serializer):
     modality = s.ChoiceField(AssetRow.Modality.values)
-    segment = Object(**MAYBE, help_text="Of a long text: `start_char` and `end_char` of the passage.")
+    segment = Object(
+        **MAYBE,
+        help_text="Of a long text `start_char` and `end_char` of the passage; of sound and film `start_s` and `end_s`.",
+    )
 
 
 class Result(s.Serializer):

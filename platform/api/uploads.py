@@ -97,8 +97,8 @@ class OneUpload(Tus):
 
 
 @contextmanager
-def file_of(file: Any, upload_id: str | None, *, at_most: int) -> Iterator[Any]:
-    """The file of a form or the finished upload that is named instead; None if there is neither. In a scope.
+def file_of(tenant_id: uuid.UUID, file: Any, upload_id: str | None, *, at_most: int) -> Iterator[Any]:
+    """The file of a form or the finished upload that is named instead; None if there is neither.
 
     Raises Invalid for both, and what `resumable.claimed` raises.
     """
@@ -107,7 +107,7 @@ def file_of(file: Any, upload_id: str | None, *, at_most: int) -> Iterator[Any]:
         return
     if file is not None:
         raise Invalid("Send a file or name an upload, not both.", pointer="/upload")
-    with resumable.claimed(read_id(upload_id), at_most=at_most) as upload:
+    with resumable.claimed(tenant_id, read_id(upload_id), at_most=at_most) as upload:
         yield upload
 
 

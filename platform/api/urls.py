@@ -5,8 +5,9 @@ from __future__ import annotations
 from django.urls import path, register_converter
 
 from api.assets import Assets, OneAsset
-from api.content import Content, Thumbnail
+from api.content import Content, Thumbnail, Transcript
 from api.datasets import Datasets, OneDataset
+from api.imports import Imports, OneImport, PreviewImport, Receipt, Rows, StartImport
 from api.jobs import CancelJob, JobEvents, Jobs, OneJob, RetryJob
 from api.keys import Keys, OneKey
 from api.me import Me
@@ -26,11 +27,18 @@ urlpatterns = [
     path("datasets", Datasets.as_view(), name="datasets"),
     path("datasets/<id:dataset_id>", OneDataset.as_view(), name="dataset"),
     path("datasets/<id:dataset_id>/assets", Assets.as_view(), name="assets"),
+    path("datasets/<id:dataset_id>/imports", Imports.as_view(), name="imports"),
+    path("imports/<id:import_id>", OneImport.as_view(), name="import"),
+    path("imports/<id:import_id>/preview", PreviewImport.as_view(), name="import-preview"),
+    path("imports/<id:import_id>/start", StartImport.as_view(), name="import-start"),
+    path("imports/<id:import_id>/rows", Rows.as_view(), name="import-rows"),
+    path("imports/<id:import_id>/receipt", Receipt.as_view(), name="import-receipt"),
     path("uploads", Uploads.as_view(), name="uploads"),
     path("uploads/<id:upload_id>", OneUpload.as_view(), name="upload"),
     path("assets/<id:asset_id>", OneAsset.as_view(), name="asset"),
     path("assets/<id:asset_id>/content", Content.as_view(), name="content"),
     path("assets/<id:asset_id>/thumbnail", Thumbnail.as_view(), name="thumbnail"),
+    path("assets/<id:asset_id>/transcript", Transcript.as_view(), name="transcript"),
     path("search", Search.as_view(), name="search"),
     path("jobs", Jobs.as_view(), name="jobs"),
     path("jobs/<id:job_id>", OneJob.as_view(), name="job"),

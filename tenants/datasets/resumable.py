@@ -99,8 +99,12 @@ def _expected_bytes(folder: Path) -> int:
 
 def find(upload_id: uuid.UUID | None) -> Waiting:
     """An upload of the active tenant. Raises NotFound, also for one that has expired."""
-    found = upload_id and _read(_facts(_folder(current_tenant_id()), upload_id))
-    if not found:
+    return _existing(current_tenant_id(), upload_id)
+
+
+def _existing(tenant_id: uuid.UUID, upload_id: uuid.UUID | None) -> Waiting:
+    found = look_up(tenant_id, upload_id) if upload_id else None
+    if found is None:
         raise NotFound(
             f"There is no such upload. Unused ones are removed after {settings.UPLOAD_EXPIRY_S // 3600} hours."
         )
@@ -108,7 +112,7 @@ def find(upload_id: uuid.UUID | None) -> Waiting:
 
 
 def look_up(tenant_id: uuid.UUID, upload_id: uuid.UUID) -> Waiting | None:
-    """The same outside of any scope: files need no database."""
+    """An upload if there is one; outside of any scope, as files need no database."""
     return _read(_facts(_folder(tenant_id), upload_id))
 
 
@@ -141,12 +145,12 @@ def locked(tenant_id: uuid.UUID, upload_id: uuid.UUID) -> Iterator[IO[bytes] | N
 
 
 @contextmanager
-def claimed(upload_id: uuid.UUID | None, *, at_most: int) -> Iterator[Claimed]:
-    """A finished upload of the active tenant, to be used once: it is gone when the transaction commits.
+def claimed(tenant_id: uuid.UUID, upload_id: uuid.UUID | None, *, at_most: int) -> Iterator[Claimed]:
+    """A finished upload, to be used once: it is gone at the end, or when the transaction around this commits.
 
     Raises NotFound, TooLarge, NotReady (bytes are missing), Conflict (another request uses it).
     """
-    waiting, tenant_id = find(upload_id), current_tenant_id()
+    waiting = _existing(tenant_id, upload_id)
     if waiting.bytes > at_most:
         raise TooLarge(
             f"This upload has {waiting.bytes} bytes; for this use it may have {at_most // 2**20} MiB."

@@ -18,8 +18,21 @@ from tenants.datasets import storage
 from tenants.datasets.models import Asset
 from tenants.errors import NotFound, NotReady
 
-INLINE = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/avif", "text/plain"})
-SUFFIXES = {"image/jpeg": "jpg", "text/plain": "txt"}
+# What no browser runs, and its players show.
+INLINE = frozenset(
+    {
+        *("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif", "text/plain"),
+        *("audio/wav", "audio/mpeg", "audio/flac", "audio/ogg", "audio/aac", "audio/mp4", "audio/webm"),
+        *("video/mp4", "video/webm", "video/quicktime"),
+    }
+)
+SUFFIXES = {
+    "image/jpeg": "jpg",
+    "text/plain": "txt",
+    "audio/mpeg": "mp3",
+    "audio/mp4": "m4a",
+    "video/quicktime": "mov",
+}
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 

@@ -10,8 +10,9 @@ import datetime as dt
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,62 +32,70 @@ from tenants.jobs.services import UNFINISHED, enqueue
 from tenants.scope import current_tenant_id, tenant_scope
 
 SHOWN_FAILURES = 100
+LOCATION = 1000
 KEEP_SOURCE = dt.timedelta(days=7)
 
 
-def create_import(
+@dataclass(frozen=True)
+class Source:
+    """A source that was looked at: an uploaded file (`path`), or a bucket's prefix with its credentials."""
+
+    path: Path | None
+    location: str
+    format: str
+    preview: importers.Preview
+    secret: Mapping[str, str] | None = None
+
+    @property
+    def bytes(self) -> int:
+        return self.path.stat().st_size if self.path else 0
+
+
+def look_at(
     *,
-    dataset_id: uuid.UUID,
     path: Path | None = None,
     filename: str = "",
     location: str = "",
     secret: Mapping[str, str] | None = None,
     mapping: Any = None,
     options: Any = None,
-    actor: str = "",
-) -> tuple[Import, importers.Preview]:
-    """A draft and what it would read, from an uploaded file (`path`, which is taken over) or a bucket prefix.
+) -> Source:
+    """What an uploaded file, or a bucket's prefix, holds. Takes time, so never in a scope.
 
-    Raises NotFound, Invalid (unreadable, or a mapping that does not fit), UnsupportedMedia, QuotaExceeded,
-    StorageFull. Run it outside any scope: looking at the source takes time.
+    Raises Invalid (unreadable, or a mapping that does not fit), UnsupportedMedia, Unavailable.
     """
+    if path is None and not location.startswith("s3://"):
+        raise Invalid("Send a file, or a source that begins with s3://.", pointer="/source")
+    format_ = importers.detect(path, filename) if path else "files"
+    given = dict(secret) if secret else None
+    preview = importers.preview(path or location, format_, mapping=mapping, options=options, secret=given)
+    return Source(path, (filename if path else location)[:LOCATION], format_, preview, secret)
+
+
+def create_import(*, dataset_id: uuid.UUID, source: Source, actor: str = "") -> Import:
+    """A draft, which takes the source's file over. Raises NotFound, QuotaExceeded, StorageFull."""
     tenant_id = current_tenant_id()
     with tenant_scope(tenant_id):
         require_dataset(dataset_id)
-    source, format_ = _recognised(path, filename, location)
-    preview = importers.preview(
-        path or location, format_, mapping=mapping, options=options, secret=dict(secret) if secret else None
-    )
-    size = path.stat().st_size if path else 0
-    with tenant_scope(tenant_id):
-        require_dataset(dataset_id)
-        quotas.check_room({"bytes": size})
+        quotas.check_room({"bytes": source.bytes})
         row = Import(
             dataset_id=dataset_id,
-            source=source,
-            location=(filename or location)[:1000],
-            format=format_,
-            bytes=size,
-            mapping=preview.mapping.as_dict(),
-            options=preview.options,
-            secret=_sealed(secret) if secret else None,
-            total=preview.total,
+            source=Import.Source.UPLOAD if source.path else Import.Source.BUCKET,
+            location=source.location,
+            format=source.format,
+            bytes=source.bytes,
+            mapping=source.preview.mapping.as_dict(),
+            options=source.preview.options,
+            secret=_sealed(source.secret) if source.secret else None,
+            total=source.preview.total,
             created_by=actor,
         )
         row.save(force_insert=True)
         record(actor=actor, verb="import.created", target=str(row.id))
-        if path is not None:
+        if source.path is not None:
             with room_on_disk():
-                storage.put(storage.import_path(tenant_id, row.id), path)
-    return row, preview
-
-
-def _recognised(path: Path | None, filename: str, location: str) -> tuple[str, str]:
-    if path is not None:
-        return Import.Source.UPLOAD, importers.detect(path, filename)
-    if not location.startswith("s3://"):
-        raise Invalid("Send a file, or a source that begins with s3://.", pointer="/source")
-    return Import.Source.BUCKET, "files"
+                storage.put(storage.import_path(tenant_id, row.id), source.path)
+    return row
 
 
 def create_folder_import(*, dataset_id: uuid.UUID, folder: Path, mapping: Any, actor: str) -> Import:
@@ -108,11 +117,11 @@ def create_folder_import(*, dataset_id: uuid.UUID, folder: Path, mapping: Any, a
     return row
 
 
-def preview_import(import_id: uuid.UUID, *, mapping: Any = None, options: Any = None) -> importers.Preview:
-    """What the import would read, with another mapping or other options. Raises NotFound, Invalid, Conflict."""
-    tenant_id = current_tenant_id()
-    with tenant_scope(tenant_id):
-        row = get_import(import_id)
+def preview_import(row: Import, *, mapping: Any = None, options: Any = None) -> importers.Preview:
+    """What the import would read, with another mapping or other options. Takes time, so never in a scope.
+
+    Raises Invalid, Conflict (its file is gone).
+    """
     with source_of(row) as place:
         return importers.preview(
             place,
@@ -124,11 +133,9 @@ def preview_import(import_id: uuid.UUID, *, mapping: Any = None, options: Any = 
 
 
 def start_import(
-    *, import_id: uuid.UUID, mapping: Any = None, options: Any = None, actor: str = ""
+    *, import_id: uuid.UUID, preview: importers.Preview | None = None, actor: str = ""
 ) -> tuple[Import, Job]:
-    """Queue a draft. Raises NotFound, Invalid, Conflict (it was started already)."""
-    changed = mapping is not None or options is not None
-    preview = preview_import(import_id, mapping=mapping, options=options) if changed else None
+    """Queue a draft, with the mapping and options of a later preview if one is given. Raises NotFound, Conflict."""
     with tenant_scope(current_tenant_id()):
         row = _locked(import_id)
         if row.job_id is not None:
@@ -178,6 +185,11 @@ def list_imports(*, dataset_id: uuid.UUID) -> QuerySet[Import]:
 
 def _visible() -> QuerySet[Import]:
     return Import.objects.filter(dataset__deleted_at=None)
+
+
+def jobs_of(rows: Iterable[Import]) -> dict[uuid.UUID | None, Job]:
+    """The jobs of some imports by id, in one query."""
+    return {job.id: job for job in Job.objects.filter(pk__in=[row.job_id for row in rows if row.job_id])}
 
 
 def list_rows(*, import_id: uuid.UUID, outcome: str = "") -> QuerySet[ImportRow]:

@@ -7,10 +7,13 @@ import io
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import pytest
 from django.apps import apps
+from django.conf import settings
 from django.utils import timezone
 
 from tenants.accounts import keys
@@ -20,6 +23,7 @@ from tenants.datasets import resumable, storage
 from tenants.datasets.models import Asset, Blob
 from tenants.datasets.services import create_dataset
 from tenants.jobs import services as jobs
+from tenants.pipeline import imports
 from tenants.pipeline.services import add_asset
 from tenants.scope import TenantModel, tenant_scope
 from tests.api.conftest import Api, picture, refused
@@ -48,6 +52,14 @@ class Row:
         return "{" in self.route
 
 
+def form(content: str) -> tuple[bytes, dict[str, str]]:
+    """A form with one file, as raw bytes and the header that goes with them."""
+    body = (
+        f'--b\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n{content}\r\n--b--\r\n'
+    )
+    return body.encode(), {"Content-Type": "multipart/form-data; boundary=b"}
+
+
 TABLE = (
     Row("GET", "me", None, 200),
     Row("GET", "usage", "read", 200),
@@ -61,6 +73,15 @@ TABLE = (
     Row("DELETE", "datasets/{dataset_id}", "write", 202),
     Row("GET", "datasets/{dataset_id}/assets", "read", 200),
     Row("POST", "datasets/{dataset_id}/assets", "write", 202, {"text": "new"}),
+    Row("GET", "assets/{asset_id}/transcript", "read", 200),
+    Row("GET", "datasets/{dataset_id}/imports", "read", 200),
+    Row("POST", "datasets/{dataset_id}/imports", "write", 202, *form("text\nnew\n")),
+    Row("GET", "imports/{import_id}", "read", 200),
+    Row("DELETE", "imports/{import_id}", "write", 204),
+    Row("POST", "imports/{import_id}/preview", "write", 200, {}),
+    Row("POST", "imports/{import_id}/start", "write", 202, {}),
+    Row("GET", "imports/{import_id}/rows", "read", 200),
+    Row("GET", "imports/{import_id}/receipt", "read", 200),
     Row("OPTIONS", "uploads", None, 204),
     Row("POST", "uploads", "write", 201, headers={**TUS, "Upload-Length": "4"}),
     Row("OPTIONS", "uploads/{upload_id}", None, 204),
@@ -136,6 +157,9 @@ def build_world(party: Party) -> dict[str, str]:
         resumable.begin(
             upload_id=upload_id, length=4, metadata={}, expires_at=timezone.now() + dt.timedelta(1)
         )
+    source = imports.look_at(path=table(), filename="a.csv")
+    with tenant_scope(party.id):
+        draft = imports.create_import(dataset_id=dataset.id, source=source)
     return {
         "dataset_id": str(dataset.id),
         "asset_id": str(added.asset.id),
@@ -143,7 +167,15 @@ def build_world(party: Party) -> dict[str, str]:
         "ended_id": str(ended.id),
         "key_id": str(spare.id),
         "upload_id": str(upload_id),
+        "import_id": str(draft.id),
     }
+
+
+def table() -> Path:
+    """A small CSV on disk, to be taken over by an import."""
+    with NamedTemporaryFile(dir=settings.SPOOL_DIR, suffix=".csv", delete=False) as file:
+        file.write(b"text\nnew\n")
+    return Path(file.name)
 
 
 def everything(party: Party) -> dict[str, Any]:
