@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 import uuid
+from collections.abc import Callable
 
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -21,22 +22,25 @@ ACTOR = "retention"
 BUDGET_S = 20.0
 
 
-def expire_assets(tenant_id: uuid.UUID, budget_s: float = BUDGET_S) -> int:
+def expire_assets(
+    tenant_id: uuid.UUID, budget_s: float = BUDGET_S, clock: Callable[[], float] = time.monotonic
+) -> int:
     """Erase a tenant's assets that are past their dataset's retention, oldest first; returns how many.
 
     Opens its own scopes, one a batch. Each dataset of which something went gets one receipt and one audit event a run.
     """
-    deadline, expired = time.monotonic() + budget_s, 0
+    end, expired = clock() + budget_s, 0
     with tenant_scope(tenant_id):
-        kept_for = list(Dataset.objects.filter(deleted_at=None).exclude(retention_days=None).values_list("pk"))
-    for (dataset_id,) in kept_for:
-        expired += _expire_dataset(tenant_id, dataset_id, deadline)
+        limited = Dataset.objects.filter(deleted_at=None).exclude(retention_days=None)
+        dataset_ids = list(limited.order_by("id").values_list("pk", flat=True))
+    for dataset_id in dataset_ids:
+        expired += _expire_dataset(tenant_id, dataset_id, lambda: clock() < end)
     return expired
 
 
-def _expire_dataset(tenant_id: uuid.UUID, dataset_id: uuid.UUID, deadline: float) -> int:
+def _expire_dataset(tenant_id: uuid.UUID, dataset_id: uuid.UUID, in_time: Callable[[], bool]) -> int:
     erasure_id, expired = None, 0
-    while time.monotonic() < deadline:
+    while in_time():
         with tenant_scope(tenant_id):
             # Held while the batch goes: whoever prolongs the retention keeps what is left from then on.
             dataset = Dataset.objects.select_for_update().filter(pk=dataset_id, deleted_at=None).first()
