@@ -175,7 +175,9 @@ class Run:
             jobs.succeed(self._claimed, result=result, cpu_s=self._cpu_s, gpu_s=0, used={})
             Import.objects.filter(pk=self._row.pk).update(total=_rows_of(result))
             record(actor=self._row.created_by, verb="import.finished", target=str(self._row.id))
-        imports.forget_source(self._row)
+        with tenant_scope(self._claimed.tenant_id):
+            # After the commit: a file that is gone must not belong to an import that is not done.
+            imports.forget_source(self._row)
 
 
 def _rows_of(result: dict) -> int:
