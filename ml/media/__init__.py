@@ -5,7 +5,7 @@
 """
 
 from ml.media.decoder import Decoder
-from ml.media.model import TRANSIENT, DecodedImage, MediaError
+from ml.media.model import TRANSIENT, DecodedImage, Frame, MediaError, MediaInfo, Sound
 from ml.media.sniffing import sniff
 
-__all__ = ["TRANSIENT", "DecodedImage", "Decoder", "MediaError", "sniff"]
+__all__ = ["TRANSIENT", "DecodedImage", "Decoder", "Frame", "MediaError", "MediaInfo", "Sound", "sniff"]

@@ -1,8 +1,10 @@
-"""The decoding process: one request line in, one answer out, until its input ends or a limit kills it.
+"""The decoding process: one request line in, an answer of several pieces out, until its input ends or a limit
+kills it.
 
-Run as ``python -m ml.media.child MEMORY_BYTES`` by ``ml.media.process``. A request is a JSON line; an answer
-is a JSON line that names the sizes of the binary parts that follow it. What a hostile file can break here
-dies with the process: address space, CPU time and wall time are limited, writing files is forbidden.
+Run as ``python -m ml.media.child MEMORY_BYTES`` by ``ml.media.process``. A request is a JSON line; a piece is
+a JSON line that names the sizes of the binary parts that follow it; the last one has ``end``. What a hostile
+file can break here dies with the process: address space, CPU time and wall time are limited, writing files is
+forbidden. A piece that nobody reads holds the process up without any time limit; it ends when the pipe does.
 """
 
 from __future__ import annotations
@@ -14,9 +16,14 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from ml.media.model import MediaError
+
+Piece = tuple[dict[str, Any], list[bytes]]
+
+END: Piece = ({"end": True}, [])
 
 
 def main(memory_bytes: int) -> None:
@@ -26,36 +33,59 @@ def main(memory_bytes: int) -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     _limit(memory_bytes)
     for line in sys.stdin.buffer:
-        header, parts = answer(json.loads(line))
-        _write(answers, json.dumps({**header, "sizes": [len(part) for part in parts]}).encode() + b"\n")
-        for part in parts:
-            _write(answers, part)
+        for header, parts in answer(json.loads(line)):
+            _write(answers, json.dumps({**header, "sizes": [len(part) for part in parts]}).encode() + b"\n")
+            for part in parts:
+                _write(answers, part)
 
 
-def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
-    """Do one request. A MediaError becomes an answer; anything worse than MemoryError ends the process."""
-    _arm(request["timeout_s"])
-    start = time.process_time()
+def answer(request: dict[str, Any]) -> Iterator[Piece]:
+    """Do one request. A MediaError becomes the end; anything worse than MemoryError ends the process."""
+    pieces = _pieces(request)
     try:
-        header, parts = _decode(request)
-        return {**header, "cpu_s": time.process_time() - start}, parts
+        while True:
+            start = time.process_time()
+            _arm(request["timeout_s"])
+            header, parts = next(pieces, END)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            yield {**header, "cpu_s": time.process_time() - start}, parts
+            if header.get("end"):
+                return
     except MediaError as error:
-        return {"code": error.code, "message": error.message}, []
+        yield {"end": True, "code": error.code, "message": error.message}, []
     except MemoryError:
-        return {"code": "too-large", "message": "decoding needs more memory than allowed"}, []
+        message = "decoding needs more memory than allowed: send it smaller"
+        yield {"end": True, "code": "too-large", "message": message}, []
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _decode(request: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+def _pieces(request: dict[str, Any]) -> Iterator[Piece]:
     # Imported on demand: a child that only sees pictures never loads FFmpeg.
-    if request["kind"] == "image":
+    kind, path = request["kind"], request["path"]
+    if kind == "image":
         from ml.media import pictures
 
-        return pictures.decode(request["path"], request["max_pixels"], request["thumbnail"])
-    from ml.media import sound
+        yield pictures.decode(path, request["max_pixels"], request["thumbnail"])
+    elif kind in ("audio", "sound"):
+        from ml.media import sound
 
-    return sound.decode(request["path"], request["max_seconds"])
+        if kind == "audio":
+            yield from sound.decode(path, request["seconds"])
+        else:
+            yield from sound.pieces(path, request["piece_s"], request["max_seconds"])
+    elif kind == "frames":
+        from ml.media import film
+
+        yield from film.frames(path, request["max_frames"], request["max_seconds"])
+    elif kind == "probe":
+        from ml.media import probing
+
+        yield probing.probe(path, request["max_seconds"]), []
+    else:
+        from ml.media import remux
+
+        yield from remux.clean(path)
 
 
 def _limit(memory_bytes: int) -> None:

@@ -1,34 +1,39 @@
-"""The parent's side of limited decoding: a small pool of child processes behind two calls.
-
-A child costs about 0.1 s to start, so it is kept and used again; it is replaced after ``JOBS_PER_CHILD``
-files, after any failure that is not a plain refusal, and killed when it takes too long.
-"""
+"""The parent's side of limited decoding: what a caller can ask of a file of unknown origin."""
 
 from __future__ import annotations
 
 import os
 import stat
-import threading
-import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml.media.model import DecodedImage, MediaError
-from ml.media.process import Child, ChildDied, ChildTimeout
+from ml.media.model import DecodedImage, Frame, MediaError, MediaInfo, Sound
+from ml.media.pool import Pool, died, timed_out
+from ml.media.process import Piece
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-JOBS_PER_CHILD = 500
-
 #: Enough for 64 megapixels in every format but WebP, whose decoder keeps copies: about 40, and beyond that
 #: ``too-large``.
 DEFAULT_MEMORY = 3 << 29
 DEFAULT_MAX_PIXELS = 64_000_000
+DEFAULT_MAX_SECONDS = 6 * 3600.0
 
 #: Below this float peak is silence; one step of 16-bit noise is 3e-5.
 SILENT_PEAK = 1e-4
+
+SAMPLE_RATE = 16_000
+
+#: Decoding may take the limit of one piece, and beyond that so much of the time that the media plays.
+SHARE_OF_REAL_TIME = 1.0
+
+#: A copy of this many bytes counts as a second of media for the limit.
+BYTES_A_SECOND = 1 << 20
 
 # numpy is imported where pixels arrive: the child imports this package too and starts faster without it.
 
@@ -36,8 +41,10 @@ SILENT_PEAK = 1e-4
 class Decoder:
     """Decodes files of unknown origin in child processes. Thread-safe; survives fork and a child's death.
 
-    ``memory_bytes`` limits a child's address space, ``timeout_s`` the wall time of one file, ``children`` how
-    many files are decoded at once (further callers wait), ``max_pixels`` the size of a picture.
+    ``memory_bytes`` limits a child's address space, ``timeout_s`` the time of a picture, a query, or one piece
+    of sound or film; ``children`` how many are at work at once (further callers wait), ``max_pixels`` the size
+    of a picture, ``max_seconds`` the length of sound and film. All methods raise MediaError, and OSError for a
+    file that is not there.
     """
 
     def __init__(
@@ -47,58 +54,83 @@ class Decoder:
         *,
         children: int = 2,
         max_pixels: int = DEFAULT_MAX_PIXELS,
+        max_seconds: float = DEFAULT_MAX_SECONDS,
     ) -> None:
-        self.memory_bytes, self.timeout_s, self.max_pixels = memory_bytes, timeout_s, max_pixels
-        self._slots = threading.BoundedSemaphore(children)
-        self._children = children
-        self._idle: list[Child] = []
-        self._lock = threading.Lock()
-        self._owner = os.getpid()
+        self.memory_bytes, self.timeout_s = memory_bytes, timeout_s
+        self.max_pixels, self.max_seconds = max_pixels, max_seconds
+        self.pool = Pool(memory_bytes, children)
 
     def image(self, path: str | os.PathLike[str], *, thumbnail: bool = True) -> DecodedImage:
-        """Decode a JPEG, PNG, WebP, GIF or AVIF picture. Raises MediaError.
+        """Decode a JPEG, PNG, WebP, GIF or AVIF picture.
 
         Without ``thumbnail`` some milliseconds are saved and ``DecodedImage.thumbnail`` is empty.
         """
-        import numpy as np
-
         request = {"kind": "image", "max_pixels": self.max_pixels, "thumbnail": thumbnail}
-        header, parts = self._ask(path, request)
-        pixels = np.frombuffer(parts[0], np.uint8).reshape(*header["shape"], 3)
-        return DecodedImage(
-            pixels=pixels,
-            width=header["width"],
-            height=header["height"],
-            format=header["format"],
-            frames=header["frames"],
-            has_location=header["has_location"],
-            thumbnail=bytes(parts[1]),
-            clean=bytes(parts[2]) if len(parts) > 2 else None,
-            clean_type=header.get("clean_type"),
-            cpu_s=header["cpu_s"],
-        )
+        return _trusted(_image, *self._one(path, request))
 
     def audio(self, path: str | os.PathLike[str], max_seconds: float = 60) -> NDArray[np.float32]:
-        """Decode sound to float32 [n] mono 16 kHz in -1..1, cut after ``max_seconds``. Raises MediaError.
+        """Decode a query's sound to float32 [n] mono 16 kHz in -1..1, cut after ``max_seconds``.
 
-        WAV, MP3, FLAC, Ogg, WebM and M4A, also the sound of MP4 and WebM video. Shorter than 0.1 s or silent:
-        code ``empty``; no sound stream: ``unsupported``.
+        Any container that ``sound`` takes. Shorter than 0.1 s or silent: code ``empty``; no sound stream:
+        ``unsupported``.
         """
         import numpy as np
 
-        _, parts = self._ask(path, {"kind": "audio", "max_seconds": max_seconds})
-        samples = np.frombuffer(parts[0], np.int16).astype(np.float32)
-        samples /= 32768
+        _, parts = self._one(path, {"kind": "audio", "seconds": max_seconds})
+        samples = _trusted(_samples, parts)
         if float(np.abs(samples).max()) < SILENT_PEAK:
-            raise MediaError("empty", "the sound is silent")
+            raise MediaError("empty", "the sound is silent: check the microphone and record it again")
         return samples
+
+    def probe(self, path: str | os.PathLike[str]) -> MediaInfo:
+        """What a sound or film is; one picture and one packet of sound are decoded to be sure."""
+        header, _ = self._one(path, {"kind": "probe", "max_seconds": self.max_seconds})
+        return _trusted(_info, header)
+
+    def sound(self, path: str | os.PathLike[str], piece_s: float = 60.0) -> Iterator[Sound]:
+        """Consecutive pieces of the whole sound, at most ``piece_s`` seconds each; memory stays flat.
+
+        Silence is no error. A pause in the recording's timestamps ends a piece early. A damaged file gives what
+        can be decoded, and says ``truncated`` on its last piece; code ``corrupt`` where that is nothing.
+        """
+        request = {"kind": "sound", "piece_s": piece_s, "max_seconds": self.max_seconds}
+        for header, parts in self._several(path, request, lambda header: header["start_s"]):
+            yield _trusted(_sound, header, parts)
+
+    def frames(self, path: str | os.PathLike[str], max_frames: int = 300) -> Iterator[Frame]:
+        """One picture a second in order of time, fewer where the film is longer than ``max_frames`` seconds.
+
+        Found by seeking; the first after a cut is preferred. An interval in which the film has no picture of its
+        own gives none. Damage as in ``sound``.
+        """
+        request = {"kind": "frames", "max_frames": max_frames, "max_seconds": self.max_seconds}
+        for header, parts in self._several(path, request, lambda header: header["at_s"]):
+            yield _trusted(_frame, header, parts)
+
+    def clean(self, path: str | os.PathLike[str], target: Path, max_bytes: int) -> str:
+        """Write the sound and pictures of ``path`` to ``target`` without anything else; the media type.
+
+        Streams are copied, not encoded again: no metadata, chapters, cover art, captions or measurements. No file
+        is left behind on an error; ``too-large`` where the copy would need more than ``max_bytes``.
+        """
+        media_type = ""
+        pieces = self._several(
+            path, {"kind": "clean"}, lambda header: header.get("offset", 0) / BYTES_A_SECOND
+        )
+        try:
+            with closing(pieces), target.open("wb") as file:
+                for header, parts in pieces:
+                    media_type = header.get("media_type", "")
+                    for content in parts:
+                        _write(file, header["offset"], content, max_bytes)
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+        return media_type
 
     def close(self) -> None:
         """End the idle children. A closed decoder starts new ones when it is used again."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for child in idle:
-            child.stop()
+        self.pool.close()
 
     def __enter__(self) -> Decoder:
         return self
@@ -106,54 +138,99 @@ class Decoder:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _ask(self, path: str | os.PathLike[str], request: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    def _one(self, path: str | os.PathLike[str], request: dict[str, Any]) -> Piece:
+        answer = list(self._ask(path, request))
+        if len(answer) != 1:
+            raise died()
+        return answer[0]
+
+    def _several(
+        self,
+        path: str | os.PathLike[str],
+        request: dict[str, Any],
+        seconds: Callable[[dict[str, Any]], float],
+    ) -> Generator[Piece, None, None]:
+        """Pieces under a limit for all together, which grows with the ``seconds`` of media that are done."""
+        spent = 0.0
+        with closing(self._ask(path, request)) as pieces:
+            for header, parts in pieces:
+                spent += header["waited_s"]
+                done = min(self.max_seconds, _trusted(seconds, header))
+                limit = self.timeout_s + SHARE_OF_REAL_TIME * done
+                if spent > limit:
+                    raise timed_out(limit)
+                yield header, parts
+
+    def _ask(self, path: str | os.PathLike[str], request: dict[str, Any]) -> Generator[Piece, None, None]:
         _check_file(path)
-        self._forget_after_fork()
-        request |= {"path": str(Path(path).absolute()), "timeout_s": self.timeout_s}
-        with self._slots:
-            # Waiting for a free child is not the file's fault: its time starts here.
-            header, parts = self._run(request, time.monotonic() + self.timeout_s)
-        if "code" in header:
-            raise MediaError(header["code"], header["message"])
-        return header, parts
+        return self.pool.ask({**request, "path": str(Path(path).absolute())}, self.timeout_s)
 
-    def _run(self, request: dict[str, Any], deadline: float) -> tuple[dict[str, Any], list[Any]]:
-        child: Child | None = self._take()
-        assert child is not None  # noqa: S101 - for the type checker
-        try:
-            header, parts = child.ask(request, deadline)
-        except ChildTimeout:
-            raise MediaError("timeout", f"decoding took longer than {self.timeout_s:g} s") from None
-        except ChildDied:
-            raise MediaError("decoder-died", "decoding the file ended the decoder process") from None
-        else:
-            if child.jobs < JOBS_PER_CHILD and header.get("code") != "too-large":
-                self._give_back(child)
-                child = None
-            return header, parts
-        finally:
-            if child is not None:
-                child.stop()
 
-    def _take(self) -> Child:
-        with self._lock:
-            while self._idle:
-                child = self._idle.pop()
-                if child.alive():
-                    return child
-                child.stop()
-        return Child(self.memory_bytes)
+def _trusted(build: Callable[..., Any], *answer: Any) -> Any:
+    """A compromised child may answer anything: what does not fit is the child's end, not the caller's."""
+    try:
+        return build(*answer)
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError):
+        raise died() from None
 
-    def _give_back(self, child: Child) -> None:
-        with self._lock:
-            self._idle.append(child)
 
-    def _forget_after_fork(self) -> None:
-        """A forked process shares its parent's pipes: it must start children of its own."""
-        if os.getpid() != self._owner:
-            self._lock, self._idle = threading.Lock(), []
-            self._slots = threading.BoundedSemaphore(self._children)
-            self._owner = os.getpid()
+def _image(header: dict[str, Any], parts: list[bytearray]) -> DecodedImage:
+    return DecodedImage(
+        pixels=_pixels(header, parts),
+        width=header["width"],
+        height=header["height"],
+        format=header["format"],
+        frames=header["frames"],
+        has_location=header["has_location"],
+        thumbnail=bytes(parts[1]),
+        clean=bytes(parts[2]) if len(parts) > 2 else None,
+        clean_type=header.get("clean_type"),
+        cpu_s=header["cpu_s"],
+    )
+
+
+def _info(header: dict[str, Any]) -> MediaInfo:
+    values = {field.name: header[field.name] for field in fields(MediaInfo)}
+    return MediaInfo(**values | {"codecs": tuple(map(str, header["codecs"]))})
+
+
+def _sound(header: dict[str, Any], parts: list[bytearray]) -> Sound:
+    return Sound(
+        float(header["start_s"]), _samples(parts), header["cpu_s"], bool(header.get("truncated", False))
+    )
+
+
+def _frame(header: dict[str, Any], parts: list[bytearray]) -> Frame:
+    return Frame(
+        at_s=float(header["at_s"]),
+        pixels=_pixels(header, parts),
+        same=bool(header["same"]),
+        cpu_s=header["cpu_s"],
+        truncated=bool(header["truncated"]),
+    )
+
+
+def _pixels(header: dict[str, Any], parts: list[bytearray]) -> NDArray[np.uint8]:
+    import numpy as np
+
+    return np.frombuffer(parts[0], np.uint8).reshape(*header["shape"], 3)
+
+
+def _samples(parts: list[bytearray]) -> NDArray[np.float32]:
+    import numpy as np
+
+    samples = np.frombuffer(parts[0], np.int16).astype(np.float32)
+    samples /= 32768
+    return samples
+
+
+def _write(file: Any, offset: Any, content: bytearray, max_bytes: int) -> None:
+    if not isinstance(offset, int) or offset < 0:
+        raise died()
+    if offset + len(content) > max_bytes:
+        raise MediaError("too-large", f"the copy needs more than {max_bytes:,} bytes: send the file smaller")
+    file.seek(offset)
+    file.write(content)
 
 
 def _check_file(path: str | os.PathLike[str]) -> None:
@@ -162,4 +239,4 @@ def _check_file(path: str | os.PathLike[str]) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise MediaError("unsupported", "not a regular file")
     if status.st_size == 0:
-        raise MediaError("empty", "the file is empty")
+        raise MediaError("empty", "the file is empty: it was not uploaded completely")

@@ -47,3 +47,55 @@ class DecodedImage:
     clean: bytes | None
     clean_type: str | None
     cpu_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a sound or film is, measured rather than believed.
+
+    ``media_type``: refined by content: an MP4 or WebM with only sound is audio/mp4 or audio/webm.
+    ``duration_s``: by the packets. ``width``, ``height``: as shown, after rotation and pixel shape; None for
+    sound. ``has_picture``: a film; cover art does not count. ``frame_rate``: the average, None where unknown or
+    for sound. ``codecs``: of all streams. ``has_location``: metadata, streams or unknown parts that tell a
+    place, or may; ``Decoder.clean`` gives a copy without. ``truncated``: the header promises more than there is.
+    """
+
+    media_type: str
+    duration_s: float
+    width: int | None
+    height: int | None
+    has_sound: bool
+    has_picture: bool
+    frame_rate: float | None
+    codecs: tuple[str, ...]
+    has_location: bool
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A piece of sound: ``samples`` float32 [n] mono 16 kHz in -1..1, from ``start_s`` on.
+
+    ``cpu_s``: processor seconds for this piece. ``truncated`` on the last piece: the file is damaged, and
+    decoding ended early or left parts out.
+    """
+
+    start_s: float
+    samples: NDArray[np.float32]
+    cpu_s: float
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture of a film: ``pixels`` uint8 [h, w, 3] sRGB, upright, longest side at most 640.
+
+    ``at_s``: its own time, not the one asked for. ``same``: looks like the last frame without this mark, whose
+    vector will do. ``cpu_s``, ``truncated``: as in ``Sound``.
+    """
+
+    at_s: float
+    pixels: NDArray[np.uint8]
+    same: bool
+    cpu_s: float
+    truncated: bool = False

@@ -21,6 +21,8 @@ F_SETPIPE_SZ, PIPE_BYTES = 1031, 1 << 20
 #: Longer answers than a full-size picture can give are a fault of the child, not content.
 MAX_HEADER, MAX_PART = 1 << 16, 1 << 30
 
+Piece = tuple[dict[str, Any], list[bytearray]]
+
 
 class ChildDied(Exception):
     """The child ended or broke the protocol before its answer was complete."""
@@ -54,16 +56,19 @@ class Child:
         with contextlib.suppress(OSError):
             fcntl.fcntl(self._output, F_SETPIPE_SZ, PIPE_BYTES)
 
-    def ask(self, request: dict[str, Any], deadline: float) -> tuple[dict[str, Any], list[bytearray]]:
-        """Send one request, wait for header and parts. Raises ChildDied or ChildTimeout."""
+    def send(self, request: dict[str, Any]) -> None:
+        """Send one request; its pieces are then received until one has ``end``. Raises ChildDied."""
         self.jobs += 1
         try:
             self._input.write(json.dumps(request).encode() + b"\n")
         except OSError as error:
             raise ChildDied from error
+
+    def receive(self, deadline: float) -> Piece:
+        """The next piece, header and parts. Raises ChildDied or ChildTimeout."""
         header = self._header(deadline)
         parts = [self._part(size, deadline) for size in header.pop("sizes")]
-        if self._early:
+        if self._early and header.get("end"):
             raise ChildDied("more bytes than announced")
         return header, parts
 
@@ -80,7 +85,7 @@ class Child:
                 pipe.close()  # type: ignore[union-attr]
 
     def _header(self, deadline: float) -> dict[str, Any]:
-        received = bytearray()
+        received, self._early = bytearray(self._early), b""
         while b"\n" not in received:
             self._wait(deadline)
             received += self._read(MAX_HEADER)

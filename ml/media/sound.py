@@ -1,97 +1,153 @@
-"""Sound inside the decoding child: PyAV (FFmpeg), one named container format, a short list of codecs."""
+"""Sound inside the decoding child: any accepted file to int16 mono 16 kHz, in pieces, in flat memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-import av
 from av.audio.resampler import AudioResampler
 
+from ml.media.containers import BROKEN, Source, damage, opened
 from ml.media.model import MediaError
-from ml.media.sniffing import HEAD_BYTES, sniff
+from ml.media.timing import HEADERLESS, MISSING_S, MISSING_SHARE, time_of, too_long
 
 SAMPLE_RATE = 16_000
-
-#: Never let FFmpeg guess: among its formats are playlists that open other files and addresses.
-CONTAINERS = {
-    "audio/wav": "wav",
-    "audio/mpeg": "mp3",
-    "audio/flac": "flac",
-    "audio/ogg": "ogg",
-    "audio/aac": "aac",
-    "audio/mp4": "mov",
-    "video/mp4": "mov",
-    "video/quicktime": "mov",
-    "audio/webm": "matroska",
-    "video/webm": "matroska",
-}
-
-CODECS = (
-    "mp3",
-    "mp3float",
-    "flac",
-    "vorbis",
-    "opus",
-    "libopus",
-    "aac",
-    "alac",
-    "pcm_s16le",
-    "pcm_s16be",
-    "pcm_s24le",
-    "pcm_s32le",
-    "pcm_f32le",
-    "pcm_f64le",
-    "pcm_u8",
-    "pcm_alaw",
-    "pcm_mulaw",
-)
-
-OPTIONS = {"protocol_whitelist": "file", "codec_whitelist": ",".join(CODECS)}
 
 #: Shorter is a click.
 MIN_SECONDS = 0.1
 
+#: Containers lie about time: only a leap beyond this is a pause in the recording, less is jitter.
+LEAP_S = 0.5
 
-def decode(path: str, max_seconds: float) -> tuple[dict[str, Any], list[bytes]]:
-    """Header and one part: int16 mono 16 kHz, the first ``max_seconds`` at most. Raises MediaError."""
-    container = CONTAINERS.get(_media_type(path) or "")
-    if container is None:
-        raise MediaError("unsupported", "not a WAV, MP3, FLAC, Ogg, WebM or M4A file")
-    try:
-        samples = _read(path, container, int(max_seconds * SAMPLE_RATE))
-    except (av.FFmpegError, ValueError, OSError, EOFError, IndexError) as error:
-        raise MediaError("corrupt", f"the sound is damaged: {str(error)[:200]}") from None
-    if len(samples) < MIN_SECONDS * SAMPLE_RATE * 2:
-        raise MediaError("empty", f"the sound is shorter than {MIN_SECONDS} s")
-    return {}, [samples]
+Answer = tuple[dict[str, Any], list[bytes]]
 
 
-def _media_type(path: str) -> str | None:
-    with open(path, "rb") as file:  # noqa: PTH123 - the path is a str that came over the pipe
-        return sniff(file.read(HEAD_BYTES))
-
-
-def _read(path: str, container: str, limit: int) -> bytes:
-    sound = bytearray()
-    with av.open(path, format=container, options=OPTIONS, metadata_errors="ignore") as file:
-        if not file.streams.audio:
-            raise MediaError("unsupported", "the file has no sound")
-        for chunk in _chunks(file):
+def decode(path: str, max_seconds: float) -> Iterator[Answer]:
+    """One answer: the first ``max_seconds`` at most, int16 mono 16 kHz. Raises MediaError."""
+    limit, sound = int(max_seconds * SAMPLE_RATE) * 2, bytearray()
+    with opened(path) as source:
+        for _, chunk in Reader(source).chunks():
             sound += chunk
-            if len(sound) >= 2 * limit:
+            if len(sound) >= limit:
                 break
-    return bytes(sound[: 2 * limit])
+    if len(sound) < MIN_SECONDS * SAMPLE_RATE * 2:
+        raise MediaError("empty", f"the sound is shorter than {MIN_SECONDS} s: record it again")
+    yield {}, [bytes(sound[:limit])]
 
 
-def _chunks(file: Any) -> Iterator[bytes]:
-    # Integers: mixing channels down to floats would sum them to beyond 1.
-    resampler = AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
-    for frame in file.decode(audio=0):
-        # Containers lie about time; the resampler would fill or drop samples to follow them.
+def pieces(path: str, piece_s: float, max_seconds: float) -> Iterator[Answer]:
+    """Answers of ``piece_s`` each with their ``start_s``, to the end of the file. Raises MediaError.
+
+    A pause in the timestamps ends a piece early; the next starts behind it.
+    """
+    size = max(1, int(piece_s * SAMPLE_RATE)) * 2
+    with opened(path) as source:
+        reader = Reader(source)
+        start, held = 0.0, bytearray()
+        for at, chunk in reader.chunks():
+            if at is not None:
+                if held:
+                    yield {"start_s": start}, [bytes(held)]
+                start, held = at, bytearray()
+            held += chunk
+            if start + len(held) / 2 / SAMPLE_RATE > max_seconds:
+                raise too_long(max_seconds)
+            while len(held) >= size:
+                yield {"start_s": start}, [bytes(held[:size])]
+                start, held = start + size / 2 / SAMPLE_RATE, held[size:]
+        yield {"start_s": start, "truncated": reader.damaged}, [bytes(held)]
+
+
+class Reader:
+    """The sound stream of an open file. ``damaged`` once a packet was lost or the end is missing."""
+
+    def __init__(self, source: Source) -> None:
+        if source.sound is None:
+            raise MediaError("unsupported", "the file has no sound that can be read")
+        source.read_only(source.sound)
+        self.damaged = False
+        self._source, self._stream = source, source.sound
+        self._resampler: AudioResampler | None = None
+        self._shape: tuple[Any, ...] = ()
+        self._packets = 0
+        self._clock = 0.0  # by the samples handed out
+
+    def chunks(self) -> Iterator[tuple[float | None, bytes]]:
+        """Consecutive int16 samples; with a time in seconds where they do not follow the ones before."""
+        found = False
+        for frame in self._frames():
+            at = self._leap(time_of(frame), first=not found)
+            for chunk in self._resampled(frame):
+                found = True
+                self._clock += len(chunk) / 2 / SAMPLE_RATE
+                yield at, chunk
+                at = None
+        if not found:
+            raise _silence(self._packets)
+        yield from ((None, chunk) for chunk in self._flushed())
+        self.damaged |= self._clock < self._promised()
+
+    def _frames(self) -> Iterator[Any]:
+        decoded = False
+        packets = self._source.file.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except BROKEN:
+                self.damaged = True
+                return
+            if packet is None:
+                return
+            self._packets += packet.size > 0
+            try:
+                frames = self._stream.decode(packet)
+            except BROKEN:
+                # Players skip what is broken and go on, and so do we. Before the first sound it is padding.
+                self.damaged |= decoded
+                continue
+            decoded |= bool(frames)
+            yield from frames
+
+    def _leap(self, at: float | None, first: bool) -> float | None:
+        if at is None:
+            return 0.0 if first else None
+        at -= self._source.origin_s
+        if first:
+            at = max(0.0, at)
+        elif at < self._clock + LEAP_S:
+            return None
+        self._clock = at
+        return at
+
+    def _resampled(self, frame: Any) -> Iterator[bytes]:
+        shape = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if shape != self._shape:
+            yield from self._flushed()
+            # Integers: mixing channels down to floats would sum them to beyond 1.
+            self._resampler = AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+            self._shape = shape
+        # The resampler would fill or drop samples to follow the timestamps.
         frame.pts = None
-        yield from map(_content, resampler.resample(frame))
-    yield from map(_content, resampler.resample(None))
+        assert self._resampler is not None  # noqa: S101 - for the type checker
+        with damage("sound"):
+            yield from map(_content, self._resampler.resample(frame))
+
+    def _flushed(self) -> Iterator[bytes]:
+        if self._resampler is not None:
+            yield from map(_content, self._resampler.resample(None))
+
+    def _promised(self) -> float:
+        """Where the stream should end at the latest that still counts as complete; 0 where nobody says."""
+        if self._source.media_type in HEADERLESS or not self._stream.duration:
+            return 0.0
+        promised = float(self._stream.duration * self._stream.time_base)
+        return promised - max(MISSING_S, MISSING_SHARE * promised)
+
+
+def _silence(packets: int) -> MediaError:
+    if packets:
+        return MediaError("corrupt", "no sound in the file can be decoded: export it again")
+    return MediaError("empty", "the file holds no sound: record it again")
 
 
 def _content(frame: Any) -> bytes:

@@ -35,7 +35,7 @@ def big(tmp_path: Path) -> Path:
 
 
 def pid_of(decoder: Decoder) -> int:
-    return decoder._idle[-1]._process.pid
+    return decoder.pool.idle[-1]._process.pid
 
 
 def test_one_child_serves_many(small: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_killed_idle_child_is_replaced(small: Path) -> None:
     with Decoder() as decoder:
         decoder.image(small)
         os.kill(pid_of(decoder), signal.SIGKILL)
-        decoder._idle[-1]._process.wait()
+        decoder.pool.idle[-1]._process.wait()
         assert decoder.image(small).width == 30
 
 
@@ -104,7 +104,7 @@ def test_a_child_that_dies_at_work_fails_its_file_only(small: Path, big: Path) -
 def test_threads_share_at_most_k_children(small: Path) -> None:
     with Decoder(children=2) as decoder, ThreadPoolExecutor(8) as pool:
         assert {result.width for result in pool.map(decoder.image, [small] * 40)} == {30}
-        assert 1 <= len(decoder._idle) <= 2
+        assert 1 <= len(decoder.pool.idle) <= 2
 
 
 def test_close_ends_children_and_the_decoder_works_again(small: Path) -> None:
@@ -131,7 +131,7 @@ def test_devices_are_refused() -> None:
 def test_children_die_with_the_parent(small: Path) -> None:
     code = (
         "import sys, time\nfrom ml.media import Decoder\nd = Decoder()\n"
-        f"d.image({str(small)!r})\nprint(d._idle[0]._process.pid, flush=True)\ntime.sleep(60)\n"
+        f"d.image({str(small)!r})\nprint(d.pool.idle[0]._process.pid, flush=True)\ntime.sleep(60)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True

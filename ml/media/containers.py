@@ -1,0 +1,179 @@
+"""Opening sound and film inside the decoding child: one named container format, a short list of codecs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import av
+from av.stream import Discard, Disposition
+
+from ml.media.model import MediaError
+from ml.media.sniffing import HEAD_BYTES, sniff
+
+#: Never let FFmpeg guess: among its formats are playlists that open other files and addresses.
+CONTAINERS = {
+    "audio/wav": "wav",
+    "audio/mpeg": "mp3",
+    "audio/flac": "flac",
+    "audio/ogg": "ogg",
+    "audio/aac": "aac",
+    "audio/mp4": "mov",
+    "video/mp4": "mov",
+    "video/quicktime": "mov",
+    "audio/webm": "matroska",
+    "video/webm": "matroska",
+    "video/x-matroska": "matroska",
+}
+
+SOUND_CODECS = frozenset(
+    {"mp3", "mp3float", "mp2", "mp2float", "flac", "vorbis", "opus", "libopus", "aac", "alac", "ac3", "eac3"}
+    | {"amrnb", "amrwb", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_s32be"}
+    | {"pcm_f32le", "pcm_f32be", "pcm_f64le", "pcm_u8", "pcm_s8", "pcm_alaw", "pcm_mulaw"}
+)
+
+#: What browsers, phones and cameras write; all are fuzzed by FFmpeg's own project.
+PICTURE_CODECS = frozenset(
+    {"h264", "hevc", "vp8", "vp9", "libdav1d", "av1", "mpeg4", "h263", "mjpeg", "prores"}
+)
+
+#: Larger than 8K; a decoder keeps up to 16 such frames.
+MAX_FILM_PIXELS = 36_000_000
+
+#: Cameras write up to ten streams, dubbed films some dozens.
+MAX_STREAMS = 64
+
+#: Outside of these no recorder works, and resampling would multiply the data without end.
+SAMPLE_RATES = (1_000, 768_000)
+
+OPTIONS = {
+    "protocol_whitelist": "file",
+    "codec_whitelist": ",".join(sorted(SOUND_CODECS | PICTURE_CODECS)),
+    "max_pixels": str(MAX_FILM_PIXELS),
+    "max_streams": str(4 * MAX_STREAMS),
+    "threads": "1",
+}
+
+#: What FFmpeg and PyAV raise for broken files. MemoryError is not among them: it means too large.
+BROKEN = (av.FFmpegError, ValueError, OSError, EOFError, IndexError, OverflowError, ZeroDivisionError)
+
+ACCEPTED = "WAV, MP3, FLAC, Ogg, AAC, M4A, MP4, MOV, WebM and Matroska"
+
+
+@dataclass
+class Source:
+    """An open file and its first usable streams. ``others``: neither sound nor picture, nor decodable."""
+
+    file: Any
+    media_type: str
+    sound: Any | None
+    picture: Any | None
+    others: list[Any]
+
+    @property
+    def main(self) -> list[Any]:
+        """The streams that are decoded: picture, sound, or both."""
+        return [stream for stream in (self.picture, self.sound) if stream is not None]
+
+    def read_only(self, *streams: Any) -> None:
+        """Let the demuxer pass over all other streams, where the format allows without reading them."""
+        for stream in self.file.streams:
+            stream.discard = Discard.default if stream in streams else Discard.all
+
+    @property
+    def origin_s(self) -> float:
+        """Where the file's clock starts; all times handed out count from here."""
+        starts = [float(s.start_time * s.time_base) for s in self.main if s.start_time is not None]
+        return min(starts, default=0.0)
+
+
+@contextmanager
+def opened(path: str) -> Iterator[Source]:
+    """Open the file at ``path``. Whatever breaks inside the block becomes a MediaError."""
+    media_type = type_of(path)
+    container = CONTAINERS.get(media_type or "")
+    if media_type is None or container is None:
+        raise MediaError(
+            "unsupported",
+            f"not a sound or film that can be read ({media_type or 'unknown'}): convert it to one of {ACCEPTED}",
+        )
+    with (
+        damage(media_type),
+        av.open(path, format=container, options=OPTIONS, metadata_errors="ignore") as file,
+    ):
+        yield _source(file, media_type)
+
+
+@contextmanager
+def damage(what: str) -> Iterator[None]:
+    """Turn what libraries raise for broken files into MediaError ``corrupt``."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except BROKEN as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise MediaError(
+            "corrupt",
+            f"the {what} file is damaged or was not uploaded completely ({reason[:120]}): upload it again",
+        ) from None
+
+
+def type_of(path: str) -> str | None:
+    """The sniffed media type; an ID3 tag may stand before any sound and be longer than the head."""
+    with open(path, "rb") as file:  # noqa: PTH123 - the path is a str that came over the pipe
+        head = file.read(HEAD_BYTES)
+        if head[:3] != b"ID3" or len(head) < 10:
+            return sniff(head)
+        file.seek(10 + _synchsafe(head[6:10]))
+        behind = sniff(file.read(HEAD_BYTES))
+    return behind if behind in ("audio/aac", "audio/flac") else sniff(head)
+
+
+def _synchsafe(size: bytes) -> int:
+    return sum((byte & 0x7F) << shift for byte, shift in zip(size, (21, 14, 7, 0), strict=True))
+
+
+def _source(file: Any, media_type: str) -> Source:
+    streams = list(file.streams)
+    if len(streams) > MAX_STREAMS:
+        raise MediaError(
+            "too-large", f"the file has {len(streams)} streams or more; at most {MAX_STREAMS} are allowed"
+        )
+    sound = next((s for s in streams if s.type == "audio" and _is_sound(s)), None)
+    picture = next((s for s in streams if s.type == "video" and _is_picture(s)), None)
+    for stream in streams:
+        if stream.codec_context is not None:
+            stream.codec_context.thread_count = 1
+            stream.codec_context.options = {"max_pixels": str(MAX_FILM_PIXELS)}
+    source = Source(file, media_type, sound, picture, [s for s in streams if s not in (sound, picture)])
+    source.read_only(*source.main)
+    return source
+
+
+def codec_of(stream: Any) -> str | None:
+    """The decoder's name, or None where FFmpeg knows none."""
+    return None if stream.codec_context is None else str(stream.codec_context.codec.name)
+
+
+def is_cover(stream: Any) -> bool:
+    """A picture attached to sound, not a film."""
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def _is_sound(stream: Any) -> bool:
+    low, high = SAMPLE_RATES
+    return codec_of(stream) in SOUND_CODECS and low <= stream.codec_context.sample_rate <= high
+
+
+def _is_picture(stream: Any) -> bool:
+    if codec_of(stream) not in PICTURE_CODECS or is_cover(stream):
+        return False
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > MAX_FILM_PIXELS:
+        raise MediaError(
+            "too-large", f"{width} x {height} pixels; a film may have {MAX_FILM_PIXELS:,}: scale it down"
+        )
+    return True

@@ -1,0 +1,131 @@
+"""The same sound and pictures in a new container, inside the decoding child: copied, not encoded again.
+
+The child may not write files: the muxer's writes go over the pipe, and the parent applies them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import av
+from av.bitstream import BitStreamFilterContext
+
+from ml.media.containers import PICTURE_CODECS, SOUND_CODECS, Source, codec_of, is_cover, opened
+from ml.media.model import MediaError
+
+MUXERS = {
+    "audio/wav": "wav",
+    "audio/mpeg": "mp3",
+    "audio/flac": "flac",
+    "audio/ogg": "ogg",
+    "audio/aac": "adts",
+    "audio/mp4": "ipod",
+    "video/mp4": "mp4",
+    "video/quicktime": "mov",
+    "audio/webm": "webm",
+    "video/webm": "webm",
+    "video/x-matroska": "matroska",
+}
+
+#: No tags of the muxer's own either.
+OPTIONS = {"fflags": "+bitexact", "write_id3v1": "0", "id3v2_version": "0"}
+
+#: Supplemental messages inside the pictures may hold coordinates; decoding does not need them.
+FILTERS = {"h264": "filter_units=remove_types=6", "hevc": "filter_units=remove_types=39|40"}
+
+#: Bytes of an MP4's index for each packet at most (size, times, order, chunk, key), and for each stream.
+INDEX_PER_PACKET, INDEX_PER_STREAM = 48, 4096
+
+BUFFER = 1 << 18
+
+Answer = tuple[dict[str, Any], list[bytes]]
+
+
+def clean(path: str) -> Iterator[Answer]:
+    """Answers with ``offset`` and bytes to write there, then one with ``media_type``. Raises MediaError."""
+    with opened(path) as source:
+        streams = [stream for stream in source.file.streams if _is_kept(stream)]
+        if not streams:
+            raise MediaError("unsupported", "neither sound nor pictures can be copied out of the file")
+        source.read_only(*streams)
+        sink = Sink()
+        muxer, options = MUXERS[source.media_type], dict(OPTIONS)
+        if muxer in ("mp4", "mov", "ipod"):
+            options["moov_size"] = str(_index_size(source, streams))
+        target = av.open(sink, "w", format=muxer, options=options, buffer_size=BUFFER)
+        yield from _copied(source, streams, target, sink)
+        target.close()
+        yield from sink.drained()
+        yield {"media_type": source.media_type}, []
+
+
+class Sink:
+    """The file that the muxer believes to write: remembers what to write where until it is drained."""
+
+    def __init__(self) -> None:
+        self._at = self._end = 0
+        self._writes: list[tuple[int, bytes]] = []
+
+    def write(self, content: bytes) -> int:
+        """Remember ``content`` for the current offset."""
+        self._writes.append((self._at, bytes(content)))
+        self._at += len(content)
+        self._end = max(self._end, self._at)
+        return len(content)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move as in a file."""
+        self._at = offset + (0, self._at, self._end)[whence]
+        return self._at
+
+    def tell(self) -> int:
+        """The current offset."""
+        return self._at
+
+    def drained(self) -> Iterator[Answer]:
+        """What was written since the last time, in order."""
+        writes, self._writes = self._writes, []
+        for offset, content in writes:
+            yield {"offset": offset}, [content]
+
+
+def _copied(source: Source, streams: list[Any], target: Any, sink: Sink) -> Iterator[Answer]:
+    ways = {stream.index: _Way(stream, target) for stream in streams}
+    for packet in source.file.demux(streams):
+        if packet.size and packet.dts is not None:
+            for part in ways[packet.stream.index].passed(packet):
+                target.mux(part)
+        yield from sink.drained()
+
+
+class _Way:
+    """One stream's packets on their way: messages filtered out, times made to grow."""
+
+    def __init__(self, stream: Any, target: Any) -> None:
+        self._target = target.add_stream_from_template(stream, opaque=True)
+        description = FILTERS.get(codec_of(stream) or "")
+        self._filter = BitStreamFilterContext(description, stream) if description else None
+        self._last: int | None = None
+
+    def passed(self, packet: Any) -> Iterator[Any]:
+        parts: list[Any] = [packet] if self._filter is None else self._filter.filter(packet)
+        for part in parts:
+            if self._last is not None and part.dts <= self._last:
+                part.dts = self._last + 1
+            if part.pts is None or part.pts < part.dts:
+                part.pts = part.dts
+            self._last = part.dts
+            part.stream = self._target
+            yield part
+
+
+def _is_kept(stream: Any) -> bool:
+    return codec_of(stream) in (SOUND_CODECS | PICTURE_CODECS) and not is_cover(stream)
+
+
+def _index_size(source: Source, streams: list[Any]) -> int:
+    """Room for the index in front of the content, so that a player can start before it has everything."""
+    packets = sum(1 for packet in source.file.demux(streams) if packet.size)
+    source.file.seek(int(source.origin_s * 1e6))
+    return packets * INDEX_PER_PACKET + len(streams) * INDEX_PER_STREAM
