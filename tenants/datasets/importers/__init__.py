@@ -1,0 +1,13 @@
+"""Readers of bulk imports: from a file, folder or bucket to a stream of items. They read and decide nothing else.
+
+>>> with open_items(path, detect(path, "products.csv"), mapping={"text": "title", "id": "sku"}) as items:
+...     for item in items:
+...         print(item.row, item.error or item.text)
+"""
+
+from tenants.datasets.importers.detecting import detect
+from tenants.datasets.importers.mapping import Mapping
+from tenants.datasets.importers.model import Column, Item, Preview
+from tenants.datasets.importers.opening import FORMATS, open_items, preview
+
+__all__ = ["FORMATS", "Column", "Item", "Mapping", "Preview", "detect", "open_items", "preview"]

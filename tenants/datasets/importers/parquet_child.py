@@ -1,0 +1,231 @@
+"""The process that reads a stranger's Parquet file, of which nothing but rows as JSON reaches its parent.
+
+Run by its path as ``python -P parquet_child.py DESCRIPTOR LIMITS`` by ``parquet.py``: it imports nothing of this
+package. It writes lines of JSON: first the columns and counts, then, when its input names what is wanted, a line a row,
+followed by the bytes of its file. Address space and processor time are limited and writing files is forbidden, so what
+a hostile file can break dies with this process.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import decimal
+import json
+import math
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+MAX_DEPTH = 10
+
+
+def main(descriptor: int, limits: dict[str, int]) -> None:
+    """Tell the columns, wait for what is wanted, give the rows."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=1 << 16)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    _limit(limits["memory"])
+    try:
+        file = _opened(descriptor, limits)
+        _line(answers, _described(file))
+        if line := sys.stdin.buffer.readline():
+            for header, content in Rows(file, json.loads(line), limits):
+                _line(answers, header)
+                answers.write(content)
+        _line(answers, {"end": True})
+    except MemoryError:
+        _line(answers, {"fatal": "Reading it needs more memory than allowed."})
+    except Exception as error:  # pyarrow's exceptions are many; all mean that the file cannot be read
+        _line(answers, {"fatal": f"It cannot be read: {_words(error)}"})
+
+
+def _opened(descriptor: int, limits: dict[str, int]) -> Any:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    _arm(limits["cpu_s"])
+    # Signed at 2**63 the counts of a footer may say anything; strings and lists in it are bounded by its own size.
+    return parquet.ParquetFile(
+        f"/proc/self/fd/{descriptor}",
+        memory_map=False,
+        pre_buffer=False,
+        buffer_size=1 << 18,
+        page_checksum_verification=True,
+        thrift_string_size_limit=1 << 26,
+        thrift_container_size_limit=1 << 22,
+    )
+
+
+def _described(file: Any) -> dict[str, Any]:
+    groups = range(file.metadata.num_row_groups)
+    counts = [max(0, file.metadata.row_group(at).num_rows) for at in groups]
+    return {"columns": [name for name, _ in _columns(file.schema_arrow)], "groups": counts}
+
+
+def _columns(schema: Any) -> Iterator[tuple[str, str]]:
+    """Names as rows have them, and the kind of each: file, struct (flattened) or value."""
+    from pyarrow import types
+
+    for field in schema:
+        if _is_file(field.type):
+            yield field.name, "file"
+        elif types.is_struct(field.type) and _is_flat(field.type):
+            yield from ((f"{field.name}.{one.name}", "struct") for one in _fields(field.type))
+        else:
+            yield field.name, "value"
+
+
+def _is_file(kind: Any) -> bool:
+    """Bytes, or Hugging Face's {bytes, path}."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    if types.is_struct(kind):
+        names = {field.name: field.type for field in _fields(kind)}
+        return set(names) == {"bytes", "path"} and _is_file(names["bytes"])
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind))
+
+
+def _is_flat(kind: Any) -> bool:
+    from pyarrow import types
+
+    return all(not types.is_nested(field.type) and not _is_file(field.type) for field in _fields(kind))
+
+
+def _fields(kind: Any) -> list[Any]:
+    return [kind.field(at) for at in range(kind.num_fields)]
+
+
+class Rows:
+    """Headers and file bytes of the rows after ``after``; a damaged row group is one header with an error."""
+
+    def __init__(self, file: Any, request: dict[str, Any], limits: dict[str, int]) -> None:
+        self._file, self._limits = file, limits
+        self._wanted, self._after = request["file"], request["after"]
+        self._kinds = dict(_columns(file.schema_arrow))
+
+    def __iter__(self) -> Iterator[tuple[dict[str, Any], bytes]]:
+        first = 1
+        for group in range(self._file.metadata.num_row_groups):
+            last = first + max(0, self._file.metadata.row_group(group).num_rows) - 1
+            if last > self._after:
+                yield from self._group(group, first, last)
+            first = last + 1
+
+    def _group(self, group: int, first: int, last: int) -> Iterator[tuple[dict[str, Any], bytes]]:
+        row = first
+        try:
+            for values in self._values(group):
+                if row > self._after:
+                    yield self._encoded(row, values)
+                row += 1
+        except MemoryError:
+            raise
+        except (OSError, ValueError, NotImplementedError, TypeError, KeyError, RuntimeError) as error:
+            yield {"row": max(row, self._after + 1), "last": last, "error": _words(error)}, b""
+        else:
+            if row <= last:
+                yield {"row": max(row, self._after + 1), "last": last, "error": "rows are missing"}, b""
+
+    def _values(self, group: int) -> Iterator[dict[str, Any]]:
+        for batch in self._file.iter_batches(
+            batch_size=self._batch(group), row_groups=[group], use_threads=False
+        ):
+            _arm(self._limits["cpu_s"])
+            # Row by row: the whole batch as Python objects would take a multiple of its size.
+            for at in range(batch.num_rows):
+                yield {
+                    name: column[at].as_py() for name, column in zip(batch.schema.names, batch, strict=True)
+                }
+
+    def _batch(self, group: int) -> int:
+        data = self._file.metadata.row_group(group)
+        size = max(1, data.total_byte_size) / max(1, data.num_rows)
+        return int(max(1, min(self._limits["batch_rows"], self._limits["batch"] / size)))
+
+    def _encoded(self, row: int, raw: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        values: dict[str, Any] = {}
+        files, content = {}, b""
+        for name, value in raw.items():
+            if self._kinds.get(name) == "file":
+                found, path = _file_of(value)
+                if found is not None or path:
+                    files[name] = path
+                if name == self._wanted and found is not None:
+                    content = found
+            elif name in self._kinds:
+                values[name] = _plain(value)
+            else:
+                values |= {f"{name}.{key}": _plain(one) for key, one in (value or {}).items()}
+        if len(content) > self._limits["file"]:
+            return {
+                "row": row,
+                "error": f"The file in it is larger than {self._limits['file']:,} bytes.",
+            }, b""
+        return {"row": row, "values": values, "files": files, "size": len(content)}, content
+
+
+def _file_of(value: Any) -> tuple[bytes | None, str]:
+    if isinstance(value, dict):
+        return value.get("bytes"), str(value.get("path") or "")
+    return value, ""
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """As JSON has it: moments in ISO 8601, decimals as numbers, bytes as base64, not-a-number as null."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, decimal.Decimal):
+        return int(value) if value == value.to_integral_value() and abs(value) < 2**53 else float(value)
+    if isinstance(value, dt.datetime | dt.date | dt.time):
+        return value.isoformat()
+    if isinstance(value, dt.timedelta):
+        return value.total_seconds()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return _plain_nested(value, depth)
+
+
+def _plain_nested(value: Any, depth: int) -> Any:
+    if depth >= MAX_DEPTH:
+        raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
+    if isinstance(value, dict):
+        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, depth + 1) for item in value]
+    return str(value)
+
+
+def _limit(memory_bytes: int) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _arm(cpu_s: int) -> None:
+    """Allow so much processor time from now: for the opening, then for each batch."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    spent = math.ceil(used.ru_utime + used.ru_stime) + cpu_s
+    resource.setrlimit(resource.RLIMIT_CPU, (spent, resource.RLIM_INFINITY))
+
+
+def _line(stream: BinaryIO, message: dict[str, Any]) -> None:
+    stream.write(json.dumps(message).encode() + b"\n")
+    if "row" not in message:
+        stream.flush()
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), json.loads(sys.argv[2]))
