@@ -1,0 +1,173 @@
+"""Erasing a whole tenant: nothing of it is found afterwards, anywhere, and nobody else lost anything."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth import SESSION_KEY
+from django.core.files.storage import default_storage
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from tenants.accounts import gate, metering, services
+from tenants.accounts.models import Membership, Session, Tenant, User
+from tenants.accounts.sessions import SessionStore
+from tenants.datasets import storage
+from tenants.datasets.models import Asset
+from tenants.datasets.services import create_dataset
+from tenants.events.models import TenantErasure
+from tenants.jobs import services as jobs
+from tenants.jobs.models import JobDispatch
+from tenants.pipeline import tenant_erasure
+from tenants.scope import operator_scope, tenant_scope
+from tenants.valkey import client, tenant_key
+from tests.tenants.test_erasure import add
+
+
+def fill(party: Any) -> Asset:
+    """Rows in most tables, files of every kind, keys in Valkey and an upload under way."""
+    with tenant_scope(party.id):
+        dataset = create_dataset(name="d")
+    asset = add(party, dataset, secrets.token_hex(8), values={"a": 1})
+    for kind in ("clean", "thumbnail"):
+        storage.put(storage.path_of(party.id, asset.blob.sha256, kind), b"rendition")
+    default_storage.save(
+        f"{party.id}/import/x", default_storage.open(storage.path_of(party.id, asset.blob.sha256))
+    )
+    upload = settings.DATA_DIR / "uploads" / str(party.id) / "x.part"
+    upload.parent.mkdir(parents=True, exist_ok=True)
+    upload.write_bytes(b"half")
+    client().set(tenant_key(party.id, "search", "x"), b"ranking", ex=60)
+    metering.record(tenant_id=party.id, amounts={"requests": 1})
+    assert gate.identify(party.token) is not None
+    session = SessionStore()
+    session[SESSION_KEY], session["tenant"] = str(party.owner.pk), str(party.id)
+    session.save()
+    return asset
+
+
+def rows_that_name(value: Any) -> dict[str, int]:
+    """Every table of the database whose rows hold this text anywhere."""
+    found = {}
+    with operator_scope("test"), connection.cursor() as cursor:
+        cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        for (table,) in cursor.fetchall():
+            cursor.execute(f'SELECT count(*) FROM "{table}" t WHERE t::text LIKE %s', [f"%{value}%"])
+            if count := cursor.fetchone()[0]:
+                found[table] = count
+    return found
+
+
+def keys_that_name(value: Any) -> list[bytes]:
+    store, text = client(), str(value).encode()
+    named = [key for key in store.scan_iter(count=1000) if text in key]
+    queues = [q for q in (b"embed", b"default") if any(text in raw for raw in store.lrange(q, 0, -1))]
+    return named + queues + [k for k in (b"usage:dirty", b"usage:copying") if _has(store.smembers(k), text)]
+
+
+def _has(members: Any, text: bytes) -> bool:
+    return any(text in member for member in members)
+
+
+def everything(party: Any) -> tuple[dict[str, int], int]:
+    with tenant_scope(party.id):
+        assets = Asset.objects.count()
+    return tenant_erasure.find_traces(party.id), assets
+
+
+def erase(party: Any, capsys: Any) -> dict[str, Any]:
+    capsys.readouterr()
+    call_command("erase_tenant", party.tenant.slug, "--yes")
+    return json.loads(capsys.readouterr().out)
+
+
+def test_nothing_of_a_tenant_is_left_and_nobody_else_lost_anything(party, stranger, capsys) -> None:
+    asset, _ = fill(party), fill(stranger)
+    services.set_role(tenant=party.tenant, user=stranger.owner, role="viewer")
+    before = everything(stranger)
+    receipt = erase(party, capsys)
+    assert tenant_erasure.find_traces(party.id) == {}
+    assert rows_that_name(party.id) == {"tenant_erasure": 1}
+    assert rows_that_name(party.owner.email) == {}
+    assert rows_that_name(asset.id) == {}
+    assert keys_that_name(party.id) == []
+    assert list(settings.DATA_DIR.rglob(f"*{party.id}*")) == []
+    assert gate.identify(party.token) is None
+    assert receipt["verified"]
+    assert (receipt["slug"], receipt["tenant"]) == (party.tenant.slug, str(party.id))
+    assert (receipt["removed"]["files"], receipt["removed"]["people"]["user"]) == (4, 1)
+    counted = receipt["removed"]["rows"]
+    wanted = {"asset": 1, "vector": 1, "facet": 1, "blob": 1, "dataset": 1, "membership": 2, "tenant": 1}
+    assert {table: counted[table] for table in wanted} == wanted
+    assert counted["audit_event"] >= 1
+    # The stranger was a member: that ended, with the session, and nothing else.
+    assert receipt["removed"]["people"]["kept"] == 1
+    assert everything(stranger) == before
+    assert Membership.objects.get(user=stranger.owner).tenant_id == stranger.id
+    assert not Session.objects.filter(user=stranger.owner).exists()
+
+
+def test_operators_stay(party, capsys) -> None:
+    User.objects.filter(pk=party.owner.pk).update(is_staff=True)
+    erase(party, capsys)
+    assert User.objects.filter(pk=party.owner.pk).exists()
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(
+    "step", ["_erase_people", "_erase_rows", "_erase_files", "_erase_keys", "_drop_tenant", "_sign"]
+)
+def test_a_killed_erasure_goes_on_and_counts_once(party, capsys, monkeypatch, step) -> None:
+    fill(party)
+    whole = getattr(tenant_erasure, step)
+
+    def half(*args: Any) -> Any:
+        if step == "_erase_rows" and args[1] is not Asset:
+            return whole(*args)
+        if step in ("_erase_files", "_drop_tenant"):
+            whole(*args)
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(tenant_erasure, step, half)
+        call_command("erase_tenant", party.tenant.slug, "--yes")
+    receipt = erase(party, capsys)
+    assert receipt["verified"]
+    assert (receipt["removed"]["files"], receipt["removed"]["rows"]["asset"]) == (4, 1)
+    assert rows_that_name(party.id) == {"tenant_erasure": 1}
+
+
+def test_a_worker_that_is_under_way_writes_nothing_more(party, capsys) -> None:
+    with tenant_scope(party.id):
+        job = jobs.enqueue(kind="embed_asset", arguments={"asset": "x", "revision": 1}, reserve={})
+    claimed = jobs.claim(job_id=job.id, tenant_id=party.id)
+    erase(party, capsys)
+    with pytest.raises(jobs.LeaseLost):
+        jobs.progress(claimed, done=1, total=1)
+    assert not JobDispatch.objects.filter(tenant_id=party.id).exists()
+    assert tenant_erasure.find_traces(party.id) == {}
+
+
+def test_without_yes_it_only_shows_what_there_is(party, capsys) -> None:
+    fill(party)
+    capsys.readouterr()
+    call_command("erase_tenant", party.tenant.slug)
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["asset"] == 1
+    assert "Nothing was erased" in printed.err
+    assert Tenant.objects.get(pk=party.id).state == "active"
+    assert not TenantErasure.objects.filter(erased_tenant=party.id).exists()
+
+
+def test_what_is_not_there_is_not_erased(party, capsys) -> None:
+    erase(party, capsys)
+    for arguments in (["--yes"], []):
+        with pytest.raises(CommandError, match="no tenant"):
+            call_command("erase_tenant", party.tenant.slug, *arguments)
