@@ -120,6 +120,8 @@ DATABASES = {
 # A database that is away must fail a request in seconds.
 DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
 OPERATOR_ROLE = env("OPERATOR_ROLE", "crosslight_operator")
+# Owns the one function that reads the lexical index past row-level security; nobody can become it.
+LEXICAL_ROLE = env("LEXICAL_ROLE", "crosslight_lexical")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Valkey: broker and cache in one server; only keys with a TTL may be evicted. -------------------------
@@ -210,7 +212,8 @@ IMPORT_S3_ENDPOINTS = tuple(filter(None, env("IMPORT_S3_ENDPOINTS", "").split(",
 UPLOADS_DIR = DATA_DIR / "uploads"
 UPLOAD_EXPIRY_S = 24 * 3600
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
-DATA_UPLOAD_MAX_NUMBER_FIELDS = 200
+# The mapping of an import has three for each of up to a thousand columns.
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 3_100
 FILE_UPLOAD_HANDLERS = ["config.uploads.CappedUploadHandler"]
 
 # --- Care of data ----------------------------------------------------------------------------------------

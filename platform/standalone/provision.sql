@@ -7,19 +7,24 @@
 -- crosslight_app       the application; owns nothing, so that row-level security binds it (DATABASE_URL)
 -- crosslight_operator  work across tenants; nobody logs in as it, the application switches to it for one
 --                      transaction and says why (SET ROLE, never by inheritance)
+-- crosslight_lexical   owns one function, which reads the lexical index of the tenant that is set; sees no other
+--                      table, nobody logs in as it, and only the owner can make functions its own
 
 \getenv owner_password OWNER_PASSWORD
 \getenv app_password APP_PASSWORD
 
 SELECT format('CREATE ROLE %I', name)
-FROM unnest(ARRAY['crosslight_owner', 'crosslight_app', 'crosslight_operator']) AS name
+FROM unnest(ARRAY['crosslight_owner', 'crosslight_app', 'crosslight_operator', 'crosslight_lexical']) AS name
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name)
 \gexec
 
 ALTER ROLE crosslight_owner LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS PASSWORD :'owner_password';
 ALTER ROLE crosslight_app LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS PASSWORD :'app_password';
 ALTER ROLE crosslight_operator NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE BYPASSRLS;
+ALTER ROLE crosslight_lexical NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE BYPASSRLS;
 GRANT crosslight_operator TO crosslight_app WITH INHERIT FALSE, SET TRUE;
+-- A member inherits rights on the function, and not BYPASSRLS, which is never inherited.
+GRANT crosslight_lexical TO crosslight_owner WITH INHERIT TRUE, SET TRUE;
 
 SELECT 'CREATE DATABASE crosslight OWNER crosslight_owner'
 WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'crosslight')
@@ -33,6 +38,8 @@ GRANT CONNECT ON DATABASE crosslight TO crosslight_app;
 ALTER SCHEMA public OWNER TO crosslight_owner;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO crosslight_app, crosslight_operator;
+-- CREATE, as Postgres asks it of whoever is to own a function: in a migration, and when a backup is restored.
+GRANT USAGE, CREATE ON SCHEMA public TO crosslight_lexical;
 ALTER DEFAULT PRIVILEGES FOR ROLE crosslight_owner IN SCHEMA public
     GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO crosslight_app, crosslight_operator;
 ALTER DEFAULT PRIVILEGES FOR ROLE crosslight_owner IN SCHEMA public

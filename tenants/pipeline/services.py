@@ -22,6 +22,7 @@ from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED, enqueue
 from tenants.pipeline import imports
 from tenants.pipeline.uploads import MAX_CAPTION, Upload, check_external_id, check_upload
+from tenants.retrieval import lexical
 from tenants.retrieval.vectors import remove_vectors
 from tenants.scope import current_tenant_id, tenant_scope
 from tenants.valkey import Unavailable
@@ -209,6 +210,7 @@ def _erase(assets: list[Asset]) -> None:
     vectors = remove_vectors(asset_ids=ids)
     Facet.objects.filter(asset_id__in=ids).delete()
     TranscriptSegment.objects.filter(asset_id__in=ids).delete()
+    lexical.remove(ids)
     Asset.objects.filter(pk__in=ids)._raw_delete(using="default")
     quotas.give_back(
         amounts={"assets": len(assets), "bytes": sum(a.blob.bytes for a in assets), "vectors": vectors}

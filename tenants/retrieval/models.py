@@ -1,7 +1,8 @@
-"""Vectors: the truth that every index is derived from."""
+"""Vectors: the truth that every index of them is derived from; and the lexical index, which is its own."""
 
 from __future__ import annotations
 
+from django.contrib.postgres.search import SearchVectorField
 from django.db import models
 
 from tenants.datasets.models import Asset
@@ -51,3 +52,17 @@ class Tombstone(TenantModel):
     class Meta(TenantModel.Meta):
         db_table = "tombstone"
         constraints = [models.UniqueConstraint(fields=["tenant", "seq"], name="tombstone_seq_once")]
+
+
+class LexicalEntry(TenantModel):
+    """The words of an asset and of its metadata. How they are written and read: `tenants.retrieval.lexical`."""
+
+    asset = TenantForeignKey(Asset, on_delete=models.CASCADE, related_name="lexical_entries")
+    dataset_id = models.UUIDField()
+    modality = models.CharField(max_length=5)
+    words = SearchVectorField()
+
+    class Meta(TenantModel.Meta):
+        db_table = "lexical_entry"
+        # The GIN index on `words` stands in the migration beside the function that reads it.
+        constraints = [models.UniqueConstraint(fields=["tenant", "asset"], name="lexical_entry_once")]
