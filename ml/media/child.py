@@ -55,7 +55,7 @@ def answer(request: dict[str, Any]) -> Iterator[Piece]:
         yield {"end": True, "code": error.code, "message": error.message}, []
     except MemoryError:
         message = "decoding needs more memory than allowed: send it smaller"
-        yield {"end": True, "code": "too-large", "message": message}, []
+        yield {"end": True, "code": "too-large", "message": message, "exhausted": True}, []
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 

@@ -99,11 +99,16 @@ def opened(path: str) -> Iterator[Source]:
             "unsupported",
             f"not a sound or film that can be read ({media_type or 'unknown'}): convert it to one of {ACCEPTED}",
         )
-    with (
-        damage(media_type),
-        av.open(path, format=container, options=OPTIONS, metadata_errors="ignore") as file,
-    ):
+    with damage(media_type), _open(path, container) as file:
         yield _source(file, media_type)
+
+
+def _open(path: str, container: str) -> Any:
+    try:
+        return av.open(path, format=container, options=OPTIONS, metadata_errors="ignore")
+    except MemoryError:
+        message = "too many streams, or headers too large: export it with one sound and one picture stream"
+        raise MediaError("too-large", message) from None
 
 
 @contextmanager

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from ml.media.containers import opened
 from ml.media.model import MediaError
 from ml.media.timing import measure
-from ml.media.walking import Walker
+from ml.media.walking import Timed, Walker
 
 LONGEST_SIDE = 640
 
 #: Candidates looked at within an interval that holds many key frames.
 STILLS = 3
 
-#: A cut: the mean difference of sampled luma, out of 255, between two candidates, and how many times the largest
-#: difference before it that must be.
-CUT, STANDS_OUT = 18.0, 1.6
+#: A cut: the mean difference of sampled luma, out of 255, between two candidates; how many times the usual
+#: difference that must be; and how fast the usual one is forgotten, by the candidate.
+CUT, STANDS_OUT, FADING = 18.0, 1.6, 0.9
 
 #: The same picture: no block mean moved by more than the first, nor all on average by more than the second.
 SAME_BLOCK, SAME_MEAN = 8.0, 2.0
@@ -57,13 +57,13 @@ def frames(path: str, max_frames: int, max_seconds: float) -> Iterator[tuple[dic
             raise MediaError("corrupt", "no picture of the film can be decoded: export it again")
 
 
-def choose(walker: Walker, duration_s: float, max_frames: int) -> Iterator[tuple[float, Any]]:
+def choose(walker: Walker, duration_s: float, max_frames: int) -> Iterator[Timed]:
     """At most one (time, frame) for each of the equal intervals, in order of time."""
     count = max(1, min(max_frames, round(duration_s)))
     edges = np.linspace(0, max(duration_s, 1e-3), count + 1)
-    last = -math.inf
+    cuts, last = Cuts(), -math.inf
     for start, end in pairwise(edges):
-        found = best(_candidates(walker, float(start), float(end)), last)
+        found = cuts.best(_candidates(walker, float(start), float(end)), last)
         if found is not None:
             last = found[0]
             yield found
@@ -71,7 +71,7 @@ def choose(walker: Walker, duration_s: float, max_frames: int) -> Iterator[tuple
         yield first
 
 
-def _candidates(walker: Walker, start: float, end: float) -> Iterator[tuple[float, Any]]:
+def _candidates(walker: Walker, start: float, end: float) -> Iterator[Timed]:
     keys = walker.keys_within(start, end)
     if not keys:
         return walker.between(start, end)
@@ -81,23 +81,36 @@ def _candidates(walker: Walker, start: float, end: float) -> Iterator[tuple[floa
     return (still for still in stills if still is not None)
 
 
-def best(candidates: Iterator[tuple[float, Any]], after: float) -> tuple[float, Any] | None:
-    """The picture that follows the strongest cut among the candidates, else the first."""
-    chosen, before, usual, strongest = None, None, 0.0, CUT
-    for at, frame in candidates:
-        if at <= after:
-            continue
-        look = sampled(frame)
-        if chosen is None:
-            chosen = (at, frame)
-        elif before is not None and before.shape == look.shape:
-            change = float(np.abs(look - before).mean())
-            # Panning changes every picture; a cut stands out from what went before.
-            if change > max(strongest, STANDS_OUT * usual):
+class Cuts:
+    """Which candidate of an interval to take: the one behind the strongest cut, else the first.
+
+    Panning changes every picture; a cut stands out from the changes before it.
+    """
+
+    def __init__(self) -> None:
+        self._usual = 0.0
+
+    def best(self, candidates: Iterator[Timed], after: float) -> Timed | None:
+        """None where no candidate is later than ``after``."""
+        chosen: Timed | None = None
+        before, strongest = None, 0.0
+        for at, frame in candidates:
+            if at <= after:
+                continue
+            look = sampled(frame)
+            change = self._change(before, look)
+            if chosen is None or change > strongest:
                 chosen, strongest = (at, frame), change
-            usual = max(usual, change)
-        before = look
-    return chosen
+            before = look
+        return chosen
+
+    def _change(self, before: Gray | None, look: Gray) -> float:
+        if before is None or before.shape != look.shape:
+            return 0.0
+        change = float(np.abs(look - before).mean())
+        stands_out = change > max(CUT, STANDS_OUT * self._usual)
+        self._usual = max(change, FADING * self._usual)
+        return change if stands_out else 0.0
 
 
 def sampled(frame: Any) -> Gray:

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ml.media.containers import Source, is_cover
+from ml.media.containers import Source
 
 _KEY = re.compile(r"loca|loci|gps|geo|latit|longi|6709|xyz|coord|place|exif|xmp", re.IGNORECASE)
 _ISO_6709 = re.compile(r"[+-]\d{2,7}(\.\d+)?[+-]\d{3,8}(\.\d+)?")
@@ -42,7 +42,6 @@ def may_tell(source: Source, path: str, picture: Any | None) -> bool:
         or any(map(_tagged, (source.file, *source.file.streams)))
         or (picture is not None and _stamped(picture))
         or _hidden(path, boxes="mp4" in source.media_type or "quicktime" in source.media_type)
-        or any(is_cover(s) and s.codec_context is None for s in source.others)
     )
 
 

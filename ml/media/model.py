@@ -76,8 +76,8 @@ class MediaInfo:
 class Sound:
     """A piece of sound: ``samples`` float32 [n] mono 16 kHz in -1..1, from ``start_s`` on.
 
-    ``cpu_s``: processor seconds for this piece. ``truncated`` on the last piece: the file is damaged, and
-    decoding ended early or left parts out.
+    ``cpu_s``: processor seconds for this piece. ``truncated``: the file is damaged, and by here decoding had to
+    leave parts out, or its end is missing; look at the last piece.
     """
 
     start_s: float

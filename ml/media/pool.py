@@ -53,7 +53,7 @@ class Pool:
                 if header.get("end"):
                     break
                 yield header, parts
-            if child.jobs < JOBS_PER_CHILD and header.get("code") != "too-large":
+            if child.jobs < JOBS_PER_CHILD and not header.get("exhausted"):
                 self._give_back(child)
                 child = None
         except ChildTimeout:

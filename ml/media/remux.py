@@ -93,7 +93,7 @@ class Sink:
 def _copied(source: Source, streams: list[Any], target: Any, sink: Sink) -> Iterator[Answer]:
     ways = {stream.index: _Way(stream, target) for stream in streams}
     for packet in source.file.demux(streams):
-        if packet.size and packet.dts is not None:
+        if packet.size:
             for part in ways[packet.stream.index].passed(packet):
                 target.mux(part)
         yield from sink.drained()
@@ -105,19 +105,35 @@ class _Way:
     def __init__(self, stream: Any, target: Any) -> None:
         self._target = target.add_stream_from_template(stream, opaque=True)
         description = FILTERS.get(codec_of(stream) or "")
-        self._filter = BitStreamFilterContext(description, stream) if description else None
+        self._filter = BitStreamFilterContext(description, stream, self._target) if description else None
         self._last: int | None = None
+        self._delay = _reordering(stream)
 
     def passed(self, packet: Any) -> Iterator[Any]:
         parts: list[Any] = [packet] if self._filter is None else self._filter.filter(packet)
         for part in parts:
-            if self._last is not None and part.dts <= self._last:
-                part.dts = self._last + 1
+            part.dts = self._decoding_time(part)
             if part.pts is None or part.pts < part.dts:
                 part.pts = part.dts
-            self._last = part.dts
             part.stream = self._target
             yield part
+
+    def _decoding_time(self, packet: Any) -> int:
+        """Matroska knows none; for the first pictures FFmpeg then does not either."""
+        stamp = packet.dts
+        if stamp is None:
+            stamp = (packet.pts or 0) - self._delay if self._last is None else self._last + 1
+        if self._last is not None and stamp <= self._last:
+            stamp = self._last + 1
+        self._last = stamp
+        return int(stamp)
+
+
+def _reordering(stream: Any) -> int:
+    """By how much, in units of the stream's time base, pictures may be decoded before they are shown."""
+    if stream.type != "video" or not stream.average_rate:
+        return 0
+    return int(stream.codec_context.reorder_depth / stream.average_rate / stream.time_base)
 
 
 def _is_kept(stream: Any) -> bool:

@@ -76,7 +76,7 @@ class Reader:
         """Consecutive int16 samples; with a time in seconds where they do not follow the ones before."""
         found = False
         for frame in self._frames():
-            at = self._leap(time_of(frame), first=not found)
+            at = self._leap(time_of(frame, self._stream), first=not found)
             for chunk in self._resampled(frame):
                 found = True
                 self._clock += len(chunk) / 2 / SAMPLE_RATE

@@ -52,12 +52,10 @@ def too_long(max_seconds: float) -> MediaError:
     )
 
 
-def time_of(packet: Any, otherwise: float | None = None) -> float | None:
-    """Presentation time in seconds, of a packet or a frame."""
+def time_of(packet: Any, stream: Any) -> float | None:
+    """Presentation time in seconds of a packet or frame of ``stream``, on the stream's own clock."""
     stamp = packet.pts if packet.pts is not None else packet.dts
-    if stamp is None or packet.time_base is None:
-        return otherwise
-    return float(stamp * packet.time_base)
+    return None if stamp is None else float(stamp * stream.time_base)
 
 
 def _claimed(source: Source) -> float:
@@ -88,9 +86,9 @@ def _read(source: Source, max_seconds: float) -> Span:
             if packet.size == 0:
                 continue
             count += 1
-            at = time_of(packet, origin)
-            assert at is not None  # noqa: S101 - for the type checker
-            end = max(end, at - origin + float((packet.duration or 0) * packet.time_base))
+            at = time_of(packet, packet.stream)
+            if at is not None:
+                end = max(end, at - origin + float((packet.duration or 0) * packet.time_base))
             if end > max_seconds:
                 raise too_long(max_seconds)
     except BROKEN:

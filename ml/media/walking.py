@@ -102,7 +102,7 @@ class Walker:
         packets = self._packets(stamp)
         for packet in islice(packets, PATIENCE) if drain else packets:
             for frame in self._frames(packet, drain):
-                known = time_of(frame)
+                known = time_of(frame, self._stream)
                 at = known - self._origin if known is not None else max(at, 0.0) + self._period
                 yield at, frame
 
