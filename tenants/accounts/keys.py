@@ -103,11 +103,11 @@ def rotate_key(*, key_id: uuid.UUID, overlap_s: int, created_by: User | None = N
 
     Raises NotFound, Invalid for an overlap that is not 0 to 7 days, Conflict for a key that has ended.
     """
-    if not 0 <= overlap_s <= MAX_OVERLAP_S:
-        raise Invalid(f"The overlap is 0 to {MAX_OVERLAP_S} seconds (7 days).", pointer="/overlap_s")
     now = timezone.now()
     with tenant_scope(current_tenant_id()):
         old = get_key(key_id)
+        if not 0 <= overlap_s <= MAX_OVERLAP_S:
+            raise Invalid(f"The overlap is 0 to {MAX_OVERLAP_S} seconds (7 days).", pointer="/overlap_s")
         row = KeyDigest.objects.select_for_update().get(key_id=old.id)
         if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
             raise Conflict("This key has ended already. Make a new one instead.")

@@ -37,10 +37,10 @@ def get_member(user_id: uuid.UUID | None) -> Membership:
 
 def change_role(*, actor: Actor, user_id: uuid.UUID, role: str) -> Membership:
     """Give a member another role. Raises NotFound, Invalid, NotAllowed, Conflict for the last owner."""
-    if role not in ROLES:
-        raise Invalid(f"Choose a role from {', '.join(ROLES)}.", pointer="/role")
     with tenant_scope(current_tenant_id()):
         member, before = _reach(actor, user_id)
+        if role not in ROLES:
+            raise Invalid(f"Choose a role from {', '.join(ROLES)}.", pointer="/role")
         if not may_manage(_role_now(actor), role):
             raise NotAllowed(f"Your role cannot make somebody {role}.")
         if before == role:

@@ -13,16 +13,24 @@ from django.urls import URLPattern, reverse
 
 from console.urls import urlpatterns
 from tenants.accounts.models import Membership, Tenant
-from tenants.accounts.permissions import ROLES, scopes_of
+from tenants.accounts.permissions import ROLES, Actor, scopes_of
 from tenants.datasets import selectors, services
 from tenants.jobs.selectors import get_job
+from tenants.people import invitations
 from tenants.pipeline.services import add_asset
 from tenants.scope import tenant_scope
 from tests.conftest import Party
+from tests.tenants.people import new_member
 
-BEFORE_A_TENANT = {"login", "logout", "choose"}
+# Before signing in or choosing a tenant, and about the person alone: tests/console/test_people.py.
+BEFORE_A_TENANT = {
+    *("login", "login-code", "logout", "choose", "invitation", "reset", "reset-new"),
+    *("account", "account-name", "account-password", "account-delete"),
+    *("account-end-others", "account-end-session"),
+    *("second-factor", "second-factor-off", "second-factor-codes"),
+}
 # Names that start so have an id in their address.
-ONE_THING = {"dataset", "asset", "job", "key"}
+ONE_THING = {"member", "invitation", "dataset", "asset", "job", "key"}
 
 # Name, method, scope. Every address of the console is in here or in BEFORE_A_TENANT.
 TABLE = [
@@ -49,7 +57,16 @@ TABLE = [
     ("job-retry", "POST", "write"),
     ("keys", "GET", "admin"),
     ("keys", "POST", "admin"),
+    ("key-rotate", "POST", "admin"),
     ("key-revoke", "POST", "admin"),
+    ("people", "GET", "admin"),
+    ("people-invite", "POST", "admin"),
+    ("people-second-factor", "POST", "admin"),
+    ("member-role", "POST", "admin"),
+    ("member-reset-link", "POST", "admin"),
+    ("member-remove", "POST", "admin"),
+    ("invitation-revoke", "POST", "admin"),
+    ("log", "GET", "admin"),
 ]
 
 
@@ -66,12 +83,20 @@ class Things:
                 "asset_id": self.asset.id,
                 "job_id": added.job.id if added.job else None,
                 "key_id": _key_of(party),
+                "user_id": new_member(party.tenant, "viewer").pk,
+                "invitation_id": _invite(party),
             }
 
     def address(self, name: str) -> str:
         pattern = next(p for p in urlpatterns if p.name == name)
         wanted = pattern.pattern.converters  # type: ignore[union-attr]
         return reverse(f"console:{name}", kwargs={key: self.ids[key] for key in wanted})
+
+
+def _invite(party: Party) -> uuid.UUID:
+    actor = Actor(str(party.owner.pk), "owner", party.owner.pk)
+    email = f"{secrets.token_hex(4)}@people.example"
+    return invitations.invite(actor=actor, email=email, role="viewer").invitation.id
 
 
 def _key_of(party: Party) -> uuid.UUID:

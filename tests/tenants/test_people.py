@@ -35,7 +35,9 @@ def state(party: Party) -> dict[str, list[Any]]:
     of = {"tenant": party.id}
     return {
         "members": list(Membership.objects.filter(**of).order_by("id").values("user", "role")),
-        "invitations": list(Invitation.objects.filter(**of).order_by("id").values("id", "revoked_at", "digest")),
+        "invitations": list(
+            Invitation.objects.filter(**of).order_by("id").values("id", "revoked_at", "digest")
+        ),
         "keys": list(KeyDigest.objects.filter(**of).order_by("prefix").values("prefix", "revoked_at")),
         "tenant": list(Tenant.objects.filter(pk=party.id).values()),
         "log": log,
@@ -264,9 +266,7 @@ def test_another_tenants_invitation_is_absent(party: Party, stranger: Party) -> 
     with tenant_scope(party.id):
         assert list(invitations.list_invitations()) == []
         with pytest.raises(NotFound):
-            invitations.revoke_invitation(
-                actor=acting(party.tenant, party.owner), invitation_id=theirs.pk
-            )
+            invitations.revoke_invitation(actor=acting(party.tenant, party.owner), invitation_id=theirs.pk)
     assert invitations.find_by_digest(digest).pk == theirs.pk
 
 
@@ -299,7 +299,11 @@ def test_odd_invitations_are_refused(party: Party) -> None:
     actor = acting(party.tenant, party.owner)
     before = state(party)
     with tenant_scope(party.id):
-        for email, role in (("nobody", "viewer"), ("a@b.example\nBcc: c@d.example", "viewer"), ("", "viewer")):
+        for email, role in (
+            ("nobody", "viewer"),
+            ("a@b.example\nBcc: c@d.example", "viewer"),
+            ("", "viewer"),
+        ):
             with pytest.raises(Invalid):
                 invitations.invite(actor=actor, email=email, role=role)
         with pytest.raises(Invalid):

@@ -77,7 +77,7 @@ def test_every_table_with_a_tenant_is_a_tenant_model_or_known_to_be_global() -> 
         )
     }
     scoped = {model._meta.db_table for model in TENANT_MODELS}
-    assert named - scoped == {"membership", "key_digest", "job_dispatch"}
+    assert named - scoped == {"invitation", "membership", "key_digest", "job_dispatch"}
 
 
 def test_a_query_outside_a_scope_raises() -> None:
