@@ -11,7 +11,7 @@ from tenants.accounts import passwords
 from tenants.jobs import bell
 from tenants.jobs.kinds import QUEUES
 from tenants.people import invitations
-from tenants.pipeline import embedding, erasure, importing, subjects, upkeep
+from tenants.pipeline import embedding, erasure, importing, portability, subjects, upkeep
 from workers.base import JobTask, run_job
 
 
@@ -38,6 +38,11 @@ def delete_dataset(job_id: str, tenant_id: str) -> None:
 @shared_task(base=JobTask, name="workers.erase_subject")
 def erase_subject(job_id: str, tenant_id: str) -> None:
     run_job(job_id, tenant_id, subjects.erase_subject)
+
+
+@shared_task(base=JobTask, name="workers.export_tenant")
+def export_tenant(job_id: str, tenant_id: str) -> None:
+    run_job(job_id, tenant_id, portability.export_tenant)
 
 
 @shared_task(name="workers.sweep_jobs")

@@ -18,8 +18,9 @@ from tenants.datasets.services import collect_blobs, collect_orphans
 from tenants.events.services import forget_old_answers
 from tenants.jobs.kinds import QUEUES
 from tenants.people import invitations
-from tenants.pipeline.imports import collect_sources
 from tenants.pipeline.erasure_receipts import settle
+from tenants.pipeline.imports import collect_sources
+from tenants.pipeline.portability import forget_exports
 from tenants.pipeline.retention import expire_assets
 from tenants.pipeline.services import resume_deletions
 from tenants.pipeline.subjects import resume_erasures
@@ -58,6 +59,7 @@ def collect_garbage() -> None:
             resume_deletions,
             resume_erasures,
             settle,
+            forget_exports,
         ):
             _in_scope(tenant_id, step)
         _guarded(tenant_id, partial(expire_assets, tenant_id))

@@ -1,0 +1,250 @@
+"""A new tenant from an export: same names, captions, metadata and dates, under ids of its own.
+
+The tenant stays suspended until it is complete. What breaks off half-way is removed with `erase_tenant`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterable, Iterator
+from itertools import groupby, islice
+from typing import Any, TypeVar
+
+from django.db import IntegrityError
+from django.db.models import Count, OuterRef, Subquery
+from django.db.models.functions import Coalesce
+
+from ml.media import sniff
+from tenants.accounts import quotas
+from tenants.accounts.models import Tenant
+from tenants.accounts.services import create_tenant
+from tenants.datasets import metadata, scanning, storage
+from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegment
+from tenants.datasets.services import collect_blobs, create_dataset, update_dataset
+from tenants.errors import Invalid
+from tenants.events.services import record
+from tenants.pipeline import export_rows
+from tenants.pipeline.export_layout import file_name
+from tenants.pipeline.export_reading import ExportFile
+from tenants.pipeline.services import _queue_embedding as queue_embedding
+from tenants.pipeline.uploads import ACCEPTED
+from tenants.retrieval import encoding
+from tenants.retrieval.memory import MODALITIES
+from tenants.retrieval.vectors import NewVector, add_vectors
+from tenants.scope import tenant_scope
+
+BATCH = 200
+HEAD = 4096
+ACTOR = "import_tenant"
+T = TypeVar("T")
+
+
+def admit(
+    export: ExportFile, *, slug: str, name: str = "", plan: str = "starter"
+) -> tuple[Tenant, dict[str, int]]:
+    """Make a tenant from a checked export; returns it with counts of what came in.
+
+    Raises Invalid for rows that cannot be stored, Conflict for a slug that is taken, QuotaExceeded if the plan is too
+    small for it, Infected.
+    """
+    tenant = create_tenant(slug=slug, name=name or export.name or slug, plan=plan)
+    Tenant.objects.filter(pk=tenant.pk).update(state=Tenant.State.SUSPENDED)
+    counts = Admission(export, tenant.id).run()
+    Tenant.objects.filter(pk=tenant.pk).update(state=Tenant.State.ACTIVE)
+    return tenant, counts
+
+
+class Admission:
+    """One export on its way into one new tenant, table by table, in transactions of a few hundred rows."""
+
+    def __init__(self, export: ExportFile, tenant_id: uuid.UUID) -> None:
+        self.export, self.tenant_id = export, tenant_id
+        self.datasets: dict[uuid.UUID, uuid.UUID] = {}
+        self.counts = dict.fromkeys(("datasets", "assets", "left_out", "files", "vectors", "to_embed"), 0)
+
+    def run(self) -> dict[str, int]:
+        try:
+            for step in (self._datasets, self._blobs, self._assets, self._transcripts, self._vectors):
+                step()
+        except IntegrityError as error:
+            # Rows were checked one by one; what is left is that two are the same, or that one names no other.
+            raise Invalid(
+                "The export names something twice that may be there once, or that is not there."
+            ) from error
+        self._embed_the_rest()
+        self._finish()
+        return self.counts
+
+    def new_id(self, old: uuid.UUID) -> uuid.UUID:
+        """The id of a row here: its moment, which orders lists, stays; the rest is this tenant's own."""
+        own = hashlib.sha256(self.tenant_id.bytes + old.bytes).digest()
+        return uuid.UUID(bytes=old.bytes[:8] + bytes([0x80 | own[0] & 0x3F]) + own[1:8])
+
+    def _datasets(self) -> None:
+        for row in self.export.rows("datasets.jsonl", export_rows.dataset):
+            with tenant_scope(self.tenant_id):
+                made = create_dataset(
+                    name=row["name"], description=row["description"], metadata_schema=row["metadata_schema"]
+                )
+                if row["retention_days"] is not None:
+                    update_dataset(dataset_id=made.id, retention_days=row["retention_days"])
+                Dataset.objects.filter(pk=made.id).update(created_at=row["created_at"])
+            self.datasets[row["id"]] = made.id
+            self.counts["datasets"] += 1
+
+    def _blobs(self) -> None:
+        for row in self.export.rows("blobs.jsonl", export_rows.blob):
+            if self._has(file_name("original", row["sha256"])):
+                self._blob(row)
+                self.counts["files"] += 1
+
+    def _has(self, name: str) -> bool:
+        try:
+            self.export.source.open(name).close()
+        except Invalid:
+            return False
+        return True
+
+    def _blob(self, row: dict[str, Any]) -> None:
+        """Row first, then files, so that upkeep never takes them for orphans."""
+        scan = self._look_at(row)
+        made, created_at = {**row, "scan": scan}, row["created_at"]
+        with tenant_scope(self.tenant_id):
+            # Held by the import itself until the assets are counted.
+            blob = Blob.objects.create(**made, references=1)
+            Blob.objects.filter(pk=blob.pk).update(created_at=created_at)
+        wanted = {"original": True, "clean": bool(row["clean_type"]), "thumbnail": row["has_thumbnail"]}
+        for kind in [kind for kind, there in wanted.items() if there]:
+            with self.export.source.open(file_name(kind, row["sha256"])) as stream:
+                storage.put(storage.path_of(self.tenant_id, row["sha256"], kind), stream)
+
+    def _look_at(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Whether the files are what the row says; served types decide what a browser does with them."""
+        self._check_type(file_name("original", row["sha256"]), row["media_type"])
+        if row["clean_type"]:
+            self._check_type(file_name("clean", row["sha256"]), row["clean_type"])
+        if row["has_thumbnail"]:
+            self._check_type(file_name("thumbnail", row["sha256"]), "image/webp")
+        with self.export.source.open(file_name("original", row["sha256"])) as stream:
+            if storage.digest(stream) != (row["sha256"], row["bytes"]):
+                raise Invalid(
+                    f"The file {row['sha256']} has another length or content than blobs.jsonl says."
+                )
+            return scanning.check_upload(stream)
+
+    def _check_type(self, name: str, media_type: str) -> None:
+        if media_type not in ACCEPTED:
+            raise Invalid(f"{name} is said to be {media_type}, which no file of a workspace is.")
+        with self.export.source.open(name) as stream:
+            found = sniff(stream.read(HEAD))
+        # Texts came as texts, whatever they look like, and are served as nothing else.
+        if found != media_type and media_type != "text/plain":
+            raise Invalid(f"{name} is {found or 'of an unknown kind'}, not {media_type}.")
+
+    def _assets(self) -> None:
+        for batch in _batches(self.export.rows("assets.jsonl", export_rows.asset)):
+            with tenant_scope(self.tenant_id):
+                blobs = {
+                    b.sha256: b for b in Blob.objects.filter(sha256__in={row["sha256"] for row in batch})
+                }
+                # Without its file an asset was deleted while the export ran.
+                there = [row for row in batch if row["sha256"] in blobs]
+                assets = [self._asset(row, blobs[row["sha256"]]) for row in there]
+                size = sum(blobs[row["sha256"]].bytes for row in there)
+                quotas.charge(amounts={"assets": len(assets), "bytes": size})
+                Asset.objects.bulk_create(assets)
+                for made, row in zip(assets, there, strict=True):
+                    made.created_at = row["created_at"]
+                Asset.objects.bulk_update(assets, ["created_at"])
+                Facet.objects.bulk_create(f for a in assets for f in metadata.facets_of(a.id, a.metadata))
+            self.counts["assets"] += len(there)
+            self.counts["left_out"] += len(batch) - len(there)
+
+    def _asset(self, row: dict[str, Any], blob: Blob) -> Asset:
+        fields = {name: value for name, value in row.items() if name not in ("id", "dataset_id", "sha256")}
+        if row["dataset_id"] not in self.datasets:
+            raise Invalid(f"assets.jsonl names a dataset that is not there: {row['dataset_id']}.")
+        if fields["status"] == Asset.State.READY:
+            # Until its vectors are here.
+            fields["status"] = Asset.State.PENDING
+        return Asset(
+            id=self.new_id(row["id"]), dataset_id=self.datasets[row["dataset_id"]], blob=blob, **fields
+        )
+
+    def _transcripts(self) -> None:
+        for batch in _batches(self.export.rows("transcripts.jsonl", export_rows.transcript)):
+            rows = [{**row, "asset_id": self.new_id(row["asset_id"])} for row in batch]
+            with tenant_scope(self.tenant_id):
+                known = self._known([row["asset_id"] for row in rows])
+                TranscriptSegment.objects.bulk_create(
+                    TranscriptSegment(**row) for row in rows if row["asset_id"] in known
+                )
+
+    def _known(self, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Asset]:
+        return {asset.id: asset for asset in Asset.objects.filter(pk__in=set(ids))}
+
+    def _vectors(self) -> None:
+        model = encoding.model_id()
+        for batch in self.export.vectors():
+            # Of another model they would be compared with queries that mean something else.
+            rows = [self._vector(row) for row in batch if row["model"] == model]
+            if rows:
+                with tenant_scope(self.tenant_id):
+                    self._store_vectors(model, rows)
+
+    def _vector(self, row: dict[str, Any]) -> tuple[uuid.UUID, NewVector]:
+        try:
+            segment = json.loads(row["segment"]) if row["segment"] else None
+            asset_id = self.new_id(uuid.UUID(row["asset_id"]))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise Invalid("vectors.parquet holds an id or segment that cannot be read.") from error
+        metadata.check_json(segment, "/segment")
+        if row["modality"] not in MODALITIES or not isinstance(segment, dict | None):
+            raise Invalid("vectors.parquet holds an unknown modality or segment.")
+        return asset_id, NewVector(row["modality"], row["vector"], segment)
+
+    def _store_vectors(self, model: str, rows: list[tuple[uuid.UUID, NewVector]]) -> None:
+        known = self._known(asset_id for asset_id, _ in rows)
+        mine = [(asset_id, vector) for asset_id, vector in rows if asset_id in known]
+        grouped = groupby(mine, key=lambda row: row[0])
+        quotas.charge(amounts={"vectors": len(mine)})
+        add_vectors(
+            model=model, vectors=[(known[a], [vector for _, vector in group]) for a, group in grouped]
+        )
+        pending = Asset.objects.filter(pk__in=known, status=Asset.State.PENDING, error=None)
+        pending.update(status=Asset.State.READY)
+        self.counts["vectors"] += len(mine)
+
+    def _embed_the_rest(self) -> None:
+        last = uuid.UUID(int=0)
+        while True:
+            with tenant_scope(self.tenant_id):
+                waiting = Asset.objects.filter(status=Asset.State.PENDING, pk__gt=last).order_by("pk")
+                page = list(waiting[:BATCH])
+                for asset in page:
+                    queue_embedding(asset, 1 + bool(asset.caption))
+            if not page:
+                return
+            last = page[-1].pk
+            self.counts["to_embed"] += len(page)
+
+    def _finish(self) -> None:
+        with tenant_scope(self.tenant_id):
+            uses = (
+                Asset.objects.filter(blob=OuterRef("pk"))
+                .order_by()
+                .values("blob")
+                .annotate(n=Count("pk"))
+                .values("n")
+            )
+            Blob.objects.update(references=Coalesce(Subquery(uses), 0))
+            record(actor=ACTOR, verb="tenant.imported", details=self.counts)
+        with tenant_scope(self.tenant_id):
+            collect_blobs()
+
+
+def _batches(rows: Iterator[T]) -> Iterator[list[T]]:
+    while batch := list(islice(rows, BATCH)):
+        yield batch

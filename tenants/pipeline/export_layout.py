@@ -1,0 +1,122 @@
+"""The layout of an export: names, fields and the words that go with them. Version 1.
+
+export.json       what this is: format, version, tenant, counts, digest of the manifest
+manifest.jsonl    path, length and SHA-256 of every other file, by path
+datasets.jsonl assets.jsonl blobs.jsonl transcripts.jsonl audit.jsonl    one JSON object a line
+members.csv       people and their roles
+vectors.parquet   if asked for
+files/<kind>/ab/abcd…    stored files: `original`, and the renditions made from it, by the original's SHA-256
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from tenants.datasets.storage import KINDS
+from tenants.retrieval.vectors import DIMENSION
+
+FORMAT, VERSION = "crosslight-export", 1
+HEADER, MANIFEST, README = "export.json", "manifest.jsonl", "README.txt"
+VECTORS = "vectors.parquet"
+
+# Of each table what is written, as attributes of its rows.
+DATASET = ("id", "name", "description", "metadata_schema", "retention_days", "created_at")
+ASSET = (
+    "id",
+    "dataset_id",
+    "sha256",
+    "modality",
+    "status",
+    "external_id",
+    "caption",
+    "excerpt",
+    "metadata",
+    "error",
+    "revision",
+    "created_at",
+)
+BLOB = (
+    "sha256",
+    "bytes",
+    "media_type",
+    "width",
+    "height",
+    "clean_type",
+    "has_thumbnail",
+    "details",
+    "scan",
+    "created_at",
+)
+TRANSCRIPT = ("asset_id", "start_s", "end_s", "text", "confidence")
+AUDIT = ("id", "actor", "verb", "target", "details", "created_at")
+MEMBER = ("email", "name", "role", "since")
+TABLES: Mapping[str, tuple[str, ...]] = {
+    "datasets.jsonl": DATASET,
+    "assets.jsonl": ASSET,
+    "blobs.jsonl": BLOB,
+    "transcripts.jsonl": TRANSCRIPT,
+    "audit.jsonl": AUDIT,
+}
+VECTOR_SCHEMA = pa.schema(
+    [
+        ("asset_id", pa.string()),
+        ("modality", pa.string()),
+        ("model", pa.string()),
+        ("segment", pa.string()),
+        ("vector", pa.list_(pa.float32(), DIMENSION)),
+    ]
+)
+
+_FILE = re.compile(rf"files/({'|'.join(KINDS)})/([0-9a-f]{{2}})/(\2[0-9a-f]{{62}})")
+
+
+def file_name(kind: str, sha256: str) -> str:
+    return f"files/{kind}/{sha256[:2]}/{sha256}"
+
+
+def file_of(name: str) -> tuple[str, str] | None:
+    """Kind and original's SHA-256 of the name of a stored file; None for any other name."""
+    found = _FILE.fullmatch(name)
+    return (found[1], found[3]) if found else None
+
+
+def is_known(name: str) -> bool:
+    return name in TABLES or name in (README, VECTORS, "members.csv") or file_of(name) is not None
+
+
+def readme() -> Iterator[str]:
+    yield "An export of a Crosslight workspace, in open formats.\n\n"
+    yield (__doc__ or "").partition("\n\n")[2]
+    yield "\nFields, in this order:\n"
+    for name, fields in TABLES.items():
+        yield f"    {name:<18} {', '.join(fields)}\n"
+    yield f"    {'members.csv':<18} {', '.join(MEMBER)}\n"
+    yield f"    {VECTORS:<18} {', '.join(VECTOR_SCHEMA.names)} ({DIMENSION} float32 of norm 1)\n"
+    yield """
+Times are UTC, ISO 8601. An asset's bytes are in files/original under its sha256; assets with equal bytes share them.
+Check the files with the digests in manifest.jsonl, and that one with the digest in export.json.
+
+Not included: API keys, passwords and sessions; jobs; receipts of imports and erasures; usage. Nothing is encrypted:
+keep this where the workspace itself could be kept.
+
+Into another installation:  manage.py import_tenant PATH --slug NEW
+"""
+
+
+def plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as JSON can hold it."""
+    return {
+        key: value if isinstance(value, _JSON) or value is None else _text(value)
+        for key, value in row.items()
+    }
+
+
+_JSON = (str, int, float, bool, dict, list)
+
+
+def _text(value: Any) -> str:
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -1,0 +1,137 @@
+"""The lines of an export's tables, checked one by one: what comes out may be stored."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from tenants.datasets.metadata import check_json, check_metadata, check_text
+from tenants.datasets.models import Asset
+from tenants.errors import Invalid
+from tenants.pipeline.export_layout import ASSET, BLOB, DATASET, TRANSCRIPT
+from tenants.pipeline.uploads import EXCERPT, MAX_CAPTION, check_external_id
+
+MAX_WORDS = 100_000
+MAX_INT = 2**31 - 1
+NONE = type(None)
+Types = Mapping[str, tuple[type, ...]]
+
+_DATASET: Types = {
+    "name": (str,),
+    "description": (str,),
+    "metadata_schema": (dict,),
+    "retention_days": (int, NONE),
+}
+_ASSET: Types = {
+    "sha256": (str,),
+    "external_id": (str, NONE),
+    "caption": (str,),
+    "excerpt": (str,),
+    "metadata": (dict,),
+    "error": (dict, NONE),
+    "revision": (int,),
+}
+_BLOB: Types = {
+    "sha256": (str,),
+    "bytes": (int,),
+    "media_type": (str,),
+    "width": (int, NONE),
+    "height": (int, NONE),
+    "clean_type": (str,),
+    "has_thumbnail": (bool,),
+    "details": (dict, NONE),
+}
+_TRANSCRIPT: Types = {
+    "start_s": (int, float),
+    "end_s": (int, float),
+    "text": (str,),
+    "confidence": (int, float),
+}
+
+
+def dataset(row: dict[str, Any]) -> dict[str, Any]:
+    """Raises Invalid, as the others here. Names and schema are checked by the service that makes datasets."""
+    _typed(row, DATASET, _DATASET)
+    return {**row, "id": _id(row["id"]), "created_at": _time(row["created_at"])}
+
+
+def asset(row: dict[str, Any]) -> dict[str, Any]:
+    _typed(row, ASSET, _ASSET)
+    for name, choices in (("modality", Asset.Modality.values), ("status", Asset.State.values)):
+        if row[name] not in choices:
+            raise Invalid(f"{name} is one of {', '.join(choices)}.")
+    for name, longest in (("caption", MAX_CAPTION), ("excerpt", EXCERPT)):
+        check_text(row[name], f"/{name}")
+        if len(row[name]) > longest:
+            raise Invalid(f"{name} has at most {longest} characters.")
+    check_metadata(row["metadata"], {})
+    check_json(row["error"], "/error")
+    _bounded(row, "revision", least=1)
+    external_id = check_external_id(row["external_id"])
+    ids = {name: _id(row[name]) for name in ("id", "dataset_id")}
+    return {**row, **ids, "external_id": external_id, "created_at": _time(row["created_at"])}
+
+
+def blob(row: dict[str, Any]) -> dict[str, Any]:
+    _typed(row, BLOB, _BLOB)
+    for name in ("width", "height"):
+        if row[name] is not None:
+            _bounded(row, name, least=1)
+    for name in ("media_type", "clean_type"):
+        check_text(row[name], f"/{name}")
+        if len(row[name]) > 100:
+            raise Invalid(f"{name} has at most 100 characters.")
+    if row["details"] is not None:
+        _check_details(row["details"])
+    return {**row, "created_at": _time(row["created_at"])}
+
+
+def _check_details(details: dict[str, Any]) -> None:
+    """What is shown of sound and film, and drawn as a waveform."""
+    check_json(details, "/details")
+    shown = {"duration_s": (int, float), "has_sound": (bool,), "examined": (dict,)}
+    peaks = details.get("peaks", [])
+    drawable = isinstance(peaks, list) and len(peaks) <= 10_000 and all(type(p) is int for p in peaks)
+    if not drawable or any(not isinstance(details.get(name), types) for name, types in shown.items()):
+        raise Invalid("details lack duration_s, has_sound or examined, or hold them in another type.")
+
+
+def transcript(row: dict[str, Any]) -> dict[str, Any]:
+    _typed(row, TRANSCRIPT, _TRANSCRIPT)
+    check_json(row, "")
+    if len(row["text"]) > MAX_WORDS:
+        raise Invalid(f"text has at most {MAX_WORDS} characters.")
+    return {**row, "asset_id": _id(row["asset_id"])}
+
+
+def _typed(row: dict[str, Any], fields: tuple[str, ...], types: Types) -> None:
+    if set(row) != set(fields):
+        raise Invalid(f"The fields are {', '.join(fields)}.")
+    for name, allowed in types.items():
+        # JSON's true is an int to Python.
+        if not isinstance(row[name], allowed) or (isinstance(row[name], bool) and bool not in allowed):
+            raise Invalid(f"{name} has a value of the wrong type.")
+
+
+def _bounded(row: dict[str, Any], name: str, least: int) -> None:
+    if not least <= row[name] <= MAX_INT:
+        raise Invalid(f"{name} is a number from {least} to {MAX_INT}.")
+
+
+def _id(value: Any) -> uuid.UUID:
+    try:
+        return uuid.UUID(value)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise Invalid("An id is a UUID.") from error
+
+
+def _time(value: Any) -> dt.datetime:
+    try:
+        moment = dt.datetime.fromisoformat(value)
+    except (ValueError, TypeError) as error:
+        raise Invalid("created_at is a time in ISO 8601.") from error
+    if moment.tzinfo is None or not 1970 <= moment.year < 2200:
+        raise Invalid("created_at is a time in ISO 8601 with its zone.")
+    return moment
