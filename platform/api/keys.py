@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api import shapes
-from api.fields import Body, Text
+from api.fields import Body, Text, Whole
 from api.idempotency import Answer, Once
 from api.paging import read_page, refuse_unknown
 from api.resource import Resource
@@ -30,6 +30,10 @@ class NewKey(Body):
     name = Text(max_length=MAX_NAME)
     scopes = serializers.ListField(child=serializers.ChoiceField(SCOPES), min_length=1, max_length=20)
     expires_at = serializers.DateTimeField(required=False, allow_null=True)
+
+
+class Rotation(Body):
+    overlap_s = Whole(min_value=0, max_value=keys.MAX_OVERLAP_S)
 
 
 def as_dict(key: ApiKey, digest: KeyDigest) -> dict[str, Any]:
@@ -73,8 +77,12 @@ class Keys(Resource):
     def _create(self, fields: dict[str, Any]) -> Answer:
         key, token = keys.create_key(**fields)
         record(actor=self.actor, verb="key.created", target=str(key.id))
-        shown = as_dict(key, KeyDigest.objects.get(key_id=key.id))
-        return Answer.of(201, {**shown, "token": token}, withheld="token")
+        return shown_once(key, token)
+
+
+def shown_once(key: ApiKey, token: str) -> Answer:
+    shown = as_dict(key, KeyDigest.objects.get(key_id=key.id))
+    return Answer.of(201, {**shown, "token": token}, withheld="token")
 
 
 class OneKey(Resource):
@@ -86,3 +94,34 @@ class OneKey(Resource):
             keys.revoke_key(key_id=key_id)
             record(actor=self.actor, verb="key.revoked", target=str(key_id))
         return Response(status=204)
+
+
+class RotateKey(Resource):
+    scopes = {"POST": ADMIN}
+
+    def find(self, key_id: uuid.UUID | None) -> ApiKey:
+        return keys.get_key(key_id)
+
+    @extend_schema(
+        summary="Rotate a key",
+        description=(
+            "A new key with the same name, scopes and lifetime. The old one works for `overlap_s` seconds more, "
+            "0 to 7 days. The token is shown in this answer only; a replay of it has `token: null`."
+        ),
+        parameters=[IDEMPOTENCY],
+        request={"application/json": Rotation},
+        responses={201: shapes.NewKey},
+        extensions={"x-problems": [409]},
+    )
+    def post(self, request: Request, key_id: uuid.UUID) -> HttpResponse:
+        overlap_s = Rotation.read(request.data)["overlap_s"]
+        once = Once(request, cast("dict[str, Any]", request.data))
+        return once.run(lambda: self._rotate(key_id, overlap_s)).response()
+
+    def _rotate(self, key_id: uuid.UUID, overlap_s: int) -> Answer:
+        # In the name of the same person, so that removing them ends this key, too.
+        maker = self.found.created_by
+        key, token = keys.rotate_key(key_id=key_id, overlap_s=overlap_s, created_by=maker)
+        details = {"new": str(key.id), "overlap_s": overlap_s}
+        record(actor=self.actor, verb="key.rotated", target=str(key_id), details=details)
+        return shown_once(key, token)

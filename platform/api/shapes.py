@@ -6,7 +6,7 @@ from typing import Any
 
 from rest_framework import serializers as s
 
-from tenants.accounts.permissions import SCOPES
+from tenants.accounts.permissions import ROLES, SCOPES
 from tenants.datasets.models import Asset as AssetRow
 from tenants.jobs.models import Job as JobRow
 
@@ -131,6 +131,28 @@ class NewKey(Key):
     token = s.CharField(**NULL, help_text="Shown once; null in a replayed answer.")
 
 
+class Member(s.Serializer):
+    id = s.CharField()
+    email = s.CharField()
+    name = s.CharField(allow_blank=True)
+    role = s.ChoiceField(list(ROLES))
+    second_factor = s.BooleanField()
+    since = s.DateTimeField()
+
+
+class Invitation(s.Serializer):
+    id = s.CharField()
+    email = s.CharField()
+    role = s.ChoiceField(list(ROLES))
+    created_at = s.DateTimeField()
+    expires_at = s.DateTimeField()
+    mailed_at = s.DateTimeField(**NULL)
+
+
+class NewInvitation(Invitation):
+    link = s.CharField(**NULL, help_text="Shown once; null where it was mailed, and in a replayed answer.")
+
+
 class Page(s.Serializer):
     next = s.CharField(**NULL, help_text="The cursor of the next page.")
 
@@ -149,6 +171,14 @@ class JobPage(Page):
 
 class KeyPage(Page):
     results = Key(many=True)
+
+
+class MemberPage(Page):
+    results = Member(many=True)
+
+
+class InvitationPage(Page):
+    results = Invitation(many=True)
 
 
 class UsageDay(s.Serializer):

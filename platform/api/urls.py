@@ -9,9 +9,10 @@ from api.content import Content, Thumbnail, Transcript
 from api.datasets import Datasets, OneDataset
 from api.imports import Imports, OneImport, PreviewImport, Receipt, Rows, StartImport
 from api.jobs import CancelJob, JobEvents, Jobs, OneJob, RetryJob
-from api.keys import Keys, OneKey
+from api.keys import Keys, OneKey, RotateKey
 from api.me import Me
 from api.paths import IdConverter
+from api.people import Invitations, Members, OneInvitation, OneMember
 from api.search import Search
 from api.uploads import OneUpload, Uploads
 from api.usage import Usage
@@ -24,6 +25,11 @@ urlpatterns = [
     path("usage", Usage.as_view(), name="usage"),
     path("keys", Keys.as_view(), name="keys"),
     path("keys/<id:key_id>", OneKey.as_view(), name="key"),
+    path("keys/<id:key_id>/rotate", RotateKey.as_view(), name="rotate"),
+    path("members", Members.as_view(), name="members"),
+    path("members/<id:member_id>", OneMember.as_view(), name="member"),
+    path("invitations", Invitations.as_view(), name="invitations"),
+    path("invitations/<id:invitation_id>", OneInvitation.as_view(), name="invitation"),
     path("datasets", Datasets.as_view(), name="datasets"),
     path("datasets/<id:dataset_id>", OneDataset.as_view(), name="dataset"),
     path("datasets/<id:dataset_id>/assets", Assets.as_view(), name="assets"),

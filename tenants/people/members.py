@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 
-from django.db.models import QuerySet
+from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
 from django.utils import timezone
 
 from tenants.accounts import keys, mail, passwords
@@ -24,6 +24,17 @@ LAST_OWNER = "A workspace keeps at least one owner. Make somebody else an owner 
 def list_members() -> QuerySet[Membership]:
     rows = Membership.objects.select_related("user", "user__second_factor").filter(tenant=current_tenant_id())
     return rows.order_by("user__name", "user__email")
+
+
+def list_people() -> QuerySet[User]:
+    """The active tenant's members as people, newest account first, each with `role`, `since`, `second_factor_on`."""
+    rows = User.objects.filter(memberships__tenant=current_tenant_id())
+    confirmed = Q(second_factor__confirmed_at__isnull=False)
+    return rows.annotate(
+        role=F("memberships__role"),
+        since=F("memberships__created_at"),
+        second_factor_on=ExpressionWrapper(confirmed, output_field=BooleanField()),
+    ).order_by("-id")
 
 
 def get_member(user_id: uuid.UUID | None) -> Membership:

@@ -17,13 +17,23 @@ from django.conf import settings
 from django.utils import timezone
 
 from tenants.accounts import keys
-from tenants.accounts.models import KeyDigest, QuotaCounter, Tenant, UsageDay
-from tenants.accounts.permissions import ROLES, SCOPES
+from tenants.accounts.models import (
+    Invitation,
+    KeyDigest,
+    Membership,
+    QuotaCounter,
+    Tenant,
+    UsageDay,
+    User,
+)
+from tenants.accounts.permissions import ROLES, SCOPES, Actor
+from tenants.accounts.services import set_role
 from tenants.datasets import resumable, storage
 from tenants.datasets.models import Asset, Blob
 from tenants.datasets.services import create_dataset
 from tenants.jobs import services as jobs
 from tenants.pipeline import imports
+from tenants.people import invitations
 from tenants.pipeline.services import add_asset
 from tenants.scope import TenantModel, tenant_scope
 from tests.api.conftest import Api, picture, refused
@@ -66,6 +76,13 @@ TABLE = (
     Row("GET", "keys", "admin", 200),
     Row("POST", "keys", "admin", 201, {"name": "new", "scopes": ["read"]}),
     Row("DELETE", "keys/{key_id}", "admin", 204),
+    Row("POST", "keys/{key_id}/rotate", "admin", 201, {"overlap_s": 60}),
+    Row("GET", "members", "admin", 200),
+    Row("PATCH", "members/{member_id}", "admin", 200, {"role": "editor"}),
+    Row("DELETE", "members/{member_id}", "admin", 204),
+    Row("GET", "invitations", "admin", 200),
+    Row("POST", "invitations", "admin", 201, {"email": "ann@people.example", "role": "viewer"}),
+    Row("DELETE", "invitations/{invitation_id}", "admin", 204),
     Row("GET", "datasets", "read", 200),
     Row("POST", "datasets", "write", 201, {"name": "new"}),
     Row("GET", "datasets/{dataset_id}", "read", 200),
@@ -152,6 +169,10 @@ def build_world(party: Party) -> dict[str, str]:
         ended = add_asset(dataset_id=dataset.id, text=uuid.uuid4().hex).job
         jobs.cancel(job_id=ended.id)
         spare, _ = keys.create_key(name="spare", scopes=["read"])
+        email = f"{uuid.uuid4().hex}@people.example"
+        invited = invitations.invite(actor=Actor("key:x", "admin"), email=email, role="viewer")
+        member = User.objects.create(email=f"m-{email}")
+        set_role(tenant=party.tenant, user=member, role="viewer")
         resumable.discard_all(party.id)
         upload_id = uuid.uuid4()
         resumable.begin(
@@ -166,6 +187,8 @@ def build_world(party: Party) -> dict[str, str]:
         "job_id": str(added.job.id),
         "ended_id": str(ended.id),
         "key_id": str(spare.id),
+        "member_id": str(member.id),
+        "invitation_id": str(invited.invitation.id),
         "upload_id": str(upload_id),
         "import_id": str(draft.id),
     }
@@ -189,6 +212,8 @@ def everything(party: Party) -> dict[str, Any]:
         }
     digests = KeyDigest.objects.filter(tenant_id=party.id).order_by("pk")
     rows["KeyDigest"] = list(digests.values("pk", "revoked_at", "scopes"))
+    for model in (Membership, Invitation):
+        rows[model.__name__] = list(model.objects.filter(tenant_id=party.id).order_by("pk").values())
     return rows
 
 

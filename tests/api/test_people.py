@@ -1,0 +1,89 @@
+"""Members, invitations and rotated keys over HTTP."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from tenants.accounts.models import Invitation, Membership, User
+from tenants.accounts.services import set_role
+from tests.api.conftest import Api, refused
+from tests.conftest import Party
+
+
+def new_member(party: Party, role: str) -> User:
+    user = User.objects.create(email=f"{uuid.uuid4().hex}@people.example", name="Pat")
+    set_role(tenant=party.tenant, user=user, role=role)
+    return user
+
+
+def test_members_are_listed_with_their_role_here(api: Api, party: Party, stranger: Party) -> None:
+    ann, bob = new_member(party, "editor"), new_member(party, "viewer")
+    set_role(tenant=stranger.tenant, user=ann, role="owner")
+    first = api.get("/members?limit=1").json()
+    second = api.get(f"/members?limit=1&cursor={first['next']}").json()
+    shown = [(m["id"], m["role"], m["second_factor"]) for m in first["results"] + second["results"]]
+    assert shown == [(str(bob.pk), "viewer", False), (str(ann.pk), "editor", False)]
+    assert second["next"] is None
+    assert first["results"][0] | {"since": ""} == {
+        "id": str(bob.pk),
+        "email": bob.email,
+        "name": "Pat",
+        "role": "viewer",
+        "second_factor": False,
+        "since": "",
+    }
+
+
+def test_a_key_does_not_reach_owners(api: Api, party: Party) -> None:
+    owner, editor = new_member(party, "owner"), new_member(party, "editor")
+    refused(api.call("PATCH", f"/members/{owner.pk}", {"role": "viewer"}), 403, "not-allowed")
+    refused(api.call("DELETE", f"/members/{owner.pk}"), 403, "not-allowed")
+    refused(api.call("PATCH", f"/members/{editor.pk}", {"role": "owner"}), 403, "not-allowed")
+    refused(api.post("/invitations", {"email": "a@b.example", "role": "owner"}), 403, "not-allowed")
+    assert dict(Membership.objects.filter(tenant=party.id).values_list("user", "role")) == {
+        owner.pk: "owner",
+        editor.pk: "editor",
+    }
+
+
+def test_inviting_shows_the_link_once(api: Api, party: Party) -> None:
+    body = {"email": "Ann@People.example", "role": "reviewer"}
+    made = api.post("/invitations", body, Idempotency_Key="one").json()
+    again = api.post("/invitations", body, Idempotency_Key="one").json()
+    assert "/invitation?token=" in made["link"]
+    assert again == {**made, "link": None}
+    assert made["email"] == "ann@people.example"
+    (listed,) = api.get("/invitations").json()["results"]
+    assert listed == {name: value for name, value in made.items() if name != "link"}
+    assert api.call("DELETE", f"/invitations/{made['id']}").status_code == 204
+    assert api.get("/invitations").json()["results"] == []
+    refused(api.call("DELETE", f"/invitations/{made['id']}"), 404, "not-found")
+
+
+def test_bodies_are_checked(api: Api, party: Party) -> None:
+    refused(api.post("/invitations", {"email": "nobody", "role": "viewer"}), 422, "invalid", "/email")
+    refused(api.post("/invitations", {"email": "a@b.example", "role": "king"}), 422, "invalid", "/role")
+    refused(api.post("/invitations", {"email": "a@b.example"}), 422, "invalid", "/role")
+    assert not Invitation.objects.filter(tenant=party.id).exists()
+
+
+def test_rotating_a_key(api: Api) -> None:
+    made: dict[str, Any] = api.post("/keys", {"name": "robot", "scopes": ["read"]}).json()
+    for overlap_s in (-1, 7 * 86400 + 1, "60", 1.5, None):
+        refused(
+            api.post(f"/keys/{made['id']}/rotate", {"overlap_s": overlap_s}), 422, "invalid", "/overlap_s"
+        )
+    rotated = api.post(f"/keys/{made['id']}/rotate", {"overlap_s": 60}, Idempotency_Key="r")
+    assert rotated.status_code == 201
+    fresh = rotated.json()
+    assert (fresh["name"], fresh["scopes"], fresh["expires_at"]) == ("robot", ["read"], None)
+    assert api.post(f"/keys/{made['id']}/rotate", {"overlap_s": 60}, Idempotency_Key="r").json() == {
+        **fresh,
+        "token": None,
+    }
+    for token in (made["token"], fresh["token"]):
+        assert Api(token).get("/me").status_code == 200
+    api.post(f"/keys/{fresh['id']}/rotate", {"overlap_s": 0})
+    refused(Api(fresh["token"]).get("/me"), 401, "invalid-key")
+    refused(api.post(f"/keys/{fresh['id']}/rotate", {"overlap_s": 0}), 409, "conflict")
