@@ -11,7 +11,7 @@ from tenants.accounts import passwords
 from tenants.jobs import bell
 from tenants.jobs.kinds import QUEUES
 from tenants.people import invitations
-from tenants.pipeline import embedding, erasure, importing, portability, subjects, upkeep
+from tenants.pipeline import embedding, erasure, importing, portability, reindexing, subjects, upkeep
 from workers.base import JobTask, run_job
 
 
@@ -43,6 +43,11 @@ def erase_subject(job_id: str, tenant_id: str) -> None:
 @shared_task(base=JobTask, name="workers.export_tenant")
 def export_tenant(job_id: str, tenant_id: str) -> None:
     run_job(job_id, tenant_id, portability.export_tenant)
+
+
+@shared_task(base=JobTask, name="workers.reindex_metadata")
+def reindex_metadata(job_id: str, tenant_id: str) -> None:
+    run_job(job_id, tenant_id, reindexing.reindex_metadata)
 
 
 @shared_task(name="workers.sweep_jobs")

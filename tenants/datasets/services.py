@@ -10,6 +10,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 
 from tenants.datasets import metadata, storage
+from tenants.datasets.fields import change_schema
 from tenants.datasets.models import Asset, Blob, Dataset
 from tenants.errors import Conflict, Invalid, NotFound, room_on_disk
 from tenants.scope import current_tenant_id, tenant_scope
@@ -40,13 +41,15 @@ def update_dataset(*, dataset_id: uuid.UUID, **changes: Any) -> Dataset:
             dataset = Dataset.objects.select_for_update().filter(pk=dataset_id, deleted_at=None).first()
             if dataset is None:
                 raise NotFound("There is no such dataset.")
-            merged = {
-                f: changes.get(f, getattr(dataset, f)) for f in ("name", "description", "metadata_schema")
-            }
-            for field, value in _checked(**merged).items():
+            given = {f: changes.get(f, getattr(dataset, f)) for f in ("name", "description")}
+            fields = _checked(**given, metadata_schema=changes.get("metadata_schema", {}))
+            schema = fields.pop("metadata_schema")
+            for field, value in fields.items():
                 setattr(dataset, field, value)
             dataset.retention_days = _checked_days(changes.get("retention_days", dataset.retention_days))
             dataset.save()
+            if "metadata_schema" in changes:
+                change_schema(dataset, schema)
             return dataset
     except IntegrityError as error:
         raise Conflict("There is a dataset of this name already.") from error

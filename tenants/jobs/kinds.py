@@ -30,6 +30,7 @@ KINDS: dict[str, Kind] = {
         Kind("delete_dataset", queue="default", cancellable=False),
         Kind("erase_subject", queue="default", cancellable=False),
         Kind("export_tenant", queue="default"),
+        Kind("reindex_metadata", queue="default"),
     )
 }
 QUEUES = ("embed", "media", "import", "default", "index", "system")

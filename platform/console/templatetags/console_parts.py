@@ -16,7 +16,13 @@ from django.utils.timesince import timesince
 
 register = template.Library()
 
-KINDS = {"embed_asset": "Index an asset", "delete_dataset": "Delete a dataset"}
+KINDS = {
+    "embed_asset": "Index an asset",
+    "embed_media": "Index sound or film",
+    "import_assets": "Import",
+    "delete_dataset": "Delete a dataset",
+    "reindex_metadata": "Apply changed fields",
+}
 RESOURCES = {
     "requests": "API requests this month",
     "assets": "Assets",
@@ -70,6 +76,24 @@ def duration(seconds: float | None) -> str:
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+@register.filter
+def clock(seconds: float | None) -> str:
+    """A moment or length of sound or film: "1:23", "1:02:03"."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+@register.filter
+def waveform(peaks: list[int]) -> str:
+    """Loudness from 0 to 100 as an SVG path of bars around the middle of a box 100 high, one unit wide each."""
+    return "".join(
+        f"M{at} {50 - half}h.7v{2 * half}h-.7z" for at, peak in enumerate(peaks) if (half := max(1, peak / 2))
+    )
 
 
 @register.filter

@@ -1,0 +1,67 @@
+"""After a change of a dataset's schema: facets and words of metadata anew, so that filters and search follow."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable
+
+from tenants.datasets import metadata
+from tenants.datasets.models import Asset, Dataset, Facet, TranscriptSegment
+from tenants.jobs import services as jobs
+from tenants.retrieval import lexical
+from tenants.scope import tenant_scope
+
+BATCH = 200
+
+
+def reindex_metadata(claimed: jobs.Claim) -> None:
+    """Go through the assets of this job's dataset in the order of their ids. Running twice changes nothing more."""
+    dataset_id, start = uuid.UUID(claimed.arguments["dataset"]), time.thread_time()
+    done, after = 0, uuid.UUID(int=0)
+    while True:
+        with tenant_scope(claimed.tenant_id):
+            total = jobs.held(claimed).progress_total
+            ids = _reindex_some(dataset_id, after)
+            if not ids:
+                cpu_s = time.thread_time() - start
+                result = {"dataset": str(dataset_id), "assets": done}
+                jobs.succeed(claimed, result=result, cpu_s=cpu_s, gpu_s=0, used={})
+                return
+        done, after = done + len(ids), ids[-1]
+        jobs.progress(claimed, done=done, total=max(total, done))
+
+
+def _reindex_some(dataset_id: uuid.UUID, after: uuid.UUID) -> list[uuid.UUID]:
+    """The next assets, reindexed in the caller's transaction; none once all are done or the dataset is gone."""
+    dataset = Dataset.objects.filter(pk=dataset_id, deleted_at=None).first()
+    if dataset is None:
+        return []
+    mine = Asset.objects.select_for_update().filter(dataset=dataset, pk__gt=after)
+    assets = list(mine.order_by("pk")[:BATCH])
+    schema = dataset.metadata_schema
+    Facet.objects.filter(asset__in=assets).delete()
+    Facet.objects.bulk_create(
+        facet for asset in assets for facet in metadata.facets_of(asset.id, asset.metadata, schema)
+    )
+    words = {asset.id: lexical.words_of(asset.metadata, schema) for asset in assets}
+    known = set(lexical.index_fields(list(words.items())))
+    _index_missing([asset for asset in assets if asset.id not in known], words)
+    return [asset.id for asset in assets]
+
+
+def _index_missing(assets: list[Asset], words: dict[uuid.UUID, str]) -> None:
+    """Entries for assets that are older than the lexical index, by what their rows say."""
+    spoken: dict[uuid.UUID, list[str]] = {}
+    segments = TranscriptSegment.objects.filter(asset__in=assets).order_by("start_s") if assets else []
+    for segment in segments:
+        spoken.setdefault(segment.asset_id, []).append(segment.text)
+    lexical.index_texts(_entries(assets, words, spoken))
+
+
+def _entries(
+    assets: list[Asset], words: dict[uuid.UUID, str], spoken: dict[uuid.UUID, list[str]]
+) -> Iterable[lexical.Entry]:
+    for asset in assets:
+        content = "\n".join([asset.caption, *spoken.get(asset.id, [asset.excerpt])])
+        yield lexical.Entry(asset.id, asset.dataset_id, asset.modality, content, words[asset.id])
