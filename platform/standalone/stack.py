@@ -164,9 +164,10 @@ def running_stack(
 
 
 @contextmanager
-def embedded_services(data_dir: Path, *, throwaway: bool = True) -> Iterator[Stack]:
-    """Postgres and Valkey only, migrated; throwaway means an empty database, without fsync."""
-    stack = Stack(data_dir, ["services", *(["--throwaway"] if throwaway else [])], {})
+def embedded_services(data_dir: Path, *, throwaway: bool = True, migrated: bool = True) -> Iterator[Stack]:
+    """Postgres and Valkey only; throwaway means an empty database, without fsync."""
+    options = [*(["--throwaway"] if throwaway else []), *([] if migrated else ["--as-is"])]
+    stack = Stack(data_dir, ["services", *options], {})
     try:
         yield stack.start()
     finally:

@@ -6,12 +6,14 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import requests
 from standalone.backup import manifest
 from standalone.config import ROOT
 from standalone.stack import Stack, embedded_services, inherited, running_stack, wait_until
+from tests.flows.client import Client
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 QUERY = {"text": "fresh fruit", "top_k": 20}
@@ -49,10 +52,10 @@ def refused(data_dir: Path, *arguments: str, **env: str) -> str:
 
 def rows(data_dir: Path) -> dict[str, list[str]]:
     """Every row of every table of an embedded database, as its superuser sees them."""
-    secrets = json.loads((data_dir / "secrets.json").read_text())
+    known = json.loads((data_dir / "secrets.json").read_text())
     port = json.loads((data_dir / "run" / "ports.json").read_text())["postgres"]
     connection = psycopg2.connect(
-        host="127.0.0.1", port=port, user="crosslight_admin", password=secrets["superuser_password"],
+        host="127.0.0.1", port=port, user="crosslight_admin", password=known["superuser_password"],
         dbname="crosslight",
     )  # fmt: skip
     try:
@@ -127,7 +130,7 @@ def test_what_is_restored_is_the_same(stack: Stack, tmp_path: Path) -> None:
     assert steady >= set(before) - LIVELY
     printed = done(tmp_path / "new", "restore", str(tmp_path / "backups"))
     assert printed.startswith(f"restored {tmp_path}/backups/")
-    with embedded_services(tmp_path / "new", throwaway=False):
+    with embedded_services(tmp_path / "new", throwaway=False, migrated=False):
         restored = rows(tmp_path / "new")
     assert {name: restored[name] for name in steady} == {name: before[name] for name in steady}
     assert set(restored) == set(before)
@@ -156,25 +159,23 @@ def test_a_backup_is_private_and_says_what_is_in_it(backup: Path) -> None:
     subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=backup, check=True, timeout=60)
 
 
-def test_a_second_backup_copies_only_what_is_new(
-    stack: Stack, tmp_path: Path, make_client: Callable[..., Any]
-) -> None:
+def test_a_second_backup_copies_only_what_is_new(stack: Stack, tmp_path: Path) -> None:
     done(stack.data_dir, "backup", "--to", str(tmp_path))
-    client = make_client()
-    client.put(client.dataset("d"), text="a text that no earlier backup has")
-    wait_until(lambda: not (tmp_path / name_now()).exists(), 5, lambda: "the clock stands")
+    first = manifest.find(tmp_path)
+    client, text = Client(stack.base_url, key_of(stack)), f"no earlier backup has {secrets.token_hex(8)}"
+    asset = client.put(client.dataset(secrets.token_hex(8)), text=text)
+    wait_until(lambda: name_now() > first.name, 5, lambda: "the clock stands")
     done(stack.data_dir, "backup", "--to", str(tmp_path))
-    first, second = manifest.complete_backups(tmp_path)
+    client.request("DELETE", f"/datasets/{asset['dataset']}")
+    second = manifest.find(tmp_path)
     stored = manifest.verify(second).storage
-    assert (stored["new_files"], stored["new_bytes"]) == (1, len("a text that no earlier backup has"))
+    assert (stored["new_files"], stored["new_bytes"]) == (1, len(text))
     assert stored["files"] == manifest.verify(first).storage["files"] + 1
     shutil.rmtree(first)
     manifest.verify(second)
 
 
 def name_now() -> str:
-    from datetime import UTC, datetime
-
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
@@ -300,18 +301,14 @@ def test_a_killed_restore_is_recognised_and_goes_on(backup: Path, tmp_path: Path
 
 
 @pytest.fixture
-def behind(tmp_path: Path) -> Iterator[Path]:
-    """A stopped stack whose database an older release has left."""
-    data_dir = tmp_path / "old"
-    older = Stack(data_dir, ["services", "--as-is"], {})
-    try:
-        env = {**inherited(), **older.start().env}
+def behind(tmp_path: Path) -> Path:
+    """The data directory of a stopped stack whose database an older release has left."""
+    with embedded_services(tmp_path / "old", throwaway=False, migrated=False) as older:
+        env = {**inherited(), **older.env}
         for app in ("jobs", "retrieval"):
             command = [sys.executable, "manage.py", "migrate", app, "0001", "--database=migration"]
             subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True, timeout=120)
-    finally:
-        older.stop()
-    yield data_dir
+    return tmp_path / "old"
 
 
 def test_a_stopped_stack_is_saved_as_it_is_and_migrated_when_it_is_restored(
@@ -329,23 +326,16 @@ def test_a_stopped_stack_is_saved_as_it_is_and_migrated_when_it_is_restored(
 
 
 def test_an_external_database_is_filled_when_it_is_empty(backup: Path, tmp_path: Path) -> None:
-    server = Stack(tmp_path / "server", ["services", "--as-is"], {})
-    try:
-        env = server.start().env
+    with embedded_services(tmp_path / "server", throwaway=False, migrated=False) as server:
+        env = server.env
         urls = {name: env[name] for name in ("DATABASE_URL", "MIGRATION_DATABASE_URL")}
         done(tmp_path / "new", "restore", str(backup), **urls)
         assert not (tmp_path / "new" / "postgres").exists()
         assert files(tmp_path / "new" / "blobs") == files(backup / "files")
-        assert (
-            len(rows(tmp_path / "server")["asset"]) == manifest.read_manifest(backup).tables["asset"]["rows"]
-        )
         complaint = refused(tmp_path / "other", "restore", str(backup), **urls)
         assert "The database of DATABASE_URL is not empty" in complaint
         assert not (tmp_path / "other").exists()
         printed = done(tmp_path / "new", "backup", REDIS_URL=env["REDIS_URL"], **urls)
         assert printed.startswith(f"backup {tmp_path}/new/backups/")
-        assert manifest.verify(manifest.find(tmp_path / "new" / "backups")).tables == (
-            manifest.read_manifest(backup).tables
-        )
-    finally:
-        server.stop()
+        again = manifest.verify(manifest.find(tmp_path / "new" / "backups"))
+        assert again.tables == manifest.read_manifest(backup).tables

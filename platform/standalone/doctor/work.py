@@ -1,0 +1,133 @@
+"""Whether work gets done: models, the decoder, workers and their queues, jobs that are stuck."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+from celery import current_app
+from django.conf import settings
+from django.utils import timezone
+
+from ml.compression.store import is_intact, models_dir
+from ml.media import Decoder
+from standalone.doctor.findings import Check, Finding, Options, examples, fail, ok, warn
+from standalone.programs import WORKERS
+from tenants.jobs.kinds import QUEUES
+from tenants.jobs.models import Job, JobDispatch
+from tenants.pipeline.upkeep import canary_ages
+from tenants.scope import operator_scope
+
+OLD_CANARY_S = 120
+OVERDUE = timedelta(minutes=5)
+RECENT = timedelta(days=1)
+# One pixel.
+PICTURE = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108020000009077"
+    "53de0000000c4944415408d763f8cfc0000003010100c9fe92ef0000000049454e44ae426082"
+)
+
+
+def models(options: Options) -> Finding:
+    from ml.alignment.space import JointSpace
+    from ml.compression.prepare import current_recipe
+
+    folder = models_dir()
+    if not is_intact(folder, current_recipe()):
+        return fail(
+            f"the models in {folder} are missing, damaged or of another release",
+            f"Run `python -m ml.compression prepare --out {folder}` (`make run` does); CROSSLIGHT_MODELS says where.",
+        )
+    vector = JointSpace.load().embed_texts(["is anybody there?"])[0]
+    if not math.isclose(float(np.linalg.norm(vector)), 1, abs_tol=1e-3):
+        return fail(
+            "a text got no unit vector", "Build the models again: delete their folder, then `make run`."
+        )
+    return ok(f"intact, and a text was encoded ({folder})")
+
+
+def decoder(options: Options) -> Finding:
+    with tempfile.TemporaryDirectory() as folder, _decoder() as child:
+        path = Path(folder) / "picture.png"
+        path.write_bytes(PICTURE)
+        picture = child.image(path, thumbnail=False)
+    if picture.pixels.shape != (1, 1, 3):
+        return fail(
+            f"a picture of one pixel came out as {picture.pixels.shape}", "Install the packages again."
+        )
+    return ok("a picture was decoded in its limited process")
+
+
+def _decoder() -> Decoder:
+    return Decoder(memory_bytes=settings.DECODER_MEMORY_BYTES, timeout_s=settings.DECODER_TIMEOUT_S)
+
+
+def workers(options: Options) -> Finding:
+    """Asked through the broker: a process that runs may still not consume."""
+    served = current_app.control.inspect(timeout=2.0).active_queues() or {}
+    queues = {queue["name"] for consumed in served.values() for queue in consumed}
+    if lost := [queue for queue in QUEUES if queue not in queues]:
+        processes = [name for name, serves in WORKERS.items() if set(serves.split(",")) & set(lost)]
+        return fail(
+            f"nobody serves the queues {', '.join(lost)}",
+            f"Start or restart {', '.join(processes)}; see its log in $DATA_DIR/log.",
+        )
+    return ok(f"{len(served)} answer, every queue is served")
+
+
+def canaries(options: Options) -> Finding:
+    ages = canary_ages()
+    if all(math.isinf(age) for age in ages.values()):
+        return fail("no canary ever came through", "Is beat running? See $DATA_DIR/log/beat.log.")
+    if late := {queue: age for queue, age in ages.items() if age > OLD_CANARY_S}:
+        told = ", ".join(f"{q} {'never' if math.isinf(age) else f'{age:.0f} s'}" for q, age in late.items())
+        return warn(
+            f"nothing came through for long: {told}",
+            "Long jobs may keep a queue busy; else restart its worker. If all are late, beat does not run.",
+        )
+    return ok(f"the oldest is {max(ages.values()):.0f} s old")
+
+
+def overdue(options: Options) -> Finding:
+    late = JobDispatch.objects.filter(due_at__lt=timezone.now() - OVERDUE)
+    if count := late.count():
+        kinds = sorted(set(late.values_list("kind", flat=True)))
+        return fail(
+            f"{count} jobs wait to be sent again ({examples(kinds)})",
+            "The sweep does not run: restart beat and worker-general, and see that the broker answers.",
+        )
+    return ok("none")
+
+
+def stuck(options: Options) -> Finding:
+    now = timezone.now()
+    with operator_scope("doctor"):
+        running = Job.objects.filter(state=Job.State.RUNNING, lease_until__lt=now - OVERDUE).count()
+        dead = Job.objects.filter(finished_at__gt=now - RECENT, error__type="dead-letter")
+        kinds = sorted(set(dead.values_list("kind", flat=True)))
+    if running:
+        advice = "Their workers died and nobody took over: restart the workers of these queues."
+        return fail(f"{running} jobs run without a worker (their lease is over)", advice)
+    if kinds:
+        advice = "Look for what killed the worker (memory, a crash) in its log, then retry the jobs."
+        return warn(f"jobs were given up in the last day: {examples(kinds)}", advice)
+    return ok("none")
+
+
+CHECKS = (
+    Check("models", models, timeout_s=120, deep_timeout_s=120),
+    Check(
+        "decoder",
+        decoder,
+        timeout_s=30,
+        deep_timeout_s=30,
+        advice="See DECODER_MEMORY_BYTES; is PyAV installed?",
+    ),
+    Check("workers", workers, needs="valkey"),
+    Check("canaries", canaries, needs="valkey"),
+    Check("overdue-jobs", overdue, needs="migrations"),
+    Check("stuck-jobs", stuck, needs="operator-role"),
+)
