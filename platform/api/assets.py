@@ -19,11 +19,11 @@ from api.jobs import location
 from api.paging import read_choice, read_page, refuse_unknown
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING, PREFER, choice
-from api.uploads import file_of
 from api.waiting import ended_in_time, preferred_wait
 from tenants.accounts.permissions import READ, WRITE
 from tenants.datasets import selectors
 from tenants.datasets.models import Asset
+from tenants.datasets.resumable import file_of
 from tenants.errors import Invalid, NotFound
 from tenants.jobs import selectors as jobs
 from tenants.pipeline import services, uploads

@@ -23,9 +23,9 @@ from api.jobs import location
 from api.paging import read_choice, read_limit, read_page, refuse_unknown
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING, choice
-from api.uploads import file_of
 from tenants.accounts.permissions import READ, WRITE
 from tenants.datasets.models import Import, ImportRow
+from tenants.datasets.resumable import file_of
 from tenants.datasets.selectors import require_dataset
 from tenants.errors import Invalid
 from tenants.jobs import selectors as jobs

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, cast
 
 from django.http import HttpRequest, HttpResponse
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
 
-from api.paths import read_id
 from api.problems import Problem, Refusal
 from api.resource import Resource
 from api.schema import HEADER
 from tenants.accounts.permissions import WRITE
 from tenants.datasets import resumable, tus
 from tenants.datasets.resumable import Waiting
-from tenants.errors import Invalid
 
 BASE = "/api/v1/uploads"
 NOTHING = OpenApiResponse(description="No body.")
@@ -94,21 +90,6 @@ class OneUpload(Tus):
     @extend_schema(summary="Throw an upload away", parameters=[TUS], responses={204: None})
     def delete(self, request: Request, upload_id: uuid.UUID) -> HttpResponse:
         return answered(tus.tell(self.call(upload_id)))
-
-
-@contextmanager
-def file_of(tenant_id: uuid.UUID, file: Any, upload_id: str | None, *, at_most: int) -> Iterator[Any]:
-    """The file of a form or the finished upload that is named instead; None if there is neither.
-
-    Raises Invalid for both, and what `resumable.claimed` raises.
-    """
-    if not upload_id:
-        yield file
-        return
-    if file is not None:
-        raise Invalid("Send a file or name an upload, not both.", pointer="/upload")
-    with resumable.claimed(tenant_id, read_id(upload_id), at_most=at_most) as upload:
-        yield upload
 
 
 def answered(reply: tus.Reply) -> HttpResponse:

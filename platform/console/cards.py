@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from django.utils.text import Truncator
 
@@ -16,11 +17,15 @@ MATCHED = {"text": "words", "image": "picture", "audio": "sound", "video": "vide
 
 @dataclass(frozen=True)
 class Card:
-    """An asset with the words that stand on its tile; `score` and `matched` where it was found by a search."""
+    """An asset with the words that stand on its tile; `score` and `matched` where it was found by a search.
+
+    `at` is the moment of sound or film that fits, in seconds.
+    """
 
     asset: Asset
     score: float | None = None
     matched: str = ""
+    at: float | None = None
 
 
 def job_lines(jobs: list[Job]) -> list[tuple[Job, str]]:
@@ -38,7 +43,15 @@ def _subject(asset: Asset | None) -> str:
     return Truncator(asset.caption or asset.external_id or asset.get_modality_display().lower()).chars(60)
 
 
-def card_of(asset: Asset, *, score: float | None = None, matched: str = "") -> Card:
-    by_caption = matched == "text" and asset.modality != Asset.Modality.TEXT
+def card_of(
+    asset: Asset,
+    *,
+    score: float | None = None,
+    matched: str = "",
+    segment: dict[str, Any] | None = None,
+) -> Card:
+    at = (segment or {}).get("start_s")
+    # Words with a moment were spoken, words without one beside anything but a text are its caption.
+    by_caption = matched == "text" and asset.modality != Asset.Modality.TEXT and at is None
     label = "caption" if by_caption else MATCHED.get(matched, matched)
-    return Card(asset, score, label)
+    return Card(asset, score, label, at)

@@ -16,7 +16,7 @@ NAVIGATION = (
     ("console:log", "Audit log", "clock-history", "admin"),
 )
 # Which entry of the navigation a page belongs to, where its own name does not say.
-SECTIONS = {"dataset": "datasets", "asset": "datasets", "job": "jobs"}
+SECTIONS = {"dataset": "datasets", "asset": "datasets", "import": "datasets", "job": "jobs"}
 
 
 def console(request: HttpRequest) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from console.views import (
     assets,
     datasets,
     home,
+    imports,
     jobs,
     keys,
     links,
@@ -17,6 +18,7 @@ from console.views import (
     people,
     search,
     second_factor,
+    uploads,
 )
 
 app_name = "console"
@@ -45,6 +47,15 @@ urlpatterns = [
     path("datasets/<uuid:dataset_id>/edit", datasets.edit, name="dataset-edit"),
     path("datasets/<uuid:dataset_id>/delete", datasets.delete, name="dataset-delete"),
     path("datasets/<uuid:dataset_id>/assets", assets.add, name="dataset-add"),
+    path("datasets/<uuid:dataset_id>/imports", imports.index, name="dataset-imports"),
+    path("datasets/<uuid:dataset_id>/imports/new", imports.create, name="dataset-import"),
+    path("imports/<uuid:import_id>", imports.show, name="import"),
+    path("imports/<uuid:import_id>/preview", imports.preview, name="import-preview"),
+    path("imports/<uuid:import_id>/start", imports.start, name="import-start"),
+    path("imports/<uuid:import_id>/delete", imports.delete, name="import-delete"),
+    path("imports/<uuid:import_id>/receipt", imports.receipt, name="import-receipt"),
+    path("uploads", uploads.begin, name="uploads"),
+    path("uploads/<uuid:upload_id>", uploads.go_on, name="upload"),
     path("assets/<uuid:asset_id>", assets.show, name="asset"),
     path("assets/<uuid:asset_id>/tile", assets.tile, name="asset-tile"),
     path("assets/<uuid:asset_id>/edit", assets.edit, name="asset-edit"),

@@ -19,14 +19,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from django.conf import settings
 from django.core.files import File
 from django.db import transaction
 
 from tenants.accounts import quotas
-from tenants.errors import Conflict, NotFound, NotReady, QuotaExceeded, StorageFull, TooLarge, room_on_disk
+from tenants.errors import (
+    Conflict,
+    Invalid,
+    NotFound,
+    NotReady,
+    QuotaExceeded,
+    StorageFull,
+    TooLarge,
+    room_on_disk,
+)
 from tenants.scope import current_tenant_id
 
 # More than this many begun uploads of one tenant are a client that never uses what it sends.
@@ -164,6 +173,30 @@ def claimed(tenant_id: uuid.UUID, upload_id: uuid.UUID | None, *, at_most: int) 
             raise Conflict("Another request is using this upload.")
         yield Claimed(stream, _data(_folder(tenant_id), waiting.id), waiting.name)
         transaction.on_commit(partial(discard, tenant_id, waiting.id))
+
+
+@contextmanager
+def file_of(tenant_id: uuid.UUID, file: Any, upload_id: str | None, *, at_most: int) -> Iterator[Any]:
+    """The file of a form or the finished upload that is named instead; None if there is neither.
+
+    Raises Invalid for both, and what `claimed` raises.
+    """
+    if not upload_id:
+        yield file
+        return
+    if file is not None:
+        raise Invalid("Send a file or name an upload, not both.", pointer="/upload")
+    with claimed(tenant_id, _id(upload_id), at_most=at_most) as upload:
+        yield upload
+
+
+def _id(text: str) -> uuid.UUID | None:
+    """The id, or None for anything but its one spelling."""
+    try:
+        found = uuid.UUID(text)
+    except ValueError:
+        return None
+    return found if str(found) == text else None
 
 
 def discard(tenant_id: uuid.UUID, upload_id: uuid.UUID) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import secrets
 import uuid
 from collections.abc import Callable
@@ -10,11 +11,13 @@ from typing import Any
 import pytest
 from django.test import Client
 from django.urls import URLPattern, reverse
+from django.utils import timezone
 
 from console.urls import urlpatterns
 from tenants.accounts.models import Membership, Tenant
 from tenants.accounts.permissions import ROLES, Actor, scopes_of
-from tenants.datasets import selectors, services
+from tenants.datasets import resumable, selectors, services
+from tenants.datasets.models import Import
 from tenants.jobs.selectors import get_job
 from tenants.people import invitations
 from tenants.pipeline.services import add_asset
@@ -30,7 +33,7 @@ BEFORE_A_TENANT = {
     *("second-factor", "second-factor-off", "second-factor-codes"),
 }
 # Names that start so have an id in their address.
-ONE_THING = {"member", "invitation", "dataset", "asset", "job", "key"}
+ONE_THING = {"member", "invitation", "dataset", "asset", "job", "key", "import", "upload"}
 
 # Name, method, scope. Every address of the console is in here or in BEFORE_A_TENANT.
 TABLE = [
@@ -41,6 +44,16 @@ TABLE = [
     ("dataset-edit", "POST", "write"),
     ("dataset-delete", "POST", "write"),
     ("dataset-add", "POST", "write"),
+    ("dataset-imports", "GET", "read"),
+    ("dataset-import", "POST", "write"),
+    ("import", "GET", "read"),
+    ("import-preview", "POST", "write"),
+    ("import-start", "POST", "write"),
+    ("import-delete", "POST", "write"),
+    ("import-receipt", "GET", "read"),
+    ("uploads", "POST", "write"),
+    ("upload", "PATCH", "write"),
+    ("upload", "DELETE", "write"),
     ("asset", "GET", "read"),
     ("asset-tile", "GET", "read"),
     ("asset-edit", "POST", "write"),
@@ -83,6 +96,8 @@ class Things:
                 "asset_id": self.asset.id,
                 "job_id": added.job.id if added.job else None,
                 "key_id": _key_of(party),
+                "import_id": _import_of(self.dataset.id),
+                "upload_id": _upload(),
                 "user_id": new_member(party.tenant, "viewer").pk,
                 "invitation_id": _invite(party),
             }
@@ -97,6 +112,18 @@ def _invite(party: Party) -> uuid.UUID:
     actor = Actor(str(party.owner.pk), "owner", party.owner.pk)
     email = f"{secrets.token_hex(4)}@people.example"
     return invitations.invite(actor=actor, email=email, role="viewer").invitation.id
+
+
+def _import_of(dataset_id: uuid.UUID) -> uuid.UUID:
+    row = Import.objects.create(dataset_id=dataset_id, source="upload", location="lost.csv", format="csv")
+    return row.id
+
+
+def _upload() -> uuid.UUID:
+    upload_id = uuid.uuid4()
+    expires = timezone.now() + dt.timedelta(hours=1)
+    resumable.begin(upload_id=upload_id, length=4, metadata={}, expires_at=expires)
+    return upload_id
 
 
 def _key_of(party: Party) -> uuid.UUID:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
@@ -17,9 +19,19 @@ from console.forms import AssetForm, UploadForm
 from tenants.accounts.permissions import READ, WRITE
 from tenants.datasets import selectors, serving
 from tenants.datasets.models import Asset
+from tenants.datasets.resumable import file_of
 from tenants.errors import Invalid
 from tenants.jobs.selectors import as_dict, list_jobs
 from tenants.pipeline import services
+
+NOUNS = {"text": "text", "image": "picture", "audio": "recording", "video": "film"}
+EMBEDDING = frozenset(services.KINDS.values())
+_MOMENT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?")
+
+
+def read_moment(text: str) -> str:
+    """Seconds, as a media fragment writes them; empty for anything else."""
+    return text if _MOMENT.fullmatch(text) else ""
 
 
 @needs(WRITE, methods=("POST",))
@@ -30,8 +42,12 @@ def add(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
     form = UploadForm(request.POST)
     if not form.is_valid():
         raise Invalid(" ".join(map(str, form.errors["metadata"])), pointer="/metadata")
-    file: Any = request.FILES.get("file")
-    with request.workspace.open():
+    sent: Any = request.FILES.get("file")
+    upload_id, at_most = request.POST.get("upload"), settings.MAX_UPLOAD_BYTES
+    with (
+        request.workspace.open(),
+        file_of(request.workspace.tenant.id, sent, upload_id, at_most=at_most) as file,
+    ):
         added = services.add_asset(
             dataset_id=dataset_id,
             file=file,
@@ -59,6 +75,9 @@ def _show(request: Request, asset_id: uuid.UUID, form: AssetForm | None, status:
             "asset": asset,
             "dataset": selectors.get_dataset(asset.dataset_id),
             "words": serving.read_text(asset),
+            "transcript": selectors.transcript_of(asset) if asset.blob.details else [],
+            "noun": NOUNS[asset.modality],
+            "at": read_moment(request.GET.get("t", "")),
             "job": _unfinished_job(asset),
         }
     context["form"] = form or AssetForm(initial={"caption": asset.caption, "metadata": _json(asset.metadata)})
@@ -74,7 +93,7 @@ def _json(metadata: dict[str, Any]) -> str:
 def _unfinished_job(asset: Asset) -> Any:
     if asset.status != Asset.State.PENDING:
         return None
-    return list_jobs(kind="embed_asset").filter(arguments__asset=str(asset.id)).first()
+    return list_jobs().filter(kind__in=EMBEDDING, arguments__asset=str(asset.id)).first()
 
 
 @needs(READ)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
@@ -64,6 +65,7 @@ def _show(request: Request, dataset_id: uuid.UUID, forms: dict[str, Any], status
             "edit_form": DatasetForm(initial={"name": dataset.name, "description": dataset.description}),
             "confirm_form": ConfirmForm(dataset.name),
             "statuses": Asset.State.values,
+            "max_upload": settings.MAX_UPLOAD_BYTES,
             **_tiles(request, dataset_id),
             **forms,
         }

@@ -17,7 +17,7 @@ from tenants.datasets import selectors
 from tenants.datasets.models import Asset
 from tenants.retrieval.search import Answer, search
 
-SHOWN_MODALITIES = (Asset.Modality.IMAGE, Asset.Modality.TEXT)
+SHOWN_MODALITIES = tuple(Asset.Modality)
 
 
 @needs(SEARCH)
@@ -54,5 +54,8 @@ def results(request: Request) -> HttpResponse:
 
 
 def _shown(answer: Answer) -> dict[str, Any]:
-    cards = [card_of(asset, score=hit.score, matched=hit.modality) for asset, hit in answer.results]
+    cards = [
+        card_of(asset, score=hit.score, matched=hit.modality, segment=hit.segment)
+        for asset, hit in answer.results
+    ]
     return {"cards": cards, "next": answer.next, "meta": answer.meta}

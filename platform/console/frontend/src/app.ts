@@ -3,8 +3,10 @@ import htmx from "htmx.org";
 import { startConfirmations } from "./dialogs";
 import { startCopyButtons } from "./copy";
 import { startFilters } from "./filters";
+import { startImports } from "./imports";
 import { startJobs } from "./jobs";
 import { startNotices } from "./notices";
+import { startPlayer } from "./player";
 import { startSearch } from "./search";
 import { startUploads } from "./uploads";
 
@@ -15,6 +17,8 @@ startJobs(document);
 startFilters();
 startSearch();
 startUploads();
+startImports();
+startPlayer();
 
 htmx.onLoad((element) => {
   const root = element as HTMLElement;

@@ -1,4 +1,5 @@
 // Small helpers around the DOM, typed.
+import { filesOf } from "./folders";
 
 export function find<T extends Element>(selector: string, root: ParentNode = document): T | null {
   return root.querySelector<T>(selector);
@@ -34,7 +35,7 @@ export function setFiles(input: HTMLInputElement, files: File[]): void {
   input.files = transfer.files;
 }
 
-/** Let files be dropped on an element; it carries the class `dropping` meanwhile. */
+/** Let files and folders be dropped on an element; it carries the class `dropping` meanwhile. */
 export function onDrop(zone: HTMLElement, take: (files: File[]) => void): void {
   let depth = 0;
   const mark = (on: boolean) => zone.classList.toggle("dropping", on);
@@ -52,8 +53,10 @@ export function onDrop(zone: HTMLElement, take: (files: File[]) => void): void {
     event.preventDefault();
     depth = 0;
     mark(false);
-    const files = [...(event.dataTransfer?.files ?? [])];
-    if (files.length) take(files);
+    if (!event.dataTransfer) return;
+    void filesOf(event.dataTransfer).then((files) => {
+      if (files.length) take(files);
+    });
   });
 }
 

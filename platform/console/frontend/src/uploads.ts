@@ -1,46 +1,25 @@
 // Uploading to a dataset: a row with a progress bar for each file, three at a time, then its job until it is ready.
-import { csrfToken, find, fromTemplate, need, onDrop, prependFrom } from "./dom";
+import { find, need, onDrop, prependFrom } from "./dom";
+import { isImport, sendImport, tellBrokenOff } from "./imports";
+import { notice } from "./notices";
+import { Row, showRows } from "./rows";
+import { deliver, Refused } from "./sending";
 import { finished, watch, type Job } from "./watch";
 
 const AT_ONCE = 3;
+// More are an import: one archive is sent and followed more easily than so many files.
+const MANY = 1000;
 
 interface Accepted {
   asset: { id: string; tile: string };
   job: Job | null;
 }
 
-interface Problem {
-  detail?: string;
-  title?: string;
-}
-
 /** One thing to send: a file or a pasted text, and its line in the list. */
 interface Item {
-  body: FormData;
+  fields: FormData;
+  file: File | null;
   row: Row;
-}
-
-class Row {
-  readonly element = fromTemplate<HTMLElement>("upload-row");
-  private readonly bar = need<HTMLProgressElement>("progress", this.element);
-  private readonly words = need<HTMLElement>("[data-words]", this.element);
-
-  constructor(name: string) {
-    need("[data-name]", this.element).textContent = name;
-  }
-
-  sent(share: number): void {
-    this.bar.value = share;
-    this.say("sending", share < 1 ? `Sending ${Math.round(share * 100)} %` : "Sent, being checked");
-  }
-
-  /** `state` is one of waiting, sending, working, done, failed: the stylesheet knows them. */
-  say(state: string, words: string): void {
-    this.element.dataset.state = state;
-    this.words.textContent = words;
-    if (state === "working") this.bar.removeAttribute("value");
-    if (state === "done" || state === "failed") this.bar.value = 1;
-  }
 }
 
 class Uploader {
@@ -51,12 +30,8 @@ class Uploader {
   constructor(private readonly form: HTMLFormElement) {}
 
   listen(): void {
-    const picker = need<HTMLInputElement>("[type=file]", this.form);
-    need("[data-pick]", this.form).addEventListener("click", () => picker.click());
-    picker.addEventListener("change", () => {
-      this.add([...(picker.files ?? [])]);
-      picker.value = "";
-    });
+    this.listenToPicker("[type=file]:not([webkitdirectory])", "[data-pick]");
+    this.listenToPicker("[webkitdirectory]", "[data-pick-folder]");
     onDrop(document.body, (files) => this.add(files));
     document.addEventListener("paste", (event) => this.pasted(event));
     this.form.addEventListener("submit", (event) => {
@@ -65,6 +40,20 @@ class Uploader {
     });
     window.addEventListener("beforeunload", (event) => {
       if (this.active || this.waiting.length) event.preventDefault();
+    });
+    void tellBrokenOff([this.form.action, this.importUrl]);
+  }
+
+  private get importUrl(): string {
+    return new URL(this.form.dataset.import ?? "", window.location.href).href;
+  }
+
+  private listenToPicker(input: string, button: string): void {
+    const picker = need<HTMLInputElement>(input, this.form);
+    need(button, this.form).addEventListener("click", () => picker.click());
+    picker.addEventListener("change", () => {
+      this.add([...(picker.files ?? [])].filter((file) => !file.name.startsWith(".")));
+      picker.value = "";
     });
   }
 
@@ -76,71 +65,79 @@ class Uploader {
   }
 
   private add(files: File[]): void {
-    const items = files.map((file) => {
-      const body = this.details();
-      body.set("file", file);
-      return { body, row: new Row(file.name || "pasted picture") };
-    });
+    if (files.length > MANY) {
+      return notice(`These are ${files.length.toLocaleString("en")} files. Put them into a ZIP and import that.`);
+    }
+    const alone = files.length === 1 && !this.active && !this.waiting.length;
+    const items = files.map((file) => ({
+      fields: this.details(),
+      file,
+      row: new Row(file.webkitRelativePath || file.name || "pasted picture"),
+    }));
+    if (alone && items[0] && isImport(items[0].file)) return void this.open(items[0].file, items[0].row);
     this.queue(items);
+  }
+
+  /** A single table or archive: the next thing that one wants to see is what it holds. */
+  private async open(file: File, row: Row): Promise<void> {
+    showRows(this.list, [row]);
+    this.active += 1;
+    const page = await sendImport(this.importUrl, file, row);
+    this.active -= 1;
+    if (page) window.location.assign(page);
   }
 
   private addText(): void {
     const box = need<HTMLTextAreaElement>("[name=text]", this.form);
     const words = box.value.trim();
     if (!words) return box.focus();
-    const body = this.details();
-    body.delete("caption");
-    body.set("text", words);
-    this.queue([{ body, row: new Row(`“${words.slice(0, 60)}${words.length > 60 ? "…" : ""}”`) }]);
+    const fields = this.details();
+    fields.delete("caption");
+    fields.set("text", words);
+    const name = `“${words.slice(0, 60)}${words.length > 60 ? "…" : ""}”`;
+    this.queue([{ fields, file: null, row: new Row(name) }]);
     box.value = "";
   }
 
   /** Caption and metadata as they stand now: they apply to what is added from here on. */
   private details(): FormData {
-    const body = new FormData();
+    const fields = new FormData();
     for (const name of ["caption", "metadata"]) {
       const value = need<HTMLInputElement>(`[name=${name}]`, this.form).value.trim();
-      if (value) body.set(name, value);
+      if (value) fields.set(name, value);
     }
-    return body;
+    return fields;
   }
 
   /** The newest files stand first, in the order in which they are sent. */
   private queue(items: Item[]): void {
     for (const item of items) item.row.say("waiting", "Waiting");
-    this.list.prepend(...items.map((item) => item.row.element));
-    this.list.hidden = false;
-    this.list.scrollTop = 0;
+    showRows(
+      this.list,
+      items.map((item) => item.row),
+    );
     this.waiting.push(...items);
     this.next();
   }
 
   private next(): void {
-    while (this.active < AT_ONCE && this.waiting.length) this.send(this.waiting.shift() as Item);
+    while (this.active < AT_ONCE && this.waiting.length) void this.send(this.waiting.shift() as Item);
   }
 
-  private send(item: Item): void {
-    const request = new XMLHttpRequest();
+  private async send({ fields, file, row }: Item): Promise<void> {
     this.active += 1;
-    request.upload.onprogress = (event) => {
-      if (event.lengthComputable) item.row.sent(event.loaded / event.total);
-    };
-    request.onload = () => this.answered(item, request);
-    request.onerror = () => item.row.say("failed", "The connection broke. Add the file again.");
-    request.onloadend = () => {
+    try {
+      if (file && isImport(file)) await sendImport(this.importUrl, file, row);
+      else this.accepted(row, await deliver<Accepted>(this.form.action, fields, file, row));
+    } catch (error) {
+      row.say("failed", error instanceof Refused ? error.message : String(error));
+    } finally {
       this.active -= 1;
       this.next();
-    };
-    request.open("POST", this.form.action);
-    request.setRequestHeader("X-CSRFToken", csrfToken());
-    request.setRequestHeader("Accept", "application/json");
-    request.send(item.body);
-    item.row.sent(0);
+    }
   }
 
-  private answered({ row }: Item, request: XMLHttpRequest): void {
-    if (request.status >= 300) return row.say("failed", explained(request));
-    const accepted = JSON.parse(request.responseText) as Accepted;
+  private accepted(row: Row, accepted: Accepted): void {
     countOne();
     if (!accepted.job) return this.ready(row, accepted);
     row.say("working", "Waiting for a worker");
@@ -173,16 +170,6 @@ function countOne(): void {
 
 function capitalised(words: string): string {
   return words.charAt(0).toUpperCase() + words.slice(1);
-}
-
-function explained(request: XMLHttpRequest): string {
-  if (request.status === 401) return "You are signed out. Reload the page and sign in.";
-  try {
-    const problem = JSON.parse(request.responseText) as Problem;
-    return problem.detail ?? problem.title ?? "This was not accepted.";
-  } catch {
-    return request.status === 413 ? "This file is too large." : `This was not accepted (${request.status}).`;
-  }
 }
 
 export function startUploads(): void {
