@@ -15,7 +15,7 @@ from django.db import close_old_connections, connection
 
 from ml.media import TRANSIENT, MediaError
 from tenants import observe
-from tenants.errors import ServiceError
+from tenants.errors import ServiceError, StorageFull, Unavailable
 from tenants.jobs import services as jobs
 
 log = logging.getLogger(__name__)
@@ -48,12 +48,17 @@ def _run_claimed(claimed: jobs.Claim, body: Body) -> None:
     except jobs.Cancelled:
         jobs.stop_cancelled(claimed, cpu_s=time.thread_time() - start)
     except (MediaError, ServiceError) as error:
-        # Where the content is at fault another try would end the same way.
-        final = not (isinstance(error, MediaError) and error.code in TRANSIENT)
-        _record(claimed, _problem(error), time.thread_time() - start, final=final)
+        _record(claimed, _problem(error), time.thread_time() - start, final=not _may_pass(error))
     except Exception as error:
         log.exception("attempt failed")
         _record(claimed, _problem(error), time.thread_time() - start, final=False)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether another try may end otherwise; where the content is at fault it would not."""
+    if isinstance(error, MediaError):
+        return error.code in TRANSIENT
+    return isinstance(error, Unavailable | StorageFull)
 
 
 def _record(claimed: jobs.Claim, error: dict[str, Any], cpu_s: float, *, final: bool) -> None:

@@ -16,7 +16,7 @@ from django.conf import settings
 from ml.media import TRANSIENT, MediaError
 from tenants.datasets import importers
 from tenants.datasets.models import Asset
-from tenants.errors import Invalid, ServiceError
+from tenants.errors import Invalid, ServiceError, StorageFull, Unavailable
 from tenants.pipeline.bulk import Entry
 from tenants.pipeline.passages import passages
 from tenants.pipeline.prepared import Prepared, Source
@@ -57,6 +57,9 @@ class Batch:
         self.entries.append(entry)
         try:
             self._fill(entry, item, folder)
+        except (Unavailable, StorageFull):
+            # Not this row's fault: the attempt ends here and another goes on.
+            raise
         except ServiceError as error:
             entry.fail(error.detail)
         self.weight += WEIGHTS[Asset.Modality(entry.upload.modality)] if entry.open and entry.upload else 1

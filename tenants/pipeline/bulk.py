@@ -21,11 +21,11 @@ from tenants.datasets import metadata
 from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegment
 from tenants.datasets.services import learn_schema, write_blob
 from tenants.errors import Invalid
-from tenants.pipeline.embedding import MEDIA, findings, keep_renditions, transcript_rows
+from tenants.pipeline.embedding import MEDIA, findings, keep_renditions, lexical_entry, transcript_rows
 from tenants.pipeline.prepared import Prepared
 from tenants.pipeline.services import lock_dataset, meter
 from tenants.pipeline.uploads import EXCERPT, Upload
-from tenants.retrieval import encoding
+from tenants.retrieval import encoding, lexical
 from tenants.retrieval.vectors import add_vectors
 from tenants.scope import current_tenant_id
 
@@ -184,12 +184,19 @@ def _asset(dataset: Dataset, entry: Entry, blobs: dict[str, Blob]) -> Asset:
 def _attach(dataset: Dataset, new: Sequence[Entry], assets: Sequence[Asset]) -> None:
     """Everything that hangs on the new assets."""
     Facet.objects.bulk_create(
-        facet for asset in assets for facet in metadata.facets_of(asset.id, asset.metadata)
+        facet
+        for asset in assets
+        for facet in metadata.facets_of(asset.id, asset.metadata, dataset.metadata_schema)
     )
     learn_schema(dataset, *(entry.values for entry in new))
     prepared = [(asset, entry.prepared) for asset, entry in zip(assets, new, strict=True) if entry.prepared]
     TranscriptSegment.objects.bulk_create(
         row for asset, what in prepared if what.transcript for row in transcript_rows(asset, what)
+    )
+    lexical.index_texts(
+        lexical_entry(asset, dataset.metadata_schema, entry.upload.text, entry.prepared)
+        for asset, entry in zip(assets, new, strict=True)
+        if entry.upload and entry.prepared
     )
     add_vectors(model=encoding.model_id(), vectors=[(asset, what.vectors) for asset, what in prepared])
 

@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from django.conf import settings
 
 from tenants.datasets import storage
-from tenants.datasets.models import Asset, Blob, TranscriptSegment
+from tenants.datasets.models import Asset, Blob, Dataset, TranscriptSegment
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.pipeline.prepared import Prepared, Source
 from tenants.pipeline.preparing import prepare
 from tenants.pipeline.uploads import EXCERPT
-from tenants.retrieval import encoding
+from tenants.retrieval import encoding, lexical
 from tenants.retrieval.vectors import replace_vectors
 from tenants.scope import tenant_scope
 
@@ -44,7 +45,7 @@ def embed_asset(claimed: jobs.Claim) -> None:
             if locked is None:
                 _finish_obsolete(claimed, prepared.cpu_s)
             else:
-                _store(claimed, locked, prepared)
+                _store(claimed, locked, source, prepared)
 
 
 def _current(claimed: jobs.Claim) -> Asset | None:
@@ -88,7 +89,7 @@ def _source_of(asset: Asset, text: str) -> Iterator[Source]:
             yield Source(asset.modality, caption=asset.caption, path=path, folder=place)
 
 
-def _store(claimed: jobs.Claim, asset: Asset, prepared: Prepared) -> None:
+def _store(claimed: jobs.Claim, asset: Asset, source: Source, prepared: Prepared) -> None:
     if asset.modality != Asset.Modality.TEXT:
         blob = Blob.objects.select_for_update().get(pk=asset.blob_id)
         keep_renditions(blob, prepared)
@@ -96,6 +97,8 @@ def _store(claimed: jobs.Claim, asset: Asset, prepared: Prepared) -> None:
     changes = {"excerpt": prepared.words[:EXCERPT]} if asset.modality in MEDIA else {}
     TranscriptSegment.objects.filter(asset=asset).delete()
     TranscriptSegment.objects.bulk_create(transcript_rows(asset, prepared), batch_size=500)
+    schema = Dataset.objects.values_list("metadata_schema", flat=True).get(pk=asset.dataset_id)
+    lexical.index_texts([lexical_entry(asset, schema, source.text, prepared)])
     more = replace_vectors(asset=asset, model=encoding.model_id(), vectors=prepared.vectors)
     Asset.objects.filter(pk=asset.pk).update(status=Asset.State.READY, error=None, **changes)
     jobs.succeed(
@@ -137,6 +140,14 @@ def transcript_rows(asset: Asset, prepared: Prepared) -> list[TranscriptSegment]
         )
         for utterance in prepared.transcript
     ]
+
+
+def lexical_entry(asset: Asset, schema: dict[str, Any], text: str, prepared: Prepared) -> lexical.Entry:
+    """What the asset is found by in words: its text, or its caption and what is said in it."""
+    content = text or f"{asset.caption}\n{prepared.words}"
+    return lexical.Entry(
+        asset.id, asset.dataset_id, asset.modality, content, lexical.words_of(asset.metadata, schema)
+    )
 
 
 def follow(job: Job) -> None:

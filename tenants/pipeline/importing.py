@@ -35,7 +35,8 @@ POSTPONE_S = 5.0
 def run_import(claimed: jobs.Claim) -> None:
     """Import what is left of this job's source. Raises ServiceError for a source that cannot be read on."""
     with tenant_scope(claimed.tenant_id):
-        row = Import.objects.filter(pk=claimed.arguments["import"], dataset__deleted_at=None).first()
+        found = Import.objects.select_related("dataset").filter(dataset__deleted_at=None)
+        row = found.filter(pk=claimed.arguments["import"]).first()
         busy = row is not None and _has_elder(claimed)
     if row is None:
         jobs.succeed(claimed, result={"note": "The dataset was deleted."}, cpu_s=0, gpu_s=0, used={})
@@ -80,6 +81,7 @@ class Run:
             mapping=row.mapping,
             options=row.options,
             after=row.position,
+            schema=row.dataset.metadata_schema,
             secret=imports.secret_of(row),
         )
         return stack.enter_context(reading)

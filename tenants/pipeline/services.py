@@ -108,7 +108,7 @@ def _create(
             asset.save(force_insert=True)
     except IntegrityError as error:
         raise Conflict(f"external_id {external_id!r} was just taken by another upload.") from error
-    Facet.objects.bulk_create(metadata.facets_of(asset.id, values))
+    Facet.objects.bulk_create(metadata.facets_of(asset.id, values, dataset.metadata_schema))
     learn_schema(dataset, values)
     job = _queue_embedding(asset, upload.vectors)
     record(actor=actor, verb="asset.added", target=str(asset.id))
@@ -170,8 +170,9 @@ def _replace_metadata(asset: Asset, values: dict[str, Any]) -> None:
     dataset = Dataset.objects.get(pk=asset.dataset_id)
     asset.metadata = metadata.check_metadata(values, dataset.metadata_schema)
     asset.save(update_fields=["metadata"])
+    lexical.index_fields([(asset.id, lexical.words_of(values, dataset.metadata_schema))])
     Facet.objects.filter(asset=asset).delete()
-    Facet.objects.bulk_create(metadata.facets_of(asset.id, values))
+    Facet.objects.bulk_create(metadata.facets_of(asset.id, values, dataset.metadata_schema))
     learn_schema(dataset, values)
 
 
