@@ -32,8 +32,8 @@ from tenants.datasets import resumable, storage
 from tenants.datasets.models import Asset, Blob
 from tenants.datasets.services import create_dataset
 from tenants.jobs import services as jobs
-from tenants.pipeline import imports
 from tenants.people import invitations
+from tenants.pipeline import imports
 from tenants.pipeline.services import add_asset
 from tenants.scope import TenantModel, tenant_scope
 from tests.api.conftest import Api, picture, refused
