@@ -138,7 +138,7 @@ def scrub_jobs(limit: int = CHUNK) -> Counter[str]:
     """Take the ids of assets that are gone out of the records of finished jobs; asset id -> number of jobs."""
     found = dict(_jobs_of_nobody().values_list("pk", "names")[:limit])
     rows = Job.objects.filter(pk__in=list(found))
-    rows.exclude(error=None).update(error={"type": "erased", "detail": SCRUBBED["note"]})
+    rows.filter(error__isnull=False).update(error={"type": "erased", "detail": SCRUBBED["note"]})
     rows.update(arguments={"asset": NOBODY, "revision": 0}, result=SCRUBBED)
     return Counter(str(asset_id) for asset_id in found.values())
 

@@ -213,7 +213,7 @@ class Admission:
         add_vectors(
             model=model, vectors=[(known[a], [vector for _, vector in group]) for a, group in grouped]
         )
-        pending = Asset.objects.filter(pk__in=known, status=Asset.State.PENDING, error=None)
+        pending = Asset.objects.filter(pk__in=known, status=Asset.State.PENDING)
         pending.update(status=Asset.State.READY)
         self.counts["vectors"] += len(mine)
 

@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -77,10 +77,8 @@ class ZipSource:
 class ExportFile:
     """An export that has been checked; see `open_export`."""
 
-    def __init__(self, source: Source, header: Mapping[str, Any], files: Mapping[str, int]) -> None:
-        self.source, self.header = source, header
-        # Lengths of the tables; stored files are looked up in the source itself.
-        self.files = files
+    def __init__(self, source: Source, header: Mapping[str, Any], tables: Collection[str]) -> None:
+        self.source, self.header, self.tables = source, header, tables
 
     @property
     def slug(self) -> str:
@@ -92,7 +90,7 @@ class ExportFile:
 
     def rows(self, name: str, check: Callable[[Any], Any]) -> Iterator[Any]:
         """What `check` makes of each line of a table. Raises Invalid and names the line."""
-        if name not in self.files:
+        if name not in self.tables:
             return
         with self.source.open(name) as stream:
             for number, line in enumerate(_lines(stream, name), 1):
@@ -103,7 +101,7 @@ class ExportFile:
 
     def vectors(self) -> Iterator[list[dict[str, Any]]]:
         """The vectors, some at a time, each with `vector` as float32 [256] of norm 1."""
-        if layout.VECTORS not in self.files:
+        if layout.VECTORS not in self.tables:
             return
         with self._local(layout.VECTORS) as path:
             yield from _vectors(path)
@@ -159,7 +157,7 @@ def _check_entry(entry: Mapping[str, Any]) -> None:
 
 
 def _check_manifest(source: Source, header: Mapping[str, Any]) -> dict[str, int]:
-    """Check every file against the manifest; returns the lengths of the tables."""
+    """Check every file against the manifest; returns the tables that are there, each with its number of lines."""
     _check_file(source, {"path": layout.MANIFEST, **header["manifest"]})
     tables, last = {}, ""
     with source.open(layout.MANIFEST) as stream:
@@ -170,22 +168,27 @@ def _check_manifest(source: Source, header: Mapping[str, Any]) -> dict[str, int]
                 raise Invalid(f"The manifest names {str(name)[:200]!r}, which is no file of an export.")
             if name <= last:
                 raise Invalid(f"The manifest is not sorted at {name!r}, or names it twice.")
-            _check_file(source, entry)
+            lines = _check_file(source, entry)
             last = name
             if layout.file_of(name) is None:
-                tables[name] = entry["bytes"]
+                tables[name] = lines
     if missing := [name for name in NEEDED if name not in tables]:
         raise Invalid(f"The manifest lacks {', '.join(missing)}.")
+    for name in layout.TABLES.keys() & tables.keys():
+        if header["counts"].get(name) != tables[name]:
+            raise Invalid(f"{name} has {tables[name]} lines, and not as many as {layout.HEADER} counts.")
     return tables
 
 
-def _check_file(source: Source, entry: Mapping[str, Any]) -> None:
+def _check_file(source: Source, entry: Mapping[str, Any]) -> int:
+    """Whether a file is what its entry says; returns its number of lines."""
     _check_entry(entry)
-    name, sha, length = entry["path"], hashlib.sha256(), 0
+    name, sha, length, lines = entry["path"], hashlib.sha256(), 0, 0
     with source.open(name) as stream:
         while chunk := stream.read(CHUNK):
             sha.update(chunk)
             length += len(chunk)
+            lines += chunk.count(b"\n")
             if length > entry["bytes"]:
                 # Not read on: what unpacks without end must not keep us.
                 break
@@ -194,6 +197,7 @@ def _check_file(source: Source, entry: Mapping[str, Any]) -> None:
     stored = layout.file_of(name)
     if stored and stored[0] == "original" and stored[1] != entry["sha256"]:
         raise Invalid(f"{name} does not hold the content that its name says.")
+    return lines
 
 
 def _lines(stream: IO[bytes], name: str) -> Iterator[bytes]:

@@ -105,7 +105,7 @@ def test_an_asset_goes_everywhere_and_the_receipt_says_where(party, dataset) -> 
         line = ImportRow.objects.get()
         assert (line.name, line.asset_id, line.outcome) == ("", None, "imported")
         job = Job.objects.get()
-        assert job.arguments == {"asset": erasure_receipts.NOBODY, "revision": 0}
+        assert (job.arguments, job.error) == ({"asset": erasure_receipts.NOBODY, "revision": 0}, None)
         assert str(asset.id) not in json.dumps([job.arguments, job.result])
         shown = erasure_receipts.as_dict(receipt)
         assert "secret" not in json.dumps(shown, default=str)

@@ -1,0 +1,584 @@
+"""Exports: what goes out comes in again, elsewhere, and hostile ones do not come in at all."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import secrets
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from django.core.files.storage import default_storage
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from tenants.accounts import quotas, services
+from tenants.accounts.models import Tenant
+from tenants.datasets import storage
+from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegment
+from tenants.datasets.services import create_dataset, update_dataset
+from tenants.errors import Conflict, Invalid, NotFound, NotReady, ServiceError
+from tenants.events.models import AuditEvent, Export
+from tenants.jobs.models import Job
+from tenants.pipeline import export_admission, export_layout, export_writing, portability, upkeep
+from tenants.pipeline import services as pipeline
+from tenants.pipeline.export_reading import open_export
+from tenants.retrieval import encoding
+from tenants.retrieval.models import Vector
+from tenants.retrieval.vectors import NewVector, replace_vectors
+from tenants.scope import tenant_scope
+from tests.api.conftest import picture
+from workers import tasks
+
+RANDOM = np.random.default_rng(7)
+
+
+def unit() -> np.ndarray:
+    values = RANDOM.normal(size=256).astype(np.float32)
+    return values / np.linalg.norm(values)
+
+
+def ready(asset: Asset, model: str, *modalities: str) -> None:
+    """As the embed job leaves an asset."""
+    vectors = [
+        NewVector(m, unit(), {"start_char": 0, "end_char": 3} if m == "text" else None) for m in modalities
+    ]
+    replace_vectors(asset=asset, model=model, vectors=vectors)
+    Asset.objects.filter(pk=asset.id).update(status="ready")
+
+
+@pytest.fixture
+def full(party: Any) -> Any:
+    """A tenant with one of everything that an export holds."""
+    model = encoding.model_id()
+    with tenant_scope(party.id):
+        shop = create_dataset(name="店", description="Äpfel", metadata_schema={"price": {"type": "number"}})
+        update_dataset(dataset_id=shop.id, retention_days=400)
+        empty = create_dataset(name="other")
+        text = pipeline.add_asset(
+            dataset_id=shop.id,
+            text="=1+1 早上好",
+            values={"price": 1.5, "tags": ["a", "b"]},
+            external_id="x/1",
+        ).asset
+        ready(text, model, "text", "text")
+        png = picture()
+        image = pipeline.add_asset(dataset_id=shop.id, file=io.BytesIO(png), text="a caption").asset
+        again = pipeline.add_asset(dataset_id=empty.id, file=io.BytesIO(png)).asset
+        Blob.objects.filter(pk=image.blob_id).update(
+            width=40,
+            height=30,
+            has_thumbnail=True,
+            clean_type="image/png",
+            details={"duration_s": 1.5, "has_sound": True, "examined": {}, "peaks": [1, 2]},
+        )
+        for kind, content in (("thumbnail", picture(kind="WEBP")), ("clean", picture("blue"))):
+            storage.put(storage.path_of(party.id, image.blob.sha256, kind), content)
+        ready(image, model, "image", "text")
+        ready(again, "another-model:1", "image")
+        failed = pipeline.add_asset(dataset_id=shop.id, text="<svg onload='x'>").asset
+        Asset.objects.filter(pk=failed.id).update(
+            status="failed", error={"type": "corrupt", "detail": "It is."}
+        )
+        TranscriptSegment.objects.create(asset=image, start_s=0.5, end_s=2, text="hello", confidence=0.9)
+        Asset.objects.filter(pk=text.id).update(created_at="2020-02-02T02:02:02.5Z")
+        gone = create_dataset(name="gone")
+        pipeline.add_asset(dataset_id=gone.id, text="deleted")
+        pipeline.delete_dataset(dataset_id=gone.id)
+    return party
+
+
+def export(tenant: Tenant, folder: Path, *options: str) -> dict[str, Any]:
+    call_command("export_tenant", tenant.slug, "--to", str(folder), *options, stdout=io.StringIO())
+    return json.loads((folder / "export.json").read_text())
+
+
+def admit(path: Path, plan: str = "demo") -> Tenant:
+    slug = f"t-{secrets.token_hex(6)}"
+    call_command("import_tenant", str(path), "--slug", slug, "--plan", plan, stdout=io.StringIO())
+    return Tenant.objects.get(slug=slug)
+
+
+def rows(folder: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def content(folder: Path) -> dict[str, Any]:
+    """An export with each id replaced by what it stands for."""
+    names = {row["id"]: row["name"] for row in rows(folder, "datasets.jsonl")}
+    assets = {}
+    for row in rows(folder, "assets.jsonl"):
+        assets[row["id"]] = {**row, "id": None, "dataset_id": names[row["dataset_id"]]}
+    what = {old: (a["dataset_id"], a["sha256"]) for old, a in assets.items()}
+    vectors = pq.read_table(folder / "vectors.parquet").to_pylist()
+    blobs = rows(folder, "blobs.jsonl")
+    for row in blobs:
+        # A scan is of this installation, and made anew.
+        row["scan"] = {**row["scan"], "at": None} if row["scan"] else None
+    return {
+        "datasets": [{**row, "id": None} for row in rows(folder, "datasets.jsonl")],
+        "assets": list(assets.values()),
+        "blobs": blobs,
+        "transcripts": [{**r, "asset_id": what[r["asset_id"]]} for r in rows(folder, "transcripts.jsonl")],
+        "vectors": sorted(
+            (what[v["asset_id"]], v["modality"], v["segment"] or "", v["vector"])
+            for v in vectors
+            if v["model"] == encoding.model_id()
+        ),
+        "files": {str(p.relative_to(folder)): p.read_bytes() for p in folder.glob("files/*/*/*")},
+    }
+
+
+def test_what_goes_out_comes_in_elsewhere_and_goes_out_the_same(full, tmp_path) -> None:
+    header = export(full.tenant, tmp_path / "a")
+    assert header["counts"] == {
+        "assets.jsonl": 4,
+        "audit.jsonl": 6,
+        "blobs.jsonl": 4,
+        "datasets.jsonl": 2,
+        "files/clean": 1,
+        "files/original": 4,
+        "files/thumbnail": 1,
+        "transcripts.jsonl": 1,
+        "vectors.parquet": 5,
+    }
+    tenant = admit(tmp_path / "a")
+    second = export(tenant, tmp_path / "b")
+    one, two = content(tmp_path / "a"), content(tmp_path / "b")
+    # The file of the dataset that is being deleted has no asset in the export.
+    assert len(one["blobs"]) == 4
+    assert [row["sha256"] for row in two["blobs"]] == sorted({row["sha256"] for row in one["assets"]})
+    one["blobs"] = [row for row in one["blobs"] if row["sha256"] in {a["sha256"] for a in one["assets"]}]
+    one["files"] = {name: body for name, body in one["files"].items() if name in two["files"]}
+    # The picture whose vector is of another model waits to be embedded.
+    assert [a["status"] for a in one["assets"]] == ["ready", "ready", "ready", "failed"]
+    assert [a["status"] for a in two["assets"]] == ["ready", "ready", "pending", "failed"]
+    one["assets"][2]["status"] = "pending"
+    for part in one:
+        assert two[part] == one[part], part
+    assert second["counts"]["vectors.parquet"] == 4
+    assert set(two["files"]) == {
+        *(export_layout.file_name("original", row["sha256"]) for row in two["blobs"]),
+        *(export_layout.file_name(kind, one["assets"][1]["sha256"]) for kind in ("clean", "thumbnail")),
+    }
+
+
+def test_what_came_in_works(full, tmp_path) -> None:
+    export(full.tenant, tmp_path / "a")
+    tenant = admit(tmp_path / "a")
+    assert (tenant.state, tenant.name) == ("active", full.tenant.name)
+    with tenant_scope(tenant.id):
+        text = Asset.objects.get(external_id="x/1")
+        assert text.created_at.isoformat() == "2020-02-02T02:02:02.500000+00:00"
+        assert sorted(Facet.objects.filter(asset=text).values_list("key", "text")) == [
+            ("price", "1.5"),
+            ("tags", "a"),
+            ("tags", "b"),
+        ]
+        assert Dataset.objects.get(name="店").retention_days == 400
+        image = Asset.objects.get(caption="a caption")
+        assert (image.blob.references, image.blob.scan["state"]) == (2, "not_scanned")
+        assert [job.kind for job in Job.objects.all()] == ["embed_asset"]
+        assert Vector.objects.count() == 4
+        used = {name: quotas.summary()[name]["used"] for name in ("assets", "vectors")}
+        assert used == {"assets": 4, "vectors": 4}
+        assert AuditEvent.objects.get(verb="tenant.imported").details["assets"] == 4
+        mine = set(Asset.objects.values_list("pk", flat=True))
+    with tenant_scope(full.id):
+        assert mine.isdisjoint(Asset.objects.values_list("pk", flat=True))
+
+
+def test_every_field_that_somebody_adds_is_exported_or_left_out_on_purpose() -> None:
+    left_out = {
+        Dataset: {"tenant", "deleted_at"},
+        Asset: {"tenant", "dataset", "blob"},
+        Blob: {"tenant", "id", "references"},
+        TranscriptSegment: {"tenant", "id", "asset"},
+        AuditEvent: {"tenant"},
+    }
+    tables = (
+        (Dataset, export_layout.DATASET),
+        (Asset, export_layout.ASSET),
+        (Blob, export_layout.BLOB),
+        (TranscriptSegment, export_layout.TRANSCRIPT),
+        (AuditEvent, export_layout.AUDIT),
+    )
+    for model, fields in tables:
+        assert {f.name for f in model._meta.local_fields} - left_out[model] <= set(fields), model
+
+
+def test_an_export_needs_a_new_folder(full, tmp_path) -> None:
+    (tmp_path / "x").write_text("mine")
+    with pytest.raises(CommandError, match="not empty"):
+        call_command("export_tenant", full.tenant.slug, "--to", str(tmp_path))
+    with pytest.raises(CommandError, match="no tenant"):
+        call_command("export_tenant", "nobody-here", "--to", str(tmp_path / "y"))
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_file_that_is_missing_in_the_storage_is_not_passed_over(full, tmp_path) -> None:
+    with tenant_scope(full.id):
+        sha256 = Asset.objects.get(external_id="x/1").blob.sha256
+    default_storage.delete(storage.path_of(full.id, sha256))
+    with pytest.raises(CommandError, match=f"original/{sha256} is missing"):
+        call_command("export_tenant", full.tenant.slug, "--to", str(tmp_path / "x"))
+
+
+def test_pages_are_complete(full, tmp_path, monkeypatch) -> None:
+    export(full.tenant, tmp_path / "a")
+    monkeypatch.setattr(export_writing, "PAGE", 1)
+    monkeypatch.setattr(export_admission, "BATCH", 1)
+    export(full.tenant, tmp_path / "b")
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+    tenant = admit(tmp_path / "b")
+    assert export(tenant, tmp_path / "c")["counts"]["vectors.parquet"] == 4
+
+
+def test_people_are_listed_without_secrets_and_as_no_formula(full, tmp_path) -> None:
+    full.owner.name = "=cmd|' /C calc'!A0"
+    full.owner.save()
+    export(full.tenant, tmp_path / "a")
+    (line,) = csv.DictReader((tmp_path / "a" / "members.csv").open(newline=""))
+    assert (line["email"], line["name"], line["role"]) == (full.owner.email, "'=cmd|' /C calc'!A0", "owner")
+    everything = b"".join(path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file())
+    assert full.owner.password.encode() not in everything
+    assert full.token.partition(".")[2].encode() not in everything
+
+
+# --- Through the API's job -------------------------------------------------------------------------------
+
+
+def run(party: Any, **options: Any) -> Export:
+    with tenant_scope(party.id):
+        made, job = portability.request_export(actor="key:cl1", **options)
+    tasks.export_tenant(str(job.id), str(party.id))
+    with tenant_scope(party.id):
+        made.refresh_from_db()
+        job.refresh_from_db()
+    assert job.state == "succeeded", job.error
+    return made
+
+
+def test_a_job_makes_one_file_that_another_installation_takes(full, tmp_path) -> None:
+    made = run(full, with_vectors=True)
+    rendition = portability.content_of(made)
+    with storage.open_blob(rendition.path) as stream:
+        body = stream.read()
+    assert (len(body), hashlib.sha256(body).hexdigest()) == (made.bytes, made.sha256)
+    assert (made.expires_at - made.finished_at).days == 7
+    (tmp_path / "x.zip").write_bytes(body)
+    zipfile.ZipFile(tmp_path / "x.zip").extractall(tmp_path / "x")
+    export(full.tenant, tmp_path / "y")
+    one, two = content(tmp_path / "x"), content(tmp_path / "y")
+    assert one == two
+    tenant = admit(tmp_path / "x.zip")
+    with tenant_scope(tenant.id):
+        assert (Asset.objects.count(), Vector.objects.count()) == (4, 4)
+
+
+def test_without_vectors_everything_is_embedded_anew(full, tmp_path) -> None:
+    made = run(full)
+    with storage.open_blob(portability.content_of(made).path) as stream:
+        (tmp_path / "x.zip").write_bytes(stream.read())
+    tenant = admit(tmp_path / "x.zip")
+    with tenant_scope(tenant.id):
+        assert Vector.objects.count() == 0
+        assert Job.objects.filter(kind="embed_asset").count() == 3
+
+
+def test_one_export_at_a_time(party, stranger) -> None:
+    with tenant_scope(party.id):
+        made, _ = portability.request_export()
+        with pytest.raises(Conflict, match="already"):
+            portability.request_export()
+        with pytest.raises(NotReady):
+            portability.content_of(made)
+        assert Export.objects.count() == Job.objects.count() == 1
+    with tenant_scope(stranger.id):
+        with pytest.raises(NotFound):
+            portability.get_export(made.id)
+        portability.request_export()
+
+
+def test_an_export_expires(party) -> None:
+    made = run(party)
+    path = portability.content_of(made).path
+    assert default_storage.exists(path)
+    with tenant_scope(party.id):
+        Export.objects.update(expires_at=timezone.now())
+        with pytest.raises(NotFound):
+            portability.get_export(made.id)
+    upkeep.collect_garbage()
+    with tenant_scope(party.id):
+        assert not Export.objects.exists()
+    assert not default_storage.exists(path)
+
+
+# --- Hostile exports -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: Any) -> Path:
+    """A small export, made once; each test damages a copy."""
+    slug = f"t-{secrets.token_hex(6)}"
+    tenant = services.create_tenant(slug=slug, name=slug, plan="demo")
+    with tenant_scope(tenant.id):
+        dataset = create_dataset(name="d")
+        asset = pipeline.add_asset(dataset_id=dataset.id, text="text", values={"a": 1}, external_id="e").asset
+        ready(asset, encoding.model_id(), "text")
+        pipeline.add_asset(dataset_id=dataset.id, file=io.BytesIO(picture()))
+    folder = tmp_path_factory.mktemp("export") / "x"
+    export(tenant, folder)
+    return folder
+
+
+@pytest.fixture
+def folder(template: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(template, tmp_path / "x"))
+
+
+def sign(folder: Path) -> None:
+    """Make manifest and header fit what is there, as whoever forges an export would."""
+    files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    lines = []
+    for name in files:
+        if name not in ("export.json", "manifest.jsonl"):
+            body = (folder / name).read_bytes()
+            lines.append({"path": name, "bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()})
+    seal(folder, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
+def seal(folder: Path, manifest: bytes) -> None:
+    (folder / "manifest.jsonl").write_bytes(manifest)
+    header = json.loads((folder / "export.json").read_text())
+    header["counts"] |= {p.name: p.read_bytes().count(b"\n") for p in folder.glob("*s.jsonl")}
+    header["manifest"] = {"bytes": len(manifest), "sha256": hashlib.sha256(manifest).hexdigest()}
+    (folder / "export.json").write_text(json.dumps(header))
+
+
+def change(folder: Path, name: str, /, **changes: Any) -> None:
+    lines = rows(folder, name)
+    lines[0] |= changes
+    (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sign(folder)
+
+
+def refused(path: Path, words: str) -> None:
+    """The command says why, and leaves no tenant that works."""
+    slug = f"t-{secrets.token_hex(6)}"
+    with pytest.raises(CommandError, match=words):
+        call_command("import_tenant", str(path), "--slug", slug, "--plan", "demo")
+    assert not Tenant.objects.filter(slug=slug, state="active").exists()
+
+
+def test_the_template_itself_comes_in(folder) -> None:
+    sign(folder)
+    assert admit(folder).state == "active"
+
+
+@pytest.mark.parametrize(
+    "name", ["assets.jsonl", "vectors.parquet", "manifest.jsonl", "README.txt", "original"]
+)
+def test_one_flipped_byte_anywhere_is_seen_before_anything_is_made(folder, name) -> None:
+    path = next(folder.glob("files/original/*/*")) if name == "original" else folder / name
+    body = bytearray(path.read_bytes())
+    body[len(body) // 2] ^= 1
+    path.write_bytes(body)
+    slug = f"t-{secrets.token_hex(6)}"
+    with pytest.raises(CommandError, match="damaged or changed"):
+        call_command("import_tenant", str(folder), "--slug", slug)
+    assert not Tenant.objects.filter(slug=slug).exists()
+
+
+Damage = Callable[[Path], None]
+
+
+def _link(folder: Path) -> None:
+    path = next(folder.glob("files/original/*/*"))
+    body = path.read_bytes()
+    path.unlink()
+    (folder.parent / "outside").write_bytes(body)
+    path.symlink_to(folder.parent / "outside")
+
+
+def _link_folder(folder: Path) -> None:
+    (folder / "files").rename(folder.parent / "elsewhere")
+    (folder / "files").symlink_to(folder.parent / "elsewhere")
+
+
+def _name(name: str) -> Damage:
+    def forge(folder: Path) -> None:
+        line = json.dumps({"path": name, "bytes": 0, "sha256": hashlib.sha256(b"").hexdigest()})
+        seal(folder, (folder / "manifest.jsonl").read_bytes() + line.encode() + b"\n")
+
+    return forge
+
+
+def _twice(folder: Path) -> None:
+    manifest = (folder / "manifest.jsonl").read_bytes()
+    seal(folder, manifest.splitlines(keepends=True)[0] + manifest)
+
+
+def _without(name: str) -> Damage:
+    def forge(folder: Path) -> None:
+        (folder / name).unlink()
+        sign(folder)
+
+    return forge
+
+
+def _append(name: str, line: bytes) -> Damage:
+    def forge(folder: Path) -> None:
+        with (folder / name).open("ab") as stream:
+            stream.write(line)
+        sign(folder)
+
+    return forge
+
+
+def _row(name: str, /, **changes: Any) -> Damage:
+    return lambda folder: change(folder, name, **changes)
+
+
+def _header(**changes: Any) -> Damage:
+    def forge(folder: Path) -> None:
+        header = json.loads((folder / "export.json").read_text())
+        (folder / "export.json").write_text(json.dumps({**header, **changes}))
+
+    return forge
+
+
+def _other_content(folder: Path) -> None:
+    next(folder.glob("files/original/*/*")).write_bytes(b"something else")
+    sign(folder)
+
+
+def _table(**columns: Any) -> Damage:
+    def forge(folder: Path) -> None:
+        table = pq.read_table(folder / "vectors.parquet")
+        for name, values in columns.items():
+            table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), values)
+        pq.write_table(table, folder / "vectors.parquet")
+        sign(folder)
+
+    return forge
+
+
+def _other_columns(folder: Path) -> None:
+    pq.write_table(pa.table({"asset_id": ["x"]}), folder / "vectors.parquet")
+    sign(folder)
+
+
+NAN = pa.FixedSizeListArray.from_arrays(pa.array([float("nan")] * 256, pa.float32()), 256)
+ZERO = pa.FixedSizeListArray.from_arrays(pa.array([0.0] * 256, pa.float32()), 256)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        pytest.param(_link, "not a plain file", id="link to a file"),
+        pytest.param(_link_folder, "not a plain file", id="link to a folder"),
+        pytest.param(_name("zz/../../etc/passwd"), "no file of an export", id="path traversal"),
+        pytest.param(_name("/etc/passwd"), "no file of an export", id="absolute path"),
+        pytest.param(_name("files/original/zz/" + "z" * 64), "no file of an export", id="no hash"),
+        pytest.param(_name("vectors.parquet"), "names it twice", id="named twice"),
+        pytest.param(_twice, "not sorted", id="not sorted"),
+        pytest.param(_without("assets.jsonl"), "lacks assets.jsonl", id="no assets"),
+        pytest.param(_append("assets.jsonl", b"[1]\n"), "line 3: .*JSON object", id="no object"),
+        pytest.param(_append("assets.jsonl", b"{\n"), "line 3: .*JSON object", id="no JSON"),
+        pytest.param(_append("assets.jsonl", b"\xff\n"), "line 3: .*UTF-8", id="no UTF-8"),
+        pytest.param(_append("assets.jsonl", b"[" * 200_000), "line 3: .*JSON object", id="deep"),
+        pytest.param(_append("assets.jsonl", b"x" * (9 << 20)), "more than 8 MiB", id="long line"),
+        pytest.param(_header(version=2), "version 1", id="other version"),
+        pytest.param(_header(tenant=[]), "lacks the tenant", id="no tenant"),
+        pytest.param(_header(counts={"a": -1}), "counts", id="negative count"),
+        pytest.param(_header(counts={}), "as many as export.json counts", id="other count"),
+        pytest.param(_header(manifest={}), "not given", id="no digest"),
+        pytest.param(_row("assets.jsonl", modality="smell"), "modality is one of", id="modality"),
+        pytest.param(_row("assets.jsonl", revision=True), "revision has a value", id="bool for int"),
+        pytest.param(_row("assets.jsonl", revision=2**40), "revision is a number", id="huge int"),
+        pytest.param(_row("assets.jsonl", extra=1), "The fields are", id="unknown field"),
+        pytest.param(_row("assets.jsonl", id="../x"), "An id is a UUID", id="bad id"),
+        pytest.param(_row("assets.jsonl", created_at="2020-01-01"), "with its zone", id="no zone"),
+        pytest.param(_row("assets.jsonl", caption="\x00"), "NUL", id="NUL"),
+        pytest.param(_row("assets.jsonl", caption="x" * 10_001), "at most 10000", id="long caption"),
+        pytest.param(_row("assets.jsonl", metadata={"a": {"b": "\ud800"}}), "surrogates", id="surrogate"),
+        pytest.param(
+            _row("assets.jsonl", dataset_id="01939393-0000-7000-8000-000000000000"),
+            "not there",
+            id="no dataset",
+        ),
+        pytest.param(_row("blobs.jsonl", bytes=1), "another length", id="quota evasion"),
+        pytest.param(_row("blobs.jsonl", media_type="text/html"), "which no file", id="active type"),
+        pytest.param(_row("blobs.jsonl", has_thumbnail=True), "missing", id="no thumbnail"),
+        pytest.param(_row("blobs.jsonl", details={}), "details lack", id="details"),
+        pytest.param(_row("datasets.jsonl", name=""), "A name has", id="no name"),
+        pytest.param(_row("datasets.jsonl", retention_days=0), "from 1 to", id="retention"),
+        pytest.param(_row("datasets.jsonl", metadata_schema={"a": 1}), "maps to", id="schema"),
+        pytest.param(_other_content, "content that its name says", id="other content"),
+        pytest.param(_other_columns, "other columns", id="columns"),
+        pytest.param(_table(vector=NAN), "no unit vector", id="NaN"),
+        pytest.param(_table(vector=ZERO), "no unit vector", id="zero"),
+        pytest.param(_table(asset_id=pa.array(["x"])), "cannot be read", id="vector of nothing"),
+        pytest.param(_table(modality=pa.array(["smell"])), "unknown modality", id="vector's modality"),
+        pytest.param(_table(segment=pa.array(["[" * 100_000])), "cannot be read", id="deep segment"),
+    ],
+)
+def test_a_forged_export_is_refused_and_says_why(folder, damage, words) -> None:
+    damage(folder)
+    refused(folder, words)
+
+
+def test_ids_that_stand_twice_are_refused(folder) -> None:
+    line = (folder / "assets.jsonl").read_bytes().splitlines(keepends=True)[0]
+    _append("assets.jsonl", line)(folder)
+    refused(folder, "twice")
+
+
+def test_a_plan_that_is_too_small_is_said(folder, monkeypatch) -> None:
+    plan = services.ensure_plan("demo")
+    tiny = type(plan).objects.create(slug=f"p-{secrets.token_hex(4)}", name="tiny", limits={"assets": 1})
+    slug = f"t-{secrets.token_hex(6)}"
+    with pytest.raises(CommandError, match="allows 1 assets"):
+        call_command("import_tenant", str(folder), "--slug", slug, "--plan", tiny.slug)
+    assert Tenant.objects.get(slug=slug).state == "suspended"
+    call_command("erase_tenant", slug, "--yes", stdout=io.StringIO())
+    assert not Tenant.objects.filter(slug=slug).exists()
+
+
+def test_a_bomb_is_not_unpacked(folder, tmp_path) -> None:
+    """A kilobyte of zip that says it holds one line and unpacks to a gigabyte is read for as long as it said."""
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.name != "assets.jsonl":
+                archive.write(path, str(path.relative_to(folder)))
+        with archive.open("assets.jsonl", "w") as stream:
+            for _ in range(300):
+                stream.write(bytes(1 << 20))
+    before = timezone.now()
+    refused(tmp_path / "x.zip", "assets.jsonl is not what the manifest says")
+    assert (timezone.now() - before).total_seconds() < 5
+
+
+@pytest.mark.parametrize("body", [b"", b"PK\x03\x04 but no zip", b"x" * 1000])
+def test_what_is_no_export_is_said(tmp_path, body) -> None:
+    (tmp_path / "x").write_bytes(body)
+    refused(tmp_path / "x", "neither a folder nor a zip")
+    refused(tmp_path / "nothing", "neither a folder nor a zip")
+
+
+def test_errors_are_of_the_family_that_everything_shows(folder) -> None:
+    _row("assets.jsonl", modality="smell")(folder)
+    with open_export(folder) as opened, pytest.raises(ServiceError):
+        export_admission.admit(opened, slug=f"t-{secrets.token_hex(6)}")
+    with pytest.raises(Invalid), open_export(folder / "nothing"):
+        pass
