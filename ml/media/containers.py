@@ -51,7 +51,6 @@ SAMPLE_RATES = (1_000, 768_000)
 OPTIONS = {
     "protocol_whitelist": "file",
     "codec_whitelist": ",".join(sorted(SOUND_CODECS | PICTURE_CODECS)),
-    "max_pixels": str(MAX_FILM_PIXELS),
     "max_streams": str(4 * MAX_STREAMS),
     "threads": "1",
 }

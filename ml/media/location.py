@@ -15,8 +15,11 @@ from ml.media.containers import Source
 _KEY = re.compile(r"loca|loci|gps|geo|latit|longi|6709|xyz|coord|place|exif|xmp", re.IGNORECASE)
 _ISO_6709 = re.compile(r"[+-]\d{2,7}(\.\d+)?[+-]\d{3,8}(\.\d+)?")
 
+#: The entry of an EXIF directory, in either byte order, that points to one of GPS.
+_EXIF_GPS = (bytes.fromhex("8825000400000001"), bytes.fromhex("2588040001000000"))
+
 #: Long enough not to turn up by chance in coded sound.
-_MARKS = (b"ISO6709", b"GPSLat", b"GPSLong", b"exif:GPS", b"Exif\0\0", b"freeGPS", b"xmpmeta", b"GPMF")
+_MARKS = (b"ISO6709", b"GPSLat", b"GPSLong", b"exif:GPS", b"freeGPS", b"xmpmeta", b"GPMF", *_EXIF_GPS)
 #: Names of boxes within an MP4's index.
 _BOXES = (*_MARKS, b"\xa9xyz", b"loci", b"gps ", b"gpmd", b"XMP_")
 

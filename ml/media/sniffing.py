@@ -10,7 +10,8 @@ from __future__ import annotations
 import codecs
 import re
 
-#: How many leading bytes callers should pass; fewer work, but WebM may then look like video.
+#: How many leading bytes callers should pass; fewer work, but WebM may then look like video. Sound in a container
+#: for films looks like film all the same where its brand or head does not tell: ``Decoder.probe`` knows.
 HEAD_BYTES = 4096
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
@@ -50,11 +51,22 @@ _BRANDS = {
     b"heic": "image/heic",
     b"heix": "image/heic",
     b"hevc": "image/heic",
+    b"hevx": "image/heic",
+    b"heim": "image/heic",
+    b"heis": "image/heic",
     b"mif1": "image/heic",
+    b"msf1": "image/heic",
+    b"crx ": "image/x-canon-cr3",
     b"M4A ": "audio/mp4",
     b"M4B ": "audio/mp4",
+    b"M4P ": "audio/mp4",
+    b"F4A ": "audio/mp4",
+    b"F4B ": "audio/mp4",
     b"qt  ": "video/quicktime",
 }
+
+#: What old QuickTime files begin with: they have no ftyp.
+_QUICKTIME = frozenset({b"moov", b"mdat", b"wide", b"pnot"})
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 _HTML = re.compile(
@@ -83,6 +95,8 @@ def _container(head: bytes) -> str | None:
         return _RIFF.get(head[8:12])
     if head[4:8] == b"ftyp":
         return _mp4(head)
+    if head[4:8] in _QUICKTIME and not _is_text(head):
+        return "video/quicktime"
     if head[:4] == b"\x1a\x45\xdf\xa3":
         return _matroska(head)
     if head[257:262] == b"ustar":
@@ -91,7 +105,10 @@ def _container(head: bytes) -> str | None:
 
 
 def _mp4(head: bytes) -> str:
-    """Major brand first; the generic brands mif1 and msf1 leave the word to the compatible ones."""
+    """Major brand first; the generic brands mif1 and msf1 leave the word to the compatible ones.
+
+    Telephones' 3GP and Apple's M4V are MP4 by another brand, and players treat them so.
+    """
     size = max(16, min(int.from_bytes(head[:4], "big"), len(head)))
     brands = [head[8:12], *(head[at : at + 4] for at in range(16, size - 3, 4))]
     if brands[0] in (b"mif1", b"msf1") and (b"avif" in brands or b"avis" in brands):

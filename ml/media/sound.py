@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from av.audio.resampler import AudioResampler
-
-from ml.media.containers import BROKEN, Source, damage, opened
+from ml.media.containers import BROKEN, Source, opened
 from ml.media.model import MediaError
+from ml.media.resampling import SAMPLE_RATE, Resampler, shape_of
 from ml.media.timing import HEADERLESS, MISSING_S, MISSING_SHARE, time_of, too_long
-
-SAMPLE_RATE = 16_000
 
 #: Shorter is a click.
 MIN_SECONDS = 0.1
@@ -67,8 +64,7 @@ class Reader:
         source.read_only(source.sound)
         self.damaged = False
         self._source, self._stream = source, source.sound
-        self._resampler: AudioResampler | None = None
-        self._shape: tuple[Any, ...] = ()
+        self._resampler: Resampler | None = None
         self._packets = 0
         self._clock = 0.0  # by the samples handed out
 
@@ -120,21 +116,15 @@ class Reader:
         return at
 
     def _resampled(self, frame: Any) -> Iterator[bytes]:
-        shape = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if shape != self._shape:
+        shape = shape_of(frame)
+        if self._resampler is None or self._resampler.shape != shape:
             yield from self._flushed()
-            # Integers: mixing channels down to floats would sum them to beyond 1.
-            self._resampler = AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
-            self._shape = shape
-        # The resampler would fill or drop samples to follow the timestamps.
-        frame.pts = None
-        assert self._resampler is not None  # noqa: S101 - for the type checker
-        with damage("sound"):
-            yield from map(_content, self._resampler.resample(frame))
+            self._resampler = Resampler(shape)
+        yield from self._resampler.add(frame)
 
     def _flushed(self) -> Iterator[bytes]:
         if self._resampler is not None:
-            yield from map(_content, self._resampler.resample(None))
+            yield from self._resampler.add(None)
 
     def _promised(self) -> float:
         """Where the stream should end at the latest that still counts as complete; 0 where nobody says."""
@@ -148,8 +138,3 @@ def _silence(packets: int) -> MediaError:
     if packets:
         return MediaError("corrupt", "no sound in the file can be decoded: export it again")
     return MediaError("empty", "the file holds no sound: record it again")
-
-
-def _content(frame: Any) -> bytes:
-    # A plane is padded for alignment: only its first samples count.
-    return bytes(frame.planes[0])[: 2 * frame.samples]

@@ -8,12 +8,20 @@ from pathlib import Path
 
 import av
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
 
 CODECS = {"mp4": ("libx264", "aac"), "mov": ("mpeg4", "aac"), "webm": ("libvpx-vp9", "libopus")}
-SOUNDS = {"wav": "pcm_s16le", "flac": "flac", "mp3": "libmp3lame", "ogg": "libopus", "adts": "aac", "ipod": "aac"}
+SOUNDS = {
+    "wav": "pcm_s16le",
+    "flac": "flac",
+    "mp3": "libmp3lame",
+    "ogg": "libopus",
+    "adts": "aac",
+    "ipod": "aac",
+}
 
 
 def tone(seconds: float, rate: int = 16_000, hertz: float = 440, peak: float = 0.5) -> NDArray[np.float64]:
@@ -41,6 +49,7 @@ def write(
     rate: int = 10,
     times: Sequence[int] | None = None,
     sound: NDArray[np.float64] | None = None,
+    sound_gap_s: tuple[float, float] = (0, 0),
     codec: str | None = None,
     options: dict[str, str] | None = None,
     rotation: int = 0,
@@ -48,7 +57,10 @@ def write(
     cover: bytes = b"",
     muxing: dict[str, str] | None = None,
 ) -> Path:
-    """Encode ``pictures`` (at ``times`` in 1/rate s) and ``sound`` (48 kHz) into ``path``."""
+    """Encode ``pictures`` (at ``times`` in 1/rate s) and ``sound`` (48 kHz) into ``path``.
+
+    ``sound_gap_s``: from the first second on, timestamps are later by the second.
+    """
     with av.open(str(path), "w", format=container, options=muxing or {}) as file:
         file.metadata.update(metadata or {})
         video = audio = None
@@ -65,7 +77,7 @@ def write(
         if cover:
             _attach(file, cover)
         if audio is not None and sound is not None:
-            _encode_sound(file, audio, sound)
+            _encode_sound(file, audio, sound, sound_gap_s)
         if video is not None:
             _encode_pictures(file, video, pictures, rate, times)
     return path
@@ -86,15 +98,26 @@ def _encode_pictures(
 
 
 def _encode_sound(
-    file: av.container.OutputContainer, stream: av.AudioStream, samples: NDArray[np.float64]
+    file: av.container.OutputContainer,
+    stream: av.AudioStream,
+    samples: NDArray[np.float64],
+    gap_s: tuple[float, float],
 ) -> None:
     both = np.repeat(samples[None].astype(np.float32), 2, axis=0)
     frame = av.AudioFrame.from_ndarray(both, format="fltp", layout="stereo")
     frame.sample_rate, frame.time_base, frame.pts = 48_000, Fraction(1, 48_000), 0
     resampler = av.AudioResampler(stream.format, "stereo", 48_000, frame_size=stream.frame_size or None)
-    for part in [*resampler.resample(frame), *resampler.resample(None)]:
-        file.mux(stream.encode(part))
-    file.mux(stream.encode(None))
+    packets = [
+        packet
+        for part in [*resampler.resample(frame), *resampler.resample(None), None]
+        for packet in stream.encode(part)
+    ]
+    for packet in packets:
+        assert packet.pts is not None
+        if packet.pts * packet.time_base >= gap_s[0]:
+            packet.pts += int(gap_s[1] / packet.time_base)
+            packet.dts = packet.pts
+        file.mux(packet)
 
 
 def _attach(file: av.container.OutputContainer, cover: bytes) -> None:
@@ -108,14 +131,14 @@ def _attach(file: av.container.OutputContainer, cover: bytes) -> None:
 
 
 def write_many_streams(path: Path, count: int) -> Path:
-    """An MP4 with ``count`` sound streams of one packet each."""
-    with av.open(str(path), "w", format="mp4") as file:
-        streams = [file.add_stream("aac", rate=48_000, layout="mono") for _ in range(count)]
-        for stream in streams:
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-            frame.sample_rate, frame.pts = 48_000, 0
-            file.mux(stream.encode(frame))
-            file.mux(stream.encode(None))
+    """An MP4 whose index lists the same sound stream ``count`` times."""
+    content = write(path, "mp4", sound=tone(0.1, 48_000)).read_bytes()
+    moov = content.index(b"moov") - 4
+    trak = content.index(b"trak", moov) - 4
+    size = int.from_bytes(content[trak : trak + 4], "big")
+    track = content[trak : trak + size]
+    index = content[moov + 4 : trak] + track * count + content[trak + size :]
+    path.write_bytes(content[:moov] + (len(index) + 4).to_bytes(4, "big") + index)
     return path
 
 
@@ -128,3 +151,15 @@ def write_long_wav(path: Path, hours: float) -> Path:
         file.write(head)
         file.truncate(len(head) + size)
     return path
+
+
+def decoding_children() -> set[int]:
+    """Pids of this process's decoding children."""
+    return {
+        child.pid for child in psutil.Process().children() if "ml.media.child" in " ".join(child.cmdline())
+    }
+
+
+def peak_memory(pid: int) -> int:
+    """The most memory that a process has held so far, in bytes."""
+    return int(Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1].split()[0]) * 1024

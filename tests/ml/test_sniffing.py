@@ -69,7 +69,16 @@ def test_pictures_that_pillow_writes(name: str) -> None:
         (b"OggS\0\x02" + b"\0" * 22 + b"\x80theora", "video/ogg"),
         (ftyp(b"M4A "), "audio/mp4"),
         (ftyp(b"isom", b"mp42"), "video/mp4"),
+        (ftyp(b"M4B "), "audio/mp4"),
+        (ftyp(b"M4V "), "video/mp4"),
+        (ftyp(b"3gp5"), "video/mp4"),
+        (ftyp(b"crx "), "image/x-canon-cr3"),
         (ftyp(b"qt  "), "video/quicktime"),
+        (b"\0\0\0\x08wide\0\0\x10\0mdat", "video/quicktime"),  # old QuickTime: no brand
+        (b"\0\0\x10\0moov\0\0\0\x6cmvhd", "video/quicktime"),
+        (b"The moov atom", "text/plain"),
+        (b"ID3\x04\x00\x00\x7f\x7f\x7f\x7f" + b"\0" * 4086, "audio/mpeg"),  # a tag longer than the head
+        (b"\xff\xf9\x50\x80", "audio/aac"),
         (ftyp(b"heic", b"mif1"), "image/heic"),
         (ftyp(b"mif1", b"avif"), "image/avif"),
         (ebml(b"webm", b"A_OPUS"), "audio/webm"),
