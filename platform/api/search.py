@@ -81,7 +81,10 @@ class SearchBody(Body):
     filter = Object(**OPTIONAL, help_text='`{"price": {"lt": 20}, "colour": {"in": ["red"]}, "label": "x"}`')
     task = serializers.ChoiceField(tuple(search.TASKS), **OPTIONAL)
     weights = Weights(**OPTIONAL)
-    hybrid = Flag(**OPTIONAL, help_text="Not available yet: true is refused.")
+    hybrid = Flag(
+        **OPTIONAL,
+        help_text="Fuse the ranking by meaning with one by words (reciprocal rank); needs text or speech.",
+    )
     top_k = Whole(**OPTIONAL, min_value=1, max_value=MAX_TOP_K)
     cursor = Text(**OPTIONAL, max_length=200)
     exact = Flag(**OPTIONAL, help_text="Accepted; the flat index is always exact.")
@@ -135,6 +138,7 @@ def build_query(fields: dict[str, Any], form: Form) -> search.Query:
         modalities=fields.get("modalities"),
         conditions=filters.parse(fields.get("filter")),
         task=fields.get("task") or "general",
+        hybrid=bool(fields.get("hybrid")),
         weights=fields.get("weights") or {},
         top_k=fields.get("top_k") or 10,
         cursor=fields.get("cursor") or "",
@@ -145,8 +149,6 @@ def build_query(fields: dict[str, Any], form: Form) -> search.Query:
 def _refuse_what_is_to_come(fields: dict[str, Any], form: Form) -> None:
     if "video" in form.files:
         raise Invalid("Search by video is not available yet.", pointer="/video")
-    if fields.get("hybrid"):
-        raise Invalid("Hybrid search is not available yet: leave this out.", pointer="/hybrid")
 
 
 def _path(form: Form, name: str) -> Path | None:

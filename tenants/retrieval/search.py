@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from tenants.accounts import metering
 from tenants.datasets import selectors
 from tenants.datasets.models import Asset, Dataset
 from tenants.errors import CursorExpired, Invalid, NotFound
-from tenants.retrieval import encoding, filters, memory, snapshots
+from tenants.retrieval import encoding, filters, lexical, memory, snapshots
 from tenants.retrieval.models import Vector
 from tenants.scope import tenant_scope
 from tenants.valkey import Unavailable, client, tenant_key
@@ -55,6 +55,7 @@ class Query:
     conditions: list[tuple[str, str, Any]] = field(default_factory=list)
     task: str = "general"
     weights: dict[str, float] = field(default_factory=dict)
+    hybrid: bool = False
     top_k: int = 10
     cursor: str = ""
     explain: bool = False
@@ -119,7 +120,8 @@ def _first_page(tenant_id: uuid.UUID, query: Query, watch: Stopwatch) -> Answer:
         parts, extra = _encode(tenant_id, query)
     vector, weights = _combine(parts, query)
     with tenant_scope(tenant_id):
-        hits, total, state = _find(query, vector, watch)
+        words = " ".join(filter(None, [query.text, extra.get("transcript", "")]))
+        hits, total, state = _find(query, vector, words, watch)
         with watch.step("hydrate"):
             results = _hydrate(hits[: query.top_k])
     meta = {
@@ -164,6 +166,8 @@ def _encode(tenant_id: uuid.UUID, query: Query) -> tuple[dict[str, np.ndarray], 
         parts["image"] = _stored_image(tenant_id, query.image_asset)
     if query.vector is not None:
         parts["vector"] = query.vector
+    if query.hybrid and not (query.text or extra.get("transcript")):
+        raise Invalid("Hybrid search compares words: send a text or speech.", pointer="/hybrid")
     return parts, extra
 
 
@@ -190,7 +194,9 @@ def _combine(parts: dict[str, np.ndarray], query: Query) -> tuple[np.ndarray, di
     return (mixed / norm).astype(np.float32), {m: round(w, 4) for m, w in weights.items()}
 
 
-def _find(query: Query, vector: np.ndarray, watch: Stopwatch) -> tuple[list[memory.Hit], int, memory.State]:
+def _find(
+    query: Query, vector: np.ndarray, words: str, watch: Stopwatch
+) -> tuple[list[memory.Hit], int, memory.State]:
     vectors = memory.cache.of_current_tenant(encoding.model_id())
     with watch.step("refresh"):
         state = vectors.refresh()
@@ -200,7 +206,20 @@ def _find(query: Query, vector: np.ndarray, watch: Stopwatch) -> tuple[list[memo
     only = memory.Restriction(query.datasets, query.modalities, allowed, hidden)
     with watch.step("search"):
         hits, total = vectors.search(state, vector, MAX_DEPTH, only)
-    return hits, total, state
+    if query.hybrid:
+        with watch.step("lexical"):
+            hits = _with_words(hits, lexical.matching(words, MAX_DEPTH, only))
+    return hits, max(total, len(hits)), state
+
+
+def _with_words(hits: list[memory.Hit], found: list[tuple[uuid.UUID, float]]) -> list[memory.Hit]:
+    """Both rankings in one by reciprocal rank, which is then the score: cosines and word weights do not compare."""
+    known = {hit.asset_id: hit for hit in hits}
+    fused = lexical.fuse([hit.asset_id for hit in hits], [asset_id for asset_id, _ in found])[:MAX_DEPTH]
+    return [
+        replace(known.get(asset_id) or memory.Hit(asset_id, 0.0, "text"), score=score)
+        for asset_id, score in fused
+    ]
 
 
 def _hydrate(hits: list[memory.Hit]) -> list[tuple[Asset, memory.Hit]]:

@@ -6,6 +6,7 @@ import io
 import threading
 import time
 
+import numpy as np
 import pytest
 from django.core.files.storage import default_storage
 
@@ -13,6 +14,7 @@ from tenants.accounts import quotas
 from tenants.datasets import storage
 from tenants.datasets.models import Asset
 from tenants.datasets.services import create_dataset
+from tenants.errors import Invalid
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.pipeline import embedding, services
@@ -181,3 +183,28 @@ def test_what_a_job_said_is_done_is_found(party, dataset) -> None:
     )
     assert answer.meta["total_candidates"] == 3
     assert answer.results[0][1].score > 0.4
+
+
+def test_hybrid_search_finds_a_word_that_means_nothing_to_the_encoder(party, dataset) -> None:
+    texts = (
+        "a spare part, order number KX-7719Q",
+        "order numbers and how to read them",
+        "我想退货",
+        "发货时间",
+    )
+    ids = [_run(party, _add(party, dataset, text=text))[1].id for text in texts]
+
+    def best(text: str, **more) -> list:
+        answer = search(tenant_id=party.id, query=Query(text=text, top_k=1, **more))
+        return [asset.id for asset, _ in answer.results]
+
+    assert best("KX 7719Q", hybrid=True) == [ids[0]]
+    assert best("退货", hybrid=True) == [ids[2]]
+    with tenant_scope(party.id):
+        services.delete_asset(asset_id=ids[2])
+    assert best("退货", hybrid=True) != [ids[2]]
+    answer = search(tenant_id=party.id, query=Query(text="spare part", hybrid=True))
+    assert [round(hit.score, 5) for _, hit in answer.results][0] == round(2 / 61, 5)
+    assert "lexical" in answer.timings
+    with pytest.raises(Invalid, match="words"):
+        search(tenant_id=party.id, query=Query(vector=np.eye(1, 256, dtype="f4")[0], hybrid=True))
