@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -58,3 +58,49 @@ def owner(person: Callable[..., Client]) -> Client:
 def fresh_address() -> str:
     """An address that nobody has tried to sign in from."""
     return f"2001:db8::{secrets.token_hex(2)}:{secrets.token_hex(2)}"
+
+
+# --- A real browser against the running stack (tests.console.browsing) ------------------------------------
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    from tests.console.browsing import CHROMIUM, FLAGS
+
+    with playwright.sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Any, stack: Any) -> Iterator[Any]:
+    """A new window; the test fails if the console of the browser shows an error or a refused resource."""
+    from tests.console.browsing import PATIENCE_MS
+
+    context = browser.new_context(base_url=stack.base_url, permissions=["microphone"])
+    context.set_default_timeout(PATIENCE_MS)
+    window = context.new_page()
+    complaints: list[str] = []
+    window.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+    window.on("pageerror", lambda error: complaints.append(str(error)))
+    yield window
+    context.close()
+    # The browser also reports answers that a test asks for on purpose: a file that is refused.
+    assert [line for line in complaints if "status of 415" not in line] == []
+
+
+@pytest.fixture
+def grocery(stack: Any) -> dict[str, Any]:
+    return next(tenant for tenant in stack.demo["tenants"] if tenant["slug"] == "grocery")
+
+
+@pytest.fixture
+def signed_in(page: Any, grocery: dict[str, Any]) -> Any:
+    page.goto("/")
+    page.get_by_label("E-mail").fill(grocery["user"])
+    page.get_by_label("Password").fill(grocery["password"])
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("heading", name="Overview").wait_for()
+    return page
