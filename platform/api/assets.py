@@ -26,7 +26,7 @@ from tenants.datasets.models import Asset
 from tenants.datasets.resumable import file_of
 from tenants.errors import Invalid, NotFound
 from tenants.jobs import selectors as jobs
-from tenants.pipeline import services, uploads
+from tenants.pipeline import erasure, services, uploads
 from tenants.scope import tenant_scope
 
 
@@ -171,10 +171,11 @@ class OneAsset(Resource):
 
     @extend_schema(
         summary="Delete an asset",
-        description="Once this is answered, no search returns it again.",
+        description="Once this is answered, no search returns it again. `Link` names the receipt.",
         responses={204: None},
     )
     def delete(self, request: Request, asset_id: uuid.UUID) -> Response:
         with tenant_scope(self.tenant_id):
-            services.delete_asset(asset_id=asset_id, actor=self.actor)
-        return Response(status=204)
+            receipt = erasure.erase_asset(asset_id=asset_id, actor=self.actor)
+        link = f'</api/v1/erasures/{receipt.id}>; rel="describedby"'
+        return Response(status=204, headers={"Link": link})

@@ -7,6 +7,8 @@ from django.urls import path, register_converter
 from api.assets import Assets, OneAsset
 from api.content import Content, Thumbnail, Transcript
 from api.datasets import Datasets, OneDataset
+from api.erasures import Erasures, OneErasure
+from api.exports import ExportContent, Exports, OneExport
 from api.imports import Imports, OneImport, PreviewImport, Receipt, Rows, StartImport
 from api.jobs import CancelJob, JobEvents, Jobs, OneJob, RetryJob
 from api.keys import Keys, OneKey, RotateKey
@@ -46,6 +48,11 @@ urlpatterns = [
     path("assets/<id:asset_id>/thumbnail", Thumbnail.as_view(), name="thumbnail"),
     path("assets/<id:asset_id>/transcript", Transcript.as_view(), name="transcript"),
     path("search", Search.as_view(), name="search"),
+    path("erasures", Erasures.as_view(), name="erasures"),
+    path("erasures/<id:erasure_id>", OneErasure.as_view(), name="erasure"),
+    path("exports", Exports.as_view(), name="exports"),
+    path("exports/<id:export_id>", OneExport.as_view(), name="export"),
+    path("exports/<id:export_id>/content", ExportContent.as_view(), name="export-content"),
     path("jobs", Jobs.as_view(), name="jobs"),
     path("jobs/<id:job_id>", OneJob.as_view(), name="job"),
     path("jobs/<id:job_id>/cancel", CancelJob.as_view(), name="cancel"),

@@ -31,9 +31,11 @@ from tenants.accounts.services import set_role
 from tenants.datasets import resumable, storage
 from tenants.datasets.models import Asset, Blob
 from tenants.datasets.services import create_dataset
+from tenants.events.models import Erasure, Export
 from tenants.jobs import services as jobs
+from tenants.jobs.models import Job
 from tenants.people import invitations
-from tenants.pipeline import imports
+from tenants.pipeline import imports, portability
 from tenants.pipeline.services import add_asset
 from tenants.scope import TenantModel, tenant_scope
 from tests.api.conftest import Api, picture, refused
@@ -117,6 +119,13 @@ TABLE = (
     Row("GET", "assets/{asset_id}/content", "read", 200),
     Row("GET", "assets/{asset_id}/thumbnail", "read", 200),
     Row("POST", "search", "search", 200, {"vector": VECTOR}),
+    Row("GET", "erasures", "admin", 200),
+    Row("POST", "erasures", "admin", 202, {"external_ids": ["nobody"]}),
+    Row("GET", "erasures/{erasure_id}", "admin", 200),
+    Row("GET", "exports", "admin", 200),
+    Row("POST", "exports", "admin", 202, {}),
+    Row("GET", "exports/{export_id}", "admin", 200),
+    Row("GET", "exports/{export_id}/content", "admin", 200),
     Row("GET", "jobs", "read", 200),
     Row("GET", "jobs/{job_id}", "read", 200),
     Row("POST", "jobs/{job_id}/cancel", "write", 200),
@@ -191,7 +200,19 @@ def build_world(party: Party) -> dict[str, str]:
         "invitation_id": str(invited.invitation.id),
         "upload_id": str(upload_id),
         "import_id": str(draft.id),
+        **build_receipts(party, added.job.id),
     }
+
+
+def build_receipts(party: Party, job_id: uuid.UUID) -> dict[str, str]:
+    """A receipt and a finished export; what was asked for before is cancelled, as one export is made at a time."""
+    with tenant_scope(party.id):
+        for job in Job.objects.filter(jobs.UNFINISHED, kind="export_tenant"):
+            jobs.cancel(job_id=job.id)
+        receipt = Erasure.objects.create(kind=Erasure.Kind.ASSET, target=uuid.uuid4())
+        export = Export.objects.create(job_id=job_id, finished_at=timezone.now(), sha256="ab" * 32, bytes=4)
+        storage.put(portability.content_of(export).path, b"file")
+    return {"erasure_id": str(receipt.id), "export_id": str(export.id)}
 
 
 def table() -> Path:

@@ -123,7 +123,7 @@ def content(folder: Path) -> dict[str, Any]:
     blobs = rows(folder, "blobs.jsonl")
     for row in blobs:
         # A scan is of this installation, and made anew.
-        row["scan"] = {**row["scan"], "at": None} if row["scan"] else None
+        row["scan"] = None
     return {
         "datasets": [{**row, "id": None} for row in rows(folder, "datasets.jsonl")],
         "assets": list(assets.values()),
