@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rest_framework import serializers as s
 
-from api.shapes import NULL, Job, Object, _Page
+from api.shapes import NULL, Job, Object, Page
 from tenants.events.models import Erasure as ErasureRow
 
 
@@ -27,7 +27,7 @@ class Erasure(s.Serializer):
     finished_at = s.DateTimeField(**NULL)
 
 
-class ErasurePage(_Page):
+class ErasurePage(Page):
     results = Erasure(many=True)
 
 
@@ -61,7 +61,7 @@ class Export(s.Serializer):
     expires_at = s.DateTimeField(**NULL)
 
 
-class ExportPage(_Page):
+class ExportPage(Page):
     results = Export(many=True)
 
 
