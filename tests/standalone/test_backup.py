@@ -21,6 +21,7 @@ import psycopg2
 import pytest
 import requests
 
+from standalone.__main__ import main
 from standalone.backup import manifest
 from standalone.config import ROOT
 from standalone.stack import Stack, embedded_services, inherited, running_stack, wait_until
@@ -50,8 +51,8 @@ def refused(data_dir: Path, *arguments: str, **env: str) -> str:
     return result.stderr.splitlines()[-1]
 
 
-def rows(data_dir: Path) -> dict[str, list[str]]:
-    """Every row of every table of an embedded database, as its superuser sees them."""
+def rows(data_dir: Path, statement: str = "") -> dict[str, list[str]]:
+    """Every row of every table of an embedded database, as its superuser sees them; or of another statement."""
     known = json.loads((data_dir / "secrets.json").read_text())
     port = json.loads((data_dir / "run" / "ports.json").read_text())["postgres"]
     connection = psycopg2.connect(
@@ -60,10 +61,33 @@ def rows(data_dir: Path) -> dict[str, list[str]]:
     )  # fmt: skip
     try:
         cursor = connection.cursor()
+        if statement:
+            cursor.execute(statement)
+            found = cursor.fetchall()
+            return {name: sorted(text for key, text in found if key == name) for name, _ in found}
         cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
         return {table: _rows(cursor, table) for (table,) in cursor.fetchall()}
     finally:
         connection.close()
+
+
+def shape(data_dir: Path) -> list[str]:
+    """Privileges, owners, policies, constraints and indexes: what dumping and loading could lose."""
+    return rows(data_dir, SHAPE)["shape"]
+
+
+SHAPE = """
+    SELECT 'shape', concat_ws(' ', relname, relowner::regrole, relrowsecurity, relforcerowsecurity, (
+        SELECT string_agg(acl::text, ' ' ORDER BY acl::text) FROM unnest(relacl) acl))
+    FROM pg_class WHERE relnamespace = 'public'::regnamespace
+    UNION ALL SELECT 'shape', p::text FROM pg_policies p
+    UNION ALL SELECT 'shape', indexdef FROM pg_indexes WHERE schemaname = 'public'
+    UNION ALL SELECT 'shape', concat_ws(' ', conrelid::regclass, conname, pg_get_constraintdef(oid))
+        FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+    UNION ALL SELECT 'shape', concat_ws(' ', tgrelid::regclass, pg_get_triggerdef(oid))
+        FROM pg_trigger WHERE NOT tgisinternal
+    UNION ALL SELECT 'shape', concat_ws(' ', sequencename, last_value) FROM pg_sequences
+"""
 
 
 def _rows(cursor: Any, table: str) -> list[str]:
@@ -132,6 +156,7 @@ def test_what_is_restored_is_the_same(stack: Stack, tmp_path: Path) -> None:
     assert printed.startswith(f"restored {tmp_path}/backups/")
     with embedded_services(tmp_path / "new", throwaway=False, migrated=False):
         restored = rows(tmp_path / "new")
+        assert shape(tmp_path / "new") == shape(stack.data_dir)
     assert {name: restored[name] for name in steady} == {name: before[name] for name in steady}
     assert set(restored) == set(before)
     assert {name: len(restored[name]) for name in before} == {name: len(after[name]) for name in before}
@@ -210,10 +235,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize("what", DAMAGE)
-def test_a_damaged_backup_is_refused_before_anything_changes(copy: Path, tmp_path: Path, what: str) -> None:
+def test_a_damaged_backup_is_refused_before_anything_changes(
+    copy: Path, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     damage, complaint = DAMAGE[what]
     damage(copy)
-    assert complaint in refused(tmp_path / "new", "restore", str(copy))
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "new"))
+    assert main(["restore", str(copy)]) == 1
+    assert complaint in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "new").exists()
 
 

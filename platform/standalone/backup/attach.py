@@ -22,11 +22,20 @@ def attached(config: StackConfig) -> Iterator[Mapping[str, str]]:
     if is_running(config):
         yield {**config.environ, **read_json(config.data_dir / "env.json", {})}
     elif not (config.embeds_postgres or config.embeds_valkey):
-        yield config.environ
+        yield _with_secret_key(config)
     else:
         if config.embeds_postgres and not (config.data_dir / "postgres").exists():
             raise StackError(f"{config.data_dir} holds no database. Set DATA_DIR, or DATABASE_URL.")
         yield from _started(config)
+
+
+def _with_secret_key(config: StackConfig) -> Mapping[str, str]:
+    """As `make run` does: of the environment, else the one that the data directory keeps."""
+    kept = read_json(config.data_dir / "secrets.json", {}).get("secret_key")
+    key = config.environ.get("SECRET_KEY") or kept
+    if not key:
+        raise StackError("Set SECRET_KEY to the one that this installation uses: it belongs into the backup.")
+    return {**config.environ, "SECRET_KEY": key}
 
 
 def _started(config: StackConfig) -> Iterator[Mapping[str, str]]:

@@ -66,6 +66,8 @@ def _sizes(described: Manifest) -> str:
 
 def restore(config: StackConfig, source: str, *, force: bool) -> None:
     found = manifest.find(Path(source).resolve())
+    say("checking every file of the backup")
+    described = manifest.verify(found)
     blobs = config.data_dir / datadir.RESTORING / "blobs"
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
@@ -79,7 +81,7 @@ def restore(config: StackConfig, source: str, *, force: bool) -> None:
         start_django({**config.environ, **unused, **storage, "DATA_DIR": scratch})
         from standalone.backup.restoring import Restoration
 
-        described = Restoration(config, found, force, say).run()
+        Restoration(config, found, described, force, say).run()
     print(f"restored {found} to {config.data_dir}\n{_sizes(described)}, {time.monotonic() - begun:.1f} s")
     say("start it with `make run`")
 

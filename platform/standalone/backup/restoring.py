@@ -39,24 +39,25 @@ class Restoration:
 
     config: StackConfig
     source: Path
+    described: Manifest
     force: bool
     say: Say
 
     def __post_init__(self) -> None:
         self.site = Site(self.config.data_dir)
 
-    def run(self) -> Manifest:
-        """Restore, or go on where a killed restore stopped. Raises StackError, as long as it can before any change."""
-        self.say("checking every file of the backup")
-        described = manifest.verify(self.source)
-        check_known(described)
-        self._check_target(described)
+    def run(self) -> None:
+        """Restore a verified backup, or go on where a killed restore stopped.
+
+        Raises StackError; before any change, as long as that can be.
+        """
+        check_known(self.described)
+        self._check_target()
         data_dir = self.config.data_dir
         with datadir.disk_full_explained(data_dir), datadir.claimed(data_dir, restoring=True):
-            self._restore(described)
-        return described
+            self._restore()
 
-    def _check_target(self, described: Manifest) -> None:
+    def _check_target(self) -> None:
         """All that can be known to be in the way, before the first change."""
         self._check_secret()
         if self.site.half_placed:
@@ -67,8 +68,8 @@ class Restoration:
                 "FORCE=1, which moves what is there into a folder beside."
             )
         if not self.config.embeds_postgres:
-            self._loaded_already(described)
-        need = SPACE_FACTOR * (self.source / DUMP).stat().st_size + described.storage["bytes"]
+            self._loaded_already()
+        need = SPACE_FACTOR * (self.source / DUMP).stat().st_size + self.described.storage["bytes"]
         parents = (self.config.data_dir, *self.config.data_dir.parents)
         datadir.check_space(next(path for path in parents if path.exists()), (need >> 20) + 1)
 
@@ -80,8 +81,8 @@ class Restoration:
                 "would be lost. Unset it (the restored secrets.json has the right one), or set it to that."
             )
 
-    def _restore(self, described: Manifest) -> None:
-        backup, unfinished = described.sums_sha256, self.site.state()
+    def _restore(self) -> None:
+        backup, unfinished = self.described.sums_sha256, self.site.state()
         self.site.finish()
         if unfinished.get("backup") == backup and not self.site.journal.exists():
             self.say("finished what an interrupted restore had begun to put in place")
@@ -92,7 +93,7 @@ class Restoration:
             )
         try:
             self.site.begin(backup)
-            self._build(described)
+            self._build()
         except Exception:
             self.site.abandon()
             raise
@@ -100,7 +101,7 @@ class Restoration:
         os.sync()
         self.site.put_in_place()
 
-    def _build(self, described: Manifest) -> None:
+    def _build(self) -> None:
         folder = self.site.folder
         for name in (SECRETS, "demo.json"):
             if (self.source / name).exists():
@@ -112,26 +113,26 @@ class Restoration:
         put_back(self.source, names)
         self.say("database")
         with self._database() as env:
-            self._fill(described, env)
+            self._fill(env)
 
-    def _fill(self, described: Manifest, env: Mapping[str, str]) -> None:
+    def _fill(self, env: Mapping[str, str]) -> None:
         spawner, log = Spawner(), self.config.log_dir / "restore.log"
-        if self.config.embeds_postgres or not self._loaded_already(described):
+        if self.config.embeds_postgres or not self._loaded_already():
             load(self.source / DUMP, env["MIGRATION_DATABASE_URL"], spawner, log)
         with view(env["DATABASE_URL"], settings.OPERATOR_ROLE) as restored:
-            check_same(described, restored.digests())
-        if pending(described):
+            check_same(self.described, restored.digests())
+        if pending(self.described):
             self.say("migrating")
             Builder(self.config, spawner, self.say).schema(env)
 
-    def _loaded_already(self, described: Manifest) -> bool:
+    def _loaded_already(self) -> bool:
         """Whether an external database has been filled by a restore that was killed later. Raises for other rows."""
         with view(self.config.environ["DATABASE_URL"], settings.OPERATOR_ROLE) as there:
             if not there.tables():
                 return False
             if (
-                self.site.state().get("backup") == described.sums_sha256
-                and there.digests() == described.tables
+                self.site.state().get("backup") == self.described.sums_sha256
+                and there.digests() == self.described.tables
             ):
                 return True
         raise StackError(

@@ -99,9 +99,7 @@ class Copying:
             return None
         earlier, target = self.previous / FILES / path, self.target / path
         size, time = _signature(path)
-        held = earlier.stat()
-        # An original never changes under its name; what is made from it may be made again.
-        if held.st_size != size or not (_is_original(path) or abs(held.st_mtime - time) < SAME_TIME_S):
+        if not _is_unchanged(path, earlier, size, time):
             return None
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -138,6 +136,15 @@ class Copying:
 def _is_sound(path: str, digest: str) -> bool:
     """The name of an original is its digest."""
     return not _is_original(path) or digest == path.rsplit("/", 1)[1]
+
+
+def _is_unchanged(path: str, earlier: Path, size: int, time: float) -> bool:
+    """An original never changes under its name; what is made from it may be made again."""
+    try:
+        held = earlier.stat()
+    except FileNotFoundError:
+        return False
+    return held.st_size == size and (_is_original(path) or abs(held.st_mtime - time) < SAME_TIME_S)
 
 
 def _is_original(path: str) -> bool:
