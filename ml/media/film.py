@@ -59,11 +59,13 @@ def frames(path: str, max_frames: int, max_seconds: float) -> Iterator[tuple[dic
 
 def choose(walker: Walker, duration_s: float, max_frames: int) -> Iterator[Timed]:
     """At most one (time, frame) for each of the equal intervals, in order of time."""
-    count = max(1, min(max_frames, round(duration_s)))
-    edges = np.linspace(0, max(duration_s, 1e-3), count + 1)
+    step = max(1.0, duration_s / max_frames)
+    count = max(1, min(max_frames, round(duration_s / step)))
+    # The last one takes in what is left, and the picture that stands at the very end.
+    edges = [*(at * step for at in range(count)), duration_s + 1]
     cuts, last = Cuts(), -math.inf
     for start, end in pairwise(edges):
-        found = cuts.best(_candidates(walker, float(start), float(end)), last)
+        found = cuts.best(_candidates(walker, start, end), last)
         if found is not None:
             last = found[0]
             yield found

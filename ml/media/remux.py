@@ -45,14 +45,14 @@ Answer = tuple[dict[str, Any], list[bytes]]
 def clean(path: str) -> Iterator[Answer]:
     """Answers with ``offset`` and bytes to write there, then one with ``media_type``. Raises MediaError."""
     with opened(path) as source:
-        streams = [stream for stream in source.file.streams if _is_kept(stream)]
+        streams = _kept(source)
         if not streams:
             raise MediaError("unsupported", "neither sound nor pictures can be copied out of the file")
         source.read_only(*streams)
         sink = Sink()
         muxer, options = MUXERS[source.media_type], dict(OPTIONS)
         if muxer in ("mp4", "mov", "ipod"):
-            options["moov_size"] = str(_index_size(source, streams))
+            options["moov_size"] = str(_index_size(path))
         target = av.open(sink, "w", format=muxer, options=options, buffer_size=BUFFER)
         yield from _copied(source, streams, target, sink)
         target.close()
@@ -136,12 +136,16 @@ def _reordering(stream: Any) -> int:
     return int(stream.codec_context.reorder_depth / stream.average_rate / stream.time_base)
 
 
-def _is_kept(stream: Any) -> bool:
-    return codec_of(stream) in (SOUND_CODECS | PICTURE_CODECS) and not is_cover(stream)
+def _kept(source: Source) -> list[Any]:
+    readable = SOUND_CODECS | PICTURE_CODECS
+    return [s for s in source.file.streams if codec_of(s) in readable and not is_cover(s)]
 
 
-def _index_size(source: Source, streams: list[Any]) -> int:
+def _index_size(path: str) -> int:
     """Room for the index in front of the content, so that a player can start before it has everything."""
-    packets = sum(1 for packet in source.file.demux(streams) if packet.size)
-    source.file.seek(int(source.origin_s * 1e6))
+    # Opened once more: seeking back to the start would miss the sound that a decoder needs to get going.
+    with opened(path) as source:
+        streams = _kept(source)
+        source.read_only(*streams)
+        packets = sum(1 for packet in source.file.demux(streams) if packet.size)
     return packets * INDEX_PER_PACKET + len(streams) * INDEX_PER_STREAM

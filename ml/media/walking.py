@@ -69,10 +69,12 @@ class Walker:
         return self._peek()
 
     def _key_times(self) -> list[float]:
-        """Of key frames by the container's index, which may count in decoding order: some frames early."""
-        base = float(self._stream.time_base)
-        entries = self._stream.index_entries
-        return sorted({entry.timestamp * base - self._origin for entry in entries if entry.is_keyframe})
+        """Of key frames by the container's index; MP4's counts in decoding order, which is some frames ahead."""
+        base, entries = float(self._stream.time_base), self._stream.index_entries
+        stamps = [entry.timestamp for entry in entries if entry.is_keyframe]
+        start = self._stream.start_time
+        ahead = start - entries[0].timestamp if stamps and start is not None else 0
+        return sorted({(stamp + max(0, ahead)) * base - self._origin for stamp in stamps})
 
     def _approach(self, start: float) -> None:
         if self._in_order:
@@ -91,10 +93,10 @@ class Walker:
         self._walk, self._ahead = self._decoded(self._stream.start_time or 0, drain=False), None
 
     def _from(self, key: int, *, drain: bool = False) -> Iterator[Timed]:
-        # A seek aims at presentation times, the index may hold decoding times: aim between two key frames.
+        # A seek lands on the last key frame before: aim a little behind it, for the sake of rounding.
         here = self._keys[key]
-        there = self._keys[key + 1] if key + 1 < len(self._keys) else here + 2
-        aim = here + (there - here) / 2 if there - here > 4 * self._period else here
+        there = self._keys[key + 1] if key + 1 < len(self._keys) else here + 1
+        aim = here + min(self._period, (there - here) / 2)
         return self._decoded(int((aim + self._origin) / float(self._stream.time_base)), drain)
 
     def _decoded(self, stamp: int, drain: bool) -> Iterator[Timed]:

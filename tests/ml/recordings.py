@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
 
-CODECS = {"mp4": ("libx264", "aac"), "mov": ("mpeg4", "aac"), "webm": ("libvpx-vp9", "libopus")}
+CODECS = {
+    "mp4": ("libx264", "aac"),
+    "mov": ("mpeg4", "aac"),
+    "webm": ("libvpx-vp9", "libopus"),
+    "matroska": ("libx264", "aac"),
+}
 SOUNDS = {
     "wav": "pcm_s16le",
     "flac": "flac",
@@ -68,7 +73,7 @@ def write(
         if pictures:
             video = file.add_stream(codec or CODECS[container][0], rate=rate, options=options or {})
             video.height, video.width = pictures[0].shape[:2]
-            video.pix_fmt = "yuv444p" if video.width % 2 or video.height % 2 else "yuv420p"
+            video.pix_fmt = _pixel_format(video)
             if rotation:
                 video.set_display_rotation(rotation)
         if sound is not None:
@@ -81,6 +86,12 @@ def write(
         if video is not None:
             _encode_pictures(file, video, pictures, rate, times)
     return path
+
+
+def _pixel_format(video: av.VideoStream) -> str:
+    if video.name == "prores_ks":
+        return "yuv422p10le"
+    return "yuv444p" if video.width % 2 or video.height % 2 else "yuv420p"
 
 
 def _encode_pictures(

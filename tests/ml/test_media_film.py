@@ -1,0 +1,229 @@
+"""Pictures of films: one a second, upright, cuts found, whatever the timestamps and the index are worth."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ml.media import Decoder, Frame, MediaError
+from tests.ml.recordings import (
+    Picture,
+    decoding_children,
+    peak_memory,
+    plain,
+    quarters,
+    tone,
+    write,
+)
+
+ONE_KEY = {"x264-params": "keyint=10000:scenecut=0"}
+
+
+def noise(count: int) -> list[Picture]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 255, (48, 64, 3)).astype(np.uint8) for _ in range(count)]
+
+
+def ramp(count: int) -> list[Picture]:
+    """A clock: each picture a little brighter than the one before."""
+    return [plain(20 + at * 200 // count) for at in range(count)]
+
+
+def shades(frames: list[Frame]) -> list[int]:
+    return [round(float(frame.pixels.mean())) for frame in frames]
+
+
+def check_clock(frames: list[Frame], count: int, rate: int = 10) -> None:
+    """Times grow, and each picture is the one of its time."""
+    times = [frame.at_s for frame in frames]
+    assert times == sorted(set(times))
+    for frame in frames:
+        expected = 20 + round(frame.at_s * rate) * 200 // count
+        assert abs(float(frame.pixels.mean()) - expected) < 4, frame.at_s
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"),
+    [("mp4", "libx264"), ("mp4", "libx265"), ("mp4", "mpeg4"), ("mp4", "libsvtav1"), ("mov", "mpeg4"),
+     ("mov", "prores_ks"), ("webm", "libvpx-vp9"), ("webm", "libvpx"), ("webm", "libsvtav1"),
+     ("matroska", "libx264")],
+)  # fmt: skip
+def test_one_a_second_of_every_kind(decoder: Decoder, tmp_path: Path, container: str, codec: str) -> None:
+    path = write(tmp_path / "film", container, pictures=ramp(50), codec=codec)
+    frames = list(decoder.frames(path))
+    assert [int(frame.at_s) for frame in frames] == [0, 1, 2, 3, 4]
+    check_clock(frames, 50)
+    assert {frame.pixels.shape for frame in frames} == {(48, 64, 3)}
+    assert not any(frame.truncated for frame in frames)
+    assert all(frame.cpu_s > 0 for frame in frames)
+
+
+@pytest.mark.parametrize(
+    "options", [ONE_KEY, {"x264-params": "keyint=1"}, {"x264-params": "keyint=7:bframes=3"}]
+)
+def test_any_distance_of_key_frames(decoder: Decoder, tmp_path: Path, options: dict[str, str]) -> None:
+    path = write(tmp_path / "film", "mp4", pictures=ramp(60), options=options)
+    frames = list(decoder.frames(path))
+    assert [int(frame.at_s) for frame in frames] == [0, 1, 2, 3, 4, 5]
+    check_clock(frames, 60)
+
+
+@pytest.mark.parametrize("options", [ONE_KEY, {"x264-params": "keyint=5"}])
+def test_long_films_are_thinned(decoder: Decoder, tmp_path: Path, options: dict[str, str]) -> None:
+    path = write(tmp_path / "film", "mp4", pictures=ramp(200), options=options)
+    frames = list(decoder.frames(path, max_frames=5))
+    assert [int(frame.at_s // 4) for frame in frames] == [0, 1, 2, 3, 4]
+    check_clock(frames, 200)
+    (only,) = decoder.frames(path, max_frames=1)
+    assert only.at_s < 20
+
+
+def test_the_picture_behind_a_cut_is_preferred(decoder: Decoder, tmp_path: Path) -> None:
+    pictures = [plain(30)] * 27 + [plain(220)] * 33
+    frames = list(decoder.frames(write(tmp_path / "film", "mp4", pictures=pictures, options=ONE_KEY)))
+    assert [frame.at_s for frame in frames] == pytest.approx([0, 1, 2.7, 3, 4, 5], abs=0.21)
+    assert shades(frames) == pytest.approx([30, 30, 220, 220, 220, 220], abs=4)
+    assert [frame.same for frame in frames] == [False, True, False, True, True, True]
+
+
+def test_same_means_what_a_person_would_say(decoder: Decoder, tmp_path: Path) -> None:
+    slide, grain = plain(240, 240, 320), np.random.default_rng(0)
+    with_line = slide.copy()
+    with_line[100:106, 40:200] = 0
+    shown = [slide] * 20 + [with_line] * 20
+    pictures = [np.clip(p + grain.normal(0, 3, p.shape), 0, 255).astype(np.uint8) for p in shown]
+    frames = list(decoder.frames(write(tmp_path / "film", "mp4", pictures=pictures)))
+    assert [frame.same for frame in frames] == [False, True, False, True]
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, -90])
+def test_rotation(decoder: Decoder, tmp_path: Path, rotation: int) -> None:
+    path = write(tmp_path / "film", "mp4", pictures=[quarters()] * 5, rotation=rotation)
+    (frame,) = decoder.frames(path)
+    expected = np.rot90(quarters(), rotation // 90)
+    assert frame.pixels.shape == expected.shape
+    for y, x in ((6, 6), (6, -7), (-7, 6), (-7, -7)):
+        assert np.abs(frame.pixels[y, x].astype(int) - expected[y, x]).max() < 8
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [((47, 63), (47, 63)), ((2, 400), (2, 400)), ((720, 1280), (360, 640)), ((900, 300), (640, 213))],
+)
+def test_sizes(decoder: Decoder, tmp_path: Path, size: tuple[int, int], shape: tuple[int, int]) -> None:
+    path = write(tmp_path / "film", "mp4", pictures=[plain(99, *size)] * 5)
+    (frame,) = decoder.frames(path)
+    assert frame.pixels.shape == (*shape, 3)
+    assert float(frame.pixels.mean()) == pytest.approx(99, abs=3)
+
+
+def test_colours_of_high_definition(decoder: Decoder, tmp_path: Path) -> None:
+    """Encoders that name no colour space use that of HDTV from 720 lines on; so do players."""
+    picture = np.zeros((720, 1280, 3), np.uint8)
+    picture[:] = (200, 40, 60)
+    path = tmp_path / "film"
+    import av
+
+    with av.open(str(path), "w", format="mp4") as file:
+        stream = file.add_stream("libx264", rate=10)
+        stream.width, stream.height = 1280, 720
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709")
+        frame.colorspace = 2
+        frame.pts = 0
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    (seen,) = decoder.frames(path)
+    assert np.abs(seen.pixels[100, 100].astype(int) - (200, 40, 60)).max() < 6
+
+
+def test_variable_frame_rate(decoder: Decoder, tmp_path: Path) -> None:
+    times = [0, 1, 50, 51, 90, 200]
+    pictures = [plain(40 * at) for at in range(6)]
+    frames = list(decoder.frames(write(tmp_path / "film", "mp4", pictures=pictures, times=times)))
+    assert {round(frame.at_s, 1) for frame in frames} <= {0, 0.1, 5.0, 5.1, 9.0, 20.0}
+    assert [int(frame.at_s) for frame in frames] == [0, 5, 9, 20]
+    for frame in frames:
+        assert float(frame.pixels.mean()) == pytest.approx(40 * times.index(round(frame.at_s * 10)), abs=4)
+
+
+def test_pictures_that_start_late(decoder: Decoder, tmp_path: Path) -> None:
+    path = write(tmp_path / "film", "webm", pictures=ramp(20), times=range(50, 70), sound=tone(8, 48_000))
+    frames = list(decoder.frames(path))
+    assert frames[0].at_s == 5.0
+    assert [int(frame.at_s) for frame in frames] == [5, 6]
+    assert next(decoder.sound(path)).start_s == 0
+
+
+@pytest.mark.parametrize("options", [{"live": "1"}, {"movflags": "frag_keyframe+empty_moov"}])
+def test_films_without_an_index(decoder: Decoder, tmp_path: Path, options: dict[str, str]) -> None:
+    container = "webm" if "live" in options else "mp4"
+    path = write(tmp_path / "film", container, pictures=ramp(50), muxing=options)
+    frames = list(decoder.frames(path))
+    assert [int(frame.at_s) for frame in frames] == [0, 1, 2, 3, 4]
+    check_clock(frames, 50)
+
+
+def test_timestamps_that_stand_still(decoder: Decoder, tmp_path: Path) -> None:
+    path = write(tmp_path / "film", "mp4", pictures=noise(50), options=ONE_KEY)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"stts") + 8
+    assert int.from_bytes(content[at : at + 4], "big") == 1
+    content[at + 8 : at + 12] = bytes(4)  # every picture lasts no time
+    path.write_bytes(content)
+    frames = list(decoder.frames(path))
+    assert 1 <= len(frames) <= 300
+    assert [frame.at_s for frame in frames] == sorted({frame.at_s for frame in frames})
+
+
+def test_a_film_cut_off(decoder: Decoder, tmp_path: Path) -> None:
+    path = write(tmp_path / "film", "mp4", pictures=noise(100), muxing={"movflags": "faststart"})
+    os.truncate(path, path.stat().st_size * 6 // 10)
+    frames = list(decoder.frames(path))
+    assert [int(frame.at_s) for frame in frames] == [0, 1, 2, 3, 4, 5]
+    assert frames[-1].truncated
+
+
+def test_missing_key_frames(decoder: Decoder, tmp_path: Path) -> None:
+    """The first two of three groups are garbage: the third is shown, and the damage told."""
+    path = write(
+        tmp_path / "film", "mp4", pictures=noise(60), options={"x264-params": "keyint=20:scenecut=0"}
+    )
+    content = bytearray(path.read_bytes())
+    start = content.index(b"mdat") + 4
+    stop = start + (content.index(b"moov") - start) * 6 // 10
+    content[start:stop] = bytes(stop - start)
+    path.write_bytes(content)
+    frames = list(decoder.frames(path))
+    assert frames[-1].at_s >= 4
+    assert frames[-1].truncated
+
+
+def test_nothing_to_see(decoder: Decoder, tmp_path: Path) -> None:
+    with pytest.raises(MediaError) as caught:
+        list(decoder.frames(write(tmp_path / "sound", "mp3", sound=tone(1, 48_000))))
+    assert caught.value.code == "unsupported"
+    path = write(tmp_path / "film", "mp4", pictures=noise(10))
+    content = bytearray(path.read_bytes())
+    start, stop = content.index(b"mdat") + 4, content.index(b"moov") - 4
+    content[start:stop] = bytes(stop - start)
+    path.write_bytes(content)
+    with pytest.raises(MediaError) as caught:
+        list(decoder.frames(path))
+    assert caught.value.code == "corrupt"
+    assert "export it again" in caught.value.message
+
+
+def test_memory_stays_flat_over_a_film(tmp_path: Path) -> None:
+    path = write(tmp_path / "film", "mp4", pictures=[plain(at % 256, 180, 320) for at in range(3000)])
+    others, peaks = decoding_children(), []
+    with Decoder() as decoder:
+        for frame in decoder.frames(path):
+            if round(frame.at_s) in (60, 290):
+                (child,) = decoding_children() - others
+                peaks.append(peak_memory(child))
+    assert peaks[-1] - peaks[0] < 4 << 20
+    assert peaks[-1] < 160 << 20
