@@ -10,9 +10,10 @@ from django import template
 from django.template.defaultfilters import filesizeformat
 from django.templatetags.static import static
 from django.utils import timezone
+from django.utils.dateformat import format as date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.timesince import timesince
+from django.utils.timesince import timesince, timeuntil
 
 register = template.Library()
 
@@ -102,6 +103,15 @@ def ago(moment: dt.datetime) -> str:
     if timezone.now() - moment < dt.timedelta(minutes=1):
         return "just now"
     return f"{timesince(moment, depth=1)} ago"
+
+
+@register.filter
+def ends(moment: dt.datetime) -> str:
+    """When something ends: "in 23 hours" where that is near, else the day."""
+    left = moment - timezone.now()
+    if dt.timedelta(0) < left < dt.timedelta(days=8):
+        return f"in {timeuntil(moment, depth=1)}"
+    return date_format(moment, "j M Y")
 
 
 BROWSERS = (

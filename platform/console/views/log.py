@@ -8,9 +8,11 @@ from django.http import HttpResponse
 
 from console.access import Request, needs, page
 from console.paging import page_of, parse_id
-from tenants.accounts.models import ApiKey, User
+from tenants.accounts.models import ApiKey, Invitation, User
 from tenants.accounts.permissions import ADMIN
 from tenants.events import selectors
+from tenants.events.models import AuditEvent
+from tenants.scope import current_tenant_id
 
 PAGE = 50
 NOBODY = "The system"
@@ -22,7 +24,7 @@ def index(request: Request) -> HttpResponse:
     with request.workspace.open():
         found = page_of(selectors.list_events(verb=verb, actor=actor), request.GET.get("before", ""), PAGE)
         actors = selectors.actors()
-        names = _names({*actors, *(event.actor for event in found.items)} | _people_in(found.items))
+        names = {**_targets(found.items), **_names({*actors, *_people_in(found.items)})}
         verbs = selectors.verbs()
     context = {
         "events": [_line(event, names) for event in found.items],
@@ -37,16 +39,37 @@ def index(request: Request) -> HttpResponse:
     return page(request, "log.html", context)
 
 
-def _people_in(events: list[Any]) -> set[str]:
+def _people_in(events: list[AuditEvent]) -> set[str]:
     return {event.target for event in events if event.verb.startswith("member.")}
 
 
-def _line(event: Any, names: dict[str, str]) -> dict[str, Any]:
+def _line(event: AuditEvent, names: dict[str, str]) -> dict[str, Any]:
     return {
         "event": event,
         "who": names.get(event.actor, event.actor) or NOBODY,
         "target": names.get(event.target, event.target),
+        "named": event.target in names,
+        "said": _said(event.details),
     }
+
+
+def _said(details: dict[str, Any]) -> str:
+    if set(details) == {"from", "to"}:
+        return f"{details['from']} → {details['to']}"
+    shown = {name.replace("_", " "): _word(value) for name, value in details.items()}
+    return " · ".join(f"{name}: {value}" for name, value in shown.items() if value)
+
+
+def _word(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _targets(events: list[AuditEvent]) -> dict[str, str]:
+    """What keys and invitations are called. The others are told by their ids."""
+    ids = [found for event in events if (found := parse_id(event.target))]
+    keys = ApiKey.objects.filter(pk__in=ids)
+    invited = Invitation.objects.filter(tenant=current_tenant_id(), pk__in=ids)
+    return {**{str(k.pk): f"Key “{k.name}”" for k in keys}, **{str(i.pk): i.email for i in invited}}
 
 
 def _names(actors: set[str]) -> dict[str, str]:
