@@ -43,6 +43,8 @@ TABLE = [
     ("dataset", "GET", "read"),
     ("dataset-edit", "POST", "write"),
     ("dataset-delete", "POST", "write"),
+    ("dataset-fields", "GET", "read"),
+    ("dataset-fields-save", "POST", "write"),
     ("dataset-add", "POST", "write"),
     ("dataset-imports", "GET", "read"),
     ("dataset-import", "POST", "write"),

@@ -6,6 +6,7 @@ import html
 import secrets
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.test import Client
@@ -53,6 +54,10 @@ class Full:
         return [
             *("/", "/datasets", "/search", f"/search?q={EVIL}", f"/search?asset={self.picture.id}", "/jobs"),
             *(f"/datasets/{self.dataset.id}", f"/datasets/{self.dataset.id}?status=failed", "/keys"),
+            *(
+                f"/datasets/{self.dataset.id}/fields",
+                f"/datasets/{self.dataset.id}/fields?field={quote(EVIL)}",
+            ),
             *(f"/assets/{self.picture.id}", f"/assets/{self.words.id}", f"/assets/{self.words.id}/tile"),
             *(f"/jobs/{self.job.id}", f"/jobs/{self.failed_job.id}", "/jobs?state=failed"),  # type: ignore[union-attr]
         ]
