@@ -56,6 +56,16 @@ class Transcript:
     duration_s: float
 
 
+@dataclass(frozen=True)
+class Word:
+    """One word with its punctuation: seconds from the first sample, and its tokens' mean probability."""
+
+    start_s: float
+    end_s: float
+    text: str
+    probability: float
+
+
 class SpeechToText(ABC):
     """Turns sound into text. Thread-safe after construction."""
 
@@ -63,10 +73,18 @@ class SpeechToText(ABC):
     version: str
     device: str
     sample_rate: ClassVar[int] = 16_000
+    max_seconds: ClassVar[float] = 30.0
 
     @abstractmethod
     def transcribe(self, samples: Samples) -> Transcript:
         """Float32 [n] mono samples in -1..1 at 16 kHz to text; silence gives an empty text."""
+
+    @abstractmethod
+    def words(self, samples: Samples) -> list[Word]:
+        """The words of at most ``max_seconds`` of speech, in order; none where nothing can be made out.
+
+        For recordings of any length use ``ml.listening.listen``, which finds the speech in them first.
+        """
 
 
 def load_encoder(spec: str) -> Encoder:

@@ -13,7 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from ml.encoders.base import EncoderUnavailable, Samples, SpeechToText, Transcript
+from ml.encoders.base import EncoderUnavailable, Samples, SpeechToText, Transcript, Word
+
+#: A decoder that has fallen into a loop repeats itself: text that deflates further than this is one.
+#: (Whisper's own limit, section 4.5 of the paper.)
+MAX_COMPRESSION = 2.4
 
 _import_lock = threading.Lock()
 
@@ -26,7 +30,7 @@ class Transcriber(SpeechToText):
     language = "en"
 
     def __init__(self) -> None:
-        whisper = _import_without_torch()
+        whisper = self._whisper = _import_without_torch()
         threads = int(os.environ.get("CROSSLIGHT_ENCODER_THREADS") or 1)
         self._model = whisper.WhisperModel(
             str(_model_folder()), compute_type="int8", cpu_threads=threads, local_files_only=True
@@ -39,14 +43,12 @@ class Transcriber(SpeechToText):
         Greedy (beam 1): a beam of five takes half as long again and helps short queries little.
         Raises ValueError when ``samples`` is not one-dimensional.
         """
-        samples = np.ascontiguousarray(samples, np.float32)
-        if samples.ndim != 1:
-            raise ValueError(f"samples are float32 [n], not {list(samples.shape)}")
+        samples = _checked(samples)
         duration = len(samples) / self.sample_rate
         if len(samples) == 0:
             return Transcript("", 0.0, self.language, duration)
         segments, _ = self._model.transcribe(
-            np.nan_to_num(samples),
+            samples,
             language=self.language,
             beam_size=1,
             vad_filter=True,
@@ -56,10 +58,56 @@ class Transcriber(SpeechToText):
         text, confidence = _joined(segments)
         return Transcript(text, confidence, self.language, duration)
 
+    def words(self, samples: Samples) -> list[Word]:
+        """One pass over one window, always the same for the same samples; times from the cross-attention.
+
+        Does not look for speech by itself: what has none gives invented words of low probability. Raises
+        ValueError for more than ``max_seconds`` or when ``samples`` is not one-dimensional.
+        """
+        samples = _checked(samples)
+        if len(samples) > self.max_seconds * self.sample_rate:
+            raise ValueError(
+                f"samples are at most {self.max_seconds:.0f} s, not {len(samples) / 16_000:.1f} s"
+            )
+        if not samples.any():
+            return []
+        for no_repeat in (0, 4):  # A loop is tried once more, with a ban on repeating four tokens.
+            segments = self._one_window(samples, no_repeat)
+            if all(segment.compression_ratio <= MAX_COMPRESSION for segment in segments):
+                return [_word(word) for segment in segments for word in segment.words]
+        return []
+
+    def _one_window(self, samples: Samples, no_repeat: int) -> list[Any]:
+        # Unlike WhisperModel.transcribe this decodes the window once: that goes back to what follows the last
+        # timestamp, up to thirty times a window. The pipeline keeps state: one a call.
+        segments, _ = self._whisper.BatchedInferencePipeline(self._model).transcribe(
+            samples,
+            language=self.language,
+            beam_size=1,
+            temperature=0,
+            clip_timestamps=[{"start": 0, "end": len(samples) / self.sample_rate}],
+            without_timestamps=False,
+            word_timestamps=True,
+            no_repeat_ngram_size=no_repeat,
+        )
+        return list(segments)
+
 
 def load(argument: str) -> Transcriber:
     """The one variant there is; ``argument`` is ignored."""
     return Transcriber()
+
+
+def _checked(samples: Samples) -> Samples:
+    """Contiguous float32 [n] without what is no number. Raises ValueError for another shape."""
+    samples = np.ascontiguousarray(samples, np.float32)
+    if samples.ndim != 1:
+        raise ValueError(f"samples are float32 [n], not {list(samples.shape)}")
+    return np.nan_to_num(samples)
+
+
+def _word(word: Any) -> Word:
+    return Word(float(word.start), float(word.end), word.word.strip(), min(1.0, float(word.probability)))
 
 
 def _joined(segments: Iterable[Any]) -> tuple[str, float]:
