@@ -29,8 +29,8 @@ from tenants.pipeline import export_rows
 from tenants.pipeline.export_layout import file_name
 from tenants.pipeline.export_reading import ExportFile
 from tenants.pipeline.services import _queue_embedding as queue_embedding
-from tenants.pipeline.uploads import ACCEPTED
-from tenants.retrieval import encoding
+from tenants.pipeline.uploads import ACCEPTED, MAX_TEXT
+from tenants.retrieval import encoding, lexical
 from tenants.retrieval.memory import MODALITIES
 from tenants.retrieval.vectors import NewVector, add_vectors
 from tenants.scope import tenant_scope
@@ -61,7 +61,7 @@ class Admission:
 
     def __init__(self, export: ExportFile, tenant_id: uuid.UUID) -> None:
         self.export, self.tenant_id = export, tenant_id
-        self.datasets: dict[uuid.UUID, uuid.UUID] = {}
+        self.datasets: dict[uuid.UUID, Dataset] = {}
         self.counts = dict.fromkeys(("datasets", "assets", "left_out", "files", "vectors", "to_embed"), 0)
 
     def run(self) -> dict[str, int]:
@@ -73,6 +73,7 @@ class Admission:
             raise Invalid(
                 "The export names something twice that may be there once, or that is not there."
             ) from error
+        self._index_words()
         self._embed_the_rest()
         self._finish()
         return self.counts
@@ -91,7 +92,7 @@ class Admission:
                 if row["retention_days"] is not None:
                     update_dataset(dataset_id=made.id, retention_days=row["retention_days"])
                 Dataset.objects.filter(pk=made.id).update(created_at=row["created_at"])
-            self.datasets[row["id"]] = made.id
+            self.datasets[row["id"]] = made
             self.counts["datasets"] += 1
 
     def _blobs(self) -> None:
@@ -158,7 +159,7 @@ class Admission:
                 for made, row in zip(assets, there, strict=True):
                     made.created_at = row["created_at"]
                 Asset.objects.bulk_update(assets, ["created_at"])
-                Facet.objects.bulk_create(f for a in assets for f in metadata.facets_of(a.id, a.metadata))
+                Facet.objects.bulk_create(facet for asset in assets for facet in _facets(asset))
             self.counts["assets"] += len(there)
             self.counts["left_out"] += len(batch) - len(there)
 
@@ -169,9 +170,7 @@ class Admission:
         if fields["status"] == Asset.State.READY:
             # Until its vectors are here.
             fields["status"] = Asset.State.PENDING
-        return Asset(
-            id=self.new_id(row["id"]), dataset_id=self.datasets[row["dataset_id"]], blob=blob, **fields
-        )
+        return Asset(id=self.new_id(row["id"]), dataset=self.datasets[row["dataset_id"]], blob=blob, **fields)
 
     def _transcripts(self) -> None:
         for batch in _batches(self.export.rows("transcripts.jsonl", export_rows.transcript)):
@@ -217,18 +216,36 @@ class Admission:
         pending.update(status=Asset.State.READY)
         self.counts["vectors"] += len(mine)
 
+    def _index_words(self) -> None:
+        """What the embed job would do for those that need none."""
+        for page in self._pages(status=Asset.State.READY):
+            texts = {
+                asset.id: self._text_of(asset) for asset in page if asset.modality == Asset.Modality.TEXT
+            }
+            with tenant_scope(self.tenant_id):
+                lexical.index_texts([_entry(asset, texts.get(asset.id, "")) for asset in page])
+
+    def _text_of(self, asset: Asset) -> str:
+        with storage.open_blob(storage.path_of(self.tenant_id, asset.blob.sha256)) as stream:
+            return stream.read(4 * MAX_TEXT).decode("utf-8", "replace")
+
     def _embed_the_rest(self) -> None:
+        for page in self._pages(status=Asset.State.PENDING):
+            with tenant_scope(self.tenant_id):
+                for asset in page:
+                    queue_embedding(asset, 1 + bool(asset.caption))
+            self.counts["to_embed"] += len(page)
+
+    def _pages(self, **wanted: Any) -> Iterator[list[Asset]]:
         last = uuid.UUID(int=0)
         while True:
             with tenant_scope(self.tenant_id):
-                waiting = Asset.objects.filter(status=Asset.State.PENDING, pk__gt=last).order_by("pk")
-                page = list(waiting[:BATCH])
-                for asset in page:
-                    queue_embedding(asset, 1 + bool(asset.caption))
+                rows = Asset.objects.select_related("blob", "dataset").filter(pk__gt=last, **wanted)
+                page = list(rows.order_by("pk")[:BATCH])
             if not page:
                 return
+            yield page
             last = page[-1].pk
-            self.counts["to_embed"] += len(page)
 
     def _finish(self) -> None:
         with tenant_scope(self.tenant_id):
@@ -243,6 +260,18 @@ class Admission:
             record(actor=ACTOR, verb="tenant.imported", details=self.counts)
         with tenant_scope(self.tenant_id):
             collect_blobs()
+
+
+def _facets(asset: Asset) -> Iterator[Facet]:
+    return metadata.facets_of(asset.id, asset.metadata, asset.dataset.metadata_schema)
+
+
+def _entry(asset: Asset, text: str) -> lexical.Entry:
+    """What the asset is found by in words, in the caller's scope."""
+    spoken = TranscriptSegment.objects.filter(asset=asset).order_by("start_s").values_list("text", flat=True)
+    content = text or "\n".join([asset.caption, *spoken])
+    fields = lexical.words_of(asset.metadata, asset.dataset.metadata_schema)
+    return lexical.Entry(asset.id, asset.dataset_id, asset.modality, content, fields)
 
 
 def _batches(rows: Iterator[T]) -> Iterator[list[T]]:

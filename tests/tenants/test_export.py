@@ -32,7 +32,7 @@ from tenants.jobs.models import Job
 from tenants.pipeline import export_admission, export_layout, export_writing, portability, upkeep
 from tenants.pipeline import services as pipeline
 from tenants.pipeline.export_reading import open_export
-from tenants.retrieval import encoding
+from tenants.retrieval import encoding, lexical
 from tenants.retrieval.models import Vector
 from tenants.retrieval.vectors import NewVector, replace_vectors
 from tenants.scope import tenant_scope
@@ -192,6 +192,8 @@ def test_what_came_in_works(full, tmp_path) -> None:
         used = {name: quotas.summary()[name]["used"] for name in ("assets", "vectors")}
         assert used == {"assets": 4, "vectors": 4}
         assert AuditEvent.objects.get(verb="tenant.imported").details["assets"] == 4
+        assert [found for found, _ in lexical.matching("早上好", 10)] == [text.id]
+        assert [found for found, _ in lexical.matching("hello", 10)] == [image.id]
         mine = set(Asset.objects.values_list("pk", flat=True))
     with tenant_scope(full.id):
         assert mine.isdisjoint(Asset.objects.values_list("pk", flat=True))
