@@ -92,23 +92,27 @@ class Assets(Resource):
         form = read_form(request, files=("file",), json_fields=("metadata",))
         fields = NewAsset.read(form.fields)
         once = Once(request, form.fields, form.files)
-        answer = once.run(lambda: self._add(dataset_id, fields, form.files.get("file")))
+        answer = once.earlier() or self._new(once, dataset_id, fields, form.files.get("file"))
         seconds = preferred_wait(request)
         if answer.status == 202 and not answer.replayed and seconds:
             answer = self._waited(once, answer, seconds)
         return answer.response()
 
-    def _add(self, dataset_id: uuid.UUID, fields: dict[str, Any], sent: Any) -> Answer:
+    def _new(self, once: Once, dataset_id: uuid.UUID, fields: dict[str, Any], sent: Any) -> Answer:
         upload_id, at_most = fields.get("upload"), settings.MAX_UPLOAD_BYTES
         with file_of(self.tenant_id, sent, upload_id, at_most=at_most) as file:
-            self.added = services.add_asset(
-                dataset_id=dataset_id,
-                file=file,
-                text=fields.get("text") or "",
-                values=fields.get("metadata") or {},
-                external_id=fields.get("external_id"),
-                actor=self.actor,
-            )
+            # Before any transaction: reading, scanning and hashing a film takes seconds.
+            upload = uploads.check_upload(file, fields.get("text") or "")
+            return once.run(lambda: self._add(dataset_id, fields, upload))
+
+    def _add(self, dataset_id: uuid.UUID, fields: dict[str, Any], upload: uploads.Upload) -> Answer:
+        self.added = services.add_asset(
+            dataset_id=dataset_id,
+            upload=upload,
+            values=fields.get("metadata") or {},
+            external_id=fields.get("external_id"),
+            actor=self.actor,
+        )
         return changed(self.added)
 
     def _waited(self, once: Once, answer: Answer, seconds: int) -> Answer:

@@ -68,7 +68,8 @@ def serving() -> Iterator[Server]:
         "5",
         "config.asgi:application",
     ]
-    process = subprocess.Popen(command, env={**os.environ, "LOG_LEVEL": "WARNING"}, cwd=settings.ROOT)
+    env = {**os.environ, "LOG_LEVEL": "WARNING", "MAX_UPLOAD_BYTES": str(50 * 2**20)}
+    process = subprocess.Popen(command, env=env, cwd=settings.ROOT)
     server = Server(port, process)
     try:
         deadline = time.monotonic() + 60

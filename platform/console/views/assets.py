@@ -22,7 +22,7 @@ from tenants.datasets.models import Asset
 from tenants.datasets.resumable import file_of
 from tenants.errors import Invalid
 from tenants.jobs.selectors import as_dict, list_jobs
-from tenants.pipeline import services
+from tenants.pipeline import services, uploads
 
 NOUNS = {"text": "text", "image": "picture", "audio": "recording", "video": "film"}
 EMBEDDING = frozenset(services.KINDS.values())
@@ -44,17 +44,16 @@ def add(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
         raise Invalid(" ".join(map(str, form.errors["metadata"])), pointer="/metadata")
     sent: Any = request.FILES.get("file")
     upload_id, at_most = request.POST.get("upload"), settings.MAX_UPLOAD_BYTES
-    with (
-        request.workspace.open(),
-        file_of(request.workspace.tenant.id, sent, upload_id, at_most=at_most) as file,
-    ):
-        added = services.add_asset(
-            dataset_id=dataset_id,
-            file=file,
-            text=form.cleaned_data["caption" if file else "text"],
-            values=form.cleaned_data["metadata"],
-            actor=str(request.user.pk),
-        )
+    with file_of(request.workspace.tenant.id, sent, upload_id, at_most=at_most) as file:
+        # Before any transaction: reading, scanning and hashing a film takes seconds.
+        upload = uploads.check_upload(file, form.cleaned_data["caption" if file else "text"])
+        with request.workspace.open():
+            added = services.add_asset(
+                dataset_id=dataset_id,
+                upload=upload,
+                values=form.cleaned_data["metadata"],
+                actor=str(request.user.pk),
+            )
     tile_url = reverse("console:asset-tile", args=[added.asset.id])
     answer = {
         "asset": {"id": str(added.asset.id), "tile": tile_url},
