@@ -72,7 +72,7 @@ class Erasures(Resource):
     def post(self, request: Request) -> HttpResponse:
         fields = NewErasure.read(request.data)
         if not fields["dry_run"]:
-            return Once(request, request.data).run(lambda: self._request(fields)).response()
+            return Once(request, fields).run(lambda: self._request(fields)).response()
         with tenant_scope(self.tenant_id):
             return Answer.of(200, subjects.preview_subject(_criteria(fields))).response()
 

@@ -54,7 +54,7 @@ class Exports(Resource):
     )
     def post(self, request: Request) -> HttpResponse:
         fields = NewExport.read(request.data)
-        return Once(request, request.data).run(lambda: self._request(fields)).response()
+        return Once(request, fields).run(lambda: self._request(fields)).response()
 
     def _request(self, fields: dict[str, Any]) -> Answer:
         export, job = portability.request_export(with_vectors=fields["vectors"], actor=self.actor)

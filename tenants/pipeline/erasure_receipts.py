@@ -136,14 +136,14 @@ def sign(erasure: Erasure, late: Mapping[str, Any], *, verified: bool) -> None:
 
 def scrub_jobs(limit: int = CHUNK) -> Counter[str]:
     """Take the ids of assets that are gone out of the records of finished jobs; asset id -> number of jobs."""
-    found = dict(_jobs_of_nobody().values_list("pk", "names")[:limit])
+    found = {job.pk: job.names for job in _jobs_of_nobody()[:limit]}
     rows = Job.objects.filter(pk__in=list(found))
     rows.filter(error__isnull=False).update(error={"type": "erased", "detail": SCRUBBED["note"]})
     rows.update(arguments={"asset": NOBODY, "revision": 0}, result=SCRUBBED)
     return Counter(str(asset_id) for asset_id in found.values())
 
 
-def _jobs_of_nobody() -> QuerySet[Job]:
+def _jobs_of_nobody() -> QuerySet[Any]:
     ended = Job.objects.filter(kind__in=ASSET_JOBS, state__in=Job.TERMINAL).exclude(arguments__asset=NOBODY)
     named = ended.annotate(names=Cast(KeyTextTransform("asset", "arguments"), UUIDField()))
     return named.filter(~Exists(Asset.objects.filter(pk=OuterRef("names"))))

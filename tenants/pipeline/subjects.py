@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.db.models import Count, Q, QuerySet, Sum
@@ -174,7 +174,7 @@ def erase_subject(claimed: jobs.Claim) -> None:
         late = clear(claimed.tenant_id)
         with tenant_scope(claimed.tenant_id):
             erasure = held(claimed, erasure_id)
-            complete = not matching(erasure.criteria).exists()
+            complete = not matching(_asked(erasure)).exists()
             if complete or last:
                 cpu_s = time.thread_time() - start
                 finish(claimed, erasure, late, complete=complete, cpu_s=cpu_s)
@@ -183,11 +183,16 @@ def erase_subject(claimed: jobs.Claim) -> None:
             erasure.save(update_fields=["removed"])
 
 
+def _asked(erasure: Erasure) -> Mapping[str, Any]:
+    """What a receipt that is not signed yet was asked for."""
+    return cast("Mapping[str, Any]", erasure.criteria)
+
+
 def _erase_next(claimed: jobs.Claim, erasure_id: uuid.UUID) -> bool:
     """Erase and count one batch; False if there was nothing left."""
     with tenant_scope(claimed.tenant_id):
         erasure = held(claimed, erasure_id)
-        wanted = matching(erasure.criteria)
+        wanted = matching(_asked(erasure))
         # Equal files together, so that the last of them takes the file away.
         ids = list(wanted.order_by("blob_id", "id").values_list("pk", flat=True)[:BATCH])
         if assets := locked(Asset.objects.filter(pk__in=ids)):
