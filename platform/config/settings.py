@@ -346,6 +346,7 @@ LOGGING = {
         "django.request": {"level": "ERROR"},
         "celery": {"level": "WARNING"},
         "botocore": {"level": "WARNING"},
+        "faster_whisper": {"level": "WARNING"},
         # It logs each piece of each upload, and refusals as errors.
         "resumable_upload": {"level": "CRITICAL"},
     },

@@ -90,6 +90,7 @@ def media_as_dict(details: dict[str, Any]) -> dict[str, Any]:
     return {
         "duration_s": details["duration_s"],
         "has_sound": details["has_sound"],
+        "truncated": details["truncated"],
         "examined": details["examined"],
     }
 

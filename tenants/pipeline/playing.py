@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from ml.listening import listen, passages_of
+from ml.listening import Hearing, listen, passages_of
 from ml.media import MediaError, MediaInfo
 from ml.media.previews import Waveform, draw_waveform, thumbnail
 from tenants.pipeline.prepared import Prepared, Report, Source
@@ -35,7 +35,7 @@ def hear(source: Source, prepared: Prepared, report: Report) -> None:
     _remove_location(source, prepared, info)
     ears = Ears(source, prepared, info, Progress(info.duration_s, report, 1))
     ears.listen()
-    prepared.details = _details(info, ears)
+    prepared.details = _details(info, ears, prepared)
     prepared.thumbnail = draw_waveform(prepared.details["peaks"])
 
 
@@ -57,7 +57,7 @@ def watch(source: Source, prepared: Prepared, report: Report) -> None:
         except BaseException:
             progress.stopped = True
             raise
-    prepared.details = _details(info, ears)
+    prepared.details = _details(info, ears, prepared)
 
 
 def _remove_location(source: Source, prepared: Prepared, info: MediaInfo) -> None:
@@ -103,6 +103,7 @@ def _look(source: Source, prepared: Prepared, info: MediaInfo, progress: Progres
     poster = Poster()
     for frame in encoding.decoder().frames(source.file, max_frames=MAX_FRAMES):
         prepared.spend(frame.cpu_s)
+        prepared.truncated |= frame.truncated
         poster.offer(frame.pixels)
         if not frame.same or not shown:
             shown.append((frame.at_s, encoding.embed_image_alone(frame.pixels)))
@@ -133,11 +134,12 @@ class Ears:
         self._source, self._prepared, self._progress = source, prepared, progress
         self._waveform = Waveform(info.duration_s)
         self._decoding_s = 0.0
+        self._hearing = Hearing()
         self.damage = ""
 
     def listen(self) -> None:
         start = time.perf_counter()
-        self._prepared.transcript = list(listen(self._pieces(), encoding.transcriber()))
+        self._prepared.transcript = list(listen(self._pieces(), encoding.transcriber(), self._hearing))
         # The model computes in a thread of its own, whose processor time cannot be asked for.
         self._prepared.spend(max(0.0, time.perf_counter() - start - self._decoding_s))
         for passage in list(passages_of(self._prepared.transcript))[:MAX_PASSAGES]:
@@ -152,8 +154,13 @@ class Ears:
             self.damage = error.message
 
     @property
-    def heard_words(self) -> bool:
-        return bool(self._prepared.transcript)
+    def words(self) -> str:
+        """`found`, `none`, `unclear` (people speak, in another language or too badly recorded), or `damaged`."""
+        if self.damage:
+            return "damaged"
+        if self._hearing.unclear:
+            return "unclear"
+        return "found" if self._prepared.transcript else "none"
 
     def peaks(self) -> list[int]:
         return self._waveform.peaks()
@@ -163,6 +170,7 @@ class Ears:
         for sound in encoding.decoder().sound(self._source.file):
             self._decoding_s += time.perf_counter() - asked
             self._prepared.spend(sound.cpu_s)
+            self._prepared.truncated |= sound.truncated
             self._waveform.add(sound.start_s, sound.samples)
             yield sound.start_s, sound.samples
             if not self._progress.reached(-1, sound.start_s + len(sound.samples) / SAMPLE_RATE):
@@ -174,16 +182,16 @@ def _moment(start_s: float, end_s: float) -> dict[str, float]:
     return {"start_s": round(start_s, 2), "end_s": round(end_s, 2)}
 
 
-def _details(info: MediaInfo, ears: Ears | None) -> dict[str, Any]:
+def _details(info: MediaInfo, ears: Ears | None, prepared: Prepared) -> dict[str, Any]:
     details: dict[str, Any] = {
         "duration_s": round(info.duration_s, 3),
         "has_sound": info.has_sound,
         "has_picture": info.has_picture,
         "codecs": list(info.codecs),
         "peaks": ears.peaks() if ears else [],
+        "truncated": info.truncated or prepared.truncated,
         "examined": {},
     }
     if ears:
-        words = "damaged" if ears.damage else "found" if ears.heard_words else "none"
-        details["examined"] = {"words": words, "sounds": "not_examined"}
+        details["examined"] = {"words": ears.words, "sounds": "not_examined"}
     return details

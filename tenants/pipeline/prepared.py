@@ -49,6 +49,8 @@ class Prepared:
     clean_type: str = ""
     details: dict[str, Any] | None = None
     transcript: list[Utterance] = field(default_factory=list)
+    # Of sound and film: something is missing or damaged, and the rest was used.
+    truncated: bool = False
     cpu_s: float = 0.0
     # Picture and sound of a film are prepared side by side.
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
