@@ -23,7 +23,10 @@ from tenants.datasets.models import Dataset
 from tenants.pipeline.services import delete_dataset
 from tenants.scope import tenant_scope
 
-SCHEMA_HELP = 'Types of metadata keys: `{"price": {"type": "number"}}`, of text, number, bool, time.'
+SCHEMA_HELP = (
+    'Fields of the metadata: `{"price": {"type": "number", "required": true}}`. Types are text, number, bool, time and '
+    "tags; an entry may have required, values (all that are allowed) and label."
+)
 
 
 class NewDataset(Body):

@@ -100,7 +100,7 @@ def test_a_declaration_is_kept_counted_and_followed(shop: Shop, owner: Client) -
     assert (
         "“price” is declared. 2 assets do not fit; they stay as they are. Filters and search follow" in page
     )
-    assert 'data-name="Do not fit" class="text-danger-emphasis">2</td>' in page
+    assert 'data-name="Do not fit" class="misfits">2</td>' in page
     assert shop.jobs() == 1
     assert "12\n15.5</textarea>" in read(owner.get(f"{shop.address}?field=price"))
     read(shop.save(owner, key="price", type="number"))
