@@ -61,6 +61,10 @@ class ProofForm(StyledForm):
         return self.cleaned_data["current"]
 
 
+class SecondFactorForm(CodeForm, ProofForm):
+    field_order = ("code", "current")
+
+
 class ChangePasswordForm(ProofForm, NewPasswordForm):
     field_order = ("current", "password", "again")
 

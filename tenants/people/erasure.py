@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from django.db.models import Q, TextField
+from django.apps import apps
+from django.db.models import CharField, Field, Model, Q, QuerySet, TextField
 from django.db.models.functions import Cast
 
 from tenants.accounts import sessions
@@ -13,7 +14,10 @@ from tenants.accounts.models import ApiKey, Invitation, Membership, RecoveryCode
 from tenants.errors import Conflict
 from tenants.events.models import AuditEvent
 from tenants.people.members import end_membership, lock_members, owns_alone
-from tenants.scope import operator_scope, tenant_scope
+from tenants.scope import TenantModel, operator_scope, tenant_scope
+
+# Columns that hold an actor in words, as the audit log does.
+LABELS = frozenset({"created_by", "requested_by"})
 
 
 def erase_user(*, user: User) -> dict[str, int]:
@@ -50,9 +54,25 @@ def _erase_everywhere(user: User, pseudonym: str) -> dict[str, int]:
         "invitation": Invitation.objects.filter(mine).delete()[0],
         "api_key": ApiKey.objects.filter(created_by=user).update(created_by=None),
         "audit_event": _rename(user, pseudonym),
+        **_relabel(user, pseudonym),
     }
     User.objects.filter(pk=user.pk).delete()
     return {**counts, "user": 1}
+
+
+def _relabel(user: User, pseudonym: str) -> dict[str, int]:
+    """The same in rows of other parts that say in words who asked for them."""
+    counts: dict[str, int] = {}
+    for model in apps.get_models():
+        for name in {field.name for field in model._meta.local_fields if _is_label(model, field)}:
+            rows: QuerySet = model._default_manager.filter(**{name: str(user.pk)})
+            if changed := rows.update(**{name: pseudonym}):
+                counts[model._meta.db_table] = changed
+    return counts
+
+
+def _is_label(model: type[Model], field: Field) -> bool:
+    return issubclass(model, TenantModel) and isinstance(field, CharField) and field.name in LABELS
 
 
 def _rename(user: User, pseudonym: str) -> int:

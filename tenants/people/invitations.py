@@ -47,7 +47,7 @@ def list_invitations() -> QuerySet[Invitation]:
 
 def get_invitation(invitation_id: uuid.UUID | None) -> Invitation:
     """An open invitation of the active tenant. Raises NotFound."""
-    found = list_invitations().filter(pk=invitation_id).first()
+    found = list_invitations().filter(pk=invitation_id).first() if invitation_id else None
     if found is None:
         raise NotFound("There is no such invitation.")
     return found

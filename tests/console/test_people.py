@@ -283,10 +283,12 @@ def test_setting_it_up_and_turning_it_off(person: Callable[..., Client], client:
     assert faults_of(page.content.decode()) == []
     assert "<svg" in page.content.decode()
     app = App(user)
-    assert client.post("/account/second-factor", {"code": "000000"}).status_code == 422
+    assert client.post("/account/second-factor", {"code": "000000", "current": PASSWORD}).status_code == 422
+    assert client.post("/account/second-factor", {"code": app.code(), "current": "wrong"}).status_code == 422
+    assert not second_factor.is_on(user)
     other = Client()
     other.force_login(user)
-    shown = client.post("/account/second-factor", {"code": app.code()})
+    shown = client.post("/account/second-factor", {"code": app.code(), "current": PASSWORD})
     assert len(set(re.findall(r"\b(?:[a-z2-7]{4}-){3}[a-z2-7]{4}\b", shown.content.decode()))) == 10
     assert second_factor.is_on(user)
     assert other.get("/account")["Location"].startswith("/login"), "it had shown no second factor"
@@ -310,7 +312,7 @@ def test_a_workspace_may_ask_everybody_for_it(owner: Client, party: Party, clien
     part = client.get("/jobs", headers={"HX-Request": "true"})
     assert part.status_code == 403
     assert f"{party.tenant.slug} asks all members for it" in text(client.get("/account/second-factor"))
-    client.post("/account/second-factor", {"code": App(user).code()})
+    client.post("/account/second-factor", {"code": App(user).code(), "current": PASSWORD})
     assert client.get("/datasets").status_code == 200
     refused = client.post("/account/second-factor/off", {"off-current": PASSWORD})
     assert refused.status_code == 422

@@ -28,7 +28,7 @@ from tenants.accounts.models import (
 )
 from tenants.datasets.services import create_dataset
 from tenants.errors import Conflict, Invalid, NotFound
-from tenants.events.models import AuditEvent
+from tenants.events.models import AuditEvent, Export
 from tenants.events.services import record
 from tenants.people import invitations
 from tenants.people.erasure import erase_user
@@ -278,6 +278,7 @@ def everything_of(user: User, parties: tuple[Party, ...]) -> str:
         with tenant_scope(party.id):
             found.append(list(AuditEvent.objects.values("actor", "target", "details")))
             found.append(list(ApiKey.objects.values("created_by", "name")))
+            found.append(list(Export.objects.values("requested_by")))
     return json.dumps(found, default=str)
 
 
@@ -295,6 +296,7 @@ def test_an_erased_person_is_named_nowhere(party: Party, stranger: Party) -> Non
             actor=acting(stranger.tenant, stranger.owner), email=f"old-{user.email}", role="viewer"
         )
         record(actor="key:x", verb="thing.done", target=str(user.pk))
+        Export.objects.create(requested_by=str(user.pk))
     receipt = erase_user(user=user)
     assert receipt == {
         "membership": 2,
@@ -306,6 +308,7 @@ def test_an_erased_person_is_named_nowhere(party: Party, stranger: Party) -> Non
         "api_key": 1,
         # The invitation, what was recorded twice, and leaving twice.
         "audit_event": 5,
+        "export": 1,
         "user": 1,
     }
     left = everything_of(user, (party, stranger))

@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString, mark_safe
 from qrcode.image.svg import SvgPathImage
 
 from console.access import Request, page, signed_in
-from console.people_forms import CodeForm
+from console.people_forms import SecondFactorForm
 from console.throttle import Attempt
 from console.views.account import proof, show_account, throttled
 from console.views.accounts import TOO_MANY, too_many
@@ -26,19 +26,23 @@ def set_up(request: Request) -> HttpResponse:
     if second_factor.is_on(request.user):
         return redirect("console:account")
     if request.method == "GET":
-        return _set_up(request, {"form": CodeForm()}, 200)
-    form, attempt = CodeForm(request.POST), Attempt.of(request, "code", str(request.user.pk))
-    if not attempt.allowed():
-        return too_many(_set_up(request, {"form": CodeForm(), "too_many": TOO_MANY}, 429))
+        return _set_up(request, {}, 200)
+    # Both the code and the password could be tried here, so each form counts for both.
+    attempts = [Attempt.of(request, purpose, str(request.user.pk)) for purpose in ("code", "proof")]
+    if not all(attempt.allowed() for attempt in attempts):
+        return too_many(_set_up(request, {"too_many": TOO_MANY}, 429))
+    form = SecondFactorForm(request.user, request.POST)
     if form.is_valid():
         try:
             codes = second_factor.confirm(user=request.user, code=form.cleaned_data["code"])
-            attempt.succeeded()
-            # Sessions from before the second factor have not shown it.
-            sessions.end_sessions(user=request.user, keep=request.session.session_key)
-            return page(request, "recovery_codes.html", {"codes": codes, "fresh": True})
         except Invalid as error:
             form.refuse(error)
+            return _set_up(request, {"form": form}, 422)
+        for attempt in attempts:
+            attempt.succeeded()
+        # Sessions from before have not shown the second factor.
+        sessions.end_sessions(user=request.user, keep=request.session.session_key)
+        return page(request, "recovery_codes.html", {"codes": codes, "fresh": True})
     return _set_up(request, {"form": form}, 422)
 
 
@@ -46,6 +50,7 @@ def _set_up(request: Request, context: dict[str, Any], status: int) -> HttpRespo
     address = second_factor.begin(request.user)
     secret = address.partition("secret=")[2].partition("&")[0]
     shown = {
+        "form": SecondFactorForm(request.user),
         "qr": _drawn(address),
         "secret": " ".join(secret[at : at + 4] for at in range(0, len(secret), 4)),
         "required_by": second_factor.required_by(request.user),
