@@ -14,9 +14,10 @@ NAVIGATION = (
     ("console:keys", "API keys", "key", "admin"),
     ("console:people", "People", "people", "admin"),
     ("console:log", "Audit log", "clock-history", "admin"),
+    ("console:data", "Data", "shield-check", "admin"),
 )
 # Which entry of the navigation a page belongs to, where its own name does not say.
-SECTIONS = {"dataset": "datasets", "asset": "datasets", "import": "datasets", "job": "jobs"}
+SECTIONS = {"dataset": "datasets", "asset": "datasets", "import": "datasets", "job": "jobs", "export": "data", "erasure": "data"}
 
 
 def console(request: HttpRequest) -> dict[str, Any]:

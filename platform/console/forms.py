@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import uuid
+from collections.abc import Iterable
 from typing import Any
 
 from django import forms
@@ -11,7 +13,7 @@ from django.contrib.auth.forms import AuthenticationForm
 from django.utils import timezone
 
 from tenants.accounts.permissions import SCOPES
-from tenants.datasets.services import MAX_DESCRIPTION, MAX_NAME
+from tenants.datasets.services import MAX_DESCRIPTION, MAX_NAME, MAX_RETENTION_DAYS
 
 LIFETIMES = (("30", "30 days"), ("90", "90 days"), ("365", "1 year"), ("", "Never"))
 
@@ -63,6 +65,44 @@ class DatasetForm(StyledForm):
     description = forms.CharField(
         required=False, max_length=MAX_DESCRIPTION, widget=forms.Textarea(attrs={"rows": 3})
     )
+
+
+class DatasetEditForm(DatasetForm):
+    retention_days = forms.IntegerField(
+        required=False, min_value=1, max_value=MAX_RETENTION_DAYS, label="Days that assets are kept"
+    )
+
+
+class SubjectForm(StyledForm):
+    """Whose data is to be erased. What it means is for `tenants.pipeline.subjects`."""
+
+    key = forms.CharField(required=False, max_length=100, label="Metadata key, such as customer_id")
+    value = forms.CharField(required=False, max_length=1000, label="Its value")
+    external_ids = forms.CharField(
+        required=False, label="External ids", widget=forms.Textarea(attrs={"rows": 3, "class": "mono"})
+    )
+    dataset = forms.ChoiceField(required=False, label="Only in")
+
+    def __init__(self, datasets: Iterable[Any], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        choices = [("", "All datasets"), *((str(d.id), d.name) for d in datasets)]
+        self.fields["dataset"] = forms.ChoiceField(choices=choices, required=False, label="Only in")
+        style(self.fields["dataset"].widget, invalid=False)
+
+    @property
+    def criteria(self) -> dict[str, Any]:
+        given = self.cleaned_data
+        return {
+            "values": {given["key"]: given["value"]} if given["key"] else {},
+            "external_ids": [line.strip() for line in given["external_ids"].splitlines() if line.strip()],
+            "dataset_id": uuid.UUID(given["dataset"]) if given["dataset"] else None,
+        }
+
+    def refuse(self, error: Any) -> None:
+        """The service speaks of a filter, which is two fields here."""
+        for entry in error.errors:
+            ids = entry["pointer"].startswith("/external_ids")
+            self.add_error("external_ids" if ids else "value", entry["detail"])
 
 
 class ConfirmForm(StyledForm):

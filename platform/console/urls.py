@@ -8,6 +8,7 @@ from console.views import (
     account,
     accounts,
     assets,
+    data,
     datasets,
     home,
     imports,
@@ -84,4 +85,9 @@ urlpatterns = [
     path("people/<uuid:user_id>/reset-link", people.make_link, name="member-reset-link"),
     path("invitations/<uuid:invitation_id>/revoke", people.revoke_invitation, name="invitation-revoke"),
     path("audit-log", log.index, name="log"),
+    path("data", data.index, name="data"),
+    path("data/export", data.export, name="data-export"),
+    path("data/exports/<uuid:export_id>", data.export_content, name="export-content"),
+    path("data/erase", data.erase, name="data-erasure"),
+    path("data/erasures/<uuid:erasure_id>", data.erasure, name="erasure"),
 ]

@@ -18,6 +18,7 @@ from tenants.accounts.models import Membership, Tenant
 from tenants.accounts.permissions import ROLES, Actor, scopes_of
 from tenants.datasets import resumable, selectors, services
 from tenants.datasets.models import Import
+from tenants.events.models import Erasure, Export
 from tenants.jobs.selectors import get_job
 from tenants.people import invitations
 from tenants.pipeline.services import add_asset
@@ -33,7 +34,7 @@ BEFORE_A_TENANT = {
     *("second-factor", "second-factor-off", "second-factor-codes"),
 }
 # Names that start so have an id in their address.
-ONE_THING = {"member", "invitation", "dataset", "asset", "job", "key", "import", "upload"}
+ONE_THING = {"member", "invitation", "dataset", "asset", "job", "key", "import", "upload", "export", "erasure"}
 
 # Name, method, scope. Every address of the console is in here or in BEFORE_A_TENANT.
 TABLE = [
@@ -82,6 +83,11 @@ TABLE = [
     ("member-remove", "POST", "admin"),
     ("invitation-revoke", "POST", "admin"),
     ("log", "GET", "admin"),
+    ("data", "GET", "admin"),
+    ("data-export", "POST", "admin"),
+    ("export-content", "GET", "admin"),
+    ("data-erasure", "POST", "admin"),
+    ("erasure", "GET", "admin"),
 ]
 
 
@@ -100,6 +106,8 @@ class Things:
                 "key_id": _key_of(party),
                 "import_id": _import_of(self.dataset.id),
                 "upload_id": _upload(),
+                "erasure_id": Erasure.objects.create(kind="asset").id,
+                "export_id": Export.objects.create(job_id=added.job.id).id,
                 "user_id": new_member(party.tenant, "viewer").pk,
                 "invitation_id": _invite(party),
             }

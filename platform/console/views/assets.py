@@ -22,7 +22,7 @@ from tenants.datasets.models import Asset
 from tenants.datasets.resumable import file_of
 from tenants.errors import Invalid
 from tenants.jobs.selectors import as_dict, list_jobs
-from tenants.pipeline import services, uploads
+from tenants.pipeline import erasure, services, uploads
 
 NOUNS = {"text": "text", "image": "picture", "audio": "recording", "video": "film"}
 EMBEDDING = frozenset(services.KINDS.values())
@@ -128,7 +128,7 @@ def _update(request: Request, asset_id: uuid.UUID, fields: dict[str, Any]) -> No
 def delete(request: Request, asset_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         dataset_id = selectors.get_asset(asset_id).dataset_id
-        services.delete_asset(asset_id=asset_id, actor=str(request.user.pk))
+        erasure.erase_asset(asset_id=asset_id, actor=str(request.user.pk))
     messages.success(request, "The asset was deleted.")
     return redirect("console:dataset", dataset_id=dataset_id)
 

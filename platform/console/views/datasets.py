@@ -12,7 +12,7 @@ from django.shortcuts import redirect
 
 from console.access import Request, needs, page
 from console.cards import card_of
-from console.forms import ConfirmForm, DatasetForm
+from console.forms import ConfirmForm, DatasetEditForm, DatasetForm
 from console.paging import page_of
 from tenants.accounts.permissions import READ, WRITE
 from tenants.datasets import selectors, services
@@ -62,7 +62,7 @@ def _show(request: Request, dataset_id: uuid.UUID, forms: dict[str, Any], status
         dataset = selectors.get_dataset(dataset_id)
         context = {
             "dataset": dataset,
-            "edit_form": DatasetForm(initial={"name": dataset.name, "description": dataset.description}),
+            "edit_form": DatasetEditForm(initial=vars(dataset)),
             "confirm_form": ConfirmForm(dataset.name),
             "statuses": Asset.State.values,
             "max_upload": settings.MAX_UPLOAD_BYTES,
@@ -84,7 +84,7 @@ def _tiles(request: Request, dataset_id: uuid.UUID) -> dict[str, Any]:
 
 @needs(WRITE, methods=("POST",))
 def edit(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
-    form = DatasetForm(request.POST)
+    form = DatasetEditForm(request.POST)
     if form.is_valid():
         try:
             with request.workspace.open():

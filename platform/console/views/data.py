@@ -1,0 +1,88 @@
+"""Care of data: exports to take along, a person's data to be erased, and receipts of what was erased."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
+
+from console.access import Request, needs, page
+from console.forms import SubjectForm
+from console.paging import page_of
+from tenants.accounts.permissions import ADMIN
+from tenants.datasets import selectors, serving
+from tenants.errors import Conflict, Invalid
+from tenants.pipeline import erasure_receipts as receipts
+from tenants.pipeline import portability, subjects
+
+PAGE = 25
+
+
+@needs(ADMIN)
+def index(request: Request) -> HttpResponse:
+    with request.workspace.open():
+        form = SubjectForm(selectors.list_datasets())
+    return _index(request, form, 200)
+
+
+def _index(request: Request, form: SubjectForm, status: int) -> HttpResponse:
+    with request.workspace.open():
+        found = page_of(receipts.list_erasures(), request.GET.get("before", ""), PAGE)
+        exports = list(portability.list_exports()[:PAGE])
+    context = {"erasures": found.items, "next": found.next, "exports": exports, "form": form}
+    context["keep_days"] = settings.EXPORT_KEEP_DAYS
+    return page(request, "data.html", context, status=status)
+
+
+@needs(ADMIN, methods=("POST",))
+def export(request: Request) -> HttpResponse:
+    try:
+        with request.workspace.open():
+            _, job = portability.request_export(
+                with_vectors="vectors" in request.POST, actor=str(request.user.pk)
+            )
+    except Conflict as error:
+        messages.error(request, error.detail)
+        return redirect("console:data")
+    return redirect("console:job", job_id=job.id)
+
+
+@needs(ADMIN)
+def export_content(request: Request, export_id: uuid.UUID) -> HttpResponseBase:
+    with request.workspace.open():
+        found = portability.get_export(export_id)
+    return serving.serve(request, portability.content_of(found))
+
+
+@needs(ADMIN, methods=("POST",))
+def erase(request: Request) -> HttpResponse:
+    """First how much it would be, to be confirmed by its number; then the job."""
+    with request.workspace.open():
+        form = SubjectForm(selectors.list_datasets(), request.POST)
+        if not form.is_valid():
+            return _index(request, form, 422)
+        try:
+            criteria = subjects.check_criteria(**form.criteria)
+        except Invalid as error:
+            form.refuse(error)
+            return _index(request, form, 422)
+        preview = subjects.preview_subject(criteria)
+        typed = request.POST.get("count")
+        if typed is None or typed.strip() != str(preview["matched"]):
+            context: dict[str, Any] = {"form": form, "preview": preview, "mistyped": typed is not None}
+            return page(request, "data_erasure.html", context, status=422 if typed is not None else 200)
+        receipt, _ = subjects.request_erasure(criteria=criteria, actor=str(request.user.pk))
+    messages.success(request, "The erasure has begun.")
+    return redirect("console:erasure", erasure_id=receipt.id)
+
+
+@needs(ADMIN)
+def erasure(request: Request, erasure_id: uuid.UUID) -> HttpResponse:
+    with request.workspace.open():
+        receipt = receipts.get_erasure(erasure_id)
+    return page(request, "erasure.html", {"receipt": receipt, "shown": receipts.as_dict(receipt)})
