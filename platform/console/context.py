@@ -17,7 +17,14 @@ NAVIGATION = (
     ("console:data", "Data", "shield-check", "admin"),
 )
 # Which entry of the navigation a page belongs to, where its own name does not say.
-SECTIONS = {"dataset": "datasets", "asset": "datasets", "import": "datasets", "job": "jobs", "export": "data", "erasure": "data"}
+SECTIONS = {
+    "dataset": "datasets",
+    "asset": "datasets",
+    "import": "datasets",
+    "job": "jobs",
+    "export": "data",
+    "erasure": "data",
+}
 
 
 def console(request: HttpRequest) -> dict[str, Any]:

@@ -34,7 +34,10 @@ BEFORE_A_TENANT = {
     *("second-factor", "second-factor-off", "second-factor-codes"),
 }
 # Names that start so have an id in their address.
-ONE_THING = {"member", "invitation", "dataset", "asset", "job", "key", "import", "upload", "export", "erasure"}
+ONE_THING = {
+    *("member", "invitation", "dataset", "asset", "job", "key"),
+    *("import", "upload", "export", "erasure"),
+}
 
 # Name, method, scope. Every address of the console is in here or in BEFORE_A_TENANT.
 TABLE = [
