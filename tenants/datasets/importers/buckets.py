@@ -16,7 +16,6 @@ from fsspec.implementations.arrow import ArrowFSWrapper
 from pyarrow import fs
 
 from tenants.datasets.importers import entries, limits
-from tenants.datasets.importers.content import CHUNK
 from tenants.datasets.importers.folders import Node
 from tenants.errors import Invalid, ServiceError, Unavailable
 
@@ -48,7 +47,9 @@ class Bucket:
     @cached_property
     def _files(self) -> ArrowFSWrapper:
         region = self._region or ("us-east-1" if self._endpoint else self._asked_region())
-        return ArrowFSWrapper(fs.S3FileSystem(**self._credentials(), **_address(self._endpoint, region)))
+        return ArrowFSWrapper(
+            fs.S3FileSystem(**self._credentials(), **_address(self._endpoint, region, self._bucket))
+        )
 
     def _credentials(self) -> dict[str, Any]:
         return dict(self._secret) if self._secret else {"anonymous": True}
@@ -65,7 +66,11 @@ class Bucket:
     def listing(self, folder: str) -> list[Node]:
         path = f"{self._root}/{folder}" if folder else self._root
         try:
-            found = self._files.fs.get_file_info(fs.FileSelector(path, allow_not_found=True))
+            found = self._files.fs.get_file_info(fs.FileSelector(path))
+        except FileNotFoundError:
+            raise Invalid(
+                "There is no such bucket, or nothing under this prefix.", pointer="/location"
+            ) from None
         except OSError as error:
             raise _refused(error) from None
         # A key that ends with a slash is how consoles make "folders".
@@ -81,7 +86,7 @@ class Bucket:
     def chunks(self, path: str) -> Iterator[bytes]:
         try:
             with self._files.open(f"{self._root}/{path}", "rb", seekable=False) as stream:
-                yield from iter(partial(stream.read, CHUNK), b"")
+                yield from iter(partial(stream.read, limits.S3_CHUNK), b"")
         except FileNotFoundError:
             raise Invalid("The file is no longer in the bucket.", pointer="/file") from None
         except OSError as error:
@@ -92,15 +97,15 @@ def _node(info: fs.FileInfo) -> Node:
     return Node(info.base_name, info.type == fs.FileType.Directory, info.size)
 
 
-def _address(endpoint: str, region: str) -> dict[str, Any]:
+def _address(endpoint: str, region: str, bucket: str) -> dict[str, Any]:
     """Where to connect to: always said, or Arrow takes AWS_ENDPOINT_URL of this process."""
     parts = urlsplit(endpoint or f"https://s3.{region}.amazonaws.com")
     return {
         "region": region,
         "scheme": parts.scheme,
         "endpoint_override": parts.netloc,
-        # Arrow addresses an own endpoint by path; AWS wants the bucket in the host's name.
-        "force_virtual_addressing": not endpoint,
+        # AWS wants the bucket in the host's name, but for names with dots, which its certificate does not cover.
+        "force_virtual_addressing": not endpoint and "." not in bucket,
         "connect_timeout": limits.S3_CONNECT_S,
         "request_timeout": limits.S3_REQUEST_S,
         "retry_strategy": fs.AwsStandardS3RetryStrategy(max_attempts=limits.S3_TRIES),

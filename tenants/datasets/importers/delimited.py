@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any
@@ -41,12 +42,18 @@ class Delimited:
         self.names = self._header()
         self.options["types"] = self._types(options.get("types"))
 
-    def records(self, file: str | None = None, after: int = 0) -> Iterator[Record]:
+    def records(self, file: str | None = None, after: int = 0, most: int | None = None) -> Iterator[Record]:
+        last = after + most if most is not None else sys.maxsize
         rows = _Rows(self._content, self._encoding, self._delimiter)
         next(rows, None)
         for number, (line, cells, error) in enumerate(rows, 1):
+            if number > last:
+                return
             if number > after:
                 yield self._record(number, line, cells, error)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def _record(self, number: int, line: int, cells: list[str], error: str | None) -> Record:
         name = f"line {line}"
@@ -81,10 +88,10 @@ class Delimited:
 
     def _types(self, given: Any) -> dict[str, str]:
         columns, size = Columns(self.names), 0
-        for record in self.records():
+        for record in self.records(most=limits.SAMPLE_ROWS):
             columns.add(record.values, written=True)
             size += sum(map(len, record.values.values()))
-            if record.row >= limits.SAMPLE_ROWS or size > limits.SAMPLE_CHARS:
+            if size > limits.SAMPLE_CHARS:
                 break
         kinds = {column.name: column.guessed_type for column in columns.as_list()}
         return {name: kind for name, kind in kinds.items() if kind in TYPES} | _checked_types(

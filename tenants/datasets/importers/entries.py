@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol
 
 from ml.media import sniff
@@ -31,6 +31,7 @@ _ARCHIVE_TYPES = frozenset(
     )
 )
 _DRIVE = re.compile(r"[A-Za-z]:")
+_LEFT_BEHIND = re.compile(r"(?:^|/)(?:\.(?!\.?(?:/|$))|__MACOSX(?:/|$)|(?i:thumbs\.db|desktop\.ini)$)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 NESTED = "An archive inside the source; unpack it, or import it by itself."
 
@@ -58,9 +59,13 @@ class Entry:
 
 
 class Files(Protocol):
-    """The files of a source in a stable order; what operating systems leave behind is passed over."""
+    """The files of a source in a stable order; what operating systems leave behind is passed over.
+
+    ``total`` and ``rows`` count the files and those that are no sidecars; None where counting takes long.
+    """
 
     total: int | None
+    rows: int | None
 
     def entries(self) -> Iterator[Entry]: ...
 
@@ -122,9 +127,7 @@ def in_words(count: int) -> str:
 
 def passed_over(name: str) -> bool:
     """What systems and editors leave behind: dot files, resource forks, thumbnails."""
-    parts = name.split("/")
-    hidden = any(part.startswith(".") and part not in (".", "..") for part in parts)
-    return hidden or "__MACOSX" in parts or parts[-1].lower() in ("thumbs.db", "desktop.ini")
+    return _LEFT_BEHIND.search(name) is not None
 
 
 def refusal(name: str) -> str | None:
@@ -144,12 +147,16 @@ def refusal(name: str) -> str | None:
 
 
 def suffix(name: str) -> str:
-    return PurePosixPath(name).suffix[1:].lower()
+    """The last suffix of the base name in small letters, without its dot; a leading dot makes none."""
+    base = name[name.rfind("/") + 1 :]
+    dot = base.rfind(".")
+    return base[dot + 1 :].lower() if dot > 0 else ""
 
 
 def stem(name: str) -> str:
     """The path without its last suffix."""
-    return name[: len(name) - len(PurePosixPath(name).suffix)]
+    kind = suffix(name)
+    return name[: -len(kind) - 1] if kind else name
 
 
 def shown_name(name: str) -> str:

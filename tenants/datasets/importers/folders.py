@@ -18,7 +18,7 @@ from tenants.datasets.importers.sidecars import is_sidecar
 from tenants.errors import Invalid
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Node:
     """A name in a folder. ``error``: why it is refused, as a link is."""
 
@@ -41,23 +41,27 @@ class Disk(Protocol):
 
 
 class Folder:
-    """``Files`` of a disk. In memory is the listing of the folders on the way to the file in hand."""
+    """``Files`` of a disk. In memory are the listings of the folders on the way to the file in hand."""
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
         self.total: int | None = None
-        self._listed: tuple[str, frozenset[str]] = ("\0", frozenset())
+        self.rows: int | None = None
+        self._listed = _Listing("", [])
 
     def entries(self) -> Iterator[Entry]:
         for count, entry in enumerate(self._walk("", 0), 1):
             if count > limits.ENTRIES:
-                raise Invalid(f"More than {limits.ENTRIES:,} files; import its folders one by one.")
+                words = f"More than {limits.ENTRIES:,} files; import its folders one by one. The rest is left out."
+                yield Entry(entry.name, _nothing, error=words)
+                return
             yield entry
 
     def find(self, name: str) -> Entry | None:
         if entries.refusal(name):
             return None
-        node = self._disk.node(name)
+        # What was listed need not be asked for: a request for each file of a bucket takes its time.
+        node = self._listed.nodes.get(name) or (None if self._listed.covers(name) else self._disk.node(name))
         return self._entry(name, node) if node and not node.is_folder else None
 
     def top_folder(self) -> str:
@@ -65,18 +69,12 @@ class Folder:
         return nodes[0].name if len(nodes) == 1 and nodes[0].is_folder else ""
 
     def has_partner(self, name: str) -> bool:
-        folder = name.rpartition("/")[0]
-        if self._listed[0] != folder:
-            nodes = self._disk.listing(folder)
-            self._listed = folder, _stems(folder, nodes)
-        return entries.stem(name) in self._listed[1]
+        return entries.stem(name) in self._listed.stems
 
     def _walk(self, folder: str, depth: int) -> Iterator[Entry]:
-        nodes = [node for node in self._disk.listing(folder) if not entries.passed_over(node.name)]
-        nodes.sort(key=lambda node: node.name.encode("utf-8", "surrogatepass"))
-        self._listed = folder, _stems(folder, nodes)
-        for node in nodes:
-            path = f"{folder}/{node.name}" if folder else node.name
+        listed = _Listing(folder, self._listing(folder))
+        for path, node in listed.nodes.items():
+            self._listed = listed
             if not node.is_folder:
                 yield self._entry(path, node)
             elif depth < limits.DEPTH:
@@ -84,15 +82,36 @@ class Folder:
             else:
                 yield Entry(path, _nothing, error=f"More than {limits.DEPTH} folders deep.")
 
+    def _listing(self, folder: str) -> list[Node]:
+        try:
+            return self._disk.listing(folder)
+        except Invalid as error:
+            if not folder:
+                raise
+            return [Node(_FOLDER, False, error=error.detail)]
+
     def _entry(self, path: str, node: Node) -> Entry:
         error = node.error or entries.refusal(path)
         return Entry(path, partial(self._disk.chunks, path), node.size, error)
 
 
-def _stems(folder: str, nodes: list[Node]) -> frozenset[str]:
-    prefix = f"{folder}/" if folder else ""
-    names = (node.name for node in nodes if not node.is_folder and not node.error)
-    return frozenset(entries.stem(prefix + name) for name in names if not is_sidecar(name))
+#: Stands for a folder that cannot be listed.
+_FOLDER = "(the folder)"
+
+
+class _Listing:
+    """The nodes of one folder by path, sorted, and the stems of its files that are no sidecars."""
+
+    def __init__(self, folder: str, nodes: list[Node]) -> None:
+        self._folder = folder
+        kept = [node for node in nodes if not entries.passed_over(node.name)]
+        kept.sort(key=lambda node: node.name.encode("utf-8", "surrogatepass"))
+        self.nodes = {f"{folder}/{node.name}" if folder else node.name: node for node in kept}
+        files = (path for path, node in self.nodes.items() if not node.is_folder and not node.error)
+        self.stems = frozenset(entries.stem(path) for path in files if not is_sidecar(path))
+
+    def covers(self, name: str) -> bool:
+        return bool(self.nodes) and name.rpartition("/")[0] == self._folder
 
 
 def _nothing() -> Iterator[bytes]:
@@ -112,7 +131,7 @@ class LocalDisk:
             with os.scandir(self._root / folder) as found:
                 return [_node(one.name, one.stat(follow_symlinks=False)) for one in found]
         except OSError as error:
-            return [Node(".", False, error=f"The folder cannot be read: {error.strerror}.")]
+            raise Invalid(f"The folder cannot be read: {error.strerror}.", pointer="/location") from None
 
     def node(self, path: str) -> Node | None:
         status = None

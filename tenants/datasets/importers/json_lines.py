@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -23,14 +24,20 @@ class JsonLines:
         self.warnings: list[str] = []
         check_head(content.at(0, limits.ENCODING_SAMPLE))
 
-    def records(self, file: str | None = None, after: int = 0) -> Iterator[Record]:
+    def records(self, file: str | None = None, after: int = 0, most: int | None = None) -> Iterator[Record]:
+        last = after + most if most is not None else sys.maxsize
         row = 0
         for number, line in enumerate(self._lines(), 1):
             if line is not None and not line.strip():
                 continue
             row += 1
+            if row > last:
+                return
             if row > after:
                 yield _record(row, f"line {number}", line)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def _lines(self) -> Iterator[bytes | None]:
         """Lines without the byte order mark; None for one that is too long."""

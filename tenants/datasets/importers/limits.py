@@ -22,8 +22,8 @@ ENCODING_SAMPLE = 64 * KIB
 PARQUET_MEMORY = 2 * GIB
 #: Processor seconds for one batch of rows, and seconds that the parent waits for the next row.
 PARQUET_CPU_S, PARQUET_WAIT_S = 60, 120
-#: Decoded size that a batch of rows aims at, and the most rows in one.
-PARQUET_BATCH, PARQUET_BATCH_ROWS = 16 * MIB, 1024
+#: Decoded size that a batch of rows aims at, the most rows in one, and how many become Python objects at once.
+PARQUET_BATCH, PARQUET_BATCH_ROWS, PARQUET_SLICE = 16 * MIB, 4096, 64
 #: A file inside a cell: it is held in memory until it is saved.
 PARQUET_FILE = 64 * MIB
 #: One row as JSON, without the bytes of its file.
@@ -59,3 +59,5 @@ ROW_NAME = 300
 # --- Buckets ----------------------------------------------------------------------------------------------
 
 S3_CONNECT_S, S3_REQUEST_S, S3_TRIES = 10.0, 60.0, 3
+#: Each piece is a request of its own.
+S3_CHUNK = 8 * MIB

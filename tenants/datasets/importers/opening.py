@@ -140,7 +140,13 @@ def _from_file(content: Content, format: str, options: dict[str, Any], stack: Ex
     if format == "tar":
         tar = Tar(content)
         return Source(lambda rules, after: tar.items(after))
-    return _table(_TABLES[format](content, options))
+    return _table(_opened_table(content, format, options, stack))
+
+
+def _opened_table(content: Content, format: str, options: dict[str, Any], stack: ExitStack) -> Table:
+    table = _TABLES[format](content, options)
+    stack.callback(table.close)
+    return table
 
 
 def _disk(
@@ -166,19 +172,19 @@ def _table(table: Table) -> Source:
 def _tree(files: Files, options: dict[str, Any], stack: ExitStack) -> Source:
     entry = find_manifest(files)
     if entry is None:
-        return Source(lambda rules, after: plain_items(files, after))
+        return Source(lambda rules, after: plain_items(files, after), total=files.rows)
     content = spooled(entry, str(settings.SPOOL_DIR), stack)
-    table = _TABLES[entry.name.rpartition(".")[2]](content, options)
+    table = _opened_table(content, entry.name.rpartition(".")[2], options, stack)
     return _described(table, Manifest(table, entry, files).items, files=True)
 
 
 def _described(table: Table, read: Callable[[Rules, int], Iterator[Item]], *, files: bool) -> Source:
     """Columns, types and mapping from the first records."""
     columns, size, written = Columns(getattr(table, "names", None)), 0, isinstance(table, Delimited)
-    for count, record in enumerate(table.records(), 1):
+    for record in table.records(most=limits.SAMPLE_ROWS):
         columns.add(record.values, written=written)
         size += sum(len(str(value)) for value in record.values.values())
-        if count >= limits.SAMPLE_ROWS or size > limits.SAMPLE_CHARS:
+        if size > limits.SAMPLE_CHARS:
             break
     found = columns.as_list()
     return Source(

@@ -25,6 +25,7 @@ _LIMITS = {
     "cpu_s": limits.PARQUET_CPU_S,
     "batch": limits.PARQUET_BATCH,
     "batch_rows": limits.PARQUET_BATCH_ROWS,
+    "slice": limits.PARQUET_SLICE,
     "file": limits.PARQUET_FILE,
 }
 
@@ -40,25 +41,41 @@ class Parquet:
         self._content = content
         self.options: dict[str, Any] = {}
         self.warnings: list[str] = []
+        # One child serves one reading after another; a reading that was broken off takes its child with it.
+        self._child: _Child | None = _Child(content)
         try:
-            with _Child(content) as child:
-                described = child.message()
-                self.names = [str(name) for name in described["columns"]]
-                self.total: int | None = sum(described["groups"])
+            described = self._child.message()
         except Unreadable as error:
+            self.close()
             raise Invalid(f"The Parquet file is damaged or hostile. {error}", pointer="/file") from None
+        self.names = [str(name) for name in described["columns"]]
+        self.total: int | None = sum(described["groups"])
 
-    def records(self, file: str | None = None, after: int = 0) -> Iterator[Record]:
-        row = after
+    def close(self) -> None:
+        child, self._child = self._child, None
+        if child:
+            child.stop()
+
+    def records(self, file: str | None = None, after: int = 0, most: int | None = None) -> Iterator[Record]:
+        row, child = after, self._take()
         try:
-            with _Child(self._content) as child:
-                child.message()
-                child.ask({"file": file, "after": after})
-                while "end" not in (message := child.message()):
-                    row = int(message["row"])
-                    yield _record(message, child.content(message.get("size", 0)), file)
+            child.ask({"file": file, "after": after, "most": most})
+            while "end" not in (message := child.message()):
+                row = int(message["row"])
+                yield _record(message, child.content(message.get("size", 0)), file)
+            self._child, child = child, None  # type: ignore[assignment]
         except Unreadable as error:
             yield Record(row + 1, f"row {row + 1:,} and all after it", error=str(error))
+        finally:
+            if child:
+                child.stop()
+
+    def _take(self) -> _Child:
+        child, self._child = self._child, None
+        if child is None:
+            child = _Child(self._content)
+            child.message()
+        return child
 
 
 def _record(message: dict[str, Any], content: bytes, file: str | None) -> Record:
@@ -90,10 +107,7 @@ class _Child:
         self._input, self._output = self._process.stdin, self._process.stdout.fileno()
         self._early, self._at = bytearray(), 0
 
-    def __enter__(self) -> _Child:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
+    def stop(self) -> None:
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):

@@ -1,9 +1,9 @@
 """The process that reads a stranger's Parquet file, of which nothing but rows as JSON reaches its parent.
 
 Run by its path as ``python -P parquet_child.py DESCRIPTOR LIMITS`` by ``parquet.py``: it imports nothing of this
-package. It writes lines of JSON: first the columns and counts, then, when its input names what is wanted, a line a row,
-followed by the bytes of its file. Address space and processor time are limited and writing files is forbidden, so what
-a hostile file can break dies with this process.
+package. It writes lines of JSON: first the columns and counts, then, for each line of its input that names what is
+wanted, a line a row, followed by the bytes of its file. Address space and processor time are limited and writing
+files is forbidden, so what a hostile file can break dies with this process.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def main(descriptor: int, limits: dict[str, int]) -> None:
     try:
         file = _opened(descriptor, limits)
         _line(answers, _described(file))
-        if line := sys.stdin.buffer.readline():
+        for line in sys.stdin.buffer:
             for header, content in Rows(file, json.loads(line), limits):
                 _line(answers, header)
                 answers.write(content)
-        _line(answers, {"end": True})
+            _line(answers, {"end": True})
     except MemoryError:
         _line(answers, {"fatal": "Reading it needs more memory than allowed."})
     except Exception as error:  # pyarrow's exceptions are many; all mean that the file cannot be read
@@ -107,12 +107,15 @@ class Rows:
     def __init__(self, file: Any, request: dict[str, Any], limits: dict[str, int]) -> None:
         self._file, self._limits = file, limits
         self._wanted, self._after = request["file"], request["after"]
+        self._most = request["most"]
         self._kinds = dict(_columns(file.schema_arrow))
 
     def __iter__(self) -> Iterator[tuple[dict[str, Any], bytes]]:
         first = 1
         for group in range(self._file.metadata.num_row_groups):
             last = first + max(0, self._file.metadata.row_group(group).num_rows) - 1
+            if self._most is not None and first > self._after + self._most:
+                return
             if last > self._after:
                 yield from self._group(group, first, last)
             first = last + 1
@@ -121,6 +124,8 @@ class Rows:
         row = first
         try:
             for values in self._values(group):
+                if self._most is not None and row > self._after + self._most:
+                    return
                 if row > self._after:
                     yield self._encoded(row, values)
                 row += 1
@@ -137,11 +142,9 @@ class Rows:
             batch_size=self._batch(group), row_groups=[group], use_threads=False
         ):
             _arm(self._limits["cpu_s"])
-            # Row by row: the whole batch as Python objects would take a multiple of its size.
-            for at in range(batch.num_rows):
-                yield {
-                    name: column[at].as_py() for name, column in zip(batch.schema.names, batch, strict=True)
-                }
+            # In slices: the whole batch as Python objects would take a multiple of its size.
+            for at in range(0, batch.num_rows, self._limits["slice"]):
+                yield from batch.slice(at, self._limits["slice"]).to_pylist()
 
     def _batch(self, group: int) -> int:
         data = self._file.metadata.row_group(group)

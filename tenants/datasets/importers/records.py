@@ -44,9 +44,11 @@ class Table(Protocol):
     total: int | None
     warnings: list[str]
 
-    def records(self, file: str | None = None, after: int = 0) -> Iterator[Record]:
-        """The records with a row above ``after``; the bytes of FileCells only of the column ``file``."""
+    def records(self, file: str | None = None, after: int = 0, most: int | None = None) -> Iterator[Record]:
+        """At most ``most`` records with a row above ``after``; the bytes of FileCells only of the column ``file``."""
         ...
+
+    def close(self) -> None: ...
 
 
 #: The file of an archive or folder that a cell names. Raises Invalid where there is none.

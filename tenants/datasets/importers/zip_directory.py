@@ -9,9 +9,9 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
+from typing import Any, NamedTuple
 
 from tenants.datasets.importers import limits
 from tenants.datasets.importers.content import Content
@@ -27,8 +27,7 @@ _FULL, _FULL16 = 0xFFFFFFFF, 0xFFFF
 _UTF8, ENCRYPTED = 1 << 11, 1 | 1 << 6 | 1 << 13
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """One entry as the central directory has it. ``mode``: Unix file type and permissions, 0 where unknown."""
 
     name: str
@@ -49,10 +48,13 @@ def digest(name: str) -> int:
 
 
 class Directory:
-    """Raises Invalid where the directory is missing, damaged, or lists more than ``limits.ENTRIES`` files."""
+    """Raises Invalid where the directory is missing, damaged, or lists more than ``limits.ENTRIES`` files.
 
-    def __init__(self, content: Content) -> None:
-        self._content = content
+    ``note`` is shown each entry once while the directory is read for the first time.
+    """
+
+    def __init__(self, content: Content, note: Callable[[Header], None]) -> None:
+        self._content, self._note = content, note
         self._start, self._end, self._shift = _locate(content)
         self._places = array("Q")
         self._overlapping: frozenset[int] = frozenset()
@@ -87,6 +89,7 @@ class Directory:
                 raise Invalid(
                     f"The archive lists more than {limits.ENTRIES:,} entries; split it.", pointer="/file"
                 )
+            self._note(header)
             self._places.append(place)
             digests.append(digest(header.name))
             offsets.append(header.offset)
@@ -98,39 +101,37 @@ class Directory:
     def _walk(self) -> Iterator[tuple[Header, int]]:
         stream, place = self._content.stream(self._start), self._start
         while place + _CENTRAL.size <= self._end:
-            fixed = stream.read(_CENTRAL.size)
-            length = _lengths(fixed)
-            header = self._parse(fixed, stream.read(length))
-            yield header, place
+            fields = _fields(stream.read(_CENTRAL.size))
+            length = fields[10] + fields[11] + fields[12]
+            yield self._parse(fields, stream.read(length)), place
             place += _CENTRAL.size + length
         if place != self._end:
             raise _damaged()
 
     def _header(self, place: int) -> Header:
-        fixed = self._content.at(place, _CENTRAL.size)
-        return self._parse(fixed, self._content.at(place + _CENTRAL.size, _lengths(fixed)))
+        fields = _fields(self._content.at(place, _CENTRAL.size))
+        return self._parse(fields, self._content.at(place + _CENTRAL.size, fields[10] + fields[11]))
 
-    def _parse(self, fixed: bytes, rest: bytes) -> Header:
-        if len(rest) != _lengths(fixed):
-            raise _damaged()
-        fields = _CENTRAL.unpack(fixed)
+    def _parse(self, fields: tuple[Any, ...], rest: bytes) -> Header:
         flags, method, crc, compressed, size, name_length, extra_length = *fields[3:5], *fields[7:12]
         disk, attributes, offset = fields[13], fields[15], fields[16]
+        if len(rest) < name_length + extra_length:
+            raise _damaged()
         raw = rest[:name_length]
-        extra = rest[name_length : name_length + extra_length]
-        size, compressed, offset = _wide(extra, size, compressed, offset)
+        if _FULL in (size, compressed, offset):
+            extra = rest[name_length : name_length + extra_length]
+            size, compressed, offset = _wide(extra, size, compressed, offset)
         if disk not in (0, _FULL16):
             raise Invalid("The archive is one part of several; join them first.", pointer="/file")
-        name = _decoded(raw, flags)
-        mode = attributes >> 16
+        name, mode = _decoded(raw, flags), attributes >> 16
         directory = name.endswith("/") or (not mode and bool(attributes & 0x10))
         return Header(name, raw, flags, method, crc, compressed, size, offset + self._shift, mode, directory)
 
 
-def _lengths(fixed: bytes) -> int:
+def _fields(fixed: bytes) -> tuple[Any, ...]:
     if len(fixed) < _CENTRAL.size or fixed[:4] != b"PK\x01\x02":
         raise _damaged()
-    return sum(struct.unpack_from("<3H", fixed, 28))
+    return _CENTRAL.unpack(fixed)
 
 
 def _locate(content: Content) -> tuple[int, int, int]:
@@ -167,8 +168,6 @@ def _locate64(content: Content, end: int, size: int, offset: int) -> tuple[int, 
 
 def _wide(extra: bytes, size: int, compressed: int, offset: int) -> tuple[int, int, int]:
     """Sizes and offset beyond 32 bits from the zip64 field."""
-    if _FULL not in (size, compressed, offset):
-        return size, compressed, offset
     at = 0
     while at + 4 <= len(extra):
         kind, length = struct.unpack_from("<2H", extra, at)

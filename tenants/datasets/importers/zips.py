@@ -24,15 +24,23 @@ class Zip:
     """``Files`` of a zip in the order of its central directory."""
 
     def __init__(self, content: Content) -> None:
-        self._content, self._directory = content, Directory(content)
-        self._inflated = 0
-        stems, count = array("Q"), 0
-        for header in self._files():
-            count += 1
-            if not is_sidecar(header.name):
-                stems.append(digest(entries.stem(header.name)))
-        self._stems = array("Q", sorted(stems))
-        self.total: int | None = count
+        self._content = content
+        self._inflated = self._count = 0
+        self._stems, self._beside, self._tops = array("Q"), array("Q"), {""}
+        self._directory = Directory(content, self._note)
+        self._stems = array("Q", sorted(self._stems))
+        self.total: int | None = self._count
+        self.rows: int | None = self._count - sum(map(self._has_stem, self._beside))
+
+    def _note(self, header: Header) -> None:
+        if header.is_directory or entries.passed_over(header.name):
+            return
+        self._count += 1
+        stems = self._beside if is_sidecar(header.name) else self._stems
+        stems.append(digest(entries.stem(header.name)))
+        if len(self._tops) < 3:  # "" and at most one are of interest
+            folder, slash, _ = header.name.partition("/")
+            self._tops.add(folder if slash else "/")
 
     def entries(self) -> Iterator[Entry]:
         return map(self._entry, self._files())
@@ -42,16 +50,12 @@ class Zip:
         return self._entry(header) if header and not header.is_directory else None
 
     def top_folder(self) -> str:
-        top = ""
-        for header in self._files():
-            folder, slash, _ = header.name.partition("/")
-            if not slash or (top and folder != top):
-                return ""
-            top = folder
-        return top
+        return max(self._tops) if len(self._tops) == 2 and "/" not in self._tops else ""
 
     def has_partner(self, name: str) -> bool:
-        wanted = digest(entries.stem(name))
+        return self._has_stem(digest(entries.stem(name)))
+
+    def _has_stem(self, wanted: int) -> bool:
         at = bisect_left(self._stems, wanted)
         return at < len(self._stems) and self._stems[at] == wanted
 
