@@ -10,7 +10,7 @@ LINT_ENV := DATA_DIR=var/lint SECRET_KEY=lint DATABASE_URL=postgres://localhost/
 
 .DEFAULT_GOAL := run
 .NOTPARALLEL:
-.PHONY: run test demo bench backup restore lint lock clean install install-dev prepare-test
+.PHONY: run test demo bench fuzz backup restore lint lock clean install install-dev prepare-test
 
 run: install
 	@exec $(BIN)/python -m standalone run
@@ -37,6 +37,14 @@ bench: bench-retrieval
 # `make bench-retrieval` runs benchmarks/retrieval.py, and so on for each file there.
 bench-%: install-dev
 	@exec $(BIN)/python benchmarks/$*.py
+
+# More mutated media than the tests take, other ones each time: `make fuzz FUZZ_EXAMPLES=200000`, or
+# `FUZZ_SEED=…` to repeat a run.
+FUZZ_EXAMPLES ?= 50000
+fuzz: install-dev
+	@seed=$${FUZZ_SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; \
+	echo "fuzz: $(FUZZ_EXAMPLES) files, FUZZ_SEED=$$seed"; \
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) exec $(BIN)/python -m pytest tests/ml/test_media_fuzz.py -q --hypothesis-seed=$$seed
 
 lint: install-dev
 	$(BIN)/ruff check .

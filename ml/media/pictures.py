@@ -59,6 +59,11 @@ def decode(path: str, max_pixels: int, thumbnail: bool) -> tuple[dict[str, Any],
         raise MediaError(
             "corrupt", f"the picture is damaged: {str(error)[:200] or type(error).__name__}"
         ) from None
+    except RuntimeError as error:
+        # What the AVIF decoder raises for everything.
+        if "memory" in str(error).lower():
+            raise MemoryError from None
+        raise MediaError("corrupt", f"the picture is damaged: {str(error)[:200]}") from None
 
 
 def _decode(path: str, max_pixels: int, thumbnail: bool) -> tuple[dict[str, Any], list[bytes]]:

@@ -19,6 +19,7 @@ CODECS = {
     "webm": ("libvpx-vp9", "libopus"),
     "matroska": ("libx264", "aac"),
 }
+PIXELS = {"prores_ks": "yuv422p10le", "mjpeg": "yuvj420p"}
 SOUNDS = {
     "wav": "pcm_s16le",
     "flac": "flac",
@@ -89,8 +90,8 @@ def write(
 
 
 def _pixel_format(video: av.VideoStream) -> str:
-    if video.name == "prores_ks":
-        return "yuv422p10le"
+    if video.name in PIXELS:
+        return PIXELS[video.name]
     return "yuv444p" if video.width % 2 or video.height % 2 else "yuv420p"
 
 
