@@ -13,7 +13,7 @@ import base64
 import hashlib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.db import connection
@@ -26,6 +26,8 @@ from tenants.scope import current_tenant_id
 MAX_QUERY_WORDS = 16
 # Documents compared in one query, shared by its words: what its rarer words find is always among them.
 CANDIDATES = 2_000
+# Longer lists of assets cost more to send than to look through afterwards.
+MAX_ALLOWED = 20_000
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,18 @@ def matching(query: str, limit: int, only: Restriction | None = None) -> list[tu
     words = list(dict.fromkeys(tokens(query)))[:MAX_QUERY_WORDS]
     if not words:
         return []
-    prefix, only = _prefix(), only or Restriction()
+    only = only or Restriction()
     if only.datasets == []:
         return []
+    if only.assets is not None and len(only.assets) > MAX_ALLOWED:
+        allowed = set(only.assets)
+        found = _matching(words, 2 * CANDIDATES, replace(only, assets=None))
+        return [(asset_id, rank) for asset_id, rank in found if asset_id in allowed][:limit]
+    return _matching(words, limit, only)
+
+
+def _matching(words: list[str], limit: int, only: Restriction) -> list[tuple[uuid.UUID, float]]:
+    prefix = _prefix()
     queries = [f"'{prefix}{word}'" for word in words]
     if len(words) > 1:
         queries.append(" & ".join(queries))

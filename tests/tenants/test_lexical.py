@@ -183,6 +183,12 @@ def test_a_search_can_be_restricted(party, shelf) -> None:
     assert other.find("ceramic", assets=[]) == [] == other.find("ceramic", datasets=[])
 
 
+def test_a_long_list_of_assets_is_looked_through_afterwards(shelf, monkeypatch) -> None:
+    monkeypatch.setattr(lexical, "MAX_ALLOWED", 1)
+    assert shelf.find("red", assets=[shelf.ids["cup"], shelf.ids["cat"]]) == ["cup"]
+    assert len(shelf.find("red", assets=list(shelf.ids.values()), limit=2)) == 2
+
+
 def test_the_same_batch_twice_is_no_error(shelf) -> None:
     entry = Entry(shelf.ids["mug"], shelf.dataset.id, "text", "enamel")
     with tenant_scope(shelf.party.id):
