@@ -35,9 +35,13 @@ class Command(BaseCommand):
         parser.add_argument("--only", help="comma-separated names of checks, and what they need")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        checks = chosen(options["only"])
         # What goes wrong is in the findings.
         logging.disable(logging.CRITICAL)
-        found = examine(chosen(options["only"]), Options(deep=options["deep"]))
+        try:
+            found = examine(checks, Options(deep=options["deep"]))
+        finally:
+            logging.disable(logging.NOTSET)
         if options["json"]:
             self.stdout.write(json.dumps(as_dicts(found), indent=1))
         else:
