@@ -39,6 +39,9 @@ INDEX_PER_PACKET, INDEX_PER_STREAM = 48, 4096
 
 BUFFER = 1 << 18
 
+#: A Vorbis comment header with an empty vendor and no comments.
+NO_TAGS = b"\3vorbis" + bytes(8) + b"\1"
+
 Answer = tuple[dict[str, Any], list[bytes]]
 
 
@@ -104,6 +107,8 @@ class _Way:
 
     def __init__(self, stream: Any, target: Any) -> None:
         self._target = target.add_stream_from_template(stream, opaque=True)
+        if codec_of(stream) == "vorbis":
+            self._target.codec_context.extradata = without_comments(stream.codec_context.extradata or b"")
         description = FILTERS.get(codec_of(stream) or "")
         self._filter = BitStreamFilterContext(description, stream, self._target) if description else None
         self._last: int | None = None
@@ -127,6 +132,24 @@ class _Way:
             stamp = self._last + 1
         self._last = stamp
         return int(stamp)
+
+
+def without_comments(headers: bytes) -> bytes:
+    """Vorbis' three headers in Xiph lacing (RFC 9559, 6.2), the second of which holds tags, with none in it.
+
+    What does not look like that is returned as it is: no decoder would take it either.
+    """
+    sizes: list[int] = []
+    at = 1
+    while len(sizes) < 2 and headers[:1] == b"\2" and at < len(headers):
+        run = len(headers[at:]) - len(headers[at:].lstrip(b"\xff"))
+        sizes.append(255 * run + (headers[at + run] if at + run < len(headers) else 0))
+        at += run + 1
+    if len(sizes) < 2 or not headers[at + sizes[0] :].startswith(b"\3vorbis"):
+        return headers
+    first, setup = headers[at : at + sizes[0]], headers[at + sum(sizes) :]
+    lacing = b"\2" + b"\xff" * (sizes[0] // 255) + bytes((sizes[0] % 255, len(NO_TAGS)))
+    return lacing + first + NO_TAGS + setup
 
 
 def _reordering(stream: Any) -> int:

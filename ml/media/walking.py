@@ -49,7 +49,7 @@ class Walker:
         self._gop, self._walk, self._ahead = None, iter(()), None
         timed = next(self._from(key, drain=True), None)
         if timed is not None:
-            self._in_order |= timed[0] < self._seen
+            self._in_order |= timed[0] <= self._seen
             self._seen = max(self._seen, timed[0])
         return timed
 

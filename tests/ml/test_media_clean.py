@@ -113,6 +113,40 @@ def test_the_index_stands_in_front_and_leads_to_any_moment(
         assert float(frame.to_ndarray(format="rgb24").mean()) == pytest.approx(20 + frame.time * 10, abs=4)
 
 
+def test_tags_inside_codec_headers_are_left_out(decoder: Decoder, tmp_path: Path) -> None:
+    """Vorbis carries its own tags, and WebM keeps them where FFmpeg does not look."""
+    plain_file, path = tmp_path / "plain", tmp_path / "tagged"
+    with av.open(str(plain_file), "w", format="webm") as file:
+        stream = file.add_stream("vorbis", rate=48_000, layout="stereo", options={"strict": "-2"})
+        for at in range(200):
+            frame = av.AudioFrame.from_ndarray(np.zeros((2, 64), np.float32), format="fltp", layout="stereo")
+            frame.sample_rate, frame.pts = 48_000, at * 64
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    with av.open(str(plain_file)) as source, av.open(str(path), "w", format="webm") as file:
+        stream = file.add_stream_from_template(source.streams.audio[0], opaque=True)
+        headers = stream.codec_context.extradata
+        assert headers is not None
+        first, tags = headers[1], headers[2]
+        tag = b"LOCATION=SECRET"
+        comments = (
+            b"\3vorbis" + bytes(4) + (1).to_bytes(4, "little") + len(tag).to_bytes(4, "little") + tag + b"\1"
+        )
+        content = headers[3:]
+        stream.codec_context.extradata = (
+            bytes((2, first, len(comments))) + content[:first] + comments + content[first + tags :]
+        )
+        for packet in source.demux(audio=0):
+            if packet.size:
+                packet.stream = stream
+                file.mux(packet)
+    assert b"SECRET" in path.read_bytes()
+    decoder.clean(path, tmp_path / "clean", 1 << 20)
+    assert b"SECRET" not in (tmp_path / "clean").read_bytes()
+    assert packets(tmp_path / "clean") == packets(path)
+    assert len(next(decoder.sound(tmp_path / "clean")).samples) > 3000
+
+
 def test_rotation_stays(decoder: Decoder, tmp_path: Path) -> None:
     path = write(
         tmp_path / "film", "mp4", pictures=[quarters()] * 10, rotation=90, metadata={"location": PLACE}

@@ -181,6 +181,17 @@ def test_truncated(
     assert code_of(decoder, path) == "corrupt"
 
 
+def test_damaged_avif_does_not_end_the_decoder(
+    decoder: Decoder, photo: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    path = save(tmp_path / "p", Image.fromarray(photo), format="AVIF")
+    content = bytearray(path.read_bytes())
+    at = content.index(b"mdat") + 4
+    content[at : at + 60] = bytes(60)
+    path.write_bytes(content)
+    assert code_of(decoder, path) == "corrupt"
+
+
 @pytest.mark.parametrize("size", [(50_000, 50_000), (2_000_000_000, 1), (8001, 8001)])
 def test_bombs_are_refused_by_their_header(decoder: Decoder, tmp_path: Path, size: tuple[int, int]) -> None:
     path = tmp_path / "p.png"
