@@ -81,13 +81,14 @@ class SubjectForm(StyledForm):
     external_ids = forms.CharField(
         required=False, label="External ids", widget=forms.Textarea(attrs={"rows": 3, "class": "mono"})
     )
-    dataset = forms.ChoiceField(required=False, label="Only in")
+    # Whether there is one of that id is for the service to say.
+    dataset = forms.UUIDField(required=False, label="Only in", widget=forms.Select)
 
     def __init__(self, datasets: Iterable[Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         choices = [("", "All datasets"), *((str(d.id), d.name) for d in datasets)]
-        self.fields["dataset"] = forms.ChoiceField(choices=choices, required=False, label="Only in")
-        style(self.fields["dataset"].widget, invalid=False)
+        self.fields["dataset"].widget = forms.Select(choices=choices)
+        style(self.fields["dataset"].widget, invalid="dataset" in self.errors)
 
     @property
     def criteria(self) -> dict[str, Any]:
@@ -95,7 +96,7 @@ class SubjectForm(StyledForm):
         return {
             "values": {given["key"]: given["value"]} if given["key"] else {},
             "external_ids": [line.strip() for line in given["external_ids"].splitlines() if line.strip()],
-            "dataset_id": uuid.UUID(given["dataset"]) if given["dataset"] else None,
+            "dataset_id": given["dataset"],
         }
 
     def refuse(self, error: Any) -> None:

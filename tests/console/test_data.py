@@ -63,7 +63,7 @@ def test_a_persons_data_is_shown_and_erased_only_when_its_number_is_typed(
     [
         ({}, "Say whose data"),
         ({"key": "customer_id", "value": ""}, "texts, numbers"),
-        ({"external_ids": "a", "dataset": "no-id"}, "Select a valid choice"),
+        ({"external_ids": "a", "dataset": "no-id"}, "Enter a valid UUID"),
     ],
 )
 def test_what_is_unclear_is_said_and_erases_nothing(
