@@ -138,10 +138,13 @@ class Ears:
         self.damage = ""
 
     def listen(self) -> None:
-        start = time.perf_counter()
-        self._prepared.transcript = list(listen(self._pieces(), encoding.transcriber(), self._hearing))
-        # The model computes in a thread of its own, whose processor time cannot be asked for.
-        self._prepared.spend(max(0.0, time.perf_counter() - start - self._decoding_s))
+        start, cpu_start = time.perf_counter(), time.process_time()
+        heard = listen(self._pieces(), encoding.transcriber(), self._hearing)
+        self._prepared.transcript = list(heard)
+        # The model computes in threads of its own, whose processor time cannot be asked for: at most what the whole
+        # process took, and at most the time that went by.
+        listening_s = time.perf_counter() - start - self._decoding_s
+        self._prepared.spend(max(0.0, min(listening_s, time.process_time() - cpu_start)))
         for passage in list(passages_of(self._prepared.transcript))[:MAX_PASSAGES]:
             moment = _moment(passage.start_s, passage.end_s)
             self._prepared.add("audio", encoding.embed_text(passage.text), moment)
