@@ -41,23 +41,25 @@ def digest(stream: IO[bytes]) -> tuple[str, int]:
 class _Movable(File):
     """A local file that a folder storage takes over by renaming it; a bucket reads it."""
 
+    def __init__(self, stream: IO[bytes], path: str) -> None:
+        super().__init__(stream)
+        self._path = path
+
     def temporary_file_path(self) -> str:
-        return str(self.file.temporary_file_path() if _is_spooled(self.file) else self.file.name)
+        return self._path
 
 
 def put(path: str, content: IO[bytes] | bytes | Path) -> None:
     """Store under a path, unless it is there already in full. A local file (Path) or a spooled upload is moved."""
     if isinstance(content, Path):
         with content.open("rb") as stream:
-            _save(path, _Movable(stream))
+            _save(path, _Movable(stream, str(content)))
     elif isinstance(content, bytes):
         _save(path, ContentFile(content))
     else:
-        _save(path, _Movable(content) if _is_spooled(content) else File(content))
-
-
-def _is_spooled(content: object) -> bool:
-    return hasattr(content, "temporary_file_path")
+        # Of a spooled upload Django knows the path.
+        spooled = getattr(content, "temporary_file_path", None)
+        _save(path, _Movable(content, spooled()) if spooled else File(content))
 
 
 def _save(path: str, body: File) -> None:

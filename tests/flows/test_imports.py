@@ -30,7 +30,11 @@ def test_a_worker_killed_in_the_middle_of_an_import_loses_nothing_and_repeats_no
         time.sleep(0.05)
     stack.wait_for_successor("worker-bulk", stack.kill("worker-bulk"))
     ended = client.wait(job, 120)
-    assert (ended["state"], ended["result"]["imported"], ended["result"]["duplicate"]) == ("succeeded", rows, 0)
+    assert (ended["state"], ended["result"]["imported"], ended["result"]["duplicate"]) == (
+        "succeeded",
+        rows,
+        0,
+    )
     assert ended["result"]["failed"] == 0
     quotas = client.json("GET", "/me")["quotas"]
     assert (quotas["assets"]["used"], quotas["vectors"]["used"]) == (rows, rows)
