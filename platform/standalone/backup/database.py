@@ -141,10 +141,28 @@ def connected(url: str) -> Iterator[Any]:
 def load(dump: Path, url: str, spawner: Spawner, log: Path) -> None:
     """Fill an empty, provisioned database as its owner, in one transaction. Raises StackError.
 
-    The owner is enough: row-level security is switched on after the rows are there.
+    The owner is enough: row-level security is switched on after the rows are there. The default privileges of
+    provisioning go first and come back from the dump: a dump says what is granted, so that what a migration has
+    revoked (from the audit log) would stay granted on tables that get them.
     """
+    _clear_default_privileges(url)
     options = ["--single-transaction", "--exit-on-error", "--no-comments"]
     spawner.run(pg_command("pg_restore", url, log, *options, str(dump)))
+
+
+def _clear_default_privileges(url: str) -> None:
+    with connected(url) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(DEFAULT_PRIVILEGES)
+        for (statement,) in cursor.fetchall():
+            cursor.execute(statement)
+
+
+DEFAULT_PRIVILEGES = """
+    SELECT DISTINCT format('ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE ALL ON %s FROM %I',
+        CASE defaclobjtype WHEN 'r' THEN 'TABLES' ELSE 'SEQUENCES' END, rolname)
+    FROM pg_default_acl, aclexplode(defaclacl) JOIN pg_roles r ON r.oid = grantee WHERE defaclrole = current_user::regrole
+        AND defaclnamespace = 'public'::regnamespace AND defaclobjtype IN ('r', 'S') AND grantee <> defaclrole
+"""
 
 
 def pg_command(program: str, url: str, log: Path, *options: str) -> Command:
