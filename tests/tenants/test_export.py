@@ -8,6 +8,7 @@ import io
 import json
 import secrets
 import shutil
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -29,12 +30,19 @@ from tenants.datasets.services import create_dataset, update_dataset
 from tenants.errors import Conflict, Invalid, NotFound, NotReady, ServiceError
 from tenants.events.models import AuditEvent, Export
 from tenants.jobs.models import Job
-from tenants.pipeline import export_admission, export_layout, export_writing, portability, upkeep
+from tenants.pipeline import (
+    export_admission,
+    export_layout,
+    export_reading,
+    export_writing,
+    portability,
+    upkeep,
+)
 from tenants.pipeline import services as pipeline
 from tenants.pipeline.export_reading import open_export
 from tenants.retrieval import encoding, lexical
 from tenants.retrieval.models import Vector
-from tenants.retrieval.vectors import NewVector, replace_vectors
+from tenants.retrieval.vectors import NewVector, add_vectors, replace_vectors
 from tenants.scope import tenant_scope
 from tests.api.conftest import picture
 from workers import tasks
@@ -584,3 +592,47 @@ def test_errors_are_of_the_family_that_everything_shows(folder) -> None:
         export_admission.admit(opened, slug=f"t-{secrets.token_hex(6)}")
     with pytest.raises(Invalid), open_export(folder / "nothing"):
         pass
+
+
+def _many(count: int) -> Tenant:
+    """A tenant with so many assets and vectors, all of one small file."""
+    slug = f"t-{secrets.token_hex(6)}"
+    tenant = services.create_tenant(slug=slug, name=slug, plan="demo")
+    with tenant_scope(tenant.id):
+        dataset = create_dataset(name="d")
+        first = pipeline.add_asset(dataset_id=dataset.id, text="text").asset
+        assets = [
+            Asset(dataset=dataset, blob_id=first.blob_id, modality="text", caption="x" * 200, status="ready")
+            for _ in range(count - 1)
+        ]
+        Asset.objects.bulk_create(assets)
+        Blob.objects.update(references=count)
+        add_vectors(model=encoding.model_id(), vectors=[(a, [NewVector("text", unit())]) for a in assets])
+    return tenant
+
+
+def _peak(act: Callable[[], Any]) -> int:
+    tracemalloc.start()
+    try:
+        act()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_stays_flat(tmp_path, monkeypatch) -> None:
+    for module, name in (
+        (export_writing, "PAGE"),
+        (export_admission, "BATCH"),
+        (export_reading, "VECTORS_AT_ONCE"),
+    ):
+        monkeypatch.setattr(module, name, 20)
+    monkeypatch.setattr(export_reading, "CHUNK", 1 << 14)
+    peaks: dict[int, tuple[int, int]] = {}
+    # The first one only warms up what is loaded once.
+    for count in (50, 50, 500):
+        tenant, folder = _many(count), tmp_path / secrets.token_hex(4)
+        out = _peak(lambda tenant=tenant, folder=folder: export(tenant, folder))
+        peaks[count] = out, _peak(lambda folder=folder: admit(folder))
+    for small, large in zip(peaks[50], peaks[500], strict=True):
+        assert large < 1.5 * small, peaks
