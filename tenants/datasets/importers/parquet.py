@@ -26,6 +26,8 @@ _LIMITS = {
     "batch": limits.PARQUET_BATCH,
     "batch_rows": limits.PARQUET_BATCH_ROWS,
     "slice": limits.PARQUET_SLICE,
+    "cell": limits.CELL,
+    "row": limits.PARQUET_ROW,
     "file": limits.PARQUET_FILE,
 }
 
@@ -41,10 +43,11 @@ class Parquet:
         self._content = content
         self.options: dict[str, Any] = {}
         self.warnings: list[str] = []
-        # One child serves one reading after another; a reading that was broken off takes its child with it.
-        self._child: _Child | None = _Child(content)
+        self._children: list[_Child] = []
+        # It serves one reading after another; while it is at one, or once one was broken off, others get their own.
+        self._idle: _Child | None = self._start()
         try:
-            described = self._child.message()
+            described = self._idle.message()
         except Unreadable as error:
             self.close()
             raise Invalid(f"The Parquet file is damaged or hostile. {error}", pointer="/file") from None
@@ -52,9 +55,9 @@ class Parquet:
         self.total: int | None = sum(described["groups"])
 
     def close(self) -> None:
-        child, self._child = self._child, None
-        if child:
-            child.stop()
+        self._idle = None
+        while self._children:
+            self._children.pop().stop()
 
     def records(self, file: str | None = None, after: int = 0, most: int | None = None) -> Iterator[Record]:
         row, child = after, self._take()
@@ -63,17 +66,18 @@ class Parquet:
             while "end" not in (message := child.message()):
                 row = int(message["row"])
                 yield _record(message, child.content(message.get("size", 0)), file)
-            self._child, child = child, None  # type: ignore[assignment]
+            self._idle = child
         except Unreadable as error:
             yield Record(row + 1, f"row {row + 1:,} and all after it", error=str(error))
-        finally:
-            if child:
-                child.stop()
+
+    def _start(self) -> _Child:
+        self._children.append(child := _Child(self._content))
+        return child
 
     def _take(self) -> _Child:
-        child, self._child = self._child, None
+        child, self._idle = self._idle, None
         if child is None:
-            child = _Child(self._content)
+            child = self._start()
             child.message()
         return child
 

@@ -32,8 +32,7 @@ def main(descriptor: int, limits: dict[str, int]) -> None:
         _line(answers, _described(file))
         for line in sys.stdin.buffer:
             for header, content in Rows(file, json.loads(line), limits):
-                _line(answers, header)
-                answers.write(content)
+                _row(answers, header, content, limits["row"])
             _line(answers, {"end": True})
     except MemoryError:
         _line(answers, {"fatal": "Reading it needs more memory than allowed."})
@@ -127,7 +126,7 @@ class Rows:
                 if self._most is not None and row > self._after + self._most:
                     return
                 if row > self._after:
-                    yield self._encoded(row, values)
+                    yield self._header(row, values)
                 row += 1
         except MemoryError:
             raise
@@ -137,19 +136,28 @@ class Rows:
             if row <= last:
                 yield {"row": max(row, self._after + 1), "last": last, "error": "rows are missing"}, b""
 
-    def _values(self, group: int) -> Iterator[dict[str, Any]]:
+    def _values(self, group: int) -> Iterator[dict[str, Any] | Exception]:
         for batch in self._file.iter_batches(
             batch_size=self._batch(group), row_groups=[group], use_threads=False
         ):
             _arm(self._limits["cpu_s"])
+            batch = _in_microseconds(batch)
             # In slices: the whole batch as Python objects would take a multiple of its size.
             for at in range(0, batch.num_rows, self._limits["slice"]):
-                yield from batch.slice(at, self._limits["slice"]).to_pylist()
+                yield from _objects(batch.slice(at, self._limits["slice"]))
 
     def _batch(self, group: int) -> int:
         data = self._file.metadata.row_group(group)
         size = max(1, data.total_byte_size) / max(1, data.num_rows)
         return int(max(1, min(self._limits["batch_rows"], self._limits["batch"] / size)))
+
+    def _header(self, row: int, values: dict[str, Any] | Exception) -> tuple[dict[str, Any], bytes]:
+        try:
+            if isinstance(values, Exception):
+                raise values
+            return self._encoded(row, values)
+        except (ValueError, OverflowError, ArithmeticError) as error:
+            return {"row": row, "error": f"A value in it cannot be read: {_words(error)}."}, b""
 
     def _encoded(self, row: int, raw: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         values: dict[str, Any] = {}
@@ -165,12 +173,55 @@ class Rows:
                 values[name] = _plain(value)
             else:
                 values |= {f"{name}.{key}": _plain(one) for key, one in (value or {}).items()}
-        if len(content) > self._limits["file"]:
-            return {
-                "row": row,
-                "error": f"The file in it is larger than {self._limits['file']:,} bytes.",
-            }, b""
+        if error := self._too_long(values, content):
+            return {"row": row, "error": error}, b""
         return {"row": row, "values": values, "files": files, "size": len(content)}, content
+
+    def _too_long(self, values: dict[str, Any], content: bytes) -> str:
+        if len(content) > self._limits["file"]:
+            return f"The file in it is larger than {self._limits['file']:,} bytes."
+        for name, value in values.items():
+            if isinstance(value, str) and len(value) > self._limits["cell"]:
+                return f'The cell of "{name[:60]}" holds more than {self._limits["cell"]:,} characters.'
+        return ""
+
+
+def _objects(rows: Any) -> Iterator[dict[str, Any] | Exception]:
+    """Rows as Python objects; one by one where a value (a date of the year 12000, say) is none."""
+    try:
+        yield from rows.to_pylist()
+    except (ValueError, OverflowError, ArithmeticError) as error:
+        if rows.num_rows == 1:
+            yield error
+            return
+        for at in range(rows.num_rows):
+            yield from _objects(rows.slice(at, 1))
+
+
+def _in_microseconds(batch: Any) -> Any:
+    """Python's moments have no nanoseconds."""
+    import pyarrow as pa
+
+    fields = [field.with_type(_coarser(field.type)) for field in batch.schema]
+    schema = pa.schema(fields)
+    return batch if schema.equals(batch.schema) else batch.cast(schema, safe=False)
+
+
+def _coarser(kind: Any) -> Any:
+    import pyarrow as pa
+    from pyarrow import types
+
+    if types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", kind.tz)
+    if types.is_duration(kind) and kind.unit == "ns":
+        return pa.duration("us")
+    if types.is_time64(kind) and kind.unit == "ns":
+        return pa.time64("us")
+    if types.is_struct(kind):
+        return pa.struct([field.with_type(_coarser(field.type)) for field in _fields(kind)])
+    if types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_coarser(kind.value_type)))
+    return kind
 
 
 def _file_of(value: Any) -> tuple[bytes | None, str]:
@@ -222,8 +273,15 @@ def _arm(cpu_s: int) -> None:
 
 def _line(stream: BinaryIO, message: dict[str, Any]) -> None:
     stream.write(json.dumps(message).encode() + b"\n")
-    if "row" not in message:
-        stream.flush()
+    stream.flush()
+
+
+def _row(stream: BinaryIO, header: dict[str, Any], content: bytes, limit: int) -> None:
+    line = json.dumps(header).encode()
+    if len(line) > limit:
+        line, content = json.dumps({"row": header["row"], "error": "The row is too long."}).encode(), b""
+    stream.write(line + b"\n")
+    stream.write(content)
 
 
 def _words(error: Exception) -> str:
