@@ -23,6 +23,7 @@ FLAGS = [
     f"--use-file-for-fake-audio-capture={SPOKEN}",
 ]
 PATIENCE_MS = 30_000
+expect.set_options(timeout=PATIENCE_MS)
 
 MARKS = [
     pytest.mark.browser,
