@@ -19,7 +19,7 @@ class Mapping(s.Serializer):
 class Import(s.Serializer):
     id = s.CharField()
     dataset = s.CharField()
-    source = s.ChoiceField(models.Import.Source.values)
+    source = s.ChoiceField(models.Import.Source.values)  # type: ignore[assignment]  # fields have one too
     location = s.CharField(help_text="The file's name, or the bucket and prefix.")
     format = s.CharField()
     bytes = s.IntegerField()

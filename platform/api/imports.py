@@ -42,7 +42,9 @@ OPTIONS_HELP = "How to read: encoding, delimiter and the like, as a preview show
 
 class NewImport(Body):
     upload = Text(required=False, help_text="The id of a finished upload, instead of a file.")
-    source = Text(required=False, max_length=imports.LOCATION, help_text="`s3://bucket/prefix`")
+    source = Text(  # type: ignore[assignment]  # serializers have one too
+        required=False, max_length=imports.LOCATION, help_text="`s3://bucket/prefix`"
+    )
     credentials = Object(
         required=False, help_text="`{access_key, secret_key, session_token?}`; kept encrypted until the end."
     )

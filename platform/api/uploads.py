@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any, cast
+from typing import IO, Any, cast
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
 
@@ -36,7 +36,9 @@ class Tus(Resource):
         return tus.Call(self.tenant_id, str(self.request.method), BASE, self.request.headers, upload_id)
 
     @extend_schema(exclude=True)
-    def options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+    def options(  # type: ignore[override]  # not REST framework's answer
+        self, request: Request, *args: Any, **kwargs: Any
+    ) -> HttpResponse:
         return answered(tus.tell(self.call()))
 
 
@@ -83,7 +85,7 @@ class OneUpload(Tus):
     )
     def patch(self, request: Request, upload_id: uuid.UUID) -> HttpResponse:
         # Not `request.data`: that would look for a parser.
-        body = cast(HttpRequest, request._request)
+        body = cast("IO[bytes]", request._request)
         length = int(request.headers.get("Content-Length") or 0)
         return answered(tus.receive(self.call(upload_id), body, length))
 

@@ -180,7 +180,9 @@ class _Files(Storage):
 
     def get_upload(self, upload_id: str) -> dict[str, Any] | None:
         found = resumable.look_up(self.tenant_id, uuid.UUID(upload_id))
-        return found and {
+        if found is None:
+            return None
+        return {
             "offset": found.offset,
             "upload_length": found.bytes,
             "metadata": found.metadata,
