@@ -128,6 +128,9 @@ def test_tokens_cannot_be_guessed_at_length(client: Client, monkeypatch: Any) ->
         client.get(f"/invitation?token=guess{guess}")
         answers.append(client.get("/invitation").status_code)
     assert answers == [410, 410, 410, 429, 429]
+    before = Session.objects.count()
+    assert client.get("/reset/new?token=guess").status_code == 429
+    assert Session.objects.count() == before
 
 
 def test_with_a_mail_server_the_page_shows_no_link(

@@ -25,6 +25,14 @@ from tenants.people import invitations
 INVITATION, RESET = "invitation", "reset"
 
 
+def _keep(request: Any, kind: str, value: str, page_name: str) -> HttpResponse:
+    """Take the token out of the address. Counted, as it makes a session for anybody."""
+    if not Attempt.of(request, "open", value).allowed():
+        return _throttled(request)
+    request.session[kind] = value
+    return redirect(page_name)
+
+
 # --- An invitation ---
 
 
@@ -32,8 +40,7 @@ INVITATION, RESET = "invitation", "reset"
 def invitation(request: Any) -> HttpResponse:
     """Joining: a new person makes an account, one with an account signs in as the invited address."""
     if (token := request.GET.get("token")) is not None:
-        request.session[INVITATION] = links.digest(token).hex()
-        return redirect("console:invitation")
+        return _keep(request, INVITATION, links.digest(token).hex(), "console:invitation")
     digest = bytes.fromhex(request.session.get(INVITATION, ""))
     if not Attempt.of(request, "link", digest.hex()).allowed():
         return _throttled(request)
@@ -93,8 +100,7 @@ def ask_reset(request: HttpRequest) -> HttpResponse:
 def reset(request: Any) -> HttpResponse:
     """Choosing a new password with the token of a link."""
     if (token := request.GET.get("token")) is not None:
-        request.session[RESET] = token[:200]
-        return redirect("console:reset-new")
+        return _keep(request, RESET, token[:200], "console:reset-new")
     token = request.session.get(RESET, "")
     if not Attempt.of(request, "link", token).allowed():
         return _throttled(request)
