@@ -101,7 +101,7 @@ class Decoder:
         """One picture a second in order of time, fewer where the film is longer than ``max_frames`` seconds.
 
         Found by seeking; the first after a cut is preferred. An interval in which the film has no picture of its
-        own gives none. Damage as in ``sound``.
+        own gives none, nor one without a key frame where decoding is too dear. Damage as in ``sound``.
         """
         request = {"kind": "frames", "max_frames": max_frames, "max_seconds": self.max_seconds}
         for header, parts in self._several(path, request, lambda header: header["at_s"]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import islice
@@ -13,6 +14,10 @@ from ml.media.timing import time_of
 #: So many packets are tried where the first behind a seek gives no picture.
 PATIENCE = 12
 
+#: Beyond so many processor seconds, and this share of what was seen so far, only key frames are decoded: 4K at
+#: 60 pictures a second with a key frame every ten seconds would take longer than it plays.
+GRACE_S, SHARE = 10.0, 0.3
+
 Timed = tuple[float, Any]
 
 
@@ -20,7 +25,8 @@ class Walker:
     """Decoded pictures of one open film with times on its clock, which need not be believed.
 
     Every step moves forward: where a seek lands before what was already seen, timestamps or index are broken,
-    and the rest is decoded in order. ``damaged`` once a packet could not be read or decoded.
+    and the rest is decoded in order. Where decoding is dear, only key frames are. ``damaged`` once a packet
+    could not be read or decoded.
     """
 
     def __init__(self, source: Source) -> None:
@@ -37,6 +43,7 @@ class Walker:
         self._ahead: Timed | None = None
         self._seen = -float("inf")
         self._in_order = len(self._keys) == 0
+        self._began, self._hurried = time.process_time(), False
 
     def keys_within(self, start: float, end: float) -> list[int]:
         """Positions of the key frames in [start, end); none where seeking does not work."""
@@ -55,6 +62,7 @@ class Walker:
 
     def between(self, start: float, end: float) -> Iterator[Timed]:
         """The reference pictures in [start, end), decoded from the last key frame or on from where we are."""
+        self._hurried |= time.process_time() - self._began > GRACE_S + SHARE * start
         self._approach(start)
         while (timed := self._peek()) is not None and timed[0] < end:
             self._ahead = None
@@ -103,6 +111,8 @@ class Walker:
         at = self._seen
         packets = self._packets(stamp)
         for packet in islice(packets, PATIENCE) if drain else packets:
+            if self._hurried and packet.size and not packet.is_keyframe:
+                continue
             for frame in self._frames(packet, drain):
                 known = time_of(frame, self._stream)
                 at = known - self._origin if known is not None else max(at, 0.0) + self._period
