@@ -1,6 +1,6 @@
 """Mutated files of every accepted kind: a result or a MediaError, in time and in flat memory, whatever they hold.
 
-``FUZZ_EXAMPLES`` says how many (2,000 without it, always the same ones; with it they are random, and
+``FUZZ_EXAMPLES`` says how many (2,000 without it, with the same mutations each time; with it they are random, and
 ``--hypothesis-seed`` repeats a run). `make fuzz` runs many more.
 """
 
