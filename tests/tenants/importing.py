@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,8 @@ from tenants.datasets.importers import Item, open_items
 from tenants.errors import ServiceError
 
 LIMIT = 1 << 20
+
+JPEG = b"\xff\xd8\xff\xe0" + b"picture" * 20
 
 
 def read(location: str | Path, kind: str, **options: Any) -> list[Item]:
@@ -35,3 +40,21 @@ def _saved(item: Item, target: Path) -> Any:
     target.unlink()
     assert count == len(content)
     return content
+
+
+def packed(tmp_path: Path, files: dict[str, bytes | str], method: int = zipfile.ZIP_DEFLATED) -> Path:
+    path = tmp_path / "files.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def tarred(tmp_path: Path, files: dict[str, bytes], form: int = tarfile.PAX_FORMAT) -> Path:
+    path = tmp_path / "samples.tar"
+    with tarfile.open(path, "w", format=form) as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path

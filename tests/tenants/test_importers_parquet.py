@@ -177,9 +177,10 @@ def test_the_child_sees_no_secrets_and_cannot_write(tmp_path, monkeypatch) -> No
 
 
 def test_a_child_that_somebody_ends_is_no_fault_of_the_file(tmp_path) -> None:
-    with opened(parquet(tmp_path, {"text": ["a"]})) as content:
-        with closing(Parquet(content, {})) as table, pytest.raises(Unavailable):
-            table._idle._process.kill()  # type: ignore[union-attr]
+    path = parquet(tmp_path, {"text": ["a"]})
+    with opened(path) as content, closing(Parquet(content, {})) as table:
+        table._idle._process.kill()  # type: ignore[union-attr]
+        with pytest.raises(Unavailable):
             list(table.records())
 
 

@@ -90,11 +90,9 @@ class Manifest:
     def _resolve(self, named: str) -> Entry:
         path = f"{self._folder}/{named}" if self._folder else named
         path = path.replace("/./", "/").removeprefix("./")
-        if refused := entries.refusal(path):
-            raise Invalid(refused)
         entry = self._files.find(path)
         if entry is None:
-            raise Invalid(f'There is no file "{entries.shown_name(path)}".')
+            raise Invalid(entries.refusal(path) or f'There is no file "{entries.shown_name(path)}".')
         self._named.append(digest(path))
         return entry
 
