@@ -160,7 +160,8 @@ def _clear_default_privileges(url: str) -> None:
 DEFAULT_PRIVILEGES = """
     SELECT DISTINCT format('ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE ALL ON %s FROM %I',
         CASE defaclobjtype WHEN 'r' THEN 'TABLES' ELSE 'SEQUENCES' END, rolname)
-    FROM pg_default_acl, aclexplode(defaclacl) JOIN pg_roles r ON r.oid = grantee WHERE defaclrole = current_user::regrole
+    FROM pg_default_acl, aclexplode(defaclacl) JOIN pg_roles r ON r.oid = grantee
+    WHERE defaclrole = current_user::regrole
         AND defaclnamespace = 'public'::regnamespace AND defaclobjtype IN ('r', 'S') AND grantee <> defaclrole
 """
 
