@@ -34,7 +34,7 @@ def table(path: Path, count: int) -> None:
 
 def tar(path: Path, count: int) -> None:
     with path.open("wb") as stream:
-        for n in range(count // 10):
+        for n in range(count // 4):
             info = tarfile.TarInfo(f"{n:08}.jpg")
             stream.write(info.tobuf())
         stream.write(b"\0" * 1024)
