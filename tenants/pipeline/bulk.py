@@ -21,7 +21,14 @@ from tenants.datasets import metadata
 from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegment
 from tenants.datasets.services import learn_schema, write_blob
 from tenants.errors import Invalid
-from tenants.pipeline.embedding import MEDIA, findings, keep_renditions, lexical_entry, transcript_rows
+from tenants.pipeline.embedding import (
+    MEDIA,
+    findings,
+    keep_renditions,
+    lexical_entry,
+    modality_of,
+    transcript_rows,
+)
 from tenants.pipeline.prepared import Prepared
 from tenants.pipeline.services import lock_dataset, meter
 from tenants.pipeline.uploads import EXCERPT, Upload
@@ -172,7 +179,7 @@ def _asset(dataset: Dataset, entry: Entry, blobs: dict[str, Blob]) -> Asset:
     return Asset(
         dataset=dataset,
         blob=blobs[upload.sha256],
-        modality=upload.modality,
+        modality=modality_of(upload.modality, prepared),
         status=Asset.State.READY,
         external_id=entry.external_id,
         caption=upload.caption,

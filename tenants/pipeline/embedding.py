@@ -17,7 +17,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.pipeline.prepared import Prepared, Source
 from tenants.pipeline.preparing import prepare
-from tenants.pipeline.uploads import EXCERPT
+from tenants.pipeline.uploads import EXCERPT, MODALITIES
 from tenants.retrieval import encoding, lexical
 from tenants.retrieval.vectors import replace_vectors
 from tenants.scope import tenant_scope
@@ -94,13 +94,16 @@ def _store(claimed: jobs.Claim, asset: Asset, source: Source, prepared: Prepared
         blob = Blob.objects.select_for_update().get(pk=asset.blob_id)
         keep_renditions(blob, prepared)
         Blob.objects.filter(pk=blob.pk).update(**findings(prepared))
+    asset.modality = modality_of(asset.modality, prepared)
     changes = {"excerpt": prepared.words[:EXCERPT]} if asset.modality in MEDIA else {}
     TranscriptSegment.objects.filter(asset=asset).delete()
     TranscriptSegment.objects.bulk_create(transcript_rows(asset, prepared), batch_size=500)
     schema = Dataset.objects.values_list("metadata_schema", flat=True).get(pk=asset.dataset_id)
     lexical.index_texts([lexical_entry(asset, schema, source.text, prepared)])
     more = replace_vectors(asset=asset, model=encoding.model_id(), vectors=prepared.vectors)
-    Asset.objects.filter(pk=asset.pk).update(status=Asset.State.READY, error=None, **changes)
+    Asset.objects.filter(pk=asset.pk).update(
+        status=Asset.State.READY, error=None, modality=asset.modality, **changes
+    )
     jobs.succeed(
         claimed,
         result={"asset": str(asset.id), "vectors": len(prepared.vectors)},
@@ -118,9 +121,15 @@ def keep_renditions(blob: Blob, prepared: Prepared) -> None:
         storage.put(storage.path_of(blob.tenant_id, blob.sha256, "clean"), prepared.clean)
 
 
-def findings(prepared: Prepared) -> dict:
+def modality_of(assumed: str, prepared: Prepared) -> str:
+    """What the asset is, now that it was decoded: a film without picture is a recording."""
+    return MODALITIES.get(prepared.media_type, assumed)
+
+
+def findings(prepared: Prepared) -> dict[str, Any]:
     """The blob's columns that preparing fills."""
-    return {
+    refined = {"media_type": prepared.media_type} if prepared.media_type else {}
+    return refined | {
         "width": prepared.width,
         "height": prepared.height,
         "has_thumbnail": prepared.thumbnail is not None,

@@ -27,24 +27,27 @@ POSTER_FRAMES = 10
 CLEAN_MARGIN = 16 << 20
 
 
-def hear(source: Source, prepared: Prepared, report: Report) -> None:
-    """A recording. Raises MediaError, and whatever `report` raises."""
+def play(source: Source, prepared: Prepared, report: Report) -> None:
+    """A recording or a film, whatever its first bytes looked like. Raises MediaError, and what `report` raises."""
     info = encoding.decoder().probe(source.file)
-    if not info.has_sound:
-        raise MediaError("unsupported", "this file has no sound")
+    prepared.media_type = info.media_type
     _remove_location(source, prepared, info)
+    if info.has_picture:
+        _film(source, prepared, info, report)
+    elif info.has_sound:
+        _recording(source, prepared, info, report)
+    else:
+        raise MediaError("unsupported", "this file has neither sound nor picture that can be read")
+
+
+def _recording(source: Source, prepared: Prepared, info: MediaInfo, report: Report) -> None:
     ears = Ears(source, prepared, info, Progress(info.duration_s, report, 1))
     ears.listen()
     prepared.details = _details(info, ears, prepared)
     prepared.thumbnail = draw_waveform(prepared.details["peaks"])
 
 
-def watch(source: Source, prepared: Prepared, report: Report) -> None:
-    """A film, with its sound track. Raises MediaError, and whatever `report` raises."""
-    info = encoding.decoder().probe(source.file)
-    if not info.has_picture:
-        raise MediaError("unsupported", "this film has no picture; send its sound as a sound file")
-    _remove_location(source, prepared, info)
+def _film(source: Source, prepared: Prepared, info: MediaInfo, report: Report) -> None:
     prepared.width, prepared.height = info.width, info.height
     progress = Progress(info.duration_s, report, 1 + info.has_sound)
     ears = Ears(source, prepared, info, progress) if info.has_sound else None

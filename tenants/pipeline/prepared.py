@@ -42,6 +42,8 @@ class Prepared:
     """
 
     vectors: list[NewVector] = field(default_factory=list)
+    # As decoding found it: an MP4 may turn out to hold only sound. Empty where nothing new is known.
+    media_type: str = ""
     width: int | None = None
     height: int | None = None
     thumbnail: bytes | None = None

@@ -45,8 +45,7 @@ def _play(source: Source, prepared: Prepared, report: Report) -> None:
     # Imported on first use: most workers never hear a sound.
     from tenants.pipeline import playing
 
-    play = playing.hear if source.modality == Asset.Modality.AUDIO else playing.watch
-    play(source, prepared, report)
+    playing.play(source, prepared, report)
 
 
 def _look(source: Source, prepared: Prepared, embed: Embed) -> None:

@@ -19,7 +19,7 @@ MAX_EXTERNAL_ID = 200
 HEAD = 4096
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif")
 AUDIO_TYPES = ("audio/wav", "audio/mpeg", "audio/flac", "audio/ogg", "audio/aac", "audio/mp4", "audio/webm")
-VIDEO_TYPES = ("video/mp4", "video/webm", "video/quicktime")
+VIDEO_TYPES = ("video/mp4", "video/webm", "video/quicktime", "video/x-matroska")
 MODALITIES = {
     **dict.fromkeys(IMAGE_TYPES, Asset.Modality.IMAGE),
     **dict.fromkeys(AUDIO_TYPES, Asset.Modality.AUDIO),

@@ -124,6 +124,14 @@ def test_sounds_without_words_are_said_not_to_be_examined(party, put, tmp_path) 
     assert selectors.as_dict(asset)["examined"] == {"words": "none", "sounds": "not_examined"}
 
 
+def test_a_film_without_picture_is_a_recording(party, put, tmp_path) -> None:
+    path = recordings.write(tmp_path / "sound.mp4", "mp4", sound=_spoken())
+    job, asset = put(path)
+    assert (job.state, asset.modality, asset.blob.media_type) == ("succeeded", "audio", "audio/mp4")
+    found = search(tenant_id=party.id, query=Query(text="bananas", modalities=["audio"])).results
+    assert [(found.id, hit.modality) for found, hit in found] == [(asset.id, "audio")]
+
+
 def test_where_a_film_was_taken_is_not_served(party, put, tmp_path) -> None:
     path = tmp_path / "phone.mov"
     recordings.write(
