@@ -23,8 +23,11 @@ MAX_UTTERANCE_S = 30.0
 MIN_UTTERANCE_S = 1.0
 #: A pause after which a sentence is not continued.
 PAUSE_S = 1.5
-#: Below it an utterance is noise or another language put into English words (docs/experiments.md).
+#: Below it a sentence is noise, or another language put into English words; measured: docs/experiments.md.
 MIN_CONFIDENCE = 0.5
+#: One or two words have no sentence around them that would make Whisper sure. Words heard in noise stay below .1.
+MIN_CONFIDENCE_SHORT = 0.2
+SHORT_WORDS = 2
 
 SENTENCE_ENDS = (".", "?", "!")
 
@@ -71,7 +74,7 @@ def listen(
     """
     hearing = hearing or Hearing()
     for utterance in _utterances(_words(_packs(stretches(pieces)), transcriber, hearing)):
-        if utterance.confidence >= MIN_CONFIDENCE:
+        if _is_trusted(utterance):
             hearing.understood_s += utterance.end_s - utterance.start_s
             yield utterance
 
@@ -94,6 +97,11 @@ def passages_of(
         open_passage = Passage(utterance.start_s, utterance.end_s, utterance.text)
     if open_passage is not None:
         yield open_passage
+
+
+def _is_trusted(utterance: Utterance) -> bool:
+    short = len(utterance.text.split()) <= SHORT_WORDS
+    return utterance.confidence >= (MIN_CONFIDENCE_SHORT if short else MIN_CONFIDENCE)
 
 
 @dataclass

@@ -7,7 +7,9 @@ import math
 import os
 import sys
 import threading
+import zlib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ from ml.encoders.base import EncoderUnavailable, Samples, SpeechToText, Transcri
 #: A decoder that has fallen into a loop repeats itself: text that deflates further than this is one.
 #: (Whisper's own limit, section 4.5 of the paper.)
 MAX_COMPRESSION = 2.4
+#: Then no three tokens may come twice. Taken if the words are this probable; people repeat themselves, too.
+NO_REPEAT = 3
+SURE = 0.7
 
 _import_lock = threading.Lock()
 
@@ -71,13 +76,13 @@ class Transcriber(SpeechToText):
             )
         if not samples.any():
             return []
-        for no_repeat in (0, 4):  # A loop is tried once more, with a ban on repeating four tokens.
-            segments = self._one_window(samples, no_repeat)
-            if all(segment.compression_ratio <= MAX_COMPRESSION for segment in segments):
-                return [_word(word) for segment in segments for word in segment.words]
-        return []
+        words = self._one_window(samples)
+        if not _is_loop(words):
+            return words
+        again = self._one_window(samples, no_repeat=NO_REPEAT)
+        return again if _mean_probability(again) >= SURE else _as_first_heard(words)
 
-    def _one_window(self, samples: Samples, no_repeat: int) -> list[Any]:
+    def _one_window(self, samples: Samples, no_repeat: int = 0) -> list[Word]:
         # Unlike WhisperModel.transcribe this decodes the window once: that goes back to what follows the last
         # timestamp, up to thirty times a window. The pipeline keeps state: one a call.
         segments, _ = self._whisper.BatchedInferencePipeline(self._model).transcribe(
@@ -90,7 +95,7 @@ class Transcriber(SpeechToText):
             word_timestamps=True,
             no_repeat_ngram_size=no_repeat,
         )
-        return list(segments)
+        return _words(word for segment in segments for word in segment.words)
 
 
 def load(argument: str) -> Transcriber:
@@ -106,8 +111,37 @@ def _checked(samples: Samples) -> Samples:
     return np.nan_to_num(samples)
 
 
-def _word(word: Any) -> Word:
-    return Word(float(word.start), float(word.end), word.word.strip(), min(1.0, float(word.probability)))
+def _is_loop(words: Iterable[Word]) -> bool:
+    """Over the whole window: a repeated sentence is a segment each time."""
+    content = " ".join(word.text for word in words).encode()
+    return len(content) > MAX_COMPRESSION * len(zlib.compress(content))
+
+
+def _as_first_heard(words: Iterable[Word]) -> list[Word]:
+    """A decoder is sure of what it repeats, whatever it hears: a word is worth what it was the first time."""
+    first: dict[str, float] = {}
+    return [
+        replace(word, probability=min(word.probability, first.setdefault(word.text, word.probability)))
+        for word in words
+    ]
+
+
+def _mean_probability(words: list[Word]) -> float:
+    return sum(word.probability for word in words) / max(1, len(words))
+
+
+def _words(parts: Iterable[Any]) -> list[Word]:
+    """Whisper cuts at hyphens and apostrophes too; what does not begin with a space goes on with its word."""
+    words: list[Word] = []
+    for part in parts:
+        end, probability = float(part.end), min(1.0, float(part.probability))
+        if words and not part.word.startswith(" "):
+            last = words.pop()
+            worst = min(last.probability, probability)
+            words.append(Word(last.start_s, end, last.text + part.word.strip(), worst))
+        else:
+            words.append(Word(float(part.start), end, part.word.strip(), probability))
+    return words
 
 
 def _joined(segments: Iterable[Any]) -> tuple[str, float]:
