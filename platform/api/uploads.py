@@ -18,7 +18,10 @@ from tenants.datasets.resumable import Waiting
 
 BASE = "/api/v1/uploads"
 NOTHING = OpenApiResponse(description="No body.")
-TUS = OpenApiParameter("Tus-Resumable", {"type": "string", "enum": [tus.VERSION]}, HEADER, required=True)
+# Needed, though the schema does not say so: its absence answers 412, as the protocol has it.
+TUS = OpenApiParameter(
+    "Tus-Resumable", {"type": "string", "enum": [tus.VERSION]}, HEADER, description="Always; else 412."
+)
 OFFSET = {"type": "integer", "minimum": 0}
 
 
@@ -67,7 +70,12 @@ class OneUpload(Tus):
     def find(self, upload_id: uuid.UUID | None) -> Waiting:
         return resumable.find(upload_id)
 
-    @extend_schema(summary="How far an upload has come", parameters=[TUS], responses={200: NOTHING})
+    @extend_schema(
+        summary="How far an upload has come",
+        parameters=[TUS],
+        responses={200: NOTHING},
+        extensions={"x-problems": [412]},
+    )
     def head(self, request: Request, upload_id: uuid.UUID) -> HttpResponse:
         return answered(tus.tell(self.call(upload_id)))
 
@@ -89,7 +97,12 @@ class OneUpload(Tus):
         length = int(request.headers.get("Content-Length") or 0)
         return answered(tus.receive(self.call(upload_id), body, length))
 
-    @extend_schema(summary="Throw an upload away", parameters=[TUS], responses={204: None})
+    @extend_schema(
+        summary="Throw an upload away",
+        parameters=[TUS],
+        responses={204: None},
+        extensions={"x-problems": [412, 423]},
+    )
     def delete(self, request: Request, upload_id: uuid.UUID) -> HttpResponse:
         return answered(tus.tell(self.call(upload_id)))
 
