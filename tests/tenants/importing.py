@@ -58,3 +58,14 @@ def tarred(tmp_path: Path, files: dict[str, bytes], form: int = tarfile.PAX_FORM
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
     return path
+
+
+def csv(tmp_path: Path, content: str | bytes, encoding: str = "utf-8") -> Path:
+    path = tmp_path / "table.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode(encoding))
+    return path
+
+
+def outcome(items: list[Any]) -> list[str]:
+    """The text of each item, or why there is none."""
+    return [item.error or item.text for item in items]

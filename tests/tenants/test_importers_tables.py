@@ -1,37 +1,18 @@
-"""CSV and JSON Lines: what people really send, and what nobody should."""
+"""CSV: what people really send, and what nobody should."""
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tenants.datasets.importers import Mapping, limits, open_items, preview
+from tenants.datasets.importers import limits, open_items, preview
 from tenants.errors import Invalid
-from tests.tenants.importing import read
+from tests.tenants.importing import csv, outcome, read
 
 HEADER = "id,title,price\n"
-
-
-def csv(tmp_path: Path, content: str | bytes, encoding: str = "utf-8") -> Path:
-    path = tmp_path / "table.csv"
-    path.write_bytes(content if isinstance(content, bytes) else content.encode(encoding))
-    return path
-
-
-def lines(tmp_path: Path, *rows: bytes) -> Path:
-    path = tmp_path / "rows.jsonl"
-    path.write_bytes(b"\n".join(rows))
-    return path
-
-
-def outcome(items: list[Any]) -> list[str]:
-    """The text of each item, or why there is none."""
-    return [item.error or item.text for item in items]
 
 
 def test_rows_become_items(tmp_path) -> None:
@@ -212,130 +193,6 @@ def test_rows_are_the_same_when_reading_goes_on(tmp_path) -> None:
     assert read(path, "csv", after=51) == []
 
 
-# --- Mapping -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("columns", "expected"),
-    [
-        ("sku,product title,colour", ("sku", "product title", None)),
-        ("uuid,Caption,notes", ("uuid", "Caption", None)),
-        ("编号,标题,价格", ("编号", "标题", None)),
-        ("customer_id,question,answer", (None, "question", None)),
-        ("image_path,label", (None, None, "image_path")),
-        ("foo,bar", (None, "foo", None)),
-    ],
-)
-def test_mappings_are_guessed(tmp_path, columns, expected) -> None:
-    cells = ",".join(f"some {name}" for name in columns.split(","))
-    assert preview(csv(tmp_path, f"{columns}\n{cells}\n"), "csv").mapping.roles == expected
-
-
-def test_a_mapping_is_obeyed(tmp_path) -> None:
-    path = csv(tmp_path, "a,b,c\n1,x,y\n")
-    mapping = {"id": "a", "text": "c", "metadata": {"b": "kind"}}
-    (item,) = read(path, "csv", mapping=mapping)
-    assert (item.external_id, item.text, item.metadata) == ("1", "y", {"kind": "x"})
-    stored = preview(path, "csv", mapping=mapping).mapping.as_dict()
-    assert stored == {"id": "a", "text": "c", "file": None, "metadata": {"b": "kind"}}
-    assert read(path, "csv", mapping=Mapping.parse(stored)) == [item]
-
-
-@pytest.mark.parametrize(
-    ("mapping", "pointers"),
-    [
-        ([], ["/mapping"]),
-        ({"id": "a"}, ["/mapping"]),
-        ({"text": "nope"}, ["/mapping/text"]),
-        ({"text": ["a"]}, ["/mapping/text"]),
-        ({"text": "a", "file": "a"}, ["/mapping/file"]),
-        ({"text": "a", "label": "b"}, ["/mapping/label"]),
-        ({"text": "a", "metadata": "all"}, ["/mapping/metadata"]),
-        ({"text": "a", "metadata": {"x": "y", "b": ""}}, ["/mapping/metadata/x", "/mapping/metadata/b"]),
-        ({"text": "a", "metadata": {"b": "k", "c": "k"}}, ["/mapping/metadata"]),
-        ({"id": "p", "text": "q"}, ["/mapping/id", "/mapping/text"]),
-    ],
-)
-def test_wrong_mappings_name_the_place(tmp_path, mapping, pointers) -> None:
-    with pytest.raises(Invalid) as caught:
-        preview(csv(tmp_path, "a,b,c\n1,x,y\n"), "csv", mapping=mapping or [0])
-    assert [error["pointer"] for error in caught.value.errors] == pointers
-
-
-def test_files_cannot_come_from_a_table_alone(tmp_path) -> None:
-    path = csv(tmp_path, "file,title\na.jpg,x\nhttps://example.com/a.jpg,y\n,z\n")
-    assert outcome(read(path, "csv", mapping={"file": "file", "text": "title"})) == [
-        "This format carries no files. Put this table as manifest into a zip with the files.",
-        "The file is a web address; addresses are not fetched. Put the file itself into a zip.",
-        "z",
-    ]
-
-
-# --- JSON Lines --------------------------------------------------------------------------------------------
-
-
-def test_json_lines(tmp_path) -> None:
-    path = lines(
-        tmp_path,
-        b'\xef\xbb\xbf{"id": 7, "text": "a", "size": {"w": 1}, "tags": ["x", "y"], "none": null}',
-        b"",
-        b'{"id": 8.0, "text": "b"}\r',
-    )
-    first, second = read(path, "jsonl")
-    assert (first.name, first.external_id, first.metadata) == (
-        "line 1",
-        "7",
-        {"size": {"w": 1}, "tags": ["x", "y"]},
-    )
-    assert (second.row, second.name, second.external_id, second.text) == (2, "line 3", "8", "b")
-
-
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        (b"nope", "Not valid JSON at character 1"),
-        (b'{"text": "a"', "Not valid JSON"),
-        (b"[1]", "Not a JSON object."),
-        (b'{"text": NaN}', "NaN is not valid JSON."),
-        (b'{"text": -Infinity}', "-Infinity is not valid JSON."),
-        (b'{"text": "caf\xe9"}', "Not UTF-8."),
-        (b'{"a":' * 200_000, "Nested too deep."),
-        (b'{"text": ' + b"9" * 5000 + b"}", "Exceeds the limit"),
-        (b'{"text": "' + b"x" * limits.CELL + b'"}', "The line is longer than 10,485,760 bytes."),
-        (b'{"text": {"a": 1}}', 'Column "text" must hold text here, not an object.'),
-        (b'{"text": true}', 'Column "text" must hold text here, not true or false.'),
-        (b'{"text": "  "}', "The row has neither a text nor a file."),
-        (b"{}", "The row has neither a text nor a file."),
-    ],
-)
-def test_a_bad_line_fails_alone(tmp_path, line, words) -> None:
-    path = lines(tmp_path, b'{"text": "a"}', line, b'{"text": "b"}')
-    first, bad, last = read(path, "jsonl", mapping={"text": "text"})
-    assert (first.text, last.text, bad.text) == ("a", "b", "")
-    assert bad.error is not None and bad.error.startswith(words)
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b' [{"text": "a"}]', "one JSON array"),
-        (b'{\n  "text": "a"\n}', "over several lines"),
-        (b"\xff\xfe{\x00", "UTF-16"),
-    ],
-)
-def test_other_json_is_refused_with_the_remedy(tmp_path, content, words) -> None:
-    with pytest.raises(Invalid, match=words):
-        read(lines(tmp_path, content), "jsonl")
-
-
-def test_columns_that_come_later_may_be_mapped_to_metadata(tmp_path) -> None:
-    path = lines(tmp_path, *[b'{"text": "a"}'] * 300, b'{"text": "b", "late": 1}')
-    items = read(path, "jsonl", mapping={"text": "text", "metadata": {"late": "late"}})
-    assert (items[0].metadata, items[-1].metadata) == ({}, {"late": 1})
-
-
-# --- Whatever comes ----------------------------------------------------------------------------------------
-
 CSV_BYTES = st.binary(max_size=400) | st.text(alphabet='a1,;\t|"\n\r\x00 é苹', max_size=400).map(str.encode)
 
 
@@ -353,11 +210,3 @@ def test_any_bytes_give_items_or_invalid(tmp_path, kind, content) -> None:
     except Invalid:
         pass
     assert time.monotonic() - began < 5
-
-
-def test_a_preview_cuts_what_is_long(tmp_path) -> None:
-    path = lines(tmp_path, *[b'{"text": "' + b"x" * 5000 + b'", "list": [' + b"1," * 500 + b"1]}"] * 30)
-    found = preview(path, "jsonl")
-    assert (found.total, len(found.rows)) == (30, limits.PREVIEW_ROWS)
-    assert len(found.rows[0]["text"]) == len(found.rows[0]["metadata"]["list"]) == limits.EXCERPT
-    assert found.as_dict()["mapping"] == {"id": None, "text": "text", "file": None, "metadata": "*"}

@@ -116,7 +116,7 @@ def _address(endpoint: str, region: str, bucket: str) -> dict[str, Any]:
 def _endpoint(asked: Any, allowed: tuple[str, ...]) -> str:
     if not asked:
         return ""
-    if str(asked).rstrip("/") not in [one.rstrip("/") for one in allowed]:
+    if str(asked).rstrip("/") not in [one.strip().rstrip("/") for one in allowed]:
         raise Invalid(
             "This endpoint is not allowed here; the operator can allow it by IMPORT_S3_ENDPOINTS.",
             pointer="/options/endpoint",
