@@ -23,6 +23,15 @@ def _database(django_db_blocker: Any) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _quick_hashes(settings: Any) -> None:
+    """Hashing a password is slow by design, and every party has one. In this process only: the stack's are real."""
+    settings.PASSWORD_HASHERS = [
+        "django.contrib.auth.hashers.MD5PasswordHasher",
+        *settings.PASSWORD_HASHERS,
+    ]
+
+
 @dataclass(frozen=True)
 class Party:
     """A tenant of its own with an owner and a key of every scope."""

@@ -24,11 +24,6 @@ PASSWORD = "correct horse battery"
 LINK = re.compile(r"http://[^/]+(/[a-z/]+\?token=[A-Za-z0-9_.-]+)")
 
 
-@pytest.fixture(autouse=True)
-def _quick_hashes(settings: Any) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
 @pytest.fixture
 def client(fresh_address: str) -> Client:
     """A browser from an address of its own, so that throttles of other tests do not count."""

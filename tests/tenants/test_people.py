@@ -23,11 +23,6 @@ from tests.conftest import Party
 from tests.tenants.people import acting, new_member, new_user, token_of
 
 
-@pytest.fixture(autouse=True)
-def _quick_hashes(settings: Any) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
 def state(party: Party) -> dict[str, list[Any]]:
     """Everything that acts among people may change."""
     with tenant_scope(party.id):

@@ -37,12 +37,6 @@ from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.tenants.people import App, acting, new_member, new_user, turn_on
 
-
-@pytest.fixture(autouse=True)
-def _quick_hashes(settings: Any) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
 # --- The second factor ---
 
 

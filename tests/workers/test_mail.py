@@ -20,11 +20,6 @@ from tests.conftest import Party
 from workers import tasks
 
 
-@pytest.fixture(autouse=True)
-def _quick_hashes(settings: Any) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
 @pytest.fixture
 def invitation(party: Party) -> Invitation:
     email = f"n-{secrets.token_hex(6)}@people.example"
