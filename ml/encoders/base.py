@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ml.catalog import Catalog
 
-Modality = Literal["text", "image"]
+Modality = Literal["text", "image", "audio"]
 Vectors = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 Samples = NDArray[np.float32]
@@ -43,7 +43,8 @@ class Encoder(ABC):
 
     @abstractmethod
     def encode(self, batch: Sequence[Any]) -> Vectors:
-        """Strings, or uint8 pictures [h, w, 3] of any size, to float32 [n, dimension]; n may be 0."""
+        """Strings, uint8 pictures [h, w, 3] of any size, or float32 sounds [samples] at 16 kHz mono (``audio``), to
+        float32 [n, dimension]; n may be 0."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,14 @@ def as_pixels(picture: Any) -> Pixels:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise ValueError(f"a picture is uint8 [h, w, 3], not {array.dtype} {list(array.shape)}")
     return array
+
+
+def as_sound(value: Any) -> Samples:
+    """Check one sound: float32 [n] at 16 kHz mono with n >= 1, else ValueError; NaN becomes silence."""
+    array = np.asarray(value)
+    if array.dtype != np.float32 or array.ndim != 1 or len(array) == 0:
+        raise ValueError(f"a sound is float32 [n] at 16 kHz mono, not {array.dtype} {list(array.shape)}")
+    return np.nan_to_num(array, posinf=0, neginf=0)
 
 
 def as_text(value: Any) -> str:

@@ -70,6 +70,7 @@ class TestContract:
             for samples in (np.zeros(0), np.zeros(5), np.zeros(32_000), np.full(16_000, np.nan)):
                 result = plugin.transcribe(samples.astype(np.float32))
                 assert (result.text, result.confidence) == ("", 0.0)
+                assert all(word.probability < 0.5 for word in plugin.words(samples.astype(np.float32)))
             return
         batch = batch_for(plugin)
         vectors = plugin.encode(batch)
@@ -90,8 +91,11 @@ class TestContract:
     def test_wrong_types_are_refused(self, load: Callable[[str], Any], plugin_id: str) -> None:
         plugin = load(plugin_id)
         if isinstance(plugin, SpeechToText):
-            with pytest.raises(ValueError, match="samples"):
-                plugin.transcribe(np.zeros((2, 100), np.float32))
+            for hear in (plugin.transcribe, plugin.words):
+                with pytest.raises(ValueError, match="samples"):
+                    hear(np.zeros((2, 100), np.float32))
+            with pytest.raises(ValueError, match="at most 30 s"):
+                plugin.words(np.zeros(31 * plugin.sample_rate, np.float32))
             return
         wrong = [None, 3] if plugin.modality == "text" else [np.zeros((4, 4)), np.zeros((0, 4, 3), np.uint8)]
         for item in wrong:

@@ -36,6 +36,17 @@ def save_tokenizer(folder: Path) -> None:
     ).save_pretrained(folder)  # fmt: skip
 
 
+def clap_config(*, fused: bool) -> Any:
+    """A hundred-thousandth of laion/clap-htsat-*: one layer a stage, the same shape of input."""
+    audio = {
+        "hidden_size": 16, "patch_embeds_hidden_size": 8, "depths": [1, 1], "num_attention_heads": [2, 2],
+        "num_hidden_layers": 2, "spec_size": 256, "window_size": 8, "num_mel_bins": 64, "num_classes": 4,
+        "enable_fusion": fused, "fusion_type": "aff_2d" if fused else None, "enable_patch_fusion": fused,
+    }  # fmt: skip
+    text = {**TEXT, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+    return transformers.ClapConfig(text_config=text, audio_config=audio, projection_dim=12)
+
+
 def build(kind: str, folder: Path) -> Path:
     t = transformers
     torch.manual_seed(0)
@@ -46,6 +57,8 @@ def build(kind: str, folder: Path) -> Path:
     makers: dict[str, Any] = {
         "clip": lambda: t.CLIPModel(t.CLIPConfig(**towers, projection_dim=12)),
         "siglip": lambda: t.SiglipModel(t.SiglipConfig(**towers)),
+        "clap": lambda: t.ClapModel(clap_config(fused=False)),
+        "clap-fused": lambda: t.ClapModel(clap_config(fused=True)),
         "bert": lambda: t.BertModel(t.BertConfig(**TEXT)),
         "vit": lambda: t.ViTModel(t.ViTConfig(**VISION)),
         "resnet": lambda: t.ResNetModel(
@@ -53,8 +66,12 @@ def build(kind: str, folder: Path) -> Path:
         ),
     }
     makers[kind]().save_pretrained(folder)
-    if kind in ("clip", "siglip", "bert"):
+    if kind in ("clip", "siglip", "bert", "clap", "clap-fused"):
         save_tokenizer(folder)
+    if kind.startswith("clap"):
+        truncation = "fusion" if kind == "clap-fused" else "rand_trunc"
+        t.ClapFeatureExtractor(truncation=truncation, max_length_s=2).save_pretrained(folder)
+        return folder
     processors = {"clip": "CLIPImageProcessor", "siglip": "SiglipImageProcessor", "vit": "ViTImageProcessor"}
     if kind != "bert":
         crop = {"crop_size": SIZE} if kind == "clip" else {}
@@ -70,6 +87,8 @@ def build(kind: str, folder: Path) -> Path:
         ("clip", "", "image", 12), ("clip", "#text", "text", 12), ("clip", "#image", "image", 12),
         ("siglip", "", "image", 16), ("siglip", "#text", "text", 16), ("bert", "", "text", 16),
         ("vit", "", "image", 16), ("resnet", "", "image", 20),
+        ("clap", "", "audio", 12), ("clap", "#audio", "audio", 12), ("clap", "#text", "text", 12),
+        ("clap-fused", "", "audio", 12),
     ],
 )  # fmt: skip
 def test_families(tmp_path: Path, kind: str, tower: str, modality: str, dimension: int) -> None:
@@ -85,15 +104,47 @@ def check_contract(encoder: Encoder) -> None:
     images = [
         rng.integers(0, 256, (*shape, 3), np.uint8) for shape in [(1, 1), (50, 20), (32, 32), (200, 300)]
     ]
-    batch: list[Any] = (texts if encoder.modality == "text" else images) * 5
+    sounds = [rng.normal(0, 0.1, n).astype(np.float32) for n in (1, 1_600, 32_000, 70_001)]
+    sounds += [np.zeros(8_000, np.float32), np.full(8_000, np.nan, np.float32)]
+    batch: list[Any] = {"text": texts, "image": images, "audio": sounds}[encoder.modality] * 3
     vectors = encoder.encode(batch)
     assert vectors.shape == (len(batch), encoder.dimension)
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
     np.testing.assert_allclose(encoder.encode(batch[1:2])[0], vectors[1], atol=1e-4)
     assert encoder.encode([]).shape == (0, encoder.dimension)
-    with pytest.raises(ValueError, match=r"a text|a picture"):
-        encoder.encode([None])
+    wrong = [None, np.zeros((2, 9), np.float32), np.zeros(0, np.float32), np.zeros(9, np.int16)]
+    for item in wrong:
+        with pytest.raises(ValueError, match=r"a text|a picture|a sound"):
+            encoder.encode([item])
+
+
+def test_a_sound_reaches_clap_at_its_own_rate(tmp_path: Path) -> None:
+    """Two seconds at 16 kHz are to the model the same two seconds at its 48 kHz, not two thirds of one."""
+    folder = build("clap", tmp_path)
+    model = transformers.ClapModel.from_pretrained(folder)
+    extract = transformers.ClapFeatureExtractor.from_pretrained(folder)
+    at = np.arange(2 * 48_000) / 48_000
+    chirp = 0.3 * np.sin(2 * np.pi * (300 * at + 400 * at**2))
+    heard = chirp[::3].astype(np.float32)
+    right, wrong = (extract(sound, sampling_rate=48_000, return_tensors="pt") for sound in (chirp, heard))
+    with torch.inference_mode():
+        right, wrong = (
+            model.eval().get_audio_features(**feed).pooler_output[0].numpy() for feed in (right, wrong)
+        )
+    found = load_encoder(f"hf:{folder}#audio").encode([heard])[0]
+    assert np.linalg.norm(found - right) < 0.25 * np.linalg.norm(found - wrong)
+
+
+def test_a_long_sound_is_the_mean_of_its_windows(tmp_path: Path) -> None:
+    encoder = load_encoder(f"hf:{build('clap-fused', tmp_path)}")
+    rng = np.random.default_rng(0)
+    halves = [rng.normal(0, 0.1, 32_000), np.sin(np.arange(32_000) / 5)]
+    first, second, both = encoder.encode(
+        [part.astype(np.float32) for part in (*halves, np.concatenate(halves))]
+    )
+    mean = (first + second) / np.linalg.norm(first + second)
+    np.testing.assert_allclose(both, mean, atol=1e-5)
 
 
 def test_version_follows_the_weights(tmp_path: Path) -> None:
@@ -110,8 +161,19 @@ def test_version_follows_the_weights(tmp_path: Path) -> None:
 def test_a_missing_tower_is_told(tmp_path: Path) -> None:
     with pytest.raises(EncoderUnavailable):
         load_encoder(f"hf:{build('vit', tmp_path)}#text")
+    with pytest.raises(EncoderUnavailable, match="no image tower, only audio and text"):
+        load_encoder(f"hf:{build('clap', tmp_path / 'clap')}#image")
+    with pytest.raises(EncoderUnavailable, match="no audio tower, only image and text"):
+        load_encoder(f"hf:{build('clip', tmp_path / 'clip')}#audio")
     with pytest.raises(ValueError, match="#sound"):
         load_encoder(f"hf:{tmp_path}#sound")
+
+
+def test_clap_without_its_feature_extractor_is_told(tmp_path: Path) -> None:
+    folder = build("clap", tmp_path)
+    (folder / "preprocessor_config.json").unlink()
+    with pytest.raises(EncoderUnavailable, match="feature extractor"):
+        load_encoder(f"hf:{folder}")
 
 
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:
