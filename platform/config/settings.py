@@ -230,8 +230,9 @@ EXPORT_KEEP_DAYS = int(env("EXPORT_KEEP_DAYS", "7"))
 
 MODELS_DIR = Path(env("CROSSLIGHT_MODELS", str(DATA_DIR / "models")))
 os.environ.setdefault("CROSSLIGHT_MODELS", str(MODELS_DIR))
-# Threads that prepare the rows of an import, beside the one that reads and stores.
-IMPORT_THREADS = int(env("IMPORT_THREADS", str(len(os.sched_getaffinity(0)))))
+# Threads that prepare the rows of an import, beside the one that reads and stores: one more than there are cores, as
+# some wait for a decoder.
+IMPORT_THREADS = int(env("IMPORT_THREADS", str(len(os.sched_getaffinity(0)) + 1)))
 DECODER_MEMORY_BYTES = int(env("DECODER_MEMORY_BYTES", str(1024 * 1024 * 1024)))
 DECODER_TIMEOUT_S = float(env("DECODER_TIMEOUT_S", "20"))
 

@@ -36,6 +36,8 @@ from tenants.retrieval import encoding, lexical
 from tenants.retrieval.vectors import add_vectors
 from tenants.scope import current_tenant_id
 
+# The columns of a blob that decoding and scanning fill.
+FOUND = ("scan", "media_type", "width", "height", "has_thumbnail", "clean_type", "details")
 IMPORTED, DUPLICATE, FAILED = "imported", "duplicate", "failed"
 
 
@@ -56,6 +58,8 @@ class Entry:
     outcome: str = ""
     reason: str = ""
     asset_id: uuid.UUID | None = None
+    # The earlier row of the same batch that this one repeats.
+    same_as: Entry | None = None
 
     def fail(self, reason: str) -> None:
         self.outcome, self.reason, self.asset_id = FAILED, reason[:500], None
@@ -74,26 +78,45 @@ def store(*, dataset_id: uuid.UUID, entries: Sequence[Entry]) -> None:
     Raises NotFound for a dataset that is gone, QuotaExceeded (and stores nothing) if they do not all fit.
     """
     dataset = lock_dataset(dataset_id)
-    _check_values(dataset, entries)
-    find_duplicates(dataset.id, entries)
-    new = [entry for entry in entries if entry.open]
-    if not new:
-        return
+    sort_out(dataset_id, entries)
+    if new := [entry for entry in entries if entry.open]:
+        _add(dataset, new)
+    _settle_repeated(entries)
+
+
+def sort_out(dataset_id: uuid.UUID, entries: Sequence[Entry]) -> None:
+    """Set the outcomes that need no preparing: of metadata that do not fit, and of what is there already."""
+    schemas = Dataset.objects.filter(pk=dataset_id).values_list("metadata_schema", flat=True)
+    _check_values(schemas.first() or {}, entries)
+    find_duplicates(dataset_id, entries)
+
+
+def _add(dataset: Dataset, new: Sequence[Entry]) -> None:
     blobs = _keep_blobs(new)
-    _charge(new)
     assets = [_asset(dataset, entry, blobs) for entry in new]
     Asset.objects.bulk_create(assets)
+    _attach(dataset, new, assets)
+    # After the clock, which everyone locks before the counters.
+    _charge(new)
+    _write_files(new, blobs)
     for entry, asset in zip(new, assets, strict=True):
         entry.outcome, entry.asset_id = IMPORTED, asset.id
-    _attach(dataset, new, assets)
-    _write_files(new, blobs)
 
 
-def _check_values(dataset: Dataset, entries: Sequence[Entry]) -> None:
+def _settle_repeated(entries: Sequence[Entry]) -> None:
+    """A row that repeats an earlier one shares its fate."""
+    for entry in entries:
+        if entry.same_as is not None and entry.same_as.outcome == FAILED:
+            entry.fail(entry.same_as.reason)
+        elif entry.same_as is not None:
+            entry.asset_id = entry.same_as.asset_id
+
+
+def _check_values(schema: metadata.Schema, entries: Sequence[Entry]) -> None:
     for entry in entries:
         if entry.open:
             try:
-                entry.values = metadata.check_metadata(entry.values, dataset.metadata_schema)
+                entry.values = metadata.check_metadata(entry.values, schema)
             except Invalid as error:
                 entry.fail(_sentence(error))
 
@@ -137,7 +160,7 @@ def _compare_within(entry: Entry, earlier: Entry) -> None:
     assert earlier.upload is not None  # noqa: S101
     same = (entry.upload.sha256, entry.upload.caption) == (earlier.upload.sha256, earlier.upload.caption)
     if same:
-        entry.outcome, entry.reason = DUPLICATE, f"The same as {earlier.name}."
+        entry.outcome, entry.reason, entry.same_as = DUPLICATE, f"The same as {earlier.name}.", earlier
     else:
         entry.fail(f"The id {entry.external_id!r} stands for other content in {earlier.name}.")
 
@@ -210,11 +233,15 @@ def _attach(dataset: Dataset, new: Sequence[Entry], assets: Sequence[Asset]) -> 
 
 def _write_files(new: Sequence[Entry], blobs: dict[str, Blob]) -> None:
     """Last: a batch that is refused must not leave its files behind."""
+    decoded: list[Blob] = []
     for entry in new:
         if entry.upload is None or entry.prepared is None:
             continue
         blob = blobs[entry.upload.sha256]
         if entry.upload.modality != Asset.Modality.TEXT:
             keep_renditions(blob, entry.prepared)
-            Blob.objects.filter(pk=blob.pk).update(scan=entry.upload.scan, **findings(entry.prepared))
+            for column, value in {"scan": entry.upload.scan, **findings(entry.prepared)}.items():
+                setattr(blob, column, value)
+            decoded.append(blob)
         write_blob(blob, entry.path or entry.upload.content)
+    Blob.objects.bulk_update(decoded, FOUND)
