@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api import shapes
+from api.auth import key_of
 from api.fields import Body, Text, Whole
 from api.idempotency import Answer, Once
 from api.paging import read_page, refuse_unknown
@@ -75,7 +76,8 @@ class Keys(Resource):
         )
 
     def _create(self, fields: dict[str, Any]) -> Answer:
-        key, token = keys.create_key(**fields)
+        # In the name of who made the key that asks, so that removing that person ends this one, too.
+        key, token = keys.create_key(**fields, created_by=keys.maker_of(key_of(self.request).key_id))
         record(actor=self.actor, verb="key.created", target=str(key.id))
         return shown_once(key, token)
 
@@ -119,8 +121,8 @@ class RotateKey(Resource):
         return once.run(lambda: self._rotate(key_id, overlap_s)).response()
 
     def _rotate(self, key_id: uuid.UUID, overlap_s: int) -> Answer:
-        # In the name of the same person, so that removing them ends this key, too.
-        maker = self.found.created_by
+        # In the name of who sees the new secret, so that removing that person ends this key, too.
+        maker = keys.maker_of(key_of(self.request).key_id) or self.found.created_by
         key, token = keys.rotate_key(key_id=key_id, overlap_s=overlap_s, created_by=maker)
         details = {"new": str(key.id), "overlap_s": overlap_s}
         record(actor=self.actor, verb="key.rotated", target=str(key_id), details=details)

@@ -18,7 +18,8 @@ from api.idempotency import Answer, Once
 from api.paging import read_page, refuse_unknown
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
-from tenants.accounts.models import ApiKey, Invitation, Membership
+from tenants.accounts import keys
+from tenants.accounts.models import Invitation, Membership
 from tenants.accounts.permissions import ADMIN, ROLES, Actor
 from tenants.people import invitations, members
 from tenants.scope import tenant_scope
@@ -61,8 +62,8 @@ class People(Resource):
 
     def acting(self) -> Actor:
         """The key, in the name of whoever made it. In the tenant's scope."""
-        key = ApiKey.objects.filter(pk=key_of(self.request).key_id).first()
-        return Actor(self.actor, "admin", key.created_by_id if key else None)
+        maker = keys.maker_of(key_of(self.request).key_id)
+        return Actor(self.actor, "admin", maker.pk if maker else None)
 
 
 class Members(People):

@@ -140,6 +140,24 @@ def revoke_key(*, key_id: uuid.UUID) -> None:
     forget(key.prefix)
 
 
+def revoke_keys_beyond(*, maker_id: uuid.UUID, scopes: frozenset[str]) -> list[ApiKey]:
+    """End the keys that a person made in the active tenant and that may do more than this; returns those."""
+    with tenant_scope(current_tenant_id()):
+        made = live_keys_by_maker().get(maker_id, [])
+        digests = KeyDigest.objects.filter(key_id__in=[key.id for key in made])
+        beyond = {digest.key_id for digest in digests if not scopes.issuperset(digest.scopes)}
+        ended = [key for key in made if key.id in beyond]
+        for key in ended:
+            revoke_key(key_id=key.id)
+    return ended
+
+
+def maker_of(key_id: uuid.UUID | str) -> User | None:
+    """Who answers for what a key of the active tenant does; None for one that no person made."""
+    key = ApiKey.objects.select_related("created_by").filter(pk=key_id).first()
+    return key.created_by if key else None
+
+
 def live_keys_by_maker() -> dict[uuid.UUID, list[ApiKey]]:
     """The active tenant's keys that still work, by the person who made them."""
     rows = KeyDigest.objects.filter(tenant=current_tenant_id(), revoked_at=None)

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
-from django.contrib.auth.tokens import default_token_generator
+from django.contrib.auth.tokens import PasswordResetTokenGenerator
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import Q
 from django.utils.http import urlsafe_base64_decode, urlsafe_base64_encode
 
 from tenants.accounts import links, mail, sessions
-from tenants.accounts.models import User
+from tenants.accounts.models import Membership, User
+from tenants.accounts.permissions import MANAGES
 from tenants.errors import Invalid, NotFound
 
 OVER = "This link is no longer valid. It works once and for a limited time; ask for another."
+
+
+class ResetTokens(PasswordResetTokenGenerator):
+    """Django's tokens. They also end when the person's roles change, or those of whoever could have made the link.
+
+    Else somebody could keep a link until the person had become an owner or joined another workspace, or use it after
+    losing the right to make one.
+    """
+
+    def _make_hash_value(self, user: Any, timestamp: int) -> str:
+        mine = Membership.objects.filter(user=user).values("tenant")
+        roles = Membership.objects.filter(Q(user=user) | Q(role__in=MANAGES), tenant__in=mine)
+        standing = sorted(roles.values_list("tenant_id", "user_id", "role"))
+        return f"{super()._make_hash_value(user, timestamp)}{user.is_staff}{standing}"
+
+
+tokens = ResetTokens()
 
 
 def check(password: str, user: User | None = None) -> None:
@@ -32,9 +53,9 @@ def change_password(*, user: User, password: str) -> None:
 
 
 def reset_link(user: User) -> str:
-    """A link that sets a new password once: changing the password or signing in makes it worthless."""
+    """A link that sets a new password once: changing password or roles, or signing in, makes it worthless."""
     name = urlsafe_base64_encode(str(user.pk).encode())
-    return links.link(links.RESET, f"{name}.{default_token_generator.make_token(user)}")
+    return links.link(links.RESET, f"{name}.{tokens.make_token(user)}")
 
 
 def mail_reset_link(*, email: str) -> None:
@@ -52,7 +73,7 @@ def find_by_token(token: str) -> User:
         user = User.objects.filter(pk=urlsafe_base64_decode(name).decode(), is_active=True).first()
     except (ValueError, ValidationError) as error:
         raise NotFound(OVER) from error
-    if user is None or not default_token_generator.check_token(user, rest):
+    if user is None or not tokens.check_token(user, rest):
         raise NotFound(OVER)
     return user
 

@@ -7,13 +7,14 @@ sees what the first did: the last owner stays, and an admin who was just removed
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
 from django.utils import timezone
 
 from tenants.accounts import keys, mail, passwords
 from tenants.accounts.models import ApiKey, Invitation, Membership, Tenant, User
-from tenants.accounts.permissions import ROLES, Actor, may_manage
+from tenants.accounts.permissions import MANAGES, ROLES, Actor, may_manage, scopes_of
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.events.services import record
 from tenants.scope import current_tenant_id, tenant_scope
@@ -47,7 +48,10 @@ def get_member(user_id: uuid.UUID | None) -> Membership:
 
 
 def change_role(*, actor: Actor, user_id: uuid.UUID, role: str) -> Membership:
-    """Give a member another role. Raises NotFound, Invalid, NotAllowed, Conflict for the last owner."""
+    """Give a member another role; keys and invitations of theirs that reach further than it end.
+
+    Raises NotFound, Invalid, NotAllowed, Conflict for the last owner.
+    """
     with tenant_scope(current_tenant_id()):
         member, before = _reach(actor, user_id)
         if role not in ROLES:
@@ -60,14 +64,13 @@ def change_role(*, actor: Actor, user_id: uuid.UUID, role: str) -> Membership:
             _keep_an_owner(member)
         member.role = role
         member.save(update_fields=["role"])
-        if not may_manage(role, "viewer"):
-            _revoke_invitations(member.user)
-        record(
-            actor=actor.label,
-            verb="member.role_changed",
-            target=str(user_id),
-            details={"from": before, "to": role},
-        )
+        # What the person made may not reach further than the person.
+        ended = keys.revoke_keys_beyond(maker_id=member.user_id, scopes=scopes_of(role))
+        _revoke_invitations(member.user, role)
+        details: dict[str, Any] = {"from": before, "to": role}
+        if ended:
+            details["keys_revoked"] = [key.prefix for key in ended]
+        record(actor=actor.label, verb="member.role_changed", target=str(user_id), details=details)
     return member
 
 
@@ -85,9 +88,7 @@ def remove_member(*, actor: Actor, user_id: uuid.UUID) -> list[ApiKey]:
 
 def end_membership(member: Membership, *, actor: str) -> list[ApiKey]:
     """The removal itself, for callers that have checked it, in the tenant's scope."""
-    ended = keys.live_keys_by_maker().get(member.user_id, [])
-    for key in ended:
-        keys.revoke_key(key_id=key.id)
+    ended = keys.revoke_keys_beyond(maker_id=member.user_id, scopes=frozenset())
     _revoke_invitations(member.user)
     member.delete()
     details = {"role": member.role, "keys_revoked": [key.prefix for key in ended]}
@@ -162,7 +163,8 @@ def _keep_an_owner(member: Membership) -> None:
         raise Conflict(LAST_OWNER)
 
 
-def _revoke_invitations(user: User) -> None:
-    """What somebody without rights over people has invited may not let anybody in, not even themselves."""
+def _revoke_invitations(user: User, role: str = "") -> None:
+    """What somebody has invited to roles out of their reach may not let anybody in, not even themselves."""
     open_ones = Invitation.objects.filter(tenant=current_tenant_id(), invited_by=user)
+    open_ones = open_ones.exclude(role__in=MANAGES.get(role, ()))
     open_ones.filter(accepted_at=None, revoked_at=None).update(revoked_at=timezone.now())

@@ -5,8 +5,11 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from tenants.accounts import keys
 from tenants.accounts.models import Invitation, Membership, User
+from tenants.accounts.permissions import SCOPES
 from tenants.accounts.services import set_role
+from tenants.scope import tenant_scope
 from tests.api.conftest import Api, refused
 from tests.conftest import Party
 
@@ -59,6 +62,19 @@ def test_inviting_shows_the_link_once(api: Api, party: Party) -> None:
     assert api.call("DELETE", f"/invitations/{made['id']}").status_code == 204
     assert api.get("/invitations").json()["results"] == []
     refused(api.call("DELETE", f"/invitations/{made['id']}"), 404, "not-found")
+
+
+def test_a_removed_persons_keys_leave_no_others_behind(api: Api, party: Party) -> None:
+    admin = new_member(party, "admin")
+    with tenant_scope(party.id):
+        theirs = Api(keys.create_key(name="theirs", scopes=list(SCOPES), created_by=admin)[1])
+    mine = api.post("/keys", {"name": "mine", "scopes": ["read"]}).json()
+    made = theirs.post("/keys", {"name": "made", "scopes": ["admin"]}).json()
+    seen = theirs.post(f"/keys/{mine['id']}/rotate", {"overlap_s": 60}).json()
+    assert api.call("DELETE", f"/members/{admin.pk}").status_code == 204
+    for token in (theirs.token, made["token"], seen["token"]):
+        refused(Api(token).get("/me"), 401, "invalid-key")
+    assert Api(mine["token"]).get("/me").status_code == 200
 
 
 def test_bodies_are_checked(api: Api, party: Party) -> None:

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from tenants.accounts import gate, keys, links, passwords
 from tenants.accounts.models import Invitation, KeyDigest, Membership, Tenant, User
-from tenants.accounts.permissions import ROLES, Actor
+from tenants.accounts.permissions import ROLES, SCOPES, Actor
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.events.models import AuditEvent
 from tenants.people import invitations, members
@@ -194,6 +194,30 @@ def test_what_a_removed_or_demoted_admin_invited_is_void(party: Party) -> None:
             invitations.find_by_digest(links.digest(token_of(invited.link)))
 
 
+def test_what_a_demoted_person_made_reaches_no_further_than_they_do(party: Party) -> None:
+    owner, second = acting(party.tenant, party.owner), new_member(party.tenant, "owner")
+    with tenant_scope(party.id):
+        every, some = (
+            keys.create_key(name="k", scopes=scopes, created_by=second)[1]
+            for scopes in (list(SCOPES), ["read"])
+        )
+        as_owner, as_viewer = (
+            invitations.invite(actor=acting(party.tenant, second), email=new_address(), role=role)
+            for role in ("owner", "viewer")
+        )
+        members.change_role(actor=owner, user_id=second.pk, role="admin")
+    with pytest.raises(NotFound):
+        invitations.find_by_digest(links.digest(token_of(as_owner.link)))
+    assert invitations.find_by_digest(links.digest(token_of(as_viewer.link))).role == "viewer"
+    assert gate.identify(every) is not None
+    with tenant_scope(party.id):
+        members.change_role(actor=owner, user_id=second.pk, role="viewer")
+        told = AuditEvent.objects.filter(verb="member.role_changed").latest("id").details
+    assert gate.identify(every) is None
+    assert gate.identify(some) is not None
+    assert told == {"from": "admin", "to": "viewer", "keys_revoked": [every.split(".")[0]]}
+
+
 # --- Invitations ---
 
 
@@ -359,6 +383,27 @@ def test_a_link_is_made_only_for_who_belongs_here_alone(party: Party, stranger: 
     assert alone.check_password("correct horse battery")
     with pytest.raises(NotFound):
         passwords.use_token(token=token, password="another horse battery")
+
+
+@pytest.mark.parametrize("change", ["promoted", "joined elsewhere", "operator", "maker removed"])
+def test_a_link_ends_when_its_maker_could_not_make_it_any_more(
+    change: str, party: Party, stranger: Party
+) -> None:
+    admin, user = new_member(party.tenant, "admin"), new_member(party.tenant, "viewer")
+    owner = acting(party.tenant, party.owner)
+    with tenant_scope(party.id):
+        token = token_of(members.make_reset_link(actor=acting(party.tenant, admin), user_id=user.pk))
+        assert passwords.find_by_token(token) == user
+        if change == "promoted":
+            members.change_role(actor=owner, user_id=user.pk, role="owner")
+        elif change == "maker removed":
+            members.remove_member(actor=owner, user_id=admin.pk)
+    if change == "joined elsewhere":
+        Membership.objects.create(tenant=stranger.tenant, user=user, role="viewer")
+    elif change == "operator":
+        User.objects.filter(pk=user.pk).update(is_staff=True)
+    with pytest.raises(NotFound):
+        passwords.use_token(token=token, password="correct horse battery")
 
 
 def test_tokens_that_open_nothing(party: Party, settings: Any) -> None:
