@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from django.core.cache import cache
 from django.http import HttpRequest
 
+from tenants.accounts.models import User
 from tenants.valkey import Unavailable
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class Attempt:
     @property
     def _keys(self) -> dict[str, int]:
         bound = "" if self.purpose in WHEREVER else self.address
-        who = hashlib.sha256(f"{self.account.strip().lower()}\n{bound}".encode()).hexdigest()
+        who = hashlib.sha256(f"{User.objects.normalize_email(self.account)}\n{bound}".encode()).hexdigest()
         where = hashlib.sha256(self.address.encode()).hexdigest()
         return {f"{self.purpose}:{who}": PER_ACCOUNT, f"{self.purpose}-from:{where}": PER_ADDRESS}
 

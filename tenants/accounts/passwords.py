@@ -60,7 +60,7 @@ def reset_link(user: User) -> str:
 
 def mail_reset_link(*, email: str) -> None:
     """Mail a reset link if the address belongs to somebody; the body of a task."""
-    user = User.objects.filter(email=email.strip().lower(), is_active=True).first()
+    user = User.objects.filter(email=User.objects.normalize_email(email), is_active=True).first()
     if user is not None:
         hours = settings.PASSWORD_RESET_TIMEOUT // 3600
         mail.send_reset(email=user.email, hours=hours, link=reset_link(user))

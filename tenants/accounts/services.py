@@ -58,11 +58,12 @@ def create_tenant(*, slug: str, name: str, plan: str = "starter") -> Tenant:
 
 @transaction.atomic
 def create_user(*, email: str, password: str, name: str = "", operator: bool = False) -> User:
+    email = User.objects.normalize_email(email)
     try:
         validate_email(email)
     except ValidationError as error:
         raise Invalid("This is not an e-mail address.", pointer="/email") from error
-    if User.objects.filter(email=email.lower()).exists():
+    if User.objects.filter(email=email).exists():
         raise Conflict(f"{email} is registered already.")
     return User.objects.create_user(email, password, name=name, is_staff=operator, is_superuser=operator)
 

@@ -87,11 +87,12 @@ def invite(*, actor: Actor, email: str, role: str) -> Invited:
 def _checked(email: str, role: str) -> str:
     if role not in ROLES:
         raise Invalid(f"Choose a role from {', '.join(ROLES)}.", pointer="/role")
+    email = User.objects.normalize_email(email)
     try:
-        validate_email(email.strip())
+        validate_email(email)
     except ValidationError as error:
         raise Invalid("This is not an e-mail address.", pointer="/email") from error
-    return email.strip().lower()
+    return email
 
 
 def revoke_invitation(*, actor: Actor, invitation_id: uuid.UUID) -> None:

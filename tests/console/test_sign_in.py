@@ -55,6 +55,15 @@ def test_failures_count_per_account_and_address(party: Party, stranger: Party, f
     assert sign_in(Client(), party.owner.email, party.password, f"{fresh_address}1") == 302
 
 
+def test_another_spelling_of_an_address_is_the_same_account(party: Party, fresh_address: str) -> None:
+    wide = party.owner.email.replace("owner", "\uff4f\uff57\uff4e\uff45\uff52")
+    for _ in range(throttle.PER_ACCOUNT):
+        assert sign_in(Client(), wide, "wrong", fresh_address) == 200
+    assert sign_in(Client(), wide.upper(), party.password, fresh_address) == 429
+    assert sign_in(Client(), party.owner.email, party.password, fresh_address) == 429
+    assert sign_in(Client(), wide, party.password, f"{fresh_address}2") == 302
+
+
 def test_success_forgets_earlier_failures(party: Party, fresh_address: str) -> None:
     client = Client()
     for _ in range(2):

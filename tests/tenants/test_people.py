@@ -332,6 +332,19 @@ def test_odd_invitations_are_refused(party: Party) -> None:
     assert state(party) == before
 
 
+def test_an_address_that_looks_like_a_members_is_theirs(party: Party) -> None:
+    known = new_member(party.tenant, "viewer")
+    User.objects.filter(pk=known.pk).update(email=f"sam.k@{party.tenant.slug}.example")
+    with tenant_scope(party.id):
+        for start in ("\u017fam.k", "SAM.\u212a", "\uff53am.k", " sam.k"):
+            with pytest.raises(Conflict, match="belongs to this workspace already"):
+                invitations.invite(
+                    actor=acting(party.tenant, party.owner),
+                    email=f"{start}@{party.tenant.slug}.example",
+                    role="viewer",
+                )
+
+
 def test_a_weak_password_makes_no_account(party: Party) -> None:
     digest = invite(party)
     email = Invitation.objects.get(digest=digest).email

@@ -35,7 +35,7 @@ class Command(BaseCommand):
     def _create(self, options: dict[str, Any]) -> None:
         slug = options["slug"]
         tenant = services.create_tenant(slug=slug, name=options["name"] or slug, plan=options["plan"])
-        owner = User.objects.filter(email=options["owner"].lower()).first()
+        owner = User.objects.filter(email=User.objects.normalize_email(options["owner"])).first()
         if owner is None:
             password = os.environ.get("OWNER_PASSWORD") or secrets.token_urlsafe(12)
             owner = services.create_user(email=options["owner"], password=password)

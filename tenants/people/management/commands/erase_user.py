@@ -19,7 +19,7 @@ class Command(BaseCommand):
         parser.add_argument("email")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        user = User.objects.filter(email=options["email"].strip().lower()).first()
+        user = User.objects.filter(email=User.objects.normalize_email(options["email"])).first()
         if user is None:
             raise CommandError(f"There is no account for {options['email']}.")
         try:

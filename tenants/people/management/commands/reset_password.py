@@ -23,7 +23,9 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        user = User.objects.filter(email=options["email"].strip().lower(), is_active=True).first()
+        user = User.objects.filter(
+            email=User.objects.normalize_email(options["email"]), is_active=True
+        ).first()
         if user is None:
             raise CommandError(f"There is no active account for {options['email']}.")
         if options["forget_second_factor"] and second_factor.turn_off(user=user):
