@@ -6,6 +6,7 @@ Paths hold the tenant's id and the SHA-256, never a name that a user chose.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -44,6 +45,8 @@ class _Movable(File):
     def __init__(self, stream: IO[bytes], path: str) -> None:
         super().__init__(stream)
         self._path = path
+        # Stored now, however long ago it was uploaded: collectors leave alone what is new.
+        os.utime(path)
 
     def temporary_file_path(self) -> str:
         return self._path

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -85,9 +87,12 @@ def _guarded(tenant_id: UUID, step: Callable[[], Any]) -> None:
 
 
 def _clear_spool() -> None:
+    """Remove files, and working folders with what is in them, that nobody wrote to for so long."""
     for path in settings.SPOOL_DIR.iterdir():
-        if path.is_file() and time.time() - path.stat().st_mtime > STALE_SPOOL_S:
-            path.unlink(missing_ok=True)
+        # What is in use may go while it is looked at.
+        with suppress(FileNotFoundError):
+            if time.time() - max(p.stat().st_mtime for p in (path, *path.rglob("*"))) > STALE_SPOOL_S:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def note_canary(queue: str, sent_at: float) -> None:
