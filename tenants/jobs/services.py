@@ -152,6 +152,14 @@ def progress(claimed: Claim, *, done: int, total: int, failed: int = 0, renew: b
         raise Cancelled
 
 
+def spend(claimed: Claim, *, cpu_s: float) -> None:
+    """Count what a part of a long job has cost, however the job ends. Raises LeaseLost."""
+    with tenant_scope(claimed.tenant_id):
+        job = held(claimed)
+        job.cost_cpu_s += cpu_s
+        job.save(update_fields=["cost_cpu_s"])
+
+
 def succeed(
     claimed: Claim, *, result: dict[str, Any], cpu_s: float, gpu_s: float, used: Mapping[str, float]
 ) -> None:
@@ -180,27 +188,19 @@ def fail(claimed: Claim, *, error: dict[str, Any], cpu_s: float = 0, gpu_s: floa
         return False
 
 
-def give_turn(claimed: Claim, *, delay_s: float = 0.0, cpu_s: float = 0.0) -> None:
+def give_turn(claimed: Claim, *, delay_s: float = 0.0) -> None:
     """Put a long job back into its queue, so that others come in between; it goes on from what it has stored."""
     with tenant_scope(claimed.tenant_id):
         job = held(claimed)
         if job.cancel_requested:
             raise Cancelled
         job.state, job.lease_until, job.attempts = Job.State.QUEUED, None, 0
-        job.cost_cpu_s += cpu_s
-        job.save(update_fields=["state", "lease_until", "attempts", "cost_cpu_s"])
+        job.save(update_fields=["state", "lease_until", "attempts"])
         if delay_s:
             due = timezone.now() + timedelta(seconds=delay_s)
             JobDispatch.objects.filter(job_id=job.id).update(due_at=due, sends=0)
         else:
             _dispatch(job)
-
-
-def note_result(claimed: Claim, result: dict[str, Any]) -> None:
-    """Show what a job has done so far as its result, also if it ends badly. In the caller's transaction."""
-    job = held(claimed)
-    job.result = result
-    job.save(update_fields=["result"])
 
 
 def stop_cancelled(claimed: Claim, *, cpu_s: float = 0) -> None:

@@ -16,9 +16,10 @@ from tempfile import TemporaryDirectory
 from django.conf import settings
 from django.db import transaction
 
+from tenants.accounts import quotas
 from tenants.datasets import importers
 from tenants.datasets.models import Import, ImportRow
-from tenants.errors import QuotaExceeded
+from tenants.errors import QuotaExceeded, ServiceError
 from tenants.events.services import record
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job, JobDispatch
@@ -57,20 +58,33 @@ class Run:
 
     def __init__(self, claimed: jobs.Claim, row: Import) -> None:
         self._claimed, self._row = claimed, row
-        self._began, self._cpu_s = time.monotonic(), 0.0
+        self._began = time.monotonic()
         # The rows at which an earlier attempt may have died: what it was preparing and what it had read ahead.
         self._alone = 2 * FULL if claimed.attempt > 1 else 0
 
     def go(self) -> None:
+        self._check_cpu()
         with ExitStack() as stack:
             folder = Path(stack.enter_context(TemporaryDirectory(dir=settings.SPOOL_DIR, prefix="import-")))
             pool = stack.enter_context(ThreadPoolExecutor(settings.IMPORT_THREADS, "prepare"))
             batches = read_batches(self._items(stack), folder, alone=self._alone)
-            whole = self._take(batches, pool)
+            try:
+                whole = self._take(batches, pool)
+            except (ServiceError, jobs.Cancelled):
+                # The row that was tried is not at fault: the next attempt tries it again.
+                self._tried(0)
+                raise
         if whole:
             self._finish()
         else:
-            jobs.give_turn(self._claimed, cpu_s=self._cpu_s)
+            self._check_cpu()
+            jobs.give_turn(self._claimed)
+
+    def _check_cpu(self) -> None:
+        """Raises QuotaExceeded once the month's processor time is spent, also by this job so far."""
+        with tenant_scope(self._claimed.tenant_id):
+            spent = Job.objects.values_list("cost_cpu_s", flat=True).get(pk=self._claimed.job_id)
+            quotas.check_room({"cpu_s": spent})
 
     def _items(self, stack: ExitStack) -> Iterator[importers.Item]:
         row = self._row
@@ -109,7 +123,7 @@ class Run:
         with tenant_scope(self._claimed.tenant_id):
             if batch.alone:
                 self._mark(batch)
-            bulk.find_duplicates(self._row.dataset_id, batch.entries)
+            bulk.sort_out(self._row.dataset_id, batch.entries)
         batch.prepare(pool)
 
     def _mark(self, batch: Batch) -> None:
@@ -118,13 +132,17 @@ class Run:
         seen = Import.objects.get(pk=self._row.pk)
         if seen.trying == entry.row and entry.open:
             entry.fail("The worker stopped while it read this row.")
-        Import.objects.filter(pk=seen.pk).update(trying=entry.row)
+        self._tried(entry.row)
+
+    def _tried(self, row: int) -> None:
+        with tenant_scope(self._claimed.tenant_id):
+            Import.objects.filter(pk=self._row.pk).update(trying=row)
 
     def _store(self, batch: Batch | None) -> None:
         if batch is None:
             return
-        self._cpu_s += batch.finish()
         try:
+            jobs.spend(self._claimed, cpu_s=batch.finish())
             self._store_entries(batch.entries)
         finally:
             batch.clear()
@@ -167,6 +185,10 @@ class Run:
             setattr(row, name, value)
 
     def _turn_is_over(self) -> bool:
+        try:
+            self._check_cpu()
+        except QuotaExceeded:
+            return True
         if time.monotonic() - self._began < TURN_S:
             return False
         return JobDispatch.objects.filter(queue__in=("media", "import")).count() > PLACES
@@ -174,7 +196,7 @@ class Run:
     def _finish(self) -> None:
         with tenant_scope(self._claimed.tenant_id):
             result = imports.result_of(self._row)
-            jobs.succeed(self._claimed, result=result, cpu_s=self._cpu_s, gpu_s=0, used={})
+            jobs.succeed(self._claimed, result=result, cpu_s=0, gpu_s=0, used={})
             Import.objects.filter(pk=self._row.pk).update(total=_rows_of(result))
             record(actor=self._row.created_by, verb="import.finished", target=str(self._row.id))
         with tenant_scope(self._claimed.tenant_id):

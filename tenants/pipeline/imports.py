@@ -18,14 +18,14 @@ from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Sum
 from django.utils import timezone
 
 from tenants.accounts import quotas
 from tenants.datasets import importers, storage
 from tenants.datasets.models import Dataset, Import, ImportRow
 from tenants.datasets.selectors import require_dataset
-from tenants.errors import Conflict, Invalid, NotFound, room_on_disk
+from tenants.errors import Conflict, Invalid, NotFound, QuotaExceeded, room_on_disk
 from tenants.events.services import record
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED, enqueue
@@ -77,7 +77,7 @@ def create_import(*, dataset_id: uuid.UUID, source: Source, actor: str = "") -> 
     tenant_id = current_tenant_id()
     with tenant_scope(tenant_id):
         require_dataset(dataset_id)
-        quotas.check_room({"bytes": source.bytes})
+        _check_room(source.bytes)
         row = Import(
             dataset_id=dataset_id,
             source=Import.Source.UPLOAD if source.path else Import.Source.BUCKET,
@@ -96,6 +96,22 @@ def create_import(*, dataset_id: uuid.UUID, source: Source, actor: str = "") -> 
             with room_on_disk():
                 storage.put(storage.import_path(tenant_id, row.id), source.path)
     return row
+
+
+def _check_room(size: int) -> None:
+    """Raises QuotaExceeded where the files of waiting and failed imports and this one would be too much together."""
+    # Asked twice: the first time locks the counter, so that of two imports at once the second counts the first.
+    quotas.check_room({"bytes": size})
+    done = Job.objects.filter(kind="import_assets", state=Job.State.SUCCEEDED).values("pk")
+    kept = Import.objects.filter(source=Import.Source.UPLOAD, created_at__gt=timezone.now() - KEEP_SOURCE)
+    others = kept.exclude(job_id__in=done).aggregate(bytes=Sum("bytes"))["bytes"] or 0
+    try:
+        quotas.check_room({"bytes": size + others})
+    except QuotaExceeded as error:
+        raise QuotaExceeded(
+            f"{error.detail} The files of imports that wait or have failed count until you delete these.",
+            **error.extra,
+        ) from error
 
 
 def create_folder_import(*, dataset_id: uuid.UUID, folder: Path, mapping: Any, actor: str) -> Import:
@@ -276,8 +292,11 @@ def forget_sources(dataset: Dataset) -> None:
 
 
 def collect_sources() -> int:
-    """Drop files of the active tenant's imports that nobody will go on with: without a row, or old and not running."""
+    """Drop files and credentials of imports that nobody will go on with: without a row, or old and not running."""
     dropped = 0
+    for row in Import.objects.exclude(secret=None):
+        if _is_over(row):
+            forget_source(row)
     for name in storage.kept_imports(current_tenant_id()):
         row = Import.objects.filter(pk=name).first()
         if row is None or _is_over(row):

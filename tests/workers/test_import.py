@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.core.files.storage import default_storage
@@ -16,7 +14,6 @@ from tenants.accounts import quotas
 from tenants.accounts.models import Plan
 from tenants.datasets import storage
 from tenants.datasets.models import Asset, Blob, Facet, Import, ImportRow
-from tenants.datasets.services import create_dataset
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.pipeline import batches, bulk, importing, imports, services
@@ -34,37 +31,6 @@ CSV = (
     "b,how to repair a bicycle,20\n"
     "c,opening hours of the museum,3\n"
 )
-
-
-@pytest.fixture
-def dataset(party):
-    with tenant_scope(party.id):
-        return create_dataset(name="d")
-
-
-@pytest.fixture
-def start(party, dataset, tmp_path):
-    """Create and start an import of these bytes."""
-
-    def begin(content: bytes | str, filename: str, **kwargs: Any) -> Job:
-        path = tmp_path / f"source-{os.urandom(4).hex()}"
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        with tenant_scope(party.id):
-            source = imports.look_at(path=path, filename=filename, **kwargs)
-            row = imports.create_import(dataset_id=dataset.id, source=source)
-            return imports.start_import(import_id=row.id)[1]
-
-    return begin
-
-
-@pytest.fixture
-def run(party):
-    def finish(job: Job) -> Job:
-        tasks.import_assets(str(job.id), str(party.id))
-        with tenant_scope(party.id):
-            return Job.objects.get(pk=job.id)
-
-    return finish
 
 
 def _zip(files: dict[str, bytes]) -> bytes:
