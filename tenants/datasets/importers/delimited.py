@@ -27,7 +27,8 @@ class Delimited:
 
     Quotes are read strictly: after a closing quote only a delimiter may follow. So a lone quote is noticed where the
     next one stands or, at the latest, after ``limits.RECORD`` characters; then the row in which it began fails and
-    reading goes on with the line after that.
+    reading goes on with the line after that. Lines are read again only as long as that costs no more than reading
+    on: in a file made of such quotes a row fails with all the lines that it swallowed.
     """
 
     def __init__(self, content: Content, options: dict[str, Any]) -> None:
@@ -47,7 +48,7 @@ class Delimited:
         rows = _Rows(self._content, self._encoding, self._delimiter)
         next(rows, None)
         for number, (line, cells, error) in enumerate(rows, 1):
-            if number > last:
+            if number > last or (most is not None and rows.read > limits.SAMPLE_READ):
                 return
             if number > after:
                 yield self._record(number, line, cells, error)
@@ -107,6 +108,11 @@ class _Rows:
         self._lines, self._delimiter = _Lines(text), delimiter
         self._reader = self._start()
 
+    @property
+    def read(self) -> int:
+        """Characters of the file so far."""
+        return self._lines.read
+
     def __iter__(self) -> _Rows:
         return self
 
@@ -126,7 +132,8 @@ class _Rows:
         return csv.reader(self._lines, delimiter=self._delimiter, strict=True)
 
     def _resync(self, error: str) -> tuple[int, list[str], str]:
-        self._lines.rewind()
+        if not self._lines.rewind():
+            error += " The lines after it are lost with it: too many before it were like this."
         self._reader = self._start()
         return self._lines.first, [], error
 
@@ -142,16 +149,22 @@ class _Lines:
         self._text = text
         self._again: deque[str] = deque()
         self._row: list[str] = []
-        self._size = self._number = 0
+        self._size = self._number = self._repeated = self.read = 0
         self.first = 1
 
     def begin(self) -> None:
         self._row, self._size, self.first = [], 0, self._number + 1
 
-    def rewind(self) -> None:
-        """Give the row's lines once more, but for its first."""
-        self._again.extendleft(reversed(self._row[1:]))
-        self._number -= max(0, len(self._row) - 1)
+    def rewind(self) -> bool:
+        """Give the row's lines once more, but for its first; False if too many were given twice already."""
+        lines = self._row[1:]
+        size = sum(map(len, lines))
+        if lines and self._repeated + size > self.read + limits.REREAD:
+            return False
+        self._repeated += size
+        self._again.extendleft(reversed(lines))
+        self._number -= len(lines)
+        return True
 
     def __iter__(self) -> _Lines:
         return self
@@ -172,6 +185,8 @@ class _Lines:
         rest = line
         while len(rest) > limits.RECORD and rest[-1] not in "\r\n":
             rest = self._text.readline(limits.RECORD + 1)
+            self.read += len(rest)
+        self.read += len(line)
         return line
 
 

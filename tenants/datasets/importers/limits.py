@@ -10,10 +10,14 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 CELL = 10 * MIB
 #: Of all lines of one CSV record, in characters: a quote that is never closed swallows this much, then is noticed.
 RECORD = 12 * MIB
+#: Lines of rows that failed are read again as far as the file was read, and this many characters more.
+REREAD = 4 * MIB
 #: Columns of a table: metadata takes a hundred keys, a few more may be mapped away.
 COLUMNS = 1000
 #: Columns, types, encoding and delimiter are guessed from the first rows: this many, and not beyond this size.
 SAMPLE_ROWS, SAMPLE_CHARS = 200, 4 * MIB
+#: Nor after this many characters of a CSV, where rows are long and fail.
+SAMPLE_READ = 2 * RECORD
 ENCODING_SAMPLE = 64 * KIB
 
 # --- The child that reads Parquet -------------------------------------------------------------------------
