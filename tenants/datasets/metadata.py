@@ -46,8 +46,10 @@ def check_text(value: str, pointer: str) -> None:
     """Raises Invalid for text that PostgreSQL or UTF-8 cannot hold."""
     if "\x00" in value:
         raise Invalid("Text must not contain NUL characters.", pointer=pointer)
-    if any("\ud800" <= char <= "\udfff" for char in value):
-        raise Invalid("Text must not contain unpaired surrogates.", pointer=pointer)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Invalid("Text must not contain unpaired surrogates.", pointer=pointer) from None
 
 
 def check_json(value: Any, pointer: str, depth: int = 0) -> None:

@@ -126,6 +126,8 @@ def test_what_is_not_there_is_said(endpoint, bucket) -> None:
         ({"secret": {"secret_key": "only"}}, "/secret"),
         ({"secret": {"role_arn": "arn:aws:iam::1:role/x"}}, "/secret"),
         ({"secret": {"access_key": 1, "secret_key": 2}}, "/secret"),
+        ({"secret": {"access_key": "a", "secret_key": "\ud800"}}, "/secret"),
+        ({"secret": {**SECRET, "session_token": "a\r\nHost: x"}}, "/secret"),
     ],
 )
 def test_addresses_and_credentials_are_checked_before_any_connection(arguments, pointer) -> None:

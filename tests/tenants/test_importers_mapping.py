@@ -47,6 +47,8 @@ def test_a_mapping_is_obeyed(tmp_path) -> None:
         ({"text": "a", "metadata": "all"}, ["/mapping/metadata"]),
         ({"text": "a", "metadata": {"x": "y", "b": ""}}, ["/mapping/metadata/x", "/mapping/metadata/b"]),
         ({"text": "a", "metadata": {"b": "k", "c": "k"}}, ["/mapping/metadata"]),
+        ({"text": "a", "metadata": {"b": "\x00"}}, ["/mapping/metadata/b"]),
+        ({"text": "a", "metadata": {"b": "\ud800"}}, ["/mapping/metadata/b"]),
         ({"id": "p", "text": "q"}, ["/mapping/id", "/mapping/text"]),
     ],
 )

@@ -126,6 +126,11 @@ def test_a_broken_file_is_refused_at_once(tmp_path, damage) -> None:
         read(path, "parquet")
 
 
+def test_a_name_that_cannot_be_stored_is_refused(tmp_path) -> None:
+    with pytest.raises(Invalid, match="NUL"):
+        read(parquet(tmp_path, {"\x00": ["some words"]}), "parquet")
+
+
 def test_a_damaged_part_costs_its_rows_only(tmp_path) -> None:
     words = [f"{n} {os.urandom(20).hex()}" for n in range(300)]
     path = parquet(

@@ -135,11 +135,16 @@ def _region(asked: Any) -> str:
 def _keys(secret: dict[str, Any] | None) -> dict[str, str]:
     """Both halves or none: with one, Arrow would look for the other around this process."""
     given = {key: value for key, value in (secret or {}).items() if value}
-    if any(key not in _SECRETS or not isinstance(value, str) for key, value in given.items()):
+    if any(key not in _SECRETS or not _is_token(value) for key, value in given.items()):
         raise Invalid(f"Credentials are {', '.join(_SECRETS)}.", pointer="/secret")
     if given and not (given.get("access_key") and given.get("secret_key")):
         raise Invalid("Give both access_key and secret_key, or neither.", pointer="/secret")
     return given
+
+
+def _is_token(value: Any) -> bool:
+    """Fits into a header of HTTP, where credentials go."""
+    return isinstance(value, str) and value.isascii() and value.isprintable()
 
 
 def _refused(error: OSError) -> ServiceError:

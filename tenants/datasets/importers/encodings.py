@@ -79,6 +79,10 @@ def encoding(head: bytes, asked: Any = None) -> str:
     name = _WIDER.get(name, name)
     if name not in _CODECS:
         raise Invalid(f"Unknown encoding. Known are {', '.join(ENCODINGS)}.", pointer="/options/encoding")
+    if name == "utf-16" and not head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise Invalid(
+            "The file has no byte order mark: say utf-16-le or utf-16-be.", pointer="/options/encoding"
+        )
     if name == "utf-8" and head.startswith(codecs.BOM_UTF8):
         return "utf-8-sig"
     return _CODECS[name]

@@ -89,7 +89,22 @@ def parse_object(line: bytes) -> dict[str, Any]:
         raise ValueError(f"Not valid JSON at character {error.pos + 1}: {error.msg}.") from None
     if not isinstance(value, dict):
         raise ValueError("Not a JSON object.")
+    _check_writable(value)
     return value
+
+
+def _check_writable(value: dict[str, Any]) -> None:
+    """Escapes and exponents spell what no answer and no database can hold. Raises ValueError."""
+    if any("\x00" in key for key in value):
+        raise ValueError("A key holds a NUL character.")
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("Text must not contain unpaired surrogates.") from None
+    except RecursionError:
+        raise ValueError("Nested too deep.") from None
+    except ValueError:
+        raise ValueError("Numbers must be finite.") from None
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from tenants.datasets.metadata import check_json
 from tenants.errors import Invalid
 
 ROLES = ("id", "text", "file")
@@ -49,6 +50,7 @@ class Mapping:
         """
         if not isinstance(value, dict):
             raise Invalid('A mapping is an object: {"id", "text", "file", "metadata"}.', pointer="/mapping")
+        check_json(value, "/mapping")
         faults = [*_unknown_keys(value), *_bad_roles(value, columns), *_bad_metadata(value, columns, more)]
         if not faults and columns is not None and not (value.get("text") or value.get("file")):
             faults = [("/mapping", f"Name the column that holds the text or the file. {_found(columns)}")]

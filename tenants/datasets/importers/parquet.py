@@ -16,7 +16,7 @@ from typing import Any
 from tenants.datasets.importers import limits
 from tenants.datasets.importers.content import CHUNK, Content
 from tenants.datasets.importers.entries import in_words
-from tenants.datasets.importers.records import FileCell, Record
+from tenants.datasets.importers.records import FileCell, Record, unreadable
 from tenants.errors import Invalid, Unavailable
 
 _CHILD = Path(__file__).with_name("parquet_child.py")
@@ -52,6 +52,9 @@ class Parquet:
             self.close()
             raise Invalid(f"The Parquet file is damaged or hostile. {error}", pointer="/file") from None
         self.names = [str(name) for name in described["columns"]]
+        if any(map(unreadable, self.names)):
+            self.close()
+            raise Invalid("A column's name holds a NUL character.", pointer="/file")
         self.total: int | None = sum(described["groups"])
 
     def close(self) -> None:
