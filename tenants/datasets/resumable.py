@@ -140,8 +140,9 @@ def locked(tenant_id: uuid.UUID, upload_id: uuid.UUID) -> Iterator[IO[bytes] | N
 
     Raises NotFound.
     """
+    path = _data(_folder(tenant_id), upload_id)
     try:
-        stream = _data(_folder(tenant_id), upload_id).open("rb")
+        stream = path.open("rb")
     except FileNotFoundError as error:
         raise NotFound("There is no such upload.") from error
     with stream:
@@ -150,6 +151,9 @@ def locked(tenant_id: uuid.UUID, upload_id: uuid.UUID) -> Iterator[IO[bytes] | N
         except BlockingIOError:
             yield None
             return
+        if not path.exists():
+            # Its last holder has used or deleted it, after it was opened here.
+            raise NotFound("There is no such upload.")
         yield stream
 
 

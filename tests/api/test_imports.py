@@ -7,10 +7,13 @@ import csv
 import io
 import json
 import uuid
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from django.conf import settings
 
+from tenants.datasets.importers import opening
 from tenants.datasets.models import Import, ImportRow
 from tenants.jobs.models import Job
 from tenants.pipeline import receipts
@@ -72,9 +75,11 @@ def test_a_table_is_imported_and_receipted(api: Api, party: Party, dataset: str)
 
 
 def test_a_draft_is_looked_at_changed_and_started(api: Api, party: Party, dataset: str) -> None:
-    answer = send(api, dataset, start=False)
+    answer = send(api, dataset, start=False, key="look")
     assert answer.status_code == 201
     shown, preview = answer.json()["import"], answer.json()["preview"]
+    # The content that it shows is kept nowhere.
+    assert send(api, dataset, start=False, key="look").json() == {"import": shown, "preview": None}
     assert answer.headers["Location"] == f"/api/v1/imports/{shown['id']}"
     assert (shown["state"], shown["job"]) == ("draft", None)
     assert [column["name"] for column in preview["columns"]] == ["sku", "title", "price"]
@@ -160,7 +165,12 @@ def test_the_same_key_and_file_import_once(api: Api, party: Party, dataset: str)
         ({"source": "file:///etc/passwd"}, 422, "invalid", "/source"),
         ({"source": "/etc"}, 422, "invalid", "/source"),
         ({"source": "s3://UPPER/x"}, 422, "invalid", "/location"),
-        ({"source": "s3://bucket/x", "endpoint": "http://169.254.169.254/"}, 422, "invalid", "/options/endpoint"),
+        (
+            {"source": "s3://bucket/x", "endpoint": "http://169.254.169.254/"},
+            422,
+            "invalid",
+            "/options/endpoint",
+        ),
         ({"source": 3}, 422, "invalid", "/source"),
         ({"upload": str(uuid.uuid4())}, 404, "not-found", None),
         ({"upload": "../../etc/passwd"}, 404, "not-found", None),
@@ -184,6 +194,39 @@ def test_files_that_cannot_be_imported(api: Api, party: Party, dataset: str) -> 
     refused(api.form(f"/datasets/{dataset}/imports", both), 422, "invalid", "/source")
     with tenant_scope(party.id):
         assert not Import.objects.exists()
+
+
+def test_those_who_look_leave_threads_to_the_others(api: Api, party: Party, dataset: str) -> None:
+    with ExitStack() as held:
+        for _ in range(settings.WEB_THREADS // 3):
+            held.enter_context(opening._place())
+        busy = send(api, dataset)
+        assert "Too many sources" in refused(busy, 503, "unavailable")["detail"]
+        assert busy.headers["Retry-After"] == "5"
+    assert send(api, dataset).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "content,mapping",
+    [
+        (b'{"text": "a", "x": "\\ud800"}', None),
+        (b'{"\\ud800": "some words"}', None),
+        (b'{"\\u0000": "some words"}', None),
+        (b'{"text": "a", "x": 1e999}', None),
+        (b'{"text": "a"}', {"text": "text", "metadata": {"x": "\x00"}}),
+        (b'{"text": "a"}', {"text": "\x00"}),
+        (b'{"text": "a"}', {"\ud800": "text"}),
+    ],
+)
+def test_what_no_answer_can_hold(content: bytes, mapping: Any, api: Api, dataset: str) -> None:
+    """In a row it fails that row, in a mapping it is refused; neither may break the preview that shows it."""
+    fields = {"mapping": mapping} if mapping else {}
+    answer = send(api, dataset, content + b"\n", "x.jsonl", start=False, **fields)
+    if mapping:
+        assert refused(answer, 422, "invalid")["errors"][0]["pointer"].startswith("/mapping")
+    else:
+        (row,) = answer.json()["preview"]["rows"]
+        assert row["error"] and (row["metadata"], row["text"]) == ({}, "")
 
 
 def test_credentials_are_never_told(api: Api, party: Party, dataset: str, caplog: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import os
 import secrets
@@ -104,6 +105,19 @@ def test_a_refused_asset_leaves_the_upload(api: Api, dataset: str) -> None:
     upload_id = put(api, b"\x7fELF not a picture")
     refused(api.post(f"/datasets/{dataset}/assets", {"upload": upload_id}), 415, "unsupported-media-type")
     assert offset_of(api, f"/uploads/{upload_id}") == 18
+
+
+def test_an_upload_that_is_used_up_while_another_opens_it(
+    api: Api, party: Party, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload_id, lock = uuid.UUID(put(api, b"some words")), fcntl.flock
+
+    def late(stream: Any, how: int) -> None:
+        resumable.discard(party.id, upload_id)
+        lock(stream, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    refused(api.post(f"/datasets/{dataset}/assets", {"upload": str(upload_id)}), 404, "not-found")
 
 
 def test_an_upload_and_a_file_are_not_one_asset(api: Api, dataset: str) -> None:

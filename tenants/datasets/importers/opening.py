@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,9 +26,11 @@ from tenants.datasets.importers.records import Columns, Rules, Table, item_of
 from tenants.datasets.importers.tars import Tar
 from tenants.datasets.importers.zips import Zip
 from tenants.datasets.metadata import Schema
-from tenants.errors import Invalid
+from tenants.errors import Invalid, Unavailable
 
 FORMATS = ("zip", "tar", "csv", "jsonl", "parquet", "files")
+
+_places = threading.BoundedSemaphore(max(1, settings.WEB_THREADS // 3))
 
 # What an import of a bucket has to be told again when it goes on.
 _BUCKET = ("region", "endpoint")
@@ -93,12 +96,23 @@ def preview(
     schema: Schema | None = None,
     allowed_endpoints: tuple[str, ...] | None = None,
 ) -> Preview:
-    """The source at a glance, in seconds however large it is. Raises as ``open_items``."""
-    with _opened(location, format, options or {}, secret, allowed_endpoints) as source:
+    """The source at a glance, in seconds however large it is. Raises as ``open_items``; Unavailable while many look."""
+    with _place(), _opened(location, format, options or {}, secret, allowed_endpoints) as source:
         rules = source.rules(mapping, schema)
         rows, counted = _first(source.read(rules, 0))
         total = source.total if counted is None else counted
         return Preview(format, source.columns, rules.mapping, rows, total, source.options, source.warnings)
+
+
+@contextmanager
+def _place() -> Iterator[None]:
+    """A bucket may let wait and a file be a bomb: those who look must not take every thread from those who search."""
+    if not _places.acquire(blocking=False):
+        raise Unavailable("Too many sources are looked at in this moment. Try again soon.")
+    try:
+        yield
+    finally:
+        _places.release()
 
 
 def _first(items: Iterator[Item]) -> tuple[list[dict[str, Any]], int | None]:
