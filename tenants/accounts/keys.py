@@ -111,16 +111,22 @@ def rotate_key(*, key_id: uuid.UUID, overlap_s: int, created_by: User | None = N
         row = KeyDigest.objects.select_for_update().get(key_id=old.id)
         if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
             raise Conflict("This key has ended already. Make a new one instead.")
-        lifetime = row.expires_at - old.created_at if row.expires_at else None
         made = create_key(
             name=old.name,
             scopes=row.scopes,
             created_by=created_by,
-            expires_at=now + lifetime if lifetime else None,
+            expires_at=_renewed(row.expires_at, now - old.created_at) if row.expires_at else None,
         )
         _end_in(row, now, overlap_s)
     forget(old.prefix)
     return made
+
+
+def _renewed(end: dt.datetime, by: dt.timedelta) -> dt.datetime:
+    try:
+        return end + by
+    except OverflowError:
+        return end  # the calendar ends there
 
 
 def _end_in(row: KeyDigest, now: dt.datetime, overlap_s: int) -> None:

@@ -100,6 +100,9 @@ def test_rotating_a_key(api: Api) -> None:
     }
     for token in (made["token"], fresh["token"]):
         assert Api(token).get("/me").status_code == 200
+    last = "9999-12-31T23:59:59.999999Z"
+    endless = api.post("/keys", {"name": "robot", "scopes": ["read"], "expires_at": last}).json()
+    assert api.post(f"/keys/{endless['id']}/rotate", {"overlap_s": 0}).json()["expires_at"] == last
     api.post(f"/keys/{fresh['id']}/rotate", {"overlap_s": 0})
     refused(Api(fresh["token"]).get("/me"), 401, "invalid-key")
     refused(api.post(f"/keys/{fresh['id']}/rotate", {"overlap_s": 0}), 409, "conflict")
