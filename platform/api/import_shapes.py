@@ -72,7 +72,9 @@ class ImportForm(s.Serializer):
 
 # `import` is a word of Python's.
 ImportStarted = type("ImportStarted", (s.Serializer,), {"import": Import(), "job": shapes.Job()})
-ImportDrafted = type("ImportDrafted", (s.Serializer,), {"import": Import(), "preview": ImportPreview()})
+ImportDrafted = type(
+    "ImportDrafted", (s.Serializer,), {"import": Import(), "preview": ImportPreview(allow_null=True)}
+)
 
 
 class ImportLine(s.Serializer):

@@ -83,8 +83,8 @@ class Imports(Resource):
         description=(
             "A .zip, .tar (WebDataset), .csv, .jsonl or .parquet as `file` or a finished `upload`, or a bucket's "
             "prefix as `source`. 202 with the job, whose result is the receipt's summary; with `start: false` 201 "
-            "with a draft and what it would read. One bad row never loses the others; what is there already is a "
-            "`duplicate`."
+            "with a draft and what it would read (a replay has `preview: null`). One bad row "
+            "never loses the others; what is there already is a `duplicate`."
         ),
         parameters=[IDEMPOTENCY],
         request={"multipart/form-data": shapes.ImportForm, "application/json": NewImport},
@@ -109,7 +109,8 @@ class Imports(Resource):
         if start:
             return started(*imports.start_import(import_id=row.id, actor=self.actor))
         body = {"import": imports.import_as_dict(row), "preview": source.preview.as_dict()}
-        return Answer.of(201, body, {"Location": f"/api/v1/imports/{row.id}"})
+        # Not kept for replays: it shows content, which an erasure would not find there.
+        return Answer.of(201, body, {"Location": f"/api/v1/imports/{row.id}"}, withheld="preview")
 
 
 def described(file: Any, fields: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from django.db.models.functions import Cast
 from tenants.accounts import sessions
 from tenants.accounts.models import ApiKey, Invitation, Membership, RecoveryCode, SecondFactor, User
 from tenants.errors import Conflict
-from tenants.events.models import AuditEvent
+from tenants.events.models import AuditEvent, IdempotentAnswer
 from tenants.people.members import end_membership, lock_members, owns_alone
 from tenants.scope import TenantModel, operator_scope, tenant_scope
 
@@ -54,6 +54,8 @@ def _erase_everywhere(user: User, pseudonym: str) -> dict[str, int]:
         "invitation": Invitation.objects.filter(mine).delete()[0],
         "api_key": ApiKey.objects.filter(created_by=user).update(created_by=None),
         "audit_event": _rename(user, pseudonym),
+        # What the API answered to whoever invited them is kept for a day, to be given again.
+        "idempotent_answer": IdempotentAnswer.objects.filter(body__icontains=user.email).delete()[0],
         **_relabel(user, pseudonym),
     }
     User.objects.filter(pk=user.pk).delete()

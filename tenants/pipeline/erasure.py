@@ -138,13 +138,11 @@ def forget_pages(tenant_id: uuid.UUID) -> int:
         return 0
 
 
-def finish(
-    claimed: jobs.Claim, erasure: Erasure, late: Mapping[str, int], *, complete: bool, cpu_s: float
-) -> None:
+def finish(claimed: jobs.Claim, erasure: Erasure, late: Mapping[str, int], *, cpu_s: float) -> None:
     """Sign a held receipt and end its job, in the caller's transaction."""
     if not erasure.removed:
         erasure.removed, erasure.remains = {"assets": 0}, receipts.remains()
-    receipts.sign(erasure, late, verified=complete and receipts.nothing_left())
+    receipts.sign(erasure, late, verified=receipts.nothing_left())
     done = {"assets": erasure.removed["assets"], "verified": erasure.verified}
     record(actor=erasure.requested_by, verb="erasure.finished", target=str(erasure.id), details=done)
     result = {"erasure": str(erasure.id), **done}
@@ -170,7 +168,7 @@ def erase_dataset(claimed: jobs.Claim) -> None:
     late = clear(claimed.tenant_id)
     with tenant_scope(claimed.tenant_id):
         cpu_s = time.thread_time() - start
-        finish(claimed, held(claimed, erasure_id), late, complete=True, cpu_s=cpu_s)
+        finish(claimed, held(claimed, erasure_id), late, cpu_s=cpu_s)
 
 
 def _receipt_of(claimed: jobs.Claim, dataset_id: uuid.UUID) -> uuid.UUID:

@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from tenants.datasets.models import Asset, Blob, Import
 from tenants.errors import NotFound
-from tenants.events.models import Erasure, IdempotentAnswer
+from tenants.events.models import Erasure, Export, IdempotentAnswer
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED
 from tenants.retrieval.vectors import KEEP_TOMBSTONES
@@ -61,10 +61,19 @@ def remains(shared_blobs: int = 0) -> dict[str, Any]:
     ]
     if shared_blobs:
         places.append(("files", f"{shared_blobs} that other assets have too", None))
+    if exports := list(live_exports().values_list("expires_at", flat=True)):
+        unready = now + dt.timedelta(days=settings.EXPORT_KEEP_DAYS)
+        until = max(expires_at or unready for expires_at in exports)
+        places.append(("exports", f"{len(exports)} files made before; they may hold it", until.isoformat()))
     if waiting := _unread_imports():
         places.append(("imports", f"{waiting} files not read to their end; they may hold it too", None))
     listed = [{"where": where, "what": what, "until": until} for where, what, until in places]
     return {"shared_blobs": shared_blobs, "places": listed}
+
+
+def live_exports() -> QuerySet[Export]:
+    """Those that can be downloaded, or are being made."""
+    return Export.objects.filter(Q(expires_at=None) | Q(expires_at__gt=timezone.now()))
 
 
 def _unread_imports() -> int:

@@ -13,6 +13,7 @@ import re
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,7 +67,10 @@ class ZipSource:
 
     def open(self, name: str) -> IO[bytes]:
         try:
-            return self.archive.open(name)
+            entry = self.archive.getinfo(name)
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise NotImplementedError
+            return self.archive.open(entry)
         except (KeyError, RuntimeError, NotImplementedError) as error:
             raise Invalid(f"{name} is missing, encrypted or packed in an unknown way.") from error
 
@@ -126,7 +130,7 @@ def open_export(path: Path) -> Iterator[ExportFile]:
     try:
         header = _read_header(source)
         yield ExportFile(source, header, _check_manifest(source, header))
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise Invalid(f"{path} is damaged: {error}") from error
     finally:
         source.close()

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
+from tenants.accounts.models import Tenant
 from tenants.datasets import storage
 from tenants.datasets.models import Asset
 from tenants.datasets.serving import Rendition
@@ -23,16 +24,20 @@ from tenants.events.models import Export
 from tenants.events.services import record
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
+from tenants.pipeline.erasure_receipts import live_exports
 from tenants.pipeline.export_writing import ZipSink, write_export
 from tenants.scope import current_tenant_id, tenant_scope
 
 # Rows are told often enough to be cancelled between them, and not so often that telling costs more than writing.
 TELL_EVERY_S = 1.0
+REMOVED = "This export was removed, as a person's data was erased meanwhile. Ask for another."
 
 
 def request_export(*, with_vectors: bool = False, actor: str = "") -> tuple[Export, Job]:
     """Queue an export of the active tenant. Raises Conflict while one is being made."""
     with tenant_scope(current_tenant_id()):
+        # Of two that ask at once the second waits here, and sees the first one's job.
+        Tenant.objects.select_for_update(no_key=True).get(pk=current_tenant_id())
         if Job.objects.filter(jobs.UNFINISHED, kind="export_tenant").exists():
             raise Conflict("An export is being made already. Wait for it, or cancel its job.")
         export = Export(with_vectors=with_vectors, requested_by=actor)
@@ -55,8 +60,7 @@ def get_export(export_id: uuid.UUID | None) -> Export:
 
 
 def list_exports() -> QuerySet[Export]:
-    live = Q(expires_at=None) | Q(expires_at__gt=timezone.now())
-    return Export.objects.filter(live).order_by("-id")
+    return live_exports().order_by("-id")
 
 
 def as_dict(export: Export) -> dict[str, Any]:
@@ -92,7 +96,7 @@ def export_tenant(claimed: jobs.Claim) -> None:
     with tenant_scope(claimed.tenant_id):
         export = Export.objects.filter(pk=export_id).first()
     if export is None:
-        raise NotFound("This export was removed.")
+        raise NotFound(REMOVED)
     with tempfile.NamedTemporaryFile(dir=settings.SPOOL_DIR, prefix="export-", delete=False) as made:
         path = Path(made.name)
     try:
@@ -135,6 +139,9 @@ def _store(claimed: jobs.Claim, export: Export, path: Path, cpu_s: float) -> Non
     storage.put(_path(export), path)
     with tenant_scope(claimed.tenant_id):
         jobs.held(claimed)
+        if not Export.objects.select_for_update().filter(pk=export.pk).exists():
+            storage.drop(_path(export))
+            raise NotFound(REMOVED)
         now = timezone.now()
         export.sha256, export.bytes, export.finished_at = sha256, length, now
         export.expires_at = now + dt.timedelta(days=settings.EXPORT_KEEP_DAYS)
@@ -147,7 +154,16 @@ def forget_exports() -> int:
     """Remove the active tenant's exports that have expired, or whose job ended without one."""
     ended = Job.objects.filter(kind="export_tenant", state__in=[Job.State.FAILED, Job.State.CANCELLED])
     over = Q(expires_at__lte=timezone.now()) | Q(finished_at=None, job_id__in=ended.values("id"))
-    rows = list(Export.objects.filter(over))
+    return _remove(Export.objects.filter(over))
+
+
+def withdraw_exports() -> int:
+    """Remove the active tenant's exports, as they may hold what was erased; of one being made the job fails."""
+    return _remove(Export.objects.all())
+
+
+def _remove(exports: QuerySet[Export]) -> int:
+    rows = list(exports.select_for_update().order_by("id"))
     for export in rows:
         # The file first: if it cannot go now, the row says that something is left to do.
         with suppress(FileNotFoundError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,10 @@ from tenants.datasets import storage
 from tenants.datasets.models import Asset, Blob, Dataset, Facet, Import, ImportRow, TranscriptSegment
 from tenants.datasets.services import create_dataset
 from tenants.errors import Invalid, NotFound
-from tenants.events.models import AuditEvent, Erasure, IdempotentAnswer
+from tenants.events.models import AuditEvent, Erasure, Export, IdempotentAnswer
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.pipeline import erasure, erasure_receipts, services, subjects
+from tenants.pipeline import erasure, erasure_receipts, portability, services, subjects
 from tenants.retrieval.models import Vector
 from tenants.retrieval.vectors import NewVector, replace_vectors
 from tenants.scope import tenant_scope
@@ -304,6 +305,93 @@ def test_an_erasure_whose_job_was_lost_is_taken_up(party, dataset) -> None:
         receipt.refresh_from_db()
     tasks.erase_subject(str(receipt.job_id), str(party.id))
     assert rows(party)["asset"] == 0
+
+
+def exported(party: Any) -> tuple[Export, str]:
+    with tenant_scope(party.id):
+        made, job = portability.request_export()
+    tasks.export_tenant(str(job.id), str(party.id))
+    with tenant_scope(party.id):
+        made.refresh_from_db()
+    return made, portability.content_of(made).path
+
+
+def test_exports_go_with_a_persons_data(party, dataset) -> None:
+    asset = add(party, dataset, "text", values={"customer_id": "42"})
+    add(party, dataset, "other", values={"customer_id": "43"})
+    _, path = exported(party)
+    assert str(asset.id) in zipfile.ZipFile(default_storage.open(path)).read("assets.jsonl").decode()
+    with tenant_scope(party.id):
+        receipt, job = subjects.request_erasure(
+            criteria=subjects.check_criteria(values={"customer_id": "42"})
+        )
+    tasks.erase_subject(str(job.id), str(party.id))
+    with tenant_scope(party.id):
+        receipt.refresh_from_db()
+        assert not Export.objects.exists()
+    assert not default_storage.exists(path)
+    assert (receipt.removed["assets"], receipt.removed["exports"], receipt.verified) == (1, 1, True)
+    assert "exports" not in [place["where"] for place in receipt.remains["places"]]
+
+
+def test_an_export_that_is_made_meanwhile_fails_and_leaves_no_file(party, dataset, monkeypatch) -> None:
+    add(party, dataset, "text", values={"customer_id": "42"})
+    with tenant_scope(party.id):
+        made, job = portability.request_export()
+    path = portability._path(made)
+
+    write = portability._write
+
+    def write_and_withdraw(*args: Any) -> None:
+        write(*args)
+        with tenant_scope(party.id):
+            assert portability.withdraw_exports() == 1
+
+    with monkeypatch.context() as patch:
+        patch.setattr(portability, "_write", write_and_withdraw)
+        tasks.export_tenant(str(job.id), str(party.id))
+    with tenant_scope(party.id):
+        job.refresh_from_db()
+        assert (job.state, job.error["detail"]) == ("failed", portability.REMOVED)
+        assert not Export.objects.exists()
+    assert not default_storage.exists(path)
+
+
+def test_an_asset_in_an_export_is_said_to_remain_there(party, dataset) -> None:
+    asset = add(party, dataset, "text")
+    made, _ = exported(party)
+    with tenant_scope(party.id):
+        receipt = erasure.erase_asset(asset_id=asset.id)
+    (place,) = [place for place in receipt.remains["places"] if place["where"] == "exports"]
+    assert place["what"] == "1 files made before; they may hold it"
+    assert place["until"] == made.expires_at.isoformat()
+
+
+def test_what_keeps_coming_in_is_never_said_to_be_gone(party, dataset, monkeypatch) -> None:
+    wanted = {"customer_id": "42"}
+    add(party, dataset, "text", values=wanted)
+    with tenant_scope(party.id):
+        receipt, job = subjects.request_erasure(criteria=subjects.check_criteria(values=wanted))
+    clear, sent = subjects.clear, iter(range(100))
+
+    def and_more(tenant_id: Any) -> dict[str, int]:
+        add(party, dataset, f"text {next(sent)}", values=wanted)
+        return clear(tenant_id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subjects, "clear", and_more)
+        tasks.erase_subject(str(job.id), str(party.id))
+    settle(party)
+    with tenant_scope(party.id):
+        receipt.refresh_from_db()
+        assert (receipt.verified, receipt.finished_at, receipt.removed["assets"]) == (False, None, 5)
+        assert subjects.resume_erasures() == 1
+        receipt.refresh_from_db()
+    tasks.erase_subject(str(receipt.job_id), str(party.id))
+    with tenant_scope(party.id):
+        receipt.refresh_from_db()
+        assert (receipt.verified, receipt.removed["assets"], receipt.criteria) == (True, 6, None)
+        assert not Asset.objects.exists()
 
 
 def test_finding_nothing_is_worth_a_receipt_too(party) -> None:

@@ -7,9 +7,11 @@ import hashlib
 import io
 import json
 import secrets
+import threading
 import tracemalloc
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.utils import timezone
 
 from tenants.accounts import quotas, services
@@ -314,6 +317,26 @@ def test_one_export_at_a_time(party, stranger) -> None:
         with pytest.raises(NotFound):
             portability.get_export(made.id)
         portability.request_export()
+
+
+def test_two_who_ask_at_once_get_one_export(party) -> None:
+    together = threading.Barrier(2)
+
+    def ask(_: int) -> bool:
+        try:
+            with tenant_scope(party.id):
+                together.wait()
+                portability.request_export()
+            return True
+        except Conflict:
+            return False
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(ask, range(2))) == [False, True]
+    with tenant_scope(party.id):
+        assert Export.objects.count() == 1
 
 
 def test_an_export_expires(party) -> None:

@@ -274,6 +274,27 @@ def test_a_bomb_is_not_unpacked(folder, tmp_path) -> None:
     assert (timezone.now() - before).total_seconds() < 5
 
 
+def zipped(folder: Path, path: Path, packed: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", packed) as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                archive.write(file, str(file.relative_to(folder)))
+    return path
+
+
+def test_a_zip_that_cannot_be_unpacked_is_damaged(folder, tmp_path) -> None:
+    sign(folder)
+    path = zipped(folder, tmp_path / "x.zip")
+    with zipfile.ZipFile(path) as archive:
+        entry = archive.getinfo("assets.jsonl")
+    start = entry.header_offset + 30 + len(entry.filename)
+    body = bytearray(path.read_bytes())
+    body[start : start + 8] = b"\xff" * 8
+    path.write_bytes(body)
+    refused(path, "is damaged")
+    refused(zipped(folder, tmp_path / "y.zip", zipfile.ZIP_LZMA), "packed in an unknown way")
+
+
 @pytest.mark.parametrize("body", [b"", b"PK\x03\x04 but no zip", b"x" * 1000])
 def test_what_is_no_export_is_said(tmp_path, body) -> None:
     (tmp_path / "x").write_bytes(body)

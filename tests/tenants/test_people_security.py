@@ -28,7 +28,7 @@ from tenants.accounts.models import (
 )
 from tenants.datasets.services import create_dataset
 from tenants.errors import Conflict, Invalid, NotFound
-from tenants.events.models import AuditEvent, Export
+from tenants.events.models import AuditEvent, Export, IdempotentAnswer
 from tenants.events.services import record
 from tenants.people import invitations
 from tenants.people.erasure import erase_user
@@ -273,6 +273,7 @@ def everything_of(user: User, parties: tuple[Party, ...]) -> str:
             found.append(list(AuditEvent.objects.values("actor", "target", "details")))
             found.append(list(ApiKey.objects.values("created_by", "name")))
             found.append(list(Export.objects.values("requested_by")))
+            found.append(list(IdempotentAnswer.objects.values("body")))
     return json.dumps(found, default=str)
 
 
@@ -284,6 +285,9 @@ def test_an_erased_person_is_named_nowhere(party: Party, stranger: Party) -> Non
     with tenant_scope(party.id):
         token = keys.create_key(name="robot", scopes=["read"], created_by=user)[1]
         invitations.invite(actor=acting(party.tenant, user), email="x@y.example", role="viewer")
+        for name in (user.email, "x@y.example"):
+            body = json.dumps({"email": name})
+            IdempotentAnswer.objects.create(key=name, fingerprint="f", status=201, body=body)
         record(actor=str(user.pk), verb="thing.done", details={"by": user.email, "all": [user.name, "else"]})
     with tenant_scope(stranger.id):
         invitations.invite(
@@ -302,6 +306,7 @@ def test_an_erased_person_is_named_nowhere(party: Party, stranger: Party) -> Non
         "api_key": 1,
         # The invitation, what was recorded twice, and leaving twice.
         "audit_event": 5,
+        "idempotent_answer": 1,
         "export": 1,
         "user": 1,
     }
