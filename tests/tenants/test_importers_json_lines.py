@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 
 from tenants.datasets.importers import limits, preview
+from tenants.datasets.importers.content import opened
+from tenants.datasets.importers.delimited import Delimited
+from tenants.datasets.importers.json_lines import JsonLines
+from tenants.datasets.importers.records import sampled
 from tenants.errors import Invalid
 from tests.tenants.importing import read
 
@@ -86,3 +90,18 @@ def test_a_preview_cuts_what_is_long(tmp_path) -> None:
     assert (found.total, len(found.rows)) == (30, limits.PREVIEW_ROWS)
     assert len(found.rows[0]["text"]) == len(found.rows[0]["metadata"]["list"]) == limits.EXCERPT
     assert found.as_dict()["mapping"] == {"id": None, "text": "text", "file": None, "metadata": "*"}
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_runs_of_empty_lines_are_rows_so_that_looking_can_stop(tmp_path, monkeypatch, kind) -> None:
+    monkeypatch.setattr(limits, "BLANK_LINES", 1000)
+    rows = {"jsonl": b'{"text": "late"}', "csv": b"late"}
+    path = tmp_path / "rows"
+    path.write_bytes((b"text\n" if kind == "csv" else b"") + b"\n" * 30_000 + rows[kind])
+    with opened(path) as content:
+        table = Delimited(content, {}) if kind == "csv" else JsonLines(content, {})
+        sample = list(sampled(table))
+        records = list(table.records())
+    assert [record.error for record in records] == ["1,000 empty lines."] * 30 + [None]
+    assert records[-1].values == {"text": "late"}
+    assert len(sample) == limits.SAMPLE_FAULTS

@@ -12,7 +12,7 @@ from typing import Any
 from tenants.datasets.importers import limits
 from tenants.datasets.importers.content import Content
 from tenants.datasets.importers.encodings import MARKING, encoding
-from tenants.datasets.importers.records import Columns, Record, unreadable
+from tenants.datasets.importers.records import Columns, Record, blank, sampled, unreadable
 from tenants.datasets.values import TYPES
 from tenants.errors import Invalid
 
@@ -89,7 +89,7 @@ class Delimited:
 
     def _types(self, given: Any) -> dict[str, str]:
         columns, size = Columns(self.names), 0
-        for record in self.records(most=limits.SAMPLE_ROWS):
+        for record in sampled(self):
             columns.add(record.values, written=True)
             size += sum(map(len, record.values.values()))
             if size > limits.SAMPLE_CHARS:
@@ -117,7 +117,7 @@ class _Rows:
         return self
 
     def __next__(self) -> tuple[int, list[str], str | None]:
-        while True:
+        for _ in range(limits.BLANK_LINES):
             self._lines.begin()
             try:
                 cells = next(self._reader)
@@ -127,6 +127,7 @@ class _Rows:
                 return self._resync(_in_words(str(error)))
             if cells:
                 return self._lines.first, cells, None
+        return self._lines.first, [], blank()
 
     def _start(self) -> Iterator[list[str]]:
         return csv.reader(self._lines, delimiter=self._delimiter, strict=True)

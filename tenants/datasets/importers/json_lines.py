@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from tenants.datasets.importers import limits
 from tenants.datasets.importers.content import Content
-from tenants.datasets.importers.records import Record
+from tenants.datasets.importers.records import Record, blank
 from tenants.errors import Invalid
 
 
@@ -26,15 +26,18 @@ class JsonLines:
 
     def records(self, file: str | None = None, after: int = 0, most: int | None = None) -> Iterator[Record]:
         last = after + most if most is not None else sys.maxsize
-        row = 0
+        row = blanks = 0
         for number, line in enumerate(self._lines(), 1):
-            if line is not None and not line.strip():
+            empty = line is not None and not line.strip()
+            blanks = blanks + 1 if empty else 0
+            if empty and blanks % limits.BLANK_LINES:
                 continue
             row += 1
             if row > last:
                 return
             if row > after:
-                yield _record(row, f"line {number}", line)
+                name = f"line {number}"
+                yield Record(row, name, error=blank()) if empty else _record(row, name, line)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -12,10 +12,14 @@ CELL = 10 * MIB
 RECORD = 12 * MIB
 #: Lines of rows that failed are read again as far as the file was read, and this many characters more.
 REREAD = 4 * MIB
+#: Empty lines in a row: so many are a row that fails, or a file of nothing else would never give one.
+BLANK_LINES = 100_000
 #: Columns of a table: metadata takes a hundred keys, a few more may be mapped away.
 COLUMNS = 1000
 #: Columns, types, encoding and delimiter are guessed from the first rows: this many, and not beyond this size.
 SAMPLE_ROWS, SAMPLE_CHARS = 200, 4 * MIB
+#: Nor after this many rows that fail.
+SAMPLE_FAULTS = 20
 #: Nor after this many characters of a CSV, where rows are long and fail.
 SAMPLE_READ = 2 * RECORD
 ENCODING_SAMPLE = 64 * KIB

@@ -22,7 +22,7 @@ from tenants.datasets.importers.manifests import Manifest, find_manifest, plain_
 from tenants.datasets.importers.mapping import Mapping, guess
 from tenants.datasets.importers.model import Column, Item, Preview, shown
 from tenants.datasets.importers.parquet import Parquet
-from tenants.datasets.importers.records import Columns, Rules, Table, item_of
+from tenants.datasets.importers.records import Columns, Rules, Table, item_of, sampled
 from tenants.datasets.importers.tars import Tar
 from tenants.datasets.importers.zips import Zip
 from tenants.datasets.metadata import Schema
@@ -195,7 +195,7 @@ def _tree(files: Files, options: dict[str, Any], stack: ExitStack) -> Source:
 def _described(table: Table, read: Callable[[Rules, int], Iterator[Item]], *, files: bool) -> Source:
     """Columns, types and mapping from the first records."""
     columns, size, written = Columns(getattr(table, "names", None)), 0, isinstance(table, Delimited)
-    for record in table.records(most=limits.SAMPLE_ROWS):
+    for record in sampled(table):
         columns.add(record.values, written=written)
         size += sum(len(str(value)) for value in record.values.values())
         if size > limits.SAMPLE_CHARS:

@@ -163,6 +163,20 @@ def _coerced(cell: str, column: str, key: str, types: dict[str, str], schema: Sc
         raise RowError(f'The cell of "{column[:60]}" does not fit: {error.detail}') from None
 
 
+def sampled(table: Table) -> Iterator[Record]:
+    """The first records, to guess from: fewer where many fail, as each may take long to read."""
+    faults = 0
+    for record in table.records(most=limits.SAMPLE_ROWS):
+        yield record
+        faults += record.error is not None
+        if faults >= limits.SAMPLE_FAULTS:
+            return
+
+
+def blank() -> str:
+    return f"{limits.BLANK_LINES:,} empty lines."
+
+
 def unreadable(cell: str) -> bool:
     """The cell holds bytes that are not of the file's encoding, or a NUL."""
     return UNREADABLE in cell or "\x00" in cell
