@@ -76,6 +76,14 @@ def _checked_days(days: int | None) -> int | None:
     return days
 
 
+def lock_dataset(dataset_id: uuid.UUID) -> Dataset:
+    """Locked: a dataset that is being deleted takes nothing more. Raises NotFound."""
+    dataset = Dataset.objects.select_for_update(no_key=True).filter(pk=dataset_id, deleted_at=None).first()
+    if dataset is None:
+        raise NotFound("There is no such dataset.")
+    return dataset
+
+
 def learn_schema(dataset: Dataset, *rows: dict[str, Any]) -> None:
     """Add guessed types of new metadata keys to the dataset's schema; an import passes many rows at once."""
     merged = metadata.guess_batch(dataset.metadata_schema, rows)

@@ -19,7 +19,7 @@ from django.db.models import F
 from tenants.accounts import quotas
 from tenants.datasets import metadata
 from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegment
-from tenants.datasets.services import learn_schema, write_blob
+from tenants.datasets.services import learn_schema, lock_dataset, write_blob
 from tenants.errors import Invalid
 from tenants.pipeline.embedding import (
     MEDIA,
@@ -30,7 +30,7 @@ from tenants.pipeline.embedding import (
     transcript_rows,
 )
 from tenants.pipeline.prepared import Prepared
-from tenants.pipeline.services import lock_dataset, meter
+from tenants.pipeline.services import meter
 from tenants.pipeline.uploads import EXCERPT, Upload
 from tenants.retrieval import encoding, lexical
 from tenants.retrieval.vectors import add_vectors

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.conf import settings
 
+from ml.media import MediaError
 from tenants.datasets import storage
 from tenants.datasets.models import Asset, Blob, Dataset, TranscriptSegment
 from tenants.jobs import services as jobs
@@ -30,12 +31,23 @@ def embed_asset(claimed: jobs.Claim) -> None:
 
     Raises MediaError for content that cannot be decoded, LeaseLost when another worker took over.
     """
-    with tenant_scope(claimed.tenant_id):
-        asset = _current(claimed)
-        text = _text_of(asset) if asset else ""
-    if asset is None:
-        _finish_obsolete(claimed)
-        return
+    try:
+        with tenant_scope(claimed.tenant_id):
+            asset = _current(claimed)
+            text = _text_of(asset) if asset else ""
+        if asset is None:
+            _finish_obsolete(claimed)
+        else:
+            _embed(claimed, asset, text)
+    except (MediaError, FileNotFoundError):
+        with tenant_scope(claimed.tenant_id):
+            if _current(claimed) is not None:
+                raise
+            # The file went with its asset while it was read: the content is not at fault.
+            _finish_obsolete(claimed)
+
+
+def _embed(claimed: jobs.Claim, asset: Asset, text: str) -> None:
     with _source_of(asset, text) as source:
         prepared = prepare(source, partial(_report, claimed))
         with tenant_scope(claimed.tenant_id):

@@ -25,6 +25,7 @@ from tenants.accounts import quotas
 from tenants.datasets import importers, storage
 from tenants.datasets.models import Dataset, Import, ImportRow
 from tenants.datasets.selectors import require_dataset
+from tenants.datasets.services import lock_dataset
 from tenants.errors import Conflict, Invalid, NotFound, QuotaExceeded, room_on_disk
 from tenants.events.services import record
 from tenants.jobs.models import Job
@@ -76,7 +77,8 @@ def create_import(*, dataset_id: uuid.UUID, source: Source, actor: str = "") -> 
     """A draft, which takes the source's file over. Raises NotFound, QuotaExceeded, StorageFull."""
     tenant_id = current_tenant_id()
     with tenant_scope(tenant_id):
-        require_dataset(dataset_id)
+        # Before the counters, as everywhere.
+        lock_dataset(dataset_id)
         _check_room(source.bytes)
         row = Import(
             dataset_id=dataset_id,
@@ -179,7 +181,8 @@ def delete_import(*, import_id: uuid.UUID, actor: str = "") -> None:
 
 
 def _locked(import_id: uuid.UUID) -> Import:
-    row = Import.objects.select_for_update().filter(pk=import_id, dataset__deleted_at=None).first()
+    rows = Import.objects.select_for_update(of=("self",))
+    row = rows.filter(pk=import_id, dataset__deleted_at=None).first()
     if row is None:
         raise NotFound("There is no such import.")
     return row

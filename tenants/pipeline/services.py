@@ -15,7 +15,7 @@ from tenants.accounts import metering, quotas
 from tenants.datasets import metadata
 from tenants.datasets.models import Asset, Dataset, Facet, TranscriptSegment
 from tenants.datasets.selectors import visible_assets
-from tenants.datasets.services import drop_blob, keep_blob, learn_schema, write_blob
+from tenants.datasets.services import drop_blob, keep_blob, learn_schema, lock_dataset, write_blob
 from tenants.errors import Conflict, Invalid, NotFound
 from tenants.events.services import record
 from tenants.jobs.models import Job
@@ -64,14 +64,6 @@ def add_asset(
         if external_id and (earlier := _earlier(dataset, external_id, upload)):
             return earlier
         return _create(dataset, upload, kept, external_id, actor)
-
-
-def lock_dataset(dataset_id: uuid.UUID) -> Dataset:
-    """Locked: a dataset that is being deleted takes no more assets. Raises NotFound."""
-    dataset = Dataset.objects.select_for_update(no_key=True).filter(pk=dataset_id, deleted_at=None).first()
-    if dataset is None:
-        raise NotFound("There is no such dataset.")
-    return dataset
 
 
 def _earlier(dataset: Dataset, external_id: str, upload: Upload) -> Added | None:

@@ -131,6 +131,20 @@ def test_an_asset_deleted_while_it_is_encoded_leaves_nothing(party, dataset, mon
         assert not default_storage.exists(storage.path_of(party.id, added.asset.blob.sha256, kind))
 
 
+def test_an_asset_deleted_while_it_is_decoded_is_no_damaged_file(party, dataset, monkeypatch) -> None:
+    added = _add(party, dataset, file=io.BytesIO(jpeg(3)))
+    prepare = embedding.prepare
+
+    def delete_first(*args):
+        with tenant_scope(party.id):
+            services.delete_asset(asset_id=added.asset.id)
+        return prepare(*args)
+
+    monkeypatch.setattr(embedding, "prepare", delete_first)
+    job, asset = _run(party, added)
+    assert (job.state, job.error, asset) == ("succeeded", None, None)
+
+
 def test_content_at_fault_is_not_tried_again(party, dataset) -> None:
     job, asset = _run(party, _add(party, dataset, file=io.BytesIO(jpeg(4)[:300])))
     assert (job.state, job.attempts, job.error["type"]) == ("failed", 1, "corrupt")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from tenants.accounts import quotas
 from tenants.accounts.models import Plan, QuotaCounter
 from tenants.datasets import storage
 from tenants.datasets.models import Asset, Import, ImportRow
-from tenants.datasets.services import update_dataset
+from tenants.datasets.services import lock_dataset, update_dataset
 from tenants.errors import QuotaExceeded, StorageFull
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
@@ -70,6 +71,34 @@ def test_an_import_and_a_deletion_lock_clock_and_counters_in_one_order(
     job = run(job)
     other.join(10)
     assert (errors, job.state, job.result["imported"]) == ([], "succeeded", 3)
+
+
+def test_an_import_is_made_and_started_beside_an_upload(party, dataset, tmp_path) -> None:
+    holds_dataset, errors = threading.Event(), []
+
+    def upload() -> None:
+        try:
+            with tenant_scope(party.id):
+                lock_dataset(dataset.id)
+                holds_dataset.set()
+                time.sleep(0.3)
+                quotas.charge(amounts={"bytes": 1})
+        except Exception as error:
+            errors.append(error)
+        finally:
+            connection.close()
+
+    (tmp_path / "t.csv").write_text(CSV)
+    with tenant_scope(party.id):
+        source = imports.look_at(path=tmp_path / "t.csv", filename="t.csv")
+    other = threading.Thread(target=upload)
+    other.start()
+    holds_dataset.wait(10)
+    with tenant_scope(party.id):
+        row = imports.create_import(dataset_id=dataset.id, source=source)
+        assert imports.start_import(import_id=row.id)[1].state == "queued"
+    other.join(10)
+    assert errors == []
 
 
 def test_a_repeated_id_counts_from_the_first_row_that_fits(party, dataset, start, run) -> None:
