@@ -27,6 +27,7 @@ from tenants.scope import current_tenant_id, tenant_scope
 
 LIFETIME = dt.timedelta(days=7)
 MAX_OPEN = 500
+MAX_EMAIL = 254
 OVER = "This invitation is no longer valid. Ask whoever invited you for another."
 NOT_NEW = "This address cannot be set up here. If you have an account, sign in with it; the invitation waits."
 
@@ -92,6 +93,8 @@ def _checked(email: str, role: str) -> str:
         validate_email(email)
     except ValidationError as error:
         raise Invalid("This is not an e-mail address.", pointer="/email") from error
+    if len(email) > MAX_EMAIL:
+        raise Invalid(f"An e-mail address has at most {MAX_EMAIL} characters.", pointer="/email")
     return email
 
 

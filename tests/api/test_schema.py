@@ -25,7 +25,8 @@ def as_bytes(context: Any, value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 
 
-@pytest.fixture(scope="module")
+# One for each operation, as a tenant may have so many open invitations and no more.
+@pytest.fixture
 def tenant(make_party: Callable[..., Party]) -> Iterator[Party]:
     return make_party()
 

@@ -322,6 +322,7 @@ def test_odd_invitations_are_refused(party: Party) -> None:
             ("nobody", "viewer"),
             ("a@b.example\nBcc: c@d.example", "viewer"),
             ("", "viewer"),
+            ("a" * 60 + "@" + ".".join(["b" * 60] * 4) + ".example", "viewer"),
         ):
             with pytest.raises(Invalid):
                 invitations.invite(actor=actor, email=email, role=role)

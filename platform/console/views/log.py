@@ -20,7 +20,8 @@ NOBODY = "The system"
 
 @needs(ADMIN)
 def index(request: Request) -> HttpResponse:
-    verb, actor = request.GET.get("verb", ""), request.GET.get("actor", "")
+    # Without NUL, which the database takes in no text.
+    verb, actor = (request.GET.get(name, "").replace("\0", "") for name in ("verb", "actor"))
     with request.workspace.open():
         found = page_of(selectors.list_events(verb=verb, actor=actor), request.GET.get("before", ""), PAGE)
         actors = selectors.actors()
