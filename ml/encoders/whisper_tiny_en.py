@@ -20,9 +20,10 @@ from ml.encoders.base import EncoderUnavailable, Samples, SpeechToText, Transcri
 #: A decoder that has fallen into a loop repeats itself: text that deflates further than this is one.
 #: (Whisper's own limit, section 4.5 of the paper.)
 MAX_COMPRESSION = 2.4
-#: Then no three tokens may come twice. Taken if the words are this probable; people repeat themselves, too.
+#: Then no three tokens may come twice. What is more probable is taken, since people repeat themselves, too;
 NO_REPEAT = 3
-SURE = 0.7
+#: but not in more words a second than anyone speaks.
+FASTEST = 5.0
 
 _import_lock = threading.Lock()
 
@@ -79,8 +80,9 @@ class Transcriber(SpeechToText):
         words = self._one_window(samples)
         if not _is_loop(words):
             return words
-        again = self._one_window(samples, no_repeat=NO_REPEAT)
-        return again if _mean_probability(again) >= SURE else _as_first_heard(words)
+        again, words = self._one_window(samples, no_repeat=NO_REPEAT), _as_first_heard(words)
+        too_many = len(words) > FASTEST * len(samples) / self.sample_rate
+        return again if too_many else max(words, again, key=_mean_probability)
 
     def _one_window(self, samples: Samples, no_repeat: int = 0) -> list[Word]:
         # Unlike WhisperModel.transcribe this decodes the window once: that goes back to what follows the last

@@ -139,7 +139,8 @@ class Decoder:
         self.close()
 
     def _one(self, path: str | os.PathLike[str], request: dict[str, Any]) -> Piece:
-        answer = list(self._ask(path, request))
+        _check_file(path)
+        answer = self.pool.ask_once(_about(path, request), self.timeout_s)
         if len(answer) != 1:
             raise died()
         return answer[0]
@@ -163,7 +164,11 @@ class Decoder:
 
     def _ask(self, path: str | os.PathLike[str], request: dict[str, Any]) -> Generator[Piece, None, None]:
         _check_file(path)
-        return self.pool.ask({**request, "path": str(Path(path).absolute())}, self.timeout_s)
+        return self.pool.ask(_about(path, request), self.timeout_s)
+
+
+def _about(path: str | os.PathLike[str], request: dict[str, Any]) -> dict[str, Any]:
+    return {**request, "path": str(Path(path).absolute())}
 
 
 def _trusted(build: Callable[..., Any], *answer: Any) -> Any:

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Generator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from ml.media.model import MediaError
@@ -33,38 +34,54 @@ class Pool:
         self._lock = threading.Lock()
         self._owner = os.getpid()
 
+    def ask_once(self, request: dict[str, Any], timeout_s: float) -> list[Piece]:
+        """All pieces of a short answer, which keeps its place among those at work to the end. Raises MediaError."""
+        self._forget_after_fork()
+        with self._slots:
+            return list(self._pieces(request, timeout_s, nullcontext()))
+
     def ask(self, request: dict[str, Any], timeout_s: float) -> Generator[Piece, None, None]:
         """The pieces of the answer as they come, each within ``timeout_s``. Raises MediaError.
 
         Headers tell ``waited_s``, the time that this process waited for the piece.
         """
         self._forget_after_fork()
+        return self._pieces(request, timeout_s, self._slots)
+
+    def _pieces(
+        self, request: dict[str, Any], timeout_s: float, place: AbstractContextManager[Any]
+    ) -> Generator[Piece, None, None]:
         child: Child | None = None
+        before, refused = 0.0, None
         try:
             while True:
-                with self._slots:
+                with place:
                     # Waiting for a place is not the file's fault: the time starts here.
                     start = time.monotonic()
                     if child is None:
                         child = self._take()
+                        before = child.cpu_s()
                         child.send({**request, "timeout_s": timeout_s})
                     header, parts = child.receive(start + timeout_s)
                     header["waited_s"] = time.monotonic() - start
                 if header.get("end"):
                     break
+                before = child.cpu_s()
                 yield header, parts
+            if "code" in header:
+                refused = _charged(MediaError(header["code"], header["message"]), child, before)
             if child.jobs < JOBS_PER_CHILD and not header.get("exhausted"):
                 self._give_back(child)
                 child = None
         except ChildTimeout:
-            raise timed_out(timeout_s) from None
+            raise _charged(timed_out(timeout_s), child, before) from None
         except ChildDied:
-            raise died() from None
+            raise _charged(died(), child, before) from None
         finally:
             if child is not None:
                 child.stop()
-        if "code" in header:
-            raise MediaError(header["code"], header["message"])
+        if refused:
+            raise refused
 
     def close(self) -> None:
         """End the idle children."""
@@ -92,6 +109,12 @@ class Pool:
             self._lock, self.idle = threading.Lock(), []
             self._slots = threading.BoundedSemaphore(self._children)
             self._owner = os.getpid()
+
+
+def _charged(error: MediaError, child: Child | None, before: float) -> MediaError:
+    """With what the child has used since it had used ``before``."""
+    error.cpu_s = max(0.0, child.cpu_s() - before) if child else 0.0
+    return error
 
 
 def timed_out(limit_s: float) -> MediaError:

@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 ROOT = Path(__file__).resolve().parents[2]
 
 #: Linux: pixels of a picture (3 MB) take a few large reads instead of fifty small ones.
@@ -71,6 +73,14 @@ class Child:
         if self._early and header.get("end"):
             raise ChildDied("more bytes than announced")
         return header, parts
+
+    def cpu_s(self) -> float:
+        """Processor seconds that it has used so far; 0 once it is gone."""
+        try:
+            times = psutil.Process(self._process.pid).cpu_times()
+        except psutil.Error:
+            return 0.0
+        return float(times.user + times.system)
 
     def alive(self) -> bool:
         """False once the process has ended."""

@@ -30,9 +30,7 @@ class Me(Resource):
             requests = used["requests"]
             requests["used"] = max(requests["used"] or 0, self.admission.requests_this_month)
         scanner = scanning.status()["state"]
-        return Response(
-            {**self._who(request), **_whose(tenant), "malware_scan": scanner, "quotas": used}
-        )
+        return Response({**self._who(request), **_whose(tenant), "malware_scan": scanner, "quotas": used})
 
     def _who(self, request: Request) -> dict[str, Any]:
         key = key_of(request)

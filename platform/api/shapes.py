@@ -86,7 +86,9 @@ class Asset(s.Serializer):
     # Of sound and film, once decoded.
     duration_s = s.FloatField(**MAYBE)
     has_sound = s.BooleanField(**MAYBE)
-    truncated = s.BooleanField(**MAYBE, help_text="Part of the file is damaged or missing; the rest was used.")
+    truncated = s.BooleanField(
+        **MAYBE, help_text="Part of the file is damaged or missing; the rest was used."
+    )
     examined = Object(**MAYBE, help_text="What was looked for in sound or film, and what was not.")
     error = Object(**MAYBE)
 

@@ -13,14 +13,15 @@ import hmac
 import json
 import secrets
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.db.models import Q
 from django.utils import timezone
 
-from tenants.accounts.models import ApiKey, KeyDigest, Tenant, User
-from tenants.accounts.permissions import SCOPES
-from tenants.errors import Conflict, Invalid, NotFound
+from tenants.accounts.models import ApiKey, KeyDigest, Membership, Tenant, User
+from tenants.accounts.permissions import SCOPES, scopes_of
+from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.scope import current_tenant_id, tenant_scope
 from tenants.valkey import Unavailable, client
 
@@ -54,11 +55,12 @@ def create_key(
 ) -> tuple[ApiKey, str]:
     """A key for the active tenant and its token, which is shown once and kept nowhere.
 
-    Raises Invalid for an unknown scope or an expiry in the past.
+    Raises Invalid for an unknown scope or an expiry in the past, NotAllowed if the maker's role does not reach so far.
     """
     _check(scopes, expires_at)
     prefix, secret = token.split(".") if token else (f"cl{secrets.token_hex(5)}", secrets.token_urlsafe(32))
     with tenant_scope(current_tenant_id()):
+        _check_maker(created_by, scopes)
         key = ApiKey.objects.create(name=name, prefix=prefix, created_by=created_by)
         KeyDigest.objects.create(
             prefix=prefix,
@@ -77,6 +79,16 @@ def _check(scopes: list[str], expires_at: dt.datetime | None) -> None:
         raise Invalid(f"Choose scopes from {', '.join(SCOPES)}.", pointer="/scopes")
     if expires_at is not None and expires_at <= timezone.now():
         raise Invalid("The expiry must be in the future.", pointer="/expires_at")
+
+
+def _check_maker(maker: User | None, scopes: Iterable[str]) -> None:
+    if maker is None:
+        return
+    # Held by a removal and a change of role, too: whom one of them has just passed makes no key that would stay.
+    Tenant.objects.select_for_update(no_key=True).get(pk=current_tenant_id())
+    member = Membership.objects.filter(tenant=current_tenant_id(), user=maker).first()
+    if member is None or not scopes_of(member.role).issuperset(scopes):
+        raise NotAllowed("A key cannot do more than the person who makes it.")
 
 
 def _digest(secret: str) -> bytes:
@@ -108,6 +120,8 @@ def rotate_key(*, key_id: uuid.UUID, overlap_s: int, created_by: User | None = N
         old = get_key(key_id)
         if not 0 <= overlap_s <= MAX_OVERLAP_S:
             raise Invalid(f"The overlap is 0 to {MAX_OVERLAP_S} seconds (7 days).", pointer="/overlap_s")
+        # Before the key itself, as a removal does.
+        _check_maker(created_by, ())
         row = KeyDigest.objects.select_for_update().get(key_id=old.id)
         if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
             raise Conflict("This key has ended already. Make a new one instead.")

@@ -173,7 +173,9 @@ class ImportRow(TenantModel):
         DUPLICATE = "duplicate"
         FAILED = "failed"
 
-    job_import = TenantForeignKey(Import, on_delete=models.CASCADE, related_name="rows", db_column="import_id")
+    job_import = TenantForeignKey(
+        Import, on_delete=models.CASCADE, related_name="rows", db_column="import_id"
+    )
     row = models.BigIntegerField()
     name = models.CharField(max_length=300, blank=True, default="")
     outcome = models.CharField(max_length=9, choices=Outcome.choices)
@@ -182,7 +184,9 @@ class ImportRow(TenantModel):
 
     class Meta(TenantModel.Meta):
         db_table = "import_row"
-        constraints = [models.UniqueConstraint(fields=["tenant", "job_import", "row"], name="import_row_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "job_import", "row"], name="import_row_once")
+        ]
         indexes = [
             models.Index(fields=["tenant", "job_import", "outcome", "row"], name="import_row_by_outcome")
         ]

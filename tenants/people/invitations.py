@@ -22,7 +22,7 @@ from tenants.accounts.models import Invitation, Membership, Tenant, User
 from tenants.accounts.permissions import ROLES, Actor, may_manage
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.events.services import record
-from tenants.people.members import lock_members
+from tenants.people.members import lock_members, role_now
 from tenants.scope import current_tenant_id, tenant_scope
 
 LIFETIME = dt.timedelta(days=7)
@@ -60,14 +60,15 @@ def invite(*, actor: Actor, email: str, role: str) -> Invited:
     Raises Invalid, NotAllowed for a role that the actor may not give, Conflict for a member of the tenant.
     """
     email = _checked(email, role)
-    if not may_manage(actor.role, role):
-        raise NotAllowed(f"Your role cannot make somebody {role}.")
     token = links.new_token()
     with tenant_scope(current_tenant_id()):
         lock_members()
+        if not may_manage(role_now(actor), role):
+            raise NotAllowed(f"Your role cannot make somebody {role}.")
         if Membership.objects.filter(tenant=current_tenant_id(), user__email=email).exists():
             raise Conflict(f"{email} belongs to this workspace already.")
-        list_invitations().filter(email=email).update(revoked_at=timezone.now())
+        for earlier in list_invitations().filter(email=email):
+            _revoke(actor, earlier)
         if list_invitations().count() >= MAX_OPEN:
             raise Conflict(f"{MAX_OPEN} invitations are open. Revoke some, or wait until they are accepted.")
         invitation = Invitation.objects.create(
@@ -101,11 +102,15 @@ def _checked(email: str, role: str) -> str:
 def revoke_invitation(*, actor: Actor, invitation_id: uuid.UUID) -> None:
     """End an invitation. Raises NotFound, NotAllowed for a role that the actor does not reach."""
     with tenant_scope(current_tenant_id()):
-        invitation = get_invitation(invitation_id)
-        if not may_manage(actor.role, invitation.role):
-            raise NotAllowed(f"Your role does not reach invitations for {invitation.role}.")
-        Invitation.objects.filter(pk=invitation.pk).update(revoked_at=timezone.now())
+        lock_members()
+        _revoke(actor, get_invitation(invitation_id))
         record(actor=actor.label, verb="invitation.revoked", target=str(invitation_id))
+
+
+def _revoke(actor: Actor, invitation: Invitation) -> None:
+    if not may_manage(role_now(actor), invitation.role):
+        raise NotAllowed(f"Your role does not reach invitations for {invitation.role}.")
+    Invitation.objects.filter(pk=invitation.pk).update(revoked_at=timezone.now())
 
 
 def mail_invitation(invitation_id: uuid.UUID) -> None:

@@ -56,7 +56,7 @@ def change_role(*, actor: Actor, user_id: uuid.UUID, role: str) -> Membership:
         member, before = _reach(actor, user_id)
         if role not in ROLES:
             raise Invalid(f"Choose a role from {', '.join(ROLES)}.", pointer="/role")
-        if not may_manage(_role_now(actor), role):
+        if not may_manage(role_now(actor), role):
             raise NotAllowed(f"Your role cannot make somebody {role}.")
         if before == role:
             return member
@@ -142,15 +142,15 @@ def _reach(actor: Actor, user_id: uuid.UUID) -> tuple[Membership, str]:
     """The member and their role, if the actor decides about it. Raises NotFound, NotAllowed."""
     lock_members()
     member = get_member(user_id)
-    if not may_manage(_role_now(actor), member.role):
+    if not may_manage(role_now(actor), member.role):
         raise NotAllowed(
             f"Your role does not reach {'an' if member.role[0] in 'aeo' else 'a'} {member.role}."
         )
     return member, member.role
 
 
-def _role_now(actor: Actor) -> str:
-    """A person's role as it is under the lock; it may have changed since the request was let in."""
+def role_now(actor: Actor) -> str:
+    """A person's role, as it is under `lock_members`; it may have changed since the request was let in."""
     if actor.label.startswith("key:"):
         return actor.role
     mine = Membership.objects.filter(tenant=current_tenant_id(), user=actor.user_id).first()

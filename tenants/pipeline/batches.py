@@ -143,26 +143,27 @@ def _prepare_texts(entries: Sequence[Entry]) -> float:
 
 
 def _prepare_file(entry: Entry) -> float:
+    """Decode and encode a file; returns the cpu seconds that it took, also in vain."""
+    tries = Prepared(), Prepared()
     try:
-        entry.prepared = _with_second_try(entry)
-        return entry.prepared.cpu_s
+        entry.prepared = _with_second_try(entry, *tries)
     except MediaError as error:
         entry.fail(f"{error.code}: {error.message}")
     except Exception:
         # One row that meets a fault of ours must not lose the others.
         log.exception("row could not be prepared", extra={"row": entry.row})
         entry.fail("internal error: this row could not be read; the worker's log has the details")
-    return 0.0
+    return sum(prepared.cpu_s for prepared in tries)
 
 
-def _with_second_try(entry: Entry) -> Prepared:
+def _with_second_try(entry: Entry, first: Prepared, second: Prepared) -> Prepared:
     source = _source(entry)
     try:
-        return prepare(source, in_bulk=True)
+        return prepare(source, first, in_bulk=True)
     except MediaError as error:
         if error.code not in TRANSIENT:
             raise
-        return prepare(source, in_bulk=True)
+        return prepare(source, second, in_bulk=True)
 
 
 def _source(entry: Entry) -> Source:

@@ -49,7 +49,13 @@ def embed_asset(claimed: jobs.Claim) -> None:
 
 def _embed(claimed: jobs.Claim, asset: Asset, text: str) -> None:
     with _source_of(asset, text) as source:
-        prepared = prepare(source, partial(_report, claimed))
+        prepared = Prepared()
+        try:
+            prepare(source, prepared, partial(_report, claimed))
+        except (MediaError, jobs.Cancelled):
+            # Work for a file that is no good, or not wanted any more, was work.
+            jobs.spend(claimed, cpu_s=prepared.cpu_s)
+            raise
         with tenant_scope(claimed.tenant_id):
             if jobs.held(claimed).cancel_requested:
                 raise jobs.Cancelled

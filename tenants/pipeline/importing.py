@@ -23,7 +23,7 @@ from tenants.errors import QuotaExceeded, ServiceError
 from tenants.events.services import record
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job, JobDispatch
-from tenants.pipeline import bulk, imports
+from tenants.pipeline import bulk, import_sources, imports
 from tenants.pipeline.batches import FULL, Batch, read_batches
 from tenants.scope import tenant_scope
 
@@ -88,7 +88,7 @@ class Run:
 
     def _items(self, stack: ExitStack) -> Iterator[importers.Item]:
         row = self._row
-        place = stack.enter_context(imports.source_of(row))
+        place = stack.enter_context(import_sources.source_of(row))
         reading = importers.open_items(
             place,
             row.format,
@@ -96,7 +96,7 @@ class Run:
             options=row.options,
             after=row.position,
             schema=row.dataset.metadata_schema,
-            secret=imports.secret_of(row),
+            secret=import_sources.secret_of(row),
         )
         return stack.enter_context(reading)
 
@@ -201,7 +201,7 @@ class Run:
             record(actor=self._row.created_by, verb="import.finished", target=str(self._row.id))
         with tenant_scope(self._claimed.tenant_id):
             # After the commit: a file that is gone must not belong to an import that is not done.
-            imports.forget_source(self._row)
+            import_sources.forget_source(self._row)
 
 
 def _rows_of(result: dict) -> int:

@@ -143,11 +143,13 @@ class Ears:
     def listen(self) -> None:
         start, cpu_start = time.perf_counter(), time.process_time()
         heard = listen(self._pieces(), encoding.transcriber(), self._hearing)
-        self._prepared.transcript = list(heard)
-        # The model computes in threads of its own, whose processor time cannot be asked for: at most what the whole
-        # process took, and at most the time that went by.
-        listening_s = time.perf_counter() - start - self._decoding_s
-        self._prepared.spend(max(0.0, min(listening_s, time.process_time() - cpu_start)))
+        try:
+            self._prepared.transcript = list(heard)
+        finally:
+            # The model computes in threads of its own, whose processor time cannot be asked for: at most what the
+            # whole process took, and at most the time that went by.
+            listening_s = time.perf_counter() - start - self._decoding_s
+            self._prepared.spend(max(0.0, min(listening_s, time.process_time() - cpu_start)))
         for passage in list(passages_of(self._prepared.transcript))[:MAX_PASSAGES]:
             moment = _moment(passage.start_s, passage.end_s)
             self._prepared.add("audio", encoding.embed_text(passage.text), moment)
@@ -157,6 +159,7 @@ class Ears:
         try:
             self.listen()
         except MediaError as error:
+            self._prepared.spend(error.cpu_s)
             self.damage = error.message
 
     @property

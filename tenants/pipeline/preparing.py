@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ml.media import MediaError
 from tenants.datasets.models import Asset
 from tenants.pipeline.passages import passages
 from tenants.pipeline.prepared import Prepared, Report, Source
@@ -21,18 +22,28 @@ def _silent(done: float, total: float) -> None:
     """Nobody waits for a report."""
 
 
-def prepare(source: Source, report: Report = _silent, *, in_bulk: bool = False) -> Prepared:
-    """Decode and encode. Raises MediaError, and whatever `report` raises.
+def prepare(
+    source: Source, prepared: Prepared, report: Report = _silent, *, in_bulk: bool = False
+) -> Prepared:
+    """Decode and encode into `prepared`, which counts what it costs also where it fails.
 
-    `in_bulk`: the caller's threads fill the cores, so that sharing batches would only make them wait.
+    `in_bulk`: the caller's threads fill the cores, so that sharing batches would only make them wait. Raises
+    MediaError, and whatever `report` raises.
     """
-    prepared = Prepared()
+    try:
+        _prepare(source, prepared, report, in_bulk)
+    except MediaError as error:
+        prepared.spend(error.cpu_s)
+        raise
+    return prepared
+
+
+def _prepare(source: Source, prepared: Prepared, report: Report, in_bulk: bool) -> None:
     if source.modality == Asset.Modality.IMAGE:
         _look(source, prepared, encoding.embed_image_alone if in_bulk else encoding.embed_image)
     elif source.modality != Asset.Modality.TEXT:
         _play(source, prepared, report)
     _read(source.text or source.caption, prepared)
-    return prepared
 
 
 def _read(text: str, prepared: Prepared) -> None:

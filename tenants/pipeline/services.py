@@ -20,7 +20,7 @@ from tenants.errors import Conflict, Invalid, NotFound
 from tenants.events.services import record
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED, enqueue
-from tenants.pipeline import imports
+from tenants.pipeline import import_sources
 from tenants.pipeline.uploads import MAX_CAPTION, Upload, check_external_id, check_upload
 from tenants.retrieval import lexical
 from tenants.retrieval.vectors import remove_vectors
@@ -243,6 +243,6 @@ def erase_some(*, dataset_id: uuid.UUID, count: int) -> int:
         _erase(list(chosen.order_by("id")[:count]))
         left = Asset.objects.filter(dataset=dataset).count()
         if not left:
-            imports.forget_sources(dataset)
+            import_sources.forget_sources(dataset)
             dataset.delete()
         return left

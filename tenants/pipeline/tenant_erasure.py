@@ -23,6 +23,8 @@ from django.utils import timezone
 
 from tenants.accounts import keys, metering, sessions
 from tenants.accounts.models import KeyDigest, Membership, Tenant
+from tenants.datasets.resumable import discard_all
+from tenants.datasets.services import may_remove_files
 from tenants.errors import Conflict, NotFound
 from tenants.events.models import TenantErasure
 from tenants.jobs.kinds import QUEUES
@@ -40,7 +42,7 @@ REASON = "erase a tenant"
 def erase_tenant(*, slug: str) -> TenantErasure:
     """Erase a tenant and sign the receipt; goes on where a killed run stopped.
 
-    Raises NotFound, and Conflict if something of the tenant keeps coming back.
+    Raises NotFound, and Conflict while a backup is made or if something of the tenant keeps coming back.
     """
     receipt = _begin(slug)
     tenant_id = receipt.erased_tenant
@@ -154,8 +156,14 @@ def _walk(folder: str) -> Iterator[str]:
 
 
 def _erase_files(tenant_id: uuid.UUID) -> None:
-    for path in list(files_of(tenant_id)):
-        default_storage.delete(path)
+    with transaction.atomic():
+        if not may_remove_files():
+            raise Conflict(
+                "A backup is being made, which must find the files. Run this again when it has ended."
+            )
+        for path in list(files_of(tenant_id)):
+            default_storage.delete(path)
+    discard_all(tenant_id)
     for folder in _local_folders(tenant_id):
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -21,7 +21,7 @@ from tenants.events.services import forget_old_answers
 from tenants.jobs.kinds import QUEUES
 from tenants.people import invitations
 from tenants.pipeline.erasure_receipts import settle
-from tenants.pipeline.imports import collect_sources
+from tenants.pipeline.import_sources import collect_sources
 from tenants.pipeline.portability import forget_exports
 from tenants.pipeline.retention import expire_assets
 from tenants.pipeline.services import resume_deletions

@@ -66,7 +66,9 @@ def check_upload(file: IO[bytes] | None, text: str) -> Upload:
     if media_type == "text/plain":
         if text.strip():
             raise Invalid("A text file takes no caption: send either the file or the text.", pointer="/text")
-        return _text_upload(_decoded(file))
+        scan = scanning.check_upload(file)
+        file.seek(0)
+        return _text_upload(_decoded(file), scan)
     if media_type not in MODALITIES:
         raise UnsupportedMedia(
             f"The content of this file is {media_type or 'of an unknown kind'}. Accepted are JPEG, PNG, WebP, GIF, "
@@ -108,7 +110,7 @@ def _too_long() -> Invalid:
     return Invalid(f"A text has at most {MAX_TEXT} characters; split it.", pointer="/text")
 
 
-def _text_upload(text: str) -> Upload:
+def _text_upload(text: str, scan: dict[str, Any] | None = None) -> Upload:
     metadata.check_text(text, "/text")
     if not text.strip():
         raise Invalid("Send a file, a text, or both.", pointer="/file")
@@ -117,7 +119,7 @@ def _text_upload(text: str) -> Upload:
     content = BytesIO(text.encode())
     sha256, length = storage.digest(content)
     return Upload(
-        content, "text/plain", Asset.Modality.TEXT, "", len(passages(text)), sha256, length, text=text
+        content, "text/plain", Asset.Modality.TEXT, "", len(passages(text)), sha256, length, text, scan
     )
 
 

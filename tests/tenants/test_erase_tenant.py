@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from typing import Any
 
@@ -13,12 +14,13 @@ from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from django.db import connection
 
+from standalone.backup.database import snapshot
 from tenants.accounts import gate, metering, services
 from tenants.accounts.models import Membership, Session, Tenant, User
 from tenants.accounts.sessions import SessionStore
 from tenants.datasets import storage
 from tenants.datasets.models import Asset
-from tenants.datasets.services import create_dataset
+from tenants.datasets.services import REMOVING_FILES, create_dataset
 from tenants.events.models import TenantErasure
 from tenants.jobs import services as jobs
 from tenants.jobs.models import JobDispatch
@@ -171,3 +173,13 @@ def test_what_is_not_there_is_not_erased(party, capsys) -> None:
     for arguments in (["--yes"], []):
         with pytest.raises(CommandError, match="no tenant"):
             call_command("erase_tenant", party.tenant.slug, *arguments)
+
+
+def test_files_stay_while_a_backup_copies_them(party, capsys) -> None:
+    fill(party)
+    backup = snapshot(os.environ["DATABASE_URL"], settings.OPERATOR_ROLE, REMOVING_FILES)
+    with backup, pytest.raises(CommandError, match="backup is being made"):
+        erase(party, capsys)
+    assert len(list(tenant_erasure.files_of(party.id))) == 4
+    assert erase(party, capsys)["removed"]["files"] == 4
+    assert list(tenant_erasure.files_of(party.id)) == []

@@ -107,6 +107,27 @@ def test_a_role_that_was_lost_meanwhile_counts_no_more(party: Party) -> None:
     assert Membership.objects.filter(user=target).exists()
 
 
+def test_who_was_just_removed_leaves_nothing_behind(party: Party) -> None:
+    """Requests that were let in before the removal and reach their services after it."""
+    admin = new_member(party.tenant, "admin")
+    late, owner = acting(party.tenant, admin), acting(party.tenant, party.owner)
+    with tenant_scope(party.id):
+        old, _ = keys.create_key(name="old", scopes=["read"])
+        open_one = invitations.invite(actor=owner, email=new_address(), role="viewer").invitation
+        members.remove_member(actor=owner, user_id=admin.pk)
+    before = state(party)
+    with tenant_scope(party.id):
+        for act in (
+            lambda: invitations.invite(actor=late, email=new_address(), role="viewer"),
+            lambda: invitations.revoke_invitation(actor=late, invitation_id=open_one.id),
+            lambda: keys.create_key(name="new", scopes=["read"], created_by=admin),
+            lambda: keys.rotate_key(key_id=old.id, overlap_s=0, created_by=admin),
+        ):
+            with pytest.raises(NotAllowed):
+                act()
+    assert state(party) == before
+
+
 def test_the_last_owner_is_neither_removed_nor_demoted(party: Party) -> None:
     actor = acting(party.tenant, party.owner)
     before = state(party)
@@ -277,6 +298,14 @@ def test_an_invitation_ends_by_time_by_hand_by_another_and_with_its_tenant(
     Tenant.objects.filter(pk=party.id).update(state=Tenant.State.SUSPENDED)
     with pytest.raises(NotFound):
         invitations.find_by_digest(digest)
+
+
+def test_an_admin_does_not_replace_an_owners_invitation(party: Party) -> None:
+    email, admin = new_address(), acting(party.tenant, new_member(party.tenant, "admin"))
+    digest = invite(party, email, "owner")
+    with tenant_scope(party.id), pytest.raises(NotAllowed):
+        invitations.invite(actor=admin, email=email, role="viewer")
+    assert invitations.find_by_digest(digest).role == "owner"
 
 
 def test_another_tenants_invitation_is_absent(party: Party, stranger: Party) -> None:

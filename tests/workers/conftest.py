@@ -11,6 +11,7 @@ from tenants.datasets.services import create_dataset
 from tenants.jobs.models import Job
 from tenants.pipeline import imports
 from tenants.scope import tenant_scope
+from tests.tenants.test_scanning import clamd  # noqa: F401 - a fixture
 from workers import tasks
 
 

@@ -116,8 +116,8 @@ def test_an_asset_deleted_while_it_is_encoded_leaves_nothing(party, dataset, mon
     added = _add(party, dataset, file=io.BytesIO(jpeg(3)))
     prepare = embedding.prepare
 
-    def prepare_and_delete(source, report):
-        prepared = prepare(source, report)
+    def prepare_and_delete(*args):
+        prepared = prepare(*args)
         with tenant_scope(party.id):
             services.delete_asset(asset_id=added.asset.id)
         return prepared

@@ -14,13 +14,16 @@ from tenants.accounts import quotas
 from tenants.accounts.models import Plan
 from tenants.datasets import storage
 from tenants.datasets.models import Asset, Blob, Facet, Import, ImportRow
+from tenants.datasets.scanning import Infected
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.pipeline import batches, bulk, importing, imports, services
+from tenants.pipeline.uploads import check_upload
 from tenants.retrieval.models import Vector, VectorClock
 from tenants.retrieval.search import Query, search
 from tenants.scope import tenant_scope
 from tests.flows.pictures import jpeg
+from tests.tenants.test_scanning import EICAR
 from workers import tasks
 
 pytestmark = pytest.mark.slow
@@ -278,3 +281,21 @@ def test_a_folder_with_a_link_in_it(party, dataset, run, tmp_path: Path) -> None
     assert (job.result["imported"], job.result["failed"]) == (1, 1)
     with tenant_scope(party.id):
         assert list(Asset.objects.values_list("external_id", "excerpt")) == [("a.txt", "inside")]
+
+
+def test_files_of_an_import_are_scanned(party, start, run, clamd) -> None:
+    infected = jpeg(2) + EICAR
+    job = run(start(_zip({"a.txt": b"a red apple", "b.jpg": jpeg(1), "c.jpg": infected}), "files.zip"))
+    assert [outcome for _, outcome, _ in _receipt(party, job)] == ["imported", "imported", "failed"]
+    assert "Eicar-Signature" in _receipt(party, job)[2][2]
+    with tenant_scope(party.id):
+        states = {blob.media_type: blob.scan and blob.scan["state"] for blob in Blob.objects.all()}
+    # A text is no file any more when its row is read.
+    assert states == {"text/plain": None, "image/jpeg": "clean"}
+
+
+def test_a_text_file_is_scanned(clamd) -> None:
+    assert check_upload(io.BytesIO(b"a red apple"), "").scan["state"] == "clean"
+    with pytest.raises(Infected):
+        check_upload(io.BytesIO(EICAR), "")
+    assert check_upload(None, EICAR.decode()).scan is None

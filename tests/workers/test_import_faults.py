@@ -21,7 +21,7 @@ from tenants.datasets.services import lock_dataset, update_dataset
 from tenants.errors import QuotaExceeded, StorageFull
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.pipeline import batches, bulk, imports
+from tenants.pipeline import batches, bulk, import_sources, imports
 from tenants.retrieval.vectors import take_numbers
 from tenants.scope import tenant_scope
 
@@ -209,7 +209,7 @@ def test_files_of_waiting_and_failed_imports_fit_the_quota_together(party, datas
 def test_upkeep_leaves_a_source_alone_whose_import_is_being_made(party, dataset, tmp_path) -> None:
     def collect() -> None:
         with tenant_scope(party.id):
-            imports.collect_sources()
+            import_sources.collect_sources()
         connection.close()
 
     path = tmp_path / "uploaded-long-ago"
@@ -227,8 +227,10 @@ def test_upkeep_leaves_a_source_alone_whose_import_is_being_made(party, dataset,
 def test_credentials_of_an_import_that_never_ended_are_forgotten(party, dataset) -> None:
     with tenant_scope(party.id):
         common = {"dataset": dataset, "source": "bucket", "location": "s3://b/p", "format": "files"}
-        old, new = (Import.objects.create(**common, secret=imports._sealed({"key": "k"})) for _ in range(2))
+        old, new = (
+            Import.objects.create(**common, secret=import_sources.sealed({"key": "k"})) for _ in range(2)
+        )
         Import.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(days=8))
-        imports.collect_sources()
-        assert imports.secret_of(Import.objects.get(pk=old.pk)) is None
-        assert imports.secret_of(Import.objects.get(pk=new.pk)) == {"key": "k"}
+        import_sources.collect_sources()
+        assert import_sources.secret_of(Import.objects.get(pk=old.pk)) is None
+        assert import_sources.secret_of(Import.objects.get(pk=new.pk)) == {"key": "k"}
