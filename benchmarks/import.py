@@ -35,7 +35,7 @@ from standalone.stack import running_stack
 
 THREADS = len(os.sched_getaffinity(0))
 SMALL, LARGE = 10_000, int(os.environ.get("ROWS") or 100_000)
-PICTURES = 400
+PICTURES = 1_200
 TARGETS = {"texts_per_s": 300.0, "pictures_share": 0.70, "memory_growth": 1.15}
 WORDS = re.findall(
     r"\w+",

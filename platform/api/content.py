@@ -49,10 +49,10 @@ class Content(Bytes):
 
 class Thumbnail(Bytes):
     @extend_schema(
-        summary="A small picture of an asset (WebP)",
+        summary="A small picture of an asset (JPEG or WebP)",
         description="Of a picture itself, of a film a frame, of sound its waveform.",
         parameters=RANGE,
-        responses={(200, "image/webp"): BYTES, (206, "image/webp"): BYTES, 304: NOTHING, 416: NOTHING},
+        responses={(200, "image/*"): BYTES, (206, "image/*"): BYTES, 304: NOTHING, 416: NOTHING},
     )
     def get(self, request: Request, asset_id: uuid.UUID) -> HttpResponseBase:
         return serving.serve(request, serving.thumbnail_of(self.found))

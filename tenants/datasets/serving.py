@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.http import parse_etags
 
+from ml.media.sniffing import HEAD_BYTES, sniff
 from tenants.datasets import storage
 from tenants.datasets.models import Asset
 from tenants.errors import NotFound, NotReady
@@ -59,7 +60,14 @@ def thumbnail_of(asset: Asset) -> Rendition:
     """The asset's small picture. Raises NotFound for an asset without one."""
     if not asset.blob.has_thumbnail:
         raise NotFound("This asset has no thumbnail.")
-    return _rendition(asset, "thumbnail", "image/webp")
+    path = storage.path_of(asset.tenant_id, asset.blob.sha256, "thumbnail")
+    try:
+        with storage.open_blob(path) as stream:
+            media_type = sniff(stream.read(HEAD_BYTES))
+    except FileNotFoundError as error:
+        raise NotFound("The content of this asset is gone.") from error
+    # JPEG of pictures, WebP of frames and waveforms.
+    return _rendition(asset, "thumbnail", media_type or "application/octet-stream")
 
 
 def _rendition(asset: Asset, kind: str, media_type: str) -> Rendition:

@@ -127,7 +127,7 @@ class Admission:
         if row["clean_type"]:
             self._check_type(file_name("clean", row["sha256"]), row["clean_type"])
         if row["has_thumbnail"]:
-            self._check_type(file_name("thumbnail", row["sha256"]), "image/webp")
+            self._check_type(file_name("thumbnail", row["sha256"]), "image/webp", "image/jpeg")
         with self.export.source.open(file_name("original", row["sha256"])) as stream:
             if storage.digest(stream) != (row["sha256"], row["bytes"]):
                 raise Invalid(
@@ -135,13 +135,13 @@ class Admission:
                 )
             return scanning.check_upload(stream)
 
-    def _check_type(self, name: str, media_type: str) -> None:
+    def _check_type(self, name: str, media_type: str, *others: str) -> None:
         if media_type not in ACCEPTED:
             raise Invalid(f"{name} is said to be {media_type}, which no file of a workspace is.")
         with self.export.source.open(name) as stream:
             found = sniff(stream.read(HEAD))
         # Texts came as texts, whatever they look like, and are served as nothing else.
-        if found != media_type and media_type != "text/plain":
+        if found not in (media_type, *others) and media_type != "text/plain":
             raise Invalid(f"{name} is {found or 'of an unknown kind'}, not {media_type}.")
 
     def _assets(self) -> None:

@@ -176,7 +176,7 @@ def test_location_is_never_served_and_orientation_is_honoured(client) -> None:
     assert served.status_code == 200
     assert b"Exif" not in served.content
     thumbnail = client.request("GET", f"/assets/{asset['id']}/thumbnail")
-    assert thumbnail.headers["Content-Type"] == "image/webp"
+    assert thumbnail.headers["Content-Type"] == "image/jpeg"
     assert b"EXIF" not in thumbnail.content
 
 
