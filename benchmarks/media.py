@@ -58,13 +58,18 @@ def speech(seconds: int) -> NDArray[np.float32]:
 
 def write_sound(path: Path, samples: NDArray[np.float32], codec: str) -> Path:
     with av.open(str(path), "w") as file:
-        _add_sound(file, samples, codec)
+        _write_sound(file, _add_sound(file, codec), samples)
     return path
 
 
-def _add_sound(file: Any, samples: NDArray[np.float32], codec: str) -> None:
+def _add_sound(file: Any, codec: str) -> Any:
+    """A stream of sound; to be added before anything is written."""
     stream = file.add_stream(codec, rate=48_000)
     stream.layout = "mono"
+    return stream
+
+
+def _write_sound(file: Any, stream: Any, samples: NDArray[np.float32]) -> None:
     for start in range(0, len(samples), RATE):
         frame = av.AudioFrame.from_ndarray(
             (samples[None, start : start + RATE] * 32767).astype("i2"), "s16", "mono"
@@ -79,12 +84,13 @@ def write_film(path: Path, samples: NDArray[np.float32]) -> Path:
         video = file.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "23"})
         video.width, video.height, video.pix_fmt = *SIZE, "yuv420p"
         video.time_base = Fraction(1, FPS)
+        sound = _add_sound(file, "aac")
         for number, pixels in enumerate(_scenes(FILM_S * FPS)):
             frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
             frame.pts = number
             file.mux(video.encode(frame))
         file.mux(video.encode(None))
-        _add_sound(file, samples, "aac")
+        _write_sound(file, sound, samples)
     return path
 
 
