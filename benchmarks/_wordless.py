@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import butter, lfilter, sosfilt
 
 from ml.media import Decoder
 
@@ -101,23 +102,19 @@ def _half(sound: Sound) -> Sound:
 
 def _noises() -> dict[str, Sound]:
     noise = _noise()
-    pink = (
-        [0.049922035, -0.095993537, 0.050612699, -0.004408786],
-        [1, -2.494956002, 2.017265875, -0.5221894],
-    )
-    band = sosfilt(butter(4, [300, 3400], "band", fs=RATE, output="sos"), noise)
+    band = _filtered(noise, lambda hertz: ((hertz > 300) & (hertz < 3400)).astype(float))
     clicks = np.where(np.random.default_rng(2).random(len(AT)) < 4e-4, 0.9, 0.0)
     return {
         "silence": 0 * AT,
         "hiss at -60 dB": noise / 1000,
         "white": noise / 10,
         "white, clipped": noise / 2,
-        "pink": _half(lfilter(*pink, noise)),
-        "brown": _half(lfilter([1], [1, -0.995], noise)),
+        "pink": _half(_filtered(noise, lambda hertz: 1 / np.sqrt(np.maximum(hertz, 20)))),
+        "brown": _half(_filtered(noise, lambda hertz: 1 / np.maximum(hertz, 20))),
         "speech band": band / 3,
         "speech band, four bursts a second": band / 2 * np.sin(np.pi * 4 * AT) ** 2,
         "clicks": clicks,
-        "rain": lfilter([1, -0.9], [1], noise) / 20 + clicks / 5,
+        "rain": (noise - 0.9 * np.roll(noise, 1)) / 20 + clicks / 5,
         "constant": 0 * AT + 0.5,
     }
 
@@ -175,7 +172,18 @@ def _played(notes: list[tuple[float, ...]], beat_s: float) -> Sound:
 def _vowel(source: Sound) -> Sound:
     """Through the three lowest resonances of a mouth that says "ah"."""
     for hertz, width in ((700, 80), (1200, 90), (2600, 120)):
-        radius = np.exp(-np.pi * width / RATE)
-        poles = [1, -2 * radius * np.cos(2 * np.pi * hertz / RATE), radius**2]
-        source = lfilter([1 - radius], poles, source)
+        source = _filtered(source, partial(_resonance, at=hertz, width=width))
     return source
+
+
+def _resonance(hertz: Sound, at: float, width: float) -> Sound:
+    """The response of a pair of poles."""
+    pole = np.exp(np.pi * (-width + 2j * at) / RATE)
+    turn = np.exp(-2j * np.pi * hertz / RATE)
+    return (1 - abs(pole)) / ((1 - pole * turn) * (1 - pole.conjugate() * turn))
+
+
+def _filtered(sound: Sound, response: Callable[[Sound], Sound]) -> Sound:
+    """Through a filter that is given by its response at each frequency in hertz."""
+    spectrum = np.fft.rfft(sound) * response(np.fft.rfftfreq(len(sound), 1 / RATE))
+    return np.fft.irfft(spectrum, len(sound))
