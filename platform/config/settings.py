@@ -211,6 +211,14 @@ IMPORT_S3_ENDPOINTS = tuple(filter(None, env("IMPORT_S3_ENDPOINTS", "").split(",
 # Uploads that survive broken connections; on one file system with SPOOL_DIR and a folder storage, they are moved.
 UPLOADS_DIR = DATA_DIR / "uploads"
 UPLOAD_EXPIRY_S = 24 * 3600
+# Generations of indexes, derived from the database: delete them and they are built anew.
+INDEX_DIR = DATA_DIR / "indexes"
+# Up to so many vectors a tenant's index is one exact array in memory, without files.
+INDEX_FLAT_MAX = int(env("INDEX_FLAT_MAX", "20000"))
+# Recall@10 against exact search that a generation must reach to be published.
+INDEX_RECALL = float(env("INDEX_RECALL", "0.99"))
+# What a process holds of vectors in arrays of its own (mapped files are the kernel's to drop).
+INDEX_MEMORY_BYTES = int(env("INDEX_MEMORY_BYTES", str(1 << 30)))
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
 # The mapping of an import has three for each of up to a thousand columns.
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 3_100
