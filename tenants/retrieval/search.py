@@ -43,13 +43,21 @@ TASKS: dict[str, dict[str, float]] = {
 
 @dataclass
 class Query:
-    """A validated search. Files are paths on disk; `vector` is float32 [256]."""
+    """A validated search. Files are paths on disk; `vector` is float32 [256].
+
+    `like` and `unlike` are assets that stand for their stored vectors; they are left out of the results.
+    """
 
     text: str = ""
     image: Path | None = None
     image_asset: uuid.UUID | None = None
     audio: Path | None = None
+    audio_asset: uuid.UUID | None = None
+    video_asset: uuid.UUID | None = None
     vector: np.ndarray | None = None
+    like: list[uuid.UUID] = field(default_factory=list)
+    unlike: list[uuid.UUID] = field(default_factory=list)
+    unlike_text: str = ""
     datasets: list[uuid.UUID] | None = None
     modalities: list[str] | None = None
     conditions: list[tuple[str, str, Any]] = field(default_factory=list)
@@ -59,6 +67,10 @@ class Query:
     top_k: int = 10
     cursor: str = ""
     explain: bool = False
+    exact: bool = False
+    highlight: bool = False
+    group_duplicates: bool = False
+    facets: list[str] = field(default_factory=list)
 
 
 @dataclass
