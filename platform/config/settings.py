@@ -219,6 +219,11 @@ INDEX_FLAT_MAX = int(env("INDEX_FLAT_MAX", "20000"))
 INDEX_RECALL = float(env("INDEX_RECALL", "0.99"))
 # What a process holds of vectors in arrays of its own (mapped files are the kernel's to drop).
 INDEX_MEMORY_BYTES = int(env("INDEX_MEMORY_BYTES", str(1 << 30)))
+INDEX_MAPPED_BYTES = int(env("INDEX_MAPPED_BYTES", str(16 << 30)))
+# Without its index, a tenant with up to so many vectors is searched exactly from the database; a larger one waits.
+INDEX_EXACT_MAX = int(env("INDEX_EXACT_MAX", "100000"))
+# What a process keeps of candidate lists, about 2.5 kB each.
+CANDIDATE_MEMORY_BYTES = int(env("CANDIDATE_MEMORY_BYTES", str(32 << 20)))
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
 # The mapping of an import has three for each of up to a thousand columns.
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 3_100
