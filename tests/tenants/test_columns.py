@@ -12,12 +12,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ml.indexes.postings import Postings
-from tenants.datasets import metadata
+from tenants.datasets import fields, metadata
 from tenants.datasets.models import Asset, Blob, Dataset, Facet
 from tenants.datasets.services import create_dataset
 from tenants.errors import Invalid
+from tenants.jobs.services import enqueue
+from tenants.pipeline.erasure import erase_asset
+from tenants.pipeline.services import add_asset, update_asset
 from tenants.retrieval import columns, filters
+from tenants.retrieval.models import FacetChange
+from tenants.retrieval.vectors import take_numbers
 from tenants.scope import tenant_scope
+from workers import tasks
 
 # Values that are close to each other in one way and apart in another.
 ATOMS = [
@@ -209,3 +215,113 @@ def test_conditions_that_nobody_can_meet_or_that_everyone_meets(shelf, tmp_path)
         assert resolve({"nobody's": 1}) == [False, False]
         assert resolve({"nobody's": {"ne": 1, "exists": False}}) == [True, True]
         assert resolve({"colour": "red", "price": 3}) == [False, False]
+
+
+# --- Changes after a generation was built ----------------------------------------------------------------
+
+
+class Built:
+    """Assets of a dataset, with postings of how they were."""
+
+    def __init__(self, party, folder: Path) -> None:
+        self.party = party
+        with tenant_scope(party.id):
+            self.dataset = create_dataset(name="shop")
+            rows = [{"price": "12", "colour": "red"}, {"price": "n/a", "colour": "blue"}, {"price": 7}]
+            self.assets = [
+                add_asset(dataset_id=self.dataset.id, text=f"t{n}", values=row).asset.id
+                for n, row in enumerate(rows)
+            ]
+            self.ids = np.array([asset_id.bytes for asset_id in self.assets], "S16")
+            self.seq = take_numbers(1)
+            columns.export_facets(self.ids, folder)
+        self.postings = Postings.open(folder)
+
+    @property
+    def changed(self) -> list[uuid.UUID]:
+        with tenant_scope(self.party.id):
+            found = FacetChange.objects.filter(seq__gt=self.seq).order_by("seq")
+            return list(found.values_list("asset_id", flat=True))
+
+    def where(self, given: dict) -> set[int]:
+        """By the postings, except for what has changed; the same as by the facet table."""
+        changed = self.changed
+        numbers = [self.assets.index(one) for one in changed if one in self.assets]
+        with tenant_scope(self.party.id):
+            parsed = filters.parse(given)
+            mask = columns.resolve(parsed, None, self.postings, len(self.ids))
+            mask[numbers] = False
+            found = {self.assets[n] for n in np.flatnonzero(mask)} | columns.live(parsed, None, changed)
+            assert found == set(filters.matching_ids(parsed))
+        return {self.assets.index(one) for one in found}
+
+    def reindexed(self, **entry) -> None:
+        with tenant_scope(self.party.id):
+            job = fields.declare_field(dataset_id=self.dataset.id, key="price", entry=entry)
+        tasks.reindex_metadata(str(job.id), str(self.party.id))
+
+
+@pytest.fixture
+def built(party, tmp_path) -> Built:
+    return Built(party, tmp_path)
+
+
+def test_new_metadata_of_an_asset_count_at_once(built) -> None:
+    assert built.where({"colour": "red"}) == {0}
+    with tenant_scope(built.party.id):
+        update_asset(asset_id=built.assets[0], values={"colour": "green"})
+        update_asset(asset_id=built.assets[2], values={"colour": "red"})
+        update_asset(asset_id=built.assets[2], values={"colour": "red", "price": 1})
+    assert built.changed == [built.assets[0], built.assets[2], built.assets[2]]
+    assert built.where({"colour": "red"}) == {2}
+    assert built.where({"colour": {"ne": "red"}}) == {0, 1}
+    assert built.where({"price": {"exists": False}}) == {0}
+
+
+def test_a_change_that_fails_is_no_change(built) -> None:
+    with tenant_scope(built.party.id), pytest.raises(Invalid):
+        update_asset(asset_id=built.assets[0], values={"colour": "green"}, caption="texts have none")
+    assert built.changed == []
+
+
+def test_a_changed_type_changes_the_assets_whose_facets_it_changes(built) -> None:
+    with pytest.raises(Invalid, match="has no order"):
+        built.where({"price": {"lt": 20}})
+    built.reindexed(type="number")
+    # 7 was a number before, and "n/a" is none.
+    assert built.changed == [built.assets[0]]
+    assert built.where({"price": {"lt": 20}}) == {0, 2}
+    built.reindexed(type="text")
+    assert built.changed == [built.assets[0], built.assets[0]]
+    assert built.where({"price": "12"}) == {0}
+
+
+def test_facets_that_follow_the_schema_already_stay_as_they_are(built) -> None:
+    built.reindexed(type="number")
+    with tenant_scope(built.party.id):
+        before = set(Facet.objects.values_list("pk", "asset_id", "key", "text", "number"))
+    with tenant_scope(built.party.id):
+        job = enqueue(
+            kind="reindex_metadata", arguments={"dataset": str(built.dataset.id)}, total=3, reserve={}
+        )
+    tasks.reindex_metadata(str(job.id), str(built.party.id))
+    with tenant_scope(built.party.id):
+        assert set(Facet.objects.values_list("pk", "asset_id", "key", "text", "number")) == before
+    assert built.changed == [built.assets[0]]
+
+
+def test_new_assets_and_captions_are_no_changes_and_erased_ones_leave_none(built) -> None:
+    with tenant_scope(built.party.id):
+        add_asset(dataset_id=built.dataset.id, text="new", values={"colour": "red"})
+        update_asset(asset_id=built.assets[0], values={"colour": "green"})
+        update_asset(asset_id=built.assets[1], values={"colour": "green"})
+        receipt = erase_asset(asset_id=built.assets[0])
+    assert receipt.removed["rows"]["facet_change"] == 1
+    assert built.changed == [built.assets[1]]
+
+
+def test_changes_of_one_tenant_are_not_those_of_another(built, stranger) -> None:
+    with tenant_scope(built.party.id):
+        update_asset(asset_id=built.assets[0], values={})
+    with tenant_scope(stranger.id):
+        assert not FacetChange.objects.exists()
