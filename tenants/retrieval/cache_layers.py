@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import cache
 from typing import Any
 
@@ -62,7 +62,8 @@ class ProcessStore:
 class ValkeyStore:
     """Bytes by key in Valkey, which may be away: then nothing is found and nothing is kept.
 
-    A failure costs one caller at most the time-out. For `rest_s` seconds after it nobody else tries.
+    A failure costs a caller the time-out at most. Then nobody tries for `rest_s` seconds, and after that one caller
+    tries for all.
     """
 
     def __init__(self, connection: Any, rest_s: float = 1.0) -> None:
@@ -71,24 +72,27 @@ class ValkeyStore:
         self._resting_until = 0.0
 
     def get(self, key: str) -> bytes | None:
-        if time.monotonic() < self._resting_until:
-            return None
-        try:
-            return self._connection.get(key)
-        except Unavailable:
-            self._rest()
-            return None
+        return self._try(lambda: self._connection.get(key))
 
     def put(self, key: str, value: bytes, seconds: int) -> None:
-        if time.monotonic() < self._resting_until:
-            return
-        try:
-            self._connection.set(key, value, ex=seconds)
-        except Unavailable:
-            self._rest()
+        self._try(lambda: self._connection.set(key, value, ex=seconds))
 
-    def _rest(self) -> None:
-        self._resting_until = time.monotonic() + self._rest_s
+    def _try(self, command: Callable[[], Any]) -> Any:
+        if self._resting_until:
+            now = time.monotonic()
+            if now < self._resting_until:
+                return None
+            self._resting_until = now + self._rest_s
+        try:
+            answer = command()
+        except redis.ResponseError:
+            # A server that is well and refuses, as when it is full.
+            answer = None
+        except Unavailable:
+            self._resting_until = time.monotonic() + self._rest_s
+            return None
+        self._resting_until = 0.0
+        return answer
 
 
 @cache

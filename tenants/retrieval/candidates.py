@@ -17,10 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 from django.conf import settings
 
+from tenants.retrieval.cache_counts import LookupCounts, counts
 from tenants.retrieval.cache_layers import MISS, PROCESS, SHARED, VALKEY, ProcessStore, ValkeyStore, valkey
 from tenants.retrieval.single_flight import SingleFlight
 from tenants.valkey import tenant_key
 
+NAME = "candidates"
 # Rows of a list: enough for a page although some rows are dead, belong to one asset, or do not pass a light filter.
 DEPTH = 256
 # Deeper lists than this are found and not kept.
@@ -33,6 +35,8 @@ HEADER = struct.Struct("<II")
 VERSION = "1"
 
 Lists = tuple[np.ndarray, np.ndarray]
+# Tenant, generation, digest of the vector, depth class.
+Key = tuple[uuid.UUID, uuid.UUID, bytes, int]
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,14 @@ def depth_class(depth: int) -> int:
 class CandidateCache:
     """See `get`. One for the process; thread-safe."""
 
-    def __init__(self, budget_bytes: int, shared: Callable[[], ValkeyStore] = valkey) -> None:
+    def __init__(
+        self,
+        budget_bytes: int,
+        shared: Callable[[], ValkeyStore] = valkey,
+        counted: LookupCounts = counts,
+    ) -> None:
         self.local = ProcessStore(budget_bytes)
-        self._shared = shared
+        self._shared, self._counts = shared, counted
         self._flights: SingleFlight[tuple[bytes, str]] = SingleFlight()
 
     def get(
@@ -79,19 +88,28 @@ class CandidateCache:
         `depth_class(depth)` rows; it runs once for all who ask at the same moment, and what it raises goes to all of
         them. Call this outside of a transaction: it may wait for Valkey or for another caller.
         """
-        kept = depth_class(depth)
+        raw, layer = self._found(tenant_id, generation_id, vector, depth_class(depth), compute)
+        self._counts.add(NAME, tenant_id, layer)
+        return Found(*_unpacked(raw), layer)
+
+    def _found(
+        self,
+        tenant_id: uuid.UUID,
+        generation_id: uuid.UUID,
+        vector: np.ndarray,
+        kept: int,
+        compute: Callable[[], Lists],
+    ) -> tuple[bytes, str]:
         if kept > MAX_DEPTH:
-            return Found(*_unpacked(_packed(*compute())), MISS)
+            return _packed(*compute()), MISS
         digest = hashlib.blake2b(np.ascontiguousarray(vector, dtype="<f4").data, digest_size=16).digest()
         key = (tenant_id, generation_id, digest, kept)
         if (raw := self.local.get(key)) is not None:
-            return Found(*_unpacked(raw), PROCESS)
+            return raw, PROCESS
         (raw, layer), was_shared = self._flights.do(key, lambda: self._fetched(key, compute))
-        return Found(*_unpacked(raw), SHARED if was_shared else layer)
+        return raw, SHARED if was_shared else layer
 
-    def _fetched(
-        self, key: tuple[uuid.UUID, uuid.UUID, bytes, int], compute: Callable[[], Lists]
-    ) -> tuple[bytes, str]:
+    def _fetched(self, key: Key, compute: Callable[[], Lists]) -> tuple[bytes, str]:
         if (raw := self.local.get(key)) is not None:
             # Somebody's computation ended between this caller's look and its flight.
             return raw, PROCESS
