@@ -106,7 +106,7 @@ def test_marks_lie_in_the_text_in_order_and_apart(query: str, text: str) -> None
     for found in highlight(query_words(query), [("caption", text)]):
         flat = [place for mark in found.marks for place in mark]
         assert flat == sorted(set(flat))
-        assert 0 <= flat[0]
+        assert flat[0] >= 0
         assert flat[-1] <= len(found.text)
 
 
