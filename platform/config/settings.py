@@ -119,6 +119,8 @@ DATABASES = {
 }
 # A database that is away must fail a request in seconds.
 DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+# Off behind a pooler that gives a connection to another client after each transaction.
+PREPARED_STATEMENTS = flag("PREPARED_STATEMENTS", default=True)
 OPERATOR_ROLE = env("OPERATOR_ROLE", "crosslight_operator")
 # Owns the one function that reads the lexical index past row-level security; nobody can become it.
 LEXICAL_ROLE = env("LEXICAL_ROLE", "crosslight_lexical")
@@ -220,6 +222,7 @@ INDEX_RECALL = float(env("INDEX_RECALL", "0.99"))
 # What a process holds of vectors in arrays of its own (mapped files are the kernel's to drop).
 INDEX_MEMORY_BYTES = int(env("INDEX_MEMORY_BYTES", str(1 << 30)))
 INDEX_MAPPED_BYTES = int(env("INDEX_MAPPED_BYTES", str(16 << 30)))
+INDEX_BUILD_THREADS = int(env("INDEX_BUILD_THREADS", "1"))
 # Without its index, a tenant with up to so many vectors is searched exactly from the database; a larger one waits.
 INDEX_EXACT_MAX = int(env("INDEX_EXACT_MAX", "100000"))
 # What a process keeps of candidate lists, about 2.5 kB each.

@@ -10,20 +10,23 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from django.db import connection
-
 from tenants.datasets.selectors import media_as_dict
+from tenants.prepared import Prepared
 from tenants.scope import current_tenant_id
 
 # Of a recording's details only what is shown: its waveform is as large as all the rest of a page.
-_ASSETS = """
+_ASSETS = Prepared(
+    "hydrate",
+    ("uuid", "uuid[]"),
+    """
 SELECT a.id, a.dataset_id, a.modality, a.status, a.external_id, b.sha256, b.bytes, b.media_type, b.width, b.height,
     a.caption, a.excerpt, a.metadata, b.scan, a.created_at, b.details - 'peaks', a.error
 FROM asset a
 JOIN blob b ON b.tenant_id = a.tenant_id AND b.id = a.blob_id
 JOIN dataset d ON d.tenant_id = a.tenant_id AND d.id = a.dataset_id
-WHERE a.tenant_id = %s AND a.id = ANY(%s) AND d.deleted_at IS NULL
-"""
+WHERE a.tenant_id = $1 AND a.id = ANY($2) AND d.deleted_at IS NULL
+""",
+)
 
 
 def hydrate(asset_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, dict[str, Any]]:
@@ -33,9 +36,7 @@ def hydrate(asset_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, dict[str, Any]]:
     """
     if not asset_ids:
         return {}
-    with connection.cursor() as cursor:
-        cursor.execute(_ASSETS, [current_tenant_id(), list(asset_ids)])
-        return {row[0]: _shape(row) for row in cursor.fetchall()}
+    return {row[0]: _shape(row) for row in _ASSETS.rows(current_tenant_id(), list(asset_ids))}
 
 
 def _shape(row: tuple[Any, ...]) -> dict[str, Any]:

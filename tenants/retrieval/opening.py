@@ -5,19 +5,22 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
-from django.db import connection
-
+from tenants.prepared import Prepared
 from tenants.scope import current_tenant_id
 
-_OPENING = """
+_OPENING = Prepared(
+    "opening",
+    ("uuid", "text"),
+    """
 SELECT COALESCE(c.last, 0), COALESCE(c.pruned, 0),
-    ARRAY(SELECT id FROM dataset WHERE tenant_id = %(tenant)s AND deleted_at IS NOT NULL),
+    ARRAY(SELECT id FROM dataset WHERE tenant_id = $1 AND deleted_at IS NOT NULL),
     COALESCE(p.engine, 'memory'), g.id, g.seq, g.kind, g.recall
 FROM (SELECT) AS always
-LEFT JOIN vector_clock c ON c.tenant_id = %(tenant)s
-LEFT JOIN index_pointer p ON p.tenant_id = %(tenant)s AND p.model = %(model)s
+LEFT JOIN vector_clock c ON c.tenant_id = $1
+LEFT JOIN index_pointer p ON p.tenant_id = $1 AND p.model = $2
 LEFT JOIN index_generation g ON g.tenant_id = p.tenant_id AND g.id = p.current_id
-"""
+""",
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,5 @@ class Opening:
 
 def opening(model: str) -> Opening:
     """For the active tenant and this model. Raises NoTenantScope."""
-    with connection.cursor() as cursor:
-        cursor.execute(_OPENING, {"tenant": current_tenant_id(), "model": model})
-        last, pruned, hidden, engine, *current = cursor.fetchone()
+    ((last, pruned, hidden, engine, *current),) = _OPENING.rows(current_tenant_id(), model)
     return Opening(last, pruned, tuple(hidden), engine, Current(*current) if current[0] else None)
