@@ -70,9 +70,8 @@ def test_many_assets_take_one_statement(party) -> None:
     with tenant_scope(party.id):
         dataset = create_dataset(name="d")
         ids = [_add(dataset, *kind).id for kind in KINDS.values()]
-        with CaptureQueriesContext(
-            connection,
-        ) as queries:
+        hydrate(ids)  # prepares it on this connection
+        with CaptureQueriesContext(connection) as queries:
             assert hydrate([]) == {}
             found = hydrate([*ids, uuid.uuid4(), ids[0]])
         assert len(queries) == 1
