@@ -19,7 +19,7 @@ def products(vectors: Vectors, query: Vectors, rows: Rows) -> Vectors:
     """Inner products float32 [len(rows)], read in place: half the cost of copying the rows out first."""
     faiss.omp_set_num_threads(1)
     scores = np.empty(len(rows), np.float32)
-    faiss.fvec_inner_products_by_idx(
+    faiss.fvec_inner_products_by_idx(  # type: ignore[attr-defined]
         faiss.swig_ptr(scores),
         faiss.swig_ptr(query),
         faiss.swig_ptr(vectors),

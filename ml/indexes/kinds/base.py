@@ -78,7 +78,7 @@ def load_kind(kind_id: str) -> type[Kind]:
 
 def selector(allowed: Mask) -> Any:
     """faiss's selector of the rows that a mask allows. Keep it for as long as the search runs."""
-    return faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+    return faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))  # type: ignore[call-arg,arg-type]
 
 
 def found(scores: Vectors, rows: Rows) -> tuple[Vectors, Rows]:
