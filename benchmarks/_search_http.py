@@ -102,8 +102,8 @@ class Run:
         return [json.loads(body) for body in self.bodies]
 
     def rows(self) -> list[list[int]]:
-        """The row numbers that the results have as their external ids."""
-        return [[int(hit["asset"]["external_id"]) for hit in answer["results"]] for answer in self.answers()]
+        """The row numbers that the results have as their external ids; -1 for what was not loaded as a row."""
+        return [[row_of(hit) for hit in answer["results"]] for answer in self.answers()]
 
     def figures(self) -> dict[str, float]:
         return {
@@ -112,6 +112,11 @@ class Run:
             "p99_ms": round(self.p99, 3),
             "web_cpu_ms": round(self.cpu_ms, 3),
         }
+
+
+def row_of(hit: dict[str, Any]) -> int:
+    name = hit["asset"]["external_id"] or ""
+    return int(name) if name.isdecimal() else -1
 
 
 def measure(stack: Stack, requests: Sequence[bytes], pause_s: float = 0.0) -> Run:

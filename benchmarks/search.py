@@ -21,7 +21,9 @@ from dataclasses import asdict
 from _data import OUT
 from _search_bench import VECTORS, Bench, Line
 from _search_floor import floor
+from _search_fresh import build, fresh
 from _search_http import SectionFailed
+from _search_many import tenants, throughput
 from _search_single import cached, filters, million, text
 
 from standalone.stack import running_stack
@@ -33,6 +35,10 @@ SECTIONS: dict[str, tuple[str, Callable[[Bench], list[Line]]]] = {
     "filters": ("Filters", filters),
     "text": ("Text queries", text),
     "cached": ("The cache", cached),
+    "tenants": ("Many tenants", tenants),
+    "throughput": ("Throughput", throughput),
+    "fresh": ("Freshness", fresh),
+    "build": ("Building while serving", build),
 }
 
 
