@@ -35,8 +35,7 @@ from ml.indexes.postings import Postings
 from tenants.datasets.models import Asset, Facet
 from tenants.datasets.values import FACET_TEXT
 from tenants.retrieval.buckets import described, edges_of, on_scale
-from tenants.retrieval.columns import named
-from tenants.retrieval.filters import kinds_of
+from tenants.retrieval.filters import is_any, kinds_of
 
 TOP_VALUES = 20
 _BOOLS = {"true": True, "false": False}
@@ -63,7 +62,7 @@ class Allowed:
             return Facet.objects.filter(key__in=keys, asset_id__in=self.assets.values("pk"))
         if not self.assets:
             return Facet.objects.none()
-        return Facet.objects.filter(key__in=keys, asset_id__in=named(self.assets))
+        return Facet.objects.filter(is_any("asset_id", self.assets), key__in=keys)
 
     @property
     def indexed(self) -> tuple[Postings, np.ndarray] | None:
@@ -123,14 +122,19 @@ def _frequent(keys: list[str], allowed: Allowed) -> dict[str, list[tuple[str, in
 
 def _stored_texts(keys: list[str], allowed: Allowed) -> QuerySet:
     # Longer ones stand there shortened, as no filter would spell them.
-    told = allowed.facets(keys).filter(text__isnull=False).alias(length=Length("text"))
-    counted = told.filter(length__lte=FACET_TEXT).values("key", "text")
+    told = (
+        allowed.facets(keys)
+        .filter(text__isnull=False)
+        .alias(length=Length("text"))
+        .filter(length__lte=FACET_TEXT)
+    )
+    # Compared as bytes, which takes a tenth of what a language's order takes, and orders as Python does.
+    counted = told.annotate(name=Collate("key", "C"), word=Collate("text", "C")).values("name", "word")
     counted = counted.annotate(assets=Count("asset_id", distinct=True))
     if allowed.indexed is None:
-        order = [F("assets").desc(), Collate("text", "C")]
-        place = Window(RowNumber(), partition_by=F("key"), order_by=order)
+        place = Window(RowNumber(), partition_by=F("name"), order_by=[F("assets").desc(), F("word")])
         counted = counted.annotate(place=place).filter(place__lte=TOP_VALUES)
-    return counted.values_list("key", "text", "assets")
+    return counted.values_list("name", "word", "assets")
 
 
 def _add_indexed(postings: Postings, mask: np.ndarray, key: str, known: Counter[str]) -> None:

@@ -9,11 +9,11 @@ to is a plan, which says the same to the facet table here and to the postings of
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import BooleanField, Exists, F, Func, OuterRef, Q, QuerySet, Value
 
 from tenants.datasets.metadata import check_json
 from tenants.datasets.models import Asset, Dataset, Facet
@@ -221,9 +221,25 @@ def assets_of(planned: Plan) -> QuerySet[Asset]:
     """The active tenant's assets that a plan means."""
     assets = Asset.objects.all()
     for clause in planned:
-        facets = Facet.objects.filter(_where(clause), key=clause.key).values("asset_id")
-        assets = assets.exclude(pk__in=facets) if clause.negative else assets.filter(pk__in=facets)
+        facets = facets_of(clause)
+        if clause.negative:
+            # Not `exclude(pk__in=…)`: where many match, Postgres compares each asset with each of them.
+            assets = assets.exclude(Exists(facets.filter(asset_id=OuterRef("pk"))))
+        else:
+            assets = assets.filter(pk__in=facets.values("asset_id"))
     return assets
+
+
+def facets_of(clause: Clause) -> QuerySet[Facet]:
+    """The active tenant's facets that a clause means."""
+    return Facet.objects.filter(_where(clause), key=clause.key)
+
+
+def is_any(column: str, ids: Collection[uuid.UUID]) -> Func:
+    """That a column is one of these ids: one parameter, where `__in` has one for each."""
+    among = Value("{" + ",".join(map(str, ids)) + "}")
+    template = "%(expressions)s::uuid[])"
+    return Func(F(column), among, template=template, arg_joiner=" = ANY(", output_field=BooleanField())
 
 
 def _where(clause: Clause) -> Q:
