@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import faiss
 import numpy as np
 
@@ -11,7 +9,7 @@ from ml.indexes.base import Mask, Rows, Vectors
 
 Found = tuple[Vectors, Rows]
 
-#: Rows a step of ``nearest``: 16 MB of vectors, and as much of scores for 256 queries.
+#: Rows a step of ``nearest``: 16 MB of vectors.
 STEP = 16_384
 
 
@@ -57,30 +55,19 @@ def search_all(vectors: Vectors, query: Vectors, k: int) -> tuple[Vectors, Rows]
     return scores[places], places
 
 
-def nearest(vectors: Vectors, queries: Vectors, k: int, masks: Sequence[Mask | None]) -> list[Found]:
-    """For each mask [n], the scores [q, k] and rows nearest to each query; -inf and -1 where fewer are allowed.
-
-    One pass over the vectors serves all masks, in bounded memory.
-    """
-    heaps: list[Found] = [
-        (np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64))
-        for _ in masks
-    ]
+def nearest(vectors: Vectors, queries: Vectors, k: int, mask: Mask | None = None) -> Found:
+    """Scores and rows [q, k] nearest to each query; -inf and -1 where fewer are allowed. In bounded memory."""
+    best_scores = np.full((len(queries), k), -np.inf, np.float32)
+    best_rows = np.full((len(queries), k), -1, np.int64)
     for start in range(0, len(vectors), STEP):
-        scores = queries @ vectors[start : start + STEP].T
-        rows = np.arange(start, start + scores.shape[1])
-        for place, mask in enumerate(masks):
-            kept = slice(None) if mask is None else mask[start : start + STEP]
-            heaps[place] = _merged(*heaps[place], scores[:, kept], rows[kept], k)
-    return heaps
-
-
-def _merged(top: Vectors, top_rows: Rows, scores: Vectors, rows: Rows, k: int) -> Found:
-    if scores.shape[1] > k:
-        places = np.argpartition(scores, -k, axis=1)[:, -k:]
-        scores, found = np.take_along_axis(scores, places, 1), rows[places]
-    else:
-        found = np.broadcast_to(rows, scores.shape)
-    scores, found = np.hstack([top, scores]), np.hstack([top_rows, found])
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(scores, order, 1), np.take_along_axis(found, order, 1)
+        rows = np.arange(start, min(start + STEP, len(vectors)))
+        if mask is not None:
+            rows = rows[mask[rows]]
+        if not len(rows):
+            continue
+        block = vectors[start : start + STEP] if mask is None else vectors[rows]
+        scores, places = faiss.knn(queries, block, min(k, len(rows)), metric=faiss.METRIC_INNER_PRODUCT)
+        scores, found = np.hstack([best_scores, scores]), np.hstack([best_rows, rows[places]])
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        best_scores, best_rows = np.take_along_axis(scores, order, 1), np.take_along_axis(found, order, 1)
+    return best_scores, best_rows

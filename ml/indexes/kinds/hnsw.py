@@ -9,13 +9,16 @@ import faiss
 import numpy as np
 
 from ml.indexes.base import Mask, Rows, Vectors
-from ml.indexes.kinds.base import BLOCK, Kind, Progress, Settings, found, map_index, selector
+from ml.indexes.kinds.base import BLOCK, Kind, Progress, Settings, found, map_index
 
 
 class Hnsw(Kind):
     """The file holds the links only; distances are computed on the caller's mapping of the vectors.
 
-    ``effort`` is efSearch: how many of the nearest rows a walk keeps on hand.
+    ``effort`` is how many of the nearest rows a walk keeps on hand, beyond those asked for. Under a mask it is
+    how many are found before the mask is applied: the allowed ones among the true nearest are the true nearest
+    allowed, whatever the mask, and where they are too few the caller sees it. (A selector inside the walk answers
+    with whatever it passes by, and nothing tells that a mask far away from the query was hardly looked at.)
     """
 
     efforts: ClassVar = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
@@ -59,8 +62,14 @@ class Hnsw(Kind):
         self, query: Vectors, k: int, effort: int, allowed: Mask | None = None
     ) -> tuple[Vectors, Rows]:
         faiss.omp_set_num_threads(1)
-        chosen = None if allowed is None else selector(allowed)
-        params = faiss.SearchParametersHNSW(efSearch=effort + k, sel=chosen)  # type: ignore[attr-defined]
+        if allowed is None:
+            return self._walk(query, k, effort)
+        scores, rows = self._walk(query, max(effort, k), effort // 4)
+        kept = np.flatnonzero(allowed[rows])[:k]
+        return scores[kept], rows[kept]
+
+    def _walk(self, query: Vectors, k: int, more: int) -> tuple[Vectors, Rows]:
+        params = faiss.SearchParametersHNSW(efSearch=k + more)  # type: ignore[attr-defined]
         return found(*self._index.search(query[None], k, params=params))
 
 
