@@ -171,8 +171,9 @@ class Bench:
     def searches(self, tenant: Tenant, queries: Vectors, **more: Any) -> list[bytes]:
         return [self.search(tenant, vector_body(query, **more)) for query in queries]
 
-    def truth(self, count: int, queries: Vectors, rows: np.ndarray | None = None) -> np.ndarray:
-        return exact(self.stored(count), queries, rows=rows)
+    def truth(self, count: int, queries: Vectors, rows: np.ndarray | None = None, k: int = 10) -> np.ndarray:
+        """The best rows among the first `count`, or among `rows` of them: int64 [queries, k]."""
+        return exact(self.stored(count), queries, k, rows)
 
     def show(self, title: str, lines: Sequence[Line]) -> None:
         print(f"\n{title}")

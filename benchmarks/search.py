@@ -19,12 +19,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from _data import OUT
+from _peers import peers
 from _search_bench import VECTORS, Bench, Line
 from _search_floor import floor
 from _search_fresh import build, fresh
 from _search_http import SectionFailed
 from _search_many import tenants, throughput
 from _search_single import cached, filters, million, text
+from _search_zipf import zipf
 
 from standalone.stack import running_stack
 
@@ -38,6 +40,8 @@ SECTIONS: dict[str, tuple[str, Callable[[Bench], list[Line]]]] = {
     "tenants": ("Many tenants", tenants),
     "throughput": ("Throughput", throughput),
     "fresh": ("Freshness", fresh),
+    "peers": ("Other vector databases, each through its own client", peers),
+    "zipf": ("Changing data, equal queries", zipf),
     "build": ("Building while serving", build),
 }
 

@@ -34,10 +34,10 @@ def digest_of_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def stamps(folder: Path, names: Iterable[str]) -> dict[str, Stamp]:
+def stamps(folder: Path, names: Iterable[str], threads: int) -> dict[str, Stamp]:
     """Each file's length and digest. Raises OSError."""
     names = list(names)
-    digests = _digests([folder / name for name in names])
+    digests = _digests([folder / name for name in names], threads)
     return {
         name: Stamp((folder / name).stat().st_size, digest)
         for name, digest in zip(names, digests, strict=True)
@@ -58,7 +58,8 @@ def wrong(folder: Path, expected: Mapping[str, Stamp], *, verify: bool) -> str |
             if _seen.get(key) != stamp.digest:
                 unread.append(name)
         if verify:
-            for name, digest in zip(unread, _digests([folder / name for name in unread]), strict=True):
+            digests = _digests([folder / name for name in unread], os.cpu_count() or 1)
+            for name, digest in zip(unread, digests, strict=True):
                 if digest != expected[name].digest:
                     return f"{name} was changed"
     except OSError as error:
@@ -75,14 +76,14 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def _digests(paths: list[Path]) -> list[str]:
+def _digests(paths: list[Path], threads: int) -> list[str]:
     """Of each file; all their pieces share one pool of threads."""
     keys = [_key(path) for path in paths]
     pieces = [
         (path, start) for path, key in zip(paths, keys, strict=True) for start in range(0, key[2], PIECE)
     ]
     hashes = {path: hashlib.sha256() for path in paths}
-    with ThreadPoolExecutor(max(1, min(os.cpu_count() or 1, len(pieces)))) as pool:
+    with ThreadPoolExecutor(max(1, min(threads, len(pieces)))) as pool:
         for (path, _), digest in zip(pieces, pool.map(_piece, pieces), strict=True):
             hashes[path].update(digest)
     found = [hashes[path].hexdigest() for path in paths]

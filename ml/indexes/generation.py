@@ -31,7 +31,7 @@ COLUMNS = "columns"
 ASSET_IDS = f"{COLUMNS}/asset_ids.npy"
 
 #: The kinds that are tried in turn when the caller names none.
-KINDS = ("hnsw",)
+KINDS = ("ivf-sq8", "hnsw")
 
 #: Called with the share done, 0 to 1, and the step in words.
 Report = Callable[[float, str], None]
@@ -74,7 +74,7 @@ def build(
     bench = tuning.Bench.of(vectors, tuning.sample_queries(vectors, queries))
     attempts, kind_id, settings, table = _climb(folder, vectors, bench, target, kind, threads, report)
     report(0.95, "sync")
-    stamps = _synced(folder)
+    stamps = _synced(folder, threads)
     manifest = Manifest(
         kind=kind_id,
         settings=settings,
@@ -268,13 +268,13 @@ def _assets(folder: Path, count: int) -> int:
     return len(np.load(path, mmap_mode="r", allow_pickle=False)) if path.exists() else count
 
 
-def _synced(folder: Path) -> dict[str, files.Stamp]:
+def _synced(folder: Path, threads: int) -> dict[str, files.Stamp]:
     """Every file but the sample of queries, on the disk, with its digest; folders as well."""
     (folder / QUERIES).unlink(missing_ok=True)
     paths = sorted(folder.rglob("*"))
     for path in paths:
         files.sync(path)
-    return files.stamps(folder, [str(path.relative_to(folder)) for path in paths if path.is_file()])
+    return files.stamps(folder, [str(p.relative_to(folder)) for p in paths if p.is_file()], threads)
 
 
 def _peak_mb() -> float:

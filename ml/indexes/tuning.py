@@ -83,7 +83,7 @@ class Bench:
     def of(cls, vectors: Vectors, queries: Vectors) -> Self:
         """Shares go by halves to where exact search takes over. At each, half of the queries meet a random
         mask and half one that keeps to a side of the space, as a modality or a category does."""
-        cases = {1.0: (Case.of(vectors, queries),)}
+        cases: dict[float, tuple[Case, ...]] = {1.0: (Case.of(vectors, queries),)}
         share = 0.5
         while share * len(vectors) > EXACT_ROWS:
             masks = _random_mask(vectors, share), _side_mask(vectors, share)

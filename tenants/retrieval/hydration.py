@@ -19,8 +19,8 @@ _ASSETS = Prepared(
     "hydrate",
     ("uuid", "uuid[]"),
     """
-SELECT a.id, a.dataset_id, a.modality, a.status, a.external_id, b.sha256, b.bytes, b.media_type, b.width, b.height,
-    a.caption, a.excerpt, a.metadata, b.scan, a.created_at, b.details - 'peaks', a.error
+SELECT a.id::text, a.dataset_id::text, a.modality, a.status, a.external_id,
+    b.sha256, b.bytes, b.media_type, b.width, b.height, a.caption, a.excerpt, a.metadata, b.scan, a.created_at, b.details - 'peaks', a.error
 FROM asset a
 JOIN blob b ON b.tenant_id = a.tenant_id AND b.id = a.blob_id
 JOIN dataset d ON d.tenant_id = a.tenant_id AND d.id = a.dataset_id
@@ -36,15 +36,17 @@ def hydrate(asset_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, dict[str, Any]]:
     """
     if not asset_ids:
         return {}
-    return {row[0]: _shape(row) for row in _ASSETS.rows(current_tenant_id(), list(asset_ids))}
+    # Ids come as text, which the shape wants: psycopg2 makes a UUID of one in as long as Postgres finds a row.
+    known = {str(asset_id): asset_id for asset_id in asset_ids}
+    return {known[row[0]]: _shape(row) for row in _ASSETS.rows(current_tenant_id(), list(asset_ids))}
 
 
 def _shape(row: tuple[Any, ...]) -> dict[str, Any]:
     asset_id, dataset, modality, status, external_id, sha256, size, media_type, width, height, *rest = row
     caption, excerpt, metadata, scan, created_at, details, error = rest
     shape: dict[str, Any] = {
-        "id": str(asset_id),
-        "dataset": str(dataset),
+        "id": asset_id,
+        "dataset": dataset,
         "modality": modality,
         "status": status,
         "external_id": external_id,

@@ -11,6 +11,9 @@ import numpy as np
 from ml.indexes.base import Mask, Rows, Vectors
 from ml.indexes.kinds.base import BLOCK, Kind, Progress, Settings, found, map_index
 
+#: Rows found before a mask is applied, as a multiple of what holds enough allowed ones if they lie at random.
+ENOUGH = 1.5
+
 
 class Hnsw(Kind):
     """The file holds the links only; distances are computed on the caller's mapping of the vectors.
@@ -64,7 +67,9 @@ class Hnsw(Kind):
         faiss.omp_set_num_threads(1)
         if allowed is None:
             return self._walk(query, k, effort)
-        scores, rows = self._walk(query, max(effort, k), effort // 4)
+        share = max(1, int(np.count_nonzero(allowed))) / len(allowed)
+        wanted = min(int(ENOUGH * k / share), self.efforts[-1])
+        scores, rows = self._walk(query, max(effort, wanted, k), effort // 4)
         kept = np.flatnonzero(allowed[rows])[:k]
         return scores[kept], rows[kept]
 

@@ -41,7 +41,8 @@ class IvfSq8(Kind):
     @classmethod
     def ladder(cls, count: int) -> list[Settings]:
         most = max(1, min(count // 39, MOST_CELLS))
-        return [{"cells": min(most, int(share * count**0.5) or 1)} for share in (4, 8)]
+        cells = sorted({min(most, int(share * count**0.5) or 1) for share in (4, 8)})
+        return [{"cells": number} for number in cells]
 
     @classmethod
     def build(
@@ -91,7 +92,9 @@ class IvfSq8(Kind):
             return np.empty(0, np.float32), np.empty(0, np.int64)
         return found(*self._read(query, k, order, scores[order], allowed))
 
-    def _read(self, query: Vectors, k: int, cells: Rows, near: Vectors, allowed: Mask) -> tuple[Vectors, Rows]:
+    def _read(
+        self, query: Vectors, k: int, cells: Rows, near: Vectors, allowed: Mask
+    ) -> tuple[Vectors, Rows]:
         """The best allowed rows [1, k] of these cells. faiss's own wrapper of this call takes no selector."""
         chosen = selector(allowed)
         params = faiss.SearchParametersIVF(nprobe=len(cells), sel=chosen)  # type: ignore[call-arg]
