@@ -233,3 +233,71 @@ class Me(s.Serializer):
     plan = PlanName()
     malware_scan = s.ChoiceField(("off", "on", "unreachable"))
     quotas = Quotas()
+
+
+# --- Search ----------------------------------------------------------------------------------------------
+
+
+class SearchForm(s.Serializer):
+    """The JSON fields as texts, and files beside them."""
+
+    image = s.FileField(**MAYBE)
+    audio = s.FileField(**MAYBE)
+    text = s.CharField(**MAYBE)
+    task = s.CharField(**MAYBE)
+    cursor = s.CharField(**MAYBE)
+    vector = s.CharField(**MAYBE, help_text="JSON")
+    datasets = s.CharField(**MAYBE, help_text="JSON")
+    modalities = s.CharField(**MAYBE, help_text="JSON")
+    filter = s.CharField(**MAYBE, help_text="JSON")
+    weights = s.CharField(**MAYBE, help_text="JSON")
+    hybrid = s.CharField(**MAYBE, help_text="JSON")
+    top_k = s.CharField(**MAYBE, help_text="JSON")
+    exact = s.CharField(**MAYBE, help_text="JSON")
+    explain = s.CharField(**MAYBE, help_text="JSON")
+
+
+class Matched(s.Serializer):
+    modality = s.ChoiceField(AssetRow.Modality.values)
+    segment = Object(
+        **MAYBE,
+        help_text="Of a long text `start_char` and `end_char` of the passage; of sound and film `start_s` and `end_s`.",
+    )
+
+
+class Result(s.Serializer):
+    asset = Asset()
+    score = s.FloatField()
+    matched = Matched()
+
+
+class Model(s.Serializer):
+    id = s.CharField()
+    version = s.CharField()
+
+
+class Index(s.Serializer):
+    generation = s.CharField()
+    kind = s.CharField()
+    size = s.IntegerField()
+    recall_estimate = s.FloatField()
+
+
+class Explained(s.Serializer):
+    timings_ms = s.DictField(child=s.FloatField())
+    parts = s.DictField(child=s.FloatField())
+    filter = Object(**NULL)
+
+
+class Found(s.Serializer):
+    search_id = s.CharField()
+    results = Result(many=True)
+    next = s.CharField(**NULL)
+    total_candidates = s.IntegerField()
+    weights = s.DictField(child=s.FloatField())
+    transcript = s.CharField(**MAYBE, allow_blank=True)
+    model = Model()
+    index = Index()
+    cache = s.ChoiceField(("hit", "miss", "bypass"))
+    took_ms = s.FloatField()
+    explain = Explained(**MAYBE)

@@ -104,3 +104,8 @@ def signed_in(page: Any, grocery: dict[str, Any]) -> Any:
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("heading", name="Overview").wait_for()
     return page
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Browser tests last: Playwright's event loop stays in this thread, where Django then refuses its database."""
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
