@@ -27,6 +27,7 @@ INLINE = frozenset(
         *("video/mp4", "video/webm", "video/quicktime"),
     }
 )
+PICTURES = ("image/jpeg", "image/webp")
 SUFFIXES = {
     "image/jpeg": "jpg",
     "text/plain": "txt",
@@ -67,7 +68,8 @@ def thumbnail_of(asset: Asset) -> Rendition:
     except FileNotFoundError as error:
         raise NotFound("The content of this asset is gone.") from error
     # JPEG of pictures, WebP of frames and waveforms.
-    return _rendition(asset, "thumbnail", media_type or "application/octet-stream")
+    shown = media_type if media_type in PICTURES else "application/octet-stream"
+    return _rendition(asset, "thumbnail", str(shown))
 
 
 def _rendition(asset: Asset, kind: str, media_type: str) -> Rendition:
