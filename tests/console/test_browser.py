@@ -56,7 +56,7 @@ def test_search_by_words_then_by_the_picture_that_was_found(signed_in: Page) -> 
     expect(page).to_have_url(re.compile(r"/search\?q=bananas"))
     page.get_by_role("button", name="Load more").click()
     expect(tiles).to_have_count(48)
-    tiles.first.get_by_role("link").click()
+    tiles.filter(has_text=BANANA).first.get_by_role("link").click()
     page.get_by_role("link", name="Search with this picture").click()
     expect(page.locator("[data-chip]")).to_be_visible()
     expect(tiles.filter(has_text=BANANA).first).to_be_visible()

@@ -60,7 +60,7 @@ def test_a_picture_with_a_caption_gets_two_vectors_a_thumbnail_and_a_cost(party,
         blob = asset.blob
     assert (blob.width, blob.height, blob.has_thumbnail, blob.clean_type) == (500, 500, True, "")
     with storage.open_blob(storage.path_of(party.id, blob.sha256, "thumbnail")) as stream:
-        assert stream.read(4) == b"RIFF"
+        assert stream.read(4) == b"\xff\xd8\xff\xe0"
 
 
 def test_running_a_job_twice_changes_nothing(party, dataset) -> None:
