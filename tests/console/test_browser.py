@@ -98,6 +98,7 @@ def test_a_spoken_query_becomes_words_that_can_be_corrected(signed_in: Page) -> 
 
 def test_the_keyboard_alone_reaches_everything(page: Page, grocery: dict[str, Any]) -> None:
     page.goto("/login")
+    expect(page.locator("[name=username]")).to_be_focused()
     page.keyboard.type(grocery["user"])
     page.keyboard.press("Tab")
     page.keyboard.type(grocery["password"])
@@ -108,6 +109,7 @@ def test_the_keyboard_alone_reaches_everything(page: Page, grocery: dict[str, An
     page.keyboard.press("Enter")
     expect(page.locator("#main")).to_be_focused()
     page.goto("/search")
+    expect(page.get_by_label("Words to search by")).to_be_focused()
     page.keyboard.type("milk")
     page.keyboard.press("Enter")
     first = page.locator("#results .tile a").first
