@@ -18,7 +18,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self._checked_at = float("-inf")
 
     def close_if_health_check_failed(self) -> None:
-        due = time.monotonic() - self._checked_at >= TRUSTED_S
-        if self.errors_occurred or due:
-            super().close_if_health_check_failed()
-            self._checked_at = time.monotonic()
+        if not self.errors_occurred and time.monotonic() - self._checked_at < TRUSTED_S:
+            # For the whole request: a check that becomes due between a commit and the end of its transaction would
+            # begin another one, in which the connection cannot go back to autocommit.
+            self.health_check_done = True
+            return
+        super().close_if_health_check_failed()
+        self._checked_at = time.monotonic()
