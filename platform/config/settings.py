@@ -81,13 +81,13 @@ MIDDLEWARE = [
     "config.middleware.RequestContextMiddleware",
     "config.metrics.MetricsMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "csp.middleware.CSPMiddleware",
+    "config.middleware.ContentPolicy",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "config.middleware.BrowserSessions",
     "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
+    "config.middleware.BrowserForms",
+    "config.middleware.BrowserPeople",
+    "config.middleware.BrowserMessages",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
@@ -114,11 +114,15 @@ TEMPLATES = [
 # --- Database: the application's role never owns a table, so that row-level security binds it. -----------
 
 DATABASES = {
-    "default": dj_database_url.parse(env("DATABASE_URL"), conn_max_age=600, conn_health_checks=True),
+    "default": dj_database_url.parse(
+        env("DATABASE_URL"), engine="config.postgres", conn_max_age=600, conn_health_checks=True
+    ),
     "migration": dj_database_url.parse(env("MIGRATION_DATABASE_URL", env("DATABASE_URL"))),
 }
 # A database that is away must fail a request in seconds.
 DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+# Off behind a pooler that gives a connection to another client after each transaction.
+PREPARED_STATEMENTS = flag("PREPARED_STATEMENTS", default=True)
 OPERATOR_ROLE = env("OPERATOR_ROLE", "crosslight_operator")
 # Owns the one function that reads the lexical index past row-level security; nobody can become it.
 LEXICAL_ROLE = env("LEXICAL_ROLE", "crosslight_lexical")

@@ -11,7 +11,7 @@ import base64
 import binascii
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from uuid_utils.compat import uuid7
 
 from tenants.accounts import metering
 from tenants.datasets import selectors
-from tenants.datasets.models import Asset, Dataset
+from tenants.datasets.models import Dataset
 from tenants.errors import CursorExpired, Invalid, NotFound
 from tenants.retrieval import encoding, filters, lexical, memory, snapshots
 from tenants.retrieval.models import Vector
@@ -39,6 +39,8 @@ TASKS: dict[str, dict[str, float]] = {
     "medical": {"text": 0.2, "image": 0.8, "audio": 0.1, "vector": 1.0},
     "support": {"text": 0.6, "image": 0.2, "audio": 0.6, "vector": 1.0},
 }
+
+Read = Callable[[list[uuid.UUID]], Mapping[uuid.UUID, Any]]
 
 
 @dataclass
@@ -63,10 +65,10 @@ class Query:
 
 @dataclass
 class Answer:
-    """What a search found: assets with scores, and how it went. `timings` are milliseconds by step."""
+    """What a search found: assets as `read` gives them, with scores; `timings` are milliseconds by step."""
 
     search_id: str
-    results: list[tuple[Asset, memory.Hit]]
+    results: list[tuple[Any, memory.Hit]]
     next: str | None
     meta: dict[str, Any]
     timings: dict[str, float]
@@ -87,29 +89,23 @@ class Stopwatch:
         return (time.perf_counter() - self.start) * 1000
 
 
-def search(*, tenant_id: uuid.UUID, query: Query) -> Answer:
-    """Answer a search of one tenant, in short scopes of its own.
+def search(*, tenant_id: uuid.UUID, query: Query, read: Read = selectors.get_assets) -> Answer:
+    """Answer a search of one tenant, in short scopes of its own; `read` gets the assets of a page by their ids.
 
     Raises Invalid, NotFound, CursorExpired, and MediaError for a file that cannot be decoded.
     """
     watch = Stopwatch()
-    answer = _next_page(tenant_id, query, watch) if query.cursor else _first_page(tenant_id, query, watch)
-    _meter(tenant_id)
+    page = _next_page if query.cursor else _first_page
+    answer = page(tenant_id, query, read, watch)
+    metering.note(tenant_id=tenant_id, amounts={"searches": 1})
     answer.meta["took_ms"] = round(watch.total_ms(), 3)
     return answer
-
-
-def _meter(tenant_id: uuid.UUID) -> None:
-    try:
-        metering.record(tenant_id=tenant_id, amounts={"searches": 1})
-    except Unavailable:
-        return
 
 
 # --- First page ------------------------------------------------------------------------------------------
 
 
-def _first_page(tenant_id: uuid.UUID, query: Query, watch: Stopwatch) -> Answer:
+def _first_page(tenant_id: uuid.UUID, query: Query, read: Read, watch: Stopwatch) -> Answer:
     if query.datasets is not None or query.image_asset is not None:
         # Before the costly part: what is not there answers 404 whatever else is wrong.
         with tenant_scope(tenant_id):
@@ -123,7 +119,7 @@ def _first_page(tenant_id: uuid.UUID, query: Query, watch: Stopwatch) -> Answer:
         words = " ".join(filter(None, [query.text, extra.get("transcript", "")]))
         hits, total, state = _find(query, vector, words, watch)
         with watch.step("hydrate"):
-            results = _hydrate(hits[: query.top_k])
+            results = _hydrate(hits[: query.top_k], read)
     meta = {
         "total_candidates": total,
         "weights": weights,
@@ -222,8 +218,8 @@ def _with_words(hits: list[memory.Hit], found: list[tuple[uuid.UUID, float]]) ->
     ]
 
 
-def _hydrate(hits: list[memory.Hit]) -> list[tuple[Asset, memory.Hit]]:
-    assets = selectors.get_assets([hit.asset_id for hit in hits])
+def _hydrate(hits: list[memory.Hit], read: Read) -> list[tuple[Any, memory.Hit]]:
+    assets = read([hit.asset_id for hit in hits])
     return [(assets[hit.asset_id], hit) for hit in hits if hit.asset_id in assets]
 
 
@@ -258,7 +254,7 @@ def decode_cursor(cursor: str) -> tuple[str, int]:
         raise Invalid("This is not a cursor from an earlier answer.", pointer="/cursor") from error
 
 
-def _next_page(tenant_id: uuid.UUID, query: Query, watch: Stopwatch) -> Answer:
+def _next_page(tenant_id: uuid.UUID, query: Query, read: Read, watch: Stopwatch) -> Answer:
     search_id, offset = decode_cursor(query.cursor)
     with watch.step("snapshot"):
         raw = client().get(tenant_key(tenant_id, "search", search_id))
@@ -267,7 +263,7 @@ def _next_page(tenant_id: uuid.UUID, query: Query, watch: Stopwatch) -> Answer:
     ranking, meta = snapshots.unpack(raw)
     page = ranking[offset : offset + query.top_k]
     with tenant_scope(tenant_id), watch.step("hydrate"):
-        results = _hydrate(page)
+        results = _hydrate(page, read)
     end = offset + len(page)
     following = encode_cursor(search_id, end) if end < len(ranking) else None
     return Answer(search_id, results, following, meta, watch.timings)
