@@ -61,7 +61,7 @@ class Watch:
             self.cpu_s = cpu_seconds(self._stack) - cpu
 
     def _sample(self, stop: threading.Event) -> None:
-        while not stop.wait(1):
+        while not stop.wait(0.25):
             self.peak_mb = max(self.peak_mb, memory_mb(self._stack, self._name))
 
 

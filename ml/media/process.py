@@ -52,6 +52,7 @@ class Child:
             stderr=subprocess.DEVNULL,
             bufsize=0,
         )
+        self._usage = psutil.Process(self._process.pid)
         assert self._process.stdin and self._process.stdout  # noqa: S101 - for the type checker
         self._input, self._output = self._process.stdin, self._process.stdout.fileno()
         self._early = b""
@@ -77,7 +78,7 @@ class Child:
     def cpu_s(self) -> float:
         """Processor seconds that it has used so far; 0 once it is gone."""
         try:
-            times = psutil.Process(self._process.pid).cpu_times()
+            times = self._usage.cpu_times()
         except psutil.Error:
             return 0.0
         return float(times.user + times.system)

@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from tenants.accounts.models import ApiKey, KeyDigest, Membership, Tenant, User
 from tenants.accounts.permissions import SCOPES, scopes_of
+from tenants.accounts.services import lock_members
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.scope import current_tenant_id, tenant_scope
 from tenants.valkey import Unavailable, client
@@ -84,8 +85,8 @@ def _check(scopes: list[str], expires_at: dt.datetime | None) -> None:
 def _check_maker(maker: User | None, scopes: Iterable[str]) -> None:
     if maker is None:
         return
-    # Held by a removal and a change of role, too: whom one of them has just passed makes no key that would stay.
-    Tenant.objects.select_for_update(no_key=True).get(pk=current_tenant_id())
+    # Whom a removal or a change of role has just passed makes no key that would stay.
+    lock_members()
     member = Membership.objects.filter(tenant=current_tenant_id(), user=maker).first()
     if member is None or not scopes_of(member.role).issuperset(scopes):
         raise NotAllowed("A key cannot do more than the person who makes it.")

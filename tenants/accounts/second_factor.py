@@ -37,10 +37,9 @@ def is_on(user: User) -> bool:
     return SecondFactor.objects.filter(user=user, confirmed_at__isnull=False).exists()
 
 
-def begin_anew(user: User) -> str:
-    """As `begin`, with a secret that nobody has seen: who has used this browser before may know the one before."""
+def forget_begun(user: User) -> None:
+    """The next `begin` makes a new secret: who has used this browser before may know the one before."""
     SecondFactor.objects.filter(user=user, confirmed_at=None).delete()
-    return begin(user)
 
 
 def begin(user: User) -> str:

@@ -11,6 +11,7 @@ from django.db import IntegrityError, transaction
 from tenants.accounts.models import Membership, Plan, Tenant, User
 from tenants.accounts.permissions import ROLES
 from tenants.errors import Conflict, Invalid
+from tenants.scope import current_tenant_id
 
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,48}[a-z0-9])?")
 
@@ -69,6 +70,14 @@ def create_user(*, email: str, password: str, name: str = "", operator: bool = F
 
 
 @transaction.atomic
+def lock_members() -> None:
+    """Hold the active tenant's row until the transaction ends; rows that refer to it can still be added.
+
+    Whoever changes who belongs to it, or acts on what somebody's role is now, takes this first.
+    """
+    Tenant.objects.select_for_update(no_key=True).get(pk=current_tenant_id())
+
+
 def set_role(*, tenant: Tenant, user: User, role: str) -> Membership:
     if role not in ROLES:
         raise Invalid(f"Choose a role from {', '.join(ROLES)}.", pointer="/role")

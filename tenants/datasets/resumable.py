@@ -227,11 +227,6 @@ def _modified(path: Path) -> float:
         return time.time()
 
 
-def discard_all(tenant_id: uuid.UUID) -> None:
-    """For a tenant that is erased."""
-    shutil.rmtree(_folder(tenant_id), ignore_errors=True)
-
-
 def _read(path: Path) -> Waiting | None:
     """What a file of facts says and how far the bytes have come; None if there is no such upload (any more)."""
     try:

@@ -7,7 +7,7 @@ forbids scripts, and what a browser might run is only ever a download.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO
 
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
@@ -27,7 +27,9 @@ INLINE = frozenset(
         *("video/mp4", "video/webm", "video/quicktime"),
     }
 )
-PICTURES = ("image/jpeg", "image/webp")
+# JPEG of pictures, WebP of frames and waveforms: `serve` looks at the one that it has opened anyway.
+THUMBNAILS = ("image/jpeg", "image/webp")
+TOLD_BY_CONTENT = ""
 SUFFIXES = {
     "image/jpeg": "jpg",
     "text/plain": "txt",
@@ -35,6 +37,8 @@ SUFFIXES = {
     "audio/mp4": "m4a",
     "video/quicktime": "mov",
 }
+# Asked for again each time: an asset that was deleted must not live on in a cache.
+CACHE = "private, no-cache"
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
@@ -46,6 +50,16 @@ class Rendition:
     media_type: str
     etag: str
     filename: str
+
+    def told_by(self, stream: IO[bytes]) -> Rendition:
+        """With the type of what is in the stream, which is rewound; anything but a small picture is a download."""
+        if self.media_type != TOLD_BY_CONTENT:
+            return self
+        found = sniff(stream.read(HEAD_BYTES))
+        stream.seek(0)
+        if found not in THUMBNAILS:
+            return replace(self, media_type="application/octet-stream")
+        return replace(self, media_type=found, filename=f"{self.filename}.{_suffix(found)}")
 
 
 def content_of(asset: Asset) -> Rendition:
@@ -61,44 +75,45 @@ def thumbnail_of(asset: Asset) -> Rendition:
     """The asset's small picture. Raises NotFound for an asset without one."""
     if not asset.blob.has_thumbnail:
         raise NotFound("This asset has no thumbnail.")
-    path = storage.path_of(asset.tenant_id, asset.blob.sha256, "thumbnail")
-    try:
-        with storage.open_blob(path) as stream:
-            media_type = sniff(stream.read(HEAD_BYTES))
-    except FileNotFoundError as error:
-        raise NotFound("The content of this asset is gone.") from error
-    # JPEG of pictures, WebP of frames and waveforms.
-    shown = media_type if media_type in PICTURES else "application/octet-stream"
-    return _rendition(asset, "thumbnail", str(shown))
+    return _rendition(asset, "thumbnail", TOLD_BY_CONTENT)
 
 
 def _rendition(asset: Asset, kind: str, media_type: str) -> Rendition:
     blob = asset.blob
-    suffix = SUFFIXES.get(media_type, media_type.rpartition("/")[2])
     return Rendition(
         path=storage.path_of(asset.tenant_id, blob.sha256, kind),
         media_type=media_type,
         etag=f'"{blob.sha256[:32]}-{kind}"',
-        filename=f"{asset.id}.{suffix}",
+        filename=f"{asset.id}.{_suffix(media_type)}" if media_type else str(asset.id),
     )
+
+
+def _suffix(media_type: str) -> str:
+    return SUFFIXES.get(media_type, media_type.rpartition("/")[2])
 
 
 def serve(request: HttpRequest, rendition: Rendition) -> HttpResponseBase:
     """The bytes, or the part that a Range header asks for, or 304. Raises NotFound if the file is gone."""
     if _known_to_client(request, rendition):
-        return _with_headers(HttpResponse(status=304), rendition)
+        return _unchanged(rendition)
     try:
         stream = storage.open_blob(rendition.path)
     except FileNotFoundError as error:
         raise NotFound("The content of this asset is gone.") from error
     size = stream.seek(0, 2)
     stream.seek(0)
+    rendition = rendition.told_by(stream)
     wanted = _range(request, rendition, size)
     if wanted is None:
         response = StreamingHttpResponse(storage.chunks(stream, 0, size), content_type=rendition.media_type)
         response["Content-Length"] = size
         return _with_headers(response, rendition)
     return _with_headers(_part(stream, wanted, size, rendition.media_type), rendition)
+
+
+def _unchanged(rendition: Rendition) -> HttpResponse:
+    """304 updates the headers that a cache keeps: only those that need no look at the file."""
+    return HttpResponse(status=304, headers={"ETag": rendition.etag, "Cache-Control": CACHE})
 
 
 def _part(stream: IO[bytes], wanted: tuple[int, int], size: int, media_type: str) -> HttpResponseBase:
@@ -145,8 +160,7 @@ def _with_headers(response: HttpResponseBase, rendition: Rendition) -> HttpRespo
     response["Accept-Ranges"] = "bytes"
     response["X-Content-Type-Options"] = "nosniff"
     response["Content-Security-Policy"] = "default-src 'none'; sandbox"
-    # Asked for again each time: an asset that was deleted must not live on in a cache.
-    response["Cache-Control"] = "private, no-cache"
+    response["Cache-Control"] = CACHE
     return response
 
 

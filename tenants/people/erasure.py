@@ -11,9 +11,10 @@ from django.db.models.functions import Cast
 
 from tenants.accounts import sessions
 from tenants.accounts.models import ApiKey, Invitation, Membership, RecoveryCode, SecondFactor, User
+from tenants.accounts.services import lock_members
 from tenants.errors import Conflict
 from tenants.events.models import AuditEvent, IdempotentAnswer
-from tenants.people.members import end_membership, lock_members, owns_alone
+from tenants.people.members import end_membership, owns_alone
 from tenants.scope import TenantModel, operator_scope, tenant_scope
 
 # Columns that hold an actor in words, as the audit log does.

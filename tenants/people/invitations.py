@@ -20,9 +20,10 @@ from django.utils import timezone
 from tenants.accounts import links, mail, passwords
 from tenants.accounts.models import Invitation, Membership, Tenant, User
 from tenants.accounts.permissions import ROLES, Actor, may_manage
+from tenants.accounts.services import lock_members
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.events.services import record
-from tenants.people.members import lock_members, role_now
+from tenants.people.members import role_now
 from tenants.scope import current_tenant_id, tenant_scope
 
 LIFETIME = dt.timedelta(days=7)

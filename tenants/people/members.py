@@ -15,6 +15,7 @@ from django.utils import timezone
 from tenants.accounts import keys, mail, passwords
 from tenants.accounts.models import ApiKey, Invitation, Membership, Tenant, User
 from tenants.accounts.permissions import MANAGES, ROLES, Actor, may_manage, scopes_of
+from tenants.accounts.services import lock_members
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.events.services import record
 from tenants.scope import current_tenant_id, tenant_scope
@@ -131,11 +132,6 @@ def owns_alone(user: User) -> list[str]:
     others = Membership.objects.filter(role="owner").exclude(user=user)
     shared = set(others.filter(tenant__in=[m.tenant_id for m in mine]).values_list("tenant_id", flat=True))
     return sorted(m.tenant.name for m in mine if m.tenant_id not in shared)
-
-
-def lock_members() -> None:
-    """Hold the active tenant's row until the transaction ends; rows that refer to it can still be added."""
-    Tenant.objects.select_for_update(no_key=True).get(pk=current_tenant_id())
 
 
 def _reach(actor: Actor, user_id: uuid.UUID) -> tuple[Membership, str]:

@@ -244,7 +244,8 @@ def _write_files(new: Sequence[Entry], blobs: dict[str, Blob]) -> None:
                 setattr(blob, column, value)
             decoded[blob.pk] = blob
         write_blob(blob, entry.path or entry.upload.content)
-    # Every row is there: this is an UPDATE, at a fifth of what bulk_update's CASE for each row and column costs.
+    # Every row is there: this is an UPDATE. bulk_update would write a CASE for each row and column, which was a fifth
+    # of all Python in an import of pictures.
     Blob.objects.bulk_create(
         list(decoded.values()), update_conflicts=True, unique_fields=["id"], update_fields=FOUND
     )

@@ -23,6 +23,7 @@ from tenants.accounts.services import create_tenant
 from tenants.datasets import metadata, scanning, storage
 from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegment
 from tenants.datasets.services import collect_blobs, create_dataset, update_dataset
+from tenants.datasets.serving import THUMBNAILS
 from tenants.errors import Invalid
 from tenants.events.services import record
 from tenants.pipeline import export_rows
@@ -127,7 +128,7 @@ class Admission:
         if row["clean_type"]:
             self._check_type(file_name("clean", row["sha256"]), row["clean_type"])
         if row["has_thumbnail"]:
-            self._check_type(file_name("thumbnail", row["sha256"]), "image/webp", "image/jpeg")
+            self._check_type(file_name("thumbnail", row["sha256"]), *THUMBNAILS)
         with self.export.source.open(file_name("original", row["sha256"])) as stream:
             if storage.digest(stream) != (row["sha256"], row["bytes"]):
                 raise Invalid(
@@ -135,14 +136,15 @@ class Admission:
                 )
             return scanning.check_upload(stream)
 
-    def _check_type(self, name: str, media_type: str, *others: str) -> None:
-        if media_type not in ACCEPTED:
-            raise Invalid(f"{name} is said to be {media_type}, which no file of a workspace is.")
+    def _check_type(self, name: str, *media_types: str) -> None:
+        said = " or ".join(media_types)
+        if not set(media_types) <= set(ACCEPTED):
+            raise Invalid(f"{name} is said to be {said}, which no file of a workspace is.")
         with self.export.source.open(name) as stream:
             found = sniff(stream.read(HEAD))
         # Texts came as texts, whatever they look like, and are served as nothing else.
-        if found not in (media_type, *others) and media_type != "text/plain":
-            raise Invalid(f"{name} is {found or 'of an unknown kind'}, not {media_type}.")
+        if found not in media_types and media_types != ("text/plain",):
+            raise Invalid(f"{name} is {found or 'of an unknown kind'}, not {said}.")
 
     def _assets(self) -> None:
         for batch in _batches(self.export.rows("assets.jsonl", export_rows.asset)):

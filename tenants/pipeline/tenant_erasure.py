@@ -23,7 +23,6 @@ from django.utils import timezone
 
 from tenants.accounts import keys, metering, sessions
 from tenants.accounts.models import KeyDigest, Membership, Tenant
-from tenants.datasets.resumable import discard_all
 from tenants.datasets.services import may_remove_files
 from tenants.errors import Conflict, NotFound
 from tenants.events.models import TenantErasure
@@ -163,7 +162,6 @@ def _erase_files(tenant_id: uuid.UUID) -> None:
             )
         for path in list(files_of(tenant_id)):
             default_storage.delete(path)
-    discard_all(tenant_id)
     for folder in _local_folders(tenant_id):
         shutil.rmtree(folder, ignore_errors=True)
 

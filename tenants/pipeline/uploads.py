@@ -66,9 +66,8 @@ def check_upload(file: IO[bytes] | None, text: str) -> Upload:
     if media_type == "text/plain":
         if text.strip():
             raise Invalid("A text file takes no caption: send either the file or the text.", pointer="/text")
-        scan = scanning.check_upload(file)
-        file.seek(0)
-        return _text_upload(_decoded(file), scan)
+        decoded = _decoded(file)
+        return _text_upload(decoded, scanning.check_upload(file))
     if media_type not in MODALITIES:
         raise UnsupportedMedia(
             f"The content of this file is {media_type or 'of an unknown kind'}. Accepted are JPEG, PNG, WebP, GIF, "

@@ -165,6 +165,12 @@ def test_a_picture_is_not_served_before_it_was_checked(api: Api, dataset: str, p
     small = api.get(f"/assets/{asset_id}/thumbnail")
     assert (b"".join(small), small.headers["Content-Type"]) == (picture(kind="WEBP"), "image/webp")
     assert small.headers["ETag"] != clean.headers["ETag"]
+    with tenant_scope(party.id):
+        storage.drop(storage.path_of(party.id, blob.sha256, "thumbnail"))
+        storage.put(storage.path_of(party.id, blob.sha256, "thumbnail"), b"<script>alert(1)</script>")
+    odd = api.get(f"/assets/{asset_id}/thumbnail")
+    assert odd.headers["Content-Type"] == "application/octet-stream"
+    assert odd.headers["Content-Disposition"].startswith("attachment;")
 
 
 def test_active_content_is_only_ever_a_download(api: Api, add_text: Callable, party: Party) -> None:

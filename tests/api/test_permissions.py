@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -182,7 +183,7 @@ def build_world(party: Party) -> dict[str, str]:
         invited = invitations.invite(actor=Actor("key:x", "admin"), email=email, role="viewer")
         member = User.objects.create(email=f"m-{email}")
         set_role(tenant=party.tenant, user=member, role="viewer")
-        resumable.discard_all(party.id)
+        shutil.rmtree(settings.UPLOADS_DIR / str(party.id), ignore_errors=True)
         upload_id = uuid.uuid4()
         resumable.begin(
             upload_id=upload_id, length=4, metadata={}, expires_at=timezone.now() + dt.timedelta(1)

@@ -63,7 +63,8 @@ def fresh_address() -> str:
 # --- A real browser against the running stack (tests.console.browsing) ------------------------------------
 
 
-@pytest.fixture(scope="session")
+# Not for the session: while Playwright runs, its event loop is this thread's, and Django refuses its database there.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api")
     from tests.console.browsing import CHROMIUM, FLAGS
@@ -104,8 +105,3 @@ def signed_in(page: Any, grocery: dict[str, Any]) -> Any:
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("heading", name="Overview").wait_for()
     return page
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Browser tests last: Playwright's event loop stays in this thread, where Django then refuses its database."""
-    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)

@@ -26,7 +26,7 @@ def set_up(request: Request) -> HttpResponse:
     if second_factor.is_on(request.user):
         return redirect("console:account")
     if request.method == "GET":
-        second_factor.begin_anew(request.user)
+        second_factor.forget_begun(request.user)
         return _set_up(request, {}, 200)
     # Both the code and the password could be tried here, so each form counts for both.
     attempts = [Attempt.of(request, purpose, str(request.user.pk)) for purpose in ("code", "proof")]
