@@ -108,9 +108,11 @@ def receive(call: Call, body: IO[bytes], length: int) -> Reply:
 
 
 def _check_length(call: Call, length: int) -> None:
-    # Before anything is read: pieces alone would notice it only at the last.
+    # Before anything is read: pieces alone would notice it only at the last. Of a client that stands elsewhere than the
+    # upload nothing is known yet; it is told the offset.
     upload = resumable.look_up(call.tenant_id, call.upload_id) if call.upload_id else None
-    if upload and not upload.complete and upload.offset + length > upload.bytes:
+    known = upload and call.headers.get("Upload-Offset") == str(upload.offset)
+    if upload and known and not upload.complete and upload.offset + length > upload.bytes:
         raise TooLarge(f"The upload was announced with {upload.bytes} bytes; this would make it longer.")
 
 

@@ -164,6 +164,8 @@ def test_wrong_offsets_and_lengths(api: Api, party: Party) -> None:
     refused(api.call("PATCH", path, b"x", BYTES), 400, "malformed")
     refused(api.call("PATCH", path, b"x", {**TUS, "Upload-Offset": "5"}), 415, "unsupported-media-type")
     refused(send(api, path, b"567890", 5), 413, "too-large")
+    # From where the upload does not stand, the length says nothing: the client is told the offset.
+    refused(send(api, path, b"0123456789x", 0), 409, "offset-mismatch")
     assert offset_of(api, path) == 5
     assert send(api, path, b"56789", 5).status_code == 204
     refused(send(api, path, b"more", 10), 403, "upload-complete")
