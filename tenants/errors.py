@@ -78,6 +78,15 @@ class Unavailable(ServiceError):
     slug, status, title = "unavailable", 503, "Not available at the moment"
 
 
+class IndexRebuilding(ServiceError):
+    slug, status, title = "index-rebuilding", 503, "The index is being built"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The search index of this workspace is being built anew. Nothing is lost; try again soon."
+        )
+
+
 @contextmanager
 def room_on_disk() -> Iterator[None]:
     """Turns the operating system's word for a full disk into StorageFull."""

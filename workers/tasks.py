@@ -12,6 +12,7 @@ from tenants.jobs import bell
 from tenants.jobs.kinds import QUEUES
 from tenants.people import invitations
 from tenants.pipeline import embedding, erasure, importing, portability, reindexing, subjects, upkeep
+from tenants.retrieval import building
 from workers.base import JobTask, run_job
 
 
@@ -48,6 +49,11 @@ def export_tenant(job_id: str, tenant_id: str) -> None:
 @shared_task(base=JobTask, name="workers.reindex_metadata")
 def reindex_metadata(job_id: str, tenant_id: str) -> None:
     run_job(job_id, tenant_id, reindexing.reindex_metadata)
+
+
+@shared_task(base=JobTask, name="workers.build_index")
+def build_index(job_id: str, tenant_id: str) -> None:
+    run_job(job_id, tenant_id, building.build_index)
 
 
 @shared_task(name="workers.sweep_jobs")

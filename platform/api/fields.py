@@ -15,6 +15,8 @@ from rest_framework.exceptions import ValidationError
 
 from tenants.retrieval.vectors import DIMENSION
 
+NUMBERS = frozenset({int, float})
+
 
 class Body(serializers.Serializer):
     """A JSON object (or a form) whose fields are all known."""
@@ -24,7 +26,24 @@ class Body(serializers.Serializer):
             raise ValidationError({"non_field_errors": ["The body must be a JSON object."]})
         if unknown := [key for key in data if key not in self.fields]:
             raise ValidationError({key: ["There is no such field."] for key in unknown})
-        return super().to_internal_value(data)
+        return self._checked(data)
+
+    def _checked(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """What is there, field by field. The stock serializer asks each absent field, too: 1 µs for each of twenty."""
+        values, errors = {}, {}
+        for field in self._writable_fields:
+            name = str(field.field_name)
+            if name not in data and not field.required and field.default is serializers.empty:
+                continue
+            try:
+                values[name] = field.run_validation(data.get(name, serializers.empty))
+            except ValidationError as error:
+                errors[name] = error.detail
+            except serializers.SkipField:
+                continue
+        if errors:
+            raise ValidationError(errors)
+        return values
 
     @classmethod
     def read(cls, data: Any) -> dict[str, Any]:
@@ -95,7 +114,7 @@ class UnitVector(serializers.Field):
     def to_internal_value(self, data: Any) -> np.ndarray:
         if not isinstance(data, list) or len(data) != DIMENSION:
             raise ValidationError(f"A vector has exactly {DIMENSION} numbers.")
-        if any(type(item) is not float and type(item) is not int for item in data):
+        if not NUMBERS.issuperset(map(type, data)):
             raise ValidationError("A vector holds numbers only.")
         return _unit(data)
 

@@ -6,24 +6,26 @@ whatever the body holds.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from django.http import HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase
 from rest_framework.exceptions import MethodNotAllowed
-from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from api.auth import key_of
 from api.problems import Problem, Refusal
+from api.rendering import Renderer
 from tenants.accounts import gate
 from tenants.scope import tenant_scope
 
 LENGTH_REQUIRED = Problem(
     "length-required", 411, "The length is missing", "Send Content-Length; chunked bodies are not accepted."
 )
+RENDERER = Renderer()
 
 
 class Resource(APIView):
@@ -33,6 +35,9 @@ class Resource(APIView):
     http_method_names = ["get", "head", "post", "put", "patch", "delete"]
     admission: gate.Admission | None = None
     found: Any = None
+    # When this request came to its view (of time.perf_counter), and the milliseconds that key, scope and rate took.
+    begun: float = 0.0
+    auth_ms: float = 0.0
 
     def scope_of(self, method: str) -> str | None:
         return self.scopes.get("GET" if method == "HEAD" else method)
@@ -52,8 +57,13 @@ class Resource(APIView):
 
     # --- The order of checks ---
 
+    def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        self.begun = time.perf_counter()
+        super().setup(request, *args, **kwargs)
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
+        self.auth_ms = since(self.begun)
         method = str(request.method)
         if method.lower() not in self.http_method_names or not hasattr(self, method.lower()):
             raise MethodNotAllowed(method)
@@ -65,7 +75,7 @@ class Resource(APIView):
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[Any, str]:
         # There is one representation; a client that accepts something else gets it all the same.
-        return JSONRenderer(), JSONRenderer.media_type
+        return RENDERER, RENDERER.media_type
 
     def check_throttles(self, request: Request) -> None:
         """Count the request; refuse it over the plan's rate or over the month's requests."""
@@ -95,6 +105,11 @@ class Resource(APIView):
             for name, value in _rate_headers(self.admission.rate).items():
                 response[name] = value
         return response
+
+
+def since(moment: float) -> float:
+    """Milliseconds since a moment of time.perf_counter."""
+    return (time.perf_counter() - moment) * 1000
 
 
 def _rate_headers(rate: gate.Rate) -> dict[str, str]:

@@ -2,93 +2,30 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from pathlib import Path
 from typing import Any
 
 from django.core.files.uploadedfile import TemporaryUploadedFile
-from drf_spectacular.utils import extend_schema, extend_schema_field
-from rest_framework import serializers
+from django.http import HttpResponse
+from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
-from rest_framework.response import Response
 
-from api import shapes
-from api.fields import Body, Flag, Number, Object, Text, UnitVector, Whole
+from api import search_shapes as shapes
 from api.forms import Form, read_form
-from api.paths import read_id
-from api.resource import Resource
+from api.rendering import to_json
+from api.resource import Resource, since
+from api.search_body import JSON_FIELDS, SearchBody, require_named
 from tenants.accounts.permissions import SEARCH
-from tenants.datasets import selectors
-from tenants.datasets.models import Asset
-from tenants.errors import Invalid, NotFound
+from tenants.errors import Invalid
 from tenants.retrieval import filters, search
-from tenants.retrieval.memory import Hit
-from tenants.scope import tenant_scope
+from tenants.retrieval.hydration import hydrate
+from tenants.retrieval.state import Hit
 
-MAX_TEXT = 10_000
-MAX_TOP_K = 200
-MAX_DATASETS = 1_000
-PARTS = ("text", "image", "audio", "vector")
+PARTS = ("text", "image", "audio", "video", "vector", "like")
 FILES = ("image", "audio", "video")
-JSON_FIELDS = (
-    *("vector", "image", "audio", "datasets", "modalities", "filter", "weights"),
-    *("hybrid", "top_k", "exact", "explain"),
-)
-
-
-@extend_schema_field({"type": "string"})
-class Id(serializers.Field):
-    """An id in a body: one that this API never gave out answers 404, as another tenant's does."""
-
-    def to_internal_value(self, data: Any) -> uuid.UUID:
-        if not isinstance(data, str):
-            raise ValidationError("An id is a string.")
-        found = read_id(data)
-        if found is None:
-            raise NotFound("There is no such thing as this id names.")
-        return found
-
-    def to_representation(self, value: Any) -> str:
-        return str(value)
-
-
-class AssetReference(Body):
-    asset = Id()
-
-
-class Weights(Body):
-    text = Number(required=False, min_value=0)
-    image = Number(required=False, min_value=0)
-    audio = Number(required=False, min_value=0)
-    vector = Number(required=False, min_value=0)
-
-
-OPTIONAL: dict[str, Any] = {"required": False, "allow_null": True}
-
-
-class SearchBody(Body):
-    """At least one of text, image, audio and vector, or a cursor. Null is as good as absent."""
-
-    text = Text(**OPTIONAL, allow_blank=True, max_length=MAX_TEXT)
-    image = AssetReference(**OPTIONAL)
-    audio = AssetReference(**OPTIONAL)
-    vector = UnitVector(**OPTIONAL)
-    datasets = serializers.ListField(**OPTIONAL, child=Id(), min_length=1, max_length=MAX_DATASETS)
-    modalities = serializers.ListField(
-        **OPTIONAL, child=serializers.ChoiceField(Asset.Modality.values), min_length=1, max_length=4
-    )
-    filter = Object(**OPTIONAL, help_text='`{"price": {"lt": 20}, "colour": {"in": ["red"]}, "label": "x"}`')
-    task = serializers.ChoiceField(tuple(search.TASKS), **OPTIONAL)
-    weights = Weights(**OPTIONAL)
-    hybrid = Flag(
-        **OPTIONAL,
-        help_text="Fuse the ranking by meaning with one by words (reciprocal rank); needs text or speech.",
-    )
-    top_k = Whole(**OPTIONAL, min_value=1, max_value=MAX_TOP_K)
-    cursor = Text(**OPTIONAL, max_length=200)
-    exact = Flag(**OPTIONAL, help_text="Accepted; the flat index is always exact.")
-    explain = Flag(**OPTIONAL)
 
 
 class Search(Resource):
@@ -101,22 +38,32 @@ class Search(Resource):
         responses={200: shapes.Found},
         extensions={"x-problems": [404, 410, 413, 415]},
     )
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> HttpResponse:
+        begun = time.perf_counter()
         form = read_form(request, files=FILES, json_fields=JSON_FIELDS)
-        fields = SearchBody.read(form.fields)
-        query = build_query(fields, form)
-        if fields.get("audio"):
-            self._refuse_audio_asset(fields["audio"]["asset"])
-        answer = search.search(tenant_id=self.tenant_id, query=query)
-        body = as_dict(answer)
-        if query.explain:
-            body["explain"] = _explained(answer, fields)
-        return Response(body, headers={"Server-Timing": _timing(answer)})
+        try:
+            fields = SearchBody.read(form.fields)
+            query = build_query(fields, form)
+        except (ValidationError, Invalid):
+            # What is not there is told before what is wrong.
+            require_named(self.tenant_id, form.fields)
+            raise
+        around = {"auth": self.auth_ms, "parse": since(begun)}
+        answer = search.search(tenant_id=self.tenant_id, query=query, read=hydrate)
+        answer.timings = {**around, **answer.timings}
+        return self._answered(answer, fields)
 
-    def _refuse_audio_asset(self, asset_id: uuid.UUID) -> None:
-        with tenant_scope(self.tenant_id):
-            selectors.get_asset(asset_id)
-        raise Invalid("This asset is not a recording.", pointer="/audio/asset")
+    def _answered(self, answer: search.Answer, fields: dict[str, Any]) -> HttpResponse:
+        """Written here, so that this step can be told, too."""
+        begun = time.perf_counter()
+        body = as_dict(answer)
+        content = to_json(body)
+        answer.timings |= {"serialise": since(begun), "total": since(self.begun)}
+        if fields.get("explain"):
+            content = to_json({**body, "explain": _explained(answer, fields)})
+        return HttpResponse(
+            content, content_type="application/json", headers={"Server-Timing": _timing(answer)}
+        )
 
 
 def build_query(fields: dict[str, Any], form: Form) -> search.Query:
@@ -128,12 +75,18 @@ def build_query(fields: dict[str, Any], form: Form) -> search.Query:
     ]
     if not text and not named and not fields.get("cursor"):
         raise Invalid(f"Send at least one of {', '.join(PARTS)}.")
+    like, unlike = fields.get("like") or {}, fields.get("unlike") or {}
     return search.Query(
         text=text,
         image=_path(form, "image"),
-        image_asset=fields["image"]["asset"] if fields.get("image") else None,
+        image_asset=_asset(fields, "image"),
         audio=_path(form, "audio"),
+        audio_asset=_asset(fields, "audio"),
+        video_asset=_asset(fields, "video"),
         vector=fields.get("vector"),
+        like=like.get("assets") or [],
+        unlike=unlike.get("assets") or [],
+        unlike_text=(unlike.get("text") or "").strip(),
         datasets=fields.get("datasets"),
         modalities=fields.get("modalities"),
         conditions=filters.parse(fields.get("filter")),
@@ -143,12 +96,23 @@ def build_query(fields: dict[str, Any], form: Form) -> search.Query:
         top_k=fields.get("top_k") or 10,
         cursor=fields.get("cursor") or "",
         explain=bool(fields.get("explain")),
+        exact=bool(fields.get("exact")),
+        highlight=bool(fields.get("highlight")),
+        group_duplicates=fields.get("group") == "duplicates",
+        facets=fields.get("facets") or [],
     )
+
+
+def _asset(fields: dict[str, Any], part: str) -> uuid.UUID | None:
+    return fields[part]["asset"] if fields.get(part) else None
 
 
 def _refuse_what_is_to_come(fields: dict[str, Any], form: Form) -> None:
     if "video" in form.files:
-        raise Invalid("Search by video is not available yet.", pointer="/video")
+        raise Invalid(
+            'Search by a film that is uploaded is not available yet. Add it, then send {"asset": its id}.',
+            pointer="/video",
+        )
 
 
 def _path(form: Form, name: str) -> Path | None:
@@ -166,17 +130,23 @@ def as_dict(answer: search.Answer) -> dict[str, Any]:
     """The answer in the shape of the API."""
     return {
         "search_id": answer.search_id,
-        "results": [_result(asset, hit) for asset, hit in answer.results],
+        "results": [_result(asset, hit, answer) for asset, hit in answer.results],
         "next": answer.next,
         **answer.meta,
     }
 
 
-def _result(asset: Asset, hit: Hit) -> dict[str, Any]:
+def _result(asset: dict[str, Any], hit: Hit, answer: search.Answer) -> dict[str, Any]:
     matched: dict[str, Any] = {"modality": hit.modality}
     if hit.segment:
         matched["segment"] = hit.segment
-    return {"asset": selectors.as_dict(asset), "score": hit.score, "matched": matched}
+    shape: dict[str, Any] = {"asset": asset, "score": hit.score, "matched": matched}
+    if answer.highlights is not None:
+        shape["highlights"] = [found.as_dict() for found in answer.highlights[hit.asset_id]]
+    if answer.duplicates is not None:
+        others = answer.duplicates[hit.asset_id]
+        shape["duplicates"] = [{"asset": str(other.asset_id), "score": other.score} for other in others]
+    return shape
 
 
 def _explained(answer: search.Answer, fields: dict[str, Any]) -> dict[str, Any]:
@@ -188,5 +158,4 @@ def _explained(answer: search.Answer, fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _timing(answer: search.Answer) -> str:
-    steps = [f"{step};dur={took:.2f}" for step, took in answer.timings.items()]
-    return ", ".join([*steps, f"total;dur={answer.meta['took_ms']:.2f}"])
+    return ", ".join(f"{step};dur={took:.2f}" for step, took in answer.timings.items())

@@ -23,6 +23,8 @@ register_converter(IdConverter, "id")
 
 app_name = "api"
 urlpatterns = [
+    # First, as addresses are tried from the top and this is the busiest one.
+    path("search", Search.as_view(), name="search"),
     path("me", Me.as_view(), name="me"),
     path("usage", Usage.as_view(), name="usage"),
     path("keys", Keys.as_view(), name="keys"),
@@ -47,7 +49,6 @@ urlpatterns = [
     path("assets/<id:asset_id>/content", Content.as_view(), name="content"),
     path("assets/<id:asset_id>/thumbnail", Thumbnail.as_view(), name="thumbnail"),
     path("assets/<id:asset_id>/transcript", Transcript.as_view(), name="transcript"),
-    path("search", Search.as_view(), name="search"),
     path("erasures", Erasures.as_view(), name="erasures"),
     path("erasures/<id:erasure_id>", OneErasure.as_view(), name="erasure"),
     path("exports", Exports.as_view(), name="exports"),

@@ -16,7 +16,9 @@ from typing import Any
 
 from config.bridge import STALLED_S, Answer, Bridge, Headers, Receive, Scope, Send
 from config.follow import Follower, Stream
+from tenants.accounts.tally import tally
 from tenants.jobs.live import FOLLOW
+from tenants.valkey import Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +82,16 @@ class Edge:
         await send({"type": f"{message['type']}.complete"})
         message = await receive()
         self._follower.stop()
+        # Here, as the server ends its workers without the interpreter's own end.
+        await asyncio.to_thread(_tell_what_was_counted)
         await send({"type": f"{message['type']}.complete"})
+
+
+def _tell_what_was_counted() -> None:
+    try:
+        tally.flush()
+    except Unavailable:
+        log.warning("Valkey is away: requests of the last moments are not counted")
 
 
 def _on_stop_signals(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:

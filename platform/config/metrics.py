@@ -13,12 +13,14 @@ from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from tenants.jobs.kinds import QUEUES
 from tenants.jobs.models import JobDispatch
 from tenants.pipeline.upkeep import canary_ages
+from tenants.retrieval import candidates, encoding, query_cache
+from tenants.retrieval.cache_counts import counts
 from tenants.retrieval.memory import cache
 
 log = logging.getLogger(__name__)
@@ -55,7 +57,7 @@ class StateCollector(Collector):
     """What is read when someone asks. A source that is away leaves its metrics out."""
 
     def collect(self) -> Iterator[Metric]:
-        for read in (_jobs, _canaries, _vectors):
+        for read in (_jobs, _canaries, _vectors, _lookups, _cached):
             try:
                 yield from list(read())
             except Exception:
@@ -94,6 +96,26 @@ def _vectors() -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "crosslight_vector_memory_bytes", "Vectors held in this process.", value=cache.bytes()
     )
+
+
+def _lookups() -> Iterator[Metric]:
+    family = CounterMetricFamily(
+        "crosslight_cache_lookups",
+        "Look-ups in the caches of searches, by who answered; tenants that are not among the busiest are one.",
+        labels=["cache", "layer", "tenant"],
+    )
+    for labels, count in counts.read().items():
+        family.add_metric(labels, count)
+    yield family
+
+
+def _cached() -> Iterator[Metric]:
+    family = GaugeMetricFamily(
+        "crosslight_cache_memory_bytes", "What the caches of searches hold in this process.", labels=["cache"]
+    )
+    family.add_metric([candidates.NAME], candidates.cache.local.bytes)
+    family.add_metric([query_cache.NAME], encoding.queries.local.bytes)
+    yield family
 
 
 REGISTRY.register(StateCollector())

@@ -81,13 +81,13 @@ MIDDLEWARE = [
     "config.middleware.RequestContextMiddleware",
     "config.metrics.MetricsMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "csp.middleware.CSPMiddleware",
+    "config.middleware.ContentPolicy",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "config.middleware.BrowserSessions",
     "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
+    "config.middleware.BrowserForms",
+    "config.middleware.BrowserPeople",
+    "config.middleware.BrowserMessages",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
@@ -114,11 +114,15 @@ TEMPLATES = [
 # --- Database: the application's role never owns a table, so that row-level security binds it. -----------
 
 DATABASES = {
-    "default": dj_database_url.parse(env("DATABASE_URL"), conn_max_age=600, conn_health_checks=True),
+    "default": dj_database_url.parse(
+        env("DATABASE_URL"), engine="config.postgres", conn_max_age=600, conn_health_checks=True
+    ),
     "migration": dj_database_url.parse(env("MIGRATION_DATABASE_URL", env("DATABASE_URL"))),
 }
 # A database that is away must fail a request in seconds.
 DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+# Off behind a pooler that gives a connection to another client after each transaction.
+PREPARED_STATEMENTS = flag("PREPARED_STATEMENTS", default=True)
 OPERATOR_ROLE = env("OPERATOR_ROLE", "crosslight_operator")
 # Owns the one function that reads the lexical index past row-level security; nobody can become it.
 LEXICAL_ROLE = env("LEXICAL_ROLE", "crosslight_lexical")
@@ -211,6 +215,20 @@ IMPORT_S3_ENDPOINTS = tuple(filter(None, env("IMPORT_S3_ENDPOINTS", "").split(",
 # Uploads that survive broken connections; on one file system with SPOOL_DIR and a folder storage, they are moved.
 UPLOADS_DIR = DATA_DIR / "uploads"
 UPLOAD_EXPIRY_S = 24 * 3600
+# Generations of indexes, derived from the database: delete them and they are built anew.
+INDEX_DIR = DATA_DIR / "indexes"
+# Up to so many vectors a tenant's index is one exact array in memory, without files.
+INDEX_FLAT_MAX = int(env("INDEX_FLAT_MAX", "20000"))
+# Recall@10 against exact search that a generation must reach to be published.
+INDEX_RECALL = float(env("INDEX_RECALL", "0.99"))
+# What a process holds of vectors in arrays of its own (mapped files are the kernel's to drop).
+INDEX_MEMORY_BYTES = int(env("INDEX_MEMORY_BYTES", str(1 << 30)))
+INDEX_MAPPED_BYTES = int(env("INDEX_MAPPED_BYTES", str(16 << 30)))
+INDEX_BUILD_THREADS = int(env("INDEX_BUILD_THREADS", "1"))
+# Without its index, a tenant with up to so many vectors is searched exactly from the database; a larger one waits.
+INDEX_EXACT_MAX = int(env("INDEX_EXACT_MAX", "100000"))
+# What a process keeps of candidate lists, about 2.5 kB each.
+CANDIDATE_MEMORY_BYTES = int(env("CANDIDATE_MEMORY_BYTES", str(32 << 20)))
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
 # The mapping of an import has three for each of up to a thousand columns.
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 3_100

@@ -9,12 +9,12 @@ from api.problems import unknown_address
 from config import operations
 
 urlpatterns = [
+    path("api/v1/", include("api.urls")),
     path("healthz", operations.healthz),
     path("readyz", operations.readyz),
     path("metrics", operations.serve_metrics),
     path("api/schema", serve_document, name="schema"),
     path("api/docs", Docs.as_view(url_name="schema"), name="docs"),
-    path("api/v1/", include("api.urls")),
     path("api/<path:rest>", unknown_address),
     path("", include("console.urls")),
 ]

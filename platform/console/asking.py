@@ -9,9 +9,11 @@ from typing import Any
 from django.http import HttpRequest
 
 from console.paging import parse_id
+from console.refining import Refinements
 from tenants.datasets.models import Asset, Dataset
 from tenants.errors import Invalid, NotFound
 from tenants.retrieval import filters
+from tenants.retrieval.faceting import MAX_KEYS
 from tenants.retrieval.search import Query
 
 PAGE = 24
@@ -29,31 +31,46 @@ OPERATORS = (
 Schema = dict[str, str]
 
 
-def read_query(request: HttpRequest, schema: Schema) -> Query:
-    """The query that a person asked for. Raises Invalid, NotFound."""
+def read_query(request: HttpRequest, schema: Schema, refined: Refinements) -> Query:
+    """The query that a person asked for, with what they chose in earlier results. Raises Invalid, NotFound."""
     form = request.POST
     if cursor := form.get("cursor", ""):
         return Query(cursor=cursor, top_k=PAGE)
     query = Query(
         text=form.get("text", "").strip(),
+        like=refined.like,
+        unlike=refined.unlike,
+        unlike_text=form.get("unlike_text", "").strip(),
         image=_path(request, "image"),
         image_asset=_id(form.get("image_asset", "")),
         audio=_path(request, "audio"),
         datasets=[_required_id(value) for value in form.getlist("dataset")] or None,
         modalities=_modalities(form.getlist("modality")),
-        conditions=filters.parse(read_filter(form, schema)),
+        conditions=[*filters.parse(read_filter(form, schema)), *refined.conditions()],
         top_k=PAGE,
+        highlight=True,
+        group_duplicates=form.get("group") == "duplicates",
+        facets=list(schema)[:MAX_KEYS],
     )
     _check(query)
+    # Words are fused where there are some: a picture alone is no fault of who left the box ticked.
+    query.hybrid = "hybrid" in form and bool(query.text or query.audio)
     query.weights = _weights(query, form.get("balance", ""))
     return query
 
 
 def _check(query: Query) -> None:
-    if not (query.text or query.image or query.image_asset or query.audio):
+    if not is_asked(query):
         raise Invalid("Type what you look for, add a picture, or speak.", pointer="/text")
-    if len(query.text) > MAX_TEXT:
+    if max(len(query.text), len(query.unlike_text)) > MAX_TEXT:
         raise Invalid(f"A query has at most {MAX_TEXT} characters.", pointer="/text")
+    if len(query.conditions) > filters.MAX_CONDITIONS:
+        raise Invalid(f"At most {filters.MAX_CONDITIONS} conditions.", pointer="/key")
+
+
+def is_asked(query: Query) -> bool:
+    """Whether there is anything to look for."""
+    return bool(query.text or query.image or query.image_asset or query.audio or query.like)
 
 
 def _path(request: HttpRequest, name: str) -> Path | None:
@@ -126,3 +143,19 @@ def schema_of(datasets: list[Dataset]) -> Schema:
         for key, entry in dataset.metadata_schema.items():
             merged.setdefault(key, entry.get("type", "text"))
     return dict(sorted(merged.items()))
+
+
+def labels_of(datasets: list[Dataset]) -> dict[str, str]:
+    """What people call each metadata key, where that was declared; the newest dataset's word counts."""
+    found: dict[str, str] = {}
+    for dataset in datasets:
+        for key, entry in dataset.metadata_schema.items():
+            if entry.get("label"):
+                found.setdefault(key, entry["label"])
+    return found
+
+
+def read_rows(form: Any) -> list[tuple[str, str, str]]:
+    """The rows key, operator, value as they were typed, to be shown again."""
+    rows = zip(form.getlist("key"), form.getlist("operator"), form.getlist("value"), strict=False)
+    return [row for row in rows if row[0].strip()]

@@ -1,7 +1,8 @@
 """API keys: made, looked up, rotated, revoked.
 
 A key is `<prefix>.<secret>`. The secret has 256 random bits, so a fast hash keeps it as safe as a slow one would
-and the look-up costs microseconds. Look-ups are cached in Valkey for a minute; revoking overwrites the entry.
+and the look-up costs microseconds. Look-ups are cached in Valkey for a minute, where revoking overwrites the entry, and
+in each process for a second: that long another process than the one that revoked a key may still let it in.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import hmac
 import json
 import secrets
+import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,6 +29,8 @@ from tenants.scope import current_tenant_id, tenant_scope
 from tenants.valkey import Unavailable, client
 
 CACHE_S = 60
+RECENT_S = 1.0
+MAX_RECENT = 10_000
 MAX_OVERLAP_S = 7 * 24 * 3600
 
 
@@ -194,6 +198,7 @@ def forget(prefix: str) -> None:
 
     A marker, not a deletion: a look-up that read the row just before it changed must not cache the old answer.
     """
+    _recent.pop(prefix, None)
     # With Valkey away nothing is cached either; entries written before it left expire by themselves.
     with contextlib.suppress(Unavailable):
         client().set(_cache_key(prefix), b"{}", ex=CACHE_S)
@@ -201,6 +206,23 @@ def forget(prefix: str) -> None:
 
 def _cache_key(prefix: str) -> str:
     return f"key:{prefix}"
+
+
+# By prefix: until when it counts, and the record. Reading and writing one entry is atomic.
+_recent: dict[str, tuple[float, KeyRecord]] = {}
+
+
+def recent(prefix: str) -> KeyRecord | None:
+    """The key with this prefix if this process looked it up within the last second."""
+    until, record = _recent.get(prefix, (0.0, None))
+    return record if time.monotonic() < until else None
+
+
+def remember(record: KeyRecord) -> None:
+    """For a second. A look-up that began before a revocation in this process may still bring the key back so long."""
+    if len(_recent) >= MAX_RECENT:
+        _recent.clear()
+    _recent[record.prefix] = (time.monotonic() + RECENT_S, record)
 
 
 def look_up(prefix: str, cached: bytes | None) -> KeyRecord | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from typing import Any
 
 from django.db.models import Count, Q, QuerySet
@@ -24,6 +25,13 @@ def require_dataset(dataset_id: uuid.UUID | None) -> None:
         raise NotFound("There is no such dataset.")
 
 
+def require_datasets(dataset_ids: Collection[uuid.UUID]) -> None:
+    """Raises NotFound unless all of them are there."""
+    wanted = set(dataset_ids)
+    if wanted and Dataset.objects.filter(pk__in=wanted, deleted_at=None).count() < len(wanted):
+        raise NotFound("There is no such dataset.")
+
+
 def list_datasets() -> QuerySet[Dataset]:
     return (
         Dataset.objects.filter(deleted_at=None)
@@ -40,6 +48,13 @@ def get_asset(asset_id: uuid.UUID | None) -> Asset:
     if asset is None:
         raise NotFound("There is no such asset.")
     return asset
+
+
+def require_assets(asset_ids: Collection[uuid.UUID]) -> None:
+    """Raises NotFound unless all of them are there."""
+    wanted = set(asset_ids)
+    if wanted and visible_assets().filter(pk__in=wanted).count() < len(wanted):
+        raise NotFound("There is no such asset.")
 
 
 def visible_assets() -> QuerySet[Asset]:

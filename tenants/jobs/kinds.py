@@ -31,6 +31,7 @@ KINDS: dict[str, Kind] = {
         Kind("erase_subject", queue="default", cancellable=False),
         Kind("export_tenant", queue="default"),
         Kind("reindex_metadata", queue="default"),
+        Kind("build_index", queue="index"),
     )
 }
 QUEUES = ("embed", "media", "import", "default", "index", "system")

@@ -32,7 +32,7 @@ from tenants.pipeline.export_reading import ExportFile
 from tenants.pipeline.services import _queue_embedding as queue_embedding
 from tenants.pipeline.uploads import ACCEPTED, MAX_TEXT
 from tenants.retrieval import encoding, lexical
-from tenants.retrieval.memory import MODALITIES
+from tenants.retrieval.state import MODALITIES
 from tenants.retrieval.vectors import NewVector, add_vectors
 from tenants.scope import tenant_scope
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterable
 
 from tenants.datasets import metadata
 from tenants.datasets.models import Asset, Dataset, Facet, TranscriptSegment
 from tenants.jobs import services as jobs
 from tenants.retrieval import lexical
+from tenants.retrieval.changes import record_changes
 from tenants.scope import tenant_scope
 
 BATCH = 200
+
+# Key, text and number of facets, each as often as it stands there.
+Values = Counter[tuple[str, str | None, float | None]]
 
 
 def reindex_metadata(claimed: jobs.Claim) -> None:
@@ -40,14 +45,35 @@ def _reindex_some(dataset_id: uuid.UUID, after: uuid.UUID) -> list[uuid.UUID]:
     mine = Asset.objects.select_for_update().filter(dataset=dataset, pk__gt=after)
     assets = list(mine.order_by("pk")[:BATCH])
     schema = dataset.metadata_schema
-    Facet.objects.filter(asset__in=assets).delete()
-    Facet.objects.bulk_create(
-        facet for asset in assets for facet in metadata.facets_of(asset.id, asset.metadata, schema)
-    )
+    changed = _replace_facets(assets, schema)
     words = {asset.id: lexical.words_of(asset.metadata, schema) for asset in assets}
     known = set(lexical.index_fields(list(words.items())))
     _index_missing([asset for asset in assets if asset.id not in known], words)
+    # Last, as others wait for the clock.
+    record_changes(changed)
     return [asset.id for asset in assets]
+
+
+def _replace_facets(assets: list[Asset], schema: metadata.Schema) -> list[uuid.UUID]:
+    """Write the facets of those assets whose facets are others under this schema; returns which.
+
+    Most are not: a number stands as number and text under any type. An index that holds the rest would have to be
+    asked anew for each asset that is said to have changed.
+    """
+    stored: dict[uuid.UUID, Values] = {asset.id: Counter() for asset in assets}
+    for asset_id, *value in Facet.objects.filter(asset__in=assets).values_list(
+        "asset_id", "key", "text", "number"
+    ):
+        stored[asset_id][tuple(value)] += 1
+    wanted = {asset.id: list(metadata.facets_of(asset.id, asset.metadata, schema)) for asset in assets}
+    changed = [
+        asset_id
+        for asset_id, facets in wanted.items()
+        if stored[asset_id] != Counter((facet.key, facet.text, facet.number) for facet in facets)
+    ]
+    Facet.objects.filter(asset_id__in=changed).delete()
+    Facet.objects.bulk_create(facet for asset_id in changed for facet in wanted[asset_id])
+    return changed
 
 
 def _index_missing(assets: list[Asset], words: dict[uuid.UUID, str]) -> None:

@@ -23,6 +23,7 @@ from tenants.jobs.services import UNFINISHED, enqueue
 from tenants.pipeline import import_sources
 from tenants.pipeline.uploads import MAX_CAPTION, Upload, check_external_id, check_upload
 from tenants.retrieval import lexical
+from tenants.retrieval.changes import record_changes
 from tenants.retrieval.vectors import remove_vectors
 from tenants.scope import current_tenant_id, tenant_scope
 from tenants.valkey import Unavailable
@@ -166,6 +167,7 @@ def _replace_metadata(asset: Asset, values: dict[str, Any]) -> None:
     Facet.objects.filter(asset=asset).delete()
     Facet.objects.bulk_create(metadata.facets_of(asset.id, values, dataset.metadata_schema))
     learn_schema(dataset, values)
+    record_changes([asset.id])
 
 
 def _replace_caption(asset: Asset, caption: str) -> Job:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from functools import cache
@@ -21,7 +22,7 @@ from django.core.files.storage import default_storage
 from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 
-from tenants.accounts import keys, metering, sessions
+from tenants.accounts import keys, metering, sessions, tally
 from tenants.accounts.models import KeyDigest, Membership, Tenant
 from tenants.datasets.services import may_remove_files
 from tenants.errors import Conflict, NotFound
@@ -45,6 +46,9 @@ def erase_tenant(*, slug: str) -> TenantErasure:
     """
     receipt = _begin(slug)
     tenant_id = receipt.erased_tenant
+    _close(tenant_id)
+    # Until web processes, which remember keys and counts for a moment, have let the last request in and counted it.
+    time.sleep(keys.RECENT_S + tally.FRESH_S)
     for _ in range(MAX_PASSES):
         _close(tenant_id)
         _erase_people(receipt)

@@ -26,6 +26,7 @@ from tenants.pipeline.portability import forget_exports
 from tenants.pipeline.retention import expire_assets
 from tenants.pipeline.services import resume_deletions
 from tenants.pipeline.subjects import resume_erasures
+from tenants.retrieval import lifecycle
 from tenants.retrieval.vectors import prune_tombstones
 from tenants.scope import tenant_scope
 from tenants.valkey import client
@@ -56,18 +57,25 @@ def collect_garbage() -> None:
             collect_sources,
             orphans,
             discard_expired,
-            prune_tombstones,
+            _prune,
             forget_old_answers,
             resume_deletions,
             resume_erasures,
             settle,
             forget_exports,
+            lifecycle.consider_all,
         ):
             _in_scope(tenant_id, step)
         _guarded(tenant_id, partial(expire_assets, tenant_id))
     sessions.forget_expired()
     invitations.forget_ended()
     _clear_spool()
+
+
+def _prune() -> None:
+    """Forget graves and changes that no generation in use needs any more."""
+    prune_tombstones(needed_above=lifecycle.oldest_kept())
+    lifecycle.prune_changes()
 
 
 def _in_scope(tenant_id: UUID, step: Callable[[], Any]) -> None:

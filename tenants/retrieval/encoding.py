@@ -5,10 +5,9 @@ Everything here runs on ONNX Runtime or CTranslate2; the web process imports no 
 
 from __future__ import annotations
 
-import hashlib
+import re
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, wraps
@@ -21,7 +20,7 @@ from django.conf import settings
 from ml.batching import Batcher
 from ml.compression.store import ModelsMissing
 from ml.media import Decoder
-from tenants.valkey import Unavailable, client
+from tenants.retrieval.query_cache import QueryCache
 
 if TYPE_CHECKING:
     from ml.alignment.space import JointSpace
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-QUERY_CACHE_S = 3600
-LOCAL_QUERIES = 2_000
+BLANKS = re.compile(r"[ \t\r\n]+")
+LONGEST_CANONICAL = 1_000
 
 
 def once(load: Callable[[], T]) -> Callable[[], T]:
@@ -124,56 +123,20 @@ def transcribe(path: Path) -> Transcript:
     return transcriber().transcribe(decoder().audio(path))
 
 
-class QueryCache:
-    """Embeddings of text queries by (model, text): a small one in the process, a shared one in Valkey.
+def canonical(text: str) -> str:
+    """One spelling for texts that the encoder cannot tell apart, so that they share a place in the cache.
 
-    They depend on nothing that a tenant owns, yet the key names the tenant: whether somebody else asked the same
-    must not be measurable.
+    MiniLM's tokenizer ignores case and the number of blanks. Where that is not all there is to say the text is
+    returned as it is: other encoders, letters beyond ASCII, marks like [MASK], and texts long enough to be cut.
     """
-
-    def __init__(self) -> None:
-        self._local: OrderedDict[str, np.ndarray] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, tenant_id: Any, text: str) -> tuple[np.ndarray, bool]:
-        """The query's vector float32 [256], and whether it was cached."""
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        key = f"t:{tenant_id}:query:{model_id()}:{digest}"
-        found = self._from_process(key)
-        if found is None:
-            found = self._from_valkey(key)
-        if found is not None:
-            self._remember(key, found)
-            return found, True
-        vector = space().embed_texts([text])[0]
-        self._remember(key, vector)
-        self._share(key, vector)
-        return vector, False
-
-    def _from_process(self, key: str) -> np.ndarray | None:
-        with self._lock:
-            if key in self._local:
-                self._local.move_to_end(key)
-            return self._local.get(key)
-
-    def _from_valkey(self, key: str) -> np.ndarray | None:
-        try:
-            raw = client().get(key)
-        except Unavailable:
-            return None
-        return np.frombuffer(raw, dtype="<f4") if raw else None
-
-    def _remember(self, key: str, vector: np.ndarray) -> None:
-        with self._lock:
-            self._local[key] = vector
-            if len(self._local) > LOCAL_QUERIES:
-                self._local.popitem(last=False)
-
-    def _share(self, key: str, vector: np.ndarray) -> None:
-        try:
-            client().set(key, vector.astype("<f4").tobytes(), ex=QUERY_CACHE_S)
-        except Unavailable:
-            return
+    blind = space().manifest["encoders"]["text"] == "bundled:minilm"
+    if not (blind and text.isascii() and "[" not in text and len(text) <= LONGEST_CANONICAL):
+        return text
+    return BLANKS.sub(" ", text).strip(" ").lower()
 
 
-queries = QueryCache()
+def _embed_query(text: str) -> np.ndarray:
+    return space().embed_texts([text])[0]
+
+
+queries = QueryCache(_embed_query, model_id, canonical)

@@ -1,18 +1,19 @@
-"""Metadata filters: parsed strictly, resolved through the facet table to a set of asset ids.
+"""Metadata filters: parsed strictly, planned once, and resolved through the facet table to a set of asset ids.
 
 `{"price": {"lt": 20}, "colour": {"in": ["red"]}, "label": "x"}`: keys are joined by AND; a bare value means eq.
 `ne` also keeps assets that lack the key. A list-valued key matches if any of its values does. A value is compared as
-the type that the key has in the schemas of the datasets searched; where they differ, as each of them.
+the type that the key has in the schemas of the datasets searched; where they differ, as each of them. What that comes
+to is a plan, which says the same to the facet table here and to the postings of an index in `columns`.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import BooleanField, Exists, F, Func, OuterRef, Q, QuerySet, Value
 
 from tenants.datasets.metadata import check_json
 from tenants.datasets.models import Asset, Dataset, Facet
@@ -70,41 +71,7 @@ def _ordered(value: Any) -> float | None:
     return read_number(value) if number is None and isinstance(value, str) else number
 
 
-# --- Against the facet table -----------------------------------------------------------------------------
-
-
-def matching_ids(
-    conditions: Sequence[Condition], datasets: Iterable[uuid.UUID] | None = None
-) -> list[uuid.UUID]:
-    """The active tenant's assets that meet every condition. `datasets` (None: all) say which types the keys have.
-
-    Raises Invalid for a value that a key of its type cannot have.
-    """
-    return list(matching_assets(conditions, datasets).values_list("pk", flat=True))
-
-
-def matching_assets(
-    conditions: Sequence[Condition], datasets: Iterable[uuid.UUID] | None = None
-) -> QuerySet[Asset]:
-    assets, kinds = Asset.objects.all(), _kinds({key for key, _, _ in conditions}, datasets)
-    for key, operator, value in conditions:
-        wanted = _where(key, operator, value, kinds.get(key, set()))
-        facets = Facet.objects.filter(wanted, key=key).values("asset_id")
-        negative = operator == "ne" or (operator == "exists" and value is False)
-        assets = assets.exclude(pk__in=facets) if negative else assets.filter(pk__in=facets)
-    return assets
-
-
-def _kinds(keys: set[str], datasets: Iterable[uuid.UUID] | None) -> dict[str, set[str]]:
-    """The types that each key has in these datasets; none for a key that nobody used."""
-    searched = Dataset.objects.filter(deleted_at=None)
-    if datasets is not None:
-        searched = searched.filter(pk__in=datasets)
-    found: dict[str, set[str]] = {}
-    for schema in searched.values_list("metadata_schema", flat=True):
-        for key in keys & schema.keys():
-            found.setdefault(key, set()).add(schema[key]["type"])
-    return found
+# --- The plan --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -121,20 +88,58 @@ class Forms:
         return bool(self.texts or self.numbers)
 
 
-def _where(key: str, operator: str, value: Any, kinds: set[str]) -> Q:
+@dataclass(frozen=True)
+class Clause:
+    """One condition: which facets of its key it means, and whether an asset must have such a one or none.
+
+    Facets of a `form`, or with a number that is `bound` (operator, number), or any where both are None.
+    """
+
+    key: str
+    forms: Forms | None = None
+    bound: tuple[str, float] | None = None
+    negative: bool = False
+
+
+Plan = tuple[Clause, ...]
+
+
+def plan(conditions: Sequence[Condition], datasets: Iterable[uuid.UUID] | None = None) -> Plan:
+    """What the conditions mean under the types that these datasets (None: all of the tenant) give to their keys.
+
+    One statement, none without conditions. Raises Invalid for a value that a key of its type cannot have.
+    """
+    kinds = kinds_of({key for key, _, _ in conditions}, datasets)
+    return tuple(_clause(*condition, kinds.get(condition[0], set())) for condition in conditions)
+
+
+def _clause(key: str, operator: str, value: Any, kinds: set[str]) -> Clause:
     if operator == "exists":
-        return Q()
+        return Clause(key, negative=value is False)
     place = f"/filter/{key}/{operator}"
     if operator in RANGES:
-        return Q(**{f"number__{operator}": _on_scale(key, value, kinds, place)})
+        return Clause(key, bound=(operator, _on_scale(key, value, kinds, place)))
     forms = Forms()
     for item in value if operator == "in" else [value]:
         forms |= _fitting(key, item, kinds, place)
-    same = Q(text__in=sorted(forms.texts))
-    return same | Q(number__in=sorted(forms.numbers)) if forms.numbers else same
+    return Clause(key, forms, negative=operator == "ne")
 
 
-def _on_scale(key: str, value: Any, kinds: set[str], place: str) -> float | None:
+def kinds_of(keys: set[str], datasets: Iterable[uuid.UUID] | None) -> dict[str, set[str]]:
+    """The types that each key has in these datasets; none for a key that nobody used."""
+    if not keys:
+        return {}
+    searched = Dataset.objects.filter(deleted_at=None)
+    if datasets is not None:
+        searched = searched.filter(pk__in=datasets)
+    found: dict[str, set[str]] = {}
+    for schema in searched.values_list("metadata_schema", flat=True):
+        for key in keys & schema.keys():
+            found.setdefault(key, set()).add(schema[key]["type"])
+    return found
+
+
+def _on_scale(key: str, value: Any, kinds: set[str], place: str) -> float:
     if kinds and not kinds & {"number", "time"}:
         raise Invalid(
             f"{key!r} is {_named(kinds)}, which has no order. If it holds numbers or times, declare that in the "
@@ -143,7 +148,9 @@ def _on_scale(key: str, value: Any, kinds: set[str], place: str) -> float | None
         )
     if kinds:
         _fitting(key, value, kinds & {"number", "time"}, place)
-    return _ordered(value)
+    number = _ordered(value)
+    assert number is not None  # noqa: S101 - parse refused the rest
+    return number
 
 
 def _fitting(key: str, value: Any, kinds: set[str], place: str) -> Forms:
@@ -189,3 +196,57 @@ def _untyped(value: Any) -> Forms:
     # The same moment may be written in several ways.
     moment = as_number(value) if isinstance(value, str) else None
     return Forms(frozenset([str(as_text(value))]), frozenset() if moment is None else frozenset([moment]))
+
+
+# --- Against the facet table -----------------------------------------------------------------------------
+
+
+def matching_ids(
+    conditions: Sequence[Condition], datasets: Iterable[uuid.UUID] | None = None
+) -> list[uuid.UUID]:
+    """The active tenant's assets that meet every condition. `datasets` (None: all) say which types the keys have.
+
+    Raises Invalid for a value that a key of its type cannot have.
+    """
+    return list(matching_assets(conditions, datasets).values_list("pk", flat=True))
+
+
+def matching_assets(
+    conditions: Sequence[Condition], datasets: Iterable[uuid.UUID] | None = None
+) -> QuerySet[Asset]:
+    return assets_of(plan(conditions, datasets))
+
+
+def assets_of(planned: Plan) -> QuerySet[Asset]:
+    """The active tenant's assets that a plan means."""
+    assets = Asset.objects.all()
+    for clause in planned:
+        facets = facets_of(clause)
+        if clause.negative:
+            # Not `exclude(pk__in=…)`: where many match, Postgres compares each asset with each of them.
+            assets = assets.exclude(Exists(facets.filter(asset_id=OuterRef("pk"))))
+        else:
+            assets = assets.filter(pk__in=facets.values("asset_id"))
+    return assets
+
+
+def facets_of(clause: Clause) -> QuerySet[Facet]:
+    """The active tenant's facets that a clause means."""
+    return Facet.objects.filter(_where(clause), key=clause.key)
+
+
+def is_any(column: str, ids: Collection[uuid.UUID]) -> Func:
+    """That a column is one of these ids: one parameter, where `__in` has one for each."""
+    among = Value("{" + ",".join(map(str, ids)) + "}")
+    template = "%(expressions)s::uuid[])"
+    return Func(F(column), among, template=template, arg_joiner=" = ANY(", output_field=BooleanField())
+
+
+def _where(clause: Clause) -> Q:
+    if clause.bound is not None:
+        operator, number = clause.bound
+        return Q(**{f"number__{operator}": number})
+    if clause.forms is None:
+        return Q()
+    same = Q(text__in=sorted(clause.forms.texts))
+    return same | Q(number__in=sorted(clause.forms.numbers)) if clause.forms.numbers else same

@@ -18,8 +18,8 @@ from typing import Any
 
 from django.db import connection
 
-from tenants.retrieval.memory import Restriction
 from tenants.retrieval.models import LexicalEntry
+from tenants.retrieval.state import Restriction
 from tenants.retrieval.words import is_han, tokens
 from tenants.scope import current_tenant_id
 

@@ -1,5 +1,7 @@
-"""The tenant's vectors in memory: one flat array, kept fresh from the database by sequence number.
+"""The tenant's index in memory, kept fresh from the database by sequence number.
 
+A small tenant is one flat array. A larger one is a generation (tenants.retrieval.base), which covers all vectors up to
+a sequence number, and a flat array of the newer ones, which is searched exactly; graves say what of either is gone.
 Nothing here is the truth: any process may drop it at any time and load it again.
 """
 
@@ -9,100 +11,26 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
+from django.conf import settings
 
-from ml.indexes.flat import FlatIndex
-from tenants.retrieval.models import Tombstone, Vector, VectorClock
+from tenants.errors import IndexRebuilding
+from tenants.retrieval.base import Base
+from tenants.retrieval.models import FacetChange, Tombstone, Vector, VectorClock
+from tenants.retrieval.opened import NotHere, opened
+from tenants.retrieval.opening import Opening, opening
+from tenants.retrieval.state import MODALITIES, Rows, State
 from tenants.retrieval.vectors import DIMENSION
 from tenants.scope import current_tenant_id
 
-MODALITIES = ("text", "image", "audio", "video")
 CHUNK = 5_000
 # Writers may be faster than a reader; what is read by then is all that was committed before it began.
 MAX_ROUNDS = 5
 COMPACT_SHARE = 0.3
-BUDGET_BYTES = 1 << 30
-ROW_BYTES = DIMENSION * 4 + 26
-
-
-class Numbering:
-    """A dense number for each id, in order of appearance; only ever grows."""
-
-    def __init__(self) -> None:
-        self.ids: list[uuid.UUID] = []
-        self.numbers: dict[uuid.UUID, int] = {}
-
-    def number(self, key: uuid.UUID) -> int:
-        number = self.numbers.get(key)
-        if number is None:
-            number = self.numbers[key] = len(self.ids)
-            self.ids.append(key)
-        return number
-
-    def known(self, keys: Iterable[uuid.UUID]) -> np.ndarray:
-        return np.array([self.numbers[k] for k in keys if k in self.numbers], dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What is known of each row of the index, in parallel arrays; assets and datasets by their number."""
-
-    assets: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    datasets: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    kinds: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int8))
-    parts: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int8))
-    seqs: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    alive: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
-
-    def appended(self, **columns: list) -> Rows:
-        """With the columns' values at the end; the old arrays stay valid for the searches that use them."""
-        return Rows(
-            **{n: np.concatenate([old, np.asarray(columns[n], old.dtype)]) for n, old in vars(self).items()}
-        )
-
-    def buried(self, graves: dict[int, int]) -> Rows:
-        """Without the rows of each asset number whose sequence number is below its grave's."""
-        limit = np.zeros(int(self.assets.max(initial=-1)) + 1, np.int64)
-        for asset, seq in graves.items():
-            limit[asset] = max(limit[asset], seq)
-        return replace(self, alive=self.alive & (self.seqs >= limit[self.assets]))
-
-
-@dataclass(frozen=True)
-class State:
-    """All that one search needs; replaced as a whole, so that a search never sees half a refresh."""
-
-    seq: int = 0
-    index: FlatIndex = field(default_factory=lambda: FlatIndex(DIMENSION))
-    rows: Rows = field(default_factory=Rows)
-    assets: Numbering = field(default_factory=Numbering)
-    datasets: Numbering = field(default_factory=Numbering)
-    # By row number; only rows that stand for a part of their asset have one.
-    segments: dict[int, dict] = field(default_factory=dict)
-
-    @property
-    def size(self) -> int:
-        return int(self.rows.alive.sum())
-
-
-@dataclass(frozen=True)
-class Hit:
-    asset_id: uuid.UUID
-    score: float
-    modality: str
-    segment: dict | None = None
-
-
-@dataclass(frozen=True)
-class Restriction:
-    """Which assets a search may return; None means no restriction of this kind."""
-
-    datasets: list[uuid.UUID] | None = None
-    modalities: list[str] | None = None
-    assets: list[uuid.UUID] | None = None
-    hidden_datasets: list[uuid.UUID] = field(default_factory=list)
+# Vectors and columns of a row, and the asset's id as an object, in a list and in a dictionary.
+ROW_BYTES = DIMENSION * 4 + 26 + 210
 
 
 class TenantVectors:
@@ -117,29 +45,65 @@ class TenantVectors:
     def bytes(self) -> int:
         return len(self.state.rows.alive) * ROW_BYTES
 
-    def refresh(self) -> State:
-        """Catch up with the active tenant's database: at least with all that was committed before this call."""
-        clock, state = VectorClock.objects.first(), self.state
-        if clock is None or clock.last == state.seq:
+    def refresh(self, now: Opening | None = None) -> State:
+        """Catch up with the active tenant's database: at least with all that was committed before `now` was asked.
+
+        Raises IndexRebuilding for a large tenant whose index is not there.
+        """
+        now, state = now or opening(self.model), self.state
+        if _is_current(state, now):
             return state
         with self._lock:
             state = self.state
-            if clock.last > state.seq:
-                stale = state.seq < clock.pruned or self._mostly_dead()
-                state = self._catch_up(State() if stale else state, clock)
+            start = self._start(state, now)
+            if start is not state or state.seq < now.last:
+                state = self._catch_up(start, now.last)
         return state
 
-    def _catch_up(self, state: State, clock: VectorClock) -> State:
+    def _start(self, state: State, now: Opening) -> State:
+        """Where to catch up from: the state as it is, or a fresh one on the generation that is published now."""
+        follows = state.seq > 0 and state.seq >= now.pruned
+        base = self._base(state, now, must=not follows)
+        if base is not None and base.seq < now.pruned:
+            # Graves that it would need have been forgotten.
+            base = None
+        if base is not state.base:
+            return State(seq=base.seq, base=base) if base else self._empty()
+        if follows and not self._mostly_dead():
+            return state
+        return State(seq=base.seq, base=base) if base else self._empty()
+
+    def _base(self, state: State, now: Opening, *, must: bool) -> Base | None:
+        if now.current is None:
+            return None
+        if state.base is not None and state.base.id == now.current.id:
+            return state.base
+        try:
+            # Beside the requests, as long as the state before it still serves.
+            found = opened.get(current_tenant_id(), now.current.id, wait=must)
+        except NotHere:
+            return state.base if not must else None
+        return found or state.base
+
+    def _empty(self) -> State:
+        """For a load of everything. Raises IndexRebuilding where that is too much for a request."""
+        bound = settings.INDEX_EXACT_MAX
+        if Vector.objects.filter(model=self.model)[: bound + 1].count() > bound:
+            raise IndexRebuilding
+        return State()
+
+    def _catch_up(self, state: State, last: int) -> State:
         """Publish and return a state of one moment: what was written while it was read is read as well."""
         try:
             for _ in range(MAX_ROUNDS):
-                since, state = state.seq, self._caught_up(state, clock.last)
-                clock = VectorClock.objects.get()
+                since, state = state.seq, self._caught_up(state, last)
+                clock = VectorClock.objects.first()
+                if clock is None or clock.last == state.seq:
+                    break
+                last = clock.last
                 if 0 < since < clock.pruned:
                     # Tombstones that were to be read just now have been pruned meanwhile.
-                    state = State()
-                elif clock.last == state.seq:
-                    break
+                    state = self._empty()
         except BaseException:
             # What broke off half-way may have left rows in the index that nothing describes: start anew.
             self.state = State()
@@ -163,19 +127,33 @@ class TenantVectors:
         for batch in _batches(columns.iterator(chunk_size=CHUNK)):
             rows = _append(state, rows, batch)
         known = {state.assets.numbers[a]: s for a, s in found if a in state.assets.numbers}
-        return replace(state, seq=last, rows=rows.buried(known) if known else rows)
+        return replace(
+            state,
+            seq=last,
+            rows=rows.buried(known) if known else rows,
+            dead=_buried(state, [asset_id for asset_id, _ in found]),
+            changed=state.changed | self._changed(state, last),
+        )
 
-    def search(self, state: State, query: np.ndarray, count: int, only: Restriction) -> tuple[list[Hit], int]:
-        """The best `count` assets by greatest inner product, and how many assets were candidates."""
-        mask = _mask(state, only)
-        assets = state.rows.assets[mask]
-        candidates, per_asset = np.unique(assets, return_counts=True)
-        if not len(candidates):
-            return [], 0
-        # The n-th best asset's best row ranks at most n × (most rows an asset has), so this many rows suffice.
-        wanted = min(count * int(per_asset.max()), len(assets))
-        scores, rows = state.index.search(query, wanted, mask)
-        return _best_by_asset(state, scores, rows, count), len(candidates)
+    def _changed(self, state: State, last: int) -> frozenset[uuid.UUID]:
+        if state.base is None:
+            return frozenset()
+        changes = FacetChange.objects.filter(seq__gt=state.seq, seq__lte=last)
+        return frozenset(changes.values_list("asset_id", flat=True))
+
+
+def _is_current(state: State, now: Opening) -> bool:
+    published = now.current.id if now.current else None
+    return state.seq == now.last and (state.base.id if state.base else None) == published
+
+
+def _buried(state: State, gone: list[uuid.UUID]) -> np.ndarray | None:
+    """The dead of the base with these: a grave is newer than everything in it."""
+    if state.base is None or not len(numbers := state.base.numbers(gone)):
+        return state.dead
+    dead = np.zeros(state.base.asset_count, bool) if state.dead is None else state.dead.copy()
+    dead[numbers] = True
+    return dead
 
 
 def _batches(rows: Iterable[tuple]) -> Iterable[list[tuple]]:
@@ -203,49 +181,24 @@ def _append(state: State, rows: Rows, batch: list[tuple]) -> Rows:
     )
 
 
-def _mask(state: State, only: Restriction) -> np.ndarray:
-    rows, mask = state.rows, state.rows.alive
-    if only.datasets is not None:
-        mask = mask & np.isin(rows.datasets, state.datasets.known(only.datasets))
-    if only.hidden_datasets:
-        mask = mask & ~np.isin(rows.datasets, state.datasets.known(only.hidden_datasets))
-    if only.modalities is not None:
-        mask = mask & np.isin(rows.kinds, [MODALITIES.index(m) for m in only.modalities])
-    if only.assets is not None:
-        mask = mask & np.isin(rows.assets, state.assets.known(only.assets))
-    return mask
-
-
-def _best_by_asset(state: State, scores: np.ndarray, rows: np.ndarray, count: int) -> list[Hit]:
-    hits: dict[int, Hit] = {}
-    for score, row in zip(scores.tolist(), rows.tolist(), strict=True):
-        number = int(state.rows.assets[row])
-        if number not in hits:
-            hits[number] = Hit(
-                state.assets.ids[number],
-                score,
-                MODALITIES[state.rows.parts[row]],
-                state.segments.get(row),
-            )
-            if len(hits) == count:
-                break
-    return list(hits.values())
-
-
 class VectorCache:
     """The tenants whose vectors are in memory, least recently used first out, within a budget of bytes."""
 
-    def __init__(self, budget_bytes: int = BUDGET_BYTES) -> None:
-        self.budget_bytes = budget_bytes
+    def __init__(self, budget_bytes: int | None = None) -> None:
+        self.budget_bytes = settings.INDEX_MEMORY_BYTES if budget_bytes is None else budget_bytes
         self._entries: OrderedDict[tuple[uuid.UUID, str], TenantVectors] = OrderedDict()
         self._lock = threading.Lock()
+        self._last: tuple[uuid.UUID, str] | None = None
 
-    def of_current_tenant(self, model: str) -> TenantVectors:
-        key = (current_tenant_id(), model)
+    def of(self, tenant_id: uuid.UUID, model: str) -> TenantVectors:
+        key = (tenant_id, model)
         with self._lock:
             entry = self._entries.setdefault(key, TenantVectors(model))
-            self._entries.move_to_end(key)
-            self._evict(key)
+            if key != self._last:
+                # The one before has loaded what it needed by now.
+                self._entries.move_to_end(key)
+                self._evict(key)
+                self._last = key
         return entry
 
     def _evict(self, newest: tuple[uuid.UUID, str]) -> None:

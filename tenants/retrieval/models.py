@@ -66,3 +66,70 @@ class LexicalEntry(TenantModel):
         db_table = "lexical_entry"
         # The GIN index on `words` stands in the migration beside the function that reads it.
         constraints = [models.UniqueConstraint(fields=["tenant", "asset"], name="lexical_entry_once")]
+
+
+class IndexGeneration(TenantModel):
+    """One immutable index over all vectors of a model up to `seq`: files under INDEX_DIR/tenant/id, derived from them.
+
+    `recall` is recall@10 against exact search on sample queries, measured before it was published; `bytes` of all
+    files; `archived` says that a copy lies in the storage, so that the local files may go.
+    """
+
+    class State(models.TextChoices):
+        BUILDING = "building"
+        READY = "ready"
+        RETIRED = "retired"
+        FAILED = "failed"
+
+    model = models.CharField(max_length=100)
+    state = models.CharField(max_length=8, choices=State.choices, default=State.BUILDING)
+    kind = models.CharField(max_length=40, blank=True, default="")
+    seq = models.BigIntegerField()
+    vectors = models.BigIntegerField(default=0)
+    assets = models.BigIntegerField(default=0)
+    bytes = models.BigIntegerField(default=0)
+    recall = models.FloatField(null=True, blank=True)
+    # What it took: settings of the kind, attempts with their recall, seconds, peak memory.
+    details = models.JSONField(default=dict)
+    reason = models.TextField(blank=True, default="")
+    archived = models.BooleanField(default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    ready_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "index_generation"
+        indexes = [models.Index(fields=["tenant", "model", "-seq"], name="index_generation_newest")]
+
+
+class IndexPointer(TenantModel):
+    """Which index answers for a model: none (exact search in memory), a generation, or another engine."""
+
+    class Engine(models.TextChoices):
+        MEMORY = "memory"
+        PGVECTOR = "pgvector"
+
+    model = models.CharField(max_length=100)
+    engine = models.CharField(max_length=10, choices=Engine.choices, default=Engine.MEMORY)
+    current = TenantForeignKey(
+        IndexGeneration, on_delete=models.PROTECT, related_name="+", null=True, blank=True
+    )
+    # Kept for a rollback.
+    previous = TenantForeignKey(
+        IndexGeneration, on_delete=models.PROTECT, related_name="+", null=True, blank=True
+    )
+    searched_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "index_pointer"
+        constraints = [models.UniqueConstraint(fields=["tenant", "model"], name="index_pointer_once")]
+
+
+class FacetChange(TenantModel):
+    """Says that the metadata of an asset changed at `seq`: what an index holds of it from before counts no more."""
+
+    asset_id = models.UUIDField()
+    seq = models.BigIntegerField()
+
+    class Meta(TenantModel.Meta):
+        db_table = "facet_change"
+        constraints = [models.UniqueConstraint(fields=["tenant", "seq"], name="facet_change_seq_once")]

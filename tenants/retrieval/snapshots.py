@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tenants.retrieval.memory import MODALITIES, Hit
+from tenants.retrieval.state import MODALITIES, Hit
 
 ROW = np.dtype([("asset", "V16"), ("score", "<f4"), ("part", "u1")])
 

@@ -6,8 +6,10 @@ import datetime as dt
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
@@ -17,6 +19,8 @@ from tenants.scope import current_tenant_id, tenant_scope
 
 DIMENSION = 256
 KEEP_TOMBSTONES = dt.timedelta(days=1)
+# Whether the index is due is asked once in so many numbers, beside the upkeep.
+LOOK_EVERY = 1_000
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,17 @@ def take_numbers(count: int) -> int:
     VectorClock.objects.bulk_create([VectorClock()], ignore_conflicts=True)
     clock = VectorClock.objects.select_for_update().get()
     VectorClock.objects.filter(pk=clock.pk).update(last=clock.last + count)
+    if clock.last // LOOK_EVERY != (clock.last + count) // LOOK_EVERY:
+        transaction.on_commit(partial(_look_after_index, current_tenant_id()), robust=True)
     return clock.last + 1
+
+
+def _look_after_index(tenant_id: uuid.UUID) -> None:
+    # Imported here: the life of an index stands above what it is made of.
+    from tenants.retrieval import lifecycle
+
+    with tenant_scope(tenant_id):
+        lifecycle.consider_all()
 
 
 def replace_vectors(*, asset: Asset, model: str, vectors: Sequence[NewVector]) -> int:
@@ -90,10 +104,15 @@ def remove_vectors(*, asset_ids: Sequence[uuid.UUID]) -> int:
     return len(had)
 
 
-def prune_tombstones() -> int:
-    """Forget the active tenant's old tombstones; readers that are behind them load everything anew."""
+def prune_tombstones(*, needed_above: int | None = None) -> int:
+    """Forget the active tenant's old tombstones; readers that are behind them load everything anew.
+
+    Those above `needed_above` stay: an index generation in use ends there.
+    """
     with tenant_scope(current_tenant_id()):
         old = Tombstone.objects.filter(created_at__lt=timezone.now() - KEEP_TOMBSTONES)
+        if needed_above is not None:
+            old = old.filter(seq__lte=needed_above)
         newest = old.aggregate(newest=Max("seq"))["newest"]
         if newest is None:
             return 0

@@ -26,6 +26,7 @@ _RUNS = re.compile(rf"([{_HAN}]+)|([{_UNSPACED}]+)|((?:(?![{_HAN}{_UNSPACED}])[^
 _ASCII_RUNS = re.compile("[a-z0-9]+")
 _HAN_ONLY = re.compile(f"[{_HAN}]+")
 _ACCENTS = re.compile("[\u0300-\u036f]")
+_JOINING = frozenset(chr(code) for code in (*range(0x1160, 0x1200), 0xFF9E, 0xFF9F, *range(0xFFA0, 0xFFDD)))
 
 # In nearly every English or Chinese text, so they tell none apart.
 _STOP = (
@@ -44,6 +45,20 @@ def tokens(text: str) -> list[str]:
             if len(found) == MAX_WORDS:
                 break
     return found
+
+
+def located(text: str) -> Iterator[tuple[str, int, int]]:
+    """The words of a text's first MAX_CHARACTERS, each with where it stands: text[start:end]. May overlap."""
+    folded, places = _folded(text[:MAX_CHARACTERS])
+    for match in _RUNS.finditer(folded):
+        for word, start, end in _parts(match):
+            at = match.start()
+            yield word, places[at + start][0], places[at + end - 1][1]
+
+
+def folded(text: str) -> str:
+    """The text's first MAX_CHARACTERS as words are compared in it: to see quickly whether one can be there at all."""
+    return _plain(text[:MAX_CHARACTERS])
 
 
 def is_han(word: str) -> bool:
@@ -69,6 +84,49 @@ def _plain(text: str) -> str:
     """Compatibility forms, case and accents folded away; Korean syllables and voiced kana stay whole."""
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
     return unicodedata.normalize("NFKC", _ACCENTS.sub("", folded))
+
+
+def _parts(match: re.Match[str]) -> Iterator[tuple[str, int, int]]:
+    """The words of one run, with their places in it."""
+    run = match.group()
+    if match.group(3):
+        yield _singular(run[:MAX_WORD]), 0, len(run)
+    elif match.group(1):
+        yield from ((word[:MAX_WORD], start, end) for word, start, end in rjieba.tokenize(run, "search"))
+    else:
+        yield from ((pair, at, at + len(pair)) for at, pair in enumerate(_pairs(run)))
+
+
+def _folded(text: str) -> tuple[str, list[tuple[int, int]]]:
+    """What `_plain` makes of a text, and for each of its characters where the ones behind it begin and end."""
+    kept, places = [], []
+    for start, end in _clusters(text):
+        plain = _plain_cluster(text[start:end])
+        kept.append(plain)
+        places += [(start, end)] * len(plain)
+    return "".join(kept), places
+
+
+def _clusters(text: str) -> Iterator[tuple[int, int]]:
+    """Each character with those that may join it when a text is normalised."""
+    start = 0
+    for at in range(1, len(text)):
+        if not _joins(text[at]):
+            yield start, at
+            start = at
+    if text:
+        yield start, len(text)
+
+
+@lru_cache(maxsize=20_000)
+def _joins(character: str) -> bool:
+    """Marks, the later letters of a Korean syllable, and the voicing marks of half-width kana."""
+    return character in _JOINING or unicodedata.category(character)[0] == "M"
+
+
+@lru_cache(maxsize=20_000)
+def _plain_cluster(cluster: str) -> str:
+    return _plain(cluster)
 
 
 def _pairs(run: str) -> Iterator[str]:

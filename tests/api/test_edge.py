@@ -21,12 +21,15 @@ import requests
 from django.conf import settings
 
 from standalone.ports import free_port
+from tenants.accounts import metering
+from tenants.accounts.quotas import current_period
 from tenants.datasets.models import Asset, Blob
 from tenants.datasets.services import create_dataset
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.pipeline.services import add_asset
 from tenants.scope import tenant_scope
+from tenants.valkey import client as valkey
 from tests.conftest import Party
 
 pytestmark = pytest.mark.slow
@@ -295,6 +298,13 @@ def test_a_stop_ends_streams_and_waits_for_answers(party: Party, job: Job, auth:
 
 def wait_in_vain(url: str, auth: dict[str, str]) -> requests.Response:
     return requests.post(url, json={"text": "x"}, headers={**auth, "Prefer": "wait=2"}, timeout=10)
+
+
+def test_a_stop_loses_no_request_that_was_counted(party: Party, auth: dict[str, str]) -> None:
+    with serving() as server, requests.Session() as client:
+        url = f"{server.api}/me"
+        assert [client.get(url, headers=auth, timeout=10).status_code for _ in range(30)] == [200] * 30
+    assert valkey().get(metering.month_key(party.id, current_period())) == b"30"
 
 
 def test_scopes_become_words_that_wsgi_can_carry() -> None:

@@ -104,7 +104,7 @@ def test_without_valkey_requests_are_served_uncounted(api: Api, monkeypatch: pyt
     import redis
 
     gone = redis.Redis.from_url("redis://127.0.0.1:1", socket_connect_timeout=0.2)
-    for module in ("gate", "keys", "metering"):
+    for module in ("gate", "keys", "metering", "tally"):
         monkeypatch.setattr(f"tenants.accounts.{module}.client", lambda: gone)
     assert api.get("/me").status_code == 200
     assert api.get("/usage").status_code == 200

@@ -13,6 +13,7 @@ from django.conf import settings as django_settings
 from django.core.files.storage import default_storage
 from django.test import Client
 
+from tenants.retrieval import encoding
 from tests.api.conftest import Api
 
 TORCH = ("torch", "transformers", "timm")
@@ -75,6 +76,22 @@ def test_metrics(http: Client, api: Api) -> None:
         assert f'crosslight_jobs_unfinished{{queue="{queue}"}}' in text
         assert f'crosslight_canary_age_seconds{{queue="{queue}"}}' in text
     assert "crosslight_vector_memory_bytes" in text
+
+
+def test_metrics_of_the_caches(http: Client, party: Any) -> None:
+    for layer in ("miss", "process"):
+        assert encoding.queries.find(party.id, "an apple").layer == layer
+    text = http.get("/metrics").content.decode()
+    for layer in ("miss", "process"):
+        labels = f'cache="embedding",layer="{layer}",tenant='
+        # A session with many tenants may have named fifty others.
+        own, others = f'{{{labels}"{party.id}"}} 1.0', f'{{{labels}"other"}}'
+        assert (
+            f"crosslight_cache_lookups_total{own}" in text
+            or f"crosslight_cache_lookups_total{others}" in text
+        )
+    assert 'crosslight_cache_memory_bytes{cache="embedding"}' in text
+    assert 'crosslight_cache_memory_bytes{cache="candidates"}' in text
 
 
 def test_metrics_are_not_for_everybody(http: Client, settings: Any) -> None:

@@ -15,8 +15,8 @@ from tenants.datasets import services
 from tenants.datasets.models import Dataset
 from tenants.errors import CursorExpired
 from tenants.pipeline.services import add_asset
-from tenants.retrieval.memory import Hit
 from tenants.retrieval.search import Answer, Query
+from tenants.retrieval.state import Hit
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.console.pages import faults_of

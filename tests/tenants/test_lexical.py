@@ -13,8 +13,8 @@ from tenants.datasets.services import create_dataset
 from tenants.pipeline.services import add_asset, delete_asset
 from tenants.retrieval import lexical
 from tenants.retrieval.lexical import Entry
-from tenants.retrieval.memory import Restriction
 from tenants.retrieval.models import LexicalEntry
+from tenants.retrieval.state import Restriction
 from tenants.retrieval.words import MAX_WORDS, tokens
 from tenants.scope import NoTenantScope, tenant_scope
 

@@ -12,6 +12,8 @@ from tenants.datasets.services import create_dataset
 from tenants.pipeline.services import add_asset, delete_asset
 from tenants.retrieval import memory, vectors
 from tenants.retrieval.models import Tombstone, Vector, VectorClock
+from tenants.retrieval.ranking import rank
+from tenants.retrieval.state import Hit, Restriction
 from tenants.retrieval.vectors import NewVector, replace_vectors
 from tenants.scope import tenant_scope
 
@@ -43,9 +45,11 @@ class Shelf:
             rows = [NewVector("text", _unit(seed)) for seed in seeds]
             return replace_vectors(asset=asset, model=MODEL, vectors=rows)
 
-    def find(self, seed: int, count: int = 10, **only) -> tuple[list[memory.Hit], int]:
+    def find(self, seed: int, count: int = 10, **only) -> tuple[list[Hit], int]:
         with tenant_scope(self.party.id):
-            return self.cached.search(self.cached.refresh(), _unit(seed), count, memory.Restriction(**only))
+            found = rank(self.cached.refresh(), _unit(seed), count, Restriction(**only))
+        assert found.recall == 1
+        return found.hits, found.total
 
 
 @pytest.fixture
@@ -172,16 +176,13 @@ def test_another_tenants_vectors_are_never_loaded(shelf, stranger) -> None:
 
 def test_the_cache_drops_the_least_recently_used_tenant(shelf, stranger) -> None:
     cache = memory.VectorCache(budget_bytes=1)
-    with tenant_scope(shelf.party.id):
-        first = cache.of_current_tenant(MODEL)
-        assert cache.of_current_tenant(MODEL) is first
+    first = cache.of(shelf.party.id, MODEL)
+    assert cache.of(shelf.party.id, MODEL) is first
     shelf.put(1)
     with tenant_scope(shelf.party.id):
         first.refresh()
-    with tenant_scope(stranger.id):
-        cache.of_current_tenant(MODEL)
-    with tenant_scope(shelf.party.id):
-        assert cache.of_current_tenant(MODEL) is not first
+    cache.of(stranger.id, MODEL)
+    assert cache.of(shelf.party.id, MODEL) is not first
 
 
 @pytest.mark.parametrize(

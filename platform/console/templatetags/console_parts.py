@@ -11,9 +11,11 @@ from django.template.defaultfilters import filesizeformat
 from django.templatetags.static import static
 from django.utils import timezone
 from django.utils.dateformat import format as date_format
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import escape, format_html
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince, timeuntil
+
+from tenants.retrieval.highlighting import Highlight
 
 register = template.Library()
 
@@ -44,6 +46,19 @@ def icon(name: str, css: str = "") -> SafeString:
         static("dist/icons.svg"),
         name,
     )
+
+
+@register.filter
+def marked(highlight: Highlight) -> SafeString:
+    """The text with its marks as elements; all of it escaped."""
+    pieces, at = [], 0
+    for start, end in highlight.marks:
+        pieces += [
+            escape(highlight.text[at:start]),
+            format_html("<mark>{}</mark>", highlight.text[start:end]),
+        ]
+        at = end
+    return mark_safe("".join([*pieces, escape(highlight.text[at:])]))  # noqa: S308 - every piece is escaped
 
 
 @register.filter

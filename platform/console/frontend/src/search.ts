@@ -109,7 +109,7 @@ class SearchForm {
   /** A search by text alone can be linked to and comes back with the back button. */
   private remember(): void {
     const words = this.text.value.trim();
-    const plain = words && this.chip.hidden;
+    const plain = words && this.chip.hidden && !find("#refinements input");
     history.replaceState(null, "", plain ? `/search?q=${encodeURIComponent(words)}` : window.location.pathname);
   }
 }

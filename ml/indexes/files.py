@@ -1,0 +1,113 @@
+"""Digests of large files, by several threads at once, and writes that survive a power cut."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+#: A digest is the SHA-256 of the SHA-256s of pieces this long, so that threads can share one file.
+PIECE = 32 << 20
+_READ = 1 << 20
+
+#: (device, inode, size, mtime_ns) to digest, of files read in this process: a generation that was closed to
+#: save memory opens again without reading it all.
+_seen: dict[tuple[int, int, int, int], str] = {}
+_seen_lock = threading.Lock()
+_SEEN_MOST = 100_000
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """How a file must be: its length and its digest."""
+
+    bytes: int
+    digest: str
+
+
+def digest_of_bytes(data: bytes) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def stamps(folder: Path, names: Iterable[str], threads: int) -> dict[str, Stamp]:
+    """Each file's length and digest. Raises OSError."""
+    names = list(names)
+    digests = _digests([folder / name for name in names], threads)
+    return {
+        name: Stamp((folder / name).stat().st_size, digest)
+        for name, digest in zip(names, digests, strict=True)
+    }
+
+
+def wrong(folder: Path, expected: Mapping[str, Stamp], *, verify: bool) -> str | None:
+    """What is wrong with the first bad file, or None. Lengths always; digests with ``verify``.
+
+    Files that this process has read before, by inode, length and time of change, are not read again.
+    """
+    try:
+        unread: list[str] = []
+        for name, stamp in expected.items():
+            key = _key(folder / name)
+            if key[2] != stamp.bytes:
+                return f"{name} has {key[2]} bytes, not {stamp.bytes}"
+            if _seen.get(key) != stamp.digest:
+                unread.append(name)
+        if verify:
+            digests = _digests([folder / name for name in unread], os.cpu_count() or 1)
+            for name, digest in zip(unread, digests, strict=True):
+                if digest != expected[name].digest:
+                    return f"{name} was changed"
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}"
+    return None
+
+
+def sync(path: Path) -> None:
+    """Force a file or a folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _digests(paths: list[Path], threads: int) -> list[str]:
+    """Of each file; all their pieces share one pool of threads."""
+    keys = [_key(path) for path in paths]
+    pieces = [
+        (path, start) for path, key in zip(paths, keys, strict=True) for start in range(0, key[2], PIECE)
+    ]
+    hashes = {path: hashlib.sha256() for path in paths}
+    with ThreadPoolExecutor(max(1, min(threads, len(pieces)))) as pool:
+        for (path, _), digest in zip(pieces, pool.map(_piece, pieces), strict=True):
+            hashes[path].update(digest)
+    found = [hashes[path].hexdigest() for path in paths]
+    with _seen_lock:
+        if len(_seen) > _SEEN_MOST:
+            _seen.clear()
+        # A file that changed while it was read has another key by now.
+        _seen.update((key, digest) for key, digest in zip(keys, found, strict=True))
+    return found
+
+
+def _piece(piece: tuple[Path, int]) -> bytes:
+    """SHA-256 of up to PIECE bytes from ``start``. Reads, because touching a mapping of a cut file kills."""
+    path, start = piece
+    digest, buffer = hashlib.sha256(), bytearray(_READ)
+    with path.open("rb", buffering=0) as file:
+        file.seek(start)
+        left = PIECE
+        while left and (count := file.readinto(memoryview(buffer)[: min(left, _READ)])):
+            digest.update(memoryview(buffer)[:count])
+            left -= count
+    return digest.digest()
+
+
+def _key(path: Path) -> tuple[int, int, int, int]:
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns

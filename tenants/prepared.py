@@ -1,0 +1,45 @@
+"""Statements that Postgres parses and plans once a connection: planning a join costs it more than running it.
+
+psycopg2 sends plain text, so this is SQL's own PREPARE and EXECUTE. Row-level security holds as ever: its policy reads
+the tenant when the statement runs, and Postgres plans anew for another role.
+"""
+
+from __future__ import annotations
+
+import re
+import weakref
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+
+# Names known to each open connection; a new connection knows none.
+_known: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
+
+
+class Prepared:
+    """A query with the parameters $1, $2 … of the given types. `name` is unique in this program."""
+
+    def __init__(self, name: str, types: tuple[str, ...], sql: str) -> None:
+        self._name = name
+        self._plain = re.sub(r"\$(\d+)", r"%(p\1)s", sql)
+        self._prepare = f"PREPARE {name} ({', '.join(types)}) AS {sql}"
+        self._execute = f"EXECUTE {name} ({', '.join(f'%(p{n + 1})s' for n in range(len(types)))})"
+
+    def rows(self, *parameters: Any) -> list[tuple[Any, ...]]:
+        """All rows of the answer: one round trip, and another one for the first use of a connection."""
+        values = {f"p{n + 1}": value for n, value in enumerate(parameters)}
+        with connection.cursor() as cursor:
+            if settings.PREPARED_STATEMENTS:
+                self._run(cursor, values)
+            else:
+                cursor.execute(self._plain, values)
+            return cursor.fetchall()
+
+    def _run(self, cursor: Any, values: dict[str, Any]) -> None:
+        known = _known.setdefault(connection.connection, set())
+        if self._name not in known:
+            # On its own: it stays for the connection's life, also if what follows fails or is rolled back.
+            cursor.execute(self._prepare, {})
+            known.add(self._name)
+        cursor.execute(self._execute, values)

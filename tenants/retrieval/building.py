@@ -1,0 +1,174 @@
+"""The job that builds a generation: write the vectors out, let a process of its own index them, publish it.
+
+Nothing is served of it before the pointer says so, in the transaction that ends the job; killed at any moment it leaves
+a folder that ends in `.part` or has no row, which the next run and the upkeep remove.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from django.conf import settings
+from django.utils import timezone
+
+from tenants.errors import Conflict, room_on_disk
+from tenants.jobs import services as jobs
+from tenants.retrieval import generation_files, lifecycle
+from tenants.retrieval.models import IndexGeneration, VectorClock
+from tenants.retrieval.opened import folder_of
+from tenants.scope import tenant_scope
+
+log = logging.getLogger(__name__)
+
+ROOT = Path(__file__).resolve().parents[2]
+REPORT_S = 1.0
+STEPS = 100
+# Of the progress bar: writing the vectors out before, and publishing after.
+WRITTEN, BUILT = 10, 99
+
+
+class BuildFailed(Conflict):
+    """The builder said why it could not build; the same vectors would fail again."""
+
+    slug, title = "index-not-built", "The index could not be built"
+
+
+@dataclass
+class Built:
+    """What the builder's process said and took."""
+
+    manifest: dict[str, Any]
+    cpu_s: float
+    peak_mb: float
+
+
+def build_index(claimed: jobs.Claim) -> None:
+    """Build and publish a generation of all vectors of the job's model up to now."""
+    model, kind = claimed.arguments["model"], claimed.arguments.get("kind") or ""
+    with tenant_scope(claimed.tenant_id):
+        lifecycle.tidy(mine=True)
+        clock = VectorClock.objects.first()
+        row = IndexGeneration(model=model, seq=clock.last if clock else 0)
+        row.save(force_insert=True)
+    folder = folder_of(claimed.tenant_id, row.id)
+    part = folder.with_suffix(".part")
+    try:
+        built = _built(claimed, row, part, kind)
+        part.rename(folder)
+        _publish(claimed, row, built)
+    except BaseException as error:
+        for left in (part, folder):
+            shutil.rmtree(left, ignore_errors=True)
+        _note_failure(row, error)
+        raise
+
+
+def _built(claimed: jobs.Claim, row: IndexGeneration, part: Path, kind: str) -> Built:
+    start = time.thread_time()
+    with room_on_disk():
+        part.mkdir(parents=True)
+        with tenant_scope(claimed.tenant_id):
+            # Longer than scopes should be, as it must see one moment; it reads only.
+            written = generation_files.write(part, row.model, row.seq)
+    row.vectors, row.assets = written.vectors, written.assets
+    jobs.progress(claimed, done=WRITTEN, total=STEPS, renew=True)
+    if not written.vectors:
+        raise BuildFailed("There are no vectors to index.")
+    built = _run_builder(claimed, row, part, kind)
+    built.cpu_s += time.thread_time() - start
+    return built
+
+
+def _run_builder(claimed: jobs.Claim, row: IndexGeneration, part: Path, kind: str) -> Built:
+    command = [
+        sys.executable,
+        "-m",
+        "ml.indexes.build",
+        str(part),
+        "--model",
+        row.model,
+        "--seq",
+        str(row.seq),
+    ]
+    command += ["--target", str(settings.INDEX_RECALL), "--threads", str(settings.INDEX_BUILD_THREADS)]
+    command += ["--kind", kind] if kind else []
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as builder:
+        try:
+            last = _follow(claimed, builder)
+        except BaseException:
+            builder.kill()
+            raise
+        _, status, used = os.wait4(builder.pid, 0)
+        builder.returncode = os.waitstatus_to_exitcode(status)
+    if builder.returncode or "kind" not in last:
+        _refuse(builder.returncode, last)
+    return Built(last, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+
+def _follow(claimed: jobs.Claim, builder: subprocess.Popen[str]) -> dict[str, Any]:
+    """Pass its progress on until it ends; its last line. Raises Cancelled and LeaseLost."""
+    assert builder.stdout  # noqa: S101 - for the type checker
+    last: dict[str, Any] = {}
+    told = 0.0
+    for line in builder.stdout:
+        with contextlib.suppress(ValueError):
+            last = json.loads(line)
+        if "done" in last and time.monotonic() - told > REPORT_S:
+            told = time.monotonic()
+            _report(claimed, WRITTEN + round(last["done"] * (BUILT - WRITTEN)))
+    return last
+
+
+def _report(claimed: jobs.Claim, done: int) -> None:
+    with tenant_scope(claimed.tenant_id):
+        if jobs.held(claimed).cancel_requested:
+            raise jobs.Cancelled
+    jobs.progress(claimed, done=done, total=STEPS, renew=True)
+
+
+def _refuse(status: int, last: dict[str, Any]) -> NoReturn:
+    if "error" in last:
+        raise BuildFailed(str(last["error"])[:1000])
+    # Killed, or out of memory: another attempt may fare better.
+    raise RuntimeError(f"the builder ended with status {status}")
+
+
+def _publish(claimed: jobs.Claim, row: IndexGeneration, built: Built) -> None:
+    """Swap the pointer and end the job in one transaction. Raises LeaseLost: then another attempt is at it."""
+    manifest = built.manifest
+    with tenant_scope(claimed.tenant_id):
+        jobs.held(claimed)
+        row.state, row.ready_at = IndexGeneration.State.READY, timezone.now()
+        row.kind, row.recall = manifest["kind"], manifest["recall"]
+        row.bytes = sum(stamp["bytes"] for stamp in manifest["files"].values())
+        row.details = {
+            "settings": manifest["settings"],
+            "efforts": manifest["efforts"],
+            "attempts": manifest["attempts"],
+            "build_s": manifest["build_s"],
+            "cpu_s": round(built.cpu_s, 1),
+            "peak_mb": round(built.peak_mb),
+        }
+        row.save()
+        lifecycle.publish(row)
+        result = {"generation": str(row.id), "kind": row.kind, "recall": row.recall, "vectors": row.vectors}
+        # The tenant pays for what it adds, not for how it is kept.
+        jobs.succeed(claimed, result={**result, **row.details}, cpu_s=0, gpu_s=0, used={})
+
+
+def _note_failure(row: IndexGeneration, error: BaseException) -> None:
+    reason = f"{type(error).__name__}: {error}"[:1000]
+    failed = {"state": IndexGeneration.State.FAILED, "reason": reason}
+    with contextlib.suppress(Exception), tenant_scope(row.tenant_id):
+        IndexGeneration.objects.filter(pk=row.pk, state=IndexGeneration.State.BUILDING).update(**failed)

@@ -1,0 +1,111 @@
+"""Cursors: what a search kept for its further pages, for five minutes.
+
+After the first page that is the seed: the query as a vector with its restrictions, the sequence number up to which it
+saw, and what it showed. Only who asks for the second page pays for a deep ranking, which then takes the seed's place.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import uuid
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from tenants.errors import CursorExpired, Invalid
+from tenants.retrieval import snapshots
+from tenants.retrieval.state import Hit
+from tenants.valkey import Unavailable, client, tenant_key
+
+MAX_DEPTH = 1_000
+KEEP_S = 300
+_SEED, _RANKING = b"s", b"r"
+
+
+@dataclass
+class Seed:
+    """A search after its first page. `hits` were shown; `seq`: it saw nothing newer; `vector` float32 [256]."""
+
+    vector: np.ndarray
+    seq: int
+    query: dict[str, Any]
+    hits: list[Hit]
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Ranking:
+    """All hits that the pages of a search show, the best first.
+
+    `wanted`: the words to highlight, None for none. `sizes`: of groups of duplicates, whose hits follow each other;
+    None: each hit stands alone.
+    """
+
+    hits: list[Hit]
+    meta: dict[str, Any]
+    wanted: list[str] | None = None
+    sizes: list[int] | None = None
+
+    def groups(self) -> list[list[Hit]]:
+        if self.sizes is None:
+            return [[hit] for hit in self.hits]
+        hits = iter(self.hits)
+        return [list(islice(hits, size)) for size in self.sizes]
+
+
+def keep(tenant_id: uuid.UUID, search_id: str, what: Seed | Ranking) -> bool:
+    """False if it could not be kept: then there is no next page."""
+    if isinstance(what, Seed):
+        beside = {"meta": what.meta, "query": what.query, "seq": what.seq}
+        body = _SEED + what.vector.astype("<f4").tobytes() + snapshots.pack(what.hits, beside)
+    else:
+        beside = {"meta": what.meta, "wanted": what.wanted, "sizes": what.sizes}
+        body = _RANKING + snapshots.pack(what.hits, beside)
+    try:
+        client().set(_key(tenant_id, search_id), body, ex=KEEP_S)
+    except Unavailable:
+        return False
+    return True
+
+
+def kept(tenant_id: uuid.UUID, search_id: str) -> Seed | Ranking:
+    """Raises CursorExpired, and Valkey's errors."""
+    raw = client().get(_key(tenant_id, search_id))
+    if raw is None:
+        raise CursorExpired("Cursors are kept for five minutes. Send the search again without one.")
+    if raw[:1] == _RANKING:
+        hits, beside = snapshots.unpack(raw[1:])
+        return Ranking(hits, **beside)
+    hits, beside = snapshots.unpack(raw[1 + 1024 :])
+    vector = np.frombuffer(raw, "<f4", 256, offset=1)
+    return Seed(vector, beside["seq"], beside["query"], hits, beside["meta"])
+
+
+def _key(tenant_id: uuid.UUID, search_id: str) -> str:
+    return tenant_key(tenant_id, "search", search_id)
+
+
+def encode(search_id: str, offset: int) -> str:
+    return base64.urlsafe_b64encode(f"{search_id}.{offset}".encode()).decode().rstrip("=")
+
+
+def decode(cursor: str) -> tuple[str, int]:
+    """Raises Invalid for anything that `encode` did not make."""
+    try:
+        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+        search_id, _, offset = raw.partition(".")
+        number = int(offset)
+        if not 0 < number < MAX_DEPTH:
+            raise ValueError(offset)
+        return str(uuid.UUID(search_id)), number
+    except (ValueError, binascii.Error) as error:
+        raise Invalid("This is not a cursor from an earlier answer.", pointer="/cursor") from error
+
+
+def described(value: Any) -> Any:
+    """A part of a query as JSON."""
+    return json.loads(json.dumps(value, default=str))

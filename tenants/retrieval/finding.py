@@ -1,0 +1,115 @@
+"""A query against the index of this moment: candidates, newer vectors, restrictions, and the ranking by words."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tenants.retrieval import candidates, cursors, encoding, lexical, memory, restricting, samples
+from tenants.retrieval.opening import opening
+from tenants.retrieval.queries import Query
+from tenants.retrieval.ranking import Ahead, Ranking, rank
+from tenants.retrieval.state import Hit, Restriction, State
+from tenants.retrieval.stopwatch import Stopwatch
+
+# How deep two rankings are fused for a first page: beyond it a rank adds next to nothing.
+FUSED_DEPTH = 200
+
+
+@dataclass
+class Asked:
+    """What the ranking is made of, also later for another page: `words` only for a hybrid search.
+
+    `wanted` are the words to highlight.
+    """
+
+    vector: np.ndarray
+    words: str
+    query: Query
+    wanted: list[str] | None = None
+    until: int | None = None
+
+
+@dataclass
+class Found:
+    ranking: Ranking
+    state: State
+    only: Restriction
+
+
+def ahead(tenant_id: uuid.UUID, asked: Asked) -> tuple[Ahead | None, bool | None]:
+    """Candidates of the generation that served last, outside of any scope as it may wait for Valkey.
+
+    None where the tenant has none, or where restrictions would leave too little of them; and whether they were known.
+    """
+    query = asked.query
+    base = memory.cache.of(tenant_id, encoding.model_id()).state.base
+    restricted = query.conditions or query.datasets is not None or query.modalities is not None
+    if base is None or restricted or query.exact or query.depth > candidates.DEPTH // 2:
+        return None, None
+
+    def compute() -> tuple[np.ndarray, np.ndarray]:
+        samples.note(tenant_id, encoding.model_id(), asked.vector)
+        return base.generation.search(asked.vector, candidates.depth_class(candidates.DEPTH))
+
+    found = candidates.get(tenant_id, base.id, asked.vector, candidates.DEPTH, compute)
+    return Ahead(base.id, found.scores, found.rows), found.hit
+
+
+def find(tenant_id: uuid.UUID, asked: Asked, count: int, ahead: Ahead | None, watch: Stopwatch) -> Found:
+    """The best `count` assets. In the tenant's scope."""
+    query = asked.query
+    vectors = memory.cache.of(tenant_id, encoding.model_id())
+    with watch.step("refresh"):
+        now = opening(encoding.model_id())
+        state = vectors.refresh(now)
+    with watch.step("filter"):
+        only = restricting.restriction(query, state, now, asked.until)
+    depth = max(FUSED_DEPTH, count) if asked.words else count
+    with watch.step("search"):
+        ranking = rank(state, asked.vector, depth, only, ahead=ahead, exact=query.exact)
+    if asked.words:
+        with watch.step("lexical"):
+            words = restricting.matching_words(asked.words, cursors.MAX_DEPTH, only, state)
+            ranking = _with_words(ranking, words, count)
+    return Found(ranking, state, only)
+
+
+def _with_words(ranking: Ranking, found: list[tuple[uuid.UUID, float]], count: int) -> Ranking:
+    """Both rankings in one by reciprocal rank, which is then the score: cosines and word weights do not compare."""
+    known = {hit.asset_id: hit for hit in ranking.hits}
+    fused = lexical.fuse([hit.asset_id for hit in ranking.hits], [asset_id for asset_id, _ in found])
+    hits = [
+        replace(known.get(asset_id) or Hit(asset_id, 0.0, "text"), score=score)
+        for asset_id, score in fused[:count]
+    ]
+    return replace(ranking, hits=hits, total=max(ranking.total, len(fused)))
+
+
+def described(asked: Asked) -> dict[str, Any]:
+    query = asked.query
+    named = [*query.like, *query.unlike]
+    return {
+        "words": asked.words,
+        "wanted": asked.wanted,
+        "datasets": None if query.datasets is None else [str(one) for one in query.datasets],
+        "modalities": query.modalities,
+        "conditions": query.conditions,
+        "exact": query.exact,
+        "named": [str(one) for one in named],
+    }
+
+
+def remembered(seed: cursors.Seed) -> Asked:
+    told = seed.query
+    query = Query(
+        datasets=None if told["datasets"] is None else [uuid.UUID(one) for one in told["datasets"]],
+        modalities=told["modalities"],
+        conditions=[(key, operator, value) for key, operator, value in told["conditions"]],
+        exact=told["exact"],
+        like=[uuid.UUID(one) for one in told["named"]],
+    )
+    return Asked(seed.vector, told["words"], query, told["wanted"], until=seed.seq)

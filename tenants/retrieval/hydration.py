@@ -1,0 +1,73 @@
+"""What a search found, as the API shows it, in one statement: the ORM takes twice as long to make objects of rows.
+
+The shape is that of `tenants.datasets.selectors.as_dict`; a test compares the two on every kind of asset.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from tenants.datasets.selectors import media_as_dict
+from tenants.prepared import Prepared
+from tenants.scope import current_tenant_id
+
+# Of a recording's details only what is shown: its waveform is as large as all the rest of a page.
+_ASSETS = Prepared(
+    "hydrate",
+    ("uuid", "uuid[]"),
+    """
+SELECT a.id::text, a.dataset_id::text, a.modality, a.status, a.external_id,
+    b.sha256, b.bytes, b.media_type, b.width, b.height, a.caption, a.excerpt, a.metadata, b.scan, a.created_at, b.details - 'peaks', a.error
+FROM asset a
+JOIN blob b ON b.tenant_id = a.tenant_id AND b.id = a.blob_id
+JOIN dataset d ON d.tenant_id = a.tenant_id AND d.id = a.dataset_id
+WHERE a.tenant_id = $1 AND a.id = ANY($2) AND d.deleted_at IS NULL
+""",
+)
+
+
+def hydrate(asset_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, dict[str, Any]]:
+    """Assets of the active tenant by id, in the shape of the API, read now.
+
+    What is gone is absent, and so is what belongs to a dataset that is being deleted. Raises NoTenantScope.
+    """
+    if not asset_ids:
+        return {}
+    # Ids come as text, which the shape wants: psycopg2 makes a UUID of one in as long as Postgres finds a row.
+    known = {str(asset_id): asset_id for asset_id in asset_ids}
+    return {known[row[0]]: _shape(row) for row in _ASSETS.rows(current_tenant_id(), list(asset_ids))}
+
+
+def _shape(row: tuple[Any, ...]) -> dict[str, Any]:
+    asset_id, dataset, modality, status, external_id, sha256, size, media_type, width, height, *rest = row
+    caption, excerpt, metadata, scan, created_at, details, error = rest
+    shape: dict[str, Any] = {
+        "id": asset_id,
+        "dataset": dataset,
+        "modality": modality,
+        "status": status,
+        "external_id": external_id,
+        "sha256": sha256,
+        "bytes": size,
+        "media_type": media_type,
+        "width": width,
+        "height": height,
+        "caption": caption,
+        "excerpt": excerpt,
+        "metadata": _json(metadata),
+        "scan": _json(scan) or {"state": "not_scanned"},
+        "created_at": created_at,
+    }
+    if (known := _json(details)) is not None:
+        shape |= media_as_dict(known)
+    if (reason := _json(error)) is not None:
+        shape["error"] = reason
+    return shape
+
+
+def _json(text: str | None) -> Any:
+    """Django leaves JSON to its fields: a cursor gives its text."""
+    return None if text is None else json.loads(text)

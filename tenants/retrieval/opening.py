@@ -1,0 +1,53 @@
+"""What a search has to know before it begins, of one moment and in one statement."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from tenants.prepared import Prepared
+from tenants.scope import current_tenant_id
+
+_OPENING = Prepared(
+    "opening",
+    ("uuid", "text"),
+    """
+SELECT COALESCE(c.last, 0), COALESCE(c.pruned, 0),
+    ARRAY(SELECT id FROM dataset WHERE tenant_id = $1 AND deleted_at IS NOT NULL),
+    COALESCE(p.engine, 'memory'), g.id, g.seq, g.kind, g.recall
+FROM (SELECT) AS always
+LEFT JOIN vector_clock c ON c.tenant_id = $1
+LEFT JOIN index_pointer p ON p.tenant_id = $1 AND p.model = $2
+LEFT JOIN index_generation g ON g.tenant_id = p.tenant_id AND g.id = p.current_id
+""",
+)
+
+
+@dataclass(frozen=True)
+class Current:
+    """The published generation: all vectors up to `seq`; `recall` is recall@10 as measured when it was built."""
+
+    id: uuid.UUID
+    seq: int
+    kind: str
+    recall: float | None
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The tenant's clock (`last`, `pruned`), its datasets that are being deleted, and which index answers for a model.
+
+    `engine` is a value of IndexPointer.Engine; `current` is None where search is exact in memory.
+    """
+
+    last: int
+    pruned: int
+    hidden: tuple[uuid.UUID, ...]
+    engine: str
+    current: Current | None
+
+
+def opening(model: str) -> Opening:
+    """For the active tenant and this model. Raises NoTenantScope."""
+    ((last, pruned, hidden, engine, *current),) = _OPENING.rows(current_tenant_id(), model)
+    return Opening(last, pruned, tuple(hidden), engine, Current(*current) if current[0] else None)

@@ -1,0 +1,119 @@
+"""A page of results: live rows, folded duplicates, and the query's words in what was found."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db.models import Q
+
+from tenants.datasets import selectors, storage
+from tenants.datasets.models import Asset, TranscriptSegment
+from tenants.retrieval import duplicates
+from tenants.retrieval.highlighting import Highlight, fields_of_metadata, highlight
+from tenants.retrieval.state import Hit
+from tenants.retrieval.words import MAX_CHARACTERS
+
+# Texts of a page that are read from storage, which may be a bucket far away.
+MAX_READ = 50
+# A character of UTF-8 has at most four bytes.
+CHARACTER_BYTES = 4
+
+Read = Callable[[list[uuid.UUID]], Mapping[uuid.UUID, Any]]
+
+
+@dataclass
+class Page:
+    """Assets as `read` gave them, each with its hit. `duplicates` of each where they were grouped, else None."""
+
+    results: list[tuple[Any, Hit]]
+    duplicates: dict[uuid.UUID, list[Hit]] | None = None
+    spoken: dict[uuid.UUID, str] = field(default_factory=dict)
+
+
+def read_page(groups: Sequence[Sequence[Hit]], read: Read, *, grouped: bool, quoted: bool) -> Page:
+    """The groups of hits that are to be shown, as they are now. In the tenant's scope.
+
+    `quoted`: with the words spoken at the moments that were found.
+    """
+    kept = duplicates.alive(groups) if grouped else groups
+    assets = read([members[0].asset_id for members in kept])
+    there = [members for members in kept if members[0].asset_id in assets]
+    page = Page([(assets[members[0].asset_id], members[0]) for members in there])
+    if grouped:
+        page.duplicates = {members[0].asset_id: list(members[1:]) for members in there}
+    if quoted:
+        page.spoken = _spoken([hit for _, hit in page.results])
+    return page
+
+
+def highlights(tenant_id: uuid.UUID, page: Page, wanted: Collection[str]) -> dict[uuid.UUID, list[Highlight]]:
+    """Where the query's words stand in each result. Reads storage: in no scope."""
+    found, left = {}, MAX_READ
+    for asset, hit in page.results:
+        shape = selectors.as_dict(asset) if isinstance(asset, Asset) else asset
+        in_storage = wanted and left > 0 and _is_longer(shape)
+        left -= bool(in_storage)
+        written = _written(tenant_id, shape, hit) if in_storage else ""
+        said = page.spoken.get(hit.asset_id, "")
+        found[hit.asset_id] = highlight(wanted, _fields(shape, hit, written, said)) if wanted else []
+    return found
+
+
+def _fields(asset: Mapping[str, Any], hit: Hit, written: str, said: str) -> Iterator[tuple[str, str]]:
+    """What may be quoted of an asset, the part that was found first."""
+    if written:
+        yield "passage", written
+    elif said:
+        yield "transcript", said
+    elif asset["excerpt"]:
+        yield "excerpt", asset["excerpt"]
+    if caption := asset["caption"]:
+        start, end = _characters(hit) if asset["modality"] != Asset.Modality.TEXT else (0, None)
+        yield "caption", caption[start:end]
+    yield from fields_of_metadata(asset["metadata"])
+
+
+def _characters(hit: Hit) -> tuple[int, int | None]:
+    """The range of the passage that was found in a text or caption; all of it where it has no passages."""
+    segment = hit.segment or {}
+    return segment.get("start_char", 0), segment.get("end_char")
+
+
+# --- Long texts ------------------------------------------------------------------------------------------
+
+
+def _is_longer(asset: Mapping[str, Any]) -> bool:
+    """Whether the excerpt holds only the beginning of a text."""
+    return asset["modality"] == Asset.Modality.TEXT and asset["bytes"] > len(asset["excerpt"].encode())
+
+
+def _written(tenant_id: uuid.UUID, asset: Mapping[str, Any], hit: Hit) -> str:
+    """The passage that was found, or the first MAX_CHARACTERS of the text; "" if it has just been deleted."""
+    start, end = _characters(hit)
+    end = MAX_CHARACTERS if end is None else end
+    try:
+        with storage.open_blob(storage.path_of(tenant_id, asset["sha256"])) as stream:
+            return stream.read(end * CHARACTER_BYTES).decode("utf-8", errors="ignore")[start:end]
+    except FileNotFoundError:
+        return ""
+
+
+# --- Sound and film --------------------------------------------------------------------------------------
+
+
+def _spoken(hits: Sequence[Hit]) -> dict[uuid.UUID, str]:
+    """What is said during the moment that was found in a recording or film."""
+    moments = {hit.asset_id: hit.segment for hit in hits if hit.segment and "start_s" in hit.segment}
+    if not moments:
+        return {}
+    wanted = Q()
+    for asset_id, moment in moments.items():
+        wanted |= Q(asset_id=asset_id, start_s__lt=moment["end_s"], end_s__gt=moment["start_s"])
+    found: dict[uuid.UUID, list[str]] = {}
+    rows = TranscriptSegment.objects.filter(wanted).order_by("asset_id", "start_s", "id")
+    for asset_id, text in rows.values_list("asset_id", "text"):
+        found.setdefault(asset_id, []).append(text)
+    return {asset_id: " ".join(texts) for asset_id, texts in found.items()}

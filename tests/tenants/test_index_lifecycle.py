@@ -1,0 +1,380 @@
+"""The life of an index: promoted, followed, compacted, rolled back, repaired, let go; and never a wrong answer."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tenants.datasets.models import Asset, Dataset
+from tenants.datasets.services import create_dataset
+from tenants.errors import Conflict, IndexRebuilding, NotFound
+from tenants.jobs import services as jobs
+from tenants.jobs.models import Job
+from tenants.pipeline.services import add_asset, delete_asset, update_asset
+from tenants.retrieval import building, lifecycle, memory, restricting
+from tenants.retrieval.models import IndexGeneration, IndexPointer, Vector
+from tenants.retrieval.opened import folder_of, opened
+from tenants.retrieval.opening import opening
+from tenants.retrieval.queries import Query
+from tenants.retrieval.ranking import Ranking, rank
+from tenants.retrieval.state import Restriction
+from tenants.retrieval.vectors import NewVector, prune_tombstones, replace_vectors
+from tenants.scope import tenant_scope
+from workers import tasks
+
+pytestmark = pytest.mark.slow
+MODEL = "test:1"
+COUNT = 60
+
+
+def unit(seed: int) -> np.ndarray:
+    values = np.random.default_rng(seed).normal(size=256).astype(np.float32)
+    return values / np.linalg.norm(values)
+
+
+class Library:
+    """A tenant's assets with known vectors, and a brute-force search of what the database says."""
+
+    def __init__(self, party) -> None:
+        self.party, self.tenant_id = party, party.id
+        with tenant_scope(party.id):
+            self.dataset: Dataset = create_dataset(name=uuid.uuid4().hex)
+        self.cached = memory.TenantVectors(MODEL)
+
+    def put(self, *seeds: int, values: dict | None = None, modality: str = "text") -> Asset:
+        with tenant_scope(self.tenant_id):
+            asset = add_asset(dataset_id=self.dataset.id, text=f"text {seeds}", values=values or {}).asset
+            self.embed(asset, *seeds)
+        return asset
+
+    def fill(self, count: int = COUNT, first: int = 0) -> list[Asset]:
+        return [self.put(seed, values={"n": seed}) for seed in range(first, first + count)]
+
+    def embed(self, asset: Asset, *seeds: int) -> None:
+        many = len(seeds) > 1
+        rows = [
+            NewVector("text", unit(s), {"start_char": s, "end_char": s + 1} if many else None) for s in seeds
+        ]
+        with tenant_scope(self.tenant_id):
+            replace_vectors(asset=asset, model=MODEL, vectors=rows)
+
+    def delete(self, asset: Asset) -> None:
+        with tenant_scope(self.tenant_id):
+            delete_asset(asset_id=asset.id)
+
+    def build(self) -> Job:
+        with tenant_scope(self.tenant_id):
+            job = lifecycle.build(model=MODEL)
+        assert job is not None
+        return self.run(job)
+
+    def run(self, job: Job) -> Job:
+        tasks.build_index(str(job.id), str(self.tenant_id))
+        with tenant_scope(self.tenant_id):
+            return Job.objects.get(pk=job.id)
+
+    def find(self, seed: int, count: int = 5, **only) -> Ranking:
+        with tenant_scope(self.tenant_id):
+            return rank(self.cached.refresh(), unit(seed), count, Restriction(**only))
+
+    def filtered(self, seed: int, conditions: list, count: int = 5) -> Ranking:
+        with tenant_scope(self.tenant_id):
+            now = opening(MODEL)
+            state = self.cached.refresh(now)
+            only = restricting.restriction(Query(conditions=conditions), state, now)
+            return rank(state, unit(seed), count, only)
+
+    def truth(self, seed: int, count: int = 5) -> list[uuid.UUID]:
+        best: dict[uuid.UUID, float] = {}
+        with tenant_scope(self.tenant_id):
+            for asset_id, data in Vector.objects.filter(model=MODEL).values_list("asset_id", "data"):
+                score = float(np.frombuffer(bytes(data), "<f4") @ unit(seed))
+                best[asset_id] = max(score, best.get(asset_id, -2.0))
+        return sorted(best, key=lambda asset_id: -best[asset_id])[:count]
+
+    def agrees(self, *seeds: int) -> bool:
+        return all([hit.asset_id for hit in self.find(s).hits] == self.truth(s) for s in seeds)
+
+    @property
+    def pointer(self) -> IndexPointer:
+        with tenant_scope(self.tenant_id):
+            return IndexPointer.objects.select_related("current", "previous").get(model=MODEL)
+
+    @property
+    def folders(self) -> set[str]:
+        folder = folder_of(self.tenant_id, uuid.UUID(int=0)).parent
+        return {path.name for path in folder.iterdir()} if folder.exists() else set()
+
+    @property
+    def base_id(self) -> uuid.UUID | None:
+        base = self.cached.state.base
+        return base.id if base else None
+
+
+@pytest.fixture
+def library(party, settings) -> Library:
+    settings.INDEX_FLAT_MAX = 50
+    return Library(party)
+
+
+def test_a_tenant_that_grows_gets_a_generation_and_answers_as_before(library: Library) -> None:
+    library.fill()
+    library.put(1000, 1001, 1002)
+    before = [library.find(seed) for seed in (3, 1001, 5000)]
+    job = library.build()
+    assert (job.state, job.result["vectors"]) == ("succeeded", COUNT + 3)
+    assert library.pointer.current.state == "ready"
+    assert library.folders == {str(library.pointer.current_id)}
+    library.cached = memory.TenantVectors(MODEL)
+    after = [library.find(seed) for seed in (3, 1001, 5000)]
+    assert library.base_id == library.pointer.current_id
+    for old, new in zip(before, after, strict=True):
+        assert [hit.asset_id for hit in new.hits] == [hit.asset_id for hit in old.hits]
+        assert [hit.segment for hit in new.hits] == [hit.segment for hit in old.hits]
+        assert [h.score for h in new.hits] == pytest.approx([h.score for h in old.hits], abs=1e-5)
+        assert new.total == old.total == COUNT + 1
+
+
+def test_what_came_went_and_changed_since_the_build_counts(library: Library) -> None:
+    assets = library.fill()
+    library.build()
+    library.find(0)
+    library.delete(assets[7])
+    library.embed(assets[8], 2000)
+    new = library.put(3000)
+    assert library.agrees(7, 8, 2000, 3000, 4000)
+    found = library.find(3000)
+    assert (found.hits[0].asset_id, found.total) == (new.id, COUNT)
+    assert library.find(2000).hits[0].asset_id == assets[8].id
+    assert assets[7].id not in {hit.asset_id for hit in library.find(7, count=COUNT).hits}
+    # Who starts now sees the same.
+    followed, library.cached = library.find(7, count=COUNT), memory.TenantVectors(MODEL)
+    assert library.find(7, count=COUNT) == followed
+
+
+def test_restrictions_hold_in_the_generation_and_in_what_is_newer(library: Library, party) -> None:
+    old = library.fill()
+    first, library.dataset = library.dataset, None
+    with tenant_scope(party.id):
+        library.dataset = create_dataset(name="second")
+    library.build()
+    new = library.put(500)
+    second = library.dataset
+    assert library.find(1, datasets=[first.id]).total == COUNT
+    assert library.find(1, datasets=[second.id]).total == 1
+    assert [hit.asset_id for hit in library.find(1, datasets=[second.id]).hits] == [new.id]
+    assert library.find(1, datasets=[uuid.uuid4()]).total == 0
+    assert library.find(1, hidden_datasets=[first.id]).total == 1
+    assert library.find(1, modalities=["image"]).total == 0
+    assert library.find(1, modalities=["text"]).total == COUNT + 1
+    named = library.find(1, assets=[old[4].id, new.id])
+    assert {hit.asset_id for hit in named.hits} == {old[4].id, new.id}
+    left = library.find(1, count=3, without=frozenset([old[1].id]))
+    assert [hit.asset_id for hit in left.hits] == [i for i in library.truth(1, 4) if i != old[1].id][:3]
+
+
+def test_filters_see_metadata_that_is_newer_than_the_generation(library: Library, party) -> None:
+    assets = library.fill()
+    library.build()
+    library.find(0)
+
+    def below_ten() -> set[uuid.UUID]:
+        found = library.filtered(1, [("n", "lt", 10)], count=COUNT)
+        assert found.total == len(found.hits)
+        return {hit.asset_id for hit in found.hits}
+
+    assert below_ten() == {asset.id for asset in assets[:10]}
+    with tenant_scope(party.id):
+        update_asset(asset_id=assets[30].id, values={"n": 5})
+        update_asset(asset_id=assets[3].id, values={"n": 99})
+    new = library.put(700, values={"n": 1})
+    wanted = {*(asset.id for asset in assets[:10]), assets[30].id, new.id} - {assets[3].id}
+    assert below_ten() == wanted
+    library.build()
+    assert below_ten() == wanted
+    library.cached = memory.TenantVectors(MODEL)
+    assert below_ten() == wanted
+
+
+def test_a_swap_while_searches_go_on_and_a_rollback(library: Library) -> None:
+    assets = library.fill()
+    library.build()
+    first = library.pointer.current_id
+    library.find(0)
+    library.delete(assets[0])
+    library.put(800)
+    library.build()
+    pointer = library.pointer
+    assert pointer.previous_id == first
+    assert library.folders == {str(first), str(pointer.current_id)}
+    # The one before answers until the new one is open, and is caught up all the while.
+    assert library.agrees(0, 800)
+    while library.base_id != pointer.current_id:
+        assert library.agrees(800)
+    with tenant_scope(library.tenant_id):
+        assert lifecycle.roll_back(model=MODEL).id == first
+    assert library.agrees(0, 800)
+    library.build()
+    third = library.pointer
+    assert third.previous_id == first
+    assert library.folders == {str(first), str(third.current_id)}
+    with tenant_scope(library.tenant_id):
+        states = dict(IndexGeneration.objects.values_list("id", "state"))
+    assert states == {first: "ready", pointer.current_id: "retired", third.current_id: "ready"}
+
+
+def test_what_is_due(library: Library, settings) -> None:
+    def due() -> bool:
+        with tenant_scope(library.tenant_id):
+            job = lifecycle.consider(model=MODEL)
+            if job:
+                jobs.cancel(job_id=job.id)
+            return job is not None
+
+    assets = library.fill(settings.INDEX_FLAT_MAX)
+    assert not due()
+    assets.append(library.put(999))
+    assert due()
+    library.build()
+    assert not due()
+    for asset in assets[:26]:
+        library.embed(asset, 1)
+    assert due()
+    for asset in assets[:26]:
+        library.delete(asset)
+    # Small again: searched in memory, and the files go.
+    assert library.pointer.current_id is not None
+    assert not due()
+    assert library.pointer.current_id is None
+    assert library.folders == set()
+    assert library.agrees(30, 31)
+
+
+def test_pruned_graves_never_bring_a_deleted_asset_back(library: Library) -> None:
+    assets = library.fill()
+    library.build()
+    library.delete(assets[5])
+    with tenant_scope(library.tenant_id):
+        from tenants.retrieval.models import Tombstone
+
+        Tombstone.objects.update(created_at="2020-01-01T00:00:00Z")
+        kept = lifecycle.oldest_kept()
+        assert prune_tombstones(needed_above=kept) == 0
+        library.cached = memory.TenantVectors(MODEL)
+    assert assets[5].id not in {hit.asset_id for hit in library.find(5, count=COUNT).hits}
+    with tenant_scope(library.tenant_id):
+        assert prune_tombstones() == 1
+        library.cached = memory.TenantVectors(MODEL)
+    # Too old to be caught up with: searched exactly without it, and due for another.
+    assert library.agrees(5, 6)
+    assert library.base_id is None
+    with tenant_scope(library.tenant_id):
+        assert lifecycle.consider(model=MODEL) is not None
+
+
+def damage_manifest(folder: Path) -> None:
+    (folder / "manifest.json").write_text("{")
+
+
+def damage_vectors(folder: Path) -> None:
+    with (folder / "vectors.f32").open("r+b") as file:
+        file.seek(1500)
+        file.write(b"\xff\xff\xff")
+
+
+def cut_column(folder: Path) -> None:
+    with (folder / "columns" / "owners.npy").open("r+b") as file:
+        file.truncate(150)
+
+
+@pytest.mark.parametrize("damage", [shutil.rmtree, damage_manifest, damage_vectors, cut_column])
+def test_lost_and_damaged_files_are_noticed_answered_without_and_built_anew(
+    library: Library, damage, settings
+) -> None:
+    library.fill()
+    library.build()
+    broken = library.pointer.current_id
+    damage(folder_of(library.tenant_id, broken))
+    opened.forget(broken)
+    library.cached = memory.TenantVectors(MODEL)
+    assert library.agrees(1, 2)
+    assert library.base_id is None
+    assert library.pointer.current_id is None
+    with tenant_scope(library.tenant_id):
+        assert IndexGeneration.objects.get(pk=broken).state == "failed"
+        job = Job.objects.get(kind="build_index", state="queued")
+    library.run(job)
+    assert library.agrees(1, 2)
+    assert library.folders == {str(library.pointer.current_id)}
+    # One too large to be searched without an index says so.
+    settings.INDEX_EXACT_MAX = 10
+    shutil.rmtree(folder_of(library.tenant_id, library.pointer.current_id))
+    opened.forget(library.pointer.current_id)
+    library.cached = memory.TenantVectors(MODEL)
+    with pytest.raises(IndexRebuilding):
+        library.find(1)
+
+
+def test_a_killed_build_leaves_nothing_and_another_succeeds(library: Library, monkeypatch) -> None:
+    library.fill()
+    with tenant_scope(library.tenant_id):
+        job = lifecycle.build(model=MODEL)
+
+    def killed(*args) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(building, "_run_builder", killed)
+        patch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
+        patch.setattr(building, "_note_failure", lambda *args: None)
+        with pytest.raises(SystemExit):
+            tasks.build_index(str(job.id), str(library.tenant_id))
+    assert len(library.folders) == 1
+    assert library.agrees(1)
+    with tenant_scope(library.tenant_id):
+        Job.objects.filter(pk=job.id).update(state="queued", lease_until=None)
+    assert library.run(job).state == "succeeded"
+    assert library.folders == {str(library.pointer.current_id)}
+    with tenant_scope(library.tenant_id):
+        assert sorted(IndexGeneration.objects.values_list("state", flat=True)) == ["failed", "ready"]
+
+
+def test_a_cancelled_build_publishes_nothing(library: Library) -> None:
+    library.fill()
+    with tenant_scope(library.tenant_id):
+        job = lifecycle.build(model=MODEL)
+        assert lifecycle.build(model=MODEL) is None
+        Job.objects.filter(pk=job.id).update(cancel_requested=True)
+    assert library.run(job).state == "cancelled"
+    assert library.folders == set()
+    with tenant_scope(library.tenant_id):
+        assert not IndexPointer.objects.filter(model=MODEL, current__isnull=False).exists()
+
+
+def test_rolling_back_to_nothing_or_too_far(library: Library) -> None:
+    library.fill()
+    with tenant_scope(library.tenant_id), pytest.raises(NotFound):
+        lifecycle.roll_back(model=MODEL)
+    library.build()
+    library.build()
+    library.delete(library.put(4))
+    with tenant_scope(library.tenant_id):
+        from tenants.retrieval.models import Tombstone
+
+        Tombstone.objects.update(created_at="2020-01-01T00:00:00Z")
+        prune_tombstones()
+        with pytest.raises(Conflict):
+            lifecycle.roll_back(model=MODEL)
+
+
+def test_another_tenant_has_none_of_it(library: Library, stranger) -> None:
+    library.fill()
+    library.build()
+    other = Library(stranger)
+    other.put(1)
+    assert other.find(1).total == 1
+    assert other.folders == set()

@@ -1,0 +1,63 @@
+"""`manage.py build_index TENANT`: build a tenant's index anew, or go back to the one before, for operators."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from tenants.accounts.models import Tenant
+from tenants.errors import ServiceError
+from tenants.jobs.models import Job
+from tenants.jobs.services import UNFINISHED
+from tenants.retrieval import encoding, lifecycle
+from tenants.scope import tenant_scope
+
+POLL_S = 0.5
+
+
+class Command(BaseCommand):
+    help = "Build the index of a tenant anew in a worker; what is served now stays until then."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("tenant", help="its slug")
+        parser.add_argument("--kind", default="", help="of ml/indexes/kinds; chosen by itself when not given")
+        parser.add_argument("--wait", action="store_true", help="follow it to its end")
+        parser.add_argument(
+            "--roll-back", action="store_true", help="answer from the generation before instead"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        tenant = Tenant.objects.filter(slug=options["tenant"]).first()
+        if tenant is None:
+            raise CommandError(f"There is no tenant {options['tenant']!r}.")
+        try:
+            with tenant_scope(tenant.id):
+                if options["roll_back"]:
+                    generation = lifecycle.roll_back(model=encoding.model_id())
+                    self.stdout.write(f"generation {generation.id} answers again")
+                    return
+                job = lifecycle.build(model=encoding.model_id(), kind=options["kind"])
+                job = job or Job.objects.filter(UNFINISHED, kind=lifecycle.JOB).first()
+        except ServiceError as error:
+            raise CommandError(error.detail) from error
+        if job is not None:
+            self.stdout.write(f"job       {job.id}")
+            if options["wait"]:
+                self._follow(tenant, job)
+
+    def _follow(self, tenant: Tenant, job: Job) -> None:
+        shown = ""
+        while not job.finished:
+            time.sleep(POLL_S)
+            with tenant_scope(tenant.id):
+                job = Job.objects.get(pk=job.pk)
+            line = f"{job.state:9} {job.progress_done} %"
+            if line != shown:
+                self.stdout.write(line)
+                shown = line
+        if job.state != Job.State.SUCCEEDED:
+            raise CommandError(f"The build has {job.state}: {(job.error or {}).get('detail', '')}")
+        built = job.result or {}
+        self.stdout.write(f"{built['kind']}, recall@10 {built['recall']}, {built['vectors']} vectors")
