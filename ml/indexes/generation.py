@@ -64,7 +64,7 @@ def build(
     ``columns/asset_ids.npy`` unless given. Raises RecallMissed, leaving no manifest, and ValueError for a
     file of vectors that is empty, cut, or holds NaN.
     """
-    started, report = time.monotonic(), report or (lambda done, step: None)
+    started, report = time.monotonic(), _growing(report)
     (folder / NAME).unlink(missing_ok=True)
     vectors = _vectors(folder)
     _check(vectors)
@@ -227,6 +227,19 @@ def _climb(
             return attempts, kind_id, settings, table
         path.unlink()
     raise RecallMissed(target, attempts)
+
+
+def _growing(report: Report | None) -> Report:
+    """That report, or none, with a share that does not fall when another rung begins."""
+    most = 0.0
+
+    def tell(done: float, step: str) -> None:
+        nonlocal most
+        most = max(most, done)
+        if report:
+            report(most, step)
+
+    return tell
 
 
 def _building(report: Report, step: str, done: float) -> None:
