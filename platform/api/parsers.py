@@ -31,7 +31,7 @@ class LimitedJSONParser(JSONParser):
             raise Refusal(too_large(f"A JSON body may have {limit // 2**20} MiB."))
         try:
             return _decoder.decode(body)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             # The standard library has the last word on what JSON is: it takes unpaired surrogates, for one.
             return _by_the_library(body)
 

@@ -24,7 +24,6 @@ from tenants.retrieval.shown import Page, Read, highlights, read_page
 from tenants.retrieval.state import Hit
 from tenants.retrieval.stopwatch import Stopwatch
 from tenants.scope import tenant_scope
-from tenants.valkey import Unavailable
 
 __all__ = ["TASKS", "Answer", "Query", "search"]
 
@@ -53,16 +52,9 @@ def search(*, tenant_id: uuid.UUID, query: Query, read: Read = selectors.get_ass
     watch = Stopwatch()
     page = _next_page if query.cursor else _first_page
     answer = page(tenant_id, query, read, watch)
-    _meter(tenant_id)
+    metering.note(tenant_id=tenant_id, amounts={"searches": 1})
     answer.meta["took_ms"] = round(watch.total_ms(), 3)
     return answer
-
-
-def _meter(tenant_id: uuid.UUID) -> None:
-    try:
-        metering.record(tenant_id=tenant_id, amounts={"searches": 1})
-    except Unavailable:
-        return
 
 
 # --- First page ------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from tenants.datasets.services import create_dataset
 from tenants.prepared import Prepared
-from tenants.scope import operator_scope, tenant_scope
+from tenants.scope import TenantMismatch, operator_scope, tenant_scope
 
 # Without a condition on the tenant: row-level security alone decides.
 NAMES = Prepared("test_names", ("text",), "SELECT name FROM dataset WHERE name LIKE $1 || '%%' ORDER BY name")
@@ -66,3 +66,42 @@ def test_a_failure_before_and_after_it_is_prepared(party) -> None:
             HALF.rows(0, 1)
     with tenant_scope(party.id):
         assert HALF.rows(1, 5) == [(5, 1)]
+
+
+# --- A transaction of its own ---
+
+
+@pytest.mark.usefixtures("way")
+def test_alone_it_sees_one_tenant_and_leaves_none_behind(party, stranger) -> None:
+    for owner, name in ((party, "d-mine"), (stranger, "d-theirs")):
+        with tenant_scope(owner.id):
+            create_dataset(name=name)
+    for _ in range(8):
+        assert NAMES.rows_of(party.id, "d") == [("d-mine",)]
+        assert NAMES.rows("d") == []
+        assert NAMES.rows_of(stranger.id, "d") == [("d-theirs",)]
+        assert NAMES.rows("d") == []
+    assert not connection.in_atomic_block
+
+
+def test_alone_it_is_one_round_trip(party) -> None:
+    NAMES.rows_of(party.id, "d")
+    with CaptureQueriesContext(connection) as queries:
+        NAMES.rows_of(party.id, "d")
+    assert len(queries) == 1
+
+
+def test_alone_it_joins_an_open_scope_and_no_other_tenants(party, stranger) -> None:
+    with tenant_scope(party.id):
+        create_dataset(name="d-new")
+        assert NAMES.rows_of(party.id, "d") == [("d-new",)]
+        with pytest.raises(TenantMismatch):
+            NAMES.rows_of(stranger.id, "d")
+        assert NAMES.rows("d") == [("d-new",)]
+
+
+def test_alone_a_failure_leaves_nothing_behind(party) -> None:
+    with pytest.raises(DatabaseError):
+        HALF.rows_of(party.id, 0, 1)
+    assert HALF.rows_of(party.id, 1, 1) == [(1, 1)]
+    assert NAMES.rows("d") == []

@@ -18,7 +18,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self._checked_at = float("-inf")
 
     def close_if_health_check_failed(self) -> None:
-        due = time.monotonic() - self._checked_at >= TRUSTED_S
-        if self.errors_occurred or due:
+        if time.monotonic() - self._checked_at < TRUSTED_S and not self.errors_occurred:
+            # Done for this request: later, a check could fall into a transaction.
+            self.health_check_done = True
+        if not self.health_check_done:
             super().close_if_health_check_failed()
             self._checked_at = time.monotonic()
