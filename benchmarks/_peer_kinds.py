@@ -53,16 +53,8 @@ class Chroma(Peer):
     efforts = (100, 200, 400, 800)
 
     def load(self) -> None:
-        import chromadb
-
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        program = str(Path(sys.executable).with_name("chroma"))
-        arguments = ["run", "--path", "data", "--host", "127.0.0.1", "--port", str(port)]
-        self.server = subprocess.Popen([program, *arguments], stdout=sys.stderr, stderr=sys.stderr)
-        self.client = _until(lambda: chromadb.HttpClient(host="127.0.0.1", port=port), 60)
-        graph = {"space": "ip", "ef_search": 100, "max_neighbors": 32}
+        self._start()
+        graph = {"space": "ip", "ef_search": self.efforts[0], "max_neighbors": 32}
         self.collection = self.client.create_collection(
             "rows", embedding_function=None, configuration={"hnsw": graph}
         )
@@ -72,12 +64,30 @@ class Chroma(Peer):
                 embeddings=self.vectors[rows],
                 metadatas=[{"tenant": int(self.owners[row])} for row in rows],
             )
-        self._depth = 100
+        self._depth = self.efforts[0]
+
+    def _start(self) -> None:
+        import chromadb
+
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        program = str(Path(sys.executable).with_name("chroma"))
+        arguments = ["run", "--path", "data", "--host", "127.0.0.1", "--port", str(port)]
+        self.server = subprocess.Popen([program, *arguments], stdout=sys.stderr, stderr=sys.stderr)
+        self.client = _until(lambda: chromadb.HttpClient(host="127.0.0.1", port=port), 60)
+
+    def _deepen(self, depth: int) -> None:
+        """Indexes that are open keep the depth that they were opened with: hence another server."""
+        self.collection.modify(configuration={"hnsw": {"ef_search": depth}})
+        self.close()
+        self._start()
+        self.collection = self.client.get_collection("rows", embedding_function=None)
+        self._depth = depth
 
     def search(self, query: np.ndarray, tenant: int | None, effort: int) -> list[int]:
         if effort != self._depth:
-            self.collection.modify(configuration={"hnsw": {"ef_search": effort}})
-            self._depth = effort
+            self._deepen(effort)
         where = None if tenant is None else {"tenant": tenant}
         found = self.collection.query(
             query_embeddings=query[None], n_results=10, where=where, include=["distances"]

@@ -69,7 +69,8 @@ def superuser_url(stack: Stack, database_name: str = "") -> str:
 def groups(count: int) -> np.ndarray:
     """The group of each row: names of `SHARES`, or `other-<n>`."""
     chance = np.random.default_rng(7)
-    at, names = chance.random(count), np.array([f"other-{n}" for n in chance.integers(0, OTHERS, count)])
+    at = chance.random(count)
+    names = np.array([f"other-{n}" for n in chance.integers(0, OTHERS, count)], "U16")
     low = 0.0
     for name, share in SHARES.items():
         names[(at >= low) & (at < low + share)] = name

@@ -2,7 +2,7 @@
 
 A million vectors of one tenant against raw FAISS and an empty view; filters, texts, the cache, a thousand tenants,
 throughput, freshness, building while serving, other vector databases, and a day of changing data in minutes.
-`SECTIONS=floor,million` runs some of it, `VECTORS=100000` less of it. What was loaded stays under
+`SECTIONS=floor,million` runs some of it, `VECTORS=100000` less, `PEERS=lancedb` that one. What was loaded stays under
 $DATA_DIR/bench/search for the next run, with the database and its indexes: `FRESH=1` starts anew.
 
 Ratios within one run hold better than times: cores are shared. CPU is the web process's, a search.
