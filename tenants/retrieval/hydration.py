@@ -20,7 +20,9 @@ _ASSETS = Prepared(
     ("uuid", "uuid[]"),
     """
 SELECT a.id::text, a.dataset_id::text, a.modality, a.status, a.external_id,
-    b.sha256, b.bytes, b.media_type, b.width, b.height, a.caption, a.excerpt, a.metadata, b.scan, a.created_at, b.details - 'peaks', a.error
+    b.sha256, b.bytes, b.media_type, b.width, b.height,
+    a.caption, a.excerpt, a.metadata, b.scan, a.created_at,
+    b.details - 'peaks', a.error
 FROM asset a
 JOIN blob b ON b.tenant_id = a.tenant_id AND b.id = a.blob_id
 JOIN dataset d ON d.tenant_id = a.tenant_id AND d.id = a.dataset_id
