@@ -14,7 +14,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
-from tenants.scope import tenant_scope
+from tenants.scope import is_active, tenant_scope
 
 _AS_TENANT = "SELECT set_config('app.tenant', %(tenant)s, true)"
 # Names known to each open connection; a new connection knows none.
@@ -46,6 +46,8 @@ class Prepared:
         One round trip where `tenant_scope` around `rows` takes four: Postgres runs statements that come together as
         one transaction, which the setting of the tenant does not outlive.
         """
+        if is_active(tenant_id):
+            return self.rows(*parameters)
         if connection.in_atomic_block or not settings.PREPARED_STATEMENTS:
             with tenant_scope(tenant_id):
                 return self.rows(*parameters)

@@ -43,6 +43,11 @@ def current_tenant_id() -> uuid.UUID:
     return active
 
 
+def is_active(tenant_id: uuid.UUID) -> bool:
+    """Whether a scope of this tenant is open."""
+    return _active.get() == tenant_id
+
+
 @contextmanager
 def tenant_scope(tenant_id: uuid.UUID | str) -> Iterator[None]:
     """One transaction that sees and writes the rows of one tenant.

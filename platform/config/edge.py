@@ -18,6 +18,7 @@ from config.bridge import STALLED_S, Answer, Bridge, Headers, Receive, Scope, Se
 from config.follow import Follower, Stream
 from tenants.accounts.tally import tally
 from tenants.jobs.live import FOLLOW
+from tenants.retrieval.later import later
 from tenants.valkey import Unavailable
 
 log = logging.getLogger(__name__)
@@ -83,15 +84,16 @@ class Edge:
         message = await receive()
         self._follower.stop()
         # Here, as the server ends its workers without the interpreter's own end.
-        await asyncio.to_thread(_tell_what_was_counted)
+        await asyncio.to_thread(_send_what_waits)
         await send({"type": f"{message['type']}.complete"})
 
 
-def _tell_what_was_counted() -> None:
+def _send_what_waits() -> None:
     try:
         tally.flush()
     except Unavailable:
         log.warning("Valkey is away: requests of the last moments are not counted")
+    later.flush()
 
 
 def _on_stop_signals(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:

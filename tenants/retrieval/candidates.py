@@ -19,12 +19,13 @@ from django.conf import settings
 
 from tenants.retrieval.cache_counts import LookupCounts, counts
 from tenants.retrieval.cache_layers import MISS, PROCESS, SHARED, VALKEY, ProcessStore, ValkeyStore, valkey
+from tenants.retrieval.later import later
 from tenants.retrieval.single_flight import SingleFlight
 from tenants.valkey import tenant_key
 
 NAME = "candidates"
-# Rows of a list: enough for a page although some rows are dead, belong to one asset, or do not pass a light filter.
-DEPTH = 256
+# Rows of the shortest list. Longer ones have four times as many, and so on: finding 256 takes twice as long as 64.
+DEPTH = 64
 # Deeper lists than this are found and not kept.
 MAX_DEPTH = 4_096
 KEEP_S = 3_600
@@ -69,9 +70,12 @@ class CandidateCache:
         budget_bytes: int,
         shared: Callable[[], ValkeyStore] = valkey,
         counted: LookupCounts = counts,
+        keep: Callable[[str, bytes, int], object] | None = None,
     ) -> None:
         self.local = ProcessStore(budget_bytes)
         self._shared, self._counts = shared, counted
+        # How to write to Valkey where that is not to be waited for.
+        self._keep = keep or (lambda *entry: shared().put(*entry))
         self._flights: SingleFlight[tuple[bytes, str]] = SingleFlight()
 
     def get(
@@ -118,7 +122,7 @@ class CandidateCache:
         raw, layer = self._shared().get(name), VALKEY
         if raw is None or not _is_whole(raw):
             raw, layer = _packed(*compute()), MISS
-            self._shared().put(name, raw, KEEP_S)
+            self._keep(name, raw, KEEP_S)
         self.local.put(key, raw)
         return raw, layer
 
@@ -148,5 +152,5 @@ def _unpacked(raw: bytes) -> Lists:
     return scores, rows
 
 
-cache = CandidateCache(settings.CANDIDATE_MEMORY_BYTES)
+cache = CandidateCache(settings.CANDIDATE_MEMORY_BYTES, keep=later.put)
 get = cache.get

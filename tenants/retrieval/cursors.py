@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import time
 import uuid
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,11 +19,14 @@ import numpy as np
 
 from tenants.errors import CursorExpired, Invalid
 from tenants.retrieval import snapshots
+from tenants.retrieval.later import WAIT_S, later
 from tenants.retrieval.state import Hit
-from tenants.valkey import Unavailable, client, tenant_key
+from tenants.valkey import client, tenant_key
 
 MAX_DEPTH = 1_000
 KEEP_S = 300
+# Waits for a cursor that is not there: together many times what another process takes to write one.
+LATE_S = (2 * WAIT_S, 8 * WAIT_S)
 _SEED, _RANKING = b"s", b"r"
 
 
@@ -65,16 +69,12 @@ def keep(tenant_id: uuid.UUID, search_id: str, what: Seed | Ranking) -> bool:
     else:
         beside = {"meta": what.meta, "wanted": what.wanted, "sizes": what.sizes}
         body = _RANKING + snapshots.pack(what.hits, beside)
-    try:
-        client().set(_key(tenant_id, search_id), body, ex=KEEP_S)
-    except Unavailable:
-        return False
-    return True
+    return later.put(_key(tenant_id, search_id), body, KEEP_S)
 
 
 def kept(tenant_id: uuid.UUID, search_id: str) -> Seed | Ranking:
     """Raises CursorExpired, and Valkey's errors."""
-    raw = client().get(_key(tenant_id, search_id))
+    raw = _read(_key(tenant_id, search_id))
     if raw is None:
         raise CursorExpired("Cursors are kept for five minutes. Send the search again without one.")
     if raw[:1] == _RANKING:
@@ -83,6 +83,16 @@ def kept(tenant_id: uuid.UUID, search_id: str) -> Seed | Ranking:
     hits, beside = snapshots.unpack(raw[1 + 1024 :])
     vector = np.frombuffer(raw, "<f4", 256, offset=1)
     return Seed(vector, beside["seq"], beside["query"], hits, beside["meta"])
+
+
+def _read(key: str) -> bytes | None:
+    """Another process may be about to write it: its answer can reach a client before Valkey."""
+    for pause in (*LATE_S, None):
+        raw = later.get(key) or client().get(key)
+        if raw is not None or pause is None:
+            return raw
+        time.sleep(pause)
+    return None
 
 
 def _key(tenant_id: uuid.UUID, search_id: str) -> str:

@@ -14,9 +14,13 @@ from tenants.retrieval.queries import Query
 from tenants.retrieval.ranking import Ahead, Ranking, rank
 from tenants.retrieval.state import Hit, Restriction, State
 from tenants.retrieval.stopwatch import Stopwatch
+from tenants.scope import tenant_scope
 
 # How deep two rankings are fused for a first page: beyond it a rank adds next to nothing.
 FUSED_DEPTH = 200
+# Candidates for each result that is wanted: some rows are dead, belong to one asset, or do not pass a light filter.
+AHEAD = 2
+AHEAD_MOST = 512
 
 
 @dataclass
@@ -31,6 +35,12 @@ class Asked:
     query: Query
     wanted: list[str] | None = None
     until: int | None = None
+
+    @property
+    def needs_scope(self) -> bool:
+        """Whether more is asked of the database than what stands there prepared."""
+        query = self.query
+        return bool(self.words or query.conditions or query.facets or query.group_duplicates or self.wanted)
 
 
 @dataclass
@@ -48,24 +58,28 @@ def ahead(tenant_id: uuid.UUID, asked: Asked) -> tuple[Ahead | None, bool | None
     query = asked.query
     base = memory.cache.of(tenant_id, encoding.model_id()).state.base
     restricted = query.conditions or query.datasets is not None or query.modalities is not None
-    if base is None or restricted or query.exact or query.depth > candidates.DEPTH // 2:
+    depth = AHEAD * query.depth if not asked.words else max(AHEAD * query.depth, FUSED_DEPTH)
+    if base is None or restricted or query.exact or depth > AHEAD_MOST:
         return None, None
 
     def compute() -> tuple[np.ndarray, np.ndarray]:
         samples.note(tenant_id, encoding.model_id(), asked.vector)
-        return base.generation.search(asked.vector, candidates.depth_class(candidates.DEPTH))
+        return base.generation.search(asked.vector, candidates.depth_class(depth))
 
-    found = candidates.get(tenant_id, base.id, asked.vector, candidates.DEPTH, compute)
+    found = candidates.get(tenant_id, base.id, asked.vector, depth, compute)
     return Ahead(base.id, found.scores, found.rows), found.hit
 
 
 def find(tenant_id: uuid.UUID, asked: Asked, count: int, ahead: Ahead | None, watch: Stopwatch) -> Found:
-    """The best `count` assets. In the tenant's scope."""
+    """The best `count` assets. In the tenant's scope if `asked.needs_scope`."""
     query = asked.query
     vectors = memory.cache.of(tenant_id, encoding.model_id())
     with watch.step("refresh"):
-        now = opening(encoding.model_id())
-        state = vectors.refresh(now)
+        now = opening(tenant_id, encoding.model_id())
+        state = vectors.current(now)
+        if state is None:
+            with tenant_scope(tenant_id):
+                state = vectors.refresh(now)
     with watch.step("filter"):
         only = restricting.restriction(query, state, now, asked.until)
     depth = max(FUSED_DEPTH, count) if asked.words else count

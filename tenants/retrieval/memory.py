@@ -45,12 +45,17 @@ class TenantVectors:
     def bytes(self) -> int:
         return len(self.state.rows.alive) * ROW_BYTES
 
+    def current(self, now: Opening) -> State | None:
+        """The state as it is if nothing is newer. Needs no scope."""
+        state = self.state
+        return state if _is_current(state, now) else None
+
     def refresh(self, now: Opening | None = None) -> State:
         """Catch up with the active tenant's database: at least with all that was committed before `now` was asked.
 
         Raises IndexRebuilding for a large tenant whose index is not there.
         """
-        now, state = now or opening(self.model), self.state
+        now, state = now or opening(current_tenant_id(), self.model), self.state
         if _is_current(state, now):
             return state
         with self._lock:

@@ -6,7 +6,6 @@ import uuid
 from dataclasses import dataclass
 
 from tenants.prepared import Prepared
-from tenants.scope import current_tenant_id
 
 _OPENING = Prepared(
     "opening",
@@ -47,7 +46,7 @@ class Opening:
     current: Current | None
 
 
-def opening(model: str) -> Opening:
-    """For the active tenant and this model. Raises NoTenantScope."""
-    ((last, pruned, hidden, engine, *current),) = _OPENING.rows(current_tenant_id(), model)
+def opening(tenant_id: uuid.UUID, model: str) -> Opening:
+    """For this tenant and model. Needs no scope: alone it is one round trip."""
+    ((last, pruned, hidden, engine, *current),) = _OPENING.rows_of(tenant_id, tenant_id, model)
     return Opening(last, pruned, tuple(hidden), engine, Current(*current) if current[0] else None)

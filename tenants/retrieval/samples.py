@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import random
 import uuid
+from typing import Any
 
 import numpy as np
 
+from tenants.retrieval.later import later
 from tenants.valkey import Unavailable, client, tenant_key
 
 KEPT = 1_000
@@ -21,15 +23,14 @@ def note(tenant_id: uuid.UUID, model: str, vector: np.ndarray) -> None:
     """Remember one query in eight. `vector`: float32 [256]."""
     if random.random() >= SHARE:  # noqa: S311 - a sample, not a secret
         return
-    key = _key(tenant_id, model)
-    try:
-        pipe = client().pipeline(transaction=False)
-        pipe.lpush(key, vector.astype("<f4").tobytes())
+    key, raw = _key(tenant_id, model), vector.astype("<f4").tobytes()
+
+    def write(pipe: Any) -> None:
+        pipe.lpush(key, raw)
         pipe.ltrim(key, 0, KEPT - 1)
         pipe.expire(key, KEEP_S)
-        pipe.execute()
-    except Unavailable:
-        return
+
+    later.do(write)
 
 
 def read(tenant_id: uuid.UUID, model: str) -> np.ndarray:

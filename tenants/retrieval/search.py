@@ -8,7 +8,8 @@ and hydration reads live rows, so a deleted asset cannot come back.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from uuid_utils.compat import uuid7
 
 from tenants.accounts import metering
 from tenants.datasets import selectors
+from tenants.datasets.models import Asset
 from tenants.retrieval import cursors, duplicates, encoding, faceting, finding, queries
 from tenants.retrieval.finding import Asked, Found
 from tenants.retrieval.highlighting import Highlight, query_words
@@ -44,7 +46,12 @@ class Answer:
     highlights: dict[uuid.UUID, list[Highlight]] | None = None
 
 
-def search(*, tenant_id: uuid.UUID, query: Query, read: Read = selectors.get_assets) -> Answer:
+def _live(tenant_id: uuid.UUID, asset_ids: list[uuid.UUID]) -> Mapping[uuid.UUID, Asset]:
+    with tenant_scope(tenant_id):
+        return selectors.get_assets(asset_ids)
+
+
+def search(*, tenant_id: uuid.UUID, query: Query, read: Read = _live) -> Answer:
     """Answer a search of one tenant, in short scopes of its own; `read` gets the assets of a page by id.
 
     Raises Invalid, NotFound, CursorExpired, IndexRebuilding, and MediaError for a file that cannot be decoded.
@@ -71,10 +78,11 @@ def _first_page(tenant_id: uuid.UUID, query: Query, read: Read, watch: Stopwatch
     asked = Asked(encoded.vector, encoded.words if query.hybrid else "", query, _wanted(encoded, query))
     with watch.step("cache"):
         ahead, known = finding.ahead(tenant_id, asked)
-    with tenant_scope(tenant_id):
+    # A scope costs a transaction, which is more than the plainest search asks of the database.
+    with tenant_scope(tenant_id) if asked.needs_scope else nullcontext():
         found = finding.find(tenant_id, asked, query.depth, ahead, watch)
         groups = _grouped(found.ranking.hits, query, watch)
-        page = _read(groups[: query.top_k], read, asked.wanted, query.group_duplicates, watch)
+        page = _read(tenant_id, groups[: query.top_k], read, asked.wanted, query.group_duplicates, watch)
         facets = _facets(found, query, watch)
     meta = _meta(found, encoded, known)
     search_id = str(uuid7())
@@ -124,10 +132,15 @@ def _keep(
 
 
 def _read(
-    groups: Sequence[Sequence[Hit]], read: Read, wanted: list[str] | None, grouped: bool, watch: Stopwatch
+    tenant_id: uuid.UUID,
+    groups: Sequence[Sequence[Hit]],
+    read: Read,
+    wanted: list[str] | None,
+    grouped: bool,
+    watch: Stopwatch,
 ) -> Page:
     with watch.step("hydrate"):
-        return read_page(groups, read, grouped=grouped, quoted=bool(wanted))
+        return read_page(tenant_id, groups, read, grouped=grouped, quoted=bool(wanted))
 
 
 def _answer(
@@ -176,7 +189,7 @@ def _next_page(tenant_id: uuid.UUID, query: Query, read: Read, watch: Stopwatch)
     groups = ranking.groups()
     wanted, chosen = ranking.wanted, groups[offset : offset + query.top_k]
     with tenant_scope(tenant_id):
-        page = _read(chosen, read, wanted, ranking.sizes is not None, watch)
+        page = _read(tenant_id, chosen, read, wanted, ranking.sizes is not None, watch)
     end = offset + len(chosen)
     following = cursors.encode(search_id, end) if end < len(groups) else None
     return _answer(tenant_id, search_id, page, following, ranking.meta, wanted, watch)

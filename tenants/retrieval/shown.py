@@ -21,7 +21,8 @@ MAX_READ = 50
 # A character of UTF-8 has at most four bytes.
 CHARACTER_BYTES = 4
 
-Read = Callable[[list[uuid.UUID]], Mapping[uuid.UUID, Any]]
+# By tenant and ids, in a scope or without one.
+Read = Callable[[uuid.UUID, list[uuid.UUID]], Mapping[uuid.UUID, Any]]
 
 
 @dataclass
@@ -33,13 +34,15 @@ class Page:
     spoken: dict[uuid.UUID, str] = field(default_factory=dict)
 
 
-def read_page(groups: Sequence[Sequence[Hit]], read: Read, *, grouped: bool, quoted: bool) -> Page:
-    """The groups of hits that are to be shown, as they are now. In the tenant's scope.
+def read_page(
+    tenant_id: uuid.UUID, groups: Sequence[Sequence[Hit]], read: Read, *, grouped: bool, quoted: bool
+) -> Page:
+    """The groups of hits that are to be shown, as they are now. In the tenant's scope if grouped or quoted.
 
     `quoted`: with the words spoken at the moments that were found.
     """
     kept = duplicates.alive(groups) if grouped else groups
-    assets = read([members[0].asset_id for members in kept])
+    assets = read(tenant_id, [members[0].asset_id for members in kept])
     there = [members for members in kept if members[0].asset_id in assets]
     page = Page([(assets[members[0].asset_id], members[0]) for members in there])
     if grouped:

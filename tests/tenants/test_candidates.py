@@ -106,7 +106,7 @@ def test_tenants_generations_vectors_and_depths_are_apart(tenant: uuid.UUID) -> 
 
 
 def test_depths_of_one_class_share_a_list(tenant: uuid.UUID) -> None:
-    assert [depth_class(n) for n in (1, DEPTH, DEPTH + 1, 1_000, 1_025)] == [256, 256, 1_024, 1_024, 4_096]
+    assert [depth_class(n) for n in (1, DEPTH, DEPTH + 1, 1_000, 1_025)] == [64, 64, 256, 1_024, 4_096]
     cache, generation, vector = CandidateCache(BUDGET), Fake(2_000, 1), unit(2)
     first = cache.get(tenant, generation.id, vector, 300, generation.search(vector, depth_class(300)))
     second = cache.get(tenant, generation.id, vector, 1_000, generation.search(vector, depth_class(1_000)))

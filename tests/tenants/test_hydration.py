@@ -17,7 +17,7 @@ from tenants.datasets.services import create_dataset
 from tenants.retrieval.hydration import hydrate
 from tenants.retrieval.models import IndexGeneration, IndexPointer, VectorClock
 from tenants.retrieval.opening import Current, Opening, opening
-from tenants.scope import NoTenantScope, tenant_scope
+from tenants.scope import TenantMismatch, tenant_scope
 
 MODEL = "test:1"
 SOUND = {"duration_s": 1.5, "has_sound": True, "truncated": False, "examined": {"speech": "examined"}}
@@ -60,7 +60,7 @@ def test_an_asset_is_hydrated_as_the_selectors_show_it(party, kind: str) -> None
     with tenant_scope(party.id):
         added = _add(create_dataset(name="d"), *KINDS[kind])
         expected = selectors.as_dict(selectors.get_asset(added.id))
-        found = hydrate([added.id])
+        found = hydrate(party.id, [added.id])
     assert found == {added.id: expected}
     # Also in the order of fields and in types that compare as equal (1, 1.0 and True).
     assert json.dumps(found[added.id], default=str) == json.dumps(expected, default=str)
@@ -70,10 +70,10 @@ def test_many_assets_take_one_statement(party) -> None:
     with tenant_scope(party.id):
         dataset = create_dataset(name="d")
         ids = [_add(dataset, *kind).id for kind in KINDS.values()]
-        hydrate(ids)  # prepares it on this connection
+        hydrate(party.id, ids)  # prepares it on this connection
         with CaptureQueriesContext(connection) as queries:
-            assert hydrate([]) == {}
-            found = hydrate([*ids, uuid.uuid4(), ids[0]])
+            assert hydrate(party.id, []) == {}
+            found = hydrate(party.id, [*ids, uuid.uuid4(), ids[0]])
         assert len(queries) == 1
         assert set(found) == set(ids)
 
@@ -82,28 +82,27 @@ def test_nothing_of_a_dataset_that_is_being_deleted(party) -> None:
     with tenant_scope(party.id):
         kept, going = create_dataset(name="kept"), create_dataset(name="going")
         here, there = (_add(dataset, *KINDS["plain text"]).id for dataset in (kept, going))
-        assert set(hydrate([here, there])) == {here, there}
+        assert set(hydrate(party.id, [here, there])) == {here, there}
         Dataset.objects.filter(pk=going.id).update(deleted_at=timezone.now())
-        assert set(hydrate([here, there])) == {here}
+        assert set(hydrate(party.id, [here, there])) == {here}
 
 
 def test_nothing_of_another_tenant(party, stranger) -> None:
     with tenant_scope(stranger.id):
         theirs = _add(create_dataset(name="d"), *KINDS["plain text"]).id
+    assert hydrate(party.id, [theirs]) == {}
+    assert set(hydrate(stranger.id, [theirs])) == {theirs}
     with tenant_scope(party.id):
-        assert hydrate([theirs]) == {}
-    with pytest.raises(NoTenantScope):
-        hydrate([theirs])
+        assert hydrate(party.id, [theirs]) == {}
+        with pytest.raises(TenantMismatch):
+            hydrate(stranger.id, [theirs])
 
 
 # --- Opening ---------------------------------------------------------------------------------------------
 
 
 def test_the_opening_of_a_new_tenant(party) -> None:
-    with tenant_scope(party.id):
-        assert opening(MODEL) == Opening(0, 0, (), "memory", None)
-    with pytest.raises(NoTenantScope):
-        opening(MODEL)
+    assert opening(party.id, MODEL) == Opening(0, 0, (), "memory", None)
 
 
 def test_the_opening_says_what_the_tables_say_in_one_statement(party, stranger) -> None:
@@ -121,17 +120,17 @@ def test_the_opening_says_what_the_tables_say_in_one_statement(party, stranger) 
             create_dataset(name="kept")
             going = [create_dataset(name=name).id for name in ("a", "b")]
             Dataset.objects.filter(pk__in=going).update(deleted_at=timezone.now())
-            opening(MODEL)  # prepares it on this connection
+            opening(tenant.id, MODEL)  # prepares it on this connection
             with CaptureQueriesContext(connection) as queries:
-                seen = opening(MODEL)
+                seen = opening(tenant.id, MODEL)
             assert len(queries) == 1
             assert set(seen.hidden) == set(going)
             assert seen == Opening(12, 5, seen.hidden, "memory", Current(made[1].id, 9, "hnsw", recall))
-            assert opening("other:1").engine == "pgvector"
-            assert opening("none:1") == Opening(12, 5, seen.hidden, "memory", None)
+            assert opening(tenant.id, "other:1").engine == "pgvector"
+            assert opening(tenant.id, "none:1") == Opening(12, 5, seen.hidden, "memory", None)
 
 
 def test_a_pointer_to_nothing(party) -> None:
     with tenant_scope(party.id):
         IndexPointer.objects.create(model=MODEL, engine="pgvector")
-        assert opening(MODEL) == Opening(0, 0, (), "pgvector", None)
+        assert opening(party.id, MODEL) == Opening(0, 0, (), "pgvector", None)

@@ -83,7 +83,7 @@ class Library:
 
     def filtered(self, seed: int, conditions: list, count: int = 5) -> Ranking:
         with tenant_scope(self.tenant_id):
-            now = opening(MODEL)
+            now = opening(self.tenant_id, MODEL)
             state = self.cached.refresh(now)
             only = restricting.restriction(Query(conditions=conditions), state, now)
             return rank(state, unit(seed), count, only)
