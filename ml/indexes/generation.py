@@ -33,6 +33,9 @@ ASSET_IDS = f"{COLUMNS}/asset_ids.npy"
 #: The kinds that are tried in turn when the caller names none.
 KINDS = ("ivf-sq8", "hnsw")
 
+#: What is left when none of them is good enough: no index, every search reads the vectors. Never short of a target.
+EXACT = "exact"
+
 #: Called with the share done, 0 to 1, and the step in words.
 Report = Callable[[float, str], None]
 
@@ -61,8 +64,9 @@ def build(
     """Index ``folder/vectors.f32``, measure recall@10 and write the manifest, after which the folder is whole.
 
     ``queries`` [q, 256] are real ones of the tenant if there are any; ``assets`` is read from
-    ``columns/asset_ids.npy`` unless given. Raises RecallMissed, leaving no manifest, and ValueError for a
-    file of vectors that is empty, cut, or holds NaN.
+    ``columns/asset_ids.npy`` unless given. Where nothing meets the target the generation is of kind EXACT, unless
+    a ``kind`` was asked for: then RecallMissed is raised, and no manifest left. Raises ValueError for a file of
+    vectors that is empty, cut, or holds NaN.
     """
     started, report = time.monotonic(), _growing(report)
     (folder / NAME).unlink(missing_ok=True)
@@ -111,7 +115,9 @@ def open_generation(folder: Path, *, verify: bool = True) -> Generation:
         vectors = _vectors(folder)
         if vectors.shape != (manifest.vectors, manifest.dimension):
             raise ValueError(f"{VECTORS} holds {len(vectors)} rows, not {manifest.vectors}")
-        index = load_kind(manifest.kind).open(_file_of(folder, manifest.kind), vectors, manifest.settings)
+        index = None
+        if manifest.kind != EXACT:
+            index = load_kind(manifest.kind).open(_file_of(folder, manifest.kind), vectors, manifest.settings)
         return Generation(folder, manifest, vectors, _columns(folder), index)
     except (OSError, ValueError, LookupError) as error:
         raise GenerationDamaged(str(error)) from error
@@ -130,11 +136,11 @@ class Generation:
         manifest: Manifest,
         vectors: Vectors,
         columns: dict[str, np.ndarray],
-        index: Kind,
+        index: Kind | None,
     ) -> None:
         self.folder, self.manifest, self.columns = folder, manifest, columns
         self.vectors = vectors
-        self._index: Kind | None = index
+        self._index, self._closed = index, False
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -146,7 +152,7 @@ class Generation:
 
     def close(self) -> None:
         """Let go of the index; its mapping goes with the last search under way. Searching again raises."""
-        self._index = None
+        self._index, self._closed = None, True
 
     def search(self, query: Vectors, k: int, allowed: Mask | None = None) -> tuple[Vectors, Rows]:
         """The best ``k`` rows of ``query`` [256] that ``allowed`` [n] allows: scores descending, and rows.
@@ -154,11 +160,13 @@ class Generation:
         Exact where few rows are allowed; elsewhere with the effort that met the target at that share.
         Finds min(k, rows allowed) always. Raises ValueError on shape or NaN.
         """
-        index, query = self._open_index(), checked(query, (DIMENSION,))
-        count = self._count(allowed)
+        index = self._index
+        if self._closed:
+            raise ValueError("the generation is closed")
+        query, count = checked(query, (DIMENSION,)), self._count(allowed)
         allowed = None if count == len(self) else allowed
         row = self._effort(count)
-        if k < 1 or not count or row is None or not row.effort:
+        if index is None or k < 1 or not count or row is None or not row.effort:
             return self._exact(query, k, allowed)
         for effort in (row.effort, 4 * row.effort):
             scores, rows = index.search(query, k, effort, allowed)
@@ -197,12 +205,6 @@ class Generation:
         rows = np.arange(0) if allowed is None else np.flatnonzero(allowed)
         return exact.search_rows(self.vectors, query, k, rows)
 
-    def _open_index(self) -> Kind:
-        index = self._index
-        if index is None:
-            raise ValueError("the generation is closed")
-        return index
-
 
 def _climb(
     folder: Path,
@@ -213,7 +215,7 @@ def _climb(
     threads: int,
     report: Report,
 ) -> tuple[list[Attempt], str, Settings, tuple[Effort, ...]]:
-    """Build rung after rung until one meets the target. Raises RecallMissed."""
+    """Build rung after rung until one meets the target; the last one is no index. Raises RecallMissed."""
     attempts: list[Attempt] = []
     for rung, (kind_id, settings, last) in enumerate(_rungs(len(vectors), kind)):
         step, path, began = f"build {kind_id} {rung + 1}", _file_of(folder, kind_id), time.monotonic()
@@ -226,7 +228,9 @@ def _climb(
         if table:
             return attempts, kind_id, settings, table
         path.unlink()
-    raise RecallMissed(target, attempts)
+    if kind is not None or target > 1:
+        raise RecallMissed(target, attempts)
+    return [*attempts, Attempt(EXACT, {}, 1.0, 0.0)], EXACT, {}, tuning.exact_efforts(bench)
 
 
 def _growing(report: Report | None) -> Report:

@@ -140,6 +140,11 @@ def _worthwhile(bench: Bench, index: Kind, share: float, target: float) -> Effor
     return tried if tried.recall >= target and tried.ms <= exact_ms else Effort(share, 0, 1.0, exact_ms)
 
 
+def exact_efforts(bench: Bench) -> tuple[Effort, ...]:
+    """The table of a generation without an index: exact at every share, at its cost."""
+    return tuple(Effort(share, 0, 1.0, bench.exact_ms(share)) for share in bench.cases)
+
+
 def effort_for(table: Sequence[Effort], share: float) -> Effort | None:
     """The row of the greatest share that is not well above ``share``; None below all of them: exact."""
     return next((row for row in table if row.share * SLACK <= share), None)

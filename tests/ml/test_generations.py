@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ml.indexes import exact, files, tuning
 from ml.indexes.generation import (
     DIMENSION,
+    KINDS,
     Generation,
     GenerationDamaged,
     Manifest,
@@ -30,7 +31,7 @@ from ml.indexes.generation import (
     build,
     open_generation,
 )
-from ml.indexes.kinds.base import CATALOG
+from ml.indexes.kinds.base import CATALOG, load_kind
 
 COUNT = 6000
 
@@ -148,6 +149,47 @@ class TestBuild:
         ]
         assert manifest.settings == manifest.attempts[1].settings
         assert manifest.attempts[0].recall == 0.5
+
+    def test_what_no_index_is_good_enough_for_is_searched_exactly(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Vectors on which every rung is too slow: the tenant gets a generation all the same, and right answers."""
+        for limit in ("LIMIT_MS", "LIMIT_SHARE", "LAST_LIMIT_SHARE"):
+            monkeypatch.setattr(tuning, limit, 0.0)
+        monkeypatch.setattr(tuning, "EXACT_ROWS", 200)
+        folder = written(tmp_path / "g", unit(2000))
+        manifest = build(folder, model="m", seq=1, queries=unit(50, seed=5))
+        rungs = [(kind, rung) for kind in KINDS for rung in load_kind(kind).ladder(2000)]
+        assert [(a.kind, a.settings) for a in manifest.attempts] == [*rungs, ("exact", {})]
+        assert (manifest.kind, manifest.settings, manifest.recall) == ("exact", {}, 1.0)
+        assert [(row.share, row.effort, row.recall) for row in manifest.efforts] == [
+            (share, 0, 1.0) for share in (1.0, 0.5, 0.25, 0.125)
+        ]
+        assert all(row.ms > 0 for row in manifest.efforts)
+        assert not list(folder.glob("*.faiss"))
+        assert Manifest.read(folder) == manifest
+        generation = open_generation(folder)
+        allowed = np.arange(2000) % 2 == 0
+        for query in unit(20, seed=3):
+            scores = generation.vectors @ query
+            assert generation.search(query, 10)[1].tolist() == np.argsort(-scores)[:10].tolist()
+            best = np.argsort(-np.where(allowed, scores, -2))[:10]
+            assert generation.search(query, 10, allowed)[1].tolist() == best.tolist()
+        assert generation.recall_of(1.0) == generation.recall_of(0.3) == 1.0
+        generation.close()
+        with pytest.raises(ValueError, match="closed"):
+            generation.search(unit(1)[0], 10)
+
+    def test_a_kind_that_was_asked_for_is_built_or_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tuning, "LIMIT_MS", 0.0)
+        monkeypatch.setattr(tuning, "LAST_LIMIT_SHARE", 0.0)
+        folder = written(tmp_path / "g", unit(1000))
+        with pytest.raises(RecallMissed) as missed:
+            build(folder, model="m", seq=1, kind="hnsw")
+        assert {attempt.kind for attempt in missed.value.attempts} == {"hnsw"}
+        assert not (folder / "manifest.json").exists()
 
     def test_an_old_manifest_goes_first(self, folder: Path) -> None:
         """Or a build that is killed would leave one that describes other files."""
