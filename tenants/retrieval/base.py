@@ -77,6 +77,11 @@ class Base:
     def postings(self) -> Postings:
         return Postings.open(self.generation.folder)
 
+    @cached_property
+    def bytes(self) -> int:
+        """Of all files."""
+        return self.generation.bytes_mapped
+
     @property
     def asset_count(self) -> int:
         return len(self.asset_ids)

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[2]
 REPORT_S = 1.0
 STEPS = 100
+# How errors of the builder begin that the same vectors would bring again.
+FINAL = ("RecallMissed", "ValueError")
 # Of the progress bar: writing the vectors out before, and publishing after.
 WRITTEN, BUILT = 10, 99
 
@@ -67,9 +69,9 @@ def build_index(claimed: jobs.Claim) -> None:
         part.rename(folder)
         _publish(claimed, row, built)
     except BaseException as error:
-        for left in (part, folder):
-            shutil.rmtree(left, ignore_errors=True)
-        _note_failure(row, error)
+        shutil.rmtree(part, ignore_errors=True)
+        if _note_failure(row, error):
+            shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
@@ -81,7 +83,7 @@ def _built(claimed: jobs.Claim, row: IndexGeneration, part: Path, kind: str) -> 
             # Longer than scopes should be, as it must see one moment; it reads only.
             written = generation_files.write(part, row.model, row.seq)
     row.vectors, row.assets = written.vectors, written.assets
-    jobs.progress(claimed, done=WRITTEN, total=STEPS, renew=True)
+    jobs.progress(claimed, done=WRITTEN, total=STEPS)
     if not written.vectors:
         raise BuildFailed("There are no vectors to index.")
     built = _run_builder(claimed, row, part, kind)
@@ -134,14 +136,15 @@ def _report(claimed: jobs.Claim, done: int) -> None:
     with tenant_scope(claimed.tenant_id):
         if jobs.held(claimed).cancel_requested:
             raise jobs.Cancelled
-    jobs.progress(claimed, done=done, total=STEPS, renew=True)
+    jobs.progress(claimed, done=done, total=STEPS)
 
 
 def _refuse(status: int, last: dict[str, Any]) -> NoReturn:
-    if "error" in last:
-        raise BuildFailed(str(last["error"])[:1000])
-    # Killed, or out of memory: another attempt may fare better.
-    raise RuntimeError(f"the builder ended with status {status}")
+    told = str(last.get("error", ""))[:1000]
+    if told.startswith(FINAL):
+        raise BuildFailed(told)
+    # Killed, out of memory, out of room, or its files went away: another attempt may fare better.
+    raise RuntimeError(f"the builder ended with status {status}: {told or 'it said nothing'}")
 
 
 def _publish(claimed: jobs.Claim, row: IndexGeneration, built: Built) -> None:
@@ -167,8 +170,15 @@ def _publish(claimed: jobs.Claim, row: IndexGeneration, built: Built) -> None:
         jobs.succeed(claimed, result={**result, **row.details}, cpu_s=0, gpu_s=0, used={})
 
 
-def _note_failure(row: IndexGeneration, error: BaseException) -> None:
+def _note_failure(row: IndexGeneration, error: BaseException) -> bool:
+    """Whether the files may go: not where a commit whose answer got lost has published them, and not unknown."""
     reason = f"{type(error).__name__}: {error}"[:1000]
     failed = {"state": IndexGeneration.State.FAILED, "reason": reason}
-    with contextlib.suppress(Exception), tenant_scope(row.tenant_id):
-        IndexGeneration.objects.filter(pk=row.pk, state=IndexGeneration.State.BUILDING).update(**failed)
+    try:
+        with tenant_scope(row.tenant_id):
+            rows = IndexGeneration.objects.filter(pk=row.pk)
+            rows.filter(state=IndexGeneration.State.BUILDING).update(**failed)
+            return not rows.filter(state=IndexGeneration.State.READY).exists()
+    except Exception:
+        log.warning("what is left of a build is removed later", exc_info=True)
+        return False

@@ -43,7 +43,14 @@ class TenantVectors:
 
     @property
     def bytes(self) -> int:
+        """Of its arrays."""
         return len(self.state.rows.alive) * ROW_BYTES
+
+    @property
+    def mapped(self) -> int:
+        """Bytes of the files of its generation."""
+        base = self.state.base
+        return base.bytes if isinstance(base, Base) else 0
 
     def current(self, now: Opening) -> State | None:
         """The state as it is if nothing is newer. Needs no scope."""
@@ -85,10 +92,9 @@ class TenantVectors:
             return state.base
         try:
             # Beside the requests, as long as the state before it still serves.
-            found = opened.get(current_tenant_id(), now.current.id, wait=must)
+            return opened.get(current_tenant_id(), now.current.id, wait=must) or state.base
         except NotHere:
-            return state.base if not must else None
-        return found or state.base
+            return None
 
     def _empty(self) -> State:
         """For a load of everything. Raises IndexRebuilding where that is too much for a request."""
@@ -187,10 +193,13 @@ def _append(state: State, rows: Rows, batch: list[tuple]) -> Rows:
 
 
 class VectorCache:
-    """The tenants whose vectors are in memory, least recently used first out, within a budget of bytes."""
+    """The tenants whose indexes are in memory, least recently used first out: one budget of bytes for their arrays,
+    and one for the files that they have mapped.
+    """
 
-    def __init__(self, budget_bytes: int | None = None) -> None:
+    def __init__(self, budget_bytes: int | None = None, budget_mapped: int | None = None) -> None:
         self.budget_bytes = settings.INDEX_MEMORY_BYTES if budget_bytes is None else budget_bytes
+        self.budget_mapped = settings.INDEX_MAPPED_BYTES if budget_mapped is None else budget_mapped
         self._entries: OrderedDict[tuple[uuid.UUID, str], TenantVectors] = OrderedDict()
         self._lock = threading.Lock()
         self._last: tuple[uuid.UUID, str] | None = None
@@ -207,11 +216,13 @@ class VectorCache:
         return entry
 
     def _evict(self, newest: tuple[uuid.UUID, str]) -> None:
-        total = sum(entry.bytes for entry in self._entries.values())
+        arrays = sum(entry.bytes for entry in self._entries.values())
+        mapped = sum(entry.mapped for entry in self._entries.values())
         for key in list(self._entries):
-            if total <= self.budget_bytes or key == newest:
+            if key == newest or (arrays <= self.budget_bytes and mapped <= self.budget_mapped):
                 return
-            total -= self._entries.pop(key).bytes
+            entry = self._entries.pop(key)
+            arrays, mapped = arrays - entry.bytes, mapped - entry.mapped
 
     def bytes(self) -> int:
         with self._lock:

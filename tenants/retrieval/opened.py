@@ -1,27 +1,41 @@
-"""The generations that this process has open, least recently used first out.
+"""The generations that this process has open.
 
-Their files are mapped, so the kernel decides what of them is in memory; the budget bounds what it may be asked for.
+Their files are mapped, so the kernel decides what of them is in memory. Whoever searches in one keeps it; here is only
+known which are open, so that all share them, and which are being opened. What is held, and for how long, is decided in
+`tenants.retrieval.memory`.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import threading
 import uuid
 from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from django.conf import settings
 from django.db import connection
 
 from ml.indexes.generation import GenerationDamaged, open_generation
+from ml.indexes.postings import PostingsDamaged
 from tenants.retrieval.base import Base
 
 log = logging.getLogger(__name__)
 
+# Opened beside the requests and not fetched yet; those that nobody comes for must not pile up.
+MOST_ARRIVED = 16
+DAMAGES = (GenerationDamaged, PostingsDamaged, ValueError, KeyError)
+# What a process may lack for a moment, in the words that every layer passes on. The files are not at fault.
+SHORTAGES = [os.strerror(number) for number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)]
+
 
 class NotHere(Exception):
-    """The files of a generation are missing or damaged; the repair is under way."""
+    """The files of a generation are missing or damaged, and the repair is under way; or they cannot be opened now."""
 
 
 def folder_of(tenant_id: uuid.UUID, generation_id: uuid.UUID) -> Path:
@@ -32,48 +46,66 @@ class Opened:
     """Opened generations by id."""
 
     def __init__(self) -> None:
-        self._bases: OrderedDict[uuid.UUID, Base] = OrderedDict()
-        self._opening: dict[uuid.UUID, threading.Thread] = {}
+        self._open: WeakValueDictionary[uuid.UUID, Base] = WeakValueDictionary()
+        self._arrived: OrderedDict[uuid.UUID, Base] = OrderedDict()
+        self._opening: dict[uuid.UUID, Future[Base]] = {}
         self._lock = threading.Lock()
 
     def get(self, tenant_id: uuid.UUID, generation_id: uuid.UUID, *, wait: bool) -> Base | None:
-        """The generation; None if it is being opened by a thread of its own and `wait` is not set.
+        """The generation, for the caller to keep; None if a thread of its own still opens it and `wait` is not set.
 
-        Raises NotHere.
+        Raises NotHere, without `wait` never.
         """
         with self._lock:
-            if generation_id in self._bases:
-                self._bases.move_to_end(generation_id)
-                return self._bases[generation_id]
-            thread = self._opening.get(generation_id)
-            if thread is None:
-                thread = threading.Thread(
-                    target=self._open, args=(tenant_id, generation_id), name="open-index", daemon=True
-                )
-                self._opening[generation_id] = thread
-                thread.start()
+            base = self._open.get(generation_id)
+            if base is not None:
+                self._arrived.pop(generation_id, None)
+                return base
+            coming = self._opening.get(generation_id)
+            if coming is None:
+                coming = self._opening[generation_id] = Future()
+                self._begin(tenant_id, generation_id, coming)
         if not wait:
             return None
-        thread.join()
+        base = coming.result()
         with self._lock:
-            base = self._bases.get(generation_id)
-        if base is None:
-            raise NotHere
+            self._arrived.pop(generation_id, None)
         return base
 
-    def _open(self, tenant_id: uuid.UUID, generation_id: uuid.UUID) -> None:
+    def _begin(self, tenant_id: uuid.UUID, generation_id: uuid.UUID, coming: Future[Base]) -> None:
+        arguments = (tenant_id, generation_id, coming)
+        try:
+            threading.Thread(target=self._run, args=arguments, name="open-index", daemon=True).start()
+        except RuntimeError:
+            # No more threads at this moment: the next request tries again.
+            del self._opening[generation_id]
+            coming.set_exception(NotHere())
+
+    def _run(self, tenant_id: uuid.UUID, generation_id: uuid.UUID, coming: Future[Base]) -> None:
+        base = self._opened(tenant_id, generation_id)
+        with self._lock:
+            del self._opening[generation_id]
+            if base is not None:
+                self._open[generation_id] = self._arrived[generation_id] = base
+            while len(self._arrived) > MOST_ARRIVED:
+                self._arrived.popitem(last=False)
+        if base is None:
+            coming.set_exception(NotHere())
+        else:
+            coming.set_result(base)
+
+    def _opened(self, tenant_id: uuid.UUID, generation_id: uuid.UUID) -> Base | None:
+        """Whole, with all that a search maps later: after this its files may go."""
         try:
             generation = open_generation(folder_of(tenant_id, generation_id))
             base = Base(generation_id, generation.manifest.seq, generation)
-            with self._lock:
-                self._bases[generation_id] = base
-                self._evict(generation_id)
-        except (GenerationDamaged, OSError, ValueError, KeyError) as error:
+            base.postings  # noqa: B018 - maps them
+            return base
+        except Exception as error:
             log.warning("an index cannot be opened", extra={"generation": str(generation_id)}, exc_info=True)
-            self._repair(tenant_id, generation_id, f"{type(error).__name__}: {error}")
-        finally:
-            with self._lock:
-                self._opening.pop(generation_id, None)
+            if isinstance(error, DAMAGES) and not _is_shortage(error):
+                self._repair(tenant_id, generation_id, f"{type(error).__name__}: {error}")
+        return None
 
     def _repair(self, tenant_id: uuid.UUID, generation_id: uuid.UUID, reason: str) -> None:
         # Imported here: what repairs an index stands above what reads it.
@@ -87,22 +119,26 @@ class Opened:
         finally:
             connection.close()
 
-    def _evict(self, newest: uuid.UUID) -> None:
-        """Forget those that go over the budget. Searches that use them keep them mapped until they end."""
-        total = sum(base.generation.bytes_mapped for base in self._bases.values())
-        for generation_id in list(self._bases):
-            if total <= settings.INDEX_MAPPED_BYTES or generation_id == newest:
-                return
-            total -= self._bases.pop(generation_id).generation.bytes_mapped
-
     def forget(self, generation_id: uuid.UUID) -> None:
-        """For one whose files are gone."""
+        """For one whose files are gone. Searches under way keep it until they end."""
         with self._lock:
-            self._bases.pop(generation_id, None)
+            self._open.pop(generation_id, None)
+            self._arrived.pop(generation_id, None)
 
     def bytes(self) -> int:
+        """Of the files of all that are open."""
         with self._lock:
-            return sum(base.generation.bytes_mapped for base in self._bases.values())
+            return sum(base.bytes for base in self._open.values())
+
+
+def _is_shortage(error: BaseException) -> bool:
+    return any(words in str(cause) for cause in _causes(error) for words in SHORTAGES)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 opened = Opened()
