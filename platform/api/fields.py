@@ -134,7 +134,8 @@ def _unit(data: list[float]) -> np.ndarray:
         raise ValidationError("A vector of zeros points nowhere.")
     # Scaled first, so that squares of very large numbers do not overflow.
     scaled = values / largest
-    return (scaled / np.linalg.norm(scaled)).astype(np.float32)
+    # Not `norm`: its dot product gives up the interpreter's lock, and getting it back may take milliseconds.
+    return (scaled / math.sqrt(float((scaled * scaled).sum()))).astype(np.float32)
 
 
 def parse_json(text: str, name: str) -> Any:

@@ -131,6 +131,8 @@ class Base:
         """Which part of its asset a row stands for; None for the whole."""
         columns = self.generation.columns
         rows, ends = columns["segment_rows"], columns["segment_ends"]
+        if not len(rows):
+            return None
         place = int(np.searchsorted(rows, row))
         if place == len(rows) or rows[place] != row:
             return None

@@ -81,7 +81,8 @@ class Later:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._send_for_ever, name="later", daemon=True)
                 self._thread.start()
-        self._something.set()
+        if not self._something.is_set():
+            self._something.set()
         if full:
             self.flush()
         return True

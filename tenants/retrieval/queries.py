@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,7 +176,8 @@ def combine(parts: dict[str, np.ndarray], query: Query) -> tuple[np.ndarray, dic
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:
-    norm = float(np.linalg.norm(vector))
+    # Not `norm`: its dot product gives up the interpreter's lock, and getting it back may take milliseconds.
+    norm = math.sqrt(float((vector * vector).sum()))
     if norm < LEAST_NORM:
         raise Invalid("The parts of this query cancel each other out.", pointer="")
     return (vector / norm).astype(np.float32)

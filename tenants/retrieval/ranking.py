@@ -64,6 +64,8 @@ def _without(hits, left_out: frozenset[uuid.UUID]) -> list[Hit]:
 
 
 def _of_array(state: State, query: np.ndarray, count: int, only: Restriction) -> tuple[list[Hit], int]:
+    if not len(state.rows.alive):
+        return [], 0
     mask = row_mask(state, only)
     assets = state.rows.assets[mask]
     candidates, per_asset = np.unique(assets, return_counts=True)

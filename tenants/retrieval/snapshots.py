@@ -11,6 +11,8 @@ import numpy as np
 
 from tenants.retrieval.state import MODALITIES, Hit
 
+# Up to so many hits are not worth compressing.
+SHORT = 50
 ROW = np.dtype([("asset", "V16"), ("score", "<f4"), ("part", "u1")])
 
 
@@ -18,7 +20,9 @@ def pack(hits: list[Hit], meta: dict[str, Any]) -> bytes:
     """21 bytes a hit, and beside them the answer's other fields and the segments."""
     rows = np.array([(hit.asset_id.bytes, hit.score, MODALITIES.index(hit.modality)) for hit in hits], ROW)
     segments = {number: hit.segment for number, hit in enumerate(hits) if hit.segment}
-    beside = zlib.compress(json.dumps({"meta": meta, "segments": segments}).encode(), 1)
+    beside = zlib.compress(
+        json.dumps({"meta": meta, "segments": segments}).encode(), 1 if len(hits) > SHORT else 0
+    )
     return len(rows).to_bytes(4, "little") + rows.tobytes() + beside
 
 
