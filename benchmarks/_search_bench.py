@@ -65,6 +65,7 @@ class Bench:
     """One run on one stack. Loaded tenants are kept in its folder, so that another run starts at once."""
 
     stack: Stack
+    workers: int = 1
     figures: dict[str, Any] = field(default_factory=dict)
 
     @cached_property

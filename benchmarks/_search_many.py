@@ -70,25 +70,30 @@ def _demo_search(bench: Bench) -> bytes:
 
 def throughput(bench: Bench) -> list[Line]:
     """Eight clients that never wait, against as many at an empty view, before and after."""
-    tenant = hundred(bench)
-    warmed(bench, tenant)
+    tenant, workers = hundred(bench), bench.workers
+    for _ in range(4 * workers):
+        # A new connection each, so that every web process has opened the index.
+        warmed(bench, tenant)
     view = [message(bench.host, "GET", "/healthz")]
     searches = bench.searches(tenant, bench.queries(12_000, seed=61))
     empty = [_rate(bench, view)]
     found = _rate(bench, searches)
     empty.append(_rate(bench, view))
     rate, floor = found["per_s"], float(np.mean([one["per_s"] for one in empty]))
-    bench.figures["throughput"] = {"searches": found, "empty_view": empty, "share": rate / floor}
-    target = min(600.0, 0.35 * floor)
+    bench.figures[f"throughput_{workers}"] = {"searches": found, "empty_view": empty, "share": rate / floor}
+    what, target = f"searches of {tenant.count:,} vectors, {CLIENTS} clients", min(600.0, 0.35 * floor)
+    told = at_least(what, rate, target, "/s", found["web_cpu_ms"])
+    if workers < len(os.sched_getaffinity(0)):
+        # One interpreter uses one core: this only tells.
+        told = Line(what, rate, "/s", cpu_ms=found["web_cpu_ms"])
     return [
-        Line(f"empty view, {CLIENTS} clients", floor, "/s", cpu_ms=empty[0]["web_cpu_ms"]),
-        at_least(
-            f"searches of {tenant.count:,} vectors, {CLIENTS} clients",
-            rate,
-            target,
+        Line(
+            f"empty view, {CLIENTS} clients, {workers} web process(es)",
+            floor,
             "/s",
-            found["web_cpu_ms"],
+            cpu_ms=empty[0]["web_cpu_ms"],
         ),
+        told,
         Line("… as a share of the empty view", rate / floor),
         Line("… processor time of the clients, a search", found["client_cpu_ms"], "ms"),
     ]
