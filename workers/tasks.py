@@ -12,7 +12,7 @@ from tenants.jobs import bell
 from tenants.jobs.kinds import QUEUES
 from tenants.people import invitations
 from tenants.pipeline import embedding, erasure, importing, portability, reindexing, subjects, upkeep
-from tenants.retrieval import building
+from tenants.retrieval import building, moving
 from workers.base import JobTask, run_job
 
 
@@ -54,6 +54,11 @@ def reindex_metadata(job_id: str, tenant_id: str) -> None:
 @shared_task(base=JobTask, name="workers.build_index")
 def build_index(job_id: str, tenant_id: str) -> None:
     run_job(job_id, tenant_id, building.build_index)
+
+
+@shared_task(base=JobTask, name="workers.move_index")
+def move_index(job_id: str, tenant_id: str) -> None:
+    run_job(job_id, tenant_id, moving.move_index)
 
 
 @shared_task(name="workers.sweep_jobs")

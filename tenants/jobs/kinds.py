@@ -32,6 +32,7 @@ KINDS: dict[str, Kind] = {
         Kind("export_tenant", queue="default"),
         Kind("reindex_metadata", queue="default"),
         Kind("build_index", queue="index"),
+        Kind("move_index", queue="index"),
     )
 }
 QUEUES = ("embed", "media", "import", "default", "index", "system")

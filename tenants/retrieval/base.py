@@ -83,6 +83,10 @@ class Base:
         return self.generation.bytes_mapped
 
     @property
+    def kind(self) -> str:
+        return self.generation.manifest.kind
+
+    @property
     def asset_count(self) -> int:
         return len(self.asset_ids)
 
@@ -126,6 +130,10 @@ class Base:
             kinds[modalities] = True
             mask = kinds[self.asset_kinds] if mask is None else mask & kinds[self.asset_kinds]
         return mask
+
+    def ahead(self, query: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+        """Its best rows without restriction: scores float32 [m] and rows int64 [m]."""
+        return self.generation.search(query, depth)
 
     def segment(self, row: int) -> dict | None:
         """Which part of its asset a row stands for; None for the whole."""

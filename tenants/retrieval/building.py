@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -54,8 +55,12 @@ class Built:
     peak_mb: float
 
 
-def build_index(claimed: jobs.Claim) -> None:
-    """Build and publish a generation of all vectors of the job's model up to now."""
+# Called with a generation whose files are whole and not served yet: what it returns goes into the job's result.
+Check = Callable[[IndexGeneration], dict[str, Any]]
+
+
+def build_index(claimed: jobs.Claim, check: Check | None = None) -> None:
+    """Build and publish a generation of all vectors of the job's model up to now, unless `check` raises."""
     model, kind = claimed.arguments["model"], claimed.arguments.get("kind") or ""
     with tenant_scope(claimed.tenant_id):
         lifecycle.tidy(mine=True)
@@ -67,7 +72,7 @@ def build_index(claimed: jobs.Claim) -> None:
     try:
         built = _built(claimed, row, part, kind)
         part.rename(folder)
-        _publish(claimed, row, built)
+        _publish(claimed, row, built, check(row) if check else {})
     except BaseException as error:
         shutil.rmtree(part, ignore_errors=True)
         if _note_failure(row, error):
@@ -147,7 +152,7 @@ def _refuse(status: int, last: dict[str, Any]) -> NoReturn:
     raise RuntimeError(f"the builder ended with status {status}: {told or 'it said nothing'}")
 
 
-def _publish(claimed: jobs.Claim, row: IndexGeneration, built: Built) -> None:
+def _publish(claimed: jobs.Claim, row: IndexGeneration, built: Built, more: dict[str, Any]) -> None:
     """Swap the pointer and end the job in one transaction. Raises LeaseLost: then another attempt is at it."""
     manifest = built.manifest
     with tenant_scope(claimed.tenant_id):
@@ -167,7 +172,7 @@ def _publish(claimed: jobs.Claim, row: IndexGeneration, built: Built) -> None:
         lifecycle.publish(row)
         result = {"generation": str(row.id), "kind": row.kind, "recall": row.recall, "vectors": row.vectors}
         # The tenant pays for what it adds, not for how it is kept.
-        jobs.succeed(claimed, result={**result, **row.details}, cpu_s=0, gpu_s=0, used={})
+        jobs.succeed(claimed, result={**result, **row.details, **more}, cpu_s=0, gpu_s=0, used={})
 
 
 def _note_failure(row: IndexGeneration, error: BaseException) -> bool:

@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from django.db.models import QuerySet
 
+from tenants.datasets.models import Asset
+from tenants.retrieval.engines import Copy
 from tenants.retrieval.facet_counts import Allowed, count_facets
+from tenants.retrieval.filters import assets_of
 from tenants.retrieval.ranking import asset_mask, row_mask
 from tenants.retrieval.state import Restriction, State
 
@@ -21,11 +25,13 @@ def count(keys: Sequence[str], state: State, only: Restriction) -> dict[str, dic
 
 def _allowed(state: State, only: Restriction) -> Allowed:
     """What a search may find, as ids of the newer assets and as a mask of the generation's."""
+    base = state.base
     numbers = np.unique(state.rows.assets[row_mask(state, only)])
     newer = {state.assets.ids[number] for number in numbers.tolist()} - only.without
-    base = state.base
     if base is None:
         return Allowed(newer, only.datasets)
+    if isinstance(base, Copy):
+        return Allowed(_every(only), only.datasets)
     found = asset_mask(state, base, only)
     mask = np.ones(base.asset_count, bool) if found is None else found.copy()
     mask[base.numbers(only.without)] = False
@@ -34,3 +40,14 @@ def _allowed(state: State, only: Restriction) -> Allowed:
     newer |= {base.asset_id(number) for number in changed[mask[changed]].tolist()}
     mask[changed] = False
     return Allowed(newer, only.datasets, base.postings, mask)
+
+
+def _every(only: Restriction) -> QuerySet[Asset]:
+    """The same asked of Postgres, for a copy in another engine: who is counted are all that are ready."""
+    assets = assets_of(only.planned).filter(status=Asset.State.READY).exclude(pk__in=only.without)
+    assets = assets.exclude(dataset_id__in=only.hidden_datasets)
+    if only.datasets is not None:
+        assets = assets.filter(dataset_id__in=only.datasets)
+    if only.assets is not None and not only.planned:
+        assets = assets.filter(pk__in=only.assets)
+    return assets if only.modalities is None else assets.filter(modality__in=only.modalities)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tenants.retrieval import candidates, cursors, encoding, lexical, memory, restricting, samples
+from tenants.retrieval.engines import CopyGone
 from tenants.retrieval.opening import opening
 from tenants.retrieval.queries import Query
 from tenants.retrieval.ranking import Ahead, Ranking, rank
@@ -64,9 +65,12 @@ def ahead(tenant_id: uuid.UUID, asked: Asked) -> tuple[Ahead | None, bool | None
 
     def compute() -> tuple[np.ndarray, np.ndarray]:
         samples.note(tenant_id, encoding.model_id(), asked.vector)
-        return base.generation.search(asked.vector, candidates.depth_class(depth))
+        return base.ahead(asked.vector, candidates.depth_class(depth))
 
-    found = candidates.get(tenant_id, base.id, asked.vector, depth, compute)
+    try:
+        found = candidates.get(tenant_id, base.id, asked.vector, depth, compute)
+    except CopyGone:
+        return None, None
     return Ahead(base.id, found.scores, found.rows), found.hit
 
 

@@ -21,13 +21,15 @@ from django.utils import timezone
 from tenants.errors import Conflict, NotFound
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED, enqueue
+from tenants.retrieval import copies
 from tenants.retrieval.models import FacetChange, IndexGeneration, IndexPointer, Vector, VectorClock
 from tenants.retrieval.opened import folder_of, opened
 from tenants.scope import current_tenant_id, tenant_scope
 
 log = logging.getLogger(__name__)
 
-JOB = "build_index"
+JOB, MOVE = "build_index", "move_index"
+JOBS = (JOB, MOVE)
 # Numbers given out since a generation was built (new vectors, graves, changes), as a share of its vectors, that make it
 # due again; the newer part is searched exactly, so it must not grow without bound.
 CHANGED_SHARE, CHANGED_MOST = 0.15, 100_000
@@ -46,17 +48,22 @@ def consider(*, model: str) -> Job | None:
         if _has_just_failed(model):
             return None
         pointer, clock = IndexPointer.objects.filter(model=model).first(), VectorClock.objects.first()
-        if clock is None or (pointer and pointer.engine != IndexPointer.Engine.MEMORY):
+        if clock is None:
             return None
         current = pointer.current if pointer else None
+        if current and current.engine != IndexPointer.Engine.MEMORY:
+            # Whoever was moved stays there, however small; what has become too old is copied anew.
+            return move(model=model, to=current.engine) if _is_due(current, clock) else None
         if current is None:
             return build(model=model) if _has_more_than(model, settings.INDEX_FLAT_MAX) else None
         if not _has_more_than(model, round(DEMOTE_SHARE * settings.INDEX_FLAT_MAX)):
             demote(model=model)
             return None
-        if current.seq < clock.pruned or clock.last - current.seq > _bound(current):
-            return build(model=model)
-    return None
+        return build(model=model) if _is_due(current, clock) else None
+
+
+def _is_due(current: IndexGeneration, clock: VectorClock) -> bool:
+    return current.seq < clock.pruned or clock.last - current.seq > _bound(current)
 
 
 def consider_all() -> None:
@@ -77,6 +84,11 @@ def _has_just_failed(model: str) -> bool:
     return bool(newest and failed and newest.created_at > timezone.now() - REST)
 
 
+def is_large(model: str) -> bool:
+    """Whether the tenant has more vectors than are searched without an index."""
+    return _has_more_than(model, settings.INDEX_FLAT_MAX)
+
+
 def _has_more_than(model: str, bound: int) -> bool:
     return Vector.objects.filter(model=model)[: bound + 1].count() > bound
 
@@ -88,11 +100,20 @@ def _bound(current: IndexGeneration) -> int:
 
 def build(*, model: str, kind: str = "") -> Job | None:
     """Queue a build, unless one is queued or running already. In the tenant's scope."""
+    return _queue(JOB, {"model": model, "kind": kind})
+
+
+def move(*, model: str, to: str) -> Job | None:
+    """Queue a move to another engine, or a new copy in the same, unless a build is queued or running already."""
+    return _queue(MOVE, {"model": model, "to": to})
+
+
+def _queue(kind: str, arguments: dict[str, str]) -> Job | None:
     # One at a time: who comes second waits here and then sees the first one's job.
     VectorClock.objects.select_for_update().first()
-    if Job.objects.filter(UNFINISHED, kind=JOB).exists():
+    if Job.objects.filter(UNFINISHED, kind__in=JOBS).exists():
         return None
-    return enqueue(kind=JOB, arguments={"model": model, "kind": kind}, total=100, reserve={})
+    return enqueue(kind=kind, arguments=arguments, total=100, reserve={})
 
 
 # --- The pointer -----------------------------------------------------------------------------------------
@@ -101,11 +122,14 @@ def build(*, model: str, kind: str = "") -> Job | None:
 def publish(generation: IndexGeneration) -> None:
     """Make it the one that answers; the one before stays for a rollback. In the transaction that made it ready."""
     pointer = _locked(generation.model)
-    dropped = pointer.previous
+    gone = [pointer.previous] if pointer.previous else []
     pointer.current, pointer.previous = generation, pointer.current
+    if pointer.previous and pointer.previous.engine != IndexPointer.Engine.MEMORY:
+        # A copy in another engine takes room in the database: back to it leads another move.
+        gone.append(pointer.previous)
+        pointer.previous = None
     pointer.save()
-    if dropped is not None:
-        _retire([dropped])
+    _retire(gone)
 
 
 def roll_back(*, model: str) -> IndexGeneration:
@@ -164,6 +188,9 @@ def repair(*, tenant_id: uuid.UUID, generation_id: uuid.UUID, reason: str) -> No
         if generation is None:
             return
         pointer = _locked(generation.model)
+        if generation_id not in (pointer.current_id, pointer.previous_id):
+            # Another search was faster, or it has been replaced meanwhile.
+            return
         if pointer.previous_id == generation_id:
             pointer.previous = None
         if pointer.current_id == generation_id:
@@ -180,8 +207,7 @@ def repair(*, tenant_id: uuid.UUID, generation_id: uuid.UUID, reason: str) -> No
 def _usable(generation: IndexGeneration | None) -> IndexGeneration | None:
     if generation is None or generation.seq < _pruned():
         return None
-    there = folder_of(generation.tenant_id, generation.pk) / "manifest.json"
-    return generation if there.exists() else None
+    return generation if copies.is_there(generation) else None
 
 
 def _check_files(model: str) -> None:
@@ -189,9 +215,9 @@ def _check_files(model: str) -> None:
     with tenant_scope(current_tenant_id()):
         pointer = IndexPointer.objects.filter(model=model).first()
         kept = [one for one in (pointer.previous, pointer.current) if one] if pointer else []
-    for one in kept:
-        if not one.archived and not (folder_of(one.tenant_id, one.pk) / "manifest.json").exists():
-            repair(tenant_id=one.tenant_id, generation_id=one.pk, reason="its files are gone")
+        missing = [one for one in kept if not one.archived and not copies.is_there(one)]
+    for one in missing:
+        repair(tenant_id=one.tenant_id, generation_id=one.pk, reason="its files are gone")
 
 
 def tidy(*, mine: bool = False) -> None:
@@ -199,7 +225,7 @@ def tidy(*, mine: bool = False) -> None:
 
     Not while a build is running, unless the caller is that build.
     """
-    if not mine and Job.objects.filter(kind=JOB, state=Job.State.RUNNING).exists():
+    if not mine and Job.objects.filter(kind__in=JOBS, state=Job.State.RUNNING).exists():
         return
     kept = IndexGeneration.objects.filter(
         Q(pk__in=IndexPointer.objects.values("current")) | Q(pk__in=IndexPointer.objects.values("previous"))
@@ -209,6 +235,7 @@ def tidy(*, mine: bool = False) -> None:
     for path in folder.iterdir() if folder.exists() else ():
         if path.name not in names:
             shutil.rmtree(path, ignore_errors=True)
+    copies.tidy(names)
     stale = {"state": IndexGeneration.State.FAILED, "reason": "The build was interrupted."}
     IndexGeneration.objects.filter(state=IndexGeneration.State.BUILDING).update(**stale)
 

@@ -17,8 +17,10 @@ import numpy as np
 from django.conf import settings
 
 from tenants.errors import IndexRebuilding
+from tenants.retrieval import copies
 from tenants.retrieval.base import Base
-from tenants.retrieval.models import FacetChange, Tombstone, Vector, VectorClock
+from tenants.retrieval.engines import Copy, Gone
+from tenants.retrieval.models import FacetChange, IndexPointer, Tombstone, Vector, VectorClock
 from tenants.retrieval.opened import NotHere, opened
 from tenants.retrieval.opening import Opening, opening
 from tenants.retrieval.state import MODALITIES, Rows, State
@@ -85,12 +87,14 @@ class TenantVectors:
             return state
         return State(seq=base.seq, base=base) if base else self._empty()
 
-    def _base(self, state: State, now: Opening, *, must: bool) -> Base | None:
+    def _base(self, state: State, now: Opening, *, must: bool) -> Base | Copy | None:
         if now.current is None:
             return None
         if state.base is not None and state.base.id == now.current.id:
             return state.base
         try:
+            if now.engine != IndexPointer.Engine.MEMORY:
+                return copies.opened_copy(now.engine, now.current)
             # Beside the requests, as long as the state before it still serves.
             return opened.get(current_tenant_id(), now.current.id, wait=must) or state.base
         except NotHere:
@@ -143,11 +147,12 @@ class TenantVectors:
             seq=last,
             rows=rows.buried(known) if known else rows,
             dead=_buried(state, [asset_id for asset_id, _ in found]),
+            gone=_gone(state, [asset_id for asset_id, _ in found]),
             changed=state.changed | self._changed(state, last),
         )
 
     def _changed(self, state: State, last: int) -> frozenset[uuid.UUID]:
-        if state.base is None:
+        if not isinstance(state.base, Base):
             return frozenset()
         changes = FacetChange.objects.filter(seq__gt=state.seq, seq__lte=last)
         return frozenset(changes.values_list("asset_id", flat=True))
@@ -160,11 +165,18 @@ def _is_current(state: State, now: Opening) -> bool:
 
 def _buried(state: State, gone: list[uuid.UUID]) -> np.ndarray | None:
     """The dead of the base with these: a grave is newer than everything in it."""
-    if state.base is None or not len(numbers := state.base.numbers(gone)):
+    if not isinstance(state.base, Base) or not len(numbers := state.base.numbers(gone)):
         return state.dead
     dead = np.zeros(state.base.asset_count, bool) if state.dead is None else state.dead.copy()
     dead[numbers] = True
     return dead
+
+
+def _gone(state: State, gone: list[uuid.UUID]) -> Gone:
+    """The same where the base is a copy in another engine."""
+    if not isinstance(state.base, Copy) or not gone:
+        return state.gone
+    return state.gone.and_also(state.base.places(gone))
 
 
 def _batches(rows: Iterable[tuple]) -> Iterable[list[tuple]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.postgres.search import SearchVectorField
 from django.db import models
 
@@ -69,7 +71,8 @@ class LexicalEntry(TenantModel):
 
 
 class IndexGeneration(TenantModel):
-    """One immutable index over all vectors of a model up to `seq`: files under INDEX_DIR/tenant/id, derived from them.
+    """One immutable index over all vectors of a model up to `seq`: files under INDEX_DIR/tenant/id, derived from them;
+    or a copy in another engine (tenants.retrieval.engines).
 
     `recall` is recall@10 against exact search on sample queries, measured before it was published; `bytes` of all
     files; `archived` says that a copy lies in the storage, so that the local files may go.
@@ -95,6 +98,12 @@ class IndexGeneration(TenantModel):
     archived = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
     ready_at = models.DateTimeField(null=True, blank=True)
+
+    @property
+    def engine(self) -> str:
+        """Where it lies: a value of IndexPointer.Engine."""
+        there = self.kind.startswith(IndexPointer.Engine.PGVECTOR)
+        return IndexPointer.Engine.PGVECTOR if there else IndexPointer.Engine.MEMORY
 
     class Meta(TenantModel.Meta):
         db_table = "index_generation"
@@ -122,6 +131,11 @@ class IndexPointer(TenantModel):
     class Meta(TenantModel.Meta):
         db_table = "index_pointer"
         constraints = [models.UniqueConstraint(fields=["tenant", "model"], name="index_pointer_once")]
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """The engine is always that of the generation which answers."""
+        self.engine = self.current.engine if self.current else self.Engine.MEMORY
+        super().save(*args, **kwargs)
 
 
 class FacetChange(TenantModel):

@@ -10,6 +10,7 @@ from itertools import islice
 import numpy as np
 
 from tenants.retrieval.base import Base
+from tenants.retrieval.copied import OfCopy
 from tenants.retrieval.state import MODALITIES, Hit, Restriction, State
 
 # Rows to look at for each asset that is wanted, where assets may have several; doubled until it is enough.
@@ -50,7 +51,11 @@ def rank(
     newer, newer_total = _of_array(state, query, wanted, only)
     if state.base is None:
         return Ranking(_without(newer, only.without)[:count], newer_total, 1.0)
-    older = OfBase(state, state.base, only, exact=exact)
+    older: OfBase | OfCopy
+    if isinstance(state.base, Base):
+        older = OfBase(state, state.base, only, exact=exact)
+    else:
+        older = OfCopy(state, state.base, only, exact=exact)
     found = older.best(query, wanted, ahead)
     hits = heapq.merge(newer, found, key=lambda hit: -hit.score)
     return Ranking(list(islice(_without(hits, only.without), count)), newer_total + older.total, older.recall)

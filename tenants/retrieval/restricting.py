@@ -9,6 +9,7 @@ import numpy as np
 
 from tenants.retrieval import columns, filters, lexical
 from tenants.retrieval.base import Base
+from tenants.retrieval.engines import Copy
 from tenants.retrieval.opening import Opening
 from tenants.retrieval.queries import Query
 from tenants.retrieval.state import Restriction, State
@@ -27,6 +28,8 @@ def restriction(query: Query, state: State, now: Opening, until: int | None = No
         return only
     if state.base is None:
         return replace(only, assets=filters.matching_ids(query.conditions, query.datasets))
+    if isinstance(state.base, Copy):
+        return _by_plan(query, state, only)
     return _by_postings(query, state, state.base, only)
 
 
@@ -34,18 +37,31 @@ def _by_postings(query: Query, state: State, base: Base, only: Restriction) -> R
     """Of the base by its postings; what has changed since and what is newer is asked of the database."""
     planned = filters.plan(query.conditions, query.datasets)
     numbers = columns.mask_of(planned, base.postings, base.asset_count)
-    alive = np.unique(state.rows.assets[state.rows.alive])
-    newer = [state.assets.ids[number] for number in alive.tolist()]
-    live = columns.live_of(planned, {*newer, *state.changed})
+    live = columns.live_of(planned, {*_newer(state), *state.changed})
     numbers[base.numbers(state.changed)] = False
     numbers[base.numbers(state.changed & live)] = True
     return replace(only, assets=list(live), numbers=numbers)
 
 
+def _by_plan(query: Query, state: State, only: Restriction) -> Restriction:
+    """Of a copy by its engine; what is newer is asked of the database."""
+    planned = filters.plan(query.conditions, query.datasets)
+    return replace(only, assets=list(columns.live_of(planned, _newer(state))), planned=planned)
+
+
+def _newer(state: State) -> set[uuid.UUID]:
+    alive = np.unique(state.rows.assets[state.rows.alive])
+    return {state.assets.ids[number] for number in alive.tolist()}
+
+
 def matching_words(words: str, limit: int, only: Restriction, state: State) -> list[tuple[uuid.UUID, float]]:
     """Assets that hold these words, the best first, under the same restriction."""
     base = state.base
-    if only.numbers is None or base is None:
+    if only.planned:
+        found = lexical.matching(words, 2 * lexical.CANDIDATES, replace(only, assets=None))
+        meeting = columns.live_of(only.planned, {asset_id for asset_id, _ in found})
+        found = [pair for pair in found if pair[0] in meeting]
+    elif only.numbers is None or not isinstance(base, Base):
         found = lexical.matching(words, limit + len(only.without), only)
     elif np.count_nonzero(only.numbers) <= lexical.MAX_ALLOWED:
         named = [base.asset_id(number) for number in np.flatnonzero(only.numbers).tolist()]

@@ -169,7 +169,7 @@ def _meta(found: Found, encoded: queries.Encoded, candidates_known: bool | None)
         "model": {"id": space.id, "version": space.version},
         "index": {
             "generation": str(base.id) if base else str(found.state.seq),
-            "kind": base.generation.manifest.kind if base else "flat",
+            "kind": base.kind if base else "flat",
             "size": found.state.size,
             "recall_estimate": round(found.ranking.recall, 4),
         },

@@ -10,6 +10,8 @@ import numpy as np
 
 from ml.indexes.flat import FlatIndex
 from tenants.retrieval.base import Base
+from tenants.retrieval.engines import Copy, Gone
+from tenants.retrieval.filters import Plan
 from tenants.retrieval.vectors import DIMENSION
 
 MODALITIES = ("text", "image", "audio", "video")
@@ -63,12 +65,14 @@ class State:
     """All that one search needs; replaced as a whole, so that a search never sees half a refresh.
 
     `index` and what follows describe the newer vectors, or all of them where there is no `base`. `dead`: which assets
-    of the base count no more; `changed`: those whose metadata is newer than the base.
+    of the base count no more; `changed`: those whose metadata is newer than the base. Where the base is a copy in
+    another engine, `gone` stands for `dead`, and it knows metadata by itself.
     """
 
     seq: int = 0
-    base: Base | None = None
+    base: Base | Copy | None = None
     dead: np.ndarray | None = None
+    gone: Gone = field(default_factory=Gone)
     changed: frozenset[uuid.UUID] = frozenset()
     index: FlatIndex = field(default_factory=lambda: FlatIndex(DIMENSION))
     rows: Rows = field(default_factory=Rows)
@@ -84,7 +88,7 @@ class State:
 
     @property
     def dead_count(self) -> int:
-        return 0 if self.dead is None else int(self.dead.sum())
+        return len(self.gone) if self.dead is None else int(self.dead.sum())
 
     @property
     def size(self) -> int:
@@ -108,7 +112,8 @@ class Restriction:
     """Which assets a search may return; None means no restriction of this kind.
 
     `numbers` is `assets` for the base, where they were found without naming them: a mask of its assets, in which those
-    that have changed since stand as `assets` says. `until`: only what was there at that sequence number.
+    that have changed since stand as `assets` says. `planned` is the same for a copy in another engine: a filter, of
+    which `assets` are the newer ones. `until`: only what was there at that sequence number.
     """
 
     datasets: list[uuid.UUID] | None = None
@@ -116,5 +121,6 @@ class Restriction:
     assets: list[uuid.UUID] | None = None
     hidden_datasets: list[uuid.UUID] = field(default_factory=list)
     numbers: np.ndarray | None = None
+    planned: Plan = ()
     without: frozenset[uuid.UUID] = frozenset()
     until: int | None = None
