@@ -6,7 +6,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from django.http import HttpRequest
+from django.core.files.uploadedfile import UploadedFile
+from django.http import QueryDict
+from django.utils.datastructures import MultiValueDict
 
 from console.paging import parse_id
 from console.refining import Refinements
@@ -17,6 +19,7 @@ from tenants.retrieval.faceting import MAX_KEYS
 from tenants.retrieval.search import Query
 
 PAGE = 24
+FOLD = "duplicates"
 MAX_TEXT = 10_000
 OPERATORS = (
     ("eq", "is"),
@@ -29,28 +32,31 @@ OPERATORS = (
     ("exists", "is present"),
 )
 Schema = dict[str, str]
+Files = MultiValueDict[str, UploadedFile]
 
 
-def read_query(request: HttpRequest, schema: Schema, refined: Refinements) -> Query:
+def read_query(form: QueryDict, files: Files, schema: Schema, refined: Refinements) -> Query:
     """The query that a person asked for, with what they chose in earlier results. Raises Invalid, NotFound."""
-    form = request.POST
     if cursor := form.get("cursor", ""):
         return Query(cursor=cursor, top_k=PAGE)
+    datasets = [_id(value, "dataset") for value in form.getlist("dataset")]
+    picture = form.get("image_asset", "")
     query = Query(
         text=form.get("text", "").strip(),
         like=refined.like,
         unlike=refined.unlike,
         unlike_text=form.get("unlike_text", "").strip(),
-        image=_path(request, "image"),
-        image_asset=_id(form.get("image_asset", "")),
-        audio=_path(request, "audio"),
-        datasets=[_required_id(value) for value in form.getlist("dataset")] or None,
+        image=_path(files, "image"),
+        image_asset=_id(picture, "picture") if picture else None,
+        audio=_path(files, "audio"),
+        datasets=datasets or None,
         modalities=_modalities(form.getlist("modality")),
         conditions=[*filters.parse(read_filter(form, schema)), *refined.conditions()],
         top_k=PAGE,
         highlight=True,
-        group_duplicates=form.get("group") == "duplicates",
-        facets=list(schema)[:MAX_KEYS],
+        group_duplicates=form.get("group") == FOLD,
+        # What is narrowed by stays in sight, whatever else there is.
+        facets=list(dict.fromkeys([*refined.keys, *schema]))[:MAX_KEYS],
     )
     _check(query)
     # Words are fused where there are some: a picture alone is no fault of who left the box ticked.
@@ -59,8 +65,16 @@ def read_query(request: HttpRequest, schema: Schema, refined: Refinements) -> Qu
     return query
 
 
+def is_asked(form: QueryDict, files: Files, refined: Refinements) -> bool:
+    """Whether there is anything to look for."""
+    words = form.get("text", "").strip() or form.get("cursor")
+    return bool(
+        words or form.get("image_asset") or refined.like or _path(files, "image") or _path(files, "audio")
+    )
+
+
 def _check(query: Query) -> None:
-    if not is_asked(query):
+    if not (query.text or query.image or query.image_asset or query.audio or query.like):
         raise Invalid("Type what you look for, add a picture, or speak.", pointer="/text")
     if max(len(query.text), len(query.unlike_text)) > MAX_TEXT:
         raise Invalid(f"A query has at most {MAX_TEXT} characters.", pointer="/text")
@@ -68,25 +82,16 @@ def _check(query: Query) -> None:
         raise Invalid(f"At most {filters.MAX_CONDITIONS} conditions.", pointer="/key")
 
 
-def is_asked(query: Query) -> bool:
-    """Whether there is anything to look for."""
-    return bool(query.text or query.image or query.image_asset or query.audio or query.like)
-
-
-def _path(request: HttpRequest, name: str) -> Path | None:
+def _path(files: Files, name: str) -> Path | None:
     # Uploads lie on disk (config.uploads) until the request ends.
-    file: Any = request.FILES.get(name)
+    file: Any = files.get(name)
     return Path(file.temporary_file_path()) if file and file.size else None
 
 
-def _id(value: str) -> uuid.UUID | None:
-    return _required_id(value) if value else None
-
-
-def _required_id(value: str) -> uuid.UUID:
+def _id(value: str, noun: str) -> uuid.UUID:
     found = parse_id(value)
     if found is None:
-        raise NotFound("There is no such thing.")
+        raise NotFound(f"There is no such {noun}.")
     return found
 
 

@@ -15,6 +15,8 @@ from tenants.jobs.models import Job
 from tenants.retrieval.highlighting import Highlight
 
 METADATA = "metadata."
+# Characters before the first mark that a tile has room for.
+ROOM, FIELD_ROOM = 40, 12
 SHOWN_FIELDS = 2
 MATCHED = {"text": "words", "image": "picture", "audio": "sound", "video": "video"}
 
@@ -23,18 +25,25 @@ MATCHED = {"text": "words", "image": "picture", "audio": "sound", "video": "vide
 class Card:
     """An asset with the words that stand on its tile; `score` and `matched` where it was found by a search.
 
-    `at` is the moment of sound or film that fits, in seconds. `quote` is the piece of its words that holds the query's,
-    `fields` the same of metadata. `folded` are its first near-duplicates of `folded_count`.
+    `at` is the moment of sound or film that fits, in seconds. `title` holds the query's words where the caption begins
+    with them, `quote` is the piece of its words that does otherwise, `fields` the same of metadata. `folded` are its
+    first near-duplicates of `folded_count`.
     """
 
     asset: Asset
     score: float | None = None
     matched: str = ""
     at: float | None = None
+    title: Highlight | None = None
     quote: Highlight | None = None
     fields: list[tuple[str, Highlight]] = field(default_factory=list)
     folded: list[Asset] = field(default_factory=list)
     folded_count: int = 0
+
+    @property
+    def hidden_count(self) -> int:
+        """Near-duplicates that are only counted."""
+        return self.folded_count - len(self.folded)
 
 
 def job_lines(jobs: list[Job]) -> list[tuple[Job, str]]:
@@ -66,6 +75,25 @@ def card_of(
     # Words with a moment were spoken, words without one beside anything but a text are its caption.
     by_caption = matched == "text" and asset.modality != Asset.Modality.TEXT and at is None
     label = "caption" if by_caption else MATCHED.get(matched, matched)
-    quote = next((one for one in highlights if not one.field.startswith(METADATA)), None)
-    fields = [(one.field.removeprefix(METADATA), one) for one in highlights if one.field.startswith(METADATA)]
-    return Card(asset, score, label, at, quote, fields[:SHOWN_FIELDS], list(folded), folded_count)
+    words = [one for one in highlights if not one.field.startswith(METADATA)]
+    title = next((one for one in words if one.field == "caption" and one.marks[0][1] <= ROOM), None)
+    quote = next((one for one in words if one is not title), None)
+    fields = [
+        (one.field.removeprefix(METADATA), cut(one, FIELD_ROOM))
+        for one in highlights
+        if one.field.startswith(METADATA)
+    ]
+    if quote and asset.modality != Asset.Modality.TEXT:
+        quote = cut(quote, ROOM)
+    return Card(asset, score, label, at, title, quote, fields[:SHOWN_FIELDS], list(folded), folded_count)
+
+
+def cut(highlight: Highlight, room: int) -> Highlight:
+    """The highlight with at most `room` characters before its first mark, so that the mark is seen in one line."""
+    start = highlight.marks[0][0]
+    if start <= room:
+        return highlight
+    space = highlight.text.find(" ", start - room, start)
+    begin = start - room if space < 0 else space + 1
+    marks = [(first - begin + 1, last - begin + 1) for first, last in highlight.marks]
+    return Highlight(highlight.field, f"…{highlight.text[begin:]}", marks)

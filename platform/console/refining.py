@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 from collections.abc import Collection, Iterable, Sequence
@@ -36,6 +37,11 @@ class Refinements:
         return [one for text in self.only for one in filters.parse(json.loads(text), "/only")]
 
     @property
+    def keys(self) -> list[str]:
+        """Of metadata, by which was narrowed."""
+        return [key for text in self.only for key in json.loads(text)]
+
+    @property
     def named(self) -> list[uuid.UUID]:
         return [*self.like, *self.unlike]
 
@@ -49,6 +55,8 @@ def read_refinements(form: QueryDict) -> Refinements:
     dropped, more, less = (form.get(name, "") for name in ("drop", "more", "less"))
     like = _assets([*form.getlist("like"), more], {dropped, less})
     unlike = _assets([*form.getlist("unlike"), less], {dropped, more})
+    if set(like) & set(unlike):
+        raise Invalid("An example is either wanted or not.", pointer="/unlike")
     only = dict.fromkeys(_canonical(text) for text in form.getlist("only") if text != dropped)
     if toggled := form.get("toggle", ""):
         pressed = _canonical(toggled)
@@ -61,7 +69,7 @@ def read_refinements(form: QueryDict) -> Refinements:
 def _assets(values: Iterable[str], without: Collection[str]) -> list[uuid.UUID]:
     found = [parse_id(value) for value in dict.fromkeys(values) if value and value not in without]
     if None in found:
-        raise NotFound("There is no such asset.")
+        raise NotFound("There is no such example.")
     if len(found) > MAX_ASSETS:
         raise Invalid(f"At most {MAX_ASSETS} examples can be given.", pointer="/like")
     return [one for one in found if one is not None]
@@ -78,7 +86,7 @@ def _canonical(text: str) -> str:
         or len(given) != 1
         or not all(isinstance(one, dict) for one in given.values())
     ):
-        raise Invalid("This is not a choice from the side bar.", pointer="/only")
+        raise Invalid("This is no choice that the results offer.", pointer="/only")
     filters.parse(given, "/only")
     return json.dumps(given, sort_keys=True, ensure_ascii=False)
 
@@ -98,10 +106,16 @@ class Chip:
 
 @dataclass(frozen=True)
 class Choice:
+    """A value that results can be narrowed to; `place` is its id on the page, where the focus comes back to it."""
+
     label: str
     count: int
     value: str
     chosen: bool
+
+    @property
+    def place(self) -> str:
+        return f"only-{hashlib.blake2s(self.value.encode(), digest_size=6).hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -114,7 +128,7 @@ class Group:
 
 
 def chips_of(refined: Refinements, assets: dict[uuid.UUID, Asset], labels: dict[str, str]) -> list[Chip]:
-    """`assets` by id; what was deleted meanwhile has no picture and no words."""
+    """`assets` by id; what is gone has no picture and no words."""
     named = [("like", one) for one in refined.like] + [("unlike", one) for one in refined.unlike]
     chips = [Chip(name, str(one), _words_of(assets.get(one)), assets.get(one)) for name, one in named]
     return chips + [Chip("only", text, _told(text, labels)) for text in refined.only]
@@ -122,7 +136,7 @@ def chips_of(refined: Refinements, assets: dict[uuid.UUID, Asset], labels: dict[
 
 def _words_of(asset: Asset | None) -> str:
     if asset is None:
-        return "deleted"
+        return "an asset that is gone"
     return asset.caption or asset.excerpt or asset.get_modality_display().lower()
 
 
@@ -131,18 +145,24 @@ def _told(text: str, labels: dict[str, str]) -> str:
     return f"{labels.get(key, key)}: {label_of(given.get('eq', given))}"
 
 
-def groups_of(facets: Facets, labels: dict[str, str], chosen: Collection[str]) -> list[Group]:
-    """What the side bar offers. Keys whose values tell nothing apart are left out."""
+def groups_of(facets: Facets, labels: dict[str, str], chosen: Collection[str], total: int) -> list[Group]:
+    """What the results can be narrowed by; `total` are all that may be found.
+
+    Keys whose values tell nothing apart are left out.
+    """
     groups = []
     for key, facet in facets.items():
         choices = [_choice(key, value, chosen) for value in facet["values"] if value["count"]]
-        if choices and not _is_identifier(choices):
+        if any(choice.chosen for choice in choices) or _tells_apart(choices, total):
             groups.append(Group(labels.get(key, key), choices[:SHOWN], choices[SHOWN:]))
     return groups
 
 
-def _is_identifier(choices: Sequence[Choice]) -> bool:
-    return len(choices) > SHOWN and all(choice.count == 1 for choice in choices)
+def _tells_apart(choices: Sequence[Choice], total: int) -> bool:
+    """Not what all have in common, nor what nearly each has for itself: names, numbers of orders."""
+    if len(choices) <= SHOWN:
+        return any(choice.count < total for choice in choices)
+    return 2 * sum(choice.count for choice in choices) >= total
 
 
 def _choice(key: str, counted: dict[str, Any], chosen: Collection[str]) -> Choice:
@@ -163,7 +183,9 @@ def label_of(value: Any) -> str:
 
 
 def _end(value: Any) -> str:
-    """A number without needless digits, a time without its zone and without midnight."""
-    if isinstance(value, str):
-        return value.removesuffix("Z").removesuffix("+00:00").replace("T", " ").removesuffix(" 00:00:00")
-    return f"{value:,.10g}"
+    """A number without needless digits, a time without its zone, without midnight and the first of a month."""
+    if not isinstance(value, str):
+        return f"{value:,.10g}"
+    moment = value.removesuffix("Z").removesuffix("+00:00").replace("T", " ")
+    day = moment.removesuffix(" 00:00:00")
+    return day if day == moment else day.removesuffix("-01")

@@ -210,7 +210,8 @@ def test_what_belongs_to_another_tenant_is_absent(
 def test_another_tenants_ids_inside_a_form_or_query_are_absent(stranger: Party, owner: Client) -> None:
     theirs = Things(stranger)
     for fields in ({"text": "x", "dataset": str(theirs.dataset.id)}, {"image_asset": str(theirs.asset.id)}):
-        assert owner.post("/search/results", fields).status_code == 404
+        assert owner.post("/search/results", fields, follow=True).status_code == 404
+        assert owner.post("/search/results", fields, headers={"hx-request": "true"}).status_code == 404
     assert owner.get(f"/search?asset={theirs.asset.id}").status_code == 404
     assert owner.get(f"/jobs/states?ids={theirs.ids['job_id']}").json() == {"jobs": []}
 

@@ -21,6 +21,7 @@ from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.console.pages import faults_of
 
+HX = {"hx-request": "true"}
 SCHEMA = {"price": "number", "sold": "bool", "day": "time", "colour": "text"}
 
 
@@ -86,7 +87,7 @@ def test_words_and_picture_are_weighed_by_the_slider(owner: Client, asked: list[
 
 
 def test_the_slider_does_nothing_for_one_part_alone(owner: Client, asked: list[Query]) -> None:
-    owner.post("/search/results", {"text": "tea", "balance": "100", "modality": ["image"]})
+    owner.post("/search/results", {"text": "tea", "balance": "100", "modality": ["image"]}, headers=HX)
     assert (asked[0].weights, asked[0].modalities, asked[0].datasets) == ({}, ["image"], None)
 
 
@@ -102,7 +103,7 @@ def test_the_slider_does_nothing_for_one_part_alone(owner: Client, asked: list[Q
     ],
 )
 def test_refusals_come_as_a_part_for_the_problem_box(fields: dict, words: str, owner: Client) -> None:
-    response = owner.post("/search/results", fields, headers={"hx-request": "true"})
+    response = owner.post("/search/results", fields, headers=HX)
     page = response.content.decode()
     assert response.status_code == 422
     assert response["HX-Retarget"] == "#problem"
@@ -120,7 +121,7 @@ def test_a_picture_that_cannot_be_read_is_explained(
         raise error
 
     monkeypatch.setattr("console.views.search.search", search)
-    response = owner.post("/search/results", {"text": "x"}, headers={"hx-request": "true"})
+    response = owner.post("/search/results", {"text": "x"}, headers=HX)
     assert response.status_code == status
     assert "<b>" not in response.content.decode()
 
@@ -142,7 +143,7 @@ def test_results_show_score_match_and_transcript(
     meta = {"total_candidates": 1234, "cache": "hit", "took_ms": 3.2, "transcript": 'tea" onload="x'}
     answer = Answer("id", [(asset, Hit(asset.id, 0.51234, "text"))], "CURSOR", meta, {})
     monkeypatch.setattr("console.views.search.search", lambda **given: answer)
-    page = owner.post("/search/results", {"text": "tea"}).content.decode()
+    page = owner.post("/search/results", {"text": "tea"}, headers=HX).content.decode()
     assert faults_of(page) == []
     for shown in (
         "0.512",
@@ -154,4 +155,5 @@ def test_results_show_score_match_and_transcript(
         "CURSOR",
     ):
         assert shown in page
-    assert owner.post("/search/results", {"cursor": "abc"}).content.decode().count("<li") == 2
+    more = owner.post("/search/results", {"cursor": "abc"}, headers=HX).content.decode()
+    assert more.count("<li") == 2

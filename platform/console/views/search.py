@@ -1,22 +1,28 @@
-"""Searching by words, picture, voice or examples, and narrowing down what was found."""
+"""Searching by words, picture, voice or examples, and narrowing down what was found.
+
+A search without a file is an address. Who has no script is sent there; the script shows it for what it fetched.
+"""
 
 from __future__ import annotations
 
-import uuid
+from collections.abc import Sequence
 from typing import Any
 
-from django.http import HttpResponse
+from django.http import HttpResponse, QueryDict
+from django.shortcuts import redirect
 
 from console import problems
 from console.access import Request, needs, page
-from console.asking import OPERATORS, is_asked, labels_of, read_query, read_rows, schema_of
+from console.addresses import address_of, form_of
+from console.asking import FOLD, OPERATORS, is_asked, labels_of, read_query, read_rows, schema_of
 from console.cards import Card, card_of
 from console.paging import parse_id
-from console.refining import Refinements, chips_of, groups_of, read_refinements
+from console.refining import Chip, Refinements, chips_of, groups_of, read_refinements
 from ml.media import MediaError
 from tenants.accounts.permissions import SEARCH
 from tenants.datasets import selectors
 from tenants.datasets.models import Asset, Dataset
+from tenants.errors import NotFound, ServiceError
 from tenants.retrieval.search import Answer, Query, search
 
 SHOWN_MODALITIES = tuple(Asset.Modality)
@@ -26,92 +32,113 @@ SHOWN_DUPLICATES = 6
 
 @needs(SEARCH)
 def show(request: Request) -> HttpResponse:
-    """The form; `?q=`, `?asset=`, `?like=` and `?unlike=` fill it in and search at once."""
-    given = request.GET
-    refined = read_refinements(given)
-    asset_id = parse_id(given.get("asset", ""))
-    with request.workspace.open():
-        datasets = list(selectors.list_datasets())
-        context = _form(datasets, refined, given, asset_id)
-        selectors.require_assets(refined.named)
-    context |= {"text": given.get("q", ""), "fold": True, "hybrid": "hybrid" in given}
-    context["at_once"] = bool(context["text"] or context["asset"] or refined.like)
-    return page(request, "search.html", context)
+    """The form, with what is found for the address: `?q=`, `?asset=`, `?like=`, and what narrows it down."""
+    return _whole(request, form_of(request.GET))
 
 
 @needs(SEARCH, methods=("POST",))
 def results(request: Request) -> HttpResponse:
-    """A part for the script; without one the whole page, with the form as it was sent."""
-    form, refined = request.POST, read_refinements(request.POST)
-    with request.workspace.open():
-        datasets = list(selectors.list_datasets())
-    if "drop" in form and not _is_anything_left(request, refined):
-        return _answered(request, refined, datasets, {"cards": [], "idle": True})
-    query = read_query(request, schema_of(datasets), refined)
+    """A part for the script; without one the address of the search, or the whole page for what has none."""
+    form = request.POST
+    if not problems.wants_part(request):
+        return _without_script(request, form)
+    refined = read_refinements(form)
     try:
-        # Opens its own short scopes: none is held while models run.
-        answer = search(tenant_id=request.workspace.tenant.id, query=query)
+        found = _found(request, form, refined)
     except MediaError as error:
         return problems.answer(request, problems.of_media(error))
-    shown = _shown(request, answer, query, refined, datasets)
-    if query.cursor and problems.wants_part(request):
-        return page(request, "parts/more_results.html", shown)
-    return _answered(request, refined, datasets, shown)
+    return page(request, "parts/more_results.html" if form.get("cursor") else "parts/results.html", found)
 
 
-def _is_anything_left(request: Request, refined: Refinements) -> bool:
-    form = request.POST
-    return bool(form.get("text", "").strip() or form.get("image_asset") or request.FILES or refined.like)
+def _without_script(request: Request, form: QueryDict) -> HttpResponse:
+    if not request.FILES and not form.get("cursor"):
+        address = address_of(form, read_refinements(form), form.get("text", "").strip())
+        if address:
+            return redirect(address)
+    return _whole(request, form)
 
 
-def _answered(
-    request: Request, refined: Refinements, datasets: list[Dataset], shown: dict[str, Any]
-) -> HttpResponse:
-    form = request.POST
-    whole = not problems.wants_part(request)
+def _whole(request: Request, form: QueryDict) -> HttpResponse:
+    """The page; what is wrong with a search stands above its form."""
+    refined, found, problem = Refinements(), {"idle": True}, None
+    try:
+        refined = read_refinements(form)
+        if is_asked(form, request.FILES, refined):
+            found = _found(request, form, refined)
+    except MediaError as error:
+        problem = problems.of_media(error)
+    except ServiceError as error:
+        problem = error
+    context = {**_form(request, form, refined), **found, "whole": True, "problem": problem}
+    return page(request, "search.html", context, status=problem.status if problem else 200)
+
+
+def _form(request: Request, form: QueryDict, refined: Refinements) -> dict[str, Any]:
+    """What the form shows."""
+    picture = parse_id(form.get("image_asset", ""))
     with request.workspace.open():
-        asset_id = parse_id(form.get("image_asset", ""))
-        context = shown | _form(datasets, refined, form, asset_id)
-    context |= {
-        "text": form.get("text", ""),
-        "fold": "group" in form,
-        "hybrid": "hybrid" in form,
-        "answered": True,
-        "whole": whole,
-    }
-    return page(request, "search.html" if whole else "parts/results.html", context)
-
-
-def _form(
-    datasets: list[Dataset], refined: Refinements, given: Any, asset_id: uuid.UUID | None
-) -> dict[str, Any]:
-    """What the form shows, but for the words. In the tenant's scope. Raises NotFound."""
-    named = selectors.get_assets(refined.named)
+        datasets = list(selectors.list_datasets())
+        asset = selectors.get_assets([picture]).get(picture) if picture else None
+        chips = _chips(refined, datasets)
     return {
         "datasets": datasets,
         "schema": schema_of(datasets),
         "operators": OPERATORS,
         "modalities": SHOWN_MODALITIES,
-        "chosen": given.getlist("dataset"),
-        "kinds": given.getlist("modality"),
-        "rows": read_rows(given) or [("", "", "")],
-        "unlike_text": given.get("unlike_text", ""),
-        "asset": selectors.get_asset(asset_id) if asset_id else None,
-        "chips": chips_of(refined, named, labels_of(datasets)),
+        "text": form.get("text", ""),
+        "unlike_text": form.get("unlike_text", ""),
+        "chosen": form.getlist("dataset"),
+        "kinds": form.getlist("modality"),
+        "rows": read_rows(form) or [("", "", "")],
+        "balance": form.get("balance", ""),
+        "fold": form.get("group") == FOLD,
+        "hybrid": "hybrid" in form,
+        "asset": asset,
+        "chips": chips,
     }
 
 
-def _shown(
-    request: Request, answer: Answer, query: Query, refined: Refinements, datasets: list[Dataset]
-) -> dict[str, Any]:
+def _chips(refined: Refinements, datasets: list[Dataset]) -> list[Chip]:
+    return chips_of(refined, selectors.get_assets(refined.named), labels_of(datasets))
+
+
+# --- What was found --------------------------------------------------------------------------------------
+
+
+def _found(request: Request, form: QueryDict, refined: Refinements) -> dict[str, Any]:
+    """Raises Invalid, NotFound, CursorExpired, IndexRebuilding and MediaError."""
+    with request.workspace.open():
+        datasets = list(selectors.list_datasets())
+        chips = _chips(refined, datasets)
+    if "drop" in form and not is_asked(form, request.FILES, refined):
+        return {"idle": True, "chips": chips, "address": address_of(form, refined, "")}
+    _require_examples(chips)
+    searched = [one for one in datasets if str(one.id) in form.getlist("dataset")] or datasets
+    query = read_query(form, request.FILES, schema_of(searched), refined)
+    # Opens its own short scopes: none is held while models run.
+    answer = search(tenant_id=request.workspace.tenant.id, query=query)
+    meta = answer.meta
+    counted = groups_of(meta.get("facets", {}), labels_of(datasets), refined.only, meta["total_candidates"])
     return {
         "cards": _cards(request, answer),
         "next": answer.next,
-        "meta": answer.meta,
-        "groups": groups_of(answer.meta.get("facets", {}), labels_of(datasets), refined.only),
-        "fused": query.hybrid,
-        "asked": is_asked(query),
+        "meta": meta,
+        "groups": counted,
+        "fused": query.hybrid or bool(query.cursor and "hybrid" in form),
+        "chips": chips,
+        "address": _address(form, refined, query, meta.get("transcript", "")),
     }
+
+
+def _require_examples(chips: Sequence[Chip]) -> None:
+    if any(chip.asset is None for chip in chips if chip.name != "only"):
+        raise NotFound("An example is gone. Take it away and search again.")
+
+
+def _address(form: QueryDict, refined: Refinements, query: Query, heard: str) -> str:
+    # What was heard becomes words in the box.
+    words = " ".join(filter(None, (query.text, heard)))
+    return "" if query.image or query.cursor else address_of(form, refined, words)
 
 
 def _cards(request: Request, answer: Answer) -> list[Card]:

@@ -1,10 +1,19 @@
 // The search form: a picture by drop, paste or pick, a spoken query, and what came back.
 import htmx from "htmx.org";
-import { find, need, onDrop, setFiles } from "./dom";
+import { all, find, need, onDrop, setFiles } from "./dom";
 import { notice } from "./notices";
 import { startRecorder } from "./recorder";
 
 const MAX_BYTES = 50 * 1024 * 1024;
+const FACETS = "[data-facets]";
+const ADDRESS = "#results [data-address]";
+const TILE = "#results .tile > a";
+// As in _narrow.scss.
+const NARROW = window.matchMedia("(max-width: 720px)");
+
+function place(): string {
+  return window.location.pathname + window.location.search;
+}
 
 class SearchForm {
   readonly text: HTMLInputElement;
@@ -12,6 +21,11 @@ class SearchForm {
   readonly asset: HTMLInputElement;
   readonly audio: HTMLInputElement;
   readonly chip: HTMLElement;
+  /** The search that is shown, as an address; "" for one that has none. */
+  private address = find<HTMLElement>(ADDRESS)?.dataset.address ?? "";
+  private here = place();
+  private shown = 0;
+  private narrowing = false;
 
   constructor(readonly form: HTMLFormElement) {
     this.text = need("[name=text]", form);
@@ -30,8 +44,12 @@ class SearchForm {
     document.addEventListener("paste", (event) => this.pasted(event));
     this.form.addEventListener("htmx:afterRequest", () => setFiles(this.audio, []));
     startRecorder(need("[data-mic]", this.form), (file) => this.spoken(file));
+    document.body.addEventListener("htmx:beforeSwap", () => this.beforeAnswer());
     document.body.addEventListener("htmx:afterSwap", () => this.answered());
+    window.addEventListener("popstate", () => this.wentBack());
     this.showParts();
+    this.foldFacets();
+    this.remember();
   }
 
   private dropped(files: File[]): void {
@@ -103,14 +121,44 @@ class SearchForm {
       this.showParts();
       this.text.focus();
     }
+    this.foldFacets();
+    this.keepFocus();
     this.remember();
   }
 
-  /** A search by text alone can be linked to and comes back with the back button. */
+  private beforeAnswer(): void {
+    this.shown = all(TILE).length;
+    this.narrowing = find<HTMLDetailsElement>(FACETS)?.open ?? false;
+  }
+
+  /** On a phone they would push the results off the screen; who opened them goes on choosing. */
+  private foldFacets(): void {
+    const facets = find<HTMLDetailsElement>(FACETS);
+    if (facets) facets.open = !NARROW.matches || this.narrowing;
+  }
+
+  /** What had the focus may be gone: then to the first of the tiles that came, or to the head of new results. */
+  private keepFocus(): void {
+    if (document.activeElement !== document.body) return;
+    const isMore = find<HTMLElement>(ADDRESS)?.dataset.seen !== undefined;
+    const next = isMore ? all<HTMLElement>(TILE)[this.shown] : find<HTMLElement>("#results h2, #results .panel");
+    (next ?? this.text).focus();
+  }
+
+  /** Every search can be linked to and comes back with the back button, but for one with a file. */
   private remember(): void {
-    const words = this.text.value.trim();
-    const plain = words && this.chip.hidden && !find("#refinements input");
-    history.replaceState(null, "", plain ? `/search?q=${encodeURIComponent(words)}` : window.location.pathname);
+    const answer = find<HTMLElement>(ADDRESS);
+    if (!answer || answer.dataset.seen !== undefined) return;
+    answer.dataset.seen = "";
+    const address = answer.dataset.address ?? "";
+    if (address !== this.address) history.pushState(null, "", address || window.location.pathname);
+    this.address = address;
+    this.here = place();
+  }
+
+  /** The server shows what an address means; a mere #fragment changes nothing. */
+  private wentBack(): void {
+    if (place() !== this.here) window.location.replace(place());
   }
 }
 
