@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -261,7 +262,39 @@ SEARCH_CASES: list[tuple[Any, str]] = [
     ({"image": {}}, "/image/asset"),
     ({"image": "x"}, "/image"),
     ({"image": {"asset": 5}}, "/image/asset"),
-    ({"video": {"asset": "x"}}, "/video"),
+    ({"video": {"asset": 5}}, "/video/asset"),
+    ({"video": "x"}, "/video"),
+    # Examples.
+    ({"like": []}, "/like"),
+    ({"like": "x"}, "/like"),
+    ({"like": {"assets": []}}, "/like/assets"),
+    ({"like": {"assets": "x"}}, "/like/assets"),
+    ({"like": {"assets": [5]}}, "/like/assets/0"),
+    ({"like": {"assets": [None]}}, "/like/assets/0"),
+    ({"like": {"assets": [["x"]]}}, "/like/assets/0"),
+    ({"like": {"assets": {"0": "x"}}}, "/like/assets"),
+    ({"like": {"words": "x"}}, "/like/words"),
+    ({"vector": VECTOR, "unlike": "x"}, "/unlike"),
+    ({"vector": VECTOR, "unlike": {"text": 5}}, "/unlike/text"),
+    ({"vector": VECTOR, "unlike": {"assets": [True]}}, "/unlike/assets/0"),
+    ({"vector": VECTOR, "unlike": {"text": "x" * 10_001}}, "/unlike/text"),
+    *[({"vector": VECTOR, "unlike": {"text": odd}}, "/unlike/text") for odd in ODD],
+    ({"vector": VECTOR, "weights": {"like": -1}}, "/weights/like"),
+    ({"vector": VECTOR, "weights": {"unlike": 2}}, "/weights/unlike"),
+    ({"vector": VECTOR, "weights": {"unlike": "1"}}, "/weights/unlike"),
+    # What the answer is to tell.
+    ({"vector": VECTOR, "highlight": 1}, "/highlight"),
+    ({"vector": VECTOR, "exact": "true"}, "/exact"),
+    ({"vector": VECTOR, "group": "files"}, "/group"),
+    ({"vector": VECTOR, "group": ["duplicates"]}, "/group"),
+    ({"vector": VECTOR, "facets": []}, "/facets"),
+    ({"vector": VECTOR, "facets": {"colour": 1}}, "/facets"),
+    ({"vector": VECTOR, "facets": [["colour"]]}, "/facets/0"),
+    ({"vector": VECTOR, "facets": [None]}, "/facets/0"),
+    ({"vector": VECTOR, "facets": [""]}, "/facets/0"),
+    ({"vector": VECTOR, "facets": ["x" * 101]}, "/facets/0"),
+    ({"vector": VECTOR, "facets": [str(n) for n in range(11)]}, "/facets"),
+    *[({"vector": VECTOR, "facets": ["colour", odd]}, "/facets/1") for odd in ODD],
 ]
 
 
@@ -270,11 +303,58 @@ def test_searches_refuse(api: Api, body: Any, pointer: str) -> None:
     refused(api.post("/search", body), 422, "invalid", pointer)
 
 
+# Keys that nothing refuses; that they look like SQL, paths or markup means nothing.
+ODD_KEYS = (
+    "'; DROP TABLE assets; --",
+    "%",
+    "%s",
+    "a.b",
+    "a/b~c",
+    "<b>",
+    "constructor",
+    "\u202ekey",
+    "😀",
+    " ",
+)
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
+def test_facets_of_odd_names_are_counted(api: Api, add_text: Callable, key: str) -> None:
+    add_text("x", metadata={key: "some <i>value</i>"})
+    answer = api.post("/search", {"vector": VECTOR, "facets": [key], "filter": {key: {"exists": True}}})
+    assert answer.status_code == 200, answer.content
+    assert list(answer.json()["facets"]) == [key]
+
+
+TOO_MANY = [str(uuid.UUID(int=n)) for n in range(21)]
+ABSENT: list[Any] = [
+    {"like": {"assets": ["x"]}},
+    {"like": {"assets": ["\x00"]}},
+    {"like": {"assets": TOO_MANY}},
+    {"like": {"assets": TOO_MANY * 500}},
+    {"unlike": {"assets": TOO_MANY[:1]}},
+    {"unlike": {"assets": ["x"], "text": 5}},
+    {"image": {"asset": "x"}},
+    {"audio": {"asset": "x"}},
+    {"video": {"asset": "x"}},
+    {"datasets": ["x"]},
+]
+
+
+@pytest.mark.parametrize("wrong", [{}, {"top_k": 0}, {"facets": []}, {"colour": 1}, {"vector": "x"}])
+@pytest.mark.parametrize("named", ABSENT, ids=range(len(ABSENT)))
+def test_what_is_not_there_is_told_before_what_is_wrong(api: Api, named: Any, wrong: Any) -> None:
+    refused(api.post("/search", {**named, **wrong}), 404, "not-found")
+
+
 def test_a_vector_beyond_floats_in_json_text(api: Api) -> None:
     body = b'{"vector": [' + b",".join([b"1e999"] * 256) + b"]}"
     refused(api.call("POST", "/search", body), 422, "invalid", "/vector")
     body = b'{"vector": [' + b",".join([b"1e300"] * 256) + b"]}"
     assert api.call("POST", "/search", body).status_code == 200
+    body = b'{"vector": [' + b",".join([b"NaN"] * 256) + b"]}"
+    refused(api.call("POST", "/search", body), 400, "malformed")
+    refused(api.form("/search", {"vector": "[NaN]"}), 422, "invalid", "/vector")
 
 
 def test_search_forms_refuse(api: Api) -> None:
@@ -282,6 +362,12 @@ def test_search_forms_refuse(api: Api) -> None:
     refused(api.form("/search", {"image": upload(b"")}), 422, "invalid", "/image")
     refused(api.form("/search", {"text": "x", "top_k": "ten"}), 422, "invalid", "/top_k")
     refused(api.form("/search", {"file": upload(b"x")}), 422, "invalid", "/file")
+    vector = json.dumps(VECTOR)
+    for name in ("like", "unlike", "facets", "highlight", "exact"):
+        for odd in ("{", "NaN", "[" * 10_000, '"\\ud800"'):
+            refused(api.form("/search", {"vector": vector, name: odd}), 422, "invalid", f"/{name}")
+    refused(api.form("/search", {"vector": vector, "group": "all"}), 422, "invalid", "/group")
+    refused(api.form("/search", {"vector": vector, "facets": ['["a"]', '["b"]']}), 422, "invalid", "/facets")
     answer = api.form("/search", {"image": upload(b"no picture at all")})
     assert answer.status_code == 422
     assert list(settings.SPOOL_DIR.glob("*.upload*")) == []

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tenants.datasets.models import Asset
-from tenants.retrieval import encoding, search
+from tenants.retrieval import cursors, encoding
 from tenants.retrieval.vectors import NewVector, replace_vectors
 from tenants.scope import tenant_scope
 from tenants.valkey import client, tenant_key
@@ -137,7 +137,7 @@ def test_pages_are_one_snapshot(api: Api, other: Api, put: Callable[..., str], p
     refused(other.post("/search", {"cursor": first["next"]}), 410, "cursor-expired")
     client().delete(tenant_key(party.id, "search", first["search_id"]))
     refused(api.post("/search", {"cursor": first["next"]}), 410, "cursor-expired")
-    depth = search.encode_cursor(first["search_id"], search.MAX_DEPTH)
+    depth = cursors.encode(first["search_id"], cursors.MAX_DEPTH)
     refused(api.post("/search", {"cursor": depth}), 422, "invalid", "/cursor")
 
 
