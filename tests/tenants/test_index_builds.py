@@ -129,6 +129,21 @@ def test_a_process_without_file_handles_does_not_throw_an_index_away(library: Li
     follow(library)
 
 
+def test_who_notices_damage_second_changes_nothing(library: Library) -> None:
+    library.fill()
+    library.build()
+    damaged = library.pointer.current_id
+    for reason in ("vectors.f32 was changed", "no manifest"):
+        lifecycle.repair(tenant_id=library.tenant_id, generation_id=damaged, reason=reason)
+    with tenant_scope(library.tenant_id):
+        assert IndexGeneration.objects.get(pk=damaged).reason == "vectors.f32 was changed"
+        job = Job.objects.get(kind="build_index", state="queued")
+    library.run(job)
+    lifecycle.repair(tenant_id=library.tenant_id, generation_id=damaged, reason="no manifest")
+    with tenant_scope(library.tenant_id):
+        assert not Job.objects.filter(kind="build_index", state="queued").exists()
+
+
 def test_a_generation_that_was_replaced_is_let_go(library: Library) -> None:
     library.fill()
     library.build()
