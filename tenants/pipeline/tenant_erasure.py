@@ -30,7 +30,8 @@ from tenants.events.models import TenantErasure
 from tenants.jobs.kinds import QUEUES
 from tenants.people.erasure import erase_user
 from tenants.pipeline.erasure_receipts import added
-from tenants.scope import operator_scope
+from tenants.retrieval import copies
+from tenants.scope import operator_scope, tenant_scope
 from tenants.valkey import client, tenant_key
 
 CHUNK = 1000
@@ -168,6 +169,8 @@ def _erase_files(tenant_id: uuid.UUID) -> None:
             default_storage.delete(path)
     for folder in _local_folders(tenant_id):
         shutil.rmtree(folder, ignore_errors=True)
+    with tenant_scope(tenant_id):
+        copies.tidy(())
 
 
 def _local_folders(tenant_id: uuid.UUID) -> list[Any]:
@@ -220,6 +223,8 @@ def find_traces(tenant_id: uuid.UUID) -> dict[str, int]:
     with operator_scope("look for traces of a tenant"):
         found = {m._meta.db_table: m._default_manager.filter(tenant_id=tenant_id).count() for m in tables()}
         found["tenant"] = Tenant.objects.filter(pk=tenant_id).count()
+    with tenant_scope(tenant_id):
+        found["copies"] = sum(1 for _ in copies.of_tenant())
     found["files"] = sum(1 for _ in files_of(tenant_id))
     found["folders"] = len(_local_folders(tenant_id))
     counted = (metering.DIRTY, metering.COPYING)

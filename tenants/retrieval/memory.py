@@ -95,7 +95,8 @@ class TenantVectors:
         try:
             if now.engine != IndexPointer.Engine.MEMORY:
                 return copies.opened_copy(now.engine, now.current)
-            # Beside the requests, as long as the state before it still serves.
+            # Beside the requests, as long as the state before it still serves; a copy is dropped soon.
+            must = must or isinstance(state.base, Copy)
             return opened.get(current_tenant_id(), now.current.id, wait=must) or state.base
         except NotHere:
             return None
@@ -219,7 +220,9 @@ class VectorCache:
     def of(self, tenant_id: uuid.UUID, model: str) -> TenantVectors:
         key = (tenant_id, model)
         with self._lock:
-            entry = self._entries.setdefault(key, TenantVectors(model))
+            entry = self._entries.get(key)
+            if entry is None:
+                entry = self._entries[key] = TenantVectors(model)
             if key != self._last:
                 # The one before has loaded what it needed by now.
                 self._entries.move_to_end(key)

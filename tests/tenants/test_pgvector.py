@@ -12,6 +12,7 @@ from django.db import DatabaseError, connection, transaction
 from tenants.datasets.services import create_dataset
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
+from tenants.pipeline import tenant_erasure
 from tenants.pipeline.services import update_asset
 from tenants.retrieval import copies, lexical, lifecycle, memory, moving, overlap, pgvector, restricting
 from tenants.retrieval.engines import Copy
@@ -94,6 +95,9 @@ def test_there_and_back_with_the_answers_compared(library: Moved) -> None:
     assert library.agrees(3, 5000)
     with tenant_scope(library.tenant_id):
         lifecycle.roll_back(model=MODEL)
+    # Who still has the copy open when it is dropped waits for the generation.
+    assert library.agrees(3)
+    assert library.kind == "pgvector-hnsw"
     back = library.move("memory")
     assert (back.state, back.error) == ("succeeded", None)
     assert (back.result["engine"], back.result["overlap"]) == ("memory", 1.0)
@@ -421,3 +425,12 @@ def test_the_application_may_not_make_tables_there() -> None:
     with denied as refused, transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("CREATE TABLE copies.copy_x (n int)")
     assert isinstance(refused.value.__cause__, psycopg2.errors.InsufficientPrivilege)
+
+
+def test_an_erased_tenant_leaves_no_copy(library: Moved, party) -> None:
+    library.fill(20)
+    library.move()
+    assert tenant_erasure.find_traces(party.id)["copies"] == 1
+    assert tenant_erasure.erase_tenant(slug=party.tenant.slug).verified
+    assert tenant_erasure.find_traces(party.id) == {}
+    assert library.tables == set()

@@ -18,6 +18,9 @@ from standalone.errors import StackError
 from standalone.postgres import binary
 from standalone.processes import Command, Spawner
 
+# Copies of vectors in pgvector are derived: a restored stack searches without them and builds an index anew. The
+# extension and its schema are what provisioning makes, where the server has it.
+LEFT_OUT = ["--exclude-table=copies.*", "--exclude-schema=pgvector", "--exclude-extension=vector"]
 TABLES = """
     SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') ORDER BY c.relname
@@ -92,7 +95,13 @@ class Snapshot(View):
 
     def dump(self, target: Path, spawner: Spawner, log: Path) -> None:
         """Write what this snapshot sees with pg_dump. Raises StackError with the end of its log."""
-        options = ["--format=custom", "--compress=1", f"--snapshot={self.name}", f"--role={self.role}"]
+        options = [
+            "--format=custom",
+            "--compress=1",
+            f"--snapshot={self.name}",
+            f"--role={self.role}",
+            *LEFT_OUT,
+        ]
         spawner.run(pg_command("pg_dump", self.url, log, *options, f"--file={target}"))
 
 
