@@ -78,6 +78,10 @@ class Index(s.Serializer):
 class Explained(s.Serializer):
     timings_ms = s.DictField(child=s.FloatField())
     parts = s.DictField(child=s.FloatField())
+    cache = s.DictField(
+        child=s.ChoiceField(("process", "valkey", "shared", "miss", "bypass")),
+        help_text="Who answered for `embedding` and for `candidates`.",
+    )
     filter = Object(**NULL)
 
 

@@ -76,19 +76,19 @@ class Encoded:
 
     The weights of the parts sum to 1; that of negative examples stands beside them.
 
-    `cached`: whether its text's embedding was; None for a query without words.
+    `layer`: which layer of the cache had its text's embedding; None for a query without words.
     """
 
     vector: np.ndarray
     weights: dict[str, float]
     words: str
-    cached: bool | None
+    layer: str | None
     transcript: str | None = None
 
 
 def encode(tenant_id: uuid.UUID, query: Query) -> Encoded:
     """Encode the parts, in no scope but short ones of its own. Raises Invalid, and MediaError for a bad file."""
-    parts, cached, transcript = _parts(tenant_id, query)
+    parts, layer, transcript = _parts(tenant_id, query)
     words = [query.text, transcript]
     if query.hybrid or query.highlight:
         words.append(_said_in(tenant_id, query.audio_asset))
@@ -98,14 +98,15 @@ def encode(tenant_id: uuid.UUID, query: Query) -> Encoded:
     if query.unlike or query.unlike_text:
         weights["unlike"] = query.weights.get("unlike", likeness.UNLIKE_WEIGHT)
         vector = _unit(likeness.without(vector, _unwanted(tenant_id, query), weights["unlike"]))
-    return Encoded(vector, weights, " ".join(filter(None, words)), cached, transcript)
+    return Encoded(vector, weights, " ".join(filter(None, words)), layer, transcript)
 
 
-def _parts(tenant_id: uuid.UUID, query: Query) -> tuple[dict[str, np.ndarray], bool | None, str | None]:
+def _parts(tenant_id: uuid.UUID, query: Query) -> tuple[dict[str, np.ndarray], str | None, str | None]:
     parts = _stored_parts(tenant_id, query)
-    cached, transcript = None, None
+    layer, transcript = None, None
     if query.text:
-        parts["text"], cached = encoding.queries.get(tenant_id, query.text)
+        found = encoding.queries.find(tenant_id, query.text)
+        parts["text"], layer = found.vector, found.layer
     if query.image is not None:
         parts["image"] = encoding.query_image(query.image)
     if query.vector is not None:
@@ -116,7 +117,7 @@ def _parts(tenant_id: uuid.UUID, query: Query) -> tuple[dict[str, np.ndarray], b
             parts["audio"], _ = encoding.queries.get(tenant_id, transcript)
         elif not parts:
             raise Invalid("No words were heard in this recording. Speak closer or longer.", pointer="/audio")
-    return parts, cached, transcript
+    return parts, layer, transcript
 
 
 # What an asset must have to stand for a part, in the words of the refusal.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from uuid_utils.compat import uuid7
@@ -19,6 +19,7 @@ from tenants.accounts import metering
 from tenants.datasets import selectors
 from tenants.datasets.models import Asset
 from tenants.retrieval import cursors, duplicates, encoding, faceting, finding, queries
+from tenants.retrieval.cache_layers import MISS
 from tenants.retrieval.finding import Asked, Found
 from tenants.retrieval.highlighting import Highlight, query_words
 from tenants.retrieval.queries import TASKS, Query
@@ -34,7 +35,8 @@ __all__ = ["TASKS", "Answer", "Query", "search"]
 class Answer:
     """What a search found: assets as `read` gives them, with scores, and how it went. `timings` are milliseconds.
 
-    `duplicates` of each result and `highlights` in it, by its asset; None where they were not asked for.
+    `duplicates` of each result and `highlights` in it, by its asset; None where they were not asked for. `layers`: who
+    answered for each cache (`tenants.retrieval.cache_layers`); None where it was not asked.
     """
 
     search_id: str
@@ -44,6 +46,7 @@ class Answer:
     timings: dict[str, float]
     duplicates: dict[uuid.UUID, list[Hit]] | None = None
     highlights: dict[uuid.UUID, list[Highlight]] | None = None
+    layers: dict[str, str | None] = field(default_factory=dict)
 
 
 def _live(tenant_id: uuid.UUID, asset_ids: list[uuid.UUID]) -> Mapping[uuid.UUID, Asset]:
@@ -77,17 +80,20 @@ def _first_page(tenant_id: uuid.UUID, query: Query, read: Read, watch: Stopwatch
         encoded = queries.encode(tenant_id, query)
     asked = Asked(encoded.vector, encoded.words if query.hybrid else "", query, _wanted(encoded, query))
     with watch.step("cache"):
-        ahead, known = finding.ahead(tenant_id, asked)
+        ahead, layer = finding.ahead(tenant_id, asked)
     # A scope costs a transaction, which is more than the plainest search asks of the database.
     with tenant_scope(tenant_id) if asked.needs_scope else nullcontext():
         found = finding.find(tenant_id, asked, query.depth, ahead, watch)
         groups = _grouped(found.ranking.hits, query, watch)
         page = _read(tenant_id, groups[: query.top_k], read, asked.wanted, query.group_duplicates, watch)
         facets = _facets(found, query, watch)
-    meta = _meta(found, encoded, known)
+    layers = {"embedding": encoded.layer, "candidates": layer}
+    meta = _meta(found, encoded, [known for known in layers.values() if known is not None])
     search_id = str(uuid7())
     following = _keep(tenant_id, search_id, asked, found, groups, meta)
-    return _answer(tenant_id, search_id, page, following, {**meta, **facets}, asked.wanted, watch)
+    answer = _answer(tenant_id, search_id, page, following, {**meta, **facets}, asked.wanted, watch)
+    answer.layers = layers
+    return answer
 
 
 def _wanted(encoded: queries.Encoded, query: Query) -> list[str] | None:
@@ -160,9 +166,8 @@ def _answer(
     return answer
 
 
-def _meta(found: Found, encoded: queries.Encoded, candidates_known: bool | None) -> dict[str, Any]:
+def _meta(found: Found, encoded: queries.Encoded, layers: Sequence[str]) -> dict[str, Any]:
     space, base = encoding.space(), found.state.base
-    layers = [known for known in (encoded.cached, candidates_known) if known is not None]
     meta = {
         "total_candidates": found.ranking.total,
         "weights": encoded.weights,
@@ -173,7 +178,7 @@ def _meta(found: Found, encoded: queries.Encoded, candidates_known: bool | None)
             "size": found.state.size,
             "recall_estimate": round(found.ranking.recall, 4),
         },
-        "cache": ("hit" if all(layers) else "miss") if layers else "bypass",
+        "cache": ("miss" if MISS in layers else "hit") if layers else "bypass",
     }
     return meta if encoded.transcript is None else {**meta, "transcript": encoded.transcript}
 

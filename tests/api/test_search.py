@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -117,6 +118,10 @@ def test_explained(api: Api, put: Callable[..., str]) -> None:
     explained = find(api, explain=True, filter=filter_)["explain"]
     assert {"encode", "refresh", "filter", "search", "hydrate"} <= set(explained["timings_ms"])
     assert (explained["parts"], explained["filter"]) == ({"vector": 1.0}, filter_)
+    assert explained["cache"] == {"embedding": "bypass", "candidates": "bypass"}
+    asked = {"text": f"apples {uuid.uuid4()}", "explain": True}
+    layers = [api.post("/search", asked).json()["explain"]["cache"]["embedding"] for _ in range(2)]
+    assert layers == ["miss", "process"]
     timing = api.post("/search", {"vector": towards(0).tolist()}).headers["Server-Timing"]
     assert "total;dur=" in timing
 
