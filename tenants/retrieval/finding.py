@@ -51,10 +51,10 @@ class Found:
     only: Restriction
 
 
-def ahead(tenant_id: uuid.UUID, asked: Asked) -> tuple[Ahead | None, bool | None]:
+def ahead(tenant_id: uuid.UUID, asked: Asked) -> tuple[Ahead | None, str | None]:
     """Candidates of the generation that served last, outside of any scope as it may wait for Valkey.
 
-    None where the tenant has none, or where restrictions would leave too little of them; and whether they were known.
+    None where the tenant has none, or where restrictions would leave too little of them; and which layer had them.
     """
     query = asked.query
     base = memory.cache.of(tenant_id, encoding.model_id()).state.base
@@ -71,7 +71,7 @@ def ahead(tenant_id: uuid.UUID, asked: Asked) -> tuple[Ahead | None, bool | None
         found = candidates.get(tenant_id, base.id, asked.vector, depth, compute)
     except CopyGone:
         return None, None
-    return Ahead(base.id, found.scores, found.rows), found.hit
+    return Ahead(base.id, found.scores, found.rows), found.layer
 
 
 def find(tenant_id: uuid.UUID, asked: Asked, count: int, ahead: Ahead | None, watch: Stopwatch) -> Found:
