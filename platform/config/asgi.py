@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 
@@ -16,6 +17,14 @@ django = get_wsgi_application()
 from config.edge import Edge  # noqa: E402
 from tenants.retrieval import encoding  # noqa: E402
 
-# Beside the start: the first words that somebody searches for should not wait for a model to load.
-threading.Thread(target=encoding.warm_up, name="warm-up", daemon=True).start()
+
+def warm_up() -> None:
+    """Beside the start: the first words that somebody searches for should not wait for a model to load."""
+    encoding.warm_up()
+    # What the program is made of stays for good: no collection looks at it again, in the middle of a search.
+    gc.collect()
+    gc.freeze()
+
+
+threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
 application = Edge(django, threads=settings.WEB_THREADS)
