@@ -88,7 +88,8 @@ def test_hostile_words_stay_words_on_every_page(role: str, full: Full, person: C
         if role == "viewer" and address == "/keys":
             continue
         response = client.get(address)
-        assert response.status_code == 200, address
+        # Nothing can be compared with a picture before it is indexed: the page says so.
+        assert response.status_code == (422 if "asset=" in address else 200), address
         check(response, address)
         assert response["Cache-Control"] == "no-store"
         assert response["Permissions-Policy"].startswith("microphone=(self)")
