@@ -5,7 +5,7 @@ Asset numbers are 0 … A-1 as the index numbers them. How the arrays lie: `ml.i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -138,6 +138,19 @@ class Postings:
     def count_text(self, key: str, text: str, mask: Mask) -> int:
         """How many of the masked assets have this text under the key."""
         return sum(int(np.count_nonzero(mask[assets])) for assets, _ in self._lists(key, [text], []))
+
+    def count_texts(self, key: str, texts: Sequence[str], mask: Mask) -> list[int]:
+        """`count_text` of many texts at once; most of them may be texts that no asset has."""
+        found = self._key(key)
+        counts = [0] * len(texts)
+        if not found or not texts or found.values.start == found.values.stop:
+            return counts
+        wanted = np.frombuffer(b"".join(digest_of(text)[:8] for text in texts), "<u8")
+        digests = self._arrays["value_digests"][found.values]
+        places = np.minimum(np.searchsorted(digests, wanted), len(digests) - 1)
+        for n in np.flatnonzero(digests[places] == wanted).tolist():
+            counts[n] = self.count_text(key, texts[n], mask)
+        return counts
 
     def bounds(self, key: str, mask: Mask) -> tuple[float, float] | None:
         """The least and the greatest number of the masked assets; None where none has one."""

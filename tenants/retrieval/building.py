@@ -64,8 +64,7 @@ def build_index(claimed: jobs.Claim, check: Check | None = None) -> None:
     model, kind = claimed.arguments["model"], claimed.arguments.get("kind") or ""
     with tenant_scope(claimed.tenant_id):
         lifecycle.tidy(mine=True)
-        # Locked: pruning relies on seeing either this row, or a clock that is not beyond it.
-        clock = VectorClock.objects.select_for_update().first()
+        clock = VectorClock.objects.first()
         row = IndexGeneration(model=model, seq=clock.last if clock else 0)
         row.save(force_insert=True)
     folder = folder_of(claimed.tenant_id, row.id)

@@ -1,7 +1,8 @@
 """Changes of metadata, told to the indexes that hold facets of the assets: what is numbered after an index is newer.
 
 Whoever changes the facets of an asset that may have vectors records it in the same transaction. New assets need none:
-nothing holds facets of them before they have vectors, and those that are removed leave a tombstone.
+nothing holds facets of them before they have vectors, or are found to have none; those that are removed leave a
+tombstone.
 """
 
 from __future__ import annotations

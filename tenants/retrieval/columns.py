@@ -1,22 +1,24 @@
 """Filters against the postings of a generation, and the export of facets that they are made of.
 
 A generation's postings say what was so when it was built. Assets that are newer, or whose metadata has changed since
-(`FacetChange`), are asked of Postgres, with the same plan of the same conditions.
+(`FacetChange`), are known in memory (`facet_memory`), or are asked of Postgres where they are too many: all with the
+same plan of the same conditions.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from django.db import connection
 from django.db.models import F, IntegerField, QuerySet, Value
 
+from ml.indexes.live_postings import LivePostings
 from ml.indexes.postings import Postings, write_postings
 from tenants.datasets.models import Asset, Facet
-from tenants.retrieval.filters import Clause, Condition, Plan, assets_of, facets_of, is_any, plan
+from tenants.retrieval.filters import Clause, Condition, Plan, facets_of, is_any, plan
 from tenants.scope import current_tenant_id
 
 # Above, it is cheaper to ask for all that match than to name so many assets.
@@ -38,8 +40,8 @@ def resolve(
     return mask_of(plan(conditions, datasets), postings, asset_count)
 
 
-def mask_of(planned: Plan, postings: Postings, asset_count: int) -> np.ndarray:
-    """`resolve` for conditions that are planned already."""
+def mask_of(planned: Plan, postings: Postings | LivePostings, asset_count: int) -> np.ndarray:
+    """`resolve` for conditions that are planned already; slots of live postings as assets."""
     mask = np.ones(asset_count, bool)
     for number, clause in enumerate(planned):
         found = np.full(asset_count, clause.negative)
@@ -48,7 +50,7 @@ def mask_of(planned: Plan, postings: Postings, asset_count: int) -> np.ndarray:
     return mask
 
 
-def _assets_of(clause: Clause, postings: Postings) -> np.ndarray:
+def _assets_of(clause: Clause, postings: Postings | LivePostings) -> np.ndarray:
     if clause.bound is not None:
         return postings.in_range(clause.key, *clause.bound)
     if clause.forms is None:
@@ -72,14 +74,28 @@ def live_of(planned: Plan, asset_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
     if not asset_ids:
         return set()
     if len(asset_ids) * (1 + len(planned)) > MAX_NAMED:
-        every = assets_of(planned).values_list("pk", flat=True)
-        return set(asset_ids).intersection(every.iterator(chunk_size=FETCHED))
+        return all_of(planned).intersection(asset_ids)
+    return _meeting(
+        planned,
+        lambda facets: facets.filter(is_any("asset_id", asset_ids)),
+        Asset.objects.filter(is_any("id", asset_ids)),
+    )
+
+
+def all_of(planned: Plan) -> set[uuid.UUID]:
+    """Every asset of the tenant that meets the conditions now, by Postgres; as long as there are matches."""
+    return _meeting(planned, lambda facets: facets, Asset.objects.all())
+
+
+def _meeting(
+    planned: Plan, among: Callable[[QuerySet[Facet]], QuerySet[Facet]], assets: QuerySet[Asset]
+) -> set[uuid.UUID]:
     required = [facets_of(clause) for clause in planned if not clause.negative]
     refused = [facets_of(clause) for clause in planned if clause.negative]
-    asked = [facets.filter(is_any("asset_id", asset_ids)) for facets in (*required, *refused)]
+    asked: list[QuerySet] = [among(facets) for facets in (*required, *refused)]
     if not required:
         # An asset that has some facet is there.
-        asked.append(Asset.objects.filter(is_any("id", asset_ids)).annotate(asset_id=F("id")))
+        asked.append(assets.annotate(asset_id=F("id")))
     found = _found(asked)
     meeting = set.intersection(*found[: len(required)]) if required else found[-1]
     return meeting.difference(*found[len(required) : len(planned)])
@@ -88,8 +104,8 @@ def live_of(planned: Plan, asset_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
 def _found(asked: Sequence[QuerySet]) -> list[set[uuid.UUID]]:
     """The assets that each query finds, in one statement.
 
-    Each looks for the named assets alone in an index, and they are joined in Python: Postgres, which cannot know how
-    many of the assets a condition leaves, takes a hundred times as long for some of its plans.
+    They are joined in Python: Postgres, which cannot know how many of the assets a condition leaves, takes a hundred
+    times as long for some of its plans, and minutes while a new tenant has no statistics.
     """
     first, *others = (
         query.values_list(Value(place, output_field=IntegerField()), "asset_id")

@@ -1,8 +1,9 @@
 """Counts of values over all assets that a search may find, for chosen keys of their metadata.
 
 Texts, tags, true and false: the most frequent values. Numbers and times: the least, the greatest and a few buckets.
-What is found in a generation is counted by its postings, what is newer or has no generation by Postgres; the counts
-are exact, and a filter by a value finds the assets that were counted for it (see `buckets.described` for lists).
+What is found in a generation is counted by its postings; what is newer or has no generation by the facets in memory, or
+by Postgres where they are too many. The counts are exact, and a filter by a value finds the assets that were counted
+for it (see `buckets.described` for lists).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from django.db.models import (
 )
 from django.db.models.functions import Collate, Length, RowNumber
 
+from ml.indexes.live_postings import LivePostings
 from ml.indexes.postings import Postings
 from tenants.datasets.models import Asset, Facet
 from tenants.datasets.values import FACET_TEXT
@@ -46,13 +48,16 @@ class Allowed:
     """The assets that a search may find. No asset is in both parts.
 
     `assets` are asked of Postgres: ids or a query. `mask`, bool by asset number, are those of a generation whose
-    `postings` still say what is so. `datasets` (None: all) say which types the keys have.
+    `postings` still say what is so; `slots`, bool by slot, those of the facets in memory (`live`). `datasets` (None:
+    all) say which types the keys have.
     """
 
     assets: QuerySet[Asset] | Collection[uuid.UUID] = ()
     datasets: Sequence[uuid.UUID] | None = None
     postings: Postings | None = None
     mask: np.ndarray | None = None
+    live: LivePostings | None = None
+    slots: np.ndarray | None = None
 
     def facets(self, keys: Collection[str]) -> QuerySet[Facet]:
         """What Postgres holds of the `assets` under these keys."""
@@ -68,6 +73,14 @@ class Allowed:
     def indexed(self) -> tuple[Postings, np.ndarray] | None:
         return None if self.postings is None or self.mask is None else (self.postings, self.mask)
 
+    @property
+    def held(self) -> tuple[LivePostings, np.ndarray] | None:
+        return None if self.live is None or self.slots is None else (self.live, self.slots)
+
+    @property
+    def parts(self) -> list[tuple[Postings | LivePostings, np.ndarray]]:
+        return [part for part in (self.indexed, self.held) if part is not None]
+
 
 def count_facets(keys: Sequence[str], allowed: Allowed) -> dict[str, dict[str, Any]]:
     """Of each key `type` and `values`: at most TOP_VALUES `{"value", "count"}`, the most frequent first.
@@ -76,7 +89,7 @@ def count_facets(keys: Sequence[str], allowed: Allowed) -> dict[str, dict[str, A
     the buckets stand in their order, and there is none where no asset has such a value. Keys of several types, or of
     none, count as text. Texts that are too long to be told are left out.
 
-    At most four statements. In the tenant's scope.
+    One statement where no `assets` are given, at most four else. In the tenant's scope.
     """
     kinds = {key: _type(types) for key, types in _types(keys, allowed).items()}
     scales = {key: kind for key, kind in kinds.items() if kind in ("number", "time")}
@@ -111,6 +124,10 @@ def _frequent(keys: list[str], allowed: Allowed) -> dict[str, list[tuple[str, in
     counts: dict[str, Counter[str]] = {key: Counter() for key in keys}
     for key, text, count in _stored_texts(keys, allowed):
         counts[key][text] = count
+    if allowed.held is not None:
+        live, slots = allowed.held
+        for key, known in counts.items():
+            known.update(live.text_counts(key, slots, FACET_TEXT))
     if allowed.indexed is not None:
         for key, known in counts.items():
             _add_indexed(*allowed.indexed, key, known)
@@ -131,20 +148,20 @@ def _stored_texts(keys: list[str], allowed: Allowed) -> QuerySet:
     # Compared as bytes, which takes a tenth of what a language's order takes, and orders as Python does.
     counted = told.annotate(name=Collate("key", "C"), word=Collate("text", "C")).values("name", "word")
     counted = counted.annotate(assets=Count("asset_id", distinct=True))
-    if allowed.indexed is None:
+    if not allowed.parts:
         place = Window(RowNumber(), partition_by=F("name"), order_by=[F("assets").desc(), F("word")])
         counted = counted.annotate(place=place).filter(place__lte=TOP_VALUES)
     return counted.values_list("name", "word", "assets")
 
 
 def _add_indexed(postings: Postings, mask: np.ndarray, key: str, known: Counter[str]) -> None:
-    """Add what the postings count to what Postgres counted.
+    """Add what the postings count to what was counted of the others.
 
-    A text that is frequent in both together is one that Postgres knows, or among the most frequent of the postings.
+    A text that is frequent in both together is one that the others have, or among the most frequent of the postings.
     """
     top = dict(postings.top_values(key, mask, TOP_VALUES, FACET_TEXT))
-    for text in known.keys() - top.keys():
-        top[text] = postings.count_text(key, text, mask)
+    rest = [text for text in known if text not in top]
+    known.update(dict(zip(rest, postings.count_texts(key, rest, mask), strict=True)))
     known.update(top)
 
 
@@ -158,8 +175,7 @@ def _ranges(scales: dict[str, str], allowed: Allowed) -> dict[str, dict[str, Any
     counts = _stored_buckets(edges, allowed)
     found: dict[str, dict[str, Any]] = {key: {"values": []} for key in scales}
     for key, places in edges.items():
-        if allowed.indexed is not None:
-            postings, mask = allowed.indexed
+        for postings, mask in allowed.parts:
             counts[key].update(dict(enumerate(postings.histogram(key, mask, places))))
         buckets = enumerate(described(scales[key], places))
         least, greatest = (on_scale(scales[key], end) for end in bounds[key])
@@ -177,8 +193,7 @@ def _bounds(keys: Collection[str], allowed: Allowed) -> dict[str, tuple[float, f
     found: dict[str, list[float]] = defaultdict(list)
     for key, *bounds in rows:
         found[key].extend(bounds)
-    if allowed.indexed is not None:
-        postings, mask = allowed.indexed
+    for postings, mask in allowed.parts:
         for key in keys:
             found[key].extend(postings.bounds(key, mask) or ())
     return {key: (min(numbers), max(numbers)) for key, numbers in found.items() if numbers}

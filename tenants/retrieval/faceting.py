@@ -9,8 +9,10 @@ import numpy as np
 from django.db.models import QuerySet
 
 from tenants.datasets.models import Asset
+from tenants.retrieval.base import Base
 from tenants.retrieval.engines import Copy
 from tenants.retrieval.facet_counts import Allowed, count_facets
+from tenants.retrieval.facet_memory import Known
 from tenants.retrieval.filters import assets_of
 from tenants.retrieval.ranking import asset_mask, row_mask
 from tenants.retrieval.state import Restriction, State
@@ -20,11 +22,36 @@ MAX_KEYS = 10
 
 def count(keys: Sequence[str], state: State, only: Restriction) -> dict[str, dict[str, Any]]:
     """Of each key its values with their counts, as `count_facets` tells them. In the tenant's scope."""
-    return count_facets(list(dict.fromkeys(keys)), _allowed(state, only))
+    wanted = list(dict.fromkeys(keys))
+    known = None if isinstance(state.base, Copy) else state.facets.known(state, wanted)
+    return count_facets(wanted, _allowed(state, only) if known is None else _in_memory(state, known, only))
+
+
+def _in_memory(state: State, known: Known, only: Restriction) -> Allowed:
+    """What a search may find, as masks of the facets in memory and of the generation's postings."""
+    found = state.rows.assets[row_mask(state, only)]
+    slots = np.zeros(known.count, bool)
+    slots[known.slots[found]] = True
+    slots[known.slots[state.assets.known(only.without)]] = False
+    base = state.base
+    if not isinstance(base, Base):
+        return Allowed((), only.datasets, live=known.postings, slots=slots)
+    mask = _mask(state, base, only)
+    # What the postings say of an asset whose metadata has changed is no longer so.
+    slots[known.base_slots[mask[known.base_numbers]]] = True
+    mask[known.base_numbers] = False
+    return Allowed((), only.datasets, base.postings, mask, known.postings, slots)
+
+
+def _mask(state: State, base: Base, only: Restriction) -> np.ndarray:
+    found = asset_mask(state, base, only)
+    mask = np.ones(base.asset_count, bool) if found is None else found.copy()
+    mask[base.numbers(only.without)] = False
+    return mask
 
 
 def _allowed(state: State, only: Restriction) -> Allowed:
-    """What a search may find, as ids of the newer assets and as a mask of the generation's."""
+    """The same where Postgres is asked: ids of the newer assets and a mask of the generation's."""
     base = state.base
     numbers = np.unique(state.rows.assets[row_mask(state, only)])
     newer = {state.assets.ids[number] for number in numbers.tolist()} - only.without
@@ -32,10 +59,7 @@ def _allowed(state: State, only: Restriction) -> Allowed:
         return Allowed(newer, only.datasets)
     if isinstance(base, Copy):
         return Allowed(_every(only), only.datasets)
-    found = asset_mask(state, base, only)
-    mask = np.ones(base.asset_count, bool) if found is None else found.copy()
-    mask[base.numbers(only.without)] = False
-    # What the postings say of an asset whose metadata has changed is no longer so: Postgres is asked.
+    mask = _mask(state, base, only)
     changed = base.numbers(state.changed)
     newer |= {base.asset_id(number) for number in changed[mask[changed]].tolist()}
     mask[changed] = False

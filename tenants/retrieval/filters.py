@@ -113,6 +113,10 @@ def plan(conditions: Sequence[Condition], datasets: Iterable[uuid.UUID] | None =
     return tuple(_clause(*condition, kinds.get(condition[0], set())) for condition in conditions)
 
 
+def keys_of(planned: Plan) -> set[str]:
+    return {clause.key for clause in planned}
+
+
 def _clause(key: str, operator: str, value: Any, kinds: set[str]) -> Clause:
     if operator == "exists":
         return Clause(key, negative=value is False)

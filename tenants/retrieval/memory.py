@@ -46,7 +46,7 @@ class TenantVectors:
     @property
     def bytes(self) -> int:
         """Of its arrays."""
-        return len(self.state.rows.alive) * ROW_BYTES
+        return len(self.state.rows.alive) * ROW_BYTES + self.state.facets.bytes
 
     @property
     def mapped(self) -> int:

@@ -93,6 +93,8 @@ def row_mask(state: State, only: Restriction) -> np.ndarray:
         mask = mask & np.isin(rows.kinds, [MODALITIES.index(m) for m in only.modalities])
     if only.assets is not None:
         mask = mask & np.isin(rows.assets, state.assets.known(only.assets))
+    if only.newer is not None:
+        mask = mask & only.newer[rows.assets]
     if only.until is not None:
         mask = mask & (rows.seqs <= only.until)
     return mask

@@ -1,4 +1,4 @@
-"""Which assets a query may find, for a state: filters against a generation's postings, and live for what is newer."""
+"""Which assets a query may find, for a state: by a generation's postings, and by facets in memory for what is newer."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from tenants.retrieval import columns, filters, lexical
 from tenants.retrieval.base import Base
 from tenants.retrieval.engines import Copy
+from tenants.retrieval.facet_memory import Known
 from tenants.retrieval.opening import Opening
 from tenants.retrieval.queries import Query
 from tenants.retrieval.state import Restriction, State
@@ -26,59 +27,92 @@ def restriction(query: Query, state: State, now: Opening, until: int | None = No
     )
     if not query.conditions:
         return only
-    if state.base is None:
-        return replace(only, assets=filters.matching_ids(query.conditions, query.datasets))
-    if isinstance(state.base, Copy):
-        return _by_plan(query, state, only)
-    return _by_postings(query, state, state.base, only)
-
-
-def _by_postings(query: Query, state: State, base: Base, only: Restriction) -> Restriction:
-    """Of the base by its postings; what has changed since and what is newer is asked of the database."""
     planned = filters.plan(query.conditions, query.datasets)
+    known = state.facets.known(state, filters.keys_of(planned))
+    if isinstance(state.base, Copy):
+        only = replace(only, planned=planned)
+    return _by_memory(planned, state, known, only) if known else _by_database(planned, state, only)
+
+
+def _by_memory(planned: filters.Plan, state: State, known: Known, only: Restriction) -> Restriction:
+    """Of the base by its postings; what has changed since and what is newer by the facets in memory."""
+    mask = columns.mask_of(planned, known.postings, known.count)
+    numbers = None
+    if isinstance(state.base, Base):
+        numbers = columns.mask_of(planned, state.base.postings, state.base.asset_count)
+        numbers[known.base_numbers] = mask[known.base_slots]
+    bare = [asset_id for asset_id, slot in known.others.items() if mask[slot]]
+    only = replace(only, newer=mask[known.slots], numbers=numbers, bare=bare)
+    return replace(only, assets=_alive(state, only.newer)) if isinstance(state.base, Copy) else only
+
+
+def _alive(state: State, newer: np.ndarray | None = None) -> list[uuid.UUID]:
+    numbers = np.unique(state.rows.assets[state.rows.alive])
+    chosen = numbers if newer is None else numbers[newer[numbers]]
+    return [state.assets.ids[number] for number in chosen.tolist()]
+
+
+def _by_database(planned: filters.Plan, state: State, only: Restriction) -> Restriction:
+    """The same where facets are too many for memory: seconds where very many match."""
+    base = state.base
+    if base is None:
+        return replace(only, assets=list(columns.all_of(planned)))
+    live = columns.live_of(planned, {*_alive(state), *state.changed})
+    if isinstance(base, Copy):
+        return replace(only, assets=list(live))
     numbers = columns.mask_of(planned, base.postings, base.asset_count)
-    live = columns.live_of(planned, {*_newer(state), *state.changed})
     numbers[base.numbers(state.changed)] = False
     numbers[base.numbers(state.changed & live)] = True
     return replace(only, assets=list(live), numbers=numbers)
 
 
-def _by_plan(query: Query, state: State, only: Restriction) -> Restriction:
-    """Of a copy by its engine; what is newer is asked of the database."""
-    planned = filters.plan(query.conditions, query.datasets)
-    return replace(only, assets=list(columns.live_of(planned, _newer(state))), planned=planned)
-
-
-def _newer(state: State) -> set[uuid.UUID]:
-    alive = np.unique(state.rows.assets[state.rows.alive])
-    return {state.assets.ids[number] for number in alive.tolist()}
+# --- The same for a search by words ----------------------------------------------------------------------
 
 
 def matching_words(words: str, limit: int, only: Restriction, state: State) -> list[tuple[uuid.UUID, float]]:
     """Assets that hold these words, the best first, under the same restriction."""
-    base = state.base
+    wanted = limit + len(only.without)
     if only.planned:
         found = lexical.matching(words, 2 * lexical.CANDIDATES, replace(only, assets=None))
         meeting = columns.live_of(only.planned, {asset_id for asset_id, _ in found})
         found = [pair for pair in found if pair[0] in meeting]
-    elif only.numbers is None or not isinstance(base, Base):
-        found = lexical.matching(words, limit + len(only.without), only)
-    elif np.count_nonzero(only.numbers) <= lexical.MAX_ALLOWED:
-        named = [base.asset_id(number) for number in np.flatnonzero(only.numbers).tolist()]
-        found = lexical.matching(
-            words, limit + len(only.without), replace(only, assets=[*named, *(only.assets or ())])
-        )
+    elif only.numbers is None and only.newer is None:
+        found = lexical.matching(words, wanted, only)
+    elif _count(only) <= lexical.MAX_ALLOWED:
+        found = lexical.matching(words, wanted, replace(only, assets=_named(only, state)))
     else:
         found = lexical.matching(words, 2 * lexical.CANDIDATES, replace(only, assets=None))
-        found = _allowed(found, only, base)
+        found = _allowed(found, only, state)
     return [pair for pair in found if pair[0] not in only.without][:limit]
 
 
+def _count(only: Restriction) -> int:
+    masks = [mask for mask in (only.numbers, only.newer) if mask is not None]
+    return sum(int(np.count_nonzero(mask)) for mask in masks) + len(only.bare) + len(only.assets or ())
+
+
+def _named(only: Restriction, state: State) -> list[uuid.UUID]:
+    named = [*only.bare, *(only.assets or ())]
+    if only.newer is not None:
+        named += [state.assets.ids[number] for number in np.flatnonzero(only.newer).tolist()]
+    if only.numbers is not None and isinstance(state.base, Base):
+        named += [state.base.asset_id(number) for number in np.flatnonzero(only.numbers).tolist()]
+    return named
+
+
 def _allowed(
-    found: list[tuple[uuid.UUID, float]], only: Restriction, base: Base
+    found: list[tuple[uuid.UUID, float]], only: Restriction, state: State
 ) -> list[tuple[uuid.UUID, float]]:
-    assert only.numbers is not None  # noqa: S101 - for the type checker
-    numbers = base.numbers(asset_id for asset_id, _ in found)
-    allowed = {base.asset_id(number) for number in numbers[only.numbers[numbers]].tolist()}
-    allowed |= set(only.assets or ())
+    ids = [asset_id for asset_id, _ in found]
+    allowed = {*only.bare, *(only.assets or ())}
+    if only.newer is not None:
+        allowed |= {asset_id for asset_id in ids if _is_newer(asset_id, only.newer, state)}
+    if only.numbers is not None and isinstance(state.base, Base):
+        numbers = state.base.numbers(ids)
+        allowed |= {state.base.asset_id(number) for number in numbers[only.numbers[numbers]].tolist()}
     return [pair for pair in found if pair[0] in allowed]
+
+
+def _is_newer(asset_id: uuid.UUID, newer: np.ndarray, state: State) -> bool:
+    number = state.assets.numbers.get(asset_id, len(newer))
+    return number < len(newer) and bool(newer[number])

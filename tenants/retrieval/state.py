@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from ml.indexes.flat import FlatIndex
 from tenants.retrieval.base import Base
 from tenants.retrieval.engines import Copy, Gone
+from tenants.retrieval.facet_memory import FacetMemory
 from tenants.retrieval.filters import Plan
 from tenants.retrieval.vectors import DIMENSION
 
@@ -78,6 +79,7 @@ class State:
     rows: Rows = field(default_factory=Rows)
     assets: Numbering = field(default_factory=Numbering)
     datasets: Numbering = field(default_factory=Numbering)
+    facets: FacetMemory = field(default_factory=FacetMemory)
     # By row number; only rows that stand for a part of their asset have one.
     segments: dict[int, dict] = field(default_factory=dict)
 
@@ -111,9 +113,9 @@ class Hit:
 class Restriction:
     """Which assets a search may return; None means no restriction of this kind.
 
-    `numbers` is `assets` for the base, where they were found without naming them: a mask of its assets, in which those
-    that have changed since stand as `assets` says. `planned` is the same for a copy in another engine: a filter, of
-    which `assets` are the newer ones. `until`: only what was there at that sequence number.
+    A filter names none: `numbers` is a mask of the base's assets as of now, `planned` what a copy in another engine is
+    asked; `newer` is a mask by the state's number of an asset, for the array, and `bare` are assets that have no
+    vectors. Or `assets` are the newer ones. `until`: only what was there at that sequence number.
     """
 
     datasets: list[uuid.UUID] | None = None
@@ -122,5 +124,7 @@ class Restriction:
     hidden_datasets: list[uuid.UUID] = field(default_factory=list)
     numbers: np.ndarray | None = None
     planned: Plan = ()
+    newer: np.ndarray | None = None
+    bare: Collection[uuid.UUID] = ()
     without: frozenset[uuid.UUID] = frozenset()
     until: int | None = None

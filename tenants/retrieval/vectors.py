@@ -14,7 +14,7 @@ from django.db.models import Max
 from django.utils import timezone
 
 from tenants.datasets.models import Asset
-from tenants.retrieval.models import Tombstone, Vector, VectorClock
+from tenants.retrieval.models import FacetChange, Tombstone, Vector, VectorClock
 from tenants.scope import current_tenant_id, tenant_scope
 
 DIMENSION = 256
@@ -62,9 +62,16 @@ def replace_vectors(*, asset: Asset, model: str, vectors: Sequence[NewVector]) -
 
 
 def add_vectors(*, model: str, vectors: Sequence[tuple[Asset, Sequence[NewVector]]]) -> None:
-    """Store the first vectors of new assets. In the caller's transaction."""
-    first = take_numbers(sum(len(given) for _, given in vectors))
+    """Store the first vectors of new assets. In the caller's transaction.
+
+    An asset without any takes a number too: words find it, so who holds facets has to learn of it.
+    """
+    bare = [asset.id for asset, given in vectors if not given]
     flat = [(asset, vector) for asset, given in vectors for vector in given]
+    first = take_numbers(len(flat) + len(bare))
+    FacetChange.objects.bulk_create(
+        FacetChange(asset_id=asset_id, seq=first + len(flat) + n) for n, asset_id in enumerate(bare)
+    )
     Vector.objects.bulk_create(
         _row(asset, model, vector, first + offset) for offset, (asset, vector) in enumerate(flat)
     )
