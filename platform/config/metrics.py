@@ -19,9 +19,10 @@ from prometheus_client.registry import Collector
 from tenants.jobs.kinds import QUEUES
 from tenants.jobs.models import JobDispatch
 from tenants.pipeline.upkeep import canary_ages
-from tenants.retrieval import candidates, encoding, query_cache
+from tenants.retrieval import candidates, encoding, index_figures, query_cache
 from tenants.retrieval.cache_counts import counts
 from tenants.retrieval.memory import cache
+from tenants.retrieval.opened import opened
 
 log = logging.getLogger(__name__)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -57,7 +58,7 @@ class StateCollector(Collector):
     """What is read when someone asks. A source that is away leaves its metrics out."""
 
     def collect(self) -> Iterator[Metric]:
-        for read in (_jobs, _canaries, _vectors, _lookups, _cached):
+        for read in (_jobs, _canaries, _vectors, _indexes, _lookups, _cached):
             try:
                 yield from list(read())
             except Exception:
@@ -96,6 +97,36 @@ def _vectors() -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "crosslight_vector_memory_bytes", "Vectors held in this process.", value=cache.bytes()
     )
+
+
+def _indexes() -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "crosslight_index_mapped_bytes", "Index files mapped in this process.", value=opened.bytes()
+    )
+    figures = index_figures.read()
+    if figures is None:
+        return
+    family = GaugeMetricFamily(
+        "crosslight_index_generations", "Index generations of all tenants.", labels=["state"]
+    )
+    for state, count in (figures.states | {"archived": figures.archived}).items():
+        family.add_metric([state], count)
+    yield family
+    recall = GaugeMetricFamily(
+        "crosslight_index_recall", "Recall@10 as measured when an index was built.", labels=["of"]
+    )
+    for of, value in (("lowest", figures.lowest_recall), ("last", figures.last_recall)):
+        if value is not None:
+            recall.add_metric([of], value)
+    yield recall
+    for name, what, number in (
+        ("vectors", "Vectors in the generations that answer.", figures.vectors),
+        ("exact", "Generations that answer without an approximate index.", figures.exact),
+        ("last_build_seconds", "What the newest generation took to build.", figures.last_seconds),
+        ("builds_failed", "Builds that were given up within a day.", figures.failed),
+    ):
+        if number is not None:
+            yield GaugeMetricFamily(f"crosslight_index_{name}", what, value=number)
 
 
 def _lookups() -> Iterator[Metric]:

@@ -229,6 +229,8 @@ INDEX_BUILD_THREADS = int(env("INDEX_BUILD_THREADS", "1"))
 PGVECTOR_BUILD_MB = int(env("PGVECTOR_BUILD_MB", "1024"))
 # Without its index, a tenant with up to so many vectors is searched exactly from the database; a larger one waits.
 INDEX_EXACT_MAX = int(env("INDEX_EXACT_MAX", "100000"))
+# Indexes of tenants who did not search for so many days lie in the storage and come back when they do; 0 for never.
+INDEX_ARCHIVE_DAYS = int(env("INDEX_ARCHIVE_DAYS", "7"))
 # What a process keeps of candidate lists, about 2.5 kB each.
 CANDIDATE_MEMORY_BYTES = int(env("CANDIDATE_MEMORY_BYTES", str(32 << 20)))
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024

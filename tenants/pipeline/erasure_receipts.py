@@ -23,6 +23,8 @@ from tenants.errors import NotFound
 from tenants.events.models import Erasure, Export, IdempotentAnswer
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED
+from tenants.retrieval import due
+from tenants.retrieval.models import IndexPointer
 from tenants.retrieval.vectors import KEEP_TOMBSTONES
 
 # Stands in the records of finished jobs where the id of an erased asset stood: such a job can still be shown, and
@@ -59,6 +61,9 @@ def remains(shared_blobs: int = 0) -> dict[str, Any]:
         ("pages of searches", "random ids and scores", (now + dt.timedelta(minutes=5)).isoformat()),
         ("logs of the processes", "random ids, no content", "their rotation"),
     ]
+    if IndexPointer.objects.filter(current__isnull=False).exists():
+        what = "vectors and values of metadata by random id, which no search shows"
+        places.append(("indexes", what, (now + due.FORGET).isoformat()))
     if shared_blobs:
         places.append(("files", f"{shared_blobs} that other assets have too", None))
     if exports := list(live_exports().values_list("expires_at", flat=True)):

@@ -26,7 +26,7 @@ from tenants.pipeline.portability import forget_exports
 from tenants.pipeline.retention import expire_assets
 from tenants.pipeline.services import resume_deletions
 from tenants.pipeline.subjects import resume_erasures
-from tenants.retrieval import lifecycle
+from tenants.retrieval import archive, index_figures, lifecycle
 from tenants.retrieval.vectors import prune_tombstones
 from tenants.scope import tenant_scope
 from tenants.valkey import client
@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 STALE_SPOOL_S = 6 * 3600
 STALE_FILE_S = 3600
 UPKEEP_S = 300
+# For copying indexes to the storage, of all tenants; what is left has time until the next upkeep.
+ARCHIVING_S = 120
 
 
 def flush_usage() -> None:
@@ -49,6 +51,7 @@ def collect_garbage() -> None:
     """
     shard = f"{int(time.time() // UPKEEP_S) % 256:02x}"
     orphans = partial(collect_orphans, shard=shard, older_than_s=STALE_FILE_S)
+    archiving_until = time.monotonic() + ARCHIVING_S
     for tenant_id in Tenant.objects.values_list("pk", flat=True):
         old_days = partial(metering.forget_old_days, tenant_id)
         for step in (
@@ -67,9 +70,11 @@ def collect_garbage() -> None:
         ):
             _in_scope(tenant_id, step)
         _guarded(tenant_id, partial(expire_assets, tenant_id))
+        _guarded(tenant_id, partial(archive.look_after, tenant_id, archiving_until))
     sessions.forget_expired()
     invitations.forget_ended()
     _clear_spool()
+    index_figures.note()
 
 
 def _prune() -> None:

@@ -64,7 +64,8 @@ def build_index(claimed: jobs.Claim, check: Check | None = None) -> None:
     model, kind = claimed.arguments["model"], claimed.arguments.get("kind") or ""
     with tenant_scope(claimed.tenant_id):
         lifecycle.tidy(mine=True)
-        clock = VectorClock.objects.first()
+        # Locked: pruning relies on seeing either this row, or a clock that is not beyond it.
+        clock = VectorClock.objects.select_for_update().first()
         row = IndexGeneration(model=model, seq=clock.last if clock else 0)
         row.save(force_insert=True)
     folder = folder_of(claimed.tenant_id, row.id)

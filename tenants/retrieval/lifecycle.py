@@ -10,35 +10,31 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import shutil
+import time
 import uuid
 from collections.abc import Iterable
+from pathlib import Path
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Max, Min, Q
+from django.db.models import Max, Min, QuerySet
 from django.utils import timezone
 
 from tenants.errors import Conflict, NotFound
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED, enqueue
-from tenants.retrieval import copies
-from tenants.retrieval.models import FacetChange, IndexGeneration, IndexPointer, Vector, VectorClock
-from tenants.retrieval.opened import folder_of, opened
+from tenants.retrieval import archive, copies, due
+from tenants.retrieval.models import FacetChange, IndexGeneration, IndexPointer, VectorClock
 from tenants.scope import current_tenant_id, tenant_scope
 
 log = logging.getLogger(__name__)
 
 JOB, MOVE = "build_index", "move_index"
 JOBS = (JOB, MOVE)
-# Numbers given out since a generation was built (new vectors, graves, changes), as a share of its vectors, that make it
-# due again; the newer part is searched exactly, so it must not grow without bound.
-CHANGED_SHARE, CHANGED_MOST = 0.15, 100_000
-# A tenant that shrinks keeps its generation until it is well below the bound, so that it does not come and go.
-DEMOTE_SHARE = 0.6
-# Numbers behind the clock: up to there changes of metadata are kept for those who follow them in memory.
+# Without a generation, changes of metadata up to so many numbers behind the clock are kept for those who follow them.
 KEEP_CHANGES = 10_000
-# After a build that failed.
-REST = dt.timedelta(minutes=30)
+# How long the records of generations are kept that are no longer in use.
+KEEP_RECORDS = dt.timedelta(days=30)
 
 
 # --- What is due -----------------------------------------------------------------------------------------
@@ -47,57 +43,29 @@ REST = dt.timedelta(minutes=30)
 def consider(*, model: str) -> Job | None:
     """Do what is due for the active tenant's index of a model; returns the job if one was queued now."""
     with tenant_scope(current_tenant_id()):
-        if _has_just_failed(model):
-            return None
-        pointer, clock = IndexPointer.objects.filter(model=model).first(), VectorClock.objects.first()
-        if clock is None:
-            return None
-        current = pointer.current if pointer else None
-        if current and current.engine != IndexPointer.Engine.MEMORY:
+        pointer = IndexPointer.objects.select_related("current", "previous").filter(model=model).first()
+        if pointer and pointer.previous and due.holds_deleted(pointer.previous):
+            drop_previous(model=model)
+        if pointer and pointer.engine != IndexPointer.Engine.MEMORY:
             # Whoever was moved stays there, however small; what has become too old is copied anew.
-            return move(model=model, to=current.engine) if _is_due(current, clock) else None
-        if current is None:
-            return build(model=model) if _has_more_than(model, settings.INDEX_FLAT_MAX) else None
-        if not _has_more_than(model, round(DEMOTE_SHARE * settings.INDEX_FLAT_MAX)):
+            wanted = due.is_due(model) and not due.rests(model, JOBS)
+            return move(model=model, to=pointer.engine) if wanted else None
+        if pointer and pointer.current and due.is_small(model):
             demote(model=model)
             return None
-        return build(model=model) if _is_due(current, clock) else None
-
-
-def _is_due(current: IndexGeneration, clock: VectorClock) -> bool:
-    return current.seq < clock.pruned or clock.last - current.seq > _bound(current)
+        if due.is_due(model) and not due.rests(model, JOBS):
+            return build(model=model)
+    return None
 
 
 def consider_all() -> None:
     """`consider` for every model that the active tenant's vectors are of; for upkeep."""
     with tenant_scope(current_tenant_id()):
         tidy()
-        models = {*IndexPointer.objects.values_list("model", flat=True)}
-        newest = Vector.objects.order_by("-seq").values_list("model", flat=True).first()
-    for model in sorted(models | ({newest} if newest else set())):
+        models = due.models()
+    for model in models:
         consider(model=model)
         _check_files(model)
-
-
-def _has_just_failed(model: str) -> bool:
-    """What could not be built will fail again until something has changed; an operator may try at any time."""
-    newest = IndexGeneration.objects.filter(model=model).order_by("-created_at").first()
-    failed = newest is not None and newest.state == IndexGeneration.State.FAILED and newest.ready_at is None
-    return bool(newest and failed and newest.created_at > timezone.now() - REST)
-
-
-def is_large(model: str) -> bool:
-    """Whether the tenant has more vectors than are searched without an index."""
-    return _has_more_than(model, settings.INDEX_FLAT_MAX)
-
-
-def _has_more_than(model: str, bound: int) -> bool:
-    return Vector.objects.filter(model=model)[: bound + 1].count() > bound
-
-
-def _bound(current: IndexGeneration) -> int:
-    least = max(1, settings.INDEX_FLAT_MAX // 2)
-    return max(least, min(round(CHANGED_SHARE * current.vectors), CHANGED_MOST))
 
 
 def build(*, model: str, kind: str = "") -> Job | None:
@@ -157,6 +125,15 @@ def demote(*, model: str) -> None:
         _retire(gone)
 
 
+def drop_previous(*, model: str) -> None:
+    """Keep nothing for a rollback."""
+    with tenant_scope(current_tenant_id()):
+        pointer = _locked(model)
+        dropped, pointer.previous = pointer.previous, None
+        pointer.save()
+        _retire([dropped] if dropped else [])
+
+
 def _locked(model: str) -> IndexPointer:
     IndexPointer.objects.bulk_create([IndexPointer(model=model)], ignore_conflicts=True)
     return IndexPointer.objects.select_for_update().get(model=model)
@@ -167,17 +144,17 @@ def _pruned() -> int:
 
 
 def _retire(generations: Iterable[IndexGeneration]) -> None:
-    ids = [one.pk for one in generations]
-    IndexGeneration.objects.filter(pk__in=ids).update(state=IndexGeneration.State.RETIRED)
-    tenant_id = current_tenant_id()
-    transaction.on_commit(lambda: _remove_files(tenant_id, ids))
+    gone = list(generations)
+    ids = [one.pk for one in gone]
+    IndexGeneration.objects.filter(pk__in=ids).update(state=IndexGeneration.State.RETIRED, archived=False)
+    transaction.on_commit(lambda: _remove_files(gone))
 
 
-def _remove_files(tenant_id: uuid.UUID, generation_ids: list[uuid.UUID]) -> None:
-    """Who searches in them at this moment keeps what is mapped until the search ends."""
-    for generation_id in generation_ids:
-        opened.forget(generation_id)
-        shutil.rmtree(folder_of(tenant_id, generation_id), ignore_errors=True)
+def _remove_files(generations: Iterable[IndexGeneration]) -> None:
+    for one in generations:
+        archive.put_away(one.tenant_id, one.pk)
+        if one.archived:
+            archive.remove_copy(one.tenant_id, one.pk)
 
 
 # --- Upkeep and repair -----------------------------------------------------------------------------------
@@ -198,10 +175,10 @@ def repair(*, tenant_id: uuid.UUID, generation_id: uuid.UUID, reason: str) -> No
         if pointer.current_id == generation_id:
             pointer.current, pointer.previous = _usable(pointer.previous), None
         pointer.save()
-        failed = {"state": IndexGeneration.State.FAILED, "reason": reason[:1000]}
+        failed = {"state": IndexGeneration.State.FAILED, "reason": reason[:1000], "archived": False}
         IndexGeneration.objects.filter(pk=generation_id).update(**failed)
-        transaction.on_commit(lambda: _remove_files(tenant_id, [generation_id]))
-        if _has_more_than(generation.model, settings.INDEX_FLAT_MAX):
+        transaction.on_commit(lambda: _remove_files([generation]))
+        if due.is_large(generation.model):
             build(model=generation.model)
     log.warning("an index is built anew", extra={"generation": str(generation_id), "reason": reason})
 
@@ -209,7 +186,8 @@ def repair(*, tenant_id: uuid.UUID, generation_id: uuid.UUID, reason: str) -> No
 def _usable(generation: IndexGeneration | None) -> IndexGeneration | None:
     if generation is None or generation.seq < _pruned():
         return None
-    return generation if copies.is_there(generation) else None
+    there = generation.archived or copies.is_there(generation)
+    return generation if there else None
 
 
 def _check_files(model: str) -> None:
@@ -227,46 +205,63 @@ def tidy(*, mine: bool = False) -> None:
 
     Not while a build is running, unless the caller is that build.
     """
+    folder = settings.INDEX_DIR / str(current_tenant_id())
+    # Looked at before anything is asked: what a build has begun since is not among it.
+    found = list(folder.iterdir()) if folder.exists() else []
+    building = list(_building().values_list("pk", flat=True))
     if not mine and Job.objects.filter(kind__in=JOBS, state=Job.State.RUNNING).exists():
         return
-    kept = IndexGeneration.objects.filter(
-        Q(pk__in=IndexPointer.objects.values("current")) | Q(pk__in=IndexPointer.objects.values("previous"))
-    )
-    names = {str(pk) for pk in kept.values_list("pk", flat=True)}
-    folder = settings.INDEX_DIR / str(current_tenant_id())
-    for path in folder.iterdir() if folder.exists() else ():
-        if path.name not in names:
+    used = {pk for both in IndexPointer.objects.values_list("current_id", "previous_id") for pk in both}
+    names = {str(pk) for pk in used if pk}
+    for path in found:
+        if path.name not in names and not _is_arriving(path):
             shutil.rmtree(path, ignore_errors=True)
     copies.tidy(names)
-    stale = {"state": IndexGeneration.State.FAILED, "reason": "The build was interrupted."}
-    IndexGeneration.objects.filter(state=IndexGeneration.State.BUILDING).update(**stale)
+    interrupted = {"state": IndexGeneration.State.FAILED, "reason": "The build was interrupted."}
+    _building().filter(pk__in=building).update(**interrupted)
+    over = IndexGeneration.objects.filter(
+        state__in=[IndexGeneration.State.RETIRED, IndexGeneration.State.FAILED],
+        created_at__lt=timezone.now() - KEEP_RECORDS,
+    )
+    over.exclude(pk__in=names).delete()
+
+
+def _building() -> QuerySet[IndexGeneration]:
+    return IndexGeneration.objects.filter(state=IndexGeneration.State.BUILDING)
+
+
+def _is_arriving(path: Path) -> bool:
+    """Whether a search is fetching it from the archive; each of its files is written to in turn."""
+    if path.suffix != archive.FETCHED:
+        return False
+    try:
+        return time.time() - max(p.stat().st_mtime for p in (path, *path.rglob("*"))) < archive.STALE_S
+    except FileNotFoundError:
+        # It has just arrived, under another name.
+        return True
 
 
 def oldest_kept() -> int | None:
-    """The sequence number that the oldest generation in use, or being built, ends at.
-
-    Graves and changes above it are still needed.
-    """
+    """The sequence number that the oldest generation in use or being built ends at: what is newer is still needed."""
     pointers = IndexPointer.objects.aggregate(current=Min("current__seq"), previous=Min("previous__seq"))
-    building = IndexGeneration.objects.filter(state=IndexGeneration.State.BUILDING).aggregate(
-        least=Min("seq")
-    )
-    known = [seq for seq in (*pointers.values(), building["least"]) if seq is not None]
+    building = _building().aggregate(building=Min("seq"))
+    known = [seq for seq in (pointers | building).values() if seq is not None]
     return min(known) if known else None
 
 
 def prune_changes() -> int:
-    """Forget the changes of metadata that every generation in use has in it; or, without any, all but the newest.
+    """Forget the changes of metadata that every generation in use, or being built, has; without any, all but the newest.
 
     Who holds facets in memory and is behind them reads everything anew, as with graves.
     """
     with tenant_scope(current_tenant_id()):
-        oldest = oldest_kept()
+        # The clock first: a build that begins after it is not seen below, and ends no earlier than here.
         last = VectorClock.objects.values_list("last", flat=True).first() or 0
-        old = FacetChange.objects.filter(seq__lte=last - KEEP_CHANGES if oldest is None else oldest)
+        oldest = oldest_kept()
+        old = FacetChange.objects.filter(seq__lte=last - KEEP_CHANGES if oldest is None else min(last, oldest))
         newest = old.aggregate(newest=Max("seq"))["newest"]
         if newest is None:
             return 0
         clock = VectorClock.objects.select_for_update().get()
         VectorClock.objects.filter(pk=clock.pk).update(pruned=max(clock.pruned, newest))
-        return old.filter(seq__lte=newest).delete()[0]
+        return old.delete()[0]

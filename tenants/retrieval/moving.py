@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from tenants.errors import Conflict
 from tenants.jobs import services as jobs
-from tenants.retrieval import building, copies, engines, lifecycle, overlap
+from tenants.retrieval import building, copies, due, engines, lifecycle, overlap
 from tenants.retrieval.engines import Copy, Engine, NewRow
 from tenants.retrieval.models import IndexGeneration, IndexPointer, Vector, VectorClock
 from tenants.retrieval.opening import Current, Opening
@@ -100,7 +100,7 @@ def _begun(claimed: jobs.Claim, engine: Engine) -> IndexGeneration:
     with tenant_scope(claimed.tenant_id):
         engine.require()
         lifecycle.tidy(mine=True)
-        clock = VectorClock.objects.first()
+        clock = VectorClock.objects.select_for_update().first()
         row = IndexGeneration(
             model=claimed.arguments["model"], seq=clock.last if clock else 0, kind=engine.kind
         )
@@ -244,7 +244,7 @@ def _to_memory(claimed: jobs.Claim) -> None:
     model = claimed.arguments["model"]
     with tenant_scope(claimed.tenant_id):
         clock = VectorClock.objects.first()
-        large = lifecycle.is_large(model)
+        large = due.is_large(model)
     queries = overlap.queries_of(claimed.tenant_id, model, clock.last if clock else 0)
     if not large:
         _to_flat(claimed, model, queries)

@@ -21,7 +21,7 @@ from weakref import WeakValueDictionary
 from django.conf import settings
 from django.db import connection
 
-from ml.indexes.generation import GenerationDamaged, open_generation
+from ml.indexes.generation import GenerationDamaged
 from ml.indexes.postings import PostingsDamaged
 from tenants.retrieval.base import Base
 
@@ -35,7 +35,8 @@ SHORTAGES = [os.strerror(number) for number in (errno.EMFILE, errno.ENFILE, errn
 
 
 class NotHere(Exception):
-    """The files of a generation are missing or damaged, and the repair is under way; or they cannot be opened now."""
+    """The files of a generation are missing or damaged, and the repair is under way; or they cannot be opened now,
+    perhaps as they are on their way back from the archive."""
 
 
 def folder_of(tenant_id: uuid.UUID, generation_id: uuid.UUID) -> Path:
@@ -82,7 +83,8 @@ class Opened:
             coming.set_exception(NotHere())
 
     def _run(self, tenant_id: uuid.UUID, generation_id: uuid.UUID, coming: Future[Base]) -> None:
-        base = self._opened(tenant_id, generation_id)
+        base = self._opened(tenant_id, generation_id, coming)
+        connection.close()
         with self._lock:
             del self._opening[generation_id]
             if base is not None:
@@ -90,14 +92,18 @@ class Opened:
             while len(self._arrived) > MOST_ARRIVED:
                 self._arrived.popitem(last=False)
         if base is None:
-            coming.set_exception(NotHere())
-        else:
+            _give_up(coming)
+        elif not coming.done():
             coming.set_result(base)
 
-    def _opened(self, tenant_id: uuid.UUID, generation_id: uuid.UUID) -> Base | None:
+    def _opened(self, tenant_id: uuid.UUID, generation_id: uuid.UUID, coming: Future[Base]) -> Base | None:
         """Whole, with all that a search maps later: after this its files may go."""
+        # Imported here: where files are kept stands above who reads them.
+        from tenants.retrieval import archive
+
         try:
-            generation = open_generation(folder_of(tenant_id, generation_id))
+            # What has to be fetched first takes long: nobody waits for that.
+            generation = archive.open_kept(tenant_id, generation_id, begun=lambda: _give_up(coming))
             base = Base(generation_id, generation.manifest.seq, generation)
             base.postings  # noqa: B018 - maps them
             return base
@@ -129,6 +135,11 @@ class Opened:
         """Of the files of all that are open."""
         with self._lock:
             return sum(base.bytes for base in self._open.values())
+
+
+def _give_up(coming: Future[Base]) -> None:
+    if not coming.done():
+        coming.set_exception(NotHere())
 
 
 def _is_shortage(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 
 from tenants.prepared import Prepared
+from tenants.retrieval.activity import activity
 
 _OPENING = Prepared(
     "opening",
@@ -49,4 +50,6 @@ class Opening:
 def opening(tenant_id: uuid.UUID, model: str) -> Opening:
     """For this tenant and model. Needs no scope: alone it is one round trip."""
     ((last, pruned, hidden, engine, *current),) = _OPENING.rows_of(tenant_id, tenant_id, model)
+    if current[0]:
+        activity.note(tenant_id, model)
     return Opening(last, pruned, tuple(hidden), engine, Current(*current) if current[0] else None)

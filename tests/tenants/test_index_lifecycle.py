@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shutil
 import uuid
 from pathlib import Path
 
 import numpy as np
 import pytest
+from django.utils import timezone
 
 from tenants.datasets.models import Asset, Dataset
 from tenants.datasets.services import create_dataset
 from tenants.errors import Conflict, IndexRebuilding, NotFound
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
+from tenants.pipeline.erasure import erase_asset
 from tenants.pipeline.services import add_asset, delete_asset, update_asset
-from tenants.retrieval import building, lifecycle, memory, restricting
+from tenants.retrieval import building, due, lifecycle, memory, restricting
 from tenants.retrieval.models import IndexGeneration, IndexPointer, Vector
 from tenants.retrieval.opened import folder_of, opened
 from tenants.retrieval.opening import opening
@@ -378,3 +381,145 @@ def test_another_tenant_has_none_of_it(library: Library, stranger) -> None:
     other.put(1)
     assert other.find(1).total == 1
     assert other.folders == set()
+
+
+def test_changes_that_a_first_build_under_way_needs_are_kept(library: Library, monkeypatch) -> None:
+    """The upkeep comes while a build is running that has read the metadata, and before it is published."""
+    assets, run = library.fill(), building._run_builder
+
+    def meanwhile(*args):
+        built = run(*args)
+        with tenant_scope(library.tenant_id):
+            update_asset(asset_id=assets[30].id, values={"n": 5})
+            assert lifecycle.oldest_kept() is not None
+            lifecycle.prune_changes()
+        return built
+
+    monkeypatch.setattr(building, "_run_builder", meanwhile)
+    library.build()
+    found = library.filtered(1, [("n", "lt", 10)], count=COUNT)
+    assert library.base_id == library.pointer.current_id
+    assert {hit.asset_id for hit in found.hits} == {*(asset.id for asset in assets[:10]), assets[30].id}
+    monkeypatch.undo()
+    with tenant_scope(library.tenant_id):
+        assert lifecycle.prune_changes() == 0
+    # All generations in use have it in them: it can go.
+    library.build()
+    library.build()
+    with tenant_scope(library.tenant_id):
+        assert lifecycle.prune_changes() == 1
+
+
+def test_graves_that_a_build_under_way_needs_are_kept(library: Library, monkeypatch) -> None:
+    assets, run = library.fill(), building._run_builder
+    from tenants.retrieval.models import Tombstone
+
+    def meanwhile(*args):
+        library.delete(assets[5])
+        with tenant_scope(library.tenant_id):
+            Tombstone.objects.update(created_at="2020-01-01T00:00:00Z")
+            assert prune_tombstones(needed_above=lifecycle.oldest_kept()) == 0
+        return run(*args)
+
+    monkeypatch.setattr(building, "_run_builder", meanwhile)
+    library.build()
+    assert assets[5].id not in {hit.asset_id for hit in library.find(5, count=COUNT).hits}
+    assert library.base_id == library.pointer.current_id
+    assert library.agrees(5, 6)
+
+
+def considered(library: Library) -> Job | None:
+    with tenant_scope(library.tenant_id):
+        return lifecycle.consider(model=MODEL)
+
+
+def test_a_generation_that_misses_the_target_is_not_published(library: Library, settings) -> None:
+    library.fill()
+    library.build()
+    before = library.pointer.current_id
+    settings.INDEX_RECALL = 1.01
+    with tenant_scope(library.tenant_id):
+        job = lifecycle.build(model=MODEL, kind="hnsw")
+    job = library.run(job)
+    assert (job.state, job.error["type"]) == ("failed", "index-not-built")
+    assert "recall@10 of 1.01 was not reached: hnsw" in job.error["detail"]
+    assert library.pointer.current_id == before
+    assert library.folders == {str(before)}
+    assert library.agrees(1, 2)
+
+
+def test_how_long_a_build_rests(library: Library, settings) -> None:
+    def ended(ago: dt.timedelta) -> None:
+        with tenant_scope(library.tenant_id):
+            Job.objects.filter(pk=job.pk).update(finished_at=timezone.now() - ago)
+
+    library.fill()
+    # One that said why it cannot be built.
+    settings.INDEX_RECALL = 1.01
+    job = library.build()
+    assert job.state == "failed"
+    assert considered(library) is None
+    ended(due.REST - dt.timedelta(minutes=1))
+    assert considered(library) is None
+    ended(due.REST)
+    settings.INDEX_RECALL = 0.99
+    job = considered(library)
+    assert job is not None
+    # One that somebody cancelled.
+    with tenant_scope(library.tenant_id):
+        jobs.cancel(job_id=job.id)
+    assert considered(library) is None
+    ended(due.CANCELLED_REST)
+    job = considered(library)
+    # Attempts that were interrupted are the same job's: another worker goes on with it, at once.
+    for state in ("running", "queued"):
+        with tenant_scope(library.tenant_id):
+            Job.objects.filter(pk=job.id).update(state=state, lease_until="2020-01-01T00:00:00Z")
+            lifecycle.tidy()
+        assert considered(library) is None
+    assert library.run(job).state == "succeeded"
+    # Whoever asks by himself is never made to wait, and being small again is not a build.
+    settings.INDEX_RECALL = 1.01
+    assert library.build().state == "failed"
+    settings.INDEX_FLAT_MAX = 1000
+    assert considered(library) is None
+    assert library.pointer.current_id is None
+
+
+def test_what_was_deleted_leaves_the_files_within_a_week(library: Library) -> None:
+    from tenants.retrieval.models import Tombstone
+
+    assets = library.fill()
+    library.build()
+    library.build()
+    with tenant_scope(library.tenant_id):
+        places = {place["where"]: place for place in erase_asset(asset_id=assets[5].id).remains["places"]}
+    assert places["indexes"]["until"] > (timezone.now() + due.FORGET - dt.timedelta(minutes=5)).isoformat()
+    assert considered(library) is None
+    with tenant_scope(library.tenant_id):
+        Tombstone.objects.update(created_at=timezone.now() - due.FORGET)
+    first = library.pointer
+    job = considered(library)
+    assert job is not None
+    # The one before holds it as well, and nobody may roll back to it.
+    assert library.pointer.previous_id is None
+    assert library.folders == {str(first.current_id)}
+    library.run(job)
+    assert considered(library) is None
+    assert library.folders == {str(library.pointer.current_id)}
+    assert library.pointer.current_id != first.current_id
+    library.find(0)
+    assert library.agrees(5, 6)
+
+
+def test_records_of_generations_are_kept_for_a_month(library: Library) -> None:
+    library.fill()
+    for _ in range(3):
+        library.build()
+    with tenant_scope(library.tenant_id):
+        lifecycle.tidy()
+        assert IndexGeneration.objects.count() == 3
+        IndexGeneration.objects.update(created_at=timezone.now() - lifecycle.KEEP_RECORDS)
+        lifecycle.tidy()
+        kept = set(IndexGeneration.objects.values_list("id", flat=True))
+    assert kept == {library.pointer.current_id, library.pointer.previous_id}

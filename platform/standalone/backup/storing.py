@@ -17,6 +17,7 @@ from django.core.files.storage import default_storage
 from standalone.backup.database import Snapshot
 from standalone.backup.manifest import FILES
 from tenants.datasets.storage import KINDS, path_of, put
+from tenants.retrieval import archive
 
 CHUNK = 1 << 20
 # Reading from a bucket waits for the network.
@@ -24,6 +25,8 @@ THREADS = 8
 PART = 1000
 # Left by health checks that were killed.
 PROBES = "readyz"
+# Kinds of files that are made again from the database.
+DERIVED = {archive.KIND}
 # File systems keep times with different precision.
 SAME_TIME_S = 0.001
 
@@ -67,7 +70,7 @@ class Copying:
         """Blobs that the snapshot knows, and whatever else is kept for the tenant."""
         named = self.snapshot.blobs(tenant)
         found: set[str] = set()
-        for kind in sorted(set(_folders(tenant)) | {KINDS[0]}):
+        for kind in sorted((set(_folders(tenant)) | {KINDS[0]}) - DERIVED):
             if kind not in KINDS:
                 self._all_below(f"{tenant}/{kind}", pool)
                 continue

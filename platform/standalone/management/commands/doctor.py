@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from standalone.doctor import care, configuration, database, storage, valkey, work
+from standalone.doctor import care, configuration, database, indexes, storage, valkey, work
 from standalone.doctor.findings import FAIL, OK, Check, Finding, Options, as_dicts, examine
 
 CHECKS: tuple[Check, ...] = (
@@ -18,6 +18,7 @@ CHECKS: tuple[Check, ...] = (
     *valkey.CHECKS,
     *storage.CHECKS,
     *work.CHECKS,
+    *indexes.CHECKS,
     *care.CHECKS,
 )
 

@@ -1,0 +1,109 @@
+"""Indexes of large tenants: are their files there and whole, and are those built that are due?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.conf import settings
+from django.core.files.storage import default_storage
+
+from ml.indexes import files
+from ml.indexes.manifest import NAME, GenerationDamaged, Manifest
+from standalone.doctor.findings import Check, Finding, Options, examples, fail, ok, warn
+from tenants.accounts.models import Tenant
+from tenants.jobs.models import Job
+from tenants.jobs.services import UNFINISHED
+from tenants.retrieval import archive, copies, due, lifecycle
+from tenants.retrieval.models import IndexGeneration, IndexPointer
+from tenants.retrieval.opened import folder_of
+from tenants.scope import tenant_scope
+
+HOUR = 3600.0
+
+
+def whole(options: Options) -> Finding:
+    """Of every generation that answers, or did before: the files' lengths, with `--deep` their digests."""
+    wrong, archived, count = [], 0, 0
+    for slug, generation in _used():
+        count += 1
+        if generation.engine != IndexPointer.Engine.MEMORY:
+            wrong += _lost_copy(slug, generation)
+            continue
+        here = (folder_of(generation.tenant_id, generation.pk) / NAME).exists()
+        archived += generation.archived and not here
+        problem = _local_problem(generation, options.deep) if here else _copy_problem(generation)
+        if problem:
+            wrong.append(f"{slug}: {problem}")
+    if wrong:
+        return warn(
+            f"{len(wrong)} indexes are missing or damaged ({examples(wrong)})",
+            "Nothing is lost: they are built anew by the next search or within five minutes, if beat and "
+            "worker-general run. Then look for who removed files, or at the disk.",
+        )
+    return ok(
+        f"{count} generations are whole, {archived} of them archived" if count else "no tenant needs one"
+    )
+
+
+def _used() -> Iterator[tuple[str, IndexGeneration]]:
+    for tenant_id, slug in Tenant.objects.values_list("pk", "slug"):
+        with tenant_scope(tenant_id):
+            pointers = list(IndexPointer.objects.select_related("current", "previous"))
+        yield from ((slug, one) for p in pointers for one in (p.current, p.previous) if one)
+
+
+def _local_problem(generation: IndexGeneration, deep: bool) -> str | None:
+    folder = folder_of(generation.tenant_id, generation.pk)
+    try:
+        return files.wrong(folder, Manifest.read(folder).files, verify=deep)
+    except GenerationDamaged as error:
+        return str(error)
+
+
+def _lost_copy(slug: str, generation: IndexGeneration) -> list[str]:
+    with tenant_scope(generation.tenant_id):
+        there = copies.is_there(generation)
+    return [] if there else [f"{slug}: the copy {generation.pk} in {generation.engine} is gone"]
+
+
+def _copy_problem(generation: IndexGeneration) -> str | None:
+    if not generation.archived:
+        return f"the files of {generation.pk} are gone"
+    if not default_storage.exists(archive.path_of(generation.tenant_id, generation.pk, NAME)):
+        return f"the archive of {generation.pk} is gone"
+    return None
+
+
+def built(options: Options) -> Finding:
+    """Indexes that are due while nobody builds them; and those that no approximate index was good enough for."""
+    idle, exact = [], []
+    for tenant_id, slug in Tenant.objects.values_list("pk", "slug"):
+        with tenant_scope(tenant_id):
+            waiting = Job.objects.filter(UNFINISHED, kind__in=lifecycle.JOBS).exists()
+            if not waiting and any(map(due.is_due, due.models())):
+                idle.append(f"{slug}{_last_word()}")
+            used = IndexPointer.objects.filter(current__kind="exact", engine=IndexPointer.Engine.MEMORY)
+            exact += [f"{slug} ({n:,} vectors)" for n in used.values_list("current__vectors", flat=True)]
+    if idle:
+        return fail(
+            f"{len(idle)} tenants wait for an index that nobody builds ({examples(idle)})",
+            "Upkeep queues it every five minutes: do beat and worker-general run? A build that failed is tried again "
+            "after half an hour; what it says here, or the log of worker-general, says why.",
+        )
+    if exact:
+        return warn(
+            f"searched exactly, as no index reached a recall of {settings.INDEX_RECALL}: {examples(exact)}",
+            "Their searches cost more CPU. If that matters, set INDEX_RECALL lower; the next build takes it up.",
+        )
+    return ok("none is due")
+
+
+def _last_word() -> str:
+    job = Job.objects.filter(kind__in=lifecycle.JOBS, state=Job.State.FAILED).order_by("-id").first()
+    return f": {(job.error or {}).get('detail', '')[:200]}" if job else ""
+
+
+CHECKS = (
+    Check("indexes", whole, needs="migrations", timeout_s=60, deep_timeout_s=24 * HOUR),
+    Check("index-builds", built, needs="migrations", timeout_s=60, deep_timeout_s=HOUR),
+)
