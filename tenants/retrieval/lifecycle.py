@@ -250,7 +250,7 @@ def oldest_kept() -> int | None:
 
 
 def prune_changes() -> int:
-    """Forget the changes of metadata that every generation in use, or being built, has; without any, all but the newest.
+    """Forget the changes of metadata that every generation in use, or being built, has: without any, old ones.
 
     Who holds facets in memory and is behind them reads everything anew, as with graves.
     """
@@ -258,7 +258,9 @@ def prune_changes() -> int:
         # The clock first: a build that begins after it is not seen below, and ends no earlier than here.
         last = VectorClock.objects.values_list("last", flat=True).first() or 0
         oldest = oldest_kept()
-        old = FacetChange.objects.filter(seq__lte=last - KEEP_CHANGES if oldest is None else min(last, oldest))
+        old = FacetChange.objects.filter(
+            seq__lte=last - KEEP_CHANGES if oldest is None else min(last, oldest)
+        )
         newest = old.aggregate(newest=Max("seq"))["newest"]
         if newest is None:
             return 0

@@ -27,6 +27,7 @@ from tenants.datasets import storage
 from tenants.datasets.models import Asset, Blob
 from tenants.datasets.services import REMOVING_FILES, collect_blobs, create_dataset
 from tenants.pipeline.services import add_asset, delete_asset
+from tenants.retrieval import archive
 from tenants.scope import tenant_scope
 from tests.tenants.test_storage_s3 import bucket, endpoint  # noqa: F401
 
@@ -50,6 +51,18 @@ def copied(
 ) -> Copied:
     target.mkdir(parents=True, exist_ok=True)
     return Copying(seen, target, previous, known or {}).run()
+
+
+def test_archived_indexes_are_left_out(party, tmp_path: Path) -> None:
+    """They are made again from the database, which is in the backup."""
+    _, kept = added(party, "kept")
+    path = archive.path_of(party.id, party.id, "vectors.f32")
+    storage.put(path, b"derived")
+    with opened() as seen:
+        done = copied(seen, tmp_path / "files")
+    assert f"{FILES}/{kept}" in done.sums
+    assert not [name for name in done.sums if archive.KIND in name.split("/")]
+    default_storage.delete(path)
 
 
 def test_a_snapshot_sees_every_tenant_and_no_later_row(party, stranger) -> None:

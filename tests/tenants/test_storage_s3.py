@@ -18,8 +18,12 @@ from django.test import override_settings
 from tenants.datasets import storage
 from tenants.datasets.models import Asset
 from tenants.datasets.services import create_dataset
+from tenants.pipeline import tenant_erasure
 from tenants.pipeline.services import add_asset, delete_asset
+from tenants.retrieval import archive, memory
 from tenants.scope import tenant_scope
+from tests.tenants.test_index_archive import comes_back, fall_quiet
+from tests.tenants.test_index_lifecycle import MODEL, Library
 
 KEYS = {"access_key": "test", "secret_key": "test", "region_name": "us-east-1"}
 
@@ -91,3 +95,19 @@ def test_a_half_written_blob_is_written_anew(bucket: str, party) -> None:
     storage.put(path, io.BytesIO(b"the whole"))
     with storage.open_blob(path) as stream:
         assert stream.read() == b"the whole"
+
+
+@pytest.mark.slow
+def test_an_idle_index_goes_to_the_bucket_and_comes_back(bucket: str, party, settings) -> None:
+    settings.INDEX_FLAT_MAX = 10
+    library = Library(party)
+    library.fill(12)
+    library.build()
+    generation = fall_quiet(library)
+    archive.look_after(party.id, time.monotonic() + 60)
+    assert library.folders == set()
+    assert default_storage.exists(archive.path_of(party.id, generation.pk, "columns/owners.npy"))
+    library.cached = memory.TenantVectors(MODEL)
+    comes_back(library, generation)
+    archive.remove_copy(party.id, generation.pk)
+    assert not [path for path in tenant_erasure.files_of(party.id) if f"/{archive.KIND}/" in path]
