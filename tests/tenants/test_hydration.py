@@ -111,11 +111,15 @@ def test_the_opening_says_what_the_tables_say_in_one_statement(party, stranger) 
             VectorClock.objects.create(last=12, pruned=5)
             made = [
                 IndexGeneration.objects.create(
-                    model=model, state="ready", kind="hnsw", seq=seq, recall=recall
+                    model=model, state="ready", kind="hnsw", engine=engine, seq=seq, recall=recall
                 )
-                for model, seq in (("other:1", 4), (MODEL, 9), (MODEL, 10))
+                for model, engine, seq in (
+                    ("other:1", "pgvector", 4),
+                    (MODEL, "memory", 9),
+                    (MODEL, "memory", 10),
+                )
             ]
-            IndexPointer.objects.create(model="other:1", engine="pgvector", current=made[0])
+            IndexPointer.objects.create(model="other:1", current=made[0])
             IndexPointer.objects.create(model=MODEL, current=made[1], previous=made[2])
             create_dataset(name="kept")
             going = [create_dataset(name=name).id for name in ("a", "b")]
@@ -132,5 +136,5 @@ def test_the_opening_says_what_the_tables_say_in_one_statement(party, stranger) 
 
 def test_a_pointer_to_nothing(party) -> None:
     with tenant_scope(party.id):
-        IndexPointer.objects.create(model=MODEL, engine="pgvector")
-        assert opening(party.id, MODEL) == Opening(0, 0, (), "pgvector", None)
+        IndexPointer.objects.create(model=MODEL)
+        assert opening(party.id, MODEL) == Opening(0, 0, (), "memory", None)
