@@ -110,13 +110,11 @@ def test_the_opening_says_what_the_tables_say_in_one_statement(party, stranger) 
         with tenant_scope(tenant.id):
             VectorClock.objects.create(last=12, pruned=5)
             made = [
-                IndexGeneration.objects.create(
-                    model=model, state="ready", kind="hnsw", engine=engine, seq=seq, recall=recall
-                )
-                for model, engine, seq in (
-                    ("other:1", "pgvector", 4),
-                    (MODEL, "memory", 9),
-                    (MODEL, "memory", 10),
+                IndexGeneration.objects.create(model=model, state="ready", kind=kind, seq=seq, recall=recall)
+                for model, kind, seq in (
+                    ("other:1", "pgvector-hnsw", 4),
+                    (MODEL, "hnsw", 9),
+                    (MODEL, "hnsw", 10),
                 )
             ]
             IndexPointer.objects.create(model="other:1", current=made[0])
