@@ -28,9 +28,9 @@ from tenants.scope import current_tenant_id, tenant_scope
 
 KIND = "pgvector-hnsw"
 # Links of a node and the breadth of the search for them while the index is built.
-LINKS, BREADTH = 16, 128
+LINKS, BREADTH = 32, 128
 # Bytes of a row while it is built in memory; in less memory building takes many times as long.
-BUILD_BYTES = 1_400
+BUILD_BYTES = 1_600
 # A restriction that leaves at most so many assets is answered by looking at each of them.
 EXACT_ASSETS = 10_000
 # Rows more than wanted, as half precision may put two neighbours the other way round.
@@ -39,6 +39,8 @@ OVER = 8
 MAX_SCANNED = 40_000
 # Where the extension must be, as its type `vector` has the name of a table of ours.
 EXTENSION_SCHEMA = "pgvector"
+# The greatest hnsw.ef_search.
+MOST_BREADTH = 1_000
 UNDEFINED_TABLE = "42P01"
 
 # Together with the statement that they are for: one trip.
@@ -98,8 +100,9 @@ class PgvectorCopy(Copy):
         statement = f"""
             {_PREPARED} SELECT c.seq, -({DISTANCE}) FROM {_table(self.id)} c ORDER BY {DISTANCE} LIMIT %s
         """  # noqa: S608
-        text = _text(query)
-        found = _rows_of(self.tenant_id, statement, [*_settings(self.effort_of(1.0)), text, text, depth])
+        effort, text = self.effort_of(1.0), _text(query)
+        given = [*_settings(effort), text, text, _looked(depth, effort)]
+        found = sorted(_rows_of(self.tenant_id, statement, given), key=lambda row: -row[1])[:depth]
         return np.array([row[1] for row in found], np.float32), np.array([row[0] for row in found], np.int64)
 
     def read(self, query: np.ndarray, scores: np.ndarray, rows: np.ndarray, only: Restriction) -> list[Hit]:
@@ -150,11 +153,13 @@ class PgvectorCopy(Copy):
                 SELECT c.seq, c.asset_id, c.part, -({DISTANCE}) AS score
                 FROM {_table(self.id)} c {join} {where.sql} ORDER BY {order} LIMIT %s
             )
-            SELECT near.*, v.segment::text, v.data
-            FROM near LEFT JOIN vector v ON v.tenant_id = %s AND v.seq = near.seq
+            SELECT best.*, v.segment::text, v.data
+            FROM (SELECT * FROM near ORDER BY score DESC LIMIT %s) AS best
+            LEFT JOIN vector v ON v.tenant_id = %s AND v.seq = best.seq
         """  # noqa: S608
         text = _text(query)
-        given = [*allowed.parameters, text, *where.parameters, text, limit, str(self.tenant_id)]
+        looked = _looked(limit, effort)
+        given = [*allowed.parameters, text, *where.parameters, text, looked, limit, str(self.tenant_id)]
         return _rows_of(self.tenant_id, statement, [*_settings(effort), *given])
 
     def _where(
@@ -195,8 +200,8 @@ class Pgvector(Engine):
     """See `tenants.retrieval.engines.Engine`."""
 
     kind = KIND
-    # Of hnsw.ef_search, which ends at 1,000.
-    efforts = (40, 64, 100, 160, 250, 400, 640, 1_000)
+    # Of hnsw.ef_search, which ends at 1,000; and of rows to look at, for which the search goes on from there.
+    efforts = (40, 64, 100, 160, 250, 320, 400, 500, 640, 800, 1_000, 1_500, 2_500, 4_000, 8_000)
 
     def require(self) -> None:
         statement = """
@@ -280,7 +285,12 @@ def _refuse(error: ProgrammingError) -> NoReturn:
 
 
 def _settings(effort: int) -> Parameters:
-    return [str(effort), str(MAX_SCANNED)]
+    return [str(min(effort, MOST_BREADTH)), str(MAX_SCANNED)]
+
+
+def _looked(limit: int, effort: int) -> int:
+    """How many rows to take from the index: beyond its own breadth it goes on for as long as more are asked for."""
+    return max(limit, effort) if effort > MOST_BREADTH else limit
 
 
 def _matching(only: Restriction) -> QuerySet[Asset]:
