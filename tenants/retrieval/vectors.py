@@ -6,7 +6,6 @@ import datetime as dt
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from django.db import transaction
@@ -41,7 +40,9 @@ def take_numbers(count: int) -> int:
     clock = VectorClock.objects.select_for_update().get()
     VectorClock.objects.filter(pk=clock.pk).update(last=clock.last + count)
     if clock.last // LOOK_EVERY != (clock.last + count) // LOOK_EVERY:
-        transaction.on_commit(partial(_look_after_index, current_tenant_id()), robust=True)
+        tenant_id = current_tenant_id()
+        # A function with a name, as Django logs the name of one that fails.
+        transaction.on_commit(lambda: _look_after_index(tenant_id), robust=True)
     return clock.last + 1
 
 
