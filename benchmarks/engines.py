@@ -45,8 +45,9 @@ class Postgres:
             self._server = psutil.Process(cursor.fetchone()[0]).parent()
 
     def cpu_s(self) -> float:
-        sessions = [self._server, *self._server.children()]
-        return sum(sum(one.cpu_times()[:2]) for one in sessions if one.is_running())
+        # The server's own, that of sessions which have ended, and that of those which go on.
+        ended = sum(self._server.cpu_times()[:4])
+        return ended + sum(sum(one.cpu_times()[:2]) for one in self._server.children() if one.is_running())
 
 
 def load(stack: Stack, vectors: Vectors, names: np.ndarray, model: str) -> Tenant:

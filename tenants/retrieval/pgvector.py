@@ -30,7 +30,7 @@ KIND = "pgvector-hnsw"
 # Links of a node and the breadth of the search for them while the index is built.
 LINKS, BREADTH = 32, 128
 # Bytes of a row while it is built in memory; in less memory building takes many times as long.
-BUILD_BYTES = 1_600
+BUILD_BYTES = 2_400
 # A restriction that leaves at most so many assets is answered by looking at each of them.
 EXACT_ASSETS = 10_000
 # Rows more than wanted, as half precision may put two neighbours the other way round.
@@ -47,7 +47,7 @@ UNDEFINED_TABLE = "42P01"
 _PREPARED = """
 SELECT set_config('hnsw.ef_search', %s, true), set_config('hnsw.iterative_scan', 'relaxed_order', true),
     set_config('hnsw.max_scan_tuples', %s, true), set_config('hnsw.scan_mem_multiplier', '4', true),
-    set_config('jit', 'off', true);
+    set_config('jit', 'off', true), set_config('enable_sort', %s, true);
 """
 DISTANCE = "c.embedding OPERATOR(pgvector.<#>) %s::pgvector.halfvec"
 
@@ -140,7 +140,7 @@ class PgvectorCopy(Copy):
         if only.planned:
             sql, parameters = _matching(only).values_list("pk").query.sql_with_params()
             allowed = Part(f"allowed (id) AS MATERIALIZED ({sql}),", list(parameters))
-        return self._scored(query, limit, allowed, self._where(only), f"({DISTANCE}) + 0", 40)
+        return self._scored(query, limit, allowed, self._where(only), f"({DISTANCE}) + 0", 0)
 
     def _scored(
         self, query: np.ndarray, limit: int, allowed: Part, where: Part, order: str, effort: int
@@ -274,7 +274,11 @@ def _rows_of(tenant_id: uuid.UUID, statement: str, parameters: Sequence[Any]) ->
     """As this tenant: in the scope that is open, else in one round trip, as `Prepared.rows_of`."""
     if connection.in_atomic_block:
         with tenant_scope(tenant_id):
-            return _rows(statement, parameters)
+            found = _rows(statement, parameters)
+            if statement.lstrip().startswith(_PREPARED.lstrip()):
+                # For what follows in this transaction.
+                _rows("SELECT set_config('enable_sort', 'on', true)", [])
+            return found
     return _rows(f"SELECT set_config('app.tenant', %s, true); {statement}", [str(tenant_id), *parameters])
 
 
@@ -285,7 +289,9 @@ def _refuse(error: ProgrammingError) -> NoReturn:
 
 
 def _settings(effort: int) -> Parameters:
-    return [str(min(effort, MOST_BREADTH)), str(MAX_SCANNED)]
+    """Of `_PREPARED`; effort 0: not by the index."""
+    # Without sorting only the index is left, which Postgres takes for dearer than reading the whole table.
+    return [str(min(effort, MOST_BREADTH) or 40), str(MAX_SCANNED), "off" if effort else "on"]
 
 
 def _looked(limit: int, effort: int) -> int:
