@@ -31,7 +31,7 @@ COLUMNS = "columns"
 ASSET_IDS = f"{COLUMNS}/asset_ids.npy"
 
 #: The kinds that are tried in turn when the caller names none.
-KINDS = ("ivf-sq8", "hnsw")
+KINDS = ("ivf-pq4", "ivf-sq8", "hnsw")
 
 #: What is left when none of them is good enough: no index, every search reads the vectors. Never short of a target.
 EXACT = "exact"

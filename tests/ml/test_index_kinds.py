@@ -39,7 +39,7 @@ def kind(request: pytest.FixtureRequest) -> type[Kind]:
 
 
 def test_the_kinds() -> None:
-    assert {"hnsw", "ivf-sq8"} <= set(CATALOG.ids())
+    assert {"hnsw", "ivf-pq4", "ivf-sq8"} <= set(CATALOG.ids())
 
 
 def test_ladder(kind: type[Kind]) -> None:
