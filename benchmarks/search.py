@@ -26,7 +26,7 @@ from _search_bench import VECTORS, Bench, Line
 from _search_floor import floor
 from _search_fresh import build, fresh
 from _search_http import SectionFailed
-from _search_many import tenants, throughput
+from _search_many import BUDGET_MB, tenants, throughput
 from _search_single import cached, filters, million, text
 from _search_zipf import zipf
 
@@ -34,6 +34,7 @@ from standalone.stack import running_stack
 
 HOME = OUT / "search"
 # Web processes of the stack; the others have one, so that a connection finds the process that is warm.
+ENV = {"INDEX_MEMORY_BYTES": str(BUDGET_MB << 20)}
 WORKERS = {"throughput-cores": len(os.sched_getaffinity(0))}
 SECTIONS: dict[str, tuple[str, Callable[[Bench], list[Line]]]] = {
     "floor": (f"The floor at {VECTORS:,} vectors", floor),
@@ -81,7 +82,7 @@ def main() -> int:
     done: dict[str, list[Line]] = {}
     figures: dict[str, Any] = {}
     for workers, some in groupby(names, lambda name: WORKERS.get(name, 1)):
-        with running_stack(HOME, demo=True, extra_env={"WEB_WORKERS": str(workers)}) as stack:
+        with running_stack(HOME, demo=True, extra_env={"WEB_WORKERS": str(workers), **ENV}) as stack:
             done |= run(Bench(stack, workers, figures), list(some))
     lines = {name: [asdict(line) for line in some] for name, some in done.items()}
     report = {"vectors": VECTORS, **figures, "lines": lines}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import psycopg2
 import pytest
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connection
+from django.db import DatabaseError, close_old_connections, connection, connections
 
 from config.postgres import base
 from tenants.scope import tenant_scope
@@ -25,7 +25,7 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
 
     connection.close()
     # Whatever used this wrapper before may have looked within the last second.
-    monkeypatch.setattr(connection, "_checked_at", float("-inf"))
+    connections["default"]._checked_at = float("-inf")
     monkeypatch.setattr(base.DatabaseWrapper, "is_usable", is_usable, raising=False)
     yield found
     connection.close()
