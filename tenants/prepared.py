@@ -25,7 +25,7 @@ class Prepared:
     """A query with the parameters $1, $2 … of the given types. `name` is unique in this program."""
 
     def __init__(self, name: str, types: tuple[str, ...], sql: str) -> None:
-        self._name = name
+        self._name, self.sql = name, sql
         self._plain = re.sub(r"\$(\d+)", r"%(p\1)s", sql)
         self._prepare = f"PREPARE {name} ({', '.join(types)}) AS {sql}"
         self._execute = f"EXECUTE {name} ({', '.join(f'%(p{n + 1})s' for n in range(len(types)))})"

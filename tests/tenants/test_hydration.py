@@ -14,7 +14,7 @@ from django.utils import timezone
 from tenants.datasets import selectors
 from tenants.datasets.models import Asset, Blob, Dataset
 from tenants.datasets.services import create_dataset
-from tenants.retrieval.hydration import hydrate
+from tenants.retrieval.hydration import _ASSETS, hydrate
 from tenants.retrieval.models import IndexGeneration, IndexPointer, VectorClock
 from tenants.retrieval.opening import Current, Opening, opening
 from tenants.scope import TenantMismatch, tenant_scope
@@ -136,3 +136,19 @@ def test_a_pointer_to_nothing(party) -> None:
     with tenant_scope(party.id):
         IndexPointer.objects.create(model=MODEL)
         assert opening(party.id, MODEL) == Opening(0, 0, (), "memory", None)
+
+
+def test_the_one_plan_for_all_tenants_begins_with_the_ids(party) -> None:
+    """On many small tenants Postgres thinks little of a whole dataset, which of a large one takes half a second."""
+    with tenant_scope(party.id), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute("PREPARE planned (uuid, uuid[]) AS " + _ASSETS.sql)
+        cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        cursor.execute("EXPLAIN EXECUTE planned (%s::uuid, %s::uuid[])", [party.id, [uuid.uuid4()]])
+        plan = "\n".join(row[0] for row in cursor.fetchall())
+        cursor.execute("DEALLOCATE planned")
+    conditions = [line.strip() for line in plan.splitlines() if "Index Cond" in line]
+    assert "Function Scan on unnest wanted" in plan
+    assert any("(id = wanted.id)" in line for line in conditions), plan
+    assert any("(id = asset.blob_id)" in line for line in conditions), plan
+    assert not any("dataset_id = " in line for line in conditions), plan
