@@ -21,7 +21,7 @@ from api.search_body import JSON_FIELDS, SearchBody, require_named
 from tenants.accounts.permissions import SEARCH
 from tenants.errors import Invalid
 from tenants.retrieval import filters, search
-from tenants.retrieval.hydration import hydrate
+from tenants.retrieval.hydration import HYDRATED
 from tenants.retrieval.state import Hit
 
 PARTS = ("text", "image", "audio", "video", "vector", "like")
@@ -49,7 +49,7 @@ class Search(Resource):
             require_named(self.tenant_id, form.fields)
             raise
         around = {"auth": self.auth_ms, "parse": since(begun)}
-        answer = search.search(tenant_id=self.tenant_id, query=query, read=hydrate)
+        answer = search.search(tenant_id=self.tenant_id, query=query, read=HYDRATED)
         answer.timings = {**around, **answer.timings}
         return self._answered(answer, fields)
 

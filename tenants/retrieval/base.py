@@ -95,6 +95,11 @@ class Base:
         return len(self.generation.vectors)
 
     @property
+    def cost_ms(self) -> float:
+        """Of a search without restrictions, CPU, as measured when it was built."""
+        return self.generation.manifest.efforts[0].ms
+
+    @property
     def one_row_each(self) -> bool:
         return self.asset_count == self.row_count
 

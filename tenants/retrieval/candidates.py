@@ -85,14 +85,17 @@ class CandidateCache:
         vector: np.ndarray,
         depth: int,
         compute: Callable[[], Lists],
+        *,
+        quick: bool = False,
     ) -> Found:
         """The generation's best rows for a query vector float32 [256], at least `depth` where there are so many.
 
         `compute() -> (scores float32 [m], rows int64 [m])` searches the generation, without any filter, for
         `depth_class(depth)` rows; it runs once for all who ask at the same moment, and what it raises goes to all of
-        them. Call this outside of a transaction: it may wait for Valkey or for another caller.
+        them. Call this outside of a transaction: it may wait for Valkey or for another caller. `quick`: it computes
+        faster than Valkey answers, which then is not asked.
         """
-        raw, layer = self._found(tenant_id, generation_id, vector, depth_class(depth), compute)
+        raw, layer = self._found(tenant_id, generation_id, vector, depth_class(depth), compute, quick)
         self._counts.add(NAME, tenant_id, layer)
         return Found(*_unpacked(raw), layer)
 
@@ -103,6 +106,7 @@ class CandidateCache:
         vector: np.ndarray,
         kept: int,
         compute: Callable[[], Lists],
+        quick: bool,
     ) -> tuple[bytes, str]:
         if kept > MAX_DEPTH:
             return _packed(*compute()), MISS
@@ -110,13 +114,17 @@ class CandidateCache:
         key = (tenant_id, generation_id, digest, kept)
         if (raw := self.local.get(key)) is not None:
             return raw, PROCESS
-        (raw, layer), was_shared = self._flights.do(key, lambda: self._fetched(key, compute))
+        (raw, layer), was_shared = self._flights.do(key, lambda: self._fetched(key, compute, quick))
         return raw, SHARED if was_shared else layer
 
-    def _fetched(self, key: Key, compute: Callable[[], Lists]) -> tuple[bytes, str]:
+    def _fetched(self, key: Key, compute: Callable[[], Lists], quick: bool) -> tuple[bytes, str]:
         if (raw := self.local.get(key)) is not None:
             # Somebody's computation ended between this caller's look and its flight.
             return raw, PROCESS
+        if quick:
+            raw = _packed(*compute())
+            self.local.put(key, raw)
+            return raw, MISS
         tenant_id, generation_id, digest, kept = key
         name = tenant_key(tenant_id, "candidates", VERSION, generation_id.hex, f"{digest.hex()}.{kept}")
         raw, layer = self._shared().get(name), VALKEY

@@ -87,6 +87,11 @@ class Copy(ABC):
         return 0
 
     @property
+    def cost_ms(self) -> float:
+        """Of a search without restrictions, as measured when it was made."""
+        return self.efforts[0].ms if self.efforts else 0.0
+
+    @property
     def one_row_each(self) -> bool:
         return self.asset_count == self.row_count
 

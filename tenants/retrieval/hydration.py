@@ -12,25 +12,31 @@ from typing import Any
 
 from tenants.datasets.selectors import media_as_dict
 from tenants.prepared import Prepared
+from tenants.retrieval import opening
+from tenants.retrieval.opening import Opening
+from tenants.retrieval.shown import Reader
 
 # Of a recording's details only what is shown: its waveform is as large as all the rest of a page.
 #
-# Each asset is looked up by its id, and what belongs to it afterwards (`OFFSET 0` keeps these steps apart). The plan is
-# one for all tenants: left the choice, Postgres takes all assets of a dataset, as that is little for the average tenant.
-_ASSETS = Prepared(
-    "hydrate",
-    ("uuid", "uuid[]"),
-    """
+# Each asset is looked up by its id, and what belongs to it afterwards (`OFFSET 0` keeps these steps apart). The plan
+# is one for all tenants: left the choice, Postgres takes all assets of a dataset, as the average tenant has few.
+# $1: tenant, IDS: the parameter with the ids.
+_SQL = """
 SELECT a.id::text, a.dataset_id::text, a.modality, a.status, a.external_id,
     b.sha256, b.bytes, b.media_type, b.width, b.height,
     a.caption, a.excerpt, a.metadata, b.scan, a.created_at,
-    b.details - 'peaks', a.error
-FROM unnest($2) AS wanted (id)
+    b.details - 'peaks' AS details, a.error
+FROM unnest(IDS) AS wanted (id)
 CROSS JOIN LATERAL (SELECT * FROM asset WHERE tenant_id = $1 AND asset.id = wanted.id OFFSET 0) a
 CROSS JOIN LATERAL (SELECT * FROM blob WHERE tenant_id = $1 AND blob.id = a.blob_id OFFSET 0) b
 CROSS JOIN LATERAL (SELECT deleted_at FROM dataset WHERE tenant_id = $1 AND dataset.id = a.dataset_id OFFSET 0) d
 WHERE d.deleted_at IS NULL
-""",
+"""
+_ASSETS = Prepared("hydrate", ("uuid", "uuid[]"), _SQL.replace("IDS", "$2"))
+_TOGETHER = Prepared(
+    "opening_and_hydrate",
+    ("uuid", "text", "uuid[]"),
+    f"SELECT * FROM ({opening.SQL}) AS o LEFT JOIN LATERAL ({_SQL.replace('IDS', '$3')}) AS h ON true",  # noqa: S608
 )
 
 
@@ -44,6 +50,17 @@ def hydrate(tenant_id: uuid.UUID, asset_ids: Sequence[uuid.UUID]) -> dict[uuid.U
     # Ids come as text, which the shape wants: psycopg2 makes a UUID of one in as long as Postgres finds a row.
     known = {str(asset_id): asset_id for asset_id in asset_ids}
     return {known[row[0]]: _shape(row) for row in _ASSETS.rows_of(tenant_id, tenant_id, list(asset_ids))}
+
+
+def hydrate_with_opening(
+    tenant_id: uuid.UUID, model: str, asset_ids: Sequence[uuid.UUID]
+) -> tuple[Opening, dict[uuid.UUID, dict[str, Any]]]:
+    """`opening` and `hydrate` in one round trip, of one moment."""
+    known = {str(asset_id): asset_id for asset_id in asset_ids}
+    rows = _TOGETHER.rows_of(tenant_id, tenant_id, model, list(asset_ids))
+    now = opening.read_opening(tenant_id, model, rows[0][: opening.COLUMNS])
+    assets = [row[opening.COLUMNS :] for row in rows]
+    return now, {known[row[0]]: _shape(row) for row in assets if row[0] is not None}
 
 
 def _shape(row: tuple[Any, ...]) -> dict[str, Any]:
@@ -76,3 +93,7 @@ def _shape(row: tuple[Any, ...]) -> dict[str, Any]:
 def _json(text: str | None) -> Any:
     """Django leaves JSON to its fields: a cursor gives its text."""
     return None if text is None else json.loads(text)
+
+
+# As the API shows them.
+HYDRATED = Reader(hydrate, hydrate_with_opening)

@@ -17,7 +17,7 @@ from tenants.valkey import Unavailable, client
 
 log = logging.getLogger(__name__)
 
-WAIT_S = 0.005
+WAIT_S = 0.02
 # After a failure.
 REST_S = 1.0
 # What waits at most; beyond it the caller writes himself, which slows him down to what Valkey can take.

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tenants.prepared import Prepared
 from tenants.retrieval.activity import activity
 
-_OPENING = Prepared(
-    "opening",
-    ("uuid", "text"),
-    """
-SELECT COALESCE(c.last, 0), COALESCE(c.pruned, 0),
-    ARRAY(SELECT id FROM dataset WHERE tenant_id = $1 AND deleted_at IS NOT NULL),
-    COALESCE(p.engine, 'memory'), g.id, g.seq, g.kind, g.recall
+# $1: tenant, $2: model. One row.
+SQL = """
+SELECT COALESCE(c.last, 0) AS last, COALESCE(c.pruned, 0) AS pruned,
+    ARRAY(SELECT id FROM dataset WHERE tenant_id = $1 AND deleted_at IS NOT NULL) AS hidden,
+    COALESCE(p.engine, 'memory') AS engine, g.id AS generation, g.seq, g.kind, g.recall
 FROM (SELECT) AS always
 LEFT JOIN vector_clock c ON c.tenant_id = $1
 LEFT JOIN index_pointer p ON p.tenant_id = $1 AND p.model = $2
 LEFT JOIN index_generation g ON g.tenant_id = p.tenant_id AND g.id = p.current_id
-""",
-)
+"""
+COLUMNS = 8
+_OPENING = Prepared("opening", ("uuid", "text"), SQL)
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,13 @@ class Opening:
 
 def opening(tenant_id: uuid.UUID, model: str) -> Opening:
     """For this tenant and model. Needs no scope: alone it is one round trip."""
-    ((last, pruned, hidden, engine, *current),) = _OPENING.rows_of(tenant_id, tenant_id, model)
+    (row,) = _OPENING.rows_of(tenant_id, tenant_id, model)
+    return read_opening(tenant_id, model, row)
+
+
+def read_opening(tenant_id: uuid.UUID, model: str, row: Sequence[Any]) -> Opening:
+    """What a row of `SQL` says."""
+    last, pruned, hidden, engine, *current = row
     if current[0]:
         activity.note(tenant_id, model)
     return Opening(last, pruned, tuple(hidden), engine, Current(*current) if current[0] else None)

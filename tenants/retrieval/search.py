@@ -22,8 +22,10 @@ from tenants.retrieval import cursors, duplicates, encoding, faceting, finding, 
 from tenants.retrieval.cache_layers import MISS
 from tenants.retrieval.finding import Asked, Found
 from tenants.retrieval.highlighting import Highlight, query_words
+from tenants.retrieval.opening import Opening
 from tenants.retrieval.queries import TASKS, Query
-from tenants.retrieval.shown import Page, Read, highlights, read_page
+from tenants.retrieval.ranking import Ahead
+from tenants.retrieval.shown import Page, Read, Reader, highlights, read_page
 from tenants.retrieval.state import Hit
 from tenants.retrieval.stopwatch import Stopwatch
 from tenants.scope import tenant_scope
@@ -54,7 +56,10 @@ def _live(tenant_id: uuid.UUID, asset_ids: list[uuid.UUID]) -> Mapping[uuid.UUID
         return selectors.get_assets(asset_ids)
 
 
-def search(*, tenant_id: uuid.UUID, query: Query, read: Read = _live) -> Answer:
+LIVE = Reader(_live)
+
+
+def search(*, tenant_id: uuid.UUID, query: Query, read: Reader = LIVE) -> Answer:
     """Answer a search of one tenant, in short scopes of its own; `read` gets the assets of a page by id.
 
     Raises Invalid, NotFound, CursorExpired, IndexRebuilding, and MediaError for a file that cannot be decoded.
@@ -70,7 +75,7 @@ def search(*, tenant_id: uuid.UUID, query: Query, read: Read = _live) -> Answer:
 # --- First page ------------------------------------------------------------------------------------------
 
 
-def _first_page(tenant_id: uuid.UUID, query: Query, read: Read, watch: Stopwatch) -> Answer:
+def _first_page(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwatch) -> Answer:
     if query.datasets is not None or query.named_assets:
         # Before the costly part: what is not there answers 404 whatever else is wrong.
         with tenant_scope(tenant_id):
@@ -81,9 +86,10 @@ def _first_page(tenant_id: uuid.UUID, query: Query, read: Read, watch: Stopwatch
     asked = Asked(encoded.vector, encoded.words if query.hybrid else "", query, _wanted(encoded, query))
     with watch.step("cache"):
         ahead, layer = finding.ahead(tenant_id, asked)
+    guessed, read = _guessed(tenant_id, asked, ahead, reader, watch)
     # A scope costs a transaction, which is more than the plainest search asks of the database.
     with tenant_scope(tenant_id) if asked.needs_scope else nullcontext():
-        found = finding.find(tenant_id, asked, query.depth, ahead, watch)
+        found = finding.find(tenant_id, asked, query.depth, ahead, watch, guessed)
         groups = _grouped(found.ranking.hits, query, watch)
         page = _read(tenant_id, groups[: query.top_k], read, asked.wanted, query.group_duplicates, watch)
         facets = _facets(found, query, watch)
@@ -94,6 +100,24 @@ def _first_page(tenant_id: uuid.UUID, query: Query, read: Read, watch: Stopwatch
     answer = _answer(tenant_id, search_id, page, following, {**meta, **facets}, asked.wanted, watch)
     answer.layers = layers
     return answer
+
+
+def _guessed(
+    tenant_id: uuid.UUID, asked: Asked, ahead: Ahead | None, reader: Reader, watch: Stopwatch
+) -> tuple[tuple[finding.Guess, Opening] | None, Read]:
+    """What is probably found, read together with what tells whether it is; and how to read the page."""
+    with watch.step("search"):
+        guess = finding.guess(tenant_id, asked, asked.query.depth, ahead) if reader.together else None
+    if guess is None or reader.together is None:
+        return None, reader.read
+    ids = [hit.asset_id for hit in guess.ranking.hits]
+    with watch.step("hydrate"):
+        now, assets = reader.together(tenant_id, encoding.model_id(), ids)
+
+    def read(tenant: uuid.UUID, wanted: list[uuid.UUID]) -> Mapping[uuid.UUID, Any]:
+        return assets if wanted == ids else reader.read(tenant, wanted)
+
+    return (guess, now), read
 
 
 def _wanted(encoded: queries.Encoded, query: Query) -> list[str] | None:
@@ -186,7 +210,7 @@ def _meta(found: Found, encoded: queries.Encoded, layers: Sequence[str]) -> dict
 # --- Further pages: a snapshot of the ranking, live rows -------------------------------------------------
 
 
-def _next_page(tenant_id: uuid.UUID, query: Query, read: Read, watch: Stopwatch) -> Answer:
+def _next_page(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwatch) -> Answer:
     search_id, offset = cursors.decode(query.cursor)
     with watch.step("snapshot"):
         kept = cursors.kept(tenant_id, search_id)
@@ -194,7 +218,7 @@ def _next_page(tenant_id: uuid.UUID, query: Query, read: Read, watch: Stopwatch)
     groups = ranking.groups()
     wanted, chosen = ranking.wanted, groups[offset : offset + query.top_k]
     with tenant_scope(tenant_id):
-        page = _read(tenant_id, chosen, read, wanted, ranking.sizes is not None, watch)
+        page = _read(tenant_id, chosen, reader.read, wanted, ranking.sizes is not None, watch)
     end = offset + len(chosen)
     following = cursors.encode(search_id, end) if end < len(groups) else None
     return _answer(tenant_id, search_id, page, following, ranking.meta, wanted, watch)

@@ -13,6 +13,7 @@ from tenants.datasets import selectors, storage
 from tenants.datasets.models import Asset, TranscriptSegment
 from tenants.retrieval import duplicates
 from tenants.retrieval.highlighting import Highlight, fields_of_metadata, highlight
+from tenants.retrieval.opening import Opening
 from tenants.retrieval.state import Hit
 from tenants.retrieval.words import MAX_CHARACTERS
 
@@ -23,6 +24,16 @@ CHARACTER_BYTES = 4
 
 # By tenant and ids, in a scope or without one.
 Read = Callable[[uuid.UUID, list[uuid.UUID]], Mapping[uuid.UUID, Any]]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How assets of a page are read; `together` (tenant, model, ids) in one trip with the opening of a search."""
+
+    read: Read
+    together: Callable[[uuid.UUID, str, list[uuid.UUID]], tuple[Opening, Mapping[uuid.UUID, Any]]] | None = (
+        None
+    )
 
 
 @dataclass
