@@ -12,11 +12,12 @@ import asyncio
 import contextvars
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from a2wsgi.wsgi import Body, build_environ
+
+from config.threads import WarmestFirst
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -46,7 +47,7 @@ class Bridge:
 
     def __init__(self, wsgi: Any, threads: int) -> None:
         self._wsgi = wsgi
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="web")
+        self._pool = WarmestFirst(threads, "web")
 
     async def ask(self, scope: Scope, receive: Receive) -> Answer:
         """Django's answer. A large body is read as Django asks for it."""

@@ -1,0 +1,66 @@
+"""Threads for requests: who has just worked works next, so that caches and its database connection are warm.
+
+`ThreadPoolExecutor` hands work to whoever has waited longest: on a quiet server always the coldest thread, so that as many
+connections are kept busy as there were ever requests at once. Measured: a fifth of the CPU of a search.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from queue import SimpleQueue
+from typing import Any
+
+Work = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+
+class WarmestFirst(Executor):
+    """At most `most` daemon threads, started as they are needed. What finds all busy waits, first come, first served."""
+
+    def __init__(self, most: int, name: str) -> None:
+        self._most, self._name = most, name
+        self._lock = threading.Lock()
+        self._idle: list[SimpleQueue[Work]] = []
+        self._waiting: deque[Work] = deque()
+        self._count = 0
+
+    def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        work: Work = (Future(), call, args, kwargs)
+        with self._lock:
+            if self._idle:
+                self._idle.pop().put(work)
+            elif self._count < self._most:
+                self._count += 1
+                first: SimpleQueue[Work] = SimpleQueue()
+                first.put(work)
+                name = f"{self._name}_{self._count}"
+                threading.Thread(target=self._work, args=(first,), name=name, daemon=True).start()
+            else:
+                self._waiting.append(work)
+        return work[0]
+
+    def _work(self, own: SimpleQueue[Work]) -> None:
+        while True:
+            _run(*own.get())
+            with self._lock:
+                if self._waiting:
+                    own.put(self._waiting.popleft())
+                else:
+                    self._idle.append(own)
+
+
+def _run(
+    future: Future[Any], call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = call(*args, **kwargs)
+    except BaseException as error:
+        future.set_exception(error)
+        # The error's frames name the future, which names the error.
+        del future
+    else:
+        future.set_result(result)

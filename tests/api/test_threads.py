@@ -1,0 +1,97 @@
+"""The threads of requests: as many as allowed, the warmest first, nothing lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import CancelledError, wait
+
+import pytest
+
+from config.threads import WarmestFirst
+
+
+def name() -> str:
+    return threading.current_thread().name
+
+
+def settled(pool: WarmestFirst, idle: int) -> None:
+    """A thread is idle a moment after its result is there."""
+    deadline = time.monotonic() + 5
+    while len(pool._idle) != idle and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert len(pool._idle) == idle
+
+
+def test_results_and_errors_come_back() -> None:
+    pool = WarmestFirst(2, "t")
+    assert pool.submit(lambda a, b: a - b, 5, b=3).result(5) == 2
+    with pytest.raises(ZeroDivisionError):
+        pool.submit(lambda: 1 / 0).result(5)
+    with pytest.raises(SystemExit):
+        pool.submit(lambda: (_ for _ in ()).throw(SystemExit(3))).result(5)
+    assert pool.submit(name).result(5).startswith("t_")
+
+
+def test_one_at_a_time_is_always_the_same_thread() -> None:
+    pool = WarmestFirst(8, "t")
+    gate = threading.Barrier(4)
+    wait([pool.submit(gate.wait, 5) for _ in range(4)], timeout=5)
+    settled(pool, 4)
+    seen = set()
+    for _ in range(20):
+        seen.add(pool.submit(name).result(5))
+        settled(pool, 4)
+    assert len(seen) == 1
+
+
+def test_never_more_than_allowed_and_the_rest_waits_its_turn() -> None:
+    pool, lock = WarmestFirst(3, "t"), threading.Lock()
+    running, most, order = 0, 0, []
+
+    def work(number: int) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+            order.append(number)
+        time.sleep(0.002)
+        with lock:
+            running -= 1
+        return number
+
+    futures = [pool.submit(work, number) for number in range(100)]
+    assert [future.result(10) for future in futures] == list(range(100))
+    assert most == 3
+    # First come, first served, but for those that run beside each other.
+    assert set(order[:20]) & set(range(10)) == set(range(10))
+    assert not set(order[:20]) & set(range(60, 100))
+    settled(pool, 3)
+
+
+def test_what_was_cancelled_while_it_waited_is_not_run() -> None:
+    pool, goes_on, ran = WarmestFirst(1, "t"), threading.Event(), []
+    first = pool.submit(goes_on.wait, 5)
+    second, third = pool.submit(ran.append, 2), pool.submit(ran.append, 3)
+    assert second.cancel()
+    goes_on.set()
+    assert first.result(5)
+    third.result(5)
+    assert ran == [3]
+    with pytest.raises(CancelledError):
+        second.result(5)
+
+
+def test_many_callers_at_once_lose_nothing() -> None:
+    pool, done = WarmestFirst(4, "t"), []
+
+    def caller(start: int) -> None:
+        for number in range(start, start + 500):
+            done.append(pool.submit(lambda n=number: n).result(10))
+
+    threads = [threading.Thread(target=caller, args=(1000 * n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(done) == [1000 * n + k for n in range(6) for k in range(500)]
