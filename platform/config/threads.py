@@ -1,6 +1,6 @@
 """Threads for requests: who has just worked works next, so that caches and its database connection are warm.
 
-`ThreadPoolExecutor` hands work to whoever has waited longest: on a quiet server always the coldest thread, so that as many
+`ThreadPoolExecutor` hands work to whoever has waited longest: on a quiet server always the coldest thread, and as many
 connections are kept busy as there were ever requests at once. Measured: a fifth of the CPU of a search.
 """
 
@@ -17,7 +17,7 @@ Work = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
 class WarmestFirst(Executor):
-    """At most `most` daemon threads, started as they are needed. What finds all busy waits, first come, first served."""
+    """At most `most` daemon threads, started when needed. What finds all busy waits, first come, first served."""
 
     def __init__(self, most: int, name: str) -> None:
         self._most, self._name = most, name
