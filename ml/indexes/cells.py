@@ -90,8 +90,11 @@ class Cells(Kind):
         self, query: Vectors, k: int, effort: int, allowed: Mask | None = None
     ) -> tuple[Vectors, Rows]:
         faiss.omp_set_num_threads(1)
-        # faiss's own way for a single row misses the only one that there is.
-        wanted = min(self.looked_at(k), max(2, len(self._vectors)))
+        wanted = self.looked_at(k)
+        if len(self._vectors) <= wanted:
+            # Codes tell nothing where all of them would be scored again (and none apart where all rows are equal).
+            rows = np.arange(len(self._vectors)) if allowed is None else np.flatnonzero(allowed)
+            return exact.search_rows(self._vectors, query, k, rows)
         if allowed is None:
             params = faiss.SearchParametersIVF(nprobe=min(effort, self._index.nlist))  # type: ignore[call-arg]
             _, rows = found(*self._index.search(query[None], wanted, params=params))
