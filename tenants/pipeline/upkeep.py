@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -44,15 +44,16 @@ def flush_usage() -> None:
     metering.flush()
 
 
-def collect_garbage() -> None:
+def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
     """Remove blobs that nothing uses, old tombstones, old replayed answers, unused uploads, and files left by a crash.
 
+    Of these tenants, None: of all.
     One of the 256 shards of each tenant's files is looked through at a time: all of them in a day.
     """
     shard = f"{int(time.time() // UPKEEP_S) % 256:02x}"
     orphans = partial(collect_orphans, shard=shard, older_than_s=STALE_FILE_S)
     archiving_until = time.monotonic() + ARCHIVING_S
-    for tenant_id in Tenant.objects.values_list("pk", flat=True):
+    for tenant_id in Tenant.objects.values_list("pk", flat=True) if tenants is None else tenants:
         old_days = partial(metering.forget_old_days, tenant_id)
         for step in (
             old_days,

@@ -39,7 +39,7 @@ def test_a_deletion_answers_as_ever_and_names_its_receipt(api: Api, party: Any, 
     path = link[1 : link.index(">")].removeprefix("/api/v1")
     receipt = api.get(path).json()
     assert (receipt["kind"], receipt["target"], receipt["verified"]) == ("asset", customers["a"], False)
-    upkeep.collect_garbage()
+    upkeep.collect_garbage([party.id])
     receipt = api.get(path).json()
     assert (receipt["verified"], receipt["removed"]["rows"]["asset"]) == (True, 1)
     assert [r["id"] for r in api.get(f"/erasures?target={customers['a']}").json()["results"]] == [

@@ -347,7 +347,7 @@ def test_an_export_expires(party) -> None:
         Export.objects.update(expires_at=timezone.now())
         with pytest.raises(NotFound):
             portability.get_export(made.id)
-    upkeep.collect_garbage()
+    upkeep.collect_garbage([party.id])
     with tenant_scope(party.id):
         assert not Export.objects.exists()
     assert not default_storage.exists(path)
