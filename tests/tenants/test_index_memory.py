@@ -70,7 +70,7 @@ def giants(make_party, settings) -> list[Large]:
 
 def starts(monkeypatch: pytest.MonkeyPatch, **budgets: int) -> None:
     """A process with these budgets that has asked nothing yet."""
-    memory.cache._entries.clear()
+    memory.cache.clear()
     with override_settings(**budgets):
         monkeypatch.setattr(memory, "cache", memory.VectorCache())
     gc.collect()
