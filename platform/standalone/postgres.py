@@ -27,7 +27,6 @@ TUNING = {
     # TCP only: the path of a socket in a deep DATA_DIR would exceed the 107 bytes that Linux allows.
     "unix_socket_directories": "",
     "max_connections": "100",
-    "shared_buffers": "128MB",
     "effective_cache_size": "1GB",
     "maintenance_work_mem": "128MB",
     "random_page_cost": "1.1",
@@ -103,7 +102,13 @@ class Postgres:
             shutil.chown(path, self.identity.user)
 
     def program(self) -> Program:
-        settings = {**TUNING, "port": str(self.port), **(THROWAWAY if self.throwaway else {})}
+        buffers = self.config.environ.get("POSTGRES_SHARED_BUFFERS") or "128MB"
+        settings = {
+            **TUNING,
+            "shared_buffers": buffers,
+            "port": str(self.port),
+            **(THROWAWAY if self.throwaway else {}),
+        }
         options = [f"--{name}={value}" for name, value in settings.items()]
         return Program(
             name="postgres",
