@@ -253,7 +253,7 @@ class VectorCache:
             self._summed_at = time.monotonic()
             changed = set(self._entries)
         else:
-            changed = {one for one in (key, self._last) if one in self._entries}
+            changed = {one for one in (key, self._last) if one is not None and one in self._entries}
         for one in changed:
             self._count(one, self._entries[one].bytes, self._entries[one].mapped)
 
