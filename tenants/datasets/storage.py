@@ -136,6 +136,17 @@ def stale_files(tenant_id: UUID | str, kind: str, shard: str, older_than_s: floa
                 yield name
 
 
+def files_below(folder: str) -> Iterator[str]:
+    """Every stored file in a folder and in those inside of it; nothing of one that is not there."""
+    try:
+        folders, names = default_storage.listdir(folder)
+    except FileNotFoundError:
+        return
+    yield from (f"{folder}/{name}" for name in names if name)
+    for inner in folders:
+        yield from files_below(f"{folder}/{inner}")
+
+
 def chunks(stream: IO[bytes], start: int, length: int) -> Iterator[bytes]:
     """`length` bytes from `start`, in chunks; closes the stream."""
     with stream:

@@ -24,6 +24,7 @@ from django.utils import timezone
 
 from tenants.accounts import keys, metering, sessions, tally
 from tenants.accounts.models import KeyDigest, Membership, Tenant
+from tenants.datasets import storage
 from tenants.datasets.services import may_remove_files
 from tenants.errors import Conflict, NotFound
 from tenants.events.models import TenantErasure
@@ -146,17 +147,7 @@ def _erase_rows(receipt: TenantErasure, model: type[models.Model]) -> None:
 
 def files_of(tenant_id: uuid.UUID) -> Iterator[str]:
     """Every stored file of a tenant: blobs of all kinds, sources of imports, exports."""
-    yield from _walk(str(tenant_id))
-
-
-def _walk(folder: str) -> Iterator[str]:
-    try:
-        folders, names = default_storage.listdir(folder)
-    except FileNotFoundError:
-        return
-    yield from (f"{folder}/{name}" for name in names if name)
-    for inner in folders:
-        yield from _walk(f"{folder}/{inner}")
+    yield from storage.files_below(str(tenant_id))
 
 
 def _erase_files(tenant_id: uuid.UUID) -> None:

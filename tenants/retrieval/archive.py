@@ -14,7 +14,7 @@ import logging
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -220,23 +220,13 @@ def remove_copy(tenant_id: uuid.UUID, generation_id: uuid.UUID | str) -> None:
 
 
 def _remove(folder: str) -> None:
-    for path in list(_files_below(folder)):
+    for path in list(storage.files_below(folder)):
         default_storage.delete(path)
     # In a folder storage emptied folders are left, in a bucket there are none.
     with suppress(FileNotFoundError, OSError):
         for inner in default_storage.listdir(folder)[0]:
             default_storage.delete(f"{folder}/{inner}")
         default_storage.delete(folder)
-
-
-def _files_below(folder: str) -> Iterator[str]:
-    try:
-        folders, names = default_storage.listdir(folder)
-    except FileNotFoundError:
-        return
-    yield from (f"{folder}/{name}" for name in names if name)
-    for inner in folders:
-        yield from _files_below(f"{folder}/{inner}")
 
 
 def _collect(tenant_id: uuid.UUID) -> None:
@@ -256,5 +246,5 @@ def _collect(tenant_id: uuid.UUID) -> None:
 def _is_stale(folder: str) -> bool:
     limit = timezone.now() - dt.timedelta(seconds=STALE_S)
     with suppress(FileNotFoundError):
-        return all(default_storage.get_modified_time(path) < limit for path in _files_below(folder))
+        return all(default_storage.get_modified_time(path) < limit for path in storage.files_below(folder))
     return False

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -114,8 +113,3 @@ def decode(cursor: str) -> tuple[str, int]:
         return str(uuid.UUID(search_id)), number
     except (ValueError, binascii.Error) as error:
         raise Invalid("This is not a cursor from an earlier answer.", pointer="/cursor") from error
-
-
-def described(value: Any) -> Any:
-    """A part of a query as JSON."""
-    return json.loads(json.dumps(value, default=str))
