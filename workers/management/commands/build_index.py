@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from tenants.accounts.models import Tenant
 from tenants.errors import ServiceError
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED
 from tenants.retrieval import encoding, lifecycle
 from tenants.scope import tenant_scope
-
-POLL_S = 0.5
+from workers.management.following import follow, tenant_of
 
 
 class Command(BaseCommand):
@@ -29,9 +26,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        tenant = Tenant.objects.filter(slug=options["tenant"]).first()
-        if tenant is None:
-            raise CommandError(f"There is no tenant {options['tenant']!r}.")
+        tenant = tenant_of(options["tenant"])
         try:
             with tenant_scope(tenant.id):
                 if options["roll_back"]:
@@ -42,22 +37,9 @@ class Command(BaseCommand):
                 job = job or Job.objects.filter(UNFINISHED, kind=lifecycle.JOB).first()
         except ServiceError as error:
             raise CommandError(error.detail) from error
-        if job is not None:
-            self.stdout.write(f"job       {job.id}")
-            if options["wait"]:
-                self._follow(tenant, job)
-
-    def _follow(self, tenant: Tenant, job: Job) -> None:
-        shown = ""
-        while not job.finished:
-            time.sleep(POLL_S)
-            with tenant_scope(tenant.id):
-                job = Job.objects.get(pk=job.pk)
-            line = f"{job.state:9} {job.progress_done} %"
-            if line != shown:
-                self.stdout.write(line)
-                shown = line
-        if job.state != Job.State.SUCCEEDED:
-            raise CommandError(f"The build has {job.state}: {(job.error or {}).get('detail', '')}")
-        built = job.result or {}
-        self.stdout.write(f"{built['kind']}, recall@10 {built['recall']}, {built['vectors']} vectors")
+        if job is None:
+            raise CommandError("The index of this tenant is being moved; try again afterwards.")
+        self.stdout.write(f"job       {job.id}")
+        if options["wait"]:
+            built = follow(self, tenant, job, "build").result or {}
+            self.stdout.write(f"{built['kind']}, recall@10 {built['recall']}, {built['vectors']} vectors")

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from tenants.accounts.models import Tenant
 from tenants.errors import ServiceError
-from tenants.jobs.models import Job
 from tenants.retrieval import copies, encoding, lifecycle
 from tenants.retrieval.models import IndexPointer
 from tenants.scope import tenant_scope
-
-POLL_S = 0.5
+from workers.management.following import follow, tenant_of
 
 
 class Command(BaseCommand):
@@ -27,9 +23,7 @@ class Command(BaseCommand):
         parser.add_argument("--wait", action="store_true", help="follow it to its end")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        tenant = Tenant.objects.filter(slug=options["tenant"]).first()
-        if tenant is None:
-            raise CommandError(f"There is no tenant {options['tenant']!r}.")
+        tenant = tenant_of(options["tenant"])
         try:
             with tenant_scope(tenant.id):
                 if options["to"] != IndexPointer.Engine.MEMORY:
@@ -43,18 +37,5 @@ class Command(BaseCommand):
             )
         self.stdout.write(f"job       {job.id}")
         if options["wait"]:
-            self._follow(tenant, job)
-
-    def _follow(self, tenant: Tenant, job: Job) -> None:
-        shown = ""
-        while not job.finished:
-            time.sleep(POLL_S)
-            with tenant_scope(tenant.id):
-                job = Job.objects.get(pk=job.pk)
-            line = f"{job.state:9} {job.progress_done} %"
-            if line != shown:
-                self.stdout.write(line)
-                shown = line
-        if job.state != Job.State.SUCCEEDED:
-            raise CommandError(f"The move has {job.state}: {(job.error or {}).get('detail', '')}")
-        self.stdout.write(json.dumps(job.result, indent=1))
+            done = follow(self, tenant, job, "move")
+            self.stdout.write(json.dumps(done.result, indent=1))

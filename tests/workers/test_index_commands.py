@@ -1,0 +1,43 @@
+"""The commands that build and move a tenant's index."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from tenants.jobs.models import Job
+from tenants.retrieval import encoding, lifecycle
+from tenants.scope import tenant_scope
+from workers import tasks
+
+
+def test_an_unknown_tenant_is_named() -> None:
+    for name, more in (("build_index", {}), ("move_index", {"to": "memory"})):
+        with pytest.raises(CommandError, match="no tenant 'nobody'"):
+            call_command(name, "nobody", **more)
+
+
+def test_a_second_build_is_the_one_under_way(party) -> None:
+    call_command("build_index", party.tenant.slug, stdout=io.StringIO())
+    with tenant_scope(party.id):
+        job = Job.objects.get(kind=lifecycle.JOB)
+    tasks.build_index(str(job.id), str(party.id))
+    out = io.StringIO()
+    # That one has ended, as there is nothing to index: another begins, and is then the one under way.
+    call_command("build_index", party.tenant.slug, stdout=out)
+    with tenant_scope(party.id):
+        assert Job.objects.filter(kind=lifecycle.JOB).count() == 2
+    again = io.StringIO()
+    call_command("build_index", party.tenant.slug, stdout=again)
+    assert again.getvalue() == out.getvalue()
+
+
+def test_neither_begins_while_the_index_is_moved(party) -> None:
+    with tenant_scope(party.id):
+        lifecycle.move(model=encoding.model_id(), to="memory")
+    with pytest.raises(CommandError, match="being moved"):
+        call_command("build_index", party.tenant.slug)
+    with pytest.raises(CommandError, match="moved already"):
+        call_command("move_index", party.tenant.slug, to="memory")
