@@ -16,7 +16,12 @@ from standalone.processes import Command
 from standalone.supervise import Program
 
 # Process and the queues that it serves.
-WORKERS = {"worker-embed": "embed", "worker-bulk": "media,import", "worker-general": "default,index,system"}
+WORKERS = {
+    "worker-embed": "embed",
+    "worker-bulk": "media,import",
+    "worker-audit": "audit",
+    "worker-general": "default,index,system",
+}
 # Long work in bulk must not be felt by people who wait for an answer: it gets what the others leave.
 NICE = {"worker-bulk": 10}
 CELERY = ("celery", "--quiet", "-A", "config.celery")

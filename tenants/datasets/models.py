@@ -75,6 +75,11 @@ class Asset(TenantModel):
     excerpt = models.TextField(blank=True, default="")
     metadata = models.JSONField(default=dict, blank=True)
     error = models.JSONField(null=True, blank=True)
+    # What auditing decided: empty (not audited), quarantined (not yet), allow, label, review or block. Quarantined and
+    # blocked assets have no vectors, so that no search shows them.
+    moderation = models.CharField(max_length=11, blank=True, default="")
+    # What it is to be shown with, such as `ai-generated`.
+    labels = models.JSONField(default=list, blank=True)
     revision = models.PositiveIntegerField(default=1)
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -33,6 +33,9 @@ KINDS: dict[str, Kind] = {
         Kind("reindex_metadata", queue="default"),
         Kind("build_index", queue="index"),
         Kind("move_index", queue="index"),
+        Kind("audit_item", queue="audit", follow="tenants.pipeline.auditing.follow"),
+        Kind("backtest_policy", queue="default"),
+        Kind("match_again", queue="default"),
     )
 }
-QUEUES = ("embed", "media", "import", "default", "index", "system")
+QUEUES = ("embed", "media", "import", "default", "index", "audit", "system")

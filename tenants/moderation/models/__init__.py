@@ -1,0 +1,28 @@
+"""Policies, audits, reviews, the record of decisions, and lists of known content."""
+
+from tenants.moderation.models.audits import Audit, AuditPicture, AuditRequest, Evidence
+from tenants.moderation.models.known import HashEntry, HashList, SharedHashEntry, SharedHashList
+from tenants.moderation.models.policies import Policy, PolicyActivation, PolicyVersion
+from tenants.moderation.models.record import Record, RecordClock, Seal
+from tenants.moderation.models.reviews import Appeal, Outcome, Review, Strike
+
+__all__ = [
+    "Appeal",
+    "Audit",
+    "AuditPicture",
+    "AuditRequest",
+    "Evidence",
+    "HashEntry",
+    "HashList",
+    "Outcome",
+    "Policy",
+    "PolicyActivation",
+    "PolicyVersion",
+    "Record",
+    "RecordClock",
+    "Review",
+    "Seal",
+    "SharedHashEntry",
+    "SharedHashList",
+    "Strike",
+]
