@@ -16,32 +16,39 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from ml.media.model import MediaError
 
 Piece = tuple[dict[str, Any], list[bytes]]
+Pieces = Callable[[dict[str, Any]], Iterator[Piece]]
 
 END: Piece = ({"end": True}, [])
 
 
-def main(memory_bytes: int) -> None:
-    """Serve requests from standard input until it ends, which it does when the parent dies."""
+def main(memory_bytes: int, pieces: Pieces | None = None, files: int = 64) -> None:
+    """Serve requests from standard input until it ends, which it does when the parent dies.
+
+    `pieces` makes the answers, those of decoding where nothing else is said; `files` may be open at a time.
+    """
     # Whatever a library prints must not end up between answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    _limit(memory_bytes)
+    _limit(memory_bytes, files)
     for line in sys.stdin.buffer:
-        for header, parts in answer(json.loads(line)):
+        for header, parts in answer(json.loads(line), pieces or _pieces):
             _write(answers, json.dumps({**header, "sizes": [len(part) for part in parts]}).encode() + b"\n")
             for part in parts:
                 _write(answers, part)
 
 
-def answer(request: dict[str, Any]) -> Iterator[Piece]:
-    """Do one request. A MediaError becomes the end; anything worse than MemoryError ends the process."""
-    pieces = _pieces(request)
+def answer(request: dict[str, Any], make: Pieces) -> Iterator[Piece]:
+    """Do one request. A MediaError becomes the end; anything worse than MemoryError ends the process.
+
+    `timeout_s` of the request is the limit of each piece; whoever makes them may change it for the next one.
+    """
+    pieces = make(request)
     try:
         while True:
             start = time.process_time()
@@ -88,10 +95,10 @@ def _pieces(request: dict[str, Any]) -> Iterator[Piece]:
         yield from remux.clean(path)
 
 
-def _limit(memory_bytes: int) -> None:
+def _limit(memory_bytes: int, files: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

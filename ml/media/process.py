@@ -35,18 +35,20 @@ class ChildTimeout(Exception):
 
 
 class Child:
-    """A running ``python -m ml.media.child``. Used by one thread at a time.
+    """A running ``python -m ml.media.child``, or another ``module`` that speaks like it. Used by one thread at a time.
+
+    ``kept``: names of further environment variables that it may see.
 
     It ends by itself when its input does, so also when this process is killed; PR_SET_PDEATHSIG would not do:
     the kernel ties that to the thread that started the child, and threads of a pool come and go.
     """
 
-    def __init__(self, memory_bytes: int) -> None:
+    def __init__(self, memory_bytes: int, module: str = "ml.media.child", kept: tuple[str, ...] = ()) -> None:
         self.jobs = 0
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "ml.media.child", str(memory_bytes)],
+            [sys.executable, "-m", module, str(memory_bytes)],
             cwd="/",
-            env=_environment(),
+            env=_environment(kept),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -143,9 +145,9 @@ def _checked(line: bytes) -> dict[str, Any]:
     raise ChildDied("malformed answer")
 
 
-def _environment() -> dict[str, str]:
+def _environment(more: tuple[str, ...]) -> dict[str, str]:
     """Only what Python needs: no secrets of this process reach code that reads strangers' files."""
-    names = ("PATH", "LD_LIBRARY_PATH", "LANG", "TMPDIR")
+    names = ("PATH", "LD_LIBRARY_PATH", "LANG", "TMPDIR", *more)
     kept = {name: os.environ[name] for name in names if name in os.environ}
     # Every thread's own malloc arena would reserve 64 MB of the limited address space.
     small = {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}

@@ -1,0 +1,263 @@
+"""The parent's side of examining: which detectors look, what each found, and which of them could not look."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ml.detectors.base import Category, Detector, Finding, Words, load_detector
+from ml.media.decoder import DEFAULT_MAX_PIXELS, DEFAULT_MAX_SECONDS
+from ml.media.process import Child, ChildDied, ChildTimeout
+
+log = logging.getLogger(__name__)
+
+DEFAULT_MEMORY = 6 << 30
+MAX_FRAMES, MAX_SOUND_S = 32, 600.0
+DECODE_TIMEOUT_S = 60.0
+JOBS_PER_CHILD = 500
+#: Where models lie; nothing else of this process's environment reaches the child.
+KEPT = ("CROSSLIGHT_MODELS", "HF_HOME", "HF_HUB_CACHE", "OPENBLAS_CORETYPE")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is to be examined: a local file, or a text in `words` with an empty path."""
+
+    modality: str
+    media_type: str
+    path: Path | None = None
+    words: Sequence[Words] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """One detector's part: what it is, what it found, the processor seconds it took."""
+
+    spec: str
+    detector: Detector
+    finding: Finding
+    cpu_s: float
+
+
+@dataclass(frozen=True)
+class Examination:
+    """``about``: what decoding told (width, height, duration_s, …; ``error`` with type and detail where the file cannot
+    be decoded). ``parts``: one for each detector that was asked, in the order of their work."""
+
+    about: Mapping[str, Any]
+    parts: Sequence[Examined]
+    cpu_s: float
+
+    @property
+    def words(self) -> list[Words]:
+        """What was found in the item by OCR and transcription."""
+        return [words for part in self.parts for words in part.finding.words]
+
+
+class Examiner:
+    """Runs detectors in child processes with ``memory_bytes`` of address space, ``children`` at a time. Thread-safe.
+
+    A detector that crashes its process, or takes longer than its ``timeout_s``, is ``failed``; those after it go on in
+    a new process.
+    """
+
+    def __init__(self, memory_bytes: int = DEFAULT_MEMORY, *, children: int = 1) -> None:
+        self._memory_bytes = memory_bytes
+        self._slots = threading.BoundedSemaphore(children)
+        self._lock = threading.Lock()
+        self._idle: list[Child] = []
+        self._detectors: dict[str, Detector] = {}
+        self._owner = os.getpid()
+
+    def examine(self, subject: Subject, specs: Sequence[str]) -> Examination:
+        """Let each detector of ``specs`` look that is for this kind of item. Raises UnknownPlugin for a wrong spec.
+
+        Whatever the file does, this returns: what went wrong stands in the findings.
+        """
+        chosen = self.choose(subject.modality, specs)
+        work = _Work(subject, [(spec, d) for spec, d in chosen if not d.missing()])
+        for spec, detector in chosen:
+            if missing := detector.missing():
+                work.parts.append(Examined(spec, detector, Finding("not_installed", missing), 0.0))
+        with self._slots:
+            while not work.done:
+                self._round(work)
+        return Examination(
+            work.about, sorted(work.parts, key=lambda part: _rank(part.spec, part.detector)), work.cpu_s
+        )
+
+    def choose(self, modality: str, specs: Sequence[str]) -> list[tuple[str, Detector]]:
+        """The detectors of ``specs`` for a modality, in the order of their work. Loads no weights."""
+        for spec in specs:
+            if spec not in self._detectors:
+                self._detectors[spec] = load_detector(spec)
+        known = ((spec, self._detectors[spec]) for spec in dict.fromkeys(specs))
+        # A film without pictures is a recording, which only decoding tells: both kinds are asked.
+        kinds = {"audio", "video"} if modality in ("audio", "video") else {modality}
+        return sorted(((s, d) for s, d in known if kinds & d.modalities), key=lambda pair: _rank(*pair))
+
+    def close(self) -> None:
+        """End the idle children."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for child in idle:
+            child.stop()
+
+    # --- One process's share of the work ---
+
+    def _round(self, work: _Work) -> None:
+        child, before = self._take(), 0.0
+        try:
+            before = child.cpu_s()
+            child.send(work.request())
+            while True:
+                limit = work.limit_s
+                header, parts = child.receive(time.monotonic() + limit)
+                if header.get("end"):
+                    break
+                work.take(header, parts)
+            if "code" in header:
+                raise ChildDied(header["message"])
+            if child.jobs < JOBS_PER_CHILD and not header.get("exhausted"):
+                self._give_back(child)
+                child = None  # type: ignore[assignment]
+            work.done = True
+        except ChildTimeout:
+            work.fail(f"It took longer than {limit:g} s.")
+        except (ChildDied, ValueError, KeyError, TypeError) as error:
+            log.warning(
+                "an examining process ended early", extra={"stage": work.stage, "error": str(error)[:200]}
+            )
+            work.fail("It ended the process that it ran in.")
+        finally:
+            if child is not None:
+                work.cpu_s += max(0.0, child.cpu_s() - before)
+                child.stop()
+
+    def _take(self) -> Child:
+        if os.getpid() != self._owner:
+            self._lock, self._idle, self._owner = threading.Lock(), [], os.getpid()
+        with self._lock:
+            while self._idle:
+                child = self._idle.pop()
+                if child.alive():
+                    return child
+                child.stop()
+        return Child(self._memory_bytes, "ml.auditing.child", KEPT)
+
+    def _give_back(self, child: Child) -> None:
+        with self._lock:
+            self._idle.append(child)
+
+
+class _Work:
+    """How far an examination has come, over the processes that it may need."""
+
+    def __init__(self, subject: Subject, todo: Sequence[tuple[str, Detector]]) -> None:
+        self.about: dict[str, Any] = {}
+        self.parts: list[Examined] = []
+        self.cpu_s = 0.0
+        self.done = not todo and subject.path is None
+        self._subject, self._todo = subject, list(todo)
+        self._words = list(subject.words)
+        self._decoded = self._undecodable = False
+
+    @property
+    def stage(self) -> str:
+        return self._todo[0][0] if self._decoded and self._todo else "decoding"
+
+    @property
+    def limit_s(self) -> float:
+        if not self._decoded:
+            return DECODE_TIMEOUT_S + 0.5 * float(self._todo[0][1].timeout_s if self._todo else 0)
+        return self._todo[0][1].timeout_s if self._todo else 5.0
+
+    def request(self) -> dict[str, Any]:
+        subject = self._subject
+        self._decoded = False
+        return {
+            "path": str(subject.path) if subject.path else "",
+            "modality": "none" if self._undecodable else subject.modality,
+            "media_type": subject.media_type,
+            "words": [{"text": w.text, "origin": w.origin, "at_s": w.at_s} for w in self._words],
+            "options": dict(subject.options),
+            "detectors": [spec for spec, _ in self._todo],
+            "timeouts": [detector.timeout_s for _, detector in self._todo],
+            "timeout_s": DECODE_TIMEOUT_S,
+            "max_pixels": DEFAULT_MAX_PIXELS,
+            "max_frames": MAX_FRAMES,
+            "max_seconds": DEFAULT_MAX_SECONDS,
+            "max_sound_s": MAX_SOUND_S,
+        }
+
+    def take(self, header: dict[str, Any], parts: Sequence[bytes | bytearray]) -> None:
+        content = json.loads(bytes(parts[0]))
+        self.cpu_s += float(header["cpu_s"])
+        if header["stage"] == "decoded":
+            self._decoded = True
+            if not self._undecodable:
+                self.about = content
+            return
+        spec, detector = self._todo.pop(0)
+        if header["stage"] != spec:
+            raise ChildDied("an answer that nobody asked for")
+        finding = _finding(content)
+        self._words.extend(finding.words)
+        self.parts.append(Examined(spec, detector, finding, float(header["cpu_s"])))
+
+    def fail(self, reason: str) -> None:
+        """The process is gone: what it was at is over, the rest goes on in another one."""
+        if self._decoded and self._todo:
+            spec, detector = self._todo.pop(0)
+            self.parts.append(Examined(spec, detector, Finding("failed", reason), 0.0))
+        elif self._decoded or self._undecodable:
+            self._fail_rest(reason)
+        else:
+            # Those that read the bytes themselves can still look.
+            self.about = {"error": {"type": "decoder-died", "detail": reason}}
+            self._undecodable = True
+        self.done = not self._todo
+
+    def _fail_rest(self, reason: str) -> None:
+        self.parts += [
+            Examined(spec, detector, Finding("failed", reason), 0.0) for spec, detector in self._todo
+        ]
+        self._todo = []
+
+
+def _rank(spec: str, detector: Detector) -> tuple[int, str]:
+    return detector.order, spec
+
+
+def _finding(content: dict[str, Any]) -> Finding:
+    """What a child says is checked only so far that nothing here breaks: it is shown as its word."""
+    categories = {
+        str(name): Category(
+            min(1.0, max(0.0, float(found["score"]))),
+            bool(found["calibrated"]),
+            tuple(found["interval"]) if found["interval"] else None,
+            found["evidence"],
+        )
+        for name, found in content["categories"].items()
+    }
+    return Finding(
+        state=content["state"],
+        reason=str(content["reason"]),
+        evidence=content["evidence"],
+        synthetic=content["synthetic"],
+        interval=tuple(content["interval"]) if content["interval"] else None,
+        above=content["above"],
+        categories=categories,
+        fields=content["fields"],
+        pictures={name: base64.b64decode(png) for name, png in content["pictures"].items()},
+        words=[Words(w["text"], w["origin"], w["at_s"]) for w in content["words"]],
+    )

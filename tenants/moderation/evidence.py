@@ -1,0 +1,89 @@
+"""The evidence document of an audit: what rules see, what an answer shows, what is stored.
+
+One JSON object, bounded in size: long texts are cut to excerpts, lists to their first entries. docs/auditing/README.md
+describes its fields.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml.auditing import fusion
+from ml.auditing.examiner import Examination, Examined
+
+MAX_WORDS, MAX_EXCERPT = 40, 300
+MAX_EVIDENCE, MAX_MATCHES = 50, 50
+#: A detector's own evidence longer than this is left out of the document.
+MAX_PART = 20_000
+DECODING = "decoding"
+
+
+def assemble(
+    *,
+    item: Mapping[str, Any],
+    examination: Examination,
+    matches: Sequence[Mapping[str, Any]] = (),
+    strikes: int = 0,
+) -> dict[str, Any]:
+    """The document. `item`: modality, media_type, bytes, dataset, subject and metadata of what was examined."""
+    parts, about = examination.parts, examination.about
+    fields = fusion.merged_fields(parts)
+    return {
+        "item": {
+            **item,
+            "modality": about.get("modality", item["modality"]),
+            "width": about.get("width", 0),
+            "height": about.get("height", 0),
+            "duration_s": about.get("duration_s", 0.0),
+        },
+        "authenticity": fusion.authenticity(parts).as_dict(),
+        "provenance": {
+            "c2pa": fields.get("c2pa") or {"state": "not_examined"},
+            "declared": fields.get("declared") or {"state": "not_examined", "generator": "", "ai": False},
+            "watermark": fields.get("watermark") or {"state": "not_examined"},
+        },
+        "categories": fusion.categories(parts),
+        "matches": list(matches)[:MAX_MATCHES],
+        "fingerprints": fields.get("fingerprints") or {},
+        "words": [
+            {"text": words.text[:MAX_EXCERPT], "origin": words.origin, "at_s": words.at_s}
+            for words in examination.words[:MAX_WORDS]
+        ],
+        "detectors": [_detector(part) for part in parts],
+        "could_not_look": could_not_look(examination),
+        "strikes": strikes,
+    }
+
+
+def could_not_look(examination: Examination) -> list[str]:
+    """Detectors that failed, and `decoding` where the file itself could not be read."""
+    failed = [part.spec for part in examination.parts if part.finding.state == "failed"]
+    error = examination.about.get("error")
+    return [DECODING, *failed] if error else failed
+
+
+def _detector(part: Examined) -> dict[str, Any]:
+    finding = part.finding
+    evidence = list(finding.evidence)[:MAX_EVIDENCE]
+    if len(json.dumps(evidence, default=str)) > MAX_PART:
+        evidence = [{"kind": "left-out", "reason": "too long"}]
+    return {
+        "name": part.spec,
+        "version": part.detector.version,
+        "tier": part.detector.tier,
+        "state": finding.state,
+        "reason": finding.reason,
+        "score": finding.synthetic,
+        "cpu_s": round(part.cpu_s, 4),
+        "pictures": sorted(finding.pictures),
+        "evidence": evidence,
+    }
+
+
+def digest(document: Mapping[str, Any]) -> str:
+    """SHA-256 of the document in canonical JSON (sorted keys, no blanks)."""
+    content = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(content.encode()).hexdigest()
