@@ -23,6 +23,8 @@ class Record(TenantModel):
     decision = models.CharField(max_length=6, blank=True, default="")
     actor = models.CharField(max_length=100, blank=True, default="")
     payload_digest = models.CharField(max_length=64, blank=True, default="")
+    # SHA-256 of this line (`record.canonical`): tells which line of a broken seal was changed.
+    digest = models.CharField(max_length=64)
     created_at = models.DateTimeField()
 
     class Meta(TenantModel.Meta):
@@ -38,7 +40,8 @@ class Seal(TenantModel):
     last = models.PositiveBigIntegerField()
     digest = models.CharField(max_length=64)
     previous = models.CharField(max_length=64, blank=True, default="")
-    created_at = models.DateTimeField(auto_now_add=True)
+    # Part of what is digested, so written by hand.
+    created_at = models.DateTimeField()
 
     class Meta(TenantModel.Meta):
         db_table = "moderation_seal"

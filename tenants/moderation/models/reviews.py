@@ -31,7 +31,7 @@ class Review(TenantModel):
     # None for an item that is no asset, and once the asset is erased.
     asset = TenantForeignKey(Asset, on_delete=models.CASCADE, related_name="+", null=True, blank=True)
     kind = models.CharField(max_length=6, choices=Kind.choices, default=Kind.FLAG)
-    # Of a second opinion: the review whose outcome it checks.
+    # Of a second opinion: the review whose outcome it checks. Of a flag: the one about which two people disagreed.
     of_review = models.UUIDField(null=True, blank=True)
     # The rule that raised the flag, or `detector-failed`.
     rule = models.CharField(max_length=100)
@@ -48,8 +48,28 @@ class Review(TenantModel):
 
     class Meta(TenantModel.Meta):
         db_table = "review"
+        constraints = [
+            # A flag of a rule, once for an audit, however often the audit's job runs.
+            models.UniqueConstraint(
+                fields=["tenant", "audit", "rule"],
+                condition=models.Q(kind="flag", of_review=None),
+                name="review_flag_once",
+            ),
+            # A second opinion, and what follows where the two disagree; a dropped one may be asked for again.
+            models.UniqueConstraint(
+                fields=["tenant", "of_review", "kind"],
+                condition=~models.Q(of_review=None) & ~models.Q(state="dropped"),
+                name="review_check_once",
+            ),
+            models.UniqueConstraint(
+                fields=["tenant", "audit"],
+                condition=models.Q(kind="appeal", state__in=["open", "claimed"]),
+                name="review_appeal_once",
+            ),
+        ]
         indexes = [
             models.Index(fields=["tenant", "state", "-severity", "id"], name="review_queue"),
+            models.Index(fields=["tenant", "state", "due_at", "id"], name="review_due"),
             models.Index(fields=["tenant", "audit"], name="review_by_audit"),
             models.Index(fields=["tenant", "asset"], name="review_by_asset"),
         ]
@@ -61,12 +81,22 @@ class Outcome(TenantModel):
     # A number and not a reference: a review goes with its asset, its outcome stays.
     review = models.UUIDField()
     audit = models.UUIDField()
+    # The audit's item, or the audit itself for an item that is no asset: who decided about it before is asked by this.
+    item = models.UUIDField()
+    kind = models.CharField(max_length=6, choices=Review.Kind.choices, default=Review.Kind.FLAG)
+    # As the review had it: figures of agreement need it when the review is gone.
+    of_review = models.UUIDField(null=True, blank=True)
     # Of one bulk decision, which is undone as a whole.
     batch = models.UUIDField(null=True, blank=True)
     undoes = models.UUIDField(null=True, blank=True)
+    # Of a row that undoes another: what the item stands at again.
     decision = models.CharField(max_length=6)
-    # What stood before.
+    # What the item stood at before.
     before = models.CharField(max_length=6, blank=True, default="")
+    # What the item is to be shown with.
+    labels = models.JSONField(default=list, blank=True)
+    # The item of the hash list to which the content was added with this decision.
+    copies = models.UUIDField(null=True, blank=True)
     reviewer = models.CharField(max_length=100)
     reason = models.TextField(blank=True, default="")
     rule = models.CharField(max_length=100, blank=True, default="")
@@ -74,8 +104,10 @@ class Outcome(TenantModel):
 
     class Meta(TenantModel.Meta):
         db_table = "review_outcome"
+        constraints = [models.UniqueConstraint(fields=["tenant", "undoes"], name="review_outcome_undone_once")]
         indexes = [
             models.Index(fields=["tenant", "review", "id"], name="review_outcome_by_review"),
+            models.Index(fields=["tenant", "item", "id"], name="review_outcome_by_item"),
             models.Index(fields=["tenant", "batch"], name="review_outcome_by_batch"),
             models.Index(fields=["tenant", "rule", "-id"], name="review_outcome_by_rule"),
         ]
