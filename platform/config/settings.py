@@ -259,6 +259,16 @@ IMPORT_THREADS = int(env("IMPORT_THREADS", str(len(os.sched_getaffinity(0)) + 1)
 DECODER_MEMORY_BYTES = int(env("DECODER_MEMORY_BYTES", str(1024 * 1024 * 1024)))
 DECODER_TIMEOUT_S = float(env("DECODER_TIMEOUT_S", "20"))
 
+# --- Auditing --------------------------------------------------------------------------------------------
+
+# Address space of one examining process, and how many examine at a time in a worker.
+AUDIT_MEMORY_BYTES = int(env("AUDIT_MEMORY_BYTES", str(6 << 30)))
+AUDIT_CHILDREN = int(env("AUDIT_CHILDREN", "2"))
+# Learned detectors of this installation, separated by blanks: hf-image:/models/generated-or-real#fake
+AUDIT_DETECTORS = tuple(env("AUDIT_DETECTORS", "").split())
+# How long the content of an audit that is no asset is kept for people to look at.
+AUDIT_CONTENT_DAYS = int(env("AUDIT_CONTENT_DAYS", "30"))
+
 # --- Accounts and sessions -------------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "accounts.User"

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from ml.auditing import fusion
 from ml.auditing.examiner import Examination, Examined
@@ -31,7 +32,7 @@ def assemble(
     """The document. `item`: modality, media_type, bytes, dataset, subject and metadata of what was examined."""
     parts, about = examination.parts, examination.about
     fields = fusion.merged_fields(parts)
-    return {
+    document = {
         "item": {
             **item,
             "modality": about.get("modality", item["modality"]),
@@ -56,6 +57,12 @@ def assemble(
         "could_not_look": could_not_look(examination),
         "strikes": strikes,
     }
+    return cast("dict[str, Any]", storable(document))
+
+
+def fingerprints_of(examination: Examination) -> dict[str, Any]:
+    """What identifies the content, as detectors computed it; empty where none did."""
+    return dict(fusion.merged_fields(examination.parts).get("fingerprints") or {})
 
 
 def could_not_look(examination: Examination) -> list[str]:
@@ -81,6 +88,29 @@ def _detector(part: Examined) -> dict[str, Any]:
         "pictures": sorted(finding.pictures),
         "evidence": evidence,
     }
+
+
+def storable(value: Any) -> Any:
+    """The value as the database's JSON can hold it: no NaN, no NUL, no half characters, keys as strings.
+
+    What an adversary puts into a file's metadata ends up here.
+    """
+    if isinstance(value, str):
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+    if isinstance(value, float):
+        # Zero has one sign in the database.
+        return (value + 0.0 or 0.0) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {storable(str(key)): storable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable(inner) for inner in value]
+    return value if isinstance(value, bool | int | None) else storable(str(value))
+
+
+def versions(document: Mapping[str, Any], policy_digest: str) -> dict[str, str]:
+    """What the verdict rests on: digests of the policy and of all detectors' names and versions."""
+    looked = sorted(f"{part['name']}@{part['version']}" for part in document["detectors"])
+    return {"policy": policy_digest, "detectors": hashlib.sha256("\n".join(looked).encode()).hexdigest()}
 
 
 def digest(document: Mapping[str, Any]) -> str:
