@@ -10,6 +10,7 @@ from celery import shared_task
 from tenants.accounts import passwords
 from tenants.jobs import bell
 from tenants.jobs.kinds import QUEUES
+from tenants.moderation import sealing
 from tenants.people import invitations
 from tenants.pipeline import embedding, erasure, importing, portability, reindexing, subjects, upkeep
 from tenants.retrieval import building, moving
@@ -74,6 +75,11 @@ def flush_usage() -> None:
 @shared_task(name="workers.collect_garbage")
 def collect_garbage() -> None:
     upkeep.collect_garbage()
+
+
+@shared_task(name="workers.seal_records")
+def seal_records() -> None:
+    sealing.seal_all()
 
 
 # A mail server that is away for some minutes loses no letter.

@@ -169,6 +169,7 @@ CELERY_BEAT_SCHEDULE = {
     "sweep-jobs": _every(JOB_SWEEP_S, "workers.sweep_jobs"),
     "flush-usage": _every(30.0, "workers.flush_usage"),
     "collect-garbage": _every(300.0, "workers.collect_garbage"),
+    "seal-records": _every(60.0, "workers.seal_records"),
     "canary": _every(15.0, "workers.ring_canaries"),
 }
 

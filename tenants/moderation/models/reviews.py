@@ -104,7 +104,9 @@ class Outcome(TenantModel):
 
     class Meta(TenantModel.Meta):
         db_table = "review_outcome"
-        constraints = [models.UniqueConstraint(fields=["tenant", "undoes"], name="review_outcome_undone_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "undoes"], name="review_outcome_undone_once")
+        ]
         indexes = [
             models.Index(fields=["tenant", "review", "id"], name="review_outcome_by_review"),
             models.Index(fields=["tenant", "item", "id"], name="review_outcome_by_item"),
