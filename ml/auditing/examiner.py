@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,21 @@ class Examination:
 class Examiner:
     """Runs detectors in child processes with ``memory_bytes`` of address space, ``children`` at a time. Thread-safe.
 
+    ``module`` is the child's, and ``load`` finds a detector by its spec here as it does there.
+
     A detector that crashes its process, or takes longer than its ``timeout_s``, is ``failed``; those after it go on in
     a new process.
     """
 
-    def __init__(self, memory_bytes: int = DEFAULT_MEMORY, *, children: int = 1) -> None:
-        self._memory_bytes = memory_bytes
+    def __init__(
+        self,
+        memory_bytes: int = DEFAULT_MEMORY,
+        *,
+        children: int = 1,
+        module: str = "ml.auditing.child",
+        load: Callable[[str], Detector] = load_detector,
+    ) -> None:
+        self._memory_bytes, self._module, self._load = memory_bytes, module, load
         self._slots = threading.BoundedSemaphore(children)
         self._lock = threading.Lock()
         self._idle: list[Child] = []
@@ -99,7 +108,7 @@ class Examiner:
         """The detectors of ``specs`` for a modality, in the order of their work. Loads no weights."""
         for spec in specs:
             if spec not in self._detectors:
-                self._detectors[spec] = load_detector(spec)
+                self._detectors[spec] = self._load(spec)
         known = ((spec, self._detectors[spec]) for spec in dict.fromkeys(specs))
         # A film without pictures is a recording, which only decoding tells: both kinds are asked.
         kinds = {"audio", "video"} if modality in ("audio", "video") else {modality}
@@ -152,7 +161,7 @@ class Examiner:
                 if child.alive():
                     return child
                 child.stop()
-        return Child(self._memory_bytes, "ml.auditing.child", KEPT)
+        return Child(self._memory_bytes, self._module, KEPT)
 
     def _give_back(self, child: Child) -> None:
         with self._lock:

@@ -1,0 +1,125 @@
+"""Detectors that do what a hostile file could make one do, and an examining process that knows them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import ClassVar
+
+from ml.detectors.base import Category, Detector, Finding, Item, Words
+
+ALL = frozenset({"text", "image", "audio", "video"})
+
+
+class Odd(Detector):
+    tier = "rules"
+    modalities = ALL
+    sees = "nothing"
+    blind_to = "everything"
+    timeout_s: ClassVar[float] = 1.0
+
+    def __init__(self, name: str, act: Callable[[Item], Finding], order: int = 50) -> None:
+        self.name, self._act, self.order = name, act, order  # type: ignore[misc]
+
+    def examine(self, item: Item) -> Finding:
+        return self._act(item)
+
+
+def _crash(item: Item) -> Finding:
+    os.kill(os.getpid(), signal.SIGSEGV)
+    return Finding()
+
+
+def _sleep(item: Item) -> Finding:
+    time.sleep(30)
+    return Finding()
+
+
+def _raise(item: Item) -> Finding:
+    raise ValueError("cannot make sense of this")
+
+
+def _hoard(item: Item) -> Finding:
+    return Finding(evidence=[{"size": len(bytearray(64 << 30))}])
+
+
+def _babble(item: Item) -> Finding:
+    return Finding(evidence=[{"kind": "noise", "text": "x" * 5_000_000}], fields={"kept": True})
+
+
+def _print(item: Item) -> Finding:
+    print('{"stage": "odd", "sizes": []}', flush=True)
+    return Finding()
+
+
+def _call(item: Item) -> Finding:
+    try:
+        socket.create_connection(("127.0.0.1", 9), timeout=1).close()
+    except PermissionError:
+        return Finding(fields={"network": "refused"})
+    except OSError as error:
+        return Finding(fields={"network": str(error)})
+    return Finding(fields={"network": "open"})
+
+
+def _write(item: Item) -> Finding:
+    with open("/tmp/examined", "w") as file:
+        file.write("x" * 100)
+    return Finding()
+
+
+def _tell(item: Item) -> Finding:
+    return Finding(
+        fields={
+            "item": {
+                "modality": item.modality,
+                "shape": list(item.pixels.shape) if item.pixels is not None else None,
+                "size": [item.width, item.height],
+                "shots": [shot.at_s for shot in item.shots],
+                "heard_s": len(item.sound) / 16_000,
+                "words": [words.text for words in item.words],
+                "head": len(item.head),
+            }
+        },
+        categories={"abuse": Category(0.25, True, (0.2, 0.3), [{"start": 0}])},
+        pictures={"mask": b"\x89PNG"},
+        interval=(0.1, 0.2),
+        synthetic=0.15,
+        above="none",
+    )
+
+
+def _read(item: Item) -> Finding:
+    return Finding(words=[Words("found in it", "picture")])
+
+
+KNOWN = {
+    "crash": _crash,
+    "sleep": _sleep,
+    "raise": _raise,
+    "hoard": _hoard,
+    "babble": _babble,
+    "print": _print,
+    "call": _call,
+    "write": _write,
+    "tell": _tell,
+    "read": _read,
+}
+
+
+def load(spec: str) -> Detector:
+    return Odd(spec, KNOWN[spec], order={"read": 10, "tell": 90}.get(spec, 50))
+
+
+if __name__ == "__main__":
+    from ml.auditing import child
+    from ml.auditing.offline import forbid_network
+    from ml.media.child import main
+
+    child.load_detector = load
+    forbid_network()
+    main(int(sys.argv[1]), child.pieces, files=256)
