@@ -269,6 +269,8 @@ AUDIT_CHILDREN = int(env("AUDIT_CHILDREN", "2"))
 AUDIT_DETECTORS = tuple(env("AUDIT_DETECTORS", "").split())
 # How long the content of an audit that is no asset is kept for people to look at.
 AUDIT_CONTENT_DAYS = int(env("AUDIT_CONTENT_DAYS", "30"))
+# How long a reviewer's claim on a flag lasts before somebody else may take it.
+REVIEW_LEASE_S = float(env("REVIEW_LEASE_S", "600"))
 
 # --- Accounts and sessions -------------------------------------------------------------------------------
 
