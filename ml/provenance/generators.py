@@ -1,0 +1,156 @@
+"""What generators write into their files, and how it is told from what cameras and editors write.
+
+Names count only where programs name themselves (``Software``, ``CreatorTool``, ``encoder``…): a caption that mentions a
+generator says nothing about the picture. Names that are also words or persons (Sora, Suno, Gemini) count only as the
+whole value. Structures (parameters, workflows, labels) count wherever they stand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ml.provenance.products import TOOL_KEYS, is_partial, product_of
+from ml.provenance.source_types import COMPOSITE, GENERATED, code_of
+from ml.provenance.tags.model import Tag
+
+#: ``generated`` as a whole; ``composite``: captured, with generated parts; ``suspected``: a label that says perhaps.
+Kind = Literal["generated", "composite", "suspected"]
+
+
+@dataclass(frozen=True)
+class Sign:
+    """One tag that names a generator. ``generator`` is "" where it says that one was used and not which."""
+
+    generator: str
+    tag: Tag
+    kind: Kind = "generated"
+
+
+_PARAMETERS = re.compile(r"\bSteps: \d{1,4}\b")
+_PARAMETERS_TOO = re.compile(r"\b(?:Sampler|CFG scale|Seed|Model hash): ?\S")
+_MIDJOURNEY = re.compile(
+    r"\bJob ID: [0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE
+)
+_MADE_WITH = re.compile(r"made with (suno|udio|elevenlabs|sora)\b(?: studio| ai)?\s*(?:;|$)", re.IGNORECASE)
+_SONG = re.compile(r"https?://(?:www\.)?(suno|udio)\.com/songs?/", re.IGNORECASE)
+_DREAM = re.compile(r"\s-s ?\d+\b.*\s-S ?\d+\b", re.DOTALL)
+_GROK = re.compile(r"Signature: [A-Za-z0-9+/=]{40,}$")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_SETTINGS = frozenset({
+    "negative_prompt", "negativeprompt", "seed", "steps", "sampler", "sampler_name", "cfg_scale", "guidance_scale",
+    "num_inference_steps", "scheduler",
+})  # fmt: skip
+_INVOKE = frozenset({"invokeai_metadata", "invokeai_graph", "invokeai_workflow", "sd-metadata"})
+_KINDS: Mapping[str, Kind] = {"1": "generated", "2": "suspected", "3": "suspected"}
+#: Longer JSON is looked at as text only.
+MAX_JSON = 1 << 18
+
+
+def signs_of(tags: Sequence[Tag]) -> list[Sign]:
+    """Every tag that tells of a generator, in the order of the file."""
+    found = [sign for tag in tags for sign in _signs(tag)]
+    return found + _together(tags)
+
+
+def _signs(tag: Tag) -> Iterator[Sign]:
+    key = tag.key.rpartition(":")[2].lower().replace(" ", "")
+    if key in ("digitalsourcetype", "digitalsourcefiletype"):
+        code = code_of(tag.text)
+        if code in GENERATED | COMPOSITE:
+            yield Sign("", tag, "generated" if code in GENERATED else "composite")
+    elif key == "aisystemused" and tag.place == "xmp":
+        yield Sign(product_of(key, tag.text[:200]) or tag.text[:100], tag)
+    elif key in TOOL_KEYS and (name := product_of(key, tag.text[:200])) is not None:
+        yield Sign(name, tag, "composite" if is_partial(tag.text[:200]) else "generated")
+    elif (kind := _labelled(key, tag.text)) is not None:
+        yield Sign(_producer(tag.text), tag, kind)
+    elif name := _structure(key, tag):
+        yield Sign(name, tag)
+
+
+# --- China's label for generated content (GB 45438-2025): JSON under the name AIGC, wherever a format has room ---
+
+
+def _labelled(key: str, text: str) -> Kind | None:
+    if "aigc" not in key and '"AIGC"' not in text[:2000]:
+        return None
+    label = _label(text).get("Label")
+    return _KINDS.get(str(label)) if label is not None else None
+
+
+def _producer(text: str) -> str:
+    producer = _label(text).get("ContentProducer")
+    return str(producer)[:100] if isinstance(producer, (str, int)) else ""
+
+
+def _label(text: str) -> Mapping[str, Any]:
+    document = _json(text)
+    inner = document.get("AIGC", document)
+    if isinstance(inner, str):
+        inner = _json(inner)
+    return inner if isinstance(inner, dict) else {}
+
+
+# --- What diffusion tools write ---
+
+
+def _structure(key: str, tag: Tag) -> str:
+    text = tag.text
+    if key in _INVOKE or (key == "dream" and _DREAM.search(text)):
+        return "InvokeAI"
+    if key == "fooocus_scheme":
+        return "Fooocus"
+    if "use_stable_diffusion_model" in key or key == "stablediffusionmodel":
+        return "Easy Diffusion"
+    if _PARAMETERS.search(text) and _PARAMETERS_TOO.search(text):
+        return "Stable Diffusion web UI"
+    if found := (_MADE_WITH.match(text) or _SONG.match(text)):
+        return {"elevenlabs": "ElevenLabs"}.get(found[1].lower(), found[1].capitalize())
+    if _MIDJOURNEY.search(text):
+        return "Midjourney"
+    return _json_structure(key, text)
+
+
+def _json_structure(key: str, text: str) -> str:
+    start = text[text.find("{") :] if text[:12].lower().startswith(("prompt:", "workflow:")) else text
+    if not start.startswith("{"):
+        return ""
+    if '"sui_image_params"' in start:
+        return "SwarmUI"
+    if ('"class_type"' in start and '"inputs"' in start) or (
+        '"last_node_id"' in start and '"nodes"' in start
+    ):
+        return "ComfyUI"
+    document = {str(name).lower().replace(" ", "_"): value for name, value in _json(start).items()}
+    if "base_model" in document and "sharpness" in document:
+        return "Fooocus"
+    if "uc" in document and "sampler" in document:
+        return "NovelAI"
+    has_prompt = bool({"prompt", "positive_prompt"} & document.keys())
+    return "a diffusion tool" if has_prompt and len(_SETTINGS & document.keys()) >= 2 else ""
+
+
+def _together(tags: Sequence[Tag]) -> list[Sign]:
+    """What single tags do not tell, but several do."""
+    keys = {tag.key.lower().replace(" ", "_"): tag for tag in tags if tag.place in ("png", "alpha", "exif")}
+    found = []
+    if "prompt" in keys and len(_SETTINGS & keys.keys()) >= 2:
+        found.append(Sign("a diffusion tool", keys["prompt"]))
+    description, artist = keys.get("imagedescription"), keys.get("artist")
+    if description and artist and _GROK.match(description.text) and _UUID.fullmatch(artist.text):
+        found.append(Sign("Grok", description))
+    return found
+
+
+def _json(text: str) -> dict[str, Any]:
+    if len(text) > MAX_JSON or not text.lstrip().startswith("{"):
+        return {}
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
