@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api import shapes
+from api.auth import key_of
 from api.resource import Resource
 from tenants.accounts.permissions import READ
 from tenants.datasets import selectors, serving
@@ -29,7 +30,9 @@ class Bytes(Resource):
     scopes = {"GET": READ}
 
     def find(self, asset_id: uuid.UUID | None) -> Asset:
-        return selectors.get_asset(asset_id)
+        asset = selectors.get_asset(asset_id)
+        selectors.require_shown(asset, key_of(self.request).scopes)
+        return asset
 
 
 class Content(Bytes):

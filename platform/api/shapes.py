@@ -82,6 +82,10 @@ class Asset(s.Serializer):
     excerpt = s.CharField(allow_blank=True, help_text="The first words, written or spoken.")
     metadata = Object()
     scan = Scan()
+    moderation = s.ChoiceField(
+        ("quarantined", "allow", "label", "review", "block"), **NULL, help_text="Null where nothing was audited."
+    )
+    labels = s.ListField(child=s.CharField(), help_text="To be shown with it, such as `ai-generated`.")
     created_at = s.DateTimeField()
     # Of sound and film, once decoded.
     duration_s = s.FloatField(**MAYBE)

@@ -65,6 +65,9 @@ class Asset(TenantModel):
         AUDIO = "audio"
         VIDEO = "video"
 
+    # Values of `moderation` under which nobody finds an asset.
+    HIDDEN = ("quarantined", "block")
+
     dataset = TenantForeignKey(Dataset, on_delete=models.CASCADE, related_name="assets")
     blob = TenantForeignKey(Blob, on_delete=models.PROTECT, related_name="assets")
     modality = models.CharField(max_length=5, choices=Modality.choices)

@@ -8,8 +8,9 @@ from typing import Any
 
 from django.db.models import Count, Q, QuerySet
 
+from tenants.accounts.permissions import MODERATE
 from tenants.datasets.models import Asset, Dataset, TranscriptSegment
-from tenants.errors import NotFound
+from tenants.errors import NotAllowed, NotFound
 
 
 def get_dataset(dataset_id: uuid.UUID | None) -> Dataset:
@@ -48,6 +49,16 @@ def get_asset(asset_id: uuid.UUID | None) -> Asset:
     if asset is None:
         raise NotFound("There is no such asset.")
     return asset
+
+
+def is_shown(asset: Asset, scopes: Collection[str]) -> bool:
+    return asset.moderation not in Asset.HIDDEN or MODERATE in scopes
+
+
+def require_shown(asset: Asset, scopes: Collection[str]) -> None:
+    """Raises NotAllowed for content that was blocked or held back, unless who asks may moderate."""
+    if not is_shown(asset, scopes):
+        raise NotAllowed("This content is held back by the content policy; only who may moderate can see it.")
 
 
 def require_assets(asset_ids: Collection[uuid.UUID]) -> None:
@@ -91,6 +102,8 @@ def as_dict(asset: Asset) -> dict[str, Any]:
         "excerpt": asset.excerpt,
         "metadata": asset.metadata,
         "scan": asset.blob.scan or {"state": "not_scanned"},
+        "moderation": asset.moderation or None,
+        "labels": asset.labels,
         "created_at": asset.created_at,
     }
     if asset.blob.details is not None:

@@ -25,12 +25,12 @@ _SQL = """
 SELECT a.id::text, a.dataset_id::text, a.modality, a.status, a.external_id,
     b.sha256, b.bytes, b.media_type, b.width, b.height,
     a.caption, a.excerpt, a.metadata, b.scan, a.created_at,
-    b.details - 'peaks' AS details, a.error
+    b.details - 'peaks' AS details, a.error, a.moderation, a.labels
 FROM unnest(IDS) AS wanted (id)
 CROSS JOIN LATERAL (SELECT * FROM asset WHERE tenant_id = $1 AND asset.id = wanted.id OFFSET 0) a
 CROSS JOIN LATERAL (SELECT * FROM blob WHERE tenant_id = $1 AND blob.id = a.blob_id OFFSET 0) b
 CROSS JOIN LATERAL (SELECT deleted_at FROM dataset WHERE tenant_id = $1 AND dataset.id = a.dataset_id OFFSET 0) d
-WHERE d.deleted_at IS NULL
+WHERE d.deleted_at IS NULL AND a.moderation NOT IN ('block', 'quarantined')
 """
 _ASSETS = Prepared("hydrate", ("uuid", "uuid[]"), _SQL.replace("IDS", "$2"))
 _TOGETHER = Prepared(
@@ -43,7 +43,7 @@ _TOGETHER = Prepared(
 def hydrate(tenant_id: uuid.UUID, asset_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, dict[str, Any]]:
     """Assets of this tenant by id, in the shape of the API, read now. Needs no scope: alone it is one round trip.
 
-    What is gone is absent, and so is what belongs to a dataset that is being deleted.
+    What is gone is absent, and so is what belongs to a dataset that is being deleted, or was blocked or held back.
     """
     if not asset_ids:
         return {}
@@ -65,7 +65,7 @@ def hydrate_with_opening(
 
 def _shape(row: tuple[Any, ...]) -> dict[str, Any]:
     asset_id, dataset, modality, status, external_id, sha256, size, media_type, width, height, *rest = row
-    caption, excerpt, metadata, scan, created_at, details, error = rest
+    caption, excerpt, metadata, scan, created_at, details, error, moderation, labels = rest
     shape: dict[str, Any] = {
         "id": asset_id,
         "dataset": dataset,
@@ -81,6 +81,8 @@ def _shape(row: tuple[Any, ...]) -> dict[str, Any]:
         "excerpt": excerpt,
         "metadata": _json(metadata),
         "scan": _json(scan) or {"state": "not_scanned"},
+        "moderation": moderation or None,
+        "labels": _json(labels),
         "created_at": created_at,
     }
     if (known := _json(details)) is not None:

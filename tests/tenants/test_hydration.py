@@ -150,5 +150,5 @@ def test_the_one_plan_for_all_tenants_begins_with_the_ids(party) -> None:
     conditions = [line.strip() for line in plan.splitlines() if "Index Cond" in line]
     assert "Function Scan on unnest wanted" in plan
     assert any("(id = wanted.id)" in line for line in conditions), plan
-    assert any("(id = asset.blob_id)" in line for line in conditions), plan
+    assert any("(id = a.blob_id)" in line for line in conditions), plan
     assert not any("dataset_id = " in line for line in conditions), plan

@@ -70,11 +70,13 @@ def show(request: Request, asset_id: uuid.UUID) -> HttpResponse:
 def _show(request: Request, asset_id: uuid.UUID, form: AssetForm | None, status: int) -> HttpResponse:
     with request.workspace.open():
         asset = selectors.get_asset(asset_id)
+        shown = selectors.is_shown(asset, request.workspace.scopes)
         context = {
             "asset": asset,
             "dataset": selectors.get_dataset(asset.dataset_id),
-            "words": serving.read_text(asset),
-            "transcript": selectors.transcript_of(asset) if asset.blob.details else [],
+            "words": serving.read_text(asset) if shown else "",
+            "transcript": selectors.transcript_of(asset) if shown and asset.blob.details else [],
+            "shown": shown,
             "noun": NOUNS[asset.modality],
             "at": read_moment(request.GET.get("t", "")),
             "job": _unfinished_job(asset),
@@ -145,4 +147,6 @@ def thumbnail(request: Request, asset_id: uuid.UUID) -> HttpResponseBase:
 
 def _asset(request: Request, asset_id: uuid.UUID) -> Asset:
     with request.workspace.open():
-        return selectors.get_asset(asset_id)
+        asset = selectors.get_asset(asset_id)
+        selectors.require_shown(asset, request.workspace.scopes)
+        return asset
