@@ -2,7 +2,7 @@
 
 People hide words from filters with look-alike letters, invisible characters, accents, dots between letters and digits
 for letters. ``normalise`` gives two readings. ``plain`` undoes what no honest text needs; models read it. ``folded``
-also guesses (``sh1t``, ``f u c k``), which is right about insults and wrong about ``4x4``: what looks only for bad
+also guesses (``sh1t``, ``f u c k``, ``shiiit``), which is right about insults and wrong about ``4x4``: what looks only for bad
 words reads both. Every character knows its place in the original, so that evidence points there.
 
 Linear in the text's length, at most ``MAX_CHARS`` of it. Chinese stays as it is, in both readings, apart from forms
@@ -43,8 +43,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class Normalised:
-    """Both readings. ``truncated``: the original is longer than ``MAX_CHARS``, and its rest was not read."""
+    """Both readings, and ``exact``: ``plain`` before repeated letters were shortened, which numbers and names need.
 
+    ``truncated``: the original is longer than ``MAX_CHARS``, and its rest was not read.
+    """
+
+    exact: Reading
     plain: Reading
     folded: Reading
     truncated: bool
@@ -54,9 +58,9 @@ def normalise(text: str) -> Normalised:
     """Read ``text``; any string is accepted, lone surrogates and control characters included."""
     raw = text[:MAX_CHARS]
     decoded = _decode(raw)
-    plain = _squeeze(_latinise(_with_emoji(decoded, words=True)))
-    folded = _fold(_squeeze(_latinise(_with_emoji(decoded, words=False))) if _EMOJI.search(raw) else plain)
-    return Normalised(plain, folded, len(text) > MAX_CHARS)
+    exact = _latinise(_with_emoji(decoded, words=True))
+    apart = _latinise(_with_emoji(decoded, words=False)) if _EMOJI.search(raw) else exact
+    return Normalised(exact, _squeeze(exact), _fold(apart), len(text) > MAX_CHARS)
 
 
 # --- Characters --------------------------------------------------------------------------------------------
@@ -175,12 +179,13 @@ _REPEATED = re.compile(r"([^\W\d_])\1{2,}")
 
 
 def _fold(reading: Reading) -> Reading:
-    """The second reading: digits and signs in words are letters, letters with signs between them are a word."""
+    """The second reading: digits and signs in words are letters, letters with signs between them are a word, and what
+    was written three times or more is written once."""
     reading = _replace(reading, _TOKEN, _unleet)
     reading = _replace(reading, _SPACED, lambda found: _SEPARATORS.sub("", found.group()))
     reading = _replace(reading, _SPACED_HAN, lambda found: _SEPARATORS.sub("", found.group()))
     reading = _replace(reading, _PARTED_HAN, lambda found: "")
-    return _squeeze(reading)
+    return _replace(reading, _REPEATED, lambda found: found.group(1))
 
 
 def _unleet(found: re.Match[str]) -> str:

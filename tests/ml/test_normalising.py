@@ -39,6 +39,7 @@ FOLDED = {
     "dashes and stars": ("f-u-c-k s*h*i*t", "fuck shit"),
     "emoji between": ("f🔥u🔥c🔥k", "fuck"),
     "signs between Chinese characters": ("你是傻 * 逼", "你是傻逼"),
+    "long letters": ("fuuuuuck", "fuck"),
     "the end of a sentence": ("go!", "go!"),
     "numbers": ("call 110 or 3.5", "call 110 or 3.5"),
 }
@@ -54,7 +55,7 @@ KEPT = [
 
 
 def originals(text: str, read: Normalised) -> None:
-    for reading in (read.plain, read.folded):
+    for reading in (read.exact, read.plain, read.folded):
         assert len(reading.text) == len(reading.starts) == len(reading.ends)
         assert (reading.starts >= 0).all() and (reading.ends <= len(text)).all()
         assert (reading.starts < reading.ends).all()
