@@ -2,7 +2,13 @@
 
 from tenants.moderation.models.audits import Audit, AuditPicture, AuditRequest, Evidence
 from tenants.moderation.models.known import HashEntry, HashList, SharedHashEntry, SharedHashList
-from tenants.moderation.models.policies import Policy, PolicyActivation, PolicyVersion
+from tenants.moderation.models.policies import (
+    Backtest,
+    Policy,
+    PolicyActivation,
+    PolicyVersion,
+    ShadowDecision,
+)
 from tenants.moderation.models.record import Record, RecordClock, Seal
 from tenants.moderation.models.reviews import Appeal, Outcome, Review, Strike
 
@@ -11,6 +17,7 @@ __all__ = [
     "Audit",
     "AuditPicture",
     "AuditRequest",
+    "Backtest",
     "Evidence",
     "HashEntry",
     "HashList",
@@ -22,6 +29,7 @@ __all__ = [
     "RecordClock",
     "Review",
     "Seal",
+    "ShadowDecision",
     "SharedHashEntry",
     "SharedHashList",
     "Strike",
