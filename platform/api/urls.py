@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path, register_converter
 
 from api.assets import Assets, OneAsset
+from api.audits import AuditPicture, Audits, Detectors, OneAudit
 from api.content import Content, Thumbnail, Transcript
 from api.datasets import Datasets, OneDataset
 from api.erasures import Erasures, OneErasure
@@ -15,6 +16,18 @@ from api.keys import Keys, OneKey, RotateKey
 from api.me import Me
 from api.paths import IdConverter
 from api.people import Invitations, Members, OneInvitation, OneMember
+from api.policies import (
+    ActivatePolicy,
+    BacktestPolicy,
+    CheckPolicy,
+    OnePolicy,
+    OneVersion,
+    Policies,
+    RollBackPolicy,
+    ShadowOfVersion,
+    StarterPolicies,
+    Versions,
+)
 from api.search import Search
 from api.uploads import OneUpload, Uploads
 from api.usage import Usage
@@ -54,6 +67,20 @@ urlpatterns = [
     path("exports", Exports.as_view(), name="exports"),
     path("exports/<id:export_id>", OneExport.as_view(), name="export"),
     path("exports/<id:export_id>/content", ExportContent.as_view(), name="export-content"),
+    path("policies", Policies.as_view(), name="policies"),
+    path("policies/check", CheckPolicy.as_view(), name="policy-check"),
+    path("policies/starters", StarterPolicies.as_view(), name="policy-starters"),
+    path("policies/<id:policy_id>", OnePolicy.as_view(), name="policy"),
+    path("policies/<id:policy_id>/versions", Versions.as_view(), name="policy-versions"),
+    path("policies/<id:policy_id>/versions/<number>", OneVersion.as_view(), name="policy-version"),
+    path("policies/<id:policy_id>/versions/<number>/shadow", ShadowOfVersion.as_view(), name="policy-shadow"),
+    path("policies/<id:policy_id>/backtest", BacktestPolicy.as_view(), name="policy-backtest"),
+    path("policies/<id:policy_id>/activate", ActivatePolicy.as_view(), name="policy-activate"),
+    path("policies/<id:policy_id>/rollback", RollBackPolicy.as_view(), name="policy-rollback"),
+    path("audits", Audits.as_view(), name="audits"),
+    path("audits/<id:audit_id>", OneAudit.as_view(), name="audit"),
+    path("audits/<id:audit_id>/pictures/<id:picture_id>", AuditPicture.as_view(), name="audit-picture"),
+    path("detectors", Detectors.as_view(), name="detectors"),
     path("jobs", Jobs.as_view(), name="jobs"),
     path("jobs/<id:job_id>", OneJob.as_view(), name="job"),
     path("jobs/<id:job_id>/cancel", CancelJob.as_view(), name="cancel"),

@@ -24,7 +24,7 @@ from tenants.moderation.models import Audit, Policy, PolicyActivation, PolicyVer
 from tenants.moderation.starters import get_starter
 from tenants.scope import current_tenant_id, tenant_scope
 
-MAX_POLICIES = 100
+MAX_POLICIES = 200
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,14 @@ def create_policy(
         version = _new_version(policy, normal, 1, actor)
         log_event(actor=actor, verb="policy.created", target=str(policy.id), details={"name": policy.name})
         return policy, version
+
+
+def free_name(starter: str = "") -> str:
+    """A name for a policy that was given none, which no policy of the active tenant has."""
+    base, taken = starter or "policy", set(Policy.objects.values_list("name", flat=True))
+    return next(
+        name for number in range(1, MAX_POLICIES + 2) if (name := f"{base} {number}".lower()) not in taken
+    )
 
 
 def _first_document(document: Mapping[str, Any] | None, starter: str) -> dict[str, Any]:

@@ -8,10 +8,8 @@ category; what happens where nothing could look (`on_failure`); what happens to 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +20,7 @@ from tenants.errors import Invalid
 from tenants.moderation.expressions.programs import compiled
 from tenants.moderation.expressions.tree import ExpressionError
 from tenants.moderation.expressions.variables import MODALITIES
+from tenants.moderation.json_values import escaped, unfit
 
 ALLOW, LABEL, REVIEW, BLOCK = "allow", "label", "review", "block"
 #: Weakest first.
@@ -84,16 +83,23 @@ class _Reader:
         if not isinstance(given, dict):
             self._wrong("", "A policy is a JSON object with rules.")
             given = {}
-        elif problem := _unfit(given):
+        elif problem := unfit(given, MAX_BYTES):
             self._wrong("", problem)
             given = {}
         elif "rules" not in given:
             self._wrong("/rules", "A policy has rules, a list that may be empty.")
-        normal = {name: read(self, given.get(name), f"/{_escaped(name)}") for name, read in _FIELDS.items()}
-        for name in given:
-            if name not in _FIELDS:
-                self._wrong(f"/{_escaped(name)}", f"There is no such field; there are {', '.join(_FIELDS)}.")
+        normal = {name: read(self, given.get(name), f"/{escaped(name)}") for name, read in _FIELDS.items()}
+        self._known_only(given, _FIELDS, "")
         return {name: value for name, value in normal.items() if value is not None}
+
+    def _known_only(self, given: Mapping[str, Any], known: Iterable[str], pointer: str) -> None:
+        for name, value in given.items():
+            if name not in known:
+                self._wrong(
+                    f"{pointer}/{escaped(name)}", f"There is no such field; there are {', '.join(known)}."
+                )
+            elif value is None:
+                self._wrong(f"{pointer}/{escaped(name)}", "null is no value here; leave the field out.")
 
     # --- Rules ---
 
@@ -127,11 +133,7 @@ class _Reader:
             self._wrong(pointer, "A rule is a JSON object: {id, when, then, reason}.")
             return {}, 0.0
         before = len(self.errors)
-        for name in given:
-            if name not in _RULE:
-                self._wrong(
-                    f"{pointer}/{_escaped(name)}", f"There is no such field; there are {', '.join(_RULE)}."
-                )
+        self._known_only(given, _RULE, pointer)
         rule = {name: read(self, given.get(name), f"{pointer}/{name}") for name, read in _RULE.items()}
         if rule["then"] == LABEL and not rule["labels"] and len(self.errors) == before:
             self._wrong(f"{pointer}/labels", "A rule that labels says with what: labels is empty.")
@@ -180,11 +182,11 @@ class _Reader:
         for name in named:
             if name not in CATEGORIES:
                 self._wrong(
-                    f"{pointer}/{_escaped(name)}",
+                    f"{pointer}/{escaped(name)}",
                     f"There is no such category; there are {', '.join(CATEGORIES)}.",
                 )
         kept = {
-            name: self._number(value, f"{pointer}/{_escaped(name)}", 0, 1) for name, value in named.items()
+            name: self._number(value, f"{pointer}/{escaped(name)}", 0, 1) for name, value in named.items()
         }
         return {name: float(value) for name, value in sorted(kept.items()) if value is not None}
 
@@ -240,7 +242,7 @@ class _Reader:
         for name in named:
             if name not in known:
                 self._wrong(
-                    f"{pointer}/{_escaped(name)}", f"There is no such field; there are {', '.join(known)}."
+                    f"{pointer}/{escaped(name)}", f"There is no such field; there are {', '.join(known)}."
                 )
         return {name: value for name, value in named.items() if name in known}
 
@@ -302,33 +304,3 @@ _FIELDS: Mapping[str, Callable[[_Reader, Any, str], Any]] = {
     "strikes": _Reader.strikes,
 }
 FIELDS = tuple(_FIELDS)
-
-
-def _escaped(name: str) -> str:
-    """A name as a part of a JSON pointer (RFC 6901), cut where it is long."""
-    return name[:100].encode("utf-8", "replace").decode().replace("~", "~0").replace("/", "~1")
-
-
-def _unfit(document: Mapping[str, Any]) -> str:
-    """Why the document cannot be stored as it is, or empty."""
-    try:
-        content = json.dumps(document, allow_nan=False, ensure_ascii=False).encode()
-    except (ValueError, TypeError, RecursionError):
-        return "This holds a number that is not finite, half a character, or is nested too deeply."
-    if len(content) > MAX_BYTES:
-        return f"A policy has at most {MAX_BYTES:,} bytes."
-    if b"\\u0000" in content:
-        return "Text must not contain NUL characters."
-    return "" if _storable(document) else "Numbers have at most 15 digits, and parts stand 20 deep at most."
-
-
-def _storable(value: Any, depth: int = 0) -> bool:
-    if depth > 20:
-        return False
-    if isinstance(value, dict):
-        return all(_storable(one, depth + 1) for one in value.values())
-    if isinstance(value, list):
-        return all(_storable(one, depth + 1) for one in value)
-    if isinstance(value, int | float):
-        return math.isfinite(value) and abs(value) < 10**15
-    return True

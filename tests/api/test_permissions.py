@@ -35,6 +35,8 @@ from tenants.datasets.services import create_dataset
 from tenants.events.models import Erasure, Export
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
+from tenants.moderation import activations, policies
+from tenants.moderation.models import Audit, AuditPicture
 from tenants.people import invitations
 from tenants.pipeline import imports, portability
 from tenants.pipeline.services import add_asset
@@ -127,6 +129,23 @@ TABLE = (
     Row("POST", "exports", "admin", 202, {}),
     Row("GET", "exports/{export_id}", "admin", 200),
     Row("GET", "exports/{export_id}/content", "admin", 200),
+    Row("GET", "policies", "moderate", 200),
+    Row("POST", "policies", "moderate", 201, {"name": "new", "rules": []}),
+    Row("POST", "policies/check", "moderate", 200, {"rules": []}),
+    Row("GET", "policies/starters", "moderate", 200),
+    Row("GET", "policies/{policy_id}", "moderate", 200),
+    Row("GET", "policies/{policy_id}/versions", "moderate", 200),
+    Row("POST", "policies/{policy_id}/versions", "moderate", 201, {"rules": [], "quarantine": True}),
+    Row("GET", "policies/{policy_id}/versions/{number}", "moderate", 200),
+    Row("GET", "policies/{policy_id}/versions/{number}/shadow", "moderate", 200),
+    Row("POST", "policies/{policy_id}/backtest", "moderate", 202, {"version": 1}),
+    Row("POST", "policies/{policy_id}/activate", "admin", 200, {"version": 1, "mode": "enforce"}),
+    Row("POST", "policies/{policy_id}/rollback", "admin", 200),
+    Row("GET", "audits", "moderate", 200),
+    Row("POST", "audits", "moderate", 202, {"text": "new"}),
+    Row("GET", "audits/{audit_id}", "moderate", 200),
+    Row("GET", "audits/{audit_id}/pictures/{picture_id}", "moderate", 200),
+    Row("GET", "detectors", "moderate", 200),
     Row("GET", "jobs", "read", 200),
     Row("GET", "jobs/{job_id}", "read", 200),
     Row("POST", "jobs/{job_id}/cancel", "write", 200),
@@ -142,7 +161,7 @@ def routes() -> Iterator[tuple[str, str]]:
 
     for pattern in urlpatterns:
         view = pattern.callback.cls
-        route = pattern.pattern._route.replace("<id:", "{").replace(">", "}")
+        route = pattern.pattern._route.replace("<id:", "{").replace("<", "{").replace(">", "}")
         for method in view.http_method_names:
             if method != "head" and hasattr(view, method):
                 yield method.upper(), route
@@ -202,7 +221,28 @@ def build_world(party: Party) -> dict[str, str]:
         "upload_id": str(upload_id),
         "import_id": str(draft.id),
         **build_receipts(party, added.job.id),
+        **build_policy(party),
+        **build_audit(party),
     }
+
+
+def build_policy(party: Party) -> dict[str, str]:
+    """A policy whose second version is in shadow after its first; few may be tried on the history at a time."""
+    with tenant_scope(party.id):
+        for job in Job.objects.filter(jobs.UNFINISHED, kind="backtest_policy"):
+            jobs.cancel(job_id=job.id)
+        made, first = policies.create_policy(name=f"spare {uuid.uuid4().hex}", document={"rules": []})
+        second, _ = policies.add_version(policy_id=made.id, document={"rules": [], "audit_uploads": True})
+        for version in (first, second):
+            activations.activate(policy_id=made.id, number=version.number, mode="shadow")
+    return {"policy_id": str(made.id), "number": "1"}
+
+
+def build_audit(party: Party) -> dict[str, str]:
+    with tenant_scope(party.id):
+        audit = Audit.objects.create(modality="text", source="request", decision="allow", mode="off")
+        drawn = AuditPicture.objects.create(audit=audit, name="mask", content=picture(kind="PNG"))
+    return {"audit_id": str(audit.id), "picture_id": str(drawn.id)}
 
 
 def build_receipts(party: Party, job_id: uuid.UUID) -> dict[str, str]:
