@@ -10,9 +10,18 @@ from celery import shared_task
 from tenants.accounts import passwords
 from tenants.jobs import bell
 from tenants.jobs.kinds import QUEUES
-from tenants.moderation import sealing
+from tenants.moderation import backtests, sealing
 from tenants.people import invitations
-from tenants.pipeline import embedding, erasure, importing, portability, reindexing, subjects, upkeep
+from tenants.pipeline import (
+    auditing,
+    embedding,
+    erasure,
+    importing,
+    portability,
+    reindexing,
+    subjects,
+    upkeep,
+)
 from tenants.retrieval import building, moving
 from workers.base import JobTask, run_job
 
@@ -60,6 +69,16 @@ def build_index(job_id: str, tenant_id: str) -> None:
 @shared_task(base=JobTask, name="workers.move_index")
 def move_index(job_id: str, tenant_id: str) -> None:
     run_job(job_id, tenant_id, moving.move_index)
+
+
+@shared_task(base=JobTask, name="workers.audit_item")
+def audit_item(job_id: str, tenant_id: str) -> None:
+    run_job(job_id, tenant_id, auditing.audit_item)
+
+
+@shared_task(base=JobTask, name="workers.backtest_policy")
+def backtest_policy(job_id: str, tenant_id: str) -> None:
+    run_job(job_id, tenant_id, backtests.backtest_policy)
 
 
 @shared_task(name="workers.sweep_jobs")

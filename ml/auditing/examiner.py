@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ml.detectors.base import Category, Detector, Finding, Words, load_detector
+from ml.detectors.base import Category, Detector, Finding, Item, Words, load_detector
 from ml.media.decoder import DEFAULT_MAX_PIXELS, DEFAULT_MAX_SECONDS
 from ml.media.process import Child, ChildDied, ChildTimeout
 
@@ -88,9 +88,9 @@ class Examiner:
         self._owner = os.getpid()
 
     def examine(self, subject: Subject, specs: Sequence[str]) -> Examination:
-        """Let each detector of ``specs`` look that is for this kind of item. Raises UnknownPlugin for a wrong spec.
+        """Let each detector of ``specs`` look that is for this kind of item.
 
-        Whatever the file does, this returns: what went wrong stands in the findings.
+        Whatever the file and the detectors do, this returns: what went wrong stands in the findings.
         """
         chosen = self.choose(subject.modality, specs)
         work = _Work(subject, [(spec, d) for spec, d in chosen if not d.missing()])
@@ -108,7 +108,7 @@ class Examiner:
         """The detectors of ``specs`` for a modality, in the order of their work. Loads no weights."""
         for spec in specs:
             if spec not in self._detectors:
-                self._detectors[spec] = self._load(spec)
+                self._detectors[spec] = load_or_tell(spec, self._load)
         known = ((spec, self._detectors[spec]) for spec in dict.fromkeys(specs))
         # A film without pictures is a recording, which only decoding tells: both kinds are asked.
         kinds = {"audio", "video"} if modality in ("audio", "video") else {modality}
@@ -166,6 +166,32 @@ class Examiner:
     def _give_back(self, child: Child) -> None:
         with self._lock:
             self._idle.append(child)
+
+
+class Unloadable(Detector):
+    """Stands for a detector whose spec is wrong, or whose module does not load: it is asked and says so."""
+
+    tier = "statistical"
+    modalities = frozenset({"text", "image", "audio", "video"})
+    sees = blind_to = ""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name, self._reason = name, reason
+
+    def missing(self) -> str:
+        return self._reason
+
+    def examine(self, item: Item) -> Finding:
+        return Finding("not_installed", self._reason)
+
+
+def load_or_tell(spec: str, load: Callable[[str], Detector] = load_detector) -> Detector:
+    """The detector, or one in its place that says why it cannot be loaded. Loads no weights."""
+    try:
+        return load(spec)
+    except Exception as error:
+        log.warning("a detector cannot be loaded", extra={"spec": spec}, exc_info=True)
+        return Unloadable(spec, f"It cannot be loaded ({type(error).__name__}: {error})."[:300])
 
 
 class _Work:

@@ -21,6 +21,9 @@ from tenants.datasets import metadata
 from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegment
 from tenants.datasets.services import learn_schema, lock_dataset, write_blob
 from tenants.errors import Invalid
+from tenants.moderation import policies
+from tenants.pipeline import audit_requests
+from tenants.pipeline.effects import QUARANTINED
 from tenants.pipeline.embedding import (
     MEDIA,
     findings,
@@ -94,13 +97,31 @@ def sort_out(dataset_id: uuid.UUID, entries: Sequence[Entry]) -> None:
 def _add(dataset: Dataset, new: Sequence[Entry]) -> None:
     blobs = _keep_blobs(new)
     assets = [_asset(dataset, entry, blobs) for entry in new]
+    audits = _audits(new, assets)
     Asset.objects.bulk_create(assets)
     _attach(dataset, new, assets)
     # After the clock, which everyone locks before the counters.
-    _charge(new)
+    _charge(new, assets)
+    for asset, decides in audits:
+        audit_requests.audit_upload(asset, decides, actor="import")
     _write_files(new, blobs)
     for entry, asset in zip(new, assets, strict=True):
         entry.outcome, entry.asset_id = IMPORTED, asset.id
+
+
+def _audits(new: Sequence[Entry], assets: Sequence[Asset]) -> list[tuple[Asset, policies.InForce]]:
+    """Which of the new assets a policy audits; those that it audits before they are found are held back."""
+    found = []
+    for entry, asset in zip(new, assets, strict=True):
+        sha256 = entry.upload.sha256 if entry.upload else ""
+        decides = audit_requests.audits_uploads(modality=asset.modality, sha256=sha256)
+        if decides is None:
+            # No policy audits uploads, whatever they are.
+            break
+        if audit_requests.quarantines(decides):
+            asset.moderation, asset.status = QUARANTINED, Asset.State.PENDING
+        found.append((asset, decides))
+    return found
 
 
 def _settle_repeated(entries: Sequence[Entry]) -> None:
@@ -188,9 +209,10 @@ def _count_references(uses: Counter[uuid.UUID]) -> None:
         Blob.objects.filter(pk__in=ids).update(references=F("references") + count)
 
 
-def _charge(new: Sequence[Entry]) -> None:
+def _charge(new: Sequence[Entry], assets: Sequence[Asset]) -> None:
     size = sum(entry.upload.bytes for entry in new if entry.upload)
-    vectors = sum(len(entry.prepared.vectors) for entry in new if entry.prepared)
+    shown = [entry for entry, asset in zip(new, assets, strict=True) if not asset.moderation]
+    vectors = sum(len(entry.prepared.vectors) for entry in shown if entry.prepared)
     quotas.charge(amounts={"assets": len(new), "bytes": size, "vectors": vectors})
     transaction.on_commit(partial(meter, current_tenant_id(), {"assets": len(new), "bytes": size}))
 
@@ -220,15 +242,17 @@ def _attach(dataset: Dataset, new: Sequence[Entry], assets: Sequence[Asset]) -> 
     )
     learn_schema(dataset, *(entry.values for entry in new))
     prepared = [(asset, entry.prepared) for asset, entry in zip(assets, new, strict=True) if entry.prepared]
+    shown = [(asset, what) for asset, what in prepared if asset.moderation != QUARANTINED]
     TranscriptSegment.objects.bulk_create(
         row for asset, what in prepared if what.transcript for row in transcript_rows(asset, what)
     )
     lexical.index_texts(
         lexical_entry(asset, dataset.metadata_schema, entry.upload.text, entry.prepared)
         for asset, entry in zip(assets, new, strict=True)
-        if entry.upload and entry.prepared
+        if entry.upload and entry.prepared and asset.moderation != QUARANTINED
     )
-    add_vectors(model=encoding.model_id(), vectors=[(asset, what.vectors) for asset, what in prepared])
+    # What is held back is embedded once it is let go.
+    add_vectors(model=encoding.model_id(), vectors=[(asset, what.vectors) for asset, what in shown])
 
 
 def _write_files(new: Sequence[Entry], blobs: dict[str, Blob]) -> None:

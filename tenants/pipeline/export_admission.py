@@ -26,10 +26,9 @@ from tenants.datasets.services import collect_blobs, create_dataset, update_data
 from tenants.datasets.serving import THUMBNAILS
 from tenants.errors import Invalid
 from tenants.events.services import record
-from tenants.pipeline import export_rows
+from tenants.pipeline import export_rows, services
 from tenants.pipeline.export_layout import file_name
 from tenants.pipeline.export_reading import ExportFile
-from tenants.pipeline.services import _queue_embedding as queue_embedding
 from tenants.pipeline.uploads import ACCEPTED, MAX_TEXT
 from tenants.retrieval import encoding, lexical
 from tenants.retrieval.state import MODALITIES
@@ -235,7 +234,7 @@ class Admission:
         for page in self._pages(status=Asset.State.PENDING):
             with tenant_scope(self.tenant_id):
                 for asset in page:
-                    queue_embedding(asset, 1 + bool(asset.caption))
+                    services.admit(asset, 1 + bool(asset.caption), "import")
             self.counts["to_embed"] += len(page)
 
     def _pages(self, **wanted: Any) -> Iterator[list[Asset]]:

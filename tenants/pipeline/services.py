@@ -20,17 +20,16 @@ from tenants.errors import Conflict, Invalid, NotFound
 from tenants.events.services import record
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED, enqueue
-from tenants.pipeline import import_sources
+from tenants.moderation.models import AuditRequest
+from tenants.pipeline import audit_requests, import_sources
+from tenants.pipeline.effects import HIDDEN, hold
+from tenants.pipeline.queueing import queue_embedding
 from tenants.pipeline.uploads import MAX_CAPTION, Upload, check_external_id, check_upload
 from tenants.retrieval import lexical
 from tenants.retrieval.changes import record_changes
 from tenants.retrieval.vectors import remove_vectors
 from tenants.scope import current_tenant_id, tenant_scope
 from tenants.valkey import Unavailable
-
-# Held until the job says what it really took: an asset of each kind on one core of 2026.
-CPU_ESTIMATE_S = {"image": 0.3, "text": 0.05, "audio": 10.0, "video": 30.0}
-KINDS = {"image": "embed_asset", "text": "embed_asset", "audio": "embed_media", "video": "embed_media"}
 
 
 @dataclass(frozen=True)
@@ -103,11 +102,23 @@ def _create(
         raise Conflict(f"external_id {external_id!r} was just taken by another upload.") from error
     Facet.objects.bulk_create(metadata.facets_of(asset.id, values, dataset.metadata_schema))
     learn_schema(dataset, values)
-    job = _queue_embedding(asset, upload.vectors)
+    job = admit(asset, upload.vectors, actor)
     record(actor=actor, verb="asset.added", target=str(asset.id))
     write_blob(blob, upload.content)
     transaction.on_commit(partial(meter, asset.tenant_id, {"assets": 1, "bytes": blob.bytes}))
     return Added(asset, job, created=True)
+
+
+def admit(asset: Asset, vectors: int, actor: str) -> Job:
+    """Queue a new asset's embedding and, where a policy audits uploads, its audit: only that where it comes first.
+
+    `vectors` is how many embedding may need. Raises QuotaExceeded.
+    """
+    decides = audit_requests.audits_uploads(modality=asset.modality, sha256=asset.blob.sha256)
+    audit = audit_requests.audit_upload(asset, decides, actor) if decides else None
+    if audit is not None and audit_requests.quarantines(decides):
+        return audit
+    return queue_embedding(asset, vectors)
 
 
 def meter(tenant_id: uuid.UUID, amounts: dict[str, float]) -> None:
@@ -115,14 +126,6 @@ def meter(tenant_id: uuid.UUID, amounts: dict[str, float]) -> None:
     # The quota counted it already; the daily figures are not worth a failed upload.
     with suppress(Unavailable):
         metering.record(tenant_id=tenant_id, amounts=amounts)
-
-
-def _queue_embedding(asset: Asset, more_vectors: int) -> Job:
-    return enqueue(
-        kind=KINDS[asset.modality],
-        arguments={"asset": str(asset.id), "revision": asset.revision},
-        reserve={"vectors": max(0, more_vectors), "cpu_s": CPU_ESTIMATE_S[asset.modality]},
-    )
 
 
 def update_asset(
@@ -141,7 +144,7 @@ def update_asset(
         if values is not None:
             _replace_metadata(asset, values)
         if caption is not None and caption.strip() != asset.caption:
-            job = _replace_caption(asset, caption.strip())
+            job = _replace_caption(asset, caption.strip(), actor)
         record(actor=actor, verb="asset.updated", target=str(asset.id))
     return Added(asset, job, created=False)
 
@@ -170,17 +173,33 @@ def _replace_metadata(asset: Asset, values: dict[str, Any]) -> None:
     record_changes([asset.id])
 
 
-def _replace_caption(asset: Asset, caption: str) -> Job:
+def _replace_caption(asset: Asset, caption: str, actor: str) -> Job:
     metadata.check_text(caption, "/caption")
     if asset.modality == Asset.Modality.TEXT:
         raise Invalid("A text asset has no caption. Upload the new text as a new asset.", pointer="/caption")
     if len(caption) > MAX_CAPTION:
         raise Invalid(f"A caption has at most {MAX_CAPTION} characters.", pointer="/caption")
     more = int(bool(caption)) - int(bool(asset.caption))
-    asset.caption, asset.status, asset.error = caption, Asset.State.PENDING, None
+    asset.caption = caption
+    audit = _audit_again(asset, actor)
+    if audit is not None and asset.moderation in HIDDEN:
+        # Not found until the new words were looked at; what was blocked stays blocked until then.
+        asset.save(update_fields=["caption"])
+        return audit
+    asset.status, asset.error = Asset.State.PENDING, None
     asset.revision += 1
     asset.save(update_fields=["caption", "status", "error", "revision"])
-    return _queue_embedding(asset, more)
+    return queue_embedding(asset, more)
+
+
+def _audit_again(asset: Asset, actor: str) -> Job | None:
+    """The audit of changed words, where a policy audits uploads or the asset is held back anyway."""
+    decides = audit_requests.audits_uploads(modality=asset.modality, sha256=asset.blob.sha256)
+    if decides is None and asset.moderation not in HIDDEN:
+        return None
+    if audit_requests.quarantines(decides) and asset.moderation not in HIDDEN:
+        hold(asset)
+    return audit_requests.ask(asset, source=AuditRequest.Source.AGAIN, actor=actor).job
 
 
 def delete_asset(*, asset_id: uuid.UUID, actor: str = "") -> None:

@@ -20,6 +20,7 @@ from tenants.datasets.services import collect_blobs, collect_orphans
 from tenants.events.services import forget_old_answers
 from tenants.jobs.kinds import QUEUES
 from tenants.people import invitations
+from tenants.pipeline import audit_requests, auditing
 from tenants.pipeline.erasure_receipts import settle
 from tenants.pipeline.import_sources import collect_sources
 from tenants.pipeline.portability import forget_exports
@@ -68,6 +69,8 @@ def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
             settle,
             forget_exports,
             lifecycle.consider_all,
+            auditing.settle_failed,
+            audit_requests.forget_content,
         ):
             _in_scope(tenant_id, step)
         _guarded(tenant_id, partial(expire_assets, tenant_id))

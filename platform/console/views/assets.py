@@ -16,16 +16,18 @@ from django.urls import reverse
 from console.access import Request, needs, page
 from console.cards import card_of
 from console.forms import AssetForm, UploadForm
-from tenants.accounts.permissions import READ, WRITE
+from tenants.accounts.permissions import MODERATE, READ, WRITE
 from tenants.datasets import selectors, serving
 from tenants.datasets.models import Asset
 from tenants.datasets.resumable import file_of
 from tenants.errors import Invalid
 from tenants.jobs.selectors import as_dict, list_jobs
-from tenants.pipeline import erasure, services, uploads
+from tenants.moderation import selectors as audits
+from tenants.pipeline import erasure, queueing, services, uploads
 
 NOUNS = {"text": "text", "image": "picture", "audio": "recording", "video": "film"}
-EMBEDDING = frozenset(services.KINDS.values())
+EMBEDDING = frozenset(queueing.KINDS.values())
+AUDITS = 4
 _MOMENT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?")
 
 
@@ -80,9 +82,17 @@ def _show(request: Request, asset_id: uuid.UUID, form: AssetForm | None, status:
             "noun": NOUNS[asset.modality],
             "at": read_moment(request.GET.get("t", "")),
             "job": _unfinished_job(asset),
+            "audits": _audits(request, asset),
         }
     context["form"] = form or AssetForm(initial={"caption": asset.caption, "metadata": _json(asset.metadata)})
     return page(request, "asset.html", context, status=status)
+
+
+def _audits(request: Request, asset: Asset) -> list[Any]:
+    """The newest, for those who may see them."""
+    if MODERATE not in request.workspace.scopes:
+        return []
+    return list(audits.list_audits(asset_id=asset.id)[:AUDITS])
 
 
 def _json(metadata: dict[str, Any]) -> str:

@@ -1,0 +1,63 @@
+"""Which detectors look, with which settings, and the one examiner of this process."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.utils.crypto import salted_hmac
+
+from ml.auditing.examiner import Examiner, load_or_tell
+from ml.detectors.base import Detector
+from tenants.moderation import installed
+from tenants.retrieval.encoding import once
+
+
+@once
+def examiner() -> Examiner:
+    return Examiner(settings.AUDIT_MEMORY_BYTES, children=settings.AUDIT_CHILDREN)
+
+
+@cache
+def standard() -> tuple[str, ...]:
+    """Every detector that needs no argument, and those that this installation was given."""
+    return tuple(found.spec for found in installed.detectors())
+
+
+def specs_of(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """The detectors that a policy asks for, all where it names none. One that is not here is not asked."""
+    wanted = document.get("detectors")
+    return tuple(spec for spec in wanted if spec in standard()) if wanted else standard()
+
+
+def options_of(document: Mapping[str, Any], tenant_id: uuid.UUID) -> dict[str, Any]:
+    """What detectors are told: the policy's own settings, and this installation's keys."""
+    return {**document.get("options", {}), "watermark_key": watermark_key()}
+
+
+@cache
+def watermark_key() -> str:
+    """The installation's key for its invisible mark, derived from SECRET_KEY."""
+    return salted_hmac("crosslight.watermark", "", algorithm="sha256").hexdigest()
+
+
+def catalogue() -> list[dict[str, Any]]:
+    """Every detector that a policy may ask for: what it sees, what it is blind to, whether it can run here."""
+    return [_described(spec, load_or_tell(spec)) for spec in standard()]
+
+
+def _described(spec: str, detector: Detector) -> dict[str, Any]:
+    return {
+        "name": spec,
+        "version": detector.version,
+        "tier": detector.tier,
+        "modalities": sorted(detector.modalities),
+        "categories": list(detector.categories),
+        "sees": detector.sees,
+        "blind_to": detector.blind_to,
+        "timeout_s": detector.timeout_s,
+        "missing": detector.missing() or None,
+    }

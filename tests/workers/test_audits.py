@@ -1,0 +1,369 @@
+"""Audits from upload to effect, on the real database, detectors and examining processes, without a broker between."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from typing import Any
+
+import pytest
+from PIL import Image, PngImagePlugin
+
+from tenants.datasets.models import Asset, Blob
+from tenants.datasets.services import create_dataset
+from tenants.errors import Invalid, NotFound
+from tenants.jobs import services as jobs
+from tenants.jobs.models import Job
+from tenants.moderation import activations, evidence, policies, selectors
+from tenants.moderation.models import Audit, AuditRequest, Evidence, Record, Review, Strike
+from tenants.pipeline import audit_requests, auditing, erasure, services, uploads
+from tenants.retrieval.models import Vector
+from tenants.retrieval.search import Query, search
+from tenants.scope import tenant_scope
+from tests.flows.pictures import jpeg
+from workers import tasks
+
+pytestmark = pytest.mark.slow
+
+FORBIDDEN = "buy cheap meds now"
+
+
+def rule(name: str, when: str, then: str, **more: Any) -> dict[str, Any]:
+    return {"id": name, "when": when, "then": then, "reason": f"{name} was seen", **more}
+
+
+MARKED = rule("ai", "provenance.declared.ai", "label", labels=["ai-generated"])
+
+
+@pytest.fixture
+def dataset(party):
+    with tenant_scope(party.id):
+        return create_dataset(name="d")
+
+
+@pytest.fixture
+def enforce(party):
+    """Put a policy of these rules in force."""
+
+    def put(*rules: dict[str, Any], mode: str = "enforce", ratio: float = 1.0, **document: Any) -> Any:
+        with tenant_scope(party.id):
+            policy, _ = policies.create_policy(
+                name=f"p-{uuid.uuid4().hex[:6]}",
+                document={"rules": list(rules), "audit_uploads": True, **document},
+            )
+            activations.activate(policy_id=policy.id, number=1, mode=mode, ratio=ratio)
+            return policy
+
+    return put
+
+
+def finish(party: Any, job: Job) -> Job:
+    tasks.audit_item(str(job.id), str(party.id))
+    with tenant_scope(party.id):
+        return Job.objects.get(pk=job.id)
+
+
+def add(party: Any, dataset: Any, **what: Any) -> services.Added:
+    with tenant_scope(party.id):
+        return services.add_asset(dataset_id=dataset.id, **what)
+
+
+def ask(party: Any, **what: Any) -> audit_requests.Asked:
+    with tenant_scope(party.id):
+        return audit_requests.request_audit(**what)
+
+
+def text(words: str) -> uploads.Upload:
+    return uploads.check_upload(None, words)
+
+
+def generated(size: int = 300) -> bytes:
+    """A PNG that says which generator made it."""
+    sink = io.BytesIO()
+    info = PngImagePlugin.PngInfo()
+    info.add_text(
+        "parameters", "a castle, Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Model: sd_xl_base_1.0"
+    )
+    Image.open(io.BytesIO(jpeg(3, size))).save(sink, "PNG", pnginfo=info)
+    return sink.getvalue()
+
+
+def found(party: Any, words: str) -> set[uuid.UUID]:
+    answer = search(party.id, Query(text=words, limit=50))
+    return {result.asset_id for result in answer.results} if hasattr(answer, "results") else set()
+
+
+def embed(party: Any, job: Job) -> None:
+    tasks.embed_asset(str(job.id), str(party.id))
+
+
+def embedding_of(party: Any, asset: Asset) -> Job:
+    with tenant_scope(party.id):
+        return Job.objects.filter(kind="embed_asset", arguments__asset=str(asset.id), state="queued").latest(
+            "id"
+        )
+
+
+def fresh(party: Any, asset: Asset) -> Asset:
+    with tenant_scope(party.id):
+        return Asset.objects.get(pk=asset.pk)
+
+
+def vectors(party: Any, asset: Asset) -> int:
+    with tenant_scope(party.id):
+        return Vector.objects.filter(asset_id=asset.pk).count()
+
+
+# --- Asked for -------------------------------------------------------------------------------------------
+
+
+def test_without_a_policy_an_audit_tells_and_does_nothing(party) -> None:
+    asked = ask(party, upload=text("You are all wonderful people"))
+    assert finish(party, asked.job).state == "succeeded"
+    with tenant_scope(party.id):
+        shown = selectors.as_dict(selectors.get_request(asked.request.id))
+        assert (shown["state"], shown["decision"], shown["mode"]) == ("done", "allow", "off")
+        assert shown["categories"]["nudity"] == {
+            **shown["categories"]["nudity"],
+            "state": "not_examined",
+            "score": None,
+        }
+        assert shown["categories"]["abuse"]["state"] == "examined"
+        # The content was kept only to be looked at.
+        assert not Blob.objects.exists()
+        document = Evidence.objects.get().document
+        assert Audit.objects.get().evidence_digest == evidence.digest(document)
+        assert [line.kind for line in Record.objects.order_by("sequence")] == ["audit"]
+
+
+def test_a_declared_generator_is_found_and_labelled(party, dataset, enforce) -> None:
+    enforce(MARKED)
+    added = add(party, dataset, file=io.BytesIO(generated()))
+    with tenant_scope(party.id):
+        job = Job.objects.get(kind="audit_item")
+    finish(party, job)
+    asset = fresh(party, added.asset)
+    assert (asset.moderation, asset.labels) == ("label", ["ai-generated"])
+    with tenant_scope(party.id):
+        audit = Audit.objects.get()
+        shown = selectors.as_dict(audit)
+    assert (audit.decision, audit.verdict, audit.rules) == ("label", "likely_synthetic", ["ai"])
+    assert shown["authenticity"]["tier"] == "declared"
+    assert shown["authenticity"]["probability"] is None
+    assert shown["provenance"]["declared"]["generator"]
+
+
+def test_running_an_audit_twice_makes_one(party) -> None:
+    asked = ask(party, upload=text("once"))
+    finish(party, asked.job)
+    assert finish(party, asked.job).attempts == 1
+    with tenant_scope(party.id):
+        assert Audit.objects.count() == 1
+
+
+def test_of_another_tenants_asset_there_is_no_audit(party, stranger, dataset) -> None:
+    asset = add(party, dataset, text="mine").asset
+    with tenant_scope(stranger.id), pytest.raises(NotFound):
+        audit_requests.request_audit(asset_id=asset.id)
+
+
+def test_nothing_to_audit_is_refused(party) -> None:
+    with tenant_scope(party.id), pytest.raises(Invalid, match="Send a file"):
+        audit_requests.request_audit()
+
+
+# --- Uploads ---------------------------------------------------------------------------------------------
+
+
+def test_in_quarantine_an_upload_is_found_only_once_its_audit_let_it_go(party, dataset, enforce) -> None:
+    enforce(quarantine=True)
+    added = add(party, dataset, text="a harmless text about gardens")
+    assert (added.job.kind, added.asset.moderation, added.asset.status) == (
+        "audit_item",
+        "quarantined",
+        "pending",
+    )
+    with tenant_scope(party.id):
+        assert not Job.objects.filter(kind="embed_asset").exists()
+    finish(party, added.job)
+    assert fresh(party, added.asset).moderation == "allow"
+    embed(party, embedding_of(party, added.asset))
+    assert (fresh(party, added.asset).status, vectors(party, added.asset)) == ("ready", 1)
+
+
+def blocked_asset(party: Any, dataset: Any, enforce: Any) -> tuple[Asset, Job]:
+    enforce(
+        rule("meds", "words.exists(w, w.text.contains('meds')) || item.metadata.topic == 'meds'", "block")
+    )
+    added = add(party, dataset, text=FORBIDDEN, values={"topic": "meds", "uploader": "sam"})
+    embed(party, added.job)
+    assert vectors(party, added.asset) == 1
+    with tenant_scope(party.id):
+        return added.asset, Job.objects.get(kind="audit_item")
+
+
+def test_a_blocked_asset_leaves_every_search_and_comes_back(party, dataset, enforce) -> None:
+    asset, job = blocked_asset(party, dataset, enforce)
+    finish(party, job)
+    held = fresh(party, asset)
+    assert (held.moderation, held.status, held.error["type"]) == ("block", "failed", "blocked")
+    assert vectors(party, asset) == 0
+    with tenant_scope(party.id):
+        audit = Audit.objects.get()
+        assert Strike.objects.get().subject == "sam"
+        auditing.apply_decision(
+            audit_id=audit.id, asset_id=asset.id, decision="allow", labels=(), actor="user:1"
+        )
+    embed(party, embedding_of(party, asset))
+    back = fresh(party, asset)
+    assert (back.moderation, back.status, back.error) == ("allow", "ready", None)
+    assert vectors(party, asset) == 1
+
+
+def test_an_embedding_that_ends_after_the_block_stores_nothing(party, dataset, enforce) -> None:
+    enforce(rule("all", "true", "block"))
+    added = add(party, dataset, text=FORBIDDEN)
+    with tenant_scope(party.id):
+        audit = Job.objects.get(kind="audit_item")
+    finish(party, audit)
+    embed(party, added.job)
+    assert (fresh(party, added.asset).status, vectors(party, added.asset)) == ("failed", 0)
+
+
+def test_what_is_blocked_is_not_let_go_by_another_audit(party, dataset, enforce) -> None:
+    asset, job = blocked_asset(party, dataset, enforce)
+    finish(party, job)
+    enforce()  # a policy without rules takes the other's place
+    again = ask(party, asset_id=asset.id)
+    finish(party, again.job)
+    assert fresh(party, asset).moderation == "block"
+    with tenant_scope(party.id):
+        told = Audit.objects.get(pk=again.request.id)
+    assert (told.decision, told.mode) == ("allow", "shadow")
+
+
+def test_a_policy_in_shadow_changes_nothing(party, dataset, enforce) -> None:
+    enforce(rule("all", "true", "block"), mode="shadow", quarantine=True)
+    added = add(party, dataset, text="anything")
+    assert added.asset.moderation == ""
+    embed(party, added.job)
+    with tenant_scope(party.id):
+        job = Job.objects.get(kind="audit_item")
+    finish(party, job)
+    assert (fresh(party, added.asset).status, vectors(party, added.asset)) == ("ready", 1)
+    with tenant_scope(party.id):
+        assert not Strike.objects.exists()
+
+
+def test_a_changed_caption_is_audited_again_before_it_is_found(party, dataset, enforce) -> None:
+    enforce(quarantine=True)
+    added = add(party, dataset, file=io.BytesIO(jpeg(5)), text="a garden")
+    finish(party, added.job)
+    embed(party, embedding_of(party, added.asset))
+    with tenant_scope(party.id):
+        changed = services.update_asset(asset_id=added.asset.id, caption="something else")
+    assert changed.job.kind == "audit_item"
+    held = fresh(party, added.asset)
+    assert (held.moderation, held.status, held.caption) == ("quarantined", "pending", "something else")
+    assert vectors(party, added.asset) == 0
+    finish(party, changed.job)
+    embed(party, embedding_of(party, added.asset))
+    assert fresh(party, added.asset).status == "ready"
+
+
+# --- What goes wrong -------------------------------------------------------------------------------------
+
+
+def test_a_file_that_cannot_be_read_goes_to_a_person(party, dataset, enforce) -> None:
+    enforce(quarantine=True)
+    added = add(party, dataset, file=io.BytesIO(jpeg(7, 300)[:500]))
+    finish(party, added.job)
+    assert fresh(party, added.asset).moderation == "quarantined"
+    with tenant_scope(party.id):
+        audit = Audit.objects.get()
+        assert audit.decision == "review"
+        assert "decoding" in Evidence.objects.get().document["could_not_look"]
+        assert [review.rule for review in Review.objects.all()] == ["detector-failed"]
+
+
+def test_an_audit_that_fails_for_good_is_decided_all_the_same(party, dataset, enforce) -> None:
+    enforce(quarantine=True)
+    added = add(party, dataset, text="never looked at")
+    for _ in range(3):
+        with tenant_scope(party.id):
+            Job.objects.filter(pk=added.job.id).update(lease_until=None, state="queued")
+        claimed = jobs.claim(job_id=added.job.id, tenant_id=party.id)
+        jobs.fail(claimed, error={"type": "internal-error", "detail": "x"}, final=False)
+    with tenant_scope(party.id):
+        audit = Audit.objects.get()
+        assert (audit.decision, audit.verdict, audit.rules) == ("review", "not_examined", ["detector-failed"])
+        assert Evidence.objects.get().document["could_not_look"] == ["everything"]
+        assert Review.objects.get().state == "open"
+    assert fresh(party, added.asset).moderation == "quarantined"
+
+
+def test_a_process_that_died_before_deciding_is_made_good(party, dataset, enforce) -> None:
+    enforce(quarantine=True)
+    added = add(party, dataset, text="never looked at")
+    with tenant_scope(party.id):
+        # As if it had died between the end of the job and what follows on its commit.
+        Job.objects.filter(pk=added.job.id).update(state="failed")
+        assert auditing.settle_failed() == 1
+        assert Audit.objects.get().decision == "review"
+        assert auditing.settle_failed() == 0
+
+
+def test_a_cancelled_audit_says_so_and_lets_nothing_go(party, dataset, enforce) -> None:
+    enforce(quarantine=True)
+    added = add(party, dataset, text="held")
+    with tenant_scope(party.id):
+        jobs.cancel(job_id=added.job.id)
+        request = AuditRequest.objects.get()
+    assert request.error["type"] == "cancelled"
+    assert fresh(party, added.asset).moderation == "quarantined"
+    with tenant_scope(party.id):
+        job = jobs.retry(job_id=added.job.id)
+        assert AuditRequest.objects.get().error is None
+    finish(party, job)
+    assert fresh(party, added.asset).moderation == "allow"
+
+
+@pytest.mark.parametrize("words", ["\u0000", "\ud800 half", "a" * 100_000, "\u202e" * 500])
+def test_odd_texts_are_audited_or_refused(party, words: str) -> None:
+    try:
+        upload = text(words)
+    except (Invalid, UnicodeEncodeError):
+        return
+    asked = ask(party, upload=upload)
+    assert finish(party, asked.job).state == "succeeded"
+
+
+# --- What is kept ----------------------------------------------------------------------------------------
+
+
+def test_content_is_kept_while_a_person_has_to_look(party, enforce) -> None:
+    enforce(rule("look", "true", "review"))
+    asked = ask(party, upload=text("look at this"))
+    finish(party, asked.job)
+    with tenant_scope(party.id):
+        assert Blob.objects.get().references == 1
+        assert audit_requests.forget_content() == 0
+        Review.objects.update(state="decided")
+        assert audit_requests.forget_content() == 1
+        assert Blob.objects.get().references == 0
+
+
+def test_erasing_an_asset_takes_the_evidence_and_leaves_the_decision(party, dataset, enforce) -> None:
+    enforce(rule("look", "true", "review"))
+    added = add(party, dataset, text="evidence quotes this")
+    with tenant_scope(party.id):
+        job = Job.objects.get(kind="audit_item")
+    finish(party, job)
+    with tenant_scope(party.id):
+        erasure.erase_asset(asset_id=added.asset.id)
+        assert not Evidence.objects.exists()
+        assert not Review.objects.exists()
+        assert not AuditRequest.objects.exists()
+        shown = selectors.as_dict(Audit.objects.get())
+    assert (shown["decision"], shown["evidence"]) == ("review", "erased")
+    assert "words" not in shown
