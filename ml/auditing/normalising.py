@@ -2,8 +2,8 @@
 
 People hide words from filters with look-alike letters, invisible characters, accents, dots between letters and digits
 for letters. ``normalise`` gives two readings. ``plain`` undoes what no honest text needs; models read it. ``folded``
-also guesses (``sh1t``, ``f u c k``, ``shiiit``), which is right about insults and wrong about ``4x4``: what looks only for bad
-words reads both. Every character knows its place in the original, so that evidence points there.
+also guesses (``sh1t``, ``f u c k``, ``shiiit``), which is right about insults and wrong about ``4x4``: what looks only
+for bad words reads both. Every character knows its place in the original, so that evidence points there.
 
 Linear in the text's length, at most ``MAX_CHARS`` of it. Chinese stays as it is, in both readings, apart from forms
 that Unicode itself calls the same (NFKC) and, in ``folded``, signs between single characters.
