@@ -8,12 +8,9 @@ renewed after five; roots live for thirty.
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ml.provenance._sdk import context
+from ml.provenance.keeping import locked, write_secret
 
 PRODUCT, VERSION = "Crosslight", "1"
 SIGNABLE = frozenset({"image/png", "image/jpeg", "video/mp4", "audio/wav", "audio/mpeg"})
@@ -54,7 +52,7 @@ def load_keys(folder: Path, organisation: str = PRODUCT) -> Keys:
     Raises OSError where the folder cannot be read or written, ValueError for files that do not belong together.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _locked(folder / "lock"):
+    with locked(folder / "lock"):
         if not (folder / "root.pem").exists():
             _make_root(folder, organisation)
         if _needs_leaf(folder):
@@ -115,13 +113,6 @@ def _manifest(
 # --- Keys ---
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _needs_leaf(folder: Path) -> bool:
     if not ((folder / "signer.pem").exists() and (folder / "signer.key").exists()):
         return True
@@ -143,8 +134,8 @@ def _make_root(folder: Path, organisation: str) -> None:
         .sign(key, hashes.SHA256())
     )
     # The key first: a root without its key could never issue another leaf.
-    _write(folder / "root.key", _pem(key))
-    _write(folder / "root.pem", certificate.public_bytes(Encoding.PEM))
+    write_secret(folder / "root.key", _pem(key))
+    write_secret(folder / "root.pem", certificate.public_bytes(Encoding.PEM))
 
 
 def _make_leaf(folder: Path, organisation: str) -> None:
@@ -163,8 +154,8 @@ def _make_leaf(folder: Path, organisation: str) -> None:
         )
         .sign(authority, hashes.SHA256())
     )
-    _write(folder / "signer.key", _pem(key))
-    _write(folder / "signer.pem", certificate.public_bytes(Encoding.PEM))
+    write_secret(folder / "signer.key", _pem(key))
+    write_secret(folder / "signer.pem", certificate.public_bytes(Encoding.PEM))
 
 
 def _name(organisation: str, common: str) -> x509.Name:
@@ -208,13 +199,3 @@ def _usage(*, signs: bool, issues: bool) -> x509.KeyUsage:
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_suffix(path.suffix + ".part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
