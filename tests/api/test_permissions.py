@@ -35,8 +35,8 @@ from tenants.datasets.services import create_dataset
 from tenants.events.models import Erasure, Export
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.moderation import activations, policies
-from tenants.moderation.models import Audit, AuditPicture
+from tenants.moderation import activations, appeals, bulk, policies
+from tenants.moderation.models import Audit, AuditPicture, Outcome, Review
 from tenants.people import invitations
 from tenants.pipeline import imports, portability
 from tenants.pipeline.services import add_asset
@@ -75,6 +75,7 @@ def form(content: str) -> tuple[bytes, dict[str, str]]:
     return body.encode(), {"Content-Type": "multipart/form-data; boundary=b"}
 
 
+BULK = {"filter": {"rule": "r"}, "decision": "allow", "reason": "x"}
 TABLE = (
     Row("GET", "me", None, 200),
     Row("GET", "usage", "read", 200),
@@ -141,6 +142,26 @@ TABLE = (
     Row("POST", "policies/{policy_id}/backtest", "moderate", 202, {"version": 1}),
     Row("POST", "policies/{policy_id}/activate", "admin", 200, {"version": 1, "mode": "enforce"}),
     Row("POST", "policies/{policy_id}/rollback", "admin", 200),
+    Row("GET", "reviews", "moderate", 200),
+    Row("POST", "reviews/claim-next", "moderate", 200, {}),
+    Row("GET", "reviews/figures", "moderate", 200),
+    Row("POST", "reviews/bulk", "moderate", 200, BULK),
+    Row("POST", "reviews/bulk/preview", "moderate", 200, {"filter": {"rule": "r"}, "decision": "allow"}),
+    Row("GET", "reviews/{review_id}", "moderate", 200),
+    Row("POST", "reviews/{review_id}/claim", "moderate", 200),
+    Row("POST", "reviews/{review_id}/release", "moderate", 200),
+    # Nobody decides what they have not claimed.
+    Row("POST", "reviews/{review_id}/decide", "moderate", 409, {"decision": "allow", "reason": "x"}),
+    Row("GET", "outcomes", "moderate", 200),
+    Row("POST", "outcomes/{outcome_id}/undo", "moderate", 200, {"reason": "x"}),
+    Row("POST", "batches/{batch_id}/undo", "moderate", 200, {"reason": "x"}),
+    Row("GET", "appeals", "moderate", 200),
+    Row("POST", "appeals", "moderate", 404, {"audit": "none", "reason": "x"}),
+    Row("GET", "appeals/{appeal_id}", "moderate", 200),
+    Row("POST", "appeals/{appeal_id}/decide", "moderate", 200, {"decision": "upheld", "reason": "x"}),
+    Row("GET", "records", "moderate", 200),
+    Row("GET", "records/verify", "moderate", 200),
+    Row("GET", "records/export", "moderate", 200),
     Row("GET", "audits", "moderate", 200),
     Row("POST", "audits", "moderate", 202, {"text": "new"}),
     Row("GET", "audits/{audit_id}", "moderate", 200),
@@ -223,6 +244,7 @@ def build_world(party: Party) -> dict[str, str]:
         **build_receipts(party, added.job.id),
         **build_policy(party),
         **build_audit(party),
+        **build_reviews(party),
     }
 
 
@@ -238,9 +260,31 @@ def build_policy(party: Party) -> dict[str, str]:
     return {"policy_id": str(made.id), "number": "1"}
 
 
+def build_reviews(party: Party) -> dict[str, str]:
+    """An open flag, a decided one of a batch, and an appeal."""
+    made = {"modality": "text", "source": "request", "mode": "enforce"}
+    with tenant_scope(party.id):
+        asked = Audit.objects.create(**made, decision="review")
+        due = timezone.now() + dt.timedelta(hours=1)
+        Review.objects.create(audit=asked, rule="bulk", due_at=due)
+        done = bulk.apply(wanted=bulk.Filter(rule="bulk"), decision="allow", reason="x", actor="key:x")
+        flag = Review.objects.create(audit=asked, rule="other", due_at=due)
+        outcome = Outcome.objects.get(batch=done.batch)
+        blocked = Audit.objects.create(**made, decision="block")
+        appeal = appeals.open_appeal(audit_id=blocked.id, reason="x", actor="key:x")
+    return {
+        "review_id": str(flag.id),
+        "outcome_id": str(outcome.id),
+        "batch_id": str(done.batch),
+        "appeal_id": str(appeal.id),
+    }
+
+
 def build_audit(party: Party) -> dict[str, str]:
     with tenant_scope(party.id):
-        audit = Audit.objects.create(modality="text", source="request", decision="allow", mode="off")
+        audit = Audit.objects.create(
+            modality="text", source="request", decision="allow", mode="off", verdict="no_evidence"
+        )
         drawn = AuditPicture.objects.create(audit=audit, name="mask", content=picture(kind="PNG"))
     return {"audit_id": str(audit.id), "picture_id": str(drawn.id)}
 
