@@ -265,6 +265,8 @@ DECODER_TIMEOUT_S = float(env("DECODER_TIMEOUT_S", "20"))
 # Address space of one examining process, and how many examine at a time in a worker.
 AUDIT_MEMORY_BYTES = int(env("AUDIT_MEMORY_BYTES", str(6 << 30)))
 AUDIT_CHILDREN = int(env("AUDIT_CHILDREN", "2"))
+# Keys with which this installation signs what it generates; made when the first is needed.
+PROVENANCE_DIR = DATA_DIR / "provenance"
 # Learned detectors of this installation, separated by blanks: hf-image:/models/generated-or-real#fake
 AUDIT_DETECTORS = tuple(env("AUDIT_DETECTORS", "").split())
 # How long the content of an audit that is no asset is kept for people to look at.

@@ -110,7 +110,7 @@ def _case(audit_id: uuid.UUID) -> Case | None:
 
 @contextlib.contextmanager
 def _subject_of(case: Case) -> Iterator[Subject]:
-    options, blob = options_of(case.document, case.blob.tenant_id), case.blob
+    options, blob = options_of(case.document), case.blob
     path = storage.path_of(blob.tenant_id, blob.sha256)
     if case.request.modality == Asset.Modality.TEXT:
         with storage.open_blob(path) as stream:

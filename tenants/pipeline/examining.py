@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -33,9 +32,16 @@ def specs_of(document: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(spec for spec in wanted if spec in standard()) if wanted else standard()
 
 
-def options_of(document: Mapping[str, Any], tenant_id: uuid.UUID) -> dict[str, Any]:
+def options_of(document: Mapping[str, Any]) -> dict[str, Any]:
     """What detectors are told: the policy's own settings, and this installation's keys."""
-    return {**document.get("options", {}), "watermark_key": watermark_key()}
+    own = {"watermark_key": watermark_key(), "own_anchors": own_anchors()}
+    return {**document.get("options", {}), **own}
+
+
+def own_anchors() -> str:
+    """The certificate of this installation's own signatures (PEM); empty where nothing was signed yet."""
+    root = settings.PROVENANCE_DIR / "root.pem"
+    return root.read_text("ascii") if root.is_file() else ""
 
 
 @cache
