@@ -23,6 +23,7 @@ from api.policy_body import DocumentBody
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
 from tenants.accounts.permissions import ADMIN, MODERATE
+from tenants.errors import Invalid
 from tenants.jobs import selectors as jobs
 from tenants.moderation import activations, backtests, checking, installed, policies, starters
 from tenants.moderation import policy_selectors as selectors
@@ -30,6 +31,11 @@ from tenants.moderation.models import Policy, PolicyActivation, PolicyVersion
 from tenants.scope import tenant_scope
 
 DESCRIBED = "docs/auditing/policies.md describes rules and every other field."
+ANY_DOCUMENT = {
+    "type": "object",
+    "description": "As for a new version; what does not fit is what this tells.",
+    "additionalProperties": True,
+}
 MAX_NUMBER = 2**31 - 1
 NUMBER = OpenApiParameter("number", {"type": "string"}, OpenApiParameter.PATH, description="1, 2, …")
 
@@ -118,11 +124,13 @@ class CheckPolicy(Resource):
             "Errors would keep it from being stored. Warnings tell of rules that can never fire, that nothing reaches, "
             "or that refer to what is not installed."
         ),
-        request={"application/json": DocumentBody},
+        request={"application/json": ANY_DOCUMENT},
         responses=shapes.PolicyCheck,
     )
     def post(self, request: Request) -> Response:
-        document = DocumentBody.read(request.data)
+        document = request.data
+        if not isinstance(document, dict):
+            raise Invalid("The body must be a JSON object.")
         with tenant_scope(self.tenant_id):
             report = checking.check(document, installed.surroundings())
         return Response(

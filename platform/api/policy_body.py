@@ -75,7 +75,7 @@ class Detectors(_Json):
 
 
 @extend_schema_field(
-    {"type": "array", "items": {"type": "string", "enum": list(MODALITIES)}, "minItems": 1, "maxItems": 8}
+    {"type": "array", "items": {"type": "string", "enum": list(MODALITIES)}, "minItems": 1, "maxItems": 4}
 )
 class Modalities(_Json):
     pass

@@ -24,7 +24,7 @@ from tenants.moderation.models import Audit, Policy, PolicyActivation, PolicyVer
 from tenants.moderation.starters import get_starter
 from tenants.scope import current_tenant_id, tenant_scope
 
-MAX_POLICIES = 200
+MAX_POLICIES = 1_000
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def create_policy(
     normal = _first_document(document, starter)
     with tenant_scope(current_tenant_id()):
         if Policy.objects.count() >= MAX_POLICIES:
-            raise Conflict(f"A workspace has at most {MAX_POLICIES} policies; give one of them new versions.")
+            raise Conflict(f"A workspace has at most {MAX_POLICIES:,} policies; give one of them new versions.")
         try:
             with transaction.atomic():
                 policy = Policy.objects.create(

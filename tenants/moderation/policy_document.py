@@ -206,12 +206,8 @@ class _Reader:
     def modalities(self, given: Any, pointer: str) -> list[str] | None:
         if given is None:
             return None
-        fits = (
-            isinstance(given, list)
-            and given
-            and all(one in MODALITIES for one in given if isinstance(one, str))
-        )
-        if not fits or not all(isinstance(one, str) for one in given):
+        named = given if isinstance(given, list) else []
+        if not 1 <= len(named) <= len(MODALITIES) or not all(one in MODALITIES for one in named):
             self._wrong(pointer, f"Modalities are a list of {', '.join(MODALITIES)}; leave it out for all.")
             return None
         return [one for one in MODALITIES if one in given]
