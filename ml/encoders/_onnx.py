@@ -12,8 +12,8 @@ import onnxruntime
 DEFAULT_THREADS = 1
 
 
-def open_session(path: Path) -> onnxruntime.InferenceSession:
-    """Open a model; CROSSLIGHT_ENCODER_THREADS sets the threads of one call; CUDA is used where present."""
+def open_session(model: Path | bytes) -> onnxruntime.InferenceSession:
+    """Open a model, a file or its content; CROSSLIGHT_ENCODER_THREADS sets the threads of one call; CUDA is used where present."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(os.environ.get("CROSSLIGHT_ENCODER_THREADS") or DEFAULT_THREADS)
     options.inter_op_num_threads = 1
@@ -22,7 +22,8 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     available = onnxruntime.get_available_providers()
     wanted = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
-    return onnxruntime.InferenceSession(str(path), options, providers=wanted)
+    content = model if isinstance(model, bytes) else str(model)
+    return onnxruntime.InferenceSession(content, options, providers=wanted)
 
 
 def device_of(session: onnxruntime.InferenceSession) -> str:
