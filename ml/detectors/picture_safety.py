@@ -51,8 +51,8 @@ class PictureSafety(Detector):
     modalities: ClassVar = frozenset({"image", "video"})
     sees = "Nudity or violence, as far as the configured model knows it."
     blind_to = (
-        "Whatever its model's card says; drawings and small figures, as a rule. Its scores are calibrated only by a file "
-        "that comes with them."
+        "Whatever its model's card says; drawings and small figures, as a rule. Its scores are calibrated only by a "
+        "file that comes with them."
     )
     timeout_s = 120.0
 
