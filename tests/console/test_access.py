@@ -20,11 +20,25 @@ from tenants.datasets import resumable, selectors, services
 from tenants.datasets.models import Import
 from tenants.events.models import Erasure, Export
 from tenants.jobs.selectors import get_job
+from tenants.moderation import backtests, bulk, reviews
+from tenants.moderation.models import (
+    AuditPicture,
+    AuditRequest,
+    Backtest,
+    HashList,
+    Outcome,
+    Policy,
+    PolicyActivation,
+    PolicyVersion,
+    Review,
+)
 from tenants.people import invitations
 from tenants.pipeline.services import add_asset
 from tenants.scope import tenant_scope
 from tests.conftest import Party
+from tests.console.auditing import audited, flag_of
 from tests.tenants.people import new_member
+from tests.tenants.reviewing import ANN, make_world
 
 # Before signing in or choosing a tenant, and about the person alone: tests/console/test_people.py.
 BEFORE_A_TENANT = {
@@ -37,6 +51,7 @@ BEFORE_A_TENANT = {
 ONE_THING = {
     *("member", "invitation", "dataset", "asset", "job", "key"),
     *("import", "upload", "export", "erasure"),
+    *("audit", "review", "outcome", "batch", "policy", "backtest", "hash"),
 }
 
 # Name, method, scope. Every address of the console is in here or in BEFORE_A_TENANT.
@@ -66,6 +81,36 @@ TABLE = [
     ("asset-delete", "POST", "write"),
     ("asset-content", "GET", "read"),
     ("asset-thumbnail", "GET", "read"),
+    ("asset-audits", "GET", "moderate"),
+    ("asset-audit", "POST", "moderate"),
+    ("audits", "GET", "moderate"),
+    ("audits", "POST", "moderate"),
+    ("audit", "GET", "moderate"),
+    ("audit-content", "GET", "moderate"),
+    ("audit-picture", "GET", "moderate"),
+    ("reviews", "GET", "moderate"),
+    ("reviews-next", "POST", "moderate"),
+    ("reviews-bulk", "GET", "moderate"),
+    ("reviews-bulk-apply", "POST", "moderate"),
+    ("reviews-figures", "GET", "moderate"),
+    ("outcomes", "GET", "moderate"),
+    ("review", "GET", "moderate"),
+    ("review-claim", "POST", "moderate"),
+    ("review-release", "POST", "moderate"),
+    ("review-decide", "POST", "moderate"),
+    ("outcome-undo", "POST", "moderate"),
+    ("batch-undo", "POST", "moderate"),
+    ("policies", "GET", "moderate"),
+    ("policies-new", "POST", "moderate"),
+    ("policy", "GET", "moderate"),
+    ("policy-edit", "GET", "moderate"),
+    ("policy-edit", "POST", "moderate"),
+    ("policy-activate", "POST", "admin"),
+    ("policy-roll-back", "POST", "admin"),
+    ("policy-backtest", "POST", "moderate"),
+    ("backtest", "GET", "moderate"),
+    ("hashes", "GET", "moderate"),
+    ("hash-list", "GET", "moderate"),
     ("search", "GET", "search"),
     ("search-results", "POST", "search"),
     ("jobs", "GET", "read"),
@@ -98,6 +143,7 @@ class Things:
     """One thing of each kind in a tenant, and the address of a page about it."""
 
     def __init__(self, party: Party) -> None:
+        self.party = party
         with tenant_scope(party.id):
             self.dataset = services.create_dataset(name=f"d-{secrets.token_hex(4)}")
             added = add_asset(dataset_id=self.dataset.id, text="A red kettle on a stove.")
@@ -118,7 +164,40 @@ class Things:
     def address(self, name: str) -> str:
         pattern = next(p for p in urlpatterns if p.name == name)
         wanted = pattern.pattern.converters  # type: ignore[union-attr]
+        if set(wanted) - set(self.ids):
+            # Made only for those who ask about it, as that takes a while.
+            self.ids |= _moderation(self.party)
         return reverse(f"console:{name}", kwargs={key: self.ids[key] for key in wanted})
+
+
+def _moderation(party: Party) -> dict[str, Any]:
+    """One audit with a picture, its review that was decided in a batch, its policy, a backtest and a list."""
+    world = make_world(party)
+    audit = audited(world, ("rude", "naked"))
+    review = flag_of(world, audit)
+    with tenant_scope(party.id):
+        reviews.queue.claim(review_id=review.id, actor=ANN)
+        outcome = reviews.decide(review_id=review.id, decision="allow", reason="Fine.", actor=ANN)
+        wanted = bulk.Filter(rule="naked")
+        batch = bulk.apply(wanted=wanted, decision="allow", reason="Fine.", actor=ANN).batch
+        job = backtests.start_backtest(version=world.version)
+        return {
+            "audit_id": audit.id,
+            "picture_id": AuditPicture.objects.get(audit=audit).id,
+            "review_id": review.id,
+            "outcome_id": outcome.id,
+            "batch_id": batch,
+            "policy_id": world.version.policy_id,
+            "backtest_id": Backtest.objects.get(job_id=job.id).id,
+            "list_id": HashList.objects.create(name="Fakes", stance="bad").id,
+        }
+
+
+def _moderation_of(party: Party) -> list[Any]:
+    """Everything that moderation has written in a tenant."""
+    models = (AuditRequest, Review, Outcome, Policy, PolicyVersion, PolicyActivation, Backtest, HashList)
+    with tenant_scope(party.id):
+        return [list(model.objects.order_by("id").values()) for model in models]
 
 
 def _invite(party: Party) -> uuid.UUID:
@@ -170,18 +249,22 @@ def test_a_role_opens_what_its_scopes_allow(role: str, things: Things, person: C
         assert response.status_code < 500, name
 
 
-@pytest.mark.parametrize("name,method,scope", [row for row in TABLE if row[2] in {"write", "admin"}])
+@pytest.mark.parametrize(
+    "name,method,scope", [row for row in TABLE if row[2] in {"write", "admin", "moderate"}]
+)
 def test_a_refusal_changes_nothing(
     name: str, method: str, scope: str, things: Things, party: Party, person: Callable[..., Client]
 ) -> None:
-    client = person("viewer")
-    response = client.generic(method, things.address(name))
+    client, address = person("viewer"), things.address(name)
+    before = _moderation_of(party)
+    response = client.generic(method, address)
     assert response.status_code == 403
     assert f"{scope}</span>" in response.content.decode()
+    assert _moderation_of(party) == before
     with tenant_scope(party.id):
         assert selectors.get_dataset(things.dataset.id).asset_count == 1
         assert get_job(things.ids["job_id"]).state != "cancelled"
-        assert len(list(selectors.list_datasets())) == 1
+        assert things.dataset in selectors.list_datasets()
 
 
 @pytest.mark.parametrize("name,method,scope", [row for row in TABLE if row[0] not in BEFORE_A_TENANT])

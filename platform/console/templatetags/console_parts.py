@@ -25,6 +25,9 @@ KINDS = {
     "import_assets": "Import",
     "delete_dataset": "Delete a dataset",
     "reindex_metadata": "Apply changed fields",
+    "audit_item": "Audit",
+    "backtest_policy": "Try a policy on the history",
+    "match_again": "Look for known copies",
 }
 RESOURCES = {
     "requests": "API requests this month",

@@ -8,7 +8,8 @@ from django.http import HttpResponse
 
 from console.access import Request, needs, page
 from console.paging import page_of, parse_id
-from tenants.accounts.models import ApiKey, Invitation, User
+from console.people_names import names_of
+from tenants.accounts.models import ApiKey, Invitation
 from tenants.accounts.permissions import ADMIN
 from tenants.events import selectors
 from tenants.events.models import AuditEvent
@@ -25,7 +26,7 @@ def index(request: Request) -> HttpResponse:
     with request.workspace.open():
         found = page_of(selectors.list_events(verb=verb, actor=actor), request.GET.get("before", ""), PAGE)
         actors = selectors.actors()
-        names = {**_targets(found.items), **_names({*actors, *_people_in(found.items)})}
+        names = {**_targets(found.items), **names_of({*actors, *_people_in(found.items)})}
         verbs = selectors.verbs()
     context = {
         "events": [_line(event, names) for event in found.items],
@@ -71,12 +72,3 @@ def _targets(events: list[AuditEvent]) -> dict[str, str]:
     keys = ApiKey.objects.filter(pk__in=ids)
     invited = Invitation.objects.filter(tenant=current_tenant_id(), pk__in=ids)
     return {**{str(k.pk): f"Key “{k.name}”" for k in keys}, **{str(i.pk): i.email for i in invited}}
-
-
-def _names(actors: set[str]) -> dict[str, str]:
-    """What people and keys are called, by the words of the log. Who was erased keeps the pseudonym."""
-    ids = {found: actor for actor in actors if (found := parse_id(actor))}
-    people = {ids[user.pk]: user.name or user.email for user in User.objects.filter(pk__in=ids)}
-    prefixes = [actor.removeprefix("key:") for actor in actors if actor.startswith("key:")]
-    keys = ApiKey.objects.filter(prefix__in=prefixes)
-    return {**people, **{f"key:{key.prefix}": f"Key “{key.name}”" for key in keys}}

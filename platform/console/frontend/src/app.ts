@@ -1,5 +1,6 @@
 // The console's script. Pages work as plain forms and links; this adds what those cannot do.
 import htmx from "htmx.org";
+import { startAudits } from "./audits";
 import { startConfirmations } from "./dialogs";
 import { startCopyButtons } from "./copy";
 import { startFilters } from "./filters";
@@ -18,6 +19,7 @@ startFilters();
 startSearch();
 startUploads();
 startImports();
+startAudits();
 startPlayer();
 
 htmx.onLoad((element) => {

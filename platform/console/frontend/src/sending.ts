@@ -18,9 +18,15 @@ interface Problem {
 /** A refusal in the words of the server. */
 export class Refused extends Error {}
 
-/** Post the fields and the file; the parsed answer. Throws Refused. */
-export async function deliver<T>(url: string, fields: FormData, file: File | null, row: Row): Promise<T> {
-  if (file && file.size > BIG) fields.set("upload", await sendInParts(file, url, row));
+/** Post the fields and the file; the parsed answer. Not everybody may send `inParts`. Throws Refused. */
+export async function deliver<T>(
+  url: string,
+  fields: FormData,
+  file: File | null,
+  row: Row,
+  inParts = true,
+): Promise<T> {
+  if (file && inParts && file.size > BIG) fields.set("upload", await sendInParts(file, url, row));
   else if (file) fields.set("file", file);
   return JSON.parse(await post(url, fields, row)) as T;
 }

@@ -1,0 +1,122 @@
+"""How audits are shown: words for codes, scores as bars."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from django import template
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timesince import timesince, timeuntil
+
+from console import audit_words as words
+from console.audit_sheet import said_of
+
+register = template.Library()
+
+_TABLES = {
+    "decision": words.DECISIONS,
+    "verdict": words.VERDICTS,
+    "mode": words.MODES,
+    "moderation": words.MODERATION,
+    "label": words.LABELS,
+    "category": words.CATEGORIES,
+    "state": words.STATES,
+    "tier": words.TIERS,
+    "c2pa": words.C2PA,
+    "declared": words.DECLARED,
+    "watermark": words.WATERMARK,
+    "origin": words.ORIGINS,
+    "algorithm": words.ALGORITHMS,
+    "modality": words.MODALITIES,
+    "kind": words.REVIEW_KINDS,
+    "rule": words.RULES,
+}
+
+
+@register.filter
+def word(code: Any, table: str) -> str:
+    """The words for a code; a code that has none (a rule's id, a label of a tenant) as it is."""
+    return _TABLES[table].get(str(code or ""), str(code or ""))
+
+
+@register.filter
+def cut_underscores(code: str) -> str:
+    return str(code).replace("_", " ")
+
+
+@register.filter
+def get(names: dict[str, str], key: str) -> str:
+    return names.get(key, "")
+
+
+@register.filter
+def percent(share: float | None) -> str:
+    return "" if share is None else f"{share * 100:.0f} %"
+
+
+@register.filter
+def score(value: float | None) -> str:
+    """A score or distance with two digits."""
+    return "" if value is None else f"{value:.2f}"
+
+
+@register.filter
+def says(evidence: Any) -> str:
+    return said_of(evidence) if isinstance(evidence, dict) else ""
+
+
+@register.filter
+def since(moment: dt.datetime) -> str:
+    """For how long, in one unit: "3 hours"."""
+    return timesince(moment, depth=1) if timezone.now() > moment else "0 minutes"
+
+
+@register.filter
+def until(moment: dt.datetime) -> str:
+    return timeuntil(moment, depth=1)
+
+
+@register.filter
+def is_past(moment: dt.datetime) -> bool:
+    return moment < timezone.now()
+
+
+@register.filter
+def span(seconds: float | None) -> str:
+    """Seconds as one unit, for what waits: "3 hours"; a dash for nothing."""
+    if seconds is None:
+        return "–"
+    return since(timezone.now() - dt.timedelta(seconds=seconds))
+
+
+@register.filter
+def level(severity: int) -> str:
+    """How bad, in one word, as due times are by it."""
+    return "high" if severity >= 70 else "medium" if severity >= 40 else "low"
+
+
+@register.simple_tag
+def score_bar(value: float, interval: Any = None, threshold: float | None = None) -> SafeString:
+    """A score from 0 to 1 as a bar: its interval a line, the threshold a mark. The numbers stand beside it."""
+    low, high = _interval(interval)
+    return format_html(
+        '<svg class="score-bar" viewBox="0 0 100 12" preserveAspectRatio="none" aria-hidden="true" focusable="false">'
+        '<rect class="track" width="100" height="12" rx="1"></rect>'
+        '<rect class="fill" width="{}" height="12" rx="1"></rect>{}{}</svg>',
+        _at(value),
+        format_html('<path class="whisker" d="M{} 6H{}"></path>', low, high) if interval else "",
+        format_html('<path class="mark" d="M{} 0v12"></path>', _at(threshold))
+        if threshold is not None
+        else "",
+    )
+
+
+def _interval(given: Any) -> tuple[float, float]:
+    return (_at(given[0]), _at(given[1])) if given else (0.0, 0.0)
+
+
+def _at(value: float) -> float:
+    return round(100 * min(1.0, max(0.0, float(value))), 1)
