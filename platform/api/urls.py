@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from django.urls import path, register_converter
 
+from api.appeals import Appeals, DecideAppeal, OneAppeal
 from api.assets import Assets, OneAsset
 from api.audits import AuditPicture, Audits, Detectors, OneAudit
+from api.bulk_reviews import BulkReviews, PreviewBulk, UndoBatch
 from api.content import Content, Thumbnail, Transcript
 from api.datasets import Datasets, OneDataset
 from api.erasures import Erasures, OneErasure
@@ -27,6 +29,18 @@ from api.policies import (
     ShadowOfVersion,
     StarterPolicies,
     Versions,
+)
+from api.records import ExportRecords, Records, VerifyRecords
+from api.reviews import (
+    ClaimNext,
+    ClaimReview,
+    DecideReview,
+    OneReview,
+    Outcomes,
+    ReleaseReview,
+    ReviewFigures,
+    Reviews,
+    UndoOutcome,
 )
 from api.search import Search
 from api.uploads import OneUpload, Uploads
@@ -81,6 +95,24 @@ urlpatterns = [
     path("audits/<id:audit_id>", OneAudit.as_view(), name="audit"),
     path("audits/<id:audit_id>/pictures/<id:picture_id>", AuditPicture.as_view(), name="audit-picture"),
     path("detectors", Detectors.as_view(), name="detectors"),
+    path("reviews", Reviews.as_view(), name="reviews"),
+    path("reviews/claim-next", ClaimNext.as_view(), name="claim-next"),
+    path("reviews/figures", ReviewFigures.as_view(), name="review-figures"),
+    path("reviews/bulk", BulkReviews.as_view(), name="bulk-reviews"),
+    path("reviews/bulk/preview", PreviewBulk.as_view(), name="bulk-preview"),
+    path("reviews/<id:review_id>", OneReview.as_view(), name="review"),
+    path("reviews/<id:review_id>/claim", ClaimReview.as_view(), name="claim-review"),
+    path("reviews/<id:review_id>/release", ReleaseReview.as_view(), name="release-review"),
+    path("reviews/<id:review_id>/decide", DecideReview.as_view(), name="decide-review"),
+    path("outcomes", Outcomes.as_view(), name="outcomes"),
+    path("outcomes/<id:outcome_id>/undo", UndoOutcome.as_view(), name="undo-outcome"),
+    path("batches/<id:batch_id>/undo", UndoBatch.as_view(), name="undo-batch"),
+    path("appeals", Appeals.as_view(), name="appeals"),
+    path("appeals/<id:appeal_id>", OneAppeal.as_view(), name="appeal"),
+    path("appeals/<id:appeal_id>/decide", DecideAppeal.as_view(), name="decide-appeal"),
+    path("records", Records.as_view(), name="records"),
+    path("records/verify", VerifyRecords.as_view(), name="verify-records"),
+    path("records/export", ExportRecords.as_view(), name="export-records"),
     path("jobs", Jobs.as_view(), name="jobs"),
     path("jobs/<id:job_id>", OneJob.as_view(), name="job"),
     path("jobs/<id:job_id>/cancel", CancelJob.as_view(), name="cancel"),

@@ -123,8 +123,7 @@ def decide(
         raise Invalid("Only what is blocked can be put on a list.", pointer="/block_copies")
     with tenant_scope(current_tenant_id()):
         review = queue.get_review(review_id=review_id, actor=actor)
-        case = lock_cases([review.audit_id]).get(review.audit_id)
-        review = _still(case, review_id)
+        case, review = _locked(review)
         queue.require_claim(review, actor)
         added = None
         if block_copies:
@@ -166,12 +165,13 @@ def _checked_labels(labels: Sequence[str] | None) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(labels))
 
 
-def _still(case: Case | None, review_id: uuid.UUID) -> Review:
-    """The flag as it is now that it is locked; its item may have been erased meanwhile."""
-    review = case.review(review_id) if case else None
+def _locked(found: Review) -> tuple[Case, Review]:
+    """The flag as it is once it is locked; its item may have been erased meanwhile. Raises NotFound."""
+    case = lock_cases([found.audit_id])[found.audit_id]
+    review = case.review(found.id)
     if review is None:
         raise NotFound("There is no such review.")
-    return review
+    return case, review
 
 
 def settle(

@@ -50,19 +50,20 @@ def get_outcome(*, outcome_id: uuid.UUID | None, actor: str) -> Outcome:
     return outcome
 
 
-def undo_batch(*, batch: uuid.UUID, actor: str, reason: str) -> Undone:
+def undo_batch(*, tenant_id: uuid.UUID, batch: uuid.UUID, actor: str, reason: str) -> Undone:
     """Take a bulk decision back, in several transactions: cut off, it is called again and goes on.
 
-    What cannot be undone any more is left and named. Raises NotFound, Invalid.
+    Opens its scopes itself, one for each part. What cannot be undone any more is left and named. Raises NotFound,
+    Invalid.
     """
     said = checked_reason(reason)
-    with tenant_scope(current_tenant_id()):
+    with tenant_scope(tenant_id):
         if not Outcome.objects.filter(batch=batch).exists():
             raise NotFound("There is no such batch.")
         wanted = _of_batch(batch)
     undone, left = 0, []
     for start in range(0, len(wanted), AT_ONCE):
-        done, refused = _undo_some(wanted[start : start + AT_ONCE], actor, said)
+        done, refused = _undo_some(tenant_id, wanted[start : start + AT_ONCE], actor, said)
         undone += done
         left += refused
     return Undone(batch, undone, tuple(left))
@@ -75,8 +76,10 @@ def _of_batch(batch: uuid.UUID) -> list[uuid.UUID]:
     return list(rows.filter(undoes=None).exclude(pk__in=undone).order_by("-id").values_list("pk", flat=True))
 
 
-def _undo_some(ids: Sequence[uuid.UUID], actor: str, reason: str) -> tuple[int, list[tuple[uuid.UUID, str]]]:
-    with tenant_scope(current_tenant_id()):
+def _undo_some(
+    tenant_id: uuid.UUID, ids: Sequence[uuid.UUID], actor: str, reason: str
+) -> tuple[int, list[tuple[uuid.UUID, str]]]:
+    with tenant_scope(tenant_id):
         outcomes = Outcome.objects.filter(pk__in=ids).order_by("-id")
         visible = [outcome for outcome in outcomes if _may_see(actor, outcome)]
         cases = lock_cases({outcome.audit for outcome in visible})

@@ -266,8 +266,10 @@ def build_reviews(party: Party) -> dict[str, str]:
     with tenant_scope(party.id):
         asked = Audit.objects.create(**made, decision="review")
         due = timezone.now() + dt.timedelta(hours=1)
-        Review.objects.create(audit=asked, rule="bulk", due_at=due)
-        done = bulk.apply(wanted=bulk.Filter(rule="bulk"), decision="allow", reason="x", actor="key:x")
+        # A rule of its own: what an earlier world left open stays out of the batch.
+        rule = uuid.uuid4().hex
+        Review.objects.create(audit=asked, rule=rule, due_at=due)
+        done = bulk.apply(wanted=bulk.Filter(rule=rule), decision="allow", reason="x", actor="key:x")
         flag = Review.objects.create(audit=asked, rule="other", due_at=due)
         outcome = Outcome.objects.get(batch=done.batch)
         blocked = Audit.objects.create(**made, decision="block")

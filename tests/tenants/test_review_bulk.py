@@ -139,12 +139,16 @@ def test_a_large_batch_takes_several_calls_and_is_undone_as_a_whole(world, monke
     assert (first.decided, first.left, second.decided, second.left) == (4, 3, 3, 0)
     assert {world.stands(audit)[0] for audit in [*audits, two]} == {"block"}
     with tenant_scope(world.id):
-        undone = undoing.undo_batch(batch=first.batch, actor=BOB, reason="the rule was wrong")
+        undone = undoing.undo_batch(
+            tenant_id=world.id, batch=first.batch, actor=BOB, reason="the rule was wrong"
+        )
     assert (undone.undone, undone.left) == (7, ())
     assert {world.stands(audit)[0] for audit in [*audits, two]} == {"review"}
     assert states(world) == {"open": 8}
     with tenant_scope(world.id):
-        assert undoing.undo_batch(batch=first.batch, actor=BOB, reason="again").undone == 0
+        assert (
+            undoing.undo_batch(tenant_id=world.id, batch=first.batch, actor=BOB, reason="again").undone == 0
+        )
     kinds = [line.kind for line in world.lines()]
     assert kinds == [record.REVIEW_DECIDED] * 7 + [record.REVIEW_UNDONE] * 7
     sealing.seal(world.id)
@@ -157,12 +161,12 @@ def test_what_cannot_be_undone_any_more_is_named(world) -> None:
     world.audit(["naked"], world.asset(newer))
     with tenant_scope(world.id):
         erasure.erase_asset(asset_id=erased.item)
-        undone = undoing.undo_batch(batch=batch, actor=ANN, reason="oh")
+        undone = undoing.undo_batch(tenant_id=world.id, batch=batch, actor=ANN, reason="oh")
     assert undone.undone == 1
     assert sorted(reason.split()[0] for _, reason in undone.left) == ["A", "The"]
     assert world.stands(kept)[0] == "review"
     with tenant_scope(world.id), pytest.raises(NotFound):
-        undoing.undo_batch(batch=uuid.uuid4(), actor=ANN, reason="oh")
+        undoing.undo_batch(tenant_id=world.id, batch=uuid.uuid4(), actor=ANN, reason="oh")
 
 
 def test_a_batch_goes_on_only_for_who_began_it(world) -> None:
@@ -172,7 +176,7 @@ def test_a_batch_goes_on_only_for_who_began_it(world) -> None:
         with pytest.raises(Invalid):
             apply(world, actor=actor, batch=given, rule="rude")
     with tenant_scope(world.id):
-        undoing.undo_batch(batch=batch, actor=ANN, reason="oh")
+        undoing.undo_batch(tenant_id=world.id, batch=batch, actor=ANN, reason="oh")
     with pytest.raises(Invalid):
         apply(world, batch=batch, rule="rude")
 
