@@ -54,7 +54,8 @@ def _operation(node: Node) -> str:
         case Not(operand):
             return f"!{show(operand)}"
         case Negate(operand):
-            return f"-{show(operand)}"
+            # In brackets: a minus right before a number would be a part of it.
+            return f"-({show(operand)})"
         case Chain(operator, operands):
             return f" {operator} ".join(show(operand) for operand in operands)
         case Binary(operator, left, right):
