@@ -64,13 +64,8 @@ def _filled(template: str, slots: dict[str, list[str]], change: Callable[[str], 
 
 
 def _swapped(text: str) -> str:
-    """The two letters in the middle of each long word change places."""
-    return re.sub(r"[a-z]{4,}", lambda found: _swap(found.group()), text)
-
-
-def _swap(word: str) -> str:
-    middle = len(word) // 2
-    return word[: middle - 1] + word[middle] + word[middle - 1] + word[middle + 1 :]
+    """The second and third letter of each long word change places."""
+    return re.sub(r"\b([a-z])([a-z])([a-z])(?=[a-z])", r"\1\3\2", text)
 
 
 CHANGES: dict[str, Callable[[str], str]] = {

@@ -75,7 +75,7 @@ class LinearModel:
         """What each character of a cleaned text adds to a head's logit: float32 [len(text)]."""
         found = grams(text, self.words, self.characters)
         buckets, values = tf_idf(found.buckets, self.idf)
-        if not len(buckets):
+        if not text or not len(buckets):
             return np.zeros(len(text), np.float32)
         each = values * self.weights[head, buckets].astype(np.float32)
         at = np.searchsorted(buckets, found.buckets)

@@ -32,9 +32,13 @@ _COMMON = (
     " than then too very im i'm it's u ur yo lol please thanks hi hello go know think want need make one some any more"
 )
 _ENGLISH = frozenset(_COMMON.split())
-_WORDS = {name: frozenset(words.split()) - _ENGLISH for name, words in _OTHERS.items()}
+#: Single letters are no sign of a language: spaced-out English is full of them.
+_WORDS = {
+    name: frozenset(word for word in words.split() if len(word) > 1) - _ENGLISH
+    for name, words in _OTHERS.items()
+}
 
-_TOKEN = re.compile(r"[a-zà-žảạấầẩẫậắằẵặẹẻẽếềểễệỉịọỏốồổỗộớờởỡợụủứừửữựỳỵỷỹ]+(?:'[a-z]+)?")
+_TOKEN = re.compile(r"[a-zß-žảạấầẩẫậắằẵặẹẻẽếềểễệỉịọỏốồổỗộớờởỡợụủứừửữựỳỵỷỹ]+(?:'[a-z]+)?")
 _HAN = re.compile(r"[\u3400-\u9fff\U00020000-\U0003ffff]")
 _LATIN = re.compile(r"[A-Za-zÀ-ɏ]")
 _KANA = re.compile(r"[\u3040-\u30ff]")
@@ -45,11 +49,12 @@ HAN_WEIGHT = 3
 READ = 2_000
 
 
-def language_of(text: str) -> Language:
-    """The language of the original text (accents still on it): ``unknown`` is too little to tell.
+def language_of(text: str, written: str | None = None) -> Language:
+    """The language of a text: ``unknown`` is too little to tell.
 
-    The first 2,000 characters count. A Latin text without function words of any language counts as English: insults
-    are short. What is written half in each of two languages is what the larger half says.
+    The first 2,000 characters count. ``written``: the same text before disguises and accents were taken off, which
+    tells languages in Latin letters apart. A Latin text without function words of any language counts as English:
+    insults are short. What is written in two languages is what the larger half says.
     """
     head = text[:READ]
     han, latin, foreign = (len(pattern.findall(head)) for pattern in (_HAN, _LATIN, _FOREIGN))
@@ -59,7 +64,9 @@ def language_of(text: str) -> Language:
         return "other"
     if foreign > (han * HAN_WEIGHT + latin) / 2:
         return "other"
-    return "zh" if han * HAN_WEIGHT >= latin else _of_latin(head, latin)
+    return (
+        "zh" if han * HAN_WEIGHT >= latin else _of_latin(text if written is None else written[:READ], latin)
+    )
 
 
 def _of_latin(text: str, letters: int) -> Language:
@@ -70,4 +77,4 @@ def _of_latin(text: str, letters: int) -> Language:
         return "other"
     # A look-alike here and there is evasion; several in a hundred letters are another alphabet.
     accented = len(_ACCENTED.findall(text))
-    return "other" if english == 0 and accented > 0.06 * letters and accented >= 2 else "en"
+    return "other" if english == 0 and accented > 0.08 * letters and accented >= 3 else "en"

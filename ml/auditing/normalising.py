@@ -190,13 +190,15 @@ def _fold(reading: Reading) -> Reading:
 
 def _unleet(found: re.Match[str]) -> str:
     token = found.group()
-    if token.isalpha() or not _LATIN.search(token):
+    if token.isalpha() or not _LATIN.search(token) or _NAME.match(token):
         return token
-    # What closes a sentence closes it still: "go!" is no "goi".
-    body = token.rstrip("!+|(")
-    return body.replace("11", "ll").translate(LEET) + token[len(body) :]
+    # What closes a sentence closes it still, and numbers at a word's ends are numbers: "go!", "2nd", "area51".
+    first, last = (0, len(token)) if (edges := _EDGES.fullmatch(token)) is None else edges.span(1)
+    return token[:first] + token[first:last].replace("11", "ll").translate(LEET) + token[last:]
 
 
+_NAME = re.compile(r"@(?!ss)[A-Za-z0-9]{2}")
+_EDGES = re.compile(r"[0-9]*(.*?[A-Za-z@$€£](?:11|55)?)[0-9!+|(]*")
 _TOKEN = re.compile(r"[A-Za-z0-9@$!|+€£(]+")
 _SEPARATORS = re.compile(r"[ .\-_*·,/|~]+")
 #: Three single letters or more with the same signs between them.

@@ -7,6 +7,7 @@ person would. The model card says for whom that is worst.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -71,7 +72,7 @@ class Abuse(Detector):
         scores: list[_Score] = []
         for piece in pieces(item):
             found = True
-            language = language_of(_without_addresses(piece.words.text))
+            language = _language(piece)
             if language in LANGUAGES and _letters(piece.read.plain.text, language) >= LEAST_LETTERS[language]:
                 scores += _scores(load_model(language), piece)
                 continue
@@ -161,6 +162,11 @@ def _letters(text: str, language: str) -> int:
     return len(_LETTER[language].findall(_ADDRESS.sub(" ", text)))
 
 
+def _language(piece: Piece) -> str:
+    written = _INVISIBLE.sub("", unicodedata.normalize("NFKC", piece.words.text[:READ]))
+    return language_of(_without_addresses(piece.read.plain.text), _without_addresses(written))
+
+
 def _without_addresses(text: str) -> str:
     """Links and names of users are of no language. What is left of long texts is enough to tell one."""
     return _ADDRESS.sub(" ", text[:READ])
@@ -183,6 +189,7 @@ def _tokens(text: str, language: str) -> list[tuple[int, int]]:
 
 #: Enough of a text to tell its language.
 READ = 4_000
+_INVISIBLE = re.compile(r"[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 _ADDRESS = re.compile(r"(?:https?://|www\.)\S+|(?<![\w.])[@#]\w+")
 _LETTER = {"en": re.compile(r"[^\W\d_]"), "zh": re.compile(r"[\u3400-\u9fff]")}
 _TOKENS = {"en": re.compile(r"[^\W_]+"), "zh": re.compile(r"[\u3400-\u9fff]{2}|[A-Za-z]+")}

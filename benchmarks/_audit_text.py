@@ -1,0 +1,313 @@
+"""Detectors that read: what they find in held-out texts, what they cannot do, what disguise costs, how fast they go."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _data import DATA, rows_of
+from _search_bench import Line, at_least, at_most
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from ml.auditing.calibration import expected_calibration_error, share_interval
+from ml.auditing.functional import CHANGES, IDENTITY, cases
+from ml.auditing.text_models import FOLDER, MANIFEST, load_model
+from ml.detectors.base import Detector, Finding, Item, Words, load_detector
+
+TARGETS = {"en": ("davidson_hate", 0.91), "zh": ("cold_zh", 0.81)}
+BOOTSTRAPS = 300
+#: Words of African American English that insult nobody: a proxy, since the tweets do not say who wrote them.
+DIALECT = re.compile(
+    r"\b(?:finna|gon|ain'?t|dis|dat|dem|da|wit|tryna|imma|bruh|y'?all|yo|homie|aint|gotta)\b", re.I
+)
+PICTURES, SEED = 40, 0
+
+Array = NDArray[Any]
+
+
+def run(out: Path) -> list[Line]:
+    lines = [*_functions(), *_speed()]
+    held_out = _held_out()
+    if held_out:
+        lines = [*held_out, *lines]
+    return [*lines, *_everyday(), *_pictures()]
+
+
+# --- Held-out texts ----------------------------------------------------------------------------------------
+
+
+def _held_out() -> list[Line]:
+    if any(rows_of(name) is None for name, _ in TARGETS.values()):
+        return []
+    try:
+        from ml.auditing import _abuse_data
+
+        sets = {language: _abuse_data.load(DATA, language) for language in TARGETS}
+    except ImportError as error:
+        print(f"skipped: held-out texts need scikit-learn to find near copies ({error})")
+        return []
+    detector, lines = load_detector("abuse"), []
+    for language, texts in sets.items():
+        chosen = texts.split(SEED) == "test"
+        raw = [text for text, is_in in zip(texts.raw, chosen, strict=True) if is_in]
+        lines += _measured(detector, language, raw, texts.labels[chosen])
+    return lines
+
+
+def _measured(detector: Detector, language: str, raw: Sequence[str], labels: Array) -> list[Line]:
+    name, target = TARGETS[language]
+    found = [_examine(detector, text) for text in raw]
+    read = np.array([each.state == "examined" for each in found])
+    lines = [Line(f"{name}: test texts, of them not read (abstained)", f"{len(raw)}, {int((~read).sum())}")]
+    for at, head in enumerate(load_model(language).heads):
+        scores = np.array([_score(each, head.name) for each in found])
+        truth, flagged = labels[:, at], scores >= head.threshold
+        f1, low, high = _spread(truth, flagged)
+        goal = head.name == "abuse"
+        title = f"{name} {head.name}: macro-F1, detector as it ships [{low:.3f}, {high:.3f}]"
+        lines.append(at_least(title, f1, target) if goal else Line(title, round(f1, 4)))
+        error = expected_calibration_error(scores[read], truth[read])
+        lines.append(at_most(f"{name} {head.name}: calibration error", error, 0.05, unit=""))
+        seeds = _manifest()["models"][language]["splits"]
+        for key in ("macro-F1", "calibration error"):
+            values = np.array(seeds[f"{head.name} {key}"])
+            told = f"{values.mean():.3f} ± {values.std():.3f}"
+            lines.append(Line(f"{name} {head.name}: {key}, {len(values)} splits when trained", told))
+    lines += _by_length(name, raw, labels[:, 0], found, load_model(language).heads[0].threshold)
+    if language == "en":
+        lines += _dialect(raw, labels[:, 0], found)
+    else:
+        for topic, figures in _manifest()["models"]["zh"]["topic held out"].items():
+            title = f"{name} abuse: macro-F1 on {topic}, trained without it (calibration error)"
+            lines.append(
+                Line(title, f"{figures['abuse macro-F1']:.3f} ({figures['abuse calibration error']:.3f})")
+            )
+    return [*lines, *_disguised(detector, language, raw, labels[:, 0])]
+
+
+def _by_length(
+    name: str, raw: Sequence[str], truth: Array, found: Sequence[Finding], threshold: float
+) -> list[Line]:
+    lengths = np.array([len(text) for text in raw])
+    flagged = np.array([_score(each, "abuse") >= threshold for each in found])
+    edges = (0, 20, 40, 80, 140, 10_000)
+    lines = []
+    for first, last in itertools.pairwise(edges):
+        inside = (lengths >= first) & (lengths < last)
+        if inside.sum() >= 50:
+            title = f"{name} abuse: macro-F1 at {first} to {last - 1} characters ({int(inside.sum())} texts)"
+            lines.append(Line(title, round(_f1(truth[inside], flagged[inside]), 3)))
+    return lines
+
+
+def _dialect(raw: Sequence[str], truth: Array, found: Sequence[Finding]) -> list[Line]:
+    threshold = load_model("en").heads[0].threshold
+    lines = []
+    for title, wanted in (("with words of African American English", True), ("without", False)):
+        inside = [
+            _score(each, "abuse") >= threshold
+            for text, is_abuse, each in zip(raw, truth, found, strict=True)
+            if not is_abuse and bool(DIALECT.search(text)) == wanted
+        ]
+        lines.append(_rate(f"davidson_hate abuse: false positives {title}", sum(inside), len(inside)))
+    return lines
+
+
+def _disguised(detector: Detector, language: str, raw: Sequence[str], truth: Array) -> list[Line]:
+    """Of the abusive texts: how many are still flagged when every word is disguised."""
+    threshold = load_model(language).heads[0].threshold
+    abusive = [text for text, is_abuse in zip(raw, truth, strict=True) if is_abuse][:400]
+    plain = np.mean([_score(_examine(detector, text), "abuse") >= threshold for text in abusive])
+    lines = [Line(f"{TARGETS[language][0]} abuse: recall as written", round(float(plain), 3))]
+    changes = ("leet", "homoglyphs", "spaced", "invisible", "repeated", "swapped") if language == "en" else (
+        "starred", "invisible",
+    )  # fmt: skip
+    for change in changes:
+        disguise = _word_by_word(CHANGES[change]) if language == "en" else CHANGES[change]
+        share = np.mean(
+            [_score(_examine(detector, disguise(text)), "abuse") >= threshold for text in abusive]
+        )
+        lines.append(
+            Line(f"{TARGETS[language][0]} abuse: recall, disguised by {change}", round(float(share), 3))
+        )
+    return lines
+
+
+def _word_by_word(change: Callable[[str], str]) -> Callable[[str], str]:
+    return lambda text: re.sub(
+        r"(?<![@\w/])[A-Za-z]{3,}\b", lambda found: change(found.group().lower()), text
+    )
+
+
+# --- By function -------------------------------------------------------------------------------------------
+
+
+def _functions() -> list[Line]:
+    detector, lines = load_detector("abuse"), []
+    print(
+        "\nBy function: share of cases judged rightly at the shipped thresholds (cases of our own, none learnt from)"
+    )
+    for language in TARGETS:
+        thresholds = {head.name: head.threshold for head in load_model(language).heads}
+        judged: dict[str, dict[str, list[bool]]] = {head: {} for head in thresholds}
+        truth: dict[str, list[bool]] = {head: [] for head in thresholds}
+        for case in cases(language):  # type: ignore[arg-type]
+            found = _examine(detector, case.text)
+            for head, threshold in thresholds.items():
+                wanted = bool(getattr(case, head))
+                truth[head].append(wanted)
+                judged[head].setdefault(case.function, []).append(
+                    (_score(found, head) >= threshold) == wanted
+                )
+        for function in judged["abuse"]:
+            shares = "  ".join(f"{head} {np.mean(judged[head][function]):4.2f}" for head in thresholds)
+            print(f"  {language}  {function:28}{shares}  ({len(judged['abuse'][function])})")
+        for head in thresholds:
+            right = np.array([each for cases_of in judged[head].values() for each in cases_of])
+            wanted = np.array(truth[head])
+            lines.append(
+                Line(
+                    f"functional cases, {language}, {head}: macro-F1", round(_f1(wanted, right == wanted), 3)
+                )
+            )
+            named = [each for function in IDENTITY for each in judged[head].get(function, [])]
+            title = f"functional cases, {language}, {head}: false positives where a group is named"
+            lines.append(_rate(title, len(named) - sum(named), len(named)))
+    return lines
+
+
+# --- Everyday texts, speed, pictures -----------------------------------------------------------------------
+
+
+def _everyday() -> list[Line]:
+    """What rules and models find in texts in which there is nothing to find."""
+    lines = []
+    for name in ("banking77", "zh_medical_qa"):
+        rows = rows_of(name)
+        if rows is None:
+            continue
+        texts = list(dict.fromkeys(row.get("title") or row["text"] for row in rows))[:3_000]
+        for detector_name in ("abuse", "keywords", "personal-data"):
+            detector = load_detector(detector_name)
+            hits: dict[str, int] = {}
+            for text in texts:
+                for category, seen in _examine(detector, text).categories.items():
+                    hits[category] = hits.get(category, 0) + (seen.score >= 0.5)
+            for category, count in hits.items():
+                lines.append(_rate(f"{name}: {detector_name} {category} >= .5", count, len(texts)))
+    return lines
+
+
+def _speed() -> list[Line]:
+    """Texts of the functional cases and twice as long ones, one thread, processor time."""
+    texts = [case.text for case in cases("en")] + [f"{case.text} {case.text}" for case in cases("zh")]
+    lines, total = [], 0.0
+    for name in ("abuse", "keywords", "personal-data"):
+        detector = load_detector(name)
+        _examine(detector, texts[0])
+        start = time.process_time()
+        for text in texts:
+            _examine(detector, text)
+        spent = (time.process_time() - start) / len(texts)
+        total += spent
+        lines.append(Line(f"{name}: processor time a text", round(spent * 1000, 3), "ms"))
+    return [*lines, at_least("texts a second and core, all three", 1 / total, 100, "/s")]
+
+
+def _pictures() -> list[Line]:
+    detector = load_detector("ocr")
+    if missing := detector.missing():
+        print(f"skipped: {missing}")
+        return []
+    written, read, spent = _written(detector)
+    lines = [Line("ocr: words read rightly, English, 14 to 40 px", f"{read}/{written}"),
+             Line("ocr: processor time, picture of 1024 with six lines", round(spent, 3), "s")]  # fmt: skip
+    paths = sorted((DATA / "grocery_store").rglob("*.jpg"))[: PICTURES // 2]
+    paths += sorted((DATA / "playground_50_50").rglob("*.jpg"))[: PICTURES // 2]
+    if not paths:
+        return lines
+    items = [_picture(Image.open(path).convert("RGB").resize((1024, 768))) for path in paths]
+    start = time.process_time()
+    for item in items:
+        detector.examine(item)
+    rate = len(items) / (time.process_time() - start)
+    return [*lines, at_least("ocr: photos of 1024 a second and core", rate, 2, "/s")]
+
+
+def _written(detector: Detector) -> tuple[int, int, float]:
+    sentences = ["meet me behind the station", "you are all worthless", "call this number now", "free gift card inside",
+                 "nobody wants you here", "limited time offer"]  # fmt: skip
+    written = read = 0
+    seconds = []
+    for size in (14, 20, 28, 40):
+        picture = Image.new("RGB", (1024, 768), (228, 232, 220))
+        for at, sentence in enumerate(sentences):
+            ImageDraw.Draw(picture).text(
+                (40, 40 + 110 * at), sentence, fill=(30, 30, 60), font=ImageFont.load_default(size)
+            )
+        start = time.process_time()
+        found = {word for words in detector.examine(_picture(picture)).words for word in words.text.split()}
+        seconds.append(time.process_time() - start)
+        words = [word for sentence in sentences for word in sentence.split()]
+        written, read = written + len(words), read + sum(word in found for word in words)
+    # The first picture also loads the networks.
+    return written, read, float(np.mean(seconds[1:]))
+
+
+def _picture(picture: Image.Image) -> Item:
+    return Item("image", "image/png", pixels=np.asarray(picture), width=picture.width, height=picture.height)
+
+
+# --- Small things ------------------------------------------------------------------------------------------
+
+
+def _examine(detector: Detector, text: str) -> Finding:
+    return detector.examine(Item("text", "text/plain", words=[Words(text, "text")]))
+
+
+def _score(found: Finding, category: str) -> float:
+    """0 also for what was not read: nothing happens to it, which is counted as a miss."""
+    seen = found.categories.get(category)
+    return seen.score if seen else 0.0
+
+
+def _manifest() -> dict[str, Any]:
+    return dict(json.loads((FOLDER / MANIFEST).read_text("utf-8")))
+
+
+def _f1(truth: Array, flagged: Array) -> float:
+    """Macro-F1 of two classes."""
+    scores = []
+    for of in (True, False):
+        hits = int(((truth == of) & (flagged == of)).sum())
+        either = int((truth == of).sum()) + int((flagged == of).sum())
+        scores.append(2 * hits / either if either else 1.0)
+    return float(np.mean(scores))
+
+
+def _spread(truth: Array, flagged: Array) -> tuple[float, float, float]:
+    """Macro-F1 and 95 % of its bootstraps."""
+    rng = np.random.default_rng(0)
+    draws = rng.integers(0, len(truth), (BOOTSTRAPS, len(truth)))
+    values = [_f1(truth[draw], flagged[draw]) for draw in draws]
+    low, high = np.quantile(values, (0.025, 0.975))
+    return _f1(truth, flagged), float(low), float(high)
+
+
+def _rate(what: str, hits: int, of: int) -> Line:
+    low, high = share_interval(hits, of)
+    return Line(f"{what} [{low:.3f}, {high:.3f}]", f"{hits}/{of}")
+
+
+if __name__ == "__main__":
+    from _data import OUT
+
+    for line in run(OUT):
+        print(line.shown())
