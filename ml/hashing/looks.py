@@ -27,7 +27,6 @@ LIMIT = 0.40
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
-Bits = NDArray[np.uint8]
 
 
 def missing() -> str:
@@ -44,12 +43,6 @@ def missing() -> str:
 def code_of(pixels: Pixels) -> bytes:
     """The 160 bytes of a picture, uint8 [h, w, 3]. Raises ModelsMissing."""
     return np.packbits(pooled(pixels) > _medians()).tobytes()
-
-
-def differing(code: bytes, many: Bits) -> Floats:
-    """Which share of the signs of each of ``many`` (uint8 [n, 160]) differs from one code: [n]."""
-    words = many.view(np.uint64) ^ np.frombuffer(code, np.uint64)
-    return np.bitwise_count(words).sum(axis=1, dtype=np.uint16) / np.float32(FEATURES)
 
 
 @cache

@@ -22,11 +22,13 @@ MIN_SIDE = 5
 #: Hashes of pictures with less structure than this (0 to 100) collide with each other; the reference's advice.
 MIN_QUALITY = 50
 
+#: Up to so many differing bits two pictures count as the same; the reference's advice.
+LIMIT = 31
+
 _GRID, _KEPT, _STRIP = 64, 16, 16
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
-Bits = NDArray[np.uint8]
 
 #: What was done to the picture whose hash it is, in the order of ``dihedral``.
 TURNS = (
@@ -60,13 +62,6 @@ def dihedral(pixels: Pixels) -> tuple[list[bytes], int]:
         return [bytes(BYTES)] * len(TURNS), 0
     small = _downscaled(pixels)
     return [_to_bytes(turned) for turned in _turned(_coefficients(small))], _quality(small)
-
-
-def distances(wanted: bytes, many: Bits) -> NDArray[np.uint16]:
-    """In how many bits each of ``many`` (uint8 [n, 32]) differs from one hash: [n]."""
-    query = np.frombuffer(wanted, np.uint64)
-    words = many.view(np.uint64)
-    return np.bitwise_count(words ^ query).sum(axis=1, dtype=np.uint16)
 
 
 # --- From picture to 64 x 64 ---

@@ -271,6 +271,8 @@ PROVENANCE_DIR = DATA_DIR / "provenance"
 AUDIT_DETECTORS = tuple(env("AUDIT_DETECTORS", "").split())
 # How long the content of an audit that is no asset is kept for people to look at.
 AUDIT_CONTENT_DAYS = int(env("AUDIT_CONTENT_DAYS", "30"))
+# Hash lists in memory, in each process that matches.
+HASH_LISTS_BYTES = int(env("HASH_LISTS_BYTES", str(512 << 20)))
 # How long a reviewer's claim on a flag lasts before somebody else may take it.
 REVIEW_LEASE_S = float(env("REVIEW_LEASE_S", "600"))
 
