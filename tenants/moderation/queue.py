@@ -58,12 +58,12 @@ def names_of(actor: str) -> list[str]:
     every key that they made. Two keys of one person are two reviewers, as tools that people share hold them."""
     names, (kind, _, rest) = {actor}, actor.partition(":")
     if kind == "key":
-        maker = ApiKey.objects.filter(prefix=rest).values_list("created_by", flat=True).first()
-        names |= {f"user:{maker}"} if maker else set()
-    elif kind == "user" and (user_id := _id(rest)):
-        made = ApiKey.objects.filter(created_by=user_id).values_list("prefix", flat=True)
+        person = ApiKey.objects.filter(prefix=rest).values_list("created_by", flat=True).first()
+    elif person := _id(rest or actor):
+        made = ApiKey.objects.filter(created_by=person).values_list("prefix", flat=True)
         names |= {f"key:{prefix}" for prefix in made}
-    return sorted(names)
+    # The console names people by their id alone.
+    return sorted(names | ({str(person), f"user:{person}"} if person else set()))
 
 
 def _id(text: str) -> uuid.UUID | None:

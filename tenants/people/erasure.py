@@ -18,7 +18,7 @@ from tenants.people.members import end_membership, owns_alone
 from tenants.scope import TenantModel, operator_scope, tenant_scope
 
 # Columns that hold an actor in words, as the audit log does.
-LABELS = frozenset({"created_by", "requested_by"})
+LABELS = frozenset({"created_by", "requested_by", "claimed_by", "reviewer"})
 
 
 def erase_user(*, user: User) -> dict[str, int]:

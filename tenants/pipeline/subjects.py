@@ -20,6 +20,7 @@ from tenants.events.models import Erasure
 from tenants.events.services import record
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
+from tenants.moderation import strikes
 from tenants.pipeline.erasure import BATCH, clear, erase_batch, finish, held, locked, note
 from tenants.pipeline.erasure_receipts import added, remains
 from tenants.pipeline.portability import withdraw_exports
@@ -208,7 +209,11 @@ def _erase_next(claimed: jobs.Claim, erasure_id: uuid.UUID) -> bool:
         # Equal files together, so that the last of them takes the file away.
         ids = list(wanted.order_by("blob_id", "id").values_list("pk", flat=True)[:BATCH])
         if assets := locked(Asset.objects.filter(pk__in=ids)):
-            note(erasure, *erase_batch(assets, wanted))
+            # A strike names who sent the item; of a single asset that is deleted it stays.
+            forgotten = strikes.erase_items([asset.id for asset in assets])
+            removed, shared = erase_batch(assets, wanted)
+            removed["rows"] |= {"strike": forgotten} if forgotten else {}
+            note(erasure, removed, shared)
         done = erasure.removed.get("assets", 0)
     jobs.progress(claimed, renew=True, done=done, total=max(erasure.matched, done, 1))
     return bool(ids)

@@ -12,15 +12,17 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from tenants.accounts import keys
+from tenants.accounts import keys, services
 from tenants.datasets.models import Asset, Dataset
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.jobs.models import Job
 from tenants.moderation import queue, record, reviews, sealing, second_opinions, strikes, undoing
 from tenants.moderation.models import Outcome, Review, Strike
-from tenants.pipeline import erasure
+from tenants.people.erasure import erase_user
+from tenants.pipeline import erasure, subjects
 from tenants.scope import tenant_scope
 from tests.tenants.reviewing import ANN, BOB, CAROL, World, decided, make_version, make_world
+from workers import tasks
 
 
 @pytest.fixture
@@ -580,6 +582,22 @@ def test_a_senders_strikes_can_be_forgotten(world) -> None:
         assert list(Strike.objects.values_list("subject", flat=True)) == ["cleo"]
 
 
+def test_a_persons_strikes_go_with_all_that_they_sent_and_not_with_one_asset(world) -> None:
+    audits = [world.audit(["rude"], world.add(external_id=f"bert-{n}"), subject="bert") for n in range(2)]
+    for audit in audits:
+        decide(world, world.flags(audit)["rude"], "block")
+    with tenant_scope(world.id):
+        erasure.erase_asset(asset_id=audits[0].item)
+        assert strikes.count(subject="bert") == 2
+        criteria = subjects.check_criteria(external_ids=["bert-1"])
+        receipt, job = subjects.request_erasure(criteria=criteria)
+    tasks.erase_subject(str(job.id), str(world.id))
+    with tenant_scope(world.id):
+        receipt.refresh_from_db()
+        assert (receipt.verified, receipt.removed["rows"]["strike"]) == (True, 1)
+        assert strikes.count(subject="bert") == 1
+
+
 # --- Second opinions ---
 
 
@@ -671,14 +689,28 @@ def test_a_key_is_also_the_person_who_made_it(doubted) -> None:
     with tenant_scope(doubted.id):
         key, _ = keys.create_key(name="mine", scopes=["moderate"], created_by=owner)
         other, _ = keys.create_key(name="other", scopes=["moderate"], created_by=owner)
-    person = f"user:{owner.pk}"
     flag = doubted.flag()
     decide(doubted, flag, "block", f"key:{key.prefix}")
     second = second_of(doubted, flag)
     with tenant_scope(doubted.id):
-        with pytest.raises(NotAllowed):
-            queue.claim(review_id=second.id, actor=person)
+        for person in (str(owner.pk), f"user:{owner.pk}"):
+            with pytest.raises(NotAllowed):
+                queue.claim(review_id=second.id, actor=person)
         assert queue.claim(review_id=second.id, actor=f"key:{other.prefix}")
+
+
+def test_a_person_who_is_erased_leaves_a_pseudonym_and_a_record_that_fits(doubted) -> None:
+    person = services.create_user(email=f"{uuid.uuid4().hex}@people.example", password=uuid.uuid4().hex)
+    flag = doubted.flag()
+    outcome = decide(doubted, flag, "block", str(person.pk))
+    sealing.seal(doubted.id)
+    counts = erase_user(user=person)
+    assert (counts["review_outcome"], counts["review"]) == (1, 1)
+    with tenant_scope(doubted.id):
+        kept = Outcome.objects.get(pk=outcome.pk)
+    assert kept.reviewer.startswith("erased-")
+    assert (again(doubted, flag).claimed_by, kept.reason) == (kept.reviewer, "because")
+    assert sealing.verify(doubted.id).ok
 
 
 def test_versions_of_the_policy_decide_for_their_own_audits(doubted) -> None:
