@@ -36,8 +36,8 @@ SIDES = (256, 384, 512, 640, 768, 896, 1024, 1152, 1280, 1344, 1536, 1920, 2048)
 #: Deviations above the other places of the tile: from ``SEEN`` on a place is read, and believed if at most one symbol
 #: had to be corrected; from ``CLEAR`` on, two. Chance then passes less than one picture in a million (computed).
 SEEN, CLEAR, PLACES = 3.5, 5.5, 6
-#: Where the picture drowns the mark, it is made stronger until it stands out by so much.
-GAINS, WANTED = (1.0, 1.4, 2.0), 8.0
+#: Where the picture drowns the mark, it is made stronger until, after JPEG 50, it still stands out by so much.
+GAINS, WANTED = (1.0, 1.25, 1.5, 2.0), 8.5
 SEARCHED, READ = 768, 1024  # pixels of a side that are searched for the tile, and read once it is found
 
 Pixels = NDArray[np.uint8]
@@ -68,10 +68,18 @@ def embed(pixels: Pixels, payload: int, key: bytes) -> Pixels:
     marked = pixels
     for gain in GAINS:
         marked = np.clip(np.rint(pixels + gain * change), 0, 255).astype(np.uint8)
-        found = detect(marked, key)
+        found = detect(_saved(marked, 50), key)
         if found and found.payload == payload and found.seen >= WANTED and not found.wrong:
             break
     return marked
+
+
+def _saved(pixels: Pixels, quality: int) -> Pixels:
+    import cv2
+
+    _, content = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded: Any = cv2.imdecode(content, cv2.IMREAD_COLOR)
+    return np.asarray(decoded, np.uint8)[..., ::-1]
 
 
 def detect(pixels: Pixels, key: bytes, original: tuple[int, int] | None = None) -> Mark | None:
