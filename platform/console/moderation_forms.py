@@ -131,12 +131,13 @@ class PolicyForm(StyledForm):
 
     name = forms.CharField(max_length=100, widget=forms.TextInput(attrs={"autocomplete": "off"}))
     description = forms.CharField(required=False, max_length=2000, widget=forms.Textarea(attrs={"rows": 2}))
-    starter = forms.ChoiceField(required=False, label="Begin with")
+    # Whether there is one of that name is for the service to say.
+    starter = forms.CharField(required=False, label="Begin with", widget=forms.Select)
 
     def __init__(self, starters: Iterable[Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         choices = [("", "An empty policy"), *((one.id, one.title) for one in starters)]
-        self.fields["starter"] = forms.ChoiceField(required=False, label="Begin with", choices=choices)
+        self.fields["starter"].widget = forms.Select(choices=choices)
         style(self.fields["starter"].widget, invalid="starter" in self.errors)
 
 

@@ -50,7 +50,7 @@ def _index(request: Request, form: AuditForm | None, status: int) -> HttpRespons
         rows = selectors.list_audits(decision=decision, verdict=verdict)
         found = page_of(rows, before, PAGE)
         known = list(policy_selectors.list_policies())
-        context = {
+        context: dict[str, Any] = {
             "lines": lines_of(found.items),
             "waiting": [] if before or decision or verdict else _waiting(),
         }

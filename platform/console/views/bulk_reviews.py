@@ -70,7 +70,7 @@ def apply(request: Request) -> HttpResponse:
     said = f"{decided} review{'s' if decided != 1 else ''} decided.{left}"
     messages.success(request, said, extra_tags=reverse("console:batch-undo", args=[last.batch]))
     if last.left:
-        data = form.data.copy()
+        data = request.POST.copy()
         data["batch"] = str(last.batch)
         again = BulkForm([], data)
         again.is_valid()

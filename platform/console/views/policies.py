@@ -29,7 +29,7 @@ from tenants.moderation.models import Backtest, Policy, PolicyVersion
 
 ACTIVATIONS, BACKTESTS = 10, 5
 DECISIONS = ("allow", "label", "review", "block")
-EMPTY = {"rules": []}
+EMPTY: dict[str, Any] = {"rules": []}
 
 
 @needs(MODERATE)

@@ -66,6 +66,10 @@ def _lines(rows: Sequence[Review], actor: str) -> list[dict[str, Any]]:
 
 @needs(MODERATE, methods=("POST",))
 def claim_next(request: Request) -> HttpResponse:
+    return _claim_next(request)
+
+
+def _claim_next(request: Request) -> HttpResponse:
     with request.workspace.open():
         review = queue.claim_next(actor=actor_of(request).label)
     if review is None:
@@ -164,7 +168,7 @@ def decide(request: Request, review_id: uuid.UUID) -> HttpResponse:
         form.refuse(error)
         return _show(request, review_id, form, error.status)
     _tell(request, outcome)
-    return claim_next(request) if "next" in request.POST else redirect("console:reviews")
+    return _claim_next(request) if "next" in request.POST else redirect("console:reviews")
 
 
 def _tell(request: Request, outcome: Outcome) -> None:
