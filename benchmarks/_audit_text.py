@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _audit_text_pictures import pictures
 from _data import DATA, rows_of
 from _search_bench import Line, at_least, at_most
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from ml.auditing.calibration import expected_calibration_error, share_interval
 from ml.auditing.functional import CHANGES, IDENTITY, cases
@@ -27,7 +27,7 @@ BOOTSTRAPS = 300
 DIALECT = re.compile(
     r"\b(?:finna|gon|ain'?t|dis|dat|dem|da|wit|tryna|imma|bruh|y'?all|yo|homie|aint|gotta)\b", re.I
 )
-PICTURES, SEED = 40, 0
+SEED = 0
 
 Array = NDArray[Any]
 
@@ -37,7 +37,7 @@ def run(out: Path) -> list[Line]:
     held_out = _held_out()
     if held_out:
         lines = [*held_out, *lines]
-    return [*lines, *_everyday(), *_pictures()]
+    return [*lines, *_everyday(), *pictures()]
 
 
 # --- Held-out texts ----------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def _functions() -> list[Line]:
     return lines
 
 
-# --- Everyday texts, speed, pictures -----------------------------------------------------------------------
+# --- Everyday texts, speed -----------------------------------------------------------------------
 
 
 def _everyday() -> list[Line]:
@@ -219,50 +219,6 @@ def _speed() -> list[Line]:
         total += spent
         lines.append(Line(f"{name}: processor time a text", round(spent * 1000, 3), "ms"))
     return [*lines, at_least("texts a second and core, all three", 1 / total, 100, "/s")]
-
-
-def _pictures() -> list[Line]:
-    detector = load_detector("ocr")
-    if missing := detector.missing():
-        print(f"skipped: {missing}")
-        return []
-    written, read, spent = _written(detector)
-    lines = [Line("ocr: words read rightly, English, 14 to 40 px", f"{read}/{written}"),
-             Line("ocr: processor time, picture of 1024 with six lines", round(spent, 3), "s")]  # fmt: skip
-    paths = sorted((DATA / "grocery_store").rglob("*.jpg"))[: PICTURES // 2]
-    paths += sorted((DATA / "playground_50_50").rglob("*.jpg"))[: PICTURES // 2]
-    if not paths:
-        return lines
-    items = [_picture(Image.open(path).convert("RGB").resize((1024, 768))) for path in paths]
-    start = time.process_time()
-    for item in items:
-        detector.examine(item)
-    rate = len(items) / (time.process_time() - start)
-    return [*lines, at_least("ocr: photos of 1024 a second and core", rate, 2, "/s")]
-
-
-def _written(detector: Detector) -> tuple[int, int, float]:
-    sentences = ["meet me behind the station", "you are all worthless", "call this number now", "free gift card inside",
-                 "nobody wants you here", "limited time offer"]  # fmt: skip
-    written = read = 0
-    seconds = []
-    for size in (14, 20, 28, 40):
-        picture = Image.new("RGB", (1024, 768), (228, 232, 220))
-        for at, sentence in enumerate(sentences):
-            ImageDraw.Draw(picture).text(
-                (40, 40 + 110 * at), sentence, fill=(30, 30, 60), font=ImageFont.load_default(size)
-            )
-        start = time.process_time()
-        found = {word for words in detector.examine(_picture(picture)).words for word in words.text.split()}
-        seconds.append(time.process_time() - start)
-        words = [word for sentence in sentences for word in sentence.split()]
-        written, read = written + len(words), read + sum(word in found for word in words)
-    # The first picture also loads the networks.
-    return written, read, float(np.mean(seconds[1:]))
-
-
-def _picture(picture: Image.Image) -> Item:
-    return Item("image", "image/png", pixels=np.asarray(picture), width=picture.width, height=picture.height)
 
 
 # --- Small things ------------------------------------------------------------------------------------------

@@ -9,11 +9,6 @@ from typing import Literal
 
 from ml.auditing import checksums
 
-#: Nobody's address: names that are reserved for examples, and files whose names look like addresses.
-_NO_DOMAIN = re.compile(
-    r"(?:@|\.)(?:example\.(?:com|org|net)|example|invalid|test|localhost)$|\.(?:png|jpe?g|gif|svg|webp|css|js|mp4)$",
-    re.I,
-)
 _VERSION = re.compile(
     r"(?:\bv|version|release|build|firmware|chapter|section|版本|固件)\W{0,3}$", re.IGNORECASE
 )
@@ -41,21 +36,6 @@ class Kind:
         return self.check is not None
 
 
-def _email(value: str) -> bool:
-    return not _NO_DOMAIN.search(value) and ".." not in value
-
-
-def _international(value: str) -> bool:
-    digits = checksums.only(value)
-    return 8 <= len(digits) <= 15 and digits[0] != "0" and len(set(digits)) > 2
-
-
-def _octets(value: str) -> bool:
-    parts = [int(part) for part in value.split(".")]
-    # Four small numbers are a version or a chapter far oftener than an address.
-    return max(parts) >= 32 and checksums.public_address(value)
-
-
 def _form(pattern: str) -> re.Pattern[str]:
     """Bounded by what is no Latin letter or digit: Chinese text has no spaces around numbers."""
     return re.compile(rf"(?<![A-Za-z0-9])(?:{pattern})(?![A-Za-z0-9])")
@@ -77,7 +57,7 @@ KINDS: tuple[Kind, ...] = (
             r"@(?:[A-Za-z0-9\-]{1,63}\.){1,6}[A-Za-z]{2,24}(?![A-Za-z0-9])"
         ),
         0.95,
-        _email,
+        checksums.email,
         shown=0,
     ),
     Kind(
@@ -260,7 +240,7 @@ KINDS: tuple[Kind, ...] = (
         "phone",
         re.compile(r"(?<![A-Za-z0-9+])\+[1-9](?:[ ().\-]{0,2}\d){7,14}(?![A-Za-z0-9])"),
         0.9,
-        _international,
+        checksums.international_phone,
     ),
     Kind("phone", _form(r"(?:86[ -]?)?1[3-9]\d([ -]?)\d{4}\1\d{4}"), 0.75),
     Kind(
@@ -285,7 +265,7 @@ KINDS: tuple[Kind, ...] = (
         "ip_address",
         re.compile(r"(?<![A-Za-z0-9.])(?:\d{1,3}\.){3}\d{1,3}(?![A-Za-z0-9]|\.\d)"),
         0.7,
-        _octets,
+        checksums.public_address_not_version,
         unless=_VERSION,
         sensitive="low",
         shown=0,

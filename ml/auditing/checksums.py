@@ -1,9 +1,10 @@
-"""Checksums of numbers that identify people and their accounts: each tells whether a string can be such a number."""
+"""Checksums and other rules of what identifies people: each tells whether a string can be such a number or address."""
 
 from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 from datetime import date
 
 #: ISO 13616: how long an IBAN of each country is (the larger part of the registry).
@@ -26,8 +27,16 @@ ISSUERS = (
 )  # fmt: skip
 
 #: GB/T 2260: the two digits of China's provinces.
-_PROVINCES = "11 12 13 14 15 21 22 23 31 32 33 34 35 36 37 41 42 43 44 45 46 50 51 52 53 54 61 62 63 64 65 71 81 82 83"
+_PROVINCES = (
+    "11 12 13 14 15 21 22 23 31 32 33 34 35 36 37 41 42 43 44 45 46 50 51 52 53 54 61 62 63 64 65 71 81 82 83"
+)
 PROVINCES = frozenset(_PROVINCES.split())
+
+#: Nobody's address: names that are reserved for examples, and files whose names look like addresses.
+_NO_DOMAIN = re.compile(
+    r"(?:@|\.)(?:example\.(?:com|org|net)|example|invalid|test|localhost)$|\.(?:png|jpe?g|gif|svg|webp|css|js|mp4)$",
+    re.I,
+)
 
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
@@ -239,3 +248,18 @@ def public_address(value: str) -> bool:
 def coordinates(value: str) -> bool:
     latitude, longitude = (float(part) for part in value.replace("，", ",").split(","))
     return abs(latitude) <= 90 and abs(longitude) <= 180 and (latitude, longitude) != (0, 0)
+
+
+def email(value: str) -> bool:
+    return not _NO_DOMAIN.search(value) and ".." not in value
+
+
+def international_phone(value: str) -> bool:
+    digits = only(value)
+    return 8 <= len(digits) <= 15 and digits[0] != "0" and len(set(digits)) > 2
+
+
+def public_address_not_version(value: str) -> bool:
+    parts = [int(part) for part in value.split(".")]
+    # Four small numbers are a version or a chapter far oftener than an address.
+    return max(parts) >= 32 and public_address(value)

@@ -174,7 +174,7 @@ def measure(
 
     tested = logits_of(linear, [text for text, is_in in zip(texts.texts, chosen, strict=True) if is_in])
     plain = logits_of(linear, unseen)
-    figures = {}
+    figures: dict[str, float] = {}
     for at, (name, head) in enumerate(heads.items()):
         found = calibration.Calibration.loads(json.dumps(head["calibration"]))
         claimed = np.array([found.probability(float(logit)) for logit in tested[:, at]])

@@ -116,7 +116,8 @@ def own_lists(given: Any) -> tuple[list[_List], list[Mapping[str, Any]]]:
         return [], [
             {"kind": "setting-refused", "setting": "keywords", "reason": "It maps categories to lists."}
         ]
-    lists, notes = [], []
+    lists: list[_List] = []
+    notes: list[Mapping[str, Any]] = []
     for category, terms in list(given.items())[:MAX_CATEGORIES]:
         usable = [term for term in terms if isinstance(term, str)] if isinstance(terms, list | tuple) else []
         compiled = _own_terms(tuple(usable[:MAX_TERMS]))
