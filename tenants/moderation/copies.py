@@ -15,7 +15,9 @@ def add(*, case: Case, list_id: uuid.UUID | None, actor: str, note: str) -> uuid
 
     if case.asset_id is None:
         raise Conflict("The item is no asset any more, so that its copies cannot be found by it.")
-    return known.add_asset_copies(asset_id=case.asset_id, list_id=list_id, note=note, actor=actor)
+    return known.add_asset_copies(
+        asset_id=case.asset_id, list_id=list_id, note=note[: known.MAX_NOTE], actor=actor
+    )
 
 
 def take_off(item_id: uuid.UUID, *, actor: str) -> None:

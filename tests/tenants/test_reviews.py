@@ -16,8 +16,8 @@ from tenants.accounts import keys, services
 from tenants.datasets.models import Asset, Dataset
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.jobs.models import Job
-from tenants.moderation import queue, record, reviews, sealing, second_opinions, strikes, undoing
-from tenants.moderation.models import Outcome, Review, Strike
+from tenants.moderation import known, queue, record, reviews, sealing, second_opinions, strikes, undoing
+from tenants.moderation.models import HashEntry, Outcome, Review, Strike
 from tenants.people.erasure import erase_user
 from tenants.pipeline import erasure, subjects
 from tenants.scope import tenant_scope
@@ -533,6 +533,38 @@ def test_a_newer_audit_is_not_undone_through_an_older_one(world) -> None:
     with pytest.raises(Conflict, match="newer audit"):
         undo(world, outcome)
     assert world.stands(newer)[0] == "review"
+
+
+# --- Copies ---
+
+
+def test_a_blocked_item_is_listed_so_that_its_copies_are_found_and_taken_off_with_an_undo(world) -> None:
+    flag = world.flag()
+    outcome = decide(world, flag, "block", block_copies=True, reason="x" * 1000)
+    with tenant_scope(world.id):
+        sha256 = Asset.objects.get(pk=flag.asset_id).blob.sha256
+        entry = HashEntry.objects.get(item=outcome.copies, algorithm="sha256")
+        assert (entry.hash_list.name, bytes(entry.content).hex()) == ("Blocked", sha256)
+        assert [m["entry"] for m in known.match(fingerprints={}, sha256=sha256)] == [str(outcome.copies)]
+        job = Job.objects.get(kind="match_again")
+        assert (job.state, job.arguments["item"]) == ("queued", str(outcome.copies))
+    undo(world, outcome)
+    with tenant_scope(world.id):
+        assert not HashEntry.objects.exists()
+        assert known.match(fingerprints={}, sha256=sha256) == []
+
+
+def test_a_list_that_is_not_there_decides_nothing(world, stranger) -> None:
+    with tenant_scope(stranger.id):
+        theirs = known.create_list(name="theirs", stance="bad")
+    with tenant_scope(world.id):
+        good = known.create_list(name="good", stance="good")
+    audit = world.audit(["rude"])
+    flag = world.flags(audit)["rude"]
+    for listed, refusal in ((theirs.id, NotFound), (good.id, Invalid)):
+        with pytest.raises(refusal):
+            decide(world, flag, "block", block_copies=True, list_id=listed)
+    assert world.stands(audit)[0] == "review"
 
 
 # --- Strikes ---
