@@ -19,13 +19,13 @@ from rest_framework.response import Response
 from api import review_shapes as shapes
 from api.fields import Body, Flag, Text
 from api.idempotency import Answer, Once
-from api.paging import read_choice, read_limit, read_page, refuse_unknown
+from api.paging import read_choice, read_limit, refuse_unknown
 from api.paths import read_id
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING, choice
 from tenants.accounts.permissions import MODERATE
 from tenants.errors import Invalid, NotFound
-from tenants.moderation import cases, models, queue, reviews, showing, undoing
+from tenants.moderation import cases, models, queue, reviews, showing
 from tenants.scope import tenant_scope
 
 State, Kind = models.Review.State, models.Review.Kind
@@ -199,49 +199,6 @@ def decided(outcome: models.Outcome, review: models.Review) -> dict[str, Any]:
         "outcome": showing.outcome_as_dict(outcome),
         "stands": {"decision": stands.decision, "labels": list(stands.labels)},
     }
-
-
-class Outcomes(Moderating):
-    @extend_schema(
-        summary="What people decided, the newest first",
-        parameters=[
-            *PAGING,
-            OpenApiParameter("review", str),
-            OpenApiParameter("batch", str),
-            OpenApiParameter("rule", str),
-        ],
-        responses=shapes.OutcomePage,
-    )
-    def get(self, request: Request) -> Response:
-        query = request.query_params
-        refuse_unknown(query, "review", "batch", "rule")
-        page, rule = read_page(query), read_text(query, "rule")
-        review_id, batch = id_in(query, "review"), id_in(query, "batch")
-        with tenant_scope(self.tenant_id):
-            rows = showing.list_outcomes(review_id=review_id, batch=batch, rule=rule, actor=self.actor)
-            return Response(page.of(rows, showing.outcome_as_dict))
-
-
-class UndoOutcome(Moderating):
-    def find(self, outcome_id: uuid.UUID | None) -> models.Outcome:
-        return undoing.get_outcome(outcome_id=outcome_id, actor=self.actor)
-
-    @extend_schema(
-        summary="Take a decision back",
-        description="A new row points at it; the flag is open again, and the item stands as before.",
-        parameters=[IDEMPOTENCY],
-        request={"application/json": Reason},
-        responses=shapes.ReviewDecided,
-        extensions={"x-problems": [409]},
-    )
-    def post(self, request: Request, outcome_id: uuid.UUID) -> HttpResponse:
-        fields = Reason.read(request.data)
-        return Once(request, fields).run(lambda: self._undo(outcome_id, fields["reason"])).response()
-
-    def _undo(self, outcome_id: uuid.UUID, reason: str) -> Answer:
-        undone = undoing.undo(outcome_id=outcome_id, actor=self.actor, reason=reason)
-        review = queue.get_review(review_id=undone.review, actor=self.actor)
-        return Answer.of(200, decided(undone, review))
 
 
 class ReviewFigures(Moderating):

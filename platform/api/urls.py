@@ -16,6 +16,7 @@ from api.imports import Imports, OneImport, PreviewImport, Receipt, Rows, StartI
 from api.jobs import CancelJob, JobEvents, Jobs, OneJob, RetryJob
 from api.keys import Keys, OneKey, RotateKey
 from api.me import Me
+from api.outcomes import Outcomes, UndoOutcome
 from api.paths import IdConverter
 from api.people import Invitations, Members, OneInvitation, OneMember
 from api.policies import (
@@ -36,11 +37,9 @@ from api.reviews import (
     ClaimReview,
     DecideReview,
     OneReview,
-    Outcomes,
     ReleaseReview,
     ReviewFigures,
     Reviews,
-    UndoOutcome,
 )
 from api.search import Search
 from api.uploads import OneUpload, Uploads
