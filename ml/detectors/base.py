@@ -135,7 +135,11 @@ class Finding:
 
 
 class Detector(ABC):
-    """One way to look at an item. Made once in a child process, used for one item after the other."""
+    """One way to look at an item. Made once in a child process, used for one item after the other.
+
+    One that examined reports every category that it looked for, also with a score of 0: what it leaves out counts as
+    not looked for.
+    """
 
     #: The file's name; with an argument, ``hf-image:org/model``.
     name: str

@@ -110,7 +110,7 @@ def _tour(demo: dict[str, Any]) -> None:
 
 def _audit(shop: Api, pear: dict[str, Any]) -> None:
     print("\n7. Audit a text, a picture that says it was generated, and the pear")
-    words = "You are a wonderful person, write to ann.lee@example.com"
+    words = "You are a wonderful person, write to ann.lee@gmail.com"
     kinds: tuple[tuple[str, dict[str, Any]], ...] = (
         ("text", {"json": {"text": words}}),
         ("generated", {"files": {"file": ("castle.png", _declared())}}),

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from ml.auditing import fusion
 from ml.auditing.examiner import Examination, Examined
+
+log = logging.getLogger(__name__)
 
 MAX_WORDS, MAX_EXCERPT = 40, 300
 MAX_EVIDENCE, MAX_MATCHES = 50, 50
@@ -79,7 +82,7 @@ def _detector(part: Examined) -> dict[str, Any]:
         evidence = [{"kind": "left-out", "reason": "too long"}]
     return {
         "name": part.spec,
-        "version": part.detector.version,
+        "version": version_of(part),
         "tier": part.detector.tier,
         "state": finding.state,
         "reason": finding.reason,
@@ -111,6 +114,15 @@ def versions(document: Mapping[str, Any], policy_digest: str) -> dict[str, str]:
     """What the verdict rests on: digests of the policy and of all detectors' names and versions."""
     looked = sorted(f"{part['name']}@{part['version']}" for part in document["detectors"])
     return {"policy": policy_digest, "detectors": hashlib.sha256("\n".join(looked).encode()).hexdigest()}
+
+
+def version_of(part: Examined) -> str:
+    """Some versions are those of files; a file that is gone must not cost the audit what the others saw."""
+    try:
+        return part.detector.version
+    except Exception:
+        log.warning("a detector does not know its version", extra={"spec": part.spec}, exc_info=True)
+        return "unknown"
 
 
 def digest(document: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ from tenants.datasets.selectors import visible_assets
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.moderation import evidence as documents
-from tenants.moderation import policies, record, reviews, strikes
+from tenants.moderation import known, policies, record, reviews, strikes
 from tenants.moderation.decision import Decision, decide, judged
 from tenants.moderation.models import Audit, AuditPicture, AuditRequest, Evidence
 from tenants.pipeline.audit_requests import drop_content
@@ -129,8 +129,6 @@ def _subject_of(case: Case) -> Iterator[Subject]:
 
 
 def _store(claimed: jobs.Claim, case: Case, examination: Examination) -> None:
-    from tenants.moderation import known
-
     request = case.request
     fingerprints = documents.fingerprints_of(examination)
     document = documents.assemble(

@@ -112,8 +112,13 @@ def test_a_category_tells_who_could_not_look() -> None:
     assert state_of("abstained") == ("abstained", None)
     assert state_of("not_installed") == ("not_examined", None)
     assert state_of("abstained", "failed") == ("failed", None)
-    # One that looked and saw nothing.
-    assert state_of("failed", "examined") == ("examined", 0.0)
+    # One that looked, but not for this.
+    assert state_of("examined") == ("not_examined", None)
+
+
+def test_a_category_that_was_looked_for_and_not_found_has_a_score() -> None:
+    found = categories([part("words", about=("spam",), categories={"spam": Category(0.0)})])
+    assert (found["spam"]["state"], found["spam"]["score"]) == ("examined", 0.0)
 
 
 def test_the_highest_score_of_a_category_counts() -> None:
