@@ -146,7 +146,7 @@ def _category(name: str, parts: Sequence[Examined]) -> dict[str, Any]:
     asked = [part for part in parts if name in part.detector.categories]
     spoke = [part for part in asked if name in part.finding.categories and part.finding.state == "examined"]
     if not spoke:
-        # Who looked and says nothing of this category did not look for it here, as of hate in a language it cannot read.
+        # Who looked and says nothing of this category did not look for it, as of hate in a language it cannot read.
         states = {part.finding.state for part in asked}
         return empty | {"state": next((s for s in ("failed", "abstained") if s in states), "not_examined")}
     best = max(spoke, key=lambda part: part.finding.categories[name].score)
