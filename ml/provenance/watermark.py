@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.provenance import reed_solomon
+from ml.provenance.planes import Pixels, Plane, box, deviation, filtered, luminance, root, saved
 
 TILE, BLOCK, CHIPS = 128, 8, 256
 #: Frequencies (vertical, horizontal) of a block: low enough to outlive halving, high enough to hide.
@@ -32,16 +33,18 @@ MIN_SIDE = 128
 #: Of a chip, in grey levels of its DCT coefficient: in flat places, per unit of local deviation, at most.
 FLOOR, SLOPE, CEILING = 2.0, 0.3, 9.0
 #: Longest sides that pictures are commonly scaled to; a scaled picture is tried at each, as it may have been before.
-SIDES = (256, 384, 512, 640, 768, 896, 1024, 1152, 1280, 1344, 1536, 1920, 2048)
+SIDES = (256, 384, 512, 640, 768, 1024, 1280, 1536, 1920)
+#: So many scales come first and are likely: as it came, twice, half.
+LIKELY = 3
 #: Deviations above the other places of the tile: from ``SEEN`` on a place is read, and believed if at most one symbol
 #: had to be corrected; from ``CLEAR`` on, two. Chance then passes less than one picture in a million (computed).
 SEEN, CLEAR, PLACES = 3.5, 5.5, 6
 #: Where the picture drowns the mark, it is made stronger until, after JPEG 50, it still stands out by so much.
 GAINS, WANTED = (1.0, 1.25, 1.5, 2.0), 8.5
-SEARCHED, READ = 768, 1024  # pixels of a side that are searched for the tile, and read once it is found
-
-Pixels = NDArray[np.uint8]
-Plane = NDArray[np.float32]
+#: At sizes that are only guessed: chance reaches it at one size in twenty.
+SEEN_GUESSED = 4.5
+#: Pixels of a side that are searched for the tile, and that are read once it is found.
+SEARCHED, READ = 512, 1024
 
 
 @dataclass(frozen=True)
@@ -64,36 +67,38 @@ def embed(pixels: Pixels, payload: int, key: bytes) -> Pixels:
         raise ValueError("The payload is 32 bits.")
     tile = _tile(_chips(_word(payload, key)), key)
     whole = np.tile(tile, (-(-height // TILE), -(-width // TILE)))[:height, :width]
-    change = (whole * _strength(_luminance(pixels)))[..., None]
+    change = (whole * _strength(luminance(pixels)))[..., None]
     marked = pixels
     for gain in GAINS:
         marked = np.clip(np.rint(pixels + gain * change), 0, 255).astype(np.uint8)
-        found = detect(_saved(marked, 50), key)
+        found = detect(saved(marked, 50), key)
         if found and found.payload == payload and found.seen >= WANTED and not found.wrong:
             break
     return marked
-
-
-def _saved(pixels: Pixels, quality: int) -> Pixels:
-    import cv2
-
-    _, content = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded: Any = cv2.imdecode(content, cv2.IMREAD_COLOR)
-    return np.asarray(decoded, np.uint8)[..., ::-1]
 
 
 def detect(pixels: Pixels, key: bytes, original: tuple[int, int] | None = None) -> Mark | None:
     """The mark in uint8 [h, w, 3]. ``original``: width and height before somebody reduced it to ``pixels``."""
     if min(pixels.shape[:2]) < 2:
         return None
-    plane = _luminance(pixels)
-    for scale in _scales(plane.shape[1], plane.shape[0], original):
-        whole: Plane | None = None
-        for seen, at in _places(_folded(plane, scale, SEARCHED), key):
-            whole = _tile_of(plane, scale) if whole is None else whole
-            found = _read(whole, at, key)
-            if found and (found[1] < 2 or seen >= CLEAR):
-                return Mark(found[0], round(scale, 4), found[1], round(seen, 2))
+    plane = luminance(pixels)
+    for at, scale in enumerate(_scales(plane.shape[1], plane.shape[0], original)):
+        if mark := _look(plane, scale, key, SEEN if at < LIKELY else SEEN_GUESSED):
+            return mark
+    return None
+
+
+def _look(plane: Plane, scale: float, key: bytes, least: float) -> Mark | None:
+    """The mark in the picture enlarged by ``scale``."""
+    searched = _folded(plane, scale, SEARCHED)
+    tile: Plane | None = None
+    for seen, place in _places(searched, key, least):
+        if tile is None:
+            fits = max(plane.shape) * scale <= SEARCHED
+            tile = _tile_of(searched if fits else _folded(plane, scale, READ))
+        found = _read(tile, place, key)
+        if found and (found[1] < 2 or seen >= CLEAR):
+            return Mark(found[0], round(scale, 4), found[1], round(seen, 2))
     return None
 
 
@@ -148,7 +153,7 @@ def _layout(key: bytes) -> _Layout:
     signs = signs.reshape(-1, CHIPS)
     coefficients = np.zeros(count, np.float32)
     coefficients[slots[0]] = signs[0]
-    sync = np.fft.rfft2(_filtered(_spatial(coefficients)))
+    sync = np.fft.rfft2(filtered(_spatial(coefficients)))
     return _Layout(slots, signs, np.conj(sync).astype(np.complex64))
 
 
@@ -184,33 +189,8 @@ def _coefficients(tile: Plane) -> Plane:
 # --- Pictures ---
 
 
-def _luminance(pixels: Pixels) -> Plane:
-    return pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
-
-
-def _box(plane: Plane, side: int) -> Plane:
-    import cv2
-
-    blurred: Any = cv2.blur(plane, (side, side), borderType=cv2.BORDER_REFLECT)
-    return blurred
-
-
-def _filtered(plane: Plane) -> Plane:
-    """Without what changes slowly, which is nearly all picture and hardly any mark."""
-    return plane - _box(_box(plane, 7), 7)
-
-
-def _deviation(plane: Plane, side: int) -> Plane:
-    return _root(_box(_filtered(plane) ** 2, side))
-
-
-def _root(plane: Plane) -> Plane:
-    """Running sums leave a little less than nothing where there is nothing."""
-    return np.sqrt(np.maximum(plane, 0))
-
-
 def _strength(plane: Plane) -> Plane:
-    return np.clip(FLOOR + SLOPE * _deviation(plane, 9), FLOOR, CEILING)
+    return np.clip(FLOOR + SLOPE * deviation(plane, 9), FLOOR, CEILING)
 
 
 def _scales(width: int, height: int, original: tuple[int, int] | None) -> Iterator[float]:
@@ -235,14 +215,14 @@ def _folded(plane: Plane, scale: float, most: int) -> Plane:
 
     height, width = (round(side * scale) for side in plane.shape)
     top, left = (max(0, (side - most) // 2 // TILE * TILE) for side in (height, width))
-    piece = plane
+    piece: Any = plane
     if scale != 1:
         # The part that is needed, enlarged so that its pixels lie where those of the whole would.
         matrix = np.array(
             [[1 / scale, 0, (left + 0.5) / scale - 0.5], [0, 1 / scale, (top + 0.5) / scale - 0.5]]
         )
         size = (min(most, width - left), min(most, height - top))
-        source = plane if scale >= 1 else _box(plane, max(1, round(1 / scale)))
+        source = plane if scale >= 1 else box(plane, max(1, round(1 / scale)))
         piece = cv2.warpAffine(
             source,
             matrix,
@@ -252,37 +232,37 @@ def _folded(plane: Plane, scale: float, most: int) -> Plane:
         )
     else:
         piece = plane[top : top + most, left : left + most]
-    flat = _filtered(piece)
+    flat = filtered(piece)
     # Where there is much picture there is little certainty; single edges must not outshout everything.
-    flat = np.clip(flat / (_root(_box(flat * flat, 17)) + 2.0), -2.5, 2.5)
+    flat = np.clip(flat / (root(box(flat * flat, 17)) + 2.0), -2.5, 2.5)
     rows, columns = (-(-side // TILE) * TILE for side in flat.shape)
     padded = np.zeros((rows, columns), np.float32)
     padded[: flat.shape[0], : flat.shape[1]] = flat
     return padded.reshape(rows // TILE, TILE, columns // TILE, TILE).sum(axis=(0, 2))
 
 
-def _whitened(tile: Plane, power: float, side: int) -> Plane:
+def _whitened(tile: Plane, power: float, side: int) -> NDArray[Any]:
     """Frequencies divided by a power of their neighbourhood's energy, so that none of them outshouts the rest.
 
     Returned as a spectrum [128, 65].
     """
     spectrum = np.fft.rfft2(tile)
-    energy = _box((np.abs(spectrum) ** 2).astype(np.float32), side)
+    energy = box((np.abs(spectrum) ** 2).astype(np.float32), side)
     return spectrum / (np.maximum(energy, 0) + 1e-6) ** power
 
 
-def _places(folded: Plane, key: bytes) -> Iterator[tuple[float, tuple[int, int]]]:
+def _places(folded: Plane, key: bytes, least: float) -> Iterator[tuple[float, tuple[int, int]]]:
     """Where the tile may begin, the clearest first, at most ``PLACES``."""
     response = np.fft.irfft2(_whitened(folded, 0.5, 9) * _layout(key).sync, s=(TILE, TILE))
     response = (response - response.mean()) / (response.std() + 1e-9)
     best = np.argpartition(response, -PLACES, axis=None)[-PLACES:]
     for flat in sorted(best, key=lambda place: -response.flat[place]):
-        if (seen := float(response.flat[flat])) >= SEEN:
+        if (seen := float(response.flat[flat])) >= least:
             yield seen, divmod(int(flat), TILE)
 
 
-def _tile_of(plane: Plane, scale: float) -> Plane:
-    return np.fft.irfft2(_whitened(_folded(plane, scale, READ), 0.25, 7), s=(TILE, TILE)).astype(np.float32)
+def _tile_of(folded: Plane) -> Plane:
+    return np.fft.irfft2(_whitened(folded, 0.25, 7), s=(TILE, TILE)).astype(np.float32)
 
 
 def _read(tile: Plane, at: tuple[int, int], key: bytes) -> tuple[int, int] | None:
