@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 RATE = 16_000
 LOW_HZ, HIGH_HZ = 150.0, 3_600.0
 FRAME, HOP, BINS = 400, 160, 512
-FILTERS, CEPSTRA = 24, 20
+FILTERS, CEPSTRA = 48, 40
 #: Frames this far below the loudest are not speech.
 RANGE_DB = 30.0
 #: Below this root mean square (of full scale 1) nothing is speech.
@@ -26,7 +26,7 @@ Matrix = NDArray[np.float32]
 
 
 def features(samples: NDArray[np.float32]) -> Matrix:
-    """Float32 [n] mono at 16 kHz to [frames, 60]: cepstra 1 to 20, their slopes, and the slopes of these.
+    """Float32 [n] mono at 16 kHz to [frames, 120]: cepstra 1 to 40, their slopes, and the slopes of these.
 
     Frames without speech are left out; the answer may have no row.
     """

@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.auditing.resampling import resampled
+
 RATE = 16_000
 ESPEAK_VARIANTS = ("", "+m3", "+m7", "+f2", "+f4", "+Andy", "+Annie", "+max")
 KLATT_VARIANTS = ("+klatt", "+klatt2", "+klatt3", "+klatt4", "+klatt6")
@@ -105,12 +107,4 @@ def read_wave(path: Path) -> NDArray[np.float32]:
         if file.getnchannels() != 1 or file.getsampwidth() != 2:
             raise ValueError(f"{path.name} is not mono of 16 bits")
         samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
-        return resampled(samples, file.getframerate())
-
-
-def resampled(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-    """Any rate to 16 kHz, exactly below half of the lower rate, by cutting or padding the spectrum."""
-    if rate == RATE or not len(samples):
-        return samples
-    length = round(len(samples) * RATE / rate)
-    return (np.fft.irfft(np.fft.rfft(samples), length) * (length / len(samples))).astype(np.float32)
+        return resampled(samples, file.getframerate(), RATE)
