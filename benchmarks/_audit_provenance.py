@@ -112,7 +112,7 @@ def declarations(folder: Path) -> Iterator[Line]:
         wrong[declared(folder, *write(source))["state"] != "none"] += 1
     yield exact("declared: generators found, by name", found[True], sum(found.values()))
     yield at_most(
-        f"declared: false, of {sum(wrong.values())} photos with camera and editor tags", wrong[True], 0
+        f"declared: false, of {sum(wrong.values())} photos with camera and editor tags", wrong[True], 0, ""
     )
     untouched = [path for name in ("flickr8k_1k", "grocery_store", "short_clips") for path in files(name)]
     if untouched:
