@@ -17,6 +17,7 @@ from tenants.pipeline import (
     embedding,
     erasure,
     importing,
+    matching_again,
     portability,
     reindexing,
     subjects,
@@ -79,6 +80,11 @@ def audit_item(job_id: str, tenant_id: str) -> None:
 @shared_task(base=JobTask, name="workers.backtest_policy")
 def backtest_policy(job_id: str, tenant_id: str) -> None:
     run_job(job_id, tenant_id, backtests.backtest_policy)
+
+
+@shared_task(base=JobTask, name="workers.match_again")
+def match_again(job_id: str, tenant_id: str) -> None:
+    run_job(job_id, tenant_id, matching_again.match_again)
 
 
 @shared_task(name="workers.sweep_jobs")

@@ -20,7 +20,7 @@ class Bits:
         return self._words.shape[1]
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         return self._words.nbytes
 
     def differing(self, wanted: bytes) -> Counts:

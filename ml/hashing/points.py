@@ -9,19 +9,23 @@ points lie as one turn, scale and shift of the whole picture would put them.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 Grey = NDArray[np.uint8]
+Floats = NDArray[np.floating[Any]]
 
 MOST = 128
 #: x and y as 255ths of the longest side, direction as 256ths of a turn, then 32 bytes of comparisons.
 POINT_BYTES = 35
 
-#: So many points that agree make a copy. Measured in docs/auditing/known-content.md.
-AGREEING = 10
+#: So many points that agree make a copy, if they are this share of those that are most alike: other photos of the same
+#: place share points too, copies share nearly all. Measured in docs/auditing/known-content.md.
+AGREEING, SHARE = 12, 0.55
 
 _SIDE, _GROWTH, _LEVELS, _SCALE = 384, 2.0, 8, 1.2
 _EDGE, _FAST, _CELLS, _TOGETHER = 20, 7, 4, 4
@@ -44,8 +48,8 @@ def points_of(pixels: Pixels) -> bytes:
     """At most ``MOST`` points of a picture (uint8 [h, w, 3]), ``POINT_BYTES`` each; the clearest of each part first."""
     import cv2
 
-    grey = _prepared(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))
-    detector = cv2.ORB_create(
+    grey = _prepared(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8))
+    detector = cv2.ORB.create(
         nfeatures=4 * MOST, scaleFactor=_SCALE, nlevels=_LEVELS, edgeThreshold=_EDGE, fastThreshold=_FAST
     )
     found = detector.detect(grey)
@@ -128,8 +132,8 @@ class Points:
         if len(packed) % POINT_BYTES or len(packed) > MOST * POINT_BYTES:
             raise ValueError("these bytes are no points of a picture")
         table = np.frombuffer(packed, np.uint8).reshape(-1, POINT_BYTES)
-        self.at: NDArray[np.complex128] = (table[:, 0] + 1j * table[:, 1]) / 255
-        self.angle: NDArray[np.float64] = table[:, 2] * (2 * math.pi / 256)
+        self.at: NDArray[Any] = (table[:, 0] + 1j * table[:, 1]) / 255
+        self.angle: Floats = table[:, 2] * (2 * math.pi / 256)
         self.bits = np.ascontiguousarray(table[:, 3:]).view(np.uint64)
 
     def mirrored(self) -> Points:
@@ -140,14 +144,26 @@ class Points:
         return other
 
 
-def agreeing(one: Points, other: Points) -> int:
-    """How many points of one picture lie in the other, or in its mirror image, as one movement would put them."""
-    return max(_agreeing(one, turned) for turned in (other, other.mirrored()))
+@dataclass(frozen=True)
+class Agreement:
+    """``agreeing`` of the ``pairs`` of points that are most alike lie as one movement of the picture puts them."""
+
+    agreeing: int
+    pairs: int
+
+    @property
+    def copy(self) -> bool:
+        return self.agreeing >= AGREEING and self.agreeing >= SHARE * self.pairs
 
 
-def _agreeing(one: Points, other: Points) -> int:
-    pairs = _pairs(one, other)
-    return _most_explained(one, other, *pairs)
+def agreement(one: Points, other: Points) -> Agreement:
+    """How well one picture lies in the other, or in its mirror image."""
+    return max((_agreement(one, turned) for turned in (other, other.mirrored())), key=lambda a: a.agreeing)
+
+
+def _agreement(one: Points, other: Points) -> Agreement:
+    mine, theirs = _pairs(one, other)
+    return Agreement(_most_explained(one, other, mine, theirs), len(mine))
 
 
 def _pairs(one: Points, other: Points) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

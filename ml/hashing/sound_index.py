@@ -40,7 +40,7 @@ class SoundIndex:
         return SoundIndex(self.owners + other.owners, self.frames + other.frames)
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         return sum(frames.nbytes for frames in self.frames) * 5
 
     @cached_property

@@ -12,6 +12,7 @@ from api.content import Content, Thumbnail, Transcript
 from api.datasets import Datasets, OneDataset
 from api.erasures import Erasures, OneErasure
 from api.exports import ExportContent, Exports, OneExport
+from api.hash_lists import HashEntries, HashLists, MatchHashes, OneHashEntry, OneHashList
 from api.imports import Imports, OneImport, PreviewImport, Receipt, Rows, StartImport
 from api.jobs import CancelJob, JobEvents, Jobs, OneJob, RetryJob
 from api.keys import Keys, OneKey, RotateKey
@@ -112,6 +113,11 @@ urlpatterns = [
     path("records", Records.as_view(), name="records"),
     path("records/verify", VerifyRecords.as_view(), name="verify-records"),
     path("records/export", ExportRecords.as_view(), name="export-records"),
+    path("hash-lists", HashLists.as_view(), name="hash-lists"),
+    path("hash-lists/match", MatchHashes.as_view(), name="match-hashes"),
+    path("hash-lists/<id:list_id>", OneHashList.as_view(), name="hash-list"),
+    path("hash-lists/<id:list_id>/entries", HashEntries.as_view(), name="hash-entries"),
+    path("hash-lists/<id:list_id>/entries/<id:entry_id>", OneHashEntry.as_view(), name="hash-entry"),
     path("jobs", Jobs.as_view(), name="jobs"),
     path("jobs/<id:job_id>", OneJob.as_view(), name="job"),
     path("jobs/<id:job_id>/cancel", CancelJob.as_view(), name="cancel"),

@@ -15,6 +15,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F, QuerySet
 from uuid_utils.compat import uuid7
 
+from ml.hashing import looks
 from ml.hashing.fingerprints import Fingerprints, read_hex
 from tenants.datasets import metadata
 from tenants.datasets.selectors import get_asset
@@ -126,7 +127,7 @@ def add_hashes(
 
     Raises NotFound, Invalid, Conflict.
     """
-    wanted = {(raw.algorithm, _bytes_of(raw, at)): raw.note for at, raw in enumerate(hashes)}
+    wanted = {(raw.algorithm, checked_hash(raw, f"/hashes/{at}")): raw.note for at, raw in enumerate(hashes)}
     with tenant_scope(current_tenant_id()):
         row = _grown(list_id, len(wanted))
         there = _there(row, wanted)
@@ -199,6 +200,13 @@ def remove_item(*, item_id: uuid.UUID, actor: str = "", list_id: uuid.UUID | Non
         _told(row, actor, removed=1)
 
 
+def require_item(*, list_id: uuid.UUID | None, item_id: uuid.UUID | None) -> None:
+    """Raises NotFound."""
+    get_list(list_id)
+    if item_id is None or not HashEntry.objects.filter(hash_list_id=list_id, item=item_id).exists():
+        raise NotFound("There is no such entry.")
+
+
 def contents_of(prints: Fingerprints) -> list[Content]:
     """The hashes of an item as they are stored."""
     contents = [(Algorithm.SHA256.value, bytes.fromhex(prints.sha256))] if prints.sha256 else []
@@ -256,17 +264,22 @@ def _told(row: HashList, actor: str, **details: int) -> None:
 
 
 def _there(row: HashList, wanted: Mapping[Content, str]) -> set[Content]:
-    entries = HashEntry.objects.filter(hash_list=row, content__in=[content for _, content in wanted])
-    return {(algorithm, bytes(content)) for algorithm, content in entries.values_list("algorithm", "content")}
+    """Which of these the list has. Of many it is quicker to go through the list."""
+    entries = HashEntry.objects.filter(hash_list=row, algorithm__in=RAW)
+    if len(wanted) <= _INSERT:
+        entries = entries.filter(content__in=[content for _, content in wanted])
+    listed = entries.values_list("algorithm", "content").iterator(chunk_size=5_000)
+    return {found for algorithm, content in listed if (found := (algorithm, bytes(content))) in wanted}
 
 
-def _bytes_of(raw: RawHash, at: int) -> bytes:
+def checked_hash(raw: RawHash, pointer: str) -> bytes:
+    """The bytes of a hash from elsewhere. Raises Invalid."""
     if raw.algorithm not in RAW:
-        raise Invalid(f"One of {', '.join(RAW)}.", pointer=f"/hashes/{at}/algorithm")
+        raise Invalid(f"One of {', '.join(RAW)}.", pointer=f"{pointer}/algorithm")
     digits = read_hex(raw.hash)
     if not digits:
-        raise Invalid("A hash has 64 hexadecimal digits.", pointer=f"/hashes/{at}/hash")
-    _checked(raw.note, f"/hashes/{at}/note", MAX_NOTE)
+        raise Invalid("A hash has 64 hexadecimal digits.", pointer=f"{pointer}/hash")
+    _checked(raw.note, f"{pointer}/note", MAX_NOTE)
     return bytes.fromhex(digits)
 
 
@@ -275,3 +288,9 @@ def _checked(text: str, pointer: str, most: int) -> str:
     if len(text) > most:
         raise Invalid(f"At most {most} characters.", pointer=pointer)
     return text
+
+
+def in_memory(entry: HashEntry) -> bytes:
+    """What of an entry's content is compared at once; points are fetched for candidates only."""
+    content = bytes(entry.content)
+    return content[: looks.BYTES] if entry.algorithm == Algorithm.VECTOR else content

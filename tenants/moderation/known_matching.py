@@ -173,7 +173,7 @@ def _verified(prints: Fingerprints, candidates: Sequence[_Candidate]) -> list[tu
     mine, found = points.Points(prints.points), []
     for one in nearest:
         theirs = _points_of(contents.get(one.entry, b""))
-        if theirs is not None and points.agreeing(mine, theirs) >= points.AGREEING:
+        if theirs is not None and points.agreement(mine, theirs).copy:
             found.append((one.listed, _Found(Algorithm.VECTOR.value, one.item, one.distance, looks.LIMIT)))
     return found
 

@@ -107,7 +107,7 @@ class Column:
         return heads[order], order
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         # Twice: word by word beside the rows; ids, numbers and heads.
         return 2 * self.rows.nbytes + 32 * len(self.rows) + 24 * len(self.rows)
 
@@ -148,8 +148,8 @@ class Loaded:
         )
 
     @property
-    def bytes(self) -> int:
-        return sum(part.bytes for part in (self.sha256, self.pdq, self.looks, self.sounds))
+    def size(self) -> int:
+        return sum(part.size for part in (self.sha256, self.pdq, self.looks, self.sounds))
 
 
 def _ids(ids: Iterable[uuid.UUID]) -> Ids:
@@ -174,13 +174,13 @@ class Memory:
         with self._lock:
             self._kept[listed.id] = (listed.revision, loaded)
             self._kept.move_to_end(listed.id)
-            while len(self._kept) > 1 and self.bytes > settings.HASH_LISTS_BYTES:
+            while len(self._kept) > 1 and self.size > settings.HASH_LISTS_BYTES:
                 self._kept.popitem(last=False)
         return loaded
 
     @property
-    def bytes(self) -> int:
-        return sum(loaded.bytes for _, loaded in self._kept.values())
+    def size(self) -> int:
+        return sum(loaded.size for _, loaded in self._kept.values())
 
     def clear(self) -> None:
         with self._lock:

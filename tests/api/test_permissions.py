@@ -35,7 +35,7 @@ from tenants.datasets.services import create_dataset
 from tenants.events.models import Erasure, Export
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.moderation import activations, appeals, bulk, policies
+from tenants.moderation import activations, appeals, bulk, known, policies
 from tenants.moderation.models import Audit, AuditPicture, Outcome, Review
 from tenants.people import invitations
 from tenants.pipeline import imports, portability
@@ -167,6 +167,20 @@ TABLE = (
     Row("GET", "audits/{audit_id}", "moderate", 200),
     Row("GET", "audits/{audit_id}/pictures/{picture_id}", "moderate", 200),
     Row("GET", "detectors", "moderate", 200),
+    Row("GET", "hash-lists", "read", 200),
+    Row("POST", "hash-lists", "moderate", 201, {"name": "new", "stance": "bad"}),
+    Row("POST", "hash-lists/match", "moderate", 200, {"hash": {"algorithm": "pdq", "hash": "0f" * 32}}),
+    Row("GET", "hash-lists/{list_id}", "read", 200),
+    Row("DELETE", "hash-lists/{list_id}", "moderate", 204),
+    Row("GET", "hash-lists/{list_id}/entries", "read", 200),
+    Row(
+        "POST",
+        "hash-lists/{list_id}/entries",
+        "moderate",
+        201,
+        {"hashes": [{"algorithm": "pdq", "hash": "0e" * 32}]},
+    ),
+    Row("DELETE", "hash-lists/{list_id}/entries/{entry_id}", "moderate", 204),
     Row("GET", "jobs", "read", 200),
     Row("GET", "jobs/{job_id}", "read", 200),
     Row("POST", "jobs/{job_id}/cancel", "write", 200),
@@ -241,6 +255,7 @@ def build_world(party: Party) -> dict[str, str]:
         "invitation_id": str(invited.invitation.id),
         "upload_id": str(upload_id),
         "import_id": str(draft.id),
+        **build_list(party),
         **build_receipts(party, added.job.id),
         **build_policy(party),
         **build_audit(party),
@@ -280,6 +295,17 @@ def build_reviews(party: Party) -> dict[str, str]:
         "batch_id": str(done.batch),
         "appeal_id": str(appeal.id),
     }
+
+
+def build_list(party: Party) -> dict[str, str]:
+    """A hash list with one item; others are deleted, as there are only so many."""
+    with tenant_scope(party.id):
+        for old in known.list_lists():
+            known.delete_list(list_id=old.id)
+        made = known.create_list(name=uuid.uuid4().hex, stance="bad")
+        raw = known.RawHash("sha256", uuid.uuid4().hex * 2)
+        (item,), _ = known.add_hashes(list_id=made.id, hashes=[raw])
+    return {"list_id": str(made.id), "entry_id": str(item)}
 
 
 def build_audit(party: Party) -> dict[str, str]:
