@@ -13,7 +13,10 @@ DEFAULT_THREADS = 1
 
 
 def open_session(model: Path | bytes) -> onnxruntime.InferenceSession:
-    """Open a model, a file or its content; CROSSLIGHT_ENCODER_THREADS sets the threads of one call; CUDA is used where present."""
+    """Open a model, a file or its content, on CUDA where present.
+
+    CROSSLIGHT_ENCODER_THREADS sets the threads of one call.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(os.environ.get("CROSSLIGHT_ENCODER_THREADS") or DEFAULT_THREADS)
     options.inter_op_num_threads = 1
