@@ -17,7 +17,13 @@ _ORDER = {name: place for place, name in enumerate(words.CATEGORIES)}
 # Of the text around a marked place.
 ROOM = 60
 MAX_PASSAGES = 5
-TECHNICAL = frozenset({"kind", "detector", "origin", "piece", "start", "end", "at_s", "marks"})
+# Of a piece of evidence: places, which are shown in the words, and what only machines ask for.
+TECHNICAL = frozenset(
+    {
+        *("kind", "detector", "origin", "piece", "start", "end", "at_s", "marks", "language"),
+        *("model", "calibration", "probability", "suggested_threshold"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,13 @@ class CategoryLine:
 
 @dataclass(frozen=True)
 class Sheet:
-    """`looked`: categories that a detector spoke of, flagged first; `unlooked` the others, by state."""
+    """`looked`: categories of which something was seen, flagged first; `unseen` those that were looked for in vain;
+    `unlooked` the others, by state."""
 
     rules: list[Rule]
     tiers: list[TierLine]
     looked: list[CategoryLine]
+    unseen: list[str]
     unlooked: list[tuple[str, list[str]]]
     could_not: list[str]
 
@@ -74,6 +82,7 @@ def sheet_of(audit: Audit, shape: Mapping[str, Any], asset: Asset | None) -> She
         rules=rules_of(audit),
         tiers=[_tier(tier, tiers.get(tier, "not_examined")) for tier in AUTHENTICITY_TIERS],
         looked=_looked(categories, pieces),
+        unseen=[_name(name) for name in _ordered(categories) if _is_unseen(categories[name])],
         unlooked=_unlooked(categories),
         could_not=[words.COULD_NOT.get(name, name) for name in shape.get("could_not_look") or ()],
     )
@@ -106,17 +115,29 @@ def _looked(categories: Mapping[str, Any], pieces: Sequence[tuple[str, str]]) ->
     lines = [
         CategoryLine(name, found, _passages(found["evidence"], pieces), _notes(found["evidence"]))
         for name, found in categories.items()
-        if found["state"] == "examined"
+        if found["state"] == "examined" and not _is_unseen(found)
     ]
     return sorted(lines, key=lambda line: (not line.found["flagged"], -(line.found["score"] or 0)))
+
+
+def _is_unseen(found: Mapping[str, Any]) -> bool:
+    return found["state"] == "examined" and not found["score"] and not found["flagged"]
+
+
+def _ordered(categories: Mapping[str, Any]) -> list[str]:
+    return sorted(categories, key=lambda name: _ORDER.get(name, len(_ORDER)))
+
+
+def _name(category: str) -> str:
+    return words.CATEGORIES.get(category, category)
 
 
 def _unlooked(categories: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     """Names by state, what failed first; in one order, which the database does not keep."""
     by_state: dict[str, list[str]] = {"failed": [], "abstained": [], "not_examined": []}
-    for name in sorted(categories, key=lambda name: _ORDER.get(name, len(_ORDER))):
+    for name in _ordered(categories):
         if (state := categories[name]["state"]) in by_state:
-            by_state[state].append(words.CATEGORIES.get(name, name))
+            by_state[state].append(_name(name))
     return [(state, names) for state, names in by_state.items() if names]
 
 

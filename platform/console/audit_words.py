@@ -18,7 +18,7 @@ MODES = {
 # What an asset stands at.
 MODERATION = {
     "": "Not audited",
-    "quarantined": "Held back until audited",
+    "quarantined": "Held back",
     "allow": "Allowed",
     "label": "Labelled",
     "review": "Waits for a review",

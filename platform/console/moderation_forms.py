@@ -11,6 +11,7 @@ from django import forms
 from console.audit_words import CATEGORIES, MODALITIES
 from console.forms import StyledForm, style
 from tenants.errors import Invalid
+from tenants.moderation.known import RawHash
 from tenants.moderation.reviews import MAX_LABELS, MAX_REASON
 from tenants.pipeline.audit_requests import MAX_SUBJECT
 from tenants.pipeline.uploads import MAX_TEXT
@@ -164,7 +165,7 @@ class DocumentForm(StyledForm):
 
 class ActivateForm(StyledForm):
     MODES = (
-        ("shadow", "Shadow: decide and write down, change nothing"),
+        ("shadow", "Shadow: decides, changes nothing"),
         ("enforce", "Enforce"),
         ("off", "Off"),
     )
@@ -187,3 +188,44 @@ class HashListForm(StyledForm):
         label="What is on it",
     )
     description = forms.CharField(required=False, max_length=2000, widget=forms.Textarea(attrs={"rows": 2}))
+
+
+class HashesForm(StyledForm):
+    """Hashes from elsewhere, one a line: its hexadecimal digits, then a note if wanted."""
+
+    algorithm = forms.ChoiceField(
+        choices=[("pdq", "PDQ, of pictures"), ("sha256", "SHA-256, of the bytes")], label="Kind"
+    )
+    lines = forms.CharField(
+        max_length=2_000_000,
+        label="Hashes",
+        widget=forms.Textarea(attrs={"rows": 5, "spellcheck": "false", "class": "mono"}),
+    )
+
+    @property
+    def hashes(self) -> list[RawHash]:
+        kind = self.cleaned_data["algorithm"]
+        pairs = (line.split(None, 1) for line in self.cleaned_data["lines"].splitlines() if line.strip())
+        return [RawHash(kind, pair[0], pair[1] if len(pair) > 1 else "") for pair in pairs]
+
+    def refuse_line(self, error: Any) -> None:
+        """Show a refusal with the line that it is about."""
+        entry = (getattr(error, "errors", None) or [{"pointer": "", "detail": error.detail}])[0]
+        parts = entry["pointer"].split("/")
+        at = f"Line {int(parts[2]) + 1}: " if len(parts) > 2 and parts[2].isdecimal() else ""
+        self.add_error("lines", f"{at}{entry['detail']}")
+
+
+class ContentForm(StyledForm):
+    """An asset by its id, or else a file beside the form."""
+
+    # Whether there is one of that id is for the service to say.
+    asset = forms.UUIDField(
+        required=False,
+        label="Or an asset, by its id",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false", "class": "mono"}),
+    )
+    note = forms.CharField(
+        required=False, max_length=500, widget=forms.TextInput(attrs={"autocomplete": "off"})
+    )
+    copies = forms.BooleanField(required=False)

@@ -20,11 +20,12 @@ from tenants.datasets import resumable, selectors, services
 from tenants.datasets.models import Import
 from tenants.events.models import Erasure, Export
 from tenants.jobs.selectors import get_job
-from tenants.moderation import backtests, bulk, reviews
+from tenants.moderation import backtests, bulk, known, reviews
 from tenants.moderation.models import (
     AuditPicture,
     AuditRequest,
     Backtest,
+    HashEntry,
     HashList,
     Outcome,
     Policy,
@@ -110,7 +111,12 @@ TABLE = [
     ("policy-backtest", "POST", "moderate"),
     ("backtest", "GET", "moderate"),
     ("hashes", "GET", "moderate"),
+    ("hashes-new", "POST", "moderate"),
     ("hash-list", "GET", "moderate"),
+    ("hash-list-hashes", "POST", "moderate"),
+    ("hash-list-content", "POST", "moderate"),
+    ("hash-list-delete", "POST", "moderate"),
+    ("hash-list-remove", "POST", "moderate"),
     ("search", "GET", "search"),
     ("search-results", "POST", "search"),
     ("jobs", "GET", "read"),
@@ -189,13 +195,29 @@ def _moderation(party: Party) -> dict[str, Any]:
             "batch_id": batch,
             "policy_id": world.version.policy_id,
             "backtest_id": Backtest.objects.get(job_id=job.id).id,
-            "list_id": HashList.objects.create(name="Fakes", stance="bad").id,
+            **_listed(),
         }
+
+
+def _listed() -> dict[str, Any]:
+    row = known.create_list(name="Fakes", stance="bad")
+    [item], _ = known.add_hashes(list_id=row.id, hashes=[known.RawHash("sha256", "0" * 64)])
+    return {"list_id": row.id, "item_id": item}
 
 
 def _moderation_of(party: Party) -> list[Any]:
     """Everything that moderation has written in a tenant."""
-    models = (AuditRequest, Review, Outcome, Policy, PolicyVersion, PolicyActivation, Backtest, HashList)
+    models = (
+        AuditRequest,
+        Review,
+        Outcome,
+        Policy,
+        PolicyVersion,
+        PolicyActivation,
+        Backtest,
+        HashList,
+        HashEntry,
+    )
     with tenant_scope(party.id):
         return [list(model.objects.order_by("id").values()) for model in models]
 

@@ -42,7 +42,7 @@ def test_an_audit_tells_its_decision_and_each_tier_apart(world: World, owner: Cl
     assert "They do not fit the file" in page
     assert "91 %" in page
     assert "(80 % to 97 %)" in page
-    assert "flagged from 0.50" in page
+    assert "flagged from 50 %" in page
     assert "Known fakes" in page
     assert "12" in page
     assert "of 31 allowed" in page

@@ -54,7 +54,12 @@ def get(names: dict[str, str], key: str) -> str:
 
 @register.filter
 def percent(share: float | None) -> str:
-    return "" if share is None else f"{share * 100:.0f} %"
+    """In whole per cent; what is nearly none or all is not rounded to that."""
+    if share is None:
+        return ""
+    if 0 < share < 0.005 or 0.995 < share < 1:
+        return "< 1 %" if share < 0.5 else "> 99 %"
+    return f"{share * 100:.0f} %"
 
 
 @register.filter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import messages
@@ -11,6 +12,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 
 from console.access import Request, actor_of, needs, page
+from console.audit_words import CATEGORIES
 from console.moderation_forms import ActivateForm, DocumentForm, PolicyForm
 from console.people_names import names_of
 from tenants.accounts.permissions import ADMIN, MODERATE
@@ -22,6 +24,7 @@ from tenants.moderation import (
     checking,
     installed,
     policies,
+    policy_document,
     policy_selectors,
     starters,
 )
@@ -29,6 +32,10 @@ from tenants.moderation.models import Backtest, Policy, PolicyVersion
 
 ACTIVATIONS, BACKTESTS = 10, 5
 DECISIONS = ("allow", "label", "review", "block")
+# In the order in which a person writes them.
+FIELDS = tuple(name for name in policy_document.FIELDS if name != "rules")
+RULE = ("id", "when", "then", "reason", "labels", "severity", "stop")
+SLA = policy_document.SLA
 EMPTY: dict[str, Any] = {"rules": []}
 
 
@@ -95,6 +102,7 @@ def _show(request: Request, policy_id: uuid.UUID, forms: dict[str, Any], status:
             "policy": policy,
             "versions": versions,
             "version": version,
+            "document": written(version.document),
             "state": state,
             "other": _other_in_force(policy, now, named),
             "past": past,
@@ -170,7 +178,25 @@ def redirect_to_version(policy_id: uuid.UUID, number: int) -> HttpResponse:
 def _start(request: Request, policy: Policy) -> str:
     with request.workspace.open():
         version = _chosen(list(policy_selectors.list_versions(policy)), request.GET.get("version", ""))
-    return json.dumps(version.document, ensure_ascii=False, indent=2)
+    return json.dumps(written(version.document), ensure_ascii=False, indent=2)
+
+
+def written(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document as a person would write it: the database keeps no order, and the normal form every default."""
+    rules = [_rule(rule) for rule in document.get("rules", ())]
+    parts = {
+        "rules": rules,
+        **{name: document[name] for name in FIELDS if document.get(name) not in (None, {}, False, 0)},
+        "on_failure": document.get("on_failure", "review"),
+    }
+    for name, order in (("thresholds", CATEGORIES), ("sla_hours", SLA)):
+        if name in parts:
+            parts[name] = {key: parts[name][key] for key in order if key in parts[name]}
+    return {**parts, "rules": rules}
+
+
+def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: rule[name] for name in RULE if rule.get(name) not in (None, [], False)}
 
 
 def _editor(
