@@ -87,7 +87,9 @@ class PolicyProblem(s.Serializer):
 
 
 class PolicyCheck(s.Serializer):
-    errors = PolicyProblem(many=True, help_text="Why it cannot be stored.")
+    errors = PolicyProblem(  # type: ignore[assignment]  # serializers have one too
+        many=True, help_text="Why it cannot be stored."
+    )
     warnings = PolicyProblem(many=True)
     steps = s.FloatField(help_text="What a decision may cost at most, in steps of about a microsecond.")
 

@@ -58,7 +58,9 @@ def create_policy(
     normal = _first_document(document, starter)
     with tenant_scope(current_tenant_id()):
         if Policy.objects.count() >= MAX_POLICIES:
-            raise Conflict(f"A workspace has at most {MAX_POLICIES:,} policies; give one of them new versions.")
+            raise Conflict(
+                f"A workspace has at most {MAX_POLICIES:,} policies; give one of them new versions."
+            )
         try:
             with transaction.atomic():
                 policy = Policy.objects.create(
@@ -144,13 +146,14 @@ def _only(
 
 def _deciding(now: Mapping[uuid.UUID, PolicyActivation], sha256: str) -> tuple[uuid.UUID, str] | None:
     enforcing = enforcing_row(now)
-    if enforcing is not None:
+    if enforcing is not None and enforcing.enforced_id is not None:
         if falls_in(enforcing.policy_id, sha256, enforcing.ratio):
             return enforcing.enforced_id, ENFORCE
         return (enforcing.rest_id, ENFORCE) if enforcing.rest_id else (enforcing.enforced_id, SHADOW)
-    shadows = [row for row in now.values() if row.shadow_id is not None]
-    last = max(shadows, key=lambda row: row.number, default=None)
-    return (last.shadow_id, SHADOW) if last else None
+    last = max(
+        (row for row in now.values() if row.shadow_id is not None), key=lambda row: row.number, default=None
+    )
+    return (last.shadow_id, SHADOW) if last and last.shadow_id else None
 
 
 def falls_in(policy_id: uuid.UUID, sha256: str, ratio: float) -> bool:

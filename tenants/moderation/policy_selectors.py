@@ -15,7 +15,7 @@ from tenants.moderation.models import Policy, PolicyActivation, PolicyVersion, S
 SAMPLES = 20
 
 
-def list_policies() -> QuerySet[Policy]:
+def list_policies() -> QuerySet:
     return Policy.objects.annotate(latest=Max("versions__number")).order_by("-id")
 
 

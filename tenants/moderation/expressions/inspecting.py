@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from tenants.moderation.expressions import patterns
+from tenants.moderation.expressions import operators, patterns
+from tenants.moderation.expressions.paths import path_of
 from tenants.moderation.expressions.tree import (
     Binary,
     Call,
@@ -27,11 +28,11 @@ from tenants.moderation.expressions.tree import (
     Node,
     Not,
 )
-from tenants.moderation.expressions.types import ANY, BOOL, DOUBLE, INT, NULL, NUMBERS, Type, choice
+from tenants.moderation.expressions.types import ANY, BOOL, DOUBLE, INT, NULL, Type, a_kind, choice
 from tenants.moderation.expressions.variables import VARIABLES
 
 MAX_STEPS, MAX_NESTING = 20_000, 2
-NODE, ROUND, COPY, COPY_OBJECT = 0.5, 1.0, 0.1, 1.0
+NODE, ROUND, COPY, COPY_OBJECT = 0.5, 1.0, 0.1, 3.0
 PER_CHARACTER = 0.002
 # Matching walks the compiled pattern for each character.
 PER_WALK = 0.006
@@ -59,7 +60,9 @@ def inspect(tree: Node) -> Inspection:
     found = _Inspector()
     kind = found.visit(tree)
     if kind.kind not in ("bool", "any"):
-        raise ExpressionError(f"A rule is a condition: this is {_a(kind)}, neither true nor false.", tree.at)
+        raise ExpressionError(
+            f"A rule is a condition: this is {a_kind(kind)}, neither true nor false.", tree.at
+        )
     if found.result.steps > MAX_STEPS:
         raise ExpressionError(
             f"This may take {found.result.steps:,.0f} steps, of {MAX_STEPS:,} that a rule may take."
@@ -67,25 +70,6 @@ def inspect(tree: Node) -> Inspection:
             tree.at,
         )
     return found.result
-
-
-def path_of(node: Node) -> tuple[str, ...] | None:
-    """`("item", "bytes")` of `item.bytes` and of `item["bytes"]`, or None for what is no plain path."""
-    match node:
-        case Name(name):
-            return (name,)
-        case Field(target, name) | Index(target, Literal(str() as name)):
-            inner = path_of(target)
-            return None if inner is None else (*inner, name)
-    return None
-
-
-def type_of(path: tuple[str, ...]) -> Type:
-    """The type of a variable's part; anything where it is not declared."""
-    kind = VARIABLES.get(path[0], ANY)
-    for name in path[1:]:
-        kind = kind.fields.get(name, ANY)
-    return kind
 
 
 class _Inspector:
@@ -121,7 +105,7 @@ class _Inspector:
                 self._want(operand, "bool", "! asks for a condition")
                 return BOOL
             case Negate(operand):
-                return replace(self._want_number(operand, "-"), low=None, high=None)
+                return operators.number(self.visit(operand), "-", operand.at)
             case Chain(operator, operands):
                 for operand in operands:
                     self._want(operand, "bool", f"{operator} joins conditions")
@@ -135,14 +119,7 @@ class _Inspector:
     def _want(self, node: Node, kind: str, why: str) -> Type:
         found = self.visit(node)
         if found.kind not in (kind, "any"):
-            raise ExpressionError(f"{why}, and this is {_a(found)}.", node.at)
-        return found
-
-    def _want_number(self, node: Node, operator: str) -> Type:
-        found = self.visit(node)
-        if found.kind not in NUMBERS:
-            hint = "; write double(…) around it" if found.kind == "any" else ""
-            raise ExpressionError(f"{operator} is for numbers, and this is {_a(found)}{hint}.", node.at)
+            raise ExpressionError(f"{why}, and this is {a_kind(found)}.", node.at)
         return found
 
     # --- Names and their parts ---
@@ -184,7 +161,7 @@ class _Inspector:
         if target.kind == "list" and isinstance(node, Index):
             return target.items
         if target.kind != "object" or not isinstance(key, str):
-            raise ExpressionError(f"This is {_a(target)}, which has no such part.", node.at)
+            raise ExpressionError(f"This is {a_kind(target)}, which has no such part.", node.at)
         if key not in target.fields and not target.open:
             raise ExpressionError(f"There is no {key!r} here; there are {', '.join(target.fields)}.", node.at)
         return target.fields.get(key, ANY)
@@ -200,7 +177,7 @@ class _Inspector:
     def _has(self, target: Field) -> Type:
         holder = self._place(target.target, path_of(target) is None)
         if holder.kind not in ("object", "any"):
-            raise ExpressionError(f"This is {_a(holder)}, which has no fields.", target.at)
+            raise ExpressionError(f"This is {a_kind(holder)}, which has no fields.", target.at)
         if holder.kind == "object" and not holder.open and target.name not in holder.fields:
             raise ExpressionError(f"There is no {target.name!r} here.", target.at)
         self._read(path_of(target))
@@ -213,15 +190,15 @@ class _Inspector:
         if node.function == "size":
             self._arguments(node, 0)
             if target.kind not in ("list", "string", "any", "object"):
-                raise ExpressionError(f"size() is of lists and texts, and this is {_a(target)}.", node.at)
+                raise ExpressionError(f"size() is of lists and texts, and this is {a_kind(target)}.", node.at)
             return replace(INT, low=0)
         if node.function in ("int", "double", "string"):
             if target.kind in ("list", "object", "null", "bool"):
-                raise ExpressionError(f"{node.function}() cannot be made of {_a(target)}.", node.at)
+                raise ExpressionError(f"{node.function}() cannot be made of {a_kind(target)}.", node.at)
             return {"int": INT, "double": DOUBLE}.get(node.function, Type("string", size=target.size or 30))
         self._arguments(node, 1)
         if target.kind not in ("string", "any"):
-            raise ExpressionError(f"{node.function}() is of texts, and this is {_a(target)}.", node.at)
+            raise ExpressionError(f"{node.function}() is of texts, and this is {a_kind(target)}.", node.at)
         argument = node.arguments[0]
         self._want(argument, "string", f"{node.function}() asks for a text")
         self._spend(target.size * PER_CHARACTER)
@@ -254,7 +231,7 @@ class _Inspector:
         target = self.visit(node.target)
         if target.kind not in ("list", "any"):
             raise ExpressionError(
-                f"{node.function}() walks through a list, and this is {_a(target)}.", node.at
+                f"{node.function}() walks through a list, and this is {a_kind(target)}.", node.at
             )
         if node.variable in VARIABLES or node.variable in self._bound:
             raise ExpressionError(f"{node.variable!r} is taken; give the entries another name.", node.at)
@@ -303,53 +280,20 @@ class _Inspector:
         return replace(ANY, size=max(first.size, second.size, ANY.size))
 
     def _binary(self, node: Binary) -> Type:
-        if node.operator in ("+", "-", "*", "/", "%"):
-            return self._arithmetic(node)
         left, right = self.visit(node.left), self.visit(node.right)
+        kind = operators.result(node, left, right)
         if node.operator == "in":
-            return self._member(node, left, right)
-        if node.operator in ("==", "!="):
-            return self._equality(node, left, right)
-        if not left.orders_with(right):
-            raise ExpressionError(f"{_a(left)} and {_a(right)} have no order.", node.at)
-        self._spend((left.size + right.size) * PER_CHARACTER)
-        return BOOL
-
-    def _arithmetic(self, node: Binary) -> Type:
-        left = self._want_number(node.left, node.operator)
-        right = self._want_number(node.right, node.operator)
-        if left.kind != right.kind or (node.operator == "%" and left.kind != "int"):
-            raise ExpressionError(
-                f"{node.operator} is for two whole numbers or two others, 1.0 is no whole one; write double(…).",
-                node.at,
-            )
-        return INT if left.kind == "int" else DOUBLE
-
-    def _equality(self, node: Binary, left: Type, right: Type) -> Type:
-        if {left.kind, right.kind} & {"list", "object"}:
-            raise ExpressionError("Lists and objects are not compared; compare their parts.", node.at)
-        if not left.equals(right):
-            raise ExpressionError(f"{_a(left)} is never equal to {_a(right)}.", node.at)
-        self._spend((left.size + right.size) * PER_CHARACTER)
-        self._known(left, node.right)
-        self._known(right, node.left)
-        return BOOL
-
-    def _member(self, node: Binary, left: Type, right: Type) -> Type:
-        if right.kind == "object":
-            if left.kind not in ("string", "any"):
-                raise ExpressionError("Fields have names: a text is asked for.", node.at)
-            return BOOL
-        if right.kind not in ("list", "any"):
-            raise ExpressionError(f"in asks for a list, and this is {_a(right)}.", node.right.at)
-        if right.kind == "list" and right.size and not left.equals(right.items):
-            raise ExpressionError(f"{_a(left)} is in no {right.told()}.", node.at)
-        self._spend(right.size * (COPY + (left.size + right.items.size) * PER_CHARACTER))
-        for item in node.right.items if isinstance(node.right, Items) else ():
-            self._known(left, item)
-        if right.kind == "list":
-            self._known(right.items, node.left)
-        return BOOL
+            self._spend(right.size * (COPY + (left.size + right.items.size) * PER_CHARACTER))
+            for item in node.right.items if isinstance(node.right, Items) else ():
+                self._known(left, item)
+            if right.kind == "list":
+                self._known(right.items, node.left)
+        elif kind is BOOL:
+            self._spend((left.size + right.size) * PER_CHARACTER)
+            if node.operator in ("==", "!="):
+                self._known(left, node.right)
+                self._known(right, node.left)
+        return kind
 
     def _known(self, kind: Type, other: Node) -> None:
         """A literal that is compared with a text of which we know what it can be."""
@@ -359,7 +303,3 @@ class _Inspector:
             self.result.names.add((kind.refers, other.value))
         elif kind.choices and other.value not in kind.choices:
             self.result.unlike.append(f"{other.value!r} is none of {', '.join(kind.choices)}")
-
-
-def _a(kind: Type) -> str:
-    return f"{'an' if kind.told()[0] in 'aio' else 'a'} {kind.told()}"

@@ -14,7 +14,7 @@ from typing import Any
 
 import cel
 
-from tenants.moderation.expressions.inspecting import path_of, type_of
+from tenants.moderation.expressions.paths import path_of, type_of
 from tenants.moderation.expressions.printing import show
 from tenants.moderation.expressions.tree import Binary, Chain, Items, Literal, Loop, Node, Not, names
 

@@ -62,6 +62,11 @@ class Type:
         return f"{name} or null" if self.nullable else name
 
 
+def a_kind(kind: Type) -> str:
+    """The type in words, with its article."""
+    return f"{'an' if kind.told()[0] in 'aio' else 'a'} {kind.told()}"
+
+
 BOOL, INT, DOUBLE, NULL = Type("bool"), Type("int"), Type("double"), Type("null")
 ANY = Type("any", size=MAX_TEXT)
 
@@ -92,5 +97,7 @@ def entries(element: Type, about: str = "", *, size: int = MAX_LIST) -> Type:
     return Type("list", size=size, element=element, about=about)
 
 
-def record(about: str = "", *, open: bool = False, **fields: Type) -> Type:
-    return Type("object", fields=fields, open=open, about=about)
+def record(
+    about: str = "", named: Mapping[str, Type] | None = None, *, open: bool = False, **fields: Type
+) -> Type:
+    return Type("object", fields={**(named or {}), **fields}, open=open, about=about)

@@ -34,11 +34,10 @@ SEVERITIES = ("low", "medium", "high")
 DETECTOR_TIERS = ("cryptographic", "declared", "match", "rules", "statistical")
 DETECTOR_STATES = ("examined", "abstained", "not_applicable", "not_installed", "failed")
 
-_SCORE = {"low": 0.0, "high": 1.0, "nullable": True}
 _CATEGORY = record(
     state=choice("examined", "abstained", "not_examined", "failed", about="Whether something looked."),
     flagged=flag("The score has reached the policy's threshold."),
-    score=number("0 to 1; null unless `state` is `examined`.", **_SCORE),
+    score=number("0 to 1; null unless `state` is `examined`.", low=0.0, high=1.0, nullable=True),
     severity=choice(
         *SEVERITIES, nullable=True, about="How far over the threshold: thirds of what is left to 1."
     ),
@@ -63,8 +62,8 @@ VARIABLES: Mapping[str, Type] = {
             *VERDICTS, about="Of the strongest tier that says something. There is no `authentic`."
         ),
         tier=choice(*TIERS, nullable=True, about="Which tier that is."),
-        probability=number("Only where the statistical tier speaks.", **_SCORE),
-        tiers=record("Each tier's own verdict.", **{tier: choice(*VERDICTS) for tier in TIERS}),
+        probability=number("Only where the statistical tier speaks.", low=0.0, high=1.0, nullable=True),
+        tiers=record("Each tier's own verdict.", {tier: choice(*VERDICTS) for tier in TIERS}),
     ),
     "provenance": record(
         c2pa=record(
@@ -82,7 +81,7 @@ VARIABLES: Mapping[str, Type] = {
         ),
         watermark=record(open=True, state=choice("present", "absent", "not_examined")),
     ),
-    "categories": record(**dict.fromkeys(CATEGORIES, _CATEGORY)),
+    "categories": record("", dict.fromkeys(CATEGORIES, _CATEGORY)),
     "matches": entries(
         record(
             list=text("The list's id.", refers="list"),
@@ -117,7 +116,9 @@ VARIABLES: Mapping[str, Type] = {
             tier=choice(*DETECTOR_TIERS),
             state=choice(*DETECTOR_STATES),
             reason=text(),
-            score=number("That the item is synthetic, of those that estimate it.", **_SCORE),
+            score=number(
+                "That the item is synthetic, of those that estimate it.", low=0.0, high=1.0, nullable=True
+            ),
         ),
         "Everything that was asked to look.",
     ),
