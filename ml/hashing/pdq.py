@@ -119,8 +119,8 @@ def _box(values: Floats, kept: NDArray[np.intp] | None = None) -> Floats:
             total = out
         if at + ahead >= window:
             total = np.subtract(total, rows[at + ahead - window], out=out)
-    at = np.arange(length) if kept is None else kept
-    sizes = np.minimum(at + ahead, length - 1) - np.maximum(0, at + ahead - window + 1) + 1
+    places = np.arange(length) if kept is None else kept
+    sizes = np.minimum(places + ahead, length - 1) - np.maximum(0, places + ahead - window + 1) + 1
     means = sums if kept is None else sums[kept]
     means /= sizes[:, None].astype(np.float32)
     return means
