@@ -49,6 +49,8 @@ def points_of(pixels: Pixels) -> bytes:
     import cv2
 
     grey = _prepared(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8))
+    if min(grey.shape) <= 2 * _EDGE:
+        return b""
     detector = cv2.ORB.create(
         nfeatures=4 * MOST, scaleFactor=_SCALE, nlevels=_LEVELS, edgeThreshold=_EDGE, fastThreshold=_FAST
     )

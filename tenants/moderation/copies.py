@@ -21,7 +21,7 @@ def add(*, case: Case, list_id: uuid.UUID | None, actor: str, note: str) -> uuid
 
 
 def take_off(item_id: uuid.UUID, *, actor: str) -> None:
-    """Take what was added off its list again."""
+    """Take what was added off its list again, and let its copies go that were blocked because of it."""
     from tenants.moderation import known
 
-    known.remove_item(item_id=item_id, actor=actor)
+    known.remove_item(item_id=item_id, actor=actor, release=True)

@@ -8,44 +8,40 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import F, QuerySet
 from uuid_utils.compat import uuid7
 
-from ml.hashing import looks
-from ml.hashing.fingerprints import Fingerprints, read_hex
-from tenants.datasets import metadata
+from ml.hashing.fingerprints import Fingerprints
 from tenants.datasets.selectors import get_asset
 from tenants.errors import Conflict, Invalid, NotFound
 from tenants.events.services import record as log_event
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.moderation import known_matching
+from tenants.moderation.known_hashes import (
+    MAX_NOTE,
+    RAW,
+    Content,
+    RawHash,
+    checked_hash,
+    checked_text,
+    contents_of,
+    in_memory,
+)
 from tenants.moderation.models import Evidence, HashEntry, HashList
-from tenants.moderation.models.known import Algorithm, Stance
+from tenants.moderation.models.known import Stance
 from tenants.scope import current_tenant_id, tenant_scope
 
-MAX_NAME, MAX_DESCRIPTION, MAX_NOTE = 100, 2_000, 500
+__all__ = ["MAX_NOTE", "RAW", "Content", "RawHash", "checked_hash", "contents_of", "in_memory"]
+
+MAX_NAME, MAX_DESCRIPTION = 100, 2_000
 MAX_LISTS, MAX_HASHES = 100, 500_000
-#: Hashes that other platforms give out; both are 64 hexadecimal digits.
-RAW = (Algorithm.PDQ.value, Algorithm.SHA256.value)
 #: Where a review's blocked copies go when no list is named.
 BLOCKED = "Blocked"
 _INSERT = 1_000
-
-Content = tuple[str, bytes]
-
-
-@dataclass(frozen=True)
-class RawHash:
-    """A hash from elsewhere: hex digits of one of ``RAW``."""
-
-    algorithm: str
-    hash: str
-    note: str = ""
 
 
 def match(*, fingerprints: Mapping[str, Any], sha256: str = "") -> list[dict[str, Any]]:
@@ -62,12 +58,12 @@ def match(*, fingerprints: Mapping[str, Any], sha256: str = "") -> list[dict[str
 
 def create_list(*, name: str, stance: str, description: str = "", actor: str = "") -> HashList:
     """Raises Invalid, Conflict."""
-    name = _checked(name.strip(), "/name", MAX_NAME)
+    name = checked_text(name.strip(), "/name", MAX_NAME)
     if not name:
         raise Invalid("A list needs a name.", pointer="/name")
     if stance not in Stance.values:
         raise Invalid(f"One of {', '.join(Stance.values)}.", pointer="/stance")
-    description = _checked(description, "/description", MAX_DESCRIPTION)
+    description = checked_text(description, "/description", MAX_DESCRIPTION)
     with tenant_scope(current_tenant_id()):
         if HashList.objects.count() >= MAX_LISTS:
             raise Conflict(f"There are {MAX_LISTS} hash lists; delete one first.")
@@ -184,8 +180,13 @@ def complete_item(*, item_id: uuid.UUID, fingerprints: Mapping[str, Any]) -> Non
         _insert(row, [(item_id, *content, first.note) for content in new], first.created_by)
 
 
-def remove_item(*, item_id: uuid.UUID, actor: str = "", list_id: uuid.UUID | None = None) -> None:
-    """Take an item with all its hashes off its list; nothing where it is gone. Raises NotFound with a ``list_id``."""
+def remove_item(
+    *, item_id: uuid.UUID, actor: str = "", list_id: uuid.UUID | None = None, release: bool = False
+) -> None:
+    """Take an item with all its hashes off its list; nothing where it is gone. Raises NotFound with a ``list_id``.
+
+    ``release`` also lets go, by a job, what `match_again` blocked because of it and nobody has decided about since.
+    """
     with tenant_scope(current_tenant_id()):
         entries = HashEntry.objects.filter(item=item_id)
         if list_id is not None:
@@ -198,6 +199,9 @@ def remove_item(*, item_id: uuid.UUID, actor: str = "", list_id: uuid.UUID | Non
         row = _locked(first.hash_list_id)
         entries.delete()
         _told(row, actor, removed=1)
+        if release:
+            arguments = {"item": str(item_id), "release": True, "actor": actor}
+            jobs.enqueue(kind="match_again", arguments=arguments, reserve={})
 
 
 def require_item(*, list_id: uuid.UUID | None, item_id: uuid.UUID | None) -> None:
@@ -205,18 +209,6 @@ def require_item(*, list_id: uuid.UUID | None, item_id: uuid.UUID | None) -> Non
     get_list(list_id)
     if item_id is None or not HashEntry.objects.filter(hash_list_id=list_id, item=item_id).exists():
         raise NotFound("There is no such entry.")
-
-
-def contents_of(prints: Fingerprints) -> list[Content]:
-    """The hashes of an item as they are stored."""
-    contents = [(Algorithm.SHA256.value, bytes.fromhex(prints.sha256))] if prints.sha256 else []
-    contents += [(Algorithm.PDQ.value, hashed) for hashed in filter(None, [prints.pdq])]
-    contents += [(Algorithm.PDQ.value, frame.pdq) for frame in prints.frames]
-    if prints.code:
-        contents.append((Algorithm.VECTOR.value, prints.code + prints.points))
-    if prints.sound:
-        contents.append((Algorithm.SOUND.value, prints.sound))
-    return list(dict.fromkeys(contents))
 
 
 def _blocked(actor: str) -> HashList:
@@ -247,7 +239,7 @@ def _insert(row: HashList, entries: Iterable[tuple[uuid.UUID, str, bytes, str]],
                 item=item,
                 algorithm=algorithm,
                 content=content,
-                note=_checked(note, "/note", MAX_NOTE),
+                note=checked_text(note, "/note", MAX_NOTE),
                 created_by=actor,
             )
             for item, algorithm, content, note in entries
@@ -270,27 +262,3 @@ def _there(row: HashList, wanted: Mapping[Content, str]) -> set[Content]:
         entries = entries.filter(content__in=[content for _, content in wanted])
     listed = entries.values_list("algorithm", "content").iterator(chunk_size=5_000)
     return {found for algorithm, content in listed if (found := (algorithm, bytes(content))) in wanted}
-
-
-def checked_hash(raw: RawHash, pointer: str) -> bytes:
-    """The bytes of a hash from elsewhere. Raises Invalid."""
-    if raw.algorithm not in RAW:
-        raise Invalid(f"One of {', '.join(RAW)}.", pointer=f"{pointer}/algorithm")
-    digits = read_hex(raw.hash)
-    if not digits:
-        raise Invalid("A hash has 64 hexadecimal digits.", pointer=f"{pointer}/hash")
-    _checked(raw.note, f"{pointer}/note", MAX_NOTE)
-    return bytes.fromhex(digits)
-
-
-def _checked(text: str, pointer: str, most: int) -> str:
-    metadata.check_text(text, pointer)
-    if len(text) > most:
-        raise Invalid(f"At most {most} characters.", pointer=pointer)
-    return text
-
-
-def in_memory(entry: HashEntry) -> bytes:
-    """What of an entry's content is compared at once; points are fetched for candidates only."""
-    content = bytes(entry.content)
-    return content[: looks.BYTES] if entry.algorithm == Algorithm.VECTOR else content

@@ -27,6 +27,7 @@ from tenants.moderation import known, record
 from tenants.moderation.known_matching import copies_of
 from tenants.moderation.known_memory import Listed, Loaded
 from tenants.moderation.models import HashEntry
+from tenants.pipeline import releasing
 from tenants.pipeline.effects import BLOCK, apply_decision
 from tenants.pipeline.fingerprinting import look_at
 from tenants.scope import current_tenant_id, tenant_scope
@@ -36,7 +37,6 @@ log = logging.getLogger(__name__)
 BATCH = 200
 #: After so long others of the queue come in between.
 TURN_S = 30.0
-KIND = "copy.blocked"
 _NOTHING = str(uuid.UUID(int=0))
 
 _BATCH = """
@@ -70,7 +70,10 @@ class Tally:
 
 
 def match_again(claimed: jobs.Claim) -> None:
-    """Block earlier copies of the job's item. Raises LeaseLost, Cancelled."""
+    """Block earlier copies of the job's item, or let them go. Raises LeaseLost, Cancelled."""
+    if claimed.arguments.get("release"):
+        releasing.release(claimed)
+        return
     tally, begun = Tally.of(claimed.arguments), time.monotonic()
     if not tally.complete:
         _complete(claimed)
@@ -163,7 +166,7 @@ def _block(claimed: jobs.Claim, copies: Sequence[Seen]) -> int:
             apply_decision(audit_id=seen.audit, asset_id=seen.asset, decision=BLOCK, actor=actor)
             lines.append(
                 record.Line(
-                    kind=KIND,
+                    kind=releasing.BLOCKED,
                     audit=seen.audit,
                     item=seen.asset,
                     subject=uuid.UUID(claimed.arguments["item"]),
