@@ -24,8 +24,8 @@ class FingerprintDetector(Detector):
         "mirrored are known again."
     )
     blind_to = (
-        "New content of the same kind, stronger changes (half cut away, a part of less than a third in a collage), flat pictures, "
-        "sounds under two seconds, and sounds at another speed."
+        "New content of the same kind, stronger changes (half cut away, less than a third of it in a collage), flat "
+        "pictures, sounds under two seconds, and sounds at another speed."
     )
     timeout_s = 60.0
     order = 10

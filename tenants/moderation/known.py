@@ -162,10 +162,10 @@ def match_again(*, item_id: uuid.UUID, asset_id: uuid.UUID | None = None, actor:
 
 def stored_fingerprints(asset_id: uuid.UUID) -> dict[str, Any]:
     """What the last audit of an asset saw; empty where nobody looked."""
-    found = (
-        Evidence.objects.filter(asset_id=asset_id).order_by("-id").values_list("document__fingerprints")[:1]
-    )
-    return dict(next(iter(found), ({},))[0] or {})
+    found = Evidence.objects.filter(asset_id=asset_id).order_by("-id").values_list("document__fingerprints")
+    for (stored,) in found[:1]:
+        return dict(stored) if isinstance(stored, dict) else {}
+    return {}
 
 
 def complete_item(*, item_id: uuid.UUID, fingerprints: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from django.db.models import Count, Min, QuerySet
 
+from ml.hashing.fingerprints import read_hex
 from tenants.errors import Invalid, TooLarge
 from tenants.moderation.known import MAX_NOTE, RAW, RawHash
 from tenants.moderation.models import HashEntry, HashList, SharedHashList
@@ -139,6 +140,8 @@ def _hashes(rows: Any, algorithm: str) -> Iterator[RawHash]:
             raise Invalid(
                 f"Line {rows.line_num}: the algorithm is one of {', '.join(RAW)}.", pointer="/hashes"
             )
+        if not read_hex(found.get("hash")):
+            raise Invalid(f"Line {rows.line_num}: a hash has 64 hexadecimal digits.", pointer="/hashes")
         yield RawHash(kind, found.get("hash", ""), found.get("note", "")[:MAX_NOTE])
 
 

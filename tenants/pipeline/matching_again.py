@@ -11,11 +11,12 @@ import logging
 import time
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 from django.db import connection
+from uuid_utils.compat import uuid7
 
 from ml.hashing.fingerprints import Fingerprints
 from ml.media import MediaError
@@ -41,7 +42,7 @@ _NOTHING = str(uuid.UUID(int=0))
 
 _BATCH = """
 SELECT id, audit_id, asset_id, (document->'fingerprints')::text FROM audit_evidence
-WHERE tenant_id = %s AND id > %s AND asset_id IS NOT NULL ORDER BY id LIMIT %s
+WHERE tenant_id = %s AND id > %s AND id <= %s AND asset_id IS NOT NULL ORDER BY id LIMIT %s
 """
 
 
@@ -60,6 +61,8 @@ class Tally:
     """How far the job has come; kept in the job's arguments."""
 
     after: str = _NOTHING
+    # What is audited after the job began is matched then.
+    until: str = field(default_factory=lambda: str(uuid7()))
     done: int = 0
     blocked: int = 0
     complete: bool = False
@@ -82,7 +85,7 @@ def match_again(claimed: jobs.Claim) -> None:
         cpu = time.thread_time()
         with tenant_scope(claimed.tenant_id):
             target = _target(uuid.UUID(claimed.arguments["item"]))
-            batch = _batch(tally.after) if target else []
+            batch = _batch(tally) if target else []
         if target is None or not batch:
             _finish(claimed, tally)
             return
@@ -131,9 +134,9 @@ def _target(item_id: uuid.UUID) -> tuple[Listed, Loaded] | None:
     return listed, Loaded.of([(e.id, e.item, e.algorithm, known.in_memory(e)) for e in entries])
 
 
-def _batch(after: str) -> list[Seen]:
+def _batch(tally: Tally) -> list[Seen]:
     with connection.cursor() as cursor:
-        cursor.execute(_BATCH, [current_tenant_id(), after, BATCH])
+        cursor.execute(_BATCH, [current_tenant_id(), tally.after, tally.until, BATCH])
         rows = cursor.fetchall()
     digests = _digests(asset_id for _, _, asset_id, _ in rows)
     return [
