@@ -102,6 +102,9 @@ def test_checking_saves_nothing_and_tells_of_rules_that_never_fire(
     response = save(owner, policy, dead, check="1")
     assert response.status_code == 200
     assert "can never be true" in response.content.decode()
+    wrong = save(owner, policy, {"rules": [{"id": "x"}]}, check="1")
+    assert wrong.status_code == 200
+    assert "/rules/0/when" in wrong.content.decode()
     assert len(versions(party)) == 1
 
 

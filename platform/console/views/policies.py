@@ -153,9 +153,10 @@ def edit(request: Request, policy_id: uuid.UUID) -> HttpResponse:
         return _editor(request, policy, form, status=422)
     document = form.cleaned_data["document"]
     report = checking.check(document, around)
-    if "check" in request.POST or report.errors:
-        status = 422 if report.errors else 200
-        return _editor(request, policy, form, report=report, status=status)
+    if "check" in request.POST:
+        return _editor(request, policy, form, report=report)
+    if report.errors:
+        return _editor(request, policy, form, report=report, status=422)
     try:
         with request.workspace.open():
             version, is_new = policies.add_version(

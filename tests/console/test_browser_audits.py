@@ -1,0 +1,168 @@
+"""Auditing in a real browser against the running stack: asking, reviewing by the keyboard alone, undoing, policies."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from tests.console.browsing import MARKS, new_dataset
+
+pytest.importorskip("playwright")
+from playwright.sync_api import Page, expect
+
+pytestmark = MARKS
+
+# Decides about nothing but what carries the mark of one test, so that other tests' uploads stay as they are.
+MARK = f"zorblax-{secrets.token_hex(4)}"
+RULE = {
+    "id": "marked",
+    "when": f'item.subject == "{MARK}"',
+    "then": "review",
+    "reason": "It carries the mark of a test.",
+    "severity": 90,
+}
+
+
+@pytest.fixture
+def policy(signed_in: Page) -> Iterator[str]:
+    """The address of a policy that is in force, and out of it afterwards."""
+    page = signed_in
+    page.goto("/policies")
+    page.get_by_role("button", name="New policy").click()
+    page.get_by_label("Name").fill(f"Browser {secrets.token_hex(3)}")
+    page.get_by_role("button", name="Create", exact=True).click()
+    expect(page.get_by_text("It has no rules, so everything is allowed.")).to_be_visible()
+    address = page.url
+    page.get_by_role("link", name="Write a new version").click()
+    editor = page.get_by_label("Document (JSON)")
+    editor.fill('{"rules": [{"id": "x"}]}')
+    page.get_by_role("button", name="Check only").click()
+    expect(page.get_by_text("/rules/0/when")).to_be_visible()
+    editor.fill(json.dumps({"rules": [RULE]}))
+    page.get_by_role("button", name="Save as a new version").click()
+    expect(page.get_by_text("Saved as version 2.")).to_be_visible()
+    page.get_by_label("Mode").select_option("enforce")
+    page.get_by_role("button", name="Activate").click()
+    expect(page.get_by_text("Version 2 decides about every item from now on.")).to_be_visible()
+    yield address
+    page.goto(address)
+    page.get_by_role("spinbutton", name="Version").fill("2")
+    page.get_by_label("Mode").select_option("off")
+    page.get_by_role("button", name="Activate").click()
+    expect(page.get_by_text("Version 2 is out of force.")).to_be_visible()
+
+
+def ask(page: Page, text: str, sender: str = MARK) -> None:
+    """Audit a text and wait for the page to show the decision by itself."""
+    page.goto("/audits")
+    fold = page.locator("#ask")
+    if fold.get_attribute("open") is None:
+        page.get_by_role("heading", name="Audit something").click()
+    page.get_by_label("Text").fill(text)
+    page.get_by_label(re.compile("Sender")).fill(sender)
+    page.get_by_role("button", name="Audit it").click()
+    expect(page.get_by_role("heading", name="Decision")).to_be_visible(timeout=60_000)
+
+
+def test_a_file_is_audited_and_its_page_follows(signed_in: Page) -> None:
+    page = signed_in
+    page.goto("/audits")
+    if page.locator("#ask").get_attribute("open") is None:
+        page.get_by_role("heading", name="Audit something").click()
+    words = {"name": "words.txt", "mimeType": "text/plain", "buffer": b"A red kettle on the stove."}
+    page.get_by_label("A file").set_input_files(words)
+    page.get_by_role("button", name="Audit it").click()
+    expect(page).to_have_url(re.compile("/audits/[0-9a-f-]{36}$"), timeout=60_000)
+    expect(page.get_by_role("heading", name="Decision")).to_be_visible(timeout=60_000)
+    expect(page.locator(".tier-not_examined").first).to_be_visible()
+    expect(page.get_by_role("heading", name="Who looked")).to_be_visible()
+
+
+def test_a_review_is_taken_decided_and_undone_by_the_keyboard_alone(signed_in: Page, policy: str) -> None:
+    page = signed_in
+    ask(page, f"Some words with {MARK}")
+    expect(page.get_by_role("heading", name="To be reviewed")).to_be_visible()
+    expect(page.get_by_text("It carries the mark of a test.")).to_be_visible()
+    page.goto("/reviews")
+    page.get_by_role("button", name="Take the next").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Decide", exact=True)).to_be_visible()
+    item = page.locator(".veil").first
+    expect(item.locator(".words")).to_have_css("filter", re.compile("blur"))
+    item.focus()
+    expect(item.locator(".words")).to_have_css("filter", "none")
+    page.get_by_label("Allow").focus()
+    page.keyboard.press("Space")
+    page.keyboard.press("Tab")
+    page.keyboard.type("Only a test.")
+    expect(page.get_by_label("Reason")).to_have_value("Only a test.")
+    decide = page.get_by_role("button", name="Decide", exact=True)
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        if decide.evaluate("element => element === document.activeElement"):
+            break
+    expect(decide).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Allowed. The reason is on record.")).to_be_visible()
+    page.get_by_role("button", name="Undo").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Undone. The review is in the queue again")).to_be_visible()
+    expect(page.get_by_role("button", name="Take it")).to_be_visible()
+
+
+def test_many_are_decided_at_once_and_undone_as_a_whole(signed_in: Page, policy: str) -> None:
+    page = signed_in
+    for number in range(2):
+        ask(page, f"Number {number} with {MARK}")
+    page.goto("/reviews/bulk")
+    page.get_by_label("Rule").fill("marked")
+    page.get_by_role("button", name="Show what would change").click()
+    shown = page.get_by_role("heading", name=re.compile("reviews? fit"))
+    expect(shown).to_be_visible()
+    count = int(shown.inner_text().split()[0])
+    assert count >= 2
+    page.get_by_label("Reason").fill("A wave of tests.")
+    page.get_by_role("button", name=f"Allow {count}").click()
+    expect(page.get_by_text(f"{count} reviews decided.")).to_be_visible()
+    page.locator(".alert").get_by_role("button", name="Undo").click()
+    expect(page.get_by_text(f"{count} decisions undone.")).to_be_visible()
+
+
+def test_a_backtest_is_followed_to_its_end(signed_in: Page, policy: str) -> None:
+    page = signed_in
+    ask(page, "Something for the history", sender="somebody")
+    page.goto(policy)
+    page.get_by_role("button", name=re.compile("on the history")).click()
+    expect(page.locator(".status-succeeded")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("heading", name="What it was, and what it would be")).to_be_visible()
+
+
+def test_an_asset_is_audited_and_put_on_a_list(signed_in: Page) -> None:
+    page = signed_in
+    name = f"Audited {secrets.token_hex(3)}"
+    new_dataset(page, name)
+    page.get_by_text("Caption, metadata, or a text instead of a file").click()
+    page.get_by_label("A text to add").fill(f"A kettle, {secrets.token_hex(6)}")
+    page.get_by_role("button", name="Add the text").click()
+    page.locator(".tile a").first.click()
+    page.get_by_role("button", name="Audit", exact=True).click()
+    expect(page.get_by_role("heading", name="Decision")).to_be_visible(timeout=60_000)
+    page.get_by_role("link", name="Open the asset").click()
+    page.get_by_role("link", name="Put on a hash list").click()
+    page.get_by_role("button", name="New list").click()
+    page.get_by_label("Name").fill(f"Seen {secrets.token_hex(3)}")
+    page.get_by_label("What is on it").select_option("good")
+    page.get_by_role("button", name="Create", exact=True).click()
+    expect(page.get_by_text("Nothing is on it yet")).to_be_visible()
+
+
+@pytest.mark.parametrize("address", ["/audits", "/reviews", "/reviews/bulk", "/policies", "/hash-lists"])
+def test_no_page_of_auditing_is_wider_than_a_phone(signed_in: Page, address: str) -> None:
+    signed_in.set_viewport_size({"width": 360, "height": 740})
+    signed_in.goto(address)
+    signed_in.wait_for_load_state("networkidle")
+    assert signed_in.evaluate("document.documentElement.scrollWidth") <= 360
