@@ -32,6 +32,7 @@ from tenants.moderation.expressions.tree import (
     Not,
 )
 from tenants.moderation.expressions.variables import VARIABLES, View
+from tests.conftest import ROOT
 
 GOOD = (
     "categories.abuse.score > 0.5",
@@ -390,3 +391,23 @@ def test_reading_needs_no_framework() -> None:
 def test_depth_is_counted_alike() -> None:
     deep = "(" * (MAX_DEPTH - 2) + "true" + ")" * (MAX_DEPTH - 2)
     assert compiled(deep).holds(cel.Context({})) is True
+
+
+def test_the_documentation_names_every_variable() -> None:
+    page = (ROOT / "docs/auditing/policies.md").read_text(encoding="utf-8")
+    missing = [
+        path for name, kind in VARIABLES.items() for path in told(name, kind) if f"`{path}`" not in page
+    ]
+    assert missing == []
+
+
+def told(path: str, kind: Any) -> list[str]:
+    """The paths of a variable, as the table writes them."""
+    if path == "categories":
+        return told("categories.NAME", next(iter(kind.fields.values())))
+    if kind.kind == "list" and kind.items.fields:
+        return [
+            path,
+            *(one for name, inner in kind.items.fields.items() for one in told(f"{path}[].{name}", inner)),
+        ]
+    return [one for name, inner in kind.fields.items() for one in told(f"{path}.{name}", inner)] or [path]
