@@ -60,8 +60,8 @@ class Pair:
     def load(cls, path: Path) -> Pair:
         """Raises OSError, ValueError or KeyError for a file that is none."""
         with np.load(path, allow_pickle=False) as arrays:
-            found = [
+            real, synthetic = (
                 Mixture(*(arrays[f"{name}_{part}"] for part in ("weights", "means", "variances")))
                 for name in ("real", "synthetic")
-            ]
-            return cls(*found, least=float(arrays["least"]))
+            )
+            return cls(real, synthetic, float(arrays["least"]))

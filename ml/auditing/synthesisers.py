@@ -106,5 +106,7 @@ def read_wave(path: Path) -> NDArray[np.float32]:
     with wave.open(str(path)) as file:
         if file.getnchannels() != 1 or file.getsampwidth() != 2:
             raise ValueError(f"{path.name} is not mono of 16 bits")
-        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
+        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / np.float32(
+            32768
+        )
         return resampled(samples, file.getframerate(), RATE)

@@ -141,25 +141,28 @@ def _calibrated(
     synthetic: Sequence[Utterance],
     others: dict[str, list[float]],
 ) -> str:
-    """Over all that was held out, and ``others``, real speech. A group of the bootstrap is a speaker or a voice."""
+    """Every utterance once, with its mean over the mixtures that had not seen it; and ``others``, real speech.
+
+    A group of the bootstrap is a speaker, a voice, or a language of the others.
+    """
+    speakers = next(iter(scores.values()))
     values: list[float] = []
-    labels: list[bool] = []
     groups: list[str] = []
+    for speaker in speakers:
+        means = np.mean([each[speaker][0] for each in scores.values()], axis=0)
+        values += means.tolist()
+        groups += [speaker] * len(means)
+    for name, found in others.items():
+        values += found
+        groups += [name] * len(found)
+    labels = [False] * len(values)
     for technique, each in scores.items():
-        voices = [one.voice for one in synthetic if one.technique == technique]
-        for speaker, (reals, fakes) in each.items():
-            values += [*reals, *fakes]
-            labels += [False] * len(reals) + [True] * len(fakes)
-            groups += [speaker] * len(reals) + voices
-    # As heavy as all the speakers above together.
-    times = max(1, labels.count(False) // sum(map(len, others.values())))
-    for name, each_score in others.items():
-        values += each_score * times
-        labels += [False] * len(each_score) * times
-        groups += [name] * len(each_score) * times
+        values += np.mean([fakes for _, fakes in each.values()], axis=0).tolist()
+        groups += [one.voice for one in synthetic if one.technique == technique]
+    labels += [True] * (len(values) - len(labels))
     note = "spoken_digits and prompts against Debian's synthesisers; each speaker and technique held out"
-    reals = [score for each_score in others.values() for score in each_score]
-    return fit(values, labels, reals=reals, groups=groups, note=note).dumps()
+    references = [score for found in others.values() for score in found]
+    return fit(values, labels, reals=references, groups=groups, note=note).dumps()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,8 @@ LEAST_KEYPOINTS = 60
 #: Pictures are brought to this longest side: SIFT finds little in small ones.
 WORKING_SIDE = 640
 MAX_KEYPOINTS = 1_600
+#: Cells along the longest side that share them.
+GRID = 8
 #: Nearest neighbours that are looked at, and Lowe's ratio between one and the next.
 NEIGHBOURS, RATIO = 4, 0.75
 #: Keypoints nearer than this (share of the longest side) are one thing seen twice.
@@ -99,24 +103,41 @@ def _keypoints(grey: NDArray[np.uint8]) -> tuple[Grey, Grey]:
     """Places float32 [n, 2] and RootSIFT descriptors [n, 128] (Arandjelović and Zisserman 2012)."""
     import cv2
 
-    sift = cv2.SIFT_create(nfeatures=MAX_KEYPOINTS, contrastThreshold=0.015, edgeThreshold=12)
-    points, descriptors = sift.detectAndCompute(grey, None)
+    sift: Any = cv2.SIFT_create(contrastThreshold=0.015, edgeThreshold=12)  # type: ignore[attr-defined]
+    points, descriptors = sift.compute(grey, _spread(sift.detect(grey, None), grey.shape))
     if not points:
         return np.empty((0, 2), np.float32), np.empty((0, 128), np.float32)
     descriptors = np.sqrt(descriptors / (descriptors.sum(1, keepdims=True) + 1e-7))
     return np.asarray([point.pt for point in points], np.float32), descriptors.astype(np.float32)
 
 
+def _spread(points: Sequence[Any], shape: tuple[int, ...]) -> list[Any]:
+    """At most ``MAX_KEYPOINTS``, the clearest of every part of the picture: not all of them in its busiest corner."""
+    if len(points) <= MAX_KEYPOINTS:
+        return list(points)
+    where = np.asarray([point.pt for point in points])
+    cell = (where // (max(shape) / GRID)).astype(int) @ (GRID + 1, 1)
+    order = np.argsort([-point.response for point in points], kind="stable")
+    rank = np.empty(len(points), int)
+    seen: Counter[int] = Counter()
+    for at in order:
+        rank[at] = seen[cell[at]]
+        seen[cell[at]] += 1
+    # First the best of each cell, then the second best of each, and so on.
+    chosen = np.lexsort((np.argsort(order), rank))[:MAX_KEYPOINTS]
+    return [points[at] for at in chosen]
+
+
 def _pairs(points: Grey, descriptors: Grey, apart: float) -> tuple[Grey, Grey]:
     """Keypoints and those that resemble them much more than the next one does, both ways: float32 [n, 2] each."""
-    distance = np.sqrt(np.maximum(0, 2 - 2 * (descriptors @ descriptors.T)))
+    similar = descriptors @ descriptors.T
     x, y = points.T
-    near = (x[:, None] - x) ** 2 + (y[:, None] - y) ** 2 <= apart**2
-    distance[near] = np.inf
-    nearest = np.argpartition(distance, NEIGHBOURS, axis=1)[:, : NEIGHBOURS + 1]
-    found = np.take_along_axis(distance, nearest, axis=1)
-    order = np.argsort(found, axis=1)
+    similar[(x[:, None] - x) ** 2 + (y[:, None] - y) ** 2 <= apart**2] = -np.inf
+    nearest = np.argpartition(similar, -NEIGHBOURS - 1, axis=1)[:, -NEIGHBOURS - 1 :]
+    found = np.take_along_axis(similar, nearest, axis=1)
+    order = np.argsort(-found, axis=1)
     nearest, found = np.take_along_axis(nearest, order, 1), np.take_along_axis(found, order, 1)
+    found = np.sqrt(np.maximum(0, 2 - 2 * found))
     first: list[int] = []
     second: list[int] = []
     for at in range(NEIGHBOURS):
@@ -128,7 +149,7 @@ def _pairs(points: Grey, descriptors: Grey, apart: float) -> tuple[Grey, Grey]:
     return points[first], points[second]
 
 
-def _verified(grey: NDArray[np.uint8], matrix: NDArray[np.float64], start: Grey, end: Grey) -> Copy | None:
+def _verified(grey: NDArray[np.uint8], matrix: Any, start: Grey, end: Grey) -> Copy | None:
     """Lay the picture over itself and see where it agrees to the grain."""
     import cv2
 
@@ -142,7 +163,7 @@ def _verified(grey: NDArray[np.uint8], matrix: NDArray[np.float64], start: Grey,
     inside = cv2.warpAffine(np.ones_like(grey), matrix, (width, height), flags=cv2.INTER_NEAREST)
     agreement = _correlation(grey.astype(np.float32), moved.astype(np.float32))
     agreement[cv2.erode(inside, np.ones((WINDOW, WINDOW), np.uint8)) == 0] = 0
-    hull = np.zeros_like(grey)
+    hull: Any = np.zeros_like(grey)
     cv2.fillConvexPoly(hull, cv2.convexHull(end.round().astype(np.int32)), 1)
     hull = cv2.dilate(hull, np.ones((WINDOW, WINDOW), np.uint8))
     agrees = _joined((agreement > AGREES).astype(np.uint8), end)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from ml.detectors.base import Pixels
@@ -36,7 +37,8 @@ def crop(pixels: Pixels, box: Box) -> Pixels:
 def _cascade() -> Any:
     import cv2
 
-    found = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
+    folder = Path(cv2.__file__).parent / "data"
+    found = cv2.CascadeClassifier(str(folder / "haarcascade_frontalface_default.xml"))
     if found.empty():
         raise RuntimeError("OpenCV has no face cascade: install opencv-python-headless<5")
     return found

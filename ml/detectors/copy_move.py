@@ -111,7 +111,7 @@ def _mask(pixels: Pixels, copies: list[Copy]) -> bytes:
     for copy in copies:
         for mask, colour in ((copy.first, (0, 160, 255)), (copy.second, (255, 120, 0))):
             small = np.asarray(Image.fromarray(mask).resize(shown.size, Image.Resampling.NEAREST))
-            canvas[small] = 0.5 * canvas[small] + 0.5 * np.float32(colour)
+            canvas[small] = 0.5 * canvas[small] + 0.5 * np.asarray(colour, np.float32)
     file = io.BytesIO()
     Image.fromarray(canvas.astype(np.uint8)).save(file, "PNG")
     return file.getvalue()

@@ -46,7 +46,7 @@ class Preparation:
     def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
         """uint8 [h, w, 3] to float32 [1, 3, height, width]."""
         small = Image.fromarray(pixels).resize((self.width, self.height), Image.Resampling.BICUBIC)
-        values = (np.asarray(small, np.float32) / 255 - np.float32(self.mean)) / np.float32(self.std)
+        values = (np.asarray(small, np.float32) / 255 - np.asarray(self.mean)) / np.asarray(self.std)
         return np.ascontiguousarray(values.transpose(2, 0, 1)[None], np.float32)
 
 
