@@ -34,7 +34,7 @@ class StyledForm(forms.Form):
 
 def style(widget: forms.Widget, *, invalid: bool) -> None:
     css = "form-select" if isinstance(widget, forms.Select) else "form-control"
-    if isinstance(widget, forms.CheckboxInput | forms.CheckboxSelectMultiple):
+    if isinstance(widget, forms.CheckboxInput | forms.CheckboxSelectMultiple | forms.RadioSelect):
         css = "form-check-input"
     own = widget.attrs.get("class", "")
     widget.attrs["class"] = " ".join(filter(None, [css, own, "is-invalid" if invalid else ""]))
