@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api import shapes
+from api.auth import key_of
 from api.fields import Body, Object, Text
 from api.forms import read_form
 from api.idempotency import Answer, Once
@@ -74,7 +75,8 @@ class Assets(Resource):
         modality = read_choice(query, "modality", Asset.Modality.values)
         with tenant_scope(self.tenant_id):
             rows = selectors.list_assets(dataset_id=dataset_id, status=status, modality=modality)
-            return Response(page.of(rows, selectors.as_dict))
+            scopes = key_of(request).scopes
+            return Response(page.of(rows, lambda asset: selectors.as_shown(asset, scopes)))
 
     @extend_schema(
         summary="Add an asset",
@@ -146,7 +148,7 @@ class OneAsset(Resource):
 
     @extend_schema(summary="An asset", responses=shapes.Asset)
     def get(self, request: Request, asset_id: uuid.UUID) -> Response:
-        return Response(selectors.as_dict(self.found))
+        return Response(selectors.as_shown(self.found, key_of(request).scopes))
 
     @extend_schema(
         summary="Change caption or metadata",

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.models import Count, Q, QuerySet
 
-from tenants.accounts.permissions import MODERATE
+from tenants.accounts.permissions import MODERATE, WRITE
 from tenants.datasets.models import Asset, Dataset, TranscriptSegment
 from tenants.errors import NotAllowed, NotFound
 
@@ -110,6 +110,14 @@ def as_dict(asset: Asset) -> dict[str, Any]:
         shape |= media_as_dict(asset.blob.details)
     if asset.error is not None:
         shape["error"] = asset.error
+    return shape
+
+
+def as_shown(asset: Asset, scopes: Collection[str]) -> dict[str, Any]:
+    """As `as_dict`, without the words of what is held back for those who may neither write nor moderate."""
+    shape = as_dict(asset)
+    if asset.moderation in Asset.HIDDEN and not {MODERATE, WRITE} & set(scopes):
+        shape |= {"caption": "", "excerpt": ""}
     return shape
 
 

@@ -100,6 +100,7 @@ def test_an_upload_in_quarantine_is_found_only_when_it_was_let_go(client) -> Non
     )
     for held in (blocked, unsure):
         assert reader.request("GET", f"/assets/{held['id']}/content").status_code == 403
+        assert reader.json("GET", f"/assets/{held['id']}")["excerpt"] == ""
         assert client.request("GET", f"/assets/{held['id']}/content").status_code == 200
 
     # A person decides, changes their mind, and decides again.
