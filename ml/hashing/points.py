@@ -29,8 +29,8 @@ AGREEING, SHARE = 12, 0.55
 
 _SIDE, _GROWTH, _LEVELS, _SCALE = 384, 2.0, 8, 1.2
 _EDGE, _FAST, _CELLS, _TOGETHER = 20, 7, 4, 4
-#: How far an agreeing point may lie off, in longest sides, and how far its direction, in radians.
-_NEAR, _TURN = 0.02, 0.35
+#: How far an agreeing point may lie off, in longest sides, and how far its direction.
+_NEAR, _ALIGNED = 0.02, math.cos(0.35)
 _HYPOTHESES, _PAIRED, _BEST = 400, 40, 100
 
 
@@ -125,7 +125,7 @@ def _packed(table: NDArray[np.float64], bits: NDArray[np.bool_], longest: int) -
 
 
 class Points:
-    """Unpacked: ``at`` complex [n] in longest sides, ``angle`` [n] in radians, ``bits`` uint64 [n, 4].
+    """Unpacked: ``at`` complex [n] in longest sides, ``angle`` [n] in radians, ``signs`` [n, 256], each 1 or -1.
 
     Raises ValueError for bytes that are no points.
     """
@@ -134,15 +134,15 @@ class Points:
         if len(packed) % POINT_BYTES or len(packed) > MOST * POINT_BYTES:
             raise ValueError("these bytes are no points of a picture")
         table = np.frombuffer(packed, np.uint8).reshape(-1, POINT_BYTES)
-        self.at: NDArray[Any] = (table[:, 0] + 1j * table[:, 1]) / 255
-        self.angle: Floats = table[:, 2] * (2 * math.pi / 256)
-        self.bits = np.ascontiguousarray(table[:, 3:]).view(np.uint64)
+        self.at: NDArray[Any] = ((table[:, 0] + 1j * table[:, 1]) / 255).astype(np.complex64)
+        self.angle: Floats = table[:, 2] * np.float32(2 * math.pi / 256)
+        self.signs = np.unpackbits(table[:, 3:], axis=1).astype(np.float32) * 2 - 1
 
     def mirrored(self) -> Points:
         """Of the picture mirrored left to right: the halves of the comparisons change places."""
         other = Points(b"")
         other.at, other.angle = -self.at.conjugate(), math.pi - self.angle
-        other.bits = np.ascontiguousarray(self.bits[:, [2, 3, 0, 1]])
+        other.signs = np.roll(self.signs, len(_PATTERN) // 2, axis=1)
         return other
 
 
@@ -160,7 +160,11 @@ class Agreement:
 
 def agreement(one: Points, other: Points) -> Agreement:
     """How well one picture lies in the other, or in its mirror image."""
-    return max((_agreement(one, turned) for turned in (other, other.mirrored())), key=lambda a: a.agreeing)
+    straight = _agreement(one, other)
+    if straight.copy:
+        return straight
+    mirrored = _agreement(one, other.mirrored())
+    return max(straight, mirrored, key=lambda found: found.agreeing)
 
 
 def _agreement(one: Points, other: Points) -> Agreement:
@@ -170,12 +174,13 @@ def _agreement(one: Points, other: Points) -> Agreement:
 
 def _pairs(one: Points, other: Points) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The points of both that are each other's most alike, most alike first."""
-    if not len(one.bits) or not len(other.bits):
+    if not len(one.signs) or not len(other.signs):
         return np.empty(0, np.intp), np.empty(0, np.intp)
-    apart = np.bitwise_count(one.bits[:, None] ^ other.bits[None]).sum(axis=2, dtype=np.uint16)
-    nearest = apart.argmin(axis=1)
-    mine = np.flatnonzero(apart.argmin(axis=0)[nearest] == np.arange(len(nearest)))
-    best = mine[np.argsort(apart[mine, nearest[mine]], kind="stable")[:_BEST]]
+    # Of 256 signs, how many more agree than do not: whole numbers, which single precision keeps.
+    alike = one.signs @ other.signs.T
+    nearest = alike.argmax(axis=1)
+    mine = np.flatnonzero(alike.argmax(axis=0)[nearest] == np.arange(len(nearest)))
+    best = mine[np.argsort(-alike[mine, nearest[mine]], kind="stable")[:_BEST]]
     return best, nearest[best]
 
 
@@ -191,11 +196,13 @@ def _most_explained(one: Points, other: Points, mine: NDArray[np.intp], theirs: 
     fit = (np.abs(turn) > 0.4) & (np.abs(turn) < 2.5)
     first, turn = _some(first[fit]), _some(turn[fit])
     shift = q[first] - turn * p[first]
-    near = np.abs(turn[:, None] * p + shift[:, None] - q) < _NEAR
+    off = turn[:, None] * p + (shift[:, None] - q)
+    near = off.real**2 + off.imag**2 < _NEAR**2
     # How far each pair's own directions say that the picture was turned.
-    directions = np.exp(1j * (other.angle[theirs] - one.angle[mine]))
-    aligned = np.abs(np.angle(directions[None] / turn[:, None])) < _TURN
-    return int((near & aligned).sum(axis=1).max(initial=0))
+    directions = other.angle[theirs] - one.angle[mine]
+    towards = np.angle(turn)
+    aligned = np.outer(np.cos(towards), np.cos(directions)) + np.outer(np.sin(towards), np.sin(directions))
+    return int((near & (aligned > _ALIGNED)).sum(axis=1).max(initial=0))
 
 
 def _some(values: NDArray) -> NDArray:
