@@ -35,6 +35,7 @@ from tenants.retrieval.state import MODALITIES
 from tenants.retrieval.vectors import NewVector, add_vectors
 from tenants.scope import tenant_scope
 
+SHOWN = tuple(sorted(set(export_rows.MODERATION) - set(Asset.HIDDEN)))
 BATCH = 200
 HEAD = 4096
 ACTOR = "import_tenant"
@@ -207,6 +208,7 @@ class Admission:
 
     def _store_vectors(self, model: str, rows: list[tuple[uuid.UUID, NewVector]]) -> None:
         known = self._known(asset_id for asset_id, _ in rows)
+        known = {asset_id: asset for asset_id, asset in known.items() if asset.moderation in SHOWN}
         mine = [(asset_id, vector) for asset_id, vector in rows if asset_id in known]
         grouped = groupby(mine, key=lambda row: row[0])
         quotas.charge(amounts={"vectors": len(mine)})
@@ -231,7 +233,8 @@ class Admission:
             return stream.read(4 * MAX_TEXT).decode("utf-8", "replace")
 
     def _embed_the_rest(self) -> None:
-        for page in self._pages(status=Asset.State.PENDING):
+        # What was held back stays so: nobody here has looked at it.
+        for page in self._pages(status=Asset.State.PENDING, moderation__in=SHOWN):
             with tenant_scope(self.tenant_id):
                 for asset in page:
                     services.admit(asset, 1 + bool(asset.caption), "import")

@@ -36,6 +36,8 @@ ASSET = (
     "excerpt",
     "metadata",
     "error",
+    "moderation",
+    "labels",
     "revision",
     "created_at",
 )

@@ -15,6 +15,8 @@ from tenants.pipeline.uploads import EXCERPT, MAX_CAPTION, check_external_id
 
 MAX_WORDS = 100_000
 MAX_INT = 2**31 - 1
+MAX_LABELS = 100
+MODERATION = ("", "quarantined", "allow", "label", "review", "block")
 NONE = type(None)
 Types = Mapping[str, tuple[type, ...]]
 
@@ -31,6 +33,8 @@ _ASSET: Types = {
     "excerpt": (str,),
     "metadata": (dict,),
     "error": (dict, NONE),
+    "moderation": (str,),
+    "labels": (list,),
     "revision": (int,),
 }
 _BLOB: Types = {
@@ -58,8 +62,12 @@ def dataset(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def asset(row: dict[str, Any]) -> dict[str, Any]:
+    # Exports from before there was auditing say nothing of it.
+    row = {"moderation": "", "labels": [], **row}
     _typed(row, ASSET, _ASSET)
-    for name, choices in (("modality", Asset.Modality.values), ("status", Asset.State.values)):
+    _check_labels(row["labels"])
+    named = (("modality", Asset.Modality.values), ("status", Asset.State.values), ("moderation", MODERATION))
+    for name, choices in named:
         if row[name] not in choices:
             raise Invalid(f"{name} is one of {', '.join(choices)}.")
     for name, longest in (("caption", MAX_CAPTION), ("excerpt", EXCERPT)):
@@ -72,6 +80,12 @@ def asset(row: dict[str, Any]) -> dict[str, Any]:
     external_id = check_external_id(row["external_id"])
     ids = {name: _id(row[name]) for name in ("id", "dataset_id")}
     return {**row, **ids, "external_id": external_id, "created_at": _time(row["created_at"])}
+
+
+def _check_labels(labels: list[Any]) -> None:
+    if len(labels) > MAX_LABELS or any(not isinstance(label, str) or len(label) > 60 for label in labels):
+        raise Invalid(f"labels are at most {MAX_LABELS} texts of 60 characters.")
+    check_json(labels, "/labels")
 
 
 def blob(row: dict[str, Any]) -> dict[str, Any]:
