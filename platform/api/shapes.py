@@ -83,7 +83,9 @@ class Asset(s.Serializer):
     metadata = Object()
     scan = Scan()
     moderation = s.ChoiceField(
-        ("quarantined", "allow", "label", "review", "block"), **NULL, help_text="Null where nothing was audited."
+        ("quarantined", "allow", "label", "review", "block"),
+        **NULL,
+        help_text="Null where nothing was audited.",
     )
     labels = s.ListField(child=s.CharField(), help_text="To be shown with it, such as `ai-generated`.")
     created_at = s.DateTimeField()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 
 from django.db import transaction
@@ -61,7 +62,7 @@ def delete_list(*, name: str) -> int:
     return deleted
 
 
-def _contents(row: SharedHashList) -> dict[Content, object]:
+def _contents(row: SharedHashList) -> dict[Content, uuid.UUID]:
     entries = SharedHashEntry.objects.filter(hash_list=row).values_list("algorithm", "content", "pk")
     return {(algorithm, bytes(content)): pk for algorithm, content, pk in entries.iterator()}
 
