@@ -31,11 +31,11 @@ _NOTHING = uuid.UUID(int=0)
 _CONTENT = f"CASE algorithm WHEN 'vector' THEN substring(content FROM 1 FOR {looks.BYTES}) ELSE content END"
 _OWN = f"""
 SELECT id, item, algorithm, {_CONTENT} FROM hash_entry
-WHERE tenant_id = current_setting('app.tenant')::uuid AND hash_list_id = %s AND id > %s ORDER BY id LIMIT %s
+WHERE tenant_id = current_setting('app.tenant')::uuid AND hash_list_id = %s AND id > %s
 """  # noqa: S608 (no value from outside)
 _SHARED = f"""
 SELECT id, item, algorithm, {_CONTENT} FROM shared_hash_entry
-WHERE hash_list_id = %s AND id > %s ORDER BY id LIMIT %s
+WHERE hash_list_id = %s AND id > %s
 """  # noqa: S608 (no value from outside)
 _OWN_COUNT = """
 SELECT count(*) FROM hash_entry WHERE tenant_id = current_setting('app.tenant')::uuid AND hash_list_id = %s
@@ -200,15 +200,12 @@ def _read(listed: Listed, before: Loaded | None) -> Loaded:
 
 
 def _rows(listed: Listed, after: uuid.UUID) -> Iterator[Row]:
-    statement, found = (_SHARED if listed.shared else _OWN), FETCH
-    while found == FETCH:
-        with connection.cursor() as cursor:
-            cursor.execute(statement, [listed.id, after, FETCH])
-            rows = cursor.fetchall()
-        found = len(rows)
-        for entry, item, algorithm, content in rows:
-            after = entry
-            yield entry, item, algorithm, bytes(content)
+    # A cursor on the server: rows come as they lie, and no more than one chunk of them is here twice.
+    with connection.chunked_cursor() as cursor:
+        cursor.execute(_SHARED if listed.shared else _OWN, [listed.id, after])
+        while rows := cursor.fetchmany(FETCH):
+            for entry, item, algorithm, content in rows:
+                yield entry, item, algorithm, bytes(content)
 
 
 def _count(listed: Listed) -> int:
