@@ -68,18 +68,28 @@ def balanced(
     return [groups[name][at] for name in sorted(groups) for at in rng.integers(0, len(groups[name]), each)]
 
 
-def held_out(
-    real: Sequence[Utterance], synthetic: Sequence[Utterance], key: Callable[[Utterance], str]
-) -> dict[str, dict[str, tuple[Scores, Scores]]]:
-    """Scores of (real, synthetic) utterances by synthesiser and by speaker, both unseen by the mixtures."""
+def without_each(real: Sequence[Utterance]) -> dict[str, Mixture]:
+    """Speaker to a mixture of all the others."""
     speakers = sorted({one.voice for one in real})
-    mixtures = {name: fit_mixture(one.frames for one in real if one.voice != name) for name in speakers}
+    return {name: fit_mixture(one.frames for one in real if one.voice != name) for name in speakers}
+
+
+def held_out(
+    real: Sequence[Utterance],
+    synthetic: Sequence[Utterance],
+    key: Callable[[Utterance], str],
+    mixtures: dict[str, Mixture],
+) -> dict[str, dict[str, tuple[Scores, Scores]]]:
+    """Scores of (real, synthetic) utterances by what ``key`` tells and by speaker, both unseen by the mixtures.
+
+    ``mixtures``: those of ``without_each``.
+    """
     found: dict[str, dict[str, tuple[Scores, Scores]]] = {}
     for group in sorted({key(one) for one in synthetic}):
         others = fit_mixture(balanced([one for one in synthetic if key(one) != group], key))
         theirs = [one for one in synthetic if key(one) == group]
         found[group] = {}
-        for name in speakers:
+        for name in mixtures:
             pair = Pair(mixtures[name], others, -np.inf)
             found[group][name] = (
                 np.asarray([pair.score(one.frames)[0] for one in real if one.voice == name]),
@@ -106,7 +116,7 @@ def train(data: Path, prompts: Path, out: Path) -> None:
     real, synthetic = real_utterances(data), synthetic_utterances()
     if not synthetic:
         sys.exit("error: no synthesiser is installed; see ml/auditing/synthesisers.py")
-    scores = held_out(real, synthetic, lambda one: one.technique)
+    scores = held_out(real, synthetic, lambda one: one.technique, without_each(real))
     for name, rates in error_rates(scores).items():
         sys.stdout.write(
             f"{name}: equal error rate {np.mean(rates):.3f} ({min(rates):.3f} to {max(rates):.3f})\n"
