@@ -415,10 +415,10 @@ def test_unknown_addresses_and_methods(api: Api) -> None:
         "/datasets/",
         "/imports",
         "/models",
-        "/policies",
+        "/generations",
         "/webhooks",
         "/feedback",
-        "/audits",
+        "/finetunes",
     ):
         refused(api.get(path), 404, "not-found")
     answer = api.call("PUT", "/datasets", {"name": "x"})
