@@ -28,6 +28,8 @@ Scores = NDArray[np.float32]
 SYNTHETIC = frozenset(
     {"ai", "aigenerated", "artificial", "deepfake", "fake", "generated", "machine", "spoof", "synthetic"}
 )
+#: A recording is asked as a film would be: that it has no picture is known only when it is decoded.
+NO_PICTURE = "There is no picture in it."
 NOT_CALIBRATED = "Without a calibration the score is only shown: it moves no verdict."
 
 
@@ -53,6 +55,12 @@ class Argument:
         """Raises BadCalibration."""
         path = self.options.get("calibration")
         return Calibration.load(Path(path)) if path else None
+
+    def identity(self) -> list[str]:
+        """What a finding depends on besides the weights: labels, options, and the calibration itself, not its path."""
+        others = [f"{key}={value}" for key, value in sorted(self.options.items()) if key != "calibration"]
+        calibration = None if self.calibration_problem() else self.calibration()
+        return ["1", self.labels, *others, calibration.version if calibration else ""]
 
     def calibration_problem(self) -> str:
         try:
@@ -127,6 +135,8 @@ def judge_pictures(
     item: Item, look: Callable[[Pixels], float | None], calibration: Calibration | None
 ) -> Finding:
     """Let ``look`` score the picture, or the frames of a film."""
+    if item.modality not in ("image", "video"):
+        return Finding("not_applicable", NO_PICTURE)
     if item.modality == "image":
         if item.pixels is None:
             return Finding("failed", "The picture could not be decoded.")

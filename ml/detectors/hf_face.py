@@ -13,7 +13,7 @@ from ml.auditing.calibration import Calibration
 from ml.auditing.films import watch
 from ml.detectors._checkpoint import Checkpoint
 from ml.detectors._faces import crop, faces
-from ml.detectors._learned import Argument, conclude, conclude_film, synthetic_columns
+from ml.detectors._learned import NO_PICTURE, Argument, conclude, conclude_film, synthetic_columns
 from ml.detectors.base import Detector, Finding, Item, Pixels
 
 NO_FACE = "No frontal face of at least 48 pixels was found."
@@ -36,8 +36,7 @@ class HfFace(Detector):
 
     @cached_property
     def version(self) -> str:  # type: ignore[override]
-        calibration = self._argument.options.get("calibration", "")
-        return self._checkpoint.version("1", self._argument.labels, calibration)
+        return self._checkpoint.version(*self._argument.identity())
 
     def missing(self) -> str:
         if find_spec("cv2") is None:
@@ -45,6 +44,8 @@ class HfFace(Detector):
         return self._checkpoint.missing() or self._argument.calibration_problem()
 
     def examine(self, item: Item) -> Finding:
+        if item.modality not in self.modalities:
+            return Finding("not_applicable", NO_PICTURE)
         columns = synthetic_columns(self._checkpoint.labels, self._argument.labels)
 
         def look(pixels: Pixels) -> list[dict[str, Any]]:

@@ -35,8 +35,7 @@ class HfImage(Detector):
 
     @cached_property
     def version(self) -> str:  # type: ignore[override]
-        calibration = self._argument.options.get("calibration", "")
-        return self._checkpoint.version("1", self._argument.labels, calibration)
+        return self._checkpoint.version(*self._argument.identity())
 
     def missing(self) -> str:
         return self._checkpoint.missing() or self._argument.calibration_problem()

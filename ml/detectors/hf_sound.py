@@ -47,8 +47,7 @@ class HfSound(Detector):
 
     @cached_property
     def version(self) -> str:  # type: ignore[override]
-        options = [f"{key}={value}" for key, value in sorted(self._argument.options.items())]
-        return self._checkpoint.version("1", self._argument.labels, *options)
+        return self._checkpoint.version(*self._argument.identity())
 
     def missing(self) -> str:
         return self._checkpoint.missing() or self._argument.calibration_problem()

@@ -76,10 +76,8 @@ class OnnxImage(Detector):
     def version(self) -> str:  # type: ignore[override]
         if not self._path.is_file():
             return "absent"
-        options = [f"{key}={value}" for key, value in sorted(self._argument.options.items())]
-        return digest(
-            [self._path, *self._path.parent.glob("*config.json")], "1", self._argument.labels, *options
-        )
+        beside = self._path.parent.glob("*config.json")
+        return digest([self._path, *beside], *self._argument.identity())
 
     def missing(self) -> str:
         if find_spec("onnxruntime") is None:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol
 from ml.auditing.calibration import Calibration
 from ml.auditing.films import Watched, watch
 from ml.detectors._checkpoint import Checkpoint
-from ml.detectors._learned import Argument, category_columns, digest, label_map
+from ml.detectors._learned import NO_PICTURE, Argument, category_columns, digest, label_map
 from ml.detectors.base import Category, Detector, Finding, Item, Pixels
 
 CATEGORIES = ("nudity", "violence", "sexual", "self_harm")
@@ -78,6 +78,8 @@ class PictureSafety(Detector):
         return self._model.missing()
 
     def examine(self, item: Item) -> Finding:
+        if item.modality not in self.modalities:
+            return Finding("not_applicable", NO_PICTURE)
         if item.modality == "video":
             return self._film(item)
         if item.pixels is None:
@@ -128,9 +130,7 @@ class HfSafety:
         return self._checkpoint.missing() or self._argument.calibration_problem()
 
     def version(self) -> str:
-        return self._checkpoint.version(
-            "1", self._argument.labels, self._argument.options.get("calibration", "")
-        )
+        return self._checkpoint.version(*self._argument.identity())
 
     def look(self, pixels: Pixels) -> tuple[dict[str, float], list[dict[str, Any]]]:
         labels = self._checkpoint.labels

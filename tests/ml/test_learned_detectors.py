@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +291,10 @@ def test_versions_follow_the_weights(tmp_path: Path) -> None:
         f"hf-image:{save_image_model(tmp_path / 'c', ('real', 'fake'), (0.0, 2.0))}"
     ).version
     assert first == again != other
+    spec = f"hf-image:{tmp_path / 'a'}?{calibrated(tmp_path)}"
+    before = load_detector(spec).version
+    calibrated(tmp_path, Calibration("platt", ((9.0, -5.0),), 0.9, 0.6, 0.01, 0.05, 500, 0.5))
+    assert load_detector(spec).version not in (before, first)
 
 
 @pytest.mark.parametrize("kind", ["hf-image", "hf-face", "hf-sound", "onnx-image", "picture-safety:hf"])
@@ -337,3 +342,34 @@ def test_a_damaged_calibration_is_missing(tmp_path: Path) -> None:
 def test_a_model_must_be_named(kind: str) -> None:
     with pytest.raises(ValueError, match="needs a"):
         load_detector(kind)
+
+
+def test_they_run_where_detectors_run(tmp_path: Path) -> None:
+    """In the examining process, which may neither write nor connect; and a recording is no failure to see."""
+    from PIL import Image
+
+    from ml.auditing.examiner import Examiner, Subject
+
+    still, sound = tmp_path / "photo.png", tmp_path / "sound.wav"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)).save(still)
+    with wave.open(str(sound), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes((np.random.default_rng(0).normal(0, 3_000, 48_000)).astype("<i2").tobytes())
+    image, heard = save_image_model(tmp_path / "a", ("real", "fake")), save_sound_model(tmp_path / "b")
+    specs = [
+        f"hf-image:{image}", f"hf-face:{image}", f"hf-sound:{heard}", f"picture-safety:hf:{image}#fake=nudity",
+        f"onnx-image:{save_onnx(tmp_path / 'c')}#1",
+    ]  # fmt: skip
+    examiner = Examiner()
+    try:
+        seen = examiner.examine(Subject("image", "image/png", still), specs).parts
+        listened = examiner.examine(Subject("audio", "audio/wav", sound), specs).parts
+    finally:
+        examiner.close()
+    states = {part.spec.split(":")[0]: part.finding.state for part in seen}
+    assert states == {
+        "hf-image": "examined", "hf-face": "not_applicable", "picture-safety": "examined", "onnx-image": "examined",
+    }  # fmt: skip
+    states = {part.spec.split(":")[0]: part.finding.state for part in listened}
+    assert states["hf-sound"] == "examined"
+    assert set(states.values()) == {"examined", "not_applicable"}
