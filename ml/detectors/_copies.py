@@ -29,7 +29,7 @@ LEAST_INLIERS = 6
 RANSAC_ROUNDS = 8
 #: Window of the local correlation, in working pixels, and what it must reach.
 WINDOW, AGREES = 17, 0.88
-#: Of strength: a constant, level, share, keypoints. Fitted once to forgeries of photos of the tuning part, not by a script here.
+#: Of strength: a constant, level, share, keypoints. Fitted once to photos of the tuning part, by no script here.
 WEIGHTS = (-15.1, 8.1, 10.5, 0.7)
 #: The score of a picture in which nothing lies twice.
 NOTHING = -6.0
