@@ -11,6 +11,7 @@ import base64
 import json
 import logging
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -173,5 +174,8 @@ def _pixels(header: dict[str, Any], content: bytes) -> Any:
 
 
 if __name__ == "__main__":
+    # Importing torch asks for a folder that can be written to, of which there is none here. It is only named: nothing
+    # is compiled or cached, so nobody writes there.
+    tempfile.tempdir = "/tmp"  # noqa: S108
     forbid_network()
     main(int(sys.argv[1]), pieces, files=256)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.util import find_spec
@@ -91,7 +90,6 @@ class Checkpoint:
 
     @cached_property
     def _model(self) -> Any:
-        _name_a_temporary_folder()
         import torch
         import transformers
 
@@ -120,7 +118,6 @@ class Checkpoint:
 
     @cached_property
     def _prepare(self) -> Any:
-        _name_a_temporary_folder()
         import transformers
 
         try:
@@ -129,17 +126,6 @@ class Checkpoint:
             )
         except Exception as error:
             raise CannotLoad(f"{self.name!r} has no usable preprocessing: {str(error)[:300]}") from error
-
-
-def _name_a_temporary_folder() -> None:
-    """Importing torch asks for one, and fails where nothing can be written, as in the examining process.
-
-    It is only named: nothing is compiled or cached, so nobody writes there.
-    """
-    try:
-        tempfile.gettempdir()
-    except FileNotFoundError:
-        tempfile.tempdir = "/tmp"  # noqa: S108
 
 
 def local_folder(name: str) -> Path | None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ml.auditing.examiner import Examiner, Subject
 from ml.detectors.base import Item, Words
 from ml.detectors.hf_text import load
 from ml.encoders.base import EncoderUnavailable
@@ -131,3 +132,15 @@ def test_no_words(tmp_path: Path) -> None:
     folder = save(tmp_path / "m", ["toxic"], "multi_label_classification")
     assert load(f"{folder}#toxic=abuse").examine(Item("image", "image/png")).state == "not_applicable"
     assert np.isfinite(load(f"{folder}#toxic=abuse").examine(text("\u200b x")).categories["abuse"].score)
+
+
+def test_a_model_is_loaded_where_nothing_can_be_written_or_fetched(tmp_path: Path) -> None:
+    examiner = Examiner()
+    folder = save(tmp_path / "model", ["abuse", "fine"], "single_label_classification")
+    subject = Subject("text", "text/plain", words=[Words("you are stupid", "text")])
+    try:
+        part = examiner.examine(subject, [f"hf-text:{folder}#abuse=abuse"]).parts[0]
+    finally:
+        examiner.close()
+    assert part.finding.state == "examined", part.finding.reason
+    assert 0.0 < part.finding.categories["abuse"].score < 1.0
