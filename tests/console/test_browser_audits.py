@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.console.browsing import MARKS, new_dataset
+from tests.console.browsing import MARKS, delete_dataset, new_dataset
 
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
@@ -145,6 +145,7 @@ def test_an_asset_is_audited_and_put_on_a_list(signed_in: Page) -> None:
     page = signed_in
     name = f"Audited {secrets.token_hex(3)}"
     new_dataset(page, name)
+    address = page.url
     page.get_by_text("Caption, metadata, or a text instead of a file").click()
     page.get_by_label("A text to add").fill(f"A kettle, {secrets.token_hex(6)}")
     page.get_by_role("button", name="Add the text").click()
@@ -158,6 +159,8 @@ def test_an_asset_is_audited_and_put_on_a_list(signed_in: Page) -> None:
     page.get_by_label("What is on it").select_option("good")
     page.get_by_role("button", name="Create", exact=True).click()
     expect(page.get_by_text("Nothing is on it yet")).to_be_visible()
+    page.goto(address)
+    delete_dataset(page, name)
 
 
 @pytest.mark.parametrize("address", ["/audits", "/reviews", "/reviews/bulk", "/policies", "/hash-lists"])
