@@ -74,7 +74,7 @@ def test_a_whole_installation_has_nothing_that_fails(stack: Stack) -> None:
     assert all(found[name]["advice"] for name in told)
     assert found["database"]["what"].startswith("Postgres 18")
     assert "sampled files are there and unchanged" in found["blobs"]["what"]
-    assert found["workers"]["what"] == "3 answer, every queue is served"
+    assert found["workers"]["what"] == "4 answer, every queue is served"
 
 
 @pytest.mark.stack
@@ -193,7 +193,7 @@ def test_a_valkey_that_evicts_and_forgets_is_named(services: Stack) -> None:
     assert "maxmemory-policy is allkeys-lru" in found["valkey-memory"]["what"]
     assert found["valkey-persistence"]["verdict"] == "warn"
     assert "nobody serves the queues embed, media, import" in found["workers"]["what"]
-    assert "worker-embed, worker-bulk, worker-general" in found["workers"]["advice"]
+    assert "worker-embed, worker-bulk, worker-audit, worker-general" in found["workers"]["advice"]
     assert found["canaries"]["what"] == "no canary ever came through"
 
 

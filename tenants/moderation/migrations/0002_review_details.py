@@ -69,6 +69,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='review',
-            constraint=models.UniqueConstraint(condition=models.Q(('kind', 'appeal'), ('state__in', ['open', 'claimed'])), fields=('tenant', 'audit'), name='review_appeal_once'),
+            constraint=models.UniqueConstraint(condition=models.Q(('kind', 'appeal'), models.Q(('state', 'open'), ('state', 'claimed'), _connector='OR')), fields=('tenant', 'audit'), name='review_appeal_once'),
         ),
     ]

@@ -63,7 +63,8 @@ class Review(TenantModel):
             ),
             models.UniqueConstraint(
                 fields=["tenant", "audit"],
-                condition=models.Q(kind="appeal", state__in=["open", "claimed"]),
+                # Not a list: Postgres writes one differently after a restore, which then seems to be another index.
+                condition=models.Q(kind="appeal") & (models.Q(state="open") | models.Q(state="claimed")),
                 name="review_appeal_once",
             ),
         ]
