@@ -138,6 +138,11 @@ def in_force(*, policy_id: uuid.UUID | None = None, modality: str = "", sha256: 
         return _as_in_force(decides, modality)
 
 
+def is_any_in_force() -> bool:
+    """Whether any policy of the active tenant decides about anything, if only in shadow."""
+    return any(row.enforced_id or row.shadow_id for row in newest().values())
+
+
 def _only(
     now: Mapping[uuid.UUID, PolicyActivation], policy_id: uuid.UUID
 ) -> dict[uuid.UUID, PolicyActivation]:

@@ -111,13 +111,14 @@ def _add(dataset: Dataset, new: Sequence[Entry]) -> None:
 
 def _audits(new: Sequence[Entry], assets: Sequence[Asset]) -> list[tuple[Asset, policies.InForce]]:
     """Which of the new assets a policy audits; those that it audits before they are found are held back."""
-    found = []
+    found: list[tuple[Asset, policies.InForce]] = []
+    if not policies.is_any_in_force():
+        return found
     for entry, asset in zip(new, assets, strict=True):
         sha256 = entry.upload.sha256 if entry.upload else ""
         decides = audit_requests.audits_uploads(modality=asset.modality, sha256=sha256)
         if decides is None:
-            # No policy audits uploads, whatever they are.
-            break
+            continue
         if audit_requests.quarantines(decides):
             asset.moderation, asset.status = QUARANTINED, Asset.State.PENDING
         found.append((asset, decides))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import uuid
+import zipfile
 from typing import Any
 
 import pytest
@@ -367,3 +368,39 @@ def test_erasing_an_asset_takes_the_evidence_and_leaves_the_decision(party, data
         shown = selectors.as_dict(Audit.objects.get())
     assert (shown["decision"], shown["evidence"]) == ("review", "erased")
     assert "words" not in shown
+
+
+# --- Imports ---------------------------------------------------------------------------------------------
+
+
+def test_what_is_imported_is_held_back_until_it_was_audited(party, dataset, enforce, start, run) -> None:
+    enforce(
+        rule("evil", "words.exists(w, w.text.contains('evil')) || item.metadata.topic == 'evil'", "block"),
+        quarantine=True,
+    )
+    assert run(start("text,topic\na garden,good\na crime,evil\n", "rows.csv")).result["imported"] == 2
+    with tenant_scope(party.id):
+        assert set(Asset.objects.values_list("moderation", "status")) == {("quarantined", "pending")}
+        assert not Vector.objects.exists()
+        waiting = list(Job.objects.filter(kind="audit_item"))
+    for job in waiting:
+        finish(party, job)
+    with tenant_scope(party.id):
+        shown = Asset.objects.get(metadata__topic="good")
+        assert (shown.moderation, Asset.objects.get(metadata__topic="evil").moderation) == ("allow", "block")
+    embed(party, embedding_of(party, shown))
+    assert (fresh(party, shown).status, vectors(party, shown)) == ("ready", 1)
+
+
+def test_a_policy_for_pictures_audits_the_pictures_of_a_mixed_import(
+    party, dataset, enforce, start, run
+) -> None:
+    enforce(modalities=["image"])
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a.txt", "words come first")
+        archive.writestr("b.jpg", jpeg(21))
+    assert run(start(packed.getvalue(), "mixed.zip")).result["imported"] == 2
+    with tenant_scope(party.id):
+        assert [request.modality for request in AuditRequest.objects.all()] == ["image"]
+        assert Asset.objects.filter(status="ready").count() == 2
