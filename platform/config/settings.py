@@ -271,6 +271,8 @@ PROVENANCE_DIR = DATA_DIR / "provenance"
 AUDIT_DETECTORS = tuple(env("AUDIT_DETECTORS", "").split())
 # How long the content of an audit that is no asset is kept for people to look at.
 AUDIT_CONTENT_DAYS = int(env("AUDIT_CONTENT_DAYS", "30"))
+# How long the evidence of such an audit is kept; that of an asset goes with the asset.
+AUDIT_EVIDENCE_DAYS = int(env("AUDIT_EVIDENCE_DAYS", "365"))
 # Hash lists in memory, in each process that matches.
 HASH_LISTS_BYTES = int(env("HASH_LISTS_BYTES", str(512 << 20)))
 # How long a reviewer's claim on a flag lasts before somebody else may take it.

@@ -16,7 +16,7 @@ from tenants.datasets.services import drop_blob, keep_blob, write_blob
 from tenants.errors import Invalid, NotFound
 from tenants.jobs.models import Job
 from tenants.moderation import policies
-from tenants.moderation.models import Audit, AuditRequest, Policy, Review
+from tenants.moderation.models import Audit, AuditPicture, AuditRequest, Evidence, Policy, Review
 from tenants.pipeline.effects import QUARANTINED
 from tenants.pipeline.queueing import queue_audit
 from tenants.pipeline.uploads import Upload
@@ -142,6 +142,21 @@ def drop_content(request: AuditRequest) -> None:
     blob_id, request.blob = request.blob_id, None
     request.save(update_fields=["blob"])
     drop_blob(blob_id)
+
+
+def forget_evidence() -> int:
+    """Erase what was seen in content that was no asset, once its time is over; decisions and digests stay.
+
+    Of the active tenant, at most so many at a time; not where a person still has to look.
+    """
+    old = timezone.now() - timedelta(days=settings.AUDIT_EVIDENCE_DAYS)
+    waiting = Review.objects.filter(state__in=[Review.State.OPEN, Review.State.CLAIMED]).values("audit_id")
+    rows = Evidence.objects.filter(asset=None, created_at__lt=old).exclude(audit_id__in=waiting)
+    audits = list(rows.order_by("id").values_list("audit_id", flat=True)[:500])
+    AuditPicture.objects.filter(audit_id__in=audits).delete()
+    Evidence.objects.filter(audit_id__in=audits).delete()
+    AuditRequest.objects.filter(pk__in=audits, blob=None).delete()
+    return len(audits)
 
 
 def forget_content() -> int:

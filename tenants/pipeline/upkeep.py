@@ -71,6 +71,7 @@ def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
             lifecycle.consider_all,
             auditing.settle_failed,
             audit_requests.forget_content,
+            audit_requests.forget_evidence,
         ):
             _in_scope(tenant_id, step)
         _guarded(tenant_id, partial(expire_assets, tenant_id))

@@ -354,6 +354,19 @@ def test_content_is_kept_while_a_person_has_to_look(party, enforce) -> None:
         assert Blob.objects.get().references == 0
 
 
+def test_evidence_of_what_is_no_asset_goes_when_its_time_is_over(party, enforce, settings) -> None:
+    enforce(rule("look", "item.subject == 'unsure'", "review"))
+    for subject in ("", "unsure"):
+        finish(party, ask(party, upload=text(f"from {subject}"), subject=subject).job)
+    settings.AUDIT_EVIDENCE_DAYS = 0
+    with tenant_scope(party.id):
+        assert audit_requests.forget_evidence() == 1
+        # A person has still to look at the other one.
+        assert Evidence.objects.get().document["item"]["subject"] == "unsure"
+        erased = Audit.objects.get(decision="allow")
+        assert selectors.as_dict(erased)["evidence"] == "erased"
+
+
 def test_erasing_an_asset_takes_the_evidence_and_leaves_the_decision(party, dataset, enforce) -> None:
     enforce(rule("look", "true", "review"))
     added = add(party, dataset, text="evidence quotes this")
