@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,15 +26,3 @@ def write_secret(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
-
-
-def load_secret(path: Path, size: int = 32) -> bytes:
-    """The bytes in ``path``, drawn at random by whoever comes first. Raises ValueError for a file of another length."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with locked(path.parent / "lock"):
-        if not path.exists():
-            write_secret(path, secrets.token_bytes(size))
-        content = path.read_bytes()
-    if len(content) != size:
-        raise ValueError(f"{path} holds {len(content)} bytes instead of {size}; restore it from a backup.")
-    return content

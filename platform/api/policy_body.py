@@ -81,7 +81,20 @@ class Modalities(_Json):
     pass
 
 
-@extend_schema_field({"type": "object", "additionalProperties": True})
+_TERMS = {
+    "type": "array",
+    "items": {"type": "string", "minLength": 1, "maxLength": policies.MAX_TERM},
+    "maxItems": policies.MAX_TERMS,
+}
+
+
+@extend_schema_field(
+    {
+        "type": "object",
+        "properties": {"trust_anchors": {"type": "string"}, "keywords": _named(policies.CATEGORIES, _TERMS)},
+        "additionalProperties": False,
+    }
+)
 class Options(_Json):
     pass
 
@@ -91,7 +104,7 @@ class Hours(_Json):
     pass
 
 
-@extend_schema_field(_named(("limit", "expire_days"), {"type": "integer", "minimum": 1, "maximum": 3_650}))
+@extend_schema_field(_named(("expire_days",), {"type": "integer", "minimum": 1, "maximum": 3_650}))
 class Strikes(_Json):
     pass
 
@@ -103,7 +116,10 @@ class DocumentBody(Body):
     )
     detectors = Detectors(required=False, help_text="Which look; all that are installed if absent.")
     modalities = Modalities(required=False, help_text="What the policy is about; everything if absent.")
-    options = Options(required=False, help_text="Settings of detectors, such as `trust_anchors` in PEM.")
+    options = Options(
+        required=False,
+        help_text="Of detectors: `trust_anchors` in PEM, own `keywords` by category.",
+    )
     on_failure = serializers.ChoiceField(
         ("review", "allow", "block"),
         required=False,

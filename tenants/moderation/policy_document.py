@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from ml.auditing.fusion import CATEGORIES
+from ml.provenance.anchors import check_anchors
 from tenants.errors import Invalid
 from tenants.moderation.expressions.programs import compiled
 from tenants.moderation.expressions.tree import ExpressionError
@@ -35,7 +36,9 @@ MAX_RULES, MAX_STEPS, MAX_BYTES = 200, 50_000, 512_000
 MAX_REASON, MAX_LABELS, MAX_LABEL = 500, 10, 60
 MAX_DETECTORS, MAX_DETECTOR = 50, 200
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
-_OWN_OPTIONS = frozenset({"own_anchors", "watermark_key"})
+#: What a policy may tell detectors; all else belongs to the installation.
+OPTIONS = ("trust_anchors", "keywords")
+MAX_TERMS, MAX_TERM = 2_000, 200
 SLA = ("high", "medium", "low")
 
 
@@ -213,10 +216,27 @@ class _Reader:
         return [one for one in MODALITIES if one in given]
 
     def options(self, given: Any, pointer: str) -> dict[str, Any]:
-        named = self._object(given, pointer)
-        for name in _OWN_OPTIONS & set(named):
-            self._wrong(f"{pointer}/{name}", "This belongs to the installation.")
+        named = self._named(given, pointer, OPTIONS)
+        if "trust_anchors" in named:
+            try:
+                check_anchors(named["trust_anchors"])
+            except ValueError as error:
+                self._wrong(f"{pointer}/trust_anchors", str(error))
+        if "keywords" in named:
+            self._keywords(named["keywords"], f"{pointer}/keywords")
         return named
+
+    def _keywords(self, given: Any, pointer: str) -> None:
+        if given is None:
+            self._wrong(pointer, "This is a JSON object.")
+        for name, terms in self._named(given, pointer, CATEGORIES).items():
+            self._terms(terms, f"{pointer}/{name}")
+
+    def _terms(self, given: Any, pointer: str) -> None:
+        if not isinstance(given, list) or not all(isinstance(term, str) and term.strip() for term in given):
+            self._wrong(pointer, "A list of words or phrases.")
+        elif len(given) > MAX_TERMS or any(len(term) > MAX_TERM for term in given):
+            self._wrong(pointer, f"At most {MAX_TERMS:,} words or phrases of {MAX_TERM} characters.")
 
     def sla_hours(self, given: Any, pointer: str) -> dict[str, float]:
         named = self._named(given, pointer, SLA)
@@ -224,7 +244,7 @@ class _Reader:
         return {name: float(value) for name, value in kept.items() if value is not None}
 
     def strikes(self, given: Any, pointer: str) -> dict[str, int]:
-        named = self._named(given, pointer, ("limit", "expire_days"))
+        named = self._named(given, pointer, ("expire_days",))
         kept = {name: self._number(value, f"{pointer}/{name}", 1, 3_650) for name, value in named.items()}
         return {name: int(value) for name, value in kept.items() if value is not None}
 

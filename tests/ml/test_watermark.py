@@ -13,7 +13,6 @@ from PIL import Image
 
 from ml.detectors.base import Item, Shot, load_detector
 from ml.provenance import reed_solomon
-from ml.provenance.keeping import load_secret
 from ml.provenance.watermark import MIN_SIDE, detect, embed
 from tests.ml.provenance_files import textured
 
@@ -155,12 +154,3 @@ def test_noise_is_hardly_ever_a_word() -> None:
     rng = np.random.default_rng(0)
     passed = sum(reed_solomon.decode(word) is not None for word in rng.integers(0, 256, (20_000, 9)).tolist())
     assert 0 < passed < 30  # 36 pairs of places x 255² / 256⁴: one in 1,800
-
-
-def test_a_secret_is_drawn_once(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    path = tmp_path / "new" / "watermark.key"
-    assert load_secret(path) == load_secret(path)
-    assert len(load_secret(path)) == 32 and path.stat().st_mode & 0o777 == 0o600
-    path.write_bytes(b"short")
-    with pytest.raises(ValueError, match="backup"):
-        load_secret(path)
