@@ -71,6 +71,7 @@ INSTALLED_APPS = [
     "tenants.people",
     "tenants.datasets",
     "tenants.retrieval",
+    "tenants.learning",
     "tenants.moderation",
     "workers",
     "api",
