@@ -261,6 +261,16 @@ IMPORT_THREADS = int(env("IMPORT_THREADS", str(len(os.sched_getaffinity(0)) + 1)
 DECODER_MEMORY_BYTES = int(env("DECODER_MEMORY_BYTES", str(1024 * 1024 * 1024)))
 DECODER_TIMEOUT_S = float(env("DECODER_TIMEOUT_S", "20"))
 
+# --- Learning --------------------------------------------------------------------------------------------
+
+# Shards and checkpoints of trainings under way; what is learnt goes into the storage.
+LEARNING_DIR = DATA_DIR / "learning"
+# Copies of the tenants' own spaces, fetched from the storage: delete them and they are fetched again.
+SPACES_DIR = DATA_DIR / "spaces"
+TRAIN_THREADS = int(env("TRAIN_THREADS", str(len(os.sched_getaffinity(0)))))
+# Address space of a training process.
+TRAIN_MEMORY_BYTES = int(env("TRAIN_MEMORY_BYTES", str(16 << 30)))
+
 # --- Auditing --------------------------------------------------------------------------------------------
 
 # Address space of one examining process, and how many examine at a time in a worker.

@@ -20,10 +20,13 @@ WORKERS = {
     "worker-embed": "embed",
     "worker-bulk": "media,import",
     "worker-audit": "audit",
+    "worker-train": "train",
     "worker-general": "default,index,system",
 }
 # Long work in bulk must not be felt by people who wait for an answer: it gets what the others leave.
-NICE = {"worker-bulk": 10}
+NICE = {"worker-bulk": 10, "worker-train": 15}
+# One training at a time fills a machine; its job only follows a process of its own.
+THREADS = {"worker-train": "1"}
 CELERY = ("celery", "--quiet", "-A", "config.celery")
 
 
@@ -52,7 +55,7 @@ def _web(config: StackConfig) -> list[str]:
 
 
 def _worker(config: StackConfig, name: str) -> list[str]:
-    threads = config.environ.get("WORKER_THREADS") or "4"
+    threads = THREADS.get(name) or config.environ.get("WORKER_THREADS") or "4"
     # One worker a queue on one machine has nobody to gossip with: the start is faster without.
     alone = ["--without-gossip", "--without-mingle"]
     options = ["-P", "threads", "-c", threads, "-Q", WORKERS[name], "-n", node_name(name), *alone]

@@ -38,4 +38,4 @@ KINDS: dict[str, Kind] = {
         Kind("match_again", queue="default"),
     )
 }
-QUEUES = ("embed", "media", "import", "default", "index", "audit", "system")
+QUEUES = ("embed", "media", "import", "default", "index", "audit", "train", "system")
