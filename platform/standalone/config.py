@@ -11,7 +11,15 @@ from standalone.errors import StackError
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO_FILES = ROOT / "platform" / "standalone" / "demo_data"
-APP_PROCESSES = ("web", "worker-embed", "worker-bulk", "worker-audit", "worker-train", "worker-general", "beat")
+APP_PROCESSES = (
+    "web",
+    "worker-embed",
+    "worker-bulk",
+    "worker-audit",
+    "worker-train",
+    "worker-general",
+    "beat",
+)
 
 
 @dataclass(frozen=True)
