@@ -16,10 +16,19 @@ class VectorClock(TenantModel):
 
     A plain database sequence commits out of order, so a reader of "newer than n" would skip rows.
     `pruned` is the highest tombstone that was thrown away: a reader behind it must load everything anew.
+
+    `live` is the model that answers searches, `beside` the models whose vectors are written as well, `previous` the one
+    to go back to, which is one of `beside` for as long as that is possible. Who changes them and who writes vectors
+    hold this row's lock, so that no vector is missing when a model becomes the live one (`tenants.retrieval.spaces`).
     """
 
     last = models.BigIntegerField(default=0)
     pruned = models.BigIntegerField(default=0)
+    # The database's default is what tenants had before there was a choice; new clocks name theirs.
+    live = models.CharField(max_length=100, db_default="prior:1")
+    beside = models.JSONField(default=list, db_default=[])
+    previous = models.CharField(max_length=100, blank=True, default="", db_default="")
+    switched_at = models.DateTimeField(null=True, blank=True)
 
     class Meta(TenantModel.Meta):
         db_table = "vector_clock"
@@ -42,6 +51,22 @@ class Vector(TenantModel):
         db_table = "vector"
         constraints = [models.UniqueConstraint(fields=["tenant", "seq"], name="vector_seq_once")]
         indexes = [models.Index(fields=["tenant", "asset"], name="vector_by_asset")]
+
+
+class VectorGap(TenantModel):
+    """An asset that a model cannot have vectors of, as its file could not be read again; why stands in `reason`.
+
+    Of one revision of the asset: another one is tried anew.
+    """
+
+    asset = TenantForeignKey(Asset, on_delete=models.CASCADE, related_name="+")
+    model = models.CharField(max_length=100)
+    revision = models.IntegerField()
+    reason = models.TextField(blank=True, default="")
+
+    class Meta(TenantModel.Meta):
+        db_table = "vector_gap"
+        constraints = [models.UniqueConstraint(fields=["tenant", "asset", "model"], name="vector_gap_once")]
 
 
 class Tombstone(TenantModel):
