@@ -1,0 +1,28 @@
+"""Learning, measured part by part (`make bench-learning`).
+
+The learnt space against the traditional methods, the gate against fixed weights, small models against their teachers,
+Chinese against English, and what the training pipeline itself costs. Groups never cross splits; differences are paired
+by bootstrap over pictures. `PARTS=align,gate` runs some of it.
+
+Sets come from ../shared/data (or CROSSLIGHT_DATA); where one is absent its lines say so. Writes var/bench/learning.json.
+"""
+
+from __future__ import annotations
+
+from _parts import run_parts
+
+PARTS = {
+    "align": "Alignment: the default space, adapted spaces and the traditional methods",
+    "gate": "Weights of modalities: the gate against the best fixed weights",
+    "small": "Small and fast: INT8, pruned and distilled models",
+    "chinese": "Chinese and English",
+    "engine": "The training pipeline",
+}
+
+
+def main() -> int:
+    return run_parts("learning", PARTS, lambda part: part.run())  # type: ignore[no-any-return]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
