@@ -4,7 +4,8 @@ The learnt space against the traditional methods, the gate against fixed weights
 Chinese against English, and what the training pipeline itself costs. Groups never cross splits; differences are paired
 by bootstrap over pictures. `PARTS=align,gate` runs some of it.
 
-Sets come from ../shared/data (or CROSSLIGHT_DATA); where one is absent its lines say so. Writes var/bench/learning.json.
+Sets come from ../shared/data (or CROSSLIGHT_DATA); where one is absent its lines say so.
+Writes var/bench/learning.json.
 """
 
 from __future__ import annotations
