@@ -1,0 +1,154 @@
+"""The registry of what a tenant's spaces learnt, the queries that judge them, and how one took the place of another."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+
+from tenants.datasets.models import Asset
+from tenants.scope import TenantForeignKey, TenantModel
+
+
+class LearntModel(TenantModel):
+    """One space of the tenant's own: what it learnt from, how, how good it is, and whether searches use it.
+
+    Its files lie in the storage under `space`, by `tenants.retrieval.spaces`; those of a draft that is being trained in
+    LEARNING_DIR/tenant/id. What a job ended with stands in `error`, also that it was cancelled.
+    """
+
+    class State(models.TextChoices):
+        # Being trained, or its training ended without a result.
+        DRAFT = "draft"
+        CANDIDATE = "candidate"
+        LIVE = "live"
+        RETIRED = "retired"
+
+    class Stage(models.TextChoices):
+        # The encoders stay as they are.
+        ADAPT = "adapt"
+        # General pairs first, then the tenant's with the lower layers frozen.
+        FULL = "full"
+
+    class Method(models.TextChoices):
+        HEADS = "heads"
+        LORA = "lora"
+
+    name = models.CharField(max_length=100)
+    # Counts up within the tenant.
+    number = models.PositiveIntegerField()
+    # The space that it started from, as vectors name it (`prior:1`); `parent` is its row if it was learnt here.
+    base = models.CharField(max_length=100)
+    parent = TenantForeignKey("self", on_delete=models.SET_NULL, related_name="+", null=True, blank=True)
+    state = models.CharField(max_length=9, choices=State.choices, default=State.DRAFT)
+    stage = models.CharField(max_length=5, choices=Stage.choices)
+    method = models.CharField(max_length=5, choices=Method.choices)
+    # What was asked for: epochs, batch, seed, group_by.
+    settings = models.JSONField(default=dict)
+    # The datasets by id and name, counts of pairs, digests, sizes of the splits; `quality` is the report before training.
+    data = models.JSONField(default=dict)
+    # On the test split: `model`, `parent` and `traditional` by ordered pair of modalities, and differences with
+    # intervals.
+    metrics = models.JSONField(null=True, blank=True)
+    # Points of loss, temperature and validation, as they came; bounded.
+    curves = models.JSONField(default=list)
+    # Before and after: `cpu_s`, `gpu_s`, `wall_s`.
+    estimate = models.JSONField(default=dict)
+    cost = models.JSONField(default=dict)
+    bytes = models.PositiveBigIntegerField(default=0)
+    sha256 = models.CharField(max_length=64, blank=True, default="")
+    job_id = models.UUIDField(null=True, blank=True)
+    error = models.JSONField(null=True, blank=True)
+    created_by = models.CharField(max_length=100, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+    trained_at = models.DateTimeField(null=True, blank=True)
+    promoted_at = models.DateTimeField(null=True, blank=True)
+    retired_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "learnt_model"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "name"], name="learnt_model_name_once"),
+            models.UniqueConstraint(fields=["tenant", "number"], name="learnt_model_number_once"),
+            models.UniqueConstraint(
+                fields=["tenant"], condition=models.Q(state="live"), name="learnt_model_live_once"
+            ),
+        ]
+        indexes = [models.Index(fields=["tenant", "parent"], name="learnt_model_by_parent")]
+
+    @property
+    def space(self) -> str:
+        """Id and version of its space, as stored with every vector."""
+        return space_of(self.pk)
+
+
+def space_of(model_id: uuid.UUID) -> str:
+    """The space of the model with this id."""
+    return f"cman-{model_id}:1"
+
+
+class GoldenQuery(TenantModel):
+    """A query whose right answers are known: a text, or a picture of the tenant's. Judges every model before it serves."""
+
+    text = models.TextField(blank=True, default="")
+    asset = TenantForeignKey(Asset, on_delete=models.CASCADE, related_name="+", null=True, blank=True)
+    created_by = models.CharField(max_length=100, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "golden_query"
+        indexes = [models.Index(fields=["tenant", "asset"], name="golden_query_by_asset")]
+
+
+class GoldenAnswer(TenantModel):
+    """An asset that a golden query has to find."""
+
+    golden = TenantForeignKey(GoldenQuery, on_delete=models.CASCADE, related_name="answers")
+    asset = TenantForeignKey(Asset, on_delete=models.CASCADE, related_name="+")
+
+    class Meta(TenantModel.Meta):
+        db_table = "golden_answer"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "golden", "asset"], name="golden_answer_once")
+        ]
+        indexes = [models.Index(fields=["tenant", "asset"], name="golden_answer_by_asset")]
+
+
+class Promotion(TenantModel):
+    """A model on its way to serve searches: embedded beside the one that does, compared, and switched to."""
+
+    class State(models.TextChoices):
+        EMBEDDING = "embedding"
+        # Embedded, and worse than what serves: it waits for a decision.
+        READY = "ready"
+        SWITCHED = "switched"
+        ABANDONED = "abandoned"
+        FAILED = "failed"
+
+    UNDER_WAY = (State.EMBEDDING, State.READY)
+
+    model = TenantForeignKey(LearntModel, on_delete=models.CASCADE, related_name="promotions")
+    # The space that served when it began.
+    replaces = models.CharField(max_length=100)
+    state = models.CharField(max_length=9, choices=State.choices, default=State.EMBEDDING)
+    # Overlap of the answers, golden queries before and after, and why it would be worse.
+    report = models.JSONField(null=True, blank=True)
+    # Why a model that is worse is to serve all the same; empty: it is not.
+    override_reason = models.CharField(max_length=500, blank=True, default="")
+    job_id = models.UUIDField(null=True, blank=True)
+    error = models.JSONField(null=True, blank=True)
+    created_by = models.CharField(max_length=100, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+    embedded_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "promotion"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant"],
+                condition=models.Q(state__in=("embedding", "ready")),
+                name="promotion_one_under_way",
+            )
+        ]
+        indexes = [models.Index(fields=["tenant", "model", "-id"], name="promotion_by_model")]
