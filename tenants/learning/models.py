@@ -115,7 +115,7 @@ class GoldenAnswer(TenantModel):
 
 
 class Promotion(TenantModel):
-    """A model on its way to serve searches: embedded beside the one that does, compared, and switched to."""
+    """A space on its way to serve searches: embedded beside the one that does, compared, and switched to."""
 
     class State(models.TextChoices):
         EMBEDDING = "embedding"
@@ -127,7 +127,11 @@ class Promotion(TenantModel):
 
     UNDER_WAY = (State.EMBEDDING, State.READY)
 
-    model = TenantForeignKey(LearntModel, on_delete=models.CASCADE, related_name="promotions")
+    # The space on its way, and its row if it was learnt here.
+    space = models.CharField(max_length=100)
+    model = TenantForeignKey(
+        LearntModel, on_delete=models.CASCADE, related_name="promotions", null=True, blank=True
+    )
     # The space that served when it began.
     replaces = models.CharField(max_length=100)
     state = models.CharField(max_length=9, choices=State.choices, default=State.EMBEDDING)
