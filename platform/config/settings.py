@@ -234,7 +234,7 @@ PGVECTOR_BUILD_MB = int(env("PGVECTOR_BUILD_MB", "1024"))
 INDEX_EXACT_MAX = int(env("INDEX_EXACT_MAX", "100000"))
 # Indexes of tenants who did not search for so many days lie in the storage and come back when they do; 0 for never.
 INDEX_ARCHIVE_DAYS = int(env("INDEX_ARCHIVE_DAYS", "7"))
-# Where tenants' models are trained (LEARNING_DIR/tenant/model, until they are kept in the storage), on how many threads.
+# Where the models of tenants are trained, until they are kept in the storage, and on how many threads.
 LEARNING_DIR = DATA_DIR / "learning"
 LEARNING_THREADS = int(env("LEARNING_THREADS", str(os.cpu_count() or 1)))
 # What a process keeps of candidate lists, about 2.5 kB each.
