@@ -1,1 +1,1 @@
-"""Training: the loop, what it learns (objectives), its data as streams, its measures. torch is imported inside functions."""
+"""Training: the loop, what it learns (objectives), data as streams, measures. torch is imported inside functions."""
