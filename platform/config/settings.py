@@ -258,6 +258,9 @@ EXPORT_KEEP_DAYS = int(env("EXPORT_KEEP_DAYS", "7"))
 
 MODELS_DIR = Path(env("CROSSLIGHT_MODELS", str(DATA_DIR / "models")))
 os.environ.setdefault("CROSSLIGHT_MODELS", str(MODELS_DIR))
+# Tenants' own joint spaces, copied from the storage when they are first used, and what a process holds of them.
+SPACES_DIR = DATA_DIR / "spaces"
+SPACES_MEMORY_BYTES = int(env("SPACES_MEMORY_BYTES", str(512 << 20)))
 # Threads that prepare the rows of an import, beside the one that reads and stores: one more than there are cores, as
 # some wait for a decoder.
 IMPORT_THREADS = int(env("IMPORT_THREADS", str(len(os.sched_getaffinity(0)) + 1)))
