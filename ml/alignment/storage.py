@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ml.alignment.projection import Projection, TextReader
 
 TENSORS = "space.safetensors"
 MANIFEST = "manifest.json"
+_TENSORS_PATH = re.compile(rf"(?:\.\./[\w-]+/)?{re.escape(TENSORS)}")
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -54,16 +56,17 @@ def write_space(folder: Path, arrays: Arrays, manifest: dict[str, Any]) -> None:
 def read_space(folder: Path) -> tuple[Projection, dict[str, Any]]:
     """The projection in ``folder`` and its manifest. Raises SpaceError."""
     manifest = _read_manifest(folder)
+    path = _tensors(folder, manifest)
     try:
-        content = (folder / TENSORS).read_bytes()
+        content = path.read_bytes()
     except OSError as error:
-        raise SpaceError(f"{folder / TENSORS} cannot be read: {error.strerror}") from error
+        raise SpaceError(f"{path} cannot be read: {error.strerror}") from error
     if hashlib.sha256(content).hexdigest() != manifest["sha256"]:
-        raise SpaceError(f"{folder / TENSORS} is damaged: its SHA-256 is not the one in {MANIFEST}")
+        raise SpaceError(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}")
     try:
         arrays: Arrays = load(content)
     except SafetensorError as error:
-        raise SpaceError(f"{folder / TENSORS} is no safetensors file: {error}") from error
+        raise SpaceError(f"{path} is no safetensors file: {error}") from error
     _check(arrays, folder)
     return unpacked(arrays), manifest
 
@@ -82,6 +85,14 @@ def unpacked(arrays: Arrays) -> Projection:
     names = ("axes", "sight_axes", "hub_bank", "text_axes", "text_from_classes")
     matrices = {name: arrays[name].astype(np.float32) for name in names}
     return Projection(reader=reader, hub_level=float(arrays["hub_level"][0]), **matrices)
+
+
+def _tensors(folder: Path, manifest: dict[str, Any]) -> Path:
+    """Its own file, or that of a space beside it: spaces that differ only in an encoder share their tensors."""
+    named = manifest.get("tensors", TENSORS)
+    if not isinstance(named, str) or not _TENSORS_PATH.fullmatch(named):
+        raise SpaceError(f"{folder / MANIFEST}: tensors lie in the folder or in one beside it")
+    return folder / named
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
