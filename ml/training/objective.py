@@ -69,6 +69,8 @@ class Objective(ABC):
 
     #: Fewer distinct training pairs than this are refused as too few.
     least_pairs: ClassVar[int] = 16
+    #: Items that the shuffle holds at once, and below which a split is kept in memory.
+    buffer: ClassVar[int] = 4_096
     #: Everything trainable and every constant that must be in a checkpoint; set by ``prepare``.
     module: torch.nn.Module
 
