@@ -45,7 +45,8 @@ class LearntModel(TenantModel):
     method = models.CharField(max_length=5, choices=Method.choices)
     # What was asked for: epochs, batch, seed, group_by.
     settings = models.JSONField(default=dict)
-    # The datasets by id and name, counts of pairs, digests, sizes of the splits; `quality` is the report before training.
+    # The datasets by id and name, counts of pairs, a digest, `warnings`; `quality` is the report before training, and
+    # `held_out` the assets of the test split, or the first of them.
     data = models.JSONField(default=dict)
     # On the test split: `model`, `parent` and `traditional` by ordered pair of modalities, and differences with
     # intervals.
@@ -88,7 +89,7 @@ def space_of(model_id: uuid.UUID) -> str:
 
 
 class GoldenQuery(TenantModel):
-    """A query whose right answers are known: a text, or a picture of the tenant's. Judges every model before it serves."""
+    """A query with known answers, a text or a picture of the tenant's: it judges models before they serve."""
 
     text = models.TextField(blank=True, default="")
     asset = TenantForeignKey(Asset, on_delete=models.CASCADE, related_name="+", null=True, blank=True)

@@ -1,0 +1,208 @@
+"""The job that trains a tenant's model: look at the pairs once, train in a process of its own, keep what was learnt.
+
+Killed at any moment, its next attempt goes on after the last part that was looked at and from the last checkpoint.
+Searches know nothing of it: what is learnt is a candidate until it is promoted.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+from ml.alignment.space import SHIPPED
+from tenants.datasets import storage
+from tenants.errors import Conflict, NotFound, room_on_disk
+from tenants.jobs import services as jobs
+from tenants.jobs.models import Job
+from tenants.learning import pairs, selectors, services, trainer
+from tenants.learning.features import Extracted, Seen, extract
+from tenants.learning.following import LOOKED, STEPS, Follower
+from tenants.learning.models import LearntModel
+from tenants.learning.pairs import Pairs
+from tenants.learning.trainer import Trained
+from tenants.retrieval import space_files, spaces
+from tenants.scope import tenant_scope
+
+#: Assets of the test split that are remembered, to compare by when the model is promoted.
+MAX_HELD_OUT = 300
+
+
+class BaseDeleted(Conflict):
+    slug, title = "base-deleted", "The model to start from is gone"
+
+
+def finetune(claimed: jobs.Claim) -> None:
+    """Train the model that the job names. Raises TrainingRefused, BaseDeleted, NotFound, LeaseLost, Cancelled."""
+    with tenant_scope(claimed.tenant_id):
+        row = LearntModel.objects.filter(pk=claimed.arguments["model"]).first()
+    if row is None:
+        raise NotFound("The model of this training was deleted.")
+    work = Work(claimed, row)
+    with room_on_disk():
+        work.folder.mkdir(parents=True, exist_ok=True)
+        base = fetch_base(claimed.tenant_id, row, work.folder / "base")
+        recipe = work.recipe(base, work.look())
+        follower = Follower(work)
+        trained = trainer.train(work.folder, recipe, follower.told)
+        follower.flush()
+    work.keep(trained)
+    shutil.rmtree(work.folder, ignore_errors=True)
+
+
+def fetch_base(tenant_id: uuid.UUID, row: LearntModel, folder: Path) -> Path:
+    """The folder of the space to start from; of one of the tenant's a copy, as it may be deleted meanwhile."""
+    if not spaces.is_own(row.base):
+        return SHIPPED.parent / row.base.replace(":", "-")
+    if folder.exists():
+        return folder
+    with tenant_scope(tenant_id):
+        there = selectors.find_space(row.base) is not None
+    stored = list(storage.files_below(space_files.path_of(tenant_id, row.base))) if there else []
+    if not stored:
+        raise BaseDeleted(
+            "The model that this training was to start from was deleted. Start from another one."
+        )
+    part = folder.with_suffix(".part")
+    part.mkdir(exist_ok=True)
+    for path in stored:
+        storage.copy_to(path, part / Path(path).name)
+    part.rename(folder)
+    return folder
+
+
+class Work:
+    """One attempt at one training: a `following.Sheet`."""
+
+    def __init__(self, claimed: jobs.Claim, row: LearntModel) -> None:
+        self.claimed, self.row = claimed, row
+        self.folder = services.folder_of(claimed.tenant_id, row.id)
+        self.data: dict[str, Any] = row.data
+        self.curves: list[dict[str, Any]] = row.curves
+
+    # --- Before the training ---
+
+    def look(self) -> list[Extracted]:
+        """See and read the pairs of each dataset, the tenant's own first, then the general ones."""
+        space = spaces.space(self.row.base, self.claimed.tenant_id)
+        found: list[Extracted] = []
+        for number in range(len(self.data["datasets"])):
+            before = sum(one.captions for one in found)
+            found.append(extract(self._pairs(number), space, self._place(number), self._told(before)))
+        self.store(data={**self.data, "datasets": self._described(found)})
+        return found
+
+    def _place(self, number: int) -> Path:
+        return self.folder / str(number)
+
+    def _pairs(self, number: int) -> Pairs:
+        done = Extracted.read(self._place(number))
+        return Pairs(
+            self.claimed.tenant_id,
+            self.data["datasets"][number]["id"],
+            group_by=self.row.settings.get("group_by", ""),
+            until=done.until if done else None,
+        )
+
+    def _told(self, before: int) -> Seen:
+        total = max(1, int(self.row.estimate.get("pairs", 1)))
+
+        def told(extracted: Extracted, cpu_s: float) -> None:
+            jobs.spend(self.claimed, cpu_s=cpu_s)
+            share = min(1.0, (before + extracted.captions) / total)
+            self.progress(round(share * LOOKED), renew=True)
+
+        return told
+
+    def _described(self, found: list[Extracted]) -> list[dict[str, Any]]:
+        with tenant_scope(self.claimed.tenant_id):
+            failed = [pairs.unreadable(dataset["id"]) for dataset in self.data["datasets"]]
+        return [
+            {
+                **dataset,
+                "pictures": done.pictures,
+                "pairs": done.captions,
+                "unreadable": done.unreadable + lost,
+                "unreadable_assets": done.samples,
+                "sha256": done.digest,
+            }
+            for dataset, done, lost in zip(self.data["datasets"], found, failed, strict=True)
+        ]
+
+    def recipe(self, base: Path, found: list[Extracted]) -> dict[str, Any]:
+        """What `python -m ml.training run` reads."""
+        urls = [str(self._place(number) / "pairs") for number in range(len(found))]
+        space, _, version = self.row.space.rpartition(":")
+        return {
+            "objective": "align",
+            "stage": self.row.stage,
+            "method": self.row.method,
+            "base": {"folder": str(base)},
+            "data": urls[:1],
+            "general": urls[1:],
+            "unreadable": self.data["datasets"][0]["unreadable"],
+            "epochs": self.row.settings["epochs"],
+            "seed": self.row.settings["seed"],
+            "manifest": {"id": space, "version": version},
+            "resume": True,
+        }
+
+    # --- What the row and the job are told ---
+
+    def store(self, **values: Any) -> None:
+        """Write fields of the row, for as long as this attempt holds the job. Raises LeaseLost."""
+        with tenant_scope(self.claimed.tenant_id):
+            jobs.held(self.claimed)
+            LearntModel.objects.filter(pk=self.row.pk).update(**values)
+        self.data = values.get("data", self.data)
+
+    def progress(self, done: int, *, renew: bool = False) -> None:
+        jobs.progress(self.claimed, done=done, total=STEPS, renew=renew)
+
+    # --- After it ---
+
+    def keep(self, trained: Trained) -> None:
+        """Take the space into the storage and end the job: a candidate."""
+        space, metrics = Path(trained.result["space"]), trained.result["metrics"]
+        spaces.keep_space(tenant_id=self.claimed.tenant_id, model=self.row.space, folder=space)
+        held_out = test_assets(self._place(0) / "pairs")
+        gpu_s = float(trained.result.get("gpu_s", 0))
+        with tenant_scope(self.claimed.tenant_id):
+            cpu_s = jobs.held(self.claimed).cost_cpu_s + trained.cpu_s
+            found = {
+                "metrics": metrics,
+                "data": {**self.data, "held_out": held_out},
+                "curves": self.curves,
+                "cost": {"cpu_s": round(cpu_s, 1), "gpu_s": gpu_s, "peak_mb": round(trained.peak_mb)},
+                "sha256": json.loads((space / "manifest.json").read_text("utf-8"))["sha256"],
+                "bytes": sum(path.stat().st_size for path in space.iterdir()),
+            }
+            services.finish_training(self.row.pk, found)
+            result = {"model": str(self.row.pk), "metrics": metrics}
+            jobs.succeed(self.claimed, result=result, cpu_s=trained.cpu_s, gpu_s=gpu_s, used={})
+
+
+def test_assets(folder: Path) -> list[str]:
+    """Assets that the training judged by and never saw: the split is the same each time that it is asked for."""
+    from ml.training import plan, quality
+    from ml.training.shards import read_pairs
+
+    items = read_pairs([str(folder)])
+    held_out = plan.Selection(items, quality.examine(items, least=0).plan, plan.TEST)
+    return sorted(pair.key for pair in held_out)[:MAX_HELD_OUT]
+
+
+def follow(job: Job) -> None:
+    """Show on the model what became of its job: failed, cancelled, or queued again. In the transaction that says so."""
+    rows = LearntModel.objects.filter(pk=job.arguments["model"])
+    if job.state == Job.State.QUEUED:
+        if not rows.exists():
+            raise Conflict("The model of this training was deleted; start another one.")
+        services.check_quota(without=job)
+        rows.update(error=None)
+    elif job.state == Job.State.CANCELLED:
+        rows.update(error={"type": "cancelled", "detail": "The training was cancelled."})
+    else:
+        rows.update(error=job.error)

@@ -1,0 +1,86 @@
+"""What a training tells while it runs, noted on its model: quality, estimate, curves, warnings; and its progress."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+
+from tenants.learning.trainer import Event
+
+#: Of the progress bar: pictures that were looked at, and trained; the rest is for judging and keeping.
+LOOKED, TRAINED, STEPS = 60, 98, 100
+REPORT_S = 1.0
+#: Points of a curve and warnings that are kept.
+MAX_POINTS, MAX_WARNINGS = 1_000, 50
+
+
+class Sheet(Protocol):
+    """Where it is written. Both raise LeaseLost, `progress` also Cancelled."""
+
+    curves: list[dict[str, Any]]
+    data: dict[str, Any]
+
+    def store(self, **values: Any) -> None: ...
+    def progress(self, done: int, *, renew: bool = False) -> None: ...
+
+
+class Follower:
+    """Takes the events of one training. Writes at most once in REPORT_S, and looks as often whether to go on."""
+
+    def __init__(self, sheet: Sheet) -> None:
+        self.sheet = sheet
+        self.done = LOOKED
+        self.renew = False
+        self.changed: set[str] = set()
+        self.told_at = 0.0
+
+    def told(self, event: Event | None) -> None:
+        if event is not None:
+            self._take(event)
+        if time.monotonic() - self.told_at >= REPORT_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has changed. Raises LeaseLost, Cancelled."""
+        self.told_at = time.monotonic()
+        if self.changed:
+            self.sheet.store(**{name: getattr(self.sheet, name) for name in sorted(self.changed)})
+            self.changed.clear()
+        self.sheet.progress(self.done, renew=self.renew)
+        self.renew = False
+
+    def _take(self, event: Event) -> None:
+        kind, body = event["event"], {name: value for name, value in event.items() if name != "event"}
+        if kind == "progress":
+            share = body["done"] / max(1, body["total"])
+            self.done = max(self.done, LOOKED + round(share * (TRAINED - LOOKED)))
+        elif kind == "curve":
+            self.sheet.curves = thinned([*known_before(self.sheet.curves, body), body])
+            self.changed.add("curves")
+        elif kind == "quality":
+            self._note("quality", body)
+        elif kind == "warning":
+            self._note("warnings", [*self.sheet.data.get("warnings", []), body][-MAX_WARNINGS:])
+        elif kind == "estimate":
+            self.sheet.store(estimate={**body, "by": "trial"})
+        # A checkpoint: only tries that came no further may end as a dead letter.
+        self.renew = self.renew or kind == "checkpoint"
+
+    def _note(self, name: str, value: Any) -> None:
+        self.sheet.data = {**self.sheet.data, name: value}
+        self.changed.add("data")
+
+
+def known_before(points: list[dict[str, Any]], point: dict[str, Any]) -> list[dict[str, Any]]:
+    """The curve up to a point: after a resume from a checkpoint some points come a second time."""
+    place = _place(point)
+    return [one for one in points if _place(one) < place]
+
+
+def _place(point: dict[str, Any]) -> tuple[bool, int]:
+    return point.get("phase") == "domain", int(point.get("epoch", 0))
+
+
+def thinned(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every second point of a curve that has become too long; the last one always."""
+    return points if len(points) <= MAX_POINTS else [*points[:-1:2], points[-1]]

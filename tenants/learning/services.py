@@ -1,0 +1,185 @@
+"""Starting fine-tunes and deleting models."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+from django.db.models import Max
+from django.utils import timezone
+
+from tenants.accounts import quotas
+from tenants.datasets.models import Dataset
+from tenants.datasets.selectors import get_dataset
+from tenants.errors import Conflict, Invalid, NotReady, QuotaExceeded
+from tenants.events.services import record
+from tenants.jobs import services as jobs
+from tenants.jobs.models import Job
+from tenants.learning import pairs, selectors
+from tenants.learning.models import LearntModel, Promotion
+from tenants.retrieval import spaces
+from tenants.scope import current_tenant_id, tenant_scope
+
+JOB = "finetune"
+MAX_NAME, MAX_EPOCHS, MAX_KEY = 100, 200, 100
+# Where the plan says nothing: trainings that a tenant may have queued or running.
+AT_ONCE = 1
+# An id that no row has.
+NOTHING = uuid.UUID(int=0)
+# What a picture takes to look at, an epoch a pair, and the rest, in cpu seconds: for the estimate before anything ran.
+PICTURE_CPU_S, PAIR_CPU_S, REST_CPU_S = 0.35, 0.002, 30.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What may be asked of a training. `group_by` is a key of metadata whose values stay on one side of the split."""
+
+    epochs: int = 20
+    seed: int = 0
+    group_by: str = ""
+
+
+def start_finetune(
+    *,
+    dataset_id: uuid.UUID | None,
+    base: str = "",
+    stage: str = LearntModel.Stage.ADAPT,
+    method: str = LearntModel.Method.HEADS,
+    wanted: Settings | None = None,
+    general_dataset_id: uuid.UUID | None = None,
+    name: str = "",
+    actor: str = "",
+) -> tuple[LearntModel, Job]:
+    """Queue a training on a dataset's captioned pictures, from `base` (empty: what serves now).
+
+    Raises NotFound, Invalid, NotReady for a base without weights, Conflict for a name that is taken, QuotaExceeded for
+    more trainings at once than the plan allows.
+    """
+    wanted = wanted or Settings()
+    with tenant_scope(current_tenant_id()):
+        lock()
+        dataset = get_dataset(dataset_id)
+        general = _general(stage, general_dataset_id)
+        start = _base(base)
+        check_quota()
+        row = LearntModel(name=_name(name), number=_next_number(), stage=stage, method=method)
+        row.base, row.parent = start.space, start if isinstance(start, LearntModel) else None
+        row.settings, row.created_by = asdict(wanted), actor
+        row.data = {"datasets": [_named(one) for one in (dataset, *general)]}
+        row.estimate = estimate(dataset, general, wanted)
+        job = _enqueue(row)
+        row.job_id = job.id
+        row.save(force_insert=True)
+        details = {"model": str(row.id), "dataset": str(dataset.id), "base": row.base, "stage": stage}
+        record(actor=actor, verb="model.training_started", target=str(row.id), details=details)
+        return row, job
+
+
+def lock() -> None:
+    """One change of the registry at a time in a tenant: held to the end of the transaction."""
+    with connection.cursor() as cursor:
+        name = f"learning:{current_tenant_id()}"
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
+
+
+def _general(stage: str, dataset_id: uuid.UUID | None) -> list[Dataset]:
+    if stage != LearntModel.Stage.FULL:
+        if dataset_id is not None:
+            raise Invalid("Only the stage full learns from general pairs first.", pointer="/general_dataset")
+        return []
+    if dataset_id is None:
+        raise Invalid("The stage full needs a dataset of general pairs.", pointer="/general_dataset")
+    return [get_dataset(dataset_id)]
+
+
+def _base(name: str) -> selectors.Named:
+    found = selectors.find_model(name or selectors.public_name(spaces.live()))
+    if isinstance(found, LearntModel) and found.state == LearntModel.State.DRAFT:
+        raise NotReady("The base model has not been trained to its end.")
+    return found
+
+
+def check_quota(without: Job | None = None) -> None:
+    """Raises QuotaExceeded where as many trainings as may be are under way, not counting this one."""
+    allowed = int(quotas.limits().get("finetunes", AT_ONCE))
+    others = Job.objects.filter(jobs.UNFINISHED, kind=JOB)
+    under_way = others.exclude(pk=without.pk).count() if without else others.count()
+    if under_way >= allowed:
+        raise QuotaExceeded(
+            f"The plan allows {allowed} fine-tunes at once, and {under_way} are queued or running. Wait for one of "
+            "them, or cancel its job.",
+            resource="finetunes",
+            limit=allowed,
+        )
+
+
+def _name(name: str) -> str:
+    if not name:
+        return f"model {_next_number()}"
+    if LearntModel.objects.filter(name=name).exists():
+        raise Conflict(f"There is a model {name!r} already.")
+    return name
+
+
+def _next_number() -> int:
+    return (LearntModel.objects.aggregate(last=Max("number"))["last"] or 0) + 1
+
+
+def _named(dataset: Dataset) -> dict[str, str]:
+    return {"id": str(dataset.id), "name": dataset.name}
+
+
+def estimate(dataset: Dataset, general: list[Dataset], wanted: Settings) -> dict[str, Any]:
+    """What a training would take, before anything was looked at; the training itself knows better after some steps."""
+    count = sum(pairs.count(one.id) for one in (dataset, *general))
+    cpu_s = REST_CPU_S + count * (PICTURE_CPU_S + PAIR_CPU_S * wanted.epochs)
+    return {"pairs": count, "cpu_s": round(cpu_s), "gpu_s": 0, "by": "counts"}
+
+
+def _enqueue(row: LearntModel) -> Job:
+    reserve = {"cpu_s": float(row.estimate["cpu_s"])}
+    return jobs.enqueue(kind=JOB, arguments={"model": str(row.id)}, total=100, reserve=reserve)
+
+
+def delete_model(*, model: LearntModel, actor: str = "") -> None:
+    """Delete a model; upkeep removes its vectors and files (`tidying`).
+
+    Raises Conflict for one that serves, learns or is being promoted.
+    """
+    with tenant_scope(current_tenant_id()):
+        lock()
+        row = LearntModel.objects.select_for_update().get(pk=model.pk)
+        _check_deletable(row)
+        spaces.end_beside(row.space)
+        LearntModel.objects.filter(pk=row.pk).delete()
+        details = {"name": row.name, "space": row.space}
+        record(actor=actor, verb="model.deleted", target=str(row.id), details=details)
+
+
+def _check_deletable(row: LearntModel) -> None:
+    if row.state == LearntModel.State.LIVE:
+        raise Conflict("This model answers searches; promote another one or roll back first.")
+    if Job.objects.filter(jobs.UNFINISHED, pk=row.job_id).exists():
+        raise Conflict("This model is being trained; cancel its job first.")
+    if Promotion.objects.filter(model=row, state__in=Promotion.UNDER_WAY).exists():
+        raise Conflict("This model is being promoted; roll it back first.")
+
+
+def folder_of(tenant_id: uuid.UUID, model_id: uuid.UUID) -> Path:
+    """Where a model is trained on this machine."""
+    return Path(settings.LEARNING_DIR) / str(tenant_id) / str(model_id)
+
+
+def finish_training(model_id: uuid.UUID, found: dict[str, Any]) -> None:
+    """Store what a training found: a candidate. In the transaction that ends its job."""
+    row = LearntModel.objects.select_for_update().get(pk=model_id)
+    for name, value in found.items():
+        setattr(row, name, value)
+    row.state, row.error, row.trained_at = LearntModel.State.CANDIDATE, None, timezone.now()
+    row.save()
+    details = {"name": row.name, "base": row.base}
+    record(actor=row.created_by, verb="model.trained", target=str(row.id), details=details)

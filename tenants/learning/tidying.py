@@ -1,0 +1,51 @@
+"""What is left over of models: working folders of trainings that have ended, and files of models that were deleted."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from django.conf import settings
+from django.core.files.storage import default_storage
+
+from tenants.datasets.services import may_remove_files
+from tenants.jobs import services as jobs
+from tenants.jobs.models import Job
+from tenants.learning.models import LearntModel, space_of
+from tenants.retrieval import spaces
+from tenants.retrieval.space_files import KIND
+from tenants.scope import current_tenant_id
+
+
+def tidy() -> int:
+    """Remove both of the active tenant; how many there were. In its scope."""
+    return sum(map(_drop_folder, _idle_folders())) + sum(map(_drop_space, _orphans()))
+
+
+def _idle_folders() -> list[Path]:
+    folder = Path(settings.LEARNING_DIR) / str(current_tenant_id())
+    busy = Job.objects.filter(jobs.UNFINISHED, kind="finetune").values_list("arguments__model", flat=True)
+    return [path for path in folder.glob("*") if path.name not in set(busy)]
+
+
+def _drop_folder(path: Path) -> bool:
+    shutil.rmtree(path, ignore_errors=True)
+    return True
+
+
+def _orphans() -> list[str]:
+    """Spaces in the storage whose row is gone."""
+    try:
+        names, _ = default_storage.listdir(f"{current_tenant_id()}/{KIND}")
+    except FileNotFoundError:
+        return []
+    known = {space_of(pk) for pk in LearntModel.objects.values_list("pk", flat=True)}
+    stored = {name.replace(".", ":") for name in names}
+    return [space for space in sorted(stored - known) if spaces.is_own(space)]
+
+
+def _drop_space(space: str) -> bool:
+    if not may_remove_files():
+        return False
+    spaces.drop_space(tenant_id=current_tenant_id(), model=space)
+    return True
