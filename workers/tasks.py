@@ -10,6 +10,7 @@ from celery import shared_task
 from tenants.accounts import passwords
 from tenants.jobs import bell
 from tenants.jobs.kinds import QUEUES
+from tenants.learning import finetuning
 from tenants.moderation import backtests, sealing
 from tenants.people import invitations
 from tenants.pipeline import (
@@ -85,6 +86,11 @@ def backtest_policy(job_id: str, tenant_id: str) -> None:
 @shared_task(base=JobTask, name="workers.match_again")
 def match_again(job_id: str, tenant_id: str) -> None:
     run_job(job_id, tenant_id, matching_again.match_again)
+
+
+@shared_task(base=JobTask, name="workers.finetune")
+def finetune(job_id: str, tenant_id: str) -> None:
+    run_job(job_id, tenant_id, finetuning.finetune)
 
 
 @shared_task(name="workers.sweep_jobs")

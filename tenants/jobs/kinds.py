@@ -36,6 +36,7 @@ KINDS: dict[str, Kind] = {
         Kind("audit_item", queue="audit", follow="tenants.pipeline.auditing.follow"),
         Kind("backtest_policy", queue="default"),
         Kind("match_again", queue="default"),
+        Kind("finetune", queue="train", follow="tenants.learning.finetuning.follow"),
     )
 }
 QUEUES = ("embed", "media", "import", "default", "index", "audit", "train", "system")
