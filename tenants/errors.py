@@ -78,6 +78,12 @@ class Unavailable(ServiceError):
     slug, status, title = "unavailable", 503, "Not available at the moment"
 
 
+class ModelUnavailable(Unavailable):
+    """The files of a model are missing, damaged, or out of reach; no other model takes its place."""
+
+    slug, title = "model-unavailable", "The model of this workspace is not available"
+
+
 class IndexRebuilding(ServiceError):
     slug, status, title = "index-rebuilding", 503, "The index is being built"
 

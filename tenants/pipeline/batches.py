@@ -82,9 +82,11 @@ class Batch:
         self._streams.append(stream)
         return stream
 
-    def prepare(self, pool: ThreadPoolExecutor) -> None:
-        """Start decoding and encoding the entries whose outcome is open."""
+    def prepare(self, pool: ThreadPoolExecutor, spaces: encoding.Spaces) -> None:
+        """Start decoding and encoding the entries whose outcome is open, for the models of these spaces."""
         entries = [entry for entry in self.entries if entry.open]
+        for entry in entries:
+            entry.spaces = spaces
         texts = [e for e in entries if e.upload and e.upload.modality == Asset.Modality.TEXT]
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             self._futures.append(pool.submit(_prepare_texts, texts[start : start + TEXTS_AT_ONCE]))
@@ -117,6 +119,17 @@ def read_batches(items: Iterator[importers.Item], folder: Path, *, alone: int) -
         yield batch
 
 
+def prepare_again(entries: Sequence[Entry], spaces: encoding.Spaces) -> float:
+    """Those that are open, for other models than before, one after the other; returns cpu seconds."""
+    spent = 0.0
+    for entry in entries:
+        if entry.open and entry.upload:
+            entry.spaces = spaces
+            is_text = entry.upload.modality == Asset.Modality.TEXT
+            spent += _prepare_texts([entry]) if is_text else _prepare_file(entry)
+    return spent
+
+
 def _derived_id(entry: Entry) -> str:
     """An id for a row that has none: the same content, caption and metadata give the same one again."""
     assert entry.upload is not None  # noqa: S101 - for the type checker
@@ -129,22 +142,21 @@ def _prepare_texts(entries: Sequence[Entry]) -> float:
     """Encode the passages of several texts in one call; returns cpu seconds."""
     start = time.thread_time()
     cuts = [(entry, cut) for entry in entries if entry.upload for cut in passages(entry.upload.text)]
-    vectors = encoding.space().embed_texts([e.upload.text[a:b] for e, (a, b) in cuts if e.upload])
-    spent = time.thread_time() - start
+    encoded = encoding.place_texts([e.upload.text[a:b] for e, (a, b) in cuts if e.upload], entries[0].spaces)
     for entry in entries:
-        entry.prepared = Prepared()
-    for (entry, (first, last)), vector in zip(cuts, vectors, strict=True):
+        entry.prepared = Prepared(entry.spaces)
+    for (entry, (first, last)), costed in zip(cuts, encoded, strict=True):
         assert entry.prepared is not None  # noqa: S101 - for the type checker
         assert entry.upload is not None  # noqa: S101
         whole = last - first == len(entry.upload.text)
         segment = None if whole else {"start_char": first, "end_char": last}
-        entry.prepared.add("text", (vector, spent / len(cuts)), segment)
-    return spent
+        entry.prepared.add("text", costed, segment)
+    return time.thread_time() - start
 
 
 def _prepare_file(entry: Entry) -> float:
     """Decode and encode a file; returns the cpu seconds that it took, also in vain."""
-    tries = Prepared(), Prepared()
+    tries = Prepared(entry.spaces), Prepared(entry.spaces)
     try:
         entry.prepared = _with_second_try(entry, *tries)
     except MediaError as error:

@@ -57,6 +57,8 @@ class Entry:
     upload: Upload | None = None
     path: Path | None = None
     values: dict[str, Any] = field(default_factory=dict)
+    # What it is to be prepared for.
+    spaces: encoding.Spaces = field(default_factory=dict)
     prepared: Prepared | None = None
     outcome: str = ""
     reason: str = ""
@@ -78,7 +80,8 @@ class Entry:
 def store(*, dataset_id: uuid.UUID, entries: Sequence[Entry]) -> None:
     """Add the open entries to a dataset and set their outcomes. In the caller's transaction and scope.
 
-    Raises NotFound for a dataset that is gone, QuotaExceeded (and stores nothing) if they do not all fit.
+    Raises NotFound for a dataset that is gone, QuotaExceeded (and stores nothing) if they do not all fit, ModelSwitched
+    if they were prepared for models that no longer answer.
     """
     dataset = lock_dataset(dataset_id)
     sort_out(dataset_id, entries)
@@ -213,7 +216,7 @@ def _count_references(uses: Counter[uuid.UUID]) -> None:
 def _charge(new: Sequence[Entry], assets: Sequence[Asset]) -> None:
     size = sum(entry.upload.bytes for entry in new if entry.upload)
     shown = [entry for entry, asset in zip(new, assets, strict=True) if not asset.moderation]
-    vectors = sum(len(entry.prepared.vectors) for entry in shown if entry.prepared)
+    vectors = sum(entry.prepared.parts for entry in shown if entry.prepared)
     quotas.charge(amounts={"assets": len(new), "bytes": size, "vectors": vectors})
     transaction.on_commit(partial(meter, current_tenant_id(), {"assets": len(new), "bytes": size}))
 
@@ -253,7 +256,8 @@ def _attach(dataset: Dataset, new: Sequence[Entry], assets: Sequence[Asset]) -> 
         if entry.upload and entry.prepared and asset.moderation != QUARANTINED
     )
     # What is held back is embedded once it is let go.
-    add_vectors(model=encoding.model_id(), vectors=[(asset, what.vectors) for asset, what in shown])
+    made_for = set.intersection(*({*what.spaces} for _, what in shown)) if shown else ()
+    add_vectors(vectors=[(asset, what.vectors) for asset, what in shown], made_for=made_for)
 
 
 def _write_files(new: Sequence[Entry], blobs: dict[str, Blob]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,16 +15,21 @@ from django.conf import settings
 from ml.media import MediaError
 from tenants.datasets import storage
 from tenants.datasets.models import Asset, Blob, Dataset, TranscriptSegment
+from tenants.errors import Unavailable
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.pipeline.prepared import Prepared, Source
 from tenants.pipeline.preparing import prepare
 from tenants.pipeline.uploads import EXCERPT, MODALITIES
-from tenants.retrieval import encoding, lexical
-from tenants.retrieval.vectors import replace_vectors
+from tenants.retrieval import lexical, spaces
+from tenants.retrieval.vectors import ModelSwitched, replace_vectors
 from tenants.scope import tenant_scope
 
+log = logging.getLogger(__name__)
+
 MEDIA = (Asset.Modality.AUDIO, Asset.Modality.VIDEO)
+# How often an asset is embedded again in one attempt because its tenant switched to another model meanwhile.
+SWITCHES = 4
 
 
 def embed_asset(claimed: jobs.Claim) -> None:
@@ -48,22 +54,40 @@ def embed_asset(claimed: jobs.Claim) -> None:
 
 
 def _embed(claimed: jobs.Claim, asset: Asset, text: str) -> None:
+    for _ in range(SWITCHES):
+        try:
+            _embed_once(claimed, asset, text)
+            return
+        except ModelSwitched:
+            log.info("another model answers now; the asset is embedded again", extra={"asset": str(asset.id)})
+    raise Unavailable("The models of this workspace are changing.")
+
+
+def _embed_once(claimed: jobs.Claim, asset: Asset, text: str) -> None:
     with _source_of(asset, text) as source:
-        prepared = Prepared()
+        prepared = Prepared(spaces.opened_spaces(claimed.tenant_id))
         try:
             prepare(source, prepared, partial(_report, claimed))
         except (MediaError, jobs.Cancelled):
             # Work for a file that is no good, or not wanted any more, was work.
             jobs.spend(claimed, cpu_s=prepared.cpu_s)
             raise
-        with tenant_scope(claimed.tenant_id):
-            if jobs.held(claimed).cancel_requested:
-                raise jobs.Cancelled
-            locked = Asset.objects.select_for_update().filter(pk=asset.pk, revision=asset.revision).first()
-            if locked is None:
-                _finish_obsolete(claimed, prepared.cpu_s)
-            else:
-                _store(claimed, locked, source, prepared)
+        try:
+            _store_if_current(claimed, asset, source, prepared)
+        except ModelSwitched:
+            jobs.spend(claimed, cpu_s=prepared.cpu_s)
+            raise
+
+
+def _store_if_current(claimed: jobs.Claim, asset: Asset, source: Source, prepared: Prepared) -> None:
+    with tenant_scope(claimed.tenant_id):
+        if jobs.held(claimed).cancel_requested:
+            raise jobs.Cancelled
+        locked = Asset.objects.select_for_update().filter(pk=asset.pk, revision=asset.revision).first()
+        if locked is None:
+            _finish_obsolete(claimed, prepared.cpu_s)
+        else:
+            _store(claimed, locked, source, prepared)
 
 
 def _current(claimed: jobs.Claim) -> Asset | None:
@@ -118,13 +142,13 @@ def _store(claimed: jobs.Claim, asset: Asset, source: Source, prepared: Prepared
     TranscriptSegment.objects.bulk_create(transcript_rows(asset, prepared), batch_size=500)
     schema = Dataset.objects.values_list("metadata_schema", flat=True).get(pk=asset.dataset_id)
     lexical.index_texts([lexical_entry(asset, schema, source.text, prepared)])
-    more = replace_vectors(asset=asset, model=encoding.model_id(), vectors=prepared.vectors)
+    more = replace_vectors(asset=asset, vectors=prepared.vectors, made_for=list(prepared.spaces))
     Asset.objects.filter(pk=asset.pk).update(
         status=Asset.State.READY, error=None, modality=asset.modality, **changes
     )
     jobs.succeed(
         claimed,
-        result={"asset": str(asset.id), "vectors": len(prepared.vectors)},
+        result={"asset": str(asset.id), "vectors": prepared.parts},
         cpu_s=prepared.cpu_s,
         gpu_s=0,
         used={"vectors": more},

@@ -30,7 +30,7 @@ from tenants.pipeline import export_rows, services
 from tenants.pipeline.export_layout import file_name
 from tenants.pipeline.export_reading import ExportFile
 from tenants.pipeline.uploads import ACCEPTED, MAX_TEXT
-from tenants.retrieval import encoding, lexical
+from tenants.retrieval import lexical, spaces
 from tenants.retrieval.state import MODALITIES
 from tenants.retrieval.vectors import NewVector, add_vectors
 from tenants.scope import tenant_scope
@@ -187,7 +187,8 @@ class Admission:
         return {asset.id: asset for asset in Asset.objects.filter(pk__in=set(ids))}
 
     def _vectors(self) -> None:
-        model = encoding.model_id()
+        with tenant_scope(self.tenant_id):
+            model = spaces.live()
         for batch in self.export.vectors():
             # Of another model they would be compared with queries that mean something else.
             rows = [self._vector(row) for row in batch if row["model"] == model]

@@ -19,12 +19,15 @@ from django.db import transaction
 from tenants.accounts import quotas
 from tenants.datasets import importers
 from tenants.datasets.models import Import, ImportRow
-from tenants.errors import QuotaExceeded, ServiceError
+from tenants.errors import QuotaExceeded, ServiceError, Unavailable
 from tenants.events.services import record
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job, JobDispatch
 from tenants.pipeline import bulk, import_sources, imports
-from tenants.pipeline.batches import FULL, Batch, read_batches
+from tenants.pipeline.batches import FULL, Batch, prepare_again, read_batches
+from tenants.pipeline.embedding import SWITCHES
+from tenants.retrieval import spaces
+from tenants.retrieval.vectors import ModelSwitched
 from tenants.scope import tenant_scope
 
 # How long an import may keep its place while others wait for one.
@@ -124,7 +127,7 @@ class Run:
             if batch.alone:
                 self._mark(batch)
             bulk.sort_out(self._row.dataset_id, batch.entries)
-        batch.prepare(pool)
+        batch.prepare(pool, spaces.opened_spaces(self._claimed.tenant_id))
 
     def _mark(self, batch: Batch) -> None:
         """Say which row is tried, before it is: if it ends this process, the next attempt passes over it."""
@@ -164,6 +167,17 @@ class Run:
             self._store_entries(entries[middle:])
 
     def _store_at_once(self, entries: list[bulk.Entry]) -> None:
+        for _ in range(SWITCHES):
+            try:
+                self._store_prepared(entries)
+                return
+            except ModelSwitched:
+                # Another model began to answer since they were prepared.
+                made = spaces.opened_spaces(self._claimed.tenant_id)
+                jobs.spend(self._claimed, cpu_s=prepare_again(entries, made))
+        raise Unavailable("The models of this workspace are changing.")
+
+    def _store_prepared(self, entries: list[bulk.Entry]) -> None:
         with tenant_scope(self._claimed.tenant_id):
             if jobs.held(self._claimed).cancel_requested:
                 raise jobs.Cancelled

@@ -109,7 +109,7 @@ def _look(source: Source, prepared: Prepared, info: MediaInfo, progress: Progres
         prepared.truncated |= frame.truncated
         poster.offer(frame.pixels)
         if not frame.same or not shown:
-            shown.append((frame.at_s, encoding.embed_image_alone(frame.pixels)))
+            shown.append((frame.at_s, encoding.place_image(frame.pixels, prepared.spaces)))
         progress.reached(0, frame.at_s)
     ends = [at_s for at_s, _ in shown[1:]] + [info.duration_s]
     for (at_s, encoded), end_s in zip(shown, ends, strict=True):
@@ -152,7 +152,8 @@ class Ears:
             self._prepared.spend(max(0.0, min(listening_s, time.process_time() - cpu_start)))
         for passage in list(passages_of(self._prepared.transcript))[:MAX_PASSAGES]:
             moment = _moment(passage.start_s, passage.end_s)
-            self._prepared.add("audio", encoding.embed_text(passage.text), moment)
+            encoded = encoding.share_text(passage.text, self._prepared.spaces)
+            self._prepared.add("audio", encoded, moment)
 
     def listen_if_possible(self) -> None:
         """A film is worth keeping for its pictures, whatever its sound is like."""

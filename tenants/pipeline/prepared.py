@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tenants.retrieval import encoding
 from tenants.retrieval.vectors import NewVector
 
 if TYPE_CHECKING:
@@ -37,11 +38,13 @@ class Source:
 class Prepared:
     """Vectors, renditions and findings of one asset, and the cpu seconds that they took.
 
-    `clean` is the rendition without location, if one had to be made; `details` (as in Blob) and `transcript` are
-    of sound and film.
+    `spaces`, by model: what each part of the asset gets a vector in; `parts` counts these. `clean` is the rendition
+    without location, if one had to be made; `details` (as in Blob) and `transcript` are of sound and film.
     """
 
+    spaces: encoding.Spaces = field(default_factory=lambda: {encoding.model_id(): encoding.space()})
     vectors: list[NewVector] = field(default_factory=list)
+    parts: int = 0
     # As decoding found it: an MP4 may turn out to hold only sound. Empty where nothing new is known.
     media_type: str = ""
     width: int | None = None
@@ -61,10 +64,11 @@ class Prepared:
         with self._lock:
             self.cpu_s += cpu_s
 
-    def add(self, modality: str, encoded: tuple[Any, float], segment: dict[str, Any] | None = None) -> None:
-        vector, cpu_s = encoded
+    def add(self, modality: str, encoded: encoding.Costed, segment: dict[str, Any] | None = None) -> None:
+        placed, cpu_s = encoded
         with self._lock:
-            self.vectors.append(NewVector(modality, vector, segment))
+            self.vectors += [NewVector(modality, vector, segment, model) for model, vector in placed.items()]
+            self.parts += 1
             self.cpu_s += cpu_s
 
     @property

@@ -15,7 +15,7 @@ from tenants.pipeline.passages import passages
 from tenants.pipeline.prepared import Prepared, Report, Source
 from tenants.retrieval import encoding
 
-Embed = Callable[[np.ndarray], tuple[np.ndarray, float]]
+Embed = Callable[[np.ndarray, encoding.Spaces], encoding.Costed]
 
 
 def _silent(done: float, total: float) -> None:
@@ -40,7 +40,7 @@ def prepare(
 
 def _prepare(source: Source, prepared: Prepared, report: Report, in_bulk: bool) -> None:
     if source.modality == Asset.Modality.IMAGE:
-        _look(source, prepared, encoding.embed_image_alone if in_bulk else encoding.embed_image)
+        _look(source, prepared, encoding.place_image if in_bulk else encoding.share_image)
     elif source.modality != Asset.Modality.TEXT:
         _play(source, prepared, report)
     _read(source.text or source.caption, prepared)
@@ -49,7 +49,7 @@ def _prepare(source: Source, prepared: Prepared, report: Report, in_bulk: bool) 
 def _read(text: str, prepared: Prepared) -> None:
     for start, end in passages(text):
         segment = {"start_char": start, "end_char": end} if end - start < len(text) else None
-        prepared.add("text", encoding.embed_text(text[start:end]), segment)
+        prepared.add("text", encoding.share_text(text[start:end], prepared.spaces), segment)
 
 
 def _play(source: Source, prepared: Prepared, report: Report) -> None:
@@ -65,4 +65,4 @@ def _look(source: Source, prepared: Prepared, embed: Embed) -> None:
     prepared.width, prepared.height = picture.width, picture.height
     prepared.thumbnail = picture.thumbnail
     prepared.clean, prepared.clean_type = picture.clean, picture.clean_type or ""
-    prepared.add("image", embed(picture.pixels))
+    prepared.add("image", embed(picture.pixels, prepared.spaces))

@@ -25,7 +25,7 @@ from tenants.pipeline import audit_requests, import_sources
 from tenants.pipeline.effects import HIDDEN, hold
 from tenants.pipeline.queueing import queue_embedding
 from tenants.pipeline.uploads import MAX_CAPTION, Upload, check_external_id, check_upload
-from tenants.retrieval import lexical
+from tenants.retrieval import lacking, lexical
 from tenants.retrieval.changes import record_changes
 from tenants.retrieval.vectors import remove_vectors
 from tenants.scope import current_tenant_id, tenant_scope
@@ -225,6 +225,7 @@ def _erase(assets: list[Asset]) -> None:
     Facet.objects.filter(asset_id__in=ids).delete()
     TranscriptSegment.objects.filter(asset_id__in=ids).delete()
     lexical.remove(ids)
+    lacking.forget_gaps(asset_ids=ids)
     Asset.objects.filter(pk__in=ids)._raw_delete(using="default")
     quotas.give_back(
         amounts={"assets": len(assets), "bytes": sum(a.blob.bytes for a in assets), "vectors": vectors}

@@ -27,7 +27,7 @@ from tenants.pipeline.portability import forget_exports
 from tenants.pipeline.retention import expire_assets
 from tenants.pipeline.services import resume_deletions
 from tenants.pipeline.subjects import resume_erasures
-from tenants.retrieval import archive, index_figures, lifecycle
+from tenants.retrieval import archive, index_figures, lifecycle, space_files, spaces
 from tenants.retrieval.vectors import prune_tombstones
 from tenants.scope import tenant_scope
 from tenants.valkey import client
@@ -39,6 +39,8 @@ STALE_FILE_S = 3600
 UPKEEP_S = 300
 # For copying indexes to the storage, of all tenants; what is left has time until the next upkeep.
 ARCHIVING_S = 120
+# The same for vectors of models that answer no searches any more.
+FORGETTING_S = 180
 
 
 def flush_usage() -> None:
@@ -53,7 +55,7 @@ def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
     """
     shard = f"{int(time.time() // UPKEEP_S) % 256:02x}"
     orphans = partial(collect_orphans, shard=shard, older_than_s=STALE_FILE_S)
-    archiving_until = time.monotonic() + ARCHIVING_S
+    archiving_until, forgetting_until = time.monotonic() + ARCHIVING_S, time.monotonic() + FORGETTING_S
     for tenant_id in Tenant.objects.values_list("pk", flat=True) if tenants is None else tenants:
         old_days = partial(metering.forget_old_days, tenant_id)
         for step in (
@@ -76,9 +78,11 @@ def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
             _in_scope(tenant_id, step)
         _guarded(tenant_id, partial(expire_assets, tenant_id))
         _guarded(tenant_id, partial(archive.look_after, tenant_id, archiving_until))
+        _guarded(tenant_id, partial(spaces.forget_retired, tenant_id, until=forgetting_until))
     sessions.forget_expired()
     invitations.forget_ended()
     _clear_spool()
+    space_files.tidy_local()
     index_figures.note()
 
 

@@ -9,7 +9,14 @@ from django.conf import settings
 from django.utils import timezone
 
 from tenants.jobs.models import Job
-from tenants.retrieval.models import IndexGeneration, IndexPointer, Tombstone, Vector, VectorClock
+from tenants.retrieval.models import (
+    FacetChange,
+    IndexGeneration,
+    IndexPointer,
+    Tombstone,
+    Vector,
+    VectorClock,
+)
 
 # Numbers given out since a generation was built (new vectors, graves, changes), as a share of its vectors, that make it
 # due again; the newer part is searched exactly, so it must not grow without bound.
@@ -23,10 +30,13 @@ REST, CANCELLED_REST = dt.timedelta(minutes=30), dt.timedelta(minutes=5)
 
 
 def models() -> list[str]:
-    """Models that the tenant has vectors or indexes of."""
-    known = {*IndexPointer.objects.values_list("model", flat=True)}
+    """Models that the tenant has vectors or indexes of. Not those that its vectors are being embedded in beside what
+    answers: such a model gets its first index at the end of that."""
+    known = {*IndexPointer.objects.filter(current__isnull=False).values_list("model", flat=True)}
+    clock = VectorClock.objects.first()
     newest = Vector.objects.order_by("-seq").values_list("model", flat=True).first()
-    return sorted(known | ({newest} if newest else set()))
+    beside = {*clock.beside, *clock.retired} - {clock.previous} if clock else set()
+    return sorted(known | ({newest, clock.live} if clock and newest else set()) - (beside - known))
 
 
 def is_due(model: str) -> bool:
@@ -42,7 +52,16 @@ def is_old(current: IndexGeneration, clock: VectorClock) -> bool:
     """Whether too much has happened since this generation was built."""
     least = max(1, settings.INDEX_FLAT_MAX // 2)
     bound = max(least, min(round(CHANGED_SHARE * current.vectors), CHANGED_MOST))
-    return current.seq < clock.pruned or clock.last - current.seq > bound or holds_deleted(current)
+    if current.seq < clock.pruned or holds_deleted(current):
+        return True
+    # Vectors of other models take numbers, too: counted is only what concerns this one, where it can be enough.
+    return clock.last - current.seq > bound and _changes_since(current, bound) > bound
+
+
+def _changes_since(current: IndexGeneration, bound: int) -> int:
+    """New vectors, graves and changes of metadata, each counted up to the bound."""
+    kinds = (Vector.objects.filter(model=current.model), Tombstone.objects.all(), FacetChange.objects.all())
+    return sum(rows.filter(seq__gt=current.seq)[: bound + 1].count() for rows in kinds)
 
 
 def is_large(model: str) -> bool:

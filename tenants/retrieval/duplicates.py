@@ -14,7 +14,6 @@ import numpy as np
 
 from tenants.datasets.models import Asset
 from tenants.datasets.selectors import visible_assets
-from tenants.retrieval import encoding
 from tenants.retrieval.state import Hit
 from tenants.retrieval.stored import sampled
 from tenants.retrieval.vectors import DIMENSION
@@ -25,13 +24,13 @@ THRESHOLD = 0.985
 MOST = 8
 
 
-def group(hits: Sequence[Hit]) -> list[list[Hit]]:
-    """The hits, the best first, as groups in the order of their leaders, each with its leader first.
+def group(hits: Sequence[Hit], *, model: str) -> list[list[Hit]]:
+    """The hits, the best first, as groups in the order of their leaders, each with its leader first, by `model`.
 
     In the tenant's scope. Of hits whose asset is gone nothing is known: each is a group of its own.
     """
     ids = [hit.asset_id for hit in hits]
-    same = _alike(ids) | _same_files(ids)
+    same = _alike(ids, model) | _same_files(ids)
     free, groups = np.ones(len(hits), bool), []
     for at in range(len(hits)):
         if free[at]:
@@ -51,11 +50,11 @@ def alive(groups: Iterable[Sequence[Hit]]) -> list[list[Hit]]:
     return [members for members in left if members]
 
 
-def _alike(ids: Sequence[uuid.UUID]) -> np.ndarray:
+def _alike(ids: Sequence[uuid.UUID], model: str) -> np.ndarray:
     """Which pairs point in nearly the same direction: bool [n, n]."""
     place = {asset_id: at for at, asset_id in enumerate(ids)}
     sums, kinds = np.zeros((len(ids), DIMENSION), np.float32), np.zeros(len(ids), "U5")
-    for one in sampled(ids, model=encoding.model_id(), most=MOST, own=True):
+    for one in sampled(ids, model=model, most=MOST, own=True):
         sums[place[one.asset_id]] += one.values
         kinds[place[one.asset_id]] = one.modality
     sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)

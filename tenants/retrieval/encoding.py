@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, wraps
 from pathlib import Path
@@ -20,6 +21,7 @@ from django.conf import settings
 from ml.batching import Batcher
 from ml.compression.store import ModelsMissing
 from ml.media import Decoder
+from tenants.retrieval import space_files
 from tenants.retrieval.query_cache import QueryCache
 
 if TYPE_CHECKING:
@@ -45,14 +47,6 @@ def once(load: Callable[[], T]) -> Callable[[], T]:
 
 
 @once
-def space() -> JointSpace:
-    # Imported on first use: management commands and migrations need no model runtime.
-    from ml.alignment.space import JointSpace
-
-    return JointSpace.load()
-
-
-@once
 def decoder() -> Decoder:
     return Decoder(memory_bytes=settings.DECODER_MEMORY_BYTES, timeout_s=settings.DECODER_TIMEOUT_S)
 
@@ -70,52 +64,85 @@ def warm_up() -> None:
         space().embed_texts(["warm up"])
 
 
+def space() -> JointSpace:
+    """The space of new tenants, which ships. Whose vectors are concerned says `spaces.serving` or `spaces.written`."""
+    return space_files.space(space_files.DEFAULT)
+
+
 def model_id() -> str:
-    """Id and version of the space, as stored with every vector."""
-    return f"{space().id}:{space().version}"
+    """Its model, as stored with every vector."""
+    return space_files.DEFAULT
 
 
-class Costed:
-    """A batch function whose results carry their share of the processor time that the batch took."""
+# --- Assets: into each of the spaces that their tenant's vectors are made in --------------------------------
 
-    def __init__(self, function: Any) -> None:
-        self.function = function
+# By model. What several spaces are made of alike is encoded once.
+Spaces = Mapping[str, "JointSpace"]
+Placed = dict[str, np.ndarray]
+# A vector float32 [256] in each space, and what they cost in cpu seconds.
+Costed = tuple[Placed, float]
 
-    def __call__(self, items: list[Any]) -> list[tuple[np.ndarray, float]]:
-        start = time.thread_time()
-        vectors = self.function(items)
-        share = (time.thread_time() - start) / len(items)
-        return [(vector, share) for vector in vectors]
+
+def place_texts(texts: Sequence[str], spaces: Spaces) -> list[Costed]:
+    """Texts for the index, each with its share of the cost."""
+    return _place_texts([(text, spaces) for text in texts])
+
+
+def place_image(pixels: np.ndarray, spaces: Spaces) -> Costed:
+    """A picture for the index, in the caller's own thread: for bulk work, whose threads fill the cores already."""
+    return _place_images([(pixels, spaces)])[0]
+
+
+def share_text(text: str, spaces: Spaces) -> Costed:
+    """A text for the index. Concurrent callers share batches, also of different tenants."""
+    return text_batcher().submit((text, spaces))
+
+
+def share_image(pixels: np.ndarray, spaces: Spaces) -> Costed:
+    """A picture for the index, uint8 [h, w, 3]; otherwise the same."""
+    return image_batcher().submit((pixels, spaces))
+
+
+def _place_texts(items: Sequence[tuple[str, Spaces]]) -> list[Costed]:
+    return _placed(items, lambda space, texts: space.embed_texts(texts))
+
+
+def _place_images(items: Sequence[tuple[np.ndarray, Spaces]]) -> list[Costed]:
+    return _placed(items, lambda space, images: space.embed_images(images))
+
+
+def _placed(
+    items: Sequence[tuple[Any, Spaces]], embed: Callable[[JointSpace, list[Any]], np.ndarray]
+) -> list[Costed]:
+    start = time.thread_time()
+    placed: list[Placed] = [{} for _ in items]
+    wanted: dict[int, tuple[str, JointSpace, list[int]]] = {}
+    for row, (_, spaces) in enumerate(items):
+        for model, space in spaces.items():
+            wanted.setdefault(id(space), (model, space, []))[2].append(row)
+    for model, space, rows in wanted.values():
+        for row, vector in zip(rows, embed(space, [items[row][0] for row in rows]), strict=True):
+            placed[row][model] = vector
+    share = (time.thread_time() - start) / max(1, len(items))
+    return [(one, share) for one in placed]
 
 
 @once
 def image_batcher() -> Batcher:
-    return Batcher(Costed(space().embed_images), max_batch=8, max_wait_s=0.02)
+    return Batcher(_place_images, max_batch=8, max_wait_s=0.02)
 
 
 @once
 def text_batcher() -> Batcher:
-    return Batcher(Costed(space().embed_texts), max_batch=32, max_wait_s=0.005)
+    return Batcher(_place_texts, max_batch=32, max_wait_s=0.005)
 
 
-def embed_image(pixels: np.ndarray) -> tuple[np.ndarray, float]:
-    """A picture for the index: float32 [256] and its cost in cpu seconds. Concurrent callers share batches."""
-    return image_batcher().submit(pixels)
+# --- Queries: into the space that answers ------------------------------------------------------------------
 
 
-def embed_image_alone(pixels: np.ndarray) -> tuple[np.ndarray, float]:
-    """The same in the caller's own thread: for bulk work, whose threads fill the cores without company."""
-    return Costed(space().embed_images)([pixels])[0]
-
-
-def embed_text(text: str) -> tuple[np.ndarray, float]:
-    """A text for the index: float32 [256] and its cost in cpu seconds. Concurrent callers share batches."""
-    return text_batcher().submit(text)
-
-
-def query_image(path: Path) -> np.ndarray:
+def query_image(path: Path, space: JointSpace) -> np.ndarray:
     """A picture file as a query: float32 [256]. Raises MediaError."""
-    return space().query_images([decoder().image(path, thumbnail=False).pixels])[0]
+    return space.query_images([decoder().image(path, thumbnail=False).pixels])[0]
 
 
 def transcribe(path: Path) -> Transcript:
@@ -123,20 +150,24 @@ def transcribe(path: Path) -> Transcript:
     return transcriber().transcribe(decoder().audio(path))
 
 
-def canonical(text: str) -> str:
+def canonical(text: str, space: JointSpace) -> str:
     """One spelling for texts that the encoder cannot tell apart, so that they share a place in the cache.
 
     MiniLM's tokenizer ignores case and the number of blanks. Where that is not all there is to say the text is
     returned as it is: other encoders, letters beyond ASCII, marks like [MASK], and texts long enough to be cut.
     """
-    blind = space().manifest["encoders"]["text"] == "bundled:minilm"
+    blind = space.manifest["encoders"]["text"] == "bundled:minilm"
     if not (blind and text.isascii() and "[" not in text and len(text) <= LONGEST_CANONICAL):
         return text
     return BLANKS.sub(" ", text).strip(" ").lower()
 
 
-def _embed_query(text: str) -> np.ndarray:
-    return space().embed_texts([text])[0]
+def _canonical_for(tenant_id: uuid.UUID, model: str, text: str) -> str:
+    return canonical(text, space_files.space(model, tenant_id))
 
 
-queries = QueryCache(_embed_query, model_id, canonical)
+def _embed_query(tenant_id: uuid.UUID, model: str, text: str) -> np.ndarray:
+    return space_files.space(model, tenant_id).embed_texts([text])[0]
+
+
+queries = QueryCache(_embed_query, _canonical_for)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tenants.retrieval import candidates, cursors, encoding, lexical, memory, restricting, samples
+from tenants.retrieval import candidates, cursors, lexical, memory, restricting, samples
 from tenants.retrieval.engines import Copy, CopyGone
 from tenants.retrieval.opening import Opening, opening
 from tenants.retrieval.queries import Query
@@ -27,16 +27,25 @@ QUICK_MS = 2.0
 NOTHING_HIDDEN = Opening(0, 0, (), "memory", None)
 
 
+class NotLive(RuntimeError):
+    """Another model answers the tenant's searches than the one that was asked: `live`."""
+
+    def __init__(self, live: str) -> None:
+        super().__init__(live)
+        self.live = live
+
+
 @dataclass
 class Asked:
     """What the ranking is made of, also later for another page: `words` only for a hybrid search.
 
-    `wanted` are the words to highlight.
+    `model` is the one that the vector is of; `wanted` are the words to highlight.
     """
 
     vector: np.ndarray
     words: str
     query: Query
+    model: str
     wanted: list[str] | None = None
     until: int | None = None
 
@@ -72,14 +81,14 @@ def ahead(tenant_id: uuid.UUID, asked: Asked) -> tuple[Ahead | None, str | None]
     None where the tenant has none, or where restrictions would leave too little of them; and which layer had them.
     """
     query = asked.query
-    base = memory.cache.of(tenant_id, encoding.model_id()).state.base
+    base = memory.cache.of(tenant_id, asked.model).state.base
     restricted = query.conditions or query.datasets is not None or query.modalities is not None
     depth = AHEAD * query.depth if not asked.words else max(AHEAD * query.depth, FUSED_DEPTH)
     if base is None or restricted or query.exact or depth > AHEAD_MOST:
         return None, None
 
     def compute() -> tuple[np.ndarray, np.ndarray]:
-        samples.note(tenant_id, encoding.model_id(), asked.vector)
+        samples.note(tenant_id, asked.model, asked.vector)
         return base.ahead(asked.vector, candidates.depth_class(depth))
 
     try:
@@ -93,7 +102,7 @@ def ahead(tenant_id: uuid.UUID, asked: Asked) -> tuple[Ahead | None, str | None]
 
 def guess(tenant_id: uuid.UUID, asked: Asked, count: int, ahead: Ahead | None) -> Guess | None:
     """The best `count` assets of what this process knows, without asking anybody; None where that is not enough."""
-    query, state = asked.query, memory.cache.of(tenant_id, encoding.model_id()).state
+    query, state = asked.query, memory.cache.of(tenant_id, asked.model).state
     if not state.seq or asked.needs_scope or query.exact or isinstance(state.base, Copy):
         return None
     only = restricting.restriction(query, state, NOTHING_HIDDEN)
@@ -110,12 +119,15 @@ def find(
 ) -> Found:
     """The best `count` assets. In the tenant's scope if `asked.needs_scope`.
 
-    `guessed`: what was guessed, and the opening that was read afterwards.
+    `guessed`: what was guessed, and the opening that was read afterwards. Raises NotLive where a first page was asked
+    of another model than the one that answers.
     """
     query = asked.query
-    vectors = memory.cache.of(tenant_id, encoding.model_id())
+    vectors = memory.cache.of(tenant_id, asked.model)
     with watch.step("refresh"):
-        now = guessed[1] if guessed else opening(tenant_id, encoding.model_id())
+        now = guessed[1] if guessed else opening(tenant_id, asked.model)
+        if now.live != asked.model and asked.until is None:
+            raise NotLive(now.live)
         state = vectors.current(now)
         if state is None:
             with tenant_scope(tenant_id):
@@ -156,6 +168,7 @@ def described(asked: Asked) -> dict[str, Any]:
         "conditions": query.conditions,
         "exact": query.exact,
         "named": [str(one) for one in named],
+        "model": asked.model,
     }
 
 
@@ -168,4 +181,4 @@ def remembered(seed: cursors.Seed) -> Asked:
         exact=told["exact"],
         like=[uuid.UUID(one) for one in told["named"]],
     )
-    return Asked(seed.vector, told["words"], query, told["wanted"], until=seed.seq)
+    return Asked(seed.vector, told["words"], query, told["model"], told["wanted"], until=seed.seq)

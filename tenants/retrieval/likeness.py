@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tenants.errors import Invalid
-from tenants.retrieval import encoding
+from tenants.retrieval.space_files import model_of
 from tenants.retrieval.stored import Stored, sampled
+
+if TYPE_CHECKING:
+    from ml.alignment.space import JointSpace
 
 MAX_ASSETS = 20
 # Vectors that stand for one kind of content of an asset: the frames of a film, the passages of a recording.
@@ -22,31 +26,33 @@ UNLIKE_WEIGHT = 0.3
 MAX_UNLIKE_WEIGHT = 1.0
 
 
-def of_assets(asset_ids: Sequence[uuid.UUID], pointer: str) -> np.ndarray:
-    """What these assets have in common, as a query: float32 [256] of norm 1. In the tenant's scope.
+def of_assets(asset_ids: Sequence[uuid.UUID], pointer: str, *, space: JointSpace) -> np.ndarray:
+    """What these assets have in common, as a query in a space: float32 [256] of norm 1. In the tenant's scope.
 
     Each asset counts the same, and so does each kind of content in it: a caption is not drowned by a film's frames.
     Raises Invalid for an asset that has no vectors (yet), or where they cancel each other out.
     """
     found: dict[uuid.UUID, dict[str, list[Stored]]] = {}
-    for one in sampled(asset_ids, model=encoding.model_id(), most=MOST):
+    for one in sampled(asset_ids, model=model_of(space), most=MOST):
         found.setdefault(one.asset_id, {}).setdefault(one.modality, []).append(one)
     for place, asset_id in enumerate(asset_ids):
         if asset_id not in found:
             raise Invalid("This asset is not ready to be compared.", pointer=f"{pointer}/{place}")
     chosen = [found[asset_id] for asset_id in dict.fromkeys(asset_ids)]
-    return _unit(np.mean([_of_asset(kinds) for kinds in chosen], axis=0), pointer)
+    return _unit(np.mean([_of_asset(kinds, space) for kinds in chosen], axis=0), pointer)
 
 
-def of_part(asset_id: uuid.UUID, modality: str, pointer: str, missing: str) -> np.ndarray:
+def of_part(
+    asset_id: uuid.UUID, modality: str, pointer: str, missing: str, *, space: JointSpace
+) -> np.ndarray:
     """One kind of content of an asset, as a query: float32 [256] of norm 1. In the tenant's scope.
 
     Raises Invalid with the words `missing` where it has none (yet).
     """
-    found = sampled([asset_id], model=encoding.model_id(), most=MOST, modality=modality)
+    found = sampled([asset_id], model=model_of(space), most=MOST, modality=modality)
     if not found:
         raise Invalid(missing, pointer=pointer)
-    return _unit(_mean(modality, found), pointer)
+    return _unit(_mean(modality, found, space), pointer)
 
 
 def without(query: np.ndarray, unwanted: np.ndarray, weight: float) -> np.ndarray:
@@ -61,14 +67,15 @@ def without(query: np.ndarray, unwanted: np.ndarray, weight: float) -> np.ndarra
     return (query - weight * shared * unwanted).astype(np.float32)
 
 
-def _of_asset(kinds: dict[str, list[Stored]]) -> np.ndarray:
-    return _normed(np.mean([_mean(modality, rows) for modality, rows in sorted(kinds.items())], axis=0))
+def _of_asset(kinds: dict[str, list[Stored]], space: JointSpace) -> np.ndarray:
+    means = [_mean(modality, rows, space) for modality, rows in sorted(kinds.items())]
+    return _normed(np.mean(means, axis=0))
 
 
-def _mean(modality: str, rows: Sequence[Stored]) -> np.ndarray:
+def _mean(modality: str, rows: Sequence[Stored], space: JointSpace) -> np.ndarray:
     values = np.vstack([one.values for one in rows])
     # A stored picture carries a correction that only texts should meet.
-    return _normed((encoding.space().as_query(values) if modality in PICTURES else values).mean(axis=0))
+    return _normed((space.as_query(values) if modality in PICTURES else values).mean(axis=0))
 
 
 def _normed(vector: np.ndarray) -> np.ndarray:

@@ -18,8 +18,9 @@ class VectorClock(TenantModel):
     `pruned` is the highest tombstone that was thrown away: a reader behind it must load everything anew.
 
     `live` is the model that answers searches, `beside` the models whose vectors are written as well, `previous` the one
-    to go back to, which is one of `beside` for as long as that is possible. Who changes them and who writes vectors
-    hold this row's lock, so that no vector is missing when a model becomes the live one (`tenants.retrieval.spaces`).
+    to go back to, which is one of `beside` for as long as that is possible. Of `retired` models the vectors are being
+    deleted. Who changes these and who writes vectors hold this row's lock, so that no vector is missing when a model
+    becomes the live one (`tenants.retrieval.living`).
     """
 
     last = models.BigIntegerField(default=0)
@@ -29,6 +30,7 @@ class VectorClock(TenantModel):
     beside = models.JSONField(default=list, db_default=[])
     previous = models.CharField(max_length=100, blank=True, default="", db_default="")
     switched_at = models.DateTimeField(null=True, blank=True)
+    retired = models.JSONField(default=list, db_default=[])
 
     class Meta(TenantModel.Meta):
         db_table = "vector_clock"
@@ -50,7 +52,11 @@ class Vector(TenantModel):
     class Meta(TenantModel.Meta):
         db_table = "vector"
         constraints = [models.UniqueConstraint(fields=["tenant", "seq"], name="vector_seq_once")]
-        indexes = [models.Index(fields=["tenant", "asset"], name="vector_by_asset")]
+        indexes = [
+            models.Index(fields=["tenant", "asset", "model"], name="vector_of_asset"),
+            # One model is read past the others, however many lie between.
+            models.Index(fields=["tenant", "model", "seq"], name="vector_of_model"),
+        ]
 
 
 class VectorGap(TenantModel):

@@ -12,7 +12,7 @@ from tenants.retrieval.activity import activity
 
 # $1: tenant, $2: model. One row.
 SQL = """
-SELECT COALESCE(c.last, 0) AS last, COALESCE(c.pruned, 0) AS pruned,
+SELECT COALESCE(c.last, 0) AS last, COALESCE(c.pruned, 0) AS pruned, COALESCE(c.live, $2) AS live,
     ARRAY(SELECT id FROM dataset WHERE tenant_id = $1 AND deleted_at IS NOT NULL) AS hidden,
     COALESCE(p.engine, 'memory') AS engine, g.id AS generation, g.seq, g.kind, g.recall
 FROM (SELECT) AS always
@@ -20,7 +20,7 @@ LEFT JOIN vector_clock c ON c.tenant_id = $1
 LEFT JOIN index_pointer p ON p.tenant_id = $1 AND p.model = $2
 LEFT JOIN index_generation g ON g.tenant_id = p.tenant_id AND g.id = p.current_id
 """
-COLUMNS = 8
+COLUMNS = 9
 _OPENING = Prepared("opening", ("uuid", "text"), SQL)
 
 
@@ -38,7 +38,8 @@ class Current:
 class Opening:
     """The tenant's clock (`last`, `pruned`), its datasets that are being deleted, and which index answers for a model.
 
-    `engine` is a value of IndexPointer.Engine; `current` is None where search is exact in memory.
+    `engine` is a value of IndexPointer.Engine; `current` is None where search is exact in memory. `live` is the model
+    that answers searches: who asked for another one has to ask again.
     """
 
     last: int
@@ -46,6 +47,7 @@ class Opening:
     hidden: tuple[uuid.UUID, ...]
     engine: str
     current: Current | None
+    live: str = ""
 
 
 def opening(tenant_id: uuid.UUID, model: str) -> Opening:
@@ -56,7 +58,7 @@ def opening(tenant_id: uuid.UUID, model: str) -> Opening:
 
 def read_opening(tenant_id: uuid.UUID, model: str, row: Sequence[Any]) -> Opening:
     """What a row of `SQL` says."""
-    last, pruned, hidden, engine, *current = row
+    last, pruned, live, hidden, engine, *current = row
     if current[0]:
         activity.note(tenant_id, model)
-    return Opening(last, pruned, tuple(hidden), engine, Current(*current) if current[0] else None)
+    return Opening(last, pruned, tuple(hidden), engine, Current(*current) if current[0] else None, live)

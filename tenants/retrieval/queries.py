@@ -6,14 +6,18 @@ import math
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tenants.datasets.models import Asset
 from tenants.errors import Invalid
 from tenants.retrieval import cursors, encoding, likeness
+from tenants.retrieval import space_files as spaces
 from tenants.scope import tenant_scope
+
+if TYPE_CHECKING:
+    from ml.alignment.space import JointSpace
 
 # Fixed weights by task; a learnt gate will propose them per query, with these as its prior.
 TASKS: dict[str, dict[str, float]] = {
@@ -86,9 +90,13 @@ class Encoded:
     transcript: str | None = None
 
 
-def encode(tenant_id: uuid.UUID, query: Query) -> Encoded:
-    """Encode the parts, in no scope but short ones of its own. Raises Invalid, and MediaError for a bad file."""
-    parts, layer, transcript = _parts(tenant_id, query)
+def encode(tenant_id: uuid.UUID, query: Query, model: str) -> Encoded:
+    """Encode the parts in the space of a model, in no scope but short ones of its own.
+
+    Raises Invalid, MediaError for a bad file, and ModelUnavailable.
+    """
+    space = spaces.space(model, tenant_id)
+    parts, layer, transcript = _parts(tenant_id, query, space)
     words = [query.text, transcript]
     if query.hybrid or query.highlight:
         words.append(_said_in(tenant_id, query.audio_asset))
@@ -97,24 +105,26 @@ def encode(tenant_id: uuid.UUID, query: Query) -> Encoded:
     vector, weights = combine(parts, query)
     if query.unlike or query.unlike_text:
         weights["unlike"] = query.weights.get("unlike", likeness.UNLIKE_WEIGHT)
-        vector = _unit(likeness.without(vector, _unwanted(tenant_id, query), weights["unlike"]))
+        vector = _unit(likeness.without(vector, _unwanted(tenant_id, query, space), weights["unlike"]))
     return Encoded(vector, weights, " ".join(filter(None, words)), layer, transcript)
 
 
-def _parts(tenant_id: uuid.UUID, query: Query) -> tuple[dict[str, np.ndarray], str | None, str | None]:
-    parts = _stored_parts(tenant_id, query)
+def _parts(
+    tenant_id: uuid.UUID, query: Query, space: JointSpace
+) -> tuple[dict[str, np.ndarray], str | None, str | None]:
+    parts, model = _stored_parts(tenant_id, query, space), spaces.model_of(space)
     layer, transcript = None, None
     if query.text:
-        found = encoding.queries.find(tenant_id, query.text)
+        found = encoding.queries.find(tenant_id, query.text, model)
         parts["text"], layer = found.vector, found.layer
     if query.image is not None:
-        parts["image"] = encoding.query_image(query.image)
+        parts["image"] = encoding.query_image(query.image, space)
     if query.vector is not None:
         parts["vector"] = query.vector
     if query.audio is not None:
         transcript = encoding.transcribe(query.audio).text
         if transcript.strip():
-            parts["audio"], _ = encoding.queries.get(tenant_id, transcript)
+            parts["audio"] = encoding.queries.find(tenant_id, transcript, model).vector
         elif not parts:
             raise Invalid("No words were heard in this recording. Speak closer or longer.", pointer="/audio")
     return parts, layer, transcript
@@ -128,7 +138,7 @@ _STORED = {
 }
 
 
-def _stored_parts(tenant_id: uuid.UUID, query: Query) -> dict[str, np.ndarray]:
+def _stored_parts(tenant_id: uuid.UUID, query: Query, space: JointSpace) -> dict[str, np.ndarray]:
     """The parts that assets of the tenant stand for. A file beats an asset that is named for the same part."""
     named = {"image": query.image_asset, "audio": query.audio_asset, "video": query.video_asset}
     given = {
@@ -138,11 +148,11 @@ def _stored_parts(tenant_id: uuid.UUID, query: Query) -> dict[str, np.ndarray]:
         return {}
     with tenant_scope(tenant_id):
         parts = {
-            part: likeness.of_part(asset_id, part, f"/{part}/asset", _STORED[part])
+            part: likeness.of_part(asset_id, part, f"/{part}/asset", _STORED[part], space=space)
             for part, asset_id in given.items()
         }
         if query.like:
-            parts["like"] = likeness.of_assets(query.like, "/like/assets")
+            parts["like"] = likeness.of_assets(query.like, "/like/assets", space=space)
     return parts
 
 
@@ -154,14 +164,14 @@ def _said_in(tenant_id: uuid.UUID, asset_id: uuid.UUID | None) -> str:
         return Asset.objects.filter(pk=asset_id).values_list("excerpt", flat=True).first() or ""
 
 
-def _unwanted(tenant_id: uuid.UUID, query: Query) -> np.ndarray:
+def _unwanted(tenant_id: uuid.UUID, query: Query, space: JointSpace) -> np.ndarray:
     """The negative examples as one direction: words and assets count the same."""
     found = []
     if query.unlike_text:
-        found.append(encoding.queries.get(tenant_id, query.unlike_text)[0])
+        found.append(encoding.queries.find(tenant_id, query.unlike_text, spaces.model_of(space)).vector)
     if query.unlike:
         with tenant_scope(tenant_id):
-            found.append(likeness.of_assets(query.unlike, "/unlike/assets"))
+            found.append(likeness.of_assets(query.unlike, "/unlike/assets", space=space))
     return _unit(np.mean(found, axis=0))
 
 

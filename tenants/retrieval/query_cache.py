@@ -43,41 +43,38 @@ class QueryCache:
 
     def __init__(
         self,
-        embed: Callable[[str], np.ndarray],
-        model_id: Callable[[], str],
-        canonical: Callable[[str], str],
+        embed: Callable[[uuid.UUID, str, str], np.ndarray],
+        canonical: Callable[[uuid.UUID, str, str], str],
         shared: Callable[[], ValkeyStore] = valkey,
         counted: LookupCounts = counts,
     ) -> None:
         self.local = ProcessStore(LOCAL_BYTES)
-        self._embed, self._model_id, self._canonical = embed, model_id, canonical
+        # Both of a tenant, a model and a text.
+        self._embed, self._canonical = embed, canonical
         self._shared, self._counts = shared, counted
         self._flights: SingleFlight[tuple[bytes, str]] = SingleFlight()
 
-    def get(self, tenant_id: uuid.UUID, text: str) -> tuple[np.ndarray, bool]:
-        """The query's vector float32 [256], and whether this caller was spared the encoder."""
-        found = self.find(tenant_id, text)
-        return found.vector, found.hit
-
-    def find(self, tenant_id: uuid.UUID, text: str) -> Embedded:
-        """The vector of a text. Raises what the encoder raises. Call it outside of any transaction."""
-        text = self._canonical(text)
+    def find(self, tenant_id: uuid.UUID, text: str, model: str) -> Embedded:
+        """The vector of a text in the space of a model. Raises what the encoder raises. Call it in no transaction."""
+        text = self._canonical(tenant_id, model, text)
         digest = hashlib.sha256(text.encode()).hexdigest()
-        key = tenant_key(tenant_id, "query", self._model_id(), digest)
+        key = tenant_key(tenant_id, "query", model, digest)
         raw, layer = self.local.get(key), PROCESS
         if raw is None:
-            (raw, layer), was_shared = self._flights.do(key, lambda: self._fetched(key, text))
+            (raw, layer), was_shared = self._flights.do(
+                key, lambda: self._fetched(key, lambda: self._embed(tenant_id, model, text))
+            )
             layer = SHARED if was_shared else layer
         self._counts.add(NAME, tenant_id, layer)
         return Embedded(np.frombuffer(raw, "<f4"), layer)
 
-    def _fetched(self, key: str, text: str) -> tuple[bytes, str]:
+    def _fetched(self, key: str, embed: Callable[[], np.ndarray]) -> tuple[bytes, str]:
         if (raw := self.local.get(key)) is not None:
             # Somebody's encoding ended between this caller's look and its flight.
             return raw, PROCESS
         raw, layer = self._shared().get(key), VALKEY
         if raw is None or not _is_unit(raw):
-            raw, layer = self._embed(text).astype("<f4").tobytes(), MISS
+            raw, layer = embed().astype("<f4").tobytes(), MISS
             self._shared().put(key, raw, KEEP_S)
         self.local.put(key, raw)
         return raw, layer

@@ -18,7 +18,8 @@ from uuid_utils.compat import uuid7
 from tenants.accounts import metering
 from tenants.datasets import selectors
 from tenants.datasets.models import Asset
-from tenants.retrieval import cursors, duplicates, encoding, faceting, finding, queries
+from tenants.errors import CursorExpired, Invalid, ModelUnavailable, Unavailable
+from tenants.retrieval import cursors, duplicates, faceting, finding, queries, spaces
 from tenants.retrieval.cache_layers import MISS
 from tenants.retrieval.finding import Asked, Found
 from tenants.retrieval.highlighting import Highlight, query_words
@@ -31,6 +32,10 @@ from tenants.retrieval.stopwatch import Stopwatch
 from tenants.scope import tenant_scope
 
 __all__ = ["TASKS", "Answer", "Query", "search"]
+
+
+# How often a search is made again because the model was switched while it ran.
+SWITCHES = 4
 
 
 @dataclass
@@ -62,11 +67,11 @@ LIVE = Reader(_live)
 def search(*, tenant_id: uuid.UUID, query: Query, read: Reader = LIVE) -> Answer:
     """Answer a search of one tenant, in short scopes of its own; `read` gets the assets of a page by id.
 
-    Raises Invalid, NotFound, CursorExpired, IndexRebuilding, and MediaError for a file that cannot be decoded.
+    Raises Invalid, NotFound, CursorExpired, IndexRebuilding, ModelUnavailable, and MediaError for a file that cannot be
+    decoded.
     """
     watch = Stopwatch()
-    page = _next_page if query.cursor else _first_page
-    answer = page(tenant_id, query, read, watch)
+    answer = (_next_page if query.cursor else _first_page)(tenant_id, query, read, watch)
     metering.note(tenant_id=tenant_id, amounts={"searches": 1})
     answer.meta["took_ms"] = round(watch.total_ms(), 3)
     return answer
@@ -76,25 +81,41 @@ def search(*, tenant_id: uuid.UUID, query: Query, read: Reader = LIVE) -> Answer
 
 
 def _first_page(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwatch) -> Answer:
+    """By the model that answers: where another one has taken its place since this process looked, by that one."""
+    for _ in range(SWITCHES):
+        model = spaces.serving(tenant_id)
+        try:
+            return _answered(tenant_id, query, reader, watch, model)
+        except finding.NotLive as other:
+            spaces.note(tenant_id, other.live)
+        except (Invalid, ModelUnavailable):
+            # What is left of a retired model: neither its files nor the vectors of named assets.
+            if not spaces.has_moved_on(tenant_id, model):
+                raise
+    raise Unavailable("The models of this workspace are changing; try again.")
+
+
+def _answered(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwatch, model: str) -> Answer:
     if query.datasets is not None or query.named_assets:
         # Before the costly part: what is not there answers 404 whatever else is wrong.
         with tenant_scope(tenant_id):
             selectors.require_datasets(query.datasets or [])
             selectors.require_assets(query.named_assets)
     with watch.step("encode"):
-        encoded = queries.encode(tenant_id, query)
-    asked = Asked(encoded.vector, encoded.words if query.hybrid else "", query, _wanted(encoded, query))
+        encoded = queries.encode(tenant_id, query, model)
+    words = encoded.words if query.hybrid else ""
+    asked = Asked(encoded.vector, words, query, model, _wanted(encoded, query))
     with watch.step("cache"):
         ahead, layer = finding.ahead(tenant_id, asked)
     guessed, read = _guessed(tenant_id, asked, ahead, reader, watch)
     # A scope costs a transaction, which is more than the plainest search asks of the database.
     with tenant_scope(tenant_id) if asked.needs_scope else nullcontext():
         found = finding.find(tenant_id, asked, query.depth, ahead, watch, guessed)
-        groups = _grouped(found.ranking.hits, query, watch)
+        groups = _grouped(found.ranking.hits, asked, watch)
         page = _read(tenant_id, groups[: query.top_k], read, asked.wanted, query.group_duplicates, watch)
         facets = _facets(found, query, watch)
     layers = {"embedding": encoded.layer, "candidates": layer}
-    meta = _meta(found, encoded, [known for known in layers.values() if known is not None])
+    meta = _meta(found, encoded, model, [known for known in layers.values() if known is not None])
     search_id = str(uuid7())
     following = _keep(tenant_id, search_id, asked, found, groups, meta)
     answer = _answer(tenant_id, search_id, page, following, {**meta, **facets}, asked.wanted, watch)
@@ -112,7 +133,7 @@ def _guessed(
         return None, reader.read
     ids = [hit.asset_id for hit in guess.ranking.hits]
     with watch.step("hydrate"):
-        now, assets = reader.together(tenant_id, encoding.model_id(), ids)
+        now, assets = reader.together(tenant_id, asked.model, ids)
 
     def read(tenant: uuid.UUID, wanted: list[uuid.UUID]) -> Mapping[uuid.UUID, Any]:
         return assets if wanted == ids else reader.read(tenant, wanted)
@@ -125,11 +146,11 @@ def _wanted(encoded: queries.Encoded, query: Query) -> list[str] | None:
     return sorted(query_words(encoded.words)) if query.highlight else None
 
 
-def _grouped(hits: list[Hit], query: Query, watch: Stopwatch) -> list[list[Hit]]:
-    if not query.group_duplicates:
+def _grouped(hits: list[Hit], asked: Asked, watch: Stopwatch) -> list[list[Hit]]:
+    if not asked.query.group_duplicates:
         return [[hit] for hit in hits]
     with watch.step("group"):
-        return duplicates.group(hits)
+        return duplicates.group(hits, model=asked.model)
 
 
 def _facets(found: Found, query: Query, watch: Stopwatch) -> dict[str, Any]:
@@ -190,12 +211,12 @@ def _answer(
     return answer
 
 
-def _meta(found: Found, encoded: queries.Encoded, layers: Sequence[str]) -> dict[str, Any]:
-    space, base = encoding.space(), found.state.base
+def _meta(found: Found, encoded: queries.Encoded, model: str, layers: Sequence[str]) -> dict[str, Any]:
+    base, (space, _, version) = found.state.base, model.rpartition(":")
     meta = {
         "total_candidates": found.ranking.total,
         "weights": encoded.weights,
-        "model": {"id": space.id, "version": space.version},
+        "model": {"id": space, "version": version},
         "index": {
             "generation": str(base.id) if base else str(found.state.seq),
             "kind": base.kind if base else "flat",
@@ -227,7 +248,13 @@ def _next_page(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwa
 def _deepened(tenant_id: uuid.UUID, search_id: str, seed: cursors.Seed, watch: Stopwatch) -> cursors.Ranking:
     """The ranking behind what was shown, as of the moment of the first page, kept for the pages after this one."""
     with tenant_scope(tenant_id):
-        found = finding.find(tenant_id, finding.remembered(seed), cursors.MAX_DEPTH, None, watch)
+        asked = finding.remembered(seed)
+        found = finding.find(tenant_id, asked, cursors.MAX_DEPTH, None, watch)
+        if not spaces.is_written(asked.model):
+            # Asked last: as long as it is so, none of its vectors has been deleted.
+            raise CursorExpired(
+                "Another model answers the searches now. Send the search again without a cursor."
+            )
     shown = {hit.asset_id for hit in seed.hits}
     rest = [hit for hit in found.ranking.hits if hit.asset_id not in shown]
     hits = [*seed.hits, *rest][: cursors.MAX_DEPTH]

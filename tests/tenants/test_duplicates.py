@@ -49,7 +49,9 @@ def shop(party: Party) -> Shop:
 
 def groups_of(ids: list[uuid.UUID]) -> list[list[uuid.UUID]]:
     hits = [Hit(asset_id, 1 - at / 100, "text") for at, asset_id in enumerate(ids)]
-    return [[hit.asset_id for hit in members] for members in duplicates.group(hits)]
+    return [
+        [hit.asset_id for hit in members] for members in duplicates.group(hits, model=encoding.model_id())
+    ]
 
 
 def test_nearly_equal_directions_are_one_group_in_the_order_of_leaders(party: Party, shop: Shop) -> None:
@@ -94,7 +96,7 @@ def test_what_is_gone_is_a_group_of_its_own_until_it_is_left_out(party: Party, s
     with tenant_scope(party.id):
         a, b, c = shop.put(0), shop.put(0), shop.put(50)
         hits = [Hit(one, 1.0, "text") for one in (a, b, c)]
-        groups = duplicates.group(hits)
+        groups = duplicates.group(hits, model=encoding.model_id())
         assert [len(members) for members in groups] == [2, 1]
         delete_asset(asset_id=a)
         delete_asset(asset_id=c)
@@ -104,7 +106,7 @@ def test_what_is_gone_is_a_group_of_its_own_until_it_is_left_out(party: Party, s
 
 def test_none_and_a_thousand(party: Party, shop: Shop) -> None:
     with tenant_scope(party.id):
-        assert duplicates.group([]) == []
+        assert duplicates.group([], model=encoding.model_id()) == []
         ids = [uuid.uuid4() for _ in range(1000)]
         assert groups_of(ids) == [[one] for one in ids]
 

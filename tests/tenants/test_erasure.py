@@ -42,7 +42,7 @@ def add(party: Any, dataset: Any, text: str = "", **fields: Any) -> Asset:
     with tenant_scope(party.id):
         added = services.add_asset(dataset_id=dataset.id, text=text, **fields)
         asset = added.asset
-        replace_vectors(asset=asset, model="m:1", vectors=[NewVector("text", UNIT)])
+        replace_vectors(asset=asset, model="prior:1", vectors=[NewVector("text", UNIT)])
         quotas.settle(owner=added.job.id, used={"vectors": 1})
         Job.objects.filter(pk=added.job.id).update(state="succeeded", result={"asset": str(asset.id)})
         TranscriptSegment.objects.create(asset=asset, start_s=0, end_s=1, text=text)

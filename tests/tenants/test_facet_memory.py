@@ -29,7 +29,7 @@ from workers import tasks
 
 from .test_columns import KEYS, SCHEMA, conditions, values
 
-MODEL = "test:1"
+MODEL = "prior:1"
 BUILT = 6
 metadatas = st.dictionaries(st.sampled_from(KEYS), values, max_size=4)
 steps = st.one_of(

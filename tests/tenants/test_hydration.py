@@ -19,7 +19,7 @@ from tenants.retrieval.models import IndexGeneration, IndexPointer, VectorClock
 from tenants.retrieval.opening import Current, Opening, opening
 from tenants.scope import TenantMismatch, tenant_scope
 
-MODEL = "test:1"
+MODEL = "prior:1"
 SOUND = {"duration_s": 1.5, "has_sound": True, "truncated": False, "examined": {"speech": "examined"}}
 # Every column with each kind of value that it may hold.
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -102,7 +102,7 @@ def test_nothing_of_another_tenant(party, stranger) -> None:
 
 
 def test_the_opening_of_a_new_tenant(party) -> None:
-    assert opening(party.id, MODEL) == Opening(0, 0, (), "memory", None)
+    assert opening(party.id, MODEL) == Opening(0, 0, (), "memory", None, MODEL)
 
 
 def test_the_opening_says_what_the_tables_say_in_one_statement(party, stranger) -> None:
@@ -127,15 +127,17 @@ def test_the_opening_says_what_the_tables_say_in_one_statement(party, stranger) 
                 seen = opening(tenant.id, MODEL)
             assert len(queries) == 1
             assert set(seen.hidden) == set(going)
-            assert seen == Opening(12, 5, seen.hidden, "memory", Current(made[1].id, 9, "hnsw", recall))
+            assert seen == Opening(
+                12, 5, seen.hidden, "memory", Current(made[1].id, 9, "hnsw", recall), MODEL
+            )
             assert opening(tenant.id, "other:1").engine == "pgvector"
-            assert opening(tenant.id, "none:1") == Opening(12, 5, seen.hidden, "memory", None)
+            assert opening(tenant.id, "none:1") == Opening(12, 5, seen.hidden, "memory", None, MODEL)
 
 
 def test_a_pointer_to_nothing(party) -> None:
     with tenant_scope(party.id):
         IndexPointer.objects.create(model=MODEL)
-        assert opening(party.id, MODEL) == Opening(0, 0, (), "memory", None)
+        assert opening(party.id, MODEL) == Opening(0, 0, (), "memory", None, MODEL)
 
 
 def test_the_one_plan_for_all_tenants_begins_with_the_ids(party) -> None:

@@ -30,7 +30,7 @@ from tenants.scope import tenant_scope
 from workers import tasks
 
 pytestmark = pytest.mark.slow
-MODEL = "test:1"
+MODEL = "prior:1"
 COUNT = 60
 
 

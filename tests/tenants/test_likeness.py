@@ -37,18 +37,18 @@ def test_each_asset_counts_the_same(party: Party) -> None:
     with tenant_scope(party.id):
         one = put(NewVector("text", towards(0)))
         many = put(*(NewVector("text", towards(60), {"start_char": n, "end_char": n + 1}) for n in range(9)))
-        assert degrees_of(likeness.of_assets([one], "/x")) == 0
-        assert degrees_of(likeness.of_assets([one, many], "/x")) == 30
-        assert degrees_of(likeness.of_assets([one, many, many], "/x")) == 30
+        assert degrees_of(likeness.of_assets([one], "/x", space=encoding.space())) == 0
+        assert degrees_of(likeness.of_assets([one, many], "/x", space=encoding.space())) == 30
+        assert degrees_of(likeness.of_assets([one, many, many], "/x", space=encoding.space())) == 30
 
 
 def test_a_caption_counts_as_much_as_all_frames(party: Party) -> None:
     with tenant_scope(party.id):
         frames = [NewVector("video", towards(60), {"start_s": n, "end_s": n + 1}) for n in range(9)]
         film = put(NewVector("text", towards(0)), *frames)
-        assert degrees_of(likeness.of_assets([film], "/x")) == 30
-        assert degrees_of(likeness.of_part(film, "video", "/x", "no")) == 60
-        assert degrees_of(likeness.of_part(film, "text", "/x", "no")) == 0
+        assert degrees_of(likeness.of_assets([film], "/x", space=encoding.space())) == 30
+        assert degrees_of(likeness.of_part(film, "video", "/x", "no", space=encoding.space())) == 60
+        assert degrees_of(likeness.of_part(film, "text", "/x", "no", space=encoding.space())) == 0
 
 
 def test_pictures_are_queries_without_the_correction_for_texts(party: Party) -> None:
@@ -57,23 +57,23 @@ def test_pictures_are_queries_without_the_correction_for_texts(party: Party) -> 
     values /= np.linalg.norm(values)
     with tenant_scope(party.id):
         picture, words = put(NewVector("image", values)), put(NewVector("text", values))
-        assert likeness.of_assets([picture], "/x")[HUB] == 0
-        assert likeness.of_assets([words], "/x")[HUB] > 0.4
+        assert likeness.of_assets([picture], "/x", space=encoding.space())[HUB] == 0
+        assert likeness.of_assets([words], "/x", space=encoding.space())[HUB] > 0.4
 
 
 def test_what_has_no_vectors_is_named(party: Party, stranger: Party) -> None:
     with tenant_scope(party.id):
         ready, bare = put(NewVector("text", towards(0))), put()
         with pytest.raises(Invalid) as refusal:
-            likeness.of_assets([ready, bare], "/like/assets")
+            likeness.of_assets([ready, bare], "/like/assets", space=encoding.space())
         assert refusal.value.errors[0]["pointer"] == "/like/assets/1"
         with pytest.raises(Invalid, match="not a film"):
-            likeness.of_part(ready, "video", "/video/asset", "not a film")
+            likeness.of_part(ready, "video", "/video/asset", "not a film", space=encoding.space())
         opposite = put(NewVector("text", towards(180)))
         with pytest.raises(Invalid, match="cancel"):
-            likeness.of_assets([ready, opposite], "/like/assets")
+            likeness.of_assets([ready, opposite], "/like/assets", space=encoding.space())
     with tenant_scope(stranger.id), pytest.raises(Invalid):
-        likeness.of_assets([ready], "/like/assets")
+        likeness.of_assets([ready], "/like/assets", space=encoding.space())
 
 
 @pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 127, 128, 129, 300])

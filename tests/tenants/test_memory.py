@@ -17,7 +17,7 @@ from tenants.retrieval.state import Hit, Restriction
 from tenants.retrieval.vectors import NewVector, replace_vectors
 from tenants.scope import tenant_scope
 
-MODEL = "test:1"
+MODEL = "prior:1"
 
 
 def _unit(seed: int) -> np.ndarray:

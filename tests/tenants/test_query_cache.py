@@ -27,7 +27,7 @@ class Encoder:
         self.texts: list[str] = []
         self.pause_s = pause_s
 
-    def __call__(self, text: str) -> np.ndarray:
+    def __call__(self, tenant_id: uuid.UUID, model: str, text: str) -> np.ndarray:
         self.texts.append(text)
         time.sleep(self.pause_s)
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
@@ -35,8 +35,16 @@ class Encoder:
         return values / np.linalg.norm(values)
 
 
-def cache_of(encoder: Encoder, model: str = "test:1", **others) -> QueryCache:
-    return QueryCache(encoder, lambda: model, str, **others)
+MODEL = "test:1"
+NOBODY = uuid.UUID(int=0)
+
+
+def as_it_is(tenant_id: uuid.UUID, model: str, text: str) -> str:
+    return text
+
+
+def cache_of(encoder: Encoder, **others) -> QueryCache:
+    return QueryCache(encoder, as_it_is, **others)
 
 
 def keys_of(tenant_id: uuid.UUID) -> list[bytes]:
@@ -51,7 +59,7 @@ def tenant() -> uuid.UUID:
 def test_each_layer_returns_what_was_encoded(tenant: uuid.UUID) -> None:
     encoder, counts = Encoder(), LookupCounts()
     here, there = cache_of(encoder, counted=counts), cache_of(encoder, counted=counts)
-    found = [cache.find(tenant, "a red apple") for cache in (here, here, there, there)]
+    found = [cache.find(tenant, "a red apple", MODEL) for cache in (here, here, there, there)]
     assert [(f.layer, f.hit) for f in found] == [
         ("miss", False),
         ("process", True),
@@ -59,32 +67,30 @@ def test_each_layer_returns_what_was_encoded(tenant: uuid.UUID) -> None:
         ("process", True),
     ]
     assert encoder.texts == ["a red apple"]
-    expected = Encoder()("a red apple")
+    expected = Encoder()(NOBODY, MODEL, "a red apple")
     assert all(f.vector.dtype == np.float32 and np.array_equal(f.vector, expected) for f in found)
     assert counts.read() == {
         ("embedding", "miss", str(tenant)): 1,
         ("embedding", "process", str(tenant)): 2,
         ("embedding", "valkey", str(tenant)): 1,
     }
-    vector, hit = here.get(tenant, "a red apple")
-    assert hit and np.array_equal(vector, expected)
 
 
 def test_texts_models_and_tenants_are_apart(tenant: uuid.UUID) -> None:
     encoder = Encoder()
-    first, other_model = cache_of(encoder), cache_of(encoder, "test:2")
+    cache = cache_of(encoder)
     asked = [
-        (first, tenant, "a"),
-        (first, tenant, "A"),
-        (first, uuid.uuid4(), "a"),
-        (other_model, tenant, "a"),
+        (tenant, "a", "test:1"),
+        (tenant, "A", "test:1"),
+        (uuid.uuid4(), "a", "test:1"),
+        (tenant, "a", "test:2"),
     ]
-    assert [cache.find(who, text).layer for cache, who, text in asked] == ["miss"] * 4
-    assert [cache.find(who, text).layer for cache, who, text in asked] == ["process"] * 4
+    assert [cache.find(*one).layer for one in asked] == ["miss"] * 4
+    assert [cache.find(*one).layer for one in asked] == ["process"] * 4
 
 
 def test_valkey_holds_no_text_and_names_the_tenant(tenant: uuid.UUID) -> None:
-    cache_of(Encoder()).find(tenant, "somebody's illness")
+    cache_of(Encoder()).find(tenant, "somebody's illness", MODEL)
     [key] = keys_of(tenant)
     digest = hashlib.sha256(b"somebody's illness").hexdigest()
     assert key.decode() == f"t:{tenant}:query:test:1:{digest}"
@@ -94,16 +100,23 @@ def test_valkey_holds_no_text_and_names_the_tenant(tenant: uuid.UUID) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [b"", b"x", bytes(1_024), b"\xff" * 1_024, np.ones(256, "<f4").tobytes(), Encoder()("x").tobytes()[:-4]],
+    [
+        b"",
+        b"x",
+        bytes(1_024),
+        b"\xff" * 1_024,
+        np.ones(256, "<f4").tobytes(),
+        Encoder()(NOBODY, MODEL, "x").tobytes()[:-4],
+    ],
 )
 def test_damaged_values_are_encoded_anew_and_repaired(tenant: uuid.UUID, value: bytes) -> None:
     encoder = Encoder()
-    cache_of(encoder).find(tenant, "a")
+    cache_of(encoder).find(tenant, "a", MODEL)
     [key] = keys_of(tenant)
     client().set(key, value, ex=60)
-    found = cache_of(encoder).find(tenant, "a")
-    assert found.layer == "miss" and np.array_equal(found.vector, Encoder()("a"))
-    assert cache_of(encoder).find(tenant, "a").layer == "valkey"
+    found = cache_of(encoder).find(tenant, "a", MODEL)
+    assert found.layer == "miss" and np.array_equal(found.vector, Encoder()(NOBODY, MODEL, "a"))
+    assert cache_of(encoder).find(tenant, "a", MODEL).layer == "valkey"
 
 
 def test_sixteen_threads_with_a_new_text_encode_once(tenant: uuid.UUID) -> None:
@@ -112,7 +125,7 @@ def test_sixteen_threads_with_a_new_text_encode_once(tenant: uuid.UUID) -> None:
 
     def ask(_: int) -> Embedded:
         barrier.wait(10)
-        return cache.find(tenant, "new")
+        return cache.find(tenant, "new", MODEL)
 
     with ThreadPoolExecutor(16) as pool:
         found = list(pool.map(ask, range(16)))
@@ -126,27 +139,28 @@ def test_a_failure_is_not_kept(tenant: uuid.UUID) -> None:
     failures = iter([True, False])
     encoder = Encoder()
 
-    def sometimes(text: str) -> np.ndarray:
+    def sometimes(tenant_id: uuid.UUID, model: str, text: str) -> np.ndarray:
         if next(failures):
             raise OSError("no memory")
-        return encoder(text)
+        return encoder(tenant_id, model, text)
 
-    cache = QueryCache(sometimes, lambda: "test:1", str)
+    cache = QueryCache(sometimes, as_it_is)
     with pytest.raises(OSError, match="no memory"):
-        cache.find(tenant, "a")
-    assert cache.find(tenant, "a").layer == "miss"
+        cache.find(tenant, "a", MODEL)
+    assert cache.find(tenant, "a", MODEL).layer == "miss"
 
 
 def test_equal_spellings_share_a_place(tenant: uuid.UUID) -> None:
     layers = [
-        encoding.queries.find(tenant, text).layer for text in ("Red  Apple", "red apple\n", "red apples")
+        encoding.queries.find(tenant, text, encoding.model_id()).layer
+        for text in ("Red  Apple", "red apple\n", "red apples")
     ]
     assert layers == ["miss", "process", "miss"]
 
 
 @pytest.mark.parametrize("text", ["É", "CAFÉ au lait", "a [MASK] B", "Ａ", "X" * 1_001])
 def test_what_is_not_certain_keeps_its_spelling(text: str) -> None:
-    assert encoding.canonical(text) == text
+    assert encoding.canonical(text, encoding.space()) == text
 
 
 WORDS = st.one_of(
@@ -163,6 +177,6 @@ WORDS = st.one_of(
 def test_the_encoder_cannot_tell_a_text_from_its_canonical_spelling(text: str) -> None:
     as_it_is, canonical = (
         encoding.space().embed_texts([text]),
-        encoding.space().embed_texts([encoding.canonical(text)]),
+        encoding.space().embed_texts([encoding.canonical(text, encoding.space())]),
     )
     assert np.array_equal(as_it_is, canonical)

@@ -19,6 +19,8 @@ from tenants.retrieval.search import Answer, search
 from tenants.retrieval.vectors import NewVector, remove_vectors, replace_vectors
 from tenants.scope import tenant_scope
 
+MODEL = encoding.model_id()
+
 
 def towards(seed: int) -> np.ndarray:
     vector = np.random.default_rng(seed).standard_normal(256).astype(np.float32)
@@ -36,7 +38,7 @@ class Shelf:
             blob = Blob.objects.create(sha256=uuid.uuid4().hex * 2, bytes=1, media_type="text/plain")
             asset = Asset.objects.create(dataset=self.dataset, blob=blob, modality="text", status="ready")
             given = [NewVector("text", towards(seed))]
-            replace_vectors(asset=asset, model=encoding.model_id(), vectors=given)
+            replace_vectors(asset=asset, model=MODEL, vectors=given)
         return asset.id
 
     def find(self, seed: int, **more) -> Answer:
@@ -107,8 +109,8 @@ def test_nothing_is_guessed_where_more_is_asked(shelf: Shelf) -> None:
         {"exact": True},
         {"group_duplicates": True},
     ):
-        asked = finding.Asked(towards(0), "", Query(vector=towards(0), **more))
+        asked = finding.Asked(towards(0), "", Query(vector=towards(0), **more), MODEL)
         assert finding.guess(shelf.tenant_id, asked, 10, None) is None
-    asked = finding.Asked(towards(0), "", Query(vector=towards(0)))
+    asked = finding.Asked(towards(0), "", Query(vector=towards(0)), MODEL)
     assert finding.guess(shelf.tenant_id, asked, 10, None) is not None
     assert finding.guess(uuid.uuid4(), asked, 10, None) is None

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tenants.errors import ServiceError
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED
-from tenants.retrieval import encoding, lifecycle
+from tenants.retrieval import lifecycle, spaces
 from tenants.scope import tenant_scope
 from workers.management.following import follow, tenant_of
 
@@ -30,10 +30,10 @@ class Command(BaseCommand):
         try:
             with tenant_scope(tenant.id):
                 if options["roll_back"]:
-                    generation = lifecycle.roll_back(model=encoding.model_id())
+                    generation = lifecycle.roll_back(model=spaces.live())
                     self.stdout.write(f"generation {generation.id} answers again")
                     return
-                job = lifecycle.build(model=encoding.model_id(), kind=options["kind"])
+                job = lifecycle.build(model=spaces.live(), kind=options["kind"])
                 job = job or Job.objects.filter(UNFINISHED, kind=lifecycle.JOB).first()
         except ServiceError as error:
             raise CommandError(error.detail) from error

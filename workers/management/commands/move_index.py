@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from tenants.errors import ServiceError
-from tenants.retrieval import copies, encoding, lifecycle
+from tenants.retrieval import copies, lifecycle, spaces
 from tenants.retrieval.models import IndexPointer
 from tenants.scope import tenant_scope
 from workers.management.following import follow, tenant_of
@@ -28,7 +28,7 @@ class Command(BaseCommand):
             with tenant_scope(tenant.id):
                 if options["to"] != IndexPointer.Engine.MEMORY:
                     copies.engine_of(options["to"]).require()
-                job = lifecycle.move(model=encoding.model_id(), to=options["to"])
+                job = lifecycle.move(model=spaces.live(), to=options["to"])
         except ServiceError as error:
             raise CommandError(error.detail) from error
         if job is None:
