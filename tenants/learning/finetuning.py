@@ -9,8 +9,11 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from django.conf import settings
 
 from ml.alignment.space import SHIPPED
 from tenants.datasets import storage
@@ -46,7 +49,7 @@ def finetune(claimed: jobs.Claim) -> None:
         base = fetch_base(claimed.tenant_id, row, work.folder / "base")
         recipe = work.recipe(base, work.look())
         follower = Follower(work)
-        trained = trainer.train(work.folder, recipe, follower.told)
+        trained = trainer.train(work.folder, recipe, follower.told, work.spent_in_vain)
         follower.flush()
     work.keep(trained)
     shutil.rmtree(work.folder, ignore_errors=True)
@@ -145,8 +148,8 @@ class Work:
             "unreadable": self.data["datasets"][0]["unreadable"],
             "epochs": self.row.settings["epochs"],
             "seed": self.row.settings["seed"],
-            "manifest": {"id": space, "version": version},
-            "resume": True,
+            "space": {"id": space, "version": version},
+            "limits": {"threads": settings.LEARNING_THREADS},
         }
 
     # --- What the row and the job are told ---
@@ -161,37 +164,38 @@ class Work:
     def progress(self, done: int, *, renew: bool = False) -> None:
         jobs.progress(self.claimed, done=done, total=STEPS, renew=renew)
 
+    def spent_in_vain(self, cpu_s: float) -> None:
+        with suppress(jobs.LeaseLost):
+            jobs.spend(self.claimed, cpu_s=cpu_s)
+
     # --- After it ---
 
     def keep(self, trained: Trained) -> None:
         """Take the space into the storage and end the job: a candidate."""
-        space, metrics = Path(trained.result["space"]), trained.result["metrics"]
+        done = trained.result
+        space, metrics = Path(done["space"]), done["metrics"]
         spaces.keep_space(tenant_id=self.claimed.tenant_id, model=self.row.space, folder=space)
-        held_out = test_assets(self._place(0) / "pairs")
-        gpu_s = float(trained.result.get("gpu_s", 0))
+        # Of all attempts, as it has been counting from its checkpoints.
+        cpu_s, gpu_s = float(done["cpu_s"]), float(done["gpu_s"])
         with tenant_scope(self.claimed.tenant_id):
-            cpu_s = jobs.held(self.claimed).cost_cpu_s + trained.cpu_s
+            looking = jobs.held(self.claimed).cost_cpu_s
             found = {
                 "metrics": metrics,
-                "data": {**self.data, "held_out": held_out},
+                "data": {**self.data, "held_out": done["held_out"][:MAX_HELD_OUT]},
                 "curves": self.curves,
-                "cost": {"cpu_s": round(cpu_s, 1), "gpu_s": gpu_s, "peak_mb": round(trained.peak_mb)},
+                "cost": {
+                    "cpu_s": round(looking + cpu_s, 1),
+                    "gpu_s": gpu_s,
+                    "wall_s": done["wall_s"],
+                    "peak_mb": round(trained.peak_mb),
+                    "busy": done["busy"],
+                },
                 "sha256": json.loads((space / "manifest.json").read_text("utf-8"))["sha256"],
                 "bytes": sum(path.stat().st_size for path in space.iterdir()),
             }
             services.finish_training(self.row.pk, found)
             result = {"model": str(self.row.pk), "metrics": metrics}
-            jobs.succeed(self.claimed, result=result, cpu_s=trained.cpu_s, gpu_s=gpu_s, used={})
-
-
-def test_assets(folder: Path) -> list[str]:
-    """Assets that the training judged by and never saw: the split is the same each time that it is asked for."""
-    from ml.training import plan, quality
-    from ml.training.shards import read_pairs
-
-    items = read_pairs([str(folder)])
-    held_out = plan.Selection(items, quality.examine(items, least=0).plan, plan.TEST)
-    return sorted(pair.key for pair in held_out)[:MAX_HELD_OUT]
+            jobs.succeed(self.claimed, result=result, cpu_s=cpu_s, gpu_s=gpu_s, used={})
 
 
 def follow(job: Job) -> None:

@@ -58,7 +58,7 @@ class Follower:
             self.sheet.curves = thinned([*known_before(self.sheet.curves, body), body])
             self.changed.add("curves")
         elif kind == "quality":
-            self._note("quality", body)
+            self._note("quality", {**self.sheet.data.get("quality", {}), body.pop("phase"): body})
         elif kind == "warning":
             self._note("warnings", [*self.sheet.data.get("warnings", []), body][-MAX_WARNINGS:])
         elif kind == "estimate":

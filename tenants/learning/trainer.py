@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import os
 import queue
+import resource
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
 from django.conf import settings
 
@@ -22,6 +23,8 @@ from tenants.errors import Conflict
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "run.json"
+# The code of an error that another attempt may not meet.
+PASSING = "failed"
 # How often somebody looks whether to go on, also while the process says nothing.
 PATIENCE_S = 1.0
 
@@ -43,11 +46,18 @@ class Trained:
     """The last event, and what the process took."""
 
     result: Event
-    cpu_s: float
     peak_mb: float
 
 
-def train(folder: Path, recipe: dict[str, Any], told: Callable[[Event | None], None]) -> Trained:
+class Ended(Protocol):
+    """Told what a process took that ended without a result."""
+
+    def __call__(self, cpu_s: float) -> None: ...
+
+
+def train(
+    folder: Path, recipe: dict[str, Any], told: Callable[[Event | None], None], in_vain: Ended
+) -> Trained:
     """Run the recipe in `folder` to its end. `told` gets each event, and None about every second.
 
     Whatever `told` raises ends the process. Raises TrainingRefused, and RuntimeError where it died without a word.
@@ -62,14 +72,30 @@ def train(folder: Path, recipe: dict[str, Any], told: Callable[[Event | None], N
             last = _follow(process, told)
         except BaseException:
             process.kill()
+            in_vain(_cpu_s(_reap(process)))
             raise
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if last.get("event") == "error":
-        raise TrainingRefused(str(last["code"]), str(last["detail"]))
+        used = _reap(process)
     if process.returncode or last.get("event") != "result":
-        raise RuntimeError(f"the trainer ended with status {process.returncode} and without a result")
-    return Trained(last, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+        in_vain(_cpu_s(used))
+        _refuse(process.returncode, last)
+    return Trained(last, used.ru_maxrss / 1024)
+
+
+def _reap(process: subprocess.Popen[str]) -> resource.struct_rusage:
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return used
+
+
+def _cpu_s(used: resource.struct_rusage) -> float:
+    return used.ru_utime + used.ru_stime
+
+
+def _refuse(status: int | None, last: Event) -> NoReturn:
+    if last.get("event") == "error" and last["code"] != PASSING:
+        raise TrainingRefused(str(last["code"]), str(last["detail"]))
+    # Killed, out of room, or a fault of its own: another attempt may fare better.
+    raise RuntimeError(f"the trainer ended with status {status}: {last.get('detail', 'it said nothing')}")
 
 
 def _follow(process: subprocess.Popen[str], told: Callable[[Event | None], None]) -> Event:
