@@ -1,0 +1,96 @@
+"""``python -m ml.training run FOLDER`` trains; ``python -m ml.training extract SOURCE… --out DIR`` encodes raw pairs.
+
+Both print JSON lines and end by themselves when standard input closes, so a parent that dies leaves no orphan. With
+several GPUs: ``torchrun --standalone --nproc-per-node 4 -m ml.training run FOLDER``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ml.training.objective import TrainingError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The last line is ``{"event": "result", …}`` with exit status 0, or ``{"event": "error", "code", "detail"}``."""
+    options = _options(argv)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.nice(options.nice)
+    try:
+        _say("result", **options.do(options))
+    except TrainingError as error:
+        _say("error", code=error.code, detail=str(error))
+        return 1
+    except MemoryError:
+        _say(
+            "error", code="out_of_memory", detail="Memory does not suffice, not even before the first batch."
+        )
+        return 1
+    except Exception as error:
+        _say("error", code="failed", detail=f"{type(error).__name__}: {error}")
+        return 1
+    return 0
+
+
+def _run(options: argparse.Namespace) -> dict[str, Any]:
+    from ml.training.run import run
+
+    return run(options.folder, _say)
+
+
+def _extract(options: argparse.Namespace) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from ml.alignment.space import JointSpace
+    from ml.training.extract import extract
+
+    def progress(pairs: int, unreadable: int) -> None:
+        _say("extracting", pairs=pairs, unreadable=unreadable)
+
+    return asdict(extract(options.sources, options.out, JointSpace.load(options.base), progress))
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m ml.training", description=__doc__)
+    parser.add_argument("--nice", type=int, default=10)
+    commands = parser.add_subparsers(required=True)
+    run = commands.add_parser("run", help="train as FOLDER/run.json asks")
+    run.add_argument("folder", type=Path)
+    run.set_defaults(do=_run)
+    extract = commands.add_parser(
+        "extract", help="encode WebDataset .tar or Parquet files into feature shards"
+    )
+    extract.add_argument(
+        "sources", nargs="+", help="files or folders, local or any URL that fsspec or pyarrow reads"
+    )
+    extract.add_argument("--out", type=Path, required=True)
+    extract.add_argument(
+        "--base", type=Path, help="the space whose encoders look; the shipped one if not given"
+    )
+    extract.set_defaults(do=_extract)
+    return parser.parse_args(argv)
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of standard input, then end the process at once, in the middle of whatever it does."""
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os._exit(3)
+
+
+def _say(event: str, **fields: Any) -> None:
+    if int(os.environ.get("RANK") or 0):
+        return
+    sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
