@@ -103,7 +103,7 @@ class Trainer:
             for index in range(self.progress.phase, len(self.phases)):
                 self._run_phase(self.phases[index], resumed)
                 resumed = None
-        self._count()
+        self.settle()
         return self.progress
 
     # --- Phases and epochs -----------------------------------------------------------------------------------
@@ -286,7 +286,7 @@ class Trainer:
         here = len(self.data[self.phases[progress.phase]].train) * progress.epoch + progress.seen
         self.report("progress", done=sum(sizes[: progress.phase]) + here, total=sum(sizes))
 
-    def _count(self) -> None:
+    def settle(self) -> None:
         """Add what this process took since the last count to what those before it took."""
         now, progress = cpu_seconds(), self.progress
         progress.cpu_s += now - self._cpu_before
@@ -331,7 +331,7 @@ class Trainer:
         self._saved_at = time.perf_counter()
         if distributed.rank():
             return ""
-        self._count()
+        self.settle()
         tensors = {f"model.{name}": one for name, one in self._snapshot().items()}
         tensors |= {f"best.{name}": one for name, one in self._best.items()}
         if stepper:

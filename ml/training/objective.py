@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from ml.training.quality import Look
+
 CATALOG = Catalog("ml.training.objectives")
 
 #: ``adapt`` is the whole of a run with stage adapt; a run with stage full has two phases, general and then domain.
@@ -71,6 +73,8 @@ class Objective(ABC):
     least_pairs: ClassVar[int] = 16
     #: Items that the shuffle holds at once, and below which a split is kept in memory.
     buffer: ClassVar[int] = 4_096
+    #: True where the items are feature shards: raw sources are then encoded before anything else.
+    features: ClassVar[bool] = True
     #: Everything trainable and every constant that must be in a checkpoint; set by ``prepare``.
     module: torch.nn.Module
 
@@ -86,6 +90,12 @@ class Objective(ABC):
         from ml.training.shards import read_pairs
 
         return read_pairs(urls)
+
+    def look(self, item: Any) -> Look:
+        """What the quality report compares of an item; by default of a pair of a feature shard."""
+        from ml.training.quality import look_at_pair
+
+        return look_at_pair(item)
 
     @abstractmethod
     def prepare(self, train: Iterable[Any], device: str) -> None:
@@ -133,6 +143,18 @@ class Objective(ABC):
     @abstractmethod
     def export(self, folder: Path, manifest_extra: Mapping[str, Any]) -> Path:
         """Write what was learnt (safetensors, ONNX, a manifest with digests) into the new ``folder`` and return it."""
+
+    def evaluate(
+        self, folder: Path, train: Iterable[Any], tests: Mapping[str, Iterable[Any]]
+    ) -> dict[str, Any]:
+        """Figures for the report, on items that nothing was chosen by: of what was exported to ``folder`` by test set.
+
+        By default of a space beside its parent and the traditional methods fitted on the same training pairs; an
+        objective that exports something else overrides it.
+        """
+        from ml.training.report import evaluate_space
+
+        return evaluate_space(folder, self.recipe.base, train, tests)
 
 
 def load_objective(recipe: Recipe) -> Objective:
