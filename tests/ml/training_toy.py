@@ -45,8 +45,8 @@ def things(count: int, seed: int = 0) -> list[Thing]:
 
 
 class Toy(Objective):
-    """``options``: ``sleep_s`` a step, ``dropout``, ``noise``, ``poison`` (key of a batch without finite loss), ``most``
-    (rows that fit into memory)."""
+    """``options``: ``sleep_s`` a step, ``dropout``, ``noise``, ``poison`` (key of a batch without finite loss) and
+    ``most`` (rows that fit into memory)."""
 
     features = False
     buffer = 64
