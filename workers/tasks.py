@@ -15,6 +15,7 @@ from tenants.moderation import backtests, sealing
 from tenants.people import invitations
 from tenants.pipeline import (
     auditing,
+    beside,
     embedding,
     erasure,
     importing,
@@ -41,6 +42,11 @@ def embed_media(job_id: str, tenant_id: str) -> None:
 @shared_task(base=JobTask, name="workers.import_assets")
 def import_assets(job_id: str, tenant_id: str) -> None:
     run_job(job_id, tenant_id, importing.run_import)
+
+
+@shared_task(base=JobTask, name="workers.embed_beside")
+def embed_beside(job_id: str, tenant_id: str) -> None:
+    run_job(job_id, tenant_id, beside.embed_beside)
 
 
 @shared_task(base=JobTask, name="workers.delete_dataset")

@@ -27,6 +27,8 @@ KINDS: dict[str, Kind] = {
         # Sound and film take minutes: a queue of their own keeps them from holding up pictures and texts.
         Kind("embed_media", queue="media", follow="tenants.pipeline.embedding.follow"),
         Kind("import_assets", queue="import", follow="tenants.pipeline.imports.follow"),
+        # As long as an import, and as patient.
+        Kind("embed_beside", queue="import", follow="tenants.pipeline.beside.follow"),
         Kind("delete_dataset", queue="default", cancellable=False),
         Kind("erase_subject", queue="default", cancellable=False),
         Kind("export_tenant", queue="default"),

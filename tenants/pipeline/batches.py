@@ -18,7 +18,7 @@ from tenants.datasets import importers
 from tenants.datasets.models import Asset
 from tenants.errors import Invalid, ServiceError, StorageFull, Unavailable
 from tenants.pipeline.bulk import Entry
-from tenants.pipeline.passages import passages
+from tenants.pipeline.passages import passages, segment_of
 from tenants.pipeline.prepared import Prepared, Source
 from tenants.pipeline.preparing import prepare
 from tenants.pipeline.uploads import check_external_id, check_upload
@@ -148,9 +148,7 @@ def _prepare_texts(entries: Sequence[Entry]) -> float:
     for (entry, (first, last)), costed in zip(cuts, encoded, strict=True):
         assert entry.prepared is not None  # noqa: S101 - for the type checker
         assert entry.upload is not None  # noqa: S101
-        whole = last - first == len(entry.upload.text)
-        segment = None if whole else {"start_char": first, "end_char": last}
-        entry.prepared.add("text", costed, segment)
+        entry.prepared.add("text", costed, segment_of(entry.upload.text, first, last))
     return time.thread_time() - start
 
 

@@ -40,7 +40,7 @@ def embed_asset(claimed: jobs.Claim) -> None:
     try:
         with tenant_scope(claimed.tenant_id):
             asset = _current(claimed)
-            text = _text_of(asset) if asset else ""
+            text = text_of(asset) if asset else ""
         if asset is None:
             _finish_obsolete(claimed)
         else:
@@ -64,7 +64,7 @@ def _embed(claimed: jobs.Claim, asset: Asset, text: str) -> None:
 
 
 def _embed_once(claimed: jobs.Claim, asset: Asset, text: str) -> None:
-    with _source_of(asset, text) as source:
+    with source_of(asset, text) as source:
         prepared = Prepared(spaces.opened_spaces(claimed.tenant_id))
         try:
             prepare(source, prepared, partial(_report, claimed))
@@ -98,7 +98,7 @@ def _current(claimed: jobs.Claim) -> Asset | None:
     )
 
 
-def _text_of(asset: Asset) -> str:
+def text_of(asset: Asset) -> str:
     if asset.modality != Asset.Modality.TEXT:
         return ""
     with storage.open_blob(_path(asset)) as stream:
@@ -120,7 +120,7 @@ def _finish_obsolete(claimed: jobs.Claim, cpu_s: float = 0.0) -> None:
 
 
 @contextlib.contextmanager
-def _source_of(asset: Asset, text: str) -> Iterator[Source]:
+def source_of(asset: Asset, text: str) -> Iterator[Source]:
     """What `prepare` needs: texts have been read, everything else is a local file beside a folder to write in."""
     if asset.modality == Asset.Modality.TEXT:
         yield Source(asset.modality, text=text)

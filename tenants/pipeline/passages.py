@@ -24,6 +24,11 @@ def passages(text: str) -> list[tuple[int, int]]:
     return ranges
 
 
+def segment_of(text: str, start: int, end: int) -> dict[str, int] | None:
+    """What a passage's vector says of where it stands; None for the whole text."""
+    return {"start_char": start, "end_char": end} if end - start < len(text) else None
+
+
 def _last_break(text: str, start: int) -> int:
     """The best place to end a passage: the last sentence end in its second half, else the last white space."""
     window = text[start : start + PASSAGE]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from ml.listening import Hearing, listen, passages_of
+from ml.listening import Hearing, Utterance, listen, passages_of
 from ml.media import MediaError, MediaInfo
 from ml.media.previews import Waveform, draw_waveform, thumbnail
 from tenants.pipeline.prepared import Prepared, Report, Source
@@ -71,6 +71,20 @@ def _remove_location(source: Source, prepared: Prepared, info: MediaInfo) -> Non
     limit = source.file.stat().st_size + CLEAN_MARGIN
     prepared.clean_type = encoding.decoder().clean(source.file, target, max_bytes=limit)
     prepared.clean = target
+
+
+def watch_again(source: Source, prepared: Prepared, report: Report) -> None:
+    """Only the moments of a film. Raises as `play`."""
+    info = encoding.decoder().probe(source.file)
+    if info.has_picture:
+        _look(source, prepared, info, Progress(info.duration_s, report, 1))
+
+
+def add_spoken(prepared: Prepared, spoken: Sequence[Utterance]) -> None:
+    """A vector for each passage of what is said."""
+    for passage in list(passages_of(spoken))[:MAX_PASSAGES]:
+        encoded = encoding.share_text(passage.text, prepared.spaces)
+        prepared.add("audio", encoded, _moment(passage.start_s, passage.end_s))
 
 
 class Progress:
@@ -150,10 +164,7 @@ class Ears:
             # whole process took, and at most the time that went by.
             listening_s = time.perf_counter() - start - self._decoding_s
             self._prepared.spend(max(0.0, min(listening_s, time.process_time() - cpu_start)))
-        for passage in list(passages_of(self._prepared.transcript))[:MAX_PASSAGES]:
-            moment = _moment(passage.start_s, passage.end_s)
-            encoded = encoding.share_text(passage.text, self._prepared.spaces)
-            self._prepared.add("audio", encoded, moment)
+        add_spoken(self._prepared, self._prepared.transcript)
 
     def listen_if_possible(self) -> None:
         """A film is worth keeping for its pictures, whatever its sound is like."""

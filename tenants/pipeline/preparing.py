@@ -5,15 +5,19 @@ Embedding jobs and imports share this; what differs is only who stores the resul
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ml.media import MediaError
 from tenants.datasets.models import Asset
-from tenants.pipeline.passages import passages
+from tenants.pipeline.passages import passages, segment_of
 from tenants.pipeline.prepared import Prepared, Report, Source
 from tenants.retrieval import encoding
+
+if TYPE_CHECKING:
+    from ml.listening import Utterance
 
 Embed = Callable[[np.ndarray, encoding.Spaces], encoding.Costed]
 
@@ -46,10 +50,39 @@ def _prepare(source: Source, prepared: Prepared, report: Report, in_bulk: bool) 
     _read(source.text or source.caption, prepared)
 
 
+def prepare_again(
+    source: Source, prepared: Prepared, spoken: Sequence[Utterance], report: Report = _silent
+) -> Prepared:
+    """Only the vectors, in other spaces: of what is said by the transcript that is there, hence without listening.
+
+    Raises as `prepare`.
+    """
+    try:
+        if source.modality == Asset.Modality.IMAGE:
+            picture = encoding.decoder().image(source.file, thumbnail=False)
+            prepared.spend(picture.cpu_s)
+            prepared.add("image", encoding.place_image(picture.pixels, prepared.spaces))
+        elif source.modality != Asset.Modality.TEXT:
+            _play_again(source, prepared, spoken, report)
+        _read(source.text or source.caption, prepared)
+    except MediaError as error:
+        prepared.spend(error.cpu_s)
+        raise
+    return prepared
+
+
+def _play_again(source: Source, prepared: Prepared, spoken: Sequence[Utterance], report: Report) -> None:
+    from tenants.pipeline import playing
+
+    if source.modality == Asset.Modality.VIDEO:
+        playing.watch_again(source, prepared, report)
+    playing.add_spoken(prepared, spoken)
+
+
 def _read(text: str, prepared: Prepared) -> None:
     for start, end in passages(text):
-        segment = {"start_char": start, "end_char": end} if end - start < len(text) else None
-        prepared.add("text", encoding.share_text(text[start:end], prepared.spaces), segment)
+        encoded = encoding.share_text(text[start:end], prepared.spaces)
+        prepared.add("text", encoded, segment_of(text, start, end))
 
 
 def _play(source: Source, prepared: Prepared, report: Report) -> None:

@@ -68,11 +68,11 @@ def gaps(model: str) -> int:
     return len(_current_gaps(model))
 
 
-def forget_gaps(*, model: str = "", asset_ids: Sequence[uuid.UUID] = ()) -> None:
-    """Of a model, so that all are tried again; or of assets that go. In the caller's transaction."""
-    rows = (
-        VectorGap.objects.filter(model=model) if model else VectorGap.objects.filter(asset_id__in=asset_ids)
-    )
+def forget_gaps(*, model: str = "", asset_ids: Sequence[uuid.UUID] | None = None) -> None:
+    """Of a model, of assets, or of both, so that they are tried again. In the caller's transaction."""
+    rows = VectorGap.objects.filter(model=model) if model else VectorGap.objects.all()
+    if asset_ids is not None:
+        rows = rows.filter(asset_id__in=asset_ids)
     rows._raw_delete("default")  # type: ignore[attr-defined]
 
 

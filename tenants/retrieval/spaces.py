@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from django.db import transaction
 from django.utils import timezone
 
 from tenants.accounts import quotas
@@ -41,7 +40,6 @@ __all__ = [
     "begin_beside",
     "drop_space",
     "end_beside",
-    "forget",
     "forget_retired",
     "has_moved_on",
     "is_own",
@@ -220,16 +218,6 @@ def _forget_some(tenant_id: uuid.UUID) -> int:
             clock.retired = clock.retired[1:]
             clock.save(update_fields=["retired"])
         return Vector.objects.filter(pk__in=ids)._raw_delete("default")  # type: ignore[attr-defined]
-
-
-def forget(model: str) -> None:
-    """A tenant's own model goes for good: its vectors by and by, its files after the commit. In the tenant's scope.
-
-    Raises Conflict for the live one.
-    """
-    tenant_id = current_tenant_id()
-    end_beside(model)
-    transaction.on_commit(lambda: drop_space(tenant_id=tenant_id, model=model), robust=True)
 
 
 # --- The switch ------------------------------------------------------------------------------------------
