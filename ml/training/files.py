@@ -46,7 +46,8 @@ def _listed_bucket(url: str, endings: tuple[str, ...]) -> list[str]:
 
     _address, mark, settings = url.partition("?")
     filesystem, path = _bucket(url)
-    if filesystem.get_file_info(path).type == pyarrow.fs.FileType.File:
+    # What is not there stays, so that opening it says so.
+    if filesystem.get_file_info(path).type != pyarrow.fs.FileType.Directory:
         return [url]
     selector = pyarrow.fs.FileSelector(path, recursive=True, allow_not_found=True)
     names = sorted(info.path for info in filesystem.get_file_info(selector) if info.path.endswith(endings))
