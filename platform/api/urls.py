@@ -12,11 +12,14 @@ from api.content import Content, Thumbnail, Transcript
 from api.datasets import Datasets, OneDataset
 from api.erasures import Erasures, OneErasure
 from api.exports import ExportContent, Exports, OneExport
+from api.finetunes import Finetunes
+from api.golden_queries import GoldenQueries, OneGoldenQuery
 from api.hash_lists import HashEntries, HashLists, MatchHashes, OneHashEntry, OneHashList
 from api.imports import Imports, OneImport, PreviewImport, Receipt, Rows, StartImport
 from api.jobs import CancelJob, JobEvents, Jobs, OneJob, RetryJob
 from api.keys import Keys, OneKey, RotateKey
 from api.me import Me
+from api.models import Models, OneModel, PromoteModel, RollBackModel
 from api.outcomes import Outcomes, UndoOutcome
 from api.paths import IdConverter
 from api.people import Invitations, Members, OneInvitation, OneMember
@@ -81,6 +84,13 @@ urlpatterns = [
     path("exports", Exports.as_view(), name="exports"),
     path("exports/<id:export_id>", OneExport.as_view(), name="export"),
     path("exports/<id:export_id>/content", ExportContent.as_view(), name="export-content"),
+    path("finetunes", Finetunes.as_view(), name="finetunes"),
+    path("models", Models.as_view(), name="models"),
+    path("models/<model_id>", OneModel.as_view(), name="model"),
+    path("models/<model_id>/promote", PromoteModel.as_view(), name="promote-model"),
+    path("models/<model_id>/rollback", RollBackModel.as_view(), name="rollback-model"),
+    path("golden-queries", GoldenQueries.as_view(), name="golden-queries"),
+    path("golden-queries/<id:golden_id>", OneGoldenQuery.as_view(), name="golden-query"),
     path("policies", Policies.as_view(), name="policies"),
     path("policies/check", CheckPolicy.as_view(), name="policy-check"),
     path("policies/starters", StarterPolicies.as_view(), name="policy-starters"),

@@ -24,7 +24,7 @@ def worse_than_parent(model: selectors.Named) -> list[str]:
     """Why a model is worse than what it was trained from, by its own test split; empty if it is not shown to be."""
     if not isinstance(model, LearntModel) or not model.metrics:
         return []
-    differences = model.metrics.get("difference", {}).get("parent", {})
+    differences = model.metrics.get("domain", {}).get("differences", {}).get("parent", {})
     return [
         f"On the test split its mean reciprocal rank {way} is {_signed(found['mrr'])} against its parent's."
         for way, found in sorted(differences.items())

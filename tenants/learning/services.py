@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def start_finetune(
         general = _general(stage, general_dataset_id)
         start = _base(base)
         check_quota()
-        row = LearntModel(name=_name(name), number=_next_number(), stage=stage, method=method)
+        row = LearntModel(name=_name(name), number=next_number(), stage=stage, method=method)
         row.base, row.parent = start.space, start if isinstance(start, LearntModel) else None
         row.settings, row.created_by = asdict(wanted), actor
         row.data = {"datasets": [_named(one) for one in (dataset, *general)]}
@@ -118,14 +119,18 @@ def check_quota(without: Job | None = None) -> None:
 
 
 def _name(name: str) -> str:
-    if not name:
-        return f"model {_next_number()}"
-    if LearntModel.objects.filter(name=name).exists():
+    if name and LearntModel.objects.filter(name=name).exists():
         raise Conflict(f"There is a model {name!r} already.")
-    return name
+    return name or _free_name()
 
 
-def _next_number() -> int:
+def _free_name() -> str:
+    taken = set(LearntModel.objects.values_list("name", flat=True))
+    return next(name for n in count(next_number()) if (name := f"model {n}") not in taken)
+
+
+def next_number() -> int:
+    """The number of the active tenant's next model."""
     return (LearntModel.objects.aggregate(last=Max("number"))["last"] or 0) + 1
 
 
@@ -135,9 +140,9 @@ def _named(dataset: Dataset) -> dict[str, str]:
 
 def estimate(dataset: Dataset, general: list[Dataset], wanted: Settings) -> dict[str, Any]:
     """What a training would take, before anything was looked at; the training itself knows better after some steps."""
-    count = sum(pairs.count(one.id) for one in (dataset, *general))
-    cpu_s = REST_CPU_S + count * (PICTURE_CPU_S + PAIR_CPU_S * wanted.epochs)
-    return {"pairs": count, "cpu_s": round(cpu_s), "gpu_s": 0, "by": "counts"}
+    known = sum(pairs.count(one.id) for one in (dataset, *general))
+    cpu_s = REST_CPU_S + known * (PICTURE_CPU_S + PAIR_CPU_S * wanted.epochs)
+    return {"pairs": known, "cpu_s": round(cpu_s), "gpu_s": 0, "by": "counts"}
 
 
 def _enqueue(row: LearntModel) -> Job:

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -36,14 +36,19 @@ from tenants.datasets.services import create_dataset
 from tenants.events.models import Erasure, Export
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
+from tenants.learning import golden
+from tenants.learning.models import LearntModel
 from tenants.moderation import activations, appeals, bulk, known, policies
 from tenants.moderation.models import Audit, AuditPicture, Outcome, Review
 from tenants.people import invitations
 from tenants.pipeline import imports, portability
 from tenants.pipeline.services import add_asset
+from tenants.retrieval import spaces
+from tenants.retrieval.models import VectorClock
 from tenants.scope import TenantModel, tenant_scope
 from tests.api.conftest import Api, picture, refused
 from tests.conftest import Party
+from tests.tenants.learning.world import new_model, with_files
 
 VECTOR = [1.0] * 256
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -134,6 +139,16 @@ TABLE = (
     Row("POST", "exports", "admin", 202, {}, room=("export_id",)),
     Row("GET", "exports/{export_id}", "admin", 200),
     Row("GET", "exports/{export_id}/content", "admin", 200),
+    Row("POST", "finetunes", "train", 404, {"dataset": "none"}),
+    Row("GET", "models", "read", 200),
+    Row("GET", "models/{model_id}", "read", 200),
+    Row("DELETE", "models/{model_id}", "train", 204),
+    Row("POST", "models/{model_id}/promote", "train", 202, {}),
+    Row("POST", "models/{live_id}/rollback", "train", 200),
+    Row("GET", "golden-queries", "read", 200),
+    Row("POST", "golden-queries", "train", 404, {"text": "new", "relevant": ["none"]}),
+    Row("GET", "golden-queries/{golden_id}", "read", 200),
+    Row("DELETE", "golden-queries/{golden_id}", "train", 204),
     Row("GET", "policies", "moderate", 200),
     Row("POST", "policies", "moderate", 201, {"name": "new", "rules": []}),
     Row("POST", "policies/check", "moderate", 200, {"rules": []}),
@@ -207,7 +222,8 @@ def routes() -> Iterator[tuple[str, str]]:
 
 
 def test_every_route_stands_in_the_table() -> None:
-    tabled = {(row.method, row.route.replace("{ended_id}", "{job_id}")) for row in TABLE}
+    same = {"{ended_id}": "{job_id}", "{live_id}": "{model_id}"}
+    tabled = {(row.method, "/".join(same.get(p, p) for p in row.route.split("/"))) for row in TABLE}
     assert set(routes()) == tabled
 
 
@@ -349,6 +365,24 @@ def build_receipts(party: Party) -> dict[str, str]:
     return {"erasure_id": str(receipt.id), "export_id": str(export.id)}
 
 
+def build_models(party: Party) -> dict[str, str]:
+    """A model, another that took the built-in space's place, and a golden query; nothing else is under way."""
+    with tenant_scope(party.id):
+        for job in Job.objects.filter(jobs.UNFINISHED, kind__in=("finetune", "embed_beside")):
+            jobs.cancel(job_id=job.id)
+        VectorClock.objects.update(live=spaces.DEFAULT, previous="", beside=[])
+        LearntModel.objects.filter(state="live").update(state="retired")
+    with TemporaryDirectory() as folder:
+        model, live = (with_files(new_model(party.id), Path(folder)) for _ in range(2))
+    with tenant_scope(party.id):
+        spaces.begin_beside(live.space)
+        spaces.switch(live.space)
+        LearntModel.objects.filter(pk=live.pk).update(state="live")
+        asset = Asset.objects.first() or add_asset(dataset_id=create_dataset(name="g").id, text="g").asset
+        wanted = golden.add_golden_query(text="x", relevant=[asset.id])
+    return {"model_id": str(model.id), "live_id": str(live.id), "golden_id": str(wanted.id)}
+
+
 # Which ids each of them makes.
 BUILDERS: dict[Callable[[Party], dict[str, str]], tuple[str, ...]] = {
     build_assets: ("dataset_id", "asset_id", "job_id", "ended_id"),
@@ -357,6 +391,7 @@ BUILDERS: dict[Callable[[Party], dict[str, str]], tuple[str, ...]] = {
     build_import: ("import_id",),
     build_receipts: ("erasure_id", "export_id"),
     build_policy: ("policy_id", "number"),
+    build_models: ("model_id", "live_id", "golden_id"),
     build_reviews: ("review_id", "outcome_id", "batch_id", "appeal_id"),
     build_list: ("list_id", "entry_id"),
     build_audit: ("audit_id", "picture_id"),
