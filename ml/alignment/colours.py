@@ -53,7 +53,7 @@ _WORDS = {
 }
 _COLOUR_OF = {word: COLOURS.index(colour) for colour, words in _WORDS.items() for word in words.split()}
 #: Titles and questions may be long; colours of a text are named early.
-_LONGEST_READ = 2_000
+LONGEST_READ = 2_000
 _WORD = re.compile(r"[a-z]+")
 
 
@@ -61,7 +61,7 @@ def colour_words(texts: list[str]) -> Floats:
     """Which colours each text names: [n, 11], WORD_WEIGHTS where named, else 0."""
     named = np.zeros((len(texts), len(COLOURS)), np.float32)
     for row, text in enumerate(texts):
-        for word in _WORD.findall(text[:_LONGEST_READ].lower()):
+        for word in _WORD.findall(text[:LONGEST_READ].lower()):
             colour = _COLOUR_OF.get(word)
             if colour is not None:
                 named[row, colour] = WORD_WEIGHTS[colour]

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.alignment import layout
+from ml.alignment.chinese_colours import chinese_colour_words
 from ml.alignment.colours import colour_scores, colour_words
 from ml.alignment.projection import Projection, image_query
 from ml.alignment.storage import SpaceError, read_space
@@ -84,7 +85,7 @@ class JointSpace:
 
     def project_text(self, vectors: Vectors, texts: Sequence[str]) -> Vectors:
         """MiniLM vectors [n, 384] of these texts to the space. NumPy only."""
-        return self._projection.text(vectors, colour_words(list(texts))).astype(np.float32)
+        return self._projection.text(vectors, self._named_colours(list(texts))).astype(np.float32)
 
     def project_image(self, probabilities: Vectors, images: Sequence[Pixels]) -> Vectors:
         """Class probabilities [n, 1000] of these pictures to the space. NumPy and Pillow only."""
@@ -99,6 +100,13 @@ class JointSpace:
     def projection(self) -> Projection:
         """The arrays behind it, for those who fine-tune or measure."""
         return self._projection
+
+    def _named_colours(self, texts: list[str]) -> Vectors:
+        """Colour words in the languages that the manifest names, English always: [n, 11]."""
+        named = colour_words(texts)
+        if "zh" in self.manifest.get("colour_words", ()):
+            named = np.maximum(named, chinese_colour_words(texts))
+        return named
 
     def _text(self) -> Encoder:
         with self._lock:
