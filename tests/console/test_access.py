@@ -20,6 +20,8 @@ from tenants.datasets import resumable, selectors, services
 from tenants.datasets.models import Import
 from tenants.events.models import Erasure, Export
 from tenants.jobs.selectors import get_job
+from tenants.learning.golden import add_golden_query
+from tenants.learning.models import GoldenQuery, LearntModel
 from tenants.moderation import backtests, bulk, known, reviews
 from tenants.moderation.models import (
     AuditPicture,
@@ -38,6 +40,7 @@ from tenants.pipeline.services import add_asset
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.console.auditing import audited, flag_of
+from tests.tenants.learning.world import new_model
 from tests.tenants.people import new_member
 from tests.tenants.reviewing import ANN, make_world
 
@@ -52,6 +55,7 @@ BEFORE_A_TENANT = {
 ONE_THING = {
     *("member", "invitation", "dataset", "asset", "job", "key"),
     *("import", "upload", "export", "erasure"),
+    *("model", "golden"),
     *("audit", "review", "outcome", "batch", "policy", "backtest", "hash"),
 }
 
@@ -117,6 +121,18 @@ TABLE = [
     ("hash-list-content", "POST", "moderate"),
     ("hash-list-delete", "POST", "moderate"),
     ("hash-list-remove", "POST", "moderate"),
+    ("models", "GET", "read"),
+    ("models-finetune", "GET", "train"),
+    ("models-finetune", "POST", "train"),
+    ("models-golden", "GET", "read"),
+    ("models-golden-new", "POST", "train"),
+    ("golden-remove", "POST", "train"),
+    ("model", "GET", "read"),
+    ("model-promote", "POST", "train"),
+    ("model-roll-back", "POST", "train"),
+    ("model-cancel", "POST", "train"),
+    ("model-retry", "POST", "train"),
+    ("model-delete", "POST", "train"),
     ("search", "GET", "search"),
     ("search-results", "POST", "search"),
     ("jobs", "GET", "read"),
@@ -165,6 +181,8 @@ class Things:
                 "export_id": Export.objects.create(job_id=added.job.id).id,
                 "user_id": new_member(party.tenant, "viewer").pk,
                 "invitation_id": _invite(party),
+                "model_id": new_model(party.id, state="draft").id,
+                "golden_id": add_golden_query(text="kettle", relevant=[self.asset.id]).id,
             }
 
     def address(self, name: str) -> str:
@@ -205,8 +223,8 @@ def _listed() -> dict[str, Any]:
     return {"list_id": row.id, "item_id": item}
 
 
-def _moderation_of(party: Party) -> list[Any]:
-    """Everything that moderation has written in a tenant."""
+def _written_in(party: Party) -> list[Any]:
+    """Everything that moderation and learning have written in a tenant."""
     models = (
         AuditRequest,
         Review,
@@ -219,7 +237,7 @@ def _moderation_of(party: Party) -> list[Any]:
         HashEntry,
     )
     with tenant_scope(party.id):
-        return [list(model.objects.order_by("id").values()) for model in models]
+        return [list(model.objects.order_by("id").values()) for model in (*models, LearntModel, GoldenQuery)]
 
 
 def _invite(party: Party) -> uuid.UUID:
@@ -272,17 +290,17 @@ def test_a_role_opens_what_its_scopes_allow(role: str, things: Things, person: C
 
 
 @pytest.mark.parametrize(
-    "name,method,scope", [row for row in TABLE if row[2] in {"write", "admin", "moderate"}]
+    "name,method,scope", [row for row in TABLE if row[2] in {"write", "train", "admin", "moderate"}]
 )
 def test_a_refusal_changes_nothing(
     name: str, method: str, scope: str, things: Things, party: Party, person: Callable[..., Client]
 ) -> None:
     client, address = person("viewer"), things.address(name)
-    before = _moderation_of(party)
+    before = _written_in(party)
     response = client.generic(method, address)
     assert response.status_code == 403
     assert f"{scope}</span>" in response.content.decode()
-    assert _moderation_of(party) == before
+    assert _written_in(party) == before
     with tenant_scope(party.id):
         assert selectors.get_dataset(things.dataset.id).asset_count == 1
         assert get_job(things.ids["job_id"]).state != "cancelled"

@@ -28,6 +28,8 @@ KINDS = {
     "audit_item": "Audit",
     "backtest_policy": "Try a policy on the history",
     "match_again": "Look for known copies",
+    "finetune": "Fine-tune a model",
+    "embed_beside": "Embed for another model",
 }
 RESOURCES = {
     "requests": "API requests this month",

@@ -16,6 +16,16 @@ export function startJobs(root: ParentNode): void {
 
 function refresh(panel: HTMLElement): void {
   if (!panel.isConnected || !panel.dataset.panel) return;
+  const open = all<HTMLDetailsElement>("details[open][id]", panel).map((details) => details.id);
   // The panel keeps its identity; only its content is fetched, so that it is watched once.
-  void htmx.ajax("get", panel.dataset.panel, { source: panel, target: panel, swap: "innerHTML" });
+  void htmx
+    .ajax("get", panel.dataset.panel, { source: panel, target: panel, swap: "innerHTML" })
+    .then(() => reopen(panel, open));
+}
+
+/** What a person opened stays open. */
+function reopen(panel: HTMLElement, ids: string[]): void {
+  for (const details of all<HTMLDetailsElement>("details[id]", panel)) {
+    if (ids.includes(details.id)) details.open = true;
+  }
 }

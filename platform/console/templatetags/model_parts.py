@@ -1,0 +1,88 @@
+"""How figures of models are shown: shares as per cent, differences in points, with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django import template
+
+from console import model_words as words
+
+register = template.Library()
+
+_TABLES = {
+    "state": words.STATES,
+    "stage": words.STAGES,
+    "method": words.METHODS,
+    "phase": words.PHASES,
+    "way": words.WAYS,
+    "figure": words.FIGURES,
+}
+MINUS = "\N{MINUS SIGN}"
+
+
+@register.filter
+def term(code: Any, table: str) -> str:
+    """The standard term for a code; a code that has none as it is."""
+    return _TABLES[table].get(str(code or ""), str(code or ""))
+
+
+@register.filter
+def entry(found: Any, key: str) -> Any:
+    return found.get(key) if isinstance(found, Mapping) else None
+
+
+@register.filter
+def rate(share: Any) -> str:
+    """A share of 1 in per cent with one digit."""
+    return f"{share * 100:.1f}" if isinstance(share, int | float) else "–"
+
+
+@register.filter
+def figure(value: Any, name: str) -> str:
+    """A figure by its name: shares in per cent, ranks as they are, the means of reciprocals with three digits."""
+    if not isinstance(value, int | float):
+        return "–"
+    if name == "median_rank":
+        return f"{value:.0f}"
+    return f"{value:.3f}" if name in {"map", "mrr"} else rate(value)
+
+
+@register.filter
+def points(difference: Any) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    return signed(difference * 100, 1) if isinstance(difference, int | float) else "–"
+
+
+@register.filter
+def change(difference: Any, name: str) -> str:
+    """The difference of a figure by its name, with its sign."""
+    if not isinstance(difference, int | float):
+        return "–"
+    if name == "median_rank":
+        return signed(difference, 0)
+    return signed(difference, 3) if name in {"map", "mrr"} else points(difference)
+
+
+def signed(value: float, digits: int) -> str:
+    shown = f"{abs(value):.{digits}f}"
+    if not float(shown):
+        return f"±{shown}"
+    return f"{'+' if value > 0 else MINUS}{shown}"
+
+
+@register.filter
+def short(value: Any) -> str:
+    """A number of a curve: four digits at most that matter."""
+    return f"{value:.4g}" if isinstance(value, int | float) else "–"
+
+
+@register.filter
+def roughly(seconds: Any) -> str:
+    """A time that is only estimated: whole seconds, minutes or hours."""
+    if not isinstance(seconds, int | float):
+        return "–"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

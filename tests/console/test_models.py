@@ -1,0 +1,392 @@
+"""Pages of models: the list, the form that starts one, one in each of its states, and golden queries."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from console import curves
+from console.model_sheet import headline_of, tables_of
+from tenants.events.models import AuditEvent
+from tenants.jobs.models import Job
+from tenants.learning import promotions, selectors
+from tenants.learning.models import GoldenQuery, LearntModel
+from tenants.scope import tenant_scope
+from tests.conftest import Party
+from tests.console import learning
+from tests.console.pages import faults_of
+from tests.console.test_pages import EVIL
+from tests.tenants.learning.world import add_pairs, new_dataset
+
+
+def read(client: Client, address: str, status: int = 200, **extra: Any) -> str:
+    response = client.get(address, **extra)
+    assert response.status_code == status, address
+    html = response.content.decode()
+    assert faults_of(html) == [], address
+    return html
+
+
+def post(client: Client, address: str, fields: dict[str, Any], status: int) -> str:
+    response = client.post(address, fields)
+    assert response.status_code == status, response.content.decode()[-2000:]
+    html = response.content.decode()
+    assert faults_of(html) == []
+    return html
+
+
+@pytest.fixture
+def dataset(party: Party) -> Any:
+    with tenant_scope(party.id):
+        made = new_dataset("shapes")
+        add_pairs(made, 3)
+        return made
+
+
+# --- The list --------------------------------------------------------------------------------------------
+
+
+def test_without_models_of_its_own_a_workspace_is_told_what_a_pair_is(
+    owner: Client, person: Callable[..., Client]
+) -> None:
+    page = read(owner, "/models")
+    assert ">prior-1<" in page
+    assert "status-live" in page
+    assert "pictures with a caption each" in page
+    assert 'href="/models" aria-current="page"' in page
+    assert "/models/finetune" not in read(person("viewer"), "/models")
+
+
+def test_each_state_has_its_line(party: Party, owner: Client) -> None:
+    good, busy = learning.candidate(party), learning.training(party)
+    broken = learning.training(party)
+    with tenant_scope(party.id):
+        Job.objects.filter(pk=broken.job_id).update(state="failed")
+        error = {"type": "single-class", "detail": "all captions are the same"}
+        LearntModel.objects.filter(pk=broken.pk).update(error=error)
+    page = read(owner, "/models")
+    for row, status in ((good, "candidate"), (busy, "draft"), (broken, "failed")):
+        line = page.partition(f'href="/models/{row.id}"')[2].partition("</tr>")[0]
+        assert f"status-{status}" in line
+    assert "42.1 %" in page and "+12.0" in page and "(+9.0 to +15.0)" in page
+    assert "All captions are the same" in page
+    assert 'hx-trigger="every 2s"' in page
+    part = read(owner, "/models", headers={"hx-request": "true"})
+    assert part.lstrip().startswith('<div class="panel flush"')
+
+
+def test_many_models_are_paged(party: Party, owner: Client) -> None:
+    for _ in range(27):
+        learning.new_model(party.id)
+    first = read(owner, "/models")
+    older = first.partition('href="?before=')[2].partition('"')[0]
+    rest = read(owner, f"/models?before={older}")
+    assert "prior-1</strong>" in first and "prior-1</strong>" not in rest
+    assert rest.count("<strong>m") == 2
+
+
+# --- Starting --------------------------------------------------------------------------------------------
+
+
+def test_the_form_tells_what_is_missing(owner: Client) -> None:
+    page = read(owner, "/models/finetune")
+    assert "A training pair is a picture with a caption" in page
+    assert "Start the fine-tune" not in page
+
+
+def test_a_fine_tune_is_started_once_and_the_quota_is_told(party: Party, dataset: Any, owner: Client) -> None:
+    page = read(owner, f"/models/finetune?dataset={dataset.id}")
+    assert "shapes (3 training pairs)" in page and "Too few pairs" in page
+    fields = {
+        "dataset": str(dataset.id),
+        "stage": "adapt",
+        "method": "heads",
+        "epochs": "5",
+        "name": "Shapes",
+    }
+    response = owner.post("/models/finetune", {**fields, "group_by": "product"})
+    with tenant_scope(party.id):
+        row = LearntModel.objects.get()
+        assert row.settings == {"epochs": 5, "seed": 0, "group_by": "product"}
+        assert row.created_by == str(owner.user.pk)  # type: ignore[attr-defined]
+    assert response["Location"] == f"/models/{row.id}"
+    assert "Queued." in read(owner, f"/models/{row.id}")
+    assert "1 fine-tunes at once" in post(owner, "/models/finetune", {**fields, "name": "b"}, 403)
+    with tenant_scope(party.id):
+        Job.objects.filter(pk=row.job_id).update(state="failed")
+    page = post(owner, "/models/finetune", fields, 409)
+    assert "There is a model" in page.partition('id="id_name"')[2].partition("</section>")[0]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("dataset", "", "required"),
+        ("dataset", "zzz", "valid UUID"),
+        ("epochs", "0", "greater than or equal to 1"),
+        ("epochs", "201", "less than or equal to 200"),
+        ("epochs", "many", "whole number"),
+        ("stage", "zzz", "valid choice"),
+        ("method", "zzz", "valid choice"),
+        ("name", "x" * 101, "at most 100"),
+        ("name", "x\x00", "Null characters"),
+        ("group_by", "x" * 101, "at most 100"),
+        ("stage", "full", "needs a dataset of general pairs"),
+    ],
+)
+def test_an_odd_value_is_told_at_its_field(
+    field: str, value: str, said: str, party: Party, dataset: Any, owner: Client
+) -> None:
+    good = {"dataset": str(dataset.id), "stage": "adapt", "method": "heads", "epochs": "5"}
+    page = post(owner, "/models/finetune", {**good, field: value}, 422)
+    assert said in page.partition('class="field-error"')[2]
+    with tenant_scope(party.id):
+        assert not LearntModel.objects.exists()
+
+
+def test_what_belongs_to_others_is_no_base_and_no_dataset(
+    party: Party, stranger: Party, dataset: Any, owner: Client
+) -> None:
+    theirs = learning.candidate(stranger)
+    good = {"dataset": str(dataset.id), "stage": "adapt", "method": "heads", "epochs": "5"}
+    assert "no such model" in post(owner, "/models/finetune", {**good, "base": str(theirs.id)}, 404)
+    assert "no such dataset" in post(owner, "/models/finetune", {**good, "dataset": str(uuid.uuid4())}, 404)
+    draft = learning.training(party)
+    assert "not been trained" in post(owner, "/models/finetune", {**good, "base": str(draft.id)}, 409)
+
+
+def test_the_estimate_follows_the_choice(dataset: Any, owner: Client) -> None:
+    asked = {"HX-Request": "true"}
+    part = read(owner, f"/models/finetune?dataset={dataset.id}&epochs=5", headers=asked)
+    assert "<form" not in part and "about 31 s" in part
+    for odd in ("dataset=zzz", "dataset=%00", f"dataset={uuid.uuid4()}", ""):
+        assert "Choose a dataset" in read(owner, f"/models/finetune?{odd}&epochs=zzz", headers=asked)
+
+
+# --- One model -------------------------------------------------------------------------------------------
+
+
+def test_while_it_trains_its_page_is_alive_and_can_cancel(
+    party: Party, owner: Client, person: Callable[..., Client]
+) -> None:
+    row = learning.training(party)
+    page = read(owner, f"/models/{row.id}")
+    assert f'data-job="{row.job_id}" data-panel="/models/{row.id}"' in page
+    assert "31 pairs are exact repetitions" in page
+    assert page.count('class="chart"') == 3
+    assert 'aria-label="Loss: from' in page
+    part = read(owner, f"/models/{row.id}", headers={"hx-request": "true"})
+    assert "<html" not in part and "Learning: 6 validations" in part
+    assert "/cancel" not in read(person("viewer"), f"/models/{row.id}")
+    owner.post(f"/models/{row.id}/cancel")
+    with tenant_scope(party.id):
+        assert Job.objects.get(pk=row.job_id).cancel_requested
+    assert "Stopping" in read(owner, f"/models/{row.id}")
+
+
+def test_a_failed_training_says_why_and_can_be_tried_again(party: Party, owner: Client) -> None:
+    row = learning.training(party, error={"type": "too-few-pairs", "detail": "20 pairs are needed"})
+    with tenant_scope(party.id):
+        Job.objects.filter(pk=row.job_id).update(state="failed", arguments={"model": str(row.id)})
+    page = read(owner, f"/models/{row.id}")
+    assert "20 pairs are needed" in page and "status-failed" in page
+    assert "queued again" in owner.post(f"/models/{row.id}/retry", follow=True).content.decode()
+    with tenant_scope(party.id):
+        assert Job.objects.get(pk=row.job_id).state == "queued"
+
+
+def test_a_trained_model_shows_figures_beside_parent_and_traditional(party: Party, owner: Client) -> None:
+    row = learning.candidate(party)
+    page = read(owner, f"/models/{row.id}")
+    for words in ("Text → image", "Image → text", "Regularised CCA", "PCA-256 + ridge", "pool of 200"):
+        assert words in page
+    assert "42.1 <span" in page and "(37.1–47.1)" in page
+    assert 'data-open="promote"' in page
+
+
+def test_a_model_from_elsewhere_or_with_odd_figures_is_shown_all_the_same(
+    party: Party, owner: Client
+) -> None:
+    odd = [{"phase": EVIL, "epoch": 1, "loss": float("inf")}, {"loss": None, "validation": 3}, {}]
+    shown = {"domain": {"model": {"text>image": {"r1": 0.5}}, "parent": {}, EVIL: {}}}
+    for metrics in (shown, {}, {"domain": {}}, {"model": {}}):
+        row = learning.candidate(
+            party,
+            name=f"{EVIL[:60]}{uuid.uuid4().hex[:6]}",
+            base=f"cman-{uuid.uuid4()}:1",
+            curves=[{**point, "loss": 1.0} for point in odd],
+            metrics=metrics,
+            data={**learning.described(EVIL, uuid.uuid4()), "warnings": [{"detail": EVIL}]},
+        )
+        assert "was deleted" in read(owner, f"/models/{row.id}")
+    read(owner, "/models")
+
+
+@pytest.mark.parametrize("name", ["zzz", "prior-9", "%00", "PRIOR-1", str(uuid.uuid4())])
+def test_a_model_that_is_not_there(name: str, owner: Client) -> None:
+    read(owner, f"/models/{name}", 404)
+
+
+def test_a_built_in_space_is_shown_and_not_deleted(owner: Client) -> None:
+    page = read(owner, "/models/prior-1")
+    assert "Built in" in page and "bundled:minilm" in page
+    assert "data-open=" not in page
+    said = owner.post("/models/prior-1/delete", {"name": "prior-1"}, follow=True).content.decode()
+    assert "cannot be deleted" in said
+
+
+def test_a_worse_model_needs_an_override_with_a_reason(
+    party: Party, owner: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = learning.candidate(party)
+    asked: list[str] = []
+
+    def promote(*, model: Any, override_reason: str, actor: str) -> Any:
+        asked.append(override_reason)
+        if not override_reason:
+            raise promotions.WorseModel("Worse.", reasons=["MRR falls by 0.1."])
+        return learning.promotion(party, row, "switched")
+
+    monkeypatch.setattr(promotions, "promote", promote)
+    page = post(owner, f"/models/{row.id}/promote", {}, 409)
+    assert "MRR falls by 0.1." in page and "data-open-now" in page and "although it is worse" in page
+    post(owner, f"/models/{row.id}/promote", {"override": "on"}, 422)
+    post(owner, f"/models/{row.id}/promote", {"reason": "x"}, 422)
+    post(owner, f"/models/{row.id}/promote", {"override": "on", "reason": "x" * 501}, 422)
+    said = owner.post(f"/models/{row.id}/promote", {"override": "on", "reason": "A trial"}, follow=True)
+    assert "answers searches from now on" in said.content.decode()
+    assert asked == ["", "A trial"]
+
+
+def test_a_promotion_under_way_waiting_and_over(
+    party: Party, owner: Client, person: Callable[..., Client]
+) -> None:
+    row = learning.candidate(party)
+    job = learning.job_of(party, "embed_beside", progress_done=40)
+    under_way = learning.promotion(party, row, "embedding", job_id=job.id)
+    page = read(owner, f"/models/{row.id}")
+    assert f'data-job="{job.id}"' in page and "40 of 100" in page and "prior-1 answers searches" in page
+    with tenant_scope(party.id):
+        Job.objects.filter(pk=job.id).update(state="succeeded")
+        under_way.state, under_way.report = "ready", learning.report([f"On golden queries it falls. {EVIL}"])
+        under_way.save()
+    page = read(owner, f"/models/{row.id}")
+    assert "On golden queries it falls." in page and "61.0 %" in page and "Give it up" in page
+    assert "50.0 → <strong>40.0</strong>" in page
+    viewer = read(person("viewer"), f"/models/{row.id}")
+    assert "waits for a decision" in viewer and "Give it up" not in viewer
+    said = owner.post(f"/models/{row.id}/roll-back", follow=True).content.decode()
+    assert "The promotion was given up." in said
+    with tenant_scope(party.id):
+        assert selectors.newest_promotion(row).state == "abandoned"  # type: ignore[union-attr]
+
+
+def test_there_is_nothing_to_roll_back_or_cancel(party: Party, owner: Client) -> None:
+    row = learning.candidate(party)
+    assert (
+        "does not answer searches" in owner.post(f"/models/{row.id}/roll-back", follow=True).content.decode()
+    )
+    assert "Nothing goes on" in owner.post(f"/models/{row.id}/cancel", follow=True).content.decode()
+    assert "alert-danger" in owner.post("/models/prior-1/roll-back", follow=True).content.decode()
+    assert "not trained" in owner.post("/models/prior-1/retry", follow=True).content.decode()
+
+
+def test_a_model_is_deleted_when_its_name_was_typed(party: Party, owner: Client) -> None:
+    row = learning.candidate(party, name="Shapes")
+    assert "Type the name" in post(owner, f"/models/{row.id}/delete", {"name": "shape"}, 422)
+    assert owner.post(f"/models/{row.id}/delete", {"name": "Shapes"})["Location"] == "/models"
+    read(owner, f"/models/{row.id}", 404)
+
+
+# --- Reading figures and curves --------------------------------------------------------------------------
+
+
+def test_the_headline_is_against_the_best_traditional_method() -> None:
+    found = headline_of(learning.metrics())
+    assert found is not None
+    assert found.traditional and found.traditional.name == "Regularised CCA"
+    assert found.parent and (found.parent.difference, found.parent.is_sure) == (0.12, True)
+    assert [table.way for table in tables_of(learning.metrics())] == ["text>image", "image>text"]
+    assert headline_of(None) is None
+
+
+def test_a_chart_spans_its_box_and_leaves_out_what_is_not_a_number() -> None:
+    points = [
+        {"loss": 3.0, "epoch": 0},
+        {"loss": float("nan"), "epoch": 1},
+        {"loss": 1.0, "epoch": 2, "best": True},
+    ]
+    [chart] = curves.charts_of(points)
+    assert chart.dots == [(6.0, 6.0), (314.0, 114.0)]
+    assert chart.best == (314.0, 114.0)
+    assert curves.charts_of([]) == []
+    flat = curves.charts_of([{"loss": 1.0}])
+    assert flat[0].dots == [(160.0, 60.0)]
+
+
+# --- Golden queries --------------------------------------------------------------------------------------
+
+
+def test_a_golden_query_is_added_by_ticks_and_ids_and_removed(
+    party: Party, dataset: Any, owner: Client
+) -> None:
+    assert "No golden queries yet" in read(owner, "/models/golden-queries")
+    with tenant_scope(party.id):
+        first, second, third = add_pairs(new_dataset(), 3)
+    fields = {"text": EVIL, "ticked": [str(first.id), str(second.id)], "relevant": f"{second.id}\n{third.id}"}
+    owner.post("/models/golden-queries/new", fields)
+    owner.post("/models/golden-queries/new", {"asset": str(first.id), "relevant": str(second.id)})
+    with tenant_scope(party.id):
+        picture, words = GoldenQuery.objects.order_by("-id")
+        assert selectors.answers_of([words.id])[words.id] == [first.id, second.id, third.id]
+        assert (picture.asset_id, AuditEvent.objects.filter(verb="golden_query.created").count()) == (
+            first.id,
+            2,
+        )
+    page = read(owner, "/models/golden-queries")
+    assert page.count("/remove") == 2
+    owner.post(f"/models/golden-queries/{words.id}/remove")
+    assert read(owner, "/models/golden-queries").count("/remove") == 1
+    assert owner.post(f"/models/golden-queries/{words.id}/remove").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"text": "a kettle"}, "Tick the right answers"),
+        ({"text": "a kettle", "relevant": "zzz"}, "is not the id of an asset"),
+        ({"text": "a kettle", "ticked": EVIL}, "is not the id of an asset"),
+        ({"text": "", "relevant": "ID"}, "either a text or a picture"),
+        ({"text": "x" * 1001, "relevant": "ID"}, "at most 1000"),
+        ({"text": "x\x00", "relevant": "ID"}, "Null characters"),
+        ({"asset": "zzz", "relevant": "ID"}, "is not the id of an asset"),
+        ({"asset": "ID", "relevant": "ID"}, "no answer to itself"),
+        ({"text": "a kettle", "relevant": str(uuid.uuid4())}, "no such asset"),
+    ],
+)
+def test_an_odd_golden_query_is_told(
+    fields: dict[str, str],
+    said: str,
+    party: Party,
+    dataset: Any,
+    owner: Client,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("console.views.golden_queries._cards", lambda *a: ([], None))
+    with tenant_scope(party.id):
+        [asset] = add_pairs(new_dataset(), 1)
+    given = {name: value.replace("ID", str(asset.id)) for name, value in fields.items()}
+    page = post(owner, "/models/golden-queries/new", given, 422)
+    assert said in page.partition("field-error")[2]
+    with tenant_scope(party.id):
+        assert not GoldenQuery.objects.exists()
+
+
+def test_a_viewer_sees_golden_queries_and_adds_none(person: Callable[..., Client]) -> None:
+    viewer = person("viewer")
+    page = read(viewer, "/models/golden-queries?q=kettle")
+    assert "an editor can add them" in page and "<form class" not in page
