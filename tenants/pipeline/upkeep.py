@@ -19,6 +19,7 @@ from tenants.datasets.resumable import discard_expired
 from tenants.datasets.services import collect_blobs, collect_orphans
 from tenants.events.services import forget_old_answers
 from tenants.jobs.kinds import QUEUES
+from tenants.learning import tidying
 from tenants.people import invitations
 from tenants.pipeline import audit_requests, auditing
 from tenants.pipeline.erasure_receipts import settle
@@ -74,6 +75,7 @@ def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
             auditing.settle_failed,
             audit_requests.forget_content,
             audit_requests.forget_evidence,
+            tidying.tidy,
         ):
             _in_scope(tenant_id, step)
         _guarded(tenant_id, partial(expire_assets, tenant_id))
