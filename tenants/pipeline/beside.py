@@ -73,7 +73,10 @@ def embed_beside(claimed: jobs.Claim) -> None:
 def _finish(claimed: jobs.Claim, run: Run) -> None:
     """Raises Missing where something came in, NotReady where the index is not there yet."""
     with tenant_scope(claimed.tenant_id):
-        _require_index(run.model)
+        lacking.require_whole(run.model)
+        has_index = _see_to_index(run.model)
+    if not has_index:
+        raise NotReady("The index is being built.")
     told = promotions.embedded(claimed) if claimed.arguments.get("promotion") else {}
     with tenant_scope(claimed.tenant_id):
         jobs.held(claimed)
@@ -82,12 +85,12 @@ def _finish(claimed: jobs.Claim, run: Run) -> None:
         jobs.succeed(claimed, result=result, cpu_s=0, gpu_s=0, used={})
 
 
-def _require_index(model: str) -> None:
-    """Raises NotReady while it is built, Missing where vectors are missing, Conflict where it cannot be built."""
+def _see_to_index(model: str) -> bool:
+    """Whether the model has an index such as the live one's; a job builds it where not. Raises Conflict where that has
+    just been given up."""
     live = spaces.live()
-    lacking.require_whole(model)
     if live == model or spaces.has_index(live, model):
-        return
+        return True
     if due.rests(model, lifecycle.JOBS):
         raise Conflict("The index for this model could not be built; its own job says why.")
     pointer = IndexPointer.objects.filter(model=live).first()
@@ -95,7 +98,7 @@ def _require_index(model: str) -> None:
         lifecycle.move(model=model, to=pointer.engine)
     else:
         lifecycle.build(model=model)
-    raise NotReady("The index is being built.")
+    return False
 
 
 class Run:
