@@ -1,7 +1,7 @@
 """``python -m ml.training run FOLDER`` trains; ``python -m ml.training extract SOURCE… --out DIR`` encodes raw pairs.
 
 Both print JSON lines and end by themselves when standard input closes, so a parent that dies leaves no orphan. With
-several GPUs: ``torchrun --standalone --nproc-per-node 4 -m ml.training run FOLDER``.
+``"limits": {"processes": 4}`` in ``run.json`` the run is one of four processes under torchrun, one a GPU.
 """
 
 from __future__ import annotations
@@ -40,9 +40,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from ml.training.run import run
+    from ml.training.run import read_request, run
 
+    processes = int(read_request(options.folder).limits.get("processes") or 1)
+    if processes > 1 and "WORLD_SIZE" not in os.environ:
+        _become_several(options.folder, processes)
     return run(options.folder, _say)
+
+
+def _become_several(folder: Path, processes: int) -> None:
+    """Go on as torchrun with so many processes; they share this one's input and output, and end with its parent."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    os.execv(sys.executable, [sys.executable, *launcher, "-m", "ml.training", "run", str(folder)])  # noqa: S606
 
 
 def _extract(options: argparse.Namespace) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ml.training.plan import LEFT_OUT, SPLITS, TEST, TRAIN, VAL, Plan, assign, h
 COMPARED = 10_000
 SKETCH = 96
 #: Cosine of two sketches above which pictures count as nearly the same (re-saved, resized, slightly cropped).
-NEAR = 0.985
+NEAR = 0.94
 #: One group with more than this share of the training items is told.
 LARGEST_SHARE = 0.5
 BLOCK = 1_000

@@ -40,7 +40,7 @@ class Request:
     space: dict[str, str] = field(default_factory=dict)  #: ``id`` and ``version`` of what comes out
     limits: dict[str, Any] = field(
         default_factory=dict
-    )  #: wall_s, patience, checkpoint_s, memory_bytes, threads
+    )  #: wall_s, patience, checkpoint_s, memory_bytes, threads, processes
     unreadable: int = 0  #: files that were lost before the shards were made
     resume: bool = True
     estimate_only: bool = False
@@ -172,7 +172,8 @@ def _features(out: Path, urls: list[str], recipe: Recipe, report: Report) -> tup
     from ml.training.sources import ENDINGS
 
     space = JointSpace.load(recipe.base)
-    ready, raw = [], []
+    ready: list[str] = []
+    raw: list[str] = []
     for url in expand(urls, *ENDINGS):
         mark = mark_of(url) if url.partition("?")[0].endswith(".parquet") else None
         if mark not in (None, space.encoders_key):

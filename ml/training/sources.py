@@ -79,7 +79,8 @@ def _of(url: str) -> Iterator[RawPair | Unreadable]:
 
 def _tar(file: IO[bytes]) -> Iterator[RawPair | Unreadable]:
     """Consecutive members with the same name up to the first dot are one sample."""
-    key, sample = "", {}
+    key = ""
+    sample: dict[str, bytes] = {}
     with tarfile.open(fileobj=file, mode="r|") as archive:
         for member in archive:
             if not member.isfile():

@@ -12,7 +12,7 @@ WORDS = ("red", "blue", "small", "old", "round", "wet", "loud", "cold", "green",
 NOUNS = ("dog", "boat", "house", "tree", "car", "cup", "bird", "road", "ball", "hat", "horse", "bench")
 
 #: So many that no two pictures are nearly the same.
-HIDDEN = 24
+HIDDEN = 48
 
 
 def halves(values: Any) -> Any:
@@ -31,7 +31,7 @@ def _pair(row: int, random: Any, captions: int, to_text: Any, to_classes: Any, t
     said = hidden + random.normal(0, 0.4, (captions, HIDDEN))
     seen = hidden + random.normal(0, 0.4, HIDDEN)
     text = said @ to_text
-    classes = np.exp(0.6 * seen @ to_classes)
+    classes = np.exp(0.25 * seen @ to_classes)
     words = [
         f"a {random.choice(WORDS)} {random.choice(NOUNS)} number {row}, seen {time} times"
         for time in range(captions)
