@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
-import numpy as np
 import pytest
 
 from ml.training.shards import read_pairs
@@ -13,28 +10,7 @@ from tenants.learning import features
 from tenants.learning.features import Extracted, extract
 from tenants.learning.pairs import Pairs
 from tenants.scope import tenant_scope
-from tests.tenants.learning.world import add_pairs, add_picture, drawing, new_dataset
-
-
-class Space:
-    """Sees the mean colour and reads the length: quick, and told apart."""
-
-    encoders_key = "fake"
-
-    def __init__(self):
-        self.seen = 0
-
-    def see(self, images):
-        self.seen += len(images)
-        means = np.stack([image.reshape(-1, 3).mean(axis=0) for image in images]) / 255
-        wide = np.zeros((len(images), 1000), np.float32)
-        wide[:, :3] = means
-        return SimpleNamespace(probabilities=wide, features=means, colours=np.zeros((len(images), 11)))
-
-    def read(self, texts):
-        vectors = np.zeros((len(texts), 384), np.float32)
-        vectors[:, 0] = [len(text) for text in texts]
-        return SimpleNamespace(vectors=vectors, colours=np.zeros((len(texts), 11)))
+from tests.tenants.learning.world import Space, add_pairs, add_picture, drawing, new_dataset
 
 
 @pytest.fixture

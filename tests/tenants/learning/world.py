@@ -8,6 +8,7 @@ import json
 import shutil
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,27 @@ COLOURS = ("red", "green", "blue", "yellow", "black", "purple")
 SHAPES = ("circle", "square", "triangle", "cross")
 SIZES = ("small", "large", "tiny")
 WORDS = tuple(" ".join(words) for words in itertools.product(SIZES, COLOURS, SHAPES))
+
+
+class Space:
+    """Sees the mean colour and reads the length: quick, and told apart."""
+
+    encoders_key = "fake"
+
+    def __init__(self):
+        self.seen = 0
+
+    def see(self, images):
+        self.seen += len(images)
+        means = np.stack([image.reshape(-1, 3).mean(axis=0) for image in images]) / 255
+        wide = np.zeros((len(images), 1000), np.float32)
+        wide[:, :3] = means
+        return SimpleNamespace(probabilities=wide, features=means, colours=np.zeros((len(images), 11)))
+
+    def read(self, texts):
+        vectors = np.zeros((len(texts), 384), np.float32)
+        vectors[:, 0] = [len(text) for text in texts]
+        return SimpleNamespace(vectors=vectors, colours=np.zeros((len(texts), 11)))
 
 
 def drawing(words: str, seed: int = 0) -> bytes:
@@ -101,10 +123,15 @@ def new_model(
 
 def with_files(row: LearntModel, folder: Path) -> LearntModel:
     """Keep its space in the storage. In no scope."""
-    made = folder / str(row.id)
-    shutil.copytree(SHIPPED, made)
-    manifest = json.loads((made / "manifest.json").read_text())
     space, _, version = row.space.rpartition(":")
-    (made / "manifest.json").write_text(json.dumps({**manifest, "id": space, "version": version}))
+    made = write_space(folder / str(row.id), space, version)
     spaces.keep_space(tenant_id=row.tenant_id, model=row.space, folder=made)
     return row
+
+
+def write_space(folder: Path, space: str, version: str) -> Path:
+    """The shipped space under another name."""
+    shutil.copytree(SHIPPED, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "id": space, "version": version}))
+    return folder
