@@ -35,12 +35,14 @@ class LearntModelShape(s.Serializer):
     number = s.IntegerField(**shapes.NULL)
     built_in = s.BooleanField()
     space = s.CharField(help_text="As searches and vectors name it: id and version.")
-    parent = s.CharField(**shapes.NULL, help_text="What it was trained from.")
+    parent = s.CharField(  # type: ignore[assignment]  # serializers have one too
+        **shapes.NULL, help_text="What it was trained from."
+    )
     state = s.ChoiceField(LearntModel.State.values)
     stage = s.ChoiceField(LearntModel.Stage.values, **shapes.NULL)
     method = s.ChoiceField(LearntModel.Method.values, **shapes.NULL)
     settings = shapes.Object(**shapes.NULL)
-    data = shapes.Object(
+    data = shapes.Object(  # type: ignore[assignment]  # serializers have one too
         **shapes.NULL, help_text="Datasets, counts, splits, and `quality`, the report before training."
     )
     metrics = shapes.Object(

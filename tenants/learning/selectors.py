@@ -117,10 +117,15 @@ _OWN = (
 )
 
 
+# What is shown of a model as it is.
+_SAME = (
+    *("name", "number", "state", "stage", "method", "settings", "metrics", "estimate", "cost", "bytes"),
+    *("error", "created_by", "created_at", "trained_at", "promoted_at", "retired_at"),
+)
+
+
 def model_as_dict(model: LearntModel, promotion: Promotion | None) -> dict[str, Any]:
     """A model in the shape of the API."""
-    same = ("name", "number", "state", "stage", "method", "settings", "metrics", "estimate", "cost", "bytes")
-    same += ("error", "created_by", "created_at", "trained_at", "promoted_at", "retired_at")
     return {
         "id": str(model.id),
         "built_in": False,
@@ -131,7 +136,7 @@ def model_as_dict(model: LearntModel, promotion: Promotion | None) -> dict[str, 
         "sha256": model.sha256 or None,
         "job": str(model.job_id) if model.job_id else None,
         "promotion": promotion_as_dict(promotion) if promotion else None,
-        **{name: getattr(model, name) for name in same},
+        **{name: getattr(model, name) for name in _SAME},
     }
 
 
