@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import logging
-import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +14,8 @@ from typing import Any
 
 from ml.alignment.windows import INPUT_SIDES, LAYERS, TEMPERATURE
 from ml.compression import pictures, text
-from ml.compression.store import MANIFEST, is_intact, write_manifest
+from ml.compression.folders import locked, replacing
+from ml.compression.store import EXPORTS, MANIFEST, is_intact, write_manifest
 
 #: Raise it when a change here, to quantisation or to the windows changes what encoders answer: it is part
 #: of every encoder's version, and vectors of another version are never compared.
@@ -48,44 +46,36 @@ def prepare(out: Path) -> bool:
     where a package with weights is not installed.
     """
     out = out.resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
     recipe = current_recipe()
-    with _locked(out.parent / f".{out.name}.lock"):
+    with locked(out):
         if is_intact(out, recipe):
             return False
-        if out.exists() and any(out.iterdir()) and not (out / MANIFEST).exists():
+        if _holds_other_files(out):
             raise RuntimeError(f"{out} holds other files and no {MANIFEST}: refusing to replace it")
-        for leftover in out.parent.glob(f".{out.name}.building-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
         _build_and_swap(out, recipe)
     return True
 
 
+def _holds_other_files(out: Path) -> bool:
+    names = {path.name for path in out.iterdir()} if out.exists() else set()
+    return bool(names - {EXPORTS}) and MANIFEST not in names
+
+
 def current_recipe() -> str:
-    """What the files depend on: code recipe, window layout and versions of the weights."""
+    """What the files depend on: code recipe, window layout, outputs and versions of the weights."""
     try:
         weights = {name: version(name) for name in WEIGHT_PACKAGES}
     except PackageNotFoundError as missing:
         raise RuntimeError(f"package {missing.name!r} with pretrained weights is not installed") from None
-    parts = repr((RECIPE, sorted(weights.items()), INPUT_SIDES, LAYERS, TEMPERATURE))
+    parts = repr((RECIPE, sorted(weights.items()), INPUT_SIDES, LAYERS, TEMPERATURE, pictures.OUTPUTS))
     return f"{RECIPE}-{hashlib.sha256(parts.encode()).hexdigest()[:12]}"
 
 
 def _build_and_swap(out: Path, recipe: str) -> None:
-    building = Path(tempfile.mkdtemp(prefix=f".{out.name}.building-", dir=out.parent))
-    try:
-        building.chmod(0o755)
+    # Exports of other encoders do not depend on this recipe: they stay.
+    with replacing(out, keep=EXPORTS) as building:
         models = {model_id: _build(model_id, build, building) for model_id, build in BUILDS.items()}
         write_manifest(building, recipe, models)
-        if out.exists():
-            # Moved aside first: a folder cannot be replaced in one step. Who reads in between finds none.
-            out.rename(old := building.with_name(building.name + "-old"))
-            building.rename(out)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            building.rename(out)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
 
 
 def _build(model_id: str, build: Build, folder: Path) -> dict[str, Any]:
@@ -104,11 +94,3 @@ def _build(model_id: str, build: Build, folder: Path) -> dict[str, Any]:
         time.monotonic() - started,
     )
     return entry
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an advisory lock; the kernel releases it when the process dies, so nothing goes stale."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
+#: The folder among the prepared models with encoders that were exported by name.
+EXPORTS = "exports"
 COMMAND = "python -m ml.compression prepare"
 
 
@@ -62,7 +64,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 def write_manifest(folder: Path, recipe: str, models: dict[str, Any]) -> None:
     """Record every file beside it with its SHA-256 and size."""
-    names = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != MANIFEST)
     files = {name: _fingerprint(folder / name) for name in names}
     body = {"recipe": recipe, "models": models, "files": files}
     (folder / MANIFEST).write_text(json.dumps(body, indent=1, sort_keys=True) + "\n")
