@@ -33,6 +33,9 @@ Array = NDArray[Any]
 class Space(Protocol):
     """What a space must be able to; ``JointSpace`` is one."""
 
+    @property
+    def encoders_key(self) -> str: ...
+    def read(self, texts: Sequence[str]) -> Reading: ...
     def project_text(self, reading: Reading) -> Array: ...
     def project_image(self, sight: Sight) -> Array: ...
     def as_query(self, vectors: Array) -> Array: ...
@@ -40,10 +43,12 @@ class Space(Protocol):
 
 @dataclass(frozen=True)
 class Pool:
-    """Held-out pairs, ready to be projected by any space of the same encoders."""
+    """Held-out pairs, ready to be placed by any space of the same image encoders."""
 
     sight: Sight
     reading: Reading
+    captions: list[str]
+    encoders_key: str | None  #: of the encoders that saw and read; None: of whichever space asks
     right_pictures: list[list[int]]  #: of each caption
     right_captions: list[list[int]]  #: of each picture
     groups: Array  #: [pictures]
@@ -54,15 +59,18 @@ class Pool:
         return len(self.groups)
 
 
-def pool_of(pairs: Iterable[Pair]) -> Pool:
+def pool_of(pairs: Iterable[Pair], encoders_key: str | None = None) -> Pool:
     """The first LARGEST_POOL pairs, with CAPTIONS captions each."""
     held = [_shortened(pair) for pair in itertools.islice(pairs, LARGEST_POOL)]
     owners = np.repeat(np.arange(len(held)), [len(pair.captions) for pair in held])
-    words = [hashed(same_words(text)) for pair in held for text in pair.captions]
+    captions = [text for pair in held for text in pair.captions]
+    words = [hashed(same_words(text)) for text in captions]
     right_pictures, right_captions = _right(owners, words, len(held))
     return Pool(
         sight_of(held),
         reading_of(held),
+        captions,
+        encoders_key,
         right_pictures,
         right_captions,
         np.array([hashed(pair.group) for pair in held], np.uint64),
@@ -82,7 +90,10 @@ def reading_of(pairs: Sequence[Pair]) -> Reading:
 
 def find(space: Space, pool: Pool) -> dict[str, Found]:
     """What every query of either direction finds."""
-    texts, pictures = space.project_text(pool.reading), space.project_image(pool.sight)
+    read_alike = pool.encoders_key in (None, space.encoders_key)
+    # A tuned text tower reads differently from the one that the shards were made with.
+    texts = space.project_text(pool.reading if read_alike else space.read(pool.captions))
+    pictures = space.project_image(pool.sight)
     queries = space.as_query(pictures)
     return {
         TEXT_TO_IMAGE: search(texts, pictures, pool.right_pictures, pool.groups[pool.owners]),

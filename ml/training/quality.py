@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -102,8 +103,14 @@ def look_at_pair(pair: Any) -> Look:
     """Of a ``shards.Pair``: the picture by what the encoders say of it, captions without case and punctuation."""
     content = hashed(pair.probabilities.tobytes() + pair.features.tobytes() + pair.colours.tobytes())
     caption = hashed("\n".join(sorted(same_words(text) for text in pair.captions)))
-    seen = np.asarray(pair.probabilities, np.float32)
-    return Look(content, caption, sketch_of(centred(np.sqrt(np.maximum(seen, 0)))[None])[0])
+    return Look(content, caption, sketch_of(_seen(pair)[None])[0])
+
+
+def _seen(pair: Any) -> NDArray[np.float32]:
+    """What two pictures are compared by: classes if the encoders name any, else features."""
+    if not len(pair.probabilities):
+        return np.asarray(pair.features, np.float32)
+    return centred(np.sqrt(np.maximum(np.asarray(pair.probabilities, np.float32), 0))).astype(np.float32)
 
 
 def same_words(text: str) -> str:
@@ -113,8 +120,12 @@ def same_words(text: str) -> str:
 
 def sketch_of(rows: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """Unit vectors [n, SKETCH] whose cosines are about those of ``rows`` [n, d] (Johnson and Lindenstrauss 1984)."""
-    directions = np.random.default_rng(0).normal(size=(rows.shape[1], SKETCH)).astype(np.float32)
-    return unit(np.asarray(rows, np.float32) @ directions).astype(np.float32)
+    return unit(np.asarray(rows, np.float32) @ _directions(rows.shape[1])).astype(np.float32)
+
+
+@cache
+def _directions(dimension: int) -> NDArray[np.float32]:
+    return np.random.default_rng(0).normal(size=(dimension, SKETCH)).astype(np.float32)
 
 
 def _refuse_nothing(count: int, unreadable: int) -> None:

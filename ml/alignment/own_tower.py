@@ -1,0 +1,38 @@
+"""A text tower that a space carries in its own folder: ``encoders.text`` is then ``space:<digest of the model>``.
+
+Its files stand in the manifest under ``text_tower`` with their digests. No torch: it runs on ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from ml.alignment.storage import SpaceError
+from ml.encoders.base import Encoder
+
+SCHEME = "space:"
+
+
+def spec_of(entry: dict[str, Any]) -> str:
+    """What ``encoders.text`` says of a tower whose manifest entry this is: other weights, another spec."""
+    return f"{SCHEME}{entry['sha256']['model.onnx'][:16]}"
+
+
+def open_own_tower(folder: Path, manifest: dict[str, Any]) -> Encoder:
+    """The tower in ``folder``. Raises SpaceError for one that is missing, damaged or not the manifest's."""
+    from ml.compression.exports import Export
+    from ml.encoders.onnx import open_export
+
+    entry = manifest.get("text_tower")
+    if not isinstance(entry, dict) or spec_of(entry) != manifest["encoders"]["text"]:
+        raise SpaceError(f"{folder}: the manifest names a text tower of its own and does not describe it")
+    for name, digest in entry["sha256"].items():
+        try:
+            content = (folder / name).read_bytes()
+        except OSError as error:
+            raise SpaceError(f"{folder / name} cannot be read: {error.strerror}") from error
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise SpaceError(f"{folder / name} is damaged: its SHA-256 is not the manifest's")
+    return open_export(Export(folder.name, folder, entry))
