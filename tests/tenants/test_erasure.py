@@ -22,6 +22,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.pipeline import erasure, erasure_receipts, portability, services, subjects
 from tenants.retrieval.models import Vector
+from tenants.retrieval.space_files import DEFAULT
 from tenants.retrieval.vectors import NewVector, replace_vectors
 from tenants.scope import tenant_scope
 from tenants.valkey import client, tenant_key
@@ -42,7 +43,7 @@ def add(party: Any, dataset: Any, text: str = "", **fields: Any) -> Asset:
     with tenant_scope(party.id):
         added = services.add_asset(dataset_id=dataset.id, text=text, **fields)
         asset = added.asset
-        replace_vectors(asset=asset, model="prior:1", vectors=[NewVector("text", UNIT)])
+        replace_vectors(asset=asset, model=DEFAULT, vectors=[NewVector("text", UNIT)])
         quotas.settle(owner=added.job.id, used={"vectors": 1})
         Job.objects.filter(pk=added.job.id).update(state="succeeded", result={"asset": str(asset.id)})
         TranscriptSegment.objects.create(asset=asset, start_s=0, end_s=1, text=text)

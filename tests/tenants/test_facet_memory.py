@@ -22,6 +22,7 @@ from tenants.retrieval.models import FacetChange, Vector
 from tenants.retrieval.opening import opening
 from tenants.retrieval.queries import Query
 from tenants.retrieval.ranking import asset_mask, row_mask
+from tenants.retrieval.space_files import DEFAULT
 from tenants.retrieval.state import Restriction, State
 from tenants.retrieval.vectors import NewVector, add_vectors, remove_vectors
 from tenants.scope import tenant_scope
@@ -29,7 +30,7 @@ from workers import tasks
 
 from .test_columns import KEYS, SCHEMA, conditions, values
 
-MODEL = "prior:1"
+MODEL = DEFAULT
 BUILT = 6
 metadatas = st.dictionaries(st.sampled_from(KEYS), values, max_size=4)
 steps = st.one_of(

@@ -24,13 +24,14 @@ from tenants.retrieval.opened import folder_of, opened
 from tenants.retrieval.opening import opening
 from tenants.retrieval.queries import Query
 from tenants.retrieval.ranking import Ranking, rank
+from tenants.retrieval.space_files import DEFAULT
 from tenants.retrieval.state import Restriction
 from tenants.retrieval.vectors import NewVector, prune_tombstones, replace_vectors
 from tenants.scope import tenant_scope
 from workers import tasks
 
 pytestmark = pytest.mark.slow
-MODEL = "prior:1"
+MODEL = DEFAULT
 COUNT = 60
 
 

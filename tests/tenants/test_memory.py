@@ -13,11 +13,12 @@ from tenants.pipeline.services import add_asset, delete_asset
 from tenants.retrieval import memory, vectors
 from tenants.retrieval.models import Tombstone, Vector, VectorClock
 from tenants.retrieval.ranking import rank
+from tenants.retrieval.space_files import DEFAULT
 from tenants.retrieval.state import Hit, Restriction
 from tenants.retrieval.vectors import NewVector, replace_vectors
 from tenants.scope import tenant_scope
 
-MODEL = "prior:1"
+MODEL = DEFAULT
 
 
 def _unit(seed: int) -> np.ndarray:
