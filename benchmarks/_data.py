@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.alignment.colours import colour_scores
+from ml.alignment.colours import colour_words
+from ml.alignment.sight import Reading, Sight
 from ml.alignment.space import JointSpace
 from ml.encoders.base import Encoder, load_encoder
 from ml.media import Decoder
@@ -51,19 +52,27 @@ class Encoded:
             "texts", [self.text_encoder], texts, lambda: {"vectors": self.text_encoder.encode(texts)}
         )["vectors"]
 
+    def read(self, texts: list[str]) -> Reading:
+        """The same with the colours that they name."""
+        return Reading(self.texts(texts), colour_words(texts))
+
+    def see(self, paths: list[Path]) -> Sight:
+        """What the image encoders say of pictures below DATA or OUT."""
+        names = [str(path.relative_to(DATA if path.is_relative_to(DATA) else OUT)) for path in paths]
+        return Sight(**self._cached("sight", self.image_encoders, names, lambda: self._see(paths)))
+
     def pictures(self, paths: list[Path]) -> tuple[Array, Array]:
         """Class probabilities [n, 1000] and colour scores [n, 11]."""
-        names = [str(path.relative_to(DATA)) for path in paths]
-        found = self._cached("pictures", self.image_encoders, names, lambda: self._see(paths))
-        return found["probabilities"], found["colours"]
+        seen = self.see(paths)
+        return seen.probabilities, seen.colours
 
     def embed_texts(self, texts: list[str]) -> Array:
         """In the shipped space: [n, 256]."""
-        return self.space.project_text(self.texts(texts), texts)
+        return self.space.project_text(self.read(texts))
 
     def embed_pictures(self, paths: list[Path]) -> Array:
         """In the shipped space: [n, 256]."""
-        return self.space.projection.image(*self.pictures(paths)).astype(np.float32)
+        return self.space.project_image(self.see(paths))
 
     def transcripts(self, paths: list[Path]) -> list[str]:
         """What Whisper tiny.en hears."""
@@ -77,14 +86,9 @@ class Encoded:
         return list(json.loads(path.read_text()))
 
     def _see(self, paths: list[Path]) -> dict[str, Array]:
-        probabilities, colours = [], []
-        for start in range(0, len(paths), BATCH):
-            pixels = [
-                self.decoder.image(path, thumbnail=False).pixels for path in paths[start : start + BATCH]
-            ]
-            probabilities.append(np.mean([each.encode(pixels) for each in self.image_encoders], axis=0))
-            colours.append(colour_scores(pixels))
-        return {"probabilities": np.concatenate(probabilities), "colours": np.concatenate(colours)}
+        batches = (paths[start : start + BATCH] for start in range(0, len(paths), BATCH))
+        pixels = ([self.decoder.image(path, thumbnail=False).pixels for path in batch] for batch in batches)
+        return dict(vars(Sight.concatenate([self.space.see(batch) for batch in pixels])))
 
     def _cached(
         self, kind: str, encoders: list[Encoder], names: list[str], make: Callable[[], dict[str, Array]]

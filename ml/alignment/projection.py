@@ -8,12 +8,14 @@ text and picture was needed to learn that; see docs/models/prior-1.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ml.alignment import layout
 from ml.alignment.numerics import Floats, centred, log_mean_exp, softmax, unit
+from ml.alignment.sight import Reading, Sight
 
 #: Probabilities are raised to this before they are compared: faint classes count, the peak counts less.
 POWER = 0.45
@@ -25,6 +27,22 @@ RIDGE_WEIGHT = 2.0
 HUB_SHARPNESS = 20.0
 #: A bias is cut here, or nothing would be left of the picture's norm for the rest.
 LARGEST_HUB = 0.25
+
+
+class Placing(Protocol):
+    """The NumPy half of any space: rows of norm 1 from what the encoders said."""
+
+    def text(self, reading: Reading) -> Floats:
+        """[n, 256]"""
+        ...
+
+    def image(self, sight: Sight) -> Floats:
+        """[n, 256]"""
+        ...
+
+    def as_query(self, vectors: Floats) -> Floats:
+        """Placed pictures [n, 256] as queries."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -67,37 +85,46 @@ class Projection:
     text_axes: Floats  #: [384, 104] meaning that the classes do not hold
     text_from_classes: Floats  #: [116, 104] what they do hold of it, taken off
 
-    def text(self, vectors: Floats, colours: Floats) -> Floats:
-        """Encoder vectors [n, 384] and colour words [n, 11] to [n, 256]."""
-        rows = np.zeros((len(vectors), layout.DIMENSION), np.float32)
+    def text(self, reading: Reading) -> Floats:
+        """Texts to [n, 256]."""
+        rows = np.zeros((len(reading), layout.DIMENSION), np.float32)
         if not len(rows):
             return rows
-        meanings = self.reader.meanings(vectors)
+        meanings = self.reader.meanings(reading.vectors)
         shown = unit(self.reader.classes(meanings) @ self.axes)
         rows[:, layout.CLASSES] = shown
-        rows[:, layout.COLOURS] = layout.COLOUR_SCALE * colours
+        rows[:, layout.COLOURS] = layout.COLOUR_SCALE * reading.colours
         rows[:, layout.HUB] = layout.HUB_IN_TEXT
         beyond = unit(meanings @ self.text_axes - shown @ self.text_from_classes)
         rows[:, layout.TEXT] = _room(rows, layout.TEXT_NORM) * beyond
         return unit(rows)
 
-    def image(self, probabilities: Floats, colours: Floats) -> Floats:
-        """Class probabilities [n, 1000] and colour scores [n, 11] to [n, 256]."""
-        rows = np.zeros((len(probabilities), layout.DIMENSION), np.float32)
+    def image(self, sight: Sight) -> Floats:
+        """Pictures to [n, 256], by probabilities and colours."""
+        rows = np.zeros((len(sight), layout.DIMENSION), np.float32)
         if not len(rows):
             return rows
-        powers = unit(centred(np.maximum(np.asarray(probabilities, np.float32), 0.0) ** POWER))
+        powers = class_powers(sight.probabilities)
         shown = unit(powers @ self.axes)
         rows[:, layout.CLASSES] = shown
         rows[:, layout.HUB] = layout.HUB_IN_IMAGE * self.hub_bias(shown)
-        rows[:, layout.COLOURS] = _fitted(layout.COLOUR_SCALE * colours, _room(rows, layout.IMAGE_NORM))
+        rows[:, layout.COLOURS] = _fitted(layout.COLOUR_SCALE * sight.colours, _room(rows, layout.IMAGE_NORM))
         rows[:, layout.SIGHT] = _room(rows, layout.IMAGE_NORM) * unit(powers @ self.sight_axes)
         return unit(rows)
+
+    def as_query(self, vectors: Floats) -> Floats:
+        """Pictures without the hub bias, which only texts should meet."""
+        return image_query(vectors)
 
     def hub_bias(self, shown: Floats) -> Floats:
         """How much nearer than usual each picture [n, 116] is to everything: [n]."""
         bias = log_mean_exp(shown @ self.hub_bank.T, HUB_SHARPNESS) - self.hub_level
         return np.clip(bias, -LARGEST_HUB, LARGEST_HUB)
+
+
+def class_powers(probabilities: Floats) -> Floats:
+    """Class probabilities [n, 1000] to centred unit vectors in which faint classes count."""
+    return unit(centred(np.maximum(np.asarray(probabilities, np.float32), 0.0) ** POWER))
 
 
 def image_query(vectors: Floats) -> Floats:

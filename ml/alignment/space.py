@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from ml.alignment import layout
 from ml.alignment.chinese_colours import chinese_colour_words
 from ml.alignment.colours import colour_scores, colour_words
-from ml.alignment.projection import Projection, image_query
+from ml.alignment.projection import Placing
+from ml.alignment.sight import Reading, Sight
 from ml.alignment.storage import SpaceError, read_space
 
-__all__ = ["SHIPPED", "JointSpace", "SpaceError"]
+__all__ = ["SHIPPED", "JointSpace", "Reading", "Sight", "SpaceError"]
 
 SHIPPED = Path(__file__).parent / "spaces" / "prior-1"
 
@@ -32,7 +33,10 @@ Pixels = NDArray[np.uint8]
 
 
 class Encoder(Protocol):
-    """What the space asks of a tower: texts to [n, 384], or pictures to class probabilities [n, 1000]."""
+    """What the space asks of a tower: vectors [n, d] of texts or pictures.
+
+    One that also has ``look`` names classes: it gives (probabilities [n, 1000], features [n, F]).
+    """
 
     def encode(self, batch: Sequence[Any]) -> Vectors: ...
 
@@ -48,7 +52,7 @@ class JointSpace:
         text_encoder: Encoder | None = None,
         image_encoders: Sequence[Encoder] | None = None,
     ) -> None:
-        self._projection, self.manifest = read_space(folder)
+        self._placing, self.manifest = read_space(folder)
         self.id: str = self.manifest["id"]
         self.version: str = self.manifest["version"]
         self._text_encoder = text_encoder
@@ -65,41 +69,56 @@ class JointSpace:
         """The space in a folder, by default the shipped one. Raises SpaceError for damaged files."""
         return cls(Path(path or SHIPPED), text_encoder, image_encoders)
 
+    @property
+    def encoders_key(self) -> str:
+        """Spaces with the same key see and read alike: what one has encoded, the other can place."""
+        named = self.manifest["encoders"]
+        return "|".join([named["text"], *named["image"]])
+
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Texts, as assets and as queries alike."""
-        return self.project_text(self._text().encode(list(texts)), texts)
+        return self.project_text(self.read(texts))
 
     def embed_images(self, images: Sequence[Pixels]) -> Vectors:
         """Pictures as assets: uint8 [h, w, 3] of any size."""
-        return self.project_image(self.see(images), images)
+        return self.project_image(self.see(images))
 
     def query_images(self, images: Sequence[Pixels]) -> Vectors:
         """Pictures as queries: without the hub bias, which only texts should see."""
         return self.as_query(self.embed_images(images))
 
-    def see(self, images: Sequence[Pixels]) -> Vectors:
-        """Class probabilities [n, 1000]: the mean over the image encoders."""
+    def read(self, texts: Sequence[str]) -> Reading:
+        """What the text encoder says, and the colours that the texts name."""
+        listed = list(texts)
+        return Reading(self._text().encode(listed), self._named_colours(listed))
+
+    def see(self, images: Sequence[Pixels]) -> Sight:
+        """What the image encoders say, and the colours of the pictures."""
         pictures = list(images)
-        seen = [encoder.encode(pictures) for encoder in self._images()]
-        return np.mean(seen, axis=0, dtype=np.float32)
+        seen = [_look(encoder, pictures) for encoder in self._images()]
+        named = [probabilities for probabilities, _ in seen if probabilities.shape[1]]
+        return Sight(
+            np.mean(named, axis=0, dtype=np.float32) if named else np.empty((len(pictures), 0), np.float32),
+            np.concatenate([features for _, features in seen], axis=1),
+            colour_scores(pictures),
+        )
 
-    def project_text(self, vectors: Vectors, texts: Sequence[str]) -> Vectors:
-        """MiniLM vectors [n, 384] of these texts to the space. NumPy only."""
-        return self._projection.text(vectors, self._named_colours(list(texts))).astype(np.float32)
+    def project_text(self, reading: Reading) -> Vectors:
+        """What was read to the space. NumPy only."""
+        return self._placing.text(reading).astype(np.float32)
 
-    def project_image(self, probabilities: Vectors, images: Sequence[Pixels]) -> Vectors:
-        """Class probabilities [n, 1000] of these pictures to the space. NumPy and Pillow only."""
-        return self._projection.image(probabilities, colour_scores(list(images))).astype(np.float32)
+    def project_image(self, sight: Sight) -> Vectors:
+        """What was seen to the space. NumPy only."""
+        return self._placing.image(sight).astype(np.float32)
 
-    @staticmethod
-    def as_query(vectors: Vectors) -> Vectors:
+    def as_query(self, vectors: Vectors) -> Vectors:
         """Stored picture vectors [n, 256] as queries; what ``query_images`` would give for them."""
-        return image_query(vectors).astype(np.float32)
+        return self._placing.as_query(vectors).astype(np.float32)
 
     @property
-    def projection(self) -> Projection:
+    def placing(self) -> Placing:
         """The arrays behind it, for those who fine-tune or measure."""
-        return self._projection
+        return self._placing
 
     def _named_colours(self, texts: list[str]) -> Vectors:
         """Colour words in the languages that the manifest names, English always: [n, 11]."""
@@ -111,17 +130,32 @@ class JointSpace:
     def _text(self) -> Encoder:
         with self._lock:
             if self._text_encoder is None:
-                self._text_encoder = _load(self.manifest["encoders"]["text"])
+                self._text_encoder = shared_encoder(self.manifest["encoders"]["text"])
             return self._text_encoder
 
     def _images(self) -> Sequence[Encoder]:
         with self._lock:
             if self._image_encoders is None:
-                self._image_encoders = [_load(spec) for spec in self.manifest["encoders"]["image"]]
+                self._image_encoders = [shared_encoder(spec) for spec in self.manifest["encoders"]["image"]]
             return self._image_encoders
 
 
-def _load(spec: str) -> Encoder:
+def _look(encoder: Encoder, pictures: list[Pixels]) -> tuple[Vectors, Vectors]:
+    if hasattr(encoder, "look"):
+        probabilities, features = encoder.look(pictures)
+        return probabilities, features
+    return np.empty((len(pictures), 0), np.float32), encoder.encode(pictures)
+
+
+_shared: dict[str, Encoder] = {}
+_sharing = threading.Lock()
+
+
+def shared_encoder(spec: str) -> Encoder:
+    """The one instance of an encoder in this process: tenants' spaces differ, their towers do not."""
     from ml.encoders.base import load_encoder
 
-    return load_encoder(spec)
+    with _sharing:
+        if spec not in _shared:
+            _shared[spec] = load_encoder(spec)
+        return _shared[spec]

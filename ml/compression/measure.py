@@ -84,7 +84,7 @@ def _torch_pictures(model_id: str) -> Callable[[Any], Any]:
 
     def run(pictures: Any) -> Any:
         with torch.inference_mode():
-            return module(torch.from_numpy(np.stack(pictures))).numpy()
+            return module(torch.from_numpy(np.stack(pictures)))[0].numpy()
 
     return run
 

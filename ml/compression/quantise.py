@@ -30,7 +30,7 @@ def export_onnx(
     example: tuple[Any, ...],
     path: Path,
     names: Sequence[str],
-    output: str,
+    output: str | Sequence[str],
     dynamic: tuple[dict[int, Any], ...],
 ) -> None:
     """Write ``module`` (eval mode) as an ONNX file with dynamic axes and weights inside."""
@@ -42,7 +42,7 @@ def export_onnx(
             example,
             str(path),
             input_names=list(names),
-            output_names=[output],
+            output_names=[output] if isinstance(output, str) else list(output),
             dynamic_shapes=dynamic,
             dynamo=True,
             external_data=False,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from ml.alignment.sight import described
 from ml.alignment.windows import INPUT_SIDES
-from ml.compression.store import find_model
+from ml.compression.store import COMMAND, ModelsMissing, find_model
 from ml.encoders._onnx import device_of, open_session
 from ml.encoders.base import Encoder, Pixels, Vectors, as_pixels
 
@@ -33,16 +35,31 @@ class EfficientNet(Encoder):
         self.side = INPUT_SIDES[model_id]
         self._session = open_session(model.path)
         self.device = device_of(self._session)
+        self._features: int = _features_of(self._session, model_id)
 
     def encode(self, batch: Sequence[Pixels]) -> Vectors:
         """Uint8 pictures [h, w, 3] of any size to float32 [n, 1000]."""
-        parts = [self._run(batch[start : start + MAX_BATCH]) for start in range(0, len(batch), MAX_BATCH)]
-        return np.concatenate(parts) if parts else np.empty((0, self.dimension), np.float32)
+        return self.look(batch)[0]
 
-    def _run(self, batch: Sequence[Pixels]) -> Vectors:
+    def look(self, batch: Sequence[Pixels]) -> tuple[Vectors, Vectors]:
+        """The same, and what the network saw before it named it: float32 [n, F], its blocks of norm 1."""
+        parts = [self._run(batch[start : start + MAX_BATCH]) for start in range(0, len(batch), MAX_BATCH)]
+        if not parts:
+            return np.empty((0, self.dimension), np.float32), np.empty((0, self._features), np.float32)
+        probabilities, features = (np.concatenate(rows) for rows in zip(*parts, strict=True))
+        return probabilities, described(features)
+
+    def _run(self, batch: Sequence[Pixels]) -> tuple[Vectors, Vectors]:
         squashed = np.stack([squash(as_pixels(picture), self.side) for picture in batch])
-        probabilities: Vectors = self._session.run(None, {"pixels": squashed})[0]
-        return probabilities
+        probabilities, features = self._session.run(["probabilities", "features"], {"pixels": squashed})
+        return probabilities, features
+
+
+def _features_of(session: Any, model_id: str) -> int:
+    outputs = {output.name: output.shape for output in session.get_outputs()}
+    if "features" not in outputs:
+        raise ModelsMissing(f"model {model_id!r} was prepared by an earlier release: run `{COMMAND}`")
+    return int(outputs["features"][1])
 
 
 def squash(picture: Pixels, side: int) -> Pixels:

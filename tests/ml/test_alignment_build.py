@@ -12,6 +12,8 @@ import pytest
 
 from ml.alignment import layout
 from ml.alignment.build import Knowledge, build_arrays, manifest
+from ml.alignment.colours import colour_scores
+from ml.alignment.sight import Sight
 from ml.alignment.space import SHIPPED, JointSpace, SpaceError
 from ml.alignment.storage import write_space
 from ml.alignment.vocabulary import Phrase
@@ -53,11 +55,12 @@ def small(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def seeing(*classes: int) -> np.ndarray:
-    """Probabilities [1, 1000] of a picture that shows these classes."""
+def seeing(*classes: int) -> Sight:
+    """A grey picture that shows these classes."""
     row = np.full((1, 1000), 0.01 / 1000, np.float32)
     row[0, list(classes)] += 0.99 / len(classes)
-    return row
+    grey = colour_scores([np.full((8, 8, 3), 128, np.uint8)])
+    return Sight(row, np.empty((1, 0), np.float32), grey)
 
 
 def test_equal_phrases_give_equal_bytes(small: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -68,8 +71,7 @@ def test_equal_phrases_give_equal_bytes(small: Path, tmp_path_factory: pytest.Te
 
 def test_words_find_the_picture_that_shows_their_class(small: Path) -> None:
     space = JointSpace.load(small, text_encoder=Words())
-    grey = [np.full((8, 8, 3), 128, np.uint8)]
-    pictures = np.concatenate([space.project_image(seeing(index), grey) for index in (954, 281, 817)])
+    pictures = np.concatenate([space.project_image(seeing(index)) for index in (954, 281, 817)])
     scores = space.embed_texts(["banana", "tabby cat", "a fast car"]) @ pictures.T
     assert scores.argmax(axis=1).tolist() == [0, 1, 2]
 
@@ -83,7 +85,7 @@ def test_a_text_meets_itself_more_than_any_other(small: Path) -> None:
 def test_the_dimensions_of_one_side_are_zero_on_the_other(small: Path) -> None:
     space = JointSpace.load(small, text_encoder=Words())
     text = space.embed_texts(["a red car"])
-    picture = space.project_image(seeing(817, 751), [np.zeros((4, 4, 3), np.uint8)])
+    picture = space.project_image(seeing(817, 751))
     assert not text[:, layout.SIGHT].any()
     assert not picture[:, layout.TEXT].any()
     assert text[:, layout.TEXT].any()
@@ -91,7 +93,7 @@ def test_the_dimensions_of_one_side_are_zero_on_the_other(small: Path) -> None:
 
 def test_a_picture_query_has_no_hub_bias(small: Path) -> None:
     space = JointSpace.load(small)
-    picture = space.project_image(seeing(817), [np.zeros((4, 4, 3), np.uint8)])
+    picture = space.project_image(seeing(817))
     query = space.as_query(picture)
     assert query[0, layout.HUB] == 0.0
     assert np.linalg.norm(query) == pytest.approx(1.0)

@@ -139,13 +139,14 @@ def test_quantisation_that_strays_is_refused(monkeypatch: pytest.MonkeyPatch, tm
     from ml.compression import pictures
 
     calls: list[str] = []
-    fp32 = np.eye(3, dtype=np.float32)
+    fp32 = (np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32))
+    strayed = (fp32[0], 1 - fp32[1])  # the features alone
     monkeypatch.setattr(pictures, "windowed_network", lambda *_: None)
     monkeypatch.setattr(pictures, "_run_torch", lambda *_: fp32)
     monkeypatch.setattr(pictures, "_export", lambda *_: None)
     monkeypatch.setattr(pictures, "preprocess", lambda *_: None)
     monkeypatch.setattr(pictures, "_write", lambda source, target, shown, precision: calls.append(precision))
-    monkeypatch.setattr(pictures, "run_onnx", lambda *_: fp32 if calls[-1] == "fp32" else 1 - fp32)
+    monkeypatch.setattr(pictures, "run_onnx", lambda *_: fp32 if calls[-1] == "fp32" else strayed)
     entry = pictures.build_efficientnet("efficientnet-lite0", tmp_path, tmp_path)
     assert calls == ["int8", "int8-reduced", "fp32"]
     assert (entry["precision"], entry["parity"]) == ("fp32", 1.0)
