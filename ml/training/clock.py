@@ -6,6 +6,7 @@ import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -66,3 +67,48 @@ class Clock:
         torch.cuda.synchronize()
         self._busy += sum(begin.elapsed_time(end) for begin, end in self._events) / 1000
         self._events = []
+
+
+class Stopwatch:
+    """Laps on the wall and of the processor; the first one does not count when there are more."""
+
+    def __init__(self) -> None:
+        self._laps = [(time.perf_counter(), cpu_seconds())]
+
+    def lap(self) -> int:
+        """How many there were."""
+        self._laps.append((time.perf_counter(), cpu_seconds()))
+        return len(self._laps) - 1
+
+    def mean(self) -> tuple[float, float]:
+        """Seconds of a lap: wall, processor."""
+        first = 1 if len(self._laps) > 2 else 0
+        counted = max(len(self._laps) - 1 - first, 1)
+        wall, cpu = (
+            (end - begin) / counted for begin, end in zip(self._laps[first], self._laps[-1], strict=True)
+        )
+        return wall, cpu
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a run took before its first epoch, in seconds; a step with the reading of its batch."""
+
+    prepared_s: float
+    step_s: float
+    step_cpu_s: float
+    validation_s: float
+
+    def of_all(self, steps_an_epoch: list[int], epochs: int, gpu: bool) -> dict[str, Any]:
+        """The whole run at most (stopping early takes less), one number of steps for each phase."""
+        steps = epochs * sum(steps_an_epoch)
+        validations = (epochs + 1) * len(steps_an_epoch)
+        wall_s = self.prepared_s + steps * self.step_s + validations * self.validation_s
+        share = self.step_cpu_s / max(self.step_s, 1e-9)
+        return {
+            "wall_s": round(wall_s, 1),
+            "cpu_s": round(wall_s * share, 1),
+            "gpu_s": round(wall_s, 1) if gpu else 0.0,
+            "steps": steps,
+            "step_s": round(self.step_s, 4),
+        }

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ml.training import distributed
 from ml.training.checkpoints import Checkpoint, Checkpoints
-from ml.training.clock import Clock, cpu_seconds
+from ml.training.clock import Clock, Measured, Stopwatch, cpu_seconds
 from ml.training.objective import PHASES, Objective, Phase, Recipe, TrainingError
-from ml.training.plan import Selection
+from ml.training.progress import Data, Limits, Progress
 from ml.training.stepping import OutOfMemory, Stepper, rate
 from ml.training.stream import Batch, Order, prefetched
 
@@ -24,48 +24,10 @@ if TYPE_CHECKING:
 
 Report = Callable[..., None]
 
-PATIENCE = 6
-CHECKPOINT_S = 20.0
 PROGRESS_S = 1.0
-#: Steps that are measured for the estimate, after one that warms up.
-MEASURED_STEPS = 3
+#: Steps that are measured for the estimate; the first one warms up and does not count.
+MEASURED_STEPS = 4
 LEAST_BATCH = 2
-
-
-@dataclass(frozen=True)
-class Data:
-    """One phase's items."""
-
-    train: Selection
-    val: Selection
-    test: Selection
-
-
-@dataclass(frozen=True)
-class Limits:
-    """``wall_s``: stop with the best so far after so many seconds; None is no limit."""
-
-    wall_s: float | None = None
-    patience: int = PATIENCE
-    checkpoint_s: float = CHECKPOINT_S
-
-
-@dataclass
-class Progress:
-    """Where a run stands: the JSON part of a checkpoint."""
-
-    batch: int
-    phase: int = 0
-    epoch: int = 0
-    seen: int = 0
-    best: float | None = None
-    waited: int = 0
-    steps: int = 0
-    loss_sum: float = 0.0
-    cpu_s: float = 0.0
-    gpu_s: float = 0.0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    stopped: str = "epochs"
 
 
 class Trainer:
@@ -105,8 +67,6 @@ class Trainer:
                 resumed = None
         self.settle()
         return self.progress
-
-    # --- Phases and epochs -----------------------------------------------------------------------------------
 
     def _run_phase(self, phase: Phase, resumed: Checkpoint | None) -> None:
         progress = self.progress
@@ -204,8 +164,6 @@ class Trainer:
         progress.history.append(point)
         self.report("curve", **point)
 
-    # --- Trouble ---------------------------------------------------------------------------------------------
-
     def _halve(self) -> None:
         progress = self.progress
         if distributed.world() > 1 or progress.batch // 2 < LEAST_BATCH:
@@ -232,50 +190,32 @@ class Trainer:
 
     def _estimate(self) -> None:
         """Measure a few steps and a validation, undo them, and tell what the run will cost at most."""
-        prepared_s = time.perf_counter() - self._started
-        phase = self.phases[0]
-        before, stepper = self._snapshot(), Stepper(self.objective, phase)
-        self.objective.begin_epoch(self.data[phase].train, phase, 0, self.recipe.epochs)
-        step = self._measured(stepper, phase)
+        before = self._snapshot()
+        while (measured := self._measured()) is None:
+            self._halve()
         self._load(before)
-        start = time.perf_counter()
-        self.objective.validate(self.data[phase].val)
-        judge_s = time.perf_counter() - start
-        steps = {name: -(-len(data.train) // self.progress.batch) for name, data in self.data.items()}
-        count = self.recipe.epochs * sum(steps.values())
-        wall_s = prepared_s + count * step["wall_s"] + judge_s * (self.recipe.epochs + 1) * len(steps)
-        share = step["cpu_s"] / max(step["wall_s"], 1e-9)
-        self.report(
-            "estimate",
-            wall_s=round(wall_s, 1),
-            cpu_s=round(wall_s * share, 1),
-            gpu_s=round(wall_s, 1) if self.clock.gpu else 0.0,
-            steps=count,
-            step_s=round(step["wall_s"], 4),
-        )
+        sizes = [-(-len(self.data[phase].train) // self.progress.batch) for phase in self.phases]
+        self.report("estimate", **measured.of_all(sizes, self.recipe.epochs, self.clock.gpu))
 
-    def _measured(self, stepper: Stepper, phase: Phase) -> dict[str, float]:
-        while True:
-            try:
-                return self._measure(stepper, phase)
-            except OutOfMemory:
-                self._halve()
-
-    def _measure(self, stepper: Stepper, phase: Phase) -> dict[str, float]:
-        """Seconds of one step: wall and CPU, reading included."""
-        taken, wall, cpu = 0, time.perf_counter(), cpu_seconds()
-        for batch in prefetched(self.data[phase].train, self._order(), self.objective.collate):
+    def _measured(self) -> Measured | None:
+        """None when memory was too short for a batch."""
+        phase = self.phases[0]
+        stepper, train = Stepper(self.objective, phase), self.data[phase].train
+        prepared_s = time.perf_counter() - self._started
+        self.objective.begin_epoch(train, phase, 0, self.recipe.epochs)
+        stopwatch = Stopwatch()
+        for batch in prefetched(train, self._order(), self.objective.collate):
             try:
                 stepper.step(batch.content, 0.0, self._seed(batch))
+            except OutOfMemory:
+                return None
             except TrainingError as error:
                 raise self._located(error, batch, stepper) from error
-            taken += 1
-            if taken == 1:
-                wall, cpu = time.perf_counter(), cpu_seconds()
-            if taken > MEASURED_STEPS:
+            if stopwatch.lap() == MEASURED_STEPS:
                 break
-        steps = max(taken - 1, 1)
-        return {"wall_s": (time.perf_counter() - wall) / steps, "cpu_s": (cpu_seconds() - cpu) / steps}
+        start = time.perf_counter()
+        self.objective.validate(self.data[phase].val)
+        return Measured(prepared_s, *stopwatch.mean(), time.perf_counter() - start)
 
     def _tell(self) -> None:
         if time.perf_counter() - self._told_at < PROGRESS_S:

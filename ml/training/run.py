@@ -20,7 +20,7 @@ from ml.training.objective import PHASES, Objective, Phase, Recipe, TrainingErro
 if TYPE_CHECKING:
     from ml.alignment.space import JointSpace
     from ml.training.extract import Extracted
-    from ml.training.loop import Data, Progress
+    from ml.training.progress import Data, Progress
 
 REQUEST, RESULT = "run.json", "result.json"
 SPACE, CHECKPOINTS, SHARDS = "space", "checkpoints", "shards"
@@ -96,7 +96,8 @@ def run(folder: Path, report: Report) -> dict[str, Any]:
 def _trained(folder: Path, request: Request, report: Report) -> dict[str, Any]:
     from ml.training import distributed
     from ml.training.checkpoints import Checkpoints
-    from ml.training.loop import Limits, Trainer
+    from ml.training.loop import Trainer
+    from ml.training.progress import Limits
 
     start = time.perf_counter()
     objective = load_objective(request.recipe)
@@ -154,8 +155,8 @@ def _data(
 
 
 def _looked_at(objective: Objective, urls: list[str], unreadable: int) -> tuple[Data, dict[str, Any]]:
-    from ml.training.loop import Data
     from ml.training.plan import TEST, TRAIN, VAL, Selection
+    from ml.training.progress import Data
     from ml.training.quality import examine
 
     items = objective.items(urls)

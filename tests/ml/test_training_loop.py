@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from ml.training.loop import Limits
 from ml.training.objective import Recipe, TrainingError
+from ml.training.progress import Limits
 from ml.training.stepping import rate
 from tests.ml import training_toy
 
@@ -112,8 +113,8 @@ def test_every_checkpoint_leads_to_the_same_end(tmp_path: Path, stage: str) -> N
 
 def test_killed_in_the_middle_it_ends_the_same(tmp_path: Path) -> None:
     asked = {"epochs": 3, "batch": 32, "options": {"sleep_s": 0.02, "dropout": 0.2}}
-    whole = _process(tmp_path / "whole", asked)
-    expected = json.loads(whole.communicate(timeout=60)[0].splitlines()[-1])
+    whole = training_toy.trainer(tmp_path / "whole", Events(), Recipe(**asked))
+    whole.run()
     killed = _process(tmp_path / "killed", asked)
     assert killed.stdout
     for line in killed.stdout:
@@ -121,26 +122,29 @@ def test_killed_in_the_middle_it_ends_the_same(tmp_path: Path) -> None:
             break
     killed.kill()
     killed.wait()
-    lines = _process(tmp_path / "killed", asked).communicate(timeout=60)[0].splitlines()
+    lines = _process(tmp_path / "killed", asked).communicate(timeout=90)[0].splitlines()
     assert json.loads(lines[0])["event"] == "resumed"
-    assert json.loads(lines[-1]) == expected
+    assert json.loads(lines[-1])["weights"] == training_toy.weights(whole)
 
 
 def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
+    """With the environment that torchrun gives its processes."""
     asked = {"epochs": 2, "batch": 32, "options": {"noise": 0.0}}
-    alone = json.loads(_process(tmp_path / "one", asked).communicate(timeout=60)[0].splitlines()[-1])
+    alone = training_toy.trainer(tmp_path / "one", Events(), Recipe(**asked))
+    history = alone.run().history
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": "2"}
     folder = _folder(tmp_path / "two", asked)
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [sys.executable, *command, "-m", "tests.ml.training_toy", str(folder)],
-        cwd=ROOT, env=_environment(), capture_output=True, text=True, timeout=90,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    together = json.loads(done.stdout.splitlines()[-1])
-    for name, rows in alone["weights"].items():
+    both = [_process(folder, asked, place | {"RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")]
+    said = [process.communicate(timeout=120)[0].splitlines() for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert said[1] == []
+    together = json.loads(said[0][-1])
+    for name, rows in training_toy.weights(alone).items():
         for mine, theirs in zip(rows, together["weights"][name], strict=True):
             assert mine == pytest.approx(theirs, abs=1e-4)
-    assert [one["primary"] for one in alone["best"]] == pytest.approx(
+    assert [point["validation"]["primary"] for point in history] == pytest.approx(
         [one["primary"] for one in together["best"]], abs=0.02
     )
 
@@ -223,12 +227,11 @@ def _folder(folder: Path, asked: dict[str, Any]) -> Path:
     return folder
 
 
-def _process(folder: Path, asked: dict[str, Any]) -> subprocess.Popen[str]:
+def _process(
+    folder: Path, asked: dict[str, Any], more: dict[str, str] | None = None
+) -> subprocess.Popen[str]:
     if not folder.exists():
         _folder(folder, asked)
     command = [sys.executable, "-m", "tests.ml.training_toy", str(folder)]
-    return subprocess.Popen(command, cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, text=True)
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **(more or {})}
+    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)

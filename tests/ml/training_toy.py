@@ -17,9 +17,10 @@ import numpy as np
 
 from ml.training import distributed
 from ml.training.checkpoints import Checkpoints
-from ml.training.loop import Data, Limits, Trainer
+from ml.training.loop import Trainer
 from ml.training.objective import PHASES, Objective, Phase, Recipe
 from ml.training.plan import TEST, TRAIN, VAL, Plan, Selection
+from ml.training.progress import Data, Limits
 
 DIMENSION = 12
 
