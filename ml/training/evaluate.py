@@ -10,12 +10,16 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.alignment.projection import Placing
 from ml.alignment.sight import Reading, Sight
+from ml.alignment.space import JointSpace
+from ml.alignment.traditional import METHODS, fitted
 from ml.training.metrics import Found, difference, figures, search
 from ml.training.plan import hashed
 from ml.training.quality import same_words
@@ -23,22 +27,13 @@ from ml.training.shards import Pair, stack
 
 #: Pictures of the pool at most: the first ones of the split.
 LARGEST_POOL = 5_000
+#: Training pictures that traditional methods are fitted on: their arrays are in memory as a whole.
+FITTED = 3_000
 #: Captions of a picture that are asked for or searched at most.
 CAPTIONS = 5
 
 TEXT_TO_IMAGE, IMAGE_TO_TEXT = "text>image", "image>text"
 Array = NDArray[Any]
-
-
-class Space(Protocol):
-    """What a space must be able to; ``JointSpace`` is one."""
-
-    @property
-    def encoders_key(self) -> str: ...
-    def read(self, texts: Sequence[str]) -> Reading: ...
-    def project_text(self, reading: Reading) -> Array: ...
-    def project_image(self, sight: Sight) -> Array: ...
-    def as_query(self, vectors: Array) -> Array: ...
 
 
 @dataclass(frozen=True)
@@ -48,7 +43,6 @@ class Pool:
     sight: Sight
     reading: Reading
     captions: list[str]
-    encoders_key: str | None  #: of the encoders that saw and read; None: of whichever space asks
     right_pictures: list[list[int]]  #: of each caption
     right_captions: list[list[int]]  #: of each picture
     groups: Array  #: [pictures]
@@ -59,8 +53,8 @@ class Pool:
         return len(self.groups)
 
 
-def pool_of(pairs: Iterable[Pair], encoders_key: str | None = None) -> Pool:
-    """The first LARGEST_POOL pairs, with CAPTIONS captions each."""
+def pool_of(pairs: Iterable[Pair]) -> Pool:
+    """The first LARGEST_POOL pairs, at least one, with CAPTIONS captions each."""
     held = [_shortened(pair) for pair in itertools.islice(pairs, LARGEST_POOL)]
     owners = np.repeat(np.arange(len(held)), [len(pair.captions) for pair in held])
     captions = [text for pair in held for text in pair.captions]
@@ -70,7 +64,6 @@ def pool_of(pairs: Iterable[Pair], encoders_key: str | None = None) -> Pool:
         sight_of(held),
         reading_of(held),
         captions,
-        encoders_key,
         right_pictures,
         right_captions,
         np.array([hashed(pair.group) for pair in held], np.uint64),
@@ -88,32 +81,55 @@ def reading_of(pairs: Sequence[Pair]) -> Reading:
     return Reading(vectors=stack(pairs, "text"), colours=stack(pairs, "text_colours"))
 
 
-def find(space: Space, pool: Pool) -> dict[str, Found]:
-    """What every query of either direction finds."""
-    read_alike = pool.encoders_key in (None, space.encoders_key)
-    # A tuned text tower reads differently from the one that the shards were made with.
-    texts = space.project_text(pool.reading if read_alike else space.read(pool.captions))
-    pictures = space.project_image(pool.sight)
-    queries = space.as_query(pictures)
+def find(placing: Placing, pool: Pool, reading: Reading | None = None) -> dict[str, Found]:
+    """What every query of either direction finds. ``reading``: of another text tower than the shards'."""
+    texts, pictures = placing.text(reading or pool.reading), placing.image(pool.sight)
+    queries = placing.as_query(pictures)
     return {
         TEXT_TO_IMAGE: search(texts, pictures, pool.right_pictures, pool.groups[pool.owners]),
         IMAGE_TO_TEXT: search(queries, texts, pool.right_captions, pool.groups),
     }
 
 
-def compare(space: Space, pool: Pool, others: Mapping[str, Space]) -> dict[str, Any]:
-    """Figures of ``space`` and of each of the others, and what the space gains on it with the paired interval:
+def compare(mine: Mapping[str, Found], others: Mapping[str, Mapping[str, Found]]) -> dict[str, Any]:
+    """Figures of the model and of each of the others, and what it gains on them with the paired interval:
 
     ``{"model": {"text>image": {…}, …}, "<other>": {…}, "differences": {"<other>": {"text>image": {…}}}}``.
     """
-    mine = find(space, pool)
-    result: dict[str, Any] = {"pictures": pool.size, "captions": len(pool.owners), "model": _all(mine)}
-    result["differences"] = {}
-    for name, other in others.items():
-        theirs = find(other, pool)
-        result[name] = _all(theirs)
-        result["differences"][name] = {way: difference(mine[way], theirs[way]) for way in mine}
+    result: dict[str, Any] = {"model": _all(mine), **{name: _all(theirs) for name, theirs in others.items()}}
+    result["differences"] = {
+        name: {way: difference(mine[way], theirs[way]) for way in mine} for name, theirs in others.items()
+    }
     return result
+
+
+def evaluate_space(
+    folder: Path, base: Path | None, train: Iterable[Pair], tests: Mapping[str, Iterable[Pair]]
+) -> dict[str, Any]:
+    """``compare`` for each test set that has any pair: the space in ``folder`` beside its parent and traditional
+    methods, which are fitted on the same training pairs (the first FITTED of them)."""
+    model, parent = JointSpace.load(folder), JointSpace.load(base)
+    rivals: dict[str, Placing] = {"parent": parent.placing, **traditional(train)}
+    held = {name: list(itertools.islice(pairs, LARGEST_POOL)) for name, pairs in tests.items()}
+    return {name: _compared(model, parent, rivals, pool_of(some)) for name, some in held.items() if some}
+
+
+def traditional(train: Iterable[Pair]) -> dict[str, Placing]:
+    """Every traditional method by name, fitted on the first FITTED pairs."""
+    held = [_shortened(pair) for pair in itertools.islice(train, FITTED)]
+    owners = np.repeat(np.arange(len(held)), [len(pair.captions) for pair in held])
+    reading, sight = reading_of(held), sight_of(held)
+    return {name: fitted(name, reading, sight, owners) for name in METHODS}
+
+
+def _compared(
+    model: JointSpace, parent: JointSpace, rivals: Mapping[str, Placing], pool: Pool
+) -> dict[str, Any]:
+    # A tuned text tower reads otherwise than the one that the shards were made with: its texts are read again.
+    reading = None if model.encoders_key == parent.encoders_key else model.read(pool.captions)
+    mine = find(model.placing, pool, reading)
+    counts = {"pictures": pool.size, "captions": len(pool.captions)}
+    return counts | compare(mine, {name: find(rival, pool) for name, rival in rivals.items()})
 
 
 def mean_recall(found: Mapping[str, Found]) -> float:

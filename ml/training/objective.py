@@ -76,7 +76,7 @@ class Objective(ABC):
     #: True where the items are feature shards: raw sources are then encoded before anything else.
     features: ClassVar[bool] = True
     #: Everything trainable and every constant that must be in a checkpoint; set by ``prepare``.
-    module: torch.nn.Module
+    module: Any  # a torch.nn.Module, whose own attributes its stubs do not know
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -152,7 +152,7 @@ class Objective(ABC):
         By default of a space beside its parent and the traditional methods fitted on the same training pairs; an
         objective that exports something else overrides it.
         """
-        from ml.training.report import evaluate_space
+        from ml.training.evaluate import evaluate_space
 
         return evaluate_space(folder, self.recipe.base, train, tests)
 
