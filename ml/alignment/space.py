@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ml.alignment import layout
 from ml.alignment.chinese_colours import chinese_colour_words
 from ml.alignment.colours import colour_scores, colour_words
+from ml.alignment.own_tower import SCHEME, open_own_tower
 from ml.alignment.projection import Placing
 from ml.alignment.sight import Reading, Sight
 from ml.alignment.storage import SpaceError, read_space
@@ -53,6 +54,7 @@ class JointSpace:
         image_encoders: Sequence[Encoder] | None = None,
     ) -> None:
         self._placing, self.manifest = read_space(folder)
+        self._folder = folder
         self.id: str = self.manifest["id"]
         self.version: str = self.manifest["version"]
         self._text_encoder = text_encoder
@@ -130,8 +132,12 @@ class JointSpace:
     def _text(self) -> Encoder:
         with self._lock:
             if self._text_encoder is None:
-                self._text_encoder = shared_encoder(self.manifest["encoders"]["text"])
+                self._text_encoder = self._own_or_shared(self.manifest["encoders"]["text"])
             return self._text_encoder
+
+    def _own_or_shared(self, spec: str) -> Encoder:
+        # A tuned tower lies in the space's folder, and is forgotten with the space.
+        return open_own_tower(self._folder, self.manifest) if spec.startswith(SCHEME) else shared_encoder(spec)
 
     def _images(self) -> Sequence[Encoder]:
         with self._lock:
