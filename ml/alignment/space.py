@@ -137,7 +137,9 @@ class JointSpace:
 
     def _own_or_shared(self, spec: str) -> Encoder:
         # A tuned tower lies in the space's folder, and is forgotten with the space.
-        return open_own_tower(self._folder, self.manifest) if spec.startswith(SCHEME) else shared_encoder(spec)
+        if spec.startswith(SCHEME):
+            return open_own_tower(self._folder, self.manifest)
+        return shared_encoder(spec)
 
     def _images(self) -> Sequence[Encoder]:
         with self._lock:
