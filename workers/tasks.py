@@ -25,7 +25,7 @@ from tenants.pipeline import (
     subjects,
     upkeep,
 )
-from tenants.retrieval import building, moving
+from tenants.retrieval import building, gate_training, moving
 from workers.base import JobTask, run_job
 
 
@@ -92,6 +92,11 @@ def backtest_policy(job_id: str, tenant_id: str) -> None:
 @shared_task(base=JobTask, name="workers.match_again")
 def match_again(job_id: str, tenant_id: str) -> None:
     run_job(job_id, tenant_id, matching_again.match_again)
+
+
+@shared_task(base=JobTask, name="workers.train_gate")
+def train_gate(job_id: str, tenant_id: str) -> None:
+    run_job(job_id, tenant_id, gate_training.train_gate)
 
 
 @shared_task(base=JobTask, name="workers.finetune")

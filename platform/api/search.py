@@ -153,6 +153,7 @@ def _explained(answer: search.Answer, fields: dict[str, Any]) -> dict[str, Any]:
     return {
         "timings_ms": {step: round(took, 3) for step, took in answer.timings.items()},
         "parts": answer.meta["weights"],
+        "weighing": answer.why,
         "cache": {name: layer or "bypass" for name, layer in answer.layers.items()},
         "filter": fields.get("filter"),
     }

@@ -75,9 +75,24 @@ class Index(s.Serializer):
     recall_estimate = s.FloatField()
 
 
+class Weighing(s.Serializer):
+    task = s.CharField()
+    prior = s.DictField(child=s.FloatField(), help_text="The task's weights for these parts; they sum to 1.")
+    confidence = s.DictField(
+        child=s.DictField(child=s.FloatField()), help_text="What was measured of each part that was sent."
+    )
+    agreement = s.DictField(child=s.FloatField(), help_text="The cosine of each two parts.")
+    gate = s.CharField(**NULL, help_text="Null where the weights are fixed.")
+    factors = s.DictField(
+        child=s.FloatField(), help_text="By what the gate multiplied each weight, before they were scaled."
+    )
+    why = s.ListField(child=s.CharField(), help_text="The same in words.")
+
+
 class Explained(s.Serializer):
     timings_ms = s.DictField(child=s.FloatField())
     parts = s.DictField(child=s.FloatField())
+    weighing = Weighing(**NULL, help_text="Why the parts weigh what they do; null on further pages.")
     cache = s.DictField(
         child=s.ChoiceField(("process", "valkey", "shared", "miss", "bypass")),
         help_text="Who answered for `embedding` and for `candidates`.",

@@ -12,7 +12,9 @@ from api.content import Content, Thumbnail, Transcript
 from api.datasets import Datasets, OneDataset
 from api.erasures import Erasures, OneErasure
 from api.exports import ExportContent, Exports, OneExport
+from api.feedback import Feedback
 from api.finetunes import Finetunes
+from api.gate import Gate, TrainGate
 from api.golden_queries import GoldenQueries, OneGoldenQuery
 from api.hash_lists import HashEntries, HashLists, MatchHashes, OneHashEntry, OneHashList
 from api.imports import Imports, OneImport, PreviewImport, Receipt, Rows, StartImport
@@ -46,6 +48,7 @@ from api.reviews import (
     Reviews,
 )
 from api.search import Search
+from api.tasks import OneTask, Tasks
 from api.uploads import OneUpload, Uploads
 from api.usage import Usage
 
@@ -84,6 +87,11 @@ urlpatterns = [
     path("exports", Exports.as_view(), name="exports"),
     path("exports/<id:export_id>", OneExport.as_view(), name="export"),
     path("exports/<id:export_id>/content", ExportContent.as_view(), name="export-content"),
+    path("tasks", Tasks.as_view(), name="tasks"),
+    path("tasks/<slug>", OneTask.as_view(), name="task"),
+    path("feedback", Feedback.as_view(), name="feedback"),
+    path("gate", Gate.as_view(), name="gate"),
+    path("gate/train", TrainGate.as_view(), name="train-gate"),
     path("finetunes", Finetunes.as_view(), name="finetunes"),
     path("models", Models.as_view(), name="models"),
     path("models/<model_id>", OneModel.as_view(), name="model"),

@@ -38,6 +38,7 @@ KINDS: dict[str, Kind] = {
         Kind("audit_item", queue="audit", follow="tenants.pipeline.auditing.follow"),
         Kind("backtest_policy", queue="default"),
         Kind("match_again", queue="default"),
+        Kind("train_gate", queue="train"),
         Kind("finetune", queue="train", follow="tenants.learning.finetuning.follow"),
     )
 }

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from django.conf import settings
 
+from ml.alignment import confidence
+from ml.alignment.gating import Part
 from ml.batching import Batcher
 from ml.compression.store import ModelsMissing
 from ml.media import Decoder
@@ -26,7 +28,7 @@ from tenants.retrieval.query_cache import QueryCache
 
 if TYPE_CHECKING:
     from ml.alignment.space import JointSpace
-    from ml.encoders.whisper_tiny_en import Transcriber, Transcript
+    from ml.encoders.whisper_tiny_en import Transcriber
 
 T = TypeVar("T")
 
@@ -140,14 +142,19 @@ def text_batcher() -> Batcher:
 # --- Queries: into the space that answers ------------------------------------------------------------------
 
 
-def query_image(path: Path, space: JointSpace) -> np.ndarray:
-    """A picture file as a query: float32 [256]. Raises MediaError."""
-    return space.query_images([decoder().image(path, thumbnail=False).pixels])[0]
+def query_image(path: Path, space: JointSpace) -> Part:
+    """A picture file as a query, and how far it can be trusted. Raises MediaError."""
+    pictures = [decoder().image(path, thumbnail=False).pixels]
+    seen = space.see(pictures)
+    vector = space.as_query(space.project_image(seen))[0]
+    return Part(vector, confidence.of_picture(pictures[0], seen.probabilities[0]))
 
 
-def transcribe(path: Path) -> Transcript:
-    """The words of a sound file. Raises MediaError."""
-    return transcriber().transcribe(decoder().audio(path))
+def hear(path: Path) -> tuple[str, confidence.Signs]:
+    """The words of a sound file, and how far they can be trusted. Raises MediaError."""
+    samples = decoder().audio(path)
+    heard = transcriber().transcribe(samples)
+    return heard.text, confidence.of_speech(samples, heard.text, heard.confidence)
 
 
 def canonical(text: str, space: JointSpace) -> str:

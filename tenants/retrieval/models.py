@@ -1,4 +1,4 @@
-"""Vectors: the truth that every index of them is derived from; and the lexical index, which is its own."""
+"""Vectors: the truth that every index of them is derived from; the lexical index; tasks, feedback and gates."""
 
 from __future__ import annotations
 
@@ -178,3 +178,73 @@ class FacetChange(TenantModel):
     class Meta(TenantModel.Meta):
         db_table = "facet_change"
         constraints = [models.UniqueConstraint(fields=["tenant", "seq"], name="facet_change_seq_once")]
+
+
+class SearchTask(TenantModel):
+    """A tenant's own task. What may stand in `weights` and `rules`: `tenants.retrieval.tasks`."""
+
+    slug = models.CharField(max_length=50)
+    description = models.TextField(blank=True, default="")
+    weights = models.JSONField()
+    rules = models.JSONField(default=list)
+    dynamic = models.BooleanField(default=True)
+    created_by = models.CharField(max_length=100, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "search_task"
+        constraints = [models.UniqueConstraint(fields=["tenant", "slug"], name="search_task_once")]
+
+
+class Feedback(TenantModel):
+    """What somebody thought of one result of a search. Neither the words nor the vectors of the query are kept.
+
+    `rank` at which it was shown, from 1. `evidence` is what a gate learns from (`tenants.retrieval.feedback`); empty of
+    a search of one part, which has nothing to weigh.
+    """
+
+    class Kind(models.TextChoices):
+        CLICK = "click"
+        RELEVANT = "relevant"
+        IRRELEVANT = "irrelevant"
+
+    search_id = models.UUIDField()
+    asset = TenantForeignKey(Asset, on_delete=models.CASCADE, related_name="+")
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    rank = models.PositiveIntegerField()
+    task = models.CharField(max_length=50)
+    model = models.CharField(max_length=100)
+    evidence = models.BinaryField(default=b"")
+    created_by = models.CharField(max_length=100, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "feedback"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "search_id", "asset", "kind"], name="feedback_once")
+        ]
+        indexes = [models.Index(fields=["tenant", "asset"], name="feedback_by_asset")]
+
+
+class SearchGate(TenantModel):
+    """A gate that learnt from a tenant's feedback: its weights are a safetensors file of a few kB.
+
+    `report`: what it was trained on and how it did on searches that it had not seen, beside the built-in gate and the
+    fixed weights.
+    """
+
+    number = models.PositiveIntegerField()
+    live = models.BooleanField(default=False)
+    content = models.BinaryField()
+    report = models.JSONField(default=dict)
+    created_by = models.CharField(max_length=100, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "search_gate"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "number"], name="search_gate_number_once"),
+            models.UniqueConstraint(
+                fields=["tenant"], condition=models.Q(live=True), name="search_gate_live_once"
+            ),
+        ]

@@ -10,22 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ml.alignment.confidence import of_words
+from ml.alignment.gating import Part
 from tenants.datasets.models import Asset
 from tenants.errors import Invalid
-from tenants.retrieval import cursors, encoding, likeness
+from tenants.retrieval import cursors, encoding, gates, likeness, tasks
 from tenants.retrieval import space_files as spaces
+from tenants.retrieval.gates import Weighed
 from tenants.scope import tenant_scope
 
 if TYPE_CHECKING:
     from ml.alignment.space import JointSpace
-
-# Fixed weights by task; a learnt gate will propose them per query, with these as its prior.
-TASKS: dict[str, dict[str, float]] = {
-    "general": {"text": 1.0, "image": 1.0, "audio": 1.0, "video": 1.0, "vector": 1.0, "like": 1.0},
-    "ecommerce": {"text": 0.3, "image": 0.6, "audio": 0.1, "video": 0.6, "vector": 1.0, "like": 1.0},
-    "medical": {"text": 0.2, "image": 0.8, "audio": 0.1, "video": 0.8, "vector": 1.0, "like": 1.0},
-    "support": {"text": 0.6, "image": 0.2, "audio": 0.6, "video": 0.2, "vector": 1.0, "like": 1.0},
-}
 
 # What is left of a query below this is rounding, which points anywhere.
 LEAST_NORM = 1e-4
@@ -80,13 +75,16 @@ class Encoded:
 
     The weights of the parts sum to 1; that of negative examples stands beside them.
 
-    `layer`: which layer of the cache had its text's embedding; None for a query without words.
+    `layer`: which layer of the cache had its text's embedding; None for a query without words. `parts` and `weighed`:
+    what it is made of, and why the weights are what they are.
     """
 
     vector: np.ndarray
     weights: dict[str, float]
     words: str
     layer: str | None
+    parts: dict[str, Part]
+    weighed: Weighed
     transcript: str | None = None
 
 
@@ -95,36 +93,37 @@ def encode(tenant_id: uuid.UUID, query: Query, model: str) -> Encoded:
 
     Raises Invalid, MediaError for a bad file, and ModelUnavailable.
     """
-    space = spaces.space(model, tenant_id)
+    space, task = spaces.space(model, tenant_id), tasks.find(tenant_id, query.task)
     parts, layer, transcript = _parts(tenant_id, query, space)
     words = [query.text, transcript]
+    weighed = gates.weigh(tenant_id, parts, query, task, " ".join(filter(None, words)))
     if query.hybrid or query.highlight:
         words.append(_said_in(tenant_id, query.audio_asset))
     if query.hybrid and not any(words):
         raise Invalid("Hybrid search compares words: send a text or speech.", pointer="/hybrid")
-    vector, weights = combine(parts, query)
+    vector, weights = combine(parts, weighed)
     if query.unlike or query.unlike_text:
         weights["unlike"] = query.weights.get("unlike", likeness.UNLIKE_WEIGHT)
         vector = _unit(likeness.without(vector, _unwanted(tenant_id, query, space), weights["unlike"]))
-    return Encoded(vector, weights, " ".join(filter(None, words)), layer, transcript)
+    return Encoded(vector, weights, " ".join(filter(None, words)), layer, parts, weighed, transcript)
 
 
 def _parts(
     tenant_id: uuid.UUID, query: Query, space: JointSpace
-) -> tuple[dict[str, np.ndarray], str | None, str | None]:
+) -> tuple[dict[str, Part], str | None, str | None]:
     parts, model = _stored_parts(tenant_id, query, space), spaces.model_of(space)
     layer, transcript = None, None
     if query.text:
         found = encoding.queries.find(tenant_id, query.text, model)
-        parts["text"], layer = found.vector, found.layer
+        parts["text"], layer = Part(found.vector, of_words(query.text)), found.layer
     if query.image is not None:
         parts["image"] = encoding.query_image(query.image, space)
     if query.vector is not None:
-        parts["vector"] = query.vector
+        parts["vector"] = Part(query.vector)
     if query.audio is not None:
-        transcript = encoding.transcribe(query.audio).text
+        transcript, signs = encoding.hear(query.audio)
         if transcript.strip():
-            parts["audio"] = encoding.queries.find(tenant_id, transcript, model).vector
+            parts["audio"] = Part(encoding.queries.find(tenant_id, transcript, model).vector, signs)
         elif not parts:
             raise Invalid("No words were heard in this recording. Speak closer or longer.", pointer="/audio")
     return parts, layer, transcript
@@ -138,7 +137,7 @@ _STORED = {
 }
 
 
-def _stored_parts(tenant_id: uuid.UUID, query: Query, space: JointSpace) -> dict[str, np.ndarray]:
+def _stored_parts(tenant_id: uuid.UUID, query: Query, space: JointSpace) -> dict[str, Part]:
     """The parts that assets of the tenant stand for. A file beats an asset that is named for the same part."""
     named = {"image": query.image_asset, "audio": query.audio_asset, "video": query.video_asset}
     given = {
@@ -148,11 +147,11 @@ def _stored_parts(tenant_id: uuid.UUID, query: Query, space: JointSpace) -> dict
         return {}
     with tenant_scope(tenant_id):
         parts = {
-            part: likeness.of_part(asset_id, part, f"/{part}/asset", _STORED[part], space=space)
+            part: Part(likeness.of_part(asset_id, part, f"/{part}/asset", _STORED[part], space=space))
             for part, asset_id in given.items()
         }
         if query.like:
-            parts["like"] = likeness.of_assets(query.like, "/like/assets", space=space)
+            parts["like"] = Part(likeness.of_assets(query.like, "/like/assets", space=space))
     return parts
 
 
@@ -175,15 +174,10 @@ def _unwanted(tenant_id: uuid.UUID, query: Query, space: JointSpace) -> np.ndarr
     return _unit(np.mean(found, axis=0))
 
 
-def combine(parts: dict[str, np.ndarray], query: Query) -> tuple[np.ndarray, dict[str, float]]:
+def combine(parts: dict[str, Part], weighed: Weighed) -> tuple[np.ndarray, dict[str, float]]:
     """The normalised weighted sum, and the weights used, which sum to 1."""
-    chosen = {m: query.weights.get(m, TASKS[query.task][m]) for m in parts}
-    total = sum(chosen.values())
-    if total <= 0:
-        raise Invalid("At least one part of the query needs a weight above 0.", pointer="/weights")
-    weights = {m: w / total for m, w in chosen.items()}
-    mixed = np.sum([weights[m] * parts[m] for m in parts], axis=0)
-    return _unit(mixed), {m: round(w, 4) for m, w in weights.items()}
+    mixed = np.sum([weighed.weights[name] * part.vector for name, part in parts.items()], axis=0)
+    return _unit(mixed), {name: round(weight, 4) for name, weight in weighed.weights.items()}
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

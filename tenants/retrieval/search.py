@@ -19,19 +19,20 @@ from tenants.accounts import metering
 from tenants.datasets import selectors
 from tenants.datasets.models import Asset
 from tenants.errors import CursorExpired, Invalid, ModelUnavailable, Unavailable
-from tenants.retrieval import cursors, duplicates, faceting, finding, queries, spaces
+from tenants.retrieval import cursors, duplicates, faceting, finding, queries, spaces, traces
 from tenants.retrieval.cache_layers import MISS
 from tenants.retrieval.finding import Asked, Found
 from tenants.retrieval.highlighting import Highlight, query_words
 from tenants.retrieval.opening import Opening
-from tenants.retrieval.queries import TASKS, Query
+from tenants.retrieval.queries import Query
 from tenants.retrieval.ranking import Ahead
 from tenants.retrieval.shown import Page, Read, Reader, highlights, read_page
 from tenants.retrieval.state import Hit
 from tenants.retrieval.stopwatch import Stopwatch
+from tenants.retrieval.why import explained
 from tenants.scope import tenant_scope
 
-__all__ = ["TASKS", "Answer", "Query", "search"]
+__all__ = ["Answer", "Query", "search"]
 
 
 # How often a search is made again because the model was switched while it ran.
@@ -43,7 +44,8 @@ class Answer:
     """What a search found: assets as `read` gives them, with scores, and how it went. `timings` are milliseconds.
 
     `duplicates` of each result and `highlights` in it, by its asset; None where they were not asked for. `layers`: who
-    answered for each cache (`tenants.retrieval.cache_layers`); None where it was not asked.
+    answered for each cache (`tenants.retrieval.cache_layers`); None where it was not asked. `why` its parts weigh what
+    they do (`tenants.retrieval.why`); None where that was not asked for.
     """
 
     search_id: str
@@ -54,6 +56,7 @@ class Answer:
     duplicates: dict[uuid.UUID, list[Hit]] | None = None
     highlights: dict[uuid.UUID, list[Highlight]] | None = None
     layers: dict[str, str | None] = field(default_factory=dict)
+    why: dict[str, Any] | None = None
 
 
 def _live(tenant_id: uuid.UUID, asset_ids: list[uuid.UUID]) -> Mapping[uuid.UUID, Asset]:
@@ -120,6 +123,16 @@ def _answered(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwat
     following = _keep(tenant_id, search_id, asked, found, groups, meta)
     answer = _answer(tenant_id, search_id, page, following, {**meta, **facets}, asked.wanted, watch)
     answer.layers = layers
+    answer.why = explained(encoded.weighed, encoded.parts) if query.explain else None
+    traces.keep(
+        tenant_id,
+        search_id,
+        model=model,
+        weighed=encoded.weighed,
+        parts=encoded.parts,
+        shown=[hit.asset_id for _, hit in page.results],
+        end=min(query.top_k, len(groups)),
+    )
     return answer
 
 
@@ -242,6 +255,8 @@ def _next_page(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwa
         page = _read(tenant_id, chosen, reader.read, wanted, ranking.sizes is not None, watch)
     end = offset + len(chosen)
     following = cursors.encode(search_id, end) if end < len(groups) else None
+    shown = [hit.asset_id for _, hit in page.results]
+    traces.keep_page(tenant_id, search_id, start=offset, shown=shown, end=end)
     return _answer(tenant_id, search_id, page, following, ranking.meta, wanted, watch)
 
 

@@ -43,7 +43,7 @@ from tenants.moderation.models import Audit, AuditPicture, Outcome, Review
 from tenants.people import invitations
 from tenants.pipeline import imports, portability
 from tenants.pipeline.services import add_asset
-from tenants.retrieval import spaces
+from tenants.retrieval import spaces, tasks
 from tenants.retrieval.models import VectorClock
 from tenants.scope import TenantModel, tenant_scope
 from tests.api.conftest import Api, picture, refused
@@ -139,6 +139,16 @@ TABLE = (
     Row("POST", "exports", "admin", 202, {}, room=("export_id",)),
     Row("GET", "exports/{export_id}", "admin", 200),
     Row("GET", "exports/{export_id}/content", "admin", 200),
+    Row("GET", "tasks", "read", 200),
+    Row("POST", "tasks", "write", 201, {"slug": "new", "weights": {"text": 1}}),
+    Row("GET", "tasks/{slug}", "read", 200),
+    Row("PATCH", "tasks/{slug}", "write", 200, {"weights": {"text": 2}}),
+    Row("DELETE", "tasks/{slug}", "write", 204),
+    Row("POST", "feedback", "search", 404, {"search_id": "none", "asset": "none", "kind": "click"}),
+    Row("GET", "gate", "read", 200),
+    Row("DELETE", "gate", "train", 204),
+    # Nothing was searched yet, so there is nothing to learn from.
+    Row("POST", "gate/train", "train", 409),
     Row("POST", "finetunes", "train", 404, {"dataset": "none"}),
     Row("GET", "models", "read", 200),
     Row("GET", "models/{model_id}", "read", 200),
@@ -333,6 +343,13 @@ def build_reviews(party: Party) -> dict[str, str]:
     }
 
 
+def build_task(party: Party) -> dict[str, str]:
+    with tenant_scope(party.id):
+        for old in tasks.list_tasks():
+            tasks.delete_task(slug=old.slug)
+        return {"slug": tasks.create_task(slug=uuid.uuid4().hex, weights={"text": 1}).slug}
+
+
 def build_list(party: Party) -> dict[str, str]:
     """A hash list with one item; others are deleted, as there are only so many."""
     with tenant_scope(party.id):
@@ -394,6 +411,7 @@ BUILDERS: dict[Callable[[Party], dict[str, str]], tuple[str, ...]] = {
     build_models: ("model_id", "live_id", "golden_id"),
     build_reviews: ("review_id", "outcome_id", "batch_id", "appeal_id"),
     build_list: ("list_id", "entry_id"),
+    build_task: ("slug",),
     build_audit: ("audit_id", "picture_id"),
 }
 
@@ -451,7 +469,9 @@ def test_scopes_and_roles(row: Row, home: Party, tokens: dict[str, str]) -> None
 
 
 def fresh(body: Any) -> Any:
-    return {**body, "name": uuid.uuid4().hex} if isinstance(body, dict) and "name" in body else body
+    """With a name that nothing has yet."""
+    named = {key: uuid.uuid4().hex for key in ("name", "slug") if isinstance(body, dict) and key in body}
+    return {**body, **named} if named else body
 
 
 BODIES = ((b"{", "application/json"), (b"<x/>", "text/xml"), (b"", "application/json"))
