@@ -11,13 +11,12 @@ from django.http import QueryDict
 from django.urls import reverse
 from django.utils.http import urlencode
 
-from console.asking import FOLD, read_rows
+from console.asking import FOLD, MIDDLE, TASK, read_rows
 from console.refining import Refinements
 
 # What fields of the form are called in an address, where that differs.
 SHORT = {"text": "q", "image_asset": "asset"}
 UNFOLDED = "off"
-MIDDLE = "50"
 # Servers and chats cut what is longer.
 MAX_LENGTH = 4_000
 
@@ -55,6 +54,8 @@ def _pairs(form: QueryDict, refined: Refinements, text: str) -> Iterator[tuple[s
         yield from _given(name, form.getlist(name))
     for key, operator, value in read_rows(form):
         yield from (("key", key), ("operator", operator), ("value", value))
+    if form.get("task", TASK) != TASK:
+        yield from _given("task", [form.get("task", "")])
     if "hybrid" in form:
         yield "hybrid", "on"
     if form.get("group") != FOLD:

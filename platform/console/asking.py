@@ -19,6 +19,9 @@ from tenants.retrieval.faceting import MAX_KEYS
 from tenants.retrieval.search import Query
 
 PAGE = 24
+TASK = "general"
+# The slider between words and picture stands here until it is moved: then the task and its gate weigh them.
+MIDDLE = "50"
 FOLD = "duplicates"
 MAX_TEXT = 10_000
 OPERATORS = (
@@ -57,6 +60,8 @@ def read_query(form: QueryDict, files: Files, schema: Schema, refined: Refinemen
         group_duplicates=form.get("group") == FOLD,
         # What is narrowed by stays in sight, whatever else there is.
         facets=list(dict.fromkeys([*refined.keys, *schema]))[:MAX_KEYS],
+        task=form.get("task", "") or TASK,
+        explain=True,
     )
     _check(query)
     # Words are fused where there are some: a picture alone is no fault of who left the box ticked.
@@ -102,8 +107,10 @@ def _modalities(chosen: list[str]) -> list[str] | None:
 
 
 def _weights(query: Query, balance: str) -> dict[str, float]:
-    """The slider between words (0) and picture (100), where there are both."""
-    if not query.text or not (query.image or query.image_asset) or not balance.isdecimal():
+    """The slider between words (0) and picture (100), where there are both and it was moved."""
+    if not query.text or not (query.image or query.image_asset):
+        return {}
+    if balance == MIDDLE or not balance.isdecimal():
         return {}
     picture = min(int(balance), 100) / 100
     return {"text": 1 - picture, "image": picture}

@@ -33,6 +33,8 @@ SECTIONS = {
     "import": "datasets",
     "model": "models",
     "golden": "models",
+    "task": "models",
+    "tasks": "models",
     "audit": "audits",
     "review": "reviews",
     "outcome": "reviews",

@@ -31,6 +31,16 @@ FIGURE_MEANS = (
     ("Interval", "95 % of resamples over groups lie in it; two that overlap widely are not told apart."),
 )
 
+PARTS = {
+    "text": "words",
+    "image": "picture",
+    "audio": "speech",
+    "video": "video",
+    "vector": "vector",
+    "like": "examples",
+    "unlike": "not like",
+}
+
 STAGE_CHOICES = (
     (
         "adapt",

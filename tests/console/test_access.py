@@ -37,6 +37,8 @@ from tenants.moderation.models import (
 )
 from tenants.people import invitations
 from tenants.pipeline.services import add_asset
+from tenants.retrieval.models import SearchTask
+from tenants.retrieval.tasks import create_task
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.console.auditing import audited, flag_of
@@ -55,7 +57,7 @@ BEFORE_A_TENANT = {
 ONE_THING = {
     *("member", "invitation", "dataset", "asset", "job", "key"),
     *("import", "upload", "export", "erasure"),
-    *("model", "golden"),
+    *("model", "golden", "task"),
     *("audit", "review", "outcome", "batch", "policy", "backtest", "hash"),
 }
 
@@ -135,6 +137,15 @@ TABLE = [
     ("model-delete", "POST", "train"),
     ("search", "GET", "search"),
     ("search-results", "POST", "search"),
+    ("search-feedback", "POST", "search"),
+    ("tasks", "GET", "read"),
+    ("tasks-new", "GET", "train"),
+    ("tasks-new", "POST", "train"),
+    ("tasks-gate-train", "POST", "train"),
+    ("tasks-gate-retire", "POST", "train"),
+    ("task", "GET", "train"),
+    ("task", "POST", "train"),
+    ("task-delete", "POST", "train"),
     ("jobs", "GET", "read"),
     ("jobs-states", "GET", "read"),
     ("job", "GET", "read"),
@@ -182,6 +193,7 @@ class Things:
                 "user_id": new_member(party.tenant, "viewer").pk,
                 "invitation_id": _invite(party),
                 "model_id": new_model(party.id, state="draft").id,
+                "slug": create_task(slug=f"t-{secrets.token_hex(4)}", weights={"text": 1}).slug,
                 "golden_id": add_golden_query(text="kettle", relevant=[self.asset.id]).id,
             }
 
@@ -235,9 +247,12 @@ def _written_in(party: Party) -> list[Any]:
         Backtest,
         HashList,
         HashEntry,
+        LearntModel,
+        GoldenQuery,
+        SearchTask,
     )
     with tenant_scope(party.id):
-        return [list(model.objects.order_by("id").values()) for model in (*models, LearntModel, GoldenQuery)]
+        return [list(model.objects.order_by("id").values()) for model in models]
 
 
 def _invite(party: Party) -> uuid.UUID:

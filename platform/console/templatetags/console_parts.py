@@ -29,6 +29,7 @@ KINDS = {
     "backtest_policy": "Try a policy on the history",
     "match_again": "Look for known copies",
     "finetune": "Fine-tune a model",
+    "train_gate": "Train the gate",
     "embed_beside": "Embed for another model",
 }
 RESOURCES = {

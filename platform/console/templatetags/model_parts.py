@@ -18,6 +18,7 @@ _TABLES = {
     "phase": words.PHASES,
     "way": words.WAYS,
     "figure": words.FIGURES,
+    "part": words.PARTS,
 }
 MINUS = "\N{MINUS SIGN}"
 

@@ -14,7 +14,7 @@ from django.shortcuts import redirect
 from console import problems
 from console.access import Request, needs, page
 from console.addresses import address_of, form_of
-from console.asking import FOLD, OPERATORS, is_asked, labels_of, read_query, read_rows, schema_of
+from console.asking import FOLD, OPERATORS, TASK, is_asked, labels_of, read_query, read_rows, schema_of
 from console.cards import Card, card_of
 from console.paging import parse_id
 from console.refining import Chip, Refinements, chips_of, groups_of, read_refinements
@@ -23,6 +23,7 @@ from tenants.accounts.permissions import SEARCH
 from tenants.datasets import selectors
 from tenants.datasets.models import Asset, Dataset
 from tenants.errors import NotFound, ServiceError
+from tenants.retrieval import tasks
 from tenants.retrieval.search import Answer, Query, search
 
 SHOWN_MODALITIES = tuple(Asset.Modality)
@@ -80,7 +81,10 @@ def _form(request: Request, form: QueryDict, refined: Refinements) -> dict[str, 
         datasets = list(selectors.list_datasets())
         asset = selectors.get_assets([picture]).get(picture) if picture else None
         chips = _chips(refined, datasets)
+        own = list(tasks.list_tasks()[: tasks.MAX_TASKS])
     return {
+        "tasks": [*tasks.BUILT_IN.values(), *own],
+        "task": form.get("task", "") or TASK,
         "datasets": datasets,
         "schema": schema_of(datasets),
         "operators": OPERATORS,
@@ -123,6 +127,8 @@ def _found(request: Request, form: QueryDict, refined: Refinements) -> dict[str,
         "cards": _cards(request, answer),
         "next": answer.next,
         "meta": meta,
+        "search_id": answer.search_id,
+        "why": answer.why if len(meta.get("weights", ())) > 1 else None,
         "groups": counted,
         "fused": query.hybrid or bool(query.cursor and "hybrid" in form),
         "chips": chips,

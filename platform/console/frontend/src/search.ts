@@ -1,6 +1,6 @@
 // The search form: a picture by drop, paste or pick, a spoken query, and what came back.
 import htmx from "htmx.org";
-import { all, find, need, onDrop, setFiles } from "./dom";
+import { all, csrfToken, find, need, onDrop, setFiles } from "./dom";
 import { notice } from "./notices";
 import { startRecorder } from "./recorder";
 
@@ -162,7 +162,24 @@ class SearchForm {
   }
 }
 
+/** Which result was opened tells which one fitted. Not waited for: the page goes on at once. */
+function recordOpened(event: MouseEvent): void {
+  const tile = (event.target as Element).closest<HTMLElement>("[data-search] .tile");
+  const link = (event.target as Element).closest(".tile > a");
+  const search = tile?.closest<HTMLElement>("[data-search]")?.dataset.search;
+  if (!tile || !link || !search || event.button > 1) return;
+  const fields = new FormData();
+  fields.set("csrfmiddlewaretoken", csrfToken());
+  fields.set("search", search);
+  fields.set("asset", tile.id.replace("asset-", ""));
+  fields.set("kind", "click");
+  navigator.sendBeacon("/search/feedback", fields);
+}
+
 export function startSearch(): void {
   const form = find<HTMLFormElement>("#search-form");
-  if (form) new SearchForm(form).listen();
+  if (!form) return;
+  new SearchForm(form).listen();
+  document.addEventListener("click", recordOpened);
+  document.addEventListener("auxclick", recordOpened);
 }
