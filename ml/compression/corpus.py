@@ -7,12 +7,12 @@ import random
 from ml.alignment.scenes import scenes
 from ml.alignment.vocabulary import dictionary_phrases, general_glosses, written_phrases
 
-SCENES, JOINED = 12_000, 15_000
+SCENES, JOINED = 6_000, 6_000
 _BETWEEN = (" and ", " with ", " next to ", " while ", " near ", ", ", "; ")
 
 
 def bundled_corpus() -> list[str]:
-    """Some 38,000 phrases and sentences, always the same ones: phrases for classes and two of them joined, captions
+    """Some 24,000 phrases and sentences, always the same ones: phrases for classes and two of them joined, captions
     made of parts, names and glosses of WordNet."""
     chance = random.Random(0)  # noqa: S311 - no secret
     written = [phrase.text for phrase in written_phrases()]

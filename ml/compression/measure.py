@@ -26,7 +26,7 @@ def measure() -> list[str]:
     for model_id, (encode, reference, items) in _pairs().items():
         cosine = mean_cosine(reference(items), encode(items))
         for batch in (1, 16):
-            eager, ours = _in_turns(
+            eager, ours = in_turns(
                 partial(reference, items[:batch]), partial(encode, items[:batch]), 20 // batch + 4
             )
             rows.append(
@@ -89,7 +89,7 @@ def _torch_pictures(model_id: str) -> Callable[[Any], Any]:
     return run
 
 
-def _in_turns(one: Callable[[], Any], other: Callable[[], Any], rounds: int) -> tuple[float, float]:
+def in_turns(one: Callable[[], Any], other: Callable[[], Any], rounds: int) -> tuple[float, float]:
     """Median milliseconds of each, in turns, so that a noisy neighbour slows both alike."""
     one(), other()
     times = [(_clock(one), _clock(other)) for _ in range(rounds)]

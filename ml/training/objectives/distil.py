@@ -25,6 +25,8 @@ from ml.training.texts import Text, TextStream
 #: Texts by which word pieces are counted, and teacher's vectors that are kept (768 bytes each).
 COUNTED, REMEMBERED = 100_000, 300_000
 TEMPERATURE = 0.05
+#: Rows of a batch that go through the network together.
+PIECE = 16
 PICKING, RELATIONS = 0.1, 10.0
 
 
@@ -87,6 +89,7 @@ class Distil(Objective):
             # A student of three layers does not overfit to vectors; dropout only adds noise to them.
             if isinstance(part, torch.nn.Dropout):
                 part.p = 0.0
+        self._body: Any = module.body
         self.module = module.to(device)
 
     def _shrunk(self, body: Any, train: Iterable[Text]) -> Any:
@@ -111,7 +114,7 @@ class Distil(Objective):
 
     def parameter_groups(self, phase: Phase) -> list[dict[str, Any]]:
         # The word vectors are the teacher's own and most of the weights: they stay.
-        words = self.module.body.embeddings.word_embeddings.weight
+        words = self._body.embeddings.word_embeddings.weight
         rest = [one for one in self.module.parameters() if one is not words]
         return [{"params": rest, "lr": self.options.lr}]
 
@@ -139,7 +142,7 @@ class Distil(Objective):
         import torch
 
         wanted = torch.nn.functional.normalize(batch["wanted"])
-        vectors = self.module(batch["input_ids"], batch["attention_mask"])
+        vectors = self._vectors(batch["input_ids"], batch["attention_mask"])
         cosine = (vectors * wanted).sum(1).mean()
         everyone = distributed.gather(wanted)
         rows = torch.arange(len(vectors), device=vectors.device) + distributed.first_row(len(vectors))
@@ -147,6 +150,17 @@ class Distil(Objective):
         relations = torch.nn.functional.mse_loss(vectors @ vectors.T, wanted @ wanted.T)
         loss = 1 - cosine + PICKING * picking + RELATIONS * relations
         return loss, {"cosine": float(cosine.detach()), "relations": float(relations.detach())}
+
+    def _vectors(self, ids: Any, mask: Any) -> Any:
+        """[n, d], short texts and long ones apart: one rectangle for a whole batch would be two thirds padding."""
+        import torch
+
+        order = mask.sum(1).argsort()
+        parts = []
+        for rows in order.split(PIECE):
+            width = int(mask[rows].sum(1).max())
+            parts.append(self.module(ids[rows, :width], mask[rows, :width]))
+        return torch.cat(parts)[order.argsort()]
 
     def validate(self, items: Iterable[Text]) -> dict[str, float]:
         from ml.compression.parity import parity_of
@@ -166,7 +180,7 @@ class Distil(Objective):
                     torch.tensor([getattr(one, name) for one in encodings], device=self.device)
                     for name in ("ids", "attention_mask")
                 )
-                parts.append(self.module(ids, mask).float().cpu().numpy())
+                parts.append(self._vectors(ids, mask).float().cpu().numpy())
         return np.concatenate(parts)
 
     def export(self, folder: Path, manifest_extra: Mapping[str, Any]) -> Path:
@@ -176,7 +190,7 @@ class Distil(Objective):
         from ml.compression.store import write_manifest
 
         folder.mkdir(parents=True)
-        body = self.module.body
+        body = self._body
         body.save_pretrained(folder)
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
