@@ -11,14 +11,28 @@ if TYPE_CHECKING:
     import torch
 
 
+_alone = False
+
+
 def world() -> int:
     """How many processes train together."""
-    return int(os.environ.get("WORLD_SIZE") or 1)
+    return 1 if _alone else int(os.environ.get("WORLD_SIZE") or 1)
 
 
 def rank() -> int:
     """Which of them this is; 0 speaks, validates and writes."""
-    return int(os.environ.get("RANK") or 0)
+    return 0 if _alone else int(os.environ.get("RANK") or 0)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside, this process trains by itself whatever the others do: what only process 0 does at the end of a run."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
 
 
 def device() -> str:

@@ -54,7 +54,7 @@ class Trainer:
     def run(self, estimate_only: bool = False) -> Progress:
         """Prepare, resume or start, train. Raises TrainingError; the last good checkpoint then stays."""
         device = distributed.device()
-        self.objective.device = device
+        self.objective.device, self.objective.data = device, self.data
         self.clock = Clock(device)
         self.objective.prepare(self.data[self.phases[0]].train, device)
         self._names = self._touched()
@@ -71,6 +71,7 @@ class Trainer:
     def _run_phase(self, phase: Phase, resumed: Checkpoint | None) -> None:
         progress = self.progress
         stepper = Stepper(self.objective, phase)
+        self.clock.start_epoch()
         if not progress.epoch and not progress.seen:
             self._judge(phase, 0, {})
         while progress.epoch < self.recipe.epochs and progress.waited < self.limits.patience:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from ml.training.progress import Data
     from ml.training.quality import Look
 
 CATALOG = Catalog("ml.training.objectives")
@@ -81,6 +82,8 @@ class Objective(ABC):
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.device = "cpu"
+        #: What each phase learns from and is judged by; set by the engine before ``prepare``.
+        self.data: Mapping[Phase, Data] = {}
 
     def items(self, urls: Sequence[str]) -> Iterable[Any]:
         """The examples behind ``urls`` as a stream that can be started again; by default the pairs of feature shards.

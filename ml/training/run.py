@@ -116,8 +116,9 @@ def _trained(folder: Path, request: Request, report: Report) -> dict[str, Any]:
             "cpu_s": round(progress.cpu_s, 1),
             "gpu_s": round(progress.gpu_s, 1),
         }
-    space = _export(folder, request, objective, progress, reports)
-    metrics = objective.evaluate(space, data[trainer.phases[-1]].train, _tests(data))
+    with distributed.alone():
+        space = _export(folder, request, objective, progress, reports)
+        metrics = objective.evaluate(space, data[trainer.phases[-1]].train, _tests(data))
     trainer.settle()
     result = {
         "space": str(space),

@@ -1,0 +1,224 @@
+"""``align`` with ``method: lora``: the text tower itself learns the domain's words, through low-rank adapters.
+
+Two steps. First the tower and a linear map of the picture features are trained against each other (symmetric InfoNCE
+with all captions of a group as positives, van den Oord et al. 2018, arXiv:1807.03748), while every caption's vector
+stays near the one that it had: the rest of the space knows those. Then all captions are read by the tuned tower, and
+the heads of ``align`` are fitted to what it says. The exported space carries its tower.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml.training import distributed
+from ml.training.metrics import search
+from ml.training.objective import PHASES, Objective, Phase, Recipe, TrainingError, load_objective
+from ml.training.plan import TRAIN, VAL, Plan, Selection, hashed
+from ml.training.shards import Pair, ShardWriter, read_pairs, stack
+from ml.training.text_tower import TextTower, adapters_of
+
+ADAPTER_RATE, PICTURE_RATE, SCALE_RATE = 1e-3, 3e-4, 1e-2
+#: Weight of staying near the untuned vectors.
+KEEP = 0.5
+#: Picture features are shrunk as in regularised CCA: so many mean eigenvalues are added to the covariance.
+STRENGTH = 3.0
+FIRST_SCALE = 20.0
+#: In the phase ``domain`` adapters below this layer (of six) stay as the general pairs left them.
+FROZEN_BELOW = 3
+#: Held-out pictures that are asked for after each epoch, one caption each.
+JUDGED = 500
+HEAD_EPOCHS = 10
+
+
+class AlignLora(Objective):
+    """Options: ``head_epochs``; all others go to the objective ``align``."""
+
+    least_pairs = 32
+
+    def prepare(self, train: Iterable[Pair], device: str) -> None:
+        import torch
+
+        self.tower = TextTower(adapters_of(self.recipe.base), device)
+        mean, weights = _picture_map(train)
+        picture = torch.nn.Linear(*weights.shape)
+        with torch.no_grad():
+            picture.weight.copy_(torch.from_numpy(weights.T))
+            picture.bias.copy_(torch.from_numpy(-mean @ weights))
+        scale = torch.nn.Parameter(torch.tensor(float(np.log(FIRST_SCALE))))
+        parts = {"tower": self.tower.module, "picture": picture}
+        self.module = torch.nn.ModuleDict(parts).to(device)
+        self.module.register_parameter("scale", scale.to(device))
+
+    def parameter_groups(self, phase: Phase) -> list[dict[str, Any]]:
+        first = FROZEN_BELOW if phase == "domain" else 0
+        return [
+            {"params": self.tower.layers(first), "lr": ADAPTER_RATE},
+            {"params": self.module["picture"].parameters(), "lr": PICTURE_RATE},
+            {"params": [self.module.scale], "lr": SCALE_RATE, "weight_decay": 0.0},
+        ]
+
+    def collate(self, items: Sequence[Pair], rng: np.random.Generator) -> dict[str, Any]:
+        import torch
+
+        chosen = [int(rng.integers(len(item.captions))) for item in items]
+        before = np.stack([item.text[row] for item, row in zip(items, chosen, strict=True)]).astype(
+            np.float32
+        )
+        groups = [hashed(item.group) >> 1 for item in items]
+        return {
+            "tokens": self.tower.tokens(
+                [item.captions[row] for item, row in zip(items, chosen, strict=True)]
+            ),
+            "features": torch.from_numpy(stack(items, "features")),
+            "before": torch.from_numpy(before),
+            "groups": torch.tensor(groups, dtype=torch.int64),
+        }
+
+    def loss(self, batch: dict[str, Any]) -> tuple[Any, dict[str, float]]:
+        import torch
+
+        texts = self.tower.vectors(batch["tokens"])
+        pictures = torch.nn.functional.normalize(self.module["picture"](batch["features"]), dim=-1)
+        scale = self.module.scale.clamp(max=np.log(100.0)).exp()
+        same = batch["groups"][:, None] == distributed.gather(batch["groups"])[None, :]
+        there = _contrast(scale * texts @ distributed.gather(pictures).T, same)
+        back = _contrast(scale * pictures @ distributed.gather(texts).T, same)
+        kept = (texts * batch["before"]).sum(1).mean()
+        loss = (there + back) / 2 + KEEP * (1 - kept)
+        return loss, {"scale": float(scale.detach()), "kept": float(kept.detach())}
+
+    def validate(self, items: Iterable[Pair]) -> dict[str, float]:
+        held = list(islice(items, JUDGED))
+        texts = self.tower.read([pair.captions[0] for pair in held])
+        pictures = self._pictures(held)
+        wanted = _wanted([pair.group for pair in held])
+        ways = search(texts, pictures, wanted), search(pictures, texts, wanted)
+        recalls = [[float((way.ranks < cut).mean()) for cut in (1, 5, 10)] for way in ways]
+        return {
+            "primary": float(np.mean(recalls)),
+            "text>image r1": recalls[0][0],
+            "image>text r1": recalls[1][0],
+        }
+
+    def export(self, folder: Path, manifest_extra: Mapping[str, Any]) -> Path:
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            heads = self._heads(Path(scratch))
+            heads.export(folder, manifest_extra)
+        captions = [text for pair in islice(self._phase_data().val, JUDGED) for text in pair.captions]
+        _carry(folder, self.tower.save(folder, captions))
+        return folder
+
+    def _phase_data(self) -> Any:
+        return self.data[PHASES[self.recipe.stage][-1]]
+
+    def _pictures(self, pairs: Sequence[Pair]) -> NDArray[np.float32]:
+        import torch
+
+        with torch.no_grad():
+            features = torch.from_numpy(stack(pairs, "features")).to(self.device)
+            placed: NDArray[np.float32] = (
+                torch.nn.functional.normalize(self.module["picture"](features)).cpu().numpy()
+            )
+        return placed
+
+    def _heads(self, scratch: Path) -> Objective:
+        """The heads of ``align``, trained on captions as the tuned tower reads them."""
+        from ml.training.checkpoints import Checkpoints
+        from ml.training.loop import Trainer
+        from ml.training.progress import Data
+
+        options = dict(self.recipe.options)
+        epochs = int(options.pop("head_epochs", HEAD_EPOCHS))
+        heads = load_objective(replace(self.recipe, method="heads", epochs=epochs, options=options))
+        data: dict[Phase, Data] = {}
+        for phase, before in self.data.items():
+            data[phase] = self._read_again(before, scratch / phase, heads)
+        Trainer(heads, data, _silent, Checkpoints(scratch / "checkpoints", _silent)).run()
+        return heads
+
+    def _read_again(self, before: Any, folder: Path, heads: Objective) -> Any:
+        from ml.training.progress import Data
+
+        with ShardWriter(folder, "tuned") as writer:
+            for pair in self._again([*_labelled(before.train, "train"), *_labelled(before.val, "val")]):
+                writer.add(pair)
+        pairs = read_pairs([str(folder)])
+        codes = np.array([VAL if pair.split == "val" else TRAIN for pair in pairs], np.uint8)
+        train, val = (Selection(pairs, Plan(codes), code, heads.buffer) for code in (TRAIN, VAL))
+        return Data(train, val, val)
+
+    def _again(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
+        rest = iter(pairs)
+        while some := list(islice(rest, 32)):
+            read = self.tower.read([text for pair in some for text in pair.captions]).astype(np.float16)
+            start = 0
+            for pair in some:
+                yield replace(pair, text=read[start : start + len(pair.captions)])
+                start += len(pair.captions)
+
+
+def load(recipe: Recipe) -> Objective:
+    """Called by the engine."""
+    return AlignLora(recipe)
+
+
+def _picture_map(train: Iterable[Pair]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The mean of the features [F], and a shrunken least-squares map of features to caption vectors [F, 384]."""
+    rest, count = iter(train), 0
+    sums: list[NDArray[np.float64]] = []
+    while some := list(islice(rest, 256)):
+        features = stack(some, "features").astype(np.float64)
+        texts = np.stack([pair.text.astype(np.float64).mean(axis=0) for pair in some])
+        found = [features.sum(0), texts.sum(0), features.T @ features, features.T @ texts]
+        sums = [one + more for one, more in zip(sums, found, strict=True)] if sums else found
+        count += len(some)
+    if not sums or not len(sums[0]):
+        raise TrainingError("no_features", "The pairs carry no picture features: encode them anew.")
+    mean, text_mean = sums[0] / count, sums[1] / count
+    covariance = sums[2] / count - np.outer(mean, mean)
+    crossed = sums[3] / count - np.outer(mean, text_mean)
+    damped = covariance + (STRENGTH * np.trace(covariance) / len(mean) + 1e-12) * np.eye(len(mean))
+    return mean.astype(np.float32), np.linalg.solve(damped, crossed).astype(np.float32)
+
+
+def _contrast(scores: Any, same: Any) -> Any:
+    """Minus the log of the share that all right columns have of a row's softmax, on average."""
+    import torch
+
+    right = scores.masked_fill(~same, -torch.inf)
+    return (scores.logsumexp(1) - right.logsumexp(1)).mean()
+
+
+def _wanted(groups: Sequence[str]) -> list[list[int]]:
+    members: dict[str, list[int]] = {}
+    for row, group in enumerate(groups):
+        members.setdefault(group, []).append(row)
+    return [members[group] for group in groups]
+
+
+def _labelled(pairs: Iterable[Pair], split: str) -> Iterator[Pair]:
+    return (replace(pair, split=split) for pair in pairs)
+
+
+def _carry(folder: Path, entry: Mapping[str, Any]) -> None:
+    """Name the tower in the manifest of the space that carries it."""
+    from ml.alignment.own_tower import spec_of
+
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text("utf-8"))
+    manifest["encoders"] = {**manifest["encoders"], "text": spec_of(dict(entry))}
+    manifest["text_tower"] = entry
+    path.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+
+
+def _silent(*said: Any, **fields: Any) -> None:
+    """The heads' own curve is not the run's."""
