@@ -8,9 +8,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.training.metrics import CUTS, RESAMPLES, ranks, spread
+
+__all__ = [
+    "CUTS",
+    "RESAMPLES",
+    "Recall",
+    "Table",
+    "at_smaller_pool",
+    "ndcg",
+    "ranks",
+    "recall",
+    "recall_of_ranks",
+    "spread",
+]
+
 Array = NDArray[Any]
-CUTS = (1, 5, 10)
-RESAMPLES = 1000
 Z95 = 1.96
 
 
@@ -33,15 +46,6 @@ class Recall:
         return {"pool": self.pool, "queries": self.queries, **rounded, "half_width_95": halves}
 
 
-def ranks(scores: Array, wanted: list[list[int]]) -> Array:
-    """For each query the rank (0 is best) of its best wanted item; ties count against it."""
-    best = [scores[row, items].max() for row, items in enumerate(wanted)]
-    rivals = scores.copy()
-    for row, items in enumerate(wanted):
-        rivals[row, items] = -np.inf
-    return (rivals >= np.array(best)[:, None]).sum(axis=1)
-
-
 def recall(scores: Array, wanted: list[list[int]], groups: Array | None = None) -> Recall:
     """``groups``: queries with the same number (five captions of a photo) are resampled together."""
     return recall_of_ranks(ranks(scores, wanted), scores.shape[1], groups)
@@ -50,19 +54,8 @@ def recall(scores: Array, wanted: list[list[int]], groups: Array | None = None) 
 def recall_of_ranks(found: Array, pool: int, groups: Array | None = None) -> Recall:
     groups = np.arange(len(found)) if groups is None else groups
     hits = np.stack([found < cut for cut in CUTS], axis=1).astype(float)
-    spread = _bootstrap(hits, groups)
-    return Recall(pool, len(found), tuple(100 * hits.mean(axis=0)), tuple(100 * Z95 * spread))
-
-
-def _bootstrap(hits: Array, groups: Array) -> Array:
-    """Standard deviation of the mean over resampled groups (of about equal size)."""
-    _, index = np.unique(groups, return_inverse=True)
-    sizes = np.bincount(index)
-    sums = np.stack([np.bincount(index, column) for column in hits.T], axis=1)
-    random = np.random.default_rng(0)
-    picks = random.integers(0, len(sizes), (RESAMPLES, len(sizes)))
-    means = sums[picks].sum(axis=1) / sizes[picks].sum(axis=1, keepdims=True)
-    return means.std(axis=0)
+    half = Z95 * spread(hits, groups)
+    return Recall(pool, len(found), tuple(100 * hits.mean(axis=0)), tuple(100 * half))
 
 
 def at_smaller_pool(found: Array, pool: int, smaller: int) -> list[float]:
