@@ -9,7 +9,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, wraps
 from pathlib import Path
@@ -27,6 +27,7 @@ from tenants.retrieval import space_files
 from tenants.retrieval.query_cache import QueryCache
 
 if TYPE_CHECKING:
+    from ml.alignment.sight import Reading, Sight
     from ml.alignment.space import JointSpace
     from ml.encoders.whisper_tiny_en import Transcriber
 
@@ -106,25 +107,45 @@ def share_image(pixels: np.ndarray, spaces: Spaces) -> Costed:
 
 
 def _place_texts(items: Sequence[tuple[str, Spaces]]) -> list[Costed]:
-    return _placed(items, lambda space, texts: space.embed_texts(texts))
+    return _placed(items, _reads_as, lambda space, texts: space.read(texts), lambda space: space.project_text)
 
 
 def _place_images(items: Sequence[tuple[np.ndarray, Spaces]]) -> list[Costed]:
-    return _placed(items, lambda space, images: space.embed_images(images))
+    return _placed(
+        items, _sees_as, lambda space, images: space.see(images), lambda space: space.project_image
+    )
+
+
+def _reads_as(space: JointSpace) -> Hashable:
+    """The same for spaces that read alike, whatever they see with."""
+    return space.manifest["encoders"]["text"], *space.manifest.get("colour_words", ())
+
+
+def _sees_as(space: JointSpace) -> Hashable:
+    return tuple(space.manifest["encoders"]["image"])
 
 
 def _placed(
-    items: Sequence[tuple[Any, Spaces]], embed: Callable[[JointSpace, list[Any]], np.ndarray]
+    items: Sequence[tuple[Any, Spaces]],
+    alike: Callable[[JointSpace], Hashable],
+    encode: Callable[[JointSpace, list[Any]], Sight | Reading],
+    project: Callable[[JointSpace], Callable[[Any], np.ndarray]],
 ) -> list[Costed]:
+    """Each item in each of its spaces. What spaces are made of alike is encoded once for all that want it."""
     start = time.thread_time()
     placed: list[Placed] = [{} for _ in items]
-    wanted: dict[int, tuple[str, JointSpace, list[int]]] = {}
+    towers: dict[Hashable, dict[int, tuple[str, JointSpace, list[int]]]] = {}
     for row, (_, spaces) in enumerate(items):
         for model, space in spaces.items():
-            wanted.setdefault(id(space), (model, space, []))[2].append(row)
-    for model, space, rows in wanted.values():
-        for row, vector in zip(rows, embed(space, [items[row][0] for row in rows]), strict=True):
-            placed[row][model] = vector
+            towers.setdefault(alike(space), {}).setdefault(id(space), (model, space, []))[2].append(row)
+    for wanted in towers.values():
+        rows = sorted({row for _, _, some in wanted.values() for row in some})
+        _, first, _ = next(iter(wanted.values()))
+        encoded = encode(first, [items[row][0] for row in rows])
+        for model, space, some in wanted.values():
+            vectors = project(space)(encoded.rows(np.searchsorted(rows, some)))
+            for row, vector in zip(some, vectors, strict=True):
+                placed[row][model] = vector
     share = (time.thread_time() - start) / max(1, len(items))
     return [(one, share) for one in placed]
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.core.files.storage import default_storage
 
+from ml.alignment.own_tower import SCHEME
 from ml.indexes import files
 from ml.indexes.files import Stamp
 from tenants.datasets import storage
@@ -191,13 +192,21 @@ def _opened(tenant_id: uuid.UUID, model: str) -> tuple[JointSpace, int]:
     with suppress(SpaceError, Invalid, OSError):
         if _is_whole(folder):
             (folder / NAME).touch()
-            return _require(_load(folder), model), _size(folder)
+            return _ready(folder, model), _size(folder)
     shutil.rmtree(folder, ignore_errors=True)
     _take(tenant_id, model, folder)
     try:
-        return _require(_load(folder), model), _size(folder)
+        return _ready(folder, model), _size(folder)
     except (SpaceError, Invalid, OSError) as error:
         raise ModelUnavailable(f"The model {model} is damaged: {error}") from error
+
+
+def _ready(folder: Path, model: str) -> JointSpace:
+    """With a text tower of its own open, if it has one: its files may go afterwards."""
+    found = _require(_load(folder), model)
+    if found.manifest["encoders"]["text"].startswith(SCHEME):
+        found.read([])
+    return found
 
 
 def _size(folder: Path) -> int:
