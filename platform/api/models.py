@@ -136,6 +136,9 @@ class PromoteModel(Existing):
     )
     def post(self, request: Request, model_id: str) -> HttpResponse:
         reason = Override.reason_in(request.data)
+        if not isinstance(self.found, LearntModel) or self.found.state != LearntModel.State.DRAFT:
+            # Its files are fetched before any transaction.
+            spaces.space(self.found.space, self.tenant_id)
         return Once(request, {"reason": reason}).run(lambda: self._promote(reason)).response()
 
     def _promote(self, reason: str) -> Answer:
