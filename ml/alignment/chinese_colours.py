@@ -25,7 +25,7 @@ _CHARACTERS = {
     "pink": "粉 粉红 粉紅 桃红 桃紅 玫瑰",
     "brown": "棕 褐 咖啡 米 驼 駝 卡其",
 }
-_BARE = {"黑", "白", "灰", "红", "紅", "黄", "黃", "绿", "綠", "蓝", "藍", "紫", "粉红", "粉紅", "橙", "棕", "褐", "金黄", "金黃"}
+_BARE = frozenset("黑白灰红紅黄黃绿綠蓝藍紫橙棕褐") | {"粉红", "粉紅", "金黄", "金黃"}
 _COLOUR_OF = {word: COLOURS.index(colour) for colour, words in _CHARACTERS.items() for word in words.split()}
 _HAN = re.compile(r"[\u4e00-\u9fff]+")
 

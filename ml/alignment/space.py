@@ -27,6 +27,9 @@ from ml.alignment.storage import SpaceError, read_space
 
 __all__ = ["SHIPPED", "JointSpace", "Reading", "Sight", "SpaceError"]
 
+#: Text encoders that read Chinese beside English.
+READ_CHINESE = frozenset({"bundled:bilingual"})
+
 SHIPPED = Path(__file__).parent / "spaces" / "prior-1"
 
 Vectors = NDArray[np.float32]
@@ -123,9 +126,9 @@ class JointSpace:
         return self._placing
 
     def _named_colours(self, texts: list[str]) -> Vectors:
-        """Colour words in the languages that the manifest names, English always: [n, 11]."""
+        """Colour words, in Chinese where the text encoder reads it: [n, 11]."""
         named = colour_words(texts)
-        if "zh" in self.manifest.get("colour_words", ()):
+        if self.manifest["encoders"]["text"] in READ_CHINESE:
             named = np.maximum(named, chinese_colour_words(texts))
         return named
 
