@@ -11,6 +11,9 @@ import { startPlayer } from "./player";
 import { startSearch } from "./search";
 import { startUploads } from "./uploads";
 
+// On a phone the navigation is wider than the screen: the page that is open stays in sight.
+document.querySelector(".nav-main [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+
 startNotices();
 startConfirmations(document);
 startCopyButtons();
