@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django import forms
+from django.http import QueryDict
 
 from console.forms import StyledForm, style
 from console.model_words import METHOD_CHOICES, STAGE_CHOICES
@@ -98,14 +99,18 @@ class GoldenForm(StyledForm):
         widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false", "class": "mono"}),
     )
 
+    @property
+    def ticked(self) -> list[str]:
+        """Ids of what was found and ticked, as they were sent."""
+        return self.data.getlist("ticked") if isinstance(self.data, QueryDict) else []
+
     def clean_asset(self) -> uuid.UUID | None:
         typed = self.cleaned_data["asset"].strip()
         return _id(typed) if typed else None
 
     def clean_relevant(self) -> list[uuid.UUID]:
         typed = self.cleaned_data["relevant"].replace(",", " ").split()
-        ticked = self.data.getlist("ticked") if hasattr(self.data, "getlist") else []
-        found = list(dict.fromkeys(_id(one) for one in [*ticked, *typed]))
+        found = list(dict.fromkeys(_id(one) for one in [*self.ticked, *typed]))
         if not found:
             raise forms.ValidationError("Tick the right answers below, or give their ids.")
         return found

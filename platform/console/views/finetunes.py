@@ -45,7 +45,7 @@ def _known() -> dict[str, Any]:
     """What there is to choose from. In the tenant's scope."""
     found = list(datasets.list_datasets()[:MAX_DATASETS])
     live = spaces.live()
-    counted = [(one, pairs.count(one.id) if one.asset_count else 0) for one in found]
+    counted = [(one, pairs.count(one.id)) for one in found]
     return {
         # Those with most to learn from stand first.
         "datasets": sorted(counted, key=lambda pair: -pair[1]),

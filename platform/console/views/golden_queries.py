@@ -48,7 +48,7 @@ def _index(request: Request, form: GoldenForm, status: int = 200, *, is_open: bo
         "cards": cards,
         "problem": problem,
         "asked": bool(form["text"].value() or form["asset"].value()),
-        "ticked": form.data.getlist("ticked") if form.is_bound else [],
+        "ticked": form.ticked,
     }
     return page(request, "golden_queries.html", context, status=status)
 

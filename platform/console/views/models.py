@@ -34,6 +34,7 @@ from tenants.learning.models import LearntModel, Promotion
 from tenants.retrieval import spaces
 
 PAGE = 25
+PENDING = (*Promotion.UNDER_WAY, Promotion.State.FAILED)
 FAREWELLS = {
     "training": "The training stops at its next step.",
     "promotion": "The promotion stops at its next step; searches stay as they are.",
@@ -96,6 +97,8 @@ def _sheet(request: Request, model: selectors.Named) -> dict[str, Any]:
         "is_live": is_live,
         "promotion": promotion,
         "promoting": promoting,
+        # What asks for attention stands first, what is over after the figures.
+        "is_pending": promotion is not None and promotion.state in PENDING,
         "running": running,
         "is_ready": own["state"] in ("candidate", "retired") and not is_live,
         "previous": written.previous if is_live else "",

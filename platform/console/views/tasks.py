@@ -25,7 +25,7 @@ GATE_JOB = "train_gate"
 def index(request: Request) -> HttpResponse:
     """All of them with the gate; only the gate where htmx asks, while one is trained."""
     with request.workspace.open():
-        context = {"gate": gate_training.as_dict(), "job": _training()}
+        context: dict[str, Any] = {"gate": gate_training.as_dict(), "job": _training()}
         if request.headers.get("HX-Request"):
             return page(request, "parts/gate.html", context)
         context["own"] = [_line(row) for row in tasks.list_tasks()[: tasks.MAX_TASKS]]
