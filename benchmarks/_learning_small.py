@@ -1,6 +1,6 @@
 """Small and fast models: INT8 beside the eager fp32 of the same encoder, students beside their teachers.
 
-Every time is CPU time of one thread, measured in turns, so that other work on the machine slows both alike; the ratio is
+Every time is CPU time of one thread, measured in turns, so that other work on the machine slows both alike: ratios are
 what counts. Texts are real ones (photo captions, bank customers' questions) in batches as they come: eager pads them.
 """
 
@@ -175,7 +175,7 @@ class Bench:
         placed = self.space.project_image(
             Sight(np.mean(seen, axis=0, dtype=np.float32), sight.features, sight.colours)
         )
-        ms = {batch: 0.0 for batch in BATCHES}
+        ms = dict.fromkeys(BATCHES, 0.0)
         for tower, encode in towers.items():
             side = load_encoder(f"bundled:{tower}").side  # type: ignore[attr-defined]
             pictures = squashed(self.paths, side)

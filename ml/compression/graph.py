@@ -26,9 +26,10 @@ Array = NDArray[Any]
 
 
 class Graph:
-    """Collects nodes and constants; ``model()`` gives the ONNX model."""
+    """Collects nodes and constants; ``model()`` gives the ONNX model. ``prefix`` keeps names apart from others."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self._known: dict[tuple[str, bytes], str] = {}
@@ -38,7 +39,7 @@ class Graph:
         """One node; the name of its only output comes back. An empty input name is one that is left out."""
         from onnx import helper
 
-        name = output or f"{operator}_{len(self.nodes)}"
+        name = output or f"{self.prefix}{operator}_{len(self.nodes)}"
         self.nodes.append(
             helper.make_node(operator, list(inputs), [name], domain=domain, name=f"n_{name}", **attributes)
         )
@@ -51,7 +52,7 @@ class Graph:
         array = np.ascontiguousarray(np.float32(values) if isinstance(values, float) else values)
         key = (f"{array.dtype}{array.shape}", array.tobytes())
         if key not in self._known:
-            self._known[key] = f"c_{len(self.constants)}"
+            self._known[key] = f"{self.prefix}c_{len(self.constants)}"
             self.constants.append(numpy_helper.from_array(array, self._known[key]))
         return self._known[key]
 
@@ -120,7 +121,7 @@ def quantise_rows(source: Path, target: Path) -> int:
 
     model = onnx.load(str(source))
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    graph, replaced = Graph(), 0
+    graph, replaced = Graph("int8_"), 0
     for node in model.graph.node:
         weights = _weights_of(node, tensors)
         if weights is None:
