@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,51 +31,67 @@ LARGEST = 640
 #: Candidates that are kept of each part's own ranking, and of the right ones.
 NEAREST, MOST_RIGHT = 30, 8
 CLEAN = ""
+VIEW = 7
 
 
-def seeded(*names: Any) -> np.random.Generator:
+def seeded(name: str, *more: int) -> np.random.Generator:
     """A generator of its own for everything that has a name: the same draws whatever else is drawn."""
-    digest = hashlib.sha256(json.dumps([str(name) for name in names]).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:8], "little"))
+    digest = hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()
+    return np.random.default_rng([int(digest[:8], 16), *more])
 
 
 @dataclass(frozen=True)
 class Shot:
     """A picture as it is sent: as it is or another view of it, and what is wrong with it (CLEAN: nothing)."""
 
+    key: str
     path: Path
     view: bool = False
     kind: str = CLEAN
+    strength: float = 0.0
 
     @property
     def name(self) -> str:
-        return f"{self.path.parent.name}/{self.path.name} {self.view} {self.kind}"
+        return f"{self.key} {self.view} {self.kind} {self.strength:.6f}"
 
     def pixels(self) -> Pixels:
         picture = Image.open(self.path).convert("RGB")
         picture.thumbnail((LARGEST, LARGEST))
         pixels = np.asarray(picture)
         if self.view:
-            pixels = _other_view(pixels, seeded(self.path.name, "view"))
+            pixels = _other_view(pixels, seeded(self.key, VIEW))
         if self.kind != CLEAN:
-            random = seeded(self.path.name, self.kind)
-            pixels = damage.PICTURES[self.kind](pixels, random.uniform(), random)
+            pixels = damage.PICTURES[self.kind](pixels, self.strength, seeded(self.key + self.kind))
         return np.ascontiguousarray(pixels)
 
 
 def _other_view(pixels: Pixels, random: np.random.Generator) -> Pixels:
     """Mirrored, 55 to 80 per cent of each side, a little brighter or darker."""
-    height, width = (int(side * random.uniform(0.55, 0.8)) for side in pixels.shape[:2])
-    top, left = (
-        random.integers(0, pixels.shape[0] - height + 1),
-        random.integers(0, pixels.shape[1] - width + 1),
-    )
+    share = random.uniform(0.55, 0.8)
+    height, width = int(pixels.shape[0] * share), int(pixels.shape[1] * share)
+    top = random.integers(0, pixels.shape[0] - height + 1)
+    left = random.integers(0, pixels.shape[1] - width + 1)
     part = pixels[top : top + height, left : left + width][:, ::-1].astype(np.float32)
     return np.clip(part * random.uniform(0.8, 1.2), 0, 255).astype(np.uint8)
 
 
+#: From some kinds of damage so many for each picture, of each of several lists.
+Menu = Sequence[tuple[Sequence[str], int]]
+
+
+def spoilt(shots: Sequence[Shot], menu: Menu, seed: int) -> list[Shot]:
+    """Each shot with damage of so many kinds."""
+    random = np.random.default_rng(seed)
+    return [
+        replace(shot, kind=str(kind), strength=random.uniform())
+        for shot in shots
+        for kinds, count in menu
+        for kind in random.choice(list(kinds), count, replace=False)
+    ]
+
+
 class Eyes:
-    """Pictures in a space with their signs; kept on disk by what was seen, as seeing takes minutes."""
+    """Pictures and texts in a space, with their signs; kept on disk by what was seen, as seeing takes minutes."""
 
     def __init__(self, space: JointSpace, cache: Path) -> None:
         self.space, self._cache = space, cache
@@ -86,23 +102,34 @@ class Eyes:
         vectors = self.space.as_query(self.space.project_image(sight))
         return [Part(vector, told) for vector, told in zip(vectors, signs, strict=True)]
 
-    def store(self, paths: Sequence[Path], label: str) -> Floats:
+    def store(self, shots: Sequence[Shot], label: str) -> Floats:
         """Each as an asset: [n, 256]."""
-        return self.space.project_image(self._seen([Shot(path) for path in paths], label)[0])
+        return self.space.project_image(self._seen(shots, label)[0])
 
-    def classes(self, paths: Sequence[Path], label: str) -> Floats:
+    def classes(self, shots: Sequence[Shot], label: str) -> Floats:
         """Class probabilities [n, 1000]."""
-        return self._seen([Shot(path) for path in paths], label)[0].probabilities
+        return self._seen(shots, label)[0].probabilities
+
+    def read(self, texts: Sequence[str], label: str) -> Floats:
+        """Texts in the space: [n, 256]."""
+        path = self._cache / f"{label}-texts-{self.space.id}.npz"
+        known: dict[str, Floats] = {}
+        if path.exists():
+            with np.load(path) as kept:
+                known = dict(zip(json.loads(str(kept["texts"])), kept["vectors"], strict=True))
+        if new := [text for text in dict.fromkeys(texts) if text not in known]:
+            known |= zip(new, self.space.embed_texts(new), strict=True)
+            _saved(
+                path, {"texts": np.array(json.dumps(list(known))), "vectors": np.stack(list(known.values()))}
+            )
+        return np.stack([known[text] for text in texts])
 
     def _seen(self, shots: Sequence[Shot], label: str) -> tuple[Sight, list[Signs]]:
         names = [self.space.encoders_key, *(shot.name for shot in shots)]
         digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
         path = self._cache / f"{label}-{digest}.npz"
         if not path.exists():
-            self._cache.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".part.npz")
-            np.savez(part, **self._see(shots))  # type: ignore[arg-type]
-            part.replace(path)
+            _saved(path, self._see(shots))
         with np.load(path) as kept:
             arrays = {
                 name: kept[name].astype(np.float32) for name in ("probabilities", "features", "colours")
@@ -115,9 +142,23 @@ class Eyes:
             pixels = shot.pixels()
             seen.append(self.space.see([pixels]))
             signs.append(of_picture(pixels, seen[-1].probabilities[0]))
-        sight = Sight.concatenate(seen)
-        halves = {name: values.astype(np.float16) for name, values in vars(sight).items()}
+        halves = {name: values.astype(np.float16) for name, values in vars(Sight.concatenate(seen)).items()}
         return {**halves, "signs": np.array(json.dumps(signs))}
+
+
+def _saved(path: Path, arrays: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part.npz")
+    np.savez(part, **arrays)
+    part.replace(path)
+
+
+def by_key(shots: Sequence[Shot], parts: Sequence[Part]) -> dict[str, list[tuple[Shot, Part]]]:
+    """The shots of each thing, the clean one first if it came first."""
+    found: dict[str, list[tuple[Shot, Part]]] = {}
+    for shot, part in zip(shots, parts, strict=True):
+        found.setdefault(shot.key, []).append((shot, part))
+    return found
 
 
 # --- Composing -------------------------------------------------------------------------------------------
@@ -125,15 +166,14 @@ class Eyes:
 
 @dataclass(frozen=True)
 class Wanted:
-    """One thing that is asked for: a picture of it, what one may say of it, where it stands in the gallery, and what it
-    must not be found by (itself: -1 for nothing). ``wrong``: what one may say by mistake."""
+    """One thing that is asked for: the key of its pictures, what one may say of it, where it stands in the gallery, and
+    what it must not be found by (itself: -1 for nothing). ``wrong``: what one may say by mistake."""
 
+    key: str
     group: str
-    picture: Path
     words: Sequence[str]
     right: Sequence[int]
     wrong: Sequence[str]
-    view: bool = True
     itself: int = -1
 
 
@@ -188,16 +228,6 @@ def _candidates(scores: Floats, right: NDArray[np.bool_]) -> NDArray[np.intp]:
     return kept
 
 
-@dataclass(frozen=True)
-class Menu:
-    """Kinds of damage that are drawn: so many of each of these for every wanted thing."""
-
-    pictures: Sequence[str]
-    words: Sequence[str]
-    of_pictures: int
-    of_words: int
-
-
 #: Somebody else's words, and sentences that have nothing to do with pictures, beside what `damage.WORDS` does to them.
 WRONG, CHATTER = "wrong", "chatter"
 
@@ -205,20 +235,21 @@ WRONG, CHATTER = "wrong", "chatter"
 def compose(
     name: str,
     wanted: Sequence[Wanted],
+    shots: Mapping[str, Sequence[tuple[Shot, Part]]],
     gallery: Sequence[Floats],
-    menu: Menu,
     eyes: Eyes,
     chatter: Sequence[str],
+    seed: int,
 ) -> Composed:
-    """Queries of a picture and words. ``gallery``: the vectors [assets, 256] of each kind that the assets have."""
-    rows = [row for one in wanted for row in _rows(name, one, menu, chatter)]
-    pictures = eyes.look([shot for _, shot, *_ in rows], name.split("/")[0])
+    """Queries of a picture and words. ``shots``: of each key the clean one first. ``gallery``: the vectors [assets,
+    256] of each kind that the assets have."""
+    random = np.random.default_rng(seed)
+    rows = [row for one in wanted for row in _rows(one, shots[one.key], chatter, random)]
     texts = [text for *_, text in rows]
-    distinct = list(dict.fromkeys(texts))
-    vectors = dict(zip(distinct, eyes.space.embed_texts(distinct), strict=True))
+    vectors = eyes.read(texts, name.partition("/")[0])
     parts = [
-        {"text": Part(vectors[text], of_words(text)), "image": picture}
-        for text, picture in zip(texts, pictures, strict=True)
+        {"text": Part(vector, of_words(text)), "image": picture}
+        for (_, picture, *_, text), vector in zip(rows, vectors, strict=True)
     ]
     return assembled(name, parts, [(one, damaged, kind) for one, _, damaged, kind, _ in rows], gallery, texts)
 
@@ -247,32 +278,28 @@ def assembled(
     return Composed(name, parts, damaged, kinds, groups, scores, right, said)
 
 
-Row = tuple[Wanted, Shot, str, str, str]
+Row = tuple[Wanted, Part, str, str, str]
+#: Drawn for each wanted thing: two of the first, one of the second, which the gate may be kept from seeing.
+WORDS_SEEN, WORDS_UNSEEN = (WRONG, WRONG, "typos", "cut"), ("mash", "say_nothing", CHATTER)
 
 
-def _rows(name: str, one: Wanted, menu: Menu, chatter: Sequence[str]) -> Iterable[Row]:
-    random = seeded(name, one.picture.name)
-    clean = Shot(one.picture, one.view)
+def _rows(
+    one: Wanted, shots: Sequence[tuple[Shot, Part]], chatter: Sequence[str], random: np.random.Generator
+) -> Iterator[Row]:
+    clean = shots[0][1]
     yield one, clean, CLEAN, CLEAN, str(random.choice(list(one.words)))
-    for kind in random.choice(list(menu.words), menu.of_words, replace=False):
-        yield one, clean, "text", str(kind), worse_words(str(kind), one, chatter, random)
-    # Drawn by the picture alone, so that several galleries share what was seen.
-    for kind in seeded(one.picture.name, "kinds").choice(
-        list(menu.pictures), menu.of_pictures, replace=False
-    ):
-        yield (
-            one,
-            Shot(one.picture, one.view, str(kind)),
-            "image",
-            str(kind),
-            str(random.choice(list(one.words))),
-        )
+    for kind in [*random.choice(WORDS_SEEN, 2), *random.choice(WORDS_UNSEEN, 1)]:
+        said = str(random.choice(list(one.words)))
+        yield one, clean, "text", str(kind), worse_words(str(kind), said, one.wrong, chatter, random)
+    for shot, picture in shots[1:]:
+        yield one, picture, "image", shot.kind, str(random.choice(list(one.words)))
 
 
-def worse_words(kind: str, one: Wanted, chatter: Sequence[str], random: np.random.Generator) -> str:
+def worse_words(
+    kind: str, said: str, wrong: Sequence[str], chatter: Sequence[str], random: np.random.Generator
+) -> str:
     if kind == WRONG:
-        return str(random.choice(list(one.wrong)))
+        return str(random.choice(list(wrong)))
     if kind == CHATTER:
         return str(random.choice(list(chatter)))
-    change: Callable[..., str] = damage.WORDS[kind]
-    return change(str(random.choice(list(one.words))), random.uniform(), random)
+    return damage.WORDS[kind](said, random.uniform(), random)

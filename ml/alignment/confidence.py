@@ -44,7 +44,7 @@ def of_picture(pixels: Pixels, probabilities: Floats | None = None) -> Signs:
         Image.fromarray(pixels).convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=1.0)
     )
     grey = np.asarray(small, np.float32)
-    coarse = np.asarray(small.resize((COARSE, COARSE), Image.Resampling.BOX), np.float32)
+    coarse = np.asarray(Image.fromarray(grey).resize((COARSE, COARSE), Image.Resampling.BOX))
     across, down = np.abs(np.diff(grey, axis=1)), np.abs(np.diff(grey, axis=0))
     grain = np.abs(_noise(grey))
     signs = {

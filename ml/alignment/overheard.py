@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.alignment import damage
-from ml.alignment.composed import CLEAN, seeded
+from ml.alignment.composed import CLEAN, Composed, Eyes, Floats, Shot, Wanted, assembled, seeded
 from ml.alignment.confidence import of_speech
+from ml.alignment.gating import Part
 
 if TYPE_CHECKING:
     from ml.encoders.whisper_tiny_en import Transcriber
@@ -77,7 +78,7 @@ class Ears:
     def _heard(self, one: Said) -> Heard:
         samples = self._decoder.audio(one.path) if one.path else self._spoken(one)
         if one.kind != CLEAN:
-            random = seeded(one.name, one.kind)
+            random = seeded(one.name + one.kind)
             samples = damage.SOUNDS[one.kind](samples, random.uniform(), random)
         found = self._transcriber.transcribe(samples)
         return Heard(found.text, of_speech(samples, found.text, found.confidence))
@@ -98,3 +99,36 @@ def _known(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     return dict(json.loads(line) for line in path.read_text("utf-8").splitlines())
+
+
+def spoken(
+    name: str,
+    asked: Sequence[tuple[Wanted, Said]],
+    shots: Mapping[str, Sequence[tuple[Shot, Part]]],
+    sounds: Sequence[str],
+    gallery: Sequence[Floats],
+    eyes: Eyes,
+    ears: Ears,
+) -> Composed:
+    """Queries of a picture and speech, one of them made worse; a recording in which nothing is heard gives none."""
+    rows = [row for one, said in asked for row in _rows(one, said, shots[one.key], sounds)]
+    heard = ears.listen([said for *_, said in rows], name.replace("/", "-"))
+    kept = [at for at, one in enumerate(heard) if one.text.strip()]
+    vectors = eyes.read([heard[at].text for at in kept], name.replace("/", "-"))
+    parts = [
+        {"audio": Part(vector, heard[at].signs), "image": rows[at][1]}
+        for at, vector in zip(kept, vectors, strict=True)
+    ]
+    about = [(rows[at][0], rows[at][2], rows[at][3]) for at in kept]
+    return assembled(name, parts, about, gallery, [heard[at].text for at in kept])
+
+
+def _rows(
+    one: Wanted, said: Said, shots: Sequence[tuple[Shot, Part]], sounds: Sequence[str]
+) -> list[tuple[Wanted, Part, str, str, Said]]:
+    clean = shots[0][1]
+    return [
+        (one, clean, CLEAN, CLEAN, said),
+        *((one, clean, "audio", kind, replace(said, kind=kind)) for kind in sounds),
+        *((one, picture, "image", shot.kind, said) for shot, picture in shots[1:]),
+    ]
