@@ -51,6 +51,8 @@ PRIOR = dict.fromkeys(gating.PARTS, 1 / len(gating.PARTS))
 #: One group in so many decides when to stop.
 HELD_SHARE = 5
 SETTINGS = Settings(decay=1e-2)
+#: Networks that are averaged into one, and the hidden units of each.
+MEMBERS, HIDDEN = 3, 20
 SPOKEN = 40
 
 
@@ -242,6 +244,7 @@ def trained(
     sets: Sequence[tuple[Composed, Examples]],
     leave_out: NDArray[np.str_] | Sequence[str] = (),
     settings: Settings = SETTINGS,
+    members: int = MEMBERS,
 ) -> Network:
     """A network fitted to these sets, without the kinds of damage and the groups in ``leave_out``."""
     kept = [
@@ -250,8 +253,30 @@ def trained(
     examples = joined([each.take(rows) for (_, each), rows in zip(sets, kept, strict=True)])
     groups = np.concatenate([composed.groups[rows] for (composed, _), rows in zip(sets, kept, strict=True)])
     held = np.array([seeded(str(group)).integers(HELD_SHARE) == 0 for group in groups])
-    start = fit_gate.fresh(examples.inputs, settings.seed)
-    return fit_gate.fit(start, examples.take(~held), examples.take(held), settings)
+    return averaged(
+        [
+            fit_gate.fit(
+                fit_gate.fresh(examples.inputs, seed, HIDDEN),
+                examples.take(~held),
+                examples.take(held),
+                replace(settings, seed=seed),
+            )
+            for seed in range(members)
+        ]
+    )
+
+
+def averaged(networks: Sequence[Network]) -> Network:
+    """One network that says what these say on average (Hansen and Salamon 1990); they standardise alike."""
+    first, count = networks[0], len(networks)
+    return Network(
+        first.mean,
+        first.scale,
+        np.concatenate([each.inner for each in networks], axis=1),
+        np.concatenate([each.inner_bias for each in networks]),
+        np.concatenate([each.outer for each in networks]) / count,
+        np.mean([each.outer_bias for each in networks], axis=0),
+    )
 
 
 def listening(cache: Path) -> Ears:
