@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--feed-forward", type=float, default=1.0, help="share of inner units that stay")
     command.add_argument("--vocabulary", type=int, default=12_000, help="word pieces that stay")
     command.add_argument("--epochs", type=int, default=1)
+    command.add_argument("--minutes", type=float, default=None, help="stop then, with what was learnt so far")
     return parser
 
 
@@ -98,7 +99,12 @@ def _distil(options: argparse.Namespace) -> int:
     }
     try:
         folder = distil(
-            options.out, options.texts, shape, options.epochs, lambda line: print(line, flush=True)
+            options.out,
+            options.texts,
+            shape,
+            options.epochs,
+            lambda line: print(line, flush=True),
+            options.minutes,
         )
     except TrainingError as error:
         print(f"distil: {error}", file=sys.stderr)

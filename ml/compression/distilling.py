@@ -13,12 +13,17 @@ BATCH = 64
 
 
 def distil(
-    out: Path, texts: Sequence[str], shape: dict[str, Any], epochs: int, tell: Callable[[str], None]
+    out: Path,
+    texts: Sequence[str],
+    shape: dict[str, Any],
+    epochs: int,
+    tell: Callable[[str], None],
+    minutes: float | None = None,
 ) -> Path:
     """Train in ``out``, going on where an interrupted run stopped; the folder of the student comes back.
 
     ``texts`` are files or folders beside the bundled corpus, ``shape`` the objective's options; ``tell`` gets one JSON
-    line an event. Raises TrainingError.
+    line an event; after ``minutes`` it stops with what it has. Raises TrainingError.
     """
     from ml.training.run import REQUEST, run
 
@@ -31,6 +36,7 @@ def distil(
         "epochs": epochs,
         "batch": BATCH,
         "options": shape,
+        "limits": {"wall_s": minutes * 60} if minutes else {},
     }
     (out / REQUEST).write_text(json.dumps(request, indent=1))
     result = run(out, lambda event, **fields: tell(json.dumps({"event": event, **fields})))
