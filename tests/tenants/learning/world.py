@@ -52,10 +52,14 @@ class Space:
 
 
 def drawing(words: str, seed: int = 0) -> bytes:
-    """A PNG of what the words say, such as `small red circle`."""
+    """A PNG of what the words say, such as `small red circle`, on a patchwork that no other seed has.
+
+    On one plain ground all would count as nearly the same picture.
+    """
     size, colour, shape = words.split()
     random = np.random.default_rng(seed)
-    ground = Image.new("RGB", (96, 96), tuple(random.integers(200, 256, 3).tolist()))
+    patches = random.integers(0, 256, (*random.integers(1, 9, 2), 3), np.uint8)
+    ground = Image.fromarray(patches).resize((96, 96), Image.Resampling(int(random.choice([0, 2]))))
     half = {"tiny": 10, "small": 20, "large": 40}[size]
     x, y = random.integers(half, 96 - half + 1, 2).tolist()
     box = (x - half, y - half, x + half, y + half)

@@ -1,0 +1,139 @@
+"""A model that is really trained, in this process's worker: killed once, judged, promoted, searched by, taken back."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tenants.errors import ServiceError
+from tenants.jobs.models import Job
+from tenants.learning import promotions, services
+from tenants.learning.models import LearntModel, Promotion
+from tenants.pipeline.services import add_asset
+from tenants.retrieval import spaces
+from tenants.retrieval.queries import Query
+from tenants.retrieval.search import search
+from tenants.scope import tenant_scope
+from tests.tenants.learning.world import WORDS, drawing, new_dataset
+from workers import tasks
+
+pytestmark = pytest.mark.slow
+
+PAIRS = 60
+
+
+@pytest.fixture
+def dataset(party, settings, tmp_path):
+    """Drawings with their words, embedded as uploads are."""
+    settings.LEARNING_DIR = tmp_path / "learning"
+    settings.LEARNING_THREADS = 1
+    with tenant_scope(party.id):
+        made = new_dataset("shapes")
+        added = [
+            add_asset(dataset_id=made.id, file=io.BytesIO(drawing(words, n)), text=words)
+            for n, words in enumerate(WORDS[:PAIRS])
+        ]
+    for one in added:
+        tasks.embed_asset(str(one.job.id), str(party.id))
+    return made
+
+
+def job_of(party, job_id):
+    with tenant_scope(party.id):
+        return Job.objects.get(pk=job_id)
+
+
+def model_of(party, row):
+    with tenant_scope(party.id):
+        return LearntModel.objects.get(pk=row.pk)
+
+
+def trainer_of(row) -> int | None:
+    """The process that trains this model."""
+    for entry in Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+        except OSError:
+            continue
+        if b"ml.training" in command and str(row.pk).encode() in command:
+            return int(entry.name)
+    return None
+
+
+def run_and_kill(party, row, job) -> None:
+    """One attempt, whose trainer is killed with -9 once it has said what it makes of the data."""
+    attempt = threading.Thread(target=tasks.finetune, args=(str(job.id), str(party.id)))
+    attempt.start()
+    deadline = time.monotonic() + 240
+    while "quality" not in model_of(party, row).data:
+        assert attempt.is_alive(), job_of(party, job.id).error
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    pid = trainer_of(row)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    attempt.join(60)
+
+
+def test_from_pairs_to_searches_and_back(party, dataset):
+    with tenant_scope(party.id):
+        row, job = services.start_finetune(
+            dataset_id=dataset.id, wanted=services.Settings(epochs=12), name="shapes"
+        )
+    run_and_kill(party, row, job)
+    assert job_of(party, job.id).state == "queued"
+    assert model_of(party, row).state == "draft"
+    tasks.finetune(str(job.id), str(party.id))
+    job, model = job_of(party, job.id), model_of(party, row)
+    assert (job.state, job.error, model.state) == ("succeeded", None, "candidate")
+
+    # What it tells of itself.
+    (quality,) = model.data["quality"].values()
+    assert sum(quality["splits"].values()) <= PAIRS
+    assert model.data["held_out"]
+    epochs = [point["epoch"] for point in model.curves]
+    assert epochs == sorted(set(epochs))
+    assert model.cost["cpu_s"] == pytest.approx(job.cost_cpu_s, abs=0.2)
+    for way in ("text>image", "image>text"):
+        assert "mrr" in model.metrics["domain"]["differences"]["parent"][way]
+    assert not services.folder_of(party.id, row.id).exists()
+
+    # Into service, whatever the figures of so small a world are, and back.
+    with tenant_scope(party.id):
+        promotion = promotions.promote(model=model, override_reason="A test.")
+    tasks.embed_beside(str(promotion.job_id), str(party.id))
+    assert job_of(party, promotion.job_id).error is None
+    with tenant_scope(party.id):
+        promotion = Promotion.objects.get(pk=promotion.pk)
+    assert promotion.state == "switched"
+    assert promotion.report["held_out"]["queries"] == len(model.data["held_out"])
+    assert answering(party) == model.space
+    with tenant_scope(party.id):
+        promotions.roll_back(model=model)
+    assert answering(party) == spaces.DEFAULT
+
+
+def answering(party) -> str:
+    """The model that a search names; it finds something."""
+    answer = search(tenant_id=party.id, query=Query(text="a large red circle", top_k=5))
+    assert len(answer.results) == 5
+    named = answer.meta["model"]
+    return f"{named['id']}:{named['version']}"
+
+
+def test_data_from_which_nothing_can_be_learnt_fail_at_once_and_say_why(party, settings, tmp_path):
+    settings.LEARNING_DIR = tmp_path / "learning"
+    with tenant_scope(party.id):
+        row, job = services.start_finetune(dataset_id=new_dataset("empty").id)
+    tasks.finetune(str(job.id), str(party.id))
+    job = job_of(party, job.id)
+    assert (job.state, job.attempts, job.error["type"]) == ("failed", 1, "no-pairs")
+    assert model_of(party, row).error == job.error
+    with tenant_scope(party.id), pytest.raises(ServiceError):
+        promotions.promote(model=model_of(party, row))
