@@ -47,3 +47,11 @@ def principal_axes(rows: Floats, count: int) -> Floats:
     axes = np.linalg.eigh(rows.T @ rows)[1][:, ::-1][:, :count]
     peaks = axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])]
     return axes * np.where(peaks < 0, -1.0, 1.0)
+
+
+def covariance_root(rows: Floats, share: float) -> Floats:
+    """(C + ``share`` tr C)^-1/2 of the covariance C of centred ``rows`` [n, d]."""
+    covariance = rows.T @ rows / len(rows)
+    values, vectors = np.linalg.eigh(covariance)
+    damped = np.maximum(values, 0) + max(share * float(np.trace(covariance)), 1e-12)
+    return vectors * damped**-0.5 @ vectors.T

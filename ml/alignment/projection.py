@@ -74,6 +74,15 @@ class TextReader:
 
 
 @dataclass(frozen=True)
+class Read:
+    """Texts on the way into the space."""
+
+    meanings: Floats  #: [n, 384] centred, of norm 1
+    classes: Floats  #: [n, 116] along the axes of the classes, the most telling first
+    beyond: Floats  #: [n, 104] what they mean beyond the classes
+
+
+@dataclass(frozen=True)
 class Projection:
     """Both halves of the space. Arrays are float32; rows of every result have norm 1."""
 
@@ -90,14 +99,18 @@ class Projection:
         rows = np.zeros((len(reading), layout.DIMENSION), np.float32)
         if not len(rows):
             return rows
-        meanings = self.reader.meanings(reading.vectors)
-        shown = unit(self.reader.classes(meanings) @ self.axes)
-        rows[:, layout.CLASSES] = shown
+        read = self.read(reading)
+        rows[:, layout.CLASSES] = unit(read.classes)
         rows[:, layout.COLOURS] = layout.COLOUR_SCALE * reading.colours
         rows[:, layout.HUB] = layout.HUB_IN_TEXT
-        beyond = unit(meanings @ self.text_axes - shown @ self.text_from_classes)
-        rows[:, layout.TEXT] = _room(rows, layout.TEXT_NORM) * beyond
+        rows[:, layout.TEXT] = room(rows, layout.TEXT_NORM) * unit(read.beyond)
         return unit(rows)
+
+    def read(self, reading: Reading) -> Read:
+        """What the texts mean, before it is weighted."""
+        meanings = self.reader.meanings(reading.vectors)
+        classes = self.reader.classes(meanings) @ self.axes
+        return Read(meanings, classes, meanings @ self.text_axes - unit(classes) @ self.text_from_classes)
 
     def image(self, sight: Sight) -> Floats:
         """Pictures to [n, 256], by probabilities and colours."""
@@ -108,9 +121,13 @@ class Projection:
         shown = unit(powers @ self.axes)
         rows[:, layout.CLASSES] = shown
         rows[:, layout.HUB] = layout.HUB_IN_IMAGE * self.hub_bias(shown)
-        rows[:, layout.COLOURS] = _fitted(layout.COLOUR_SCALE * sight.colours, _room(rows, layout.IMAGE_NORM))
-        rows[:, layout.SIGHT] = _room(rows, layout.IMAGE_NORM) * unit(powers @ self.sight_axes)
+        rows[:, layout.COLOURS] = _fitted(layout.COLOUR_SCALE * sight.colours, room(rows, layout.IMAGE_NORM))
+        rows[:, layout.SIGHT] = room(rows, layout.IMAGE_NORM) * unit(powers @ self.sight_axes)
         return unit(rows)
+
+    def class_axes(self, sight: Sight) -> Floats:
+        """Pictures along all axes of the classes, the most telling first: [n, 116 + 24]."""
+        return class_powers(sight.probabilities) @ np.concatenate([self.axes, self.sight_axes], axis=1)
 
     def as_query(self, vectors: Floats) -> Floats:
         """Pictures without the hub bias, which only texts should meet."""
@@ -134,7 +151,7 @@ def image_query(vectors: Floats) -> Floats:
     return unit(query)
 
 
-def _room(rows: Floats, norm: float) -> Floats:
+def room(rows: Floats, norm: float) -> Floats:
     """What each row lacks to ``norm``: [n, 1]."""
     return np.sqrt(np.maximum(norm**2 - (rows**2).sum(axis=1, keepdims=True), 0.0))
 

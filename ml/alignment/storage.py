@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from ml.alignment import layout
-from ml.alignment.projection import Projection, TextReader
+from ml.alignment import cman, layout, traditional
+from ml.alignment.projection import Placing, Projection, TextReader
 
 TENSORS = "space.safetensors"
 MANIFEST = "manifest.json"
@@ -22,8 +23,12 @@ _TENSORS_PATH = re.compile(rf"(?:\.\./[\w-]+/)?{re.escape(TENSORS)}")
 
 Arrays = dict[str, NDArray[Any]]
 
-#: Type and shape of every tensor; -1 is any length.
-_SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
+SHIPPED = Path(__file__).parent / "spaces"
+
+Shapes = dict[str, tuple[str, tuple[int, ...]]]
+
+#: Type and shape of every tensor of a prior; -1 is any length.
+_PRIOR: Shapes = {
     "text_mean": ("float32", (384,)),
     "phrases": ("int8", (-1, 384)),
     "phrase_scales": ("float32", (-1,)),
@@ -39,13 +44,17 @@ _SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
 }
 
 
+#: What a space may be, by ``kind`` in its manifest: written knowledge, heads beside it, or linear maps alone.
+KINDS: dict[str, Shapes] = {"prior": _PRIOR, "cman": cman.SHAPES, "linear": traditional.SHAPES}
+
+
 class SpaceError(RuntimeError):
     """The files of a space are missing, damaged or not of this kind; the message says which."""
 
 
 def write_space(folder: Path, arrays: Arrays, manifest: dict[str, Any]) -> None:
-    """Write both files; equal arrays and settings give equal bytes."""
-    _check(arrays, folder)
+    """Write both files; equal arrays and settings give equal bytes. ``manifest["kind"]`` is by default a prior."""
+    _check(arrays, folder, manifest.get("kind", "prior"))
     folder.mkdir(parents=True, exist_ok=True)
     content = save({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)})
     (folder / TENSORS).write_bytes(content)
@@ -53,22 +62,59 @@ def write_space(folder: Path, arrays: Arrays, manifest: dict[str, Any]) -> None:
     (folder / MANIFEST).write_text(json.dumps(body, indent=1, sort_keys=True) + "\n")
 
 
-def read_space(folder: Path) -> tuple[Projection, dict[str, Any]]:
-    """The projection in ``folder`` and its manifest. Raises SpaceError."""
+def read_space(folder: Path) -> tuple[Placing, dict[str, Any]]:
+    """What places texts and pictures as ``folder`` says, and its manifest. Raises SpaceError."""
     manifest = _read_manifest(folder)
-    path = _tensors(folder, manifest)
+    kind = manifest.get("kind", "prior")
+    arrays = _read_arrays(_tensors(folder, manifest), manifest["sha256"])
+    _check(arrays, folder, kind)
+    try:
+        if kind == "linear":
+            return traditional.Linear(**arrays), manifest
+        if kind == "cman":
+            return cman.unpacked(arrays, _named_prior(manifest)), manifest
+    except ValueError as error:
+        raise SpaceError(f"{folder / TENSORS}: {error}") from error
+    return unpacked(arrays), manifest
+
+
+def described_prior(manifest: dict[str, Any]) -> dict[str, str]:
+    """What a learnt space writes under ``prior``: the shipped prior that ``manifest`` is of, or stands beside."""
+    if manifest.get("kind", "prior") == "cman":
+        return dict(manifest["prior"])
+    return {name: manifest[name] for name in ("id", "version", "sha256")}
+
+
+def _named_prior(manifest: dict[str, Any]) -> Projection:
+    """The prior that a learnt space stands beside: one that ships, so that tenants' spaces share its memory."""
+    named = manifest.get("prior")
+    if not isinstance(named, dict) or not re.fullmatch(
+        r"\w+-\w+", f"{named.get('id')}-{named.get('version')}"
+    ):
+        raise SpaceError("the manifest does not name its prior")
+    return _shipped_prior(f"{named['id']}-{named['version']}", str(named.get("sha256")))
+
+
+@cache
+def _shipped_prior(name: str, digest: str) -> Projection:
+    placing, manifest = read_space(SHIPPED / name)
+    if not isinstance(placing, Projection) or manifest["sha256"] != digest:
+        raise SpaceError(f"the space was learnt beside another {name} than the one that is here")
+    return placing
+
+
+def _read_arrays(path: Path, digest: str) -> Arrays:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise SpaceError(f"{path} cannot be read: {error.strerror}") from error
-    if hashlib.sha256(content).hexdigest() != manifest["sha256"]:
+    if hashlib.sha256(content).hexdigest() != digest:
         raise SpaceError(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}")
     try:
         arrays: Arrays = load(content)
     except SafetensorError as error:
         raise SpaceError(f"{path} is no safetensors file: {error}") from error
-    _check(arrays, folder)
-    return unpacked(arrays), manifest
+    return arrays
 
 
 def unpacked(arrays: Arrays) -> Projection:
@@ -111,13 +157,19 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _check(arrays: Arrays, folder: Path) -> None:
-    for name, (kind, shape) in _SHAPES.items():
+def _check(arrays: Arrays, folder: Path, kind: str) -> None:
+    if kind not in KINDS:
+        raise SpaceError(f"{folder / MANIFEST}: there is no kind {kind!r} of space")
+    for name, (dtype, shape) in KINDS[kind].items():
         if name not in arrays:
             raise SpaceError(f"{folder / TENSORS} lacks the tensor {name!r}")
         found = arrays[name]
         fits = found.ndim == len(shape) and all(
             want in (-1, have) for want, have in zip(shape, found.shape, strict=True)
         )
-        if found.dtype != kind or not fits:
-            raise SpaceError(f"{folder / TENSORS}: {name!r} is {found.dtype}{list(found.shape)}, not {kind}")
+        if found.dtype != dtype or not fits:
+            raise SpaceError(f"{folder / TENSORS}: {name!r} is {found.dtype}{list(found.shape)}, not {dtype}")
+    if more := arrays.keys() - KINDS[kind].keys():
+        raise SpaceError(
+            f"{folder / TENSORS} holds the tensor {min(more)!r}, which no space of kind {kind} has"
+        )

@@ -1,0 +1,174 @@
+"""A learnt space from pairs in closed form: seconds, and the start of everything that gradients may add.
+
+Regularised canonical correlation analysis between text vectors and picture features gives the heads; how much they
+weigh beside the prior is chosen on folds of the pairs, of which each picture is in one alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml.alignment import cman, layout
+from ml.alignment.cman import Blocks, Cman, Heads
+from ml.alignment.numerics import Floats, log_mean_exp, ridge
+from ml.alignment.projection import Projection, Read
+from ml.alignment.sight import Reading, Sight
+from ml.alignment.traditional import canonical
+
+BLOCKS = Blocks(classes=80, text=44, sight=16)
+#: Of the covariances' mean eigenvalue that is added to each; the least trusted that the folds may choose comes last.
+STRENGTHS = (3.0, 10.0)
+#: Correlations to this power weigh the canonical directions.
+POWER = 0.25
+#: (prior's weight, learnt part's weight), the most cautious first: ties go to the former.
+WEIGHTS = ((1.0, 0.0), (1.0, 0.25), (1.0, 0.5), (1.0, 0.75), (1.0, 1.0), (0.7, 1.0))
+FOLDS = 4
+#: Captions at most that stand for what will be asked.
+BANK = 1500
+FAMILIARITY_PENALTY = 0.01
+CUTS = (1, 5, 10)
+
+Index = NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Texts [m] and pictures [n]; ``owners`` int [m]: the picture of each text; ``groups`` [n]: never split."""
+
+    reading: Reading
+    sight: Sight
+    owners: Index
+    groups: NDArray[Any]
+
+    def of(self, pictures: Index) -> Pairs:
+        """Some of the pictures with their texts."""
+        place = np.full(len(self.sight), -1)
+        place[pictures] = np.arange(len(pictures))
+        texts = np.flatnonzero(place[self.owners] >= 0)
+        return Pairs(
+            self.reading.rows(texts),
+            self.sight.rows(pictures),
+            place[self.owners[texts]],
+            self.groups[pictures],
+        )
+
+
+@dataclass(frozen=True)
+class Known:
+    """Pairs with what the prior makes of them, which no head changes."""
+
+    pairs: Pairs
+    read: Read
+    classes: Floats  #: [n, 140]
+
+    def of(self, pictures: Index) -> Known:
+        """Some of the pictures with their texts."""
+        texts = np.flatnonzero(np.isin(self.pairs.owners, pictures))
+        read = Read(*(values[texts] for values in vars(self.read).values()))
+        return Known(self.pairs.of(pictures), read, self.classes[pictures])
+
+
+def fit(prior: Projection, pairs: Pairs, seed: int = 0, general: Floats | None = None) -> Cman:
+    """The space of these pairs. Deterministic. A handful of pairs is enough: they weigh as much as they are worth.
+
+    ``general`` [k, 384]: text vectors of what is not particular to the pairs, beside the prior's own phrases.
+    """
+    known = Known(pairs, prior.read(pairs.reading), prior.class_axes(pairs.sight))
+    strength, weights = _chosen(prior, known, seed)
+    others = [prior.reader.phrases] + ([] if general is None else [prior.reader.meanings(general)])
+    space = fitted(prior, known, strength)
+    heads = replace(space.heads, familiarity=_familiarity(known.read.meanings, others))
+    return weighted(replace(space, heads=heads), known, weights, seed)
+
+
+def fitted(prior: Projection, known: Known, strength: float) -> Cman:
+    """Heads in closed form, to be weighed."""
+    pairs = known.pairs
+    texts, pictures = (np.asarray(rows, np.float64) for rows in (pairs.reading.vectors, pairs.sight.features))
+    found = canonical(texts, pictures, pairs.owners, strength, BLOCKS.learnt, POWER)
+    heads = Heads(
+        found.text_mean.astype(np.float32),
+        _filled(found.text_map),
+        found.picture_mean.astype(np.float32),
+        _filled(found.picture_map),
+        _familiarity(known.read.meanings, [prior.reader.phrases]),
+    )
+    return Cman(prior, heads, BLOCKS, 1.0, 1.0, np.zeros((1, BLOCKS.shared), np.float32), 0.0)
+
+
+def weighted(space: Cman, known: Known, weights: tuple[float, float], seed: int = 0) -> Cman:
+    """The same heads with other weights, and the bank of captions and the usual bias that belong to them."""
+    space = replace(space, prior_weight=weights[0], learnt_weight=weights[1])
+    asked = space.asked(known.pairs.reading, known.read)
+    bank = asked[np.sort(np.random.default_rng(seed).permutation(len(asked))[:BANK])]
+    near = log_mean_exp(space.shown(known.pairs.sight, known.classes) @ bank.T, cman.HUB_SHARPNESS)
+    return replace(space, hub_bank=bank, hub_level=float(np.median(near)))
+
+
+def scores(space: Cman, known: Known) -> tuple[Floats, Floats]:
+    """[texts, pictures]: as a text ranks pictures (hub bias taken off), and as a picture ranks texts."""
+    asked = space.asked(known.pairs.reading, known.read)
+    shown = space.shown(known.pairs.sight, known.classes)
+    found = asked @ shown.T
+    return found - space.hub_bias(shown) * -layout.HUB_IN_IMAGE * layout.HUB_IN_TEXT, found
+
+
+def hits(space: Cman, known: Known) -> Floats:
+    """Shares of queries that find theirs among the first 1, 5 and 10, the mean over both directions: [3]."""
+    by_text, by_picture = scores(space, known)
+    mine = known.pairs.owners[:, None] == np.arange(len(known.pairs.sight))
+    ranks = [_ranks(by_text, mine), _ranks(by_picture.T, mine.T)]
+    return np.mean([[(found < cut).mean() for cut in CUTS] for found in ranks], axis=0)
+
+
+def _chosen(prior: Projection, known: Known, seed: int) -> tuple[float, tuple[float, float]]:
+    """What serves pictures best that were left out of the fit."""
+    options = [(strength, weights) for strength in STRENGTHS for weights in WEIGHTS]
+    totals = np.zeros(len(options))
+    for kept, left in _folds(known.pairs.groups, seed):
+        inside, outside = known.of(kept), known.of(left)
+        for number, (strength, weights) in enumerate(options):
+            if number % len(WEIGHTS) == 0:
+                space = fitted(prior, inside, strength)
+            totals[number] += hits(weighted(space, inside, weights, seed), outside).mean()
+    return options[int(np.argmax(totals.round(6)))]
+
+
+def _folds(groups: NDArray[Any], seed: int) -> Sequence[tuple[Index, Index]]:
+    different, of = np.unique(groups, return_inverse=True)
+    fold = np.random.default_rng(seed).permutation(len(different)) % min(FOLDS, len(different))
+    each = (
+        (np.flatnonzero(fold[of] != one), np.flatnonzero(fold[of] == one)) for one in range(fold.max() + 1)
+    )
+    return [(kept, left) for kept, left in each if len(kept)]
+
+
+def _familiarity(meanings: Floats, others: Sequence[Floats]) -> Floats:
+    """Ridge regression to 1 on the pairs' texts and -1 on the others, both sides as heavy: [d + 1]."""
+    parts = [meanings, *others]
+    heavy = [1.0] + [1 / len(others)] * len(others)
+    share = np.concatenate(
+        [np.full(len(one), np.sqrt(mass / len(one))) for one, mass in zip(parts, heavy, strict=True)]
+    )
+    rows = np.concatenate(parts)
+    rows = np.concatenate([rows, np.ones((len(rows), 1), rows.dtype)], axis=1) * share[:, None]
+    targets = np.where(np.arange(len(rows)) < len(meanings), share, -share)[:, None]
+    return ridge(rows, targets, FAMILIARITY_PENALTY)[:, 0].astype(np.float32)
+
+
+def _filled(head: Floats) -> Floats:
+    """[d, k] to [d, L]: a few pairs have fewer canonical directions than there is room for."""
+    filled = np.zeros((len(head), BLOCKS.learnt), np.float32)
+    filled[:, : head.shape[1]] = head
+    return filled
+
+
+def _ranks(found: Floats, mine: NDArray[np.bool_]) -> Floats:
+    """Of the best right item of each query, 0 is first; ties count against it."""
+    best = np.where(mine, found, -np.inf).max(axis=1, keepdims=True)
+    return (np.where(mine, -np.inf, found) >= best).sum(axis=1)

@@ -1,0 +1,263 @@
+"""A joint space learnt from pairs of picture and text: heads over frozen towers, beside the prior (see models/cman.md).
+
+Training starts from regularised CCA and weights of both parts that were chosen on folds (``ml.alignment.fitting``).
+Gradients then move the heads: symmetric InfoNCE (van den Oord et al. 2018, arXiv:1807.03748) with every caption of
+a picture as a positive (Khosla et al. 2020, arXiv:2004.11362), and a sigmoid loss on the same scores (Zhai et al.
+2023, arXiv:2303.15343). The temperature is learnt and held above a floor that sinks from epoch to epoch. Negatives
+are the batch and, from the second epoch on, the wrong pictures that the heads confuse most with each caption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ml.alignment import fitting
+from ml.alignment.cman import Cman, Heads
+from ml.alignment.fitting import Known, Pairs
+from ml.alignment.projection import Projection
+from ml.alignment.scenes import scenes
+from ml.alignment.space import JointSpace, shared_encoder
+from ml.alignment.storage import described_prior, write_space
+from ml.training.evaluate import reading_of, sight_of
+from ml.training.objective import Objective, Phase, Recipe, TrainingError
+from ml.training.plan import hashed
+from ml.training.shards import Pair
+
+if TYPE_CHECKING:
+    import torch
+
+#: Pictures that the closed form sees, that are mined for negatives, and that validation asks for; captions of each.
+MOST_FITTED, MOST_JUDGED, CAPTIONS = 4_096, 1_000, 5
+#: Captions of everyday scenes that tell the heads what is not theirs.
+GENERAL = 500
+FIRST_TEMPERATURE, FLOORS = 0.07, (0.07, 0.03)
+#: Of the sigmoid loss: most pairs of a batch are no pairs.
+FIRST_OFFSET = -12.0
+#: Where between the closed form (0) and what gradients made of it (1) the heads may come to lie.
+MIXES = (0.0, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class Options:
+    """``sigmoid``: weight of that loss; ``dropout``: how often a pair must do without the prior's part."""
+
+    lr: float = 3e-4
+    weight_decay: float = 0.05
+    sigmoid: float = 0.2
+    dropout: float = 0.2
+    hard_negatives: int = 2
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Options:
+        """Raises TrainingError(``bad_request``) for an option that there is not."""
+        if unknown := sorted(given.keys() - {one.name for one in fields(cls)}):
+            raise TrainingError("bad_request", f"align has no option {unknown[0]!r}")
+        return cls(**given)
+
+
+class Align(Objective):
+    """Exports a space of kind ``cman``."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        self.options = Options.of(recipe.options)
+        self.floor = FLOORS[0]
+        self._hard: dict[str, list[int]] = {}
+
+    def prepare(self, train: Iterable[Pair], device: str) -> None:
+        self.device = device
+        self.base = JointSpace.load(self.recipe.base)
+        self.prior = _prior_of(self.base)
+        self._sample = [_shortened(pair) for pair in islice(train, MOST_FITTED)]
+        pairs = pairs_of(self._sample)
+        self.start = fitting.fit(self.prior, pairs, self.recipe.seed, self._general())
+        self._known = Known(pairs, self.prior.read(pairs.reading), self.prior.class_axes(pairs.sight))
+        self._remembered = self._of_prior(self._known)
+        self.module = _module(self.start.heads).to(device)
+
+    def _general(self) -> Any:
+        return shared_encoder(self.base.manifest["encoders"]["text"]).encode(scenes(GENERAL))
+
+    def parameter_groups(self, phase: Phase) -> list[dict[str, Any]]:
+        # After general pairs the domain's pairs move the pictures' side alone: words mean what they meant.
+        heads = (
+            [self.module.image_head] if phase == "domain" else [self.module.text_head, self.module.image_head]
+        )
+        return [
+            {"params": heads, "lr": self.options.lr, "weight_decay": self.options.weight_decay},
+            {"params": [self.module.temperature, self.module.offset], "lr": 1e-2, "weight_decay": 0.0},
+        ]
+
+    def begin_epoch(self, train: Iterable[Pair], phase: Phase, epoch: int, epochs: int) -> None:
+        along = epoch / max(epochs - 1, 1)
+        self.floor = FLOORS[0] * (FLOORS[1] / FLOORS[0]) ** along
+        self._hard = self._mined() if epoch and self.options.hard_negatives else {}
+
+    def _mined(self) -> dict[str, list[int]]:
+        """The wrong pictures of the sample that each picture's captions rank highest, by key."""
+        found, _ = fitting.scores(self._space(1.0), self._known)
+        owners = self._known.pairs.owners
+        found[np.arange(len(owners)), owners] = -np.inf
+        first = np.unique(owners, return_index=True)[1]
+        count = min(self.options.hard_negatives, found.shape[1] - 1)
+        worst = np.argsort(-found[first], axis=1, kind="stable")[:, :count]
+        return {pair.key: rows.tolist() for pair, rows in zip(self._sample, worst, strict=True)}
+
+    def collate(self, items: Sequence[Pair], rng: np.random.Generator) -> dict[str, Any]:
+        import torch
+
+        mined = sorted({row for item in items for row in self._hard.get(item.key, ())})
+        keys = {item.key for item in items}
+        more = [self._sample[row] for row in mined if self._sample[row].key not in keys]
+        pictures = [*items, *more]
+        reading, sight = reading_of([_shortened(item) for item in items]), sight_of(pictures)
+        owners = np.repeat(np.arange(len(items)), [min(len(item.captions), CAPTIONS) for item in items])
+        groups = np.array([hashed(item.group) >> 1 for item in pictures], np.int64)
+        kept = (rng.random((len(owners), 1)) >= self.options.dropout).astype(np.float32)
+        batch = {
+            "texts": reading.vectors - self.start.heads.text_mean,
+            "pictures": sight.features - self.start.heads.image_mean,
+            "prior": self._prior_scores(items, pictures) * kept,
+            "text_groups": groups[owners],
+            "picture_groups": groups,
+        }
+        return {name: torch.from_numpy(np.ascontiguousarray(rows)) for name, rows in batch.items()}
+
+    def _prior_scores(self, items: Sequence[Pair], pictures: Sequence[Pair]) -> Any:
+        """What the prior's part of the space says of each text and picture: [m, n], not trained."""
+        new = list({pair.key: pair for pair in pictures if pair.key not in self._remembered}.values())
+        parts = self._remembered
+        if new:
+            fresh = pairs_of([_shortened(pair) for pair in new])
+            known = Known(fresh, self.prior.read(fresh.reading), self.prior.class_axes(fresh.sight))
+            parts = parts | self._of_prior(known, new)
+        asked = np.concatenate([parts[item.key][0] for item in items])
+        return asked @ np.stack([parts[picture.key][1] for picture in pictures]).T
+
+    def _of_prior(self, known: Known, pairs: Sequence[Pair] | None = None) -> dict[str, tuple[Any, Any]]:
+        """By key: captions [c, shared] and picture [shared] with the prior's part alone."""
+        silent = replace(self.start, learnt_weight=0.0)
+        asked = silent.asked(known.pairs.reading, known.read).astype(np.float32)
+        shown = silent.shown(known.pairs.sight, known.classes).astype(np.float32)
+        ends = np.flatnonzero(np.diff(known.pairs.owners)) + 1
+        rows = zip(self._sample if pairs is None else pairs, np.split(asked, ends), shown, strict=True)
+        return {pair.key: (texts, picture) for pair, texts, picture in rows}
+
+    def loss(self, batch: dict[str, Any]) -> tuple[torch.Tensor, dict[str, float]]:
+        import torch
+
+        unit = torch.nn.functional.normalize
+        texts = unit(batch["texts"] @ self.module.text_head, dim=-1)
+        pictures = unit(batch["pictures"] @ self.module.image_head, dim=-1)
+        temperature = self.module.temperature.exp().clamp(min=self.floor)
+        weight = max(self.start.learnt_weight, 0.25)
+        scores = (weight**2 * texts @ pictures.T + batch["prior"]) / temperature
+        same = batch["text_groups"][:, None] == batch["picture_groups"][None, :]
+        infonce = (_contrast(scores, same) + _contrast(scores.T, same.T)) / 2
+        signs = same.float() * 2 - 1
+        sigmoid = torch.nn.functional.softplus(-signs * (scores + self.module.offset)).sum(1).mean()
+        loss = infonce + self.options.sigmoid * sigmoid
+        figures = {
+            "temperature": float(temperature.detach()),
+            "floor": self.floor,
+            "infonce": float(infonce.detach()),
+        }
+        return loss, figures
+
+    def validate(self, items: Iterable[Pair]) -> dict[str, float]:
+        held = [_shortened(pair) for pair in islice(items, MOST_JUDGED)]
+        pairs = pairs_of(held)
+        known = Known(pairs, self.prior.read(pairs.reading), self.prior.class_axes(pairs.sight))
+        found = [fitting.hits(self._space(mix), known) for mix in MIXES]
+        best = int(np.argmax([recalls.mean() for recalls in found]))
+        self.module.mix.fill_(MIXES[best])
+        trained = float(found[-1].mean())
+        return {
+            "primary": float(found[best].mean()),
+            "r1": float(found[best][0]),
+            "trained": trained,
+            "mix": MIXES[best],
+        }
+
+    def export(self, folder: Path, manifest_extra: Mapping[str, Any]) -> Path:
+        space = self._space(float(self.module.mix))
+        manifest = {
+            "kind": "cman",
+            "id": "cman",
+            "version": "1",
+            "dimension": 256,
+            "encoders": self.base.manifest["encoders"],
+            "prior": described_prior(self.base.manifest),
+            "weights": {"prior": space.prior_weight, "learnt": space.learnt_weight},
+            **manifest_extra,
+        }
+        if "colour_words" in self.base.manifest:
+            manifest["colour_words"] = self.base.manifest["colour_words"]
+        write_space(folder, space.arrays(), manifest)
+        return folder
+
+    def _space(self, mix: float) -> Cman:
+        """The space with heads that lie between the closed form and what was trained."""
+        heads = self.start.heads
+        moved = {
+            name: getattr(self.module, name).detach().cpu().numpy() for name in ("text_head", "image_head")
+        }
+        mixed = {name: (1 - mix) * getattr(heads, name) + mix * rows for name, rows in moved.items()}
+        weights = self.start.prior_weight, self.start.learnt_weight
+        space = replace(self.start, heads=replace(heads, **mixed))
+        return fitting.weighted(space, self._known, weights, self.recipe.seed) if mix else self.start
+
+
+def pairs_of(pairs: Sequence[Pair]) -> Pairs:
+    """Rows of feature shards as what is fitted: [captions] texts and [pairs] pictures."""
+    owners = np.repeat(np.arange(len(pairs)), [len(pair.captions) for pair in pairs])
+    groups = np.array([hashed(pair.group) for pair in pairs], np.uint64)
+    return Pairs(reading_of(pairs), sight_of(pairs), owners, groups)
+
+
+def load(recipe: Recipe) -> Align:
+    """The objective for one run."""
+    return Align(recipe)
+
+
+def _module(heads: Heads) -> torch.nn.Module:
+    import torch
+
+    module = torch.nn.Module()
+    module.text_head = torch.nn.Parameter(torch.from_numpy(heads.text_head.copy()))
+    module.image_head = torch.nn.Parameter(torch.from_numpy(heads.image_head.copy()))
+    module.temperature = torch.nn.Parameter(torch.tensor(float(np.log(FIRST_TEMPERATURE))))
+    module.offset = torch.nn.Parameter(torch.tensor(FIRST_OFFSET))
+    module.register_buffer("mix", torch.tensor(0.0))
+    return module
+
+
+def _contrast(scores: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
+    """InfoNCE with several positives a row: minus the mean log-probability of them."""
+    logs = scores.log_softmax(dim=1)
+    kept = same.any(dim=1)
+    return -((logs * same).sum(1) / same.sum(1).clamp(min=1))[kept].mean()
+
+
+def _prior_of(space: JointSpace) -> Projection:
+    placing = space.placing
+    if isinstance(placing, Cman):
+        return placing.prior
+    if isinstance(placing, Projection):
+        return placing
+    raise TrainingError(
+        "bad_request", "A space of kind linear has no prior to start from; choose another base."
+    )
+
+
+def _shortened(pair: Pair) -> Pair:
+    cut = slice(CAPTIONS)
+    return replace(
+        pair, captions=pair.captions[cut], text=pair.text[cut], text_colours=pair.text_colours[cut]
+    )
