@@ -24,6 +24,7 @@ from tenants.learning import promotions
 from tenants.pipeline.importing import PLACES
 from tenants.pipeline.seeing_again import Item, page_of, read_again, see_again
 from tenants.retrieval import due, lacking, lifecycle, spaces
+from tenants.retrieval.changes import record_changes
 from tenants.retrieval.models import IndexPointer, Vector
 from tenants.retrieval.vectors import add_vectors, locked_clock
 from tenants.scope import tenant_scope
@@ -195,13 +196,15 @@ class Run:
             seen = [item for item in current if not item.reason]
             if seen:
                 add_vectors(vectors=[(item.asset, item.prepared.vectors) for item in seen])
-            for item in current:
-                if item.reason:
-                    lacking.note_gap(item.asset, self.model, item.reason)
-            done, failed = job.progress_done + len(items), lacking.gaps(self.model)
+            failed = [item for item in current if item.reason]
+            for item in failed:
+                lacking.note_gap(item.asset, self.model, item.reason)
+            # Words still find it: who holds facets beside the model's vectors has to learn of it.
+            record_changes([item.asset.id for item in failed])
+            done, gaps = job.progress_done + len(items), lacking.gaps(self.model)
             jobs.spend(self._claimed, cpu_s=sum(item.prepared.cpu_s for item in items))
         total = max(job.progress_total, done)
-        jobs.progress(self._claimed, renew=True, done=done, total=total, failed=failed)
+        jobs.progress(self._claimed, renew=True, done=done, total=total, failed=gaps)
 
     def _locked(self, items: Sequence[Item]) -> list[Item]:
         ids = [item.asset.id for item in items]

@@ -178,11 +178,17 @@ def end_beside(model: str) -> None:
     In the tenant's scope; safe to repeat. Raises Conflict for the live one.
     """
     with tenant_scope(current_tenant_id()):
+        _require_idle(live(), model)
+        _let_index_go(model)
         clock = locked_clock()
-        if clock.live == model:
-            raise Conflict("This model answers the searches; switch to another one first.")
+        _require_idle(clock.live, model)
         _retire(clock, model)
         clock.save(update_fields=["beside", "previous", "retired"])
+
+
+def _require_idle(live: str, model: str) -> None:
+    if live == model:
+        raise Conflict("This model answers the searches; switch to another one first.")
 
 
 def _retire(clock: VectorClock, model: str) -> None:
@@ -191,6 +197,10 @@ def _retire(clock: VectorClock, model: str) -> None:
     if model not in clock.retired:
         clock.retired = [*clock.retired, model]
     forget_gaps(model=model)
+
+
+def _let_index_go(model: str) -> None:
+    """Before the clock is locked: so do those who repair an index."""
     if IndexPointer.objects.filter(model=model).exists():
         lifecycle.demote(model=model)
 
@@ -265,16 +275,19 @@ def has_index(before: str, model: str) -> bool:
 
 
 def _switched(model: str, seen: VectorClock) -> Written:
-    """Under the lock, so that it is short: only what was written since `seen` is looked at again."""
+    """What happens under the lock is short: only what was written since `seen` is looked at again."""
+    older = "" if seen.previous == model else seen.previous
+    if older:
+        # One step back is kept, not two.
+        _let_index_go(older)
     clock = locked_clock()
-    if clock.live != seen.live or model not in clock.beside:
+    if (clock.live, clock.previous) != (seen.live, seen.previous) or model not in clock.beside:
         raise Conflict("Somebody else has just changed the models of this workspace.")
     require_whole(model, after=seen.last)
-    before, older = clock.live, clock.previous
+    before = clock.live
     clock.beside = [before, *(one for one in clock.beside if one != model)]
     clock.live, clock.previous, clock.switched_at = model, before, timezone.now()
-    if older and older != model:
-        # One step back is kept, not two.
+    if older:
         _retire(clock, older)
     clock.save(update_fields=["live", "previous", "switched_at", "beside", "retired"])
     # What a model could not see has no vectors of it; each asset counts with those of the live one.

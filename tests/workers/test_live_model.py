@@ -32,6 +32,7 @@ from tenants.retrieval.models import IndexGeneration, IndexPointer, Vector, Vect
 from tenants.retrieval.search import Answer, Query, search
 from tenants.scope import tenant_scope
 from tests.flows.pictures import jpeg
+from tests.ml import provenance_files as films
 from tests.tenants.second_model import keep_turned
 from workers import tasks
 
@@ -51,7 +52,7 @@ class Shop:
         with tenant_scope(self.id):
             stream = None if file is None else io.BytesIO(file)
             added = services.add_asset(dataset_id=self.dataset.id, file=stream, text=text)
-        tasks.embed_asset(str(added.job.id), str(self.id))
+        tasks.embed_media(str(added.job.id), str(self.id))
         with tenant_scope(self.id):
             asset = Asset.objects.select_related("blob").get(pk=added.asset.id)
         assert asset.status == "ready"
@@ -342,6 +343,29 @@ def test_pictures_and_moments_get_what_a_new_upload_would_get(shop: Shop) -> Non
         assert stored(asset) == stored(again) and len(stored(asset)) == 2
         moments = [v.segment for v in mine.filter(asset=spoken, modality="audio").order_by("seq")]
     assert moments == [{"start_s": 0.0, "end_s": 5.0}, {"start_s": 40.0, "end_s": 45.0}]
+
+
+def test_a_film_gets_its_moments_again(shop: Shop) -> None:
+    film = shop.add("a film", films.film(seed=3))
+    assert film.modality == "video"
+    model = shop.model()
+    shop.go_over(model)
+    with tenant_scope(shop.id):
+        rows = Vector.objects.filter(asset=film).order_by("seq")
+        parts = {one: [(v.modality, v.segment) for v in rows.filter(model=one)] for one in (OLD, model)}
+    assert parts[OLD] == parts[model] and [part for part, _ in parts[model]][-1] == "text"
+    assert "video" in dict(parts[model])
+    assert best(shop.find("a film"))[1:] == (1.0, model.removesuffix(":1"))
+
+
+def test_words_find_what_the_model_could_not_see(shop: Shop) -> None:
+    gone = shop.add("an unmistakable caption", jpeg(1, 100))
+    model = shop.model()
+    default_storage.delete(storage.path_of(shop.id, gone.blob.sha256))
+    shop.go_over(model)
+    assert shop.find("an unmistakable caption").results == []
+    found = shop.find("an unmistakable caption", hybrid=True).results
+    assert [asset["id"] for asset, _ in found] == [str(gone.id)]
 
 
 def test_a_file_that_is_gone_or_damaged_is_reported_and_holds_nothing_up(shop: Shop) -> None:
