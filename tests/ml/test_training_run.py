@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ml.training import __main__ as command
 from ml.training import run as module
 from ml.training.__main__ import main
 from ml.training.extract import extract
@@ -186,3 +187,23 @@ def test_hostile_pictures_do_not_stop_an_extraction(tmp_path: Path) -> None:
     assert [pair.key for pair in found] == [f"good{row}" for row in range(12)]
     assert [float(pair.features[0]) for pair in found] == pytest.approx([row * 20 for row in range(12)])
     assert [float(pair.text[0, 0]) for pair in found] == [row + 1 for row in range(12)]
+
+
+def test_several_processes_go_on_under_torchrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(Exception):
+        pass
+
+    def execute(program: str, arguments: list[str]) -> None:
+        assert program == sys.executable
+        asked.extend(arguments[1:])
+        raise Gone
+
+    asked: list[str] = []
+    monkeypatch.setattr("ml.training.__main__.os.execv", execute)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    options = SimpleNamespace(folder=ask(tmp_path, limits={"processes": 3}))
+    with pytest.raises(Gone):
+        command._run(options)
+    assert asked == [
+        "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3", "-m", "ml.training", "run", str(tmp_path),
+    ]  # fmt: skip
