@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 BLANKS = re.compile(r"[ \t\r\n]+")
 LONGEST_CANONICAL = 1_000
+# Encoders that read letters of ASCII as MiniLM does.
+CASELESS = ("bundled:minilm", "bundled:bilingual")
 
 
 def once(load: Callable[[], T]) -> Callable[[], T]:
@@ -184,7 +186,7 @@ def canonical(text: str, space: JointSpace) -> str:
     MiniLM's tokenizer ignores case and the number of blanks. Where that is not all there is to say the text is
     returned as it is: other encoders, letters beyond ASCII, marks like [MASK], and texts long enough to be cut.
     """
-    blind = space.manifest["encoders"]["text"] == "bundled:minilm"
+    blind = space.manifest["encoders"]["text"] in CASELESS
     if not (blind and text.isascii() and "[" not in text and len(text) <= LONGEST_CANONICAL):
         return text
     return BLANKS.sub(" ", text).strip(" ").lower()
