@@ -72,6 +72,7 @@ class Trainer:
         progress = self.progress
         stepper = Stepper(self.objective, phase)
         self.clock.start_epoch()
+        self._saved_at = time.perf_counter()
         if not progress.epoch and not progress.seen:
             self._judge(phase, 0, {})
         while progress.epoch < self.recipe.epochs and progress.waited < self.limits.patience:

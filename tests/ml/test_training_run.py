@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ml.alignment.space import JointSpace
 from ml.training import __main__ as command
 from ml.training import run as module
 from ml.training.__main__ import main
@@ -24,7 +25,8 @@ from ml.training.objective import Recipe, TrainingError, load_objective
 from ml.training.plan import hashed
 from ml.training.quality import Look
 from ml.training.run import read_request, run
-from ml.training.shards import read_pairs
+from ml.training.shards import ShardWriter, read_pairs
+from tests.ml.training_pairs import pairs
 from tests.ml.training_toy import Thing, Toy, things
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -206,3 +208,34 @@ def test_several_processes_go_on_under_torchrun(tmp_path: Path, monkeypatch: pyt
         command._run(options)
     assert asked[:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]
     assert asked[5:] == ["-m", "ml.training", "run", str(tmp_path)]
+
+
+def test_the_heads_of_a_space_are_trained(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole way with the objective that the platform uses, on pairs that the prior knows nothing of."""
+    monkeypatch.setattr(module, "_limit", lambda limits: None)
+    shipped = JointSpace.load()
+    write_shards(tmp_path / "pairs", shipped.encoders_key)
+    body = {"data": [str(tmp_path / "pairs")], "epochs": 2, "space": {"id": "cman-x", "version": "1"}}
+    result, said = events_of(ask(tmp_path / "run", **body))
+    gained = result["metrics"]["domain"]["differences"]["parent"]["text>image"]["r1"]
+    assert gained["interval"][0] > 0.2
+    space = JointSpace.load(result["space"])
+    assert (space.id, space.version, space.manifest["kind"]) == ("cman-x", "1", "cman")
+    assert space.encoders_key == shipped.encoders_key
+    assert [one["event"] for one in said].count("curve") == 3
+
+
+def test_shards_of_other_encoders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_limit", lambda limits: None)
+    write_shards(tmp_path / "pairs", "resnet and bert")
+    with pytest.raises(TrainingError) as caught:
+        events_of(ask(tmp_path / "run", data=[str(tmp_path / "pairs")]))
+    assert caught.value.code == "other_encoders"
+
+
+def write_shards(folder: Path, encoders_key: str) -> None:
+    with ShardWriter(folder, encoders_key) as writer:
+        for pair in pairs(150):
+            writer.add(pair)
