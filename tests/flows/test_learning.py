@@ -14,9 +14,10 @@ import pytest
 from tests.flows.client import Client
 from tests.tenants.learning.world import WORDS, drawing
 
-pytestmark = [pytest.mark.stack, pytest.mark.slow]
+# The training worker takes what the others leave: on a busy machine that is little.
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(1200)]
 
-PAIRS = 64
+PAIRS = 40
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +28,9 @@ def trained(request: pytest.FixtureRequest) -> Any:
     dataset = client.dataset("shapes")
     sent = [client.upload(dataset, drawing(words, n), text=words) for n, words in enumerate(WORDS[:PAIRS])]
     assert {client.wait(answer["job"], 300)["state"] for answer in sent} == {"succeeded"}
-    answer = client.json("POST", "/finetunes", 202, json={"dataset": dataset, "epochs": 30, "name": "shapes"})
-    killed = kill_trainer(client, answer, request.getfixturevalue("stack").data_dir)
-    job = client.wait(answer["job"], 500)
+    answer = client.json("POST", "/finetunes", 202, json={"dataset": dataset, "epochs": 6, "name": "shapes"})
+    killed = kill_trainer(client, answer)
+    job = client.wait(answer["job"], 600)
     return client, answer["model"]["id"], job, killed
 
 
@@ -44,9 +45,9 @@ def module_client(stack: Any, manage: Callable[..., str]) -> Callable[..., Clien
     return make
 
 
-def kill_trainer(client: Client, answer: dict[str, Any], data_dir: Path) -> bool:
+def kill_trainer(client: Client, answer: dict[str, Any]) -> bool:
     """With -9, as soon as it draws a curve. False if it had ended before."""
-    path, deadline = f"/models/{answer['model']['id']}", time.monotonic() + 400
+    path, deadline = f"/models/{answer['model']['id']}", time.monotonic() + 500
     while time.monotonic() < deadline:
         if client.json("GET", path)["curves"]:
             found = [pid for pid in trainers() if answer["model"]["id"] in command(pid)]
@@ -55,7 +56,7 @@ def kill_trainer(client: Client, answer: dict[str, Any], data_dir: Path) -> bool
             return bool(found)
         if client.json("GET", f"/jobs/{answer['job']['id']}")["finished_at"]:
             return False
-        time.sleep(0.05)
+        time.sleep(0.2)
     raise AssertionError("the trainer told nothing")
 
 
