@@ -50,7 +50,7 @@ SET_COUNTS = 1000.0
 PRIOR = dict.fromkeys(gating.PARTS, 1 / len(gating.PARTS))
 #: One group in so many decides when to stop.
 HELD_SHARE = 5
-SETTINGS = Settings(decay=1e-2)
+SETTINGS = Settings(decay=1e-2, wobble=0.4)
 #: Networks that are averaged into one, and the hidden units of each.
 MEMBERS, HIDDEN = 3, 20
 SPOKEN = 40
