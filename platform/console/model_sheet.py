@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from console.model_words import SPACES, WAYS
+from console.model_words import SPACES
 from console.paging import parse_id
 from tenants.jobs.models import Job
 from tenants.learning import selectors
@@ -18,8 +18,8 @@ from tenants.learning.models import LearntModel, Promotion
 TEXT_TO_IMAGE = "text>image"
 R1 = "r1"
 PARENT = "parent"
-# Of a test set's figures: not the figures of a space.
-_COUNTS = {"pictures", "captions", "differences", "difference", "traditional"}
+# Beside the figures of each space, and counts.
+_DIFFERENCES = "differences"
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,6 @@ def tests_of(metrics: Any) -> dict[str, Mapping[str, Any]]:
     """Test sets by name, the tenant's own pairs ("domain") first."""
     if not isinstance(metrics, Mapping):
         return {}
-    if "model" in metrics:
-        return {"domain": metrics}
     found = {name: one for name, one in metrics.items() if isinstance(one, Mapping) and "model" in one}
     return dict(sorted(found.items(), key=lambda pair: pair[0] != "domain"))
 
@@ -127,12 +125,8 @@ def _rows(test: Mapping[str, Any], way: str) -> list[FigureRow]:
 
 
 def _spaces(test: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Figures by space; traditional methods stand beside the parent or under a name of their own."""
-    inner = test.get("traditional") or {}
-    if any(way in inner for way in WAYS):
-        inner = {"traditional": inner}
-    outer = {name: one for name, one in test.items() if name not in _COUNTS and isinstance(one, Mapping)}
-    return {**outer, **inner}
+    """Figures by space: the model, its parent, and the traditional methods by their names."""
+    return {name: one for name, one in test.items() if name != _DIFFERENCES and isinstance(one, Mapping)}
 
 
 def _others(test: Mapping[str, Any]) -> list[str]:
@@ -141,8 +135,7 @@ def _others(test: Mapping[str, Any]) -> list[str]:
 
 
 def _gain(test: Mapping[str, Any], name: str, way: str) -> Gain | None:
-    differences = test.get("differences") or test.get("difference") or {}
-    found = differences.get(name, {}).get(way, {}).get(R1)
+    found = test.get(_DIFFERENCES, {}).get(name, {}).get(way, {}).get(R1)
     if not found:
         return None
     low, high = found["interval"]
@@ -152,6 +145,12 @@ def _gain(test: Mapping[str, Any], name: str, way: str) -> Gain | None:
 def _interval(figures: Mapping[str, Any]) -> tuple[float, float] | None:
     found = (figures.get("interval") or {}).get(R1)
     return (found[0], found[1]) if found else None
+
+
+def quality_of(quality: Any) -> list[tuple[str, Mapping[str, Any]]]:
+    """The reports on the data before training, by phase, in their order."""
+    found = quality.items() if isinstance(quality, Mapping) else ()
+    return [(phase, one) for phase, one in found if isinstance(one, Mapping) and "splits" in one]
 
 
 # --- Lines of the list -----------------------------------------------------------------------------------

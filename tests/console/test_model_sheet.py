@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from console import curves
-from console.model_sheet import headline_of, tables_of
+from console.model_sheet import headline_of, quality_of, tables_of
 from tests.console import learning
 
 
@@ -28,3 +28,10 @@ def test_a_chart_spans_its_box_and_leaves_out_what_is_not_a_number() -> None:
     assert curves.charts_of([]) == []
     flat = curves.charts_of([{"loss": 1.0}])
     assert flat[0].dots == [(160.0, 60.0)]
+
+
+def test_reports_on_the_data_are_read_by_phase_and_odd_ones_left_out() -> None:
+    both = {"general": learning.quality()["adapt"], "domain": learning.quality()["adapt"]}
+    assert [phase for phase, _ in quality_of(both)] == ["general", "domain"]
+    for odd in (None, {}, [], {"adapt": None}, {"items": 3}):
+        assert quality_of(odd) == []

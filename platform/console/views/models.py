@@ -19,6 +19,7 @@ from console.model_sheet import (
     name_of,
     names_of_spaces,
     own_lines,
+    quality_of,
     state_of,
     tables_of,
 )
@@ -126,7 +127,7 @@ def _own(model: LearntModel) -> dict[str, Any]:
         "headline": headline_of(model.metrics),
         "tables": tables_of(model.metrics),
         "means": FIGURE_MEANS,
-        "quality": model.data.get("quality"),
+        "reports": quality_of(model.data.get("quality")),
         "warnings": model.data.get("warnings", []),
         "who": names_of([model.created_by]).get(model.created_by, ""),
     }

@@ -6,14 +6,13 @@ import { startCopyButtons } from "./copy";
 import { startFilters } from "./filters";
 import { startImports } from "./imports";
 import { startJobs } from "./jobs";
+import { showCurrentPage } from "./navigation";
 import { startNotices } from "./notices";
 import { startPlayer } from "./player";
 import { startSearch } from "./search";
 import { startUploads } from "./uploads";
 
-// On a phone the navigation is wider than the screen: the page that is open stays in sight.
-document.querySelector(".nav-main [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
-
+showCurrentPage();
 startNotices();
 startConfirmations(document);
 startCopyButtons();
