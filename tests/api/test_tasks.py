@@ -28,13 +28,12 @@ def towards(degrees: float) -> np.ndarray:
 
 @pytest.fixture
 def put(party: Party, add_text: Callable[..., dict[str, Any]]) -> Callable[..., str]:
-    """A ready asset with a text's vector, and with a picture's if so asked."""
+    """A ready asset with a text's vector, and with those of other modalities that are named."""
 
-    def put(degrees: float, picture: float | None = None) -> str:
+    def put(degrees: float, **more: float) -> str:
         asset_id: str = add_text(f"at {degrees} {uuid.uuid4()}")["asset"]["id"]
         vectors = [NewVector("text", towards(degrees))]
-        if picture is not None:
-            vectors.append(NewVector("image", towards(picture)))
+        vectors += [NewVector(modality, towards(angle)) for modality, angle in more.items()]
         with tenant_scope(party.id):
             replace_vectors(asset=Asset.objects.get(pk=asset_id), model=encoding.model_id(), vectors=vectors)
             Asset.objects.filter(pk=asset_id).update(status="ready")
@@ -209,6 +208,25 @@ def test_feedback_goes_with_its_asset(api: Api, party: Party, dataset: str, put:
     with tenant_scope(party.id):
         assert not Feedback.objects.exists()
     refused(api.post("/feedback", body), 404, "not-found")
+
+
+def test_a_query_of_several_parts_is_weighed_told_and_learnt_from(
+    api: Api, party: Party, dataset: str, put: Callable[..., str]
+) -> None:
+    seen, said, wanted = put(0, image=5), put(90, audio=80), put(30)
+    body = {"image": {"asset": seen}, "audio": {"asset": said}, "explain": True}
+    answer = api.post("/search", body).json()
+    assert sum(answer["weights"].values()) == pytest.approx(1, abs=1e-3)
+    why = answer["explain"]["weighing"]
+    assert (why["gate"], why["prior"]) == ("gate", {"image": 0.5, "audio": 0.5})
+    assert why["agreement"] == {"image audio": pytest.approx(np.cos(np.radians(75)), abs=1e-3)}
+    assert set(why["factors"]) == {"image", "audio"}
+    assert why["why"][-1].startswith("So: image ")
+    mine = {**body, "weights": {"image": 1, "audio": 3}}
+    assert api.post("/search", mine).json()["weights"] == {"image": 0.25, "audio": 0.75}
+    told = {"search_id": answer["search_id"], "asset": wanted, "kind": "relevant"}
+    assert api.post("/feedback", told).status_code == 201
+    assert api.get("/gate").json()["feedback"]["usable"] == 1
 
 
 # --- The gate ----------------------------------------------------------------------------------------------
