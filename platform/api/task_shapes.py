@@ -43,7 +43,7 @@ class GateFeedback(s.Serializer):
 
 
 class GateShape(s.Serializer):
-    source = s.ChoiceField(("built-in", "own"))
+    source = s.ChoiceField(("built-in", "own"))  # type: ignore[assignment]  # the name of a member, not of the field
     number = s.IntegerField(**NULL)
     trained_at = s.DateTimeField(**NULL)
     report = Object(**MAYBE, help_text="How it did on searches that it had not seen.")
