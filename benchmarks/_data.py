@@ -48,7 +48,7 @@ class Encoded:
 
     def texts(self, texts: list[str]) -> Array:
         """MiniLM vectors [n, 384]."""
-        return self._cached(
+        return self.cached(
             "texts", [self.text_encoder], texts, lambda: {"vectors": self.text_encoder.encode(texts)}
         )["vectors"]
 
@@ -59,7 +59,7 @@ class Encoded:
     def see(self, paths: list[Path]) -> Sight:
         """What the image encoders say of pictures below DATA or OUT."""
         names = [str(path.relative_to(DATA if path.is_relative_to(DATA) else OUT)) for path in paths]
-        return Sight(**self._cached("sight", self.image_encoders, names, lambda: self._see(paths)))
+        return Sight(**self.cached("sight", self.image_encoders, names, lambda: self._see(paths)))
 
     def pictures(self, paths: list[Path]) -> tuple[Array, Array]:
         """Class probabilities [n, 1000] and colour scores [n, 11]."""
@@ -90,7 +90,7 @@ class Encoded:
         pixels = ([self.decoder.image(path, thumbnail=False).pixels for path in batch] for batch in batches)
         return dict(vars(Sight.concatenate([self.space.see(batch) for batch in pixels])))
 
-    def _cached(
+    def cached(
         self, kind: str, encoders: list[Encoder], names: list[str], make: Callable[[], dict[str, Array]]
     ) -> dict[str, Array]:
         versions = [f"{encoder.id} {encoder.version}" for encoder in encoders]

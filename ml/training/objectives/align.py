@@ -47,9 +47,9 @@ MIXES = (0.0, 0.5, 1.0)
 class Options:
     """``sigmoid``: weight of that loss; ``dropout``: how often a pair must do without the prior's part."""
 
-    lr: float = 3e-4
+    lr: float = 1e-3
     weight_decay: float = 0.05
-    sigmoid: float = 0.2
+    sigmoid: float = 0.05
     dropout: float = 0.2
     hard_negatives: int = 2
 
