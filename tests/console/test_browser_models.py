@@ -40,7 +40,7 @@ def test_a_model_is_trained_promoted_and_rolled_back(signed_in: Page) -> None:
     expect(page.locator(".page-head .status-live")).to_be_visible(timeout=JOB_MS)
     page.get_by_role("button", name="Roll back").click()
     page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
-    expect(page.get_by_text("prior-1 answers searches again")).to_be_visible()
+    expect(page.get_by_text("answers searches again")).to_be_visible()
     page.get_by_role("button", name="Delete").click()
     page.get_by_label(re.compile("to confirm")).fill(name)
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
