@@ -178,8 +178,14 @@ def _return(model: Named, actor: str) -> None:
 def _abandon(row: Promotion, actor: str) -> None:
     row.state, row.finished_at = State.ABANDONED, timezone.now()
     row.save()
-    spaces.end_beside(row.space)
+    _stop_writing(row.space)
     record(actor=actor, verb="model.promotion_abandoned", target=_target(row), details={"space": row.space})
+
+
+def _stop_writing(space: str) -> None:
+    """Unless it is the one to go back to, which stays whatever becomes of its promotion."""
+    if spaces.written(current_tenant_id()).previous != space:
+        spaces.end_beside(space)
 
 
 # --- What its job ends with ------------------------------------------------------------------------------
@@ -196,7 +202,7 @@ def follow(job: Job) -> None:
         row.state = State.ABANDONED if job.state == Job.State.CANCELLED else State.FAILED
         row.error, row.finished_at = job.error, timezone.now()
         row.save()
-        spaces.end_beside(row.space)
+        _stop_writing(row.space)
 
 
 def _resume(row: Promotion) -> None:

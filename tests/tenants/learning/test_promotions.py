@@ -180,6 +180,15 @@ def test_a_cancelled_job_ends_the_promotion_and_a_retry_takes_it_up(party, pictu
         assert (row.state, spaces.written(party.id).beside) == ("embedding", (model.space,))
 
 
+def test_the_one_to_go_back_to_stays_so_when_its_promotion_is_cancelled(party, pictures, model):
+    promoted(party, pictures, model, unit(1), CLOSE, FAR)
+    with tenant_scope(party.id):
+        row = promotions.promote(model=selectors.find_model("prior-1"))
+        jobs.cancel(job_id=row.job_id)
+        assert spaces.written(party.id).previous == "prior:1"
+        assert promotions.roll_back(model=model).space == "prior:1"
+
+
 def test_one_that_waits_is_given_up_by_a_roll_back_or_for_another(party, pictures, model, tmp_path):
     row, _ = promoted(party, pictures, model, unit(1), FAR, CLOSE)
     with tenant_scope(party.id):
