@@ -234,9 +234,6 @@ PGVECTOR_BUILD_MB = int(env("PGVECTOR_BUILD_MB", "1024"))
 INDEX_EXACT_MAX = int(env("INDEX_EXACT_MAX", "100000"))
 # Indexes of tenants who did not search for so many days lie in the storage and come back when they do; 0 for never.
 INDEX_ARCHIVE_DAYS = int(env("INDEX_ARCHIVE_DAYS", "7"))
-# Where the models of tenants are trained, until they are kept in the storage, and on how many threads.
-LEARNING_DIR = DATA_DIR / "learning"
-LEARNING_THREADS = int(env("LEARNING_THREADS", str(os.cpu_count() or 1)))
 # What a process keeps of candidate lists, about 2.5 kB each.
 CANDIDATE_MEMORY_BYTES = int(env("CANDIDATE_MEMORY_BYTES", str(32 << 20)))
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
@@ -269,13 +266,11 @@ DECODER_TIMEOUT_S = float(env("DECODER_TIMEOUT_S", "20"))
 
 # --- Learning --------------------------------------------------------------------------------------------
 
-# Shards and checkpoints of trainings under way; what is learnt goes into the storage.
+# Where the models of tenants are trained: shards and checkpoints, until what is learnt is kept in the storage.
 LEARNING_DIR = DATA_DIR / "learning"
-# Copies of the tenants' own spaces, fetched from the storage: delete them and they are fetched again.
-SPACES_DIR = DATA_DIR / "spaces"
-TRAIN_THREADS = int(env("TRAIN_THREADS", str(len(os.sched_getaffinity(0)))))
-# Address space of a training process.
-TRAIN_MEMORY_BYTES = int(env("TRAIN_MEMORY_BYTES", str(16 << 30)))
+LEARNING_THREADS = int(env("LEARNING_THREADS", str(len(os.sched_getaffinity(0)))))
+# Address space of a training process; 0 for no limit, which CUDA needs.
+LEARNING_MEMORY_BYTES = int(env("LEARNING_MEMORY_BYTES", str(16 << 30)))
 
 # --- Auditing --------------------------------------------------------------------------------------------
 

@@ -21,8 +21,8 @@ class Builtin:
 
 @cache
 def builtin_spaces() -> tuple[Builtin, ...]:
-    """By slug."""
-    return tuple(_read(path) for path in sorted(SHIPPED.parent.glob("*/manifest.json")))
+    """The newest first."""
+    return tuple(_read(path) for path in sorted(SHIPPED.parent.glob("*/manifest.json"), reverse=True))
 
 
 def _read(path: Any) -> Builtin:

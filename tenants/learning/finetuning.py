@@ -149,7 +149,10 @@ class Work:
             "epochs": self.row.settings["epochs"],
             "seed": self.row.settings["seed"],
             "space": {"id": space, "version": version},
-            "limits": {"threads": settings.LEARNING_THREADS},
+            "limits": {
+                "threads": settings.LEARNING_THREADS,
+                "memory_bytes": settings.LEARNING_MEMORY_BYTES,
+            },
         }
 
     # --- What the row and the job are told ---

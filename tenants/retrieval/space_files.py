@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # The newest space that ships: what a new tenant's vectors are made in.
-DEFAULT = "prior:1"
+DEFAULT = "prior:2"
 KIND = "model"
 NAME = "files.json"
 FETCHED = ".fetched"

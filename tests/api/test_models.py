@@ -14,7 +14,7 @@ from tests.conftest import Party
 from tests.tenants.learning.world import add_picture, drawing, embed, new_dataset, new_model, unit, with_files
 from workers import tasks
 
-PRIOR = {"id": "prior-1", "name": "prior-1", "built_in": True, "space": "prior:1", "state": "live"}
+PRIOR = {"id": "prior-2", "name": "prior-2", "built_in": True, "space": "prior:2", "state": "live"}
 
 
 @pytest.fixture
@@ -34,11 +34,11 @@ def pictures(party: Party) -> list[str]:
 def test_built_in_spaces_stand_before_the_workspaces_own(api: Api, model: LearntModel) -> None:
     results = api.get("/models").json()["results"]
     ids = [one["id"] for one in results]
-    assert ids[0] == "prior-1"
+    assert ids[0] == "prior-2"
     assert ids[-1] == str(model.id)
     assert PRIOR.items() <= results[0].items()
     assert (results[-1]["parent"], results[-1]["state"], results[-1]["built_in"]) == (
-        "prior-1",
+        "prior-2",
         "candidate",
         False,
     )
@@ -55,14 +55,14 @@ def test_pages_go_from_the_built_in_to_the_own(api: Api, party: Party) -> None:
             break
         cursor = f"&cursor={page['next']}"
     assert [one for one in seen if not one.startswith("prior")] == made[::-1]
-    assert seen[0] == "prior-1"
+    assert seen[0] == "prior-2"
     assert len(seen) == len(set(seen))
 
 
 def test_one_model_by_id_or_slug(api: Api, other: Api, model: LearntModel) -> None:
     body = api.get(f"/models/{model.id}").json()
     assert (body["name"], body["curves"], body["promotion"]) == ("mine", [], None)
-    assert api.get("/models/prior-1").json()["encoders"]["text"] == "bundled:minilm"
+    assert api.get("/models/prior-2").json()["encoders"]["text"] == "bundled:bilingual"
     for name in (str(model.id), "prior-99", str(uuid.uuid4()), str(model.id).upper()):
         refused(other.get(f"/models/{name}"), 404, "not-found")
 
@@ -74,7 +74,7 @@ def test_the_way_into_service_and_back(
     body = answer.json()
     assert answer.status_code == 202
     assert answer.headers["Location"] == f"/api/v1/jobs/{body['job']['id']}"
-    assert (body["promotion"]["state"], body["promotion"]["replaces"]) == ("embedding", "prior-1")
+    assert (body["promotion"]["state"], body["promotion"]["replaces"]) == ("embedding", "prior-2")
     assert api.post(f"/models/{model.id}/promote", {}, Idempotency_Key="once").content == answer.content
     refused(api.post(f"/models/{model.id}/promote", {}), 409, "conflict")
     with tenant_scope(party.id):
@@ -83,14 +83,14 @@ def test_the_way_into_service_and_back(
     tasks.embed_beside(body["job"]["id"], str(party.id))
     now = api.get(f"/models/{model.id}").json()
     assert (now["state"], now["promotion"]["state"]) == ("live", "switched")
-    assert api.get("/models/prior-1").json()["state"] == "candidate"
+    assert api.get("/models/prior-2").json()["state"] == "candidate"
     found = api.post("/search", {"vector": [1.0] * 256}).json()
     assert found["model"] == {"id": f"cman-{model.id}", "version": "1"}
     refused(api.call("DELETE", f"/models/{model.id}"), 409, "conflict")
     back = api.post(f"/models/{model.id}/rollback")
     assert back.status_code == 200
-    assert (back.json()["model"]["state"], back.json()["live"]["id"]) == ("retired", "prior-1")
-    assert api.post("/search", {"vector": [1.0] * 256}).json()["model"] == {"id": "prior", "version": "1"}
+    assert (back.json()["model"]["state"], back.json()["live"]["id"]) == ("retired", "prior-2")
+    assert api.post("/search", {"vector": [1.0] * 256}).json()["model"] == {"id": "prior", "version": "2"}
     refused(api.post(f"/models/{model.id}/rollback"), 409, "conflict")
     assert api.call("DELETE", f"/models/{model.id}").status_code == 204
     refused(api.get(f"/models/{model.id}"), 404, "not-found")
@@ -120,7 +120,7 @@ def test_promoting_needs_no_body(api: Api, model: LearntModel) -> None:
 
 
 def test_a_built_in_space_cannot_be_deleted(api: Api) -> None:
-    refused(api.call("DELETE", "/models/prior-1"), 409, "conflict")
+    refused(api.call("DELETE", "/models/prior-2"), 409, "conflict")
 
 
 # --- Golden queries ---------------------------------------------------------------------------------------

@@ -132,5 +132,5 @@ def report(worse: list[str] | None = None) -> dict[str, Any]:
 
 def promotion(party: Any, model: LearntModel, state: str, **fields: Any) -> Promotion:
     with tenant_scope(party.id):
-        made = {"space": model.space, "model": model, "replaces": "prior:1", "state": state}
+        made = {"space": model.space, "model": model, "replaces": "prior:2", "state": state}
         return Promotion.objects.create(**{**made, **fields})

@@ -51,7 +51,7 @@ def test_without_models_of_its_own_a_workspace_is_told_what_a_pair_is(
     owner: Client, person: Callable[..., Client]
 ) -> None:
     page = read(owner, "/models")
-    assert ">prior-1<" in page
+    assert ">prior-2<" in page
     assert "status-live" in page
     assert "pictures with a caption each" in page
     assert 'href="/models" aria-current="page"' in page
@@ -82,7 +82,7 @@ def test_many_models_are_paged(party: Party, owner: Client) -> None:
     first = read(owner, "/models")
     older = first.partition('href="?before=')[2].partition('"')[0]
     rest = read(owner, f"/models?before={older}")
-    assert "prior-1</strong>" in first and "prior-1</strong>" not in rest
+    assert "prior-2</strong>" in first and "prior-2</strong>" not in rest
     assert rest.count("<strong>m") == 2
 
 
@@ -223,16 +223,16 @@ def test_a_model_from_elsewhere_or_with_odd_figures_is_shown_all_the_same(
     read(owner, "/models")
 
 
-@pytest.mark.parametrize("name", ["zzz", "prior-9", "%00", "PRIOR-1", str(uuid.uuid4())])
+@pytest.mark.parametrize("name", ["zzz", "prior-9", "%00", "PRIOR-2", str(uuid.uuid4())])
 def test_a_model_that_is_not_there(name: str, owner: Client) -> None:
     read(owner, f"/models/{name}", 404)
 
 
 def test_a_built_in_space_is_shown_and_not_deleted(owner: Client) -> None:
-    page = read(owner, "/models/prior-1")
-    assert "Built in" in page and "bundled:minilm" in page
+    page = read(owner, "/models/prior-2")
+    assert "Built in" in page and "bundled:bilingual" in page
     assert "data-open=" not in page
-    said = owner.post("/models/prior-1/delete", {"name": "prior-1"}, follow=True).content.decode()
+    said = owner.post("/models/prior-2/delete", {"name": "prior-2"}, follow=True).content.decode()
     assert "cannot be deleted" in said
 
 
@@ -266,7 +266,7 @@ def test_a_promotion_under_way_waiting_and_over(
     job = learning.job_of(party, "embed_beside", progress_done=40)
     under_way = learning.promotion(party, row, "embedding", job_id=job.id)
     page = read(owner, f"/models/{row.id}")
-    assert f'data-job="{job.id}"' in page and "40 of 100" in page and "prior-1 answers searches" in page
+    assert f'data-job="{job.id}"' in page and "40 of 100" in page and "prior-2 answers searches" in page
     with tenant_scope(party.id):
         Job.objects.filter(pk=job.id).update(state="succeeded")
         under_way.state, under_way.report = "ready", learning.report([f"On golden queries it falls. {EVIL}"])
@@ -288,8 +288,8 @@ def test_there_is_nothing_to_roll_back_or_cancel(party: Party, owner: Client) ->
         "does not answer searches" in owner.post(f"/models/{row.id}/roll-back", follow=True).content.decode()
     )
     assert "Nothing goes on" in owner.post(f"/models/{row.id}/cancel", follow=True).content.decode()
-    assert "alert-danger" in owner.post("/models/prior-1/roll-back", follow=True).content.decode()
-    assert "not trained" in owner.post("/models/prior-1/retry", follow=True).content.decode()
+    assert "alert-danger" in owner.post("/models/prior-2/roll-back", follow=True).content.decode()
+    assert "not trained" in owner.post("/models/prior-2/retry", follow=True).content.decode()
 
 
 def test_a_model_is_deleted_when_its_name_was_typed(party: Party, owner: Client) -> None:

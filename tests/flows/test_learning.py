@@ -119,7 +119,7 @@ def test_it_serves_searches_and_they_never_fail_meanwhile(trained) -> None:
     assert report["held_out"]["queries"] >= 1
 
     back = client.json("POST", f"/models/{model_id}/rollback")
-    assert back["live"]["id"] == "prior-1"
+    assert back["live"]["id"] == "prior-2"
     assert client.search(text="a large red circle")["model"]["id"] == "prior"
 
 

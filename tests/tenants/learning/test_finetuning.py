@@ -113,7 +113,7 @@ def test_the_trainer_is_asked_for_what_was_wanted(party, started, space, trains)
     assert recipe["data"] == [str(folder / "0" / "pairs")]
     assert (recipe["general"], recipe["epochs"], recipe["seed"]) == ([], 3, 5)
     assert (recipe["stage"], recipe["method"], recipe["unreadable"]) == ("adapt", "heads", 0)
-    assert recipe["base"]["folder"].endswith("prior-1")
+    assert recipe["base"]["folder"].endswith("prior-2")
     assert recipe["space"] == {"id": f"cman-{row.id}", "version": "1"}
 
 

@@ -67,8 +67,8 @@ def state_of(party, model):
 
 def test_a_model_that_is_not_worse_serves_once_everything_is_embedded(party, pictures, model):
     row = begin(party, model)
-    assert (row.state, row.replaces) == ("embedding", "prior:1")
-    assert state_of(party, model) == ("candidate", "prior:1")
+    assert (row.state, row.replaces) == ("embedding", "prior:2")
+    assert state_of(party, model) == ("candidate", "prior:2")
     embed_all(party, pictures, model, unit(1), CLOSE, FAR)
     row, job = finish(party, row)
     assert row.state == "switched"
@@ -88,7 +88,7 @@ def test_a_fall_on_golden_queries_waits_for_a_decision(party, pictures, model):
     assert row.report["golden"]["after"]["mrr"] == 0.5
     assert row.report["golden"]["change"]["mrr"]["difference"] == -0.5
     assert "golden queries" in row.report["worse"][0]
-    assert state_of(party, model) == ("candidate", "prior:1")
+    assert state_of(party, model) == ("candidate", "prior:2")
     with pytest.raises(promotions.WorseModel) as refused:
         begin(party, model)
     assert refused.value.extra["reasons"] == row.report["worse"]
@@ -125,8 +125,8 @@ def test_back_is_instant_and_the_model_may_come_again(party, pictures, model):
     promoted(party, pictures, model, unit(1), CLOSE, FAR)
     with tenant_scope(party.id):
         now = promotions.roll_back(model=model, actor="key:x")
-    assert now.space == "prior:1"
-    assert state_of(party, model) == ("retired", "prior:1")
+    assert now.space == "prior:2"
+    assert state_of(party, model) == ("retired", "prior:2")
     with tenant_scope(party.id), pytest.raises(Conflict):
         promotions.roll_back(model=model)
     row, _ = finish(party, begin(party, model))
@@ -148,11 +148,11 @@ def test_the_next_one_retires_the_one_before(party, pictures, model, tmp_path):
 def test_a_built_in_space_is_promoted_as_any_other(party, pictures, model):
     promoted(party, pictures, model, unit(1), CLOSE, FAR)
     with tenant_scope(party.id):
-        prior = selectors.find_model("prior-1")
+        prior = selectors.find_model("prior-2")
         assert selectors.describe(prior)["state"] == "candidate"
     row, _ = finish(party, begin(party, prior))
     assert (row.state, row.model) == ("switched", None)
-    assert state_of(party, model) == ("retired", "prior:1")
+    assert state_of(party, model) == ("retired", "prior:2")
 
 
 def test_what_cannot_be_promoted(party, pictures, model, tmp_path):
@@ -160,7 +160,7 @@ def test_what_cannot_be_promoted(party, pictures, model, tmp_path):
     with pytest.raises(NotReady):
         begin(party, draft)
     with tenant_scope(party.id), pytest.raises(Conflict):
-        promotions.promote(model=selectors.find_model("prior-1"))
+        promotions.promote(model=selectors.find_model("prior-2"))
     begin(party, model)
     for again in (model, with_files(new_model(party.id), tmp_path)):
         with pytest.raises(Conflict):
@@ -183,16 +183,16 @@ def test_a_cancelled_job_ends_the_promotion_and_a_retry_takes_it_up(party, pictu
 def test_the_one_to_go_back_to_stays_so_when_its_promotion_is_cancelled(party, pictures, model):
     promoted(party, pictures, model, unit(1), CLOSE, FAR)
     with tenant_scope(party.id):
-        row = promotions.promote(model=selectors.find_model("prior-1"))
+        row = promotions.promote(model=selectors.find_model("prior-2"))
         jobs.cancel(job_id=row.job_id)
-        assert spaces.written(party.id).previous == "prior:1"
-        assert promotions.roll_back(model=model).space == "prior:1"
+        assert spaces.written(party.id).previous == "prior:2"
+        assert promotions.roll_back(model=model).space == "prior:2"
 
 
 def test_one_that_waits_is_given_up_by_a_roll_back_or_for_another(party, pictures, model, tmp_path):
     row, _ = promoted(party, pictures, model, unit(1), FAR, CLOSE)
     with tenant_scope(party.id):
-        assert promotions.roll_back(model=model).space == "prior:1"
+        assert promotions.roll_back(model=model).space == "prior:2"
         row.refresh_from_db()
         assert (row.state, spaces.written(party.id).beside) == ("abandoned", ())
     row, _ = finish(party, begin(party, model))

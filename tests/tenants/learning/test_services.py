@@ -33,7 +33,7 @@ def start(dataset, **options):
 def test_a_draft_tells_what_it_learns_from_and_what_it_may_cost(party, dataset):
     with tenant_scope(party.id):
         row, job = start(dataset, wanted=services.Settings(epochs=10, group_by="product"))
-        assert (row.name, row.number, row.state, row.base) == ("model 1", 1, "draft", "prior:1")
+        assert (row.name, row.number, row.state, row.base) == ("model 1", 1, "draft", "prior:2")
         assert row.data == {"datasets": [{"id": str(dataset.id), "name": "shapes"}]}
         assert row.settings == {"epochs": 10, "seed": 0, "group_by": "product"}
         assert row.estimate["pairs"] == 3
