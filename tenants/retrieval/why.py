@@ -23,10 +23,6 @@ _SAYS: dict[str, tuple[str, str]] = {
     "entropy": ("", "it is unclear what it shows"),
     "unknown": ("", "many of its words are unknown"),
     "hearing": ("the speech was hard to understand", ""),
-    "clipped": ("", "the recording is overdriven"),
-    "background": ("", "there is noise behind the voice"),
-    "gaps": ("", "pieces of the recording are missing"),
-    "seconds": ("the recording is short", ""),
 }
 #: A factor nearer to 1 than this is no news.
 NEWS = 1.15
