@@ -1,11 +1,13 @@
 """A text tower that a space carries in its own folder: ``encoders.text`` is then ``space:<digest of the model>``.
 
-Its files stand in the manifest under ``text_tower`` with their digests. No torch: it runs on ONNX Runtime.
+Its files stand in the manifest under ``text_tower`` with their digests; ``chinese`` there says that the student of the
+bundled tower reads what is Chinese beside it. No torch: it runs on ONNX Runtime.
 """
 
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -35,4 +37,15 @@ def open_own_tower(folder: Path, manifest: dict[str, Any]) -> Encoder:
             raise SpaceError(f"{folder / name} cannot be read: {error.strerror}") from error
         if hashlib.sha256(content).hexdigest() != digest:
             raise SpaceError(f"{folder / name} is damaged: its SHA-256 is not the manifest's")
-    return open_export(Export(folder.name, folder, entry))
+    tower = open_export(Export(folder.name, folder, entry))
+    if not entry.get("chinese"):
+        return tower
+    from ml.encoders.bilingual import Bilingual
+
+    return Bilingual(tower)
+
+
+def carry_tower(base: Path, entry: dict[str, Any], folder: Path) -> None:
+    """Copy the tower's files of one space into the folder of another, whose manifest has to have the same entry."""
+    for name in entry["sha256"]:
+        shutil.copyfile(base / name, folder / name)

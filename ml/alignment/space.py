@@ -10,7 +10,7 @@ Importing this module imports neither torch nor onnxruntime; encoders are loaded
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -128,7 +128,7 @@ class JointSpace:
     def _named_colours(self, texts: list[str]) -> Vectors:
         """Colour words, in Chinese where the text encoder reads it: [n, 11]."""
         named = colour_words(texts)
-        if self.manifest["encoders"]["text"] in READ_CHINESE:
+        if reads_chinese(self.manifest):
             named = np.maximum(named, chinese_colour_words(texts))
         return named
 
@@ -170,3 +170,9 @@ def shared_encoder(spec: str) -> Encoder:
         if spec not in _shared:
             _shared[spec] = load_encoder(spec)
         return _shared[spec]
+
+
+def reads_chinese(manifest: Mapping[str, Any]) -> bool:
+    """Whether the text tower of a space reads Chinese beside English."""
+    own = manifest.get("text_tower") or {}
+    return manifest["encoders"]["text"] in READ_CHINESE or bool(own.get("chinese"))

@@ -23,8 +23,9 @@ class Bilingual(Encoder):
     modality = "text"
     dimension = MiniLM.dimension
 
-    def __init__(self) -> None:
-        self._english = MiniLM()
+    def __init__(self, english: Encoder | None = None) -> None:
+        """``english``: a MiniLM that was tuned and stayed near what it was, as the student knows only that."""
+        self._english = english or MiniLM()
         self._chinese = load_student()
         self.device = self._english.device
         self.version = f"{self._english.version}+{self._chinese.version}"

@@ -23,6 +23,8 @@ COMPARED = 10_000
 SKETCH = 96
 #: Cosine of two sketches above which pictures count as nearly the same (re-saved, resized, slightly cropped).
 NEAR = 0.94
+#: Of the colours' direction beside that of what is shown.
+COLOUR_WEIGHT = 0.6
 #: One group with more than this share of the training items is told.
 LARGEST_SHARE = 0.5
 BLOCK = 1_000
@@ -107,10 +109,13 @@ def look_at_pair(pair: Any) -> Look:
 
 
 def _seen(pair: Any) -> NDArray[np.float32]:
-    """What two pictures are compared by: classes if the encoders name any, else features."""
-    if not len(pair.probabilities):
-        return np.asarray(pair.features, np.float32)
-    return centred(np.sqrt(np.maximum(np.asarray(pair.probabilities, np.float32), 0))).astype(np.float32)
+    """What two pictures are compared by: classes if the encoders name any, else features; and colours, or a shirt in
+    ten colours would be one picture."""
+    shown = np.asarray(pair.features, np.float32)
+    if len(pair.probabilities):
+        shown = centred(np.sqrt(np.maximum(np.asarray(pair.probabilities, np.float32), 0)))
+    colours = COLOUR_WEIGHT * unit(np.asarray(pair.colours, np.float32))
+    return np.concatenate([unit(shown), colours]).astype(np.float32)
 
 
 def same_words(text: str) -> str:

@@ -162,6 +162,14 @@ def test_nearly_the_same_picture_does_not_judge() -> None:
     assert quality.plan.codes[-1] == LEFT_OUT
 
 
+def test_one_thing_in_another_colour_is_another_picture() -> None:
+    items = pairs(40)
+    red, blue = (np.eye(11, dtype=np.float16)[colour] for colour in (3, 7))
+    items[0] = replace(items[0], colours=red)
+    items.append(replace(items[0], key="blue", group="blue", split="test", colours=blue))
+    assert examine(items, 4).report["duplicates"]["near"] == 0
+
+
 def test_one_group_that_outweighs_is_told() -> None:
     items = [
         replace(item, group="big", split="train") if row < 60 else item for row, item in enumerate(pairs(100))

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ml.alignment.own_tower import spec_of
-from ml.alignment.space import SHIPPED, JointSpace, SpaceError
+from ml.alignment.own_tower import carry_tower, spec_of
+from ml.alignment.space import SHIPPED, JointSpace, SpaceError, reads_chinese
+from ml.encoders.base import load_encoder
 from ml.training.checkpoints import Checkpoints
 from ml.training.loop import Trainer
-from ml.training.objective import Objective, Recipe, load_objective
+from ml.training.objective import Objective, Recipe, TrainingError, load_objective
 from ml.training.objectives import align_lora
 from ml.training.plan import TEST, TRAIN, VAL, Selection
 from ml.training.progress import Data
@@ -121,6 +123,42 @@ def test_a_damaged_tower_is_refused(
     (folder / name).unlink()
     with pytest.raises(SpaceError, match="cannot be read"):
         JointSpace.load(folder).read(["x"])
+
+
+def test_another_space_carries_the_tower_on(
+    trained: tuple[Trainer, Path, list[NoHeads]], tmp_path: Path
+) -> None:
+    manifest = json.loads((trained[1] / "manifest.json").read_text())
+    for name in ("manifest.json", "space.safetensors"):
+        shutil.copyfile(trained[1] / name, tmp_path / name)
+    carry_tower(trained[1], manifest["text_tower"], tmp_path)
+    texts = ["a red dog number 3"]
+    assert np.array_equal(
+        JointSpace.load(tmp_path).embed_texts(texts), JointSpace.load(trained[1]).embed_texts(texts)
+    )
+
+
+def test_what_is_chinese_is_still_read_by_the_student(
+    trained: tuple[Trainer, Path, list[NoHeads]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "space"
+    shutil.copytree(trained[1], folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert not reads_chinese(manifest)
+    manifest["text_tower"]["chinese"] = True
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert reads_chinese(manifest)
+    space, before = JointSpace.load(folder), JointSpace.load(trained[1])
+    chinese, english = ["红色的消防车"], ["a red dog number 3"]
+    assert np.array_equal(space.read(chinese).vectors, load_encoder("bundled:bilingual").encode(chinese))
+    assert np.array_equal(space.read(english).vectors, before.read(english).vectors)
+
+
+def test_adapters_are_not_trained_on_chinese(models: Path) -> None:
+    items = [replace(item, captions=["红色的狗"] * len(item.captions)) for item in pairs(16)]
+    with pytest.raises(TrainingError, match="use heads") as refused:
+        load_objective(Recipe(method="lora")).prepare(items, "cpu")
+    assert refused.value.code == "not_english"
 
 
 def test_checkpoints_hold_the_adapters_and_not_the_tower(

@@ -20,6 +20,7 @@ import numpy as np
 from ml.alignment import fitting
 from ml.alignment.cman import Cman, Heads
 from ml.alignment.fitting import Known, Pairs
+from ml.alignment.own_tower import carry_tower
 from ml.alignment.projection import Projection
 from ml.alignment.scenes import scenes
 from ml.alignment.space import JointSpace, shared_encoder
@@ -199,7 +200,10 @@ class Align(Objective):
         }
         if "colour_words" in self.base.manifest:
             manifest["colour_words"] = self.base.manifest["colour_words"]
-        write_space(folder, space.arrays(), manifest)
+        tower = self.base.manifest.get("text_tower")
+        write_space(folder, space.arrays(), manifest | ({"text_tower": tower} if tower else {}))
+        if tower and self.recipe.base:
+            carry_tower(self.recipe.base, tower, folder)
         return folder
 
     def _space(self, mix: float) -> Cman:

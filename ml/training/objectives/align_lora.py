@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.alignment.space import JointSpace, reads_chinese
+from ml.encoders._scripts import chinese_parts
 from ml.training import distributed
 from ml.training.metrics import search
 from ml.training.objective import PHASES, Objective, Phase, Recipe, TrainingError, load_objective
@@ -37,6 +39,8 @@ FROZEN_BELOW = 3
 #: Held-out pictures that are asked for after each epoch, one caption each.
 JUDGED = 500
 HEAD_EPOCHS = 10
+#: Adapters are those of the English reader: with more Chinese captions than this share they would learn from noise.
+MOST_CHINESE, LOOKED_AT = 0.2, 4_096
 
 
 class AlignLora(Objective):
@@ -47,6 +51,7 @@ class AlignLora(Objective):
     def prepare(self, train: Iterable[Pair], device: str) -> None:
         import torch
 
+        _require_english(train)
         self.tower = TextTower(adapters_of(self.recipe.base), device)
         mean, weights = _picture_map(train)
         picture = torch.nn.Linear(*weights.shape)
@@ -114,7 +119,11 @@ class AlignLora(Objective):
             heads = self._heads(Path(scratch))
             heads.export(folder, manifest_extra)
         captions = [text for pair in islice(self._phase_data().val, JUDGED) for text in pair.captions]
-        _carry(folder, self.tower.save(folder, captions))
+        entry = self.tower.save(folder, captions)
+        _carry(
+            folder,
+            entry | {"chinese": True} if reads_chinese(JointSpace.load(self.recipe.base).manifest) else entry,
+        )
         return folder
 
     def _phase_data(self) -> Any:
@@ -162,13 +171,23 @@ class AlignLora(Objective):
             read = self.tower.read([text for pair in some for text in pair.captions]).astype(np.float16)
             start = 0
             for pair in some:
-                yield replace(pair, text=read[start : start + len(pair.captions)])
+                mine = read[start : start + len(pair.captions)]
+                chinese = [chinese_parts(text) is not None for text in pair.captions]
+                yield replace(pair, text=np.where(np.array(chinese)[:, None], pair.text, mine))
                 start += len(pair.captions)
 
 
 def load(recipe: Recipe) -> Objective:
     """Called by the engine."""
     return AlignLora(recipe)
+
+
+def _require_english(train: Iterable[Pair]) -> None:
+    captions = [text for pair in islice(train, LOOKED_AT) for text in pair.captions]
+    chinese = sum(chinese_parts(text) is not None for text in captions)
+    if chinese > MOST_CHINESE * len(captions):
+        detail = f"{chinese} of {len(captions)} captions are Chinese, and lora tunes the reader of English: use heads."
+        raise TrainingError("not_english", detail)
 
 
 def _picture_map(train: Iterable[Pair]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
