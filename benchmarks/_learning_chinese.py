@@ -183,7 +183,9 @@ def unchanged(bench: Bench) -> list[Line]:
         texts += [row[key] for row in rows_of(name) or [] if row.get(key)][:500]
     same = (bench.english.embed_texts(texts) == bench.chinese.embed_texts(texts)).all(axis=1)
     return [
-        at_least(f"English texts with bit-identical vectors, of {len(texts):,}", float(100 * same.mean()), 100, "%")
+        at_least(
+            f"English texts with bit-identical vectors, of {len(texts):,}", float(100 * same.mean()), 100, "%"
+        )
     ]
 
 
