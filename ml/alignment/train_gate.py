@@ -275,7 +275,7 @@ def averaged(networks: Sequence[Network]) -> Network:
         np.concatenate([each.inner for each in networks], axis=1),
         np.concatenate([each.inner_bias for each in networks]),
         np.concatenate([each.outer for each in networks]) / count,
-        np.mean([each.outer_bias for each in networks], axis=0, dtype=np.float32),
+        np.asarray(np.mean([each.outer_bias for each in networks], axis=0), np.float32),
     )
 
 
