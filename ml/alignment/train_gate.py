@@ -274,8 +274,8 @@ def averaged(networks: Sequence[Network]) -> Network:
         first.scale,
         np.concatenate([each.inner for each in networks], axis=1),
         np.concatenate([each.inner_bias for each in networks]),
-        np.concatenate([each.outer for each in networks]) / count,
-        np.asarray(np.mean([each.outer_bias for each in networks], axis=0), np.float32),
+        np.concatenate([each.outer / np.float32(count) for each in networks]),
+        np.mean([each.outer_bias for each in networks], axis=0),
     )
 
 
