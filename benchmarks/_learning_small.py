@@ -129,7 +129,7 @@ class Bench:
         return float(100 * (intents[scores.argmax(1)] == intents).mean())
 
     def student(self) -> Encoder:
-        """Trained here the first time (some fifteen minutes of a quiet core), then kept."""
+        """Trained here the first time (some four minutes of a quiet core), then kept."""
         from ml.compression.distilling import distil
 
         out = CACHE / "student-2-layers"
