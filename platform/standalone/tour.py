@@ -270,21 +270,20 @@ def _learn(shop: Api, dataset: str) -> None:
     model = _trained(shop, shop.call("POST", "/finetunes", 202, json={"dataset": dataset, "name": name}))
     domain = model["metrics"]["domain"]
     print(f"   {name}: trained in {time.perf_counter() - start:.0f} s, {model['cost']['cpu_s']:.0f} cpu s")
-    for pair, told in domain.items():
-        print(
-            f"   {pair:12} R@1 {told['model']['r1']:.3f}, before {told['parent']['r1']:.3f}, pool {told['pool']}"
-        )
-    before = shop.search(text=TEXTS[0], top_k=1)["model"]
+    for way, told in domain["model"].items():
+        parent = domain["parent"][way]
+        print(f"   {way}  R@1 {told['r1']:.3f}, of its parent {parent['r1']:.3f}, pool {told['pool']}")
+    served = shop.search(text=TEXTS[0], top_k=1)["model"]
     try:
         _promoted(shop, model["id"])
         after = shop.search(text=TEXTS[0], top_k=3)
         _show(after)
-        if after["model"] == before:
-            raise TourFailed(f"searches are still answered by {before}")
+        if after["model"] == served:
+            raise TourFailed(f"searches are still answered by {served}")
         live = shop.call("POST", f"/models/{model['id']}/rollback")["live"]
     finally:
         shop.call("DELETE", f"/models/{model['id']}", (204, 409))
-    if shop.search(text=TEXTS[0], top_k=1)["model"] != before:
+    if shop.search(text=TEXTS[0], top_k=1)["model"] != served:
         raise TourFailed(f"after going back {live['name']} does not answer as before")
     print(f"   rolled back: {live['name']} answers again")
 
@@ -305,7 +304,8 @@ def _promoted(shop: Api, model_id: str) -> None:
     promotion = shop.call("GET", f"/models/{model_id}")["promotion"]
     if promotion["state"] != "switched":
         raise TourFailed(f"the promotion is {promotion['state']}: {promotion.get('error')}")
-    print(f"   promoted: {promotion['report']['overlap']} of the ten best are the same")
+    overlap = promotion["report"]["overlap"]["at_10"]
+    print(f"   promoted: {overlap:.0%} of the ten best are the same as before")
 
 
 def _ended(shop: Api, job_id: str) -> None:
