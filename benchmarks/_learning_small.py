@@ -41,7 +41,7 @@ Encode = Callable[[Sequence[Any]], Array]
 FASTER = {1: 3.0, 16: 4.0}
 BATCHES = tuple(FASTER)
 #: Inputs a latency is the median over, and how often each is timed.
-TIMED, ROUNDS = 48, 2
+TIMED, ROUNDS = 96, 3
 #: Three layers take .57 to .61 of their teacher's time, since reading tokens costs the same: two are needed for half.
 SHAPE = {"teacher": "onnx:minilm", "layers": [0, 5], "vocabulary": 12_000}
 EPOCHS = 1
@@ -239,7 +239,7 @@ def smaller(name: str, teacher: Row, student: Row, shares: dict[int, float]) -> 
 
 def timed(one: Encode, other: Encode, items: list[Any], batch: int) -> tuple[float, float]:
     """CPU ms an item of both, the median over batches."""
-    batches = [items[at : at + batch] for at in range(0, min(len(items), TIMED if batch > 1 else 12), batch)]
+    batches = [items[at : at + batch] for at in range(0, min(len(items), TIMED if batch > 1 else 24), batch)]
     times = [in_turns(partial(one, part), partial(other, part), ROUNDS) for part in batches]
     return median(t[0] for t in times) / batch, median(t[1] for t in times) / batch
 

@@ -26,10 +26,14 @@ Array = NDArray[Any]
 
 
 class Graph:
-    """Collects nodes and constants; ``model()`` gives the ONNX model. ``prefix`` keeps names apart from others."""
+    """Collects nodes and constants; ``model()`` gives the ONNX model.
 
-    def __init__(self, prefix: str = "") -> None:
-        self.prefix = prefix
+    ``prefix`` keeps names apart from others. ``flat`` names a value [t, …] of as many rows as every product has: where
+    products see plain matrices, the rounding itself takes a scale a row, which saves a pass.
+    """
+
+    def __init__(self, prefix: str = "", flat: str = "") -> None:
+        self.prefix, self.flat = prefix, flat
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self._known: dict[tuple[str, bytes], str] = {}
@@ -56,10 +60,21 @@ class Graph:
             self.constants.append(numpy_helper.from_array(array, self._known[key]))
         return self._known[key]
 
-    def product(self, rows: str, weights: Array, bias: Array | None = None, *, int8: bool = True) -> str:
-        """``rows @ weights + bias``, weights [k, m] float32, in INT8 with a scale a row and a column, or float32."""
+    def product(
+        self,
+        rows: str,
+        weights: Array,
+        bias: Array | None = None,
+        *,
+        int8: bool = True,
+        least: float | None = None,
+    ) -> str:
+        """``rows @ weights + bias``, weights [k, m] float32, in INT8 with a scale a row and a column, or float32.
+
+        ``least``: no element of ``rows`` is below it, a small negative number; then their magnitude is their maximum.
+        """
         if int8 and weights.size >= LEAST_WEIGHTS:
-            result = self._int8_product(rows, weights)
+            result = self._int8_product(rows, weights, least)
         else:
             result = self.add("MatMul", rows, self.constant(weights))
         return result if bias is None else self.add("Add", result, self.constant(bias))
@@ -72,26 +87,44 @@ class Graph:
         found = self.add("Cast", self.add("Gather", self.constant(whole.T), index), to=1)
         return self.add("Mul", found, self.add("Gather", self.constant(scales[:, None]), index))
 
-    def _int8_product(self, rows: str, weights: Array) -> str:
+    def _int8_product(self, rows: str, weights: Array, least: float | None) -> str:
         whole, scales = rounded(weights)
-        levels, largest = self._rounded_rows(rows)
+        levels, steps = self._rounded_rows(rows, least)
         result = self.add(
-            "MatMulIntegerToFloat", levels, self.constant(whole), self.constant(1 / 127), self.constant(scales),
+            "MatMulIntegerToFloat", levels, self.constant(whole), self.constant(1.0), self.constant(scales),
             self.constant(np.array(128, np.uint8)), self.constant(np.zeros(len(scales), np.int8)),
             domain=MICROSOFT,
         )  # fmt: skip
-        return self.add("Mul", result, largest)
+        return self.add("Mul", result, steps)
 
-    def _rounded_rows(self, rows: str) -> tuple[str, str]:
-        """Each row over its largest magnitude as uint8 around 128, and those magnitudes; once for each input."""
+    def _rounded_rows(self, rows: str, least: float | None) -> tuple[str, str]:
+        """Each row as uint8 around 128, and its step: a 127th of its largest magnitude. Once for each input."""
         if rows not in self._rounded:
             axis = self.constant(np.array([-1]))
-            peak = self.add("ReduceMax", self.add("Abs", rows), axis, keepdims=1)
-            largest = self.add("Max", peak, self.constant(1e-9))
-            share = self.add("Div", rows, largest)
-            step, zero = self.constant(1 / 127), self.constant(np.array(128, np.uint8))
-            self._rounded[rows] = self.add("QuantizeLinear", share, step, zero), largest
+            magnitudes = self.add("Abs", rows) if least is None else rows
+            peak = self.add("ReduceMax", magnitudes, axis, keepdims=1)
+            largest = self.add("Max", peak, self.constant(1e-9 if least is None else -least))
+            steps = self.add("Mul", largest, self.constant(1 / 127))
+            self._rounded[rows] = self._levels(rows, steps), steps
         return self._rounded[rows]
+
+    def _levels(self, rows: str, steps: str) -> str:
+        if not self.flat:
+            shares = self.add("Div", rows, steps)
+            return self.add(
+                "QuantizeLinear", shares, self.constant(1.0), self.constant(np.array(128, np.uint8))
+            )
+        zeros = self._rounded.get("zeros")
+        if zeros is None:
+            from onnx import numpy_helper
+
+            middle = numpy_helper.from_array(np.array([128], np.uint8))
+            zeros = self._rounded["zeros"] = (
+                self.add("ConstantOfShape", self.add("Shape", self.flat), value=middle),
+                "",
+            )
+        each = self.add("Squeeze", steps, self.constant(np.array([-1])))
+        return self.add("QuantizeLinear", rows, each, zeros[0], axis=0)
 
     def model(self, inputs: Sequence[Any], output: Any) -> Any:
         """The model with these typed inputs and output (``onnx.helper.make_tensor_value_info``), checked."""
