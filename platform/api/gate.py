@@ -50,7 +50,7 @@ class TrainGate(Resource):
         parameters=[IDEMPOTENCY],
         request=None,
         responses={202: common.JobAccepted},
-        extensions={"x-problems": [409]},
+        extensions={"x-problems": [409, 422]},
     )
     def post(self, request: Request) -> HttpResponse:
         return Once(request, {}).run(self._start).response()
