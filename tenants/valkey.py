@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from functools import cache
 from typing import Any
@@ -11,13 +12,22 @@ from django.conf import settings
 
 Unavailable = redis.RedisError
 
+_lock = threading.Lock()
 
-@cache
+
 def client() -> Any:
     """A thread-safe redis.Redis that answers in bytes, which its type stubs cannot tell from str.
 
     Its time-outs are short: a dead cache must cost a request milliseconds, not seconds.
     """
+    # Only one is ever made: of two that the first requests made beside each other one would be collected, and take the
+    # connections of its pool away from whoever still reads from them.
+    with _lock:
+        return _client()
+
+
+@cache
+def _client() -> Any:
     return redis.Redis.from_url(
         settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=1, health_check_interval=15
     )

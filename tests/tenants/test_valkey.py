@@ -1,0 +1,34 @@
+"""The connection pool that all threads share."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import pytest
+
+from tenants import valkey
+
+
+def test_the_first_requests_get_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two clients one would be collected at once, with the connections that its user reads from."""
+    made: list[Any] = []
+    together = threading.Barrier(8)
+
+    def slowly() -> object:
+        made.append(object())
+        time.sleep(0.05)
+        return made[-1]
+
+    def ask(_: int) -> object:
+        together.wait(5)
+        return valkey.client()
+
+    monkeypatch.setattr(valkey, "_client", cache(slowly))
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(ask, range(8)))
+    assert len(made) == 1
+    assert all(one is made[0] for one in found)
