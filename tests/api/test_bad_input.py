@@ -414,11 +414,8 @@ def test_unknown_addresses_and_methods(api: Api) -> None:
         "/nope",
         "/datasets/",
         "/imports",
-        "/models",
         "/generations",
         "/webhooks",
-        "/feedback",
-        "/finetunes",
     ):
         refused(api.get(path), 404, "not-found")
     answer = api.call("PUT", "/datasets", {"name": "x"})
