@@ -37,7 +37,7 @@ LARGEST_HUB = 0.25
 #: Scores of familiarity from which on the learnt part counts, and counts in full.
 FOREIGN, FAMILIAR = -0.4, 0.2
 #: As in ``layout``, with room for the learnt part.
-TEXT_NORM, IMAGE_NORM = 1.7, 1.8
+TEXT_NORM, IMAGE_NORM = 1.7, 1.9
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Heads:
         Floats  #: [d + 1] weights and offset over meanings: about 1 for texts of the pairs, -1 for others
     )
 
-    def texts(self, vectors: Floats, meanings: Floats) -> Floats:
-        """[n, d] and the same as meanings to [n, L], as long as they are familiar: 0 to 1."""
-        return self.familiar(meanings)[:, None] * unit((vectors - self.text_mean) @ self.text_head)
+    def texts(self, vectors: Floats) -> Floats:
+        """[n, d] to [n, L] of norm 1."""
+        return unit((vectors - self.text_mean) @ self.text_head)
 
     def images(self, features: Floats) -> Floats:
         """[n, F] to [n, L] of norm 1."""
@@ -93,8 +93,8 @@ class Cman:
     prior: Projection
     heads: Heads
     blocks: Blocks
-    prior_weight: float
-    learnt_weight: float
+    prior_weight: float  #: share of the prior in the score of a familiar text and any picture
+    learnt_weight: float  #: share of the learnt part in it
     hub_bank: Floats
     hub_level: float
 
@@ -132,22 +132,25 @@ class Cman:
 
     def asked(self, reading: Reading, read: Read) -> Floats:
         """Texts in the part that all meet in: [n, shared]."""
-        learnt = self.heads.texts(reading.vectors, read.meanings)
-        return self._shared(read.classes, learnt, reading.colours)
+        familiar = self.heads.familiar(read.meanings)[:, None]
+        # What is foreign to the pairs keeps all of the prior, however little of it the pairs need.
+        prior = 1 - familiar * (1 - self.prior_weight)
+        learnt = familiar * self.heads.texts(reading.vectors)
+        return self._shared(prior, read.classes, learnt, reading.colours)
 
     def shown(self, sight: Sight, classes: Floats) -> Floats:
         """Pictures in the part that all meet in: [n, shared]; ``classes`` is what ``prior.class_axes`` says."""
-        return self._shared(classes, self.heads.images(sight.features), sight.colours)
+        return self._shared(1.0, classes, self.heads.images(sight.features), sight.colours)
 
     def hub_bias(self, shared: Floats) -> Floats:
         """How much nearer than usual each picture [n, shared] is to everything that was asked: [n]."""
         bias = HUB_SHARE * (log_mean_exp(shared @ self.hub_bank.T, HUB_SHARPNESS) - self.hub_level)
         return np.clip(bias, -LARGEST_HUB, LARGEST_HUB)
 
-    def _shared(self, classes: Floats, learnt: Floats, colours: Floats) -> Floats:
+    def _shared(self, prior: Floats | float, classes: Floats, learnt: Floats, colours: Floats) -> Floats:
         named = unit(classes[:, : self.blocks.classes])
-        prior = self.prior_weight
-        parts = [prior * named, self.learnt_weight * learnt, prior * layout.COLOUR_SCALE * colours]
+        # The learnt share of a score is split evenly, so that it also holds between pictures.
+        parts = [prior * named, self.learnt_weight**0.5 * learnt, prior * layout.COLOUR_SCALE * colours]
         return np.concatenate(parts, axis=1)
 
     def arrays(self) -> dict[str, Floats]:

@@ -18,19 +18,25 @@ from ml.alignment.cman import Blocks, Cman, Heads
 from ml.alignment.numerics import Floats, log_mean_exp, ridge
 from ml.alignment.projection import Projection, Read
 from ml.alignment.sight import Reading, Sight
-from ml.alignment.traditional import canonical
+from ml.alignment.traditional import Linear, canonical
 
 BLOCKS = Blocks(classes=80, text=44, sight=16)
-#: Of the covariances' mean eigenvalue that is added to each; the least trusted that the folds may choose comes last.
-STRENGTHS = (3.0, 10.0)
+#: Of the covariances' mean eigenvalue that is added to each, the more cautious first.
+STRENGTHS = (10.0, 3.0)
+#: Shares of the prior and of the learnt part in a familiar text's score, the more cautious first.
+WEIGHTS = ((1.0, 0.0), (1.0, 0.06), (1.0, 0.25), (1.0, 0.5), (1.0, 1.0), (0.5, 1.0), (0.2, 1.0))
+#: The first that comes so near to the best on the folds is taken: what they cannot tell apart is chance.
+NEAR = 0.003
 #: Correlations to this power weigh the canonical directions.
 POWER = 0.25
-#: (prior's weight, learnt part's weight), the most cautious first: ties go to the former.
-WEIGHTS = ((1.0, 0.0), (1.0, 0.25), (1.0, 0.5), (1.0, 0.75), (1.0, 1.0), (0.7, 1.0))
+#: How much more the differences between pictures of one group count as noise: art styles of one thing, say.
+NUISANCE = 3.0
 FOLDS = 4
 #: Captions at most that stand for what will be asked.
 BANK = 1500
 FAMILIARITY_PENALTY = 0.01
+#: The share of held-out texts of the pairs that may count as less than familiar.
+MISTAKEN = 0.05
 CUTS = (1, 5, 10)
 
 Index = NDArray[np.integer[Any]]
@@ -73,30 +79,66 @@ class Known:
         return Known(self.pairs.of(pictures), read, self.classes[pictures])
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What the folds told."""
+
+    strength: float
+    weights: tuple[float, float]
+    familiar_from: float  #: the score of familiarity above which nearly all held-out texts lie
+
+
+def known_of(prior: Projection, pairs: Pairs) -> Known:
+    """Pairs as the prior sees them."""
+    return Known(pairs, prior.read(pairs.reading), prior.class_axes(pairs.sight))
+
+
 def fit(prior: Projection, pairs: Pairs, seed: int = 0, general: Floats | None = None) -> Cman:
     """The space of these pairs. Deterministic. A handful of pairs is enough: they weigh as much as they are worth.
 
     ``general`` [k, 384]: text vectors of what is not particular to the pairs, beside the prior's own phrases.
     """
-    known = Known(pairs, prior.read(pairs.reading), prior.class_axes(pairs.sight))
-    strength, weights = _chosen(prior, known, seed)
-    others = [prior.reader.phrases] + ([] if general is None else [prior.reader.meanings(general)])
-    space = fitted(prior, known, strength)
-    heads = replace(space.heads, familiarity=_familiarity(known.read.meanings, others))
-    return weighted(replace(space, heads=heads), known, weights, seed)
+    known = known_of(prior, pairs)
+    return solved(prior, known, choose(prior, known, seed, general), seed, general)
 
 
-def fitted(prior: Projection, known: Known, strength: float) -> Cman:
-    """Heads in closed form, to be weighed."""
+def solved(prior: Projection, known: Known, choice: Choice, seed: int, general: Floats | None = None) -> Cman:
+    """The space in closed form, with settings that were chosen on these pairs or on most of them."""
+    meanings = known.read.meanings
+    familiarity = _familiarity(meanings, _others(prior, general))
+    # Domains whose texts are hard to tell from the general ones begin to be familiar earlier.
+    familiarity[-1] += max(0.0, cman.FAMILIAR - choice.familiar_from)
+    space = _placed(prior, _canonical(known, choice.strength), familiarity)
+    return weighted(space, known, choice.weights, seed)
+
+
+def _others(prior: Projection, general: Floats | None) -> list[Floats]:
+    return [prior.reader.phrases] + ([] if general is None else [prior.reader.meanings(general)])
+
+
+def _canonical(known: Known, strength: float) -> Linear:
     pairs = known.pairs
     texts, pictures = (np.asarray(rows, np.float64) for rows in (pairs.reading.vectors, pairs.sight.features))
-    found = canonical(texts, pictures, pairs.owners, strength, BLOCKS.learnt, POWER)
+    noise = NUISANCE**0.5 * _within(pictures, pairs.groups)
+    return canonical(texts, pictures, pairs.owners, strength, BLOCKS.learnt, POWER, noise)
+
+
+def _within(pictures: Floats, groups: NDArray[Any]) -> Floats:
+    """Each picture minus the mean of its group, over the root of their number: rows whose outer products sum up."""
+    _, of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    means = np.zeros((len(sizes), pictures.shape[1]))
+    np.add.at(means, of, pictures)
+    several = sizes[of] > 1
+    return ((pictures - (means / sizes[:, None])[of]) / np.sqrt(len(pictures)))[several]
+
+
+def _placed(prior: Projection, found: Linear, familiarity: Floats) -> Cman:
     heads = Heads(
         found.text_mean.astype(np.float32),
         _filled(found.text_map),
         found.picture_mean.astype(np.float32),
         _filled(found.picture_map),
-        _familiarity(known.read.meanings, [prior.reader.phrases]),
+        familiarity,
     )
     return Cman(prior, heads, BLOCKS, 1.0, 1.0, np.zeros((1, BLOCKS.shared), np.float32), 0.0)
 
@@ -126,17 +168,35 @@ def hits(space: Cman, known: Known) -> Floats:
     return np.mean([[(found < cut).mean() for cut in CUTS] for found in ranks], axis=0)
 
 
-def _chosen(prior: Projection, known: Known, seed: int) -> tuple[float, tuple[float, float]]:
-    """What serves pictures best that were left out of the fit."""
+def choose(prior: Projection, known: Known, seed: int, general: Floats | None = None) -> Choice:
+    """What serves pictures that were left out of the fit."""
     options = [(strength, weights) for strength in STRENGTHS for weights in WEIGHTS]
-    totals = np.zeros(len(options))
-    for kept, left in _folds(known.pairs.groups, seed):
+    totals, familiar = np.zeros(len(options)), []
+    folds = _folds(known.pairs.groups, seed)
+    for kept, left in folds:
         inside, outside = known.of(kept), known.of(left)
-        for number, (strength, weights) in enumerate(options):
-            if number % len(WEIGHTS) == 0:
-                space = fitted(prior, inside, strength)
-            totals[number] += hits(weighted(space, inside, weights, seed), outside).mean()
-    return options[int(np.argmax(totals.round(6)))]
+        totals += _judged(prior, inside, outside, options, seed)
+        weights = _familiarity(inside.read.meanings, _others(prior, general))
+        familiar.append(outside.read.meanings @ weights[:-1] + weights[-1])
+    totals /= max(1, len(folds))
+    first = int(np.argmax(totals >= totals.max() - NEAR))
+    usual = float(np.quantile(np.concatenate(familiar), MISTAKEN)) if familiar else cman.FAMILIAR
+    return Choice(*options[first], usual)
+
+
+def _judged(
+    prior: Projection,
+    inside: Known,
+    outside: Known,
+    options: Sequence[tuple[float, tuple[float, float]]],
+    seed: int,
+) -> Floats:
+    always = np.append(np.zeros(inside.read.meanings.shape[1], np.float32), np.float32(1.0))
+    spaces = {strength: _placed(prior, _canonical(inside, strength), always) for strength in STRENGTHS}
+    found = [
+        hits(weighted(spaces[strength], inside, weights, seed), outside) for strength, weights in options
+    ]
+    return np.mean(found, axis=1)
 
 
 def _folds(groups: NDArray[Any], seed: int) -> Sequence[tuple[Index, Index]]:

@@ -49,9 +49,11 @@ def principal_axes(rows: Floats, count: int) -> Floats:
     return axes * np.where(peaks < 0, -1.0, 1.0)
 
 
-def covariance_root(rows: Floats, share: float) -> Floats:
-    """(C + ``share`` tr C)^-1/2 of the covariance C of centred ``rows`` [n, d]."""
+def covariance_root(rows: Floats, share: float, noise: Floats | None = None) -> Floats:
+    """(C + N'N + ``share`` tr C)^-1/2 of the covariance C of centred ``rows`` [n, d], and of ``noise`` N [r, d]."""
     covariance = rows.T @ rows / len(rows)
+    damping = max(share * float(np.trace(covariance)), 1e-12)
+    if noise is not None:
+        covariance = covariance + noise.T @ noise
     values, vectors = np.linalg.eigh(covariance)
-    damped = np.maximum(values, 0) + max(share * float(np.trace(covariance)), 1e-12)
-    return vectors * damped**-0.5 @ vectors.T
+    return vectors * (np.maximum(values, 0) + damping) ** -0.5 @ vectors.T

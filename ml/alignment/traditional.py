@@ -105,16 +105,26 @@ def cca(texts: Floats, pictures: Floats, owners: Index, strength: float = CCA_ST
 
 
 def canonical(
-    texts: Floats, pictures: Floats, owners: Index, strength: float, width: int, power: float
+    texts: Floats,
+    pictures: Floats,
+    owners: Index,
+    strength: float,
+    width: int,
+    power: float,
+    noise: Floats | None = None,
 ) -> Linear:
-    """At most ``width`` canonical directions, each weighted by its correlation to the ``power``."""
+    """At most ``width`` canonical directions, each weighted by its correlation to the ``power``.
+
+    ``noise`` [r, F]: rows whose outer products are added to the pictures' covariance, as directions to be avoided.
+    """
     text_mean, picture_mean = texts.mean(axis=0), pictures[owners].mean(axis=0)
     left, right = texts - text_mean, pictures - picture_mean
     # A few hundred pictures span far fewer directions than they have features: no need for the whole covariance.
     span = _span(right)
     inside = (right @ span)[owners]
     whiten_left = covariance_root(left, strength / left.shape[1])
-    whiten_right = covariance_root(inside, strength / right.shape[1])
+    avoided = None if noise is None or not len(noise) else noise @ span
+    whiten_right = covariance_root(inside, strength / right.shape[1], avoided)
     crossed = whiten_left @ (left.T @ inside / len(left)) @ whiten_right
     u, correlations, vt = np.linalg.svd(crossed, full_matrices=False)
     scale = correlations[:width] ** power
@@ -139,9 +149,13 @@ def _principal(rows: Floats) -> tuple[Floats, Floats]:
 
 def _span(rows: Floats) -> Floats:
     """An orthonormal basis [d, r] of the rows' span, leading directions first."""
-    small = rows if rows.shape[0] <= rows.shape[1] else np.linalg.qr(rows, mode="r")
-    _, values, axes = np.linalg.svd(small, full_matrices=False)
-    return axes[: max(1, int((values > 1e-6 * values[0]).sum()))].T
+    if len(rows) > rows.shape[1]:
+        values, axes = np.linalg.eigh(rows.T @ rows)
+        kept = values > 1e-12 * values[-1]
+        return axes[:, kept][:, ::-1]
+    values, left = np.linalg.eigh(rows @ rows.T)
+    kept = values > 1e-12 * values[-1] if values[-1] > 0 else np.arange(len(values)) == len(values) - 1
+    return (rows.T @ left[:, kept] / np.sqrt(np.maximum(values[kept], 1e-30)))[:, ::-1]
 
 
 def _padded(rows: Floats) -> Floats:

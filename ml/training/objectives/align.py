@@ -38,10 +38,13 @@ MOST_FITTED, MOST_JUDGED, CAPTIONS = 4_096, 1_000, 5
 #: Captions of everyday scenes that tell the heads what is not theirs.
 GENERAL = 500
 FIRST_TEMPERATURE, FLOORS = 0.07, (0.07, 0.03)
+#: In training the learnt part has at least this share, or it could not be learnt.
+LEAST_WEIGHT = 0.06
 #: Of the sigmoid loss: most pairs of a batch are no pairs.
 FIRST_OFFSET = -12.0
 #: Where between the closed form (0) and what gradients made of it (1) the heads may come to lie.
 MIXES = (0.0, 0.5, 1.0)
+HEADS = ("text_head", "image_head")
 
 
 @dataclass(frozen=True)
@@ -76,14 +79,16 @@ class Align(Objective):
         self.base = JointSpace.load(self.recipe.base)
         self.prior = _prior_of(self.base)
         self._sample = [_shortened(pair) for pair in islice(train, MOST_FITTED)]
-        pairs = pairs_of(self._sample)
-        self.start = fitting.fit(self.prior, pairs, self.recipe.seed, self._general())
-        self._known = Known(pairs, self.prior.read(pairs.reading), self.prior.class_axes(pairs.sight))
+        self._held: list[Pair] = []
+        self._known = fitting.known_of(self.prior, pairs_of(self._sample))
+        self._general = shared_encoder(self.base.manifest["encoders"]["text"]).encode(scenes(GENERAL))
+        self._choice = fitting.choose(self.prior, self._known, self.recipe.seed, self._general)
+        self.start = self._solved(self._known)
         self._remembered = self._of_prior(self._known)
         self.module = _module(self.start.heads).to(device)
 
-    def _general(self) -> Any:
-        return shared_encoder(self.base.manifest["encoders"]["text"]).encode(scenes(GENERAL))
+    def _solved(self, known: Known) -> Cman:
+        return fitting.solved(self.prior, known, self._choice, self.recipe.seed, self._general)
 
     def parameter_groups(self, phase: Phase) -> list[dict[str, Any]]:
         # After general pairs the domain's pairs move the pictures' side alone: words mean what they meant.
@@ -157,8 +162,9 @@ class Align(Objective):
         texts = unit(batch["texts"] @ self.module.text_head, dim=-1)
         pictures = unit(batch["pictures"] @ self.module.image_head, dim=-1)
         temperature = self.module.temperature.exp().clamp(min=self.floor)
-        weight = max(self.start.learnt_weight, 0.25)
-        scores = (weight**2 * texts @ pictures.T + batch["prior"]) / temperature
+        scores = (
+            max(self.start.learnt_weight, LEAST_WEIGHT) * texts @ pictures.T + batch["prior"]
+        ) / temperature
         same = batch["text_groups"][:, None] == batch["picture_groups"][None, :]
         infonce = (_contrast(scores, same) + _contrast(scores.T, same.T)) / 2
         signs = same.float() * 2 - 1
@@ -172,9 +178,8 @@ class Align(Objective):
         return loss, figures
 
     def validate(self, items: Iterable[Pair]) -> dict[str, float]:
-        held = [_shortened(pair) for pair in islice(items, MOST_JUDGED)]
-        pairs = pairs_of(held)
-        known = Known(pairs, self.prior.read(pairs.reading), self.prior.class_axes(pairs.sight))
+        self._held = [_shortened(pair) for pair in islice(items, MOST_JUDGED)]
+        known = fitting.known_of(self.prior, pairs_of(self._held))
         found = [fitting.hits(self._space(mix), known) for mix in MIXES]
         best = int(np.argmax([recalls.mean() for recalls in found]))
         self.module.mix.fill_(MIXES[best])
@@ -187,7 +192,7 @@ class Align(Objective):
         }
 
     def export(self, folder: Path, manifest_extra: Mapping[str, Any]) -> Path:
-        space = self._space(float(self.module.mix))
+        space = self._finished()
         manifest = {
             "kind": "cman",
             "id": "cman",
@@ -206,16 +211,31 @@ class Align(Objective):
             carry_tower(self.recipe.base, tower, folder)
         return folder
 
+    def _finished(self) -> Cman:
+        """All is chosen: the closed form again, now with the pairs that chose, and what gradients changed."""
+        known = fitting.known_of(self.prior, pairs_of([*self._sample, *self._held]))
+        space, mix = self._solved(known), float(self.module.mix)
+        before, turned = self.start.heads, turned_to(space.heads, self.start.heads)
+        heads = {
+            name: getattr(turned, name) + mix * (self._trained(name) - getattr(before, name))
+            for name in HEADS
+        }
+        space = replace(space, heads=replace(turned, **heads))
+        return fitting.weighted(space, known, self._choice.weights, self.recipe.seed)
+
+    def _trained(self, name: str) -> Any:
+        return getattr(self.module, name).detach().cpu().numpy()
+
     def _space(self, mix: float) -> Cman:
         """The space with heads that lie between the closed form and what was trained."""
         heads = self.start.heads
-        moved = {
-            name: getattr(self.module, name).detach().cpu().numpy() for name in ("text_head", "image_head")
-        }
-        mixed = {name: (1 - mix) * getattr(heads, name) + mix * rows for name, rows in moved.items()}
-        weights = self.start.prior_weight, self.start.learnt_weight
+        mixed = {name: (1 - mix) * getattr(heads, name) + mix * self._trained(name) for name in HEADS}
         space = replace(self.start, heads=replace(heads, **mixed))
-        return fitting.weighted(space, self._known, weights, self.recipe.seed) if mix else self.start
+        return (
+            fitting.weighted(space, self._known, self._choice.weights, self.recipe.seed)
+            if mix
+            else self.start
+        )
 
 
 def pairs_of(pairs: Sequence[Pair]) -> Pairs:
@@ -223,6 +243,16 @@ def pairs_of(pairs: Sequence[Pair]) -> Pairs:
     owners = np.repeat(np.arange(len(pairs)), [len(pair.captions) for pair in pairs])
     groups = np.array([hashed(pair.group) for pair in pairs], np.uint64)
     return Pairs(reading_of(pairs), sight_of(pairs), owners, groups)
+
+
+def turned_to(heads: Heads, other: Heads) -> Heads:
+    """The same heads in axes as near to another's as can be: a common rotation changes no score (Procrustes)."""
+    overlaps = [
+        getattr(heads, name).T @ getattr(other, name) / np.square(getattr(other, name)).sum()
+        for name in HEADS
+    ]
+    u, _, vt = np.linalg.svd(sum(overlaps))
+    return replace(heads, **{name: getattr(heads, name) @ (u @ vt) for name in HEADS})
 
 
 def load(recipe: Recipe) -> Align:
