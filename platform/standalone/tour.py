@@ -33,6 +33,7 @@ TEXTS = [
     "something green and leafy",
     "red bell pepper",
     "garlic",
+    "黄色的香蕉",
 ]
 
 
