@@ -22,13 +22,13 @@ from ml.alignment.traditional import Linear, canonical
 
 BLOCKS = Blocks(classes=80, text=44, sight=16)
 #: Of the covariances' mean eigenvalue that is added to each, the more cautious first.
-STRENGTHS = (10.0, 3.0)
+STRENGTHS = (7.0, 3.0)
 #: Shares of the prior and of the learnt part in a familiar text's score, the more cautious first.
 WEIGHTS = ((1.0, 0.0), (1.0, 0.06), (1.0, 0.25), (1.0, 0.5), (1.0, 1.0), (0.5, 1.0), (0.2, 1.0))
 #: The first that comes so near to the best on the folds is taken: what they cannot tell apart is chance.
 NEAR = 0.003
 #: Correlations to this power weigh the canonical directions.
-POWER = 0.25
+POWER = 0.4
 #: How much more the differences between pictures of one group count as noise: art styles of one thing, say.
 NUISANCE = 3.0
 FOLDS = 4

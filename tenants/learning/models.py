@@ -152,7 +152,8 @@ class Promotion(TenantModel):
         constraints = [
             models.UniqueConstraint(
                 fields=["tenant"],
-                condition=models.Q(state__in=("embedding", "ready")),
+                # Not `in`: Postgres prints that otherwise once it was dumped and restored.
+                condition=models.Q(state="embedding") | models.Q(state="ready"),
                 name="promotion_one_under_way",
             )
         ]

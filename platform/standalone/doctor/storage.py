@@ -159,7 +159,8 @@ STOCKS = """
     WITH stored(resource, amount) AS (
         SELECT 'assets', (SELECT count(*) FROM asset)
         UNION ALL SELECT 'bytes', (SELECT coalesce(sum(b.bytes), 0) FROM asset a JOIN blob b ON b.id = a.blob_id)
-        UNION ALL SELECT 'vectors', (SELECT count(*) FROM vector)
+        UNION ALL SELECT 'vectors', (
+            SELECT count(*) FROM vector v JOIN vector_clock k ON k.tenant_id = v.tenant_id AND k.live = v.model)
     )
     SELECT resource, coalesce(c.used, 0)::float8, amount::float8
     FROM stored LEFT JOIN quota_counter c USING (resource) WHERE coalesce(c.period, '') = ''

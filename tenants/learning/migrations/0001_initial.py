@@ -140,7 +140,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='promotion',
-            constraint=models.UniqueConstraint(condition=models.Q(('state__in', ('embedding', 'ready'))), fields=('tenant',), name='promotion_one_under_way'),
+            constraint=models.UniqueConstraint(condition=models.Q(('state', 'embedding'), ('state', 'ready'), _connector='OR'), fields=('tenant',), name='promotion_one_under_way'),
         ),
         EnableTenancy('goldenquery'),
         EnableTenancy('goldenanswer'),
