@@ -1,7 +1,7 @@
 """Queries made worse on purpose, to train the gate of weights and to measure it.
 
 Pictures are uint8 [h, w, 3] and keep their shape, sounds float32 [n] at 16 kHz; ``strength`` is 0 (hardly) to 1 (nearly
-nothing left). The kinds of ``HELD_OUT`` are only measured with: what the gate was never shown.
+nothing left).
 """
 
 from __future__ import annotations
@@ -198,8 +198,3 @@ def drop(samples: Samples, strength: float, random: Random) -> Samples:
 
 
 SOUNDS: dict[str, SoundDamage] = {"clip": clip, "shorten": shorten, "hiss": hiss, "drop": drop}
-
-#: Never trained with.
-HELD_OUT = frozenset(
-    {"motion", "specks", "overexpose", "cover", "squeeze", "mash", "say_nothing", "chatter", "drop"}
-)

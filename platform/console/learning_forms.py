@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
@@ -128,7 +128,3 @@ def _id(typed: str) -> uuid.UUID:
         return uuid.UUID(typed)
     except ValueError as error:
         raise forms.ValidationError(f"{typed[:60]!r} is not the id of an asset.") from error
-
-
-def choices_of(rows: Iterable[tuple[Any, str]]) -> list[tuple[str, str]]:
-    return [(str(value), label) for value, label in rows]

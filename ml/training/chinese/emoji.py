@@ -1,4 +1,4 @@
-"""Labels and tags of emoji in Chinese and English (npm ``emojibase-data``, MIT), with a split that keeps kinds apart.
+"""Labels of emoji in Chinese and English (npm ``emojibase-data``, MIT), with a split that keeps kinds apart.
 
 Emoji of one subgroup (mammals, vehicles on the road, fruit …) are all training, all development or all test: no label
 that is asked for has a near relative among the labels that were learnt.
@@ -24,15 +24,13 @@ _GENDERS = {"2640", "2642"}
 
 @dataclass(frozen=True)
 class Concept:
-    """One emoji. ``traditional`` is its label in Taiwan's or Hong Kong's wording; tags have no order."""
+    """One emoji. ``traditional`` is its label in Taiwan's or Hong Kong's wording."""
 
     hexcode: str
     subgroup: int
     english: str
     chinese: str
     traditional: str
-    english_tags: tuple[str, ...]
-    chinese_tags: tuple[str, ...]
 
     @property
     def split(self) -> Split:
@@ -56,8 +54,6 @@ def read_concepts(package: Path) -> list[Concept]:
             english=entry["label"],
             chinese=chinese[code]["label"],
             traditional=traditional.get(code, chinese[code])["label"],
-            english_tags=tuple(entry.get("tags", ())),
-            chinese_tags=tuple(chinese[code].get("tags", ())),
         )
         for code, entry in english.items()
         if code in chinese and _shows_something(entry)
