@@ -29,7 +29,6 @@ from ml.training.shards import Pair
 TAUGHT, JUDGED, CONCEPTS = 1_000, 400, 900
 #: Every so many-th training pair stops training early instead.
 VAL_EVERY = 10
-EPOCHS = 12
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def adapted(pairs: Pairs, seed: int = 0, options: dict[str, Any] | None = None) 
     codes = np.full(len(rows), TRAIN, np.uint8)
     codes[np.unique(pairs.groups, return_inverse=True)[1] % VAL_EVERY == VAL_EVERY - 1] = VAL
     parts = [Selection(rows, Plan(codes), code, keep=len(rows)) for code in (TRAIN, VAL, TEST)]
-    objective = load_objective(Recipe(seed=seed, epochs=EPOCHS, options=options or {}))
+    objective = load_objective(Recipe(seed=seed, options=options or {}))
     with tempfile.TemporaryDirectory() as scratch:
         checkpoints = Checkpoints(Path(scratch), lambda *_: None)
         Trainer(objective, {"adapt": Data(*parts)}, lambda *_, **__: None, checkpoints).run()
