@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from django.db.models import Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 
 from tenants.datasets.models import Asset
 from tenants.scope import tenant_scope
@@ -32,19 +33,20 @@ class Picture:
     group: str
 
 
-def captioned(dataset_id: uuid.UUID | str) -> QuerySet[Asset]:
+def captioned(*dataset_ids: uuid.UUID | str) -> QuerySet[Asset]:
     """Pictures with a caption that nobody holds back, in whatever state. In the tenant's scope."""
-    pictures = Asset.objects.filter(dataset_id=dataset_id, modality=Asset.Modality.IMAGE)
+    pictures = Asset.objects.filter(dataset_id__in=dataset_ids, modality=Asset.Modality.IMAGE)
     return pictures.exclude(caption="").exclude(moderation__in=Asset.HIDDEN)
 
 
-def usable(dataset_id: uuid.UUID | str) -> QuerySet[Asset]:
-    return captioned(dataset_id).filter(status=Asset.State.READY)
+def usable(*dataset_ids: uuid.UUID | str) -> QuerySet[Asset]:
+    return captioned(*dataset_ids).filter(status=Asset.State.READY)
 
 
-def count(dataset_id: uuid.UUID | str) -> int:
-    """Pairs of picture and caption."""
-    return usable(dataset_id).count()
+def counts(dataset_ids: Iterable[uuid.UUID]) -> Counter[uuid.UUID]:
+    """Pairs of picture and caption by dataset, in one statement; 0 where there are none."""
+    rows = usable(*dataset_ids).order_by().values_list("dataset_id").annotate(pairs=Count("id"))
+    return Counter(dict(rows))
 
 
 def unreadable(dataset_id: uuid.UUID | str) -> int:

@@ -140,7 +140,9 @@ def _named(dataset: Dataset) -> dict[str, str]:
 
 def estimate(dataset: Dataset, general: list[Dataset], wanted: Settings) -> dict[str, Any]:
     """What a training would take, before anything was looked at; the training itself knows better after some steps."""
-    known = sum(pairs.count(one.id) for one in (dataset, *general))
+    ids = [one.id for one in (dataset, *general)]
+    counted = pairs.counts(ids)
+    known = sum(counted[one] for one in ids)
     cpu_s = REST_CPU_S + known * (PICTURE_CPU_S + PAIR_CPU_S * wanted.epochs)
     return {"pairs": known, "cpu_s": round(cpu_s), "gpu_s": 0, "by": "counts"}
 

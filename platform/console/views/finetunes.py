@@ -45,7 +45,8 @@ def _known() -> dict[str, Any]:
     """What there is to choose from. In the tenant's scope."""
     found = list(datasets.list_datasets()[:MAX_DATASETS])
     live = spaces.live()
-    counted = [(one, pairs.count(one.id)) for one in found]
+    pairs_of = pairs.counts(one.id for one in found)
+    counted = [(one, pairs_of[one.id]) for one in found]
     return {
         # Those with most to learn from stand first.
         "datasets": sorted(counted, key=lambda pair: -pair[1]),

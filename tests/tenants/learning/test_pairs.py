@@ -30,7 +30,7 @@ def test_only_ready_captioned_pictures_that_nobody_holds_back_are_learnt(party, 
         blocked = add_picture(dataset, drawing("tiny red cross"), "a tiny cross")
         Asset.objects.filter(pk=failed.pk).update(status=Asset.State.FAILED)
         Asset.objects.filter(pk=blocked.pk).update(moderation="block")
-        assert (pairs.count(dataset.id), pairs.unreadable(dataset.id)) == (1, 1)
+        assert (pairs.counts([dataset.id])[dataset.id], pairs.unreadable(dataset.id)) == (1, 1)
     assert [one.asset_id for one in read(party, dataset)] == [good.id]
 
 
