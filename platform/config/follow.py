@@ -8,24 +8,19 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 
-import redis.asyncio as redis
-from django.conf import settings
 from django.db import close_old_connections
-from redis.asyncio.client import PubSub
 
 from config.bridge import Receive, Send
+from config.hearing import Hearing
 from tenants.accounts.watchers import may_watch
 from tenants.errors import NotFound
 from tenants.jobs import live
 from tenants.jobs.selectors import get_job
 from tenants.jobs.services import channel
 from tenants.scope import tenant_scope
-from tenants.valkey import Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +61,7 @@ class Follower:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="follow")
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
-
-    @cached_property
-    def _valkey(self) -> redis.Redis:
-        # Made in the running loop.
-        return redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=1, health_check_interval=15)
+        self._hearing = Hearing()
 
     def admit(self, named: str) -> Stream | None:
         """A place for the stream that the header names, or None if there is none: then the client polls."""
@@ -113,8 +104,9 @@ class Follower:
 
     async def _tell(self, stream: Stream, send: Send) -> None:
         told, sent_at, end = stream.told, time.monotonic(), time.monotonic() + LONGEST_S
-        async with self._listening(stream) as messages:
+        async with self._hearing.of(channel(stream.tenant_id, stream.job_id)) as said:
             while time.monotonic() < end:
+                said.clear()
                 reading = await self._read(stream)
                 if reading is None:
                     return
@@ -126,15 +118,7 @@ class Follower:
                     told, sent_at = reading.version, time.monotonic()
                 if reading.finished:
                     return
-                await _next_change(messages)
-
-    @contextlib.asynccontextmanager
-    async def _listening(self, stream: Stream) -> AsyncIterator[PubSub]:
-        async with self._valkey.pubsub(ignore_subscribe_messages=True) as messages:
-            # Without Valkey the row is still read every few seconds.
-            with contextlib.suppress(Unavailable):
-                await messages.subscribe(channel(stream.tenant_id, stream.job_id))
-            yield messages
+                await _next_change(said)
 
     async def _read(self, stream: Stream) -> Reading | None:
         return await asyncio.get_running_loop().run_in_executor(self._readers, read_job, stream)
@@ -158,15 +142,12 @@ def read_job(stream: Stream) -> Reading | None:
         close_old_connections()
 
 
-async def _next_change(messages: PubSub) -> None:
-    try:
-        if await messages.get_message(timeout=READ_EVERY_S):
-            await asyncio.sleep(BURST_S)
-            while await messages.get_message(timeout=0):
-                pass
-    except (Unavailable, RuntimeError, OSError):
-        # Valkey is away, or was when this stream subscribed.
-        await asyncio.sleep(READ_EVERY_S)
+async def _next_change(said: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        # Not wait_for, which may swallow a cancellation before Python 3.12.
+        async with asyncio.timeout(READ_EVERY_S):
+            await said.wait()
+        await asyncio.sleep(BURST_S)
 
 
 async def _client_left(receive: Receive) -> None:

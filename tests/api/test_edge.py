@@ -200,6 +200,28 @@ def test_listeners_of_a_tenant_are_capped_and_hold_no_thread(
         time.sleep(0.1)
 
 
+def test_listeners_that_leave_at_once_keep_no_places(server: Server, job: Job, auth: dict[str, str]) -> None:
+    from config.follow import MAX_LISTENERS_OF_TENANT
+
+    head = get(f"/jobs/{job.id}/events", auth)
+    for _ in range(2 * MAX_LISTENERS_OF_TENANT):
+        server.send(head).close()
+    deadline = time.monotonic() + 30
+    while (kept := open_streams(server, head, MAX_LISTENERS_OF_TENANT)) < MAX_LISTENERS_OF_TENANT:
+        assert time.monotonic() < deadline, f"only {kept} places are free again"
+        time.sleep(0.2)
+
+
+def open_streams(server: Server, head: bytes, wanted: int) -> int:
+    """How many of so many listeners are told everything, and not only how the job is now."""
+    connections = [server.send(head) for _ in range(wanted)]
+    try:
+        return sum("transfer-encoding: chunked" in first_part(connection) for connection in connections)
+    finally:
+        for connection in connections:
+            connection.close()
+
+
 def first_part(connection: socket.socket) -> str:
     received = b""
     while b"data: " not in received:
