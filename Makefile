@@ -49,7 +49,7 @@ fuzz: install-dev
 lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(LINT_ENV) $(BIN)/mypy -p config -p standalone -p api -p console -p tenants -p workers -p ml
+	$(LINT_ENV) $(BIN)/mypy -p config -p standalone -p api -p console -p backoffice -p tenants -p workers -p ml
 	$(BIN)/lint-imports
 
 # Pins every dependency with hashes; torch is left out on purpose (pyproject.toml, tool.uv).

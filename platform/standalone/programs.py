@@ -21,6 +21,7 @@ WORKERS = {
     "worker-bulk": "media,import",
     "worker-audit": "audit",
     "worker-train": "train",
+    "worker-hooks": "hooks",
     "worker-general": "default,index,system",
 }
 # Long work in bulk must not be felt by people who wait for an answer: it gets what the others leave.

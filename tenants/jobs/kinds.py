@@ -42,4 +42,4 @@ KINDS: dict[str, Kind] = {
         Kind("finetune", queue="train", follow="tenants.learning.finetuning.follow"),
     )
 }
-QUEUES = ("embed", "media", "import", "default", "index", "audit", "train", "system")
+QUEUES = ("embed", "media", "import", "default", "index", "audit", "train", "hooks", "system")

@@ -1,5 +1,6 @@
-// Bundles the console: one script, one stylesheet, one icon sprite. Django adds the hashes to the names.
-import { mkdir, readFile, rm, writeFile, copyFile } from "node:fs/promises";
+// Bundles the console: one script for every page, one more for each page with a large library (src/pages), one
+// stylesheet, one icon sprite. Django adds the hashes to the names.
+import { mkdir, readdir, readFile, rm, writeFile, copyFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import * as esbuild from "esbuild";
 import * as sass from "sass";
@@ -11,9 +12,11 @@ const OUT = at("../static/dist/");
 const ICONS = JSON.parse(await readFile(at("src/icons.json"), "utf8"));
 
 async function script(watch) {
+  const pages = (await readdir(at("src/pages"))).filter((name) => name.endsWith(".ts"));
   const options = {
-    entryPoints: [at("src/app.ts")],
-    outfile: `${OUT}app.js`,
+    entryPoints: [at("src/app.ts"), ...pages.map((name) => at(`src/pages/${name}`))],
+    entryNames: "[name]",
+    outdir: OUT,
     bundle: true,
     minify: true,
     target: ["chrome109", "firefox115", "safari16"],

@@ -1,0 +1,1 @@
+"""The operator's pages under /operator/: tenants, plans, the fleet, what went wrong."""
