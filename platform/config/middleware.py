@@ -19,6 +19,9 @@ from django.contrib.sessions.middleware import SessionMiddleware
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.middleware.csrf import CsrfViewMiddleware
+from django.middleware.locale import LocaleMiddleware
+from django.utils import translation
+from django.utils.cache import patch_vary_headers
 from django.utils.deprecation import MiddlewareMixin
 from uuid_utils.compat import uuid7
 
@@ -76,6 +79,17 @@ class _ForBrowsers(MiddlewareMixin):
 
 class BrowserSessions(_ForBrowsers, SessionMiddleware):
     """Who signed in, by cookie."""
+
+
+class BrowserLanguages(_ForBrowsers, LocaleMiddleware):
+    """The language that a person chose, by cookie, or else the one that the browser prefers."""
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        response = super().process_response(request, response)
+        # The thread goes on to programs, which are answered in English.
+        translation.deactivate()
+        patch_vary_headers(response, ["Cookie"])
+        return response
 
 
 class BrowserForms(_ForBrowsers, CsrfViewMiddleware):

@@ -86,6 +86,7 @@ MIDDLEWARE = [
     "config.middleware.ContentPolicy",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "config.middleware.BrowserSessions",
+    "config.middleware.BrowserLanguages",
     "django.middleware.common.CommonMiddleware",
     "config.middleware.BrowserForms",
     "config.middleware.BrowserPeople",
@@ -374,10 +375,23 @@ SPECTACULAR_SETTINGS = {
 
 USE_TZ = True
 TIME_ZONE = "UTC"
+# Of pages, by what the browser prefers or a cookie says; programs are answered in English.
 LANGUAGE_CODE = "en"
+LANGUAGES = (("en", "English"), ("zh-hans", "简体中文"))
+LOCALE_PATHS = (ROOT / "platform" / "console" / "locale",)
 USE_I18N = True
+LANGUAGE_COOKIE_NAME = "language"
+LANGUAGE_COOKIE_AGE = 365 * 24 * 3600
+LANGUAGE_COOKIE_HTTPONLY = True
+LANGUAGE_COOKIE_SAMESITE = "Lax"
+LANGUAGE_COOKIE_SECURE = SECURE_COOKIES
 
 METRICS_TOKEN = env("METRICS_TOKEN", "")
+# Where traces go (config.tracing); OpenTelemetry reads the rest of its variables itself.
+TRACES = bool(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"))
+if TRACES:
+    # Inside the one that binds the request's id, outside everything else.
+    MIDDLEWARE.insert(1, "config.tracing.TraceMiddleware")
 
 LOGGING = {
     "version": 1,

@@ -14,6 +14,8 @@ from django.utils.dateformat import format as date_format
 from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince, timeuntil
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from tenants.retrieval.highlighting import Highlight
 
@@ -41,6 +43,13 @@ RESOURCES = {
     "gpu_s": "GPU time this month",
 }
 NEARLY_FULL = 0.9
+# How much of a moment is shown, as formats of Django, which languages write in their own way.
+MOMENTS = {
+    "day": gettext_noop("j M Y"),
+    "minute": gettext_noop("j M Y, H:i"),
+    "second": gettext_noop("j M Y, H:i:s"),
+    "time": gettext_noop("H:i"),
+}
 
 
 @register.simple_tag
@@ -51,6 +60,22 @@ def icon(name: str, css: str = "") -> SafeString:
         css,
         static("dist/icons.svg"),
         name,
+    )
+
+
+@register.simple_tag
+def moment(value: dt.datetime | None, shown: str = "minute") -> str:
+    """A moment in UTC, which the script of the page makes local; a dash for one that has not come yet."""
+    if value is None:
+        return "–"
+    utc = value.astimezone(dt.UTC)
+    text = date_format(utc, _(MOMENTS[shown]))
+    return format_html(
+        '<time datetime="{}" data-moment="{}" title="{} UTC">{}</time>',
+        utc.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        shown,
+        date_format(utc, _(MOMENTS["second"])),
+        text if shown == "day" else f"{text} UTC",
     )
 
 
@@ -86,7 +111,13 @@ def amount(value: float | None, resource: str) -> str:
         return filesizeformat(value)
     if resource.endswith("_s"):
         return duration(value)
-    return f"{value:,.0f}"
+    return number(value)
+
+
+@register.filter
+def number(value: float | None, digits: int = 0) -> str:
+    """With thousands grouped by commas and a point before decimals, as both English and Chinese write numbers."""
+    return "" if value is None else f"{value:,.{digits}f}"
 
 
 @register.filter

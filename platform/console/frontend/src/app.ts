@@ -6,12 +6,14 @@ import { startCopyButtons } from "./copy";
 import { startFilters } from "./filters";
 import { startImports } from "./imports";
 import { startJobs } from "./jobs";
+import { startMoments } from "./moments";
 import { showCurrentPage } from "./navigation";
 import { startNotices } from "./notices";
 import { startPlayer } from "./player";
 import { startSearch } from "./search";
 import { startUploads } from "./uploads";
 
+startMoments();
 showCurrentPage();
 startNotices();
 startConfirmations(document);
