@@ -14,6 +14,7 @@ from django.core.wsgi import get_wsgi_application
 django = get_wsgi_application()
 
 # After Django is set up, as they read its settings and models.
+from config import tracing  # noqa: E402
 from config.edge import Edge  # noqa: E402
 from tenants.retrieval import encoding  # noqa: E402
 
@@ -26,5 +27,6 @@ def warm_up() -> None:
     gc.freeze()
 
 
+tracing.start("crosslight-web")
 threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
 application = Edge(django, threads=settings.WEB_THREADS)

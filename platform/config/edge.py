@@ -14,6 +14,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+from config import tracing
 from config.bridge import STALLED_S, Answer, Bridge, Headers, Receive, Scope, Send
 from config.follow import Follower, Stream
 from tenants.accounts.tally import tally
@@ -94,6 +95,7 @@ def _send_what_waits() -> None:
     except Unavailable:
         log.warning("Valkey is away: requests of the last moments are not counted")
     later.flush()
+    tracing.stop()
 
 
 def _on_stop_signals(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
