@@ -99,6 +99,23 @@ class Asset(TenantModel):
         ]
 
 
+class AssetTally(TenantModel):
+    """So many assets more (or fewer) in a dataset, and in a status: their sum is what a count would say.
+
+    Written by triggers on `asset`, one row a statement, so that no path can forget it and no two writers wait for each
+    other; `tenants.datasets.tallies` adds them up. No foreign key: the rows of a dataset's deletion outlive it until then.
+    """
+
+    dataset_id = models.UUIDField()
+    assets = models.BigIntegerField(default=0)
+    ready = models.BigIntegerField(default=0)
+    failed = models.BigIntegerField(default=0)
+
+    class Meta(TenantModel.Meta):
+        db_table = "asset_tally"
+        indexes = [models.Index(fields=["tenant", "dataset_id"], name="asset_tally_by_dataset")]
+
+
 class Facet(TenantModel):
     """One filterable value of an asset's metadata, typed.
 

@@ -15,6 +15,7 @@ from django.conf import settings
 
 from tenants.accounts import metering, sessions
 from tenants.accounts.models import Tenant
+from tenants.datasets import tallies
 from tenants.datasets.resumable import discard_expired
 from tenants.datasets.services import collect_blobs, collect_orphans
 from tenants.events.services import forget_old_answers
@@ -76,6 +77,7 @@ def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
             audit_requests.forget_content,
             audit_requests.forget_evidence,
             tidying.tidy,
+            tallies.compact,
         ):
             _in_scope(tenant_id, step)
         _guarded(tenant_id, partial(expire_assets, tenant_id))
