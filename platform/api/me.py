@@ -41,5 +41,5 @@ def _whose(tenant: Tenant) -> dict[str, Any]:
     plan = tenant.plan
     return {
         "tenant": {"id": str(tenant.id), "slug": tenant.slug, "name": tenant.name},
-        "plan": {"slug": plan.slug, "name": plan.name, "rate_per_minute": plan.rate_per_minute},
+        "plan": {"slug": plan.slug, "name": plan.name, "rate_per_minute": tenant.rate_per_minute},
     }

@@ -242,7 +242,6 @@ def _from_database(prefix: str) -> KeyRecord | None:
     if row is None:
         return None
     KeyDigest.objects.filter(pk=row.pk).update(last_used_at=timezone.now())
-    plan = row.tenant.plan
     return KeyRecord(
         prefix=row.prefix,
         digest=bytes(row.digest).hex(),
@@ -252,8 +251,8 @@ def _from_database(prefix: str) -> KeyRecord | None:
         expires_at=row.expires_at.timestamp() if row.expires_at else None,
         revoked=row.revoked_at is not None,
         tenant_state=row.tenant.state,
-        rate_per_minute=plan.rate_per_minute,
-        request_limit=plan.limits.get("requests"),
+        rate_per_minute=row.tenant.rate_per_minute,
+        request_limit=row.tenant.limits.get("requests"),
     )
 
 

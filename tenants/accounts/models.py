@@ -12,10 +12,12 @@ from django.db import models
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
+from tenants.accounts.operator_models import Acting, FeatureFlag, FlagTenant, OperatorAct
 from tenants.accounts.permissions import ROLES
 from tenants.scope import TenantModel
 
 RESOURCES = ("requests", "assets", "bytes", "vectors", "cpu_s", "gpu_s")
+RATE = "rate_per_minute"
 
 
 class Plan(models.Model):
@@ -44,10 +46,23 @@ class Tenant(models.Model):
     state = models.CharField(max_length=10, choices=State.choices, default=State.ACTIVE)
     # Its people must have a second factor before they may do anything here.
     requires_second_factor = models.BooleanField(default=False)
+    # Where this tenant differs from its plan: a resource, or RATE, to its ceiling; None for no ceiling.
+    exceptions = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         db_table = "tenant"
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The ceilings of the plan with this tenant's exceptions; a resource that is absent is unlimited."""
+        merged = {**self.plan.limits, **self.exceptions}
+        return {name: merged[name] for name in RESOURCES if merged.get(name) is not None}
+
+    @property
+    def rate_per_minute(self) -> int | None:
+        """Requests a minute; None for no limit."""
+        return self.exceptions.get(RATE, self.plan.rate_per_minute)
 
 
 class UserManager(BaseUserManager["User"]):
@@ -192,6 +207,17 @@ class KeyDigest(models.Model):
         db_table = "key_digest"
 
 
+class AllowedOrigin(TenantModel):
+    """The origin of a web page whose scripts may call the API with this tenant's keys: `https://shop.example`."""
+
+    origin = models.CharField(max_length=200)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "allowed_origin"
+        constraints = [models.UniqueConstraint(fields=["tenant", "origin"], name="allowed_origin_once")]
+
+
 class QuotaCounter(TenantModel):
     """What is used and reserved of one resource; `period` is empty for stocks and YYYY-MM for flows."""
 
@@ -233,11 +259,16 @@ class UsageDay(TenantModel):
 
 
 __all__ = [
+    "RATE",
     "RESOURCES",
+    "Acting",
     "ApiKey",
+    "FeatureFlag",
+    "FlagTenant",
     "Invitation",
     "KeyDigest",
     "Membership",
+    "OperatorAct",
     "Plan",
     "QuotaCounter",
     "RecoveryCode",

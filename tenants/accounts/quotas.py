@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 
 from django.db.models import F
 from django.utils import timezone
@@ -14,8 +15,10 @@ from django.utils import timezone
 from tenants.accounts.models import QuotaCounter, Reservation, Tenant
 from tenants.errors import QuotaExceeded
 from tenants.scope import current_tenant_id, tenant_scope
+from tenants.valkey import Unavailable, client, tenant_key
 
 STOCKS = frozenset({"assets", "bytes", "vectors"})
+REFUSALS_KEPT_S = 24 * 3600
 
 
 def current_period() -> str:
@@ -24,7 +27,7 @@ def current_period() -> str:
 
 def limits() -> dict[str, float]:
     """The active tenant's ceilings; absent means unlimited."""
-    return Tenant.objects.select_related("plan").get(pk=current_tenant_id()).plan.limits
+    return Tenant.objects.select_related("plan").get(pk=current_tenant_id()).limits
 
 
 def reserve(*, owner: uuid.UUID, amounts: Mapping[str, float]) -> None:
@@ -60,6 +63,7 @@ def _hold(resource: str, amount: float, period: str, ceiling: float | None) -> N
 def _with_room(resource: str, amount: float, period: str, ceiling: float | None) -> QuotaCounter:
     counter = _locked(resource, period)
     if ceiling is not None and counter.used + counter.reserved + amount > ceiling:
+        _note_refusal(resource)
         raise QuotaExceeded(
             f"The plan allows {ceiling:g} {resource}; {counter.used + counter.reserved:g} are used or reserved and "
             f"this needs {amount:g} more. Delete something, or ask the operator for a larger plan.",
@@ -67,6 +71,24 @@ def _with_room(resource: str, amount: float, period: str, ceiling: float | None)
             limit=ceiling,
         )
     return counter
+
+
+def _note_refusal(resource: str) -> None:
+    """Outside the database, as the refusal undoes its transaction; see `refused`."""
+    key = tenant_key(current_tenant_id(), "refused")
+    with suppress(Unavailable):
+        pipe = client().pipeline(transaction=False)
+        pipe.sadd(key, f"{resource}/{current_period()}").expire(key, REFUSALS_KEPT_S).execute()
+
+
+def refused() -> set[str]:
+    """Resources of which the active tenant was refused some lately, this month."""
+    try:
+        members = client().smembers(tenant_key(current_tenant_id(), "refused"))
+    except Unavailable:
+        return set()
+    noted = (member.decode().split("/") for member in members)
+    return {resource for resource, period in noted if period == current_period()}
 
 
 def _locked(resource: str, period: str) -> QuotaCounter:

@@ -10,7 +10,16 @@ from django.db.models import CharField, Field, Model, Q, QuerySet, TextField
 from django.db.models.functions import Cast
 
 from tenants.accounts import sessions
-from tenants.accounts.models import ApiKey, Invitation, Membership, RecoveryCode, SecondFactor, User
+from tenants.accounts.models import (
+    ApiKey,
+    Invitation,
+    Membership,
+    OperatorAct,
+    RecoveryCode,
+    SecondFactor,
+    User,
+)
+from tenants.accounts.operators import label_of
 from tenants.accounts.services import lock_members
 from tenants.errors import Conflict
 from tenants.events.models import AuditEvent, IdempotentAnswer
@@ -55,6 +64,7 @@ def _erase_everywhere(user: User, pseudonym: str) -> dict[str, int]:
         "invitation": Invitation.objects.filter(mine).delete()[0],
         "api_key": ApiKey.objects.filter(created_by=user).update(created_by=None),
         "audit_event": _rename(user, pseudonym),
+        "operator_act": OperatorAct.objects.filter(actor=user.email).update(actor=pseudonym),
         # What the API answered to whoever invited them is kept for a day, to be given again.
         "idempotent_answer": IdempotentAnswer.objects.filter(body__icontains=user.email).delete()[0],
         **_relabel(user, pseudonym),
@@ -68,10 +78,15 @@ def _relabel(user: User, pseudonym: str) -> dict[str, int]:
     counts: dict[str, int] = {}
     for model in apps.get_models():
         for name in {field.name for field in model._meta.local_fields if _is_label(model, field)}:
-            rows: QuerySet = model._default_manager.filter(**{name: str(user.pk)})
+            rows: QuerySet = model._default_manager.filter(**{f"{name}__in": _labels(user)})
             if changed := rows.update(**{name: pseudonym}):
                 counts[model._meta.db_table] = changed
     return counts
+
+
+def _labels(user: User) -> list[str]:
+    """What stands in words for a person who acted: as a member, and as an operator."""
+    return [str(user.pk), label_of(user)]
 
 
 def _is_label(model: type[Model], field: Field) -> bool:
@@ -80,11 +95,12 @@ def _is_label(model: type[Model], field: Field) -> bool:
 
 def _rename(user: User, pseudonym: str) -> int:
     """Put the pseudonym in the place of the person's id and address in every audit log."""
-    names = {str(user.pk), user.email, user.name} - {""}
+    labels = _labels(user)
+    names = {*labels, user.email, user.name} - {""}
     by_details = Q(text__icontains=user.email) | Q(text__contains=str(user.pk))
     rows = AuditEvent.objects.annotate(text=Cast("details", TextField()))
     changed = 0
-    for row in rows.filter(Q(actor=str(user.pk)) | Q(target=str(user.pk)) | by_details).iterator():
+    for row in rows.filter(Q(actor__in=labels) | Q(target=str(user.pk)) | by_details).iterator():
         row.actor = pseudonym if row.actor in names else row.actor
         row.target = pseudonym if row.target in names else row.target
         row.details = _without(row.details, names, pseudonym)
