@@ -6,25 +6,46 @@ from functools import partial
 from typing import Any
 
 from django.http import HttpRequest
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 
 from console.access import Workspace
 from tenants.accounts.permissions import MODERATE
 from tenants.moderation.cases import WAITING
 from tenants.moderation.models import Review
 
+# Groups with a heading; each entry: the page's name, its text, its icon, and the permission that it needs.
 NAVIGATION = (
-    ("console:home", "Home", "house", "read"),
-    ("console:search", "Search", "search", "search"),
-    ("console:datasets", "Datasets", "collection", "read"),
-    ("console:models", "Models", "cpu", "read"),
-    ("console:audits", "Audits", "fingerprint", "moderate"),
-    ("console:reviews", "Reviews", "inbox", "moderate"),
-    ("console:policies", "Policies", "sliders", "moderate"),
-    ("console:jobs", "Jobs", "list-task", "read"),
-    ("console:keys", "API keys", "key", "admin"),
-    ("console:people", "People", "people", "admin"),
-    ("console:log", "Audit log", "clock-history", "admin"),
-    ("console:data", "Data", "shield-check", "admin"),
+    (
+        _("Work"),
+        (
+            ("console:home", _("Home"), "house", "read"),
+            ("console:search", _("Search"), "search", "search"),
+            ("console:datasets", _("Datasets"), "collection", "read"),
+            ("console:models", _("Models"), "cpu", "read"),
+        ),
+    ),
+    (
+        _("Moderation"),
+        (
+            ("console:audits", _("Audits"), "fingerprint", "moderate"),
+            ("console:reviews", _("Reviews"), "inbox", "moderate"),
+            ("console:policies", _("Policies"), "sliders", "moderate"),
+        ),
+    ),
+    (
+        _("Operation"),
+        (("console:jobs", _("Jobs"), "list-task", "read"),),
+    ),
+    (
+        _("Administration"),
+        (
+            ("console:keys", _("API keys"), "key", "admin"),
+            ("console:people", _("People"), "people", "admin"),
+            ("console:log", _("Audit log"), "clock-history", "admin"),
+            ("console:data", _("Data"), "shield-check", "admin"),
+        ),
+    ),
 )
 # Which entry of the navigation a page belongs to, where its own name does not say.
 SECTIONS = {
@@ -45,6 +66,7 @@ SECTIONS = {
     "hash": "policies",
     "hashes": "policies",
     "job": "jobs",
+    "origins": "keys",
     "export": "data",
     "erasure": "data",
 }
@@ -61,11 +83,20 @@ def console(request: HttpRequest) -> dict[str, Any]:
     return {
         "workspace": workspace,
         "can": dict.fromkeys(workspace.scopes, True),
-        "navigation": [entry for entry in NAVIGATION if entry[3] in workspace.scopes],
+        "navigation": _navigation(workspace),
         "section": _section(request),
         # Called by the page's frame alone, not for parts of pages.
         "open_reviews": partial(_open_reviews, workspace),
     }
+
+
+def _navigation(workspace: Workspace) -> list[tuple[Promise, list[tuple[str, Promise, str, str]]]]:
+    """The groups that have an entry for the person's role, with those entries."""
+    groups = (
+        (heading, [entry for entry in entries if entry[3] in workspace.scopes])
+        for heading, entries in NAVIGATION
+    )
+    return [(heading, entries) for heading, entries in groups if entries]
 
 
 def _open_reviews(workspace: Workspace) -> str:

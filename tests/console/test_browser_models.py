@@ -105,6 +105,7 @@ def test_no_page_of_models_is_wider_than_a_phone(signed_in: Page, address: str) 
     signed_in.goto(address)
     signed_in.wait_for_load_state("networkidle")
     assert signed_in.evaluate("document.documentElement.scrollWidth") <= 360
-    # All of the navigation can be reached: it is pushed sideways.
-    bar = signed_in.locator(".nav-main")
-    assert bar.evaluate("bar => getComputedStyle(bar).overflowX") == "auto"
+    # All of the navigation can be reached, by the menu.
+    signed_in.locator(".nav-drawer summary").click()
+    signed_in.locator(".nav-drawer a", has_text="Data").last.scroll_into_view_if_needed()
+    assert signed_in.evaluate("document.documentElement.scrollWidth") <= 360

@@ -30,7 +30,7 @@ def test_every_icon_that_a_template_names_is_in_the_sprite() -> None:
 def _icons_of_the_navigation() -> set[str]:
     from console.context import NAVIGATION
 
-    return {symbol for _, _, symbol, _ in NAVIGATION}
+    return {symbol for _, entries in NAVIGATION for _, _, symbol, _ in entries}
 
 
 def test_the_script_is_small() -> None:

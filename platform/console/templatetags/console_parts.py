@@ -17,31 +17,11 @@ from django.utils.timesince import timesince, timeuntil
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
+from console import words
 from tenants.retrieval.highlighting import Highlight
 
 register = template.Library()
 
-KINDS = {
-    "embed_asset": "Index an asset",
-    "embed_media": "Index sound or film",
-    "import_assets": "Import",
-    "delete_dataset": "Delete a dataset",
-    "reindex_metadata": "Apply changed fields",
-    "audit_item": "Audit",
-    "backtest_policy": "Try a policy on the history",
-    "match_again": "Look for known copies",
-    "finetune": "Fine-tune a model",
-    "train_gate": "Train the gate",
-    "embed_beside": "Embed for another model",
-}
-RESOURCES = {
-    "requests": "API requests this month",
-    "assets": "Assets",
-    "bytes": "Storage",
-    "vectors": "Vectors",
-    "cpu_s": "CPU time this month",
-    "gpu_s": "GPU time this month",
-}
 NEARLY_FULL = 0.9
 # How much of a moment is shown, as formats of Django, which languages write in their own way.
 MOMENTS = {
@@ -94,19 +74,40 @@ def marked(highlight: Highlight) -> SafeString:
 
 @register.filter
 def kind_name(kind: str) -> str:
-    return KINDS.get(kind, kind.replace("_", " ").capitalize())
+    return str(words.JOB_KINDS.get(kind, kind.replace("_", " ").capitalize()))
 
 
 @register.filter
 def resource_name(resource: str) -> str:
-    return RESOURCES.get(resource, resource)
+    return str(words.RESOURCES.get(resource, resource))
+
+
+@register.filter
+def state_name(state: str) -> str:
+    """The word for the state of a job, an asset, a key and whatever else has one."""
+    return str(words.STATES.get(state, state))
+
+
+@register.filter
+def role_name(role: str) -> str:
+    return str(words.ROLES.get(role, role))
+
+
+@register.filter
+def scope_name(scope: str) -> str:
+    return str(words.SCOPES.get(scope, scope))
+
+
+@register.filter
+def modality_name(modality: str) -> str:
+    return str(words.MODALITIES.get(modality, modality))
 
 
 @register.filter
 def amount(value: float | None, resource: str) -> str:
     """An amount of a resource in the unit that people read."""
     if value is None:
-        return "unlimited"
+        return _("unlimited")
     if resource == "bytes":
         return filesizeformat(value)
     if resource.endswith("_s"):
@@ -125,10 +126,12 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return ""
     if seconds < 1:
-        return f"{seconds * 1000:.0f} ms" if seconds else "0 s"
+        return _("%(n)s ms") % {"n": f"{seconds * 1000:.0f}"} if seconds else _("%(n)s s") % {"n": "0"}
     if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+        return _("%(n)s s") % {"n": f"{seconds:.1f}"}
+    if seconds < 7200:
+        return _("%(n)s min") % {"n": f"{seconds / 60:.0f}"}
+    return _("%(n)s h") % {"n": f"{seconds / 3600:.1f}"}
 
 
 @register.filter
@@ -153,8 +156,8 @@ def waveform(peaks: list[int]) -> str:
 def ago(moment: dt.datetime) -> str:
     """How long ago, in one unit: "just now", "3 minutes ago"."""
     if timezone.now() - moment < dt.timedelta(minutes=1):
-        return "just now"
-    return f"{timesince(moment, depth=1)} ago"
+        return _("just now")
+    return _("%(time)s ago") % {"time": timesince(moment, depth=1)}
 
 
 @register.filter
@@ -162,8 +165,8 @@ def ends(moment: dt.datetime) -> str:
     """When something ends: "in 23 hours" where that is near, else the day."""
     left = moment - timezone.now()
     if dt.timedelta(0) < left < dt.timedelta(days=8):
-        return f"in {timeuntil(moment, depth=1)}"
-    return date_format(moment, "j M Y")
+        return _("in %(time)s") % {"time": timeuntil(moment, depth=1)}
+    return date_format(moment, _(MOMENTS["day"]))
 
 
 BROWSERS = (
@@ -189,7 +192,9 @@ def device(user_agent: str) -> str:
     """A browser in words, "Firefox on Linux"; of one that says something else, the start of that."""
     browser = next((name for mark, name in BROWSERS if mark in user_agent), "")
     system = next((name for mark, name in SYSTEMS if mark in user_agent), "")
-    return " on ".join(filter(None, (browser, system))) or user_agent[:40] or "Unknown device"
+    if browser and system:
+        return _("%(browser)s on %(system)s") % {"browser": browser, "system": system}
+    return browser or system or user_agent[:40] or _("Unknown device")
 
 
 @register.filter
@@ -197,21 +202,10 @@ def mobile(user_agent: str) -> bool:
     return any(mark in user_agent for mark in ("iPhone", "iPad", "Android"))
 
 
-VERBS = {
-    "member.invited": "Invited somebody",
-    "member.joined": "Joined",
-    "member.removed": "Removed a member",
-    "member.role_changed": "Changed a role",
-    "member.reset_link_made": "Made a link for a new password",
-    "invitation.revoked": "Revoked an invitation",
-    "tenant.second_factor": "Changed who needs two-factor sign-in",
-}
-
-
 @register.filter
 def verb_name(verb: str) -> str:
     """What was done, in words: "asset.deleted" is "Asset deleted"."""
-    return VERBS.get(verb, verb.replace(".", " ").replace("_", " ").capitalize())
+    return str(words.VERBS.get(verb, verb.replace(".", " ").replace("_", " ").capitalize()))
 
 
 @register.filter

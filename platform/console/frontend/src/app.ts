@@ -7,14 +7,14 @@ import { startFilters } from "./filters";
 import { startImports } from "./imports";
 import { startJobs } from "./jobs";
 import { startMoments } from "./moments";
-import { showCurrentPage } from "./navigation";
+import { startMenu } from "./navigation";
 import { startNotices } from "./notices";
 import { startPlayer } from "./player";
 import { startSearch } from "./search";
 import { startUploads } from "./uploads";
 
 startMoments();
-showCurrentPage();
+startMenu();
 startNotices();
 startConfirmations(document);
 startCopyButtons();

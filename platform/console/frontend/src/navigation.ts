@@ -1,9 +1,15 @@
-// On a phone the navigation is wider than the screen.
+// The menu on phones opens without a script; with one it closes as menus do.
 import { find } from "./dom";
 
-/** The page that is open stands in the middle. Not scrollIntoView: that moves where the tab key begins as well. */
-export function showCurrentPage(): void {
-  const bar = find<HTMLElement>(".nav-main");
-  const current = bar && find<HTMLElement>("[aria-current]", bar);
-  if (current) bar.scrollLeft = current.offsetLeft - (bar.clientWidth - current.offsetWidth) / 2;
+export function startMenu(): void {
+  const menu = find<HTMLDetailsElement>(".nav-drawer");
+  if (!menu) return;
+  document.addEventListener("click", (event) => {
+    if (!menu.contains(event.target as Node)) menu.open = false;
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !menu.open) return;
+    menu.open = false;
+    find<HTMLElement>("summary", menu)?.focus();
+  });
 }
