@@ -6,8 +6,10 @@ import time
 import uuid
 
 from celery import shared_task
+from django.db import close_old_connections
 
 from tenants.accounts import passwords
+from tenants.events import deliveries, notices, quota_watch
 from tenants.jobs import bell
 from tenants.jobs.kinds import QUEUES
 from tenants.learning import finetuning
@@ -135,6 +137,25 @@ def mail_invitation(invitation_id: str) -> None:
 
 @shared_task(name="workers.mail_reset", **PATIENT)
 def mail_reset(email: str) -> None:
+@shared_task(name="workers.deliver_webhooks")
+def deliver_webhooks(webhook_id: str, tenant_id: str) -> None:
+    close_old_connections()
+    try:
+        deliveries.deliver(uuid.UUID(webhook_id), uuid.UUID(tenant_id))
+    finally:
+        close_old_connections()
+
+
+@shared_task(name="workers.sweep_webhooks")
+def sweep_webhooks() -> None:
+    deliveries.sweep()
+
+
+@shared_task(name="workers.watch_quotas")
+def watch_quotas() -> None:
+    quota_watch.watch_all()
+
+
     passwords.mail_reset_link(email=email)
 
 
@@ -148,3 +169,8 @@ def ring_canaries() -> None:
 @shared_task(name="workers.canary")
 def canary(queue: str, sent_at: float) -> None:
     upkeep.note_canary(queue, sent_at)
+@shared_task(name="workers.mail_webhook_disabled", **PATIENT)
+def mail_webhook_disabled(webhook_id: str, tenant_id: str) -> None:
+    notices.mail_disabled(uuid.UUID(webhook_id), uuid.UUID(tenant_id))
+
+

@@ -179,6 +179,8 @@ CELERY_BEAT_SCHEDULE = {
 
 STORAGE_URL = env("STORAGE_URL", f"file://{DATA_DIR / 'blobs'}")
 
+    "sweep-webhooks": _every(JOB_SWEEP_S, "workers.sweep_webhooks"),
+    "watch-quotas": _every(60.0, "workers.watch_quotas"),
 
 def _storage(url: str) -> dict:
     parts = urlparse(url)
@@ -259,6 +261,23 @@ os.environ.setdefault("CROSSLIGHT_MODELS", str(MODELS_DIR))
 # Tenants' own joint spaces, copied from the storage when they are first used, and what a process holds of them.
 SPACES_DIR = DATA_DIR / "spaces"
 SPACES_MEMORY_BYTES = int(env("SPACES_MEMORY_BYTES", str(512 << 20)))
+# --- Webhooks ---------------------------------------------------------------------------------------------
+
+# Only for installations without a public network: plain HTTP, ports ("9000" or "9000-9999") beside 80, 443, 8080 and
+# 8443, and hosts and networks that webhooks may reach although they are private.
+WEBHOOK_ALLOW_HTTP = flag("WEBHOOK_ALLOW_HTTP")
+WEBHOOK_PORTS = tuple(filter(None, env("WEBHOOK_PORTS", "").split(",")))
+WEBHOOK_ALLOWED_HOSTS = tuple(filter(None, env("WEBHOOK_ALLOWED_HOSTS", "").lower().split(",")))
+WEBHOOK_ALLOWED_NETWORKS = tuple(filter(None, env("WEBHOOK_ALLOWED_NETWORKS", "").split(",")))
+# For one attempt, from resolving the name to the answer's status.
+WEBHOOK_TIMEOUT_S = float(env("WEBHOOK_TIMEOUT_S", "15"))
+# How long a worker that died keeps its endpoint from the others; longer than two attempts.
+WEBHOOK_LEASE_S = float(env("WEBHOOK_LEASE_S", "60"))
+# An endpoint where nothing came through for so long is disabled.
+WEBHOOK_FAILING_DAYS = int(env("WEBHOOK_FAILING_DAYS", "5"))
+# How long events and deliveries are kept to be looked at and sent again.
+WEBHOOK_KEEP_DAYS = int(env("WEBHOOK_KEEP_DAYS", "30"))
+
 # Threads that prepare the rows of an import, beside the one that reads and stores: one more than there are cores, as
 # some wait for a decoder.
 IMPORT_THREADS = int(env("IMPORT_THREADS", str(len(os.sched_getaffinity(0)) + 1)))

@@ -26,8 +26,8 @@ WORKERS = {
 }
 # Long work in bulk must not be felt by people who wait for an answer: it gets what the others leave.
 NICE = {"worker-bulk": 10, "worker-train": 15}
-# One training at a time fills a machine; its job only follows a process of its own.
-THREADS = {"worker-train": "1"}
+# One training at a time fills a machine; its job only follows a process of its own. Webhooks wait for others' answers.
+THREADS = {"worker-train": "1", "worker-hooks": "8"}
 CELERY = ("celery", "--quiet", "-A", "config.celery")
 
 

@@ -1,11 +1,11 @@
-"""What happened, what was already answered, what was erased and what was handed out."""
+"""What happened, who is told of it, what was already answered, what was erased and what was handed out."""
 
 from __future__ import annotations
 
 from django.db import models
 from uuid_utils.compat import uuid7
 
-from tenants.scope import TenantModel
+from tenants.scope import TenantForeignKey, TenantModel
 
 
 class AuditEvent(TenantModel):
@@ -103,3 +103,111 @@ class Export(TenantModel):
 
     class Meta(TenantModel.Meta):
         db_table = "export"
+
+
+class Webhook(TenantModel):
+    """An address that is told what happens in the tenant. Secrets are encrypted; they are shown once."""
+
+    class State(models.TextChoices):
+        ACTIVE = "active"
+        # Events are kept for it and sent when it is active again.
+        PAUSED = "paused"
+        # Told nothing any more, by a person or because it answered so.
+        DISABLED = "disabled"
+
+    url = models.CharField(max_length=2000)
+    description = models.CharField(max_length=200, blank=True, default="")
+    # Types of events; an empty list stands for all.
+    events = models.JSONField(default=list)
+    state = models.CharField(max_length=8, choices=State.choices, default=State.ACTIVE)
+    # Why it is disabled: "gone" (it answered 410), "failing" (for days), or "" (a person did it).
+    reason = models.CharField(max_length=10, blank=True, default="")
+    sealed_secret = models.BinaryField()
+    # What was valid before the last rotation, and until when it still signs.
+    sealed_previous = models.BinaryField(null=True, blank=True)
+    previous_until = models.DateTimeField(null=True, blank=True)
+    # Since when nothing has come through; None after a success.
+    failing_since = models.DateTimeField(null=True, blank=True)
+    created_by = models.CharField(max_length=100, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "webhook"
+
+
+class WebhookEvent(TenantModel):
+    """Something that happened, as it is told: the body that is signed and sent, the same to every endpoint."""
+
+    type = models.CharField(max_length=40)
+    body = models.TextField()
+    # Of what is told once: the resource and the period of a quota. None for everything else.
+    once = models.CharField(max_length=60, null=True, blank=True)  # noqa: DJ001 - null is not equal to null
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "webhook_event"
+        constraints = [models.UniqueConstraint(fields=["tenant", "once"], name="webhook_event_once")]
+
+
+class WebhookDelivery(TenantModel):
+    """An event on its way to one endpoint, and how each attempt went."""
+
+    class State(models.TextChoices):
+        PENDING = "pending"
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+
+    # No foreign key: what happens must not fail because its endpoint is deleted at that moment.
+    webhook_id = models.UUIDField()
+    event = TenantForeignKey(WebhookEvent, on_delete=models.CASCADE, related_name="+")
+    state = models.CharField(max_length=9, choices=State.choices, default=State.PENDING)
+    # Of the schedule; counted from zero again after a replay.
+    tries = models.PositiveSmallIntegerField(default=0)
+    # The newest, each {at, status, latency_ms, error, response}.
+    attempts = models.JSONField(default=list)
+    due_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "webhook_delivery"
+        indexes = [
+            models.Index(fields=["tenant", "webhook_id", "-id"], name="webhook_delivery_by_webhook"),
+            models.Index(fields=["tenant", "webhook_id", "state", "-id"], name="webhook_delivery_by_state"),
+            models.Index(fields=["tenant", "event"], name="webhook_delivery_by_event"),
+        ]
+
+
+class WebhookDue(models.Model):
+    """A delivery that is still to be made, and when (global: workers and the sweep know no tenant).
+
+    A row of its own and only added to by those who emit, so that they never wait for each other or for a worker.
+    """
+
+    delivery_id = models.UUIDField(primary_key=True)
+    webhook_id = models.UUIDField()
+    tenant_id = models.UUIDField()
+    due_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "webhook_due"
+        indexes = [models.Index(fields=["webhook_id", "due_at"], name="webhook_due_by_webhook")]
+
+
+class WebhookLane(models.Model):
+    """The way to one endpoint, which one worker holds at a time (global, like the jobs' dispatch).
+
+    `fence` grows with every claim: who was thought dead and comes back stores nothing.
+    """
+
+    webhook_id = models.UUIDField(primary_key=True)
+    tenant_id = models.UUIDField()
+    # Whether the endpoint is active.
+    open = models.BooleanField(default=True)
+    # Whether its last attempt failed: such lanes together hold only some of the workers' threads.
+    failing = models.BooleanField(default=False)
+    held_until = models.DateTimeField()
+    fence = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        db_table = "webhook_lane"

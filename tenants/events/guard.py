@@ -1,0 +1,189 @@
+"""Where webhooks may go: an address that a tenant typed must not reach what only this installation can reach.
+
+The name is resolved here, every address of it is checked, and the connection is made to a checked address (`sending`),
+so that a name that answers differently the second time leads nowhere else. Checked anew at each attempt.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import idna
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from tenants.errors import Invalid
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+MAX_URL = 2000
+PORTS = ("80", "443", "8080", "8443")
+RESOLVE_S = 5.0
+_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+# What Python's `is_global` lets pass, or has let pass in some release, and what leads elsewhere than it says.
+_FORBIDDEN: tuple[Network, ...] = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        *("0.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15"),
+        *("224.0.0.0/4", "240.0.0.0/4"),
+        # The host agent of one large cloud has a public address.
+        "168.63.129.16/32",
+        # Teredo, 6to4, local NAT64, discard, site-local, unique local, link-local, multicast.
+        *(
+            "2001::/32",
+            "2002::/16",
+            "64:ff9b:1::/48",
+            "100::/64",
+            "fec0::/10",
+            "fc00::/7",
+            "fe80::/10",
+            "ff00::/8",
+        ),
+    )
+)
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+class Blocked(Exception):
+    """The address may not be called, or leads nowhere; the text says why, without saying what it resolved to."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A checked URL: `host` is the name in ASCII, as in the Host header and the certificate."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def secure(self) -> bool:
+        return self.scheme == "https"
+
+
+def read(url: str) -> Target:
+    """The parts of a URL that webhooks may be sent to, without resolving it. Raises Invalid."""
+    if len(url) > MAX_URL or not url.isprintable() or " " in url or "\\" in url:
+        raise _invalid(_("A URL has at most 2,000 visible characters."))
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise _invalid(_("This is not a URL.")) from error
+    if parts.scheme not in _schemes():
+        raise _invalid(
+            _("The URL starts with %(schemes)s.") % {"schemes": " / ".join(f"{s}://" for s in _schemes())}
+        )
+    if "@" in parts.netloc or parts.fragment:
+        raise _invalid(_("A URL for webhooks has no user name, no password and no fragment."))
+    port = port if port is not None else 443 if parts.scheme == "https" else 80
+    if not _port_allowed(port):
+        raise _invalid(_("Webhooks are not sent to port %(port)s.") % {"port": port})
+    path = _path(parts.path or "/", parts.query)
+    return Target(parts.scheme, _host(parts.hostname or ""), port, path)
+
+
+def _invalid(detail: str) -> Invalid:
+    return Invalid(detail, pointer="/url")
+
+
+def _schemes() -> tuple[str, ...]:
+    return ("https", "http") if settings.WEBHOOK_ALLOW_HTTP else ("https",)
+
+
+def _port_allowed(port: int) -> bool:
+    for allowed in (*PORTS, *settings.WEBHOOK_PORTS):
+        first, __, last = allowed.partition("-")
+        if int(first) <= port <= int(last or first):
+            return True
+    return False
+
+
+def _path(path: str, query: str) -> str:
+    full = f"{path}?{query}" if query else path
+    if not full.isascii():
+        raise _invalid(_("Write what is not ASCII in the path percent-encoded."))
+    return full
+
+
+def _host(host: str) -> str:
+    """The host in one spelling: an address as such, a name in the ASCII form of IDNA."""
+    name = host.rstrip(".")
+    try:
+        return str(ipaddress.ip_address(name))
+    except ValueError:
+        pass
+    try:
+        encoded = idna.encode(name, uts46=True).decode() if not name.isascii() else name.lower()
+    except idna.IDNAError as error:
+        raise _invalid(_("The URL has no usable host name.")) from error
+    if len(encoded) > 253 or not encoded or not all(map(_LABEL.fullmatch, encoded.split("."))):
+        raise _invalid(_("The URL has no usable host name."))
+    return encoded
+
+
+def addresses_of(target: Target) -> list[str]:
+    """The addresses to connect to, all of them checked. Raises Blocked; never from within a transaction."""
+    try:
+        found = _resolve(target.host, target.port)
+    except OSError as error:
+        raise Blocked("The name of the host cannot be resolved.") from error
+    if not found:
+        raise Blocked("The name of the host cannot be resolved.")
+    if target.host not in settings.WEBHOOK_ALLOWED_HOSTS and not all(map(may_call, found)):
+        raise Blocked("The host has an address that webhooks are not sent to.")
+    return found
+
+
+def may_call(address: str) -> bool:
+    """Whether this IP address is one of the public internet, or of a network that the operator allows."""
+    try:
+        found: Address = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    real = _meant(found)
+    if any(
+        real in ipaddress.ip_network(network, strict=False) for network in settings.WEBHOOK_ALLOWED_NETWORKS
+    ):
+        return True
+    return real.is_global and not real.is_multicast and not any(real in network for network in _FORBIDDEN)
+
+
+def _meant(address: Address) -> Address:
+    """The IPv4 address inside one that only wraps it."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return address.ipv4_mapped
+        # ::a.b.c.d, deprecated, and what a translator of the network turns into IPv4.
+        if address in _NAT64 or (int(address) >> 32 == 0 and int(address) > 1):
+            return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
+
+
+def _resolve(host: str, port: int) -> list[str]:
+    """Like getaddrinfo, in bounded time: a name server of the tenant's own may be slow on purpose."""
+    answer: list[Sequence[str] | OSError] = []
+
+    def ask() -> None:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            answer.append(list(dict.fromkeys(str(entry[4][0]) for entry in found)))
+        except (OSError, UnicodeError) as error:
+            answer.append(OSError(str(error)))
+
+    thread = threading.Thread(target=ask, daemon=True, name="resolve")
+    thread.start()
+    thread.join(RESOLVE_S)
+    if not answer:
+        raise TimeoutError("the name server does not answer")
+    if isinstance(answer[0], OSError):
+        raise answer[0]
+    return list(answer[0])
