@@ -11,7 +11,7 @@ from django.http import QueryDict
 from django.urls import reverse
 from django.utils.http import urlencode
 
-from console.asking import FOLD, MIDDLE, TASK, read_rows
+from console.asking import FOLD, TASK, WEIGH, read_rows, read_weights
 from console.refining import Refinements
 
 # What fields of the form are called in an address, where that differs.
@@ -40,12 +40,11 @@ def address_of(form: QueryDict, refined: Refinements, text: str) -> str:
 
 
 def _pairs(form: QueryDict, refined: Refinements, text: str) -> Iterator[tuple[str, str]]:
-    picture = form.get("image_asset", "")
     yield from _given("q", [text])
-    yield from _given("asset", [picture])
-    balance = form.get("balance", MIDDLE)
-    if text and picture and balance != MIDDLE:
-        yield "balance", balance
+    yield from _given("asset", [form.get("image_asset", "")])
+    if weights := read_weights(form):
+        yield WEIGH, "on"
+        yield from ((f"weight_{part}", str(value)) for part, value in weights.items())
     yield from _given("like", map(str, refined.like))
     yield from _given("unlike", map(str, refined.unlike))
     yield from _given("only", refined.only)

@@ -9,6 +9,8 @@ from typing import Any
 from django.core.files.uploadedfile import UploadedFile
 from django.http import QueryDict
 from django.utils.datastructures import MultiValueDict
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from console.paging import parse_id
 from console.refining import Refinements
@@ -20,19 +22,21 @@ from tenants.retrieval.search import Query
 
 PAGE = 24
 TASK = "general"
-# The slider between words and picture stands here until it is moved: then the task and its gate weigh them.
-MIDDLE = "50"
+# Parts of a query that a person can weigh; else the task and its gate do. What is spoken becomes words.
+WEIGHED = ("text", "image", "like")
+WEIGH, PROPOSED = "weigh", "proposed"
 FOLD = "duplicates"
 MAX_TEXT = 10_000
+MAX_DIGITS = 3
 OPERATORS = (
-    ("eq", "is"),
-    ("ne", "is not"),
-    ("lt", "less than"),
-    ("lte", "at most"),
-    ("gt", "more than"),
-    ("gte", "at least"),
-    ("in", "is one of"),
-    ("exists", "is present"),
+    ("eq", gettext_lazy("is")),
+    ("ne", gettext_lazy("is not")),
+    ("lt", gettext_lazy("less than")),
+    ("lte", gettext_lazy("at most")),
+    ("gt", gettext_lazy("more than")),
+    ("gte", gettext_lazy("at least")),
+    ("in", gettext_lazy("is one of")),
+    ("exists", gettext_lazy("is present")),
 )
 Schema = dict[str, str]
 Files = MultiValueDict[str, UploadedFile]
@@ -42,7 +46,7 @@ def read_query(form: QueryDict, files: Files, schema: Schema, refined: Refinemen
     """The query that a person asked for, with what they chose in earlier results. Raises Invalid, NotFound."""
     if cursor := form.get("cursor", ""):
         return Query(cursor=cursor, top_k=PAGE)
-    datasets = [_id(value, "dataset") for value in form.getlist("dataset")]
+    datasets = [_id(value, _("There is no such dataset.")) for value in form.getlist("dataset")]
     picture = form.get("image_asset", "")
     query = Query(
         text=form.get("text", "").strip(),
@@ -50,7 +54,7 @@ def read_query(form: QueryDict, files: Files, schema: Schema, refined: Refinemen
         unlike=refined.unlike,
         unlike_text=form.get("unlike_text", "").strip(),
         image=_path(files, "image"),
-        image_asset=_id(picture, "picture") if picture else None,
+        image_asset=_id(picture, _("There is no such picture.")) if picture else None,
         audio=_path(files, "audio"),
         datasets=datasets or None,
         modalities=_modalities(form.getlist("modality")),
@@ -66,7 +70,7 @@ def read_query(form: QueryDict, files: Files, schema: Schema, refined: Refinemen
     _check(query)
     # Words are fused where there are some: a picture alone is no fault of who left the box ticked.
     query.hybrid = "hybrid" in form and bool(query.text or query.audio)
-    query.weights = _weights(query, form.get("balance", ""))
+    query.weights = _weights(query, form)
     return query
 
 
@@ -80,11 +84,11 @@ def is_asked(form: QueryDict, files: Files, refined: Refinements) -> bool:
 
 def _check(query: Query) -> None:
     if not (query.text or query.image or query.image_asset or query.audio or query.like):
-        raise Invalid("Type what you look for, add a picture, or speak.", pointer="/text")
+        raise Invalid(_("Type what you look for, add a picture, or speak."), pointer="/text")
     if max(len(query.text), len(query.unlike_text)) > MAX_TEXT:
-        raise Invalid(f"A query has at most {MAX_TEXT} characters.", pointer="/text")
+        raise Invalid(_("A query has at most %(n)s characters.") % {"n": MAX_TEXT}, pointer="/text")
     if len(query.conditions) > filters.MAX_CONDITIONS:
-        raise Invalid(f"At most {filters.MAX_CONDITIONS} conditions.", pointer="/key")
+        raise Invalid(_("At most %(n)s conditions.") % {"n": filters.MAX_CONDITIONS}, pointer="/key")
 
 
 def _path(files: Files, name: str) -> Path | None:
@@ -93,27 +97,36 @@ def _path(files: Files, name: str) -> Path | None:
     return Path(file.temporary_file_path()) if file and file.size else None
 
 
-def _id(value: str, noun: str) -> uuid.UUID:
+def _id(value: str, missing: str) -> uuid.UUID:
     found = parse_id(value)
     if found is None:
-        raise NotFound(f"There is no such {noun}.")
+        raise NotFound(missing)
     return found
 
 
 def _modalities(chosen: list[str]) -> list[str] | None:
     if unknown := set(chosen) - set(Asset.Modality.values):
-        raise Invalid(f"There is no modality {min(unknown)!r}.", pointer="/modality")
+        raise Invalid(_("There is no modality %(name)r.") % {"name": min(unknown)}, pointer="/modality")
     return chosen or None
 
 
-def _weights(query: Query, balance: str) -> dict[str, float]:
-    """The slider between words (0) and picture (100), where there are both and it was moved."""
-    if not query.text or not (query.image or query.image_asset):
+def read_weights(form: QueryDict) -> dict[str, int]:
+    """What the sliders say, 0 to 100 a part; nothing while the weights are to be proposed."""
+    if WEIGH not in form or PROPOSED in form:
         return {}
-    if balance == MIDDLE or not balance.isdecimal():
-        return {}
-    picture = min(int(balance), 100) / 100
-    return {"text": 1 - picture, "image": picture}
+    typed = {part: form.get(f"weight_{part}", "") for part in WEIGHED}
+    return {
+        part: min(int(value), 100)
+        for part, value in typed.items()
+        if len(value) <= MAX_DIGITS and value.isascii() and value.isdecimal()
+    }
+
+
+def _weights(query: Query, form: QueryDict) -> dict[str, float]:
+    """The sliders of the parts that there are, where there are several."""
+    there = {"text": query.text, "image": query.image or query.image_asset, "like": query.like}
+    given = {part: value / 100 for part, value in read_weights(form).items() if there[part]}
+    return given if len(given) > 1 else {}
 
 
 def read_filter(form: Any, schema: Schema) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.utils.text import Truncator
+from django.utils.translation import gettext_lazy as _
 
 from console.paging import parse_id
 from tenants.datasets.models import Asset
@@ -18,7 +19,7 @@ METADATA = "metadata."
 # Characters before the first mark that a tile has room for.
 ROOM, FIELD_ROOM = 40, 12
 SHOWN_FIELDS = 2
-MATCHED = {"text": "words", "image": "picture", "audio": "sound", "video": "video"}
+MATCHED = {"text": _("words"), "image": _("picture"), "audio": _("sound"), "video": _("video")}
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Card:
 
     asset: Asset
     score: float | None = None
-    matched: str = ""
+    matched: Any = ""
     at: float | None = None
     title: Highlight | None = None
     quote: Highlight | None = None
@@ -74,7 +75,7 @@ def card_of(
     at = (segment or {}).get("start_s")
     # Words with a moment were spoken, words without one beside anything but a text are its caption.
     by_caption = matched == "text" and asset.modality != Asset.Modality.TEXT and at is None
-    label = "caption" if by_caption else MATCHED.get(matched, matched)
+    label = _("caption") if by_caption else MATCHED.get(matched, matched)
     words = [one for one in highlights if not one.field.startswith(METADATA)]
     title = next((one for one in words if one.field == "caption" and one.marks[0][1] <= ROOM), None)
     quote = next((one for one in words if one is not title), None)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.http import QueryDict
+from django.utils.translation import gettext as _
 
 from console.paging import parse_id
 from tenants.datasets.models import Asset
@@ -34,7 +35,10 @@ class Refinements:
     only: list[str] = field(default_factory=list)
 
     def conditions(self) -> list[filters.Condition]:
-        return [one for text in self.only for one in filters.parse(json.loads(text), "/only")]
+        return [one for given in self.filters() for one in filters.parse(given, "/only")]
+
+    def filters(self) -> list[dict[str, dict[str, Any]]]:
+        return [json.loads(text) for text in self.only]
 
     @property
     def keys(self) -> list[str]:
@@ -56,22 +60,22 @@ def read_refinements(form: QueryDict) -> Refinements:
     like = _assets([*form.getlist("like"), more], {dropped, less})
     unlike = _assets([*form.getlist("unlike"), less], {dropped, more})
     if set(like) & set(unlike):
-        raise Invalid("An example is either wanted or not.", pointer="/unlike")
+        raise Invalid(_("An example is either wanted or not."), pointer="/unlike")
     only = dict.fromkeys(_canonical(text) for text in form.getlist("only") if text != dropped)
     if toggled := form.get("toggle", ""):
         pressed = _canonical(toggled)
         only = {text: None for text in [*only, pressed] if pressed not in only or text != pressed}
     if len(only) > MAX_ONLY:
-        raise Invalid(f"At most {MAX_ONLY} values can be chosen at once.", pointer="/only")
+        raise Invalid(_("At most %(n)s values can be chosen at once.") % {"n": MAX_ONLY}, pointer="/only")
     return Refinements(like, unlike, list(only))
 
 
 def _assets(values: Iterable[str], without: Collection[str]) -> list[uuid.UUID]:
     found = [parse_id(value) for value in dict.fromkeys(values) if value and value not in without]
     if None in found:
-        raise NotFound("There is no such example.")
+        raise NotFound(_("There is no such example."))
     if len(found) > MAX_ASSETS:
-        raise Invalid(f"At most {MAX_ASSETS} examples can be given.", pointer="/like")
+        raise Invalid(_("At most %(n)s examples can be given.") % {"n": MAX_ASSETS}, pointer="/like")
     return [one for one in found if one is not None]
 
 
@@ -86,7 +90,7 @@ def _canonical(text: str) -> str:
         or len(given) != 1
         or not all(isinstance(one, dict) for one in given.values())
     ):
-        raise Invalid("This is no choice that the results offer.", pointer="/only")
+        raise Invalid(_("This is no choice that the results offer."), pointer="/only")
     filters.parse(given, "/only")
     return json.dumps(given, sort_keys=True, ensure_ascii=False)
 
@@ -136,7 +140,7 @@ def chips_of(refined: Refinements, assets: dict[uuid.UUID, Asset], labels: dict[
 
 def _words_of(asset: Asset | None) -> str:
     if asset is None:
-        return "an asset that is gone"
+        return _("an asset that is gone")
     return asset.caption or asset.excerpt or asset.get_modality_display().lower()
 
 
@@ -178,7 +182,7 @@ def label_of(value: Any) -> str:
         ends = [_end(value[operator]) for operator in ("gte", "lt", "lte") if operator in value]
         return " – ".join(dict.fromkeys(ends))
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return _("yes") if value else _("no")
     return str(value) if isinstance(value, str) else _end(value)
 
 

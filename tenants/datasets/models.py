@@ -95,6 +95,7 @@ class Asset(TenantModel):
         ]
         indexes = [
             models.Index(fields=["tenant", "dataset", "-id"], name="asset_by_dataset"),
+            models.Index(fields=["tenant", "dataset", "status", "-id"], name="asset_by_status"),
             models.Index(fields=["tenant", "blob"], name="asset_by_blob"),
         ]
 
@@ -103,7 +104,8 @@ class AssetTally(TenantModel):
     """So many assets more (or fewer) in a dataset, and in a status: their sum is what a count would say.
 
     Written by triggers on `asset`, one row a statement, so that no path can forget it and no two writers wait for each
-    other; `tenants.datasets.tallies` adds them up. No foreign key: the rows of a dataset's deletion outlive it until then.
+    other; `tenants.datasets.tallies` adds them up. No foreign key: rows of a deletion outlive the
+    dataset until then.
     """
 
     dataset_id = models.UUIDField()

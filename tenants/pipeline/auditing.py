@@ -33,6 +33,7 @@ from tenants.moderation.models import Audit, AuditPicture, AuditRequest, Evidenc
 from tenants.pipeline.audit_requests import drop_content
 from tenants.pipeline.effects import BLOCK, REVIEW, apply_decision
 from tenants.pipeline.examining import examiner, options_of, specs_of
+from tenants.pipeline.services import meter
 from tenants.scope import tenant_scope
 
 __all__ = ["apply_decision", "audit_item", "follow", "settle_failed"]
@@ -147,6 +148,7 @@ def _store(claimed: jobs.Claim, case: Case, examination: Examination) -> None:
         used={},
     )
     _append(case, audit)
+    transaction.on_commit(partial(meter, claimed.tenant_id, {"audits": 1}))
 
 
 def _write(

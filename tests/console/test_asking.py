@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import uuid
 from typing import Any
 
 import pytest
@@ -78,17 +80,62 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Query]:
     return seen
 
 
-def test_words_and_picture_are_weighed_by_the_slider(owner: Client, asked: list[Query]) -> None:
-    picture = SimpleUploadedFile("x.jpg", b"\xff\xd8\xff")
-    owner.post("/search/results", {"text": " tea ", "image": picture, "balance": "30"})
+def test_parts_weigh_what_the_sliders_say(owner: Client, asked: list[Query]) -> None:
+    sent = {"text": " tea ", "weigh": "on", "weight_text": "70", "weight_image": "30", "weight_like": "99"}
+    owner.post("/search/results", {**sent, "image": SimpleUploadedFile("x.jpg", b"\xff\xd8\xff")})
     assert asked[0].text == "tea"
     assert asked[0].image is not None
+    # There are no examples that could weigh anything.
     assert asked[0].weights == {"text": 0.7, "image": 0.3}
 
 
-def test_the_slider_does_nothing_for_one_part_alone(owner: Client, asked: list[Query]) -> None:
-    owner.post("/search/results", {"text": "tea", "balance": "100", "modality": ["image"]}, headers=HX)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weigh": ""},  # left out below
+        {"proposed": "on"},
+        {"weight_text": "x", "weight_image": "-1"},
+        {"weight_text": "0.5"},
+        {"weight_text": "٣"},
+        {"weight_text": "9" * 5000},
+        {"text": "", "image_asset": str(uuid.uuid4())},
+    ],
+)
+def test_else_the_weights_are_proposed(change: dict, owner: Client, asked: list[Query]) -> None:
+    sent = {"text": "tea", "weigh": "on", "weight_text": "70", "weight_image": "30", **change}
+    if change == {"weigh": ""}:
+        del sent["weigh"]
+    picture = SimpleUploadedFile("x.jpg", b"\xff\xd8\xff")
+    files = {} if sent.get("image_asset") else {"image": picture}
+    owner.post("/search/results", {**sent, **files}, headers=HX)
+    assert asked[0].weights == {}
+
+
+def test_the_sliders_do_nothing_for_one_part_alone(owner: Client, asked: list[Query]) -> None:
+    sent = {"text": "tea", "weigh": "on", "weight_text": "20", "modality": ["image"]}
+    owner.post("/search/results", sent, headers=HX)
     assert (asked[0].weights, asked[0].modalities, asked[0].datasets) == ({}, ["image"], None)
+
+
+def weighed(owner: Client, monkeypatch: pytest.MonkeyPatch, weights: dict[str, float], **form: str) -> str:
+    meta = {"total_candidates": 1, "cache": "miss", "took_ms": 1.0, "weights": weights}
+    monkeypatch.setattr("console.views.search.search", lambda **given: Answer("id", [], None, meta, {}))
+    return owner.post("/search/results", {"text": "tea", **form}, headers=HX).content.decode()
+
+
+def test_the_sliders_stand_at_the_weights_of_the_answer(
+    owner: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = weighed(owner, monkeypatch, {"text": 0.25, "image": 0.35, "audio": 0.4, "unlike": 0.3})
+    found = re.findall(r'name="weight_(\w+)" min="0" max="100" step="1" value="(\d+)"', page)
+    # What was spoken is words in the box from here on.
+    assert found == [("text", "65"), ("image", "35")]
+    assert "Proposed by the task" in page
+    assert "Back to the proposal" not in page
+    assert faults_of(page) == []
+    assert "weight_" not in weighed(owner, monkeypatch, {"text": 1.0})
+    own = weighed(owner, monkeypatch, {"text": 0.5, "image": 0.5}, weigh="on", weight_text="50")
+    assert "Back to the proposal" in own
 
 
 @pytest.mark.parametrize(

@@ -272,7 +272,8 @@ def test_near_duplicates_are_folded_and_unfolded(owner: Client, put: Put) -> Non
 
 def test_everything_asked_for_is_in_the_address_and_comes_back() -> None:
     form = QueryDict(mutable=True)
-    form.update({"text": "tea & söup", "image_asset": ONE, "balance": "30", "unlike_text": "coffee"})
+    form.update({"text": "tea & söup", "image_asset": ONE, "unlike_text": "coffee"})
+    form.update({"weigh": "on", "weight_text": "70", "weight_image": "30"})
     form.update({"hybrid": "on", "key": "price", "operator": "lt", "value": "3"})
     form.setlist("modality", ["image", "text"])
     form.setlist("dataset", [ONE, TWO])
@@ -289,7 +290,7 @@ def test_everything_asked_for_is_in_the_address_and_comes_back() -> None:
 def test_what_is_usual_is_left_out_of_the_address() -> None:
     form = form_of(QueryDict("q=tea"))
     assert form["group"] == "duplicates"
-    form["balance"] = "50"
+    form["weight_text"] = "50"
     assert address_of(form, Refinements(), "tea") == "/search?q=tea"
     assert address_of(QueryDict("group=duplicates"), Refinements(), "") == "/search"
     assert address_of(form, Refinements(), "x" * MAX_LENGTH) == ""
@@ -381,7 +382,7 @@ def test_odd_addresses_say_what_is_wrong(owner: Client, query: str, status: int,
     assert 'class="alert alert-danger"' in page
 
 
-NOTHING = ["", "only=" + only(a={"eq": 1}), "unlike_text=x", "group=x", "colour=red", "balance=x"]
+NOTHING = ["", "only=" + only(a={"eq": 1}), "unlike_text=x", "group=x", "colour=red", "weigh=on"]
 
 
 @pytest.mark.parametrize("query", NOTHING)

@@ -170,11 +170,10 @@ def test_the_task_of_the_form_weighs_unless_the_slider_was_moved(party: Party, o
 
     picture = f"text=tea&image_asset={uuid.uuid4()}"
     assert asked(picture).task == "general"
-    assert (asked(f"{picture}&task=own&balance=50").task, asked(f"{picture}&balance=50").weights) == (
-        "own",
-        {},
-    )
-    assert asked(f"{picture}&balance=30").weights == {"text": 0.7, "image": 0.3}
+    moved = "weigh=on&weight_text=70&weight_image=30"
+    assert (asked(f"{picture}&task=own").task, asked(f"{picture}&task=own").weights) == ("own", {})
+    assert asked(f"{picture}&{moved}").weights == {"text": 0.7, "image": 0.3}
+    assert asked(f"{picture}&{moved}&proposed=on").weights == {}
 
 
 def test_the_search_page_offers_own_tasks_and_keeps_the_choice(party: Party, owner: Client) -> None:

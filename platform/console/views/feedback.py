@@ -6,6 +6,7 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
 
 from console import problems
 from console.access import Request, actor_of, needs, page
@@ -24,9 +25,9 @@ def give(request: Request) -> HttpResponse:
     search_id, asset_id = (parse_id(request.POST.get(name, "")) for name in ("search", "asset"))
     kind = request.POST.get("kind", "")
     if search_id is None or asset_id is None:
-        raise NotFound("There is no such result.")
+        raise NotFound(_("There is no such result."))
     if kind not in Feedback.Kind.values:
-        raise Invalid("A result is relevant, irrelevant, or was opened.", pointer="/kind")
+        raise Invalid(_("A result is relevant, irrelevant, or was opened."), pointer="/kind")
     # In no scope, as it asks Valkey.
     trace = feedback.trace_of(request.workspace.tenant.id, search_id)
     with request.workspace.open():
@@ -36,7 +37,7 @@ def give(request: Request) -> HttpResponse:
     if kind == Feedback.Kind.CLICK:
         return HttpResponse(status=204)
     if not problems.wants_part(request):
-        messages.success(request, "Thank you: the judgement is kept.")
+        messages.success(request, _("Thank you: the judgement is kept."))
         return redirect(_back(request))
     words = request.POST.get("words", "")[:MAX_WORDS]
     shown = {"search_id": search_id, "asset_id": asset_id, "kind": kind, "words": words}

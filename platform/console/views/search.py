@@ -10,16 +10,29 @@ from typing import Any
 
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect
+from django.utils.translation import gettext as _
 
-from console import problems
+from console import problems, snippets
 from console.access import Request, needs, page
 from console.addresses import address_of, form_of
-from console.asking import FOLD, OPERATORS, TASK, is_asked, labels_of, read_query, read_rows, schema_of
+from console.asking import (
+    FOLD,
+    OPERATORS,
+    TASK,
+    WEIGHED,
+    is_asked,
+    labels_of,
+    read_filter,
+    read_query,
+    read_rows,
+    read_weights,
+    schema_of,
+)
 from console.cards import Card, card_of
 from console.paging import parse_id
 from console.refining import Chip, Refinements, chips_of, groups_of, read_refinements
 from ml.media import MediaError
-from tenants.accounts.permissions import SEARCH
+from tenants.accounts.permissions import SEARCH, WRITE
 from tenants.datasets import selectors
 from tenants.datasets.models import Asset, Dataset
 from tenants.errors import NotFound, ServiceError
@@ -94,7 +107,6 @@ def _form(request: Request, form: QueryDict, refined: Refinements) -> dict[str, 
         "chosen": form.getlist("dataset"),
         "kinds": form.getlist("modality"),
         "rows": read_rows(form) or [("", "", "")],
-        "balance": form.get("balance", ""),
         "fold": form.get("group") == FOLD,
         "hybrid": "hybrid" in form,
         "asset": asset,
@@ -118,11 +130,14 @@ def _found(request: Request, form: QueryDict, refined: Refinements) -> dict[str,
         return {"idle": True, "chips": chips, "address": address_of(form, refined, "")}
     _require_examples(chips)
     searched = [one for one in datasets if str(one.id) in form.getlist("dataset")] or datasets
-    query = read_query(form, request.FILES, schema_of(searched), refined)
+    schema = schema_of(searched)
+    query = read_query(form, request.FILES, schema, refined)
     # Opens its own short scopes: none is held while models run.
     answer = search(tenant_id=request.workspace.tenant.id, query=query)
     meta = answer.meta
     counted = groups_of(meta.get("facets", {}), labels_of(datasets), refined.only, meta["total_candidates"])
+    # What was heard becomes words in the box.
+    words = " ".join(filter(None, (query.text, meta.get("transcript", ""))))
     return {
         "cards": _cards(request, answer),
         "next": answer.next,
@@ -132,19 +147,34 @@ def _found(request: Request, form: QueryDict, refined: Refinements) -> dict[str,
         "groups": counted,
         "fused": query.hybrid or bool(query.cursor and "hybrid" in form),
         "chips": chips,
-        "address": _address(form, refined, query, meta.get("transcript", "")),
+        "address": "" if query.image or query.cursor else address_of(form, refined, words),
+        "sliders": _sliders(meta.get("weights", {})),
+        "weigh": bool(read_weights(form)),
+        "code": None
+        if query.cursor
+        else _code(request, query, words, [read_filter(form, schema), *refined.filters()]),
+        "unlinked": bool(query.image),
+        "keep_in": datasets if query.image and WRITE in request.workspace.scopes else [],
+        "origin": request.build_absolute_uri("/")[:-1],
     }
+
+
+def _sliders(weights: dict[str, float]) -> list[tuple[str, int]]:
+    """The parts that can be weighed against each other, with their weights in per cent."""
+    if "audio" in weights:
+        weights = {**weights, "text": weights.get("text", 0) + weights["audio"]}
+    found = [(part, round(100 * weights[part])) for part in WEIGHED if part in weights]
+    return found if len(found) > 1 else []
+
+
+def _code(request: Request, query: Query, words: str, given: list[Any]) -> snippets.Snippets | None:
+    url = request.build_absolute_uri(snippets.PATH)
+    return snippets.snippets_of(url=url, query=query, words=words, filters=given)
 
 
 def _require_examples(chips: Sequence[Chip]) -> None:
     if any(chip.asset is None for chip in chips if chip.name != "only"):
-        raise NotFound("An example is gone. Take it away and search again.")
-
-
-def _address(form: QueryDict, refined: Refinements, query: Query, heard: str) -> str:
-    # What was heard becomes words in the box.
-    words = " ".join(filter(None, (query.text, heard)))
-    return "" if query.image or query.cursor else address_of(form, refined, words)
+        raise NotFound(_("An example is gone. Take it away and search again."))
 
 
 def _cards(request: Request, answer: Answer) -> list[Card]:

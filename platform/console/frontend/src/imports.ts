@@ -3,6 +3,7 @@ import { find, need, onDrop, setFiles } from "./dom";
 import { Row, showRows } from "./rows";
 import { brokenOff, deliver, Refused } from "./sending";
 import { notice } from "./notices";
+import { t } from "./words";
 
 const TABLES_AND_ARCHIVES = /\.(zip|tar|csv|tsv|jsonl|ndjson|parquet)$/i;
 
@@ -14,7 +15,7 @@ export function isImport(file: File): boolean {
 export async function sendImport(url: string, file: File, row: Row): Promise<string> {
   try {
     const { page } = await deliver<{ page: string }>(url, new FormData(), file, row);
-    row.link("done", "Look at it and start", page);
+    row.link("done", t("Look at it and start"), page);
     return page;
   } catch (error) {
     row.say("failed", error instanceof Refused ? error.message : String(error));
@@ -25,7 +26,7 @@ export async function sendImport(url: string, file: File, row: Row): Promise<str
 /** Tell which files were not sent to their end, as their rest is kept for a day. */
 export async function tellBrokenOff(places: string[]): Promise<void> {
   const names = await brokenOff(places);
-  if (names.length) notice(`Not sent to its end: ${names.join(", ")}. Add it again to go on where it stopped.`);
+  if (names.length) notice(t("Not sent to its end: {names}. Add it again to go on where it stopped.", { names: names.join(", ") }));
 }
 
 export function startImports(): void {

@@ -1,6 +1,7 @@
 // The microphone button: press to record, press again to stop and send.
 import { need } from "./dom";
 import { notice } from "./notices";
+import { t } from "./words";
 
 const MAX_SECONDS = 60;
 const TYPES = ["audio/webm;codecs=opus", "audio/ogg;codecs=opus", "audio/mp4"];
@@ -8,7 +9,7 @@ const TYPES = ["audio/webm;codecs=opus", "audio/ogg;codecs=opus", "audio/mp4"];
 export function startRecorder(button: HTMLButtonElement, send: (file: File) => void): void {
   if (typeof MediaRecorder === "undefined" || !navigator.mediaDevices) {
     button.disabled = true;
-    button.title = "This browser cannot record here. Speaking needs HTTPS or localhost.";
+    button.title = t("This browser cannot record here. Speaking needs HTTPS or localhost.");
     return;
   }
   const recorder = new Recorder(button, send);
@@ -81,14 +82,14 @@ class Recorder {
 
   private show(recording: boolean): void {
     this.button.setAttribute("aria-pressed", String(recording));
-    need("[data-label]", this.button).textContent = recording ? "Stop and search" : "Speak";
+    need("[data-label]", this.button).textContent = recording ? t("Stop and search") : t("Speak");
     need("[data-elapsed]", this.button).textContent = recording ? "0:00" : "";
   }
 }
 
 function reason(error: unknown): string {
   const name = error instanceof DOMException ? error.name : "";
-  if (name === "NotAllowedError") return "The browser did not allow the microphone. Allow it and try again.";
-  if (name === "NotFoundError") return "There is no microphone.";
-  return "The microphone cannot be used at the moment.";
+  if (name === "NotAllowedError") return t("The browser did not allow the microphone. Allow it and try again.");
+  if (name === "NotFoundError") return t("There is no microphone.");
+  return t("The microphone cannot be used at the moment.");
 }

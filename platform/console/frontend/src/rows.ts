@@ -1,5 +1,6 @@
 // The lines of the list of uploads: what each file is doing.
 import { fromTemplate, need } from "./dom";
+import { t } from "./words";
 
 export class Row {
   readonly element = fromTemplate<HTMLElement>("upload-row");
@@ -13,7 +14,7 @@ export class Row {
 
   sent(share: number): void {
     this.bar.value = share;
-    this.say("sending", share < 1 ? `Sending ${Math.floor(share * 100)} %` : "Sent, being checked");
+    this.say("sending", share < 1 ? t("Sending {n} %", { n: Math.floor(share * 100) }) : t("Sent, being checked"));
   }
 
   /** `state` is one of waiting, sending, paused, working, done, failed: the stylesheet knows them. */
@@ -38,8 +39,8 @@ export class Row {
     this.button.hidden = false;
     this.button.onclick = () => {
       const stopped = toggle();
-      this.button.textContent = stopped ? "Go on" : "Pause";
-      this.say(stopped ? "paused" : "sending", stopped ? "Paused" : "Going on");
+      this.button.textContent = stopped ? t("Go on") : t("Pause");
+      this.say(stopped ? "paused" : "sending", stopped ? t("Paused") : t("Going on"));
     };
   }
 

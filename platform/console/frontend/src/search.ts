@@ -1,8 +1,12 @@
 // The search form: a picture by drop, paste or pick, a spoken query, and what came back.
 import htmx from "htmx.org";
 import { all, csrfToken, find, need, onDrop, setFiles } from "./dom";
+import { startKeeping } from "./keeping";
 import { notice } from "./notices";
+import { startMomentPlayer } from "./play";
 import { startRecorder } from "./recorder";
+import { startShortcuts } from "./shortcuts";
+import { t } from "./words";
 
 const MAX_BYTES = 50 * 1024 * 1024;
 const FACETS = "[data-facets]";
@@ -37,7 +41,12 @@ class SearchForm {
 
   listen(): void {
     this.image.addEventListener("change", () => this.takePicture(this.image.files?.[0]));
-    this.text.addEventListener("input", () => this.showParts());
+    this.form.addEventListener("input", (event) => this.moved(event.target as Element));
+    this.form.addEventListener("change", (event) => this.weighed(event.target as Element));
+    startKeeping(
+      () => this.image.files?.[0],
+      (id) => this.kept(id),
+    );
     need("[data-clear-picture]", this.form).addEventListener("click", () => this.clearPicture());
     need("[data-pick]", this.form).addEventListener("click", () => this.image.click());
     onDrop(document.body, (files) => this.dropped(files));
@@ -47,14 +56,13 @@ class SearchForm {
     document.body.addEventListener("htmx:beforeSwap", () => this.beforeAnswer());
     document.body.addEventListener("htmx:afterSwap", () => this.answered());
     window.addEventListener("popstate", () => this.wentBack());
-    this.showParts();
     this.foldFacets();
     this.remember();
   }
 
   private dropped(files: File[]): void {
     const picture = files.find((file) => file.type.startsWith("image/"));
-    if (!picture) return notice("Drop a picture: JPEG, PNG, WebP, GIF or AVIF.");
+    if (!picture) return notice(t("Drop a picture: JPEG, PNG, WebP, GIF or AVIF."));
     setFiles(this.image, [picture]);
     this.takePicture(picture);
   }
@@ -71,10 +79,10 @@ class SearchForm {
     if (!file) return;
     if (file.size > MAX_BYTES) {
       setFiles(this.image, []);
-      return notice("This picture is larger than 50 MiB.");
+      return notice(t("This picture is larger than 50 MiB."));
     }
     this.asset.value = "";
-    this.showPicture(URL.createObjectURL(file), file.name || "pasted picture");
+    this.showPicture(URL.createObjectURL(file), file.name || t("pasted picture"));
     this.submit();
   }
 
@@ -84,14 +92,12 @@ class SearchForm {
     preview.src = url;
     need("[data-name]", this.chip).textContent = name;
     this.chip.hidden = false;
-    this.showParts();
   }
 
   private clearPicture(): void {
     setFiles(this.image, []);
     this.asset.value = "";
     this.chip.hidden = true;
-    this.showParts();
     this.text.focus();
   }
 
@@ -100,10 +106,22 @@ class SearchForm {
     this.submit();
   }
 
-  /** Two parts can be weighed against each other; the slider shows only then. */
-  private showParts(): void {
-    const both = !this.chip.hidden && this.text.value.trim() !== "";
-    need<HTMLElement>("[data-balance]", this.form).hidden = !both;
+  /** A slider that is moved says what it is at, and that these weights are to be used. */
+  private moved(slider: Element): void {
+    if (!(slider instanceof HTMLInputElement) || slider.type !== "range") return;
+    need(`output[for="${slider.id}"]`, this.form).textContent = `${slider.value} %`;
+    need<HTMLInputElement>("#weigh-own", this.form).checked = true;
+  }
+
+  private weighed(changed: Element): void {
+    if (changed instanceof HTMLInputElement && (changed.type === "range" || changed.id === "weigh-own")) this.submit();
+  }
+
+  /** The picture is an asset now: the same search, with a link. */
+  private kept(id: string): void {
+    setFiles(this.image, []);
+    this.asset.value = id;
+    this.submit();
   }
 
   private submit(): void {
@@ -118,7 +136,6 @@ class SearchForm {
       delete heard.dataset.transcript;
       heard.removeAttribute("data-transcript");
       this.text.value = [this.text.value.trim(), words].filter(Boolean).join(" ");
-      this.showParts();
       this.text.focus();
     }
     this.foldFacets();
@@ -180,6 +197,8 @@ export function startSearch(): void {
   const form = find<HTMLFormElement>("#search-form");
   if (!form) return;
   new SearchForm(form).listen();
+  startMomentPlayer();
+  startShortcuts(form);
   document.addEventListener("click", recordOpened);
   document.addEventListener("auxclick", recordOpened);
 }

@@ -2,6 +2,7 @@
 import { defaultOptions, DetailedError, Upload, type PreviousUpload } from "tus-js-client";
 import { csrfToken } from "./dom";
 import type { Row } from "./rows";
+import { t } from "./words";
 
 const BIG = 20 * 1024 * 1024;
 // A part holds a thread of the server for as long as it takes.
@@ -42,7 +43,7 @@ function post(url: string, fields: FormData, row: Row): Promise<string> {
       request.status < 300
         ? resolve(request.responseText)
         : reject(new Refused(explained(request.status, request.responseText)));
-    request.onerror = () => reject(new Refused("The connection broke. Add the file again."));
+    request.onerror = () => reject(new Refused(t("The connection broke. Add the file again.")));
     request.open("POST", url);
     request.setRequestHeader("X-CSRFToken", csrfToken());
     request.setRequestHeader("Accept", "application/json");
@@ -117,16 +118,16 @@ function goesTo(upload: PreviousUpload, places: string[]): boolean {
 
 function inWords(error: Error): string {
   const answer = error instanceof DetailedError ? error.originalResponse : null;
-  if (!answer) return "The connection broke. Add the file again to go on where it stopped.";
+  if (!answer) return t("The connection broke. Add the file again to go on where it stopped.");
   return explained(answer.getStatus(), answer.getBody());
 }
 
 function explained(status: number, body: string): string {
-  if (status === 401) return "You are signed out. Reload the page and sign in.";
+  if (status === 401) return t("You are signed out. Reload the page and sign in.");
   try {
     const problem = JSON.parse(body) as Problem;
-    return problem.detail ?? problem.title ?? "This was not accepted.";
+    return problem.detail ?? problem.title ?? t("This was not accepted.");
   } catch {
-    return status === 413 ? "This file is too large." : `This was not accepted (${status}).`;
+    return status === 413 ? t("This file is too large.") : t("This was not accepted ({status}).", { status });
   }
 }

@@ -5,6 +5,7 @@ import { notice } from "./notices";
 import { Row, showRows } from "./rows";
 import { deliver, Refused } from "./sending";
 import { finished, watch, type Job } from "./watch";
+import { shown, t } from "./words";
 
 const AT_ONCE = 3;
 // More are an import: one archive is sent and followed more easily than so many files.
@@ -66,13 +67,13 @@ class Uploader {
 
   private add(files: File[]): void {
     if (files.length > MANY) {
-      return notice(`These are ${files.length.toLocaleString("en")} files. Put them into a ZIP and import that.`);
+      return notice(t("These are {n} files. Put them into a ZIP and import that.", { n: files.length }));
     }
     const alone = files.length === 1 && !this.active && !this.waiting.length;
     const items = files.map((file) => ({
       fields: this.details(),
       file,
-      row: new Row(file.webkitRelativePath || file.name || "pasted picture"),
+      row: new Row(file.webkitRelativePath || file.name || t("pasted picture")),
     }));
     if (alone && items[0] && isImport(items[0].file)) return void this.open(items[0].file, items[0].row);
     this.queue(items);
@@ -111,7 +112,7 @@ class Uploader {
 
   /** The newest files stand first, in the order in which they are sent. */
   private queue(items: Item[]): void {
-    for (const item of items) item.row.say("waiting", "Waiting");
+    for (const item of items) item.row.say("waiting", t("Waiting"));
     showRows(
       this.list,
       items.map((item) => item.row),
@@ -140,19 +141,19 @@ class Uploader {
   private accepted(row: Row, accepted: Accepted): void {
     countOne();
     if (!accepted.job) return this.ready(row, accepted);
-    row.say("working", "Waiting for a worker");
+    row.say("working", t("Waiting for a worker"));
     watch(accepted.job.id, (job) => this.followed(row, accepted, job));
   }
 
   private followed(row: Row, accepted: Accepted, job: Job): void {
-    if (job.state === "running") row.say("working", "Being indexed");
+    if (job.state === "running") row.say("working", t("Being indexed"));
     if (!finished(job)) return;
     if (job.state === "succeeded") return this.ready(row, accepted);
-    row.say("failed", capitalised(job.error?.detail ?? `The work was ${job.state}.`));
+    row.say("failed", capitalised(job.error?.detail ?? (job.state === "cancelled" ? t("The work was cancelled.") : t("The work failed."))));
   }
 
   private ready(row: Row, accepted: Accepted): void {
-    row.say("done", "Ready");
+    row.say("done", t("Ready"));
     find("#no-assets")?.remove();
     find(`#asset-${accepted.asset.id}`)?.remove();
     void prependFrom(accepted.asset.tile, need("#tiles"));
@@ -161,11 +162,11 @@ class Uploader {
 
 /** One asset more in the dataset than when the page was made. */
 function countOne(): void {
-  const shown = find<HTMLElement>("[data-asset-count]");
-  if (!shown) return;
-  const count = Number(shown.dataset.assetCount) + 1;
-  shown.dataset.assetCount = String(count);
-  shown.textContent = count.toLocaleString("en");
+  const place = find<HTMLElement>("[data-asset-count]");
+  if (!place) return;
+  const count = Number(place.dataset.assetCount) + 1;
+  place.dataset.assetCount = String(count);
+  place.textContent = shown(count);
 }
 
 function capitalised(words: string): string {

@@ -1,0 +1,210 @@
+"""What the first page tells: what came in lately, as charts, and what needs somebody's attention.
+
+All of it is read from daily figures, counters and short ranges of an index, whatever the size of the workspace.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import QuerySet
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from tenants.accounts import metering
+from tenants.accounts.permissions import ADMIN, MODERATE, TRAIN
+from tenants.jobs.models import Job
+from tenants.learning.models import LearntModel, Promotion
+from tenants.moderation.cases import WAITING
+from tenants.moderation.models import Review
+from tenants.retrieval.models import IndexGeneration
+
+DAYS = (7, 30)
+#: Kinds of usage that are drawn.
+DRAWN = (
+    ("assets", gettext_lazy("Assets added")),
+    ("searches", gettext_lazy("Searches")),
+    ("audits", gettext_lazy("Audits")),
+)
+WIDTH, HEIGHT, GAP = 300, 64, 2
+# More are not counted: a number that large only tells that there is work.
+MANY = 100
+# What is older than this was seen by somebody, or does not matter any more.
+RECENT = dt.timedelta(days=7)
+QUOTA_HIGH = 0.8
+# Datasets with failed assets that are named one by one.
+NAMED = 3
+
+
+# --- Charts ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One day: its amount, and its place in a box of WIDTH by HEIGHT."""
+
+    day: dt.date
+    amount: float
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Series:
+    kind: str
+    label: Any
+    total: float
+    bars: list[Bar]
+
+
+def series_of(days: int) -> list[Series]:
+    """What was done on each of the last days, today included. In the tenant's scope."""
+    last = timezone.now().date()
+    dates = [last - dt.timedelta(days=back) for back in reversed(range(days))]
+    amounts = {(day, kind): amount for day, kind, amount in metering.usage(first=dates[0], last=last)}
+    return [
+        _series(kind, label, [(day, amounts.get((day, kind), 0)) for day in dates]) for kind, label in DRAWN
+    ]
+
+
+def _series(kind: str, label: Any, points: list[tuple[dt.date, float]]) -> Series:
+    most, step = max(amount for _, amount in points), WIDTH / len(points)
+    bars = []
+    for place, (day, amount) in enumerate(points):
+        # A little of a large number is still seen to be something.
+        height = max(2.0, round(HEIGHT * amount / most, 1)) if amount else 0.0
+        x = round(place * step + GAP / 2, 1)
+        bars.append(Bar(day, amount, x, round(HEIGHT - height, 1), round(step - GAP, 1), height))
+    return Series(kind, label, sum(amount for _, amount in points), bars)
+
+
+def table_of(series: list[Series]) -> list[tuple[dt.date, list[float]]]:
+    """The same as rows, the newest day first."""
+    columns = [one.bars for one in series]
+    return [
+        (bars[0].day, [bar.amount for bar in bars]) for bars in reversed(list(zip(*columns, strict=True)))
+    ]
+
+
+# --- What needs attention --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Concern:
+    """Something that somebody should look at: words, where to go, and whether it is broken or only waits."""
+
+    words: str
+    address: str
+    symbol: str
+    broken: bool = False
+
+
+def concerns(
+    scopes: Collection[str], datasets: Iterable[Any], quotas: dict[str, dict[str, Any]]
+) -> list[Concern]:
+    """What a person with these scopes can do something about, the broken first. In the tenant's scope."""
+    found = [*_failed_assets(datasets), *_failed_jobs(), *_damaged_indexes(), *_full(quotas)]
+    if MODERATE in scopes:
+        found += _overdue_reviews()
+    if TRAIN in scopes:
+        found += _waiting_models()
+    if ADMIN in scopes:
+        found += _silent_webhooks()
+    return sorted(found, key=lambda one: not one.broken)
+
+
+def _failed_assets(datasets: Iterable[Any]) -> Iterator[Concern]:
+    bad = sorted((one for one in datasets if one.failed_count), key=lambda one: -one.failed_count)
+    for one in bad[:NAMED]:
+        words = ngettext(
+            "%(count)s asset of “%(name)s” could not be indexed",
+            "%(count)s assets of “%(name)s” could not be indexed",
+            one.failed_count,
+        ) % {"count": f"{one.failed_count:,}", "name": one.name}
+        address = f"{reverse('console:dataset', args=[one.id])}?status=failed"
+        yield Concern(words, address, "exclamation-circle", broken=True)
+
+
+def _failed_jobs() -> Iterator[Concern]:
+    # The index of states ends with the id, and ids count up with time.
+    recent = Job.objects.filter(state=Job.State.FAILED, pk__gte=_first_id(timezone.now() - RECENT))
+    if number := _at_most(recent):
+        words = ngettext("%(count)s job failed this week", "%(count)s jobs failed this week", number)
+        address = f"{reverse('console:jobs')}?state=failed"
+        yield Concern(words % {"count": _said(number)}, address, "list-task", broken=True)
+
+
+def _damaged_indexes() -> Iterator[Concern]:
+    since = timezone.now() - RECENT
+    damaged = IndexGeneration.objects.filter(state=IndexGeneration.State.FAILED, created_at__gte=since)
+    if number := _at_most(damaged):
+        words = ngettext(
+            "%(count)s search index was given up this week and is built anew",
+            "%(count)s search indexes were given up this week and are built anew",
+            number,
+        )
+        yield Concern(words % {"count": _said(number)}, reverse("console:jobs"), "layers")
+
+
+def _full(quotas: dict[str, dict[str, Any]]) -> Iterator[Concern]:
+    from console.templatetags.console_parts import resource_name
+
+    for name, entry in quotas.items():
+        used, limit = entry["used"] + entry["reserved"], entry["limit"]
+        if limit and used / limit > QUOTA_HIGH:
+            words = _("%(resource)s: %(share)s %% of the plan is used") % {
+                "resource": resource_name(name),
+                "share": int(100 * used / limit),
+            }
+            yield Concern(words, "#plan", "speedometer2", broken=used >= limit)
+
+
+def _overdue_reviews() -> Iterator[Concern]:
+    if number := _at_most(Review.objects.filter(state__in=WAITING, due_at__lt=timezone.now())):
+        words = ngettext("%(count)s review is overdue", "%(count)s reviews are overdue", number)
+        yield Concern(words % {"count": _said(number)}, reverse("console:reviews"), "inbox")
+
+
+def _waiting_models() -> Iterator[Concern]:
+    # A candidate that nobody tried to promote, and one that was embedded and does worse.
+    for model in LearntModel.objects.filter(
+        state=LearntModel.State.CANDIDATE, promotions=None, trained_at__gte=timezone.now() - 4 * RECENT
+    ).order_by("-id")[:NAMED]:
+        words = _("The model “%(name)s” is trained and waits for its promotion") % {"name": model.name}
+        yield Concern(words, reverse("console:model", args=[model.id]), "cpu")
+    for promotion in Promotion.objects.select_related("model").filter(state=Promotion.State.READY)[:NAMED]:
+        if promotion.model:
+            words = _("The model “%(name)s” does worse than the live one: decide what becomes of it")
+            address = reverse("console:model", args=[promotion.model_id])
+            yield Concern(words % {"name": promotion.model.name}, address, "cpu")
+
+
+def _silent_webhooks() -> Iterator[Concern]:
+    return iter(())
+
+
+def _at_most(rows: QuerySet) -> int:
+    """How many there are; MANY + 1 for more."""
+    return rows.order_by()[: MANY + 1].count()
+
+
+def count_up_to(rows: QuerySet) -> str:
+    """How many there are, as text; "100+" for more than that."""
+    return _said(_at_most(rows))
+
+
+def _said(number: int) -> str:
+    return f"{MANY}+" if number > MANY else str(number)
+
+
+def _first_id(moment: dt.datetime) -> uuid.UUID:
+    """The lowest id that a row made at this moment can have (UUIDv7 begins with milliseconds)."""
+    return uuid.UUID(int=int(moment.timestamp() * 1000) << 80)
