@@ -1,4 +1,4 @@
-"""`python -m standalone run | services | prepare | backup | restore | verify`."""
+"""`python -m standalone run | services | prepare | messages | backup | restore | verify`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from standalone import messages
 from standalone.backup import commands
 from standalone.config import APP_PROCESSES, StackConfig
 from standalone.errors import StackError
@@ -21,6 +22,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     services.add_argument("--throwaway", action="store_true", help="an empty database, unsafe and fast")
     services.add_argument("--as-is", action="store_true", help="do not migrate")
     subcommands.add_parser("prepare", help="front end and models only")
+    subcommands.add_parser("messages", help="collect the texts to translate into the catalogues")
     _add_backup_commands(subcommands)
     return parser.parse_args(arguments)
 
@@ -53,6 +55,8 @@ def execute(config: StackConfig, options: argparse.Namespace) -> None:
     match options.command:
         case "prepare":
             prepare_only(config)
+        case "messages":
+            messages.main()
         case "services":
             run(config, Plan(processes=(), throwaway=options.throwaway, migrated=not options.as_is))
         case "backup":

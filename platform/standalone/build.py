@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from standalone import frontend
+from standalone import catalogue, frontend
 from standalone.config import ROOT, StackConfig
 from standalone.processes import Command, Spawner
 
@@ -37,6 +37,7 @@ class Builder:
 
     def front_end(self) -> None:
         frontend.build(self.config, self._spawner, self._say)
+        catalogue.compile_all()
 
     def both(self, env: Mapping[str, str]) -> tuple[Future[None], Future[None]]:
         """Start both beside each other; whoever needs one waits for its future."""

@@ -12,7 +12,7 @@ const catalogue = CATALOGUES[language.toLowerCase()] ?? {};
 
 /** The text in the page's language, with `{name}` replaced by values. */
 export function t(text: string, values: Values = {}): string {
-  return (catalogue[text] ?? text).replace(/\{(\w+)\}/g, (whole, name: string) =>
+  return (catalogue[text] || text).replace(/\{(\w+)\}/g, (whole, name: string) =>
     name in values ? shown(values[name] ?? "") : whole,
   );
 }
