@@ -22,6 +22,7 @@ class AuditEvent(TenantModel):
         indexes = [
             models.Index(fields=["tenant", "verb", "-id"], name="audit_event_by_verb"),
             models.Index(fields=["tenant", "actor", "-id"], name="audit_event_by_actor"),
+            models.Index(fields=["tenant", "target", "-id"], name="audit_event_by_target"),
         ]
 
 

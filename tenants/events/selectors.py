@@ -15,6 +15,11 @@ def list_events(*, verb: str = "", actor: str = "") -> QuerySet[AuditEvent]:
     return rows.filter(actor=actor) if actor else rows
 
 
+def about(target: str) -> QuerySet[AuditEvent]:
+    """What was done to one thing, newest first."""
+    return AuditEvent.objects.filter(target=target).order_by("-id")
+
+
 def verbs() -> list[str]:
     """Every kind of act that the log knows."""
     return list(AuditEvent.objects.order_by("verb").values_list("verb", flat=True).distinct())
