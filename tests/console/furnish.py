@@ -1,0 +1,179 @@
+"""A workspace with something to show on every page, made in the database of a running stack.
+
+`python -m tests.console.furnish [SLUG]` beside a stack (its settings in the environment) furnishes the workspace of
+that name, or a new one, and prints who may sign in there and the addresses of all pages as JSON. Tests of all pages,
+pictures of them and benchmarks start from it; a page of a new thing needs one in `Things` (tests.console.test_access).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Addresses that answer GET with something else than a page.
+NOT_PAGES = {
+    *("asset-content", "asset-thumbnail", "asset-tile", "audit-content", "audit-picture"),
+    *("export-content", "import-receipt", "job-events", "jobs-states"),
+}
+#: Pages that only make sense in the middle of something; others tests open them (test_people, test_sign_in).
+PASSING = {"login-code", "invitation", "reset-new"}
+DEMO_PICTURES = 8
+
+
+def furnish_beside(stack: Any, *arguments: str) -> dict[str, Any]:
+    """Furnish in the database of a running stack, from a process of its own."""
+    from standalone.stack import inherited
+
+    env = {**inherited(), **stack.env, "PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}"}
+    command = [sys.executable, "-m", "tests.console.furnish", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-4000:])
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def page_names() -> list[str]:
+    """Of every address that a person can open."""
+    from console.urls import urlpatterns
+
+    return [p.name for p in urlpatterns if p.name not in NOT_PAGES | PASSING and _opens(p)]
+
+
+def _opens(pattern: Any) -> bool:
+    return "GET" in getattr(pattern.callback, "methods", ("GET",))
+
+
+def furnish(slug: str = "") -> dict[str, Any]:
+    party = _old_party(slug) if slug else _new_party()
+    things = _things(party)
+    addresses = {name: things.address(name) for name in page_names()}
+    return {
+        "tenant": str(party.id),
+        "slug": party.tenant.slug,
+        "user": party.owner.email,
+        "password": party.password,
+        "pages": addresses | _variants(party),
+    }
+
+
+def _new_party() -> Any:
+    from tenants.accounts import services
+    from tests.conftest import Party
+
+    slug = f"gallery-{secrets.token_hex(4)}"
+    tenant = services.create_tenant(slug=slug, name="Gallery of Pages", plan="demo")
+    password = secrets.token_urlsafe(12)
+    owner = services.create_user(email=f"owner@{slug}.example", password=password)
+    services.set_role(tenant=tenant, user=owner, role="owner")
+    party = Party(tenant, owner, password, _key(tenant, owner))
+    _hang_pictures(party)
+    return party
+
+
+def _key(tenant: Any, owner: Any) -> str:
+    from tenants.accounts import keys
+    from tenants.accounts.permissions import SCOPES
+    from tenants.scope import tenant_scope
+
+    with tenant_scope(tenant.id):
+        return str(keys.create_key(name="Shop window", scopes=list(SCOPES), created_by=owner)[1])
+
+
+def _old_party(slug: str) -> Any:
+    """An existing workspace with its first owner, who keeps their password."""
+    from tenants.accounts.models import Membership, Tenant
+    from tests.conftest import Party
+
+    tenant = Tenant.objects.get(slug=slug)
+    member = Membership.objects.select_related("user").filter(tenant=tenant, role="owner").order_by("pk")[0]
+    return Party(tenant, member.user, "", _key(tenant, member.user))
+
+
+def _hang_pictures(party: Any) -> None:
+    """Some real pictures with captions, embedded by the stack's workers."""
+    from standalone.config import DEMO_FILES
+    from tenants.datasets.services import create_dataset
+    from tenants.jobs.models import Job
+    from tenants.pipeline.services import add_asset
+    from tenants.scope import tenant_scope
+
+    rows = [json.loads(line) for line in (DEMO_FILES / "grocery/manifest.jsonl").read_text().splitlines()]
+    with tenant_scope(party.id):
+        dataset = create_dataset(name="Fruit and vegetables")
+    for row in [row for row in rows if row["file"]][:DEMO_PICTURES]:
+        with tenant_scope(party.id), (DEMO_FILES / "grocery" / row["file"]).open("rb") as file:
+            add_asset(dataset_id=dataset.id, file=file, text=row["text"], values=row["metadata"])
+    _wait(lambda: Job.objects.exclude(state__in=Job.TERMINAL).exists(), party)
+
+
+def _wait(busy: Any, party: Any, timeout_s: float = 120) -> None:
+    from tenants.scope import tenant_scope
+
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        with tenant_scope(party.id):
+            if not busy():
+                return
+        time.sleep(0.2)
+    raise TimeoutError("The pictures were not embedded in time.")
+
+
+def _things(party: Any) -> Any:
+    """One of each thing, and of what has much to show one that shows it."""
+    from tests.console.test_access import Things
+
+    things = Things(party)
+    things.ids |= _rich(party)
+    return things
+
+
+def _rich(party: Any) -> dict[str, Any]:
+    from tenants.datasets.models import Asset
+    from tenants.scope import tenant_scope
+    from tests.console.learning import candidate, promotion, report
+
+    model = candidate(party, name=f"Shelf labels {secrets.token_hex(2)}")
+    promotion(party, model, "failed", report=report(worse=["golden"]))
+    with tenant_scope(party.id):
+        picture = Asset.objects.filter(modality="image", status="ready").order_by("-id").first()
+    if picture is None:
+        return {"model_id": model.id}
+    return {"model_id": model.id, "asset_id": picture.id, "dataset_id": picture.dataset_id}
+
+
+def _variants(party: Any) -> dict[str, str]:
+    """Pages that look different in another state of the thing that they are about."""
+    from tests.console.auditing import audited, flag_of
+    from tests.console.learning import job_of, training
+    from tests.tenants.reviewing import make_world
+
+    world = make_world(party)
+    audit = audited(world, ("rude", "naked", "made"))
+    review = flag_of(world, audit)
+    model = training(party, name=f"Being trained {secrets.token_hex(2)}")
+    error = {"type": "damaged", "detail": "The file is not a picture: it ends in the middle."}
+    failed = job_of(party, "embed_asset", "failed", error=error, attempts=3, progress_failed=1)
+    return {
+        "search+results": "/search?q=red+fruit",
+        "search+nothing": "/search?q=zzz&modality=video",
+        "audit+evidence": f"/audits/{audit.id}",
+        "review+open": f"/reviews/{review.id}",
+        "model+training": f"/models/{model.id}",
+        "job+failed": f"/jobs/{failed.id}",
+        "404": "/nothing-here",
+    }
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    import django
+
+    django.setup()
+    print(json.dumps(furnish(*sys.argv[1:])))  # noqa: T201 - its answer
