@@ -133,13 +133,20 @@ def update_asset(
     asset_id: uuid.UUID,
     caption: str | None = None,
     values: dict[str, Any] | None = None,
+    changes: dict[str, Any] | None = None,
     actor: str = "",
 ) -> Added:
-    """Change caption or metadata; a new caption is embedded anew. Raises NotFound, Invalid, QuotaExceeded."""
+    """Change caption or metadata; a new caption is embedded anew. Raises NotFound, Invalid, QuotaExceeded.
+
+    `values` are all of the metadata, `changes` only some keys of it, of which None takes one away.
+    """
     with tenant_scope(current_tenant_id()):
-        if values is not None:
+        if values is not None or changes is not None:
             _lock_dataset_of(asset_id)
         asset = _locked_asset(asset_id)
+        if changes is not None:
+            merged = {**(asset.metadata if values is None else values), **changes}
+            values = {key: value for key, value in merged.items() if value is not None}
         job = None
         if values is not None:
             _replace_metadata(asset, values)
