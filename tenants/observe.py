@@ -17,6 +17,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 tenant_id: ContextVar[str] = ContextVar("tenant_id", default="")
 job_id: ContextVar[str] = ContextVar("job_id", default="")
+# The name under which an operator acts in a tenant; empty for everybody else.
+acting: ContextVar[str] = ContextVar("acting", default="")
 
 tracer = trace.get_tracer("crosslight")
 _propagator = TraceContextTextMapPropagator()

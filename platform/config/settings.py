@@ -15,6 +15,7 @@ import dj_database_url
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
+from backoffice.look import UNFOLD as UNFOLD
 from config.mail import mail_server
 
 # Requests and jobs run beside each other: a BLAS with a thread for each core only makes them wait for one another.
@@ -76,6 +77,10 @@ INSTALLED_APPS = [
     "workers",
     "api",
     "console",
+    # In this order: templates of ours go before unfold's, and unfold's before Django's.
+    "backoffice",
+    "unfold.apps.BasicAppConfig",
+    "django.contrib.admin.apps.SimpleAdminConfig",
     "standalone",
 ]
 
@@ -322,6 +327,8 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+# Operators need a second factor before the pages under /operator/ open.
+OPERATOR_SECOND_FACTOR = flag("OPERATOR_SECOND_FACTOR")
 LOGIN_URL = "console:login"
 LOGIN_REDIRECT_URL = "console:home"
 # A reset link works this long; whoever handed it out may have to read it over the telephone.

@@ -6,6 +6,7 @@ from django.urls import include, path
 
 from api.docs import Docs, serve_document
 from api.problems import unknown_address
+from backoffice.site import site
 from config import operations
 
 urlpatterns = [
@@ -16,6 +17,7 @@ urlpatterns = [
     path("api/schema", serve_document, name="schema"),
     path("api/docs", Docs.as_view(url_name="schema"), name="docs"),
     path("api/<path:rest>", unknown_address),
+    path("operator/", site.urls),
     path("", include("console.urls")),
 ]
 

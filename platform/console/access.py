@@ -19,22 +19,31 @@ from console import problems
 from tenants import observe
 from tenants.accounts import second_factor, sessions
 from tenants.accounts.models import Membership, Tenant, User
-from tenants.accounts.permissions import Actor, scopes_of
+from tenants.accounts.operators import label_of
+from tenants.accounts.permissions import SEARCH, Actor, scopes_of
 from tenants.errors import NotFound, ServiceError
+from tenants.people import acting
 from tenants.scope import tenant_scope
 
 SESSION_KEY = "tenant"
+# What looks only, although a form sends it.
+LOOKS_BY_POST = frozenset({"search-results"})
 View = Callable[..., HttpResponseBase]
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """The tenant that a person works in now, and what their role there allows."""
+    """The tenant that a person works in now, and what their role there allows.
+
+    `acting` is the e-mail address of an operator who acts in it, and empty for its members.
+    """
 
     tenant: Tenant
     role: str
     scopes: frozenset[str]
     has_others: bool
+    acting: str = ""
+    looks_only: bool = False
 
     def open(self) -> AbstractContextManager[None]:
         return tenant_scope(self.tenant.id)
@@ -48,7 +57,9 @@ class Request(HttpRequest):
 
 
 def actor_of(request: Request) -> Actor:
-    """The person, for services that ask who acts."""
+    """The person, for services that ask who acts. An operator who acts is named as such, and is nobody's member."""
+    if request.workspace.acting:
+        return Actor(label_of(request.user), request.workspace.role)
     return Actor(str(request.user.pk), request.workspace.role, request.user.pk)
 
 
@@ -70,6 +81,22 @@ def find_workspace(user: User, chosen: str | None) -> Workspace | None:
     return Workspace(member.tenant, member.role, scopes_of(member.role), len(memberships) > 1)
 
 
+def workspace_of(request: Any) -> Workspace | None:
+    """Where this session works: an operator who acts, there alone; everybody else, where they belong."""
+    row = acting.current(request.user, request.session.session_key)
+    if row is None:
+        return find_workspace(request.user, request.session.get(SESSION_KEY))
+    role = acting.ROLES[row.access]
+    return Workspace(
+        tenant=row.tenant,
+        role=role,
+        scopes=scopes_of(role),
+        has_others=False,
+        acting=row.operator.email,
+        looks_only=row.access == row.Access.READ,
+    )
+
+
 def needs(scope: str, methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
     """Let a view be called only by signed-in people whose role has `scope`, with one of these methods.
 
@@ -86,7 +113,11 @@ def needs(scope: str, methods: Iterable[str] = ("GET",)) -> Callable[[View], Vie
             if not _serves(allowed, request):
                 return HttpResponseNotAllowed(allowed)
             refusal = _admit(request, scope)
-            return _finish(refusal or _call(protected, request, *args, **kwargs))
+            if refusal is not None:
+                return _finish(refusal)
+            named = label_of(request.user) if request.workspace.acting else ""
+            with observe.bound(observe.acting, named):
+                return _finish(_call(protected, request, *args, **kwargs))
 
         guarded.needs = scope  # type: ignore[attr-defined]  # for the test that walks all URLs
         guarded.methods = allowed  # type: ignore[attr-defined]
@@ -104,16 +135,22 @@ def _admit(request: Any, scope: str) -> HttpResponseBase | None:
     if not request.user.is_authenticated:
         return _sign_in_first(request)
     sessions.touch(request.session)
-    workspace = find_workspace(request.user, request.session.get(SESSION_KEY))
+    workspace = workspace_of(request)
     if workspace is None:
         return redirect("console:choose")
     if workspace.tenant.requires_second_factor and not second_factor.is_on(request.user):
         return _second_factor_first(request)
     request.workspace = workspace
     observe.tenant_id.set(str(workspace.tenant.id))
-    if scope not in workspace.scopes:
+    if scope not in workspace.scopes or (workspace.looks_only and not _looks(request, scope)):
         return problems.forbidden(request, scope)
     return None
+
+
+def _looks(request: Any, scope: str) -> bool:
+    """Whether a request changes nothing."""
+    by_post = scope == SEARCH and request.resolver_match.url_name in LOOKS_BY_POST
+    return by_post or request.method in ("GET", "HEAD")
 
 
 def _second_factor_first(request: HttpRequest) -> HttpResponseBase:
@@ -154,7 +191,7 @@ def signed_in(methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
         if isinstance(request.user, AnonymousUser):
             return _sign_in_first(request)
         sessions.touch(request.session)
-        request.workspace = find_workspace(request.user, request.session.get(SESSION_KEY))
+        request.workspace = workspace_of(request)
         return None
 
     return _open_to(admit, tuple(methods))

@@ -7,7 +7,7 @@ import uuid
 from django.utils import timezone
 
 from tenants.accounts import gate, keys, sessions
-from tenants.accounts.models import Membership, Session, Tenant
+from tenants.accounts.models import Acting, Membership, Session, Tenant
 from tenants.accounts.permissions import READ, scopes_of
 
 
@@ -29,4 +29,13 @@ def may_watch(watcher: str, tenant_id: uuid.UUID) -> bool:
     if row is None:
         return False
     member = Membership.objects.filter(user=row.user_id, tenant=tenant_id, tenant__state=Tenant.State.ACTIVE)
-    return any(READ in scopes_of(role) for role in member.values_list("role", flat=True))
+    if any(READ in scopes_of(role) for role in member.values_list("role", flat=True)):
+        return True
+    return _acts(row, tenant_id)
+
+
+def _acts(row: Session, tenant_id: uuid.UUID) -> bool:
+    """Whether the session is an operator's who acts in the tenant now."""
+    mine = Acting.objects.filter(session=row.handle, operator=row.user_id, operator__is_staff=True)
+    open_now = mine.filter(tenant=tenant_id, ended_at=None, until__gt=timezone.now())
+    return open_now.filter(tenant__state=Tenant.State.ACTIVE).exists()

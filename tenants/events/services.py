@@ -7,6 +7,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from tenants import observe
 from tenants.errors import Invalid
 from tenants.events.models import AuditEvent, IdempotentAnswer
 from tenants.scope import current_tenant_id, tenant_scope
@@ -15,7 +16,8 @@ KEEP = dt.timedelta(hours=24)
 
 
 def record(*, actor: str, verb: str, target: str = "", details: dict[str, Any] | None = None) -> None:
-    """Append to the tenant's audit log, in the caller's transaction."""
+    """Append to the tenant's audit log, in the caller's transaction. An operator who acts is named as such."""
+    actor = observe.acting.get() or actor
     with tenant_scope(current_tenant_id()):
         AuditEvent.objects.create(actor=actor, verb=verb, target=target, details=details or {})
 

@@ -1,7 +1,8 @@
 """Erasing a whole tenant: rows of every table, files, keys in Valkey, and the people who belong nowhere else.
 
-Only an operator does this (`manage.py erase_tenant`). Everything is counted in the transaction that removes it, so a
-killed run is taken up by the next one, and the receipt stands in a table that belongs to no tenant.
+Only an operator does this (`manage.py erase_tenant`, or the operator's pages, where a worker runs it). Everything is
+counted in the transaction that removes it, so a killed run is taken up by the next one, and the receipt stands in a
+table that belongs to no tenant.
 """
 
 from __future__ import annotations
@@ -81,8 +82,8 @@ def _begin(slug: str) -> TenantErasure:
         if receipt is None:
             raise NotFound(f"There is no tenant {slug!r}, and no erasure of one to go on with.")
         return receipt
-    receipt, created = TenantErasure.objects.get_or_create(erased_tenant=tenant.id, defaults={"slug": slug})
-    if created:
+    receipt, _created = TenantErasure.objects.get_or_create(erased_tenant=tenant.id, defaults={"slug": slug})
+    if "files" not in receipt.removed:
         sizes = [default_storage.size(path) for path in files_of(tenant.id)]
         _note(receipt, {"files": len(sizes), "bytes": sum(sizes)})
     return receipt

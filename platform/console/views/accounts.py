@@ -22,7 +22,9 @@ from console.people_forms import CodeForm
 from console.throttle import WINDOW_S, Attempt
 from tenants.accounts import second_factor, sessions
 from tenants.accounts.models import User
+from tenants.accounts.operators import Operator
 from tenants.errors import ServiceError
+from tenants.people import acting
 
 TOO_MANY = f"Too many attempts. Wait {WINDOW_S // 60} minutes, then try again."
 BACKEND = "django.contrib.auth.backends.ModelBackend"
@@ -122,6 +124,9 @@ def _half_way(request: HttpRequest) -> User | None:
 
 @require_POST
 def sign_out(request: HttpRequest) -> HttpResponse:
+    if request.user.is_authenticated and request.user.is_staff:
+        by = Operator(request.user.pk, request.user.email, request.META.get("REMOTE_ADDR", ""))
+        acting.end(user=request.user, session_key=request.session.session_key, by=by)
     logout(request)
     return redirect("console:login")
 
@@ -135,7 +140,9 @@ def choose(request: Any) -> HttpResponse:
         if any(str(m.tenant_id) == chosen for m in memberships):
             request.session[SESSION_KEY] = chosen
             return redirect("console:home")
-    elif len(memberships) == 1:
+    elif request.workspace is not None and (request.workspace.acting or len(memberships) == 1):
         return redirect("console:home")
+    elif not memberships and request.user.is_staff:
+        return redirect("operator:index")
     status = 200 if memberships else 403
     return page(request, "choose.html", {"memberships": memberships}, status=status)

@@ -1,0 +1,96 @@
+"""Who may open the operator's pages: staff, who signed in on the console's page, with a second factor if it is asked.
+
+Asked anew at every request, before the body is read. These pages have a policy of their own for what runs in them:
+unfold evaluates expressions in attributes and styles elements, which the console's policy forbids (ADR 25).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any
+
+from csp.constants import SELF, UNSAFE_EVAL, UNSAFE_INLINE
+from csp.decorators import csp_update
+from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect, render
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
+
+from backoffice.site import site
+from tenants.accounts import second_factor, sessions
+from tenants.accounts.models import User
+from tenants.accounts.operators import Operator, label_of
+from tenants.errors import NotFound, ServiceError
+
+View = Callable[..., HttpResponseBase]
+# Scripts of other origins, and scripts in the page itself, stay forbidden here, too.
+POLICY = {"script-src": [UNSAFE_EVAL], "style-src": [UNSAFE_INLINE]}
+__all__ = ["POLICY", "SELF", "Request", "named", "operators", "page"]
+
+
+class Request(HttpRequest):
+    """A request that `operators` has let through."""
+
+    user: User
+    operator: Operator
+
+
+def named(request: Request) -> dict[str, Any]:
+    """Who acts, in the words of services: for the operators' log, and for the tenant's own."""
+    return {"by": request.operator, "label": label_of(request.user)}
+
+
+def operators(methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
+    """Let a view be called by operators only, with one of these methods."""
+    allowed = tuple(methods)
+
+    def decorate(view: View) -> View:
+        protected = csrf_protect(view)
+
+        @csrf_exempt
+        @csp_update(POLICY)
+        @wraps(view)
+        def guarded(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            if request.method not in allowed and not (request.method == "HEAD" and "GET" in allowed):
+                return HttpResponseNotAllowed(allowed)
+            response = _admit(request) or _call(protected, request, *args, **kwargs)
+            # Not kept: after signing out, the back button must not show it.
+            response.headers.setdefault("Cache-Control", "no-store")
+            return response
+
+        guarded.methods = allowed  # type: ignore[attr-defined]  # for the test that walks all addresses
+        return guarded
+
+    return decorate
+
+
+def _admit(request: Any) -> HttpResponseBase | None:
+    """Set `request.operator`, or say where to go instead."""
+    user = request.user
+    if not user.is_authenticated:
+        return redirect_to_login(request.get_full_path() if request.method == "GET" else "/operator/")
+    if not user.is_staff:
+        return render(request, "403.html", {"needed_scope": "operator"}, status=403)
+    sessions.touch(request.session)
+    if settings.OPERATOR_SECOND_FACTOR and not second_factor.is_on(user):
+        return redirect("console:second-factor")
+    request.operator = Operator(user.pk, user.email, request.META.get("REMOTE_ADDR", ""))
+    return None
+
+
+def _call(view: View, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    try:
+        return view(request, *args, **kwargs)
+    except NotFound as error:
+        raise Http404(error.detail) from error
+    except ServiceError as error:
+        return page(request, "problem.html", {"title": error.title, "problem": error}, status=error.status)
+
+
+def page(request: Any, template: str, context: dict[str, Any], status: int = 200) -> HttpResponse:
+    """A page under backoffice/, in unfold's frame."""
+    request.current_app = site.name
+    return render(request, f"backoffice/{template}", {**site.each_context(request), **context}, status=status)

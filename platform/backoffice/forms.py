@@ -1,0 +1,204 @@
+"""The operator's forms: what was typed, cleaned. What it may mean is for the services to judge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from unfold.widgets import INPUT_CLASSES, SELECT_CLASSES, TEXTAREA_CLASSES
+
+from tenants.accounts.models import RATE, RESOURCES, Acting, FeatureFlag, Plan
+from tenants.accounts.operators import MAX_REASON
+
+NAMES = {
+    "requests": gettext_lazy("Requests a month"),
+    "assets": gettext_lazy("Assets"),
+    "bytes": gettext_lazy("Bytes"),
+    "vectors": gettext_lazy("Vectors"),
+    "cpu_s": gettext_lazy("CPU seconds a month"),
+    "gpu_s": gettext_lazy("GPU seconds a month"),
+    RATE: gettext_lazy("Requests a minute"),
+}
+
+
+class OperatorForm(forms.Form):
+    """Unfold's classes on every field; a service's refusal is shown at the field that it names."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for field in self.fields.values():
+            _style(field.widget)
+
+    def refuse(self, error: Any) -> None:
+        for entry in getattr(error, "errors", None) or [{"pointer": "", "detail": error.detail}]:
+            name = entry["pointer"].strip("/").split("/")[0]
+            self.add_error(name if name in self.fields else None, entry["detail"])
+
+
+def _style(widget: forms.Widget) -> None:
+    if isinstance(widget, forms.CheckboxInput | forms.RadioSelect):
+        return
+    classes = INPUT_CLASSES
+    if isinstance(widget, forms.Select):
+        classes = SELECT_CLASSES
+    elif isinstance(widget, forms.Textarea):
+        classes = TEXTAREA_CLASSES
+    widget.attrs["class"] = " ".join(classes)
+
+
+class ReasonForm(OperatorForm):
+    reason = forms.CharField(max_length=MAX_REASON, label=gettext_lazy("Reason"), strip=True)
+
+
+class OptionalReasonForm(OperatorForm):
+    reason = forms.CharField(max_length=MAX_REASON, label=gettext_lazy("Reason"), required=False)
+
+
+class NewTenantForm(OperatorForm):
+    slug = forms.CharField(
+        max_length=50,
+        label=gettext_lazy("Slug"),
+        help_text=gettext_lazy(
+            "Small letters, digits and hyphens. It names the tenant and cannot be changed."
+        ),
+    )
+    name = forms.CharField(max_length=200, label=gettext_lazy("Name"))
+    plan = forms.CharField(label=gettext_lazy("Plan"))
+    owner = forms.EmailField(
+        label=gettext_lazy("E-mail of the first owner"), help_text=gettext_lazy("They are invited.")
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["plan"].widget = _plans()
+
+
+def _plans() -> forms.Select:
+    widget = forms.Select(choices=[(p.slug, p.name) for p in Plan.objects.order_by("name", "slug")])
+    _style(widget)
+    return widget
+
+
+class PlanChoiceForm(OperatorForm):
+    plan = forms.CharField(label=gettext_lazy("Plan"))
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["plan"].widget = _plans()
+
+
+class OwnerForm(OperatorForm):
+    email = forms.EmailField(label=gettext_lazy("E-mail"))
+
+
+class CeilingField(forms.FloatField):
+    """A ceiling; `none` is one that is infinite, and empty is left to whoever asks."""
+
+    widget = forms.TextInput
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(required=False, min_value=0, **kwargs)
+
+    def to_python(self, value: Any) -> Any:
+        if isinstance(value, str) and value.strip().lower() in ("none", "∞"):
+            return NO_CEILING
+        number = super().to_python(value)
+        return int(number) if number is not None and number == int(number) else number
+
+    def validate(self, value: Any) -> None:
+        if value is not NO_CEILING:
+            super().validate(value)
+
+    def run_validators(self, value: Any) -> None:
+        if value is not NO_CEILING:
+            super().run_validators(value)
+
+
+class _NoCeiling:
+    def __str__(self) -> str:
+        return "none"
+
+
+NO_CEILING = _NoCeiling()
+
+
+class LimitsForm(OperatorForm):
+    """Where a tenant differs from its plan. Empty: as the plan; `none`: no ceiling."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, label in NAMES.items():
+            self.fields[name] = CeilingField(label=label)
+            _style(self.fields[name].widget)
+
+    @property
+    def exceptions(self) -> dict[str, float | None]:
+        given = {name: value for name, value in self.cleaned_data.items() if value is not None}
+        return {name: None if value is NO_CEILING else value for name, value in given.items()}
+
+
+class PlanForm(OperatorForm):
+    """A plan; an empty ceiling is none."""
+
+    name = forms.CharField(max_length=100, label=gettext_lazy("Name"))
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in RESOURCES:
+            self.fields[name] = CeilingField(label=NAMES[name])
+        self.fields[RATE] = forms.IntegerField(required=False, min_value=1, label=NAMES[RATE])
+        for field in self.fields.values():
+            _style(field.widget)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        given = self.cleaned_data
+        limits = {name: given[name] for name in RESOURCES if given[name] not in (None, NO_CEILING)}
+        return {"name": given["name"], "limits": limits, "rate_per_minute": given[RATE]}
+
+
+class NewPlanForm(PlanForm):
+    slug = forms.CharField(max_length=50, label=gettext_lazy("Slug"))
+    field_order = ["slug", "name"]
+
+
+class ConfirmForm(OperatorForm):
+    """The slug of what is to be deleted, typed."""
+
+    slug = forms.CharField(label=gettext_lazy("Slug"), widget=forms.TextInput(attrs={"autocomplete": "off"}))
+
+    def __init__(self, expected: str, *args: Any, **kwargs: Any) -> None:
+        self.expected = expected
+        super().__init__(*args, **kwargs)
+
+    def clean_slug(self) -> str:
+        typed = self.cleaned_data["slug"]
+        if typed != self.expected:
+            raise forms.ValidationError(_("Type the slug exactly as it is shown."))
+        return typed
+
+
+class ActForm(ReasonForm):
+    access = forms.ChoiceField(
+        choices=Acting.Access.choices, initial=Acting.Access.READ, label=gettext_lazy("What you may do")
+    )
+    field_order = ["reason", "access"]
+
+
+class FlagForm(OptionalReasonForm):
+    state = forms.ChoiceField(
+        choices=[("default", gettext_lazy("As the code has it")), *FeatureFlag.State.choices],
+        label=gettext_lazy("State"),
+    )
+    share = forms.IntegerField(
+        min_value=0, max_value=100, required=False, label=gettext_lazy("Percent of all tenants")
+    )
+    tenants = forms.CharField(
+        required=False,
+        max_length=5000,
+        label=gettext_lazy("And these tenants"),
+        help_text=gettext_lazy("Slugs, separated by blanks."),
+    )
+    field_order = ["state", "share", "tenants", "reason"]

@@ -1,0 +1,75 @@
+"""How the operator's pages show states, resources and times."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import template
+from django.template.defaultfilters import filesizeformat
+from django.utils import timezone
+from django.utils.formats import number_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from backoffice.forms import NAMES
+from tenants.jobs.models import Job
+
+register = template.Library()
+
+_GOOD, _BAD = {"active", "on", "ok"}, {"suspended", "failed", "bad", "off"}
+
+
+@register.simple_tag
+def state_badge(state: str, shown: Any) -> SafeString:
+    """A state in words; its colour only repeats them."""
+    css = "is-good" if state in _GOOD else "is-bad" if state in _BAD else "is-waiting"
+    return format_html('<span class="op-badge {}">{}</span>', css, shown)
+
+
+@register.filter
+def resource(name: str) -> Any:
+    return NAMES.get(name, name)
+
+
+@register.filter
+def quantity(amount: float | None, name: str) -> str:
+    """An amount of a resource: bytes in their units, the rest as whole numbers."""
+    return filesizeformat(amount or 0) if name == "bytes" else whole(amount)
+
+
+@register.filter
+def whole(amount: float | None) -> str:
+    return number_format(round(amount or 0), use_l10n=True, force_grouping=True)
+
+
+@register.filter
+def ceiling(limits: dict[str, float], name: str) -> str:
+    value = limits.get(name)
+    return "∞" if value is None else quantity(value, name)
+
+
+@register.filter
+def seconds(amount: float | None) -> str:
+    """A span of time, as exact as its length makes sense."""
+    if amount is None or amount == float("inf"):
+        return "–"
+    if amount < 10:
+        return _("%(n)s s") % {"n": number_format(amount, 1)}
+    if amount < 120:
+        return _("%(n)s s") % {"n": number_format(round(amount))}
+    if amount < 7200:
+        return _("%(n)s min") % {"n": number_format(round(amount / 60))}
+    return _("%(n)s h") % {"n": number_format(amount / 3600, 1)}
+
+
+@register.filter
+def ran_for(job: Job) -> str:
+    if job.started_at is None:
+        return "–"
+    return seconds(((job.finished_at or timezone.now()) - job.started_at).total_seconds())
+
+
+@register.filter
+def percent(share: float | None) -> str:
+    return "–" if share is None else f"{number_format(100 * share, 1)} %"

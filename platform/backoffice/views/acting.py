@@ -1,0 +1,42 @@
+"""Acting as a tenant: beginning it from the tenant's page, and stopping it from anywhere."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+
+from backoffice.access import Request, operators
+from backoffice.forms import ActForm
+from backoffice.views.tenants import show
+from tenants.errors import Conflict, Invalid, NotAllowed
+from tenants.people import acting
+
+
+@operators(methods=("POST",))
+def begin(request: Request, slug: str) -> HttpResponse:
+    form = ActForm(request.POST)
+    if form.is_valid():
+        try:
+            acting.begin(
+                by=request.operator,
+                user=request.user,
+                session_key=request.session.session_key or "",
+                slug=slug,
+                **form.cleaned_data,
+            )
+        except (Invalid, Conflict, NotAllowed) as error:
+            form.refuse(error)
+        else:
+            return redirect("console:home")
+    return show(request, slug, status=422, act=form)
+
+
+@operators(methods=("POST",))
+def stop(request: Request) -> HttpResponse:
+    slug = acting.end(user=request.user, session_key=request.session.session_key, by=request.operator)
+    if not slug:
+        return redirect("operator:index")
+    messages.success(request, _("You act as a tenant no more."))
+    return redirect("operator:tenant", slug=slug)

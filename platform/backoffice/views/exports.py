@@ -1,0 +1,38 @@
+"""Taking a tenant out: the export that it could ask for itself, made by its job and downloaded here."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+
+from backoffice.access import Request, named, operators
+from tenants.datasets import serving
+from tenants.errors import Conflict
+from tenants.pipeline import operator_acts, portability
+from tenants.pipeline.tenant_figures import get_tenant
+from tenants.scope import tenant_scope
+
+
+@operators(methods=("POST",))
+def request_export(request: Request, slug: str) -> HttpResponse:
+    try:
+        operator_acts.request_export(**named(request), slug=slug, with_vectors="vectors" in request.POST)
+    except Conflict as error:
+        messages.error(request, error.detail)
+    else:
+        messages.success(request, _("The export is being made. It appears below when it is ready."))
+    return redirect("operator:tenant", slug=slug)
+
+
+@operators()
+def content(request: Request, slug: str, export_id: uuid.UUID) -> HttpResponseBase:
+    tenant = get_tenant(slug)
+    with tenant_scope(tenant.id):
+        export = portability.get_export(export_id)
+    operator_acts.note_download(**named(request), slug=slug, export_id=export_id)
+    return serving.serve(request, portability.content_of(export))

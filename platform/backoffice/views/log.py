@@ -1,0 +1,36 @@
+"""The operators' log: who did what to whom, and why. It is only added to."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.http import HttpResponse
+from django.utils.translation import gettext as _
+
+from backoffice.access import Request, operators, page
+from backoffice.paging import newest_first
+from tenants.accounts.models import OperatorAct
+from tenants.accounts.operators import list_acts
+
+
+@operators()
+def index(request: Request) -> HttpResponse:
+    wanted = {name: request.GET.get(name, "").replace("\0", "") for name in ("target", "actor", "verb")}
+    found = newest_first(list_acts(**wanted), request.GET.get("before", ""))
+    context = {
+        "title": _("Operators' log"),
+        "lines": [{"act": act, "said": said(act)} for act in found.items],
+        "next": found.next,
+        "wanted": wanted,
+    }
+    return page(request, "log.html", context)
+
+
+def said(act: OperatorAct) -> str:
+    """The details of an act on one line."""
+    return " · ".join(f"{name}: {_word(value)}" for name, value in act.details.items())
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,153 @@
+"""Tenants: the list, one of them, and what an operator does with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+
+from backoffice.access import Request, named, operators, page
+from backoffice.forms import (
+    ActForm,
+    LimitsForm,
+    NewTenantForm,
+    OptionalReasonForm,
+    OwnerForm,
+    PlanChoiceForm,
+    ReasonForm,
+)
+from backoffice.paging import page_of
+from tenants.accounts.models import Plan, Tenant
+from tenants.errors import Conflict, Invalid
+from tenants.people import tenancies
+from tenants.pipeline import tenant_figures
+
+# What a form of the page of a tenant is called, and how it is made.
+FORMS: dict[str, Any] = {
+    "suspend": ReasonForm,
+    "resume": OptionalReasonForm,
+    "plan": PlanChoiceForm,
+    "limits": LimitsForm,
+    "owner": OwnerForm,
+    "act": ActForm,
+}
+
+
+@operators()
+def index(request: Request) -> HttpResponse:
+    wanted = {name: request.GET.get(name, "").replace("\0", "") for name in ("q", "state", "plan", "after")}
+    found = page_of(tenant_figures.list_tenants(**wanted), "slug")
+    context = {
+        "title": _("Tenants"),
+        "tenants": tenant_figures.with_usage(found.items),
+        "next": found.next,
+        "wanted": wanted,
+        "states": Tenant.State.choices,
+        "plans": list(Plan.objects.order_by("name", "slug")),
+    }
+    return page(request, "tenants.html", context)
+
+
+@operators(methods=("GET", "POST"))
+def create(request: Request) -> HttpResponse:
+    form = NewTenantForm(request.POST or None)
+    if form.is_valid():
+        try:
+            made, invited = tenancies.open_tenant(**named(request), **form.cleaned_data)
+            return _opened(request, made, invited)
+        except (Invalid, Conflict) as error:
+            form.refuse(error)
+    context = {"title": _("New tenant"), "form": form}
+    return page(request, "tenant_new.html", context, status=422 if form.is_bound else 200)
+
+
+def _opened(request: Request, made: Tenant, invited: Any) -> HttpResponse:
+    if not invited.link:
+        messages.success(request, _("The tenant is open; its owner is being mailed the invitation."))
+        return redirect("operator:tenant", slug=made.slug)
+    context = {"title": made.name, "tenant": made, "link": invited.link, "email": invited.invitation.email}
+    return page(request, "invited.html", context)
+
+
+@operators()
+def tenant(request: Request, slug: str) -> HttpResponse:
+    return show(request, slug)
+
+
+def show(request: Request, slug: str, status: int = 200, **bound: Any) -> HttpResponse:
+    """The page of a tenant, with the form that was refused where there is one."""
+    figures = tenant_figures.figures_of(slug)
+    row = figures.tenant
+    forms = {
+        **{name: form() for name, form in FORMS.items()},
+        "plan": PlanChoiceForm(initial={"plan": row.plan_id}),
+        "limits": LimitsForm(initial={n: "none" if v is None else v for n, v in row.exceptions.items()}),
+        **bound,
+    }
+    context = {"title": row.name, "tenant": row, "figures": figures, "forms": forms}
+    return page(request, "tenant.html", context, status=status)
+
+
+def _changed(request: Request, slug: str, name: str, form: Any, change: Any, done: str) -> HttpResponse:
+    """Run one change of a tenant, and go back to its page, or show what was refused there."""
+    if form.is_valid():
+        try:
+            change(form)
+        except (Invalid, Conflict) as error:
+            form.refuse(error)
+        else:
+            messages.success(request, done)
+            return redirect("operator:tenant", slug=slug)
+    return show(request, slug, status=422, **{name: form})
+
+
+@operators(methods=("POST",))
+def suspend(request: Request, slug: str) -> HttpResponse:
+    def change(form: Any) -> None:
+        tenancies.suspend_tenant(**named(request), slug=slug, reason=form.cleaned_data["reason"])
+
+    done = _("The tenant is suspended: its keys and people are refused, and its data stays.")
+    return _changed(request, slug, "suspend", ReasonForm(request.POST), change, done)
+
+
+@operators(methods=("POST",))
+def resume(request: Request, slug: str) -> HttpResponse:
+    def change(form: Any) -> None:
+        tenancies.resume_tenant(**named(request), slug=slug, reason=form.cleaned_data["reason"])
+
+    return _changed(
+        request, slug, "resume", OptionalReasonForm(request.POST), change, _("The tenant is open again.")
+    )
+
+
+@operators(methods=("POST",))
+def change_plan(request: Request, slug: str) -> HttpResponse:
+    def change(form: Any) -> None:
+        tenancies.change_plan(**named(request), slug=slug, plan=form.cleaned_data["plan"])
+
+    return _changed(
+        request, slug, "plan", PlanChoiceForm(request.POST), change, _("The tenant has another plan.")
+    )
+
+
+@operators(methods=("POST",))
+def change_limits(request: Request, slug: str) -> HttpResponse:
+    def change(form: Any) -> None:
+        tenancies.set_exceptions(**named(request), slug=slug, exceptions=form.exceptions)
+
+    return _changed(request, slug, "limits", LimitsForm(request.POST), change, _("The limits are changed."))
+
+
+@operators(methods=("POST",))
+def invite_owner(request: Request, slug: str) -> HttpResponse:
+    form = OwnerForm(request.POST)
+    if form.is_valid():
+        try:
+            invited = tenancies.invite_owner(**named(request), slug=slug, email=form.cleaned_data["email"])
+            return _opened(request, invited.invitation.tenant, invited)
+        except (Invalid, Conflict) as error:
+            form.refuse(error)
+    return show(request, slug, status=422, owner=form)

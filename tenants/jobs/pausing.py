@@ -1,0 +1,41 @@
+"""Jobs of a suspended tenant wait, however many they are, and go on when it is resumed.
+
+What was promised goes on all the same: deletions that were answered, and the export with which a tenant leaves.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+
+from django.utils import timezone
+
+from tenants.accounts.models import Tenant
+from tenants.jobs.models import JobDispatch
+
+# Later than any lease; a resumption sets another time.
+_NEVER = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
+ALWAYS = frozenset({"delete_dataset", "erase_subject", "export_tenant"})
+
+
+def pause(tenant_id: uuid.UUID) -> int:
+    """Let the tenant's queued jobs wait until `resume`; those that come later do by themselves. Returns how many."""
+    waiting = JobDispatch.objects.filter(tenant_id=tenant_id, waiting=True).exclude(kind__in=ALWAYS)
+    return waiting.update(waiting=False, due_at=_NEVER)
+
+
+def resume(tenant_id: uuid.UUID) -> int:
+    """Let the jobs that wait since `pause` be taken up; returns how many."""
+    paused = JobDispatch.objects.filter(tenant_id=tenant_id, due_at=_NEVER)
+    return paused.update(due_at=timezone.now())
+
+
+def put_off(job_id: uuid.UUID, tenant_id: uuid.UUID, kind: str) -> bool:
+    """Whether a job must not start now, as its tenant is suspended; it then waits for `resume`."""
+    if kind in ALWAYS:
+        return False
+    state = Tenant.objects.filter(pk=tenant_id).values_list("state", flat=True).first()
+    if state == Tenant.State.ACTIVE:
+        return False
+    JobDispatch.objects.filter(job_id=job_id, tenant_id=tenant_id).update(waiting=False, due_at=_NEVER)
+    return True

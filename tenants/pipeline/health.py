@@ -1,0 +1,179 @@
+"""What is wrong in the installation now: for the page that an operator looks at first. In no scope.
+
+Each check looks at one thing and is quick; one that cannot look says so, as that is trouble, too.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.db.models import Count, Min
+from django.template.defaultfilters import filesizeformat
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from tenants.events.models import TenantErasure
+from tenants.jobs.kinds import QUEUES
+from tenants.jobs.models import JobDispatch
+from tenants.pipeline import job_figures, tenant_figures
+from tenants.pipeline.upkeep import canary_ages
+from tenants.retrieval import index_figures
+
+log = logging.getLogger(__name__)
+# A worker that consumes lets a canary through every 15 seconds.
+LATE_CANARY_S = 120
+OLD_QUEUE = dt.timedelta(minutes=10)
+LONG_ERASURE = dt.timedelta(hours=1)
+LITTLE_ROOM, HARDLY_ROOM = 0.1, 0.03
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """One thing that is wrong; `page` names the address of the operator's page about it, with its arguments."""
+
+    what: str
+    detail: str = ""
+    page: str = ""
+    slug: str = ""
+    bad: bool = True
+
+
+def troubles() -> list[Trouble]:
+    """All that is wrong, the worst first."""
+    found: list[Trouble] = []
+    for name, check in CHECKS.items():
+        try:
+            found.extend(check())
+        except Exception:
+            log.warning("a check of the installation failed", exc_info=True, extra={"check": name})
+            found.append(
+                Trouble(
+                    _("“%(name)s” could not be looked at") % {"name": name},
+                    _("See the log of the web process."),
+                )
+            )
+    return sorted(found, key=lambda trouble: not trouble.bad)
+
+
+def queues() -> list[dict[str, Any]]:
+    """Of every queue: how many jobs wait, since when the oldest, and how old its last canary is."""
+    rows = (
+        JobDispatch.objects.filter(waiting=True)
+        .values("queue")
+        .annotate(n=Count("job_id"), since=Min("due_at"))
+    )
+    waiting = {row["queue"]: row for row in rows}
+    ages, now = canary_ages(), timezone.now()
+    shown = []
+    for queue in QUEUES:
+        row = waiting.get(queue)
+        age_s = max(0.0, (now - row["since"]).total_seconds()) if row else None
+        shown.append(
+            {"name": queue, "waiting": row["n"] if row else 0, "oldest_s": age_s, "canary_s": ages[queue]}
+        )
+    return shown
+
+
+def _canaries() -> Iterator[Trouble]:
+    late = {queue: age for queue, age in canary_ages().items() if age > LATE_CANARY_S}
+    if late:
+        names = ", ".join(sorted(late))
+        yield Trouble(
+            _("Nobody serves the queues %(names)s") % {"names": names},
+            _("Their canaries are late: a worker is missing, or hangs. Look at its log and restart it."),
+            "canaries",
+        )
+
+
+def _old_queues() -> Iterator[Trouble]:
+    for row in queues():
+        if row["oldest_s"] is not None and row["oldest_s"] > OLD_QUEUE.total_seconds():
+            minutes = round(row["oldest_s"] / 60)
+            what = _("The oldest job of the queue %(name)s waits for %(minutes)d minutes") % {
+                "name": row["name"],
+                "minutes": minutes,
+            }
+            detail = ngettext("%d job waits.", "%d jobs wait.", row["waiting"]) % row["waiting"]
+            yield Trouble(what, detail, "fleet", bad=False)
+
+
+def _dead_letters() -> Iterator[Trouble]:
+    count = job_figures.count_dead_letters()
+    if count:
+        shown = f"{job_figures.MANY}+" if count > job_figures.MANY else str(count)
+        what = ngettext("%(n)s job failed within a day", "%(n)s jobs failed within a day", count) % {
+            "n": shown
+        }
+        yield Trouble(
+            what, _("Look at their tracebacks, and retry them once the cause is gone."), "jobs", bad=False
+        )
+
+
+def _disk() -> Iterator[Trouble]:
+    room = shutil.disk_usage(settings.DATA_DIR)
+    share = room.free / room.total
+    if share < LITTLE_ROOM:
+        what = _("The disk of the data directory is nearly full")
+        yield Trouble(
+            what, _("%(free)s are free.") % {"free": filesizeformat(room.free)}, bad=share < HARDLY_ROOM
+        )
+
+
+def _storage() -> Iterator[Trouble]:
+    """A full or read-only storage is found by writing only."""
+    try:
+        name = default_storage.save(f"readyz/{uuid.uuid4()}", ContentFile(b"ready"))
+        default_storage.delete(name)
+    except Exception:
+        log.warning("the storage does not take a file", exc_info=True)
+        yield Trouble(_("The storage takes no files"), _("See the log of the web process."))
+
+
+def _indexes() -> Iterator[Trouble]:
+    figures = index_figures.read()
+    if figures is None:
+        detail = _("The scheduler or the worker of the queue system is missing.")
+        yield Trouble(_("The upkeep has not run of late"), detail, "canaries")
+    elif n := figures.failed:
+        what = ngettext("%d index failed to build within a day", "%d indexes failed to build within a day", n)
+        yield Trouble(what % n, _("Searches go on with the earlier ones, or exactly."), "jobs")
+
+
+def _quotas() -> Iterator[Trouble]:
+    for row in tenant_figures.near_quota():
+        share = round(100 * row["used"] / row["limit"])
+        what = _("%(tenant)s has used %(share)d %% of its %(resource)s") % {
+            "tenant": row["tenant"].name,
+            "share": share,
+            "resource": row["name"],
+        }
+        yield Trouble(what, "", "tenant", row["tenant"].slug, bad=False)
+
+
+def _erasures() -> Iterator[Trouble]:
+    long_ago = timezone.now() - LONG_ERASURE
+    for row in TenantErasure.objects.filter(finished_at=None, created_at__lt=long_ago)[:10]:
+        what = _("The erasure of %(slug)s has not come to its end") % {"slug": row.slug}
+        yield Trouble(what, "", "erasures", bad=False)
+
+
+CHECKS: dict[str, Callable[[], Iterator[Trouble]]] = {
+    "canaries": _canaries,
+    "queues": _old_queues,
+    "storage": _storage,
+    "disk": _disk,
+    "indexes": _indexes,
+    "dead letters": _dead_letters,
+    "quotas": _quotas,
+    "erasures": _erasures,
+}
