@@ -33,5 +33,19 @@ def _client() -> Any:
     )
 
 
+def broker() -> Any:
+    """A client of the broker, whose lists are its queues; None for a broker of another kind."""
+    with _lock:
+        return _client() if settings.BROKER_URL == settings.REDIS_URL else _broker()
+
+
+@cache
+def _broker() -> Any:
+    try:
+        return redis.Redis.from_url(settings.BROKER_URL, socket_timeout=2, socket_connect_timeout=1)
+    except ValueError:
+        return None
+
+
 def tenant_key(tenant_id: uuid.UUID | str, *parts: str) -> str:
     return ":".join(("t", str(tenant_id), *parts))

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from celery import Task
+from celery import Task, current_app
 from django.conf import settings
 from django.db import close_old_connections, connection
 
@@ -17,10 +17,25 @@ from ml.media import TRANSIENT, MediaError
 from tenants import observe
 from tenants.errors import ServiceError, StorageFull, Unavailable
 from tenants.jobs import services as jobs
+from tenants.jobs import turns
+from tenants.jobs.bell import ring
+from tenants.jobs.kinds import KINDS
 
 log = logging.getLogger(__name__)
 
 Body = Callable[[jobs.Claim], None]
+
+
+def run_next(queue: str) -> None:
+    """Run the job whose turn it is in a queue. Many messages may ask for few jobs: then there is nothing to do."""
+    close_old_connections()
+    taken = turns.take(queue)
+    if taken is None:
+        return
+    if taken.more:
+        # Before the work: it may take long, and others may be idle.
+        ring(queue)
+    current_app.tasks[KINDS[taken.kind].task](str(taken.job_id), str(taken.tenant_id))
 
 
 def run_job(job_id: str, tenant_id: str, body: Body) -> None:

@@ -28,7 +28,12 @@ from tenants.pipeline import (
     upkeep,
 )
 from tenants.retrieval import building, gate_training, moving
-from workers.base import JobTask, run_job
+from workers.base import JobTask, run_job, run_next
+
+
+@shared_task(base=JobTask, name=bell.TASK)
+def next_job(queue: str) -> None:
+    run_next(queue)
 
 
 @shared_task(base=JobTask, name="workers.embed_asset")

@@ -72,7 +72,7 @@ class StateCollector(Collector):
 def _jobs() -> Iterator[Metric]:
     unfinished = GaugeMetricFamily("crosslight_jobs_unfinished", "Jobs not ended yet.", labels=["queue"])
     overdue = GaugeMetricFamily("crosslight_jobs_overdue", "Jobs to be sent again.", labels=["queue"])
-    late = Count("job_id", filter=Q(due_at__lt=timezone.now()))
+    late = Count("job_id", filter=Q(waiting=False, due_at__lt=timezone.now()))
     rows = JobDispatch.objects.values_list("queue").annotate(all=Count("job_id"), late=late)
     known = {queue: (count, behind) for queue, count, behind in rows}
     for queue in QUEUES:

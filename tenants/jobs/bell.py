@@ -1,54 +1,50 @@
-"""The doorbell: sending a job's task to the broker, and sending it again when it was lost."""
+"""The doorbell: a message to the workers of a queue that work waits there. Which, they look up themselves (turns).
+
+A handful of messages is enough however many jobs wait: a worker that takes one of them and sees more rings again before
+it begins. So the broker never holds a tenant's backlog, and a message that is lost costs no more than a sweep.
+"""
 
 from __future__ import annotations
 
 import logging
-import uuid
-from datetime import timedelta
-from functools import partial
 
 from celery import current_app
-from django.conf import settings
-from django.db import transaction
-from django.db.models import F
-from django.utils import timezone
 
-from tenants.jobs.kinds import KINDS
-from tenants.jobs.models import JobDispatch
+from tenants.jobs import turns
+from tenants.jobs.kinds import QUEUES
+from tenants.valkey import broker
 
 log = logging.getLogger(__name__)
 
+TASK = "workers.next_job"
+# Enough to wake some workers at once; more would only keep canaries waiting.
+MESSAGES = 4
+# What one sweep lets wait again; the next follows in seconds.
+SWEPT = 500
 
-def ring(job_id: uuid.UUID, tenant_id: uuid.UUID, kind: str) -> None:
-    """Send the task to the broker. A broker that is away loses nothing: the sweeper rings again."""
+
+def ring(queue: str) -> None:
+    """Tell the workers of a queue. A broker that is away loses nothing: the sweeper rings again."""
     try:
-        current_app.signature(KINDS[kind].task, args=[str(job_id), str(tenant_id)]).apply_async(
-            queue=KINDS[kind].queue, headers={"tenant": str(tenant_id)}, retry=False
-        )
+        if _rung(queue) < MESSAGES:
+            current_app.signature(TASK, args=[queue]).apply_async(queue=queue, retry=False)
     except Exception:
-        log.warning("broker did not take the message; the sweeper will send it", exc_info=True)
+        log.warning("the broker did not take the message; the sweeper will send it", exc_info=True)
 
 
-def sweep(*, limit: int = 500) -> int:
-    """Ring again for jobs whose doorbell was lost or whose worker died; returns how many.
+def sweep(*, limit: int = SWEPT) -> int:
+    """Let jobs wait again whose worker died or whose time has come, and ring where anything waits.
 
-    A queue that is merely long is left alone: its messages are still there.
+    Returns how many wait again.
     """
-    now, rung = timezone.now(), 0
-    long = [queue for queue in {kind.queue for kind in KINDS.values()} if _queue_length(queue) > limit]
-    with transaction.atomic():
-        rows = JobDispatch.objects.select_for_update(skip_locked=True).exclude(queue__in=long)
-        for row in rows.filter(due_at__lte=now).order_by("due_at")[:limit]:
-            wait = timedelta(seconds=settings.JOB_RESEND_S * min(2**row.sends, 16))
-            JobDispatch.objects.filter(pk=row.pk).update(sends=F("sends") + 1, due_at=now + wait)
-            transaction.on_commit(partial(ring, row.job_id, row.tenant_id, row.kind))
-            rung += 1
-    return rung
+    woken = turns.wake(limit=limit)
+    for queue in QUEUES:
+        if turns.is_waiting(queue):
+            ring(queue)
+    return woken
 
 
-def _queue_length(queue: str) -> int:
-    try:
-        with current_app.connection_for_read() as connection:
-            return int(connection.default_channel.client.llen(queue))
-    except Exception:
-        return 0
+def _rung(queue: str) -> int:
+    """How many messages lie in the broker that no worker has fetched; none where it cannot be asked."""
+    lists = broker()
+    return int(lists.llen(queue)) if lists else 0

@@ -7,7 +7,9 @@ import uuid
 from django.db import models
 from django.utils import timezone
 
-from tenants.scope import TenantModel
+from tenants.scope import TenantForeignKey, TenantModel
+
+_WAITING = models.Q(waiting=True)
 
 
 class Job(TenantModel):
@@ -24,9 +26,17 @@ class Job(TenantModel):
         FAILED = "failed"
         CANCELLED = "cancelled"
 
+    class Priority(models.IntegerChoices):
+        LOW = 1
+        NORMAL = 2
+        HIGH = 3
+
     TERMINAL = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
     kind = models.CharField(max_length=40)
+    priority = models.PositiveSmallIntegerField(choices=Priority, default=Priority.NORMAL)
+    # The job that queued this one as a part of its own work. No foreign key: either may be archived first.
+    parent_id = models.UUIDField(null=True, blank=True)
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
     arguments = models.JSONField(default=dict)
     reserved = models.JSONField(default=dict)
@@ -44,28 +54,109 @@ class Job(TenantModel):
     result = models.JSONField(null=True, blank=True)
     cost_cpu_s = models.FloatField(default=0)
     cost_gpu_s = models.FloatField(default=0)
+    # How many lines its log has ever had (JobNote), and how fast it went of late, as measured up to then (timing).
+    notes = models.PositiveIntegerField(default=0)
+    rate_per_s = models.FloatField(null=True, blank=True)
+    paced_at = models.DateTimeField(null=True, blank=True)
+    paced_done = models.PositiveIntegerField(default=0)
+    # Of the last attempt that broke: for operators, never in an answer to a tenant.
+    traceback = models.TextField(default="", blank=True)
+    # Where the request that queued it stands in a trace (W3C traceparent).
+    trace = models.CharField(max_length=100, default="", blank=True)
 
     class Meta(TenantModel.Meta):
         db_table = "job"
-        indexes = [models.Index(fields=["tenant", "state", "-id"], name="job_by_state")]
+        indexes = [
+            models.Index(fields=["tenant", "state", "-id"], name="job_by_state"),
+            models.Index(fields=["tenant", "kind", "-id"], name="job_by_kind"),
+            models.Index(
+                fields=["tenant", "parent_id", "id"],
+                name="job_by_parent",
+                condition=models.Q(parent_id__isnull=False),
+            ),
+            # Work across tenants: what ended lately, and what is old enough for the archive.
+            models.Index(
+                fields=["finished_at"], name="job_by_end", condition=models.Q(finished_at__isnull=False)
+            ),
+        ]
 
     @property
     def finished(self) -> bool:
         return self.state in self.TERMINAL
 
 
-class JobDispatch(models.Model):
-    """What still has to be sent to the broker, again if need be (global: the sweeper knows no tenant).
+class JobNote(TenantModel):
+    """One line of a job's log. `number` counts from 1; of a long log the middle has gone (notes)."""
 
-    `due_at` is when the doorbell must ring (again): shortly after queueing, later while a lease runs.
+    class Level(models.TextChoices):
+        INFO = "info"
+        WARNING = "warning"
+        ERROR = "error"
+
+    job = TenantForeignKey(Job, on_delete=models.CASCADE, related_name="+")
+    number = models.PositiveIntegerField()
+    at = models.DateTimeField(default=timezone.now)
+    level = models.CharField(max_length=7, choices=Level, default=Level.INFO)
+    text = models.CharField(max_length=500)
+
+    class Meta(TenantModel.Meta):
+        db_table = "job_note"
+        constraints = [models.UniqueConstraint(fields=["tenant", "job", "number"], name="job_note_number")]
+
+
+class JobArchive(TenantModel):
+    """A file of finished jobs in the tenant's storage. `jobs` are those still to be removed after it was written."""
+
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+    count = models.PositiveIntegerField()
+    bytes = models.PositiveBigIntegerField(default=0)
+    jobs = models.JSONField(default=list)
+    created_at = models.DateTimeField(default=timezone.now)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "job_archive"
+
+
+class JobDispatch(models.Model):
+    """Jobs that have not ended, for the workers and the sweeper (global: they know no tenant before they take one).
+
+    A row *waits*: a worker may take it (turns), `due_at` is since when. Or it sleeps until `due_at`: taken and not
+    claimed yet, running until its lease ends, or put off; then the sweeper lets it wait again.
     """
 
     job_id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     tenant_id = models.UUIDField()
     kind = models.CharField(max_length=40)
     queue = models.CharField(max_length=20)
-    sends = models.PositiveIntegerField(default=0)
-    due_at = models.DateTimeField(db_index=True)
+    waiting = models.BooleanField(default=False)
+    # When it is its tenant's turn among all tenants, and its place among the jobs of its tenant (turns).
+    turn = models.BigIntegerField(default=0)
+    place = models.DateTimeField(default=timezone.now)
+    due_at = models.DateTimeField()
 
     class Meta:
         db_table = "job_dispatch"
+        indexes = [
+            models.Index(fields=["queue", "turn", "job_id"], name="dispatch_turn", condition=_WAITING),
+            models.Index(
+                fields=["queue", "tenant_id", "place", "job_id"], name="dispatch_place", condition=_WAITING
+            ),
+            models.Index(fields=["queue", "tenant_id", "turn"], name="dispatch_last", condition=_WAITING),
+            models.Index(fields=["queue", "due_at"], name="dispatch_oldest", condition=_WAITING),
+            models.Index(fields=["due_at"], name="dispatch_due", condition=~_WAITING),
+        ]
+
+
+class JobTurn(models.Model):
+    """The turn from which a tenant that was served is served again in a queue (global, as JobDispatch)."""
+
+    queue = models.CharField(max_length=20)
+    tenant_id = models.UUIDField()
+    turn = models.BigIntegerField()
+
+    class Meta:
+        db_table = "job_turn"
+        constraints = [models.UniqueConstraint(fields=["queue", "tenant_id"], name="job_turn_of_tenant")]
+        indexes = [models.Index(fields=["queue", "turn"], name="job_turn_newest")]

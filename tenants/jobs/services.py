@@ -12,7 +12,8 @@ import logging
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -23,6 +24,7 @@ from django.utils.module_loading import import_string
 
 from tenants.accounts import metering, quotas
 from tenants.errors import Conflict, NotFound
+from tenants.jobs import pausing, turns
 from tenants.jobs.bell import ring
 from tenants.jobs.kinds import KINDS
 from tenants.jobs.models import Job, JobDispatch
@@ -50,10 +52,22 @@ class Claim:
     attempt: int
 
 
-def enqueue(*, kind: str, arguments: Mapping[str, Any], total: int = 1, reserve: Mapping[str, float]) -> Job:
-    """Write a job and, on commit, ring for it. Raises QuotaExceeded and writes nothing if `reserve` is too much."""
+def enqueue(
+    *,
+    kind: str,
+    arguments: Mapping[str, Any],
+    total: int = 1,
+    reserve: Mapping[str, float],
+    priority: int = Job.Priority.NORMAL,
+    parent: uuid.UUID | None = None,
+) -> Job:
+    """Write a job and, on commit, ring for it. Raises QuotaExceeded and writes nothing if `reserve` is too much.
+
+    `parent` is the job that this one is a part of: if that is cancelled, so is this.
+    """
     with tenant_scope(current_tenant_id()):
         job = Job(kind=kind, arguments=dict(arguments), progress_total=total, reserved=dict(reserve))
+        job.priority, job.parent_id = priority, parent
         quotas.reserve(owner=job.id, amounts=reserve)
         job.save(force_insert=True)
         _dispatch(job)
@@ -61,19 +75,10 @@ def enqueue(*, kind: str, arguments: Mapping[str, Any], total: int = 1, reserve:
 
 
 def _dispatch(job: Job) -> None:
-    kind = KINDS[job.kind]
-    due = timezone.now() + timedelta(seconds=settings.JOB_RESEND_S)
-    JobDispatch.objects.update_or_create(
-        job_id=job.id,
-        defaults={
-            "tenant_id": job.tenant_id,
-            "kind": kind.name,
-            "queue": kind.queue,
-            "due_at": due,
-            "sends": 1,
-        },
-    )
-    transaction.on_commit(lambda: ring(job.id, job.tenant_id, kind.name))
+    """Let the job wait for a worker from now on."""
+    queue = KINDS[job.kind].queue
+    turns.put(job, queue, since=timezone.now())
+    transaction.on_commit(partial(ring, queue))
 
 
 def claim(*, job_id: uuid.UUID, tenant_id: uuid.UUID) -> Claim | None:
@@ -82,12 +87,14 @@ def claim(*, job_id: uuid.UUID, tenant_id: uuid.UUID) -> Claim | None:
     with tenant_scope(tenant_id):
         job = Job.objects.select_for_update().filter(pk=job_id).first()
         if job is None or job.finished:
-            JobDispatch.objects.filter(job_id=job_id).delete()
+            JobDispatch.objects.filter(job_id=job_id, tenant_id=tenant_id).delete()
             return None
         if job.state == Job.State.RUNNING and job.lease_until and job.lease_until > now:
             return None
         if job.cancel_requested:
             _end(job, Job.State.CANCELLED)
+            return None
+        if pausing.put_off(job_id, tenant_id, job.kind):
             return None
         if job.attempts >= KINDS[job.kind].max_attempts:
             _end(job, Job.State.FAILED, error=job.error or _dead_letter(job))
@@ -111,10 +118,10 @@ def _start(job: Job) -> None:
     job.started_at = job.started_at or timezone.now()
     job.lease_until = _lease()
     job.save(update_fields=["state", "attempts", "fence", "started_at", "lease_until"])
-    JobDispatch.objects.filter(job_id=job.id).update(due_at=job.lease_until)
+    turns.sleep(job.id, job.lease_until)
 
 
-def _lease() -> Any:
+def _lease() -> datetime:
     return timezone.now() + timedelta(seconds=settings.JOB_LEASE_S)
 
 
@@ -132,7 +139,7 @@ def heartbeat(claimed: Claim) -> bool:
         job = held(claimed)
         job.lease_until = _lease()
         job.save(update_fields=["lease_until"])
-        JobDispatch.objects.filter(job_id=job.id).update(due_at=job.lease_until)
+        turns.sleep(job.id, job.lease_until)
     return not job.cancel_requested
 
 
@@ -182,9 +189,8 @@ def fail(claimed: Claim, *, error: dict[str, Any], cpu_s: float = 0, gpu_s: floa
         job.state, job.lease_until = Job.State.QUEUED, None
         job.cost_cpu_s += cpu_s
         job.save(update_fields=["state", "lease_until", "error", "cost_cpu_s"])
-        # Back off: the next ring comes from the sweeper.
-        due = timezone.now() + timedelta(seconds=min(60, 2**job.attempts))
-        JobDispatch.objects.filter(job_id=job.id).update(due_at=due)
+        # Back off: the sweeper lets it wait again.
+        turns.sleep(job.id, timezone.now() + timedelta(seconds=min(60, 2**job.attempts)))
         return False
 
 
@@ -196,11 +202,10 @@ def give_turn(claimed: Claim, *, delay_s: float = 0.0) -> None:
             raise Cancelled
         job.state, job.lease_until, job.attempts = Job.State.QUEUED, None, 0
         job.save(update_fields=["state", "lease_until", "attempts"])
+        # Behind those of its tenant that have come meanwhile.
+        _dispatch(job)
         if delay_s:
-            due = timezone.now() + timedelta(seconds=delay_s)
-            JobDispatch.objects.filter(job_id=job.id).update(due_at=due, sends=0)
-        else:
-            _dispatch(job)
+            turns.sleep(job.id, timezone.now() + timedelta(seconds=delay_s))
 
 
 def stop_cancelled(claimed: Claim, *, cpu_s: float = 0) -> None:

@@ -275,7 +275,7 @@ def test_jobs_that_nobody_works_on_are_named(party) -> None:
     with tenant_scope(party.id):
         job = add_asset(dataset_id=create_dataset(name="d").id, text="stuck").job
         Job.objects.filter(pk=job.id).update(state="running", lease_until="2026-01-01T00:00:00Z")
-    JobDispatch.objects.filter(job_id=job.id).update(due_at="2026-01-01T00:00:00Z")
+    JobDispatch.objects.filter(job_id=job.id).update(waiting=False, due_at="2026-01-01T00:00:00Z")
     stuck, overdue = work.stuck(SHALLOW), work.overdue(SHALLOW)
     assert (stuck.verdict, overdue.verdict) == ("fail", "fail")
     assert "jobs run without a worker" in stuck.what

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from celery import current_app
 from django.utils import timezone
 
 from tenants.accounts import quotas
@@ -17,6 +16,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job, JobDispatch
 from tenants.pipeline.services import add_asset, delete_dataset, resume_deletions
 from tenants.scope import tenant_scope
+from tenants.valkey import broker
 
 
 @pytest.fixture
@@ -165,21 +165,18 @@ def test_a_deletion_cannot_be_cancelled_and_is_taken_up_again(party, added) -> N
         assert resume_deletions() == 1
 
 
-def test_a_long_queue_does_not_keep_the_sweeper_from_others(party, added) -> None:
+def test_a_rung_queue_is_not_rung_again_and_keeps_no_job_from_waiting(party, added) -> None:
+    """The broker holds a handful of messages, whatever waits; another queue is rung all the same."""
+    store = broker()
+    for queue in ("embed", "default"):
+        store.delete(queue)
     with tenant_scope(party.id):
-        job = delete_dataset(dataset_id=added.asset.dataset_id)
-    past = timezone.now() - timedelta(days=365)
-    JobDispatch.objects.filter(job_id__in=[added.job.id, job.id]).update(due_at=past)
-    with current_app.connection_for_write() as broker:
-        store = broker.default_channel.client
-        limit = store.llen("default") + 10
-        store.lpush("embed", *["{}"] * (limit + 1))
-        try:
-            assert bell.sweep(limit=limit) >= 1
-        finally:
-            store.lrem("embed", limit + 1, "{}")
-    assert JobDispatch.objects.get(job_id=job.id).sends == 2
-    assert JobDispatch.objects.get(job_id=added.job.id).sends == 1
+        for _ in range(3 * bell.MESSAGES):
+            add_asset(dataset_id=added.asset.dataset_id, text="another")
+        delete_dataset(dataset_id=added.asset.dataset_id)
+    bell.sweep()
+    assert store.llen("embed") == bell.MESSAGES
+    assert 1 <= store.llen("default") <= bell.MESSAGES
 
 
 def test_another_tenants_job_is_not_found(party, stranger, added) -> None:
@@ -193,12 +190,19 @@ def test_another_tenants_job_is_not_found(party, stranger, added) -> None:
 
 
 def test_the_sweeper_rings_for_what_the_broker_lost(party, added) -> None:
+    broker().delete("embed")
+    bell.sweep()
+    assert broker().llen("embed") == 1
+
+
+def test_a_job_whose_worker_died_waits_again(party, added) -> None:
+    assert _claim(party, added.job)
+    assert JobDispatch.objects.get(job_id=added.job.id).waiting is False
+    _expire_lease(party, added.job)
     JobDispatch.objects.filter(job_id=added.job.id).update(due_at=timezone.now() - timedelta(seconds=1))
-    begun = timezone.now()
-    # A queue that is merely long is left alone, and other tests leave messages in it.
     assert bell.sweep(limit=1_000_000) >= 1
-    row = JobDispatch.objects.get(job_id=added.job.id)
-    assert row.sends == 2 and row.due_at > begun
+    assert JobDispatch.objects.get(job_id=added.job.id).waiting is True
+    assert _claim(party, added.job).fence == 2
 
 
 def test_over_quota_nothing_is_written(make_party) -> None:

@@ -92,7 +92,7 @@ def canaries(options: Options) -> Finding:
 
 
 def overdue(options: Options) -> Finding:
-    late = JobDispatch.objects.filter(due_at__lt=timezone.now() - OVERDUE)
+    late = JobDispatch.objects.filter(waiting=False, due_at__lt=timezone.now() - OVERDUE)
     if count := late.count():
         kinds = sorted(set(late.values_list("kind", flat=True)))
         return fail(
