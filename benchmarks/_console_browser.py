@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from statistics import median
 from typing import Any
 
 from _console_world import World, world
+from _data import ROOT
 from _search_bench import Line, at_most
 from playwright.sync_api import Browser, Page, sync_playwright
 
+sys.path.append(str(ROOT))
 from tests.console.browsing import CHROMIUM, FLAGS
 
 VISITS = 3

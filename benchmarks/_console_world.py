@@ -60,7 +60,8 @@ def _tenant(stack: Stack, size: str) -> dict[str, Any]:
 
 def _run(stack: Stack, program: str, *arguments: Any, given: Any = None) -> dict[str, Any]:
     env = {**inherited(), **stack.env, "PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}"}
-    command = [sys.executable, str(Path(__file__).with_name(program)), *map(str, arguments)]
+    # -P: this folder has a console.py, which would hide the package.
+    command = [sys.executable, "-P", str(Path(__file__).with_name(program)), *map(str, arguments)]
     sent = None if given is None else json.dumps(given)
     done = subprocess.run(command, cwd=ROOT, env=env, input=sent, capture_output=True, text=True, check=False)
     if done.returncode:
