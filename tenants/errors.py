@@ -1,4 +1,7 @@
-"""Errors of the services, in the words that an API or a page shows. Each has a stable slug."""
+"""Errors of the services, in the words that an API or a page shows. Each has a stable slug.
+
+Details are put together in the language of the request; titles are kept in English, and pages translate them.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from django.utils.translation import gettext
+from django.utils.translation import gettext_noop as _
+
 
 class ServiceError(Exception):
     """A request that cannot be done; `detail` says why and what to do."""
 
     slug = "service-error"
     status = 400
-    title = "The request cannot be done"
+    title = _("The request cannot be done")
 
     def __init__(self, detail: str, **extra: Any) -> None:
         super().__init__(detail)
@@ -22,13 +28,13 @@ class ServiceError(Exception):
 
 
 class NotFound(ServiceError):
-    slug, status, title = "not-found", 404, "Not found"
+    slug, status, title = "not-found", 404, _("Not found")
 
 
 class Invalid(ServiceError):
     """A field has a value that cannot be used; `errors` lists pointers and details."""
 
-    slug, status, title = "invalid", 422, "Some values are not valid"
+    slug, status, title = "invalid", 422, _("Some values are not valid")
 
     def __init__(self, detail: str, pointer: str = "") -> None:
         super().__init__(detail)
@@ -36,60 +42,62 @@ class Invalid(ServiceError):
 
 
 class Conflict(ServiceError):
-    slug, status, title = "conflict", 409, "In conflict with what exists"
+    slug, status, title = "conflict", 409, _("In conflict with what exists")
 
 
 class NotAllowed(ServiceError):
     """The role of who asks does not reach that far, whatever its scopes are."""
 
-    slug, status, title = "not-allowed", 403, "Not allowed"
+    slug, status, title = "not-allowed", 403, _("Not allowed")
 
 
 class NotReady(ServiceError):
-    slug, status, title = "not-ready", 409, "Not ready yet"
+    slug, status, title = "not-ready", 409, _("Not ready yet")
 
 
 class UnsupportedMedia(ServiceError):
-    slug, status, title = "unsupported-media-type", 415, "This kind of file is not accepted"
+    slug, status, title = "unsupported-media-type", 415, _("This kind of file is not accepted")
 
 
 class TooLarge(ServiceError):
-    slug, status, title = "too-large", 413, "Too large"
+    slug, status, title = "too-large", 413, _("Too large")
 
 
 class QuotaExceeded(ServiceError):
-    slug, status, title = "quota-exceeded", 403, "Over quota"
+    slug, status, title = "quota-exceeded", 403, _("Over quota")
 
 
 class CursorExpired(ServiceError):
-    slug, status, title = "cursor-expired", 410, "This cursor has expired"
+    slug, status, title = "cursor-expired", 410, _("This cursor has expired")
 
 
 class StorageFull(ServiceError):
-    slug, status, title = "storage-full", 507, "There is no room"
+    slug, status, title = "storage-full", 507, _("There is no room")
 
     def __init__(self) -> None:
         super().__init__(
-            "The disk of this installation is full. Nothing was kept; its operator has to make room."
+            gettext("The disk of this installation is full. Nothing was kept; its operator has to make room.")
         )
 
 
 class Unavailable(ServiceError):
-    slug, status, title = "unavailable", 503, "Not available at the moment"
+    slug, status, title = "unavailable", 503, _("Not available at the moment")
 
 
 class ModelUnavailable(Unavailable):
     """The files of a model are missing, damaged, or out of reach; no other model takes its place."""
 
-    slug, title = "model-unavailable", "The model of this workspace is not available"
+    slug, title = "model-unavailable", _("The model of this workspace is not available")
 
 
 class IndexRebuilding(ServiceError):
-    slug, status, title = "index-rebuilding", 503, "The index is being built"
+    slug, status, title = "index-rebuilding", 503, _("The index is being built")
 
     def __init__(self) -> None:
         super().__init__(
-            "The search index of this workspace is being built anew. Nothing is lost; try again soon."
+            gettext(
+                "The search index of this workspace is being built anew. Nothing is lost; try again soon."
+            )
         )
 
 

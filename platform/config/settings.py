@@ -63,6 +63,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "csp",
+    "corsheaders",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -88,6 +89,7 @@ MIDDLEWARE = [
     "config.middleware.RequestContextMiddleware",
     "config.metrics.MetricsMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "config.cors.ApiOrigins",
     "config.middleware.ContentPolicy",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "config.middleware.BrowserSessions",
@@ -177,6 +179,9 @@ CELERY_BEAT_SCHEDULE = {
     "flush-usage": _every(30.0, "workers.flush_usage"),
     "collect-garbage": _every(300.0, "workers.collect_garbage"),
     "seal-records": _every(60.0, "workers.seal_records"),
+    "sweep-webhooks": _every(JOB_SWEEP_S, "workers.sweep_webhooks"),
+    "watch-quotas": _every(60.0, "workers.watch_quotas"),
+    "tend-operators": _every(60.0, "workers.tend_operators"),
     "canary": _every(15.0, "workers.ring_canaries"),
 }
 
@@ -184,8 +189,6 @@ CELERY_BEAT_SCHEDULE = {
 
 STORAGE_URL = env("STORAGE_URL", f"file://{DATA_DIR / 'blobs'}")
 
-    "sweep-webhooks": _every(JOB_SWEEP_S, "workers.sweep_webhooks"),
-    "watch-quotas": _every(60.0, "workers.watch_quotas"),
 
 def _storage(url: str) -> dict:
     parts = urlparse(url)
@@ -259,13 +262,6 @@ SCAN_REQUIRED = flag("SCAN_REQUIRED")
 BACKUP_KEEP_DAYS = int(env("BACKUP_KEEP_DAYS", "30"))
 EXPORT_KEEP_DAYS = int(env("EXPORT_KEEP_DAYS", "7"))
 
-# --- Models ----------------------------------------------------------------------------------------------
-
-MODELS_DIR = Path(env("CROSSLIGHT_MODELS", str(DATA_DIR / "models")))
-os.environ.setdefault("CROSSLIGHT_MODELS", str(MODELS_DIR))
-# Tenants' own joint spaces, copied from the storage when they are first used, and what a process holds of them.
-SPACES_DIR = DATA_DIR / "spaces"
-SPACES_MEMORY_BYTES = int(env("SPACES_MEMORY_BYTES", str(512 << 20)))
 # --- Webhooks ---------------------------------------------------------------------------------------------
 
 # Only for installations without a public network: plain HTTP, ports ("9000" or "9000-9999") beside 80, 443, 8080 and
@@ -283,6 +279,13 @@ WEBHOOK_FAILING_DAYS = int(env("WEBHOOK_FAILING_DAYS", "5"))
 # How long events and deliveries are kept to be looked at and sent again.
 WEBHOOK_KEEP_DAYS = int(env("WEBHOOK_KEEP_DAYS", "30"))
 
+# --- Models ----------------------------------------------------------------------------------------------
+
+MODELS_DIR = Path(env("CROSSLIGHT_MODELS", str(DATA_DIR / "models")))
+os.environ.setdefault("CROSSLIGHT_MODELS", str(MODELS_DIR))
+# Tenants' own joint spaces, copied from the storage when they are first used, and what a process holds of them.
+SPACES_DIR = DATA_DIR / "spaces"
+SPACES_MEMORY_BYTES = int(env("SPACES_MEMORY_BYTES", str(512 << 20)))
 # Threads that prepare the rows of an import, beside the one that reads and stores: one more than there are cores, as
 # some wait for a decoder.
 IMPORT_THREADS = int(env("IMPORT_THREADS", str(len(os.sched_getaffinity(0)) + 1)))
@@ -290,6 +293,11 @@ DECODER_MEMORY_BYTES = int(env("DECODER_MEMORY_BYTES", str(1024 * 1024 * 1024)))
 DECODER_TIMEOUT_S = float(env("DECODER_TIMEOUT_S", "20"))
 
 # --- Learning --------------------------------------------------------------------------------------------
+
+# Of a map: the assets that it shows at most, a fair sample of more; what the process that draws one by UMAP may take.
+MAP_MAX_POINTS = int(env("MAP_MAX_POINTS", "100000"))
+MAP_MEMORY_BYTES = int(env("MAP_MEMORY_BYTES", str(4 << 30)))
+MAP_CPU_S = int(env("MAP_CPU_S", "3600"))
 
 # Where the models of tenants are trained: shards and checkpoints, until what is learnt is kept in the storage.
 LEARNING_DIR = DATA_DIR / "learning"
@@ -369,6 +377,31 @@ DEFAULT_FROM_EMAIL = env("EMAIL_FROM", "crosslight@localhost")
 
 # --- API -------------------------------------------------------------------------------------------------
 
+# Scripts of pages on origins that a tenant allows may call the API (config.cors says which); never with cookies.
+CORS_URLS_REGEX = r"^/api/v1/"
+CORS_ALLOW_CREDENTIALS = False
+CORS_ALLOW_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+CORS_ALLOW_HEADERS = (
+    *("authorization", "content-type", "idempotency-key", "prefer", "x-request-id", "last-event-id"),
+    *("if-none-match", "if-range", "range", "traceparent", "tracestate"),
+    *("tus-resumable", "upload-length", "upload-offset", "upload-metadata", "upload-checksum"),
+)
+CORS_EXPOSE_HEADERS = (
+    *("Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id", "Server-Timing"),
+    *("ETag", "Content-Disposition", "Content-Range", "Accept-Ranges", "Preference-Applied"),
+    "Idempotent-Replayed",
+    *(
+        "Tus-Resumable",
+        "Tus-Version",
+        "Tus-Extension",
+        "Tus-Max-Size",
+        "Upload-Offset",
+        "Upload-Length",
+        "Upload-Expires",
+    ),
+)
+CORS_PREFLIGHT_MAX_AGE = 600
+
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["api.auth.KeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["api.auth.HasScope"],
@@ -409,7 +442,6 @@ USE_I18N = True
 LANGUAGE_COOKIE_NAME = "language"
 LANGUAGE_COOKIE_AGE = 365 * 24 * 3600
 LANGUAGE_COOKIE_HTTPONLY = True
-LANGUAGE_COOKIE_SAMESITE = "Lax"
 LANGUAGE_COOKIE_SECURE = SECURE_COOKIES
 
 METRICS_TOKEN = env("METRICS_TOKEN", "")

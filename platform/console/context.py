@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 from django.http import HttpRequest
-from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from console.access import Workspace
@@ -90,7 +89,7 @@ def console(request: HttpRequest) -> dict[str, Any]:
     }
 
 
-def _navigation(workspace: Workspace) -> list[tuple[Promise, list[tuple[str, Promise, str, str]]]]:
+def _navigation(workspace: Workspace) -> list[tuple[Any, list[tuple[str, Any, str, str]]]]:
     """The groups that have an entry for the person's role, with those entries."""
     groups = (
         (heading, [entry for entry in entries if entry[3] in workspace.scopes])

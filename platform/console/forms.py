@@ -10,11 +10,13 @@ from typing import Any
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
+from console import words
 from tenants.accounts.permissions import SCOPES
 from tenants.datasets.services import MAX_DESCRIPTION, MAX_NAME, MAX_RETENTION_DAYS
 
-LIFETIMES = (("30", "30 days"), ("90", "90 days"), ("365", "1 year"), ("", "Never"))
+LIFETIMES = (("30", _("30 days")), ("90", _("90 days")), ("365", _("1 year")), ("", _("Never")))
 
 
 class StyledForm(forms.Form):
@@ -42,14 +44,14 @@ def style(widget: forms.Widget, *, invalid: bool) -> None:
 
 class SignInForm(AuthenticationForm):
     error_messages = {
-        "invalid_login": "This e-mail address and password do not belong together.",
-        "inactive": "This account is not active.",
+        "invalid_login": _("This e-mail address and password do not belong together."),
+        "inactive": _("This account is not active."),
     }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         email, password = self.fields["username"], self.fields["password"]
-        email.label = "E-mail"
+        email.label = _("E-mail")
         email.widget = forms.EmailInput(
             attrs={"autocomplete": "username", "autofocus": True, "maxlength": 254, "class": "form-control"}
         )
@@ -60,32 +62,37 @@ class SignInForm(AuthenticationForm):
 
 
 class DatasetForm(StyledForm):
-    name = forms.CharField(max_length=MAX_NAME, widget=forms.TextInput(attrs={"autocomplete": "off"}))
+    name = forms.CharField(
+        label=_("Name"), max_length=MAX_NAME, widget=forms.TextInput(attrs={"autocomplete": "off"})
+    )
     description = forms.CharField(
-        required=False, max_length=MAX_DESCRIPTION, widget=forms.Textarea(attrs={"rows": 3})
+        label=_("Description"),
+        required=False,
+        max_length=MAX_DESCRIPTION,
+        widget=forms.Textarea(attrs={"rows": 3}),
     )
 
 
 class DatasetEditForm(DatasetForm):
     retention_days = forms.IntegerField(
-        required=False, min_value=1, max_value=MAX_RETENTION_DAYS, label="Days that assets are kept"
+        required=False, min_value=1, max_value=MAX_RETENTION_DAYS, label=_("Days that assets are kept")
     )
 
 
 class SubjectForm(StyledForm):
     """Whose data is to be erased. What it means is for `tenants.pipeline.subjects`."""
 
-    key = forms.CharField(required=False, max_length=100, label="Metadata key, such as customer_id")
-    value = forms.CharField(required=False, max_length=1000, label="Its value")
+    key = forms.CharField(required=False, max_length=100, label=_("Metadata key, such as customer_id"))
+    value = forms.CharField(required=False, max_length=1000, label=_("Its value"))
     external_ids = forms.CharField(
-        required=False, label="External ids", widget=forms.Textarea(attrs={"rows": 3, "class": "mono"})
+        required=False, label=_("External ids"), widget=forms.Textarea(attrs={"rows": 3, "class": "mono"})
     )
     # Whether there is one of that id is for the service to say.
-    dataset = forms.UUIDField(required=False, label="Only in", widget=forms.Select)
+    dataset = forms.UUIDField(required=False, label=_("Only in"), widget=forms.Select)
 
     def __init__(self, datasets: Iterable[Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        choices = [("", "All datasets"), *((str(d.id), d.name) for d in datasets)]
+        choices = [("", _("All datasets")), *((str(d.id), d.name) for d in datasets)]
         self.fields["dataset"].widget = forms.Select(choices=choices)
         style(self.fields["dataset"].widget, invalid="dataset" in self.errors)
 
@@ -117,7 +124,7 @@ class ConfirmForm(StyledForm):
     def clean_name(self) -> str:
         typed = self.cleaned_data["name"].strip()
         if typed != self.expected.strip():
-            raise forms.ValidationError("Type the name exactly as it is shown.")
+            raise forms.ValidationError(_("Type the name exactly as it is shown."))
         return typed
 
 
@@ -133,9 +140,9 @@ class JsonObjectField(forms.CharField):
         try:
             found = json.loads(text, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
-            raise forms.ValidationError(f"This is not JSON: {error}.") from error
+            raise forms.ValidationError(_("This is not JSON: %(error)s.") % {"error": error}) from error
         if not isinstance(found, dict):
-            raise forms.ValidationError('Write a JSON object, such as {"colour": "red", "price": 12.5}.')
+            raise forms.ValidationError(_('Write a JSON object, such as {"colour": "red", "price": 12.5}.'))
         return found
 
 
@@ -150,20 +157,26 @@ class UploadForm(forms.Form):
 
 
 class AssetForm(StyledForm):
-    caption = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 3}))
+    caption = forms.CharField(label=_("Caption"), required=False, widget=forms.Textarea(attrs={"rows": 3}))
     metadata = JsonObjectField(
-        required=False, widget=forms.Textarea(attrs={"rows": 6, "spellcheck": "false", "class": "mono"})
+        label=_("Metadata"),
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 6, "spellcheck": "false", "class": "mono"}),
     )
 
 
 class KeyForm(StyledForm):
     name = forms.CharField(
-        max_length=100, widget=forms.TextInput(attrs={"autocomplete": "off", "placeholder": "Import script"})
+        label=_("Name"),
+        max_length=100,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "placeholder": _("Import script")}),
     )
     scopes = forms.MultipleChoiceField(
-        choices=[(scope, scope) for scope in SCOPES], widget=forms.CheckboxSelectMultiple
+        label=_("Scopes"),
+        choices=[(scope, words.SCOPES[scope]) for scope in SCOPES],
+        widget=forms.CheckboxSelectMultiple,
     )
-    lifetime = forms.ChoiceField(choices=LIFETIMES, required=False, initial="90", label="Expires after")
+    lifetime = forms.ChoiceField(choices=LIFETIMES, required=False, initial="90", label=_("Expires after"))
 
     @property
     def expires_at(self) -> dt.datetime | None:

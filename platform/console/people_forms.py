@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.utils.translation import gettext_lazy as _
 
+from console import words
 from console.forms import StyledForm
 from tenants.accounts.permissions import ROLES
 
-OVERLAPS = ((0, "at once"), (3600, "after an hour"), (86400, "after a day"), (7 * 86400, "after 7 days"))
+OVERLAPS = (
+    (0, _("at once")),
+    (3600, _("after an hour")),
+    (86400, _("after a day")),
+    (7 * 86400, _("after 7 days")),
+)
 
 
 class CodeForm(StyledForm):
@@ -17,14 +24,14 @@ class CodeForm(StyledForm):
 
     code = forms.CharField(
         max_length=40,
-        label="Code",
+        label=_("Code"),
         widget=forms.TextInput(
             attrs={"autocomplete": "one-time-code", "autofocus": True, "spellcheck": "false", "class": "mono"}
         ),
     )
 
 
-def password_field(label: str, *, fresh: bool) -> forms.CharField:
+def password_field(label: Any, *, fresh: bool) -> forms.CharField:
     """A password: a `fresh` one is chosen now, another one is known."""
     kind = "new-password" if fresh else "current-password"
     widget = forms.PasswordInput(attrs={"autocomplete": kind})
@@ -32,24 +39,26 @@ def password_field(label: str, *, fresh: bool) -> forms.CharField:
 
 
 class NewPasswordForm(StyledForm):
-    password = password_field("New password", fresh=True)
-    again = password_field("The same again", fresh=True)
+    password = password_field(_("New password"), fresh=True)
+    again = password_field(_("The same again"), fresh=True)
 
     def clean_again(self) -> str:
         if self.cleaned_data["again"] != self.cleaned_data.get("password"):
-            raise forms.ValidationError("The two passwords are not the same.")
+            raise forms.ValidationError(_("The two passwords are not the same."))
         return self.cleaned_data["again"]
 
 
 class JoinForm(NewPasswordForm):
-    name = forms.CharField(max_length=150, widget=forms.TextInput(attrs={"autocomplete": "name"}))
+    name = forms.CharField(
+        label=_("Name"), max_length=150, widget=forms.TextInput(attrs={"autocomplete": "name"})
+    )
     field_order = ("name", "password", "again")
 
 
 class ProofForm(StyledForm):
     """The person's own password again, before something that a borrowed browser must not do."""
 
-    current = password_field("Your password", fresh=False)
+    current = password_field(_("Your password"), fresh=False)
 
     def __init__(self, user: Any, *args: Any, **kwargs: Any) -> None:
         self.user = user
@@ -57,7 +66,7 @@ class ProofForm(StyledForm):
 
     def clean_current(self) -> str:
         if not self.user.check_password(self.cleaned_data["current"]):
-            raise forms.ValidationError("This is not your password.")
+            raise forms.ValidationError(_("This is not your password."))
         return self.cleaned_data["current"]
 
 
@@ -71,30 +80,33 @@ class ChangePasswordForm(ProofForm, NewPasswordForm):
 
 class PersonForm(StyledForm):
     name = forms.CharField(
-        max_length=150, required=False, widget=forms.TextInput(attrs={"autocomplete": "name"})
+        label=_("Name"),
+        max_length=150,
+        required=False,
+        widget=forms.TextInput(attrs={"autocomplete": "name"}),
     )
 
 
 class AddressForm(StyledForm):
     email = forms.EmailField(
-        label="E-mail", widget=forms.EmailInput(attrs={"autocomplete": "username", "autofocus": True})
+        label=_("E-mail"), widget=forms.EmailInput(attrs={"autocomplete": "username", "autofocus": True})
     )
 
 
 class RoleForm(StyledForm):
     """A role; only those are offered that the person may give, and the service refuses the others."""
 
-    role = forms.ChoiceField(choices=[(role, role) for role in ROLES], initial="editor")
+    role = forms.ChoiceField(label=_("Role"), choices=[(r, words.ROLES[r]) for r in ROLES], initial="editor")
 
     def __init__(self, roles: list[str], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         offered: Any = self.fields["role"].widget
-        offered.choices = [(role, role) for role in roles]
+        offered.choices = [(role, words.ROLES[role]) for role in roles]
 
 
 class InviteForm(RoleForm):
     email = forms.EmailField(
-        label="E-mail",
+        label=_("E-mail"),
         widget=forms.EmailInput(attrs={"autocomplete": "off", "placeholder": "ann@example.org"}),
     )
     field_order = ("email", "role")

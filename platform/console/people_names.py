@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from django.utils.translation import gettext as _
+
 from console.paging import parse_id
 from tenants.accounts.models import ApiKey, User
 
@@ -17,4 +19,4 @@ def names_of(actors: Iterable[str]) -> dict[str, str]:
     people = {ids[user.pk]: user.name or user.email for user in User.objects.filter(pk__in=ids)}
     prefixes = [actor.removeprefix(KEY) for actor in wanted if actor.startswith(KEY)]
     keys = ApiKey.objects.filter(prefix__in=prefixes)
-    return {**people, **{f"{KEY}{key.prefix}": f"Key “{key.name}”" for key in keys}}
+    return {**people, **{f"{KEY}{key.prefix}": _("Key “%(name)s”") % {"name": key.name} for key in keys}}

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.utils.translation import gettext as _
 
 from ml.media import MediaError
 from tenants.errors import Invalid, ServiceError, TooLarge, UnsupportedMedia
@@ -35,7 +36,7 @@ def answer(request: HttpRequest, error: ServiceError) -> HttpResponse:
 
 def as_problem(error: ServiceError) -> dict[str, Any]:
     fields = getattr(error, "errors", None)
-    shape = {"type": error.slug, "title": error.title, "status": error.status, "detail": error.detail}
+    shape = {"type": error.slug, "title": _(error.title), "status": error.status, "detail": error.detail}
     return {**shape, "errors": fields} if fields else shape
 
 
@@ -47,7 +48,7 @@ def of_media(error: MediaError) -> ServiceError:
 
 def forbidden(request: HttpRequest, scope: str) -> HttpResponse:
     if wants_json(request):
-        detail = f"Your role lacks the permission “{scope}”."
-        body = {"type": "forbidden", "title": "Not allowed", "status": 403, "detail": detail}
+        detail = _("Your role lacks the permission “%(scope)s”.") % {"scope": scope}
+        body = {"type": "forbidden", "title": _("Not allowed"), "status": 403, "detail": detail}
         return JsonResponse(body, status=403, content_type="application/problem+json")
     return render(request, "403.html", {"needed_scope": scope}, status=403)

@@ -64,6 +64,13 @@ MODALITIES = {
     "audio": pgettext_lazy("modality", "audio"),
     "video": pgettext_lazy("modality", "video"),
 }
+# What an erasure was about.
+ERASED = {
+    "asset": _("Asset"),
+    "subject": _("Subject"),
+    "dataset": _("Dataset"),
+    "retention": _("Retention"),
+}
 JOB_KINDS = {
     "embed_asset": _("Index an asset"),
     "embed_media": _("Index sound or film"),

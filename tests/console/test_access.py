@@ -48,7 +48,7 @@ from tests.tenants.reviewing import ANN, make_world
 
 # Before signing in or choosing a tenant, and about the person alone: tests/console/test_people.py.
 BEFORE_A_TENANT = {
-    *("login", "login-code", "logout", "choose", "invitation", "reset", "reset-new"),
+    *("login", "login-code", "logout", "choose", "invitation", "reset", "reset-new", "language"),
     *("account", "account-name", "account-password", "account-delete"),
     *("account-end-others", "account-end-session"),
     *("second-factor", "second-factor-off", "second-factor-codes"),

@@ -83,6 +83,17 @@ def resource_name(resource: str) -> str:
 
 
 @register.filter
+def translated(text: Any) -> str:
+    """A text that was kept in English, such as the error of a job, if it is one of ours."""
+    return _(str(text)) if text else ""
+
+
+@register.filter
+def erased_name(kind: str) -> str:
+    return str(words.ERASED.get(kind, kind))
+
+
+@register.filter
 def state_name(state: str) -> str:
     """The word for the state of a job, an asset, a key and whatever else has one."""
     return str(words.STATES.get(state, state))

@@ -9,6 +9,8 @@ from django.contrib import messages
 from django.contrib.auth import logout, update_session_auth_hash
 from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from console.access import Request, page, signed_in
 from console.people_forms import ChangePasswordForm, PersonForm, ProofForm
@@ -65,7 +67,7 @@ def rename(request: Request) -> HttpResponse:
     if not form.is_valid():
         return show_account(request, {"person_form": form}, 422)
     User.objects.filter(pk=request.user.pk).update(name=form.cleaned_data["name"])
-    messages.success(request, "Your name was changed.")
+    messages.success(request, _("Your name was changed."))
     return redirect("console:account")
 
 
@@ -80,7 +82,7 @@ def change_password(request: Request) -> HttpResponse:
         try:
             passwords.change_password(user=request.user, password=form.cleaned_data["password"])
             _go_on_alone(request)
-            messages.success(request, "Your password was changed. All other sessions have ended.")
+            messages.success(request, _("Your password was changed. All other sessions have ended."))
             return redirect("console:account")
         except Invalid as error:
             form.refuse(error)
@@ -97,14 +99,15 @@ def _go_on_alone(request: Request) -> None:
 @signed_in(methods=("POST",))
 def end_session(request: Request, handle: uuid.UUID) -> HttpResponse:
     sessions.end_session(user=request.user, handle=handle)
-    messages.success(request, "The session has ended.")
+    messages.success(request, _("The session has ended."))
     return redirect("console:account")
 
 
 @signed_in(methods=("POST",))
 def end_others(request: Request) -> HttpResponse:
     ended = sessions.end_sessions(user=request.user, keep=request.session.session_key)
-    messages.success(request, f"{ended} other session{'' if ended == 1 else 's'} ended.")
+    said = ngettext("%(count)s other session ended.", "%(count)s other sessions ended.", ended)
+    messages.success(request, said % {"count": ended})
     return redirect("console:account")
 
 

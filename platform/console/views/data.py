@@ -10,6 +10,7 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
+from django.utils.translation import gettext
 
 from console.access import Request, needs, page
 from console.forms import SubjectForm
@@ -77,7 +78,7 @@ def erase(request: Request) -> HttpResponse:
             context: dict[str, Any] = {"form": form, "preview": preview, "mistyped": typed is not None}
             return page(request, "data_erasure.html", context, status=422 if typed is not None else 200)
         receipt, _ = subjects.request_erasure(criteria=criteria, actor=str(request.user.pk))
-    messages.success(request, "The erasure has begun.")
+    messages.success(request, gettext("The erasure has begun."))
     return redirect("console:erasure", erasure_id=receipt.id)
 
 

@@ -9,6 +9,7 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from console.access import Request, needs, page
 from console.forms import KeyForm
@@ -81,5 +82,5 @@ def revoke(request: Request, key_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         keys.revoke_key(key_id=key_id)
         record(actor=str(request.user.pk), verb="key.revoked", target=str(key_id))
-    messages.success(request, "The key was revoked. It stops working at once.")
+    messages.success(request, _("The key was revoked. It stops working at once."))
     return redirect("console:keys")

@@ -12,6 +12,7 @@ from django.contrib import messages
 from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import gettext as _
 
 from console.access import SESSION_KEY, page, public
 from console.people_forms import AddressForm, JoinForm, NewPasswordForm
@@ -72,7 +73,7 @@ def _answer_invitation(request: Any, digest: bytes, found: Invitation) -> HttpRe
 def _joined(request: Any, found: Invitation) -> HttpResponse:
     request.session.pop(INVITATION, None)
     request.session[SESSION_KEY] = str(found.tenant_id)
-    messages.success(request, f"Welcome to {found.tenant.name}.")
+    messages.success(request, _("Welcome to %(name)s.") % {"name": found.tenant.name})
     return redirect("console:home")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpResponse
+from django.utils.translation import gettext as _
 
 from console.access import Request, needs, page
 from console.paging import page_of, parse_id
@@ -16,7 +17,6 @@ from tenants.events.models import AuditEvent
 from tenants.scope import current_tenant_id
 
 PAGE = 50
-NOBODY = "The system"
 
 
 @needs(ADMIN)
@@ -48,7 +48,7 @@ def _people_in(events: list[AuditEvent]) -> set[str]:
 def _line(event: AuditEvent, names: dict[str, str]) -> dict[str, Any]:
     return {
         "event": event,
-        "who": names.get(event.actor, event.actor) or NOBODY,
+        "who": names.get(event.actor, event.actor) or _("The system"),
         "target": names.get(event.target, event.target),
         "named": event.target in names,
         "said": _said(event.details),
@@ -71,4 +71,7 @@ def _targets(events: list[AuditEvent]) -> dict[str, str]:
     ids = [found for event in events if (found := parse_id(event.target))]
     keys = ApiKey.objects.filter(pk__in=ids)
     invited = Invitation.objects.filter(tenant=current_tenant_id(), pk__in=ids)
-    return {**{str(k.pk): f"Key “{k.name}”" for k in keys}, **{str(i.pk): i.email for i in invited}}
+    return {
+        **{str(k.pk): _("Key “%(name)s”") % {"name": k.name} for k in keys},
+        **{str(i.pk): i.email for i in invited},
+    }

@@ -8,7 +8,9 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import gettext as _
 
+from console import words
 from console.access import Request, actor_of, needs, page
 from console.people_forms import InviteForm, RoleForm
 from tenants.accounts import keys, mail
@@ -75,7 +77,8 @@ def _invited(request: Request, invited: invitations.Invited) -> HttpResponse:
     if invited.link:
         context = {"link": invited.link, "link_for": invited.invitation.email, "link_kind": "invitation"}
         return _index(request, context, 201)
-    messages.success(request, f"The invitation to {invited.invitation.email} is on its way.")
+    said = _("The invitation to %(email)s is on its way.") % {"email": invited.invitation.email}
+    messages.success(request, said)
     return redirect("console:people")
 
 
@@ -83,7 +86,7 @@ def _invited(request: Request, invited: invitations.Invited) -> HttpResponse:
 def revoke_invitation(request: Request, invitation_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         invitations.revoke_invitation(actor=actor_of(request), invitation_id=invitation_id)
-    messages.success(request, "The invitation was revoked. Its link opens nothing any more.")
+    messages.success(request, _("The invitation was revoked. Its link opens nothing any more."))
     return redirect("console:people")
 
 
@@ -93,7 +96,10 @@ def change_role(request: Request, user_id: uuid.UUID) -> HttpResponse:
     try:
         with request.workspace.open():
             member = members.change_role(actor=actor_of(request), user_id=user_id, role=role)
-        messages.success(request, f"{member.user.name or member.user.email} is {member.role} now.")
+        who = member.user.name or member.user.email
+        messages.success(
+            request, _("%(who)s is %(role)s now.") % {"who": who, "role": words.ROLES[member.role]}
+        )
     except REFUSALS as error:
         messages.error(request, error.detail)
     return redirect("console:people")
@@ -104,8 +110,10 @@ def remove(request: Request, user_id: uuid.UUID) -> HttpResponse:
     try:
         with request.workspace.open():
             ended = members.remove_member(actor=actor_of(request), user_id=user_id)
-        words = f" Revoked with it: {', '.join(key.name for key in ended)}." if ended else ""
-        messages.success(request, f"The member was removed.{words}")
+        said = _("The member was removed.")
+        if ended:
+            said += _(" Revoked with it: %(keys)s.") % {"keys": ", ".join(key.name for key in ended)}
+        messages.success(request, said)
     except REFUSALS as error:
         messages.error(request, error.detail)
     return redirect("console:people")
@@ -129,6 +137,10 @@ def ask_second_factor(request: Request) -> HttpResponse:
     required = request.POST.get("required") == "yes"
     with request.workspace.open():
         members.require_second_factor(actor=actor_of(request), required=required)
-    words = "asks all members for" if required else "no longer asks for"
-    messages.success(request, f"This workspace {words} two-factor sign-in.")
+    said = (
+        _("This workspace asks all members for two-factor sign-in.")
+        if required
+        else _("This workspace no longer asks for two-factor sign-in.")
+    )
+    messages.success(request, said)
     return redirect("console:people")

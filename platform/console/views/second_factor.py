@@ -9,6 +9,7 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
 from qrcode.image.svg import SvgPathImage
 
 from console.access import Request, page, signed_in
@@ -86,5 +87,5 @@ def turn_off(request: Request) -> HttpResponse:
     if not form.is_valid():
         return show_account(request, {"off_form": form, "open_off": True}, 422)
     second_factor.turn_off(user=request.user)
-    messages.success(request, "Two-factor sign-in is off.")
+    messages.success(request, _("Two-factor sign-in is off."))
     return redirect("console:account")
