@@ -14,7 +14,7 @@ from tenants.jobs import bell
 from tenants.jobs.kinds import QUEUES
 from tenants.learning import finetuning
 from tenants.moderation import backtests, sealing
-from tenants.people import invitations
+from tenants.people import acting, invitations
 from tenants.pipeline import (
     auditing,
     beside,
@@ -22,12 +22,14 @@ from tenants.pipeline import (
     erasure,
     importing,
     matching_again,
+    operator_acts,
     portability,
     reindexing,
     subjects,
     upkeep,
 )
 from tenants.retrieval import building, gate_training, moving
+from tenants.retrieval.maps import job as drawing
 from workers.base import JobTask, run_job, run_next
 
 
@@ -86,6 +88,11 @@ def move_index(job_id: str, tenant_id: str) -> None:
     run_job(job_id, tenant_id, moving.move_index)
 
 
+@shared_task(base=JobTask, name="workers.project_map")
+def project_map(job_id: str, tenant_id: str) -> None:
+    run_job(job_id, tenant_id, drawing.project_map)
+
+
 @shared_task(base=JobTask, name="workers.audit_item")
 def audit_item(job_id: str, tenant_id: str) -> None:
     run_job(job_id, tenant_id, auditing.audit_item)
@@ -131,17 +138,6 @@ def seal_records() -> None:
     sealing.seal_all()
 
 
-# A mail server that is away for some minutes loses no letter.
-PATIENT = {"autoretry_for": (OSError,), "retry_backoff": 5, "max_retries": 6}
-
-
-@shared_task(name="workers.mail_invitation", **PATIENT)
-def mail_invitation(invitation_id: str) -> None:
-    invitations.mail_invitation(uuid.UUID(invitation_id))
-
-
-@shared_task(name="workers.mail_reset", **PATIENT)
-def mail_reset(email: str) -> None:
 @shared_task(name="workers.deliver_webhooks")
 def deliver_webhooks(webhook_id: str, tenant_id: str) -> None:
     close_old_connections()
@@ -161,7 +157,35 @@ def watch_quotas() -> None:
     quota_watch.watch_all()
 
 
+@shared_task(name="workers.erase_tenant")
+def erase_tenant(slug: str) -> None:
+    operator_acts.run_erasure(slug)
+
+
+@shared_task(name="workers.tend_operators")
+def tend_operators() -> None:
+    """End what operators began and time has ended; go on with erasures whose worker was stopped."""
+    acting.end_expired()
+    operator_acts.resume_erasures()
+
+
+# A mail server that is away for some minutes loses no letter.
+PATIENT = {"autoretry_for": (OSError,), "retry_backoff": 5, "max_retries": 6}
+
+
+@shared_task(name="workers.mail_invitation", **PATIENT)
+def mail_invitation(invitation_id: str) -> None:
+    invitations.mail_invitation(uuid.UUID(invitation_id))
+
+
+@shared_task(name="workers.mail_reset", **PATIENT)
+def mail_reset(email: str) -> None:
     passwords.mail_reset_link(email=email)
+
+
+@shared_task(name="workers.mail_webhook_disabled", **PATIENT)
+def mail_webhook_disabled(webhook_id: str, tenant_id: str) -> None:
+    notices.mail_disabled(uuid.UUID(webhook_id), uuid.UUID(tenant_id))
 
 
 @shared_task(name="workers.ring_canaries")
@@ -174,8 +198,3 @@ def ring_canaries() -> None:
 @shared_task(name="workers.canary")
 def canary(queue: str, sent_at: float) -> None:
     upkeep.note_canary(queue, sent_at)
-@shared_task(name="workers.mail_webhook_disabled", **PATIENT)
-def mail_webhook_disabled(webhook_id: str, tenant_id: str) -> None:
-    notices.mail_disabled(uuid.UUID(webhook_id), uuid.UUID(tenant_id))
-
-

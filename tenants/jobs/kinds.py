@@ -35,6 +35,7 @@ KINDS: dict[str, Kind] = {
         Kind("reindex_metadata", queue="default"),
         Kind("build_index", queue="index"),
         Kind("move_index", queue="index"),
+        Kind("project_map", queue="index", follow="tenants.retrieval.maps.job.follow"),
         Kind("audit_item", queue="audit", follow="tenants.pipeline.auditing.follow"),
         Kind("backtest_policy", queue="default"),
         Kind("match_again", queue="default"),
@@ -42,4 +43,6 @@ KINDS: dict[str, Kind] = {
         Kind("finetune", queue="train", follow="tenants.learning.finetuning.follow"),
     )
 }
+# Dotted paths of `f(job)`, called in the transaction that ends a job, whatever its kind and however it ends.
+ON_END: tuple[str, ...] = ("tenants.events.webhooks.job_ended",)
 QUEUES = ("embed", "media", "import", "default", "index", "audit", "train", "hooks", "system")

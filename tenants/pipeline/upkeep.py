@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import shutil
 import time
@@ -18,6 +19,7 @@ from tenants.accounts.models import Tenant
 from tenants.datasets import tallies
 from tenants.datasets.resumable import discard_expired
 from tenants.datasets.services import collect_blobs, collect_orphans
+from tenants.events import replays
 from tenants.events.services import forget_old_answers
 from tenants.jobs.kinds import QUEUES
 from tenants.learning import tidying
@@ -30,6 +32,7 @@ from tenants.pipeline.retention import expire_assets
 from tenants.pipeline.services import resume_deletions
 from tenants.pipeline.subjects import resume_erasures
 from tenants.retrieval import archive, index_figures, lifecycle, space_files, spaces
+from tenants.retrieval.maps import points as map_points
 from tenants.retrieval.vectors import prune_tombstones
 from tenants.scope import tenant_scope
 from tenants.valkey import client
@@ -77,6 +80,8 @@ def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
             audit_requests.forget_content,
             audit_requests.forget_evidence,
             tidying.tidy,
+            _forget_webhook_events,
+            map_points.tidy,
             tallies.compact,
         ):
             _in_scope(tenant_id, step)
@@ -94,6 +99,12 @@ def _prune() -> None:
     """Forget graves and changes that no generation in use needs any more."""
     prune_tombstones(needed_above=lifecycle.oldest_kept())
     lifecycle.prune_changes()
+
+
+def _forget_webhook_events() -> None:
+    kept = dt.timedelta(days=settings.WEBHOOK_KEEP_DAYS)
+    # What is told once a month must not be told twice in it.
+    replays.forget_old(older_than=kept, once_older_than=max(kept, dt.timedelta(days=40)))
 
 
 def _in_scope(tenant_id: UUID, step: Callable[[], Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from django.db import connection
@@ -51,19 +51,26 @@ def write(folder: Path, model: str, seq: int) -> Written:
 
 def _write_vectors(path: Path, model: str, seq: int) -> np.ndarray:
     """Write the vectors; returns all else of the rows."""
+    with path.open("wb") as file:
+        return copy_rows(file, "model = %s AND seq <= %s", [model, seq])
+
+
+def copy_rows(sink: IO[bytes], condition: str, parameters: list[Any]) -> np.ndarray:
+    """The active tenant's vectors for which an SQL condition holds go to `sink`, in the order of their assets; returns
+    all else of the rows, as BESIDE."""
     names = " ".join(f"WHEN '{name}' THEN '\\x{number:02x}'::bytea" for number, name in enumerate(MODALITIES))
     statement = f"""
         COPY (
             SELECT uuid_send(asset_id) || uuid_send(dataset_id) || int8send(seq)
                 || CASE asset_modality {names} END || CASE modality {names} END || data
             FROM {Vector._meta.db_table}
-            WHERE tenant_id = %s AND model = %s AND seq <= %s AND octet_length(data) = 1024
+            WHERE tenant_id = %s AND {condition} AND octet_length(data) = 1024
             ORDER BY asset_id, seq
         ) TO STDOUT (FORMAT BINARY)
     """  # noqa: S608 - constants only
-    with path.open("wb") as file, connection.cursor() as cursor:
-        received = _Received(file)
-        query = cursor.mogrify(statement, [str(current_tenant_id()), model, seq])
+    with connection.cursor() as cursor:
+        received = _Received(sink)
+        query = cursor.mogrify(statement, [str(current_tenant_id()), *parameters])
         cursor.copy_expert(query, received)
         return received.end()
 

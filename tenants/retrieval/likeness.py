@@ -32,14 +32,21 @@ def of_assets(asset_ids: Sequence[uuid.UUID], pointer: str, *, space: JointSpace
     Each asset counts the same, and so does each kind of content in it: a caption is not drowned by a film's frames.
     Raises Invalid for an asset that has no vectors (yet), or where they cancel each other out.
     """
+    return _unit(each_of(list(dict.fromkeys(asset_ids)), pointer, space=space).mean(axis=0), pointer)
+
+
+def each_of(asset_ids: Sequence[uuid.UUID], pointer: str, *, space: JointSpace) -> np.ndarray:
+    """Each of these assets as a query of its own: float32 [n, 256], rows of norm 1. In the tenant's scope.
+
+    Raises Invalid for an asset that has no vectors (yet).
+    """
     found: dict[uuid.UUID, dict[str, list[Stored]]] = {}
     for one in sampled(asset_ids, model=model_of(space), most=MOST):
         found.setdefault(one.asset_id, {}).setdefault(one.modality, []).append(one)
     for place, asset_id in enumerate(asset_ids):
         if asset_id not in found:
             raise Invalid("This asset is not ready to be compared.", pointer=f"{pointer}/{place}")
-    chosen = [found[asset_id] for asset_id in dict.fromkeys(asset_ids)]
-    return _unit(np.mean([_of_asset(kinds, space) for kinds in chosen], axis=0), pointer)
+    return np.array([_of_asset(found[asset_id], space) for asset_id in asset_ids], np.float32)
 
 
 def of_part(

@@ -1,4 +1,4 @@
-"""Vectors: the truth that every index of them is derived from; the lexical index; tasks, feedback and gates."""
+"""Vectors: the truth that every index of them is derived from; the lexical index; tasks, feedback, gates and maps."""
 
 from __future__ import annotations
 
@@ -248,3 +248,40 @@ class SearchGate(TenantModel):
                 fields=["tenant"], condition=models.Q(live=True), name="search_gate_live_once"
             ),
         ]
+
+
+class EmbeddingMap(TenantModel):
+    """A picture of one model's vectors in the plane (tenants.retrieval.maps).
+
+    The points of UMAP are a file in the storage; those of PCA are computed when they are asked for. `model` is a space
+    as vectors name it; empty `dataset_ids` stand for all datasets. `total` assets fitted, of which `points` were taken.
+    """
+
+    class Method(models.TextChoices):
+        PCA = "pca"
+        UMAP = "umap"
+
+    class State(models.TextChoices):
+        PENDING = "pending"
+        READY = "ready"
+        FAILED = "failed"
+
+    name = models.CharField(max_length=100)
+    method = models.CharField(max_length=4, choices=Method.choices)
+    state = models.CharField(max_length=7, choices=State.choices, default=State.PENDING)
+    model = models.CharField(max_length=100)
+    dataset_ids = models.JSONField(default=list)
+    modality = models.CharField(max_length=5, blank=True, default="")
+    params = models.JSONField(default=dict)
+    total = models.PositiveIntegerField(default=0)
+    points = models.PositiveIntegerField(default=0)
+    # What it took, and how much of what was near is near in it.
+    details = models.JSONField(default=dict)
+    job_id = models.UUIDField(null=True, blank=True)
+    error = models.JSONField(null=True, blank=True)
+    created_by = models.CharField(max_length=100, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "embedding_map"

@@ -1,0 +1,157 @@
+"""``python -m ml.projection.embed FOLDER``: UMAP in a process of its own, with limits, to be killed at any moment.
+
+Reads ``vectors.f32``, writes ``points.f32`` under a name that says that it is whole. Prints JSON lines: ``stage`` and
+``done`` (0 to 1), and last ``{"points": n, ...}`` or ``{"error": ...}``. Ends by itself when its standard input closes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+DIMENSION = 256
+VECTORS, POINTS = "vectors.f32", "points.f32"
+#: Before UMAP looks for neighbours: in so many dimensions distances are the same for less work.
+REDUCED = 50
+#: With fewer rows there are no neighbourhoods to keep, and PCA loses less.
+FEWEST = 16
+Report = Callable[[str, float], None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = _options(argv)
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    # What a library prints must not end up between answers.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.nice(options.nice)
+    _limit(options.memory_bytes, options.cpu_s)
+
+    def say(value: dict[str, Any]) -> None:
+        answers.write(json.dumps(value) + "\n")
+
+    try:
+        say(_run(options, lambda stage, done: say({"stage": stage, "done": round(done, 3)})))
+    except MemoryError:
+        say({"error": "out-of-memory"})
+        return 1
+    except Exception as error:
+        say({"error": f"{type(error).__name__}: {error}"})
+        return 1
+    return 0
+
+
+def _run(options: argparse.Namespace, report: Report) -> dict[str, Any]:
+    import numpy as np
+
+    from ml.projection.faithfulness import kept_neighbours
+
+    report("reading", 0.0)
+    vectors = np.fromfile(options.folder / VECTORS, np.dtype("<f4")).reshape(-1, DIMENSION)
+    points, method = embed(
+        vectors, neighbours=options.neighbours, min_dist=options.min_dist, seed=options.seed, report=report
+    )
+    report("judging", 0.98)
+    kept = kept_neighbours(vectors, points)
+    part = options.folder / f"{POINTS}.part"
+    points.astype("<f4").tofile(part)
+    part.rename(options.folder / POINTS)
+    return {"points": len(points), "method": method, "kept_neighbours": round(kept, 4)}
+
+
+def embed(
+    vectors: Any,
+    *,
+    neighbours: int = 15,
+    min_dist: float = 0.1,
+    seed: int = 0,
+    report: Report = lambda *_: None,
+) -> tuple[Any, str]:
+    """Finite vectors float32 [n, d] in the plane: float32 [n, 2], and the method that made them.
+
+    The same on every run with a seed. Of few or of equal vectors PCA's, as there are no neighbourhoods to keep.
+    """
+    import numpy as np
+
+    from ml.projection import pca
+
+    if not np.isfinite(vectors).all():
+        raise ValueError("vectors have to be finite")
+    reduced, shares = pca.reduce(vectors, min(REDUCED, vectors.shape[1]))
+    if len(vectors) < FEWEST or shares[0] == 0:
+        return reduced[:, :2].copy(), "pca"
+    report("compiling", 0.02)
+    import umap
+
+    start = reduced[:, :2] / max(float(np.abs(reduced[:, :2]).max()), 1e-9) * 10
+    # UMAP adds noise of its own where rows are equal; the start is PCA's, so that the map's large shape is the data's.
+    made = umap.UMAP(
+        n_neighbors=min(neighbours, len(vectors) - 1),
+        min_dist=min_dist,
+        init=np.ascontiguousarray(start, np.float32),
+        random_state=seed,
+        n_jobs=1,
+        tqdm_kwds={
+            "file": _Epochs(report),
+            "bar_format": "{n_fmt}/{total_fmt}",
+            "disable": False,
+            "mininterval": 0.5,
+        },
+    )
+    report("neighbours", 0.1)
+    return np.asarray(made.fit_transform(reduced), np.float32), "umap"
+
+
+class _Epochs:
+    """Takes what a progress bar prints and says it as a share: UMAP offers nothing else."""
+
+    FROM, TO = 0.4, 0.97
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def write(self, text: str) -> int:
+        done, slash, total = text.strip().partition("/")
+        if slash and done.isdigit() and total.isdigit() and int(total):
+            self._report("placing", self.FROM + (self.TO - self.FROM) * int(done) / int(total))
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+
+def _limit(memory_bytes: int, cpu_s: int) -> None:
+    # Of what it writes to, not of addresses: compilers and thread pools reserve many that they never use.
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 5))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of standard input, then end the process at once, in the middle of whatever it does."""
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os._exit(3)
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m ml.projection.embed", description=__doc__)
+    parser.add_argument("folder", type=Path, help=f"with {VECTORS}")
+    parser.add_argument("--neighbours", type=int, default=15)
+    parser.add_argument("--min-dist", type=float, default=0.1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--memory-bytes", type=int, default=4 << 30)
+    parser.add_argument("--cpu-s", type=int, default=3600)
+    parser.add_argument("--nice", type=int, default=15)
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""The job that draws a map by UMAP: vectors into a working folder, a limited process over them, its points kept.
+
+Nothing is shown of it before the transaction that ends the job. Killed at any moment it leaves a working folder, which
+upkeep removes from the spool, and at most a file that the next attempt replaces.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from django.conf import settings
+from django.utils import timezone
+
+from ml.projection.embed import POINTS, VECTORS
+from tenants.datasets import storage
+from tenants.errors import Conflict, NotFound, room_on_disk
+from tenants.jobs import services as jobs
+from tenants.jobs.models import Job
+from tenants.retrieval.maps.points import packed, path_of, wanted_of
+from tenants.retrieval.maps.reading import Read, read
+from tenants.retrieval.models import EmbeddingMap
+from tenants.scope import tenant_scope
+
+ROOT = Path(__file__).resolve().parents[3]
+REPORT_S, STEPS = 1.0, 100
+# The process may wait for a processor as long as it may compute, and some more.
+PATIENCE = 4
+State = EmbeddingMap.State
+
+
+class DrawingFailed(Conflict):
+    """The process said why there is no map; the same vectors would bring the same."""
+
+    slug, title = "map-not-drawn", "The map could not be drawn"
+
+
+def project_map(claimed: jobs.Claim) -> None:
+    """Draw the map of this job and end it. Raises NotFound where it was deleted, DrawingFailed, Cancelled,
+    LeaseLost."""
+    row = _row(claimed)
+    folder = Path(tempfile.mkdtemp(dir=settings.SPOOL_DIR, prefix="map-"))
+    begun = time.thread_time()
+    try:
+        with room_on_disk():
+            with tenant_scope(claimed.tenant_id):
+                taken = read(wanted_of(row))
+            taken.vectors.tofile(folder / VECTORS)
+        last, cpu_s = _drawn(claimed, row, folder)
+        places = np.fromfile(folder / POINTS, "<f4").reshape(-1, 2)
+        _keep(claimed, row, taken, places, last, cpu_s + time.thread_time() - begun)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _row(claimed: jobs.Claim) -> EmbeddingMap:
+    with tenant_scope(claimed.tenant_id):
+        row = EmbeddingMap.objects.filter(pk=uuid.UUID(claimed.arguments["map"])).first()
+    if row is None:
+        raise NotFound("This map was deleted.")
+    return row
+
+
+def _drawn(claimed: jobs.Claim, row: EmbeddingMap, folder: Path) -> tuple[dict[str, Any], float]:
+    """Run the process; its last line, and its processor time."""
+    command = [sys.executable, "-m", "ml.projection.embed", str(folder)]
+    for name in ("neighbours", "min_dist", "seed"):
+        command += [f"--{name.replace('_', '-')}", str(row.params[name])]
+    command += ["--memory-bytes", str(settings.MAP_MEMORY_BYTES), "--cpu-s", str(settings.MAP_CPU_S)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=ROOT, env=_environment(), stdin=pipe, stdout=pipe, text=True
+    ) as process:
+        try:
+            last = _follow(claimed, process)
+        except BaseException:
+            process.kill()
+            raise
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode or "points" not in last:
+        _refuse(process.returncode, last)
+    return last, used.ru_utime + used.ru_stime
+
+
+def _environment() -> dict[str, str]:
+    """What numba compiled is kept: the next map begins sooner."""
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    return {**os.environ, **threads, "NUMBA_CACHE_DIR": str(settings.DATA_DIR / "numba")}
+
+
+def _follow(claimed: jobs.Claim, process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Pass its progress on until it ends; its last line. Looks every second whether to go on, also while it compiles
+    and says nothing. Raises Cancelled, LeaseLost, DrawingFailed."""
+    last: dict[str, Any] = {}
+    done, told, until = 0, 0.0, time.monotonic() + PATIENCE * settings.MAP_CPU_S
+    for line in _lines(process):
+        last = line or last
+        done = max(done, round(last.get("done", 0) * (STEPS - 1)))
+        if time.monotonic() > until:
+            raise DrawingFailed("It took longer than this installation allows.")
+        if time.monotonic() - told >= REPORT_S:
+            told = time.monotonic()
+            jobs.progress(claimed, done=done, total=STEPS)
+    return last
+
+
+def _lines(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
+    """What it says, and something empty about every second."""
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(process, lines), daemon=True).start()
+    while True:
+        try:
+            line = lines.get(timeout=REPORT_S)
+        except queue.Empty:
+            yield {}
+            continue
+        if line is None:
+            return
+        yield json.loads(line)
+
+
+def _read(process: subprocess.Popen[str], lines: queue.SimpleQueue[str | None]) -> None:
+    assert process.stdout  # noqa: S101 - for the type checker
+    for line in process.stdout:
+        lines.put(line)
+    lines.put(None)
+
+
+def _refuse(status: int, last: dict[str, Any]) -> NoReturn:
+    told = str(last.get("error", ""))[:500]
+    if told == "out-of-memory":
+        raise DrawingFailed("It needs more memory than this installation allows; choose fewer assets.")
+    if told:
+        raise DrawingFailed(told)
+    # Killed from outside, or over its processor time: another attempt may fare better.
+    raise RuntimeError(f"the process ended with status {status}")
+
+
+def _keep(
+    claimed: jobs.Claim,
+    row: EmbeddingMap,
+    taken: Read,
+    places: np.ndarray,
+    last: dict[str, Any],
+    cpu_s: float,
+) -> None:
+    path = path_of(claimed.tenant_id, row.id)
+    # What an earlier attempt stored may be as long and yet another.
+    storage.drop(path)
+    storage.put(path, packed(taken.ids, places))
+    with tenant_scope(claimed.tenant_id):
+        jobs.held(claimed)
+        details = {
+            "kept_neighbours": last["kept_neighbours"],
+            "used": last["method"],
+            "cpu_s": round(cpu_s, 1),
+        }
+        stored = EmbeddingMap.objects.filter(pk=row.pk).update(
+            state=State.READY,
+            total=taken.total,
+            points=len(places),
+            details=details,
+            error=None,
+            finished_at=timezone.now(),
+        )
+        if not stored:
+            raise NotFound("This map was deleted.")
+        result = {"map": str(row.id), "points": len(places), "total": taken.total, **details}
+        jobs.succeed(claimed, result=result, cpu_s=cpu_s, gpu_s=0, used={})
+
+
+def follow(job: Job) -> None:
+    """Show on the map what became of its job."""
+    rows = EmbeddingMap.objects.filter(job_id=job.id)
+    rows.update(state=State.FAILED if job.finished else State.PENDING, error=_reason(job))
+
+
+def _reason(job: Job) -> dict[str, Any] | None:
+    if not job.finished:
+        return None
+    return job.error or {"type": job.state, "detail": f"Its job was {job.state}."}

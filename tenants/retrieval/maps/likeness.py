@@ -1,0 +1,37 @@
+"""How alike some chosen assets are, each with each other one."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from ml.projection.likeness import cosines, order_of
+from tenants.datasets.selectors import require_assets
+from tenants.errors import Invalid
+from tenants.retrieval import likeness, spaces
+from tenants.scope import tenant_scope
+
+MOST = 200
+
+
+def matrix_of(tenant_id: uuid.UUID, asset_ids: Sequence[uuid.UUID], model: str = "") -> dict[str, Any]:
+    """Cosines as "more like this" would find them, and the order that puts like beside like. In no scope.
+
+    `model` is a space, empty for the live one. Raises NotFound, Invalid, ModelUnavailable.
+    """
+    wanted = list(dict.fromkeys(asset_ids))
+    if not 2 <= len(wanted) <= MOST:
+        raise Invalid(f"2 to {MOST} assets can be compared.", pointer="/assets")
+    model = model or spaces.written(tenant_id).live
+    space = spaces.space(model, tenant_id)
+    with tenant_scope(tenant_id):
+        require_assets(wanted)
+        vectors = likeness.each_of(wanted, "/assets", space=space)
+    matrix = cosines(vectors)
+    order = order_of(matrix)
+    return {
+        "model": model,
+        "assets": [str(wanted[place]) for place in order],
+        "matrix": [[round(float(value), 4) for value in row] for row in matrix[order][:, order]],
+    }

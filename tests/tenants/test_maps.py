@@ -1,0 +1,414 @@
+"""Maps: which vectors they show, what they know of each, their job, and what they leave behind."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+
+import numpy as np
+import pytest
+from django.core.files.storage import default_storage
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from tenants.datasets import storage
+from tenants.datasets.models import Asset, Facet
+from tenants.datasets.services import create_dataset
+from tenants.errors import Conflict, Invalid, NotAllowed, NotFound, NotReady
+from tenants.jobs import services as jobs
+from tenants.jobs.models import Job
+from tenants.pipeline.erasure import erase_asset
+from tenants.pipeline.services import add_asset, delete_dataset
+from tenants.retrieval import spaces
+from tenants.retrieval.maps import colours, comparing, job, likeness, points, services
+from tenants.retrieval.maps.reading import Wanted, read
+from tenants.retrieval.models import EmbeddingMap
+from tenants.retrieval.vectors import NewVector, add_vectors
+from tenants.scope import tenant_scope
+from tests.tenants.learning.world import unit
+from workers import tasks
+from workers.base import run_job
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> None:
+    points.forget()
+
+
+def place(
+    party: Any, *vectors: tuple[str, np.ndarray], dataset: Any = None, model: str = "", **fields: Any
+) -> Asset:
+    """A ready asset with these vectors, named by what they are of. In a scope."""
+    dataset = dataset or create_dataset(name=uuid.uuid4().hex)
+    asset = add_asset(dataset_id=dataset.id, text=uuid.uuid4().hex).asset
+    Asset.objects.filter(pk=asset.pk).update(status="ready", **fields)
+    asset.refresh_from_db()
+    given = [NewVector(kind, values) for kind, values in vectors]
+    add_vectors(model=model or spaces.live(), vectors=[(asset, given)])
+    return asset
+
+
+def circle(party: Any, count: int, dataset: Any = None) -> list[Asset]:
+    """So many assets, evenly on a circle of two dimensions. In a scope."""
+    dataset = dataset or create_dataset(name=uuid.uuid4().hex)
+    turns = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    return [place(party, ("text", unit(np.cos(t), np.sin(t))), dataset=dataset) for t in turns]
+
+
+def wanted(**more: Any) -> Wanted:
+    return Wanted(model=spaces.live(), **more)
+
+
+# --- What is read ----------------------------------------------------------------------------------------
+
+
+def test_each_asset_is_the_mean_of_what_it_is_itself(party: Any) -> None:
+    with tenant_scope(party.id):
+        film = place(
+            party,
+            ("video", unit(1)),
+            ("video", unit(0, 1)),
+            ("text", unit(0, 0, 1)),
+            modality="video",
+        )
+        spoken = place(party, ("text", unit(1)), ("text", unit(0, 0, 1)), modality="audio")
+        found = read(wanted())
+    assert found.total == 2
+    assert colours.ids_of(found.ids) == sorted([str(film.id), str(spoken.id)])
+    by_id = dict(zip(colours.ids_of(found.ids), found.vectors, strict=True))
+    assert np.allclose(by_id[str(film.id)], unit(1, 1), atol=1e-6)
+    assert np.allclose(by_id[str(spoken.id)], unit(1, 0, 1), atol=1e-6)
+
+
+def test_datasets_modality_and_model_narrow_what_is_read(party: Any) -> None:
+    with tenant_scope(party.id):
+        one, two = (create_dataset(name=uuid.uuid4().hex) for _ in range(2))
+        text = place(party, ("text", unit(1)), dataset=one)
+        picture = place(party, ("image", unit(0, 1)), dataset=two, modality="image")
+        place(party, ("text", unit(0, 0, 1)), dataset=two, model="other:1")
+        assert colours.ids_of(read(wanted(dataset_ids=(one.id,))).ids) == [str(text.id)]
+        assert colours.ids_of(read(wanted(modality="image")).ids) == [str(picture.id)]
+        assert len(read(Wanted("other:1")).ids) == 1
+        assert len(read(Wanted("nothing:1")).ids) == 0
+
+
+def test_of_too_many_a_fair_sample_is_taken_always_the_same(party: Any) -> None:
+    with tenant_scope(party.id):
+        circle(party, 200)
+        first, second = read(wanted(most=50)), read(wanted(most=50))
+        assert first.total == 200
+        assert 20 <= len(first.ids) <= 50
+        assert (first.ids == second.ids).all()
+        assert len(read(wanted(most=200)).ids) == 200
+
+
+def test_another_tenant_sees_nothing_of_it(party: Any, stranger: Any) -> None:
+    with tenant_scope(party.id):
+        circle(party, 5)
+        kept, _ = services.create_map(name="mine")
+    with tenant_scope(stranger.id):
+        assert len(read(wanted()).ids) == 0
+        assert not services.list_maps().exists()
+        with pytest.raises(NotFound):
+            services.get_map(kept.id)
+        with pytest.raises(NotFound):
+            services.delete_map(map_id=kept.id)
+    assert len(points.placed(stranger.id, Wanted(model="prior:1")).ids) == 0
+
+
+# --- PCA at once -----------------------------------------------------------------------------------------
+
+
+def test_a_circle_is_drawn_as_a_circle(party: Any) -> None:
+    with tenant_scope(party.id):
+        made = circle(party, 40)
+        live = spaces.live()
+    found = points.placed(party.id, Wanted(live))
+    assert found.total == 40
+    assert set(colours.ids_of(found.ids)) == {str(one.id) for one in made}
+    assert np.allclose(np.linalg.norm(found.places, axis=1), 1, atol=1e-5)
+    assert found.details["explained"] == [0.5, 0.5]
+    assert found.details["kept_neighbours"] == 1
+
+
+def test_it_is_computed_once_and_anew_when_vectors_changed(
+    party: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(points, "FRESH_S", 0.0)
+    with tenant_scope(party.id):
+        dataset = create_dataset(name="one")
+        circle(party, 3, dataset)
+        live = spaces.live()
+    first = points.placed(party.id, Wanted(live))
+    with CaptureQueriesContext(connection) as asked:
+        assert points.placed(party.id, Wanted(live)) is first
+    assert not any("COPY" in one["sql"] for one in asked)
+    with tenant_scope(party.id):
+        circle(party, 1, dataset)
+    assert len(points.placed(party.id, Wanted(live)).ids) == 4
+
+
+def test_what_was_deleted_blocked_or_held_back_is_not_shown_of_an_old_map(party: Any) -> None:
+    with tenant_scope(party.id):
+        made, gone = circle(party, 6), create_dataset(name="gone")
+        hidden = circle(party, 2, gone)
+        live = spaces.live()
+    old = points.placed(party.id, Wanted(live))
+    assert len(old.ids) == 8
+    with tenant_scope(party.id):
+        erase_asset(asset_id=made[0].id)
+        Asset.objects.filter(pk=made[1].pk).update(moderation="block")
+        Asset.objects.filter(pk=made[2].pk).update(moderation="quarantined")
+        Asset.objects.filter(pk=made[3].pk).update(moderation="review")
+        delete_dataset(dataset_id=gone.id)
+        found = colours.shown(old)
+    assert set(found.ids) == {str(one.id) for one in made[3:]}
+    assert not {str(one.id) for one in hidden} & set(found.ids)
+    assert len(found.places) == 3
+    verdicts = found.columns["verdict"]
+    assert verdicts["values"] == ["review"]
+    assert verdicts["codes"][found.ids.index(str(made[3].id))] == 0
+    assert verdicts["codes"].count(colours.NONE) == 2
+
+
+def test_points_keep_their_places_beside_their_ids(party: Any) -> None:
+    with tenant_scope(party.id):
+        made = circle(party, 8)
+        live = spaces.live()
+    whole = points.placed(party.id, Wanted(live))
+    at = dict(zip(colours.ids_of(whole.ids), whole.places.tolist(), strict=True))
+    with tenant_scope(party.id):
+        erase_asset(asset_id=made[4].id)
+        found = colours.shown(whole)
+    assert dict(zip(found.ids, found.places.tolist(), strict=True)) == {
+        one: where for one, where in at.items() if one != str(made[4].id)
+    }
+
+
+def test_metadata_is_numbers_or_values(party: Any) -> None:
+    with tenant_scope(party.id):
+        made = circle(party, 4)
+        Facet.objects.bulk_create(
+            [
+                *(Facet(asset=one, key="price", number=n) for n, one in enumerate(made[:3])),
+                *(Facet(asset=one, key="colour", text="red") for one in made[:2]),
+                Facet(asset=made[2], key="colour", text="blue"),
+            ]
+        )
+        live = spaces.live()
+    found = points.placed(party.id, Wanted(live))
+    with tenant_scope(party.id):
+        prices = colours.shown(found, key="price")
+        shades = colours.shown(found, key="colour")
+    number = dict(zip(prices.ids, prices.columns["field"]["numbers"], strict=True))
+    assert [number[str(one.id)] for one in made] == [0, 1, 2, None]
+    codes = dict(zip(shades.ids, shades.columns["field"]["codes"], strict=True))
+    assert shades.columns["field"]["values"] == ["red", "blue"]
+    assert [codes[str(one.id)] for one in made] == [0, 0, 1, colours.NONE]
+
+
+def test_values_beyond_the_list_are_told_as_one() -> None:
+    names = [f"v{n:03}" for n in range(colours.MOST_VALUES + 5)]
+    found = colours.coded([*names, names[-1], None])
+    assert found["values"][0] == names[-1]
+    assert len(found["values"]) == colours.MOST_VALUES
+    assert found["codes"].count(colours.OTHER) == 5
+    assert found["codes"][-1] == colours.NONE
+
+
+# --- UMAP, a job -------------------------------------------------------------------------------------------
+
+
+def drawn(party: Any, count: int = 40) -> tuple[EmbeddingMap, Job]:
+    with tenant_scope(party.id):
+        circle(party, count)
+        row, queued = services.create_map(name="a map", method="umap")
+    assert queued is not None
+    return row, queued
+
+
+def stored(party: Any) -> list[str]:
+    return list(storage.files_below(f"{party.id}/{points.KIND}"))
+
+
+def test_a_map_by_umap_is_drawn_by_its_job(party: Any, settings: Any) -> None:
+    row, queued = drawn(party)
+    assert row.state == "pending"
+    with pytest.raises(NotReady):
+        points.points_of(party.id, row)
+    tasks.project_map(str(queued.id), str(party.id))
+    with tenant_scope(party.id):
+        row.refresh_from_db()
+        queued.refresh_from_db()
+    assert (queued.state, queued.error) == ("succeeded", None)
+    assert (row.state, row.total, row.points, row.details["used"]) == ("ready", 40, 40, "umap")
+    assert queued.result["kept_neighbours"] == row.details["kept_neighbours"] > 0.5
+    found = points.points_of(party.id, row)
+    assert found.places.shape == (40, 2)
+    assert np.isfinite(found.places).all()
+    assert stored(party) == [points.path_of(party.id, row.id)]
+    assert not list(settings.SPOOL_DIR.glob("map-*"))
+    with tenant_scope(party.id):
+        services.delete_map(map_id=row.id)
+        assert not services.list_maps().exists()
+    assert stored(party) == []
+
+
+def test_a_cancelled_job_ends_its_process_and_leaves_nothing(
+    party: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, queued = drawn(party, 400)
+    started: list[Any] = []
+    follow = job._follow
+
+    def followed(claimed: Any, process: Any) -> Any:
+        started.append(process)
+        with tenant_scope(party.id):
+            jobs.cancel(job_id=queued.id)
+        return follow(claimed, process)
+
+    monkeypatch.setattr(job, "_follow", followed)
+    begun = time.monotonic()
+    tasks.project_map(str(queued.id), str(party.id))
+    assert time.monotonic() - begun < 30
+    assert started[0].wait(5) == -9
+    with tenant_scope(party.id):
+        queued.refresh_from_db()
+        row.refresh_from_db()
+    assert queued.state == "cancelled"
+    assert (row.state, row.error["type"]) == ("failed", "cancelled")
+    assert stored(party) == []
+    assert not list(settings.SPOOL_DIR.glob("map-*"))
+
+
+def test_a_map_that_is_deleted_while_it_is_drawn_leaves_no_file(
+    party: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, queued = drawn(party, 5)
+    keep = job._keep
+
+    def kept(*given: Any) -> None:
+        with tenant_scope(party.id):
+            EmbeddingMap.objects.filter(pk=row.pk).delete()
+        keep(*given)
+
+    monkeypatch.setattr(job, "_keep", kept)
+    tasks.project_map(str(queued.id), str(party.id))
+    with tenant_scope(party.id):
+        queued.refresh_from_db()
+        assert (queued.state, queued.error["type"]) == ("failed", "not-found")
+        assert points.tidy() == 1
+        assert points.tidy() == 0
+    assert stored(party) == []
+
+
+def test_a_process_that_dies_is_tried_again_and_then_the_map_says_so(
+    party: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, queued = drawn(party, 5)
+
+    def dies(*_: Any) -> None:
+        raise RuntimeError("the process ended with status -9")
+
+    monkeypatch.setattr(job, "_drawn", dies)
+    for attempt in (1, 2, 3):
+        run_job(str(queued.id), str(party.id), job.project_map)
+        with tenant_scope(party.id):
+            row.refresh_from_db()
+            assert row.state == ("failed" if attempt == 3 else "pending")
+    monkeypatch.undo()
+    with tenant_scope(party.id):
+        jobs.retry(job_id=queued.id)
+        row.refresh_from_db()
+        assert (row.state, row.error) == ("pending", None)
+    tasks.project_map(str(queued.id), str(party.id))
+    with tenant_scope(party.id):
+        row.refresh_from_db()
+    assert (row.state, row.details["used"], row.points) == ("ready", "pca", 5)
+
+
+def test_points_that_are_gone_from_the_storage_are_said_to_be(party: Any) -> None:
+    row, queued = drawn(party, 5)
+    tasks.project_map(str(queued.id), str(party.id))
+    default_storage.delete(points.path_of(party.id, row.id))
+    with tenant_scope(party.id):
+        row.refresh_from_db()
+    with pytest.raises(NotReady, match="gone from the storage"):
+        points.points_of(party.id, row)
+
+
+# --- What is refused -----------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_drawn_is_refused_and_leaves_nothing(party: Any) -> None:
+    with tenant_scope(party.id):
+        for refused, error in (
+            ({"method": "tsne"}, Invalid),
+            ({"modality": "smell"}, Invalid),
+            ({"name": "x" * 101}, Invalid),
+            ({"name": "\x00"}, Invalid),
+            ({"params": services.Params(neighbours=1)}, Invalid),
+            ({"params": services.Params(min_dist=1.0)}, Invalid),
+            ({"params": services.Params(min_dist=float("nan"))}, Invalid),
+            ({"model": "cman-nothing:1"}, NotReady),
+            ({"dataset_ids": [uuid.uuid4()]}, NotFound),
+        ):
+            with pytest.raises(error):
+                services.create_map(**refused)
+        assert not services.list_maps().exists()
+        assert not Job.objects.exists()
+
+
+def test_umap_can_be_turned_off_and_only_so_many_are_drawn_at_once(
+    party: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tenant_scope(party.id):
+        for _ in range(services.MOST_AT_ONCE):
+            services.create_map(method="umap")
+        with pytest.raises(Conflict, match="being drawn already"):
+            services.create_map(method="umap")
+        monkeypatch.setattr(services.flags, "enabled", lambda flag, tenant_id: False)
+        with pytest.raises(NotAllowed, match="turned off"):
+            services.create_map(method="umap")
+        services.create_map(method="pca")
+
+
+# --- Comparing -----------------------------------------------------------------------------------------------
+
+
+def test_the_matrix_is_what_more_like_this_would_find(party: Any, stranger: Any) -> None:
+    with tenant_scope(party.id):
+        made = [place(party, ("text", unit(*one))) for one in ((1,), (0, 1), (1, 0.2))]
+    found = likeness.matrix_of(party.id, [one.id for one in made])
+    assert set(found["assets"]) == {str(one.id) for one in made}
+    at = {one: n for n, one in enumerate(found["assets"])}
+    alike = found["matrix"][at[str(made[0].id)]][at[str(made[2].id)]]
+    assert alike == pytest.approx(float(unit(1) @ unit(1, 0.2)), abs=1e-3)
+    assert found["matrix"][at[str(made[0].id)]][at[str(made[1].id)]] == pytest.approx(0, abs=1e-4)
+    # Like stands beside like: the odd one is at an end.
+    assert at[str(made[1].id)] in (0, 2)
+    with pytest.raises(NotFound):
+        likeness.matrix_of(stranger.id, [one.id for one in made])
+    with pytest.raises(Invalid):
+        likeness.matrix_of(party.id, [made[0].id])
+    with pytest.raises(Invalid):
+        likeness.matrix_of(party.id, [uuid.uuid4() for _ in range(likeness.MOST + 1)])
+
+
+def test_two_models_are_laid_over_each_other_and_what_moved_is_told(party: Any) -> None:
+    with tenant_scope(party.id):
+        made = circle(party, 30)
+        only_before = circle(party, 1)
+        # The other model has the same circle in other dimensions, turned, but for one asset.
+        for n, asset in enumerate(made):
+            turn = 2 * np.pi * (n if n != 7 else 22) / 30 + 1.3
+            vector = unit(0, 0, 0, np.cos(turn), np.sin(turn))
+            add_vectors(model="other:1", vectors=[(asset, [NewVector("text", vector)])])
+        live = spaces.live()
+    found = comparing.compared(party.id, Wanted(live), "other:1")
+    ids = colours.ids_of(found.before.ids)
+    assert set(ids) == {str(one.id) for one in made}
+    assert str(only_before[0].id) not in ids
+    assert ids[int(found.moved.argmax())] == str(made[7].id)
+    assert np.median(found.moved) < 0.2 < found.moved.max()
