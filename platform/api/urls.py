@@ -23,6 +23,7 @@ from api.keys import Keys, OneKey, RotateKey
 from api.me import Me
 from api.models import Models, OneModel, PromoteModel, RollBackModel
 from api.outcomes import Outcomes, UndoOutcome
+from api.origins import Origins
 from api.paths import IdConverter
 from api.people import Invitations, Members, OneInvitation, OneMember
 from api.policies import (
@@ -71,6 +72,7 @@ urlpatterns = [
     path("datasets/<id:dataset_id>", OneDataset.as_view(), name="dataset"),
     path("datasets/<id:dataset_id>/assets", Assets.as_view(), name="assets"),
     path("datasets/<id:dataset_id>/imports", Imports.as_view(), name="imports"),
+    path("origins", Origins.as_view(), name="origins"),
     path("imports/<id:import_id>", OneImport.as_view(), name="import"),
     path("imports/<id:import_id>/preview", PreviewImport.as_view(), name="import-preview"),
     path("imports/<id:import_id>/start", StartImport.as_view(), name="import-start"),

@@ -27,6 +27,7 @@ from console.views import (
     models,
     people,
     policies,
+    origins,
     reviews,
     schema,
     search,
@@ -159,3 +160,5 @@ urlpatterns = [
     path("data/erase", data.erase, name="data-erasure"),
     path("data/erasures/<uuid:erasure_id>", data.erasure, name="erasure"),
 ]
+    path("origins", origins.index, name="origins"),
+    path("origins/remove", origins.remove, name="origins-remove"),

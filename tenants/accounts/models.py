@@ -262,6 +262,7 @@ __all__ = [
     "RATE",
     "RESOURCES",
     "Acting",
+    "AllowedOrigin",
     "ApiKey",
     "FeatureFlag",
     "FlagTenant",

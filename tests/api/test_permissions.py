@@ -100,6 +100,8 @@ TABLE = (
     Row("DELETE", "invitations/{invitation_id}", "admin", 204),
     Row("GET", "datasets", "read", 200),
     Row("POST", "datasets", "write", 201, {"name": "new"}),
+    Row("GET", "origins", "admin", 200),
+    Row("PUT", "origins", "admin", 200, {"origins": ["https://shop.example"]}),
     Row("GET", "datasets/{dataset_id}", "read", 200),
     Row("PATCH", "datasets/{dataset_id}", "write", 200, {"description": "new"}),
     Row("DELETE", "datasets/{dataset_id}", "write", 202),

@@ -175,6 +175,9 @@ TABLE = [
 class Things:
     """One thing of each kind in a tenant, and the address of a page about it."""
 
+    ("origins", "GET", "admin"),
+    ("origins", "POST", "admin"),
+    ("origins-remove", "POST", "admin"),
     def __init__(self, party: Party) -> None:
         self.party = party
         with tenant_scope(party.id):
