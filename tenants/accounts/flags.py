@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from tenants.accounts.models import FeatureFlag, FlagTenant, Tenant
@@ -102,7 +103,10 @@ def set_flag(
     wanted = {slug for slug in slugs if slug}
     tenants = list(Tenant.objects.filter(slug__in=wanted))
     if missing := wanted - {tenant.slug for tenant in tenants}:
-        raise Invalid(f"There is no tenant {', '.join(sorted(missing))}.", pointer="/tenants")
+        raise Invalid(
+            gettext("There is no tenant %(names)s.") % {"names": ", ".join(sorted(missing))},
+            pointer="/tenants",
+        )
     flag, _created = FeatureFlag.objects.update_or_create(
         name=name, defaults={"state": state, "share": share}
     )
@@ -117,7 +121,7 @@ def set_flag(
 def reset_flag(*, by: Operator, name: str) -> None:
     """Leave a flag at its default again. Raises NotFound for one that is not declared."""
     if name not in FLAGS:
-        raise NotFound("There is no such flag.")
+        raise NotFound(gettext("There is no such flag."))
     FeatureFlag.objects.filter(name=name).delete()
     record_act(by=by, verb="flag.reset", target=name)
     transaction.on_commit(forget)
@@ -125,11 +129,13 @@ def reset_flag(*, by: Operator, name: str) -> None:
 
 def _check(name: str, state: str, share: int) -> None:
     if name not in FLAGS:
-        raise NotFound("There is no such flag.")
+        raise NotFound(gettext("There is no such flag."))
     if state not in State.values:
-        raise Invalid(f"Choose a state from {', '.join(State.values)}.", pointer="/state")
+        raise Invalid(
+            gettext("Choose a state from %(names)s.") % {"names": ", ".join(State.values)}, pointer="/state"
+        )
     if not 0 <= share <= 100:
-        raise Invalid("A share is 0 to 100 percent.", pointer="/share")
+        raise Invalid(gettext("A share is 0 to 100 percent."), pointer="/share")
 
 
 def forget() -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants.accounts.models import ApiKey, KeyDigest, Membership, Tenant, User
 from tenants.accounts.permissions import SCOPES, scopes_of
@@ -81,9 +82,9 @@ def create_key(
 def _check(scopes: list[str], expires_at: dt.datetime | None) -> None:
     unknown = sorted(set(scopes) - set(SCOPES))
     if unknown or not scopes:
-        raise Invalid(f"Choose scopes from {', '.join(SCOPES)}.", pointer="/scopes")
+        raise Invalid(_("Choose scopes from %(names)s.") % {"names": ", ".join(SCOPES)}, pointer="/scopes")
     if expires_at is not None and expires_at <= timezone.now():
-        raise Invalid("The expiry must be in the future.", pointer="/expires_at")
+        raise Invalid(_("The expiry must be in the future."), pointer="/expires_at")
 
 
 def _check_maker(maker: User | None, scopes: Iterable[str]) -> None:
@@ -93,7 +94,7 @@ def _check_maker(maker: User | None, scopes: Iterable[str]) -> None:
     lock_members()
     member = Membership.objects.filter(tenant=current_tenant_id(), user=maker).first()
     if member is None or not scopes_of(member.role).issuperset(scopes):
-        raise NotAllowed("A key cannot do more than the person who makes it.")
+        raise NotAllowed(_("A key cannot do more than the person who makes it."))
 
 
 def _digest(secret: str) -> bytes:
@@ -111,7 +112,7 @@ def get_key(key_id: uuid.UUID | None) -> ApiKey:
     """The active tenant's key. Raises NotFound."""
     key = ApiKey.objects.filter(pk=key_id).first()
     if key is None:
-        raise NotFound("There is no such key.")
+        raise NotFound(_("There is no such key."))
     return key
 
 
@@ -124,12 +125,15 @@ def rotate_key(*, key_id: uuid.UUID, overlap_s: int, created_by: User | None = N
     with tenant_scope(current_tenant_id()):
         old = get_key(key_id)
         if not 0 <= overlap_s <= MAX_OVERLAP_S:
-            raise Invalid(f"The overlap is 0 to {MAX_OVERLAP_S} seconds (7 days).", pointer="/overlap_s")
+            raise Invalid(
+                _("The overlap is 0 to %(overlap_s)s seconds (7 days).") % {"overlap_s": MAX_OVERLAP_S},
+                pointer="/overlap_s",
+            )
         # Before the key itself, as a removal does.
         _check_maker(created_by, ())
         row = KeyDigest.objects.select_for_update().get(key_id=old.id)
         if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
-            raise Conflict("This key has ended already. Make a new one instead.")
+            raise Conflict(_("This key has ended already. Make a new one instead."))
         made = create_key(
             name=old.name,
             scopes=row.scopes,

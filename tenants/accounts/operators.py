@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 
 from tenants.accounts.models import OperatorAct, User
 from tenants.errors import Invalid
@@ -47,9 +48,11 @@ def checked_reason(reason: str) -> str:
     """Raises Invalid for an empty or long one."""
     reason = " ".join(reason.replace("\0", "").split())
     if not reason:
-        raise Invalid("Give a reason; it is kept in the log.", pointer="/reason")
+        raise Invalid(_("Give a reason; it is kept in the log."), pointer="/reason")
     if len(reason) > MAX_REASON:
-        raise Invalid(f"A reason has at most {MAX_REASON} characters.", pointer="/reason")
+        raise Invalid(
+            _("A reason has at most %(reason)s characters.") % {"reason": MAX_REASON}, pointer="/reason"
+        )
     return reason
 
 

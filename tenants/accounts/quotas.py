@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from django.db.models import F
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants.accounts.models import QuotaCounter, Reservation, Tenant
 from tenants.errors import QuotaExceeded
@@ -65,8 +66,16 @@ def _with_room(resource: str, amount: float, period: str, ceiling: float | None)
     if ceiling is not None and counter.used + counter.reserved + amount > ceiling:
         _note_refusal(resource)
         raise QuotaExceeded(
-            f"The plan allows {ceiling:g} {resource}; {counter.used + counter.reserved:g} are used or reserved and "
-            f"this needs {amount:g} more. Delete something, or ask the operator for a larger plan.",
+            _(
+                "The plan allows %(ceiling)s %(resource)s; %(size)s are used or reserved and this needs "
+                "%(amount)s more. Delete something, or ask the operator for a larger plan."
+            )
+            % {
+                "ceiling": f"{ceiling:g}",
+                "resource": resource,
+                "size": f"{counter.used + counter.reserved:g}",
+                "amount": f"{amount:g}",
+            },
             resource=resource,
             limit=ceiling,
         )

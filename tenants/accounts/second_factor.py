@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.twofactor.totp import TOTP
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext, gettext_noop
+from django.utils.translation import gettext as _
 
 from tenants.accounts.models import RecoveryCode, SecondFactor, User
 from tenants.errors import Conflict, Invalid
@@ -30,7 +32,9 @@ STEP_S, DIGITS, SECRET_BYTES = 30, 6, 20
 DRIFT_STEPS = (0, -1, 1)
 RECOVERY_CODES = 10
 ISSUER = "Crosslight"
-WRONG = "This code is not right. It changes every 30 seconds; wait for the next one and try again."
+WRONG = gettext_noop(
+    "This code is not right. It changes every 30 seconds; wait for the next one and try again."
+)
 
 
 def is_on(user: User) -> bool:
@@ -47,7 +51,7 @@ def begin(user: User) -> str:
     fresh = _vault().encrypt(secrets.token_bytes(SECRET_BYTES))
     factor, _ = SecondFactor.objects.get_or_create(user=user, defaults={"sealed_secret": fresh})
     if factor.confirmed_at is not None:
-        raise Conflict("Two-factor sign-in is on already.")
+        raise Conflict(gettext("Two-factor sign-in is on already."))
     try:
         return _totp(factor).get_provisioning_uri(user.email, ISSUER)
     except InvalidToken:
@@ -61,10 +65,10 @@ def confirm(*, user: User, code: str) -> list[str]:
     """Turn it on with a first code from the app; returns the recovery codes. Raises Invalid, Conflict."""
     factor = SecondFactor.objects.select_for_update().filter(user=user).first()
     if factor is None or factor.confirmed_at is not None:
-        raise Conflict("Set up the app first; or two-factor sign-in is on already.")
+        raise Conflict(_("Set up the app first; or two-factor sign-in is on already."))
     step = _matching_step(factor, code)
     if step is None:
-        raise Invalid(WRONG, pointer="/code")
+        raise Invalid(_(WRONG), pointer="/code")
     factor.confirmed_at, factor.last_step = timezone.now(), step
     factor.save()
     return renew_recovery_codes(user=user)

@@ -7,6 +7,7 @@ import re
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
+from django.utils.translation import gettext as _
 
 from tenants.accounts.models import Membership, Plan, Tenant, User
 from tenants.accounts.permissions import ROLES
@@ -42,19 +43,23 @@ def ensure_plan(slug: str) -> Plan:
         return Plan.objects.get_or_create(slug=slug, defaults=PLANS[slug])[0]
     plan = Plan.objects.filter(slug=slug).first()
     if plan is None:
-        raise Invalid(f"There is no plan {slug!r}; built in are {', '.join(PLANS)}.", pointer="/plan")
+        raise Invalid(
+            _("There is no plan %(slug)s; built in are %(names)s.")
+            % {"slug": f"{slug!r}", "names": ", ".join(PLANS)},
+            pointer="/plan",
+        )
     return plan
 
 
 @transaction.atomic
 def create_tenant(*, slug: str, name: str, plan: str = "starter") -> Tenant:
     if not SLUG.fullmatch(slug):
-        raise Invalid("A slug has 1 to 50 small letters, digits and inner hyphens.", pointer="/slug")
+        raise Invalid(_("A slug has 1 to 50 small letters, digits and inner hyphens."), pointer="/slug")
     try:
         with transaction.atomic():
             return Tenant.objects.create(slug=slug, name=name, plan=ensure_plan(plan))
     except IntegrityError as error:
-        raise Conflict(f"A tenant {slug!r} exists already.") from error
+        raise Conflict(_("A tenant %(slug)s exists already.") % {"slug": f"{slug!r}"}) from error
 
 
 @transaction.atomic
@@ -63,9 +68,9 @@ def create_user(*, email: str, password: str, name: str = "", operator: bool = F
     try:
         validate_email(email)
     except ValidationError as error:
-        raise Invalid("This is not an e-mail address.", pointer="/email") from error
+        raise Invalid(_("This is not an e-mail address."), pointer="/email") from error
     if User.objects.filter(email=email).exists():
-        raise Conflict(f"{email} is registered already.")
+        raise Conflict(_("%(email)s is registered already.") % {"email": email})
     return User.objects.create_user(email, password, name=name, is_staff=operator, is_superuser=operator)
 
 
@@ -80,5 +85,5 @@ def lock_members() -> None:
 
 def set_role(*, tenant: Tenant, user: User, role: str) -> Membership:
     if role not in ROLES:
-        raise Invalid(f"Choose a role from {', '.join(ROLES)}.", pointer="/role")
+        raise Invalid(_("Choose a role from %(names)s.") % {"names": ", ".join(ROLES)}, pointer="/role")
     return Membership.objects.update_or_create(tenant=tenant, user=user, defaults={"role": role})[0]

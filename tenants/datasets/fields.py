@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db.models import Count, F, QuerySet, Window
 from django.db.models.functions import RowNumber
+from django.utils.translation import gettext as _
 
 from tenants.datasets.metadata import Schema, check_schema, guess_batch, misfits
 from tenants.datasets.models import Asset, Dataset, Facet
@@ -58,7 +59,7 @@ def _types(schema: Schema) -> dict[str, str]:
 def _locked(dataset_id: uuid.UUID) -> Dataset:
     dataset = Dataset.objects.select_for_update().filter(pk=dataset_id, deleted_at=None).first()
     if dataset is None:
-        raise NotFound("There is no such dataset.")
+        raise NotFound(_("There is no such dataset."))
     return dataset
 
 

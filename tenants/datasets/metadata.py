@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from tenants.datasets.models import Facet
 from tenants.datasets.values import (
     MAX_INTEGER,
@@ -33,29 +35,38 @@ MAX_KEY = 100
 MAX_LABEL = 100
 MAX_ENUMERATION = 200
 MAX_DEPTH = 8
-EXPECTED = {
-    "text": "Expected text.",
-    "number": "Expected number.",
-    "bool": "Expected true or false.",
-    "time": "Expected an ISO 8601 time, such as 2026-05-01 or 2026-05-01T12:30:00Z.",
-    "tags": f"Expected a list of at most {MAX_VALUES} texts of at most {MAX_TAG} characters.",
-}
+
+
+def expected(kind: str) -> str:
+    """What a value of that type has to be, in words."""
+    match kind:
+        case "number":
+            return _("Expected number.")
+        case "bool":
+            return _("Expected true or false.")
+        case "time":
+            return _("Expected an ISO 8601 time, such as 2026-05-01 or 2026-05-01T12:30:00Z.")
+        case "tags":
+            said = _("Expected a list of at most %(values)s texts of at most %(characters)s characters.")
+            return said % {"values": MAX_VALUES, "characters": MAX_TAG}
+        case _other:
+            return _("Expected text.")
 
 
 def check_text(value: str, pointer: str) -> None:
     """Raises Invalid for text that PostgreSQL or UTF-8 cannot hold."""
     if "\x00" in value:
-        raise Invalid("Text must not contain NUL characters.", pointer=pointer)
+        raise Invalid(_("Text must not contain NUL characters."), pointer=pointer)
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise Invalid("Text must not contain unpaired surrogates.", pointer=pointer) from None
+        raise Invalid(_("Text must not contain unpaired surrogates."), pointer=pointer) from None
 
 
 def check_json(value: Any, pointer: str, depth: int = 0) -> None:
     """Raises Invalid for JSON that cannot be stored: NUL, surrogates, infinities, lost digits, too deep."""
     if depth > MAX_DEPTH:
-        raise Invalid(f"Nested more than {MAX_DEPTH} levels deep.", pointer=pointer)
+        raise Invalid(_("Nested more than %(depth)s levels deep.") % {"depth": MAX_DEPTH}, pointer=pointer)
     if isinstance(value, str):
         check_text(value, pointer)
     elif isinstance(value, int | float):
@@ -72,9 +83,12 @@ def check_json(value: Any, pointer: str, depth: int = 0) -> None:
 def _check_number(value: float, pointer: str) -> None:
     # Facets and filters compare numbers as float8.
     if not abs(value) <= sys.float_info.max:
-        raise Invalid("Numbers must be finite, and not beyond what 64 bits can hold.", pointer=pointer)
+        raise Invalid(_("Numbers must be finite, and not beyond what 64 bits can hold."), pointer=pointer)
     if isinstance(value, int) and abs(value) > MAX_INTEGER:
-        raise Invalid(f"Integers beyond {MAX_INTEGER} lose digits; send them as text.", pointer=pointer)
+        raise Invalid(
+            _("Integers beyond %(integer)s lose digits; send them as text.") % {"integer": MAX_INTEGER},
+            pointer=pointer,
+        )
 
 
 # --- Values against the schema ---------------------------------------------------------------------------
@@ -83,12 +97,12 @@ def _check_number(value: float, pointer: str) -> None:
 def check_metadata(metadata: Any, schema: Schema, pointer: str = "/metadata") -> dict[str, Any]:
     """The metadata, if it is a JSON object that can be stored and fits what is declared. Raises Invalid."""
     if not isinstance(metadata, dict):
-        raise Invalid("Metadata must be a JSON object.", pointer=pointer)
+        raise Invalid(_("Metadata must be a JSON object."), pointer=pointer)
     if len(metadata) > MAX_KEYS:
-        raise Invalid(f"At most {MAX_KEYS} keys.", pointer=pointer)
+        raise Invalid(_("At most %(keys)s keys.") % {"keys": MAX_KEYS}, pointer=pointer)
     check_json(metadata, pointer)
     if any(not key or len(key) > MAX_KEY for key in metadata):
-        raise Invalid(f"Keys have 1 to {MAX_KEY} characters.", pointer=pointer)
+        raise Invalid(_("Keys have 1 to %(key)s characters.") % {"key": MAX_KEY}, pointer=pointer)
     for key, problem in misfits(metadata, schema):
         raise Invalid(problem, pointer=f"{pointer}/{key}")
     return metadata
@@ -107,10 +121,10 @@ def _misfit(value: Any, entry: dict[str, Any]) -> str:
     if value is None:
         return "This field is required." if entry.get("required") else ""
     if not fits(value, entry["type"]):
-        return EXPECTED[entry["type"]]
+        return expected(entry["type"])
     allowed = entry.get("values")
     if allowed and not {as_text(item) for item in _values(value)} <= {as_text(item) for item in allowed}:
-        return f"Expected one of {_listed(allowed)}."
+        return _("Expected one of %(values)s.") % {"values": _listed(allowed)}
     return ""
 
 
@@ -133,7 +147,7 @@ def coerce(value: str, entry: Mapping[str, Any] | None) -> Any:
         return read_cell(text)
     read = read_as(text, entry["type"])
     if read is None and not entry.get("guessed"):
-        raise Invalid(EXPECTED[entry["type"]])
+        raise Invalid(expected(entry["type"]))
     return text if read is None else read
 
 
@@ -155,36 +169,48 @@ def coerce_row(row: Mapping[str, str | None], schema: Schema, pointer: str = "/m
 def check_schema(schema: Any, pointer: str = "/metadata_schema") -> Schema:
     """The schema, if every entry is as the head of this module says. Raises Invalid and names the place."""
     if not isinstance(schema, dict) or len(schema) > MAX_KEYS:
-        raise Invalid(f"A schema is an object of at most {MAX_KEYS} keys.", pointer=pointer)
+        raise Invalid(
+            _("A schema is an object of at most %(keys)s keys.") % {"keys": MAX_KEYS}, pointer=pointer
+        )
     check_json(schema, pointer)
     for key, entry in schema.items():
         place = f"{pointer}/{key}"
         if not key or len(key) > MAX_KEY or not isinstance(entry, dict) or entry.get("type") not in TYPES:
-            raise Invalid(f'Each key maps to {{"type": one of {", ".join(TYPES)}}}.', pointer=place)
+            raise Invalid(
+                _('Each key maps to {"type": one of %(names)s}.') % {"names": ", ".join(TYPES)}, pointer=place
+            )
         _check_entry(entry, place)
     return schema
 
 
 def _check_entry(entry: dict[str, Any], place: str) -> None:
     if unknown := set(entry) - {"type", "required", "values", "label", "guessed"}:
-        raise Invalid("Known are type, required, values, label, guessed.", pointer=f"{place}/{min(unknown)}")
+        raise Invalid(
+            _("Known are type, required, values, label, guessed."), pointer=f"{place}/{min(unknown)}"
+        )
     for flag in ("required", "guessed"):
         if not isinstance(entry.get(flag, False), bool):
-            raise Invalid("Expected true or false.", pointer=f"{place}/{flag}")
+            raise Invalid(_("Expected true or false."), pointer=f"{place}/{flag}")
     if entry.get("guessed") and (entry.get("required") or entry.get("values")):
-        raise Invalid("What is guessed is not enforced: leave `guessed` out.", pointer=f"{place}/guessed")
+        raise Invalid(_("What is guessed is not enforced: leave `guessed` out."), pointer=f"{place}/guessed")
     label = entry.get("label", "")
     if not isinstance(label, str) or len(label) > MAX_LABEL:
-        raise Invalid(f"A label is a text of at most {MAX_LABEL} characters.", pointer=f"{place}/label")
+        raise Invalid(
+            _("A label is a text of at most %(label)s characters.") % {"label": MAX_LABEL},
+            pointer=f"{place}/label",
+        )
     _check_enumeration(entry.get("values", []), entry["type"], f"{place}/values")
 
 
 def _check_enumeration(values: Any, kind: str, place: str) -> None:
     if not isinstance(values, list) or len(values) > MAX_ENUMERATION:
-        raise Invalid(f"The allowed values are a list of at most {MAX_ENUMERATION}.", pointer=place)
+        raise Invalid(
+            _("The allowed values are a list of at most %(enumeration)s.") % {"enumeration": MAX_ENUMERATION},
+            pointer=place,
+        )
     for index, value in enumerate(values):
         if isinstance(value, list) or not fits([value] if kind == "tags" else value, kind):
-            raise Invalid(EXPECTED["text" if kind == "tags" else kind], pointer=f"{place}/{index}")
+            raise Invalid(expected("text" if kind == "tags" else kind), pointer=f"{place}/{index}")
 
 
 def guess_batch(schema: Schema, rows: Iterable[Mapping[str, Any]]) -> Schema:

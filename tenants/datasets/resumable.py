@@ -24,6 +24,7 @@ from typing import IO, Any
 from django.conf import settings
 from django.core.files import File
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from tenants.accounts import quotas
 from tenants.errors import (
@@ -99,7 +100,8 @@ def _expected_bytes(folder: Path) -> int:
     begun = [_read(path) for path in folder.glob("*.json")]
     if len(begun) >= MAX_WAITING:
         raise QuotaExceeded(
-            f"{MAX_WAITING} uploads have been begun and not been used. Use or delete some of them first.",
+            _("%(waiting)s uploads have been begun and not been used. Use or delete some of them first.")
+            % {"waiting": MAX_WAITING},
             resource="uploads",
             limit=MAX_WAITING,
         )
@@ -115,7 +117,8 @@ def _existing(tenant_id: uuid.UUID, upload_id: uuid.UUID | None) -> Waiting:
     found = look_up(tenant_id, upload_id) if upload_id else None
     if found is None:
         raise NotFound(
-            f"There is no such upload. Unused ones are removed after {settings.UPLOAD_EXPIRY_S // 3600} hours."
+            _("There is no such upload. Unused ones are removed after %(size)s hours.")
+            % {"size": settings.UPLOAD_EXPIRY_S // 3600}
         )
     return found
 
@@ -130,7 +133,7 @@ def append(*, tenant_id: uuid.UUID, upload_id: uuid.UUID, offset: int, data: byt
     path = _data(_folder(tenant_id), upload_id)
     with room_on_disk(), path.open("r+b") as stream:
         if stream.seek(0, os.SEEK_END) != offset:
-            raise Conflict("The upload has grown meanwhile. Ask for its offset and go on from there.")
+            raise Conflict(_("The upload has grown meanwhile. Ask for its offset and go on from there."))
         stream.write(data)
 
 
@@ -144,7 +147,7 @@ def locked(tenant_id: uuid.UUID, upload_id: uuid.UUID) -> Iterator[IO[bytes] | N
     try:
         stream = path.open("rb")
     except FileNotFoundError as error:
-        raise NotFound("There is no such upload.") from error
+        raise NotFound(_("There is no such upload.")) from error
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -153,7 +156,7 @@ def locked(tenant_id: uuid.UUID, upload_id: uuid.UUID) -> Iterator[IO[bytes] | N
             return
         if not path.exists():
             # Its last holder has used or deleted it, after it was opened here.
-            raise NotFound("There is no such upload.")
+            raise NotFound(_("There is no such upload."))
         yield stream
 
 
@@ -166,15 +169,17 @@ def claimed(tenant_id: uuid.UUID, upload_id: uuid.UUID | None, *, at_most: int) 
     waiting = _existing(tenant_id, upload_id)
     if waiting.bytes > at_most:
         raise TooLarge(
-            f"This upload has {waiting.bytes} bytes; for this use it may have {at_most // 2**20} MiB."
+            _("This upload has %(bytes)s bytes; for this use it may have %(size)s MiB.")
+            % {"bytes": waiting.bytes, "size": at_most // 2**20}
         )
     if not waiting.complete:
         raise NotReady(
-            f"Of this upload {waiting.offset} of {waiting.bytes} bytes are here. Send the rest first."
+            _("Of this upload %(offset)s of %(bytes)s bytes are here. Send the rest first.")
+            % {"offset": waiting.offset, "bytes": waiting.bytes}
         )
     with locked(tenant_id, waiting.id) as stream:
         if stream is None:
-            raise Conflict("Another request is using this upload.")
+            raise Conflict(_("Another request is using this upload."))
         yield Claimed(stream, _data(_folder(tenant_id), waiting.id), waiting.name)
         transaction.on_commit(partial(discard, tenant_id, waiting.id))
 
@@ -189,7 +194,7 @@ def file_of(tenant_id: uuid.UUID, file: Any, upload_id: str | None, *, at_most: 
         yield file
         return
     if file is not None:
-        raise Invalid("Send a file or name an upload, not both.", pointer="/upload")
+        raise Invalid(_("Send a file or name an upload, not both."), pointer="/upload")
     with claimed(tenant_id, _id(upload_id), at_most=at_most) as upload:
         yield upload
 

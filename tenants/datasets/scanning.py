@@ -18,6 +18,7 @@ from urllib.parse import urlparse
 
 from django.conf import settings
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants.errors import ServiceError, TooLarge, Unavailable
 
@@ -82,7 +83,10 @@ def check_upload(file: IO[bytes]) -> dict[str, Any]:
     """
     verdict = scan(file)
     if verdict.state == "infected":
-        raise Infected(f"The scanner found {verdict.name}. Nothing was kept.", signature=verdict.name)
+        raise Infected(
+            _("The scanner found %(name)s. Nothing was kept.") % {"name": verdict.name},
+            signature=verdict.name,
+        )
     if verdict.state == "clean":
         return {"state": "clean", "engine": status()["engine"], "at": timezone.now().isoformat()}
     if settings.SCAN_REQUIRED:
@@ -93,10 +97,13 @@ def check_upload(file: IO[bytes]) -> dict[str, Any]:
 def _refusal(verdict: Verdict) -> ServiceError:
     if verdict.reason == "too-large":
         return TooLarge(
-            "The malware scanner takes no files of this length (StreamMaxLength). Split the file, or ask the operator."
+            _(
+                "The malware scanner takes no files of this length (StreamMaxLength). "
+                "Split the file, or ask the operator."
+            )
         )
     return Unavailable(
-        "Files are only accepted scanned, and the malware scanner does not answer. Try again later."
+        _("Files are only accepted scanned, and the malware scanner does not answer. Try again later.")
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 
 from tenants.accounts.permissions import MODERATE, WRITE
 from tenants.datasets.models import Asset, Dataset, TranscriptSegment
@@ -17,21 +18,21 @@ from tenants.errors import NotAllowed, NotFound
 def get_dataset(dataset_id: uuid.UUID | None) -> Dataset:
     dataset = list_datasets().filter(pk=dataset_id).first()  # type: ignore[misc]  # None matches no row
     if dataset is None:
-        raise NotFound("There is no such dataset.")
+        raise NotFound(_("There is no such dataset."))
     return dataset
 
 
 def require_dataset(dataset_id: uuid.UUID | None) -> None:
     """Raises NotFound; reads nothing more, unlike get_dataset."""
     if not Dataset.objects.filter(pk=dataset_id, deleted_at=None).exists():
-        raise NotFound("There is no such dataset.")
+        raise NotFound(_("There is no such dataset."))
 
 
 def require_datasets(dataset_ids: Collection[uuid.UUID]) -> None:
     """Raises NotFound unless all of them are there."""
     wanted = set(dataset_ids)
     if wanted and Dataset.objects.filter(pk__in=wanted, deleted_at=None).count() < len(wanted):
-        raise NotFound("There is no such dataset.")
+        raise NotFound(_("There is no such dataset."))
 
 
 def list_datasets() -> QuerySet[Dataset]:
@@ -42,7 +43,7 @@ def list_datasets() -> QuerySet[Dataset]:
 def get_asset(asset_id: uuid.UUID | None) -> Asset:
     asset = visible_assets().filter(pk=asset_id).first()  # type: ignore[misc]  # None matches no row
     if asset is None:
-        raise NotFound("There is no such asset.")
+        raise NotFound(_("There is no such asset."))
     return asset
 
 
@@ -53,14 +54,16 @@ def is_shown(asset: Asset, scopes: Collection[str]) -> bool:
 def require_shown(asset: Asset, scopes: Collection[str]) -> None:
     """Raises NotAllowed for content that was blocked or held back, unless who asks may moderate."""
     if not is_shown(asset, scopes):
-        raise NotAllowed("This content is held back by the content policy; only who may moderate can see it.")
+        raise NotAllowed(
+            _("This content is held back by the content policy; only who may moderate can see it.")
+        )
 
 
 def require_assets(asset_ids: Collection[uuid.UUID]) -> None:
     """Raises NotFound unless all of them are there."""
     wanted = set(asset_ids)
     if wanted and visible_assets().filter(pk__in=wanted).count() < len(wanted):
-        raise NotFound("There is no such asset.")
+        raise NotFound(_("There is no such asset."))
 
 
 def visible_assets() -> QuerySet[Asset]:

@@ -8,6 +8,7 @@ from typing import IO, Any
 
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F
+from django.utils.translation import gettext as _
 
 from tenants.datasets import metadata, storage
 from tenants.datasets.fields import change_schema
@@ -31,7 +32,7 @@ def create_dataset(
         with tenant_scope(current_tenant_id()):
             return Dataset.objects.create(**fields)
     except IntegrityError as error:
-        raise Conflict(f"There is a dataset {name!r} already.") from error
+        raise Conflict(_("There is a dataset %(name)s already.") % {"name": f"{name!r}"}) from error
 
 
 def update_dataset(*, dataset_id: uuid.UUID, **changes: Any) -> Dataset:
@@ -40,7 +41,7 @@ def update_dataset(*, dataset_id: uuid.UUID, **changes: Any) -> Dataset:
         with tenant_scope(current_tenant_id()):
             dataset = Dataset.objects.select_for_update().filter(pk=dataset_id, deleted_at=None).first()
             if dataset is None:
-                raise NotFound("There is no such dataset.")
+                raise NotFound(_("There is no such dataset."))
             given = {f: changes.get(f, getattr(dataset, f)) for f in ("name", "description")}
             fields = _checked(**given, metadata_schema=changes.get("metadata_schema", {}))
             schema = fields.pop("metadata_schema")
@@ -52,15 +53,18 @@ def update_dataset(*, dataset_id: uuid.UUID, **changes: Any) -> Dataset:
                 change_schema(dataset, schema)
             return dataset
     except IntegrityError as error:
-        raise Conflict("There is a dataset of this name already.") from error
+        raise Conflict(_("There is a dataset of this name already.")) from error
 
 
 def _checked(name: str, description: str, metadata_schema: Any) -> dict[str, Any]:
     name = name.strip()
     if not name or len(name) > MAX_NAME:
-        raise Invalid(f"A name has 1 to {MAX_NAME} characters.", pointer="/name")
+        raise Invalid(_("A name has 1 to %(name)s characters.") % {"name": MAX_NAME}, pointer="/name")
     if len(description) > MAX_DESCRIPTION:
-        raise Invalid(f"At most {MAX_DESCRIPTION} characters.", pointer="/description")
+        raise Invalid(
+            _("At most %(description)s characters.") % {"description": MAX_DESCRIPTION},
+            pointer="/description",
+        )
     metadata.check_text(name, "/name")
     metadata.check_text(description, "/description")
     return {
@@ -72,7 +76,11 @@ def _checked(name: str, description: str, metadata_schema: Any) -> dict[str, Any
 
 def _checked_days(days: int | None) -> int | None:
     if days is not None and not 1 <= days <= MAX_RETENTION_DAYS:
-        raise Invalid(f"A number of days from 1 to {MAX_RETENTION_DAYS}, or null.", pointer="/retention_days")
+        raise Invalid(
+            _("A number of days from 1 to %(retention_days)s, or null.")
+            % {"retention_days": MAX_RETENTION_DAYS},
+            pointer="/retention_days",
+        )
     return days
 
 
@@ -80,7 +88,7 @@ def lock_dataset(dataset_id: uuid.UUID) -> Dataset:
     """Locked: a dataset that is being deleted takes nothing more. Raises NotFound."""
     dataset = Dataset.objects.select_for_update(no_key=True).filter(pk=dataset_id, deleted_at=None).first()
     if dataset is None:
-        raise NotFound("There is no such dataset.")
+        raise NotFound(_("There is no such dataset."))
     return dataset
 
 

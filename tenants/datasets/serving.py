@@ -13,6 +13,7 @@ from typing import IO
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.http import parse_etags
+from django.utils.translation import gettext as _
 
 from ml.media.sniffing import HEAD_BYTES, sniff
 from tenants.datasets import storage
@@ -66,7 +67,7 @@ def content_of(asset: Asset) -> Rendition:
     """The asset's content as it may be shown. Raises NotReady for a picture that was not decoded (yet)."""
     blob = asset.blob
     if asset.modality != Asset.Modality.TEXT and blob.width is None and blob.details is None:
-        raise NotReady("This file is served once it has been checked and its location data removed.")
+        raise NotReady(_("This file is served once it has been checked and its location data removed."))
     kind, media_type = ("clean", blob.clean_type) if blob.clean_type else ("original", blob.media_type)
     return _rendition(asset, kind, media_type)
 
@@ -74,7 +75,7 @@ def content_of(asset: Asset) -> Rendition:
 def thumbnail_of(asset: Asset) -> Rendition:
     """The asset's small picture. Raises NotFound for an asset without one."""
     if not asset.blob.has_thumbnail:
-        raise NotFound("This asset has no thumbnail.")
+        raise NotFound(_("This asset has no thumbnail."))
     return _rendition(asset, "thumbnail", TOLD_BY_CONTENT)
 
 
@@ -99,7 +100,7 @@ def serve(request: HttpRequest, rendition: Rendition) -> HttpResponseBase:
     try:
         stream = storage.open_blob(rendition.path)
     except FileNotFoundError as error:
-        raise NotFound("The content of this asset is gone.") from error
+        raise NotFound(_("The content of this asset is gone.")) from error
     size = stream.seek(0, 2)
     stream.seek(0)
     rendition = rendition.told_by(stream)

@@ -19,6 +19,7 @@ from tempfile import TemporaryFile
 from typing import IO, Any
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 from resumable_upload import TusServer
 from resumable_upload.locks import LockBackend
 from resumable_upload.storage import Storage
@@ -100,7 +101,7 @@ def receive(call: Call, body: IO[bytes], length: int) -> Reply:
     """
     _check_length(call, length)
     if not _places.acquire(blocking=False):
-        raise Unavailable("Too many uploads run at this moment. Go on with this one soon.")
+        raise Unavailable(_("Too many uploads run at this moment. Go on with this one soon."))
     try:
         return (_verified if "Upload-Checksum" in call.headers else _in_pieces)(call, body)
     finally:
@@ -113,7 +114,10 @@ def _check_length(call: Call, length: int) -> None:
     upload = resumable.look_up(call.tenant_id, call.upload_id) if call.upload_id else None
     known = upload and call.headers.get("Upload-Offset") == str(upload.offset)
     if upload and known and not upload.complete and upload.offset + length > upload.bytes:
-        raise TooLarge(f"The upload was announced with {upload.bytes} bytes; this would make it longer.")
+        raise TooLarge(
+            _("The upload was announced with %(bytes)s bytes; this would make it longer.")
+            % {"bytes": upload.bytes}
+        )
 
 
 def _in_pieces(call: Call, body: IO[bytes]) -> Reply:

@@ -6,6 +6,7 @@ import datetime as dt
 from typing import Any
 
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants import observe
 from tenants.errors import Invalid
@@ -36,7 +37,7 @@ def first_answer(*, key: str, fingerprint: str) -> IdempotentAnswer | None:
     if stored.id == row.id:
         return None
     if stored.fingerprint != fingerprint:
-        raise Invalid("This Idempotency-Key was used with another request body.", pointer="")
+        raise Invalid(_("This Idempotency-Key was used with another request body."), pointer="")
     return stored
 
 

@@ -6,36 +6,60 @@ import uuid
 from typing import Any
 
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 
 from tenants.errors import NotFound
-from tenants.jobs.models import Job
+from tenants.jobs import timing
+from tenants.jobs.models import Job, JobNote
 
 
 def get_job(job_id: uuid.UUID | None) -> Job:
-    job = Job.objects.filter(pk=job_id).first()
+    job = Job.objects.defer("traceback").filter(pk=job_id).first()
     if job is None:
-        raise NotFound("There is no such job.")
+        raise NotFound(_("There is no such job."))
     return job
 
 
-def list_jobs(*, state: str = "", kind: str = "") -> QuerySet[Job]:
-    jobs = Job.objects.order_by("-id")
-    if state:
-        jobs = jobs.filter(state=state)
-    return jobs.filter(kind=kind) if kind else jobs
+def list_jobs(*, state: str = "", kind: str = "", parent: uuid.UUID | None = None) -> QuerySet[Job]:
+    """Newest first."""
+    jobs = Job.objects.order_by("-id").defer("traceback")
+    wanted = {"state": state, "kind": kind, "parent_id": parent}
+    return jobs.filter(**{name: value for name, value in wanted.items() if value})
+
+
+def children(job_id: uuid.UUID) -> QuerySet[Job]:
+    """What a job has queued as parts of its work, newest first."""
+    return list_jobs(parent=job_id)
+
+
+def log_of(job_id: uuid.UUID, *, after: int = 0) -> QuerySet[JobNote]:
+    """The lines of a job's log in order, those behind a number."""
+    return JobNote.objects.filter(job_id=job_id, number__gt=after).order_by("number")
+
+
+def note_as_dict(note: JobNote) -> dict[str, Any]:
+    return {"number": note.number, "at": note.at, "level": note.level, "text": note.text}
 
 
 def as_dict(job: Job) -> dict[str, Any]:
     """The job in the shape of the API and of its event stream."""
+    took = timing.of(job)
     shape: dict[str, Any] = {
         "id": str(job.id),
         "kind": job.kind,
         "state": job.state,
+        "cancelling": job.cancel_requested and not job.finished,
+        "priority": job.priority,
+        "parent": str(job.parent_id) if job.parent_id else None,
         "progress": {"done": job.progress_done, "total": job.progress_total, "failed": job.progress_failed},
+        "log_lines": job.notes,
         "attempts": job.attempts,
         "queued_at": job.queued_at,
         "started_at": job.started_at,
         "finished_at": job.finished_at,
+        "queue_wait_s": took.queue_wait_s,
+        "rate_per_s": took.rate_per_s,
+        "time_left_s": took.left_s,
         "cost": {"cpu_s": round(job.cost_cpu_s, 4), "gpu_s": round(job.cost_gpu_s, 4)},
     }
     if job.error is not None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from ml.alignment.space import SHIPPED
 from tenants.datasets import storage
@@ -42,7 +43,7 @@ def finetune(claimed: jobs.Claim) -> None:
     with tenant_scope(claimed.tenant_id):
         row = LearntModel.objects.filter(pk=claimed.arguments["model"]).first()
     if row is None:
-        raise NotFound("The model of this training was deleted.")
+        raise NotFound(_("The model of this training was deleted."))
     work = Work(claimed, row)
     with room_on_disk():
         work.folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +67,7 @@ def fetch_base(tenant_id: uuid.UUID, row: LearntModel, folder: Path) -> Path:
     stored = list(storage.files_below(space_files.path_of(tenant_id, row.base))) if there else []
     if not stored:
         raise BaseDeleted(
-            "The model that this training was to start from was deleted. Start from another one."
+            _("The model that this training was to start from was deleted. Start from another one.")
         )
     part = folder.with_suffix(".part")
     part.mkdir(exist_ok=True)
@@ -206,7 +207,7 @@ def follow(job: Job) -> None:
     rows = LearntModel.objects.filter(pk=job.arguments["model"])
     if job.state == Job.State.QUEUED:
         if not rows.exists():
-            raise Conflict("The model of this training was deleted; start another one.")
+            raise Conflict(_("The model of this training was deleted; start another one."))
         services.check_quota(without=job)
         rows.update(error=None)
     elif job.state == Job.State.CANCELLED:

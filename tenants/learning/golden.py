@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
+from django.utils.translation import gettext as _
+
 from tenants.datasets.metadata import check_text
 from tenants.datasets.models import Asset
 from tenants.datasets.selectors import require_assets, visible_assets
@@ -28,7 +30,10 @@ def add_golden_query(
         require_assets([*wanted, *([asset_id] if asset_id else [])])
         _check(text, asset_id, wanted)
         if GoldenQuery.objects.count() >= MAX_QUERIES:
-            raise Conflict(f"There are {MAX_QUERIES} golden queries already; delete some first.")
+            raise Conflict(
+                _("There are %(queries)s golden queries already; delete some first.")
+                % {"queries": MAX_QUERIES}
+            )
         row = GoldenQuery.objects.create(text=text, asset_id=asset_id, created_by=actor)
         GoldenAnswer.objects.bulk_create(GoldenAnswer(golden=row, asset_id=one) for one in wanted)
         details = {"relevant": len(wanted)}
@@ -38,16 +43,18 @@ def add_golden_query(
 
 def _check(text: str, asset_id: uuid.UUID | None, relevant: Sequence[uuid.UUID]) -> None:
     if bool(text.strip()) == (asset_id is not None):
-        raise Invalid("A golden query is either a text or a picture.", pointer="/text")
+        raise Invalid(_("A golden query is either a text or a picture."), pointer="/text")
     check_text(text, "/text")
     if len(text) > MAX_TEXT:
-        raise Invalid(f"A text has at most {MAX_TEXT} characters.", pointer="/text")
+        raise Invalid(_("A text has at most %(text)s characters.") % {"text": MAX_TEXT}, pointer="/text")
     if not 1 <= len(relevant) <= MAX_ANSWERS:
-        raise Invalid(f"1 to {MAX_ANSWERS} assets are relevant.", pointer="/relevant")
+        raise Invalid(
+            _("1 to %(answers)s assets are relevant.") % {"answers": MAX_ANSWERS}, pointer="/relevant"
+        )
     if asset_id in relevant:
-        raise Invalid("A picture is no answer to itself.", pointer="/relevant")
+        raise Invalid(_("A picture is no answer to itself."), pointer="/relevant")
     if asset_id and not visible_assets().filter(pk=asset_id, modality=Asset.Modality.IMAGE).exists():
-        raise Invalid("Only a picture can be a query.", pointer="/image")
+        raise Invalid(_("Only a picture can be a query."), pointer="/image")
 
 
 def delete_golden_query(*, golden_id: uuid.UUID, actor: str = "") -> None:

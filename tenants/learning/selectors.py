@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 
 from tenants.errors import NotFound
 from tenants.learning.builtin import Builtin, builtin_spaces, by_slug, by_space
@@ -26,7 +27,7 @@ def find_model(name: str) -> Named:
     if found is None and (model_id := _id(name)) is not None:
         found = LearntModel.objects.filter(pk=model_id).first()
     if found is None:
-        raise NotFound("There is no such model.")
+        raise NotFound(_("There is no such model."))
     return found
 
 
@@ -164,7 +165,7 @@ def get_golden(golden_id: uuid.UUID | None) -> GoldenQuery:
     """Raises NotFound."""
     row = GoldenQuery.objects.filter(pk=golden_id).first()  # type: ignore[misc]  # None matches no row
     if row is None:
-        raise NotFound("There is no such golden query.")
+        raise NotFound(_("There is no such golden query."))
     return row
 
 

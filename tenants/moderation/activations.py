@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.db import connection
+from django.utils.translation import gettext as _
 
 from tenants.errors import Conflict, Invalid, NotFound
 from tenants.events.services import record as log_event
@@ -32,14 +33,14 @@ def activate(
     Raises NotFound, Invalid, Conflict.
     """
     if not 0.0 < ratio <= 1.0:
-        raise Invalid("A ratio is above 0 and at most 1.", pointer="/ratio")
+        raise Invalid(_("A ratio is above 0 and at most 1."), pointer="/ratio")
     if ratio < 1.0 and mode != ENFORCE:
-        raise Invalid("Only an enforced version decides for a share.", pointer="/ratio")
+        raise Invalid(_("Only an enforced version decides for a share."), pointer="/ratio")
     with tenant_scope(current_tenant_id()):
         _lock()
         version = PolicyVersion.objects.filter(policy_id=policy_id, number=number).first()
         if version is None:
-            raise NotFound("There is no such version of this policy.")
+            raise NotFound(_("There is no such version of this policy."))
         now = newest()
         current = now.get(policy_id)
         row = PolicyActivation(policy_id=policy_id, version=version, mode=mode, before=current)
@@ -61,10 +62,10 @@ def roll_back(*, policy_id: uuid.UUID, actor: str = "") -> PolicyActivation:
         now = newest()
         current = now.get(policy_id)
         if current is None:
-            raise Conflict("This policy was never in force; there is nothing to roll back.")
+            raise Conflict(_("This policy was never in force; there is nothing to roll back."))
         back, displaced = _earlier(current)
         if back is None and displaced is None:
-            raise Conflict("Nothing was in force before; take the version out of force with the mode off.")
+            raise Conflict(_("Nothing was in force before; take the version out of force with the mode off."))
         row = PolicyActivation(policy_id=policy_id, version=(back or current).version, mode=OFF)
         if back is not None:
             _copy(row, back)
@@ -139,7 +140,7 @@ def _shadow(row: PolicyActivation, current: PolicyActivation | None) -> None:
 
 def _switch_off(row: PolicyActivation, current: PolicyActivation | None) -> None:
     if current is None or row.version_id not in (current.enforced_id, current.shadow_id):
-        raise Conflict("This version is not in force.")
+        raise Conflict(_("This version is not in force."))
     if current.enforced_id != row.version_id:
         row.enforced_id, row.ratio, row.rest_id = current.enforced_id, current.ratio, current.rest_id
     if current.shadow_id != row.version_id:

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 from django.db import connection
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants.errors import Conflict
 from tenants.events.services import record as log_event
@@ -44,7 +45,10 @@ def start_backtest(*, version: PolicyVersion, actor: str = "") -> Job:
     """Queue the job. Raises Conflict where as many as may run at once are under way."""
     with tenant_scope(current_tenant_id()):
         if Job.objects.filter(jobs.UNFINISHED, kind="backtest_policy").count() >= AT_ONCE:
-            raise Conflict(f"{AT_ONCE} backtests are under way; wait for one of them, or cancel it.")
+            raise Conflict(
+                _("%(at_once)s backtests are under way; wait for one of them, or cancel it.")
+                % {"at_once": AT_ONCE}
+            )
         total, until = _span()
         job = jobs.enqueue(
             kind="backtest_policy",

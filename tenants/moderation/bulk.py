@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from django.db.models import Q, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from uuid_utils.compat import uuid7
 
 from ml.auditing.fusion import CATEGORIES
@@ -45,9 +46,11 @@ class Filter:
     def check(self) -> None:
         """Raises Invalid."""
         if self == Filter():
-            raise Invalid("Say which flags: a filter with at least one part.", pointer="/filter")
+            raise Invalid(_("Say which flags: a filter with at least one part."), pointer="/filter")
         if self.category and self.category not in CATEGORIES:
-            raise Invalid(f"There are {', '.join(CATEGORIES)}.", pointer="/filter/category")
+            raise Invalid(
+                _("There are %(names)s.") % {"names": ", ".join(CATEGORIES)}, pointer="/filter/category"
+            )
 
     def of(self, rows: QuerySet[Review], as_of: dt.datetime) -> QuerySet[Review]:
         equal = {"rule": self.rule, "audit__modality": self.modality, "asset__dataset": self.dataset_id}
@@ -183,4 +186,4 @@ def _batch(given: uuid.UUID | None, actor: str) -> uuid.UUID:
     rows = Outcome.objects.filter(batch=given)
     if rows.filter(reviewer=actor).exists() and not rows.exclude(undoes=None).exists():
         return given
-    raise Invalid("This is not a batch of yours that goes on.", pointer="/batch")
+    raise Invalid(_("This is not a batch of yours that goes on."), pointer="/batch")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import uuid
 
+from django.utils.translation import gettext as _
+
 from tenants.errors import Conflict
 from tenants.moderation.cases import Case
 
@@ -14,7 +16,7 @@ def add(*, case: Case, list_id: uuid.UUID | None, actor: str, note: str) -> uuid
     from tenants.moderation import known
 
     if case.asset_id is None:
-        raise Conflict("The item is no asset any more, so that its copies cannot be found by it.")
+        raise Conflict(_("The item is no asset any more, so that its copies cannot be found by it."))
     return known.add_asset_copies(
         asset_id=case.asset_id, list_id=list_id, note=note[: known.MAX_NOTE], actor=actor
     )

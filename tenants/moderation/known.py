@@ -12,6 +12,7 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import F, QuerySet
+from django.utils.translation import gettext as _
 from uuid_utils.compat import uuid7
 
 from ml.hashing.fingerprints import Fingerprints
@@ -60,19 +61,19 @@ def create_list(*, name: str, stance: str, description: str = "", actor: str = "
     """Raises Invalid, Conflict."""
     name = checked_text(name.strip(), "/name", MAX_NAME)
     if not name:
-        raise Invalid("A list needs a name.", pointer="/name")
+        raise Invalid(_("A list needs a name."), pointer="/name")
     if stance not in Stance.values:
-        raise Invalid(f"One of {', '.join(Stance.values)}.", pointer="/stance")
+        raise Invalid(_("One of %(names)s.") % {"names": ", ".join(Stance.values)}, pointer="/stance")
     description = checked_text(description, "/description", MAX_DESCRIPTION)
     with tenant_scope(current_tenant_id()):
         if HashList.objects.count() >= MAX_LISTS:
-            raise Conflict(f"There are {MAX_LISTS} hash lists; delete one first.")
+            raise Conflict(_("There are %(lists)s hash lists; delete one first.") % {"lists": MAX_LISTS})
         row = HashList(name=name, stance=stance, description=description, created_by=actor)
         try:
             with transaction.atomic():
                 row.save(force_insert=True)
         except IntegrityError as error:
-            raise Conflict("There is a hash list of that name.") from error
+            raise Conflict(_("There is a hash list of that name.")) from error
         details = {"name": name, "stance": stance}
         log_event(actor=actor, verb="hash_list.created", target=str(row.id), details=details)
         return row
@@ -82,7 +83,7 @@ def get_list(list_id: uuid.UUID | None) -> HashList:
     """Raises NotFound."""
     found = HashList.objects.filter(pk=list_id).first() if list_id else None
     if found is None:
-        raise NotFound("There is no such hash list.")
+        raise NotFound(_("There is no such hash list."))
     return found
 
 
@@ -108,7 +109,9 @@ def add_item(
     """Put one item on a list by all its fingerprints; its id. Raises NotFound, Invalid, Conflict."""
     contents = contents_of(Fingerprints.read(fingerprints))
     if not contents:
-        raise Invalid("There is nothing in this content by which it could be known again.", pointer="/file")
+        raise Invalid(
+            _("There is nothing in this content by which it could be known again."), pointer="/file"
+        )
     with tenant_scope(current_tenant_id()):
         row, item = _grown(list_id, len(contents)), uuid7()
         _insert(row, [(item, *content, note) for content in contents], actor)
@@ -145,7 +148,7 @@ def add_asset_copies(
         asset = get_asset(asset_id)
         target = get_list(list_id) if list_id else _blocked(actor)
         if target.stance != Stance.BAD:
-            raise Invalid("Copies are blocked by a list of bad content.", pointer="/list")
+            raise Invalid(_("Copies are blocked by a list of bad content."), pointer="/list")
         fingerprints = {**stored_fingerprints(asset_id), "sha256": asset.blob.sha256}
         item = add_item(list_id=target.id, fingerprints=fingerprints, note=note, actor=actor)
         match_again(item_id=item, asset_id=asset_id, actor=actor)
@@ -194,7 +197,7 @@ def remove_item(
         first = entries.first()
         if first is None:
             if list_id is not None:
-                raise NotFound("There is no such entry.")
+                raise NotFound(_("There is no such entry."))
             return
         row = _locked(first.hash_list_id)
         entries.delete()
@@ -208,7 +211,7 @@ def require_item(*, list_id: uuid.UUID | None, item_id: uuid.UUID | None) -> Non
     """Raises NotFound."""
     get_list(list_id)
     if item_id is None or not HashEntry.objects.filter(hash_list_id=list_id, item=item_id).exists():
-        raise NotFound("There is no such entry.")
+        raise NotFound(_("There is no such entry."))
 
 
 def _blocked(actor: str) -> HashList:
@@ -220,14 +223,16 @@ def _blocked(actor: str) -> HashList:
 def _locked(list_id: uuid.UUID) -> HashList:
     row = HashList.objects.select_for_update().filter(pk=list_id).first()
     if row is None:
-        raise NotFound("There is no such hash list.")
+        raise NotFound(_("There is no such hash list."))
     return row
 
 
 def _grown(list_id: uuid.UUID, more: int) -> HashList:
     row = _locked(list_id)
     if HashEntry.objects.filter(hash_list=row).count() + more > MAX_HASHES:
-        raise Conflict(f"A list holds at most {MAX_HASHES:,} hashes; begin another one.")
+        raise Conflict(
+            _("A list holds at most %(hashes)s hashes; begin another one.") % {"hashes": f"{MAX_HASHES:,}"}
+        )
     return row
 
 

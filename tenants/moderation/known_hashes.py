@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.utils.translation import gettext as _
+
 from ml.hashing import looks
 from ml.hashing.fingerprints import Fingerprints, read_hex
 from tenants.datasets import metadata
@@ -49,10 +51,10 @@ def in_memory(entry: HashEntry) -> bytes:
 def checked_hash(raw: RawHash, pointer: str) -> bytes:
     """The bytes of a hash from elsewhere. Raises Invalid."""
     if raw.algorithm not in RAW:
-        raise Invalid(f"One of {', '.join(RAW)}.", pointer=f"{pointer}/algorithm")
+        raise Invalid(_("One of %(names)s.") % {"names": ", ".join(RAW)}, pointer=f"{pointer}/algorithm")
     digits = read_hex(raw.hash)
     if not digits:
-        raise Invalid("A hash has 64 hexadecimal digits.", pointer=f"{pointer}/hash")
+        raise Invalid(_("A hash has 64 hexadecimal digits."), pointer=f"{pointer}/hash")
     checked_text(raw.note, f"{pointer}/note", MAX_NOTE)
     return bytes.fromhex(digits)
 
@@ -60,5 +62,5 @@ def checked_hash(raw: RawHash, pointer: str) -> bytes:
 def checked_text(text: str, pointer: str, most: int) -> str:
     metadata.check_text(text, pointer)
     if len(text) > most:
-        raise Invalid(f"At most {most} characters.", pointer=pointer)
+        raise Invalid(_("At most %(most)s characters.") % {"most": most}, pointer=pointer)
     return text

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from django.db.models import Count, Min, QuerySet
+from django.utils.translation import gettext as _
 
 from ml.hashing.fingerprints import read_hex
 from tenants.errors import Invalid, TooLarge
@@ -120,7 +121,9 @@ def read_hashes(stream: IO[bytes], algorithm: str = Algorithm.PDQ.value) -> list
     try:
         return list(_hashes(rows, algorithm))
     except csv.Error as error:
-        raise Invalid(f"Line {rows.line_num} cannot be read as CSV.", pointer="/hashes") from error
+        raise Invalid(
+            _("Line %(line_num)s cannot be read as CSV.") % {"line_num": rows.line_num}, pointer="/hashes"
+        ) from error
 
 
 def _hashes(rows: Any, algorithm: str) -> Iterator[RawHash]:
@@ -138,10 +141,15 @@ def _hashes(rows: Any, algorithm: str) -> Iterator[RawHash]:
         kind = (found.get("algorithm") or algorithm).lower()
         if kind not in RAW:
             raise Invalid(
-                f"Line {rows.line_num}: the algorithm is one of {', '.join(RAW)}.", pointer="/hashes"
+                _("Line %(line_num)s: the algorithm is one of %(names)s.")
+                % {"line_num": rows.line_num, "names": ", ".join(RAW)},
+                pointer="/hashes",
             )
         if not read_hex(found.get("hash")):
-            raise Invalid(f"Line {rows.line_num}: a hash has 64 hexadecimal digits.", pointer="/hashes")
+            raise Invalid(
+                _("Line %(line_num)s: a hash has 64 hexadecimal digits.") % {"line_num": rows.line_num},
+                pointer="/hashes",
+            )
         yield RawHash(kind, found.get("hash", ""), found.get("note", "")[:MAX_NOTE])
 
 
@@ -157,10 +165,12 @@ def _lines(stream: IO[bytes]) -> Iterator[str]:
     try:
         for number, line in enumerate(iter(lambda: text.readline(MAX_LINE), "")):
             if number > MAX_ROWS:
-                raise TooLarge(f"A file of hashes has at most {MAX_ROWS:,} lines; split it.")
+                raise TooLarge(
+                    _("A file of hashes has at most %(rows)s lines; split it.") % {"rows": f"{MAX_ROWS:,}"}
+                )
             yield line.replace("\0", "")
     except UnicodeDecodeError as error:
-        raise Invalid("A file of hashes is CSV in UTF-8.", pointer="/hashes") from error
+        raise Invalid(_("A file of hashes is CSV in UTF-8."), pointer="/hashes") from error
 
 
 class _Unclosed(io.RawIOBase):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from django.db import transaction
 from django.db.models import Count, F
+from django.utils.translation import gettext
 from uuid_utils.compat import uuid7
 
 from tenants.errors import Conflict, Invalid, NotFound
@@ -31,18 +32,23 @@ def import_hashes(
     With ``replace`` the list then has exactly these. All or nothing. Raises Invalid, Conflict.
     """
     if not 0 < len(name.strip()) <= MAX_NAME:
-        raise Invalid(f"A name has 1 to {MAX_NAME} characters.", pointer="/name")
+        raise Invalid(gettext("A name has 1 to %(name)s characters.") % {"name": MAX_NAME}, pointer="/name")
     wanted = {(raw.algorithm, checked_hash(raw, f"/hashes/{at}")): raw.note for at, raw in enumerate(hashes)}
     with transaction.atomic():
         row, _ = SharedHashList.objects.get_or_create(name=name.strip(), defaults={"stance": stance})
         row = SharedHashList.objects.select_for_update().get(pk=row.pk)
         if row.stance != stance:
-            raise Conflict(f"The list {name!r} is of {row.stance} content.")
+            raise Conflict(
+                gettext("The list %(name)s is of %(stance)s content.")
+                % {"name": f"{name!r}", "stance": row.stance}
+            )
         there = _contents(row)
         new = [content for content in wanted if content not in there]
         gone = [pk for content, pk in there.items() if content not in wanted] if replace else []
         if len(there) + len(new) - len(gone) > MAX_HASHES:
-            raise Conflict(f"A shared list holds at most {MAX_HASHES:,} hashes.")
+            raise Conflict(
+                gettext("A shared list holds at most %(hashes)s hashes.") % {"hashes": f"{MAX_HASHES:,}"}
+            )
         SharedHashEntry.objects.filter(pk__in=gone).delete()
         SharedHashEntry.objects.bulk_create(
             (_entry(row, content, wanted[content]) for content in new), batch_size=_INSERT
@@ -56,7 +62,7 @@ def delete_list(*, name: str) -> int:
     with transaction.atomic():
         row = SharedHashList.objects.select_for_update().filter(name=name).first()
         if row is None:
-            raise NotFound(f"There is no shared list {name!r}.")
+            raise NotFound(gettext("There is no shared list %(name)s.") % {"name": f"{name!r}"})
         deleted, _ = SharedHashEntry.objects.filter(hash_list=row).delete()
         row.delete()
     return deleted

@@ -13,6 +13,7 @@ from hashlib import sha256 as hash_of
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.utils.translation import gettext as _
 
 from tenants.datasets.metadata import check_text
 from tenants.errors import Conflict, Invalid, NotFound
@@ -54,12 +55,13 @@ def create_policy(
     for value, pointer in ((name, "/name"), (description, "/description")):
         check_text(value, pointer)
     if not name.strip():
-        raise Invalid("A policy has a name.", pointer="/name")
+        raise Invalid(_("A policy has a name."), pointer="/name")
     normal = _first_document(document, starter)
     with tenant_scope(current_tenant_id()):
         if Policy.objects.count() >= MAX_POLICIES:
             raise Conflict(
-                f"A workspace has at most {MAX_POLICIES:,} policies; give one of them new versions."
+                _("A workspace has at most %(policies)s policies; give one of them new versions.")
+                % {"policies": f"{MAX_POLICIES:,}"}
             )
         try:
             with transaction.atomic():
@@ -67,7 +69,9 @@ def create_policy(
                     name=name.strip(), description=description, starter=starter, created_by=actor
                 )
         except IntegrityError:
-            raise Conflict(f"Another policy is called {name.strip()!r}.") from None
+            raise Conflict(
+                _("Another policy is called %(value)s.") % {"value": f"{name.strip()!r}"}
+            ) from None
         version = _new_version(policy, normal, 1, actor)
         log_event(actor=actor, verb="policy.created", target=str(policy.id), details={"name": policy.name})
         return policy, version
@@ -99,7 +103,7 @@ def add_version(*, policy_id: uuid.UUID, document: Any, actor: str = "") -> tupl
         # Numbers are given one after the other.
         policy = Policy.objects.select_for_update().filter(pk=policy_id).first()
         if policy is None:
-            raise NotFound("There is no such policy.")
+            raise NotFound(_("There is no such policy."))
         same = policy.versions.filter(digest=policy_document.digest(normal)).first()
         if same is not None:
             return same, False

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants.accounts.models import ApiKey
 from tenants.errors import Conflict, NotAllowed, NotFound
@@ -97,7 +98,7 @@ def claimable_by(actor: str) -> QuerySet[Review]:
 def require_impartial(actor: str, review: Review) -> None:
     """Raises NotAllowed where another person has to decide."""
     if Review.objects.filter(BY_ANOTHER & Q(decided_before(actor)), pk=review.pk).exists():
-        raise NotAllowed("You have decided about this item before; another person has to decide this.")
+        raise NotAllowed(_("You have decided about this item before; another person has to decide this."))
 
 
 # --- Reading -----------------------------------------------------------------------------------------------
@@ -148,7 +149,7 @@ def get_review(*, review_id: uuid.UUID | None, actor: str) -> Review:
     rows = visible_to(actor, Review.objects.select_related("audit", "asset"))
     found = rows.filter(pk=review_id).first() if review_id else None
     if found is None:
-        raise NotFound("There is no such review.")
+        raise NotFound(_("There is no such review."))
     return found
 
 
@@ -173,7 +174,7 @@ def claim(*, review_id: uuid.UUID, actor: str) -> Review:
         review = _locked(review_id, actor)
         require_waiting(review)
         if is_held(review) and review.claimed_by != actor:
-            raise Conflict("Somebody else holds this review.", lease_until=review.lease_until)
+            raise Conflict(_("Somebody else holds this review."), lease_until=review.lease_until)
         require_impartial(actor, review)
         return _take(review, actor)
 
@@ -202,7 +203,7 @@ def release(*, review_id: uuid.UUID, actor: str) -> Review:
         review = _locked(review_id, actor)
         require_waiting(review)
         if review.state == State.CLAIMED and review.claimed_by != actor and is_held(review):
-            raise Conflict("Somebody else holds this review.", lease_until=review.lease_until)
+            raise Conflict(_("Somebody else holds this review."), lease_until=review.lease_until)
         review.state, review.claimed_by, review.lease_until = State.OPEN, "", None
         review.save(update_fields=["state", "claimed_by", "lease_until"])
         return review
@@ -214,22 +215,22 @@ def require_claim(review: Review, actor: str) -> None:
     if is_held(review) and review.claimed_by == actor:
         return
     if is_held(review):
-        raise Conflict("Somebody else holds this review.", lease_until=review.lease_until)
+        raise Conflict(_("Somebody else holds this review."), lease_until=review.lease_until)
     if review.claimed_by == actor:
-        raise Conflict("Your claim on this review has run out. Claim it again; nothing was decided.")
-    raise Conflict("Claim this review before you decide it.")
+        raise Conflict(_("Your claim on this review has run out. Claim it again; nothing was decided."))
+    raise Conflict(_("Claim this review before you decide it."))
 
 
 def require_waiting(review: Review) -> None:
     """Raises Conflict for what is decided or dropped."""
     if review.state not in WAITING:
-        raise Conflict("This review is closed already.", state=review.state)
+        raise Conflict(_("This review is closed already."), state=review.state)
 
 
 def _locked(review_id: uuid.UUID, actor: str) -> Review:
     found = visible_to(actor, Review.objects.filter(pk=review_id)).select_for_update(of=("self",)).first()
     if found is None:
-        raise NotFound("There is no such review.")
+        raise NotFound(_("There is no such review."))
     return found
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 
 from tenants.errors import NotFound
 from tenants.moderation.models import Audit, AuditPicture, AuditRequest, Evidence, PolicyVersion
@@ -32,7 +33,7 @@ def get_request(audit_id: uuid.UUID | None) -> AuditRequest | Audit:
     found = Audit.objects.filter(pk=audit_id).first() if audit_id else None
     found = found or (AuditRequest.objects.filter(pk=audit_id).first() if audit_id else None)
     if found is None:
-        raise NotFound("There is no such audit.")
+        raise NotFound(_("There is no such audit."))
     return found
 
 
@@ -108,5 +109,5 @@ def get_picture(*, audit_id: uuid.UUID, picture_id: uuid.UUID | None) -> AuditPi
     """Raises NotFound."""
     found = AuditPicture.objects.filter(pk=picture_id, audit_id=audit_id).first() if picture_id else None
     if found is None:
-        raise NotFound("There is no such picture.")
+        raise NotFound(_("There is no such picture."))
     return found

@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from django.utils.translation import gettext as _
+
 from tenants.errors import Conflict, NotFound
 from tenants.moderation import copies, effects, queue, record, second_opinions
 from tenants.moderation.cases import Case, lock_cases
@@ -46,7 +48,7 @@ def get_outcome(*, outcome_id: uuid.UUID | None, actor: str) -> Outcome:
     outcome = Outcome.objects.filter(pk=outcome_id).first() if outcome_id else None
     review = Review.objects.filter(pk=outcome.review).first() if outcome else None
     if outcome is None or (review is not None and not queue.may_review(actor, review)):
-        raise NotFound("There is no such outcome.")
+        raise NotFound(_("There is no such outcome."))
     return outcome
 
 
@@ -59,7 +61,7 @@ def undo_batch(*, tenant_id: uuid.UUID, batch: uuid.UUID, actor: str, reason: st
     said = checked_reason(reason)
     with tenant_scope(tenant_id):
         if not Outcome.objects.filter(batch=batch).exists():
-            raise NotFound("There is no such batch.")
+            raise NotFound(_("There is no such batch."))
         wanted = _of_batch(batch)
     undone, left = 0, []
     for start in range(0, len(wanted), AT_ONCE):
@@ -101,7 +103,7 @@ def _may_see(actor: str, outcome: Outcome) -> bool:
 def _undo(case: Case | None, outcome: Outcome, actor: str, reason: str) -> tuple[Outcome, record.Line]:
     review = case.review(outcome.review) if case else None
     if case is None or review is None:
-        raise Conflict("The item of this decision was erased; there is nothing to undo.")
+        raise Conflict(_("The item of this decision was erased; there is nothing to undo."))
     _refuse(case, review, outcome)
     before = case.standing()
     second_opinions.drop(second_opinions.following(case, review))
@@ -132,13 +134,13 @@ def _undo(case: Case | None, outcome: Outcome, actor: str, reason: str) -> tuple
 def _refuse(case: Case, review: Review, outcome: Outcome) -> None:
     """Raises Conflict where undoing would leave something without its ground."""
     if outcome.undoes is not None:
-        raise Conflict("This row undoes a decision; decide the review again instead.")
+        raise Conflict(_("This row undoes a decision; decide the review again instead."))
     if outcome.id in {other.undoes for other in case.outcomes}:
-        raise Conflict("This decision is undone already.")
+        raise Conflict(_("This decision is undone already."))
     if not case.newest:
-        raise Conflict("A newer audit has taken the place of the one that this decision is about.")
+        raise Conflict(_("A newer audit has taken the place of the one that this decision is about."))
     later = [r for r in second_opinions.following(case, review) if r.state == State.DECIDED]
     if later:
         raise Conflict(
-            "A second opinion builds upon this decision. Undo that one first.", review=str(later[-1].id)
+            _("A second opinion builds upon this decision. Undo that one first."), review=str(later[-1].id)
         )

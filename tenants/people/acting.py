@@ -11,6 +11,7 @@ from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants.accounts import flags
 from tenants.accounts.models import Acting, Tenant, User
@@ -34,12 +35,12 @@ def begin(*, by: Operator, user: User, session_key: str, slug: str, access: str,
     Raises NotFound, Invalid without a reason, NotAllowed where the tenant has not got it, Conflict for a suspended one.
     """
     if access not in Acting.Access.values:
-        raise Invalid("Choose whether to look only, or also to change.", pointer="/access")
+        raise Invalid(_("Choose whether to look only, or also to change."), pointer="/access")
     reason, tenant = checked_reason(reason), locked(slug)
     if not user.is_staff or not flags.enabled(FLAG, tenant.id):
-        raise NotAllowed("Nobody may act as this tenant.")
+        raise NotAllowed(_("Nobody may act as this tenant."))
     if tenant.state != Tenant.State.ACTIVE:
-        raise Conflict("This tenant is suspended. Resume it first.")
+        raise Conflict(_("This tenant is suspended. Resume it first."))
     end(user=user, session_key=session_key, by=by)
     row = Acting.objects.create(
         tenant=tenant,

@@ -8,6 +8,7 @@ from typing import Any
 from django.apps import apps
 from django.db.models import CharField, Field, Model, Q, QuerySet, TextField
 from django.db.models.functions import Cast
+from django.utils.translation import gettext as _
 
 from tenants.accounts import sessions
 from tenants.accounts.models import (
@@ -52,7 +53,10 @@ def erase_user(*, user: User) -> dict[str, int]:
 def _refuse_last_owner(user: User) -> None:
     if alone := owns_alone(user):
         names = ", ".join(alone)
-        raise Conflict(f"The only owner of {names} cannot be erased. Make somebody else an owner first.")
+        raise Conflict(
+            _("The only owner of %(names)s cannot be erased. Make somebody else an owner first.")
+            % {"names": names}
+        )
 
 
 def _erase_everywhere(user: User, pseudonym: str) -> dict[str, int]:

@@ -16,6 +16,8 @@ from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from tenants.accounts import links, mail, passwords
 from tenants.accounts.models import Invitation, Membership, Tenant, User
@@ -29,8 +31,10 @@ from tenants.scope import current_tenant_id, tenant_scope
 LIFETIME = dt.timedelta(days=7)
 MAX_OPEN = 500
 MAX_EMAIL = 254
-OVER = "This invitation is no longer valid. Ask whoever invited you for another."
-NOT_NEW = "This address cannot be set up here. If you have an account, sign in with it; the invitation waits."
+OVER = gettext_noop("This invitation is no longer valid. Ask whoever invited you for another.")
+NOT_NEW = gettext_noop(
+    "This address cannot be set up here. If you have an account, sign in with it; the invitation waits."
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def get_invitation(invitation_id: uuid.UUID | None) -> Invitation:
     """An open invitation of the active tenant. Raises NotFound."""
     found = list_invitations().filter(pk=invitation_id).first() if invitation_id else None
     if found is None:
-        raise NotFound("There is no such invitation.")
+        raise NotFound(_("There is no such invitation."))
     return found
 
 
@@ -65,13 +69,16 @@ def invite(*, actor: Actor, email: str, role: str) -> Invited:
     with tenant_scope(current_tenant_id()):
         lock_members()
         if not may_manage(role_now(actor), role):
-            raise NotAllowed(f"Your role cannot make somebody {role}.")
+            raise NotAllowed(_("Your role cannot make somebody %(role)s.") % {"role": role})
         if Membership.objects.filter(tenant=current_tenant_id(), user__email=email).exists():
-            raise Conflict(f"{email} belongs to this workspace already.")
+            raise Conflict(_("%(email)s belongs to this workspace already.") % {"email": email})
         for earlier in list_invitations().filter(email=email):
             _revoke(actor, earlier)
         if list_invitations().count() >= MAX_OPEN:
-            raise Conflict(f"{MAX_OPEN} invitations are open. Revoke some, or wait until they are accepted.")
+            raise Conflict(
+                _("%(open)s invitations are open. Revoke some, or wait until they are accepted.")
+                % {"open": MAX_OPEN}
+            )
         invitation = Invitation.objects.create(
             tenant_id=current_tenant_id(),
             email=email,
@@ -89,14 +96,16 @@ def invite(*, actor: Actor, email: str, role: str) -> Invited:
 
 def _checked(email: str, role: str) -> str:
     if role not in ROLES:
-        raise Invalid(f"Choose a role from {', '.join(ROLES)}.", pointer="/role")
+        raise Invalid(_("Choose a role from %(names)s.") % {"names": ", ".join(ROLES)}, pointer="/role")
     email = User.objects.normalize_email(email)
     try:
         validate_email(email)
     except ValidationError as error:
-        raise Invalid("This is not an e-mail address.", pointer="/email") from error
+        raise Invalid(_("This is not an e-mail address."), pointer="/email") from error
     if len(email) > MAX_EMAIL:
-        raise Invalid(f"An e-mail address has at most {MAX_EMAIL} characters.", pointer="/email")
+        raise Invalid(
+            _("An e-mail address has at most %(email)s characters.") % {"email": MAX_EMAIL}, pointer="/email"
+        )
     return email
 
 
@@ -110,7 +119,7 @@ def revoke_invitation(*, actor: Actor, invitation_id: uuid.UUID) -> None:
 
 def _revoke(actor: Actor, invitation: Invitation) -> None:
     if not may_manage(role_now(actor), invitation.role):
-        raise NotAllowed(f"Your role does not reach invitations for {invitation.role}.")
+        raise NotAllowed(_("Your role does not reach invitations for %(role)s.") % {"role": invitation.role})
     Invitation.objects.filter(pk=invitation.pk).update(revoked_at=timezone.now())
 
 
@@ -140,7 +149,7 @@ def find_by_digest(digest: bytes) -> Invitation:
     rows = Invitation.objects.select_related("tenant", "invited_by")
     invitation = rows.filter(digest=digest, tenant__state=Tenant.State.ACTIVE).first()
     if invitation is None or not invitation.open:
-        raise NotFound(OVER)
+        raise NotFound(_(OVER))
     return invitation
 
 
@@ -156,7 +165,7 @@ def accept_as_new(*, digest: bytes, name: str, password: str) -> tuple[User, Inv
             with transaction.atomic():
                 user = User.objects.create(email=invitation.email, name=name.strip(), password=hashed)
         except IntegrityError as error:
-            raise Conflict(NOT_NEW) from error
+            raise Conflict(_(NOT_NEW)) from error
         _join(invitation, user)
     return user, invitation
 
@@ -166,7 +175,7 @@ def accept(*, digest: bytes, user: User) -> Invitation:
     with tenant_scope(find_by_digest(digest).tenant_id):
         invitation = _taken(digest)
         if invitation.email != user.email:
-            raise NotAllowed("This invitation is for another address.")
+            raise NotAllowed(_("This invitation is for another address."))
         _join(invitation, user)
     return invitation
 

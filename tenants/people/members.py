@@ -11,6 +11,8 @@ from typing import Any
 
 from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext, gettext_noop
+from django.utils.translation import gettext as _
 
 from tenants.accounts import keys, mail, passwords
 from tenants.accounts.models import ApiKey, Invitation, Membership, Tenant, User
@@ -20,7 +22,7 @@ from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.events.services import record
 from tenants.scope import current_tenant_id, tenant_scope
 
-LAST_OWNER = "A workspace keeps at least one owner. Make somebody else an owner first."
+LAST_OWNER = gettext_noop("A workspace keeps at least one owner. Make somebody else an owner first.")
 
 
 def list_members() -> QuerySet[Membership]:
@@ -44,7 +46,7 @@ def get_member(user_id: uuid.UUID | None) -> Membership:
     rows = Membership.objects.select_related("user", "user__second_factor")
     member = rows.filter(tenant=current_tenant_id(), user=user_id).first()
     if member is None:
-        raise NotFound("There is no such member.")
+        raise NotFound(_("There is no such member."))
     return member
 
 
@@ -56,9 +58,9 @@ def change_role(*, actor: Actor, user_id: uuid.UUID, role: str) -> Membership:
     with tenant_scope(current_tenant_id()):
         member, before = _reach(actor, user_id)
         if role not in ROLES:
-            raise Invalid(f"Choose a role from {', '.join(ROLES)}.", pointer="/role")
+            raise Invalid(_("Choose a role from %(names)s.") % {"names": ", ".join(ROLES)}, pointer="/role")
         if not may_manage(role_now(actor), role):
-            raise NotAllowed(f"Your role cannot make somebody {role}.")
+            raise NotAllowed(_("Your role cannot make somebody %(role)s.") % {"role": role})
         if before == role:
             return member
         if before == "owner":
@@ -104,15 +106,17 @@ def make_reset_link(*, actor: Actor, user_id: uuid.UUID) -> str:
     Raises NotFound, NotAllowed, Conflict where e-mail works.
     """
     if mail.configured():
-        raise Conflict("This installation sends e-mail: people ask for a link on the sign-in page.")
+        raise Conflict(gettext("This installation sends e-mail: people ask for a link on the sign-in page."))
     with tenant_scope(current_tenant_id()):
         member, _ = _reach(actor, user_id)
         user = member.user
         elsewhere = user.memberships.exclude(tenant=current_tenant_id()).exists()
         if elsewhere or user.is_staff:
             raise NotAllowed(
-                "This person does not belong to this workspace alone. "
-                "The operator of the installation can make a link: manage.py reset_password."
+                gettext(
+                    "This person does not belong to this workspace alone. "
+                    "The operator of the installation can make a link: manage.py reset_password."
+                )
             )
         record(actor=actor.label, verb="member.reset_link_made", target=str(user_id))
         return passwords.reset_link(user)
@@ -140,7 +144,8 @@ def _reach(actor: Actor, user_id: uuid.UUID) -> tuple[Membership, str]:
     member = get_member(user_id)
     if not may_manage(role_now(actor), member.role):
         raise NotAllowed(
-            f"Your role does not reach {'an' if member.role[0] in 'aeo' else 'a'} {member.role}."
+            _("Your role does not reach %(role)s.")
+            % {"role": f"{'an' if member.role[0] in 'aeo' else 'a'} {member.role}"}
         )
     return member, member.role
 
@@ -156,7 +161,7 @@ def role_now(actor: Actor) -> str:
 def _keep_an_owner(member: Membership) -> None:
     others = Membership.objects.filter(tenant=member.tenant_id, role="owner").exclude(pk=member.pk)
     if not others.exists():
-        raise Conflict(LAST_OWNER)
+        raise Conflict(_(LAST_OWNER))
 
 
 def _revoke_invitations(user: User, role: str = "") -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from django.db import IntegrityError, transaction
 from django.db.models import Count, ProtectedError, QuerySet
+from django.utils.translation import gettext as _
 
 from tenants.accounts.models import RATE, RESOURCES, Plan
 from tenants.accounts.operators import Operator, record_act
@@ -23,7 +24,7 @@ def get_plan(slug: str) -> Plan:
     """Raises NotFound."""
     plan = Plan.objects.filter(slug=slug).first()
     if plan is None:
-        raise NotFound("There is no such plan.")
+        raise NotFound(_("There is no such plan."))
     return plan
 
 
@@ -33,13 +34,13 @@ def create_plan(
 ) -> Plan:
     """Raises Invalid, Conflict for a slug that is taken."""
     if not SLUG.fullmatch(slug):
-        raise Invalid("A slug has 1 to 50 small letters, digits and inner hyphens.", pointer="/slug")
+        raise Invalid(_("A slug has 1 to 50 small letters, digits and inner hyphens."), pointer="/slug")
     fields = _checked(name, limits, rate_per_minute)
     try:
         with transaction.atomic():
             plan = Plan.objects.create(slug=slug, **fields)
     except IntegrityError as error:
-        raise Conflict(f"A plan {slug!r} exists already.") from error
+        raise Conflict(_("A plan %(slug)s exists already.") % {"slug": f"{slug!r}"}) from error
     record_act(by=by, verb="plan.created", target=slug, details=fields)
     return plan
 
@@ -51,7 +52,7 @@ def change_plan(
     """Raises NotFound, Invalid."""
     plan = Plan.objects.select_for_update().filter(slug=slug).first()
     if plan is None:
-        raise NotFound("There is no such plan.")
+        raise NotFound(_("There is no such plan."))
     fields = _checked(name, limits, rate_per_minute)
     before = {"name": plan.name, "limits": plan.limits, RATE: plan.rate_per_minute}
     for field, value in fields.items():
@@ -69,14 +70,14 @@ def delete_plan(*, by: Operator, slug: str) -> None:
     try:
         plan.delete()
     except ProtectedError as error:
-        raise Conflict("Tenants have this plan. Give them another one first.") from error
+        raise Conflict(_("Tenants have this plan. Give them another one first.")) from error
     record_act(by=by, verb="plan.deleted", target=slug)
 
 
 def _checked(name: str, limits: Mapping[str, float], rate: int | None) -> dict:
     if not 0 < len(name) <= 100:
-        raise Invalid("A name has 1 to 100 characters.", pointer="/name")
+        raise Invalid(_("A name has 1 to 100 characters."), pointer="/name")
     if unknown := sorted(set(limits) - set(RESOURCES)):
-        raise Invalid(f"Choose from {', '.join(RESOURCES)}.", pointer=f"/{unknown[0]}")
+        raise Invalid(_("Choose from %(names)s.") % {"names": ", ".join(RESOURCES)}, pointer=f"/{unknown[0]}")
     checked_ceilings({**limits, RATE: rate})
     return {"name": name, "limits": dict(limits), "rate_per_minute": rate}

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from tenants.accounts import keys, services
 from tenants.accounts.models import RATE, RESOURCES, KeyDigest, Plan, Tenant
@@ -34,7 +35,7 @@ def open_tenant(
 ) -> tuple[Tenant, invitations.Invited]:
     """A new tenant and the invitation of its first owner. Raises Invalid, Conflict for a slug that is taken."""
     if not 0 < len(name) <= MAX_NAME:
-        raise Invalid(f"A name has 1 to {MAX_NAME} characters.", pointer="/name")
+        raise Invalid(_("A name has 1 to %(name)s characters.") % {"name": MAX_NAME}, pointer="/name")
     tenant = services.create_tenant(slug=slug, name=name, plan=plan)
     with tenant_scope(tenant.id):
         record(actor=label, verb="tenant.opened", details={"plan": plan})
@@ -65,7 +66,7 @@ def suspend_tenant(*, by: Operator, label: str, slug: str, reason: str) -> Tenan
     """
     reason, tenant = checked_reason(reason), locked(slug)
     if tenant.state != Tenant.State.ACTIVE:
-        raise Conflict("This tenant is suspended already.")
+        raise Conflict(_("This tenant is suspended already."))
     close(tenant)
     _record(by, label, tenant, "tenant.suspended", reason)
     return tenant
@@ -76,9 +77,9 @@ def resume_tenant(*, by: Operator, label: str, slug: str, reason: str = "") -> T
     """Open a suspended tenant again; jobs that waited start. Raises NotFound, Conflict for one that is being erased."""
     tenant = locked(slug)
     if tenant.state != Tenant.State.SUSPENDED:
-        raise Conflict("This tenant is not suspended.")
+        raise Conflict(_("This tenant is not suspended."))
     if TenantErasure.objects.filter(erased_tenant=tenant.id).exists():
-        raise Conflict("This tenant is being erased; that cannot be taken back.")
+        raise Conflict(_("This tenant is being erased; that cannot be taken back."))
     _set_state(tenant, Tenant.State.ACTIVE)
     pausing.resume(tenant.id)
     _record(by, label, tenant, "tenant.resumed", reason.strip())
@@ -108,7 +109,7 @@ def change_plan(*, by: Operator, label: str, slug: str, plan: str) -> Tenant:
     """Put a tenant on another plan, from its next request on. Raises NotFound, Invalid for an unknown plan."""
     tenant = locked(slug)
     if not Plan.objects.filter(slug=plan).exists():
-        raise Invalid("There is no such plan.", pointer="/plan")
+        raise Invalid(_("There is no such plan."), pointer="/plan")
     details = {"from": tenant.plan_id, "to": plan}
     tenant.plan_id = plan
     tenant.save(update_fields=["plan"])
@@ -147,11 +148,13 @@ def checked_ceilings(given: Mapping[str, float | None]) -> dict[str, float | Non
     """Raises Invalid for what is no resource, no number, or out of range."""
     for name, ceiling in given.items():
         if name not in (*RESOURCES, RATE):
-            raise Invalid(f"Choose from {', '.join((*RESOURCES, RATE))}.", pointer=f"/{name}")
+            raise Invalid(
+                _("Choose from %(names)s.") % {"names": ", ".join((*RESOURCES, RATE))}, pointer=f"/{name}"
+            )
         if ceiling is not None and not 0 <= ceiling <= MAX_CEILING:
-            raise Invalid("A ceiling is a number from 0 on.", pointer=f"/{name}")
+            raise Invalid(_("A ceiling is a number from 0 on."), pointer=f"/{name}")
         if name == RATE and ceiling is not None and (ceiling < 1 or ceiling != int(ceiling)):
-            raise Invalid("A rate is a whole number from 1 on.", pointer=f"/{name}")
+            raise Invalid(_("A rate is a whole number from 1 on."), pointer=f"/{name}")
     return dict(given)
 
 
@@ -160,7 +163,7 @@ def locked(slug: str) -> Tenant:
     rows = Tenant.objects.select_related("plan").select_for_update(of=("self",), no_key=True)
     tenant = rows.filter(slug=slug).first()
     if tenant is None:
-        raise NotFound("There is no such tenant.")
+        raise NotFound(_("There is no such tenant."))
     return tenant
 
 

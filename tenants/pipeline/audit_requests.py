@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants.datasets import metadata
 from tenants.datasets.models import Asset
@@ -48,11 +49,11 @@ def request_audit(
     with tenant_scope(current_tenant_id()):
         subject = _checked_subject(subject)
         if policy_id is not None and not Policy.objects.filter(pk=policy_id).exists():
-            raise NotFound("There is no such policy.")
+            raise NotFound(_("There is no such policy."))
         if asset_id is not None:
             return ask(get_asset(asset_id), subject=subject, policy_id=policy_id, actor=actor)
         if upload is None:
-            raise Invalid("Send a file, a text, or the id of an asset.", pointer="/file")
+            raise Invalid(_("Send a file, a text, or the id of an asset."), pointer="/file")
         blob = keep_blob(
             sha256=upload.sha256, length=upload.bytes, media_type=upload.media_type, scan=upload.scan
         )
@@ -106,7 +107,7 @@ def subject_of(asset: Asset, key: str = SUBJECT_KEY) -> str:
 def _checked_subject(subject: str) -> str:
     metadata.check_text(subject, "/subject")
     if len(subject) > MAX_SUBJECT:
-        raise Invalid(f"At most {MAX_SUBJECT} characters.", pointer="/subject")
+        raise Invalid(_("At most %(subject)s characters.") % {"subject": MAX_SUBJECT}, pointer="/subject")
     return subject.strip()
 
 

@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from django.conf import settings
 from django.db import connection
+from django.utils.translation import gettext
+from django.utils.translation import gettext as _
 
 from tenants.datasets.models import Asset
 from tenants.errors import Conflict, NotReady
@@ -56,7 +58,7 @@ def embed_beside(claimed: jobs.Claim) -> None:
     Raises GivenUp, ModelUnavailable, and Conflict for an index that cannot be built.
     """
     run = Run(claimed)
-    for _ in range(PASSES):
+    for _round in range(PASSES):
         if not run.embed():
             # Its turn is over, and it waits for another.
             return
@@ -68,7 +70,9 @@ def embed_beside(claimed: jobs.Claim) -> None:
         except NotReady:
             jobs.give_turn(claimed, delay_s=WAIT_S)
             return
-    raise Conflict("Assets came in faster than they could be embedded for another model; try again later.")
+    raise Conflict(
+        gettext("Assets came in faster than they could be embedded for another model; try again later.")
+    )
 
 
 def _finish(claimed: jobs.Claim, run: Run) -> None:
@@ -77,7 +81,7 @@ def _finish(claimed: jobs.Claim, run: Run) -> None:
         lacking.require_whole(run.model)
         has_index = _see_to_index(run.model)
     if not has_index:
-        raise NotReady("The index is being built.")
+        raise NotReady(_("The index is being built."))
     told = promotions.embedded(claimed) if claimed.arguments.get("promotion") else {}
     with tenant_scope(claimed.tenant_id):
         jobs.held(claimed)
@@ -93,7 +97,7 @@ def _see_to_index(model: str) -> bool:
     if live == model or spaces.has_index(live, model):
         return True
     if due.rests(model, lifecycle.JOBS):
-        raise Conflict("The index for this model could not be built; its own job says why.")
+        raise Conflict(_("The index for this model could not be built; its own job says why."))
     pointer = IndexPointer.objects.filter(model=live).first()
     if pointer is not None and pointer.engine != IndexPointer.Engine.MEMORY:
         lifecycle.move(model=model, to=pointer.engine)
@@ -132,7 +136,7 @@ class Run:
 
     def _require_written(self) -> None:
         if not spaces.is_written(self.model):
-            raise GivenUp("This model is not written any more.")
+            raise GivenUp(_("This model is not written any more."))
 
     def _portions(self, page: Sequence[Item]) -> Iterator[list[Item]]:
         portion: list[Item] = []
@@ -191,7 +195,7 @@ class Run:
             current = self._locked(items)
             clock = locked_clock()
             if self.model != clock.live and self.model not in clock.beside:
-                raise GivenUp("This model is not written any more.")
+                raise GivenUp(_("This model is not written any more."))
             lacking.forget_gaps(model=self.model, asset_ids=[item.asset.id for item in current])
             seen = [item for item in current if not item.reason]
             if seen:

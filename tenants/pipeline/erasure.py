@@ -13,6 +13,7 @@ from typing import Any
 
 from django.apps import apps
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 
 from tenants.datasets.models import Asset, Blob, Dataset, ImportRow
 from tenants.datasets.services import collect_blobs
@@ -41,7 +42,7 @@ def erase_asset(*, asset_id: uuid.UUID, actor: str = "") -> Erasure:
     with tenant_scope(current_tenant_id()):
         asset = locked(Asset.objects.filter(pk=asset_id, dataset__deleted_at=None))
         if not asset:
-            raise NotFound("There is no such asset.")
+            raise NotFound(_("There is no such asset."))
         removed, shared = erase_batch(asset)
         record(actor=actor, verb="asset.deleted", target=str(asset_id))
         return Erasure.objects.create(

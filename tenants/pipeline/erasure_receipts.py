@@ -17,6 +17,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet, UUIDField
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants.datasets.models import Asset, Blob, Import
 from tenants.errors import NotFound
@@ -89,7 +90,7 @@ def _unread_imports() -> int:
 def get_erasure(erasure_id: uuid.UUID | None) -> Erasure:
     erasure = Erasure.objects.filter(pk=erasure_id).first()  # type: ignore[misc]  # None matches no row
     if erasure is None:
-        raise NotFound("There is no such receipt.")
+        raise NotFound(_("There is no such receipt."))
     return erasure
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from django.db import IntegrityError
 from django.db.models import Count, OuterRef, Subquery
 from django.db.models.functions import Coalesce
+from django.utils.translation import gettext as _
 
 from ml.media import sniff
 from tenants.accounts import quotas
@@ -72,7 +73,7 @@ class Admission:
         except IntegrityError as error:
             # Rows were checked one by one; what is left is that two are the same, or that one names no other.
             raise Invalid(
-                "The export names something twice that may be there once, or that is not there."
+                _("The export names something twice that may be there once, or that is not there.")
             ) from error
         self._index_words()
         self._embed_the_rest()
@@ -132,19 +133,26 @@ class Admission:
         with self.export.source.open(file_name("original", row["sha256"])) as stream:
             if storage.digest(stream) != (row["sha256"], row["bytes"]):
                 raise Invalid(
-                    f"The file {row['sha256']} has another length or content than blobs.jsonl says."
+                    _("The file %(sha256)s has another length or content than blobs.jsonl says.")
+                    % {"sha256": row["sha256"]}
                 )
             return scanning.check_upload(stream)
 
     def _check_type(self, name: str, *media_types: str) -> None:
         said = " or ".join(media_types)
         if not set(media_types) <= set(ACCEPTED):
-            raise Invalid(f"{name} is said to be {said}, which no file of a workspace is.")
+            raise Invalid(
+                _("%(name)s is said to be %(said)s, which no file of a workspace is.")
+                % {"name": name, "said": said}
+            )
         with self.export.source.open(name) as stream:
             found = sniff(stream.read(HEAD))
         # Texts came as texts, whatever they look like, and are served as nothing else.
         if found not in media_types and media_types != ("text/plain",):
-            raise Invalid(f"{name} is {found or 'of an unknown kind'}, not {said}.")
+            raise Invalid(
+                _("%(name)s is %(value)s, not %(said)s.")
+                % {"name": name, "value": found or "of an unknown kind", "said": said}
+            )
 
     def _assets(self) -> None:
         for batch in _batches(self.export.rows("assets.jsonl", export_rows.asset)):
@@ -168,7 +176,10 @@ class Admission:
     def _asset(self, row: dict[str, Any], blob: Blob) -> Asset:
         fields = {name: value for name, value in row.items() if name not in ("id", "dataset_id", "sha256")}
         if row["dataset_id"] not in self.datasets:
-            raise Invalid(f"assets.jsonl names a dataset that is not there: {row['dataset_id']}.")
+            raise Invalid(
+                _("assets.jsonl names a dataset that is not there: %(dataset_id)s.")
+                % {"dataset_id": row["dataset_id"]}
+            )
         if fields["status"] == Asset.State.READY:
             # Until its vectors are here.
             fields["status"] = Asset.State.PENDING
@@ -201,10 +212,10 @@ class Admission:
             segment = json.loads(row["segment"]) if row["segment"] else None
             asset_id = self.new_id(uuid.UUID(row["asset_id"]))
         except (ValueError, TypeError, RecursionError) as error:
-            raise Invalid("vectors.parquet holds an id or segment that cannot be read.") from error
+            raise Invalid(_("vectors.parquet holds an id or segment that cannot be read.")) from error
         metadata.check_json(segment, "/segment")
         if row["modality"] not in MODALITIES or not isinstance(segment, dict | None):
-            raise Invalid("vectors.parquet holds an unknown modality or segment.")
+            raise Invalid(_("vectors.parquet holds an unknown modality or segment."))
         return asset_id, NewVector(row["modality"], row["vector"], segment)
 
     def _store_vectors(self, model: str, rows: list[tuple[uuid.UUID, NewVector]]) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from tenants.datasets.storage import CHUNK
 from tenants.errors import Invalid
@@ -54,7 +55,7 @@ class FolderSource:
         path = self.folder / name
         # Resolved: a link on the way must not lead elsewhere.
         if path.resolve() != path or not path.is_file():
-            raise Invalid(f"{name} is missing, or is not a plain file.")
+            raise Invalid(_("%(name)s is missing, or is not a plain file.") % {"name": name})
         return path.open("rb")
 
     def close(self) -> None:
@@ -72,7 +73,9 @@ class ZipSource:
                 raise NotImplementedError
             return self.archive.open(entry)
         except (KeyError, RuntimeError, NotImplementedError) as error:
-            raise Invalid(f"{name} is missing, encrypted or packed in an unknown way.") from error
+            raise Invalid(
+                _("%(name)s is missing, encrypted or packed in an unknown way.") % {"name": name}
+            ) from error
 
     def close(self) -> None:
         self.archive.close()
@@ -101,7 +104,10 @@ class ExportFile:
                 try:
                     yield check(_object(line))
                 except Invalid as error:
-                    raise Invalid(f"{name}, line {number}: {error.detail}") from error
+                    raise Invalid(
+                        _("%(name)s, line %(number)s: %(detail)s")
+                        % {"name": name, "number": number, "detail": error.detail}
+                    ) from error
 
     def vectors(self) -> Iterator[list[dict[str, Any]]]:
         """The vectors, some at a time, each with `vector` as float32 [256] of norm 1."""
@@ -126,12 +132,14 @@ def open_export(path: Path) -> Iterator[ExportFile]:
     try:
         source: Source = FolderSource(path) if path.is_dir() else ZipSource(path)
     except (OSError, zipfile.BadZipFile) as error:
-        raise Invalid(f"{path} is neither a folder nor a zip file that can be read.") from error
+        raise Invalid(
+            _("%(path)s is neither a folder nor a zip file that can be read.") % {"path": path}
+        ) from error
     try:
         header = _read_header(source)
         yield ExportFile(source, header, _check_manifest(source, header))
     except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise Invalid(f"{path} is damaged: {error}") from error
+        raise Invalid(_("%(path)s is damaged: %(error)s") % {"path": path, "error": error}) from error
     finally:
         source.close()
 
@@ -141,11 +149,14 @@ def _read_header(source: Source) -> dict[str, Any]:
         raw = stream.read(MAX_HEADER + 1)
     header = _object(raw) if len(raw) <= MAX_HEADER else {}
     if header.get("format") != layout.FORMAT or header.get("version") != layout.VERSION:
-        raise Invalid(f"{layout.HEADER} does not say {layout.FORMAT}, version {layout.VERSION}.")
+        raise Invalid(
+            _("%(header)s does not say %(format)s, version %(version)s.")
+            % {"header": layout.HEADER, "format": layout.FORMAT, "version": layout.VERSION}
+        )
     tenant, counts = header.get("tenant"), header.get("counts")
     named = isinstance(tenant, dict) and all(isinstance(tenant.get(key), str) for key in ("slug", "name"))
     if not named or not isinstance(counts, dict) or any(type(n) is not int or n < 0 for n in counts.values()):
-        raise Invalid(f"{layout.HEADER} lacks the tenant or the counts.")
+        raise Invalid(_("%(header)s lacks the tenant or the counts.") % {"header": layout.HEADER})
     _check_entry({"path": layout.MANIFEST, **_dict(header.get("manifest"))})
     return header
 
@@ -157,7 +168,10 @@ def _dict(value: Any) -> dict[str, Any]:
 def _check_entry(entry: Mapping[str, Any]) -> None:
     sized = type(entry.get("bytes")) is int and entry["bytes"] >= 0
     if not sized or not isinstance(entry.get("sha256"), str) or not _SHA.fullmatch(entry["sha256"]):
-        raise Invalid(f"The length or digest of {str(entry.get('path'))[:200]!r} is not given.")
+        raise Invalid(
+            _("The length or digest of %(value)s is not given.")
+            % {"value": f"{str(entry.get('path'))[:200]!r}"}
+        )
 
 
 def _check_manifest(source: Source, header: Mapping[str, Any]) -> dict[str, int]:
@@ -169,18 +183,26 @@ def _check_manifest(source: Source, header: Mapping[str, Any]) -> dict[str, int]
             entry = _object(line)
             name = entry.get("path")
             if not isinstance(name, str) or not layout.is_known(name):
-                raise Invalid(f"The manifest names {str(name)[:200]!r}, which is no file of an export.")
+                raise Invalid(
+                    _("The manifest names %(value)s, which is no file of an export.")
+                    % {"value": f"{str(name)[:200]!r}"}
+                )
             if name <= last:
-                raise Invalid(f"The manifest is not sorted at {name!r}, or names it twice.")
+                raise Invalid(
+                    _("The manifest is not sorted at %(name)s, or names it twice.") % {"name": f"{name!r}"}
+                )
             lines = _check_file(source, entry)
             last = name
             if layout.file_of(name) is None:
                 tables[name] = lines
     if missing := [name for name in NEEDED if name not in tables]:
-        raise Invalid(f"The manifest lacks {', '.join(missing)}.")
+        raise Invalid(_("The manifest lacks %(names)s.") % {"names": ", ".join(missing)})
     for name in layout.TABLES.keys() & tables.keys():
         if header["counts"].get(name) != tables[name]:
-            raise Invalid(f"{name} has {tables[name]} lines, and not as many as {layout.HEADER} counts.")
+            raise Invalid(
+                _("%(name)s has %(value)s lines, and not as many as %(header)s counts.")
+                % {"name": name, "value": tables[name], "header": layout.HEADER}
+            )
     return tables
 
 
@@ -197,17 +219,21 @@ def _check_file(source: Source, entry: Mapping[str, Any]) -> int:
                 # Not read on: what unpacks without end must not keep us.
                 break
     if length != entry["bytes"] or sha.hexdigest() != entry["sha256"]:
-        raise Invalid(f"{name} is not what the manifest says: it was damaged or changed.")
+        raise Invalid(
+            _("%(name)s is not what the manifest says: it was damaged or changed.") % {"name": name}
+        )
     stored = layout.file_of(name)
     if stored and stored[0] == "original" and stored[1] != entry["sha256"]:
-        raise Invalid(f"{name} does not hold the content that its name says.")
+        raise Invalid(_("%(name)s does not hold the content that its name says.") % {"name": name})
     return lines
 
 
 def _lines(stream: IO[bytes], name: str) -> Iterator[bytes]:
     while line := stream.readline(MAX_LINE + 1):
         if len(line) > MAX_LINE:
-            raise Invalid(f"{name} has a line of more than {MAX_LINE >> 20} MiB.")
+            raise Invalid(
+                _("%(name)s has a line of more than %(size)s MiB.") % {"name": name, "size": MAX_LINE >> 20}
+            )
         yield line
 
 
@@ -215,9 +241,9 @@ def _object(line: bytes) -> dict[str, Any]:
     try:
         found = json.loads(line.decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise Invalid("This is not a JSON object in UTF-8.") from error
+        raise Invalid(_("This is not a JSON object in UTF-8.")) from error
     if not isinstance(found, dict):
-        raise Invalid("This is not a JSON object in UTF-8.")
+        raise Invalid(_("This is not a JSON object in UTF-8."))
     return found
 
 
@@ -229,14 +255,22 @@ def _vectors(path: Path) -> Iterator[list[dict[str, Any]]]:
     try:
         table = pq.ParquetFile(path)
         if not table.schema_arrow.equals(layout.VECTOR_SCHEMA, check_metadata=False):
-            raise Invalid(f"{layout.VECTORS} has other columns than {', '.join(layout.VECTOR_SCHEMA.names)}.")
+            raise Invalid(
+                _("%(vectors)s has other columns than %(names)s.")
+                % {"vectors": layout.VECTORS, "names": ", ".join(layout.VECTOR_SCHEMA.names)}
+            )
         for group in range(table.num_row_groups):
             if table.metadata.row_group(group).total_byte_size > MAX_GROUP_BYTES:
-                raise Invalid(f"{layout.VECTORS} has a row group that is too large.")
+                raise Invalid(
+                    _("%(vectors)s has a row group that is too large.") % {"vectors": layout.VECTORS}
+                )
         for batch in table.iter_batches(VECTORS_AT_ONCE):
             yield _unpacked(batch)
     except (pa.ArrowException, OSError) as error:
-        raise Invalid(f"{layout.VECTORS} cannot be read: {str(error)[:200]}") from error
+        raise Invalid(
+            _("%(vectors)s cannot be read: %(value)s")
+            % {"vectors": layout.VECTORS, "value": str(error)[:200]}
+        ) from error
 
 
 def _unpacked(batch: pa.RecordBatch) -> list[dict[str, Any]]:
@@ -244,6 +278,9 @@ def _unpacked(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     values = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, DIMENSION)
     norms = np.linalg.norm(values, axis=1)
     if column.null_count or len(values) != batch.num_rows or not (np.abs(norms - 1) < 1e-3).all():
-        raise Invalid(f"{layout.VECTORS} holds something that is no unit vector of {DIMENSION} numbers.")
+        raise Invalid(
+            _("%(vectors)s holds something that is no unit vector of %(dimension)s numbers.")
+            % {"vectors": layout.VECTORS, "dimension": DIMENSION}
+        )
     rows = batch.select(["asset_id", "modality", "model", "segment"]).to_pylist()
     return [{**row, "vector": vector} for row, vector in zip(rows, values, strict=True)]

@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from tenants.datasets.metadata import check_json, check_metadata, check_text
 from tenants.datasets.models import Asset
 from tenants.errors import Invalid
@@ -69,11 +71,13 @@ def asset(row: dict[str, Any]) -> dict[str, Any]:
     named = (("modality", Asset.Modality.values), ("status", Asset.State.values), ("moderation", MODERATION))
     for name, choices in named:
         if row[name] not in choices:
-            raise Invalid(f"{name} is one of {', '.join(choices)}.")
+            raise Invalid(_("%(name)s is one of %(names)s.") % {"name": name, "names": ", ".join(choices)})
     for name, longest in (("caption", MAX_CAPTION), ("excerpt", EXCERPT)):
         check_text(row[name], f"/{name}")
         if len(row[name]) > longest:
-            raise Invalid(f"{name} has at most {longest} characters.")
+            raise Invalid(
+                _("%(name)s has at most %(longest)s characters.") % {"name": name, "longest": longest}
+            )
     check_metadata(row["metadata"], {})
     check_json(row["error"], "/error")
     _bounded(row, "revision", least=1)
@@ -84,7 +88,7 @@ def asset(row: dict[str, Any]) -> dict[str, Any]:
 
 def _check_labels(labels: list[Any]) -> None:
     if len(labels) > MAX_LABELS or any(not isinstance(label, str) or len(label) > 60 for label in labels):
-        raise Invalid(f"labels are at most {MAX_LABELS} texts of 60 characters.")
+        raise Invalid(_("labels are at most %(labels)s texts of 60 characters.") % {"labels": MAX_LABELS})
     check_json(labels, "/labels")
 
 
@@ -96,7 +100,7 @@ def blob(row: dict[str, Any]) -> dict[str, Any]:
     for name in ("media_type", "clean_type"):
         check_text(row[name], f"/{name}")
         if len(row[name]) > 100:
-            raise Invalid(f"{name} has at most 100 characters.")
+            raise Invalid(_("%(name)s has at most 100 characters.") % {"name": name})
     if row["details"] is not None:
         _check_details(row["details"])
     return {**row, "created_at": _time(row["created_at"])}
@@ -109,43 +113,46 @@ def _check_details(details: dict[str, Any]) -> None:
     peaks = details.get("peaks", [])
     drawable = isinstance(peaks, list) and len(peaks) <= 10_000 and all(type(p) is int for p in peaks)
     if not drawable or any(not isinstance(details.get(name), types) for name, types in shown.items()):
-        raise Invalid("details lack duration_s, has_sound or examined, or hold them in another type.")
+        raise Invalid(_("details lack duration_s, has_sound or examined, or hold them in another type."))
 
 
 def transcript(row: dict[str, Any]) -> dict[str, Any]:
     _typed(row, TRANSCRIPT, _TRANSCRIPT)
     check_json(row, "")
     if len(row["text"]) > MAX_WORDS:
-        raise Invalid(f"text has at most {MAX_WORDS} characters.")
+        raise Invalid(_("text has at most %(words)s characters.") % {"words": MAX_WORDS})
     return {**row, "asset_id": _id(row["asset_id"])}
 
 
 def _typed(row: dict[str, Any], fields: tuple[str, ...], types: Types) -> None:
     if set(row) != set(fields):
-        raise Invalid(f"The fields are {', '.join(fields)}.")
+        raise Invalid(_("The fields are %(names)s.") % {"names": ", ".join(fields)})
     for name, allowed in types.items():
         # JSON's true is an int to Python.
         if not isinstance(row[name], allowed) or (isinstance(row[name], bool) and bool not in allowed):
-            raise Invalid(f"{name} has a value of the wrong type.")
+            raise Invalid(_("%(name)s has a value of the wrong type.") % {"name": name})
 
 
 def _bounded(row: dict[str, Any], name: str, least: int) -> None:
     if not least <= row[name] <= MAX_INT:
-        raise Invalid(f"{name} is a number from {least} to {MAX_INT}.")
+        raise Invalid(
+            _("%(name)s is a number from %(least)s to %(int)s.")
+            % {"name": name, "least": least, "int": MAX_INT}
+        )
 
 
 def _id(value: Any) -> uuid.UUID:
     try:
         return uuid.UUID(value)
     except (ValueError, AttributeError, TypeError) as error:
-        raise Invalid("An id is a UUID.") from error
+        raise Invalid(_("An id is a UUID.")) from error
 
 
 def _time(value: Any) -> dt.datetime:
     try:
         moment = dt.datetime.fromisoformat(value)
     except (ValueError, TypeError) as error:
-        raise Invalid("created_at is a time in ISO 8601.") from error
+        raise Invalid(_("created_at is a time in ISO 8601.")) from error
     if moment.tzinfo is None or not 1970 <= moment.year < 2200:
-        raise Invalid("created_at is a time in ISO 8601 with its zone.")
+        raise Invalid(_("created_at is a time in ISO 8601 with its zone."))
     return moment

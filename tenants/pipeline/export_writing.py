@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from django.conf import settings
 from django.db.models import F, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants.accounts.models import Membership, Tenant
 from tenants.datasets import storage
@@ -54,7 +55,7 @@ class FolderSink:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if any(folder.iterdir()):
-            raise Conflict(f"{folder} is not empty. Choose a new folder.")
+            raise Conflict(_("%(folder)s is not empty. Choose a new folder.") % {"folder": folder})
         self.folder = folder
 
     @contextmanager
@@ -207,7 +208,8 @@ def _write_file(writer: Writer, kind: str, sha256: str) -> None:
             if not _blobs().filter(sha256=sha256).exists():
                 return  # deleted meanwhile
         raise Conflict(
-            f"The file {kind}/{sha256} is missing in the storage. Restore it, or delete its assets."
+            _("The file %(kind)s/%(sha256)s is missing in the storage. Restore it, or delete its assets.")
+            % {"kind": kind, "sha256": sha256}
         ) from error
     with source, writer.file(layout.file_name(kind, sha256)) as target:
         while chunk := source.read(storage.CHUNK):

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from ml.auditing.examiner import Subject
 from tenants.datasets import storage
@@ -39,9 +40,11 @@ def of_file(path: Path, *, modality: str, media_type: str, sha256: str) -> Print
         return {"sha256": sha256}
     examination = examiner().examine(Subject(modality, media_type, path), [SPEC])
     if error := examination.about.get("error"):
-        raise Invalid(f"The file cannot be decoded: {error['detail']}.", pointer="/file")
+        raise Invalid(
+            _("The file cannot be decoded: %(detail)s.") % {"detail": error["detail"]}, pointer="/file"
+        )
     if any(part.finding.state == "failed" for part in examination.parts):
-        raise Unavailable("The file could not be looked at; try again.")
+        raise Unavailable(_("The file could not be looked at; try again."))
     return {**fingerprints_of(examination), "sha256": sha256}
 
 
@@ -82,7 +85,7 @@ def look_at(asset: Asset) -> Prints:
 @contextmanager
 def _place() -> Iterator[None]:
     if not _places.acquire(blocking=False):
-        raise Unavailable("Other files are being looked at; try again in some seconds.")
+        raise Unavailable(_("Other files are being looked at; try again in some seconds."))
     try:
         yield
     finally:

@@ -13,6 +13,7 @@ from pathlib import Path
 from cryptography.fernet import Fernet, InvalidToken
 from django.conf import settings
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants.datasets import storage
 from tenants.datasets.models import Dataset, Import
@@ -37,7 +38,10 @@ def source_of(row: Import) -> Iterator[Path | str]:
             path = stack.enter_context(kept)
         except FileNotFoundError as error:
             raise Conflict(
-                "The file of this import is not kept any more. Upload it again: what is there is not imported twice."
+                _(
+                    "The file of this import is not kept any more. "
+                    "Upload it again: what is there is not imported twice."
+                )
             ) from error
         yield path
 
@@ -84,7 +88,7 @@ def secret_of(row: Import) -> dict[str, str] | None:
     try:
         return json.loads(_box().decrypt(bytes(row.secret))) if row.secret else None
     except InvalidToken as error:
-        raise Conflict("The credentials of this import cannot be read any more. Start it anew.") from error
+        raise Conflict(_("The credentials of this import cannot be read any more. Start it anew.")) from error
 
 
 def _box() -> Fernet:

@@ -15,6 +15,8 @@ from tempfile import TemporaryDirectory
 
 from django.conf import settings
 from django.db import transaction
+from django.utils.translation import gettext
+from django.utils.translation import gettext as _
 
 from tenants.accounts import quotas
 from tenants.datasets import importers
@@ -160,14 +162,16 @@ class Run:
         except QuotaExceeded as error:
             if len(entries) == 1:
                 raise QuotaExceeded(
-                    f"Stopped before {entries[0].name}: {error.detail} Then retry the job.", **error.extra
+                    _("Stopped before %(name)s: %(detail)s Then retry the job.")
+                    % {"name": entries[0].name, "detail": error.detail},
+                    **error.extra,
                 ) from error
             middle = len(entries) // 2
             self._store_entries(entries[:middle])
             self._store_entries(entries[middle:])
 
     def _store_at_once(self, entries: list[bulk.Entry]) -> None:
-        for _ in range(SWITCHES):
+        for _round in range(SWITCHES):
             try:
                 self._store_prepared(entries)
                 return
@@ -175,7 +179,7 @@ class Run:
                 # Another model began to answer since they were prepared.
                 made = spaces.opened_spaces(self._claimed.tenant_id)
                 jobs.spend(self._claimed, cpu_s=prepare_again(entries, made))
-        raise Unavailable("The models of this workspace are changing.")
+        raise Unavailable(gettext("The models of this workspace are changing."))
 
     def _store_prepared(self, entries: list[bulk.Entry]) -> None:
         with tenant_scope(self._claimed.tenant_id):

@@ -13,6 +13,7 @@ from typing import Any
 
 from django.db.models import QuerySet, Sum
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants.accounts import quotas
 from tenants.datasets import importers, storage
@@ -59,7 +60,7 @@ def look_at(
     Raises Invalid (unreadable, or a mapping that does not fit), UnsupportedMedia, Unavailable.
     """
     if path is None and not location.startswith("s3://"):
-        raise Invalid("Send a file, or a source that begins with s3://.", pointer="/source")
+        raise Invalid(_("Send a file, or a source that begins with s3://."), pointer="/source")
     format_ = importers.detect(path, filename) if path else "files"
     given = dict(secret) if secret else None
     preview = importers.preview(path or location, format_, mapping=mapping, options=options, secret=given)
@@ -104,7 +105,8 @@ def _check_room(size: int) -> None:
         quotas.check_room({"bytes": size + others})
     except QuotaExceeded as error:
         raise QuotaExceeded(
-            f"{error.detail} The files of imports that wait or have failed count until you delete these.",
+            _("%(detail)s The files of imports that wait or have failed count until you delete these.")
+            % {"detail": error.detail},
             **error.extra,
         ) from error
 
@@ -150,7 +152,7 @@ def start_import(
     with tenant_scope(current_tenant_id()):
         row = _locked(import_id)
         if row.job_id is not None:
-            raise Conflict("This import was started already.", import_id=str(import_id))
+            raise Conflict(_("This import was started already."), import_id=str(import_id))
         if preview is not None:
             row.mapping, row.options, row.total = preview.mapping.as_dict(), preview.options, preview.total
         job = enqueue(
@@ -167,7 +169,7 @@ def delete_import(*, import_id: uuid.UUID, actor: str = "") -> None:
     with tenant_scope(current_tenant_id()):
         row = _locked(import_id)
         if Job.objects.filter(UNFINISHED, pk=row.job_id).exists():
-            raise Conflict("This import is running. Cancel its job first.")
+            raise Conflict(_("This import is running. Cancel its job first."))
         forget_source(row)
         row.delete()
         record(actor=actor, verb="import.deleted", target=str(import_id))
@@ -177,7 +179,7 @@ def _locked(import_id: uuid.UUID) -> Import:
     rows = Import.objects.select_for_update(of=("self",))
     row = rows.filter(pk=import_id, dataset__deleted_at=None).first()
     if row is None:
-        raise NotFound("There is no such import.")
+        raise NotFound(_("There is no such import."))
     return row
 
 
@@ -187,7 +189,7 @@ def _locked(import_id: uuid.UUID) -> Import:
 def get_import(import_id: uuid.UUID | None) -> Import:
     row = _visible().filter(pk=import_id).first()  # type: ignore[misc]  # None matches no row
     if row is None:
-        raise NotFound("There is no such import.")
+        raise NotFound(_("There is no such import."))
     return row
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db.models import DurationField, ExpressionWrapper, F, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants.errors import NotFound
 from tenants.jobs.models import Job, JobDispatch
@@ -74,7 +75,7 @@ def get_job(slug: str, job_id: uuid.UUID) -> Job:
     with operator_scope("look at a job"):
         job = Job.objects.select_related("tenant").filter(pk=job_id, tenant__slug=slug).first()
     if job is None:
-        raise NotFound("There is no such job.")
+        raise NotFound(_("There is no such job."))
     return job
 
 

@@ -9,6 +9,7 @@ from functools import partial
 
 from celery import current_app
 from django.db import connection, transaction
+from django.utils.translation import gettext as _
 
 from tenants.accounts.models import Tenant
 from tenants.accounts.operators import Operator, checked_reason, record_act
@@ -111,7 +112,7 @@ def retry_job(*, by: Operator, label: str, slug: str, job_id: uuid.UUID) -> Job:
     """Queue a failed job of a tenant again. Raises NotFound, Conflict, QuotaExceeded."""
     tenant = Tenant.objects.filter(slug=slug).first()
     if tenant is None:
-        raise NotFound("There is no such tenant.")
+        raise NotFound(_("There is no such tenant."))
     with transaction.atomic():
         with tenant_scope(tenant.id):
             job = jobs.retry(job_id=job_id)

@@ -14,6 +14,8 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Q, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from tenants.accounts.models import Tenant
 from tenants.datasets import storage
@@ -30,7 +32,7 @@ from tenants.scope import current_tenant_id, tenant_scope
 
 # Rows are told often enough to be cancelled between them, and not so often that telling costs more than writing.
 TELL_EVERY_S = 1.0
-REMOVED = "This export was removed, as a person's data was erased meanwhile. Ask for another."
+REMOVED = gettext_noop("This export was removed, as a person's data was erased meanwhile. Ask for another.")
 
 
 def request_export(*, with_vectors: bool = False, actor: str = "") -> tuple[Export, Job]:
@@ -39,7 +41,7 @@ def request_export(*, with_vectors: bool = False, actor: str = "") -> tuple[Expo
         # Of two that ask at once the second waits here, and sees the first one's job.
         Tenant.objects.select_for_update(no_key=True).get(pk=current_tenant_id())
         if Job.objects.filter(jobs.UNFINISHED, kind="export_tenant").exists():
-            raise Conflict("An export is being made already. Wait for it, or cancel its job.")
+            raise Conflict(_("An export is being made already. Wait for it, or cancel its job."))
         export = Export(with_vectors=with_vectors, requested_by=actor)
         total = max(Asset.objects.count(), 1)
         job = jobs.enqueue(
@@ -55,7 +57,7 @@ def get_export(export_id: uuid.UUID | None) -> Export:
     """Raises NotFound, also for one that has expired."""
     export = list_exports().filter(pk=export_id).first()  # type: ignore[misc]  # None matches no row
     if export is None:
-        raise NotFound("There is no such export; it may have expired.")
+        raise NotFound(_("There is no such export; it may have expired."))
     return export
 
 
@@ -81,7 +83,7 @@ def as_dict(export: Export) -> dict[str, Any]:
 def content_of(export: Export) -> Rendition:
     """The file of an export. Raises NotReady before its job has succeeded."""
     if export.finished_at is None:
-        raise NotReady("This export is still being made; its job says how far it is.")
+        raise NotReady(_("This export is still being made; its job says how far it is."))
     name = f"export-{export.finished_at:%Y-%m-%d}.zip"
     return Rendition(_path(export), "application/zip", f'"{export.sha256[:32]}-export"', name)
 
@@ -96,7 +98,7 @@ def export_tenant(claimed: jobs.Claim) -> None:
     with tenant_scope(claimed.tenant_id):
         export = Export.objects.filter(pk=export_id).first()
     if export is None:
-        raise NotFound(REMOVED)
+        raise NotFound(_(REMOVED))
     with tempfile.NamedTemporaryFile(dir=settings.SPOOL_DIR, prefix="export-", delete=False) as made:
         path = Path(made.name)
     try:
@@ -141,7 +143,7 @@ def _store(claimed: jobs.Claim, export: Export, path: Path, cpu_s: float) -> Non
         jobs.held(claimed)
         if not Export.objects.select_for_update().filter(pk=export.pk).exists():
             storage.drop(_path(export))
-            raise NotFound(REMOVED)
+            raise NotFound(_(REMOVED))
         now = timezone.now()
         export.sha256, export.bytes, export.finished_at = sha256, length, now
         export.expires_at = now + dt.timedelta(days=settings.EXPORT_KEEP_DAYS)

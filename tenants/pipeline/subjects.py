@@ -11,6 +11,7 @@ from typing import Any, cast
 from django.conf import settings
 from django.db.models import Count, Q, QuerySet, Sum
 from django.utils.crypto import salted_hmac
+from django.utils.translation import gettext as _
 
 from tenants.datasets.metadata import check_json
 from tenants.datasets.models import Asset
@@ -43,7 +44,7 @@ def check_criteria(
     wanted = _checked_values(values or {})
     ids = _checked_ids(external_ids or [])
     if not wanted and not ids:
-        raise Invalid("Say whose data: a filter, external_ids, or both.", pointer="/filter")
+        raise Invalid(_("Say whose data: a filter, external_ids, or both."), pointer="/filter")
     if dataset_id is not None:
         require_dataset(dataset_id)
     return {"filter": wanted, "external_ids": ids, "dataset": str(dataset_id) if dataset_id else None}
@@ -51,7 +52,9 @@ def check_criteria(
 
 def _checked_values(values: Any) -> dict[str, list[Any]]:
     if not isinstance(values, dict) or len(values) > MAX_KEYS:
-        raise Invalid(f"A filter is an object of at most {MAX_KEYS} keys.", pointer="/filter")
+        raise Invalid(
+            _("A filter is an object of at most %(keys)s keys.") % {"keys": MAX_KEYS}, pointer="/filter"
+        )
     check_json(values, "/filter")
     return {key: _alternatives(given, f"/filter/{key}") for key, given in values.items()}
 
@@ -60,19 +63,23 @@ def _alternatives(given: Any, pointer: str) -> list[Any]:
     options = given
     if isinstance(given, dict):
         if list(given) not in (["in"], ["eq"]):
-            raise Invalid("Name a value, or a list of them under `in`.", pointer=pointer)
+            raise Invalid(_("Name a value, or a list of them under `in`."), pointer=pointer)
         options = next(iter(given.values()))
     options = options if isinstance(options, list) else [options]
     if not 1 <= len(options) <= MAX_IDS or any(
         not isinstance(o, str | int | float) or o == "" for o in options
     ):
-        raise Invalid(f"Name 1 to {MAX_IDS} texts, numbers, true or false.", pointer=pointer)
+        raise Invalid(
+            _("Name 1 to %(ids)s texts, numbers, true or false.") % {"ids": MAX_IDS}, pointer=pointer
+        )
     return options
 
 
 def _checked_ids(ids: Any) -> list[str]:
     if not isinstance(ids, list) or len(ids) > MAX_IDS or any(not isinstance(i, str) or not i for i in ids):
-        raise Invalid(f"external_ids is a list of at most {MAX_IDS} texts.", pointer="/external_ids")
+        raise Invalid(
+            _("external_ids is a list of at most %(ids)s texts.") % {"ids": MAX_IDS}, pointer="/external_ids"
+        )
     check_json(ids, "/external_ids")
     return ids
 
@@ -170,7 +177,7 @@ def resume_erasures() -> int:
 def erase_subject(claimed: jobs.Claim) -> None:
     """Erase what the erasure of this job asks for. A killed attempt is taken up where it stopped."""
     start, erasure_id = time.thread_time(), uuid.UUID(claimed.arguments["erasure"])
-    for _ in range(MAX_ROUNDS):
+    for _round in range(MAX_ROUNDS):
         while _erase_next(claimed, erasure_id):
             pass
         late = _clear_all(claimed.tenant_id)

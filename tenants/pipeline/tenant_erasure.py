@@ -22,6 +22,8 @@ from django.conf import settings
 from django.core.files.storage import default_storage
 from django.db import IntegrityError, models, transaction
 from django.utils import timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext as _
 
 from tenants.accounts import keys, metering, sessions, tally
 from tenants.accounts.models import KeyDigest, Membership, Tenant
@@ -52,7 +54,7 @@ def erase_tenant(*, slug: str) -> TenantErasure:
     _close(tenant_id)
     # Until web processes, which remember keys and counts for a moment, have let the last request in and counted it.
     time.sleep(keys.RECENT_S + tally.FRESH_S)
-    for _ in range(MAX_PASSES):
+    for _round in range(MAX_PASSES):
         _close(tenant_id)
         _erase_people(receipt)
         for model in tables():
@@ -62,7 +64,8 @@ def erase_tenant(*, slug: str) -> TenantErasure:
         if _drop_tenant(receipt) and not find_traces(tenant_id):
             return _sign(receipt)
     raise Conflict(
-        f"Of {slug} there is still: {find_traces(tenant_id)}. Stop the workers and run this again."
+        gettext("Of %(slug)s there is still: %(value)s. Stop the workers and run this again.")
+        % {"slug": slug, "value": find_traces(tenant_id)}
     )
 
 
@@ -70,7 +73,7 @@ def survey(slug: str) -> dict[str, int]:
     """What there is of a tenant now, by place; see find_traces. Raises NotFound."""
     tenant = Tenant.objects.filter(slug=slug).first()
     if tenant is None:
-        raise NotFound(f"There is no tenant {slug!r}.")
+        raise NotFound(_("There is no tenant %(slug)s.") % {"slug": f"{slug!r}"})
     return find_traces(tenant.id)
 
 
@@ -80,7 +83,9 @@ def _begin(slug: str) -> TenantErasure:
     if tenant is None:
         receipt = TenantErasure.objects.filter(slug=slug, finished_at=None).first()
         if receipt is None:
-            raise NotFound(f"There is no tenant {slug!r}, and no erasure of one to go on with.")
+            raise NotFound(
+                _("There is no tenant %(slug)s, and no erasure of one to go on with.") % {"slug": f"{slug!r}"}
+            )
         return receipt
     receipt, _created = TenantErasure.objects.get_or_create(erased_tenant=tenant.id, defaults={"slug": slug})
     if "files" not in receipt.removed:
@@ -155,7 +160,7 @@ def _erase_files(tenant_id: uuid.UUID) -> None:
     with transaction.atomic():
         if not may_remove_files():
             raise Conflict(
-                "A backup is being made, which must find the files. Run this again when it has ended."
+                _("A backup is being made, which must find the files. Run this again when it has ended.")
             )
         for path in list(files_of(tenant_id)):
             default_storage.delete(path)

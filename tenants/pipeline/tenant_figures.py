@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import Count, Q, QuerySet
+from django.utils.translation import gettext as _
 
 from tenants.accounts import quotas
 from tenants.accounts.models import (
@@ -98,7 +99,7 @@ def get_tenant(slug: str) -> Tenant:
     """Raises NotFound."""
     tenant = Tenant.objects.select_related("plan").filter(slug=slug).first()
     if tenant is None:
-        raise NotFound("There is no such tenant.")
+        raise NotFound(_("There is no such tenant."))
     return tenant
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import IO, Any
 
+from django.utils.translation import gettext as _
+
 from ml.media import sniff
 from tenants.datasets import metadata, scanning, storage
 from tenants.datasets.models import Asset
@@ -61,17 +63,24 @@ def check_upload(file: IO[bytes] | None, text: str) -> Upload:
     if file is None:
         return _text_upload(text)
     if len(text) > MAX_CAPTION:
-        raise Invalid(f"A caption has at most {MAX_CAPTION} characters.", pointer="/text")
+        raise Invalid(
+            _("A caption has at most %(caption)s characters.") % {"caption": MAX_CAPTION}, pointer="/text"
+        )
     media_type = _type_of(file)
     if media_type == "text/plain":
         if text.strip():
-            raise Invalid("A text file takes no caption: send either the file or the text.", pointer="/text")
+            raise Invalid(
+                _("A text file takes no caption: send either the file or the text."), pointer="/text"
+            )
         decoded = _decoded(file)
         return _text_upload(decoded, scanning.check_upload(file))
     if media_type not in MODALITIES:
         raise UnsupportedMedia(
-            f"The content of this file is {media_type or 'of an unknown kind'}. Accepted are JPEG, PNG, WebP, GIF, "
-            "AVIF; WAV, MP3, FLAC, OGG, M4A; MP4, WebM, MOV; and plain UTF-8 text."
+            _(
+                "The content of this file is %(value)s. Accepted are JPEG, PNG, WebP, GIF, AVIF; WAV, MP3, "
+                "FLAC, OGG, M4A; MP4, WebM, MOV; and plain UTF-8 text."
+            )
+            % {"value": media_type or "of an unknown kind"}
         )
     modality, caption = MODALITIES[media_type], text.strip()
     vectors = _reserve(modality) + bool(caption)
@@ -91,7 +100,7 @@ def _type_of(file: IO[bytes]) -> str | None:
     head = file.read(HEAD)
     file.seek(0)
     if not head:
-        raise Invalid("The file is empty.", pointer="/file")
+        raise Invalid(_("The file is empty."), pointer="/file")
     return sniff(head)
 
 
@@ -102,17 +111,19 @@ def _decoded(file: IO[bytes]) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Invalid("Text files must be UTF-8.", pointer="/file") from error
+        raise Invalid(_("Text files must be UTF-8."), pointer="/file") from error
 
 
 def _too_long() -> Invalid:
-    return Invalid(f"A text has at most {MAX_TEXT} characters; split it.", pointer="/text")
+    return Invalid(
+        _("A text has at most %(text)s characters; split it.") % {"text": MAX_TEXT}, pointer="/text"
+    )
 
 
 def _text_upload(text: str, scan: dict[str, Any] | None = None) -> Upload:
     metadata.check_text(text, "/text")
     if not text.strip():
-        raise Invalid("Send a file, a text, or both.", pointer="/file")
+        raise Invalid(_("Send a file, a text, or both."), pointer="/file")
     if len(text) > MAX_TEXT:
         raise _too_long()
     content = BytesIO(text.encode())
@@ -128,5 +139,8 @@ def check_external_id(external_id: str | None) -> str | None:
         return None
     metadata.check_text(external_id, "/external_id")
     if len(external_id) > MAX_EXTERNAL_ID:
-        raise Invalid(f"At most {MAX_EXTERNAL_ID} characters.", pointer="/external_id")
+        raise Invalid(
+            _("At most %(external_id)s characters.") % {"external_id": MAX_EXTERNAL_ID},
+            pointer="/external_id",
+        )
     return external_id

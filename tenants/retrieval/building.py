@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 from django.conf import settings
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants.errors import Conflict, room_on_disk
 from tenants.jobs import services as jobs
@@ -91,7 +92,7 @@ def _built(claimed: jobs.Claim, row: IndexGeneration, part: Path, kind: str) -> 
     row.vectors, row.assets = written.vectors, written.assets
     jobs.progress(claimed, done=WRITTEN, total=STEPS)
     if not written.vectors:
-        raise BuildFailed("There are no vectors to index.")
+        raise BuildFailed(_("There are no vectors to index."))
     built = _run_builder(claimed, row, part, kind)
     built.cpu_s += time.thread_time() - start
     return built

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Collection, Iterator
 
 from django.db import DatabaseError, connection, transaction
+from django.utils.translation import gettext as _
 
 from tenants.errors import Invalid
 from tenants.retrieval.engines import Copy, Engine
@@ -28,7 +29,9 @@ def engine_of(name: str) -> Engine:
     """Raises Invalid for one that is not known."""
     if name not in ENGINES:
         raise Invalid(
-            f"Engines are {', '.join(IndexPointer.Engine.values)}; {name!r} is none of them.", "/to"
+            _("Engines are %(names)s; %(name)s is none of them.")
+            % {"names": ", ".join(IndexPointer.Engine.values), "name": f"{name!r}"},
+            "/to",
         )
     return ENGINES[name]
 
@@ -55,7 +58,7 @@ def is_there(generation: IndexGeneration) -> bool:
 def of_tenant() -> Iterator[tuple[Engine, uuid.UUID]]:
     """Every copy of the active tenant, also one that nothing refers to."""
     for engine in ENGINES.values():
-        for copy_id, _ in list(engine.copies()):
+        for copy_id, _size in list(engine.copies()):
             yield engine, copy_id
 
 

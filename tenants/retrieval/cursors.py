@@ -15,6 +15,8 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+from django.utils.translation import gettext
+from django.utils.translation import gettext as _
 
 from tenants.errors import CursorExpired, Invalid
 from tenants.retrieval import snapshots
@@ -75,7 +77,7 @@ def kept(tenant_id: uuid.UUID, search_id: str) -> Seed | Ranking:
     """Raises CursorExpired, and Valkey's errors."""
     raw = _read(_key(tenant_id, search_id))
     if raw is None:
-        raise CursorExpired("Cursors are kept for five minutes. Send the search again without one.")
+        raise CursorExpired(_("Cursors are kept for five minutes. Send the search again without one."))
     if raw[:1] == _RANKING:
         hits, beside = snapshots.unpack(raw[1:])
         return Ranking(hits, **beside)
@@ -112,4 +114,4 @@ def decode(cursor: str) -> tuple[str, int]:
             raise ValueError(offset)
         return str(uuid.UUID(search_id)), number
     except (ValueError, binascii.Error) as error:
-        raise Invalid("This is not a cursor from an earlier answer.", pointer="/cursor") from error
+        raise Invalid(gettext("This is not a cursor from an earlier answer."), pointer="/cursor") from error

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from django.utils.translation import gettext as _
 from safetensors.numpy import load, save
 
 from ml.alignment.fit_gate import NOTHING
@@ -56,9 +57,9 @@ def trace_of(tenant_id: uuid.UUID, search_id: uuid.UUID) -> Traced:
     try:
         found = traces.find(tenant_id, search_id)
     except ValkeyAway as error:
-        raise Unavailable("Searches cannot be looked up at the moment. Try again soon.") from error
+        raise Unavailable(_("Searches cannot be looked up at the moment. Try again soon.")) from error
     if found is None:
-        raise NotFound("There is no such search of the last 24 hours.")
+        raise NotFound(_("There is no such search of the last 24 hours."))
     return found
 
 
@@ -117,7 +118,7 @@ def _scores(trace: Traced) -> np.ndarray:
 
 def _rank(shown: Sequence[uuid.UUID], asset_id: uuid.UUID) -> int:
     if asset_id not in shown:
-        raise Invalid("This search did not show this asset.", pointer="/asset")
+        raise Invalid(_("This search did not show this asset."), pointer="/asset")
     return list(shown).index(asset_id) + 1
 
 

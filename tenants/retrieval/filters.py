@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import BooleanField, Exists, F, Func, OuterRef, Q, QuerySet, Value
+from django.utils.translation import gettext as _
 
 from tenants.datasets.metadata import check_json
 from tenants.datasets.models import Asset, Dataset, Facet
@@ -33,36 +34,43 @@ def parse(raw: Any, pointer: str = "/filter") -> list[Condition]:
     if raw is None:
         return []
     if not isinstance(raw, dict):
-        raise Invalid("A filter is an object of key: value or key: {operator: value}.", pointer=pointer)
+        raise Invalid(_("A filter is an object of key: value or key: {operator: value}."), pointer=pointer)
     check_json(raw, pointer)
     conditions = []
     for key, given in raw.items():
         operators = given if isinstance(given, dict) else {"eq": given}
         if not operators:
-            raise Invalid(f"Name an operator: {', '.join(OPERATORS)}.", pointer=f"{pointer}/{key}")
+            raise Invalid(
+                _("Name an operator: %(names)s.") % {"names": ", ".join(OPERATORS)},
+                pointer=f"{pointer}/{key}",
+            )
         for operator, value in operators.items():
             _check(operator, value, f"{pointer}/{key}")
             conditions.append((key, operator, value))
     if len(conditions) > MAX_CONDITIONS:
-        raise Invalid(f"At most {MAX_CONDITIONS} conditions.", pointer=pointer)
+        raise Invalid(
+            _("At most %(conditions)s conditions.") % {"conditions": MAX_CONDITIONS}, pointer=pointer
+        )
     return conditions
 
 
 def _check(operator: str, value: Any, pointer: str) -> None:
     if operator not in OPERATORS:
-        raise Invalid(f"Operators are {', '.join(OPERATORS)}.", pointer=f"{pointer}/{operator}")
+        raise Invalid(
+            _("Operators are %(names)s.") % {"names": ", ".join(OPERATORS)}, pointer=f"{pointer}/{operator}"
+        )
     place = f"{pointer}/{operator}"
     if operator == "exists" and not isinstance(value, bool):
-        raise Invalid("exists takes true or false.", pointer=place)
+        raise Invalid(_("exists takes true or false."), pointer=place)
     if operator in RANGES and _ordered(value) is None:
-        raise Invalid("Compare with a number or an ISO 8601 time.", pointer=place)
+        raise Invalid(_("Compare with a number or an ISO 8601 time."), pointer=place)
     if operator == "in":
         if not isinstance(value, list) or not 1 <= len(value) <= MAX_IN:
-            raise Invalid(f"in takes a list of 1 to {MAX_IN} values.", pointer=place)
+            raise Invalid(_("in takes a list of 1 to %(in)s values.") % {"in": MAX_IN}, pointer=place)
         if any(as_text(item) is None for item in value):
-            raise Invalid("Compare with text, a number, true or false.", pointer=place)
+            raise Invalid(_("Compare with text, a number, true or false."), pointer=place)
     if operator in {"eq", "ne"} and as_text(value) is None:
-        raise Invalid("Compare with text, a number, true or false.", pointer=place)
+        raise Invalid(_("Compare with text, a number, true or false."), pointer=place)
 
 
 def _ordered(value: Any) -> float | None:
@@ -146,8 +154,11 @@ def kinds_of(keys: set[str], datasets: Iterable[uuid.UUID] | None) -> dict[str, 
 def _on_scale(key: str, value: Any, kinds: set[str], place: str) -> float:
     if kinds and not kinds & {"number", "time"}:
         raise Invalid(
-            f"{key!r} is {_named(kinds)}, which has no order. If it holds numbers or times, declare that in the "
-            "dataset's metadata_schema.",
+            _(
+                "%(key)s is %(value)s, which has no order. If it holds numbers or times, declare that "
+                "in the dataset's metadata_schema."
+            )
+            % {"key": f"{key!r}", "value": _named(kinds)},
             pointer=place,
         )
     if kinds:
@@ -163,7 +174,11 @@ def _fitting(key: str, value: Any, kinds: set[str], place: str) -> Forms:
     for kind in kinds:
         forms |= _forms(value, kind)
     if not forms:
-        raise Invalid(f"{key!r} is {_named(kinds)}; {value!r} is not.", pointer=place)
+        raise Invalid(
+            _("%(key)s is %(value)s; %(value_2)s is not.")
+            % {"key": f"{key!r}", "value": _named(kinds), "value_2": f"{value!r}"},
+            pointer=place,
+        )
     return forms
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from django.db.models import Max
+from django.utils.translation import gettext as _
 
 from ml.alignment import fit_gate
 from ml.alignment.fit_gate import Examples, Settings
@@ -47,7 +48,7 @@ def start_training(*, actor: str = "") -> Job:
     with tenant_scope(current_tenant_id()):
         _require_enough(feedback.usable())
         if Job.objects.filter(jobs.UNFINISHED, kind="train_gate").exists():
-            raise Conflict("A gate is being trained; wait for it, or cancel its job.")
+            raise Conflict(_("A gate is being trained; wait for it, or cancel its job."))
         job = jobs.enqueue(kind="train_gate", arguments={"actor": actor}, reserve={})
         log_event(actor=actor, verb="gate.training_started", target=str(job.id))
         return job
@@ -56,7 +57,8 @@ def start_training(*, actor: str = "") -> Job:
 def _require_enough(found: int) -> None:
     if found < NEEDED:
         raise NotReady(
-            f"{NEEDED} searches of several parts with feedback are needed, and there are {found}.",
+            _("%(needed)s searches of several parts with feedback are needed, and there are %(found)s.")
+            % {"needed": NEEDED, "found": found},
             needed=NEEDED,
             found=found,
         )

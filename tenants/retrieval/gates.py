@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
+from django.utils.translation import gettext as _
+
 from ml.alignment.gating import PARTS, Gate, GateError, Part, unpack
 from tenants.errors import Invalid
 from tenants.prepared import Prepared
@@ -52,7 +54,7 @@ def weigh(tenant_id: uuid.UUID, parts: Mapping[str, Part], query: Query, task: T
     prior, word = task.prior(list(parts), words)
     given = {part: query.weights.get(part, weight) for part, weight in prior.items()}
     if sum(given.values()) <= 0:
-        raise Invalid("At least one part of the query needs a weight above 0.", pointer="/weights")
+        raise Invalid(_("At least one part of the query needs a weight above 0."), pointer="/weights")
     fixed = Weighed(_scaled(given), task, _scaled(given), word)
     if not _is_open(parts, query, task):
         return fixed

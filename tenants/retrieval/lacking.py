@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.db import connection
+from django.utils.translation import gettext as _
 
 from tenants.datasets.models import Asset
 from tenants.errors import NotReady
@@ -47,7 +48,10 @@ def missing(model: str, *, after: int = 0) -> int:
 def require_whole(model: str, *, after: int = 0) -> None:
     """Raises Missing."""
     if count := missing(model, after=after):
-        raise Missing(f"{count} assets have no vectors of {model} yet.", missing=count)
+        raise Missing(
+            _("%(count)s assets have no vectors of %(model)s yet.") % {"count": count, "model": model},
+            missing=count,
+        )
 
 
 def some_missing(model: str, *, above: uuid.UUID, count: int) -> list[uuid.UUID]:

@@ -19,6 +19,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Max, Min, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants.errors import Conflict, NotFound
 from tenants.jobs.models import Job
@@ -107,9 +108,11 @@ def roll_back(*, model: str) -> IndexGeneration:
     with tenant_scope(current_tenant_id()):
         pointer = _locked(model)
         if pointer.current is None or pointer.previous is None:
-            raise NotFound("There is no earlier generation to go back to.")
+            raise NotFound(_("There is no earlier generation to go back to."))
         if pointer.previous.seq < _pruned():
-            raise Conflict("The earlier generation is too old: what was deleted since is not known any more.")
+            raise Conflict(
+                _("The earlier generation is too old: what was deleted since is not known any more.")
+            )
         pointer.current, pointer.previous = pointer.previous, pointer.current
         pointer.save()
         return pointer.current

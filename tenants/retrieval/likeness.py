@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from django.utils.translation import gettext as _
 
 from tenants.errors import Invalid
 from tenants.retrieval.space_files import model_of
@@ -45,7 +46,7 @@ def each_of(asset_ids: Sequence[uuid.UUID], pointer: str, *, space: JointSpace) 
         found.setdefault(one.asset_id, {}).setdefault(one.modality, []).append(one)
     for place, asset_id in enumerate(asset_ids):
         if asset_id not in found:
-            raise Invalid("This asset is not ready to be compared.", pointer=f"{pointer}/{place}")
+            raise Invalid(_("This asset is not ready to be compared."), pointer=f"{pointer}/{place}")
     return np.array([_of_asset(found[asset_id], space) for asset_id in asset_ids], np.float32)
 
 
@@ -92,5 +93,5 @@ def _normed(vector: np.ndarray) -> np.ndarray:
 def _unit(vector: np.ndarray, pointer: str) -> np.ndarray:
     norm = float(np.linalg.norm(vector))
     if norm < 1e-6:
-        raise Invalid("These assets cancel each other out.", pointer=pointer)
+        raise Invalid(_("These assets cancel each other out."), pointer=pointer)
     return (vector / norm).astype(np.float32)

@@ -18,6 +18,7 @@ import numpy as np
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants.errors import Conflict
 from tenants.jobs import services as jobs
@@ -105,7 +106,7 @@ def _begun(claimed: jobs.Claim, engine: Engine) -> IndexGeneration:
             model=claimed.arguments["model"], seq=clock.last if clock else 0, kind=engine.kind
         )
         if row.seq >= MOST_NUMBERS:
-            raise NotMoved("This tenant has had more than four billion changes; no other engine takes it.")
+            raise NotMoved(_("This tenant has had more than four billion changes; no other engine takes it."))
         row.save(force_insert=True)
         engine.begin(row.pk)
     return row
@@ -131,7 +132,7 @@ def _copied(claimed: jobs.Claim, row: IndexGeneration, engine: Engine, truth: Tr
         truth.add(np.array([one.seq for one in rows]), vectors)
         _report(claimed, min(COPIED, COPIED * done // expected))
     if not done:
-        raise NotMoved("There are no vectors to move.")
+        raise NotMoved(_("There are no vectors to move."))
     return done
 
 
@@ -158,7 +159,10 @@ def _measured(row: IndexGeneration, engine: Engine, truth: Truth) -> Compared:
     row.recall = efforts[0].recall
     if row.recall < target:
         raise NotMoved(
-            f"Of what exact search finds {engine.kind} finds {row.recall:.4f} at most; INDEX_RECALL asks for {target}."
+            _(
+                "Of what exact search finds %(kind)s finds %(recall)s at most; INDEX_RECALL asks for %(target)s."
+            )
+            % {"kind": engine.kind, "recall": f"{row.recall:.4f}", "target": target}
         )
     row.details = engines.described(shelves, efforts)
     with tenant_scope(row.tenant_id):
@@ -186,7 +190,8 @@ def _demand(compared: Compared) -> None:
     least = 2 * settings.INDEX_RECALL - 1
     if compared.overlap is not None and compared.overlap < least:
         raise NotMoved(
-            f"The two engines agree on {compared.overlap:.4f} of their ten best where {least:.4f} was to be expected."
+            _("The two engines agree on %(overlap)s of their ten best where %(least)s was to be expected.")
+            % {"overlap": f"{compared.overlap:.4f}", "least": f"{least:.4f}"}
         )
 
 

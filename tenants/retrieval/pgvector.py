@@ -17,6 +17,7 @@ import numpy as np
 from django.conf import settings
 from django.db import ProgrammingError, connection
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 
 from tenants.datasets.models import Asset
 from tenants.retrieval import engines
@@ -211,8 +212,10 @@ class Pgvector(Engine):
         """
         if not _rows(statement, [EXTENSION_SCHEMA])[0][0]:
             raise EngineMissing(
-                "The database has no pgvector in its schema `pgvector`. Install pgvector 0.8 on its server, run "
-                "platform/standalone/provision.sql as a superuser, and try again; nothing has changed."
+                _(
+                    "The database has no pgvector in its schema `pgvector`. Install pgvector 0.8 on its server, run "
+                    "platform/standalone/provision.sql as a superuser, and try again; nothing has changed."
+                )
             )
 
     def begin(self, copy_id: uuid.UUID) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from django.utils.translation import gettext as _
 
 from ml.alignment.confidence import of_words
 from ml.alignment.gating import Part
@@ -100,7 +101,7 @@ def encode(tenant_id: uuid.UUID, query: Query, model: str) -> Encoded:
     if query.hybrid or query.highlight:
         words.append(_said_in(tenant_id, query.audio_asset))
     if query.hybrid and not any(words):
-        raise Invalid("Hybrid search compares words: send a text or speech.", pointer="/hybrid")
+        raise Invalid(_("Hybrid search compares words: send a text or speech."), pointer="/hybrid")
     vector, weights = combine(parts, weighed)
     if query.unlike or query.unlike_text:
         weights["unlike"] = query.weights.get("unlike", likeness.UNLIKE_WEIGHT)
@@ -125,7 +126,9 @@ def _parts(
         if transcript.strip():
             parts["audio"] = Part(encoding.queries.find(tenant_id, transcript, model).vector, signs)
         elif not parts:
-            raise Invalid("No words were heard in this recording. Speak closer or longer.", pointer="/audio")
+            raise Invalid(
+                _("No words were heard in this recording. Speak closer or longer."), pointer="/audio"
+            )
     return parts, layer, transcript
 
 
@@ -184,5 +187,5 @@ def _unit(vector: np.ndarray) -> np.ndarray:
     # Not `norm`: its dot product gives up the interpreter's lock, and getting it back may take milliseconds.
     norm = math.sqrt(float((vector * vector).sum()))
     if norm < LEAST_NORM:
-        raise Invalid("The parts of this query cancel each other out.", pointer="")
+        raise Invalid(_("The parts of this query cancel each other out."), pointer="")
     return (vector / norm).astype(np.float32)

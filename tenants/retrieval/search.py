@@ -13,6 +13,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.utils.translation import gettext
+from django.utils.translation import gettext as _
 from uuid_utils.compat import uuid7
 
 from tenants.accounts import metering
@@ -85,7 +87,7 @@ def search(*, tenant_id: uuid.UUID, query: Query, read: Reader = LIVE) -> Answer
 
 def _first_page(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwatch) -> Answer:
     """By the model that answers: where another one has taken its place since this process looked, by that one."""
-    for _ in range(SWITCHES):
+    for _round in range(SWITCHES):
         model = spaces.serving(tenant_id)
         try:
             return _answered(tenant_id, query, reader, watch, model)
@@ -95,7 +97,7 @@ def _first_page(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopw
             # What is left of a retired model: neither its files nor the vectors of named assets.
             if not spaces.has_moved_on(tenant_id, model):
                 raise
-    raise Unavailable("The models of this workspace are changing; try again.")
+    raise Unavailable(gettext("The models of this workspace are changing; try again."))
 
 
 def _answered(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwatch, model: str) -> Answer:
@@ -268,7 +270,7 @@ def _deepened(tenant_id: uuid.UUID, search_id: str, seed: cursors.Seed, watch: S
         if not spaces.is_written(asked.model):
             # Asked last: as long as it is so, none of its vectors has been deleted.
             raise CursorExpired(
-                "Another model answers the searches now. Send the search again without a cursor."
+                _("Another model answers the searches now. Send the search again without a cursor.")
             )
     shown = {hit.asset_id for hit in seed.hits}
     rest = [hit for hit in found.ranking.hits if hit.asset_id not in shown]

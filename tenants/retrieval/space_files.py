@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.core.files.storage import default_storage
+from django.utils.translation import gettext as _
 
 from ml.alignment.own_tower import SCHEME
 from ml.indexes import files
@@ -78,11 +79,16 @@ def keep_space(*, tenant_id: uuid.UUID, model: str, folder: Path) -> None:
     Safe to repeat. Raises Invalid for another id than the manifest's, SpaceError for damaged files.
     """
     if not is_own(model):
-        raise Invalid(f"{model!r} is no id of a workspace's own model.", pointer="/model")
+        raise Invalid(
+            _("%(model)s is no id of a workspace's own model.") % {"model": f"{model!r}"}, pointer="/model"
+        )
     _require(_load(folder), model)
     names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != NAME)
     if strange := [name for name in names if not _FILE.fullmatch(name)]:
-        raise Invalid(f"A file of a model cannot be called {strange[0]!r}.", pointer="/model")
+        raise Invalid(
+            _("A file of a model cannot be called %(value)s.") % {"value": f"{strange[0]!r}"},
+            pointer="/model",
+        )
     stamps = files.stamps(folder, names, threads=1)
     for name in names:
         with (folder / name).open("rb") as stream:
@@ -129,7 +135,7 @@ class Spaces:
         if not is_own(model):
             return self._flights.do(model, lambda: self._ship(model))[0]
         if tenant_id is None:
-            raise ModelUnavailable(f"The model {model} belongs to a workspace.")
+            raise ModelUnavailable(_("The model %(model)s belongs to a workspace.") % {"model": model})
         with self._lock:
             if (found := self._own.get((tenant_id, model))) is not None:
                 self._own.move_to_end((tenant_id, model))
@@ -165,11 +171,13 @@ def _shipped(model: str) -> JointSpace:
 
     name = _BUILT_IN.fullmatch(model)
     if name is None:
-        raise ModelUnavailable(f"There is no model {model!r}.")
+        raise ModelUnavailable(_("There is no model %(model)s.") % {"model": f"{model!r}"})
     try:
         return _require(_load(SHIPPED.parent / f"{name[1]}-{name[2]}"), model)
     except SpaceError as error:
-        raise ModelUnavailable(f"The model {model} is not installed: {error}") from error
+        raise ModelUnavailable(
+            _("The model %(model)s is not installed: %(error)s") % {"model": model, "error": error}
+        ) from error
 
 
 def _load(folder: Path) -> JointSpace:
@@ -180,7 +188,11 @@ def _load(folder: Path) -> JointSpace:
 
 def _require(found: JointSpace, model: str) -> JointSpace:
     if model_of(found) != model:
-        raise Invalid(f"These are the files of {model_of(found)}, not of {model}.", pointer="/model")
+        raise Invalid(
+            _("These are the files of %(value)s, not of %(model)s.")
+            % {"value": model_of(found), "model": model},
+            pointer="/model",
+        )
     return found
 
 
@@ -198,7 +210,9 @@ def _opened(tenant_id: uuid.UUID, model: str) -> tuple[JointSpace, int]:
     try:
         return _ready(folder, model), _size(folder)
     except (SpaceError, Invalid, OSError) as error:
-        raise ModelUnavailable(f"The model {model} is damaged: {error}") from error
+        raise ModelUnavailable(
+            _("The model %(model)s is damaged: %(error)s") % {"model": model, "error": error}
+        ) from error
 
 
 def _ready(folder: Path, model: str) -> JointSpace:
@@ -231,9 +245,9 @@ def _stamps(body: bytes) -> dict[str, Stamp]:
     try:
         found = {name: Stamp(int(one["bytes"]), str(one["digest"])) for name, one in json.loads(body).items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise Invalid(f"{NAME} cannot be read") from error
+        raise Invalid(_("%(name)s cannot be read") % {"name": NAME}) from error
     if not all(_FILE.fullmatch(name) for name in found):
-        raise Invalid(f"{NAME} names a file that cannot be one")
+        raise Invalid(_("%(name)s names a file that cannot be one") % {"name": NAME})
     return found
 
 
@@ -251,10 +265,12 @@ def _take(tenant_id: uuid.UUID, model: str, folder: Path) -> None:
     except (StorageFull, ModelUnavailable):
         raise
     except FileNotFoundError as error:
-        raise ModelUnavailable(f"Files of the model {model} are missing.") from error
+        raise ModelUnavailable(_("Files of the model %(model)s are missing.") % {"model": model}) from error
     except Exception as error:
         log.warning("a model cannot be fetched", extra={"model": model}, exc_info=True)
-        raise ModelUnavailable(f"The model {model} cannot be read at the moment.") from error
+        raise ModelUnavailable(
+            _("The model %(model)s cannot be read at the moment.") % {"model": model}
+        ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -265,7 +281,9 @@ def _copy(tenant_id: uuid.UUID, model: str, part: Path) -> None:
     for name in stamps:
         storage.copy_to(path_of(tenant_id, model, name), part / name)
     if problem := files.wrong(part, stamps, verify=True):
-        raise ModelUnavailable(f"The model {model} is damaged: {problem}.")
+        raise ModelUnavailable(
+            _("The model %(model)s is damaged: %(problem)s.") % {"model": model, "problem": problem}
+        )
 
 
 def tidy_local() -> None:

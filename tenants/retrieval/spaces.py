@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants.accounts import quotas
 from tenants.errors import Conflict, ModelUnavailable, NotFound, NotReady
@@ -159,11 +160,12 @@ def begin_beside(model: str, *, tenant_id: uuid.UUID | None = None) -> Written:
     with tenant_scope(tenant_id):
         clock = locked_clock()
         if clock.live == model:
-            raise Conflict("This model answers the searches already.")
+            raise Conflict(_("This model answers the searches already."))
         if model not in clock.beside:
             if len(clock.beside) >= MOST_BESIDE:
                 raise Conflict(
-                    f"There are {MOST_BESIDE} models beside the live one already: {', '.join(clock.beside)}."
+                    _("There are %(most_beside)s models beside the live one already: %(names)s.")
+                    % {"most_beside": MOST_BESIDE, "names": ", ".join(clock.beside)}
                 )
             clock.beside = [*clock.beside, model]
         # What is left of an earlier time is still right: whoever changes an asset replaces its vectors of all models.
@@ -188,7 +190,7 @@ def end_beside(model: str) -> None:
 
 def _require_idle(live: str, model: str) -> None:
     if live == model:
-        raise Conflict("This model answers the searches; switch to another one first.")
+        raise Conflict(_("This model answers the searches; switch to another one first."))
 
 
 def _retire(clock: VectorClock, model: str) -> None:
@@ -245,7 +247,7 @@ def switch(model: str) -> Written:
         if seen is not None and seen.live == model:
             return _written(seen)
         if seen is None or model not in seen.beside:
-            raise Conflict(f"The model {model} is not written beside the live one.")
+            raise Conflict(_("The model %(model)s is not written beside the live one.") % {"model": model})
         require_whole(model)
         _require_index(seen.live, model)
         return _switched(model, seen)
@@ -256,13 +258,13 @@ def roll_back() -> Written:
     with tenant_scope(current_tenant_id()):
         seen = VectorClock.objects.first()
         if seen is None or not seen.previous:
-            raise NotFound("There is no earlier model to go back to.")
+            raise NotFound(_("There is no earlier model to go back to."))
         return switch(seen.previous)
 
 
 def _require_index(before: str, model: str) -> None:
     if not has_index(before, model):
-        raise NotReady(f"The index for {model} is not there yet.")
+        raise NotReady(_("The index for %(model)s is not there yet.") % {"model": model})
 
 
 def has_index(before: str, model: str) -> bool:
@@ -282,7 +284,7 @@ def _switched(model: str, seen: VectorClock) -> Written:
         _let_index_go(older)
     clock = locked_clock()
     if (clock.live, clock.previous) != (seen.live, seen.previous) or model not in clock.beside:
-        raise Conflict("Somebody else has just changed the models of this workspace.")
+        raise Conflict(_("Somebody else has just changed the models of this workspace."))
     require_whole(model, after=seen.last)
     before = clock.live
     clock.beside = [before, *(one for one in clock.beside if one != model)]

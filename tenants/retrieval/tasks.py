@@ -14,6 +14,7 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 
 from tenants.errors import Conflict, Invalid, NotFound
 from tenants.events.services import record as log_event
@@ -110,7 +111,8 @@ def find(tenant_id: uuid.UUID, slug: str) -> Task:
         row = SearchTask.objects.filter(slug=slug).first() if _SLUG.fullmatch(slug) else None
     if row is None:
         raise Invalid(
-            f"There is no task of this name. Built in are {', '.join(BUILT_IN)}; GET /tasks lists your own, too.",
+            _("There is no task of this name. Built in are %(names)s; GET /tasks lists your own, too.")
+            % {"names": ", ".join(BUILT_IN)},
             pointer="/task",
         )
     return of_row(row)
@@ -132,7 +134,7 @@ def get_task(slug: str) -> SearchTask:
     """Raises NotFound."""
     row = SearchTask.objects.filter(slug=slug).first() if _SLUG.fullmatch(slug) else None
     if row is None:
-        raise NotFound("There is no such task.")
+        raise NotFound(_("There is no such task."))
     return row
 
 
@@ -150,12 +152,12 @@ def create_task(
     _set(row, {"weights": weights, "description": description, "rules": rules})
     with tenant_scope(current_tenant_id()):
         if SearchTask.objects.count() >= MAX_TASKS:
-            raise Conflict(f"There are {MAX_TASKS} tasks; delete one first.")
+            raise Conflict(_("There are %(tasks)s tasks; delete one first.") % {"tasks": MAX_TASKS})
         try:
             with transaction.atomic():
                 row.save(force_insert=True)
         except IntegrityError as error:
-            raise Conflict("There is a task of that name.") from error
+            raise Conflict(_("There is a task of that name.")) from error
         log_event(actor=actor, verb="task.created", target=slug)
         return row
 
@@ -180,7 +182,7 @@ def delete_task(*, slug: str, actor: str = "") -> None:
 def _locked(slug: str) -> SearchTask:
     row = SearchTask.objects.select_for_update().filter(slug=slug).first()
     if row is None:
-        raise NotFound("There is no such task.")
+        raise NotFound(_("There is no such task."))
     return row
 
 
@@ -189,9 +191,9 @@ def _locked(slug: str) -> SearchTask:
 
 def _checked_slug(slug: str) -> str:
     if not _SLUG.fullmatch(slug):
-        raise Invalid(f"A slug has up to {MAX_SLUG} of a-z, 0-9 and -.", pointer="/slug")
+        raise Invalid(_("A slug has up to %(slug)s of a-z, 0-9 and -.") % {"slug": MAX_SLUG}, pointer="/slug")
     if slug in BUILT_IN:
-        raise Conflict("A task of that name is built in; call yours something else.")
+        raise Conflict(_("A task of that name is built in; call yours something else."))
     return slug
 
 
@@ -207,12 +209,12 @@ def _set(row: SearchTask, changes: Mapping[str, Any]) -> None:
 
 def _checked_weights(weights: Mapping[str, float], pointer: str) -> Weights:
     if not any(weight > 0 for weight in weights.values()):
-        raise Invalid("At least one part needs a weight above 0.", pointer=pointer)
+        raise Invalid(_("At least one part needs a weight above 0."), pointer=pointer)
     return {part: float(weights[part]) for part in PARTS if part in weights}
 
 
 def _checked_rule(rule: Mapping[str, Any], pointer: str) -> dict[str, Any]:
     words = [word.strip() for word in rule["when"]]
     if not all(words):
-        raise Invalid("A word is empty.", pointer=f"{pointer}/when")
+        raise Invalid(_("A word is empty."), pointer=f"{pointer}/when")
     return {"when": words, "weights": _checked_weights(rule["weights"], f"{pointer}/weights")}

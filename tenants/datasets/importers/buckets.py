@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.utils.translation import gettext as _
 from fsspec.implementations.arrow import ArrowFSWrapper
 from pyarrow import fs
 
@@ -36,10 +37,10 @@ class Bucket:
     ) -> None:
         found = _LOCATION.fullmatch(location)
         if not found or ".." in found[1]:
-            raise Invalid("A location is s3://bucket/prefix.", pointer="/location")
+            raise Invalid(_("A location is s3://bucket/prefix."), pointer="/location")
         self._bucket, prefix = found[1], (found[2] or "").strip("/")
-        if prefix and entries.refusal(prefix) not in (None, entries.NESTED):
-            raise Invalid("The prefix must be a plain path.", pointer="/location")
+        if prefix and entries.refusal(prefix) not in (None, _(entries.NESTED)):
+            raise Invalid(_("The prefix must be a plain path."), pointer="/location")
         self._root = f"{self._bucket}/{prefix}".rstrip("/")
         self._endpoint = _endpoint(options.get("endpoint"), allowed)
         self._region, self._secret = _region(options.get("region")), _keys(secret)
@@ -59,7 +60,9 @@ class Bucket:
             return str(fs.resolve_s3_region(self._bucket))
         except OSError:
             raise Invalid(
-                "The bucket's region could not be found out: check its name, or say the region in the options.",
+                _(
+                    "The bucket's region could not be found out: check its name, or say the region in the options."
+                ),
                 pointer="/options/region",
             ) from None
 
@@ -69,7 +72,7 @@ class Bucket:
             found = self._files.fs.get_file_info(fs.FileSelector(path))
         except FileNotFoundError:
             raise Invalid(
-                "There is no such bucket, or nothing under this prefix.", pointer="/location"
+                _("There is no such bucket, or nothing under this prefix."), pointer="/location"
             ) from None
         except OSError as error:
             raise _refused(error) from None
@@ -88,7 +91,7 @@ class Bucket:
             with self._files.open(f"{self._root}/{path}", "rb", seekable=False) as stream:
                 yield from iter(partial(stream.read, limits.S3_CHUNK), b"")
         except FileNotFoundError:
-            raise Invalid("The file is no longer in the bucket.", pointer="/file") from None
+            raise Invalid(_("The file is no longer in the bucket."), pointer="/file") from None
         except OSError as error:
             raise _refused(error) from None
 
@@ -118,7 +121,7 @@ def _endpoint(asked: Any, allowed: tuple[str, ...]) -> str:
         return ""
     if str(asked).rstrip("/") not in [one.strip().rstrip("/") for one in allowed]:
         raise Invalid(
-            "This endpoint is not allowed here; the operator can allow it by IMPORT_S3_ENDPOINTS.",
+            _("This endpoint is not allowed here; the operator can allow it by IMPORT_S3_ENDPOINTS."),
             pointer="/options/endpoint",
         )
     return str(asked).rstrip("/")
@@ -128,7 +131,7 @@ def _region(asked: Any) -> str:
     if not asked:
         return ""
     if not isinstance(asked, str) or not _REGION.fullmatch(asked):
-        raise Invalid("A region looks like eu-central-1.", pointer="/options/region")
+        raise Invalid(_("A region looks like eu-central-1."), pointer="/options/region")
     return asked
 
 
@@ -136,9 +139,9 @@ def _keys(secret: dict[str, Any] | None) -> dict[str, str]:
     """Both halves or none: with one, Arrow would look for the other around this process."""
     given = {key: value for key, value in (secret or {}).items() if value}
     if any(key not in _SECRETS or not _is_token(value) for key, value in given.items()):
-        raise Invalid(f"Credentials are {', '.join(_SECRETS)}.", pointer="/secret")
+        raise Invalid(_("Credentials are %(names)s.") % {"names": ", ".join(_SECRETS)}, pointer="/secret")
     if given and not (given.get("access_key") and given.get("secret_key")):
-        raise Invalid("Give both access_key and secret_key, or neither.", pointer="/secret")
+        raise Invalid(_("Give both access_key and secret_key, or neither."), pointer="/secret")
     return given
 
 
@@ -151,12 +154,12 @@ def _refused(error: OSError) -> ServiceError:
     words = " ".join(str(error).split())[:300]
     if "ACCESS_DENIED" in words or "HTTP status 403" in words or isinstance(error, PermissionError):
         return Invalid(
-            "The bucket refuses access: check the credentials and their rights.", pointer="/secret"
+            _("The bucket refuses access: check the credentials and their rights."), pointer="/secret"
         )
     if "NO_SUCH_BUCKET" in words or "HTTP status 404" in words:
-        return Invalid("There is no such bucket.", pointer="/location")
+        return Invalid(_("There is no such bucket."), pointer="/location")
     if "HTTP status 301" in words or "PermanentRedirect" in words:
         return Invalid(
-            "The bucket lies in another region; say which in the options.", pointer="/options/region"
+            _("The bucket lies in another region; say which in the options."), pointer="/options/region"
         )
-    return Unavailable(f"The bucket does not answer: {words}")
+    return Unavailable(_("The bucket does not answer: %(words)s") % {"words": words})

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from tenants.errors import Invalid
 
 CHUNK = 1 << 18
@@ -64,9 +66,9 @@ def opened(path: Path) -> Iterator[Content]:
     content = Content(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
     try:
         if not stat.S_ISREG(os.fstat(content.descriptor).st_mode):
-            raise Invalid("Not a regular file.", pointer="/file")
+            raise Invalid(_("Not a regular file."), pointer="/file")
         if content.size == 0:
-            raise Invalid("The file is empty.", pointer="/file")
+            raise Invalid(_("The file is empty."), pointer="/file")
         yield content
     finally:
         content.close()

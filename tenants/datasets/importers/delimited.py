@@ -9,6 +9,9 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any
 
+from django.utils.translation import gettext
+from django.utils.translation import gettext as _
+
 from tenants.datasets.importers import limits
 from tenants.datasets.importers.content import Content
 from tenants.datasets.importers.encodings import MARKING, encoding
@@ -74,12 +77,19 @@ class Delimited:
     def _header(self) -> list[str]:
         _, cells, error = next(_Rows(self._content, self._encoding, self._delimiter), (1, [], None))
         if error or not cells:
-            raise Invalid(f"The first line must name the columns. {error or 'It is empty.'}", pointer="/file")
+            raise Invalid(
+                gettext("The first line must name the columns. %(value)s")
+                % {"value": error or "It is empty."},
+                pointer="/file",
+            )
         if len(cells) > limits.COLUMNS:
-            raise Invalid(f"More than {limits.COLUMNS} columns.", pointer="/file")
+            raise Invalid(
+                gettext("More than %(columns)s columns.") % {"columns": limits.COLUMNS}, pointer="/file"
+            )
         if any(unreadable(cell) for cell in cells):
             raise Invalid(
-                f"The first line is not text in {self._encoding}; say the encoding in the options.",
+                gettext("The first line is not text in %(encoding)s; say the encoding in the options.")
+                % {"encoding": self._encoding},
                 pointer="/options/encoding",
             )
         names = unique([cell.strip()[: limits.EXCERPT] for cell in cells])
@@ -117,7 +127,7 @@ class _Rows:
         return self
 
     def __next__(self) -> tuple[int, list[str], str | None]:
-        for _ in range(limits.BLANK_LINES):
+        for _round in range(limits.BLANK_LINES):
             self._lines.begin()
             try:
                 cells = next(self._reader)
@@ -216,7 +226,7 @@ def _delimiter(sample: str, asked: Any, *, cut: bool) -> str:
     """The delimiter by which the first rows have the most even number of cells; comma for a single column."""
     if asked:
         if asked not in DELIMITERS:
-            raise Invalid("The delimiter is one of , ; tab |.", pointer="/options/delimiter")
+            raise Invalid(_("The delimiter is one of , ; tab |."), pointer="/options/delimiter")
         return str(asked)
     lines = sample.splitlines(keepends=True)
     lines = lines[:-1] if cut and len(lines) > 1 else lines
@@ -243,8 +253,11 @@ def _checked_types(given: Any, names: list[str]) -> dict[str, str]:
     if given is None:
         return {}
     if not isinstance(given, dict):
-        raise Invalid("Types are an object from column to type.", pointer="/options/types")
+        raise Invalid(_("Types are an object from column to type."), pointer="/options/types")
     for name, kind in given.items():
         if name not in names or kind not in TYPES:
-            raise Invalid(f"Columns map to one of {', '.join(TYPES)}.", pointer=f"/options/types/{name}")
+            raise Invalid(
+                _("Columns map to one of %(names)s.") % {"names": ", ".join(TYPES)},
+                pointer=f"/options/types/{name}",
+            )
     return dict(given)

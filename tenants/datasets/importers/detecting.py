@@ -6,6 +6,8 @@ import codecs
 import tarfile
 from pathlib import Path, PurePosixPath
 
+from django.utils.translation import gettext as _
+
 from ml.media import sniff
 from tenants.datasets.importers.content import opened
 from tenants.datasets.importers.encodings import MARKING, encoding
@@ -111,4 +113,6 @@ def _check_lines(head: bytes) -> None:
 
 
 def _unsupported(words: str) -> UnsupportedMedia:
-    return UnsupportedMedia(f"This does not take {words} {ACCEPTED}")
+    return UnsupportedMedia(
+        _("This does not take %(words)s %(accepted)s") % {"words": words, "accepted": ACCEPTED}
+    )

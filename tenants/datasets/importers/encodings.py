@@ -6,6 +6,7 @@ import codecs
 from typing import Any
 
 from charset_normalizer import from_bytes
+from django.utils.translation import gettext as _
 
 from tenants.datasets.importers import limits
 from tenants.errors import Invalid
@@ -78,10 +79,13 @@ def encoding(head: bytes, asked: Any = None) -> str:
         name = ""
     name = _WIDER.get(name, name)
     if name not in _CODECS:
-        raise Invalid(f"Unknown encoding. Known are {', '.join(ENCODINGS)}.", pointer="/options/encoding")
+        raise Invalid(
+            _("Unknown encoding. Known are %(names)s.") % {"names": ", ".join(ENCODINGS)},
+            pointer="/options/encoding",
+        )
     if name == "utf-16" and not head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise Invalid(
-            "The file has no byte order mark: say utf-16-le or utf-16-be.", pointer="/options/encoding"
+            _("The file has no byte order mark: say utf-16-le or utf-16-be."), pointer="/options/encoding"
         )
     if name == "utf-8" and head.startswith(codecs.BOM_UTF8):
         return "utf-8-sig"

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
+
 from ml.media import sniff
 from tenants.datasets.importers import limits
 from tenants.datasets.importers.model import Save
@@ -33,7 +36,7 @@ _ARCHIVE_TYPES = frozenset(
 _DRIVE = re.compile(r"[A-Za-z]:")
 _LEFT_BEHIND = re.compile(r"(?:^|/)(?:\.(?!\.?(?:/|$))|__MACOSX(?:/|$)|(?i:thumbs\.db|desktop\.ini)$)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-NESTED = "An archive inside the source; unpack it, or import it by itself."
+NESTED = gettext_noop("An archive inside the source; unpack it, or import it by itself.")
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def _limited(chunks: Iterable[bytes], limit: int, size: int | None) -> Iterator[
     got = 0
     for chunk in chunks:
         if got == 0 and sniff(chunk[:4096]) in _ARCHIVE_TYPES:
-            raise Invalid(NESTED, pointer="/file")
+            raise Invalid(_(NESTED), pointer="/file")
         got += len(chunk)
         if got > limit:
             raise _too_large(limit)
@@ -118,7 +121,7 @@ def _limited(chunks: Iterable[bytes], limit: int, size: int | None) -> Iterator[
 
 
 def _too_large(limit: int) -> ServiceError:
-    return TooLarge(f"The file is larger than {in_words(limit)}.")
+    return TooLarge(_("The file is larger than %(value)s.") % {"value": in_words(limit)})
 
 
 def in_words(count: int) -> str:
@@ -142,7 +145,7 @@ def refusal(name: str) -> str | None:
     if _CONTROL.search(name) or any("\ud800" <= char <= "\udfff" for char in name):
         return "The path holds control characters or is not in a known encoding."
     if suffix(name) in ARCHIVES:
-        return NESTED
+        return _(NESTED)
     return None
 
 

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from django.utils.translation import gettext as _
+
 from tenants.datasets.importers import entries, limits
 from tenants.datasets.importers.content import CHUNK
 from tenants.datasets.importers.entries import Entry
@@ -123,7 +125,7 @@ class LocalDisk:
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
-            raise Invalid(f"{root} is not a folder.", pointer="/location")
+            raise Invalid(_("%(root)s is not a folder.") % {"root": root}, pointer="/location")
         self._root = root
 
     def listing(self, folder: str) -> list[Node]:
@@ -131,7 +133,10 @@ class LocalDisk:
             with os.scandir(self._root / folder) as found:
                 return [_node(one.name, one.stat(follow_symlinks=False)) for one in found]
         except OSError as error:
-            raise Invalid(f"The folder cannot be read: {error.strerror}.", pointer="/location") from None
+            raise Invalid(
+                _("The folder cannot be read: %(strerror)s.") % {"strerror": error.strerror},
+                pointer="/location",
+            ) from None
 
     def node(self, path: str) -> Node | None:
         status = None
@@ -146,7 +151,9 @@ class LocalDisk:
         try:
             descriptor = os.open(self._root / path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as error:
-            raise Invalid(f"The file cannot be read: {error.strerror}.", pointer="/file") from None
+            raise Invalid(
+                _("The file cannot be read: %(strerror)s.") % {"strerror": error.strerror}, pointer="/file"
+            ) from None
         with os.fdopen(descriptor, "rb") as stream:
             yield from iter(partial(stream.read, CHUNK), b"")
 

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+from django.utils.translation import gettext as _
+
 from tenants.datasets.importers import limits
 from tenants.datasets.importers.content import Content
 from tenants.datasets.importers.records import Record, blank
@@ -58,15 +60,19 @@ def check_head(head: bytes) -> None:
     """Raises Invalid for one JSON array or one object over several lines."""
     start = head.removeprefix(codecs.BOM_UTF8).lstrip()
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise Invalid("JSON Lines must be UTF-8, and this file is UTF-16.", pointer="/file")
+        raise Invalid(_("JSON Lines must be UTF-8, and this file is UTF-16."), pointer="/file")
     if start.startswith(b"["):
         raise Invalid(
-            "This is one JSON array. Use JSON Lines, one object a line: jq -c '.[]' file.json > file.jsonl",
+            _(
+                "This is one JSON array. Use JSON Lines, one object a line: jq -c '.[]' file.json > file.jsonl"
+            ),
             pointer="/file",
         )
     if start.split(b"\n", 1)[0].strip() == b"{":
         raise Invalid(
-            "This is JSON over several lines. Use JSON Lines, one object a line: jq -c . file.json > file.jsonl",
+            _(
+                "This is JSON over several lines. Use JSON Lines, one object a line: jq -c . file.json > file.jsonl"
+            ),
             pointer="/file",
         )
 

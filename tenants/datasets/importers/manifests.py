@@ -10,6 +10,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import IO
 
+from django.utils.translation import gettext as _
+
 from tenants.datasets.importers import entries, limits
 from tenants.datasets.importers.content import Content
 from tenants.datasets.importers.entries import Entry, Files
@@ -52,10 +54,11 @@ def _fill(stream: IO[bytes], entry: Entry) -> None:
         size += stream.write(chunk)
         if size > limits.MANIFEST:
             raise Invalid(
-                f"The manifest is larger than {entries.in_words(limits.MANIFEST)}.", pointer="/file"
+                _("The manifest is larger than %(value)s.") % {"value": entries.in_words(limits.MANIFEST)},
+                pointer="/file",
             )
     if not size:
-        raise Invalid(f"{entry.name} is empty.", pointer="/file")
+        raise Invalid(_("%(name)s is empty.") % {"name": entry.name}, pointer="/file")
     stream.flush()
 
 

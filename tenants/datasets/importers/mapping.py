@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from django.utils.translation import gettext as _
+
 from tenants.datasets.metadata import check_json
 from tenants.errors import Invalid
 
@@ -49,7 +51,9 @@ class Mapping:
         Without ``columns`` only the form is checked; with ``more``, metadata may name columns not yet seen.
         """
         if not isinstance(value, dict):
-            raise Invalid('A mapping is an object: {"id", "text", "file", "metadata"}.', pointer="/mapping")
+            raise Invalid(
+                _('A mapping is an object: {"id", "text", "file", "metadata"}.'), pointer="/mapping"
+            )
         check_json(value, "/mapping")
         faults = [*_unknown_keys(value), *_bad_roles(value, columns), *_bad_metadata(value, columns, more)]
         if not faults and columns is not None and not (value.get("text") or value.get("file")):

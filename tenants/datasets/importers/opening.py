@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from tenants.datasets.importers import limits
 from tenants.datasets.importers.content import Content, opened
@@ -108,7 +109,7 @@ def preview(
 def _place() -> Iterator[None]:
     """A bucket may let wait and a file be a bomb: those who look must not take every thread from those who search."""
     if not _places.acquire(blocking=False):
-        raise Unavailable("Too many sources are looked at in this moment. Try again soon.")
+        raise Unavailable(_("Too many sources are looked at in this moment. Try again soon."))
     try:
         yield
     finally:
@@ -138,7 +139,7 @@ def _opened(
     allowed: tuple[str, ...] | None,
 ) -> Iterator[Source]:
     if format not in FORMATS:
-        raise Invalid(f"The format is one of {', '.join(FORMATS)}.", pointer="/format")
+        raise Invalid(_("The format is one of %(names)s.") % {"names": ", ".join(FORMATS)}, pointer="/format")
     with ExitStack() as stack:
         if format == "files":
             source = _tree(Folder(_disk(location, options, secret, allowed)), options, stack)

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from tenants.datasets.importers import limits
 from tenants.datasets.importers.content import CHUNK, Content
 from tenants.datasets.importers.entries import in_words
@@ -50,11 +52,13 @@ class Parquet:
             described = self._idle.message()
         except Unreadable as error:
             self.close()
-            raise Invalid(f"The Parquet file is damaged or hostile. {error}", pointer="/file") from None
+            raise Invalid(
+                _("The Parquet file is damaged or hostile. %(error)s") % {"error": error}, pointer="/file"
+            ) from None
         self.names = [str(name) for name in described["columns"]]
         if any(map(unreadable, self.names)):
             self.close()
-            raise Invalid("A column's name holds a NUL character.", pointer="/file")
+            raise Invalid(_("A column's name holds a NUL character."), pointer="/file")
         self.total: int | None = sum(described["groups"])
 
     def close(self) -> None:
@@ -159,7 +163,7 @@ class _Child:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
         if self._process.returncode in (None, -signal.SIGKILL, -signal.SIGTERM):
-            raise Unavailable("The process that reads Parquet was ended from outside; try again.")
+            raise Unavailable(_("The process that reads Parquet was ended from outside; try again."))
         if self._process.returncode == -signal.SIGXCPU:
             raise Unreadable("Reading it takes too long.")
         raise Unreadable("Reading it ended the reading process.")

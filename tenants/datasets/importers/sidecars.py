@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from tenants.datasets.importers import limits
 from tenants.datasets.importers.entries import Entry, Files, shown_name, stem, suffix
 from tenants.datasets.importers.json_lines import parse_object
@@ -49,7 +51,9 @@ def _item(row: int, name: str, entry: Entry, beside: dict[str, Entry], external_
     if entry.error:
         raise Invalid(entry.error)
     if len(external_id) > limits.ID:
-        raise Invalid(f"The path serves as id and has more than {limits.ID} characters; shorten it.")
+        raise Invalid(
+            _("The path serves as id and has more than %(id)s characters; shorten it.") % {"id": limits.ID}
+        )
     kind = suffix(entry.name)
     if kind == "json":
         beside = {"json": entry}
@@ -84,7 +88,7 @@ def _text(entry: Entry, limit: int) -> str:
     try:
         return entry.read(limit).decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise Invalid(f"{shown_name(entry.name)[-100:]} is not UTF-8.") from None
+        raise Invalid(_("%(value)s is not UTF-8.") % {"value": shown_name(entry.name)[-100:]}) from None
 
 
 def _object(entry: Entry) -> dict[str, Any]:

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
+from django.utils.translation import gettext
+from django.utils.translation import gettext as _
+
 from tenants.datasets.importers import entries, limits
 from tenants.datasets.importers.content import Content
 from tenants.datasets.importers.entries import Entry, refusal, suffix
@@ -119,7 +122,7 @@ def _key(name: str) -> str:
 def _member(content: Content, at: int) -> tuple[tarfile.TarInfo | None, int]:
     """The next member and where its data begin; None at the end of the archive."""
     extended: dict[str, str] = {}
-    for _ in range(8):
+    for _round in range(8):
         header = _header(content, at)
         if header is None:
             return None, at
@@ -131,7 +134,7 @@ def _member(content: Content, at: int) -> tuple[tarfile.TarInfo | None, int]:
         elif header.type != tarfile.XGLTYPE:
             return _extend(header, extended), at
         at += _padded(header.size)
-    raise Invalid("The archive is damaged: extended headers without a file.", pointer="/file")
+    raise Invalid(gettext("The archive is damaged: extended headers without a file."), pointer="/file")
 
 
 _NAMES = ("utf-8", "surrogateescape")
@@ -144,15 +147,15 @@ def _header(content: Content, at: int) -> tarfile.TarInfo | None:
     try:
         header = tarfile.TarInfo.frombuf(block, *_NAMES)
     except (tarfile.HeaderError, ValueError):
-        raise Invalid("The archive is damaged: no valid header at this place.", pointer="/file") from None
+        raise Invalid(_("The archive is damaged: no valid header at this place."), pointer="/file") from None
     if header.size < 0:
-        raise Invalid("The archive is damaged: a negative size.", pointer="/file")
+        raise Invalid(_("The archive is damaged: a negative size."), pointer="/file")
     return header
 
 
 def _long(content: Content, at: int, header: tarfile.TarInfo) -> bytes:
     if header.size > limits.TAR_HEADER:
-        raise Invalid("An extended header is too long.", pointer="/file")
+        raise Invalid(_("An extended header is too long."), pointer="/file")
     return content.at(at, header.size)
 
 
@@ -163,7 +166,9 @@ def _records(raw: bytes) -> dict[str, str]:
         head, _, _ = raw[:20].partition(b" ")
         length = int(head) if head.isdigit() else 0
         if not len(head) + 1 < length <= len(raw):
-            raise Invalid("The archive is damaged: an extended header cannot be read.", pointer="/file")
+            raise Invalid(
+                gettext("The archive is damaged: an extended header cannot be read."), pointer="/file"
+            )
         key, _, value = raw[len(head) + 1 : length].rstrip(b"\n").partition(b"=")
         found[key.decode(*_NAMES)] = value.decode(*_NAMES)
         raw = raw[length:]
@@ -175,7 +180,7 @@ def _extend(header: tarfile.TarInfo, extended: dict[str, str]) -> tarfile.TarInf
     header.pax_headers = extended
     if size := extended.get("size"):
         if not size.isdigit() or len(size) > 18:
-            raise Invalid("The archive is damaged: a size that is no number.", pointer="/file")
+            raise Invalid(_("The archive is damaged: a size that is no number."), pointer="/file")
         header.size = int(size)
     return header
 

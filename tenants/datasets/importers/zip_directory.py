@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+from django.utils.translation import gettext
+from django.utils.translation import gettext as _
+
 from tenants.datasets.importers import limits
 from tenants.datasets.importers.content import Content
 from tenants.errors import Invalid
@@ -61,7 +64,7 @@ class Directory:
         self._scan()
 
     def __iter__(self) -> Iterator[Header]:
-        for header, _ in self._walk():
+        for header, _name in self._walk():
             yield header
 
     def __len__(self) -> int:
@@ -87,7 +90,9 @@ class Directory:
         for header, place in self._walk():
             if len(self._places) >= limits.ENTRIES:
                 raise Invalid(
-                    f"The archive lists more than {limits.ENTRIES:,} entries; split it.", pointer="/file"
+                    _("The archive lists more than %(entries)s entries; split it.")
+                    % {"entries": f"{limits.ENTRIES:,}"},
+                    pointer="/file",
                 )
             self._note(header)
             self._places.append(place)
@@ -122,7 +127,7 @@ class Directory:
             extra = rest[name_length : name_length + extra_length]
             size, compressed, offset = _wide(extra, size, compressed, offset)
         if disk not in (0, _FULL16):
-            raise Invalid("The archive is one part of several; join them first.", pointer="/file")
+            raise Invalid(_("The archive is one part of several; join them first."), pointer="/file")
         name, mode = _decoded(raw, flags), attributes >> 16
         directory = name.endswith("/") or (not mode and bool(attributes & 0x10))
         return Header(name, raw, flags, method, crc, compressed, size, offset + self._shift, mode, directory)
@@ -140,11 +145,13 @@ def _locate(content: Content) -> tuple[int, int, int]:
     tail = content.at(tail_at, _END.size + _FULL16)
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) - at < _END.size:
-        raise Invalid("Not a complete zip file: its directory, at the end, is missing.", pointer="/file")
+        raise Invalid(
+            gettext("Not a complete zip file: its directory, at the end, is missing."), pointer="/file"
+        )
     _, disk, _, _, count, size, offset, _ = _END.unpack_from(tail, at)
     end = tail_at + at
     if disk not in (0, _FULL16):
-        raise Invalid("The archive is one part of several; join them first.", pointer="/file")
+        raise Invalid(gettext("The archive is one part of several; join them first."), pointer="/file")
     if _FULL16 in (count, disk) or _FULL in (size, offset):
         end, size, offset = _locate64(content, end, size, offset)
     start = end - size
@@ -200,4 +207,4 @@ def _overlapping(offsets: array[int], ends: array[int]) -> Iterator[int]:
 
 
 def _damaged() -> Invalid:
-    return Invalid("The directory of the zip file is damaged.", pointer="/file")
+    return Invalid(_("The directory of the zip file is damaged."), pointer="/file")

@@ -9,6 +9,8 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from functools import partial
 
+from django.utils.translation import gettext as _
+
 from tenants.datasets.importers import entries, limits
 from tenants.datasets.importers.content import Content
 from tenants.datasets.importers.entries import Entry
@@ -91,29 +93,34 @@ class Zip:
             self._check_growth(len(chunk), size, header.compressed)
             yield chunk
         if crc != header.crc or size != header.size:
-            raise Invalid("The entry is damaged: its checksum does not match.", pointer="/file")
+            raise Invalid(_("The entry is damaged: its checksum does not match."), pointer="/file")
 
     def _data_at(self, header: Header) -> int:
         """Behind the local header, which has to agree with the central one."""
         local = self._content.at(header.offset, LOCAL.size)
         if len(local) < LOCAL.size or local[:4] != b"PK\x03\x04":
             raise Invalid(
-                "The entry is damaged: it does not begin where the directory says.", pointer="/file"
+                _("The entry is damaged: it does not begin where the directory says."), pointer="/file"
             )
         fields = LOCAL.unpack(local)
         name_length, extra_length = fields[9], fields[10]
         if self._content.at(header.offset + LOCAL.size, name_length) != header.raw_name:
-            raise Invalid("The entry has two names.", pointer="/file")
+            raise Invalid(_("The entry has two names."), pointer="/file")
         return header.offset + LOCAL.size + name_length + extra_length
 
     def _check_growth(self, chunk: int, size: int, compressed: int) -> None:
         self._inflated += chunk
         if size > limits.RATIO_FLOOR and size > limits.RATIO * compressed:
             raise Invalid(
-                f"The entry grows more than {limits.RATIO}-fold when inflated: a zip bomb.", pointer="/file"
+                _("The entry grows more than %(ratio)s-fold when inflated: a zip bomb.")
+                % {"ratio": limits.RATIO},
+                pointer="/file",
             )
         if self._inflated > limits.TOTAL:
-            raise TooLarge(f"The archive inflates to more than {entries.in_words(limits.TOTAL)}; split it.")
+            raise TooLarge(
+                _("The archive inflates to more than %(value)s; split it.")
+                % {"value": entries.in_words(limits.TOTAL)}
+            )
 
 
 def _inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -125,6 +132,6 @@ def _inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
                     yield out
                 chunk = inflater.unconsumed_tail
     except zlib.error:
-        raise Invalid("The entry is damaged: it cannot be inflated.", pointer="/file") from None
+        raise Invalid(_("The entry is damaged: it cannot be inflated."), pointer="/file") from None
     if not inflater.eof:
-        raise Invalid("The entry is damaged: it ends too early.", pointer="/file")
+        raise Invalid(_("The entry is damaged: it ends too early."), pointer="/file")

@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from tenants.errors import NotFound
 from tenants.moderation import policy_document
 
@@ -42,7 +44,7 @@ def get_starter(starter_id: str) -> Starter:
         if starter.id == starter_id:
             return starter
     known = ", ".join(starter.id for starter in list_starters())
-    raise NotFound(f"There is no starter policy of that name; there are {known}.")
+    raise NotFound(_("There is no starter policy of that name; there are %(known)s.") % {"known": known})
 
 
 @cache

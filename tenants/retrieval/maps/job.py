@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 import numpy as np
 from django.conf import settings
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from ml.projection.embed import POINTS, VECTORS
 from tenants.datasets import storage
@@ -69,7 +70,7 @@ def _row(claimed: jobs.Claim) -> EmbeddingMap:
     with tenant_scope(claimed.tenant_id):
         row = EmbeddingMap.objects.filter(pk=uuid.UUID(claimed.arguments["map"])).first()
     if row is None:
-        raise NotFound("This map was deleted.")
+        raise NotFound(_("This map was deleted."))
     return row
 
 
@@ -177,7 +178,7 @@ def _keep(
             finished_at=timezone.now(),
         )
         if not stored:
-            raise NotFound("This map was deleted.")
+            raise NotFound(_("This map was deleted."))
         result = {"map": str(row.id), "points": len(places), "total": taken.total, **details}
         jobs.succeed(claimed, result=result, cpu_s=cpu_s, gpu_s=0, used={})
 

@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from ml.projection.likeness import cosines, order_of
 from tenants.datasets.selectors import require_assets
 from tenants.errors import Invalid
@@ -22,7 +24,7 @@ def matrix_of(tenant_id: uuid.UUID, asset_ids: Sequence[uuid.UUID], model: str =
     """
     wanted = list(dict.fromkeys(asset_ids))
     if not 2 <= len(wanted) <= MOST:
-        raise Invalid(f"2 to {MOST} assets can be compared.", pointer="/assets")
+        raise Invalid(_("2 to %(most)s assets can be compared.") % {"most": MOST}, pointer="/assets")
     model = model or spaces.written(tenant_id).live
     space = spaces.space(model, tenant_id)
     with tenant_scope(tenant_id):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from ml.projection import pca
 from ml.projection.faithfulness import kept_neighbours
@@ -53,13 +54,13 @@ def points_of(tenant_id: uuid.UUID, row: EmbeddingMap) -> Points:
     if row.method == EmbeddingMap.Method.PCA:
         return placed(tenant_id, wanted_of(row))
     if row.state != EmbeddingMap.State.READY:
-        raise NotReady("This map is not drawn yet; its job says how far it is.")
+        raise NotReady(_("This map is not drawn yet; its job says how far it is."))
     try:
         with storage.open_blob(path_of(tenant_id, row.id)) as stream:
             found = np.frombuffer(stream.read(), POINT)
     except FileNotFoundError:
         raise NotReady(
-            "The points of this map are gone from the storage. Delete it and draw it again."
+            _("The points of this map are gone from the storage. Delete it and draw it again.")
         ) from None
     places = np.stack([found["x"], found["y"]], axis=1)
     return Points(_bytes(found["asset"]), places, row.total, row.method, row.model, row.details)

@@ -10,6 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants.accounts import flags
 from tenants.datasets import storage
@@ -79,26 +80,42 @@ def create_map(
 def _check(name: str, method: str, dataset_ids: Sequence[uuid.UUID], modality: str, params: Params) -> None:
     check_text(name, "/name")
     if len(name) > MAX_NAME:
-        raise Invalid(f"A name has at most {MAX_NAME} characters.", pointer="/name")
+        raise Invalid(_("A name has at most %(name)s characters.") % {"name": MAX_NAME}, pointer="/name")
     if method not in Method.values:
-        raise Invalid(f"Choose a method from {', '.join(Method.values)}.", pointer="/method")
+        raise Invalid(
+            _("Choose a method from %(names)s.") % {"names": ", ".join(Method.values)}, pointer="/method"
+        )
     if len(dataset_ids) > MOST_DATASETS:
-        raise Invalid(f"At most {MOST_DATASETS} datasets.", pointer="/datasets")
+        raise Invalid(
+            _("At most %(most_datasets)s datasets.") % {"most_datasets": MOST_DATASETS}, pointer="/datasets"
+        )
     if modality and modality not in Asset.Modality.values:
-        raise Invalid(f"There is no modality {modality!r}.", pointer="/modality")
+        raise Invalid(
+            _("There is no modality %(modality)s.") % {"modality": f"{modality!r}"}, pointer="/modality"
+        )
     if not FEWEST_NEIGHBOURS <= params.neighbours <= MOST_NEIGHBOURS:
-        raise Invalid(f"{FEWEST_NEIGHBOURS} to {MOST_NEIGHBOURS} neighbours.", pointer="/neighbours")
+        raise Invalid(
+            _("%(fewest_neighbours)s to %(most_neighbours)s neighbours.")
+            % {"fewest_neighbours": FEWEST_NEIGHBOURS, "most_neighbours": MOST_NEIGHBOURS},
+            pointer="/neighbours",
+        )
     if not 0 <= params.min_dist <= MOST_DIST:
-        raise Invalid(f"A distance from 0 to {MOST_DIST}.", pointer="/min_dist")
+        raise Invalid(
+            _("A distance from 0 to %(most_dist)s.") % {"most_dist": MOST_DIST}, pointer="/min_dist"
+        )
     if EmbeddingMap.objects.count() >= MOST_MAPS:
-        raise Conflict(f"There are {MOST_MAPS} maps already; delete some first.")
+        raise Conflict(
+            _("There are %(most_maps)s maps already; delete some first.") % {"most_maps": MOST_MAPS}
+        )
 
 
 def _written(model: str) -> str:
     """Raises NotReady for a model whose vectors are not whole."""
     now = spaces.written(current_tenant_id())
     if model and model not in now.models:
-        raise NotReady("There are no vectors of this model; only the live one and those beside it have some.")
+        raise NotReady(
+            _("There are no vectors of this model; only the live one and those beside it have some.")
+        )
     return model or now.live
 
 
@@ -108,10 +125,11 @@ def _free_name() -> str:
 
 def _enqueue(row: EmbeddingMap) -> Job:
     if not flags.enabled(FLAG, current_tenant_id()):
-        raise NotAllowed("Maps by UMAP are turned off for this workspace. Maps by PCA are there at once.")
+        raise NotAllowed(_("Maps by UMAP are turned off for this workspace. Maps by PCA are there at once."))
     if Job.objects.filter(jobs.UNFINISHED, kind=JOB).count() >= MOST_AT_ONCE:
         raise Conflict(
-            f"{MOST_AT_ONCE} maps are being drawn already. Wait for one of them, or cancel its job."
+            _("%(most_at_once)s maps are being drawn already. Wait for one of them, or cancel its job.")
+            % {"most_at_once": MOST_AT_ONCE}
         )
     return jobs.enqueue(kind=JOB, arguments={"map": str(row.id)}, total=100, reserve={})
 
@@ -141,7 +159,7 @@ def get_map(map_id: uuid.UUID | None) -> EmbeddingMap:
     """Raises NotFound."""
     row = EmbeddingMap.objects.filter(pk=map_id).first()  # type: ignore[misc]  # None matches no row
     if row is None:
-        raise NotFound("There is no such map.")
+        raise NotFound(_("There is no such map."))
     return row
 
 
