@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from django import forms
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from console.forms import StyledForm
-from tenants.datasets.metadata import EXPECTED, MAX_KEY, MAX_LABEL
+from tenants.datasets.metadata import MAX_KEY, MAX_LABEL, expected
 from tenants.datasets.values import read_as
 
 KINDS = (
-    ("text", "Text"),
-    ("number", "Number"),
-    ("bool", "Yes or no"),
-    ("time", "Date or time"),
-    ("tags", "Tags: a list of short texts"),
+    ("text", gettext_lazy("Text")),
+    ("number", gettext_lazy("Number")),
+    ("bool", gettext_lazy("Yes or no")),
+    ("time", gettext_lazy("Date or time")),
+    ("tags", gettext_lazy("Tags: a list of short texts")),
 )
 SHOWN_VALUES = 5
 # A field with so few different values, each of some assets, might be meant to have no others.
@@ -51,7 +53,7 @@ class Shown:
 
     @property
     def kind(self) -> str:
-        return dict(KINDS)[self.entry["type"]].split(":")[0]
+        return str(dict(KINDS)[self.entry["type"]]).split(":")[0].split("：")[0]
 
     @property
     def values(self) -> list[tuple[str, int]]:
@@ -71,21 +73,23 @@ class Shown:
     def _said(self, text: str) -> str:
         if self.entry["type"] == "number" and text.endswith(".0"):
             return text[:-2]
-        return {"true": "yes", "false": "no"}.get(text, text) if self.entry["type"] == "bool" else text
+        return {"true": _("yes"), "false": _("no")}.get(text, text) if self.entry["type"] == "bool" else text
 
 
 class FieldForm(StyledForm):
     key = forms.CharField(
-        label="Name in the metadata",
+        label=gettext_lazy("Name in the metadata"),
         max_length=MAX_KEY,
         strip=False,
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
-    label = forms.CharField(required=False, max_length=MAX_LABEL, label="Label for people")
-    type = forms.ChoiceField(choices=KINDS)
-    required = forms.BooleanField(required=False, label="Every asset must have it")
+    label = forms.CharField(required=False, max_length=MAX_LABEL, label=gettext_lazy("Label for people"))
+    type = forms.ChoiceField(choices=KINDS, label=gettext_lazy("Type"))
+    required = forms.BooleanField(required=False, label=gettext_lazy("Every asset must have it"))
     values = forms.CharField(
-        required=False, label="Allowed values, one a line", widget=forms.Textarea(attrs={"rows": 4})
+        required=False,
+        label=gettext_lazy("Allowed values, one a line"),
+        widget=forms.Textarea(attrs={"rows": 4}),
     )
 
     @classmethod
@@ -100,7 +104,7 @@ class FieldForm(StyledForm):
         cleaned["values"] = [read_as(line, kind) for line in lines]
         for line, value in zip(lines, cleaned["values"], strict=True):
             if value is None:
-                self.add_error("values", f"“{line[:40]}”: {EXPECTED[kind]}")
+                self.add_error("values", f"“{line[:40]}”: {expected(kind)}")
         return cleaned
 
     def refuse(self, error: Any) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from django.utils.translation import gettext as _
+
+from django.utils.translation import gettext_noop
+
 from typing import Any
 
 from django.conf import settings
@@ -17,7 +21,7 @@ from tenants.accounts.models import Membership, User
 from tenants.accounts.permissions import MANAGES
 from tenants.errors import Invalid, NotFound
 
-OVER = "This link is no longer valid. It works once and for a limited time; ask for another."
+OVER = gettext_noop("This link is no longer valid. It works once and for a limited time; ask for another.")
 
 
 class ResetTokens(PasswordResetTokenGenerator):
@@ -68,13 +72,13 @@ def mail_reset_link(*, email: str) -> None:
 
 def find_by_token(token: str) -> User:
     """Whose password the token may set. Raises NotFound when it is wrong, used or too old."""
-    name, _, rest = token.partition(".")
+    name, _dot, rest = token.partition(".")
     try:
         user = User.objects.filter(pk=urlsafe_base64_decode(name).decode(), is_active=True).first()
     except (ValueError, ValidationError) as error:
-        raise NotFound(OVER) from error
+        raise NotFound(_(OVER)) from error
     if user is None or not tokens.check_token(user, rest):
-        raise NotFound(OVER)
+        raise NotFound(_(OVER))
     return user
 
 
