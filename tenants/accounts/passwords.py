@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from django.utils.translation import gettext as _
-
-from django.utils.translation import gettext_noop
-
 from typing import Any
 
 from django.conf import settings
@@ -15,6 +11,8 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q
 from django.utils.http import urlsafe_base64_decode, urlsafe_base64_encode
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from tenants.accounts import links, mail, sessions
 from tenants.accounts.models import Membership, User
