@@ -11,6 +11,7 @@ from typing import Any
 from django.utils import timezone
 
 from tenants.errors import Conflict, NotReady
+from tenants.events import webhooks
 from tenants.events.services import record
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
@@ -134,6 +135,8 @@ def _switch(row: Promotion, actor: str) -> None:
     row.save()
     details = {"space": row.space, "replaces": row.replaces, "override": row.override_reason}
     record(actor=actor, verb="model.promoted", target=_target(row), details=details)
+    replaced = selectors.public_name(row.replaces)
+    webhooks.emit("model.promoted", {"model": _target(row), "replaces": replaced, "promotion": row.id})
 
 
 def _mark_live(space: str) -> None:
@@ -173,6 +176,8 @@ def _return(model: Named, actor: str) -> None:
     _mark_live(live)
     details = {"space": live, "replaces": model.space}
     record(actor=actor, verb="model.rolled_back", target=selectors.public_name(model.space), details=details)
+    told = {"model": selectors.public_name(model.space), "live": selectors.public_name(live)}
+    webhooks.emit("model.rolled_back", told)
 
 
 def _abandon(row: Promotion, actor: str) -> None:

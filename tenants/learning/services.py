@@ -17,6 +17,7 @@ from tenants.accounts import quotas
 from tenants.datasets.models import Dataset
 from tenants.datasets.selectors import get_dataset
 from tenants.errors import Conflict, Invalid, NotReady, QuotaExceeded
+from tenants.events import webhooks
 from tenants.events.services import record
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
@@ -190,3 +191,4 @@ def finish_training(model_id: uuid.UUID, found: dict[str, Any]) -> None:
     row.save()
     details = {"name": row.name, "base": row.base}
     record(actor=row.created_by, verb="model.trained", target=str(row.id), details=details)
+    webhooks.emit("model.trained", {"model": row.id, "state": str(row.state)})

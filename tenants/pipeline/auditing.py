@@ -24,6 +24,7 @@ from ml.detectors.base import Words
 from tenants.datasets import storage
 from tenants.datasets.models import Asset, Blob, TranscriptSegment
 from tenants.datasets.selectors import visible_assets
+from tenants.events import webhooks
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.moderation import evidence as documents
@@ -179,6 +180,8 @@ def _write(
     policies.note_shadows(audit=audit, evidence=document)
     if mode == ENFORCE:
         _act(case, audit, decision)
+    told = {"audit": audit.id, "asset": audit.item, "decision": audit.decision, "mode": audit.mode}
+    webhooks.emit("audit.completed", told)
     if request.blob_id and not (mode == ENFORCE and decision.decision == REVIEW):
         drop_content(request)
     return audit

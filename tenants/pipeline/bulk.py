@@ -22,7 +22,7 @@ from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegme
 from tenants.datasets.services import learn_schema, lock_dataset, write_blob
 from tenants.errors import Invalid
 from tenants.moderation import policies
-from tenants.pipeline import audit_requests
+from tenants.pipeline import audit_requests, telling
 from tenants.pipeline.effects import QUARANTINED
 from tenants.pipeline.embedding import (
     MEDIA,
@@ -107,6 +107,7 @@ def _add(dataset: Dataset, new: Sequence[Entry]) -> None:
     _charge(new, assets)
     for asset, decides in audits:
         audit_requests.audit_upload(asset, decides, actor="import")
+    telling.created(assets)
     _write_files(new, blobs)
     for entry, asset in zip(new, assets, strict=True):
         entry.outcome, entry.asset_id = IMPORTED, asset.id

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tenants.accounts import quotas
 from tenants.datasets.models import Asset
 from tenants.events.services import record
+from tenants.pipeline import telling
 from tenants.pipeline.queueing import queue_embedding
 from tenants.retrieval import lexical
 from tenants.retrieval.vectors import remove_vectors
@@ -62,6 +63,7 @@ def _hide(asset: Asset) -> None:
         return
     asset.moderation, asset.status, asset.error = BLOCK, Asset.State.FAILED, BLOCKED
     _take_out(asset)
+    telling.failed(asset, BLOCKED)
 
 
 def _take_out(asset: Asset) -> None:

@@ -18,6 +18,7 @@ from tenants.datasets.models import Asset, Blob, Dataset, TranscriptSegment
 from tenants.errors import Unavailable
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
+from tenants.pipeline import telling
 from tenants.pipeline.prepared import Prepared, Source
 from tenants.pipeline.preparing import prepare
 from tenants.pipeline.uploads import EXCERPT, MODALITIES
@@ -146,6 +147,7 @@ def _store(claimed: jobs.Claim, asset: Asset, source: Source, prepared: Prepared
     Asset.objects.filter(pk=asset.pk).update(
         status=Asset.State.READY, error=None, modality=asset.modality, **changes
     )
+    telling.ready(asset)
     jobs.succeed(
         claimed,
         result={"asset": str(asset.id), "vectors": prepared.parts},
@@ -208,6 +210,7 @@ def follow(job: Job) -> None:
         None if status == Asset.State.PENDING else job.error or {"type": "cancelled", "detail": "Cancelled."}
     )
     arguments = job.arguments
-    Asset.objects.filter(pk=arguments["asset"], revision=arguments["revision"]).update(
-        status=status, error=error
-    )
+    found = Asset.objects.filter(pk=arguments["asset"], revision=arguments["revision"])
+    found.update(status=status, error=error)
+    if status == Asset.State.FAILED and (asset := found.first()):
+        telling.failed(asset, error)

@@ -21,7 +21,7 @@ from tenants.events.services import record
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED, enqueue
 from tenants.moderation.models import AuditRequest
-from tenants.pipeline import audit_requests, import_sources
+from tenants.pipeline import audit_requests, import_sources, telling
 from tenants.pipeline.effects import HIDDEN, hold
 from tenants.pipeline.queueing import queue_embedding
 from tenants.pipeline.uploads import MAX_CAPTION, Upload, check_external_id, check_upload
@@ -102,6 +102,7 @@ def _create(
         raise Conflict(f"external_id {external_id!r} was just taken by another upload.") from error
     Facet.objects.bulk_create(metadata.facets_of(asset.id, values, dataset.metadata_schema))
     learn_schema(dataset, values)
+    telling.created([asset])
     job = admit(asset, upload.vectors, actor)
     record(actor=actor, verb="asset.added", target=str(asset.id))
     write_blob(blob, upload.content)
@@ -234,6 +235,7 @@ def _erase(assets: list[Asset]) -> None:
     lexical.remove(ids)
     lacking.forget_gaps(asset_ids=ids)
     Asset.objects.filter(pk__in=ids)._raw_delete(using="default")
+    telling.deleted(assets)
     quotas.give_back(
         amounts={"assets": len(assets), "bytes": sum(a.blob.bytes for a in assets), "vectors": vectors}
     )
