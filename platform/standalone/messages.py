@@ -82,7 +82,8 @@ def script_texts() -> set[str]:
     for path in sorted(SCRIPTS.rglob("*.ts")):
         source = path.read_text()
         if path.name == "words.ts":
-            continue
+            # Where t() and nt() are defined, from a text that is a variable there.
+            source = source.partition("export function codeName")[2]
         calls = list(_CALL.finditer(source))
         if len(calls) != len(_ANY_CALL.findall(source)):
             raise ValueError(f"{path.relative_to(ROOT)}: t() and nt() take texts, not variables")

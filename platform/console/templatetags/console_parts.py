@@ -43,18 +43,24 @@ def icon(name: str, css: str = "") -> SafeString:
     )
 
 
+def written(value: dt.datetime, shown: str) -> str:
+    """A moment as the language of the page writes it."""
+    form = MOMENTS[shown]
+    return date_format(value, _(form))
+
+
 @register.simple_tag
 def moment(value: dt.datetime | None, shown: str = "minute") -> str:
     """A moment in UTC, which the script of the page makes local; a dash for one that has not come yet."""
     if value is None:
         return "–"
     utc = value.astimezone(dt.UTC)
-    text = date_format(utc, _(MOMENTS[shown]))
+    text = written(utc, shown)
     return format_html(
         '<time datetime="{}" data-moment="{}" title="{} UTC">{}</time>',
         utc.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         shown,
-        date_format(utc, _(MOMENTS["second"])),
+        written(utc, "second"),
         text if shown == "day" else f"{text} UTC",
     )
 
@@ -177,7 +183,7 @@ def ends(moment: dt.datetime) -> str:
     left = moment - timezone.now()
     if dt.timedelta(0) < left < dt.timedelta(days=8):
         return _("in %(time)s") % {"time": timeuntil(moment, depth=1)}
-    return date_format(moment, _(MOMENTS["day"]))
+    return written(moment, "day")
 
 
 BROWSERS = (

@@ -28,3 +28,23 @@ const numbers = new Intl.NumberFormat(language);
 export function shown(value: string | number): string {
   return typeof value === "number" ? numbers.format(value) : value;
 }
+
+/** A code of the server in words; what people have named themselves stays as it is. */
+export function codeName(code: string): string {
+  return CODES[code] ?? code;
+}
+
+const CODES: Record<string, string> = {
+  text: t("text"),
+  image: t("image"),
+  audio: t("audio"),
+  video: t("video"),
+  allow: t("allowed"),
+  label: t("labelled"),
+  review: t("to be reviewed"),
+  block: t("blocked"),
+  likely_synthetic: t("likely synthetic"),
+  inconclusive: t("inconclusive"),
+  no_evidence: t("no evidence"),
+  not_examined: t("not examined"),
+};

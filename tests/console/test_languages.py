@@ -1,0 +1,210 @@
+"""Pages in the language of who reads them, and nothing in them that was forgotten."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.template import engines
+from django.test import Client
+from django.utils import translation
+
+from console.templatetags import console_parts as parts
+from standalone import catalogue, messages
+from tests.conftest import Party
+from tests.console.bare_texts import bare_texts
+
+TEMPLATES = sorted((catalogue.CONSOLE / "templates").rglob("*.html"))
+ZH = "zh-CN,zh;q=0.9,en;q=0.5"
+PLACEHOLDER = re.compile(r"%\((\w+)\)[sd]|%[sd]")
+SCRIPT_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _catalogues_are_compiled() -> None:
+    catalogue.compile_all()
+
+
+# --- Nothing is forgotten ---
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: str(path.relative_to(catalogue.CONSOLE)))
+def test_templates_say_nothing_that_is_not_translated(path: Path) -> None:
+    assert list(bare_texts(path.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("<p>Save</p>", ["Save"]),
+        ('<p>{% translate "Save" %}</p>', []),
+        ("<p>{% blocktranslate %}Save {{ x }}{% endblocktranslate %} {{ y }}</p>", []),
+        ('<a title="Go {{ x }}" href="/go">–</a>', ["title=Go \N{OBJECT REPLACEMENT CHARACTER}"]),
+        ('{% include "a.html" with hint="One a line." %}', ["One a line."]),
+        ('{% include "a.html" with hint=_("One a line.") %}', []),
+        (
+            "{{ n }} {% if n %}key{{ n|pluralize }}{% endif %}",
+            ["n|pluralize", "\N{OBJECT REPLACEMENT CHARACTER} key\N{OBJECT REPLACEMENT CHARACTER}"],
+        ),
+        ("{# a note #}<code>GET /x</code>{% comment %}not this{% endcomment %}", []),
+    ],
+)
+def test_the_search_for_bare_texts_finds_them(source: str, found: list[str]) -> None:
+    assert list(bare_texts(source)) == found
+
+
+@pytest.mark.parametrize("language", catalogue.LANGUAGES)
+def test_every_text_has_a_translation_and_none_is_left_over(language: str) -> None:
+    known = {(m.context, _first(m.id)): m for m in catalogue.read_catalogue(language) if m.id}
+    wanted = {(text.context, text.text) for text in messages.collect()}
+    assert wanted - known.keys() == set()
+    assert known.keys() - wanted == set()
+    assert [key for key, message in known.items() if not all(_strings(message))] == []
+    assert [key for key, message in known.items() if message.fuzzy] == []
+
+
+def _first(identity: Any) -> str:
+    return identity[0] if isinstance(identity, tuple | list) else identity
+
+
+def _strings(message: Any) -> list[str]:
+    return list(message.string) if isinstance(message.string, tuple | list) else [message.string]
+
+
+@pytest.mark.parametrize("language", catalogue.LANGUAGES)
+def test_translations_name_the_same_values(language: str) -> None:
+    wrong = []
+    for message in catalogue.read_catalogue(language):
+        texts = [message.id] if isinstance(message.id, str) else list(message.id)
+        wanted = {tuple(sorted(m[0] for m in PLACEHOLDER.finditer(text))) for text in texts}
+        given = {tuple(sorted(m[0] for m in PLACEHOLDER.finditer(text))) for text in _strings(message)}
+        if message.id and not given <= wanted:
+            wrong.append(message.id)
+    assert wrong == []
+
+
+@pytest.mark.parametrize("language", catalogue.LANGUAGES)
+def test_scripts_are_translated_too(language: str) -> None:
+    words = catalogue.read_script_words(language)
+    assert set(words) == messages.script_texts()
+    assert [text for text, word in words.items() if not word] == []
+    assert [
+        text
+        for text, word in words.items()
+        if set(SCRIPT_PLACEHOLDER.findall(text)) != set(SCRIPT_PLACEHOLDER.findall(word))
+    ] == []
+
+
+# --- Who reads which ---
+
+
+def test_the_browser_says_which_language() -> None:
+    chinese = Client().get("/login", HTTP_ACCEPT_LANGUAGE=ZH)
+    english = Client().get("/login", HTTP_ACCEPT_LANGUAGE="de,en;q=0.5")
+    assert '<html lang="zh-hans">' in chinese.content.decode()
+    assert "登录" in chinese.content.decode()
+    assert '<html lang="en">' in english.content.decode()
+    assert "Sign in" in english.content.decode()
+    for response in (chinese, english):
+        assert {"Accept-Language", "Cookie"} <= set(re.split(r",\s*", response["Vary"]))
+
+
+def test_a_choice_wins_over_the_browser_and_can_be_taken_back() -> None:
+    client = Client(HTTP_ACCEPT_LANGUAGE=ZH)
+    response = client.post("/language", {"language": "en", "next": "/reset"})
+    assert (response.status_code, response["Location"]) == (302, "/reset")
+    cookie = response.cookies["language"]
+    assert (cookie["httponly"], cookie["samesite"]) == (True, "Lax")
+    assert '<html lang="en">' in client.get("/login").content.decode()
+    client.post("/language", {"language": ""})
+    assert '<html lang="zh-hans">' in client.get("/login").content.decode()
+
+
+@pytest.mark.parametrize("language", ["xx", "zh-hans\r\nX: y", "../en"])
+def test_a_language_that_there_is_not_is_no_choice(language: str) -> None:
+    client = Client()
+    assert client.post("/language", {"language": language}).status_code == 302
+    assert not client.cookies["language"].value
+
+
+@pytest.mark.parametrize("address", ["https://evil.example/", "//evil.example", "javascript:alert(1)", ""])
+def test_choosing_leads_to_pages_of_ours_only(address: str) -> None:
+    assert Client().post("/language", {"language": "en", "next": address})["Location"] == "/"
+
+
+def test_choosing_needs_the_token_of_a_form() -> None:
+    assert Client(enforce_csrf_checks=True).post("/language", {"language": "en"}).status_code == 403
+
+
+def test_the_account_page_offers_the_languages(owner: Client) -> None:
+    page = owner.get("/account").content.decode()
+    assert 'value="zh-hans" lang="zh-hans">简体中文' in page
+    assert 'value="en" lang="en" aria-pressed="true">English' in page
+
+
+def test_programs_are_answered_in_english(owner: Client, party: Party) -> None:
+    client = Client(HTTP_ACCEPT_LANGUAGE=ZH)
+    assert "登录" in client.get("/login").content.decode()
+    answer = client.get("/api/v1/datasets/00000000-0000-0000-0000-000000000000", **party.auth)
+    assert answer.json()["title"] == "Not found"
+    assert "Content-Language" not in answer
+    assert translation.get_language() == "en"
+
+
+def test_refusals_of_services_speak_the_language_of_the_page(person: Callable[..., Client]) -> None:
+    owner = person("owner")
+    page = owner.get("/assets/00000000-0000-0000-0000-000000000000", HTTP_ACCEPT_LANGUAGE=ZH)
+    assert (page.status_code, "这里什么也没有" in page.content.decode()) == (404, True)
+    refused = person("viewer").get("/keys", HTTP_ACCEPT_LANGUAGE=ZH, HTTP_ACCEPT="application/json")
+    assert refused.json()["title"] == "不允许"
+
+
+# --- How values are written ---
+
+MOMENT = dt.datetime(2026, 3, 5, 17, 4, 9, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize(
+    ("language", "shown", "text"),
+    [
+        ("en", "minute", "5 Mar 2026, 17:04 UTC"),
+        ("en", "second", "5 Mar 2026, 17:04:09 UTC"),
+        ("en", "day", "5 Mar 2026"),
+        ("en", "time", "17:04 UTC"),
+        ("zh-hans", "minute", "2026年3月5日 17:04 UTC"),
+        ("zh-hans", "day", "2026年3月5日"),
+    ],
+)
+def test_a_moment_is_in_utc_for_the_script_to_make_local(language: str, shown: str, text: str) -> None:
+    template = engines["django"].from_string("{% load console_parts %}{% moment at shown %}")
+    with translation.override(language):
+        element = template.render(
+            {"at": MOMENT.astimezone(dt.timezone(dt.timedelta(hours=8))), "shown": shown}
+        )
+    assert f'datetime="2026-03-05T17:04:09.000Z" data-moment="{shown}"' in element
+    assert element.endswith(f">{text}</time>")
+
+
+def test_a_moment_that_has_not_come_is_a_dash() -> None:
+    assert parts.moment(None) == "–"
+
+
+def test_codes_have_words_in_both_languages() -> None:
+    assert (parts.state_name("running"), parts.kind_name("embed_asset")) == ("running", "Index an asset")
+    assert parts.state_name("something_new") == "something_new"
+    with translation.override("zh-hans"):
+        assert (parts.state_name("running"), parts.role_name("owner")) == ("运行中", "所有者")
+
+
+def test_every_verb_of_the_log_has_words() -> None:
+    from console.words import VERBS
+
+    verbs = set()
+    for folder in ("tenants", "platform/console", "platform/api"):
+        for path in (messages.ROOT / folder).rglob("*.py"):
+            verbs |= set(re.findall(r'verb="([a-z_]+\.[a-z_]+)"', path.read_text()))
+    assert {verb for verb in verbs if not verb.startswith(("flag.", "operator."))} - set(VERBS) == set()
