@@ -13,7 +13,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from console.access import Request, needs, page
+from console.access import Request, actor_of, needs, page
 from console.cards import card_of
 from console.forms import AssetForm, UploadForm
 from tenants.accounts.permissions import MODERATE, READ, WRITE
@@ -54,7 +54,7 @@ def add(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
                 dataset_id=dataset_id,
                 upload=upload,
                 values=form.cleaned_data["metadata"],
-                actor=str(request.user.pk),
+                actor=actor_of(request).label,
             )
     tile_url = reverse("console:asset-tile", args=[added.asset.id])
     answer = {
@@ -132,7 +132,7 @@ def _update(request: Request, asset_id: uuid.UUID, fields: dict[str, Any]) -> No
     caption = fields["caption"] if "caption" in request.POST else None
     with request.workspace.open():
         services.update_asset(
-            asset_id=asset_id, caption=caption, values=fields["metadata"], actor=str(request.user.pk)
+            asset_id=asset_id, caption=caption, values=fields["metadata"], actor=actor_of(request).label
         )
 
 
@@ -140,7 +140,7 @@ def _update(request: Request, asset_id: uuid.UUID, fields: dict[str, Any]) -> No
 def delete(request: Request, asset_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         dataset_id = selectors.get_asset(asset_id).dataset_id
-        erasure.erase_asset(asset_id=asset_id, actor=str(request.user.pk))
+        erasure.erase_asset(asset_id=asset_id, actor=actor_of(request).label)
     messages.success(request, "The asset was deleted.")
     return redirect("console:dataset", dataset_id=dataset_id)
 

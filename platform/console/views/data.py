@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.utils.translation import gettext
 
-from console.access import Request, needs, page
+from console.access import Request, actor_of, needs, page
 from console.forms import SubjectForm
 from console.paging import page_of
 from tenants.accounts.permissions import ADMIN
@@ -45,7 +45,7 @@ def export(request: Request) -> HttpResponse:
     try:
         with request.workspace.open():
             _, job = portability.request_export(
-                with_vectors="vectors" in request.POST, actor=str(request.user.pk)
+                with_vectors="vectors" in request.POST, actor=actor_of(request).label
             )
     except Conflict as error:
         messages.error(request, error.detail)
@@ -77,7 +77,7 @@ def erase(request: Request) -> HttpResponse:
         if typed is None or typed.strip() != str(preview["matched"]):
             context: dict[str, Any] = {"form": form, "preview": preview, "mistyped": typed is not None}
             return page(request, "data_erasure.html", context, status=422 if typed is not None else 200)
-        receipt, _ = subjects.request_erasure(criteria=criteria, actor=str(request.user.pk))
+        receipt, _ = subjects.request_erasure(criteria=criteria, actor=actor_of(request).label)
     messages.success(request, gettext("The erasure has begun."))
     return redirect("console:erasure", erasure_id=receipt.id)
 

@@ -10,7 +10,7 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
 
-from console.access import Request, needs, page
+from console.access import Request, actor_of, needs, page
 from console.cards import card_of
 from console.forms import ConfirmForm, DatasetEditForm, DatasetForm
 from console.paging import page_of
@@ -102,7 +102,7 @@ def delete(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
     if not form.is_valid():
         return _show(request, dataset_id, {"confirm_form": form}, 422)
     with request.workspace.open():
-        pipeline.delete_dataset(dataset_id=dataset_id, actor=str(request.user.pk))
+        pipeline.delete_dataset(dataset_id=dataset_id, actor=actor_of(request).label)
     messages.success(request, f"“{form.expected}” is gone. Its files are being erased in the background.")
     return redirect("console:datasets")
 

@@ -14,7 +14,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 
 from console import problems
-from console.access import Request, needs, page
+from console.access import Request, actor_of, needs, page
 from console.mapping import DELIMITERS, ROLES, lines_of, read_mapping, read_options
 from console.paging import page_of
 from tenants.accounts.permissions import READ, WRITE
@@ -66,7 +66,7 @@ def _draft(request: Request, dataset_id: uuid.UUID) -> Import:
             raise Invalid("Choose a file first.", pointer="/file")
         source = imports.look_at(path=Path(file.temporary_file_path()), filename=file.name)
         with request.workspace.open():
-            return imports.create_import(dataset_id=dataset_id, source=source, actor=str(request.user.pk))
+            return imports.create_import(dataset_id=dataset_id, source=source, actor=actor_of(request).label)
 
 
 @needs(READ)
@@ -138,7 +138,7 @@ def start(request: Request, import_id: uuid.UUID) -> HttpResponse:
     try:
         seen = _seen(request, row) if row.job_id is None else None
         with request.workspace.open():
-            imports.start_import(import_id=import_id, preview=seen, actor=str(request.user.pk))
+            imports.start_import(import_id=import_id, preview=seen, actor=actor_of(request).label)
     except Invalid as error:
         return _refused(request, row, error)
     return redirect("console:import", import_id=import_id)
@@ -161,7 +161,7 @@ def _refused(request: Request, row: Import, error: Invalid) -> HttpResponse:
 def delete(request: Request, import_id: uuid.UUID) -> HttpResponse:
     dataset_id = _import(request, import_id).dataset_id
     with request.workspace.open():
-        imports.delete_import(import_id=import_id, actor=str(request.user.pk))
+        imports.delete_import(import_id=import_id, actor=actor_of(request).label)
     messages.success(request, "The import was removed. Assets that it made stay.")
     return redirect("console:dataset-imports", dataset_id=dataset_id)
 

@@ -11,7 +11,7 @@ from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from console.access import Request, needs, page
+from console.access import Request, actor_of, needs, page
 from console.forms import KeyForm
 from console.people_forms import OVERLAPS, RotateForm
 from tenants.accounts import keys
@@ -54,7 +54,7 @@ def _create(request: Request) -> HttpResponse:
                 created_by=request.user,
                 expires_at=form.expires_at,
             )
-            record(actor=str(request.user.pk), verb="key.created", target=str(key.id))
+            record(actor=actor_of(request).label, verb="key.created", target=str(key.id))
     except Invalid as error:
         form.refuse(error)
         return _index(request, {"form": form, "open_dialog": True}, 422)
@@ -70,7 +70,7 @@ def rotate(request: Request, key_id: uuid.UUID) -> HttpResponse:
         with request.workspace.open():
             key, token = keys.rotate_key(key_id=key_id, overlap_s=overlap_s, created_by=request.user)
             details = {"new": str(key.id), "overlap_s": overlap_s}
-            record(actor=str(request.user.pk), verb="key.rotated", target=str(key_id), details=details)
+            record(actor=actor_of(request).label, verb="key.rotated", target=str(key_id), details=details)
     except (Conflict, Invalid) as error:
         messages.error(request, error.detail)
         return redirect("console:keys")
@@ -81,6 +81,6 @@ def rotate(request: Request, key_id: uuid.UUID) -> HttpResponse:
 def revoke(request: Request, key_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         keys.revoke_key(key_id=key_id)
-        record(actor=str(request.user.pk), verb="key.revoked", target=str(key_id))
+        record(actor=actor_of(request).label, verb="key.revoked", target=str(key_id))
     messages.success(request, _("The key was revoked. It stops working at once."))
     return redirect("console:keys")
