@@ -123,7 +123,7 @@ def disable(row: Webhook, *, reason: str) -> None:
     row.save(update_fields=["state", "reason"])
     WebhookLane.objects.filter(webhook_id=row.id).update(open=False)
     give_up_pending(row.id)
-    record(actor="system", verb="webhook.disabled", target=str(row.id), details={"reason": reason})
+    record(actor="", verb="webhook.disabled", target=str(row.id), details={"reason": reason})
 
 
 def give_up_pending(webhook_id: uuid.UUID) -> None:

@@ -281,7 +281,7 @@ def test_410_disables_and_what_waits_has_failed(party: Party, receiver: Receiver
     assert "410 Gone" in letter.body
     with tenant_scope(party.id):
         line = AuditEvent.objects.get(verb="webhook.disabled")
-        assert (line.actor, line.details, line.target) == ("system", {"reason": "gone"}, str(row.id))
+        assert (line.actor, line.details, line.target) == ("", {"reason": "gone"}, str(row.id))
 
 
 def test_failing_for_days_disables(party: Party, receiver: Receiver) -> None:
