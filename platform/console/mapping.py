@@ -6,20 +6,31 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.http import QueryDict
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from tenants.datasets.importers import Column, Preview
 from tenants.errors import Invalid
 
 ROLES = (
-    ("metadata", "Metadata"),
-    ("text", "Text or caption"),
-    ("file", "File"),
-    ("id", "External id"),
-    ("ignore", "Leave out"),
+    ("metadata", gettext_lazy("Metadata")),
+    ("text", gettext_lazy("Text or caption")),
+    ("file", gettext_lazy("File")),
+    ("id", gettext_lazy("External id")),
+    ("ignore", gettext_lazy("Leave out")),
 )
 # A tab has no look in a form, so it has a name there.
-DELIMITERS = ((",", "comma"), (";", "semicolon"), ("tab", "tab"), ("|", "bar"))
-SINGLE = {"text": "the text", "file": "the file", "id": "the external id"}
+DELIMITERS = (
+    (",", gettext_lazy("comma")),
+    (";", gettext_lazy("semicolon")),
+    ("tab", gettext_lazy("tab")),
+    ("|", gettext_lazy("bar")),
+)
+SINGLE = {
+    "text": gettext_lazy("the text"),
+    "file": gettext_lazy("the file"),
+    "id": gettext_lazy("the external id"),
+}
 
 
 @dataclass(frozen=True)
@@ -65,8 +76,9 @@ def read_mapping(form: QueryDict) -> dict[str, Any] | None:
 
 def _take(mapping: dict[str, Any], role: str, column: str) -> None:
     if role in mapping:
+        words = _("Only one column can be %(role)s: %(one)s or %(other)s.")
         raise Invalid(
-            f"Only one column can be {SINGLE[role]}: {mapping[role]} or {column}.", pointer="/mapping"
+            words % {"role": SINGLE[role], "one": mapping[role], "other": column}, pointer="/mapping"
         )
     mapping[role] = column
 

@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from tenants.accounts import metering
 from tenants.accounts.permissions import ADMIN, MODERATE, TRAIN
+from tenants.events.models import Webhook
 from tenants.jobs.models import Job
 from tenants.learning.models import LearntModel, Promotion
 from tenants.moderation.cases import WAITING
@@ -188,7 +189,15 @@ def _waiting_models() -> Iterator[Concern]:
 
 
 def _silent_webhooks() -> Iterator[Concern]:
-    return iter(())
+    # One that a person switched off is no concern.
+    silent = Webhook.objects.filter(state=Webhook.State.DISABLED).exclude(reason="")
+    if number := _at_most(silent):
+        words = ngettext(
+            "%(count)s webhook was disabled, as its deliveries failed",
+            "%(count)s webhooks were disabled, as their deliveries failed",
+            number,
+        )
+        yield Concern(words % {"count": _said(number)}, reverse("console:webhooks"), "broadcast", broken=True)
 
 
 def _at_most(rows: QuerySet) -> int:

@@ -18,6 +18,7 @@ from tenants.accounts.models import Membership, Tenant
 from tenants.accounts.permissions import ROLES, Actor, scopes_of
 from tenants.datasets import resumable, selectors, services
 from tenants.datasets.models import Import
+from tenants.events import endpoints
 from tenants.events.models import Erasure, Export
 from tenants.jobs.selectors import get_job
 from tenants.learning.golden import add_golden_query
@@ -37,6 +38,7 @@ from tenants.moderation.models import (
 )
 from tenants.people import invitations
 from tenants.pipeline.services import add_asset
+from tenants.retrieval.maps.services import create_map
 from tenants.retrieval.models import SearchTask
 from tenants.retrieval.tasks import create_task
 from tenants.scope import tenant_scope
@@ -57,7 +59,7 @@ BEFORE_A_TENANT = {
 ONE_THING = {
     *("member", "invitation", "dataset", "asset", "job", "key"),
     *("import", "upload", "export", "erasure"),
-    *("model", "golden", "task"),
+    *("model", "golden", "task", "webhook"),
     *("audit", "review", "outcome", "batch", "policy", "backtest", "hash"),
 }
 
@@ -84,6 +86,10 @@ TABLE = [
     ("upload", "DELETE", "write"),
     ("asset", "GET", "read"),
     ("asset-tile", "GET", "read"),
+    ("dataset-bulk-delete", "POST", "write"),
+    ("dataset-bulk-describe", "POST", "write"),
+    ("dataset-bulk-audit", "POST", "moderate"),
+    ("asset-neighbours", "GET", "search"),
     ("asset-edit", "POST", "write"),
     ("asset-delete", "POST", "write"),
     ("asset-content", "GET", "read"),
@@ -109,13 +115,24 @@ TABLE = [
     ("batch-undo", "POST", "moderate"),
     ("policies", "GET", "moderate"),
     ("policies-new", "POST", "moderate"),
+    ("policies-language", "GET", "moderate"),
+    ("policies-check", "POST", "moderate"),
     ("policy", "GET", "moderate"),
     ("policy-edit", "GET", "moderate"),
     ("policy-edit", "POST", "moderate"),
+    ("policy-shadow", "GET", "moderate"),
     ("policy-activate", "POST", "admin"),
     ("policy-roll-back", "POST", "admin"),
     ("policy-backtest", "POST", "moderate"),
     ("backtest", "GET", "moderate"),
+    ("map", "GET", "read"),
+    ("map-points", "GET", "read"),
+    ("map-names", "POST", "read"),
+    ("map-similarity", "POST", "search"),
+    ("map-matches", "GET", "search"),
+    ("map-new", "POST", "search"),
+    ("map-delete-assets", "POST", "write"),
+    ("map-delete", "POST", "search"),
     ("hashes", "GET", "moderate"),
     ("hashes-new", "POST", "moderate"),
     ("hash-list", "GET", "moderate"),
@@ -150,12 +167,32 @@ TABLE = [
     ("jobs-states", "GET", "read"),
     ("job", "GET", "read"),
     ("job-events", "GET", "read"),
+    ("job-log", "GET", "read"),
+    ("job-priority", "POST", "write"),
     ("job-cancel", "POST", "write"),
     ("job-retry", "POST", "write"),
+    ("usage", "GET", "read"),
+    ("usage-export", "GET", "read"),
+    ("webhooks", "GET", "admin"),
+    ("webhooks-new", "GET", "admin"),
+    ("webhooks-new", "POST", "admin"),
+    ("webhook", "GET", "admin"),
+    ("webhook-edit", "GET", "admin"),
+    ("webhook-edit", "POST", "admin"),
+    ("webhook-state", "POST", "admin"),
+    ("webhook-test", "POST", "admin"),
+    ("webhook-rotate", "POST", "admin"),
+    ("webhook-replay-failed", "POST", "admin"),
+    ("webhook-delivery", "GET", "admin"),
+    ("webhook-replay", "POST", "admin"),
+    ("webhook-delete", "POST", "admin"),
     ("keys", "GET", "admin"),
     ("keys", "POST", "admin"),
     ("key-rotate", "POST", "admin"),
     ("key-revoke", "POST", "admin"),
+    ("origins", "GET", "admin"),
+    ("origins", "POST", "admin"),
+    ("origins-remove", "POST", "admin"),
     ("people", "GET", "admin"),
     ("people-invite", "POST", "admin"),
     ("people-second-factor", "POST", "admin"),
@@ -175,9 +212,6 @@ TABLE = [
 class Things:
     """One thing of each kind in a tenant, and the address of a page about it."""
 
-    ("origins", "GET", "admin"),
-    ("origins", "POST", "admin"),
-    ("origins-remove", "POST", "admin"),
     def __init__(self, party: Party) -> None:
         self.party = party
         with tenant_scope(party.id):
@@ -190,6 +224,7 @@ class Things:
                 "job_id": added.job.id if added.job else None,
                 "key_id": _key_of(party),
                 "import_id": _import_of(self.dataset.id),
+                **_webhook(),
                 "upload_id": _upload(),
                 "erasure_id": Erasure.objects.create(kind="asset").id,
                 "export_id": Export.objects.create(job_id=added.job.id).id,
@@ -197,6 +232,7 @@ class Things:
                 "invitation_id": _invite(party),
                 "model_id": new_model(party.id, state="draft").id,
                 "slug": create_task(slug=f"t-{secrets.token_hex(4)}", weights={"text": 1}).slug,
+                "map_id": create_map(name="kept")[0].id,
                 "golden_id": add_golden_query(text="kettle", relevant=[self.asset.id]).id,
             }
 
@@ -267,6 +303,11 @@ def _invite(party: Party) -> uuid.UUID:
 def _import_of(dataset_id: uuid.UUID) -> uuid.UUID:
     row = Import.objects.create(dataset_id=dataset_id, source="upload", location="lost.csv", format="csv")
     return row.id
+
+
+def _webhook() -> dict[str, Any]:
+    row, _ = endpoints.create_webhook(url="https://hooks.example/in", actor="key:x")
+    return {"webhook_id": row.id, "delivery_id": endpoints.send_test(webhook_id=row.id, actor="key:x").id}
 
 
 def _upload() -> uuid.UUID:

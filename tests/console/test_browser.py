@@ -70,14 +70,24 @@ def test_a_picked_picture_and_words_are_weighed(signed_in: Page) -> None:
     page.goto("/search")
     page.set_input_files("#search-form [name=image]", [picture(7)])
     expect(page.locator("#results .tile").first).to_be_visible()
-    expect(page.locator("[data-balance]")).to_be_hidden()
+    sliders = page.locator("#weigh input[type=range]")
+    expect(sliders).to_have_count(0)
     page.get_by_label("Words to search by").fill("bananas")
-    expect(page.locator("[data-balance]")).to_be_visible()
-    page.get_by_label(re.compile("Weight of the picture")).fill("0")
     page.get_by_role("button", name="Search", exact=True).click()
+    # At what the gate proposed; a slider that is moved is used at once.
+    expect(sliders).to_have_count(2)
+    expect(page.get_by_text("Proposed by the task")).to_be_visible()
+    proposed = page.locator("#weight-image").input_value()
+    page.locator("#weight-image").fill("0")
+    expect(page.get_by_role("button", name="Back to the proposal")).to_be_visible()
+    expect(page.locator("#weight-text")).to_have_value("100")
     expect(page.locator("#results .tile").filter(has_text=BANANA).first).to_be_visible()
+    page.get_by_role("button", name="Back to the proposal").click()
+    expect(page.get_by_text("Proposed by the task")).to_be_visible()
+    expect(page.locator("#weight-image")).to_have_value(proposed)
     page.get_by_role("button", name="Remove the picture").click()
-    expect(page.locator("[data-balance]")).to_be_hidden()
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(sliders).to_have_count(0)
 
 
 def test_a_spoken_query_becomes_words_that_can_be_corrected(signed_in: Page) -> None:
@@ -90,10 +100,12 @@ def test_a_spoken_query_becomes_words_that_can_be_corrected(signed_in: Page) -> 
     expect(words).to_have_value(re.compile("banana", re.IGNORECASE))
     expect(page.get_by_text("Heard:")).to_be_visible()
     expect(page.locator("#results .tile").filter(has_text="Banana").first).to_be_visible()
+    expect(page).to_have_url(re.compile(r"/search\?q=.*banana", re.IGNORECASE))
     words.fill("milk")
     words.press("Enter")
     expect(page.locator("#results .tile").first).to_contain_text("Milk")
     expect(page.get_by_text("Heard:")).to_be_hidden()
+    expect(page).to_have_url(re.compile(r"/search\?q=milk$"))
 
 
 def test_the_keyboard_alone_reaches_everything(page: Page, grocery: dict[str, Any]) -> None:

@@ -57,6 +57,10 @@ def test_a_table_is_looked_at_mapped_imported_and_receipted(dataset: Page) -> No
     rows = Path(download.value.path()).read_text().splitlines()
     assert rows[0] == "row,name,outcome,asset,reason"
     assert [row.split(",")[:3] for row in rows[1:]] == [["3", "line 4", "failed"], ["4", "line 5", "failed"]]
+    page.get_by_role("link", name="All 4").click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Failed rows as CSV").click()
+    assert Path(download.value.path()).read_text().splitlines() == rows
     page.get_by_role("link", name="Imports").first.click()
     expect(page.get_by_role("row").filter(has_text="kettles.csv")).to_contain_text("succeeded")
 

@@ -12,22 +12,31 @@ from django.http import HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
+from console import asset_history, playback
 from console.access import Request, actor_of, needs, page
 from console.cards import card_of
 from console.forms import AssetForm, UploadForm
-from tenants.accounts.permissions import MODERATE, READ, WRITE
+from tenants.accounts.permissions import MODERATE, READ, SEARCH, WRITE
 from tenants.datasets import selectors, serving
 from tenants.datasets.models import Asset
 from tenants.datasets.resumable import file_of
 from tenants.errors import Invalid
-from tenants.jobs.selectors import as_dict, list_jobs
+from tenants.jobs.selectors import as_dict
 from tenants.moderation import selectors as audits
-from tenants.pipeline import erasure, queueing, services, uploads
+from tenants.pipeline import erasure, services, uploads
+from tenants.retrieval.search import Query, search
 
-NOUNS = {"text": "text", "image": "picture", "audio": "recording", "video": "film"}
-EMBEDDING = frozenset(queueing.KINDS.values())
+NOUNS = {
+    "text": gettext_lazy("text"),
+    "image": gettext_lazy("picture"),
+    "audio": gettext_lazy("recording"),
+    "video": gettext_lazy("film"),
+}
 AUDITS = 4
+NEIGHBOURS = 10
 _MOMENT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?")
 
 
@@ -73,16 +82,22 @@ def _show(request: Request, asset_id: uuid.UUID, form: AssetForm | None, status:
     with request.workspace.open():
         asset = selectors.get_asset(asset_id)
         shown = selectors.is_shown(asset, request.workspace.scopes)
+        transcript = selectors.transcript_of(asset) if shown and asset.blob.details else []
         context = {
             "asset": asset,
             "dataset": selectors.get_dataset(asset.dataset_id),
             "words": serving.read_text(asset) if shown else "",
-            "transcript": selectors.transcript_of(asset) if shown and asset.blob.details else [],
+            "transcript": transcript,
+            "regions": playback.regions_of(transcript, asset.blob.details),
+            "frames": playback.frames_of(asset.blob.details) if asset.modality == "video" else [],
             "shown": shown,
             "noun": NOUNS[asset.modality],
             "at": read_moment(request.GET.get("t", "")),
-            "job": _unfinished_job(asset),
+            "job": asset_history.unfinished_job(asset),
             "audits": _audits(request, asset),
+            "acts": asset_history.acts(asset, request.workspace.scopes),
+            "jobs": asset_history.jobs_about(asset),
+            "indexed": asset_history.indexed(asset),
         }
     context["form"] = form or AssetForm(initial={"caption": asset.caption, "metadata": _json(asset.metadata)})
     return page(request, "asset.html", context, status=status)
@@ -101,10 +116,17 @@ def _json(metadata: dict[str, Any]) -> str:
     return as_json(metadata) if metadata else ""
 
 
-def _unfinished_job(asset: Asset) -> Any:
-    if asset.status != Asset.State.PENDING:
-        return None
-    return list_jobs().filter(kind__in=EMBEDDING, arguments__asset=str(asset.id)).first()
+@needs(SEARCH)
+def neighbours(request: Request, asset_id: uuid.UUID) -> HttpResponse:
+    """The nearest assets by its vectors, as a part of its page: itself is not among them."""
+    with request.workspace.open():
+        asset = selectors.get_asset(asset_id)
+    found = []
+    if asset.status == Asset.State.READY and asset.moderation not in Asset.HIDDEN:
+        query = Query(like=[asset_id], top_k=NEIGHBOURS)
+        answer = search(tenant_id=request.workspace.tenant.id, query=query)
+        found = [card_of(one, score=hit.score, matched=hit.modality) for one, hit in answer.results]
+    return page(request, "parts/neighbours.html", {"asset": asset, "neighbours": found})
 
 
 @needs(READ)
@@ -120,7 +142,7 @@ def edit(request: Request, asset_id: uuid.UUID) -> HttpResponse:
     if form.is_valid():
         try:
             _update(request, asset_id, form.cleaned_data)
-            messages.success(request, "The asset was changed.")
+            messages.success(request, _("The asset was changed."))
             return redirect("console:asset", asset_id=asset_id)
         except Invalid as error:
             form.refuse(error)
@@ -141,7 +163,7 @@ def delete(request: Request, asset_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         dataset_id = selectors.get_asset(asset_id).dataset_id
         erasure.erase_asset(asset_id=asset_id, actor=actor_of(request).label)
-    messages.success(request, "The asset was deleted.")
+    messages.success(request, _("The asset was deleted."))
     return redirect("console:dataset", dataset_id=dataset_id)
 
 

@@ -9,7 +9,9 @@ from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import gettext as _
 
+from console import asset_list
 from console.access import Request, actor_of, needs, page
 from console.cards import card_of
 from console.forms import ConfirmForm, DatasetEditForm, DatasetForm
@@ -20,7 +22,7 @@ from tenants.datasets.models import Asset, Dataset
 from tenants.errors import Conflict, Invalid
 from tenants.pipeline import services as pipeline
 
-PAGE = 24
+PAGE = 50
 
 
 @needs(READ, methods=("GET",))
@@ -30,8 +32,8 @@ def index(request: Request) -> HttpResponse:
 
 def _index(request: Request, form: DatasetForm, status: int) -> HttpResponse:
     with request.workspace.open():
-        datasets = list(selectors.list_datasets())
-    context = {"datasets": datasets, "form": form, "open_dialog": form.is_bound}
+        found = page_of(selectors.list_datasets(), request.GET.get("before", ""), PAGE)
+    context = {"datasets": found.items, "next": found.next, "form": form, "open_dialog": form.is_bound}
     return page(request, "datasets.html", context, status=status)
 
 
@@ -52,8 +54,8 @@ def create(request: Request) -> HttpResponse:
 def show(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
     if request.headers.get("HX-Request"):
         with request.workspace.open():
-            selectors.require_dataset(dataset_id)
-            return page(request, "parts/asset_tiles.html", _tiles(request, dataset_id))
+            context = _listed(request, selectors.get_dataset(dataset_id))
+        return page(request, f"parts/asset_{context['shape'].view}.html", context)
     return _show(request, dataset_id, {}, 200)
 
 
@@ -66,20 +68,30 @@ def _show(request: Request, dataset_id: uuid.UUID, forms: dict[str, Any], status
             "confirm_form": ConfirmForm(dataset.name),
             "statuses": Asset.State.values,
             "max_upload": settings.MAX_UPLOAD_BYTES,
-            **_tiles(request, dataset_id),
+            **_listed(request, dataset),
             **forms,
         }
     return page(request, "dataset.html", context, status=status)
 
 
-def _tiles(request: Request, dataset_id: uuid.UUID) -> dict[str, Any]:
-    status = request.GET.get("status", "")
-    status = status if status in Asset.State.values else ""
-    found = page_of(
-        selectors.list_assets(dataset_id=dataset_id, status=status), request.GET.get("before", ""), PAGE
-    )
-    cards = [card_of(asset) for asset in found.items]
-    return {"cards": cards, "next": found.next, "status": status, "dataset_id": dataset_id}
+def _listed(request: Request, dataset: Dataset) -> dict[str, Any]:
+    """A page of its assets, as the address asks for it or as the person left it."""
+    shape = asset_list.shape_of(request.GET, request.session, dataset)
+    assets = selectors.list_assets(dataset_id=dataset.id, status=shape.status)
+    found, following = asset_list.page_of(assets, shape.sort, request.GET.get("before", ""), shape.size)
+    table = shape.view == asset_list.TABLE
+    return {
+        "cards": [] if table else [card_of(asset) for asset in found],
+        "rows": asset_list.rows_of(found, shape.columns) if table else [],
+        "any": bool(found),
+        "next": following,
+        "shape": shape,
+        "sorts": asset_list.SORTS,
+        "status": shape.status,
+        "keys": list(dataset.metadata_schema),
+        "most_columns": asset_list.MAX_COLUMNS,
+        "dataset_id": dataset.id,
+    }
 
 
 @needs(WRITE, methods=("POST",))
@@ -89,7 +101,7 @@ def edit(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
         try:
             with request.workspace.open():
                 services.update_dataset(dataset_id=dataset_id, **form.cleaned_data)
-            messages.success(request, "The dataset was changed.")
+            messages.success(request, _("The dataset was changed."))
             return redirect("console:dataset", dataset_id=dataset_id)
         except (Invalid, Conflict) as error:
             form.refuse(error)
@@ -103,7 +115,8 @@ def delete(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
         return _show(request, dataset_id, {"confirm_form": form}, 422)
     with request.workspace.open():
         pipeline.delete_dataset(dataset_id=dataset_id, actor=actor_of(request).label)
-    messages.success(request, f"“{form.expected}” is gone. Its files are being erased in the background.")
+    words = _("“%(name)s” is gone. Its files are being erased in the background.")
+    messages.success(request, words % {"name": form.expected})
     return redirect("console:datasets")
 
 

@@ -12,6 +12,7 @@ from django.http import HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.translation import gettext as _
 
 from console import problems
 from console.access import Request, actor_of, needs, page
@@ -63,7 +64,7 @@ def _draft(request: Request, dataset_id: uuid.UUID) -> Import:
     upload_id, at_most = request.POST.get("upload"), settings.MAX_IMPORT_BYTES
     with file_of(request.workspace.tenant.id, sent, upload_id, at_most=at_most) as file:
         if not file:
-            raise Invalid("Choose a file first.", pointer="/file")
+            raise Invalid(_("Choose a file first."), pointer="/file")
         source = imports.look_at(path=Path(file.temporary_file_path()), filename=file.name)
         with request.workspace.open():
             return imports.create_import(dataset_id=dataset_id, source=source, actor=actor_of(request).label)
@@ -162,7 +163,7 @@ def delete(request: Request, import_id: uuid.UUID) -> HttpResponse:
     dataset_id = _import(request, import_id).dataset_id
     with request.workspace.open():
         imports.delete_import(import_id=import_id, actor=actor_of(request).label)
-    messages.success(request, "The import was removed. Assets that it made stay.")
+    messages.success(request, _("The import was removed. Assets that it made stay."))
     return redirect("console:dataset-imports", dataset_id=dataset_id)
 
 

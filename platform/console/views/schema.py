@@ -7,6 +7,8 @@ import uuid
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from console.access import Request, needs, page
 from console.declaring import FEW, FieldForm, Shown
@@ -60,7 +62,8 @@ def save(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
         except Invalid as error:
             form.refuse(error)
             return _show(request, dataset_id, form, 422)
-        messages.success(request, f"“{key}” is declared. {_consequences(job, misfits)}".strip())
+        words = _("“%(key)s” is declared.") % {"key": key}
+        messages.success(request, f"{words} {_consequences(job, misfits)}".strip())
         return redirect("console:dataset-fields", dataset_id=dataset_id)
     return _show(request, dataset_id, form, 422)
 
@@ -68,15 +71,20 @@ def save(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
 def _consequences(job: Job | None, misfits: int) -> str:
     said = []
     if misfits:
-        number = "1 asset does" if misfits == 1 else f"{misfits:,} assets do"
-        said.append(f"{number} not fit; they stay as they are.")
+        words = ngettext(
+            "%(n)s asset does not fit; they stay as they are.",
+            "%(n)s assets do not fit; they stay as they are.",
+            misfits,
+        )
+        said.append(words % {"n": f"{misfits:,}"})
     if job:
-        said.append("Filters and search follow in a moment.")
+        said.append(_("Filters and search follow in a moment."))
     return " ".join(said)
 
 
 def _forget(request: Request, dataset_id: uuid.UUID, key: str) -> HttpResponse:
     with request.workspace.open():
         job = fields.forget_field(dataset_id=dataset_id, key=key)
-    messages.success(request, f"“{key}” is guessed from the values again. {_consequences(job, 0)}".strip())
+    words = _("“%(key)s” is guessed from the values again.") % {"key": key}
+    messages.success(request, f"{words} {_consequences(job, 0)}".strip())
     return redirect("console:dataset-fields", dataset_id=dataset_id)

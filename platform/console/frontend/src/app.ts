@@ -5,12 +5,14 @@ import { startConfirmations } from "./dialogs";
 import { startCopyButtons } from "./copy";
 import { startFilters } from "./filters";
 import { startImports } from "./imports";
+import { startJobLog } from "./joblog";
 import { startJobs } from "./jobs";
 import { startMoments } from "./moments";
 import { startMenu } from "./navigation";
 import { startNotices } from "./notices";
-import { startPlayer } from "./player";
+import { startReview } from "./review";
 import { startSearch } from "./search";
+import { startSelection } from "./selection";
 import { startUploads } from "./uploads";
 
 startMoments();
@@ -18,13 +20,15 @@ startMenu();
 startNotices();
 startConfirmations(document);
 startCopyButtons();
+startJobLog();
 startJobs(document);
 startFilters();
+startReview();
 startSearch();
+startSelection();
 startUploads();
 startImports();
 startAudits();
-startPlayer();
 
 htmx.onLoad((element) => {
   const root = element as HTMLElement;
