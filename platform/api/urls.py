@@ -18,12 +18,13 @@ from api.gate import Gate, TrainGate
 from api.golden_queries import GoldenQueries, OneGoldenQuery
 from api.hash_lists import HashEntries, HashLists, MatchHashes, OneHashEntry, OneHashList
 from api.imports import Imports, OneImport, PreviewImport, Receipt, Rows, StartImport
-from api.jobs import CancelJob, JobEvents, Jobs, OneJob, RetryJob
+from api.jobs import CancelJob, JobEvents, JobLog, JobPriority, Jobs, OneJob, RetryJob
 from api.keys import Keys, OneKey, RotateKey
+from api.maps import Maps, MapPoints, MapSimilarity, OneMap
 from api.me import Me
 from api.models import Models, OneModel, PromoteModel, RollBackModel
-from api.outcomes import Outcomes, UndoOutcome
 from api.origins import Origins
+from api.outcomes import Outcomes, UndoOutcome
 from api.paths import IdConverter
 from api.people import Invitations, Members, OneInvitation, OneMember
 from api.policies import (
@@ -52,6 +53,16 @@ from api.search import Search
 from api.tasks import OneTask, Tasks
 from api.uploads import OneUpload, Uploads
 from api.usage import Usage
+from api.webhooks import (
+    Deliveries,
+    OneDelivery,
+    OneWebhook,
+    ReplayDelivery,
+    ReplayFailed,
+    RotateWebhookSecret,
+    TestWebhook,
+    Webhooks,
+)
 
 register_converter(IdConverter, "id")
 
@@ -61,6 +72,7 @@ urlpatterns = [
     path("search", Search.as_view(), name="search"),
     path("me", Me.as_view(), name="me"),
     path("usage", Usage.as_view(), name="usage"),
+    path("origins", Origins.as_view(), name="origins"),
     path("keys", Keys.as_view(), name="keys"),
     path("keys/<id:key_id>", OneKey.as_view(), name="key"),
     path("keys/<id:key_id>/rotate", RotateKey.as_view(), name="rotate"),
@@ -72,7 +84,6 @@ urlpatterns = [
     path("datasets/<id:dataset_id>", OneDataset.as_view(), name="dataset"),
     path("datasets/<id:dataset_id>/assets", Assets.as_view(), name="assets"),
     path("datasets/<id:dataset_id>/imports", Imports.as_view(), name="imports"),
-    path("origins", Origins.as_view(), name="origins"),
     path("imports/<id:import_id>", OneImport.as_view(), name="import"),
     path("imports/<id:import_id>/preview", PreviewImport.as_view(), name="import-preview"),
     path("imports/<id:import_id>/start", StartImport.as_view(), name="import-start"),
@@ -99,6 +110,10 @@ urlpatterns = [
     path("models/<model_id>", OneModel.as_view(), name="model"),
     path("models/<model_id>/promote", PromoteModel.as_view(), name="promote-model"),
     path("models/<model_id>/rollback", RollBackModel.as_view(), name="rollback-model"),
+    path("maps", Maps.as_view(), name="maps"),
+    path("maps/similarity", MapSimilarity.as_view(), name="map-similarity"),
+    path("maps/<id:map_id>", OneMap.as_view(), name="map"),
+    path("maps/<id:map_id>/points", MapPoints.as_view(), name="map-points"),
     path("golden-queries", GoldenQueries.as_view(), name="golden-queries"),
     path("golden-queries/<id:golden_id>", OneGoldenQuery.as_view(), name="golden-query"),
     path("policies", Policies.as_view(), name="policies"),
@@ -138,9 +153,25 @@ urlpatterns = [
     path("hash-lists/<id:list_id>", OneHashList.as_view(), name="hash-list"),
     path("hash-lists/<id:list_id>/entries", HashEntries.as_view(), name="hash-entries"),
     path("hash-lists/<id:list_id>/entries/<id:entry_id>", OneHashEntry.as_view(), name="hash-entry"),
+    path("webhooks", Webhooks.as_view(), name="webhooks"),
+    path("webhooks/<id:webhook_id>", OneWebhook.as_view(), name="webhook"),
+    path("webhooks/<id:webhook_id>/test", TestWebhook.as_view(), name="webhook-test"),
+    path("webhooks/<id:webhook_id>/rotate-secret", RotateWebhookSecret.as_view(), name="webhook-rotate"),
+    path("webhooks/<id:webhook_id>/replay", ReplayFailed.as_view(), name="webhook-replay-failed"),
+    path("webhooks/<id:webhook_id>/deliveries", Deliveries.as_view(), name="webhook-deliveries"),
+    path(
+        "webhooks/<id:webhook_id>/deliveries/<id:delivery_id>", OneDelivery.as_view(), name="webhook-delivery"
+    ),
+    path(
+        "webhooks/<id:webhook_id>/deliveries/<id:delivery_id>/replay",
+        ReplayDelivery.as_view(),
+        name="webhook-replay",
+    ),
     path("jobs", Jobs.as_view(), name="jobs"),
     path("jobs/<id:job_id>", OneJob.as_view(), name="job"),
     path("jobs/<id:job_id>/cancel", CancelJob.as_view(), name="cancel"),
+    path("jobs/<id:job_id>/log", JobLog.as_view(), name="job-log"),
+    path("jobs/<id:job_id>/priority", JobPriority.as_view(), name="job-priority"),
     path("jobs/<id:job_id>/retry", RetryJob.as_view(), name="retry"),
     path("jobs/<id:job_id>/events", JobEvents.as_view(), name="events"),
 ]

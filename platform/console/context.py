@@ -21,6 +21,7 @@ NAVIGATION = (
             ("console:home", _("Home"), "house", "read"),
             ("console:search", _("Search"), "search", "search"),
             ("console:datasets", _("Datasets"), "collection", "read"),
+            ("console:map", _("Map"), "map", "read"),
             ("console:models", _("Models"), "cpu", "read"),
         ),
     ),
@@ -34,12 +35,16 @@ NAVIGATION = (
     ),
     (
         _("Operation"),
-        (("console:jobs", _("Jobs"), "list-task", "read"),),
+        (
+            ("console:jobs", _("Jobs"), "list-task", "read"),
+            ("console:usage", _("Usage"), "graph-up", "read"),
+        ),
     ),
     (
         _("Administration"),
         (
             ("console:keys", _("API keys"), "key", "admin"),
+            ("console:webhooks", _("Webhooks"), "broadcast", "admin"),
             ("console:people", _("People"), "people", "admin"),
             ("console:log", _("Audit log"), "clock-history", "admin"),
             ("console:data", _("Data"), "shield-check", "admin"),
@@ -65,6 +70,7 @@ SECTIONS = {
     "hash": "policies",
     "hashes": "policies",
     "job": "jobs",
+    "webhook": "webhooks",
     "origins": "keys",
     "export": "data",
     "erasure": "data",

@@ -33,6 +33,7 @@ from tenants.accounts.services import set_role
 from tenants.datasets import resumable, storage
 from tenants.datasets.models import Asset, Blob
 from tenants.datasets.services import create_dataset
+from tenants.events import endpoints, replays
 from tenants.events.models import Erasure, Export
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
@@ -44,6 +45,7 @@ from tenants.people import invitations
 from tenants.pipeline import imports, portability
 from tenants.pipeline.services import add_asset
 from tenants.retrieval import spaces, tasks
+from tenants.retrieval.maps import services as maps
 from tenants.retrieval.models import VectorClock
 from tenants.scope import TenantModel, tenant_scope
 from tests.api.conftest import Api, picture, refused
@@ -98,10 +100,10 @@ TABLE = (
     Row("GET", "invitations", "admin", 200),
     Row("POST", "invitations", "admin", 201, {"email": "ann@people.example", "role": "viewer"}),
     Row("DELETE", "invitations/{invitation_id}", "admin", 204),
-    Row("GET", "datasets", "read", 200),
-    Row("POST", "datasets", "write", 201, {"name": "new"}),
     Row("GET", "origins", "admin", 200),
     Row("PUT", "origins", "admin", 200, {"origins": ["https://shop.example"]}),
+    Row("GET", "datasets", "read", 200),
+    Row("POST", "datasets", "write", 201, {"name": "new"}),
     Row("GET", "datasets/{dataset_id}", "read", 200),
     Row("PATCH", "datasets/{dataset_id}", "write", 200, {"description": "new"}),
     Row("DELETE", "datasets/{dataset_id}", "write", 202),
@@ -157,6 +159,12 @@ TABLE = (
     Row("DELETE", "models/{model_id}", "train", 204),
     Row("POST", "models/{model_id}/promote", "train", 202, {}),
     Row("POST", "models/{live_id}/rollback", "train", 200),
+    Row("GET", "maps", "read", 200),
+    Row("POST", "maps", "search", 201, {"name": "new"}, room=("map_id",)),
+    Row("POST", "maps/similarity", "search", 404, {"assets": ["none", "never"]}),
+    Row("GET", "maps/{map_id}", "read", 200),
+    Row("DELETE", "maps/{map_id}", "search", 204),
+    Row("GET", "maps/{map_id}/points", "read", 200),
     Row("GET", "golden-queries", "read", 200),
     Row("POST", "golden-queries", "train", 404, {"text": "new", "relevant": ["none"]}),
     Row("GET", "golden-queries/{golden_id}", "read", 200),
@@ -212,8 +220,21 @@ TABLE = (
         {"hashes": [{"algorithm": "pdq", "hash": "0e" * 32}]},
     ),
     Row("DELETE", "hash-lists/{list_id}/entries/{entry_id}", "moderate", 204),
+    Row("GET", "webhooks", "admin", 200),
+    Row("POST", "webhooks", "admin", 201, {"url": "https://hooks.example/in"}, room=("webhook_id",)),
+    Row("GET", "webhooks/{webhook_id}", "admin", 200),
+    Row("PATCH", "webhooks/{webhook_id}", "admin", 200, {"events": ["asset.ready"]}),
+    Row("DELETE", "webhooks/{webhook_id}", "admin", 204),
+    Row("POST", "webhooks/{webhook_id}/test", "admin", 202),
+    Row("POST", "webhooks/{webhook_id}/rotate-secret", "admin", 200),
+    Row("POST", "webhooks/{webhook_id}/replay", "admin", 202, {"since": "2026-01-01T00:00:00Z"}),
+    Row("GET", "webhooks/{webhook_id}/deliveries", "admin", 200),
+    Row("GET", "webhooks/{webhook_id}/deliveries/{delivery_id}", "admin", 200),
+    Row("POST", "webhooks/{webhook_id}/deliveries/{delivery_id}/replay", "admin", 202),
     Row("GET", "jobs", "read", 200),
     Row("GET", "jobs/{job_id}", "read", 200),
+    Row("GET", "jobs/{job_id}/log", "read", 200),
+    Row("POST", "jobs/{job_id}/priority", "write", 200, {"priority": 3}),
     Row("POST", "jobs/{job_id}/cancel", "write", 200),
     Row("POST", "jobs/{ended_id}/retry", "write", 202),
     Row("GET", "jobs/{job_id}/events", "read", 200),
@@ -384,6 +405,17 @@ def build_receipts(party: Party) -> dict[str, str]:
     return {"erasure_id": str(receipt.id), "export_id": str(export.id)}
 
 
+def build_webhook(party: Party) -> dict[str, str]:
+    """A webhook with a delivery that has failed; others are deleted, as there are only so many."""
+    with tenant_scope(party.id):
+        for old in replays.list_webhooks():
+            endpoints.delete_webhook(webhook_id=old.id, actor="key:x")
+        row, _ = endpoints.create_webhook(url="https://hooks.example/in", actor="key:x")
+        delivery = endpoints.send_test(webhook_id=row.id, actor="key:x")
+        endpoints.give_up_pending(row.id)
+    return {"webhook_id": str(row.id), "delivery_id": str(delivery.id)}
+
+
 def build_models(party: Party) -> dict[str, str]:
     """A model, another that took the built-in space's place, and a golden query; nothing else is under way."""
     with tenant_scope(party.id):
@@ -402,6 +434,14 @@ def build_models(party: Party) -> dict[str, str]:
     return {"model_id": str(model.id), "live_id": str(live.id), "golden_id": str(wanted.id)}
 
 
+def build_map(party: Party) -> dict[str, str]:
+    """A map; others are deleted, as there are only so many."""
+    with tenant_scope(party.id):
+        for old in maps.list_maps():
+            maps.delete_map(map_id=old.id)
+        return {"map_id": str(maps.create_map(name=uuid.uuid4().hex)[0].id)}
+
+
 # Which ids each of them makes.
 BUILDERS: dict[Callable[[Party], dict[str, str]], tuple[str, ...]] = {
     build_assets: ("dataset_id", "asset_id", "job_id", "ended_id"),
@@ -409,12 +449,14 @@ BUILDERS: dict[Callable[[Party], dict[str, str]], tuple[str, ...]] = {
     build_upload: ("upload_id",),
     build_import: ("import_id",),
     build_receipts: ("erasure_id", "export_id"),
+    build_webhook: ("webhook_id", "delivery_id"),
     build_policy: ("policy_id", "number"),
     build_models: ("model_id", "live_id", "golden_id"),
     build_reviews: ("review_id", "outcome_id", "batch_id", "appeal_id"),
     build_list: ("list_id", "entry_id"),
     build_task: ("slug",),
     build_audit: ("audit_id", "picture_id"),
+    build_map: ("map_id",),
 }
 
 

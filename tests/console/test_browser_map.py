@@ -1,0 +1,121 @@
+"""The map in a real browser against the running stack: moved, coloured, chosen from, compared."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.console.browsing import MARKS
+
+pytest.importorskip("playwright")
+from playwright.sync_api import Page, expect
+
+pytestmark = MARKS
+
+
+def in_database(page: Page, tenant: dict[str, Any]) -> dict[str, int]:
+    """How many ready assets there are of each modality, asset by asset from the API."""
+    found: dict[str, int] = {}
+    headers = {"Authorization": f"Bearer {tenant['api_key']}"}
+    for dataset in tenant["datasets"].values():
+        cursor = ""
+        while cursor is not None:
+            address = f"/api/v1/datasets/{dataset}/assets?limit=200&cursor={cursor}"
+            answer = page.request.get(address.removesuffix("&cursor="), headers=headers).json()
+            for asset in answer["results"]:
+                if asset["status"] == "ready" and asset["moderation"] not in ("block", "quarantined"):
+                    found[asset["modality"]] = found.get(asset["modality"], 0) + 1
+            cursor = answer["next"]
+    return found
+
+
+def frame(page: Page) -> dict[str, float]:
+    box = page.locator("[data-plot]").bounding_box()
+    assert box
+    return box
+
+
+def lasso(page: Page) -> None:
+    """Around everything that the plot shows."""
+    box = frame(page)
+    left, top = box["x"] + 3, box["y"] + 3
+    right, bottom = box["x"] + box["width"] - 3, box["y"] + box["height"] - 3
+    page.mouse.move(left, top)
+    page.mouse.down()
+    for x, y in ((right, top), (right, bottom), (left, bottom)):
+        page.mouse.move(x, y, steps=4)
+    page.mouse.up()
+
+
+def shot(page: Page, name: str) -> None:
+    """Where a folder for pictures is named."""
+    if folder := os.environ.get("MAP_SHOTS"):
+        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
+
+
+def test_a_map_is_moved_coloured_and_chosen_from(signed_in: Page, grocery: dict[str, Any]) -> None:
+    page = signed_in
+    page.goto("/map")
+    count = page.locator("[data-count]")
+    expect(page.locator("[data-about]")).to_contain_text("PCA")
+    known = in_database(page, grocery)
+    everything = sum(known.values())
+    legend = page.locator("[data-legend] button")
+    told = {
+        one.locator("span").first.inner_text(): one.locator("span").last.inner_text() for one in legend.all()
+    }
+    assert told == {kind: str(number) for kind, number in known.items()}
+    shot(page, "map-light")
+    # Panned and zoomed, the plot is drawn anew; then all of it is shown again.
+    before = int(page.locator("#map").get_attribute("data-drawn") or 0)
+    box = frame(page)
+    page.mouse.move(box["x"] + 200, box["y"] + 200)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 260, box["y"] + 220, steps=3)
+    page.mouse.up()
+    page.mouse.wheel(0, -300)
+    page.wait_for_function("n => Number(document.querySelector('#map').dataset.drawn) > n", arg=before)
+    page.get_by_role("button", name="Whole map").click()
+    # A lasso around everything has as many as the database; without pictures, the others.
+    page.get_by_role("button", name="Lasso").click()
+    lasso(page)
+    expect(count).to_have_text(str(everything))
+    expect(page.locator("[data-thumbs] li")).to_have_count(min(60, everything))
+    legend.filter(has_text="image").click()
+    page.get_by_role("button", name="Clear").click()
+    expect(count).to_have_text("0")
+    lasso(page)
+    expect(count).to_have_text(str(everything - known["image"]))
+    legend.filter(has_text="image").click()
+    # The table has the same points, and ticks in it count.
+    page.get_by_role("button", name="Clear").click()
+    page.get_by_text("The points as a table").click()
+    expect(page.locator("[data-place]")).to_contain_text(f"of {everything}")
+    for row in page.locator("[data-rows] input").all()[:3]:
+        row.check()
+    expect(count).to_have_text("3")
+    page.get_by_role("button", name="Similarity matrix").click()
+    expect(page.locator("[data-matrix-told]")).to_contain_text("3 assets")
+    shot(page, "map-selected")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Ids as CSV").click()
+    assert len(Path(saved.value.path()).read_text().split()) == 4
+    page.get_by_label("Highlight what a search finds").fill("yellow bananas")
+    page.get_by_role("button", name="Highlight", exact=True).click()
+    expect(page.locator("[data-about]")).to_contain_text("ringed")
+    page.get_by_label("Colour by").select_option(label="Dataset")
+    names = [one.locator("span").first.inner_text() for one in legend.all()]
+    assert set(names) == set(grocery["datasets"])
+    looked_at(page)
+
+
+def looked_at(page: Page) -> None:
+    """Pictures of it, where they are wanted."""
+    page.emulate_media(color_scheme="dark")
+    shot(page, "map-dark")
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size({"width": 390, "height": 844})
+    shot(page, "map-phone")
