@@ -74,9 +74,16 @@ class Job(TenantModel):
                 name="job_by_parent",
                 condition=models.Q(parent_id__isnull=False),
             ),
-            # Work across tenants: what ended lately, and what is old enough for the archive.
+            # Work across tenants: dead letters, the newest first.
+            models.Index(fields=["-id"], name="job_dead_letters", condition=models.Q(state="failed")),
+            # What ended lately, across tenants; and what of one is old enough for the archive.
             models.Index(
                 fields=["finished_at"], name="job_by_end", condition=models.Q(finished_at__isnull=False)
+            ),
+            models.Index(
+                fields=["tenant", "finished_at", "id"],
+                name="job_by_age",
+                condition=models.Q(finished_at__isnull=False),
             ),
         ]
 
