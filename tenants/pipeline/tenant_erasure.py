@@ -28,6 +28,7 @@ from django.utils.translation import gettext as _
 from tenants.accounts import keys, metering, sessions, tally
 from tenants.accounts.models import KeyDigest, Membership, Tenant
 from tenants.datasets import storage
+from tenants.datasets.models import Asset, AssetTally
 from tenants.datasets.services import may_remove_files
 from tenants.errors import Conflict, NotFound
 from tenants.events.models import TenantErasure
@@ -136,6 +137,8 @@ def tables() -> tuple[type[models.Model], ...]:
             target = field.related_model
             if target in found and target is not model:
                 referrers[target].add(model)
+    # Erasing assets writes them.
+    referrers[AssetTally].add(Asset)
     return tuple(TopologicalSorter(referrers).static_order())
 
 

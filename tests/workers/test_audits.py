@@ -8,8 +8,10 @@ import zipfile
 from typing import Any
 
 import pytest
+from django.utils import timezone
 from PIL import Image, PngImagePlugin
 
+from tenants.accounts import metering
 from tenants.datasets.models import Asset, Blob
 from tenants.datasets.services import create_dataset
 from tenants.errors import Invalid, NotFound
@@ -417,3 +419,13 @@ def test_a_policy_for_pictures_audits_the_pictures_of_a_mixed_import(
     with tenant_scope(party.id):
         assert [request.modality for request in AuditRequest.objects.all()] == ["image"]
         assert Asset.objects.filter(status="ready").count() == 2
+
+
+def test_an_audit_counts_once_among_the_figures_of_its_day(party):
+    asked = ask(party, upload=text("nothing to see"))
+    for _ in range(2):
+        finish(party, asked.job)
+    today = timezone.now().date()
+    with tenant_scope(party.id):
+        amounts = {kind: amount for _, kind, amount in metering.usage(first=today, last=today)}
+    assert amounts["audits"] == 1
