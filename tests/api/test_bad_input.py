@@ -415,7 +415,6 @@ def test_unknown_addresses_and_methods(api: Api) -> None:
         "/datasets/",
         "/imports",
         "/generations",
-        "/webhooks",
     ):
         refused(api.get(path), 404, "not-found")
     answer = api.call("PUT", "/datasets", {"name": "x"})
