@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -44,9 +44,17 @@ def visible_to(actor: str, reviews: QuerySet[Review]) -> QuerySet[Review]:
     """Of these flags those whose item the actor may read: permission follows the item.
 
     Roles are of a whole tenant today, so what is left out is only what nobody may read: items of a dataset that is
-    being deleted. Whoever gives datasets readers of their own changes this function, and nothing else.
+    being deleted. Whoever gives datasets readers of their own changes this function and the next, and nothing else.
     """
     return reviews.filter(Q(asset=None) | Q(asset__dataset__deleted_at=None))
+
+
+def hidden_since(actor: str, review: OuterRef) -> Subquery:
+    """For what names a flag: since when the actor may not read the flag's item; NULL where they may, or it is gone.
+
+    A value and no condition: Postgres looks it up for each row of a page, where it would join all flags that there are.
+    """
+    return Subquery(Review.objects.filter(pk=review).values("asset__dataset__deleted_at")[:1])
 
 
 def may_review(actor: str, review: Review) -> bool:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet
 from django.utils import timezone
 
 from tenants.moderation import agreement, queue, strikes
@@ -78,8 +78,8 @@ def list_outcomes(
     *, review_id: uuid.UUID | None = None, batch: uuid.UUID | None = None, rule: str = "", actor: str
 ) -> QuerySet[Outcome]:
     """Outcomes, newest first, without those of items that are there and that the actor may not read."""
-    hidden = Review.objects.exclude(pk__in=queue.visible_to(actor, Review.objects.all()).values("pk"))
-    rows = Outcome.objects.order_by("-id").exclude(review__in=hidden.values("pk"))
+    hidden = queue.hidden_since(actor, OuterRef("review"))
+    rows = Outcome.objects.order_by("-id").alias(hidden=hidden).filter(hidden=None)
     equal = {"review": review_id, "batch": batch, "rule": rule}
     return rows.filter(**{name: value for name, value in equal.items() if value})
 

@@ -70,6 +70,12 @@ class Review(TenantModel):
         ]
         indexes = [
             models.Index(fields=["tenant", "state", "-severity", "id"], name="review_queue"),
+            # All that wait in one order, whoever holds them: two states in the index above would have to be sorted.
+            models.Index(
+                fields=["tenant", "-severity", "id"],
+                condition=models.Q(state="open") | models.Q(state="claimed"),
+                name="review_waiting",
+            ),
             models.Index(fields=["tenant", "state", "due_at", "id"], name="review_due"),
             models.Index(fields=["tenant", "audit"], name="review_by_audit"),
             models.Index(fields=["tenant", "asset"], name="review_by_asset"),
