@@ -84,12 +84,12 @@ def sheet_of(audit: Audit, shape: Mapping[str, Any], asset: Asset | None) -> She
         looked=_looked(categories, pieces),
         unseen=[_name(name) for name in _ordered(categories) if _is_unseen(categories[name])],
         unlooked=_unlooked(categories),
-        could_not=[words.COULD_NOT.get(name, name) for name in shape.get("could_not_look") or ()],
+        could_not=[str(words.COULD_NOT.get(name, name)) for name in shape.get("could_not_look") or ()],
     )
 
 
 def _tier(tier: str, verdict: str) -> TierLine:
-    return TierLine(tier, verdict, words.SAYINGS[tier].get(verdict, ""))
+    return TierLine(tier, verdict, str(words.SAYINGS[tier].get(verdict, "")))
 
 
 def rules_of(audit: Audit) -> list[Rule]:
@@ -104,7 +104,7 @@ def _rule(name: str, rule: Mapping[str, Any] | None, document: Mapping[str, Any]
     if rule is not None:
         return Rule(name, rule["then"], rule.get("reason", ""), tuple(rule.get("labels") or ()))
     if name == "detector-failed":
-        return Rule(name, document.get("on_failure", "review"), words.RULES[name] + ".")
+        return Rule(name, document.get("on_failure", "review"), f"{words.RULES[name]}.")
     return Rule(name)
 
 
@@ -129,7 +129,7 @@ def _ordered(categories: Mapping[str, Any]) -> list[str]:
 
 
 def _name(category: str) -> str:
-    return words.CATEGORIES.get(category, category)
+    return str(words.CATEGORIES.get(category, category))
 
 
 def _unlooked(categories: Mapping[str, Any]) -> list[tuple[str, list[str]]]:

@@ -2,118 +2,137 @@
 
 from __future__ import annotations
 
-DECISIONS = {"allow": "Allowed", "label": "Labelled", "review": "To be reviewed", "block": "Blocked"}
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+
+DECISIONS = {
+    "allow": _("Allowed"),
+    "label": _("Labelled"),
+    "review": _("To be reviewed"),
+    "block": _("Blocked"),
+}
 VERDICTS = {
-    "likely_synthetic": "Likely synthetic",
-    "inconclusive": "Inconclusive",
-    "no_evidence": "No evidence",
-    "not_examined": "Not examined",
+    "likely_synthetic": _("Likely synthetic"),
+    "inconclusive": _("Inconclusive"),
+    "no_evidence": _("No evidence"),
+    "not_examined": _("Not examined"),
 }
 MODES = {
-    "enforce": "It was carried out.",
-    "shadow": "It was only noted, and the item stayed as it was: the version runs in shadow or for other items, or the "
-    "item is blocked or waits for a person, which a new audit does not overrule.",
-    "off": "No policy was in force, so nothing was decided and the item stayed as it was.",
+    "enforce": _("It was carried out."),
+    "shadow": _(
+        "It was only noted, and the item stayed as it was: the version runs in shadow or for other items, or the "
+        "item is blocked or waits for a person, which a new audit does not overrule."
+    ),
+    "off": _("No policy was in force, so nothing was decided and the item stayed as it was."),
 }
 # What an asset stands at.
 MODERATION = {
-    "": "Not audited",
-    "quarantined": "Held back",
-    "allow": "Allowed",
-    "label": "Labelled",
-    "review": "Waits for a review",
-    "block": "Blocked",
+    "": _("Not audited"),
+    "quarantined": _("Held back"),
+    "allow": _("Allowed"),
+    "label": _("Labelled"),
+    "review": _("Waits for a review"),
+    "block": _("Blocked"),
 }
 LABELS = {
-    "ai-generated": "AI-generated",
-    "coarse-language": "Coarse language",
-    "graphic-content": "Graphic content",
-    "content-credentials": "Content credentials",
+    "ai-generated": _("AI-generated"),
+    "coarse-language": _("Coarse language"),
+    "graphic-content": _("Graphic content"),
+    "content-credentials": _("Content credentials"),
 }
 AI_GENERATED = "ai-generated"
 CATEGORIES = {
-    "abuse": "Abuse",
-    "hate": "Hate",
-    "profanity": "Profanity",
-    "personal_data": "Personal data",
-    "self_harm": "Self-harm",
-    "sexual": "Sexual",
-    "violence": "Violence",
-    "spam": "Spam",
-    "nudity": "Nudity",
+    "abuse": _("Abuse"),
+    "hate": _("Hate"),
+    "profanity": _("Profanity"),
+    "personal_data": _("Personal data"),
+    "self_harm": _("Self-harm"),
+    "sexual": _("Sexual"),
+    "violence": _("Violence"),
+    "spam": _("Spam"),
+    "nudity": _("Nudity"),
 }
 STATES = {
-    "examined": "Examined",
-    "abstained": "Could not tell",
-    "not_applicable": "Nothing to look at",
-    "not_installed": "Not installed",
-    "not_examined": "Not examined",
-    "failed": "Failed",
+    "examined": _("Examined"),
+    "abstained": _("Could not tell"),
+    "not_applicable": _("Nothing to look at"),
+    "not_installed": _("Not installed"),
+    "not_examined": _("Not examined"),
+    "failed": _("Failed"),
 }
 # A detector's tier, in one word.
 TIERS = {
-    "cryptographic": "Signed",
-    "declared": "Declared",
-    "statistical": "Estimated",
-    "match": "Matched",
-    "rules": "By rule",
+    "cryptographic": _("Signed"),
+    "declared": _("Declared"),
+    "statistical": _("Estimated"),
+    "match": _("Matched"),
+    "rules": _("By rule"),
 }
 # Each tier's own verdict about authenticity, as a sentence.
 SAYINGS = {
     "cryptographic": {
-        "likely_synthetic": "Says that it was generated. That is as certain as the signature or the mark.",
-        "inconclusive": "Its credentials do not fit the file: it was changed, or they belong to another one.",
-        "no_evidence": "Nothing signed says that it was generated. Most files carry no credentials at all.",
-        "not_examined": "Nothing looked for signatures or marks.",
+        "likely_synthetic": _("Says that it was generated. That is as certain as the signature or the mark."),
+        "inconclusive": _(
+            "Its credentials do not fit the file: it was changed, or they belong to another one."
+        ),
+        "no_evidence": _(
+            "Nothing signed says that it was generated. Most files carry no credentials at all."
+        ),
+        "not_examined": _("Nothing looked for signatures or marks."),
     },
     "declared": {
-        "likely_synthetic": "The file itself says that it was generated. Anybody can write or remove that.",
-        "inconclusive": "What the file says of itself does not fit together.",
-        "no_evidence": "The file does not say that it was generated. That is easily removed.",
-        "not_examined": "What the file says of itself was not read.",
+        "likely_synthetic": _(
+            "The file itself says that it was generated. Anybody can write or remove that."
+        ),
+        "inconclusive": _("What the file says of itself does not fit together."),
+        "no_evidence": _("The file does not say that it was generated. That is easily removed."),
+        "not_examined": _("What the file says of itself was not read."),
     },
     "statistical": {
-        "likely_synthetic": "A detector estimates that it was generated or changed. That is no proof.",
-        "inconclusive": "The estimate lies in the band where it means nothing.",
-        "no_evidence": "No detector that looked found a sign. That is no proof that it is genuine.",
-        "not_examined": "No detector could estimate it: none is for this kind of content, or each abstained.",
+        "likely_synthetic": _("A detector estimates that it was generated or changed. That is no proof."),
+        "inconclusive": _("The estimate lies in the band where it means nothing."),
+        "no_evidence": _("No detector that looked found a sign. That is no proof that it is genuine."),
+        "not_examined": _(
+            "No detector could estimate it: none is for this kind of content, or each abstained."
+        ),
     },
 }
 C2PA = {
-    "absent": "There are no content credentials.",
-    "trusted": "Intact, and signed by somebody whom this workspace trusts.",
-    "valid": "Intact, but the signer is not on the list of trusted ones: anybody could have signed it.",
-    "invalid": "They do not fit the file: it was changed after signing, or they belong to another file.",
-    "not_examined": "Not examined.",
+    "absent": _("There are no content credentials."),
+    "trusted": _("Intact, and signed by somebody whom this workspace trusts."),
+    "valid": _("Intact, but the signer is not on the list of trusted ones: anybody could have signed it."),
+    "invalid": _("They do not fit the file: it was changed after signing, or they belong to another file."),
+    "not_examined": _("Not examined."),
 }
 DECLARED = {
-    "found": "Its metadata name a generator.",
-    "none": "Its metadata name no generator.",
-    "not_examined": "Not examined.",
+    "found": _("Its metadata name a generator."),
+    "none": _("Its metadata name no generator."),
+    "not_examined": _("Not examined."),
 }
 WATERMARK = {
-    "present": "The invisible mark of this installation is in it.",
-    "absent": "The invisible mark of this installation is not in it.",
-    "not_examined": "Not examined.",
+    "present": _("The invisible mark of this installation is in it."),
+    "absent": _("The invisible mark of this installation is not in it."),
+    "not_examined": _("Not examined."),
 }
 ORIGINS = {
-    "text": "In the text",
-    "caption": "In the caption",
-    "transcript": "Spoken",
-    "picture": "Written in the picture",
+    "text": _("In the text"),
+    "caption": _("In the caption"),
+    "transcript": _("Spoken"),
+    "picture": _("Written in the picture"),
 }
 ALGORITHMS = {
-    "sha256": "the very same file",
-    "pdq": "picture hash (PDQ)",
-    "vector": "neighbour by its vector",
-    "sound": "sound fingerprint",
+    "sha256": _("the very same file"),
+    "pdq": _("picture hash (PDQ)"),
+    "vector": _("neighbour by its vector"),
+    "sound": _("sound fingerprint"),
 }
-MODALITIES = {"text": "Text", "image": "Picture", "audio": "Recording", "video": "Film"}
+MODALITIES = {"text": _("Text"), "image": _("Picture"), "audio": _("Recording"), "video": _("Film")}
 # Names in `could_not_look` that are no detector's.
-COULD_NOT = {"decoding": "reading the file", "everything": "the audit as a whole"}
-REVIEW_KINDS = {"flag": "Flag", "second": "Second opinion", "appeal": "Appeal"}
-RULES = {"detector-failed": "Something could not look", "appeal": "Somebody appealed"}
+COULD_NOT = {"decoding": _("reading the file"), "everything": _("the audit as a whole")}
+REVIEW_KINDS = {"flag": _("Flag"), "second": _("Second opinion"), "appeal": _("Appeal")}
+RULES = {"detector-failed": _("Something could not look"), "appeal": _("Somebody appealed")}
 
 
-def label_of(label: str) -> str:
+def label_of(label: str) -> Any:
     return LABELS.get(label, label)

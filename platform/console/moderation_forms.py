@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from django import forms
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from console.audit_words import CATEGORIES, MODALITIES
 from console.forms import StyledForm, style
@@ -22,21 +24,21 @@ class AuditForm(StyledForm):
         required=False,
         strip=False,
         max_length=MAX_TEXT,
-        label="Text",
+        label=_("Text"),
         widget=forms.Textarea(attrs={"rows": 3}),
     )
     subject = forms.CharField(
         required=False,
         max_length=MAX_SUBJECT,
-        label="Sender",
+        label=_("Sender"),
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
     # Whether there is one of that id is for the service to say.
-    policy = forms.UUIDField(required=False, label="Policy", widget=forms.Select)
+    policy = forms.UUIDField(required=False, label=_("Policy"), widget=forms.Select)
 
     def __init__(self, policies: Iterable[Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        choices = [("", "The one in force"), *((str(p.id), p.name) for p in policies)]
+        choices = [("", _("The one in force")), *((str(p.id), p.name) for p in policies)]
         self.fields["policy"].widget = forms.Select(choices=choices)
         style(self.fields["policy"].widget, invalid="policy" in self.errors)
 
@@ -54,13 +56,20 @@ class DecideForm(StyledForm):
     """What a person says about a flag. Labels left empty are those of the rule."""
 
     decision = forms.ChoiceField(
-        choices=[("allow", "Allow"), ("label", "Label"), ("block", "Block")], widget=forms.RadioSelect
+        label=_("Decision"),
+        choices=[("allow", _("Allow")), ("label", _("Label")), ("block", _("Block"))],
+        widget=forms.RadioSelect,
     )
-    reason = forms.CharField(max_length=MAX_REASON, widget=forms.Textarea(attrs={"rows": 3}))
+    reason = forms.CharField(
+        label=_("Reason"), max_length=MAX_REASON, widget=forms.Textarea(attrs={"rows": 3})
+    )
     labels = forms.CharField(
-        required=False, max_length=MAX_LABELS * 60, widget=forms.TextInput(attrs={"autocomplete": "off"})
+        label=_("Labels"),
+        required=False,
+        max_length=MAX_LABELS * 60,
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
-    block_copies = forms.BooleanField(required=False, label="Block this and its copies")
+    block_copies = forms.BooleanField(required=False, label=_("Block this and its copies"))
 
     def clean_labels(self) -> list[str] | None:
         return _labels(self.cleaned_data["labels"]) or None
@@ -70,24 +79,32 @@ class BulkForm(StyledForm):
     """Which flags, and what becomes of them. Without a reason it is only a preview."""
 
     rule = forms.CharField(
-        required=False, max_length=100, widget=forms.TextInput(attrs={"autocomplete": "off"})
+        label=_("Rule"), required=False, max_length=100, widget=forms.TextInput(attrs={"autocomplete": "off"})
     )
-    category = forms.ChoiceField(required=False, choices=[("", "Any"), *CATEGORIES.items()])
-    modality = forms.ChoiceField(required=False, choices=[("", "Any"), *MODALITIES.items()], label="Kind")
-    dataset = forms.UUIDField(required=False, widget=forms.Select)
+    category = forms.ChoiceField(
+        label=_("Category"), required=False, choices=[("", _("Any")), *CATEGORIES.items()]
+    )
+    modality = forms.ChoiceField(
+        required=False, choices=[("", _("Any")), *MODALITIES.items()], label=_("Kind")
+    )
+    dataset = forms.UUIDField(label=_("Dataset"), required=False, widget=forms.Select)
     older_than_h = forms.FloatField(
-        required=False, min_value=0, max_value=87_600, label="Waiting for more than (hours)"
+        required=False, min_value=0, max_value=87_600, label=_("Waiting for more than (hours)")
     )
-    max_severity = forms.IntegerField(required=False, min_value=0, max_value=100, label="Severity at most")
-    decision = forms.ChoiceField(choices=[("allow", "Allow"), ("label", "Label"), ("block", "Block")])
-    reason = forms.CharField(required=False, max_length=MAX_REASON, widget=forms.Textarea(attrs={"rows": 2}))
-    labels = forms.CharField(required=False, max_length=MAX_LABELS * 60)
+    max_severity = forms.IntegerField(required=False, min_value=0, max_value=100, label=_("Severity at most"))
+    decision = forms.ChoiceField(
+        label=_("Decision"), choices=[("allow", _("Allow")), ("label", _("Label")), ("block", _("Block"))]
+    )
+    reason = forms.CharField(
+        label=_("Reason"), required=False, max_length=MAX_REASON, widget=forms.Textarea(attrs={"rows": 2})
+    )
+    labels = forms.CharField(label=_("Labels"), required=False, max_length=MAX_LABELS * 60)
     as_of = forms.DateTimeField(required=False, widget=forms.HiddenInput)
     batch = forms.UUIDField(required=False, widget=forms.HiddenInput)
 
     def __init__(self, datasets: Iterable[Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        choices = [("", "Any"), *((str(d.id), d.name) for d in datasets)]
+        choices = [("", _("Any")), *((str(d.id), d.name) for d in datasets)]
         self.fields["dataset"].widget = forms.Select(choices=choices)
         style(self.fields["dataset"].widget, invalid="dataset" in self.errors)
 
@@ -124,20 +141,26 @@ class BulkForm(StyledForm):
 
 
 class UndoForm(StyledForm):
-    reason = forms.CharField(max_length=MAX_REASON, widget=forms.TextInput(attrs={"autocomplete": "off"}))
+    reason = forms.CharField(
+        label=_("Reason"), max_length=MAX_REASON, widget=forms.TextInput(attrs={"autocomplete": "off"})
+    )
 
 
 class PolicyForm(StyledForm):
     """A new policy: empty, or from a starter."""
 
-    name = forms.CharField(max_length=100, widget=forms.TextInput(attrs={"autocomplete": "off"}))
-    description = forms.CharField(required=False, max_length=2000, widget=forms.Textarea(attrs={"rows": 2}))
+    name = forms.CharField(
+        label=_("Name"), max_length=100, widget=forms.TextInput(attrs={"autocomplete": "off"})
+    )
+    description = forms.CharField(
+        label=_("Description"), required=False, max_length=2000, widget=forms.Textarea(attrs={"rows": 2})
+    )
     # Whether there is one of that name is for the service to say.
-    starter = forms.CharField(required=False, label="Begin with", widget=forms.Select)
+    starter = forms.CharField(required=False, label=_("Begin with"), widget=forms.Select)
 
     def __init__(self, starters: Iterable[Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        choices = [("", "An empty policy"), *((one.id, one.title) for one in starters)]
+        choices = [("", _("An empty policy")), *((one.id, one.title) for one in starters)]
         self.fields["starter"].widget = forms.Select(choices=choices)
         style(self.fields["starter"].widget, invalid="starter" in self.errors)
 
@@ -148,7 +171,7 @@ class DocumentForm(StyledForm):
     document = forms.CharField(
         strip=False,
         max_length=600_000,
-        label="Document",
+        label=_("Document"),
         widget=forms.Textarea(attrs={"rows": 28, "spellcheck": "false", "class": "mono editor"}),
     )
 
@@ -157,22 +180,24 @@ class DocumentForm(StyledForm):
             return json.loads(self.cleaned_data["document"])
         except json.JSONDecodeError as error:
             raise forms.ValidationError(
-                f"This is not JSON: {error.msg} (line {error.lineno}, column {error.colno})."
+                gettext("This is not JSON: {problem} (line {line}, column {column}).").format(
+                    problem=error.msg, line=error.lineno, column=error.colno
+                )
             ) from error
         except (ValueError, RecursionError) as error:
-            raise forms.ValidationError("This is not JSON that can be read.") from error
+            raise forms.ValidationError(gettext("This is not JSON that can be read.")) from error
 
 
 class ActivateForm(StyledForm):
     MODES = (
-        ("shadow", "Shadow: decides, changes nothing"),
-        ("enforce", "Enforce"),
-        ("off", "Off"),
+        ("shadow", _("Shadow: decides, changes nothing")),
+        ("enforce", _("Enforce")),
+        ("off", _("Off")),
     )
-    version = forms.IntegerField(min_value=1, max_value=2**31 - 1)
-    mode = forms.ChoiceField(choices=MODES)
+    version = forms.IntegerField(label=_("Version"), min_value=1, max_value=2**31 - 1)
+    mode = forms.ChoiceField(label=_("Mode"), choices=MODES)
     percent = forms.IntegerField(
-        required=False, min_value=1, max_value=100, initial=100, label="For how many of 100 items"
+        required=False, min_value=1, max_value=100, initial=100, label=_("For how many of 100 items")
     )
 
     @property
@@ -182,23 +207,30 @@ class ActivateForm(StyledForm):
 
 
 class HashListForm(StyledForm):
-    name = forms.CharField(max_length=100, widget=forms.TextInput(attrs={"autocomplete": "off"}))
-    stance = forms.ChoiceField(
-        choices=[("bad", "Bad: known content that must not come back"), ("good", "Good: known to be fine")],
-        label="What is on it",
+    name = forms.CharField(
+        label=_("Name"), max_length=100, widget=forms.TextInput(attrs={"autocomplete": "off"})
     )
-    description = forms.CharField(required=False, max_length=2000, widget=forms.Textarea(attrs={"rows": 2}))
+    stance = forms.ChoiceField(
+        choices=[
+            ("bad", _("Bad: known content that must not come back")),
+            ("good", _("Good: known to be fine")),
+        ],
+        label=_("What is on it"),
+    )
+    description = forms.CharField(
+        label=_("Description"), required=False, max_length=2000, widget=forms.Textarea(attrs={"rows": 2})
+    )
 
 
 class HashesForm(StyledForm):
     """Hashes from elsewhere, one a line: its hexadecimal digits, then a note if wanted."""
 
     algorithm = forms.ChoiceField(
-        choices=[("pdq", "PDQ, of pictures"), ("sha256", "SHA-256, of the bytes")], label="Kind"
+        choices=[("pdq", _("PDQ, of pictures")), ("sha256", _("SHA-256, of the bytes"))], label=_("Kind")
     )
     lines = forms.CharField(
         max_length=2_000_000,
-        label="Hashes",
+        label=_("Hashes"),
         widget=forms.Textarea(attrs={"rows": 5, "spellcheck": "false", "class": "mono"}),
     )
 
@@ -212,7 +244,9 @@ class HashesForm(StyledForm):
         """Show a refusal with the line that it is about."""
         entry = (getattr(error, "errors", None) or [{"pointer": "", "detail": error.detail}])[0]
         parts = entry["pointer"].split("/")
-        at = f"Line {int(parts[2]) + 1}: " if len(parts) > 2 and parts[2].isdecimal() else ""
+        at = ""
+        if len(parts) > 2 and parts[2].isdecimal():
+            at = gettext("Line {number}:").format(number=int(parts[2]) + 1) + " "
         self.add_error("lines", f"{at}{entry['detail']}")
 
 
@@ -222,10 +256,10 @@ class ContentForm(StyledForm):
     # Whether there is one of that id is for the service to say.
     asset = forms.UUIDField(
         required=False,
-        label="Or an asset, by its id",
+        label=_("Or an asset, by its id"),
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false", "class": "mono"}),
     )
     note = forms.CharField(
-        required=False, max_length=500, widget=forms.TextInput(attrs={"autocomplete": "off"})
+        label=_("Note"), required=False, max_length=500, widget=forms.TextInput(attrs={"autocomplete": "off"})
     )
-    copies = forms.BooleanField(required=False)
+    copies = forms.BooleanField(label=_("Copies"), required=False)

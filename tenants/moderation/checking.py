@@ -14,6 +14,7 @@ from typing import Any
 from tenants.moderation import policy_document
 from tenants.moderation.expressions import solving
 from tenants.moderation.expressions.programs import Expression, compiled
+from tenants.moderation.expressions.tree import ExpressionError
 
 ERROR, WARNING = "error", "warning"
 # Names in `could_not_look` that are no detector's.
@@ -31,13 +32,15 @@ _RULE = re.compile(r"/rules/([0-9]+)(?:/|$)")
 
 @dataclass(frozen=True)
 class Problem:
-    """`rule`: its id, empty for what concerns the whole document."""
+    """`rule`: its id, empty for what concerns the whole document. `at`: from which character of the expression that
+    `pointer` names it is wrong, where that is known."""
 
     level: str
     code: str
     detail: str
     pointer: str
     rule: str = ""
+    at: int | None = None
 
     def as_dict(self) -> dict[str, str]:
         return {"code": self.code, "rule": self.rule, "pointer": self.pointer, "detail": self.detail}
@@ -113,7 +116,21 @@ def _error(document: Any, error: Mapping[str, str]) -> Problem:
     found = _RULE.match(error["pointer"])
     rule = document["rules"][int(found[1])] if found else None
     name = rule.get("id") if isinstance(rule, dict) else None
-    return Problem(ERROR, "invalid", error["detail"], error["pointer"], name if isinstance(name, str) else "")
+    known = name if isinstance(name, str) else ""
+    at = (
+        _refused_at(rule.get("when"))
+        if isinstance(rule, dict) and error["pointer"].endswith("/when")
+        else None
+    )
+    return Problem(ERROR, "invalid", error["detail"], error["pointer"], known, at)
+
+
+def _refused_at(condition: Any) -> int | None:
+    try:
+        compiled(condition) if isinstance(condition, str) else None
+    except ExpressionError as error:
+        return error.at
+    return None
 
 
 # --- Rules among each other ------------------------------------------------------------------------------

@@ -108,9 +108,15 @@ def activation_as_dict(row: PolicyActivation) -> dict[str, Any]:
     }
 
 
-def compare_shadow(version: PolicyVersion) -> dict[str, Any]:
-    """What this version would have decided beside what was decided: how often each pair, and the newest that differ."""
+def compare_shadow(version: PolicyVersion, *, newest_of: int | None = None) -> dict[str, Any]:
+    """What this version would have decided beside what was decided: how often each pair, and the newest that differ.
+
+    `newest_of`: of so many audits at most, for pages, which cannot wait for all of a long history.
+    """
     rows = ShadowDecision.objects.filter(version=version)
+    if newest_of is not None:
+        oldest = rows.order_by("-id").values_list("id", flat=True)[newest_of - 1 : newest_of].first()
+        rows = rows.filter(id__gte=oldest) if oldest else rows
     counted = rows.values(decided=F("audit__decision"), shadow=F("decision")).annotate(count=Count("id"))
     pairs = sorted((row["decided"], row["shadow"], row["count"]) for row in counted)
     differ = rows.exclude(decision=F("audit__decision")).select_related("audit").order_by("-id")

@@ -10,6 +10,8 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince, timeuntil
+from django.utils.translation import gettext as _
+from django.utils.translation import pgettext_lazy
 
 from console import audit_words as words
 from console.audit_sheet import said_of
@@ -39,7 +41,7 @@ _TABLES = {
 @register.filter
 def word(code: Any, table: str) -> str:
     """The words for a code; a code that has none (a rule's id, a label of a tenant) as it is."""
-    return _TABLES[table].get(str(code or ""), str(code or ""))
+    return str(_TABLES[table].get(str(code or ""), str(code or "")))
 
 
 @register.filter
@@ -76,7 +78,7 @@ def says(evidence: Any) -> str:
 @register.filter
 def since(moment: dt.datetime) -> str:
     """For how long, in one unit: "3 hours"."""
-    return timesince(moment, depth=1) if timezone.now() > moment else "0 minutes"
+    return timesince(moment, depth=1) if timezone.now() > moment else _("0 minutes")
 
 
 @register.filter
@@ -101,6 +103,37 @@ def span(seconds: float | None) -> str:
 def level(severity: int) -> str:
     """How bad, in one word, as due times are by it."""
     return "high" if severity >= 70 else "medium" if severity >= 40 else "low"
+
+
+LEVELS = {
+    "high": pgettext_lazy("severity", "high"),
+    "medium": pgettext_lazy("severity", "medium"),
+    "low": pgettext_lazy("severity", "low"),
+}
+# What a hash list or a rule says, in one word; codes of the API beside their words here.
+ACTS = {
+    "allow": pgettext_lazy("rule", "allow"),
+    "label": pgettext_lazy("rule", "label"),
+    "review": pgettext_lazy("rule", "review"),
+    "block": pgettext_lazy("rule", "block"),
+    "good": pgettext_lazy("stance", "good"),
+    "bad": pgettext_lazy("stance", "bad"),
+}
+
+
+@register.filter
+def level_name(severity: int) -> str:
+    return str(LEVELS[level(severity)])
+
+
+@register.filter
+def severity_name(code: str) -> str:
+    return str(LEVELS.get(code, code))
+
+
+@register.filter
+def act_name(code: str) -> str:
+    return str(ACTS.get(code, code))
 
 
 @register.simple_tag

@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import gettext as _
 
 from console.access import Request, actor_of, needs, page
 from tenants.accounts.permissions import MODERATE
@@ -45,7 +46,7 @@ def show(request: Request, backtest_id: uuid.UUID) -> HttpResponse:
         rows = Backtest.objects.select_related("version", "version__policy")
         row = rows.filter(pk=backtest_id).first()
         if row is None:
-            raise NotFound("There is no such backtest.")
+            raise NotFound(_("There is no such backtest."))
         job = Job.objects.filter(pk=row.job_id).first()
     result = backtests.Tally.of(row.state).result(row.version.number)
     context = {

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import uuid
-from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import gettext as _
 
 from console.access import Request, actor_of, needs, page
-from console.audit_words import CATEGORIES
-from console.moderation_forms import ActivateForm, DocumentForm, PolicyForm
+from console.moderation_forms import ActivateForm, PolicyForm
 from console.people_names import names_of
+from console.views.backtests import DECISIONS, matrix_of
+from console.views.policy_editor import chosen, written
 from tenants.accounts.permissions import ADMIN, MODERATE
+from tenants.datasets.selectors import get_assets
 from tenants.errors import Conflict, Invalid
 from tenants.jobs.models import Job
 from tenants.moderation import (
@@ -23,17 +24,14 @@ from tenants.moderation import (
     checking,
     installed,
     policies,
-    policy_document,
     policy_selectors,
     starters,
 )
-from tenants.moderation.models import Backtest, Policy, PolicyVersion
+from tenants.moderation.models import Audit, Backtest, Policy
 
 ACTIVATIONS, BACKTESTS = 10, 5
-# In the order in which a person writes them.
-FIELDS = tuple(name for name in policy_document.FIELDS if name != "rules")
-RULE = ("id", "when", "then", "reason", "labels", "severity", "stop")
-SLA = policy_document.SLA
+# Of the newest audits that a version saw in shadow, as many are compared on a page.
+COMPARED = 5_000
 EMPTY: dict[str, Any] = {"rules": []}
 
 
@@ -92,7 +90,7 @@ def _show(request: Request, policy_id: uuid.UUID, forms: dict[str, Any], status:
     with request.workspace.open():
         policy = policy_selectors.get_policy(policy_id)
         versions = list(policy_selectors.list_versions(policy))
-        version = _chosen(versions, request.GET.get("version", ""))
+        version = chosen(versions, request.GET.get("version", ""))
         now, named = policy_selectors.activations_now()
         past = list(policy_selectors.list_activations(policy)[:ACTIVATIONS])
         state = policy_selectors.state_as_dict(now.get(policy.id), named)
@@ -106,18 +104,13 @@ def _show(request: Request, policy_id: uuid.UUID, forms: dict[str, Any], status:
             "past": past,
             "names": names_of({*(row.created_by for row in past), *(one.created_by for one in versions)}),
             "report": checking.check(version.document, installed.surroundings()),
-            "shadow": policy_selectors.compare_shadow(version),
+            "shadow": policy_selectors.compare_shadow(version, newest_of=COMPARED),
             "backtests": _backtests(policy),
         }
     context["activate_form"] = ActivateForm(
         initial={"version": version.number, "mode": "shadow", "percent": 100}
     )
     return page(request, "policy.html", {**context, **forms}, status=status)
-
-
-def _chosen(versions: list[PolicyVersion], number: str) -> PolicyVersion:
-    """The version of the address, or the newest."""
-    return next((one for one in versions if str(one.number) == number), versions[0])
 
 
 def _other_in_force(policy: Policy, now: dict[uuid.UUID, Any], named: dict[uuid.UUID, Any]) -> Policy | None:
@@ -135,85 +128,41 @@ def _backtests(policy: Policy) -> list[tuple[Backtest, Job | None]]:
     return [(row, jobs.get(row.job_id)) for row in rows]
 
 
-# --- Writing a version -----------------------------------------------------------------------------------
-
-
-@needs(MODERATE, methods=("GET", "POST"))
-def edit(request: Request, policy_id: uuid.UUID) -> HttpResponse:
-    """The editor: `check` only looks, else a document without errors becomes the next version."""
+@needs(MODERATE)
+def shadow(request: Request, policy_id: uuid.UUID) -> HttpResponse:
+    """What a version in shadow would have decided beside what was decided, with audits to look at."""
     with request.workspace.open():
         policy = policy_selectors.get_policy(policy_id)
-        around = installed.surroundings()
-    if request.method != "POST":
-        return _editor(request, policy, DocumentForm(initial={"document": _start(request, policy)}))
-    form = DocumentForm(request.POST)
-    if not form.is_valid():
-        return _editor(request, policy, form, status=422)
-    document = form.cleaned_data["document"]
-    report = checking.check(document, around)
-    if "check" in request.POST:
-        return _editor(request, policy, form, report=report)
-    if report.errors:
-        return _editor(request, policy, form, report=report, status=422)
-    try:
-        with request.workspace.open():
-            version, is_new = policies.add_version(
-                policy_id=policy.id, document=document, actor=actor_of(request).label
-            )
-    except Invalid as error:
-        form.add_error("document", error.detail)
-        return _editor(request, policy, form, report=report, status=422)
-    said = f"Saved as version {version.number}. It is not in force yet."
-    messages.success(request, said if is_new else f"Nothing is new: this is version {version.number}.")
-    return redirect_to_version(policy.id, version.number)
-
-
-def redirect_to_version(policy_id: uuid.UUID, number: int) -> HttpResponse:
-    response = redirect("console:policy", policy_id=policy_id)
-    response["Location"] += f"?version={number}"
-    return response
-
-
-def _start(request: Request, policy: Policy) -> str:
-    with request.workspace.open():
-        version = _chosen(list(policy_selectors.list_versions(policy)), request.GET.get("version", ""))
-    return json.dumps(written(version.document), ensure_ascii=False, indent=2)
-
-
-def written(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document as a person would write it: the database keeps no order, and the normal form every default."""
-    rules = [_rule(rule) for rule in document.get("rules", ())]
-    parts = {
-        "rules": rules,
-        **{name: document[name] for name in FIELDS if document.get(name) not in (None, {}, False, 0)},
-        "on_failure": document.get("on_failure", "review"),
-    }
-    for name, order in (("thresholds", CATEGORIES), ("sla_hours", SLA)):
-        if name in parts:
-            parts[name] = {key: parts[name][key] for key in order if key in parts[name]}
-    return {**parts, "rules": rules}
-
-
-def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: rule[name] for name in RULE if rule.get(name) not in (None, [], False)}
-
-
-def _editor(
-    request: Request,
-    policy: Policy,
-    form: DocumentForm,
-    *,
-    report: checking.Report | None = None,
-    status: int = 200,
-) -> HttpResponse:
+        versions = list(policy_selectors.list_versions(policy))
+        now, named = policy_selectors.activations_now()
+        state = policy_selectors.state_as_dict(now.get(policy.id), named)
+        version = chosen(versions, request.GET.get("version", "") or str(state["shadow"] or ""))
+        found = policy_selectors.compare_shadow(version, newest_of=COMPARED)
+        samples = _samples(found["samples"])
     context = {
         "policy": policy,
-        "form": form,
-        "report": report,
-        "fields": installed.detectors(),
-        "checked": report is not None,
+        "versions": versions,
+        "version": version,
+        "state": state,
+        "shadow": found,
+        "samples": samples,
+        "matrix": matrix_of(found["changes"]),
+        "decisions": DECISIONS,
+        "most": COMPARED,
     }
-    return page(request, "policy_edit.html", context, status=status)
+    return page(request, "policy_shadow.html", context)
+
+
+def _samples(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """With the audits, and their assets as far as these are still there."""
+    audits = Audit.objects.in_bulk([sample["audit"] for sample in samples])
+    known = {str(audit.pk): audit for audit in audits.values()}
+    assets = get_assets([audit.item for audit in audits.values() if audit.item])
+    return [
+        {**sample, "audit": audit, "asset": assets.get(audit.item) if audit.item else None}
+        for sample in samples
+        if (audit := known.get(sample["audit"]))
+    ]
 
 
 # --- In force --------------------------------------------------------------------------------------------
@@ -245,11 +194,14 @@ def activate(request: Request, policy_id: uuid.UUID) -> HttpResponse:
 
 def _said(number: int, mode: str, ratio: float) -> str:
     if mode == "off":
-        return f"Version {number} is out of force."
-    if mode == "shadow":
-        return f"Version {number} runs in shadow: it decides and changes nothing."
-    share = "every item" if ratio == 1 else f"{ratio * 100:.0f} of 100 items"
-    return f"Version {number} decides about {share} from now on."
+        said = _("Version {number} is out of force.")
+    elif mode == "shadow":
+        said = _("Version {number} runs in shadow: it decides and changes nothing.")
+    elif ratio == 1:
+        said = _("Version {number} decides about every item from now on.")
+    else:
+        said = _("Version {number} decides about {share} of 100 items from now on.")
+    return said.format(number=number, share=f"{ratio * 100:.0f}")
 
 
 @needs(ADMIN, methods=("POST",))
@@ -258,7 +210,7 @@ def roll_back(request: Request, policy_id: uuid.UUID) -> HttpResponse:
         with request.workspace.open():
             policy_selectors.get_policy(policy_id)
             activations.roll_back(policy_id=policy_id, actor=actor_of(request).label)
-        messages.success(request, "Rolled back: what was in force before is in force again.")
+        messages.success(request, _("Rolled back: what was in force before is in force again."))
     except Conflict as error:
         messages.error(request, error.detail)
     return redirect("console:policy", policy_id=policy_id)
