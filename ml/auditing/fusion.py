@@ -84,7 +84,7 @@ def merged_fields(parts: Iterable[Examined]) -> dict[str, Any]:
 
 def _signature(fields: dict[str, Any]) -> tuple[Verdict, list[dict[str, Any]]]:
     """Of signatures and our own watermark. A valid signature of an unknown signer is only a declaration."""
-    c2pa, mark = fields.get("c2pa") or {}, fields.get("watermark") or {}
+    c2pa, mark = _claims(fields), fields.get("watermark") or {}
     if mark.get("state") == "present":
         return "likely_synthetic", [{"kind": "watermark", **mark}]
     state = c2pa.get("state", "not_examined")
@@ -97,8 +97,13 @@ def _signature(fields: dict[str, Any]) -> tuple[Verdict, list[dict[str, Any]]]:
     return ("no_evidence" if looked else "not_examined"), []
 
 
+def _claims(fields: dict[str, Any]) -> dict[str, Any]:
+    """What content credentials say, without the tree that people look at: it stands under provenance once."""
+    return {name: value for name, value in (fields.get("c2pa") or {}).items() if name != "tree"}
+
+
 def _declaration(fields: dict[str, Any]) -> tuple[Verdict, list[dict[str, Any]]]:
-    c2pa, declared = fields.get("c2pa") or {}, fields.get("declared") or {}
+    c2pa, declared = _claims(fields), fields.get("declared") or {}
     evidence = []
     if c2pa.get("state") == "valid" and c2pa.get("ai"):
         evidence.append({"kind": "c2pa", **c2pa})

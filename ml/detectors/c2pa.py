@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from ml.detectors.base import Detector, Finding, Item
 from ml.provenance._sdk import context
 from ml.provenance.anchors import normalise_anchors
+from ml.provenance.credentials import tree
 from ml.provenance.plain import plain
 from ml.provenance.source_types import ai_kind, code_of
 
@@ -148,6 +149,7 @@ def _finding(report: dict[str, Any], own: bool) -> Finding:
         "ingredients": len(_list(manifest.get("ingredients"))),
         "manifests": len(manifests),
         "codes": _codes(report),
+        "tree": tree(report),
     }
     shown = {name: fields[name] for name in ("state", "own", "ai", "generator", "signer", "codes")}
     return Finding(evidence=[{"kind": "c2pa", **shown}], fields={"c2pa": fields})

@@ -11,11 +11,13 @@ from django.http import HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.translation import gettext as _
 
 from console import problems
 from console.access import Request, actor_of, needs, page
 from console.audit_sheet import sheet_of
 from console.audit_words import DECISIONS, VERDICTS
+from console.evidence_view import credentials_of, viewer_of
 from console.moderation_forms import AuditForm
 from console.paging import page_of
 from tenants.accounts.permissions import MODERATE
@@ -159,7 +161,19 @@ def _decided(request: Request, audit: Audit) -> dict[str, Any]:
         "reviews": list(Review.objects.filter(audit=audit).order_by("id")),
         "kept": kept_content(audit.id) is not None,
         "newest": _newest(audit),
+        "viewer": viewer_of(shape),
+        "credentials": credentials_of(shape),
+        "address": _address(audit, asset),
     }
+
+
+def _address(audit: Audit, asset: Asset | None) -> str:
+    """Where the item itself can be seen or heard; empty where it is a text or is not kept."""
+    if audit.modality == Asset.Modality.TEXT:
+        return ""
+    if asset is not None:
+        return reverse("console:asset-content", args=[asset.id])
+    return reverse("console:audit-content", args=[audit.id]) if kept_content(audit.id) else ""
 
 
 def _policy_name(policy_id: str) -> str:
@@ -203,7 +217,7 @@ def content(request: Request, audit_id: uuid.UUID) -> HttpResponseBase:
         selectors.get_request(audit_id)
         asked = kept_content(audit_id)
     if asked is None or asked.blob is None:
-        raise NotFound("The content of this audit is not kept any more.")
+        raise NotFound(_("The content of this audit is not kept any more."))
     blob = asked.blob
     return serving.serve(
         request,

@@ -10,6 +10,7 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.translation import gettext as _
 
 from console.access import Request, actor_of, needs, page
 from console.moderation_forms import BulkForm, UndoForm
@@ -64,7 +65,7 @@ def apply(request: Request) -> HttpResponse:
         form.refuse(error)
         return page(request, "reviews_bulk.html", {"form": form, "seen": _preview(request, form)}, status=422)
     if not decided:
-        messages.error(request, "No review fits any more; nothing was decided.")
+        messages.error(request, _("No review fits any more; nothing was decided."))
         return redirect("console:reviews-bulk")
     left = f" {last.left} are left: press the button again to go on." if last.left else ""
     said = f"{decided} review{'s' if decided != 1 else ''} decided.{left}"
@@ -102,7 +103,7 @@ def _apply(request: Request, form: BulkForm) -> tuple[int, bulk.Applied]:
 def undo(request: Request, batch_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         if not showing.list_outcomes(actor=actor_of(request).label, batch=batch_id).exists():
-            raise NotFound("There is no such bulk decision.")
+            raise NotFound(_("There is no such bulk decision."))
     form = UndoForm(request.POST)
     reason = form.cleaned_data["reason"] if form.is_valid() else ""
     try:
@@ -114,7 +115,7 @@ def undo(request: Request, batch_id: uuid.UUID) -> HttpResponse:
             reason=reason,
         )
     except Invalid:
-        messages.error(request, "Say why it is undone.")
+        messages.error(request, _("Say why it is undone."))
         return redirect("console:outcomes")
     said = f"{undone.undone} decision{'s' if undone.undone != 1 else ''} undone."
     if undone.left:

@@ -10,6 +10,7 @@ from django.contrib import messages
 from django.db.models import Count
 from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import gettext as _
 
 from console.access import Request, actor_of, needs, page
 from console.forms import ConfirmForm
@@ -123,14 +124,14 @@ def add_content(request: Request, list_id: uuid.UUID) -> HttpResponse:
     except ServiceError as error:
         form.refuse(error)
         return _show(request, list_id, {"content_form": form}, error.status)
-    messages.success(request, "It is on the list.")
+    messages.success(request, _("It is on the list."))
     return redirect("console:hash-list", list_id=list_id)
 
 
 def _prints(request: Request, asset_id: uuid.UUID | None) -> dict[str, Any]:
     tenant_id, sent = request.workspace.tenant.id, cast(Any, request.FILES.get("file"))
     if (asset_id is None) == (sent is None):
-        raise Invalid("Choose a file, or give the id of an asset.", pointer="/asset")
+        raise Invalid(_("Choose a file, or give the id of an asset."), pointer="/asset")
     if asset_id is not None:
         return fingerprinting.of_asset(tenant_id, asset_id)
     with file_of(tenant_id, sent, None, at_most=settings.MAX_UPLOAD_BYTES) as file:
@@ -148,7 +149,7 @@ def _add(row: HashList, prints: dict[str, Any], form: ContentForm, actor: str) -
 def remove_entry(request: Request, list_id: uuid.UUID, item_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         known.remove_item(item_id=item_id, list_id=list_id, actor=actor_of(request).label)
-    messages.success(request, "It is off the list. What was decided because of it stays as it is.")
+    messages.success(request, _("It is off the list. What was decided because of it stays as it is."))
     return redirect("console:hash-list", list_id=list_id)
 
 
@@ -161,5 +162,5 @@ def delete(request: Request, list_id: uuid.UUID) -> HttpResponse:
         return _show(request, list_id, {"confirm_form": form}, 422)
     with request.workspace.open():
         known.delete_list(list_id=list_id, actor=actor_of(request).label)
-    messages.success(request, "The list was deleted.")
+    messages.success(request, _("The list was deleted."))
     return redirect("console:hashes")

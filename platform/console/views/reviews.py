@@ -10,9 +10,11 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.translation import gettext as _
 
 from console.access import Request, actor_of, needs, page
 from console.audit_sheet import rules_of, sheet_of
+from console.audit_words import DECISIONS
 from console.moderation_forms import DecideForm, UndoForm
 from console.paging import page_of
 from console.people_names import names_of
@@ -73,7 +75,7 @@ def _claim_next(request: Request) -> HttpResponse:
     with request.workspace.open():
         review = queue.claim_next(actor=actor_of(request).label)
     if review is None:
-        messages.success(request, "Nothing in the queue is free for you now.")
+        messages.success(request, _("Nothing in the queue is free for you now."))
         return redirect("console:reviews")
     return redirect("console:review", review_id=review.id)
 
@@ -93,7 +95,7 @@ def release(request: Request, review_id: uuid.UUID) -> HttpResponse:
     try:
         with request.workspace.open():
             queue.release(review_id=review_id, actor=actor_of(request).label)
-        messages.success(request, "The review is back in the queue.")
+        messages.success(request, _("The review is back in the queue."))
     except REFUSALS as error:
         messages.error(request, error.detail)
     return redirect("console:reviews")
@@ -172,9 +174,9 @@ def decide(request: Request, review_id: uuid.UUID) -> HttpResponse:
 
 
 def _tell(request: Request, outcome: Outcome) -> None:
-    done = {"allow": "Allowed", "label": "Labelled", "block": "Blocked"}[outcome.decision]
+    done = DECISIONS[outcome.decision]
     address = reverse("console:outcome-undo", args=[outcome.id])
-    messages.success(request, f"{done}. The reason is on record.", extra_tags=address)
+    messages.success(request, _("{done}. The reason is on record.").format(done=done), extra_tags=address)
 
 
 # --- Taking back -----------------------------------------------------------------------------------------
@@ -187,7 +189,7 @@ def undo(request: Request, outcome_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         undoing.get_outcome(outcome_id=outcome_id, actor=actor)
     if not form.is_valid():
-        messages.error(request, "Say why it is undone.")
+        messages.error(request, _("Say why it is undone."))
         return redirect("console:outcomes")
     try:
         with request.workspace.open():
@@ -195,7 +197,7 @@ def undo(request: Request, outcome_id: uuid.UUID) -> HttpResponse:
     except (Conflict, Invalid) as error:
         messages.error(request, error.detail)
         return redirect("console:outcomes")
-    messages.success(request, "Undone. The review is in the queue again, and the item stands as before.")
+    messages.success(request, _("Undone. The review is in the queue again, and the item stands as before."))
     return redirect("console:review", review_id=undone.review)
 
 
@@ -237,7 +239,7 @@ def figures(request: Request) -> HttpResponse:
             "ages": queue.ages(),
             "overall": found.overall,
             "pairs": [
-                (" and ".join(names.get(name, name) for name in pair), agreed)
+                (_(" and ").join(names.get(name, name) for name in pair), agreed)
                 for pair, agreed in found.pairs.items()
             ],
             "precisions": agreement.precisions(),

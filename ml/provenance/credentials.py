@@ -1,0 +1,121 @@
+"""A manifest store as a tree for people: claims, assertions, and what each was made from. Bounded in every way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ml.provenance.plain import plain
+from ml.provenance.source_types import code_of
+
+MAX_MANIFESTS, MAX_DEPTH = 12, 4
+MAX_ASSERTIONS, MAX_INGREDIENTS, MAX_ACTIONS, MAX_CODES = 12, 8, 8, 6
+MAX_TEXT = 120
+
+
+def tree(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The active manifest with its ingredients, as the SDK read and validated it; empty where there is none.
+
+    Each claim has `title`, `format`, `generator`, `signer`, `signed_at`, `assertions` (label, says), `ingredients`
+    (title, relation, problems and, where one was carried along, its own `claim`), and `left_out` where it was cut.
+    """
+    reader = _Reader(_dict(report.get("manifests")), _problems(report))
+    return reader.claim(str(report.get("active_manifest")), 0) or {}
+
+
+@dataclass
+class _Reader:
+    manifests: Mapping[str, Any]
+    problems: Mapping[str, list[str]]
+    left: int = MAX_MANIFESTS
+
+    def claim(self, label: str, depth: int) -> dict[str, Any] | None:
+        manifest = _dict(self.manifests.get(label))
+        if not manifest or depth >= MAX_DEPTH or self.left <= 0:
+            return None
+        self.left -= 1
+        assertions, ingredients = _list(manifest.get("assertions")), _list(manifest.get("ingredients"))
+        info = _dict(manifest.get("signature_info"))
+        return {
+            "title": _text(manifest.get("title")),
+            "format": _text(manifest.get("format")),
+            "generator": _generator(manifest),
+            "signer": _text(info.get("issuer") or info.get("common_name")),
+            "signed_at": plain(info.get("time"), 40),
+            "assertions": [_assertion(_dict(one)) for one in assertions[:MAX_ASSERTIONS]],
+            "ingredients": [self._ingredient(_dict(one), depth) for one in ingredients[:MAX_INGREDIENTS]],
+            "left_out": max(0, len(assertions) - MAX_ASSERTIONS) + max(0, len(ingredients) - MAX_INGREDIENTS),
+        }
+
+    def _ingredient(self, ingredient: Mapping[str, Any], depth: int) -> dict[str, Any]:
+        label = str(ingredient.get("active_manifest") or "")
+        found = {
+            "title": _text(ingredient.get("title")),
+            "format": _text(ingredient.get("format")),
+            "relation": plain(ingredient.get("relationship"), 40),
+            "problems": self.problems.get(str(ingredient.get("label") or ""), [])
+            or _own_problems(ingredient),
+        }
+        claim = self.claim(label, depth + 1) if label else None
+        return found | ({"claim": claim} if claim else {"carried": bool(label)})
+
+
+def _assertion(assertion: Mapping[str, Any]) -> dict[str, Any]:
+    data = _dict(assertion.get("data"))
+    actions = [_action(_dict(one)) for one in _list(data.get("actions"))[:MAX_ACTIONS]]
+    says = [said for said in actions if said] or _plain_values(data)
+    return {"label": plain(assertion.get("label"), 80), "says": says}
+
+
+def _action(action: Mapping[str, Any]) -> str:
+    agent = action.get("softwareAgent")
+    software = agent.get("name") if isinstance(agent, dict) else agent
+    parts = (action.get("action"), code_of(action.get("digitalSourceType")), software, action.get("when"))
+    return ", ".join(filter(None, (plain(part, 80) for part in parts)))
+
+
+def _plain_values(data: Mapping[str, Any]) -> list[str]:
+    """The values of an assertion that are texts or numbers; hashes and pictures say nothing to people."""
+    shown = []
+    for name, value in data.items():
+        if isinstance(value, str | int | float) and not str(name).startswith("@") and name not in _BINARY:
+            shown.append(f"{plain(name, 40)}: {plain(str(value), MAX_TEXT)}")
+    return shown[:MAX_ACTIONS]
+
+
+_BINARY = frozenset({"hash", "pad", "pad2", "alg", "thumbnail"})
+
+
+def _generator(manifest: Mapping[str, Any]) -> str:
+    infos = [_dict(info) for info in _list(manifest.get("claim_generator_info"))]
+    names = [_text(f"{info.get('name') or ''} {info.get('version') or ''}".strip()) for info in infos]
+    return ", ".join(filter(None, names[:3])) or _text(manifest.get("claim_generator"))
+
+
+def _problems(report: Mapping[str, Any]) -> Mapping[str, list[str]]:
+    """What failed of ingredients, by the label of the ingredient's assertion."""
+    found: dict[str, list[str]] = {}
+    deltas = _list(_dict(report.get("validation_results")).get("ingredientDeltas"))
+    for delta in deltas[: MAX_INGREDIENTS * MAX_DEPTH]:
+        label = str(_dict(delta).get("ingredientAssertionURI") or "").rpartition("/")[2]
+        failures = _list(_dict(_dict(delta).get("validationDeltas")).get("failure"))
+        found[label] = [plain(_dict(one).get("code"), 80) for one in failures[:MAX_CODES]]
+    return found
+
+
+def _own_problems(ingredient: Mapping[str, Any]) -> list[str]:
+    results = _dict(_dict(ingredient.get("validation_results")).get("activeManifest"))
+    return [plain(_dict(one).get("code"), 80) for one in _list(results.get("failure"))[:MAX_CODES]]
+
+
+def _text(value: Any) -> str:
+    return plain(value, MAX_TEXT)
+
+
+def _dict(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,198 @@
+"""The evidence viewer: places, moments and credentials, as far as they were recorded and no further."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from console.evidence_view import Node, credentials_of, viewer_of
+from ml.provenance.credentials import tree
+from tenants.datasets.models import Asset, Blob
+from tenants.scope import tenant_scope
+from tests.conftest import Party
+from tests.console.auditing import audited
+from tests.console.pages import faults_of
+from tests.console.test_audits import read
+from tests.tenants.reviewing import World, make_world
+
+
+@pytest.fixture
+def world(party: Party) -> World:
+    return make_world(party)
+
+
+def shape(
+    *evidence: Any, duration: float = 0.0, size: tuple[int, int] = (2048, 1024), **more: Any
+) -> dict[str, Any]:
+    return {
+        "item": {"width": size[0], "height": size[1], "duration_s": duration},
+        "detectors": [{"name": "looker", "evidence": list(evidence)}],
+        **more,
+    }
+
+
+def test_boxes_of_pixels_and_of_shares_meet_on_one_scale() -> None:
+    # Detectors saw it 1024 pixels wide.
+    face = {"kind": "face", "box": [512, 0, 1024, 256], "score": 0.9}
+    words = {"kind": "words", "box": [[0.1, 0.2], [0.3, 0.2], [0.3, 0.4], [0.1, 0.4]]}
+    boxes = viewer_of(shape(face, words)).boxes
+    assert [box.points for box in boxes] == [
+        "50.0,0.0 100.0,0.0 100.0,50.0 50.0,50.0",
+        "10.0,20.0 30.0,20.0 30.0,40.0 10.0,40.0",
+    ]
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        None,
+        [],
+        [1, 2, 3],
+        ["a", 1, 2, 3],
+        [9, 9, 1, 1],
+        [[2, 2], [3, 3], [4, 4], [5, 5]],
+        [True] * 4,
+        [-5, 0, 9, 9],
+    ],
+)
+def test_what_is_no_box_is_not_drawn(box: Any) -> None:
+    assert viewer_of(shape({"box": box})).boxes == []
+
+
+def test_moments_and_stretches_are_placed_on_the_time_line() -> None:
+    stretch = {"kind": "stretch", "start_s": 25.0, "end_s": 50.0, "score": 0.75}
+    frame = {"kind": "frame", "at_s": 10.0, "score": 0.5}
+    spans = viewer_of(
+        shape(stretch, frame, frame, {"at_s": 900.0}, {"start_s": 9, "end_s": 3}, duration=100.0)
+    ).spans
+    assert [(span.start_s, span.end_s, span.left, span.is_frame) for span in spans] == [
+        (10.0, 10.0, 10.0, True),
+        (25.0, 50.0, 25.0, False),
+    ]
+    assert spans[1].width == 25.0
+    assert viewer_of(shape(stretch)).spans == []
+
+
+def test_erased_evidence_shows_nothing() -> None:
+    assert not viewer_of({"evidence": "erased"})
+    assert credentials_of({"evidence": "erased"}) is None
+
+
+# --- Content credentials ---------------------------------------------------------------------------------
+
+REPORT = {
+    "active_manifest": "urn:a",
+    "manifests": {
+        "urn:a": {
+            "title": "Poster.jpg",
+            "claim_generator_info": [{"name": "Editor", "version": "2"}],
+            "signature_info": {"issuer": "Example Ltd", "time": "2026-01-02T03:04:05Z"},
+            "assertions": [
+                {"label": "c2pa.actions.v2", "data": {"actions": [{"action": "c2pa.edited"}]}},
+                {"label": "stds.note", "data": {"text": "Hello", "hash": "zzz"}},
+            ],
+            "ingredients": [
+                {"title": "Photo.jpg", "relationship": "parentOf", "active_manifest": "urn:b"},
+                {"title": "Sky.png", "relationship": "componentOf"},
+            ],
+        },
+        "urn:b": {"title": "Photo.jpg", "signature_info": {"common_name": "Camera"}, "ingredients": [
+            {"title": "again", "active_manifest": "urn:a"}]},
+    },
+}  # fmt: skip
+
+
+def names(node: Node, depth: int = 0) -> list[str]:
+    return [
+        f"{'  ' * depth}{node.name}: {node.says}",
+        *(n for c in node.children for n in names(c, depth + 1)),
+    ]
+
+
+def test_a_manifest_is_a_tree_of_claims_and_what_they_were_made_from() -> None:
+    c2pa = {"state": "valid", "tree": tree(REPORT), "codes": []}
+    lines = names(credentials_of({"provenance": {"c2pa": c2pa}}))  # type: ignore[arg-type]
+    assert lines[0] == "Poster.jpg: "
+    assert "  Signer: Example Ltd, 2026-01-02T03:04:05Z" in lines
+    assert "    c2pa.actions.v2: " in lines
+    assert "      c2pa.edited: " in lines
+    assert "      text: Hello: " in lines
+    assert not any("zzz" in line for line in lines)
+    assert "    Photo.jpg: parentOf" in lines
+    assert any("It carries no credentials of its own." in line for line in lines)
+    assert "  Validation: Intact; the signer is not on the list of trusted ones." in lines
+
+
+def test_manifests_that_name_each_other_end_somewhere() -> None:
+    found = names(credentials_of({"provenance": {"c2pa": {"state": "valid", "tree": tree(REPORT)}}}))  # type: ignore[arg-type]
+    assert len(found) < 60
+
+
+def test_a_hostile_manifest_stays_small() -> None:
+    assertion = {"label": "l", "data": {"a" * 99: "b" * 9_999}}
+    many = {
+        f"urn:{n}": {
+            "title": "x" * 9_999,
+            "assertions": [assertion] * 500,
+            "ingredients": [{"title": "y" * 999, "active_manifest": f"urn:{n + 1}"}] * 500,
+        }
+        for n in range(50)
+    }
+    assert len(json.dumps(tree({"active_manifest": "urn:0", "manifests": many}))) < 100_000
+    for odd in (
+        {},
+        {"manifests": []},
+        {"active_manifest": None},
+        {"manifests": {"a": 1}, "active_manifest": "a"},
+    ):
+        assert tree(odd) == {}
+
+
+def test_a_broken_signature_is_said_to_be_broken() -> None:
+    codes = [{"code": "assertion.dataHash.mismatch", "explanation": "changed"}]
+    found = credentials_of(
+        {"provenance": {"c2pa": {"state": "invalid", "tree": tree(REPORT), "codes": codes}}}
+    )
+    assert found is not None
+    assert found.children[0].state == "bad"
+    assert found.children[0].children[0].name == "assertion.dataHash.mismatch"
+
+
+def test_audits_from_before_trees_show_what_was_recorded() -> None:
+    c2pa = {"state": "trusted", "generator": "Old", "signer": {"organisation": "Org"}, "ingredients": 2}
+    lines = names(credentials_of({"provenance": {"c2pa": c2pa}}))  # type: ignore[arg-type]
+    assert "  Signer: Org" in lines
+    assert "  Not listed here: 2" in lines
+    for state in ("absent", "not_examined"):
+        assert credentials_of({"provenance": {"c2pa": {"state": state}}}) is None
+
+
+# --- The page --------------------------------------------------------------------------------------------
+
+
+def of_kind(party: Party, asset: Asset, modality: str, media_type: str) -> Asset:
+    with tenant_scope(party.id):
+        Asset.objects.filter(pk=asset.pk).update(modality=modality)
+        Blob.objects.filter(pk=asset.blob_id).update(media_type=media_type)
+        return Asset.objects.get(pk=asset.pk)
+
+
+def test_a_picture_has_a_slider_over_what_was_marked(party: Party, world: World, owner: Client) -> None:
+    asset = of_kind(party, world.add(), "image", "image/jpeg")
+    audit = audited(world, asset=asset, modality="image")
+    page = read(owner, f"/audits/{audit.id}")
+    assert 'type="range"' in page
+    assert "data-mask" in page
+    assert "no proof" in page
+    assert faults_of(page) == []
+
+
+def test_credentials_stand_on_the_page_escaped(world: World, owner: Client) -> None:
+    audit = audited(world, hostile="<b>evil</b>")
+    page = read(owner, f"/audits/{audit.id}")
+    assert "claim-tree" in page
+    assert "<b>evil</b>" not in page
+    assert faults_of(page) == []
