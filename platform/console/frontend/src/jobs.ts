@@ -1,7 +1,7 @@
 // Parts of a page that show a job: fetched again whenever the job changes.
 import htmx from "htmx.org";
 import { all } from "./dom";
-import { watch } from "./watch";
+import { finished, type Job, watch } from "./watch";
 
 const watched = new WeakSet<Element>();
 
@@ -10,8 +10,16 @@ export function startJobs(root: ParentNode): void {
   for (const panel of [...self, ...all<HTMLElement>("[data-job]", root)]) {
     if (watched.has(panel)) continue;
     watched.add(panel);
-    watch(panel.dataset.job ?? "", () => refresh(panel));
+    watch(panel.dataset.job ?? "", (job) => {
+      tell(job);
+      refresh(panel);
+    });
   }
+}
+
+/** Other parts of the page follow the same job without a stream of their own. */
+function tell(job: Job): void {
+  document.dispatchEvent(new CustomEvent("job", { detail: { id: job.id, finished: finished(job) } }));
 }
 
 function refresh(panel: HTMLElement): void {

@@ -1,5 +1,6 @@
 // Following jobs: a few through server-sent events, the rest (and all, where events do not come) by asking.
 import { notice } from "./notices";
+import { t } from "./words";
 
 export interface Job {
   id: string;
@@ -14,6 +15,8 @@ const FINISHED = ["succeeded", "failed", "cancelled"];
 // Browsers keep six connections to a host; uploads and pages need some of them.
 const MAX_STREAMS = 2;
 const ASK_EVERY_MS = 1500;
+// An end of a stream that is followed by a new one is no loss.
+const LOST_AFTER_MS = 5000;
 const ASK_AT_ONCE = 50;
 
 const asked = new Map<string, Listener>();
@@ -47,12 +50,30 @@ function stream(id: string, listener: Listener): void {
   };
   source.addEventListener("message", take);
   source.addEventListener("job", take as EventListener);
+  let lost: number | undefined;
+  source.onopen = () => {
+    window.clearTimeout(lost);
+    tellLive(true);
+  };
   source.onerror = () => {
+    // After a lost connection, or when the server ends a stream, the browser connects again by itself and says what it
+    // has heard last.
+    if (heard && source.readyState === EventSource.CONNECTING) {
+      window.clearTimeout(lost);
+      lost = window.setTimeout(() => tellLive(false), LOST_AFTER_MS);
+      return;
+    }
+    window.clearTimeout(lost);
     close();
     // Never heard anything: this way does not work here (a proxy, another server). Else only this stream ended.
     if (!heard) streamsWork = false;
     ask(id, listener);
   };
+}
+
+/** For what shows whether the page hears of changes at once. */
+function tellLive(live: boolean): void {
+  document.dispatchEvent(new CustomEvent("job-stream", { detail: { live } }));
 }
 
 function ask(id: string, listener: Listener): void {
@@ -65,9 +86,11 @@ async function askAll(): Promise<void> {
   try {
     const answer = await fetch(`/jobs/states?ids=${ids.join(",")}`, { headers: { Accept: "application/json" } });
     if (answer.status === 401) return window.location.reload();
+    tellLive(answer.ok);
     if (answer.ok) tell(ids, ((await answer.json()) as { jobs: Job[] }).jobs);
   } catch {
-    notice("The server cannot be reached. Trying again.");
+    notice(t("The server cannot be reached. Trying again."));
+    tellLive(false);
   }
   timer = asked.size ? window.setTimeout(askAll, ASK_EVERY_MS) : undefined;
 }
