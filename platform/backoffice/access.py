@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any
 
-from csp.constants import SELF, UNSAFE_EVAL, UNSAFE_INLINE
+from csp.constants import UNSAFE_EVAL, UNSAFE_INLINE
 from csp.decorators import csp_update
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
@@ -28,7 +28,6 @@ from tenants.errors import NotFound, ServiceError
 View = Callable[..., HttpResponseBase]
 # Scripts of other origins, and scripts in the page itself, stay forbidden here, too.
 POLICY = {"script-src": [UNSAFE_EVAL], "style-src": [UNSAFE_INLINE]}
-__all__ = ["POLICY", "SELF", "Request", "named", "operators", "page"]
 
 
 class Request(HttpRequest):
@@ -88,6 +87,11 @@ def _call(view: View, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBa
         raise Http404(error.detail) from error
     except ServiceError as error:
         return page(request, "problem.html", {"title": error.title, "problem": error}, status=error.status)
+
+
+def sent(request: Any) -> Any:
+    """What a form sent, also if it is empty; None if none was sent."""
+    return request.POST if request.method == "POST" else None
 
 
 def page(request: Any, template: str, context: dict[str, Any], status: int = 200) -> HttpResponse:

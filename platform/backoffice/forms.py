@@ -27,6 +27,8 @@ class OperatorForm(forms.Form):
     """Unfold's classes on every field; a service's refusal is shown at the field that it names."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Several forms of a page ask for a reason: each field has an id of its own.
+        kwargs.setdefault("auto_id", f"id_{type(self).__name__.lower()}_%s")
         super().__init__(*args, **kwargs)
         for field in self.fields.values():
             _style(field.widget)
@@ -104,8 +106,13 @@ class CeilingField(forms.FloatField):
     def to_python(self, value: Any) -> Any:
         if isinstance(value, str) and value.strip().lower() in ("none", "∞"):
             return NO_CEILING
-        number = super().to_python(value)
-        return int(number) if number is not None and number == int(number) else number
+        return super().to_python(value)
+
+    def clean(self, value: Any) -> Any:
+        """Whole numbers as such, as the plans have them."""
+        cleaned = super().clean(value)
+        whole = isinstance(cleaned, float) and cleaned.is_integer()
+        return int(cleaned) if whole else cleaned
 
     def validate(self, value: Any) -> None:
         if value is not NO_CEILING:

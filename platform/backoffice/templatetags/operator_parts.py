@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 from django import template
@@ -73,3 +74,9 @@ def ran_for(job: Job) -> str:
 @register.filter
 def percent(share: float | None) -> str:
     return "–" if share is None else f"{number_format(100 * share, 1)} %"
+
+
+@register.filter
+def moment_of(timestamp: float) -> dt.datetime:
+    """A Unix time as a moment."""
+    return dt.datetime.fromtimestamp(timestamp, dt.UTC)

@@ -10,7 +10,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
-from backoffice.access import Request, named, operators, page
+from backoffice.access import Request, named, operators, page, sent
 from backoffice.forms import ConfirmForm, ReasonForm
 from backoffice.paging import newest_first
 from tenants.errors import NotFound
@@ -23,9 +23,9 @@ from tenants.pipeline.tenant_figures import get_tenant
 def delete(request: Request, slug: str) -> HttpResponse:
     """First what there is of it; then, with its slug typed and a reason given, the erasure."""
     tenant = get_tenant(slug)
-    form = ConfirmForm(slug, request.POST or None)
-    reason = ReasonForm(request.POST or None)
-    if request.method == "POST" and form.is_valid() and reason.is_valid():
+    form = ConfirmForm(slug, sent(request))
+    reason = ReasonForm(sent(request))
+    if form.is_valid() and reason.is_valid():
         receipt = operator_acts.request_erasure(
             **named(request), slug=slug, reason=reason.cleaned_data["reason"]
         )

@@ -9,7 +9,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
-from backoffice.access import Request, named, operators, page
+from backoffice.access import Request, named, operators, page, sent
 from backoffice.forms import (
     ActForm,
     LimitsForm,
@@ -53,7 +53,7 @@ def index(request: Request) -> HttpResponse:
 
 @operators(methods=("GET", "POST"))
 def create(request: Request) -> HttpResponse:
-    form = NewTenantForm(request.POST or None)
+    form = NewTenantForm(sent(request))
     if form.is_valid():
         try:
             made, invited = tenancies.open_tenant(**named(request), **form.cleaned_data)
