@@ -68,7 +68,7 @@ def _erase_everywhere(user: User, pseudonym: str) -> dict[str, int]:
         "invitation": Invitation.objects.filter(mine).delete()[0],
         "api_key": ApiKey.objects.filter(created_by=user).update(created_by=None),
         "audit_event": _rename(user, pseudonym),
-        "operator_act": OperatorAct.objects.filter(actor=user.email).update(actor=pseudonym),
+        "operator_act": OperatorAct.objects.filter(actor=user.email).update(actor=pseudonym, address=""),
         # What the API answered to whoever invited them is kept for a day, to be given again.
         "idempotent_answer": IdempotentAnswer.objects.filter(body__icontains=user.email).delete()[0],
         **_relabel(user, pseudonym),
