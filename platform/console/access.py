@@ -13,6 +13,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from console import problems
@@ -155,14 +156,14 @@ def _looks(request: Any, scope: str) -> bool:
 
 def _second_factor_first(request: HttpRequest) -> HttpResponseBase:
     if problems.wants_part(request):
-        detail = "This workspace asks for two-factor sign-in. Set it up on your account page."
-        return JsonResponse({"title": "Second factor needed", "status": 403, "detail": detail}, status=403)
+        detail = _("This workspace asks for two-factor sign-in. Set it up on your account page.")
+        return JsonResponse({"title": _("Second factor needed"), "status": 403, "detail": detail}, status=403)
     return redirect("console:second-factor")
 
 
 def _sign_in_first(request: HttpRequest) -> HttpResponseBase:
     if problems.wants_part(request):
-        return JsonResponse({"title": "Sign in first", "status": 401}, status=401)
+        return JsonResponse({"title": _("Sign in first"), "status": 401}, status=401)
     return redirect_to_login(request.get_full_path() if request.method == "GET" else "/")
 
 

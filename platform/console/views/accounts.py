@@ -12,6 +12,8 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.utils.crypto import constant_time_compare
 from django.utils.decorators import method_decorator
+from django.utils.text import format_lazy
+from django.utils.translation import gettext, gettext_lazy
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_POST
 
@@ -26,7 +28,9 @@ from tenants.accounts.operators import Operator
 from tenants.errors import ServiceError
 from tenants.people import acting
 
-TOO_MANY = f"Too many attempts. Wait {WINDOW_S // 60} minutes, then try again."
+TOO_MANY = format_lazy(
+    gettext_lazy("Too many attempts. Wait {minutes} minutes, then try again."), minutes=WINDOW_S // 60
+)
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 # The session of somebody whose password was right and whose code is still to come.
 HALF_WAY, HALF_WAY_S = "half_way", 600
@@ -104,7 +108,7 @@ def enter_code(request: HttpRequest) -> HttpResponse:
     if not attempt.allowed():
         return too_many(page(request, "login_code.html", {"form": CodeForm(), "too_many": TOO_MANY}))
     if not second_factor.verify(user=user, code=form.cleaned_data["code"]):
-        form.add_error("code", second_factor.WRONG)
+        form.add_error("code", gettext(second_factor.WRONG))
         return page(request, "login_code.html", {"form": form})
     attempt.succeeded()
     then = request.session.pop(HALF_WAY)["next"]
