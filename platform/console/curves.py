@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext_lazy as _
+
 WIDTH, HEIGHT = 320, 120
 # Room for the stroke and the dots at the edges.
 PAD = 6
@@ -14,13 +16,17 @@ PAD = 6
 MAX_DOTS = 40
 
 #: What is drawn, by its place in a point, and what it is called.
-DRAWN = (
-    ("loss", ("loss",), "Loss"),
-    ("temperature", ("temperature",), "Temperature"),
-    ("r1", ("validation", "r1"), "Validation R@1"),
+DRAWN: tuple[tuple[str, tuple[str, ...], Any], ...] = (
+    ("loss", ("loss",), _("Loss")),
+    ("temperature", ("temperature",), _("Temperature")),
+    ("r1", ("validation", "r1"), _("Validation R@1")),
 )
 # An objective that has no R@1 for both directions together still has what early stopping looks at.
-PRIMARY = ("primary", ("validation", "primary"), "Validation, mean recall")
+PRIMARY: tuple[str, tuple[str, ...], Any] = (
+    "primary",
+    ("validation", "primary"),
+    _("Validation, mean recall"),
+)
 
 Point = Mapping[str, Any]
 
@@ -57,21 +63,21 @@ def rows_of(points: Sequence[Point]) -> tuple[list[str], list[list[Any]]]:
         [str(point.get("phase", "")), int(point.get("epoch", 0)), *(_value(point, one[1]) for one in shown)]
         for point in points
     ]
-    return [one[2] for one in shown], rows
+    return [str(one[2]) for one in shown], rows
 
 
-def _chart(points: Sequence[Point], name: str, place: tuple[str, ...], label: str) -> Chart | None:
+def _chart(points: Sequence[Point], name: str, place: tuple[str, ...], label: Any) -> Chart | None:
     series = _series(points, place)
     if not series:
         return None
-    values = [value for _, value in series]
+    values = [value for _at, value in series]
     low, high = min(values), max(values)
     spots = [(_across(at, len(points)), _up(value, low, high)) for at, value in series]
     path = "M" + "L".join(f"{x} {y}" for x, y in spots)
     best = [at for at, point in enumerate(points) if point.get("best")]
     kept = next((spot for (at, _), spot in zip(series, spots, strict=True) if best and at == best[-1]), None)
     dots = spots if len(spots) <= MAX_DOTS else []
-    return Chart(name, label, path, dots, kept, low, high, values[-1], _border(points))
+    return Chart(name, str(label), path, dots, kept, low, high, values[-1], _border(points))
 
 
 def _series(points: Sequence[Point], place: tuple[str, ...]) -> list[tuple[int, float]]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from django import forms
 from django.http import QueryDict
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from console.forms import StyledForm, style
 from console.model_words import METHOD_CHOICES, STAGE_CHOICES
@@ -27,25 +29,31 @@ class FinetuneForm(StyledForm):
     """A training: on what, from what, and how. Whether there are such datasets is for the service to say."""
 
     name = forms.CharField(
-        required=False, max_length=MAX_NAME, widget=_plain(placeholder="Product photos, spring")
+        required=False, max_length=MAX_NAME, widget=_plain(placeholder=gettext_lazy("Product photos, spring"))
     )
-    dataset = forms.UUIDField(label="Training pairs from", widget=forms.Select)
-    base = forms.CharField(required=False, max_length=100, label="Start from", widget=forms.Select)
+    dataset = forms.UUIDField(label=gettext_lazy("Training pairs from"), widget=forms.Select)
+    base = forms.CharField(
+        required=False, max_length=100, label=gettext_lazy("Start from"), widget=forms.Select
+    )
     stage = forms.ChoiceField(choices=[one[:2] for one in STAGE_CHOICES], initial="adapt")
     method = forms.ChoiceField(choices=[one[:2] for one in METHOD_CHOICES], initial="heads")
-    epochs = forms.IntegerField(min_value=1, max_value=MAX_EPOCHS, initial=Settings.epochs, label="Epochs")
-    group_by = forms.CharField(
-        required=False, max_length=MAX_KEY, label="Group by", widget=_plain(list="group-keys")
+    epochs = forms.IntegerField(
+        min_value=1, max_value=MAX_EPOCHS, initial=Settings.epochs, label=gettext_lazy("Epochs")
     )
-    general_dataset = forms.UUIDField(required=False, label="General pairs from", widget=forms.Select)
+    group_by = forms.CharField(
+        required=False, max_length=MAX_KEY, label=gettext_lazy("Group by"), widget=_plain(list="group-keys")
+    )
+    general_dataset = forms.UUIDField(
+        required=False, label=gettext_lazy("General pairs from"), widget=forms.Select
+    )
 
     def __init__(
         self, datasets: Sequence[tuple[str, str]], bases: Sequence[tuple[str, str]], *args: Any, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
         for name, choices in (
-            ("dataset", [("", "Choose a dataset"), *datasets]),
-            ("general_dataset", [("", "None"), *datasets]),
+            ("dataset", [("", _("Choose a dataset")), *datasets]),
+            ("general_dataset", [("", _("None")), *datasets]),
             ("base", bases),
         ):
             self.fields[name].widget = forms.Select(choices=choices)
@@ -67,17 +75,20 @@ class FinetuneForm(StyledForm):
 class PromoteForm(StyledForm):
     """With `override` for a model that is worse: then it goes with a reason."""
 
-    override = forms.BooleanField(required=False, label="Promote it although it is worse")
+    override = forms.BooleanField(required=False, label=gettext_lazy("Promote it although it is worse"))
     reason = forms.CharField(
-        required=False, max_length=MAX_REASON, label="Reason", widget=forms.Textarea(attrs={"rows": 2})
+        required=False,
+        max_length=MAX_REASON,
+        label=gettext_lazy("Reason"),
+        widget=forms.Textarea(attrs={"rows": 2}),
     )
 
     def clean(self) -> dict[str, Any]:
         given = super().clean() or {}
         if given.get("override") and not given.get("reason"):
-            self.add_error("reason", "Say why: it is recorded in the audit log.")
+            self.add_error("reason", _("Say why: it is recorded in the audit log."))
         if given.get("reason") and not given.get("override"):
-            self.add_error("override", "Tick this to promote a model that is worse.")
+            self.add_error("override", _("Tick this to promote a model that is worse."))
         return given
 
     @property
@@ -88,14 +99,19 @@ class PromoteForm(StyledForm):
 class GoldenForm(StyledForm):
     """Words or a picture, and the assets that it has to find: ticked ones, and others by their ids."""
 
-    text = forms.CharField(required=False, max_length=golden.MAX_TEXT, label="Words", widget=_plain())
+    text = forms.CharField(
+        required=False, max_length=golden.MAX_TEXT, label=gettext_lazy("Words"), widget=_plain()
+    )
     asset = forms.CharField(
-        required=False, max_length=100, label="Or a picture, by its id", widget=_plain(**{"class": "mono"})
+        required=False,
+        max_length=100,
+        label=gettext_lazy("Or a picture, by its id"),
+        widget=_plain(**{"class": "mono"}),
     )
     relevant = forms.CharField(
         required=False,
         max_length=MAX_IDS,
-        label="Relevant assets, by their ids",
+        label=gettext_lazy("Relevant assets, by their ids"),
         widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false", "class": "mono"}),
     )
 
@@ -112,7 +128,7 @@ class GoldenForm(StyledForm):
         typed = self.cleaned_data["relevant"].replace(",", " ").split()
         found = list(dict.fromkeys(_id(one) for one in [*self.ticked, *typed]))
         if not found:
-            raise forms.ValidationError("Tick the right answers below, or give their ids.")
+            raise forms.ValidationError(_("Tick the right answers below, or give their ids."))
         return found
 
     def refuse(self, error: ServiceError) -> None:
@@ -127,4 +143,4 @@ def _id(typed: str) -> uuid.UUID:
     try:
         return uuid.UUID(typed)
     except ValueError as error:
-        raise forms.ValidationError(f"{typed[:60]!r} is not the id of an asset.") from error
+        raise forms.ValidationError(_("%(id)r is not the id of an asset.") % {"id": typed[:60]}) from error

@@ -118,7 +118,7 @@ def _rows(test: Mapping[str, Any], way: str) -> list[FigureRow]:
     names = ["model", *_others(test)]
     known = _spaces(test)
     return [
-        FigureRow(SPACES.get(name, name), name == "model", known[name][way], _gain(test, name, way))
+        FigureRow(str(SPACES.get(name, name)), name == "model", known[name][way], _gain(test, name, way))
         for name in names
         if way in known[name]
     ]
@@ -139,7 +139,7 @@ def _gain(test: Mapping[str, Any], name: str, way: str) -> Gain | None:
     if not found:
         return None
     low, high = found["interval"]
-    return Gain(SPACES.get(name, name), found["difference"], low, high)
+    return Gain(str(SPACES.get(name, name)), found["difference"], low, high)
 
 
 def _interval(figures: Mapping[str, Any]) -> tuple[float, float] | None:

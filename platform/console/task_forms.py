@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django import forms
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from console.forms import StyledForm
 from tenants.errors import Conflict, ServiceError
@@ -46,13 +48,15 @@ class TaskForm(StyledForm):
 
     slug = forms.CharField(
         max_length=tasks.MAX_SLUG,
-        label="Name",
+        label=gettext_lazy("Name"),
         widget=forms.TextInput(attrs={"autocomplete": "off", "placeholder": "furniture", "class": "mono"}),
     )
     description = forms.CharField(
         required=False, max_length=tasks.MAX_DESCRIPTION, widget=forms.Textarea(attrs={"rows": 2})
     )
-    dynamic = forms.BooleanField(required=False, label="The gate may correct them for each query")
+    dynamic = forms.BooleanField(
+        required=False, label=gettext_lazy("The gate may correct them for each query")
+    )
 
     def __init__(
         self,
@@ -79,7 +83,7 @@ class TaskForm(StyledForm):
         given["weights"] = {**{part: self.kept[part] for part in self.kept if part not in SHOWN}, **own}
         given["rules"] = [_rule(row) for row in self.rules if not row.is_empty]
         if self.weight_errors or any(row.errors for row in self.rules):
-            self.add_error(None, "Some weights or rules are not valid.")
+            self.add_error(None, _("Some weights or rules are not valid."))
         return given
 
     def refuse(self, error: ServiceError) -> None:
@@ -135,9 +139,12 @@ def _row(data: Mapping[str, Any], number: int) -> RuleRow:
 def _rule(row: RuleRow) -> dict[str, Any]:
     words = [word for one in row.words.split(",") if (word := one.strip())]
     if not words:
-        row.errors.append("Name the words that it is about.")
+        row.errors.append(_("Name the words that it is about."))
     if len(words) > tasks.MAX_WORDS or any(len(word) > tasks.MAX_WORD or "\0" in word for word in words):
-        row.errors.append(f"At most {tasks.MAX_WORDS} words of {tasks.MAX_WORD} characters.")
+        row.errors.append(
+            _("At most %(words)d words of %(length)d characters.")
+            % {"words": tasks.MAX_WORDS, "length": tasks.MAX_WORD}
+        )
     return {"when": words, "weights": _numbers(row.weights, row.errors)}
 
 
@@ -152,7 +159,7 @@ def _numbers(typed: Row, errors: list[str]) -> dict[str, float]:
         except ValueError:
             value = math.nan
         if not 0 <= value <= tasks.MAX_WEIGHT:
-            errors.append(f"A weight is a number from 0 to {tasks.MAX_WEIGHT:g}.")
+            errors.append(_("A weight is a number from 0 to %(most)g.") % {"most": tasks.MAX_WEIGHT})
             break
         found[part] = value
     return found

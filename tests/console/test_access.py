@@ -141,6 +141,7 @@ TABLE = [
     ("hash-list-delete", "POST", "moderate"),
     ("hash-list-remove", "POST", "moderate"),
     ("models", "GET", "read"),
+    ("models-compare", "GET", "read"),
     ("models-finetune", "GET", "train"),
     ("models-finetune", "POST", "train"),
     ("models-golden", "GET", "read"),

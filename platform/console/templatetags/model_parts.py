@@ -11,7 +11,7 @@ from console import model_words as words
 
 register = template.Library()
 
-_TABLES = {
+_TABLES: Mapping[str, Mapping[str, Any]] = {
     "state": words.STATES,
     "stage": words.STAGES,
     "method": words.METHODS,
@@ -26,7 +26,7 @@ MINUS = "\N{MINUS SIGN}"
 @register.filter
 def term(code: Any, table: str) -> str:
     """The standard term for a code; a code that has none as it is."""
-    return _TABLES[table].get(str(code or ""), str(code or ""))
+    return str(_TABLES[table].get(str(code or ""), str(code or "")))
 
 
 @register.filter

@@ -133,5 +133,5 @@ def _start(request: Request, known: dict[str, Any]) -> HttpResponse:
     except ServiceError as error:
         form.refuse(error)
         return _show(request, known, form, error.status)
-    messages.success(request, "The fine-tune has been queued.")
+    messages.success(request, _("The fine-tune has been queued."))
     return redirect("console:model", model_id=model.id)

@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import gettext as _
 
 from console.access import Request, actor_of, needs, page
 from console.cards import Card, card_of
@@ -102,7 +103,7 @@ def add(request: Request) -> HttpResponse:
                     relevant=given["relevant"],
                     actor=actor_of(request).label,
                 )
-            messages.success(request, "The golden query was added.")
+            messages.success(request, _("The golden query was added."))
             return redirect("console:models-golden")
         except ServiceError as error:
             form.refuse(error)
@@ -114,5 +115,5 @@ def remove(request: Request, golden_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         selectors.get_golden(golden_id)
         golden.delete_golden_query(golden_id=golden_id, actor=actor_of(request).label)
-    messages.success(request, "The golden query was removed.")
+    messages.success(request, _("The golden query was removed."))
     return redirect("console:models-golden")

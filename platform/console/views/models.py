@@ -8,6 +8,8 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from console import curves
 from console.access import Request, actor_of, needs, page
@@ -36,9 +38,13 @@ from tenants.retrieval import spaces
 
 PAGE = 25
 PENDING = (*Promotion.UNDER_WAY, Promotion.State.FAILED)
+CANCELLED = {
+    "training": gettext_lazy("The training was cancelled."),
+    "promotion": gettext_lazy("The promotion was cancelled."),
+}
 FAREWELLS = {
-    "training": "The training stops at its next step.",
-    "promotion": "The promotion stops at its next step; searches stay as they are.",
+    "training": gettext_lazy("The training stops at its next step."),
+    "promotion": gettext_lazy("The promotion stops at its next step; searches stay as they are."),
 }
 
 
@@ -164,7 +170,9 @@ def promote(request: Request, model_id: str) -> HttpResponse:
         messages.error(request, error.detail)
         return redirect("console:model", model_id=model_id)
     switched = row.state == Promotion.State.SWITCHED
-    messages.success(request, "It answers searches from now on." if switched else "The promotion has begun.")
+    messages.success(
+        request, _("It answers searches from now on.") if switched else _("The promotion has begun.")
+    )
     return redirect("console:model", model_id=model_id)
 
 
@@ -176,8 +184,9 @@ def roll_back(request: Request, model_id: str) -> HttpResponse:
     try:
         with request.workspace.open():
             now = promotions.roll_back(model=model, actor=actor_of(request).label)
-        name = name_of(now) if now else "The model before"
-        said = f"Rolled back: {name} answers searches again." if was_live else "The promotion was given up."
+        name = name_of(now) if now else _("The model before")
+        back = _("Rolled back: %(name)s answers searches again.") % {"name": name}
+        said = back if was_live else _("The promotion was given up.")
         messages.success(request, said)
     except ServiceError as error:
         # Nothing to go back to reads the same, whatever its status.
@@ -192,10 +201,10 @@ def cancel(request: Request, model_id: str) -> HttpResponse:
         with request.workspace.open():
             sheet = _sheet(request, selectors.find_model(model_id))
             if sheet["running"] is None:
-                raise Conflict("Nothing goes on that could be cancelled.")
+                raise Conflict(_("Nothing goes on that could be cancelled."))
             job = jobs.cancel(job_id=sheet["running"].id)
         what = "training" if job.kind == services.JOB else "promotion"
-        messages.success(request, f"The {what} was cancelled." if job.finished else FAREWELLS[what])
+        messages.success(request, (CANCELLED if job.finished else FAREWELLS)[what])
     except Conflict as error:
         messages.error(request, error.detail)
     return redirect("console:model", model_id=model_id)
@@ -208,10 +217,10 @@ def retry(request: Request, model_id: str) -> HttpResponse:
         model = selectors.find_model(model_id)
     try:
         if not isinstance(model, LearntModel) or model.job_id is None:
-            raise Conflict("A built-in space is not trained.")
+            raise Conflict(_("A built-in space is not trained."))
         with request.workspace.open():
             jobs.retry(job_id=model.job_id)
-        messages.success(request, "The training is queued again.")
+        messages.success(request, _("The training is queued again."))
     except ServiceError as error:
         messages.error(request, error.detail)
     return redirect("console:model", model_id=model_id)
@@ -226,11 +235,11 @@ def delete(request: Request, model_id: str) -> HttpResponse:
         return _show(request, model_id, {"confirm_form": form, "open_delete": True}, 422)
     try:
         if not isinstance(model, LearntModel):
-            raise Conflict("A built-in space cannot be deleted.")
+            raise Conflict(_("A built-in space cannot be deleted."))
         with request.workspace.open():
             services.delete_model(model=model, actor=actor_of(request).label)
     except Conflict as error:
         messages.error(request, error.detail)
         return redirect("console:model", model_id=model_id)
-    messages.success(request, "The model was deleted.")
+    messages.success(request, _("The model was deleted."))
     return redirect("console:models")

@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import gettext as _
 
 from console.access import Request, actor_of, needs, page
 from console.forms import ConfirmForm
@@ -61,7 +62,7 @@ def create(request: Request) -> HttpResponse:
         try:
             with request.workspace.open():
                 row = tasks.create_task(**form.cleaned_data, actor=actor_of(request).label)
-            messages.success(request, f"The task {row.slug} can be searched by.")
+            messages.success(request, _("The task %(name)s can be searched by.") % {"name": row.slug})
             return redirect("console:tasks")
         except ServiceError as error:
             form.refuse(error)
@@ -97,7 +98,7 @@ def edit(request: Request, slug: str) -> HttpResponse:
         try:
             with request.workspace.open():
                 tasks.update_task(slug=slug, changes=changes, actor=actor_of(request).label)
-            messages.success(request, "Saved. Searches use it from now on.")
+            messages.success(request, _("Saved. Searches use it from now on."))
             return redirect("console:tasks")
         except ServiceError as error:
             form.refuse(error)
@@ -115,7 +116,7 @@ def delete(request: Request, slug: str) -> HttpResponse:
         return _form(request, form, status=422, slug=slug, confirm_form=confirm, open_delete=True)
     with request.workspace.open():
         tasks.delete_task(slug=slug, actor=actor_of(request).label)
-    messages.success(request, "The task was deleted.")
+    messages.success(request, _("The task was deleted."))
     return redirect("console:tasks")
 
 
@@ -127,7 +128,7 @@ def train_gate(request: Request) -> HttpResponse:
     try:
         with request.workspace.open():
             gate_training.start_training(actor=actor_of(request).label)
-        messages.success(request, "The gate is being trained.")
+        messages.success(request, _("The gate is being trained."))
     except (NotReady, Conflict, QuotaExceeded) as error:
         messages.error(request, error.detail)
     return redirect("console:tasks")
@@ -137,5 +138,5 @@ def train_gate(request: Request) -> HttpResponse:
 def retire_gate(request: Request) -> HttpResponse:
     with request.workspace.open():
         gate_training.retire_gate(actor=actor_of(request).label)
-    messages.success(request, "The built-in gate corrects the weights again.")
+    messages.success(request, _("The built-in gate corrects the weights again."))
     return redirect("console:tasks")
