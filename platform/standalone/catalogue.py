@@ -48,8 +48,10 @@ def write_catalogue(language: str, catalogue: Catalog) -> None:
     path.write_text(HEADER + body[body.index('msgid ""') :].rstrip() + "\n")
 
 
-_CHURNING = ('"POT-Creation-Date', '"PO-Revision-Date', '"Generated-By', '"Last-Translator', '"Language-Team')
-_CHURNING += ('"Report-Msgid-Bugs-To', '"Project-Id-Version')
+_CHURNING = (
+    *('"POT-Creation-Date', '"PO-Revision-Date', '"Generated-By', '"Last-Translator', '"Language-Team'),
+    *('"Report-Msgid-Bugs-To', '"Project-Id-Version'),
+)
 
 
 def read_script_words(language: str) -> dict[str, str]:

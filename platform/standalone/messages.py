@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from babel.messages.catalog import Catalog
+from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import extract
 from django.utils.translation.template import templatize
 
@@ -120,18 +121,18 @@ def update(language: str) -> list[str]:
 
 def _kept(old: Catalog, text: Text) -> str | tuple[str, ...]:
     message = old.get(text.text, context=text.context)
-    given = message.string if message else ""
-    if text.plural:
-        return given if isinstance(given, tuple) else (given,)
-    return given[0] if isinstance(given, tuple) else given
+    given = strings_of(message) if message else ("",)
+    return given if text.plural else given[0]
 
 
 def missing_of(found: Catalog) -> list[str]:
-    return [str(message.id) for message in found if message.id and not _is_translated(message.string)]
+    return [str(message.id) for message in found if message.id and not all(strings_of(message))]
 
 
-def _is_translated(string: str | tuple[str, ...] | list[str]) -> bool:
-    return all(string) if isinstance(string, tuple | list) else bool(string)
+def strings_of(message: Message) -> tuple[str, ...]:
+    """The translations of a text: one, or one for each plural form of the language."""
+    given: Any = message.string
+    return tuple(given) if isinstance(given, tuple | list) else (given or "",)
 
 
 def main() -> None:

@@ -63,16 +63,12 @@ def test_every_text_has_a_translation_and_none_is_left_over(language: str) -> No
     wanted = {(text.context, text.text) for text in messages.collect()}
     assert wanted - known.keys() == set()
     assert known.keys() - wanted == set()
-    assert [key for key, message in known.items() if not all(_strings(message))] == []
+    assert [key for key, message in known.items() if not all(messages.strings_of(message))] == []
     assert [key for key, message in known.items() if message.fuzzy] == []
 
 
 def _first(identity: Any) -> str:
     return identity[0] if isinstance(identity, tuple | list) else identity
-
-
-def _strings(message: Any) -> list[str]:
-    return list(message.string) if isinstance(message.string, tuple | list) else [message.string]
 
 
 @pytest.mark.parametrize("language", catalogue.LANGUAGES)
@@ -81,7 +77,9 @@ def test_translations_name_the_same_values(language: str) -> None:
     for message in catalogue.read_catalogue(language):
         texts = [message.id] if isinstance(message.id, str) else list(message.id)
         wanted = {tuple(sorted(m[0] for m in PLACEHOLDER.finditer(text))) for text in texts}
-        given = {tuple(sorted(m[0] for m in PLACEHOLDER.finditer(text))) for text in _strings(message)}
+        given = {
+            tuple(sorted(m[0] for m in PLACEHOLDER.finditer(text))) for text in messages.strings_of(message)
+        }
         if message.id and not given <= wanted:
             wrong.append(message.id)
     assert wrong == []
