@@ -120,7 +120,7 @@ def _start(request: Request, known: dict[str, Any]) -> HttpResponse:
     given = form.cleaned_data
     try:
         with request.workspace.open():
-            model, _ = services.start_finetune(
+            model, _job = services.start_finetune(
                 dataset_id=given["dataset"],
                 base=given["base"],
                 stage=given["stage"],
