@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
+import traceback
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 from celery import Task, current_app
-from django.conf import settings
-from django.db import close_old_connections, connection
+from django.db import close_old_connections
 
 from ml.media import TRANSIENT, MediaError
 from tenants import observe
@@ -20,6 +19,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs import turns
 from tenants.jobs.bell import ring
 from tenants.jobs.kinds import KINDS
+from workers.pulse import pulse
 
 log = logging.getLogger(__name__)
 
@@ -48,15 +48,21 @@ def run_job(job_id: str, tenant_id: str, body: Body) -> None:
         with observe.bound(observe.job_id, job_id), observe.bound(observe.tenant_id, tenant_id):
             claimed = jobs.claim(job_id=uuid.UUID(job_id), tenant_id=uuid.UUID(tenant_id))
             if claimed is not None:
-                _run_claimed(claimed, body)
+                with observe.continuing(claimed.trace, claimed.kind, **_told_of(claimed)):
+                    _run_claimed(claimed, body)
     finally:
         close_old_connections()
+
+
+def _told_of(claimed: jobs.Claim) -> dict[str, str | int]:
+    ids = {"crosslight.job_id": str(claimed.job_id), "crosslight.tenant_id": str(claimed.tenant_id)}
+    return {**ids, "crosslight.attempt": claimed.attempt}
 
 
 def _run_claimed(claimed: jobs.Claim, body: Body) -> None:
     start = time.thread_time()
     try:
-        with Heartbeat(claimed):
+        with pulse.over(claimed):
             body(claimed)
     except jobs.LeaseLost:
         log.warning("lease lost; another worker has the job")
@@ -66,7 +72,9 @@ def _run_claimed(claimed: jobs.Claim, body: Body) -> None:
         _record(claimed, _problem(error), time.thread_time() - start, final=not _may_pass(error))
     except Exception as error:
         log.exception("attempt failed")
-        _record(claimed, _problem(error), time.thread_time() - start, final=False)
+        # Without the values of variables: what people uploaded stays out of it.
+        told = "".join(traceback.format_exception(error))
+        _record(claimed, _problem(error), time.thread_time() - start, final=False, told=told)
 
 
 def _may_pass(error: Exception) -> bool:
@@ -76,9 +84,9 @@ def _may_pass(error: Exception) -> bool:
     return isinstance(error, Unavailable | StorageFull)
 
 
-def _record(claimed: jobs.Claim, error: dict[str, Any], cpu_s: float, *, final: bool) -> None:
+def _record(claimed: jobs.Claim, error: dict[str, Any], cpu_s: float, *, final: bool, told: str = "") -> None:
     try:
-        jobs.fail(claimed, error=error, cpu_s=cpu_s, final=final)
+        jobs.fail(claimed, error=error, cpu_s=cpu_s, final=final, traceback=told)
     except jobs.LeaseLost:
         log.warning("lease lost; another worker has the job")
 
@@ -92,33 +100,6 @@ def _problem(error: Exception) -> dict[str, Any]:
         "type": "internal-error",
         "detail": f"{type(error).__name__} in the worker; its log has the details.",
     }
-
-
-class Heartbeat:
-    """Extends the lease from a thread of its own while the body computes."""
-
-    def __init__(self, claimed: jobs.Claim) -> None:
-        self._claimed = claimed
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True)
-
-    def __enter__(self) -> Heartbeat:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stop.set()
-
-    def _beat(self) -> None:
-        while not self._stop.wait(settings.JOB_LEASE_S / 3):
-            try:
-                jobs.heartbeat(self._claimed)
-            except jobs.LeaseLost:
-                break
-            except Exception:
-                log.warning("heartbeat failed; trying again", exc_info=True)
-                connection.close()
-        connection.close()
 
 
 class JobTask(Task):

@@ -7,7 +7,7 @@ scores, of which the right ones should have most (InfoNCE, van den Oord et al. 2
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -107,12 +107,19 @@ def loss_of(network: Network, examples: Examples, settings: Settings) -> float:
     )
 
 
-def fit(start: Network, train: Examples, held: Examples, settings: Settings) -> Network:
-    """The network that does best on ``held``, found from ``start`` on ``train``."""
+def fit(
+    start: Network,
+    train: Examples,
+    held: Examples,
+    settings: Settings,
+    each: Callable[[int], None] = lambda epoch: None,
+) -> Network:
+    """The network that does best on ``held``, found from ``start`` on ``train``. Calls ``each`` before each epoch."""
     random = np.random.default_rng(settings.seed)
     network = best = start
     lowest, since, adam = loss_of(start, held, settings), 0, _Adam(settings.rate)
-    for _ in range(settings.epochs):
+    for epoch in range(settings.epochs):
+        each(epoch)
         for rows in _batches(len(train), settings.batch, random):
             batch = _varied(train.take(rows), settings, random)
             network = adam.step(network, _gradients(network, start, batch, settings))

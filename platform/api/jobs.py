@@ -11,7 +11,9 @@ from rest_framework.response import Response
 
 from api import shapes
 from api.auth import key_of
-from api.paging import read_choice, read_page, refuse_unknown
+from api.fields import Body, Whole
+from api.paging import encode_cursor, read_choice, read_page, refuse_unknown
+from api.paths import read_id
 from api.resource import Resource
 from api.schema import PAGING, choice
 from tenants.accounts.permissions import READ, WRITE
@@ -34,6 +36,11 @@ EVENT = {
 }
 
 
+NOTHING = uuid.UUID(int=0)
+# What a column of line numbers can hold.
+LAST_LINE = 2**31 - 1
+
+
 def location(job_id: uuid.UUID | str) -> dict[str, str]:
     return {"Location": f"/api/v1/jobs/{job_id}"}
 
@@ -48,16 +55,23 @@ class Jobs(Resource):
 
     @extend_schema(
         summary="List jobs",
-        parameters=[*PAGING, choice("state", Job.State.values), choice("kind", KINDS)],
+        parameters=[
+            *PAGING,
+            choice("state", Job.State.values),
+            choice("kind", KINDS),
+            OpenApiParameter("parent", str, description="Parts of the work of this job."),
+        ],
         responses=shapes.JobPage,
     )
     def get(self, request: Request) -> Response:
         query = request.query_params
-        refuse_unknown(query, "state", "kind")
-        page = read_page(query)
+        refuse_unknown(query, "state", "kind", "parent")
+        page, parent = read_page(query), query.get("parent")
         state, kind = read_choice(query, "state", Job.State.values), read_choice(query, "kind", KINDS)
+        of = None if parent is None else read_id(parent) or NOTHING
         with tenant_scope(self.tenant_id):
-            return Response(page.of(selectors.list_jobs(state=state, kind=kind), selectors.as_dict))
+            rows = selectors.list_jobs(state=state, kind=kind, parent=of)
+            return Response(page.of(rows, selectors.as_dict))
 
 
 class OneJob(Resource):
@@ -69,6 +83,57 @@ class OneJob(Resource):
     @extend_schema(summary="A job", responses=shapes.Job)
     def get(self, request: Request, job_id: uuid.UUID) -> Response:
         return Response(selectors.as_dict(self.found))
+
+
+class JobLog(Resource):
+    scopes = {"GET": READ}
+
+    def find(self, job_id: uuid.UUID | None) -> Job:
+        return selectors.get_job(job_id)
+
+    @extend_schema(
+        summary="The log of a job",
+        description=(
+            "Oldest first. `next` stands for the last line, also where none follows yet: ask again with it. It is null "
+            "once the job has ended and its last line was answered."
+        ),
+        parameters=PAGING,
+        responses=shapes.JobLog,
+    )
+    def get(self, request: Request, job_id: uuid.UUID) -> Response:
+        refuse_unknown(request.query_params)
+        page = read_page(request.query_params)
+        after = page.after.int if page.after else 0
+        with tenant_scope(self.tenant_id):
+            lines = list(selectors.log_of(job_id, after=min(after, LAST_LINE))[: page.limit])
+        last = lines[-1].number if lines else after
+        over = self.found.finished and last >= self.found.notes
+        cursor = None if over else encode_cursor(uuid.UUID(int=last))
+        return Response({"results": [selectors.note_as_dict(line) for line in lines], "next": cursor})
+
+
+class PriorityBody(Body):
+    priority = Whole(min_value=1, max_value=3, help_text="1 low, 2 normal, 3 high.")
+
+
+class JobPriority(Resource):
+    scopes = {"POST": WRITE}
+
+    def find(self, job_id: uuid.UUID | None) -> Job:
+        return selectors.get_job(job_id)
+
+    @extend_schema(
+        summary="Place a job before or behind your others",
+        description="It takes nothing from other tenants, whose turns stay as they are.",
+        request=PriorityBody,
+        responses=shapes.Job,
+        extensions={"x-problems": [409]},
+    )
+    def post(self, request: Request, job_id: uuid.UUID) -> Response:
+        priority = PriorityBody.read(request.data)["priority"]
+        with tenant_scope(self.tenant_id):
+            job = services.set_priority(job_id=job_id, priority=priority)
+        return Response(selectors.as_dict(job))
 
 
 class CancelJob(Resource):

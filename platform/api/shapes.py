@@ -9,6 +9,7 @@ from rest_framework import serializers as s
 from tenants.accounts.permissions import ROLES, SCOPES
 from tenants.datasets.models import Asset as AssetRow
 from tenants.jobs.models import Job as JobRow
+from tenants.jobs.models import JobNote
 
 NULL: dict[str, Any] = {"allow_null": True}
 MAYBE: dict[str, Any] = {"required": False}
@@ -33,11 +34,20 @@ class Job(s.Serializer):
     id = s.CharField()
     kind = s.CharField()
     state = s.ChoiceField(JobRow.State.values)
+    cancelling = s.BooleanField(help_text="It was asked to stop and has not ended yet.")
+    priority = s.ChoiceField(JobRow.Priority.values, help_text="1 low, 2 normal, 3 high.")
+    parent = s.CharField(  # type: ignore[assignment]  # a field, which the class takes out
+        **NULL, help_text="The job that queued it as a part of its work."
+    )
     progress = Progress()
+    log_lines = s.IntegerField(help_text="How many lines its log has had.")
     attempts = s.IntegerField()
     queued_at = s.DateTimeField()
     started_at = s.DateTimeField(**NULL)
     finished_at = s.DateTimeField(**NULL)
+    queue_wait_s = s.FloatField(help_text="From queueing to its start, or until now.")
+    rate_per_s = s.FloatField(**NULL, help_text="Of its progress, of late; null while it does not move.")
+    time_left_s = s.FloatField(**NULL)
     cost = Cost()
     error = Object(**MAYBE)
     result = Object(**MAYBE)
@@ -45,6 +55,13 @@ class Job(s.Serializer):
 
 class JobAccepted(s.Serializer):
     job = Job()
+
+
+class JobLine(s.Serializer):
+    number = s.IntegerField(help_text="Counts from 1; of a long log lines in the middle are gone.")
+    at = s.DateTimeField()
+    level = s.ChoiceField(JobNote.Level.values)
+    text = s.CharField()
 
 
 class Dataset(s.Serializer):
@@ -176,6 +193,10 @@ class AssetPage(Page):
 
 class JobPage(Page):
     results = Job(many=True)
+
+
+class JobLog(Page):
+    results = JobLine(many=True)
 
 
 class KeyPage(Page):

@@ -20,7 +20,7 @@ from api.hash_lists import HashEntries, HashLists, MatchHashes, OneHashEntry, On
 from api.imports import Imports, OneImport, PreviewImport, Receipt, Rows, StartImport
 from api.jobs import CancelJob, JobEvents, JobLog, JobPriority, Jobs, OneJob, RetryJob
 from api.keys import Keys, OneKey, RotateKey
-from api.maps import Maps, MapPoints, MapSimilarity, OneMap
+from api.maps import MapPoints, Maps, MapSimilarity, OneMap
 from api.me import Me
 from api.models import Models, OneModel, PromoteModel, RollBackModel
 from api.origins import Origins

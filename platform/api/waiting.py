@@ -14,9 +14,9 @@ from django.conf import settings
 from django.http import HttpRequest
 from redis.client import PubSub
 
+from tenants.jobs.ending import channel
 from tenants.jobs.models import Job
 from tenants.jobs.selectors import get_job
-from tenants.jobs.services import channel
 from tenants.scope import tenant_scope
 from tenants.valkey import Unavailable, client
 

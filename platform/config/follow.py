@@ -18,8 +18,8 @@ from config.hearing import Hearing
 from tenants.accounts.watchers import may_watch
 from tenants.errors import NotFound
 from tenants.jobs import live
+from tenants.jobs.ending import channel
 from tenants.jobs.selectors import get_job
-from tenants.jobs.services import channel
 from tenants.scope import tenant_scope
 
 log = logging.getLogger(__name__)

@@ -16,6 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Histogram,
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from config import job_metrics
 from tenants.jobs.kinds import QUEUES
 from tenants.jobs.models import JobDispatch
 from tenants.pipeline.upkeep import canary_ages
@@ -58,7 +59,8 @@ class StateCollector(Collector):
     """What is read when someone asks. A source that is away leaves its metrics out."""
 
     def collect(self) -> Iterator[Metric]:
-        for read in (_jobs, _canaries, _vectors, _indexes, _lookups, _cached):
+        jobs = (_jobs, job_metrics.queues, job_metrics.ended, job_metrics.workers, _canaries)
+        for read in (*jobs, _vectors, _indexes, _lookups, _cached):
             try:
                 yield from list(read())
             except Exception:

@@ -167,6 +167,8 @@ CELERY_TIMEZONE = "UTC"
 JOB_LEASE_S = float(env("JOB_LEASE_S", "30"))
 JOB_RESEND_S = float(env("JOB_RESEND_S", "15"))
 JOB_SWEEP_S = float(env("JOB_SWEEP_S", "5"))
+# Then finished jobs go from the database into a file in the tenant's storage; 0 keeps them.
+JOB_KEEP_DAYS = int(env("JOB_KEEP_DAYS", "90"))
 
 
 def _every(seconds: float, task: str) -> dict:

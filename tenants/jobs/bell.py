@@ -7,11 +7,15 @@ it begins. So the broker never holds a tenant's backlog, and a message that is l
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from celery import current_app
+from django.db import transaction
+from django.utils import timezone
 
 from tenants.jobs import turns
-from tenants.jobs.kinds import QUEUES
+from tenants.jobs.kinds import KINDS, QUEUES
+from tenants.jobs.models import Job
 from tenants.valkey import broker
 
 log = logging.getLogger(__name__)
@@ -21,6 +25,13 @@ TASK = "workers.next_job"
 MESSAGES = 4
 # What one sweep lets wait again; the next follows in seconds.
 SWEPT = 500
+
+
+def dispatch(job: Job) -> None:
+    """Let a job wait for a worker from now on, and tell them when the transaction has committed."""
+    queue = KINDS[job.kind].queue
+    turns.put(job, queue, since=timezone.now())
+    transaction.on_commit(partial(ring, queue))
 
 
 def ring(queue: str) -> None:

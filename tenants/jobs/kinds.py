@@ -14,6 +14,10 @@ class Kind:
     # Dotted path of `f(job)`, called in the transaction that ends a job badly or queues it again: what the job works
     # on must show the same state. A path, as jobs stand below the modules that use them.
     follow: str = ""
+    # Goes on where the job that queued it is cancelled: what is stored is audited, whoever stored it.
+    outlives_parent: bool = False
+    # Never archived: its row is read for as long as what it made is shown.
+    kept: bool = False
 
     @property
     def task(self) -> str:
@@ -26,21 +30,21 @@ KINDS: dict[str, Kind] = {
         Kind("embed_asset", queue="embed", follow="tenants.pipeline.embedding.follow"),
         # Sound and film take minutes: a queue of their own keeps them from holding up pictures and texts.
         Kind("embed_media", queue="media", follow="tenants.pipeline.embedding.follow"),
-        Kind("import_assets", queue="import", follow="tenants.pipeline.imports.follow"),
+        Kind("import_assets", queue="import", follow="tenants.pipeline.imports.follow", kept=True),
         # As long as an import, and as patient.
-        Kind("embed_beside", queue="import", follow="tenants.pipeline.beside.follow"),
+        Kind("embed_beside", queue="import", follow="tenants.pipeline.beside.follow", kept=True),
         Kind("delete_dataset", queue="default", cancellable=False),
         Kind("erase_subject", queue="default", cancellable=False),
-        Kind("export_tenant", queue="default"),
+        Kind("export_tenant", queue="default", kept=True),
         Kind("reindex_metadata", queue="default"),
         Kind("build_index", queue="index"),
         Kind("move_index", queue="index"),
         Kind("project_map", queue="index", follow="tenants.retrieval.maps.job.follow"),
-        Kind("audit_item", queue="audit", follow="tenants.pipeline.auditing.follow"),
-        Kind("backtest_policy", queue="default"),
+        Kind("audit_item", queue="audit", follow="tenants.pipeline.auditing.follow", outlives_parent=True),
+        Kind("backtest_policy", queue="default", kept=True),
         Kind("match_again", queue="default"),
         Kind("train_gate", queue="train"),
-        Kind("finetune", queue="train", follow="tenants.learning.finetuning.follow"),
+        Kind("finetune", queue="train", follow="tenants.learning.finetuning.follow", kept=True),
     )
 }
 # Dotted paths of `f(job)`, called in the transaction that ends a job, whatever its kind and however it ends.

@@ -10,6 +10,7 @@ import json
 from datetime import datetime
 from typing import Any
 
+from tenants.jobs import timing
 from tenants.jobs.models import Job
 from tenants.jobs.selectors import as_dict
 
@@ -40,7 +41,11 @@ def event(job: Job) -> str:
 
 
 def version(job: Job) -> str:
-    return f"{job.fence}-{job.state}-{job.progress_done}-{job.progress_failed}-{job.progress_total}"
+    """Changes with what a listener is shown: the log's length, too, and the rate, on which the time left depends."""
+    rate = timing.of(job).rate_per_s or 0
+    counted = (job.progress_done, job.progress_failed, job.progress_total, job.notes)
+    asked = f"{job.priority}{'c' if job.cancel_requested else ''}"
+    return "-".join(map(str, (job.fence, job.state, *counted, asked, f"{rate:g}")))
 
 
 def seen_to_the_end(job: Job, last_event_id: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from django.utils.translation import gettext as _
 from ml.alignment.space import SHIPPED
 from tenants.datasets import storage
 from tenants.errors import Conflict, NotFound, room_on_disk
+from tenants.jobs import notes
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.learning import pairs, selectors, services, trainer
@@ -26,7 +28,7 @@ from tenants.learning.features import Extracted, Seen, extract
 from tenants.learning.following import LOOKED, STEPS, Follower
 from tenants.learning.models import LearntModel
 from tenants.learning.pairs import Pairs
-from tenants.learning.trainer import Trained
+from tenants.learning.trainer import Event, Trained
 from tenants.retrieval import space_files, spaces
 from tenants.scope import tenant_scope
 
@@ -50,7 +52,7 @@ def finetune(claimed: jobs.Claim) -> None:
         base = fetch_base(claimed.tenant_id, row, work.folder / "base")
         recipe = work.recipe(base, work.look())
         follower = Follower(work)
-        trained = trainer.train(work.folder, recipe, follower.told, work.spent_in_vain)
+        trained = trainer.train(work.folder, recipe, work.noting(follower.told), work.spent_in_vain)
         follower.flush()
     work.keep(trained)
     shutil.rmtree(work.folder, ignore_errors=True)
@@ -168,6 +170,16 @@ class Work:
     def progress(self, done: int, *, renew: bool = False) -> None:
         jobs.progress(self.claimed, done=done, total=STEPS, renew=renew)
 
+    def noting(self, told: Callable[[Event | None], None]) -> Callable[[Event | None], None]:
+        """`told`, and a line in the job's log for each epoch and warning."""
+
+        def both(event: Event | None) -> None:
+            if event is not None and (line := line_of(event)):
+                notes.write(self.claimed, *line)
+            told(event)
+
+        return both
+
     def spent_in_vain(self, cpu_s: float) -> None:
         with suppress(jobs.LeaseLost):
             jobs.spend(self.claimed, cpu_s=cpu_s)
@@ -200,6 +212,19 @@ class Work:
             services.finish_training(self.row.pk, found)
             result = {"model": str(self.row.pk), "metrics": metrics}
             jobs.succeed(self.claimed, result=result, cpu_s=cpu_s, gpu_s=gpu_s, used={})
+
+
+def line_of(event: Event) -> tuple[str, str] | None:
+    """What the log says of an event, and how serious that is; None for most."""
+    body = {name: value for name, value in event.items() if name not in ("event", "phase")}
+    if event["event"] == "curve":
+        told = ", ".join(
+            f"{name} {value:.4g}" for name, value in body.items() if isinstance(value, int | float)
+        )
+        return f"{event.get('phase', 'Training')}: {told}.", notes.INFO
+    if event["event"] == "warning":
+        return str(event.get("detail") or event.get("code") or "A warning of the trainer."), notes.WARNING
+    return None
 
 
 def follow(job: Job) -> None:

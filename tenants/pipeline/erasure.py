@@ -20,6 +20,7 @@ from tenants.datasets.services import collect_blobs
 from tenants.errors import NotFound
 from tenants.events.models import Erasure
 from tenants.events.services import record
+from tenants.jobs import notes
 from tenants.jobs import services as jobs
 from tenants.pipeline import erasure_receipts as receipts
 from tenants.pipeline.services import _erase as erase_rows
@@ -166,6 +167,7 @@ def erase_dataset(claimed: jobs.Claim) -> None:
             total = jobs.held(claimed).progress_total
             left = _erase_some(held(claimed, erasure_id), dataset_id)
         jobs.progress(claimed, renew=True, done=max(0, total - left), total=total)
+    notes.write(claimed, "Its assets are gone; clearing what else named them.")
     late = clear(claimed.tenant_id)
     with tenant_scope(claimed.tenant_id):
         cpu_s = time.thread_time() - start

@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 from tenants.datasets.models import Asset, Blob, Import
 from tenants.errors import NotFound
 from tenants.events.models import Erasure, Export, IdempotentAnswer
-from tenants.jobs.models import Job
+from tenants.jobs.models import Job, JobNote
 from tenants.jobs.services import UNFINISHED
 from tenants.retrieval import due
 from tenants.retrieval.models import IndexPointer
@@ -153,7 +153,10 @@ def scrub_jobs(limit: int = CHUNK) -> Counter[str]:
     """Take the ids of assets that are gone out of the records of finished jobs; asset id -> number of jobs."""
     found = {job.pk: job.names for job in _jobs_of_nobody()[:limit]}
     rows = Job.objects.filter(pk__in=list(found))
-    rows.filter(error__isnull=False).update(error={"type": "erased", "detail": SCRUBBED["note"]})
+    JobNote.objects.filter(job_id__in=list(found)).delete()
+    rows.filter(error__isnull=False).update(
+        error={"type": "erased", "detail": SCRUBBED["note"]}, traceback=""
+    )
     rows.update(arguments={"asset": NOBODY, "revision": 0}, result=SCRUBBED)
     return Counter(str(asset_id) for asset_id in found.values())
 

@@ -23,6 +23,7 @@ from tenants.datasets import importers
 from tenants.datasets.models import Import, ImportRow
 from tenants.errors import QuotaExceeded, ServiceError, Unavailable
 from tenants.events.services import record
+from tenants.jobs import notes
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job, JobDispatch
 from tenants.pipeline import bulk, import_sources, imports
@@ -64,6 +65,7 @@ class Run:
     def __init__(self, claimed: jobs.Claim, row: Import) -> None:
         self._claimed, self._row = claimed, row
         self._began = time.monotonic()
+        self._pace = notes.Pace(claimed)
         # The rows at which an earlier attempt may have died: what it was preparing and what it had read ahead.
         self._alone = 2 * FULL if claimed.attempt > 1 else 0
 
@@ -154,6 +156,8 @@ class Run:
         row = self._row
         failed, done = row.failed, row.imported + row.duplicate + row.failed
         jobs.progress(self._claimed, renew=True, done=done, total=max(row.total or 0, done), failed=failed)
+        counts = f"{row.imported:,} imported, {row.duplicate:,} known, {failed:,} failed"
+        self._pace.write(f"Up to row {row.position:,}: {counts}.")
 
     def _store_entries(self, entries: list[bulk.Entry]) -> None:
         """All of them, or over quota as many as fit. Raises QuotaExceeded and names the row that did not."""
@@ -209,7 +213,7 @@ class Run:
             return True
         if time.monotonic() - self._began < TURN_S:
             return False
-        return JobDispatch.objects.filter(queue__in=("media", "import")).count() > PLACES
+        return JobDispatch.objects.filter(queue__in=("media", "import"))[: PLACES + 1].count() > PLACES
 
     def _finish(self) -> None:
         with tenant_scope(self._claimed.tenant_id):

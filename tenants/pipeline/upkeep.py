@@ -21,12 +21,14 @@ from tenants.datasets.resumable import discard_expired
 from tenants.datasets.services import collect_blobs, collect_orphans
 from tenants.events import replays
 from tenants.events.services import forget_old_answers
+from tenants.jobs import fleet
 from tenants.jobs.kinds import QUEUES
 from tenants.learning import tidying
 from tenants.people import invitations
 from tenants.pipeline import audit_requests, auditing
 from tenants.pipeline.erasure_receipts import settle
 from tenants.pipeline.import_sources import collect_sources
+from tenants.pipeline.job_archive import archive_jobs
 from tenants.pipeline.portability import forget_exports
 from tenants.pipeline.retention import expire_assets
 from tenants.pipeline.services import resume_deletions
@@ -46,6 +48,8 @@ UPKEEP_S = 300
 ARCHIVING_S = 120
 # The same for vectors of models that answer no searches any more.
 FORGETTING_S = 180
+# And for finished jobs that go into files.
+FILING_S = 60
 
 
 def flush_usage() -> None:
@@ -61,6 +65,7 @@ def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
     shard = f"{int(time.time() // UPKEEP_S) % 256:02x}"
     orphans = partial(collect_orphans, shard=shard, older_than_s=STALE_FILE_S)
     archiving_until, forgetting_until = time.monotonic() + ARCHIVING_S, time.monotonic() + FORGETTING_S
+    filing_until = time.monotonic() + FILING_S
     for tenant_id in Tenant.objects.values_list("pk", flat=True) if tenants is None else tenants:
         old_days = partial(metering.forget_old_days, tenant_id)
         for step in (
@@ -87,6 +92,7 @@ def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
             _in_scope(tenant_id, step)
         _guarded(tenant_id, partial(expire_assets, tenant_id))
         _guarded(tenant_id, partial(archive.look_after, tenant_id, archiving_until))
+        _guarded(tenant_id, partial(archive_jobs, tenant_id, until=filing_until))
         _guarded(tenant_id, partial(spaces.forget_retired, tenant_id, until=forgetting_until))
     sessions.forget_expired()
     invitations.forget_ended()
@@ -134,6 +140,7 @@ def _clear_spool() -> None:
 
 def note_canary(queue: str, sent_at: float) -> None:
     client().hset("canary", queue, sent_at)
+    fleet.note_canary(queue, sent_at)
 
 
 def canary_ages() -> dict[str, float]:

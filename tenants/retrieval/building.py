@@ -24,6 +24,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from tenants.errors import Conflict, room_on_disk
+from tenants.jobs import notes, stopping
 from tenants.jobs import services as jobs
 from tenants.retrieval import generation_files, lifecycle
 from tenants.retrieval.models import IndexGeneration, VectorClock
@@ -93,7 +94,10 @@ def _built(claimed: jobs.Claim, row: IndexGeneration, part: Path, kind: str) -> 
     jobs.progress(claimed, done=WRITTEN, total=STEPS)
     if not written.vectors:
         raise BuildFailed(_("There are no vectors to index."))
+    notes.write(claimed, f"Wrote {written.vectors:,} vectors of {row.model} out; building their index.")
     built = _run_builder(claimed, row, part, kind)
+    found = built.manifest
+    notes.write(claimed, f"Built {found['kind']} with recall {found['recall']} in {found['build_s']} s.")
     built.cpu_s += time.thread_time() - start
     return built
 
@@ -114,12 +118,16 @@ def _run_builder(claimed: jobs.Claim, row: IndexGeneration, part: Path, kind: st
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as builder:
         try:
-            last = _follow(claimed, builder)
+            # It may say nothing for minutes.
+            with stopping.on_stop(claimed.key, builder.kill) as stopped:
+                last = _follow(claimed, builder)
         except BaseException:
             builder.kill()
             raise
         _, status, used = os.wait4(builder.pid, 0)
         builder.returncode = os.waitstatus_to_exitcode(status)
+    if stopped.is_set():
+        jobs.require_wanted(claimed)
     if builder.returncode or "kind" not in last:
         _refuse(builder.returncode, last)
     return Built(last, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
