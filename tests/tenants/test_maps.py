@@ -18,6 +18,7 @@ from tenants.datasets.services import create_dataset
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound, NotReady
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
+from tenants.jobs.selectors import log_of
 from tenants.pipeline.erasure import erase_asset
 from tenants.pipeline.services import add_asset, delete_dataset
 from tenants.retrieval import spaces
@@ -243,6 +244,10 @@ def test_a_map_by_umap_is_drawn_by_its_job(party: Any, settings: Any) -> None:
         queued.refresh_from_db()
     assert (queued.state, queued.error) == ("succeeded", None)
     assert (row.state, row.total, row.points, row.details["used"]) == ("ready", 40, 40, "umap")
+    with tenant_scope(party.id):
+        said = [note.text for note in log_of(queued.id)]
+    assert said[0] == "Took 40 of 40 assets."
+    assert "Placing the points." in said
     assert queued.result["kept_neighbours"] == row.details["kept_neighbours"] > 0.5
     found = points.points_of(party.id, row)
     assert found.places.shape == (40, 2)

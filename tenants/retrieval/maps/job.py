@@ -28,6 +28,7 @@ from django.utils.translation import gettext as _
 from ml.projection.embed import POINTS, VECTORS
 from tenants.datasets import storage
 from tenants.errors import Conflict, NotFound, room_on_disk
+from tenants.jobs import notes
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.retrieval.maps.points import packed, path_of, wanted_of
@@ -37,6 +38,13 @@ from tenants.scope import tenant_scope
 
 ROOT = Path(__file__).resolve().parents[3]
 REPORT_S, STEPS = 1.0, 100
+# What the process says it is at, for the job's log.
+STAGES = {
+    "compiling": "Compiling; the next map on this machine begins sooner.",
+    "neighbours": "Looking for the nearest neighbours of each asset.",
+    "placing": "Placing the points.",
+    "judging": "Counting how many neighbours stayed near.",
+}
 # The process may wait for a processor as long as it may compute, and some more.
 PATIENCE = 4
 State = EmbeddingMap.State
@@ -59,6 +67,7 @@ def project_map(claimed: jobs.Claim) -> None:
             with tenant_scope(claimed.tenant_id):
                 taken = read(wanted_of(row))
             taken.vectors.tofile(folder / VECTORS)
+        notes.write(claimed, f"Took {len(taken.ids):,} of {taken.total:,} assets.")
         last, cpu_s = _drawn(claimed, row, folder)
         places = np.fromfile(folder / POINTS, "<f4").reshape(-1, 2)
         _keep(claimed, row, taken, places, last, cpu_s + time.thread_time() - begun)
@@ -106,9 +115,14 @@ def _follow(claimed: jobs.Claim, process: subprocess.Popen[str]) -> dict[str, An
     """Pass its progress on until it ends; its last line. Looks every second whether to go on, also while it compiles
     and says nothing. Raises Cancelled, LeaseLost, DrawingFailed."""
     last: dict[str, Any] = {}
+    stage = ""
     done, told, until = 0, 0.0, time.monotonic() + PATIENCE * settings.MAP_CPU_S
     for line in _lines(process):
         last = line or last
+        if (begun := last.get("stage", "")) != stage:
+            stage = begun
+            if stage in STAGES:
+                notes.write(claimed, STAGES[stage])
         done = max(done, round(last.get("done", 0) * (STEPS - 1)))
         if time.monotonic() > until:
             raise DrawingFailed("It took longer than this installation allows.")

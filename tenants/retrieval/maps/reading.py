@@ -73,7 +73,8 @@ def _vectors(wanted: Wanted) -> Any:
 
 
 def _condition(wanted: Wanted) -> tuple[str, list[Any]]:
-    condition, parameters = "model = %s", [wanted.model]
+    condition = "model = %s"
+    parameters: list[Any] = [wanted.model]
     if wanted.dataset_ids:
         condition += " AND dataset_id = ANY(%s::uuid[])"
         parameters.append([str(one) for one in wanted.dataset_ids])
