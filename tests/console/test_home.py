@@ -96,7 +96,8 @@ def test_what_is_wrong_is_told_with_the_way_to_it(party: Party, owner: Client) -
             id=uuid.UUID(int=1 << 80), kind="embed_asset", state="failed", arguments={}
         )  # long ago
         IndexGeneration.objects.create(model="prior:2", state="failed", seq=1, reason="its files are gone")
-        QuotaCounter.objects.create(resource="assets", used=170_000)
+        limit = party.tenant.plan.limits["assets"]
+        QuotaCounter.objects.create(resource="assets", used=0.85 * limit)
         Webhook.objects.create(url="https://a.example", state="disabled", reason="gone", sealed_secret=b"")
         Webhook.objects.create(url="https://b.example", state="disabled", reason="", sealed_secret=b"")
         model = new_model(party.id, state="candidate")
