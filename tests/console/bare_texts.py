@@ -11,6 +11,7 @@ from django.template.base import Lexer, Token, TokenType
 # Names, units and codes that are the same in every language.
 SAME = {"Crosslight", "UTC", "API", "JSON", "CSV", "Python", "curl", "ID", "URL", "SHA-256", "HTTP", "SQL"}
 SAME |= {"SSE", "CEL", "PCA", "UMAP", "R@1", "R@5", "R@10", "R@K", "MRR", "C2PA", "CORS", "GPU", "CPU"}
+SAME |= {"mAP", "ms", "POST", "GET", "webhook-id", "Ctrl", "Enter", "Esc", "LoRA", "PDQ", "CSP"}
 SPOKEN = {"title", "alt", "aria-label", "placeholder", "data-name", "label", "aria-description", "data-empty"}
 SILENT = {"script", "style", "code", "pre", "svg"}
 WORD = re.compile(r"[A-Za-z]{2,}")
