@@ -38,10 +38,8 @@ def read(client: Client, address: str = "/") -> str:
 
 def concerns_of(page: str) -> list[tuple[str, str]]:
     """Address and words of what needs attention."""
-    found = re.findall(
-        r'<a href="([^"]*)"(?: class="broken")?><svg.*?</svg><span>(.*?)</span>', page, re.DOTALL
-    )
-    return [(address, words) for address, words in found]
+    section = page.partition('id="concerns-title"')[2].partition("</section>")[0]
+    return re.findall(r'<a href="([^"]*)"[^>]*><svg.*?</svg><span>(.*?)</span>', section)
 
 
 def fill(name: str, status: str, number: int) -> Any:
