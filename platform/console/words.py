@@ -86,6 +86,7 @@ JOB_KINDS = {
     "erase_subject": _("Erase a person's data"),
     "export_tenant": _("Export the workspace"),
     "build_index": _("Build the index"),
+    "project_map": _("Draw a map"),
     "move_index": _("Move the index"),
 }
 RESOURCES = {

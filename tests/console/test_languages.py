@@ -198,6 +198,13 @@ def test_codes_have_words_in_both_languages() -> None:
         assert (parts.state_name("running"), parts.role_name("owner")) == ("运行中", "所有者")
 
 
+def test_every_kind_of_job_has_words() -> None:
+    from console.words import JOB_KINDS
+    from tenants.jobs.kinds import KINDS
+
+    assert set(KINDS) == set(JOB_KINDS)
+
+
 def test_every_verb_of_the_log_has_words() -> None:
     from console.words import VERBS
 
