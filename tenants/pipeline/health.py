@@ -10,30 +10,33 @@ import logging
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
-from django.db.models import Count, Min
+from django.db.models import Sum
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from tenants.events.models import TenantErasure
+from tenants.events.models import TenantErasure, Webhook
+from tenants.jobs import fleet
 from tenants.jobs.kinds import QUEUES
-from tenants.jobs.models import JobDispatch
 from tenants.pipeline import job_figures, tenant_figures
 from tenants.pipeline.upkeep import canary_ages
 from tenants.retrieval import index_figures
+from tenants.retrieval.models import IndexPointer
+from tenants.scope import operator_scope
 
 log = logging.getLogger(__name__)
 # A worker that consumes lets a canary through every 15 seconds.
 LATE_CANARY_S = 120
+FEW = 10
 OLD_QUEUE = dt.timedelta(minutes=10)
-LONG_ERASURE = dt.timedelta(hours=1)
+LONG_ERASURE = LONG_FAILING = dt.timedelta(hours=1)
 LITTLE_ROOM, HARDLY_ROOM = 0.1, 0.03
 
 
@@ -67,21 +70,34 @@ def troubles() -> list[Trouble]:
 
 def queues() -> list[dict[str, Any]]:
     """Of every queue: how many jobs wait, since when the oldest, and how old its last canary is."""
-    rows = (
-        JobDispatch.objects.filter(waiting=True)
-        .values("queue")
-        .annotate(n=Count("job_id"), since=Min("due_at"))
-    )
-    waiting = {row["queue"]: row for row in rows}
-    ages, now = canary_ages(), timezone.now()
-    shown = []
-    for queue in QUEUES:
-        row = waiting.get(queue)
-        age_s = max(0.0, (now - row["since"]).total_seconds()) if row else None
-        shown.append(
-            {"name": queue, "waiting": row["n"] if row else 0, "oldest_s": age_s, "canary_s": ages[queue]}
-        )
-    return shown
+    ages = canary_ages()
+    return [{**asdict(queue), "canary_s": ages[queue.name]} for queue in fleet.queues()]
+
+
+def index_memory(limit: int = 20) -> list[dict[str, Any]]:
+    """The tenants whose indexes that answer now are the largest: vectors and bytes of their files."""
+    with operator_scope("list the largest indexes"):
+        rows = IndexPointer.objects.filter(current__isnull=False).values("tenant__slug", "tenant__name")
+        sums = rows.annotate(vectors=Sum("current__vectors"), bytes=Sum("current__bytes"))
+        return list(sums.order_by("-bytes", "tenant__slug")[:limit])
+
+
+def _workers() -> Iterator[Trouble]:
+    served = {queue for worker in fleet.workers() for queue in worker.queues}
+    if missing := sorted(set(QUEUES) - served):
+        what = _("No worker reports itself for the queues %(names)s") % {"names": ", ".join(missing)}
+        yield Trouble(what, _("Start it; see its log in the data directory."), "fleet")
+
+
+def _webhooks() -> Iterator[Trouble]:
+    """Endpoints to which nothing has come through for an hour; those that are off are their tenants' concern."""
+    with operator_scope("look for webhooks that fail"):
+        failing = Webhook.objects.filter(failing_since__lt=timezone.now() - LONG_FAILING)
+        failing = failing.exclude(state=Webhook.State.DISABLED).order_by()
+        slugs = list(failing.values_list("tenant__slug", flat=True).distinct()[:FEW])
+    if slugs:
+        what = ngettext("Webhooks of %d tenant fail", "Webhooks of %d tenants fail", len(slugs)) % len(slugs)
+        yield Trouble(what, ", ".join(slugs), "tenant", slugs[0], bad=False)
 
 
 def _canaries() -> Iterator[Trouble]:
@@ -96,14 +112,14 @@ def _canaries() -> Iterator[Trouble]:
 
 
 def _old_queues() -> Iterator[Trouble]:
-    for row in queues():
-        if row["oldest_s"] is not None and row["oldest_s"] > OLD_QUEUE.total_seconds():
-            minutes = round(row["oldest_s"] / 60)
+    for queue in fleet.queues():
+        if queue.oldest_s > OLD_QUEUE.total_seconds():
+            minutes = round(queue.oldest_s / 60)
             what = _("The oldest job of the queue %(name)s waits for %(minutes)d minutes") % {
-                "name": row["name"],
+                "name": queue.name,
                 "minutes": minutes,
             }
-            detail = ngettext("%d job waits.", "%d jobs wait.", row["waiting"]) % row["waiting"]
+            detail = ngettext("%d job waits.", "%d jobs wait.", queue.waiting) % queue.waiting
             yield Trouble(what, detail, "fleet", bad=False)
 
 
@@ -168,12 +184,14 @@ def _erasures() -> Iterator[Trouble]:
 
 
 CHECKS: dict[str, Callable[[], Iterator[Trouble]]] = {
+    "workers": _workers,
     "canaries": _canaries,
     "queues": _old_queues,
     "storage": _storage,
     "disk": _disk,
     "indexes": _indexes,
     "dead letters": _dead_letters,
+    "webhooks": _webhooks,
     "quotas": _quotas,
     "erasures": _erasures,
 }

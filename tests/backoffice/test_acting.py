@@ -99,7 +99,7 @@ def test_every_page_says_so_until_it_is_stopped(party: Any, operator: Client) ->
 
 def test_the_tenant_sees_who_why_and_until_when(party: Any, operator: Client, owner: Client) -> None:
     act(operator, party, reason="A search that finds nothing.")
-    page = owner.get("/log").content.decode()
+    page = owner.get("/audit-log").content.decode()
     assert label(operator) in page
     assert "A search that finds nothing." in page
     assert operator.user.email not in owner.get("/").content.decode()  # type: ignore[attr-defined]

@@ -1,0 +1,88 @@
+"""An operator at work in a real browser, against the running stack."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+
+from tests.console.browsing import MARKS, expect
+from tests.console.conftest import browser as browser
+from tests.console.conftest import grocery as grocery
+from tests.console.conftest import page as page
+
+pytestmark = MARKS
+SLUG = "clinic"
+
+
+@pytest.fixture
+def clinic(stack: Any) -> dict[str, Any]:
+    return next(tenant for tenant in stack.demo["tenants"] if tenant["slug"] == SLUG)
+
+
+def enter(window: Any, user: str, password: str) -> None:
+    window.get_by_label("E-mail").fill(user)
+    window.get_by_label("Password").fill(password)
+    window.get_by_role("button", name="Sign in").click()
+
+
+@pytest.fixture
+def operator(page: Any, stack: Any) -> Iterator[Any]:
+    page.goto("/")
+    enter(page, stack.demo["operator"]["user"], stack.demo["operator"]["password"])
+    expect(page.get_by_role("heading", name="What is wrong now")).to_be_visible()
+    return page
+
+
+def status_of(stack: Any, tenant: dict[str, Any]) -> int:
+    headers = {"Authorization": f"Bearer {tenant['api_key']}"}
+    return requests.get(f"{stack.base_url}/api/v1/me", headers=headers, timeout=10).status_code
+
+
+def test_a_suspended_tenants_key_and_console_are_refused(
+    operator: Any, stack: Any, clinic: dict[str, Any], browser: Any
+) -> None:
+    theirs = browser.new_context(base_url=stack.base_url).new_page()
+    theirs.goto("/")
+    enter(theirs, clinic["user"], clinic["password"])
+    expect(theirs.get_by_role("heading", name="Overview")).to_be_visible()
+    assert status_of(stack, clinic) == 200
+    operator.get_by_role("link", name="Tenants", exact=True).click()
+    operator.get_by_role("link", name="Hillside Clinic").click()
+    operator.locator("form[action$='/suspend']").get_by_label("Reason").fill("Unpaid.")
+    operator.get_by_role("button", name="Suspend").click()
+    expect(operator.get_by_text("The tenant is suspended")).to_be_visible()
+    try:
+        assert status_of(stack, clinic) == 401
+        theirs.goto("/datasets")
+        expect(theirs.get_by_text("belongs to no active workspace")).to_be_visible()
+    finally:
+        operator.get_by_role("button", name="Resume").click()
+    expect(operator.get_by_text("The tenant is open again")).to_be_visible()
+    assert status_of(stack, clinic) == 200
+    theirs.goto("/datasets")
+    expect(theirs.get_by_role("heading", name="Datasets")).to_be_visible()
+    theirs.context.close()
+
+
+def test_acting_is_bannered_until_it_is_stopped(operator: Any) -> None:
+    operator.goto(f"/operator/tenants/{SLUG}")
+    operator.locator("form[action$='/act']").get_by_label("Reason").fill("A question of theirs.")
+    operator.get_by_role("button", name="Act as this tenant").click()
+    banner = operator.get_by_role("region", name="Acting for another")
+    for path in ("/", "/datasets", "/search", "/jobs"):
+        operator.goto(path)
+        expect(banner).to_contain_text("Hillside Clinic")
+    banner.get_by_role("button", name="Stop").click()
+    expect(operator.get_by_text("You act as a tenant no more")).to_be_visible()
+    operator.goto("/datasets")
+    expect(operator).to_have_url(re.compile("/operator/$"))
+
+
+def test_the_fleet_shows_the_workers_that_run(operator: Any) -> None:
+    operator.goto("/operator/fleet")
+    expect(operator.get_by_text(re.compile("worker-embed@"))).to_be_visible()
+    expect(operator.get_by_role("row", name=re.compile("^embed"))).to_be_visible()
