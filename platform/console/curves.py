@@ -75,7 +75,10 @@ def _chart(points: Sequence[Point], name: str, place: tuple[str, ...], label: An
     spots = [(_across(at, len(points)), _up(value, low, high)) for at, value in series]
     path = "M" + "L".join(f"{x} {y}" for x, y in spots)
     best = [at for at, point in enumerate(points) if point.get("best")]
-    kept = next((spot for (at, _), spot in zip(series, spots, strict=True) if best and at == best[-1]), None)
+    kept = next(
+        (spot for (at, _value_there), spot in zip(series, spots, strict=True) if best and at == best[-1]),
+        None,
+    )
     dots = spots if len(spots) <= MAX_DOTS else []
     return Chart(name, str(label), path, dots, kept, low, high, values[-1], _border(points))
 

@@ -62,7 +62,7 @@ def test_two_models_are_compared_where_both_have_vectors(party: Party, owner: Cl
     with tenant_scope(party.id):
         made = circle(party, 10)
         for n, asset in enumerate(made):
-            vector = NewVector("text", unit(0, n % 3, n))
+            vector = NewVector("text", unit(1, n % 3, n))
             add_vectors(model="other:1", vectors=[(asset, [vector])])
         VectorClock.objects.update(beside=["other:1"])
         live = spaces.live()

@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import gettext as _
 
 from console.access import Request, actor_of, needs, page
 from console.learning_forms import FinetuneForm
@@ -82,7 +83,7 @@ def _show(request: Request, known: dict[str, Any], form: FinetuneForm, status: i
     context = {
         "form": form,
         "keys": known["keys"],
-        "most": max((count for _, count in known["datasets"]), default=0),
+        "most": max((count for _key, count in known["datasets"]), default=0),
         "has_datasets": bool(known["datasets"]),
         "stages": STAGE_CHOICES,
         "methods": METHOD_CHOICES,
