@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants.errors import Conflict, NotReady
 from tenants.events import webhooks
@@ -58,14 +59,14 @@ _OVERRIDE = "To promote it all the same, send `override` with a `reason`."
 
 def _check_state(model: Named, live: str) -> None:
     if model.space == live:
-        raise Conflict("This model answers searches already.")
+        raise Conflict(_("This model answers searches already."))
     if isinstance(model, LearntModel) and model.state == LearntModel.State.DRAFT:
-        raise NotReady("This model has not been trained to its end.")
+        raise NotReady(_("This model has not been trained to its end."))
 
 
 def _decide(row: Promotion, override_reason: str, actor: str) -> Promotion:
     if row.state == State.EMBEDDING:
-        raise Conflict("This model is being promoted already; its job tells how far it is.")
+        raise Conflict(_("This model is being promoted already; its job tells how far it is."))
     if not override_reason:
         reasons = (row.report or {}).get("worse", [])
         raise WorseModel(f"{' '.join(reasons)} {_OVERRIDE}", reasons=reasons)
@@ -77,7 +78,7 @@ def _decide(row: Promotion, override_reason: str, actor: str) -> Promotion:
 def _make_way(row: Promotion, actor: str) -> None:
     """A promotion that only waits for a decision ends for another one."""
     if row.state == State.EMBEDDING:
-        raise Conflict("Another model is being promoted; wait for it, or cancel its job.")
+        raise Conflict(_("Another model is being promoted; wait for it, or cancel its job."))
     _abandon(row, actor)
 
 
@@ -123,7 +124,7 @@ def embedded(claimed: jobs.Claim) -> dict[str, Any]:
             if not report["worse"] or row.override_reason:
                 _switch(row, row.created_by)
         elif row.state not in (State.READY, State.SWITCHED):
-            raise Conflict("This promotion was given up.")
+            raise Conflict(_("This promotion was given up."))
     return {"promotion": str(row.id), "state": row.state, "worse": report["worse"]}
 
 
@@ -164,7 +165,7 @@ def roll_back(*, model: Named, actor: str = "") -> Named | None:
         if waiting is not None:
             _abandon(waiting, actor)
         elif model.space != spaces.live():
-            raise Conflict("This model does not answer searches; there is nothing to take back.")
+            raise Conflict(_("This model does not answer searches; there is nothing to take back."))
         else:
             _return(model, actor)
         return selectors.find_space(spaces.live())
@@ -213,7 +214,7 @@ def follow(job: Job) -> None:
 def _resume(row: Promotion) -> None:
     others = Promotion.objects.filter(state__in=Promotion.UNDER_WAY).exclude(pk=row.pk)
     if others.exists() or row.space == spaces.live():
-        raise Conflict("Another promotion has begun since; promote the model anew.")
+        raise Conflict(_("Another promotion has begun since; promote the model anew."))
     row.state, row.error, row.finished_at = State.EMBEDDING, None, None
     row.save()
     spaces.begin_beside(row.space)

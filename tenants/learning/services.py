@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Max
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants.accounts import quotas
 from tenants.datasets.models import Dataset
@@ -91,17 +92,19 @@ def lock() -> None:
 def _general(stage: str, dataset_id: uuid.UUID | None) -> list[Dataset]:
     if stage != LearntModel.Stage.FULL:
         if dataset_id is not None:
-            raise Invalid("Only the stage full learns from general pairs first.", pointer="/general_dataset")
+            raise Invalid(
+                _("Only the stage full learns from general pairs first."), pointer="/general_dataset"
+            )
         return []
     if dataset_id is None:
-        raise Invalid("The stage full needs a dataset of general pairs.", pointer="/general_dataset")
+        raise Invalid(_("The stage full needs a dataset of general pairs."), pointer="/general_dataset")
     return [get_dataset(dataset_id)]
 
 
 def _base(name: str) -> selectors.Named:
     found = selectors.find_model(name or selectors.public_name(spaces.live()))
     if isinstance(found, LearntModel) and found.state == LearntModel.State.DRAFT:
-        raise NotReady("The base model has not been trained to its end.")
+        raise NotReady(_("The base model has not been trained to its end."))
     return found
 
 
@@ -112,8 +115,11 @@ def check_quota(without: Job | None = None) -> None:
     under_way = others.exclude(pk=without.pk).count() if without else others.count()
     if under_way >= allowed:
         raise QuotaExceeded(
-            f"The plan allows {allowed} fine-tunes at once, and {under_way} are queued or running. Wait for one of "
-            "them, or cancel its job.",
+            _(
+                "The plan allows %(allowed)s fine-tunes at once, and %(under_way)s are queued or running. "
+                "Wait for one of them, or cancel its job."
+            )
+            % {"allowed": allowed, "under_way": under_way},
             resource="finetunes",
             limit=allowed,
         )
@@ -121,7 +127,7 @@ def check_quota(without: Job | None = None) -> None:
 
 def _name(name: str) -> str:
     if name and LearntModel.objects.filter(name=name).exists():
-        raise Conflict(f"There is a model {name!r} already.")
+        raise Conflict(_("There is a model %(name)s already.") % {"name": f"{name!r}"})
     return name or _free_name()
 
 
@@ -170,11 +176,11 @@ def delete_model(*, model: LearntModel, actor: str = "") -> None:
 
 def _check_deletable(row: LearntModel) -> None:
     if row.state == LearntModel.State.LIVE:
-        raise Conflict("This model answers searches; promote another one or roll back first.")
+        raise Conflict(_("This model answers searches; promote another one or roll back first."))
     if Job.objects.filter(jobs.UNFINISHED, pk=row.job_id).exists():
-        raise Conflict("This model is being trained; cancel its job first.")
+        raise Conflict(_("This model is being trained; cancel its job first."))
     if Promotion.objects.filter(model=row, state__in=Promotion.UNDER_WAY).exists():
-        raise Conflict("This model is being promoted; roll it back first.")
+        raise Conflict(_("This model is being promoted; roll it back first."))
 
 
 def folder_of(tenant_id: uuid.UUID, model_id: uuid.UUID) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 
 from tenants.datasets.metadata import check_text
 from tenants.errors import Conflict, Invalid, NotFound
@@ -37,10 +38,12 @@ def open_appeal(*, audit_id: uuid.UUID | None, reason: str, actor: str) -> Appea
     """
     check_text(reason, "/reason")
     if not reason.strip() or len(reason) > reviews.MAX_REASON:
-        raise Invalid(f"A reason has 1 to {reviews.MAX_REASON} characters.", pointer="/reason")
+        raise Invalid(
+            _("A reason has 1 to %(reason)s characters.") % {"reason": reviews.MAX_REASON}, pointer="/reason"
+        )
     with tenant_scope(current_tenant_id()):
         if audit_id is None or not Audit.objects.filter(pk=audit_id).exists():
-            raise NotFound("There is no such audit.")
+            raise NotFound(_("There is no such audit."))
         case = lock_cases([audit_id])[audit_id]
         _refuse(case)
         appeal = _create(case, reason.strip(), actor)
@@ -58,13 +61,13 @@ def open_appeal(*, audit_id: uuid.UUID | None, reason: str, actor: str) -> Appea
 
 def _refuse(case: Case) -> None:
     if case.audit.mode != ENFORCE:
-        raise Conflict("This audit changed nothing, so there is nothing to appeal against.")
+        raise Conflict(_("This audit changed nothing, so there is nothing to appeal against."))
     if not case.newest:
-        raise Conflict("A newer audit decides about this item. Appeal against that one.")
+        raise Conflict(_("A newer audit decides about this item. Appeal against that one."))
     if case.audit.item and case.asset_id is None:
-        raise Conflict("The item was erased; there is nothing left to decide.")
+        raise Conflict(_("The item was erased; there is nothing left to decide."))
     if case.standing().decision == REVIEW:
-        raise Conflict("A person still has to decide about this item; there is no decision yet.")
+        raise Conflict(_("A person still has to decide about this item; there is no decision yet."))
 
 
 def _create(case: Case, reason: str, actor: str) -> Appeal:
@@ -81,7 +84,7 @@ def _create(case: Case, reason: str, actor: str) -> Appeal:
                 due_at=queue.due_at(case.document, severity),
             )
     except IntegrityError as error:
-        raise Conflict("There is an open appeal about this item.") from error
+        raise Conflict(_("There is an open appeal about this item.")) from error
     telling.opened([review])
     return Appeal.objects.create(
         audit=case.audit, asset_id=case.asset_id, review_id=review.id, reason=reason, created_by=actor
@@ -101,11 +104,11 @@ def decide_appeal(
         appeal = get_appeal(appeal_id=appeal_id, actor=actor)
         review = Review.objects.filter(pk=appeal.review_id).first()
         if review is None:
-            raise Conflict("The item was erased; there is nothing left to decide.")
+            raise Conflict(_("The item was erased; there is nothing left to decide."))
         case = lock_cases([review.audit_id])[review.audit_id]
         held = case.review(review.id)
         if held is None:
-            raise Conflict("The appeal was moved to a newer audit just now. Try again.")
+            raise Conflict(_("The appeal was moved to a newer audit just now. Try again."))
         queue.require_waiting(held)
         if queue.is_held(held):
             queue.require_claim(held, actor)
@@ -119,10 +122,12 @@ def decide_appeal(
 def _verdict(case: Case, decision: str, reason: str, labels: list[str] | None) -> reviews.Verdict:
     stands = case.standing()
     if decision == OVERTURNED and stands.decision == ALLOW:
-        raise Invalid("The item is allowed already: say what becomes of it, or uphold.", pointer="/decision")
+        raise Invalid(
+            _("The item is allowed already: say what becomes of it, or uphold."), pointer="/decision"
+        )
     becomes = {UPHELD.value: stands.decision, OVERTURNED.value: ALLOW}.get(decision, decision)
     if becomes == REVIEW:
-        raise Conflict(reviews.OTHERS_FIRST)
+        raise Conflict(_(reviews.OTHERS_FIRST))
     if labels is None and becomes == stands.decision:
         labels = list(stands.labels)
     return reviews.Verdict(*reviews.checked(becomes, reason, labels))
@@ -141,7 +146,7 @@ def get_appeal(*, appeal_id: uuid.UUID | None, actor: str) -> Appeal:
     """Raises NotFound."""
     found = list_appeals(actor=actor).filter(pk=appeal_id).first() if appeal_id else None
     if found is None:
-        raise NotFound("There is no such appeal.")
+        raise NotFound(_("There is no such appeal."))
     return found
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.db.models import Count, F, Max, QuerySet
+from django.utils.translation import gettext as _
 
 from tenants.errors import NotFound
 from tenants.moderation.activations import ENFORCE, OFF, SHADOW, newest
@@ -23,7 +24,7 @@ def get_policy(policy_id: uuid.UUID | None) -> Policy:
     """Raises NotFound."""
     policy = list_policies().filter(pk=policy_id).first()  # type: ignore[misc]  # None matches no row
     if policy is None:
-        raise NotFound("There is no such policy.")
+        raise NotFound(_("There is no such policy."))
     return policy
 
 
@@ -31,7 +32,7 @@ def get_version(policy: Policy, number: int) -> PolicyVersion:
     """Raises NotFound."""
     version = PolicyVersion.objects.filter(policy=policy, number=number).first()
     if version is None:
-        raise NotFound("There is no such version of this policy.")
+        raise NotFound(_("There is no such version of this policy."))
     return version
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from tenants.datasets.metadata import check_text
 from tenants.datasets.models import Asset
@@ -27,7 +29,7 @@ State, Kind = Review.State, Review.Kind
 
 DECISIONS = (ALLOW, LABEL, BLOCK)
 MAX_REASON, MAX_LABELS, MAX_LABEL = 2000, 20, 60
-OTHERS_FIRST = "Another flag of this item is open. Decide that one first."
+OTHERS_FIRST = gettext_noop("Another flag of this item is open. Decide that one first.")
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def decide(
     """
     verdict = Verdict(*checked(decision, reason, labels))
     if block_copies and decision != BLOCK:
-        raise Invalid("Only what is blocked can be put on a list.", pointer="/block_copies")
+        raise Invalid(_("Only what is blocked can be put on a list."), pointer="/block_copies")
     with tenant_scope(current_tenant_id()):
         review = queue.get_review(review_id=review_id, actor=actor)
         case, review = _locked(review)
@@ -141,7 +143,9 @@ def checked(
 ) -> tuple[str, str, tuple[str, ...] | None]:
     """Raises Invalid."""
     if decision not in DECISIONS:
-        raise Invalid(f"decision is one of {', '.join(DECISIONS)}.", pointer="/decision")
+        raise Invalid(
+            _("decision is one of %(names)s.") % {"names": ", ".join(DECISIONS)}, pointer="/decision"
+        )
     return decision, checked_reason(reason), _checked_labels(labels)
 
 
@@ -149,9 +153,11 @@ def checked_reason(reason: str) -> str:
     """Raises Invalid."""
     check_text(reason, "/reason")
     if not reason.strip():
-        raise Invalid("Say why: a decision without a reason helps nobody.", pointer="/reason")
+        raise Invalid(_("Say why: a decision without a reason helps nobody."), pointer="/reason")
     if len(reason) > MAX_REASON:
-        raise Invalid(f"A reason has at most {MAX_REASON} characters.", pointer="/reason")
+        raise Invalid(
+            _("A reason has at most %(reason)s characters.") % {"reason": MAX_REASON}, pointer="/reason"
+        )
     return reason.strip()
 
 
@@ -162,7 +168,8 @@ def _checked_labels(labels: Sequence[str] | None) -> tuple[str, ...] | None:
         check_text(label, "/labels")
     if len(labels) > MAX_LABELS or any(not 1 <= len(label) <= MAX_LABEL for label in labels):
         raise Invalid(
-            f"At most {MAX_LABELS} labels of 1 to {MAX_LABEL} characters.",
+            _("At most %(labels)s labels of 1 to %(label)s characters.")
+            % {"labels": MAX_LABELS, "label": MAX_LABEL},
             pointer="/labels",
         )
     return tuple(dict.fromkeys(labels))
@@ -173,7 +180,7 @@ def _locked(found: Review) -> tuple[Case, Review]:
     case = lock_cases([found.audit_id])[found.audit_id]
     review = case.review(found.id)
     if review is None:
-        raise NotFound("There is no such review.")
+        raise NotFound(_("There is no such review."))
     return case, review
 
 
@@ -189,7 +196,7 @@ def settle(
     queue.require_impartial(actor, review)
     before = case.standing()
     if review.kind == Kind.APPEAL and before.decision == REVIEW:
-        raise Conflict(OTHERS_FIRST)
+        raise Conflict(_(OTHERS_FIRST))
     outcome = Outcome.objects.create(
         review=review.id,
         audit=case.audit.id,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from tenants.errors import NotFound
 from tenants.moderation.decision import Compiled, Decision, Rule, compile_policy
 from tenants.moderation.models import Audit, Evidence
@@ -38,7 +40,7 @@ def try_on(*, document: Mapping[str, Any], audit: Audit) -> Trial:
     """`document` in normal form. Raises NotFound where the audit's evidence was erased."""
     evidence = Evidence.objects.filter(audit=audit).values_list("document", flat=True).first()
     if evidence is None:
-        raise NotFound("The evidence of this audit was erased, so nothing can be tried on it.")
+        raise NotFound(_("The evidence of this audit was erased, so nothing can be tried on it."))
     policy = compile_policy(document)
     decision = policy.decide(evidence)
     seen = {**evidence, "categories": policy.judged(evidence.get("categories"))}

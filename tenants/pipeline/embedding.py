@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from django.conf import settings
+from django.utils.translation import gettext
 
 from ml.media import MediaError
 from tenants.datasets import storage
@@ -61,7 +62,7 @@ def _embed(claimed: jobs.Claim, asset: Asset, text: str) -> None:
             return
         except ModelSwitched:
             log.info("another model answers now; the asset is embedded again", extra={"asset": str(asset.id)})
-    raise Unavailable("The models of this workspace are changing.")
+    raise Unavailable(gettext("The models of this workspace are changing."))
 
 
 def _embed_once(claimed: jobs.Claim, asset: Asset, text: str) -> None:

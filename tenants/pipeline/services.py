@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants.accounts import metering, quotas
 from tenants.datasets import metadata
@@ -73,8 +74,11 @@ def _earlier(dataset: Dataset, external_id: str, upload: Upload) -> Added | None
     if asset.blob.sha256 == upload.sha256 and asset.caption == upload.caption:
         return Added(asset, None, created=False)
     raise Conflict(
-        f"external_id {external_id!r} stands for other content in this dataset. Delete that asset first, or choose "
-        "another external_id.",
+        _(
+            "external_id %(external_id)s stands for other content in this dataset. "
+            "Delete that asset first, or choose another external_id."
+        )
+        % {"external_id": f"{external_id!r}"},
         asset=str(asset.id),
     )
 
@@ -99,7 +103,10 @@ def _create(
         with transaction.atomic():
             asset.save(force_insert=True)
     except IntegrityError as error:
-        raise Conflict(f"external_id {external_id!r} was just taken by another upload.") from error
+        raise Conflict(
+            _("external_id %(external_id)s was just taken by another upload.")
+            % {"external_id": f"{external_id!r}"}
+        ) from error
     Facet.objects.bulk_create(metadata.facets_of(asset.id, values, dataset.metadata_schema))
     learn_schema(dataset, values)
     telling.created([asset])
@@ -166,7 +173,7 @@ def _lock_dataset_of(asset_id: uuid.UUID) -> None:
 def _locked_asset(asset_id: uuid.UUID) -> Asset:
     asset = visible_assets().select_for_update(of=("self",)).filter(pk=asset_id).first()
     if asset is None:
-        raise NotFound("There is no such asset.")
+        raise NotFound(_("There is no such asset."))
     return asset
 
 
@@ -184,9 +191,13 @@ def _replace_metadata(asset: Asset, values: dict[str, Any]) -> None:
 def _replace_caption(asset: Asset, caption: str, actor: str) -> Job:
     metadata.check_text(caption, "/caption")
     if asset.modality == Asset.Modality.TEXT:
-        raise Invalid("A text asset has no caption. Upload the new text as a new asset.", pointer="/caption")
+        raise Invalid(
+            _("A text asset has no caption. Upload the new text as a new asset."), pointer="/caption"
+        )
     if len(caption) > MAX_CAPTION:
-        raise Invalid(f"A caption has at most {MAX_CAPTION} characters.", pointer="/caption")
+        raise Invalid(
+            _("A caption has at most %(caption)s characters.") % {"caption": MAX_CAPTION}, pointer="/caption"
+        )
     more = int(bool(caption)) - int(bool(asset.caption))
     asset.caption = caption
     audit = _audit_again(asset, actor)
