@@ -88,7 +88,11 @@ def read(url: str) -> Target:
     if not _port_allowed(port):
         raise _invalid(_("Webhooks are not sent to port %(port)s.") % {"port": port})
     path = _path(parts.path or "/", parts.query)
-    return Target(parts.scheme, _host(parts.hostname or ""), port, path)
+    host = _host(parts.hostname or "")
+    if "[" in parts.netloc and ":" not in host:
+        # IPvFuture, which urlsplit lets pass as if it were a name.
+        raise _invalid(_("The URL has no usable host name."))
+    return Target(parts.scheme, host, port, path)
 
 
 def _invalid(detail: str) -> Invalid:

@@ -99,7 +99,11 @@ def _post(
             for name, value in _all_headers(target, body, headers).items():
                 connection.putheader(name, value)
             connection.endheaders(body)
-            return _read(connection.getresponse(), handle, begun)
+            response = connection.getresponse()
+            if _over(begun):
+                # The watchdog's end looks like the end of the headers.
+                raise TimeoutError
+            return _read(response, handle, begun)
 
 
 def _all_headers(target: guard.Target, body: bytes, headers: Mapping[str, str]) -> dict[str, str]:
