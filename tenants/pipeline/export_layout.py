@@ -2,7 +2,7 @@
 
 export.json       what this is: format, version, tenant, counts, digest of the manifest
 manifest.jsonl    path, length and SHA-256 of every other file, by path
-datasets.jsonl assets.jsonl blobs.jsonl transcripts.jsonl audit.jsonl    one JSON object a line
+datasets.jsonl assets.jsonl blobs.jsonl transcripts.jsonl audit.jsonl webhooks.jsonl    one JSON object a line
 members.csv       people and their roles
 vectors.parquet   if asked for
 files/<kind>/ab/abcd…    stored files: `original`, and the renditions made from it, by the original's SHA-256
@@ -55,6 +55,7 @@ BLOB = (
 )
 TRANSCRIPT = ("asset_id", "start_s", "end_s", "text", "confidence")
 AUDIT = ("id", "actor", "verb", "target", "details", "created_at")
+WEBHOOK = ("id", "url", "description", "events", "state", "created_at")
 MEMBER = ("email", "name", "role", "since")
 TABLES: Mapping[str, tuple[str, ...]] = {
     "datasets.jsonl": DATASET,
@@ -62,6 +63,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "blobs.jsonl": BLOB,
     "transcripts.jsonl": TRANSCRIPT,
     "audit.jsonl": AUDIT,
+    "webhooks.jsonl": WEBHOOK,
 }
 VECTOR_SCHEMA = pa.schema(
     [
@@ -102,8 +104,8 @@ def readme() -> Iterator[str]:
 Times are UTC, ISO 8601. An asset's bytes are in files/original under its sha256; assets with equal bytes share them.
 Check the files with the digests in manifest.jsonl, and that one with the digest in export.json.
 
-Not included: API keys, passwords and sessions; jobs; receipts of imports and erasures; usage. Nothing is encrypted:
-keep this where the workspace itself could be kept.
+Not included: API keys, secrets of webhooks, passwords and sessions; what webhooks were told; jobs; receipts of imports
+and erasures; usage. Nothing is encrypted: keep this where the workspace itself could be kept.
 
 Into another installation:  manage.py import_tenant PATH --slug NEW
 """

@@ -31,7 +31,7 @@ from tenants.accounts.models import Membership, Tenant
 from tenants.datasets import storage
 from tenants.datasets.models import Asset, Blob, Dataset, TranscriptSegment
 from tenants.errors import Conflict
-from tenants.events.models import AuditEvent
+from tenants.events.models import AuditEvent, Webhook
 from tenants.pipeline import export_layout as layout
 from tenants.retrieval.models import Vector
 from tenants.retrieval.vectors import DIMENSION
@@ -170,6 +170,7 @@ def write_export(
         writer.lines("transcripts.jsonl", transcripts)
         if with_vectors:
             _write_vectors(writer)
+        writer.lines("webhooks.jsonl", writer.pages(Webhook.objects.all, layout.WEBHOOK))
         return _write_header(writer)
 
 

@@ -29,7 +29,8 @@ from tenants.datasets import storage
 from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegment
 from tenants.datasets.services import create_dataset, update_dataset
 from tenants.errors import Conflict, NotFound, NotReady
-from tenants.events.models import AuditEvent, Export
+from tenants.events import endpoints
+from tenants.events.models import AuditEvent, Export, Webhook
 from tenants.jobs.models import Job
 from tenants.pipeline import (
     export_admission,
@@ -158,6 +159,7 @@ def test_what_goes_out_comes_in_elsewhere_and_goes_out_the_same(full, tmp_path) 
         "files/thumbnail": 1,
         "transcripts.jsonl": 1,
         "vectors.parquet": 5,
+        "webhooks.jsonl": 0,
     }
     tenant = admit(tmp_path / "a")
     second = export(tenant, tmp_path / "b")
@@ -214,6 +216,10 @@ def test_every_field_that_somebody_adds_is_exported_or_left_out_on_purpose() -> 
         Blob: {"tenant", "id", "references"},
         TranscriptSegment: {"tenant", "id", "asset"},
         AuditEvent: {"tenant"},
+        Webhook: {
+            *("tenant", "sealed_secret", "sealed_previous", "previous_until"),
+            *("reason", "failing_since", "created_by"),
+        },
     }
     tables = (
         (Dataset, export_layout.DATASET),
@@ -221,6 +227,7 @@ def test_every_field_that_somebody_adds_is_exported_or_left_out_on_purpose() -> 
         (Blob, export_layout.BLOB),
         (TranscriptSegment, export_layout.TRANSCRIPT),
         (AuditEvent, export_layout.AUDIT),
+        (Webhook, export_layout.WEBHOOK),
     )
     for model, fields in tables:
         assert {f.name for f in model._meta.local_fields} - left_out[model] <= set(fields), model
@@ -251,6 +258,19 @@ def test_pages_are_complete(full, tmp_path, monkeypatch) -> None:
     assert content(tmp_path / "a") == content(tmp_path / "b")
     tenant = admit(tmp_path / "b")
     assert export(tenant, tmp_path / "c")["counts"]["vectors.parquet"] == 4
+
+
+def test_webhooks_are_listed_without_secrets(full, tmp_path) -> None:
+    with tenant_scope(full.id):
+        row, secret = endpoints.create_webhook(
+            url="https://hooks.example/", events=["job.failed"], actor="key:x"
+        )
+    export(full.tenant, tmp_path / "a")
+    (line,) = map(json.loads, (tmp_path / "a" / "webhooks.jsonl").read_text().splitlines())
+    assert (line["id"], line["url"], line["events"]) == (str(row.id), row.url, ["job.failed"])
+    everything = "".join(path.read_text("utf-8", "replace") for path in (tmp_path / "a").glob("*.*"))
+    assert secret not in everything
+    assert bytes(row.sealed_secret).decode() not in everything
 
 
 def test_people_are_listed_without_secrets_and_as_no_formula(full, tmp_path) -> None:
