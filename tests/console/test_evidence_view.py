@@ -182,7 +182,7 @@ def of_kind(party: Party, asset: Asset, modality: str, media_type: str) -> Asset
 
 def test_a_picture_has_a_slider_over_what_was_marked(party: Party, world: World, owner: Client) -> None:
     asset = of_kind(party, world.add(), "image", "image/jpeg")
-    audit = audited(world, asset=asset, modality="image")
+    audit = audited(world, asset=asset)
     page = read(owner, f"/audits/{audit.id}")
     assert 'type="range"' in page
     assert "data-mask" in page
