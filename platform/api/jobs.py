@@ -103,9 +103,9 @@ class JobLog(Resource):
     def get(self, request: Request, job_id: uuid.UUID) -> Response:
         refuse_unknown(request.query_params)
         page = read_page(request.query_params)
-        after = page.after.int if page.after else 0
+        after = min(page.after.int, LAST_LINE) if page.after else 0
         with tenant_scope(self.tenant_id):
-            lines = list(selectors.log_of(job_id, after=min(after, LAST_LINE))[: page.limit])
+            lines = list(selectors.log_of(job_id, after=after)[: page.limit])
         last = lines[-1].number if lines else after
         over = self.found.finished and last >= self.found.notes
         cursor = None if over else encode_cursor(uuid.UUID(int=last))

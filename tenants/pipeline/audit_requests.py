@@ -78,8 +78,9 @@ def ask(
     subject: str = "",
     policy_id: uuid.UUID | None = None,
     actor: str = "",
+    parent: uuid.UUID | None = None,
 ) -> Asked:
-    """Queue the audit of an asset, in the caller's transaction. Raises QuotaExceeded."""
+    """Queue the audit of an asset, in the caller's transaction; `parent` is the job that asks. Raises QuotaExceeded."""
     request = AuditRequest(
         source=source,
         asset=asset,
@@ -88,11 +89,11 @@ def ask(
         policy_id=policy_id,
         requested_by=actor,
     )
-    return _queue(request)
+    return _queue(request, parent)
 
 
-def _queue(request: AuditRequest) -> Asked:
-    job = queue_audit(request.id, request.modality)
+def _queue(request: AuditRequest, parent: uuid.UUID | None = None) -> Asked:
+    job = queue_audit(request.id, request.modality, parent)
     request.job_id = job.id
     request.save(force_insert=True)
     return Asked(request, job)
@@ -125,12 +126,12 @@ def quarantines(decides: policies.InForce | None) -> bool:
     return bool(decides and decides.mode == "enforce" and decides.document.get("quarantine"))
 
 
-def audit_upload(asset: Asset, decides: policies.InForce, actor: str) -> Job:
+def audit_upload(asset: Asset, decides: policies.InForce, actor: str, parent: uuid.UUID | None = None) -> Job:
     """Queue the audit of a new asset, and hold the asset back if the policy wants that."""
     if quarantines(decides):
         asset.moderation = QUARANTINED
         asset.save(update_fields=["moderation"])
-    return ask(asset, source=AuditRequest.Source.UPLOAD, actor=actor).job
+    return ask(asset, source=AuditRequest.Source.UPLOAD, actor=actor, parent=parent).job
 
 
 # --- Content of audits without an asset ------------------------------------------------------------------

@@ -79,7 +79,7 @@ def _finish(claimed: jobs.Claim, run: Run) -> None:
     """Raises Missing where something came in, NotReady where the index is not there yet."""
     with tenant_scope(claimed.tenant_id):
         lacking.require_whole(run.model)
-        has_index = _see_to_index(run.model)
+        has_index = _see_to_index(run.model, claimed.job_id)
     if not has_index:
         raise NotReady(_("The index is being built."))
     told = promotions.embedded(claimed) if claimed.arguments.get("promotion") else {}
@@ -90,7 +90,7 @@ def _finish(claimed: jobs.Claim, run: Run) -> None:
         jobs.succeed(claimed, result=result, cpu_s=0, gpu_s=0, used={})
 
 
-def _see_to_index(model: str) -> bool:
+def _see_to_index(model: str, parent: uuid.UUID) -> bool:
     """Whether the model has an index such as the live one's; a job builds it where not. Raises Conflict where that has
     just been given up."""
     live = spaces.live()
@@ -100,9 +100,9 @@ def _see_to_index(model: str) -> bool:
         raise Conflict(_("The index for this model could not be built; its own job says why."))
     pointer = IndexPointer.objects.filter(model=live).first()
     if pointer is not None and pointer.engine != IndexPointer.Engine.MEMORY:
-        lifecycle.move(model=model, to=pointer.engine)
+        lifecycle.move(model=model, to=pointer.engine, parent=parent)
     else:
-        lifecycle.build(model=model)
+        lifecycle.build(model=model, parent=parent)
     return False
 
 

@@ -77,8 +77,10 @@ class Entry:
         return not self.outcome
 
 
-def store(*, dataset_id: uuid.UUID, entries: Sequence[Entry]) -> None:
+def store(*, dataset_id: uuid.UUID, entries: Sequence[Entry], parent: uuid.UUID | None = None) -> None:
     """Add the open entries to a dataset and set their outcomes. In the caller's transaction and scope.
+
+    `parent` is the job that adds them: what it brings about are its parts.
 
     Raises NotFound for a dataset that is gone, QuotaExceeded (and stores nothing) if they do not all fit, ModelSwitched
     if they were prepared for models that no longer answer.
@@ -86,7 +88,7 @@ def store(*, dataset_id: uuid.UUID, entries: Sequence[Entry]) -> None:
     dataset = lock_dataset(dataset_id)
     sort_out(dataset_id, entries)
     if new := [entry for entry in entries if entry.open]:
-        _add(dataset, new)
+        _add(dataset, new, parent)
     _settle_repeated(entries)
 
 
@@ -97,7 +99,7 @@ def sort_out(dataset_id: uuid.UUID, entries: Sequence[Entry]) -> None:
     find_duplicates(dataset_id, entries)
 
 
-def _add(dataset: Dataset, new: Sequence[Entry]) -> None:
+def _add(dataset: Dataset, new: Sequence[Entry], parent: uuid.UUID | None) -> None:
     blobs = _keep_blobs(new)
     assets = [_asset(dataset, entry, blobs) for entry in new]
     audits = _audits(new, assets)
@@ -106,7 +108,7 @@ def _add(dataset: Dataset, new: Sequence[Entry]) -> None:
     # After the clock, which everyone locks before the counters.
     _charge(new, assets)
     for asset, decides in audits:
-        audit_requests.audit_upload(asset, decides, actor="import")
+        audit_requests.audit_upload(asset, decides, actor="import", parent=parent)
     telling.created(assets)
     _write_files(new, blobs)
     for entry, asset in zip(new, assets, strict=True):

@@ -190,7 +190,7 @@ class Run:
             if jobs.held(self._claimed).cancel_requested:
                 raise jobs.Cancelled
             with transaction.atomic():
-                bulk.store(dataset_id=self._row.dataset_id, entries=entries)
+                bulk.store(dataset_id=self._row.dataset_id, entries=entries, parent=self._claimed.job_id)
             ImportRow.objects.bulk_create(_receipt_line(self._row, entry) for entry in entries)
             self._advance(entries)
 

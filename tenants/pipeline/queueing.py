@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 from tenants.datasets.models import Asset
 from tenants.jobs.models import Job
 from tenants.jobs.services import enqueue
@@ -21,10 +23,11 @@ def queue_embedding(asset: Asset, more_vectors: int) -> Job:
     )
 
 
-def queue_audit(request_id: object, modality: str) -> Job:
+def queue_audit(request_id: object, modality: str, parent: uuid.UUID | None = None) -> Job:
     """Raises QuotaExceeded."""
     return enqueue(
         kind="audit_item",
         arguments={"audit": str(request_id)},
         reserve={"cpu_s": AUDIT_ESTIMATE_S[modality]},
+        parent=parent,
     )

@@ -69,22 +69,22 @@ def consider_all() -> None:
         _check_files(model)
 
 
-def build(*, model: str, kind: str = "") -> Job | None:
+def build(*, model: str, kind: str = "", parent: uuid.UUID | None = None) -> Job | None:
     """Queue a build, unless one is queued or running already. In the tenant's scope."""
-    return _queue(JOB, {"model": model, "kind": kind})
+    return _queue(JOB, {"model": model, "kind": kind}, parent)
 
 
-def move(*, model: str, to: str) -> Job | None:
+def move(*, model: str, to: str, parent: uuid.UUID | None = None) -> Job | None:
     """Queue a move to another engine, or a new copy in the same, unless a build is queued or running already."""
-    return _queue(MOVE, {"model": model, "to": to})
+    return _queue(MOVE, {"model": model, "to": to}, parent)
 
 
-def _queue(kind: str, arguments: dict[str, str]) -> Job | None:
+def _queue(kind: str, arguments: dict[str, str], parent: uuid.UUID | None) -> Job | None:
     # One at a time: who comes second waits here and then sees the first one's job.
     VectorClock.objects.select_for_update().first()
     if Job.objects.filter(UNFINISHED, kind__in=JOBS).exists():
         return None
-    return enqueue(kind=kind, arguments=arguments, total=100, reserve={})
+    return enqueue(kind=kind, arguments=arguments, total=100, reserve={}, parent=parent)
 
 
 # --- The pointer -----------------------------------------------------------------------------------------

@@ -15,8 +15,10 @@ from tenants.accounts.models import Plan
 from tenants.datasets import storage
 from tenants.datasets.models import Asset, Blob, Facet, Import, ImportRow
 from tenants.datasets.scanning import Infected
+from tenants.jobs import selectors
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
+from tenants.moderation import activations, policies
 from tenants.pipeline import batches, bulk, importing, imports, services
 from tenants.pipeline.uploads import check_upload
 from tenants.retrieval.models import Vector, VectorClock
@@ -299,3 +301,15 @@ def test_a_text_file_is_scanned(clamd) -> None:
     with pytest.raises(Infected):
         check_upload(io.BytesIO(EICAR), "")
     assert check_upload(None, EICAR.decode()).scan is None
+
+
+def test_the_audits_that_an_import_asks_for_are_its_parts(party, dataset, start, run) -> None:
+    with tenant_scope(party.id):
+        document = {"rules": [], "audit_uploads": True}
+        policy, _ = policies.create_policy(name="p", document=document)
+        activations.activate(policy_id=policy.id, number=1, mode="enforce", ratio=1.0)
+    job = run(start("text,external_id\nred,1\nblue,2\n", "notes.csv"))
+    with tenant_scope(party.id):
+        assert [part.kind for part in selectors.children(job.id)] == ["audit_item"] * 2
+        lines = [line.text for line in selectors.log_of(job.id)]
+    assert lines == ["Up to row 2: 2 imported, 0 known, 0 failed."]
