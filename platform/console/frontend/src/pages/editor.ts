@@ -44,6 +44,20 @@ async function start(box: HTMLElement): Promise<void> {
   if (field.classList.contains("is-invalid")) view.focus();
 }
 
+/** A text over a selection: left to the browser, it would keep the colours of what goes as inline styles. */
+const replacing = EditorView.domEventHandlers({
+  beforeinput(event, view) {
+    const { from, to, empty } = view.state.selection.main;
+    const text = event.data;
+    if (event.inputType !== "insertText" || text === null || empty || view.composing) return false;
+    const insert = () => view.state.update(view.state.replaceSelection(text), { userEvent: "input.type", scrollIntoView: true });
+    const handlers = view.state.facet(EditorView.inputHandler);
+    if (!handlers.some((handle) => handle(view, from, to, text, insert))) view.dispatch(insert());
+    event.preventDefault();
+    return true;
+  },
+});
+
 function extensions(box: HTMLElement, field: HTMLTextAreaElement, label: HTMLLabelElement, words: Language) {
   return [
     lineNumbers(),
@@ -61,6 +75,7 @@ function extensions(box: HTMLElement, field: HTMLTextAreaElement, label: HTMLLab
     lintGutter(),
     checking(box.dataset.check ?? "", need("[data-editor-problems]", box)),
     theme,
+    replacing,
     keymap.of([
       ...closeBracketsKeymap, ...defaultKeymap, ...historyKeymap, ...foldKeymap,
       ...completionKeymap, ...lintKeymap, indentWithTab,
