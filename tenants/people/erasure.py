@@ -68,7 +68,6 @@ def _erase_everywhere(user: User, pseudonym: str) -> dict[str, int]:
         "invitation": Invitation.objects.filter(mine).delete()[0],
         "api_key": ApiKey.objects.filter(created_by=user).update(created_by=None),
         "audit_event": _rename(user, pseudonym),
-        "operator_act": OperatorAct.objects.filter(actor=user.email).update(actor=pseudonym, address=""),
         # What the API answered to whoever invited them is kept for a day, to be given again.
         "idempotent_answer": IdempotentAnswer.objects.filter(body__icontains=user.email).delete()[0],
         **_relabel(user, pseudonym),
@@ -78,8 +77,10 @@ def _erase_everywhere(user: User, pseudonym: str) -> dict[str, int]:
 
 
 def _relabel(user: User, pseudonym: str) -> dict[str, int]:
-    """The same in rows of other parts that say in words who asked for them."""
+    """The same in rows of other parts that say in words who asked for them, and in the operators' log."""
     counts: dict[str, int] = {}
+    if acts := OperatorAct.objects.filter(actor=user.email).update(actor=pseudonym, address=""):
+        counts["operator_act"] = acts
     for model in apps.get_models():
         for name in {field.name for field in model._meta.local_fields if _is_label(model, field)}:
             rows: QuerySet = model._default_manager.filter(**{f"{name}__in": _labels(user)})
