@@ -50,23 +50,26 @@ class Party:
         return {"HTTP_AUTHORIZATION": f"Bearer {self.token}"}
 
 
-@pytest.fixture
-def make_party() -> Callable[..., Party]:
+def new_party(plan: str = "demo", scopes: tuple[str, ...] | None = None) -> Party:
     from tenants.accounts import keys, services
     from tenants.accounts.permissions import SCOPES
     from tenants.scope import tenant_scope
 
-    def make(plan: str = "demo", scopes: tuple[str, ...] = SCOPES) -> Party:
-        slug = f"t-{secrets.token_hex(6)}"
-        tenant = services.create_tenant(slug=slug, name=slug, plan=plan)
-        password = secrets.token_urlsafe(12)
-        owner = services.create_user(email=f"owner@{slug}.example", password=password)
-        services.set_role(tenant=tenant, user=owner, role="owner")
-        with tenant_scope(tenant.id):
-            _, token = keys.create_key(name="test", scopes=list(scopes), created_by=owner)
-        return Party(tenant, owner, password, token)
+    slug = f"t-{secrets.token_hex(6)}"
+    tenant = services.create_tenant(slug=slug, name=slug, plan=plan)
+    password = secrets.token_urlsafe(12)
+    owner = services.create_user(email=f"owner@{slug}.example", password=password)
+    services.set_role(tenant=tenant, user=owner, role="owner")
+    with tenant_scope(tenant.id):
+        _, token = keys.create_key(
+            name="test", scopes=list(SCOPES if scopes is None else scopes), created_by=owner
+        )
+    return Party(tenant, owner, password, token)
 
-    return make
+
+@pytest.fixture
+def make_party() -> Callable[..., Party]:
+    return new_party
 
 
 @pytest.fixture
@@ -85,5 +88,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     from standalone.stack import running_stack
 
     leases = {"JOB_LEASE_S": "4", "JOB_RESEND_S": "2", "JOB_SWEEP_S": "1"}
-    with running_stack(tmp_path_factory.mktemp("stack"), demo=True, extra_env=leases) as running:
+    # Webhooks may reach the tests' own servers.
+    local = {
+        "WEBHOOK_ALLOW_HTTP": "1",
+        "WEBHOOK_PORTS": "1024-65535",
+        "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.1/32",
+    }
+    with running_stack(tmp_path_factory.mktemp("stack"), demo=True, extra_env={**leases, **local}) as running:
         yield running

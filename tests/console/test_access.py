@@ -42,7 +42,7 @@ from tenants.retrieval.maps.services import create_map
 from tenants.retrieval.models import SearchTask
 from tenants.retrieval.tasks import create_task
 from tenants.scope import tenant_scope
-from tests.conftest import Party
+from tests.conftest import Party, new_party
 from tests.console.auditing import audited, flag_of
 from tests.tenants.learning.world import new_model
 from tests.tenants.people import new_member
@@ -329,6 +329,19 @@ def things(party: Party) -> Things:
     return Things(party)
 
 
+@pytest.fixture(scope="module")
+def standing() -> Things:
+    """One for all tests of what is refused: nothing may change it, and each of them sees that nothing has."""
+    return Things(new_party())
+
+
+@pytest.fixture(scope="module")
+def viewer(standing: Things) -> Client:
+    client = Client()
+    client.force_login(new_member(standing.party.tenant, "viewer"))
+    return client
+
+
 def test_the_table_has_every_address_with_its_scope() -> None:
     listed = {(name, scope) for name, _, scope in TABLE}
     real = {
@@ -353,34 +366,36 @@ def test_a_role_opens_what_its_scopes_allow(role: str, things: Things, person: C
     "name,method,scope", [row for row in TABLE if row[2] in {"write", "train", "admin", "moderate"}]
 )
 def test_a_refusal_changes_nothing(
-    name: str, method: str, scope: str, things: Things, party: Party, person: Callable[..., Client]
+    name: str, method: str, scope: str, standing: Things, viewer: Client
 ) -> None:
-    client, address = person("viewer"), things.address(name)
+    address, party = standing.address(name), standing.party
     before = _written_in(party)
-    response = client.generic(method, address)
+    response = viewer.generic(method, address)
     assert response.status_code == 403
     assert f"{scope}</span>" in response.content.decode()
     assert _written_in(party) == before
     with tenant_scope(party.id):
-        assert selectors.get_dataset(things.dataset.id).asset_count == 1
-        assert get_job(things.ids["job_id"]).state != "cancelled"
-        assert things.dataset in selectors.list_datasets()
+        assert selectors.get_dataset(standing.dataset.id).asset_count == 1
+        assert get_job(standing.ids["job_id"]).state != "cancelled"
+        assert standing.dataset in selectors.list_datasets()
 
 
 @pytest.mark.parametrize("name,method,scope", [row for row in TABLE if row[0] not in BEFORE_A_TENANT])
-def test_who_is_not_signed_in_is_sent_to_sign_in(name: str, method: str, scope: str, things: Things) -> None:
-    response = Client().generic(method, things.address(name))
+def test_who_is_not_signed_in_is_sent_to_sign_in(
+    name: str, method: str, scope: str, standing: Things
+) -> None:
+    response = Client().generic(method, standing.address(name))
     assert response.status_code == 302
     assert response["Location"].startswith("/login?next=")
-    asked_by_script = Client().generic(method, things.address(name), headers={"accept": "application/json"})
+    asked_by_script = Client().generic(method, standing.address(name), headers={"accept": "application/json"})
     assert asked_by_script.status_code == 401
 
 
 @pytest.mark.parametrize("name,method,scope", [row for row in TABLE if row[0].split("-")[0] in ONE_THING])
 def test_what_belongs_to_another_tenant_is_absent(
-    name: str, method: str, scope: str, stranger: Party, owner: Client
+    name: str, method: str, scope: str, standing: Things, owner: Client
 ) -> None:
-    theirs = Things(stranger)
+    theirs, stranger = standing, standing.party
     with tenant_scope(stranger.id):
         before = selectors.as_dict(selectors.get_asset(theirs.asset.id))
     response = owner.generic(method, theirs.address(name))
@@ -446,12 +461,10 @@ def test_a_tenant_that_is_not_ones_own_cannot_be_chosen(stranger: Party, owner: 
 
 
 @pytest.mark.parametrize("name,method,scope", [row for row in TABLE if row[1] == "POST"])
-def test_a_form_without_its_token_is_refused(
-    name: str, method: str, scope: str, things: Things, owner: Client
-) -> None:
+def test_a_form_without_its_token_is_refused(name: str, method: str, scope: str, standing: Things) -> None:
     strict = Client(enforce_csrf_checks=True)
-    strict.force_login(owner.user)  # type: ignore[attr-defined]
-    response = strict.post(things.address(name), {"name": things.dataset.name})
+    strict.force_login(standing.party.owner)
+    response = strict.post(standing.address(name), {"name": standing.dataset.name})
     assert response.status_code == 403
     assert "This form has expired" in response.content.decode()
 

@@ -152,6 +152,7 @@ def prioritise(request: Request, job_id: uuid.UUID) -> HttpResponse:
     given = request.POST.get("priority", "")
     try:
         with request.workspace.open():
+            selectors.get_job(job_id)
             services.set_priority(job_id=job_id, priority=_priority(given))
         messages.success(
             request, _("The priority was changed. It counts for the turns that are still to come.")

@@ -111,8 +111,9 @@ def _line(row: WebhookDelivery) -> dict[str, Any]:
 @needs(ADMIN, methods=("POST",))
 def change_state(request: Request, webhook_id: uuid.UUID) -> HttpResponse:
     state = request.POST.get("state", "")
-    if state in Webhook.State.values:
-        with request.workspace.open():
+    with request.workspace.open():
+        endpoints.get_webhook(webhook_id)
+        if state in Webhook.State.values:
             endpoints.update_webhook(
                 webhook_id=webhook_id, changes={"state": state}, actor=actor_of(request).label
             )
