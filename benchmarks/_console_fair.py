@@ -76,8 +76,9 @@ def _ten(client: Client, dataset: str) -> dict[str, float]:
 
 def _beside(stack: Stack, *arguments: str) -> dict[str, Any]:
     """What this file prints as a program beside the stack, which reaches its database."""
-    env = {**inherited(), **stack.env, "PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}"}
-    # -P: this folder has a console.py, which would hide the package.
+    here = Path(__file__).resolve().parent
+    # This folder comes last and not first (-P): its console.py would hide the package.
+    env = {**inherited(), **stack.env, "PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}:{here}"}
     command = [sys.executable, "-P", __file__, *arguments]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
