@@ -7,6 +7,7 @@ be wrong. What is missing is printed, and a test fails for it.
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from standalone.config import ROOT
 PAGES = (ROOT / "platform" / "console", ROOT / "platform" / "backoffice")
 MODULES = (*PAGES, ROOT / "tenants")
 SCRIPTS = ROOT / "platform" / "console" / "frontend" / "src"
+STARTERS = ROOT / "tenants" / "moderation" / "starters"
 KEYWORDS: dict[str, tuple | None] = {
     "_": None,
     **dict.fromkeys(("gettext", "gettext_lazy", "gettext_noop")),
@@ -49,7 +51,7 @@ class Text:
 
 def collect() -> list[Text]:
     """All texts of templates and Python."""
-    return [*_of_templates(), *_of_modules()]
+    return [*_of_templates(), *_of_modules(), *_of_starters()]
 
 
 def _of_templates() -> Iterator[Text]:
@@ -65,6 +67,14 @@ def _of_modules() -> Iterator[Text]:
         for path in sorted(folder.rglob("*.py")):
             if not {"migrations", "node_modules"} & set(path.parts):
                 yield from _extracted(path, path.read_text())
+
+
+def _of_starters() -> Iterator[Text]:
+    """Policies to begin with are JSON; what they are called is shown before anybody makes one's own of them."""
+    for path in sorted(STARTERS.glob("*.json")):
+        starter = json.loads(path.read_text())
+        for name in ("title", "description"):
+            yield Text(str(path.relative_to(ROOT)), starter[name])
 
 
 def _extracted(path: Path, source: str) -> Iterator[Text]:

@@ -15,6 +15,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from tenants.errors import Conflict, Invalid, NotFound
 from tenants.events.services import record as log_event
@@ -82,21 +83,21 @@ _FINDINGS = ("nodule", "lesion", "mass", "fracture", "opacity", "effusion", "tum
 BUILT_IN: dict[str, Task] = {
     task.slug: task
     for task in (
-        Task("general", "Every part counts the same.", _ALIKE),
+        Task("general", gettext_noop("Every part counts the same."), _ALIKE),
         Task(
             "ecommerce",
-            "Products: what they look like counts more than what they are called.",
+            gettext_noop("Products: what they look like counts more than what they are called."),
             {**_ALIKE, "text": 0.3, "image": 0.6, "audio": 0.1, "video": 0.6},
         ),
         Task(
             "medical",
-            "Diagnosis: pictures first, and more so where the words name a finding.",
+            gettext_noop("Diagnosis: pictures first, and more so where the words name a finding."),
             {**_ALIKE, "text": 0.4, "image": 0.6, "audio": 0.1, "video": 0.6},
             (Rule(_FINDINGS, {"text": 0.2, "image": 0.8, "video": 0.8}),),
         ),
         Task(
             "support",
-            "Questions of customers: words and speech first.",
+            gettext_noop("Questions of customers: words and speech first."),
             {**_ALIKE, "text": 0.6, "image": 0.2, "audio": 0.6, "video": 0.2},
         ),
     )

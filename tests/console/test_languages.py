@@ -139,9 +139,13 @@ def test_choosing_needs_the_token_of_a_form() -> None:
 
 
 def test_the_account_page_offers_the_languages(owner: Client) -> None:
-    page = owner.get("/account").content.decode()
-    assert 'value="zh-hans" lang="zh-hans">简体中文' in page
-    assert 'value="en" lang="en" aria-pressed="true">English' in page
+    english = owner.get("/account").content.decode()
+    assert 'value="zh-hans" lang="zh-hans">简体中文' in english
+    assert 'value="en" lang="en" aria-pressed="true">English' in english
+    # Each in its own words, so that who cannot read the page finds it.
+    chinese = owner.get("/account", HTTP_ACCEPT_LANGUAGE=ZH).content.decode()
+    assert 'value="zh-hans" lang="zh-hans" aria-pressed="true">简体中文' in chinese
+    assert 'value="en" lang="en">English' in chinese
 
 
 def test_programs_are_answered_in_english(owner: Client, party: Party) -> None:

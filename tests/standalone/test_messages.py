@@ -38,6 +38,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(messages, "PAGES", (pages,))
     monkeypatch.setattr(messages, "MODULES", (pages,))
     monkeypatch.setattr(messages, "SCRIPTS", scripts)
+    monkeypatch.setattr(messages, "STARTERS", tmp_path / "starters")
     monkeypatch.setattr(catalogue, "CONSOLE", pages)
     monkeypatch.setattr(catalogue, "SCRIPT_WORDS", {"zh_Hans": scripts / "words.zh.json"})
     yield tmp_path
