@@ -44,10 +44,10 @@ class Shape:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: the asset, and its values under the chosen keys."""
+    """A line of the table: the asset, and the chosen keys with its values."""
 
     asset: Asset
-    cells: list[str]
+    cells: list[tuple[str, str]]
 
 
 def shape_of(given: QueryDict, session: Any, dataset: Dataset) -> Shape:
@@ -99,7 +99,7 @@ def _from(assets: QuerySet[Asset], sort: str, after: str) -> QuerySet[Asset]:
 
 
 def rows_of(assets: Sequence[Asset], columns: Sequence[str]) -> list[Row]:
-    return [Row(asset, [_cell(asset.metadata.get(key)) for key in columns]) for asset in assets]
+    return [Row(asset, [(key, _cell(asset.metadata.get(key))) for key in columns]) for asset in assets]
 
 
 def _cell(value: Any) -> str:

@@ -56,6 +56,12 @@ def test_without_vectors_there_are_no_neighbours(party: Party, owner: Client) ->
         asset = add_asset(dataset_id=create_dataset(name="d").id, text="new").asset
     part = owner.get(f"/assets/{asset.id}/neighbours", headers=HX).content.decode()
     assert "It has no vectors yet." in part
+    with tenant_scope(party.id):
+        # As a recording in which nobody speaks.
+        Asset.objects.filter(pk=asset.pk).update(status="ready")
+    answer = owner.get(f"/assets/{asset.id}/neighbours", headers=HX)
+    assert answer.status_code == 200
+    assert "It has no vectors, or" in answer.content.decode()
 
 
 def test_the_history_names_who_did_what(party: Party, owner: Client, person: Callable[..., Client]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
@@ -124,8 +125,10 @@ def neighbours(request: Request, asset_id: uuid.UUID) -> HttpResponse:
     found = []
     if asset.status == Asset.State.READY and asset.moderation not in Asset.HIDDEN:
         query = Query(like=[asset_id], top_k=NEIGHBOURS)
-        answer = search(tenant_id=request.workspace.tenant.id, query=query)
-        found = [card_of(one, score=hit.score, matched=hit.modality) for one, hit in answer.results]
+        # A recording without words is ready and has no vectors.
+        with suppress(Invalid):
+            answer = search(tenant_id=request.workspace.tenant.id, query=query)
+            found = [card_of(one, score=hit.score, matched=hit.modality) for one, hit in answer.results]
     return page(request, "parts/neighbours.html", {"asset": asset, "neighbours": found})
 
 
