@@ -51,6 +51,9 @@ UNFOLD: dict[str, Any] = {
     "SITE_SUBHEADER": _("Operator"),
     "SITE_SYMBOL": "hub",
     "SITE_URL": "/",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("dist/favicon.svg")}
+    ],
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
     "STYLES": [lambda request: static("backoffice/operator.css")],
