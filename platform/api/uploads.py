@@ -9,9 +9,10 @@ from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
 
+from api.idempotency import Answer, Once
 from api.problems import Problem, Refusal
 from api.resource import Resource
-from api.schema import HEADER
+from api.schema import HEADER, IDEMPOTENCY
 from tenants.accounts.permissions import WRITE
 from tenants.datasets import resumable, tus
 from tenants.datasets.resumable import Waiting
@@ -22,6 +23,8 @@ NOTHING = OpenApiResponse(description="No body.")
 TUS = OpenApiParameter(
     "Tus-Resumable", {"type": "string", "enum": [tus.VERSION]}, HEADER, description="Always; else 412."
 )
+# What a request to begin an upload consists of.
+ASKED = ("Upload-Length", "Upload-Defer-Length", "Upload-Metadata")
 OFFSET = {"type": "integer", "minimum": 0}
 
 
@@ -54,16 +57,23 @@ class Uploads(Tus):
             '`{"upload": id}` in `POST /datasets/{id}/assets` or `/imports`.'
         ),
         parameters=[
+            IDEMPOTENCY,
             TUS,
             OpenApiParameter("Upload-Length", OFFSET, HEADER, required=True),
             OpenApiParameter("Upload-Metadata", str, HEADER, description="`filename` in base64."),
         ],
         request=None,
         responses={201: NOTHING},
-        extensions={"x-problems": [400, 412, 413, 507]},
+        extensions={"x-problems": [400, 412, 413, 422, 507]},
     )
     def post(self, request: Request) -> HttpResponse:
-        return answered(tus.tell(self.call()))
+        asked = {name: request.headers.get(name, "") for name in ASKED}
+        begun = Once(request, asked).run(self._begin)
+        return HttpResponse(begun.text, status=begun.status, headers=begun.headers)
+
+    def _begin(self) -> Answer:
+        reply = answered(tus.tell(self.call()))
+        return Answer(reply.status_code, "", dict(reply.headers))
 
 
 class OneUpload(Tus):

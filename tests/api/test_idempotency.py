@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import threading
 import uuid
@@ -9,10 +10,13 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
+from api import docs
 from tenants.accounts.models import ApiKey
 from tenants.datasets.models import Asset, Dataset
 from tenants.events.models import IdempotentAnswer
+from tenants.events.services import forget_old_answers
 from tenants.jobs.models import Job
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api, picture, refused, upload
@@ -125,3 +129,44 @@ def test_no_key_no_memory(api: Api, party: Party) -> None:
     api.post("/datasets", {"name": uuid.uuid4().hex})
     with tenant_scope(party.id):
         assert not IdempotentAnswer.objects.exists()
+
+
+def test_every_request_that_creates_takes_a_key() -> None:
+    """Walks the OpenAPI document. What answers 200 changes or looks at something that is there."""
+    document = json.loads(docs.document())
+    creating = [
+        (path, operation["post"])
+        for path, operation in document["paths"].items()
+        if {"201", "202"} & set(operation.get("post", {}).get("responses", ()))
+    ]
+    without = {
+        path
+        for path, operation in creating
+        if "Idempotency-Key" not in [parameter["name"] for parameter in operation.get("parameters", ())]
+    }
+    # About a job that is there: to ask twice is refused, or the same as to ask once.
+    assert without == {"/api/v1/jobs/{job_id}/cancel", "/api/v1/jobs/{job_id}/retry"}
+    assert len(creating) > 20
+
+
+def test_an_upload_is_begun_once(api: Api, party: Party) -> None:
+    sent = {"Tus-Resumable": "1.0.0", "Upload-Length": "4", **KEY}
+    first, again = (api.call("POST", "/uploads", headers=sent) for _ in range(2))
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert first.headers["Location"] == again.headers["Location"]
+    assert again.headers["Tus-Resumable"] == "1.0.0"
+    assert "Idempotent-Replayed" not in first.headers
+    assert again.headers["Idempotent-Replayed"] == "true"
+    refused(api.call("POST", "/uploads", headers={**sent, "Upload-Length": "5"}), 422, "invalid")
+
+
+def test_a_key_is_remembered_for_a_day(api: Api, party: Party) -> None:
+    first = api.call("POST", "/datasets", {"name": "one"}, KEY).json()
+    for hours, replayed in ((23, True), (25, False)):
+        with tenant_scope(party.id):
+            at = timezone.now() - dt.timedelta(hours=hours)
+            IdempotentAnswer.objects.update(created_at=at)
+            forget_old_answers()
+            assert IdempotentAnswer.objects.exists() == replayed
+    refused(api.call("POST", "/datasets", {"name": "one"}, KEY), 409, "conflict")
+    assert first["name"] == "one"
