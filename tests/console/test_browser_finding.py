@@ -153,11 +153,16 @@ def test_frames_of_a_film_are_drawn_and_lead_to_their_moment(signed_in: Page) ->
     frames = page.locator("[data-frames] a")
     expect(frames).to_have_count(8)
     expect(page.locator("[data-frames] [data-drawn]")).to_have_count(8)
-    painted = "canvas => canvas.getContext('2d').getImageData(0, 0, 160, 90).data.some(one => one && one < 255)"
+    painted = (
+        "canvas => canvas.getContext('2d').getImageData(0, 0, 160, 90).data.some(one => one && one < 255)"
+    )
     assert frames.nth(4).locator("canvas").evaluate(painted)
     at = float(frames.nth(4).get_attribute("data-seek") or "nan")
     frames.nth(4).click()
     page.wait_for_function("at => document.querySelector('video').currentTime >= at", arg=at)
+    # Compared only once somebody looks.
+    page.get_by_role("heading", name="Nearest neighbours").scroll_into_view_if_needed()
+    page.mouse.wheel(0, 400)
     expect(page.locator(".neighbours li")).to_have_count(10)
 
 
@@ -192,9 +197,9 @@ def test_twenty_mixed_files_then_a_table_of_them(signed_in: Page, request: pytes
     rows.nth(0).get_by_role("checkbox").uncheck()
     expect(page.get_by_text("19 chosen")).to_be_visible()
     page.get_by_role("button", name="Set a field").click()
-    page.get_by_label("Field").fill("shelf")
-    page.get_by_label("Value").fill("upper")
-    page.get_by_label("Value").press("Enter")
+    page.get_by_role("combobox", name="Field").fill("shelf")
+    page.get_by_role("textbox", name="Value").fill("upper")
+    page.get_by_role("textbox", name="Value").press("Enter")
     expect(page.get_by_text("19 assets were changed.")).to_be_visible()
     page.locator("summary").filter(has_text="Columns").click()
     page.get_by_label("shelf").check()
