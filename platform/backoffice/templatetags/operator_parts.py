@@ -41,7 +41,8 @@ def quantity(amount: float | None, name: str) -> str:
 
 @register.filter
 def whole(amount: float | None) -> str:
-    return number_format(round(amount or 0), use_l10n=True, force_grouping=True)
+    """In thousands, which both languages of the pages write so; Django groups only the first one's."""
+    return f"{round(amount or 0):,}"
 
 
 @register.filter
