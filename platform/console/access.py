@@ -87,7 +87,7 @@ def workspace_of(request: Any) -> Workspace | None:
     row = acting.current(request.user, request.session.session_key)
     if row is None:
         return find_workspace(request.user, request.session.get(SESSION_KEY))
-    role = acting.ROLES[row.access]
+    role = acting.role_of(row)
     return Workspace(
         tenant=row.tenant,
         role=role,

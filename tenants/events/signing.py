@@ -28,7 +28,7 @@ def seal(secret: str) -> bytes:
     return _vault().encrypt(secret.encode())
 
 
-def unseal(sealed: bytes) -> str:
+def unseal(sealed: bytes | memoryview[int]) -> str:
     """Raises Unreadable."""
     try:
         return _vault().decrypt(bytes(sealed)).decode()

@@ -100,6 +100,8 @@ def make_due(deliveries: Iterable[WebhookDelivery]) -> None:
         [
             WebhookDue(delivery_id=d.id, webhook_id=d.webhook_id, tenant_id=d.tenant_id, due_at=d.due_at)
             for d in deliveries
+            # Without a time there is nothing more to do for it.
+            if d.due_at is not None
         ],
         batch_size=1000,
         update_conflicts=True,

@@ -57,6 +57,10 @@ def begin(*, by: Operator, user: User, session_key: str, slug: str, access: str,
     return row
 
 
+def role_of(row: Acting) -> str:
+    return ROLES[Acting.Access(row.access)]
+
+
 def current(user: Any, session_key: str | None) -> Acting | None:
     """In which tenant this session acts now. Who is no operator is not asked about: no query."""
     if not session_key or not getattr(user, "is_staff", False):

@@ -206,7 +206,8 @@ def test_a_hundred_thousand_rows_and_thousands_of_tenants_cost_index_look_ups(li
         cursor.execute(
             """INSERT INTO job_dispatch (job_id, tenant_id, kind, queue, waiting, turn, place, due_at)
             SELECT gen_random_uuid(), CASE WHEN n %% 20 > 0 THEN %(big)s::uuid ELSE gen_random_uuid() END,
-                   'embed_asset', %(queue)s, true, n, now() + n * interval '1 ms', now() FROM generate_series(1, 100000) n""",
+                   'embed_asset', %(queue)s, true, n, now() + n * interval '1 ms', now()
+            FROM generate_series(1, 100000) n""",
             values,
         )
         for _ in range(8):

@@ -212,8 +212,8 @@ def _try(request: Request, policy: Policy) -> HttpResponse:
             except NotFound as error:
                 refusal, status = error.detail, 404
     else:
-        refusal = " ".join(form.errors.get("document", [_("This is not JSON that can be read.")]))
-    found = {"tried": tried, "refusal": refusal}
+        refusal = " ".join(map(str, form.errors.get("document", [_("This is not JSON that can be read.")])))
+    found: dict[str, Any] = {"tried": tried, "refusal": refusal}
     if request.headers.get("HX-Request"):
         return page(request, "parts/policy_tried.html", found)
     return _editor(request, policy, form, status=status, **found)
