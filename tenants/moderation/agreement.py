@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Count, Exists, OuterRef, QuerySet
+from django.db.models import Count, QuerySet
 from django.utils import timezone
 
 from tenants.moderation.cases import ALLOW, read_cases, strongest
@@ -28,8 +28,9 @@ BATCH = 500
 
 def live(kind: str = "") -> QuerySet[Outcome]:
     """Outcomes that were not undone, without those that undo."""
-    undone = Outcome.objects.filter(undoes=OuterRef("pk"))
-    rows = Outcome.objects.filter(undoes=None).exclude(Exists(undone))
+    # Sets that are read once: asked row by row, the planner may walk the table for each of its rows.
+    undone = Outcome.objects.exclude(undoes=None).order_by().values("undoes")
+    rows = Outcome.objects.filter(undoes=None).exclude(pk__in=undone)
     return rows.filter(kind=kind) if kind else rows
 
 
@@ -126,8 +127,8 @@ def wilson(hits: int, total: int, z: float = Z95) -> tuple[float, float] | None:
 def precisions(*, days: int = 90) -> list[Precision]:
     """Per rule, what people made of its flags; of one about which two disagreed, what the third said."""
     since = timezone.now() - dt.timedelta(days=days)
-    third = live(Kind.FLAG).filter(of_review=OuterRef("review"))
-    rows = live(Kind.FLAG).filter(created_at__gte=since).exclude(Exists(third))
+    overruled = live(Kind.FLAG).exclude(of_review=None).order_by().values("of_review")
+    rows = live(Kind.FLAG).filter(created_at__gte=since).exclude(review__in=overruled)
     counts: dict[str, Counter[bool]] = defaultdict(Counter)
     grouped = rows.order_by().values("rule", "decision").annotate(count=Count("id"))
     for rule, decision, count in grouped.values_list("rule", "decision", "count"):
