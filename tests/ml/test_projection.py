@@ -157,7 +157,8 @@ def run(folder: Path, vectors: np.ndarray, *options: str) -> tuple[int, list[dic
     ) as made:
         assert made.stdout
         lines = [json.loads(line) for line in made.stdout]
-    return made.returncode, lines
+        # Before its standard input is closed, by which it would end itself.
+        return made.wait(), lines
 
 
 def points_in(folder: Path) -> np.ndarray:
