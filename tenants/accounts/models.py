@@ -57,7 +57,7 @@ class Tenant(models.Model):
     def limits(self) -> dict[str, float]:
         """The ceilings of the plan with this tenant's exceptions; a resource that is absent is unlimited."""
         merged = {**self.plan.limits, **self.exceptions}
-        return {name: merged[name] for name in RESOURCES if merged.get(name) is not None}
+        return {name: most for name, most in merged.items() if name != RATE and most is not None}
 
     @property
     def rate_per_minute(self) -> int | None:
