@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import psycopg2
 import pytest
 
 from tests.flows.pictures import jpeg
@@ -51,3 +54,16 @@ def delete_dataset(page: Page, name: str) -> None:
     page.get_by_label(re.compile("to confirm")).fill(name)
     confirm.click()
     expect(page.get_by_text("being erased in the background")).to_be_visible()
+
+
+def held(stack: Any, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Rows of a running stack's database, of whatever tenant: read as the superuser of the embedded server."""
+    password = json.loads((stack.data_dir / "secrets.json").read_text())["superuser_password"]
+    where = urlsplit(stack.env["MIGRATION_DATABASE_URL"])
+    server = {"host": where.hostname, "port": where.port, "dbname": where.path[1:]}
+    with psycopg2.connect(user="crosslight_admin", password=password, **server) as connection:
+        cursor = connection.cursor()
+        cursor.execute(sql, values)
+        rows = cursor.fetchall()
+    connection.close()
+    return rows

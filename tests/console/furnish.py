@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-#: Addresses that answer GET with something else than a page.
+#: Addresses that answer GET with something else than a page: content, data, parts for the script.
 NOT_PAGES = {
     *("asset-content", "asset-thumbnail", "asset-tile", "audit-content", "audit-picture"),
-    *("export-content", "import-receipt", "job-events", "jobs-states"),
+    *("export-content", "import-receipt", "usage-export", "job-events", "jobs-states", "job-log", "logout"),
+    *("asset-neighbours", "map-points", "map-matches", "policies-language"),
 }
+OPERATORS_NOT_PAGES = {"tenant-export-content"}
 #: Pages that only make sense in the middle of something; others tests open them (test_people, test_sign_in).
 PASSING = {"login-code", "invitation", "reset-new"}
 DEMO_PICTURES = 8
@@ -40,13 +42,20 @@ def furnish_beside(stack: Any, *arguments: str) -> dict[str, Any]:
 
 
 def page_names() -> list[str]:
-    """Of every address that a person can open."""
+    """Of every address of the console that a person can open."""
     from console.urls import urlpatterns
 
     return [p.name for p in urlpatterns if p.name not in NOT_PAGES | PASSING and _opens(p)]
 
 
+def operator_page_names() -> list[str]:
+    from backoffice.urls import urlpatterns
+
+    return [p.name for p in urlpatterns if p.name not in OPERATORS_NOT_PAGES and _opens(p)]
+
+
 def _opens(pattern: Any) -> bool:
+    """Class-based views are pages that are opened; of the others the decorator says which methods they serve."""
     return "GET" in getattr(pattern.callback, "methods", ("GET",))
 
 
@@ -60,6 +69,7 @@ def furnish(slug: str = "") -> dict[str, Any]:
         "user": party.owner.email,
         "password": party.password,
         "pages": addresses | _variants(party),
+        "operator": _operator(party),
     }
 
 
@@ -169,6 +179,42 @@ def _variants(party: Any) -> dict[str, str]:
         "job+failed": f"/jobs/{failed.id}",
         "404": "/nothing-here",
     }
+
+
+def _operator(party: Any) -> dict[str, Any]:
+    """An operator, and the addresses of the operator's pages."""
+    from tenants.accounts import services
+    from tenants.accounts.models import Plan
+
+    email, password = f"operator-{secrets.token_hex(4)}@crosslight.example", secrets.token_urlsafe(12)
+    services.create_user(email=email, password=password, operator=True)
+    plan = Plan.objects.order_by("slug")[0]
+    known = {"slug": party.tenant.slug, "name": "acting-as", **_for_operators(party)}
+    pages = {name: _operator_page(name, known, plan.slug) for name in operator_page_names()}
+    return {"user": email, "password": password, "pages": pages}
+
+
+def _operator_page(name: str, known: dict[str, Any], plan: str) -> str:
+    from django.urls import reverse
+
+    from backoffice.urls import urlpatterns
+
+    pattern = next(one for one in urlpatterns if one.name == name)
+    known = {**known, "slug": plan} if name.startswith("plan") else known
+    return reverse(f"operator:{name}", kwargs={key: known[key] for key in pattern.pattern.converters})
+
+
+def _for_operators(party: Any) -> dict[str, Any]:
+    """A dead letter, and the receipt of a tenant that is gone."""
+    from uuid import uuid4
+
+    from tenants.events.models import TenantErasure
+    from tests.console.learning import job_of
+
+    detail = "Gave up after 3 attempts: each time the worker stopped without an answer."
+    dead = job_of(party, "embed_media", "failed", error={"type": "dead-letter", "detail": detail}, attempts=3)
+    gone = TenantErasure.objects.create(erased_tenant=uuid4(), slug=f"gone-{secrets.token_hex(3)}")
+    return {"job_id": dead.id, "erasure_id": gone.id}
 
 
 if __name__ == "__main__":

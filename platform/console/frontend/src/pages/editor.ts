@@ -81,7 +81,7 @@ function extensions(box: HTMLElement, field: HTMLTextAreaElement, label: HTMLLab
       ...completionKeymap, ...lintKeymap, indentWithTab,
     ]),
     EditorView.lineWrapping,
-    EditorView.contentAttributes.of({ "aria-label": label.textContent ?? "", spellcheck: "false" }),
+    EditorView.contentAttributes.of({ "aria-label": label.textContent ?? "", spellcheck: "false", tabindex: "0" }),
     EditorState.phrases.of(TEXTS),
     EditorView.updateListener.of((update) => {
       if (update.docChanged) field.value = update.state.doc.toString();
