@@ -6,10 +6,11 @@ import json
 import re
 import secrets
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from tests.console.browsing import MARKS, delete_dataset, new_dataset
+from tests.console.browsing import MARKS, delete_dataset, held, new_dataset
 
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
@@ -38,20 +39,23 @@ def policy(signed_in: Page) -> Iterator[str]:
     expect(page.get_by_text("It has no rules, so everything is allowed.")).to_be_visible()
     address = page.url
     page.get_by_role("link", name="Write a new version").click()
-    editor = page.get_by_label("Document (JSON)")
+    editor = page.get_by_role("textbox", name="Document (JSON)")
+    # Before that it is the bare field.
+    expect(page.locator(".cm-editor")).to_be_visible()
     editor.fill('{"rules": [{"id": "x"}]}')
     page.get_by_role("button", name="Check only").click()
-    expect(page.get_by_text("/rules/0/when")).to_be_visible()
+    expect(page.get_by_text("/rules/0/when").first).to_be_visible()
+    expect(page.locator(".cm-editor")).to_be_visible()
     editor.fill(json.dumps({"rules": [RULE]}))
     page.get_by_role("button", name="Save as a new version").click()
     expect(page.get_by_text("Saved as version 2.")).to_be_visible()
-    page.get_by_label("Mode").select_option("enforce")
+    page.get_by_label("Mode", exact=True).select_option("enforce")
     page.get_by_role("button", name="Activate").click()
     expect(page.get_by_text("Version 2 decides about every item from now on.")).to_be_visible()
     yield address
     page.goto(address)
     page.get_by_role("spinbutton", name="Version").fill("2")
-    page.get_by_label("Mode").select_option("off")
+    page.get_by_label("Mode", exact=True).select_option("off")
     page.get_by_role("button", name="Activate").click()
     expect(page.get_by_text("Version 2 is out of force.")).to_be_visible()
 
@@ -82,7 +86,9 @@ def test_a_file_is_audited_and_its_page_follows(signed_in: Page) -> None:
     expect(page.get_by_role("heading", name="Who looked")).to_be_visible()
 
 
-def test_a_review_is_taken_decided_and_undone_by_the_keyboard_alone(signed_in: Page, policy: str) -> None:
+def test_a_review_is_taken_decided_and_undone_by_the_keyboard_alone(
+    signed_in: Page, policy: str, stack: Any
+) -> None:
     page = signed_in
     ask(page, f"Some words with {MARK}")
     expect(page.get_by_role("heading", name="To be reviewed")).to_be_visible()
@@ -112,6 +118,10 @@ def test_a_review_is_taken_decided_and_undone_by_the_keyboard_alone(signed_in: P
     page.keyboard.press("Enter")
     expect(page.get_by_text("Undone. The review is in the queue again")).to_be_visible()
     expect(page.get_by_role("button", name="Take it")).to_be_visible()
+    review = page.url.rpartition("/")[2]
+    decided = "SELECT decision, undoes IS NOT NULL FROM review_outcome WHERE review = %s ORDER BY id"
+    assert held(stack, decided, review) == [("allow", False), ("review", True)]
+    assert held(stack, "SELECT state FROM review WHERE id = %s", review) == [("open",)]
 
 
 def test_many_are_decided_at_once_and_undone_as_a_whole(signed_in: Page, policy: str) -> None:
@@ -132,13 +142,15 @@ def test_many_are_decided_at_once_and_undone_as_a_whole(signed_in: Page, policy:
     expect(page.get_by_text(f"{count} decisions undone.")).to_be_visible()
 
 
-def test_a_backtest_is_followed_to_its_end(signed_in: Page, policy: str) -> None:
+def test_a_backtest_is_followed_to_its_end(signed_in: Page, policy: str, stack: Any) -> None:
     page = signed_in
     ask(page, "Something for the history", sender="somebody")
     page.goto(policy)
     page.get_by_role("button", name=re.compile("on the history")).click()
     expect(page.locator(".status-succeeded")).to_be_visible(timeout=60_000)
     expect(page.get_by_role("heading", name="What it was, and what it would be")).to_be_visible()
+    sql = "SELECT finished_at IS NOT NULL, job.state FROM backtest JOIN job ON job.id = job_id WHERE backtest.id = %s"
+    assert held(stack, sql, page.url.rpartition("/")[2]) == [(True, "succeeded")]
 
 
 def test_an_asset_is_audited_and_put_on_a_list(signed_in: Page) -> None:

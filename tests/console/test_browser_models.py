@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import secrets
+from typing import Any
 
 import pytest
 
-from tests.console.browsing import MARKS
+from tests.console.browsing import MARKS, held
 
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
@@ -23,8 +24,9 @@ def searches_to_learn_from(page: Page) -> int:
     return int(page.locator("#gate dd strong").first.inner_text())
 
 
-def test_a_model_is_trained_promoted_and_rolled_back(signed_in: Page) -> None:
+def test_a_model_is_trained_promoted_and_rolled_back(signed_in: Page, stack: Any) -> None:
     page, name = signed_in, f"Shelf {secrets.token_hex(3)}"
+    before = searched_with(stack)
     page.goto("/models")
     page.get_by_role("link", name="Fine-tune", exact=True).click()
     page.get_by_label("Training pairs from").select_option(index=1)
@@ -38,13 +40,27 @@ def test_a_model_is_trained_promoted_and_rolled_back(signed_in: Page) -> None:
     expect(page.get_by_role("heading", name="Curves")).to_be_visible()
     promote(page)
     expect(page.locator(".page-head .status-live")).to_be_visible(timeout=JOB_MS)
+    [(model, state, learnt)] = held(
+        stack, "SELECT id::text, state, metrics IS NOT NULL FROM learnt_model WHERE name = %s", name
+    )
+    assert (state, learnt, searched_with(stack)) == ("live", True, f"cman-{model}:1")
     page.get_by_role("button", name="Roll back").click()
     page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
     expect(page.get_by_text("answers searches again")).to_be_visible()
+    assert searched_with(stack) == before
+    switched = "SELECT state FROM promotion WHERE model_id = %s ORDER BY id DESC LIMIT 1"
+    assert held(stack, switched, model) == [("switched",)]
     page.get_by_role("button", name="Delete").click()
     page.get_by_label(re.compile("to confirm")).fill(name)
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(page.get_by_text("The model was deleted.")).to_be_visible()
+
+
+def searched_with(stack: Any) -> str:
+    """The model whose vectors answer searches."""
+    sql = "SELECT live FROM vector_clock JOIN tenant ON tenant.id = tenant_id WHERE slug = 'grocery'"
+    [(live,)] = held(stack, sql)
+    return str(live)
 
 
 def promote(page: Page) -> None:

@@ -44,13 +44,29 @@ async function start(box: HTMLElement): Promise<void> {
   if (field.classList.contains("is-invalid")) view.focus();
 }
 
+/** What goes: the editor may not have heard yet of a selection that was made a moment ago. */
+function replaced(event: InputEvent, view: EditorView): { from: number; to: number } {
+  const [range] = event.getTargetRanges();
+  if (!range || !view.contentDOM.contains(range.startContainer)) return view.state.selection.main;
+  return {
+    from: view.posAtDOM(range.startContainer, range.startOffset),
+    to: view.posAtDOM(range.endContainer, range.endOffset),
+  };
+}
+
 /** A text over a selection: left to the browser, it would keep the colours of what goes as inline styles. */
 const replacing = EditorView.domEventHandlers({
   beforeinput(event, view) {
-    const { from, to, empty } = view.state.selection.main;
+    const { from, to } = replaced(event, view);
     const text = event.data;
-    if (event.inputType !== "insertText" || text === null || empty || view.composing) return false;
-    const insert = () => view.state.update(view.state.replaceSelection(text), { userEvent: "input.type", scrollIntoView: true });
+    if (event.inputType !== "insertText" || text === null || from === to || view.composing) return false;
+    const insert = () =>
+      view.state.update({
+        changes: { from, to, insert: text },
+        selection: { anchor: from + text.length },
+        userEvent: "input.type",
+        scrollIntoView: true,
+      });
     const handlers = view.state.facet(EditorView.inputHandler);
     if (!handlers.some((handle) => handle(view, from, to, text, insert))) view.dispatch(insert());
     event.preventDefault();
