@@ -56,6 +56,15 @@ def delete_dataset(page: Page, name: str) -> None:
     expect(page.get_by_text("being erased in the background")).to_be_visible()
 
 
+def write_policy(page: Page, text: str) -> None:
+    """Put a document into the editor by keys, as a person does: filling in over coloured text is another way."""
+    expect(page.locator(".cm-editor")).to_be_visible()
+    page.get_by_role("textbox", name="Document (JSON)").click()
+    page.keyboard.press("Control+a")
+    page.keyboard.press("Delete")
+    page.keyboard.insert_text(text)
+
+
 def held(stack: Any, sql: str, *values: Any) -> list[tuple[Any, ...]]:
     """Rows of a running stack's database, of whatever tenant: read as the superuser of the embedded server."""
     password = json.loads((stack.data_dir / "secrets.json").read_text())["superuser_password"]

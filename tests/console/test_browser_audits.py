@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.console.browsing import MARKS, delete_dataset, held, new_dataset
+from tests.console.browsing import MARKS, delete_dataset, held, new_dataset, write_policy
 
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
@@ -41,14 +41,10 @@ def policy(signed_in: Page) -> Iterator[str]:
     page.get_by_role("link", name="Write a new version").click()
     # The script puts it into the place of a plain field.
     expect(page.locator(".editor-host")).to_be_visible()
-    editor = page.get_by_role("textbox", name="Document (JSON)")
-    # Before that it is the bare field.
-    expect(page.locator(".cm-editor")).to_be_visible()
-    editor.fill('{"rules": [{"id": "x"}]}')
+    write_policy(page, '{"rules": [{"id": "x"}]}')
     page.get_by_role("button", name="Check only").click()
     expect(page.get_by_text("/rules/0/when").first).to_be_visible()
-    expect(page.locator(".cm-editor")).to_be_visible()
-    editor.fill(json.dumps({"rules": [RULE]}))
+    write_policy(page, json.dumps({"rules": [RULE]}))
     page.get_by_role("button", name="Save as a new version").click()
     expect(page.get_by_text("Saved as version 2.")).to_be_visible()
     page.get_by_label("Mode", exact=True).select_option("enforce")

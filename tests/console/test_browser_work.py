@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.console.browsing import MARKS, delete_dataset, new_dataset
+from tests.console.browsing import MARKS, delete_dataset, new_dataset, write_policy
 
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
@@ -67,11 +67,10 @@ def rules(when: str) -> str:
 
 def test_the_editor_marks_an_error_at_its_line_and_saves(editing: Page) -> None:
     page = editing
-    editor = page.get_by_role("textbox", name="Document (JSON)")
     expect(page.locator(".cm-editor")).to_be_visible()
     # Its styles have come in, past a policy that refuses inline ones.
     expect(page.locator(".cm-gutters")).to_have_css("position", "sticky")
-    editor.fill(rules("categories.abuse.scre > 0.5"))
+    write_policy(page, rules("categories.abuse.scre > 0.5"))
     summary = page.locator("[data-editor-problems]")
     expect(summary).to_contain_text("1 error")
     expect(summary).to_contain_text("Line 5")
@@ -79,7 +78,7 @@ def test_the_editor_marks_an_error_at_its_line_and_saves(editing: Page) -> None:
     expect(wrong).to_contain_text("scre")
     assert "scre" in wrong.first.inner_text()
     shoot(page, "editor-error")
-    editor.fill(rules("categories.abuse.score > 0.5"))
+    write_policy(page, rules("categories.abuse.score > 0.5"))
     expect(page.locator(".cm-lintRange-error")).to_have_count(0)
     expect(summary).not_to_contain_text("error")
     page.get_by_role("button", name="Save as a new version").click()
@@ -90,7 +89,7 @@ def test_the_editor_marks_an_error_at_its_line_and_saves(editing: Page) -> None:
 def test_variables_are_offered_and_described_by_the_keyboard_alone(editing: Page) -> None:
     page = editing
     editor = page.get_by_role("textbox", name="Document (JSON)")
-    editor.fill('{"rules": [{"id": "a", "then": "block", "reason": "r", "when": "categories.abu"}]}')
+    write_policy(page, '{"rules": [{"id": "a", "then": "block", "reason": "r", "when": "categories.abu"}]}')
     page.keyboard.press("Control+End")
     for _ in range(len('"}]}')):
         page.keyboard.press("ArrowLeft")
@@ -116,7 +115,7 @@ def test_a_rule_is_tried_on_a_past_audit(editing: Page) -> None:
     page.get_by_role("button", name="Audit it").click()
     expect(page.get_by_role("heading", name="Decision")).to_be_visible(timeout=90_000)
     page.goto(address)
-    page.get_by_role("textbox", name="Document (JSON)").fill(rules("item.modality == 'text'"))
+    write_policy(page, rules("item.modality == 'text'"))
     page.get_by_role("button", name="Try it").click()
     tried = page.locator("#tried")
     expect(tried.get_by_text("fires", exact=True)).to_be_visible()
