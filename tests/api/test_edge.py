@@ -100,7 +100,7 @@ def get(path: str, auth: dict[str, str]) -> bytes:
 def answers(server: Server) -> bool:
     try:
         return requests.get(f"http://127.0.0.1:{server.port}/healthz", timeout=5).ok
-    except requests.ConnectionError:
+    except requests.RequestException:
         return False
 
 

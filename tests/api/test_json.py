@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from django.utils.translation import gettext_lazy
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rest_framework import serializers
 from rest_framework.exceptions import ParseError, ValidationError
@@ -31,6 +31,8 @@ def read(body: bytes) -> Any:
     return LimitedJSONParser().parse(io.BytesIO(body))
 
 
+# Deep values are slow to draw on a busy machine.
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(ANY)
 def test_what_was_written_is_read_back_with_its_types(value: Any) -> None:
     text = to_json(value)
