@@ -201,6 +201,7 @@ def test_the_log_of_a_job_grows_while_one_looks(signed_in: Page, stack: Any) -> 
     page.context.set_offline(False)
     expect(log.get_by_text("Written in between")).to_be_visible()
     expect(log.locator("li")).to_have_count(3)
+    page.complaints.clear()  # type: ignore[attr-defined]
     in_stack(
         stack,
         JOB.format(
