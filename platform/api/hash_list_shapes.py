@@ -76,7 +76,9 @@ class EntriesForm(s.Serializer):
     hashes = s.FileField(
         **shapes.MAYBE, help_text="CSV in UTF-8: `hash`, `note`, `algorithm` (pdq, sha256); pdq if absent."
     )
-    upload = s.CharField(**shapes.MAYBE, help_text="The id of a finished upload, instead of a file.")
+    upload = s.CharField(
+        **shapes.MAYBE, allow_blank=True, help_text="The id of a finished upload, instead of a file."
+    )
     asset = s.CharField(**shapes.MAYBE)
     note = s.CharField(**shapes.MAYBE)
     retroactive = s.CharField(**shapes.MAYBE, help_text="JSON: true or false")
@@ -84,5 +86,7 @@ class EntriesForm(s.Serializer):
 
 class MatchForm(s.Serializer):
     file = s.FileField(**shapes.MAYBE)
-    upload = s.CharField(**shapes.MAYBE, help_text="The id of a finished upload, instead of a file.")
+    upload = s.CharField(
+        **shapes.MAYBE, allow_blank=True, help_text="The id of a finished upload, instead of a file."
+    )
     asset = s.CharField(**shapes.MAYBE)
