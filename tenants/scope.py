@@ -16,12 +16,29 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, models, transaction
+from django.db.migrations import RunSQL
 from django.db.migrations.operations.base import Operation
 from uuid_utils.compat import uuid7
 
 from tenants import observe
 
 log = logging.getLogger(__name__)
+
+_REVOKE = """
+DO $$
+DECLARE line record;
+BEGIN
+    FOR line IN
+        SELECT DISTINCT g.grantee, g.table_name FROM information_schema.role_table_grants g
+        JOIN pg_roles r ON r.rolname = g.grantee
+        JOIN pg_tables t ON t.schemaname = g.table_schema AND t.tablename = g.table_name
+        WHERE g.table_schema = 'public' AND g.privilege_type IN ('UPDATE', 'DELETE') AND g.table_name IN (%s)
+          AND NOT r.rolbypassrls AND NOT r.rolsuper AND g.grantee <> t.tableowner
+    LOOP
+        EXECUTE format('REVOKE UPDATE, DELETE ON %%I FROM %%I', line.table_name, line.grantee);
+    END LOOP;
+END $$
+"""
 
 OPERATOR = "operator"
 _active: ContextVar[uuid.UUID | str | None] = ContextVar("tenant_scope", default=None)
@@ -152,6 +169,15 @@ class TenantForeignKey(models.ForeignKey):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["db_constraint"] = kwargs["db_index"] = False
         super().__init__(*args, **kwargs)
+
+
+def append_only(*tables: str) -> RunSQL:
+    """Migration step after which the application may add to tables and read them, and no more.
+
+    Only work across tenants (operator_scope) may change them: to erase a tenant, or a person's name.
+    """
+    named = ", ".join(f"'{table}'" for table in tables)
+    return RunSQL(_REVOKE % named, RunSQL.noop)
 
 
 class EnableTenancy(Operation):

@@ -7,13 +7,11 @@ recovery code stand in once. Guessing is slowed down by whoever asks (console.th
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import logging
 import secrets
 import time
 
-from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor.totp import TOTP
 from django.conf import settings
@@ -23,11 +21,13 @@ from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext as _
 
 from tenants.accounts.models import RecoveryCode, SecondFactor, User
+from tenants.accounts.vault import InvalidToken, vault
 from tenants.errors import Conflict, Invalid
 
 log = logging.getLogger(__name__)
 
 STEP_S, DIGITS, SECRET_BYTES = 30, 6, 20
+PURPOSE = b"second-factor\0"
 # Clocks of phones differ: the code before and the one after count too.
 DRIFT_STEPS = (0, -1, 1)
 RECOVERY_CODES = 10
@@ -48,7 +48,7 @@ def forget_begun(user: User) -> None:
 
 def begin(user: User) -> str:
     """The `otpauth://` address for the person's app; the same until it is confirmed. Raises Conflict if it is on."""
-    fresh = _vault().encrypt(secrets.token_bytes(SECRET_BYTES))
+    fresh = vault(PURPOSE).encrypt(secrets.token_bytes(SECRET_BYTES))
     factor, _ = SecondFactor.objects.get_or_create(user=user, defaults={"sealed_secret": fresh})
     if factor.confirmed_at is not None:
         raise Conflict(gettext("Two-factor sign-in is on already."))
@@ -127,14 +127,9 @@ def _matching_step(factor: SecondFactor, code: str) -> int | None:
 
 
 def _totp(factor: SecondFactor) -> TOTP:
-    secret = _vault().decrypt(bytes(factor.sealed_secret))
+    secret = vault(PURPOSE).decrypt(bytes(factor.sealed_secret))
     # SHA-1 is what authenticator apps understand; HMAC does not rest on what is broken in it.
     return TOTP(secret, DIGITS, SHA1(), STEP_S)  # noqa: S303
-
-
-def _vault() -> Fernet:
-    key = hashlib.sha256(b"second-factor\0" + settings.SECRET_KEY.encode()).digest()
-    return Fernet(base64.urlsafe_b64encode(key))
 
 
 def _new_recovery_code() -> str:

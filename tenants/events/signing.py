@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
-import hashlib
 import secrets
 from collections.abc import Iterable
 
-from cryptography.fernet import Fernet, InvalidToken
-from django.conf import settings
 from standardwebhooks import Webhook as Signer
+
+from tenants.accounts.vault import InvalidToken, vault
 
 SECRET_BYTES = 32
 PREFIX = "whsec_"
+PURPOSE = b"webhook\0"
 
 
 class Unreadable(Exception):
@@ -25,13 +25,13 @@ def new_secret() -> str:
 
 
 def seal(secret: str) -> bytes:
-    return _vault().encrypt(secret.encode())
+    return vault(PURPOSE).encrypt(secret.encode())
 
 
 def unseal(sealed: bytes | memoryview[int]) -> str:
     """Raises Unreadable."""
     try:
-        return _vault().decrypt(bytes(sealed)).decode()
+        return vault(PURPOSE).decrypt(bytes(sealed)).decode()
     except InvalidToken as error:
         raise Unreadable from error
 
@@ -46,8 +46,3 @@ def headers(*, event_id: str, at: dt.datetime, body: str, secrets_: Iterable[str
         "webhook-timestamp": str(int(moment.timestamp())),
         "webhook-signature": " ".join(signatures),
     }
-
-
-def _vault() -> Fernet:
-    key = hashlib.sha256(b"webhook\0" + settings.SECRET_KEY.encode()).digest()
-    return Fernet(base64.urlsafe_b64encode(key))

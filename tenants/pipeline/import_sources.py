@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from cryptography.fernet import Fernet, InvalidToken
 from django.conf import settings
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from tenants.accounts.vault import InvalidToken, vault
 from tenants.datasets import storage
 from tenants.datasets.models import Dataset, Import
 from tenants.errors import Conflict
@@ -24,6 +22,7 @@ from tenants.scope import current_tenant_id
 
 # A draft or a failed import can be started (again) for so long.
 KEEP_SOURCE = dt.timedelta(days=7)
+PURPOSE = b"import-credentials:"
 
 
 @contextmanager
@@ -80,17 +79,12 @@ def _is_over(row: Import) -> bool:
 
 
 def sealed(secret: Mapping[str, str]) -> bytes:
-    return _box().encrypt(json.dumps(dict(secret)).encode())
+    return vault(PURPOSE).encrypt(json.dumps(dict(secret)).encode())
 
 
 def secret_of(row: Import) -> dict[str, str] | None:
     """The credentials of a bucket, or None. Raises Conflict if they were sealed with another SECRET_KEY."""
     try:
-        return json.loads(_box().decrypt(bytes(row.secret))) if row.secret else None
+        return json.loads(vault(PURPOSE).decrypt(bytes(row.secret))) if row.secret else None
     except InvalidToken as error:
         raise Conflict(_("The credentials of this import cannot be read any more. Start it anew.")) from error
-
-
-def _box() -> Fernet:
-    key = hashlib.sha256(b"import-credentials:" + settings.SECRET_KEY.encode()).digest()
-    return Fernet(base64.urlsafe_b64encode(key))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from functools import cache
 from typing import Any
 
 from django import template
@@ -32,13 +33,19 @@ MOMENTS = {
 }
 
 
+@cache
+def _sprite() -> str:
+    """Its address, which stays while a process runs; a page of results has a hundred and fifty icons."""
+    return static("dist/icons.svg")
+
+
 @register.simple_tag
 def icon(name: str, css: str = "") -> SafeString:
     """An icon of the sprite; decoration only, so it is hidden from screen readers."""
     return format_html(
         '<svg class="icon {}" aria-hidden="true" focusable="false"><use href="{}#{}"></use></svg>',
         css,
-        static("dist/icons.svg"),
+        _sprite(),
         name,
     )
 

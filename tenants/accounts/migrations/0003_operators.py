@@ -5,23 +5,7 @@ import uuid_utils.compat
 from django.conf import settings
 from django.db import migrations, models
 
-# The application may add to the operators' log and read it. Only work across tenants (operator_scope) may change it, to
-# erase a person's name.
-REVOKE = """
-DO $$
-DECLARE name text;
-BEGIN
-    FOR name IN
-        SELECT g.grantee FROM information_schema.role_table_grants g
-        JOIN pg_roles r ON r.rolname = g.grantee
-        JOIN pg_tables t ON t.schemaname = g.table_schema AND t.tablename = g.table_name
-        WHERE g.table_schema = 'public' AND g.table_name = 'operator_act' AND g.privilege_type = 'UPDATE'
-          AND NOT r.rolbypassrls AND NOT r.rolsuper AND g.grantee <> t.tableowner
-    LOOP
-        EXECUTE format('REVOKE UPDATE, DELETE ON operator_act FROM %I', name);
-    END LOOP;
-END $$
-"""
+from tenants.scope import append_only
 
 
 class Migration(migrations.Migration):
@@ -94,5 +78,5 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('flag', 'tenant'), name='flag_tenant_once')],
             },
         ),
-        migrations.RunSQL(REVOKE, migrations.RunSQL.noop),
+        append_only("operator_act"),
     ]

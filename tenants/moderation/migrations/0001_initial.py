@@ -5,27 +5,7 @@ import tenants.scope
 import uuid_utils.compat
 from django.db import migrations, models
 
-from tenants.scope import EnableTenancy
-
-# The application may add to these and read them. Only work across tenants (operator_scope) may change them, which is
-# how a tenant is erased.
-REVOKE = """
-DO $$
-DECLARE line record;
-BEGIN
-    FOR line IN
-        SELECT DISTINCT g.grantee, g.table_name FROM information_schema.role_table_grants g
-        JOIN pg_roles r ON r.rolname = g.grantee
-        JOIN pg_tables t ON t.schemaname = g.table_schema AND t.tablename = g.table_name
-        WHERE g.table_schema = 'public' AND g.privilege_type IN ('UPDATE', 'DELETE')
-          AND g.table_name IN ('audit', 'policy_version', 'policy_activation', 'review_outcome',
-                               'moderation_record', 'moderation_seal')
-          AND NOT r.rolbypassrls AND NOT r.rolsuper AND g.grantee <> t.tableowner
-    LOOP
-        EXECUTE format('REVOKE UPDATE, DELETE ON %I FROM %I', line.table_name, line.grantee);
-    END LOOP;
-END $$
-"""
+from tenants.scope import EnableTenancy, append_only
 
 
 class Migration(migrations.Migration):
@@ -505,5 +485,5 @@ class Migration(migrations.Migration):
         EnableTenancy('record'),
         EnableTenancy('seal'),
         EnableTenancy('recordclock'),
-        migrations.RunSQL(REVOKE, migrations.RunSQL.noop),
+        append_only("audit", "policy_version", "policy_activation", "review_outcome", "moderation_record", "moderation_seal"),
     ]

@@ -3,7 +3,7 @@ import tenants.scope
 import uuid_utils.compat
 from django.db import migrations, models
 
-from tenants.scope import EnableTenancy
+from tenants.scope import EnableTenancy, append_only
 
 # References within one tenant, as EnableTenancy makes them for a new table.
 REFERENCES = {
@@ -19,23 +19,6 @@ ADD = [
     for column, table in REFERENCES.items()
 ]
 DROP = [f"ALTER TABLE policy_activation DROP CONSTRAINT policy_activation_{column}_tenant_fk" for column in REFERENCES]
-# The application may add to it and read it, as with the other tables of decisions.
-REVOKE = """
-DO $$
-DECLARE line record;
-BEGIN
-    FOR line IN
-        SELECT DISTINCT g.grantee FROM information_schema.role_table_grants g
-        JOIN pg_roles r ON r.rolname = g.grantee
-        JOIN pg_tables t ON t.schemaname = g.table_schema AND t.tablename = g.table_name
-        WHERE g.table_schema = 'public' AND g.privilege_type IN ('UPDATE', 'DELETE')
-          AND g.table_name = 'shadow_decision'
-          AND NOT r.rolbypassrls AND NOT r.rolsuper AND g.grantee <> t.tableowner
-    LOOP
-        EXECUTE format('REVOKE UPDATE, DELETE ON shadow_decision FROM %I', line.grantee);
-    END LOOP;
-END $$
-"""
 
 
 class Migration(migrations.Migration):
@@ -167,5 +150,5 @@ class Migration(migrations.Migration):
         migrations.RunSQL(ADD, DROP),
         EnableTenancy('backtest'),
         EnableTenancy('shadowdecision'),
-        migrations.RunSQL(REVOKE, migrations.RunSQL.noop),
+        append_only("shadow_decision"),
     ]
