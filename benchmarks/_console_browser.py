@@ -17,8 +17,6 @@ from tests.console.browsing import CHROMIUM, FLAGS
 
 VISITS = 3
 SCRIPT_KB, INTERACTION_MS = 200, 100
-#: Pages whose own library is larger: maps, charts, editors, players.
-LIBRARIES: set[str] = set()
 WATCH = """(() => {
     window.seen = {shift: 0, inputs: []};
     new PerformanceObserver(list => list.getEntries().forEach(one => { seen.shift += one.value; }))
@@ -70,14 +68,13 @@ def _pages(all_of_it: World, chromium: Browser) -> list[Line]:
         Line(f"{name}: first byte {found['first']:.0f} ms, can be used after", round(found["ready"], 1), "ms")
         for name, found in seen.items()
     ]
-    ordinary = {name: found for name, found in seen.items() if name not in LIBRARIES}
-    heaviest = max(ordinary, key=lambda name: ordinary[name]["sent"])
-    sent, raw = (ordinary[heaviest][key] / 1000 for key in ("sent", "raw"))
+    heaviest = max(seen, key=lambda name: seen[name]["sent"])
+    sent, raw = (seen[heaviest][key] / 1000 for key in ("sent", "raw"))
     return [
         *lines,
         Line("first byte, median of all pages", median(found["first"] for found in seen.values()), "ms"),
         Line("… can be used, median of all pages", median(found["ready"] for found in seen.values()), "ms"),
-        at_most(f"script of the heaviest ordinary page ({heaviest}), compressed", sent, SCRIPT_KB, "kB"),
+        at_most(f"script of the heaviest page ({heaviest}), compressed", sent, SCRIPT_KB, "kB"),
         Line("… as it runs", round(raw, 1), "kB"),
         at_most(
             f"layout shift, most ({_most(seen, 'shift')})", max(f["shift"] for f in seen.values()), 0, ""

@@ -27,7 +27,7 @@ def tree(report: Mapping[str, Any]) -> dict[str, Any]:
 @dataclass
 class _Reader:
     manifests: Mapping[str, Any]
-    problems: Mapping[str, list[str]]
+    problems: Mapping[tuple[str, str], list[str]]
     left: int = MAX_MANIFESTS
 
     def claim(self, label: str, depth: int) -> dict[str, Any] | None:
@@ -44,17 +44,19 @@ class _Reader:
             "signer": _text(info.get("issuer") or info.get("common_name")),
             "signed_at": plain(info.get("time"), 40),
             "assertions": [_assertion(_dict(one)) for one in assertions[:MAX_ASSERTIONS]],
-            "ingredients": [self._ingredient(_dict(one), depth) for one in ingredients[:MAX_INGREDIENTS]],
+            "ingredients": [
+                self._ingredient(label, _dict(one), depth) for one in ingredients[:MAX_INGREDIENTS]
+            ],
             "left_out": max(0, len(assertions) - MAX_ASSERTIONS) + max(0, len(ingredients) - MAX_INGREDIENTS),
         }
 
-    def _ingredient(self, ingredient: Mapping[str, Any], depth: int) -> dict[str, Any]:
+    def _ingredient(self, manifest: str, ingredient: Mapping[str, Any], depth: int) -> dict[str, Any]:
         label = str(ingredient.get("active_manifest") or "")
         found = {
             "title": _text(ingredient.get("title")),
             "format": _text(ingredient.get("format")),
             "relation": plain(ingredient.get("relationship"), 40),
-            "problems": self.problems.get(str(ingredient.get("label") or ""), [])
+            "problems": self.problems.get((manifest, str(ingredient.get("label") or "")), [])
             or _own_problems(ingredient),
         }
         claim = self.claim(label, depth + 1) if label else None
@@ -93,14 +95,17 @@ def _generator(manifest: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, names[:3])) or _text(manifest.get("claim_generator"))
 
 
-def _problems(report: Mapping[str, Any]) -> Mapping[str, list[str]]:
-    """What failed of ingredients, by the label of the ingredient's assertion."""
-    found: dict[str, list[str]] = {}
+def _problems(report: Mapping[str, Any]) -> Mapping[tuple[str, str], list[str]]:
+    """What failed of ingredients, by their manifest and the label of their assertion there, which others have, too."""
+    found: dict[tuple[str, str], list[str]] = {}
     deltas = _list(_dict(report.get("validation_results")).get("ingredientDeltas"))
     for delta in deltas[: MAX_INGREDIENTS * MAX_DEPTH]:
-        label = str(_dict(delta).get("ingredientAssertionURI") or "").rpartition("/")[2]
+        address = str(_dict(delta).get("ingredientAssertionURI") or "")
+        manifest, _, label = address.rpartition("/c2pa.assertions/")
         failures = _list(_dict(_dict(delta).get("validationDeltas")).get("failure"))
-        found[label] = [plain(_dict(one).get("code"), 80) for one in failures[:MAX_CODES]]
+        found[manifest.rpartition("/")[2], label] = [
+            plain(_dict(one).get("code"), 80) for one in failures[:MAX_CODES]
+        ]
     return found
 
 

@@ -56,7 +56,7 @@ class Datasets(Resource):
         refuse_unknown(request.query_params)
         page = read_page(request.query_params)
         with tenant_scope(self.tenant_id):
-            return Response(page.of(selectors.list_datasets(), selectors.dataset_as_dict))
+            return Response(page.of(selectors.counted_datasets(), selectors.dataset_as_dict))
 
     @extend_schema(
         summary="Create a dataset",

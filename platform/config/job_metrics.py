@@ -15,6 +15,8 @@ QUEUES = (
     ("crosslight_queue_depth", "Jobs that wait for a worker.", "waiting"),
     ("crosslight_queue_oldest_seconds", "How long the oldest of them has waited.", "oldest_s"),
     ("crosslight_queue_tenants", "Tenants whose jobs wait.", "tenants"),
+    ("crosslight_jobs_unfinished", "Jobs not ended yet.", "unfinished"),
+    ("crosslight_jobs_overdue", "Jobs whose time to wait again has passed.", "overdue"),
 )
 SECONDS = {
     tallies.WAITED: ("crosslight_job_wait_seconds", "From queueing to the first start of jobs that ended."),

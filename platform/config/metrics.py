@@ -9,16 +9,12 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 
-from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from config import job_metrics
-from tenants.jobs.kinds import QUEUES
-from tenants.jobs.models import JobDispatch
 from tenants.pipeline.upkeep import canary_ages
 from tenants.retrieval import candidates, encoding, index_figures, query_cache
 from tenants.retrieval.cache_counts import counts
@@ -59,7 +55,7 @@ class StateCollector(Collector):
     """What is read when someone asks. A source that is away leaves its metrics out."""
 
     def collect(self) -> Iterator[Metric]:
-        jobs = (_jobs, job_metrics.queues, job_metrics.ended, job_metrics.workers, _canaries)
+        jobs = (job_metrics.queues, job_metrics.ended, job_metrics.workers, _canaries)
         for read in (*jobs, _vectors, _indexes, _lookups, _cached):
             try:
                 yield from list(read())
@@ -69,19 +65,6 @@ class StateCollector(Collector):
     def describe(self) -> list[Metric]:
         # Asked at registration, before the database is there.
         return []
-
-
-def _jobs() -> Iterator[Metric]:
-    unfinished = GaugeMetricFamily("crosslight_jobs_unfinished", "Jobs not ended yet.", labels=["queue"])
-    overdue = GaugeMetricFamily("crosslight_jobs_overdue", "Jobs to be sent again.", labels=["queue"])
-    late = Count("job_id", filter=Q(waiting=False, due_at__lt=timezone.now()))
-    rows = JobDispatch.objects.values_list("queue").annotate(all=Count("job_id"), late=late)
-    known = {queue: (count, behind) for queue, count, behind in rows}
-    for queue in QUEUES:
-        count, behind = known.get(queue, (0, 0))
-        unfinished.add_metric([queue], count)
-        overdue.add_metric([queue], behind)
-    yield from (unfinished, overdue)
 
 
 def _canaries() -> Iterator[Metric]:

@@ -46,18 +46,11 @@ def acts(asset: Asset, scopes: Collection[str]) -> list[Act]:
 def jobs_about(asset: Asset) -> list[Job]:
     """Jobs of an asset, newest first: those of its upload, and those among the workspace's newest."""
     mine = Job.objects.filter(kind__in=EMBEDDING, arguments__asset=str(asset.id))
-    newest = Job.objects.order_by("-id").values_list("pk", flat=True)[:NEWEST]
+    oldest = Job.objects.order_by("-id").values_list("pk", flat=True)[NEWEST - 1 : NEWEST].first()
     first, until = asset.id, _id_after(asset.id, AT_FIRST)
-    recent = list(mine.filter(pk__in=list(newest)).order_by("-id")[:LINES])
+    recent = list((mine.filter(pk__gte=oldest) if oldest else mine).order_by("-id")[:LINES])
     early = list(mine.filter(pk__gte=first, pk__lt=until).order_by("-id")[:LINES])
     return list({job.pk: job for job in [*recent, *early]}.values())[:LINES]
-
-
-def unfinished_job(asset: Asset) -> Job | None:
-    """The job that a pending asset waits for."""
-    if asset.status != Asset.State.PENDING:
-        return None
-    return next((job for job in jobs_about(asset) if job.kind in EMBEDDING), None)
 
 
 def indexed(asset: Asset) -> list[dict[str, Any]]:

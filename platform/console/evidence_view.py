@@ -109,14 +109,15 @@ def _corners(given: Sequence[Any]) -> list[tuple[float, float]]:
 
 
 def _sides(given: Sequence[Any], size: tuple[int, int]) -> list[tuple[float, float]]:
-    """Left, top, right and bottom in pixels of what the detector saw."""
+    """Left, top, width and height in pixels of what the detector saw."""
     if not all(map(_is_number, given)) or not min(size):
         return []
     shown = min(1.0, LONGEST / max(size))
     width, height = size[0] * shown, size[1] * shown
-    left, top, right, bottom = (float(value) for value in given)
-    if right <= left or bottom <= top:
+    left, top, wide, high = (float(value) for value in given)
+    if wide <= 0 or high <= 0:
         return []
+    right, bottom = left + wide, top + high
     return [(x / width, y / height) for x, y in ((left, top), (right, top), (right, bottom), (left, bottom))]
 
 

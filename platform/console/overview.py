@@ -6,7 +6,6 @@ All of it is read from daily figures, counters and short ranges of an index, wha
 from __future__ import annotations
 
 import datetime as dt
-import uuid
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from tenants.accounts import metering
 from tenants.accounts.permissions import ADMIN, MODERATE, TRAIN
 from tenants.events.models import Webhook
+from tenants.ids import first_id_of
 from tenants.jobs.models import Job
 from tenants.learning.models import LearntModel, Promotion
 from tenants.moderation.cases import WAITING
@@ -136,7 +136,7 @@ def _failed_assets(datasets: Iterable[Any]) -> Iterator[Concern]:
 
 def _failed_jobs() -> Iterator[Concern]:
     # The index of states ends with the id, and ids count up with time.
-    recent = Job.objects.filter(state=Job.State.FAILED, pk__gte=_first_id(timezone.now() - RECENT))
+    recent = Job.objects.filter(state=Job.State.FAILED, pk__gte=first_id_of(timezone.now() - RECENT))
     if number := _at_most(recent):
         words = ngettext("%(count)s job failed this week", "%(count)s jobs failed this week", number)
         address = f"{reverse('console:jobs')}?state=failed"
@@ -212,8 +212,3 @@ def count_up_to(rows: QuerySet) -> str:
 
 def _said(number: int) -> str:
     return f"{MANY}+" if number > MANY else str(number)
-
-
-def _first_id(moment: dt.datetime) -> uuid.UUID:
-    """The lowest id that a row made at this moment can have (UUIDv7 begins with milliseconds)."""
-    return uuid.UUID(int=int(moment.timestamp() * 1000) << 80)

@@ -23,6 +23,7 @@ from tenants.accounts.operators import Operator, record_act
 from tenants.errors import Invalid, NotFound
 
 CACHE_S = 5.0
+ACTING = "acting-as"
 State = FeatureFlag.State
 
 
@@ -37,9 +38,7 @@ FLAGS: dict[str, Flag] = {
     flag.name: flag
     for flag in (
         Flag("umap-maps", _("Maps of datasets by UMAP, a job that takes minutes of CPU time."), default=True),
-        Flag(
-            "acting-as", _("Operators may act as this tenant, for a while and with a reason."), default=True
-        ),
+        Flag(ACTING, _("Operators may act as this tenant, for a while and with a reason."), default=True),
     )
 }
 

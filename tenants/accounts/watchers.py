@@ -6,7 +6,7 @@ import uuid
 
 from django.utils import timezone
 
-from tenants.accounts import gate, keys, sessions
+from tenants.accounts import flags, gate, keys, sessions
 from tenants.accounts.models import Acting, Membership, Session, Tenant
 from tenants.accounts.permissions import READ, scopes_of
 
@@ -38,4 +38,5 @@ def _acts(row: Session, tenant_id: uuid.UUID) -> bool:
     """Whether the session is an operator's who acts in the tenant now."""
     mine = Acting.objects.filter(session=row.handle, operator=row.user_id, operator__is_staff=True)
     open_now = mine.filter(tenant=tenant_id, ended_at=None, until__gt=timezone.now())
-    return open_now.filter(tenant__state=Tenant.State.ACTIVE).exists()
+    active = open_now.filter(tenant__state=Tenant.State.ACTIVE).exists()
+    return active and flags.enabled(flags.ACTING, tenant_id)

@@ -16,7 +16,7 @@ from tenants.errors import NotAllowed, NotFound
 
 
 def get_dataset(dataset_id: uuid.UUID | None) -> Dataset:
-    dataset = list_datasets().filter(pk=dataset_id).first()  # type: ignore[misc]  # None matches no row
+    dataset = counted_datasets().filter(pk=dataset_id).first()  # type: ignore[misc]  # None matches no row
     if dataset is None:
         raise NotFound(_("There is no such dataset."))
     return dataset
@@ -36,8 +36,12 @@ def require_datasets(dataset_ids: Collection[uuid.UUID]) -> None:
 
 
 def list_datasets() -> QuerySet[Dataset]:
+    return Dataset.objects.filter(deleted_at=None).order_by("-id")
+
+
+def counted_datasets() -> QuerySet[Dataset]:
     """With `asset_count`, `ready_count` and `failed_count`, which count no assets (tenants.datasets.tallies)."""
-    return tallied(Dataset.objects.filter(deleted_at=None)).order_by("-id")
+    return tallied(list_datasets())
 
 
 def get_asset(asset_id: uuid.UUID | None) -> Asset:

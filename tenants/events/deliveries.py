@@ -23,6 +23,7 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from tenants.accounts.models import Tenant
+from tenants.errors import NotFound
 from tenants.events import endpoints, notices, sending, signing, webhooks
 from tenants.events.models import Webhook, WebhookDelivery, WebhookDue, WebhookLane
 from tenants.scope import tenant_scope
@@ -169,8 +170,12 @@ def _attempt(hold: Hold, batch: Sequence[Outgoing]) -> int:
     with ThreadPoolExecutor(len(batch)) as pool:
         answers = list(pool.map(Outgoing.send, batch))
     with tenant_scope(hold.tenant_id):
+        # The endpoint before its lane, as those lock them who change it.
+        try:
+            row = endpoints.get_webhook(hold.webhook_id, lock=True)
+        except NotFound as error:
+            raise HoldLost from error
         _extend(hold)
-        row = endpoints.get_webhook(hold.webhook_id, lock=True)
         for outgoing, (at, answer) in zip(batch, answers, strict=True):
             _store(row, outgoing.delivery_id, at, answer)
     return len(batch)

@@ -97,6 +97,7 @@ def update_webhook(*, webhook_id: uuid.UUID, changes: Mapping[str, Any], actor: 
         if "url" in changes and row.url != before["url"]:
             # Another address has no history of failing.
             row.failing_since = None
+            WebhookLane.objects.filter(pk=row.id).update(failing=False)
         if "state" in changes and row.state != before["state"]:
             _enter(row)
         row.save()

@@ -16,6 +16,7 @@ from tenants.errors import Conflict, NotFound
 from tenants.events import endpoints, webhooks
 from tenants.events.models import Webhook, WebhookDelivery, WebhookDue, WebhookEvent
 from tenants.events.services import record
+from tenants.ids import first_id_of
 from tenants.scope import current_tenant_id, tenant_scope
 
 State = WebhookDelivery.State
@@ -92,12 +93,6 @@ def _queue(rows: list[WebhookDelivery]) -> None:
         WebhookDelivery.objects.filter(pk__in=ids).update(**changes)
     webhooks.make_due(rows)
     transaction.on_commit(partial(webhooks.ring, rows[0].webhook_id, rows[0].tenant_id), robust=True)
-
-
-def first_id_of(moment: dt.datetime) -> uuid.UUID:
-    """The least id that can be made at this moment: ids begin with the time (UUIDv7)."""
-    milliseconds = max(0, min(int(moment.timestamp() * 1000), (1 << 48) - 1))
-    return uuid.UUID(int=milliseconds << 80)
 
 
 def forget_old(*, older_than: dt.timedelta, once_older_than: dt.timedelta) -> int:

@@ -125,7 +125,7 @@ def ring(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> None:
 def send(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> None:
     try:
         task = current_app.signature(TASK, args=[str(webhook_id), str(tenant_id)])
-        task.apply_async(queue=QUEUE, headers={"tenant": str(tenant_id)}, retry=False)
+        task.apply_async(queue=QUEUE, retry=False)
     except Exception:
         log.warning("the broker did not take a doorbell of a webhook", exc_info=True)
 

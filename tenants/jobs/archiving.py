@@ -25,10 +25,9 @@ MARGIN = dt.timedelta(hours=1)
 
 def is_due(job: Job) -> bool:
     """Whether a finished job may be archived any moment."""
-    keep = settings.JOB_KEEP_DAYS
-    return bool(
-        keep and job.finished_at and job.finished_at < timezone.now() - dt.timedelta(days=keep) + MARGIN
-    )
+    if KINDS[job.kind].kept or not settings.JOB_KEEP_DAYS or job.finished_at is None:
+        return False
+    return job.finished_at < timezone.now() - dt.timedelta(days=settings.JOB_KEEP_DAYS) + MARGIN
 
 
 def begin() -> JobArchive | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from dataclasses import dataclass
 
 from django.db import connection
 
+from tenants.ids import first_id_of
 from tenants.scope import current_tenant_id
 
-# Ids begin with the milliseconds at which they were made (UUIDv7), so a period is a range of the key.
 _SUMS = """
 SELECT kind, count(*), sum(cost_cpu_s), sum(cost_gpu_s)
 FROM job WHERE tenant_id = %s AND id >= %s AND id < %s
@@ -34,8 +35,5 @@ def by_kind(*, first: dt.date, last: dt.date) -> list[Cost]:
         return [Cost(kind, jobs, cpu or 0, gpu or 0) for kind, jobs, cpu, gpu in cursor.fetchall()]
 
 
-def _least(day: dt.date) -> str:
-    """The least id that can be made on a day."""
-    midnight = dt.datetime.combine(day, dt.time(), dt.UTC)
-    digits = f"{max(0, int(midnight.timestamp() * 1000)):012x}"
-    return f"{digits[:8]}-{digits[8:]}-0000-0000-000000000000"
+def _least(day: dt.date) -> uuid.UUID:
+    return first_id_of(dt.datetime.combine(day, dt.time(), dt.UTC))

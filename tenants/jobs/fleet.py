@@ -46,13 +46,21 @@ class Worker:
 
 @dataclass(frozen=True)
 class Queue:
-    """`waiting` jobs could be taken now, the `oldest_s` since then; `taken` are running or put off."""
+    """`waiting` jobs could be taken now, the `oldest_s` since then; `taken` are running or put off.
+
+    Of those, `overdue` should wait again already: the sweep does not run.
+    """
 
     name: str
     waiting: int
     taken: int
     tenants: int
     oldest_s: float
+    overdue: int
+
+    @property
+    def unfinished(self) -> int:
+        return self.waiting + self.taken
 
 
 @dataclass(frozen=True)
@@ -109,14 +117,15 @@ def queues() -> list[Queue]:
         wait=Count("job_id", filter=waiting),
         taken=Count("job_id", filter=~waiting),
         tenants=Count("tenant_id", filter=waiting, distinct=True),
+        overdue=Count("job_id", filter=~waiting & Q(due_at__lt=now)),
         since=Min("due_at", filter=waiting),
     )
     found = {name: (*counts, since) for name, *counts, since in rows}
     made = []
     for name in QUEUES:
-        count, taken, tenants, since = found.get(name, (0, 0, 0, None))
+        count, taken, tenants, overdue, since = found.get(name, (0, 0, 0, 0, None))
         oldest = max(0.0, (now - since).total_seconds()) if since else 0.0
-        made.append(Queue(name, count, taken, tenants, oldest))
+        made.append(Queue(name, count, taken, tenants, oldest, overdue))
     return made
 
 

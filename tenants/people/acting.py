@@ -23,7 +23,6 @@ from tenants.people.tenancies import locked
 from tenants.scope import tenant_scope
 
 LIFETIME = dt.timedelta(minutes=30)
-FLAG = "acting-as"
 # With which role of the tenant: no operator acts as an owner.
 ROLES = {Acting.Access.READ: "viewer", Acting.Access.FULL: "admin"}
 
@@ -37,7 +36,7 @@ def begin(*, by: Operator, user: User, session_key: str, slug: str, access: str,
     if access not in Acting.Access.values:
         raise Invalid(_("Choose whether to look only, or also to change."), pointer="/access")
     reason, tenant = checked_reason(reason), locked(slug)
-    if not user.is_staff or not flags.enabled(FLAG, tenant.id):
+    if not user.is_staff or not flags.enabled(flags.ACTING, tenant.id):
         raise NotAllowed(_("Nobody may act as this tenant."))
     if tenant.state != Tenant.State.ACTIVE:
         raise Conflict(_("This tenant is suspended. Resume it first."))
@@ -68,7 +67,7 @@ def current(user: Any, session_key: str | None) -> Acting | None:
     row = _open(user, session_key).select_related("tenant", "operator").first()
     if row is None or row.until <= timezone.now() or row.tenant.state != Tenant.State.ACTIVE:
         return None
-    return row if flags.enabled(FLAG, row.tenant_id) else None
+    return row if flags.enabled(flags.ACTING, row.tenant_id) else None
 
 
 def _open(user: Any, session_key: str) -> Any:
@@ -88,7 +87,7 @@ def end(*, user: Any, session_key: str | None, by: Operator) -> str:
 
 
 def end_expired() -> int:
-    """Close what ran out of time, or whose tenant was suspended, with its line in the logs; returns how many."""
+    """Close what is over, with its line in the logs; returns how many."""
     ended = 0
     over = Acting.objects.filter(ended_at=None, until__lte=timezone.now()).values_list("pk", flat=True)
     for pk in list(over):

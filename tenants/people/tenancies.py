@@ -11,10 +11,11 @@ from functools import partial
 from typing import Any
 
 from django.db import transaction
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from tenants.accounts import keys, services
-from tenants.accounts.models import RATE, RESOURCES, KeyDigest, Plan, Tenant
+from tenants.accounts.models import RATE, RESOURCES, Acting, KeyDigest, Plan, Tenant
 from tenants.accounts.operators import Operator, checked_reason, record_act
 from tenants.accounts.permissions import Actor
 from tenants.errors import Conflict, Invalid, NotFound
@@ -90,6 +91,8 @@ def close(tenant: Tenant) -> None:
     """Refuse keys and people, and let jobs wait, once the caller's transaction has committed."""
     _set_state(tenant, Tenant.State.SUSPENDED)
     pausing.pause(tenant.id)
+    # Operators who act in it do so no more, also if it is opened again soon.
+    Acting.objects.filter(tenant=tenant, ended_at=None).update(until=timezone.now())
 
 
 def _set_state(tenant: Tenant, state: str) -> None:

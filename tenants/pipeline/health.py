@@ -30,6 +30,7 @@ from tenants.pipeline.upkeep import canary_ages
 from tenants.retrieval import index_figures
 from tenants.retrieval.models import IndexPointer
 from tenants.scope import operator_scope
+from tenants.valkey import Unavailable
 
 log = logging.getLogger(__name__)
 # A worker that consumes lets a canary through every 15 seconds.
@@ -70,8 +71,11 @@ def troubles() -> list[Trouble]:
 
 def queues() -> list[dict[str, Any]]:
     """Of every queue: how many jobs wait, since when the oldest, and how old its last canary is."""
-    ages = canary_ages()
-    return [{**asdict(queue), "canary_s": ages[queue.name]} for queue in fleet.queues()]
+    try:
+        ages = canary_ages()
+    except Unavailable:
+        ages = {}
+    return [{**asdict(queue), "canary_s": ages.get(queue.name)} for queue in fleet.queues()]
 
 
 def index_memory(limit: int = 20) -> list[dict[str, Any]]:
@@ -94,10 +98,13 @@ def _webhooks() -> Iterator[Trouble]:
     with operator_scope("look for webhooks that fail"):
         failing = Webhook.objects.filter(failing_since__lt=timezone.now() - LONG_FAILING)
         failing = failing.exclude(state=Webhook.State.DISABLED).order_by()
-        slugs = list(failing.values_list("tenant__slug", flat=True).distinct()[:FEW])
-    if slugs:
+        slugs = list(failing.values_list("tenant__slug", flat=True).distinct()[: FEW + 1])
+    if len(slugs) > FEW:
+        what = _("Webhooks of more than %(few)s tenants fail") % {"few": FEW}
+    else:
         what = ngettext("Webhooks of %d tenant fail", "Webhooks of %d tenants fail", len(slugs)) % len(slugs)
-        yield Trouble(what, ", ".join(slugs), "tenant", slugs[0], bad=False)
+    if slugs:
+        yield Trouble(what, ", ".join(slugs[:FEW]), "tenant", slugs[0], bad=False)
 
 
 def _canaries() -> Iterator[Trouble]:

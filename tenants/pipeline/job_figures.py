@@ -40,8 +40,9 @@ def count_dead_letters() -> int:
 
 def running(*, limit: int) -> list[Job]:
     """Jobs that run now, those that began first, first."""
-    # Rows of jobs that have not ended are few, whatever all jobs are.
-    taken = JobDispatch.objects.filter(waiting=False).values_list("job_id", flat=True)[: MANY * 10]
+    # Leases end soon; what a suspended tenant left waits for longer than anybody lives.
+    asleep = JobDispatch.objects.filter(waiting=False).order_by("due_at")
+    taken = asleep.values_list("job_id", flat=True)[: MANY * 10]
     with operator_scope("list running jobs"):
         rows = Job.objects.filter(pk__in=list(taken), state=Job.State.RUNNING)
         return _shown(rows.order_by("started_at", "id"), limit)

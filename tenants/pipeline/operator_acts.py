@@ -9,9 +9,7 @@ from functools import partial
 
 from celery import current_app
 from django.db import connection, transaction
-from django.utils.translation import gettext as _
 
-from tenants.accounts.models import Tenant
 from tenants.accounts.operators import Operator, checked_reason, record_act
 from tenants.errors import NotFound, ServiceError
 from tenants.events.models import TenantErasure
@@ -20,7 +18,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.people import tenancies
 from tenants.people.tenancies import locked
-from tenants.pipeline import portability, tenant_erasure
+from tenants.pipeline import portability, tenant_erasure, tenant_figures
 from tenants.scope import tenant_scope
 
 log = logging.getLogger(__name__)
@@ -110,9 +108,7 @@ def _let_go(slug: str) -> None:
 
 def retry_job(*, by: Operator, label: str, slug: str, job_id: uuid.UUID) -> Job:
     """Queue a failed job of a tenant again. Raises NotFound, Conflict, QuotaExceeded."""
-    tenant = Tenant.objects.filter(slug=slug).first()
-    if tenant is None:
-        raise NotFound(_("There is no such tenant."))
+    tenant = tenant_figures.get_tenant(slug)
     with transaction.atomic():
         with tenant_scope(tenant.id):
             job = jobs.retry(job_id=job_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import random
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -66,7 +67,10 @@ def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
     orphans = partial(collect_orphans, shard=shard, older_than_s=STALE_FILE_S)
     archiving_until, forgetting_until = time.monotonic() + ARCHIVING_S, time.monotonic() + FORGETTING_S
     filing_until = time.monotonic() + FILING_S
-    for tenant_id in Tenant.objects.values_list("pk", flat=True) if tenants is None else tenants:
+    todo = list(Tenant.objects.values_list("pk", flat=True) if tenants is None else tenants)
+    # The times above are for all tenants together: not always the same ones go without.
+    random.shuffle(todo)
+    for tenant_id in todo:
         old_days = partial(metering.forget_old_days, tenant_id)
         for step in (
             old_days,

@@ -254,7 +254,7 @@ def facets_of(clause: Clause) -> QuerySet[Facet]:
     return Facet.objects.filter(_where(clause), key=clause.key)
 
 
-def is_any(column: str, ids: Collection[uuid.UUID]) -> Func:
+def is_any(column: str, ids: Collection[uuid.UUID] | Collection[str]) -> Func:
     """That a column is one of these ids: one parameter, where `__in` has one for each."""
     among = Value("{" + ",".join(map(str, ids)) + "}")
     template = "%(expressions)s::uuid[])"

@@ -33,11 +33,11 @@ def of_assets(asset_ids: Sequence[uuid.UUID], pointer: str, *, space: JointSpace
     Each asset counts the same, and so does each kind of content in it: a caption is not drowned by a film's frames.
     Raises Invalid for an asset that has no vectors (yet), or where they cancel each other out.
     """
-    return _unit(each_of(list(dict.fromkeys(asset_ids)), pointer, space=space).mean(axis=0), pointer)
+    return _unit(each_of(asset_ids, pointer, space=space).mean(axis=0), pointer)
 
 
 def each_of(asset_ids: Sequence[uuid.UUID], pointer: str, *, space: JointSpace) -> np.ndarray:
-    """Each of these assets as a query of its own: float32 [n, 256], rows of norm 1. In the tenant's scope.
+    """Each of these assets, once, as a query of its own: float32 [n, 256], rows of norm 1. In the tenant's scope.
 
     Raises Invalid for an asset that has no vectors (yet).
     """
@@ -47,7 +47,7 @@ def each_of(asset_ids: Sequence[uuid.UUID], pointer: str, *, space: JointSpace) 
     for place, asset_id in enumerate(asset_ids):
         if asset_id not in found:
             raise Invalid(_("This asset is not ready to be compared."), pointer=f"{pointer}/{place}")
-    return np.array([_of_asset(found[asset_id], space) for asset_id in asset_ids], np.float32)
+    return np.array([_of_asset(found[asset_id], space) for asset_id in dict.fromkeys(asset_ids)], np.float32)
 
 
 def of_part(

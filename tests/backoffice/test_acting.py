@@ -11,14 +11,14 @@ from django.test import Client
 from django.utils import timezone
 
 from tenants.accounts import flags, services
-from tenants.accounts.models import Acting, FeatureFlag, OperatorAct, Tenant, User
+from tenants.accounts.models import Acting, FeatureFlag, OperatorAct, User
 from tenants.accounts.operators import Operator
 from tenants.accounts.sessions import handle_of
 from tenants.accounts.watchers import by_session, may_watch
 from tenants.datasets.models import Dataset
 from tenants.datasets.services import create_dataset
 from tenants.events.models import AuditEvent
-from tenants.people import acting
+from tenants.people import acting, tenancies
 from tenants.scope import tenant_scope
 
 
@@ -150,14 +150,27 @@ def test_it_ends_with_signing_out(party: Any, operator: Client) -> None:
 def test_it_ends_at_once_with_the_tenants_suspension_the_flag_or_the_office(
     party: Any, operator: Client
 ) -> None:
+    by = Operator(operator.user.pk, operator.user.email)  # type: ignore[attr-defined]
+    who = {"by": by, "label": label(operator), "slug": party.tenant.slug, "reason": "x"}
+    watcher = by_session(operator.session.session_key or "")
     act(operator, party)
-    Tenant.objects.filter(pk=party.id).update(state="suspended")
+    tenancies.suspend_tenant(**who)
     assert operator.get("/datasets")["Location"] == "/workspace"
-    Tenant.objects.filter(pk=party.id).update(state="active")
+    # Opened again, they do not act again by themselves.
+    tenancies.resume_tenant(**who)
+    assert operator.get("/datasets")["Location"] == "/workspace"
+    acting.end_expired()
+    assert log_of(party)[-1] == (label(operator), "acting.ended")
+    act(operator, party)
+    assert may_watch(watcher, party.id)
+    flags.set_flag(by=by, name=flags.ACTING, state="off")
+    assert operator.get("/datasets")["Location"] == "/workspace"
+    assert not may_watch(watcher, party.id)
+    flags.reset_flag(by=by, name=flags.ACTING)
     assert operator.get("/datasets").status_code == 200
     User.objects.filter(pk=operator.user.pk).update(is_staff=False)  # type: ignore[attr-defined]
     assert operator.get("/datasets")["Location"] == "/workspace"
-    assert not may_watch(by_session(operator.session.session_key or ""), party.id)
+    assert not may_watch(watcher, party.id)
 
 
 @pytest.fixture

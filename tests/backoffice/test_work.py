@@ -21,6 +21,7 @@ from tenants.jobs import fleet
 from tenants.jobs.models import Job, JobDispatch
 from tenants.pipeline import health
 from tenants.scope import tenant_scope
+from tenants.valkey import Unavailable
 from tenants.valkey import client as valkey
 
 SECRET = "ValueError: <script>of the file report-2026.pdf</script>"
@@ -292,3 +293,12 @@ def test_the_log_is_shown_filtered_and_only_added_to(party: Any, operator: Clien
         OperatorAct.objects.filter(pk=row.pk).update(actor="somebody else")
     with pytest.raises(ProgrammingError), transaction.atomic():
         OperatorAct.objects.filter(pk=row.pk).delete()
+
+
+def test_without_valkey_the_overview_and_the_fleet_still_come(operator: Client, monkeypatch: Any) -> None:
+    def away() -> dict[str, float]:
+        raise Unavailable
+
+    monkeypatch.setattr(health, "canary_ages", away)
+    for path in ("", "fleet"):
+        assert operator.get(f"/operator/{path}").status_code == 200

@@ -36,7 +36,7 @@ def shape(
 
 def test_boxes_of_pixels_and_of_shares_meet_on_one_scale() -> None:
     # Detectors saw it 1024 pixels wide.
-    face = {"kind": "face", "box": [512, 0, 1024, 256], "score": 0.9}
+    face = {"kind": "face", "box": [512, 0, 512, 256], "score": 0.9}
     words = {"kind": "words", "box": [[0.1, 0.2], [0.3, 0.2], [0.3, 0.4], [0.1, 0.4]]}
     boxes = viewer_of(shape(face, words)).boxes
     assert [box.points for box in boxes] == [
@@ -52,7 +52,7 @@ def test_boxes_of_pixels_and_of_shares_meet_on_one_scale() -> None:
         [],
         [1, 2, 3],
         ["a", 1, 2, 3],
-        [9, 9, 1, 1],
+        [9, 9, 0, 1],
         [[2, 2], [3, 3], [4, 4], [5, 5]],
         [True] * 4,
         [-5, 0, 9, 9],

@@ -148,6 +148,8 @@ def test_the_number_of_queries_is_the_same_and_none_counts_assets(
     many, sql = queries(owner)
     assert many == few
     assert 'COUNT(*) AS "__count" FROM "asset"' not in sql
+    assert 'JOIN "asset"' not in sql
+    assert 'COUNT("asset"' not in sql
     page = read(owner)
     assert "100+ jobs failed this week" in page
     assert page.count("could not be indexed") == 3

@@ -135,7 +135,7 @@ def test_with_a_mail_server_the_page_shows_no_link(
 ) -> None:
     settings.EMAIL_HOST = "mail.example"
     posted: list[tuple[str, str]] = []
-    monkeypatch.setattr(mail, "_ring", lambda task, argument: posted.append((task, argument)))
+    monkeypatch.setattr(mail, "ring", lambda task, argument: posted.append((task, argument)))
     email = fresh_email()
     response = owner.post("/people/invite", {"email": email, "role": "viewer"})
     assert response["Location"] == "/people"
@@ -153,7 +153,7 @@ def test_asking_for_a_reset_answers_alike_and_does_the_same(
 ) -> None:
     settings.EMAIL_HOST = "mail.example"
     posted: list[str] = []
-    monkeypatch.setattr(mail, "_ring", lambda task, argument: posted.append(argument))
+    monkeypatch.setattr(mail, "ring", lambda task, argument: posted.append(argument))
     user = new_user(PASSWORD)
     pages = [client.post("/reset", {"email": email}) for email in (user.email, "nobody@nowhere.example")]
     shown = [text(page).replace(user.email, "X").replace("nobody@nowhere.example", "X") for page in pages]
@@ -164,7 +164,7 @@ def test_asking_for_a_reset_answers_alike_and_does_the_same(
 def test_a_mailbox_cannot_be_flooded(client: Client, settings: Any, monkeypatch: Any) -> None:
     settings.EMAIL_HOST = "mail.example"
     posted: list[str] = []
-    monkeypatch.setattr(mail, "_ring", lambda task, argument: posted.append(argument))
+    monkeypatch.setattr(mail, "ring", lambda task, argument: posted.append(argument))
     email = fresh_email()
     answers = [
         Client(REMOTE_ADDR=f"2001:db8::{n}:{secrets.token_hex(2)}")

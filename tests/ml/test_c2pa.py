@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from ml.detectors.base import Finding, Item, load_detector
+from ml.provenance import credentials
 from ml.provenance.anchors import check_anchors, normalise_anchors
 from ml.provenance.signing import SIGNABLE, Keys, load_keys, sign
 from tests.ml.provenance_files import every_format, picture, xmp
@@ -291,3 +292,26 @@ def test_a_root_without_its_key_is_an_error(tmp_path: Path) -> None:
 def test_other_formats_are_refused(keys: Keys) -> None:
     with pytest.raises(ValueError, match="image/png"):
         sign(keys, b"", "video/webm")
+
+
+def test_what_fails_of_an_ingredient_stands_at_that_one() -> None:
+    """Every manifest's first ingredient has the same label."""
+    label = "c2pa.ingredient.v3"
+
+    def one(name: str, inner: str) -> dict:
+        return {"ingredients": [{"title": name, "label": label, "active_manifest": inner}]}
+
+    def delta(manifest: str, *codes: str) -> dict:
+        failure = [{"code": code} for code in codes]
+        address = f"self#jumbf=/c2pa/{manifest}/c2pa.assertions/{label}"
+        return {"ingredientAssertionURI": address, "validationDeltas": {"failure": failure}}
+
+    report = {
+        "active_manifest": "a",
+        "manifests": {"a": one("b", "b"), "b": one("c", "c"), "c": {}},
+        "validation_results": {"ingredientDeltas": [delta("a", "assertion.hash.mismatch"), delta("b")]},
+    }
+    [first] = credentials.tree(report)["ingredients"]
+    [second] = first["claim"]["ingredients"]
+    assert first["problems"] == ["assertion.hash.mismatch"]
+    assert second["problems"] == []

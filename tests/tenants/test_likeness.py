@@ -67,6 +67,10 @@ def test_what_has_no_vectors_is_named(party: Party, stranger: Party) -> None:
         with pytest.raises(Invalid) as refusal:
             likeness.of_assets([ready, bare], "/like/assets", space=encoding.space())
         assert refusal.value.errors[0]["pointer"] == "/like/assets/1"
+        # Named twice, an asset counts once, and places are those of the request.
+        with pytest.raises(Invalid) as refusal:
+            likeness.of_assets([ready, ready, bare], "/like/assets", space=encoding.space())
+        assert refusal.value.errors[0]["pointer"] == "/like/assets/2"
         with pytest.raises(Invalid, match="not a film"):
             likeness.of_part(ready, "video", "/video/asset", "not a film", space=encoding.space())
         opposite = put(NewVector("text", towards(180)))

@@ -108,6 +108,9 @@ def test_another_tenant_sees_nothing_of_it(party: Any, stranger: Any) -> None:
     with tenant_scope(party.id):
         circle(party, 5)
         kept, _ = services.create_map(name="mine")
+        live = spaces.live()
+    # From now on it is remembered.
+    assert len(points.placed(party.id, Wanted(live)).ids) == 5
     with tenant_scope(stranger.id):
         assert len(read(wanted()).ids) == 0
         assert not services.list_maps().exists()
@@ -115,7 +118,7 @@ def test_another_tenant_sees_nothing_of_it(party: Any, stranger: Any) -> None:
             services.get_map(kept.id)
         with pytest.raises(NotFound):
             services.delete_map(map_id=kept.id)
-    assert len(points.placed(stranger.id, Wanted(model="prior:1")).ids) == 0
+    assert len(points.placed(stranger.id, Wanted(live)).ids) == 0
 
 
 # --- PCA at once -----------------------------------------------------------------------------------------

@@ -84,6 +84,7 @@ def _show(request: Request, asset_id: uuid.UUID, form: AssetForm | None, status:
         asset = selectors.get_asset(asset_id)
         shown = selectors.is_shown(asset, request.workspace.scopes)
         transcript = selectors.transcript_of(asset) if shown and asset.blob.details else []
+        jobs = asset_history.jobs_about(asset)
         context = {
             "asset": asset,
             "dataset": selectors.get_dataset(asset.dataset_id),
@@ -94,10 +95,10 @@ def _show(request: Request, asset_id: uuid.UUID, form: AssetForm | None, status:
             "shown": shown,
             "noun": NOUNS[asset.modality],
             "at": read_moment(request.GET.get("t", "")),
-            "job": asset_history.unfinished_job(asset),
+            "job": jobs[0] if jobs and asset.status == Asset.State.PENDING else None,
             "audits": _audits(request, asset),
             "acts": asset_history.acts(asset, request.workspace.scopes),
-            "jobs": asset_history.jobs_about(asset),
+            "jobs": jobs,
             "indexed": asset_history.indexed(asset),
         }
     context["form"] = form or AssetForm(initial={"caption": asset.caption, "metadata": _json(asset.metadata)})

@@ -25,7 +25,7 @@ from tenants.pipeline import audit_requests, erasure, services
 
 @needs(WRITE, methods=("POST",))
 def delete(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
-    actor = str(request.user.pk)
+    actor = actor_of(request).label
     done = _each(request, dataset_id, lambda one: erasure.erase_asset(asset_id=one, actor=actor))
     if done:
         words = ngettext("%(n)s asset was deleted.", "%(n)s assets were deleted.", done)
@@ -38,7 +38,7 @@ def describe(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
     """Set one field of the metadata; an empty value takes it away."""
     with request.workspace.open():
         dataset = selectors.get_dataset(dataset_id)
-    key, actor = request.POST.get("key", "").strip(), str(request.user.pk)
+    key, actor = request.POST.get("key", "").strip(), actor_of(request).label
     changes = {key: _value(dataset, key, request.POST.get("value", "").strip())}
     done = _each(
         request,

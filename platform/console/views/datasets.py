@@ -32,7 +32,7 @@ def index(request: Request) -> HttpResponse:
 
 def _index(request: Request, form: DatasetForm, status: int) -> HttpResponse:
     with request.workspace.open():
-        found = page_of(selectors.list_datasets(), request.GET.get("before", ""), PAGE)
+        found = page_of(selectors.counted_datasets(), request.GET.get("before", ""), PAGE)
     context = {"datasets": found.items, "next": found.next, "form": form, "open_dialog": form.is_bound}
     return page(request, "datasets.html", context, status=status)
 

@@ -24,7 +24,7 @@ def show(request: Request) -> HttpResponse:
     """`?days=` says how far back the charts reach."""
     days = 30 if request.GET.get("days") == "30" else 7
     with request.workspace.open():
-        rows = list(datasets.list_datasets())
+        rows = list(datasets.counted_datasets())
         usage = quotas.summary()
         series = overview.series_of(days)
         context = {

@@ -5,7 +5,6 @@ Read at every look, so that what was deleted, blocked or held back is not shown,
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 from django.db import connection
 
 from tenants.datasets.models import Facet
+from tenants.retrieval.filters import is_any
 from tenants.retrieval.maps.points import Points
 from tenants.scope import current_tenant_id
 
@@ -87,7 +87,7 @@ def _as_text(number: float | None) -> str | None:
 
 
 def _facets(key: str, ids: Sequence[str]) -> tuple[dict[str, str], dict[str, float]]:
-    rows = Facet.objects.filter(key=key, asset_id__in=[uuid.UUID(one) for one in ids])
+    rows = Facet.objects.filter(is_any("asset_id", ids), key=key)
     texts: dict[str, str] = {}
     numbers: dict[str, float] = {}
     for asset_id, text, number in rows.order_by("-id").values_list("asset_id", "text", "number"):

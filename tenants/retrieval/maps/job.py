@@ -125,7 +125,7 @@ def _follow(claimed: jobs.Claim, process: subprocess.Popen[str]) -> dict[str, An
                 notes.write(claimed, STAGES[stage])
         done = max(done, round(last.get("done", 0) * (STEPS - 1)))
         if time.monotonic() > until:
-            raise DrawingFailed("It took longer than this installation allows.")
+            raise DrawingFailed(_("It took longer than this installation allows."))
         if time.monotonic() - told >= REPORT_S:
             told = time.monotonic()
             jobs.progress(claimed, done=done, total=STEPS)
@@ -157,7 +157,7 @@ def _read(process: subprocess.Popen[str], lines: queue.SimpleQueue[str | None]) 
 def _refuse(status: int, last: dict[str, Any]) -> NoReturn:
     told = str(last.get("error", ""))[:500]
     if told == "out-of-memory":
-        raise DrawingFailed("It needs more memory than this installation allows; choose fewer assets.")
+        raise DrawingFailed(_("It needs more memory than this installation allows; choose fewer assets."))
     if told:
         raise DrawingFailed(told)
     # Killed from outside, or over its processor time: another attempt may fare better.
@@ -206,4 +206,4 @@ def follow(job: Job) -> None:
 def _reason(job: Job) -> dict[str, Any] | None:
     if not job.finished:
         return None
-    return job.error or {"type": job.state, "detail": f"Its job was {job.state}."}
+    return job.error or {"type": job.state, "detail": _("Cancelled.")}

@@ -29,7 +29,7 @@ def matrix_of(tenant_id: uuid.UUID, asset_ids: Sequence[uuid.UUID], model: str =
     space = spaces.space(model, tenant_id)
     with tenant_scope(tenant_id):
         require_assets(wanted)
-        vectors = likeness.each_of(wanted, "/assets", space=space)
+        vectors = likeness.each_of(asset_ids, "/assets", space=space)
     matrix = cosines(vectors)
     order = order_of(matrix)
     return {

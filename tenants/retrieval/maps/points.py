@@ -100,8 +100,9 @@ def placed(tenant_id: uuid.UUID, wanted: Wanted) -> Points:
 
 def _placed(tenant_id: uuid.UUID, wanted: Wanted) -> Points:
     # One at a time: each holds all its vectors for a moment.
-    with _ONE, tenant_scope(tenant_id):
-        taken = read(wanted)
+    with _ONE:
+        with tenant_scope(tenant_id):
+            taken = read(wanted)
         made = pca.project(taken.vectors)
         judged = slice(None, None, max(1, len(taken.vectors) // JUDGED))
         kept = kept_neighbours(taken.vectors[judged], made.points[judged], sample=100)

@@ -10,11 +10,17 @@ export function startJobLog(): void {
   if (!log) return;
   const job = log.dataset.logLive;
   let asking = false;
+  let again = false;
   let done = false;
+  // Once more after the one under way, if asked meanwhile: the last lines come with the end of the job.
   const ask = async () => {
+    again = asking;
     if (asking) return;
     asking = true;
-    await append(log);
+    do {
+      again = false;
+      await append(log);
+    } while (again);
     asking = false;
   };
   const timer = window.setInterval(() => void ask(), ASK_EVERY_MS);

@@ -1,5 +1,6 @@
 // The evidence viewer: what detectors marked over the picture, moments of sound and film, a spectrogram.
 import { all, find, need } from "../dom";
+import { drawFrames } from "../frames";
 import { paintSpectrogram } from "../evidence/spectrogram";
 import { t } from "../words";
 
@@ -55,7 +56,7 @@ function startTimeline(line: HTMLElement): void {
   });
   const spectrogram = find<HTMLElement>("[data-spectrogram]", line);
   if (spectrogram) void showSpectrogram(line, spectrogram, media.src, duration);
-  if (media instanceof HTMLVideoElement) void showFrames(media.src, moments);
+  if (media instanceof HTMLVideoElement) void drawFrames(media.src, framesOf(moments), Math.min, (canvas) => (canvas.dataset.drawn = ""));
 }
 
 function mark(moment: HTMLElement, now: number): void {
@@ -82,27 +83,11 @@ async function showSpectrogram(line: HTMLElement, box: HTMLElement, source: stri
   }
 }
 
-/** Each moment's frame, taken from a second copy of the film, one after the other. */
-async function showFrames(source: string, moments: HTMLElement[]): Promise<void> {
-  const film = document.createElement("video");
-  film.muted = true;
-  film.preload = "auto";
-  film.src = source;
-  for (const moment of moments) {
+/** Each moment's canvas with its second. */
+function framesOf(moments: HTMLElement[]): [HTMLCanvasElement, number][] {
+  return moments.flatMap((moment): [HTMLCanvasElement, number][] => {
     const canvas = find<HTMLCanvasElement>("[data-frame]", moment);
-    if (!canvas || !(await seekTo(film, Number(moment.dataset.seek)))) return;
-    const scale = Math.min(canvas.width / film.videoWidth, canvas.height / film.videoHeight);
-    const [width, height] = [film.videoWidth * scale, film.videoHeight * scale];
-    canvas.getContext("2d")?.drawImage(film, (canvas.width - width) / 2, (canvas.height - height) / 2, width, height);
-    canvas.dataset.drawn = "";
-  }
-}
-
-function seekTo(film: HTMLVideoElement, seconds: number): Promise<boolean> {
-  return new Promise((done) => {
-    film.addEventListener("seeked", () => done(film.videoWidth > 0), { once: true });
-    film.addEventListener("error", () => done(false), { once: true });
-    film.currentTime = seconds;
+    return canvas ? [[canvas, Number(moment.dataset.seek)]] : [];
   });
 }
 

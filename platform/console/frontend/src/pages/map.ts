@@ -69,6 +69,7 @@ class Page {
       const names = JSON.parse(need("#map-datasets").textContent ?? "{}");
       const chosen = this.selection.ids();
       this.model = new Model(answer, names);
+      this.model.between(Number(find<HTMLInputElement>("[data-between]", this.root)?.value ?? 0) / 100);
       this.selection.set(chosen.flatMap((id) => this.model?.places.get(id) ?? []));
       this.colourAgain();
       this.about(answer);

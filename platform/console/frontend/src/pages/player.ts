@@ -1,5 +1,6 @@
 // Sound and film on an asset's page: a waveform, frames on a time line and a transcript that lead to moments.
 import { all, find, need } from "../dom";
+import { drawFrames } from "../frames";
 import { t } from "../words";
 
 const STEP_S = 5;
@@ -16,7 +17,7 @@ function start(): void {
   if (wave) new Wave(wave, media, duration).follow();
   followLines(media);
   const frames = find<HTMLElement>("[data-frames]", box);
-  if (frames) void drawFrames(frames, media);
+  if (frames) void drawFrames(media.currentSrc || media.src, placesIn(frames), Math.max, shown);
 }
 
 function seek(media: HTMLMediaElement, seconds: number): void {
@@ -88,6 +89,15 @@ class Wave {
   }
 }
 
+function placesIn(frames: HTMLElement): [HTMLCanvasElement, number][] {
+  return all<HTMLElement>("[data-seek]", frames).map((link) => [need("canvas", link), Number(link.dataset.seek)]);
+}
+
+function shown(canvas: HTMLCanvasElement): void {
+  const link = canvas.closest<HTMLElement>("[data-seek]");
+  if (link) link.dataset.drawn = "";
+}
+
 /** Frames and lines of the transcript seek; what is said at the moment is marked. */
 function followLines(media: HTMLMediaElement): void {
   const lines = all<HTMLAnchorElement>("[data-seek]");
@@ -106,44 +116,6 @@ function mark(line: HTMLAnchorElement, now: number): void {
   const said = now >= Number(line.dataset.seek) && now < Number(line.dataset.until);
   if (said) line.setAttribute("aria-current", "true");
   else line.removeAttribute("aria-current");
-}
-
-/** The browser decodes the film anyway: a second, unseen player goes to each moment, and its picture is kept. */
-async function drawFrames(frames: HTMLElement, shown: HTMLMediaElement): Promise<void> {
-  const film = document.createElement("video");
-  film.muted = true;
-  film.preload = "auto";
-  film.src = shown.currentSrc || shown.src;
-  try {
-    await once(film, "loadeddata");
-    for (const link of all<HTMLElement>("[data-seek]", frames)) {
-      film.currentTime = Number(link.dataset.seek);
-      await once(film, "seeked");
-      draw(film, need<HTMLCanvasElement>("canvas", link));
-      link.dataset.drawn = "";
-    }
-  } catch {
-    // It cannot be played: the page says so beside the player, and the moments stay as numbers.
-  } finally {
-    film.removeAttribute("src");
-    film.load();
-  }
-}
-
-/** The middle of the picture, as large as the canvas. */
-function draw(film: HTMLVideoElement, canvas: HTMLCanvasElement): void {
-  const scale = Math.max(canvas.width / film.videoWidth, canvas.height / film.videoHeight);
-  const [width, height] = [film.videoWidth * scale, film.videoHeight * scale];
-  canvas
-    .getContext("2d")
-    ?.drawImage(film, (canvas.width - width) / 2, (canvas.height - height) / 2, width, height);
-}
-
-function once(media: HTMLMediaElement, name: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    media.addEventListener(name, () => resolve(), { once: true });
-    media.addEventListener("error", () => reject(media.error ?? new Error("cannot be played")), { once: true });
-  });
 }
 
 start();
