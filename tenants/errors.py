@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.utils.translation import gettext
-from django.utils.translation import gettext_noop as _
+
+def _(title: str) -> str:
+    """Mark a title for the catalogue. Django's own marker needs its settings, and rules are read without any."""
+    return title
 
 
 class ServiceError(Exception):
@@ -75,6 +77,8 @@ class StorageFull(ServiceError):
     slug, status, title = "storage-full", 507, _("There is no room")
 
     def __init__(self) -> None:
+        from django.utils.translation import gettext
+
         super().__init__(
             gettext("The disk of this installation is full. Nothing was kept; its operator has to make room.")
         )
@@ -94,6 +98,8 @@ class IndexRebuilding(ServiceError):
     slug, status, title = "index-rebuilding", 503, _("The index is being built")
 
     def __init__(self) -> None:
+        from django.utils.translation import gettext
+
         super().__init__(
             gettext(
                 "The search index of this workspace is being built anew. Nothing is lost; try again soon."

@@ -79,6 +79,10 @@ class Pulse:
         while not self._stop.wait(min(stopping.POLL_S, settings.JOB_LEASE_S / 3)):
             with self._lock:
                 held = list(self._held.values())
+                if not held and self._worker is None:
+                    # Work in a process that is no worker: there is nothing to report in between.
+                    self._thread = None
+                    break
             for claimed, beat_at in held:
                 self._look_after(claimed, beat_at)
             self._report([str(claimed.job_id) for claimed, _ in held])

@@ -79,7 +79,7 @@ class EntriesForm(s.Serializer):
     upload = s.CharField(
         **shapes.MAYBE, allow_blank=True, help_text="The id of a finished upload, instead of a file."
     )
-    asset = s.CharField(**shapes.MAYBE)
+    asset = s.CharField(**shapes.MAYBE, allow_blank=True)
     note = s.CharField(**shapes.MAYBE)
     retroactive = s.CharField(**shapes.MAYBE, help_text="JSON: true or false")
 
@@ -89,4 +89,4 @@ class MatchForm(s.Serializer):
     upload = s.CharField(
         **shapes.MAYBE, allow_blank=True, help_text="The id of a finished upload, instead of a file."
     )
-    asset = s.CharField(**shapes.MAYBE)
+    asset = s.CharField(**shapes.MAYBE, allow_blank=True)

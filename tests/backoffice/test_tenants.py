@@ -12,8 +12,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from tenants.accounts import gate
-from tenants.accounts.models import Invitation, KeyDigest, OperatorAct, Plan, Tenant
+from tenants.accounts.models import Invitation, KeyDigest, OperatorAct, Tenant
 from tenants.accounts.operators import Operator
+from tenants.accounts.services import ensure_plan
 from tenants.datasets.models import Dataset
 from tenants.datasets.services import create_dataset
 from tenants.errors import QuotaExceeded
@@ -133,7 +134,7 @@ def test_what_was_promised_goes_on_while_it_is_suspended(party: Any) -> None:
 def test_a_new_tenant_comes_with_its_owners_invitation(operator: Client) -> None:
     slug = f"n-{secrets.token_hex(5)}"
     fields = {"slug": slug, "name": "New Shop", "plan": "demo", "owner": f"o@{slug}.example"}
-    Plan.objects.get_or_create(slug="demo", defaults={"name": "Demo"})
+    ensure_plan("demo")
     response = operator.post("/operator/tenants/new", fields)
     tenant = Tenant.objects.get(slug=slug)
     invitation = Invitation.objects.get(tenant=tenant)
@@ -170,8 +171,7 @@ def test_a_slug_that_is_taken_is_told(operator: Client, party: Any) -> None:
 
 
 def test_another_plan_holds_from_the_next_request_on(party: Any, operator: Client) -> None:
-    Plan.objects.get_or_create(slug="starter", defaults={"name": "S", "limits": {"assets": 5_000}})
-    Plan.objects.filter(slug="starter").update(rate_per_minute=600)
+    ensure_plan("starter")
     assert gate.identify(party.token).rate_per_minute is None  # type: ignore[union-attr]
     post(operator, party, "plan", plan="starter")
     assert gate.identify(party.token).rate_per_minute == 600  # type: ignore[union-attr]

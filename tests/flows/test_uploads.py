@@ -6,6 +6,7 @@ import hashlib
 import secrets
 import socket
 import time
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import pytest
@@ -29,6 +30,19 @@ def begin(client: Client, length: int) -> str:
 def send(client: Client, path: str, offset: int, body: bytes) -> requests.Response:
     headers = {**TUS, "Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
     return client.request("PATCH", path, headers=headers, data=body)
+
+
+def go_on(client: Client, path: str, content: bytes) -> requests.Response:
+    """What a client of the protocol does: ask how much arrived, and send the rest.
+
+    What an older connection had sent may still be written between the two; then it asks again.
+    """
+    for _ in range(20):
+        offset = offset_of(client, path)
+        answer = send(client, path, offset, content[offset:])
+        if answer.status_code != 409:
+            break
+    return answer
 
 
 def offset_of(client: Client, path: str) -> int:
@@ -81,10 +95,11 @@ def test_a_client_that_left_goes_on_at_once(client: Client) -> None:
     path = begin(client, len(content))
     with open_patch(client, path, len(content)) as stalled:
         stalled.sendall(content[:MIB])
-        offset = wait_for_offset(client, path, MIB - 256 * 1024)
-        assert send(client, path, offset, content[offset:]).status_code == 204
-        stalled.sendall(b"!" * MIB)
-        assert stalled.recv(100).startswith(b"HTTP/1.1 4")
+        wait_for_offset(client, path, MIB - 256 * 1024)
+        assert go_on(client, path, content).status_code == 204
+        with suppress(ConnectionError):  # It may be shut at once, or answered first.
+            stalled.sendall(b"!" * MIB)
+            assert stalled.recv(100)[:10] in (b"", b"HTTP/1.1 4")
     assert client.request("HEAD", path, headers=TUS).headers["Upload-Offset"] == str(len(content))
     dataset = client.dataset("left")
     refused = client.request("POST", f"/datasets/{dataset}/assets", json={"upload": path.rpartition("/")[2]})
@@ -96,5 +111,5 @@ def test_a_client_that_leaves_loses_one_piece_at_most(client: Client) -> None:
     path = begin(client, len(content))
     with open_patch(client, path, len(content)) as connection:
         connection.sendall(content[: 2 * MIB])
-    offset = wait_for_offset(client, path, 2 * MIB - 256 * 1024)
-    assert send(client, path, offset, content[offset:]).headers["Upload-Offset"] == str(len(content))
+    wait_for_offset(client, path, 2 * MIB - 256 * 1024)
+    assert go_on(client, path, content).headers["Upload-Offset"] == str(len(content))
