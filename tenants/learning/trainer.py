@@ -1,17 +1,13 @@
 """The process that trains: started, followed line by line, killed when nobody wants its result any more.
 
-It ends by itself when this process dies, as its standard input closes then. What it printed last tells how it ended.
+What it printed last tells how it ended.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import queue
-import resource
-import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +16,11 @@ from typing import Any, NoReturn, Protocol
 from django.conf import settings
 
 from tenants.errors import Conflict
+from tenants.jobs import processes
 
-ROOT = Path(__file__).resolve().parents[2]
 RUN = "run.json"
 # The code of an error that another attempt may not meet.
 PASSING = "failed"
-# How often somebody looks whether to go on, also while the process says nothing.
-PATIENCE_S = 1.0
 
 Event = dict[str, Any]
 
@@ -66,29 +60,27 @@ def train(
     command = [sys.executable, "-m", "ml.training", "run", str(folder)]
     threads = str(settings.LEARNING_THREADS)
     env = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, env=env, stdin=pipe, stdout=pipe, text=True) as process:
+    last: Event = {}
+    with processes.running(command, env=env) as child:
         try:
-            last = _follow(process, told)
+            for event in _events(child):
+                told(event)
+                last = event or last
         except BaseException:
-            process.kill()
-            in_vain(_cpu_s(_reap(process)))
+            child.end()
+            in_vain(child.cpu_s)
             raise
-        used = _reap(process)
-    if process.returncode or last.get("event") != "result":
-        in_vain(_cpu_s(used))
-        _refuse(process.returncode, last)
-    return Trained(last, used.ru_maxrss / 1024)
+    if child.status or last.get("event") != "result":
+        in_vain(child.cpu_s)
+        _refuse(child.status, last)
+    return Trained(last, child.peak_mb)
 
 
-def _reap(process: subprocess.Popen[str]) -> resource.struct_rusage:
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return used
-
-
-def _cpu_s(used: resource.struct_rusage) -> float:
-    return used.ru_utime + used.ru_stime
+def _events(child: processes.Child) -> Iterator[Event | None]:
+    """Its events; libraries print, too."""
+    for line in child.lines():
+        if line is None or "event" in line:
+            yield line
 
 
 def _refuse(status: int | None, last: Event) -> NoReturn:
@@ -96,42 +88,3 @@ def _refuse(status: int | None, last: Event) -> NoReturn:
         raise TrainingRefused(str(last["code"]), str(last["detail"]))
     # Killed, out of room, or a fault of its own: another attempt may fare better.
     raise RuntimeError(f"the trainer ended with status {status}: {last.get('detail', 'it said nothing')}")
-
-
-def _follow(process: subprocess.Popen[str], told: Callable[[Event | None], None]) -> Event:
-    last: Event = {}
-    for event in _events(process):
-        told(event)
-        last = event or last
-    return last
-
-
-def _events(process: subprocess.Popen[str]) -> Iterator[Event | None]:
-    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(process, lines), daemon=True).start()
-    while True:
-        try:
-            line = lines.get(timeout=PATIENCE_S)
-        except queue.Empty:
-            yield None
-            continue
-        if line is None:
-            return
-        if (event := _parsed(line)) is not None:
-            yield event
-
-
-def _read(process: subprocess.Popen[str], lines: queue.SimpleQueue[str | None]) -> None:
-    assert process.stdout  # noqa: S101 - for the type checker
-    for line in process.stdout:
-        lines.put(line)
-    lines.put(None)
-
-
-def _parsed(line: str) -> Event | None:
-    """None for what is no event: libraries print, too."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and "event" in event else None

@@ -6,12 +6,8 @@ a folder that ends in `.part` or has no row, which the next run and the upkeep r
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
-import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -24,7 +20,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from tenants.errors import Conflict, room_on_disk
-from tenants.jobs import notes, stopping
+from tenants.jobs import notes, processes, stopping
 from tenants.jobs import services as jobs
 from tenants.retrieval import generation_files, lifecycle
 from tenants.retrieval.models import IndexGeneration, VectorClock
@@ -33,7 +29,6 @@ from tenants.scope import tenant_scope
 
 log = logging.getLogger(__name__)
 
-ROOT = Path(__file__).resolve().parents[2]
 REPORT_S = 1.0
 STEPS = 100
 # How errors of the builder begin that the same vectors would bring again.
@@ -115,32 +110,25 @@ def _run_builder(claimed: jobs.Claim, row: IndexGeneration, part: Path, kind: st
     ]
     command += ["--target", str(settings.INDEX_RECALL), "--threads", str(settings.INDEX_BUILD_THREADS)]
     command += ["--kind", kind] if kind else []
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as builder:
-        try:
-            # It may say nothing for minutes.
-            with stopping.on_stop(claimed.key, builder.kill) as stopped:
-                last = _follow(claimed, builder)
-        except BaseException:
-            builder.kill()
-            raise
-        _, status, used = os.wait4(builder.pid, 0)
-        builder.returncode = os.waitstatus_to_exitcode(status)
+    with (
+        processes.running(command) as child,
+        # It may say nothing for minutes.
+        stopping.on_stop(claimed.key, child.kill) as stopped,
+    ):
+        last = _follow(claimed, child)
     if stopped.is_set():
         jobs.require_wanted(claimed)
-    if builder.returncode or "kind" not in last:
-        _refuse(builder.returncode, last)
-    return Built(last, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+    if child.status or "kind" not in last:
+        _refuse(child.status, last)
+    return Built(last, child.cpu_s, child.peak_mb)
 
 
-def _follow(claimed: jobs.Claim, builder: subprocess.Popen[str]) -> dict[str, Any]:
+def _follow(claimed: jobs.Claim, child: processes.Child) -> dict[str, Any]:
     """Pass its progress on until it ends; its last line. Raises Cancelled and LeaseLost."""
-    assert builder.stdout  # noqa: S101 - for the type checker
     last: dict[str, Any] = {}
     told = 0.0
-    for line in builder.stdout:
-        with contextlib.suppress(ValueError):
-            last = json.loads(line)
+    for line in child.lines():
+        last = line or last
         if "done" in last and time.monotonic() - told > REPORT_S:
             told = time.monotonic()
             _report(claimed, WRITTEN + round(last["done"] * (BUILT - WRITTEN)))

@@ -6,17 +6,12 @@ upkeep removes from the spool, and at most a file that the next attempt replaces
 
 from __future__ import annotations
 
-import json
 import os
-import queue
 import shutil
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,7 +23,7 @@ from django.utils.translation import gettext as _
 from ml.projection.embed import POINTS, VECTORS
 from tenants.datasets import storage
 from tenants.errors import Conflict, NotFound, room_on_disk
-from tenants.jobs import notes
+from tenants.jobs import notes, processes
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.retrieval.maps.points import packed, path_of, wanted_of
@@ -36,7 +31,6 @@ from tenants.retrieval.maps.reading import Read, read
 from tenants.retrieval.models import EmbeddingMap
 from tenants.scope import tenant_scope
 
-ROOT = Path(__file__).resolve().parents[3]
 REPORT_S, STEPS = 1.0, 100
 # What the process says it is at, for the job's log.
 STAGES = {
@@ -89,20 +83,11 @@ def _drawn(claimed: jobs.Claim, row: EmbeddingMap, folder: Path) -> tuple[dict[s
     for name in ("neighbours", "min_dist", "seed"):
         command += [f"--{name.replace('_', '-')}", str(row.params[name])]
     command += ["--memory-bytes", str(settings.MAP_MEMORY_BYTES), "--cpu-s", str(settings.MAP_CPU_S)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, cwd=ROOT, env=_environment(), stdin=pipe, stdout=pipe, text=True
-    ) as process:
-        try:
-            last = _follow(claimed, process)
-        except BaseException:
-            process.kill()
-            raise
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode or "points" not in last:
-        _refuse(process.returncode, last)
-    return last, used.ru_utime + used.ru_stime
+    with processes.running(command, env=_environment()) as child:
+        last = _follow(claimed, child)
+    if child.status or "points" not in last:
+        _refuse(child.status, last)
+    return last, child.cpu_s
 
 
 def _environment() -> dict[str, str]:
@@ -111,13 +96,13 @@ def _environment() -> dict[str, str]:
     return {**os.environ, **threads, "NUMBA_CACHE_DIR": str(settings.DATA_DIR / "numba")}
 
 
-def _follow(claimed: jobs.Claim, process: subprocess.Popen[str]) -> dict[str, Any]:
+def _follow(claimed: jobs.Claim, child: processes.Child) -> dict[str, Any]:
     """Pass its progress on until it ends; its last line. Looks every second whether to go on, also while it compiles
     and says nothing. Raises Cancelled, LeaseLost, DrawingFailed."""
     last: dict[str, Any] = {}
     stage = ""
     done, told, until = 0, 0.0, time.monotonic() + PATIENCE * settings.MAP_CPU_S
-    for line in _lines(process):
+    for line in child.lines():
         last = line or last
         if (begun := last.get("stage", "")) != stage:
             stage = begun
@@ -130,28 +115,6 @@ def _follow(claimed: jobs.Claim, process: subprocess.Popen[str]) -> dict[str, An
             told = time.monotonic()
             jobs.progress(claimed, done=done, total=STEPS)
     return last
-
-
-def _lines(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
-    """What it says, and something empty about every second."""
-    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(process, lines), daemon=True).start()
-    while True:
-        try:
-            line = lines.get(timeout=REPORT_S)
-        except queue.Empty:
-            yield {}
-            continue
-        if line is None:
-            return
-        yield json.loads(line)
-
-
-def _read(process: subprocess.Popen[str], lines: queue.SimpleQueue[str | None]) -> None:
-    assert process.stdout  # noqa: S101 - for the type checker
-    for line in process.stdout:
-        lines.put(line)
-    lines.put(None)
 
 
 def _refuse(status: int, last: dict[str, Any]) -> NoReturn:

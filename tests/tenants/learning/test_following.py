@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from tenants.learning import following, trainer
+from tenants.jobs import processes
+from tenants.learning import following
 from tenants.learning.following import Follower
 from tenants.learning.trainer import TrainingRefused, train
 
@@ -23,7 +24,7 @@ def script(tmp_path, monkeypatch):
         head = "import json, os, sys, time\nfolder = sys.argv[2]\n"
         head += "def say(event, **more):\n    print(json.dumps({'event': event, **more}), flush=True)\n"
         (package / "training" / "__main__.py").write_text(head + body)
-        monkeypatch.setattr(trainer, "ROOT", tmp_path)
+        monkeypatch.setattr(processes, "ROOT", tmp_path)
 
     return write
 
@@ -66,7 +67,7 @@ def test_how_it_may_end(script, tmp_path, body, error, words):
 
 
 def test_a_cancel_ends_it_although_it_says_nothing(script, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(processes, "PATIENCE_S", 0.05)
     script("open(folder + '/pid', 'w').write(str(os.getpid()))\ntime.sleep(600)")
     asked = []
 
