@@ -277,6 +277,8 @@ def test_two_workers_do_not_erase_the_same_tenant(party: Any, monkeypatch: Any) 
     with other.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s, hashtext(%s))", [operator_acts.LOCK, slug])
         operator_acts.run_erasure(slug)
+        # Closing the connection would give it up, too, but a moment later.
+        cursor.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", [operator_acts.LOCK, slug])
     other.close()
     assert ran == []
     operator_acts.run_erasure(slug)
