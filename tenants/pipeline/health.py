@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -26,13 +27,14 @@ from tenants.events.models import TenantErasure, Webhook
 from tenants.jobs import fleet
 from tenants.jobs.kinds import QUEUES
 from tenants.pipeline import job_figures, tenant_figures
-from tenants.pipeline.upkeep import canary_ages
+from tenants.pipeline.upkeep import UPKEEP_S, canary_ages
 from tenants.retrieval import index_figures
 from tenants.retrieval.models import IndexPointer
 from tenants.scope import operator_scope
 from tenants.valkey import Unavailable
 
 log = logging.getLogger(__name__)
+BEGUN = time.monotonic()
 # A worker that consumes lets a canary through every 15 seconds.
 LATE_CANARY_S = 120
 FEW = 10
@@ -164,6 +166,8 @@ def _storage() -> Iterator[Trouble]:
 
 def _indexes() -> Iterator[Trouble]:
     figures = index_figures.read()
+    if figures is None and time.monotonic() - BEGUN < 2 * UPKEEP_S:
+        return  # Of a stack that has just begun; the first upkeep is still to come.
     if figures is None:
         detail = _("The scheduler or the worker of the queue system is missing.")
         yield Trouble(_("The upkeep has not run of late"), detail, "canaries")

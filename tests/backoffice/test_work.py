@@ -20,6 +20,7 @@ from tenants.events.models import AuditEvent
 from tenants.jobs import fleet
 from tenants.jobs.models import Job, JobDispatch
 from tenants.pipeline import health
+from tenants.retrieval import index_figures
 from tenants.scope import tenant_scope
 from tenants.valkey import Unavailable
 from tenants.valkey import client as valkey
@@ -221,6 +222,16 @@ def test_a_tenant_near_its_quota_is_told(party: Any, operator: Client) -> None:
         QuotaCounter.objects.create(resource="vectors", used=599_999.0)
     assert f"{party.tenant.name} has used 100 % of its vectors" in whats()
     assert f"/operator/tenants/{party.tenant.slug}" in operator.get("/operator/").content.decode()
+
+
+def test_an_upkeep_that_does_not_run_is_told_once_it_could_have(monkeypatch: Any) -> None:
+    valkey().delete(index_figures.KEY)
+    monkeypatch.setattr(health, "BEGUN", time.monotonic())
+    assert "upkeep" not in whats()
+    monkeypatch.setattr(health, "BEGUN", time.monotonic() - 601)
+    assert "The upkeep has not run of late" in whats()
+    index_figures.note()
+    assert "upkeep" not in whats()
 
 
 def test_an_old_queue_and_dead_letters_are_told(party: Any) -> None:

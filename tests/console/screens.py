@@ -131,7 +131,7 @@ def _really(stack: Stack, shop: Client, datasets: dict[str, str]) -> dict[str, s
         "policy-edit": f"/policies/{policy}/edit",
         "models": "/models",
         "model": f"/models/{tuned['model']['id']}",
-        "map": "/map?key=field:aisle",
+        "map": "/map?key=aisle",
         "jobs": "/jobs",
         "job": f"/jobs/{job['id']}",
         **_webhooks(shop),
