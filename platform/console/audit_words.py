@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 DECISIONS = {
     "allow": _("Allowed"),
@@ -98,6 +99,19 @@ SAYINGS = {
         ),
     },
 }
+# What was found where the item comes from, in one word.
+PROVENANCE = {
+    "absent": pgettext_lazy("provenance", "Absent"),
+    "trusted": pgettext_lazy("provenance", "Trusted"),
+    "valid": pgettext_lazy("provenance", "Valid"),
+    "invalid": pgettext_lazy("provenance", "Invalid"),
+    "found": pgettext_lazy("provenance", "Found"),
+    "none": pgettext_lazy("provenance", "None"),
+    "present": pgettext_lazy("provenance", "Present"),
+    "not_examined": _("Not examined"),
+}
+# What the verdict of an audit rests on.
+VERSIONED = {"policy": _("Version of the policy"), "detectors": _("Version of the detectors")}
 C2PA = {
     "absent": _("There are no content credentials."),
     "trusted": _("Intact, and signed by somebody whom this workspace trusts."),

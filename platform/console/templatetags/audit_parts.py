@@ -27,6 +27,8 @@ _TABLES = {
     "category": words.CATEGORIES,
     "state": words.STATES,
     "tier": words.TIERS,
+    "provenance": words.PROVENANCE,
+    "versioned": words.VERSIONED,
     "c2pa": words.C2PA,
     "declared": words.DECLARED,
     "watermark": words.WATERMARK,
@@ -42,11 +44,6 @@ _TABLES = {
 def word(code: Any, table: str) -> str:
     """The words for a code; a code that has none (a rule's id, a label of a tenant) as it is."""
     return str(_TABLES[table].get(str(code or ""), str(code or "")))
-
-
-@register.filter
-def cut_underscores(code: str) -> str:
-    return str(code).replace("_", " ")
 
 
 @register.filter

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django import template
+from django.utils.translation import gettext as _
 
 from console import model_words as words
 
@@ -85,5 +86,7 @@ def roughly(seconds: Any) -> str:
     if not isinstance(seconds, int | float):
         return "–"
     if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+        return _("%(n)s s") % {"n": f"{seconds:.0f}"}
+    if seconds < 5400:
+        return _("%(n)s min") % {"n": f"{seconds / 60:.0f}"}
+    return _("%(n)s h") % {"n": f"{seconds / 3600:.1f}"}
