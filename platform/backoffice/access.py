@@ -76,7 +76,7 @@ def _admit(request: Any) -> HttpResponseBase | None:
     sessions.touch(request.session)
     if settings.OPERATOR_SECOND_FACTOR and not second_factor.is_on(user):
         return redirect("console:second-factor")
-    request.operator = Operator(user.pk, user.email, request.META.get("REMOTE_ADDR", ""))
+    request.operator = Operator(user.email, request.META.get("REMOTE_ADDR", ""))
     return None
 
 

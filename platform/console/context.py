@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from console.access import Workspace
+from console.overview import count_up_to
 from tenants.accounts.permissions import MODERATE
 from tenants.moderation.cases import WAITING
 from tenants.moderation.models import Review
@@ -77,10 +78,6 @@ SECTIONS = {
 }
 
 
-# More are not counted: the number only tells that there is work.
-MANY_REVIEWS = 100
-
-
 def console(request: HttpRequest) -> dict[str, Any]:
     workspace = getattr(request, "workspace", None)
     if workspace is None:
@@ -109,8 +106,8 @@ def _open_reviews(workspace: Workspace) -> str:
     if MODERATE not in workspace.scopes:
         return ""
     with workspace.open():
-        found = Review.objects.filter(state__in=WAITING).order_by()[: MANY_REVIEWS + 1].count()
-    return f"{MANY_REVIEWS}+" if found > MANY_REVIEWS else str(found or "")
+        found = count_up_to(Review.objects.filter(state__in=WAITING))
+    return "" if found == "0" else found
 
 
 def _section(request: HttpRequest) -> str:

@@ -16,6 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from console.bars import Bar, bars_of
 from tenants.accounts import metering
 from tenants.accounts.permissions import ADMIN, MODERATE, TRAIN
 from tenants.events.models import Webhook
@@ -33,7 +34,7 @@ DRAWN = (
     ("searches", gettext_lazy("Searches")),
     ("audits", gettext_lazy("Audits")),
 )
-WIDTH, HEIGHT, GAP = 300, 64, 2
+WIDTH, HEIGHT = 300, 64
 # More are not counted: a number that large only tells that there is work.
 MANY = 100
 # What is older than this was seen by somebody, or does not matter any more.
@@ -44,18 +45,6 @@ NAMED = 3
 
 
 # --- Charts ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One day: its amount, and its place in a box of WIDTH by HEIGHT."""
-
-    day: dt.date
-    amount: float
-    x: float
-    y: float
-    width: float
-    height: float
 
 
 @dataclass(frozen=True)
@@ -77,14 +66,7 @@ def series_of(days: int) -> list[Series]:
 
 
 def _series(kind: str, label: Any, points: list[tuple[dt.date, float]]) -> Series:
-    most, step = max(amount for _, amount in points), WIDTH / len(points)
-    bars = []
-    for place, (day, amount) in enumerate(points):
-        # A little of a large number is still seen to be something.
-        height = max(2.0, round(HEIGHT * amount / most, 1)) if amount else 0.0
-        x = round(place * step + GAP / 2, 1)
-        bars.append(Bar(day, amount, x, round(HEIGHT - height, 1), round(step - GAP, 1), height))
-    return Series(kind, label, sum(amount for _, amount in points), bars)
+    return Series(kind, label, sum(amount for _, amount in points), bars_of(points, WIDTH, HEIGHT))
 
 
 def table_of(series: list[Series]) -> list[tuple[dt.date, list[float]]]:

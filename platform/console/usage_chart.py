@@ -6,18 +6,9 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from console.bars import Bar, bars_of
+
 WIDTH, HEIGHT = 1000, 120
-GAP = 0.2
-
-
-@dataclass(frozen=True)
-class Bar:
-    day: dt.date
-    amount: float
-    x: float
-    y: float
-    width: float
-    height: float
 
 
 @dataclass(frozen=True)
@@ -43,20 +34,5 @@ def charts_of(rows: Iterable[tuple[dt.date, str, float]], days: Sequence[dt.date
 
 
 def _chart(kind: str, amounts: dict[dt.date, float], days: Sequence[dt.date]) -> Chart:
-    peak, step = max(amounts.values()), WIDTH / len(days)
-    bars = []
-    for place, day in enumerate(days):
-        amount = amounts.get(day, 0.0)
-        # What is there is seen, however small it is beside the peak.
-        height = max(2.0, HEIGHT * amount / peak) if amount else 0.0
-        bars.append(
-            Bar(
-                day,
-                amount,
-                round(place * step + step * GAP / 2, 2),
-                round(HEIGHT - height, 2),
-                round(step * (1 - GAP), 2),
-                round(height, 2),
-            )
-        )
-    return Chart(kind, bars, sum(amounts.values()), peak)
+    points = [(day, amounts.get(day, 0.0)) for day in days]
+    return Chart(kind, bars_of(points, WIDTH, HEIGHT), sum(amounts.values()), max(amounts.values()))

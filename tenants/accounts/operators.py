@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,6 @@ _MAX_LABEL = 100
 class Operator:
     """Who acts, and from where."""
 
-    user_id: uuid.UUID
     email: str
     address: str = ""
 

@@ -95,7 +95,7 @@ def end_expired() -> int:
             rows = Acting.objects.select_related("tenant", "operator").select_for_update(of=("self",))
             row = rows.filter(pk=pk, ended_at=None).first()
             if row is not None:
-                _close(row, "time", Operator(row.operator.pk, row.operator.email))
+                _close(row, "time", Operator(row.operator.email))
                 ended += 1
     return ended
 

@@ -150,7 +150,7 @@ def test_it_ends_with_signing_out(party: Any, operator: Client) -> None:
 def test_it_ends_at_once_with_the_tenants_suspension_the_flag_or_the_office(
     party: Any, operator: Client
 ) -> None:
-    by = Operator(operator.user.pk, operator.user.email)  # type: ignore[attr-defined]
+    by = Operator(operator.user.email)  # type: ignore[attr-defined]
     who = {"by": by, "label": label(operator), "slug": party.tenant.slug, "reason": "x"}
     watcher = by_session(operator.session.session_key or "")
     act(operator, party)
@@ -175,7 +175,7 @@ def test_it_ends_at_once_with_the_tenants_suspension_the_flag_or_the_office(
 
 @pytest.fixture
 def nobody_acts() -> Any:
-    by = Operator(User.objects.create(email=f"f-{timezone.now().timestamp()}@x.example").pk, "f@x.example")
+    by = Operator("f@x.example")
     flags.set_flag(by=by, name="acting-as", state="off")
     yield
     FeatureFlag.objects.filter(name="acting-as").delete()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import uuid
 from typing import Any
 
 import pytest
@@ -26,7 +25,7 @@ from tenants.people import tenancies
 from tenants.pipeline import operator_acts
 from tenants.scope import tenant_scope
 
-BY = Operator(uuid.uuid4(), "ann@operators.example", "127.0.0.1")
+BY = Operator("ann@operators.example", "127.0.0.1")
 ACT = {"by": BY, "label": "operator:ann@operators.example"}
 
 

@@ -106,7 +106,7 @@ def test_odd_addresses_show_the_list(shelf: Any, owner: Client) -> None:
         read(owner, f"/datasets/{shelf.id}?{query}")
 
 
-def test_one_status_is_found_by_its_index(shelf: Any, party: Party, owner: Client) -> None:
+def test_one_status_is_shown_alone(shelf: Any, party: Party, owner: Client) -> None:
     page = read(owner, f"/datasets/{shelf.id}?status=failed")
     assert shown(page) == ids(shelf.assets_in_order[3:4])
 

@@ -13,7 +13,7 @@ from tenants.accounts.models import FeatureFlag, OperatorAct
 from tenants.accounts.operators import Operator
 from tenants.errors import Invalid, NotFound
 
-ANN = Operator(uuid.uuid4(), "ann@operators.example", "127.0.0.1")
+ANN = Operator("ann@operators.example", "127.0.0.1")
 NAME = "test-flag"
 
 

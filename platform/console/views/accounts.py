@@ -129,7 +129,7 @@ def _half_way(request: HttpRequest) -> User | None:
 @require_POST
 def sign_out(request: HttpRequest) -> HttpResponse:
     if request.user.is_authenticated and request.user.is_staff:
-        by = Operator(request.user.pk, request.user.email, request.META.get("REMOTE_ADDR", ""))
+        by = Operator(request.user.email, request.META.get("REMOTE_ADDR", ""))
         acting.end(user=request.user, session_key=request.session.session_key, by=by)
     logout(request)
     return redirect("console:login")

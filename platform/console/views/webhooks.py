@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from console.access import Request, actor_of, needs, page
-from console.paging import parse_id
+from console.paging import page_of
 from console.webhook_forms import SINCE, SinceForm, WebhookForm, event_name
 from tenants.accounts.permissions import ADMIN
 from tenants.errors import Conflict, Invalid
@@ -83,16 +83,15 @@ def show(request: Request, webhook_id: uuid.UUID) -> HttpResponse:
 def _show(request: Request, row: Webhook, more: dict[str, Any], status: int) -> HttpResponse:
     state = request.GET.get("state", "")
     state = state if state in STATES else ""
-    before = parse_id(request.GET.get("before", ""))
     with request.workspace.open():
         rows = replays.list_deliveries(row.id, state=state)
-        found = list((rows.filter(pk__lt=before) if before else rows)[: PAGE + 1])
+        found = page_of(rows, request.GET.get("before", ""), PAGE)
     rotated = row.previous_until if row.previous_until and row.previous_until > timezone.now() else None
     context = {
         "webhook": row,
         "event_names": [(name, event_name(name)) for name in row.events],
-        "lines": [_line(delivery) for delivery in found[:PAGE]],
-        "next": found[PAGE - 1].id if len(found) > PAGE else None,
+        "lines": [_line(delivery) for delivery in found.items],
+        "next": found.next,
         "state": state,
         "states": STATES,
         "since": SINCE,
