@@ -50,7 +50,7 @@ def _signed_in(stack: Any, chromium: Browser, user: str, password: str) -> Page:
     page.goto("/login")
     page.get_by_label("E-mail").fill(user)
     page.get_by_label("Password").fill(password)
-    page.locator("main [type=submit], form [type=submit]").first.click()
+    page.get_by_label("Password").press("Enter")
     page.wait_for_url(lambda url: "/login" not in url)
     return page
 

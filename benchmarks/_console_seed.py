@@ -12,6 +12,7 @@ import os
 import sys
 import time
 import uuid
+from contextlib import closing
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -20,6 +21,7 @@ import django
 django.setup()
 
 import numpy as np  # noqa: E402
+import psycopg2  # noqa: E402
 from django.apps import apps  # noqa: E402
 from django.db import connection  # noqa: E402
 
@@ -77,10 +79,18 @@ def seed(assets: int, jobs: int) -> dict[str, Any]:
     write_jobs(rows, jobs)
     write_moderation(rows, assets // 5, assets)
     write_rest(rows, assets)
-    with connection.cursor() as cursor:
-        # Statistics as they are once autovacuum has passed.
-        cursor.execute("ANALYZE")
+    _analyze()
     return {**made, "seconds": round(time.monotonic() - begun, 1), "assets": assets, "jobs": jobs}
+
+
+def _analyze() -> None:
+    """Statistics as they are once autovacuum has passed; only the owner of a table may have them gathered."""
+    with (
+        closing(psycopg2.connect(os.environ["MIGRATION_DATABASE_URL"])) as owner,
+        owner,
+        owner.cursor() as cursor,
+    ):
+        cursor.execute("ANALYZE")
 
 
 def unlimited(tenant_id: uuid.UUID) -> None:
