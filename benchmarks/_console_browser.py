@@ -105,7 +105,7 @@ def _interactions(all_of_it: World, chromium: Browser) -> list[Line]:
     doings = {
         "typing into the search": ("/search", _type),
         "opening a dialog": ("/keys", lambda page: page.get_by_role("button", name="New key").click()),
-        "a click on a filter": ("/jobs", lambda page: page.locator(".filters a, .segments a").last.click()),
+        "a click on a filter": ("/jobs", lambda page: page.locator("main a[href^='?state=']").last.click()),
         "folding the details of an upload": (f"/datasets/{demo['datasets']['products']}", _unfold),
     }
     return [
