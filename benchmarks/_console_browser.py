@@ -77,7 +77,10 @@ def _pages(all_of_it: World, chromium: Browser) -> list[Line]:
         at_most(f"script of the heaviest page ({heaviest}), compressed", sent, SCRIPT_KB, "kB"),
         Line("… as it runs", round(raw, 1), "kB"),
         at_most(
-            f"layout shift, most ({_most(seen, 'shift')})", max(f["shift"] for f in seen.values()), 0, ""
+            f"layout shift, most ({_most(seen, 'shift')})",
+            1_000 * max(f["shift"] for f in seen.values()),
+            0,
+            "/1,000",
         ),
     ]
 

@@ -173,11 +173,11 @@ MOMENT = dt.datetime(2026, 3, 5, 17, 4, 9, tzinfo=dt.UTC)
 @pytest.mark.parametrize(
     ("language", "shown", "text"),
     [
-        ("en", "minute", "5 Mar 2026, 17:04 UTC"),
-        ("en", "second", "5 Mar 2026, 17:04:09 UTC"),
+        ("en", "minute", '5 Mar 2026, 17:04<span class="zone"> UTC</span>'),
+        ("en", "second", '5 Mar 2026, 17:04:09<span class="zone"> UTC</span>'),
         ("en", "day", "5 Mar 2026"),
-        ("en", "time", "17:04 UTC"),
-        ("zh-hans", "minute", "2026年3月5日 17:04 UTC"),
+        ("en", "time", '17:04<span class="zone"> UTC</span>'),
+        ("zh-hans", "minute", '2026年3月5日 17:04<span class="zone"> UTC</span>'),
         ("zh-hans", "day", "2026年3月5日"),
     ],
 )

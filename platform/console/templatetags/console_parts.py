@@ -62,13 +62,14 @@ def moment(value: dt.datetime | None, shown: str = "minute") -> str:
     if value is None:
         return "–"
     utc = value.astimezone(dt.UTC)
-    text = written(utc, shown)
     return format_html(
-        '<time datetime="{}" data-moment="{}" title="{} UTC">{}</time>',
+        '<time datetime="{}" data-moment="{}" title="{} UTC">{}{}</time>',
         utc.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         shown,
         written(utc, "second"),
-        text if shown == "day" else f"{text} UTC",
+        written(utc, shown),
+        # Hidden where there is a script: a local time is as wide without it, and nothing moves.
+        "" if shown == "day" else mark_safe('<span class="zone"> UTC</span>'),
     )
 
 
