@@ -43,7 +43,7 @@ class Statements:
 def opened(client: Client, address: str, rounds: int) -> dict[str, Any]:
     # The first fills caches that live as long as the process: templates, addresses.
     client.get(address)
-    wall, cpu = [], []
+    wall, cpu, queries = [], [], []
     for _ in range(rounds):
         seen = Statements()
         begun, start = time.process_time(), time.perf_counter()
@@ -52,8 +52,10 @@ def opened(client: Client, address: str, rounds: int) -> dict[str, Any]:
             size = len(response.getvalue() if response.streaming else response.content)
         wall.append((time.perf_counter() - start) * 1000)
         cpu.append((time.process_time() - begun) * 1000)
+        # What is kept for seconds is read again now and then: the fewest are those of the page itself.
+        queries.append(seen.count)
     return {
-        "status": response.status_code, "wall": wall, "cpu": cpu, "queries": seen.count, "bytes": size,
+        "status": response.status_code, "wall": wall, "cpu": cpu, "queries": min(queries), "bytes": size,
         "slowest_ms": seen.slowest_ms, "slowest": seen.slowest,
     }  # fmt: skip
 

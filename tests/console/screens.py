@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from standalone.stack import Stack, running_stack
 from tests.console.browsing import CHROMIUM, FLAGS
 from tests.console.furnish import ROOT, furnish_beside
 from tests.flows.client import Client
-from tests.tenants.receiver import plain, receiving
+from tests.flows.ledger import until
+from tests.tenants.receiver import Receiver, plain, receiving
 
 HOME = Path(os.environ.get("DATA_DIR") or ROOT / "var") / "bench" / "screens"
 KEPT = ROOT / "docs" / "screens"
@@ -147,10 +149,13 @@ def _webhooks(shop: Client) -> dict[str, str]:
         receiver.answer = lambda handler, number: plain(204 if number < TOLD else 410)(handler, number)
         for number in range(1, TOLD + 1):
             shop.json("POST", f"/webhooks/{hook}/test", 202)
-            while len(receiver.requests) < number:
-                time.sleep(0.05)
+            until(partial(_was_told, receiver, number), 60, lambda: "the webhook was not told")
         time.sleep(1)  # Until the last answer is noted.
     return {"webhooks": "/webhooks", "webhook": f"/webhooks/{hook}"}
+
+
+def _was_told(receiver: Receiver, number: int) -> bool:
+    return len(receiver.requests) >= number
 
 
 # --- Taking the pictures -------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ def test_a_client_that_left_goes_on_at_once(client: Client) -> None:
         assert go_on(client, path, content).status_code == 204
         with suppress(ConnectionError):  # It may be shut at once, or answered first.
             stalled.sendall(b"!" * MIB)
-            assert stalled.recv(100)[:10] in (b"", b"HTTP/1.1 4")
+            assert stalled.recv(100).startswith(b"HTTP/1.1 4")
     assert client.request("HEAD", path, headers=TUS).headers["Upload-Offset"] == str(len(content))
     dataset = client.dataset("left")
     refused = client.request("POST", f"/datasets/{dataset}/assets", json={"upload": path.rpartition("/")[2]})
