@@ -22,13 +22,13 @@ def encode(data: Sequence[int]) -> list[int]:
     for power in range(PARITY):
         shifted = [*generator, 0]
         for at, factor in enumerate(generator):
-            shifted[at + 1] ^= _times(factor, _EXP[power])
+            shifted[at + 1] ^= times(factor, _EXP[power])
         generator = shifted
     rest = [*data, *[0] * PARITY]
     for at in range(len(data)):
         lead = rest[at]
         for offset, factor in enumerate(generator):
-            rest[at + offset] ^= _times(factor, lead)
+            rest[at + offset] ^= times(factor, lead)
     return [*data, *rest[len(data) :]]
 
 
@@ -45,7 +45,7 @@ def decode(word: Sequence[int]) -> tuple[list[int], int] | None:
     return None
 
 
-def _times(a: int, b: int) -> int:
+def times(a: int, b: int) -> int:
     return _EXP[_LOG[a] + _LOG[b]] if a and b else 0
 
 
@@ -58,7 +58,7 @@ def _syndromes(word: Sequence[int]) -> list[int]:
     for power in range(PARITY):
         value = 0
         for symbol in word:
-            value = _times(value, _EXP[power]) ^ symbol
+            value = times(value, _EXP[power]) ^ symbol
         values.append(value)
     return values
 
@@ -69,12 +69,12 @@ def _locate(syndromes: Sequence[int], length: int) -> list[list[int]]:
     found = []
     if s0 and s1:
         found.append([_LOG[_over(s1, s0)]])
-    determinant = _times(s0, s2) ^ _times(s1, s1)
+    determinant = times(s0, s2) ^ times(s1, s1)
     if determinant:
-        first = _over(_times(s0, s3) ^ _times(s1, s2), determinant)
-        second = _over(_times(s1, s3) ^ _times(s2, s2), determinant)
+        first = _over(times(s0, s3) ^ times(s1, s2), determinant)
+        second = _over(times(s1, s3) ^ times(s2, s2), determinant)
         roots = [
-            at for at in range(length) if _times(_EXP[at], _EXP[at]) ^ _times(first, _EXP[at]) ^ second == 0
+            at for at in range(length) if times(_EXP[at], _EXP[at]) ^ times(first, _EXP[at]) ^ second == 0
         ]
         if len(roots) == 2:
             found.append(roots)
@@ -89,7 +89,7 @@ def _fix(word: Sequence[int], syndromes: Sequence[int], places: Sequence[int]) -
         a, b = (_EXP[place] for place in places)
         if a == b:
             return None
-        second = _over(_times(syndromes[0], a) ^ syndromes[1], a ^ b)
+        second = _over(times(syndromes[0], a) ^ syndromes[1], a ^ b)
         errors = [syndromes[0] ^ second, second]
     for place, error in zip(places, errors, strict=True):
         fixed[len(word) - 1 - place] ^= error

@@ -1,7 +1,8 @@
 """Content credentials (C2PA) for what the platform itself makes: PNG, JPEG, MP4, WAV and MP3.
 
-The installation is its own authority: a root that stays here and a leaf that signs. The standard's profile wants the
-leaf issued by a root, for digital signatures and e-mail protection (C2PA 2.x, section 14.5). Without a time-stamping
+The installation is its own authority: a root that stays here and a leaf that signs; tenants have leaves of their own
+(``ml.provenance.authority``). The standard's profile wants the leaf issued by an authority, for digital signatures and
+e-mail protection (C2PA 2.x, section 14.5). Without a time-stamping
 authority, which would need a network, a file verifies only while its leaf is valid: leaves live for ten years and are
 renewed after five; roots live for thirty.
 """
@@ -55,6 +56,8 @@ def load_keys(folder: Path, organisation: str = PRODUCT) -> Keys:
     with locked(folder / "lock"):
         if not (folder / "root.pem").exists():
             _make_root(folder, organisation)
+        elif not _issues_authorities(folder):
+            _remake_root(folder)
         if _needs_leaf(folder):
             _make_leaf(folder, organisation)
         root = (folder / "root.pem").read_text("ascii")
@@ -126,39 +129,73 @@ def _needs_leaf(folder: Path) -> bool:
 
 def _make_root(folder: Path, organisation: str) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
-    name = _name(organisation, f"{PRODUCT} root")
+    # The key first: a root without its key could never issue another leaf.
+    write_secret(folder / "root.key", private_pem(key))
+    _write_root(folder, subject(organisation, f"{PRODUCT} root"), key)
+
+
+def _write_root(folder: Path, name: x509.Name, key: ec.EllipticCurvePrivateKey) -> None:
     certificate = (
         _certificate(name, name, key.public_key(), ROOT_LIFE)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
         .add_extension(_usage(signs=False, issues=True), critical=True)
         .sign(key, hashes.SHA256())
     )
-    # The key first: a root without its key could never issue another leaf.
-    write_secret(folder / "root.key", _pem(key))
     write_secret(folder / "root.pem", certificate.public_bytes(Encoding.PEM))
 
 
-def _make_leaf(folder: Path, organisation: str) -> None:
+def _issues_authorities(folder: Path) -> bool:
+    """Roots of before there were tenants' authorities may issue leaves only."""
     root = x509.load_pem_x509_certificate((folder / "root.pem").read_bytes())
-    authority = load_pem_private_key((folder / "root.key").read_bytes(), None)
-    if not isinstance(authority, ec.EllipticCurvePrivateKey) or authority.public_key() != root.public_key():
+    return root.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length != 0
+
+
+def _remake_root(folder: Path) -> None:
+    """The same name and key in a certificate that may issue authorities: what was signed stays verifiable."""
+    root, authority = _authority(folder)
+    _write_root(folder, root.subject, authority)
+
+
+def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    root = x509.load_pem_x509_certificate((folder / "root.pem").read_bytes())
+    key = load_pem_private_key((folder / "root.key").read_bytes(), None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != root.public_key():
         raise ValueError(f"{folder / 'root.key'} is not the key of root.pem; restore both from a backup.")
+    return root, key
+
+
+def _make_leaf(folder: Path, organisation: str) -> None:
+    root, authority = _authority(folder)
     key = ec.generate_private_key(ec.SECP256R1())
+    name = subject(organisation, f"{PRODUCT} signer")
+    certificate = issued(name, key.public_key(), root, authority, issues=False)
+    write_secret(folder / "signer.key", private_pem(key))
+    write_secret(folder / "signer.pem", certificate.public_bytes(Encoding.PEM))
+
+
+def issued(
+    name: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    issuer: x509.Certificate,
+    authority: ec.EllipticCurvePrivateKey,
+    *,
+    issues: bool,
+    life: timedelta = LEAF_LIFE,
+) -> x509.Certificate:
+    """A certificate of ``issuer``, whose key ``authority`` is: for a leaf that signs, or one that ``issues`` leaves."""
     certificate = (
-        _certificate(_name(organisation, f"{PRODUCT} signer"), root.subject, key.public_key(), LEAF_LIFE)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs=True, issues=False), critical=True)
+        _certificate(name, issuer.subject, key, life)
+        .add_extension(x509.BasicConstraints(ca=issues, path_length=0 if issues else None), critical=True)
+        .add_extension(_usage(signs=not issues, issues=issues), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), critical=False
         )
-        .sign(authority, hashes.SHA256())
     )
-    write_secret(folder / "signer.key", _pem(key))
-    write_secret(folder / "signer.pem", certificate.public_bytes(Encoding.PEM))
+    return certificate.sign(authority, hashes.SHA256())
 
 
-def _name(organisation: str, common: str) -> x509.Name:
+def subject(organisation: str, common: str) -> x509.Name:
     return x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation),
@@ -197,5 +234,5 @@ def _usage(*, signs: bool, issues: bool) -> x509.KeyUsage:
     )
 
 
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

@@ -34,6 +34,8 @@ MIN_SIDE = 128
 FLOOR, SLOPE, CEILING = 2.0, 0.3, 9.0
 #: Longest sides that pictures are commonly scaled to; a scaled picture is tried at each, as it may have been before.
 SIDES = (256, 384, 512, 640, 768, 1024, 1280, 1536, 1920)
+#: What screens and browsers enlarge by: screenshots are undone by these.
+SCREENS = (1.25, 1.5)
 #: So many scales come first and are likely: as it came, twice, half.
 LIKELY = 3
 #: Deviations above the other places of the tile: from ``SEEN`` on a place is read, and believed if at most one symbol
@@ -58,8 +60,12 @@ class Mark:
     seen: float
 
 
-def embed(pixels: Pixels, payload: int, key: bytes) -> Pixels:
-    """A copy of uint8 [h, w, 3] with the mark. Raises ValueError for sides under ``MIN_SIDE`` and longer payloads."""
+def embed(pixels: Pixels, payload: int, key: bytes, *, gain: float | None = None) -> Pixels:
+    """A copy of uint8 [h, w, 3] with the mark. Raises ValueError for sides under ``MIN_SIDE`` and longer payloads.
+
+    ``gain``: how strong, unchecked: for frames, whose encoder decides what is left. By default as little as outlives
+    JPEG 50, at least 1.
+    """
     height, width = pixels.shape[:2]
     if min(height, width) < MIN_SIDE:
         raise ValueError(f"{width} x {height} pixels; a mark needs {MIN_SIDE} on each side.")
@@ -69,8 +75,10 @@ def embed(pixels: Pixels, payload: int, key: bytes) -> Pixels:
     whole = np.tile(tile, (-(-height // TILE), -(-width // TILE)))[:height, :width]
     change = (whole * _strength(luminance(pixels)))[..., None]
     marked = pixels
-    for gain in GAINS:
-        marked = np.clip(np.rint(pixels + gain * change), 0, 255).astype(np.uint8)
+    for strength in (gain,) if gain else GAINS:
+        marked = np.clip(np.rint(pixels + strength * change), 0, 255).astype(np.uint8)
+        if gain:
+            break
         found = detect(saved(marked, 50), key)
         if found and found.payload == payload and found.seen >= WANTED and not found.wrong:
             break
@@ -197,7 +205,7 @@ def _scales(width: int, height: int, original: tuple[int, int] | None) -> Iterat
     """What to enlarge by: as it came, twice, half, then to each usual longest side. The likeliest first."""
     longest = max(width, height)
     came = max(original) / longest if original and max(original) > longest else 1.0
-    wanted = [came, 2 * came, came / 2, *(side / longest for side in SIDES)]
+    wanted = [came, 2 * came, came / 2, *(came / by for by in SCREENS), *(side / longest for side in SIDES)]
     done: list[float] = []
     for scale in wanted:
         fits = 0.3 <= scale <= 4 and min(width, height) * scale >= MIN_SIDE * 0.8
