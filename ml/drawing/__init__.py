@@ -1,0 +1,1 @@
+"""A small picture model of our own: words to 64 px drawings. Start at ``drawer.Drawer``."""

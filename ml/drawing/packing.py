@@ -1,0 +1,101 @@
+"""The weights of the generator in one small file: matrices as INT8 with a scale a row, the rest as float32."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from ml.drawing.latent import Basis
+from ml.drawing.wishes import WORDS
+
+Floats = NDArray[np.float32]
+
+SHIPPED = Path(__file__).parent / "weights" / "drawing.safetensors"
+FORMAT = "crosslight-drawing-1"
+_SCALES = ".scales"
+
+
+class DrawingError(RuntimeError):
+    """The weights are missing, damaged or not of this kind; the message says which."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What a file holds. ``about`` is JSON: how it was trained and on what."""
+
+    weights: dict[str, Floats]
+    basis: Basis
+    #: Of the finishing touch; empty where there is none.
+    fine: dict[str, Floats]
+    #: Words of the names that were learnt [m, WORDS]; m may be 0.
+    names: Floats
+    about: dict[str, Any]
+    #: First digits of the file's SHA-256.
+    digest: str
+
+
+def pack(
+    path: Path,
+    weights: Mapping[str, Floats],
+    basis: Basis,
+    about: Mapping[str, Any],
+    fine: Mapping[str, Floats] | None = None,
+    names: Floats | None = None,
+) -> int:
+    """Write the file; its size in bytes. Equal weights give equal bytes."""
+    named = {f"flow.{name}": value for name, value in weights.items()}
+    named |= {f"fine.{name}": value for name, value in (fine or {}).items()}
+    named |= {f"basis.{name}": value for name, value in vars(basis).items()}
+    if names is not None:
+        named["names"] = names
+    arrays: dict[str, NDArray[Any]] = {}
+    for name in sorted(named):
+        arrays |= _small(name, named[name])
+    content = save(arrays, {"format": FORMAT, "about": json.dumps(dict(about), sort_keys=True)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return len(content)
+
+
+def unpack(path: Path) -> Packed:
+    """Raises DrawingError."""
+    try:
+        with safe_open(path, "numpy") as file:
+            facts = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if facts.get("format") != FORMAT:
+            raise DrawingError(f"{path} holds no drawing weights of this kind")
+        named = {name: _full(name, arrays) for name in arrays if not name.endswith(_SCALES)}
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        basis = Basis(**_part("basis", named))
+        names = named.get("names", np.empty((0, WORDS), np.float32))
+        about = json.loads(facts["about"])
+        return Packed(_part("flow", named), basis, _part("fine", named), names, about, digest)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise DrawingError(f"{path} cannot be read: {error}") from error
+
+
+def _part(part: str, named: Mapping[str, Floats]) -> dict[str, Floats]:
+    start = f"{part}."
+    return {name.removeprefix(start): value for name, value in named.items() if name.startswith(start)}
+
+
+def _small(name: str, value: Floats) -> dict[str, NDArray[Any]]:
+    if value.ndim != 2:
+        return {name: np.ascontiguousarray(value, np.float32)}
+    scales = np.maximum(np.abs(value).max(axis=1, keepdims=True) / 127, 1e-12).astype(np.float32)
+    return {name: np.rint(value / scales).astype(np.int8), name + _SCALES: scales}
+
+
+def _full(name: str, arrays: Mapping[str, NDArray[Any]]) -> Floats:
+    value = arrays[name].astype(np.float32)
+    return value * arrays[name + _SCALES] if name + _SCALES in arrays else value

@@ -1,0 +1,67 @@
+"""What is wished, as numbers: the text encoder's vector, its place in the joint space, and an art style.
+
+English and Chinese are read (``bundled:bilingual``); whatever else a prompt holds gets a vector like any text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml.alignment.space import SHIPPED, JointSpace
+from ml.drawing.designs import STYLES
+
+Floats = NDArray[np.float32]
+
+TEXT, JOINT = 384, 256
+WORDS = TEXT + JOINT
+WISH = WORDS + len(STYLES)
+#: Characters of a prompt that are read: the encoder cuts at 256 tokens anyway.
+LONGEST = 2_000
+
+
+@cache
+def _space() -> JointSpace:
+    return JointSpace.load(SHIPPED.parent / "prior-2")
+
+
+def words_of(texts: Sequence[str]) -> Floats:
+    """Texts to float32 [n, WORDS]; both parts have an RMS of 1 a row."""
+    if not texts:
+        return np.empty((0, WORDS), np.float32)
+    space = _space()
+    reading = space.read([text[:LONGEST] for text in texts])
+    parts = reading.vectors * np.sqrt(TEXT), space.project_text(reading) * np.sqrt(JOINT)
+    return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def wishes_of(words: Floats, styles: Sequence[int | None]) -> Floats:
+    """Words with an art style each (None: any), float32 [n, WISH]."""
+    shown = np.zeros((len(words), len(STYLES)), np.float32)
+    for row, style in enumerate(styles):
+        if style is not None:
+            shown[row, style] = 1
+    return np.concatenate([words, shown], axis=1)
+
+
+def nothing(count: int) -> Floats:
+    """The wish for anything at all: what guidance leads away from."""
+    return np.zeros((count, WISH), np.float32)
+
+
+def phrasings(label: str, tags: Sequence[str]) -> list[str]:
+    """How one concept may be asked for; the first is the label itself."""
+    if not tags:
+        return [label, f"a picture of a {label}"]
+    some = ", ".join(tags[:3])
+    return [
+        label,
+        f"{label}: {', '.join(tags)}",
+        f"a picture of a {label}",
+        f"{label} emoji",
+        f"{label}, {some}",
+        " ".join(tags),
+    ]
