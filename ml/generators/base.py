@@ -1,0 +1,211 @@
+"""What every generator promises, and the only way to one: through the wrapper that marks at birth.
+
+A new generator is one new file in this folder with a function ``load(argument: str) -> Generator``; ``argument`` is
+what follows the colon of its spec, often empty. What ``draw`` returns is unmarked and never leaves this package:
+everybody else calls ``load_generator``, which has no option to leave out the marks.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml.catalog import Catalog, UnknownPlugin
+
+if TYPE_CHECKING:
+    from ml.composing.moods import Mood
+    from ml.generators._birth import Born
+    from ml.provenance.signing import Keys
+
+Kind = Literal["image", "audio", "video"]
+#: ``model``: a trained model made it. ``rules``: rules alone. ``layout``: rules arranged what models made.
+How = Literal["model", "rules", "layout"]
+#: ``unreadable``: a wish or a model's files that make no sense. ``not-marked``: the marks could not be read back.
+Code = Literal[
+    "not-installed", "out-of-memory", "too-large", "no-such-model", "unreadable", "failed", "not-marked"
+]
+
+Pixels = NDArray[np.uint8]
+
+CATALOG = Catalog("ml.generators")
+#: Beside the plug-ins stands the studio, which puts them together.
+NOT_PLUGINS = frozenset({"studio"})
+
+#: Marks need their room: smaller pictures are never made.
+MIN_SIDE = 256
+MAX_PROMPT = 2000
+
+
+@dataclass(frozen=True)
+class Sound:
+    """``samples``: float32 [n, 2] in -1..1 at ``rate`` samples a second."""
+
+    samples: NDArray[np.float32]
+    rate: int
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / self.rate
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What one output shall be. ``mood``, ``picture`` and ``sound`` come from the other outputs of the same request.
+
+    ``guidance``: how strictly the prompt is followed; 1 is not at all beyond the model's habit. ``picture``: uint8
+    [h, w, 3], where a clip starts. ``sound``: what a clip is muxed with. ``arrange``: several things may be drawn one
+    by one and put side by side, by generators that cannot compose them.
+    """
+
+    prompt: str
+    negative: str = ""
+    seed: int = 0
+    steps: int = 25
+    guidance: float = 3.0
+    width: int = 512
+    height: int = 512
+    seconds: float = 10.0
+    mood: Mood | None = None
+    picture: Pixels | None = None
+    sound: Sound | None = None
+    arrange: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """``done`` of ``total`` steps. ``preview``: uint8 [h, w, 3], a rough picture of what is coming; not every step."""
+
+    done: int
+    total: int
+    preview: Pixels | None = None
+
+
+Watch = Callable[[Step], None]
+
+
+class Cancelled(Exception):
+    """Raised by a watch to stop; what was begun is dropped."""
+
+
+class GenerationError(Exception):
+    """Nothing was made. ``code`` is for programs, ``message`` tells a person what to do about it."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code: Code = code
+        self.message = message
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What a generator returns, before marking: never leaves ``ml.generators``. One of the three is there.
+
+    ``pixels``: uint8 [h, w, 3]. ``frames``: uint8 [n, h, w, 3], shown ``fps`` a second, with ``sound`` if there is one;
+    ``count``: how many are shown in all, over and over where that is more than there are (0: each once). ``sound``
+    alone: a recording. ``how``: where it differs from the generator's.
+    """
+
+    pixels: Pixels | None = None
+    frames: Pixels | None = None
+    fps: int = 0
+    count: int = 0
+    sound: Sound | None = None
+    how: How | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Beyond these a wish is ``too-large``. ``max_batch``: wishes drawn at once; more are drawn in turns."""
+
+    max_side: int = 1024
+    max_steps: int = 100
+    max_seconds: float = 30.0
+    max_batch: int = 4
+
+
+class Generator(ABC):
+    """One way to make one kind of thing. Made once in a worker, used for one request after the other."""
+
+    #: The file's name; with an argument, ``hf-image:org/model``.
+    name: str
+    kind: Kind
+    #: Name and version; goes into the manifest.
+    model: str
+    how: How = "model"
+    limits: Limits = Limits()
+
+    def missing(self) -> str:
+        """Empty if it can run here, else what is not there and what to do. Cheap: loads no weights."""
+        return ""
+
+    @abstractmethod
+    def draw(self, wishes: Sequence[Wish], watch: Watch) -> list[Raw]:
+        """One result for each wish (at most ``max_batch``), the same for the same wish. Calls ``watch`` at each step.
+
+        Raises GenerationError; lets through what ``watch`` raises.
+        """
+
+
+@dataclass(frozen=True)
+class Marker:
+    """Whose marks are put into everything.
+
+    ``watermark_key``: 16 bytes or more. ``keys``: sign the manifest; the tenant's certificate. ``payload``: 32 bits for
+    pictures, of which sounds carry the lower 16. ``tenant``: its name or id, for messages.
+    """
+
+    watermark_key: bytes = field(repr=False)
+    keys: Keys = field(repr=False)
+    payload: int
+    tenant: str
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was released: a file that carries both marks, read back from its bytes.
+
+    ``pixels``: the picture, or a clip's middle frame, as decoded from ``content``; None for sound. ``sound``: likewise
+    the samples. ``marks``: what was read back: ``c2pa`` (state, own, source_type, signer), ``watermark`` of pictures
+    and clips, ``sound_watermark`` of sounds. ``seconds``: 0 for pictures; ``width``, ``height``: 0 for sounds.
+    """
+
+    kind: Kind
+    media_type: str
+    content: bytes = field(repr=False)
+    model: str
+    how: How
+    marks: Mapping[str, Any]
+    width: int = 0
+    height: int = 0
+    seconds: float = 0.0
+    pixels: Pixels | None = field(default=None, repr=False)
+    sound: Sound | None = field(default=None, repr=False)
+
+
+def generator_ids() -> list[str]:
+    """Every plug-in's id. Imports none."""
+    return [name for name in CATALOG.ids() if name not in NOT_PLUGINS]
+
+
+def load_generator(spec: str, marker: Marker) -> Born:
+    """A generator by its spec, such as ``small-picture`` or ``hf-image:/models/sd``, inside what marks at birth.
+
+    Raises GenerationError: ``no-such-model`` or ``not-installed``.
+    """
+    from ml.generators._birth import Born
+
+    name, _, argument = spec.partition(":")
+    if name in NOT_PLUGINS:
+        raise GenerationError("no-such-model", f"{name!r} is no generator.")
+    try:
+        generator: Generator = CATALOG.load(name).load(argument)
+    except UnknownPlugin:
+        raise GenerationError(
+            "no-such-model", f"There is no generator {name!r}; there are: {', '.join(generator_ids())}."
+        ) from None
+    return Born(generator, marker)
