@@ -20,6 +20,7 @@ from tenants.pipeline import (
     beside,
     embedding,
     erasure,
+    generating,
     importing,
     matching_again,
     operator_acts,
@@ -116,6 +117,11 @@ def train_gate(job_id: str, tenant_id: str) -> None:
 @shared_task(base=JobTask, name="workers.finetune")
 def finetune(job_id: str, tenant_id: str) -> None:
     run_job(job_id, tenant_id, finetuning.finetune)
+
+
+@shared_task(base=JobTask, name="workers.generate")
+def generate(job_id: str, tenant_id: str) -> None:
+    run_job(job_id, tenant_id, generating.generate)
 
 
 @shared_task(name="workers.sweep_jobs")

@@ -67,6 +67,7 @@ class Audit(AuditLine):
     item = shapes.Object(**shapes.MAYBE)
     authenticity = Authenticity(required=False)
     provenance = Provenance(required=False)
+    generation = s.CharField(**shapes.MAYBE, help_text="Of your workspace, that the watermark names.")
     categories = shapes.Object(**shapes.MAYBE)
     matches = s.ListField(child=shapes.Object(), **shapes.MAYBE)
     fingerprints = shapes.Object(**shapes.MAYBE)

@@ -25,6 +25,7 @@ from api.waiting import ended_in_time, preferred_wait
 from tenants.accounts.permissions import MODERATE
 from tenants.datasets.resumable import file_of
 from tenants.errors import Invalid
+from tenants.generation.selectors import made_by_mark
 from tenants.jobs import selectors as jobs
 from tenants.moderation import selectors
 from tenants.pipeline import audit_requests, examining, uploads
@@ -133,7 +134,9 @@ class OneAudit(Resource):
     scopes = {"GET": MODERATE}
 
     def find(self, audit_id: uuid.UUID | None) -> dict[str, Any]:
-        return selectors.as_dict(selectors.get_request(audit_id))
+        shape = selectors.as_dict(selectors.get_request(audit_id))
+        made = made_by_mark(shape.get("provenance", {}).get("watermark", {}))
+        return shape if made is None else {**shape, "generation": str(made)}
 
     @extend_schema(summary="An audit with its evidence", responses=audit_shapes.Audit)
     def get(self, request: Request, audit_id: uuid.UUID) -> Response:

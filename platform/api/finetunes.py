@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses as dc
 from typing import Any
 
 from django.http import HttpResponse
@@ -10,7 +11,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 
 from api import model_shapes as shapes
-from api.fields import Body, Text, Whole
+from api.fields import Body, Flag, Text, Whole
 from api.idempotency import Answer, Once
 from api.jobs import location
 from api.paths import read_id
@@ -46,6 +47,10 @@ class NewFinetune(Body):
         max_length=services.MAX_KEY,
         help_text="A key of metadata: assets with the same value never stand on both sides of a split.",
     )
+    include_generated = Flag(
+        default=False,
+        help_text="Learn from pictures that were generated here, too; they are left out by default.",
+    )
     name = Text(required=False, max_length=services.MAX_NAME, help_text="Unique in the workspace.")
 
 
@@ -67,12 +72,15 @@ class Finetunes(Resource):
         fields = NewFinetune.read(request.data)
         return Once(request, fields).run(lambda: self._start(**fields)).response()
 
-    def _start(self, dataset: str, epochs: int, seed: int, group_by: str = "", **more: Any) -> Answer:
+    def _start(self, dataset: str, **more: Any) -> Answer:
         general = more.pop("general_dataset", None)
+        wanted = {
+            field.name: more.pop(field.name) for field in dc.fields(services.Settings) if field.name in more
+        }
         model, job = services.start_finetune(
             dataset_id=read_id(dataset),
             general_dataset_id=None if general is None else read_id(general) or services.NOTHING,
-            wanted=services.Settings(epochs=epochs, seed=seed, group_by=group_by),
+            wanted=services.Settings(**wanted),
             actor=self.actor,
             **more,
         )

@@ -249,6 +249,7 @@ class Quotas(s.Serializer):
     assets = Quota()
     bytes = Quota()
     vectors = Quota()
+    generations = Quota()
     cpu_s = Quota()
     gpu_s = Quota()
 

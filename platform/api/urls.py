@@ -15,6 +15,13 @@ from api.exports import ExportContent, Exports, OneExport
 from api.feedback import Feedback
 from api.finetunes import Finetunes
 from api.gate import Gate, TrainGate
+from api.generations import (
+    CancelGeneration,
+    GenerationPreview,
+    Generations,
+    OneGeneration,
+    RetryGeneration,
+)
 from api.golden_queries import GoldenQueries, OneGoldenQuery
 from api.hash_lists import HashEntries, HashLists, MatchHashes, OneHashEntry, OneHashList
 from api.imports import Imports, OneImport, PreviewImport, Receipt, Rows, StartImport
@@ -114,6 +121,11 @@ urlpatterns = [
     path("maps/similarity", MapSimilarity.as_view(), name="map-similarity"),
     path("maps/<id:map_id>", OneMap.as_view(), name="map"),
     path("maps/<id:map_id>/points", MapPoints.as_view(), name="map-points"),
+    path("generations", Generations.as_view(), name="generations"),
+    path("generations/<id:generation_id>", OneGeneration.as_view(), name="generation"),
+    path("generations/<id:generation_id>/preview", GenerationPreview.as_view(), name="generation-preview"),
+    path("generations/<id:generation_id>/cancel", CancelGeneration.as_view(), name="generation-cancel"),
+    path("generations/<id:generation_id>/retry", RetryGeneration.as_view(), name="generation-retry"),
     path("golden-queries", GoldenQueries.as_view(), name="golden-queries"),
     path("golden-queries/<id:golden_id>", OneGoldenQuery.as_view(), name="golden-query"),
     path("policies", Policies.as_view(), name="policies"),

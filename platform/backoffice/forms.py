@@ -17,6 +17,7 @@ NAMES = {
     "assets": gettext_lazy("Assets"),
     "bytes": gettext_lazy("Bytes"),
     "vectors": gettext_lazy("Vectors"),
+    "generations": gettext_lazy("Generations a month"),
     "cpu_s": gettext_lazy("CPU seconds a month"),
     "gpu_s": gettext_lazy("GPU seconds a month"),
     RATE: gettext_lazy("Requests a minute"),

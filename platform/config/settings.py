@@ -75,6 +75,7 @@ INSTALLED_APPS = [
     "tenants.retrieval",
     "tenants.learning",
     "tenants.moderation",
+    "tenants.generation",
     "workers",
     "api",
     "console",
@@ -324,6 +325,17 @@ AUDIT_EVIDENCE_DAYS = int(env("AUDIT_EVIDENCE_DAYS", "365"))
 HASH_LISTS_BYTES = int(env("HASH_LISTS_BYTES", str(512 << 20)))
 # How long a reviewer's claim on a flag lasts before somebody else may take it.
 REVIEW_LEASE_S = float(env("REVIEW_LEASE_S", "600"))
+
+# --- Generation ------------------------------------------------------------------------------------------
+
+# Which generator makes what (ml.generators), such as hf-image:/models/flux; empty: that kind is turned off.
+GENERATORS = {
+    "image": env("GENERATOR_IMAGE", "small-picture"),
+    "video": env("GENERATOR_VIDEO", "small-clip"),
+    "audio": env("GENERATOR_AUDIO", "rules-music"),
+}
+# Drawn for each picture, of which the one that fits the prompt best is kept.
+GENERATION_CANDIDATES = int(env("GENERATION_CANDIDATES", "2"))
 
 # --- Accounts and sessions -------------------------------------------------------------------------------
 

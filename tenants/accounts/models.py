@@ -16,7 +16,7 @@ from tenants.accounts.operator_models import Acting, FeatureFlag, FlagTenant, Op
 from tenants.accounts.permissions import ROLES
 from tenants.scope import TenantModel
 
-RESOURCES = ("requests", "assets", "bytes", "vectors", "cpu_s", "gpu_s")
+RESOURCES = ("requests", "assets", "bytes", "vectors", "generations", "cpu_s", "gpu_s")
 RATE = "rate_per_minute"
 
 
@@ -221,7 +221,7 @@ class AllowedOrigin(TenantModel):
 class QuotaCounter(TenantModel):
     """What is used and reserved of one resource; `period` is empty for stocks and YYYY-MM for flows."""
 
-    resource = models.CharField(max_length=10)
+    resource = models.CharField(max_length=20)
     period = models.CharField(max_length=7, default="", blank=True)
     used = models.FloatField(default=0)
     reserved = models.FloatField(default=0)

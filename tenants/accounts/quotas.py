@@ -1,6 +1,6 @@
 """Quotas: reserved when work is accepted, settled when it is done.
 
-Stocks (assets, bytes, vectors) live for ever; flows (cpu_s, gpu_s, requests) count per calendar month, UTC.
+Stocks (assets, bytes, vectors) live for ever; the others are flows, which count per calendar month, UTC.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from tenants.accounts.models import QuotaCounter, Reservation, Tenant
+from tenants.accounts.models import RESOURCES, QuotaCounter, Reservation, Tenant
 from tenants.errors import QuotaExceeded
 from tenants.scope import current_tenant_id, tenant_scope
 from tenants.valkey import Unavailable, client, tenant_key
@@ -140,7 +140,7 @@ def summary() -> dict[str, dict[str, float | None]]:
             "reserved": _plain(counters[resource].reserved) if resource in counters else 0,
             "limit": ceilings.get(resource),
         }
-        for resource in ("requests", "assets", "bytes", "vectors", "cpu_s", "gpu_s")
+        for resource in RESOURCES
     }
 
 

@@ -19,7 +19,7 @@ SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,48}[a-z0-9])?")
 PLANS: dict[str, dict] = {
     "demo": {
         "name": "Demo",
-        "limits": {"assets": 250_000, "bytes": 200 * 2**30, "vectors": 600_000},
+        "limits": {"assets": 250_000, "bytes": 200 * 2**30, "vectors": 600_000, "generations": 100_000},
         "rate_per_minute": None,
     },
     "starter": {
@@ -29,6 +29,7 @@ PLANS: dict[str, dict] = {
             "assets": 5_000,
             "bytes": 5 * 2**30,
             "vectors": 20_000,
+            "generations": 500,
             "cpu_s": 36_000,
             "gpu_s": 0,
         },

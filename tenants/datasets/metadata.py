@@ -30,6 +30,9 @@ from tenants.errors import Invalid
 
 Schema = dict[str, dict[str, Any]]
 
+# The key by which filters find what was made here.
+GENERATED = "generated"
+
 MAX_KEYS = 100
 MAX_KEY = 100
 MAX_LABEL = 100

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from django.db import models
 
 from tenants.scope import TenantForeignKey, TenantModel
@@ -67,6 +69,8 @@ class Asset(TenantModel):
 
     # Values of `moderation` under which nobody finds an asset.
     HIDDEN = ("quarantined", "block")
+    # The label of what was made here.
+    GENERATED = "ai-generated"
 
     dataset = TenantForeignKey(Dataset, on_delete=models.CASCADE, related_name="assets")
     blob = TenantForeignKey(Blob, on_delete=models.PROTECT, related_name="assets")
@@ -83,6 +87,8 @@ class Asset(TenantModel):
     moderation = models.CharField(max_length=11, blank=True, default="")
     # What it is to be shown with, such as `ai-generated`.
     labels = models.JSONField(default=list, blank=True)
+    # The request that made it (tenants.generation), of which it may be all that is left; None for uploads.
+    generation_id = models.UUIDField(null=True, blank=True)
     revision = models.PositiveIntegerField(default=1)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -97,7 +103,16 @@ class Asset(TenantModel):
             models.Index(fields=["tenant", "dataset", "-id"], name="asset_by_dataset"),
             models.Index(fields=["tenant", "dataset", "status", "-id"], name="asset_by_status"),
             models.Index(fields=["tenant", "blob"], name="asset_by_blob"),
+            models.Index(
+                fields=["tenant", "generation_id"],
+                name="asset_by_generation",
+                condition=models.Q(generation_id__isnull=False),
+            ),
         ]
+
+    def labelled(self, labels: Iterable[str]) -> list[str]:
+        """These labels, and that it was made here if it was: no decision takes that away."""
+        return sorted({*labels, *((self.GENERATED,) if self.generation_id else ())})
 
 
 class AssetTally(TenantModel):

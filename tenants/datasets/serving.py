@@ -64,11 +64,16 @@ class Rendition:
 
 
 def content_of(asset: Asset) -> Rendition:
-    """The asset's content as it may be shown. Raises NotReady for a picture that was not decoded (yet)."""
+    """The asset's content as it may be shown. Raises NotReady for a picture that was not decoded (yet).
+
+    What was generated here goes out as it was released: a copy without metadata would lose its credentials, and it
+    holds no places.
+    """
     blob = asset.blob
     if asset.modality != Asset.Modality.TEXT and blob.width is None and blob.details is None:
         raise NotReady(_("This file is served once it has been checked and its location data removed."))
-    kind, media_type = ("clean", blob.clean_type) if blob.clean_type else ("original", blob.media_type)
+    cleaned = blob.clean_type and asset.generation_id is None
+    kind, media_type = ("clean", blob.clean_type) if cleaned else ("original", blob.media_type)
     return _rendition(asset, kind, media_type)
 
 

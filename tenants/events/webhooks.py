@@ -30,6 +30,7 @@ TYPES = (
     "audit.completed",
     *("review.opened", "review.decided"),
     *("model.trained", "model.promoted", "model.rolled_back"),
+    *("generation.finished", "generation.failed"),
     *("quota.warning", "quota.exceeded"),
 )
 TEST = "webhook.test"

@@ -45,8 +45,9 @@ KINDS: dict[str, Kind] = {
         Kind("match_again", queue="default"),
         Kind("train_gate", queue="train"),
         Kind("finetune", queue="train", follow="tenants.learning.finetuning.follow", kept=True),
+        Kind("generate", queue="generate", follow="tenants.pipeline.generating.follow", kept=True),
     )
 }
 # Dotted paths of `f(job)`, called in the transaction that ends a job, whatever its kind and however it ends.
 ON_END: tuple[str, ...] = ("tenants.events.webhooks.job_ended",)
-QUEUES = ("embed", "media", "import", "default", "index", "audit", "train", "hooks", "system")
+QUEUES = ("embed", "media", "import", "default", "index", "audit", "train", "generate", "hooks", "system")

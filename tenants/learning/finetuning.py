@@ -110,7 +110,12 @@ class Work:
             self.data["datasets"][number]["id"],
             group_by=self.row.settings.get("group_by", ""),
             until=done.until if done else None,
+            generated=self._generated,
         )
+
+    @property
+    def _generated(self) -> bool:
+        return self.row.settings.get("include_generated", False)
 
     def _told(self, before: int) -> Seen:
         total = max(1, int(self.row.estimate.get("pairs", 1)))
@@ -124,7 +129,10 @@ class Work:
 
     def _described(self, found: list[Extracted]) -> list[dict[str, Any]]:
         with tenant_scope(self.claimed.tenant_id):
-            failed = [pairs.unreadable(dataset["id"]) for dataset in self.data["datasets"]]
+            failed = [
+                pairs.unreadable(dataset["id"], generated=self._generated)
+                for dataset in self.data["datasets"]
+            ]
         return [
             {
                 **dataset,

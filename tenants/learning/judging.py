@@ -75,8 +75,9 @@ def held_out_questions(asset_ids: Sequence[str]) -> list[Question]:
 
 
 def some_captioned() -> list[str]:
-    """Pictures with captions, the newest. In the tenant's scope."""
-    rows = Asset.objects.filter(modality=Asset.Modality.IMAGE, status=Asset.State.READY).exclude(caption="")
+    """Pictures with captions, the newest, without those that were made here. In the tenant's scope."""
+    rows = Asset.objects.filter(modality=Asset.Modality.IMAGE, status=Asset.State.READY, generation_id=None)
+    rows = rows.exclude(caption="")
     return [str(one) for one in rows.order_by("-id").values_list("id", flat=True)[:MAX_HELD_OUT]]
 
 

@@ -33,36 +33,53 @@ class Picture:
     group: str
 
 
-def captioned(*dataset_ids: uuid.UUID | str) -> QuerySet[Asset]:
-    """Pictures with a caption that nobody holds back, in whatever state. In the tenant's scope."""
+def captioned(*dataset_ids: uuid.UUID | str, generated: bool = False) -> QuerySet[Asset]:
+    """Pictures with a caption that nobody holds back, in whatever state. In the tenant's scope.
+
+    Those that were made here from words only where `generated` asks for them: a model would learn what another one
+    believes.
+    """
     pictures = Asset.objects.filter(dataset_id__in=dataset_ids, modality=Asset.Modality.IMAGE)
+    pictures = pictures if generated else pictures.filter(generation_id=None)
     return pictures.exclude(caption="").exclude(moderation__in=Asset.HIDDEN)
 
 
-def usable(*dataset_ids: uuid.UUID | str) -> QuerySet[Asset]:
-    return captioned(*dataset_ids).filter(status=Asset.State.READY)
+def usable(*dataset_ids: uuid.UUID | str, generated: bool = False) -> QuerySet[Asset]:
+    return captioned(*dataset_ids, generated=generated).filter(status=Asset.State.READY)
 
 
-def counts(dataset_ids: Iterable[uuid.UUID]) -> Counter[uuid.UUID]:
+def counts(dataset_ids: Iterable[uuid.UUID], *, generated: bool = False) -> Counter[uuid.UUID]:
     """Pairs of picture and caption by dataset, in one statement; 0 where there are none."""
-    rows = usable(*dataset_ids).order_by().values_list("dataset_id").annotate(pairs=Count("id"))
+    rows = (
+        usable(*dataset_ids, generated=generated)
+        .order_by()
+        .values_list("dataset_id")
+        .annotate(pairs=Count("id"))
+    )
     return Counter(dict(rows))
 
 
-def unreadable(dataset_id: uuid.UUID | str) -> int:
+def unreadable(dataset_id: uuid.UUID | str, *, generated: bool = False) -> int:
     """Pictures with a caption that could not be decoded when they came in."""
-    return captioned(dataset_id).filter(status=Asset.State.FAILED).count()
+    return captioned(dataset_id, generated=generated).filter(status=Asset.State.FAILED).count()
 
 
 class Pairs:
     """The pictures of a dataset as they stood at the asset `until` (None: now), in the order of their blobs."""
 
     def __init__(
-        self, tenant_id: uuid.UUID, dataset_id: str, *, group_by: str = "", until: str | None = None
+        self,
+        tenant_id: uuid.UUID,
+        dataset_id: str,
+        *,
+        group_by: str = "",
+        until: str | None = None,
+        generated: bool = False,
     ) -> None:
         self.tenant_id, self.dataset_id, self.group_by = tenant_id, dataset_id, group_by
+        self.generated = generated
         with tenant_scope(tenant_id):
-            last = usable(dataset_id).order_by("-id").values_list("id", flat=True).first()
+            last = self._usable().order_by("-id").values_list("id", flat=True).first()
         self.until = until or str(last or uuid.UUID(int=0))
         self._groups: Groups | None = None
 
@@ -82,8 +99,11 @@ class Pairs:
             last = page[-1]
             behind = Q(blob_id=last.blob_id, id__gt=last.id) | Q(blob_id__gt=last.blob_id)
 
+    def _usable(self) -> QuerySet[Asset]:
+        return usable(self.dataset_id, generated=self.generated)
+
     def _page(self, behind: Q) -> list[Asset]:
-        rows = usable(self.dataset_id).filter(behind, id__lte=self.until).select_related("blob")
+        rows = self._usable().filter(behind, id__lte=self.until).select_related("blob")
         rows = rows.only("id", "blob_id", "blob__sha256", "caption", "metadata")
         return list(rows.order_by("blob_id", "id")[:PAGE])
 

@@ -39,11 +39,13 @@ PICTURE_CPU_S, PAIR_CPU_S, REST_CPU_S = 0.35, 0.002, 30.0
 
 @dataclass(frozen=True)
 class Settings:
-    """What may be asked of a training. `group_by` is a key of metadata whose values stay on one side of the split."""
+    """What may be asked of a training. `group_by` is a key of metadata whose values stay on one side of the split;
+    `include_generated` learns from pictures that were made here from words, too."""
 
     epochs: int = 20
     seed: int = 0
     group_by: str = ""
+    include_generated: bool = False
 
 
 def start_finetune(
@@ -148,7 +150,7 @@ def _named(dataset: Dataset) -> dict[str, str]:
 def estimate(dataset: Dataset, general: list[Dataset], wanted: Settings) -> dict[str, Any]:
     """What a training would take, before anything was looked at; the training itself knows better after some steps."""
     ids = [one.id for one in (dataset, *general)]
-    counted = pairs.counts(ids)
+    counted = pairs.counts(ids, generated=wanted.include_generated)
     known = sum(counted[one] for one in ids)
     cpu_s = REST_CPU_S + known * (PICTURE_CPU_S + PAIR_CPU_S * wanted.epochs)
     return {"pairs": known, "cpu_s": round(cpu_s), "gpu_s": 0, "by": "counts"}

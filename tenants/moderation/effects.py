@@ -31,7 +31,9 @@ def follow(case: Case, before: Standing, *, actor: str, rule: str = "") -> Stand
     _apply(case.audit.id, case.asset_id, after.decision, after.labels, actor)
     if after.decision == REVIEW:
         # Applying a review leaves labels alone; here they go back to what they were.
-        Asset.objects.filter(pk=case.asset_id).update(labels=list(after.labels))
+        for asset in Asset.objects.select_for_update(of=("self",)).filter(pk=case.asset_id):
+            asset.labels = asset.labelled(after.labels)
+            asset.save(update_fields=["labels"])
     if after.decision == BLOCK and before.decision != BLOCK:
         strikes.add_for(case, rule=rule)
     elif before.decision == BLOCK and after.decision != BLOCK:

@@ -130,7 +130,8 @@ def _subject_of(case: Case) -> Iterator[Subject]:
         yield Subject(case.request.modality, blob.media_type, Path(local), words, options)
 
 
-def _store(claimed: jobs.Claim, case: Case, examination: Examination) -> None:
+def assess(case: Case, examination: Examination) -> tuple[dict[str, Any], Decision]:
+    """The evidence as its policy judges it, and what that decides. In the tenant's scope; changes nothing."""
     request = case.request
     fingerprints = documents.fingerprints_of(examination)
     document = documents.assemble(
@@ -140,7 +141,12 @@ def _store(claimed: jobs.Claim, case: Case, examination: Examination) -> None:
         strikes=strikes.count(subject=request.subject) if request.subject else 0,
     )
     decision = decide(case.document, document)
-    audit = _write(case, judged(case.document, document), decision, _pictures(examination))
+    return judged(case.document, document), decision
+
+
+def _store(claimed: jobs.Claim, case: Case, examination: Examination) -> None:
+    document, decision = assess(case, examination)
+    audit = write(case, document, decision, pictures_of(examination))
     jobs.succeed(
         claimed,
         result={"audit": str(audit.id), "decision": audit.decision, "mode": audit.mode},
@@ -148,14 +154,17 @@ def _store(claimed: jobs.Claim, case: Case, examination: Examination) -> None:
         gpu_s=0,
         used={},
     )
-    _append(case, audit)
+    append(case, audit)
     transaction.on_commit(partial(meter, claimed.tenant_id, {"audits": 1}))
 
 
-def _write(
+def write(
     case: Case, document: dict[str, Any], decision: Decision, pictures: Sequence[tuple[str, bytes]]
 ) -> Audit:
-    """The rows of the audit, and what it does: to the asset only where the policy is enforced."""
+    """The rows of the audit, and what it does: to the asset only where the policy is enforced.
+
+    In the caller's transaction, as the last of which `append` adds it to the record.
+    """
     request, asset = case.request, case.asset
     mode = SHADOW if case.mode == ENFORCE and _stands(case, decision) else case.mode
     audit = Audit.objects.create(
@@ -213,7 +222,7 @@ def _stands(case: Case, decision: Decision) -> bool:
     return blocked or reviews.is_waiting(asset_id=case.asset.pk)
 
 
-def _append(case: Case, audit: Audit) -> None:
+def append(case: Case, audit: Audit) -> None:
     # The record's clock is the last lock of all: jobs and quotas were locked before.
     record.append(
         kind="audit",
@@ -226,7 +235,7 @@ def _append(case: Case, audit: Audit) -> None:
     )
 
 
-def _pictures(examination: Examination) -> list[tuple[str, bytes]]:
+def pictures_of(examination: Examination) -> list[tuple[str, bytes]]:
     return [
         (f"{part.spec}/{name}"[:100], content)
         for part in examination.parts
@@ -260,7 +269,7 @@ def _give_up(tenant_id: uuid.UUID, audit_id: uuid.UUID) -> None:
         document = documents.assemble(item=case.item, examination=nothing)
         document["could_not_look"] = [EVERYTHING]
         decision = decide(case.document, document)
-        _append(case, _write(case, judged(case.document, document), decision, ()))
+        append(case, write(case, judged(case.document, document), decision, ()))
 
 
 def settle_failed() -> int:

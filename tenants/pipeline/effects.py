@@ -45,7 +45,8 @@ def apply_decision(
         if asset is None:
             return
         before = asset.moderation
-        asset.labels = sorted({*labels}) if decision in (ALLOW, LABEL) else asset.labels
+        if decision in (ALLOW, LABEL):
+            asset.labels = asset.labelled(labels)
         if decision == BLOCK:
             _hide(asset)
         elif decision == REVIEW:

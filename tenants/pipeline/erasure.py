@@ -20,6 +20,7 @@ from tenants.datasets.services import collect_blobs
 from tenants.errors import NotFound
 from tenants.events.models import Erasure
 from tenants.events.services import record
+from tenants.generation.models import Generation
 from tenants.jobs import notes
 from tenants.jobs import services as jobs
 from tenants.pipeline import erasure_receipts as receipts
@@ -71,6 +72,9 @@ def erase_batch(assets: Sequence[Asset], more: QuerySet[Asset] | None = None) ->
     erase_rows(list(assets))
     for model in holders():
         model.objects.filter(asset_id__in=ids).delete()
+    if begun := _forget_generations(remix_of_id__in=ids):
+        # What was asked to be made from it quotes it; what was made stays.
+        rows["generation"] = begun
     if lines := ImportRow.objects.filter(asset_id__in=ids).update(asset_id=None, name="", reason="Erased."):
         rows["import_row"] = lines
     kept = set(Blob.objects.filter(pk__in=blob_ids, references__gt=0).values_list("pk", flat=True))
@@ -78,6 +82,10 @@ def erase_batch(assets: Sequence[Asset], more: QuerySet[Asset] | None = None) ->
     if more is not None and kept:
         kept -= set(more.filter(blob_id__in=kept).values_list("blob_id", flat=True))
     return {"assets": len(ids), "rows": {"asset": len(ids), **rows}, **_files(list(gone.values()))}, len(kept)
+
+
+def _forget_generations(**which: Any) -> int:
+    return Generation.objects.filter(**which).delete()[1].get(Generation._meta.label, 0)
 
 
 @cache
@@ -192,5 +200,8 @@ def _erase_some(erasure: Erasure, dataset_id: uuid.UUID) -> int:
     ids = list(mine.order_by("blob_id", "id").values_list("pk", flat=True)[:BATCH])
     if assets := locked(mine.filter(pk__in=ids)):
         note(erasure, *erase_batch(assets, mine))
+    if not mine.exists() and (asked := _forget_generations(dataset_id=dataset_id)):
+        # What was asked to be made for it, prompts and all.
+        note(erasure, {"rows": {"generation": asked}}, 0)
     # The dataset itself goes with its last asset.
     return erase_some(dataset_id=dataset_id, count=0)

@@ -183,6 +183,8 @@ class Admission:
         if fields["status"] == Asset.State.READY:
             # Until its vectors are here.
             fields["status"] = Asset.State.PENDING
+        if fields["generation_id"] is not None:
+            fields["generation_id"] = self.new_id(fields["generation_id"])
         return Asset(id=self.new_id(row["id"]), dataset=self.datasets[row["dataset_id"]], blob=blob, **fields)
 
     def _transcripts(self) -> None:

@@ -2,7 +2,8 @@
 
 export.json       what this is: format, version, tenant, counts, digest of the manifest
 manifest.jsonl    path, length and SHA-256 of every other file, by path
-datasets.jsonl assets.jsonl blobs.jsonl transcripts.jsonl audit.jsonl webhooks.jsonl    one JSON object a line
+datasets.jsonl assets.jsonl blobs.jsonl transcripts.jsonl audit.jsonl webhooks.jsonl generations.jsonl
+generation_outputs.jsonl    one JSON object a line
 members.csv       people and their roles
 vectors.parquet   if asked for
 files/<kind>/ab/abcd…    stored files: `original`, and the renditions made from it, by the original's SHA-256
@@ -38,6 +39,7 @@ ASSET = (
     "error",
     "moderation",
     "labels",
+    "generation_id",
     "revision",
     "created_at",
 )
@@ -56,6 +58,37 @@ BLOB = (
 TRANSCRIPT = ("asset_id", "start_s", "end_s", "text", "confidence")
 AUDIT = ("id", "actor", "verb", "target", "details", "created_at")
 WEBHOOK = ("id", "url", "description", "events", "state", "created_at")
+GENERATION = (
+    *(
+        "id",
+        "prompt",
+        "negative",
+        "outputs",
+        "seed",
+        "steps",
+        "guidance",
+        "width",
+        "height",
+        "seconds",
+        "candidates",
+    ),
+    *(
+        "dataset_id",
+        "state",
+        "score",
+        "made_by",
+        "error",
+        "prompt_audit_id",
+        "variation_of_id",
+        "remix_of_id",
+        "mark",
+    ),
+    *("created_by", "created_at", "finished_at"),
+)
+OUTPUT = (
+    *("id", "generation_id", "kind", "asset_id", "score", "scores", "how", "model", "audit_id", "decision"),
+    *("provenance", "created_at"),
+)
 MEMBER = ("email", "name", "role", "since")
 TABLES: Mapping[str, tuple[str, ...]] = {
     "datasets.jsonl": DATASET,
@@ -64,6 +97,8 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "transcripts.jsonl": TRANSCRIPT,
     "audit.jsonl": AUDIT,
     "webhooks.jsonl": WEBHOOK,
+    "generations.jsonl": GENERATION,
+    "generation_outputs.jsonl": OUTPUT,
 }
 VECTOR_SCHEMA = pa.schema(
     [
@@ -97,9 +132,9 @@ def readme() -> Iterator[str]:
     yield (__doc__ or "").partition("\n\n")[2]
     yield "\nFields, in this order:\n"
     for name, fields in TABLES.items():
-        yield f"    {name:<18} {', '.join(fields)}\n"
-    yield f"    {'members.csv':<18} {', '.join(MEMBER)}\n"
-    yield f"    {VECTORS:<18} {', '.join(VECTOR_SCHEMA.names)} ({DIMENSION} float32 of norm 1)\n"
+        yield f"    {name:<24} {', '.join(fields)}\n"
+    yield f"    {'members.csv':<24} {', '.join(MEMBER)}\n"
+    yield f"    {VECTORS:<24} {', '.join(VECTOR_SCHEMA.names)} ({DIMENSION} float32 of norm 1)\n"
     yield """
 Times are UTC, ISO 8601. An asset's bytes are in files/original under its sha256; assets with equal bytes share them.
 Check the files with the digests in manifest.jsonl, and that one with the digest in export.json.
@@ -108,6 +143,8 @@ Not included: API keys, secrets of webhooks, passwords and sessions; what webhoo
 and erasures; usage. Nothing is encrypted: keep this where the workspace itself could be kept.
 
 Into another installation:  manage.py import_tenant PATH --slug NEW
+Requests to generate, members, webhooks and the audit log are written here and not read there. What was generated stays
+marked as such, in its asset and in its file.
 """
 
 

@@ -37,6 +37,7 @@ _ASSET: Types = {
     "error": (dict, NONE),
     "moderation": (str,),
     "labels": (list,),
+    "generation_id": (str, NONE),
     "revision": (int,),
 }
 _BLOB: Types = {
@@ -64,8 +65,8 @@ def dataset(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def asset(row: dict[str, Any]) -> dict[str, Any]:
-    # Exports from before there was auditing say nothing of it.
-    row = {"moderation": "", "labels": [], **row}
+    # Exports from before there was auditing, or generation, say nothing of it.
+    row = {"moderation": "", "labels": [], "generation_id": None, **row}
     _typed(row, ASSET, _ASSET)
     _check_labels(row["labels"])
     named = (("modality", Asset.Modality.values), ("status", Asset.State.values), ("moderation", MODERATION))
@@ -82,7 +83,8 @@ def asset(row: dict[str, Any]) -> dict[str, Any]:
     check_json(row["error"], "/error")
     _bounded(row, "revision", least=1)
     external_id = check_external_id(row["external_id"])
-    ids = {name: _id(row[name]) for name in ("id", "dataset_id")}
+    named_ids = [name for name in ("id", "dataset_id", "generation_id") if row[name] is not None]
+    ids = {name: _id(row[name]) for name in named_ids}
     return {**row, **ids, "external_id": external_id, "created_at": _time(row["created_at"])}
 
 

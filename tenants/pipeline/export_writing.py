@@ -32,6 +32,7 @@ from tenants.datasets import storage
 from tenants.datasets.models import Asset, Blob, Dataset, TranscriptSegment
 from tenants.errors import Conflict
 from tenants.events.models import AuditEvent, Webhook
+from tenants.generation.models import Generation, GenerationOutput
 from tenants.pipeline import export_layout as layout
 from tenants.retrieval.models import Vector
 from tenants.retrieval.vectors import DIMENSION
@@ -163,6 +164,14 @@ def write_export(
         _write_rows(writer)
         for kind in sorted(storage.KINDS):
             _write_files(writer, kind)
+        outputs = writer.pages(
+            lambda: GenerationOutput.objects.filter(generation__dataset__deleted_at=None), layout.OUTPUT
+        )
+        writer.lines("generation_outputs.jsonl", outputs)
+        generations = writer.pages(
+            lambda: Generation.objects.filter(dataset__deleted_at=None), layout.GENERATION
+        )
+        writer.lines("generations.jsonl", generations)
         _write_members(writer)
         transcripts = writer.pages(
             lambda: TranscriptSegment.objects.filter(asset__dataset__deleted_at=None), layout.TRANSCRIPT

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from tenants.accounts import metering, quotas
 from tenants.datasets import metadata
-from tenants.datasets.models import Asset, Dataset, Facet, TranscriptSegment
+from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegment
 from tenants.datasets.selectors import visible_assets
 from tenants.datasets.services import drop_blob, keep_blob, learn_schema, lock_dataset, write_blob
 from tenants.errors import Conflict, Invalid, NotFound
@@ -90,14 +90,24 @@ def _create(
         sha256=upload.sha256, length=upload.bytes, media_type=upload.media_type, scan=upload.scan
     )
     quotas.charge(amounts={"assets": 1, "bytes": blob.bytes})
+    asset = insert_asset(dataset, blob, upload, values, external_id=external_id)
+    job = admit(asset, upload.vectors, actor)
+    record(actor=actor, verb="asset.added", target=str(asset.id))
+    write_blob(blob, upload.content)
+    transaction.on_commit(partial(meter, asset.tenant_id, {"assets": 1, "bytes": blob.bytes}))
+    return Added(asset, job, created=True)
+
+
+def insert_asset(dataset: Dataset, blob: Blob, upload: Upload, values: dict[str, Any], **more: Any) -> Asset:
+    """The row of an asset with its facets, in the caller's transaction; `more` are further columns."""
     asset = Asset(
         dataset=dataset,
         blob=blob,
         modality=upload.modality,
-        external_id=external_id,
         caption=upload.caption,
         excerpt=upload.excerpt,
         metadata=values,
+        **more,
     )
     try:
         with transaction.atomic():
@@ -105,16 +115,12 @@ def _create(
     except IntegrityError as error:
         raise Conflict(
             _("external_id %(external_id)s was just taken by another upload.")
-            % {"external_id": f"{external_id!r}"}
+            % {"external_id": f"{asset.external_id!r}"}
         ) from error
     Facet.objects.bulk_create(metadata.facets_of(asset.id, values, dataset.metadata_schema))
     learn_schema(dataset, values)
     telling.created([asset])
-    job = admit(asset, upload.vectors, actor)
-    record(actor=actor, verb="asset.added", target=str(asset.id))
-    write_blob(blob, upload.content)
-    transaction.on_commit(partial(meter, asset.tenant_id, {"assets": 1, "bytes": blob.bytes}))
-    return Added(asset, job, created=True)
+    return asset
 
 
 def admit(asset: Asset, vectors: int, actor: str) -> Job:
@@ -179,6 +185,9 @@ def _locked_asset(asset_id: uuid.UUID) -> Asset:
 
 def _replace_metadata(asset: Asset, values: dict[str, Any]) -> None:
     dataset = Dataset.objects.get(pk=asset.dataset_id)
+    if asset.generation_id:
+        # Nobody makes it look like something that was not made here.
+        values = {**values, metadata.GENERATED: True}
     asset.metadata = metadata.check_metadata(values, dataset.metadata_schema)
     asset.save(update_fields=["metadata"])
     lexical.index_fields([(asset.id, lexical.words_of(values, dataset.metadata_schema))])

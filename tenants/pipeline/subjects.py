@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from django.conf import settings
-from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models import Count, F, Q, QuerySet, Sum
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
 
@@ -19,6 +19,7 @@ from tenants.datasets.selectors import require_dataset
 from tenants.errors import Invalid
 from tenants.events.models import Erasure
 from tenants.events.services import record
+from tenants.generation.models import Generation
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.moderation import strikes
@@ -85,7 +86,7 @@ def _checked_ids(ids: Any) -> list[str]:
 
 
 def matching(criteria: Mapping[str, Any]) -> QuerySet[Asset]:
-    """The assets that are meant: also those of datasets that are being deleted.
+    """The assets that are meant: also those of datasets that are being deleted, and what was generated from them.
 
     On the metadata itself, not on the facets: those keep only the first hundred values of a list.
     """
@@ -95,7 +96,8 @@ def matching(criteria: Mapping[str, Any]) -> QuerySet[Asset]:
         for key, options in criteria["filter"].items():
             fits &= _has_one(key, options)
         named |= fits
-    assets = Asset.objects.filter(named)
+    remixes = Generation.objects.filter(remix_of_id__in=Asset.objects.filter(named).values("pk"))
+    assets = Asset.objects.filter(named | Q(generation_id__in=remixes.values("pk")))
     return assets.filter(dataset_id=criteria["dataset"]) if criteria["dataset"] else assets
 
 
@@ -213,8 +215,13 @@ def _erase_next(claimed: jobs.Claim, erasure_id: uuid.UUID) -> bool:
     with tenant_scope(claimed.tenant_id):
         erasure = held(claimed, erasure_id)
         wanted = matching(_asked(erasure))
-        # Equal files together, so that the last of them takes the file away.
-        ids = list(wanted.order_by("blob_id", "id").values_list("pk", flat=True)[:BATCH])
+        # What was made from others first, while the others tell that it was. Then equal files together, so that the
+        # last of them takes the file away.
+        ids = list(
+            wanted.order_by(F("generation_id").asc(nulls_last=True), "blob_id", "id").values_list(
+                "pk", flat=True
+            )[:BATCH]
+        )
         if assets := locked(Asset.objects.filter(pk__in=ids)):
             # A strike names who sent the item; of a single asset that is deleted it stays.
             forgotten = strikes.erase_items([asset.id for asset in assets])

@@ -25,6 +25,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext as _
 
+from ml.provenance import authority
 from tenants.accounts import keys, metering, sessions, tally
 from tenants.accounts.models import KeyDigest, Membership, Tenant
 from tenants.datasets import storage
@@ -167,6 +168,8 @@ def _erase_files(tenant_id: uuid.UUID) -> None:
             )
         for path in list(files_of(tenant_id)):
             default_storage.delete(path)
+    # Under its lock: a worker may be about to renew them.
+    authority.forget_tenant(settings.PROVENANCE_DIR, str(tenant_id))
     for folder in _local_folders(tenant_id):
         shutil.rmtree(folder, ignore_errors=True)
     with tenant_scope(tenant_id):
@@ -174,8 +177,9 @@ def _erase_files(tenant_id: uuid.UUID) -> None:
 
 
 def _local_folders(tenant_id: uuid.UUID) -> list[Any]:
-    """What lies under this machine's data directory in the tenant's name: uploads under way, emptied folders."""
-    return [path for path in settings.DATA_DIR.glob(f"*/{tenant_id}") if path.is_dir()]
+    """What lies under this machine's data directory in the tenant's name: uploads under way, emptied folders, keys."""
+    places = (*settings.DATA_DIR.glob(f"*/{tenant_id}"), *settings.PROVENANCE_DIR.glob(f"*/{tenant_id}"))
+    return [path for path in places if path.is_dir()]
 
 
 def _erase_keys(tenant_id: uuid.UUID) -> int:

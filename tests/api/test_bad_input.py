@@ -414,7 +414,6 @@ def test_unknown_addresses_and_methods(api: Api) -> None:
         "/nope",
         "/datasets/",
         "/imports",
-        "/generations",
     ):
         refused(api.get(path), 404, "not-found")
     answer = api.call("PUT", "/datasets", {"name": "x"})

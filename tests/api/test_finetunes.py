@@ -30,7 +30,12 @@ def test_a_draft_and_its_job(api: Api, dataset: str) -> None:
         "heads",
     )
     assert (model["parent"], model["job"]) == ("prior-2", body["job"]["id"])
-    assert model["settings"] == {"epochs": 3, "seed": 0, "group_by": "product"}
+    assert model["settings"] == {
+        "epochs": 3,
+        "seed": 0,
+        "group_by": "product",
+        "include_generated": False,
+    }
     assert api.post("/finetunes", asked, Idempotency_Key="once").content == answer.content
     refused(api.post("/finetunes", {**asked, "epochs": 4}, Idempotency_Key="once"), 422, "invalid")
     assert api.get(f"/models/{model['id']}").json()["state"] == "draft"

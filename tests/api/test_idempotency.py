@@ -145,7 +145,8 @@ def test_every_request_that_creates_takes_a_key() -> None:
         if "Idempotency-Key" not in [parameter["name"] for parameter in operation.get("parameters", ())]
     }
     # About a job that is there: to ask twice is refused, or the same as to ask once.
-    assert without == {"/api/v1/jobs/{job_id}/cancel", "/api/v1/jobs/{job_id}/retry"}
+    of_jobs = ("/api/v1/jobs/{job_id}", "/api/v1/generations/{generation_id}")
+    assert without == {f"{path}/{verb}" for path in of_jobs for verb in ("cancel", "retry")}
     assert len(creating) > 20
 
 

@@ -35,6 +35,8 @@ from tenants.datasets.models import Asset, Blob
 from tenants.datasets.services import create_dataset
 from tenants.events import endpoints, replays
 from tenants.events.models import Erasure, Export
+from tenants.generation import services as generation
+from tenants.generation.wishes import Wanted
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.learning import golden
@@ -165,6 +167,13 @@ TABLE = (
     Row("GET", "maps/{map_id}", "read", 200),
     Row("DELETE", "maps/{map_id}", "search", 204),
     Row("GET", "maps/{map_id}/points", "read", 200),
+    Row("GET", "generations", "read", 200),
+    Row("POST", "generations", "generate", 202, {"prompt": "new"}),
+    Row("GET", "generations/{generation_id}", "read", 200),
+    Row("DELETE", "generations/{generation_id}", "generate", 204),
+    Row("GET", "generations/{generation_id}/preview", "read", 204),
+    Row("POST", "generations/{generation_id}/cancel", "generate", 200),
+    Row("POST", "generations/{stopped_id}/retry", "generate", 202),
     Row("GET", "golden-queries", "read", 200),
     Row("POST", "golden-queries", "train", 404, {"text": "new", "relevant": ["none"]}),
     Row("GET", "golden-queries/{golden_id}", "read", 200),
@@ -255,7 +264,7 @@ def routes() -> Iterator[tuple[str, str]]:
 
 
 def test_every_route_stands_in_the_table() -> None:
-    same = {"{ended_id}": "{job_id}", "{live_id}": "{model_id}"}
+    same = {"{ended_id}": "{job_id}", "{live_id}": "{model_id}", "{stopped_id}": "{generation_id}"}
     tabled = {(row.method, "/".join(same.get(p, p) for p in row.route.split("/"))) for row in TABLE}
     assert set(routes()) == tabled
 
@@ -442,6 +451,14 @@ def build_map(party: Party) -> dict[str, str]:
         return {"map_id": str(maps.create_map(name=uuid.uuid4().hex)[0].id)}
 
 
+def build_generations(party: Party) -> dict[str, str]:
+    """One that waits, and one that was cancelled."""
+    with tenant_scope(party.id):
+        waits, stopped = (generation.request_generation(wanted=Wanted(prompt="x"))[0] for _ in range(2))
+        generation.cancel(generation_id=stopped.id)
+    return {"generation_id": str(waits.id), "stopped_id": str(stopped.id)}
+
+
 # Which ids each of them makes.
 BUILDERS: dict[Callable[[Party], dict[str, str]], tuple[str, ...]] = {
     build_assets: ("dataset_id", "asset_id", "job_id", "ended_id"),
@@ -457,6 +474,7 @@ BUILDERS: dict[Callable[[Party], dict[str, str]], tuple[str, ...]] = {
     build_task: ("slug",),
     build_audit: ("audit_id", "picture_id"),
     build_map: ("map_id",),
+    build_generations: ("generation_id", "stopped_id"),
 }
 
 

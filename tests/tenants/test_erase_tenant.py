@@ -14,6 +14,7 @@ from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from django.db import connection
 
+from ml.provenance import authority
 from standalone.backup.database import snapshot
 from tenants.accounts import gate, metering, services
 from tenants.accounts.models import Membership, Session, Tenant, User
@@ -22,6 +23,10 @@ from tenants.datasets import storage
 from tenants.datasets.models import Asset
 from tenants.datasets.services import REMOVING_FILES, create_dataset
 from tenants.events.models import TenantErasure
+from tenants.generation import previews
+from tenants.generation import services as generation
+from tenants.generation.models import GenerationOutput
+from tenants.generation.wishes import Wanted
 from tenants.jobs import services as jobs
 from tenants.jobs.models import JobDispatch
 from tenants.pipeline import tenant_erasure
@@ -40,6 +45,12 @@ def fill(party: Any) -> Asset:
     default_storage.save(
         f"{party.id}/import/x", default_storage.open(storage.path_of(party.id, asset.blob.sha256))
     )
+    with tenant_scope(party.id):
+        asked, _ = generation.request_generation(wanted=Wanted(prompt="words of mine"), dataset_id=dataset.id)
+        generation.vary_generation(generation_id=asked.id)
+        GenerationOutput.objects.create(generation=asked, kind="image", asset=asset, how="model", model="m")
+    previews.keep(party.id, asked.id, b"preview")
+    authority.tenant_keys(settings.PROVENANCE_DIR, str(party.id), party.tenant.name)
     upload = settings.DATA_DIR / "uploads" / str(party.id) / "x.part"
     upload.parent.mkdir(parents=True, exist_ok=True)
     upload.write_bytes(b"half")
@@ -103,7 +114,8 @@ def test_nothing_of_a_tenant_is_left_and_nobody_else_lost_anything(party, strang
     assert (receipt["slug"], receipt["tenant"]) == (party.tenant.slug, str(party.id))
     assert (receipt["removed"]["files"], receipt["removed"]["people"]["user"]) == (4, 1)
     counted = receipt["removed"]["rows"]
-    wanted = {"asset": 1, "vector": 1, "facet": 1, "blob": 1, "dataset": 1, "membership": 2, "tenant": 1}
+    wanted = {"generation": 2, "generation_output": 1}
+    wanted |= {"asset": 1, "vector": 1, "facet": 1, "blob": 1, "dataset": 1, "membership": 2, "tenant": 1}
     assert {table: counted[table] for table in wanted} == wanted
     assert counted["audit_event"] >= 1
     # The stranger was a member: that ended, with the session, and nothing else.

@@ -31,6 +31,7 @@ from tenants.datasets.services import create_dataset, update_dataset
 from tenants.errors import Conflict, NotFound, NotReady
 from tenants.events import endpoints
 from tenants.events.models import AuditEvent, Export, Webhook
+from tenants.generation.models import Generation, GenerationOutput
 from tenants.jobs.models import Job
 from tenants.pipeline import (
     export_admission,
@@ -160,6 +161,8 @@ def test_what_goes_out_comes_in_elsewhere_and_goes_out_the_same(full, tmp_path) 
         "transcripts.jsonl": 1,
         "vectors.parquet": 5,
         "webhooks.jsonl": 0,
+        "generations.jsonl": 0,
+        "generation_outputs.jsonl": 0,
     }
     tenant = admit(tmp_path / "a")
     second = export(tenant, tmp_path / "b")
@@ -220,6 +223,8 @@ def test_every_field_that_somebody_adds_is_exported_or_left_out_on_purpose() -> 
             *("tenant", "sealed_secret", "sealed_previous", "previous_until"),
             *("reason", "failing_since", "created_by"),
         },
+        Generation: {"tenant", "dataset", "variation_of", "job_id"},
+        GenerationOutput: {"tenant", "generation", "asset"},
     }
     tables = (
         (Dataset, export_layout.DATASET),
@@ -228,6 +233,8 @@ def test_every_field_that_somebody_adds_is_exported_or_left_out_on_purpose() -> 
         (TranscriptSegment, export_layout.TRANSCRIPT),
         (AuditEvent, export_layout.AUDIT),
         (Webhook, export_layout.WEBHOOK),
+        (Generation, export_layout.GENERATION),
+        (GenerationOutput, export_layout.OUTPUT),
     )
     for model, fields in tables:
         assert {f.name for f in model._meta.local_fields} - left_out[model] <= set(fields), model

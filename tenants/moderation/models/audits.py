@@ -22,6 +22,9 @@ class AuditRequest(TenantModel):
         UPLOAD = "upload"
         # Again, as a list or a policy changed.
         AGAIN = "again"
+        # The words that somebody asked to generate from, and the file that came of it.
+        PROMPT = "prompt"
+        OUTPUT = "output"
 
     source = models.CharField(max_length=7, choices=Source.choices)
     asset = TenantForeignKey(Asset, on_delete=models.CASCADE, related_name="+", null=True, blank=True)

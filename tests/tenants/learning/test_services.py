@@ -35,7 +35,7 @@ def test_a_draft_tells_what_it_learns_from_and_what_it_may_cost(party, dataset):
         row, job = start(dataset, wanted=services.Settings(epochs=10, group_by="product"))
         assert (row.name, row.number, row.state, row.base) == ("model 1", 1, "draft", "prior:2")
         assert row.data == {"datasets": [{"id": str(dataset.id), "name": "shapes"}]}
-        assert row.settings == {"epochs": 10, "seed": 0, "group_by": "product"}
+        assert row.settings == {"epochs": 10, "seed": 0, "group_by": "product", "include_generated": False}
         assert row.estimate["pairs"] == 3
         assert row.estimate["cpu_s"] == round(30 + 3 * (0.35 + 0.02))
         assert (job.kind, job.arguments) == ("finetune", {"model": str(row.id)})

@@ -1,0 +1,146 @@
+"""Storing what was generated: assets, their audits and the end of the job, in one transaction."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from tenants.datasets.metadata import GENERATED
+from tenants.datasets.models import Asset, Dataset
+from tenants.datasets.services import keep_blob, lock_dataset, write_blob
+from tenants.errors import NotFound
+from tenants.events import webhooks
+from tenants.events.services import record
+from tenants.generation.models import Generation, GenerationOutput
+from tenants.jobs import services as jobs
+from tenants.moderation.models import Audit
+from tenants.pipeline import auditing, born_audits
+from tenants.pipeline.auditing import Case
+from tenants.pipeline.born_audits import Examined, Judged
+from tenants.pipeline.effects import BLOCK, HIDDEN, QUARANTINED, REVIEW
+from tenants.pipeline.queueing import queue_embedding
+from tenants.pipeline.services import insert_asset
+
+if TYPE_CHECKING:
+    from ml.generators.studio import Creation
+
+State = Generation.State
+
+
+def bear(
+    claimed: jobs.Claim,
+    generation_id: uuid.UUID,
+    creation: Creation,
+    files: Sequence[Examined],
+    prompt: Audit | None,
+    cost: Mapping[str, float],
+) -> None:
+    """Keep what the policy lets through, and end the job. In the caller's transaction and scope.
+
+    Raises NotFound where generation or dataset were deleted meanwhile, QuotaExceeded, Cancelled, LeaseLost.
+    """
+    if jobs.held(claimed).cancel_requested:
+        raise jobs.Cancelled
+    row = Generation.objects.select_for_update(of=("self",)).filter(pk=generation_id).first()
+    if row is None:
+        raise NotFound(_("This generation was deleted."))
+    dataset = lock_dataset(row.dataset_id)
+    # What an earlier try was not allowed to keep.
+    GenerationOutput.objects.filter(generation=row).delete()
+    born = [_Bearing(claimed, row, dataset, file).bear(prompt) for file in files]
+    _finish(row, creation)
+    _end(claimed, row, born, cost)
+    for one in born:
+        one.embed()
+    for one in born:
+        if one.audited is not None:
+            auditing.append(*one.audited)
+
+
+class _Bearing:
+    """One file on its way to an asset, or to nothing where it is blocked."""
+
+    def __init__(self, claimed: jobs.Claim, row: Generation, dataset: Dataset, file: Examined) -> None:
+        self.claimed, self.row, self.dataset, self.file = claimed, row, dataset, file
+        self.asset: Asset | None = None
+        self.audited: tuple[Case, Audit] | None = None
+
+    def bear(self, prompt: Audit | None) -> _Bearing:
+        judged = born_audits.judge(self.row, self.file, prompt)
+        if judged.word != BLOCK:
+            self.asset = self._keep(judged)
+        self.audited = born_audits.write(self.claimed, judged, self.file, self.asset)
+        self._output(judged).save(force_insert=True)
+        return self
+
+    def embed(self) -> None:
+        """After the job has ended, as quotas are locked in one order everywhere: files before processor time."""
+        if self.asset is not None:
+            self.asset.refresh_from_db()
+            if self.asset.moderation not in HIDDEN:
+                queue_embedding(self.asset, self.file.upload.vectors)
+
+    def _keep(self, judged: Judged) -> Asset:
+        upload = self.file.upload
+        blob = keep_blob(
+            sha256=upload.sha256, length=upload.bytes, media_type=upload.media_type, scan=upload.scan
+        )
+        held = judged.word == REVIEW and judged.quarantines
+        asset = insert_asset(
+            self.dataset,
+            blob,
+            upload,
+            {GENERATED: True},
+            generation_id=self.row.id,
+            labels=[Asset.GENERATED],
+            moderation=QUARANTINED if held else "",
+        )
+        record(actor=self.row.created_by, verb="asset.added", target=str(asset.id))
+        write_blob(blob, upload.content)
+        return asset
+
+    def _output(self, judged: Judged) -> GenerationOutput:
+        piece, made = self.file.piece, self.file.piece.made
+        return GenerationOutput(
+            generation=self.row,
+            kind=made.kind,
+            asset=self.asset,
+            score=piece.score,
+            scores=list(piece.scores),
+            how=made.how,
+            model=made.model[:200],
+            audit_id=self.audited[1].id if self.audited else None,
+            decision=judged.word,
+            provenance=dict(made.marks),
+        )
+
+
+def _finish(row: Generation, creation: Creation) -> None:
+    row.state, row.error, row.finished_at = State.SUCCEEDED, None, timezone.now()
+    row.score = creation.score
+    row.made_by = {piece.made.kind: piece.made.model for piece in creation.pieces}
+    row.save(update_fields=["state", "error", "finished_at", "score", "made_by"])
+
+
+def _end(claimed: jobs.Claim, row: Generation, born: Sequence[_Bearing], cost: Mapping[str, float]) -> None:
+    kept = {str(one.asset.id): one.file.upload.bytes for one in born if one.asset is not None}
+    if not kept:
+        # `follow` shows it on the generation; the quota comes back.
+        jobs.fail(claimed, error=_refusal(born), final=True, cpu_s=cost["cpu_s"], gpu_s=cost["gpu_s"])
+        return
+    result: dict[str, Any] = {"generation": str(row.id), "assets": [*kept], "score": row.score}
+    if blocked := len(born) - len(kept):
+        result["blocked"] = blocked
+    used = {"generations": 1, "assets": len(kept), "bytes": sum(kept.values())}
+    jobs.succeed(claimed, result=result, used=used, **cost)
+    webhooks.emit("generation.finished", {"generation": row.id, "state": str(row.state), "assets": [*kept]})
+
+
+def _refusal(born: Sequence[_Bearing]) -> dict[str, Any]:
+    rules = sorted({rule for one in born if one.audited for rule in one.audited[1].rules})
+    detail = _("The content policy keeps out what was made (%(rules)s).") % {"rules": ", ".join(rules)}
+    return {"type": born_audits.OUTPUT_BLOCKED, "detail": detail}

@@ -1,0 +1,169 @@
+"""Making what was asked for in words. Safe to run twice and to be killed at any line.
+
+The prompt passes the tenant's policy first, and each file as it was released before it becomes an asset
+(`born_audits`). Everything that comes of it is stored in one transaction in the end, under the job's fence: there is
+all of it or nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from django.conf import settings
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from tenants.accounts.models import Tenant
+from tenants.datasets.models import Asset
+from tenants.errors import NotFound, ServiceError
+from tenants.events import webhooks
+from tenants.generation import previews
+from tenants.generation.models import Generation
+from tenants.jobs import services as jobs
+from tenants.jobs.models import Job
+from tenants.pipeline import born_audits
+from tenants.pipeline.bearing import bear
+from tenants.pipeline.examining import watermark_key
+from tenants.pipeline.making import Look, pixels_of
+from tenants.retrieval.encoding import once
+from tenants.scope import tenant_scope
+
+if TYPE_CHECKING:
+    from ml.alignment.space import JointSpace
+    from ml.generators.base import Kind, Marker
+    from ml.generators.studio import Creation
+
+State = Generation.State
+
+
+class GenerationFailed(ServiceError):
+    """The generator said why there is nothing; the same would come of another try."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.slug = code
+
+
+def generate(claimed: jobs.Claim) -> None:
+    """Make what the generation of this job wants, and end the job.
+
+    Raises NotFound where it was deleted, GenerationFailed, PromptBlocked, QuotaExceeded, Cancelled, LeaseLost.
+    """
+    begun = time.process_time()
+    row = _begin(claimed)
+    try:
+        prompt = born_audits.of_prompt(claimed, row)
+        drawing = time.monotonic()
+        creation = _create(claimed, row, Look(claimed, row.id))
+        gpu_s = time.monotonic() - drawing if _on_gpu() else 0.0
+        files = []
+        for piece in creation.pieces:
+            files.append(born_audits.examine(row, piece))
+            jobs.require_wanted(claimed)
+        cpu_s = time.process_time() - begun + sum(file.cpu_s for file in files)
+        with tenant_scope(claimed.tenant_id):
+            bear(claimed, row.id, creation, files, prompt, {"cpu_s": cpu_s, "gpu_s": gpu_s})
+    finally:
+        previews.drop(claimed.tenant_id, row.id)
+
+
+def _begin(claimed: jobs.Claim) -> Generation:
+    with tenant_scope(claimed.tenant_id):
+        jobs.held(claimed)
+        rows = Generation.objects.filter(pk=uuid.UUID(claimed.arguments["generation"]))
+        rows.update(state=State.RUNNING)
+        if (row := rows.first()) is None:
+            raise NotFound(_("This generation was deleted."))
+        return row
+
+
+def _create(claimed: jobs.Claim, row: Generation, look: Look) -> Creation:
+    """Everything that is wanted, marked, signed and read back. torch is imported here, so in workers only."""
+    from ml.generators.base import Cancelled, GenerationError
+    from ml.generators.studio import Request, Studio
+
+    request = Request(
+        prompt=row.prompt,
+        negative=row.negative,
+        outputs=tuple(row.outputs),
+        seed=row.seed,
+        steps=row.steps,
+        guidance=row.guidance,
+        width=row.width,
+        height=row.height,
+        seconds=row.seconds,
+        candidates=row.candidates,
+        picture=_start_picture(claimed, row),
+    )
+    try:
+        specs = cast("Mapping[Kind, str]", settings.GENERATORS)
+        return Studio(specs, _marker(claimed, row), joint_space()).create(request, look)
+    except Cancelled:
+        raise look.stopped or jobs.Cancelled() from None
+    except GenerationError as error:
+        raise GenerationFailed(error.code, error.message) from error
+
+
+def _on_gpu() -> bool:
+    """Whether a generator has used one: torch is there once a generator has loaded it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_initialized()
+
+
+def _marker(claimed: jobs.Claim, row: Generation) -> Marker:
+    from ml.generators.base import Marker
+    from ml.provenance.authority import tenant_keys
+
+    tenant = Tenant.objects.get(pk=claimed.tenant_id)
+    keys = tenant_keys(settings.PROVENANCE_DIR, str(tenant.id), tenant.name)
+    return Marker(bytes.fromhex(watermark_key()), keys, row.mark, tenant.slug)
+
+
+def _start_picture(claimed: jobs.Claim, row: Generation) -> Any:
+    """The picture that a remix begins with, uint8 [h, w, 3]; None where there is none, or any more."""
+    if row.remix_of_id is None or "video" not in row.outputs:
+        return None
+    with tenant_scope(claimed.tenant_id):
+        found = Asset.objects.select_related("blob").filter(pk=row.remix_of_id, modality="image")
+        asset = found.exclude(moderation__in=Asset.HIDDEN).first()
+    return pixels_of(asset.blob, row.width, row.height) if asset else None
+
+
+@once
+def joint_space() -> JointSpace:
+    """What scores pictures against prompts, whatever answers searches: the shipped one that reads Chinese."""
+    from ml.alignment.space import SHIPPED, JointSpace
+
+    return JointSpace.load(SHIPPED.parent / "prior-2")
+
+
+# --- Jobs that end badly ---------------------------------------------------------------------------------
+
+
+def follow(job: Job) -> None:
+    """Show on the generation what became of its job: it ended badly, or is queued again."""
+    row = Generation.objects.filter(job_id=job.id).first()
+    if row is None:
+        return
+    row.state, row.error = _shown(job)
+    row.finished_at = timezone.now() if job.finished else None
+    if not job.finished:
+        # The prompt is looked at anew: the policy may have changed.
+        row.prompt_audit_id = None
+    row.save(update_fields=["state", "error", "finished_at", "prompt_audit_id"])
+    if job.state == Job.State.FAILED:
+        told = {"generation": row.id, "state": str(row.state), "error": (row.error or {}).get("type")}
+        webhooks.emit("generation.failed", told)
+
+
+def _shown(job: Job) -> tuple[str, dict[str, Any] | None]:
+    if job.state == Job.State.CANCELLED:
+        return State.CANCELLED, None
+    if job.state == Job.State.FAILED:
+        refused = (job.error or {}).get("type") in born_audits.REFUSALS
+        return (State.BLOCKED if refused else State.FAILED), job.error
+    return State.QUEUED, None
