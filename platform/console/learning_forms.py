@@ -46,6 +46,9 @@ class FinetuneForm(StyledForm):
     general_dataset = forms.UUIDField(
         required=False, label=gettext_lazy("General pairs from"), widget=forms.Select
     )
+    include_generated = forms.BooleanField(
+        required=False, label=gettext_lazy("Learn from pictures that were generated here, too")
+    )
 
     def __init__(
         self, datasets: Sequence[tuple[str, str]], bases: Sequence[tuple[str, str]], *args: Any, **kwargs: Any
@@ -61,7 +64,12 @@ class FinetuneForm(StyledForm):
 
     @property
     def settings(self) -> Settings:
-        return Settings(epochs=self.cleaned_data["epochs"], group_by=self.cleaned_data["group_by"])
+        given = self.cleaned_data
+        return Settings(
+            epochs=given["epochs"],
+            group_by=given["group_by"],
+            include_generated=given["include_generated"],
+        )
 
     def refuse(self, error: Any) -> None:
         """Names are taken, and bases not ready: the services say so without a pointer."""

@@ -25,6 +25,8 @@ EVENTS = {
     "model.trained": _("A model was trained"),
     "model.promoted": _("A model was promoted"),
     "model.rolled_back": _("A model was rolled back"),
+    "generation.finished": _("A generation was finished"),
+    "generation.failed": _("A generation failed, or was blocked"),
     "quota.warning": _("Four fifths of a quota are used"),
     "quota.exceeded": _("A quota is used up"),
 }
@@ -33,6 +35,7 @@ GROUPS = (
     (_("Jobs"), "job."),
     (_("Audits and reviews"), ("audit.", "review.")),
     (_("Models"), "model."),
+    (_("Generation"), "generation."),
     (_("Quotas"), "quota."),
 )
 SINCE = (

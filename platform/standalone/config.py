@@ -17,6 +17,7 @@ APP_PROCESSES = (
     "worker-bulk",
     "worker-audit",
     "worker-train",
+    "worker-generate",
     "worker-hooks",
     "worker-general",
     "beat",

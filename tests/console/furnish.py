@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NOT_PAGES = {
     *("asset-content", "asset-thumbnail", "asset-tile", "audit-content", "audit-picture"),
     *("export-content", "import-receipt", "usage-export", "job-events", "jobs-states", "job-log", "logout"),
-    *("asset-neighbours", "map-points", "map-matches", "policies-language"),
+    *("asset-neighbours", "map-points", "map-matches", "policies-language", "generation-preview"),
 }
 OPERATORS_NOT_PAGES = {"tenant-export-content"}
 #: Pages that only make sense in the middle of something; others tests open them (test_people, test_sign_in).
@@ -147,19 +147,22 @@ def _things(party: Any) -> Any:
 def _rich(party: Any) -> dict[str, Any]:
     from tenants.datasets.models import Asset
     from tenants.scope import tenant_scope
+    from tests.console import generating
     from tests.console.learning import candidate, promotion, report
 
     model = candidate(party, name=f"Shelf labels {secrets.token_hex(2)}")
     promotion(party, model, "failed", report=report(worse=["golden"]))
     with tenant_scope(party.id):
         picture = Asset.objects.filter(modality="image", status="ready").order_by("-id").first()
+    made = {"model_id": model.id, "generation_id": generating.made(party, outputs=("image", "audio")).id}
     if picture is None:
-        return {"model_id": model.id}
-    return {"model_id": model.id, "asset_id": picture.id, "dataset_id": picture.dataset_id}
+        return made
+    return {**made, "asset_id": picture.id, "dataset_id": picture.dataset_id}
 
 
 def _variants(party: Any) -> dict[str, str]:
     """Pages that look different in another state of the thing that they are about."""
+    from tests.console import generating
     from tests.console.auditing import audited, flag_of
     from tests.console.learning import job_of, training
     from tests.tenants.reviewing import make_world
@@ -169,6 +172,7 @@ def _variants(party: Any) -> dict[str, str]:
     review = flag_of(world, audit)
     model = training(party, name=f"Being trained {secrets.token_hex(2)}")
     error = {"type": "damaged", "detail": "The file is not a picture: it ends in the middle."}
+    refused = {"type": "prompt-blocked", "detail": "The content policy does not allow this prompt (hate)."}
     failed = job_of(party, "embed_asset", "failed", error=error, attempts=3, progress_failed=1)
     return {
         "search+results": "/search?q=red+fruit",
@@ -176,6 +180,7 @@ def _variants(party: Any) -> dict[str, str]:
         "audit+evidence": f"/audits/{audit.id}",
         "review+open": f"/reviews/{review.id}",
         "model+training": f"/models/{model.id}",
+        "generation+blocked": f"/generate/{generating.ended(party, 'blocked', refused).id}",
         "job+failed": f"/jobs/{failed.id}",
         "404": "/nothing-here",
     }

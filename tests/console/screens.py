@@ -36,8 +36,12 @@ LOOKS: dict[str, dict[str, Any]] = {
     "zh": {"locale": "zh-CN"},
 }
 #: Of the looks beside light only these are kept in the repository; README shows some of them at full size.
-CHOICE = ("home", "search+results", "map", "review+open", "audit+evidence", "model", "jobs", "operator-index")
-SHOWN = ("search+results", "map", "audit+evidence", "operator-index")
+CHOICE = (
+    *("home", "search+results", "map", "review+open", "audit+evidence", "model", "jobs", "operator-index"),
+    *("generate", "generation"),
+)
+SHOWN = ("search+results", "map", "audit+evidence", "operator-index", "generation")
+PROMPTS = ("a red apple", "a cat with a hat walks by the sea", "a yellow sun", "a green tree", "a blue fish")
 TOLD = 4
 TALLEST, WIDTH, SHOWN_WIDTH, QUALITY = 1500, 640, 1280, 62
 LOCAL = {"WEBHOOK_ALLOW_HTTP": "1", "WEBHOOK_PORTS": "1024-65535", "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.1/32"}
@@ -114,6 +118,7 @@ def _really(stack: Stack, shop: Client, datasets: dict[str, str]) -> dict[str, s
     ]
     for asked in audits:
         shop.wait(asked["job"], 600)
+    made = [_generated(shop, prompt) for prompt in PROMPTS]
     reviews = shop.json("GET", "/reviews")["results"]
     shop.json("POST", "/maps", 201, json={"method": "pca"})
     job = shop.wait(tuned["job"], 1200)
@@ -134,10 +139,19 @@ def _really(stack: Stack, shop: Client, datasets: dict[str, str]) -> dict[str, s
         "models": "/models",
         "model": f"/models/{tuned['model']['id']}",
         "map": "/map?key=aisle",
+        "generate": "/generate",
+        "generation": f"/generate/{made[1]}",
         "jobs": "/jobs",
         "job": f"/jobs/{job['id']}",
         **_webhooks(shop),
     }
+
+
+def _generated(shop: Client, prompt: str) -> str:
+    wish = {"prompt": prompt, "outputs": ["image", "video", "audio"], "seed": 7}
+    asked = shop.json("POST", "/generations", 202, json=wish)
+    shop.wait(asked["job"], 600)
+    return str(asked["generation"]["id"])
 
 
 def _webhooks(shop: Client) -> dict[str, str]:

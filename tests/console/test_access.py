@@ -20,6 +20,9 @@ from tenants.datasets import resumable, selectors, services
 from tenants.datasets.models import Import
 from tenants.events import endpoints
 from tenants.events.models import Erasure, Export
+from tenants.generation.models import Generation
+from tenants.generation.services import request_generation
+from tenants.generation.wishes import Wanted
 from tenants.jobs.selectors import get_job
 from tenants.learning.golden import add_golden_query
 from tenants.learning.models import GoldenQuery, LearntModel
@@ -59,7 +62,7 @@ BEFORE_A_TENANT = {
 ONE_THING = {
     *("member", "invitation", "dataset", "asset", "job", "key"),
     *("import", "upload", "export", "erasure"),
-    *("model", "golden", "task", "webhook"),
+    *("model", "golden", "task", "webhook", "generation"),
     *("audit", "review", "outcome", "batch", "policy", "backtest", "hash"),
 }
 
@@ -140,6 +143,14 @@ TABLE = [
     ("hash-list-content", "POST", "moderate"),
     ("hash-list-delete", "POST", "moderate"),
     ("hash-list-remove", "POST", "moderate"),
+    ("generate", "GET", "read"),
+    ("generate-new", "POST", "generate"),
+    ("generation", "GET", "read"),
+    ("generation-preview", "GET", "read"),
+    ("generation-vary", "POST", "generate"),
+    ("generation-cancel", "POST", "generate"),
+    ("generation-retry", "POST", "generate"),
+    ("generation-delete", "POST", "generate"),
     ("models", "GET", "read"),
     ("models-compare", "GET", "read"),
     ("models-finetune", "GET", "train"),
@@ -234,6 +245,7 @@ class Things:
                 "model_id": new_model(party.id, state="draft").id,
                 "slug": create_task(slug=f"t-{secrets.token_hex(4)}", weights={"text": 1}).slug,
                 "map_id": create_map(name="kept")[0].id,
+                "generation_id": request_generation(wanted=Wanted(prompt="a red kettle"))[0].id,
                 "golden_id": add_golden_query(text="kettle", relevant=[self.asset.id]).id,
             }
 
@@ -276,7 +288,7 @@ def _listed() -> dict[str, Any]:
 
 
 def _written_in(party: Party) -> list[Any]:
-    """Everything that moderation and learning have written in a tenant."""
+    """Everything that moderation, learning and generation have written in a tenant."""
     models = (
         AuditRequest,
         Review,
@@ -290,6 +302,7 @@ def _written_in(party: Party) -> list[Any]:
         LearntModel,
         GoldenQuery,
         SearchTask,
+        Generation,
     )
     with tenant_scope(party.id):
         return [list(model.objects.order_by("id").values()) for model in models]
@@ -363,7 +376,8 @@ def test_a_role_opens_what_its_scopes_allow(role: str, things: Things, person: C
 
 
 @pytest.mark.parametrize(
-    "name,method,scope", [row for row in TABLE if row[2] in {"write", "train", "admin", "moderate"}]
+    "name,method,scope",
+    [row for row in TABLE if row[2] in {"write", "train", "admin", "moderate", "generate"}],
 )
 def test_a_refusal_changes_nothing(
     name: str, method: str, scope: str, standing: Things, viewer: Client

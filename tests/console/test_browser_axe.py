@@ -74,6 +74,7 @@ VARIANTS = [
     "audit+evidence",
     "review+open",
     "model+training",
+    "generation+blocked",
     "job+failed",
     "404",
 ]

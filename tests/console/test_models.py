@@ -108,7 +108,7 @@ def test_a_fine_tune_is_started_once_and_the_quota_is_told(party: Party, dataset
     response = owner.post("/models/finetune", {**fields, "group_by": "product"})
     with tenant_scope(party.id):
         row = LearntModel.objects.get()
-        assert row.settings == {"epochs": 5, "seed": 0, "group_by": "product"}
+        assert row.settings == {"epochs": 5, "seed": 0, "group_by": "product", "include_generated": False}
         assert row.created_by == str(owner.user.pk)  # type: ignore[attr-defined]
     assert response["Location"] == f"/models/{row.id}"
     assert "Queued." in read(owner, f"/models/{row.id}")

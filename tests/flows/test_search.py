@@ -227,7 +227,7 @@ def test_events_follow_a_job_to_its_end(client) -> None:
 
 def test_nothing_at_an_address_is_told_for_every_method(client) -> None:
     for method in ("GET", "POST", "PUT", "DELETE"):
-        for path in ("/nothing", "/datasets/", "/generations"):
+        for path in ("/nothing", "/datasets/", "/generation"):
             answer = client.request(method, path, json={})
             assert (answer.status_code, answer.headers["Content-Type"]) == (404, "application/problem+json")
 

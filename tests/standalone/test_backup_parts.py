@@ -15,8 +15,9 @@ import pytest
 from django.conf import settings
 from django.core.files.storage import default_storage
 
+from ml.provenance import authority
 from standalone import datadir
-from standalone.backup import manifest
+from standalone.backup import manifest, signing_keys
 from standalone.backup.database import Snapshot, snapshot, view
 from standalone.backup.making import Maker, clear_leftovers, exclusively, promised_days, prune
 from standalone.backup.manifest import FILES, Manifest
@@ -276,10 +277,21 @@ def test_placing_goes_on_wherever_it_was_cut_off(tmp_path: Path, monkeypatch: py
             pass
         Site(home).finish()
         (aside,) = home.glob("replaced-*")
-        assert (words(home), words(aside)) == (["new"] * 4, ["old"] * 4)
+        assert (words(home), words(aside)) == (["new"] * len(PLACED), ["old"] * len(PLACED))
         assert not site.folder.exists()
         cuts += 1
     assert cuts == 2 * len(PLACED)
+
+
+def test_signing_keys_are_saved_and_put_back_for_their_owner_only(tmp_path: Path) -> None:
+    made = authority.tenant_keys(tmp_path / "here", "t1", "Ann's")
+    signing_keys.write_keys(tmp_path / "there", signing_keys.read_keys(tmp_path / "here"))
+    assert authority.tenant_keys(tmp_path / "there", "t1", "Ann's") == made
+    assert {oct(path.stat().st_mode & 0o777) for path in (tmp_path / "there").rglob("*.key")} == {"0o600"}
+    assert signing_keys.read_keys(tmp_path / "nowhere") == {}
+    for name in ("../root.key", "/root.key"):
+        with pytest.raises(StackError, match="outside"):
+            signing_keys.write_keys(tmp_path / "there", {name: "x"})
 
 
 def test_another_backup_does_not_go_on_with_what_was_built(tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def test_a_valkey_that_evicts_and_forgets_is_named(services: Stack) -> None:
     assert found["valkey-persistence"]["verdict"] == "warn"
     assert "nobody serves the queues embed, media, import" in found["workers"]["what"]
     assert (
-        "worker-embed, worker-bulk, worker-audit, worker-train, worker-hooks, worker-general"
+        "worker-embed, worker-bulk, worker-audit, worker-train, worker-generate, worker-hooks, worker-general"
         in found["workers"]["advice"]
     )
     assert found["canaries"]["what"] == "no canary ever came through"

@@ -17,6 +17,7 @@ USAGE = {
     "bytes": _("Bytes added"),
     "ingested_bytes": _("Bytes added"),
     "vectors": _("Vectors made"),
+    "generations": _("Generations"),
     "cpu_s": _("CPU time"),
     "gpu_s": _("GPU time"),
 }

@@ -25,6 +25,7 @@ from tenants.datasets import selectors, serving
 from tenants.datasets.models import Asset
 from tenants.datasets.resumable import file_of
 from tenants.errors import Invalid
+from tenants.generation.models import Generation
 from tenants.jobs.selectors import as_dict
 from tenants.moderation import selectors as audits
 from tenants.pipeline import erasure, services, uploads
@@ -100,6 +101,7 @@ def _show(request: Request, asset_id: uuid.UUID, form: AssetForm | None, status:
             "acts": asset_history.acts(asset, request.workspace.scopes),
             "jobs": jobs,
             "indexed": asset_history.indexed(asset),
+            "generation": _generation(asset),
         }
     context["form"] = form or AssetForm(initial={"caption": asset.caption, "metadata": _json(asset.metadata)})
     return page(request, "asset.html", context, status=status)
@@ -110,6 +112,13 @@ def _audits(request: Request, asset: Asset) -> list[Any]:
     if MODERATE not in request.workspace.scopes:
         return []
     return list(audits.list_audits(asset_id=asset.id)[:AUDITS])
+
+
+def _generation(asset: Asset) -> Generation | None:
+    """What made it, if that is still there."""
+    if asset.generation_id is None:
+        return None
+    return Generation.objects.filter(pk=asset.generation_id).only("id", "prompt").first()
 
 
 def _json(metadata: dict[str, Any]) -> str:

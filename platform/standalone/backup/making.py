@@ -16,7 +16,7 @@ from typing import Any
 from django.conf import settings
 
 from standalone import datadir
-from standalone.backup import manifest
+from standalone.backup import manifest, signing_keys
 from standalone.backup.database import Snapshot, snapshot, view
 from standalone.backup.manifest import DUMP, FILES, MANIFEST, SECRETS, SUMS, Manifest, sha256
 from standalone.backup.storing import Copied, Copying
@@ -112,6 +112,8 @@ class Maker:
     def _finish(self, seen: Snapshot, partial: Path, tables: dict[str, Any], copied: Copied) -> None:
         secrets = {**datadir.load_secrets(self.data_dir), "secret_key": settings.SECRET_KEY}
         write_json(partial / SECRETS, secrets)
+        if keys := signing_keys.read_keys(settings.PROVENANCE_DIR):
+            write_json(partial / signing_keys.FILE, keys)
         demo = self.data_dir / "demo.json"
         if demo.exists():
             write_json(partial / demo.name, read_json(demo))

@@ -102,12 +102,12 @@ def read_sums(folder: Path) -> Iterator[tuple[str, str]]:
     with (folder / SUMS).open() as lines:
         for line in lines:
             digest, separator, name = line.rstrip("\n").partition("  ")
-            if not separator or len(digest) != 64 or not _stays_inside(name):
+            if not separator or len(digest) != 64 or not stays_inside(name):
                 raise _damaged(folder, f"{SUMS} has a line that names no file: {line.rstrip()[:100]!r}")
             yield name, digest
 
 
-def _stays_inside(name: str) -> bool:
+def stays_inside(name: str) -> bool:
     path = PurePosixPath(name)
     return bool(name) and not path.is_absolute() and ".." not in path.parts
 

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db.migrations.loader import MigrationLoader
 
 from standalone import datadir
-from standalone.backup import manifest
+from standalone.backup import manifest, signing_keys
 from standalone.backup.database import load, view
 from standalone.backup.manifest import DUMP, FILES, SECRETS, Manifest
 from standalone.backup.placing import Site
@@ -106,6 +106,8 @@ class Restoration:
         for name in (SECRETS, "demo.json"):
             if (self.source / name).exists():
                 write_json(folder / name, read_json(self.source / name))
+        if (keys := self.source / signing_keys.FILE).exists():
+            signing_keys.write_keys(folder / signing_keys.FOLDER, read_json(keys))
         self.say("files")
         names = (
             name.removeprefix(f"{FILES}/") for name, _ in manifest.read_sums(self.source) if _is_file(name)

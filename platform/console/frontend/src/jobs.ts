@@ -1,6 +1,6 @@
 // Parts of a page that show a job: fetched again whenever the job changes.
 import htmx from "htmx.org";
-import { all } from "./dom";
+import { all, find } from "./dom";
 import { finished, type Job, watch } from "./watch";
 
 const watched = new WeakSet<Element>();
@@ -12,7 +12,7 @@ export function startJobs(root: ParentNode): void {
     watched.add(panel);
     watch(panel.dataset.job ?? "", (job) => {
       tell(job);
-      refresh(panel);
+      if (!moved(panel, job)) refresh(panel);
     });
   }
 }
@@ -20,6 +20,17 @@ export function startJobs(root: ParentNode): void {
 /** Other parts of the page follow the same job without a stream of their own. */
 function tell(job: Job): void {
   document.dispatchEvent(new CustomEvent("job", { detail: { id: job.id, finished: finished(job) } }));
+}
+
+/** Where a panel has a bar for it, a step moves that alone: buttons stay under the pointer. */
+function moved(panel: HTMLElement, job: Job): boolean {
+  const bar = find<HTMLProgressElement>("progress[data-steps]", panel);
+  const same = panel.dataset.state === job.state;
+  panel.dataset.state = job.state;
+  if (!bar || !same || finished(job)) return false;
+  bar.max = job.progress.total || 1;
+  bar.value = job.progress.done;
+  return true;
 }
 
 function refresh(panel: HTMLElement): void {
