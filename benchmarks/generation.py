@@ -1,0 +1,26 @@
+"""Generation, measured part by part (`make bench-generation`); `PARTS=pictures,times` runs some of it.
+
+Drawings by a judge of their own, attention at equal budget, what a piece costs, and what is found of the marks after
+edits. Designs come from `python -m ml.drawing fetch`; where a set is absent its lines say so.
+Writes var/bench/generation.json.
+"""
+
+from __future__ import annotations
+
+from _parts import run_parts
+
+PARTS = {
+    "pictures": "Drawings: do they show what was asked for?",
+    "attention": "Attention: hierarchical, fixed shares and plain, at equal budget",
+    "times": "What a picture, a clip and music take",
+    "marking": "Marked at birth: released, found, and after edits",
+    "sound": "The watermark in sound",
+}
+
+
+def main() -> int:
+    return run_parts("generation", PARTS, lambda part: part.run())  # type: ignore[no-any-return]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
