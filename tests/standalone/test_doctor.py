@@ -74,7 +74,7 @@ def test_a_whole_installation_has_nothing_that_fails(stack: Stack) -> None:
     assert all(found[name]["advice"] for name in told)
     assert found["database"]["what"].startswith("Postgres 18")
     assert "sampled files are there and unchanged" in found["blobs"]["what"]
-    assert found["workers"]["what"] == "6 answer, every queue is served"
+    assert found["workers"]["what"] == "7 answer, every queue is served"
 
 
 @pytest.mark.stack
