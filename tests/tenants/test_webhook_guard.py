@@ -176,7 +176,7 @@ def test_names_that_do_not_resolve_and_slow_name_servers(monkeypatch: pytest.Mon
         sending.post("https://hooks.example/", b"{}", {}).error == "The name of the host cannot be resolved."
     )
     monkeypatch.setattr(guard, "RESOLVE_S", 0.2)
-    monkeypatch.setattr(guard.socket, "getaddrinfo", lambda *a, **k: time.sleep(30))
+    monkeypatch.setattr(guard.socket, "getaddrinfo", lambda *a, **k: time.sleep(30) or [])
     begun = time.monotonic()
     assert sending.post("https://hooks.example/", b"{}", {}).status is None
     assert time.monotonic() - begun < 15
