@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -28,6 +29,8 @@ MIN_CONFIDENCE = 0.5
 #: One or two words have no sentence around them that would make Whisper sure. Words heard in noise stay below .1.
 MIN_CONFIDENCE_SHORT = 0.2
 SHORT_WORDS = 2
+#: Doubted utterances that are remembered: about those of one window.
+REMEMBERED = 16
 
 SENTENCE_ENDS = (".", "?", "!")
 
@@ -73,10 +76,14 @@ def listen(
     is given it is filled along the way. Raises ValueError for samples of another shape.
     """
     hearing = hearing or Hearing()
+    doubted: deque[str] = deque(maxlen=REMEMBERED)
     for utterance in _utterances(_words(_packs(stretches(pieces)), transcriber, hearing)):
-        if _is_trusted(utterance):
-            hearing.understood_s += utterance.end_s - utterance.start_s
-            yield utterance
+        # A decoder is sure of what it repeats, whatever it hears: what was doubted before is no surer the second time.
+        if not _is_trusted(utterance) or utterance.text in doubted:
+            doubted.append(utterance.text)
+            continue
+        hearing.understood_s += utterance.end_s - utterance.start_s
+        yield utterance
 
 
 def passages_of(

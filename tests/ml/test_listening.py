@@ -127,6 +127,17 @@ class TestListen:
         assert hearing.unclear
         assert hearing.understood_s == 0
 
+    def test_what_was_doubted_is_no_surer_the_second_time(self, sentence: Samples) -> None:
+        """Whisper repeats what it misheard, and then gives it a high probability."""
+        sound = np.concatenate([sentence, silence(1), sentence, silence(1), sentence])
+        doubted, sure = words("An eel is an animal.", probability=0.3), words("An eel is an animal.")
+        later = [Word(word.start_s + 3, word.end_s + 3, word.text, word.probability) for word in sure]
+        other = [Word(n + 6.0, n + 6.3, text, 0.9) for n, text in enumerate(["It", "swims."])]
+        said = list(listen([(0.0, sound)], Parrot([*doubted, *later, *other])))
+        assert [utterance.text for utterance in said] == ["It swims."]
+        said = list(listen([(0.0, sound)], Parrot([*sure, *later])))
+        assert [utterance.text for utterance in said] == ["An eel is an animal."] * 2
+
     def test_times_go_back_over_the_silence_that_was_left_out(self, sentence: Samples) -> None:
         sound = np.concatenate([sentence, silence(20), sentence])
         starts = [stretch.start_s for stretch in stretches([(100.0, sound)])]
