@@ -15,9 +15,10 @@ LINT_ENV := DATA_DIR=var/lint SECRET_KEY=lint DATABASE_URL=postgres://localhost/
 run: install
 	@exec $(BIN)/python -m standalone run
 
-# Installs, builds, lints, then tests: the last line is pytest's.
+# Installs, builds, lints, then tests in two processes, each with services of its own: the last line is pytest's.
+PYTEST_PROCESSES ?= 2
 test: install-dev prepare-test lint
-	@exec $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@exec $(BIN)/python -m pytest -n $(PYTEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # The guided tour, against a running stack or one of its own.
 demo: install

@@ -6,6 +6,7 @@ on-commit hooks), so a test never counts rows outside its own tenants.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,22 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+#: Files that share the session's stack: one process runs all of them, so that it is started once.
+ON_THE_STACK = re.compile(r"tests/(flows/|\w+/test_browser|standalone/test_(backup|doctor)\.py)")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """By whole files, as modules have fixtures; each process has a database and a stack of its own."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByStack(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "stack" if ON_THE_STACK.match(nodeid) else str(super()._split_scope(nodeid))
+
+    return ByStack(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -24,7 +24,8 @@ from console.asking import read_filter, read_query
 from console.refining import read_refinements
 from tenants.retrieval.search import Query
 
-ONE, TWO = str(uuid.uuid4()), str(uuid.uuid4())
+#: The same in each process that collects these tests.
+ONE, TWO = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 URL = "http://localhost/api/v1/search"
 ODD = """it's "tea" $HOME `id` \\ 茶 @x ${CROSSLIGHT_KEY} {7}"""
 
