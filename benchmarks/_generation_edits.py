@@ -47,11 +47,16 @@ CODECS: Mapping[str, tuple[str, str, int]] = {
     "Opus 64k": ("ogg", "libopus", 64_000),
     "Opus 32k": ("ogg", "libopus", 32_000),
 }
-#: Codec, options, factor of size.
-FILMS: Mapping[str, tuple[str, Mapping[str, str], float]] = {
-    "AV1 again, crf 40": ("libsvtav1", {"crf": "40", "preset": "9"}, 1.0),
-    "VP9, crf 34": ("libvpx-vp9", {"crf": "34", "b": "0", "cpu-used": "6"}, 1.0),
-    "half size, AV1 crf 30": ("libsvtav1", {"crf": "30", "preset": "9"}, 0.5),
+AV1_40, AV1_30 = {"crf": "40", "preset": "9"}, {"crf": "30", "preset": "9"}
+VP9_34 = {"crf": "34", "b": "0", "cpu-used": "6"}
+#: What is done to each frame, then factor of size (as FFmpeg scales), codec, options.
+FILMS: Mapping[str, tuple[Callable[[Pixels], Pixels], float, str, Mapping[str, str]]] = {
+    "AV1 again, crf 40": (PICTURES["saved again"], 1.0, "libsvtav1", AV1_40),
+    "VP9, crf 34": (PICTURES["saved again"], 1.0, "libvpx-vp9", VP9_34),
+    "half size, AV1 crf 30": (PICTURES["saved again"], 0.5, "libsvtav1", AV1_30),
+    "crop 10 %, AV1 crf 30": (PICTURES["crop 10 %"], 1.0, "libsvtav1", AV1_30),
+    "shown at 150 %, AV1 crf 30": (PICTURES["saved again"], 1.5, "libsvtav1", AV1_30),
+    "screenshot of that in a window, AV1 crf 30": (screenshot, 1.0, "libsvtav1", AV1_30),
 }
 
 
@@ -98,8 +103,8 @@ def frames(content: bytes) -> list[Pixels]:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
-def film(pictures: Sequence[Pixels], codec: str, options: Mapping[str, str], factor: float) -> bytes:
-    """A silent WebM or MP4 at 24 frames a second."""
+def film(pictures: Sequence[Pixels], factor: float, codec: str, options: Mapping[str, str]) -> bytes:
+    """A silent WebM or MP4 at 24 frames a second. Sides are made even."""
     target = io.BytesIO()
     kind = "webm" if codec == "libvpx-vp9" else "mp4"
     height, width = (int(side * factor) // 2 * 2 for side in pictures[0].shape[:2])

@@ -2,7 +2,8 @@
 
 Part of `make bench-generation`. `GENERATION_RELEASES` (500) is how many files are made: pictures with and without
 negative prompts, of all sizes and guidances, pictures that have no room for a mark (black, white, noise), music, clips
-with and without sound. What a wrapper refuses is not released, and counted beside.
+with and without sound. What a wrapper refuses is not released, and counted beside. Of films an audit's decoder chooses
+the frames that are looked at.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _audit_provenance_files import encoded
+from _audit_provenance_files import encoded, picture
 from _generation_edits import FILMS, PICTURES, film, frames, heard
 from _search_bench import Line, at_least, at_most
 from numpy.typing import NDArray
@@ -36,12 +37,15 @@ from ml.generators.base import (
     Wish,
     load_generator,
 )
+from ml.media import Decoder
 from ml.provenance.authority import tenant_keys
 
-KEY, PAYLOAD = bytes(range(32)), 0xC0FFEE12
+KEY, OTHER, PAYLOAD = bytes(range(32)), bytes(32), 0xC0FFEE12
 RELEASES = int(os.environ.get("GENERATION_RELEASES", "500"))
 #: Pictures that are edited.
 EDITED = min(60, max(12, RELEASES // 8))
+#: Films without a mark, for false alarms, and frames of each: as many as are looked at at most.
+UNMARKED, SHOTS = 200, 10
 PROMPTS = (
     "a cat with a hat walks by the sea", "a red apple", "sad rain at night", "happy festival with fireworks", "black",
     "an all black picture in the dark", "white snow", "", "a green frog and a house", "悲伤的雨夜", "a dog", "moon",
@@ -52,9 +56,9 @@ Pixels = NDArray[np.uint8]
 
 def run() -> list[Line]:
     """Every figure of this part."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Decoder() as decoder:
         marker = Marker(KEY, tenant_keys(Path(folder) / "keys", "bench", "Bench"), PAYLOAD, "bench")
-        bench = _Bench(Path(folder), marker)
+        bench = _Bench(Path(folder), marker, decoder)
         return [*bench.births(), *bench.pictures(), *bench.clips()]
 
 
@@ -80,8 +84,8 @@ class Roomless(Generator):
 
 
 class _Bench:
-    def __init__(self, folder: Path, marker: Marker) -> None:
-        self.folder, self.marker = folder, marker
+    def __init__(self, folder: Path, marker: Marker, decoder: Decoder) -> None:
+        self.folder, self.marker, self.decoder = folder, marker, decoder
         self.chance = random.Random(0)
         self.made: dict[str, list[Made]] = {"image": [], "audio": [], "video": []}
         self.detectors = [load_detector(name) for name in ("c2pa", "watermark")]
@@ -161,7 +165,7 @@ class _Bench:
         else:
             item.sound = heard(content)
         if kind == "video":
-            item.shots = [Shot(at / 24, pixels) for at, pixels in enumerate(frames(content)) if at % 12 == 5]
+            item.shots = [Shot(frame.at_s, frame.pixels) for frame in self.decoder.frames(path)]
         return item
 
     # --- After edits ---
@@ -181,9 +185,30 @@ class _Bench:
             yield self._left("image", name, [(encoded(edit(pixels), "PNG"), "image/png") for pixels in shown])
 
     def clips(self) -> Iterator[Line]:
-        kept = [one.content for one in self.made["video"]][:10]
-        for name, (codec, options, factor) in FILMS.items():
-            kind = "video/webm" if codec == "libvpx-vp9" else "video/mp4"
-            yield self._left(
-                "video", name, [(film(frames(one), codec, options, factor), kind) for one in kept]
-            )
+        kept, edited = [frames(one.content) for one in self.made["video"]][:10], []
+        for name, (edit, *how) in FILMS.items():
+            kind = "video/webm" if "libvpx-vp9" in how else "video/mp4"
+            films = [(film([edit(one) for one in shown], *how), kind) for shown in kept]
+            edited += films
+            yield self._left("video", name, films)
+        yield from self._false_alarms([self._item(*one) for one in edited])
+
+    def _false_alarms(self, edited: Sequence[Item]) -> Iterator[Line]:
+        """Films with the mark of another key, and films of which every frame shows another part of a picture."""
+        moving = [Item("video", "video/mp4", shots=panned(picture(seed, 320))) for seed in range(UNMARKED)]
+        took = time.process_time()
+        false = sum(self._marked(item, KEY) for item in moving)
+        took = time.process_time() - took
+        false += sum(self._marked(item, OTHER) for item in edited)
+        yield at_most(f"video: false alarms, of {len(moving) + len(edited)}", false, 0, "")
+        yield Line(f"video: {SHOTS} frames of 256 px looked at", took / len(moving) * 1000, "cpu ms")
+
+    def _marked(self, item: Item, key: bytes) -> bool:
+        item.options = {"watermark_key": key.hex()}
+        return bool(self.detectors[1].examine(item).evidence)
+
+
+def panned(pixels: Pixels) -> list[Shot]:
+    height, width = (side - 256 for side in pixels.shape[:2])
+    places = [(at * height // SHOTS, at * width // SHOTS) for at in range(SHOTS)]
+    return [Shot(at, pixels[y : y + 256, x : x + 256]) for at, (y, x) in enumerate(places)]

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, ClassVar
 
+from ml.auditing.films import chosen
 from ml.detectors.base import Detector, Finding, Item, Pixels
 from ml.provenance import sound_watermark
-from ml.provenance.watermark import Mark, detect
+from ml.provenance.watermark import Mark, detect_frames
 
 #: A picture smaller than this cannot hold the mark even if it was halved.
 MIN_SIDE = 64
-MAX_SHOTS = 6
+#: Of a film, evenly over its length: each is a look more, and key frames, which keep most of the mark, are rare.
+MAX_SHOTS = 10
 #: A sound shorter than this does not hold enough of the mark to be certain.
 MIN_SOUND_S = sound_watermark.MIN_S / 2
 
 
 class Watermark(Detector):
     name = "watermark"
-    version = "2"
+    version = "3"
     tier = "cryptographic"
     modalities: ClassVar = frozenset({"image", "audio", "video"})
     sees = (
@@ -65,8 +67,7 @@ def _key(option: Any) -> bytes | None:
 def _pictures(item: Item) -> list[Pixels]:
     if item.pixels is not None:
         return [item.pixels]
-    step = max(1, len(item.shots) // MAX_SHOTS)
-    return [shot.pixels for shot in item.shots[::step][:MAX_SHOTS]]
+    return [shot.pixels for shot in chosen(item.shots, MAX_SHOTS)]
 
 
 def _why_not(item: Item, pictures: list[Pixels]) -> tuple[Any, str] | None:
@@ -82,21 +83,23 @@ def _why_not(item: Item, pictures: list[Pixels]) -> tuple[Any, str] | None:
 
 def _in_pictures(item: Item, pictures: list[Pixels], key: bytes) -> dict[str, Any]:
     original = (item.width, item.height) if item.width and item.height else None
-    marks = [mark for pixels in pictures if (mark := detect(pixels, key, original))]
+    marks = detect_frames(pictures, key, original)
     return _present(marks, len(pictures)) if marks else {"state": "absent"}
 
 
 def _present(marks: list[Mark], pictures: int) -> dict[str, Any]:
-    payload, count = Counter(mark.payload for mark in marks).most_common(1)[0]
+    payload = Counter(mark.payload for mark in marks).most_common(1)[0][0]
     best = max((mark for mark in marks if mark.payload == payload), key=lambda mark: mark.seen)
     return {
         "state": "present",
         "payload": f"{payload:08x}",
         "pictures": pictures,
-        "marked": count,
+        "marked": sum(mark.frames for mark in marks if mark.payload == payload),
         "scale": best.scale,
         "corrected": best.wrong,
         "seen": best.seen,
+        # None of them shows it alone.
+        **({"together": True} if best.frames > 1 else {}),
     }
 
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -52,12 +52,13 @@ SEARCHED, READ = 512, 1024
 @dataclass(frozen=True)
 class Mark:
     """``payload``: 0 to 2³²-1. ``scale``: what the picture was enlarged by to read it. ``wrong``: symbols corrected
-    (0 to 2). ``seen``: how clearly the tile stood out, in deviations."""
+    (0 to 2). ``seen``: how clearly the tile stood out, in deviations. ``frames``: in how many at once it was read."""
 
     payload: int
     scale: float
     wrong: int
     seen: float
+    frames: int = 1
 
 
 def embed(pixels: Pixels, payload: int, key: bytes, *, gain: float | None = None) -> Pixels:
@@ -87,27 +88,67 @@ def embed(pixels: Pixels, payload: int, key: bytes, *, gain: float | None = None
 
 def detect(pixels: Pixels, key: bytes, original: tuple[int, int] | None = None) -> Mark | None:
     """The mark in uint8 [h, w, 3]. ``original``: width and height before somebody reduced it to ``pixels``."""
-    if min(pixels.shape[:2]) < 2:
-        return None
-    plane = luminance(pixels)
-    for at, scale in enumerate(_scales(plane.shape[1], plane.shape[0], original)):
-        if mark := _look(plane, scale, key, SEEN if at < LIKELY else SEEN_GUESSED):
+    return next(iter(detect_frames([pixels], key, original)), None)
+
+
+def detect_frames(
+    frames: Sequence[Pixels], key: bytes, original: tuple[int, int] | None = None
+) -> list[Mark]:
+    """The marks in frames of one film, each uint8 [h, w, 3]: of every frame that shows its own.
+
+    Where none does, the frames of the first one's size are looked at together, which gives one mark or none: a film
+    carries the same tile at the same place in all of them, so that it adds up and the picture, which moves, does not.
+    Each frame alone comes first, as a cut joins films with different marks, and as one key frame may hold more than all
+    others. What chance may do with a picture it may do with each frame, and once with all of them.
+    """
+    seen = [_Frame(luminance(pixels)) for pixels in frames if min(pixels.shape[:2]) >= 2]
+    alone = [mark for frame in seen if (mark := _found([frame], key, original))]
+    alike = [frame for frame in seen if frame.plane.shape == seen[0].plane.shape]
+    if alone or len(alike) < 2:
+        return alone
+    together = _found(alike, key, original)
+    return [together] if together else []
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """A picture that may be looked at twice, alone and among others: folding it is four fifths of a look."""
+
+    plane: Plane
+    kept: dict[tuple[float, int], Plane] = field(default_factory=dict)
+
+    def folded(self, scale: float, most: int) -> Plane:
+        if (scale, most) not in self.kept:
+            self.kept[scale, most] = _folded(self.plane, scale, most)
+        return self.kept[scale, most]
+
+
+def _found(frames: Sequence[_Frame], key: bytes, original: tuple[int, int] | None) -> Mark | None:
+    """The mark that frames of one size carry together, at the likeliest size at which it is seen."""
+    height, width = frames[0].plane.shape
+    for at, scale in enumerate(_scales(width, height, original)):
+        if mark := _look(frames, scale, key, SEEN if at < LIKELY else SEEN_GUESSED):
             return mark
     return None
 
 
-def _look(plane: Plane, scale: float, key: bytes, least: float) -> Mark | None:
-    """The mark in the picture enlarged by ``scale``."""
-    searched = _folded(plane, scale, SEARCHED)
+def _look(frames: Sequence[_Frame], scale: float, key: bytes, least: float) -> Mark | None:
+    """The mark in the frames, enlarged by ``scale`` and laid over each other."""
+    searched = _summed(frames, scale, SEARCHED)
     tile: Plane | None = None
     for seen, place in _places(searched, key, least):
         if tile is None:
-            fits = max(plane.shape) * scale <= SEARCHED
-            tile = _tile_of(searched if fits else _folded(plane, scale, READ))
+            fits = max(frames[0].plane.shape) * scale <= SEARCHED
+            tile = _tile_of(searched if fits else _summed(frames, scale, READ))
         found = _read(tile, place, key)
         if found and (found[1] < 2 or seen >= CLEAR):
-            return Mark(found[0], round(scale, 4), found[1], round(seen, 2))
+            return Mark(found[0], round(scale, 4), found[1], round(seen, 2), len(frames))
     return None
+
+
+def _summed(frames: Sequence[_Frame], scale: float, most: int) -> Plane:
+    # Not averaged: what looks for the tile divides by the energy around each frequency, so that only shares count.
+    return np.sum([frame.folded(scale, most) for frame in frames], axis=0, dtype=np.float32)
 
 
 # --- The code ---

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ml.detectors.base import Item, Shot, load_detector
 from ml.provenance import reed_solomon
-from ml.provenance.watermark import MIN_SIDE, detect, embed
+from ml.provenance.watermark import MIN_SIDE, detect, detect_frames, embed
 from tests.ml.provenance_files import textured
 
 KEY, OTHER = bytes(range(32)), bytes(32)
@@ -98,6 +98,63 @@ def test_what_cannot_hold_a_mark_is_refused() -> None:
             embed(textured(), payload, KEY)
 
 
+# --- Frames of a film ---
+
+
+def panned(seed: int, count: int = 10) -> list[Pixels]:
+    """Frames of a camera that moves over a picture."""
+    whole = textured(seed, 400, 400)
+    return [
+        np.ascontiguousarray(whole[9 * at : 9 * at + 256, 13 * at : 13 * at + 256]) for at in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def faint() -> list[Pixels]:
+    """Frames that hold too little of the mark to show it alone."""
+    return [jpeg(embed(frame, 0xDEADBEEF, KEY, gain=0.2), 50) for frame in panned(4)]
+
+
+def test_a_mark_too_faint_in_every_frame_is_read_in_all_of_them_together(faint: list[Pixels]) -> None:
+    weak = [frame for frame in faint if detect(frame, KEY) is None]
+    assert len(weak) >= 8
+    [mark] = detect_frames(weak, KEY)
+    assert (mark.payload, mark.frames) == (0xDEADBEEF, len(weak))
+    assert detect_frames(weak, OTHER) == []
+    halved = [scaled(embed(frame, 0xDEADBEEF, KEY, gain=0.2), 128, 128) for frame in panned(4)]
+    halved = [frame for frame in halved if detect(frame, KEY) is None]
+    [mark] = detect_frames(halved, KEY)
+    assert (mark.payload, mark.scale, mark.frames) == (0xDEADBEEF, 2.0, len(halved))
+
+
+def test_one_frame_is_a_picture(marked: Pixels, faint: list[Pixels]) -> None:
+    assert detect_frames([marked], KEY) == [detect(marked, KEY)]
+    assert detect_frames([], KEY) == [] == detect_frames([marked[:1]], KEY)
+    for frame in faint:
+        assert detect_frames([frame], KEY) == [mark for mark in [detect(frame, KEY)] if mark]
+
+
+def test_a_cut_between_two_marks_leaves_both() -> None:
+    frames = [embed(frame, at // 3, KEY) for at, frame in enumerate(panned(6, 6))]
+    assert [(mark.payload, mark.frames) for mark in detect_frames(frames, KEY)] == [(0, 1)] * 3 + [(1, 1)] * 3
+
+
+def test_frames_of_another_size_do_not_disturb_the_others(faint: list[Pixels]) -> None:
+    weak = [frame for frame in faint if detect(frame, KEY) is None]
+    [mark] = detect_frames([*weak, textured(7, 300, 200)], KEY)
+    assert (mark.payload, mark.frames) == (0xDEADBEEF, len(weak))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_films_without_a_mark_have_none(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    assert detect_frames(panned(seed), KEY) == []
+    # What stands still adds up, too, and says no more than one of its frames.
+    assert detect_frames([textured(seed)] * 4, KEY) == []
+    assert detect_frames([*rng.integers(0, 256, (4, 256, 256, 3), dtype=np.uint8)], KEY) == []
+    assert detect_frames([np.full((256, 256, 3), shade, np.uint8) for shade in (0, 127, 255)], KEY) == []
+
+
 # --- The detector ---
 
 
@@ -111,6 +168,20 @@ def test_the_detector_reads_pictures_and_films(marked: Pixels) -> None:
     shots = [Shot(at, marked if at % 2 else textured(5, 320, 384)) for at in range(4)]
     found = detector.examine(Item("video", "video/mp4", shots=shots, options=options))
     assert (found.fields["watermark"]["marked"], found.fields["watermark"]["pictures"]) == (2, 4)
+
+
+def test_the_detector_reads_a_film_over_its_whole_length_and_in_all_frames_together(
+    marked: Pixels, faint: list[Pixels]
+) -> None:
+    detector, options = load_detector("watermark"), {"watermark_key": KEY.hex()}
+    shots = [Shot(at, marked if at > 17 else textured(5, 320, 384)) for at in range(20)]
+    found = detector.examine(Item("video", "video/mp4", shots=shots, options=options)).fields["watermark"]
+    assert (found["payload"], found["marked"], found["pictures"]) == ("deadbeef", 1, 10)
+    assert "together" not in found
+    weak = [Shot(at, frame) for at, frame in enumerate(faint) if detect(frame, KEY) is None]
+    found = detector.examine(Item("video", "video/mp4", shots=weak, options=options)).fields["watermark"]
+    assert (found["payload"], found["together"]) == ("deadbeef", True)
+    assert found["marked"] == found["pictures"] == len(weak)
 
 
 def test_the_detector_says_what_it_did_not_look_at(marked: Pixels) -> None:
