@@ -269,7 +269,7 @@ def test_what_was_deleted_or_held_back_is_not_shown(
     [
         ("blocked", "prompt-blocked", "Word the prompt differently"),
         ("failed", "out-of-memory", "Ask for a smaller size"),
-        ("failed", "no-such-model", "correct the generator’s id"),
+        ("failed", "no-such-model", "or to correct its id"),
         ("failed", "not-marked", "Its marks could not be read back"),
         ("failed", "something-new", "nothing counts against the quota"),
         ("cancelled", "", "Nothing was kept"),

@@ -11,9 +11,10 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
 from console.access import Request, actor_of, needs, page
+from console.audit_words import RULES
 from console.generation_forms import GenerateForm
 from console.generation_sheet import cards_of, estimate_of, lines_of, score_width
-from console.generation_words import KINDS, offers, remedy_of
+from console.generation_words import KINDS, offers, reason_of, remedy_of
 from console.paging import page_of, parse_id
 from console.people_names import names_of
 from tenants.accounts.permissions import GENERATE, READ
@@ -21,8 +22,9 @@ from tenants.datasets import selectors as datasets
 from tenants.datasets.models import Asset
 from tenants.errors import NotFound, ServiceError
 from tenants.generation import previews, selectors, services
-from tenants.generation.models import Generation
+from tenants.generation.models import Generation, GenerationOutput
 from tenants.jobs.models import Job
+from tenants.moderation.models import Audit
 
 PAGE = 24
 MAX_DATASETS = 200
@@ -142,7 +144,8 @@ def show(request: Request, generation_id: uuid.UUID) -> HttpResponse:
 
 def _sheet(request: Request, row: Generation) -> dict[str, Any]:
     job = Job.objects.filter(pk=row.job_id).first() if row.job_id else None
-    lines = lines_of(selectors.outputs_of([row])[row.id], request.workspace.scopes)
+    made = selectors.outputs_of([row])[row.id]
+    lines = lines_of(made, request.workspace.scopes)
     # The job ends in the same transaction as the generation.
     running = job is not None and not job.finished and row.state in Generation.UNDER_WAY
     pictures = [line.asset for line in lines if line.kind == "image" and line.is_shown and line.is_served]
@@ -157,9 +160,24 @@ def _sheet(request: Request, row: Generation) -> dict[str, Any]:
         "dataset": row.dataset,
         "who": names_of([row.created_by]).get(row.created_by, ""),
         "can_retry": job is not None and row.state in RETRIED,
+        "reason": reason_of(row.error),
         "remedy": remedy_of(row.error),
+        "rules": _rules(row, made),
         "score_width": score_width(row.score),
     }
+
+
+def _rules(row: Generation, made: list[GenerationOutput]) -> list[str]:
+    """The rules by which the policy kept out the prompt, or all that was made of it; none for any other end."""
+    kind = (row.error or {}).get("type")
+    audits = {
+        Generation.PROMPT_BLOCKED: [row.prompt_audit_id],
+        Generation.OUTPUT_BLOCKED: [one.audit_id for one in made],
+    }
+    if kind not in audits:
+        return []
+    found = Audit.objects.filter(pk__in=[one for one in audits[kind] if one]).values_list("rules", flat=True)
+    return sorted({str(RULES.get(rule, rule)) for rules in found for rule in rules})
 
 
 def _gone(row: Generation, kinds: list[str]) -> list[Any]:
