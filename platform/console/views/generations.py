@@ -9,7 +9,9 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
+from console import problems
 from console.access import Request, actor_of, needs, page
 from console.audit_words import RULES
 from console.generation_forms import GenerateForm
@@ -17,7 +19,7 @@ from console.generation_sheet import cards_of, estimate_of, lines_of, score_widt
 from console.generation_words import KINDS, offers, reason_of, remedy_of
 from console.paging import page_of, parse_id
 from console.people_names import names_of
-from tenants.accounts.permissions import GENERATE, READ
+from tenants.accounts.permissions import GENERATE, READ, WRITE
 from tenants.datasets import selectors as datasets
 from tenants.datasets.models import Asset
 from tenants.errors import NotFound, ServiceError
@@ -25,6 +27,7 @@ from tenants.generation import previews, selectors, services
 from tenants.generation.models import Generation, GenerationOutput
 from tenants.jobs.models import Job
 from tenants.moderation.models import Audit
+from tenants.pipeline import erasure
 
 PAGE = 24
 MAX_DATASETS = 200
@@ -148,12 +151,15 @@ def _sheet(request: Request, row: Generation) -> dict[str, Any]:
     lines = lines_of(made, request.workspace.scopes)
     # The job ends in the same transaction as the generation.
     running = job is not None and not job.finished and row.state in Generation.UNDER_WAY
+    kept = [line.asset.id for line in lines if line.asset]
     pictures = [line.asset for line in lines if line.kind == "image" and line.is_shown and line.is_served]
     return {
         "generation": row,
         "job": job,
         "running": running,
         "lines": lines,
+        "kept": len(kept),
+        "began_here": Generation.objects.filter(remix_of_id__in=kept).exists(),
         "gone": _gone(row, [line.kind for line in lines]),
         "picture": pictures[0] if pictures else None,
         "waits": any(line.is_shown and line.waits for line in lines),
@@ -229,7 +235,23 @@ def _done(request: Request, generation_id: uuid.UUID, service: Any, said: str) -
 
 @needs(GENERATE, methods=("POST",))
 def delete(request: Request, generation_id: uuid.UUID) -> HttpResponse:
+    """Delete it; what it made too only where that was ticked, by those who may delete assets."""
+    actor = actor_of(request).label
+    if request.POST.get("assets") != "true":
+        with request.workspace.open():
+            services.delete_generation(generation_id=generation_id, actor=actor)
+        messages.success(request, _("The generation was deleted."))
+        return redirect("console:generate")
+    if WRITE not in request.workspace.scopes:
+        return problems.forbidden(request, WRITE)
     with request.workspace.open():
-        services.delete_generation(generation_id=generation_id, actor=actor_of(request).label)
-    messages.success(request, _("The generation was deleted."))
+        erased = len(erasure.erase_generation(generation_id=generation_id, actor=actor))
+    words = _("The generation was deleted.")
+    if erased:
+        words = ngettext(
+            "The generation and %(n)s asset were deleted.",
+            "The generation and %(n)s assets were deleted.",
+            erased,
+        )
+    messages.success(request, words % {"n": erased})
     return redirect("console:generate")
