@@ -14,22 +14,26 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api import generation_shapes as shapes
+from api.auth import key_of, missing_scope
 from api.fields import Body, Number, Text, Whole
 from api.idempotency import Answer, Once
 from api.jobs import location
 from api.paging import read_choice, read_page, refuse_unknown
 from api.paths import read_id
+from api.problems import Refusal
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING, choice
-from tenants.accounts.permissions import GENERATE, READ
+from tenants.accounts.permissions import GENERATE, READ, WRITE
 from tenants.errors import Invalid, NotFound
 from tenants.generation import previews, selectors, services, wishes
 from tenants.generation.models import Generation
 from tenants.jobs import selectors as jobs
 from tenants.jobs.models import Job
+from tenants.pipeline import erasure
 from tenants.scope import tenant_scope
 
 MAX_ID = 100
+YES_NO = ("true", "false")
 SOURCES = {"dataset": "dataset", "variation_of": "generation", "remix_of": "asset"}
 
 
@@ -168,13 +172,27 @@ class OneGeneration(_Found):
 
     @extend_schema(
         summary="Delete a generation",
-        description="With its prompt; one under way stops. What was made stays, as assets, until those are deleted.",
+        description=(
+            "With its prompt; one under way stops. What was made stays, as assets, until those are deleted. With "
+            "`assets=true` they are deleted too, all or nothing, for which the key needs the scope `write` as well; "
+            "`Link` then names the receipt of each."
+        ),
+        parameters=[choice("assets", YES_NO)],
         responses={204: None},
     )
     def delete(self, request: Request, generation_id: uuid.UUID) -> Response:
+        query = request.query_params
+        refuse_unknown(query, "assets")
+        if read_choice(query, "assets", YES_NO) != "true":
+            with tenant_scope(self.tenant_id):
+                services.delete_generation(generation_id=generation_id, actor=self.actor)
+            return Response(status=204)
+        if WRITE not in key_of(request).scopes:
+            raise Refusal(missing_scope(WRITE))
         with tenant_scope(self.tenant_id):
-            services.delete_generation(generation_id=generation_id, actor=self.actor)
-        return Response(status=204)
+            receipts = erasure.erase_generation(generation_id=generation_id, actor=self.actor)
+        links = [f'</api/v1/erasures/{receipt.id}>; rel="describedby"' for receipt in receipts]
+        return Response(status=204, headers={"Link": ", ".join(links)} if links else None)
 
 
 class GenerationPreview(_Found):

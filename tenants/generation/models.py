@@ -26,6 +26,8 @@ class Generation(TenantModel):
 
     KINDS = ("image", "audio", "video")
     UNDER_WAY = (State.QUEUED, State.RUNNING)
+    # Types of the errors after which nothing is kept, as the policy did not want it.
+    REFUSALS = PROMPT_BLOCKED, OUTPUT_BLOCKED = "prompt-blocked", "output-blocked"
 
     prompt = models.TextField()
     negative = models.TextField(blank=True, default="")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -163,11 +164,26 @@ def _job_of(row: Generation) -> uuid.UUID:
 
 
 def delete_generation(*, generation_id: uuid.UUID | None, actor: str = "") -> None:
-    """Delete the request with its prompt; one under way stops. What was made stays, as assets. Raises NotFound."""
+    """Delete the request with its prompt; one under way stops. What was made stays, as assets. Raises NotFound.
+
+    With what was made: `pipeline.erasure.erase_generation`.
+    """
     with tenant_scope(current_tenant_id()):
         row = get_generation(generation_id)
-        if Job.objects.filter(jobs.UNFINISHED, pk=row.job_id).exists():
+        stop(row)
+        forget(row, actor=actor)
+
+
+def stop(row: Generation) -> None:
+    """See to it that its job adds nothing any more. In the caller's transaction."""
+    if Job.objects.filter(jobs.UNFINISHED, pk=row.job_id).exists():
+        # It may have ended just now, all at once.
+        with suppress(Conflict):
             jobs.cancel(job_id=_job_of(row))
-        Generation.objects.filter(pk=row.pk).delete()
-        previews.drop(current_tenant_id(), row.pk)
-        record(actor=actor, verb="generation.deleted", target=str(row.id))
+
+
+def forget(row: Generation, *, actor: str) -> None:
+    """Delete a request that was stopped. In the caller's transaction."""
+    Generation.objects.filter(pk=row.pk).delete()
+    previews.drop(current_tenant_id(), row.pk)
+    record(actor=actor, verb="generation.deleted", target=str(row.pk))

@@ -143,4 +143,4 @@ def _end(claimed: jobs.Claim, row: Generation, born: Sequence[_Bearing], cost: M
 def _refusal(born: Sequence[_Bearing]) -> dict[str, Any]:
     rules = sorted({rule for one in born if one.audited for rule in one.audited[1].rules})
     detail = _("The content policy keeps out what was made (%(rules)s).") % {"rules": ", ".join(rules)}
-    return {"type": born_audits.OUTPUT_BLOCKED, "detail": detail}
+    return {"type": Generation.OUTPUT_BLOCKED, "detail": detail}

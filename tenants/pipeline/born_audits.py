@@ -39,13 +39,10 @@ if TYPE_CHECKING:
     from ml.generators.studio import Piece
 
 PROMPT, OUTPUT = AuditRequest.Source.PROMPT, AuditRequest.Source.OUTPUT
-# Types of the errors after which nothing is kept, as the policy did not want it.
-PROMPT_BLOCKED, OUTPUT_BLOCKED = "prompt-blocked", "output-blocked"
-REFUSALS = (PROMPT_BLOCKED, OUTPUT_BLOCKED)
 
 
 class PromptBlocked(ServiceError):
-    slug = PROMPT_BLOCKED
+    slug = Generation.PROMPT_BLOCKED
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""Erasing assets with a receipt: one, a batch, a whole dataset. In small transactions, safe to repeat.
+"""Erasing assets with a receipt: one, a batch, all that a generation made, a whole dataset. In small transactions, safe
+to repeat.
 
 A person's data is in `subjects`, a tenant in `tenant_erasure`; docs/care-of-data.md tells what is promised.
 """
@@ -20,6 +21,8 @@ from tenants.datasets.services import collect_blobs
 from tenants.errors import NotFound
 from tenants.events.models import Erasure
 from tenants.events.services import record
+from tenants.generation import selectors as generations
+from tenants.generation import services as generating
 from tenants.generation.models import Generation
 from tenants.jobs import notes
 from tenants.jobs import services as jobs
@@ -42,19 +45,24 @@ def erase_asset(*, asset_id: uuid.UUID, actor: str = "") -> Erasure:
     Once this returns no search shows the asset again: the row that hydration needs is gone.
     """
     with tenant_scope(current_tenant_id()):
-        asset = locked(Asset.objects.filter(pk=asset_id, dataset__deleted_at=None))
-        if not asset:
+        assets = locked(Asset.objects.filter(pk=asset_id, dataset__deleted_at=None))
+        if not assets:
             raise NotFound(_("There is no such asset."))
-        removed, shared = erase_batch(asset)
-        record(actor=actor, verb="asset.deleted", target=str(asset_id))
-        return Erasure.objects.create(
-            kind=Erasure.Kind.ASSET,
-            target=asset_id,
-            requested_by=actor,
-            matched=1,
-            removed=removed,
-            remains=receipts.remains(shared),
-        )
+        return _erase_one(assets[0], actor)
+
+
+def _erase_one(asset: Asset, actor: str) -> Erasure:
+    """A locked asset, in the caller's transaction."""
+    removed, shared = erase_batch([asset])
+    record(actor=actor, verb="asset.deleted", target=str(asset.id))
+    return Erasure.objects.create(
+        kind=Erasure.Kind.ASSET,
+        target=asset.id,
+        requested_by=actor,
+        matched=1,
+        removed=removed,
+        remains=receipts.remains(shared),
+    )
 
 
 def locked(assets: QuerySet[Asset]) -> list[Asset]:
@@ -106,6 +114,27 @@ def _files(blobs: Sequence[Blob]) -> dict[str, Any]:
         "thumbnail": sum(blob.has_thumbnail for blob in blobs),
     }
     return {"files": files, "bytes": sum(blob.bytes for blob in blobs)}
+
+
+# --- A generation with what it made ----------------------------------------------------------------------
+
+
+def erase_generation(*, generation_id: uuid.UUID | None, actor: str = "") -> list[Erasure]:
+    """Delete a request and every asset that it made, all or nothing; a receipt for each asset. Raises NotFound.
+
+    Each asset goes as by `erase_asset`, whatever the policy decided about it.
+    """
+    with tenant_scope(current_tenant_id()):
+        row = generations.get_generation(generation_id)
+        # First, so that none is born behind our back. While its job goes on there is none.
+        generating.stop(row)
+        made = locked(Asset.objects.filter(generation_id=row.pk, dataset__deleted_at=None))
+        # Every file before the clock and the quota that the first asset takes, in the order of everybody else.
+        files = Blob.objects.select_for_update().filter(pk__in={asset.blob_id for asset in made})
+        list(files.order_by("pk").values_list("pk"))
+        erased = [_erase_one(asset, actor) for asset in made]
+        generating.forget(row, actor=actor)
+        return erased
 
 
 # --- The end of a job that erases ------------------------------------------------------------------------

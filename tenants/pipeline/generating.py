@@ -164,6 +164,6 @@ def _shown(job: Job) -> tuple[str, dict[str, Any] | None]:
     if job.state == Job.State.CANCELLED:
         return State.CANCELLED, None
     if job.state == Job.State.FAILED:
-        refused = (job.error or {}).get("type") in born_audits.REFUSALS
+        refused = (job.error or {}).get("type") in Generation.REFUSALS
         return (State.BLOCKED if refused else State.FAILED), job.error
     return State.QUEUED, None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import Any
 
 import pytest
 
+from tenants.accounts import keys
+from tenants.datasets.models import Asset
 from tenants.generation import previews
 from tenants.generation.models import Generation, GenerationOutput
 from tenants.jobs.models import Job
@@ -169,3 +172,93 @@ def test_deleting(api, party) -> None:
     refused(api.get(path), 404, "not-found")
     with tenant_scope(party.id):
         assert Job.objects.get(pk=body["job"]["id"]).state == "cancelled"
+
+
+def with_assets(party: Any, row: dict[str, Any], *texts: str) -> list[Asset]:
+    """As if the job had made them."""
+    kinds = ("image", "audio", "video")
+    with tenant_scope(party.id):
+        generation = Generation.objects.get(pk=row["id"])
+        assets = [add_asset(dataset_id=generation.dataset_id, text=text).asset for text in texts]
+        Asset.objects.filter(pk__in=[asset.id for asset in assets]).update(generation_id=generation.id)
+        for kind, asset in zip(kinds, assets, strict=False):
+            GenerationOutput.objects.create(
+                generation=generation, kind=kind, asset=asset, how="model", model="m"
+            )
+    return assets
+
+
+def ids_of(party: Any) -> tuple[set[uuid.UUID], set[uuid.UUID]]:
+    with tenant_scope(party.id):
+        generations = Generation.objects.values_list("pk", flat=True)
+        return set(generations), set(Asset.objects.values_list("pk", flat=True))
+
+
+def test_deleting_keeps_what_was_made_unless_it_is_said(api, party) -> None:
+    kept, gone, still = (made(api)["generation"] for _ in range(3))
+    [stays], went, [other] = (
+        with_assets(party, kept, "kept"),
+        with_assets(party, gone, "a", "b"),
+        with_assets(party, still, "still"),
+    )
+    answer = api.call("DELETE", f"/generations/{kept['id']}?assets=false")
+    assert (answer.status_code, "Link" in answer) == (204, False)
+    answer = api.call("DELETE", f"/generations/{gone['id']}?assets=true")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert ids_of(party) == ({uuid.UUID(still["id"])}, {stays.id, other.id})
+    links = re.findall(r'</api/v1(/erasures/[^>]+)>; rel="describedby"', answer["Link"])
+    receipts = [api.get(path).json() for path in links]
+    assert {receipt["target"] for receipt in receipts} == {str(asset.id) for asset in went}
+    assert {receipt["kind"] for receipt in receipts} == {"asset"}
+    for asset in went:
+        refused(api.get(f"/assets/{asset.id}"), 404, "not-found")
+    refused(api.call("DELETE", f"/generations/{gone['id']}?assets=true"), 404, "not-found")
+
+
+def test_deleting_with_assets_where_there_are_none_is_deleting(api, party) -> None:
+    body = made(api)
+    answer = api.call("DELETE", f"/generations/{body['generation']['id']}?assets=true")
+    assert (answer.status_code, "Link" in answer) == (204, False)
+    with tenant_scope(party.id):
+        assert not Generation.objects.exists()
+        assert Job.objects.get(pk=body["job"]["id"]).state == "cancelled"
+
+
+def test_deleting_assets_needs_the_scope_for_that_too(api, party) -> None:
+    row = made(api)["generation"]
+    with_assets(party, row, "mine")
+    before = ids_of(party)
+    for scopes, lacks in ((["generate"], "write"), (["write"], "generate"), (["read"], "generate")):
+        with tenant_scope(party.id):
+            _, token = keys.create_key(name="narrow", scopes=scopes)
+        path = f"/generations/{row['id']}?assets=true"
+        assert refused(Api(token).call("DELETE", path), 403, "missing-scope")["scope"] == lacks
+    assert ids_of(party) == before
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ("assets=yes", "/assets"),
+        ("assets=", "/assets"),
+        ("assets=TRUE", "/assets"),
+        ("assets=true%00", "/assets"),
+        ("asset=true", "/asset"),
+        ("assets=true&force=1", "/force"),
+    ],
+)
+def test_an_unclear_deletion_deletes_nothing(api, party, query, pointer) -> None:
+    row = made(api)["generation"]
+    with_assets(party, row, "mine")
+    before = ids_of(party)
+    problem = refused(api.call("DELETE", f"/generations/{row['id']}?{query}"), 422, "invalid")
+    assert [one["pointer"] for one in problem["errors"]] == [pointer]
+    assert ids_of(party) == before
+
+
+def test_nobody_deletes_what_another_tenant_made(api, party, stranger) -> None:
+    row = made(Api(stranger.token))["generation"]
+    with_assets(stranger, row, "theirs")
+    before = ids_of(stranger)
+    refused(api.call("DELETE", f"/generations/{row['id']}?assets=true"), 404, "not-found")
+    assert ids_of(stranger) == before

@@ -42,6 +42,8 @@ CHOICE = (
 )
 SHOWN = ("search+results", "map", "audit+evidence", "operator-index", "generation")
 PROMPTS = ("a red apple", "a cat with a hat walks by the sea", "a yellow sun", "a green tree", "a blue fish")
+# Whose page is shown: one that the small generator knows.
+SHOWN_PROMPT = "a yellow sun"
 TOLD = 4
 TALLEST, WIDTH, SHOWN_WIDTH, QUALITY = 1500, 640, 1280, 62
 LOCAL = {"WEBHOOK_ALLOW_HTTP": "1", "WEBHOOK_PORTS": "1024-65535", "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.1/32"}
@@ -140,7 +142,7 @@ def _really(stack: Stack, shop: Client, datasets: dict[str, str]) -> dict[str, s
         "model": f"/models/{tuned['model']['id']}",
         "map": "/map?key=aisle",
         "generate": "/generate",
-        "generation": f"/generate/{made[1]}",
+        "generation": f"/generate/{made[PROMPTS.index(SHOWN_PROMPT)]}",
         "jobs": "/jobs",
         "job": f"/jobs/{job['id']}",
         **_webhooks(shop),

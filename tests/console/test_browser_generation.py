@@ -19,6 +19,7 @@ pytestmark = MARKS
 JOB_MS = 240_000
 ROW = "SELECT state, score IS NOT NULL, seed FROM generation WHERE id = %s"
 MADE = "SELECT kind, how, asset_id IS NOT NULL FROM generation_output WHERE generation_id = %s ORDER BY kind"
+ASSETS = "SELECT count(*) FROM asset WHERE generation_id = %s"
 USED = """SELECT used, reserved FROM quota_counter JOIN tenant ON tenant.id = tenant_id
     WHERE slug = 'grocery' AND resource = 'generations'"""
 
@@ -90,6 +91,14 @@ def test_it_is_varied_and_deleted(signed_in: Page, stack: Any) -> None:
     expect(page.locator(f"#generation-{made}")).to_be_visible()
     expect(page.locator(f"#generation-{varied}")).to_have_count(0)
     assert (held(stack, ROW, varied), held(stack, MADE, varied)) == ([], [])
+    # Its asset stayed; that of the first goes along, as that is ticked.
+    assert held(stack, ASSETS, varied) == [(1,)]
+    page.goto(f"/generate/{made}")
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_label("Delete the 1 asset that it made, too").check()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.get_by_text("The generation and 1 asset were deleted.")).to_be_visible()
+    assert (held(stack, ROW, made), held(stack, ASSETS, made)) == ([], [(0,)])
 
 
 def test_a_picture_is_set_in_motion(signed_in: Page, stack: Any) -> None:

@@ -12,6 +12,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from tenants.accounts.permissions import ROLES
 from tenants.datasets.models import Asset, Blob
 from tenants.generation import previews
 from tenants.generation.models import Generation, GenerationOutput
@@ -269,7 +270,7 @@ def test_what_was_deleted_or_held_back_is_not_shown(
     [
         ("blocked", "prompt-blocked", "Word the prompt differently"),
         ("failed", "out-of-memory", "Ask for a smaller size"),
-        ("failed", "no-such-model", "correct the generator’s id"),
+        ("failed", "no-such-model", "or to correct its id"),
         ("failed", "not-marked", "Its marks could not be read back"),
         ("failed", "something-new", "nothing counts against the quota"),
         ("cancelled", "", "Nothing was kept"),
@@ -302,6 +303,81 @@ def test_it_is_varied_cancelled_tried_again_and_deleted(party: Party, owner: Cli
     assert f"/generate/{row.id}" in text_of(owner.get(f"/generate/{other.id}"))
     assert owner.post(f"/generate/{other.id}/delete")["Location"] == "/generate"
     assert owner.get(f"/generate/{other.id}").status_code == 404
+
+
+def ids_of(party: Party) -> tuple[set[uuid.UUID], set[uuid.UUID]]:
+    with tenant_scope(party.id):
+        rows = Generation.objects.values_list("pk", flat=True)
+        return set(rows), set(Asset.objects.values_list("pk", flat=True))
+
+
+def test_deleting_asks_whether_the_assets_go_too_and_keeps_them_by_default(
+    party: Party, owner: Client
+) -> None:
+    row = generating.made(party)
+    shown = owner.get(f"/generate/{row.id}")
+    page = text_of(shown)
+    assert faults_of(shown.content.decode()) == []
+    assert 'name="assets" value="true" aria-describedby="delete-assets-hint"> Delete the 1 asset' in page
+    assert "What was asked to be made from them" not in page
+    _, before = ids_of(party)
+    for given in ({}, {"assets": ""}, {"assets": "false"}, {"assets": "on"}):
+        another = generating.made(party)
+        with tenant_scope(party.id):
+            before |= {Asset.objects.get(generation_id=another.id).id}
+        assert owner.post(f"/generate/{another.id}/delete", given).status_code == 302
+        assert ids_of(party) == ({row.id}, before)
+
+
+def test_what_it_made_goes_too_where_that_is_ticked(party: Party, owner: Client) -> None:
+    row, other = generating.made(party), generating.made(party)
+    with tenant_scope(party.id):
+        asset = Asset.objects.get(generation_id=row.id)
+        kept = Asset.objects.get(generation_id=other.id)
+    generating.asked(party, outputs=("video",))
+    with tenant_scope(party.id):
+        Generation.objects.filter(prompt=generating.PROMPT, state="queued").update(remix_of_id=asset.id)
+    assert "What was asked to be made from them" in text_of(owner.get(f"/generate/{row.id}"))
+    answer = owner.post(f"/generate/{row.id}/delete", {"assets": "true"}, follow=True)
+    assert "The generation and 1 asset were deleted." in text_of(answer)
+    assert ids_of(party) == ({other.id}, {kept.id})
+    assert owner.get(f"/assets/{asset.id}").status_code == 404
+    assert owner.post(f"/generate/{row.id}/delete", {"assets": "true"}).status_code == 404
+
+
+def test_nothing_is_asked_about_assets_where_there_are_none(party: Party, owner: Client) -> None:
+    row = generating.ended(party, "failed", {"type": "failed", "detail": "It failed."})
+    page = text_of(owner.get(f"/generate/{row.id}"))
+    assert 'name="assets"' not in page
+    assert "Its words and figures go.<" in page
+    answer = owner.post(f"/generate/{row.id}/delete", {"assets": "true"}, follow=True)
+    assert "The generation was deleted." in text_of(answer)
+
+
+def test_who_may_not_delete_assets_is_refused_and_not_asked(
+    party: Party, person: Callable[..., Client], monkeypatch: Any
+) -> None:
+    row, editor = generating.made(party), person("editor")
+    before = ids_of(party)
+    monkeypatch.setitem(ROLES, "editor", ROLES["editor"] - {"write"})
+    page = text_of(editor.get(f"/generate/{row.id}"))
+    assert 'name="assets"' not in page
+    assert "What it made stays, as assets.<" in page
+    refused = editor.post(f"/generate/{row.id}/delete", {"assets": "true"})
+    assert (refused.status_code, "write" in text_of(refused)) == (403, True)
+    assert ids_of(party) == before
+    for role in ("viewer", "reviewer"):
+        assert person(role).post(f"/generate/{row.id}/delete", {"assets": "true"}).status_code == 403
+    assert ids_of(party) == before
+    assert editor.post(f"/generate/{row.id}/delete").status_code == 302
+    assert ids_of(party) == (set(), before[1])
+
+
+def test_nobody_deletes_what_another_workspace_made(owner: Client, stranger: Party) -> None:
+    theirs = generating.made(stranger)
+    before = ids_of(stranger)
+    assert owner.post(f"/generate/{theirs.id}/delete", {"assets": "true"}).status_code == 404
+    assert ids_of(stranger) == before
 
 
 def test_a_refusal_is_told_on_the_page(party: Party, owner: Client) -> None:

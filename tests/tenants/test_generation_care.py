@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import json
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import pytest
 from django.core.management import call_command
+from django.db import connection
 
+from tenants.accounts import quotas
 from tenants.accounts.models import Tenant
-from tenants.datasets.models import Asset, Dataset
+from tenants.datasets.models import Asset, Blob, Dataset
 from tenants.datasets.services import create_dataset
-from tenants.events.models import Erasure
-from tenants.generation import services
+from tenants.errors import Conflict, NotFound
+from tenants.events import endpoints
+from tenants.events.models import AuditEvent, Erasure, WebhookEvent
+from tenants.generation import previews, services
 from tenants.generation.models import Generation, GenerationOutput
 from tenants.generation.wishes import Wanted
+from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.learning import pairs
-from tenants.pipeline import erasure, subjects
+from tenants.pipeline import erasure, erasure_receipts, subjects
 from tenants.pipeline.services import add_asset, delete_dataset
+from tenants.retrieval.models import Tombstone, Vector
+from tenants.retrieval.space_files import DEFAULT
+from tenants.retrieval.vectors import NewVector, replace_vectors
 from tenants.scope import tenant_scope
 from workers import tasks
 
@@ -128,3 +140,172 @@ def test_training_leaves_out_what_was_made_here_unless_it_is_asked_for(party, da
     assert found == [own.id]
     everything = pairs.Pairs(party.id, str(dataset.id), generated=True).after(None)
     assert {one.asset_id for one in everything} == {own.id, result.id}
+
+
+# --- A generation with what it made --------------------------------------------------------------------------
+
+
+def everything(party: Any) -> dict[str, Any]:
+    """All that a deletion changes."""
+    with tenant_scope(party.id):
+        tables = (Generation, GenerationOutput, Asset, Blob, Vector, Tombstone, Erasure, AuditEvent)
+        rows = {model.__name__: list(model.objects.order_by("pk").values()) for model in tables}
+        return {**rows, "quotas": quotas.summary()}
+
+
+def asked(dataset: Dataset, prompt: str = "a cat") -> Generation:
+    return services.request_generation(wanted=Wanted(prompt=prompt), dataset_id=dataset.id)[0]
+
+
+def test_what_was_made_goes_along_with_receipts_events_and_quota(party, dataset) -> None:
+    with tenant_scope(party.id):
+        endpoints.create_webhook(url="https://hooks.example/in", actor="x")
+        own = upload(dataset, "mine")
+        row, other = asked(dataset), asked(dataset, "a dog")
+        first, kept = made(row), made(other)
+        second = upload(dataset, "music of a cat")
+        Asset.objects.filter(pk=second.pk).update(generation_id=row.id)
+        begun = remix(first)
+        unit = NewVector("text", np.eye(1, 256, dtype=np.float32)[0])
+        replace_vectors(asset=first, model=DEFAULT, vectors=[unit])
+        before = quotas.summary()["assets"]["used"]
+        receipts = erasure.erase_generation(generation_id=row.id, actor="key:x")
+        assert [receipt.target for receipt in receipts] == [first.id, second.id]
+        assert {receipt.kind for receipt in receipts} == {Erasure.Kind.ASSET}
+        # Its own row is no part of what an asset takes along; what was asked to be made from the asset is.
+        assert [receipt.removed["rows"].get("generation") for receipt in receipts] == [1, None]
+        assert set(Asset.objects.values_list("pk", flat=True)) == {own.id, kept.id}
+        assert set(Generation.objects.values_list("pk", flat=True)) == {other.id}
+        assert not Generation.objects.filter(pk=begun.pk).exists()
+        assert [tombstone.asset_id for tombstone in Tombstone.objects.all()] == [first.id]
+        assert not Vector.objects.filter(asset_id=first.id).exists()
+        assert quotas.summary()["assets"]["used"] == before - 2
+        verbs = AuditEvent.objects.filter(actor="key:x").order_by("pk").values_list("verb", "target")
+        assert [*verbs] == [
+            ("asset.deleted", str(first.id)),
+            ("asset.deleted", str(second.id)),
+            ("generation.deleted", str(row.id)),
+        ]
+        told = WebhookEvent.objects.filter(type="asset.deleted").order_by("id")
+        assert [json.loads(event.body)["data"]["asset"] for event in told] == [str(first.id), str(second.id)]
+        Job.objects.filter(kind="embed_asset").update(state="succeeded")
+    with tenant_scope(party.id):
+        assert erasure_receipts.settle() == 2
+        assert all(Erasure.objects.values_list("verified", flat=True))
+
+
+@pytest.mark.parametrize("moderation", ["quarantined", "block", "review", ""])
+def test_it_goes_whatever_the_policy_decided_as_a_single_asset_does(party, dataset, moderation) -> None:
+    with tenant_scope(party.id):
+        alone, row = made(asked(dataset, "a dog")), asked(dataset)
+        along = made(row)
+        Asset.objects.filter(pk__in=[alone.id, along.id]).update(moderation=moderation)
+        one = erasure.erase_asset(asset_id=alone.id)
+        [other] = erasure.erase_generation(generation_id=row.id)
+        assert one.removed == {**other.removed, "bytes": one.removed["bytes"]}
+        assert not Asset.objects.exists()
+
+
+def test_a_file_that_an_upload_shares_stays(party, dataset) -> None:
+    with tenant_scope(party.id):
+        row = asked(dataset)
+        made(row)
+        own = upload(dataset, "made of a cat")
+        [receipt] = erasure.erase_generation(generation_id=row.id)
+        assert receipt.remains["shared_blobs"] == 1
+        assert Blob.objects.get().references == 1
+        assert Asset.objects.get() == own
+
+
+def test_all_of_it_goes_or_nothing(party, dataset, monkeypatch) -> None:
+    with tenant_scope(party.id):
+        row = asked(dataset)
+        for text in ("made of a cat", "music of a cat"):
+            Asset.objects.filter(pk=upload(dataset, text).pk).update(generation_id=row.id)
+    before = everything(party)
+    done: list[Any] = []
+
+    def fail_at_the_second(assets: Any, *more: Any) -> Any:
+        if done:
+            raise OSError("the disk has gone")
+        done.append(assets)
+        return whole(assets, *more)
+
+    whole = erasure.erase_batch
+    monkeypatch.setattr(erasure, "erase_batch", fail_at_the_second)
+    with tenant_scope(party.id), pytest.raises(OSError, match="gone"):
+        erasure.erase_generation(generation_id=row.id)
+    assert len(done) == 1
+    assert everything(party) == before
+
+
+def test_one_under_way_stops_and_has_made_nothing(party, dataset) -> None:
+    with tenant_scope(party.id):
+        row = asked(dataset)
+        previews.keep(party.id, row.id, b"png")
+        assert erasure.erase_generation(generation_id=row.id) == []
+        assert Job.objects.get(pk=row.job_id).state == "cancelled"
+        assert not Generation.objects.exists()
+    assert previews.newest(party.id, row.id) is None
+
+
+def test_one_that_ends_in_this_moment_is_no_conflict(party, dataset, monkeypatch) -> None:
+    def ended(**_: Any) -> None:
+        raise Conflict("The job has succeeded already.")
+
+    monkeypatch.setattr(jobs, "cancel", ended)
+    with tenant_scope(party.id):
+        row, other = asked(dataset), asked(dataset)
+        result = made(row)
+        assert [one.target for one in erasure.erase_generation(generation_id=row.id)] == [result.id]
+        services.delete_generation(generation_id=other.id)
+        assert not Generation.objects.exists()
+
+
+def test_what_is_not_there_or_anothers_is_not_deleted(party, stranger, dataset) -> None:
+    with tenant_scope(party.id):
+        row = asked(dataset)
+        made(row)
+    before = everything(party)
+    with tenant_scope(stranger.id):
+        for missing in (row.id, uuid.uuid4(), None):
+            with pytest.raises(NotFound):
+                erasure.erase_generation(generation_id=missing)
+    assert everything(party) == before
+
+
+def test_two_who_delete_at_once_do_not_wait_for_each_other_for_ever(party, dataset) -> None:
+    """One takes the generation with its assets, the other the assets alone: both end, and each asset goes once."""
+    with tenant_scope(party.id):
+        row = asked(dataset)
+        made(row)
+        Job.objects.filter(pk=row.job_id).update(state="succeeded")
+        for text in ("b", "c"):
+            Asset.objects.filter(pk=upload(dataset, text).pk).update(generation_id=row.id)
+        ids = list(Asset.objects.order_by("pk").values_list("pk", flat=True))
+
+    def whole() -> int:
+        try:
+            with tenant_scope(party.id):
+                return len(erasure.erase_generation(generation_id=row.id))
+        finally:
+            connection.close()
+
+    def each() -> int:
+        done = 0
+        try:
+            for asset_id in reversed(ids):
+                with suppress(NotFound), tenant_scope(party.id):
+                    erasure.erase_asset(asset_id=asset_id)
+                    done += 1
+            return done
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.submit(whole), pool.submit(each)
+        assert first.result(60) + second.result(60) == len(ids)
+    with tenant_scope(party.id):
+        assert not Asset.objects.exists()
+        assert not Generation.objects.exists()
+        assert Erasure.objects.count() == len(ids)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from django.core.files.storage import default_storage
 from django.utils import timezone
 from PIL import Image
 
@@ -25,7 +26,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.moderation import activations, policies
 from tenants.moderation.models import Audit, AuditRequest, Evidence, Record, Review
-from tenants.pipeline import auditing, bearing, generating
+from tenants.pipeline import auditing, bearing, erasure, generating
 from tenants.pipeline.services import delete_dataset, update_asset
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api
@@ -364,9 +365,36 @@ def test_the_generation_or_its_dataset_goes_meanwhile(party, sketching) -> None:
 
     ended = gone(lambda row: services.delete_generation(generation_id=row.id))
     assert ended.state == "cancelled"
+    ended = gone(lambda row: erasure.erase_generation(generation_id=row.id))
+    assert ended.state == "cancelled"
     ended = gone(lambda row: delete_dataset(dataset_id=row.dataset_id))
     assert (ended.state, ended.error["type"]) == ("failed", "not-found")
     nothing_is_left(party)
+
+
+def test_deleted_with_what_it_made_leaves_nothing_but_its_count(party) -> None:
+    row, job = ask(party, outputs=("image", "audio"))
+    run(party, job)
+    _, outputs = fresh(party, row)
+    with tenant_scope(party.id):
+        embeds = Job.objects.filter(kind__in=("embed_asset", "embed_media"))
+        first = embeds.get(arguments__asset=str(outputs[0].asset_id))
+    tasks.embed_asset(str(first.id), str(party.id))
+    search = {"text": "a red cat", "filter": {"generated": True}}
+    assert len(Api(party.token).post("/search", search).json()["results"]) == 1
+    with tenant_scope(party.id):
+        receipts = erasure.erase_generation(generation_id=row.id)
+        waits = embeds.exclude(pk=first.id).get()
+    assert {one.target for one in receipts} == {output.asset_id for output in outputs}
+    assert Api(party.token).post("/search", search).json()["results"] == []
+    for output in outputs:
+        assert not default_storage.exists(storage.path_of(party.id, output.asset.blob.sha256))
+    # What was to be indexed finds nothing, and what was held for it comes back.
+    tasks.embed_media(str(waits.id), str(party.id))
+    used = counted(party)
+    assert used["generations"]["used"] == 1
+    for name in ("assets", "bytes", "vectors"):
+        assert (used[name]["used"], used[name]["reserved"]) == (0, 0), name
 
 
 def test_a_full_workspace_stores_nothing(party, monkeypatch) -> None:

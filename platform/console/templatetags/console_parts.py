@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from console import words
+from console.generation_words import own_words_of, reason_of
 from tenants.retrieval.highlighting import Highlight
 
 register = template.Library()
@@ -100,6 +101,20 @@ def resource_name(resource: str) -> str:
 def translated(text: Any) -> str:
     """A text that was kept in English, such as the error of a job, if it is one of ours."""
     return _(str(text)) if text else ""
+
+
+@register.filter
+def why(job: Any) -> str:
+    """Why a job failed: of a generation by the code of its error, of any other by the text that was kept."""
+    if job.kind == "generate" and job.error:
+        return reason_of(job.error)
+    return translated((job.error or {}).get("detail"))
+
+
+@register.filter
+def own_words(error: Any) -> str:
+    """What a generator said itself, in English, beside the words that the page has for it."""
+    return own_words_of(error)
 
 
 @register.filter

@@ -9,20 +9,25 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
+from console import problems
 from console.access import Request, actor_of, needs, page
+from console.audit_words import RULES
 from console.generation_forms import GenerateForm
 from console.generation_sheet import cards_of, estimate_of, lines_of, score_width
-from console.generation_words import KINDS, offers, remedy_of
+from console.generation_words import KINDS, offers, reason_of, remedy_of
 from console.paging import page_of, parse_id
 from console.people_names import names_of
-from tenants.accounts.permissions import GENERATE, READ
+from tenants.accounts.permissions import GENERATE, READ, WRITE
 from tenants.datasets import selectors as datasets
 from tenants.datasets.models import Asset
 from tenants.errors import NotFound, ServiceError
 from tenants.generation import previews, selectors, services
-from tenants.generation.models import Generation
+from tenants.generation.models import Generation, GenerationOutput
 from tenants.jobs.models import Job
+from tenants.moderation.models import Audit
+from tenants.pipeline import erasure
 
 PAGE = 24
 MAX_DATASETS = 200
@@ -142,24 +147,43 @@ def show(request: Request, generation_id: uuid.UUID) -> HttpResponse:
 
 def _sheet(request: Request, row: Generation) -> dict[str, Any]:
     job = Job.objects.filter(pk=row.job_id).first() if row.job_id else None
-    lines = lines_of(selectors.outputs_of([row])[row.id], request.workspace.scopes)
+    made = selectors.outputs_of([row])[row.id]
+    lines = lines_of(made, request.workspace.scopes)
     # The job ends in the same transaction as the generation.
     running = job is not None and not job.finished and row.state in Generation.UNDER_WAY
+    kept = [line.asset.id for line in lines if line.asset]
     pictures = [line.asset for line in lines if line.kind == "image" and line.is_shown and line.is_served]
     return {
         "generation": row,
         "job": job,
         "running": running,
         "lines": lines,
+        "kept": len(kept),
+        "began_here": Generation.objects.filter(remix_of_id__in=kept).exists(),
         "gone": _gone(row, [line.kind for line in lines]),
         "picture": pictures[0] if pictures else None,
         "waits": any(line.is_shown and line.waits for line in lines),
         "dataset": row.dataset,
         "who": names_of([row.created_by]).get(row.created_by, ""),
         "can_retry": job is not None and row.state in RETRIED,
+        "reason": reason_of(row.error),
         "remedy": remedy_of(row.error),
+        "rules": _rules(row, made),
         "score_width": score_width(row.score),
     }
+
+
+def _rules(row: Generation, made: list[GenerationOutput]) -> list[str]:
+    """The rules by which the policy kept out the prompt, or all that was made of it; none for any other end."""
+    kind = (row.error or {}).get("type")
+    audits = {
+        Generation.PROMPT_BLOCKED: [row.prompt_audit_id],
+        Generation.OUTPUT_BLOCKED: [one.audit_id for one in made],
+    }
+    if kind not in audits:
+        return []
+    found = Audit.objects.filter(pk__in=[one for one in audits[kind] if one]).values_list("rules", flat=True)
+    return sorted({str(RULES.get(rule, rule)) for rules in found for rule in rules})
 
 
 def _gone(row: Generation, kinds: list[str]) -> list[Any]:
@@ -211,7 +235,23 @@ def _done(request: Request, generation_id: uuid.UUID, service: Any, said: str) -
 
 @needs(GENERATE, methods=("POST",))
 def delete(request: Request, generation_id: uuid.UUID) -> HttpResponse:
+    """Delete it; what it made too only where that was ticked, by those who may delete assets."""
+    actor = actor_of(request).label
+    if request.POST.get("assets") != "true":
+        with request.workspace.open():
+            services.delete_generation(generation_id=generation_id, actor=actor)
+        messages.success(request, _("The generation was deleted."))
+        return redirect("console:generate")
+    if WRITE not in request.workspace.scopes:
+        return problems.forbidden(request, WRITE)
     with request.workspace.open():
-        services.delete_generation(generation_id=generation_id, actor=actor_of(request).label)
-    messages.success(request, _("The generation was deleted."))
+        erased = len(erasure.erase_generation(generation_id=generation_id, actor=actor))
+    words = _("The generation was deleted.")
+    if erased:
+        words = ngettext(
+            "The generation and %(n)s asset were deleted.",
+            "The generation and %(n)s assets were deleted.",
+            erased,
+        )
+    messages.success(request, words % {"n": erased})
     return redirect("console:generate")
