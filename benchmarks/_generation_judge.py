@@ -137,9 +137,9 @@ class Judge:
         return pictures @ texts.T + seen.placed @ placed.T
 
 
-def fitted(eyes: Eyes, designs: Designs) -> Judge:
-    """On all drawings of the JUDGE split, each with the mean vector of how its concept may be named."""
-    concepts = designs.of(JUDGE)
+def fitted(eyes: Eyes, designs: Designs, concepts: list[Design] | None = None) -> Judge:
+    """On all drawings of these concepts (by default of the JUDGE split), each with the mean vector of its names."""
+    concepts = designs.of(JUDGE) if concepts is None else concepts
     rows = [row for one in concepts for row in one.pictures.values()]
     owners = np.repeat(np.arange(len(concepts)), [len(one.pictures) for one in concepts])
     named = [_named(one) for one in concepts]

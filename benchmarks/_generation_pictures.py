@@ -102,9 +102,9 @@ class Pictures:
         """No generation: the training drawing whose name is nearest to the prompt; and noise."""
         taught = self.designs.of(TRAIN)
         named = words_once([one.label for one in taught])[:, :TEXT]
-        nearest = (pool.words[:, :TEXT] @ named.T).argmax(axis=1)
+        places = (pool.words[:, :TEXT] @ named.T).argmax(axis=1)
         chance = np.random.default_rng(seed)
-        chosen = [list(taught[number].pictures.values()) for number in nearest]
+        chosen = [list(taught[number].pictures.values()) for number in places]
         rows = [int(chance.choice(numbers)) for numbers in chosen]
         self._note("held out, nearest training drawing", pool, self.designs.pixels[rows])
         noise = chance.integers(0, 256, (POOL, 64, 64, 3), np.uint8)
@@ -140,9 +140,9 @@ class Pictures:
 
     def _copies(self) -> list[Line]:
         both = np.concatenate([self._taught, self._taught[:, :, ::-1]])
-        taught = _flat(both)
-        held, _ = _nearest(_flat(np.concatenate(self._drawn[TEST])), taught)
-        _, places = _nearest(_flat(np.concatenate(self._drawn[TRAIN])), taught)
+        taught = flat(both)
+        held, _ = nearest(flat(np.concatenate(self._drawn[TEST])), taught)
+        _, places = nearest(flat(np.concatenate(self._drawn[TRAIN])), taught)
         own = [one.label for pool in self._pools[TRAIN] for one in pool.concepts]
         same = [
             self._owners[place % len(self._owners)] == label for place, label in zip(places, own, strict=True)
@@ -172,13 +172,13 @@ class Pictures:
         ]
 
 
-def _flat(pixels: Pixels) -> Floats:
+def flat(pixels: Pixels) -> Floats:
     return pixels.reshape(len(pixels), -1).astype(np.float32) / 255
 
 
-def _nearest(drawn: Floats, taught: Floats) -> tuple[Floats, NDArray[np.int64]]:
+def nearest(drawn: Floats, taught: Floats) -> tuple[Floats, NDArray[np.int64]]:
     """RMSE to the nearest, and which that is."""
     squares = (drawn**2).sum(1)[:, None] + (taught**2).sum(1)[None] - 2 * drawn @ taught.T
     places = squares.argmin(axis=1)
-    nearest = np.sqrt(np.maximum(squares[np.arange(len(drawn)), places], 0) / drawn.shape[1])
-    return nearest, places
+    distances = np.sqrt(np.maximum(squares[np.arange(len(drawn)), places], 0) / drawn.shape[1])
+    return distances, places

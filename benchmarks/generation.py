@@ -1,7 +1,8 @@
 """Generation, measured part by part (`make bench-generation`); `PARTS=pictures,times` runs some of it.
 
-Drawings by a judge of their own, attention at equal budget, what a piece costs, and what is found of the marks after
-edits. Designs come from `python -m ml.drawing fetch`; where a set is absent its lines say so.
+Drawings by a judge of their own and how their settings were chosen, attention at equal budget, what a piece costs, and
+what is found of the marks after edits. Designs come from `python -m ml.drawing fetch`; where a set is absent its lines
+say so.
 Writes var/bench/generation.json.
 """
 
@@ -11,6 +12,7 @@ from _parts import run_parts
 
 PARTS = {
     "pictures": "Drawings: do they show what was asked for?",
+    "choices": "Drawings: settings, chosen on concepts that neither teach nor test",
     "attention": "Attention: hierarchical, fixed shares and plain, at equal budget",
     "times": "What a picture, a clip and music take",
     "marking": "Marked at birth: released, found, and after edits",

@@ -17,6 +17,8 @@ from ml.drawing.designs import Designs, fetch, load_designs
 
 #: Principal components that are kept.
 COMPONENTS = 384
+#: What of the plan (``train.Plan``) may be said otherwise, and its type.
+SETTINGS = {"steps": int, "batch": int, "seed": int, "consistency": float}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,8 +46,8 @@ def _train(options: argparse.Namespace) -> int:
     pixels = training_pixels(designs)
     basis = Basis.fitted(pixels, COMPONENTS)
     examples = examples_of(designs, basis, cached_words(designs, options.folder))
-    given = {name: getattr(options, name) for name in ("steps", "batch", "seed") if getattr(options, name)}
-    plan = Plan(**given)
+    given = {name: getattr(options, name) for name in SETTINGS}
+    plan = Plan(**{name: value for name, value in given.items() if value is not None})
     training = Training(examples, Shape(), plan, options.folder, _say)
     whole = training.run()
     touch = fine.trained(pixels, basis, seed=plan.seed, say=_say) if whole else {}
@@ -86,8 +88,8 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     commands.add_parser("fetch", help="fetch and draw the open emoji designs").set_defaults(do=_fetch)
     train = commands.add_parser("train", help="train in FOLDER, or go on where it stands")
     train.add_argument("folder", type=Path)
-    for name in ("steps", "batch", "seed"):
-        train.add_argument(f"--{name}", type=int)
+    for name, kind in SETTINGS.items():
+        train.add_argument(f"--{name}", type=kind)
     train.set_defaults(do=_train)
     pack = commands.add_parser("pack", help="ship what FOLDER's run made")
     pack.add_argument("folder", type=Path)

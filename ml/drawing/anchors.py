@@ -16,17 +16,18 @@ from ml.drawing.wishes import TEXT
 
 Floats = NDArray[np.float32]
 
-#: How fast the share of a name falls with its distance (cosine, about the mean name).
-SHARPNESS = 0.02
+#: How fast the share of a name falls with its distance (cosine, about the mean name). Chosen on concepts that neither
+#: teach nor test (`PARTS=choices make bench-generation`).
+SHARPNESS = 0.01
 _COLOURS = slice(TEXT + layout.COLOURS.start, TEXT + layout.COLOURS.stop)
 
 
-def anchored(words: Floats, names: Floats) -> Floats:
+def anchored(words: Floats, names: Floats, sharpness: float = SHARPNESS) -> Floats:
     """Words [n, WORDS] by the words of the learnt names [m, WORDS]; without names, as they are."""
     if not len(words) or not len(names):
         return words
     mean = names[:, :TEXT].mean(axis=0)
-    near = unit(words[:, :TEXT] - mean) @ unit(names[:, :TEXT] - mean).T / SHARPNESS
+    near = unit(words[:, :TEXT] - mean) @ unit(names[:, :TEXT] - mean).T / sharpness
     shares = np.exp(near - near.max(axis=1, keepdims=True))
     mixed = (shares / shares.sum(axis=1, keepdims=True)) @ names
     mixed[:, _COLOURS] = words[:, _COLOURS]

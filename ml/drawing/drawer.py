@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.drawing import fine
-from ml.drawing.anchors import anchored
+from ml.drawing.anchors import SHARPNESS, anchored
 from ml.drawing.designs import STYLES
 from ml.drawing.latent import whole
 from ml.drawing.network import flow_of
@@ -42,9 +42,9 @@ MOST_GUIDANCE = 10.0
 class Drawer:
     """Thread-safe. The same words, seed and settings give the same drawing."""
 
-    def __init__(self, packed: Packed) -> None:
+    def __init__(self, packed: Packed, sharpness: float = SHARPNESS) -> None:
         self._basis, self._flow, self._fine = packed.basis, flow_of(packed.weights), packed.fine
-        self._names = packed.names
+        self._names, self._sharpness = packed.names, sharpness
         self.about = packed.about
         self.version = f"drawing-{packed.digest}"
 
@@ -73,7 +73,7 @@ class Drawer:
         chances = [np.random.default_rng(seed % 2**64) for seed in seeds]
         drawn = [int(chance.integers(len(STYLES))) for chance in chances]
         chosen = drawn if styles is None else [None if s is None else STYLES.index(s) for s in styles]
-        wanted = wishes_of(anchored(words_of(texts), self._names), chosen)
+        wanted = wishes_of(self._anchored(texts), chosen)
         unwanted = wishes_of(self._unwanted(negative, len(texts)), chosen)
         noise = [chance.standard_normal(self._basis.dimension, np.float32) for chance in chances]
         latents = np.stack(noise) if noise else np.empty((0, self._basis.dimension), np.float32)
@@ -88,11 +88,14 @@ class Drawer:
                 watch(step + 1, steps, self._basis.decode(latents + rest * velocity) if shown else None)
         return self._finished(latents)
 
+    def _anchored(self, texts: Sequence[str]) -> Floats:
+        return anchored(words_of(texts), self._names, self._sharpness)
+
     def _unwanted(self, negative: Sequence[str] | None, count: int) -> Floats:
         words = np.zeros((count, WORDS), np.float32)
         said = [row for row, text in enumerate(negative or ()) if text.strip()]
         if said and negative is not None:
-            words[said] = anchored(words_of([negative[row] for row in said]), self._names)
+            words[said] = self._anchored([negative[row] for row in said])
         return words
 
     def _finished(self, latents: Floats) -> Pixels:

@@ -93,7 +93,8 @@ def _small(name: str, value: Floats) -> dict[str, NDArray[Any]]:
     if value.ndim != 2:
         return {name: np.ascontiguousarray(value, np.float32)}
     scales = np.maximum(np.abs(value).max(axis=1, keepdims=True) / 127, 1e-12).astype(np.float32)
-    return {name: np.rint(value / scales).astype(np.int8), name + _SCALES: scales}
+    # In C order: the file has an array's bytes as they lie in memory, and components come in another order.
+    return {name: np.ascontiguousarray(np.rint(value / scales), np.int8), name + _SCALES: scales}
 
 
 def _full(name: str, arrays: Mapping[str, NDArray[Any]]) -> Floats:

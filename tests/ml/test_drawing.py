@@ -142,6 +142,8 @@ def test_packing_keeps_what_the_network_says(tmp_path: Path) -> None:
     pack(tmp_path / "w.safetensors", weights, basis, {"steps": 3})
     packed = unpack(tmp_path / "w.safetensors")
     assert packed.about == {"steps": 3}
+    assert not basis.components.flags.c_contiguous  # As it is fitted, which the file's order is not.
+    assert np.allclose(packed.basis.components, basis.components, atol=0.005 * np.abs(basis.components).max())
     chance = np.random.default_rng(1)
     x, wishes = chance.normal(size=(5, 12)).astype("f4"), chance.normal(size=(5, WISH)).astype("f4")
     times = np.linspace(0, 1, 5, dtype=np.float32)
