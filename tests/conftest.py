@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,18 @@ ROOT = Path(__file__).resolve().parent.parent
 
 #: Files that share the session's stack: one process runs all of them, so that it is started once.
 ON_THE_STACK = re.compile(r"tests/(flows/|\w+/test_browser|standalone/test_(backup|doctor)\.py)")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[Any]) -> None:
+    """Each test gets an id of its own: of several with one id a scheduler would run the first, and say nothing."""
+    for item in items:
+        _, _, operation = item.name.partition("[")
+        if operation and item._id.params is None:  # Schemathesis leaves it out.
+            item._id = item._id.with_params(operation.removesuffix("]"))
+    twice = [nodeid for nodeid, count in Counter(item.nodeid for item in items).items() if count > 1]
+    if twice:
+        raise pytest.UsageError(f"tests that have one id: {', '.join(twice[:5])}")
 
 
 @pytest.hookimpl(optionalhook=True)
