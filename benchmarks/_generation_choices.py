@@ -86,7 +86,6 @@ class Choosing:
             distances, _ = nearest(flat(np.concatenate(drawn)), self.taught)
             copies = 100 * float((distances < COPY).mean())
             lines.append(Line(f"{choice.named}, R@10 (copies {copies:.1f} %)", _shown(found), "%"))
-            print(lines[-1].shown(), flush=True)
         return lines
 
     def _drawn(self, choice: Choice, pool: list[Design], seed: int) -> Pixels:
