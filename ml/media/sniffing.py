@@ -69,8 +69,10 @@ _BRANDS = {
 _QUICKTIME = frozenset({b"moov", b"mdat", b"wide", b"pnot"})
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
+#: Possessive and atomic throughout: a comment ends at its first ``-->``, and what was read is never read again. A
+#: form that may go back takes time exponential in the number of comments.
 _HTML = re.compile(
-    rb"\s*(<!--.*?-->\s*|<\?xml.*?\?>\s*)*<(!doctype\s+html|html|head|body|script|iframe|style|title|table|div"
+    rb"\s*+(?>(?><!--.*?-->|<\?xml.*?\?>)\s*+)*+<(!doctype\s+html|html|head|body|script|iframe|style|title|table|div"
     rb"|h1|font|img|a|br|p|b|meta|link|form|object|embed)[\s>/]",
     re.IGNORECASE | re.DOTALL,
 )

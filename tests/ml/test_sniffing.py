@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from PIL import Image
 
 from ml.media import sniff
+from ml.media.sniffing import HEAD_BYTES
 
 
 def ftyp(major: bytes, *compatible: bytes) -> bytes:
@@ -50,6 +55,9 @@ def test_pictures_that_pillow_writes(name: str) -> None:
         (b"  <!DOCTYPE html><p>", "text/html"),
         (b"<script>alert(1)</script>", "text/html"),
         (b"<!-- c --><html>", "text/html"),
+        (b" <?xml version='1.0'?>\n<!-- a --> <!-- b -->\n<HTML>", "text/html"),
+        (b"<!-- a --> b --> <html>", "text/plain"),  # a comment ends at its first -->
+        (b"<!-- a <html>", "text/plain"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml"),
         (b"<?xml version='1.0'?><!-- c -->\n<svg onload='x()'>", "image/svg+xml"),
         (b"<?xml version='1.0'?><rss/>", "application/xml"),
@@ -88,3 +96,46 @@ def test_pictures_that_pillow_writes(name: str) -> None:
 )
 def test_head(head: bytes, expected: str | None) -> None:
     assert sniff(head) == expected
+
+
+@contextmanager
+def at_most_cpu_s(seconds: float) -> Iterator[None]:
+    """Break off what takes more processor time, which a regular expression allows."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"more than {seconds} CPU seconds")
+
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        b"<!---->",
+        b"<!-- --> ",
+        b"<?xml?>",
+        b"<?xml?><!---->\n",
+        b"<!--",
+        b"<?xml",
+        b"-->",
+        b" ",
+        b"<svg",
+        b"<a:",
+        b"<!--><?xml-->?>",
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("end", [b"", b"x", b"<", b"<svg"], ids=repr)
+def test_hostile_heads_take_no_time(unit: bytes, end: bytes) -> None:
+    head = (unit * HEAD_BYTES)[: HEAD_BYTES - len(end)] + end
+    with at_most_cpu_s(1):
+        start = time.process_time()
+        sniff(head)
+        spent = time.process_time() - start
+    assert spent < 0.05, f"{spent * 1000:.1f} ms for {HEAD_BYTES} bytes"
