@@ -16,6 +16,7 @@ django = get_wsgi_application()
 # After Django is set up, as they read its settings and models.
 from config import tracing  # noqa: E402
 from config.edge import Edge  # noqa: E402
+from config.proxies import TrustedProxies  # noqa: E402
 from tenants.retrieval import encoding  # noqa: E402
 
 
@@ -29,4 +30,5 @@ def warm_up() -> None:
 
 tracing.start("crosslight-web")
 threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
-application = Edge(django, threads=settings.WEB_THREADS)
+proxies = TrustedProxies(settings.TRUSTED_PROXIES, settings.TRUSTED_PROXY_HEADER)
+application = Edge(django, threads=settings.WEB_THREADS, proxies=proxies)

@@ -17,6 +17,7 @@ from typing import Any
 from config import tracing
 from config.bridge import STALLED_S, Answer, Bridge, Headers, Receive, Scope, Send
 from config.follow import Follower, Stream
+from config.proxies import TrustedProxies
 from tenants.accounts.tally import tally
 from tenants.jobs.live import FOLLOW
 from tenants.retrieval.later import later
@@ -30,15 +31,17 @@ _FOLLOW = FOLLOW.lower().encode()
 class Edge:
     """The ASGI application."""
 
-    def __init__(self, wsgi: Any, threads: int) -> None:
+    def __init__(self, wsgi: Any, threads: int, proxies: TrustedProxies) -> None:
         self._django = Bridge(wsgi, threads)
+        self._proxies = proxies
         self._follower = Follower()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
-            await self._http(scope, receive, send)
+            # Once, and first: everything behind this reads the true address.
+            await self._http(self._proxies.resolved(scope), receive, send)
         else:
             await send({"type": "websocket.close", "code": 1000})
 

@@ -51,7 +51,11 @@ class RequestContextMiddleware:
                     "%s %s",
                     request.method,
                     request.path,
-                    extra={"status": response.status_code, "took_ms": took},
+                    extra={
+                        "status": response.status_code,
+                        "took_ms": took,
+                        "address": request.META.get("REMOTE_ADDR", ""),
+                    },
                 )
                 return response
         finally:

@@ -17,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from backoffice.look import UNFOLD as UNFOLD
 from config.mail import mail_server
+from config.proxies import read_header, read_networks
 
 # Requests and jobs run beside each other: a BLAS with a thread for each core only makes them wait for one another.
 # Set before numpy is first imported.
@@ -55,6 +56,9 @@ WEB_THREADS = int(env("WEB_THREADS", "16"))
 BASE_URL = env("BASE_URL", f"http://{HOST}:{PORT}")
 ALLOWED_HOSTS = env("ALLOWED_HOSTS", f"{HOST},localhost,127.0.0.1,[::1]").split(",")
 CSRF_TRUSTED_ORIGINS = [BASE_URL]
+# Who may tell for whom they ask, and by which header (config.proxies); nobody, unless this names them.
+TRUSTED_PROXIES = read_networks(env("TRUSTED_PROXIES", ""))
+TRUSTED_PROXY_HEADER = read_header(env("TRUSTED_PROXY_HEADER", "X-Forwarded-For"))
 
 INSTALLED_APPS = [
     "django.contrib.auth",

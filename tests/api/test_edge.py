@@ -19,9 +19,11 @@ import psutil
 import pytest
 import requests
 from django.conf import settings
+from django.contrib.auth.hashers import make_password
 
 from standalone.ports import free_port
 from tenants.accounts import metering
+from tenants.accounts.models import Session, User
 from tenants.accounts.quotas import current_period
 from tenants.datasets.models import Asset, Blob
 from tenants.datasets.services import create_dataset
@@ -31,8 +33,10 @@ from tenants.pipeline.services import add_asset
 from tenants.scope import tenant_scope
 from tenants.valkey import client as valkey
 from tests.conftest import Party
+from tests.tenants.people import new_user
 
 pytestmark = pytest.mark.slow
+PROXY = "127.0.0.2"
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -71,7 +75,13 @@ def serving() -> Iterator[Server]:
         "5",
         "config.asgi:application",
     ]
-    env = {**os.environ, "LOG_LEVEL": "WARNING", "MAX_UPLOAD_BYTES": str(50 * 2**20)}
+    env = {
+        **os.environ,
+        "LOG_LEVEL": "WARNING",
+        "MAX_UPLOAD_BYTES": str(50 * 2**20),
+        # Requests of the tests come from 127.0.0.1, which is no proxy.
+        "TRUSTED_PROXIES": PROXY,
+    }
     process = subprocess.Popen(command, env=env, cwd=settings.ROOT)
     server = Server(port, process)
     try:
@@ -327,6 +337,43 @@ def test_a_stop_loses_no_request_that_was_counted(party: Party, auth: dict[str, 
         url = f"{server.api}/me"
         assert [client.get(url, headers=auth, timeout=10).status_code for _ in range(30)] == [200] * 30
     assert valkey().get(metering.month_key(party.id, current_period())) == b"30"
+
+
+@pytest.mark.parametrize("source,shown", [(PROXY, "2001:db8::7"), ("127.0.0.1", "127.0.0.1")])
+def test_a_session_shows_the_address_that_a_trusted_proxy_tells(
+    server: Server, source: str, shown: str
+) -> None:
+    # The server knows real hashes only.
+    user = new_user()
+    User.objects.filter(pk=user.pk).update(password=make_password("a long password", hasher="pbkdf2_sha256"))
+    told = {
+        "Host": "localhost",
+        "X-Forwarded-For": "198.51.100.9, 2001:db8::7",
+        "Cookie": f"csrftoken={'a' * 32}",
+        "X-CSRFToken": "a" * 32,
+    }
+    browser = requests.Session()
+    browser.mount("http://", From(source))
+    signed_in = browser.post(
+        f"http://127.0.0.1:{server.port}/login",
+        {"username": user.email, "password": "a long password"},
+        headers=told,
+        timeout=30,
+        allow_redirects=False,
+    )
+    assert signed_in.status_code == 302
+    assert Session.objects.get(user=user).address == shown
+
+
+class From(requests.adapters.HTTPAdapter):
+    """Connections from one of this machine's addresses."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        super().__init__()
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, source_address=(self.source, 0), **options)
 
 
 def test_scopes_become_words_that_wsgi_can_carry() -> None:

@@ -39,6 +39,13 @@ def test_alive(http: Client) -> None:
     assert http.get("/healthz").content == b"ok\n"
 
 
+def test_the_log_of_requests_tells_the_address(http: Client, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="request"):
+        http.get("/healthz", REMOTE_ADDR="2001:db8::7")
+    (line,) = [record for record in caplog.records if record.name == "request"]
+    assert (line.getMessage(), getattr(line, "address", None)) == ("GET /healthz", "2001:db8::7")
+
+
 def test_ready(http: Client) -> None:
     answer = http.get("/readyz")
     assert answer.status_code == 200
