@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 
-from django.http import HttpResponse
+from django.http import HttpResponse, QueryDict
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -18,6 +19,7 @@ from api.resource import Resource
 from api.schema import PAGING, choice
 from tenants.accounts.permissions import READ, WRITE
 from tenants.accounts.watchers import by_key
+from tenants.errors import Invalid
 from tenants.jobs import live, selectors, services
 from tenants.jobs.kinds import KINDS
 from tenants.jobs.models import Job
@@ -39,6 +41,19 @@ EVENT = {
 NOTHING = uuid.UUID(int=0)
 # What a column of line numbers can hold.
 LAST_LINE = 2**31 - 1
+
+
+# Proxies commonly end a connection on which nothing came for a minute.
+MAX_WAIT_S = 60
+_SECONDS = re.compile(r"[0-9]{1,2}")
+
+
+def read_wait(query: QueryDict) -> int:
+    """Seconds that the answer may be held back. Raises Invalid."""
+    wait = query.get("wait", "0")
+    if not _SECONDS.fullmatch(wait) or int(wait) > MAX_WAIT_S:
+        raise Invalid(f"wait is a whole number of seconds from 0 to {MAX_WAIT_S}.", pointer="/wait")
+    return int(wait)
 
 
 def location(job_id: uuid.UUID | str) -> dict[str, str]:
@@ -80,9 +95,27 @@ class OneJob(Resource):
     def find(self, job_id: uuid.UUID | None) -> Job:
         return selectors.get_job(job_id)
 
-    @extend_schema(summary="A job", responses=shapes.Job)
+    @extend_schema(
+        summary="A job",
+        description=(
+            "With `wait`, the answer comes when the job has ended or after so many seconds, whichever is first, and "
+            "shows the job as it is then. Ask again while its state is `queued` or `running`. An answer that comes at "
+            "once with `Retry-After` says that too many requests wait already."
+        ),
+        parameters=[
+            OpenApiParameter(
+                "wait",
+                {"type": "integer", "minimum": 0, "maximum": MAX_WAIT_S, "default": 0},
+                description="Seconds to wait for the end of the job.",
+            )
+        ],
+        responses=shapes.Job,
+    )
     def get(self, request: Request, job_id: uuid.UUID) -> Response:
-        return Response(selectors.as_dict(self.found))
+        seconds, job = read_wait(request.query_params), self.found
+        watcher = by_key(key_of(request).prefix)
+        headers = live.held_back(job, watcher, seconds) if seconds and not job.finished else {}
+        return Response(selectors.as_dict(job), headers=headers)
 
 
 class JobLog(Resource):

@@ -1,8 +1,9 @@
-"""The edge of the web process: Django in threads, and open event streams without a thread each.
+"""The edge of the web process: Django in threads; open event streams and answers that wait without a thread each.
 
 Django answers everything. Where an answer opens a stream (it names a job in the header
-`tenants.jobs.live.FOLLOW`), the edge keeps the connection and follows that job; so keys, sessions, scopes, rates
-and refusals of a stream are Django's alone. Why: docs/adr/0002-one-port-asgi-edge.md.
+`tenants.jobs.live.FOLLOW`), the edge keeps the connection and follows that job; where it is to be held back until a
+job has ended (`live.WAIT`), the edge waits. So keys, sessions, scopes, rates and refusals are Django's alone.
+Why: docs/adr/0002-one-port-asgi-edge.md.
 """
 
 from __future__ import annotations
@@ -12,20 +13,24 @@ import contextlib
 import logging
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from config import tracing
 from config.bridge import STALLED_S, Answer, Bridge, Headers, Receive, Scope, Send
-from config.follow import Follower, Stream
+from config.follow import Follower, Full, Stream
 from config.proxies import TrustedProxies
 from tenants.accounts.tally import tally
-from tenants.jobs.live import FOLLOW
+from tenants.jobs.live import FOLLOW, WAIT
 from tenants.retrieval.later import later
 from tenants.valkey import Unavailable
 
 log = logging.getLogger(__name__)
 
 _FOLLOW = FOLLOW.lower().encode()
+_WAIT = WAIT.lower().encode()
+# What a client is told to leave between two questions where no more answers can be held back.
+RETRY_S = b"5"
 
 
 class Edge:
@@ -47,11 +52,15 @@ class Edge:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = await self._django.ask(scope, receive)
-        headers, named = _without_follow(answer.headers)
-        stream = self._follower.admit(named) if named and scope["method"] == "GET" else None
+        headers, followed = _without(answer.headers, _FOLLOW)
+        headers, awaited = _without(headers, _WAIT)
+        stream = self._follower.admit(followed) if followed and scope["method"] == "GET" else None
         if stream is not None:
             await self._stream(answer, headers, stream, receive, send)
             return
+        if awaited and scope["method"] == "GET":
+            headers, body = await self._held_back(headers, answer.body, awaited, receive)
+            answer = replace(answer, body=body)
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         if answer.parts is None:
             await send({"type": "http.response.body", "body": answer.body})
@@ -68,6 +77,21 @@ class Edge:
             await self._follower.follow(stream, receive, send)
         finally:
             self._follower.release(stream)
+
+    async def _held_back(
+        self, headers: Headers, body: bytes, named: str, receive: Receive
+    ) -> tuple[Headers, bytes]:
+        """The answer with the job as it is when it has ended or the time has passed."""
+        try:
+            reading = await self._follower.wait(named, receive)
+        except Full:
+            return [*headers, (b"retry-after", RETRY_S)], body
+        if reading is None:
+            return headers, body
+        length = (b"content-length", str(len(reading.text)).encode())
+        return [
+            length if name == b"content-length" else (name, value) for name, value in headers
+        ], reading.text
 
     async def _parts(self, answer: Answer, send: Send, *, wanted: bool) -> None:
         try:
@@ -112,7 +136,7 @@ def _on_stop_signals(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(act))
 
 
-def _without_follow(headers: Headers) -> tuple[Headers, str]:
-    """The headers for the client, and whom to follow, which is between Django and the edge."""
-    named = next((value.decode() for name, value in headers if name == _FOLLOW), "")
-    return ([(n, v) for n, v in headers if n != _FOLLOW] if named else headers), named
+def _without(headers: Headers, internal: bytes) -> tuple[Headers, str]:
+    """The headers for the client, and the value of one that is between Django and the edge, empty if there is none."""
+    named = next((value.decode() for name, value in headers if name == internal), "")
+    return ([(n, v) for n, v in headers if n != internal] if named else headers), named

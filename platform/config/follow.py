@@ -1,4 +1,4 @@
-"""Following jobs for whoever listens: no thread and no transaction while nothing happens."""
+"""Following jobs for whoever listens or waits: no thread and no transaction while nothing happens."""
 
 from __future__ import annotations
 
@@ -8,24 +8,31 @@ import logging
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from django.db import close_old_connections
 
+from api.rendering import to_json
 from config.bridge import Receive, Send
 from config.hearing import Hearing
 from tenants.accounts.watchers import may_watch
 from tenants.errors import NotFound
 from tenants.jobs import live
 from tenants.jobs.ending import channel
-from tenants.jobs.selectors import get_job
+from tenants.jobs.models import Job
+from tenants.jobs.selectors import as_dict, get_job
 from tenants.scope import tenant_scope
 
 log = logging.getLogger(__name__)
 
 MAX_LISTENERS = 500
 MAX_LISTENERS_OF_TENANT = 50
+# Answers that are held back until a job has ended; apart from the streams, which open pages keep for long.
+MAX_WAITING = 500
+MAX_WAITING_OF_TENANT = 50
 # The row is read this often even if nobody says that it changed.
 READ_EVERY_S = 5.0
 HEARTBEAT_S = 15.0
@@ -37,102 +44,177 @@ READERS = 4
 
 
 @dataclass(frozen=True)
-class Stream:
-    """An admitted listener: of which job, which version of it was told already, and who listens."""
+class Watched:
+    """A job, and who is told of it, as long as they may be."""
 
     tenant_id: uuid.UUID
     job_id: uuid.UUID
-    told: str
     watcher: str
 
 
 @dataclass(frozen=True)
+class Stream(Watched):
+    """An admitted listener; `told` is the version of the job that was told already."""
+
+    told: str
+
+
+@dataclass(frozen=True)
+class Wait(Watched):
+    """An admitted request whose answer is held back for so many seconds at most."""
+
+    seconds: int
+
+
+@dataclass(frozen=True)
 class Reading:
+    """A job as it was read: `text` is an event of a stream, or the job as JSON for one that waits."""
+
     version: str
-    event: str
+    text: bytes
     finished: bool
 
 
+class Places:
+    """At most so many at a time in all, and of one tenant."""
+
+    def __init__(self, most: int, of_one: int) -> None:
+        self._most, self._of_one = most, of_one
+        self._taken: Counter[uuid.UUID] = Counter()
+
+    def take(self, tenant_id: uuid.UUID) -> bool:
+        if self._taken.total() >= self._most or self._taken[tenant_id] >= self._of_one:
+            return False
+        self._taken[tenant_id] += 1
+        return True
+
+    def free(self, tenant_id: uuid.UUID) -> None:
+        self._taken[tenant_id] -= 1
+        if not self._taken[tenant_id]:
+            del self._taken[tenant_id]
+
+
+T = TypeVar("T")
+
+
 class Follower:
-    """All open streams of this process."""
+    """All open streams of this process, and all answers that it holds back."""
 
     def __init__(self) -> None:
-        self._of_tenant: Counter[uuid.UUID] = Counter()
+        self._listeners = Places(MAX_LISTENERS, MAX_LISTENERS_OF_TENANT)
+        self._waiting = Places(MAX_WAITING, MAX_WAITING_OF_TENANT)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="follow")
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._stopping = False
         self._hearing = Hearing()
 
     def admit(self, named: str) -> Stream | None:
         """A place for the stream that the header names, or None if there is none: then the client polls."""
         tenant, job, told, watcher = named.split(" ")
-        tenant_id = uuid.UUID(tenant)
-        full = self._of_tenant.total() >= MAX_LISTENERS
-        if self._stopping or full or self._of_tenant[tenant_id] >= MAX_LISTENERS_OF_TENANT:
-            return None
-        self._of_tenant[tenant_id] += 1
-        return Stream(tenant_id, uuid.UUID(job), told, watcher)
+        stream = Stream(uuid.UUID(tenant), uuid.UUID(job), watcher, told)
+        return None if self._stopping or not self._listeners.take(stream.tenant_id) else stream
 
     def release(self, stream: Stream) -> None:
-        self._of_tenant[stream.tenant_id] -= 1
-        if not self._of_tenant[stream.tenant_id]:
-            del self._of_tenant[stream.tenant_id]
+        self._listeners.free(stream.tenant_id)
 
     def stop(self) -> None:
-        """End every stream: the process stops, and its clients connect to the next."""
+        """End every stream and every wait: the process stops, and its clients connect to the next."""
         self._stopping = True
         for task in self._tasks:
             task.cancel()
 
     async def follow(self, stream: Stream, receive: Receive, send: Send) -> None:
         """Tell every change until the job has ended or the client has left."""
-        telling = asyncio.create_task(self._tell(stream, send))
-        leaving = asyncio.create_task(_client_left(receive))
-        self._tasks.add(telling)
-        if self._stopping:
-            # The signal came between the answer and this line.
-            telling.cancel()
-        try:
-            await asyncio.wait({telling, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            telling.cancel()
-            leaving.cancel()
-            await asyncio.gather(telling, leaving, return_exceptions=True)
-            self._tasks.discard(telling)
+        await self._while_there(self._tell(stream, send), receive)
         with contextlib.suppress(Exception):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def wait(self, named: str, receive: Receive) -> Reading | None:
+        """The job that the header names, once it has ended or its time has passed.
+
+        None where that cannot be told, as the client or the job is gone, or the process stops. Raises Full.
+        """
+        tenant, job, watcher, seconds = named.split(" ")
+        wait = Wait(uuid.UUID(tenant), uuid.UUID(job), watcher, int(seconds))
+        if not self._waiting.take(wait.tenant_id):
+            raise Full
+        try:
+            return await self._while_there(self._ended(wait), receive)
+        finally:
+            self._waiting.free(wait.tenant_id)
+
+    async def _while_there(self, work: Coroutine[None, None, T], receive: Receive) -> T | None:
+        """What the work results in; None if the client left, or the process stops, before that."""
+        task = asyncio.create_task(work)
+        leaving = asyncio.create_task(_client_left(receive))
+        self._tasks.add(task)
+        if self._stopping:
+            # The signal came before this line.
+            task.cancel()
+        try:
+            await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            done = task.done() and not task.cancelled() and task.exception() is None
+        finally:
+            task.cancel()
+            leaving.cancel()
+            await asyncio.gather(task, leaving, return_exceptions=True)
+            self._tasks.discard(task)
+        return task.result() if done else None
 
     async def _tell(self, stream: Stream, send: Send) -> None:
         told, sent_at, end = stream.told, time.monotonic(), time.monotonic() + LONGEST_S
         async with self._hearing.of(channel(stream.tenant_id, stream.job_id)) as said:
             while time.monotonic() < end:
                 said.clear()
-                reading = await self._read(stream)
+                reading = await self._read(stream, _as_event)
                 if reading is None:
                     return
-                text = reading.event if reading.version != told else ""
+                text = reading.text if reading.version != told else b""
                 if not text and time.monotonic() - sent_at > HEARTBEAT_S:
-                    text = ": still here\n\n"
+                    text = b": still here\n\n"
                 if text:
-                    await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+                    await send({"type": "http.response.body", "body": text, "more_body": True})
                     told, sent_at = reading.version, time.monotonic()
                 if reading.finished:
                     return
-                await _next_change(said)
+                await _next_change(said, READ_EVERY_S)
 
-    async def _read(self, stream: Stream) -> Reading | None:
-        return await asyncio.get_running_loop().run_in_executor(self._readers, read_job, stream)
+    async def _ended(self, wait: Wait) -> Reading | None:
+        end = time.monotonic() + wait.seconds
+        async with self._hearing.of(channel(wait.tenant_id, wait.job_id)) as said:
+            while True:
+                said.clear()
+                reading = await self._read(wait, _as_answer)
+                left = end - time.monotonic()
+                if reading is None or reading.finished or left <= 0:
+                    return reading
+                await _next_change(said, min(left, READ_EVERY_S))
+
+    async def _read(self, watched: Watched, show: Callable[[Job], bytes]) -> Reading | None:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, read_job, watched, show)
 
 
-def read_job(stream: Stream) -> Reading | None:
+class Full(Exception):
+    """Too many answers are held back already, in all or of this tenant."""
+
+
+def _as_event(job: Job) -> bytes:
+    return live.event(job).encode()
+
+
+def _as_answer(job: Job) -> bytes:
+    return to_json(as_dict(job))
+
+
+def read_job(watched: Watched, show: Callable[[Job], bytes]) -> Reading | None:
     """The job as it is, read in a short scope; None if it is gone, not theirs any more, or cannot be read now."""
     close_old_connections()
     try:
-        if not may_watch(stream.watcher, stream.tenant_id):
+        if not may_watch(watched.watcher, watched.tenant_id):
             return None
-        with tenant_scope(stream.tenant_id):
-            job = get_job(stream.job_id)
-        return Reading(live.version(job), live.event(job), job.finished)
+        with tenant_scope(watched.tenant_id):
+            job = get_job(watched.job_id)
+        return Reading(live.version(job), show(job), job.finished)
     except NotFound:
         return None
     except Exception:
@@ -142,10 +224,10 @@ def read_job(stream: Stream) -> Reading | None:
         close_old_connections()
 
 
-async def _next_change(said: asyncio.Event) -> None:
+async def _next_change(said: asyncio.Event, within_s: float) -> None:
     with contextlib.suppress(TimeoutError):
         # Not wait_for, which may swallow a cancellation before Python 3.12.
-        async with asyncio.timeout(READ_EVERY_S):
+        async with asyncio.timeout(within_s):
             await said.wait()
         await asyncio.sleep(BURST_S)
 

@@ -2,6 +2,8 @@
 
 A view answers with `opening(job)`; on that alone the client polls, as it connects again after `retry`. Where the
 server can hold connections without a thread each (config.edge), the header makes it follow the job to its end.
+
+A view that answers one job may have its answer held back until the job has ended, by `held_back`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from tenants.jobs.selectors import as_dict
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 FOLLOW = "X-Follow-Job"
+WAIT = "X-Wait-For-Job"
 RETRY_MS = 2_000
 
 
@@ -32,6 +35,12 @@ def opening(job: Job, watcher: str) -> tuple[str, dict[str, str]]:
         FOLLOW: f"{job.tenant_id} {job.id} {version(job)} {watcher}",
     }
     return f"retry: {RETRY_MS}\n\n{event(job)}", headers
+
+
+def held_back(job: Job, watcher: str, seconds: int) -> dict[str, str]:
+    """Headers of an answer with the job: it is sent when the job has ended or after so many seconds, with the job as it
+    is then; at once without a server that can hold it."""
+    return {WAIT: f"{job.tenant_id} {job.id} {watcher} {seconds}"}
 
 
 def event(job: Job) -> str:

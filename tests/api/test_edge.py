@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +23,9 @@ import requests
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
 
+from config.follow import MAX_WAITING_OF_TENANT
 from standalone.ports import free_port
-from tenants.accounts import metering
+from tenants.accounts import keys, metering
 from tenants.accounts.models import Session, User
 from tenants.accounts.quotas import current_period
 from tenants.datasets.models import Asset, Blob
@@ -239,6 +242,73 @@ def first_part(connection: socket.socket) -> str:
     return received.decode().lower()
 
 
+def wait_for(server: Server, job: Job, seconds: int, auth: dict[str, str]) -> requests.Response:
+    return requests.get(f"{server.api}/jobs/{job.id}?wait={seconds}", headers=auth, timeout=90)
+
+
+def test_an_answer_waits_for_the_end_of_a_job(
+    server: Server, party: Party, job: Job, auth: dict[str, str]
+) -> None:
+    timed_out = wait_for(server, job, 1, auth)
+    assert timed_out.elapsed.total_seconds() > 1
+    assert timed_out.json()["state"] == "queued"
+    claimed = jobs.claim(job_id=job.id, tenant_id=party.id)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(wait_for, server, job, 60, auth)
+        time.sleep(1)
+        assert not answer.done()
+        jobs.progress(claimed, done=1, total=3)
+        jobs.stop_cancelled(claimed)
+        # Before the row is read anyhow, every five seconds: someone rang.
+        ended = answer.result(timeout=4)
+    assert (ended.status_code, ended.headers["Content-Type"]) == (200, "application/json")
+    assert not {"x-wait-for-job", "retry-after"} & {name.lower() for name in ended.headers}
+    # The same as without waiting; what has ended is answered at once.
+    assert ended.content == requests.get(f"{server.api}/jobs/{job.id}", headers=auth, timeout=5).content
+    assert ended.json()["state"] == "cancelled"
+    assert wait_for(server, job, 60, auth).content == ended.content
+
+
+def test_waiting_is_capped_for_a_tenant_and_holds_no_thread(
+    server: Server, stranger: Party, job: Job, auth: dict[str, str]
+) -> None:
+    head = get(f"/jobs/{job.id}?wait=60", auth)
+    connections = [server.send(head) for _ in range(MAX_WAITING_OF_TENANT + 5)]
+    try:
+        answers: list[str] = []
+        while len(answers) < 5:
+            readable, _, _ = select.select(connections, [], [], 10)
+            assert readable, "more wait than may"
+            answers += [connection.recv(65536).decode() for connection in readable]
+        # Those over the bound get the job as it is, and when to ask again.
+        assert all('"state":"queued"' in answer and "retry-after: 5" in answer for answer in answers)
+        with tenant_scope(stranger.id):
+            theirs = add_asset(dataset_id=create_dataset(name="d").id, text="x").job
+        other = {"Authorization": f"Bearer {stranger.token}"}
+        assert "Retry-After" not in wait_for(server, theirs, 1, other).headers
+        assert select.select(connections, [], [], 0)[0] == []
+    finally:
+        for connection in connections:
+            connection.close()
+    deadline = time.monotonic() + 10
+    while "Retry-After" in wait_for(server, job, 1, auth).headers:
+        assert time.monotonic() < deadline, "places of clients that left are not free again"
+        time.sleep(0.1)
+
+
+def test_whose_key_was_revoked_learns_nothing_more(server: Server, party: Party, job: Job) -> None:
+    with tenant_scope(party.id):
+        key, token = keys.create_key(name="brief", scopes=["read"])
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(wait_for, server, job, 60, {"Authorization": f"Bearer {token}"})
+        time.sleep(0.5)
+        with tenant_scope(party.id):
+            keys.revoke_key(key_id=key.id)
+            jobs.cancel(job_id=job.id)
+        # The job as it was when the key still opened it.
+        assert answer.result(timeout=10).json()["state"] == "queued"
+
+
 def upload_to(server: Server, party: Party) -> str:
     with tenant_scope(party.id):
         return f"{server.api}/datasets/{create_dataset(name='uploads').id}/assets"
@@ -314,6 +384,7 @@ def test_a_stop_ends_streams_and_waits_for_answers(party: Party, job: Job, auth:
         url = upload_to(server, party)
         listener = Listener(f"{server.api}/jobs/{job.id}/events", auth)
         listener.wait_for(1)
+        held_back = ThreadPoolExecutor(1).submit(wait_for, server, job, 60, auth)
         waiting = threading.Thread(target=lambda: slow.append(wait_in_vain(url, auth)))
         slow: list[requests.Response] = []
         waiting.start()
@@ -326,6 +397,7 @@ def test_a_stop_ends_streams_and_waits_for_answers(party: Party, job: Job, auth:
         # The server kills what has not ended after five seconds.
         assert time.monotonic() - begin < 4.5
         assert slow[0].status_code == 202
+        assert held_back.result(5).json()["state"] == "queued"
 
 
 def wait_in_vain(url: str, auth: dict[str, str]) -> requests.Response:

@@ -13,7 +13,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.pipeline.services import add_asset
 from tenants.scope import tenant_scope
-from tests.api.conftest import PROBLEM, Api
+from tests.api.conftest import PROBLEM, Api, refused
 from tests.conftest import Party
 
 
@@ -74,3 +74,13 @@ def test_a_cursor_from_elsewhere_is_no_error_of_ours(api: Api, job: Job) -> None
         cursor = encode_cursor(uuid.UUID(int=number))
         assert api.get(f"/jobs/{job.id}/log?cursor={cursor}").json()["results"] == []
     assert api.get(f"/jobs/{job.id}/log?cursor=x").status_code == 422
+
+
+def test_how_long_to_wait_is_checked(api: Api, other: Api, job: Job) -> None:
+    for wrong in ("61", "-1", "1.5", "", "x", "100", "\u0663"):
+        answer = api.get(f"/jobs/{job.id}?wait={wrong}")
+        body = refused(answer, 422, "invalid", "/wait")
+        assert "from 0 to 60" in body["detail"], wrong
+    assert api.get(f"/jobs/{job.id}?wait=0").json()["state"] == "queued"
+    refused(other.get(f"/jobs/{job.id}?wait=60"), 404, "not-found")
+    refused(Api(None).get(f"/jobs/{job.id}?wait=60"), 401, "unauthenticated")
