@@ -1,14 +1,19 @@
-"""Storing what was generated: assets, their audits and the end of the job, in one transaction."""
+"""Storing what was generated: assets that can be served and found, their audits and the end of the job, in one
+transaction.
+"""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from tenants.accounts import quotas
 from tenants.datasets.metadata import GENERATED
 from tenants.datasets.models import Asset, Dataset
 from tenants.datasets.services import keep_blob, lock_dataset, write_blob
@@ -22,8 +27,9 @@ from tenants.pipeline import auditing, born_audits
 from tenants.pipeline.auditing import Case
 from tenants.pipeline.born_audits import Examined, Judged
 from tenants.pipeline.effects import BLOCK, HIDDEN, QUARANTINED, REVIEW
-from tenants.pipeline.queueing import queue_embedding
-from tenants.pipeline.services import insert_asset
+from tenants.pipeline.embedding import keep_findings, make_ready
+from tenants.pipeline.prepared import Prepared
+from tenants.pipeline.services import insert_asset, meter
 
 if TYPE_CHECKING:
     from ml.generators.studio import Creation
@@ -35,13 +41,14 @@ def bear(
     claimed: jobs.Claim,
     generation_id: uuid.UUID,
     creation: Creation,
-    files: Sequence[Examined],
+    files: Sequence[tuple[Examined, Prepared]],
     prompt: Audit | None,
     cost: Mapping[str, float],
 ) -> None:
     """Keep what the policy lets through, and end the job. In the caller's transaction and scope.
 
-    Raises NotFound where generation or dataset were deleted meanwhile, QuotaExceeded, Cancelled, LeaseLost.
+    Raises NotFound where generation or dataset were deleted meanwhile, QuotaExceeded, Cancelled, LeaseLost, and
+    ModelSwitched where another model answers searches than the files were prepared for.
     """
     if jobs.held(claimed).cancel_requested:
         raise jobs.Cancelled
@@ -51,11 +58,14 @@ def bear(
     dataset = lock_dataset(row.dataset_id)
     # What an earlier try was not allowed to keep.
     GenerationOutput.objects.filter(generation=row).delete()
-    born = [_Bearing(claimed, row, dataset, file).bear(prompt) for file in files]
+    born = [_Bearing(claimed, row, dataset, *file).bear(prompt) for file in files]
+    # Before the counters, as the clock is locked before them everywhere.
+    vectors = sum(one.make_ready() for one in born)
     _finish(row, creation)
     _end(claimed, row, born, cost)
-    for one in born:
-        one.embed()
+    # After the job has ended, as quotas are locked in one order everywhere.
+    quotas.charge(amounts={"vectors": vectors})
+    transaction.on_commit(partial(meter, row.tenant_id, {"vectors": vectors}))
     for one in born:
         if one.audited is not None:
             auditing.append(*one.audited)
@@ -64,8 +74,11 @@ def bear(
 class _Bearing:
     """One file on its way to an asset, or to nothing where it is blocked."""
 
-    def __init__(self, claimed: jobs.Claim, row: Generation, dataset: Dataset, file: Examined) -> None:
-        self.claimed, self.row, self.dataset, self.file = claimed, row, dataset, file
+    def __init__(
+        self, claimed: jobs.Claim, row: Generation, dataset: Dataset, file: Examined, prepared: Prepared
+    ) -> None:
+        self.claimed, self.row, self.dataset = claimed, row, dataset
+        self.file, self.prepared = file, prepared
         self.asset: Asset | None = None
         self.audited: tuple[Case, Audit] | None = None
 
@@ -77,12 +90,20 @@ class _Bearing:
         self._output(judged).save(force_insert=True)
         return self
 
-    def embed(self) -> None:
-        """After the job has ended, as quotas are locked in one order everywhere: files before processor time."""
-        if self.asset is not None:
-            self.asset.refresh_from_db()
-            if self.asset.moderation not in HIDDEN:
-                queue_embedding(self.asset, self.file.upload.vectors)
+    @property
+    def is_held(self) -> bool:
+        return self.asset is not None and self.asset.moderation in HIDDEN
+
+    def make_ready(self) -> int:
+        """Let it be served and found; returns how many vectors it has. What is held back is embedded once it is let
+        go."""
+        if self.asset is None:
+            return 0
+        self.asset.refresh_from_db()
+        if self.is_held:
+            keep_findings(self.asset, self.prepared)
+            return 0
+        return make_ready(self.asset, "", self.prepared)
 
     def _keep(self, judged: Judged) -> Asset:
         upload = self.file.upload
@@ -135,6 +156,8 @@ def _end(claimed: jobs.Claim, row: Generation, born: Sequence[_Bearing], cost: M
     result: dict[str, Any] = {"generation": str(row.id), "assets": [*kept], "score": row.score}
     if blocked := len(born) - len(kept):
         result["blocked"] = blocked
+    if held := sum(one.is_held for one in born):
+        result["held"] = held
     used = {"generations": 1, "assets": len(kept), "bytes": sum(kept.values())}
     jobs.succeed(claimed, result=result, used=used, **cost)
     webhooks.emit("generation.finished", {"generation": row.id, "state": str(row.state), "assets": [*kept]})

@@ -134,21 +134,7 @@ def source_of(asset: Asset, text: str) -> Iterator[Source]:
 
 
 def _store(claimed: jobs.Claim, asset: Asset, source: Source, prepared: Prepared) -> None:
-    if asset.modality != Asset.Modality.TEXT:
-        blob = Blob.objects.select_for_update().get(pk=asset.blob_id)
-        keep_renditions(blob, prepared)
-        Blob.objects.filter(pk=blob.pk).update(**findings(prepared))
-    asset.modality = modality_of(asset.modality, prepared)
-    changes = {"excerpt": prepared.words[:EXCERPT]} if asset.modality in MEDIA else {}
-    TranscriptSegment.objects.filter(asset=asset).delete()
-    TranscriptSegment.objects.bulk_create(transcript_rows(asset, prepared), batch_size=500)
-    schema = Dataset.objects.values_list("metadata_schema", flat=True).get(pk=asset.dataset_id)
-    lexical.index_texts([lexical_entry(asset, schema, source.text, prepared)])
-    more = replace_vectors(asset=asset, vectors=prepared.vectors, made_for=list(prepared.spaces))
-    Asset.objects.filter(pk=asset.pk).update(
-        status=Asset.State.READY, error=None, modality=asset.modality, **changes
-    )
-    telling.ready(asset)
+    more = make_ready(asset, source.text, prepared)
     jobs.succeed(
         claimed,
         result={"asset": str(asset.id), "vectors": prepared.parts},
@@ -156,6 +142,36 @@ def _store(claimed: jobs.Claim, asset: Asset, source: Source, prepared: Prepared
         gpu_s=0,
         used={"vectors": more},
     )
+
+
+def make_ready(asset: Asset, text: str, prepared: Prepared) -> int:
+    """Store what was prepared of an asset, which can then be served and found; returns by how many vectors of the live
+    model it grew, for the quota. In the caller's transaction, which has locked the asset or made it.
+
+    `text` is the content of a text. Raises ModelSwitched.
+    """
+    keep_findings(asset, prepared)
+    asset.modality = modality_of(asset.modality, prepared)
+    changes = {"excerpt": prepared.words[:EXCERPT]} if asset.modality in MEDIA else {}
+    TranscriptSegment.objects.filter(asset=asset).delete()
+    TranscriptSegment.objects.bulk_create(transcript_rows(asset, prepared), batch_size=500)
+    schema = Dataset.objects.values_list("metadata_schema", flat=True).get(pk=asset.dataset_id)
+    lexical.index_texts([lexical_entry(asset, schema, text, prepared)])
+    more = replace_vectors(asset=asset, vectors=prepared.vectors, made_for=list(prepared.spaces))
+    Asset.objects.filter(pk=asset.pk).update(
+        status=Asset.State.READY, error=None, modality=asset.modality, **changes
+    )
+    telling.ready(asset)
+    return more
+
+
+def keep_findings(asset: Asset, prepared: Prepared) -> None:
+    """Store renditions and findings of the asset's file, so that it can be served."""
+    if asset.modality == Asset.Modality.TEXT:
+        return
+    blob = Blob.objects.select_for_update().get(pk=asset.blob_id)
+    keep_renditions(blob, prepared)
+    Blob.objects.filter(pk=blob.pk).update(**findings(prepared))
 
 
 def keep_renditions(blob: Blob, prepared: Prepared) -> None:

@@ -1,16 +1,20 @@
 """Making what was asked for in words. Safe to run twice and to be killed at any line.
 
 The prompt passes the tenant's policy first, and each file as it was released before it becomes an asset
-(`born_audits`). Everything that comes of it is stored in one transaction in the end, under the job's fence: there is
-all of it or nothing.
+(`born_audits`). The files are embedded here, too, and everything that comes of it is stored in one transaction in the
+end, under the job's fence: there is all of it or nothing, and a job that has succeeded has results that can be fetched
+and found.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
@@ -19,23 +23,32 @@ from django.utils.translation import gettext as _
 
 from tenants.accounts.models import Tenant
 from tenants.datasets.models import Asset
-from tenants.errors import NotFound, ServiceError
+from tenants.errors import NotFound, ServiceError, Unavailable
 from tenants.events import webhooks
 from tenants.generation import previews
 from tenants.generation.models import Generation
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
+from tenants.moderation.models import Audit
 from tenants.pipeline import born_audits
 from tenants.pipeline.bearing import bear
+from tenants.pipeline.born_audits import Examined
+from tenants.pipeline.embedding import SWITCHES
 from tenants.pipeline.examining import watermark_key
 from tenants.pipeline.making import Look, pixels_of
+from tenants.pipeline.prepared import Prepared, Source
+from tenants.pipeline.preparing import prepare
+from tenants.retrieval import spaces
 from tenants.retrieval.encoding import once
+from tenants.retrieval.vectors import ModelSwitched
 from tenants.scope import tenant_scope
 
 if TYPE_CHECKING:
     from ml.alignment.space import JointSpace
     from ml.generators.base import Kind, Marker
     from ml.generators.studio import Creation
+
+log = logging.getLogger(__name__)
 
 State = Generation.State
 
@@ -51,7 +64,8 @@ class GenerationFailed(ServiceError):
 def generate(claimed: jobs.Claim) -> None:
     """Make what the generation of this job wants, and end the job.
 
-    Raises NotFound where it was deleted, GenerationFailed, PromptBlocked, QuotaExceeded, Cancelled, LeaseLost.
+    Raises NotFound where it was deleted, GenerationFailed, PromptBlocked, QuotaExceeded, Cancelled, LeaseLost,
+    MediaError for what was made and cannot be read, and Unavailable where models are exchanged all the time.
     """
     begun = time.process_time()
     row = _begin(claimed)
@@ -65,10 +79,46 @@ def generate(claimed: jobs.Claim) -> None:
             files.append(born_audits.examine(row, piece))
             jobs.require_wanted(claimed)
         cpu_s = time.process_time() - begun + sum(file.cpu_s for file in files)
-        with tenant_scope(claimed.tenant_id):
-            bear(claimed, row.id, creation, files, prompt, {"cpu_s": cpu_s, "gpu_s": gpu_s})
+        _keep(claimed, row, creation, files, prompt, {"cpu_s": cpu_s, "gpu_s": gpu_s})
     finally:
         previews.drop(claimed.tenant_id, row.id)
+
+
+def _keep(
+    claimed: jobs.Claim,
+    row: Generation,
+    creation: Creation,
+    files: Sequence[Examined],
+    prompt: Audit | None,
+    cost: Mapping[str, float],
+) -> None:
+    """Embed the files and store everything, again where another model begins to answer searches in between."""
+    spent = cost["cpu_s"]
+    for _try in range(SWITCHES):
+        with TemporaryDirectory(dir=settings.SPOOL_DIR, prefix="born-") as folder:
+            prepared = [_prepared(claimed, file, Path(folder)) for file in files]
+            spent += sum(one.cpu_s for one in prepared)
+            try:
+                with tenant_scope(claimed.tenant_id):
+                    pairs = list(zip(files, prepared, strict=True))
+                    bear(claimed, row.id, creation, pairs, prompt, {**cost, "cpu_s": spent})
+                return
+            except ModelSwitched:
+                log.info("another model answers now; what was made is embedded again")
+    raise Unavailable(_("The models of this workspace are changing."))
+
+
+def _prepared(claimed: jobs.Claim, file: Examined, folder: Path) -> Prepared:
+    """A file as it was released, decoded and encoded. Outside any transaction; changes nothing."""
+    jobs.require_wanted(claimed)
+    upload = file.upload
+    # An earlier try may have read it to its end.
+    upload.content.seek(0)
+    path = folder / upload.sha256
+    path.write_bytes(file.piece.made.content)
+    source = Source(upload.modality, caption=upload.caption, path=path, folder=folder)
+    prepared = Prepared(spaces.opened_spaces(claimed.tenant_id))
+    return prepare(source, prepared, lambda _done_s, _total_s: jobs.require_wanted(claimed))
 
 
 def _begin(claimed: jobs.Claim) -> Generation:

@@ -27,6 +27,7 @@ from tenants.retrieval.maps.reading import Wanted, read
 from tenants.retrieval.models import EmbeddingMap
 from tenants.retrieval.vectors import NewVector, add_vectors
 from tenants.scope import tenant_scope
+from tests.api.conftest import Api
 from tests.tenants.learning.world import unit
 from workers import tasks
 from workers.base import run_job
@@ -242,6 +243,7 @@ def test_a_map_by_umap_is_drawn_by_its_job(party: Any, settings: Any) -> None:
     with pytest.raises(NotReady):
         points.points_of(party.id, row)
     tasks.project_map(str(queued.id), str(party.id))
+    assert len(Api(party.token).get(f"/maps/{row.id}/points").json()["ids"]) == 40
     with tenant_scope(party.id):
         row.refresh_from_db()
         queued.refresh_from_db()

@@ -28,6 +28,8 @@ from tenants.moderation import activations, policies
 from tenants.moderation.models import Audit, AuditRequest, Evidence, Record, Review
 from tenants.pipeline import auditing, bearing, erasure, generating
 from tenants.pipeline.services import delete_dataset, update_asset
+from tenants.retrieval.models import Vector
+from tenants.retrieval.vectors import ModelSwitched
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api
 from tests.workers.sketching import Chord, Sketch, sketching  # noqa: F401 - a fixture
@@ -143,15 +145,57 @@ def test_a_picture_and_music_become_assets_that_are_found_and_known_as_made_here
     assert used["bytes"]["used"] == picture.asset.blob.bytes + music.asset.blob.bytes
     assert told() == ["generation.finished"]
     assert previews.newest(party.id, row.id) is None
-    with tenant_scope(party.id):
-        embeds = {
-            j.arguments["asset"]: j for j in Job.objects.filter(kind__in=("embed_asset", "embed_media"))
-        }
-    assert set(embeds) == {str(picture.asset_id), str(music.asset_id)}
-    tasks.embed_asset(str(embeds[str(picture.asset_id)].id), str(party.id))
-    for made, hits in (True, 1), (False, 0):
+    assert (used["vectors"]["used"], used["vectors"]["reserved"]) == (vectors_of(party), 0)
+    for one in outputs:
+        assert (one.asset.status, one.asset.error) == ("ready", None)
+        assert Api(party.token).get(f"/assets/{one.asset_id}/content").status_code == 200
+        assert Api(party.token).get(f"/assets/{one.asset_id}/thumbnail").status_code == 200
+    for made, hits in (True, 2), (False, 0):
         answer = Api(party.token).post("/search", {"text": "a red cat", "filter": {"generated": made}})
         assert len(answer.json()["results"]) == hits
+    # Everything of it is done.
+    with tenant_scope(party.id):
+        assert not Job.objects.exclude(pk=job.id).exists()
+
+
+def vectors_of(party: Any) -> int:
+    with tenant_scope(party.id):
+        return Vector.objects.count()
+
+
+def test_another_model_that_begins_to_answer_meanwhile_holds_nothing_up(party, monkeypatch) -> None:
+    """What was made is embedded again for it, under one job."""
+    row, job = ask(party)
+    real, tries = bearing.make_ready, []
+
+    def switched_once(*args: Any) -> int:
+        tries.append(args)
+        if len(tries) == 1:
+            raise ModelSwitched("other:1")
+        return real(*args)
+
+    monkeypatch.setattr(bearing, "make_ready", switched_once)
+    ended = run(party, job)
+    assert (ended.state, ended.attempts, len(tries)) == ("succeeded", 1, 2)
+    _, [picture] = fresh(party, row)
+    assert picture.asset.status == "ready"
+    assert Api(party.token).get(f"/assets/{picture.asset_id}/content").status_code == 200
+    used = counted(party)
+    assert (used["assets"]["used"], used["vectors"]["used"]) == (1, vectors_of(party))
+
+
+def test_cancelled_while_it_is_embedded_keeps_nothing(party, monkeypatch) -> None:
+    row, job = ask(party)
+    real = generating.prepare
+
+    def cancelled(*args: Any) -> Any:
+        with tenant_scope(party.id):
+            services.cancel(generation_id=row.id)
+        return real(*args)
+
+    monkeypatch.setattr(generating, "prepare", cancelled)
+    assert run(party, job).state == "cancelled"
+    nothing_is_left(party)
 
 
 def test_the_file_as_released_is_known_by_an_audit(party, enforce) -> None:
@@ -276,9 +320,10 @@ def test_where_everything_is_kept_out_the_quota_comes_back(party, enforce, told)
 def test_a_review_holds_back_what_a_policy_quarantines(party, enforce) -> None:
     enforce(LOOK, quarantine=True)
     row, job = ask(party)
-    run(party, job)
+    ended = run(party, job)
     row, [picture] = fresh(party, row)
     assert (row.state, picture.decision, picture.asset.moderation) == ("succeeded", "review", "quarantined")
+    assert (ended.result["held"], picture.asset.status, vectors_of(party)) == (1, "pending", 0)
     with tenant_scope(party.id):
         assert not Job.objects.filter(kind="embed_asset").exists()
         assert Review.objects.get().audit_id == picture.audit_id
@@ -376,21 +421,14 @@ def test_deleted_with_what_it_made_leaves_nothing_but_its_count(party) -> None:
     row, job = ask(party, outputs=("image", "audio"))
     run(party, job)
     _, outputs = fresh(party, row)
-    with tenant_scope(party.id):
-        embeds = Job.objects.filter(kind__in=("embed_asset", "embed_media"))
-        first = embeds.get(arguments__asset=str(outputs[0].asset_id))
-    tasks.embed_asset(str(first.id), str(party.id))
     search = {"text": "a red cat", "filter": {"generated": True}}
-    assert len(Api(party.token).post("/search", search).json()["results"]) == 1
+    assert len(Api(party.token).post("/search", search).json()["results"]) == 2
     with tenant_scope(party.id):
         receipts = erasure.erase_generation(generation_id=row.id)
-        waits = embeds.exclude(pk=first.id).get()
     assert {one.target for one in receipts} == {output.asset_id for output in outputs}
     assert Api(party.token).post("/search", search).json()["results"] == []
     for output in outputs:
         assert not default_storage.exists(storage.path_of(party.id, output.asset.blob.sha256))
-    # What was to be indexed finds nothing, and what was held for it comes back.
-    tasks.embed_media(str(waits.id), str(party.id))
     used = counted(party)
     assert used["generations"]["used"] == 1
     for name in ("assets", "bytes", "vectors"):
@@ -447,7 +485,7 @@ def test_killed_at_any_moment_it_is_made_once(party, enforce, sketching, monkeyp
     with tenant_scope(party.id):
         assert Asset.objects.count() == 2
         assert sorted(Audit.objects.values_list("source", flat=True)) == ["output", "output", "prompt"]
-        assert Job.objects.filter(kind__in=("embed_asset", "embed_media")).count() == 2
+        assert set(Asset.objects.values_list("status", flat=True)) == {"ready"}
     used = counted(party)
     assert (used["generations"]["used"], used["assets"]["used"], used["assets"]["reserved"]) == (1, 2, 0)
 

@@ -20,6 +20,7 @@ from tenants.retrieval import spaces
 from tenants.retrieval.queries import Query
 from tenants.retrieval.search import search
 from tenants.scope import tenant_scope
+from tests.api.conftest import Api
 from tests.tenants.learning.world import WORDS, drawing, new_dataset
 from workers import tasks
 
@@ -92,6 +93,8 @@ def test_from_pairs_to_searches_and_back(party, dataset):
     tasks.finetune(str(job.id), str(party.id))
     job, model = job_of(party, job.id), model_of(party, row)
     assert (job.state, job.error, model.state) == ("succeeded", None, "candidate")
+    shown = Api(party.token).get(f"/models/{row.id}").json()
+    assert (shown["state"], shown["sha256"]) == ("candidate", model.sha256)
 
     # What it tells of itself.
     (quality,) = model.data["quality"].values()

@@ -1,0 +1,346 @@
+"""A job has `succeeded` only when what it was for can be fetched, for every kind of job there is.
+
+No other worker runs here: what a job leaves to another one is not there when it has ended, and is noticed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import json
+import math
+import uuid
+import wave
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from celery import current_app
+
+from tenants.jobs.kinds import KINDS
+from tenants.moderation import known
+from tenants.pipeline import subjects
+from tenants.retrieval import lifecycle, moving, overlap, spaces
+from tenants.scope import tenant_scope
+from tests.api.conftest import Api, picture
+from tests.conftest import Party
+from tests.tenants import test_maps
+from tests.tenants.learning import test_end_to_end, world
+from tests.tenants.policy_world import evidence, new_audit, new_policy, rule
+from tests.tenants.reviewing import make_world, seen
+from tests.tenants.test_gate_training import chosen, stored, towards
+from tests.tenants.test_index_lifecycle import Library
+from tests.workers.sketching import sketching  # noqa: F401 - a fixture
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("sketching")]
+
+
+@dataclass
+class Place:
+    """A workspace, its API, and a folder for files."""
+
+    party: Party
+    folder: Path
+    settings: Any
+    monkeypatch: Any
+
+    @property
+    def api(self) -> Api:
+        return Api(self.party.token)
+
+    def dataset(self) -> str:
+        return self.post("/datasets", {"name": uuid.uuid4().hex})["id"]
+
+    def add(self, dataset: str, fields: dict[str, Any]) -> dict[str, Any]:
+        """The asset; its job has ended."""
+        answer = self.api.form(f"/datasets/{dataset}/assets", fields)
+        assert answer.status_code == 202, answer.content
+        self.run(answer.json()["job"]["id"])
+        return answer.json()["asset"]
+
+    def post(self, path: str, body: Any = None) -> Any:
+        answer = self.api.post(path, body)
+        assert answer.status_code in (200, 201, 202), (path, answer.content)
+        return answer.json()
+
+    def run(self, job: object) -> dict[str, Any]:
+        """Run a job as a worker does; returns it once it has succeeded."""
+        kind = self.get(f"/jobs/{job}")["kind"]
+        current_app.tasks[KINDS[kind].task](str(job), str(self.party.id))
+        ended = self.get(f"/jobs/{job}")
+        assert (ended["state"], ended.get("error")) == ("succeeded", None)
+        return ended
+
+    def get(self, path: str) -> Any:
+        answer = self.api.get(path)
+        assert answer.status_code == 200, (path, answer.content)
+        return answer.json()
+
+    def content(self, path: str) -> bytes:
+        answer = self.api.get(path)
+        assert answer.status_code == 200, (path, answer.content if not answer.streaming else "")
+        return answer.getvalue()
+
+    def status(self, path: str) -> int:
+        return self.api.get(path).status_code
+
+    def find(self, text: str, **more: Any) -> dict[str, Any]:
+        return self.post("/search", {"text": text, **more})
+
+    def found(self, text: str, **more: Any) -> list[str]:
+        return [hit["asset"]["id"] for hit in self.find(text, **more)["results"]]
+
+
+CASES: dict[str, Callable[[Place], None]] = {}
+# Whose processes take long: tests that run one anyway, and where these fetch what it was for.
+ELSEWHERE = {
+    "finetune": (test_end_to_end.test_from_pairs_to_searches_and_back, '.get(f"/models/{row.id}")'),
+    "project_map": (test_maps.test_a_map_by_umap_is_drawn_by_its_job, '.get(f"/maps/{row.id}/points")'),
+}
+
+
+def results_of(kind: str) -> Callable[[Callable[[Place], None]], Callable[[Place], None]]:
+    def keep(case: Callable[[Place], None]) -> Callable[[Place], None]:
+        CASES[kind] = case
+        return case
+
+    return keep
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - ELSEWHERE.keys()))
+def test_what_a_job_was_for_can_be_fetched_once_it_has_succeeded(
+    kind: str, party: Party, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert kind in CASES, f"A new kind of job: add a case that fetches what a {kind} job was for."
+    CASES[kind](Place(party, tmp_path, settings, monkeypatch))
+
+
+def test_every_kind_has_a_case_here_or_elsewhere() -> None:
+    assert {*CASES, *ELSEWHERE} == set(KINDS)
+    for test, fetched in ELSEWHERE.values():
+        assert fetched in inspect.getsource(test)
+
+
+# --- Assets ----------------------------------------------------------------------------------------------
+
+
+@results_of("embed_asset")
+def _(place: Place) -> None:
+    fields = {"file": io.BytesIO(picture()), "text": "a plain red card"}
+    answer = place.api.form(f"/datasets/{place.dataset()}/assets", fields).json()
+    asset, job = answer["asset"]["id"], answer["job"]["id"]
+    assert place.status(f"/assets/{asset}/content") == 409
+    assert place.run(job)["kind"] == "embed_asset"
+    assert place.content(f"/assets/{asset}/content").startswith(b"\x89PNG")
+    assert place.content(f"/assets/{asset}/thumbnail").startswith(b"\xff\xd8")
+    assert place.get(f"/assets/{asset}")["status"] == "ready"
+    assert place.found("a plain red card") == [asset]
+
+
+@results_of("embed_media")
+def _(place: Place) -> None:
+    sink = io.BytesIO()
+    with wave.open(sink, "wb") as sound:
+        sound.setparams((1, 2, 16_000, 0, "NONE", ""))
+        sound.writeframes(np.int16(9_000 * np.sin(np.arange(16_000) * math.tau * 440 / 16_000)).tobytes())
+    asset = place.add(place.dataset(), {"file": io.BytesIO(sink.getvalue()), "text": "a long steady tone"})
+    assert place.content(f"/assets/{asset['id']}/content") == sink.getvalue()
+    assert place.content(f"/assets/{asset['id']}/thumbnail").startswith(b"RIFF")
+    assert place.get(f"/assets/{asset['id']}/transcript")["segments"] == []
+    assert place.found("a long steady tone") == [asset["id"]]
+
+
+@results_of("import_assets")
+def _(place: Place) -> None:
+    table = io.BytesIO(b"text,price\na blue kettle,20\na green teapot,25\n")
+    table.name = "kettles.csv"
+    started = place.api.form(f"/datasets/{place.dataset()}/imports", {"file": table}).json()
+    assert place.run(started["job"]["id"])["result"]["imported"] == 2
+    path = f"/imports/{started['import']['id']}"
+    assert place.get(path)["state"] == "succeeded"
+    assert len(place.content(f"{path}/receipt").decode().splitlines()) == 3
+    kettle, teapot = place.found("a blue kettle")
+    assert place.content(f"/assets/{kettle}/content") == b"a blue kettle"
+    assert place.found("something", filter={"price": {"gt": 22}}) == [teapot]
+
+
+@results_of("reindex_metadata")
+def _(place: Place) -> None:
+    dataset = place.dataset()
+    asset = place.add(dataset, {"text": "a lamp", "metadata": json.dumps({"size": "12"})})
+    changed = place.api.call(
+        "PATCH", f"/datasets/{dataset}", {"metadata_schema": {"size": {"type": "number"}}}
+    )
+    assert changed.status_code == 200, changed.content
+    place.run(place.get("/jobs?kind=reindex_metadata")["results"][0]["id"])
+    assert place.found("a lamp", filter={"size": {"gt": 11}}) == [asset["id"]]
+    assert place.found("a lamp", filter={"size": {"gt": 12}}) == []
+
+
+@results_of("generate")
+def _(place: Place) -> None:
+    wanted = {"prompt": "a red cat", "outputs": ["image", "audio"], "width": 256, "height": 256, "steps": 3}
+    asked = place.post("/generations", wanted)
+    job = place.run(asked["job"]["id"])
+    made = place.get(f"/generations/{asked['generation']['id']}")
+    assert made["state"] == "succeeded"
+    assert [result["asset"] for result in made["results"]] == job["result"]["assets"]
+    for asset in job["result"]["assets"]:
+        assert place.get(f"/assets/{asset}")["status"] == "ready"
+        assert place.content(f"/assets/{asset}/content")
+        assert place.content(f"/assets/{asset}/thumbnail")
+    assert set(place.found("a red cat")) == set(job["result"]["assets"])
+
+
+# --- Care of data ----------------------------------------------------------------------------------------
+
+
+@results_of("delete_dataset")
+def _(place: Place) -> None:
+    dataset = place.dataset()
+    asset = place.add(dataset, {"text": "a lamp"})["id"]
+    answer = place.api.call("DELETE", f"/datasets/{dataset}")
+    place.run(answer.json()["job"]["id"])
+    (receipt,) = place.get(f"/erasures?target={dataset}")["results"]
+    assert receipt["finished_at"]
+    assert (place.status(f"/datasets/{dataset}"), place.status(f"/assets/{asset}")) == (404, 404)
+    assert place.found("a lamp") == []
+    assert place.get("/me")["quotas"]["assets"]["used"] == 0
+
+
+@results_of("erase_subject")
+def _(place: Place) -> None:
+    dataset = place.dataset()
+    asset = place.add(dataset, {"text": "a letter of hers", "metadata": json.dumps({"customer": "42"})})["id"]
+    asked = place.post("/erasures", {"filter": {"customer": "42"}})
+    place.run(asked["job"]["id"])
+    receipt = place.get(f"/erasures/{asked['erasure']['id']}")
+    assert (bool(receipt["finished_at"]), receipt["removed"]["assets"]) == (True, 1)
+    assert place.status(f"/assets/{asset}") == 404
+
+
+def test_an_erasure_that_others_keep_feeding_goes_on_later(
+    party: Party, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(party, tmp_path, settings, monkeypatch)
+    place.add(place.dataset(), {"text": "a letter of hers", "metadata": json.dumps({"customer": "42"})})
+    asked = place.post("/erasures", {"filter": {"customer": "42"}})
+    job, path = asked["job"]["id"], f"/erasures/{asked['erasure']['id']}"
+    with monkeypatch.context() as none_is_the_last:
+        none_is_the_last.setattr(subjects, "MAX_ROUNDS", 0)
+        current_app.tasks["workers.erase_subject"](job, str(party.id))
+    assert (place.get(f"/jobs/{job}")["state"], place.get(path)["finished_at"]) == ("queued", None)
+    place.run(job)
+    assert place.get(path)["finished_at"]
+
+
+@results_of("export_tenant")
+def _(place: Place) -> None:
+    place.add(place.dataset(), {"text": "a lamp"})
+    asked = place.post("/exports", {})
+    path = f"/exports/{asked['export']['id']}"
+    assert place.status(f"{path}/content") == 409
+    place.run(asked["job"]["id"])
+    assert place.get(path)["ready"] is True
+    assert place.content(f"{path}/content").startswith(b"PK")
+
+
+# --- Indexes and maps ------------------------------------------------------------------------------------
+
+
+def indexed(place: Place) -> Library:
+    place.settings.INDEX_FLAT_MAX = 20
+    library = Library(place.party)
+    library.fill(40)
+    return library
+
+
+def build(place: Place) -> dict[str, Any]:
+    with tenant_scope(place.party.id):
+        job = lifecycle.build(model=spaces.live())
+    assert job is not None
+    return place.run(job.id)
+
+
+@results_of("build_index")
+def _(place: Place) -> None:
+    indexed(place)
+    job = build(place)
+    index = place.find("anything")["index"]
+    assert (index["generation"], index["kind"]) == (job["result"]["generation"], job["result"]["kind"])
+
+
+@results_of("move_index")
+def _(place: Place) -> None:
+    place.monkeypatch.setattr(moving, "GRACE_S", 0)
+    place.monkeypatch.setattr(overlap, "QUERIES", 8)
+    indexed(place)
+    build(place)
+    with tenant_scope(place.party.id):
+        job = lifecycle.move(model=spaces.live(), to="pgvector")
+    assert job is not None
+    place.run(job.id)
+    assert place.find("anything")["index"]["kind"] == "pgvector-hnsw"
+
+
+# --- Auditing --------------------------------------------------------------------------------------------
+
+
+@results_of("audit_item")
+def _(place: Place) -> None:
+    asked = place.post("/audits", {"text": "write to ann.lee@gmail.com"})
+    place.run(asked["job"]["id"])
+    audit = place.get(f"/audits/{asked['audit']['id']}")
+    assert (audit["state"], audit["decision"]) == ("done", "allow")
+    assert audit["categories"]["personal_data"]["flagged"] is True
+
+
+@results_of("backtest_policy")
+def _(place: Place) -> None:
+    with tenant_scope(place.party.id):
+        new_audit(evidence(), "allow")
+        policy = new_policy(rule("all", "true", "block"))
+    asked = place.post(f"/policies/{policy.id}/backtest", {"version": 1})
+    job = place.run(asked["job"]["id"])
+    assert (job["result"]["audits"], job["result"]["changed"]) == (1, 1)
+
+
+@results_of("match_again")
+def _(place: Place) -> None:
+    audits = make_world(place.party)
+    prints = {"pdq": "d8f8f0cce0f4a84f06370a22038f63f0b36e2ed596621e1d33e6b39c4e9c9b22", "pdq_quality": 90}
+    bad, copy = (audits.audit([], evidence=seen(fingerprints={**prints, "pdq_turned": []})) for _ in range(2))
+    with tenant_scope(place.party.id):
+        known.add_asset_copies(asset_id=bad.item, list_id=None, note="", actor="")
+    job = place.run(place.get("/jobs?kind=match_again")["results"][0]["id"])
+    assert job["result"]["blocked"] == 1
+    assert place.get(f"/assets/{copy.item}")["moderation"] == "block"
+
+
+# --- Learning --------------------------------------------------------------------------------------------
+
+
+@results_of("train_gate")
+def _(place: Place) -> None:
+    with tenant_scope(place.party.id):
+        chosen(60, right_part="text", asset=stored("text", towards(1)))
+    asked = place.post("/gate/train")
+    job = place.run(asked["job"]["id"])
+    assert job["result"]["taken"] is True
+    gate = place.get("/gate")
+    assert (gate["source"], gate["report"]) == ("own", job["result"])
+
+
+@results_of("embed_beside")
+def _(place: Place) -> None:
+    asset = place.add(place.dataset(), {"text": "a lamp"})["id"]
+    row = world.with_files(world.new_model(place.party.id), place.folder)
+    asked = place.post(f"/models/{row.id}/promote", {"override": True, "reason": "A test."})
+    place.run(asked["job"]["id"])
+    assert place.get(f"/models/{row.id}")["state"] == "live"
+    answer = place.find("a lamp")
+    assert [hit["asset"]["id"] for hit in answer["results"]] == [asset]
+    assert answer["model"]["id"] in (str(row.id), row.space.removesuffix(":1"))
