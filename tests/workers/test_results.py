@@ -22,7 +22,6 @@ from celery import current_app
 
 from tenants.jobs.kinds import KINDS
 from tenants.moderation import known
-from tenants.pipeline import subjects
 from tenants.retrieval import lifecycle, moving, overlap, spaces
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api, picture
@@ -220,21 +219,6 @@ def _(place: Place) -> None:
     receipt = place.get(f"/erasures/{asked['erasure']['id']}")
     assert (bool(receipt["finished_at"]), receipt["removed"]["assets"]) == (True, 1)
     assert place.status(f"/assets/{asset}") == 404
-
-
-def test_an_erasure_that_others_keep_feeding_goes_on_later(
-    party: Party, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = Place(party, tmp_path, settings, monkeypatch)
-    place.add(place.dataset(), {"text": "a letter of hers", "metadata": json.dumps({"customer": "42"})})
-    asked = place.post("/erasures", {"filter": {"customer": "42"}})
-    job, path = asked["job"]["id"], f"/erasures/{asked['erasure']['id']}"
-    with monkeypatch.context() as none_is_the_last:
-        none_is_the_last.setattr(subjects, "MAX_ROUNDS", 0)
-        current_app.tasks["workers.erase_subject"](job, str(party.id))
-    assert (place.get(f"/jobs/{job}")["state"], place.get(path)["finished_at"]) == ("queued", None)
-    place.run(job)
-    assert place.get(path)["finished_at"]
 
 
 @results_of("export_tenant")
