@@ -10,6 +10,7 @@ import requests
 TIMEOUT_S = 60
 # A training, embedding everything beside, or a clip.
 LONG_S = 600
+UNFINISHED = ("queued", "running")
 
 
 class TourFailed(RuntimeError):
@@ -36,15 +37,17 @@ class Api:
 
     def ended(self, job_id: str) -> None:
         """Wait until the job has succeeded. Raises TourFailed if it does not."""
+        job = self.wait(job_id)
+        if job["state"] != "succeeded":
+            raise TourFailed(f"the job is {job['state']}: {job.get('error')}")
+
+    def wait(self, job_id: str) -> dict[str, Any]:
+        """The job when it has ended, or as it is after ten minutes."""
         deadline = time.monotonic() + LONG_S
-        while time.monotonic() < deadline:
-            job = self.call("GET", f"/jobs/{job_id}")
-            if job["state"] == "succeeded":
-                return
-            if job["state"] in ("failed", "cancelled"):
-                break
-            time.sleep(1)
-        raise TourFailed(f"the job is {job['state']}: {job.get('error')}")
+        job: dict[str, Any] = {"state": "queued"}
+        while job["state"] in UNFINISHED and time.monotonic() < deadline:
+            job = self.call("GET", f"/jobs/{job_id}", params={"wait": 30})
+        return job
 
     def ready(self, asset_id: str) -> dict[str, Any]:
         """The asset, once it can be searched."""
