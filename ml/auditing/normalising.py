@@ -198,7 +198,7 @@ def _unleet(found: re.Match[str]) -> str:
 
 
 _NAME = re.compile(r"@(?!ss)[A-Za-z0-9]{2}")
-_EDGES = re.compile(r"[0-9]*(.*?[A-Za-z@$€£](?:11|55)?)[0-9!+|(]*")
+_EDGES = re.compile(r"[0-9]*+(.*?[A-Za-z@$€£](?:11|55)?)[0-9!+|(]*")
 _TOKEN = re.compile(r"[A-Za-z0-9@$!|+€£(]+")
 _SEPARATORS = re.compile(r"[ .\-_*·,/|~]+")
 #: Three single letters or more with the same signs between them.

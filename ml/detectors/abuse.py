@@ -7,7 +7,6 @@ person would. The model card says for whom that is worst.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -20,6 +19,7 @@ from ml.auditing.normalising import Reading
 from ml.auditing.text_models import FOLDER, LANGUAGES, MANIFEST, Head, TextModel, load_model
 from ml.detectors._text import Piece, passages, pieces, unread
 from ml.detectors.base import Category, Detector, Finding, Item
+from ml.normalization import normalize
 
 #: About a post: what the models were trained on has at most some 280 characters. Longer texts are read in passages.
 PASSAGE_CHARS = 280
@@ -163,7 +163,7 @@ def _letters(text: str, language: str) -> int:
 
 
 def _language(piece: Piece) -> str:
-    written = _INVISIBLE.sub("", unicodedata.normalize("NFKC", piece.words.text[:READ]))
+    written = _INVISIBLE.sub("", normalize("NFKC", piece.words.text[:READ]))
     return language_of(_without_addresses(piece.read.plain.text), _without_addresses(written))
 
 

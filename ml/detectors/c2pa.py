@@ -85,7 +85,7 @@ def _read(path: Path, media_type: str, anchors: str) -> dict[str, Any]:
 
 
 def _unread(message: str, path: Path) -> Finding:
-    if remote := re.match(r"Remote(?:Manifest)?: .*?(\w+://\S+)", message):
+    if remote := re.match(r"Remote(?:Manifest)?: .*?(?<!\w)(\w++://\S+)", message):
         reason = "It names content credentials that are stored elsewhere; nothing is fetched."
         fields = _not_examined(reason)
         return Finding("abstained", reason, fields={"c2pa": fields["c2pa"] | {"remote": remote.group(1)}})

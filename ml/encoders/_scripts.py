@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
+
+from ml.normalization import normalize
 
 #: A Chinese character says about as much as this many letters or digits.
 HAN_WEIGHT = 3
@@ -35,7 +36,7 @@ def chinese_parts(text: str) -> Parts | None:
     """
     if text.isascii() or not _HAS_HAN.search(text):
         return None
-    plain = unicodedata.normalize("NFKC", text)
+    plain = normalize("NFKC", text)
     plain = _DIGIT.sub(lambda digit: digit[0].translate(_NUMERALS), plain)
     runs = _RUN.findall(plain)
     characters = sum(map(len, runs))

@@ -37,7 +37,7 @@ _MIDJOURNEY = re.compile(
 )
 _MADE_WITH = re.compile(r"made with (suno|udio|elevenlabs|sora)\b(?: studio| ai)?\s*(?:;|$)", re.IGNORECASE)
 _SONG = re.compile(r"https?://(?:www\.)?(suno|udio)\.com/songs?/", re.IGNORECASE)
-_DREAM = re.compile(r"\s-s ?\d+\b.*\s-S ?\d+\b", re.DOTALL)
+_DREAM_STEPS, _DREAM_SEED = re.compile(r"\s-s ?\d+\b"), re.compile(r"\s-S ?\d+\b")
 _GROK = re.compile(r"Signature: [A-Za-z0-9+/=]{40,}$")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _SETTINGS = frozenset({
@@ -100,7 +100,7 @@ def _label(text: str) -> Mapping[str, Any]:
 
 def _structure(key: str, tag: Tag) -> str:
     text = tag.text
-    if key in _INVOKE or (key == "dream" and _DREAM.search(text)):
+    if key in _INVOKE or (key == "dream" and _is_dream(text)):
         return "InvokeAI"
     if key == "fooocus_scheme":
         return "Fooocus"
@@ -113,6 +113,12 @@ def _structure(key: str, tag: Tag) -> str:
     if _MIDJOURNEY.search(text):
         return "Midjourney"
     return _json_structure(key, text)
+
+
+def _is_dream(text: str) -> bool:
+    """Two searches instead of one expression with anything in between, which would read the rest from each -s on."""
+    steps = _DREAM_STEPS.search(text)
+    return steps is not None and _DREAM_SEED.search(text, steps.end()) is not None
 
 
 def _json_structure(key: str, text: str) -> str:

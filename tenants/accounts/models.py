@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Any, ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
@@ -12,6 +11,7 @@ from django.db import models
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
+from ml.normalization import normalize
 from tenants.accounts.operator_models import Acting, FeatureFlag, FlagTenant, OperatorAct
 from tenants.accounts.permissions import ROLES
 from tenants.scope import TenantModel
@@ -72,7 +72,7 @@ class UserManager(BaseUserManager["User"]):
 
         Without it full-width letters or a long s would make a second account, or a second count of attempts.
         """
-        return unicodedata.normalize("NFKC", email or "").strip().lower()
+        return normalize("NFKC", email or "").strip().lower()
 
     def create_user(self, email: str, password: str | None = None, **fields: Any) -> User:
         user = self.model(email=self.normalize_email(email), **fields)

@@ -14,6 +14,8 @@ from functools import lru_cache
 
 import rjieba
 
+from ml.normalization import MAX_MARKS, normalize
+
 MAX_CHARACTERS = 20_000
 MAX_WORDS = 2_000
 MAX_WORD = 40
@@ -82,8 +84,8 @@ def _words(text: str) -> Iterator[str]:
 
 def _plain(text: str) -> str:
     """Compatibility forms, case and accents folded away; Korean syllables and voiced kana stay whole."""
-    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
-    return unicodedata.normalize("NFKC", _ACCENTS.sub("", folded))
+    folded = normalize("NFKD", normalize("NFKC", text).casefold())
+    return normalize("NFKC", _ACCENTS.sub("", folded))
 
 
 def _parts(match: re.Match[str]) -> Iterator[tuple[str, int, int]]:
@@ -101,7 +103,7 @@ def _folded(text: str) -> tuple[str, list[tuple[int, int]]]:
     """What `_plain` makes of a text, and for each of its characters where the ones behind it begin and end."""
     kept, places = [], []
     for start, end in _clusters(text):
-        plain = _plain_cluster(text[start:end])
+        plain = _plain_cluster(text[start : min(end, start + 1 + MAX_MARKS)])
         kept.append(plain)
         places += [(start, end)] * len(plain)
     return "".join(kept), places

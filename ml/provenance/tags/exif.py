@@ -20,9 +20,9 @@ _SIZES = {1: 1, 2: 1, 4: 4, 7: 1, 129: 1}  # of the types that text, packets and
 MAX_ENTRIES, MAX_DIRECTORIES, MAX_VALUE = 1_000, 8, 1 << 20
 
 
-def read(content: bytes, tags: Tags) -> None:
+def read(content: bytes | memoryview, tags: Tags) -> None:
     """Add the words of a TIFF structure, ``content`` from its byte order mark on."""
-    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(content[:4])
+    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(bytes(content[:4]))
     if order is None or len(content) < 8:
         tags.complete = False
         return
@@ -34,7 +34,7 @@ def read(content: bytes, tags: Tags) -> None:
             todo += _directory(content, at, order, tags)
 
 
-def _directory(content: bytes, at: int, order: str, tags: Tags) -> list[int]:
+def _directory(content: bytes | memoryview, at: int, order: str, tags: Tags) -> list[int]:
     """Read one directory; the places of those that it points to."""
     if at + 2 > len(content):
         tags.complete = False
@@ -53,7 +53,9 @@ def _directory(content: bytes, at: int, order: str, tags: Tags) -> list[int]:
         elif tag in NAMES or tag in (_XMP, _IPTC):
             size = number * _SIZES.get(kind, 0)
             start = at + 10 + 12 * entry if size <= 4 else pointer
-            _value(tag, content[start : start + min(size, MAX_VALUE)], order, tags)
+            value = content[start : start + min(size, MAX_VALUE)]
+            tags.budget.step(len(value))
+            _value(tag, bytes(value), order, tags)
     return further
 
 

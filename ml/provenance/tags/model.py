@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 MAX_TAGS, MAX_TEXT, MAX_TOTAL = 4_000, 1 << 20, 8 << 20
 #: Chunks, segments, boxes and directory entries that are stepped over in one file.
 MAX_STEPS = 200_000
+#: Bytes of values and packets that are read in one file, those included that several directories point to.
+MAX_READ = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,13 @@ class Budget:
 
     steps: int = MAX_STEPS
     characters: int = MAX_TOTAL
+    bytes: int = MAX_READ
 
-    def step(self) -> None:
+    def step(self, read: int = 0) -> None:
+        """One step, for which so many bytes are read. Raises Exhausted."""
         self.steps -= 1
-        if self.steps < 0:
+        self.bytes -= read
+        if self.steps < 0 or self.bytes < 0:
             raise Exhausted
 
 

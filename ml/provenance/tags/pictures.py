@@ -215,9 +215,10 @@ def _tiff(file: BinaryIO, tags: Tags) -> None:
 def _scan(file: BinaryIO, tags: Tags) -> None:
     for content in ends(file):
         xmp.scan(content, tags)
+        view = memoryview(content)
         for found in _EXIF.finditer(content):
             tags.budget.step()
-            exif.read(content[found.end() : found.end() + (1 << 20)], tags)
+            exif.read(view[found.end() : found.end() + (1 << 20)], tags)
 
 
 def ends(file: BinaryIO) -> list[bytes]:

@@ -5,7 +5,10 @@ Source: ISO 16684-1. Namespaces get their usual prefixes, whatever the packet ca
 
 from __future__ import annotations
 
+import io
 import re
+from bisect import bisect_left
+from collections.abc import Iterator
 from xml.parsers import expat
 
 from ml.provenance.tags.model import MAX_TEXT, Exhausted, Tags
@@ -26,13 +29,15 @@ _PREFIXES = {
     "http://www.tc260.org.cn/ns/AIGC/1.0/": "TC260",
     "adobe:ns:meta/": "x",
 }
-_PACKET = re.compile(rb"<(?:\w+:)?xmpmeta\b.*?</(?:\w+:)?xmpmeta\s*>|<rdf:RDF\b.*?</rdf:RDF\s*>", re.DOTALL)
+_OPENING = re.compile(rb"<(?:(?:\w+:)?(?P<meta>xmpmeta)|rdf:RDF)\b")
+_CLOSING = re.compile(rb"</(?:(?:\w+:)?(?P<meta>xmpmeta)|rdf:RDF)\s*>")
 
 
 def read(packet: bytes, tags: Tags, place: str = "xmp") -> None:
     """Add the properties of a packet; of a damaged one those before the damage."""
     if len(packet) > MAX_PACKET:
         packet, tags.complete = packet[:MAX_PACKET], False
+    tags.budget.step(len(packet))
     reader = _Reader(tags, place)
     try:
         reader.parser.Parse(packet.strip(b"\x00 \r\n\t"), True)
@@ -42,9 +47,25 @@ def read(packet: bytes, tags: Tags, place: str = "xmp") -> None:
 
 def scan(content: bytes, tags: Tags) -> None:
     """Add the packets that stand anywhere in ``content``, as XMP is made to be found (part 3, packet scanning)."""
-    for found in _PACKET.finditer(content):
-        tags.budget.step()
-        read(found.group(), tags)
+    for first, last in _packets(content):
+        read(content[first:last], tags)
+
+
+def _packets(content: bytes) -> Iterator[tuple[int, int]]:
+    """From each opening tag to the first closing one of its kind, none inside another; unclosed ones are passed over.
+
+    Both kinds of tags are looked for once: one expression for all of a packet would read the rest from every opening.
+    """
+    closings: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
+    for found in _CLOSING.finditer(content):
+        closings[found["meta"] is not None].append(found.span())
+    end = 0
+    for found in _OPENING.finditer(content):
+        ends = closings[found["meta"] is not None]
+        at = bisect_left(ends, (found.end(), 0))
+        if found.start() >= end and at < len(ends):
+            end = ends[at][1]
+            yield found.start(), end
 
 
 class _Refused(Exception):
@@ -55,7 +76,7 @@ class _Reader:
     def __init__(self, tags: Tags, place: str) -> None:
         self.tags, self.place = tags, place
         self.path: list[str] = []
-        self.texts: list[list[str]] = []
+        self.texts: list[io.StringIO] = []
         self.parser = expat.ParserCreate(namespace_separator="\n")
         self.parser.buffer_text = True
         self.parser.StartElementHandler = self.start
@@ -72,7 +93,7 @@ class _Reader:
         if len(self.path) >= MAX_DEPTH:
             raise _Refused
         self.path.append(_short(name))
-        self.texts.append([])
+        self.texts.append(io.StringIO())
         for key, value in attributes.items():
             short = _short(key)
             if short == "rdf:resource":
@@ -81,11 +102,11 @@ class _Reader:
                 self.tags.add(self.place, short, value)
 
     def text(self, text: str) -> None:
-        if self.texts and sum(map(len, self.texts[-1])) < MAX_TEXT:
-            self.texts[-1].append(text)
+        if self.texts and self.texts[-1].tell() < MAX_TEXT:
+            self.texts[-1].write(text)
 
     def end(self, name: str) -> None:
-        text = "".join(self.texts.pop()).strip()
+        text = self.texts.pop().getvalue().strip()
         if text and (key := self._property()):
             self.tags.add(self.place, key, text)
         self.path.pop()

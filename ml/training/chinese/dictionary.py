@@ -24,7 +24,7 @@ MOST_GLOSSES = 6
 _PARENTHESES = re.compile(r"\([^()]*\)")
 #: 貓|猫[mao1]: words that a gloss refers to.
 _REFERENCE = re.compile(
-    r"[㐀-鿿〇𠀀-𿿿·，○A-Z|]*[㐀-鿿〇𠀀-𿿿][㐀-鿿〇𠀀-𿿿·，○A-Z|]*(?:\[[^\]]*\])?|\[[^\]]*\]"
+    r"(?<![㐀-鿿〇𠀀-𿿿·，○A-Z|])[·，○A-Z|]*+[㐀-鿿〇𠀀-𿿿][㐀-鿿〇𠀀-𿿿·，○A-Z|]*+(?:\[[^\[\]]*\])?|\[[^\[\]]*\]"
 )
 _ABOUT_THE_WORD = re.compile(
     r"(?:old |archaic |erhua |Japanese |popular |Taiwan |simplified )*(?:variant|form) (?:of|character)|surname |"

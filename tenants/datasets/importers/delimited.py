@@ -212,12 +212,17 @@ def _in_words(error: str) -> str:
 def unique(names: list[str]) -> list[str]:
     """Names for columns: empty ones numbered, repeated ones told apart."""
     found: list[str] = []
-    taken = set(names)
+    taken, given = set(names), set[str]()
+    tried: Counter[str] = (
+        Counter()
+    )  # of each name, so that a thousand equal ones are not counted through again
     for at, name in enumerate(names, 1):
-        name = name or f"column {at}"
-        if name in found or (name != names[at - 1] and name in taken):
-            name = next(one for n in range(2, 2 * len(names) + 2) if (one := f"{name} {n}") not in taken)
+        name = base = name or f"column {at}"
+        while name in given or (name != names[at - 1] and name in taken):
+            tried[base] += 1
+            name = f"{base} {tried[base] + 1}"
         taken.add(name)
+        given.add(name)
         found.append(name)
     return found
 
