@@ -181,7 +181,7 @@ def write_moderation(rows: Multiplier, count: int, assets: int) -> None:
         Audit, count,
         item=asset, severity="n % 100", policy_version="old.policy_version",
         decision="(ARRAY['allow', 'allow', 'label', 'review', 'block'])[1 + n % 5]",
-        verdict="(ARRAY['no_evidence', 'likely_synthetic', 'synthetic', 'authentic'])[1 + n % 4]",
+        verdict="(ARRAY['no_evidence', 'likely_synthetic', 'inconclusive', 'not_examined'])[1 + n % 4]",
     )  # fmt: skip
     rows.write(Evidence, count, audit_id=rows.id(Audit), asset_id=asset)
     state = "CASE WHEN n % 10 < 5 THEN 'open' ELSE 'decided' END"

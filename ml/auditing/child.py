@@ -89,6 +89,7 @@ def _document(finding: Finding) -> dict[str, Any]:
                 "calibrated": found.calibrated,
                 "interval": found.interval,
                 "evidence": list(found.evidence),
+                "threshold": found.threshold,
             }
             for name, found in finding.categories.items()
         },

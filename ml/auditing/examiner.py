@@ -281,6 +281,7 @@ def _finding(content: dict[str, Any]) -> Finding:
             bool(found["calibrated"]),
             tuple(found["interval"]) if found["interval"] else None,
             found["evidence"],
+            None if found["threshold"] is None else min(1.0, max(0.0, float(found["threshold"]))),
         )
         for name, found in content["categories"].items()
     }

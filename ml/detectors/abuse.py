@@ -46,7 +46,7 @@ class _Score:
 
 class Abuse(Detector):
     name = "abuse"
-    version = "1"
+    version = "2"
     tier = "statistical"
     modalities: ClassVar = frozenset({"text", "image", "audio", "video"})
     sees = (
@@ -125,6 +125,7 @@ def _category(scores: list[_Score]) -> Category:
         calibrated=len(scores) <= CALIBRATED_PASSAGES,
         interval=(round(worst.interval[0], 4), round(worst.interval[1], 4)),
         evidence=[_evidence(score) for score in (flagged or ordered[:1])[:MAX_EVIDENCE]],
+        threshold=worst.head.threshold,
     )
 
 

@@ -30,6 +30,10 @@ Tier = Literal["cryptographic", "declared", "match", "rules", "statistical"]
 #: the item. ``not_installed``: its weights or package are missing. ``failed``: it crashed, or took too long.
 State = Literal["examined", "abstained", "not_applicable", "not_installed", "failed"]
 
+#: What an estimate is of: that a model made the item (or a voice, or a face in it), or that parts of it were changed
+#: afterwards. One says nothing of the other. Empty for detectors that estimate neither.
+Estimates = Literal["generation", "manipulation", ""]
+
 CATALOG = Catalog("ml.detectors")
 
 Pixels = NDArray[np.uint8]
@@ -100,13 +104,14 @@ class Category:
 
     ``score``: 0 to 1, calibrated where ``calibrated`` says so: of a hundred items with .8 about eighty are of the
     category. ``interval``: 95 % of that score, where it is known. ``evidence`` names what it saw: spans of text
-    (``start``, ``end``, ``origin``), times, boxes.
+    (``start``, ``end``, ``origin``), times, boxes. ``threshold``: the score that its calibration says to flag from.
     """
 
     score: float
     calibrated: bool = False
     interval: tuple[float, float] | None = None
     evidence: Sequence[Mapping[str, Any]] = ()
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ class Finding:
     """The answer of one detector about one item.
 
     ``evidence``: JSON objects, each with a ``kind`` in the detector's words. ``synthetic``: the calibrated probability
-    that the item is generated or manipulated, only of detectors that estimate it; ``interval`` its 95 %.
+    of what the detector ``estimates``; ``interval`` its 95 %.
     ``above``: whether it lies over the threshold at the stated false-positive rate (``likely``), below (``none``) or in
     the band between (``band``). ``categories`` by name. ``fields``: what the provenance part of an audit shows
     (``c2pa``, ``declared``, ``watermark``, ``fingerprints``). ``pictures``: PNG files that people look at (heat-map,
@@ -156,8 +161,10 @@ class Detector(ABC):
     order: ClassVar[int] = 50
     #: Categories that it can speak about, so that an audit can tell ``not_examined`` from "nothing found".
     categories: ClassVar[tuple[str, ...]] = ()
-    #: Whether it estimates that an item is generated or manipulated.
-    estimates_synthetic: ClassVar[bool] = False
+    #: What its probability is of.
+    estimates: ClassVar[Estimates] = ""
+    #: Which signs of an item's making it looks for, in the words that audits list under ``looked_for``.
+    looks_for: ClassVar[tuple[str, ...]] = ()
 
     def missing(self) -> str:
         """Empty if it can run here, else what is not installed and how to install it. Cheap: loads no weights."""

@@ -3,6 +3,10 @@
 Four answers that must not be mixed up: ``absent`` (no manifest: most files), ``trusted`` (intact, and the signer chains
 to an anchor that the tenant or this installation believes), ``valid`` (intact, but anybody may have signed it) and
 ``invalid`` (changed, transplanted or damaged). What was not read is ``not_examined``, never ``absent``.
+
+The SDK calls a file invalid as well where only the certificate is at fault, for instance because it has expired since.
+That says who may have signed, not that anything was changed: such a file is ``valid``, and ``certificate`` says why its
+signer is not believed.
 """
 
 from __future__ import annotations
@@ -21,6 +25,18 @@ from ml.provenance.plain import plain
 from ml.provenance.source_types import ai_kind, code_of
 
 STATES = {"Trusted": "trusted", "Valid": "valid", "Invalid": "invalid"}
+#: Failures that are about the signer alone (C2PA 2.2, section 15.2.2): of credentials and of time stamps.
+SIGNER_ONLY = ("signingCredential.", "timeStamp.")
+#: What must have been verified before a file counts as intact: the claim's signature, and the content's own hash.
+SIGNED = "claimSignature.validated"
+CONTENT = re.compile(r"assertion\.(?:dataHash|bmffHash|boxesHash|collectionHash|multiAssetHash)\.match")
+#: Why a signer is not believed, the weightiest first.
+CERTIFICATES = {
+    "signingCredential.ocsp.revoked": "revoked",
+    "signingCredential.revoked": "revoked",
+    "signingCredential.expired": "expired",
+    "signingCredential.invalid": "unsuitable",
+}
 #: The type of a manifest store's outer JUMBF box: where these bytes stand, a manifest stood once.
 STORE = bytes.fromhex("63327061 00110010 800000aa 00389b71")
 MAX_LISTED, MAX_NODES = 20, 50_000
@@ -29,6 +45,7 @@ _EMPTY: Mapping[str, Any] = {}
 
 class C2pa(Detector):
     name = "c2pa"
+    version = "2"
     tier = "cryptographic"
     modalities: ClassVar = frozenset({"image", "audio", "video"})
     sees = "Signed content credentials, whether the file was changed after signing, and who signed."
@@ -38,6 +55,7 @@ class C2pa(Detector):
     )
     timeout_s = 60.0
     order = 10
+    looks_for = ("content_credentials",)
 
     def examine(self, item: Item) -> Finding:
         if item.path is None or not _readable(item.media_type):
@@ -106,7 +124,34 @@ def _has_store(path: Path) -> bool:
 
 
 def _state(report: Mapping[str, Any]) -> str:
-    return STATES.get(str(report.get("validation_state")), "invalid")
+    state = STATES.get(str(report.get("validation_state")), "invalid")
+    return "valid" if state == "invalid" and _is_intact(report) else state
+
+
+def _is_intact(report: Mapping[str, Any]) -> bool:
+    """Whether signature and content were verified, and nothing failed but what is about signers."""
+    results = _dict(report.get("validation_results"))
+    passed = [
+        str(_dict(one).get("code")) for one in _list(_dict(results.get("activeManifest")).get("success"))
+    ]
+    failed = [code for code in _failure_codes(results) if not code.startswith(SIGNER_ONLY)]
+    return not failed and SIGNED in passed and any(map(CONTENT.fullmatch, passed))
+
+
+def _certificate(report: Mapping[str, Any], state: str) -> str:
+    """Of who signed the file itself: `trusted`, `untrusted`, `expired`, `revoked` or `unsuitable`."""
+    active = _dict(_dict(report.get("validation_results")).get("activeManifest"))
+    failed = {str(_dict(one).get("code")) for one in _list(active.get("failure"))}
+    why = next((name for code, name in CERTIFICATES.items() if code in failed), "untrusted")
+    return "trusted" if state == "trusted" else why
+
+
+def _failure_codes(results: Mapping[str, Any]) -> list[str]:
+    """Of the active manifest and of all that it was made from."""
+    found = _list(_dict(results.get("activeManifest")).get("failure"))
+    for delta in _list(results.get("ingredientDeltas")):
+        found = found + _list(_dict(_dict(delta).get("validationDeltas")).get("failure"))
+    return [str(_dict(one).get("code")) for one in found]
 
 
 # --- Findings ---
@@ -133,8 +178,10 @@ def _finding(report: dict[str, Any], own: bool) -> Finding:
     here = _source_types(manifest)
     before = [code for label, other in manifests.items() if label != active for code in _source_types(other)]
     kind_here, kind_before = ai_kind(here), ai_kind(before)
+    state = _state(report)
     fields = {
-        "state": _state(report),
+        "state": state,
+        "certificate": _certificate(report, state),
         "own": own,
         "ai": bool(kind_here or kind_before),
         # What an edited picture was made from may be generated although the edit is not, and the other way round.
@@ -151,7 +198,9 @@ def _finding(report: dict[str, Any], own: bool) -> Finding:
         "codes": _codes(report),
         "tree": tree(report),
     }
-    shown = {name: fields[name] for name in ("state", "own", "ai", "generator", "signer", "codes")}
+    shown = {
+        name: fields[name] for name in ("state", "certificate", "own", "ai", "generator", "signer", "codes")
+    }
     return Finding(evidence=[{"kind": "c2pa", **shown}], fields={"c2pa": fields})
 
 

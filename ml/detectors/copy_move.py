@@ -42,7 +42,8 @@ class CopyMove(Detector):
         "picture, whatever generators paint. Patterns that are truly the same, such as print, can look like copies."
     )
     timeout_s = 30.0
-    estimates_synthetic = True
+    estimates = "manipulation"
+    looks_for = ("copied_regions",)
 
     @cached_property
     def version(self) -> str:  # type: ignore[override]

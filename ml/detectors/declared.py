@@ -27,6 +27,7 @@ class Declared(Detector):
     blind_to = "Files saved again, shared through most apps, or stripped of metadata; false declarations."
     timeout_s = 20.0
     order = 11
+    looks_for = ("metadata",)
 
     def examine(self, item: Item) -> Finding:
         if item.path is None:

@@ -25,7 +25,8 @@ class HfFace(Detector):
     sees = "Swapped or generated faces of the kinds that its model was trained on, one by one."
     blind_to = "Faces in profile, small or covered; whatever is not a face. Without a calibration it moves no verdict."
     timeout_s = 120.0
-    estimates_synthetic = True
+    estimates = "generation"
+    looks_for = ("synthetic_faces",)
 
     def __init__(self, argument: str) -> None:
         self.name = f"hf-face:{argument}"

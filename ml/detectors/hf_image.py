@@ -24,7 +24,8 @@ class HfImage(Detector):
         "lose half their accuracy on content in the wild. Without a calibration it moves no verdict."
     )
     timeout_s = 120.0
-    estimates_synthetic = True
+    estimates = "generation"
+    looks_for = ("generated_pictures",)
 
     def __init__(self, argument: str) -> None:
         self.name = f"hf-image:{argument}"

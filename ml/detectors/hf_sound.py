@@ -33,7 +33,8 @@ class HfSound(Detector):
         "verdict."
     )
     timeout_s = 180.0
-    estimates_synthetic = True
+    estimates = "generation"
+    looks_for = ("synthetic_speech",)
 
     def __init__(self, argument: str) -> None:
         self.name = f"hf-sound:{argument}"

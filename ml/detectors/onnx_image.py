@@ -59,7 +59,8 @@ class OnnxImage(Detector):
         "it moves no verdict."
     )
     timeout_s = 120.0
-    estimates_synthetic = True
+    estimates = "generation"
+    looks_for = ("generated_pictures",)
 
     def __init__(self, argument: str) -> None:
         self.name = f"onnx-image:{argument}"

@@ -41,7 +41,8 @@ class SyntheticSpeech(Detector):
         "less than a second of speech, of telephone lines and of recordings unlike those it was trained on."
     )
     timeout_s = 60.0
-    estimates_synthetic = True
+    estimates = "generation"
+    looks_for = ("synthetic_speech",)
 
     @cached_property
     def version(self) -> str:  # type: ignore[override]

@@ -33,6 +33,7 @@ class Watermark(Detector):
     )
     timeout_s = 20.0
     order = 12
+    looks_for = ("own_watermark",)
 
     def examine(self, item: Item) -> Finding:
         key = _key(item.options.get("watermark_key"))

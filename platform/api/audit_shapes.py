@@ -5,9 +5,9 @@ from __future__ import annotations
 from rest_framework import serializers as s
 
 from api import shapes
+from ml.auditing.fusion import ESTIMATES, VERDICTS
 
 DECISIONS = ("allow", "label", "review", "block")
-VERDICTS = ("likely_synthetic", "inconclusive", "no_evidence", "not_examined")
 
 
 class PolicyRef(s.Serializer):
@@ -18,10 +18,20 @@ class PolicyRef(s.Serializer):
 class Authenticity(s.Serializer):
     verdict = s.ChoiceField(VERDICTS)
     tier = s.CharField(**shapes.NULL)
-    probability = s.FloatField(**shapes.NULL, help_text="Only where the verdict is an estimate.")
+    probability = s.FloatField(
+        **shapes.NULL, help_text="Of what the verdict says; only where it is an estimate."
+    )
     interval = s.ListField(child=s.FloatField(), **shapes.NULL)
     evidence = s.ListField(child=shapes.Object())
     tiers = shapes.Object(help_text="Each tier's own verdict; tiers are never averaged.")
+    looked_for = shapes.Object(
+        **shapes.MAYBE,
+        help_text="What each tier looked for in this item: lists of codes by tier. Audits of before lack it.",
+    )
+    estimates = shapes.Object(
+        **shapes.MAYBE,
+        help_text="The statistical tier's verdicts about `generation` and `manipulation`. Audits of before lack it.",
+    )
 
 
 class AuditDetector(s.Serializer):
@@ -104,6 +114,8 @@ class DetectorInfo(s.Serializer):
     tier = s.ChoiceField(("cryptographic", "declared", "match", "rules", "statistical"))
     modalities = s.ListField(child=s.CharField())
     categories = s.ListField(child=s.CharField())
+    estimates = s.ChoiceField(tuple(ESTIMATES), **shapes.NULL, help_text="What its `score` is of.")
+    looks_for = s.ListField(child=s.CharField(), help_text="Signs of how an item was made that it looks for.")
     sees = s.CharField()
     blind_to = s.CharField()
     timeout_s = s.FloatField()

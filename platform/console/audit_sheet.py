@@ -38,9 +38,13 @@ class Rule:
 
 @dataclass(frozen=True)
 class TierLine:
+    """`changes`: what is estimated of changes where that is not the verdict; `looked_for` in words."""
+
     tier: str
     verdict: str
     saying: str
+    changes: str
+    looked_for: list[str]
 
 
 @dataclass(frozen=True)
@@ -77,10 +81,9 @@ def sheet_of(audit: Audit, shape: Mapping[str, Any], asset: Asset | None) -> She
     """Of an audit and its shape in the API. `asset` only if its words may be shown."""
     categories = shape.get("categories") or {}
     pieces = _pieces(asset, shape) if categories else []
-    tiers = (shape.get("authenticity") or {}).get("tiers") or {}
     return Sheet(
         rules=rules_of(audit),
-        tiers=[_tier(tier, tiers.get(tier, "not_examined")) for tier in AUTHENTICITY_TIERS],
+        tiers=[_tier(tier, shape.get("authenticity") or {}) for tier in AUTHENTICITY_TIERS],
         looked=_looked(categories, pieces),
         unseen=[_name(name) for name in _ordered(categories) if _is_unseen(categories[name])],
         unlooked=_unlooked(categories),
@@ -88,8 +91,18 @@ def sheet_of(audit: Audit, shape: Mapping[str, Any], asset: Asset | None) -> She
     )
 
 
-def _tier(tier: str, verdict: str) -> TierLine:
-    return TierLine(tier, verdict, str(words.SAYINGS[tier].get(verdict, "")))
+def _tier(tier: str, authenticity: Mapping[str, Any]) -> TierLine:
+    """Audits of before these were kept have neither `estimates` nor `looked_for`."""
+    verdict = (authenticity.get("tiers") or {}).get(tier, "not_examined")
+    changes = (authenticity.get("estimates") or {}).get("manipulation", "") if tier == "statistical" else ""
+    looked_for = (authenticity.get("looked_for") or {}).get(tier) or ()
+    return TierLine(
+        tier,
+        verdict,
+        str(words.SAYINGS[tier].get(verdict, "")),
+        str(words.CHANGES.get(changes, "")),
+        [str(words.LOOKED_FOR.get(sign, sign)) for sign in looked_for],
+    )
 
 
 def rules_of(audit: Audit) -> list[Rule]:

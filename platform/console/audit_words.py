@@ -15,6 +15,7 @@ DECISIONS = {
 }
 VERDICTS = {
     "likely_synthetic": _("Likely synthetic"),
+    "likely_manipulated": _("Likely manipulated"),
     "inconclusive": _("Inconclusive"),
     "no_evidence": _("No evidence"),
     "not_examined": _("Not examined"),
@@ -91,13 +92,34 @@ SAYINGS = {
         "not_examined": _("What the file says of itself was not read."),
     },
     "statistical": {
-        "likely_synthetic": _("A detector estimates that it was generated or changed. That is no proof."),
+        "likely_synthetic": _("A detector estimates that it was generated. That is no proof."),
+        "likely_manipulated": _(
+            "A detector estimates that parts of it were changed. That is no proof: things that are alike, such as "
+            "packages on a shelf, can look like copies."
+        ),
         "inconclusive": _("The estimate lies in the band where it means nothing."),
-        "no_evidence": _("No detector that looked found a sign. That is no proof that it is genuine."),
+        "no_evidence": _(
+            "No detector of generated content that looked found a sign. That is no proof that it is genuine."
+        ),
         "not_examined": _(
-            "No detector could estimate it: none is for this kind of content, or each abstained."
+            "Nothing looked for signs of generation: no detector here is for this kind of content, or each abstained."
         ),
     },
+}
+# Of an estimate of changes that does not make the tier's verdict.
+CHANGES = {
+    "inconclusive": _("Parts of it look alike, in the band where that means nothing."),
+    "no_evidence": _("Nothing in it was found twice."),
+}
+# What a tier looked for.
+LOOKED_FOR = {
+    "content_credentials": _("content credentials"),
+    "own_watermark": _("this installation's own mark"),
+    "metadata": _("what the file's metadata says"),
+    "generated_pictures": _("generated pictures"),
+    "synthetic_faces": _("synthetic faces"),
+    "synthetic_speech": _("synthetic speech"),
+    "copied_regions": _("copied regions"),
 }
 # What was found where the item comes from, in one word.
 PROVENANCE = {
@@ -118,6 +140,22 @@ C2PA = {
     "valid": _("Intact, but the signer is not on the list of trusted ones: anybody could have signed it."),
     "invalid": _("They do not fit the file: it was changed after signing, or they belong to another file."),
     "not_examined": _("Not examined."),
+}
+# Why the signer of intact credentials is not believed. Audits of before this was told have C2PA's sentence.
+CERTIFICATES = {
+    "untrusted": C2PA["valid"],
+    "expired": _(
+        "Intact: nothing was changed since it was signed. But the signer’s certificate has expired, so it does not "
+        "prove who signed it."
+    ),
+    "revoked": _(
+        "Intact: nothing was changed since it was signed. But the signer’s certificate was revoked, so it does not "
+        "prove who signed it."
+    ),
+    "unsuitable": _(
+        "Intact: nothing was changed since it was signed. But the signer’s certificate is not one for signing "
+        "content, so it does not prove who signed it."
+    ),
 }
 DECLARED = {
     "found": _("Its metadata name a generator."),

@@ -11,6 +11,8 @@ from typing import Any, TypeGuard
 
 from django.utils.translation import gettext as _
 
+from console import audit_words as words
+
 MAX_BOXES, MAX_MOMENTS = 40, 60
 
 
@@ -188,17 +190,24 @@ def _flat(c2pa: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _validation(c2pa: Mapping[str, Any]) -> Node:
+    is_bad = c2pa["state"] == "invalid"
     codes = tuple(
-        Node(str(one.get("code", "")), str(one.get("explanation", "")), "bad")
+        Node(str(one.get("code", "")), str(one.get("explanation", "")), "bad" if is_bad else "")
         for one in c2pa.get("codes") or ()
     )
     said = {
         "trusted": (_("Intact, and the signer is trusted here."), "good"),
-        "valid": (_("Intact; the signer is not on the list of trusted ones."), ""),
+        "valid": (_signer_of(c2pa), ""),
         "invalid": (_("It does not fit the file."), "bad"),
     }
-    words, state = said[c2pa["state"]]
-    return Node(_("Validation"), words, state, codes)
+    saying, state = said[c2pa["state"]]
+    return Node(_("Validation"), saying, state, codes)
+
+
+def _signer_of(c2pa: Mapping[str, Any]) -> str:
+    if c2pa.get("certificate") in (None, "", "untrusted"):
+        return _("Intact; the signer is not on the list of trusted ones.")
+    return str(words.CERTIFICATES.get(c2pa["certificate"], words.C2PA["valid"]))
 
 
 def _claim(claim: Mapping[str, Any], validation: Node | None = None) -> Node:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ml.auditing.fusion import ESTIMATES
 from tenants.moderation import policy_document
 from tenants.moderation.expressions import solving
 from tenants.moderation.expressions.programs import Expression, compiled
@@ -53,7 +54,8 @@ class Installed:
     spec: str
     categories: tuple[str, ...] = ()
     missing: str = ""
-    estimates_synthetic: bool = False
+    #: What its probability is of: `generation`, `manipulation`, or empty where it has none.
+    estimates: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def check(document: Any, around: Surroundings | None = None) -> Report:
     report = Report(normal, sum(rule.expression.inspection.steps for rule in rules))
     report.problems += [_error(document, error) for error in examined.errors]
     report.problems += _order(rules)
+    report.problems += _off(normal, rules)
     report.problems += _references(normal, rules, around or Surroundings())
     if not examined.errors and not rules:
         report.problems.append(_warn("no-rules", "Without rules everything is allowed.", "/rules"))
@@ -159,6 +162,15 @@ def _covers(rule: _Read, stopper: _Read) -> bool:
     return solving.implies(rule.expression.tree, stopper.expression.tree)
 
 
+def _off(document: Mapping[str, Any], rules: Sequence[_Read]) -> Iterator[Problem]:
+    off = set(document.get("off", ()))
+    for rule in rules:
+        paths = rule.expression.inspection.paths
+        for name in sorted(off):
+            if paths & {("categories", name, "flagged"), ("categories", name, "severity")}:
+                yield rule.warn("category-off", f"{name!r} is off in this policy, so it is never flagged.")
+
+
 # --- What rules refer to ---------------------------------------------------------------------------------
 
 
@@ -212,7 +224,9 @@ def _blind(rule: _Read, looking: Sequence[Installed], known: Mapping[str, Instal
         reads = any(path[: len(part)] == part for path in inspection.paths)
         if reads and not names & set(sources):
             yield rule.warn("not-examined", f"{'.'.join(part)} stays empty: {sources[0]!r} does not look.")
-    if ("authenticity", "probability") in inspection.paths and not any(
-        d.estimates_synthetic for d in looking
-    ):
+    estimated = {detector.estimates for detector in looking} - {""}
+    if ("authenticity", "probability") in inspection.paths and not estimated:
         yield rule.warn("not-examined", "No detector here estimates a probability; it stays null.")
+    for kind in ESTIMATES:
+        if ("authenticity", "estimates", kind) in inspection.paths and kind not in estimated:
+            yield rule.warn("not-examined", f"No detector here estimates {kind}; it stays `not_examined`.")

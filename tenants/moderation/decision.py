@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import cel
 import msgspec
@@ -84,6 +84,7 @@ class Compiled:
 
     rules: tuple[Rule, ...]
     thresholds: Mapping[str, float]
+    off: frozenset[str]
     on_failure: str
     view: View
 
@@ -118,11 +119,15 @@ class Compiled:
         }
 
     def _judgement(self, name: str, found: Mapping[str, Any]) -> dict[str, Any]:
-        threshold = self.thresholds.get(name, THRESHOLD)
-        score = found.get("score") if found.get("state") == "examined" else None
-        flagged = isinstance(score, int | float) and not isinstance(score, bool) and score >= threshold
-        severity = _third(float(score), threshold) if flagged and score is not None else None
-        return {"flagged": flagged, "severity": severity, "threshold": threshold}
+        """By the policy's threshold, else by that of the detector whose score it is, else by the common one."""
+        threshold = self.thresholds.get(name)
+        if threshold is None:
+            own = found.get("suggested_threshold")
+            threshold = float(own) if _is_number(own) and 0 <= own <= 1 else THRESHOLD
+        score, off = found.get("score"), name in self.off
+        flagged = found.get("state") == "examined" and not off and _is_number(score) and score >= threshold
+        severity = _third(score, threshold) if flagged and _is_number(score) else None
+        return {"flagged": flagged, "severity": severity, "threshold": threshold, "off": off}
 
     def _with_failures(self, fired: list[Fired], failed: Sequence[str]) -> list[Fired]:
         strongest = max((STRENGTH[rule.then] for rule in fired), default=0)
@@ -152,7 +157,13 @@ def _compiled(content: bytes) -> Compiled:
     document = msgspec.json.decode(content)
     rules = tuple(_rule(rule) for rule in document.get("rules", ()))
     paths = {path for rule in rules if rule.expression for path in rule.expression.inspection.paths}
-    return Compiled(rules, document.get("thresholds", {}), document.get("on_failure", REVIEW), View(paths))
+    return Compiled(
+        rules,
+        document.get("thresholds", {}),
+        frozenset(document.get("off", ())),
+        document.get("on_failure", REVIEW),
+        View(paths),
+    )
 
 
 def _rule(rule: Mapping[str, Any]) -> Rule:
@@ -182,6 +193,10 @@ def _failures(evidence: Mapping[str, Any]) -> list[str]:
 def _decided(fired: Sequence[Fired], unclear: Sequence[str]) -> Decision:
     strongest = max((rule.then for rule in fired), key=STRENGTH.__getitem__, default=ALLOW)
     return Decision(strongest, tuple(fired), tuple(unclear))
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _third(score: float, threshold: float) -> str:

@@ -27,7 +27,7 @@ def detectors() -> tuple[Installed, ...]:
 def _installed(spec: str) -> Installed:
     try:
         detector = load_detector(spec)
-        return Installed(spec, tuple(detector.categories), detector.missing(), detector.estimates_synthetic)
+        return Installed(spec, tuple(detector.categories), detector.missing(), detector.estimates)
     except Exception as error:
         log.warning("a detector cannot be loaded", extra={"spec": spec}, exc_info=True)
         return Installed(spec, (), f"It cannot be loaded ({type(error).__name__}).")

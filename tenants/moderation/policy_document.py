@@ -1,8 +1,9 @@
 """What a policy says, as one JSON document: checked, brought into one form, and named by its digest.
 
 `rules` in order, each `{"id", "when": CEL, "then", "reason", "labels"?, "severity"?, "stop"?}`; `thresholds` per
-category; what happens where nothing could look (`on_failure`); what happens to uploads (`audit_uploads`,
-`quarantine`); what people do (`second_opinion`, `sla_hours`, `strikes`). docs/auditing/policies.md describes each.
+category, and which are `off`; what happens where nothing could look (`on_failure`); what happens to uploads
+(`audit_uploads`, `quarantine`); what people do (`second_opinion`, `sla_hours`, `strikes`). docs/auditing/policies.md
+describes each.
 """
 
 from __future__ import annotations
@@ -193,6 +194,15 @@ class _Reader:
         }
         return {name: float(value) for name, value in sorted(kept.items()) if value is not None}
 
+    def off(self, given: Any, pointer: str) -> list[str] | None:
+        """Categories that are never flagged; None where there are none, as in documents of before there was this."""
+        if given is None or given == []:
+            return None
+        if not isinstance(given, list) or not all(one in CATEGORIES for one in given):
+            self._wrong(pointer, f"A list of categories; there are {', '.join(CATEGORIES)}.")
+            return None
+        return [name for name in CATEGORIES if name in given]
+
     def detectors(self, given: Any, pointer: str) -> list[str] | None:
         if given is None:
             return None
@@ -309,6 +319,7 @@ _RULE: Mapping[str, Callable[[_Reader, Any, str], Any]] = {
 _FIELDS: Mapping[str, Callable[[_Reader, Any, str], Any]] = {
     "rules": _Reader.rules,
     "thresholds": _Reader.thresholds,
+    "off": _Reader.off,
     "detectors": _Reader.detectors,
     "modalities": _Reader.modalities,
     "options": _Reader.options,

@@ -32,7 +32,7 @@ from tenants.moderation import known, policies, record, reviews, strikes
 from tenants.moderation.decision import Decision, decide, judged
 from tenants.moderation.models import Audit, AuditPicture, AuditRequest, Evidence
 from tenants.pipeline.audit_requests import drop_content
-from tenants.pipeline.effects import BLOCK, REVIEW, apply_decision
+from tenants.pipeline.effects import ALLOW, BLOCK, REVIEW, apply_decision
 from tenants.pipeline.examining import examiner, options_of, specs_of
 from tenants.pipeline.services import meter
 from tenants.scope import tenant_scope
@@ -140,8 +140,12 @@ def assess(case: Case, examination: Examination) -> tuple[dict[str, Any], Decisi
         matches=known.match(fingerprints=fingerprints, sha256=case.blob.sha256),
         strikes=strikes.count(subject=request.subject) if request.subject else 0,
     )
-    decision = decide(case.document, document)
-    return judged(case.document, document), decision
+    return judged(case.document, document), _decision(case, document)
+
+
+def _decision(case: Case, document: Mapping[str, Any]) -> Decision:
+    """Without a policy nothing is decided, whatever could not look: there is nobody who wanted to know."""
+    return decide(case.document, document) if case.decides else Decision(ALLOW)
 
 
 def _store(claimed: jobs.Claim, case: Case, examination: Examination) -> None:
@@ -268,8 +272,7 @@ def _give_up(tenant_id: uuid.UUID, audit_id: uuid.UUID) -> None:
         nothing = Examination({"error": case.request.error or {}}, (), 0.0)
         document = documents.assemble(item=case.item, examination=nothing)
         document["could_not_look"] = [EVERYTHING]
-        decision = decide(case.document, document)
-        append(case, write(case, judged(case.document, document), decision, ()))
+        append(case, write(case, judged(case.document, document), _decision(case, document), ()))
 
 
 def settle_failed() -> int:

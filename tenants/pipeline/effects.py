@@ -35,8 +35,8 @@ def apply_decision(
     """Make the asset what the decision says. Safe to repeat; nothing happens where the asset is gone.
 
     `block` takes it out of every search at once and keeps its bytes; `allow` and `label` bring back what was held, by a
-    new embedding; `review` holds back only what was quarantined. In the caller's transaction. Raises QuotaExceeded
-    where the vectors of a released asset do not fit.
+    new embedding; `review` holds back only what was quarantined, and adds labels. In the caller's transaction. Raises
+    QuotaExceeded where the vectors of a released asset do not fit.
     """
     if asset_id is None:
         return
@@ -47,6 +47,9 @@ def apply_decision(
         before = asset.moderation
         if decision in (ALLOW, LABEL):
             asset.labels = asset.labelled(labels)
+        elif decision == REVIEW:
+            # What it is shown with as long as it waits: rules that label have fired, whatever a person decides later.
+            asset.labels = asset.labelled((*asset.labels, *labels))
         if decision == BLOCK:
             _hide(asset)
         elif decision == REVIEW:

@@ -62,6 +62,8 @@ def _described(spec: str, detector: Detector) -> dict[str, Any]:
         "tier": detector.tier,
         "modalities": sorted(detector.modalities),
         "categories": list(detector.categories),
+        "estimates": detector.estimates or None,
+        "looks_for": list(detector.looks_for),
         "sees": detector.sees,
         "blind_to": detector.blind_to,
         "timeout_s": detector.timeout_s,

@@ -26,9 +26,9 @@ class Stub(Detector):
     sees = blind_to = ""
     modalities = frozenset({"text"})
 
-    def __init__(self, name: str, tier: str, about: tuple[str, ...] = (), estimates: bool = False) -> None:
+    def __init__(self, name: str, tier: str, about: tuple[str, ...] = (), estimates: str = "") -> None:
         self.name, self.tier = name, tier  # type: ignore[misc]
-        self.categories, self.estimates_synthetic = about, estimates  # type: ignore[misc]
+        self.categories, self.estimates = about, estimates  # type: ignore[misc]
 
     def examine(self, item: Item) -> Finding:
         raise NotImplementedError
@@ -93,7 +93,7 @@ def parts(hostile: str = "") -> list[Examined]:
                 evidence=[{"kind": "area", "share": 0.2, "text": said}],
                 pictures={"mask": PNG},
             ),
-            estimates=True,
+            estimates="generation",
         ),
     ]
 

@@ -80,7 +80,19 @@ def test_a_picture_is_looked_at_by_every_detector_that_is_here(client) -> None:
     assert "failed" not in states.values(), audit["detectors"]
     assert {"c2pa", "declared", "fingerprints", "ocr"} <= {n for n, s in states.items() if s == "examined"}
     assert audit["provenance"]["c2pa"]["state"] == "absent"
-    assert audit["authenticity"]["verdict"] in ("no_evidence", "inconclusive")
+    seen = audit["authenticity"]
+    # Neither a file without a signature nor one without copied regions was looked at for signs of generation.
+    assert (seen["verdict"], seen["tier"], seen["probability"]) == ("not_examined", None, None)
+    assert seen["tiers"] == {
+        "cryptographic": "no_evidence",
+        "declared": "no_evidence",
+        "statistical": "not_examined",
+    }
+    assert seen["looked_for"]["cryptographic"] == ["content_credentials", "own_watermark"]
+    assert set(seen["looked_for"]["statistical"]) <= {"copied_regions"}
+    assert seen["estimates"]["generation"] == "not_examined"
+    listed = client.json("GET", "/audits?verdict=not_examined")["results"]
+    assert audit["id"] in [line["id"] for line in listed]
 
 
 def test_an_upload_in_quarantine_is_found_only_when_it_was_let_go(client) -> None:

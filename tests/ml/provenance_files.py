@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import zlib
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import av
 import numpy as np
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
+
+from ml.provenance import signing
 
 Pixels = NDArray[np.uint8]
 SPACES = {
@@ -101,3 +110,59 @@ def every_format(seed: int = 0) -> dict[str, bytes]:
         "audio/wav": sound(seed=seed),
         "audio/mpeg": sound("mp3", "libmp3lame", seed),
     }
+
+
+# --- Signed by somebody else --------------------------------------------------------------------------------
+
+
+def strangers_keys(life: timedelta = signing.LEAF_LIFE) -> signing.Keys:
+    """Of a generator's maker, whose root nobody here knows; the leaf lives for ``life``."""
+    root_key, leaf_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    name = signing.subject("OpenAI", "A root of somebody else")
+    root = (
+        signing._certificate(name, name, root_key.public_key(), signing.ROOT_LIFE)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
+        .add_extension(signing._usage(signs=False, issues=True), critical=True)
+        .sign(root_key, hashes.SHA256())
+    )
+    of = signing.subject("OpenAI", "A generator")
+    leaf = signing.issued(of, leaf_key.public_key(), root, root_key, issues=False, life=life)
+    anchor = root.public_bytes(Encoding.PEM)
+    chain = leaf.public_bytes(Encoding.PEM) + anchor
+    return signing.Keys(anchor.decode(), chain, signing.private_pem(leaf_key))
+
+
+@cache
+def declared_by_a_stranger() -> bytes:
+    """A PNG as OpenAI's come: intact credentials of an unknown signer, which say that a model made it."""
+    return signing.sign(strangers_keys(), picture("PNG", 3), "image/png", made_by="GPT-4o")
+
+
+@cache
+def declared_and_expired() -> tuple[bytes, str]:
+    """The same, whose signer's certificate has expired since, and the root (PEM): it takes some three seconds once.
+
+    Nothing signs with a certificate that has expired, so this signs with one that is about to.
+    """
+    import c2pa
+
+    for seconds in (2, 4, 8, 16):
+        keys = strangers_keys(timedelta(seconds=seconds))
+        try:
+            signed = signing.sign(keys, picture("PNG", 4), "image/png", made_by="GPT-4o")
+        except c2pa.C2paError:
+            continue  # the machine was so busy that it expired before
+        ends = x509.load_pem_x509_certificate(keys.chain).not_valid_after_utc
+        while datetime.now(UTC) <= ends + timedelta(seconds=1.1):
+            time.sleep(0.05)
+        return signed, keys.root
+    raise AssertionError("no certificate lived long enough to sign with")
+
+
+def tampered(signed: bytes) -> bytes:
+    """A signed PNG with one bit of one pixel changed, in a file that is sound otherwise."""
+    at = signed.index(b"IDAT")
+    length = int.from_bytes(signed[at - 4 : at])
+    content = bytearray(zlib.decompress(signed[at + 4 : at + 4 + length]))
+    content[-100] ^= 1
+    return signed[: at - 4] + chunk(b"IDAT", zlib.compress(bytes(content))) + signed[at + 8 + length :]

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from ml.auditing import text_models
+from ml.auditing.examiner import Examined
 from ml.auditing.functional import CHANGES, IDENTITY, cases
+from ml.auditing.fusion import categories
 from ml.auditing.hashed_text import BUCKETS, LinearModel, clean, grams
 from ml.auditing.languages import language_of
 from ml.auditing.text_models import load_model, pack, quantised
@@ -67,6 +69,18 @@ def test_spelling_does_not_hide_it(spelling: str) -> None:
 
 def test_hate_is_told_in_english_only() -> None:
     assert set(examine(ENGLISH).categories) == {"abuse", "hate"}
+    detector = load("")
+    shown = categories([Examined("abuse", detector, examine(CHINESE), 0.0)])
+    assert (shown["abuse"]["state"], shown["hate"]["state"]) == ("examined", "not_examined")
+    assert (shown["hate"]["score"], shown["hate"]["suggested_threshold"]) == (None, None)
+
+
+def test_each_score_brings_the_threshold_of_its_calibration() -> None:
+    """The figures of the model card; .5 would be a guess."""
+    english, chinese = examine(ENGLISH).categories, examine(CHINESE).categories
+    assert english["hate"].threshold == pytest.approx(0.31, abs=0.005)
+    assert english["abuse"].threshold == pytest.approx(0.60, abs=0.005)
+    assert chinese["abuse"].threshold == pytest.approx(0.39, abs=0.005)
     assert set(examine(CHINESE).categories) == {"abuse"}
 
 

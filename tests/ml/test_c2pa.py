@@ -15,10 +15,18 @@ import pytest
 from PIL import Image
 
 from ml.detectors.base import Finding, Item, load_detector
+from ml.detectors.c2pa import _state
 from ml.provenance import credentials
 from ml.provenance.anchors import check_anchors, normalise_anchors
 from ml.provenance.signing import SIGNABLE, Keys, load_keys, sign
-from tests.ml.provenance_files import every_format, picture, xmp
+from tests.ml.provenance_files import (
+    declared_and_expired,
+    declared_by_a_stranger,
+    every_format,
+    picture,
+    tampered,
+    xmp,
+)
 
 FORMATS = sorted(SIGNABLE)
 Look = Callable[..., Finding]
@@ -157,6 +165,76 @@ def test_somebody_elses_manifest_around_other_pixels_is_invalid(look: Look, keys
     found = look(other[:33] + box + other[33:], "image/png", own_anchors=keys.root)
 
     assert shown(found)["state"] == "invalid"
+
+
+# --- What is about the signer is not about the file ---
+
+
+def test_an_unknown_signer_has_changed_nothing(look: Look) -> None:
+    fields = shown(look(declared_by_a_stranger(), "image/png"))
+    assert (fields["state"], fields["certificate"], fields["ai"]) == ("valid", "untrusted", True)
+    assert fields["signer"]["organisation"] == "OpenAI"
+
+
+def test_an_expired_certificate_has_changed_nothing(look: Look) -> None:
+    """The SDK's own state of such a file is "Invalid", as of one whose pixels were changed."""
+    signed, root = declared_and_expired()
+    for anchors in ("", root):
+        fields = shown(look(signed, "image/png", trust_anchors=anchors))
+        assert (fields["state"], fields["certificate"], fields["ai"]) == ("valid", "expired", True)
+        assert fields["own"] is False
+        assert "signingCredential.expired" in [code["code"] for code in fields["codes"]]
+
+
+@pytest.mark.parametrize("expired", [False, True])
+def test_changed_pixels_are_changed_whoever_signed(look: Look, expired: bool) -> None:
+    signed = declared_and_expired()[0] if expired else declared_by_a_stranger()
+    fields = shown(look(tampered(signed), "image/png"))
+    assert fields["state"] == "invalid"
+    assert "assertion.dataHash.mismatch" in [code["code"] for code in fields["codes"]]
+    assert fields["ai"] is True
+
+
+def test_a_changed_manifest_is_changed_whoever_signed(look: Look) -> None:
+    signed = bytearray(declared_and_expired()[0])
+    signed[signed.index(b"trainedAlgorithmicMedia")] ^= 1
+    assert shown(look(bytes(signed), "image/png"))["state"] == "invalid"
+
+
+def test_a_trusted_signer_is_named_so(look: Look, keys: Keys) -> None:
+    signed = sign(keys, picture("PNG"), "image/png")
+    assert shown(look(signed, "image/png", own_anchors=keys.root))["certificate"] == "trusted"
+
+
+@pytest.mark.parametrize(
+    ("passed", "failed", "state"),
+    [
+        # The pinned SDK cannot be made to write these; others can, and standards name the codes.
+        (["claimSignature.validated", "assertion.dataHash.match"], ["signingCredential.invalid"], "valid"),
+        (["claimSignature.validated", "assertion.bmffHash.match"], ["timeStamp.mismatch"], "valid"),
+        (["claimSignature.validated"], ["signingCredential.expired"], "invalid"),
+        (["assertion.dataHash.match"], ["signingCredential.invalid"], "invalid"),
+        (
+            ["claimSignature.validated", "assertion.dataHash.match"],
+            ["assertion.hashedURI.mismatch"],
+            "invalid",
+        ),
+        (["claimSignature.validated", "assertion.dataHash.match"], ["general.error"], "invalid"),
+    ],
+)
+def test_only_what_is_about_the_signer_is_forgiven(passed: list[str], failed: list[str], state: str) -> None:
+    def codes(names: list[str]) -> list[dict[str, str]]:
+        return [{"code": name} for name in names]
+
+    active = {"success": codes(passed), "failure": codes(failed)}
+    report = {"validation_state": "Invalid", "validation_results": {"activeManifest": active}}
+    assert _state(report) == state
+    ingredient = {"validationDeltas": {"failure": codes(failed)}}
+    report["validation_results"] = {
+        "activeManifest": {"success": codes(passed), "failure": []},
+        "ingredientDeltas": [ingredient],
+    }
+    assert _state(report) == state
 
 
 def test_saving_again_removes_it(look: Look, keys: Keys) -> None:

@@ -124,6 +124,37 @@ def test_thresholds_flag_and_grade_categories() -> None:
     assert decide(of(ABUSE, thresholds={"abuse": 0.71}), evidence(categories=scores)).decision == "allow"
 
 
+def test_a_detectors_own_threshold_stands_where_the_policy_names_none() -> None:
+    own = {"hate": category(0.32) | {"suggested_threshold": 0.31}}
+    shown = judged({}, evidence(categories=own))["categories"]["hate"]
+    assert (shown["flagged"], shown["severity"], shown["threshold"]) == (True, "low", 0.31)
+    flagged = of(rule("hate", "categories.hate.flagged && categories.hate.threshold < 0.4", "review"))
+    assert decide(flagged, evidence(categories=own)).rules == ("hate",)
+    named = judged(of(thresholds={"hate": 0.5}), evidence(categories=own))["categories"]["hate"]
+    assert (named["flagged"], named["threshold"]) == (False, 0.5)
+    for nonsense in (None, "0.1", True, -1, float("nan")):
+        odd = {"hate": category(0.32) | {"suggested_threshold": nonsense}}
+        assert judged({}, evidence(categories=odd))["categories"]["hate"]["threshold"] == 0.5
+
+
+def test_a_category_that_is_off_is_never_flagged() -> None:
+    rude = evidence(categories={"abuse": category(1.0)})
+    off = of(ABUSE, rule("bad", "categories.abuse.severity == 'high'", "block"), off=["abuse"])
+    assert decide(off, rude).decision == "allow"
+    assert judged(off, rude)["categories"]["abuse"]["flagged"] is False
+    # Its score is there for rules that ask for it.
+    assert decide({**off, "rules": [rule("score", "categories.abuse.score > 0.9")]}, rude).rules == ("score",)
+    found = checking.check(off).warnings
+    assert [(one.code, one.rule) for one in found] == [("category-off", "abuse"), ("category-off", "bad")]
+    # A document of before there was this stays the document that it was.
+    assert "off" not in policy_document.read({"rules": []})
+    assert policy_document.read({"rules": [], "off": []}) == policy_document.read({"rules": []})
+    for nonsense in (["fun"], "hate", [1], [["hate"]], {"hate": True}):
+        with pytest.raises(Invalid) as caught:
+            policy_document.read({"rules": [], "off": nonsense})
+        assert caught.value.errors[0]["pointer"] == "/off"
+
+
 @pytest.mark.parametrize(
     ("score", "severity"), [(0.5, "low"), (0.66, "low"), (0.67, "medium"), (0.84, "high"), (1.0, "high")]
 )
@@ -388,6 +419,8 @@ AI = [
     {"provenance": {"c2pa": {"state": "valid", "ai": True}}},
     {"provenance": {"declared": {"state": "found", "ai": True}}},
     {"provenance": {"watermark": {"state": "present"}}},
+    # What became of the file since does not take back what its manifest says.
+    {"provenance": {"c2pa": {"state": "invalid", "ai": True}}},
 ]
 
 
@@ -408,8 +441,44 @@ def test_every_starter_labels_what_ai_made(starter: str, made_by_ai: dict[str, A
     policy = starters.get_starter(starter).document
     assert "ai-generated" in decide(policy, evidence(**made_by_ai)).labels
     assert "ai-generated" not in decide(policy, evidence()).labels
-    unsure = {"provenance": {"c2pa": {"state": "invalid", "ai": True}}}
-    assert "ai-generated" not in decide(policy, evidence(**unsure)).labels
+
+
+@pytest.mark.parametrize("certificate", ["untrusted", "expired"])
+@pytest.mark.parametrize("starter", [one.id for one in starters.list_starters()])
+def test_no_starter_asks_a_person_only_because_a_signer_is_unknown(starter: str, certificate: str) -> None:
+    policy = starters.get_starter(starter).document
+    c2pa = {"state": "valid", "certificate": certificate, "ai": True}
+    found = decide(policy, evidence(provenance={"c2pa": c2pa}, words=[]))
+    assert (found.decision, found.labels) == ("label", ("ai-generated",))
+    changed = decide(policy, evidence(provenance={"c2pa": {**c2pa, "state": "invalid"}}, words=[]))
+    asks = starter != "community"
+    assert ("changed-after-signing" in changed.rules, changed.decision == "review") == (asks, asks)
+    assert "ai-generated" in changed.labels
+
+
+@pytest.mark.parametrize("starter", [one.id for one in starters.list_starters()])
+def test_no_starter_acts_on_copied_regions(starter: str) -> None:
+    """Things that are alike, as on a shelf, look like copies: it is advice to who looks anyway."""
+    guess = {
+        "verdict": "likely_manipulated",
+        "probability": 0.91,
+        "tier": "statistical",
+        "tiers": {"statistical": "likely_manipulated"},
+        "estimates": {"generation": "not_examined", "manipulation": "likely_manipulated"},
+    }
+    found = decide(starters.get_starter(starter).document, evidence(authenticity=guess, words=[]))
+    assert (found.decision, found.rules) == ("allow", ())
+
+
+@pytest.mark.parametrize("starter", [one.id for one in starters.list_starters()])
+def test_hate_is_off_in_every_starter_which_says_so(starter: str) -> None:
+    made = starters.get_starter(starter)
+    assert made.document["off"] == ["hate"]
+    assert "Hate speech is not flagged" in made.description
+    hateful = evidence(categories={"hate": category(0.99) | {"suggested_threshold": 0.31}}, words=[])
+    assert decide(made.document, hateful).decision == "allow"
+    shown = judged(made.document, hateful)["categories"]["hate"]
+    assert (shown["flagged"], shown["severity"], shown["off"], shown["score"]) == (False, None, True, 0.99)
 
 
 @pytest.mark.parametrize("starter", [one.id for one in starters.list_starters()])

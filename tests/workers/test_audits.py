@@ -24,6 +24,7 @@ from tenants.retrieval.models import Vector
 from tenants.retrieval.search import Query, search
 from tenants.scope import tenant_scope
 from tests.flows.pictures import jpeg
+from tests.ml.provenance_files import declared_and_expired, declared_by_a_stranger, tampered
 from workers import tasks
 
 pytestmark = pytest.mark.slow
@@ -137,6 +138,54 @@ def test_without_a_policy_an_audit_tells_and_does_nothing(party) -> None:
         document = Evidence.objects.get().document
         assert Audit.objects.get().evidence_digest == evidence.digest(document)
         assert [line.kind for line in Record.objects.order_by("sequence")] == ["audit"]
+
+
+def test_without_a_policy_a_file_that_cannot_be_read_is_let_be(party) -> None:
+    """Nobody asked for a decision; what could not look is told all the same."""
+    asked = ask(party, upload=uploads.check_upload(io.BytesIO(jpeg(7, 300)[:500]), ""))
+    assert finish(party, asked.job).result["decision"] == "allow"
+    with tenant_scope(party.id):
+        shown = selectors.as_dict(Audit.objects.get())
+        assert (shown["mode"], shown["decision"], shown["rules_fired"]) == ("off", "allow", [])
+        assert shown["severity"] == 0
+        assert "decoding" in shown["could_not_look"]
+        assert not Review.objects.exists()
+
+
+def test_without_a_policy_an_audit_that_failed_for_good_allows(party, dataset) -> None:
+    asset = add(party, dataset, text="never looked at").asset
+    asked = ask(party, asset_id=asset.id)
+    with tenant_scope(party.id):
+        Job.objects.filter(pk=asked.job.id).update(state="failed")
+        assert auditing.settle_failed() == 1
+        audit = Audit.objects.get()
+        assert (audit.mode, audit.decision, audit.rules) == ("off", "allow", [])
+        assert Evidence.objects.get().document["could_not_look"] == ["everything"]
+
+
+@pytest.mark.parametrize("starter", ["clinic", "marketplace", "newsroom"])
+def test_what_declares_itself_generated_is_labelled_by_a_starter(party, dataset, starter: str) -> None:
+    """As OpenAI signs: a signer whom nobody here knows, whose certificate may have expired since."""
+    with tenant_scope(party.id):
+        document = {"detectors": ["c2pa", "declared"]}
+        policy, _ = policies.create_policy(name=starter, starter=starter, document=document)
+        activations.activate(policy_id=policy.id, number=1, mode="enforce")
+
+    def audited(content: bytes) -> tuple[str, list[str], list[str]]:
+        added = add(party, dataset, file=io.BytesIO(content))
+        with tenant_scope(party.id):
+            job = Job.objects.get(kind="audit_item", state="queued")
+        finish(party, job)
+        with tenant_scope(party.id):
+            audit = Audit.objects.get(item=added.asset.id)
+        return audit.decision, audit.rules, fresh(party, added.asset).labels
+
+    unknown, (expired, _) = declared_by_a_stranger(), declared_and_expired()
+    labelled = ("label", ["ai-generated"], ["ai-generated"])
+    assert [audited(content) for content in (unknown, expired, generated())] == [labelled] * 3
+    changed = audited(tampered(expired))
+    assert (changed[0], changed[2]) == ("review", ["ai-generated"])
+    assert set(changed[1]) == {"changed-after-signing", "ai-generated"}
 
 
 def test_a_declared_generator_is_found_and_labelled(party, dataset, enforce) -> None:

@@ -30,6 +30,7 @@ _TABLES = {
     "provenance": words.PROVENANCE,
     "versioned": words.VERSIONED,
     "c2pa": words.C2PA,
+    "certificate": words.CERTIFICATES,
     "declared": words.DECLARED,
     "watermark": words.WATERMARK,
     "origin": words.ORIGINS,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ml.auditing.fusion import CATEGORIES, TIERS
+from ml.auditing.fusion import CATEGORIES, ESTIMATES, LOOKED_FOR, TIERS, VERDICTS
 from tenants.moderation.expressions.types import (
     ANY,
     MAX_LIST,
@@ -29,7 +29,12 @@ from tenants.moderation.expressions.types import (
 
 MAX_WORDS, MAX_EXCERPT = 40, 300
 MODALITIES = ("text", "image", "audio", "video")
-VERDICTS = ("likely_synthetic", "inconclusive", "no_evidence", "not_examined")
+#: Signatures and declarations tell how a file was made; only an estimate can be of what became of it.
+TIER_VERDICTS = {
+    tier: VERDICTS if tier == "statistical" else tuple(v for v in VERDICTS if v != "likely_manipulated")
+    for tier in TIERS
+}
+ESTIMATE_VERDICTS = {kind: (likely, *VERDICTS[2:]) for kind, likely in ESTIMATES.items()}
 SEVERITIES = ("low", "medium", "high")
 DETECTOR_TIERS = ("cryptographic", "declared", "match", "rules", "statistical")
 DETECTOR_STATES = ("examined", "abstained", "not_applicable", "not_installed", "failed")
@@ -42,7 +47,14 @@ _CATEGORY = record(
         *SEVERITIES, nullable=True, about="How far over the threshold: thirds of what is left to 1."
     ),
     calibrated=flag("Of a hundred items with this score, that share is of the category."),
-    threshold=number("The policy's.", low=0.0, high=1.0),
+    threshold=number(
+        "The policy's; where it has none, the detector's own, else 0.5.",
+        low=0.0,
+        high=1.0,
+    ),
+    suggested_threshold=number(
+        "The detector's own, by its calibration; null where it has none.", low=0.0, high=1.0, nullable=True
+    ),
     detector=text("Whose score it is.", refers="detector"),
 )
 VARIABLES: Mapping[str, Type] = {
@@ -62,13 +74,28 @@ VARIABLES: Mapping[str, Type] = {
             *VERDICTS, about="Of the strongest tier that says something. There is no `authentic`."
         ),
         tier=choice(*TIERS, nullable=True, about="Which tier that is."),
-        probability=number("Only where the statistical tier speaks.", low=0.0, high=1.0, nullable=True),
-        tiers=record("Each tier's own verdict.", {tier: choice(*VERDICTS) for tier in TIERS}),
+        probability=number(
+            "Only where the statistical tier speaks, and of what the verdict says.",
+            low=0.0,
+            high=1.0,
+            nullable=True,
+        ),
+        tiers=record("Each tier's own verdict.", {t: choice(*TIER_VERDICTS[t]) for t in TIERS}),
+        estimates=record(
+            "The statistical tier's verdicts, apart.", {k: choice(*ESTIMATE_VERDICTS[k]) for k in ESTIMATES}
+        ),
+        looked_for=record(
+            "What each tier looked for in this item.", {t: entries(choice(*LOOKED_FOR[t])) for t in TIERS}
+        ),
     ),
     "provenance": record(
         c2pa=record(
             open=True,
             state=choice("absent", "trusted", "valid", "invalid", "not_examined"),
+            certificate=choice(
+                *("trusted", "untrusted", "expired", "revoked", "unsuitable"),
+                about="The signer's; empty where nothing was signed.",
+            ),
             ai=flag("The credentials say that AI made it or a part of it."),
             own=flag("Signed by this installation."),
             generator=text("The software that made the claim."),
@@ -117,7 +144,7 @@ VARIABLES: Mapping[str, Type] = {
             state=choice(*DETECTOR_STATES),
             reason=text(),
             score=number(
-                "That the item is synthetic, of those that estimate it.", low=0.0, high=1.0, nullable=True
+                "That what it estimates is so, of those that estimate.", low=0.0, high=1.0, nullable=True
             ),
         ),
         "Everything that was asked to look.",
@@ -161,12 +188,14 @@ def _planned(paths: Iterable[tuple[str, ...]]) -> _Plan:
 
 
 def _needed(paths: Iterable[tuple[str, ...]]) -> set[tuple[str, ...]]:
-    """With what a category's `flagged` and `severity` are made of."""
+    """With what a category's `flagged`, `severity` and `threshold` are made of."""
     wanted = set(paths)
-    judged = [
-        path for path in wanted if path[0] == "categories" and path[2:] in (("flagged",), ("severity",))
-    ]
-    return wanted | {(*path[:2], name) for path in judged for name in ("score", "state")}
+    judged = [path for path in wanted if path[0] == "categories" and path[2:] in _JUDGED]
+    made_of = ("score", "state", "suggested_threshold")
+    return wanted | {(*path[:2], name) for path in judged for name in made_of}
+
+
+_JUDGED = (("flagged",), ("severity",), ("threshold",))
 
 
 def _pruned(kind: Type, plan: _Plan | None) -> Type:

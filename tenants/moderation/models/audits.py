@@ -66,7 +66,7 @@ class Audit(TenantModel):
     policy_version = models.UUIDField(null=True, blank=True)
     # Ids of the rules that fired, in order.
     rules = models.JSONField(default=list)
-    verdict = models.CharField(max_length=16)
+    verdict = models.CharField(max_length=20)
     # 0 to 100, for the order of the queue.
     severity = models.PositiveSmallIntegerField(default=0)
     # SHA-256 of the evidence's canonical JSON: erasable, and still provable.

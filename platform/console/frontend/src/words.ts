@@ -44,6 +44,7 @@ const CODES: Record<string, string> = {
   review: t("to be reviewed"),
   block: t("blocked"),
   likely_synthetic: t("likely synthetic"),
+  likely_manipulated: t("likely manipulated"),
   inconclusive: t("inconclusive"),
   no_evidence: t("no evidence"),
   not_examined: t("not examined"),
