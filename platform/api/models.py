@@ -105,7 +105,10 @@ class OneModel(Existing):
 
     @extend_schema(
         summary="Delete a model",
-        description="With its vectors. Not while it answers searches, is trained or promoted.",
+        description=(
+            "With its vectors. Not while it answers searches (promote another one, or `rollback`), is trained (cancel "
+            "its job) or promoted (`rollback`)."
+        ),
         parameters=[MODEL],
         responses={204: None},
         extensions={"x-problems": [409]},
@@ -125,9 +128,10 @@ class PromoteModel(Existing):
         summary="Let a model answer searches",
         description=(
             "202 with the job that embeds everything beside. Searches are answered as before until it has ended; then "
-            "the switch is made, at once and for all. A model that is worse than its parent is refused (409, "
-            "`worse-model`); where comparing over the workspace's own assets tells so, the promotion stays `ready` and "
-            "goes on when this is sent again with an override."
+            "the switch is made, at once and for all. A model that is worse than its parent, or that cannot read a "
+            "language that searches are understood in now, is refused (409, `worse-model`, with `reasons`) until it is "
+            "sent with an override; where comparing over the workspace's own assets tells so, the promotion stays "
+            "`ready` and goes on when this is sent again with an override."
         ),
         parameters=[MODEL, IDEMPOTENCY],
         request={"application/json": Override},
@@ -137,8 +141,9 @@ class PromoteModel(Existing):
     def post(self, request: Request, model_id: str) -> HttpResponse:
         reason = Override.reason_in(request.data)
         if not isinstance(self.found, LearntModel) or self.found.state != LearntModel.State.DRAFT:
-            # Its files are fetched before any transaction.
+            # Files are fetched before any transaction: its own, and those of what answers now.
             spaces.space(self.found.space, self.tenant_id)
+            spaces.opened_spaces(self.tenant_id)
         return Once(request, {"reason": reason}).run(lambda: self._promote(reason)).response()
 
     def _promote(self, reason: str) -> Answer:
@@ -158,8 +163,8 @@ class RollBackModel(Existing):
     @extend_schema(
         summary="Take a promotion back",
         description=(
-            "Of the model that answers searches: the one before it answers again, at once. Of one whose promotion "
-            "waits for a decision: that is given up."
+            "Of the model that answers searches: the one before it answers again, at once. Of one that is being "
+            "promoted: the promotion is given up, whether it still embeds or waits for a decision."
         ),
         parameters=[MODEL],
         request=None,

@@ -20,9 +20,11 @@ from api.resource import Resource, since
 from api.search_body import JSON_FIELDS, SearchBody, require_named
 from tenants.accounts.permissions import SEARCH
 from tenants.errors import Invalid
+from tenants.learning.selectors import public_name
 from tenants.retrieval import filters, search
 from tenants.retrieval.hydration import HYDRATED
 from tenants.retrieval.state import Hit
+from tenants.retrieval.vectors import DIMENSION
 
 PARTS = ("text", "image", "audio", "video", "vector", "like")
 FILES = ("image", "audio", "video")
@@ -133,7 +135,14 @@ def as_dict(answer: search.Answer) -> dict[str, Any]:
         "results": [_result(asset, hit, answer) for asset, hit in answer.results],
         "next": answer.next,
         **answer.meta,
+        "model": _model(answer.meta["model"]),
     }
+
+
+def _model(named: dict[str, str]) -> dict[str, Any]:
+    """The model by the id that /models knows it by."""
+    space = f"{named['id']}:{named['version']}"
+    return {"id": public_name(space), "version": named["version"], "dimension": DIMENSION}
 
 
 def _result(asset: dict[str, Any], hit: Hit, answer: search.Answer) -> dict[str, Any]:

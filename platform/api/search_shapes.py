@@ -64,8 +64,9 @@ class Result(s.Serializer):
 
 
 class Model(s.Serializer):
-    id = s.CharField()
+    id = s.CharField(help_text="As in `/models/{id}`.")
     version = s.CharField()
+    dimension = s.IntegerField(help_text="How many numbers its vectors have.")
 
 
 class Index(s.Serializer):

@@ -1,4 +1,5 @@
-"""Whether searches would get worse: on the test split of the training, and over the real corpus of the tenant.
+"""Whether searches would get worse: by what a space cannot read, on the test split of the training, and over the real
+corpus of the tenant.
 
 On many queries worse means that the whole 95 % interval of the paired difference lies below zero: noise alone stops
 nobody. Golden queries are few and chosen, so any clear fall of their mean reciprocal rank counts.
@@ -9,15 +10,30 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from django.utils.translation import gettext as _
+
+from ml.alignment.space import reads_chinese
 from ml.training import metrics
 from tenants.learning import judging, selectors
 from tenants.learning.judging import Question, Ranking
 from tenants.learning.models import LearntModel, Promotion
-from tenants.scope import tenant_scope
+from tenants.retrieval import spaces
+from tenants.scope import current_tenant_id, tenant_scope
 
 #: A fall of the mean reciprocal rank over golden queries up to this is not told from none.
 TOLERANCE = 0.005
 _SHOWN = ("r1", "r5", "r10", "map", "mrr")
+
+
+def losses(live: str, space: str) -> list[str]:
+    """What the live space can do and this one cannot, whatever either is measured on. In the tenant's scope.
+
+    Their files have been opened before: what has to be fetched takes long.
+    """
+    before, after = (spaces.space(one, current_tenant_id()).manifest for one in (live, space))
+    if reads_chinese(before) and not reads_chinese(after):
+        return [_("Searches in Chinese would no longer be understood: this model reads English only.")]
+    return []
 
 
 def worse_than_parent(model: selectors.Named) -> list[str]:

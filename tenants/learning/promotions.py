@@ -6,6 +6,7 @@ for both. The old one stays beside for as long as a way back is to be instant.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from django.utils import timezone
@@ -46,7 +47,7 @@ def promote(*, model: Named, override_reason: str = "", actor: str = "") -> Prom
         under_way = Promotion.objects.filter(state__in=Promotion.UNDER_WAY).first()
         if under_way is not None and under_way.space == model.space:
             return _decide(under_way, override_reason, actor)
-        reasons = comparing.worse_than_parent(model)
+        reasons = [*comparing.losses(live, model.space), *comparing.worse_than_parent(model)]
         if reasons and not override_reason:
             raise WorseModel(f"{' '.join(reasons)} {_OVERRIDE}", reasons=reasons)
         if under_way is not None:
@@ -112,12 +113,16 @@ def embedded(claimed: jobs.Claim) -> dict[str, Any]:
     ended meanwhile.
     """
     with tenant_scope(claimed.tenant_id):
-        row = Promotion.objects.get(pk=claimed.arguments["promotion"])
+        row = Promotion.objects.filter(pk=claimed.arguments["promotion"]).first()
+    if row is None:
+        raise Conflict(_("This promotion was given up."))
     report = row.report if row.embedded_at else comparing.report(claimed.tenant_id, row)
     with tenant_scope(claimed.tenant_id):
         lock()
         jobs.held(claimed)
-        row = Promotion.objects.select_for_update().get(pk=row.pk)
+        row = Promotion.objects.select_for_update().filter(pk=row.pk).first()
+        if row is None:
+            raise Conflict(_("This promotion was given up."))
         if row.state == State.EMBEDDING:
             row.report, row.embedded_at, row.state = report, timezone.now(), State.READY
             row.save()
@@ -155,20 +160,30 @@ def _mark_live(space: str) -> None:
 
 
 def roll_back(*, model: Named, actor: str = "") -> Named | None:
-    """Serve searches from what served before this model, at once; or give up its promotion if that waits.
+    """Serve searches from what served before this model, at once; or give up its promotion while that embeds or waits.
 
     Returns what serves now. Raises Conflict where neither can be.
     """
     with tenant_scope(current_tenant_id()):
         lock()
-        waiting = Promotion.objects.filter(space=model.space, state=State.READY).first()
-        if waiting is not None:
-            _abandon(waiting, actor)
+        under_way = Promotion.objects.filter(space=model.space, state__in=Promotion.UNDER_WAY).first()
+        if under_way is not None:
+            _give_up(under_way, actor)
         elif model.space != spaces.live():
             raise Conflict(_("This model does not answer searches; there is nothing to take back."))
         else:
             _return(model, actor)
         return selectors.find_space(spaces.live())
+
+
+def _give_up(row: Promotion, actor: str) -> None:
+    """At once, whatever its job does: one that runs finds that its model is not written any more."""
+    if Job.objects.filter(jobs.UNFINISHED, pk=row.job_id).exists():
+        # It may have ended just now.
+        with suppress(Conflict):
+            jobs.cancel(job_id=row.job_id)
+    row.refresh_from_db()
+    _abandon(row, actor)
 
 
 def _return(model: Named, actor: str) -> None:

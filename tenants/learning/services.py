@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from tenants.accounts import quotas
-from tenants.datasets.models import Dataset
+from tenants.datasets.models import Asset, Dataset
 from tenants.datasets.selectors import get_dataset
 from tenants.errors import Conflict, Invalid, NotReady, QuotaExceeded
 from tenants.events import webhooks
@@ -61,8 +61,9 @@ def start_finetune(
 ) -> tuple[LearntModel, Job]:
     """Queue a training on a dataset's captioned pictures, from `base` (empty: what serves now).
 
-    Raises NotFound, Invalid, NotReady for a base without weights, Conflict for a name that is taken, QuotaExceeded for
-    more trainings at once than the plan allows.
+    Raises NotFound, Invalid for a dataset that has nothing to learn from, NotReady for one whose pictures are still
+    being embedded and for a base without weights, Conflict for a name that is taken, QuotaExceeded for more trainings
+    at once than the plan allows.
     """
     wanted = wanted or Settings()
     with tenant_scope(current_tenant_id()):
@@ -72,6 +73,7 @@ def start_finetune(
         start = _base(base)
         check_quota()
         row = LearntModel(name=_name(name), number=next_number(), stage=stage, method=method)
+        _require_pairs(dataset, wanted)
         row.base, row.parent = start.space, start if isinstance(start, LearntModel) else None
         row.settings, row.created_by = asdict(wanted), actor
         row.data = {"datasets": [_named(one) for one in (dataset, *general)]}
@@ -101,6 +103,28 @@ def _general(stage: str, dataset_id: uuid.UUID | None) -> list[Dataset]:
     if dataset_id is None:
         raise Invalid(_("The stage full needs a dataset of general pairs."), pointer="/general_dataset")
     return [get_dataset(dataset_id)]
+
+
+def _require_pairs(dataset: Dataset, wanted: Settings) -> None:
+    """Raises Invalid, NotReady. How many are enough, the training says, which looks at them."""
+    if pairs.usable(dataset.id, generated=wanted.include_generated).exists():
+        return
+    found = pairs.captioned(dataset.id, generated=wanted.include_generated)
+    if waiting := found.filter(status=Asset.State.PENDING).count():
+        raise NotReady(
+            _(
+                "%(waiting)s pictures with a caption are still being embedded; start again once their jobs have ended."
+            )
+            % {"waiting": waiting}
+        )
+    raise Invalid(
+        _(
+            "There is nothing to learn from in %(name)s: it has no pictures with a caption. Add some, each as a file "
+            "with a text; a few hundred pairs are a good start."
+        )
+        % {"name": f"{dataset.name!r}"},
+        pointer="/dataset",
+    )
 
 
 def _base(name: str) -> selectors.Named:

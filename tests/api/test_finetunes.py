@@ -7,12 +7,35 @@ from typing import Any
 
 import pytest
 
+from tenants.datasets.models import Dataset
 from tenants.jobs.models import Job
 from tenants.learning.models import LearntModel
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api, refused
 from tests.conftest import Party
-from tests.tenants.learning.world import new_model
+from tests.tenants.learning.world import WORDS, add_pairs, add_picture, drawing, new_dataset, new_model
+
+
+@pytest.fixture
+def dataset(party: Party) -> str:
+    """With a pair."""
+    with tenant_scope(party.id):
+        made = new_dataset()
+        add_pairs(made, 1)
+    return str(made.id)
+
+
+def test_a_dataset_with_nothing_to_learn_from_is_refused(api: Api, party: Party) -> None:
+    empty = api.post("/datasets", {"name": "empty"}).json()["id"]
+    body = refused(api.post("/finetunes", {"dataset": empty}), 422, "invalid", "/dataset")
+    assert "'empty': it has no pictures with a caption. Add some" in body["detail"]
+    with tenant_scope(party.id):
+        add_picture(Dataset.objects.get(pk=empty), drawing(WORDS[0]), WORDS[0], ready=False)
+    body = refused(api.post("/finetunes", {"dataset": empty}), 409, "not-ready")
+    assert "1 pictures with a caption are still being embedded" in body["detail"]
+    with tenant_scope(party.id):
+        assert not LearntModel.objects.exists()
+        assert not Job.objects.filter(kind="finetune").exists()
 
 
 def test_a_draft_and_its_job(api: Api, dataset: str) -> None:

@@ -85,12 +85,14 @@ def test_the_way_into_service_and_back(
     assert (now["state"], now["promotion"]["state"]) == ("live", "switched")
     assert api.get("/models/prior-2").json()["state"] == "candidate"
     found = api.post("/search", {"vector": [1.0] * 256}).json()
-    assert found["model"] == {"id": f"cman-{model.id}", "version": "1"}
+    assert found["model"] == {"id": str(model.id), "version": "1", "dimension": 256}
+    assert api.get(f"/models/{found['model']['id']}").json()["id"] == str(model.id)
     refused(api.call("DELETE", f"/models/{model.id}"), 409, "conflict")
     back = api.post(f"/models/{model.id}/rollback")
     assert back.status_code == 200
     assert (back.json()["model"]["state"], back.json()["live"]["id"]) == ("retired", "prior-2")
-    assert api.post("/search", {"vector": [1.0] * 256}).json()["model"] == {"id": "prior", "version": "2"}
+    found = api.post("/search", {"vector": [1.0] * 256}).json()["model"]
+    assert (found["id"], api.get(f"/models/{found['id']}").json()["state"]) == ("prior-2", "live")
     refused(api.post(f"/models/{model.id}/rollback"), 409, "conflict")
     assert api.call("DELETE", f"/models/{model.id}").status_code == 204
     refused(api.get(f"/models/{model.id}"), 404, "not-found")
@@ -113,6 +115,18 @@ def test_a_worse_model_needs_an_override_with_a_reason(api: Api, party: Party, t
     refused(api.post(path, {"override": "yes", "reason": "x"}), 422, "invalid", "/override")
     answer = api.post(path, {"override": True, "reason": "We know."})
     assert (answer.status_code, answer.json()["promotion"]["override_reason"]) == (202, "We know.")
+
+
+def test_what_would_be_lost_is_said_before_it_is(api: Api, party: Party) -> None:
+    body = refused(api.post("/models/prior-1/promote"), 409, "worse-model")
+    assert body["reasons"] == [
+        "Searches in Chinese would no longer be understood: this model reads English only."
+    ]
+    asked = {"override": True, "reason": "English only."}
+    assert api.post("/models/prior-1/promote", asked).status_code == 202
+    # The way out that DELETE and the promotion itself name.
+    back = api.post("/models/prior-1/rollback").json()
+    assert (back["model"]["promotion"]["state"], back["live"]["id"]) == ("abandoned", "prior-2")
 
 
 def test_promoting_needs_no_body(api: Api, model: LearntModel) -> None:

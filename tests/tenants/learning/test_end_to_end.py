@@ -15,13 +15,13 @@ from tenants.errors import ServiceError
 from tenants.jobs.models import Job
 from tenants.learning import promotions, services
 from tenants.learning.models import LearntModel, Promotion
-from tenants.pipeline.services import add_asset
+from tenants.pipeline.services import add_asset, delete_asset
 from tenants.retrieval import spaces
 from tenants.retrieval.queries import Query
 from tenants.retrieval.search import search
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api
-from tests.tenants.learning.world import WORDS, drawing, new_dataset
+from tests.tenants.learning.world import WORDS, add_picture, drawing, new_dataset
 from workers import tasks
 
 pytestmark = pytest.mark.slow
@@ -133,7 +133,10 @@ def answering(party) -> str:
 def test_data_from_which_nothing_can_be_learnt_fail_at_once_and_say_why(party, settings, tmp_path):
     settings.LEARNING_DIR = tmp_path / "learning"
     with tenant_scope(party.id):
-        row, job = services.start_finetune(dataset_id=new_dataset("empty").id)
+        dataset = new_dataset("emptied")
+        pair = add_picture(dataset, drawing(WORDS[0]), WORDS[0])
+        row, job = services.start_finetune(dataset_id=dataset.id)
+        delete_asset(asset_id=pair.id)
     tasks.finetune(str(job.id), str(party.id))
     job = job_of(party, job.id)
     assert (job.state, job.attempts, job.error["type"]) == ("failed", 1, "no-pairs")

@@ -10,6 +10,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.learning import golden, promotions, selectors, services
 from tenants.learning.models import LearntModel, Promotion
+from tenants.pipeline import beside
 from tenants.retrieval import spaces
 from tenants.scope import tenant_scope
 from tests.tenants.learning.world import add_picture, drawing, embed, new_dataset, new_model, unit, with_files
@@ -178,6 +179,67 @@ def test_a_cancelled_job_ends_the_promotion_and_a_retry_takes_it_up(party, pictu
         jobs.retry(job_id=row.job_id)
         row.refresh_from_db()
         assert (row.state, spaces.written(party.id).beside) == ("embedding", (model.space,))
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_one_that_embeds_is_given_up_by_a_roll_back_and_can_then_be_deleted(party, pictures, model, running):
+    row = begin(party, model)
+    claimed = jobs.claim(job_id=row.job_id, tenant_id=party.id) if running else None
+    with tenant_scope(party.id):
+        with pytest.raises(Conflict, match="roll it back first"):
+            services.delete_model(model=model)
+        assert promotions.roll_back(model=model, actor="key:x").space == "prior:2"
+        row.refresh_from_db()
+        job = Job.objects.get(pk=row.job_id)
+        assert (row.state, spaces.written(party.id).beside) == ("abandoned", ())
+        assert (job.state, job.cancel_requested) == ("running" if running else "cancelled", True)
+        verbs = AuditEvent.objects.filter(target=str(model.id)).order_by("id").values_list("verb", flat=True)
+        assert list(verbs) == ["model.promotion_started", "model.promotion_abandoned"]
+        services.delete_model(model=model)
+    if claimed is not None:
+        # What the worker finds that was in the middle of it.
+        with pytest.raises(Conflict, match="given up"):
+            promotions.embedded(claimed)
+    assert spaces.written(party.id) == spaces.Written()
+
+
+def test_a_roll_back_in_the_middle_stops_the_job(party, pictures, model, monkeypatch):
+    row = begin(party, model)
+    real = beside.Run._store
+
+    def taken_back(run, items):
+        with tenant_scope(party.id):
+            promotions.roll_back(model=model)
+        real(run, items)
+
+    monkeypatch.setattr(beside.Run, "_store", taken_back)
+    tasks.embed_beside(str(row.job_id), str(party.id))
+    with tenant_scope(party.id):
+        assert Job.objects.get(pk=row.job_id).state in ("cancelled", "failed")
+        row.refresh_from_db()
+        assert (row.state, spaces.live(), spaces.written(party.id).beside) == ("abandoned", "prior:2", ())
+
+
+def test_a_model_that_reads_no_chinese_needs_an_override_where_searches_understand_it(
+    party, pictures, model, tmp_path
+):
+    english = with_files(new_model(party.id), tmp_path, chinese=False)
+    with tenant_scope(party.id):
+        prior_1 = selectors.find_model("prior-1")
+    for poorer in (prior_1, english):
+        with pytest.raises(promotions.WorseModel, match="Chinese") as refused:
+            begin(party, poorer)
+        assert "`override`" in refused.value.detail
+        with tenant_scope(party.id):
+            assert not Promotion.objects.exists()
+    row = begin(party, english, override_reason="We only speak English.")
+    embed_all(party, pictures, english, unit(1), CLOSE, FAR)
+    assert finish(party, row)[0].state == "switched"
+    # Nothing is lost from here on, and nothing by going back.
+    begin(party, prior_1)
+    with tenant_scope(party.id):
+        promotions.roll_back(model=prior_1)
+    assert begin(party, model).state == "embedding"
 
 
 def test_the_one_to_go_back_to_stays_so_when_its_promotion_is_cancelled(party, pictures, model):

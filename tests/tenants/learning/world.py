@@ -125,17 +125,19 @@ def new_model(
         return LearntModel.objects.create(number=number, state=state, **{**made, **fields})
 
 
-def with_files(row: LearntModel, folder: Path) -> LearntModel:
+def with_files(row: LearntModel, folder: Path, *, chinese: bool = True) -> LearntModel:
     """Keep its space in the storage. In no scope."""
     space, _, version = row.space.rpartition(":")
-    made = write_space(folder / str(row.id), space, version)
+    made = write_space(folder / str(row.id), space, version, chinese=chinese)
     spaces.keep_space(tenant_id=row.tenant_id, model=row.space, folder=made)
     return row
 
 
-def write_space(folder: Path, space: str, version: str) -> Path:
-    """The shipped space under another name."""
+def write_space(folder: Path, space: str, version: str, *, chinese: bool = True) -> Path:
+    """The shipped space under another name; with `chinese` as it is by default, else as the one that reads English."""
     shutil.copytree(SHIPPED, folder)
-    manifest = json.loads((folder / "manifest.json").read_text())
+    read_from = SHIPPED.parent / ("prior-2" if chinese else "prior-1")
+    manifest = json.loads((read_from / "manifest.json").read_text())
+    manifest.pop("tensors", None)
     (folder / "manifest.json").write_text(json.dumps({**manifest, "id": space, "version": version}))
     return folder
