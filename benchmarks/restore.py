@@ -29,7 +29,6 @@ HOME = OUT / "restore"
 COUNT = int(os.environ.get("COUNT", "20000"))
 MORE = 100
 BATCH = 1000
-OPERATOR = "crosslight_operator"
 
 
 def start_django(stack: Stack) -> None:
@@ -111,7 +110,7 @@ def call(data_dir: Path, *arguments: str) -> float:
 
 
 def rows(stack: Stack) -> dict[str, Any]:
-    with view(stack.env["DATABASE_URL"], OPERATOR) as seen:
+    with view(stack.env["OPERATOR_DATABASE_URL"]) as seen:
         return seen.digests()
 
 

@@ -12,10 +12,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from queue import Empty, LifoQueue
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, models, transaction
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections, models, transaction
 from django.db.migrations import RunSQL
 from django.db.migrations.operations.base import Operation
 from uuid_utils.compat import uuid7
@@ -40,7 +42,10 @@ BEGIN
 END $$
 """
 
+# The scope, and the alias of its database role in DATABASES.
 OPERATOR = "operator"
+# How long a thread waits for one of its process's connections as the operator's role.
+OPERATOR_WAIT_S = 10.0
 _active: ContextVar[uuid.UUID | str | None] = ContextVar("tenant_scope", default=None)
 
 
@@ -88,16 +93,73 @@ def tenant_scope(tenant_id: uuid.UUID | str) -> Iterator[None]:
 
 @contextmanager
 def operator_scope(reason: str) -> Iterator[None]:
-    """One transaction across all tenants, as the role with BYPASSRLS. Every use is logged with its reason."""
+    """One transaction across all tenants, as the role with BYPASSRLS. Every use is logged with its reason.
+
+    It has a connection of its own (OPERATOR_DATABASE_URL), which is the default one as long as the scope is open:
+    queries, cursors, `atomic` and `on_commit` need not know. It therefore cannot be part of a transaction that is open
+    already: that would neither see its rows nor be undone with it, and could wait for it for ever. Callbacks of
+    `on_commit` run after the scope, as the application's role.
+
+    Raises TenantMismatch inside another scope, TransactionManagementError inside a transaction, ImproperlyConfigured
+    in a process that has no such connection, OperationalError if all of them are in use for OPERATOR_WAIT_S.
+    """
     if _active.get() is not None:
         raise TenantMismatch("operator_scope cannot be opened inside another scope.")
+    if connection.in_atomic_block:
+        raise transaction.TransactionManagementError("operator_scope cannot be opened inside a transaction.")
     log.info("operator scope", extra={"reason": reason})
-    with transaction.atomic(), _entered(OPERATOR):
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET LOCAL ROLE {connection.ops.quote_name(settings.OPERATOR_ROLE)}")
+    # The default connection is put back before the commit, whose callbacks may open a tenant's scope.
+    with (
+        _operator_connection(),
+        transaction.atomic(using=OPERATOR),
+        _default_connection(OPERATOR),
+        _entered(OPERATOR),
+    ):
         yield
-        with connection.cursor() as cursor:
-            cursor.execute("RESET ROLE")
+
+
+# None stands for a connection that is not made yet.
+_operator_connections: LifoQueue[Any] = LifoQueue()
+for _ in range(settings.OPERATOR_CONNECTIONS):
+    _operator_connections.put(None)
+
+
+@contextmanager
+def _operator_connection() -> Iterator[None]:
+    """Lend this thread one of the process's connections as the operator's role; they are few, and made when needed."""
+    if OPERATOR not in settings.DATABASES:
+        raise ImproperlyConfigured(
+            "This process does not work across tenants: OPERATOR_DATABASE_URL is not set (docs/operating.md)."
+        )
+    try:
+        lent = _operator_connections.get(timeout=OPERATOR_WAIT_S)
+    except Empty:
+        raise OperationalError(
+            "All connections as the operator's role are in use (OPERATOR_CONNECTIONS)."
+        ) from None
+    try:
+        if lent is None:
+            lent = connections.create_connection(OPERATOR)
+            lent.inc_thread_sharing()
+        lent.close_if_unusable_or_obsolete()
+        connections[OPERATOR] = lent
+        try:
+            yield
+        finally:
+            del connections[OPERATOR]
+    finally:
+        _operator_connections.put(lent)
+
+
+@contextmanager
+def _default_connection(alias: str) -> Iterator[None]:
+    """Let this thread's default connection be another one."""
+    before = connections[DEFAULT_DB_ALIAS]
+    connections[DEFAULT_DB_ALIAS] = connections[alias]
+    try:
+        yield
+    finally:
+        connections[DEFAULT_DB_ALIAS] = before
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import dj_database_url
@@ -128,17 +129,28 @@ TEMPLATES = [
 
 # --- Database: the application's role never owns a table, so that row-level security binds it. -----------
 
-DATABASES = {
-    "default": dj_database_url.parse(
-        env("DATABASE_URL"), engine="config.postgres", conn_max_age=600, conn_health_checks=True
-    ),
-    "migration": dj_database_url.parse(env("MIGRATION_DATABASE_URL", env("DATABASE_URL"))),
-}
-# A database that is away must fail a request in seconds.
-DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+
+def _database(url: str, max_age_s: int) -> dict[str, Any]:
+    parsed: dict[str, Any] = {
+        **dj_database_url.parse(
+            url, engine="config.postgres", conn_max_age=max_age_s, conn_health_checks=True
+        )
+    }
+    # A database that is away must fail a request in seconds.
+    parsed.setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+    return parsed
+
+
+DATABASES = {"default": _database(env("DATABASE_URL"), 600)}
+# The role that bypasses row-level security: only for processes that work across tenants (tenants.scope), each of which
+# has few such connections. And the owner's: only for `migrate`.
+if _url := env("OPERATOR_DATABASE_URL", ""):
+    DATABASES["operator"] = _database(_url, 60)
+OPERATOR_CONNECTIONS = int(env("OPERATOR_CONNECTIONS", "2"))
+if _url := env("MIGRATION_DATABASE_URL", ""):
+    DATABASES["migration"] = {**dj_database_url.parse(_url)}
 # Off behind a pooler that gives a connection to another client after each transaction.
 PREPARED_STATEMENTS = flag("PREPARED_STATEMENTS", default=True)
-OPERATOR_ROLE = env("OPERATOR_ROLE", "crosslight_operator")
 # Owns the one function that reads the lexical index past row-level security; nobody can become it.
 LEXICAL_ROLE = env("LEXICAL_ROLE", "crosslight_lexical")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -22,6 +22,8 @@ APP_PROCESSES = (
     "worker-general",
     "beat",
 )
+# Of the database's roles that not every process may be: the one that bypasses row-level security, and the owner's.
+PRIVILEGED = ("OPERATOR_DATABASE_URL", "MIGRATION_DATABASE_URL")
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,14 @@ class StackConfig:
     @property
     def embeds_postgres(self) -> bool:
         return not self.environ.get("DATABASE_URL")
+
+    def check_roles(self) -> None:
+        """Raise if an external database is named without the role for work across tenants."""
+        if not self.embeds_postgres and not self.environ.get("OPERATOR_DATABASE_URL"):
+            raise StackError(
+                "Set OPERATOR_DATABASE_URL as well as DATABASE_URL: work across tenants has a role of its own, which "
+                "platform/standalone/provision.sql makes (docs/operating.md, An external database)."
+            )
 
     @property
     def embeds_valkey(self) -> bool:

@@ -8,13 +8,15 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from standalone.config import PRIVILEGED
 from standalone.errors import StackError
 from standalone.files import read_json, write_json
 
 LAYOUT = 1
+ENV, MANAGE_ENV = "env.json", "manage.json"
 # Where a restore builds, and its journal: as long as that is there, the directory is half restored.
 RESTORING = "restoring"
 RESTORE_JOURNAL = f"{RESTORING}/restore.json"
@@ -24,6 +26,7 @@ SECRET_NAMES = (
     "superuser_password",
     "owner_password",
     "app_password",
+    "operator_password",
     "valkey_password",
     "metrics_token",
 )
@@ -145,6 +148,17 @@ def _tells_of_full_disk(error: OSError | StackError) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return os.strerror(errno.ENOSPC) in str(error)
+
+
+def write_environment(data_dir: Path, env: Mapping[str, str]) -> None:
+    """Keep a stack's variables: in `env.json` what its settings read, in `manage.json` what only manage.py adds."""
+    write_json(data_dir / MANAGE_ENV, {name: env[name] for name in PRIVILEGED if env.get(name)})
+    write_json(data_dir / ENV, {name: value for name, value in env.items() if name not in PRIVILEGED})
+
+
+def read_environment(data_dir: Path) -> dict[str, str]:
+    """All of the stack's variables, as `manage.py` has them; empty if no stack has written any."""
+    return {**read_json(data_dir / ENV, {}), **read_json(data_dir / MANAGE_ENV, {})}
 
 
 def load_secrets(data_dir: Path) -> dict[str, str]:

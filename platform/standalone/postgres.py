@@ -61,6 +61,7 @@ class Postgres:
     def environment(self) -> dict[str, str]:
         return {
             "DATABASE_URL": self.url("crosslight_app", self.secrets["app_password"]),
+            "OPERATOR_DATABASE_URL": self.url("crosslight_operator", self.secrets["operator_password"]),
             "MIGRATION_DATABASE_URL": self.url("crosslight_owner", self.secrets["owner_password"]),
         }
 
@@ -162,6 +163,7 @@ class Postgres:
             "PGPASSWORD": self.secrets["superuser_password"],
             "OWNER_PASSWORD": self.secrets["owner_password"],
             "APP_PASSWORD": self.secrets["app_password"],
+            "OPERATOR_ROLE_PASSWORD": self.secrets["operator_password"],
         }
         log = self.config.log_dir / "provision.log"
         without = admin.replace(f":{self.secrets['superuser_password']}@", "@")

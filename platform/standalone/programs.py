@@ -11,7 +11,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from standalone.config import ROOT, StackConfig
+from standalone.config import PRIVILEGED, ROOT, StackConfig
 from standalone.processes import Command
 from standalone.supervise import Program
 
@@ -33,6 +33,10 @@ THREADS = {"worker-train": "1", "worker-generate": "1", "worker-hooks": "8"}
 CELERY = ("celery", "--quiet", "-A", "config.celery")
 
 
+# Who works across tenants: operators' pages; upkeep and erasing tenants. Not those that open what strangers send.
+OPERATOR_PROCESSES = ("web", "worker-general")
+
+
 def app_programs(config: StackConfig, env: Mapping[str, str]) -> dict[str, Program]:
     programs = (
         _program(config, env, "web", *_web(config)),
@@ -43,6 +47,8 @@ def app_programs(config: StackConfig, env: Mapping[str, str]) -> dict[str, Progr
 
 
 def _program(config: StackConfig, env: Mapping[str, str], name: str, *arguments: str) -> Program:
+    withheld = {*PRIVILEGED} - ({"OPERATOR_DATABASE_URL"} if name in OPERATOR_PROCESSES else set())
+    env = {key: value for key, value in env.items() if key not in withheld}
     nice = shutil.which("nice")
     polite = [nice, "-n", str(NICE[name])] if nice and name in NICE else []
     command = Command([*polite, sys.executable, "-m", *arguments], env, ROOT, config.log_dir / f"{name}.log")

@@ -1,17 +1,22 @@
 -- Roles and database of Crosslight. Idempotent; run by a superuser with psql 16 or newer, connected to any
 -- database of the server (the stack does so with its embedded Postgres at every start):
 --
---   OWNER_PASSWORD=… APP_PASSWORD=… psql -v ON_ERROR_STOP=1 -f platform/standalone/provision.sql postgres
+--   OWNER_PASSWORD=… APP_PASSWORD=… OPERATOR_ROLE_PASSWORD=… psql -v ON_ERROR_STOP=1 -f platform/standalone/provision.sql postgres
 --
 -- crosslight_owner     owns the database and its tables; migrations only (MIGRATION_DATABASE_URL)
 -- crosslight_app       the application; owns nothing, so that row-level security binds it (DATABASE_URL)
--- crosslight_operator  work across tenants; nobody logs in as it, the application switches to it for one
---                      transaction and says why (SET ROLE, never by inheritance)
+-- crosslight_operator  work across tenants, past row-level security (OPERATOR_DATABASE_URL): only processes that need
+--                      it have its password, and nobody can switch to it
 -- crosslight_lexical   owns one function, which reads the lexical index of the tenant that is set; sees no other
 --                      table, nobody logs in as it, and only the owner can make functions its own
 
 \getenv owner_password OWNER_PASSWORD
 \getenv app_password APP_PASSWORD
+\getenv operator_password OPERATOR_ROLE_PASSWORD
+\if :{?operator_password}
+\else
+DO $$ BEGIN RAISE 'Set OWNER_PASSWORD, APP_PASSWORD and OPERATOR_ROLE_PASSWORD (docs/operating.md).'; END $$;
+\endif
 
 SELECT format('CREATE ROLE %I', name)
 FROM unnest(ARRAY['crosslight_owner', 'crosslight_app', 'crosslight_operator', 'crosslight_lexical']) AS name
@@ -20,9 +25,12 @@ WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name)
 
 ALTER ROLE crosslight_owner LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS PASSWORD :'owner_password';
 ALTER ROLE crosslight_app LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS PASSWORD :'app_password';
-ALTER ROLE crosslight_operator NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE BYPASSRLS;
+ALTER ROLE crosslight_operator LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE BYPASSRLS PASSWORD :'operator_password';
 ALTER ROLE crosslight_lexical NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE BYPASSRLS;
-GRANT crosslight_operator TO crosslight_app WITH INHERIT FALSE, SET TRUE;
+-- Earlier releases let the application switch to the operator's role. By grantor: a plain REVOKE leaves others' grants.
+SELECT format('REVOKE crosslight_operator FROM %I GRANTED BY %I', pg_get_userbyid(member), pg_get_userbyid(grantor))
+FROM pg_auth_members WHERE roleid = 'crosslight_operator'::regrole
+\gexec
 -- A member inherits rights on the function, and not BYPASSRLS, which is never inherited.
 GRANT crosslight_lexical TO crosslight_owner WITH INHERIT TRUE, SET TRUE;
 
@@ -31,7 +39,7 @@ WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'crosslight')
 \gexec
 
 REVOKE ALL ON DATABASE crosslight FROM PUBLIC;
-GRANT CONNECT ON DATABASE crosslight TO crosslight_app;
+GRANT CONNECT ON DATABASE crosslight TO crosslight_app, crosslight_operator;
 
 \connect crosslight
 

@@ -13,9 +13,9 @@ from types import FrameType
 
 from standalone import datadir, demo_seed
 from standalone.build import Builder
-from standalone.config import StackConfig
+from standalone.config import PRIVILEGED, StackConfig
 from standalone.errors import StackError
-from standalone.files import read_json, write_json
+from standalone.files import read_json
 from standalone.ports import check_port
 from standalone.postgres import Postgres
 from standalone.processes import Spawner
@@ -78,6 +78,7 @@ def run(config: StackConfig, plan: Plan) -> None:
 
 def _check_before(config: StackConfig, plan: Plan) -> None:
     datadir.check_space(config.data_dir, config.min_free_mb)
+    config.check_roles()
     end_leftovers(read_json(config.run_dir / "processes.json", {}), say)
     if "web" in plan.processes:
         check_port(config.host, config.port)
@@ -102,7 +103,7 @@ class Start:
         self._env = self._write_environment(secrets)
 
     def _write_environment(self, secrets: dict[str, str]) -> dict[str, str]:
-        """Of every process of the stack; kept in a file for `manage.py` and tests beside it."""
+        """Of what starts the stack, with the roles that not every process gets (`programs`); kept in files."""
         given = self.config.environ
         env = {
             "DATA_DIR": str(self.config.data_dir),
@@ -112,13 +113,14 @@ class Start:
             "SECRET_KEY": given.get("SECRET_KEY") or secrets["secret_key"],
             "METRICS_TOKEN": given.get("METRICS_TOKEN") or secrets["metrics_token"],
         }
-        passed_on = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "REDIS_URL", "BROKER_URL", "STORAGE_URL")
+        passed_on = ("DATABASE_URL", *PRIVILEGED, "REDIS_URL", "BROKER_URL", "STORAGE_URL")
         env |= {name: given[name] for name in passed_on if given.get(name)}
-        env.setdefault("MIGRATION_DATABASE_URL", env.get("DATABASE_URL", ""))
+        if self._postgres is None:
+            env.setdefault("MIGRATION_DATABASE_URL", env["DATABASE_URL"])
         for service in (self._postgres, self._valkey):
             env |= service.environment if service else {}
         env.setdefault("BROKER_URL", env["REDIS_URL"])
-        write_json(self.config.data_dir / "env.json", env)
+        datadir.write_environment(self.config.data_dir, env)
         return {**given, **env, "DJANGO_SETTINGS_MODULE": "config.settings", "PYTHONUNBUFFERED": "1"}
 
     def _guarded(self) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from standalone import datadir
-from standalone.config import APP_PROCESSES, ROOT
+from standalone.config import APP_PROCESSES, PRIVILEGED, ROOT
 from standalone.errors import StackError
 from standalone.files import read_json
 from standalone.logs import tail
@@ -29,7 +29,7 @@ from standalone.runner import answers_with_ok
 
 # What would tie a new stack to the one that the caller itself works with.
 NOT_INHERITED = (
-    *("DATABASE_URL", "MIGRATION_DATABASE_URL", "REDIS_URL", "BROKER_URL", "STORAGE_URL", "SECRET_KEY"),
+    *("DATABASE_URL", *PRIVILEGED, "REDIS_URL", "BROKER_URL", "STORAGE_URL", "SECRET_KEY"),
     *("HOST", "PORT", "BASE_URL", "ALLOWED_HOSTS", "DATA_DIR", "DEMO", "METRICS_TOKEN"),
 )
 START_TIMEOUT_S = 900.0  # the first start builds the models
@@ -74,8 +74,8 @@ class Stack:
 
     @property
     def env(self) -> dict[str, str]:
-        """What a process beside the stack needs: database, broker, secret key, …"""
-        return dict(read_json(self.data_dir / "env.json", {}))
+        """What `manage.py` has beside the stack: database and its roles, broker, secret key, …"""
+        return datadir.read_environment(self.data_dir)
 
     @property
     def base_url(self) -> str:

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from standalone.config import StackConfig
+from standalone.config import PRIVILEGED, StackConfig
 from standalone.errors import StackError
 from standalone.files import write_private
 from standalone.packages import package_folder
@@ -61,7 +61,8 @@ class Valkey:
         )
         write_private(path, text)
         log = self.config.log_dir / "valkey.log"
-        command = Command([str(binary()), str(path)], os.environ, self.config.data_dir, log)
+        env = {name: value for name, value in os.environ.items() if name not in PRIVILEGED}
+        command = Command([str(binary()), str(path)], env, self.config.data_dir, log)
         return Program("valkey", command, stage=0, retry_limit_s=1.0, start_attempts=5)
 
     def answers(self) -> bool:

@@ -46,7 +46,7 @@ def erase_user(*, user: User) -> dict[str, int]:
             receipt["key_digest"] += len(end_membership(member, actor=str(user.pk)))
             receipt["membership"] += 1
     with operator_scope("erase a person"):
-        receipt |= _erase_everywhere(user, f"erased-{secrets.token_hex(6)}")
+        receipt |= erase_everywhere(user)
     return receipt
 
 
@@ -59,7 +59,9 @@ def _refuse_last_owner(user: User) -> None:
         )
 
 
-def _erase_everywhere(user: User, pseudonym: str) -> dict[str, int]:
+def erase_everywhere(user: User) -> dict[str, int]:
+    """Erase what there is of a person who belongs to no tenant any more. In an operator_scope."""
+    pseudonym = f"erased-{secrets.token_hex(6)}"
     mine = Q(email=user.email) | Q(invited_by=user)
     counts = {
         "session": sessions.end_sessions(user=user),

@@ -34,7 +34,7 @@ from tenants.datasets.services import may_remove_files
 from tenants.errors import Conflict, NotFound
 from tenants.events.models import TenantErasure
 from tenants.jobs.kinds import QUEUES
-from tenants.people.erasure import erase_user
+from tenants.people.erasure import erase_everywhere
 from tenants.pipeline.erasure_receipts import added
 from tenants.retrieval import copies
 from tenants.scope import operator_scope, tenant_scope
@@ -116,14 +116,14 @@ def _erase_people(receipt: TenantErasure) -> None:
     """End every membership. Who belongs to no other tenant goes with it; operators stay."""
     members = Membership.objects.filter(tenant_id=receipt.erased_tenant).select_related("user")
     for member in members:
-        with transaction.atomic():
+        with operator_scope(REASON):
             person, removed = member.user, {"rows": {"membership": member.delete()[0]}}
             ended = sessions.end_sessions(user=person)
             others = Membership.objects.filter(user=person).exists()
             if others or person.is_staff:
                 removed["people"] = {"kept": 1, "session": ended}
             else:
-                erased = {table: n for table, n in erase_user(user=person).items() if n}
+                erased = {table: n for table, n in erase_everywhere(person).items() if n}
                 removed["people"] = {**erased, "session": ended}
             _note(receipt, removed)
 

@@ -23,7 +23,7 @@ import requests
 
 from standalone.__main__ import main
 from standalone.backup import manifest
-from standalone.config import ROOT
+from standalone.config import PRIVILEGED, ROOT
 from standalone.stack import Stack, embedded_services, inherited, running_stack, wait_until
 from tests.flows.client import Client
 
@@ -360,7 +360,7 @@ def test_a_stopped_stack_is_saved_as_it_is_and_migrated_when_it_is_restored(
 def test_an_external_database_is_filled_when_it_is_empty(backup: Path, tmp_path: Path) -> None:
     with embedded_services(tmp_path / "server", throwaway=False, migrated=False) as server:
         env = server.env
-        urls = {name: env[name] for name in ("DATABASE_URL", "MIGRATION_DATABASE_URL")}
+        urls = {name: env[name] for name in ("DATABASE_URL", *PRIVILEGED)}
         done(tmp_path / "new", "restore", str(backup), **urls)
         assert not (tmp_path / "new" / "postgres").exists()
         assert files(tmp_path / "new" / "blobs") == files(backup / "files")

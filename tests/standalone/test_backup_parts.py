@@ -36,7 +36,7 @@ from tests.tenants.test_storage_s3 import bucket, endpoint  # noqa: F401
 
 @contextmanager
 def opened() -> Iterator[Snapshot]:
-    with snapshot(os.environ["DATABASE_URL"], settings.OPERATOR_ROLE, REMOVING_FILES) as seen:
+    with snapshot(os.environ["OPERATOR_DATABASE_URL"], REMOVING_FILES) as seen:
         yield seen
 
 
@@ -75,7 +75,7 @@ def test_a_snapshot_sees_every_tenant_and_no_later_row(party, stranger) -> None:
         for each in (party, stranger):
             assert len(seen.blobs(str(each.id))) == 1
         before = seen.digests()
-    with view(os.environ["DATABASE_URL"], settings.OPERATOR_ROLE) as now:
+    with view(os.environ["OPERATOR_DATABASE_URL"]) as now:
         after = now.digests()
     assert after["asset"]["rows"] == before["asset"]["rows"] + 1
     assert after["asset"]["sha256"] != before["asset"]["sha256"]

@@ -163,17 +163,17 @@ def test_roles_with_too_much_and_too_little_power_are_named(services: Stack) -> 
             services,
             "DELETE FROM django_migrations WHERE name = '0099_later'",
             "ALTER ROLE crosslight_operator BYPASSRLS",
-            "REVOKE crosslight_operator FROM crosslight_app",
+            "GRANT crosslight_operator TO crosslight_app WITH INHERIT FALSE, SET TRUE",
         )
         _, found = doctor(services.data_dir, "--only", "operator-role,migrations")
         assert found["migrations"]["what"] == "not migrated: events.0001_initial"
         assert "manage.py migrate --database=migration" in found["migrations"]["advice"]
-        assert "cannot be taken by the application" in found["operator-role"]["what"]
+        assert "the application's role can become crosslight_operator" in found["operator-role"]["what"]
     finally:
         as_admin(
             services,
             "ALTER ROLE crosslight_app NOBYPASSRLS",
-            "GRANT crosslight_operator TO crosslight_app WITH INHERIT FALSE, SET TRUE",
+            "REVOKE crosslight_operator FROM crosslight_app",
             "INSERT INTO django_migrations (app, name, applied) VALUES ('events', '0001_initial', now())",
         )
 

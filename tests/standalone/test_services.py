@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg2
 import psycopg2.errors
@@ -56,16 +58,49 @@ def test_the_application_owns_nothing_and_row_level_security_binds_it(services: 
         query(url, "CREATE TABLE mine (id int)")
 
 
-def test_the_operator_is_reached_by_switching_and_not_by_inheritance(services: Stack) -> None:
-    url = services.env["DATABASE_URL"]
-    statement = (
-        "SELECT pg_has_role('crosslight_operator', 'usage'), pg_has_role('crosslight_operator', 'set')"
-    )
-    assert query(url, statement) == [(False, True)]
-    switched = query(url, "SET ROLE crosslight_operator; SELECT current_user, rolbypassrls FROM pg_roles "
-                          "WHERE rolname = current_user")  # fmt: skip
-    assert switched == [("crosslight_operator", True)]
-    assert query(url, "SELECT rolcanlogin FROM pg_roles WHERE rolname = 'crosslight_operator'") == [(False,)]
+def test_the_application_cannot_become_a_role_that_bypasses_row_level_security(services: Stack) -> None:
+    for role in ("crosslight_operator", "crosslight_lexical", "crosslight_owner", "crosslight_admin"):
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            query(services.env["DATABASE_URL"], f"SET ROLE {role}")
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            query(services.env["DATABASE_URL"], f"SET SESSION AUTHORIZATION {role}")
+
+
+def test_the_operator_connects_as_itself(services: Stack) -> None:
+    statement = "SELECT rolname, rolbypassrls, rolsuper FROM pg_roles WHERE rolname = session_user"
+    assert query(services.env["OPERATOR_DATABASE_URL"], statement) == [("crosslight_operator", True, False)]
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        query(services.env["OPERATOR_DATABASE_URL"], "CREATE TABLE mine (id int)")
+
+
+def test_a_start_takes_away_what_earlier_releases_granted(tmp_path: Path) -> None:
+    """They let the application switch to the operator's role."""
+    with embedded_services(tmp_path, migrated=False) as stack:
+        secrets = json.loads((tmp_path / "secrets.json").read_text())
+        admin = urlsplit(stack.env["DATABASE_URL"])
+        netloc = f"crosslight_admin:{secrets['superuser_password']}@{admin.hostname}:{admin.port}"
+        query(
+            admin._replace(netloc=netloc).geturl(),
+            "GRANT crosslight_operator TO crosslight_app WITH INHERIT FALSE, SET TRUE;"
+            "ALTER ROLE crosslight_operator NOLOGIN PASSWORD NULL",
+        )
+        query(stack.env["DATABASE_URL"], "SET ROLE crosslight_operator")
+    del secrets["operator_password"]
+    (tmp_path / "secrets.json").write_text(json.dumps(secrets))
+    with embedded_services(tmp_path, migrated=False) as stack:
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            query(stack.env["DATABASE_URL"], "SET ROLE crosslight_operator")
+        assert connects(stack.env["OPERATOR_DATABASE_URL"])
+
+
+def test_a_database_without_the_operators_role_is_refused_at_the_start(
+    services: Stack, tmp_path: Path
+) -> None:
+    env = {**inherited(), "DATA_DIR": str(tmp_path), "DATABASE_URL": services.env["DATABASE_URL"]}
+    command = [sys.executable, "-m", "standalone", "run"]
+    result = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: Set OPERATOR_DATABASE_URL as well as DATABASE_URL")
 
 
 def test_only_passwords_open_the_servers(services: Stack) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from standalone.config import APP_PROCESSES, ROOT
+from standalone.config import APP_PROCESSES, PRIVILEGED, ROOT
 from standalone.ports import free_port
 from standalone.programs import WORKERS, worker_answers
 from standalone.stack import Stack, inherited, living, running_stack, wait_until
@@ -40,10 +40,30 @@ def test_a_killed_process_comes_back(own_stack: Stack, name: str) -> None:
 
 
 def test_what_is_secret_is_private(own_stack: Stack) -> None:
-    for name in ("secrets.json", "env.json"):
+    for name in ("secrets.json", "env.json", "manage.json"):
         assert stat.S_IMODE((own_stack.data_dir / name).stat().st_mode) == 0o600
     for secret in json.loads((own_stack.data_dir / "secrets.json").read_text()).values():
         assert secret not in " ".join(command_lines(own_stack))
+
+
+def test_only_who_needs_it_has_a_role_that_sees_all_tenants(own_stack: Stack) -> None:
+    """Neither in the environment of a process or of its children, nor in the file that their settings read."""
+    holders: dict[str, set[str]] = {}
+    for name in (*APP_PROCESSES, "postgres", "valkey"):
+        process = psutil.Process(own_stack.pid(name))
+        for member in (process, *process.children(recursive=True)):
+            holders.setdefault(name, set()).update({*PRIVILEGED} & {*member.environ()})
+    wanted = {name: {"OPERATOR_DATABASE_URL"} for name in ("web", "worker-general")}
+    assert holders == {**{name: set() for name in holders}, **wanted}
+    readable = json.loads((own_stack.data_dir / "env.json").read_text())
+    assert {*PRIVILEGED} & {*readable} == set()
+    assert {*PRIVILEGED} <= {*own_stack.env}
+    shown = "from django.conf import settings; print(sorted(settings.DATABASES))"
+    env = {**inherited(), "DATA_DIR": str(own_stack.data_dir), "DJANGO_SETTINGS_MODULE": "config.settings"}
+    read = subprocess.run(
+        [sys.executable, "-c", shown], cwd=ROOT, env=env, check=True, capture_output=True, text=True
+    )
+    assert read.stdout == "['default']\n"
 
 
 def command_lines(stack: Stack) -> list[str]:

@@ -189,7 +189,7 @@ def test_what_is_not_there_is_not_erased(party, capsys) -> None:
 
 def test_files_stay_while_a_backup_copies_them(party, capsys) -> None:
     fill(party)
-    backup = snapshot(os.environ["DATABASE_URL"], settings.OPERATOR_ROLE, REMOVING_FILES)
+    backup = snapshot(os.environ["OPERATOR_DATABASE_URL"], REMOVING_FILES)
     with backup, pytest.raises(CommandError, match="backup is being made"):
         erase(party, capsys)
     assert len(list(tenant_erasure.files_of(party.id))) == 4

@@ -7,8 +7,10 @@ import uuid
 
 import pytest
 from django.apps import apps
-from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, IntegrityError, OperationalError, connection, transaction
 
+from tenants import scope
 from tenants.datasets.models import Asset, Blob, Dataset
 from tenants.datasets.services import create_dataset
 from tenants.scope import (
@@ -193,7 +195,71 @@ def test_the_operator_sees_all_tenants_and_it_is_logged(party, stranger, caplog)
         owners = set(Dataset.objects.filter(name="seen by the operator").values_list("tenant_id", flat=True))
     assert {party.id, stranger.id} <= owners
     assert any(record.reason == "counting" for record in caplog.records)
-    assert _sql("SELECT current_user = session_user") == [(True,)]
+    assert _sql("SELECT session_user") == [("crosslight_app",)]
+
+
+def test_the_operators_transaction_is_its_own(party) -> None:
+    """What is done in it is undone with it, wherever Django's connection is asked for; callbacks come after it."""
+    seen: list[object] = []
+    with pytest.raises(RuntimeError), operator_scope("a test"):
+        Dataset.objects.create(tenant_id=party.id, name="undone")
+        transaction.on_commit(lambda: seen.append("never"))
+        raise RuntimeError
+    with operator_scope("a test"):
+        with pytest.raises(RuntimeError), transaction.atomic():
+            Dataset.objects.create(tenant_id=party.id, name="undone, too")
+            raise RuntimeError
+        kept = Dataset.objects.create(tenant_id=party.id, name="kept")
+        assert _sql("SELECT session_user, current_user") == [("crosslight_operator", "crosslight_operator")]
+        transaction.on_commit(lambda: seen.extend(_sql("SELECT session_user")))
+        assert seen == []
+    assert seen == [("crosslight_app",)]
+    # Rows from there are looked after by the application's role again.
+    assert kept._state.db == "default"
+    with tenant_scope(party.id):
+        assert [row.name for row in Dataset.objects.all()] == ["kept"]
+
+
+def test_the_operators_transaction_is_no_part_of_another(party) -> None:
+    with (
+        transaction.atomic(),
+        pytest.raises(transaction.TransactionManagementError),
+        operator_scope("nested"),
+    ):
+        pass
+    assert _sql("SELECT session_user") == [("crosslight_app",)]
+
+
+def test_a_process_has_few_connections_as_the_operator(settings, monkeypatch) -> None:
+    monkeypatch.setattr(scope, "OPERATOR_WAIT_S", 0.2)
+    held, go = threading.Barrier(settings.OPERATOR_CONNECTIONS + 1), threading.Event()
+
+    def hold() -> None:
+        with operator_scope("a test"):
+            _sql("SELECT 1")
+            held.wait(20)
+            go.wait(20)
+
+    threads = [threading.Thread(target=hold) for _ in range(settings.OPERATOR_CONNECTIONS)]
+    for thread in threads:
+        thread.start()
+    held.wait(20)
+    with pytest.raises(OperationalError, match="OPERATOR_CONNECTIONS"), operator_scope("one too many"):
+        pass
+    go.set()
+    for thread in threads:
+        thread.join()
+    for _ in range(2 * settings.OPERATOR_CONNECTIONS):
+        with operator_scope("a test"):
+            mine = "usename = current_user AND application_name = current_setting('application_name')"
+            [(count,)] = _sql(f"SELECT count(*) FROM pg_stat_activity WHERE {mine}")
+            assert count <= settings.OPERATOR_CONNECTIONS
+
+
+def test_a_process_without_the_operators_role_says_so(settings, monkeypatch) -> None:
+    monkeypatch.delitem(settings.DATABASES, "operator")
+    with pytest.raises(ImproperlyConfigured, match="OPERATOR_DATABASE_URL"), operator_scope("a test"):
+        pass
 
 
 def test_scopes_of_two_threads_do_not_mix(party, stranger) -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from standalone import datadir
 from standalone.config import StackConfig
 from standalone.errors import StackError
 from standalone.files import read_json
@@ -20,8 +21,9 @@ def attached(config: StackConfig) -> Iterator[Mapping[str, str]]:
     They start as they are: a backup before an upgrade must not migrate what it saves.
     """
     if is_running(config):
-        yield {**config.environ, **read_json(config.data_dir / "env.json", {})}
+        yield {**config.environ, **datadir.read_environment(config.data_dir)}
     elif not (config.embeds_postgres or config.embeds_valkey):
+        config.check_roles()
         yield _with_secret_key(config)
     else:
         if config.embeds_postgres and not (config.data_dir / "postgres").exists():

@@ -83,9 +83,9 @@ class View:
 class Snapshot(View):
     """The database as it was at one moment; the files that its rows name are kept until it is closed."""
 
-    def __init__(self, url: str, role: str, connection: Any, name: str) -> None:
+    def __init__(self, url: str, connection: Any, name: str) -> None:
         super().__init__(url, connection)
-        self.role, self.name = role, name
+        self.name = name
 
     def tenants(self) -> list[str]:
         return [name for (name,) in self.rows("SELECT id::text FROM tenant ORDER BY id")]
@@ -95,19 +95,13 @@ class Snapshot(View):
 
     def dump(self, target: Path, spawner: Spawner, log: Path) -> None:
         """Write what this snapshot sees with pg_dump. Raises StackError with the end of its log."""
-        options = [
-            "--format=custom",
-            "--compress=1",
-            f"--snapshot={self.name}",
-            f"--role={self.role}",
-            *LEFT_OUT,
-        ]
+        options = ["--format=custom", "--compress=1", f"--snapshot={self.name}", *LEFT_OUT]
         spawner.run(pg_command("pg_dump", self.url, log, *options, f"--file={target}"))
 
 
 @contextmanager
-def snapshot(url: str, role: str, hold: int) -> Iterator[Snapshot]:
-    """Open a snapshot as `role`, which must bypass row-level security, holding the advisory lock `hold`."""
+def snapshot(url: str, hold: int) -> Iterator[Snapshot]:
+    """Open a snapshot as a role that bypasses row-level security, holding the advisory lock `hold`."""
     with connected(url) as connection:
         connection.autocommit = True
         cursor = connection.cursor()
@@ -116,20 +110,17 @@ def snapshot(url: str, role: str, hold: int) -> Iterator[Snapshot]:
         cursor.execute("SELECT pg_advisory_lock(%s)", (hold,))
         connection.autocommit = False
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
-        cursor.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
         cursor.execute("SET LOCAL TimeZone = 'UTC'")
         cursor.execute("SELECT pg_export_snapshot()")
-        yield Snapshot(url, role, connection, cursor.fetchone()[0])
+        yield Snapshot(url, connection, cursor.fetchone()[0])
         connection.rollback()
 
 
 @contextmanager
-def view(url: str, role: str = "") -> Iterator[View]:
-    """The database as it is now."""
+def view(url: str) -> Iterator[View]:
+    """The database as the role of this address sees it now."""
     with connected(url) as connection:
         found = View(url, connection)
-        if role:
-            found.rows(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
         found.rows("SET LOCAL TimeZone = 'UTC'")
         yield found
         connection.rollback()

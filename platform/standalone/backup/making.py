@@ -81,7 +81,7 @@ class Maker:
     def _fill(self, partial: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(mode=0o700)
-        with snapshot(self.env["DATABASE_URL"], settings.OPERATOR_ROLE, REMOVING_FILES) as seen:
+        with snapshot(self.env["OPERATOR_DATABASE_URL"], REMOVING_FILES) as seen:
             self.say("database")
             seen.dump(partial / DUMP, self.spawner, self.data_dir / "log" / "backup.log")
             tables = seen.digests()
@@ -104,7 +104,7 @@ class Maker:
         """Of the files that were not there: how many have no row any more, and so were there at the snapshot."""
         if not missing:
             return 0
-        with view(self.env["DATABASE_URL"], settings.OPERATOR_ROLE) as now:
+        with view(self.env["OPERATOR_DATABASE_URL"]) as now:
             statement = "SELECT count(*) FROM blob WHERE tenant_id::text || '/' || sha256 = ANY(%s)"
             names = [f"{path.split('/')[0]}/{path.rsplit('/', 1)[1]}" for path in missing]
             return len(missing) - int(now.value(statement, (names,)))

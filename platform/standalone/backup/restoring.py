@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from django.conf import settings
 from django.db.migrations.loader import MigrationLoader
 
 from standalone import datadir
@@ -68,6 +67,7 @@ class Restoration:
                 "FORCE=1, which moves what is there into a folder beside."
             )
         if not self.config.embeds_postgres:
+            self.config.check_roles()
             self._loaded_already()
         need = SPACE_FACTOR * (self.source / DUMP).stat().st_size + self.described.storage["bytes"]
         parents = (self.config.data_dir, *self.config.data_dir.parents)
@@ -121,7 +121,7 @@ class Restoration:
         spawner, log = Spawner(), self.config.log_dir / "restore.log"
         if self.config.embeds_postgres or not self._loaded_already():
             load(self.source / DUMP, env["MIGRATION_DATABASE_URL"], spawner, log)
-        with view(env["DATABASE_URL"], settings.OPERATOR_ROLE) as restored:
+        with view(env["OPERATOR_DATABASE_URL"]) as restored:
             check_same(self.described, restored.digests())
         if pending(self.described):
             self.say("migrating")
@@ -129,7 +129,7 @@ class Restoration:
 
     def _loaded_already(self) -> bool:
         """Whether an external database has been filled by a restore that was killed later. Raises for other rows."""
-        with view(self.config.environ["DATABASE_URL"], settings.OPERATOR_ROLE) as there:
+        with view(self.config.environ["OPERATOR_DATABASE_URL"]) as there:
             if not there.tables():
                 return False
             if (

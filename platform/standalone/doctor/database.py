@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 
 from standalone.doctor.findings import Check, Finding, Options, examples, fail, ok, warn
-from tenants.scope import TenantModel, operator_scope
+from tenants.scope import OPERATOR, TenantModel, operator_scope
 
 MIN_VERSION = 160000
 SKEW_WARN_S, SKEW_FAIL_S = 2.0, 10.0
@@ -68,17 +68,28 @@ def role(options: Options) -> Finding:
 
 
 def operator_role(options: Options) -> Finding:
-    name = settings.OPERATOR_ROLE
-    found = rows("SELECT rolbypassrls, pg_has_role(rolname, 'SET') FROM pg_roles WHERE rolname = %s", [name])
-    if not found:
-        return fail(f"there is no role {name}", PROVISION)
-    bypasses, may_be_set = found[0]
-    if not (bypasses and may_be_set):
-        wrong = "does not bypass row-level security" if may_be_set else "cannot be taken by the application"
-        return fail(f"{name} {wrong}: upkeep, backups and operators see nothing", PROVISION)
+    if OPERATOR not in settings.DATABASES:
+        return fail("OPERATOR_DATABASE_URL is not set: upkeep, backups and operators cannot work", PROVISION)
+    if powers := rows(BECOMES):
+        names = examples(name for (name,) in powers)
+        return fail(
+            f"the application's role can become {names}: every tenant could see every other", PROVISION
+        )
     with operator_scope("doctor"):
-        count = rows("SELECT count(*) FROM tenant")[0][0]
-    return ok(f"{name}, {count} tenants")
+        name, bypasses, count = rows(
+            "SELECT rolname, rolbypassrls, (SELECT count(*) FROM tenant) FROM pg_roles WHERE rolname = current_user"
+        )[0]
+    if not bypasses:
+        return fail(
+            f"{name} does not bypass row-level security: upkeep, backups and operators see nothing", PROVISION
+        )
+    return ok(f"{name}, a connection of its own, {count} tenants")
+
+
+BECOMES = """
+    SELECT rolname FROM pg_roles
+    WHERE (rolbypassrls OR rolsuper) AND rolname <> current_user AND pg_has_role(rolname, 'MEMBER')
+"""
 
 
 def row_level_security(options: Options) -> Finding:
