@@ -178,7 +178,7 @@ def roll_back(*, model: Named, actor: str = "") -> Named | None:
 
 def _give_up(row: Promotion, actor: str) -> None:
     """At once, whatever its job does: one that runs finds that its model is not written any more."""
-    if Job.objects.filter(jobs.UNFINISHED, pk=row.job_id).exists():
+    if row.job_id and Job.objects.filter(jobs.UNFINISHED, pk=row.job_id).exists():
         # It may have ended just now.
         with suppress(Conflict):
             jobs.cancel(job_id=row.job_id)

@@ -64,7 +64,8 @@ def test_an_answer_in_full(api: Api, dataset: str, put: Callable[..., str]) -> N
     assert answer["cache"] == "bypass"
     assert answer["index"] == {**answer["index"], "kind": "flat", "size": 2, "recall_estimate": 1.0}
     space = encoding.space()
-    assert answer["model"] == {"id": space.id, "version": space.version}
+    named = {"id": f"{space.id}-{space.version}", "version": space.version, "dimension": space.dimension}
+    assert answer["model"] == named
     assert answer["took_ms"] > 0
     assert {"explain", "transcript"}.isdisjoint(answer)
 
