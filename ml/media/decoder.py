@@ -61,7 +61,7 @@ class Decoder:
         self.pool = Pool(memory_bytes, children)
 
     def image(self, path: str | os.PathLike[str], *, thumbnail: bool = True) -> DecodedImage:
-        """Decode a JPEG, PNG, WebP, GIF or AVIF picture.
+        """Decode a JPEG, PNG, WebP, GIF, AVIF or HEIC picture.
 
         Without ``thumbnail`` some milliseconds are saved and ``DecodedImage.thumbnail`` is empty.
         """

@@ -36,10 +36,11 @@ class DecodedImage:
     """One picture, ready for an encoder and for a page.
 
     ``pixels``: uint8 [h, w, 3] sRGB, orientation applied, on white, longest side at most 1024.
-    ``width``, ``height``: of the original after orientation. ``format``: JPEG, PNG, WEBP, GIF or AVIF.
+    ``width``, ``height``: of the original after orientation. ``format``: JPEG, PNG, WEBP, GIF, AVIF or HEIF.
     ``frames``: 1 unless animated; only the first is decoded. ``thumbnail``: JPEG, longest side at most 384
-    (empty when not asked for). ``clean``: with ``has_location``, the picture re-encoded at full size without
-    any metadata, of media type ``clean_type``; None otherwise. ``cpu_s``: processor seconds of the decoding.
+    (empty when not asked for). ``clean``: with ``has_location``, and of HEIF, which no browser shows, always: the
+    picture re-encoded at full size without any metadata, of media type ``clean_type``; None otherwise. ``cpu_s``:
+    processor seconds of the decoding.
     """
 
     pixels: NDArray[np.uint8]

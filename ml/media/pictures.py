@@ -1,4 +1,4 @@
-"""Pictures inside the decoding child: Pillow only, no numpy, no network, no plug-in beyond five formats."""
+"""Pictures inside the decoding child: Pillow only, no numpy, no network, no plug-in beyond six formats."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ import warnings
 import zlib
 from typing import Any
 
+import pi_heif
 from PIL import AvifImagePlugin, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from ml.media.model import MediaError
 from ml.media.sniffing import HEAD_BYTES, sniff
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF")
-TYPES = {"image/jpeg", "image/png", "image/webp", "image/gif", "image/avif"}
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "HEIF")
+TYPES = {"image/jpeg", "image/png", "image/webp", "image/gif", "image/avif", "image/heic"}
+#: What no browser shows gets a clean rendition whether it tells a place or not: that is what is handed out.
+UNSEEN = ("HEIF",)
 
 LONGEST_SIDE, THUMBNAIL_SIDE = 1024, 384
+
+#: Top-level boxes of a HEIF file that are looked at; a photo has three or four.
+MAX_BOXES = 1_000
 
 #: Formats whose clean rendition is a lossless PNG; all others become JPEG, or PNG where they are transparent.
 #: Writing WebP or AVIF again would take several times the picture's memory.
@@ -29,6 +35,11 @@ warnings.simplefilter("ignore")
 # A thread a core reserves so much address space on a large machine that the memory limit would be hit.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
+# libheif, with the decoder of HEVC alone (docs/adr/0034-heic-through-pi-heif.md). Its information is asked for so that
+# it has loaded all that it needs before a child may open no more files.
+pi_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
+pi_heif.libheif_info()
+
 ORIENTATION, GPS = 0x0112, 0x8825
 LOCATION_MARKS = (
     b"GPSLatitude",
@@ -37,6 +48,9 @@ LOCATION_MARKS = (
     b"Photoshop 3.0\0",
     b"ns.adobe.com/xmp/extension/",
 )
+
+#: Of a film behind a photo ("live" and "motion" photos), and of items beside the one that is shown.
+HEIF_MARKS = (b"\xa9xyz", b"ISO6709", b"GPMF", b"moov")
 
 _BROKEN = (
     OSError,
@@ -60,10 +74,20 @@ def decode(path: str, max_pixels: int, thumbnail: bool) -> tuple[dict[str, Any],
             "corrupt", f"the picture is damaged: {str(error)[:200] or type(error).__name__}"
         ) from None
     except RuntimeError as error:
-        # What the AVIF decoder raises for everything.
-        if "memory" in str(error).lower():
-            raise MemoryError from None
-        raise MediaError("corrupt", f"the picture is damaged: {str(error)[:200]}") from None
+        # What the decoders of AVIF and HEIF raise for everything.
+        raise _told(str(error)) from None
+
+
+def _told(reason: str) -> Exception:
+    """What the words of a decoder's error mean."""
+    lowered = reason.lower()
+    if "memory" in lowered:
+        return MemoryError()
+    if "limit" in lowered:
+        return MediaError("too-large", f"more than is allowed: {reason[:200]}")
+    if "unsupported" in lowered:
+        return MediaError("unsupported", f"the picture is coded in a way that is not read: {reason[:200]}")
+    return MediaError("corrupt", f"the picture is damaged: {reason[:200]}")
 
 
 def _decode(path: str, max_pixels: int, thumbnail: bool) -> tuple[dict[str, Any], list[bytes]]:
@@ -72,16 +96,21 @@ def _decode(path: str, max_pixels: int, thumbnail: bool) -> tuple[dict[str, Any]
         size = image.size
         _shrink_on_load(image)
         image.load()
+        _check_size(image, max_pixels)  # what HEIF declares outside of the coded picture may be less
         exif = image.getexif()
         turned = exif.get(ORIENTATION) in (5, 6, 7, 8)
         header["width"], header["height"] = size[::-1] if turned else size
-        header["has_location"] = has_location(image, exif) or may_hide_location(path)
+        header["has_location"] = has_location(image, exif) or may_hide_location(path, header["format"])
         small = flatten(shrink(image, LONGEST_SIDE))
         header["frames"] = _frames(image)
     parts = [small.tobytes(), encode_thumbnail(small) if thumbnail else b""]
     header["shape"] = [small.height, small.width]
-    if header["has_location"]:
-        header["clean_type"], clean = encode_clean(path, max_pixels, header["format"])
+    if header["format"] in UNSEEN:  # decoded whole above, which is what takes its time
+        header["clean_type"], clean = encode_clean(image, header["format"])
+        parts.append(clean)
+    elif header["has_location"]:
+        with open_picture(path, max_pixels) as whole:
+            header["clean_type"], clean = encode_clean(whole, header["format"])
         parts.append(clean)
     return header, parts
 
@@ -92,21 +121,55 @@ def open_picture(path: str, max_pixels: int) -> Image.Image:
         image = Image.open(path, formats=FORMATS)
     except UnidentifiedImageError:
         raise _refusal(path) from None
+    _check_size(image, max_pixels)
+    if image.format == "HEIF":
+        _check_whole(path)
+    return image
+
+
+def _check_size(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
         image.close()
         raise MediaError("too-large", f"{width} x {height} pixels; at most {max_pixels:,} are allowed")
-    return image
 
 
-def _refusal(path: str) -> MediaError:
+def _check_whole(path: str) -> None:
+    """libheif leaves tiles grey whose data are missing; a file that was cut off is refused, as in other formats."""
+    with open(path, "rb") as file:  # noqa: PTH123 - as in _refusal
+        end, at = file.seek(0, 2), 0
+        for _ in range(MAX_BOXES):
+            file.seek(at)
+            head = file.read(16)
+            size, kind = int.from_bytes(head[:4]), head[4:8]
+            if size == 1:
+                size = int.from_bytes(head[8:])
+            if size < 8 or kind not in (b"ftyp", b"meta", b"mdat", b"free", b"skip"):
+                return
+            at += size
+            if at > end:
+                raise MediaError("corrupt", "the picture is damaged: its end is missing")
+
+
+def _refusal(path: str) -> Exception:
     with open(path, "rb") as file:  # noqa: PTH123 - the path is a str that came over the pipe
         media_type = sniff(file.read(HEAD_BYTES))
+    if media_type == "image/heic":
+        return _heif_refusal(path, media_type)
     if media_type in TYPES:
         return MediaError("corrupt", f"the {media_type} file is damaged")
     return MediaError(
-        "unsupported", f"not a JPEG, PNG, WebP, GIF or AVIF picture ({media_type or 'unknown'})"
+        "unsupported", f"not a JPEG, PNG, WebP, GIF, AVIF or HEIC picture ({media_type or 'unknown'})"
     )
+
+
+def _heif_refusal(path: str, media_type: str) -> Exception:
+    """Pillow keeps the reason to itself, so libheif is asked once more."""
+    try:
+        pi_heif.open_heif(path)
+    except (*_BROKEN, RuntimeError) as error:
+        return _told(str(error))
+    return MediaError("corrupt", f"the {media_type} file is damaged")
 
 
 def _format(image: Image.Image) -> str:
@@ -115,7 +178,7 @@ def _format(image: Image.Image) -> str:
 
 
 def _frames(image: Image.Image) -> int:
-    if image.format == "MPO":
+    if image.format in ("MPO", "HEIF"):  # further pictures of a photo, not of a film
         return 1
     try:
         return int(getattr(image, "n_frames", 1))
@@ -146,6 +209,8 @@ def averageable(image: Image.Image) -> Image.Image:
         return image.convert("I").point([value >> 8 for value in range(65536)], "L")
     if image.mode == "1":
         return image.convert("L")
+    if image.mode == "RGBa":
+        return image.convert("RGBA")
     if image.mode in ("P", "PA") or "transparency" in image.info:
         return image.convert("RGBA" if image.has_transparency_data else "RGB")
     return image
@@ -191,13 +256,16 @@ def has_location(image: Image.Image, exif: Image.Exif) -> bool:
     return False
 
 
-def may_hide_location(path: str) -> bool:
-    """Places that Pillow does not read: IPTC fields, extended XMP, XMP of a GIF, a second picture behind the first.
+def may_hide_location(path: str, source_format: str) -> bool:
+    """Places that Pillow does not read: IPTC fields, extended XMP, XMP of a GIF, a second picture or a film behind.
 
     It errs on the side of a rendition without metadata, which costs nothing but a re-encoding.
     """
     with open(path, "rb") as stream:  # noqa: PTH123 - pathlib is one more import for each child
         raw = stream.read()
+    if source_format == "HEIF":
+        # The list of items names each EXIF once more.
+        return any(mark in raw for mark in (*LOCATION_MARKS, *HEIF_MARKS)) or raw.count(b"Exif\0\0") > 2
     return any(mark in raw for mark in LOCATION_MARKS) or raw.count(b"Exif\0\0") > 1
 
 
@@ -209,10 +277,9 @@ def encode_thumbnail(small: Image.Image) -> bytes:
     return target.getvalue()
 
 
-def encode_clean(path: str, max_pixels: int, source_format: str) -> tuple[str, bytes]:
+def encode_clean(image: Image.Image, source_format: str) -> tuple[str, bytes]:
     """The whole picture again (first frame, full size), upright, in sRGB, without any metadata."""
-    with open_picture(path, max_pixels) as image:
-        upright = to_srgb(ImageOps.exif_transpose(averageable(image)))
+    upright = to_srgb(ImageOps.exif_transpose(averageable(image)))
     transparent = upright.has_transparency_data
     mode = "RGBA" if transparent else "L" if upright.mode == "L" else "RGB"
     bare = upright.convert(mode)

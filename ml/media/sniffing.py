@@ -54,6 +54,8 @@ _BRANDS = {
     b"hevx": "image/heic",
     b"heim": "image/heic",
     b"heis": "image/heic",
+    b"hevm": "image/heic",
+    b"hevs": "image/heic",
     b"mif1": "image/heic",
     b"msf1": "image/heic",
     b"crx ": "image/x-canon-cr3",

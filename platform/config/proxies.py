@@ -25,7 +25,10 @@ _SCHEMES = frozenset({"http", "https"})
 _WITH_PORT = re.compile(r"\[([^\]]*)\](?::\w+)?|([0-9.]+):\w+")
 # A pair of Forwarded, and an element of such pairs. Elements are parted at commas wherever they stand, from the right:
 # else a quotation mark that a client opened and never closed would swallow what the proxy added.
-_PAIR = re.compile(r'([!#$%&\'*+.^`|~\w-]+)=(?:([!#$%&\'*+.^`|~\w:\[\]-]+)|"((?:[^"\\]|\\.)*)")')
+_PAIR = re.compile(
+    r"(?<![!#$%&'*+.^`|~\w-])([!#$%&'*+.^`|~\w-]++)="
+    r"(?:([!#$%&'*+.^`|~\w:\[\]-]+)|\"((?:[^\"\\]|\\.)*)\")"
+)
 _ELEMENT = re.compile(rf"(?:{_PAIR.pattern})(?:\s*;\s*(?:{_PAIR.pattern}))*;?")
 
 

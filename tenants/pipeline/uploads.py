@@ -19,7 +19,7 @@ MAX_CAPTION = 10_000
 EXCERPT = 500
 MAX_EXTERNAL_ID = 200
 HEAD = 4096
-IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif")
+IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif", "image/heic")
 AUDIO_TYPES = ("audio/wav", "audio/mpeg", "audio/flac", "audio/ogg", "audio/aac", "audio/mp4", "audio/webm")
 VIDEO_TYPES = ("video/mp4", "video/webm", "video/quicktime", "video/x-matroska")
 MODALITIES = {
@@ -77,7 +77,7 @@ def check_upload(file: IO[bytes] | None, text: str) -> Upload:
     if media_type not in MODALITIES:
         raise UnsupportedMedia(
             _(
-                "The content of this file is %(value)s. Accepted are JPEG, PNG, WebP, GIF, AVIF; WAV, MP3, "
+                "The content of this file is %(value)s. Accepted are JPEG, PNG, WebP, GIF, AVIF, HEIC; WAV, MP3, "
                 "FLAC, OGG, M4A; MP4, WebM, MOV; and plain UTF-8 text."
             )
             % {"value": media_type or "of an unknown kind"}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
+from PIL import Image
 
 from tenants.datasets.models import Asset
 from tenants.moderation.models import Audit, AuditPicture, AuditRequest, Evidence
@@ -213,6 +216,17 @@ def test_content_of_no_asset_can_be_opened_while_somebody_has_to_look(party: Par
     with tenant_scope(party.id):
         AuditRequest.objects.update(blob=None)
     assert owner.get(f"{sent['Location']}/content").status_code == 404
+
+
+def test_a_photo_that_no_browser_shows_is_looked_at_as_a_jpeg(owner: Client) -> None:
+    photo = (Path(__file__).parent.parent / "ml" / "heic" / "rotated.heic").read_bytes()
+    sent = owner.post("/audits", {"file": SimpleUploadedFile("IMG_0001.HEIC", photo)})
+    response = owner.get(f"{sent['Location']}/content")
+    assert (response.status_code, response["Content-Type"]) == (200, "image/jpeg")
+    with Image.open(io.BytesIO(response.content)) as shown:
+        assert (shown.format, shown.size) == ("JPEG", (96, 144))
+    broken = owner.post("/audits", {"file": SimpleUploadedFile("a.heic", photo[:300])})
+    assert owner.get(f"{broken['Location']}/content").status_code == 409
 
 
 def test_hostile_evidence_stays_words(world: World, owner: Client) -> None:

@@ -65,6 +65,8 @@ def photos() -> Iterator[bytes]:
         target = io.BytesIO()
         first.save(target, name, **chosen)  # type: ignore[arg-type]
         yield target.getvalue()
+    for name in ("gps", "tiles", "alpha"):
+        yield (Path(__file__).parent / "heic" / f"{name}.heic").read_bytes()
 
 
 def recordings(folder: Path) -> Iterator[bytes]:

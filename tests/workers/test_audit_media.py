@@ -78,6 +78,7 @@ GOOD: dict[str, Callable[[], bytes]] = {
     "a line": lambda: saved(photo().resize((900, 2)), "PNG"),
     "WebP": lambda: saved(photo(), "WEBP"),
     "AVIF": lambda: saved(photo(), "AVIF"),
+    "HEIC": lambda: (Path(__file__).parent.parent / "ml" / "heic" / "gps.heic").read_bytes(),
 }
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from django.core.files.storage import default_storage
+from PIL import Image
 
 from tenants.accounts import quotas
-from tenants.datasets import storage
+from tenants.datasets import serving, storage
 from tenants.datasets.models import Asset
 from tenants.datasets.services import create_dataset
 from tenants.errors import Invalid
@@ -98,6 +100,21 @@ def test_a_picture_with_a_location_gets_a_rendition_without_it(party, dataset) -
     assert (blob.width, blob.height, blob.clean_type) == (40, 80, "image/jpeg")
     with storage.open_blob(storage.path_of(party.id, blob.sha256, "clean")) as stream:
         assert b"Exif" not in stream.read()
+
+
+def test_a_photo_of_a_telephone_is_found_and_handed_out_as_a_jpeg(party, dataset) -> None:
+    photo = (Path(__file__).parent.parent / "ml" / "heic" / "rotated.heic").read_bytes()
+    job, asset = _run(party, _add(party, dataset, file=io.BytesIO(photo)))
+    assert (job.state, asset.status, asset.modality) == ("succeeded", "ready", "image")
+    with tenant_scope(party.id):
+        blob = asset.blob
+        content = serving.content_of(asset)
+    assert (blob.media_type, blob.width, blob.height, blob.has_thumbnail) == ("image/heic", 96, 144, True)
+    assert content.media_type == "image/jpeg"
+    with storage.open_blob(content.path) as stream, Image.open(stream) as shown:
+        assert (shown.format, shown.size, dict(shown.getexif())) == ("JPEG", (96, 144), {})
+    with storage.open_blob(storage.path_of(party.id, blob.sha256)) as stream:
+        assert stream.read() == photo
 
 
 def test_an_asset_deleted_before_its_turn_ends_its_job_and_holds_no_quota(party, dataset) -> None:

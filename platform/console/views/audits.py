@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from django.conf import settings
@@ -20,16 +22,18 @@ from console.audit_words import DECISIONS, VERDICTS
 from console.evidence_view import credentials_of, viewer_of
 from console.moderation_forms import AuditForm
 from console.paging import page_of
+from ml.media import MediaError
 from tenants.accounts.permissions import MODERATE
 from tenants.datasets import selectors as datasets
 from tenants.datasets import serving, storage
 from tenants.datasets.models import Asset
 from tenants.datasets.resumable import file_of
-from tenants.errors import NotFound, ServiceError
+from tenants.errors import NotFound, NotReady, ServiceError
 from tenants.jobs.models import Job
 from tenants.moderation import policy_selectors, selectors
 from tenants.moderation.models import Audit, AuditRequest, Policy, Review
 from tenants.pipeline import audit_requests, uploads
+from tenants.retrieval.encoding import decoder
 
 PAGE = 25
 # Of those that were asked for last, as many are looked at for ones that are not decided yet.
@@ -219,6 +223,8 @@ def content(request: Request, audit_id: uuid.UUID) -> HttpResponseBase:
     if asked is None or asked.blob is None:
         raise NotFound(_("The content of this audit is not kept any more."))
     blob = asked.blob
+    if asked.modality == Asset.Modality.IMAGE and blob.media_type not in serving.INLINE:
+        return _picture_for_browsers(storage.path_of(blob.tenant_id, blob.sha256))
     return serving.serve(
         request,
         serving.Rendition(
@@ -228,6 +234,26 @@ def content(request: Request, audit_id: uuid.UUID) -> HttpResponseBase:
             filename=str(audit_id),
         ),
     )
+
+
+def _picture_for_browsers(path: str) -> HttpResponse:
+    """A picture in a format that no browser shows (HEIC), made into one that all do, without metadata.
+
+    Of an asset that rendition is stored when it is embedded; what is audited only is looked at by few, once or twice.
+    """
+    try:
+        with TemporaryDirectory(dir=settings.SPOOL_DIR) as folder, storage.local(path, Path(folder)) as local:
+            picture = decoder().image(local, thumbnail=False)
+    except FileNotFoundError as error:
+        raise NotFound(_("The content of this audit is not kept any more.")) from error
+    except MediaError as error:
+        raise NotReady(_("This picture cannot be shown: %(reason)s.") % {"reason": error.message}) from error
+    headers = {
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "Cache-Control": serving.CACHE,
+    }
+    return HttpResponse(picture.clean or b"", content_type=picture.clean_type, headers=headers)
 
 
 @needs(MODERATE)

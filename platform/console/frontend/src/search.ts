@@ -19,6 +19,11 @@ function place(): string {
   return window.location.pathname + window.location.search;
 }
 
+/** Some systems know no media type for HEIC. */
+function isPicture(file: File): boolean {
+  return file.type.startsWith("image/") || /\.hei[cf]$/i.test(file.name);
+}
+
 class SearchForm {
   readonly text: HTMLInputElement;
   readonly image: HTMLInputElement;
@@ -61,14 +66,14 @@ class SearchForm {
   }
 
   private dropped(files: File[]): void {
-    const picture = files.find((file) => file.type.startsWith("image/"));
-    if (!picture) return notice(t("Drop a picture: JPEG, PNG, WebP, GIF or AVIF."));
+    const picture = files.find(isPicture);
+    if (!picture) return notice(t("Drop a picture: JPEG, PNG, WebP, GIF, AVIF or HEIC."));
     setFiles(this.image, [picture]);
     this.takePicture(picture);
   }
 
   private pasted(event: ClipboardEvent): void {
-    const picture = [...(event.clipboardData?.files ?? [])].find((file) => file.type.startsWith("image/"));
+    const picture = [...(event.clipboardData?.files ?? [])].find(isPicture);
     if (!picture) return;
     event.preventDefault();
     setFiles(this.image, [picture]);
@@ -89,6 +94,8 @@ class SearchForm {
   private showPicture(url: string, name: string): void {
     const preview = need<HTMLImageElement>("img", this.chip);
     if (preview.src.startsWith("blob:")) URL.revokeObjectURL(preview.src);
+    preview.hidden = false;
+    preview.onerror = () => (preview.hidden = true); // most browsers cannot show HEIC
     preview.src = url;
     need("[data-name]", this.chip).textContent = name;
     this.chip.hidden = false;
