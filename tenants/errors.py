@@ -53,6 +53,15 @@ class NotAllowed(ServiceError):
     slug, status, title = "not-allowed", 403, _("Not allowed")
 
 
+class MissingScope(NotAllowed):
+    """The key that asks lacks `scope`, which what it asks for would have."""
+
+    slug, title = "missing-scope", _("The key may not do this")
+
+    def __init__(self, detail: str, scope: str) -> None:
+        super().__init__(detail, scope=scope)
+
+
 class NotReady(ServiceError):
     slug, status, title = "not-ready", 409, _("Not ready yet")
 

@@ -64,7 +64,10 @@ class Keys(Resource):
 
     @extend_schema(
         summary="Make a key",
-        description="The token is shown in this answer only; a replay of it has `token: null`.",
+        description=(
+            "Of the scopes that the key that asks has itself. "
+            "The token is shown in this answer only; a replay of it has `token: null`."
+        ),
         parameters=[IDEMPOTENCY],
         request={"application/json": NewKey},
         responses={201: shapes.NewKey},
@@ -77,7 +80,8 @@ class Keys(Resource):
 
     def _create(self, fields: dict[str, Any]) -> Answer:
         # In the name of who made the key that asks, so that removing that person ends this one, too.
-        key, token = keys.create_key(**fields, created_by=keys.maker_of(key_of(self.request).key_id))
+        asking = key_of(self.request)
+        key, token = keys.create_key(**fields, created_by=keys.maker_of(asking.key_id), within=asking.scopes)
         record(actor=self.actor, verb="key.created", target=str(key.id))
         return shown_once(key, token)
 
@@ -107,8 +111,9 @@ class RotateKey(Resource):
     @extend_schema(
         summary="Rotate a key",
         description=(
-            "A new key with the same name, scopes and lifetime. The old one works for `overlap_s` seconds more, "
-            "0 to 7 days. The token is shown in this answer only; a replay of it has `token: null`."
+            "A new key with the same name, scopes and lifetime, none of which the key that asks may lack. "
+            "The old one works for `overlap_s` seconds more, 0 to 7 days. "
+            "The token is shown in this answer only; a replay of it has `token: null`."
         ),
         parameters=[IDEMPOTENCY],
         request={"application/json": Rotation},
@@ -122,8 +127,11 @@ class RotateKey(Resource):
 
     def _rotate(self, key_id: uuid.UUID, overlap_s: int) -> Answer:
         # In the name of who sees the new secret, so that removing that person ends this key, too.
-        maker = keys.maker_of(key_of(self.request).key_id) or self.found.created_by
-        key, token = keys.rotate_key(key_id=key_id, overlap_s=overlap_s, created_by=maker)
+        asking = key_of(self.request)
+        maker = keys.maker_of(asking.key_id) or self.found.created_by
+        key, token = keys.rotate_key(
+            key_id=key_id, overlap_s=overlap_s, created_by=maker, within=asking.scopes
+        )
         details = {"new": str(key.id), "overlap_s": overlap_s}
         record(actor=self.actor, verb="key.rotated", target=str(key_id), details=details)
         return shown_once(key, token)

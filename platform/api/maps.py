@@ -19,7 +19,7 @@ from api.paging import read_page, refuse_unknown
 from api.paths import read_id
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
-from tenants.accounts.permissions import READ, SEARCH
+from tenants.accounts.permissions import READ, SEARCH, WRITE
 from tenants.errors import NotFound
 from tenants.jobs import selectors as jobs
 from tenants.learning import selectors as models
@@ -62,7 +62,7 @@ def as_dict(row: EmbeddingMap) -> dict[str, Any]:
 
 
 class Maps(Resource):
-    scopes = {"GET": READ, "POST": SEARCH}
+    scopes = {"GET": READ, "POST": WRITE}
 
     @extend_schema(summary="List maps", parameters=PAGING, responses=shapes.MapPage)
     def get(self, request: Request) -> Response:
@@ -107,7 +107,7 @@ def _id(name: str, noun: str) -> uuid.UUID:
 
 
 class OneMap(Resource):
-    scopes = {"GET": READ, "DELETE": SEARCH}
+    scopes = {"GET": READ, "DELETE": WRITE}
     found: EmbeddingMap
 
     def find(self, map_id: uuid.UUID | None) -> EmbeddingMap:

@@ -139,6 +139,33 @@ class Invitations(People):
         return Answer.of(201, body, withheld="link")
 
 
+class InvitationLink(People):
+    scopes = {"POST": ADMIN}
+
+    def find(self, invitation_id: uuid.UUID | None) -> Invitation:
+        return invitations.get_invitation(invitation_id)
+
+    @extend_schema(
+        summary="Make a new link for an invitation",
+        description=(
+            "The link before opens nothing any more, and the invitation lasts seven days from now. Where the "
+            "installation sends e-mail the link goes to the address and `link` is null. Otherwise it is shown in this "
+            "answer only; a replay of it has `link: null`."
+        ),
+        parameters=[IDEMPOTENCY],
+        request=None,
+        responses={201: shapes.NewInvitation},
+        extensions={"x-problems": [422]},
+    )
+    def post(self, request: Request, invitation_id: uuid.UUID) -> HttpResponse:
+        return Once(request, {}).run(lambda: self._renew(invitation_id)).response()
+
+    def _renew(self, invitation_id: uuid.UUID) -> Answer:
+        invited = invitations.renew_link(actor=self.acting(), invitation_id=invitation_id)
+        body = {**as_invitation(invited.invitation), "link": invited.link or None}
+        return Answer.of(201, body, withheld="link")
+
+
 class OneInvitation(People):
     scopes = {"DELETE": ADMIN}
 

@@ -33,7 +33,7 @@ from api.models import Models, OneModel, PromoteModel, RollBackModel
 from api.origins import Origins
 from api.outcomes import Outcomes, UndoOutcome
 from api.paths import IdConverter
-from api.people import Invitations, Members, OneInvitation, OneMember
+from api.people import InvitationLink, Invitations, Members, OneInvitation, OneMember
 from api.policies import (
     ActivatePolicy,
     BacktestPolicy,
@@ -87,6 +87,7 @@ urlpatterns = [
     path("members/<id:member_id>", OneMember.as_view(), name="member"),
     path("invitations", Invitations.as_view(), name="invitations"),
     path("invitations/<id:invitation_id>", OneInvitation.as_view(), name="invitation"),
+    path("invitations/<id:invitation_id>/link", InvitationLink.as_view(), name="invitation-link"),
     path("datasets", Datasets.as_view(), name="datasets"),
     path("datasets/<id:dataset_id>", OneDataset.as_view(), name="dataset"),
     path("datasets/<id:dataset_id>/assets", Assets.as_view(), name="assets"),

@@ -48,6 +48,11 @@ def flag(name: str, default: bool = False) -> bool:
     return env(name, "1" if default else "0").lower() in {"1", "true", "yes", "on"}
 
 
+def listed(name: str, default: str = "") -> list[str]:
+    """Values that are separated by commas."""
+    return [part.strip() for part in env(name, default).split(",") if part.strip()]
+
+
 DEBUG = flag("DEBUG")
 SECRET_KEY = env("SECRET_KEY")
 HOST = env("HOST", "127.0.0.1")
@@ -55,8 +60,10 @@ PORT = int(env("PORT", "8000"))
 # Threads that answer requests; each keeps a database connection.
 WEB_THREADS = int(env("WEB_THREADS", "16"))
 BASE_URL = env("BASE_URL", f"http://{HOST}:{PORT}")
-ALLOWED_HOSTS = env("ALLOWED_HOSTS", f"{HOST},localhost,127.0.0.1,[::1]").split(",")
-CSRF_TRUSTED_ORIGINS = [BASE_URL]
+# The stack and probes of this machine ask by address.
+_HERE = [f"[{HOST}]" if ":" in HOST else HOST, "localhost", "127.0.0.1", "[::1]"]
+ALLOWED_HOSTS = list(dict.fromkeys([*listed("ALLOWED_HOSTS"), *_HERE]))
+CSRF_TRUSTED_ORIGINS = [BASE_URL, *listed("CSRF_TRUSTED_ORIGINS")]
 # Who may tell for whom they ask, and by which header (config.proxies); nobody, unless this names them.
 TRUSTED_PROXIES = read_networks(env("TRUSTED_PROXIES", ""))
 TRUSTED_PROXY_HEADER = read_header(env("TRUSTED_PROXY_HEADER", "X-Forwarded-For"))
@@ -377,6 +384,20 @@ SESSION_COOKIE_SAMESITE = "Lax"
 SECURE_COOKIES = BASE_URL.startswith("https://")
 SESSION_COOKIE_SECURE = SECURE_COOKIES
 CSRF_COOKIE_SECURE = SECURE_COOKIES
+# `manage.py check --deploy` asks for these (docs/operating.md). Whether a request came by https is the edge's to say
+# (config.proxies), so there is no SECURE_PROXY_SSL_HEADER.
+SECURE_SSL_REDIRECT = flag("SECURE_SSL_REDIRECT")
+# Probes of this machine, and of what stands before it, need no TLS.
+SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|metrics)$"]
+SECURE_HSTS_SECONDS = int(env("SECURE_HSTS_SECONDS", "0"))
+SECURE_HSTS_INCLUDE_SUBDOMAINS = flag("SECURE_HSTS_INCLUDE_SUBDOMAINS")
+SECURE_HSTS_PRELOAD = flag("SECURE_HSTS_PRELOAD")
+SILENCED_SYSTEM_CHECKS = [
+    # It looks for Django's class by name; `BrowserForms` is that class, which programs pass by.
+    "security.W003",
+    # Preloading a name into browsers is a promise for a whole domain, hard to take back: the operator's own choice.
+    "security.W021",
+]
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
@@ -458,6 +479,8 @@ SPECTACULAR_SETTINGS = {
     "PATH_CONVERTER_OVERRIDES": {"id": {"type": "string"}},
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SERVE_AUTHENTICATION": [],
+    # It speaks of names of components in the OpenAPI document, not of a deployment; tests check the document.
+    "ENABLE_DJANGO_DEPLOY_CHECK": False,
 }
 
 # --- Time, language, logs --------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ class Workspace:
     scopes: frozenset[str]
     has_others: bool
     acting: str = ""
+    acting_id: uuid.UUID | None = None
     looks_only: bool = False
 
     def open(self) -> AbstractContextManager[None]:
@@ -60,7 +62,7 @@ class Request(HttpRequest):
 def actor_of(request: Request) -> Actor:
     """The person, for services that ask who acts. An operator who acts is named as such, and is nobody's member."""
     if request.workspace.acting:
-        return Actor(label_of(request.user), request.workspace.role)
+        return Actor(label_of(request.user), request.workspace.role, acting_id=request.workspace.acting_id)
     return Actor(str(request.user.pk), request.workspace.role, request.user.pk)
 
 
@@ -94,6 +96,7 @@ def workspace_of(request: Any) -> Workspace | None:
         scopes=scopes_of(role),
         has_others=False,
         acting=row.operator.email,
+        acting_id=row.id,
         looks_only=row.access == row.Access.READ,
     )
 

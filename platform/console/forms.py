@@ -5,17 +5,21 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm
+from django.core.validators import MaxLengthValidator
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from console import words
+from console.throttle import Attempt
 from tenants.accounts.permissions import SCOPES
 from tenants.datasets.services import MAX_DESCRIPTION, MAX_NAME, MAX_RETENTION_DAYS
 
+MAX_PASSWORD = 4096
 LIFETIMES = (("30", _("30 days")), ("90", _("90 days")), ("365", _("1 year")), ("", _("Never")))
 
 
@@ -43,6 +47,10 @@ def style(widget: forms.Widget, *, invalid: bool) -> None:
 
 
 class SignInForm(AuthenticationForm):
+    """What is missing is said before anything is counted or hashed. Raises TooManyAttempts when it is cleaned."""
+
+    attempt: Attempt
+
     error_messages = {
         "invalid_login": _("This e-mail address and password do not belong together."),
         "inactive": _("This account is not active."),
@@ -56,9 +64,17 @@ class SignInForm(AuthenticationForm):
             attrs={"autocomplete": "username", "autofocus": True, "maxlength": 254, "class": "form-control"}
         )
         style(password.widget, invalid=False)
+        password.validators.append(MaxLengthValidator(MAX_PASSWORD))
 
     def clean_username(self) -> str:
         return self.cleaned_data["username"].strip().lower()
+
+    def clean(self) -> dict[str, Any]:
+        if self.errors:
+            return self.cleaned_data
+        self.attempt = Attempt.of(cast(HttpRequest, self.request), "login", self.cleaned_data["username"])
+        self.attempt.admit()
+        return super().clean()
 
 
 class DatasetForm(StyledForm):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django import forms
+from django.utils.translation import gettext as translated
 from django.utils.translation import gettext_lazy as _
 
 from console import words
-from console.forms import StyledForm
+from console.forms import MAX_PASSWORD, StyledForm
+from console.throttle import Attempt
+from tenants.accounts import second_factor
 from tenants.accounts.permissions import ROLES
 
 OVERLAPS = (
@@ -35,7 +39,7 @@ def password_field(label: Any, *, fresh: bool) -> forms.CharField:
     """A password: a `fresh` one is chosen now, another one is known."""
     kind = "new-password" if fresh else "current-password"
     widget = forms.PasswordInput(attrs={"autocomplete": kind})
-    return forms.CharField(label=label, strip=False, max_length=4096, widget=widget)
+    return forms.CharField(label=label, strip=False, max_length=MAX_PASSWORD, widget=widget)
 
 
 class NewPasswordForm(StyledForm):
@@ -56,22 +60,46 @@ class JoinForm(NewPasswordForm):
 
 
 class ProofForm(StyledForm):
-    """The person's own password again, before something that a borrowed browser must not do."""
+    """The person's own password again, before something that a borrowed browser must not do.
+
+    `attempts` are counted once every field can be right, and before any is compared. Raises TooManyAttempts when it is
+    made of what was sent, as that cleans it.
+    """
 
     current = password_field(_("Your password"), fresh=False)
 
-    def __init__(self, user: Any, *args: Any, **kwargs: Any) -> None:
-        self.user = user
+    def __init__(self, user: Any, *args: Any, attempts: Iterable[Attempt] = (), **kwargs: Any) -> None:
+        self.user, self.attempts = user, tuple(attempts)
         super().__init__(*args, **kwargs)
 
-    def clean_current(self) -> str:
-        if not self.user.check_password(self.cleaned_data["current"]):
-            raise forms.ValidationError(_("This is not your password."))
-        return self.cleaned_data["current"]
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if not self.errors:
+            for attempt in self.attempts:
+                attempt.admit()
+            if not self.user.check_password(cleaned["current"]):
+                self.add_error("current", _("This is not your password."))
+        return cleaned
+
+    def succeeded(self) -> None:
+        for attempt in self.attempts:
+            attempt.succeeded()
 
 
 class SecondFactorForm(CodeForm, ProofForm):
+    """A code, which a service compares, and the password."""
+
     field_order = ("code", "current")
+
+
+class SecondFactorProofForm(SecondFactorForm):
+    """The password and a code of the factor that is on, which is used up: for what weakens that factor."""
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        if not self.errors and not second_factor.verify(user=self.user, code=cleaned["code"]):
+            self.add_error("code", translated(second_factor.WRONG))
+        return cleaned
 
 
 class ChangePasswordForm(ProofForm, NewPasswordForm):

@@ -209,6 +209,7 @@ urlpatterns = [
     path("people/<uuid:user_id>/remove", people.remove, name="member-remove"),
     path("people/<uuid:user_id>/reset-link", people.make_link, name="member-reset-link"),
     path("invitations/<uuid:invitation_id>/revoke", people.revoke_invitation, name="invitation-revoke"),
+    path("invitations/<uuid:invitation_id>/link", people.renew_invitation, name="invitation-link"),
     path("audit-log", log.index, name="log"),
     path("data", data.index, name="data"),
     path("data/export", data.export, name="data-export"),

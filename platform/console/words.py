@@ -125,6 +125,7 @@ VERBS = {
     "member.role_changed": _("Changed a role"),
     "member.reset_link_made": _("Made a link for a new password"),
     "invitation.revoked": _("Revoked an invitation"),
+    "invitation.link_renewed": _("Made a new link for an invitation"),
     "key.created": _("Key created"),
     "key.rotated": _("Key rotated"),
     "key.revoked": _("Key revoked"),

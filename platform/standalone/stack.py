@@ -31,6 +31,7 @@ from standalone.runner import answers_with_ok
 NOT_INHERITED = (
     *("DATABASE_URL", *PRIVILEGED, "REDIS_URL", "BROKER_URL", "STORAGE_URL", "SECRET_KEY"),
     *("HOST", "PORT", "BASE_URL", "ALLOWED_HOSTS", "DATA_DIR", "DEMO", "METRICS_TOKEN"),
+    *("TRUSTED_PROXIES", "TRUSTED_PROXY_HEADER", "CSRF_TRUSTED_ORIGINS", "SECURE_SSL_REDIRECT"),
 )
 START_TIMEOUT_S = 900.0  # the first start builds the models
 

@@ -25,7 +25,7 @@ from django.utils.translation import gettext as _
 from tenants.accounts.models import ApiKey, KeyDigest, Membership, Tenant, User
 from tenants.accounts.permissions import SCOPES, scopes_of
 from tenants.accounts.services import lock_members
-from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
+from tenants.errors import Conflict, Invalid, MissingScope, NotAllowed, NotFound
 from tenants.scope import current_tenant_id, tenant_scope
 from tenants.valkey import Unavailable, client
 
@@ -58,12 +58,15 @@ def create_key(
     created_by: User | None = None,
     expires_at: dt.datetime | None = None,
     token: str | None = None,
+    within: Iterable[str] | None = None,
 ) -> tuple[ApiKey, str]:
     """A key for the active tenant and its token, which is shown once and kept nowhere.
 
-    Raises Invalid for an unknown scope or an expiry in the past, NotAllowed if the maker's role does not reach so far.
+    `within` are the scopes of the key that asks for it, if a key does. Raises Invalid for an unknown scope or an expiry
+    in the past, NotAllowed if the maker's role does not reach so far, MissingScope if the key's scopes do not.
     """
     _check(scopes, expires_at)
+    _check_within(scopes, within)
     prefix, secret = token.split(".") if token else (f"cl{secrets.token_hex(5)}", secrets.token_urlsafe(32))
     with tenant_scope(current_tenant_id()):
         _check_maker(created_by, scopes)
@@ -97,6 +100,17 @@ def _check_maker(maker: User | None, scopes: Iterable[str]) -> None:
         raise NotAllowed(_("A key cannot do more than the person who makes it."))
 
 
+def _check_within(scopes: Iterable[str], within: Iterable[str] | None) -> None:
+    """Else a key that leaked, or whoever holds it, would make itself one that can do everything."""
+    lacking = [] if within is None else sorted(set(scopes) - set(within))
+    if lacking:
+        raise MissingScope(
+            _("A key makes and rotates only keys whose scopes it has. This one lacks: %(scopes)s.")
+            % {"scopes": ", ".join(lacking)},
+            scope=lacking[0],
+        )
+
+
 def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
@@ -116,10 +130,17 @@ def get_key(key_id: uuid.UUID | None) -> ApiKey:
     return key
 
 
-def rotate_key(*, key_id: uuid.UUID, overlap_s: int, created_by: User | None = None) -> tuple[ApiKey, str]:
+def rotate_key(
+    *,
+    key_id: uuid.UUID,
+    overlap_s: int,
+    created_by: User | None = None,
+    within: Iterable[str] | None = None,
+) -> tuple[ApiKey, str]:
     """A new key with the name, scopes and lifetime of this one, which ends after `overlap_s` seconds.
 
-    Raises NotFound, Invalid for an overlap that is not 0 to 7 days, Conflict for a key that has ended.
+    `within` are the scopes of the key that asks, if a key does. Raises NotFound, Invalid for an overlap that is not 0
+    to 7 days, Conflict for a key that has ended, MissingScope for one that can do more than the key that asks.
     """
     now = timezone.now()
     with tenant_scope(current_tenant_id()):
@@ -132,6 +153,7 @@ def rotate_key(*, key_id: uuid.UUID, overlap_s: int, created_by: User | None = N
         # Before the key itself, as a removal does.
         _check_maker(created_by, ())
         row = KeyDigest.objects.select_for_update().get(key_id=old.id)
+        _check_within(row.scopes, within)
         if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
             raise Conflict(_("This key has ended already. Make a new one instead."))
         made = create_key(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import uuid
 from functools import partial
@@ -18,7 +19,7 @@ QUEUE = "system"
 INVITATION = """\
 {inviter} invites you to work with the workspace {workspace} in Crosslight.
 
-To accept, open this link within {days} days:
+To accept, open this link until {until} (UTC):
 
 {link}
 
@@ -59,8 +60,10 @@ def ring(task: str, *arguments: str) -> None:
         log.warning("the broker did not take a letter", exc_info=True)
 
 
-def send_invitation(*, email: str, inviter: str, workspace: str, days: int, link: str) -> None:
-    text = INVITATION.format(inviter=_line(inviter), workspace=_line(workspace), days=days, link=link)
+def send_invitation(*, email: str, inviter: str, workspace: str, until: dt.datetime, link: str) -> None:
+    text = INVITATION.format(
+        inviter=_line(inviter), workspace=_line(workspace), until=f"{until:%Y-%m-%d %H:%M}", link=link
+    )
     send_mail("You are invited to Crosslight", text, None, [email])
 
 

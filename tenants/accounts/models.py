@@ -125,6 +125,8 @@ class Invitation(models.Model):
     role = models.CharField(max_length=10, choices=[(role, role) for role in ROLES])
     digest = models.BinaryField(max_length=32, unique=True)
     invited_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    # Made by an operator who acts in the tenant; it is over when that is.
+    acting = models.ForeignKey(Acting, null=True, on_delete=models.CASCADE, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField()
     mailed_at = models.DateTimeField(null=True, blank=True)
@@ -137,7 +139,13 @@ class Invitation(models.Model):
     @property
     def open(self) -> bool:
         """Whether it can still be accepted."""
-        return self.accepted_at is None and self.revoked_at is None and self.expires_at > timezone.now()
+        ended = self.accepted_at is not None or self.revoked_at is not None or self.outlived
+        return not ended and self.expires_at > timezone.now()
+
+    @property
+    def outlived(self) -> bool:
+        """Whether the operator who made it acts in the tenant no more."""
+        return self.acting is not None and self.acting.over
 
 
 class Session(AbstractBaseSession):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
 
@@ -47,6 +48,11 @@ class Acting(models.Model):
 
     class Meta:
         db_table = "acting"
+
+    @property
+    def over(self) -> bool:
+        """Whether it has been ended, or its time has passed."""
+        return self.ended_at is not None or self.until <= timezone.now()
 
 
 class FeatureFlag(models.Model):

@@ -12,6 +12,8 @@ from tenants.accounts.models import OperatorAct, User
 from tenants.errors import Invalid
 
 MAX_REASON = 300
+# Before their address, in the audit logs of tenants.
+OPERATOR = "operator:"
 _MAX_LABEL = 100
 
 
@@ -25,7 +27,7 @@ class Operator:
 
 def label_of(user: User) -> str:
     """The name under which tenants see what an operator did with their data."""
-    return f"operator:{user.email}"[:_MAX_LABEL]
+    return f"{OPERATOR}{user.email}"[:_MAX_LABEL]
 
 
 def record_act(

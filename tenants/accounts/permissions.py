@@ -29,12 +29,14 @@ MANAGES: dict[str, frozenset[str]] = {
 class Actor:
     """Who acts in a tenant: `label` in the words of the audit log, and the person if it is one.
 
-    A key acts as `role` "admin", and as the person who made it; it never has an owner's rights over people.
+    A key acts as `role` "admin", and as the person who made it; it never has an owner's rights over people. `acting_id`
+    names the row under which an operator acts in the tenant, and ends with it.
     """
 
     label: str
     role: str
     user_id: uuid.UUID | None = None
+    acting_id: uuid.UUID | None = None
 
 
 def may_manage(role: str, other: str) -> bool:

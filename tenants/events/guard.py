@@ -35,19 +35,13 @@ _FORBIDDEN: tuple[Network, ...] = tuple(
         *("224.0.0.0/4", "240.0.0.0/4"),
         # The host agent of one large cloud has a public address.
         "168.63.129.16/32",
-        # Teredo, 6to4, local NAT64, discard, site-local, unique local, link-local, multicast.
-        *(
-            "2001::/32",
-            "2002::/16",
-            "64:ff9b:1::/48",
-            "100::/64",
-            "fec0::/10",
-            "fc00::/7",
-            "fe80::/10",
-            "ff00::/8",
-        ),
+        # Teredo and 6to4, which lead to an IPv4 address inside them; documentation.
+        *("2001::/32", "2002::/16", "3fff::/20"),
     )
 )
+# What the internet gives out. Outside of it lie IPv4 addresses in disguise (::a.b.c.d, ::ffff:a.b.c.d,
+# ::ffff:0:a.b.c.d, 64:ff9b:1::/48), segment routing (5f00::/16), and what is private, of one link, or for many.
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -158,6 +152,10 @@ def may_call(address: str) -> bool:
         real in ipaddress.ip_network(network, strict=False) for network in settings.WEBHOOK_ALLOWED_NETWORKS
     ):
         return True
+    # No name server of the internet answers with an IPv4 address in disguise; a translator's prefix, which one of an
+    # IPv6 network does answer with, counts by what it leads to.
+    if isinstance(found, ipaddress.IPv6Address) and found not in _GLOBAL_UNICAST and found not in _NAT64:
+        return False
     return real.is_global and not real.is_multicast and not any(real in network for network in _FORBIDDEN)
 
 

@@ -1,7 +1,8 @@
 """Invitations: an address may join a tenant with a role, by a link that works once within seven days.
 
 Where e-mail works the link goes to the address and to nobody else: holding it proves that the mailbox is theirs.
-Without a mail server it is shown once to whoever invited, who hands it on.
+Without a mail server it is shown once to whoever invited, who hands it on. Whoever may invite may have a new link made,
+which ends the one before.
 """
 
 from __future__ import annotations
@@ -9,18 +10,19 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from django.contrib.auth.hashers import make_password
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from tenants.accounts import links, mail, passwords
-from tenants.accounts.models import Invitation, Membership, Tenant, User
+from tenants.accounts.models import Acting, Invitation, Membership, Tenant, User
 from tenants.accounts.permissions import ROLES, Actor, may_manage
 from tenants.accounts.services import lock_members
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
@@ -32,6 +34,10 @@ LIFETIME = dt.timedelta(days=7)
 MAX_OPEN = 500
 MAX_EMAIL = 254
 OVER = gettext_noop("This invitation is no longer valid. Ask whoever invited you for another.")
+OUTLIVED = gettext_noop(
+    "This invitation ended when the operator who made it left the workspace. "
+    "Ask an owner or admin of the workspace for another."
+)
 NOT_NEW = gettext_noop(
     "This address cannot be set up here. If you have an account, sign in with it; the invitation waits."
 )
@@ -47,8 +53,10 @@ class Invited:
 
 def list_invitations() -> QuerySet[Invitation]:
     """The active tenant's open invitations, newest first."""
-    rows = Invitation.objects.select_related("invited_by").filter(tenant=current_tenant_id())
-    return rows.filter(accepted_at=None, revoked_at=None, expires_at__gt=timezone.now()).order_by("-id")
+    now = timezone.now()
+    rows = Invitation.objects.select_related("invited_by", "acting").filter(tenant=current_tenant_id())
+    rows = rows.filter(accepted_at=None, revoked_at=None, expires_at__gt=now)
+    return rows.filter(Q(acting=None) | Q(acting__ended_at=None, acting__until__gt=now)).order_by("-id")
 
 
 def get_invitation(invitation_id: uuid.UUID | None) -> Invitation:
@@ -62,6 +70,7 @@ def get_invitation(invitation_id: uuid.UUID | None) -> Invitation:
 def invite(*, actor: Actor, email: str, role: str) -> Invited:
     """Invite an address, in place of an earlier invitation to it. It does not tell whether the address is known.
 
+    What an operator who acts in the tenant makes ends with the acting.
     Raises Invalid, NotAllowed for a role that the actor may not give, Conflict for a member of the tenant.
     """
     email = _checked(email, role)
@@ -84,13 +93,41 @@ def invite(*, actor: Actor, email: str, role: str) -> Invited:
             email=email,
             role=role,
             digest=links.digest(token),
-            invited_by_id=actor.user_id,
-            expires_at=timezone.now() + LIFETIME,
+            **_made_by(actor),
         )
         record(actor=actor.label, verb="member.invited", target=str(invitation.id), details={"role": role})
-        if mail.configured():
-            mail.post_invitation(invitation.id)
-            return Invited(invitation, "")
+        return _handed_out(invitation, token)
+
+
+def renew_link(*, actor: Actor, invitation_id: uuid.UUID) -> Invited:
+    """A new link for an open invitation, whose old link opens nothing any more; from now on it is the actor's.
+
+    Raises NotFound, NotAllowed for a role that the actor may not give.
+    """
+    token = links.new_token()
+    with tenant_scope(current_tenant_id()):
+        lock_members()
+        invitation = get_invitation(invitation_id)
+        _check_reach(actor, invitation)
+        changes = {"digest": links.digest(token), "mailed_at": None, **_made_by(actor)}
+        Invitation.objects.filter(pk=invitation.pk).update(**changes)
+        record(actor=actor.label, verb="invitation.link_renewed", target=str(invitation_id))
+        return _handed_out(get_invitation(invitation_id), token)
+
+
+def _made_by(actor: Actor) -> dict[str, Any]:
+    """Whose an invitation is, and until when it lasts."""
+    until = timezone.now() + LIFETIME
+    if actor.acting_id is not None:
+        until = min(until, Acting.objects.get(pk=actor.acting_id).until)
+    return {"invited_by_id": actor.user_id, "acting_id": actor.acting_id, "expires_at": until}
+
+
+def _handed_out(invitation: Invitation, token: str) -> Invited:
+    """To the mailbox of the address where e-mail works, else to whoever invites."""
+    if mail.configured():
+        mail.post_invitation(invitation.id)
+        return Invited(invitation, "")
     return Invited(invitation, links.link(links.INVITATION, token))
 
 
@@ -117,15 +154,20 @@ def revoke_invitation(*, actor: Actor, invitation_id: uuid.UUID) -> None:
         record(actor=actor.label, verb="invitation.revoked", target=str(invitation_id))
 
 
-def _revoke(actor: Actor, invitation: Invitation) -> None:
+def _check_reach(actor: Actor, invitation: Invitation) -> None:
     if not may_manage(role_now(actor), invitation.role):
         raise NotAllowed(_("Your role does not reach invitations for %(role)s.") % {"role": invitation.role})
+
+
+def _revoke(actor: Actor, invitation: Invitation) -> None:
+    _check_reach(actor, invitation)
     Invitation.objects.filter(pk=invitation.pk).update(revoked_at=timezone.now())
 
 
 def mail_invitation(invitation_id: uuid.UUID) -> None:
     """Mail the link; the body of a task. Run again it mails a new link, which ends the one before."""
-    invitation = Invitation.objects.select_related("tenant", "invited_by").filter(pk=invitation_id).first()
+    rows = Invitation.objects.select_related("tenant", "invited_by", "acting")
+    invitation = rows.filter(pk=invitation_id).first()
     if invitation is None or not invitation.open:
         return
     token = links.new_token()
@@ -135,7 +177,7 @@ def mail_invitation(invitation_id: uuid.UUID) -> None:
         email=invitation.email,
         inviter=(inviter.name or inviter.email) if inviter else "The administration",
         workspace=invitation.tenant.name,
-        days=LIFETIME.days,
+        until=invitation.expires_at,
         link=links.link(links.INVITATION, token),
     )
     Invitation.objects.filter(pk=invitation_id).update(mailed_at=timezone.now())
@@ -146,10 +188,10 @@ def mail_invitation(invitation_id: uuid.UUID) -> None:
 
 def find_by_digest(digest: bytes) -> Invitation:
     """The open invitation to which a token belongs. Raises NotFound when it is wrong, used, revoked or too old."""
-    rows = Invitation.objects.select_related("tenant", "invited_by")
+    rows = Invitation.objects.select_related("tenant", "invited_by", "acting")
     invitation = rows.filter(digest=digest, tenant__state=Tenant.State.ACTIVE).first()
     if invitation is None or not invitation.open:
-        raise NotFound(_(OVER))
+        raise NotFound(_(OUTLIVED) if invitation and invitation.outlived else _(OVER))
     return invitation
 
 

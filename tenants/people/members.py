@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 
 from tenants.accounts import keys, mail, passwords
 from tenants.accounts.models import ApiKey, Invitation, Membership, Tenant, User
+from tenants.accounts.operators import OPERATOR
 from tenants.accounts.permissions import MANAGES, ROLES, Actor, may_manage, scopes_of
 from tenants.accounts.services import lock_members
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
@@ -152,7 +153,7 @@ def _reach(actor: Actor, user_id: uuid.UUID) -> tuple[Membership, str]:
 
 def role_now(actor: Actor) -> str:
     """A person's role, as it is under `lock_members`; it may have changed since the request was let in."""
-    if actor.label.startswith(("key:", "operator:")):
+    if actor.label.startswith(("key:", OPERATOR)):
         return actor.role
     mine = Membership.objects.filter(tenant=current_tenant_id(), user=actor.user_id).first()
     return mine.role if mine else ""

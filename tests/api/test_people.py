@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from typing import Any
 
-from tenants.accounts import keys
-from tenants.accounts.models import Invitation, Membership, User
-from tenants.accounts.permissions import SCOPES
+import pytest
+from django.utils import timezone
+
+from tenants.accounts import keys, links
+from tenants.accounts.models import Invitation, KeyDigest, Membership, User
+from tenants.accounts.permissions import SCOPES, Actor
 from tenants.accounts.services import set_role
+from tenants.errors import NotFound
+from tenants.events.models import AuditEvent
+from tenants.people import invitations
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api, refused
 from tests.conftest import Party
+from tests.tenants.people import token_of
 
 
 def new_member(party: Party, role: str) -> User:
@@ -62,6 +70,46 @@ def test_inviting_shows_the_link_once(api: Api, party: Party) -> None:
     assert api.call("DELETE", f"/invitations/{made['id']}").status_code == 204
     assert api.get("/invitations").json()["results"] == []
     refused(api.call("DELETE", f"/invitations/{made['id']}"), 404, "not-found")
+
+
+def test_a_new_link_ends_the_one_before(api: Api, party: Party, stranger: Party) -> None:
+    made = api.post("/invitations", {"email": "bo@people.example", "role": "reviewer"}).json()
+    path = f"/invitations/{made['id']}/link"
+    Invitation.objects.filter(pk=made["id"]).update(expires_at=timezone.now() + dt.timedelta(hours=1))
+    answer = api.post(path, {}, Idempotency_Key="again")
+    fresh = answer.json()
+    assert answer.status_code == 201
+    assert fresh.keys() == made.keys()
+    assert fresh["expires_at"] > made["expires_at"]
+    assert api.post(path, {}, Idempotency_Key="again").json() == {**fresh, "link": None}
+    found = invitations.find_by_digest(links.digest(token_of(fresh["link"])))
+    assert str(found.pk) == made["id"]
+    with pytest.raises(NotFound):
+        invitations.find_by_digest(links.digest(token_of(made["link"])))
+    refused(Api(stranger.token).post(path, {}), 404, "not-found")
+    with tenant_scope(party.id):
+        owners = invitations.invite(actor=Actor("key:x", "owner"), email="c@people.example", role="owner")
+        assert AuditEvent.objects.get(verb="invitation.link_renewed").target == made["id"]
+    refused(api.post(f"/invitations/{owners.invitation.pk}/link", {}), 403, "not-allowed")
+    assert invitations.find_by_digest(links.digest(token_of(owners.link))).role == "owner"
+
+
+def test_a_key_makes_and_rotates_only_keys_whose_scopes_it_has(api: Api, party: Party) -> None:
+    with tenant_scope(party.id):
+        lesser = Api(keys.create_key(name="lesser", scopes=["admin", "read"])[1])
+        wide, _ = keys.create_key(name="wide", scopes=["read", "search", "write"])
+    made = KeyDigest.objects.filter(tenant=party.id).count()
+    problem = refused(lesser.post("/keys", {"name": "x", "scopes": ["read", "write"]}), 403, "missing-scope")
+    assert (problem["scope"], "lacks: write" in problem["detail"]) == ("write", True)
+    problem = refused(lesser.post(f"/keys/{wide.id}/rotate", {"overlap_s": 0}), 403, "missing-scope")
+    assert problem["scope"] == "search"
+    assert KeyDigest.objects.filter(tenant=party.id).count() == made
+    assert KeyDigest.objects.get(key_id=wide.id).revoked_at is None
+    own = lesser.post("/keys", {"name": "x", "scopes": ["read"]})
+    assert own.status_code == 201
+    assert lesser.post(f"/keys/{own.json()['id']}/rotate", {"overlap_s": 0}).status_code == 201
+    # Ending a key gives nobody anything.
+    assert lesser.call("DELETE", f"/keys/{wide.id}").status_code == 204
 
 
 def test_a_removed_persons_keys_leave_no_others_behind(api: Api, party: Party) -> None:

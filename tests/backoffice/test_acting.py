@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +13,7 @@ from django.test import Client
 from django.utils import timezone
 
 from tenants.accounts import flags, services
-from tenants.accounts.models import Acting, FeatureFlag, OperatorAct, User
+from tenants.accounts.models import Acting, FeatureFlag, Invitation, OperatorAct, User
 from tenants.accounts.operators import Operator
 from tenants.accounts.sessions import handle_of
 from tenants.accounts.watchers import by_session, may_watch
@@ -20,6 +22,8 @@ from tenants.datasets.services import create_dataset
 from tenants.events.models import AuditEvent
 from tenants.people import acting, tenancies
 from tenants.scope import tenant_scope
+
+LINK = re.compile(r"/invitation\?token=[\w-]+")
 
 
 def act(client: Client, party: Any, *, access: str = "read", reason: str = "Ticket 12.") -> Any:
@@ -83,6 +87,68 @@ def test_they_do_not_make_themselves_or_others_owners(party: Any, operator: Clie
     act(operator, party, access="full")
     operator.post("/people/invite", {"email": "me@operators.example", "role": "owner"})
     assert "member.invited" not in [verb for _, verb in log_of(party)]
+
+
+# --- What they make ends with it ---
+
+
+def invited(operator: Client, email: str) -> str:
+    """The path of the link that an operator who acts is shown."""
+    page = operator.post("/people/invite", {"email": email, "role": "admin"}).content.decode()
+    return LINK.findall(page)[0]
+
+
+def opens(path: str) -> tuple[int, str]:
+    guest = Client(REMOTE_ADDR=f"198.51.100.{secrets.randbelow(256)}")
+    guest.get(path)
+    page = guest.get("/invitation")
+    return page.status_code, page.content.decode()
+
+
+@pytest.mark.parametrize("end", ["stop", "sign out", "time"])
+def test_an_invitation_ends_with_the_acting(end: str, party: Any, operator: Client, owner: Client) -> None:
+    act(operator, party, access="full")
+    path = invited(operator, "me@friends.example")
+    row = Invitation.objects.get(tenant=party.tenant)
+    assert row.expires_at == Acting.objects.get(tenant=party.tenant).until
+    assert opens(path)[0] == 200
+    assert "me@friends.example" in owner.get("/people").content.decode()
+    if end == "stop":
+        operator.post("/operator/stop-acting")
+    elif end == "sign out":
+        operator.post("/logout")
+    else:
+        Acting.objects.filter(tenant=party.tenant).update(until=timezone.now() - dt.timedelta(seconds=1))
+    status, page = opens(path)
+    assert status == 410
+    assert "ended when the operator who made it left the workspace" in page
+    joining = {"name": "Me", "password": "a long enough one", "again": "a long enough one"}
+    guest = Client()
+    guest.get(path)
+    assert guest.post("/invitation", joining).status_code == 410
+    assert not User.objects.filter(email="me@friends.example").exists()
+    assert "me@friends.example" not in owner.get("/people").content.decode()
+    assert operator.post(f"/invitations/{row.pk}/link").status_code in (302, 404)
+    assert owner.post(f"/invitations/{row.pk}/link").status_code == 404
+
+
+def test_a_link_that_an_operator_renews_ends_too_and_one_that_a_member_renews_stays(
+    party: Any, operator: Client, owner: Client
+) -> None:
+    page = owner.post("/people/invite", {"email": "a@friends.example", "role": "viewer"}).content.decode()
+    first = LINK.findall(page)[0]
+    row = Invitation.objects.get(tenant=party.tenant)
+    act(operator, party, access="full")
+    second = LINK.findall(operator.post(f"/invitations/{row.pk}/link").content.decode())[0]
+    assert [opens(path)[0] for path in (first, second)] == [410, 200]
+    third = LINK.findall(owner.post(f"/invitations/{row.pk}/link").content.decode())[0]
+    operator.post(f"/invitations/{row.pk}/link")
+    fourth = LINK.findall(owner.post(f"/invitations/{row.pk}/link").content.decode())[0]
+    operator.post("/operator/stop-acting")
+    assert [opens(path)[0] for path in (second, third, fourth)] == [410, 410, 200]
+    row.refresh_from_db()
+    assert row.invited_by == party.owner
+    assert row.expires_at - timezone.now() > dt.timedelta(days=6)
 
 
 def test_every_page_says_so_until_it_is_stopped(party: Any, operator: Client) -> None:

@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from tenants.accounts import gate
 from tenants.accounts.models import Invitation, KeyDigest, OperatorAct, Tenant
 from tenants.accounts.operators import Operator
+from tenants.accounts.permissions import Actor
 from tenants.accounts.services import ensure_plan
 from tenants.datasets.models import Dataset
 from tenants.datasets.services import create_dataset
@@ -21,9 +22,10 @@ from tenants.events.models import AuditEvent, Export, TenantErasure
 from tenants.jobs import services as jobs
 from tenants.jobs import turns
 from tenants.jobs.models import Job, JobDispatch
-from tenants.people import tenancies
+from tenants.people import invitations, tenancies
 from tenants.pipeline import operator_acts
 from tenants.scope import tenant_scope
+from tests.tenants.people import new_member
 
 BY = Operator("ann@operators.example", "127.0.0.1")
 ACT = {"by": BY, "label": "operator:ann@operators.example"}
@@ -147,6 +149,27 @@ def test_a_new_tenant_comes_with_its_owners_invitation(operator: Client) -> None
     assert joined.status_code == 302
     assert guest.get("/people").status_code == 200
     assert OperatorAct.objects.get(target=slug).verb == "tenant.opened"
+
+
+def test_people_see_an_owner_whom_an_operator_invites(operator: Client, owner: Client, party: Any) -> None:
+    fields = {"email": f"second@{party.tenant.slug}.example"}
+    assert operator.post(f"/operator/tenants/{party.tenant.slug}/owner", fields).status_code == 200
+    with tenant_scope(party.id):
+        invitations.invite(actor=Actor("key:gone", "admin"), email="other@people.example", role="viewer")
+    page = owner.get("/people")
+    assert page.status_code == 200
+    assert fields["email"] in page.content.decode()
+    assert f"Operator {operator.user.email}" in page.content.decode()  # type: ignore[attr-defined]
+    invitation = Invitation.objects.get(email=fields["email"])
+    admin = Client()
+    admin.force_login(new_member(party.tenant, "admin"))
+    shown = admin.get("/people").content.decode()
+    assert fields["email"] in shown
+    assert f"/invitations/{invitation.pk}/link" not in shown
+    assert admin.post(f"/invitations/{invitation.pk}/link").status_code == 302
+    before = bytes(invitation.digest)
+    invitation.refresh_from_db()
+    assert bytes(invitation.digest) == before
 
 
 @pytest.mark.parametrize(

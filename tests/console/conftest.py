@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,6 +32,15 @@ def _front_end_is_built() -> None:
         )
 
 
+@pytest.fixture(autouse=True)
+def _waits_from_a_minute_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits between attempts begin long enough for a busy machine not to sit the first one out."""
+    from console import throttle
+
+    monkeypatch.setattr(throttle, "NARROW", replace(throttle.NARROW, first_s=60))
+    monkeypatch.setattr(throttle, "WIDE", replace(throttle.WIDE, first_s=30))
+
+
 @pytest.fixture
 def person(party: Party) -> Callable[..., Client]:
     """`person("viewer")` is a client signed in as a new person with that role in the party's tenant."""
@@ -56,8 +66,8 @@ def owner(person: Callable[..., Client]) -> Client:
 
 @pytest.fixture
 def fresh_address() -> str:
-    """An address that nobody has tried to sign in from."""
-    return f"2001:db8::{secrets.token_hex(2)}:{secrets.token_hex(2)}"
+    """An address in a network that nobody has tried to sign in from."""
+    return f"2001:db8:{secrets.randbelow(1 << 16):x}:{secrets.randbelow(1 << 16):x}::5"
 
 
 # --- A real browser against the running stack (tests.console.browsing) ------------------------------------

@@ -118,6 +118,9 @@ def test_what_is_not_there_is_said(endpoint, bucket) -> None:
     [
         ({"options": {"endpoint": "http://169.254.169.254"}}, "/options/endpoint"),
         ({"options": {"endpoint": "http://127.0.0.1:6379"}}, "/options/endpoint"),
+        ({"options": {"endpoint": "http://[::ffff:169.254.169.254]"}}, "/options/endpoint"),
+        ({"options": {"endpoint": "https://minio.example:444"}}, "/options/endpoint"),
+        ({"options": {"endpoint": "https://minio.example@10.0.0.1"}}, "/options/endpoint"),
         ({"options": {"endpoint": ["x"]}}, "/options/endpoint"),
         ({"options": {"region": "evil.example/"}}, "/options/region"),
         ({"options": {"region": "127.0.0.1#"}}, "/options/region"),

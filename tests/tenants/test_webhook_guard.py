@@ -22,7 +22,7 @@ from tenants.errors import Invalid
 from tenants.events import guard, sending
 from tests.tenants.receiver import plain, receiving
 
-PUBLIC = ("93.184.216.34", "2606:2800:220:1::1", "::ffff:93.184.216.34", "64:ff9b::5db8:d822")
+PUBLIC = ("93.184.216.34", "2606:2800:220:1::1", "64:ff9b::5db8:d822")
 FORBIDDEN = (
     *("127.0.0.1", "127.8.8.8", "0.0.0.0", "10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1"),
     *("169.254.169.254", "100.100.100.200", "168.63.129.16", "192.0.0.192", "198.18.0.1", "192.0.2.1"),
@@ -41,6 +41,14 @@ FORBIDDEN = (
     # IPv4 inside IPv6: mapped, compatible, 6to4, Teredo, NAT64.
     *("::ffff:127.0.0.1", "::ffff:169.254.169.254", "::ffff:10.0.0.1", "::127.0.0.1", "2002:7f00:1::"),
     *("2002:5db8:d822::1", "2001:0:7f00:1::", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1"),
+    # In disguise a public one is none, either; and IPv4 "translated" (RFC 2765).
+    *("::ffff:93.184.216.34", "::ffff:5db8:d822", "0:0:0:0:0:FFFF:7f00:1", "::93.184.216.34"),
+    *("::ffff:0:127.0.0.1", "::ffff:0:a9fe:a9fe", "::ffff:0:93.184.216.34"),
+    # 6to4 and Teredo (whose address is inverted) around private ones, NAT64 around the rest of them.
+    *("2002:a9fe:a9fe::1", "2002:c0a8:101::", "2001:0:5db8:d822:0:0:5601:5601", "64:ff9b::c0a8:101"),
+    *("64:ff9b::a00:1", "64:ff9b::e000:1", "64:ff9b::a83f:8110"),
+    # Documentation, segment routing, and what nobody was given.
+    *("3fff::1", "3fff:fff:ffff::1", "5f00::1", "5f00:ffff::1", "4000::1", "a000::1", "100::1", "200::1"),
     *("nonsense", ""),
 )
 
@@ -118,7 +126,12 @@ def test_urls_in_one_spelling() -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "2130706433", "127.1", "0x7f000001", "0177.0.0.1", "localhost", "[::1]"]
+    "host",
+    [
+        *("127.0.0.1", "2130706433", "127.1", "0x7f000001", "0177.0.0.1", "localhost", "[::1]"),
+        *("[::ffff:127.0.0.1]", "[::FFFF:7F00:1]", "[0:0:0:0:0:ffff:7f00:0001]", "[::ffff:0:127.0.0.1]"),
+        *("[64:ff9b::127.0.0.1]", "[2002:7f00:1::]", "[3fff::1]", "[5f00::1]"),
+    ],
 )
 def test_spellings_of_this_machine(host: str) -> None:
     answer = sending.post(f"https://{host}/", b"{}", {})
@@ -149,6 +162,14 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(sending.socket, "create_connection", connect)
     return made
+
+
+@pytest.mark.parametrize("address", ["::ffff:10.0.0.1", "::ffff:93.184.216.34", "3fff::1", "5f00::1"])
+def test_a_name_server_cannot_answer_in_disguise(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(monkeypatch, ["93.184.216.34", address])
+    made = connections(monkeypatch)
+    assert sending.post("https://hooks.example/", b"{}", {}).error.startswith("The host has an address")
+    assert made == []
 
 
 def test_one_forbidden_address_among_public_ones_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:

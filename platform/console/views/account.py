@@ -13,9 +13,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from console.access import Request, page, signed_in
-from console.people_forms import ChangePasswordForm, PersonForm, ProofForm
-from console.throttle import Attempt
-from console.views.accounts import TOO_MANY, too_many
+from console.people_forms import ChangePasswordForm, PersonForm, ProofForm, SecondFactorProofForm
+from console.throttle import Attempt, TooManyAttempts
+from console.views.accounts import too_many
 from tenants.accounts import passwords, second_factor, sessions
 from tenants.accounts.models import User
 from tenants.errors import Conflict, Invalid
@@ -34,7 +34,7 @@ def show_account(request: Request, context: dict[str, Any], status: int) -> Http
     shown = {
         "person_form": PersonForm(initial={"name": user.name}),
         "password_form": ChangePasswordForm(user),
-        "off_form": ProofForm(user, prefix="off"),
+        "off_form": SecondFactorProofForm(user, prefix="off"),
         "delete_form": ProofForm(user, prefix="delete"),
         "second_factor": second_factor.is_on(user),
         "codes_left": user.recovery_codes.count(),
@@ -46,19 +46,12 @@ def show_account(request: Request, context: dict[str, Any], status: int) -> Http
     return page(request, "account.html", {**shown, **context}, status=status)
 
 
-def proof(request: Request, prefix: str) -> ProofForm | None:
-    """The form with the person's password, counted before it is looked at; None after too many wrong ones."""
-    attempt = Attempt.of(request, "proof", str(request.user.pk))
-    if not attempt.allowed():
-        return None
-    form = ProofForm(request.user, request.POST, prefix=prefix)
-    if form.is_valid():
-        attempt.succeeded()
-    return form
+def proofs(request: Request, *purposes: str) -> list[Attempt]:
+    return [Attempt.of(request, purpose, request.user.email) for purpose in purposes]
 
 
-def throttled(request: Request) -> HttpResponse:
-    return too_many(show_account(request, {"too_many": TOO_MANY}, 429))
+def throttled(request: Request, refused: TooManyAttempts) -> HttpResponse:
+    return too_many(show_account(request, {"too_many": refused.detail}, refused.status), refused)
 
 
 @signed_in(methods=("POST",))
@@ -73,12 +66,12 @@ def rename(request: Request) -> HttpResponse:
 
 @signed_in(methods=("POST",))
 def change_password(request: Request) -> HttpResponse:
-    attempt = Attempt.of(request, "proof", str(request.user.pk))
-    if not attempt.allowed():
-        return throttled(request)
-    form = ChangePasswordForm(request.user, request.POST)
+    try:
+        form = ChangePasswordForm(request.user, request.POST, attempts=proofs(request, "proof"))
+    except TooManyAttempts as refused:
+        return throttled(request, refused)
     if form.is_valid():
-        attempt.succeeded()
+        form.succeeded()
         try:
             passwords.change_password(user=request.user, password=form.cleaned_data["password"])
             _go_on_alone(request)
@@ -113,11 +106,13 @@ def end_others(request: Request) -> HttpResponse:
 
 @signed_in(methods=("POST",))
 def delete(request: Request) -> HttpResponse:
-    form = proof(request, "delete")
-    if form is None:
-        return throttled(request)
+    try:
+        form = ProofForm(request.user, request.POST, prefix="delete", attempts=proofs(request, "proof"))
+    except TooManyAttempts as refused:
+        return throttled(request, refused)
     if not form.is_valid():
         return show_account(request, {"delete_form": form, "open_delete": True}, 422)
+    form.succeeded()
     try:
         receipt = erase_user(user=request.user)
     except Conflict as error:

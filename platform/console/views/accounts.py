@@ -12,8 +12,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.utils.crypto import constant_time_compare
 from django.utils.decorators import method_decorator
-from django.utils.text import format_lazy
-from django.utils.translation import gettext, gettext_lazy
+from django.utils.translation import gettext
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_POST
 
@@ -21,16 +20,13 @@ from console import problems
 from console.access import SESSION_KEY, memberships_of, page, public, signed_in
 from console.forms import SignInForm
 from console.people_forms import CodeForm
-from console.throttle import WINDOW_S, Attempt
+from console.throttle import Attempt, TooManyAttempts, remember_device
 from tenants.accounts import second_factor, sessions
 from tenants.accounts.models import User
 from tenants.accounts.operators import Operator
 from tenants.errors import ServiceError
 from tenants.people import acting
 
-TOO_MANY = format_lazy(
-    gettext_lazy("Too many attempts. Wait {minutes} minutes, then try again."), minutes=WINDOW_S // 60
-)
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 # The session of somebody whose password was right and whose code is still to come.
 HALF_WAY, HALF_WAY_S = "half_way", 600
@@ -43,8 +39,8 @@ def enter(request: HttpRequest, user: User) -> None:
     sessions.note_client(request.session, device=device, address=address)
 
 
-def too_many(response: HttpResponse) -> HttpResponse:
-    response.status_code, response["Retry-After"] = 429, str(WINDOW_S)
+def too_many(response: HttpResponse, refused: TooManyAttempts) -> HttpResponse:
+    response.status_code, response["Retry-After"] = refused.status, str(refused.wait_s)
     return response
 
 
@@ -54,7 +50,6 @@ class SignIn(LoginView):
     template_name = "console/login.html"
     authentication_form = SignInForm
     redirect_authenticated_user = True
-    attempt: Attempt
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
@@ -66,19 +61,22 @@ class SignIn(LoginView):
         return {**super().get_context_data(**kwargs), "invited": "invitation" in self.request.session}
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        self.attempt = Attempt.of(request, "login", request.POST.get("username", ""))
-        if self.attempt.allowed():
+        try:
             return super().post(request, *args, **kwargs)
-        # The password is not even looked at.
-        context = self.get_context_data(form=SignInForm(request), too_many=TOO_MANY)
-        return too_many(cast(HttpResponse, self.render_to_response(context)))
+        except TooManyAttempts as refused:
+            # The password was not even looked at.
+            form = SignInForm(request, initial={"username": request.POST.get("username", "")})
+            context = self.get_context_data(form=form, too_many=refused.detail)
+            return too_many(cast(HttpResponse, self.render_to_response(context)), refused)
 
     def form_valid(self, form: Any) -> HttpResponse:
-        self.attempt.succeeded()
+        form.attempt.succeeded()
         user = form.get_user()
         if not second_factor.is_on(user):
             enter(self.request, user)
-            return redirect(self.get_success_url())
+            response = redirect(self.get_success_url())
+            remember_device(response, user.email)
+            return response
         _wait_for_code(self.request, user, self.get_success_url())
         return redirect("console:login-code")
 
@@ -104,16 +102,21 @@ def enter_code(request: HttpRequest) -> HttpResponse:
     form = CodeForm(request.POST or None)
     if not form.is_valid():
         return page(request, "login_code.html", {"form": form})
-    attempt = Attempt.of(request, "code", str(user.pk))
-    if not attempt.allowed():
-        return too_many(page(request, "login_code.html", {"form": CodeForm(), "too_many": TOO_MANY}))
+    attempt = Attempt.of(request, "code", user.email)
+    try:
+        attempt.admit()
+    except TooManyAttempts as refused:
+        context = {"form": CodeForm(), "too_many": refused.detail}
+        return too_many(page(request, "login_code.html", context), refused)
     if not second_factor.verify(user=user, code=form.cleaned_data["code"]):
         form.add_error("code", gettext(second_factor.WRONG))
         return page(request, "login_code.html", {"form": form})
     attempt.succeeded()
     then = request.session.pop(HALF_WAY)["next"]
     enter(request, user)
-    return redirect(then)
+    response = redirect(then)
+    remember_device(response, user.email)
+    return response
 
 
 def _half_way(request: HttpRequest) -> User | None:

@@ -16,10 +16,10 @@ from django.utils.translation import gettext as _
 
 from console.access import SESSION_KEY, page, public
 from console.people_forms import AddressForm, JoinForm, NewPasswordForm
-from console.throttle import Attempt
-from console.views.accounts import TOO_MANY, enter, too_many
-from tenants.accounts import links, mail, passwords
-from tenants.accounts.models import Invitation
+from console.throttle import Attempt, TooManyAttempts, remember_device
+from console.views.accounts import enter, too_many
+from tenants.accounts import links, mail, passwords, second_factor
+from tenants.accounts.models import Invitation, User
 from tenants.errors import Conflict, Invalid, NotFound
 from tenants.people import invitations
 
@@ -28,8 +28,10 @@ INVITATION, RESET = "invitation", "reset"
 
 def _keep(request: Any, kind: str, value: str, page_name: str) -> HttpResponse:
     """Take the token out of the address. Counted, as it makes a session for anybody."""
-    if not Attempt.of(request, "open", value).allowed():
-        return _throttled(request)
+    try:
+        Attempt.of(request, "open").admit()
+    except TooManyAttempts as refused:
+        return _throttled(request, refused)
     request.session[kind] = value
     return redirect(page_name)
 
@@ -43,11 +45,14 @@ def invitation(request: Any) -> HttpResponse:
     if (token := request.GET.get("token")) is not None:
         return _keep(request, INVITATION, links.digest(token).hex(), "console:invitation")
     digest = bytes.fromhex(request.session.get(INVITATION, ""))
-    if not Attempt.of(request, "link", digest.hex()).allowed():
-        return _throttled(request)
+    attempt = Attempt.of(request, "link")
     try:
+        attempt.admit()
         found = invitations.find_by_digest(digest)
+        attempt.succeeded()
         return _answer_invitation(request, digest, found)
+    except TooManyAttempts as refused:
+        return _throttled(request, refused)
     except NotFound as error:
         return _over(request, INVITATION, error.detail)
 
@@ -63,7 +68,9 @@ def _answer_invitation(request: Any, digest: bytes, found: Invitation) -> HttpRe
         try:
             user, found = invitations.accept_as_new(digest=digest, **fields)
             enter(request, user)
-            return _joined(request, found)
+            response = _joined(request, found)
+            remember_device(response, user.email)
+            return response
         except (Invalid, Conflict) as error:
             form.refuse(error)
     context = {"invitation": found, "form": form}
@@ -91,8 +98,12 @@ def ask_reset(request: HttpRequest) -> HttpResponse:
     if not form.is_valid():
         return page(request, "reset.html", {"by_mail": True, "form": form}, status=422)
     email = form.cleaned_data["email"]
-    if not Attempt.of(request, "reset", email).allowed():
-        return too_many(page(request, "reset.html", {"by_mail": True, "form": form, "too_many": TOO_MANY}))
+    try:
+        # Each one counts, not only those that fail: it is a letter.
+        Attempt.of(request, "reset", email).admit()
+    except TooManyAttempts as refused:
+        context = {"by_mail": True, "form": form, "too_many": refused.detail}
+        return too_many(page(request, "reset.html", context), refused)
     mail.post_reset(email)
     return page(request, "reset.html", {"sent_to": email})
 
@@ -103,13 +114,16 @@ def reset(request: Any) -> HttpResponse:
     if (token := request.GET.get("token")) is not None:
         return _keep(request, RESET, token[:200], "console:reset-new")
     token = request.session.get(RESET, "")
-    if not Attempt.of(request, "link", token).allowed():
-        return _throttled(request)
+    attempt = Attempt.of(request, "link")
     try:
+        attempt.admit()
         user = passwords.find_by_token(token)
+        attempt.succeeded()
         form = NewPasswordForm(request.POST or None)
         if form.is_valid() and _reset_to(form, token):
-            return _reset_done(request)
+            return _reset_done(request, user)
+    except TooManyAttempts as refused:
+        return _throttled(request, refused)
     except NotFound as error:
         return _over(request, RESET, error.detail)
     context = {"form": form, "email": user.email}
@@ -125,11 +139,16 @@ def _reset_to(form: NewPasswordForm, token: str) -> bool:
     return True
 
 
-def _reset_done(request: Any) -> HttpResponse:
+def _reset_done(request: Any, user: User) -> HttpResponse:
     # Whoever was signed in here is not any more, if it was this person; so nothing of the session stays.
     request.session.flush()
     request.user = AnonymousUser()
-    return page(request, "reset_done.html", {})
+    response = page(request, "reset_done.html", {})
+    # Who holds the link is the account's owner, whom guesses of others must not keep waiting. With a second factor that
+    # is not shown yet, and each link would allow some guesses at it.
+    if not second_factor.is_on(user):
+        remember_device(response, user.email)
+    return response
 
 
 def _over(request: Any, kind: str, detail: str) -> HttpResponse:
@@ -137,5 +156,5 @@ def _over(request: Any, kind: str, detail: str) -> HttpResponse:
     return page(request, "link_over.html", {"detail": detail}, status=410)
 
 
-def _throttled(request: Any) -> HttpResponse:
-    return too_many(page(request, "link_over.html", {"detail": TOO_MANY}))
+def _throttled(request: Any, refused: TooManyAttempts) -> HttpResponse:
+    return too_many(page(request, "link_over.html", {"detail": refused.detail}), refused)

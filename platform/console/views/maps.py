@@ -162,7 +162,7 @@ def _ids(request: Request, most: int) -> list[uuid.UUID]:
 # --- Drawing and deleting ------------------------------------------------------------------------------------
 
 
-@needs(SEARCH, methods=("POST",))
+@needs(WRITE, methods=("POST",))
 def create(request: Request) -> HttpResponse:
     form = MapForm(request.POST)
     if not form.is_valid():
@@ -178,7 +178,7 @@ def create(request: Request) -> HttpResponse:
     return redirect(f"{reverse('console:map')}?map={row.id}" if job is None else reverse("console:map"))
 
 
-@needs(SEARCH, methods=("POST",))
+@needs(WRITE, methods=("POST",))
 def delete(request: Request, map_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         services.delete_map(map_id=map_id, actor=actor_of(request).label)

@@ -13,12 +13,17 @@ from django.utils.translation import gettext as _
 from console import words
 from console.access import Request, actor_of, needs, page
 from console.people_forms import InviteForm, RoleForm
+from console.people_names import names_of
 from tenants.accounts import keys, mail
-from tenants.accounts.models import ApiKey, Membership
+from tenants.accounts.models import ApiKey, Invitation, Membership
+from tenants.accounts.operators import OPERATOR
 from tenants.accounts.permissions import ADMIN, ROLES, may_manage
 from tenants.errors import Conflict, Invalid, NotAllowed
+from tenants.events.models import AuditEvent
 from tenants.people import invitations, members
 
+# Verbs of the audit log under which an invitation becomes somebody's.
+INVITING = ("member.invited", "invitation.link_renewed")
 REFUSALS = (Conflict, Invalid, NotAllowed)
 
 
@@ -31,7 +36,7 @@ def _index(request: Request, context: dict[str, Any], status: int) -> HttpRespon
     with request.workspace.open():
         made = keys.live_keys_by_maker()
         rows = [_row(request, member, made) for member in members.list_members()]
-        waiting = list(invitations.list_invitations())
+        waiting = _waiting(request, list(invitations.list_invitations()))
     shown = {
         "rows": rows,
         "invitations": waiting,
@@ -40,6 +45,23 @@ def _index(request: Request, context: dict[str, Any], status: int) -> HttpRespon
         "without_factor": sum(not row["second_factor"] for row in rows),
     }
     return page(request, "people.html", {**shown, **context}, status=status)
+
+
+def _waiting(request: Request, waiting: list[Invitation]) -> list[dict[str, Any]]:
+    """Invitations with who invites, in the words of the audit log where that is no person. In the tenant's scope."""
+    unnamed = [str(one.pk) for one in waiting if one.invited_by is None]
+    made = AuditEvent.objects.filter(target__in=unnamed, verb__in=INVITING).order_by("id")
+    actors = dict(made.values_list("target", "actor"))
+    named = names_of(actors.values())
+    shown = []
+    for one in waiting:
+        actor = actors.get(str(one.pk), "")
+        who = one.invited_by.name or one.invited_by.email if one.invited_by else named.get(actor, "")
+        if actor.startswith(OPERATOR):
+            who = _("Operator %(email)s") % {"email": actor.removeprefix(OPERATOR)}
+        reach = may_manage(request.workspace.role, one.role)
+        shown.append({"invitation": one, "inviter": who, "reach": reach})
+    return shown
 
 
 def _row(request: Request, member: Membership, made: dict[uuid.UUID, list[ApiKey]]) -> dict[str, Any]:
@@ -80,6 +102,18 @@ def _invited(request: Request, invited: invitations.Invited) -> HttpResponse:
     said = _("The invitation to %(email)s is on its way.") % {"email": invited.invitation.email}
     messages.success(request, said)
     return redirect("console:people")
+
+
+@needs(ADMIN, methods=("POST",))
+def renew_invitation(request: Request, invitation_id: uuid.UUID) -> HttpResponse:
+    """Not redirected where there is a link: it exists only in this answer."""
+    try:
+        with request.workspace.open():
+            invited = invitations.renew_link(actor=actor_of(request), invitation_id=invitation_id)
+    except NotAllowed as error:
+        messages.error(request, error.detail)
+        return redirect("console:people")
+    return _invited(request, invited)
 
 
 @needs(ADMIN, methods=("POST",))

@@ -13,10 +13,10 @@ from django.utils.translation import gettext as _
 from qrcode.image.svg import SvgPathImage
 
 from console.access import Request, page, signed_in
-from console.people_forms import SecondFactorForm
-from console.throttle import Attempt
-from console.views.account import proof, show_account, throttled
-from console.views.accounts import TOO_MANY, too_many
+from console.people_forms import SecondFactorForm, SecondFactorProofForm
+from console.throttle import TooManyAttempts
+from console.views.account import proofs, show_account, throttled
+from console.views.accounts import too_many
 from tenants.accounts import second_factor, sessions
 from tenants.errors import Invalid
 
@@ -30,18 +30,17 @@ def set_up(request: Request) -> HttpResponse:
         second_factor.forget_begun(request.user)
         return _set_up(request, {}, 200)
     # Both the code and the password could be tried here, so each form counts for both.
-    attempts = [Attempt.of(request, purpose, str(request.user.pk)) for purpose in ("code", "proof")]
-    if not all(attempt.allowed() for attempt in attempts):
-        return too_many(_set_up(request, {"too_many": TOO_MANY}, 429))
-    form = SecondFactorForm(request.user, request.POST)
+    try:
+        form = SecondFactorForm(request.user, request.POST, attempts=proofs(request, "code", "proof"))
+    except TooManyAttempts as refused:
+        return too_many(_set_up(request, {"too_many": refused.detail}, refused.status), refused)
     if form.is_valid():
         try:
             codes = second_factor.confirm(user=request.user, code=form.cleaned_data["code"])
         except Invalid as error:
             form.refuse(error)
             return _set_up(request, {"form": form}, 422)
-        for attempt in attempts:
-            attempt.succeeded()
+        form.succeeded()
         # Sessions from before have not shown the second factor.
         sessions.end_sessions(user=request.user, keep=request.session.session_key)
         return page(request, "recovery_codes.html", {"codes": codes, "fresh": True})
@@ -68,24 +67,39 @@ def _drawn(address: str) -> SafeString:
 
 @signed_in(methods=("POST",))
 def renew_codes(request: Request) -> HttpResponse:
-    form = proof(request, "off")
-    if form is None:
-        return throttled(request)
-    if not form.is_valid() or not second_factor.is_on(request.user):
+    try:
+        form = _proof(request)
+    except TooManyAttempts as refused:
+        return throttled(request, refused)
+    if not form.is_valid():
         return show_account(request, {"off_form": form, "open_off": True}, 422)
+    form.succeeded()
     codes = second_factor.renew_recovery_codes(user=request.user)
     return page(request, "recovery_codes.html", {"codes": codes})
 
 
 @signed_in(methods=("POST",))
 def turn_off(request: Request) -> HttpResponse:
-    form = proof(request, "off")
-    if form is None:
-        return throttled(request)
     if asking := second_factor.required_by(request.user):
-        form.add_error(None, f"{', '.join(asking)} asks all members for two-factor sign-in.")
+        # Nothing is compared, as a code would be used up.
+        return _kept_on(request, ", ".join(asking))
+    try:
+        form = _proof(request)
+    except TooManyAttempts as refused:
+        return throttled(request, refused)
     if not form.is_valid():
         return show_account(request, {"off_form": form, "open_off": True}, 422)
+    form.succeeded()
     second_factor.turn_off(user=request.user)
     messages.success(request, _("Two-factor sign-in is off."))
     return redirect("console:account")
+
+
+def _proof(request: Request) -> SecondFactorProofForm:
+    attempts = proofs(request, "code", "proof")
+    return SecondFactorProofForm(request.user, request.POST, prefix="off", attempts=attempts)
+
+
+def _kept_on(request: Request, names: str) -> HttpResponse:
+    said = _("%(names)s asks all members for two-factor sign-in.") % {"names": names}
+    return show_account(request, {"off_refused": said, "open_off": True}, 422)

@@ -63,6 +63,12 @@ def hosts(options: Options) -> Finding:
 
 
 def https(options: Options) -> Finding:
+    if settings.SECURE_SSL_REDIRECT and not settings.TRUSTED_PROXIES:
+        return warn(
+            "SECURE_SSL_REDIRECT is on and no proxy is trusted to say that a request came by https: behind one, "
+            "people are redirected for ever",
+            "Set TRUSTED_PROXIES to the addresses from which the proxies connect, such as 127.0.0.1.",
+        )
     if settings.BASE_URL.startswith("https://"):
         return ok("session cookies travel over https only")
     if _is_local():
