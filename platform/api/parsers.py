@@ -26,8 +26,9 @@ class LimitedJSONParser(JSONParser):
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
         limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        body = stream.read(limit + 1)
-        if len(body) > limit:
+        # Before it is read: what is announced too large need not come.
+        announced = str(parser_context["request"].META.get("CONTENT_LENGTH", "")) if parser_context else ""
+        if (announced.isdecimal() and int(announced) > limit) or len(body := stream.read(limit + 1)) > limit:
             raise Refusal(too_large(f"A JSON body may have {limit // 2**20} MiB."))
         try:
             return _decoder.decode(body)

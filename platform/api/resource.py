@@ -26,6 +26,8 @@ LENGTH_REQUIRED = Problem(
     "length-required", 411, "The length is missing", "Send Content-Length; chunked bodies are not accepted."
 )
 RENDERER = Renderer()
+# Where a request keeps its admission: its view may be called again, once a large body is here (config.bridge).
+ADMISSION = "crosslight.admission"
 
 
 class Resource(APIView):
@@ -79,7 +81,9 @@ class Resource(APIView):
 
     def check_throttles(self, request: Request) -> None:
         """Count the request; refuse it over the plan's rate or over the month's requests."""
-        self.admission = gate.count(key_of(request))
+        # Called again, it is still one request.
+        self.admission = request.META.get(ADMISSION) or gate.count(key_of(request))
+        request.META[ADMISSION] = self.admission
         rate, limit = self.admission.rate, key_of(request).request_limit
         if rate is not None and rate.exceeded:
             raise Refusal(_rate_exceeded(rate))

@@ -32,6 +32,7 @@ PROBLEMS = {
     401: "No key, or one that opens nothing.",
     403: "The key lacks the scope, or a quota is used up.",
     404: "Not found, or another tenant's.",
+    408: "The body came too slowly.",
     409: "In conflict with what exists, or not ready yet.",
     410: "The cursor has expired.",
     411: "Content-Length is missing.",
@@ -46,7 +47,7 @@ PROBLEMS = {
     507: "The disk of this installation is full.",
 }
 ALWAYS = (401, 403, 429, 503)
-WITH_BODY = (400, 411, 413, 415, 422)
+WITH_BODY = (400, 408, 411, 413, 415, 422)
 
 _STRING = {"type": "string"}
 PROBLEM = {

@@ -1,22 +1,21 @@
 """`Prefer: wait=N`: hold the answer back until the job has ended, for at most N seconds.
 
-A waiting request keeps a thread, so only a third of them may wait at a time; the others answer at once.
+A waiting request keeps a thread, so few may wait at a time (tenants.long_requests); the others answer at once.
 """
 
 from __future__ import annotations
 
 import re
-import threading
 import time
 import uuid
 
-from django.conf import settings
 from django.http import HttpRequest
 from redis.client import PubSub
 
 from tenants.jobs.ending import channel
 from tenants.jobs.models import Job
 from tenants.jobs.selectors import get_job
+from tenants.long_requests import WAITING
 from tenants.scope import tenant_scope
 from tenants.valkey import Unavailable, client
 
@@ -24,7 +23,6 @@ MAX_WAIT_S = 30
 # The row is read this often even if nobody says that it changed.
 READ_EVERY_S = 1.0
 _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?:$|[,;\s])")
-_places = threading.BoundedSemaphore(max(1, settings.WEB_THREADS // 3))
 
 
 def preferred_wait(request: HttpRequest) -> int:
@@ -35,13 +33,13 @@ def preferred_wait(request: HttpRequest) -> int:
 
 def ended_in_time(tenant_id: uuid.UUID, job_id: uuid.UUID, seconds: int) -> Job | None:
     """The job if it ended within so many seconds; None too when all places to wait are taken."""
-    if not seconds or not _places.acquire(blocking=False):
+    if not seconds:
         return None
-    try:
+    with WAITING.taken() as there:
+        if not there:
+            return None
         with client().pubsub(ignore_subscribe_messages=True) as messages:
             return _wait(messages, tenant_id, job_id, time.monotonic() + seconds)
-    finally:
-        _places.release()
 
 
 def _wait(messages: PubSub, tenant_id: uuid.UUID, job_id: uuid.UUID, deadline: float) -> Job | None:

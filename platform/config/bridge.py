@@ -1,4 +1,4 @@
-"""Django's WSGI application under an ASGI server: a fixed pool of threads, bodies in both directions as streams.
+"""Django's WSGI application under an ASGI server: a fixed pool of threads that wait for no client.
 
 `a2wsgi.WSGIMiddleware` does this too, with one round trip between thread and event loop for each part of an
 answer: measured, that doubles the cost of a small request (docs/adr/0002-one-port-asgi-edge.md). Here an answer
@@ -11,25 +11,35 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import io
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from http import HTTPStatus
+from typing import IO, Any
 
-from a2wsgi.wsgi import Body, build_environ
+from a2wsgi.wsgi import build_environ
+from django.utils import translation
+from uuid_utils.compat import uuid7
 
+from api.problems import Refusal, problem_of, too_large
+from api.resource import ADMISSION
+from config.bodies import SMALL, Bodies, ClientLeft, Receive
 from config.threads import WarmestFirst
+from tenants import observe
+from tenants.errors import StorageFull
 
-Message = MutableMapping[str, Any]
+log = logging.getLogger(__name__)
+
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+Environ = dict[str, Any]
+_NO_BODY = io.BytesIO()
 
-# A client that sends nothing for this long in the middle of a body gives its thread back.
+# A client that takes nothing of an answer for this long is given up.
 STALLED_S = 30.0
-# A body up to this size is complete before Django is asked: that saves two turns between its thread and the event loop,
-# and a slow client of the API holds no thread at all.
-SMALL_BODY = 64 * 1024
+# The only kind of body that can be handed over in parts: of an upload that goes on, without a checksum of the whole.
+TUS_PART = "application/offset+octet-stream"
 
 
 @dataclass(frozen=True)
@@ -42,23 +52,95 @@ class Answer:
     parts: Any
 
 
+class BodyWanted(BaseException):
+    """Django reads a body of which only the announcement is here. `tenant` is on whose behalf; empty for nobody's.
+
+    Not an Exception: nothing in between is to make an answer of it.
+    """
+
+    def __init__(self) -> None:
+        self.tenant = observe.tenant_id.get()
+
+
+class _Announced(io.RawIOBase):
+    """Stands for a body that has not been read."""
+
+    def read(self, size: int = -1) -> bytes:
+        raise BodyWanted
+
+    def readline(self, size: int | None = -1) -> bytes:
+        raise BodyWanted
+
+
 class Bridge:
-    """Runs requests in threads that live as long as the process, and so keep their database connections."""
+    """Runs requests in threads that live as long as the process, and so keep their database connections.
+
+    Whoever sends a large body is first asked for by its headers alone: the view runs until it reads the body, and
+    answers by itself where key, scope, rate, path or announced size are refused. What it wants to read is then spooled
+    (config.bodies), and the view is called again.
+    """
 
     def __init__(self, wsgi: Any, threads: int) -> None:
         self._wsgi = wsgi
         self._pool = WarmestFirst(threads, "web")
+        self._bodies = Bodies()
 
     async def ask(self, scope: Scope, receive: Receive) -> Answer:
-        """Django's answer. A large body is read as Django asks for it."""
-        loop = asyncio.get_running_loop()
-        length = _length(scope)
-        body: Any = Body(loop, _guarded(receive))  # type: ignore[arg-type]
-        if length is not None and length <= SMALL_BODY:
-            body = await _complete(receive) if length else io.BytesIO()
-        environ = build_environ(_plain(scope), body)  # type: ignore[arg-type]
+        """Django's answer, or the refusal of a body. Raises ClientLeft."""
+        # Of unknown length: the API refuses it, and nothing else reads it.
+        length = _length(scope) or 0
+        environ = dict(build_environ(_plain(scope), _NO_BODY))  # type: ignore[arg-type]
+        try:
+            if length > SMALL:
+                return await self._ask_first(environ, receive, length)
+            address = (scope.get("client") or ("",))[0]
+            body = await self._bodies.small(receive, length, address) if length else io.BytesIO()
+            return await self._answer(environ, body)
+        except (Refusal, StorageFull) as error:
+            return _refused(error)
+
+    async def _ask_first(self, environ: Environ, receive: Receive, length: int) -> Answer:
+        first = await self._run(environ, _Announced())
+        if isinstance(first, Answer):
+            return first
+        if not first.tenant:
+            # A page that anybody may open, or of an operator: none has such a form.
+            raise Refusal(too_large(f"This page takes a form of at most {SMALL // 1024} kB."))
+        if _goes_on(environ):
+            return await self._in_windows(environ, receive, length, first.tenant)
+        async with self._bodies.large(receive, length, first.tenant) as body:
+            return await self._answer(environ, body)
+
+    async def _in_windows(self, environ: Environ, receive: Receive, length: int, tenant: str) -> Answer:
+        """An upload that goes on, as requests of a window each: what has come is kept, whatever happens to the rest."""
+        answer = None
+        async with self._bodies.windows(receive, length, tenant) as windows:
+            async for window in windows:
+                environ = {**environ, "CONTENT_LENGTH": str(len(window))}
+                answer = await self._answer(environ, io.BytesIO(window))
+                offset = dict(answer.headers).get(b"upload-offset")
+                if answer.status != HTTPStatus.NO_CONTENT or offset is None:
+                    return answer
+                environ["HTTP_UPLOAD_OFFSET"] = offset.decode()
+        if answer is None:
+            raise ClientLeft
+        return answer
+
+    async def _answer(self, environ: Environ, body: IO[bytes]) -> Answer:
+        answer = await self._run(environ, body)
+        if isinstance(answer, BodyWanted):
+            raise answer
+        return answer
+
+    async def _run(self, environ: Environ, body: Any) -> Answer | BodyWanted:
+        call = {**environ, "wsgi.input": body}
         context = contextvars.copy_context()
-        return await loop.run_in_executor(self._pool, context.run, self._call, dict(environ))
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._pool, context.run, self._call, call)
+        finally:
+            if ADMISSION in call:
+                environ[ADMISSION] = call[ADMISSION]
 
     async def parts(self, answer: Answer) -> AsyncIterator[bytes]:
         """The parts of an answer that streams, each read in a thread when it is wanted."""
@@ -72,9 +154,16 @@ class Bridge:
         if answer.parts is not None:
             self._pool.submit(answer.parts.close)
 
-    def _call(self, environ: dict[str, Any]) -> Answer:
+    def _call(self, environ: Environ) -> Answer | BodyWanted:
         started: list[tuple[str, list[tuple[str, str]]]] = []
-        response = self._wsgi(environ, lambda status, headers, error=None: started.append((status, headers)))
+        try:
+            response = self._wsgi(
+                environ, lambda status, headers, error=None: started.append((status, headers))
+            )
+        except BodyWanted as wanted:
+            # The middleware that would do so was passed by; this thread goes on to other requests.
+            translation.deactivate()
+            return wanted.with_traceback(None)
         status, headers = started[-1]
         code, encoded = int(status[:3]), [(n.lower().encode(), v.encode("latin-1")) for n, v in headers]
         if getattr(response, "streaming", False):
@@ -98,46 +187,21 @@ def _length(scope: Scope) -> int | None:
     return int(lengths[0]) if len(lengths) == 1 and lengths[0].isdigit() else None
 
 
-class _Broken(io.RawIOBase):
-    """A body that did not come: Django hears of it when it reads, as of one that breaks off later."""
-
-    def __init__(self, error: OSError) -> None:
-        self._error = error
-
-    def read(self, size: int = -1) -> bytes:
-        raise self._error
-
-    def readline(self, size: int | None = -1) -> bytes:
-        raise self._error
+def _goes_on(environ: Environ) -> bool:
+    """Whether it is an upload in parts (tus) that takes what has come of a body."""
+    kind = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
+    whole = "HTTP_UPLOAD_CHECKSUM" in environ
+    return environ["REQUEST_METHOD"] == "PATCH" and kind == TUS_PART and not whole
 
 
-async def _complete(receive: Receive) -> io.BytesIO | _Broken:
-    """The whole body, which is small."""
-    receive, parts, more = _guarded(receive), [], True
-    try:
-        while more:
-            message = await receive()
-            parts.append(message.get("body", b""))
-            more = message.get("more_body", False)
-    except OSError as error:
-        return _Broken(error)
-    return io.BytesIO(b"".join(parts))
-
-
-def _guarded(receive: Receive) -> Receive:
-    """Raises OSError for a client that left or stalls in the middle of its body.
-
-    Without that, an upload that broke off would pass for a complete one.
-    """
-
-    async def part() -> Message:
-        async with asyncio.timeout(STALLED_S):
-            message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ConnectionResetError("the client left before the body was complete")
-        return message
-
-    return part
+def _refused(error: Exception) -> Answer:
+    """A problem, as the API has it."""
+    with observe.bound(observe.request_id, str(uuid7())):
+        response = problem_of(error).response()
+        response["X-Request-Id"] = observe.request_id.get()
+    log.info("a body was refused", extra={"status": response.status_code})
+    headers = [(n.lower().encode(), v.encode("latin-1")) for n, v in response.items()]
+    return Answer(response.status_code, headers, response.content, None)
 
 
 def _plain(scope: Scope) -> Scope:

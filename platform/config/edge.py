@@ -17,7 +17,8 @@ from dataclasses import replace
 from typing import Any
 
 from config import tracing
-from config.bridge import STALLED_S, Answer, Bridge, Headers, Receive, Scope, Send
+from config.bodies import ClientLeft, Receive
+from config.bridge import STALLED_S, Answer, Bridge, Headers, Scope, Send
 from config.follow import Follower, Full, Stream
 from config.proxies import TrustedProxies
 from tenants.accounts.tally import tally
@@ -51,7 +52,10 @@ class Edge:
             await send({"type": "websocket.close", "code": 1000})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = await self._django.ask(scope, receive)
+        try:
+            answer = await self._django.ask(scope, receive)
+        except ClientLeft:
+            return
         headers, followed = _without(answer.headers, _FOLLOW)
         headers, awaited = _without(headers, _WAIT)
         stream = self._follower.admit(followed) if followed and scope["method"] == "GET" else None

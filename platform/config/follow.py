@@ -16,7 +16,8 @@ from typing import TypeVar
 from django.db import close_old_connections
 
 from api.rendering import to_json
-from config.bridge import Receive, Send
+from config.bodies import Receive
+from config.bridge import Send
 from config.hearing import Hearing
 from tenants.accounts.watchers import may_watch
 from tenants.errors import NotFound

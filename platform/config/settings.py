@@ -249,6 +249,9 @@ FILE_UPLOAD_TEMP_DIR = str(SPOOL_DIR)
 # Of one asset, which may be a film, and of a file that holds many.
 MAX_UPLOAD_BYTES = int(env("MAX_UPLOAD_BYTES", str(512 * 1024 * 1024)))
 MAX_IMPORT_BYTES = int(env("MAX_IMPORT_BYTES", str(20 * 1024**3)))
+# Of a request's body: bytes a second that a sender has to reach, and when even the largest has to be complete.
+BODY_LEAST_RATE = int(env("BODY_LEAST_RATE", "4096"))
+BODY_DEADLINE_S = float(env("BODY_DEADLINE_S", str(6 * 3600)))
 # Addresses of S3 servers, comma-separated, that tenants may name for imports; AWS itself is always allowed. The workers
 # connect to them: list nothing that only this installation should reach.
 IMPORT_S3_ENDPOINTS = tuple(filter(None, env("IMPORT_S3_ENDPOINTS", "").split(",")))

@@ -7,7 +7,6 @@ in pieces, as it takes a body whole. Why: docs/adr/0012-resumable-uploads-are-tu
 from __future__ import annotations
 
 import mmap
-import threading
 import time
 import uuid
 from collections.abc import Mapping
@@ -26,10 +25,11 @@ from resumable_upload.storage import Storage
 
 from tenants.datasets import resumable
 from tenants.errors import TooLarge, Unavailable, room_on_disk
+from tenants.long_requests import UPLOADING
 from tenants.scope import tenant_scope
 
 VERSION = TusServer.TUS_VERSION
-# What a broken connection may lose, and what a request holds in memory.
+# What a request holds in memory.
 PIECE = 256 * 1024
 LOCK_WAIT_S = 2.0
 # The headers that the protocol is made of; nothing else of a request reaches the library.
@@ -49,8 +49,6 @@ REFUSALS = {
     HTTPStatus.LOCKED: ("upload-locked", "Another request is writing"),
     CHECKSUM_MISMATCH: ("checksum-mismatch", "The bytes are not those that were sent"),
 }
-# A slow client keeps a thread while it sends; pages and searches need some too.
-_places = threading.BoundedSemaphore(max(1, settings.WEB_THREADS // 2))
 
 
 @dataclass(frozen=True)
@@ -100,12 +98,10 @@ def receive(call: Call, body: IO[bytes], length: int) -> Reply:
     Raises NotFound, TooLarge, StorageFull, Unavailable (too many send at once).
     """
     _check_length(call, length)
-    if not _places.acquire(blocking=False):
-        raise Unavailable(_("Too many uploads run at this moment. Go on with this one soon."))
-    try:
+    with UPLOADING.taken() as there:
+        if not there:
+            raise Unavailable(_("Too many uploads run at this moment. Go on with this one soon."))
         return (_verified if "Upload-Checksum" in call.headers else _in_pieces)(call, body)
-    finally:
-        _places.release()
 
 
 def _check_length(call: Call, length: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from tenants.datasets import storage
 from tenants.datasets.models import Asset
 from tenants.datasets.selectors import get_asset
 from tenants.errors import Invalid, Unavailable
+from tenants.long_requests import FINGERPRINTING
 from tenants.moderation import known
 from tenants.moderation.evidence import fingerprints_of
 from tenants.pipeline.examining import examiner
@@ -25,8 +25,6 @@ from tenants.pipeline.uploads import Upload
 from tenants.scope import tenant_scope
 
 SPEC = "fingerprints"
-# Of a process that answers requests: more of them would only wait for each other, and hold its threads.
-_places = threading.BoundedSemaphore(4)
 
 Prints = dict[str, Any]
 
@@ -84,9 +82,7 @@ def look_at(asset: Asset) -> Prints:
 
 @contextmanager
 def _place() -> Iterator[None]:
-    if not _places.acquire(blocking=False):
-        raise Unavailable(_("Other files are being looked at; try again in some seconds."))
-    try:
+    with FINGERPRINTING.taken() as there:
+        if not there:
+            raise Unavailable(_("Other files are being looked at; try again in some seconds."))
         yield
-    finally:
-        _places.release()

@@ -22,6 +22,7 @@ from django.test import Client
 
 from tenants.accounts.models import Plan
 from tenants.datasets import resumable, tus
+from tenants.long_requests import Threads
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api, picture, refused, upload
 from tests.conftest import Party
@@ -276,8 +277,8 @@ def test_used_by_one_request_at_a_time(api: Api, party: Party, dataset: str) -> 
 
 def test_places_are_limited(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     path = begin(api, 4)
-    monkeypatch.setattr(tus, "_places", threading.BoundedSemaphore(1))
-    with tus._places:
+    monkeypatch.setattr(tus, "UPLOADING", Threads(1))
+    with tus.UPLOADING.taken():
         answer = send(api, path, b"1234")
         refused(answer, 503, "unavailable")
         assert answer.headers["Retry-After"] == "5"

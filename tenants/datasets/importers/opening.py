@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -28,10 +27,9 @@ from tenants.datasets.importers.tars import Tar
 from tenants.datasets.importers.zips import Zip
 from tenants.datasets.metadata import Schema
 from tenants.errors import Invalid, Unavailable
+from tenants.long_requests import PREVIEWING
 
 FORMATS = ("zip", "tar", "csv", "jsonl", "parquet", "files")
-
-_places = threading.BoundedSemaphore(max(1, settings.WEB_THREADS // 3))
 
 # What an import of a bucket has to be told again when it goes on.
 _BUCKET = ("region", "endpoint")
@@ -108,12 +106,10 @@ def preview(
 @contextmanager
 def _place() -> Iterator[None]:
     """A bucket may let wait and a file be a bomb: those who look must not take every thread from those who search."""
-    if not _places.acquire(blocking=False):
-        raise Unavailable(_("Too many sources are looked at in this moment. Try again soon."))
-    try:
+    with PREVIEWING.taken() as there:
+        if not there:
+            raise Unavailable(_("Too many sources are looked at in this moment. Try again soon."))
         yield
-    finally:
-        _places.release()
 
 
 def _first(items: Iterator[Item]) -> tuple[list[dict[str, Any]], int | None]:

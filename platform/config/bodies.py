@@ -1,0 +1,283 @@
+"""Bodies of requests, read by the event loop before a thread is taken: a slow sender holds nothing but memory.
+
+A body up to SMALL bytes is read before anybody is known, into memory. A larger one is read only after Django has looked
+at the request's headers and wants its body (config.bridge), so on behalf of a tenant, into an anonymous file in
+SPOOL_DIR. All have to come at a least rate and by a deadline.
+
+Small ones are bounded by address, and where there are too many, the one that has taken longest is given up: somebody
+who sends at once is served however many slow ones share the address, as behind a proxy that is not trusted. Large ones
+are bounded by tenant, and what is over the bound is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import math
+import shutil
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address, ip_network
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+from django.conf import settings
+
+from api.problems import Problem, Refusal, too_large
+from tenants.errors import StorageFull, room_on_disk
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+SMALL = 64 * 1024
+# Before the rate counts; and the longest silence after that.
+GRACE_S = 15.0
+STALLED_S = 30.0
+MAX_SMALL = 512
+MAX_SMALL_OF_ADDRESS = 64
+MAX_LARGE = 256
+MAX_LARGE_OF_TENANT = 24
+# What is collected in memory between two writes to the disk, which may block.
+BATCH = 256 * 1024
+# A window of a body that is handed over while it comes: at most so much, and not held back longer than this.
+WINDOW = 1024 * 1024
+WINDOW_S = 5.0
+WRITERS = 2
+# Left free on the disk for everything else. A form's file is copied out of its body, so a body counts twice.
+KEEP_FREE = 512 * 1024 * 1024
+COPIES = 2
+
+TOO_SLOW = Problem(
+    "too-slow",
+    408,
+    "The body came too slowly",
+    "Send the body at once, or large files in parts (/uploads).",
+    headers={"Connection": "close"},
+)
+TOO_MANY = Problem(
+    "too-many-uploads",
+    429,
+    "Too many uploads at once",
+    f"A workspace sends at most {MAX_LARGE_OF_TENANT} large bodies at a time. Wait until one of them has ended.",
+    headers={"Retry-After": "5", "Connection": "close"},
+)
+BUSY = Problem(
+    "unavailable",
+    503,
+    "Not available at the moment",
+    "Too many uploads run at this moment. Try again soon.",
+    headers={"Retry-After": "5", "Connection": "close"},
+)
+
+
+class ClientLeft(Exception):
+    """The connection ended before the body was complete; there is nobody to answer."""
+
+
+class Incoming:
+    """One body while it comes. `timer` is around its reading, and ends it when it is too slow."""
+
+    def __init__(self, receive: Receive, timer: asyncio.Timeout) -> None:
+        self._receive, self._timer = receive, timer
+        self._loop = asyncio.get_running_loop()
+        self._end = self._loop.time() + settings.BODY_DEADLINE_S
+        self._until = min(self._loop.time() + GRACE_S, self._end)
+        self._given_up = False
+        timer.reschedule(self._until)
+
+    async def parts(self, length: int) -> AsyncIterator[bytes]:
+        """The parts as they come. Raises ClientLeft, also where fewer bytes came than were announced."""
+        received, more = 0, True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            part, more = message.get("body", b""), message.get("more_body", False)
+            received += len(part)
+            self._came(len(part))
+            if part:
+                yield part
+        if received != length:
+            raise ClientLeft
+
+    def _came(self, size: int) -> None:
+        """Each byte is worth some time; what came fast is no credit for more than the longest silence."""
+        now = self._loop.time()
+        self._until = min(self._until + size / settings.BODY_LEAST_RATE, now + STALLED_S, self._end)
+        if not self._given_up:
+            self._timer.reschedule(self._until)
+
+    @contextlib.contextmanager
+    def our_turn(self) -> Iterator[None]:
+        """While the server works on what came, the client's time stands still."""
+        self._timer.reschedule(None)
+        begun = self._loop.time()
+        yield
+        self._until += self._loop.time() - begun
+        self._timer.reschedule(min(self._until, self._end))
+
+    def give_up(self) -> None:
+        self._given_up = True
+        self._timer.reschedule(self._loop.time())
+
+
+class Bodies:
+    """All bodies that this process is reading."""
+
+    def __init__(self) -> None:
+        # By address, the longest open first; and all of them in that order.
+        self._small: dict[str, dict[Incoming, None]] = {}
+        self._all_small: dict[Incoming, str] = {}
+        # By tenant: large bodies, and their bytes on the disk when they are complete.
+        self._large: Counter[str] = Counter()
+        self._held: Counter[str] = Counter()
+        # Bytes that are still to be written, of all.
+        self._expected = 0
+        self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="spool")
+
+    async def small(self, receive: Receive, length: int, address: str) -> IO[bytes]:
+        """A body of up to SMALL bytes, of whoever it is. Raises Refusal (too slow), ClientLeft."""
+        try:
+            async with asyncio.timeout(None) as timer:
+                body = Incoming(receive, timer)
+                with self._counted(body, _network(address)):
+                    return io.BytesIO(b"".join([part async for part in body.parts(length)]))
+        except TimeoutError as error:
+            raise Refusal(TOO_SLOW) from error
+
+    @contextlib.contextmanager
+    def _counted(self, body: Incoming, network: str) -> Iterator[None]:
+        own = self._small.setdefault(network, {})
+        if len(own) >= MAX_SMALL_OF_ADDRESS:
+            next(iter(own)).give_up()
+            self._forget(next(iter(own)))
+        elif len(self._all_small) >= MAX_SMALL:
+            oldest = next(iter(self._all_small))
+            oldest.give_up()
+            self._forget(oldest)
+        self._small.setdefault(network, {})[body] = None
+        self._all_small[body] = network
+        try:
+            yield
+        finally:
+            self._forget(body)
+
+    def _forget(self, body: Incoming) -> None:
+        network = self._all_small.pop(body, None)
+        if network is None:
+            return
+        own = self._small[network]
+        del own[body]
+        if not own:
+            del self._small[network]
+
+    @contextlib.asynccontextmanager
+    async def large(self, receive: Receive, length: int, tenant: str) -> AsyncIterator[IO[bytes]]:
+        """A whole body of a tenant as a file, which keeps the tenant's place until it is closed.
+
+        Raises Refusal (too slow, too many, too large), StorageFull, ClientLeft.
+        """
+        with (
+            self._place(tenant, length),
+            self._reserved(tenant, COPIES * length) as written,
+            room_on_disk(),
+            TemporaryFile(dir=settings.SPOOL_DIR) as file,
+        ):
+            async with contextlib.aclosing(_batches(receive, length, BATCH)) as batches:
+                async for batch in batches:
+                    await asyncio.get_running_loop().run_in_executor(self._writers, file.write, batch)
+                    written(len(batch))
+            file.seek(0)
+            yield file
+
+    @contextlib.asynccontextmanager
+    async def windows(
+        self, receive: Receive, length: int, tenant: str
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """A body of a tenant in parts of about WINDOW bytes, to be used before the rest is there.
+
+        They end with what had come before the client left or became too slow; then ClientLeft or Refusal is raised.
+        """
+        with self._place(tenant, length):
+            async with contextlib.aclosing(_batches(receive, length, WINDOW, WINDOW_S)) as windows:
+                yield windows
+
+    @contextlib.contextmanager
+    def _place(self, tenant: str, length: int) -> Iterator[None]:
+        if length > settings.MAX_IMPORT_BYTES + settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            raise Refusal(too_large(f"A body may have {settings.MAX_IMPORT_BYTES // 2**20} MiB."))
+        if self._large[tenant] >= MAX_LARGE_OF_TENANT:
+            raise Refusal(TOO_MANY)
+        if self._large.total() >= MAX_LARGE:
+            raise Refusal(BUSY)
+        self._large[tenant] += 1
+        try:
+            yield
+        finally:
+            self._large[tenant] -= 1
+            if not self._large[tenant]:
+                del self._large[tenant]
+
+    @contextlib.contextmanager
+    def _reserved(self, tenant: str, needed: int) -> Iterator[Callable[[int], None]]:
+        """Room on the disk; to be told what of it was written. One tenant's bodies never take all that is free."""
+        free = shutil.disk_usage(settings.SPOOL_DIR).free - KEEP_FREE - self._expected
+        if needed > free:
+            raise StorageFull
+        if self._held[tenant] and self._held[tenant] + needed > free // 2:
+            raise Refusal(TOO_MANY)
+        self._expected += needed
+        self._held[tenant] += needed
+        left = needed
+
+        def written(size: int) -> None:
+            nonlocal left
+            left -= size
+            self._expected -= size
+
+        try:
+            yield written
+        finally:
+            self._expected -= left
+            self._held[tenant] -= needed
+            if not self._held[tenant]:
+                del self._held[tenant]
+
+
+async def _batches(
+    receive: Receive, length: int, size: int, within_s: float = math.inf
+) -> AsyncGenerator[bytes, None]:
+    """The body in parts of at least `size` bytes, or what came within so many seconds; last, what is left of it.
+
+    Then raises ClientLeft or Refusal if it is not complete.
+    """
+    loop = asyncio.get_running_loop()
+    batch, since, failure = bytearray(), loop.time(), None
+    try:
+        async with asyncio.timeout(None) as timer:
+            body = Incoming(receive, timer)
+            async for part in body.parts(length):
+                batch += part
+                if len(batch) >= size or loop.time() - since >= within_s:
+                    with body.our_turn():
+                        yield bytes(batch)
+                    batch.clear()
+                    since = loop.time()
+    except TimeoutError:
+        failure = Refusal(TOO_SLOW)
+    except ClientLeft as error:
+        failure = error
+    if batch:
+        yield bytes(batch)
+    if failure is not None:
+        raise failure
+
+
+def _network(address: str) -> str:
+    """What one person may be given of addresses: one of IPv4, 64 bits of IPv6."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    return str(ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address

@@ -1,0 +1,247 @@
+"""Bodies as the event loop reads them: how slow they may be, how many there may be, what is left of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.problems import Refusal
+from config import bodies
+from config.bodies import Bodies, ClientLeft
+from tenants.errors import StorageFull
+from tenants.long_requests import Threads
+
+KB = 1024
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch, settings: Any, tmp_path: Path) -> None:
+    settings.SPOOL_DIR = tmp_path
+    settings.BODY_LEAST_RATE = 100 * KB
+    monkeypatch.setattr(bodies, "GRACE_S", 0.1)
+    monkeypatch.setattr(bodies, "STALLED_S", 0.3)
+
+
+def sender(*parts: bytes | float, leaves: bool = False) -> Callable[[], Coroutine[Any, Any, dict[str, Any]]]:
+    """A client that sends these parts; numbers are seconds of silence. In the end it says nothing more, or leaves."""
+
+    async def messages() -> AsyncIterator[dict[str, Any]]:
+        for index, part in enumerate(parts):
+            if isinstance(part, float):
+                await asyncio.sleep(part)
+                continue
+            more = leaves or index < len(parts) - 1
+            yield {"type": "http.request", "body": part, "more_body": more}
+        if leaves:
+            yield {"type": "http.disconnect"}
+        await asyncio.Event().wait()
+
+    return messages().__anext__
+
+
+async def spooled(of: Bodies, receive: Any, length: int, tenant: str = "t") -> bytes:
+    async with of.large(receive, length, tenant) as file:
+        return file.read()
+
+
+def test_a_body_comes_whole(tmp_path: Path) -> None:
+    content = os.urandom(700 * KB)
+    parts = [content[i : i + 50 * KB] for i in range(0, len(content), 50 * KB)]
+
+    async def run() -> None:
+        of = Bodies()
+        small = await of.small(sender(b"ab", 0.01, b"c"), 3, "192.0.2.1")
+        assert small.read() == b"abc"
+        assert await spooled(of, sender(*parts), len(content)) == content
+        async with of.windows(sender(*parts, 0.0, b""), len(content), "t") as windows:
+            assert b"".join([window async for window in windows]) == content
+
+    asyncio.run(run())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param([b"x"], id="silent"),
+        pytest.param([part for _ in range(40) for part in (b"x", 0.05)], id="drop by drop"),
+        pytest.param([b"x" * 60 * KB, 0.5, b"x" * 60 * KB], id="fast, then silent"),
+    ],
+)
+def test_a_slow_body_is_given_up(parts: list[bytes | float]) -> None:
+    async def run() -> None:
+        of = Bodies()
+        length = 1000 * KB
+        # More is to come.
+        for read in (
+            of.small(sender(*parts, 99.0, b""), 64 * KB, "a"),
+            spooled(of, sender(*parts, 99.0, b""), length),
+        ):
+            begun = asyncio.get_running_loop().time()
+            with pytest.raises(Refusal) as refusal:
+                await read
+            assert refusal.value.problem.status == 408
+            # Forty drops at this pace would take two seconds.
+            assert asyncio.get_running_loop().time() - begun < 1.5
+        assert await spooled(of, sender(b"abc"), 3) == b"abc"
+
+    asyncio.run(run())
+
+
+def test_a_body_has_to_be_complete_by_its_deadline(settings: Any) -> None:
+    settings.BODY_DEADLINE_S = 0.4
+    quick_enough = [part for _ in range(100) for part in (b"x" * 20 * KB, 0.05)]
+
+    async def run() -> None:
+        with pytest.raises(Refusal):
+            await spooled(Bodies(), sender(*quick_enough), 2000 * KB)
+
+    asyncio.run(run())
+
+
+def test_a_body_that_breaks_off_is_none(tmp_path: Path) -> None:
+    content = os.urandom(300 * KB)
+
+    async def run() -> None:
+        of = Bodies()
+        for receive in (sender(content, leaves=True), sender(content)):
+            # Also where the connection ends as if that had been all.
+            with pytest.raises(ClientLeft):
+                await spooled(of, receive, 400 * KB)
+        with pytest.raises(ClientLeft):
+            await of.small(sender(b"x", leaves=True), 400, "a")
+        came = b""
+        with pytest.raises(ClientLeft):
+            async with of.windows(sender(content, leaves=True), 400 * KB, "t") as windows:
+                async for window in windows:
+                    came += window
+        assert came == content
+
+    asyncio.run(run())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_windows_are_not_held_back_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "WINDOW_S", 0.05)
+    parts = [part for _ in range(4) for part in (b"x" * 10 * KB, 0.06)]
+
+    async def run() -> int:
+        async with Bodies().windows(sender(*parts, b"x"), 40 * KB + 1, "t") as windows:
+            return len([window async for window in windows])
+
+    assert asyncio.run(run()) >= 3
+
+
+def test_who_sends_at_once_is_served_among_slow_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "GRACE_S", 30.0)
+    monkeypatch.setattr(bodies, "MAX_SMALL_OF_ADDRESS", 3)
+    monkeypatch.setattr(bodies, "MAX_SMALL", 5)
+
+    async def run() -> None:
+        of = Bodies()
+        slow = [asyncio.create_task(of.small(sender(b"x", 99.0, b""), 9, "2001:db8::1")) for _ in range(3)]
+        await asyncio.sleep(0)
+        others = [asyncio.create_task(of.small(sender(b"x", 99.0, b""), 9, "192.0.2.1")) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        # The same network of IPv6: the one that has taken longest goes, of that address and no other.
+        assert (await of.small(sender(b"abc"), 3, "2001:db8::2")).read() == b"abc"
+        await asyncio.sleep(0.01)
+        assert [task.done() for task in (*slow, *others)] == [True, False, False, False, False]
+        # In all.
+        for address in ("192.0.2.7", "192.0.2.8"):
+            others.append(asyncio.create_task(of.small(sender(b"x", 99.0, b""), 9, address)))
+            await asyncio.sleep(0.01)
+        assert [task.done() for task in (*slow, *others)] == [True, True] + [False] * 5
+        for task in (*slow, *others):
+            task.cancel()
+        ended = await asyncio.gather(*slow, *others, return_exceptions=True)
+        assert [type(error) for error in ended[:2]] == [Refusal, Refusal]
+        assert not of._small
+        assert not of._all_small
+
+    asyncio.run(run())
+
+
+def test_large_bodies_are_bounded_for_a_tenant_and_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "MAX_LARGE_OF_TENANT", 2)
+    monkeypatch.setattr(bodies, "MAX_LARGE", 3)
+
+    async def status(of: Bodies, tenant: str) -> int:
+        with pytest.raises(Refusal) as refusal:
+            await spooled(of, sender(b"abc"), 3, tenant)
+        return refusal.value.problem.status
+
+    async def run() -> None:
+        of = Bodies()
+        async with AsyncExitStack() as held:
+            for _ in range(2):
+                await held.enter_async_context(of.large(sender(b"abc"), 3, "one"))
+            assert await status(of, "one") == 429
+            await held.enter_async_context(of.large(sender(b"abc"), 3, "two"))
+            assert await status(of, "two") == 503
+        assert await spooled(of, sender(b"abc"), 3, "one") == b"abc"
+
+    asyncio.run(run())
+
+
+def test_the_disk_is_not_filled(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    class Usage:
+        free = bodies.KEEP_FREE + 1000 * KB
+
+    monkeypatch.setattr(bodies.shutil, "disk_usage", lambda path: Usage)
+
+    async def run() -> None:
+        of = Bodies()
+        # Twice their size is needed.
+        with pytest.raises(StorageFull):
+            await spooled(of, sender(b"abc"), 501 * KB)
+        waiting = asyncio.create_task(spooled(of, sender(b"x", 99.0, b""), 300 * KB))
+        await asyncio.sleep(0.01)
+        # What is expected counts, and no tenant gets all.
+        with pytest.raises(StorageFull):
+            await spooled(of, sender(b"abc"), 250 * KB, "other")
+        with pytest.raises(Refusal):
+            await spooled(of, sender(b"abc"), 150 * KB)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert await spooled(of, sender(b"x" * 500 * KB), 500 * KB) == b"x" * 500 * KB
+        settings.MAX_IMPORT_BYTES = 1
+        with pytest.raises(Refusal) as refusal:
+            await spooled(of, sender(b"abc"), 2**32)
+        assert refusal.value.problem.status == 413
+
+    asyncio.run(run())
+
+
+def test_kinds_of_long_requests_never_take_the_last_threads() -> None:
+    within = Threads(5)
+    one, two = Threads(4, within), Threads(4, within)
+    assert [one.take() for _ in range(5)] == [True] * 4 + [False]
+    assert [two.take() for _ in range(3)] == [True, False, False]
+    one.give_back()
+    assert [two.take() for _ in range(2)] == [True, False]
+
+
+def test_every_kind_is_bounded_by_half_of_the_threads() -> None:
+    from django.conf import settings
+
+    from tenants import long_requests
+
+    kinds = (
+        long_requests.WAITING,
+        long_requests.UPLOADING,
+        long_requests.PREVIEWING,
+        long_requests.FINGERPRINTING,
+    )
+    taken = [kind for kind in kinds for _ in range(settings.WEB_THREADS) if kind.take()]
+    try:
+        assert len(taken) == settings.WEB_THREADS // 2
+    finally:
+        for kind in taken:
+            kind.give_back()
