@@ -60,6 +60,7 @@ class Assets(Resource):
 
     @extend_schema(
         summary="List the assets of a dataset",
+        description="A page ends before its limit, with `next`, once it has about 4 MiB.",
         parameters=[
             *PAGING,
             choice("status", Asset.State.values),
@@ -76,7 +77,7 @@ class Assets(Resource):
         with tenant_scope(self.tenant_id):
             rows = selectors.list_assets(dataset_id=dataset_id, status=status, modality=modality)
             scopes = key_of(request).scopes
-            return Response(page.of(rows, lambda asset: selectors.as_shown(asset, scopes)))
+            return Response(page.of_bounded(rows, lambda asset: selectors.as_shown(asset, scopes)))
 
     @extend_schema(
         summary="Add an asset",

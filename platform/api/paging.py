@@ -13,10 +13,14 @@ from typing import Any
 from django.db.models import QuerySet
 from django.http import QueryDict
 
+from api.rendering import to_json
 from tenants.errors import Invalid
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
+# Of a page of assets, whose metadata and captions may be long; about, as the last one is whole.
+MAX_BYTES = 4 * 1024 * 1024
+READ_AT_ONCE = 50
 _LIMIT = re.compile(r"[0-9]{1,3}")
 
 
@@ -30,6 +34,21 @@ class Page:
     def of(self, rows: QuerySet, shape: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """This page of rows that are ordered by descending id."""
         return self.cut(self.fetch(rows), shape)
+
+    def of_bounded(self, rows: QuerySet, shape: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """As `of`, for rows that may be large: the page ends early, with a cursor, once it has MAX_BYTES as JSON."""
+        results: list[dict[str, Any]] = []
+        size, after = 0, self.after
+        while True:
+            part = Page(after, min(READ_AT_ONCE, self.limit - len(results))).fetch(rows)
+            for row in part:
+                if len(results) == self.limit or (results and size >= MAX_BYTES):
+                    return {"results": results, "next": encode_cursor(after) if after else None}
+                shaped = shape(row)
+                results.append(shaped)
+                size, after = size + len(to_json(shaped)), row.pk
+            if len(part) <= READ_AT_ONCE:
+                return {"results": results, "next": None}
 
     def fetch(self, rows: QuerySet) -> list[Any]:
         """The rows of this page, and one more if there is one."""

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.widgets import INPUT_CLASSES, SELECT_CLASSES, TEXTAREA_CLASSES
 
-from tenants.accounts.models import RATE, RESOURCES, Acting, FeatureFlag, Plan
+from tenants.accounts.models import METADATA, METADATA_DEFAULT, RATE, RESOURCES, Acting, FeatureFlag, Plan
 from tenants.accounts.operators import MAX_REASON
 
 NAMES = {
@@ -20,6 +20,7 @@ NAMES = {
     "generations": gettext_lazy("Generations a month"),
     "cpu_s": gettext_lazy("CPU seconds a month"),
     "gpu_s": gettext_lazy("GPU seconds a month"),
+    METADATA: gettext_lazy("Bytes of metadata an asset"),
     RATE: gettext_lazy("Requests a minute"),
 }
 
@@ -156,6 +157,10 @@ class PlanForm(OperatorForm):
         super().__init__(*args, **kwargs)
         for name in RESOURCES:
             self.fields[name] = CeilingField(label=NAMES[name])
+        self.fields[METADATA] = CeilingField(
+            label=NAMES[METADATA],
+            help_text=gettext_lazy("Empty: %(default)s.") % {"default": METADATA_DEFAULT},
+        )
         self.fields[RATE] = forms.IntegerField(required=False, min_value=1, label=NAMES[RATE])
         for field in self.fields.values():
             _style(field.widget)
@@ -163,7 +168,8 @@ class PlanForm(OperatorForm):
     @property
     def values(self) -> dict[str, Any]:
         given = self.cleaned_data
-        limits = {name: given[name] for name in RESOURCES if given[name] not in (None, NO_CEILING)}
+        named = (*RESOURCES, METADATA)
+        limits = {name: given[name] for name in named if given[name] not in (None, NO_CEILING)}
         return {"name": given["name"], "limits": limits, "rate_per_minute": given[RATE]}
 
 

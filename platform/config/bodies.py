@@ -253,7 +253,8 @@ async def _batches(
     Then raises ClientLeft or Refusal if it is not complete.
     """
     loop = asyncio.get_running_loop()
-    batch, since, failure = bytearray(), loop.time(), None
+    batch, since = bytearray(), loop.time()
+    failure: Exception | None = None
     try:
         async with asyncio.timeout(None) as timer:
             body = Incoming(receive, timer)

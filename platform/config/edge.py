@@ -19,6 +19,7 @@ from typing import Any
 from config import tracing
 from config.bodies import ClientLeft, Receive
 from config.bridge import STALLED_S, Answer, Bridge, Headers, Scope, Send
+from config.connections import Connections
 from config.follow import Follower, Full, Stream
 from config.proxies import TrustedProxies
 from tenants.accounts.tally import tally
@@ -41,13 +42,15 @@ class Edge:
         self._django = Bridge(wsgi, threads)
         self._proxies = proxies
         self._follower = Follower()
+        self._connections = Connections()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
-            # Once, and first: everything behind this reads the true address.
-            await self._http(self._proxies.resolved(scope), receive, send)
+            with self._connections.asking(scope):
+                # Once, and first: everything behind this reads the true address.
+                await self._http(self._proxies.resolved(scope), receive, send)
         else:
             await send({"type": "websocket.close", "code": 1000})
 
@@ -112,9 +115,12 @@ class Edge:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         message = await receive()
         _on_stop_signals(asyncio.get_running_loop(), self._follower.stop)
+        self._connections.allow()
+        watching = asyncio.create_task(self._connections.watch())
         await send({"type": f"{message['type']}.complete"})
         message = await receive()
         self._follower.stop()
+        watching.cancel()
         # Here, as the server ends its workers without the interpreter's own end.
         await asyncio.to_thread(_send_what_waits)
         await send({"type": f"{message['type']}.complete"})

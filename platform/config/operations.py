@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hmac
 import logging
+import os
 import uuid
 from collections.abc import Callable
 from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.files.base import ContentFile
-from django.core.files.storage import default_storage
+from django.core.files.storage import FileSystemStorage, default_storage
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
@@ -25,8 +29,13 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 
 def readyz(request: HttpRequest) -> JsonResponse:
-    """503 and the culprit's name while something that this process needs is away."""
-    checks = {name: _passes(name, check) for name, check in CHECKS.items()}
+    """503 and the culprit's name while something that this process needs is away.
+
+    Only for who brings the token is the storage written to: anybody may ask, as often as they like.
+    """
+    known = _has_token(request)
+    named = {**CHECKS, "storage": _storage_writes} if known else CHECKS
+    checks = {name: _passes(name, check) for name, check in named.items()}
     ready = all(checks.values())
     body = {"ready": ready, "checks": {name: "ok" if well else "failed" for name, well in checks.items()}}
     return JsonResponse(body, status=200 if ready else 503)
@@ -46,16 +55,31 @@ def _database() -> None:
         cursor.execute("SELECT 1")
 
 
-def _storage() -> None:
-    """A full or read-only disk is found by writing only."""
+def _storage_writes() -> None:
+    """Some faults of a disk or a bucket are found by writing only."""
     name = default_storage.save(f"readyz/{uuid.uuid4()}", ContentFile(b"ready"))
     default_storage.delete(name)
+
+
+def _storage_answers() -> None:
+    """Whether the storage is there and, of a folder, could be written to; without writing. Raises OSError."""
+    if not isinstance(default_storage, FileSystemStorage):
+        default_storage.exists("readyz")
+        return
+    wanted = Path(default_storage.location)
+    # The folder itself is made by the first write.
+    folder = next(path for path in (wanted, *wanted.parents) if path.exists())
+    facts = os.statvfs(folder)
+    if facts.f_flag & os.ST_RDONLY or not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EROFS, "the storage cannot be written to", str(folder))
+    if not facts.f_bavail or (facts.f_files and not facts.f_favail):
+        raise OSError(errno.ENOSPC, "the disk of the storage is full", str(folder))
 
 
 CHECKS: dict[str, Callable[[], object]] = {
     "database": _database,
     "cache": lambda: client().ping(),
-    "storage": _storage,
+    "storage": _storage_answers,
 }
 
 
@@ -67,13 +91,26 @@ def serve_metrics(request: HttpRequest) -> HttpResponse:
     return HttpResponse(metrics.render(), content_type=metrics.CONTENT_TYPE)
 
 
-def _may_see_metrics(request: HttpRequest) -> bool:
+def _has_token(request: HttpRequest) -> bool:
     token, given = settings.METRICS_TOKEN, request.headers.get("Authorization", "")
-    if token and hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+    return bool(token) and hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
+
+
+def _may_see_metrics(request: HttpRequest) -> bool:
+    """With the token, or from this machine where no proxy on it may speak for others."""
+    if _has_token(request):
         return True
-    # A proxy on this machine speaks for others.
+    # Not every proxy says that it is one: what is configured for one counts, too.
+    configured = bool(settings.TRUSTED_PROXIES) or _is_elsewhere(settings.BASE_URL)
     proxied = any(name in request.headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"))
-    return not proxied and _is_loopback(request.META.get("REMOTE_ADDR", ""))
+    return not configured and not proxied and _is_loopback(request.META.get("REMOTE_ADDR", ""))
+
+
+def _is_elsewhere(base_url: str) -> bool:
+    """Whether people reach this installation by https or at a name, which the web process alone does not offer."""
+    parts = urlsplit(base_url)
+    host = parts.hostname or ""
+    return parts.scheme == "https" or not (host in ("localhost", settings.HOST) or _is_loopback(host))
 
 
 def _is_loopback(address: str) -> bool:

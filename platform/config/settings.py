@@ -59,6 +59,8 @@ HOST = env("HOST", "127.0.0.1")
 PORT = int(env("PORT", "8000"))
 # Threads that answer requests; each keeps a database connection.
 WEB_THREADS = int(env("WEB_THREADS", "16"))
+# Connections that a web process accepts at a time, open streams and idle browsers among them.
+WEB_CONNECTIONS = int(env("WEB_CONNECTIONS", "4096"))
 BASE_URL = env("BASE_URL", f"http://{HOST}:{PORT}")
 # The stack and probes of this machine ask by address.
 _HERE = [f"[{HOST}]" if ":" in HOST else HOST, "localhost", "127.0.0.1", "[::1]"]

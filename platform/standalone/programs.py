@@ -58,6 +58,9 @@ def _program(config: StackConfig, env: Mapping[str, str], name: str, *arguments:
 
 def _web(config: StackConfig) -> list[str]:
     where = ["--host", config.host, "--port", str(config.port), "--no-ws"]
+    # Places for connections are cheap, and those that nobody uses are closed (config.connections).
+    most = config.environ.get("WEB_CONNECTIONS") or "4096"
+    where += ["--backlog", most, "--backpressure", most, "--http1-header-read-timeout", "15000"]
     workers = ["--workers", config.environ.get("WEB_WORKERS") or "1", "--workers-kill-timeout", "5"]
     respawn = ["--respawn-failed-workers", "--respawn-interval", "0.5"]
     return ["granian", "--interface", "asgi", *where, *workers, *respawn, "config.asgi:application"]

@@ -18,6 +18,9 @@ from tenants.scope import TenantModel
 
 RESOURCES = ("requests", "assets", "bytes", "vectors", "generations", "cpu_s", "gpu_s")
 RATE = "rate_per_minute"
+# A ceiling for each asset, not for all: bytes of its metadata as JSON. A plan that does not name it has the default.
+METADATA = "metadata_bytes"
+METADATA_DEFAULT = 16 * 1024
 
 
 class Plan(models.Model):
@@ -57,7 +60,14 @@ class Tenant(models.Model):
     def limits(self) -> dict[str, float]:
         """The ceilings of the plan with this tenant's exceptions; a resource that is absent is unlimited."""
         merged = {**self.plan.limits, **self.exceptions}
-        return {name: most for name, most in merged.items() if name != RATE and most is not None}
+        return {
+            name: most for name, most in merged.items() if name not in (RATE, METADATA) and most is not None
+        }
+
+    @property
+    def metadata_limit(self) -> float | None:
+        """Bytes that the metadata of one asset may have; None for no limit."""
+        return self.exceptions.get(METADATA, self.plan.limits.get(METADATA, METADATA_DEFAULT))
 
     @property
     def rate_per_minute(self) -> int | None:
@@ -267,6 +277,8 @@ class UsageDay(TenantModel):
 
 
 __all__ = [
+    "METADATA",
+    "METADATA_DEFAULT",
     "RATE",
     "RESOURCES",
     "Acting",

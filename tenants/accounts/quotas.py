@@ -31,6 +31,11 @@ def limits() -> dict[str, float]:
     return Tenant.objects.select_related("plan").get(pk=current_tenant_id()).limits
 
 
+def metadata_limit() -> float | None:
+    """Bytes that the metadata of one asset of the active tenant may have; None for no limit."""
+    return Tenant.objects.select_related("plan").get(pk=current_tenant_id()).metadata_limit
+
+
 def reserve(*, owner: uuid.UUID, amounts: Mapping[str, float]) -> None:
     """Hold `amounts` for the work `owner`, or raise QuotaExceeded and hold nothing. Runs in the caller's scope."""
     period, ceilings = current_period(), limits()

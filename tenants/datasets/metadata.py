@@ -7,6 +7,7 @@ its values, marked `guessed`: shown, followed by filters, and never enforced.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -97,8 +98,18 @@ def _check_number(value: float, pointer: str) -> None:
 # --- Values against the schema ---------------------------------------------------------------------------
 
 
-def check_metadata(metadata: Any, schema: Schema, pointer: str = "/metadata") -> dict[str, Any]:
-    """The metadata, if it is a JSON object that can be stored and fits what is declared. Raises Invalid."""
+def stored_bytes(metadata: Mapping[str, Any]) -> int:
+    """What metadata takes: its JSON in UTF-8, without blanks. None at all takes nothing."""
+    return len(json.dumps(metadata, ensure_ascii=False, separators=(",", ":")).encode()) if metadata else 0
+
+
+def check_metadata(
+    metadata: Any, schema: Schema, pointer: str = "/metadata", *, at_most: float | None = None
+) -> dict[str, Any]:
+    """The metadata, if it is a JSON object that can be stored and fits what is declared. Raises Invalid.
+
+    `at_most`: bytes that it may take; None for as many as it likes.
+    """
     if not isinstance(metadata, dict):
         raise Invalid(_("Metadata must be a JSON object."), pointer=pointer)
     if len(metadata) > MAX_KEYS:
@@ -106,6 +117,15 @@ def check_metadata(metadata: Any, schema: Schema, pointer: str = "/metadata") ->
     check_json(metadata, pointer)
     if any(not key or len(key) > MAX_KEY for key in metadata):
         raise Invalid(_("Keys have 1 to %(key)s characters.") % {"key": MAX_KEY}, pointer=pointer)
+    if at_most is not None and (size := stored_bytes(metadata)) > at_most:
+        raise Invalid(
+            _(
+                "The metadata takes %(size)s bytes; the plan allows %(most)s for each asset. "
+                "Keep long values elsewhere, or ask the operator for a larger plan."
+            )
+            % {"size": size, "most": f"{at_most:g}"},
+            pointer=pointer,
+        )
     for key, problem in misfits(metadata, schema):
         raise Invalid(problem, pointer=f"{pointer}/{key}")
     return metadata

@@ -81,6 +81,8 @@ class Asset(TenantModel):
     # The first words of a text asset, so that lists and results need not open its blob.
     excerpt = models.TextField(blank=True, default="")
     metadata = models.JSONField(default=dict, blank=True)
+    # What of the tenant's storage the metadata takes, as it was charged; 0 of assets that are older than that.
+    metadata_bytes = models.PositiveIntegerField(default=0, db_default=0)
     error = models.JSONField(null=True, blank=True)
     # What auditing decided: empty (not audited), quarantined (not yet), allow, label, review or block. Quarantined and
     # blocked assets have no vectors, so that no search shows them.

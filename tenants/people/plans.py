@@ -8,7 +8,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Count, ProtectedError, QuerySet
 from django.utils.translation import gettext as _
 
-from tenants.accounts.models import RATE, RESOURCES, Plan
+from tenants.accounts.models import METADATA, RATE, RESOURCES, Plan
 from tenants.accounts.operators import Operator, record_act
 from tenants.accounts.services import SLUG
 from tenants.errors import Conflict, Invalid, NotFound
@@ -77,7 +77,8 @@ def delete_plan(*, by: Operator, slug: str) -> None:
 def _checked(name: str, limits: Mapping[str, float], rate: int | None) -> dict:
     if not 0 < len(name) <= 100:
         raise Invalid(_("A name has 1 to 100 characters."), pointer="/name")
-    if unknown := sorted(set(limits) - set(RESOURCES)):
-        raise Invalid(_("Choose from %(names)s.") % {"names": ", ".join(RESOURCES)}, pointer=f"/{unknown[0]}")
+    known = (*RESOURCES, METADATA)
+    if unknown := sorted(set(limits) - set(known)):
+        raise Invalid(_("Choose from %(names)s.") % {"names": ", ".join(known)}, pointer=f"/{unknown[0]}")
     checked_ceilings({**limits, RATE: rate})
     return {"name": name, "limits": dict(limits), "rate_per_minute": rate}

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from tenants.accounts import keys, services
-from tenants.accounts.models import RATE, RESOURCES, Acting, KeyDigest, Plan, Tenant
+from tenants.accounts.models import METADATA, RATE, RESOURCES, Acting, KeyDigest, Plan, Tenant
 from tenants.accounts.operators import Operator, checked_reason, record_act
 from tenants.accounts.permissions import Actor
 from tenants.errors import Conflict, Invalid, NotFound
@@ -150,10 +150,9 @@ def _said(value: Any) -> str:
 def checked_ceilings(given: Mapping[str, float | None]) -> dict[str, float | None]:
     """Raises Invalid for what is no resource, no number, or out of range."""
     for name, ceiling in given.items():
-        if name not in (*RESOURCES, RATE):
-            raise Invalid(
-                _("Choose from %(names)s.") % {"names": ", ".join((*RESOURCES, RATE))}, pointer=f"/{name}"
-            )
+        known = (*RESOURCES, METADATA, RATE)
+        if name not in known:
+            raise Invalid(_("Choose from %(names)s.") % {"names": ", ".join(known)}, pointer=f"/{name}")
         if ceiling is not None and not 0 <= ceiling <= MAX_CEILING:
             raise Invalid(_("A ceiling is a number from 0 on."), pointer=f"/{name}")
         if name == RATE and ceiling is not None and (ceiling < 1 or ceiling != int(ceiling)):

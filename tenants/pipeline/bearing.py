@@ -116,6 +116,8 @@ class _Bearing:
             blob,
             upload,
             {GENERATED: True},
+            # Not the tenant's words: not charged.
+            metadata_bytes=0,
             generation_id=self.row.id,
             labels=[Asset.GENERATED],
             moderation=QUARANTINED if held else "",

@@ -141,10 +141,11 @@ def _settle_repeated(entries: Sequence[Entry]) -> None:
 
 
 def _check_values(schema: metadata.Schema, entries: Sequence[Entry]) -> None:
+    limit = quotas.metadata_limit()
     for entry in entries:
         if entry.open:
             try:
-                entry.values = metadata.check_metadata(entry.values, schema)
+                entry.values = metadata.check_metadata(entry.values, schema, at_most=limit)
             except Invalid as error:
                 entry.fail(_sentence(error))
 
@@ -218,6 +219,7 @@ def _count_references(uses: Counter[uuid.UUID]) -> None:
 
 def _charge(new: Sequence[Entry], assets: Sequence[Asset]) -> None:
     size = sum(entry.upload.bytes for entry in new if entry.upload)
+    size += sum(asset.metadata_bytes for asset in assets)
     shown = [entry for entry, asset in zip(new, assets, strict=True) if not asset.moderation]
     vectors = sum(entry.prepared.parts for entry in shown if entry.prepared)
     quotas.charge(amounts={"assets": len(new), "bytes": size, "vectors": vectors})
@@ -237,6 +239,7 @@ def _asset(dataset: Dataset, entry: Entry, blobs: dict[str, Blob]) -> Asset:
         caption=upload.caption,
         excerpt=prepared.words[:EXCERPT] if upload.modality in MEDIA else upload.excerpt,
         metadata=entry.values,
+        metadata_bytes=metadata.stored_bytes(entry.values),
     )
 
 

@@ -22,6 +22,7 @@ from tenants.accounts import quotas
 from tenants.accounts.models import Tenant
 from tenants.accounts.services import create_tenant
 from tenants.datasets import metadata, scanning, storage
+from tenants.datasets.metadata import stored_bytes
 from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegment
 from tenants.datasets.services import collect_blobs, create_dataset, update_dataset
 from tenants.datasets.serving import THUMBNAILS
@@ -163,7 +164,7 @@ class Admission:
                 # Without its file an asset was deleted while the export ran.
                 there = [row for row in batch if row["sha256"] in blobs]
                 assets = [self._asset(row, blobs[row["sha256"]]) for row in there]
-                size = sum(blobs[row["sha256"]].bytes for row in there)
+                size = sum(asset.blob.bytes + asset.metadata_bytes for asset in assets)
                 quotas.charge(amounts={"assets": len(assets), "bytes": size})
                 Asset.objects.bulk_create(assets)
                 for made, row in zip(assets, there, strict=True):
@@ -185,6 +186,7 @@ class Admission:
             fields["status"] = Asset.State.PENDING
         if fields["generation_id"] is not None:
             fields["generation_id"] = self.new_id(fields["generation_id"])
+        fields["metadata_bytes"] = stored_bytes(row["metadata"])
         return Asset(id=self.new_id(row["id"]), dataset=self.datasets[row["dataset_id"]], blob=blob, **fields)
 
     def _transcripts(self) -> None:

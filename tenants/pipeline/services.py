@@ -60,7 +60,7 @@ def add_asset(
     upload = upload or check_upload(file, text)
     with tenant_scope(current_tenant_id()):
         dataset = lock_dataset(dataset_id)
-        kept = metadata.check_metadata(values or {}, dataset.metadata_schema)
+        kept = metadata.check_metadata(values or {}, dataset.metadata_schema, at_most=quotas.metadata_limit())
         external_id = check_external_id(external_id)
         if external_id and (earlier := _earlier(dataset, external_id, upload)):
             return earlier
@@ -89,17 +89,22 @@ def _create(
     blob = keep_blob(
         sha256=upload.sha256, length=upload.bytes, media_type=upload.media_type, scan=upload.scan
     )
-    quotas.charge(amounts={"assets": 1, "bytes": blob.bytes})
+    size = blob.bytes + metadata.stored_bytes(values)
+    quotas.charge(amounts={"assets": 1, "bytes": size})
     asset = insert_asset(dataset, blob, upload, values, external_id=external_id)
     job = admit(asset, upload.vectors, actor)
     record(actor=actor, verb="asset.added", target=str(asset.id))
     write_blob(blob, upload.content)
-    transaction.on_commit(partial(meter, asset.tenant_id, {"assets": 1, "bytes": blob.bytes}))
+    transaction.on_commit(partial(meter, asset.tenant_id, {"assets": 1, "bytes": size}))
     return Added(asset, job, created=True)
 
 
 def insert_asset(dataset: Dataset, blob: Blob, upload: Upload, values: dict[str, Any], **more: Any) -> Asset:
-    """The row of an asset with its facets, in the caller's transaction; `more` are further columns."""
+    """The row of an asset with its facets, in the caller's transaction; `more` are further columns.
+
+    The caller charges the storage, that of the metadata (`Asset.metadata_bytes`), too.
+    """
+    more.setdefault("metadata_bytes", metadata.stored_bytes(values))
     asset = Asset(
         dataset=dataset,
         blob=blob,
@@ -188,13 +193,28 @@ def _replace_metadata(asset: Asset, values: dict[str, Any]) -> None:
     if asset.generation_id:
         # Nobody makes it look like something that was not made here.
         values = {**values, metadata.GENERATED: True}
-    asset.metadata = metadata.check_metadata(values, dataset.metadata_schema)
-    asset.save(update_fields=["metadata"])
+    limit = quotas.metadata_limit()
+    if limit is not None:
+        # What is there already may be larger, from before the limit; it may shrink step by step.
+        limit = max(limit, metadata.stored_bytes(asset.metadata))
+    asset.metadata = metadata.check_metadata(values, dataset.metadata_schema, at_most=limit)
+    _recharge(asset, metadata.stored_bytes(values))
+    asset.save(update_fields=["metadata", "metadata_bytes"])
     lexical.index_fields([(asset.id, lexical.words_of(values, dataset.metadata_schema))])
     Facet.objects.filter(asset=asset).delete()
     Facet.objects.bulk_create(metadata.facets_of(asset.id, values, dataset.metadata_schema))
     learn_schema(dataset, values)
     record_changes([asset.id])
+
+
+def _recharge(asset: Asset, size: int) -> None:
+    """The storage that new metadata takes, or leaves. Raises QuotaExceeded."""
+    more, asset.metadata_bytes = size - asset.metadata_bytes, size
+    if more > 0:
+        quotas.charge(amounts={"bytes": more})
+        transaction.on_commit(partial(meter, asset.tenant_id, {"bytes": more}))
+    elif more < 0:
+        quotas.give_back(amounts={"bytes": -more})
 
 
 def _replace_caption(asset: Asset, caption: str, actor: str) -> Job:
@@ -256,9 +276,8 @@ def _erase(assets: list[Asset]) -> None:
     lacking.forget_gaps(asset_ids=ids)
     Asset.objects.filter(pk__in=ids)._raw_delete(using="default")
     telling.deleted(assets)
-    quotas.give_back(
-        amounts={"assets": len(assets), "bytes": sum(a.blob.bytes for a in assets), "vectors": vectors}
-    )
+    size = sum(asset.blob.bytes + asset.metadata_bytes for asset in assets)
+    quotas.give_back(amounts={"assets": len(assets), "bytes": size, "vectors": vectors})
 
 
 def delete_dataset(*, dataset_id: uuid.UUID, actor: str = "") -> Job:

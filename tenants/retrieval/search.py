@@ -122,7 +122,7 @@ def _answered(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwat
     layers = {"embedding": encoded.layer, "candidates": layer}
     meta = _meta(found, encoded, model, [known for known in layers.values() if known is not None])
     search_id = str(uuid7())
-    following = _keep(tenant_id, search_id, asked, found, groups, meta)
+    following = _keep(tenant_id, search_id, asked, found, groups, meta, page.end)
     answer = _answer(tenant_id, search_id, page, following, {**meta, **facets}, asked.wanted, watch)
     answer.layers = layers
     answer.why = explained(encoded.weighed, encoded.parts) if query.explain else None
@@ -133,7 +133,7 @@ def _answered(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwat
         weighed=encoded.weighed,
         parts=encoded.parts,
         shown=[hit.asset_id for _, hit in page.results],
-        end=min(query.top_k, len(groups)),
+        end=page.end,
     )
     return answer
 
@@ -182,19 +182,22 @@ def _keep(
     found: Found,
     groups: list[list[Hit]],
     meta: dict[str, Any],
+    end: int,
 ) -> str | None:
     """The cursor of the second page, if there is one and what it needs could be kept."""
     query = asked.query
+    # Also where the assets were too large for one page.
+    more = found.ranking.total > query.top_k or end < min(query.top_k, len(groups))
     kept: cursors.Seed | cursors.Ranking | None = None
-    if query.group_duplicates and len(groups) > query.top_k:
+    if query.group_duplicates and len(groups) > end:
         # Which results are duplicates of each other is known of the whole ranking or not at all.
         hits, sizes = [hit for members in groups for hit in members], [len(members) for members in groups]
         kept = cursors.Ranking(hits, meta, asked.wanted, sizes)
-    elif not query.group_duplicates and found.ranking.total > query.top_k:
+    elif not query.group_duplicates and more:
         kept = cursors.Seed(asked.vector, found.state.seq, finding.described(asked), found.ranking.hits, meta)
     if kept is None or not cursors.keep(tenant_id, search_id, kept):
         return None
-    return cursors.encode(search_id, query.top_k)
+    return cursors.encode(search_id, end)
 
 
 def _read(
@@ -255,7 +258,7 @@ def _next_page(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwa
     wanted, chosen = ranking.wanted, groups[offset : offset + query.top_k]
     with tenant_scope(tenant_id):
         page = _read(tenant_id, chosen, reader.read, wanted, ranking.sizes is not None, watch)
-    end = offset + len(chosen)
+    end = offset + page.end
     following = cursors.encode(search_id, end) if end < len(groups) else None
     shown = [hit.asset_id for _, hit in page.results]
     traces.keep_page(tenant_id, search_id, start=offset, shown=shown, end=end)

@@ -10,6 +10,7 @@ from typing import Any
 from django.db.models import Q
 
 from tenants.datasets import selectors, storage
+from tenants.datasets.metadata import stored_bytes
 from tenants.datasets.models import Asset, TranscriptSegment
 from tenants.retrieval import duplicates
 from tenants.retrieval.highlighting import Highlight, fields_of_metadata, highlight
@@ -19,6 +20,9 @@ from tenants.retrieval.words import MAX_CHARACTERS
 
 # Texts of a page that are read from storage, which may be a bucket far away.
 MAX_READ = 50
+# Of a page of results: what is over goes to the next one. An asset without metadata and caption takes about so much.
+MAX_BYTES = 4 * 1024 * 1024
+USUAL_BYTES = 1024
 # A character of UTF-8 has at most four bytes.
 CHARACTER_BYTES = 4
 
@@ -41,6 +45,8 @@ class Page:
     """Assets as `read` gave them, each with its hit. `duplicates` of each where they were grouped, else None."""
 
     results: list[tuple[Any, Hit]]
+    # How many of the groups this page has dealt with: all, unless their assets were too large for one page.
+    end: int
     duplicates: dict[uuid.UUID, list[Hit]] | None = None
     spoken: dict[uuid.UUID, str] = field(default_factory=dict)
 
@@ -55,12 +61,34 @@ def read_page(
     kept = duplicates.alive(groups) if grouped else groups
     assets = read(tenant_id, [members[0].asset_id for members in kept])
     there = [members for members in kept if members[0].asset_id in assets]
-    page = Page([(assets[members[0].asset_id], members[0]) for members in there])
+    fits = _fitting([assets[members[0].asset_id] for members in there])
+    end = len(groups) if fits == len(there) else _place_of(there[fits][0], groups)
+    there = there[:fits]
+    page = Page([(assets[members[0].asset_id], members[0]) for members in there], end)
     if grouped:
         page.duplicates = {members[0].asset_id: list(members[1:]) for members in there}
     if quoted:
         page.spoken = _spoken([hit for _, hit in page.results])
     return page
+
+
+def _fitting(assets: Sequence[Any]) -> int:
+    """How many of them make a page of at most about MAX_BYTES, one at least."""
+    size = 0
+    for index, asset in enumerate(assets):
+        if size >= MAX_BYTES:
+            return index
+        shape = {"metadata": asset.metadata, "caption": asset.caption} if isinstance(asset, Asset) else asset
+        size += stored_bytes(shape["metadata"]) + CHARACTER_BYTES * len(shape["caption"]) + USUAL_BYTES
+    return len(assets)
+
+
+def _place_of(hit: Hit, groups: Sequence[Sequence[Hit]]) -> int:
+    return next(
+        place
+        for place, members in enumerate(groups)
+        if any(other.asset_id == hit.asset_id for other in members)
+    )
 
 
 def highlights(tenant_id: uuid.UUID, page: Page, wanted: Collection[str]) -> dict[uuid.UUID, list[Highlight]]:

@@ -13,6 +13,7 @@ from django.conf import settings as django_settings
 from django.core.files.storage import default_storage
 from django.test import Client
 
+from config.proxies import read_networks
 from tenants.retrieval import encoding
 from tests.api.conftest import Api
 
@@ -65,12 +66,51 @@ def test_what_is_away_is_named(http: Client, monkeypatch: pytest.MonkeyPatch, na
     assert [n for n, state in answer.json()["checks"].items() if state == "failed"] == [name]
 
 
-def test_a_read_only_storage_is_not_ready(http: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_asks_for_readiness_without_the_token_writes_nothing(
+    http: Client, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    written: list[str] = []
+    save = default_storage._save
+    monkeypatch.setattr(
+        default_storage, "_save", lambda name, content: written.append(name) or save(name, content)
+    )
+    settings.METRICS_TOKEN = "metrics-token"
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer "}):
+        assert http.get("/readyz", headers=headers).json()["ready"] is True
+    assert written == []
+    assert http.get("/readyz", headers=TOKEN).json()["ready"] is True
+    assert len(written) == 1
+    assert not default_storage.exists(written[0])
+
+
+TOKEN = {"Authorization": "Bearer metrics-token"}
+
+
+def test_a_storage_that_cannot_be_written_to_is_not_ready(
+    http: Client, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError("no space left on device")
 
+    settings.METRICS_TOKEN = "metrics-token"
     monkeypatch.setattr(default_storage, "_save", full)
-    assert http.get("/readyz").json()["checks"]["storage"] == "failed"
+    assert http.get("/readyz", headers=TOKEN).json()["checks"]["storage"] == "failed"
+
+
+@pytest.mark.parametrize("fault", ["read-only", "full"])
+def test_a_fault_of_the_disk_is_told_without_writing(
+    http: Client, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    real = os.statvfs("/")
+
+    class Facts:
+        f_flag = os.ST_RDONLY if fault == "read-only" else 0
+        f_bavail = 0 if fault == "full" else real.f_bavail
+        f_files, f_favail = real.f_files, real.f_favail
+
+    monkeypatch.setattr("config.operations.os.statvfs", lambda path: Facts)
+    answer = http.get("/readyz")
+    assert (answer.status_code, answer.json()["checks"]["storage"]) == (503, "failed")
 
 
 def test_metrics(http: Client, api: Api) -> None:
@@ -112,6 +152,25 @@ def test_metrics_are_not_for_everybody(http: Client, settings: Any) -> None:
     assert http.get("/metrics", REMOTE_ADDR="::ffff:127.0.0.1").status_code == 200
     settings.METRICS_TOKEN = ""
     assert http.get("/metrics", headers={"Authorization": "Bearer "}, **far).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "configured",
+    [
+        pytest.param({"TRUSTED_PROXIES": read_networks("127.0.0.1")}, id="trusted"),
+        pytest.param({"BASE_URL": "https://crosslight.example"}, id="https"),
+        pytest.param({"BASE_URL": "http://crosslight.example:8000"}, id="name"),
+    ],
+)
+def test_behind_a_proxy_that_does_not_tell_metrics_need_the_token(
+    http: Client, settings: Any, configured: dict[str, Any]
+) -> None:
+    settings.METRICS_TOKEN = "metrics-token"
+    assert http.get("/metrics").status_code == 200
+    for name, value in configured.items():
+        setattr(settings, name, value)
+    assert http.get("/metrics").status_code == 403
+    assert http.get("/metrics", headers=TOKEN).status_code == 200
 
 
 def test_the_document(http: Client) -> None:

@@ -174,3 +174,20 @@ def test_words_are_encoded_once(api: Api) -> None:
     first, again = (api.post("/search", {"text": text}).json() for _ in range(2))
     assert (first["cache"], again["cache"]) == ("miss", "hit")
     assert first["weights"] == {"text": 1.0}
+
+
+@pytest.mark.parametrize("grouped", [{}, {"group": "duplicates"}])
+def test_a_page_of_results_has_a_size(
+    api: Api, put: Callable[..., str], monkeypatch: pytest.MonkeyPatch, grouped: dict[str, str]
+) -> None:
+    added = [put(10 * n, metadata={"a": "x" * 3000}) for n in range(7)]
+    assert (ids(find(api, **grouped)), find(api, **grouped)["next"]) == (added, None)
+    monkeypatch.setattr("tenants.retrieval.shown.MAX_BYTES", 10_000)
+    first = find(api, **grouped)
+    assert ids(first) == added[:3]
+    found, cursor = ids(first), first["next"]
+    while cursor is not None:
+        page = api.post("/search", {"cursor": cursor}).json()
+        found += ids(page)
+        cursor = page["next"]
+    assert found == added

@@ -215,7 +215,8 @@ def test_what_came_in_works(full, tmp_path) -> None:
 def test_every_field_that_somebody_adds_is_exported_or_left_out_on_purpose() -> None:
     left_out = {
         Dataset: {"tenant", "deleted_at"},
-        Asset: {"tenant", "dataset", "blob"},
+        # Counted anew where it arrives.
+        Asset: {"tenant", "dataset", "blob", "metadata_bytes"},
         Blob: {"tenant", "id", "references"},
         TranscriptSegment: {"tenant", "id", "asset"},
         AuditEvent: {"tenant"},

@@ -67,11 +67,25 @@ def test_a_table_becomes_assets_that_are_found_and_filtered(party, dataset, star
     assert [asset.external_id for asset, _ in search(tenant_id=party.id, query=cheap).results] == ["a"]
     with tenant_scope(party.id):
         used = {name: quotas.summary()[name]["used"] for name in ("assets", "vectors", "bytes")}
-        assert used == {"assets": 3, "vectors": 3, "bytes": sum(b.bytes for b in Blob.objects.all())}
+        size = sum(a.blob.bytes + a.metadata_bytes for a in Asset.objects.select_related("blob"))
+        assert used == {"assets": 3, "vectors": 3, "bytes": size}
         assert set(Blob.objects.values_list("references", flat=True)) == {1}
         with storage.open_blob(storage.path_of(party.id, best.blob.sha256)) as stream:
             assert stream.read() == b"how to repair a bicycle"
     assert not default_storage.exists(storage.import_path(party.id, job.result["import"]))
+
+
+def test_metadata_over_the_limit_fails_its_row_and_the_rest_is_charged(party, dataset, start, run) -> None:
+    note = "x" * 20_000
+    job = run(start(f"sku,description,note\na,a red apple,short\nb,a bicycle,{note}\n", "shop.csv"))
+    assert [(row, outcome) for row, outcome, _ in _receipt(party, job)] == [(1, "imported"), (2, "failed")]
+    assert "the plan allows 16384 for each asset" in _receipt(party, job)[1][2]
+    with tenant_scope(party.id):
+        kept = Asset.objects.get()
+        assert kept.metadata_bytes == len('{"note":"short"}')
+        assert quotas.summary()["bytes"]["used"] == len("a red apple") + kept.metadata_bytes
+        services.delete_asset(asset_id=kept.id)
+        assert quotas.summary()["bytes"]["used"] == 0
 
 
 def test_the_same_file_again_imports_nothing_twice(party, dataset, start, run) -> None:

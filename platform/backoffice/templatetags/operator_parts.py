@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from backoffice.forms import NAMES
+from tenants.accounts.models import METADATA, METADATA_DEFAULT
 from tenants.jobs.models import Job
 
 register = template.Library()
@@ -36,7 +37,7 @@ def resource(name: str) -> Any:
 @register.filter
 def quantity(amount: float | None, name: str) -> str:
     """An amount of a resource: bytes in their units, the rest as whole numbers."""
-    return filesizeformat(amount or 0) if name == "bytes" else whole(amount)
+    return filesizeformat(amount or 0) if name in ("bytes", METADATA) else whole(amount)
 
 
 @register.filter
@@ -47,7 +48,7 @@ def whole(amount: float | None) -> str:
 
 @register.filter
 def ceiling(limits: dict[str, float], name: str) -> str:
-    value = limits.get(name)
+    value = limits.get(name, METADATA_DEFAULT if name == METADATA else None)
     return "∞" if value is None else quantity(value, name)
 
 
