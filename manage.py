@@ -18,6 +18,8 @@ def add_database_roles():
 
 if __name__ == "__main__":
     add_database_roles()
+    # A command prints what it was asked for; LOG_LEVEL=INFO shows the rest.
+    os.environ.setdefault("LOG_LEVEL", "WARNING")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     from django.core.management import execute_from_command_line
 

@@ -532,6 +532,8 @@ LOGGING = {
         "celery": {"level": "WARNING"},
         "botocore": {"level": "WARNING"},
         "faster_whisper": {"level": "WARNING"},
+        # It says at each start which instructions the processor has.
+        "faiss": {"level": "WARNING"},
         # It logs each piece of each upload, and refusals as errors.
         "resumable_upload": {"level": "CRITICAL"},
     },

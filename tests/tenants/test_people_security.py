@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import secrets
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from config.follow import Stream, read_job
+from config.follow import Watched, read_job
 from tenants.accounts import gate, keys, second_factor, sessions, watchers
 from tenants.accounts.models import (
     ApiKey,
@@ -30,6 +34,7 @@ from tenants.datasets.services import create_dataset
 from tenants.errors import Conflict, Invalid, NotFound
 from tenants.events.models import AuditEvent, Export, IdempotentAnswer
 from tenants.events.services import record
+from tenants.jobs import live
 from tenants.people import invitations
 from tenants.people.erasure import erase_user
 from tenants.pipeline.services import add_asset
@@ -175,33 +180,37 @@ ENDS: dict[str, Callable[[Party, User, str], Any]] = {
 }
 
 
+def as_event(job: Any) -> bytes:
+    return live.event(job).encode()
+
+
 @pytest.mark.parametrize("end", ENDS)
 def test_a_stream_ends_with_the_right_to_watch(end: str, party: Party, job: Any) -> None:
     user = new_member(party.tenant, "viewer")
     key = open_session(user).session_key
-    stream = Stream(party.id, job.id, "", watchers.by_session(key))
-    reading = read_job(stream)
+    stream = Watched(party.id, job.id, watchers.by_session(key))
+    reading = read_job(stream, as_event)
     assert reading is not None
-    assert str(job.id) in reading.event
+    assert str(job.id).encode() in reading.text
     ENDS[end](party, user, key)
-    assert read_job(stream) is None
+    assert read_job(stream, as_event) is None
 
 
 def test_a_stream_of_a_key_ends_with_the_key_and_opens_no_other_tenant(
     party: Party, stranger: Party, job: Any
 ) -> None:
     prefix = party.token.partition(".")[0]
-    stream = Stream(party.id, job.id, "", watchers.by_key(prefix))
-    assert read_job(stream) is not None
+    stream = Watched(party.id, job.id, watchers.by_key(prefix))
+    assert read_job(stream, as_event) is not None
     assert not watchers.may_watch(watchers.by_key(prefix), stranger.id)
     with tenant_scope(party.id):
         keys.revoke_key(key_id=ApiKey.objects.get().id)
-    assert read_job(stream) is None
+    assert read_job(stream, as_event) is None
 
 
 @pytest.mark.parametrize("watcher", ["", "session:", "session:x", "key:", "key:x", "user:x"])
 def test_odd_watchers_see_nothing(watcher: str, party: Party, job: Any) -> None:
-    assert read_job(Stream(party.id, job.id, "", watcher)) is None
+    assert read_job(Watched(party.id, job.id, watcher), as_event) is None
 
 
 # --- Rotating keys ---
@@ -347,3 +356,15 @@ def test_the_operators_commands(capsys: Any) -> None:
     for command in ("reset_password", "erase_user"):
         with pytest.raises(CommandError, match="There is no"):
             call_command(command, user.email)
+
+
+def test_create_tenant_prints_credentials_and_nothing_else() -> None:
+    slug = f"t-{secrets.token_hex(6)}"
+    command = [sys.executable, "manage.py", "create_tenant", slug, "--owner", f"owner@{slug}.example"]
+    env = {name: value for name, value in os.environ.items() if name != "LOG_LEVEL"}
+    done = subprocess.run(
+        command, cwd=settings.ROOT, env=env, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stderr == ""
+    labels = [line.rpartition(" ")[0].strip() for line in done.stdout.splitlines()]
+    assert labels == ["owner", "password", "tenant", "api key"]
