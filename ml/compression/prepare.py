@@ -74,12 +74,14 @@ def current_recipe() -> str:
 def _build_and_swap(out: Path, recipe: str) -> None:
     # Exports of other encoders do not depend on this recipe: they stay.
     with replacing(out, keep=EXPORTS) as building:
-        models = {model_id: _build(model_id, build, building) for model_id, build in BUILDS.items()}
+        models = {}
+        for number, (model_id, build) in enumerate(BUILDS.items(), 1):
+            log.info("preparing %s, %d of %d", model_id, number, len(BUILDS))
+            models[model_id] = _build(model_id, build, building)
         write_manifest(building, recipe, models)
 
 
 def _build(model_id: str, build: Build, folder: Path) -> dict[str, Any]:
-    log.info("preparing %s …", model_id)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as scratch:
         entry = build(folder, Path(scratch))

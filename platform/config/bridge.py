@@ -85,6 +85,10 @@ class Bridge:
         self._pool = WarmestFirst(threads, "web")
         self._bodies = Bodies()
 
+    def stuck_for(self) -> float:
+        """Seconds in which requests have waited for a thread and none has become free."""
+        return self._pool.stuck_for()
+
     async def ask(self, scope: Scope, receive: Receive) -> Answer:
         """Django's answer, or the refusal of a body. Raises ClientLeft."""
         # Of unknown length: the API refuses it, and nothing else reads it.

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
+import time
+from pathlib import Path
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_init
+from celery.signals import beat_init, worker_init
+
+# How often a process shows whoever supervises it that its interpreter still runs.
+HEARTBEAT_S = 1.0
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 app = Celery("crosslight")
 app.config_from_object("django.conf:settings", namespace="CELERY")
+
+
+@worker_init.connect
+@beat_init.connect
+def _begin_heartbeat(**_: Any) -> None:
+    """Touch HEARTBEAT_FILE, if there is one: it needs neither the broker nor the database, which may be away."""
+    if path := os.environ.get("HEARTBEAT_FILE"):
+        threading.Thread(target=_beat, args=(Path(path),), name="heartbeat", daemon=True).start()
+
+
+def _beat(path: Path) -> None:
+    while True:
+        with contextlib.suppress(OSError):
+            path.touch()
+        time.sleep(HEARTBEAT_S)
 
 
 @worker_init.connect

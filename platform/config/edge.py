@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _FOLLOW = FOLLOW.lower().encode()
 _WAIT = WAIT.lower().encode()
+# Longer than any request may take: threads that none of them has left for so long hang.
+STUCK_S = 90.0
 # What a client is told to leave between two questions where no more answers can be held back.
 RETRY_S = b"5"
 
@@ -47,6 +49,8 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
+        elif scope["type"] == "http" and scope["path"] == "/healthz":
+            await self._tell_health(send)
         elif scope["type"] == "http":
             with self._connections.asking(scope):
                 # Once, and first: everything behind this reads the true address.
@@ -73,6 +77,14 @@ class Edge:
             await send({"type": "http.response.body", "body": answer.body})
         else:
             await self._parts(answer, send, wanted=scope["method"] != "HEAD")
+
+    async def _tell_health(self, send: Send) -> None:
+        """Without a thread, which may all be busy: whoever supervises this process ends it if there is no answer."""
+        well = self._django.stuck_for() < STUCK_S
+        body = b"ok\n" if well else b"no thread becomes free\n"
+        headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200 if well else 503, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     async def _stream(
         self, answer: Answer, headers: Headers, stream: Stream, receive: Receive, send: Send

@@ -7,6 +7,7 @@ connections are kept busy as there were ever requests at once. Measured: a fifth
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -25,6 +26,12 @@ class WarmestFirst(Executor):
         self._idle: list[SimpleQueue[Work]] = []
         self._waiting: deque[Work] = deque()
         self._count = 0
+        self._moved_at = 0.0
+
+    def stuck_for(self) -> float:
+        """Seconds in which work has waited and no thread has come to an end of its own."""
+        with self._lock:
+            return time.monotonic() - self._moved_at if self._waiting else 0.0
 
     def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         work: Work = (Future(), call, args, kwargs)
@@ -38,6 +45,8 @@ class WarmestFirst(Executor):
                 name = f"{self._name}_{self._count}"
                 threading.Thread(target=self._work, args=(first,), name=name, daemon=True).start()
             else:
+                if not self._waiting:
+                    self._moved_at = time.monotonic()
                 self._waiting.append(work)
         return work[0]
 
@@ -45,6 +54,7 @@ class WarmestFirst(Executor):
         while True:
             _run(*own.get())
             with self._lock:
+                self._moved_at = time.monotonic()
                 if self._waiting:
                     own.put(self._waiting.popleft())
                 else:

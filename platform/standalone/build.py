@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from standalone import catalogue, frontend
 from standalone.config import ROOT, StackConfig
 from standalone.processes import Command, Spawner
+from standalone.progress import Progress, last_line
 
+# Steps, as people read them; both are skipped where nothing has changed since.
+FRONT_END, MODELS = "front end", "models"
 MODEL_SOURCES = ("ml/compression", "ml/encoders", "requirements.txt")
 
 
 class Builder:
     """Runs the building commands; each is skipped where a stamp says that nothing changed."""
 
-    def __init__(self, config: StackConfig, spawner: Spawner, say: Callable[[str], None]) -> None:
+    def __init__(self, config: StackConfig, spawner: Spawner, progress: Progress) -> None:
         self.config = config
         self._spawner = spawner
-        self._say = say
+        self._progress = progress
 
     def models(self, env: Mapping[str, str]) -> None:
         folder = self.config.models_dir
@@ -29,14 +32,18 @@ class Builder:
         with frontend.exclusively(folder):
             stamp, digest = folder / ".stamp", fingerprint(ROOT / name for name in MODEL_SOURCES)
             if stamp.exists() and stamp.read_text() == digest:
+                self._progress.skip(MODELS)
                 return
-            self._say("preparing the models (once)")
             arguments = [sys.executable, "-m", "ml.compression", "prepare", "--out", str(folder)]
-            self._spawner.run(Command(arguments, env, ROOT, self.config.log_dir / "models.log"))
+            log = self.config.log_dir / "models.log"
+            with self._progress.step(MODELS, last_line(log)):
+                self._spawner.run(Command(arguments, env, ROOT, log))
             stamp.write_text(digest)
 
     def front_end(self) -> None:
-        frontend.build(self.config, self._spawner, self._say)
+        log = self.config.log_dir / "frontend.log"
+        frontend.build(self._spawner, log, lambda: self._progress.step(FRONT_END, last_line(log)))
+        self._progress.skip(FRONT_END)
         catalogue.compile_all()
 
     def both(self, env: Mapping[str, str]) -> tuple[Future[None], Future[None]]:

@@ -91,7 +91,7 @@ def _seed_tenant(entry: dict[str, Any], tell: Tell) -> None:
     with tenant_scope(tenant.id):
         if not KeyDigest.objects.filter(prefix=entry["api_key"].split(".")[0]).exists():
             keys.create_key(name="demo", scopes=list(SCOPES), created_by=owner, token=entry["api_key"])
-    entry["datasets"] = _seed_assets(tenant, slug)
+    entry["datasets"] = _seed_assets(tenant, slug, tell)
     tell(f"{tenant.name}: datasets {', '.join(entry['datasets'])}")
 
 
@@ -100,9 +100,10 @@ def _rows(slug: str) -> Iterator[dict[str, Any]]:
         yield from map(json.loads, lines)
 
 
-def _seed_assets(tenant: Tenant, slug: str) -> dict[str, str]:
+def _seed_assets(tenant: Tenant, slug: str, tell: Tell) -> dict[str, str]:
     datasets: dict[str, Dataset] = {}
-    for row in _rows(slug):
+    rows = list(_rows(slug))
+    for number, row in enumerate(rows, 1):
         with tenant_scope(tenant.id):
             name = row["dataset"]
             if name not in datasets:
@@ -110,6 +111,8 @@ def _seed_assets(tenant: Tenant, slug: str) -> dict[str, str]:
                     name=name
                 )
             _add(datasets[name], slug, row)
+        if number % 20 == 0:
+            tell(f"{slug}: {number} of {len(rows)} files stored")
     return {name: str(dataset.id) for name, dataset in datasets.items()}
 
 
@@ -125,13 +128,14 @@ def _add(dataset: Dataset, slug: str, row: dict[str, Any]) -> None:
 def _wait(slug: str, tell: Tell) -> None:
     """Until every job of the tenant has ended; says how far it is."""
     tenant_id, deadline, told = Tenant.objects.get(slug=slug).id, time.monotonic() + WAIT_S, -1
+    total = sum(1 for _ in _rows(slug))
     while time.monotonic() < deadline:
         with tenant_scope(tenant_id):
             left = Job.objects.filter(UNFINISHED).count()
         if left == 0:
             return
-        if told < 0 or told - left >= 50:
+        if left != told:
             told = left
-            tell(f"{slug}: {left} to embed")
+            tell(f"{slug}: {max(0, total - left)} of {total} files can be searched")
         time.sleep(0.5)
     raise TimeoutError(f"The demo of {slug} is not embedded after {WAIT_S} s; see the log of worker-embed.")

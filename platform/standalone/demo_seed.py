@@ -10,17 +10,23 @@ import psycopg2
 from standalone.config import ROOT, StackConfig
 from standalone.files import read_json, write_json
 from standalone.processes import Command, Spawner
+from standalone.progress import Progress, last_line
+
+# The step, as people read it.
+DEMO = "demo data"
 
 
-def seed(config: StackConfig, spawner: Spawner, env: Mapping[str, str]) -> None:
+def seed(config: StackConfig, spawner: Spawner, env: Mapping[str, str], progress: Progress) -> None:
     """Run the (idempotent) seeding where it is wanted; an interrupted one is taken up again."""
     unfinished = config.run_dir / "seeding"
     if not (unfinished.exists() or wanted(config, env)):
+        progress.skip(DEMO)
         refresh_base_url(config)
         return
     unfinished.touch()
-    arguments = [sys.executable, "manage.py", "seed_demo"]
-    spawner.run(Command(arguments, env, ROOT, config.log_dir / "seed_demo.log"))
+    arguments, log = [sys.executable, "manage.py", "seed_demo"], config.log_dir / "seed_demo.log"
+    with progress.step(DEMO, last_line(log)):
+        spawner.run(Command(arguments, env, ROOT, log))
     unfinished.unlink(missing_ok=True)
 
 

@@ -9,9 +9,10 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from standalone.config import ROOT, StackConfig
+from standalone.config import ROOT
 from standalone.errors import StackError
 from standalone.packages import package_folder
 from standalone.processes import Command, Spawner
@@ -22,20 +23,20 @@ STAMP = OUTPUT / ".stamp"
 MIN_NODE = 20
 
 
-def build(config: StackConfig, spawner: Spawner, say: Callable[[str], None]) -> None:
+def build(spawner: Spawner, log: Path, step: Callable[[], AbstractContextManager[None]]) -> None:
+    """Bundle what the sources are now, within a step; nothing where that has been done."""
     if not (SOURCES / "package.json").exists():
         return
     with exclusively(SOURCES / "package.json"):
         digest = fingerprint(SOURCES)
         if STAMP.exists() and STAMP.read_text() == digest:
             return
-        say("building the front end")
         _check_writable()
         npm, folder = find_npm()
         env = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', '')}", "CI": "1"}
-        log = config.log_dir / "frontend.log"
-        for arguments in (["ci", "--no-audit", "--no-fund", "--loglevel=error"], ["run", "build"]):
-            spawner.run(Command([*npm, *arguments], env, SOURCES, log))
+        with step():
+            for arguments in (["ci", "--no-audit", "--no-fund", "--loglevel=error"], ["run", "build"]):
+                spawner.run(Command([*npm, *arguments], env, SOURCES, log))
         OUTPUT.mkdir(parents=True, exist_ok=True)
         STAMP.write_text(digest)
 

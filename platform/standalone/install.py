@@ -13,6 +13,8 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,6 +24,8 @@ OLDEST, TOO_NEW = (3, 11), (3, 14)
 # setuptools is what the editable install below is built with.
 UNPINNED = ["torch>=2.6", "torchvision>=0.21", "setuptools>=77"]
 MIN_FREE_MB = 3000
+# How often it is said how far an installation is.
+EVERY_S = 5.0
 
 
 class InstallError(Exception):
@@ -61,10 +65,11 @@ def install(dev):
         return
     check_space()
     make_venv()
-    print("installing into .venv (the first time takes some minutes)", file=sys.stderr)
-    pip("install", *UNPINNED)
-    pip("install", "--no-deps", "--require-hashes", "-r", str(requirements))
-    pip("install", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
+    print("installing into .venv: the first time this takes some minutes", file=sys.stderr, flush=True)
+    pinned = sum("==" in line for line in requirements.read_text().splitlines() if line[:1].isalnum())
+    pip("1 of 3, torch", *UNPINNED)
+    pip("2 of 3, what is pinned", "--no-deps", "--require-hashes", "-r", str(requirements), of=pinned)
+    pip("3 of 3, Crosslight", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
     for written in ("run", "dev") if dev else ("run",):  # the dev file holds everything of the other
         stamp(written).write_text(fingerprint(written))
 
@@ -126,9 +131,30 @@ def install_venv_package():
     subprocess.run(["apt-get", "install", "-y", "-qq", package], env=environment, check=True)
 
 
-def pip(*arguments):
+def pip(step, *arguments, of=0):
+    """Run `pip install` and say every few seconds how far it is; `of` is how many packages it may install."""
     command = [str(VENV / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    subprocess.run([*command, *arguments, "--quiet"], check=True, cwd=str(ROOT))
+    command += ["install", *arguments, "--progress-bar", "off"]
+    begun, there = time.monotonic(), installed()
+    process = subprocess.Popen(command, cwd=str(ROOT), stdout=subprocess.PIPE, universal_newlines=True)
+    lines: list[str] = []
+    reader = threading.Thread(target=lines.extend, args=(process.stdout,), daemon=True)
+    reader.start()
+    while reader.is_alive():
+        reader.join(EVERY_S)
+        seen = [line.split(" ", 1)[0] for line in list(lines)]
+        # Those for other machines are pinned, too.
+        whole = f" of {of - seen.count('Ignoring')}" if of else ""
+        told = f"{seen.count('Collecting')}{whole} packages found, {len(installed() - there)} installed"
+        print(f"[{time.monotonic() - begun:4.0f} s] {step}: {told}", file=sys.stderr, flush=True)
+    if process.wait() != 0:
+        sys.stderr.writelines(lines[-20:])
+        raise subprocess.CalledProcessError(process.returncode, command)
+
+
+def installed():
+    """Names of what is in the environment now; pip says nothing while it installs what it has fetched."""
+    return {path.name for path in VENV.glob("lib/python*/site-packages/*.dist-info")}
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from standalone.datadir import check_cluster_version
 from standalone.errors import StackError
 from standalone.files import write_private
 from standalone.identity import postgres_identity
+from standalone.liveness import Probe
 from standalone.packages import package_folder
 from standalone.ports import remembered_port
 from standalone.processes import Command, Identity, Spawner
@@ -36,6 +39,10 @@ TUNING = {
 }
 # For test databases that nobody will miss after a power cut.
 THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+# The first message of a session may ask for encryption, which is answered with one letter before anything else.
+ASK_FOR_TLS = struct.pack("!ii", 8, 80877103)
 
 
 def binary(name: str) -> Path:
@@ -120,6 +127,9 @@ class Postgres:
             # After a kill it refuses until the last process of its predecessor is gone: a few seconds.
             retry_limit_s=1.0,
             start_attempts=30,
+            probe=Probe(self.responds),
+            # Immediate: ends the sessions, too. What was committed is in the log, from which the next start recovers.
+            hung_signal=signal.SIGQUIT,
         )
 
     def _command(self, *arguments: str) -> Command:
@@ -132,6 +142,12 @@ class Postgres:
             death_signal=signal.SIGINT,
             identity=self.identity,
         )
+
+    def responds(self, timeout_s: float) -> bool:
+        """Whether the server says anything: also one that recovers, or has no connection left, is at work."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout_s) as connection:
+            connection.sendall(ASK_FOR_TLS)
+            return bool(connection.recv(1))
 
     def answers(self) -> bool:
         try:

@@ -12,6 +12,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from standalone.config import PRIVILEGED, ROOT, StackConfig
+from standalone.liveness import answers_http, touches
 from standalone.processes import Command
 from standalone.supervise import Program
 
@@ -51,9 +52,14 @@ def _program(config: StackConfig, env: Mapping[str, str], name: str, *arguments:
     env = {key: value for key, value in env.items() if key not in withheld}
     nice = shutil.which("nice")
     polite = [nice, "-n", str(NICE[name])] if nice and name in NICE else []
+    if name == "web":
+        probe = answers_http(f"{config.local_url}/healthz")
+    else:
+        touched = config.run_dir / f"{name}.alive"
+        probe, env = touches(touched), {**env, "HEARTBEAT_FILE": str(touched)}
     command = Command([*polite, sys.executable, "-m", *arguments], env, ROOT, config.log_dir / f"{name}.log")
     # Work in hand may go on for this long; what is cut off then is taken up again by its lease.
-    return Program(name, command, stage=1, stop_timeout_s=10.0)
+    return Program(name, command, stage=1, stop_timeout_s=10.0, probe=probe)
 
 
 def _web(config: StackConfig) -> list[str]:

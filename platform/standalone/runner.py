@@ -12,20 +12,24 @@ from dataclasses import dataclass
 from types import FrameType
 
 from standalone import datadir, demo_seed
-from standalone.build import Builder
+from standalone.build import FRONT_END, MODELS, Builder
 from standalone.config import PRIVILEGED, StackConfig
 from standalone.errors import StackError
 from standalone.files import read_json
+from standalone.liveness import Patience
 from standalone.ports import check_port
 from standalone.postgres import Postgres
 from standalone.processes import Spawner
 from standalone.programs import WORKERS, app_programs, worker_answers
+from standalone.progress import Progress, last_line
 from standalone.supervise import Supervisor, end_leftovers
 from standalone.valkey import Valkey
 
 SERVICE_TIMEOUT_S = 60.0
 READY_TIMEOUT_S = 180.0
 BEAT_UP_S = 3.0
+# Steps of a start, as people read them.
+SERVICES, TABLES, APPLICATION = "Postgres and Valkey", "tables", "web and workers"
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def run(config: StackConfig, plan: Plan) -> None:
         _check_before(config, plan)
         supervisor_state = config.run_dir / "processes.json"
         spawner = Spawner()
-        supervisor = Supervisor(spawner, supervisor_state, say)
+        supervisor = Supervisor(spawner, supervisor_state, say, Patience.from_environ(config.environ))
         start = Start(config, plan, spawner, supervisor)
         start.thread.start()
         try:
@@ -94,7 +98,9 @@ class Start:
         self.thread = threading.Thread(target=self._guarded, name="start", daemon=True)
         self._spawner = spawner
         self._supervisor = supervisor
-        self._builder = Builder(config, spawner, say)
+        self._answered = 0
+        self._progress = Progress(say, self._planned())
+        self._builder = Builder(config, spawner, self._progress)
         secrets = datadir.load_secrets(config.data_dir)
         self._postgres = (
             Postgres(config, secrets, spawner, plan.throwaway) if config.embeds_postgres else None
@@ -130,26 +136,43 @@ class Start:
         except BaseException as error:
             self.error = error  # handed to the main thread, which raises it
 
+    def _planned(self) -> list[str]:
+        """Names of the steps that this plan has; those of which nothing is to do are skipped in silence."""
+        application = [FRONT_END, MODELS, APPLICATION] if self.plan.processes else []
+        tables = [TABLES] if self.plan.migrated else []
+        sown = self.config.seeds_demo is False or (self.config.data_dir / "demo.json").exists()
+        demo = [demo_seed.DEMO] if "web" in self.plan.processes and not sown else []
+        return [SERVICES, *tables, *application, *demo]
+
     def _steps(self) -> None:
-        with_app = bool(self.plan.processes)
-        front_end, models = self._builder.both(self._env) if with_app else (None, None)
-        self._start_services()
-        if self.plan.migrated:
-            self._builder.schema(self._env)
-        if front_end and models:
-            front_end.result()
-            self._builder.static_files(self._env)
-            models.result()
-            self._start_processes()
-            if "web" in self.plan.processes:
-                demo_seed.seed(self.config, self._spawner, self._env)
+        with self._progress.telling():
+            with_app = bool(self.plan.processes)
+            front_end, models = self._builder.both(self._env) if with_app else (None, None)
+            with self._progress.step(SERVICES):
+                self._start_services()
+            if self.plan.migrated:
+                with self._progress.step(TABLES, last_line(self.config.log_dir / "migrate.log")):
+                    self._builder.schema(self._env)
+            if front_end and models:
+                front_end.result()
+                self._builder.static_files(self._env)
+                models.result()
+                with self._progress.step(APPLICATION, self._answering):
+                    self._start_processes()
+                if "web" in self.plan.processes:
+                    demo_seed.seed(self.config, self._spawner, self._env, self._progress)
         self._announce()
+
+    def _answering(self) -> str:
+        """They are waited for one after the other, web first."""
+        names = self.plan.processes
+        awaited = f", waiting for {names[self._answered]}" if self._answered < len(names) else ""
+        return f"{self._answered} of {len(names)} answer{awaited}"
 
     def _start_services(self) -> None:
         if self._valkey:
             self._supervisor.start(self._valkey.program())
         if self._postgres:
-            say("starting Postgres")
             self._postgres.prepare()
             self._supervisor.start(self._postgres.program())
             self._supervisor.wait_for("postgres", self._postgres.answers, SERVICE_TIMEOUT_S)
@@ -161,21 +184,17 @@ class Start:
         programs = app_programs(self.config, self._env)
         for name in self.plan.processes:
             self._supervisor.start(programs[name])
-        if "web" in self.plan.processes:
-            say("waiting for the application")
-            answers = answers_with_ok(f"{self.config.local_url}/readyz")
-            self._supervisor.wait_for("web", answers, READY_TIMEOUT_S)
-        self._wait_for_the_others()
-
-    def _wait_for_the_others(self) -> None:
-        """Workers must answer; the scheduler, which nobody can ask, must have stayed up for a moment."""
         for name in self.plan.processes:
-            if name in WORKERS:
-                self._supervisor.wait_for(name, worker_answers(name, self._env), READY_TIMEOUT_S)
-            elif name == "beat":
-                self._supervisor.wait_for(
-                    name, lambda: self._supervisor.uptime("beat") > BEAT_UP_S, READY_TIMEOUT_S
-                )
+            self._supervisor.wait_for(name, self._answers(name), READY_TIMEOUT_S)
+            self._answered += 1
+
+    def _answers(self, name: str) -> Callable[[], bool]:
+        """Web must be ready, workers answer; the scheduler, which nobody can ask, stay up for a moment."""
+        if name == "web":
+            return answers_with_ok(f"{self.config.local_url}/readyz")
+        if name in WORKERS:
+            return worker_answers(name, self._env)
+        return lambda: self._supervisor.uptime(name) > BEAT_UP_S
 
     def _announce(self) -> None:
         self._supervisor.ready = True
@@ -198,10 +217,11 @@ def prepare_only(config: StackConfig) -> None:
     """Front end and models, for a test run; no service needed."""
     datadir.create(config.data_dir)
     datadir.check_space(config.data_dir, config.min_free_mb)
-    builder = Builder(config, Spawner(), say)
+    progress = Progress(say, [FRONT_END, MODELS])
     env = {**config.environ, "CROSSLIGHT_MODELS": str(config.models_dir)}
-    for future in builder.both(env):
-        future.result()
+    with progress.telling():
+        for future in Builder(config, Spawner(), progress).both(env):
+            future.result()
 
 
 __all__ = ["Plan", "StackError", "prepare_only", "run"]

@@ -1,4 +1,4 @@
-"""Keeps processes running: restarts with a growing pause, ordered stop, nothing left behind.
+"""Keeps processes running: restarts with a growing pause, ends what hangs, ordered stop, nothing left behind.
 
 Why not a ready-made supervisor: docs/adr/0007-own-supervision.md.
 """
@@ -12,18 +12,26 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from standalone.errors import StackError
-from standalone.files import write_json
+from standalone.files import read_json, write_json
+from standalone.liveness import Patience, Probe, Watch
 from standalone.logs import rotate, tail
 from standalone.processes import Command, Spawner, kill_tree
 
 TICK_S = 0.1
 ROTATE_EVERY_S = 5.0
 STABLE_S = 10.0
+# A rest that took so long instead of TICK_S: this process, or all of the machine, stood still.
+STOOD_STILL_S = 1.0
+# From the signal that ends a process which hangs to SIGKILL.
+HUNG_GRACE_S = 5.0
+KEPT_RESTARTS = 100
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,9 @@ class Program:
     retry_limit_s: float = 5.0
     # How many failures in a row mean, before the stack is ready, that it cannot start.
     start_attempts: int = 3
+    probe: Probe | None = None
+    # For one that hangs; what does not end by it is killed.
+    hung_signal: signal.Signals = signal.SIGKILL
 
 
 @dataclass
@@ -49,6 +60,10 @@ class Running:
     start_next_at: float = 0.0
     failures: int = 0
     code: int | None = None
+    watch: Watch | None = None
+    # Of one that hung: for how long it had been silent, and when it is killed.
+    silent_s: float = 0.0
+    kill_at: float = 0.0
 
     def pause(self) -> float:
         return min(self.program.retry_s * 2 ** max(0, self.failures - 1), self.program.retry_limit_s)
@@ -57,10 +72,15 @@ class Running:
 class Supervisor:
     """Its loop owns every child; other threads ask through `start` and look through `check`."""
 
-    def __init__(self, spawner: Spawner, state_file: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, spawner: Spawner, state_file: Path, say: Callable[[str], None], patience: Patience
+    ) -> None:
         self._spawner = spawner
         self._state_file = state_file
+        # For operators, who see it under /operator/ (tenants.jobs.fleet).
+        self._restarts_file = state_file.with_name("restarts.json")
         self._say = say
+        self._patience = patience
         self._requests: queue.Queue[Program] = queue.Queue()
         self._running: dict[str, Running] = {}
         self._rotate_at = 0.0
@@ -96,7 +116,10 @@ class Supervisor:
 
     def loop(self, until: Callable[[], bool]) -> None:
         while not until():
+            rested_at = time.monotonic()
             self._take_requests()
+            if time.monotonic() - rested_at > STOOD_STILL_S:
+                self._forget_silences()
             for running in self._running.values():
                 self._look_after(running)
             self._rotate_logs()
@@ -121,6 +144,12 @@ class Supervisor:
                 self._spawn(running)
         elif running.child.poll() is not None:
             self._bury(running, running.child)
+        elif running.kill_at:
+            if time.monotonic() >= running.kill_at:
+                running.kill_at = time.monotonic() + HUNG_GRACE_S
+                _kill(running.child.pid)
+        elif running.watch and (silent_s := running.watch.silent_for()):
+            self._end_hung(running, running.child, silent_s)
         elif running.failures and time.monotonic() - running.started_at > STABLE_S:
             running.failures = 0
 
@@ -128,22 +157,51 @@ class Supervisor:
         running.started_at = time.monotonic()
         try:
             running.child = self._spawner.spawn(running.program.command)
+            running.silent_s = running.kill_at = 0.0
+            probe, wanted = running.program.probe, self._patience.interval_s > 0
+            running.watch = Watch(running.child.pid, probe, self._patience) if probe and wanted else None
         except OSError as error:  # no memory, no space for a log: as passing as a process that ends at once
-            self._retry_later(running, str(error))
+            self._retry_later(running, f"not started: {error}")
         self._write_state()
 
     def _bury(self, running: Running, child: subprocess.Popen[bytes]) -> None:
         running.code, running.child = child.returncode, None
         self._spawner.forget(child)
         self._spawner.kill_strangers()
-        self._retry_later(running, describe(child.returncode))
+        self._retry_later(running, "hung" if running.silent_s else describe(child.returncode))
         self._write_state()
+
+    def _end_hung(self, running: Running, child: subprocess.Popen[bytes], silent_s: float) -> None:
+        self._say(f"{running.program.name} has not answered for {silent_s:.0f} s, ending it")
+        running.silent_s, running.kill_at = silent_s, time.monotonic() + HUNG_GRACE_S
+        if running.program.hung_signal == signal.SIGKILL:
+            _kill(child.pid)
+            return
+        child.send_signal(running.program.hung_signal)
+        # Which a stopped process sees only once it goes on.
+        child.send_signal(signal.SIGCONT)
+
+    def _forget_silences(self) -> None:
+        for running in self._running.values():
+            if running.watch:
+                running.watch.forget()
 
     def _retry_later(self, running: Running, reason: str) -> None:
         running.failures += 1
         pause = running.pause()
         running.start_next_at = time.monotonic() + pause
         self._say(f"{running.program.name} ended ({reason}), again in {pause:.1f} s")
+        self._note_restart(running, reason)
+
+    def _note_restart(self, running: Running, reason: str) -> None:
+        note: dict[str, Any] = {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "program": running.program.name,
+            "reason": reason,
+            "silent_s": round(running.silent_s, 1),
+        }
+        with contextlib.suppress(OSError, ValueError):  # the list is for people; the restart is what matters
+            write_json(self._restarts_file, [*read_json(self._restarts_file, []), note][-KEPT_RESTARTS:])
 
     def _rotate_logs(self) -> None:
         if time.monotonic() < self._rotate_at:
@@ -175,11 +233,15 @@ class Supervisor:
         while child.poll() is None:
             if hurry() or time.monotonic() - started > program.stop_timeout_s:
                 self._say(f"{program.name} does not stop, killing it")
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    kill_tree(psutil.Process(child.pid))
+                _kill(child.pid)
                 child.wait()
             time.sleep(TICK_S / 4)
         self._spawner.forget(child)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        kill_tree(psutil.Process(pid))
 
 
 def describe(code: int) -> str:

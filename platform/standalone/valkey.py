@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from standalone.config import PRIVILEGED, StackConfig
 from standalone.errors import StackError
 from standalone.files import write_private
+from standalone.liveness import Probe
 from standalone.packages import package_folder
 from standalone.ports import remembered_port
 from standalone.processes import Command
@@ -63,7 +65,21 @@ class Valkey:
         log = self.config.log_dir / "valkey.log"
         env = {name: value for name, value in os.environ.items() if name not in PRIVILEGED}
         command = Command([str(binary()), str(path)], env, self.config.data_dir, log)
-        return Program("valkey", command, stage=0, retry_limit_s=1.0, start_attempts=5)
+        return Program(
+            "valkey",
+            command,
+            stage=0,
+            retry_limit_s=1.0,
+            start_attempts=5,
+            probe=Probe(self.responds),
+            # It writes what it still holds to its file, if it can.
+            hung_signal=signal.SIGTERM,
+        )
+
+    def responds(self, timeout_s: float) -> bool:
+        """Whether the server says anything, be it that it loads its data."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout_s) as connection:
+            return bool(self._ask(connection, "PING"))
 
     def answers(self) -> bool:
         try:

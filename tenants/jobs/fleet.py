@@ -7,11 +7,13 @@ there goes with it; queues and throughput are read from the database.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db.models import Count, Min, Q
 from django.db.models.functions import TruncMinute
 from django.utils import timezone
@@ -21,6 +23,7 @@ from tenants.jobs.models import Job, JobDispatch
 from tenants.scope import operator_scope
 from tenants.valkey import client
 
+log = logging.getLogger(__name__)
 # A worker reports itself each REPORT_S, and is forgotten after LOST_S without a word.
 REPORT_S, LOST_S = 5.0, 20.0
 _SEEN, _REPORT = "fleet:seen", "fleet:worker:"
@@ -105,6 +108,39 @@ def workers() -> list[Worker]:
     names = client().zrangebyscore(_SEEN, time.time() - LOST_S, "+inf")
     reports = client().mget([_REPORT + name.decode() for name in names]) if names else []
     return sorted((Worker(**json.loads(one)) for one in reports if one), key=lambda one: (one.name, one.pid))
+
+
+# --- Restarts --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Restart:
+    """A process that ended, or was ended after `silent_s` without an answer, and was started again.
+
+    `reason`: `hung`, or in words how it ended, such as `signal SIGKILL` and `exit status 1`.
+    """
+
+    at: datetime
+    program: str
+    reason: str
+    silent_s: float
+
+    @property
+    def hung(self) -> bool:
+        return self.reason == "hung"
+
+
+def restarts() -> list[Restart]:
+    """The last ones on this machine, the newest first, as the stack's supervisor notes them."""
+    try:
+        noted = json.loads((settings.DATA_DIR / "run" / "restarts.json").read_text())
+        rows = [Restart(**{**note, "at": datetime.fromisoformat(note["at"])}) for note in noted]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError, KeyError):
+        log.warning("the list of restarts cannot be read", exc_info=True)
+        return []
+    return rows[::-1]
 
 
 # --- Queues and throughput -------------------------------------------------------------------------------

@@ -38,7 +38,10 @@ BEGUN = time.monotonic()
 # A worker that consumes lets a canary through every 15 seconds.
 LATE_CANARY_S = 120
 FEW = 10
+# A process that ends so often within an hour keeps failing.
+MANY_RESTARTS = 3
 OLD_QUEUE = dt.timedelta(minutes=10)
+LATELY = dt.timedelta(hours=1)
 LONG_ERASURE = LONG_FAILING = dt.timedelta(hours=1)
 LITTLE_ROOM, HARDLY_ROOM = 0.1, 0.03
 
@@ -93,6 +96,25 @@ def _workers() -> Iterator[Trouble]:
     if missing := sorted(set(QUEUES) - served):
         what = _("No worker reports itself for the queues %(names)s") % {"names": ", ".join(missing)}
         yield Trouble(what, _("Start it; see its log in the data directory."), "fleet")
+
+
+def _restarts() -> Iterator[Trouble]:
+    """Processes that hung of late, and those that end again and again."""
+    recent = [one for one in fleet.restarts() if timezone.now() - one.at < LATELY]
+    for program in sorted({one.program for one in recent}):
+        mine = [one for one in recent if one.program == program]
+        hung = sum(one.hung for one in mine)
+        if hung:
+            what = ngettext(
+                "%(name)s stopped answering and was restarted, %(n)d time within an hour",
+                "%(name)s stopped answering and was restarted, %(n)d times within an hour",
+                hung,
+            )
+            yield Trouble(what % {"name": program, "n": hung}, _("Look at its log."), "fleet", bad=False)
+        elif len(mine) >= MANY_RESTARTS:
+            what = _("%(name)s ended and was restarted %(n)d times within an hour")
+            detail = _("The last time: %(reason)s. Look at its log.") % {"reason": mine[0].reason}
+            yield Trouble(what % {"name": program, "n": len(mine)}, detail, "fleet")
 
 
 def _webhooks() -> Iterator[Trouble]:
@@ -197,6 +219,7 @@ def _erasures() -> Iterator[Trouble]:
 CHECKS: dict[str, Callable[[], Iterator[Trouble]]] = {
     "workers": _workers,
     "canaries": _canaries,
+    "restarts": _restarts,
     "queues": _old_queues,
     "storage": _storage,
     "disk": _disk,

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import CancelledError, wait
+from typing import Any
 
 import pytest
+from django.http import HttpResponse
 
+from config import edge as edge_module
+from config.edge import Edge
+from config.proxies import TrustedProxies
 from config.threads import WarmestFirst
 
 
@@ -95,3 +102,60 @@ def test_many_callers_at_once_lose_nothing() -> None:
     for thread in threads:
         thread.join(30)
     assert sorted(done) == [1000 * n + k for n in range(6) for k in range(500)]
+
+
+def test_threads_that_nobody_leaves_are_known() -> None:
+    pool, gate = WarmestFirst(2, "t"), threading.Event()
+    held = [pool.submit(gate.wait, 20) for _ in range(2)]
+    assert pool.stuck_for() == 0.0
+    waiting = pool.submit(name)
+    time.sleep(0.05)
+    assert pool.stuck_for() >= 0.05
+    gate.set()
+    wait([*held, waiting], timeout=5)
+    assert pool.stuck_for() == 0.0
+
+
+def test_health_is_told_while_every_thread_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is bad once none of them becomes free, though requests wait."""
+    gate, begun = threading.Event(), threading.Semaphore(0)
+
+    def app(environ: dict[str, Any], start: Callable[..., Any]) -> HttpResponse:
+        begun.release()
+        gate.wait(20)
+        start("204 No Content", [])
+        return HttpResponse(status=204)
+
+    async def asked(edge: Edge, path: str) -> int:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": []}
+        whole = {
+            **scope,
+            "http_version": "1.1",
+            "scheme": "http",
+            "server": ("h", 80),
+            "client": ("127.0.0.1", 1),
+        }
+        await edge(whole, receive, send)
+        return int(sent[0]["status"])
+
+    async def ask() -> list[int]:
+        edge = Edge(app, threads=2, proxies=TrustedProxies((), "x-forwarded-for"))
+        held = [asyncio.create_task(asked(edge, "/x")) for _ in range(3)]
+        while not begun.acquire(blocking=False):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        told = [await asked(edge, "/healthz")]
+        monkeypatch.setattr(edge_module, "STUCK_S", 0.01)
+        told.append(await asked(edge, "/healthz"))
+        gate.set()
+        return told + [await each for each in held]
+
+    assert asyncio.run(ask()) == [200, 503, 204, 204, 204]

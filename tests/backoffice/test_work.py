@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import secrets
 import time
 import uuid
@@ -277,6 +278,29 @@ def test_the_fleet_lists_workers_that_report_themselves(operator: Client) -> Non
     page = operator.get("/operator/fleet").content.decode()
     assert name in page
     assert "cpu × 2" in page
+
+
+def test_restarts_are_listed_with_their_reason(operator: Client, settings: Any, tmp_path: Any) -> None:
+    settings.DATA_DIR = tmp_path
+    assert fleet.restarts() == []
+    now = dt.datetime.now(dt.UTC)
+    ended = [("beat", "exit status 1", 0.0, now - dt.timedelta(minutes=n)) for n in (3, 2, 1)]
+    old = ("worker-train", "hung", 9.0, now - dt.timedelta(hours=2))
+    rows = [old, *ended, ("web", "hung", 12.4, now), ("valkey", "signal SIGKILL", 0.0, now)]
+    noted = [{"at": at.isoformat(), "program": p, "reason": r, "silent_s": s} for p, r, s, at in rows]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "restarts.json").write_text(json.dumps(noted))
+    assert [one.program for one in fleet.restarts()][:2] == ["valkey", "web"]
+    page = operator.get("/operator/fleet").content.decode()
+    assert "Did not answer for 12 s" in page
+    assert "Ended: signal SIGKILL" in page
+    told = {trouble.what: trouble.bad for trouble in health._restarts()}
+    assert told == {
+        "beat ended and was restarted 3 times within an hour": True,
+        "web stopped answering and was restarted, 1 time within an hour": False,
+    }
+    (tmp_path / "run" / "restarts.json").write_text('[{"half":')
+    assert operator.get("/operator/fleet").status_code == 200
 
 
 def test_the_canaries_history_is_drawn(operator: Client) -> None:

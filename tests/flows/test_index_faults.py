@@ -24,7 +24,9 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running_stack(tmp_path_factory.mktemp("faulty"), extra_env=ENV) as running:
+    # A worker is stopped here for longer than the supervisor would let it.
+    env = {**ENV, "PROBE_INTERVAL_S": "0"}
+    with running_stack(tmp_path_factory.mktemp("faulty"), extra_env=env) as running:
         yield running
 
 

@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 
 from standalone.errors import StackError
+from standalone.liveness import Patience, touches
 from standalone.processes import Command, Spawner
 from standalone.supervise import Program, Supervisor
 
@@ -21,7 +22,10 @@ def program(folder: Path, entry: dict) -> Program:
     name = entry.pop("name")
     arguments = [sys.executable, "-c", entry.pop("code")]
     command = Command(arguments, os.environ, folder, folder / f"{name}.log")
-    return Program(name=name, command=command, **{"stage": 0, "retry_s": 0.1, **entry})
+    if number := entry.pop("hung_signal", None):
+        entry["hung_signal"] = signal.Signals(number)
+    probe = touches(folder / f"{name}.alive") if entry.pop("touches", False) else None
+    return Program(name=name, command=command, probe=probe, **{"stage": 0, "retry_s": 0.1, **entry})
 
 
 def say(line: str) -> None:
@@ -33,7 +37,9 @@ def main() -> int:
     folder = Path(sys.argv[1])
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stopped.set())
-    supervisor = Supervisor(Spawner(), folder / "processes.json", say)
+    misses = int(os.environ.get("MISSES", "3"))
+    patience = Patience(interval_s=0.2, timeout_s=0.4, misses=misses, busy_s=2.0, start_s=4.0)
+    supervisor = Supervisor(Spawner(), folder / "processes.json", say, patience)
     for entry in json.loads((folder / "programs.json").read_text()):
         supervisor.start(program(folder, entry))
     names = [entry["name"] for entry in json.loads((folder / "programs.json").read_text())]

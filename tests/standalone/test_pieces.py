@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import stat
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from standalone import files, frontend, install, logs, ports
 from standalone.config import StackConfig
 from standalone.errors import StackError
+from standalone.progress import Progress, last_line
 
 
 def listening() -> socket.socket:
@@ -111,3 +114,44 @@ def test_a_front_end_is_built_again_only_for_its_sources(tmp_path: Path) -> None
     assert frontend.fingerprint(tmp_path) == before
     (tmp_path / "src" / "main.ts").write_text("2")
     assert frontend.fingerprint(tmp_path) != before
+
+
+def test_a_start_says_what_it_does_and_what_is_left(tmp_path: Path) -> None:
+    lines: list[str] = []
+    log = tmp_path / "models.log"
+    log.write_text("of an earlier start\n")
+    progress = Progress(lines.append, ["tables", "models", "front end", "web and workers"], every_s=0.1)
+    progress.skip("front end")
+    with progress.telling(), progress.step("tables"), progress.step("models", last_line(log)):
+        time.sleep(0.25)
+        log.write_text("of an earlier start\npreparing minilm, 1 of 3\n")
+        time.sleep(0.25)
+    assert [line.partition("] ")[2] for line in lines[:3]] == [
+        "tables",
+        "models",
+        "… tables; models; then web and workers",
+    ]
+    assert lines[-1].endswith("… tables; models: preparing minilm, 1 of 3; then web and workers")
+    assert all(line.startswith("[   0 s] ") for line in lines)
+
+
+def test_an_installation_says_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    site = "lib/python3.11/site-packages"
+    python.write_text(
+        "#!/bin/sh\necho Ignoring pywin32: markers\necho Collecting a==1\necho Collecting b==1\n"
+        f"mkdir -p {tmp_path}/{site}/a-1.dist-info\nsleep 0.3\n[ $5 = install ] || exit 9\n[ $6 != broken ]\n"
+    )
+    python.chmod(0o755)
+    monkeypatch.setattr(install, "VENV", tmp_path)
+    monkeypatch.setattr(install, "EVERY_S", 0.2)
+    install.pip("2 of 3, what is pinned", "-r", "requirements.txt", of=4)
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "[   0 s] 2 of 3, what is pinned: 2 of 3 packages found, 1 installed"
+    assert len(told) >= 2
+    with pytest.raises(subprocess.CalledProcessError):
+        install.pip("1 of 3, torch", "broken")
+    assert "Collecting a==1" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 import psutil
+import psycopg2
 import pytest
 
 from standalone.config import APP_PROCESSES, PRIVILEGED, ROOT
@@ -27,7 +29,8 @@ RECOVERY_S = 20.0
 @pytest.fixture(scope="module")
 def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Not the session's: its processes are killed here."""
-    with running_stack(tmp_path_factory.mktemp("own")) as stack:
+    quick = {"PROBE_INTERVAL_S": "1", "PROBE_TIMEOUT_S": "2"}
+    with running_stack(tmp_path_factory.mktemp("own"), extra_env=quick) as stack:
         yield stack
 
 
@@ -37,6 +40,28 @@ def test_a_killed_process_comes_back(own_stack: Stack, name: str) -> None:
     own_stack.wait_ready(RECOVERY_S)
     for worker in WORKERS:
         wait_until(worker_answers(worker, own_stack.env), RECOVERY_S, lambda: own_stack.log_tail("stack"))
+
+
+def test_processes_that_hang_come_back(own_stack: Stack) -> None:
+    """All at once, the web server's own worker, too. What the database has promised is still there."""
+    url, names = own_stack.env["MIGRATION_DATABASE_URL"], ["postgres", "valkey", *APP_PROCESSES]
+    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE kept AS SELECT 7 AS id")
+    below = psutil.Process(own_stack.pid("web")).children()
+    stopped = {name: own_stack.kill(name, signal.SIGSTOP) for name in names}
+    for child in below:
+        child.suspend()
+    for name, pid in stopped.items():
+        own_stack.wait_for_successor(name, pid, 2 * RECOVERY_S)
+    own_stack.wait_ready(2 * RECOVERY_S)
+    for worker in WORKERS:
+        wait_until(worker_answers(worker, own_stack.env), 2 * RECOVERY_S, lambda: own_stack.log_tail("stack"))
+    noted = json.loads((own_stack.data_dir / "run" / "restarts.json").read_text())
+    assert {note["program"] for note in noted if note["reason"] == "hung"} == {*names}
+    assert living([*stopped.values(), *(child.pid for child in below)]) == []
+    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("SELECT id FROM kept")
+        assert cursor.fetchall() == [(7,)]
 
 
 def test_what_is_secret_is_private(own_stack: Stack) -> None:

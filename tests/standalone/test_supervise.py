@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +52,11 @@ class Supervised:
 
 
 @contextmanager
-def supervised(folder: Path, *programs: dict[str, Any]) -> Iterator[Supervised]:
+def supervised(folder: Path, *programs: dict[str, Any], misses: int = 3) -> Iterator[Supervised]:
     (folder / "programs.json").write_text(json.dumps(programs))
     command = [sys.executable, str(SUPERVISED), str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    env = {**os.environ, "MISSES": str(misses)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
     try:
         yield Supervised(folder, process)
     finally:
@@ -132,6 +135,112 @@ def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
         run.process.kill()
         run.process.wait()
         wait_until(lambda: living(pids) == [], 10, lambda: f"still there: {living(pids)}")
+
+
+# Shows that it lives as a worker does, five times a second.
+ALIVE = """
+import os, pathlib, signal, sys, threading, time
+def beat():
+    while True:
+        pathlib.Path(NAME + ".alive").touch()
+        time.sleep(0.2)
+threading.Thread(target=beat, daemon=True).start()
+"""
+
+
+def alive(name: str, code: str = "time.sleep(600)", **options: Any) -> dict[str, Any]:
+    return {"name": name, "code": f"NAME = {name!r}\n{ALIVE}\n{code}", "touches": True, **options}
+
+
+def beats(folder: Path, name: str) -> None:
+    wait_until((folder / f"{name}.alive").exists, 20, lambda: f"{name} never began")
+    time.sleep(0.6)  # until the supervisor has seen it, too
+
+
+def restarts(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "restarts.json"
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What became of some programs, each of which went silent, or is slow, in its own way."""
+
+    folder: Path
+    first: dict[str, int]
+    last: dict[str, int]
+    orphan: int
+    output: str
+
+    @property
+    def restarts(self) -> dict[str, dict[str, Any]]:
+        return {note["program"]: note for note in restarts(self.folder)}
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    folder = tmp_path_factory.mktemp("watched")
+    tidies = "signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path('tidied').touch(), sys.exit()))"
+    programs = [
+        alive("web", PARENT),
+        alive("valkey", f"{tidies}\ntime.sleep(600)", hung_signal=int(signal.SIGTERM)),
+        # Native code that does not let go of the interpreter.
+        alive("computes", "import re; time.sleep(2); re.match(r'(a+)+b', 'a' * 60)"),
+        {**alive("slow"), "code": "import time; time.sleep(2)\n" + alive("slow")["code"]},
+        alive("beat"),
+    ]
+    names = [entry["name"] for entry in programs]
+    with supervised(folder, *programs) as run:
+        first = {name: run.running_pid(name) for name in names}
+        for name in ("web", "valkey"):
+            beats(folder, name)
+        orphan = number_in(folder / "grandchild")
+        for name in ("web", "valkey"):
+            os.kill(first[name], signal.SIGSTOP)
+        for name in ("web", "valkey", "computes"):
+            run.running_pid(name, other_than=first[name])
+        beats(folder, "slow")
+        last = {name: run.running_pid(name) for name in names}
+        assert len(living(list(last.values()))) == len(names)
+        yield Watched(folder, first, last, orphan, run.stop())
+
+
+def test_a_process_that_hangs_is_ended_and_comes_back(watched: Watched) -> None:
+    """With its children, or by a signal on which it may tidy up."""
+    assert living([watched.first["web"], watched.first["valkey"], watched.orphan]) == []
+    assert (watched.folder / "tidied").exists()
+    assert "web has not answered for" in watched.output
+    for name in ("web", "valkey"):
+        assert watched.restarts[name]["reason"] == "hung"
+        assert watched.restarts[name]["silent_s"] > 0.5
+
+
+def test_one_that_computes_in_silence_has_more_time(watched: Watched) -> None:
+    assert watched.restarts["computes"]["silent_s"] > 2.0
+
+
+def test_a_slow_start_is_no_hang(watched: Watched) -> None:
+    for name in ("slow", "beat"):
+        assert watched.last[name] == watched.first[name]
+        assert name not in watched.restarts
+
+
+def test_a_time_in_which_all_stood_still_is_not_counted(tmp_path: Path) -> None:
+    """As when a laptop sleeps: what was silent before, and what does not answer at once after, is no hang."""
+    with supervised(tmp_path, alive("web"), misses=5) as run:
+        first = run.running_pid("web")
+        beats(tmp_path, "web")
+        os.kill(first, signal.SIGSTOP)
+        time.sleep(1.2)
+        os.kill(run.process.pid, signal.SIGSTOP)
+        time.sleep(1.2)
+        os.kill(run.process.pid, signal.SIGCONT)
+        time.sleep(1.3)
+        os.kill(first, signal.SIGCONT)
+        time.sleep(0.5)
+        assert run.pid("web") == first
+        run.stop()
+    assert restarts(tmp_path) == []
 
 
 @pytest.mark.parametrize("failures", [1, 4])

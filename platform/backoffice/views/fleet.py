@@ -20,6 +20,7 @@ from tenants.valkey import Unavailable
 
 MINUTES = 60
 HOURS = 24
+SHOWN_RESTARTS = 20
 # Below it a canary's way is not worth a look: a worker takes one a second or so after it came.
 LATE_S = 15.0
 
@@ -30,6 +31,7 @@ def index(request: Request) -> HttpResponse:
     context = {
         "title": _("Fleet"),
         "workers": _reported(fleet.workers),
+        "restarts": fleet.restarts()[:SHOWN_RESTARTS],
         "queues": health.queues(),
         "kinds": _by_kind(minutes),
         "ended": _ended(minutes),

@@ -22,6 +22,7 @@ from standalone.config import StackConfig
 from standalone.errors import StackError
 from standalone.files import read_json, write_json
 from standalone.processes import Spawner
+from standalone.progress import Progress
 from standalone.stack import Stack
 
 # Of the dump's size: rows, indexes and the log of writing them.
@@ -125,7 +126,7 @@ class Restoration:
             check_same(self.described, restored.digests())
         if pending(self.described):
             self.say("migrating")
-            Builder(self.config, spawner, self.say).schema(env)
+            Builder(self.config, spawner, Progress(self.say, [])).schema(env)
 
     def _loaded_already(self) -> bool:
         """Whether an external database has been filled by a restore that was killed later. Raises for other rows."""
