@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from api import shapes
 from api.auth import key_of
-from api.fields import Body, Object, Text
+from api.fields import Body, Object, Text, Texts
 from api.forms import read_form
 from api.idempotency import Answer, Once
 from api.jobs import location
@@ -24,7 +24,7 @@ from api.waiting import ended_in_time, preferred_wait
 from tenants.accounts.permissions import READ, WRITE
 from tenants.datasets import selectors
 from tenants.datasets.models import Asset
-from tenants.datasets.resumable import file_of
+from tenants.datasets.resumable import file_of, filename_of
 from tenants.errors import Invalid, NotFound
 from tenants.jobs import selectors as jobs
 from tenants.pipeline import erasure, services, uploads
@@ -39,6 +39,7 @@ class NewAsset(Body):
         max_length=uploads.MAX_TEXT,
         help_text="The text to search for or, beside a file, its caption.",
     )
+    captions = Texts(required=False, allow_null=True, help_text="Of a file: further captions, behind `text`.")
     metadata = Object(required=False, allow_null=True)
     external_id = Text(required=False, allow_null=True, allow_blank=True, max_length=uploads.MAX_EXTERNAL_ID)
     upload = Text(
@@ -47,7 +48,13 @@ class NewAsset(Body):
 
 
 class AssetChanges(Body):
-    caption = Text(required=False, allow_blank=True, max_length=uploads.MAX_CAPTION)
+    caption = Text(
+        required=False,
+        allow_blank=True,
+        max_length=uploads.MAX_CAPTION,
+        help_text="The first of its captions.",
+    )
+    captions = Texts(required=False, help_text="All of its captions.")
     metadata = Object(required=False)
 
 
@@ -82,17 +89,20 @@ class Assets(Resource):
     @extend_schema(
         summary="Add an asset",
         description=(
-            "A file, a text, or a file with a caption. Known by its content, never by its name. The same content "
-            "under the same `external_id` answers 200 with the asset that is there; `Prefer: wait=N` answers 200 "
-            "too if the job ends in time."
+            "A file, a text, or a file with captions: `text`, which a form may repeat, and `captions`. Known by its "
+            "content, never by its name. The same content under the same `external_id` answers 200 with the asset that "
+            "is there, and so does any duplicate where the dataset skips them; `duplicate_of` names the earlier "
+            "asset. `Prefer: wait=N` answers 200 too if the job ends in time."
         ),
         parameters=[IDEMPOTENCY, PREFER],
         request={"multipart/form-data": shapes.AssetForm, "application/json": NewAsset},
-        responses={202: shapes.AssetChanged, 200: shapes.AssetChanged},
+        responses={202: shapes.AssetAdded, 200: shapes.AssetAdded},
         extensions={"x-problems": [403, 409, 413, 415]},
     )
     def post(self, request: Request, dataset_id: uuid.UUID) -> HttpResponse:
-        form = read_form(request, files=("file",), json_fields=("metadata",))
+        form = read_form(
+            request, files=("file",), json_fields=("metadata", "captions"), repeated={"text": "captions"}
+        )
         fields = NewAsset.read(form.fields)
         once = Once(request, form.fields, form.files)
         answer = once.earlier() or self._new(once, dataset_id, fields, form.files.get("file"))
@@ -105,7 +115,12 @@ class Assets(Resource):
         upload_id, at_most = fields.get("upload"), settings.MAX_UPLOAD_BYTES
         with file_of(self.tenant_id, sent, upload_id, at_most=at_most) as file:
             # Before any transaction: reading, scanning and hashing a film takes seconds.
-            upload = uploads.check_upload(file, fields.get("text") or "")
+            upload = uploads.check_upload(
+                file,
+                fields.get("text") or "",
+                captions=fields.get("captions") or (),
+                filename=filename_of(file),
+            )
             return once.run(lambda: self._add(dataset_id, fields, upload))
 
     def _add(self, dataset_id: uuid.UUID, fields: dict[str, Any], upload: uploads.Upload) -> Answer:
@@ -128,17 +143,21 @@ class Assets(Resource):
         except NotFound:
             # Deleted while we waited; that it was accepted is still true.
             return answer
-        body = {"asset": selectors.as_dict(asset), "job": jobs.as_dict(job)}
+        body = {"asset": selectors.as_dict(asset), "job": jobs.as_dict(job), **_duplicate(self.added)}
         headers = {**location(job.id), "Preference-Applied": f"wait={seconds}"}
         return once.replace(Answer.of(200, body, headers))
 
 
 def changed(change: services.Added) -> Answer:
     """200 where nothing is left to do, else 202 with the job."""
-    asset = selectors.as_dict(change.asset)
+    body = {"asset": selectors.as_dict(change.asset), "job": None, **_duplicate(change)}
     if change.job is None:
-        return Answer.of(200, {"asset": asset, "job": None})
-    return Answer.of(202, {"asset": asset, "job": jobs.as_dict(change.job)}, location(change.job.id))
+        return Answer.of(200, body)
+    return Answer.of(202, {**body, "job": jobs.as_dict(change.job)}, location(change.job.id))
+
+
+def _duplicate(change: services.Added) -> dict[str, Any]:
+    return {"duplicate_of": str(change.duplicate_of)} if change.duplicate_of else {}
 
 
 class OneAsset(Resource):
@@ -152,10 +171,10 @@ class OneAsset(Resource):
         return Response(selectors.as_shown(self.found, key_of(request).scopes))
 
     @extend_schema(
-        summary="Change caption or metadata",
+        summary="Change captions or metadata",
         description=(
-            "Metadata is replaced as a whole: 200 with the asset. "
-            "A new caption is embedded anew: 202 with asset and job."
+            "Metadata and `captions` are replaced as a whole; `caption` is the first of them, and the others stay. "
+            "New metadata answers 200 with the asset, new captions are embedded anew: 202 with asset and job."
         ),
         request={"application/json": AssetChanges},
         responses={200: shapes.Asset, 202: shapes.AssetChanged},
@@ -164,11 +183,14 @@ class OneAsset(Resource):
     def patch(self, request: Request, asset_id: uuid.UUID) -> HttpResponse:
         changes = AssetChanges.read(request.data)
         if not changes:
-            raise Invalid("Send a caption, metadata, or both.")
+            raise Invalid("Send a caption, captions, metadata, or several of them.")
+        if {"caption", "captions"} <= changes.keys():
+            raise Invalid("Send a caption or all captions, not both.", pointer="/captions")
         with tenant_scope(self.tenant_id):
             change = services.update_asset(
                 asset_id=asset_id,
                 caption=changes.get("caption"),
+                captions=changes.get("captions"),
                 values=changes.get("metadata"),
                 actor=self.actor,
             )

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
+from rest_framework import serializers as s
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -29,10 +30,20 @@ SCHEMA_HELP = (
 )
 
 
+def duplicates() -> s.ChoiceField:
+    return s.ChoiceField(
+        Dataset.Duplicates.values,
+        required=False,
+        help_text="What becomes of content that is in the dataset already: `keep` (the default) adds it, `skip` "
+        "answers with the asset that is there.",
+    )
+
+
 class NewDataset(Body):
     name = Text(max_length=services.MAX_NAME)
     description = Text(required=False, allow_blank=True, max_length=services.MAX_DESCRIPTION)
     metadata_schema = Object(required=False, help_text=SCHEMA_HELP)
+    duplicates = duplicates()
 
 
 class DatasetChanges(Body):
@@ -46,6 +57,7 @@ class DatasetChanges(Body):
         max_value=services.MAX_RETENTION_DAYS,
         help_text="Erase assets that are older; null keeps them.",
     )
+    duplicates = duplicates()
 
 
 class Datasets(Resource):

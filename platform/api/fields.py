@@ -15,6 +15,8 @@ from rest_framework.exceptions import ValidationError
 
 from tenants.retrieval.vectors import DIMENSION
 
+# More than any service takes: what they take is theirs to say.
+MAX_TEXTS = 1_000
 NUMBERS = frozenset({int, float})
 
 
@@ -67,6 +69,13 @@ class Text(serializers.CharField):
         if data is not serializers.empty and data is not None and not isinstance(data, str):
             self.fail("invalid")
         return super().run_validation(data)
+
+
+class Texts(serializers.ListField):
+    """A list of JSON strings."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"child": Text(allow_blank=True), "max_length": MAX_TEXTS, **options})
 
 
 class Flag(serializers.BooleanField):

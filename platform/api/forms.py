@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -23,8 +23,18 @@ class Form:
     files: dict[str, UploadedFile] = field(default_factory=dict)
 
 
-def read_form(request: Request, *, files: Iterable[str], json_fields: Iterable[str]) -> Form:
-    """The body; form fields named in `json_fields` hold JSON. Raises ValidationError, ParseError, TooLarge."""
+def read_form(
+    request: Request,
+    *,
+    files: Iterable[str],
+    json_fields: Iterable[str],
+    repeated: Mapping[str, str] | None = None,
+) -> Form:
+    """The body; form fields named in `json_fields` hold JSON.
+
+    A form may send those named in `repeated` several times: what follows the first goes into the list that it names
+    there. Raises ValidationError, ParseError, TooLarge.
+    """
     data = request.data
     if not isinstance(data, QueryDict):
         return Form(cast("dict[str, Any]", data))  # the parser refuses other JSON than objects
@@ -33,7 +43,15 @@ def read_form(request: Request, *, files: Iterable[str], json_fields: Iterable[s
     texts = {name: data.getlist(name) for name in data if name not in request.FILES}
     if both := [name for name in texts if name in found]:
         raise ValidationError({name: ["Send this once."] for name in both})
-    return Form({name: _value(name, values, json_fields) for name, values in texts.items()}, found)
+    lists = {
+        target: texts[name][1:] for name, target in (repeated or {}).items() if len(texts.get(name, ())) > 1
+    }
+    if both := [name for name in lists if name in texts]:
+        raise ValidationError({name: ["Send either several texts or this, not both."] for name in both})
+    for name in repeated or {}:
+        texts[name] = texts.get(name, [])[:1]
+    fields = {name: _value(name, values, json_fields) for name, values in texts.items() if values}
+    return Form({**fields, **lists}, found)
 
 
 def _files(given: MultiValueDict[str, UploadedFile], known: Iterable[str]) -> dict[str, UploadedFile]:

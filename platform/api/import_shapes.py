@@ -13,6 +13,7 @@ class Mapping(s.Serializer):
     id = s.CharField(**shapes.NULL)
     text = s.CharField(**shapes.NULL)
     file = s.CharField(**shapes.NULL)
+    captions = s.CharField(**shapes.MAYBE, help_text="The column with further captions of a file.")
     metadata = s.JSONField(help_text='`"*"`, or from column to key.')
 
 
@@ -29,6 +30,7 @@ class Import(s.Serializer):
     job = s.CharField(**shapes.NULL)
     total = s.IntegerField(**shapes.NULL)
     imported = s.IntegerField()
+    merged = s.IntegerField(help_text="Rows whose captions went to the asset of the same file and id.")
     duplicate = s.IntegerField()
     failed = s.IntegerField()
     created_at = s.DateTimeField()
@@ -45,6 +47,7 @@ class ImportItem(s.Serializer):
     name = s.CharField()
     external_id = s.CharField(**shapes.NULL)
     text = s.CharField(allow_blank=True)
+    captions = s.ListField(child=s.CharField(), **shapes.MAYBE)
     file = s.CharField(**shapes.NULL)
     metadata = shapes.Object()
     error = s.CharField(**shapes.NULL)

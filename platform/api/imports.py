@@ -35,7 +35,8 @@ from tenants.scope import tenant_scope
 OUTCOME = choice("outcome", ImportRow.Outcome.values)
 _ROW = re.compile(r"[0-9]{1,18}")
 MAPPING_HELP = (
-    'Which column is `id`, `text`, `file`; `metadata`: `"*"` or `{column: key}`. Guessed if absent.'
+    "Which column is `id`, `text`, `file`, `captions` (a list; in CSV as JSON); "
+    '`metadata`: `"*"` or `{column: key}`. Guessed if absent.'
 )
 OPTIONS_HELP = "How to read: encoding, delimiter and the like, as a preview shows them."
 
@@ -84,7 +85,9 @@ class Imports(Resource):
             "A .zip, .tar (WebDataset), .csv, .jsonl or .parquet as `file` or a finished `upload`, or a bucket's "
             "prefix as `source`. 202 with the job, whose result is the receipt's summary; with `start: false` 201 "
             "with a draft and what it would read (a replay has `preview: null`). One bad row "
-            "never loses the others; what is there already is a `duplicate`."
+            "never loses the others; what is there already is a `duplicate`. Rows with one file and one id "
+            "are one asset with the captions of all: the others are `merged`. A `captions` column holds a list "
+            "(in CSV as JSON)."
         ),
         parameters=[IDEMPOTENCY],
         request={"multipart/form-data": shapes.ImportForm, "application/json": NewImport},

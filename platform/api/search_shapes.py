@@ -37,12 +37,15 @@ class Matched(s.Serializer):
     modality = s.ChoiceField(AssetRow.Modality.values)
     segment = Object(
         **MAYBE,
-        help_text="Of a long text `start_char` and `end_char` of the passage; of sound and film `start_s` and `end_s`.",
+        help_text="Of a long text `start_char` and `end_char` of the passage; of sound and film `start_s` and `end_s`; "
+        "of captions but the first `caption`, its place among them, counted from 0.",
     )
 
 
 class Highlight(s.Serializer):
-    field = s.CharField(help_text="`passage`, `transcript`, `excerpt`, `caption`, or `metadata.` and a key.")
+    field = s.CharField(
+        help_text="`passage`, `transcript`, `excerpt`, `caption`, `filename`, or `metadata.` and a key."
+    )
     text = s.CharField(help_text="A piece of it, as it is: escape it before it becomes HTML.")
     marks = s.ListField(
         child=s.ListField(child=s.IntegerField(), min_length=2, max_length=2),

@@ -8,6 +8,7 @@ from rest_framework import serializers as s
 
 from tenants.accounts.permissions import ROLES, SCOPES
 from tenants.datasets.models import Asset as AssetRow
+from tenants.datasets.models import Dataset as DatasetRow
 from tenants.jobs.models import Job as JobRow
 from tenants.jobs.models import JobNote
 
@@ -74,6 +75,7 @@ class Dataset(s.Serializer):
     retention_days = s.IntegerField(
         **NULL, help_text="Assets are erased when they are older; null keeps them."
     )
+    duplicates = s.ChoiceField(DatasetRow.Duplicates.values)
     created_at = s.DateTimeField()
 
 
@@ -95,7 +97,9 @@ class Asset(s.Serializer):
     media_type = s.CharField()
     width = s.IntegerField(**NULL)
     height = s.IntegerField(**NULL)
-    caption = s.CharField(allow_blank=True)
+    filename = s.CharField(**NULL, help_text="Of the file that was uploaded, without folders.")
+    caption = s.CharField(allow_blank=True, help_text="The first of its captions.")
+    captions = s.ListField(child=s.CharField())
     excerpt = s.CharField(allow_blank=True, help_text="The first words, written or spoken.")
     metadata = Object()
     scan = Scan()
@@ -121,12 +125,21 @@ class AssetChanged(s.Serializer):
     job = Job(**NULL)
 
 
+class AssetAdded(AssetChanged):
+    duplicate_of = s.CharField(
+        **MAYBE,
+        help_text="The earlier asset of the same content in the dataset: beside it, or this very asset where the "
+        "dataset skips duplicates.",
+    )
+
+
 class AssetForm(s.Serializer):
-    """A file, a text, or a file with a text as its caption."""
+    """A file, a text, or a file with texts as its captions."""
 
     file = s.FileField(**MAYBE)
     upload = s.CharField(**MAYBE, help_text="The id of a finished upload, instead of a file.")
-    text = s.CharField(**MAYBE)
+    text = s.CharField(**MAYBE, help_text="Beside a file a caption; may be sent several times.")
+    captions = s.CharField(**MAYBE, help_text="A JSON list of further captions, as text.")
     metadata = s.CharField(**MAYBE, help_text="A JSON object, as text.")
     external_id = s.CharField(**MAYBE)
 

@@ -161,7 +161,7 @@ def _pieces(asset: Asset | None, shape: Mapping[str, Any]) -> list[tuple[str, st
         return found
     if asset.modality == Asset.Modality.TEXT:
         return [("text", read_text(asset))]
-    own = [("caption", asset.caption)] if asset.caption else []
+    own = [("caption", caption) for caption in asset.captions]
     spoken = TranscriptSegment.objects.filter(asset=asset).order_by("start_s")
     return [*own, *(("transcript", text) for text in spoken.values_list("text", flat=True)), *found]
 

@@ -26,9 +26,9 @@ MATCHED = {"text": _("words"), "image": _("picture"), "audio": _("sound"), "vide
 class Card:
     """An asset with the words that stand on its tile; `score` and `matched` where it was found by a search.
 
-    `at` is the moment of sound or film that fits, in seconds. `title` holds the query's words where the caption begins
-    with them, `quote` is the piece of its words that does otherwise, `fields` the same of metadata. `folded` are its
-    first near-duplicates of `folded_count`.
+    `at` is the moment of sound or film that fits, in seconds. `title` holds the query's words where the caption, or the
+    name of a file without one, begins with them, `quote` is the piece of its words that does otherwise, `fields` the
+    same of metadata. `folded` are its first near-duplicates of `folded_count`.
     """
 
     asset: Asset
@@ -48,7 +48,7 @@ class Card:
 
 
 def job_lines(jobs: list[Job]) -> list[tuple[Job, str]]:
-    """Each job with the caption of its asset, in one query. What was deleted meanwhile has no words."""
+    """Each job with the title of its asset, in one query. What was deleted meanwhile has no words."""
     ids = [parse_id(str(job.arguments.get("asset", ""))) for job in jobs]
     assets = get_assets([found for found in ids if found])
     return [
@@ -59,7 +59,9 @@ def job_lines(jobs: list[Job]) -> list[tuple[Job, str]]:
 def _subject(asset: Asset | None) -> str:
     if asset is None:
         return ""
-    return Truncator(asset.caption or asset.external_id or asset.get_modality_display().lower()).chars(60)
+    return Truncator(
+        asset.caption or asset.filename or asset.external_id or asset.get_modality_display().lower()
+    ).chars(60)
 
 
 def card_of(
@@ -77,7 +79,8 @@ def card_of(
     by_caption = matched == "text" and asset.modality != Asset.Modality.TEXT and at is None
     label = _("caption") if by_caption else MATCHED.get(matched, matched)
     words = [one for one in highlights if not one.field.startswith(METADATA)]
-    title = next((one for one in words if one.field == "caption" and one.marks[0][1] <= ROOM), None)
+    named = "caption" if asset.caption else "filename"
+    title = next((one for one in words if one.field == named and one.marks[0][1] <= ROOM), None)
     quote = next((one for one in words if one is not title), None)
     fields = [
         (one.field.removeprefix(METADATA), cut(one, FIELD_ROOM))

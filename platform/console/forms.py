@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from console import words
 from console.throttle import Attempt
 from tenants.accounts.permissions import SCOPES
+from tenants.datasets.models import Dataset
 from tenants.datasets.services import MAX_DESCRIPTION, MAX_NAME, MAX_RETENTION_DAYS
 
 MAX_PASSWORD = 4096
@@ -93,6 +94,17 @@ class DatasetEditForm(DatasetForm):
     retention_days = forms.IntegerField(
         required=False, min_value=1, max_value=MAX_RETENTION_DAYS, label=_("Days that assets are kept")
     )
+    duplicates = forms.ChoiceField(
+        required=False,
+        label=_("Content that is here already"),
+        choices=((Dataset.Duplicates.KEEP, _("Add it again")), (Dataset.Duplicates.SKIP, _("Skip it"))),
+    )
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What was sent: a form without the choice leaves it as it is."""
+        given = self.cleaned_data
+        return given if given["duplicates"] else {k: v for k, v in given.items() if k != "duplicates"}
 
 
 class SubjectForm(StyledForm):

@@ -15,6 +15,7 @@ from tenants.errors import Invalid
 ROLES = (
     ("metadata", gettext_lazy("Metadata")),
     ("text", gettext_lazy("Text or caption")),
+    ("captions", gettext_lazy("More captions")),
     ("file", gettext_lazy("File")),
     ("id", gettext_lazy("External id")),
     ("ignore", gettext_lazy("Leave out")),
@@ -28,6 +29,7 @@ DELIMITERS = (
 )
 SINGLE = {
     "text": gettext_lazy("the text"),
+    "captions": gettext_lazy("the further captions"),
     "file": gettext_lazy("the file"),
     "id": gettext_lazy("the external id"),
 }

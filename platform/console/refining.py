@@ -141,7 +141,7 @@ def chips_of(refined: Refinements, assets: dict[uuid.UUID, Asset], labels: dict[
 def _words_of(asset: Asset | None) -> str:
     if asset is None:
         return _("an asset that is gone")
-    return asset.caption or asset.excerpt or asset.get_modality_display().lower()
+    return asset.title or asset.get_modality_display().lower()
 
 
 def _told(text: str, labels: dict[str, str]) -> str:

@@ -29,6 +29,7 @@ STATES = {
     "gone": pgettext_lazy("state", "gone"),
     "imported": pgettext_lazy("state", "imported"),
     "live": pgettext_lazy("state", "live"),
+    "merged": pgettext_lazy("state", "merged"),
     "open": pgettext_lazy("state", "open"),
     "paused": pgettext_lazy("state", "paused"),
     "pending": pgettext_lazy("state", "pending"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from django.db import models
 
@@ -10,11 +10,20 @@ from tenants.scope import TenantForeignKey, TenantModel
 
 
 class Dataset(TenantModel):
+    class Duplicates(models.TextChoices):
+        """What becomes of an upload whose content is in the dataset already."""
+
+        KEEP = "keep"
+        SKIP = "skip"
+
     name = models.CharField(max_length=200)
     description = models.TextField(blank=True, default="")
     metadata_schema = models.JSONField(default=dict, blank=True)
     # Assets older than this are erased by upkeep; None keeps them.
     retention_days = models.PositiveIntegerField(null=True, blank=True)
+    duplicates = models.CharField(
+        max_length=4, choices=Duplicates.choices, default=Duplicates.KEEP, db_default=Duplicates.KEEP
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     # Set when deletion was asked for: hidden at once, erased by a job.
     deleted_at = models.DateTimeField(null=True, blank=True)
@@ -77,7 +86,11 @@ class Asset(TenantModel):
     modality = models.CharField(max_length=5, choices=Modality.choices)
     status = models.CharField(max_length=7, choices=State.choices, default=State.PENDING)
     external_id = models.CharField(max_length=200, null=True, blank=True)  # noqa: DJ001 (NULLs are distinct)
+    # The name of the file that was uploaded (`filenames.clean_filename`); empty where there was no file.
+    filename = models.CharField(max_length=255, blank=True, default="", db_default="")
+    # The first of the captions, and the others in their order: none of them where `caption` is empty.
     caption = models.TextField(blank=True, default="")
+    more_captions = models.JSONField(default=list, blank=True, db_default=[])
     # The first words of a text asset, so that lists and results need not open its blob.
     excerpt = models.TextField(blank=True, default="")
     metadata = models.JSONField(default=dict, blank=True)
@@ -111,6 +124,19 @@ class Asset(TenantModel):
                 condition=models.Q(generation_id__isnull=False),
             ),
         ]
+
+    @property
+    def captions(self) -> list[str]:
+        return [self.caption, *self.more_captions] if self.caption else []
+
+    @captions.setter
+    def captions(self, captions: Sequence[str]) -> None:
+        self.caption, self.more_captions = (captions[0], list(captions[1:])) if captions else ("", [])
+
+    @property
+    def title(self) -> str:
+        """What people know it by: its caption, else the name of its file, else its first words; may be empty."""
+        return self.caption or self.filename or self.excerpt
 
     def labelled(self, labels: Iterable[str]) -> list[str]:
         """These labels, and that it was made here if it was: no decision takes that away."""
@@ -197,6 +223,8 @@ class Import(TenantModel):
     total = models.BigIntegerField(null=True, blank=True)
     imported = models.PositiveBigIntegerField(default=0)
     duplicate = models.PositiveBigIntegerField(default=0)
+    # Rows whose caption went to the asset of the same file and external id.
+    merged = models.PositiveBigIntegerField(default=0, db_default=0)
     failed = models.PositiveBigIntegerField(default=0)
     # The row at which a worker died, and how often: after two deaths it is recorded as failed and passed over.
     trying = models.BigIntegerField(default=0)
@@ -214,6 +242,7 @@ class ImportRow(TenantModel):
 
     class Outcome(models.TextChoices):
         IMPORTED = "imported"
+        MERGED = "merged"
         DUPLICATE = "duplicate"
         FAILED = "failed"
 

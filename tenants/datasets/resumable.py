@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any
 
 from django.conf import settings
@@ -27,6 +27,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from tenants.accounts import quotas
+from tenants.datasets.filenames import clean_filename
 from tenants.errors import (
     Conflict,
     Invalid,
@@ -61,19 +62,22 @@ class Waiting:
         return self.offset == self.bytes
 
     @property
+    def filename(self) -> str:
+        """The file's name as the client told it, cleaned; empty where it told none."""
+        return clean_filename(self.metadata.get("filename") or self.metadata.get("name"))
+
+    @property
     def name(self) -> str:
-        """The file's name as the client told it, without folders; to show and to guess a format from."""
-        told = self.metadata.get("filename") or self.metadata.get("name") or ""
-        name = PurePosixPath(told.replace("\\", "/")).name
-        return "".join(c for c in name if c.isprintable())[:MAX_NAME] or "upload"
+        """The same to show and to guess a format from: never empty."""
+        return self.filename[:MAX_NAME] or "upload"
 
 
 class Claimed(File):
     """A finished upload; storage takes the file over by moving it."""
 
-    def __init__(self, stream: IO[bytes], path: Path, name: str) -> None:
-        super().__init__(stream, name=name)
-        self._path = path
+    def __init__(self, stream: IO[bytes], path: Path, upload: Waiting) -> None:
+        super().__init__(stream, name=upload.name)
+        self._path, self.filename = path, upload.filename
 
     def temporary_file_path(self) -> str:
         return str(self._path)
@@ -180,7 +184,7 @@ def claimed(tenant_id: uuid.UUID, upload_id: uuid.UUID | None, *, at_most: int) 
     with locked(tenant_id, waiting.id) as stream:
         if stream is None:
             raise Conflict(_("Another request is using this upload."))
-        yield Claimed(stream, _data(_folder(tenant_id), waiting.id), waiting.name)
+        yield Claimed(stream, _data(_folder(tenant_id), waiting.id), waiting)
         transaction.on_commit(partial(discard, tenant_id, waiting.id))
 
 
@@ -197,6 +201,11 @@ def file_of(tenant_id: uuid.UUID, file: Any, upload_id: str | None, *, at_most: 
         raise Invalid(_("Send a file or name an upload, not both."), pointer="/upload")
     with claimed(tenant_id, _id(upload_id), at_most=at_most) as upload:
         yield upload
+
+
+def filename_of(file: Any) -> str:
+    """The cleaned name under which a file of a form or a finished upload was sent; empty where there was none."""
+    return file.filename if isinstance(file, Claimed) else clean_filename(getattr(file, "name", None))
 
 
 def _id(text: str) -> uuid.UUID | None:

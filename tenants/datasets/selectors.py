@@ -10,9 +10,12 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from tenants.accounts.permissions import MODERATE, WRITE
-from tenants.datasets.models import Asset, Dataset, TranscriptSegment
+from tenants.datasets.models import Asset, Blob, Dataset, TranscriptSegment
 from tenants.datasets.tallies import tallied
 from tenants.errors import NotAllowed, NotFound
+
+# Assets of one content that are looked through for a duplicate: a placeholder may stand for a whole catalogue.
+MOST_COPIES = 1_000
 
 
 def get_dataset(dataset_id: uuid.UUID | None) -> Dataset:
@@ -87,6 +90,20 @@ def get_assets(asset_ids: list[uuid.UUID]) -> dict[uuid.UUID, Asset]:
     return {a.id: a for a in visible_assets().filter(pk__in=asset_ids)}
 
 
+def copies_of(dataset_id: uuid.UUID, sha256s: Collection[str]) -> dict[str, list[Asset]]:
+    """The assets of a dataset with these contents, the earliest first, by SHA-256.
+
+    Without those that could not be decoded: the same file may be tried again.
+    """
+    blobs = dict(Blob.objects.filter(sha256__in=sha256s).values_list("pk", "sha256"))
+    found: dict[str, list[Asset]] = {}
+    if blobs:
+        rows = Asset.objects.select_related("blob").filter(dataset_id=dataset_id, blob_id__in=blobs)
+        for asset in rows.exclude(status=Asset.State.FAILED).order_by("id")[:MOST_COPIES]:
+            found.setdefault(blobs[asset.blob_id], []).append(asset)
+    return found
+
+
 def as_dict(asset: Asset) -> dict[str, Any]:
     """The asset in the shape of the API."""
     shape: dict[str, Any] = {
@@ -100,7 +117,9 @@ def as_dict(asset: Asset) -> dict[str, Any]:
         "media_type": asset.blob.media_type,
         "width": asset.blob.width,
         "height": asset.blob.height,
+        "filename": asset.filename or None,
         "caption": asset.caption,
+        "captions": asset.captions,
         "excerpt": asset.excerpt,
         "metadata": asset.metadata,
         "scan": asset.blob.scan or {"state": "not_scanned"},
@@ -116,10 +135,10 @@ def as_dict(asset: Asset) -> dict[str, Any]:
 
 
 def as_shown(asset: Asset, scopes: Collection[str]) -> dict[str, Any]:
-    """As `as_dict`, without the words of what is held back for those who may neither write nor moderate."""
+    """As `as_dict`, without words and name of what is held back for those who may neither write nor moderate."""
     shape = as_dict(asset)
     if asset.moderation in Asset.HIDDEN and not {MODERATE, WRITE} & set(scopes):
-        shape |= {"caption": "", "excerpt": ""}
+        shape |= {"filename": None, "caption": "", "captions": [], "excerpt": ""}
     return shape
 
 
@@ -147,5 +166,6 @@ def dataset_as_dict(dataset: Dataset) -> dict[str, Any]:
         "assets": getattr(dataset, "asset_count", 0),
         "ready": getattr(dataset, "ready_count", 0),
         "retention_days": dataset.retention_days,
+        "duplicates": dataset.duplicates,
         "created_at": dataset.created_at,
     }

@@ -24,10 +24,14 @@ MAX_RETENTION_DAYS = 36_500
 
 
 def create_dataset(
-    *, name: str, description: str = "", metadata_schema: dict[str, Any] | None = None
+    *,
+    name: str,
+    description: str = "",
+    metadata_schema: dict[str, Any] | None = None,
+    duplicates: str = Dataset.Duplicates.KEEP,
 ) -> Dataset:
     """Raises Invalid, or Conflict if the tenant has a dataset of this name."""
-    fields = _checked(name, description, metadata_schema or {})
+    fields = _checked(name, description, metadata_schema or {}) | {"duplicates": _checked_choice(duplicates)}
     try:
         with tenant_scope(current_tenant_id()):
             return Dataset.objects.create(**fields)
@@ -36,7 +40,7 @@ def create_dataset(
 
 
 def update_dataset(*, dataset_id: uuid.UUID, **changes: Any) -> Dataset:
-    """Change name, description, metadata_schema or retention_days. Raises NotFound, Invalid, Conflict."""
+    """Change name, description, metadata_schema, retention_days or duplicates. Raises NotFound, Invalid, Conflict."""
     try:
         with tenant_scope(current_tenant_id()):
             dataset = Dataset.objects.select_for_update().filter(pk=dataset_id, deleted_at=None).first()
@@ -48,6 +52,7 @@ def update_dataset(*, dataset_id: uuid.UUID, **changes: Any) -> Dataset:
             for field, value in fields.items():
                 setattr(dataset, field, value)
             dataset.retention_days = _checked_days(changes.get("retention_days", dataset.retention_days))
+            dataset.duplicates = _checked_choice(changes.get("duplicates", dataset.duplicates))
             dataset.save()
             if "metadata_schema" in changes:
                 change_schema(dataset, schema)
@@ -82,6 +87,14 @@ def _checked_days(days: int | None) -> int | None:
             pointer="/retention_days",
         )
     return days
+
+
+def _checked_choice(duplicates: str) -> str:
+    if duplicates not in Dataset.Duplicates.values:
+        raise Invalid(
+            _("One of %(names)s.") % {"names": ", ".join(Dataset.Duplicates.values)}, pointer="/duplicates"
+        )
+    return duplicates
 
 
 def lock_dataset(dataset_id: uuid.UUID) -> Dataset:

@@ -12,11 +12,12 @@ from typing import IO
 
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from django.utils.http import parse_etags
+from django.utils.http import content_disposition_header, parse_etags
 from django.utils.translation import gettext as _
 
 from ml.media.sniffing import HEAD_BYTES, sniff
 from tenants.datasets import storage
+from tenants.datasets.filenames import download_name
 from tenants.datasets.models import Asset
 from tenants.errors import NotFound, NotReady
 
@@ -37,6 +38,16 @@ SUFFIXES = {
     "audio/mpeg": "mp3",
     "audio/mp4": "m4a",
     "video/quicktime": "mov",
+    "video/x-matroska": "mkv",
+}
+# Other endings that people give such files.
+ALIASES = {
+    **dict.fromkeys(("jpeg", "jpe", "jfif"), "jpg"),
+    **dict.fromkeys(("md", "text"), "txt"),
+    **dict.fromkeys(("oga", "opus"), "ogg"),
+    "wave": "wav",
+    "m4v": "mp4",
+    "qt": "mov",
 }
 # Asked for again each time: an asset that was deleted must not live on in a cache.
 CACHE = "private, no-cache"
@@ -90,8 +101,13 @@ def _rendition(asset: Asset, kind: str, media_type: str) -> Rendition:
         path=storage.path_of(asset.tenant_id, blob.sha256, kind),
         media_type=media_type,
         etag=f'"{blob.sha256[:32]}-{kind}"',
-        filename=f"{asset.id}.{_suffix(media_type)}" if media_type else str(asset.id),
+        filename=_saved_as(asset, media_type) if media_type else str(asset.id),
     )
+
+
+def _saved_as(asset: Asset, media_type: str) -> str:
+    suffix = _suffix(media_type)
+    return download_name(asset.filename, suffix, ALIASES) if asset.filename else f"{asset.id}.{suffix}"
 
 
 def _suffix(media_type: str) -> str:
@@ -158,10 +174,11 @@ def _range(request: HttpRequest, rendition: Rendition, size: int) -> tuple[int, 
 
 
 def _with_headers(response: HttpResponseBase, rendition: Rendition) -> HttpResponseBase:
-    place = "inline" if rendition.media_type in INLINE else "attachment"
+    attached = rendition.media_type not in INLINE
     if rendition.media_type == "text/plain":
         response["Content-Type"] = "text/plain; charset=utf-8"
-    response["Content-Disposition"] = f'{place}; filename="{rendition.filename}"'
+    # RFC 6266: quoted where it is ASCII, else as filename* in UTF-8.
+    response["Content-Disposition"] = str(content_disposition_header(attached, rendition.filename))
     response["ETag"] = rendition.etag
     response["Accept-Ranges"] = "bytes"
     response["X-Content-Type-Options"] = "nosniff"

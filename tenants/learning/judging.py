@@ -35,6 +35,8 @@ TOP = 10
 NOWHERE = 10**9
 # Of each kind, the newest: what an evaluation may cost is bounded.
 MAX_GOLDEN, MAX_HELD_OUT = 1_000, 300
+# Of all the pictures that were held out together: each caption is a query.
+MAX_CAPTIONS = 5 * MAX_HELD_OUT
 
 _CHUNK = """
 SELECT seq, asset_id, modality = asset_modality, data FROM vector
@@ -71,7 +73,11 @@ def held_out_questions(asset_ids: Sequence[str]) -> list[Question]:
     wanted = [uuid.UUID(one) for one in asset_ids[:MAX_HELD_OUT]]
     rows = Asset.objects.filter(pk__in=wanted, status=Asset.State.READY).exclude(caption="")
     rows = rows.exclude(moderation__in=Asset.HIDDEN).order_by("id")
-    return [Question(row.caption, None, frozenset([row.id]), own=True) for row in rows.only("id", "caption")]
+    return [
+        Question(caption, None, frozenset([row.id]), own=True)
+        for row in rows.only("id", "caption", "more_captions")
+        for caption in row.captions
+    ][:MAX_CAPTIONS]
 
 
 def some_captioned() -> list[str]:
@@ -163,7 +169,13 @@ def found(questions: Sequence[Question], rankings: Sequence[Ranking]) -> metrics
     pool = max((len(ranking) for ranking in rankings), default=0)
     ranks = np.array([row[0] if row else NOWHERE for row in places], np.int64)
     precision = [_precision(row, len(q.relevant)) for row, q in zip(places, questions, strict=True)]
-    return metrics.Found(ranks, np.array(precision), np.arange(len(questions)), pool)
+    return metrics.Found(ranks, np.array(precision), _groups(questions), pool)
+
+
+def _groups(questions: Sequence[Question]) -> np.ndarray:
+    """The captions of one picture are resampled together: what one of them finds, the others find more likely."""
+    numbers: dict[frozenset[uuid.UUID] | int, int] = {}
+    return np.array([numbers.setdefault(q.relevant if q.own else n, n) for n, q in enumerate(questions)], int)
 
 
 def _places(question: Question, ranking: Ranking) -> list[int]:

@@ -1,7 +1,8 @@
 """What a model can learn from in a dataset: pictures with captions, in a fixed order, a page at a time.
 
-Assets with the same bytes are one picture with several captions. Pictures that share a caption, or a value of the
-chosen metadata key, are one group: a group never stands on both sides of a split.
+An asset may have several captions, and assets with the same bytes are one picture with the captions of all. Pictures
+that share a caption, or a value of the chosen metadata key, are one group: a group never stands on both sides of a
+split.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Func, IntegerField, Q, QuerySet, Sum
 
 from tenants.datasets.models import Asset
 from tenants.scope import tenant_scope
@@ -50,11 +51,12 @@ def usable(*dataset_ids: uuid.UUID | str, generated: bool = False) -> QuerySet[A
 
 def counts(dataset_ids: Iterable[uuid.UUID], *, generated: bool = False) -> Counter[uuid.UUID]:
     """Pairs of picture and caption by dataset, in one statement; 0 where there are none."""
+    further = Func("more_captions", function="jsonb_array_length", output_field=IntegerField())
     rows = (
         usable(*dataset_ids, generated=generated)
         .order_by()
         .values_list("dataset_id")
-        .annotate(pairs=Count("id"))
+        .annotate(pairs=Count("id") + Sum(further))
     )
     return Counter(dict(rows))
 
@@ -104,11 +106,11 @@ class Pairs:
 
     def _page(self, behind: Q) -> list[Asset]:
         rows = self._usable().filter(behind, id__lte=self.until).select_related("blob")
-        rows = rows.only("id", "blob_id", "blob__sha256", "caption", "metadata")
+        rows = rows.only("id", "blob_id", "blob__sha256", "caption", "more_captions", "metadata")
         return list(rows.order_by("blob_id", "id")[:PAGE])
 
     def _picture(self, rows: list[Asset]) -> Picture:
-        captions = tuple(dict.fromkeys(row.caption for row in rows))
+        captions = tuple(dict.fromkeys(caption for row in rows for caption in row.captions))
         first = rows[0]
         return Picture(first.id, first.blob_id, first.blob.sha256, captions, self._group(first, captions))
 
@@ -122,7 +124,7 @@ class Pairs:
     def _found_groups(self) -> Groups:
         groups = Groups()
         for _, rows in groupby(self._rows(None), key=lambda row: row.blob_id):
-            groups.join(row.caption for row in rows)
+            groups.join(caption for row in rows for caption in row.captions)
         return groups
 
 

@@ -120,9 +120,8 @@ def _subject_of(case: Case) -> Iterator[Subject]:
         yield Subject("text", blob.media_type, words=[Words(text, "text")], options=options)
         return
     words = [Words(text, "transcript", at) for at, text in case.transcript]
-    caption = case.asset.caption if case.asset else case.request.caption
-    if caption:
-        words.insert(0, Words(caption, "caption"))
+    captions = case.asset.captions if case.asset else [case.request.caption]
+    words[:0] = [Words(caption, "caption") for caption in captions if caption]
     with (
         TemporaryDirectory(dir=settings.SPOOL_DIR, prefix="audit-") as folder,
         storage.local(path, Path(folder)) as local,

@@ -15,13 +15,14 @@ from django.conf import settings
 
 from ml.media import TRANSIENT, MediaError
 from tenants.datasets import importers
+from tenants.datasets.filenames import clean_filename
 from tenants.datasets.models import Asset
 from tenants.errors import Invalid, ServiceError, StorageFull, Unavailable
-from tenants.pipeline.bulk import Entry
+from tenants.pipeline.bulk import DERIVED, Entry
 from tenants.pipeline.passages import passages, segment_of
 from tenants.pipeline.prepared import Prepared, Source
 from tenants.pipeline.preparing import prepare
-from tenants.pipeline.uploads import check_external_id, check_upload
+from tenants.pipeline.uploads import MAX_CAPTIONS, check_external_id, check_upload
 from tenants.retrieval import encoding
 
 log = logging.getLogger(__name__)
@@ -62,17 +63,42 @@ class Batch:
             raise
         except ServiceError as error:
             entry.fail(error.detail)
-        self.weight += WEIGHTS[Asset.Modality(entry.upload.modality)] if entry.open and entry.upload else 1
+        self.weight += self._weight_of(entry)
+
+    def _weight_of(self, entry: Entry) -> int:
+        if not entry.open or entry.upload is None or self._goes_on(entry):
+            return 1
+        return WEIGHTS[Asset.Modality(entry.upload.modality)]
+
+    def _goes_on(self, entry: Entry) -> bool:
+        """Whether the row before is about the same file and id, so that their captions come together."""
+        before = self.entries[-2] if len(self.entries) > 1 else None
+        return (
+            before is not None
+            and before.upload is not None
+            and entry.upload is not None
+            and (before.external_id, before.upload.sha256) == (entry.external_id, entry.upload.sha256)
+        )
+
+    def takes(self, item: importers.Item) -> bool:
+        """Whether there is room for an item, or it may belong to the last row's asset: captions that stand together
+        are embedded together."""
+        if self.weight < FULL:
+            return True
+        last = self.entries[-1].external_id
+        return bool(item.external_id) and item.external_id == last and self.weight < FULL + MAX_CAPTIONS
 
     def _fill(self, entry: Entry, item: importers.Item, folder: Path) -> None:
         if item.error:
             raise Invalid(item.error)
         entry.values = item.metadata
         stream = self._saved(item, folder / f"row-{item.row}") if item.save else None
-        entry.upload = check_upload(stream, item.text)
+        filename = clean_filename(item.file_name)
+        entry.upload = check_upload(stream, item.text, captions=item.captions, filename=filename)
         if stream and entry.upload.modality != Asset.Modality.TEXT:
             entry.path = Path(stream.name)
-        entry.external_id = check_external_id(item.external_id) or _derived_id(entry)
+        external_id = check_external_id(item.external_id)
+        entry.external_id, entry.has_id = external_id or _derived_id(entry), external_id is not None
 
     def _saved(self, item: importers.Item, path: Path) -> IO[bytes]:
         assert item.save is not None  # noqa: S101 - for the type checker
@@ -83,8 +109,8 @@ class Batch:
         return stream
 
     def prepare(self, pool: ThreadPoolExecutor, spaces: encoding.Spaces) -> None:
-        """Start decoding and encoding the entries whose outcome is open, for the models of these spaces."""
-        entries = [entry for entry in self.entries if entry.open]
+        """Start decoding and encoding the entries that become assets, for the models of these spaces."""
+        entries = [entry for entry in self.entries if entry.wanted]
         for entry in entries:
             entry.spaces = spaces
         texts = [e for e in entries if e.upload and e.upload.modality == Asset.Modality.TEXT]
@@ -111,8 +137,11 @@ def read_batches(items: Iterator[importers.Item], folder: Path, *, alone: int) -
     """The first `alone` items one by one, then batches of a bounded weight."""
     batch = Batch(alone=alone > 0)
     for number, item in enumerate(items, 1):
+        if batch.entries and not batch.takes(item):
+            yield batch
+            batch = Batch()
         batch.add(item, folder)
-        if batch.alone or batch.weight >= FULL:
+        if batch.alone:
             yield batch
             batch = Batch(alone=number < alone)
     if batch.entries:
@@ -120,10 +149,10 @@ def read_batches(items: Iterator[importers.Item], folder: Path, *, alone: int) -
 
 
 def prepare_again(entries: Sequence[Entry], spaces: encoding.Spaces) -> float:
-    """Those that are open, for other models than before, one after the other; returns cpu seconds."""
+    """Those that become assets, for other models than before, one after the other; returns cpu seconds."""
     spent = 0.0
     for entry in entries:
-        if entry.open and entry.upload:
+        if entry.wanted and entry.upload:
             entry.spaces = spaces
             is_text = entry.upload.modality == Asset.Modality.TEXT
             spent += _prepare_texts([entry]) if is_text else _prepare_file(entry)
@@ -134,8 +163,10 @@ def _derived_id(entry: Entry) -> str:
     """An id for a row that has none: the same content, caption and metadata give the same one again."""
     assert entry.upload is not None  # noqa: S101 - for the type checker
     parts = [entry.upload.sha256, entry.upload.caption, entry.values]
+    if others := entry.upload.captions[1:]:
+        parts.append(others)
     canonical = json.dumps(parts, sort_keys=True, ensure_ascii=True, default=str)
-    return f"content:{hashlib.sha256(canonical.encode()).hexdigest()[:40]}"
+    return f"{DERIVED}{hashlib.sha256(canonical.encode()).hexdigest()[:40]}"
 
 
 def _prepare_texts(entries: Sequence[Entry]) -> float:
@@ -179,6 +210,5 @@ def _with_second_try(entry: Entry, first: Prepared, second: Prepared) -> Prepare
 def _source(entry: Entry) -> Source:
     assert entry.upload is not None  # noqa: S101 - for the type checker
     assert entry.path is not None  # noqa: S101
-    return Source(
-        entry.upload.modality, caption=entry.upload.caption, path=entry.path, folder=entry.path.parent
-    )
+    upload, path = entry.upload, entry.path
+    return Source(upload.modality, captions=upload.captions, path=path, folder=path.parent)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from django.db.models import F
 from tenants.accounts import quotas
 from tenants.datasets import metadata
 from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegment
+from tenants.datasets.selectors import copies_of
 from tenants.datasets.services import learn_schema, lock_dataset, write_blob
 from tenants.errors import Invalid
 from tenants.moderation import policies
@@ -33,15 +34,24 @@ from tenants.pipeline.embedding import (
     transcript_rows,
 )
 from tenants.pipeline.prepared import Prepared
-from tenants.pipeline.services import meter
-from tenants.pipeline.uploads import EXCERPT, Upload
+from tenants.pipeline.services import has_captions, meter, replace_captions
+from tenants.pipeline.uploads import EXCERPT, MAX_CAPTIONS, MAX_CAPTIONS_LENGTH, Upload, fits, vectors_of
 from tenants.retrieval import encoding, lexical
 from tenants.retrieval.vectors import add_vectors
 from tenants.scope import current_tenant_id
 
 # The columns of a blob that decoding and scanning fill.
 FOUND = ("scan", "media_type", "width", "height", "has_thumbnail", "clean_type", "details")
-IMPORTED, DUPLICATE, FAILED = "imported", "duplicate", "failed"
+IMPORTED, MERGED, DUPLICATE, FAILED = "imported", "merged", "duplicate", "failed"
+
+
+# How the ids of rows begin that have none of their own (`batches`).
+DERIVED = "content:"
+TOO_MANY = f"An asset has at most {MAX_CAPTIONS} captions, of {MAX_CAPTIONS_LENGTH:,} characters together."
+
+
+class NotPrepared(Exception):
+    """Rows have to be prepared anew: what they were to be added to has changed since."""
 
 
 @dataclass
@@ -54,6 +64,8 @@ class Entry:
     row: int
     name: str
     external_id: str = ""
+    # Whether the source names its external_id; else it was derived from the content.
+    has_id: bool = True
     upload: Upload | None = None
     path: Path | None = None
     values: dict[str, Any] = field(default_factory=dict)
@@ -63,8 +75,10 @@ class Entry:
     outcome: str = ""
     reason: str = ""
     asset_id: uuid.UUID | None = None
-    # The earlier row of the same batch that this one repeats.
+    # The earlier row of the same batch that this one repeats, or whose asset its captions go to.
     same_as: Entry | None = None
+    # The stored asset that its captions go to.
+    adds_to: uuid.UUID | None = None
 
     def fail(self, reason: str) -> None:
         self.outcome, self.reason, self.asset_id = FAILED, reason[:500], None
@@ -76,6 +90,22 @@ class Entry:
     def open(self) -> bool:
         return not self.outcome
 
+    @property
+    def wanted(self) -> bool:
+        """It becomes an asset of its own, so that it has to be prepared."""
+        return self.open and self.adds_to is None
+
+    def take_captions(self, captions: Sequence[str]) -> None:
+        """Beside its own; whatever was prepared lacks them."""
+        assert self.upload is not None  # noqa: S101 - for the type checker
+        more = vectors_of(captions)
+        self.upload = replace(
+            self.upload,
+            captions=(*self.upload.captions, *captions),
+            vectors=self.upload.vectors + more,
+        )
+        self.prepared = None
+
 
 def store(*, dataset_id: uuid.UUID, entries: Sequence[Entry], parent: uuid.UUID | None = None) -> None:
     """Add the open entries to a dataset and set their outcomes. In the caller's transaction and scope.
@@ -83,20 +113,25 @@ def store(*, dataset_id: uuid.UUID, entries: Sequence[Entry], parent: uuid.UUID 
     `parent` is the job that adds them: what it brings about are its parts.
 
     Raises NotFound for a dataset that is gone, QuotaExceeded (and stores nothing) if they do not all fit, ModelSwitched
-    if they were prepared for models that no longer answer.
+    if they were prepared for models that no longer answer, NotPrepared if what they were prepared as has changed.
     """
     dataset = lock_dataset(dataset_id)
     sort_out(dataset_id, entries)
-    if new := [entry for entry in entries if entry.open]:
+    new = [entry for entry in entries if entry.wanted]
+    if any(entry.prepared is None for entry in new):
+        raise NotPrepared
+    if new:
         _add(dataset, new, parent)
+    _extend([entry for entry in entries if entry.adds_to], parent)
     _settle_repeated(entries)
 
 
 def sort_out(dataset_id: uuid.UUID, entries: Sequence[Entry]) -> None:
     """Set the outcomes that need no preparing: of metadata that do not fit, and of what is there already."""
-    schemas = Dataset.objects.filter(pk=dataset_id).values_list("metadata_schema", flat=True)
-    _check_values(schemas.first() or {}, entries)
-    find_duplicates(dataset_id, entries)
+    dataset = Dataset.objects.filter(pk=dataset_id).first()
+    if dataset is not None:
+        _check_values(dataset.metadata_schema, entries)
+        find_duplicates(dataset, entries)
 
 
 def _add(dataset: Dataset, new: Sequence[Entry], parent: uuid.UUID | None) -> None:
@@ -156,42 +191,136 @@ def _sentence(error: Invalid) -> str:
     return f"{pointer}: {error.detail}" if pointer else error.detail
 
 
-def find_duplicates(dataset_id: uuid.UUID, entries: Sequence[Entry]) -> None:
-    """Entries whose external_id is taken: by the same content (duplicate), or by other content (failed)."""
-    ids = [entry.external_id for entry in entries if entry.open]
+def find_duplicates(dataset: Dataset, entries: Sequence[Entry]) -> None:
+    """What is not to become an asset of its own: content that is there already (duplicate), further captions of a file
+    that is there under the same external_id (merged), and an external_id that stands for other content (failed)."""
+    rows = [entry for entry in entries if entry.open and entry.upload]
+    ids = [entry.external_id for entry in rows]
     known = {
-        external_id: (asset_id, sha256, caption)
-        for external_id, asset_id, sha256, caption in Asset.objects.filter(
-            dataset_id=dataset_id, external_id__in=ids
-        ).values_list("external_id", "id", "blob__sha256", "caption")
+        asset.external_id: _Known(asset.id, asset.blob.sha256, asset.captions)
+        for asset in Asset.objects.select_related("blob").filter(dataset=dataset, external_id__in=ids)
     }
+    here = _Here(dataset, [entry for entry in rows if entry.external_id not in known])
     first: dict[str, Entry] = {}
-    for entry in entries:
-        if not entry.open or entry.upload is None:
-            continue
+    for entry in rows:
+        entry.adds_to = None
         if entry.external_id in known:
-            _compare(entry, *known[entry.external_id])
+            _compare(entry, known[entry.external_id])
+        elif (asset_id := here.stored(entry)) is not None:
+            entry.repeat(asset_id)
         elif (earlier := first.setdefault(entry.external_id, entry)) is not entry:
             _compare_within(entry, earlier)
+        elif (same := here.read(entry)) is not None:
+            _repeat_within(entry, same)
 
 
-def _compare(entry: Entry, asset_id: uuid.UUID, sha256: str, caption: str) -> None:
+@dataclass
+class _Known:
+    """A stored asset, with the captions that it will have after the rows so far."""
+
+    asset_id: uuid.UUID
+    sha256: str
+    captions: list[str]
+
+
+class _Here:
+    """What of some rows' content a dataset has already, whatever the external_id.
+
+    All of it counts where the dataset skips duplicates. Else only what came from rows without ids counts for such rows:
+    their asset may have been merged into another one, and its derived id gone with it.
+    """
+
+    def __init__(self, dataset: Dataset, rows: Sequence[Entry]) -> None:
+        self._skips = dataset.duplicates == Dataset.Duplicates.SKIP
+        asked = [row for row in rows if self._skips or not row.has_id]
+        self._stored = copies_of(dataset.id, {row.upload.sha256 for row in asked if row.upload})
+        self._read: dict[str, list[Entry]] = {}
+
+    def stored(self, entry: Entry) -> uuid.UUID | None:
+        assert entry.upload is not None  # noqa: S101 - for the type checker
+        if self._skips or not entry.has_id:
+            for asset in self._stored.get(entry.upload.sha256, ()):
+                if has_captions(asset, entry.upload.captions) and (self._skips or _is_like(entry, asset)):
+                    return asset.id
+        return None
+
+    def read(self, entry: Entry) -> Entry | None:
+        """An earlier row with the same content, where such are skipped."""
+        assert entry.upload is not None  # noqa: S101 - for the type checker
+        if not self._skips:
+            return None
+        earlier = self._read.setdefault(entry.upload.sha256, [])
+        for one in earlier:
+            if one.upload and set(entry.upload.captions) <= set(one.upload.captions):
+                return one
+        earlier.append(entry)
+        return None
+
+
+def _is_like(entry: Entry, asset: Asset) -> bool:
+    """Whether this asset came from a row without an id, too, and says the same as this row."""
+    return (asset.external_id or "").startswith(DERIVED) and asset.metadata == entry.values
+
+
+def _compare(entry: Entry, known: _Known) -> None:
     assert entry.upload is not None  # noqa: S101 - for the type checker
-    if (entry.upload.sha256, entry.upload.caption) == (sha256, caption):
-        entry.repeat(asset_id)
-    else:
+    if entry.upload.sha256 != known.sha256:
         entry.fail(f"The id {entry.external_id!r} stands for other content in this dataset.")
+        return
+    if not (more := _lacking(known.captions, entry)):
+        entry.repeat(known.asset_id)
+    elif not fits([*known.captions, *more]):
+        entry.fail(TOO_MANY)
+    else:
+        known.captions = [*known.captions, *more]
+        entry.adds_to = known.asset_id
 
 
 def _compare_within(entry: Entry, earlier: Entry) -> None:
-    """The same id twice among rows that are not stored yet; the first one wins."""
+    """The same id twice among rows that are not stored yet: captions of the same file come together."""
     assert entry.upload is not None  # noqa: S101 - for the type checker
     assert earlier.upload is not None  # noqa: S101
-    same = (entry.upload.sha256, entry.upload.caption) == (earlier.upload.sha256, earlier.upload.caption)
-    if same:
-        entry.outcome, entry.reason, entry.same_as = DUPLICATE, f"The same as {earlier.name}.", earlier
-    else:
+    if entry.upload.sha256 != earlier.upload.sha256:
         entry.fail(f"The id {entry.external_id!r} stands for other content in {earlier.name}.")
+    elif not (more := _lacking(earlier.upload.captions, entry)):
+        _repeat_within(entry, earlier)
+    elif not fits([*earlier.upload.captions, *more]):
+        entry.fail(TOO_MANY)
+    else:
+        earlier.take_captions(more)
+        entry.outcome, entry.reason, entry.same_as = MERGED, f"Captions of {earlier.name}.", earlier
+
+
+def _repeat_within(entry: Entry, earlier: Entry) -> None:
+    entry.outcome, entry.reason, entry.same_as = DUPLICATE, f"The same as {earlier.name}.", earlier
+
+
+def _lacking(captions: Sequence[str], entry: Entry) -> list[str]:
+    """Those of the row that are not among these."""
+    assert entry.upload is not None  # noqa: S101 - for the type checker
+    return [caption for caption in entry.upload.captions if caption not in captions]
+
+
+def _extend(entries: Sequence[Entry], parent: uuid.UUID | None) -> None:
+    """Give stored assets the captions of these rows; each asset is embedded once more. Raises QuotaExceeded.
+
+    The assets are locked only now: one that was changed or deleted since `sort_out` looked has its rows sorted anew.
+    """
+    ids = {entry.adds_to for entry in entries if entry.adds_to}
+    rows = Asset.objects.select_related("blob").select_for_update(of=("self",)).filter(pk__in=ids)
+    for asset in rows.order_by("pk") if ids else ():
+        mine = [entry for entry in entries if entry.adds_to == asset.id]
+        captions = list(
+            dict.fromkeys([*asset.captions, *(c for e in mine if e.upload for c in e.upload.captions)])
+        )
+        if not fits(captions):
+            raise NotPrepared
+        ids.discard(asset.id)
+        replace_captions(asset, captions, "import", parent)
+        for entry in mine:
+            entry.outcome, entry.asset_id = MERGED, asset.id
+    if ids:
+        raise NotPrepared
 
 
 def _keep_blobs(new: Sequence[Entry]) -> dict[str, Blob]:
@@ -236,7 +365,9 @@ def _asset(dataset: Dataset, entry: Entry, blobs: dict[str, Blob]) -> Asset:
         modality=modality_of(upload.modality, prepared),
         status=Asset.State.READY,
         external_id=entry.external_id,
+        filename=upload.filename,
         caption=upload.caption,
+        more_captions=list(upload.captions[1:]),
         excerpt=prepared.words[:EXCERPT] if upload.modality in MEDIA else upload.excerpt,
         metadata=entry.values,
         metadata_bytes=metadata.stored_bytes(entry.values),

@@ -130,7 +130,7 @@ def source_of(asset: Asset, text: str) -> Iterator[Source]:
     with TemporaryDirectory(dir=settings.SPOOL_DIR, prefix="embed-") as folder:
         place = Path(folder)
         with storage.local(_path(asset), place) as path:
-            yield Source(asset.modality, caption=asset.caption, path=path, folder=place)
+            yield Source(asset.modality, captions=tuple(asset.captions), path=path, folder=place)
 
 
 def _store(claimed: jobs.Claim, asset: Asset, source: Source, prepared: Prepared) -> None:
@@ -213,11 +213,8 @@ def transcript_rows(asset: Asset, prepared: Prepared) -> list[TranscriptSegment]
 
 
 def lexical_entry(asset: Asset, schema: dict[str, Any], text: str, prepared: Prepared) -> lexical.Entry:
-    """What the asset is found by in words: its text, or its caption and what is said in it."""
-    content = text or f"{asset.caption}\n{prepared.words}"
-    return lexical.Entry(
-        asset.id, asset.dataset_id, asset.modality, content, lexical.words_of(asset.metadata, schema)
-    )
+    """What the asset is found by in words: its text, or its captions and what is said in it; and its name."""
+    return lexical.entry_of(asset, schema, [text] if text else [*asset.captions, prepared.words])
 
 
 def follow(job: Job) -> None:

@@ -31,7 +31,7 @@ from tenants.events.services import record
 from tenants.pipeline import export_rows, services
 from tenants.pipeline.export_layout import file_name
 from tenants.pipeline.export_reading import ExportFile
-from tenants.pipeline.uploads import ACCEPTED, MAX_TEXT
+from tenants.pipeline.uploads import ACCEPTED, MAX_TEXT, vectors_of
 from tenants.retrieval import lexical, spaces
 from tenants.retrieval.state import MODALITIES
 from tenants.retrieval.vectors import NewVector, add_vectors
@@ -90,7 +90,10 @@ class Admission:
         for row in self.export.rows("datasets.jsonl", export_rows.dataset):
             with tenant_scope(self.tenant_id):
                 made = create_dataset(
-                    name=row["name"], description=row["description"], metadata_schema=row["metadata_schema"]
+                    name=row["name"],
+                    description=row["description"],
+                    metadata_schema=row["metadata_schema"],
+                    duplicates=row["duplicates"],
                 )
                 if row["retention_days"] is not None:
                     update_dataset(dataset_id=made.id, retention_days=row["retention_days"])
@@ -253,7 +256,7 @@ class Admission:
         for page in self._pages(status=Asset.State.PENDING, moderation__in=SHOWN):
             with tenant_scope(self.tenant_id):
                 for asset in page:
-                    services.admit(asset, 1 + bool(asset.caption), "import")
+                    services.admit(asset, 1 + vectors_of(asset.captions), "import")
             self.counts["to_embed"] += len(page)
 
     def _pages(self, **wanted: Any) -> Iterator[list[Asset]]:
@@ -289,9 +292,8 @@ def _facets(asset: Asset) -> Iterator[Facet]:
 def _entry(asset: Asset, text: str) -> lexical.Entry:
     """What the asset is found by in words, in the caller's scope."""
     spoken = TranscriptSegment.objects.filter(asset=asset).order_by("start_s").values_list("text", flat=True)
-    content = text or "\n".join([asset.caption, *spoken])
-    fields = lexical.words_of(asset.metadata, asset.dataset.metadata_schema)
-    return lexical.Entry(asset.id, asset.dataset_id, asset.modality, content, fields)
+    said = [text] if text else [*asset.captions, *spoken]
+    return lexical.entry_of(asset, asset.dataset.metadata_schema, said)
 
 
 def _batches(rows: Iterator[T]) -> Iterator[list[T]]:

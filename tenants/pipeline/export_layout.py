@@ -25,7 +25,7 @@ HEADER, MANIFEST, README = "export.json", "manifest.jsonl", "README.txt"
 VECTORS = "vectors.parquet"
 
 # Of each table what is written, as attributes of its rows.
-DATASET = ("id", "name", "description", "metadata_schema", "retention_days", "created_at")
+DATASET = ("id", "name", "description", "metadata_schema", "retention_days", "duplicates", "created_at")
 ASSET = (
     "id",
     "dataset_id",
@@ -33,7 +33,9 @@ ASSET = (
     "modality",
     "status",
     "external_id",
+    "filename",
     "caption",
+    "more_captions",
     "excerpt",
     "metadata",
     "error",

@@ -9,11 +9,12 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from tenants.datasets.filenames import clean_filename
 from tenants.datasets.metadata import check_json, check_metadata, check_text
-from tenants.datasets.models import Asset
+from tenants.datasets.models import Asset, Dataset
 from tenants.errors import Invalid
 from tenants.pipeline.export_layout import ASSET, BLOB, DATASET, TRANSCRIPT
-from tenants.pipeline.uploads import EXCERPT, MAX_CAPTION, check_external_id
+from tenants.pipeline.uploads import EXCERPT, MAX_CAPTION, check_captions, check_external_id
 
 MAX_WORDS = 100_000
 MAX_INT = 2**31 - 1
@@ -27,11 +28,14 @@ _DATASET: Types = {
     "description": (str,),
     "metadata_schema": (dict,),
     "retention_days": (int, NONE),
+    "duplicates": (str,),
 }
 _ASSET: Types = {
     "sha256": (str,),
     "external_id": (str, NONE),
+    "filename": (str,),
     "caption": (str,),
+    "more_captions": (list,),
     "excerpt": (str,),
     "metadata": (dict,),
     "error": (dict, NONE),
@@ -60,13 +64,21 @@ _TRANSCRIPT: Types = {
 
 def dataset(row: dict[str, Any]) -> dict[str, Any]:
     """Raises Invalid, as the others here. Names and schema are checked by the service that makes datasets."""
+    row = {"duplicates": Dataset.Duplicates.KEEP.value, **row}
     _typed(row, DATASET, _DATASET)
     return {**row, "id": _id(row["id"]), "created_at": _time(row["created_at"])}
 
 
 def asset(row: dict[str, Any]) -> dict[str, Any]:
-    # Exports from before there was auditing, or generation, say nothing of it.
-    row = {"moderation": "", "labels": [], "generation_id": None, **row}
+    # Exports from before there was auditing, generation, names or several captions say nothing of it.
+    earlier: dict[str, Any] = {
+        "moderation": "",
+        "labels": [],
+        "generation_id": None,
+        "filename": "",
+        "more_captions": [],
+    }
+    row = {**earlier, **row}
     _typed(row, ASSET, _ASSET)
     _check_labels(row["labels"])
     named = (("modality", Asset.Modality.values), ("status", Asset.State.values), ("moderation", MODERATION))
@@ -74,18 +86,33 @@ def asset(row: dict[str, Any]) -> dict[str, Any]:
         if row[name] not in choices:
             raise Invalid(_("%(name)s is one of %(names)s.") % {"name": name, "names": ", ".join(choices)})
     for name, longest in (("caption", MAX_CAPTION), ("excerpt", EXCERPT)):
-        check_text(row[name], f"/{name}")
-        if len(row[name]) > longest:
-            raise Invalid(
-                _("%(name)s has at most %(longest)s characters.") % {"name": name, "longest": longest}
-            )
+        _check_length(row[name], name, longest)
+    captions = _checked_captions(row)
     check_metadata(row["metadata"], {})
     check_json(row["error"], "/error")
     _bounded(row, "revision", least=1)
     external_id = check_external_id(row["external_id"])
     named_ids = [name for name in ("id", "dataset_id", "generation_id") if row[name] is not None]
     ids = {name: _id(row[name]) for name in named_ids}
-    return {**row, **ids, "external_id": external_id, "created_at": _time(row["created_at"])}
+    names = {"external_id": external_id, "filename": clean_filename(row["filename"])}
+    return {**row, **ids, **names, **captions, "created_at": _time(row["created_at"])}
+
+
+def _check_length(text: str, name: str, longest: int) -> None:
+    check_text(text, f"/{name}")
+    if len(text) > longest:
+        raise Invalid(_("%(name)s has at most %(longest)s characters.") % {"name": name, "longest": longest})
+
+
+def _checked_captions(row: dict[str, Any]) -> dict[str, Any]:
+    """Both columns, as an asset of this installation has them."""
+    others = row["more_captions"]
+    if any(not isinstance(one, str) for one in others):
+        raise Invalid(_("%(name)s has a value of the wrong type.") % {"name": "more_captions"})
+    if not others:
+        return {}
+    kept = check_captions([row["caption"], *others], "/more_captions")
+    return {"caption": kept[0] if kept else "", "more_captions": list(kept[1:])}
 
 
 def _check_labels(labels: list[Any]) -> None:

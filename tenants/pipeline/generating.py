@@ -116,7 +116,7 @@ def _prepared(claimed: jobs.Claim, file: Examined, folder: Path) -> Prepared:
     upload.content.seek(0)
     path = folder / upload.sha256
     path.write_bytes(file.piece.made.content)
-    source = Source(upload.modality, caption=upload.caption, path=path, folder=folder)
+    source = Source(upload.modality, captions=upload.captions, path=path, folder=folder)
     prepared = Prepared(spaces.opened_spaces(claimed.tenant_id))
     return prepare(source, prepared, lambda _done_s, _total_s: jobs.require_wanted(claimed))
 

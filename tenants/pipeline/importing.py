@@ -29,6 +29,7 @@ from tenants.jobs.models import Job, JobDispatch
 from tenants.pipeline import bulk, import_sources, imports
 from tenants.pipeline.batches import FULL, Batch, prepare_again, read_batches
 from tenants.pipeline.embedding import SWITCHES
+from tenants.pipeline.uploads import MAX_CAPTIONS
 from tenants.retrieval import spaces
 from tenants.retrieval.vectors import ModelSwitched
 from tenants.scope import tenant_scope
@@ -67,7 +68,7 @@ class Run:
         self._began = time.monotonic()
         self._pace = notes.Pace(claimed)
         # The rows at which an earlier attempt may have died: what it was preparing and what it had read ahead.
-        self._alone = 2 * FULL if claimed.attempt > 1 else 0
+        self._alone = 2 * (FULL + MAX_CAPTIONS) if claimed.attempt > 1 else 0
 
     def go(self) -> None:
         self._check_cpu()
@@ -154,9 +155,10 @@ class Run:
         finally:
             batch.clear()
         row = self._row
-        failed, done = row.failed, row.imported + row.duplicate + row.failed
+        failed, done = row.failed, row.imported + row.merged + row.duplicate + row.failed
         jobs.progress(self._claimed, renew=True, done=done, total=max(row.total or 0, done), failed=failed)
-        counts = f"{row.imported:,} imported, {row.duplicate:,} known, {failed:,} failed"
+        merged = f" {row.merged:,} merged," if row.merged else ""
+        counts = f"{row.imported:,} imported,{merged} {row.duplicate:,} known, {failed:,} failed"
         self._pace.write(f"Up to row {row.position:,}: {counts}.")
 
     def _store_entries(self, entries: list[bulk.Entry]) -> None:
@@ -179,8 +181,8 @@ class Run:
             try:
                 self._store_prepared(entries)
                 return
-            except ModelSwitched:
-                # Another model began to answer since they were prepared.
+            except (ModelSwitched, bulk.NotPrepared):
+                # Another model began to answer since they were prepared, or an asset that they go to has changed.
                 made = spaces.opened_spaces(self._claimed.tenant_id)
                 jobs.spend(self._claimed, cpu_s=prepare_again(entries, made))
         raise Unavailable(gettext("The models of this workspace are changing."))

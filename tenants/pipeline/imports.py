@@ -228,6 +228,7 @@ def import_as_dict(row: Import, job: Job | None = None) -> dict[str, Any]:
         "job": str(row.job_id) if row.job_id else None,
         "total": row.total,
         "imported": row.imported,
+        "merged": row.merged,
         "duplicate": row.duplicate,
         "failed": row.failed,
         "created_at": row.created_at,
@@ -250,6 +251,7 @@ def result_of(row: Import) -> dict[str, Any]:
     return {
         "import": str(row.id),
         "imported": row.imported,
+        "merged": row.merged,
         "duplicate": row.duplicate,
         "failed": row.failed,
         "failures": [{"row": f.row, "name": f.name, "reason": f.reason} for f in failures],

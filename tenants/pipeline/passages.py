@@ -24,9 +24,13 @@ def passages(text: str) -> list[tuple[int, int]]:
     return ranges
 
 
-def segment_of(text: str, start: int, end: int) -> dict[str, int] | None:
-    """What a passage's vector says of where it stands; None for the whole text."""
-    return {"start_char": start, "end_char": end} if end - start < len(text) else None
+def segment_of(text: str, start: int, end: int, caption: int = 0) -> dict[str, int] | None:
+    """What a passage's vector says of where it stands; None for the whole of a text or of the first caption.
+
+    `caption` counts an asset's captions from 0.
+    """
+    place = {"caption": caption} if caption else {}
+    return place | ({"start_char": start, "end_char": end} if end - start < len(text) else {}) or None
 
 
 def _last_break(text: str, start: int) -> int:

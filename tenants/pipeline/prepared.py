@@ -24,7 +24,7 @@ class Source:
 
     modality: str
     text: str = ""
-    caption: str = ""
+    captions: tuple[str, ...] = ()
     path: Path | None = None
     folder: Path | None = None
 

@@ -47,7 +47,7 @@ def _prepare(source: Source, prepared: Prepared, report: Report, in_bulk: bool) 
         _look(source, prepared, encoding.place_image if in_bulk else encoding.share_image)
     elif source.modality != Asset.Modality.TEXT:
         _play(source, prepared, report)
-    _read(source.text or source.caption, prepared)
+    _read(source, prepared)
 
 
 def prepare_again(
@@ -64,7 +64,7 @@ def prepare_again(
             prepared.add("image", encoding.place_image(picture.pixels, prepared.spaces))
         elif source.modality != Asset.Modality.TEXT:
             _play_again(source, prepared, spoken, report)
-        _read(source.text or source.caption, prepared)
+        _read(source, prepared)
     except MediaError as error:
         prepared.spend(error.cpu_s)
         raise
@@ -79,10 +79,11 @@ def _play_again(source: Source, prepared: Prepared, spoken: Sequence[Utterance],
     playing.add_spoken(prepared, spoken)
 
 
-def _read(text: str, prepared: Prepared) -> None:
-    for start, end in passages(text):
-        encoded = encoding.share_text(text[start:end], prepared.spaces)
-        prepared.add("text", encoded, segment_of(text, start, end))
+def _read(source: Source, prepared: Prepared) -> None:
+    for number, text in enumerate(source.captions or (source.text,)):
+        for start, end in passages(text):
+            encoded = encoding.share_text(text[start:end], prepared.spaces)
+            prepared.add("text", encoded, segment_of(text, start, end, number))
 
 
 def _play(source: Source, prepared: Prepared, report: Report) -> None:

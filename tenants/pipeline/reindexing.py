@@ -48,7 +48,7 @@ def _reindex_some(dataset_id: uuid.UUID, after: uuid.UUID) -> list[uuid.UUID]:
     changed = _replace_facets(assets, schema)
     words = {asset.id: lexical.words_of(asset.metadata, schema) for asset in assets}
     known = set(lexical.index_fields(list(words.items())))
-    _index_missing([asset for asset in assets if asset.id not in known], words)
+    _index_missing([asset for asset in assets if asset.id not in known], schema)
     # Last, as others wait for the clock.
     record_changes(changed)
     return [asset.id for asset in assets]
@@ -76,18 +76,17 @@ def _replace_facets(assets: list[Asset], schema: metadata.Schema) -> list[uuid.U
     return changed
 
 
-def _index_missing(assets: list[Asset], words: dict[uuid.UUID, str]) -> None:
+def _index_missing(assets: list[Asset], schema: metadata.Schema) -> None:
     """Entries for assets that are older than the lexical index, by what their rows say."""
     spoken: dict[uuid.UUID, list[str]] = {}
     segments = TranscriptSegment.objects.filter(asset__in=assets).order_by("start_s") if assets else []
     for segment in segments:
         spoken.setdefault(segment.asset_id, []).append(segment.text)
-    lexical.index_texts(_entries(assets, words, spoken))
+    lexical.index_texts(_entries(assets, schema, spoken))
 
 
 def _entries(
-    assets: list[Asset], words: dict[uuid.UUID, str], spoken: dict[uuid.UUID, list[str]]
+    assets: list[Asset], schema: metadata.Schema, spoken: dict[uuid.UUID, list[str]]
 ) -> Iterable[lexical.Entry]:
     for asset in assets:
-        content = "\n".join([asset.caption, *spoken.get(asset.id, [asset.excerpt])])
-        yield lexical.Entry(asset.id, asset.dataset_id, asset.modality, content, words[asset.id])
+        yield lexical.entry_of(asset, schema, [*asset.captions, *spoken.get(asset.id, [asset.excerpt])])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import IO, Any
 
@@ -15,7 +16,7 @@ from django.utils.translation import gettext as _
 from tenants.accounts import metering, quotas
 from tenants.datasets import metadata
 from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegment
-from tenants.datasets.selectors import visible_assets
+from tenants.datasets.selectors import copies_of, visible_assets
 from tenants.datasets.services import drop_blob, keep_blob, learn_schema, lock_dataset, write_blob
 from tenants.errors import Conflict, Invalid, NotFound
 from tenants.events.services import record
@@ -25,7 +26,7 @@ from tenants.moderation.models import AuditRequest
 from tenants.pipeline import audit_requests, import_sources, telling
 from tenants.pipeline.effects import HIDDEN, hold
 from tenants.pipeline.queueing import queue_embedding
-from tenants.pipeline.uploads import MAX_CAPTION, Upload, check_external_id, check_upload
+from tenants.pipeline.uploads import Upload, check_captions, check_external_id, check_upload, vectors_of
 from tenants.retrieval import lacking, lexical
 from tenants.retrieval.changes import record_changes
 from tenants.retrieval.vectors import remove_vectors
@@ -35,11 +36,15 @@ from tenants.valkey import Unavailable
 
 @dataclass(frozen=True)
 class Added:
-    """`created` is False when the same content stood under this external_id already."""
+    """`created` is False when the same content stood under this external_id already, or was skipped as a duplicate.
+
+    `duplicate_of` is the earlier asset of the same content in the dataset, also where this one was kept beside it.
+    """
 
     asset: Asset
     job: Job | None
     created: bool
+    duplicate_of: uuid.UUID | None = None
 
 
 def add_asset(
@@ -54,8 +59,10 @@ def add_asset(
 ) -> Added:
     """Keep an upload and queue its embedding, all or nothing.
 
-    A file and a text together are one asset with a caption; `upload` is both of them, checked before. Raises
-    NotFound, Invalid, UnsupportedMedia, Conflict (the external_id stands for other content), QuotaExceeded.
+    A file and a text together are one asset with a caption; `upload` is both of them, checked before. Where the dataset
+    skips duplicates and has the content, nothing is added: of two at once the second waits at the dataset's lock and
+    finds the first. Raises NotFound, Invalid, UnsupportedMedia, Conflict (the external_id stands for other content),
+    QuotaExceeded.
     """
     upload = upload or check_upload(file, text)
     with tenant_scope(current_tenant_id()):
@@ -64,14 +71,24 @@ def add_asset(
         external_id = check_external_id(external_id)
         if external_id and (earlier := _earlier(dataset, external_id, upload)):
             return earlier
-        return _create(dataset, upload, kept, external_id, actor)
+        copies = copies_of(dataset.id, [upload.sha256]).get(upload.sha256, [])
+        same = next((copy for copy in copies if has_captions(copy, upload.captions)), None)
+        if same is not None and dataset.duplicates == Dataset.Duplicates.SKIP:
+            return Added(same, None, created=False, duplicate_of=same.id)
+        added = _create(dataset, upload, kept, external_id, actor)
+        return replace(added, duplicate_of=copies[0].id if copies else None)
+
+
+def has_captions(asset: Asset, captions: Sequence[str]) -> bool:
+    """Whether all of these are captions of the asset: then another file with the same bytes and them adds nothing."""
+    return set(captions) <= set(asset.captions)
 
 
 def _earlier(dataset: Dataset, external_id: str, upload: Upload) -> Added | None:
     asset = Asset.objects.select_related("blob").filter(dataset=dataset, external_id=external_id).first()
     if asset is None:
         return None
-    if asset.blob.sha256 == upload.sha256 and asset.caption == upload.caption:
+    if asset.blob.sha256 == upload.sha256 and set(asset.captions) == set(upload.captions):
         return Added(asset, None, created=False)
     raise Conflict(
         _(
@@ -110,6 +127,8 @@ def insert_asset(dataset: Dataset, blob: Blob, upload: Upload, values: dict[str,
         blob=blob,
         modality=upload.modality,
         caption=upload.caption,
+        more_captions=list(upload.captions[1:]),
+        filename=upload.filename,
         excerpt=upload.excerpt,
         metadata=values,
         **more,
@@ -151,13 +170,15 @@ def update_asset(
     *,
     asset_id: uuid.UUID,
     caption: str | None = None,
+    captions: Sequence[str] | None = None,
     values: dict[str, Any] | None = None,
     changes: dict[str, Any] | None = None,
     actor: str = "",
 ) -> Added:
-    """Change caption or metadata; a new caption is embedded anew. Raises NotFound, Invalid, QuotaExceeded.
+    """Change captions or metadata; new captions are embedded anew. Raises NotFound, Invalid, QuotaExceeded.
 
-    `values` are all of the metadata, `changes` only some keys of it, of which None takes one away.
+    `captions` are all of them, `caption` only the first. `values` are all of the metadata, `changes` only some keys of
+    it, of which None takes one away.
     """
     with tenant_scope(current_tenant_id()):
         if values is not None or changes is not None:
@@ -169,8 +190,8 @@ def update_asset(
         job = None
         if values is not None:
             _replace_metadata(asset, values)
-        if caption is not None and caption.strip() != asset.caption:
-            job = _replace_caption(asset, caption.strip(), actor)
+        if captions is not None or caption is not None:
+            job = _change_captions(asset, caption, captions, actor)
         record(actor=actor, verb="asset.updated", target=str(asset.id))
     return Added(asset, job, created=False)
 
@@ -217,37 +238,44 @@ def _recharge(asset: Asset, size: int) -> None:
         quotas.give_back(amounts={"bytes": -more})
 
 
-def _replace_caption(asset: Asset, caption: str, actor: str) -> Job:
-    metadata.check_text(caption, "/caption")
+def _change_captions(
+    asset: Asset, caption: str | None, captions: Sequence[str] | None, actor: str
+) -> Job | None:
+    pointer = "/caption" if captions is None else "/captions"
+    wanted = [caption or "", *asset.more_captions] if captions is None else captions
+    kept = check_captions(wanted, pointer)
+    if list(kept) == asset.captions:
+        return None
     if asset.modality == Asset.Modality.TEXT:
-        raise Invalid(
-            _("A text asset has no caption. Upload the new text as a new asset."), pointer="/caption"
-        )
-    if len(caption) > MAX_CAPTION:
-        raise Invalid(
-            _("A caption has at most %(caption)s characters.") % {"caption": MAX_CAPTION}, pointer="/caption"
-        )
-    more = int(bool(caption)) - int(bool(asset.caption))
-    asset.caption = caption
-    audit = _audit_again(asset, actor)
+        raise Invalid(_("A text asset has no caption. Upload the new text as a new asset."), pointer=pointer)
+    return replace_captions(asset, kept, actor)
+
+
+def replace_captions(
+    asset: Asset, captions: Sequence[str], actor: str, parent: uuid.UUID | None = None
+) -> Job:
+    """Give a locked asset these checked captions and queue what has to be done for them. Raises QuotaExceeded."""
+    more = vectors_of(captions) - vectors_of(asset.captions)
+    asset.captions = list(captions)
+    audit = _audit_again(asset, actor, parent)
     if audit is not None and asset.moderation in HIDDEN:
         # Not found until the new words were looked at; what was blocked stays blocked until then.
-        asset.save(update_fields=["caption"])
+        asset.save(update_fields=["caption", "more_captions"])
         return audit
     asset.status, asset.error = Asset.State.PENDING, None
     asset.revision += 1
-    asset.save(update_fields=["caption", "status", "error", "revision"])
+    asset.save(update_fields=["caption", "more_captions", "status", "error", "revision"])
     return queue_embedding(asset, more)
 
 
-def _audit_again(asset: Asset, actor: str) -> Job | None:
+def _audit_again(asset: Asset, actor: str, parent: uuid.UUID | None) -> Job | None:
     """The audit of changed words, where a policy audits uploads or the asset is held back anyway."""
     decides = audit_requests.audits_uploads(modality=asset.modality, sha256=asset.blob.sha256)
     if decides is None and asset.moderation not in HIDDEN:
         return None
     if audit_requests.quarantines(decides) and asset.moderation not in HIDDEN:
         hold(asset)
-    return audit_requests.ask(asset, source=AuditRequest.Source.AGAIN, actor=actor).job
+    return audit_requests.ask(asset, source=AuditRequest.Source.AGAIN, actor=actor, parent=parent).job
 
 
 def delete_asset(*, asset_id: uuid.UUID, actor: str = "") -> None:

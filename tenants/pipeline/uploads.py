@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import IO, Any
@@ -16,6 +17,9 @@ from tenants.pipeline.passages import passages
 
 MAX_TEXT = 100_000
 MAX_CAPTION = 10_000
+# Of one asset; together they have at most MAX_CAPTIONS_LENGTH characters, which is what search by words reads of them.
+MAX_CAPTIONS = 20
+MAX_CAPTIONS_LENGTH = 20_000
 EXCERPT = 500
 MAX_EXTERNAL_ID = 200
 HEAD = 4096
@@ -32,7 +36,7 @@ ACCEPTED = (*MODALITIES, "text/plain")
 
 @dataclass(frozen=True)
 class Upload:
-    """One asset's content: the bytes to keep (rewound), their type and digest, and the caption beside them.
+    """One asset's content: the bytes to keep (rewound), their type and digest, and the captions and name beside them.
 
     `vectors` is how many embedding will need: exact for texts and pictures, a reserve for sound and film, whose
     length nobody knows yet.
@@ -41,39 +45,50 @@ class Upload:
     content: IO[bytes]
     media_type: str
     modality: str
-    caption: str
+    captions: tuple[str, ...]
     vectors: int
     sha256: str
     bytes: int
     text: str = ""
     scan: dict[str, Any] | None = None
+    filename: str = ""
+
+    @property
+    def caption(self) -> str:
+        """The first of its captions."""
+        return self.captions[0] if self.captions else ""
 
     @property
     def excerpt(self) -> str:
         return self.text.strip()[:EXCERPT]
 
 
-def check_upload(file: IO[bytes] | None, text: str) -> Upload:
-    """A file, a text, or a file with a caption; a file is scanned for malware where the installation can.
+def check_upload(
+    file: IO[bytes] | None, text: str, *, captions: Sequence[str] = (), filename: str = ""
+) -> Upload:
+    """A file, a text, or a file with captions: the text, if there is one, and `captions` behind it.
 
-    Raises Invalid, UnsupportedMedia, Infected, and Unavailable where files are only accepted scanned. Reading and
-    scanning take time: call it outside of any scope.
+    `filename` is the file's own, cleaned (`filenames.clean_filename`). A file is scanned for malware where the
+    installation can. Raises Invalid, UnsupportedMedia, Infected, and Unavailable where files are only accepted scanned.
+    Reading and scanning take time: call it outside of any scope.
     """
     metadata.check_text(text, "/text")
     if file is None:
-        return _text_upload(text)
-    if len(text) > MAX_CAPTION:
-        raise Invalid(
-            _("A caption has at most %(caption)s characters.") % {"caption": MAX_CAPTION}, pointer="/text"
-        )
+        if any(caption.strip() for caption in captions):
+            raise Invalid(
+                _("A text asset is one text. Several are captions of a file: send the file, too."),
+                pointer="/text",
+            )
+        return _text_upload(text, filename=filename)
+    kept = check_captions([text, *captions], "/captions" if captions else "/text")
     media_type = _type_of(file)
     if media_type == "text/plain":
-        if text.strip():
+        if kept:
             raise Invalid(
                 _("A text file takes no caption: send either the file or the text."), pointer="/text"
             )
         decoded = _decoded(file)
-        return _text_upload(decoded, scanning.check_upload(file))
+        return _text_upload(decoded, scanning.check_upload(file), filename)
     if media_type not in MODALITIES:
         raise UnsupportedMedia(
             _(
@@ -82,11 +97,39 @@ def check_upload(file: IO[bytes] | None, text: str) -> Upload:
             )
             % {"value": media_type or "of an unknown kind"}
         )
-    modality, caption = MODALITIES[media_type], text.strip()
-    vectors = _reserve(modality) + bool(caption)
+    modality = MODALITIES[media_type]
+    vectors = _reserve(modality) + vectors_of(kept)
     scan = scanning.check_upload(file)
     sha256, length = storage.digest(file)
-    return Upload(file, media_type, modality, caption, vectors, sha256, length, scan=scan)
+    return Upload(file, media_type, modality, kept, vectors, sha256, length, scan=scan, filename=filename)
+
+
+def check_captions(captions: Sequence[str], pointer: str) -> tuple[str, ...]:
+    """In their order, without blanks around them, empty ones and repetitions. Raises Invalid for what is too much."""
+    kept = tuple(dict.fromkeys(caption.strip() for caption in captions if caption.strip()))
+    for caption in kept:
+        metadata.check_text(caption, pointer)
+        if len(caption) > MAX_CAPTION:
+            raise Invalid(
+                _("A caption has at most %(caption)s characters.") % {"caption": MAX_CAPTION}, pointer=pointer
+            )
+    if not fits(kept):
+        raise Invalid(
+            _("An asset has at most %(count)s captions, of %(characters)s characters together.")
+            % {"count": MAX_CAPTIONS, "characters": MAX_CAPTIONS_LENGTH},
+            pointer=pointer,
+        )
+    return kept
+
+
+def fits(captions: Sequence[str]) -> bool:
+    """Whether one asset may have all of these captions."""
+    return len(captions) <= MAX_CAPTIONS and sum(map(len, captions)) <= MAX_CAPTIONS_LENGTH
+
+
+def vectors_of(captions: Sequence[str]) -> int:
+    """How many vectors these captions have in one space."""
+    return sum(len(passages(caption)) for caption in captions)
 
 
 def _reserve(modality: str) -> int:
@@ -120,7 +163,7 @@ def _too_long() -> Invalid:
     )
 
 
-def _text_upload(text: str, scan: dict[str, Any] | None = None) -> Upload:
+def _text_upload(text: str, scan: dict[str, Any] | None = None, filename: str = "") -> Upload:
     metadata.check_text(text, "/text")
     if not text.strip():
         raise Invalid(_("Send a file, a text, or both."), pointer="/file")
@@ -128,8 +171,9 @@ def _text_upload(text: str, scan: dict[str, Any] | None = None) -> Upload:
         raise _too_long()
     content = BytesIO(text.encode())
     sha256, length = storage.digest(content)
+    vectors = len(passages(text))
     return Upload(
-        content, "text/plain", Asset.Modality.TEXT, "", len(passages(text)), sha256, length, text, scan
+        content, "text/plain", Asset.Modality.TEXT, (), vectors, sha256, length, text, scan, filename
     )
 
 

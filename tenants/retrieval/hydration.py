@@ -24,7 +24,7 @@ from tenants.retrieval.shown import Reader
 _SQL = """
 SELECT a.id::text, a.dataset_id::text, a.modality, a.status, a.external_id,
     b.sha256, b.bytes, b.media_type, b.width, b.height,
-    a.caption, a.excerpt, a.metadata, b.scan, a.created_at,
+    a.filename, a.caption, a.more_captions, a.excerpt, a.metadata, b.scan, a.created_at,
     b.details - 'peaks' AS details, a.error, a.moderation, a.labels
 FROM unnest(IDS) AS wanted (id)
 CROSS JOIN LATERAL (SELECT * FROM asset WHERE tenant_id = $1 AND asset.id = wanted.id OFFSET 0) a
@@ -65,7 +65,7 @@ def hydrate_with_opening(
 
 def _shape(row: tuple[Any, ...]) -> dict[str, Any]:
     asset_id, dataset, modality, status, external_id, sha256, size, media_type, width, height, *rest = row
-    caption, excerpt, metadata, scan, created_at, details, error, moderation, labels = rest
+    filename, caption, others, excerpt, metadata, scan, created_at, details, error, moderation, labels = rest
     shape: dict[str, Any] = {
         "id": asset_id,
         "dataset": dataset,
@@ -77,7 +77,9 @@ def _shape(row: tuple[Any, ...]) -> dict[str, Any]:
         "media_type": media_type,
         "width": width,
         "height": height,
+        "filename": filename or None,
         "caption": caption,
+        "captions": [caption, *_json(others)] if caption else [],
         "excerpt": excerpt,
         "metadata": _json(metadata),
         "scan": _json(scan) or {"state": "not_scanned"},

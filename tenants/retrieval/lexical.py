@@ -18,6 +18,8 @@ from typing import Any
 
 from django.db import connection
 
+from tenants.datasets import filenames
+from tenants.datasets.models import Asset
 from tenants.retrieval.models import LexicalEntry
 from tenants.retrieval.state import Restriction
 from tenants.retrieval.words import is_han, tokens
@@ -32,13 +34,19 @@ MAX_ALLOWED = 20_000
 
 @dataclass(frozen=True)
 class Entry:
-    """What an asset is found by: its text, caption or transcript, and the words of its metadata."""
+    """What an asset is found by: its name, text, captions or transcript, and the words of its metadata."""
 
     asset_id: uuid.UUID
     dataset_id: uuid.UUID
     modality: str
     content: str
     fields: str = ""
+
+
+def entry_of(asset: Asset, schema: Mapping[str, Any], said: Iterable[str]) -> Entry:
+    """The entry of an asset that says this. Its name comes first: what is long is not indexed to its end."""
+    content = "\n".join([filenames.words_of(asset.filename), *said])
+    return Entry(asset.id, asset.dataset_id, asset.modality, content, words_of(asset.metadata, schema))
 
 
 def words_of(metadata: Mapping[str, Any], schema: Mapping[str, Any]) -> str:

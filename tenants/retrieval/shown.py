@@ -112,10 +112,21 @@ def _fields(asset: Mapping[str, Any], hit: Hit, written: str, said: str) -> Iter
         yield "transcript", said
     elif asset["excerpt"]:
         yield "excerpt", asset["excerpt"]
-    if caption := asset["caption"]:
-        start, end = _characters(hit) if asset["modality"] != Asset.Modality.TEXT else (0, None)
-        yield "caption", caption[start:end]
+    if captions := asset["captions"]:
+        yield from (("caption", words) for words in _captions(captions, hit))
+    if asset["filename"]:
+        yield "filename", asset["filename"]
     yield from fields_of_metadata(asset["metadata"])
+
+
+def _captions(captions: Sequence[str], hit: Hit) -> Iterator[str]:
+    """The caption that was found, if one was, cut to the passage that was found in it; then the others."""
+    found = (hit.segment or {}).get("caption", 0)
+    # They may have changed since they were embedded.
+    found = found if found < len(captions) else 0
+    start, end = _characters(hit)
+    yield captions[found][start:end]
+    yield from (caption for number, caption in enumerate(captions) if number != found)
 
 
 def _characters(hit: Hit) -> tuple[int, int | None]:

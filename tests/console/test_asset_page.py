@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import re
 import uuid
 from collections.abc import Callable
@@ -17,11 +18,13 @@ from tenants.datasets.models import Asset
 from tenants.datasets.services import create_dataset
 from tenants.jobs.models import Job
 from tenants.pipeline.services import add_asset, update_asset
+from tenants.pipeline.uploads import check_upload
 from tenants.retrieval import encoding
 from tenants.retrieval.vectors import NewVector, replace_vectors
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.console.pages import faults_of
+from tests.flows.pictures import jpeg
 
 HX = {"hx-request": "true"}
 
@@ -62,6 +65,27 @@ def test_without_vectors_there_are_no_neighbours(party: Party, owner: Client) ->
     answer = owner.get(f"/assets/{asset.id}/neighbours", headers=HX)
     assert answer.status_code == 200
     assert "It has no vectors, or" in answer.content.decode()
+
+
+def test_captions_and_name_of_a_file(party: Party, owner: Client) -> None:
+    with tenant_scope(party.id):
+        upload = check_upload(io.BytesIO(jpeg(1)), "", filename="the <bike>.jpg")
+        asset = add_asset(dataset_id=create_dataset(name="d").id, upload=upload).asset
+    page = owner.get(f"/assets/{asset.id}").content.decode()
+    assert faults_of(page) == []
+    assert '<h1 class="clamp">the &lt;bike&gt;.jpg</h1>' in page
+    answer = owner.post(f"/assets/{asset.id}/edit", {"caption": ["one", "two\nlines", ""], "metadata": ""})
+    assert answer.status_code == 302
+    with tenant_scope(party.id):
+        assert Asset.objects.get(pk=asset.pk).captions == ["one", "two\nlines"]
+    page = owner.get(f"/assets/{asset.id}").content.decode()
+    assert faults_of(page) == []
+    assert '<h1 class="clamp">one</h1>' in page
+    assert "<li>two\nlines</li>" in page
+    too_many = {"caption": [f"caption {n}" for n in range(21)], "metadata": ""}
+    refused = owner.post(f"/assets/{asset.id}/edit", too_many)
+    assert refused.status_code == 422
+    assert "caption 20</textarea>" in refused.content.decode()
 
 
 def test_the_history_names_who_did_what(party: Party, owner: Client, person: Callable[..., Client]) -> None:

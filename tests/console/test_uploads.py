@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import secrets
+import uuid
 from collections.abc import Callable
 
 import pytest
@@ -42,6 +43,29 @@ def test_a_picture_with_a_caption_and_metadata(party: Party, dataset_id: str, ow
     assert "Sun" in tile.content.decode()
     states = owner.get(f"/jobs/states?ids={body['job']['id']},nonsense").json()
     assert [job["id"] for job in states["jobs"]] == [body["job"]["id"]]
+
+
+def test_an_upload_names_the_earlier_asset(party: Party, dataset_id: str, owner: Client) -> None:
+    content = jpeg(7)
+
+    def send(name: str) -> dict:
+        sent = {"file": SimpleUploadedFile(name, content)}
+        return owner.post(f"/datasets/{dataset_id}/assets", sent, headers=JSON).json()
+
+    first, again = send("dir/the bike.jpg"), send("copy.jpg")
+    assert (first["earlier"], first["skipped"]) == (None, False)
+    assert again["earlier"] == {"title": "the bike.jpg", "url": f"/assets/{first['asset']['id']}"}
+    assert not again["skipped"]
+    page = owner.get(f"/datasets/{dataset_id}").content.decode()
+    assert '<span class="tile-title">the bike.jpg</span>' in page
+    edited = {"name": "uploads", "duplicates": "skip"}
+    assert owner.post(f"/datasets/{dataset_id}/edit", edited).status_code == 302
+    third = send("third.jpg")
+    assert (third["skipped"], third["job"], third["asset"]["id"]) == (True, None, first["asset"]["id"])
+    # A form without the choice leaves it.
+    owner.post(f"/datasets/{dataset_id}/edit", {"name": "uploads"})
+    with tenant_scope(party.id):
+        assert selectors.get_dataset(uuid.UUID(dataset_id)).duplicates == "skip"
 
 
 def test_a_text(party: Party, dataset_id: str, owner: Client) -> None:

@@ -42,6 +42,7 @@ from tenants.pipeline import (
     upkeep,
 )
 from tenants.pipeline import services as pipeline
+from tenants.pipeline.uploads import check_upload
 from tenants.retrieval import encoding, lexical
 from tenants.retrieval.models import Vector
 from tenants.retrieval.vectors import NewVector, add_vectors, replace_vectors
@@ -72,7 +73,7 @@ def full(party: Any) -> Any:
     model = encoding.model_id()
     with tenant_scope(party.id):
         shop = create_dataset(name="店", description="Äpfel", metadata_schema={"price": {"type": "number"}})
-        update_dataset(dataset_id=shop.id, retention_days=400)
+        update_dataset(dataset_id=shop.id, retention_days=400, duplicates="skip")
         empty = create_dataset(name="other")
         text = pipeline.add_asset(
             dataset_id=shop.id,
@@ -82,7 +83,8 @@ def full(party: Any) -> Any:
         ).asset
         ready(text, model, "text", "text")
         png = picture()
-        image = pipeline.add_asset(dataset_id=shop.id, file=io.BytesIO(png), text="a caption").asset
+        upload = check_upload(io.BytesIO(png), "a caption", captions=["another"], filename="红色.png")
+        image = pipeline.add_asset(dataset_id=shop.id, upload=upload).asset
         again = pipeline.add_asset(dataset_id=empty.id, file=io.BytesIO(png)).asset
         Blob.objects.filter(pk=image.blob_id).update(
             width=40,

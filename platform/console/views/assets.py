@@ -9,10 +9,11 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.http import HttpResponse, JsonResponse
+from django.http import HttpResponse, JsonResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -23,7 +24,7 @@ from console.forms import AssetForm, UploadForm
 from tenants.accounts.permissions import MODERATE, READ, SEARCH, WRITE
 from tenants.datasets import selectors, serving
 from tenants.datasets.models import Asset
-from tenants.datasets.resumable import file_of
+from tenants.datasets.resumable import file_of, filename_of
 from tenants.errors import Invalid
 from tenants.generation.models import Generation
 from tenants.jobs.selectors import as_dict
@@ -59,7 +60,8 @@ def add(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
     upload_id, at_most = request.POST.get("upload"), settings.MAX_UPLOAD_BYTES
     with file_of(request.workspace.tenant.id, sent, upload_id, at_most=at_most) as file:
         # Before any transaction: reading, scanning and hashing a film takes seconds.
-        upload = uploads.check_upload(file, form.cleaned_data["caption" if file else "text"])
+        words = form.cleaned_data["caption" if file else "text"]
+        upload = uploads.check_upload(file, words, filename=filename_of(file))
         with request.workspace.open():
             added = services.add_asset(
                 dataset_id=dataset_id,
@@ -67,12 +69,21 @@ def add(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
                 values=form.cleaned_data["metadata"],
                 actor=actor_of(request).label,
             )
+            earlier = selectors.get_assets([added.duplicate_of]) if added.duplicate_of else {}
     tile_url = reverse("console:asset-tile", args=[added.asset.id])
     answer = {
         "asset": {"id": str(added.asset.id), "tile": tile_url},
         "job": as_dict(added.job) if added.job else None,
+        "earlier": next(map(_earlier, earlier.values()), None),
+        "skipped": not added.created,
     }
     return JsonResponse(answer, status=202 if added.job else 200)
+
+
+def _earlier(asset: Asset) -> dict[str, str]:
+    """The asset of the same content that was there before, as the uploading script names it."""
+    title = asset.title or asset.external_id or asset.get_modality_display().lower()
+    return {"title": Truncator(title).chars(60), "url": reverse("console:asset", args=[asset.id])}
 
 
 @needs(READ)
@@ -104,6 +115,8 @@ def _show(request: Request, asset_id: uuid.UUID, form: AssetForm | None, status:
             "generation": _generation(asset),
         }
     context["form"] = form or AssetForm(initial={"caption": asset.caption, "metadata": _json(asset.metadata)})
+    # As they are or as they were typed, and room for one more.
+    context["further"] = [*(request.POST.getlist("caption")[1:] if form else asset.more_captions), ""]
     return page(request, "asset.html", context, status=status)
 
 
@@ -151,7 +164,7 @@ def tile(request: Request, asset_id: uuid.UUID) -> HttpResponse:
 
 @needs(WRITE, methods=("POST",))
 def edit(request: Request, asset_id: uuid.UUID) -> HttpResponse:
-    form = AssetForm(request.POST)
+    form = AssetForm(_with_first_caption(request.POST))
     if form.is_valid():
         try:
             _update(request, asset_id, form.cleaned_data)
@@ -162,12 +175,19 @@ def edit(request: Request, asset_id: uuid.UUID) -> HttpResponse:
     return _show(request, asset_id, form, 422)
 
 
+def _with_first_caption(sent: QueryDict) -> QueryDict:
+    """A form has one field for each caption, all of one name; Django's own field would take the last."""
+    first = sent.copy()
+    first.setlist("caption", sent.getlist("caption")[:1])
+    return first
+
+
 def _update(request: Request, asset_id: uuid.UUID, fields: dict[str, Any]) -> None:
     # A text asset's form has no caption field.
-    caption = fields["caption"] if "caption" in request.POST else None
+    captions = request.POST.getlist("caption") or None
     with request.workspace.open():
         services.update_asset(
-            asset_id=asset_id, caption=caption, values=fields["metadata"], actor=actor_of(request).label
+            asset_id=asset_id, captions=captions, values=fields["metadata"], actor=actor_of(request).label
         )
 
 

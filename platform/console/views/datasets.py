@@ -100,7 +100,7 @@ def edit(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
     if form.is_valid():
         try:
             with request.workspace.open():
-                services.update_dataset(dataset_id=dataset_id, **form.cleaned_data)
+                services.update_dataset(dataset_id=dataset_id, **form.changes)
             messages.success(request, _("The dataset was changed."))
             return redirect("console:dataset", dataset_id=dataset_id)
         except (Invalid, Conflict) as error:

@@ -117,7 +117,7 @@ def names(request: Request) -> HttpResponse:
 def _named(asset: Asset) -> dict[str, Any]:
     picture = reverse("console:asset-thumbnail", args=[asset.id]) if asset.blob.has_thumbnail else ""
     return {
-        "name": (asset.caption or asset.excerpt or asset.external_id or asset.get_modality_display())[:NAME],
+        "name": (asset.title or asset.external_id or asset.get_modality_display())[:NAME],
         "modality": asset.modality,
         "url": reverse("console:asset", args=[asset.id]),
         "picture": picture,

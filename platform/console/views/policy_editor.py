@@ -143,7 +143,7 @@ def _offered() -> list[tuple[Audit, str]]:
 
 
 def _words(asset: Asset | None) -> str:
-    return Truncator((asset.caption or asset.excerpt or asset.external_id or "") if asset else "").chars(60)
+    return Truncator((asset.title or asset.external_id or "") if asset else "").chars(60)
 
 
 # --- While one types -------------------------------------------------------------------------------------

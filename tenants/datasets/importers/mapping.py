@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from tenants.datasets.metadata import check_json
 from tenants.errors import Invalid
 
-ROLES = ("id", "text", "file")
+ROLES = ("id", "text", "file", "captions")
 
 # Names that people give such columns, the most telling first.
 _NAMES = {
@@ -25,20 +25,26 @@ _NAMES = {
         "file file_name filename file_path filepath path image image_path image_file img picture photo audio"
         " audio_path audio_file video video_path video_file media media_path url image_url audio_url video_url 文件"
     ),
+    "captions": "captions",
 }
 
 
 @dataclass(frozen=True)
 class Mapping:
-    """``metadata``: from column to key of the metadata, or "*": every other column under its own name."""
+    """Columns by what they hold. ``captions``: more captions of a file, beside the one in ``text``.
+
+    ``metadata``: from column to key of the metadata, or "*": every other column under its own name.
+    """
 
     id: str | None = None
     text: str | None = None
     file: str | None = None
     metadata: dict[str, str] | Literal["*"] = "*"
+    captions: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without ``captions`` where no column holds any."""
+        return {name: value for name, value in asdict(self).items() if name != "captions" or value}
 
     @property
     def roles(self) -> tuple[str | None, str | None, str | None]:
@@ -52,22 +58,23 @@ class Mapping:
         """
         if not isinstance(value, dict):
             raise Invalid(
-                _('A mapping is an object: {"id", "text", "file", "metadata"}.'), pointer="/mapping"
+                _('A mapping is an object: {"id", "text", "file", "captions", "metadata"}.'),
+                pointer="/mapping",
             )
         check_json(value, "/mapping")
         faults = [*_unknown_keys(value), *_bad_roles(value, columns), *_bad_metadata(value, columns, more)]
-        if not faults and columns is not None and not (value.get("text") or value.get("file")):
+        if not faults and columns is not None and not any(value.get(role) for role in ROLES[1:]):
             faults = [("/mapping", f"Name the column that holds the text or the file. {_found(columns)}")]
         if faults:
             raise _invalid(faults)
-        identity, text, file = (value.get(role) or None for role in ROLES)
-        return Mapping(identity, text, file, value.get("metadata", "*"))
+        identity, text, file, captions = (value.get(role) or None for role in ROLES)
+        return Mapping(identity, text, file, value.get("metadata", "*"), captions)
 
 
 def _unknown_keys(value: dict[str, Any]) -> Iterable[tuple[str, str]]:
     for key in value:
         if key not in (*ROLES, "metadata"):
-            yield f"/mapping/{key}", "Unknown; a mapping has id, text, file and metadata."
+            yield f"/mapping/{key}", "Unknown; a mapping has id, text, file, captions and metadata."
 
 
 def _bad_roles(value: dict[str, Any], columns: Sequence[str] | None) -> Iterable[tuple[str, str]]:
@@ -77,9 +84,9 @@ def _bad_roles(value: dict[str, Any], columns: Sequence[str] | None) -> Iterable
             continue
         if not isinstance(column, str) or (columns is not None and column not in columns):
             yield f"/mapping/{role}", f"There is no such column. {_found(columns)}"
-    given = [value[role] for role in ("text", "file") if value.get(role)]
-    if len(given) == 2 and given[0] == given[1]:
-        yield "/mapping/file", "Text and file cannot be the same column."
+    for role, other in (("file", "text"), ("captions", "text"), ("captions", "file")):
+        if value.get(role) and value.get(role) == value.get(other):
+            yield f"/mapping/{role}", f"{other.capitalize()} and {role} cannot be the same column."
 
 
 def _bad_metadata(
@@ -112,28 +119,33 @@ def _invalid(faults: list[tuple[str, str]]) -> Invalid:
     return error
 
 
-def guess(types: dict[str, str], *, files: bool) -> Mapping:
-    """From the columns' names and guessed types. ``files``: there are files that a cell can name."""
+def guess(types: dict[str, str], *, files: bool, lists: Sequence[str] = ()) -> Mapping:
+    """From the columns' names and guessed types. ``files``: there are files that a cell can name; ``lists``: the
+    columns that hold lists of texts."""
     content = [name for name, kind in types.items() if kind == "file"]
     texts = [name for name, kind in types.items() if kind in ("text", "empty")]
-    file = content[0] if content else None
+    # Before the text: "file_name" ends as a name does.
+    file = content[0] if content else _named(texts, "file", whole=True) if files else None
+    # Of texts without files these are metadata. A list under a name for texts is captions, too.
+    captions = _named([*texts, *lists], "captions") or _named(lists, "text") if files or content else None
+    texts = [name for name in texts if name not in (file, captions)]
     text = _named(texts, "text")
     if file is None and (files or text is None):
         file = _named([name for name in texts if name != text], "file")
-    if text is None and file is None:
+    if text is None and file is None and captions is None:
         text = texts[0] if texts else None
-    taken = (text, file)
+    taken = (text, file, captions)
     ids = [name for name, kind in types.items() if kind in ("text", "number") and name not in taken]
-    return Mapping(_named(ids, "id"), text, file)
+    return Mapping(_named(ids, "id"), text, file, captions=captions)
 
 
-def _named(columns: list[str], role: str) -> str | None:
-    """The column with the most telling name: as a whole, else as the last word ("product_title")."""
+def _named(columns: Sequence[str], role: str, *, whole: bool = False) -> str | None:
+    """The column with the most telling name: as a whole, else (unless ``whole``) as the last word ("product_title")."""
     plain = {re.sub(r"[\s\-]+", "_", name.strip().lower()): name for name in reversed(columns)}
     for name in _NAMES[role].split():
         if name in plain:
             return plain[name]
-    if role == "id":
+    if whole or role == "id":
         return None  # a "customer_id" names something else than the row
     for name in _NAMES[role].split():
         for candidate, column in plain.items():

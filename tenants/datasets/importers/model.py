@@ -19,9 +19,10 @@ class Item:
     """One row of a source: something to make an asset of, or the reason why not.
 
     ``row`` counts from 1 and is the same in every run over the same source. ``name`` is what a person recognises:
-    "line 7", "images/a.jpg". ``text`` is the text or, with a file, its caption. ``save(target, limit)`` writes the
-    file's bytes to ``target`` and returns how many; it raises TooLarge, Invalid (damaged, an archive, a bomb, …) or
-    Unavailable and then leaves no file; call it before the source is closed. With ``error`` nothing else holds.
+    "line 7", "images/a.jpg". ``text`` is the text or, with a file, its caption; ``captions`` are further ones.
+    ``file_name`` is the file's path in the source. ``save(target, limit)`` writes the file's bytes to ``target`` and
+    returns how many; it raises TooLarge, Invalid (damaged, an archive, a bomb, …) or Unavailable and then leaves no
+    file; call it before the source is closed. With ``error`` nothing else holds.
     """
 
     row: int
@@ -32,6 +33,12 @@ class Item:
     save: Save | None = None
     file_name: str = ""
     error: str | None = None
+    captions: tuple[str, ...] = ()
+
+
+def is_text_list(value: Any) -> bool:
+    """Whether it is a list of nothing but texts, as captions are."""
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
 
 
 @dataclass(frozen=True)
@@ -57,12 +64,13 @@ class Preview:
     warnings: list[str]
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "mapping": self.mapping.as_dict()}
 
 
 def shown(item: Item) -> dict[str, Any]:
-    """An item for a preview: long values cut."""
-    return {
+    """An item for a preview: long values cut. With `captions` where there are further ones."""
+    captions = [caption[: limits.EXCERPT] for caption in item.captions]
+    shape = {
         "row": item.row,
         "name": item.name,
         "external_id": item.external_id,
@@ -71,6 +79,7 @@ def shown(item: Item) -> dict[str, Any]:
         "metadata": {key: excerpt(value) for key, value in list(item.metadata.items())[: limits.COLUMNS]},
         "error": item.error,
     }
+    return shape | ({"captions": captions} if captions else {})
 
 
 def excerpt(value: Any) -> Any:

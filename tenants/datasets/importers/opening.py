@@ -201,7 +201,9 @@ def _described(table: Table, read: Callable[[Rules, int], Iterator[Item]], *, fi
     return Source(
         read=read,
         columns=found,
-        guessed=guess({column.name: column.guessed_type for column in found}, files=files),
+        guessed=guess(
+            {column.name: column.guessed_type for column in found}, files=files, lists=columns.lists()
+        ),
         total=table.total,
         options=table.options,
         warnings=table.warnings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from tenants.datasets.importers import limits
 from tenants.datasets.importers.encodings import UNREADABLE
 from tenants.datasets.importers.entries import Entry, save_bytes
 from tenants.datasets.importers.mapping import Mapping
-from tenants.datasets.importers.model import Column, Item, Save
+from tenants.datasets.importers.model import Column, Item, Save, is_text_list
 from tenants.datasets.metadata import Schema, coerce
 from tenants.datasets.values import guess_type, read_cell
 from tenants.errors import Invalid
@@ -84,11 +85,39 @@ def item_of(record: Record, rules: Rules) -> Item:
 def _item(record: Record, name: str, rules: Rules) -> Item:
     values, mapping = record.values, rules.mapping
     external_id = _word(values, mapping.id).strip()
-    text = _word(values, mapping.text)
+    text, *captions = [_word(values, mapping.text), *_captions(values, rules)]
     save, file_name = _file(values, rules)
     if save is None and not text.strip():
+        # One caption without a file is a text.
+        text, *captions = captions or [""]
+    if save is None and not text.strip():
         raise RowError("The row has neither a text nor a file.")
-    return Item(record.row, name, external_id or None, text, _metadata(values, rules), save, file_name)
+    metadata = _metadata(values, rules)
+    return Item(
+        record.row, name, external_id or None, text, metadata, save, file_name, captions=tuple(captions)
+    )
+
+
+def _captions(values: dict[str, Any], rules: Rules) -> list[str]:
+    """A list of texts, or one text; in CSV a list is written as JSON."""
+    column = rules.mapping.captions
+    value = values.get(column) if column else None
+    if isinstance(value, str) and rules.types is not None and value.lstrip().startswith("["):
+        value = _json_list(value)
+    if isinstance(value, list):
+        if value and not is_text_list(value):
+            raise RowError(f'Column "{(column or "")[:60]}" must hold a text or a list of texts.')
+        return [one for one in value if one.strip()]
+    word = _word(values, column)
+    return [word] if word.strip() else []
+
+
+def _json_list(cell: str) -> Any:
+    """The list that a cell writes as JSON; the cell itself where it only begins like one."""
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell
 
 
 def _word(values: dict[str, Any], column: str | None) -> str:
@@ -143,7 +172,7 @@ def _metadata(values: dict[str, Any], rules: Rules) -> dict[str, Any]:
         if (
             value is None
             or isinstance(value, FileCell)
-            or (mapping.metadata == "*" and column in mapping.roles)
+            or (mapping.metadata == "*" and column in (*mapping.roles, mapping.captions))
         ):
             continue
         if rules.types is not None:
@@ -188,6 +217,7 @@ class Columns:
     def __init__(self, names: list[str] | None = None) -> None:
         self._examples: dict[str, list[str]] = {name: [] for name in names or []}
         self._kinds: dict[str, set[str]] = {name: set() for name in self._examples}
+        self._lists: dict[str, bool] = {}
 
     def add(self, values: dict[str, Any], *, written: bool) -> None:
         """``written``: the cells are text, as in CSV, and their types are read from it."""
@@ -199,12 +229,17 @@ class Columns:
             if value is None or value == "":
                 continue
             kinds.add(_written_kind(value) if written else _kind(value))
+            self._lists[name] = self._lists.get(name, True) and is_text_list(value)
             shown = _example(value)
             if len(examples) < limits.EXAMPLES and shown not in examples:
                 examples.append(shown)
 
     def as_list(self) -> list[Column]:
         return [Column(name, examples, _one(self._kinds[name])) for name, examples in self._examples.items()]
+
+    def lists(self) -> list[str]:
+        """The columns that hold nothing but lists of texts."""
+        return [name for name, whole in self._lists.items() if whole]
 
 
 def _one(kinds: set[str]) -> str:

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from tenants.datasets.importers import limits
 from tenants.datasets.importers.entries import Entry, Files, shown_name, stem, suffix
 from tenants.datasets.importers.json_lines import parse_object
-from tenants.datasets.importers.model import Item
+from tenants.datasets.importers.model import Item, is_text_list
 from tenants.errors import Invalid, ServiceError
 
 TEXTS = ("txt", "caption", "md", "text")
@@ -57,25 +57,31 @@ def _item(row: int, name: str, entry: Entry, beside: dict[str, Entry], external_
     kind = suffix(entry.name)
     if kind == "json":
         beside = {"json": entry}
-    caption, metadata = _described(beside)
+    caption, others, metadata = _described(beside)
     if kind in TEXTS:
         text = _text(entry, limits.TEXT)
-        return Item(row, name, external_id, text, metadata, error=None if text.strip() else "Empty text.")
+        error = None if text.strip() else "Empty text."
+        return Item(row, name, external_id, text, metadata, file_name=entry.name, error=error)
     if kind == "json":
         error = None if caption.strip() else 'JSON with no file beside it and no "text" or "caption" inside.'
-        return Item(row, name, external_id, caption, metadata, error=error)
-    return Item(row, name, external_id, caption, metadata, entry.save, entry.name)
+        return Item(row, name, external_id, caption, metadata, error=error, captions=others)
+    return Item(row, name, external_id, caption, metadata, entry.save, entry.name, captions=others)
 
 
-def _described(beside: dict[str, Entry]) -> tuple[str, dict[str, Any]]:
+def _described(beside: dict[str, Entry]) -> tuple[str, tuple[str, ...], dict[str, Any]]:
+    """The first caption, further ones (a list under `captions` in the JSON), and the metadata."""
     metadata = _object(beside["json"]) if "json" in beside else {}
     if "cls" in beside:
         metadata = {"cls": _class(_text(beside["cls"], limits.SIDECAR)), **metadata}
-    for kind in CAPTIONS:
-        if kind in beside:
-            return _text(beside[kind], limits.SIDECAR).strip(), metadata
-    spoken = [metadata[key] for key in ("caption", "text") if isinstance(metadata.get(key), str)]
-    return (spoken[0].strip() if spoken else ""), metadata
+    spoken = [metadata[key] for key in ("caption", "text") if isinstance(metadata.get(key), str)][:1]
+    if kind := next((kind for kind in CAPTIONS if kind in beside), None):
+        spoken = [_text(beside[kind], limits.SIDECAR)]
+    if is_text_list(metadata.get("captions")):
+        spoken += metadata["captions"]
+        # They are the asset's captions, not a value to filter by.
+        metadata = {key: value for key, value in metadata.items() if key != "captions"}
+    first, *others = [one.strip() for one in spoken if one.strip()] or [""]
+    return first, tuple(others), metadata
 
 
 def _class(written: str) -> int | str:

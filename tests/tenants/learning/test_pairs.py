@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tenants.datasets.models import Asset
-from tenants.learning import pairs
+from tenants.learning import judging, pairs
 from tenants.learning.pairs import Groups, Pairs
 from tenants.scope import tenant_scope
 from tests.tenants.learning.world import add_picture, drawing, new_dataset
@@ -43,6 +43,29 @@ def test_equal_bytes_are_one_picture_with_several_captions(party, dataset):
     found = {one.captions: one.asset_id for one in read(party, dataset)}
     assert set(found) == {("one", "two"), ("three",)}
     assert found["one", "two"] == first.id
+
+
+def test_every_caption_of_an_asset_is_a_pair_and_a_question(party, dataset):
+    with tenant_scope(party.id):
+        one = add_picture(dataset, drawing("small red circle"), "first")
+        one.captions = ["first", "second", "third"]
+        one.save()
+        copy = add_picture(dataset, drawing("small red circle"), "first")
+        copy.captions = ["first", "fourth"]
+        copy.save()
+        add_picture(dataset, drawing("small blue circle"), "other")
+        assert pairs.counts([dataset.id])[dataset.id] == 6
+        questions = judging.held_out_questions(judging.some_captioned())
+    assert [found.captions for found in read(party, dataset)] == [
+        ("first", "second", "third", "fourth"),
+        ("other",),
+    ]
+    assert sorted(question.text for question in questions) == [
+        *("first", "first", "fourth", "other", "second", "third")
+    ]
+    # The captions of one picture are resampled together.
+    found = judging.found(questions, [[next(iter(question.relevant))] for question in questions])
+    assert len(set(found.groups)) == 3
 
 
 def test_pages_neither_skip_nor_repeat_and_reading_goes_on_behind_a_blob(party, dataset, monkeypatch):

@@ -63,7 +63,9 @@ class Command(BaseCommand):
             time.sleep(POLL_S)
             with tenant_scope(tenant.id):
                 row, job = Import.objects.get(pk=row.pk), Job.objects.get(pk=job.pk)
-            line = f"{job.state:9} {row.imported} imported, {row.duplicate} duplicate, {row.failed} failed"
+            merged = f" {row.merged} merged," if row.merged else ""
+            counts = f"{row.imported} imported,{merged} {row.duplicate} duplicate, {row.failed} failed"
+            line = f"{job.state:9} {counts}"
             if line != shown:
                 self.stdout.write(line)
                 shown = line

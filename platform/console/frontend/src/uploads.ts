@@ -14,6 +14,9 @@ const MANY = 1000;
 interface Accepted {
   asset: { id: string; tile: string };
   job: Job | null;
+  /** The asset of the same content that was there before; `skipped` where nothing was added beside it. */
+  earlier: { title: string; url: string } | null;
+  skipped: boolean;
 }
 
 /** One thing to send: a file or a pasted text, and its line in the list. */
@@ -139,6 +142,10 @@ class Uploader {
   }
 
   private accepted(row: Row, accepted: Accepted): void {
+    if (accepted.skipped && accepted.earlier) {
+      const { title, url } = accepted.earlier;
+      return row.link("done", t("Skipped: here already as “{title}”", { title }), url);
+    }
     countOne();
     if (!accepted.job) return this.ready(row, accepted);
     row.say("working", t("Waiting for a worker"));
@@ -153,7 +160,8 @@ class Uploader {
   }
 
   private ready(row: Row, accepted: Accepted): void {
-    row.say("done", t("Ready"));
+    if (accepted.earlier) row.link("done", t("Ready; here before as “{title}”", { title: accepted.earlier.title }), accepted.earlier.url);
+    else row.say("done", t("Ready"));
     find("#no-assets")?.remove();
     find(`#asset-${accepted.asset.id}`)?.remove();
     void prependFrom(accepted.asset.tile, need("#tiles"));
