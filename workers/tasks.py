@@ -23,6 +23,7 @@ from tenants.pipeline import (
     generating,
     importing,
     matching_again,
+    merging,
     operator_acts,
     portability,
     reindexing,
@@ -62,6 +63,11 @@ def embed_beside(job_id: str, tenant_id: str) -> None:
 @shared_task(base=JobTask, name="workers.delete_dataset")
 def delete_dataset(job_id: str, tenant_id: str) -> None:
     run_job(job_id, tenant_id, erasure.erase_dataset)
+
+
+@shared_task(base=JobTask, name="workers.merge_copies")
+def merge_copies(job_id: str, tenant_id: str) -> None:
+    run_job(job_id, tenant_id, merging.merge_copies)
 
 
 @shared_task(base=JobTask, name="workers.erase_subject")

@@ -14,13 +14,16 @@ from rest_framework.response import Response
 from api import shapes
 from api.fields import Body, Object, Text, Whole
 from api.idempotency import Answer, Once
-from api.jobs import accepted
+from api.jobs import accepted, location
 from api.paging import read_page, refuse_unknown
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
 from tenants.accounts.permissions import READ, WRITE
 from tenants.datasets import selectors, services
 from tenants.datasets.models import Dataset
+from tenants.errors import NotFound
+from tenants.jobs import selectors as jobs
+from tenants.pipeline.merging import start_merge
 from tenants.pipeline.services import delete_dataset
 from tenants.scope import tenant_scope
 
@@ -44,6 +47,10 @@ class NewDataset(Body):
     description = Text(required=False, allow_blank=True, max_length=services.MAX_DESCRIPTION)
     metadata_schema = Object(required=False, help_text=SCHEMA_HELP)
     duplicates = duplicates()
+
+
+class NewMerge(Body):
+    plan = Text(required=False, allow_null=True, help_text="The id of the job that said what would be done.")
 
 
 class DatasetChanges(Body):
@@ -85,6 +92,37 @@ class Datasets(Resource):
         dataset = services.create_dataset(**fields)
         body = selectors.dataset_as_dict(dataset)
         return Answer.of(201, body, {"Location": f"/api/v1/datasets/{dataset.id}"})
+
+
+class Merges(Resource):
+    scopes = {"POST": WRITE}
+
+    def find(self, dataset_id: uuid.UUID | None) -> None:
+        selectors.require_dataset(dataset_id)
+
+    @extend_schema(
+        summary="Make one asset of the copies of a file",
+        description=(
+            "Copies are assets of the dataset with the same bytes that differ in nothing but captions, names and ids; "
+            "the earliest stays and gets all captions. Without `plan` the job changes nothing and says in its result "
+            "what it would do; send its id as `plan` to have it done."
+        ),
+        parameters=[IDEMPOTENCY],
+        request={"application/json": NewMerge},
+        responses={202: shapes.JobAccepted},
+        extensions={"x-problems": [409]},
+    )
+    def post(self, request: Request, dataset_id: uuid.UUID) -> HttpResponse:
+        fields = NewMerge.read(request.data)
+        return Once(request, fields).run(lambda: self._start(dataset_id, fields.get("plan"))).response()
+
+    def _start(self, dataset_id: uuid.UUID, plan: str | None) -> Answer:
+        try:
+            plan_id = uuid.UUID(plan) if plan else None
+        except ValueError as error:
+            raise NotFound("There is no such plan.") from error
+        job = start_merge(dataset_id=dataset_id, plan=plan_id, actor=self.actor)
+        return Answer.of(202, {"job": jobs.as_dict(job)}, location(job.id))
 
 
 class OneDataset(Resource):

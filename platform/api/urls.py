@@ -9,7 +9,7 @@ from api.assets import Assets, OneAsset
 from api.audits import AuditPicture, Audits, Detectors, OneAudit
 from api.bulk_reviews import BulkReviews, PreviewBulk, UndoBatch
 from api.content import Content, Thumbnail, Transcript
-from api.datasets import Datasets, OneDataset
+from api.datasets import Datasets, Merges, OneDataset
 from api.erasures import Erasures, OneErasure
 from api.exports import ExportContent, Exports, OneExport
 from api.feedback import Feedback
@@ -91,6 +91,7 @@ urlpatterns = [
     path("datasets", Datasets.as_view(), name="datasets"),
     path("datasets/<id:dataset_id>", OneDataset.as_view(), name="dataset"),
     path("datasets/<id:dataset_id>/assets", Assets.as_view(), name="assets"),
+    path("datasets/<id:dataset_id>/merges", Merges.as_view(), name="merges"),
     path("datasets/<id:dataset_id>/imports", Imports.as_view(), name="imports"),
     path("imports/<id:import_id>", OneImport.as_view(), name="import"),
     path("imports/<id:import_id>/preview", PreviewImport.as_view(), name="import-preview"),

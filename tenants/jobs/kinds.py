@@ -34,6 +34,7 @@ KINDS: dict[str, Kind] = {
         # As long as an import, and as patient.
         Kind("embed_beside", queue="import", follow="tenants.pipeline.beside.follow", kept=True),
         Kind("delete_dataset", queue="default", cancellable=False),
+        Kind("merge_copies", queue="default"),
         Kind("erase_subject", queue="default", cancellable=False),
         Kind("export_tenant", queue="default", kept=True),
         Kind("reindex_metadata", queue="default"),

@@ -120,6 +120,7 @@ TABLE = (
     Row("GET", "datasets/{dataset_id}/assets", "read", 200),
     Row("POST", "datasets/{dataset_id}/assets", "write", 202, {"text": "new"}),
     Row("GET", "assets/{asset_id}/transcript", "read", 200),
+    Row("POST", "datasets/{dataset_id}/merges", "write", 202, {}),
     Row("GET", "datasets/{dataset_id}/imports", "read", 200),
     Row("POST", "datasets/{dataset_id}/imports", "write", 202, *form("text\nnew\n")),
     Row("GET", "imports/{import_id}", "read", 200),

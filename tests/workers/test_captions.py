@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import uuid
 import zipfile
+from collections import Counter
 
 import pytest
 
 from tenants.accounts import quotas
 from tenants.datasets.models import Asset, ImportRow
-from tenants.datasets.services import update_dataset
+from tenants.datasets.services import create_dataset, update_dataset
+from tenants.errors import Conflict, NotFound
 from tenants.jobs.models import Job
 from tenants.moderation import selectors
 from tenants.moderation.models import Audit
-from tenants.pipeline import services
+from tenants.pipeline import merging, services
 from tenants.pipeline.uploads import check_upload
 from tenants.retrieval.hydration import HYDRATED
 from tenants.retrieval.models import Vector
@@ -191,6 +194,110 @@ def test_a_dataset_that_skips_counts_what_it_has(party, dataset, start, run) -> 
     assert [one.external_id for one in _assets(party)] == ["a", "b", "c", "e"]
     with tenant_scope(party.id):
         assert quotas.summary()["bytes"]["used"] == before + len(jpeg(3))
+
+
+def _copies(party, dataset, captions: list[list[str]], **fields) -> list[Asset]:
+    added = []
+    with tenant_scope(party.id):
+        for mine in captions:
+            upload = check_upload(io.BytesIO(jpeg(1)), "", captions=mine, filename="the name.jpg")
+            added.append(services.add_asset(dataset_id=dataset.id, upload=upload, **fields).asset)
+    return added
+
+
+def _merge(party, dataset, plan: Job | None = None) -> Job:
+    with tenant_scope(party.id):
+        job = merging.start_merge(dataset_id=dataset.id, plan=plan.id if plan else None)
+    tasks.merge_copies(str(job.id), str(party.id))
+    with tenant_scope(party.id):
+        return Job.objects.get(pk=job.id)
+
+
+def test_copies_are_merged_as_a_look_has_said(party, dataset) -> None:
+    long = "a long caption. " * 100
+    first, second, third = _copies(party, dataset, [["one"], ["two", long], ["one", "three"]])
+    (priced,) = _copies(party, dataset, [["five"]], values={"price": 1})
+    _embed_all(party)
+    with tenant_scope(party.id):
+        Asset.objects.filter(pk=second.pk).update(external_id="s")
+        Asset.objects.filter(pk=third.pk).update(external_id="t")
+        before = {
+            (v.model, bytes(v.data)) for v in Vector.objects.all() if v.asset_id in {first.id, second.id}
+        }
+    plan = _merge(party, dataset)
+    assert plan.result == {
+        "dataset": str(dataset.id),
+        "dry_run": True,
+        "files": 1,
+        "assets": 2,
+        "captions": 3,
+        "external_ids": 1,
+        "kept_apart": {"other_metadata": 1},
+        "examples": [{"asset": str(first.id), "merges": [str(second.id), str(third.id)]}],
+    }
+    assert len(_assets(party)) == 4
+    # What comes in after the plan stays.
+    (late,) = _copies(party, dataset, [["late"]])
+    _embed_all(party)
+    done = _merge(party, dataset, plan)
+    assert (done.state, done.result["assets"], done.result["dry_run"]) == ("succeeded", 2, False)
+    kept, *others = _assets(party)
+    assert [one.id for one in others] == [priced.id, late.id]
+    assert (kept.id, kept.captions, kept.external_id) == (
+        first.id,
+        ["one", "two", long.strip(), "three"],
+        "s",
+    )
+    with tenant_scope(party.id):
+        rows = list(Vector.objects.filter(asset=kept).order_by("seq"))
+        # Nothing was encoded anew, and what the first and second had is there.
+        assert before - {(row.model, bytes(row.data)) for row in rows} == set()
+        places = [(row.segment or {}).get("caption", 0) for row in rows if row.modality == "text"]
+        assert places == [0, 1, 2, 2, 3]
+        usage = quotas.summary()
+        assert usage["assets"]["used"] == 3
+        assert usage["vectors"]["used"] == Vector.objects.count()
+    found = search(tenant_id=party.id, query=Query(text="three", top_k=1), read=HYDRATED).results
+    assert (found[0][0]["id"], found[0][1].segment) == (str(kept.id), {"caption": 3})
+    by_words = search(
+        tenant_id=party.id, query=Query(text="three", hybrid=True, top_k=1), read=HYDRATED
+    ).results
+    assert by_words[0][0]["id"] == str(kept.id)
+    # Again it finds nothing to do.
+    again = _merge(party, dataset, plan)
+    assert (again.state, again.result["assets"]) == ("succeeded", 0)
+
+
+def test_a_plan_is_of_its_dataset_and_made_to_its_end(party, dataset) -> None:
+    with tenant_scope(party.id):
+        other = create_dataset(name="other")
+        plan = merging.start_merge(dataset_id=dataset.id)
+        with pytest.raises(Conflict):
+            merging.start_merge(dataset_id=dataset.id, plan=plan.id)
+        with pytest.raises(NotFound):
+            merging.start_merge(dataset_id=other.id, plan=plan.id)
+        with pytest.raises(NotFound):
+            merging.start_merge(dataset_id=dataset.id, plan=uuid.uuid4())
+
+
+def test_what_is_held_back_is_not_merged() -> None:
+    def made(**fields) -> Asset:
+        return Asset(id=uuid.uuid4(), status="ready", **fields)
+
+    apart: Counter[str] = Counter()
+    many = [f"caption {n}" for n in range(15)]
+    rows = [
+        made(caption="a"),
+        made(caption="b", moderation="block"),
+        made(caption="c", moderation="review"),
+        made(caption="d", generation_id=uuid.uuid4()),
+        made(caption=many[0], more_captions=many[1:]),
+        made(caption="other 0", more_captions=[f"other {n}" for n in range(1, 15)]),
+    ]
+    rows.append(Asset(id=uuid.uuid4(), status="pending", caption="e"))
+    (merge,) = merging.planned(rows, apart)
+    assert (merge.copies, merge.captions) == ([rows[4]], ["a", *many])
+    assert apart == {"held_back": 2, "generated": 1, "too_many_captions": 1, "not_ready": 1}
 
 
 def test_an_audit_reads_every_caption(party, dataset) -> None:
