@@ -24,7 +24,7 @@ from uuid_utils.compat import uuid7
 from api.problems import Refusal, problem_of, too_large
 from api.resource import ADMISSION
 from config.bodies import SMALL, Bodies, ClientLeft, Receive
-from config.threads import WarmestFirst
+from config.threads import Turns, WarmestFirst
 from tenants import observe
 from tenants.errors import StorageFull
 
@@ -84,6 +84,9 @@ class Bridge:
         self._wsgi = wsgi
         self._pool = WarmestFirst(threads, "web")
         self._bodies = Bodies()
+        # Reading a file out of a large body takes a thread for as long as copying it: with tenants.long_requests, which
+        # may have half of them, some are always left, and no tenant has all of these.
+        self._turns = Turns(threads * 3 // 8, threads // 4)
 
     def stuck_for(self) -> float:
         """Seconds in which requests have waited for a thread and none has become free."""
@@ -112,7 +115,7 @@ class Bridge:
             raise Refusal(too_large(f"This page takes a form of at most {SMALL // 1024} kB."))
         if _goes_on(environ):
             return await self._in_windows(environ, receive, length, first.tenant)
-        async with self._bodies.large(receive, length, first.tenant) as body:
+        async with self._bodies.large(receive, length, first.tenant) as body, self._turns.turn(first.tenant):
             return await self._answer(environ, body)
 
     async def _in_windows(self, environ: Environ, receive: Receive, length: int, tenant: str) -> Answer:
@@ -121,7 +124,8 @@ class Bridge:
         async with self._bodies.windows(receive, length, tenant) as windows:
             async for window in windows:
                 environ = {**environ, "CONTENT_LENGTH": str(len(window))}
-                answer = await self._answer(environ, io.BytesIO(window))
+                async with self._turns.turn(tenant):
+                    answer = await self._answer(environ, io.BytesIO(window))
                 offset = dict(answer.headers).get(b"upload-offset")
                 if answer.status != HTTPStatus.NO_CONTENT or offset is None:
                     return answer

@@ -70,7 +70,8 @@ class Connections:
     def asking(self, scope: MutableMapping[str, Any]) -> Iterator[None]:
         """Around a request; `scope` as the server made it."""
         host, port = scope.get("client") or ("", 0)
-        peer = (plain_address(host), port)
+        # granian tells the port as text.
+        peer = (plain_address(host), int(port))
         self._asking[peer] += 1
         try:
             yield

@@ -6,11 +6,13 @@ connections are kept busy as there were ever requests at once. Measured: a fifth
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, Future
+from contextlib import asynccontextmanager
 from queue import SimpleQueue
 from typing import Any
 
@@ -59,6 +61,28 @@ class WarmestFirst(Executor):
                     own.put(self._waiting.popleft())
                 else:
                     self._idle.append(own)
+
+
+class Turns:
+    """Who may have a thread for long: so many at a time in all and of one tenant; the others wait without one."""
+
+    def __init__(self, most: int, of_one: int) -> None:
+        self._all = asyncio.Semaphore(max(1, most))
+        self._of_one = max(1, of_one)
+        self._own: dict[str, asyncio.Semaphore] = {}
+        self._users: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def turn(self, tenant: str) -> AsyncIterator[None]:
+        self._users[tenant] += 1
+        own = self._own.setdefault(tenant, asyncio.Semaphore(self._of_one))
+        try:
+            async with own, self._all:
+                yield
+        finally:
+            self._users[tenant] -= 1
+            if not self._users[tenant]:
+                del self._users[tenant], self._own[tenant]
 
 
 def _run(

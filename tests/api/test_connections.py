@@ -19,7 +19,8 @@ class Pair:
     def __init__(self, listener: socket.socket) -> None:
         self.client = socket.create_connection(listener.getsockname(), timeout=5)
         self.server, address = listener.accept()
-        self.scope = {"client": address[:2]}
+        # As granian has it.
+        self.scope = {"client": (address[0], str(address[1]))}
 
     @property
     def is_closed(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import CancelledError, wait
 from typing import Any
@@ -15,7 +16,7 @@ from django.http import HttpResponse
 from config import edge as edge_module
 from config.edge import Edge
 from config.proxies import TrustedProxies
-from config.threads import WarmestFirst
+from config.threads import Turns, WarmestFirst
 
 
 def name() -> str:
@@ -159,3 +160,27 @@ def test_health_is_told_while_every_thread_is_busy(monkeypatch: pytest.MonkeyPat
         return told + [await each for each in held]
 
     assert asyncio.run(ask()) == [200, 503, 204, 204, 204]
+
+
+def test_turns_are_bounded_for_a_tenant_and_in_all() -> None:
+    async def run() -> None:
+        turns, inside, most = Turns(3, 2), Counter[str](), Counter[str]()
+        served: list[str] = []
+
+        async def work(tenant: str) -> None:
+            async with turns.turn(tenant):
+                inside[tenant] += 1
+                most[tenant] = max(most[tenant], inside[tenant])
+                most["all"] = max(most["all"], inside.total())
+                await asyncio.sleep(0.01)
+                inside[tenant] -= 1
+                served.append(tenant)
+
+        await asyncio.gather(*(work("many") for _ in range(10)), work("few"))
+        assert most == {"many": 2, "few": 1, "all": 3}
+        # Who came last has not waited for the ten before it.
+        assert served.index("few") < 4
+        assert not turns._own
+        assert not turns._users
+
+    asyncio.run(run())
