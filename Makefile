@@ -15,10 +15,11 @@ LINT_ENV := DATA_DIR=var/lint SECRET_KEY=lint DATABASE_URL=postgres://localhost/
 run: install
 	@exec $(BIN)/python -m standalone run
 
-# Installs, builds, lints, then tests in two processes, each with services of its own: the last line is pytest's.
+# Installs, builds, lints, then tests in two processes, each with services of its own: the slowest 20, and the last line
+# is pytest's.
 PYTEST_PROCESSES ?= 2
 test: install-dev prepare-test lint
-	@exec $(BIN)/python -m pytest -n $(PYTEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	@exec $(BIN)/python -m pytest -n $(PYTEST_PROCESSES) --dist loadfile --no-loadscope-reorder --durations=20 $(PYTEST_ARGS)
 
 # The guided tour, against a running stack or one of its own.
 demo: install
@@ -35,8 +36,12 @@ restore: install
 
 bench: bench-retrieval
 
-# `make bench-retrieval` runs benchmarks/retrieval.py, and so on for each file there.
-bench-%: install-dev
+# `make bench-retrieval` runs benchmarks/retrieval.py, and so on for each file there; it ends with 1 where a section broke
+# off or a promise was missed. `BENCH=toy` takes seconds and promises nothing.
+BENCHMARKS := $(sort $(patsubst benchmarks/%.py,%,$(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))))
+bench-%:
+	@$(if $(filter $*,$(BENCHMARKS)),,echo "error: there is no benchmark '$*'; there are: $(BENCHMARKS)" >&2; exit 2)
+	@$(MAKE) --no-print-directory install-dev
 	@exec $(BIN)/python benchmarks/$*.py
 
 # More mutated media than the tests take, other ones each time: `make fuzz FUZZ_EXAMPLES=200000`, or

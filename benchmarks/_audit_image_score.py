@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from _audit_forgeries import resaved
 from _data import DATA, Row, rows_of
-from _search_bench import Line
+from _report import Line, sized
 from numpy.typing import NDArray
 from PIL import Image
 
 from ml.encoders.base import load_encoder
 
-PHOTOS = 60
+PHOTOS = sized(60, 6)
 WORTH_IT = 0.8
 CONDITIONS = ("as it is", "JPEG 75", "half size")
 

@@ -22,7 +22,7 @@ from typing import Any
 import av
 import numpy as np
 from _data import DATA, rows_of
-from _search_bench import Line, at_least, at_most
+from _report import Line, at_least, at_most, sized
 from PIL import Image, ImageDraw, ImageOps
 
 from ml.hashing import fingerprints, looks, pdq, points, sounds
@@ -32,8 +32,8 @@ from ml.hashing.fingerprints import Fingerprints
 from ml.hashing.sound_index import SoundIndex
 from ml.media import Decoder, MediaError
 
-LISTED = int(os.environ.get("KNOWN") or 80)
-LIST_SIZE, CANDIDATES = 100_000, 16
+LISTED = int(os.environ.get("KNOWN") or sized(80, 3))
+LIST_SIZE, CANDIDATES = sized(100_000, 500), 16
 Picture = Image.Image
 Change = Callable[[Picture], Picture]
 

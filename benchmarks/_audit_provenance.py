@@ -24,7 +24,7 @@ from _audit_provenance_files import (
 )
 from _audit_provenance_writers import HONEST, WRITERS
 from _data import DATA, rows_of
-from _search_bench import Line, at_most
+from _report import OUT, Line, at_most, sized
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -32,7 +32,7 @@ from ml.detectors.base import Item, load_detector
 from ml.provenance import watermark
 from ml.provenance.signing import Keys, load_keys, sign
 
-FLIPS = 200
+FLIPS = sized(200, 2)
 Pixels = NDArray[np.uint8]
 
 
@@ -165,7 +165,7 @@ ATTACKS: dict[str, Callable[[Pixels], Pixels]] = {
 PROMISED = ("as it is", "JPEG 75", "half size", "crop 10 %", "crop 10 %, JPEG 75")
 
 
-def marks(count: int = 24) -> Iterator[Line]:
+def marks(count: int = sized(24, 1)) -> Iterator[Line]:
     key = bytes(range(32))
     sources = [*pictures("fake"), *pictures("real")] or [picture(seed, 512) for seed in range(8)]
     random.Random(0).shuffle(sources)

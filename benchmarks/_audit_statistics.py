@@ -15,7 +15,7 @@ import _audit_image_score
 import numpy as np
 from _audit_forgeries import forge, repetitive, resaved
 from _data import DATA, rows_of
-from _search_bench import Line, at_least, at_most
+from _report import Line, at_least, at_most, sized
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -25,14 +25,14 @@ from ml.auditing.train_speech import THRESHOLDS_FROM, equal_error_rate, error_ra
 from ml.detectors.base import Detector, Finding, Item, load_detector
 from ml.media import Decoder
 
-PHOTOS = 45
+PHOTOS = sized(45, 2)
 CODECS: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
     "PNG": lambda pixels: pixels,
     "q75": lambda pixels: resaved(pixels, 75),
 }
 #: Real prompts from studios (CC BY-SA 3.0; packages asterisk-core-sounds-*-wav): other gear than was trained on.
 PROMPTS = Path("/usr/share/asterisk/sounds")
-VOICES = 15
+VOICES = sized(15, 2)
 
 
 def run(out: Path) -> list[Line]:

@@ -6,12 +6,12 @@ import time
 
 import numpy as np
 from _data import DATA
-from _search_bench import Line, at_least
+from _report import Line, at_least, sized
 from PIL import Image, ImageDraw, ImageFont
 
 from ml.detectors.base import Detector, Item, load_detector
 
-PICTURES = 40
+PICTURES = sized(40, 1)
 
 
 def pictures() -> list[Line]:

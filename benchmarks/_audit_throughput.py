@@ -11,14 +11,14 @@ from pathlib import Path
 import av
 import numpy as np
 from _data import DATA, rows_of
-from _search_bench import Line, at_least
+from _report import Line, at_least, sized
 
 from ml.auditing.examiner import Examination, Examiner, Subject
 from ml.detectors.base import CATALOG, Words
 
-CHILDREN = 2
-TEXTS, PICTURES = 2_000, 60
-FILM_S = 60
+CHILDREN = sized(2, 1)
+TEXTS, PICTURES = sized(2_000, 3), sized(60, 1)
+FILM_S = sized(60, 1)
 #: These need an argument, so a fresh installation has none of them.
 CONFIGURED = ("hf-", "onnx-")
 

@@ -6,31 +6,27 @@ every job is put in line by. `WAITING=10000` queues fewer.
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from _data import ROOT
-from _search_bench import Line, at_most
-from _stack import Client
+from _report import Line, at_most, sized
+from _stack import Client, beside, stack_in
 
-from standalone.stack import Stack, inherited, running_stack
+from standalone.stack import Stack
 
-WAITING = int(os.environ.get("WAITING") or 100_000)
-FEW, TEXTS, TENANTS = 10, 200, 2_000
-WARM_S, TOLERABLE_S = 10.0, 10.0
+WAITING = int(os.environ.get("WAITING") or sized(100_000, 30))
+FEW, TEXTS, TENANTS = sized(10, 2), sized(200, 2), sized(2_000, 5)
+WARM_S, TOLERABLE_S = sized(10.0, 0.1), 10.0
 
 
 def run() -> list[Line]:
     with (
         tempfile.TemporaryDirectory(prefix="fair-") as folder,
-        running_stack(Path(folder), demo=True) as stack,
+        stack_in(Path(folder)) as stack,
     ):
         big, small = (Client(stack, tenant["slug"]) for tenant in stack.demo["tenants"][:2])
         dataset = small.dataset("ten")
@@ -74,32 +70,29 @@ def _ten(client: Client, dataset: str) -> dict[str, float]:
     return {"wait_s": max(job["queue_wait_s"] for job in jobs), "done_s": time.monotonic() - start}
 
 
-def _beside(stack: Stack, *arguments: str) -> dict[str, Any]:
-    """What this file prints as a program beside the stack, which reaches its database."""
-    here = Path(__file__).resolve().parent
-    # This folder comes last and not first (-P): its console.py would hide the package.
-    env = {**inherited(), **stack.env, "PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}:{here}"}
-    command = [sys.executable, "-P", __file__, *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{arguments}: {done.stderr[-2000:]}")
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+def _beside(stack: Stack, what: str, *arguments: str) -> dict[str, Any]:
+    return dict(beside(stack, "_console_fair", {"do": what, "arguments": arguments}))
 
 
 # --- Beside the stack ------------------------------------------------------------------------------------
 
+# Copies of a job that the product queued, column by column, each put in line as every job is.
 _QUEUE = """
 WITH made AS (
-    INSERT INTO job (id, tenant_id, kind, state, priority, arguments, reserved, progress_done, progress_total,
-        progress_failed, attempts, fence, cancel_requested, queued_at, cost_cpu_s, cost_gpu_s, notes, paced_done,
-        traceback, trace)
-    SELECT uuidv7(), %(tenant)s, 'embed_asset', 'queued', 2,
-        jsonb_build_object('asset', (%(assets)s::text[])[1 + n %% %(texts)s], 'revision', 1), '{}',
-        0, 1, 0, 0, 0, false, now(), 0, 0, 0, 0, '', ''
-    FROM generate_series(1, %(count)s) n RETURNING id, tenant_id
+    INSERT INTO job ({columns}) SELECT {values} FROM generate_series(1, %(count)s) n,
+        (SELECT * FROM job WHERE id = %(like)s) AS old
+    RETURNING id, tenant_id
 )
 SELECT count(job_put(id, tenant_id, 'embed_asset', 'embed', now())::text) FROM made
 """
+_OWN = {
+    "id": "uuidv7()",
+    "state": "'queued'",
+    "arguments": "jsonb_build_object('asset', (%(assets)s::text[])[1 + n %% %(texts)s], 'revision', 1)",
+    "reserved": "'{}'",
+    "attempts": "0", "fence": "0", "lease_until": "NULL", "started_at": "NULL", "finished_at": "NULL", "result": "NULL",
+    "queued_at": "now()", "progress_done": "0",
+}  # fmt: skip
 # Rows of tenants and jobs that do not exist: they only show what a look-up costs among so many.
 _CROWD = """
 INSERT INTO job_dispatch (job_id, tenant_id, kind, queue, waiting, turn, place, due_at)
@@ -111,19 +104,24 @@ FROM generate_series(1, %(count)s), (SELECT max(turn) AS turn FROM job_turn WHER
 def _queue(dataset: str) -> dict[str, Any]:
     from tenants.datasets.models import Dataset
     from tenants.jobs import bell
+    from tenants.jobs.models import Job
     from tenants.pipeline.services import add_asset
     from tenants.scope import operator_scope, tenant_scope
 
     with operator_scope("benchmark"):
         tenant = Dataset.objects.get(pk=dataset).tenant_id
-    assets = []
+    made = []
     for number in range(TEXTS):
         with tenant_scope(tenant):
-            assets.append(str(add_asset(dataset_id=dataset, text=f"text number {number}").asset.id))
+            made.append(add_asset(dataset_id=dataset, text=f"text number {number}"))
     start = time.monotonic()
+    columns = [field.column for field in Job._meta.concrete_fields]
+    statement = _QUEUE.format(
+        columns=", ".join(columns), values=", ".join(_OWN.get(name, f"old.{name}") for name in columns)
+    )
+    assets = [str(one.asset.id) for one in made]
     with tenant_scope(tenant):
-        values = {"tenant": tenant, "assets": assets, "texts": TEXTS, "count": WAITING}
-        _sql(_QUEUE, values)
+        _sql(statement, {"like": made[0].job.id, "assets": assets, "texts": TEXTS, "count": WAITING})
     bell.ring("embed")
     return {"seconds": time.monotonic() - start, "waiting": WAITING}
 
@@ -149,7 +147,7 @@ def _crowd() -> dict[str, Any]:
     return _look()
 
 
-def _timed(statement: str, rounds: int = 50) -> float:
+def _timed(statement: str, rounds: int = sized(50, 3)) -> float:
     """Its median time in milliseconds; what it did is undone."""
     from django.db import transaction
 
@@ -170,9 +168,5 @@ def _sql(statement: str, values: dict[str, Any]) -> None:
         cursor.execute(statement, values)
 
 
-if __name__ == "__main__":
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-    import django
-
-    django.setup()
-    print(json.dumps({"queue": _queue, "look": _look, "crowd": _crowd}[sys.argv[1]](*sys.argv[2:])))
+def main(stack: Stack, given: dict[str, Any]) -> dict[str, Any]:
+    return {"queue": _queue, "look": _look, "crowd": _crowd}[given["do"]](*given["arguments"])

@@ -1,24 +1,17 @@
-"""Jobs whose progress a benchmark turns by hand, beside a running stack: `keys`, `begin` or `step` < JSON."""
+"""Jobs whose progress a benchmark turns by hand, beside a running stack (`_stack.beside`)."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import time
 import uuid
 from typing import Any
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-import django
-
-django.setup()
-
-from tenants.accounts import keys  # noqa: E402
-from tenants.accounts.models import KeyDigest  # noqa: E402
-from tenants.jobs import services  # noqa: E402
-from tenants.jobs.models import Job  # noqa: E402
-from tenants.scope import tenant_scope  # noqa: E402
+from standalone.stack import Stack
+from tenants.accounts import keys
+from tenants.accounts.models import KeyDigest
+from tenants.jobs import services
+from tenants.jobs.models import Job
+from tenants.scope import tenant_scope
 
 
 def give_keys(asked: dict[str, Any]) -> dict[str, Any]:
@@ -63,6 +56,5 @@ def _tenant(key: str) -> uuid.UUID:
     return KeyDigest.objects.get(prefix=key.split(".")[0]).tenant_id
 
 
-if __name__ == "__main__":
-    do = {"keys": give_keys, "begin": begin, "step": step}[sys.argv[1]]
-    print(json.dumps(do(json.load(sys.stdin))))
+def main(stack: Stack, given: dict[str, Any]) -> dict[str, Any]:
+    return {"keys": give_keys, "begin": begin, "step": step}[given["do"]](given)

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 import requests
 from _console_world import World, world
-from _search_bench import Line, at_least, at_most
+from _report import Line, at_least, at_most, sized
 from _stack import memory_mb
 
-LISTENERS, STEPS, EVERY_S = 200, 10, 1.0
+LISTENERS, STEPS, EVERY_S = sized(200, 3), sized(10, 2), sized(1.0, 0.2)
 #: From the change in the database to the listener.
 LATE_MS = 1_000
 
@@ -28,12 +28,13 @@ def run() -> list[Line]:
 
 def _keys(all_of_it: World) -> list[str]:
     given = {"tenants": [tenant["tenant"] for tenant in all_of_it.tenants.values()]}
-    return list(all_of_it.run("_console_jobs.py", "keys", given=given)["keys"])
+    return list(all_of_it.run("_console_jobs", {"do": "keys", **given})["keys"])
 
 
 async def _watch(all_of_it: World, keys: list[str]) -> list[Line]:
     stack = all_of_it.stack
-    jobs = all_of_it.run("_console_jobs.py", "begin", given={"keys": keys})["jobs"]
+    begun = await asyncio.to_thread(all_of_it.run, "_console_jobs", {"do": "begin", "keys": keys})
+    jobs = begun["jobs"]
     alone = await asyncio.to_thread(_request_ms, stack.base_url, keys[0])
     before = memory_mb(stack, "web")
     heard: list[list[tuple[float, int]]] = [[] for _ in range(LISTENERS)]
@@ -41,7 +42,7 @@ async def _watch(all_of_it: World, keys: list[str]) -> list[Line]:
         asyncio.create_task(_listen(stack.base_url, keys[n % len(keys)], jobs[n % len(keys)], heard[n]))
         for n in range(LISTENERS)
     ]
-    await asyncio.sleep(5)
+    await asyncio.sleep(sized(5, 0.5))
     held = memory_mb(stack, "web")
     stepping = asyncio.create_task(asyncio.to_thread(_step, all_of_it, keys, jobs))
     busy = await asyncio.to_thread(_request_ms, stack.base_url, keys[0])
@@ -52,7 +53,7 @@ async def _watch(all_of_it: World, keys: list[str]) -> list[Line]:
 
 def _step(all_of_it: World, keys: list[str], jobs: list[str]) -> dict[str, Any]:
     given = {"keys": keys, "jobs": jobs, "steps": STEPS, "every_s": EVERY_S}
-    return all_of_it.run("_console_jobs.py", "step", given=given)
+    return all_of_it.run("_console_jobs", {"do": "step", **given})
 
 
 async def _listen(base_url: str, key: str, job: str, heard: list[tuple[float, int]]) -> None:
@@ -74,12 +75,12 @@ async def _listen(base_url: str, key: str, job: str, heard: list[tuple[float, in
 def _request_ms(base_url: str, key: str) -> float:
     """Of a light request, in milliseconds; twenty in turn."""
     took = []
-    for _ in range(20):
+    for _ in range(sized(20, 2)):
         start = time.perf_counter()
         address, headers = f"{base_url}/api/v1/jobs?limit=10", {"Authorization": f"Bearer {key}"}
         requests.get(address, headers=headers, timeout=30).raise_for_status()
         took.append((time.perf_counter() - start) * 1000)
-        time.sleep(0.3)
+        time.sleep(sized(0.3, 0))
     return median(took)
 
 

@@ -1,26 +1,19 @@
-"""Opens pages inside a process of its own, beside a running stack: `python benchmarks/_console_probe.py` < JSON.
+"""Opens pages inside a process beside a running stack (`_stack.beside`).
 
-Given `{"user": e-mail, "pages": {name: address}, "rounds": n}` prints by name the status, wall and CPU time of each
+Given `{"user": e-mail, "pages": {name: address}, "rounds": n}` answers by name the status, wall and CPU time of each
 round in milliseconds, how many statements went to the database, the bytes of the answer and the slowest statement.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import time
 from typing import Any
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-import django
+from django.db import connection
+from django.test import Client
 
-django.setup()
-
-from django.db import connection  # noqa: E402
-from django.test import Client  # noqa: E402
-
-from tenants.accounts.models import User  # noqa: E402
+from standalone.stack import Stack
+from tenants.accounts.models import User
 
 
 class Statements:
@@ -60,13 +53,7 @@ def opened(client: Client, address: str, rounds: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def main() -> None:
-    asked = json.load(sys.stdin)
+def main(stack: Stack, asked: dict[str, Any]) -> dict[str, Any]:
     client = Client(SERVER_NAME="127.0.0.1", HTTP_ACCEPT="text/html")
     client.force_login(User.objects.get(email=asked["user"]))
-    found = {name: opened(client, page, asked["rounds"]) for name, page in asked["pages"].items()}
-    print(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main()
+    return {name: opened(client, page, asked["rounds"]) for name, page in asked["pages"].items()}

@@ -1,38 +1,31 @@
-"""A tenant as busy as the console has to bear: `python benchmarks/_console_seed.py ASSETS JOBS` beside a running stack.
+"""A tenant as busy as the console has to bear, written beside a running stack (`_stack.beside`).
 
 One row of each table is written by the product itself (tests.console.furnish); Postgres multiplies it, with what
 differs between rows as an expression of their number. So columns that are added need nothing here, and a hundred
-thousand rows take seconds. Blobs have no files. Prints JSON: who may sign in, the pages, how long it took.
+thousand rows take seconds. Blobs have no files. Answers who may sign in, the pages, how long it took.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import time
 import uuid
-from contextlib import closing
 from typing import Any
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-import django
+import numpy as np
+from _search_load import database
+from django.apps import apps
+from django.db import connection
 
-django.setup()
-
-import numpy as np  # noqa: E402
-import psycopg2  # noqa: E402
-from django.apps import apps  # noqa: E402
-from django.db import connection  # noqa: E402
-
-from tenants.accounts.models import ApiKey, KeyDigest, Plan, QuotaCounter, Tenant  # noqa: E402
-from tenants.datasets.models import Asset, Blob, Facet  # noqa: E402
-from tenants.datasets.services import create_dataset  # noqa: E402
-from tenants.jobs.models import Job  # noqa: E402
-from tenants.retrieval import spaces  # noqa: E402
-from tenants.retrieval.vectors import NewVector, add_vectors  # noqa: E402
-from tenants.scope import tenant_scope  # noqa: E402
-from tests.console.furnish import furnish  # noqa: E402
+from standalone.stack import Stack
+from tenants.accounts.models import ApiKey, KeyDigest, Plan, QuotaCounter, Tenant
+from tenants.datasets.models import Asset, Blob, Facet
+from tenants.datasets.services import create_dataset
+from tenants.jobs.models import Job
+from tenants.retrieval import spaces
+from tenants.retrieval.vectors import NewVector, add_vectors
+from tenants.scope import tenant_scope
+from tests.console.furnish import furnish
 
 DATASETS, CHUNK = 8, 10_000
 #: By a row's number: ids of version 7 in order, the same for the same table and number, a minute old at most.
@@ -79,18 +72,7 @@ def seed(assets: int, jobs: int) -> dict[str, Any]:
     write_jobs(rows, jobs)
     write_moderation(rows, assets // 5, assets)
     write_rest(rows, assets)
-    _analyze()
     return {**made, "seconds": round(time.monotonic() - begun, 1), "assets": assets, "jobs": jobs}
-
-
-def _analyze() -> None:
-    """Statistics as they are once autovacuum has passed; only the owner of a table may have them gathered."""
-    with (
-        closing(psycopg2.connect(os.environ["MIGRATION_DATABASE_URL"])) as owner,
-        owner,
-        owner.cursor() as cursor,
-    ):
-        cursor.execute("ANALYZE")
 
 
 def unlimited(tenant_id: uuid.UUID) -> None:
@@ -234,5 +216,9 @@ def write_keys(tenant_id: uuid.UUID, count: int) -> None:
     )
 
 
-if __name__ == "__main__":
-    print(json.dumps(seed(int(sys.argv[1]), int(sys.argv[2]))))
+def main(stack: Stack, given: dict[str, int]) -> dict[str, Any]:
+    made = seed(given["assets"], given["jobs"])
+    # Statistics as they are once autovacuum has passed; only the owner of a table may have them gathered.
+    with database(stack) as cursor:
+        cursor.execute("ANALYZE")
+    return made

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _report import OUT, ROOT, TOY, skip
 from numpy.typing import NDArray
 
 from ml.alignment.colours import colour_words
@@ -18,23 +19,24 @@ from ml.alignment.space import JointSpace
 from ml.encoders.base import Encoder, load_encoder
 from ml.media import Decoder
 
-ROOT = Path(__file__).resolve().parent.parent
-OUT = Path(os.environ.get("DATA_DIR", ROOT / "var")) / "bench"
 CACHE = OUT / "cache"
 DATA = Path(os.environ.get("CROSSLIGHT_DATA", ROOT.parent / "shared" / "data"))
 
 Array = NDArray[Any]
 Row = dict[str, Any]
 BATCH = 8
+TOY_ROWS = 8
 
 
-def rows_of(name: str, file: str = "manifest.jsonl") -> list[Row] | None:
-    """The rows of a set, or None, said plainly, where it is absent."""
+def rows_of(name: str, file: str = "manifest.jsonl", *, whole: bool = False) -> list[Row] | None:
+    """The rows of a set, or None, said plainly, where it is absent. At toy size some of them, from all over,
+    unless it has to be `whole`."""
     path = DATA / name / file
     if not path.is_file():
-        print(f"skipped: the set {name!r} is not in $CROSSLIGHT_DATA or ../shared/data")
+        skip(f"the set {name!r} is not in $CROSSLIGHT_DATA or ../shared/data")
         return None
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+    return rows[:: max(1, len(rows) // TOY_ROWS)] if TOY and not whole else rows
 
 
 class Encoded:

@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from _search_bench import Line
+from _report import Line, sized
 
 from ml.drawing.attention import GLOBAL_SHARE, MODES, Mode, use
 from ml.drawing.designs import STYLES, TEST, TRAIN, Design, Designs, load_designs
 from ml.drawing.wishes import WISH, words_of
 
-STEPS = int(os.environ.get("STEPS", "120"))
-SEEDS = int(os.environ.get("SEEDS", "2"))
+STEPS = int(os.environ.get("STEPS") or sized(120, 1))
+SEEDS = int(os.environ.get("SEEDS") or sized(2, 1))
 SIDE, BATCH, RATE, DROPPED = 32, 16, 1e-3, 0.12
 CHANNELS = (16, 48, 64)
 #: Held-out drawings of the loss, and moments that each is asked about.
-JUDGED, MOMENTS = 256, 4
+JUDGED, MOMENTS = sized(256, 4), sized(4, 1)
 
 NAMES: dict[Mode, str] = {
     "learnt": "hierarchical, learnt shares",

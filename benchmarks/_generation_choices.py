@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from _generation_judge import Eyes, fitted, words_once
 from _generation_pictures import COPY, FIRST, POOL, SEEDS, flat, nearest
-from _search_bench import Line
+from _report import Line
 
 from ml.drawing.anchors import SHARPNESS
 from ml.drawing.designs import JUDGE, TRAIN, Design, Designs, Pixels, family, load_designs

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from _audit_provenance_files import encoded, picture
 from _generation_edits import FILMS, PICTURES, film, frames, heard
-from _search_bench import Line, at_least, at_most
+from _report import Line, at_least, at_most, sized
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -41,11 +41,11 @@ from ml.media import Decoder
 from ml.provenance.authority import tenant_keys
 
 KEY, OTHER, PAYLOAD = bytes(range(32)), bytes(32), 0xC0FFEE12
-RELEASES = int(os.environ.get("GENERATION_RELEASES", "500"))
+RELEASES = int(os.environ.get("GENERATION_RELEASES") or sized(500, 1))
 #: Pictures that are edited.
-EDITED = min(60, max(12, RELEASES // 8))
+EDITED = sized(min(60, max(12, RELEASES // 8)), 1)
 #: Films without a mark, for false alarms, and frames of each: as many as are looked at at most.
-UNMARKED, SHOTS = 200, 10
+UNMARKED, SHOTS = sized(200, 1), sized(10, 2)
 PROMPTS = (
     "a cat with a hat walks by the sea", "a red apple", "sad rain at night", "happy festival with fireworks", "black",
     "an all black picture in the dark", "white snow", "", "a green frog and a house", "悲伤的雨夜", "a dog", "moon",

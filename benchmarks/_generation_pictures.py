@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from _generation_judge import Eyes, Seen, fitted, words_once
-from _search_bench import Line, at_least, at_most
+from _report import Line, at_least, at_most
 from numpy.typing import NDArray
 
 from ml.alignment.space import JointSpace

@@ -15,14 +15,14 @@ import numpy as np
 from _data import DATA, rows_of
 from _generation_edits import CODECS, Samples, coded, heard
 from _generation_marking import KEY, PROMPTS
-from _search_bench import Line, at_most
+from _report import Line, at_most, sized
 
 from ml.composing.moods import mood_of
 from ml.composing.render import RATE, render
 from ml.composing.score import compose
 from ml.provenance.sound_watermark import detect, embed
 
-PIECES = int(os.environ.get("GENERATION_SOUNDS", "60"))
+PIECES = int(os.environ.get("GENERATION_SOUNDS") or sized(60, 2))
 Edit = Callable[[Samples, int], tuple[Samples, int]]
 
 
@@ -84,7 +84,7 @@ def _false_alarms() -> Iterator[Line]:
     sounds = list(_unmarked())
     false = sum(detect(sound, rate, KEY) is not None for sound, rate in sounds)
     yield at_most(f"false alarms, of {len(sounds)} sounds without a mark", false, 0, "")
-    others = [embed(_music(seed, 4.0), RATE, seed, bytes(32)) for seed in range(20)]
+    others = [embed(_music(seed, 4.0), RATE, seed, bytes(32)) for seed in range(sized(20, 1))]
     wrong = sum(detect(sound, RATE, KEY) is not None for sound in others)
     yield at_most(f"false alarms, of {len(others)} with the mark of another key", wrong, 0, "")
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from _search_bench import Line, at_most
+from _report import Line, at_most, sized
 
 from ml.generators.base import Marker, Wish, load_generator
 from ml.generators.studio import Request, Studio
@@ -22,7 +22,7 @@ from ml.provenance.authority import tenant_keys
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE_S, CLIP_S, MUSIC_S, WEIGHTS_MB = 5.0, 60.0, 5.0, 40.0
-ROUNDS = 5
+ROUNDS = sized(5, 1)
 PROMPT = "a red apple"
 SPECS = {"image": "small-picture", "video": "small-clip", "audio": "rules-music"}
 

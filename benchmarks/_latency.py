@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from _report import sized
 from tokenizers import Tokenizer
 
 from ml.alignment.colours import colour_words
@@ -17,8 +18,8 @@ from ml.compression.store import find_model
 from ml.encoders.base import Encoder
 from ml.indexes.flat import FlatIndex
 
-ASSETS = 20_000
-ROUNDS = 200
+ASSETS = sized(20_000, 100)
+ROUNDS = sized(200, 3)
 
 
 def measure(space: JointSpace, encoder: Encoder, queries: list[str]) -> dict[str, float]:

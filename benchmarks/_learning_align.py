@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from _data import DATA, Array, Encoded, rows_of
 from _learning_align_data import STYLES, Paired, adapted, emoji, fashion, joined, photos
-from _search_bench import Line, at_least, at_most
+from _report import Line, at_least, at_most, sized
 
 from ml.alignment import traditional
 from ml.alignment.fitting import Pairs
@@ -30,7 +30,7 @@ FEW = (50, 150, 300)
 WAYS = ("text>image", "image>text")
 #: Never in training; the other styles of its family are left out of it, too.
 UNSEEN_STYLE = "twemoji"
-INTENT_QUERIES = 2_000
+INTENT_QUERIES = sized(2_000, 20)
 DEFAULT, ADAPTED = "default space, no pairs", "adapted"
 
 Places = Callable[[Pairs], tuple[Array, Array, Array]]
@@ -121,10 +121,10 @@ def against(
     gain = 100 * float(gap["relative"] or 0.0)
     low = 100 * float(gap["interval"][0])
     if ending:
-        return [Line(beside, round(gain, 1), "%"), Line("  … lower bound, points", round(low, 1), "")]
+        return [Line(beside, round(gain, 1), "%"), Line(f"{beside}: lower bound, points", round(low, 1), "")]
     return [
         at_least(beside, gain, goal, "%"),
-        at_least("  … lower bound, points", low, 0.0 if goal else -1e-9),
+        at_least(f"{beside}: lower bound, points", low, 0.0 if goal else -1e-9),
     ]
 
 

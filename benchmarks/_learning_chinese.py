@@ -18,7 +18,7 @@ from _learning_chinese_names import PRODUCTS
 from _learning_chinese_sentences import pairs
 from _learning_emoji_data import EMOJI, STYLES, concepts
 from _measures import CUTS, RESAMPLES, Table, ranks, recall, recall_of_ranks
-from _search_bench import Line, at_least, at_most
+from _report import Line, at_least, at_most
 
 from ml.alignment.space import SHIPPED, JointSpace
 from ml.encoders.base import Encoder, load_encoder

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from _data import DATA, OUT, rows_of
-from _search_bench import Line, at_least, at_most
+from _report import Line, at_least, at_most, sized
 
 from ml.alignment import train_gate
 from ml.alignment.composed import (
@@ -36,11 +36,11 @@ from ml.alignment.train_gate import MOST, PRIOR, SEEN, UNSEEN, Sources, prepared
 
 CACHE = OUT / "gate"
 GRID = np.linspace(0, 1, 41)
-RESAMPLES = 2_000
+RESAMPLES = sized(2_000, 10)
 WANTED = 19.3
 KINDS = (*SEEN, *UNSEEN, *WORDS_SEEN[1:], *WORDS_UNSEEN)
 #: Recordings of which each is heard four times, which takes a second or two each.
-SPOKEN = 24
+SPOKEN = sized(24, 2)
 Array = Any
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from _data import CACHE, DATA, Encoded, rows_of
 from _learning_small_texts import MEASURED, banking, write_texts
 from _measures import recall
-from _search_bench import Line, at_least, at_most
+from _report import Line, at_least, at_most, sized
 from numpy.typing import NDArray
 
 from ml.alignment.colours import colour_words
@@ -41,7 +41,7 @@ Encode = Callable[[Sequence[Any]], Array]
 FASTER = {1: 3.0, 16: 4.0}
 BATCHES = tuple(FASTER)
 #: Inputs a latency is the median over, and how often each is timed.
-TIMED, ROUNDS = 96, 3
+TIMED, ROUNDS = sized(96, 4), sized(3, 1)
 #: Three layers take .57 to .61 of their teacher's time, since reading tokens costs the same: two are needed for half.
 SHAPE = {"teacher": "onnx:minilm", "layers": [0, 5], "vocabulary": 12_000}
 EPOCHS = 1

@@ -7,35 +7,48 @@ import json
 import os
 import sys
 import time
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from _data import OUT
-from _search_bench import Line
+from _report import OUT, TOY, Line, Report, skip, skipped
 
 Measure = Callable[[ModuleType], list[Line]]
 
 
-def run_parts(name: str, parts: dict[str, str], measure: Measure) -> int:
+def run_parts(name: str, parts: dict[str, str], measure: Measure, toy: Collection[str] = ()) -> int:
     """Measure the chosen of ``parts`` (title by part, in ``_<name>_<part>.py``), print them, write ``<name>.json``.
 
-    Returns 0 also where figures missed: the table says so.
+    Returns the exit status. Each part says by which run it was measured. ``toy``: the parts that have a toy size (none:
+    all); of the others a toy only imports the code.
     """
-    OUT.mkdir(parents=True, exist_ok=True)
-    kept = OUT / f"{name}.json"
-    figures = json.loads(kept.read_text()) if kept.is_file() else {}
-    missed = 0
+    report, kept = Report(name), OUT / f"{name}.json"
+    figures = _earlier(kept, parts)
     for part in chosen(parts):
         start = time.monotonic()
-        lines = measured(f"_{name}_{part}", measure)
-        show(parts[part], lines, time.monotonic() - start)
-        figures[part] = [asdict(line) for line in lines]
-        missed += sum(line.met is False for line in lines)
-        kept.write_text(json.dumps(figures, indent=1))
-    print(f"\n{missed} of these figures missed their target." if missed else "\nEvery figure met its target.")
-    return 0
+        if TOY and toy and part not in toy and not os.environ.get("PARTS"):
+            report.run(part, lambda: importlib.import_module(f"_{name}_{part}"))  # noqa: B023 - called at once
+            skip(f"{part}: has no toy size; only its code was loaded")
+            continue
+        lines = measured(report, f"_{name}_{part}", measure)
+        seconds = time.monotonic() - start
+        show(parts[part], lines, seconds)
+        report.judge(part, lines)
+        skipped.update(f"{part}: {line.what}" for line in lines if "skipped" in f"{line.what} {line.value}")
+        taken = {
+            "revision": report.head["revision"],
+            "begun": report.head["begun"],
+            "seconds": round(seconds, 1),
+        }
+        figures[part] = {**taken, "lines": [asdict(line) for line in lines]}
+    return report.finish(figures)
+
+
+def _earlier(path: Path, parts: dict[str, str]) -> dict[str, Any]:
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    return {name: known[name] for name in parts if isinstance(known.get(name), dict)}
 
 
 def chosen(parts: dict[str, str]) -> list[str]:
@@ -45,12 +58,8 @@ def chosen(parts: dict[str, str]) -> list[str]:
     return [name for name in parts if name in wanted]
 
 
-def measured(module: str, measure: Measure) -> list[Line]:
-    try:
-        return measure(importlib.import_module(module))
-    except Exception as error:
-        traceback.print_exc()
-        return [Line(f"broke off: {type(error).__name__}: {error}"[:200], "-", met=False)]
+def measured(report: Report, module: str, measure: Measure) -> list[Line]:
+    return report.run(module, lambda: measure(importlib.import_module(module))) or []
 
 
 def show(title: str, lines: list[Line], seconds: float) -> None:

@@ -2,62 +2,66 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _report import Line, sized
 from _search_http import SectionFailed, message, vector_body
-from _search_load import Tenant, create_tenant, database, demo_vectors, fill, groups, settle
+from _search_load import Tenant, database, demo_vectors
 from _search_real import Vectors, character, embedded, sentences
 from _search_vectors import Source, exact
+from _stack import SHARED, beside
 
-from ml.alignment.space import JointSpace
+from ml.alignment.space import SHIPPED, JointSpace
 from standalone.config import ROOT
 from standalone.stack import Stack, inherited
 
-VECTORS = int(os.environ.get("VECTORS") or 1_000_000)
+VECTORS = int(os.environ.get("VECTORS") or sized(1_000_000, 300))
 HUNDRED = min(VECTORS, int(os.environ.get("SMALL") or 100_000))
-QUERIES = int(os.environ.get("QUERIES") or 1_000)
-TENANTS = int(os.environ.get("TENANTS") or 1_000)
-EACH = 1_000
+QUERIES = int(os.environ.get("QUERIES") or sized(1_000, 20))
+TENANTS = int(os.environ.get("TENANTS") or sized(1_000, 2))
+EACH = sized(1_000, 100)
 RECALL = 0.99
 
 
-@dataclass
-class Line:
-    """One row of the table. `cpu_ms` is the web process's, a search; a line without target only tells."""
+class Here:
+    """A management command in this process, which works on the shared stack already, as a process would be."""
 
-    what: str
-    value: float | str
-    unit: str = ""
-    target: str = ""
-    met: bool | None = None
-    cpu_ms: float | None = None
+    def __init__(self, *arguments: str) -> None:
+        self._output, self.returncode = io.StringIO(), 0
+        self._thread = threading.Thread(target=self._run, args=arguments, daemon=True)
+        self._thread.start()
 
-    def shown(self) -> str:
-        verdict = "" if self.met is None else "met" if self.met else "MISSED"
-        value = (
-            f"{self.value:,.3f}".rstrip("0").rstrip(".") if isinstance(self.value, float) else str(self.value)
-        )
-        cpu = "" if self.cpu_ms is None else f"{self.cpu_ms:.2f}"
-        return f"{self.what:58}{value:>14} {self.unit:8}{self.target:>12}  {verdict:7}{cpu:>8}"
+    def _run(self, *arguments: str) -> None:
+        from django.core.management import call_command
+        from django.db import connection
 
+        try:
+            call_command(*arguments, stdout=self._output)
+        except Exception as error:
+            self._output.write(f"{type(error).__name__}: {error}")
+            self.returncode = 1
+        finally:
+            connection.close()
 
-def at_most(what: str, value: float, limit: float, unit: str = "ms", cpu_ms: float | None = None) -> Line:
-    return Line(what, round(value, 3), unit, f"<= {limit:g}", value <= limit, cpu_ms)
+    def poll(self) -> int | None:
+        return None if self._thread.is_alive() else self.returncode
 
-
-def at_least(what: str, value: float, limit: float, unit: str = "", cpu_ms: float | None = None) -> Line:
-    return Line(what, round(value, 4), unit, f">= {limit:g}", value >= limit, cpu_ms)
+    def communicate(self, timeout: float | None = None) -> tuple[str, None]:
+        self._thread.join(timeout)
+        return self._output.getvalue(), None
 
 
 @dataclass
@@ -70,17 +74,14 @@ class Bench:
 
     @cached_property
     def space(self) -> JointSpace:
-        return JointSpace.load()
-
-    @property
-    def model(self) -> str:
-        return f"{self.space.id}:{self.space.version}"
+        """The one that answers the searches of new tenants."""
+        return JointSpace.load(SHIPPED.parent / "prior-2")
 
     @cached_property
     def source(self) -> Source:
         real = np.concatenate([demo_vectors(self.stack), embedded(self.space, sentences())])
         source = Source(real)
-        kinds = {"real": source.real, "drawn": source.draw(10_000, seed=2)}
+        kinds = {"real": source.real, "drawn": source.draw(sized(10_000, 300), seed=2)}
         self.figures["vectors"] = {kind: character(vectors) for kind, vectors in kinds.items()}
         print("\nVectors: intrinsic dimension and cosines to neighbours, of as many points")
         for kind, found in self.figures["vectors"].items():
@@ -111,24 +112,17 @@ class Bench:
         new = {slug: numbers for slug, numbers in names.items() if slug not in known}
         if new:
             start = time.perf_counter()
-            made = json.dumps([asdict(tenant) for tenant in self._load(new)], default=str)
-            known |= {entry["slug"]: entry for entry in json.loads(made)}
+            made = beside(self.stack, "_search_fill", {"tenants": new, "vectors": str(self._file(new))})
+            known |= {entry["slug"]: entry for entry in made}
             self._known.write_text(json.dumps(known))
             rows, took = sum(count for count, _ in new.values()), time.perf_counter() - start
             self.figures.setdefault("loading", {})[min(new)] = {"rows": rows, "seconds": round(took, 1)}
             print(f"loaded {rows:,} assets into {len(new):,} tenants in {took:.0f} s")
         return [_tenant(known[slug]) for slug in names]
 
-    def _load(self, new: dict[str, tuple[int, int]]) -> list[Tenant]:
+    def _file(self, new: dict[str, tuple[int, int]]) -> Path:
         most = max(first + count for count, first in new.values())
-        vectors, names, made = self.stored(most), groups(most), []
-        with database(self.stack) as cursor:
-            for slug, (count, first) in new.items():
-                made.append(create_tenant(cursor, slug, count))
-                rows = slice(first, first + count)
-                fill(cursor, made[-1], vectors[rows], names[:count], self.model)
-        settle(self.stack)
-        return made
+        return self.source.file(max(most, VECTORS))
 
     def built(self, tenant: Tenant) -> Tenant:
         """With a generation that answers, built if need be."""
@@ -153,7 +147,9 @@ class Bench:
             raise SectionFailed(f"build_index: {output.strip().splitlines()[-1][:300]}")
         return time.perf_counter() - start
 
-    def build_process(self, tenant: Tenant) -> subprocess.Popen[str]:
+    def build_process(self, tenant: Tenant) -> subprocess.Popen[str] | Here:
+        if SHARED:
+            return Here("build_index", tenant.slug, "--wait")
         command = [sys.executable, "manage.py", "build_index", tenant.slug, "--wait"]
         env = {**inherited(), **self.stack.env}
         return subprocess.Popen(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import faiss
 import numpy as np
-from _search_bench import QUERIES, RECALL, VECTORS, Bench, Line
+from _report import Line, sized
+from _search_bench import QUERIES, RECALL, VECTORS, Bench
 from _search_http import Run, measure, message
 from _search_real import Vectors
 from _search_vectors import floor_file, recall
@@ -32,7 +33,7 @@ def floor(bench: Bench) -> list[Line]:
 
 def empty_view(bench: Bench) -> Run:
     request = message(bench.host, "GET", "/healthz")
-    measure(bench.stack, [request] * 100)
+    measure(bench.stack, [request] * sized(100, 5))
     return measure(bench.stack, [request] * QUERIES)
 
 

@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from _search_bench import RECALL, Bench, Line, at_least, at_most
+from _report import Line, at_least, at_most, sized
+from _search_bench import RECALL, Bench
 from _search_http import Run, SectionFailed, Wire, measure, message
 from _search_load import Tenant, connect
 from _search_single import hundred, large, searched, warmed
 from _stack import _family, memory_mb
 
-ROUNDS, DEADLINE_S = 20, 30.0
+ROUNDS, DEADLINE_S = sized(20, 2), 30.0
 
 
 class Watcher:
@@ -152,20 +153,20 @@ def build(bench: Bench) -> list[Line]:
     """Build the large tenant's index anew while somebody searches it, fifty times a second at most."""
     tenant = large(bench)
     warmed(bench, tenant)
-    idle = _paced(bench, tenant, 600)
+    idle = _paced(bench, tenant, sized(600, 10))
     beside: list[Run] = []
     with Peaks(bench) as peaks:
         start = time.perf_counter()
         process = bench.build_process(tenant)
         while process.poll() is None:
-            beside.append(_paced(bench, tenant, 100))
+            beside.append(_paced(bench, tenant, sized(100, 10)))
         took = time.perf_counter() - start
     output = process.communicate()[0].strip().splitlines()
     if process.returncode:
         raise SectionFailed(f"build_index: {output[-1][:300]}")
     walls = np.concatenate([run.walls_ms for run in beside])
     during, ratio = float(np.percentile(walls, 99)), float(np.percentile(walls, 99)) / idle.p99
-    _, found = searched(bench, tenant, bench.queries(300, seed=73))
+    _, found = searched(bench, tenant, bench.queries(sized(300, 10), seed=73))
     bench.figures["build"] = {
         "seconds": took, "peak_mb": peaks.mb, "said": output[-1], "idle": idle.figures(), "recall": found,
         "beside": {"searches": len(walls), "p50_ms": float(np.median(walls)), "p99_ms": during},

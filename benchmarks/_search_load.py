@@ -1,19 +1,17 @@
 """Tenants with many assets, written as rows: what imports of days would leave, in minutes.
 
-COPY as the embedded superuser, for COPY is refused under row-level security. Every asset has its own blob, one vector
-and one facet; blobs have no files, for searches open none. Words for hybrid search are left out.
+Tenants and the first asset of each are made by the product's own services; Postgres multiplies that one, as the
+embedded superuser, for COPY is refused under row-level security. Words for hybrid search are left out.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 import secrets
-import struct
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 import psycopg2
+from _report import TOY
 from _search_real import Vectors
 
 from standalone.files import read_json
@@ -78,62 +77,143 @@ def groups(count: int) -> np.ndarray:
     return names
 
 
-def create_tenant(cursor: Any, slug: str, count: int) -> Tenant:
-    """A tenant without limits, its key and one dataset; rows as the services write them."""
-    tenant, dataset, key_id = (uuid.UUID(bytes=bytes(row)) for row in _ids(3))
-    prefix, secret = f"cl{secrets.token_hex(5)}", secrets.token_urlsafe(32)
-    cursor.execute(
-        "INSERT INTO plan (slug, name, limits, rate_per_minute) VALUES (%s, 'Bench', '{}', NULL) "
-        "ON CONFLICT DO NOTHING", [PLAN],
-    )  # fmt: skip
-    cursor.execute(
-        "INSERT INTO tenant (id, slug, name, plan_id, state, requires_second_factor, created_at) "
-        "VALUES (%s, %s, %s, %s, 'active', false, now())", [str(tenant), slug, slug, PLAN],
-    )  # fmt: skip
-    cursor.execute(
-        "INSERT INTO api_key (id, tenant_id, name, prefix, created_at) VALUES (%s, %s, 'bench', %s, now())",
-        [str(key_id), str(tenant), prefix],
-    )
-    cursor.execute(
-        "INSERT INTO key_digest (prefix, digest, tenant_id, key_id, scopes) VALUES (%s, %s, %s, %s, %s)",
-        [prefix, hashlib.sha256(secret.encode()).digest(), str(tenant), str(key_id), json.dumps(SCOPES)],
-    )
-    cursor.execute(
-        "INSERT INTO dataset (id, tenant_id, name, description, metadata_schema, created_at) "
-        "VALUES (%s, %s, 'rows', '', %s, now())",
-        [str(dataset), str(tenant), json.dumps({"group": {"type": "text"}})],
-    )
-    return Tenant(slug, tenant, f"{prefix}.{secret}", dataset, count)
+def create_tenant(slug: str, scopes: Sequence[str] = SCOPES) -> Tenant:
+    """A tenant without limits, its key and one dataset, by the product's services. With Django set up."""
+    from tenants.accounts import keys, services
+    from tenants.accounts.models import Plan
+    from tenants.datasets.services import create_dataset
+    from tenants.scope import tenant_scope
+
+    Plan.objects.get_or_create(slug=PLAN, defaults={"name": "Bench"})
+    tenant = services.create_tenant(slug=slug, name=slug, plan=PLAN)
+    with tenant_scope(tenant.id):
+        _, token = keys.create_key(name="bench", scopes=list(scopes))
+        dataset = create_dataset(name="rows", metadata_schema={"group": {"type": "text"}})
+    return Tenant(slug, tenant.id, token, dataset.id, 0)
 
 
-def load(stack: Stack, tenant: Tenant, vectors: Vectors, facets: np.ndarray, model: str) -> float:
-    """Assets, blobs, vectors and facets of a new tenant; returns seconds. The rows' numbers are external ids."""
-    start = time.perf_counter()
-    with database(stack) as cursor:
-        fill(cursor, tenant, vectors, facets, model)
+def load(
+    stack: Stack, wanted: Mapping[str, tuple[int, int]], vectors: Vectors, names: np.ndarray
+) -> list[Tenant]:
+    """Tenants by slug, each with `count` of the vectors from `first` on. With Django set up.
+
+    Their external ids are numbers from 0 on; `names` are their groups.
+    """
+    made = []
+    for slug, (count, first) in wanted.items():
+        tenant = create_tenant(slug)
+        made.append(Tenant(tenant.slug, tenant.id, tenant.key, tenant.dataset, count))
+        fill(stack, made[-1], vectors[first : first + count], names[:count])
     settle(stack)
-    return time.perf_counter() - start
+    return made
 
 
-def fill(cursor: Any, tenant: Tenant, vectors: Vectors, facets: np.ndarray, model: str) -> None:
-    # No checks of foreign keys, row by row, where all rows are written here.
-    cursor.execute("SET LOCAL session_replication_role = replica")
-    for start in range(0, len(vectors), CHUNK):
-        _chunk(cursor, tenant, start, vectors[start : start + CHUNK], facets[start : start + CHUNK], model)
-    clock, count = uuid.UUID(bytes=bytes(_ids(1)[0])), len(vectors)
-    cursor.execute(
-        "INSERT INTO vector_clock (id, tenant_id, last, pruned) VALUES (%s, %s, %s, 0)",
-        [str(clock), str(tenant.id), count],
-    )
-    for resource, used in {"assets": count, "vectors": count, "bytes": 20 * count}.items():
+def fill(stack: Stack, tenant: Tenant, vectors: Vectors, names: np.ndarray) -> None:
+    """So many assets like one that the product stored, each with a blob, a vector and a facet of its own.
+
+    Postgres copies the rows of that one, column by column, except for what differs: a column that is added later has a
+    value in each. The pattern is deleted in the end, as a tenant would. Blobs have no files, for searches open none.
+    """
+    from tenants.datasets.models import Asset, Blob, Facet
+    from tenants.pipeline.services import delete_asset
+    from tenants.retrieval.models import Vector
+    from tenants.scope import tenant_scope
+
+    pattern = _pattern(tenant, vectors.shape[1])
+    with database(stack) as cursor:
+        # No checks of foreign keys, row by row, where all rows are written here.
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        cursor.execute("SELECT last FROM vector_clock WHERE tenant_id = %s FOR UPDATE", [str(tenant.id)])
+        last = cursor.fetchone()[0]
         cursor.execute(
-            "INSERT INTO quota_counter (id, tenant_id, resource, period, used, reserved) "
-            "VALUES (gen_random_uuid(), %s, %s, '', %s, 0)", [str(tenant.id), resource, used],
-        )  # fmt: skip
+            "CREATE TEMP TABLE bench_rows (n int, name text, sha256 text, asset uuid, blob uuid, facet uuid, "
+            "vector uuid, data bytea) ON COMMIT DROP"
+        )
+        for start in range(0, len(vectors), CHUNK):
+            some = slice(start, start + CHUNK)
+            _stage(cursor, tenant, start, vectors[some], names[some])
+            _like(
+                cursor, Blob, f"id = '{pattern['blob']}'",
+                id="r.blob", sha256="r.sha256", references="1", created_at="now()",
+            )  # fmt: skip
+            _like(
+                cursor, Asset, f"id = '{pattern['asset']}'",
+                id="r.asset", blob_id="r.blob", external_id="r.n::text", excerpt="'Article ' || r.n",
+                metadata="jsonb_build_object('group', r.name)", created_at="now()",
+            )  # fmt: skip
+            mine = f"asset_id = '{pattern['asset']}'"
+            _like(cursor, Facet, f"{mine} AND key = 'group'", id="r.facet", asset_id="r.asset", text="r.name")
+            _like(
+                cursor,
+                Vector,
+                mine,
+                id="r.vector",
+                asset_id="r.asset",
+                seq=f"{last} + 1 + r.n",
+                data="r.data",
+            )
+            cursor.execute("TRUNCATE bench_rows")
+        count = len(vectors)
+        cursor.execute(
+            "UPDATE vector_clock SET last = last + %s WHERE tenant_id = %s", [count, str(tenant.id)]
+        )
+        cursor.execute(
+            "UPDATE quota_counter SET used = used + %s WHERE tenant_id = %s AND resource IN ('assets', 'vectors')",
+            [count, str(tenant.id)],
+        )
+    with tenant_scope(tenant.id):
+        delete_asset(asset_id=pattern["asset"])
+
+
+def _pattern(tenant: Tenant, dimension: int) -> dict[str, uuid.UUID]:
+    """An asset as an import leaves it, by the product's bulk path."""
+    from tenants.datasets.models import Asset
+    from tenants.pipeline import bulk
+    from tenants.pipeline.prepared import Prepared
+    from tenants.pipeline.uploads import check_upload
+    from tenants.retrieval import spaces
+    from tenants.retrieval.vectors import NewVector
+    from tenants.scope import tenant_scope
+
+    prepared = Prepared(spaces.opened_spaces(tenant.id), parts=1)
+    prepared.vectors = [NewVector("text", np.eye(1, dimension, dtype=np.float32)[0], None, spaces.DEFAULT)]
+    upload = check_upload(None, f"The pattern of {tenant.slug}")
+    entry = bulk.Entry(row=0, name="pattern", upload=upload, values={"group": "pattern"}, prepared=prepared)
+    with tenant_scope(tenant.id):
+        bulk.store(dataset_id=tenant.dataset, entries=[entry])
+        asset = Asset.objects.get(pk=entry.asset_id)
+    return {"asset": asset.id, "blob": asset.blob_id}
+
+
+def _stage(cursor: Any, tenant: Tenant, first: int, vectors: Vectors, names: np.ndarray) -> None:
+    count = len(vectors)
+    ids = [[str(uuid.UUID(bytes=bytes(row))) for row in _ids(count)] for _ in range(4)]
+    data = np.ascontiguousarray(vectors, "<f4").tobytes()
+    size = len(data) // count
+    rows = (
+        f"{first + n}\t{names[n]}\t{hashlib.sha256(f'{tenant.id} {first + n}'.encode()).hexdigest()}\t"
+        f"{ids[0][n]}\t{ids[1][n]}\t{ids[2][n]}\t{ids[3][n]}\t\\\\x{data[n * size : (n + 1) * size].hex()}\n"
+        for n in range(count)
+    )
+    cursor.copy_expert("COPY bench_rows FROM STDIN", io.StringIO("".join(rows)))
+
+
+def _like(cursor: Any, model: Any, which: str, **columns: str) -> None:
+    """A row for each of bench_rows `r`, a copy of the one of these, but for these columns' expressions."""
+    table = f'"{model._meta.db_table}"'
+    names = [field.column for field in model._meta.concrete_fields]
+    values = {name: columns.get(name, f'old."{name}"') for name in names}
+    into = ", ".join(f'"{name}"' for name in names)
+    cursor.execute(
+        f"INSERT INTO {table} ({into}) SELECT {', '.join(values.values())} "
+        f"FROM bench_rows r, (SELECT * FROM {table} WHERE {which} LIMIT 1) AS old"
+    )
 
 
 def settle(stack: Stack) -> None:
     """Statistics and visibility as they are once autovacuum has passed, and everything on the disk."""
+    if TOY:
+        return
     connection = connect(stack)
     connection.autocommit = True
     with connection.cursor() as cursor:
@@ -150,67 +230,6 @@ def _ids(count: int) -> np.ndarray:
     out[:, 6:8] = (0x7000 | np.arange(count) % 4096).astype(">u2").view(np.uint8).reshape(count, 2)
     out[:, 8] = 0x80 | out[:, 8] & 0x3F
     return out
-
-
-def _chunk(cursor: Any, tenant: Tenant, first: int, vectors: Vectors, facets: np.ndarray, model: str) -> None:
-    count = len(vectors)
-    assets, blobs, others = _ids(count), _ids(count), _ids(count)
-    names = [str(uuid.UUID(bytes=bytes(row))) for row in assets]
-    kept = [str(uuid.UUID(bytes=bytes(row))) for row in blobs]
-    hashes = [hashlib.sha256(f"{tenant.id} {first + n}".encode()).hexdigest() for n in range(count)]
-    t, d = str(tenant.id), str(tenant.dataset)
-    _copy(
-        cursor, 'blob (id, tenant_id, sha256, bytes, media_type, "references", clean_type, has_thumbnail, created_at)',
-        lambda n: f"{kept[n]}\t{t}\t{hashes[n]}\t20\ttext/plain\t1\t\tf\tnow\n", count,
-    )  # fmt: skip
-    _copy(
-        cursor, "asset (id, tenant_id, dataset_id, blob_id, modality, status, external_id, caption, excerpt, metadata, "
-        "revision, created_at)",
-        lambda n: f"{names[n]}\t{t}\t{d}\t{kept[n]}\ttext\tready\t{first + n}\t\tArticle {first + n}\t"
-        f'{{"group": "{facets[n]}"}}\t1\tnow\n', count,
-    )  # fmt: skip
-    ids = [str(uuid.UUID(bytes=bytes(row))) for row in others]
-    _copy(
-        cursor, "facet (id, tenant_id, asset_id, key, text)",
-        lambda n: f"{ids[n]}\t{t}\t{names[n]}\tgroup\t{facets[n]}\n", count,
-    )  # fmt: skip
-    _copy_vectors(cursor, tenant, first, vectors, assets, model)
-
-
-def _copy(cursor: Any, table: str, row: Callable[[int], str], count: int) -> None:
-    cursor.copy_expert(f"COPY {table} FROM STDIN", io.StringIO("".join(map(row, range(count)))))
-
-
-def _copy_vectors(
-    cursor: Any, tenant: Tenant, first: int, vectors: Vectors, assets: np.ndarray, model: str
-) -> None:
-    """Binary COPY: rows of one length, made by NumPy."""
-    fields: list[tuple[str, Any]] = [("count", ">i2")]
-    name = model.encode()
-    columns = {"id": 16, "tenant": 16, "asset": 16, "dataset": 16, "kind": 4, "model": len(name), "part": 4,
-               "seq": 8, "data": vectors.shape[1] * 4}  # fmt: skip
-    for column, size in columns.items():
-        fields += [(f"{column}_size", ">i4"), (column, (np.uint8, (size,)))]
-    rows = np.zeros(len(vectors), np.dtype(fields))
-    rows["count"] = len(columns)
-    for column, size in columns.items():
-        rows[f"{column}_size"] = size
-    rows["id"], rows["asset"] = _ids(len(vectors)), assets
-    rows["tenant"], rows["dataset"] = _bytes(tenant.id.bytes), _bytes(tenant.dataset.bytes)
-    rows["kind"] = rows["part"] = _bytes(b"text")
-    rows["model"] = _bytes(name)
-    seqs = np.arange(first + 1, first + 1 + len(vectors)).astype(">i8")
-    rows["seq"] = seqs.view(np.uint8).reshape(-1, 8)
-    rows["data"] = np.ascontiguousarray(vectors, "<f4").view(np.uint8).reshape(len(vectors), -1)
-    stream = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0) + rows.tobytes() + struct.pack(">h", -1)
-    cursor.copy_expert(
-        "COPY vector (id, tenant_id, asset_id, dataset_id, asset_modality, model, modality, seq, data) "
-        "FROM STDIN (FORMAT binary)", io.BytesIO(stream),
-    )  # fmt: skip
-
-
-def _bytes(value: bytes) -> np.ndarray:
-    return np.frombuffer(value, np.uint8)
 
 
 def demo_vectors(stack: Stack) -> Vectors:

@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 from _data import CACHE
-from _search_bench import EACH, TENANTS, VECTORS, Bench, Line, at_least, at_most
+from _report import Line, at_least, at_most, sized
+from _search_bench import EACH, TENANTS, VECTORS, Bench
 from _search_client import write_requests
 from _search_http import SectionFailed, measure, message, vector_body, web_cpu
 from _search_load import Tenant
 from _search_single import hundred, warmed
-from _stack import memory_mb
+from _stack import SHARED, memory_mb
 
-CLIENTS, PROCESSES, SECONDS = 8, 2, 8
+CLIENTS, PROCESSES, SECONDS = 8, 2, sized(8.0, 0.3)
 # For INDEX_MEMORY_BYTES: a thousand tenants of a thousand vectors fit, little else does.
 BUDGET_MB = 1_400
 
@@ -32,9 +33,11 @@ def many(bench: Bench) -> list[Tenant]:
 def tenants(bench: Bench) -> list[Line]:
     """Round robin: the first round after a restart of the web process finds all of them cold."""
     some = many(bench)
-    bench.stack.restart("web")
-    bench.stack.wait_ready()
-    measure(bench.stack, [_demo_search(bench)] * 50)
+    if not SHARED:
+        # Others use a shared one.
+        bench.stack.restart("web")
+        bench.stack.wait_ready()
+    measure(bench.stack, [_demo_search(bench)] * sized(50, 2))
     before = memory_mb(bench.stack, "web")
     cold = measure(bench.stack, _round(bench, some, 51))
     warm = measure(bench.stack, _round(bench, some, 52) + _round(bench, some, 53))
@@ -72,11 +75,11 @@ def _demo_search(bench: Bench) -> bytes:
 def throughput(bench: Bench) -> list[Line]:
     """Eight clients that never wait, against as many at an empty view, before and after."""
     tenant, workers = hundred(bench), bench.workers
-    for _ in range(4 * workers):
+    for _ in range(sized(4 * workers, 1)):
         # A new connection each, so that every web process has opened the index.
         warmed(bench, tenant)
     view = [message(bench.host, "GET", "/healthz")]
-    searches = bench.searches(tenant, bench.queries(12_000, seed=61))
+    searches = bench.searches(tenant, bench.queries(sized(12_000, 50), seed=61))
     empty = [_rate(bench, view)]
     found = _rate(bench, searches)
     empty.append(_rate(bench, view))

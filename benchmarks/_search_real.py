@@ -12,6 +12,7 @@ from typing import Any
 import faiss
 import numpy as np
 from _data import CACHE, DATA, _digest
+from _report import TOY, skip
 from numpy.typing import NDArray
 
 from ml.alignment.space import JointSpace
@@ -31,19 +32,19 @@ SETS = (
 )
 SAMPLE = 10_000
 NEIGHBOURS = 20
+TOY_TEXTS = 60
 
 
 def sentences() -> list[str]:
     """Different texts of the measuring sets; the phrases that ship with the space where they are absent."""
     found = [text for name in SETS for row in _rows(name) for text in _texts(row)]
     if not found:
-        print(
-            "skipped: no measuring sets in $CROSSLIGHT_DATA or ../shared/data; vectors resemble the demo's only"
-        )
+        skip("no measuring sets in $CROSSLIGHT_DATA or ../shared/data: vectors resemble the demo's only")
         found = [
             line for path in sorted((ROOT / "ml/alignment/phrases").glob("*.txt")) for line in _lines(path)
         ]
-    return list(dict.fromkeys(text for text in found if len(text) > 3))
+    different_ones = list(dict.fromkeys(text for text in found if len(text) > 3))
+    return different_ones[:: max(1, len(different_ones) // TOY_TEXTS)] if TOY else different_ones
 
 
 def _rows(name: str) -> list[dict[str, Any]]:

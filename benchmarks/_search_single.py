@@ -6,7 +6,8 @@ import time
 from typing import Any
 
 import numpy as np
-from _search_bench import HUNDRED, QUERIES, RECALL, VECTORS, Bench, Line, at_least, at_most
+from _report import Line, at_least, at_most, sized
+from _search_bench import HUNDRED, QUERIES, RECALL, VECTORS, Bench
 from _search_http import Run, SectionFailed, measure
 from _search_load import SHARES, Tenant, groups
 from _search_real import Vectors, sentences
@@ -22,17 +23,19 @@ def large(bench: Bench) -> Tenant:
 
 
 def hundred(bench: Bench) -> Tenant:
+    if HUNDRED == VECTORS:
+        return large(bench)
     return bench.built(bench.tenant(f"hundred-{HUNDRED}", HUNDRED))
 
 
 def warmed(bench: Bench, tenant: Tenant, **more: Any) -> None:
     """Until the index is mapped and its pages are there; says so if it is no use to go on."""
-    first = measure(bench.stack, bench.searches(tenant, bench.queries(20, seed=11), **more))
+    first = measure(bench.stack, bench.searches(tenant, bench.queries(sized(20, 5), seed=11), **more))
     index = first.answers()[-1]["index"]
     bench.figures.setdefault("indexes", {})[tenant.slug] = index
     if first.p50 > SLOWEST_MS:
         raise SectionFailed(f"{first.p50:.0f} ms a search of {tenant.count:,} vectors: index {index}")
-    measure(bench.stack, bench.searches(tenant, bench.queries(200, seed=12), **more))
+    measure(bench.stack, bench.searches(tenant, bench.queries(sized(200, 5), seed=12), **more))
 
 
 def searched(
@@ -93,8 +96,8 @@ def text(bench: Bench) -> list[Line]:
     """Every text is new to the product: its embedding is computed."""
     tenant = large(bench)
     warmed(bench, tenant)
-    measure(bench.stack, _texts(bench, tenant, 30))
-    run = measure(bench.stack, _texts(bench, tenant, 300))
+    measure(bench.stack, _texts(bench, tenant, sized(30, 2)))
+    run = measure(bench.stack, _texts(bench, tenant, sized(300, 10)))
     bench.figures["text"] = run.figures()
     return [
         at_most("text query, warm, new text each, p50", run.p50, 15, cpu_ms=run.cpu_ms),
@@ -112,8 +115,8 @@ def cached(bench: Bench) -> list[Line]:
     tenant, lines = large(bench), []
     warmed(bench, tenant)
     kinds = {
-        "vector": bench.searches(tenant, bench.queries(300, seed=41)),
-        "text": _texts(bench, tenant, 300),
+        "vector": bench.searches(tenant, bench.queries(sized(300, 10), seed=41)),
+        "text": _texts(bench, tenant, sized(300, 10)),
     }
     for kind, requests in kinds.items():
         measure(bench.stack, requests)

@@ -14,10 +14,11 @@ from pathlib import Path
 import faiss
 import numpy as np
 from _data import CACHE
+from _report import sized
 from _search_real import Vectors, different, neighbours
 
 SPREAD, REACH = 32, 0.72
-BATCH = 4096
+BATCH = sized(4096, 64)
 
 
 class Source:
@@ -35,16 +36,21 @@ class Source:
         return out
 
     def stored(self, count: int) -> Vectors:
-        """The first `count` of the vectors that are searched: mapped from a file, drawn on first use."""
+        """The first `count` of the vectors that are searched, mapped."""
+        return np.load(self.file(count), mmap_mode="r")
+
+    def file(self, count: int) -> Path:
+        """Where they are kept: drawn on first use."""
         path = CACHE / f"drawn-{self.digest}-{count}.npy"
         if not path.exists():
+            CACHE.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(".part")
             shape = (count, self.real.shape[1])
             out = np.lib.format.open_memmap(part, "w+", np.float32, shape)
             self._fill(out, np.random.default_rng(1))
             out.flush()
             part.replace(path)
-        return np.load(path, mmap_mode="r")
+        return path
 
     def _fill(self, out: Vectors, rng: np.random.Generator) -> None:
         """In batches of one size, so that fewer vectors are the beginning of more."""

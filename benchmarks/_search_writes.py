@@ -48,7 +48,7 @@ class Log:
         self.failures: list[str] = []
         with database(bench.stack) as cursor:
             cursor.execute("SELECT external_id, id FROM asset WHERE tenant_id = %s", [str(tenant.id)])
-            self.ids = {int(name): str(asset) for name, asset in cursor.fetchall()}
+            self.ids = {int(name): str(asset) for name, asset in cursor.fetchall() if name}
         self._stored = bench.stored(tenant.count)
 
     def acknowledged(self) -> dict[str, list[Any]]:

@@ -15,18 +15,19 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from _search_bench import HUNDRED, RECALL, Bench, Line, at_least, at_most
+from _report import Line, at_least, at_most, sized
+from _search_bench import HUNDRED, RECALL, Bench
 from _search_http import Run, SectionFailed, Wire, row_of, vector_body, web_cpu
 from _search_load import Tenant
 from _search_real import Vectors, embedded, sentences
 from _search_single import warmed
 from _search_writes import Log, Writer
 
-ASKED = int(os.environ.get("ZIPF") or 20_000)
-DISTINCT = max(50, ASKED // 4)
+ASKED = int(os.environ.get("ZIPF") or sized(20_000, 60))
+DISTINCT = max(sized(50, 60), ASKED // 4)
 WRITES_PER_S, ASKERS = 10, 2
 # At least so long, that there are writes in number however fast the answers come.
-LEAST_S = float(os.environ.get("ZIPF_S") or 100 * ASKED / 20_000)
+LEAST_S = float(os.environ.get("ZIPF_S") or sized(100 * ASKED / 20_000, 1.5))
 
 
 def zipf(bench: Bench) -> list[Line]:

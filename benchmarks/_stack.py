@@ -1,27 +1,103 @@
-"""What benchmarks over HTTP share: a client of a running stack, and what its processes hold and spend."""
+"""What benchmarks over HTTP share: a stack, a client of it, and what its processes hold and spend."""
 
 from __future__ import annotations
 
+import importlib
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import psutil
 import requests
 
-from standalone.stack import Stack
+from standalone.config import ROOT
+from standalone.stack import Stack, embedded_services, inherited, running_stack
+
+#: The folder of a stack that runs already: at toy size all benchmarks share it.
+SHARED = os.environ.get("BENCH_STACK", "")
+
+
+@contextmanager
+def stack_in(folder: Path, *, demo: bool = True, **options: Any) -> Iterator[Stack]:
+    """A stack of one's own in this folder, with the demo tenants; or the one that is shared."""
+    if SHARED:
+        yield Stack(Path(SHARED), [], {})
+        return
+    with running_stack(folder, demo=demo, **options) as stack:
+        yield stack
+
+
+@contextmanager
+def services_in(folder: Path) -> Iterator[Stack]:
+    """Postgres and Valkey, migrated, for this process's Django: embedded ones of one's own, or those of the stack that
+    is shared."""
+    if SHARED:
+        start_django(Stack(Path(SHARED), [], {}))
+        yield Stack(Path(SHARED), [], {})
+        return
+    with embedded_services(folder) as stack:
+        start_django(stack)
+        yield stack
+
+
+def start_django(stack: Stack) -> None:
+    """Let the product's services work on this stack in this process, which can do so for one stack only."""
+    # This folder has a console.py, which would hide the package; `tests` furnishes a workspace.
+    here = str(Path(__file__).parent)
+    sys.path[:] = [*(one for one in sys.path if one != here), str(ROOT), str(ROOT / "platform"), here]
+    from django.apps import apps
+
+    if not apps.ready:
+        os.environ.update({**stack.env, "DJANGO_SETTINGS_MODULE": "config.settings"})
+        import django
+
+        django.setup()
+    if os.environ["DATABASE_URL"] != stack.env["DATABASE_URL"]:
+        raise RuntimeError("this process works on the database of another stack")
+
+
+def beside(stack: Stack, program: str, given: Any) -> Any:
+    """What a program of this folder answers to `given`: its function `main`, with the product's services at hand.
+
+    In a process beside the stack, as a stack that comes later has another address; in this one where that works on the
+    stack already. Both as JSON.
+    """
+    if SHARED:
+        start_django(stack)
+        return json.loads(json.dumps(importlib.import_module(program).main(stack, given), default=str))
+    # -P: this folder has a console.py, which would hide the package.
+    command = [
+        sys.executable,
+        "-P",
+        str(Path(__file__).with_name("_beside.py")),
+        program,
+        str(stack.data_dir),
+    ]
+    env = {**inherited(), **stack.env, "PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=env, input=json.dumps(given, default=str), capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(f"{program}: {done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 class Client:
     """A tenant of a running stack."""
 
-    def __init__(self, stack: Stack, slug: str) -> None:
+    def __init__(self, stack: Stack, slug: str = "", key: str = "") -> None:
+        """By the slug of a demo tenant, or with a key."""
         self._api = f"{stack.base_url}/api/v1"
         self._session = requests.Session()
-        entry = next(tenant for tenant in stack.demo["tenants"] if tenant["slug"] == slug)
-        self._session.headers["Authorization"] = f"Bearer {entry['api_key']}"
+        self._session.headers["Authorization"] = f"Bearer {key or _key_of(stack, slug)}"
 
     def send(self, method: str, path: str, **kwargs: Any) -> Any:
         answer = self._session.request(method, f"{self._api}{path}", timeout=600, **kwargs)
@@ -37,6 +113,21 @@ class Client:
         while (job := self.send("GET", f"/jobs/{job_id}"))["state"] in ("queued", "running"):
             time.sleep(every_s)
         return dict(job)
+
+
+@cache
+def _own_key(slug: str) -> str:
+    from _search_load import create_tenant
+
+    return create_tenant(f"{slug}-{time.time_ns() % 10**9}").key
+
+
+def _key_of(stack: Stack, slug: str) -> str:
+    """Of a demo tenant; on a stack that others use as well, of a tenant of one's own in its place."""
+    if SHARED:
+        start_django(stack)
+        return _own_key(slug)
+    return next(str(one["api_key"]) for one in stack.demo["tenants"] if one["slug"] == slug)
 
 
 class Watch:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from _baselines import cca
 from _measures import ranks
+from _report import sized
 from numpy.typing import NDArray
 
 from ml.alignment.numerics import ridge, unit
@@ -24,7 +25,7 @@ Split = tuple[Array, Array]
 Fit = Callable[[Array, Array], tuple[Callable[[Array], Array], Callable[[Array], Array]]]
 
 FRAMES_A_SECOND = 50
-FOLDS, REPEATS = 5, 5
+FOLDS, REPEATS = sized(5, 2), sized(5, 1)
 WEIGHTS = (0.25, 0.5, 1.0, 2.0)
 
 

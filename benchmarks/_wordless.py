@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _report import sized
 from numpy.typing import NDArray
 
 from ml.media import Decoder
 
 Sound = NDArray[Any]
 RATE = 16_000
-SECONDS = 30
+SECONDS = sized(30, 2)
 AT = np.arange(SECONDS * RATE) / RATE
 
 #: "The committee meets on Thursday to discuss the budget", "please close the window before you leave", each.

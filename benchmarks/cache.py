@@ -7,33 +7,21 @@ process beside them, since the wall clock of a shared machine is noisy. The trac
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
 import sys
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _report import OUT, Report, at_least, at_most, sized
+from _stack import services_in
 
-from standalone.stack import Stack, embedded_services
-
-ROOT = Path(__file__).resolve().parent.parent
-OUT = Path(os.environ.get("DATA_DIR", ROOT / "var")).resolve() / "bench"
-CALLS = 2_000
-DISTINCT, QUERIES = 5_000, 20_000
+CALLS = sized(2_000, 50)
+DISTINCT, QUERIES = sized(5_000, 50), sized(20_000, 200)
 TARGETS_US = {"candidates, process": 20.0, "candidates, valkey": 300.0}
-
-
-def start_django(stack: Stack) -> None:
-    os.environ.update({**stack.env, "DJANGO_SETTINGS_MODULE": "config.settings"})
-    import django
-
-    django.setup()
 
 
 def _spent(call: Callable[[int], Any], before: Callable[[], Any] = lambda: None) -> dict[str, float]:
@@ -61,13 +49,13 @@ def costs() -> dict[str, dict[str, float]]:
     tenant, generation, vectors = uuid.uuid4(), uuid.uuid4(), _vectors(CALLS, 1)
     found = (np.linspace(1, 0, candidates.DEPTH, dtype=np.float32), np.arange(candidates.DEPTH))
     cache = candidates.cache
-    queries = QueryCache(lambda text: vectors[0], lambda: "bench:1", str)
+    queries = QueryCache(lambda tenant_id, model, text: vectors[0], lambda tenant_id, model, text: text)
 
     def look(number: int) -> None:
         cache.get(tenant, generation, vectors[number], 10, lambda: found)
 
     def ask(number: int) -> None:
-        queries.get(tenant, f"query {number}")
+        queries.find(tenant, f"query {number}", "bench:1")
 
     return {
         "candidates, miss": _spent(look),
@@ -108,19 +96,19 @@ def _vectors(count: int, seed: int) -> np.ndarray:
 
 
 def main() -> int:
-    OUT.mkdir(parents=True, exist_ok=True)
-    with embedded_services(OUT / "cache") as stack:
-        start_django(stack)
-        report = {"costs": costs(), "trace": trace()}
-    for name, spent in report["costs"].items():
-        target = f"  (at most {TARGETS_US[name]:.0f})" if name in TARGETS_US else ""
-        print(
-            f"{name:22}p50 {spent['p50_us']:7.1f} us  p99 {spent['p99_us']:8.1f}  cpu {spent['cpu_us']:6.1f}{target}"
-        )
-    print("trace: " + ", ".join(f"{name} {value:.3f}" for name, value in report["trace"].items()))
-    (OUT / "cache.json").write_text(json.dumps(report, indent=1))
-    met = all(report["costs"][name]["p50_us"] <= target for name, target in TARGETS_US.items())
-    return 0 if met and report["trace"]["hit_rate"] >= 0.65 else 1
+    report = Report("cache")
+    with services_in(OUT / "cache"):
+        spent, hits = report.run("costs", costs) or {}, report.run("trace", trace) or {}
+    for name, took in spent.items():
+        shown = f"p50 {took['p50_us']:7.1f} us  p99 {took['p99_us']:8.1f}  cpu {took['cpu_us']:6.1f}"
+        print(f"{name:22}{shown}")
+    print("trace: " + ", ".join(f"{name} {value:.3f}" for name, value in hits.items()))
+    lines = [at_most(name, spent[name]["p50_us"], most, "us") for name, most in TARGETS_US.items() if spent]
+    lines += [at_least("hits of the trace", hits["hit_rate"], 0.65)] if hits else []
+    for line in lines:
+        print(line.shown())
+    report.judge("cache", lines)
+    return report.finish({"costs": spent, "trace": hits})
 
 
 if __name__ == "__main__":

@@ -19,9 +19,11 @@ PARTS = {
     "sound": "The watermark in sound",
 }
 
+TOYS = ("sound", "attention", "pictures", "choices")
+
 
 def main() -> int:
-    return run_parts("generation", PARTS, lambda part: part.run())  # type: ignore[no-any-return]
+    return run_parts("generation", PARTS, lambda part: part.run(), TOYS)  # type: ignore[no-any-return]
 
 
 if __name__ == "__main__":

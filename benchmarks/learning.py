@@ -20,9 +20,11 @@ PARTS = {
     "engine": "The training pipeline",
 }
 
+TOYS = ("engine",)
+
 
 def main() -> int:
-    return run_parts("learning", PARTS, lambda part: part.run())  # type: ignore[no-any-return]
+    return run_parts("learning", PARTS, lambda part: part.run(), TOYS)  # type: ignore[no-any-return]
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ minutes, later ones read $DATA_DIR/bench/cache.
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 from typing import Any
@@ -17,14 +16,15 @@ import _latency
 import numpy as np
 import query
 from _baselines import bare_prior, cca, class_names, pca_ridge, picture_features
-from _data import DATA, OUT, Array, Encoded, Row, rows_of
+from _data import DATA, Array, Encoded, Row, rows_of
 from _measures import Table, at_smaller_pool, ndcg, ranks, recall, recall_of_ranks
+from _report import Report, sized
 
 from ml.alignment.space import JointSpace
 
 FOLDS = 5
 INTENT_QUERIES = 2000
-FASHION_PICTURES = 400
+FASHION_PICTURES = sized(400, 4)
 SMALLER_POOL = 396
 Figures = dict[str, Any]
 
@@ -119,12 +119,12 @@ def _speech(encoded: Encoded, photo_rows: list[Row], texts: Array, pictures: Arr
 
 def products(encoded: Encoded) -> Figures:
     """Grocery Store: phone photo to catalogue picture, and words to catalogue picture."""
-    rows = rows_of("grocery_store")
+    rows = rows_of("grocery_store", whole=True)
     if rows is None:
         return {}
-    shelf = [row for row in rows if row["kind"] == "catalogue"]
-    taken = [row for row in rows if row["kind"] == "photo"]
+    shelf = [row for row in rows if row["kind"] == "catalogue"][: sized(None, 3)]
     place = {row["label"]: number for number, row in enumerate(shelf)}
+    taken = [row for row in rows if row["kind"] == "photo" and row["label"] in place][: sized(None, 4)]
     wanted = [[place[row["label"]]] for row in taken]
     labels = np.array([place[row["label"]] for row in taken])
     files = [[DATA / "grocery_store" / row["path"] for row in part] for part in (shelf, taken)]
@@ -265,20 +265,21 @@ def latency(encoded: Encoded) -> Figures:
 
 
 def main() -> int:
-    space = JointSpace.load()
+    report, space = Report("retrieval"), JointSpace.load()
     print(
-        f"joint space {space.id}-{space.version}, {space.dimension} dimensions, sha256 {space.manifest['sha256'][:12]}"
+        f"joint space {space.id}-{space.version}, {space.dimension} dimensions, {space.manifest['sha256'][:12]}"
     )
     encoded = Encoded(space)
     figures: Figures = {
         "space": {"id": space.id, "version": space.version, "sha256": space.manifest["sha256"]}
     }
     for section in (photos, products, fashion, sentences, latency):
-        figures |= section(encoded)
-    figures["over HTTP"] = query.run()
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "retrieval.json").write_text(json.dumps(figures, indent=1) + "\n")
-    return 0
+        figures |= report.run(section.__name__, lambda: section(encoded)) or {}  # noqa: B023 - called at once
+    figures["over HTTP"] = report.run("over HTTP", query.run)
+    if figures["over HTTP"]:
+        report.judge("over HTTP", [query.promise(figures["over HTTP"]["new"])])
+    encoded.decoder.close()
+    return report.finish(figures)
 
 
 if __name__ == "__main__":

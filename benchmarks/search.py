@@ -10,27 +10,26 @@ Ratios within one run hold better than times: cores are shared. CPU is the web p
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
-from _data import OUT
 from _peers import peers
-from _search_bench import VECTORS, Bench, Line
+from _report import OUT, Line, Report
+from _search_bench import VECTORS, Bench
 from _search_floor import floor
 from _search_fresh import build, fresh
 from _search_http import SectionFailed
 from _search_many import BUDGET_MB, tenants, throughput
 from _search_single import cached, filters, million, text
 from _search_zipf import zipf
-
-from standalone.stack import running_stack
+from _stack import stack_in
 
 HOME = OUT / "search"
 # Web processes of the stack; the others have one, so that a connection finds the process that is warm.
@@ -60,37 +59,38 @@ def chosen() -> list[str]:
     return [name for name in SECTIONS if name in wanted]
 
 
-def run(bench: Bench, names: list[str]) -> dict[str, list[Line]]:
+def run(report: Report, bench: Bench, names: list[str]) -> dict[str, list[Line]]:
     done: dict[str, list[Line]] = {}
     for name in names:
         title, section = SECTIONS[name]
+        begun = time.monotonic()
         try:
             done[name] = section(bench)
         except SectionFailed as error:
-            done[name] = [Line(f"says nothing: {error}", "-", met=False)]
+            # It says why itself.
+            report.broke_off(name, error)
+            continue
         except Exception as error:
             traceback.print_exc()
-            done[name] = [Line(f"broke off: {type(error).__name__}: {error}"[:200], "-", met=False)]
-        bench.show(title, done[name])
+            report.broke_off(name, error)
+            continue
+        bench.show(f"{title} ({time.monotonic() - begun:.0f} s)", done[name])
+        report.judge(name, done[name])
     return done
 
 
 def main() -> int:
-    names = chosen()
+    report, names = Report("search"), chosen()
     if os.environ.get("FRESH"):
         shutil.rmtree(HOME, ignore_errors=True)
     HOME.mkdir(parents=True, exist_ok=True)
     done: dict[str, list[Line]] = {}
     figures: dict[str, Any] = {}
     for workers, some in groupby(names, lambda name: WORKERS.get(name, 1)):
-        with running_stack(HOME, demo=True, extra_env={"WEB_WORKERS": str(workers), **ENV}) as stack:
-            done |= run(Bench(stack, workers, figures), list(some))
+        with stack_in(HOME, extra_env={"WEB_WORKERS": str(workers), **ENV}) as stack:
+            done |= run(report, Bench(stack, workers, figures), list(some))
     lines = {name: [asdict(line) for line in some] for name, some in done.items()}
-    report = {"vectors": VECTORS, **figures, "lines": lines}
-    (OUT / "search.json").write_text(json.dumps(report, indent=2, default=float))
-    missed = [f"{name}: {line.what}" for name, some in done.items() for line in some if line.met is False]
-    print(f"\n{len(missed)} missed" + "".join(f"\n  {what}" for what in missed))
-    return 0
+    return report.finish({"vectors": VECTORS, **figures, "lines": lines})
 
 
 if __name__ == "__main__":

@@ -5,24 +5,34 @@ The photos of part 0 of the open sets, untouched and with a copied region, as PN
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from _audit_forgeries import forge, repetitive
 from _audit_statistics import CODECS, photos
+from _report import TOY, Report, sized, skip
 
 from ml.auditing.calibration import fit
 from ml.detectors._copies import LEAST_KEYPOINTS, find_copies, score_of, working
 from ml.detectors.copy_move import CALIBRATION
 
-PHOTOS = 100
+PHOTOS = sized(100, 2)
 
 
-def main() -> None:
+def main() -> int:
+    report = Report("tune_copy_move")
+    return report.finish(report.run("calibration", tune) or {})
+
+
+def tune() -> dict[str, Any]:
     found = photos(0, PHOTOS)
     if found is None:
-        raise SystemExit("error: needs grocery_store and playground_50_50")
+        skip("grocery_store and playground_50_50: nothing to calibrate on")
+        return {}
     rng = np.random.default_rng(0)
     scores, labels, groups = [], [], []
-    pictures = found + [(kind, pixels) for _ in range(3) for kind, pixels in repetitive(rng)]
+    patterns = [one for _ in range(sized(3, 1)) for one in repetitive(rng)[: sized(None, 1)]]
+    pictures = [*found, *patterns]
     for name, pixels in pictures:
         forgery = forge(pixels, rng) if name not in ("bricks", "cloth", "windows", "text") else None
         for forged, item in ((False, pixels), (True, forgery.pixels if forgery else None)):
@@ -32,10 +42,14 @@ def main() -> None:
                     scores.append(score_of(copies))
                     labels.append(forged)
                     groups.append(name)
+    # Enough of them for a curve, whatever it then says.
+    times = sized(1, 20)
+    scores, labels, groups = scores * times, labels * times, groups * times
     note = "copied regions in photos of grocery_store and playground_50_50 (part 0), PNG and JPEG 75"
     calibration = fit(scores, labels, groups=groups, note=note)
-    CALIBRATION.parent.mkdir(parents=True, exist_ok=True)
-    CALIBRATION.write_text(calibration.dumps() + "\n")
+    if not TOY:
+        CALIBRATION.parent.mkdir(parents=True, exist_ok=True)
+        CALIBRATION.write_text(calibration.dumps() + "\n")
     x, y = np.asarray(scores), np.asarray(labels)
     print(f"{y.sum()} forgeries, {(~y).sum()} untouched")
     for name, limit in (("likely", calibration.likely_from), ("none below", calibration.none_below)):
@@ -45,6 +59,8 @@ def main() -> None:
                 f" {(x[~y] >= limit).mean():.3f} of others"
             )
 
+    return {"forgeries": int(y.sum()), "untouched": int((~y).sum())}
+
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
