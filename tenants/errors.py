@@ -97,6 +97,12 @@ class Unavailable(ServiceError):
     slug, status, title = "unavailable", 503, _("Not available at the moment")
 
 
+class Busy(ServiceError):
+    """As many of these requests of a workspace as may are being answered."""
+
+    slug, status, title = "too-many-at-once", 429, _("Too many at once")
+
+
 class ModelUnavailable(Unavailable):
     """The files of a model are missing, damaged, or out of reach; no other model takes its place."""
 

@@ -1,33 +1,37 @@
 """The examining process: decodes one item and lets detectors look at it, one after the other.
 
-Run as ``python -m ml.auditing.child MEMORY_BYTES`` by ``ml.auditing.examiner``, in the protocol of ``ml.media.child``:
-the first piece tells what was decoded, then each detector gives one, in the order that the request names. Memory, time
-and files are limited, and there is no network.
+Run as ``python -m ml.auditing.child MEMORY_BYTES FOLDER… -- DETECTOR…`` by ``ml.auditing.examiner``, in the protocol of
+``ml.media.child``: the first piece tells what was decoded, then each detector gives one, in the order that the request
+names. Memory, time and files are limited, and there is no network. It may read the models in its folders; where the
+kernel cannot limit that, it loads the models of the detectors before, and serves these only.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import logging
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ml.auditing.offline import forbid_network
-from ml.detectors.base import Detector, Finding, Item, Shot, Words, load_detector
-from ml.media.child import Piece, main
+from ml import sandbox
+from ml.detectors.base import Detector, Finding, Item, Modality, Shot, Words, load_detector
+from ml.media.child import Piece, load_codecs, serve
+from ml.media.descriptors import File
 from ml.media.model import MediaError
 
 log = logging.getLogger(__name__)
 
 #: A finding longer than this as JSON is cut down to its scores: evidence is for people and rules, not for bulk.
 MAX_FINDING = 2_000_000
+HARMLESS = {"text": "text/plain", "image": "image/png", "audio": "audio/wav", "video": "video/mp4"}
 _made: dict[str, Detector] = {}
 
 
@@ -36,7 +40,7 @@ def pieces(request: dict[str, Any]) -> Iterator[Piece]:
     item = Item(
         modality=request["modality"],
         media_type=request["media_type"],
-        path=Path(request["path"]) if request["path"] else None,
+        path=request["file"],
         words=[Words(**words) for words in request["words"]],
         options=request["options"],
     )
@@ -124,7 +128,7 @@ def _decode(item: Item, request: dict[str, Any]) -> dict[str, Any]:
 def _picture(item: Item, request: dict[str, Any], about: dict[str, Any]) -> None:
     from ml.media import pictures
 
-    header, parts = pictures.decode(str(item.path), request["max_pixels"], False)
+    header, parts = pictures.decode(_file(item), request["max_pixels"], False)
     item.pixels = _pixels(header, parts[0])
     item.width, item.height = header["width"], header["height"]
     about |= {"width": item.width, "height": item.height, "frames": header["frames"]}
@@ -133,7 +137,7 @@ def _picture(item: Item, request: dict[str, Any], about: dict[str, Any]) -> None
 def _film(item: Item, request: dict[str, Any], about: dict[str, Any]) -> None:
     from ml.media import film, probing, sound
 
-    info = probing.probe(str(item.path), request["max_seconds"])
+    info = probing.probe(_file(item), request["max_seconds"])
     item.media_type, item.duration_s = info["media_type"], info["duration_s"]
     item.width, item.height = info["width"] or 0, info["height"] or 0
     item.modality = "video" if info["has_picture"] else "audio"
@@ -149,13 +153,11 @@ def _film(item: Item, request: dict[str, Any], about: dict[str, Any]) -> None:
     if info["has_picture"]:
         item.shots = [
             Shot(header["at_s"], _pixels(header, parts[0]))
-            for header, parts in film.frames(str(item.path), request["max_frames"], request["max_seconds"])
+            for header, parts in film.frames(_file(item), request["max_frames"], request["max_seconds"])
         ]
         about["shots"] = len(item.shots)
     if info["has_sound"]:
-        item.sound = _heard(
-            sound.pieces(str(item.path), 60.0, request["max_seconds"]), request["max_sound_s"]
-        )
+        item.sound = _heard(sound.pieces(_file(item), 60.0, request["max_seconds"]), request["max_sound_s"])
         about["heard_s"] = len(item.sound) / 16_000
 
 
@@ -174,9 +176,45 @@ def _pixels(header: dict[str, Any], content: bytes) -> Any:
     return np.frombuffer(content, np.uint8).reshape(height, width, 3)
 
 
-if __name__ == "__main__":
+def _file(item: Item) -> File:
+    if item.path is None:
+        raise MediaError("empty", "there is no file")
+    return item.path
+
+
+def _load(specs: Sequence[str]) -> None:
+    """Load all that these detectors need, by letting each look at something harmless of every kind."""
+    load_codecs()
+    for spec in specs:
+        with contextlib.suppress(Exception):
+            _made[spec] = detector = load_detector(spec)
+            for modality in sorted(detector.modalities):
+                detector.examine(_harmless(modality))
+
+
+def _harmless(modality: Modality) -> Item:
+    grey = np.full((256, 256, 3), 128, np.uint8)
+    item = Item(modality, HARMLESS[modality], words=[Words("a word", "text")], width=256, height=256)
+    item.pixels = grey if modality == "image" else None
+    item.shots = [Shot(0.0, grey)] if modality == "video" else ()
+    if modality in ("audio", "video"):
+        item.sound, item.duration_s = np.zeros(16_000, np.float32), 1.0
+    return item
+
+
+def main(arguments: Sequence[str]) -> None:
+    memory_bytes, *rest = arguments
     # Importing torch asks for a folder that can be written to, of which there is none here. It is only named: nothing
     # is compiled or cached, so nobody writes there.
     tempfile.tempdir = "/tmp"  # noqa: S108
-    forbid_network()
-    main(int(sys.argv[1]), pieces, files=256)
+    at = rest.index("--")
+    folders, specs = [Path(folder) for folder in rest[:at]], rest[at + 1 :]
+
+    def confine() -> object:
+        return sandbox.confine("examiner", read=folders, load=lambda: _load(specs))
+
+    serve(int(memory_bytes), pieces, confine, files=256)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -6,14 +6,18 @@ import base64
 import json
 import logging
 import os
+import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ml.detectors.base import Category, Detector, Finding, Item, Words, load_detector
+from ml import sandbox
+from ml.compression.store import model_folders, model_places
+from ml.detectors.base import DIED, Category, Detector, Finding, Item, Words, load_detector
 from ml.media.decoder import DEFAULT_MAX_PIXELS, DEFAULT_MAX_SECONDS
 from ml.media.process import Child, ChildDied, ChildTimeout
 
@@ -23,8 +27,10 @@ DEFAULT_MEMORY = 6 << 30
 MAX_FRAMES, MAX_SOUND_S = 32, 600.0
 DECODE_TIMEOUT_S = 60.0
 JOBS_PER_CHILD = 500
-#: Where models lie; nothing else of this process's environment reaches the child.
-KEPT = ("CROSSLIGHT_MODELS", "HF_HOME", "HF_HUB_CACHE", "OPENBLAS_CORETYPE")
+#: How often a detector's process may end before it counts as failed.
+TRIES = 2
+#: A file or folder in a detector's spec.
+_PATH = re.compile(r"[:=](~?/[^#?&]+)")
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,9 @@ class Examined:
 @dataclass(frozen=True)
 class Examination:
     """``about``: what decoding told (width, height, duration_s, …; ``error`` with type and detail where the file cannot
-    be decoded). ``parts``: one for each detector that was asked, in the order of their work."""
+    be decoded: of type ``decoder-died`` where the process ended, which says nothing about the file). ``parts``: one for
+    each detector that was asked, in the order of their work.
+    """
 
     about: Mapping[str, Any]
     parts: Sequence[Examined]
@@ -68,8 +76,8 @@ class Examiner:
 
     ``module`` is the child's, and ``load`` finds a detector by its spec here as it does there.
 
-    A detector that crashes its process, or takes longer than its ``timeout_s``, is ``failed``; those after it go on in
-    a new process.
+    A detector that takes longer than its ``timeout_s``, or whose process ends ``TRIES`` times, is ``failed``; those
+    after it go on in a new process.
     """
 
     def __init__(
@@ -83,7 +91,7 @@ class Examiner:
         self._memory_bytes, self._module, self._load = memory_bytes, module, load
         self._slots = threading.BoundedSemaphore(children)
         self._lock = threading.Lock()
-        self._idle: list[Child] = []
+        self._idle: list[_Process] = []
         self._detectors: dict[str, Detector] = {}
         self._owner = os.getpid()
 
@@ -124,10 +132,10 @@ class Examiner:
     # --- One process's share of the work ---
 
     def _round(self, work: _Work) -> None:
-        child, before = self._take(), 0.0
+        child, before = self._take(work.specs), 0.0
         try:
             before = child.cpu_s()
-            child.send(work.request())
+            child.send(work.request(), work.path)
             while True:
                 limit = work.limit_s
                 header, parts = child.receive(time.monotonic() + limit)
@@ -146,26 +154,53 @@ class Examiner:
             log.warning(
                 "an examining process ended early", extra={"stage": work.stage, "error": str(error)[:200]}
             )
-            work.fail("It ended the process that it ran in.")
+            work.died()
+        except OSError as error:
+            work.unreadable(error)
         finally:
             if child is not None:
                 work.cpu_s += max(0.0, child.cpu_s() - before)
                 child.stop()
 
-    def _take(self) -> Child:
+    def _take(self, specs: Sequence[str]) -> _Process:
+        folders = folders_of(specs)
         if os.getpid() != self._owner:
             self._lock, self._idle, self._owner = threading.Lock(), [], os.getpid()
         with self._lock:
-            while self._idle:
-                child = self._idle.pop()
-                if child.alive():
-                    return child
+            for child in [one for one in self._idle if not one.alive()]:
+                self._idle.remove(child)
                 child.stop()
-        return Child(self._memory_bytes, self._module, KEPT)
+            for child in self._idle:
+                if child.serves(folders, specs):
+                    self._idle.remove(child)
+                    return child
+        return _Process(self._memory_bytes, self._module, folders, specs)
 
-    def _give_back(self, child: Child) -> None:
+    def _give_back(self, child: _Process) -> None:
         with self._lock:
             self._idle.append(child)
+
+
+class _Process(Child):
+    """An examining process that may read these folders, and has loaded these detectors if it can load no more."""
+
+    def __init__(self, memory_bytes: int, module: str, folders: Sequence[Path], specs: Sequence[str]) -> None:
+        arguments = [*map(str, folders), "--", *specs]
+        # Importing parts of torch asks for a folder of its own. It is only named: nothing is compiled.
+        places = model_places() | {"TORCHINDUCTOR_CACHE_DIR": "/tmp"}  # noqa: S108
+        super().__init__(memory_bytes, module, places, arguments)
+        self._folders, self._specs = set(folders), set(specs)
+
+    def serves(self, folders: Sequence[Path], specs: Sequence[str]) -> bool:
+        loads = sandbox.landlock_version() > 0
+        return self._folders.issuperset(folders) and (loads or self._specs.issuperset(specs))
+
+
+def folders_of(specs: Sequence[str]) -> list[Path]:
+    """Where the models of these detectors lie: this installation's, the hub's cache, and what the specs name."""
+    named = [Path(found).expanduser() for spec in specs for found in _PATH.findall(spec)]
+    beside = [path.parent if path.is_file() else path for path in named]
+    return list(dict.fromkeys([*model_folders(), *beside]))
 
 
 class Unloadable(Detector):
@@ -205,6 +240,15 @@ class _Work:
         self._subject, self._todo = subject, list(todo)
         self._words = list(subject.words)
         self._decoded = self._undecodable = False
+        self._deaths: Counter[str] = Counter()
+
+    @property
+    def path(self) -> Path | None:
+        return self._subject.path
+
+    @property
+    def specs(self) -> list[str]:
+        return [spec for spec, _ in self._todo]
 
     @property
     def stage(self) -> str:
@@ -220,7 +264,6 @@ class _Work:
         subject = self._subject
         self._decoded = False
         return {
-            "path": str(subject.path) if subject.path else "",
             "modality": "none" if self._undecodable else subject.modality,
             "media_type": subject.media_type,
             "words": [{"text": w.text, "origin": w.origin, "at_s": w.at_s} for w in self._words],
@@ -249,23 +292,35 @@ class _Work:
         self._words.extend(finding.words)
         self.parts.append(Examined(spec, detector, finding, float(header["cpu_s"])))
 
-    def fail(self, reason: str) -> None:
+    def died(self) -> None:
+        """The process ended: what it was at is tried once more in another one, as something else may have ended it."""
+        self._deaths[self.stage] += 1
+        if self._deaths[self.stage] >= TRIES:
+            self.fail("Its process ended before it had looked, more than once.", DIED)
+
+    def unreadable(self, error: OSError) -> None:
+        """The file cannot be opened."""
+        self.about = {"error": {"type": "missing", "detail": f"it cannot be opened ({error.strerror})"}}
+        self._decoded = True
+        self._fail_rest("The file cannot be opened.", "")
+        self.done = True
+
+    def fail(self, reason: str, cause: str = "timeout") -> None:
         """The process is gone: what it was at is over, the rest goes on in another one."""
         if self._decoded and self._todo:
             spec, detector = self._todo.pop(0)
-            self.parts.append(Examined(spec, detector, Finding("failed", reason), 0.0))
+            self.parts.append(Examined(spec, detector, Finding("failed", reason, cause=cause), 0.0))
         elif self._decoded or self._undecodable:
-            self._fail_rest(reason)
+            self._fail_rest(reason, cause)
         else:
             # Those that read the bytes themselves can still look.
-            self.about = {"error": {"type": "decoder-died", "detail": reason}}
+            self.about = {"error": {"type": cause, "detail": reason}}
             self._undecodable = True
         self.done = not self._todo
 
-    def _fail_rest(self, reason: str) -> None:
-        self.parts += [
-            Examined(spec, detector, Finding("failed", reason), 0.0) for spec, detector in self._todo
-        ]
+    def _fail_rest(self, reason: str, cause: str) -> None:
+        finding = Finding("failed", reason, cause=cause)
+        self.parts += [Examined(spec, detector, finding, 0.0) for spec, detector in self._todo]
         self._todo = []
 
 

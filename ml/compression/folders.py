@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -31,11 +32,20 @@ def replacing(folder: Path, keep: str = "") -> Iterator[Path]:
         shutil.rmtree(leftover, ignore_errors=True)
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.building-", dir=folder.parent))
     try:
-        building.chmod(0o755)
+        _open_to_all(building)
         yield building
         _swap(building, folder, keep)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _open_to_all(folder: Path) -> None:
+    # By a descriptor: a limited process may not change the modes of names (`ml.sandbox`).
+    at = os.open(folder, os.O_RDONLY)
+    try:
+        os.fchmod(at, 0o755)
+    finally:
+        os.close(at)
 
 
 def _swap(building: Path, folder: Path, keep: str) -> None:

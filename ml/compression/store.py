@@ -41,6 +41,18 @@ def models_dir() -> Path:
     return base / "var" / "models"
 
 
+def model_folders() -> list[Path]:
+    """Every folder with models that are loaded by name: the prepared ones, and the cache of the Hugging Face hub."""
+    return list(dict.fromkeys(map(Path, model_places().values())))
+
+
+def model_places() -> dict[str, str]:
+    """The same as environment variables, for a process that sees no other variables of this one."""
+    hub = os.environ.get("HF_HOME") or str(Path("~/.cache/huggingface").expanduser())
+    cache = {"HF_HUB_CACHE": os.environ["HF_HUB_CACHE"]} if os.environ.get("HF_HUB_CACHE") else {}
+    return {"CROSSLIGHT_MODELS": str(models_dir().absolute()), "HF_HOME": hub, **cache}
+
+
 def find_model(model_id: str, folder: Path | None = None) -> ModelFile:
     """The prepared file of ``model_id``. Raises ModelsMissing with the command to run."""
     folder = folder or models_dir()

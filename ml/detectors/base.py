@@ -11,13 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ml.catalog import Catalog
+from ml.media.descriptors import File
 
 Modality = Literal["text", "image", "audio", "video"]
 
@@ -35,6 +35,9 @@ State = Literal["examined", "abstained", "not_applicable", "not_installed", "fai
 Estimates = Literal["generation", "manipulation", ""]
 
 CATALOG = Catalog("ml.detectors")
+
+#: The cause of a failure that lies with the process and not with the item.
+DIED = "decoder-died"
 
 Pixels = NDArray[np.uint8]
 Samples = NDArray[np.float32]
@@ -63,7 +66,7 @@ class Words:
 
 @dataclass
 class Item:
-    """What is examined: the file as it came, and what the limited decoder made of it.
+    """What is examined: the file as it came (``path``, open already and without a name), and what decoding made of it.
 
     ``pixels``: uint8 [h, w, 3] sRGB, orientation applied, longest side at most 1024 (``width`` and ``height`` are the
     original's); None for other modalities. ``shots``: the sampled frames of a film. ``sound``: float32 [n] mono at
@@ -74,7 +77,7 @@ class Item:
 
     modality: Modality
     media_type: str
-    path: Path | None = None
+    path: File | None = None
     pixels: Pixels | None = None
     width: int = 0
     height: int = 0
@@ -124,7 +127,8 @@ class Finding:
     the band between (``band``). ``categories`` by name. ``fields``: what the provenance part of an audit shows
     (``c2pa``, ``declared``, ``watermark``, ``fingerprints``). ``pictures``: PNG files that people look at (heat-map,
     mask), by name, each at most 512 pixels. ``words``: texts found in the item, for the detectors after it.
-    ``reason``: why it did not look, in words for a person.
+    ``reason``: why it did not look, in words for a person; ``cause`` of one that ``failed`` because its process ended:
+    ``DIED``, which says nothing about the item.
     """
 
     state: State = "examined"
@@ -137,6 +141,7 @@ class Finding:
     fields: Mapping[str, Any] = field(default_factory=dict)
     pictures: Mapping[str, bytes] = field(default_factory=dict)
     words: Sequence[Words] = ()
+    cause: str = ""
 
 
 class Detector(ABC):

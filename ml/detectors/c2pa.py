@@ -14,10 +14,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 from ml.detectors.base import Detector, Finding, Item
+from ml.media.descriptors import File
 from ml.provenance._sdk import context
 from ml.provenance.anchors import normalise_anchors
 from ml.provenance.credentials import tree
@@ -78,7 +78,7 @@ def _readable(media_type: str) -> bool:
     return media_type in c2pa.Reader.get_supported_mime_types()
 
 
-def _examine(path: Path, media_type: str, own: str, anchors: str) -> Finding:
+def _examine(path: File, media_type: str, own: str, anchors: str) -> Finding:
     import c2pa
 
     try:
@@ -94,7 +94,7 @@ def _examine(path: Path, media_type: str, own: str, anchors: str) -> Finding:
         return _unread(plain(str(error)), path)
 
 
-def _read(path: Path, media_type: str, anchors: str) -> dict[str, Any]:
+def _read(path: File, media_type: str, anchors: str) -> dict[str, Any]:
     import c2pa
 
     with path.open("rb") as file, c2pa.Reader(media_type, file, None, context=context(anchors)) as reader:
@@ -102,7 +102,7 @@ def _read(path: Path, media_type: str, anchors: str) -> dict[str, Any]:
     return report
 
 
-def _unread(message: str, path: Path) -> Finding:
+def _unread(message: str, path: File) -> Finding:
     if remote := re.match(r"Remote(?:Manifest)?: .*?(?<!\w)(\w++://\S+)", message):
         reason = "It names content credentials that are stored elsewhere; nothing is fetched."
         fields = _not_examined(reason)
@@ -113,7 +113,7 @@ def _unread(message: str, path: Path) -> Finding:
     return Finding("failed", reason, fields=_not_examined(reason))
 
 
-def _has_store(path: Path) -> bool:
+def _has_store(path: File) -> bool:
     kept = b""
     with path.open("rb") as file:
         while piece := file.read(1 << 20):

@@ -13,11 +13,11 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ml.hashing import looks, points, sounds
 from ml.hashing.pdq import BYTES, MIN_QUALITY, TURNS, dihedral
+from ml.media.descriptors import File
 
 MAX_FRAMES = 64
 MIRRORED = TURNS.index("flipped y")
@@ -76,7 +76,7 @@ def read_hex(value: Any) -> str:
     return text if _HEX.fullmatch(text) else ""
 
 
-def sha256_of(path: Path) -> str:
+def sha256_of(path: File) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ml import sandbox
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints progress as JSON lines, and as the last one the manifest or ``{"error": …}``.
@@ -22,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Exit status 0 only with a finished manifest.
     """
     options = _options(argv)
+    sandbox.confine("index", write=[options.folder.resolve()])
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.nice(options.nice)
     for library in ("OMP", "OPENBLAS", "MKL"):

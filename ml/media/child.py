@@ -1,46 +1,79 @@
 """The decoding process: one request line in, an answer of several pieces out, until its input ends or a limit
 kills it.
 
-Run as ``python -m ml.media.child MEMORY_BYTES`` by ``ml.media.process``. A request is a JSON line; a piece is
-a JSON line that names the sizes of the binary parts that follow it; the last one has ``end``. What a hostile
-file can break here dies with the process: address space, CPU time and wall time are limited, writing files is
-forbidden. A piece that nobody reads holds the process up without any time limit; it ends when the pipe does.
+Run as ``python -m ml.media.child MEMORY_BYTES`` by ``ml.media.process``. A request is a JSON line on the socket that is
+its standard input, with the file that it is about as an open descriptor; a piece is a JSON line that names the sizes of
+the binary parts that follow it; the last one has ``end``. What a hostile file can break here dies with the process:
+address space, CPU time and wall time are limited, and ``ml.sandbox`` leaves it no file, network or other process. A
+piece that nobody reads holds the process up without any time limit; it ends when the pipe does.
 """
 
 from __future__ import annotations
 
+import array
+import importlib
 import json
 import math
 import os
+import pkgutil
 import resource
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
+from ml import sandbox
+from ml.media.descriptors import DescriptorFile
 from ml.media.model import MediaError
 
 Piece = tuple[dict[str, Any], list[bytes]]
 Pieces = Callable[[dict[str, Any]], Iterator[Piece]]
 
 END: Piece = ({"end": True}, [])
+#: Of a request that is read at once.
+CHUNK = 1 << 16
 
 
-def main(memory_bytes: int, pieces: Pieces | None = None, files: int = 64) -> None:
-    """Serve requests from standard input until it ends, which it does when the parent dies.
+def serve(memory_bytes: int, pieces: Pieces, confine: Callable[[], object], files: int = 64) -> None:
+    """Answer requests from standard input until it ends, which it does when the parent dies.
 
-    `pieces` makes the answers, those of decoding where nothing else is said; `files` may be open at a time.
+    `pieces` makes the answers. `confine` limits what this process may do, before the first request is read; `files` may
+    be open at a time.
     """
     # Whatever a library prints must not end up between answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    requests = socket.socket(fileno=os.dup(sys.stdin.fileno()))
+    confine()
     _limit(memory_bytes, files)
-    for line in sys.stdin.buffer:
-        for header, parts in answer(json.loads(line), pieces or _pieces):
+    for request in _requests(requests):
+        for header, parts in answer(request, pieces):
             _write(answers, json.dumps({**header, "sizes": [len(part) for part in parts]}).encode() + b"\n")
             for part in parts:
                 _write(answers, part)
+
+
+def _requests(source: socket.socket) -> Iterator[dict[str, Any]]:
+    """Each request; its ``file`` is the one that came with it, None where there was none. Closed when the next is
+    wanted."""
+    while True:
+        line, descriptors = bytearray(), array.array("i")
+        while not line.endswith(b"\n"):
+            content, ancillary, _, _ = source.recvmsg(CHUNK, socket.CMSG_SPACE(descriptors.itemsize))
+            if not content:
+                return
+            line += content
+            for level, kind, data in ancillary:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                    descriptors.frombytes(data)
+        file = DescriptorFile(descriptors[0]) if descriptors else None
+        try:
+            yield {**json.loads(line), "file": file}
+        finally:
+            if file:
+                file.close()
 
 
 def answer(request: dict[str, Any], make: Pieces) -> Iterator[Piece]:
@@ -69,30 +102,50 @@ def answer(request: dict[str, Any], make: Pieces) -> Iterator[Piece]:
 
 def _pieces(request: dict[str, Any]) -> Iterator[Piece]:
     # Imported on demand: a child that only sees pictures never loads FFmpeg.
-    kind, path = request["kind"], request["path"]
+    kind, file = request["kind"], request["file"]
     if kind == "image":
         from ml.media import pictures
 
-        yield pictures.decode(path, request["max_pixels"], request["thumbnail"])
+        yield pictures.decode(file, request["max_pixels"], request["thumbnail"])
     elif kind in ("audio", "sound"):
         from ml.media import sound
 
         if kind == "audio":
-            yield from sound.decode(path, request["seconds"])
+            yield from sound.decode(file, request["seconds"])
         else:
-            yield from sound.pieces(path, request["piece_s"], request["max_seconds"])
+            yield from sound.pieces(file, request["piece_s"], request["max_seconds"])
     elif kind == "frames":
         from ml.media import film
 
-        yield from film.frames(path, request["max_frames"], request["max_seconds"])
+        yield from film.frames(file, request["max_frames"], request["max_seconds"])
     elif kind == "probe":
         from ml.media import probing
 
-        yield probing.probe(path, request["max_seconds"]), []
+        yield probing.probe(file, request["max_seconds"]), []
     else:
         from ml.media import remux
 
-        yield from remux.clean(path)
+        yield from remux.clean(file)
+
+
+def load_codecs() -> None:
+    """Import whatever any request may need: afterwards no file has to be opened."""
+    import encodings.cp1252
+    import encodings.latin_1
+    import encodings.utf_16
+    import encodings.utf_16_be
+    import encodings.utf_16_le  # noqa: F401
+
+    import av
+    from PIL import Image
+
+    from ml.media import film, pictures, probing, remux, sound  # noqa: F401
+
+    Image.init()
+    # PyAV imports a kind of stream when it meets the first one.
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
 
 
 def _limit(memory_bytes: int, files: int) -> None:
@@ -116,5 +169,10 @@ def _write(stream: BinaryIO, content: bytes) -> None:
         view = view[stream.write(view) :]
 
 
+def main(memory_bytes: str) -> None:
+    """Decode what is asked for."""
+    serve(int(memory_bytes), _pieces, lambda: sandbox.confine("decoder", load=load_codecs))
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(*sys.argv[1:])

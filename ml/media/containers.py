@@ -10,6 +10,7 @@ from typing import Any
 import av
 from av.stream import Discard, Disposition
 
+from ml.media.descriptors import File
 from ml.media.model import MediaError
 from ml.media.sniffing import HEAD_BYTES, sniff
 
@@ -49,7 +50,8 @@ MAX_STREAMS = 64
 SAMPLE_RATES = (1_000, 768_000)
 
 OPTIONS = {
-    "protocol_whitelist": "file",
+    # What a file names beside itself is never opened.
+    "protocol_whitelist": "none",
     "codec_whitelist": ",".join(sorted(SOUND_CODECS | PICTURE_CODECS)),
     "max_streams": str(4 * MAX_STREAMS),
     "threads": "1",
@@ -89,7 +91,7 @@ class Source:
 
 
 @contextmanager
-def opened(path: str) -> Iterator[Source]:
+def opened(path: File) -> Iterator[Source]:
     """Open the file at ``path``. Whatever breaks inside the block becomes a MediaError."""
     media_type = type_of(path)
     container = CONTAINERS.get(media_type or "")
@@ -102,9 +104,9 @@ def opened(path: str) -> Iterator[Source]:
         yield _source(file, media_type)
 
 
-def _open(path: str, container: str) -> Any:
+def _open(path: File, container: str) -> Any:
     try:
-        return av.open(path, format=container, options=OPTIONS, metadata_errors="ignore")
+        return av.open(path.open("rb"), format=container, options=OPTIONS, metadata_errors="ignore")
     except MemoryError:
         message = "too many streams, or headers too large: export it with one sound and one picture stream"
         raise MediaError("too-large", message) from None
@@ -125,9 +127,9 @@ def damage(what: str) -> Iterator[None]:
         ) from None
 
 
-def type_of(path: str) -> str | None:
+def type_of(path: File) -> str | None:
     """The sniffed media type; an ID3 tag may stand before any sound and be longer than the head."""
-    with open(path, "rb") as file:  # noqa: PTH123 - the path is a str that came over the pipe
+    with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
         if head[:3] != b"ID3" or len(head) < 10:
             return sniff(head)

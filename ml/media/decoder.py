@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterator
 from contextlib import closing
+from copy import copy
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ml.media.model import DecodedImage, Frame, MediaError, MediaInfo, Sound
 from ml.media.pool import Pool, died, timed_out
 from ml.media.process import Piece
+from ml.media.turns import Turns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,23 +44,32 @@ class Decoder:
     """Decodes files of unknown origin in child processes. Thread-safe; survives fork and a child's death.
 
     ``memory_bytes`` limits a child's address space, ``timeout_s`` the time of a picture, a query, or one piece
-    of sound or film; ``children`` how many are at work at once (further callers wait), ``max_pixels`` the size
-    of a picture, ``max_seconds`` the length of sound and film. All methods raise MediaError, and OSError for a
-    file that is not there.
+    of sound or film; ``turns`` makes what says how many are at work at once and whose turn it is, ``max_pixels`` the
+    size of a picture, ``max_seconds`` the length of sound and film. All methods raise MediaError, OSError for a file
+    that is not there, and Crowded where ``turns`` lets no more wait.
     """
+
+    #: For whom it decodes: those who wait are served in turn.
+    owner: Hashable = None
 
     def __init__(
         self,
         memory_bytes: int = DEFAULT_MEMORY,
         timeout_s: float = 20.0,
         *,
-        children: int = 2,
+        turns: Callable[[], Turns] = lambda: Turns(2),
         max_pixels: int = DEFAULT_MAX_PIXELS,
         max_seconds: float = DEFAULT_MAX_SECONDS,
     ) -> None:
         self.memory_bytes, self.timeout_s = memory_bytes, timeout_s
         self.max_pixels, self.max_seconds = max_pixels, max_seconds
-        self.pool = Pool(memory_bytes, children)
+        self.pool = Pool(memory_bytes, turns)
+
+    def of(self, owner: Hashable) -> Decoder:
+        """The same decoder and children, for an owner (a tenant)."""
+        other = copy(self)
+        other.owner = owner
+        return other
 
     def image(self, path: str | os.PathLike[str], *, thumbnail: bool = True) -> DecodedImage:
         """Decode a JPEG, PNG, WebP, GIF, AVIF or HEIC picture.
@@ -140,7 +151,7 @@ class Decoder:
 
     def _one(self, path: str | os.PathLike[str], request: dict[str, Any]) -> Piece:
         _check_file(path)
-        answer = self.pool.ask_once(_about(path, request), self.timeout_s)
+        answer = self.pool.ask_once(path, request, self.timeout_s, self.owner)
         if len(answer) != 1:
             raise died()
         return answer[0]
@@ -164,11 +175,7 @@ class Decoder:
 
     def _ask(self, path: str | os.PathLike[str], request: dict[str, Any]) -> Generator[Piece, None, None]:
         _check_file(path)
-        return self.pool.ask(_about(path, request), self.timeout_s)
-
-
-def _about(path: str | os.PathLike[str], request: dict[str, Any]) -> dict[str, Any]:
-    return {**request, "path": str(Path(path).absolute())}
+        return self.pool.ask(path, request, self.timeout_s, self.owner)
 
 
 def _trusted(build: Callable[..., Any], *answer: Any) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.media.containers import opened
+from ml.media.descriptors import File
 from ml.media.model import MediaError
 from ml.media.timing import measure
 from ml.media.walking import Timed, Walker
@@ -37,7 +38,7 @@ Gray = NDArray[np.int16]
 Pixels = NDArray[np.uint8]
 
 
-def frames(path: str, max_frames: int, max_seconds: float) -> Iterator[tuple[dict[str, Any], list[bytes]]]:
+def frames(path: File, max_frames: int, max_seconds: float) -> Iterator[tuple[dict[str, Any], list[bytes]]]:
     """Answers with ``at_s``, ``shape``, ``same`` and the pixels uint8 [h, w, 3]. Raises MediaError."""
     with opened(path) as source:
         if source.picture is None:

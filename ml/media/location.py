@@ -7,10 +7,10 @@ pictures with EXIF inside tags, and user data inside the coded pictures.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from ml.media.containers import Source
+from ml.media.descriptors import File
 
 _KEY = re.compile(r"loca|loci|gps|geo|latit|longi|6709|xyz|coord|place|exif|xmp", re.IGNORECASE)
 _ISO_6709 = re.compile(r"[+-]\d{2,7}(\.\d+)?[+-]\d{3,8}(\.\d+)?")
@@ -38,7 +38,7 @@ _ENCODERS = (
 )
 
 
-def may_tell(source: Source, path: str, picture: Any | None) -> bool:
+def may_tell(source: Source, path: File, picture: Any | None) -> bool:
     """True for any trace of a place. ``picture``: the first decoded frame, None for sound."""
     return (
         any(stream.type not in ("audio", "video") for stream in source.others)
@@ -59,8 +59,8 @@ def _stamped(frame: Any) -> bool:
     )
 
 
-def _hidden(path: str, boxes: bool) -> bool:
-    with Path(path).open("rb") as file:
+def _hidden(path: File, boxes: bool) -> bool:
+    with path.open("rb") as file:
         if boxes:
             return _hidden_in_boxes(file)
         head = file.read(HEAD)

@@ -11,6 +11,7 @@ from typing import Any
 import pi_heif
 from PIL import AvifImagePlugin, Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from ml.media.descriptors import File
 from ml.media.model import MediaError
 from ml.media.sniffing import HEAD_BYTES, sniff
 
@@ -65,7 +66,7 @@ _BROKEN = (
 )
 
 
-def decode(path: str, max_pixels: int, thumbnail: bool) -> tuple[dict[str, Any], list[bytes]]:
+def decode(path: File, max_pixels: int, thumbnail: bool) -> tuple[dict[str, Any], list[bytes]]:
     """Answer header and parts (pixels, thumbnail, clean) of the picture at ``path``. Raises MediaError."""
     try:
         return _decode(path, max_pixels, thumbnail)
@@ -90,7 +91,7 @@ def _told(reason: str) -> Exception:
     return MediaError("corrupt", f"the picture is damaged: {reason[:200]}")
 
 
-def _decode(path: str, max_pixels: int, thumbnail: bool) -> tuple[dict[str, Any], list[bytes]]:
+def _decode(path: File, max_pixels: int, thumbnail: bool) -> tuple[dict[str, Any], list[bytes]]:
     with open_picture(path, max_pixels) as image:
         header: dict[str, Any] = {"format": _format(image)}
         size = image.size
@@ -115,10 +116,10 @@ def _decode(path: str, max_pixels: int, thumbnail: bool) -> tuple[dict[str, Any]
     return header, parts
 
 
-def open_picture(path: str, max_pixels: int) -> Image.Image:
+def open_picture(path: File, max_pixels: int) -> Image.Image:
     """Read the header only, and refuse by format and by pixel count."""
     try:
-        image = Image.open(path, formats=FORMATS)
+        image = Image.open(path.open("rb"), formats=FORMATS)
     except UnidentifiedImageError:
         raise _refusal(path) from None
     _check_size(image, max_pixels)
@@ -134,9 +135,9 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         raise MediaError("too-large", f"{width} x {height} pixels; at most {max_pixels:,} are allowed")
 
 
-def _check_whole(path: str) -> None:
+def _check_whole(path: File) -> None:
     """libheif leaves tiles grey whose data are missing; a file that was cut off is refused, as in other formats."""
-    with open(path, "rb") as file:  # noqa: PTH123 - as in _refusal
+    with path.open("rb") as file:
         end, at = file.seek(0, 2), 0
         for _ in range(MAX_BOXES):
             file.seek(at)
@@ -151,8 +152,8 @@ def _check_whole(path: str) -> None:
                 raise MediaError("corrupt", "the picture is damaged: its end is missing")
 
 
-def _refusal(path: str) -> Exception:
-    with open(path, "rb") as file:  # noqa: PTH123 - the path is a str that came over the pipe
+def _refusal(path: File) -> Exception:
+    with path.open("rb") as file:
         media_type = sniff(file.read(HEAD_BYTES))
     if media_type == "image/heic":
         return _heif_refusal(path, media_type)
@@ -163,10 +164,10 @@ def _refusal(path: str) -> Exception:
     )
 
 
-def _heif_refusal(path: str, media_type: str) -> Exception:
+def _heif_refusal(path: File, media_type: str) -> Exception:
     """Pillow keeps the reason to itself, so libheif is asked once more."""
     try:
-        pi_heif.open_heif(path)
+        pi_heif.open_heif(path.open("rb"))
     except (*_BROKEN, RuntimeError) as error:
         return _told(str(error))
     return MediaError("corrupt", f"the {media_type} file is damaged")
@@ -256,12 +257,12 @@ def has_location(image: Image.Image, exif: Image.Exif) -> bool:
     return False
 
 
-def may_hide_location(path: str, source_format: str) -> bool:
+def may_hide_location(path: File, source_format: str) -> bool:
     """Places that Pillow does not read: IPTC fields, extended XMP, XMP of a GIF, a second picture or a film behind.
 
     It errs on the side of a rendition without metadata, which costs nothing but a re-encoding.
     """
-    with open(path, "rb") as stream:  # noqa: PTH123 - pathlib is one more import for each child
+    with path.open("rb") as stream:
         raw = stream.read()
     if source_format == "HEIF":
         # The list of items names each EXIF once more.

@@ -2,66 +2,106 @@
 
 A child costs about 0.1 s to start, so it is kept and used again; it is replaced after ``JOBS_PER_CHILD``
 files, after any failure that is not a plain refusal, and killed when it takes too long or its answer is not
-wanted to the end.
+wanted to the end. Where it dies, a new one is asked once more: it may have been ended from outside.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from ml.media.model import MediaError
 from ml.media.process import Child, ChildDied, ChildTimeout, Piece
+from ml.media.turns import Turns
 
 JOBS_PER_CHILD = 500
+#: How often a file is given to a child that then dies.
+TRIES = 2
+
+Path = str | os.PathLike[str]
 
 
 class Pool:
-    """Children with ``memory_bytes`` of address space each, ``children`` of them at work at the same time.
+    """Children with ``memory_bytes`` of address space each; ``turns`` says whose turn it is to have one at work.
 
     Thread-safe; survives fork and a child's death. An answer that waits for its reader keeps a child, but not
     a place among those at work: readers that hold several answers cannot lock each other out.
     """
 
-    def __init__(self, memory_bytes: int, children: int) -> None:
+    def __init__(self, memory_bytes: int, turns: Callable[[], Turns]) -> None:
         self.idle: list[Child] = []
-        self._memory_bytes, self._children = memory_bytes, children
-        self._slots = threading.BoundedSemaphore(children)
+        self._memory_bytes, self._new_turns = memory_bytes, turns
+        self._turns = turns()
         self._lock = threading.Lock()
         self._owner = os.getpid()
 
-    def ask_once(self, request: dict[str, Any], timeout_s: float) -> list[Piece]:
-        """All pieces of a short answer, which keeps its place among those at work to the end. Raises MediaError."""
-        self._forget_after_fork()
-        with self._slots:
-            return list(self._pieces(request, timeout_s, nullcontext()))
+    def ask_once(self, path: Path, request: dict[str, Any], timeout_s: float, owner: Hashable) -> list[Piece]:
+        """All pieces of a short answer, which keeps its place among those at work to the end.
 
-    def ask(self, request: dict[str, Any], timeout_s: float) -> Generator[Piece, None, None]:
-        """The pieces of the answer as they come, each within ``timeout_s``. Raises MediaError.
+        Raises MediaError, and Crowded where too many wait for their turn.
+        """
+        self._forget_after_fork()
+        with self._turns.of(owner):
+            return list(self._tried(path, request, timeout_s, nullcontext))
+
+    def ask(
+        self, path: Path, request: dict[str, Any], timeout_s: float, owner: Hashable
+    ) -> Generator[Piece, None, None]:
+        """The pieces of the answer as they come, each within ``timeout_s``. Raises MediaError and Crowded.
 
         Headers tell ``waited_s``, the time that this process waited for the piece.
         """
         self._forget_after_fork()
-        return self._pieces(request, timeout_s, self._slots)
+        return self._tried(path, request, timeout_s, lambda: self._turns.of(owner))
+
+    def _tried(
+        self,
+        path: Path,
+        request: dict[str, Any],
+        timeout_s: float,
+        place: Callable[[], AbstractContextManager[Any]],
+    ) -> Generator[Piece, None, None]:
+        """The pieces; where a child dies, what was not handed out yet comes from a new one, which begins again."""
+        handed_out, cpu_s = 0, 0.0
+        for attempt in range(1, TRIES + 1):
+            pieces = self._pieces(path, request, timeout_s, place)
+            try:
+                for piece in itertools.islice(pieces, handed_out, None):
+                    handed_out += 1
+                    yield piece
+            except MediaError as error:
+                cpu_s += error.cpu_s
+                if error.code != "decoder-died" or attempt == TRIES:
+                    error.cpu_s = cpu_s
+                    raise
+            else:
+                return
+            finally:
+                pieces.close()
 
     def _pieces(
-        self, request: dict[str, Any], timeout_s: float, place: AbstractContextManager[Any]
+        self,
+        path: Path,
+        request: dict[str, Any],
+        timeout_s: float,
+        place: Callable[[], AbstractContextManager[Any]],
     ) -> Generator[Piece, None, None]:
         child: Child | None = None
         before, refused = 0.0, None
         try:
             while True:
-                with place:
+                with place():
                     # Waiting for a place is not the file's fault: the time starts here.
                     start = time.monotonic()
                     if child is None:
                         child = self._take()
                         before = child.cpu_s()
-                        child.send({**request, "timeout_s": timeout_s})
+                        child.send({**request, "timeout_s": timeout_s}, path)
                     header, parts = child.receive(start + timeout_s)
                     header["waited_s"] = time.monotonic() - start
                 if header.get("end"):
@@ -107,7 +147,7 @@ class Pool:
         """A forked process shares its parent's pipes: it must start children of its own."""
         if os.getpid() != self._owner:
             self._lock, self.idle = threading.Lock(), []
-            self._slots = threading.BoundedSemaphore(self._children)
+            self._turns = self._new_turns()
             self._owner = os.getpid()
 
 
@@ -125,7 +165,7 @@ def timed_out(limit_s: float) -> MediaError:
 
 
 def died() -> MediaError:
-    """The decoder process ended, or its answer made no sense."""
+    """The decoder process ended, or its answer made no sense: nothing is known about the file."""
     return MediaError(
-        "decoder-died", "decoding the file ended the decoder process: export the file again in another format"
+        "decoder-died", "the file could not be looked at, because the decoder's process ended: try again"
     )

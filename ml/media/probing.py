@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any
 
 from ml.media.containers import ACCEPTED, BROKEN, Source, opened
+from ml.media.descriptors import File
 from ml.media.film import shown_size, turns
 from ml.media.location import may_tell
 from ml.media.model import MediaError
@@ -15,7 +16,7 @@ from ml.media.timing import measure
 PATIENCE = 200
 
 
-def probe(path: str, max_seconds: float) -> dict[str, Any]:
+def probe(path: File, max_seconds: float) -> dict[str, Any]:
     """The fields of MediaInfo. Raises MediaError."""
     with opened(path) as source:
         if not source.main:

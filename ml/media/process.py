@@ -7,18 +7,32 @@ import fcntl
 import json
 import os
 import select
+import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psutil
 
-ROOT = Path(__file__).resolve().parents[2]
+from ml import sandbox
 
 #: Linux: pixels of a picture (3 MB) take a few large reads instead of fifty small ones.
 F_SETPIPE_SZ, PIPE_BYTES = 1031, 1 << 20
+
+#: A child that does not take a request within this time hangs.
+SEND_S = 20.0
+
+#: Every thread's own malloc arena would reserve 64 MB of the limited address space. And memory of one picture serves
+#: the next: asking the kernel anew was a fifth of decoding one.
+LEAN = {
+    "MALLOC_ARENA_MAX": "1",
+    "OMP_NUM_THREADS": "1",
+    "PILLOW_BLOCKS_MAX": "8",
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+}
 
 #: Longer answers than a full-size picture can give are a fault of the child, not content.
 MAX_HEADER, MAX_PART = 1 << 16, 1 << 30
@@ -37,37 +51,56 @@ class ChildTimeout(Exception):
 class Child:
     """A running ``python -m ml.media.child``, or another ``module`` that speaks like it. Used by one thread at a time.
 
-    ``kept``: names of further environment variables that it may see.
+    ``environment``: further variables that it sees; nothing else of this process's reaches it. ``arguments``: further
+    ones of its command line.
 
     It ends by itself when its input does, so also when this process is killed; PR_SET_PDEATHSIG would not do:
     the kernel ties that to the thread that started the child, and threads of a pool come and go.
     """
 
-    def __init__(self, memory_bytes: int, module: str = "ml.media.child", kept: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        memory_bytes: int,
+        module: str = "ml.media.child",
+        environment: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
         self.jobs = 0
+        self._requests, theirs = socket.socketpair()
+        self._requests.settimeout(SEND_S)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, str(memory_bytes)],
+            [sys.executable, "-m", module, str(memory_bytes), *arguments],
             cwd="/",
-            env=_environment(kept),
-            stdin=subprocess.PIPE,
+            env=sandbox.environment(**LEAN, **environment or {}),
+            stdin=theirs.fileno(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
         )
+        theirs.close()
         self._usage = psutil.Process(self._process.pid)
-        assert self._process.stdin and self._process.stdout  # noqa: S101 - for the type checker
-        self._input, self._output = self._process.stdin, self._process.stdout.fileno()
+        assert self._process.stdout  # noqa: S101 - for the type checker
+        self._output = self._process.stdout.fileno()
         self._early = b""
         with contextlib.suppress(OSError):
             fcntl.fcntl(self._output, F_SETPIPE_SZ, PIPE_BYTES)
 
-    def send(self, request: dict[str, Any]) -> None:
-        """Send one request; its pieces are then received until one has ``end``. Raises ChildDied."""
+    def send(self, request: dict[str, Any], path: str | os.PathLike[str] | None = None) -> None:
+        """Send one request, with the file at ``path`` as it is now; its pieces are then received until one has ``end``.
+
+        Raises ChildDied, and OSError where the file cannot be opened.
+        """
         self.jobs += 1
+        line = json.dumps(request).encode() + b"\n"
+        descriptor = None if path is None else os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            self._input.write(json.dumps(request).encode() + b"\n")
+            sent = socket.send_fds(self._requests, [line], [] if descriptor is None else [descriptor])
+            self._requests.sendall(line[sent:])
         except OSError as error:
             raise ChildDied from error
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
 
     def receive(self, deadline: float) -> Piece:
         """The next piece, header and parts. Raises ChildDied or ChildTimeout."""
@@ -93,9 +126,9 @@ class Child:
         """Kill it and release its pipes."""
         self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            with contextlib.suppress(OSError):
-                pipe.close()  # type: ignore[union-attr]
+        self._requests.close()
+        if self._process.stdout:
+            self._process.stdout.close()
 
     def _header(self, deadline: float) -> dict[str, Any]:
         received, self._early = bytearray(self._early), b""
@@ -143,18 +176,3 @@ def _checked(line: bytes) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         pass
     raise ChildDied("malformed answer")
-
-
-def _environment(more: tuple[str, ...]) -> dict[str, str]:
-    """Only what Python needs: no secrets of this process reach code that reads strangers' files."""
-    names = ("PATH", "LD_LIBRARY_PATH", "LANG", "TMPDIR", *more)
-    kept = {name: os.environ[name] for name in names if name in os.environ}
-    # Every thread's own malloc arena would reserve 64 MB of the limited address space.
-    small = {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
-    # Memory of one picture serves the next: asking the kernel anew was a fifth of decoding one.
-    reused = {
-        "PILLOW_BLOCKS_MAX": "8",
-        "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-        "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
-    }
-    return kept | small | reused | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -12,6 +12,7 @@ import av
 from av.bitstream import BitStreamFilterContext
 
 from ml.media.containers import PICTURE_CODECS, SOUND_CODECS, Source, codec_of, is_cover, opened
+from ml.media.descriptors import File
 from ml.media.model import MediaError
 
 MUXERS = {
@@ -45,7 +46,7 @@ NO_TAGS = b"\3vorbis" + bytes(8) + b"\1"
 Answer = tuple[dict[str, Any], list[bytes]]
 
 
-def clean(path: str) -> Iterator[Answer]:
+def clean(path: File) -> Iterator[Answer]:
     """Answers with ``offset`` and bytes to write there, then one with ``media_type``. Raises MediaError."""
     with opened(path) as source:
         streams = _kept(source)
@@ -164,7 +165,7 @@ def _kept(source: Source) -> list[Any]:
     return [s for s in source.file.streams if codec_of(s) in readable and not is_cover(s)]
 
 
-def _index_size(path: str) -> int:
+def _index_size(path: File) -> int:
     """Room for the index in front of the content, so that a player can start before it has everything."""
     # Opened once more: seeking back to the start would miss the sound that a decoder needs to get going.
     with opened(path) as source:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ml.media.containers import BROKEN, Source, opened
+from ml.media.descriptors import File
 from ml.media.model import MediaError
 from ml.media.resampling import SAMPLE_RATE, Resampler, shape_of
 from ml.media.timing import HEADERLESS, MISSING_S, MISSING_SHARE, time_of, too_long
@@ -19,7 +20,7 @@ LEAP_S = 0.5
 Answer = tuple[dict[str, Any], list[bytes]]
 
 
-def decode(path: str, max_seconds: float) -> Iterator[Answer]:
+def decode(path: File, max_seconds: float) -> Iterator[Answer]:
     """One answer: the first ``max_seconds`` at most, int16 mono 16 kHz. Raises MediaError."""
     limit, sound = int(max_seconds * SAMPLE_RATE) * 2, bytearray()
     with opened(path) as source:
@@ -32,7 +33,7 @@ def decode(path: str, max_seconds: float) -> Iterator[Answer]:
     yield {}, [bytes(sound[:limit])]
 
 
-def pieces(path: str, piece_s: float, max_seconds: float) -> Iterator[Answer]:
+def pieces(path: File, piece_s: float, max_seconds: float) -> Iterator[Answer]:
     """Answers of ``piece_s`` each with their ``start_s``, to the end of the file. Raises MediaError.
 
     A pause in the timestamps ends a piece early; the next starts behind it.

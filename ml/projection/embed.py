@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ml import sandbox
+
 DIMENSION = 256
 VECTORS, POINTS = "vectors.f32", "points.f32"
 #: Before UMAP looks for neighbours: in so many dimensions distances are the same for less work.
@@ -30,6 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     # What a library prints must not end up between answers.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    # What is compiled has to be kept somewhere: beside its libraries it may not.
+    cache = Path(os.environ.setdefault("NUMBA_CACHE_DIR", str(options.folder.resolve() / "numba")))
+    cache.mkdir(exist_ok=True)
+    sandbox.confine("map", write=[options.folder.resolve(), cache])
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.nice(options.nice)
     _limit(options.memory_bytes, options.cpu_s)

@@ -1,7 +1,8 @@
 """``python -m ml.training run FOLDER`` trains; ``python -m ml.training extract SOURCE… --out DIR`` encodes raw pairs.
 
 Both print JSON lines and end by themselves when standard input closes, so a parent that dies leaves no orphan. With
-``"limits": {"processes": 4}`` in ``run.json`` the run is one of four processes under torchrun, one a GPU.
+``"limits": {"processes": 4}`` in ``run.json`` the run is one of four processes under torchrun, one a GPU. With
+``--confined`` it reads and writes nothing but its folder and the models, and has no network (``ml.sandbox``).
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ml import sandbox
+from ml.compression.store import model_folders
 from ml.training.objective import TrainingError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The last line is ``{"event": "result", …}`` with exit status 0, or ``{"event": "error", "code", "detail"}``."""
     options = _options(argv)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.nice(options.nice)
     try:
+        if options.confined and "WORLD_SIZE" not in os.environ:
+            _confine(options.folder.resolve())
+        threading.Thread(target=_end_with_parent, daemon=True).start()
         _say("result", **options.do(options))
     except TrainingError as error:
         _say("error", code=error.code, detail=str(error))
@@ -48,6 +53,13 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     if processes > 1 and "WORLD_SIZE" not in os.environ:
         _become_several(options.folder, processes)
     return run(options.folder, _say)
+
+
+def _confine(folder: Path) -> None:
+    from ml.training.run import read_request
+
+    several = int(read_request(folder).limits.get("processes") or 1) > 1
+    sandbox.confine("trainer", read=model_folders(), write=[folder], gpu=True, several=several)
 
 
 def _become_several(folder: Path, processes: int) -> None:
@@ -74,6 +86,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(required=True)
     run = commands.add_parser("run", help="train as FOLDER/run.json asks")
     run.add_argument("folder", type=Path)
+    run.add_argument("--confined", action="store_true", help="as a child of a server: FOLDER and models only")
     run.set_defaults(do=_run)
     extract = commands.add_parser(
         "extract", help="encode WebDataset .tar or Parquet files into feature shards"
@@ -85,7 +98,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     extract.add_argument(
         "--base", type=Path, help="the space whose encoders look; the shipped one if not given"
     )
-    extract.set_defaults(do=_extract)
+    extract.set_defaults(do=_extract, confined=False)
     return parser.parse_args(argv)
 
 

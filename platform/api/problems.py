@@ -104,7 +104,7 @@ def _(error: Refusal) -> Problem:
 @problem_of.register
 def _(error: ServiceError) -> Problem:
     errors = error.errors if isinstance(error, Invalid) else []
-    headers = {"Retry-After": RETRY_S} if error.status == 503 else {}
+    headers = {"Retry-After": RETRY_S} if error.status in (429, 503) else {}
     return Problem(error.slug, error.status, error.title, error.detail, errors, error.extra, headers)
 
 

@@ -322,6 +322,11 @@ SPACES_MEMORY_BYTES = int(env("SPACES_MEMORY_BYTES", str(512 << 20)))
 IMPORT_THREADS = int(env("IMPORT_THREADS", str(len(os.sched_getaffinity(0)) + 1)))
 DECODER_MEMORY_BYTES = int(env("DECODER_MEMORY_BYTES", str(1024 * 1024 * 1024)))
 DECODER_TIMEOUT_S = float(env("DECODER_TIMEOUT_S", "20"))
+# Of files that are searched by: each is waited for by a person, and by a thread that answers requests. A workspace has
+# all but one of the processes at a time, and so many more of its searches wait for their turn; more are refused.
+DECODER_QUERY_TIMEOUT_S = float(env("DECODER_QUERY_TIMEOUT_S", "5"))
+DECODER_QUERY_CHILDREN = int(env("DECODER_QUERY_CHILDREN", "3"))
+DECODER_QUERIES_WAITING = int(env("DECODER_QUERIES_WAITING", "4"))
 
 # --- Learning --------------------------------------------------------------------------------------------
 

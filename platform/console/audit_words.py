@@ -181,7 +181,11 @@ ALGORITHMS = {
 }
 MODALITIES = {"text": _("Text"), "image": _("Picture"), "audio": _("Recording"), "video": _("Film")}
 # Names in `could_not_look` that are no detector's.
-COULD_NOT = {"decoding": _("reading the file"), "everything": _("the audit as a whole")}
+COULD_NOT = {
+    "decoding": _("reading the file"),
+    "decoder": _("the process that reads the file"),
+    "everything": _("the audit as a whole"),
+}
 REVIEW_KINDS = {"flag": _("Flag"), "second": _("Second opinion"), "appeal": _("Appeal")}
 RULES = {"detector-failed": _("Something could not look"), "appeal": _("Somebody appealed")}
 

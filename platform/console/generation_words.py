@@ -125,7 +125,7 @@ ENDS: Mapping[str, tuple[Any, Any]] = {
     "unsupported": (_NOT_DECODED, _ANOTHER),
     "unsupported-media-type": (_NOT_DECODED, _ANOTHER),
     "timeout": (gettext_lazy("Decoding a file took too long."), _LATER),
-    "decoder-died": (_NOT_DECODED, _ANOTHER),
+    "decoder-died": (gettext_lazy("The picture to begin with could not be looked at."), _LATER),
     "dead-letter": (gettext_lazy("The worker stopped at every attempt, without an answer."), _OPERATOR),
     "internal-error": (gettext_lazy("Something went wrong that nobody had foreseen."), _OPERATOR),
 }

@@ -9,9 +9,9 @@ from django.shortcuts import render
 from django.utils.translation import gettext as _
 
 from ml.media import MediaError
-from tenants.errors import Invalid, ServiceError, TooLarge, UnsupportedMedia
+from tenants.errors import Invalid, ServiceError, TooLarge, Unavailable, UnsupportedMedia
 
-_MEDIA = {"unsupported": UnsupportedMedia, "too-large": TooLarge}
+_MEDIA = {"unsupported": UnsupportedMedia, "too-large": TooLarge, "decoder-died": Unavailable}
 
 
 def wants_json(request: HttpRequest) -> bool:

@@ -1,6 +1,7 @@
-"""A child process of a job: it prints JSON lines, is killed with whoever follows it, and is reaped with what it took.
+"""A limited child process of a job: it prints JSON lines, is killed with whoever follows it, and reaped with its cost.
 
-It ends by itself when this process dies, as its standard input closes then.
+It ends by itself when this process dies, as its standard input closes then. It limits itself by
+`ml.sandbox`; here it gets an environment without secrets, and its folders are taken back when it has ended.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from ml import sandbox
+
 # How often somebody looks whether to go on, also while the process says nothing.
 PATIENCE_S = 1.0
 
@@ -67,11 +69,18 @@ class Child:
 
 
 @contextmanager
-def running(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iterator[Child]:
-    """The command as a child, from the root of the code. It has ended when the block has; what the block raises
-    kills it."""
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, env=env, stdin=pipe, stdout=pipe, text=True) as process:
+def running(
+    command: Sequence[str], *, folders: Sequence[Path] = (), env: Mapping[str, str] | None = None
+) -> Iterator[Child]:
+    """The command as a child; `folders` are those that it makes its own as long as it runs.
+
+    `env` is added to what such children see. It has ended when the block has; what the block raises kills it.
+    """
+    pipe, seen = subprocess.PIPE, sandbox.environment(**env or {})
+    with (
+        sandbox.taken_back(folders),
+        subprocess.Popen(command, cwd="/", env=seen, stdin=pipe, stdout=pipe, text=True) as process,
+    ):
         child = Child(process)
         try:
             yield child

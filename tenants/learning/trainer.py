@@ -6,7 +6,6 @@ What it printed last tells how it ended.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,10 +14,21 @@ from typing import Any, NoReturn, Protocol
 
 from django.conf import settings
 
+from ml import sandbox
+from ml.compression.store import model_places
 from tenants.errors import Conflict
 from tenants.jobs import processes
 
 RUN = "run.json"
+# Variables that choose and tune graphics cards and encoders.
+DEVICES: tuple[str, ...] = (
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_HOME",
+    "HIP_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES",
+)
+DEVICES += ("PYTORCH_CUDA_ALLOC_CONF", "NCCL_DEBUG", "NCCL_P2P_DISABLE", "NCCL_SOCKET_IFNAME")
+DEVICES += ("CROSSLIGHT_ENCODER_THREADS", "CROSSLIGHT_ONNX_PROVIDERS")
 # The code of an error that another attempt may not meet.
 PASSING = "failed"
 
@@ -57,11 +67,12 @@ def train(
     Whatever `told` raises ends the process. Raises TrainingRefused, and RuntimeError where it died without a word.
     """
     (folder / RUN).write_text(json.dumps(recipe))
-    command = [sys.executable, "-m", "ml.training", "run", str(folder)]
+    command = [sys.executable, "-m", "ml.training", "run", "--confined", str(folder)]
     threads = str(settings.LEARNING_THREADS)
-    env = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    env = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TMPDIR": str(folder)}
+    env |= model_places() | sandbox.kept(*DEVICES)
     last: Event = {}
-    with processes.running(command, env=env) as child:
+    with processes.running(command, folders=[folder], env=env) as child:
         try:
             for event in _events(child):
                 told(event)

@@ -3,7 +3,8 @@
 Rules are asked in their order, all of them: the decision is the strongest `then` among those that fired, so that no
 rule can be silenced by one before it. A rule with `stop` that fires is the last one asked; it is how exceptions are
 written (docs/adr/0018). A rule that cannot be evaluated does not fire and is listed as unclear. Where something could
-not look, the decision is at least the policy's `on_failure`, unless a rule with `stop` has fired.
+not look, the decision is at least the policy's `on_failure`, unless a rule with `stop` has fired; that a process ended
+is no reason for it.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ class Compiled:
 
     def decide(self, evidence: Mapping[str, Any]) -> Decision:
         """Never raises, whatever the evidence holds."""
+        evidence = _without_ended(evidence)
         values, cut = self.view.of(evidence)
         for name, found in values.get("categories", {}).items():
             found |= {key: value for key, value in self._judgement(name, found).items() if key in found}
@@ -181,6 +183,14 @@ def _rule(rule: Mapping[str, Any]) -> Rule:
         expression = None
     variables = expression.inspection.variables if expression else frozenset()
     return Rule(fired, rule.get("stop", False), expression, variables)
+
+
+def _without_ended(evidence: Mapping[str, Any]) -> Mapping[str, Any]:
+    """As if those had not been asked whose process ended: the machine's trouble decides about no item."""
+    ended, failed = evidence.get("process_ended"), evidence.get("could_not_look")
+    if not isinstance(ended, list) or not isinstance(failed, list):
+        return evidence
+    return {**evidence, "could_not_look": [name for name in failed if name not in ended]}
 
 
 def _failures(evidence: Mapping[str, Any]) -> list[str]:

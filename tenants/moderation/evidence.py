@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from ml.auditing import fusion
 from ml.auditing.examiner import Examination, Examined
+from ml.detectors.base import DIED
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ MAX_EVIDENCE, MAX_MATCHES = 50, 50
 #: A detector's own evidence longer than this is left out of the document.
 MAX_PART = 20_000
 DECODING = "decoding"
+#: In place of `decoding` where not the file is at fault: the process that decodes ended.
+DECODER = "decoder"
 
 
 def assemble(
@@ -58,6 +61,7 @@ def assemble(
         ],
         "detectors": [_detector(part) for part in parts],
         "could_not_look": could_not_look(examination),
+        "process_ended": process_ended(examination),
         "strikes": strikes,
     }
     return cast("dict[str, Any]", storable(document))
@@ -69,10 +73,22 @@ def fingerprints_of(examination: Examination) -> dict[str, Any]:
 
 
 def could_not_look(examination: Examination) -> list[str]:
-    """Detectors that failed, and `decoding` where the file itself could not be read."""
+    """Detectors that failed; `decoding` where the file itself could not be read, `decoder` where its process ended."""
     failed = [part.spec for part in examination.parts if part.finding.state == "failed"]
     error = examination.about.get("error")
-    return [DECODING, *failed] if error else failed
+    if not error:
+        return failed
+    return [DECODER if error["type"] == DIED else DECODING, *failed]
+
+
+def process_ended(examination: Examination) -> list[str]:
+    """Those of `could_not_look` of whom nothing is known but that their process ended, at a second try as well.
+
+    That says nothing about the item, so nothing is decided because of it.
+    """
+    error = examination.about.get("error") or {}
+    ended = [part.spec for part in examination.parts if part.finding.cause == DIED]
+    return [DECODER, *ended] if error.get("type") == DIED else ended
 
 
 def _detector(part: Examined) -> dict[str, Any]:

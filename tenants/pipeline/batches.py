@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import hashlib
 import json
 import logging
@@ -118,7 +119,8 @@ class Batch:
             self._futures.append(pool.submit(_prepare_texts, texts[start : start + TEXTS_AT_ONCE]))
         for entry in entries:
             if entry.upload and entry.upload.modality != Asset.Modality.TEXT:
-                self._futures.append(pool.submit(_prepare_file, entry))
+                context = contextvars.copy_context()  # for whom it is done
+                self._futures.append(pool.submit(context.run, _prepare_file, entry))
 
     def finish(self) -> float:
         """Wait until all is prepared; returns the cpu seconds that it took."""

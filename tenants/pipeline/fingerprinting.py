@@ -13,6 +13,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from ml.auditing.examiner import Subject
+from ml.detectors.base import DIED
 from tenants.datasets import storage
 from tenants.datasets.models import Asset
 from tenants.datasets.selectors import get_asset
@@ -37,11 +38,12 @@ def of_file(path: Path, *, modality: str, media_type: str, sha256: str) -> Print
     if modality == Asset.Modality.TEXT:
         return {"sha256": sha256}
     examination = examiner().examine(Subject(modality, media_type, path), [SPEC])
-    if error := examination.about.get("error"):
+    error = examination.about.get("error")
+    if error and error["type"] != DIED:
         raise Invalid(
             _("The file cannot be decoded: %(detail)s.") % {"detail": error["detail"]}, pointer="/file"
         )
-    if any(part.finding.state == "failed" for part in examination.parts):
+    if error or any(part.finding.state == "failed" for part in examination.parts):
         raise Unavailable(_("The file could not be looked at; try again."))
     return {**fingerprints_of(examination), "sha256": sha256}
 

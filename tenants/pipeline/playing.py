@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from typing import Any
 
 from ml.listening import Hearing, Utterance, listen, passages_of
@@ -53,7 +54,7 @@ def _film(source: Source, prepared: Prepared, info: MediaInfo, report: Report) -
     ears = Ears(source, prepared, info, progress) if info.has_sound else None
     # Side by side: pictures are encoded on one core while another listens.
     with ThreadPoolExecutor(1) as pool:
-        heard = pool.submit(ears.listen_if_possible) if ears else None
+        heard = pool.submit(copy_context().run, ears.listen_if_possible) if ears else None
         try:
             _look(source, prepared, info, progress)
             progress.wait_for(heard)

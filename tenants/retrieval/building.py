@@ -111,7 +111,7 @@ def _run_builder(claimed: jobs.Claim, row: IndexGeneration, part: Path, kind: st
     command += ["--target", str(settings.INDEX_RECALL), "--threads", str(settings.INDEX_BUILD_THREADS)]
     command += ["--kind", kind] if kind else []
     with (
-        processes.running(command) as child,
+        processes.running(command, folders=[part]) as child,
         # It may say nothing for minutes.
         stopping.on_stop(claimed.key, child.kill) as stopped,
     ):

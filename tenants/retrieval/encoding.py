@@ -9,20 +9,24 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from django.conf import settings
+from django.utils.translation import gettext
 
 from ml.alignment import confidence
 from ml.alignment.gating import Part
 from ml.batching import Batcher
 from ml.compression.store import ModelsMissing
 from ml.media import Decoder
+from ml.media.turns import Crowded, Turns
+from tenants import observe
+from tenants.errors import Busy
 from tenants.retrieval import space_files
 from tenants.retrieval.query_cache import QueryCache
 
@@ -51,9 +55,44 @@ def once(load: Callable[[], T]) -> Callable[[], T]:
     return get
 
 
-@once
 def decoder() -> Decoder:
+    """Of what is put in, for the tenant that this work is done for."""
+    return _decoder().of(observe.tenant_id.get())
+
+
+@once
+def _decoder() -> Decoder:
     return Decoder(memory_bytes=settings.DECODER_MEMORY_BYTES, timeout_s=settings.DECODER_TIMEOUT_S)
+
+
+@once
+def _query_decoder() -> Decoder:
+    return Decoder(settings.DECODER_MEMORY_BYTES, settings.DECODER_QUERY_TIMEOUT_S, turns=_query_turns)
+
+
+def _query_turns() -> Turns:
+    """Whoever waits holds a thread that answers requests: few of a tenant's may, and not for long."""
+    children = settings.DECODER_QUERY_CHILDREN
+    return Turns(
+        children,
+        each=max(1, children - 1),
+        waiting=settings.DECODER_QUERIES_WAITING,
+        crowd=max(1, settings.WEB_THREADS // 4),
+        patience_s=3 * settings.DECODER_QUERY_TIMEOUT_S,
+    )
+
+
+@contextmanager
+def query_decoder(tenant_id: uuid.UUID) -> Iterator[Decoder]:
+    """Of what is searched by: with a shorter limit, and in turn with other tenants. Raises Busy in the block."""
+    try:
+        yield _query_decoder().of(tenant_id)
+    except Crowded as error:
+        raise Busy(
+            gettext(
+                "This workspace searches by several files already. Wait until they are answered, then try again."
+            )
+        ) from error
 
 
 @once
@@ -165,17 +204,19 @@ def text_batcher() -> Batcher:
 # --- Queries: into the space that answers ------------------------------------------------------------------
 
 
-def query_image(path: Path, space: JointSpace) -> Part:
-    """A picture file as a query, and how far it can be trusted. Raises MediaError."""
-    pictures = [decoder().image(path, thumbnail=False).pixels]
+def query_image(tenant_id: uuid.UUID, path: Path, space: JointSpace) -> Part:
+    """A picture file as a query, and how far it can be trusted. Raises MediaError, Busy."""
+    with query_decoder(tenant_id) as decoding:
+        pictures = [decoding.image(path, thumbnail=False).pixels]
     seen = space.see(pictures)
     vector = space.as_query(space.project_image(seen))[0]
     return Part(vector, confidence.of_picture(pictures[0], seen.probabilities[0]))
 
 
-def hear(path: Path) -> tuple[str, confidence.Signs]:
-    """The words of a sound file, and how far they can be trusted. Raises MediaError."""
-    samples = decoder().audio(path)
+def hear(tenant_id: uuid.UUID, path: Path) -> tuple[str, confidence.Signs]:
+    """The words of a sound file, and how far they can be trusted. Raises MediaError, Busy."""
+    with query_decoder(tenant_id) as decoding:
+        samples = decoding.audio(path)
     heard = transcriber().transcribe(samples)
     return heard.text, confidence.of_speech(samples, heard.text, heard.confidence)
 

@@ -92,7 +92,7 @@ class Encoded:
 def encode(tenant_id: uuid.UUID, query: Query, model: str) -> Encoded:
     """Encode the parts in the space of a model, in no scope but short ones of its own.
 
-    Raises Invalid, MediaError for a bad file, and ModelUnavailable.
+    Raises Invalid, MediaError for a bad file, Busy where others of the tenant are decoded, and ModelUnavailable.
     """
     space, task = spaces.space(model, tenant_id), tasks.find(tenant_id, query.task)
     parts, layer, transcript = _parts(tenant_id, query, space)
@@ -118,11 +118,11 @@ def _parts(
         found = encoding.queries.find(tenant_id, query.text, model)
         parts["text"], layer = Part(found.vector, of_words(query.text)), found.layer
     if query.image is not None:
-        parts["image"] = encoding.query_image(query.image, space)
+        parts["image"] = encoding.query_image(tenant_id, query.image, space)
     if query.vector is not None:
         parts["vector"] = Part(query.vector)
     if query.audio is not None:
-        transcript, signs = encoding.hear(query.audio)
+        transcript, signs = encoding.hear(tenant_id, query.audio)
         if transcript.strip():
             parts["audio"] = Part(encoding.queries.find(tenant_id, transcript, model).vector, signs)
         elif not parts:

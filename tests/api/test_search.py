@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -9,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from django.conf import settings
 
+from ml.media.process import Child
 from tenants.datasets.models import Asset
 from tenants.retrieval import cursors, encoding
 from tenants.retrieval.vectors import NewVector, replace_vectors
 from tenants.scope import tenant_scope
 from tenants.valkey import client, tenant_key
-from tests.api.conftest import Api, refused
+from tests.api.conftest import Api, picture, refused, upload
 from tests.conftest import Party
 
 
@@ -191,3 +194,58 @@ def test_a_page_of_results_has_a_size(
         found += ids(page)
         cursor = page["next"]
     assert found == added
+
+
+# --- By a picture: in turn --------------------------------------------------------------------------------
+
+
+def test_a_workspace_that_searches_by_many_pictures_waits_for_itself(
+    api: Api, other: Api, party: Party
+) -> None:
+    """Its places are taken and as many wait as may: one more is refused, and somebody else is served at once."""
+    from tenants.retrieval.encoding import query_decoder
+
+    release, entered = threading.Event(), threading.Semaphore(0)
+
+    def hold() -> None:
+        with query_decoder(party.id) as decoding, decoding.pool._turns.of(party.id):
+            entered.release()
+            release.wait(20)
+
+    holding, waiting = settings.DECODER_QUERY_CHILDREN - 1, settings.DECODER_QUERIES_WAITING
+    threads = [threading.Thread(target=hold) for _ in range(holding + waiting)]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(holding):
+            assert entered.acquire(timeout=10)
+        with query_decoder(party.id) as decoding:
+            queue = decoding.pool._turns._queues[party.id]
+        for _ in range(1000):
+            if len(queue) == waiting:
+                break
+            time.sleep(0.01)
+        answer = api.form("/search", {"image": upload(picture(), "a.png")})
+        refused(answer, 429, "too-many-at-once")
+        assert int(answer["Retry-After"]) > 0
+        served = other.form("/search", {"image": upload(picture(), "a.png")})
+        assert served.status_code == 200, served.content
+    finally:
+        release.set()
+        for thread in threads:
+            thread.join(20)
+    assert api.form("/search", {"image": upload(picture(), "a.png")}).status_code == 200
+
+
+def test_a_picture_whose_decoders_die_could_not_be_looked_at(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(child: Child, request: Any, path: Any = None) -> None:
+        child._process.kill()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Child, "send", kill)
+        answer = api.form("/search", {"image": upload(picture(), "a.png")})
+    refused(answer, 503, "unavailable")
+    assert answer["Retry-After"]
+    assert api.form("/search", {"image": upload(picture(), "a.png")}).status_code == 200

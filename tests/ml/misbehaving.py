@@ -40,6 +40,11 @@ def _sleep(item: Item) -> Finding:
     return Finding()
 
 
+def _linger(item: Item) -> Finding:
+    time.sleep(0.7)
+    return Finding()
+
+
 def _raise(item: Item) -> Finding:
     raise ValueError("cannot make sense of this")
 
@@ -102,6 +107,7 @@ def _read(item: Item) -> Finding:
 KNOWN = {
     "crash": _crash,
     "sleep": _sleep,
+    "linger": _linger,
     "raise": _raise,
     "hoard": _hoard,
     "babble": _babble,
@@ -119,9 +125,6 @@ def load(spec: str) -> Detector:
 
 if __name__ == "__main__":
     from ml.auditing import child
-    from ml.auditing.offline import forbid_network
-    from ml.media.child import main
 
     child.load_detector = load
-    forbid_network()
-    main(int(sys.argv[1]), child.pieces, files=256)
+    child.main(sys.argv[1:])

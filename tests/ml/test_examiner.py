@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,8 @@ import pytest
 from PIL import Image
 
 from ml.auditing.examiner import Examination, Examiner, Subject
-from ml.detectors.base import Words
+from ml.detectors.base import DIED, Words
+from ml.media.process import Child
 from tests.ml import misbehaving, recordings
 
 
@@ -43,7 +47,7 @@ def told(examination: Examination) -> dict:
 @pytest.mark.parametrize(
     ("odd", "reason"),
     [
-        ("crash", "ended the process"),
+        ("crash", "ended before it had looked"),
         ("sleep", "longer than 1 s"),
         ("raise", "ValueError"),
         ("hoard", "memory"),
@@ -54,9 +58,41 @@ def test_a_detector_that_breaks_is_failed_and_the_others_go_on(
 ) -> None:
     found = examiner.examine(*text("read", odd, "tell"))
     assert states(found) == {"read": "examined", odd: "failed", "tell": "examined"}
-    assert reason in next(part.finding.reason for part in found.parts if part.spec == odd)
+    broken = next(part.finding for part in found.parts if part.spec == odd)
+    assert reason in broken.reason
+    assert (broken.cause == DIED) == (odd == "crash")
     # What was found before is there for those that work in the next process.
     assert told(found)["words"] == ["hello", "found in it"]
+
+
+@pytest.mark.parametrize("killed", [1, 2])
+def test_what_a_process_was_at_that_died_is_done_by_another_once(
+    examiner: Examiner, picture: Path, monkeypatch: pytest.MonkeyPatch, killed: int
+) -> None:
+    """Ended from outside, as the kernel does where memory is short: in decoding or in the first detector."""
+    taken: list[Child] = []
+    take = examiner._take
+
+    def kill(child: Child) -> None:
+        child.receive(time.monotonic() + 20)  # it has decoded
+        os.kill(child._process.pid, signal.SIGKILL)
+
+    def noting(specs: Sequence[str]) -> Child:
+        taken.append(child := take(specs))
+        if len(taken) <= killed:
+            child.send = lambda *given: (type(child).send(child, *given), kill(child))  # type: ignore[method-assign]
+        return child
+
+    monkeypatch.setattr(examiner, "_take", noting)
+    found = examiner.examine(Subject("image", "image/png", picture), ["linger", "tell"])
+    assert len(taken) == 2 if killed == 1 else len(taken) == 3
+    if killed == 1:
+        assert states(found) == {"linger": "examined", "tell": "examined"}
+        assert "error" not in found.about
+    else:
+        # Not the file's fault, and not said to be: those that read its bytes have looked.
+        assert found.about["error"]["type"] == DIED
+        assert states(found)["tell"] == "examined"
 
 
 def test_all_may_break(examiner: Examiner) -> None:

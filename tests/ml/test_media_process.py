@@ -16,7 +16,10 @@ import pytest
 from PIL import Image
 
 from ml.media import Decoder, MediaError
-from ml.media.process import ROOT
+from ml.media.pool import TRIES
+from ml.media.process import Child
+from ml.media.turns import Turns
+from ml.sandbox import ROOT
 
 
 @pytest.fixture
@@ -87,22 +90,37 @@ def test_a_killed_idle_child_is_replaced(small: Path) -> None:
         assert decoder.image(small).width == 30
 
 
-def test_a_child_that_dies_at_work_fails_its_file_only(small: Path, big: Path) -> None:
+def test_what_a_child_was_at_that_died_is_done_by_another(small: Path, big: Path) -> None:
     with Decoder() as decoder:
         decoder.image(small)
         pid = pid_of(decoder)
         os.kill(pid, signal.SIGSTOP)
         killer = threading.Timer(0.2, os.kill, (pid, signal.SIGKILL))
         killer.start()
-        with pytest.raises(MediaError) as caught:
-            decoder.image(big)
+        assert decoder.image(big).width == 6000
         killer.join()
-        assert caught.value.code == "decoder-died"
-        assert decoder.image(small).width == 30
+        assert pid_of(decoder) != pid
+
+
+def test_a_file_whose_children_die_could_not_be_looked_at(small: Path) -> None:
+    killed: list[Child] = []
+    with Decoder() as decoder:
+        take = decoder.pool._take
+
+        def kill() -> Child:
+            killed.append(child := take())
+            child._process.kill()
+            return child
+
+        decoder.pool._take = kill  # type: ignore[method-assign]
+        with pytest.raises(MediaError) as caught:
+            decoder.image(small)
+        assert (caught.value.code, len(killed)) == ("decoder-died", TRIES)
+        assert "could not be looked at" in caught.value.message
 
 
 def test_threads_share_at_most_k_children(small: Path) -> None:
-    with Decoder(children=2) as decoder, ThreadPoolExecutor(8) as pool:
+    with Decoder(turns=lambda: Turns(2)) as decoder, ThreadPoolExecutor(8) as pool:
         assert {result.width for result in pool.map(decoder.image, [small] * 40)} == {30}
         assert 1 <= len(decoder.pool.idle) <= 2
 

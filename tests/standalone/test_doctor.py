@@ -17,6 +17,7 @@ import pytest
 import redis
 from django.core.management import CommandError, call_command
 
+from ml import sandbox
 from standalone.config import ROOT
 from standalone.doctor import care, configuration, storage, work
 from standalone.doctor.findings import Check, Options, as_dicts, examine, fail, ok
@@ -224,6 +225,9 @@ def test_it_tells_what_is_down_when_everything_is_down(tmp_path: Path) -> None:
     assert f"python -m ml.compression prepare --out {tmp_path}/away" in found["models"]["advice"]
     assert "people sign in over http" in found["https"]["what"]
     assert found["decoder"]["verdict"] == "ok"
+    here = sandbox.describe()
+    assert (found["children"]["verdict"] == "ok") == bool(here.landlock and here.seccomp)
+    assert (f"Landlock {here.landlock}" in found["children"]["what"]) == bool(here.landlock)
 
 
 def test_the_table_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tenants.errors import Invalid
 from tenants.moderation import checking, policy_document, starters
-from tenants.moderation.decision import STRENGTH, Fired, compile_policy, decide, judged
+from tenants.moderation.decision import STRENGTH, Decision, Fired, compile_policy, decide, judged
 from tests.tenants.policy_world import category, document, evidence, rule
 
 ABUSE = rule("abuse", "categories.abuse.flagged", "review")
@@ -68,6 +68,16 @@ def test_what_could_not_look_is_decided_by_the_policy(on_failure: str, decided: 
     if decided != "allow":
         assert found.reasons[1] == "Could not look: c2pa, decoding."
     assert decide({}, evidence(could_not_look=["everything"])).decision == "review"
+
+
+def test_nothing_is_decided_because_a_process_ended() -> None:
+    ended = {"could_not_look": ["decoder", "ocr"], "process_ended": ["decoder", "ocr"]}
+    noticing = rule("noticed", "'ocr' in could_not_look || size(could_not_look) > 0", "block")
+    assert decide(of(noticing, on_failure="block"), evidence(**ended)) == Decision("allow")
+    # What failed for another reason is told apart.
+    more = {**ended, "could_not_look": ["decoder", "ocr", "c2pa"]}
+    found = decide(of(on_failure="review"), evidence(**more))
+    assert (found.decision, found.reasons) == ("review", ("Could not look: c2pa.",))
 
 
 def test_a_failure_weakens_nothing_and_an_exception_outweighs_it() -> None:

@@ -11,6 +11,7 @@ import pytest
 from django.utils import timezone
 from PIL import Image, PngImagePlugin
 
+from ml.media.process import Child
 from tenants.accounts import metering
 from tenants.datasets.models import Asset, Blob
 from tenants.datasets.services import create_dataset
@@ -336,6 +337,29 @@ def test_a_file_that_cannot_be_read_goes_to_a_person(party, dataset, enforce) ->
         assert audit.decision == "review"
         assert "decoding" in Evidence.objects.get().document["could_not_look"]
         assert [review.rule for review in Review.objects.all()] == ["detector-failed"]
+
+
+def test_a_process_that_ended_decides_nothing(party, dataset, enforce, monkeypatch) -> None:
+    """Each examining process is killed as it begins; the audit says so, and neither blocks nor asks a person."""
+    enforce(quarantine=True)
+    added = add(party, dataset, file=io.BytesIO(jpeg(7, 300)))
+    killed = []
+
+    def kill(child: Child, request: Any, path: Any = None) -> None:
+        killed.append(child)
+        child._process.kill()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Child, "send", kill)
+        finish(party, added.job)
+    assert len(killed) > 2
+    with tenant_scope(party.id):
+        audit, document = Audit.objects.get(), Evidence.objects.get().document
+        assert (audit.decision, audit.rules) == ("allow", [])
+        assert document["could_not_look"] == document["process_ended"]
+        assert "decoder" in document["could_not_look"]
+        assert "decoding" not in document["could_not_look"]
+        assert not Review.objects.exists()
 
 
 def test_an_audit_that_fails_for_good_is_decided_all_the_same(party, dataset, enforce) -> None:

@@ -6,15 +6,14 @@ Tag(place='png', key='parameters', text='a castle\\nSteps: 20, Sampler: Euler a,
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from ml.media.descriptors import File
 from ml.provenance.tags import pictures, streams
 from ml.provenance.tags.model import Budget, Tag, Tags
 
 __all__ = ["Budget", "Tag", "Tags", "read_tags"]
 
 
-def read_tags(path: Path, media_type: str) -> Tags:
+def read_tags(path: File, media_type: str) -> Tags:
     """The tags of a picture, sound or film. Damaged parts are left out, never raised about; see ``Tags.complete``."""
     tags = Tags()
     if media_type.startswith("image/"):

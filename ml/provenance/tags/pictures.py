@@ -243,7 +243,10 @@ def _part(file: BinaryIO, size: int, tags: Tags, most: int = MAX_PART) -> bytes:
 
 
 def _size(file: BinaryIO) -> int:
-    return os.fstat(file.fileno()).st_size
+    at = file.tell()
+    end = file.seek(0, os.SEEK_END)
+    file.seek(at)
+    return end
 
 
 _WALKS = {

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from pathlib import Path
 
 import av
 
+from ml.media.descriptors import File
 from ml.provenance.tags import pictures, xmp
 from ml.provenance.tags.model import Exhausted, Tags
 
 _OPTIONS = {"export_xmp": "1", "max_streams": "256", "analyzeduration": "0", "probesize": "1000000"}
+_OPTIONS |= {"protocol_whitelist": "none"}  # the kind of file is guessed here, and playlists name others
 MAX_STREAMS = 64
 
 
-def read(path: Path, tags: Tags) -> None:
+def read(path: File, tags: Tags) -> None:
     """Add the tags of a sound or film."""
     try:
         _containers(path, tags)
@@ -26,9 +27,9 @@ def read(path: Path, tags: Tags) -> None:
         tags.complete = False
 
 
-def _containers(path: Path, tags: Tags) -> None:
+def _containers(path: File, tags: Tags) -> None:
     try:
-        with av.open(str(path), metadata_errors="replace", options=_OPTIONS) as container:
+        with av.open(path.open("rb"), metadata_errors="replace", options=_OPTIONS) as container:
             _keep(container.metadata, tags)
             for stream in itertools.islice(container.streams, MAX_STREAMS):
                 _keep(stream.metadata, tags)

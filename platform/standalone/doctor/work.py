@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from celery import current_app
 from django.conf import settings
 from django.utils import timezone
 
+from ml import sandbox
 from ml.compression.store import is_intact, models_dir
 from ml.media import Decoder
 from standalone.doctor.findings import Check, Finding, Options, examples, fail, ok, warn
@@ -59,6 +61,31 @@ def decoder(options: Options) -> Finding:
             f"a picture of one pixel came out as {picture.pixels.shape}", "Install the packages again."
         )
     return ok("a picture was decoded in its limited process")
+
+
+def children(options: Options) -> Finding:
+    """Which limits the kernel sets to the processes that read what users sent, tried in one of them."""
+    found = sandbox.describe()
+    user = f"as user {found.uid}" if found.uid is not None else "as the user of this process"
+    told = [user, "without new privileges" * found.no_new_privs, "with calls filtered" * found.seccomp]
+    told.append(f"with files limited by Landlock {found.landlock}" if found.landlock else "without Landlock")
+    what = ", ".join(filter(None, told))
+    if not (found.seccomp and found.no_new_privs):
+        return fail(
+            f"they run {what}", "Their network is open: use Linux on x86-64 or aarch64 with seccomp filters."
+        )
+    if found.uid is None and os.geteuid() == 0:
+        return warn(
+            f"they run {what}, which is root without its rights",
+            "Map the users 64801 to 64806 into this container, or run the stack as another user.",
+        )
+    if not found.landlock:
+        return warn(
+            f"they run {what}: decoders, examiners and readers of tables get open files and can open none, but those"
+            " that build indexes, draw maps and train can read what their user may",
+            "Linux 5.13 or newer has Landlock; it has to stand in the kernel's `lsm=`, and containers may refuse it.",
+        )
+    return ok(what)
 
 
 def _decoder() -> Decoder:
@@ -126,6 +153,7 @@ CHECKS = (
         deep_timeout_s=30,
         advice="See DECODER_MEMORY_BYTES; is PyAV installed?",
     ),
+    Check("children", children, timeout_s=30, deep_timeout_s=30, advice="See ml/sandbox.py; it needs Linux."),
     Check("workers", workers, needs="valkey"),
     Check("canaries", canaries, needs="valkey"),
     Check("overdue-jobs", overdue, needs="migrations"),

@@ -15,6 +15,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from ml import sandbox
 from tenants.datasets.importers import limits
 from tenants.datasets.importers.content import CHUNK, Content
 from tenants.datasets.importers.entries import in_words
@@ -22,6 +23,9 @@ from tenants.datasets.importers.records import FileCell, Record, unreadable
 from tenants.errors import Invalid, Unavailable
 
 _CHILD = Path(__file__).with_name("parquet_child.py")
+# Arrow's own pools and each thread's malloc arena reserve address space, which is limited.
+LEAN = {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+LEAN |= {"ARROW_DEFAULT_MEMORY_POOL": "system"}
 _LIMITS = {
     "memory": limits.PARQUET_MEMORY,
     "cpu_s": limits.PARQUET_CPU_S,
@@ -107,7 +111,7 @@ class _Child:
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(_CHILD), str(content.descriptor), json.dumps(_LIMITS)],
             cwd="/",
-            env=_environment(),
+            env=sandbox.environment(**LEAN),
             pass_fds=[content.descriptor],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -194,12 +198,3 @@ def _is_row(message: dict[str, Any]) -> bool:
         return True
     parts = message.get("values"), message.get("files")
     return all(isinstance(part, dict) for part in parts) and numbers[1] <= limits.PARQUET_FILE  # type: ignore[operator]
-
-
-def _environment() -> dict[str, str]:
-    """Only what Python needs: no secrets of this process reach code that reads strangers' files."""
-    names = ("PATH", "LD_LIBRARY_PATH", "LANG", "TMPDIR")
-    kept = {name: os.environ[name] for name in names if name in os.environ}
-    # Arrow's own pools and each thread's malloc arena reserve address space, which is limited.
-    small = {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    return kept | small | {"ARROW_DEFAULT_MEMORY_POOL": "system", "PYTHONDONTWRITEBYTECODE": "1"}

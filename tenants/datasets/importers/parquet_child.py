@@ -2,8 +2,8 @@
 
 Run by its path as ``python -P parquet_child.py DESCRIPTOR LIMITS`` by ``parquet.py``: it imports nothing of this
 package. It writes lines of JSON: first the columns and counts, then, for each line of its input that names what is
-wanted, a line a row, followed by the bytes of its file. Address space and processor time are limited and writing
-files is forbidden, so what a hostile file can break dies with this process.
+wanted, a line a row, followed by the bytes of its file. Address space and processor time are limited, and
+``ml.sandbox`` leaves it no other file, no network and no other process: what a hostile file breaks dies with it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from ml import sandbox
+
 MAX_DEPTH = 10
 
 
@@ -26,9 +28,11 @@ def main(descriptor: int, limits: dict[str, int]) -> None:
     """Tell the columns, wait for what is wanted, give the rows."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=1 << 16)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    source = _source(descriptor)
+    sandbox.confine("table", load=_load)
     _limit(limits["memory"])
     try:
-        file = _opened(descriptor, limits)
+        file = _opened(source, limits)
         _line(answers, _described(file))
         for line in sys.stdin.buffer:
             for header, content in Rows(file, json.loads(line), limits):
@@ -40,17 +44,31 @@ def main(descriptor: int, limits: dict[str, int]) -> None:
         _line(answers, {"fatal": f"It cannot be read: {_words(error)}"})
 
 
-def _opened(descriptor: int, limits: dict[str, int]) -> Any:
+def _source(descriptor: int) -> Any:
+    """The file, opened and not looked at."""
     import pyarrow as pa
-    from pyarrow import parquet
 
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
+    return pa.OSFile(f"/proc/self/fd/{descriptor}")
+
+
+def _load() -> None:
+    """Import what reading may need: afterwards no file has to be opened."""
+    import zoneinfo
+
+    from pyarrow import parquet  # noqa: F401
+
+    zoneinfo.ZoneInfo("UTC")
+
+
+def _opened(source: Any, limits: dict[str, int]) -> Any:
+    from pyarrow import parquet
+
     _arm(limits["cpu_s"])
     # Signed at 2**63 the counts of a footer may say anything; strings and lists in it are bounded by its own size.
     return parquet.ParquetFile(
-        f"/proc/self/fd/{descriptor}",
-        memory_map=False,
+        source,
         pre_buffer=False,
         buffer_size=1 << 18,
         page_checksum_verification=True,

@@ -6,7 +6,6 @@ upkeep removes from the spool, and at most a file that the next attempt replaces
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -83,17 +82,19 @@ def _drawn(claimed: jobs.Claim, row: EmbeddingMap, folder: Path) -> tuple[dict[s
     for name in ("neighbours", "min_dist", "seed"):
         command += [f"--{name.replace('_', '-')}", str(row.params[name])]
     command += ["--memory-bytes", str(settings.MAP_MEMORY_BYTES), "--cpu-s", str(settings.MAP_CPU_S)]
-    with processes.running(command, env=_environment()) as child:
+    with processes.running(command, folders=[folder], env=_environment(folder)) as child:
         last = _follow(claimed, child)
     if child.status or "points" not in last:
         _refuse(child.status, last)
     return last, child.cpu_s
 
 
-def _environment() -> dict[str, str]:
+def _environment(folder: Path) -> dict[str, str]:
     """What numba compiled is kept: the next map begins sooner."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
-    return {**os.environ, **threads, "NUMBA_CACHE_DIR": str(settings.DATA_DIR / "numba")}
+    cache = Path(settings.DATA_DIR) / "numba"
+    cache.mkdir(parents=True, exist_ok=True)
+    return {**threads, "NUMBA_CACHE_DIR": str(cache), "TMPDIR": str(folder)}
 
 
 def _follow(claimed: jobs.Claim, child: processes.Child) -> dict[str, Any]:
