@@ -135,9 +135,11 @@ def source_of(asset: Asset, text: str) -> Iterator[Source]:
 
 def _store(claimed: jobs.Claim, asset: Asset, source: Source, prepared: Prepared) -> None:
     more = make_ready(asset, source.text, prepared)
+    # Erased with the asset, as the id is (`erasure_receipts.scrub_jobs`).
+    named = {"filename": asset.filename} if asset.filename else {}
     jobs.succeed(
         claimed,
-        result={"asset": str(asset.id), "vectors": prepared.parts},
+        result={"asset": str(asset.id), "vectors": prepared.parts, **named},
         cpu_s=prepared.cpu_s,
         gpu_s=0,
         used={"vectors": more},

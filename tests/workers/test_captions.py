@@ -17,10 +17,10 @@ from tenants.errors import Conflict, NotFound
 from tenants.jobs.models import Job
 from tenants.moderation import selectors
 from tenants.moderation.models import Audit
-from tenants.pipeline import merging, services
+from tenants.pipeline import merging, services, subjects
 from tenants.pipeline.uploads import check_upload
 from tenants.retrieval.hydration import HYDRATED
-from tenants.retrieval.models import Vector
+from tenants.retrieval.models import LexicalEntry, Vector
 from tenants.retrieval.search import Query, search
 from tenants.scope import tenant_scope
 from tests.flows.pictures import jpeg
@@ -69,6 +69,9 @@ def test_each_caption_is_found_and_the_asset_is_one_hit(party, dataset) -> None:
         added = services.add_asset(dataset_id=dataset.id, upload=upload)
         services.add_asset(dataset_id=dataset.id, text="something about tax law")
     _embed_all(party)
+    with tenant_scope(party.id):
+        result = Job.objects.get(pk=added.job.id).result
+    assert result == {"asset": str(added.asset.id), "vectors": 3, "filename": "IMG_2041-tandem_ride.JPG"}
     assert _parts(party)[:3] == [("image", None), ("text", None), ("text", {"caption": 1})]
     with tenant_scope(party.id):
         assert quotas.summary()["vectors"]["used"] == 4
@@ -87,6 +90,26 @@ def test_each_caption_is_found_and_the_asset_is_one_hit(party, dataset) -> None:
         assert named.results[0][0]["filename"] == "IMG_2041-tandem_ride.JPG"
         fields = [one.field for one in named.highlights[added.asset.id]]
         assert "filename" in fields
+
+
+def test_a_name_is_erased_with_its_asset(party, dataset, start, run) -> None:
+    run(start(_zip("manifest.csv", "id,file_name,person\na,photos/1.jpg,ann\n", 1), "pictures.zip"))
+    _copies(party, dataset, [["one", "two"]], values={"person": "ann"})
+    _embed_all(party)
+    with tenant_scope(party.id):
+        kept = [row.result for row in Job.objects.filter(kind="embed_asset")]
+        assert kept[0]["filename"] == "the name.jpg"
+        _, job = subjects.request_erasure(criteria=subjects.check_criteria(values={"person": "ann"}))
+    tasks.erase_subject(str(job.id), str(party.id))
+    with tenant_scope(party.id):
+        assert not Asset.objects.exists()
+        assert not LexicalEntry.objects.exists()
+        left = [
+            *Job.objects.values_list("result", flat=True),
+            *ImportRow.objects.values_list("name", "reason"),
+        ]
+        assert "name.jpg" not in str(left)
+        assert "1.jpg" not in str(left)
 
 
 def test_rows_with_one_file_and_one_id_are_one_asset(party, dataset, start, run) -> None:
