@@ -34,12 +34,17 @@ def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-@pytest.mark.parametrize("name", ["postgres", "valkey", *APP_PROCESSES])
-def test_a_killed_process_comes_back(own_stack: Stack, name: str) -> None:
-    own_stack.wait_for_successor(name, own_stack.kill(name), RECOVERY_S)
+ONES_AND_WORKERS = [("postgres",), ("valkey",), ("web",), (*WORKERS, "beat")]
+
+
+@pytest.mark.parametrize("names", ONES_AND_WORKERS, ids=["postgres", "valkey", "web", "workers"])
+def test_killed_processes_come_back(own_stack: Stack, names: tuple[str, ...]) -> None:
+    killed = {name: own_stack.kill(name) for name in names}
+    for name, pid in killed.items():
+        own_stack.wait_for_successor(name, pid, RECOVERY_S)
     own_stack.wait_ready(RECOVERY_S)
     for worker in WORKERS:
-        wait_until(worker_answers(worker, own_stack.env), RECOVERY_S, lambda: own_stack.log_tail("stack"))
+        wait_until(worker_answers(worker, own_stack.env), 2 * RECOVERY_S, lambda: own_stack.log_tail("stack"))
 
 
 def test_processes_that_hang_come_back(own_stack: Stack) -> None:
