@@ -389,6 +389,8 @@ LOGIN_REDIRECT_URL = "console:home"
 # A reset link works this long; whoever handed it out may have to read it over the telephone.
 PASSWORD_RESET_TIMEOUT = 4 * 3600
 SESSION_ENGINE = "tenants.accounts.sessions"
+# With the session they end: a cookie of their own outlived signing out, and told the next person of the browser.
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SECURE_COOKIES = BASE_URL.startswith("https://")

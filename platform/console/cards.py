@@ -47,6 +47,42 @@ class Card:
         return self.folded_count - len(self.folded)
 
 
+# What stands in the place of words that are not to be read in passing. Nobody but who may moderate opens them.
+VEILED = {
+    "block": {
+        "text": _("Blocked text"),
+        "image": _("Blocked picture"),
+        "audio": _("Blocked recording"),
+        "video": _("Blocked film"),
+    },
+    "quarantined": {
+        "text": _("Text, held back"),
+        "image": _("Picture, held back"),
+        "audio": _("Recording, held back"),
+        "video": _("Film, held back"),
+    },
+    "": {"text": _("Text"), "image": _("Picture"), "audio": _("Recording"), "video": _("Film")},
+}
+
+
+def is_hidden(asset: Asset | None) -> bool:
+    """Whether it is blocked or held back, so that its words stand in no list, link, label or title."""
+    return asset is not None and asset.moderation in Asset.HIDDEN
+
+
+def name_of(asset: Asset, chars: int = 90, otherwise: Any = "", *, veiled: bool = False) -> str:
+    """What lists, links and labels call an asset: its words; of one that is hidden or `veiled` only what it is.
+
+    `otherwise` where it has neither words nor an id of the tenant's own.
+    """
+    if veiled or is_hidden(asset):
+        kind = VEILED[asset.moderation if is_hidden(asset) else ""][asset.modality]
+        words = " · ".join(filter(None, (str(kind), asset.external_id)))
+    else:
+        words = asset.title or asset.external_id or str(otherwise)
+    return Truncator(words).chars(chars)
+
+
 def job_lines(jobs: list[Job]) -> list[tuple[Job, str]]:
     """Each job with the title of its asset, in one query. What was deleted meanwhile has no words."""
     ids = [parse_id(str(job.arguments.get("asset", ""))) for job in jobs]
@@ -59,9 +95,7 @@ def job_lines(jobs: list[Job]) -> list[tuple[Job, str]]:
 def _subject(asset: Asset | None) -> str:
     if asset is None:
         return ""
-    return Truncator(
-        asset.caption or asset.filename or asset.external_id or asset.get_modality_display().lower()
-    ).chars(60)
+    return name_of(asset, 60, asset.get_modality_display().lower())
 
 
 def card_of(

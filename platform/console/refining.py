@@ -12,6 +12,7 @@ from typing import Any
 from django.http import QueryDict
 from django.utils.translation import gettext as _
 
+from console.cards import name_of
 from console.paging import parse_id
 from tenants.datasets.models import Asset
 from tenants.errors import Invalid, NotFound
@@ -141,7 +142,7 @@ def chips_of(refined: Refinements, assets: dict[uuid.UUID, Asset], labels: dict[
 def _words_of(asset: Asset | None) -> str:
     if asset is None:
         return _("an asset that is gone")
-    return asset.title or asset.get_modality_display().lower()
+    return name_of(asset, otherwise=asset.get_modality_display().lower())
 
 
 def _told(text: str, labels: dict[str, str]) -> str:

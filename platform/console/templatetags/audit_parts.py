@@ -15,6 +15,9 @@ from django.utils.translation import pgettext_lazy
 
 from console import audit_words as words
 from console.audit_sheet import said_of
+from console.cards import is_hidden, name_of
+from console.templatetags.console_parts import icon
+from tenants.datasets.models import Asset
 
 register = template.Library()
 
@@ -132,6 +135,45 @@ def severity_name(code: str) -> str:
 @register.filter
 def act_name(code: str) -> str:
     return str(ACTS.get(code, code))
+
+
+@register.filter
+def named(asset: Asset, chars: int = 90) -> str:
+    """What an asset is called where everybody reads it in passing (`cards.name_of`)."""
+    return name_of(asset, chars, _("Asset without a caption"))
+
+
+@register.filter
+def kind_named(asset: Asset) -> str:
+    """The same without its words, whatever it stands at."""
+    return name_of(asset, veiled=True)
+
+
+@register.filter
+def hidden(asset: Asset | None) -> bool:
+    return is_hidden(asset)
+
+
+@register.filter
+def hides(decision: str, asset: Asset | None) -> bool:
+    """Whether the words of an audited item are veiled: where the audit asks for that, or the item is hidden now."""
+    return decision in ("review", "block") or is_hidden(asset)
+
+
+@register.simple_block_tag
+def veil(content: str, closed: bool, label: str = "") -> SafeString:
+    """`{% veil asset|hidden %}…{% endveil %}`: behind something to open, by pointer, keyboard and screen reader alike.
+
+    It is `<details>`, so that it needs no script; without `closed` the content stands there as it is.
+    """
+    if not closed or not content.strip():
+        return SafeString(content)
+    return format_html(
+        '<details class="veiled-words"><summary>{}{}</summary><div>{}</div></details>',
+        icon("eye-slash"),
+        label or _("Show the words"),
+        SafeString(content),
+    )
 
 
 @register.simple_tag

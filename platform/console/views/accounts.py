@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, cast
 
+from django.contrib import messages
 from django.contrib.auth import login, logout
 from django.contrib.auth.views import LoginView
 from django.http import HttpRequest, HttpResponse
@@ -146,6 +147,8 @@ def choose(request: Any) -> HttpResponse:
         chosen = request.POST.get("tenant", "")
         if any(str(m.tenant_id) == chosen for m in memberships):
             request.session[SESSION_KEY] = chosen
+            # What was left to be said is about the workspace that is left.
+            list(messages.get_messages(request))
             return redirect("console:home")
     elif request.workspace is not None and (request.workspace.acting or len(memberships) == 1):
         return redirect("console:home")

@@ -13,13 +13,12 @@ from django.http import HttpResponse, JsonResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
-from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from console import asset_history, playback
 from console.access import Request, actor_of, needs, page
-from console.cards import card_of
+from console.cards import card_of, name_of
 from console.forms import AssetForm, UploadForm
 from tenants.accounts.permissions import MODERATE, READ, SEARCH, WRITE
 from tenants.datasets import selectors, serving
@@ -82,8 +81,8 @@ def add(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
 
 def _earlier(asset: Asset) -> dict[str, str]:
     """The asset of the same content that was there before, as the uploading script names it."""
-    title = asset.title or asset.external_id or asset.get_modality_display().lower()
-    return {"title": Truncator(title).chars(60), "url": reverse("console:asset", args=[asset.id])}
+    title = name_of(asset, 60, asset.get_modality_display().lower())
+    return {"title": title, "url": reverse("console:asset", args=[asset.id])}
 
 
 @needs(READ)

@@ -103,6 +103,7 @@ def _initial(request: Request) -> dict[str, Any]:
     if found is None:
         raise NotFound(_("There is no such asset."))
     asset = datasets.get_asset(found)
+    datasets.require_shown(asset, request.workspace.scopes)
     return {"remix_of": asset.id, "prompt": asset.caption, "outputs": ["video"]}
 
 

@@ -10,11 +10,11 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpResponse, JsonResponse
 from django.shortcuts import redirect
-from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 
 from console.access import Request, actor_of, needs, page
 from console.audit_words import CATEGORIES
+from console.cards import name_of
 from console.json_places import Places
 from console.moderation_forms import DocumentForm
 from console.paging import parse_id
@@ -143,7 +143,7 @@ def _offered() -> list[tuple[Audit, str]]:
 
 
 def _words(asset: Asset | None) -> str:
-    return Truncator((asset.title or asset.external_id or "") if asset else "").chars(60)
+    return name_of(asset, 60) if asset else ""
 
 
 # --- While one types -------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 // Parts of a page that show a job: fetched again whenever the job changes.
 import htmx from "htmx.org";
 import { all, find } from "./dom";
+import { forgetFlashes } from "./notices";
 import { finished, type Job, watch } from "./watch";
 
 const watched = new WeakSet<Element>();
@@ -10,8 +11,12 @@ export function startJobs(root: ParentNode): void {
   for (const panel of [...self, ...all<HTMLElement>("[data-job]", root)]) {
     if (watched.has(panel)) continue;
     watched.add(panel);
+    let before: Job["state"] | undefined;
     watch(panel.dataset.job ?? "", (job) => {
       tell(job);
+      // "It is queued again" is over once it is not queued any more.
+      if (finished(job) || (before && before !== job.state)) forgetFlashes();
+      before = job.state;
       if (!moved(panel, job)) refresh(panel);
     });
   }

@@ -1,5 +1,5 @@
 // Short messages at the corner of the page, and what htmx does when an answer does not come.
-import { fromTemplate, need } from "./dom";
+import { all, find, fromTemplate, need } from "./dom";
 
 const SHOWN_MS = 8000;
 
@@ -11,7 +11,32 @@ export function notice(text: string): void {
   setTimeout(() => item.remove(), SHOWN_MS);
 }
 
+/** Messages that the server has put on the page: each speaks of what the page showed when it was loaded. */
+const FLASH = "[data-flash]";
+
+/** Take them away once what they speak of has changed. */
+export function forgetFlashes(): void {
+  for (const flash of all(FLASH)) flash.remove();
+}
+
+function startFlashes(): void {
+  for (const flash of all<HTMLElement>(FLASH)) {
+    const close = find<HTMLButtonElement>("[data-close]", flash);
+    if (!close) continue;
+    close.hidden = false;
+    close.addEventListener("click", () => {
+      flash.remove();
+      find<HTMLElement>("main")?.focus();
+    });
+  }
+  // A page that the browser brings back from its memory says again what was said before.
+  window.addEventListener("pageshow", (event) => {
+    if (event.persisted) forgetFlashes();
+  });
+}
+
 export function startNotices(): void {
+  startFlashes();
   document.body.addEventListener("htmx:sendError", () => {
     notice("The server cannot be reached. Check the connection and try again.");
   });

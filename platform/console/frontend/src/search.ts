@@ -2,7 +2,7 @@
 import htmx from "htmx.org";
 import { all, csrfToken, find, need, onDrop, setFiles } from "./dom";
 import { startKeeping } from "./keeping";
-import { notice } from "./notices";
+import { forgetFlashes, notice } from "./notices";
 import { startMomentPlayer } from "./play";
 import { startRecorder } from "./recorder";
 import { startShortcuts } from "./shortcuts";
@@ -137,6 +137,7 @@ class SearchForm {
 
   /** A spoken query becomes text in the box, where it can be corrected and sent again. */
   private answered(): void {
+    forgetFlashes();
     const heard = find<HTMLElement>("#results [data-transcript]");
     if (heard) {
       const words = heard.dataset.transcript ?? "";
