@@ -86,6 +86,8 @@ class ImportLine(s.Serializer):
     outcome = s.ChoiceField(models.ImportRow.Outcome.values)
     asset = s.CharField(**shapes.NULL)
     reason = s.CharField(allow_blank=True)
+    external_id = s.CharField(allow_blank=True, help_text="Of a failed row of a table, as it was read.")
+    text = s.CharField(allow_blank=True, help_text="The beginning of a failed row's text.")
 
 
 class ImportPage(shapes.Page):

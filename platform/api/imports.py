@@ -218,7 +218,7 @@ class Rows(Existing):
             )
         shown = rows[:limit]
         more = str(shown[-1].row) if len(rows) > limit else None
-        return Response({"results": [imports.row_as_dict(row) for row in shown], "next": more})
+        return Response({"results": [imports.row_as_dict(row, self.found) for row in shown], "next": more})
 
 
 def read_row(query: QueryDict) -> int:
@@ -234,7 +234,11 @@ class Receipt(Existing):
 
     @extend_schema(
         summary="The receipt as CSV",
-        description="Cells that a spreadsheet would take for a formula begin with an apostrophe.",
+        description=(
+            "With `outcome=failed` the rows as the source had them, with `import_line` and `import_reason` in front: "
+            "mend them and import the file again; those two columns are passed over. Cells that a spreadsheet would "
+            "take for a formula begin with an apostrophe, which that import takes away."
+        ),
         parameters=[OUTCOME],
         responses={(200, "text/csv"): OpenApiTypes.STR},
     )

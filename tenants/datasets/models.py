@@ -254,6 +254,9 @@ class ImportRow(TenantModel):
     outcome = models.CharField(max_length=9, choices=Outcome.choices)
     asset_id = models.UUIDField(null=True, blank=True)
     reason = models.CharField(max_length=500, blank=True, default="")
+    # Of a failed row of a table, for some weeks: pairs of column and value in the order of the source, which an object
+    # in jsonb would not keep.
+    record = models.JSONField(null=True, blank=True)
 
     class Meta(TenantModel.Meta):
         db_table = "import_row"

@@ -55,7 +55,7 @@ class Batch:
 
     def add(self, item: importers.Item, folder: Path) -> None:
         """Read an item; whatever is wrong with it becomes the entry's outcome."""
-        entry = Entry(row=item.row, name=item.name)
+        entry = Entry(row=item.row, name=item.name, record=item.record)
         self.entries.append(entry)
         try:
             self._fill(entry, item, folder)

@@ -69,6 +69,8 @@ class Entry:
     upload: Upload | None = None
     path: Path | None = None
     values: dict[str, Any] = field(default_factory=dict)
+    # The row of a table as it was read.
+    record: dict[str, Any] = field(default_factory=dict)
     # What it is to be prepared for.
     spaces: encoding.Spaces = field(default_factory=dict)
     prepared: Prepared | None = None

@@ -83,7 +83,9 @@ def erase_batch(assets: Sequence[Asset], more: QuerySet[Asset] | None = None) ->
     if begun := _forget_generations(remix_of_id__in=ids):
         # What was asked to be made from it quotes it; what was made stays.
         rows["generation"] = begun
-    if lines := ImportRow.objects.filter(asset_id__in=ids).update(asset_id=None, name="", reason="Erased."):
+    if lines := ImportRow.objects.filter(asset_id__in=ids).update(
+        asset_id=None, name="", reason="Erased.", record=None
+    ):
         rows["import_row"] = lines
     kept = set(Blob.objects.filter(pk__in=blob_ids, references__gt=0).values_list("pk", flat=True))
     gone = {a.blob_id: a.blob for a in assets if a.blob_id not in kept}

@@ -26,7 +26,7 @@ from tenants.events.services import record
 from tenants.jobs import notes
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job, JobDispatch
-from tenants.pipeline import bulk, import_sources, imports
+from tenants.pipeline import bulk, import_sources, imports, receipts
 from tenants.pipeline.batches import FULL, Batch, prepare_again, read_batches
 from tenants.pipeline.embedding import SWITCHES
 from tenants.pipeline.uploads import MAX_CAPTIONS
@@ -193,8 +193,17 @@ class Run:
                 raise jobs.Cancelled
             with transaction.atomic():
                 bulk.store(dataset_id=self._row.dataset_id, entries=entries, parent=self._claimed.job_id)
-            ImportRow.objects.bulk_create(_receipt_line(self._row, entry) for entry in entries)
+            ImportRow.objects.bulk_create(self._receipt_lines(entries))
             self._advance(entries)
+
+    def _receipt_lines(self, entries: list[bulk.Entry]) -> Iterator[ImportRow]:
+        failed = self._row.failed
+        for entry in entries:
+            line = _receipt_line(self._row, entry)
+            if line.outcome == ImportRow.Outcome.FAILED:
+                failed += 1
+                line.record = receipts.kept(entry.record) if failed <= receipts.MAX_KEPT_ROWS else None
+            yield line
 
     def _advance(self, entries: list[bulk.Entry]) -> None:
         row = self._row

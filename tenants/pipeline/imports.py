@@ -28,6 +28,8 @@ from tenants.pipeline.import_sources import KEEP_SOURCE, forget_source, sealed, 
 from tenants.scope import current_tenant_id, tenant_scope
 
 SHOWN_FAILURES = 100
+# Of a failed row: characters of its id and text that are shown.
+EXCERPT = 200
 LOCATION = 1000
 
 
@@ -235,14 +237,27 @@ def import_as_dict(row: Import, job: Job | None = None) -> dict[str, Any]:
     }
 
 
-def row_as_dict(row: ImportRow) -> dict[str, Any]:
+def row_as_dict(row: ImportRow, job_import: Import) -> dict[str, Any]:
+    """`external_id` and `text` tell what a failed row of a table was about; they are empty where nothing is kept."""
+    external_id, text = told_by(row, job_import)
     return {
         "row": row.row,
         "name": row.name,
         "outcome": row.outcome,
         "asset": str(row.asset_id) if row.asset_id else None,
         "reason": row.reason,
+        "external_id": external_id,
+        "text": text,
     }
+
+
+def told_by(row: ImportRow, job_import: Import) -> tuple[str, str]:
+    """The external id and the beginning of the text of a failed row."""
+    values = dict(row.record or ())
+    mapping = job_import.mapping or {}
+    words = [values.get(mapping.get(role)) for role in ("id", "text")]
+    external_id, text = ("" if word is None else str(word).strip() for word in words)
+    return external_id[:EXCERPT], text[:EXCERPT]
 
 
 def result_of(row: Import) -> dict[str, Any]:
@@ -254,7 +269,18 @@ def result_of(row: Import) -> dict[str, Any]:
         "merged": row.merged,
         "duplicate": row.duplicate,
         "failed": row.failed,
-        "failures": [{"row": f.row, "name": f.name, "reason": f.reason} for f in failures],
+        "failures": [_failure(failure, row) for failure in failures],
+    }
+
+
+def _failure(row: ImportRow, job_import: Import) -> dict[str, Any]:
+    external_id, text = told_by(row, job_import)
+    return {
+        "row": row.row,
+        "name": row.name,
+        "external_id": external_id,
+        "text": text,
+        "reason": row.reason,
     }
 
 

@@ -31,6 +31,7 @@ from tenants.pipeline.erasure_receipts import settle
 from tenants.pipeline.import_sources import collect_sources
 from tenants.pipeline.job_archive import archive_jobs
 from tenants.pipeline.portability import forget_exports
+from tenants.pipeline.receipts import forget_rows
 from tenants.pipeline.retention import expire_assets
 from tenants.pipeline.services import resume_deletions
 from tenants.pipeline.subjects import resume_erasures
@@ -76,6 +77,7 @@ def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
             old_days,
             collect_blobs,
             collect_sources,
+            forget_rows,
             orphans,
             discard_expired,
             _prune,

@@ -281,6 +281,8 @@ def test_the_receipt_in_pages(api: Api, party: Party, dataset: str) -> None:
         "outcome": "failed",
         "asset": None,
         "reason": 'a "reason", 1',
+        "external_id": "",
+        "text": "",
     }
     refused(api.get(f"{path}?outcome=lost"), 422, "invalid", "/outcome")
     refused(api.get(f"{path}?cursor=-1"), 422, "invalid", "/cursor")
@@ -297,10 +299,15 @@ def test_the_receipt_as_csv(api: Api, party: Party, dataset: str, monkeypatch: p
     assert answer.headers["Content-Disposition"] == f'attachment; filename="receipt-{import_id}.csv"'
     rows = list(csv.reader(io.StringIO(b"".join(answer).decode(), newline="")))
     assert rows[0] == ["row", "name", "outcome", "asset", "reason"]
-    assert [row[1] for row in rows[1:]] == [f"'{name}" for name in names[:6]] + names[6:]
+    # A number is no formula.
+    assert [row[1] for row in rows[1:]] == ["'=1+1", "'+1", "-1", "'@SUM(A1)", "'\tx", "'\rx", *names[6:]]
     assert rows[1] == ["1", "'=1+1", "failed", "", 'a "reason", 1']
-    failed = b"".join(api.get(f"/imports/{import_id}/receipt?outcome=failed")).decode()
-    assert [row[0] for row in csv.reader(io.StringIO(failed, newline=""))] == ["row", "1", "3", "5", "7"]
+    answer = api.get(f"/imports/{import_id}/receipt?outcome=failed")
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="x-failed.csv"'
+    failed = b"".join(answer).decode("utf-8-sig")
+    rows = list(csv.reader(io.StringIO(failed, newline="")))
+    assert rows[0] == ["import_line", "import_reason"]
+    assert [row[0] for row in rows[1:]] == ["'=1+1", "-1", "'\tx", 'plain "quoted", 文']
 
 
 def test_limits_know_what_is_sent(api: Api, dataset: str, settings: Any) -> None:

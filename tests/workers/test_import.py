@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import datetime as dt
 import io
 import json
 import zipfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from django.core.files.storage import default_storage
+from django.utils import timezone
 
 from tenants.accounts import quotas
 from tenants.accounts.models import Plan
@@ -19,7 +24,7 @@ from tenants.jobs import selectors
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.moderation import activations, policies
-from tenants.pipeline import batches, bulk, importing, imports, services
+from tenants.pipeline import batches, bulk, importing, imports, receipts, services
 from tenants.pipeline.uploads import check_upload
 from tenants.retrieval.models import Vector, VectorClock
 from tenants.retrieval.search import Query, search
@@ -131,6 +136,108 @@ def test_one_bad_row_loses_no_other(party, dataset, start, run) -> None:
     assert receipt[5] == "The id '1' stands for other content in line 1."
     assert set(receipt) == {2, 3, 4, 5, 7}
     assert [failure["row"] for failure in job.result["failures"]] == [2, 3, 4, 5, 7]
+
+
+ROWS = [
+    {
+        "sku": "a",
+        "description": "a red apple",
+        "formula": "=1+1",
+        "price": -5,
+        "note": "'quoted'",
+        "tags": "x;y",
+    },
+    {
+        "sku": "b",
+        "description": " ",
+        "formula": "@SUM(A1)",
+        "price": -2.5,
+        "note": "+49 30 1234",
+        "tags": "y",
+    },
+    {"sku": "c", "description": "x" * 100_001, "formula": "-cmd", "price": 7, "note": "''", "tags": "z, w"},
+]
+
+
+def _written(kind: str) -> bytes:
+    if kind == "jsonl":
+        return "\n".join(map(json.dumps, ROWS)).encode()
+    if kind == "parquet":
+        sink = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(ROWS), sink)
+        return sink.getvalue()
+    table = io.StringIO()
+    writer = csv.DictWriter(table, ROWS[0])
+    writer.writeheader()
+    writer.writerows(ROWS)
+    return table.getvalue().encode()
+
+
+def _failed_rows(party, job: Job) -> str:
+    import_id = job.result["import"]
+    return b"".join(receipts.failed_rows(tenant_id=party.id, import_id=import_id)).decode("utf-8-sig")
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_failed_rows_are_mended_and_imported_again(party, dataset, start, run, kind: str) -> None:
+    job = run(start(_written(kind), f"shop.{kind}"))
+    assert (job.result["imported"], job.result["failed"]) == (1, 2)
+    first = job.result["failures"][0]
+    assert (first["row"], first["external_id"], first["text"]) == (2, "b", "")
+    assert job.result["failures"][1]["external_id"] == "c"
+    assert job.result["failures"][1]["text"] == "x" * 200
+
+    table = _failed_rows(party, job)
+    rows = list(csv.DictReader(io.StringIO(table, newline="")))
+    assert list(rows[0]) == ["import_line", "import_reason", *ROWS[0]]
+    assert [row["import_line"] for row in rows] == [failure["name"] for failure in job.result["failures"]]
+    assert rows[0]["import_reason"] == "The row has neither a text nor a file."
+    # Nothing that a spreadsheet runs, and numbers as they are.
+    assert [row["formula"] for row in rows] == ["'@SUM(A1)", "'-cmd"]
+    assert [float(row["price"]) for row in rows] == [-2.5, 7]
+    assert rows[0]["note"] == "'+49 30 1234"
+
+    rows[0]["description"], rows[1]["description"] = "a green pear", "a plum"
+    mended = io.StringIO()
+    writer = csv.DictWriter(mended, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    again = run(start("\ufeff" + mended.getvalue(), "shop-failed.csv"))
+    assert (again.result["imported"], again.result["failed"]) == (2, 0)
+    with tenant_scope(party.id):
+        found = {asset.external_id: asset for asset in Asset.objects.all()}
+    for row in ROWS[1:]:
+        metadata = found[row["sku"]].metadata
+        assert {name: metadata[name] for name in ("formula", "price", "note", "tags")} == {
+            name: row[name] for name in ("formula", "price", "note", "tags")
+        }
+        assert not {"import_line", "import_reason"} & metadata.keys()
+
+
+def test_rows_that_could_not_be_read_are_kept_as_far_as_they_were(party, dataset, start, run) -> None:
+    job = run(start("sku,description\na,fine\nb,too,many\nc\n", "shop.csv"))
+    rows = list(csv.reader(io.StringIO(_failed_rows(party, job), newline="")))
+    assert rows[0] == ["import_line", "import_reason", "sku", "description"]
+    assert [row[2:] for row in rows[1:]] == [["b", "too"], ["c", ""]]
+    assert job.result["failures"][0]["external_id"] == "b"
+
+
+def test_what_is_kept_of_failed_rows_is_bounded_and_forgotten(party, dataset, start, run) -> None:
+    lines = [
+        {"id": "1", "text": "\x00", "odd": {"deep": ["\x00", "\\u0000"]}},
+        {"id": "2", "text": "x" * 300_000},
+    ]
+    job = run(start("\n".join(map(json.dumps, lines)), "rows.jsonl"))
+    assert job.result["failed"] == 2
+    with tenant_scope(party.id):
+        rows = ImportRow.objects.order_by("row")
+        assert [row.record is None for row in rows] == [False, True]
+        assert dict(rows[0].record)["odd"] == {"deep": ["\ufffd", "\\ufffd"]}
+        assert receipts.forget_rows() == 0
+        Import.objects.update(created_at=timezone.now() - receipts.KEEP_ROWS - dt.timedelta(hours=1))
+        assert receipts.forget_rows() == 1
+        assert not ImportRow.objects.exclude(record=None).exists()
+    assert len(_failed_rows(party, job).splitlines()) == 3
 
 
 def test_an_archive_of_pictures_and_texts(party, dataset, start, run) -> None:

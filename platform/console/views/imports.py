@@ -109,6 +109,8 @@ def _progress(request: Request, row: Import) -> dict[str, Any]:
         job = Job.objects.filter(pk=row.job_id).first()
         lines = imports.list_rows(import_id=row.id, outcome=outcome).filter(row__gt=int(after))
         found = list(lines[: ROWS + 1])
+    for line in found:
+        line.external_id, line.told = imports.told_by(line, row)
     counts = [(name, getattr(row, name)) for name in OUTCOMES]
     return {
         "import": row,

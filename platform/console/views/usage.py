@@ -15,8 +15,8 @@ from console.access import Request, needs, page
 from console.usage_chart import charts_of
 from tenants.accounts import metering, quotas
 from tenants.accounts.permissions import READ
+from tenants.datasets.importers import armed
 from tenants.jobs import costs
-from tenants.pipeline.receipts import FORMULA
 
 PERIODS = (7, 30, 90, 365)
 DEFAULT = 30
@@ -115,8 +115,7 @@ def _lines(rows: Iterable[tuple[dt.date, str, float]]) -> Iterator[str]:
     yield writer.writerow(["day", "kind", "amount"])
     for day, kind, amount in rows:
         # Kinds are ours, but a spreadsheet must not take anything in a file for a formula.
-        safe = f"'{kind}" if kind.startswith(FORMULA) else kind
-        yield writer.writerow([day.isoformat(), safe, f"{amount:.6f}".rstrip("0").rstrip(".")])
+        yield writer.writerow([day.isoformat(), armed(kind), f"{amount:.6f}".rstrip("0").rstrip(".")])
 
 
 class _Echo:

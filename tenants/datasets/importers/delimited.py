@@ -15,8 +15,8 @@ from django.utils.translation import gettext as _
 from tenants.datasets.importers import limits
 from tenants.datasets.importers.content import Content
 from tenants.datasets.importers.encodings import MARKING, encoding
-from tenants.datasets.importers.records import Columns, Record, blank, sampled, unreadable
-from tenants.datasets.values import TYPES
+from tenants.datasets.importers.records import MENDING, Columns, Record, blank, sampled, unreadable
+from tenants.datasets.values import TYPES, read_number
 from tenants.errors import Invalid
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -44,6 +44,9 @@ class Delimited:
         self.total: int | None = None
         self.warnings: list[str] = []
         self.names = self._header()
+        self._mended = set(MENDING) <= set(self.names)
+        if self._mended:
+            self.names = unique([unarmed(name) for name in self.names])
         self.options["types"] = self._types(options.get("types"))
 
     def records(self, file: str | None = None, after: int = 0, most: int | None = None) -> Iterator[Record]:
@@ -61,8 +64,11 @@ class Delimited:
 
     def _record(self, number: int, line: int, cells: list[str], error: str | None) -> Record:
         name = f"line {line}"
+        if self._mended:
+            cells = [unarmed(cell) for cell in cells]
         error = error or self._fault(cells)
-        return Record(number, name, {} if error else dict(zip(self.names, cells, strict=False)), error)
+        values = dict(zip(self.names, cells, strict=False))
+        return Record(number, name, {}, error, values) if error else Record(number, name, values)
 
     def _fault(self, cells: list[str]) -> str | None:
         if len(cells) != len(self.names):
@@ -207,6 +213,22 @@ def _in_words(error: str) -> str:
     if "unexpected end" in error:
         return "A quoted cell begins here and is never closed."
     return f"Not readable as CSV: {error}."
+
+
+# What a spreadsheet would take for a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def armed(cell: str) -> str:
+    """The cell as it may stand in a file that people open in a spreadsheet: no formula. `unarmed` undoes it."""
+    if cell.startswith("'"):
+        return f"'{cell}"
+    return f"'{cell}" if cell.startswith(_FORMULA) and read_number(cell) is None else cell
+
+
+def unarmed(cell: str) -> str:
+    """What `armed` was given, also where a spreadsheet has dropped the apostrophe."""
+    return cell[1:] if cell.startswith(("''", *(f"'{sign}" for sign in _FORMULA))) else cell
 
 
 def unique(names: list[str]) -> list[str]:

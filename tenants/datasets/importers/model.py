@@ -22,7 +22,7 @@ class Item:
     "line 7", "images/a.jpg". ``text`` is the text or, with a file, its caption; ``captions`` are further ones.
     ``file_name`` is the file's path in the source. ``save(target, limit)`` writes the file's bytes to ``target`` and
     returns how many; it raises TooLarge, Invalid (damaged, an archive, a bomb, …) or Unavailable and then leaves no
-    file; call it before the source is closed. With ``error`` nothing else holds.
+    file; call it before the source is closed. With ``error`` only ``record`` holds.
     """
 
     row: int
@@ -34,6 +34,8 @@ class Item:
     file_name: str = ""
     error: str | None = None
     captions: tuple[str, ...] = ()
+    #: The row of a table as it was read, by column: what a person mends where it failed.
+    record: dict[str, Any] = field(default_factory=dict)
 
 
 def is_text_list(value: Any) -> bool:

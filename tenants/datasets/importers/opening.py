@@ -22,7 +22,7 @@ from tenants.datasets.importers.manifests import Manifest, find_manifest, plain_
 from tenants.datasets.importers.mapping import Mapping, guess
 from tenants.datasets.importers.model import Column, Item, Preview, shown
 from tenants.datasets.importers.parquet import Parquet
-from tenants.datasets.importers.records import Columns, Rules, Table, item_of, sampled
+from tenants.datasets.importers.records import Columns, Mixed, Rules, Table, item_of, sampled
 from tenants.datasets.importers.tars import Tar
 from tenants.datasets.importers.zips import Zip
 from tenants.datasets.metadata import Schema
@@ -51,6 +51,7 @@ class Source:
     total: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    mixed: list[Mixed] = field(default_factory=list)
     sparse: bool = False
 
     def rules(self, given: Mapping | dict[str, Any] | None, schema: Schema | None) -> Rules:
@@ -98,9 +99,62 @@ def preview(
     """The source at a glance, in seconds however large it is. Raises as ``open_items``; Unavailable while many look."""
     with _place(), _opened(location, format, options or {}, secret, allowed_endpoints) as source:
         rules = source.rules(mapping, schema)
-        rows, counted = _first(source.read(rules, 0))
+        twice = Twice()
+        rows, counted = _first(source.read(rules, 0), twice)
         total = source.total if counted is None else counted
-        return Preview(format, source.columns, rules.mapping, rows, total, source.options, source.warnings)
+        warnings = [
+            *source.warnings,
+            *twice.warnings(),
+            *map(_mixed, _as_metadata(source.mixed, rules.mapping)),
+        ]
+        return Preview(format, source.columns, rules.mapping, rows, total, source.options, warnings)
+
+
+class Twice:
+    """Ids that more than one of the rows has that a preview read."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}
+        self._again: dict[str, str] = {}
+
+    def add(self, item: Item) -> None:
+        if item.external_id and self._first.setdefault(item.external_id, item.name) != item.name:
+            self._again.setdefault(item.external_id, item.name)
+
+    def warnings(self) -> list[str]:
+        if not self._again:
+            return []
+        named = [
+            _("“%(id)s” in %(first)s and %(again)s")
+            % {"id": one[: limits.EXCERPT], "first": self._first[one], "again": again}
+            for one, again in list(self._again.items())[: limits.EXAMPLES]
+        ]
+        more = len(self._again) - len(named)
+        return [
+            _("Ids that more than one row has: %(count)s (%(named)s%(more)s).")
+            % {"count": f"{len(self._again):,}", "named": "; ".join(named), "more": "; …" if more else ""}
+        ]
+
+
+def _as_metadata(mixed: list[Mixed], mapping: Mapping) -> list[Mixed]:
+    """Ids, texts and names of files are text anyway."""
+    kept = [one for one in mixed if one.column not in mapping.roles]
+    return [one for one in kept if mapping.metadata == "*" or one.column in mapping.metadata]
+
+
+def _mixed(one: Mixed) -> str:
+    kinds = {"number": _("a number"), "bool": _("true or false"), "time": _("a time")}
+    return _(
+        "Column “%(column)s” is read as text: %(count)s of the first %(total)s values are %(kind)s, "
+        "but “%(odd)s” (%(at)s) is not."
+    ) % {
+        "column": one.column[:60],
+        "count": f"{one.count:,}",
+        "total": f"{one.total:,}",
+        "kind": kinds.get(one.kind, one.kind),
+        "odd": one.odd[:60],
+        "at": one.at,
+    }
 
 
 @contextmanager
@@ -112,13 +166,14 @@ def _place() -> Iterator[None]:
         yield
 
 
-def _first(items: Iterator[Item]) -> tuple[list[dict[str, Any]], int | None]:
+def _first(items: Iterator[Item], twice: Twice) -> tuple[list[dict[str, Any]], int | None]:
     """The first rows, and how many there are if the end comes soon."""
     rows: list[dict[str, Any]] = []
     until = time.monotonic() + limits.PREVIEW_S
     row = 0
     for item in items:
         row = item.row
+        twice.add(item)
         if len(rows) < limits.PREVIEW_ROWS:
             rows.append(shown(item))
         if time.monotonic() > until:
@@ -193,7 +248,7 @@ def _described(table: Table, read: Callable[[Rules, int], Iterator[Item]], *, fi
     """Columns, types and mapping from the first records."""
     columns, size, written = Columns(getattr(table, "names", None)), 0, isinstance(table, Delimited)
     for record in sampled(table):
-        columns.add(record.values, written=written)
+        columns.add(record.values, written=written, at=record.name)
         size += sum(len(str(value)) for value in record.values.values())
         if size > limits.SAMPLE_CHARS:
             break
@@ -207,5 +262,6 @@ def _described(table: Table, read: Callable[[Rules, int], Iterator[Item]], *, fi
         total=table.total,
         options=table.options,
         warnings=table.warnings,
+        mixed=columns.mixed(),
         sparse=isinstance(table, JsonLines),
     )

@@ -17,6 +17,9 @@ from tenants.datasets.metadata import Schema, coerce
 from tenants.datasets.values import guess_type, read_cell
 from tenants.errors import Invalid
 
+#: Columns of "Failed rows as CSV" beside those of the source. An import of the mended file passes over them.
+LINE, REASON = MENDING = ("import_line", "import_reason")
+
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.\-]+://|data:", re.ASCII)
 
 
@@ -28,6 +31,8 @@ class Record:
     name: str
     values: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
+    #: Of a record that could not be read: its cells as far as they are known, to be shown and mended.
+    cells: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,15 +79,20 @@ class Rules:
 def item_of(record: Record, rules: Rules) -> Item:
     """The item of one record; faults of the record become its ``error``."""
     name = record.name[: limits.ROW_NAME]
+    kept = {
+        column: value.name if isinstance(value, FileCell) else value
+        for column, value in (record.values or record.cells).items()
+        if column not in MENDING
+    }
     try:
         if record.error:
             raise RowError(record.error)
-        return _item(record, name, rules)
+        return _item(record, name, rules, kept)
     except RowError as error:
-        return Item(record.row, name, error=str(error))
+        return Item(record.row, name, error=str(error), record=kept)
 
 
-def _item(record: Record, name: str, rules: Rules) -> Item:
+def _item(record: Record, name: str, rules: Rules, kept: dict[str, Any]) -> Item:
     values, mapping = record.values, rules.mapping
     external_id = _word(values, mapping.id).strip()
     text, *captions = [_word(values, mapping.text), *_captions(values, rules)]
@@ -94,7 +104,15 @@ def _item(record: Record, name: str, rules: Rules) -> Item:
         raise RowError("The row has neither a text nor a file.")
     metadata = _metadata(values, rules)
     return Item(
-        record.row, name, external_id or None, text, metadata, save, file_name, captions=tuple(captions)
+        record.row,
+        name,
+        external_id or None,
+        text,
+        metadata,
+        save,
+        file_name,
+        captions=tuple(captions),
+        record=kept,
     )
 
 
@@ -166,7 +184,8 @@ def _resolved(named: str, resolve: Resolve) -> Entry:
 
 def _metadata(values: dict[str, Any], rules: Rules) -> dict[str, Any]:
     mapping, found = rules.mapping, {}
-    pairs = [(name, name) for name in values] if mapping.metadata == "*" else mapping.metadata.items()
+    everything = [(name, name) for name in values if name not in MENDING]
+    pairs = everything if mapping.metadata == "*" else mapping.metadata.items()
     for column, key in pairs:
         value = values.get(column)
         if (
@@ -211,35 +230,71 @@ def unreadable(cell: str) -> bool:
     return UNREADABLE in cell or "\x00" in cell
 
 
+@dataclass(frozen=True)
+class Mixed:
+    """A column that is read as text, as `odd` (in the row `at`) is no `kind`, which `count` of `total` values are."""
+
+    column: str
+    kind: str
+    count: int
+    total: int
+    odd: str
+    at: str
+
+
 class Columns:
     """Names, examples and types of columns, gathered from the first records without keeping them."""
 
     def __init__(self, names: list[str] | None = None) -> None:
-        self._examples: dict[str, list[str]] = {name: [] for name in names or []}
-        self._kinds: dict[str, set[str]] = {name: set() for name in self._examples}
+        self._examples: dict[str, list[str]] = {name: [] for name in names or [] if name not in MENDING}
+        self._kinds: dict[str, dict[str, _Seen]] = {name: {} for name in self._examples}
         self._lists: dict[str, bool] = {}
 
-    def add(self, values: dict[str, Any], *, written: bool) -> None:
-        """``written``: the cells are text, as in CSV, and their types are read from it."""
+    def add(self, values: dict[str, Any], *, written: bool, at: str = "") -> None:
+        """``written``: the cells are text, as in CSV, and their types are read from it. ``at``: the record's name."""
         for name, value in values.items():
+            if name in MENDING:
+                continue
             if name not in self._examples and len(self._examples) >= limits.COLUMNS:
                 continue
             examples = self._examples.setdefault(name, [])
-            kinds = self._kinds.setdefault(name, set())
+            kinds = self._kinds.setdefault(name, {})
             if value is None or value == "":
                 continue
-            kinds.add(_written_kind(value) if written else _kind(value))
             self._lists[name] = self._lists.get(name, True) and is_text_list(value)
+            kind = _written_kind(value) if written else _kind(value)
             shown = _example(value)
+            kinds.setdefault(kind, _Seen(shown, at)).count += 1
             if len(examples) < limits.EXAMPLES and shown not in examples:
                 examples.append(shown)
 
     def as_list(self) -> list[Column]:
-        return [Column(name, examples, _one(self._kinds[name])) for name, examples in self._examples.items()]
+        return [
+            Column(name, examples, _one(set(self._kinds[name]))) for name, examples in self._examples.items()
+        ]
+
+    def mixed(self) -> list[Mixed]:
+        """Columns that would be of another type but for a few values."""
+        found = []
+        for name, kinds in self._kinds.items():
+            kind = max(kinds, key=lambda one: kinds[one].count, default="text")
+            if len(kinds) < 2 or "nested" in kinds or kind in ("text", "file"):
+                continue
+            odd = next(seen for other, seen in kinds.items() if other != kind)
+            total = sum(seen.count for seen in kinds.values())
+            found.append(Mixed(name, kind, kinds[kind].count, total, odd.example, odd.at))
+        return found
 
     def lists(self) -> list[str]:
         """The columns that hold nothing but lists of texts."""
         return [name for name, whole in self._lists.items() if whole]
+
+
+@dataclass
+class _Seen:
+    example: str
+    at: str
+    count: int = 0
 
 
 def _one(kinds: set[str]) -> str:
