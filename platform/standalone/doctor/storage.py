@@ -158,7 +158,8 @@ def _drift() -> Iterator[str]:
 STOCKS = """
     WITH stored(resource, amount) AS (
         SELECT 'assets', (SELECT count(*) FROM asset)
-        UNION ALL SELECT 'bytes', (SELECT coalesce(sum(b.bytes), 0) FROM asset a JOIN blob b ON b.id = a.blob_id)
+        UNION ALL SELECT 'bytes', (
+            SELECT coalesce(sum(b.bytes + a.metadata_bytes), 0) FROM asset a JOIN blob b ON b.id = a.blob_id)
         UNION ALL SELECT 'vectors', (
             SELECT count(*) FROM vector v JOIN vector_clock k ON k.tenant_id = v.tenant_id AND k.live = v.model)
     )
