@@ -139,6 +139,17 @@ def _(place: Place) -> None:
     assert place.found("a plain red card") == [asset]
 
 
+@results_of("merge_copies")
+def _(place: Place) -> None:
+    dataset, captions = place.dataset(), ["a plain red card", "a scarlet sheet of paper"]
+    first, _ = (place.add(dataset, {"file": io.BytesIO(picture()), "text": text}) for text in captions)
+    plan = place.post(f"/datasets/{dataset}/merges")["job"]["id"]
+    assert place.run(plan)["result"]["assets"] == 1
+    place.run(place.post(f"/datasets/{dataset}/merges", {"plan": plan})["job"]["id"])
+    assert place.get(f"/assets/{first['id']}")["captions"] == captions
+    assert place.found(captions[1], datasets=[dataset]) == [first["id"]]
+
+
 @results_of("embed_media")
 def _(place: Place) -> None:
     sink = io.BytesIO()

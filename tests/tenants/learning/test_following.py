@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from ml import sandbox
 from tenants.jobs import processes
 from tenants.learning import following
 from tenants.learning.following import Follower
@@ -21,10 +22,10 @@ def script(tmp_path, monkeypatch):
         (package / "training").mkdir(parents=True)
         for folder in (package, package / "training"):
             (folder / "__init__.py").touch()
-        head = "import json, os, sys, time\nfolder = sys.argv[2]\n"
+        head = "import json, os, sys, time\nfolder = sys.argv[-1]\n"
         head += "def say(event, **more):\n    print(json.dumps({'event': event, **more}), flush=True)\n"
         (package / "training" / "__main__.py").write_text(head + body)
-        monkeypatch.setattr(processes, "ROOT", tmp_path)
+        monkeypatch.setattr(sandbox, "ROOT", tmp_path)
 
     return write
 
