@@ -1,31 +1,21 @@
-"""What slow senders cost others: `/healthz` and a tenant's search, idle and beside 200 of them.
+"""Slow senders, and what `/healthz` and a tenant's search take idle and beside them.
 
-`.venv/bin/python benchmarks/_slow.py` starts a stack of its own, prints the figures, and ends with 1 where p99 beside
-the senders is above twice the idle one (and 5 ms, which a busy machine adds to anything). The senders announce a body
-and then send a byte each two seconds: small ones without a key and large ones with one, beyond what a workspace may
-have. Both latencies are measured in one run. tests/flows/test_slow_senders.py does so at a smaller size.
+The senders announce a body and then send a byte each two seconds: small ones without a key and large ones with one,
+beyond what a workspace may have. Both latencies are measured in one run.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import socket
 import statistics
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
 
-from standalone.stack import running_stack
-
-OUT = Path(os.environ.get("DATA_DIR", Path(__file__).resolve().parent.parent / "var")) / "bench"
-SENDERS, REQUESTS = 200, 400
 DROP_S = 2.0
 # What p99 beside them may be of the idle one, and what a machine of two cores adds to anything.
 FACTOR, FLOOR_MS = 2.0, 5.0
@@ -117,21 +107,3 @@ def _p99(took: list[float]) -> float:
 
 def is_kept(found: dict[str, dict[str, float]], floor_ms: float = FLOOR_MS) -> bool:
     return all(row["beside_p99_ms"] <= FACTOR * row["idle_p99_ms"] + floor_ms for row in found.values())
-
-
-def main() -> int:
-    OUT.mkdir(parents=True, exist_ok=True)
-    with running_stack(OUT / "stack", demo=True) as stack:
-        entry = stack.demo["tenants"][0]
-        dataset = entry["datasets"]["products"]
-        found = measure(stack.base_url, entry["api_key"], dataset, senders=SENDERS, count=REQUESTS)
-    print(json.dumps({"senders": SENDERS, "requests": REQUESTS, **found}, indent=2))
-    kept = is_kept(found)
-    print(
-        f"p99 beside them within {FACTOR:g} times the idle one and {FLOOR_MS:g} ms: {'yes' if kept else 'NO'}"
-    )
-    return 0 if kept else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -152,8 +152,10 @@ class Watch:
             self.cpu_s = cpu_seconds(self._stack) - cpu
 
     def _sample(self, stop: threading.Event) -> None:
-        while not stop.wait(0.25):
+        over = False
+        while not over:
             self.peak_mb = max(self.peak_mb, memory_mb(self._stack, self._name))
+            over = stop.wait(0.25)
 
 
 def memory_mb(stack: Stack, name: str) -> float:

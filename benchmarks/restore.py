@@ -24,6 +24,8 @@ from _stack import SHARED, start_django
 
 from standalone.backup import manifest
 from standalone.backup.database import view
+from standalone.backup.making import LAST
+from standalone.files import read_json, write_json
 from standalone.stack import Stack, embedded_services, inherited
 
 HOME = OUT / "restore"
@@ -134,7 +136,14 @@ def source_in(folder: Path) -> Iterator[Stack]:
     if SHARED:
         stack = Stack(Path(SHARED), [], {})
         start_django(stack)
-        yield stack
+        # These backups do not stay, and the stack's doctor would miss them.
+        note, before = stack.data_dir / LAST, read_json(stack.data_dir / LAST)
+        try:
+            yield stack
+        finally:
+            note.unlink(missing_ok=True)
+            if before is not None:
+                write_json(note, before)
         return
     with embedded_services(folder, throwaway=False) as stack:
         start_django(stack)

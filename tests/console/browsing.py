@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -63,6 +64,17 @@ def write_policy(page: Page, text: str) -> None:
     page.keyboard.press("Control+a")
     page.keyboard.press("Delete")
     page.keyboard.insert_text(text)
+
+
+def becomes(page: Page, expression: str, given: object = None) -> None:
+    """Wait until a JavaScript expression is true.
+
+    Not `wait_for_function`: what it asks later than at once is an `eval`, which the console's security policy blocks.
+    """
+    end = time.monotonic() + PATIENCE_MS / 1000
+    while not page.evaluate(expression, given):
+        assert time.monotonic() < end, f"not within {PATIENCE_MS} ms: {expression}"
+        page.wait_for_timeout(50)
 
 
 def held(stack: Any, sql: str, *values: Any) -> list[tuple[Any, ...]]:

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
 
-from tests.console.browsing import MARKS, SPOKEN, delete_dataset, new_dataset, picture
+from tests.console.browsing import MARKS, SPOKEN, becomes, delete_dataset, new_dataset, picture
 from tests.flows.pictures import jpeg
 
 pytestmark = MARKS
@@ -122,10 +122,11 @@ def test_a_moment_plays_at_once_from_its_second(signed_in: Page, request: pytest
     play.click()
     media = page.locator("#moment-player audio")
     expect(media).to_be_visible()
-    page.wait_for_function(
+    becomes(
+        page,
         "at => { const m = document.querySelector('#moment-player audio');"
         " return !m.paused && m.currentTime > at && m.currentTime < at + 10 }",
-        arg=at,
+        at,
     )
     page.keyboard.press("Escape")
     expect(page.locator("#moment-player audio")).to_have_count(0)
@@ -133,7 +134,7 @@ def test_a_moment_plays_at_once_from_its_second(signed_in: Page, request: pytest
     page.locator(f"{TILES} > a").first.click()
     wave = page.get_by_role("slider", name="Place in the recording")
     expect(wave.locator("[data-region]").first).to_be_attached()
-    page.wait_for_function("document.querySelector('audio').readyState > 0")
+    becomes(page, "document.querySelector('audio').readyState > 0")
     wave.focus()
     page.keyboard.press("End")
     length = float(page.locator("[data-player]").get_attribute("data-duration") or "nan")
@@ -159,7 +160,7 @@ def test_frames_of_a_film_are_drawn_and_lead_to_their_moment(signed_in: Page) ->
     assert frames.nth(4).locator("canvas").evaluate(painted)
     at = float(frames.nth(4).get_attribute("data-seek") or "nan")
     frames.nth(4).click()
-    page.wait_for_function("at => document.querySelector('video').currentTime >= at", arg=at)
+    becomes(page, "at => document.querySelector('video').currentTime >= at", at)
     # Compared only once somebody looks.
     page.get_by_role("heading", name="Nearest neighbours").scroll_into_view_if_needed()
     page.mouse.wheel(0, 400)

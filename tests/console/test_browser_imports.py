@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, Route, expect
 
-from tests.console.browsing import MARKS, SPOKEN, delete_dataset, new_dataset
+from tests.console.browsing import MARKS, SPOKEN, becomes, delete_dataset, new_dataset
 
 pytestmark = MARKS
 
@@ -57,7 +57,7 @@ def test_a_table_is_looked_at_mapped_imported_and_receipted(dataset: Page) -> No
     rows = Path(download.value.path()).read_text().splitlines()
     # With the table's own columns: mended, it can be imported again.
     assert rows[0] == "\ufeffimport_line,import_reason,sku,title,price"
-    assert [row.split(",")[0] for row in rows[1:]] == ["4", "5"]
+    assert [row.split(",")[0] for row in rows[1:]] == ["line 4", "line 5"]
     page.get_by_role("link", name="All 4").click()
     with page.expect_download() as download:
         page.get_by_role("link", name="Failed rows as CSV").click()
@@ -119,7 +119,7 @@ def test_a_recording_plays_from_the_words_that_were_found(dataset: Page) -> None
     expect(line).to_have_attribute("aria-current", "true")
     assert media.evaluate("element => element.readyState") > 0
     page.goto(f"{page.url}?t=1.5")
-    page.wait_for_function("document.querySelector('audio').currentTime >= 1.4")
+    becomes(page, "document.querySelector('audio').currentTime >= 1.4")
 
 
 def test_a_folder_is_uploaded_without_what_systems_hide(dataset: Page, tmp_path: Path) -> None:

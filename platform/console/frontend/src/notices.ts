@@ -14,9 +14,10 @@ export function notice(text: string): void {
 /** Messages that the server has put on the page: each speaks of what the page showed when it was loaded. */
 const FLASH = "[data-flash]";
 
-/** Take them away once what they speak of has changed. */
+/** Take them away once what they speak of has changed, but not before there was time to read them. */
 export function forgetFlashes(): void {
-  for (const flash of all(FLASH)) flash.remove();
+  const unread = Math.max(0, SHOWN_MS - performance.now());
+  for (const flash of all(FLASH)) setTimeout(() => flash.remove(), unread);
 }
 
 function startFlashes(): void {
@@ -31,7 +32,7 @@ function startFlashes(): void {
   }
   // A page that the browser brings back from its memory says again what was said before.
   window.addEventListener("pageshow", (event) => {
-    if (event.persisted) forgetFlashes();
+    if (event.persisted) for (const flash of all(FLASH)) flash.remove();
   });
 }
 
