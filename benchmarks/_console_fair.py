@@ -105,7 +105,7 @@ def _queue(dataset: str) -> dict[str, Any]:
     from tenants.datasets.models import Dataset
     from tenants.jobs import bell
     from tenants.jobs.models import Job
-    from tenants.pipeline.services import add_asset
+    from tenants.pipeline.assets.services import add_asset
     from tenants.scope import operator_scope, tenant_scope
 
     with operator_scope("benchmark"):

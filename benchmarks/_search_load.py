@@ -115,7 +115,7 @@ def fill(stack: Stack, tenant: Tenant, vectors: Vectors, names: np.ndarray) -> N
     value in each. The pattern is deleted in the end, as a tenant would. Blobs have no files, for searches open none.
     """
     from tenants.datasets.models import Asset, Blob, Facet
-    from tenants.pipeline.services import delete_asset
+    from tenants.pipeline.assets.services import delete_asset
     from tenants.retrieval.models import Vector
     from tenants.scope import tenant_scope
 
@@ -168,9 +168,9 @@ def fill(stack: Stack, tenant: Tenant, vectors: Vectors, names: np.ndarray) -> N
 def _pattern(tenant: Tenant, dimension: int) -> dict[str, uuid.UUID]:
     """An asset as an import leaves it, by the product's bulk path."""
     from tenants.datasets.models import Asset
-    from tenants.pipeline import bulk
-    from tenants.pipeline.prepared import Prepared
-    from tenants.pipeline.uploads import check_upload
+    from tenants.pipeline.assets import bulk
+    from tenants.pipeline.assets.prepared import Prepared
+    from tenants.pipeline.assets.uploads import check_upload
     from tenants.retrieval import spaces
     from tenants.retrieval.vectors import NewVector
     from tenants.scope import tenant_scope

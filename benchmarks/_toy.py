@@ -53,7 +53,7 @@ def run(name: str) -> dict[str, object]:
 def erased_after() -> Iterator[None]:
     """Whatever tenants come to be meanwhile are erased, as an operator would."""
     from tenants.accounts.models import Tenant
-    from tenants.pipeline.tenant_erasure import erase_tenant
+    from tenants.pipeline.care.tenant_erasure import erase_tenant
     from tenants.scope import operator_scope
 
     def slugs() -> set[str]:

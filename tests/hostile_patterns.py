@@ -417,7 +417,7 @@ def scanners() -> dict[str, Callable[[str], object]]:
     from tenants.datasets import values
     from tenants.datasets.importers import delimited, entries
     from tenants.moderation.expressions import tokens
-    from tenants.pipeline import passages
+    from tenants.pipeline.assets import passages
     from tenants.retrieval import highlighting, words
 
     terms = matching.Terms.compile(["fool", "bad word here", "bana*", "傻瓜"])

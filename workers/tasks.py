@@ -15,21 +15,12 @@ from tenants.jobs.kinds import QUEUES
 from tenants.learning import finetuning
 from tenants.moderation import backtests, sealing
 from tenants.people import acting, invitations
-from tenants.pipeline import (
-    auditing,
-    beside,
-    embedding,
-    erasure,
-    generating,
-    importing,
-    matching_again,
-    merging,
-    operator_acts,
-    portability,
-    reindexing,
-    subjects,
-    upkeep,
-)
+from tenants.pipeline.assets import backfill_embeddings, embedding, reindexing
+from tenants.pipeline.audits import auditing, rescan
+from tenants.pipeline.care import erasure, subject_erasure
+from tenants.pipeline.generation import generating
+from tenants.pipeline.transfer import exports, import_job, merging
+from tenants.pipeline.upkeep import operator_acts, periodic
 from tenants.retrieval import building, gate_training, moving
 from tenants.retrieval.maps import job as drawing
 from workers.base import JobTask, run_job, run_next
@@ -52,12 +43,12 @@ def embed_media(job_id: str, tenant_id: str) -> None:
 
 @shared_task(base=JobTask, name="workers.import_assets")
 def import_assets(job_id: str, tenant_id: str) -> None:
-    run_job(job_id, tenant_id, importing.run_import)
+    run_job(job_id, tenant_id, import_job.run_import)
 
 
 @shared_task(base=JobTask, name="workers.embed_beside")
 def embed_beside(job_id: str, tenant_id: str) -> None:
-    run_job(job_id, tenant_id, beside.embed_beside)
+    run_job(job_id, tenant_id, backfill_embeddings.embed_beside)
 
 
 @shared_task(base=JobTask, name="workers.delete_dataset")
@@ -72,12 +63,12 @@ def merge_copies(job_id: str, tenant_id: str) -> None:
 
 @shared_task(base=JobTask, name="workers.erase_subject")
 def erase_subject(job_id: str, tenant_id: str) -> None:
-    run_job(job_id, tenant_id, subjects.erase_subject)
+    run_job(job_id, tenant_id, subject_erasure.erase_subject)
 
 
 @shared_task(base=JobTask, name="workers.export_tenant")
 def export_tenant(job_id: str, tenant_id: str) -> None:
-    run_job(job_id, tenant_id, portability.export_tenant)
+    run_job(job_id, tenant_id, exports.export_tenant)
 
 
 @shared_task(base=JobTask, name="workers.reindex_metadata")
@@ -112,7 +103,7 @@ def backtest_policy(job_id: str, tenant_id: str) -> None:
 
 @shared_task(base=JobTask, name="workers.match_again")
 def match_again(job_id: str, tenant_id: str) -> None:
-    run_job(job_id, tenant_id, matching_again.match_again)
+    run_job(job_id, tenant_id, rescan.match_again)
 
 
 @shared_task(base=JobTask, name="workers.train_gate")
@@ -137,12 +128,12 @@ def sweep_jobs() -> None:
 
 @shared_task(name="workers.flush_usage")
 def flush_usage() -> None:
-    upkeep.flush_usage()
+    periodic.flush_usage()
 
 
 @shared_task(name="workers.collect_garbage")
 def collect_garbage() -> None:
-    upkeep.collect_garbage()
+    periodic.collect_garbage()
 
 
 @shared_task(name="workers.seal_records")
@@ -209,4 +200,4 @@ def ring_canaries() -> None:
 
 @shared_task(name="workers.canary")
 def canary(queue: str, sent_at: float) -> None:
-    upkeep.note_canary(queue, sent_at)
+    periodic.note_canary(queue, sent_at)

@@ -27,7 +27,8 @@ from tenants.datasets.models import Asset
 from tenants.datasets.resumable import file_of, filename_of
 from tenants.errors import Invalid, NotFound
 from tenants.jobs import selectors as jobs
-from tenants.pipeline import erasure, services, uploads
+from tenants.pipeline.assets import services, uploads
+from tenants.pipeline.care import erasure
 from tenants.scope import tenant_scope
 
 

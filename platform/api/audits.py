@@ -28,7 +28,8 @@ from tenants.errors import Invalid
 from tenants.generation.selectors import made_by_mark
 from tenants.jobs import selectors as jobs
 from tenants.moderation import selectors
-from tenants.pipeline import audit_requests, examining, uploads
+from tenants.pipeline.assets import uploads
+from tenants.pipeline.audits import audit_requests, examining
 from tenants.scope import tenant_scope
 
 

@@ -23,8 +23,8 @@ from tenants.datasets import selectors, services
 from tenants.datasets.models import Dataset
 from tenants.errors import NotFound
 from tenants.jobs import selectors as jobs
-from tenants.pipeline.merging import start_merge
-from tenants.pipeline.services import delete_dataset
+from tenants.pipeline.assets.services import delete_dataset
+from tenants.pipeline.transfer.merging import start_merge
 from tenants.scope import tenant_scope
 
 SCHEMA_HELP = (

@@ -23,8 +23,8 @@ from tenants.accounts.permissions import ADMIN
 from tenants.errors import NotFound
 from tenants.events.models import Erasure
 from tenants.jobs import selectors as jobs
-from tenants.pipeline import erasure_receipts as receipts
-from tenants.pipeline import subjects
+from tenants.pipeline.care import erasure_receipts as receipts
+from tenants.pipeline.care import subject_erasure
 from tenants.scope import tenant_scope
 
 NOTHING = uuid.UUID(int=0)
@@ -36,7 +36,10 @@ class NewErasure(Body):
         help_text='Metadata that names the person: `{"customer_id": "42"}`; a list of values under `in`. All must fit.',
     )
     external_ids = serializers.ListField(
-        child=Text(), required=False, max_length=subjects.MAX_IDS, help_text="Assets that are theirs as well."
+        child=Text(),
+        required=False,
+        max_length=subject_erasure.MAX_IDS,
+        help_text="Assets that are theirs as well.",
     )
     dataset = Text(required=False, allow_null=True, help_text="Only of this dataset.")
     dry_run = Flag(default=False, help_text="True: only say how much it would be.")
@@ -74,10 +77,10 @@ class Erasures(Resource):
         if not fields["dry_run"]:
             return Once(request, fields).run(lambda: self._request(fields)).response()
         with tenant_scope(self.tenant_id):
-            return Answer.of(200, subjects.preview_subject(_criteria(fields))).response()
+            return Answer.of(200, subject_erasure.preview_subject(_criteria(fields))).response()
 
     def _request(self, fields: dict[str, Any]) -> Answer:
-        erasure, job = subjects.request_erasure(criteria=_criteria(fields), actor=self.actor)
+        erasure, job = subject_erasure.request_erasure(criteria=_criteria(fields), actor=self.actor)
         body = {"erasure": receipts.as_dict(erasure), "job": jobs.as_dict(job)}
         return Answer.of(202, body, location(job.id))
 
@@ -86,7 +89,7 @@ def _criteria(fields: dict[str, Any]) -> dict[str, Any]:
     dataset_id = None
     if fields.get("dataset") is not None and (dataset_id := read_id(fields["dataset"])) is None:
         raise NotFound("There is no such dataset.")
-    return subjects.check_criteria(
+    return subject_erasure.check_criteria(
         values=fields.get("filter"), external_ids=fields.get("external_ids"), dataset_id=dataset_id
     )
 

@@ -24,7 +24,7 @@ from tenants.accounts.permissions import ADMIN
 from tenants.datasets import serving
 from tenants.events.models import Export
 from tenants.jobs import selectors as jobs
-from tenants.pipeline import portability
+from tenants.pipeline.transfer import exports
 from tenants.scope import tenant_scope
 
 
@@ -42,7 +42,7 @@ class Exports(Resource):
         refuse_unknown(request.query_params)
         page = read_page(request.query_params)
         with tenant_scope(self.tenant_id):
-            return Response(page.of(portability.list_exports(), portability.as_dict))
+            return Response(page.of(exports.list_exports(), exports.as_dict))
 
     @extend_schema(
         summary="Export everything",
@@ -57,8 +57,8 @@ class Exports(Resource):
         return Once(request, fields).run(lambda: self._request(fields)).response()
 
     def _request(self, fields: dict[str, Any]) -> Answer:
-        export, job = portability.request_export(with_vectors=fields["vectors"], actor=self.actor)
-        body = {"export": portability.as_dict(export), "job": jobs.as_dict(job)}
+        export, job = exports.request_export(with_vectors=fields["vectors"], actor=self.actor)
+        body = {"export": exports.as_dict(export), "job": jobs.as_dict(job)}
         return Answer.of(202, body, location(job.id))
 
 
@@ -66,11 +66,11 @@ class OneExport(Resource):
     scopes = {"GET": ADMIN}
 
     def find(self, export_id: uuid.UUID | None) -> Export:
-        return portability.get_export(export_id)
+        return exports.get_export(export_id)
 
     @extend_schema(summary="An export", responses=shapes.Export)
     def get(self, request: Request, export_id: uuid.UUID) -> Response:
-        return Response(portability.as_dict(self.found))
+        return Response(exports.as_dict(self.found))
 
 
 class ExportContent(OneExport):
@@ -86,4 +86,4 @@ class ExportContent(OneExport):
         extensions={"x-problems": [409]},
     )
     def get(self, request: Request, export_id: uuid.UUID) -> HttpResponseBase:  # type: ignore[override]
-        return serving.serve(request, portability.content_of(self.found))
+        return serving.serve(request, exports.content_of(self.found))

@@ -29,7 +29,7 @@ from tenants.generation import previews, selectors, services, wishes
 from tenants.generation.models import Generation
 from tenants.jobs import selectors as jobs
 from tenants.jobs.models import Job
-from tenants.pipeline import erasure
+from tenants.pipeline.care import erasure
 from tenants.scope import tenant_scope
 
 MAX_ID = 100

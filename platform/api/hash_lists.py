@@ -29,7 +29,8 @@ from tenants.moderation import known
 from tenants.moderation import known_selectors as selectors
 from tenants.moderation.models import HashList
 from tenants.moderation.models.known import Stance
-from tenants.pipeline import fingerprinting, uploads
+from tenants.pipeline.assets import uploads
+from tenants.pipeline.audits import fingerprinting
 from tenants.scope import tenant_scope
 
 MAX_HASHES = 10_000

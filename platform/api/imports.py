@@ -29,7 +29,7 @@ from tenants.datasets.resumable import file_of
 from tenants.datasets.selectors import require_dataset
 from tenants.errors import Invalid
 from tenants.jobs import selectors as jobs
-from tenants.pipeline import imports, receipts
+from tenants.pipeline.transfer import import_receipts, imports
 from tenants.scope import tenant_scope
 
 OUTCOME = choice("outcome", ImportRow.Outcome.values)
@@ -245,4 +245,4 @@ class Receipt(Existing):
     def get(self, request: Request, import_id: uuid.UUID) -> HttpResponseBase:
         refuse_unknown(request.query_params, "outcome")
         outcome = read_choice(request.query_params, "outcome", ImportRow.Outcome.values)
-        return receipts.serve(tenant_id=self.tenant_id, import_id=import_id, outcome=outcome)
+        return import_receipts.serve(tenant_id=self.tenant_id, import_id=import_id, outcome=outcome)

@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from config import job_metrics
-from tenants.pipeline.upkeep import canary_ages
+from tenants.pipeline.upkeep.periodic import canary_ages
 from tenants.retrieval import candidates, encoding, index_figures, query_cache
 from tenants.retrieval.cache_counts import counts
 from tenants.retrieval.memory import cache

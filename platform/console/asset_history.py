@@ -15,7 +15,7 @@ from tenants.accounts.permissions import ADMIN
 from tenants.datasets.models import Asset
 from tenants.events import selectors as events
 from tenants.jobs.models import Job
-from tenants.pipeline import queueing
+from tenants.pipeline.assets import queueing
 from tenants.retrieval.models import Vector
 
 LINES = 10

@@ -108,7 +108,7 @@ class DatasetEditForm(DatasetForm):
 
 
 class SubjectForm(StyledForm):
-    """Whose data is to be erased. What it means is for `tenants.pipeline.subjects`."""
+    """Whose data is to be erased. What it means is for `tenants.pipeline.care.subject_erasure`."""
 
     key = forms.CharField(required=False, max_length=100, label=_("Metadata key, such as customer_id"))
     value = forms.CharField(required=False, max_length=1000, label=_("Its value"))

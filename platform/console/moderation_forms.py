@@ -15,8 +15,8 @@ from console.forms import StyledForm, style
 from tenants.errors import Invalid
 from tenants.moderation.known import RawHash
 from tenants.moderation.reviews import MAX_LABELS, MAX_REASON
-from tenants.pipeline.audit_requests import MAX_SUBJECT
-from tenants.pipeline.uploads import MAX_TEXT
+from tenants.pipeline.assets.uploads import MAX_TEXT
+from tenants.pipeline.audits.audit_requests import MAX_SUBJECT
 
 
 class AuditForm(StyledForm):

@@ -24,7 +24,7 @@ from tenants.datasets.models import Dataset
 from tenants.datasets.services import create_dataset
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED
-from tenants.pipeline.services import add_asset
+from tenants.pipeline.assets.services import add_asset
 from tenants.scope import tenant_scope
 
 TENANTS = {"grocery": "Corner Grocery", "clinic": "Hillside Clinic"}

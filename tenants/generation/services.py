@@ -1,6 +1,6 @@
 """Asking for pictures, clips and music, and everything that is done to such a request.
 
-How they are made is in `tenants.pipeline.generating`, the job of a request.
+How they are made is in `tenants.pipeline.generation.generating`, the job of a request.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def _job_of(row: Generation) -> uuid.UUID:
 def delete_generation(*, generation_id: uuid.UUID | None, actor: str = "") -> None:
     """Delete the request with its prompt; one under way stops. What was made stays, as assets. Raises NotFound.
 
-    With what was made: `pipeline.erasure.erase_generation`.
+    With what was made: `pipeline.care.erasure.erase_generation`.
     """
     with tenant_scope(current_tenant_id()):
         row = get_generation(generation_id)

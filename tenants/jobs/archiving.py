@@ -1,4 +1,4 @@
-"""Which finished jobs leave the database for a file, in steps that may be killed at any line (pipeline.job_archive).
+"""Which finished jobs leave the database for a file (upkeep.job_archive), in steps that may be killed at any line.
 
 First a row of JobArchive names the jobs, then their file is written, then the rows go with the names: a run that was
 killed before the last step writes the same file again, under the same name.

@@ -27,12 +27,17 @@ class Kind:
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("embed_asset", queue="embed", follow="tenants.pipeline.embedding.follow"),
+        Kind("embed_asset", queue="embed", follow="tenants.pipeline.assets.embedding.follow"),
         # Sound and film take minutes: a queue of their own keeps them from holding up pictures and texts.
-        Kind("embed_media", queue="media", follow="tenants.pipeline.embedding.follow"),
-        Kind("import_assets", queue="import", follow="tenants.pipeline.imports.follow", kept=True),
+        Kind("embed_media", queue="media", follow="tenants.pipeline.assets.embedding.follow"),
+        Kind("import_assets", queue="import", follow="tenants.pipeline.transfer.imports.follow", kept=True),
         # As long as an import, and as patient.
-        Kind("embed_beside", queue="import", follow="tenants.pipeline.beside.follow", kept=True),
+        Kind(
+            "embed_beside",
+            queue="import",
+            follow="tenants.pipeline.assets.backfill_embeddings.follow",
+            kept=True,
+        ),
         Kind("delete_dataset", queue="default", cancellable=False),
         Kind("merge_copies", queue="default"),
         Kind("erase_subject", queue="default", cancellable=False),
@@ -41,12 +46,17 @@ KINDS: dict[str, Kind] = {
         Kind("build_index", queue="index"),
         Kind("move_index", queue="index"),
         Kind("project_map", queue="index", follow="tenants.retrieval.maps.job.follow"),
-        Kind("audit_item", queue="audit", follow="tenants.pipeline.auditing.follow", outlives_parent=True),
+        Kind(
+            "audit_item",
+            queue="audit",
+            follow="tenants.pipeline.audits.auditing.follow",
+            outlives_parent=True,
+        ),
         Kind("backtest_policy", queue="default", kept=True),
         Kind("match_again", queue="default"),
         Kind("train_gate", queue="train"),
         Kind("finetune", queue="train", follow="tenants.learning.finetuning.follow", kept=True),
-        Kind("generate", queue="generate", follow="tenants.pipeline.generating.follow", kept=True),
+        Kind("generate", queue="generate", follow="tenants.pipeline.generation.generating.follow", kept=True),
     )
 }
 # Dotted paths of `f(job)`, called in the transaction that ends a job, whatever its kind and however it ends.

@@ -14,8 +14,8 @@ from tenants.datasets.models import Asset
 from tenants.moderation import strikes
 from tenants.moderation.cases import ALLOW, BLOCK, REVIEW, Case, Standing
 
-APPLY = "tenants.pipeline.effects.apply_decision"
-HOLD = "tenants.pipeline.effects.hold"
+APPLY = "tenants.pipeline.audits.effects.apply_decision"
+HOLD = "tenants.pipeline.audits.effects.hold"
 
 
 def follow(case: Case, before: Standing, *, actor: str, rule: str = "") -> Standing:

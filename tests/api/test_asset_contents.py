@@ -13,7 +13,7 @@ from django.db import connection
 from tenants.accounts import quotas
 from tenants.datasets.models import Asset, Blob
 from tenants.jobs.models import Job
-from tenants.pipeline.uploads import MAX_CAPTIONS
+from tenants.pipeline.assets.uploads import MAX_CAPTIONS
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api, picture, refused, upload
 from tests.conftest import Party

@@ -194,7 +194,7 @@ def test_lost_bytes(api: Api, add_text: Callable, party: Party) -> None:
 @pytest.mark.slow
 def test_location_is_gone_from_what_is_served(api: Api, dataset: str, party: Party) -> None:
     """With the real decoder and models, in this process."""
-    from tenants.pipeline.embedding import embed_asset
+    from tenants.pipeline.assets.embedding import embed_asset
     from tests.flows.pictures import with_location
     from workers.base import run_job
 

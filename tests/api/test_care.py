@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tenants.datasets.models import Asset
-from tenants.pipeline import upkeep
+from tenants.pipeline.upkeep import periodic
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api, refused
 from workers import tasks
@@ -39,7 +39,7 @@ def test_a_deletion_answers_as_ever_and_names_its_receipt(api: Api, party: Any, 
     path = link[1 : link.index(">")].removeprefix("/api/v1")
     receipt = api.get(path).json()
     assert (receipt["kind"], receipt["target"], receipt["verified"]) == ("asset", customers["a"], False)
-    upkeep.collect_garbage([party.id])
+    periodic.collect_garbage([party.id])
     receipt = api.get(path).json()
     assert (receipt["verified"], receipt["removed"]["rows"]["asset"]) == (True, 1)
     assert [r["id"] for r in api.get(f"/erasures?target={customers['a']}").json()["results"]] == [

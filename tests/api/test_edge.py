@@ -34,7 +34,7 @@ from tenants.datasets.models import Asset, Blob
 from tenants.datasets.services import create_dataset
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.pipeline.services import add_asset
+from tenants.pipeline.assets.services import add_asset
 from tenants.scope import tenant_scope
 from tenants.valkey import client as valkey
 from tests.conftest import Party

@@ -13,7 +13,7 @@ from tenants.datasets.models import Asset
 from tenants.generation import previews
 from tenants.generation.models import Generation, GenerationOutput
 from tenants.jobs.models import Job
-from tenants.pipeline.services import add_asset
+from tenants.pipeline.assets.services import add_asset
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api, refused
 

@@ -16,7 +16,7 @@ from django.conf import settings
 from tenants.datasets.importers import opening
 from tenants.datasets.models import Import, ImportRow
 from tenants.jobs.models import Job
-from tenants.pipeline import receipts
+from tenants.pipeline.transfer import import_receipts
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api, refused, upload
 from tests.conftest import Party
@@ -291,7 +291,7 @@ def test_the_receipt_in_pages(api: Api, party: Party, dataset: str) -> None:
 
 
 def test_the_receipt_as_csv(api: Api, party: Party, dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receipts, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(import_receipts, "ROWS_AT_ONCE", 2)
     names = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", 'plain "quoted", 文', "a=b"]
     import_id = receipted(party, dataset, names)
     answer = api.get(f"/imports/{import_id}/receipt")

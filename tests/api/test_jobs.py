@@ -11,7 +11,7 @@ from tenants.datasets.services import create_dataset
 from tenants.jobs import notes
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.pipeline.services import add_asset
+from tenants.pipeline.assets.services import add_asset
 from tenants.scope import tenant_scope
 from tests.api.conftest import PROBLEM, Api, refused
 from tests.conftest import Party

@@ -44,8 +44,8 @@ from tenants.learning.models import LearntModel
 from tenants.moderation import activations, appeals, bulk, known, policies
 from tenants.moderation.models import Audit, AuditPicture, Outcome, Review
 from tenants.people import invitations
-from tenants.pipeline import imports, portability
-from tenants.pipeline.services import add_asset
+from tenants.pipeline.assets.services import add_asset
+from tenants.pipeline.transfer import exports, imports
 from tenants.retrieval import spaces, tasks
 from tenants.retrieval.maps import services as maps
 from tenants.retrieval.models import VectorClock
@@ -423,7 +423,7 @@ def build_receipts(party: Party) -> dict[str, str]:
             jobs.cancel(job_id=job.id)
         receipt = Erasure.objects.create(kind=Erasure.Kind.ASSET, target=uuid.uuid4())
         export = Export.objects.create(job_id=job_id, finished_at=timezone.now(), sha256="ab" * 32, bytes=4)
-        storage.put(portability.content_of(export).path, b"file")
+        storage.put(exports.content_of(export).path, b"file")
     return {"erasure_id": str(receipt.id), "export_id": str(export.id)}
 
 

@@ -23,7 +23,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs import turns
 from tenants.jobs.models import Job, JobDispatch
 from tenants.people import invitations, tenancies
-from tenants.pipeline import operator_acts
+from tenants.pipeline.upkeep import operator_acts
 from tenants.scope import tenant_scope
 from tests.tenants.people import new_member
 

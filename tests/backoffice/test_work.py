@@ -20,7 +20,7 @@ from tenants.accounts.models import FeatureFlag, OperatorAct, Plan, QuotaCounter
 from tenants.events.models import AuditEvent
 from tenants.jobs import fleet
 from tenants.jobs.models import Job, JobDispatch
-from tenants.pipeline import health
+from tenants.pipeline.upkeep import health
 from tenants.retrieval import index_figures
 from tenants.scope import tenant_scope
 from tenants.valkey import Unavailable

@@ -111,7 +111,7 @@ def _hang_pictures(party: Any) -> None:
     from standalone.config import DEMO_FILES
     from tenants.datasets.services import create_dataset
     from tenants.jobs.models import Job
-    from tenants.pipeline.services import add_asset
+    from tenants.pipeline.assets.services import add_asset
     from tenants.scope import tenant_scope
 
     rows = [json.loads(line) for line in (DEMO_FILES / "grocery/manifest.jsonl").read_text().splitlines()]

@@ -12,7 +12,7 @@ from tenants.generation import services
 from tenants.generation.models import Generation, GenerationOutput
 from tenants.generation.wishes import Wanted
 from tenants.jobs.models import Job
-from tenants.pipeline.services import add_asset
+from tenants.pipeline.assets.services import add_asset
 from tenants.scope import tenant_scope
 from tests.flows.pictures import jpeg
 

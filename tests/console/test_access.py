@@ -40,7 +40,7 @@ from tenants.moderation.models import (
     Review,
 )
 from tenants.people import invitations
-from tenants.pipeline.services import add_asset
+from tenants.pipeline.assets.services import add_asset
 from tenants.retrieval.maps.services import create_map
 from tenants.retrieval.models import SearchTask
 from tenants.retrieval.tasks import create_task

@@ -16,7 +16,7 @@ from ml.media import MediaError
 from tenants.datasets import services
 from tenants.datasets.models import Dataset
 from tenants.errors import CursorExpired
-from tenants.pipeline.services import add_asset
+from tenants.pipeline.assets.services import add_asset
 from tenants.retrieval.search import Answer, Query
 from tenants.retrieval.state import Hit
 from tenants.scope import tenant_scope

@@ -16,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from tenants.datasets.models import Asset, Blob
 from tenants.datasets.services import create_dataset
 from tenants.moderation.models import AuditRequest
-from tenants.pipeline.services import add_asset
+from tenants.pipeline.assets.services import add_asset
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.console.pages import faults_of

@@ -17,8 +17,8 @@ from console import asset_history, playback
 from tenants.datasets.models import Asset
 from tenants.datasets.services import create_dataset
 from tenants.jobs.models import Job
-from tenants.pipeline.services import add_asset, update_asset
-from tenants.pipeline.uploads import check_upload
+from tenants.pipeline.assets.services import add_asset, update_asset
+from tenants.pipeline.assets.uploads import check_upload
 from tenants.retrieval import encoding
 from tenants.retrieval.vectors import NewVector, replace_vectors
 from tenants.scope import tenant_scope

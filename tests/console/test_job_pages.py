@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from tenants.datasets.services import create_dataset
 from tenants.jobs import notes
 from tenants.jobs.models import Job
-from tenants.pipeline.services import add_asset
+from tenants.pipeline.assets.services import add_asset
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.console.pages import faults_of

@@ -15,7 +15,7 @@ from console.views.assets import read_moment
 from tenants.datasets import storage
 from tenants.datasets.models import Asset, Blob, TranscriptSegment
 from tenants.datasets.services import create_dataset
-from tenants.pipeline.services import add_asset
+from tenants.pipeline.assets.services import add_asset
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.console.browsing import SPOKEN

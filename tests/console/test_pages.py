@@ -16,7 +16,7 @@ from tenants.datasets import selectors, services
 from tenants.datasets.models import Asset, Blob
 from tenants.jobs.models import Job
 from tenants.jobs.services import cancel
-from tenants.pipeline.services import add_asset
+from tenants.pipeline.assets.services import add_asset
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.console.pages import faults_of

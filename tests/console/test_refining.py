@@ -22,7 +22,7 @@ from console.templatetags.console_parts import marked
 from tenants.datasets import services
 from tenants.datasets.models import Asset
 from tenants.errors import Invalid, NotFound
-from tenants.pipeline.services import add_asset, delete_asset
+from tenants.pipeline.assets.services import add_asset, delete_asset
 from tenants.retrieval import encoding
 from tenants.retrieval.highlighting import Highlight
 from tenants.retrieval.vectors import NewVector, replace_vectors

@@ -12,7 +12,7 @@ from django.test import Client
 from tenants.datasets.models import Dataset
 from tenants.datasets.services import create_dataset
 from tenants.jobs.models import Job
-from tenants.pipeline.services import add_asset
+from tenants.pipeline.assets.services import add_asset
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.console.pages import faults_of

@@ -28,7 +28,7 @@ from standalone.processes import Spawner
 from tenants.datasets import storage
 from tenants.datasets.models import Asset, Blob
 from tenants.datasets.services import REMOVING_FILES, collect_blobs, create_dataset
-from tenants.pipeline.services import add_asset, delete_asset
+from tenants.pipeline.assets.services import add_asset, delete_asset
 from tenants.retrieval import archive
 from tenants.scope import tenant_scope
 from tests.tenants.test_storage_s3 import bucket, endpoint  # noqa: F401

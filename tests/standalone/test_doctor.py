@@ -26,8 +26,8 @@ from tenants.accounts.models import QuotaCounter
 from tenants.datasets.services import create_dataset
 from tenants.jobs.kinds import QUEUES
 from tenants.jobs.models import Job, JobDispatch
-from tenants.pipeline.services import add_asset
-from tenants.pipeline.upkeep import note_canary
+from tenants.pipeline.assets.services import add_asset
+from tenants.pipeline.upkeep.periodic import note_canary
 from tenants.scope import operator_scope, tenant_scope
 from tests.flows.client import Client
 

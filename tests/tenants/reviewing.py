@@ -21,7 +21,8 @@ from tenants.moderation.models import (
     Record,
     Review,
 )
-from tenants.pipeline import effects, services
+from tenants.pipeline.assets import services
+from tenants.pipeline.audits import effects
 from tenants.scope import tenant_scope
 
 ANN, BOB, CAROL = "user:ann", "user:bob", "user:carol"

@@ -17,8 +17,8 @@ from tenants.datasets.models import Asset, Blob, Dataset, Facet
 from tenants.datasets.services import create_dataset
 from tenants.errors import Invalid
 from tenants.jobs.services import enqueue
-from tenants.pipeline.erasure import erase_asset
-from tenants.pipeline.services import add_asset, update_asset
+from tenants.pipeline.assets.services import add_asset, update_asset
+from tenants.pipeline.care.erasure import erase_asset
 from tenants.retrieval import columns, filters
 from tenants.retrieval.models import FacetChange
 from tenants.retrieval.vectors import take_numbers

@@ -10,7 +10,7 @@ import pytest
 
 from tenants.datasets import services
 from tenants.datasets.models import Asset
-from tenants.pipeline.services import add_asset, delete_asset
+from tenants.pipeline.assets.services import add_asset, delete_asset
 from tenants.retrieval import duplicates, encoding
 from tenants.retrieval.state import Hit
 from tenants.retrieval.vectors import NewVector, replace_vectors

@@ -29,7 +29,7 @@ from tenants.generation.models import GenerationOutput
 from tenants.generation.wishes import Wanted
 from tenants.jobs import services as jobs
 from tenants.jobs.models import JobDispatch
-from tenants.pipeline import tenant_erasure
+from tenants.pipeline.care import tenant_erasure
 from tenants.scope import operator_scope, tenant_scope
 from tenants.valkey import client, tenant_key
 from tests.tenants.test_erasure import add

@@ -20,7 +20,9 @@ from tenants.errors import Invalid, NotFound
 from tenants.events.models import AuditEvent, Erasure, Export, IdempotentAnswer
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.pipeline import erasure, erasure_receipts, portability, services, subjects
+from tenants.pipeline.assets import services
+from tenants.pipeline.care import erasure, erasure_receipts, subject_erasure
+from tenants.pipeline.transfer import exports
 from tenants.retrieval.models import Vector
 from tenants.retrieval.space_files import DEFAULT
 from tenants.retrieval.vectors import NewVector, replace_vectors
@@ -153,7 +155,7 @@ def test_another_tenants_asset_is_absent(party, stranger, dataset) -> None:
 
 def criteria(party: Any, **asked: Any) -> dict[str, Any]:
     with tenant_scope(party.id):
-        return subjects.check_criteria(**asked)
+        return subject_erasure.check_criteria(**asked)
 
 
 @pytest.mark.parametrize(
@@ -210,13 +212,13 @@ def test_whose_data_is_found(party, dataset, asked, found) -> None:
             ("long", {"customer": [*map(str, range(1000, 1150)), "last"]}),
         ):
             services.add_asset(dataset_id=dataset.id, text=name, values=values, external_id=name)
-        wanted = subjects.check_criteria(**asked)
-        assert sorted(subjects.matching(wanted).values_list("external_id", flat=True)) == found
-        assert subjects.preview_subject(wanted)["matched"] == len(found)
+        wanted = subject_erasure.check_criteria(**asked)
+        assert sorted(subject_erasure.matching(wanted).values_list("external_id", flat=True)) == found
+        assert subject_erasure.preview_subject(wanted)["matched"] == len(found)
 
 
 def test_a_persons_data_goes_and_everybody_elses_stays(party, dataset, stranger, monkeypatch) -> None:
-    monkeypatch.setattr(subjects, "BATCH", 2)
+    monkeypatch.setattr(subject_erasure, "BATCH", 2)
     with tenant_scope(party.id):
         other = create_dataset(name="other")
     for n in range(5):
@@ -229,11 +231,11 @@ def test_a_persons_data_goes_and_everybody_elses_stays(party, dataset, stranger,
     client().set(page, b"ranking", ex=60)
     wanted = criteria(party, values={"customer_id": "42"})
     with tenant_scope(party.id):
-        preview = subjects.preview_subject(wanted)
+        preview = subject_erasure.preview_subject(wanted)
         assert preview["matched"] == 5
         assert [(d["name"], d["assets"]) for d in preview["datasets"]] == [("d", 2), ("other", 3)]
-        receipt, job = subjects.request_erasure(criteria=wanted, actor="key:cl1")
-        assert receipt.subject_hash == subjects.subject_hash(receipt.id, wanted)
+        receipt, job = subject_erasure.request_erasure(criteria=wanted, actor="key:cl1")
+        assert receipt.subject_hash == subject_erasure.subject_hash(receipt.id, wanted)
     tasks.erase_subject(str(job.id), str(party.id))
     with tenant_scope(party.id):
         job.refresh_from_db()
@@ -262,12 +264,12 @@ def test_a_persons_data_goes_and_everybody_elses_stays(party, dataset, stranger,
 
 
 def test_a_killed_erasure_counts_each_asset_once(party, dataset, monkeypatch) -> None:
-    monkeypatch.setattr(subjects, "BATCH", 2)
+    monkeypatch.setattr(subject_erasure, "BATCH", 2)
     for n in range(5):
         add(party, dataset, f"text {n}", values={"customer_id": "42"})
     with tenant_scope(party.id):
-        receipt, job = subjects.request_erasure(
-            criteria=subjects.check_criteria(values={"customer_id": "42"})
+        receipt, job = subject_erasure.request_erasure(
+            criteria=subject_erasure.check_criteria(values={"customer_id": "42"})
         )
     calls = iter(range(10))
 
@@ -297,12 +299,12 @@ def test_a_killed_erasure_counts_each_asset_once(party, dataset, monkeypatch) ->
 def test_an_erasure_whose_job_was_lost_is_taken_up(party, dataset) -> None:
     add(party, dataset, "text", values={"customer_id": "42"})
     with tenant_scope(party.id):
-        receipt, job = subjects.request_erasure(
-            criteria=subjects.check_criteria(values={"customer_id": "42"})
+        receipt, job = subject_erasure.request_erasure(
+            criteria=subject_erasure.check_criteria(values={"customer_id": "42"})
         )
-        assert subjects.resume_erasures() == 0
+        assert subject_erasure.resume_erasures() == 0
         Job.objects.filter(pk=job.id).update(state="failed")
-        assert subjects.resume_erasures() == 1
+        assert subject_erasure.resume_erasures() == 1
         receipt.refresh_from_db()
     tasks.erase_subject(str(receipt.job_id), str(party.id))
     assert rows(party)["asset"] == 0
@@ -310,11 +312,11 @@ def test_an_erasure_whose_job_was_lost_is_taken_up(party, dataset) -> None:
 
 def exported(party: Any) -> tuple[Export, str]:
     with tenant_scope(party.id):
-        made, job = portability.request_export()
+        made, job = exports.request_export()
     tasks.export_tenant(str(job.id), str(party.id))
     with tenant_scope(party.id):
         made.refresh_from_db()
-    return made, portability.content_of(made).path
+    return made, exports.content_of(made).path
 
 
 def test_exports_go_with_a_persons_data(party, dataset) -> None:
@@ -323,8 +325,8 @@ def test_exports_go_with_a_persons_data(party, dataset) -> None:
     _, path = exported(party)
     assert str(asset.id) in zipfile.ZipFile(default_storage.open(path)).read("assets.jsonl").decode()
     with tenant_scope(party.id):
-        receipt, job = subjects.request_erasure(
-            criteria=subjects.check_criteria(values={"customer_id": "42"})
+        receipt, job = subject_erasure.request_erasure(
+            criteria=subject_erasure.check_criteria(values={"customer_id": "42"})
         )
     tasks.erase_subject(str(job.id), str(party.id))
     with tenant_scope(party.id):
@@ -338,22 +340,22 @@ def test_exports_go_with_a_persons_data(party, dataset) -> None:
 def test_an_export_that_is_made_meanwhile_fails_and_leaves_no_file(party, dataset, monkeypatch) -> None:
     add(party, dataset, "text", values={"customer_id": "42"})
     with tenant_scope(party.id):
-        made, job = portability.request_export()
-    path = portability._path(made)
+        made, job = exports.request_export()
+    path = exports._path(made)
 
-    write = portability._write
+    write = exports._write
 
     def write_and_withdraw(*args: Any) -> None:
         write(*args)
         with tenant_scope(party.id):
-            assert portability.withdraw_exports() == 1
+            assert exports.withdraw_exports() == 1
 
     with monkeypatch.context() as patch:
-        patch.setattr(portability, "_write", write_and_withdraw)
+        patch.setattr(exports, "_write", write_and_withdraw)
         tasks.export_tenant(str(job.id), str(party.id))
     with tenant_scope(party.id):
         job.refresh_from_db()
-        assert (job.state, job.error["detail"]) == ("failed", portability.REMOVED)
+        assert (job.state, job.error["detail"]) == ("failed", exports.REMOVED)
         assert not Export.objects.exists()
     assert not default_storage.exists(path)
 
@@ -372,15 +374,15 @@ def test_what_keeps_coming_in_is_never_said_to_be_gone(party, dataset, monkeypat
     wanted = {"customer_id": "42"}
     add(party, dataset, "text", values=wanted)
     with tenant_scope(party.id):
-        receipt, job = subjects.request_erasure(criteria=subjects.check_criteria(values=wanted))
-    clear, sent = subjects.clear, iter(range(100))
+        receipt, job = subject_erasure.request_erasure(criteria=subject_erasure.check_criteria(values=wanted))
+    clear, sent = subject_erasure.clear, iter(range(100))
 
     def and_more(tenant_id: Any) -> dict[str, int]:
         add(party, dataset, f"text {next(sent)}", values=wanted)
         return clear(tenant_id)
 
     with monkeypatch.context() as patch:
-        patch.setattr(subjects, "clear", and_more)
+        patch.setattr(subject_erasure, "clear", and_more)
         tasks.erase_subject(str(job.id), str(party.id))
     settle(party)
     with tenant_scope(party.id):
@@ -388,7 +390,7 @@ def test_what_keeps_coming_in_is_never_said_to_be_gone(party, dataset, monkeypat
         job.refresh_from_db()
         assert (receipt.verified, receipt.finished_at, receipt.removed["assets"]) == (False, None, 5)
         # It waits and goes on by itself: upkeep has nothing to queue.
-        assert (job.state, job.result, subjects.resume_erasures()) == ("queued", None, 0)
+        assert (job.state, job.result, subject_erasure.resume_erasures()) == ("queued", None, 0)
     tasks.erase_subject(str(job.id), str(party.id))
     with tenant_scope(party.id):
         receipt.refresh_from_db()
@@ -398,8 +400,8 @@ def test_what_keeps_coming_in_is_never_said_to_be_gone(party, dataset, monkeypat
 
 def test_finding_nothing_is_worth_a_receipt_too(party) -> None:
     with tenant_scope(party.id):
-        wanted = subjects.check_criteria(external_ids=["nobody"])
-        receipt, job = subjects.request_erasure(criteria=wanted)
+        wanted = subject_erasure.check_criteria(external_ids=["nobody"])
+        receipt, job = subject_erasure.request_erasure(criteria=wanted)
     tasks.erase_subject(str(job.id), str(party.id))
     with tenant_scope(party.id):
         receipt.refresh_from_db()
@@ -409,7 +411,7 @@ def test_finding_nothing_is_worth_a_receipt_too(party) -> None:
 def test_the_hash_is_of_this_receipt_and_this_request(party) -> None:
     one, two = criteria(party, values={"a": "42"}), criteria(party, values={"a": "43"})
     with tenant_scope(party.id):
-        receipts = [subjects.request_erasure(criteria=wanted)[0] for wanted in (one, one, two)]
+        receipts = [subject_erasure.request_erasure(criteria=wanted)[0] for wanted in (one, one, two)]
     assert len({receipt.subject_hash for receipt in receipts}) == 3
 
 

@@ -33,16 +33,10 @@ from tenants.events import endpoints
 from tenants.events.models import AuditEvent, Export, Webhook
 from tenants.generation.models import Generation, GenerationOutput
 from tenants.jobs.models import Job
-from tenants.pipeline import (
-    export_admission,
-    export_layout,
-    export_reading,
-    export_writing,
-    portability,
-    upkeep,
-)
-from tenants.pipeline import services as pipeline
-from tenants.pipeline.uploads import check_upload
+from tenants.pipeline.assets import services as pipeline
+from tenants.pipeline.assets.uploads import check_upload
+from tenants.pipeline.transfer import export_admission, export_layout, export_reading, export_writing, exports
+from tenants.pipeline.upkeep import periodic
 from tenants.retrieval import encoding, lexical
 from tenants.retrieval.models import Vector
 from tenants.retrieval.vectors import NewVector, add_vectors, replace_vectors
@@ -299,7 +293,7 @@ def test_people_are_listed_without_secrets_and_as_no_formula(full, tmp_path) -> 
 
 def run(party: Any, **options: Any) -> Export:
     with tenant_scope(party.id):
-        made, job = portability.request_export(actor="key:cl1", **options)
+        made, job = exports.request_export(actor="key:cl1", **options)
     tasks.export_tenant(str(job.id), str(party.id))
     with tenant_scope(party.id):
         made.refresh_from_db()
@@ -310,7 +304,7 @@ def run(party: Any, **options: Any) -> Export:
 
 def test_a_job_makes_one_file_that_another_installation_takes(full, tmp_path) -> None:
     made = run(full, with_vectors=True)
-    rendition = portability.content_of(made)
+    rendition = exports.content_of(made)
     with storage.open_blob(rendition.path) as stream:
         body = stream.read()
     assert (len(body), hashlib.sha256(body).hexdigest()) == (made.bytes, made.sha256)
@@ -327,7 +321,7 @@ def test_a_job_makes_one_file_that_another_installation_takes(full, tmp_path) ->
 
 def test_without_vectors_everything_is_embedded_anew(full, tmp_path) -> None:
     made = run(full)
-    with storage.open_blob(portability.content_of(made).path) as stream:
+    with storage.open_blob(exports.content_of(made).path) as stream:
         (tmp_path / "x.zip").write_bytes(stream.read())
     tenant = admit(tmp_path / "x.zip")
     with tenant_scope(tenant.id):
@@ -337,16 +331,16 @@ def test_without_vectors_everything_is_embedded_anew(full, tmp_path) -> None:
 
 def test_one_export_at_a_time(party, stranger) -> None:
     with tenant_scope(party.id):
-        made, _ = portability.request_export()
+        made, _ = exports.request_export()
         with pytest.raises(Conflict, match="already"):
-            portability.request_export()
+            exports.request_export()
         with pytest.raises(NotReady):
-            portability.content_of(made)
+            exports.content_of(made)
         assert Export.objects.count() == Job.objects.count() == 1
     with tenant_scope(stranger.id):
         with pytest.raises(NotFound):
-            portability.get_export(made.id)
-        portability.request_export()
+            exports.get_export(made.id)
+        exports.request_export()
 
 
 def test_two_who_ask_at_once_get_one_export(party) -> None:
@@ -356,7 +350,7 @@ def test_two_who_ask_at_once_get_one_export(party) -> None:
         try:
             with tenant_scope(party.id):
                 together.wait()
-                portability.request_export()
+                exports.request_export()
             return True
         except Conflict:
             return False
@@ -371,13 +365,13 @@ def test_two_who_ask_at_once_get_one_export(party) -> None:
 
 def test_an_export_expires(party) -> None:
     made = run(party)
-    path = portability.content_of(made).path
+    path = exports.content_of(made).path
     assert default_storage.exists(path)
     with tenant_scope(party.id):
         Export.objects.update(expires_at=timezone.now())
         with pytest.raises(NotFound):
-            portability.get_export(made.id)
-    upkeep.collect_garbage([party.id])
+            exports.get_export(made.id)
+    periodic.collect_garbage([party.id])
     with tenant_scope(party.id):
         assert not Export.objects.exists()
     assert not default_storage.exists(path)

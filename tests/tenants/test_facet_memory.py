@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tenants.datasets import metadata
 from tenants.datasets.models import Asset, Blob, Facet
 from tenants.datasets.services import create_dataset
-from tenants.pipeline.services import update_asset
+from tenants.pipeline.assets.services import update_asset
 from tenants.retrieval import facet_memory, faceting, filters, lexical, lifecycle, memory, restricting
 from tenants.retrieval.base import Base
 from tenants.retrieval.changes import record_changes

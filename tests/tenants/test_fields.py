@@ -12,7 +12,7 @@ from tenants.datasets.services import create_dataset, update_dataset
 from tenants.errors import Invalid, NotFound
 from tenants.jobs.models import Job
 from tenants.jobs.services import cancel
-from tenants.pipeline.services import add_asset, delete_dataset
+from tenants.pipeline.assets.services import add_asset, delete_dataset
 from tenants.retrieval import filters, lexical
 from tenants.retrieval.models import LexicalEntry
 from tenants.scope import tenant_scope

@@ -22,9 +22,9 @@ from tenants.accounts import services
 from tenants.accounts.models import Tenant
 from tenants.datasets.services import create_dataset
 from tenants.errors import Invalid, ServiceError
-from tenants.pipeline import export_admission
-from tenants.pipeline import services as pipeline
-from tenants.pipeline.export_reading import open_export
+from tenants.pipeline.assets import services as pipeline
+from tenants.pipeline.transfer import export_admission
+from tenants.pipeline.transfer.export_reading import open_export
 from tenants.retrieval import encoding
 from tenants.scope import tenant_scope
 from tests.api.conftest import picture

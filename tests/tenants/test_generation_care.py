@@ -26,8 +26,8 @@ from tenants.generation.wishes import Wanted
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.learning import pairs
-from tenants.pipeline import erasure, erasure_receipts, subjects
-from tenants.pipeline.services import add_asset, delete_dataset
+from tenants.pipeline.assets.services import add_asset, delete_dataset
+from tenants.pipeline.care import erasure, erasure_receipts, subject_erasure
 from tenants.retrieval.models import Tombstone, Vector
 from tenants.retrieval.space_files import DEFAULT
 from tenants.retrieval.vectors import NewVector, replace_vectors
@@ -75,9 +75,9 @@ def test_a_persons_data_includes_what_was_made_from_it(party, dataset) -> None:
     with tenant_scope(party.id):
         mine, other = upload(dataset, "ann's words", uploader="ann"), upload(dataset, "bob's", uploader="bob")
         result, kept = made(remix(mine)), made(remix(other))
-        criteria = subjects.check_criteria(values={"uploader": "ann"})
-        assert subjects.preview_subject(criteria)["matched"] == 2
-        asked, job = subjects.request_erasure(criteria=criteria)
+        criteria = subject_erasure.check_criteria(values={"uploader": "ann"})
+        assert subject_erasure.preview_subject(criteria)["matched"] == 2
+        asked, job = subject_erasure.request_erasure(criteria=criteria)
     tasks.erase_subject(str(job.id), str(party.id))
     with tenant_scope(party.id):
         assert set(Asset.objects.values_list("pk", flat=True)) == {other.id, kept.id}

@@ -19,7 +19,7 @@ from tenants.generation import previews, selectors, services, wishes
 from tenants.generation.models import Generation, GenerationOutput
 from tenants.generation.wishes import Wanted
 from tenants.jobs.models import Job
-from tenants.pipeline.services import add_asset
+from tenants.pipeline.assets.services import add_asset
 from tenants.scope import tenant_scope
 
 

@@ -14,7 +14,7 @@ from django.core.files.storage import default_storage
 from tenants.datasets import storage
 from tenants.errors import IndexRebuilding, StorageFull
 from tenants.jobs.models import Job
-from tenants.pipeline import tenant_erasure
+from tenants.pipeline.care import tenant_erasure
 from tenants.retrieval import activity, archive, lifecycle, memory
 from tenants.retrieval.models import IndexGeneration, IndexPointer
 from tenants.retrieval.opened import folder_of, opened

@@ -16,8 +16,8 @@ from tenants.datasets.services import create_dataset
 from tenants.errors import Conflict, IndexRebuilding, NotFound
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.pipeline.erasure import erase_asset
-from tenants.pipeline.services import add_asset, delete_asset, update_asset
+from tenants.pipeline.assets.services import add_asset, delete_asset, update_asset
+from tenants.pipeline.care.erasure import erase_asset
 from tenants.retrieval import building, due, lifecycle, memory, restricting
 from tenants.retrieval.models import IndexGeneration, IndexPointer, Vector
 from tenants.retrieval.opened import folder_of, opened

@@ -11,7 +11,7 @@ from django.test import override_settings
 
 from tenants.accounts.services import create_tenant
 from tenants.datasets.services import create_dataset
-from tenants.pipeline.services import add_asset
+from tenants.pipeline.assets.services import add_asset
 from tenants.retrieval import memory
 from tenants.retrieval.opened import opened
 from tenants.retrieval.ranking import rank

@@ -16,9 +16,9 @@ from tenants.errors import Conflict, Invalid
 from tenants.jobs import archiving, ending, fleet, live, notes, selectors, stopping, tallies, timing
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job, JobArchive, JobDispatch, JobNote
-from tenants.pipeline import job_archive
-from tenants.pipeline.erasure_receipts import scrub_jobs
-from tenants.pipeline.services import add_asset
+from tenants.pipeline.assets.services import add_asset
+from tenants.pipeline.care.erasure_receipts import scrub_jobs
+from tenants.pipeline.upkeep import job_archive
 from tenants.scope import tenant_scope
 
 

@@ -14,7 +14,7 @@ from tenants.errors import Conflict, NotFound, QuotaExceeded
 from tenants.jobs import bell
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job, JobDispatch
-from tenants.pipeline.services import add_asset, delete_dataset, resume_deletions
+from tenants.pipeline.assets.services import add_asset, delete_dataset, resume_deletions
 from tenants.scope import tenant_scope
 from tenants.valkey import broker
 

@@ -10,7 +10,7 @@ from django.db import DatabaseError, connection, transaction
 
 from tenants.datasets.models import Asset, Blob
 from tenants.datasets.services import create_dataset
-from tenants.pipeline.services import add_asset, delete_asset
+from tenants.pipeline.assets.services import add_asset, delete_asset
 from tenants.retrieval import lexical
 from tenants.retrieval.lexical import Entry
 from tenants.retrieval.models import LexicalEntry

@@ -10,7 +10,7 @@ import pytest
 
 from tenants.datasets import services
 from tenants.errors import Invalid
-from tenants.pipeline.services import add_asset
+from tenants.pipeline.assets.services import add_asset
 from tenants.retrieval import encoding, likeness
 from tenants.retrieval.stored import sampled
 from tenants.retrieval.vectors import NewVector, replace_vectors

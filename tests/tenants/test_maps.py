@@ -19,8 +19,8 @@ from tenants.errors import Conflict, Invalid, NotAllowed, NotFound, NotReady
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.jobs.selectors import log_of
-from tenants.pipeline.erasure import erase_asset
-from tenants.pipeline.services import add_asset, delete_dataset
+from tenants.pipeline.assets.services import add_asset, delete_dataset
+from tenants.pipeline.care.erasure import erase_asset
 from tenants.retrieval import spaces
 from tenants.retrieval.maps import colours, comparing, job, likeness, points, services
 from tenants.retrieval.maps.reading import Wanted, read

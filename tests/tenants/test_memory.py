@@ -9,7 +9,7 @@ import pytest
 
 from tenants.datasets.models import Asset
 from tenants.datasets.services import create_dataset
-from tenants.pipeline.services import add_asset, delete_asset
+from tenants.pipeline.assets.services import add_asset, delete_asset
 from tenants.retrieval import memory, vectors
 from tenants.retrieval.models import Tombstone, Vector, VectorClock
 from tenants.retrieval.ranking import rank

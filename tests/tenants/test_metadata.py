@@ -9,7 +9,7 @@ from tenants.datasets import metadata, values
 from tenants.datasets.models import Asset, Facet
 from tenants.datasets.services import create_dataset
 from tenants.errors import Invalid
-from tenants.pipeline.services import add_asset, update_asset
+from tenants.pipeline.assets.services import add_asset, update_asset
 from tenants.retrieval import filters
 from tenants.scope import tenant_scope
 

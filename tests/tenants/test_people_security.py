@@ -37,7 +37,7 @@ from tenants.events.services import record
 from tenants.jobs import live
 from tenants.people import invitations
 from tenants.people.erasure import erase_user
-from tenants.pipeline.services import add_asset
+from tenants.pipeline.assets.services import add_asset
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.tenants.people import App, acting, new_member, new_user, turn_on

@@ -13,8 +13,8 @@ from django.db import DatabaseError, connection, transaction
 from tenants.datasets.services import create_dataset
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.pipeline import tenant_erasure
-from tenants.pipeline.services import update_asset
+from tenants.pipeline.assets.services import update_asset
+from tenants.pipeline.care import tenant_erasure
 from tenants.retrieval import copies, lexical, lifecycle, memory, moving, overlap, pgvector, restricting
 from tenants.retrieval.engines import Copy
 from tenants.retrieval.lexical import Entry

@@ -21,8 +21,8 @@ from tenants.datasets.models import Asset, Blob, Facet
 from tenants.datasets.services import collect_orphans, create_dataset
 from tenants.errors import Conflict, Invalid, NotFound, QuotaExceeded, StorageFull, UnsupportedMedia
 from tenants.jobs.models import Job
-from tenants.pipeline import services
-from tenants.pipeline.passages import MAX_PASSAGES, PASSAGE, passages
+from tenants.pipeline.assets import services
+from tenants.pipeline.assets.passages import MAX_PASSAGES, PASSAGE, passages
 from tenants.scope import tenant_scope
 
 PNG = bytes.fromhex(

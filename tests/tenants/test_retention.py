@@ -12,7 +12,9 @@ from tenants.datasets.models import Asset
 from tenants.datasets.services import create_dataset, update_dataset
 from tenants.errors import Invalid
 from tenants.events.models import AuditEvent, Erasure
-from tenants.pipeline import retention, services, upkeep
+from tenants.pipeline.assets import services
+from tenants.pipeline.care import retention
+from tenants.pipeline.upkeep import periodic
 from tenants.scope import tenant_scope
 
 
@@ -39,7 +41,7 @@ def test_only_what_is_older_than_its_dataset_keeps_it_goes(party) -> None:
         add(party, dataset, days=9)
         add(party, dataset, days=10)
         add(party, dataset, days=200)
-    upkeep.collect_garbage([party.id])
+    periodic.collect_garbage([party.id])
     assert left(party) == sorted(["9 days 0"] * 3 + ["10 days 0"] * 2 + ["200 days 0"])
     with tenant_scope(party.id):
         events = AuditEvent.objects.filter(verb="dataset.expired").order_by("id")
@@ -53,7 +55,7 @@ def test_only_what_is_older_than_its_dataset_keeps_it_goes(party) -> None:
             (long.id, 1, 1),
         }
         assert [e.details["erasure"] for e in events] == [str(r.id) for r in receipts]
-    upkeep.collect_garbage([party.id])
+    periodic.collect_garbage([party.id])
     with tenant_scope(party.id):
         # Nothing was old any more, and the receipts have been signed.
         assert AuditEvent.objects.filter(verb="dataset.expired").count() == 2

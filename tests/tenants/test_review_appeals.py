@@ -11,7 +11,7 @@ from django.utils import timezone
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.moderation import appeals, queue, reviews, strikes, undoing
 from tenants.moderation.models import Appeal, Audit, Outcome, Review
-from tenants.pipeline import erasure
+from tenants.pipeline.care import erasure
 from tenants.scope import tenant_scope
 from tests.tenants.reviewing import ANN, BOB, CAROL, World, make_world
 

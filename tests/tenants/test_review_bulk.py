@@ -13,7 +13,7 @@ from tenants.errors import Invalid, NotFound
 from tenants.moderation import bulk, queue, record, reviews, sealing, undoing
 from tenants.moderation.bulk import Filter
 from tenants.moderation.models import Outcome, Review
-from tenants.pipeline import erasure
+from tenants.pipeline.care import erasure
 from tenants.scope import tenant_scope
 from tests.tenants.reviewing import ANN, BOB, World, make_world, seen
 

@@ -8,7 +8,7 @@ import pytest
 
 from tenants.moderation import agreement, queue, reviews, undoing
 from tenants.moderation.models import Review
-from tenants.pipeline import erasure
+from tenants.pipeline.care import erasure
 from tenants.scope import tenant_scope
 from tests.tenants.reviewing import ANN, BOB, CAROL, World, make_world, seen
 

@@ -19,7 +19,7 @@ from tenants.jobs.models import Job
 from tenants.moderation import known, queue, record, reviews, sealing, second_opinions, strikes, undoing
 from tenants.moderation.models import HashEntry, Outcome, Review, Strike
 from tenants.people.erasure import erase_user
-from tenants.pipeline import erasure, subjects
+from tenants.pipeline.care import erasure, subject_erasure
 from tenants.scope import tenant_scope
 from tests.tenants.reviewing import ANN, BOB, CAROL, World, decided, make_version, make_world
 from workers import tasks
@@ -621,8 +621,8 @@ def test_a_persons_strikes_go_with_all_that_they_sent_and_not_with_one_asset(wor
     with tenant_scope(world.id):
         erasure.erase_asset(asset_id=audits[0].item)
         assert strikes.count(subject="bert") == 2
-        criteria = subjects.check_criteria(external_ids=["bert-1"])
-        receipt, job = subjects.request_erasure(criteria=criteria)
+        criteria = subject_erasure.check_criteria(external_ids=["bert-1"])
+        receipt, job = subject_erasure.request_erasure(criteria=criteria)
     tasks.erase_subject(str(job.id), str(world.id))
     with tenant_scope(world.id):
         receipt.refresh_from_db()

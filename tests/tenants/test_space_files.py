@@ -15,7 +15,7 @@ from django.core.files.storage import default_storage
 from ml.alignment.space import SpaceError
 from tenants.datasets import storage
 from tenants.errors import Invalid, ModelUnavailable
-from tenants.pipeline.tenant_erasure import files_of
+from tenants.pipeline.care.tenant_erasure import files_of
 from tenants.retrieval import encoding, space_files, spaces
 from tenants.retrieval.space_files import Spaces, path_of
 from tests.tenants.second_model import keep_turned, turned_space

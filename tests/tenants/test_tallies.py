@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from tenants.datasets import selectors, services, tallies
 from tenants.datasets.models import Asset, AssetTally, Blob, Dataset
-from tenants.pipeline.services import add_asset, delete_asset
+from tenants.pipeline.assets.services import add_asset, delete_asset
 from tenants.scope import operator_scope, tenant_scope
 from tests.conftest import Party
 

@@ -18,7 +18,8 @@ from tenants.datasets.services import collect_blobs, create_dataset
 from tenants.events.models import IdempotentAnswer
 from tenants.events.services import first_answer
 from tenants.jobs.kinds import QUEUES
-from tenants.pipeline import services, upkeep
+from tenants.pipeline.assets import services
+from tenants.pipeline.upkeep import periodic
 from tenants.scope import tenant_scope
 
 
@@ -28,7 +29,7 @@ def test_what_an_interrupted_deletion_left_is_removed(party, stranger) -> None:
         kept = services.add_asset(dataset_id=dataset.id, text="kept").asset.blob
         left = Blob.objects.create(sha256="ab" * 32, bytes=4, media_type="text/plain", references=0)
         storage.put(storage.path_of(party.id, left.sha256), b"left")
-    upkeep.collect_garbage([party.id, stranger.id])
+    periodic.collect_garbage([party.id, stranger.id])
     with tenant_scope(party.id):
         assert [blob.pk for blob in Blob.objects.all()] == [kept.pk]
     assert not default_storage.exists(storage.path_of(party.id, left.sha256))
@@ -40,20 +41,20 @@ def test_answers_are_forgotten_after_a_day(party) -> None:
         first_answer(key="old", fingerprint="x")
         IdempotentAnswer.objects.update(created_at="2026-01-01T00:00:00Z")
         first_answer(key="new", fingerprint="x")
-    upkeep.collect_garbage([party.id])
+    periodic.collect_garbage([party.id])
     with tenant_scope(party.id):
         assert [row.key for row in IdempotentAnswer.objects.all()] == ["new"]
 
 
 def test_only_old_spool_files_and_folders_go() -> None:
-    spool, past = settings.SPOOL_DIR, time.time() - upkeep.STALE_SPOOL_S - 60
+    spool, past = settings.SPOOL_DIR, time.time() - periodic.STALE_SPOOL_S - 60
     for folder in (spool / "dead", spool / "busy"):
         folder.mkdir()
     for path in (spool / "old", spool / "new", spool / "dead" / "row-1", spool / "busy" / "row-1"):
         path.write_bytes(b"x")
     for path in (spool / "old", spool / "dead" / "row-1", spool / "dead", spool / "busy"):
         os.utime(path, (past, past))
-    upkeep.collect_garbage([])
+    periodic.collect_garbage([])
     assert [(spool / name).exists() for name in ("old", "new", "dead", "busy")] == [False, True, False, True]
 
 
@@ -88,7 +89,7 @@ def test_the_collector_locks_blobs_in_the_order_of_everyone(party) -> None:
 
 
 def test_a_canary_that_never_came_is_infinitely_old() -> None:
-    upkeep.note_canary("embed", time.time() - 7)
-    ages = upkeep.canary_ages()
+    periodic.note_canary("embed", time.time() - 7)
+    ages = periodic.canary_ages()
     assert set(ages) == set(QUEUES)
     assert 7 <= ages["embed"] < 60

@@ -16,7 +16,7 @@ from tenants.events.models import Webhook, WebhookEvent
 from tenants.jobs import services as jobs
 from tenants.learning.services import finish_training
 from tenants.moderation import appeals, reviews, undoing
-from tenants.pipeline.services import add_asset, delete_asset
+from tenants.pipeline.assets.services import add_asset, delete_asset
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.tenants.learning.world import new_model

@@ -9,7 +9,7 @@ import pytest
 
 from tenants.datasets.services import create_dataset
 from tenants.jobs.models import Job
-from tenants.pipeline import imports
+from tenants.pipeline.transfer import imports
 from tenants.scope import tenant_scope
 from tests.tenants.test_scanning import clamd  # noqa: F401 - a fixture
 from workers import tasks

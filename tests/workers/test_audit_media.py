@@ -17,7 +17,8 @@ from tenants.errors import Invalid, UnsupportedMedia
 from tenants.jobs.models import Job
 from tenants.moderation import activations, policies
 from tenants.moderation.models import Audit, Evidence
-from tenants.pipeline import audit_requests, uploads
+from tenants.pipeline.assets import uploads
+from tenants.pipeline.audits import audit_requests
 from tenants.scope import tenant_scope
 from tests.flows.pictures import huge_png, jpeg
 from tests.ml import recordings

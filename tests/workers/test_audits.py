@@ -20,7 +20,9 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.moderation import activations, evidence, policies, selectors
 from tenants.moderation.models import Audit, AuditRequest, Evidence, Record, Review, Strike
-from tenants.pipeline import audit_requests, auditing, erasure, services, uploads
+from tenants.pipeline.assets import services, uploads
+from tenants.pipeline.audits import audit_requests, auditing
+from tenants.pipeline.care import erasure
 from tenants.retrieval.models import Vector
 from tenants.retrieval.search import Query, search
 from tenants.scope import tenant_scope

@@ -17,8 +17,10 @@ from tenants.errors import Conflict, NotFound
 from tenants.jobs.models import Job
 from tenants.moderation import selectors
 from tenants.moderation.models import Audit
-from tenants.pipeline import merging, services, subjects
-from tenants.pipeline.uploads import check_upload
+from tenants.pipeline.assets import services
+from tenants.pipeline.assets.uploads import check_upload
+from tenants.pipeline.care import subject_erasure
+from tenants.pipeline.transfer import merging
 from tenants.retrieval.hydration import HYDRATED
 from tenants.retrieval.models import LexicalEntry, Vector
 from tenants.retrieval.search import Query, search
@@ -99,7 +101,9 @@ def test_a_name_is_erased_with_its_asset(party, dataset, start, run) -> None:
     with tenant_scope(party.id):
         kept = [row.result for row in Job.objects.filter(kind="embed_asset")]
         assert kept[0]["filename"] == "the name.jpg"
-        _, job = subjects.request_erasure(criteria=subjects.check_criteria(values={"person": "ann"}))
+        _, job = subject_erasure.request_erasure(
+            criteria=subject_erasure.check_criteria(values={"person": "ann"})
+        )
     tasks.erase_subject(str(job.id), str(party.id))
     with tenant_scope(party.id):
         assert not Asset.objects.exists()
@@ -324,7 +328,7 @@ def test_what_is_held_back_is_not_merged() -> None:
 
 
 def test_an_audit_reads_every_caption(party, dataset) -> None:
-    from tenants.pipeline import audit_requests
+    from tenants.pipeline.audits import audit_requests
 
     with tenant_scope(party.id):
         upload = check_upload(

@@ -19,7 +19,7 @@ from tenants.datasets.services import create_dataset
 from tenants.errors import Invalid
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.pipeline import embedding, services
+from tenants.pipeline.assets import embedding, services
 from tenants.retrieval.models import Vector
 from tenants.retrieval.search import Query, search
 from tenants.scope import tenant_scope

@@ -26,8 +26,10 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.moderation import activations, policies
 from tenants.moderation.models import Audit, AuditRequest, Evidence, Record, Review
-from tenants.pipeline import auditing, bearing, erasure, generating
-from tenants.pipeline.services import delete_dataset, update_asset
+from tenants.pipeline.assets.services import delete_dataset, update_asset
+from tenants.pipeline.audits import auditing
+from tenants.pipeline.care import erasure
+from tenants.pipeline.generation import generating, persist_output
 from tenants.retrieval.models import Vector
 from tenants.retrieval.vectors import ModelSwitched
 from tenants.scope import tenant_scope
@@ -166,7 +168,7 @@ def vectors_of(party: Any) -> int:
 def test_another_model_that_begins_to_answer_meanwhile_holds_nothing_up(party, monkeypatch) -> None:
     """What was made is embedded again for it, under one job."""
     row, job = ask(party)
-    real, tries = bearing.make_ready, []
+    real, tries = persist_output.make_ready, []
 
     def switched_once(*args: Any) -> int:
         tries.append(args)
@@ -174,7 +176,7 @@ def test_another_model_that_begins_to_answer_meanwhile_holds_nothing_up(party, m
             raise ModelSwitched("other:1")
         return real(*args)
 
-    monkeypatch.setattr(bearing, "make_ready", switched_once)
+    monkeypatch.setattr(persist_output, "make_ready", switched_once)
     ended = run(party, job)
     assert (ended.state, ended.attempts, len(tries)) == ("succeeded", 1, 2)
     _, [picture] = fresh(party, row)
@@ -203,7 +205,7 @@ def test_the_file_as_released_is_known_by_an_audit(party, enforce) -> None:
     run(party, job)
     row, [picture] = fresh(party, row)
     with tenant_scope(party.id):
-        from tenants.pipeline import audit_requests
+        from tenants.pipeline.audits import audit_requests
 
         asked = audit_requests.request_audit(asset_id=picture.asset_id)
     tasks.audit_item(str(asked.job.id), str(party.id))
@@ -467,9 +469,9 @@ def test_killed_at_any_moment_it_is_made_once(party, enforce, sketching, monkeyp
     elif moment == "examined":
         monkeypatch.setattr(generating, "bear", die)
     elif moment == "stored":
-        monkeypatch.setattr(bearing, "_end", die)
+        monkeypatch.setattr(persist_output, "_end", die)
     else:
-        monkeypatch.setattr(bearing.auditing, "append", die_after(auditing.append, 1))
+        monkeypatch.setattr(persist_output.auditing, "append", die_after(auditing.append, 1))
     with pytest.raises(Killed):
         run(party, job)
     with tenant_scope(party.id):

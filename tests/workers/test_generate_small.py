@@ -16,8 +16,9 @@ from tenants.generation.selectors import made_by_mark
 from tenants.generation.wishes import Wanted
 from tenants.jobs.models import Job
 from tenants.moderation.models import Evidence
-from tenants.pipeline import audit_requests, uploads
-from tenants.pipeline.services import add_asset
+from tenants.pipeline.assets import uploads
+from tenants.pipeline.assets.services import add_asset
+from tenants.pipeline.audits import audit_requests
 from tenants.scope import tenant_scope
 from tests.flows.pictures import jpeg
 from workers import tasks

@@ -24,8 +24,9 @@ from tenants.jobs import selectors
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.moderation import activations, policies
-from tenants.pipeline import batches, bulk, importing, imports, receipts, services
-from tenants.pipeline.uploads import check_upload
+from tenants.pipeline.assets import bulk, services
+from tenants.pipeline.assets.uploads import check_upload
+from tenants.pipeline.transfer import import_batches, import_job, import_receipts, imports
 from tenants.retrieval.models import Vector, VectorClock
 from tenants.retrieval.search import Query, search
 from tenants.scope import tenant_scope
@@ -175,7 +176,7 @@ def _written(kind: str) -> bytes:
 
 def _failed_rows(party, job: Job) -> str:
     import_id = job.result["import"]
-    return b"".join(receipts.failed_rows(tenant_id=party.id, import_id=import_id)).decode("utf-8-sig")
+    return b"".join(import_receipts.failed_rows(tenant_id=party.id, import_id=import_id)).decode("utf-8-sig")
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
@@ -233,9 +234,9 @@ def test_what_is_kept_of_failed_rows_is_bounded_and_forgotten(party, dataset, st
         rows = ImportRow.objects.order_by("row")
         assert [row.record is None for row in rows] == [False, True]
         assert dict(rows[0].record)["odd"] == {"deep": ["\ufffd", "\\ufffd"]}
-        assert receipts.forget_rows() == 0
-        Import.objects.update(created_at=timezone.now() - receipts.KEEP_ROWS - dt.timedelta(hours=1))
-        assert receipts.forget_rows() == 1
+        assert import_receipts.forget_rows() == 0
+        Import.objects.update(created_at=timezone.now() - import_receipts.KEEP_ROWS - dt.timedelta(hours=1))
+        assert import_receipts.forget_rows() == 1
         assert not ImportRow.objects.exclude(record=None).exists()
     assert len(_failed_rows(party, job).splitlines()) == 3
 
@@ -279,9 +280,9 @@ def test_over_quota_an_import_says_where_it_stopped_and_goes_on_after(party, dat
 
 
 def test_a_killed_attempt_goes_on_after_what_was_stored(party, dataset, start, run, monkeypatch) -> None:
-    monkeypatch.setattr(batches, "FULL", 2)
+    monkeypatch.setattr(import_batches, "FULL", 2)
     job = start("text\n" + "".join(f"text number {n}\n" for n in range(7)), "t.csv")
-    stored = importing.Run._store
+    stored = import_job.Run._store
     seen: list[int] = []
 
     def die_after_two(self, batch):
@@ -290,13 +291,13 @@ def test_a_killed_attempt_goes_on_after_what_was_stored(party, dataset, start, r
         if len(seen) == 2:
             raise SystemExit  # as a killed process: nobody records anything
 
-    monkeypatch.setattr(importing.Run, "_store", die_after_two)
+    monkeypatch.setattr(import_job.Run, "_store", die_after_two)
     with pytest.raises(SystemExit):
         tasks.import_assets(str(job.id), str(party.id))
     with tenant_scope(party.id):
         assert Import.objects.get().position == 4
         Job.objects.filter(pk=job.id).update(lease_until=None)
-    monkeypatch.setattr(importing.Run, "_store", stored)
+    monkeypatch.setattr(import_job.Run, "_store", stored)
     job = run(job)
     assert (job.state, job.result["imported"], job.result["duplicate"]) == ("succeeded", 7, 0)
     assert [row for row, _, _ in _receipt(party, job)] == list(range(1, 8))
@@ -306,14 +307,14 @@ def test_a_killed_attempt_goes_on_after_what_was_stored(party, dataset, start, r
 
 def test_the_row_that_kills_is_passed_over(party, dataset, start, run, monkeypatch) -> None:
     job = start("text\nfine\npoison\nfine too\n", "t.csv")
-    prepare = batches._prepare_texts
+    prepare = import_batches._prepare_texts
 
     def die(entries):
         if any("poison" in entry.upload.text for entry in entries):
             raise SystemExit
         return prepare(entries)
 
-    monkeypatch.setattr(batches, "_prepare_texts", die)
+    monkeypatch.setattr(import_batches, "_prepare_texts", die)
     for _ in range(2):
         with pytest.raises(SystemExit):
             tasks.import_assets(str(job.id), str(party.id))
@@ -329,7 +330,7 @@ def test_the_row_that_kills_is_passed_over(party, dataset, start, run, monkeypat
 
 
 def test_a_cancelled_import_keeps_what_it_has_and_can_go_on(party, dataset, start, run, monkeypatch) -> None:
-    monkeypatch.setattr(batches, "FULL", 2)
+    monkeypatch.setattr(import_batches, "FULL", 2)
     job = start("text\n" + "".join(f"text number {n}\n" for n in range(6)), "t.csv")
     store = bulk.store
 
@@ -357,9 +358,9 @@ def test_one_import_of_a_tenant_at_a_time(party, dataset, start, run) -> None:
 def test_a_turn_ends_while_others_wait_and_the_rest_comes_later(
     party, dataset, start, run, monkeypatch
 ) -> None:
-    monkeypatch.setattr(batches, "FULL", 2)
-    monkeypatch.setattr(importing, "TURN_S", 0.0)
-    monkeypatch.setattr(importing, "PLACES", -1)
+    monkeypatch.setattr(import_batches, "FULL", 2)
+    monkeypatch.setattr(import_job, "TURN_S", 0.0)
+    monkeypatch.setattr(import_job, "PLACES", -1)
     job = start("text\n" + "".join(f"text number {n}\n" for n in range(5)), "t.csv")
     states = []
     for _ in range(5):

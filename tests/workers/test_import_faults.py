@@ -21,7 +21,8 @@ from tenants.datasets.services import lock_dataset, update_dataset
 from tenants.errors import QuotaExceeded, StorageFull
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.pipeline import batches, bulk, import_sources, imports
+from tenants.pipeline.assets import bulk
+from tenants.pipeline.transfer import import_batches, import_sources, imports
 from tenants.retrieval.vectors import take_numbers
 from tenants.scope import tenant_scope
 
@@ -118,13 +119,13 @@ def test_a_repeated_id_counts_from_the_first_row_that_fits(party, dataset, start
 
 
 def test_a_row_that_repeats_a_row_that_fails_fails_as_well(party, dataset, start, run, monkeypatch) -> None:
-    prepare = batches._prepare_texts
+    prepare = import_batches._prepare_texts
 
     def spoil(entries: list[bulk.Entry]) -> float:
         entries[0].fail("spoilt")
         return prepare(entries[1:])
 
-    monkeypatch.setattr(batches, "_prepare_texts", spoil)
+    monkeypatch.setattr(import_batches, "_prepare_texts", spoil)
     job = run(start("id,text\na,first\na,first\nb,second\n", "t.csv"))
     assert _receipt(party, job) == [(1, "failed", "spoilt"), (2, "failed", "spoilt"), (3, "imported", "")]
 
@@ -155,9 +156,9 @@ def test_an_import_stops_where_the_cpu_seconds_end_and_they_are_paid_for(
     party, dataset, start, run, monkeypatch
 ) -> None:
     _limit(party, cpu_s=100)
-    prepare = batches._prepare_texts
-    monkeypatch.setattr(batches, "FULL", 2)
-    monkeypatch.setattr(batches, "_prepare_texts", lambda entries: prepare(entries) + 60)
+    prepare = import_batches._prepare_texts
+    monkeypatch.setattr(import_batches, "FULL", 2)
+    monkeypatch.setattr(import_batches, "_prepare_texts", lambda entries: prepare(entries) + 60)
     job = run(start("text\n" + "".join(f"text number {n}\n" for n in range(10)), "t.csv"))
     assert (job.state, job.error["type"]) == ("failed", "quota-exceeded")
     # Two batches are beyond the limit; a third was being prepared when the second was stored.
@@ -169,8 +170,8 @@ def test_an_import_stops_where_the_cpu_seconds_end_and_they_are_paid_for(
 
 
 def test_a_cancelled_import_pays_for_what_it_has_used(party, dataset, start, run, monkeypatch) -> None:
-    prepare, store = batches._prepare_texts, bulk.store
-    monkeypatch.setattr(batches, "_prepare_texts", lambda entries: prepare(entries) + 100)
+    prepare, store = import_batches._prepare_texts, bulk.store
+    monkeypatch.setattr(import_batches, "_prepare_texts", lambda entries: prepare(entries) + 100)
 
     def cancel_and_store(**kwargs: Any) -> None:
         Job.objects.filter(pk=job.id).update(cancel_requested=True)

@@ -26,7 +26,7 @@ from tenants.datasets.services import create_dataset
 from tenants.errors import Conflict, CursorExpired, ModelUnavailable, NotFound, NotReady
 from tenants.jobs.models import Job
 from tenants.jobs.services import enqueue
-from tenants.pipeline import beside, embedding, seeing_again, services
+from tenants.pipeline.assets import backfill_embeddings, embedding, reembed, services
 from tenants.retrieval import due, lacking, lifecycle, spaces
 from tenants.retrieval.hydration import HYDRATED
 from tenants.retrieval.models import IndexGeneration, IndexPointer, Vector, VectorClock, VectorGap
@@ -407,15 +407,15 @@ def test_a_job_that_is_killed_goes_on_where_it_stopped(shop: Shop, monkeypatch, 
     shop.fill(6)
     model, times = shop.model(), itertools.count()
     job = shop.begin(model)
-    monkeypatch.setattr(beside, "FULL", 2)
-    method = getattr(beside.Run, line)
+    monkeypatch.setattr(backfill_embeddings, "FULL", 2)
+    method = getattr(backfill_embeddings.Run, line)
 
-    def die(self: beside.Run, *args: Any) -> Any:
+    def die(self: backfill_embeddings.Run, *args: Any) -> Any:
         if next(times) == 1:
             raise Killed
         return method(self, *args)
 
-    monkeypatch.setattr(beside.Run, line, die)
+    monkeypatch.setattr(backfill_embeddings.Run, line, die)
     with pytest.raises(Killed):
         shop.run(job)
     done = shop.count(model)
@@ -431,14 +431,14 @@ def test_a_job_that_is_killed_goes_on_where_it_stopped(shop: Shop, monkeypatch, 
 def test_what_kills_the_worker_is_passed_over(shop: Shop, monkeypatch) -> None:
     assets = [shop.add(f"picture {n}", jpeg(n, 100)) for n in range(3)]
     model = shop.model()
-    job, see = shop.begin(model), seeing_again.see_again
+    job, see = shop.begin(model), reembed.see_again
 
-    def die(item: seeing_again.Item, *args: Any) -> None:
+    def die(item: reembed.Item, *args: Any) -> None:
         if item.asset.id == assets[1].id:
             raise Killed
         see(item, *args)
 
-    monkeypatch.setattr(beside, "see_again", die)
+    monkeypatch.setattr(backfill_embeddings, "see_again", die)
     for _ in range(2):
         with pytest.raises(Killed):
             shop.run(job)
@@ -453,9 +453,9 @@ def test_what_kills_the_worker_is_passed_over(shop: Shop, monkeypatch) -> None:
 def test_what_changes_or_goes_while_it_is_read_is_left_to_its_own_job(shop: Shop, monkeypatch) -> None:
     changed, gone = shop.add("a caption", jpeg(1, 100)), shop.add(words(1))
     model = shop.model()
-    job, page = shop.begin(model), beside.page_of
+    job, page = shop.begin(model), backfill_embeddings.page_of
 
-    def meanwhile(*args: Any, **more: Any) -> list[seeing_again.Item]:
+    def meanwhile(*args: Any, **more: Any) -> list[reembed.Item]:
         items = page(*args, **more)
         if items and not updates:
             with tenant_scope(shop.id):
@@ -464,7 +464,7 @@ def test_what_changes_or_goes_while_it_is_read_is_left_to_its_own_job(shop: Shop
         return items
 
     updates: list[services.Added] = []
-    monkeypatch.setattr(beside, "page_of", meanwhile)
+    monkeypatch.setattr(backfill_embeddings, "page_of", meanwhile)
     tasks_run = shop.run(job)
     # The asset still has the vectors of its old caption, and so lacks some of the new model: another pass saw to it.
     assert (tasks_run.state, shop.missing(model)) == ("succeeded", 0)
@@ -479,15 +479,15 @@ def test_a_cancelled_job_stops_and_leaves_the_live_model(shop: Shop, monkeypatch
     shop.fill(4)
     model = shop.model()
     job = shop.begin(model)
-    monkeypatch.setattr(beside, "FULL", 2)
-    store = beside.Run._store
+    monkeypatch.setattr(backfill_embeddings, "FULL", 2)
+    store = backfill_embeddings.Run._store
 
-    def cancel(self: beside.Run, items: Any) -> None:
+    def cancel(self: backfill_embeddings.Run, items: Any) -> None:
         with tenant_scope(shop.id):
             Job.objects.filter(pk=job.id).update(cancel_requested=True)
         store(self, items)
 
-    monkeypatch.setattr(beside.Run, "_store", cancel)
+    monkeypatch.setattr(backfill_embeddings.Run, "_store", cancel)
     assert shop.run(job).state == "cancelled"
     assert (shop.count(model), best(shop.find(words(1)))[2]) == (2, "prior")
 

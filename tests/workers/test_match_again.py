@@ -14,7 +14,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.moderation import known, record
 from tenants.moderation.models import Audit, Evidence, HashEntry, Record
-from tenants.pipeline import matching_again
+from tenants.pipeline.audits import rescan
 from tenants.scope import tenant_scope
 from tests.tenants.reviewing import ANN, World, make_world, seen
 from workers import tasks
@@ -83,9 +83,9 @@ def test_another_tenants_copies_stay(world: World, stranger: Any) -> None:
 
 def test_a_killed_one_goes_on_where_it_was(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     origin, *copies = [audited(world, bits) for bits in range(7)]
-    monkeypatch.setattr(matching_again, "BATCH", 2)
+    monkeypatch.setattr(rescan, "BATCH", 2)
     job, looked_at = block_copies(world, origin), []
-    copies_of = matching_again.copies_of
+    copies_of = rescan.copies_of
 
     def dies(*args: Any) -> bool:
         looked_at.append(args)
@@ -93,7 +93,7 @@ def test_a_killed_one_goes_on_where_it_was(world: World, monkeypatch: pytest.Mon
             raise SystemExit("killed")
         return copies_of(*args)
 
-    monkeypatch.setattr(matching_again, "copies_of", dies)
+    monkeypatch.setattr(rescan, "copies_of", dies)
     with pytest.raises(SystemExit):
         tasks.match_again(str(job.id), str(world.id))
     assert shown(world, *copies).count("block") == 1
@@ -109,10 +109,10 @@ def test_a_killed_one_goes_on_where_it_was(world: World, monkeypatch: pytest.Mon
 
 def test_a_running_one_can_be_cancelled(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     origin, *copies = [audited(world, bits) for bits in range(4)]
-    monkeypatch.setattr(matching_again, "BATCH", 1)
+    monkeypatch.setattr(rescan, "BATCH", 1)
     job = block_copies(world, origin)
     # Cancelled after its claim: the first batch finds out.
-    monkeypatch.setattr(matching_again, "_complete", lambda claimed: cancel(world, claimed.job_id))
+    monkeypatch.setattr(rescan, "_complete", lambda claimed: cancel(world, claimed.job_id))
     assert run(world, job).state == "cancelled"
     assert shown(world, *copies) == ["allow"] * 3
 
@@ -134,8 +134,8 @@ def test_one_whose_item_is_off_the_list_stops(world: World) -> None:
 
 def test_a_long_one_lets_others_pass(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     origin, *copies = [audited(world, bits) for bits in range(3)]
-    monkeypatch.setattr(matching_again, "BATCH", 1)
-    monkeypatch.setattr(matching_again, "TURN_S", -1.0)
+    monkeypatch.setattr(rescan, "BATCH", 1)
+    monkeypatch.setattr(rescan, "TURN_S", -1.0)
     job = block_copies(world, origin)
     assert [run(world, job).state for _ in range(4)] == ["queued", "queued", "queued", "succeeded"]
     assert shown(world, *copies) == ["block", "block"]

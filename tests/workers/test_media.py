@@ -16,7 +16,7 @@ from tenants.datasets.models import Asset, TranscriptSegment
 from tenants.datasets.services import create_dataset
 from tenants.errors import NotReady
 from tenants.jobs.models import Job
-from tenants.pipeline import playing, services
+from tenants.pipeline.assets import audio_video, services
 from tenants.retrieval.models import Vector
 from tenants.retrieval.search import Query, search
 from tenants.scope import tenant_scope
@@ -172,19 +172,19 @@ def test_damaged_media_fail_with_a_reason(party, put, tmp_path, name, content, c
 
 
 def test_a_long_recording_is_cancelled_while_it_plays(party, dataset, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(playing, "REPORT_S", 0.0)
+    monkeypatch.setattr(audio_video, "REPORT_S", 0.0)
     path = tmp_path / "long.wav"
     recordings.write(path, "wav", sound=recordings.tone(200, RATE))
     with tenant_scope(party.id):
         added = services.add_asset(dataset_id=dataset.id, file=io.BytesIO(path.read_bytes()))
-    tell = playing.Progress._tell
+    tell = audio_video.Progress._tell
 
     def cancel_then_tell(self):
         with tenant_scope(party.id):
             Job.objects.filter(pk=added.job.id).update(cancel_requested=True)
         tell(self)
 
-    monkeypatch.setattr(playing.Progress, "_tell", cancel_then_tell)
+    monkeypatch.setattr(audio_video.Progress, "_tell", cancel_then_tell)
     tasks.embed_media(str(added.job.id), str(party.id))
     with tenant_scope(party.id):
         job = Job.objects.get(pk=added.job.id)

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from backoffice.access import Request, operators, page
 from tenants.accounts.models import Tenant
-from tenants.pipeline import health
+from tenants.pipeline.upkeep import health
 
 
 @operators()

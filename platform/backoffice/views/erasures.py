@@ -15,8 +15,9 @@ from backoffice.forms import ConfirmForm, ReasonForm
 from backoffice.paging import newest_first
 from tenants.errors import NotFound
 from tenants.events.models import TenantErasure
-from tenants.pipeline import operator_acts, tenant_erasure
-from tenants.pipeline.tenant_figures import get_tenant
+from tenants.pipeline.care import tenant_erasure
+from tenants.pipeline.upkeep import operator_acts
+from tenants.pipeline.upkeep.tenant_figures import get_tenant
 
 
 @operators(methods=("GET", "POST"))

@@ -13,8 +13,9 @@ from django.utils.translation import gettext as _
 from backoffice.access import Request, named, operators
 from tenants.datasets import serving
 from tenants.errors import Conflict
-from tenants.pipeline import operator_acts, portability
-from tenants.pipeline.tenant_figures import get_tenant
+from tenants.pipeline.transfer import exports
+from tenants.pipeline.upkeep import operator_acts
+from tenants.pipeline.upkeep.tenant_figures import get_tenant
 from tenants.scope import tenant_scope
 
 
@@ -33,6 +34,6 @@ def request_export(request: Request, slug: str) -> HttpResponse:
 def content(request: Request, slug: str, export_id: uuid.UUID) -> HttpResponseBase:
     tenant = get_tenant(slug)
     with tenant_scope(tenant.id):
-        export = portability.get_export(export_id)
+        export = exports.get_export(export_id)
     operator_acts.note_download(**named(request), slug=slug, export_id=export_id)
-    return serving.serve(request, portability.content_of(export))
+    return serving.serve(request, exports.content_of(export))

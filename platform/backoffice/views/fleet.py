@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from backoffice.access import Request, operators, page
 from backoffice.spark import Spark, spark
 from tenants.jobs import fleet
-from tenants.pipeline import health
+from tenants.pipeline.upkeep import health
 from tenants.retrieval.cache_counts import counts
 from tenants.retrieval.memory import cache
 from tenants.retrieval.opened import opened

@@ -14,7 +14,7 @@ from backoffice.access import Request, named, operators, page
 from backoffice.paging import SIZE
 from tenants.errors import ServiceError
 from tenants.jobs.kinds import KINDS
-from tenants.pipeline import job_figures, operator_acts
+from tenants.pipeline.upkeep import job_figures, operator_acts
 
 # Of the page: which jobs, and what the list is called.
 VIEWS = {

@@ -13,7 +13,7 @@ from backoffice.paging import page_of
 from tenants.accounts.models import RATE, RESOURCES, Plan
 from tenants.errors import Conflict, Invalid
 from tenants.people import plans as services
-from tenants.pipeline.tenant_figures import list_tenants
+from tenants.pipeline.upkeep.tenant_figures import list_tenants
 
 
 @operators()

@@ -23,7 +23,7 @@ from backoffice.paging import page_of
 from tenants.accounts.models import Plan, Tenant
 from tenants.errors import Conflict, Invalid
 from tenants.people import tenancies
-from tenants.pipeline import tenant_figures
+from tenants.pipeline.upkeep import tenant_figures
 
 # What a form of the page of a tenant is called, and how it is made.
 FORMS: dict[str, Any] = {

@@ -28,7 +28,8 @@ from tenants.errors import Invalid
 from tenants.generation.models import Generation
 from tenants.jobs.selectors import as_dict
 from tenants.moderation import selectors as audits
-from tenants.pipeline import erasure, services, uploads
+from tenants.pipeline.assets import services, uploads
+from tenants.pipeline.care import erasure
 from tenants.retrieval.search import Query, search
 
 NOUNS = {

@@ -32,7 +32,8 @@ from tenants.errors import NotFound, NotReady, ServiceError
 from tenants.jobs.models import Job
 from tenants.moderation import policy_selectors, selectors
 from tenants.moderation.models import Audit, AuditRequest, Policy, Review
-from tenants.pipeline import audit_requests, uploads
+from tenants.pipeline.assets import uploads
+from tenants.pipeline.audits import audit_requests
 from tenants.retrieval.encoding import decoder
 
 PAGE = 25

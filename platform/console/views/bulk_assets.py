@@ -20,7 +20,9 @@ from tenants.datasets.metadata import expected
 from tenants.datasets.models import Asset, Dataset
 from tenants.datasets.values import read_as
 from tenants.errors import Invalid, ServiceError
-from tenants.pipeline import audit_requests, erasure, services
+from tenants.pipeline.assets import services
+from tenants.pipeline.audits import audit_requests
+from tenants.pipeline.care import erasure
 
 
 @needs(WRITE, methods=("POST",))

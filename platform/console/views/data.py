@@ -18,8 +18,9 @@ from console.paging import page_of
 from tenants.accounts.permissions import ADMIN
 from tenants.datasets import selectors, serving
 from tenants.errors import Conflict, Invalid
-from tenants.pipeline import erasure_receipts as receipts
-from tenants.pipeline import portability, subjects
+from tenants.pipeline.care import erasure_receipts as receipts
+from tenants.pipeline.care import subject_erasure
+from tenants.pipeline.transfer import exports
 
 PAGE = 25
 
@@ -34,8 +35,8 @@ def index(request: Request) -> HttpResponse:
 def _index(request: Request, form: SubjectForm, status: int) -> HttpResponse:
     with request.workspace.open():
         found = page_of(receipts.list_erasures(), request.GET.get("before", ""), PAGE)
-        exports = list(portability.list_exports()[:PAGE])
-    context = {"erasures": found.items, "next": found.next, "exports": exports, "form": form}
+        listed = list(exports.list_exports()[:PAGE])
+    context = {"erasures": found.items, "next": found.next, "exports": listed, "form": form}
     context["keep_days"] = settings.EXPORT_KEEP_DAYS
     return page(request, "data.html", context, status=status)
 
@@ -44,7 +45,7 @@ def _index(request: Request, form: SubjectForm, status: int) -> HttpResponse:
 def export(request: Request) -> HttpResponse:
     try:
         with request.workspace.open():
-            _, job = portability.request_export(
+            _, job = exports.request_export(
                 with_vectors="vectors" in request.POST, actor=actor_of(request).label
             )
     except Conflict as error:
@@ -56,8 +57,8 @@ def export(request: Request) -> HttpResponse:
 @needs(ADMIN)
 def export_content(request: Request, export_id: uuid.UUID) -> HttpResponseBase:
     with request.workspace.open():
-        found = portability.get_export(export_id)
-    return serving.serve(request, portability.content_of(found))
+        found = exports.get_export(export_id)
+    return serving.serve(request, exports.content_of(found))
 
 
 @needs(ADMIN, methods=("POST",))
@@ -68,16 +69,16 @@ def erase(request: Request) -> HttpResponse:
         if not form.is_valid():
             return _index(request, form, 422)
         try:
-            criteria = subjects.check_criteria(**form.criteria)
+            criteria = subject_erasure.check_criteria(**form.criteria)
         except Invalid as error:
             form.refuse(error)
             return _index(request, form, 422)
-        preview = subjects.preview_subject(criteria)
+        preview = subject_erasure.preview_subject(criteria)
         typed = request.POST.get("count")
         if typed is None or typed.strip() != str(preview["matched"]):
             context: dict[str, Any] = {"form": form, "preview": preview, "mistyped": typed is not None}
             return page(request, "data_erasure.html", context, status=422 if typed is not None else 200)
-        receipt, _ = subjects.request_erasure(criteria=criteria, actor=actor_of(request).label)
+        receipt, _ = subject_erasure.request_erasure(criteria=criteria, actor=actor_of(request).label)
     messages.success(request, gettext("The erasure has begun."))
     return redirect("console:erasure", erasure_id=receipt.id)
 

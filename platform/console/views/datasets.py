@@ -20,7 +20,7 @@ from tenants.accounts.permissions import READ, WRITE
 from tenants.datasets import selectors, services
 from tenants.datasets.models import Asset, Dataset
 from tenants.errors import Conflict, Invalid
-from tenants.pipeline import services as pipeline
+from tenants.pipeline.assets import services as pipeline
 
 PAGE = 50
 

@@ -27,7 +27,7 @@ from tenants.generation import previews, selectors, services
 from tenants.generation.models import Generation, GenerationOutput
 from tenants.jobs.models import Job
 from tenants.moderation.models import Audit
-from tenants.pipeline import erasure
+from tenants.pipeline.care import erasure
 
 PAGE = 24
 MAX_DATASETS = 200

@@ -22,7 +22,8 @@ from tenants.datasets.resumable import file_of
 from tenants.errors import Conflict, Invalid, ServiceError
 from tenants.moderation import known, known_selectors
 from tenants.moderation.models import HashEntry, HashList
-from tenants.pipeline import fingerprinting, uploads
+from tenants.pipeline.assets import uploads
+from tenants.pipeline.audits import fingerprinting
 
 PAGE = 50
 

@@ -25,7 +25,7 @@ from tenants.datasets.models import Import, ImportRow
 from tenants.datasets.resumable import file_of
 from tenants.errors import Invalid, ServiceError
 from tenants.jobs.models import Job
-from tenants.pipeline import imports, receipts
+from tenants.pipeline.transfer import import_receipts, imports
 
 PAGE = 25
 ROWS = 50
@@ -174,7 +174,7 @@ def receipt(request: Request, import_id: uuid.UUID) -> HttpResponseBase:
     row = _import(request, import_id)
     outcome = request.GET.get("outcome", "")
     outcome = outcome if outcome in OUTCOMES else ""
-    return receipts.serve(tenant_id=row.tenant_id, import_id=row.id, outcome=outcome)
+    return import_receipts.serve(tenant_id=row.tenant_id, import_id=row.id, outcome=outcome)
 
 
 def _import(request: Request, import_id: uuid.UUID) -> Import:

@@ -22,7 +22,7 @@ from tenants.datasets import selectors
 from tenants.datasets.models import Asset
 from tenants.errors import Invalid, NotFound, ServiceError
 from tenants.jobs.models import Job
-from tenants.pipeline.erasure import erase_asset
+from tenants.pipeline.care.erasure import erase_asset
 from tenants.retrieval import spaces
 from tenants.retrieval.maps import colours, comparing, likeness, points, services
 from tenants.retrieval.search import Query, search

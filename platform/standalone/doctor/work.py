@@ -20,7 +20,7 @@ from standalone.doctor.findings import Check, Finding, Options, examples, fail, 
 from standalone.programs import WORKERS
 from tenants.jobs.kinds import QUEUES
 from tenants.jobs.models import Job, JobDispatch
-from tenants.pipeline.upkeep import canary_ages
+from tenants.pipeline.upkeep.periodic import canary_ages
 from tenants.scope import operator_scope
 
 OLD_CANARY_S = 120

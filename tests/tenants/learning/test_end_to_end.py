@@ -15,7 +15,7 @@ from tenants.errors import ServiceError
 from tenants.jobs.models import Job
 from tenants.learning import promotions, services
 from tenants.learning.models import LearntModel, Promotion
-from tenants.pipeline.services import add_asset, delete_asset
+from tenants.pipeline.assets.services import add_asset, delete_asset
 from tenants.retrieval import spaces
 from tenants.retrieval.queries import Query
 from tenants.retrieval.search import search

@@ -11,7 +11,7 @@ from tenants.errors import Conflict, Invalid, NotFound
 from tenants.learning import golden, judging, selectors
 from tenants.learning.judging import Question
 from tenants.learning.models import GoldenAnswer, GoldenQuery
-from tenants.pipeline.erasure import erase_asset
+from tenants.pipeline.care.erasure import erase_asset
 from tenants.retrieval import spaces
 from tenants.scope import tenant_scope
 from tests.tenants.learning.world import add_picture, drawing, embed, new_dataset, unit

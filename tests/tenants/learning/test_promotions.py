@@ -10,7 +10,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.learning import golden, promotions, selectors, services
 from tenants.learning.models import LearntModel, Promotion
-from tenants.pipeline import beside
+from tenants.pipeline.assets import backfill_embeddings
 from tenants.retrieval import spaces
 from tenants.scope import tenant_scope
 from tests.tenants.learning.world import add_picture, drawing, embed, new_dataset, new_model, unit, with_files
@@ -205,14 +205,14 @@ def test_one_that_embeds_is_given_up_by_a_roll_back_and_can_then_be_deleted(part
 
 def test_a_roll_back_in_the_middle_stops_the_job(party, pictures, model, monkeypatch):
     row = begin(party, model)
-    real = beside.Run._store
+    real = backfill_embeddings.Run._store
 
     def taken_back(run, items):
         with tenant_scope(party.id):
             promotions.roll_back(model=model)
         real(run, items)
 
-    monkeypatch.setattr(beside.Run, "_store", taken_back)
+    monkeypatch.setattr(backfill_embeddings.Run, "_store", taken_back)
     tasks.embed_beside(str(row.job_id), str(party.id))
     with tenant_scope(party.id):
         assert Job.objects.get(pk=row.job_id).state in ("cancelled", "failed")

@@ -19,7 +19,7 @@ from tenants.datasets.models import Asset, Blob
 from tenants.datasets.services import create_dataset
 from tenants.learning import services
 from tenants.learning.models import LearntModel
-from tenants.pipeline.services import add_asset
+from tenants.pipeline.assets.services import add_asset
 from tenants.retrieval import spaces
 from tenants.retrieval.vectors import NewVector, add_vectors
 from tenants.scope import tenant_scope

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from tenants.errors import ServiceError
-from tenants.pipeline import tenant_erasure
+from tenants.pipeline.care import tenant_erasure
 
 
 class Command(BaseCommand):

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from tenants.accounts.models import Tenant
 from tenants.errors import ServiceError
-from tenants.pipeline.export_writing import FolderSink, write_export
+from tenants.pipeline.transfer.export_writing import FolderSink, write_export
 
 
 class Command(BaseCommand):

@@ -17,7 +17,7 @@ from tenants.datasets.models import Dataset, Import
 from tenants.datasets.services import create_dataset
 from tenants.errors import ServiceError
 from tenants.jobs.models import Job
-from tenants.pipeline import imports
+from tenants.pipeline.transfer import imports
 from tenants.scope import tenant_scope
 
 POLL_S = 0.5

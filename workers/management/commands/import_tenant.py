@@ -9,8 +9,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from tenants.errors import ServiceError
-from tenants.pipeline.export_admission import admit
-from tenants.pipeline.export_reading import open_export
+from tenants.pipeline.transfer.export_admission import admit
+from tenants.pipeline.transfer.export_reading import open_export
 
 
 class Command(BaseCommand):

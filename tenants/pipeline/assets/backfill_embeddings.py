@@ -1,0 +1,235 @@
+"""The job that embeds a tenant's assets for another model beside the one that answers, until nothing is missing.
+
+It goes through the assets that lack vectors of the model, from their stored files, and stores a handful at a time.
+What is stored is not missing any more, so a job that is killed goes on from there, and one that runs twice does nothing
+twice. What comes in, changes or goes meanwhile is its own job's affair: an asset of another revision than the one that
+was read is left alone. A file that cannot be read again is noted as a gap and holds nothing up.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from django.conf import settings
+from django.db import connection
+from django.utils.translation import gettext
+from django.utils.translation import gettext as _
+
+from tenants.datasets.models import Asset
+from tenants.errors import Conflict, NotReady
+from tenants.jobs import services as jobs
+from tenants.jobs.models import Job, JobDispatch
+from tenants.learning import promotions
+from tenants.pipeline.assets.reembed import Item, page_of, read_again, see_again
+from tenants.pipeline.transfer.import_job import PLACES
+from tenants.retrieval import due, lacking, lifecycle, spaces
+from tenants.retrieval.changes import record_changes
+from tenants.retrieval.models import IndexPointer, Vector
+from tenants.retrieval.vectors import add_vectors, locked_clock
+from tenants.scope import tenant_scope
+
+# Assets that are looked up at a time, and what one transaction stores: many texts, some pictures, or one film.
+PAGE, FULL = 256, 64
+WEIGHTS = {
+    Asset.Modality.TEXT: 1,
+    Asset.Modality.AUDIO: 2,
+    Asset.Modality.IMAGE: 4,
+    Asset.Modality.VIDEO: FULL,
+}
+# How long it may keep its place while others wait for one, and how long it leaves it while an index is built.
+TURN_S, WAIT_S = 20.0, 5.0
+# Rows of writers that began before the model was written are found by another pass; each finds fewer.
+PASSES = 20
+KILLED = "The worker stopped while it looked at this."
+
+
+class GivenUp(Conflict):
+    """The model is not written any more: its promotion has ended."""
+
+    slug, title = "promotion-ended", "This promotion has ended"
+
+
+def embed_beside(claimed: jobs.Claim) -> None:
+    """Embed what is missing, have an index built where one is needed, and hand over to the promotion.
+
+    Raises GivenUp, ModelUnavailable, and Conflict for an index that cannot be built.
+    """
+    run = Run(claimed)
+    for _round in range(PASSES):
+        if not run.embed():
+            # Its turn is over, and it waits for another.
+            return
+        try:
+            _finish(claimed, run)
+            return
+        except lacking.Missing:
+            continue
+        except NotReady:
+            jobs.give_turn(claimed, delay_s=WAIT_S)
+            return
+    raise Conflict(
+        gettext("Assets came in faster than they could be embedded for another model; try again later.")
+    )
+
+
+def _finish(claimed: jobs.Claim, run: Run) -> None:
+    """Raises Missing where something came in, NotReady where the index is not there yet."""
+    with tenant_scope(claimed.tenant_id):
+        lacking.require_whole(run.model)
+        has_index = _see_to_index(run.model, claimed.job_id)
+    if not has_index:
+        raise NotReady(_("The index is being built."))
+    told = promotions.embedded(claimed) if claimed.arguments.get("promotion") else {}
+    with tenant_scope(claimed.tenant_id):
+        jobs.held(claimed)
+        result = {"model": run.model, "gaps": lacking.gaps(run.model), **told}
+        # The processor time of each part is counted as it is stored.
+        jobs.succeed(claimed, result=result, cpu_s=0, gpu_s=0, used={})
+
+
+def _see_to_index(model: str, parent: uuid.UUID) -> bool:
+    """Whether the model has an index such as the live one's; a job builds it where not. Raises Conflict where that has
+    just been given up."""
+    live = spaces.live()
+    if live == model or spaces.has_index(live, model):
+        return True
+    if due.rests(model, lifecycle.JOBS):
+        raise Conflict(_("The index for this model could not be built; its own job says why."))
+    pointer = IndexPointer.objects.filter(model=live).first()
+    if pointer is not None and pointer.engine != IndexPointer.Engine.MEMORY:
+        lifecycle.move(model=model, to=pointer.engine, parent=parent)
+    else:
+        lifecycle.build(model=model, parent=parent)
+    return False
+
+
+class Run:
+    """One attempt."""
+
+    def __init__(self, claimed: jobs.Claim) -> None:
+        self.model: str = claimed.arguments["model"]
+        self._claimed, self._began = claimed, time.monotonic()
+        self._spaces = {self.model: spaces.space(self.model, claimed.tenant_id)}
+        # After an attempt that died: one by one, so that what kills the worker is passed over the next time.
+        self._alone = FULL if claimed.attempt > 1 else 0
+
+    def embed(self) -> bool:
+        """One pass over what is missing. False if the turn ended before."""
+        above = lacking.FIRST
+        with ThreadPoolExecutor(settings.IMPORT_THREADS, "beside") as pool:
+            while page := self._page(above):
+                for items in self._portions(page):
+                    self._take(items, pool)
+                    if self._turn_is_over():
+                        jobs.give_turn(self._claimed)
+                        return False
+                above = page[-1].asset.id
+        return True
+
+    def _page(self, above: uuid.UUID) -> list[Item]:
+        with tenant_scope(self._claimed.tenant_id):
+            self._require_written()
+            return page_of(self.model, self._spaces, above=above, count=PAGE)
+
+    def _require_written(self) -> None:
+        if not spaces.is_written(self.model):
+            raise GivenUp(_("This model is not written any more."))
+
+    def _portions(self, page: Sequence[Item]) -> Iterator[list[Item]]:
+        portion: list[Item] = []
+        for item in page:
+            portion.append(item)
+            weight = sum(WEIGHTS[Asset.Modality(one.asset.modality)] for one in portion)
+            if self._alone or weight >= FULL:
+                yield portion
+                portion = []
+        if portion:
+            yield portion
+
+    def _take(self, items: list[Item], pool: ThreadPoolExecutor) -> None:
+        if self._alone:
+            self._alone -= 1
+            self._take_alone(items[0])
+        else:
+            files = [item for item in items if item.asset.modality != Asset.Modality.TEXT]
+            seen = pool.map(self._see_beside, files)
+            texts = [item for item in items if item.asset.modality == Asset.Modality.TEXT]
+            read_again(texts, self._spaces)
+            list(seen)
+        self._store(items)
+
+    def _take_alone(self, item: Item) -> None:
+        """Say that it is tried, before it is: if it ends this process, it stays a gap."""
+        self._note(item, KILLED)
+        try:
+            see_again(item, self._spaces, self._look_up)
+        except Exception:
+            with tenant_scope(self._claimed.tenant_id):
+                lacking.forget_gaps(model=self.model, asset_ids=[item.asset.id])
+            raise
+
+    def _note(self, item: Item, reason: str) -> None:
+        with tenant_scope(self._claimed.tenant_id):
+            if Asset.objects.select_for_update().filter(pk=item.asset.pk).exists():
+                lacking.note_gap(item.asset, self.model, reason)
+
+    def _see_beside(self, item: Item) -> None:
+        try:
+            see_again(item, self._spaces, self._look_up)
+        finally:
+            connection.close()
+
+    def _look_up(self, done_s: float, total_s: float) -> None:
+        """Of a long film, now and then. Raises Cancelled, LeaseLost."""
+        with tenant_scope(self._claimed.tenant_id):
+            if jobs.held(self._claimed).cancel_requested:
+                raise jobs.Cancelled
+
+    def _store(self, items: Sequence[Item]) -> None:
+        """In one transaction, with the progress: what is still as it was read, and was not embedded meanwhile."""
+        with tenant_scope(self._claimed.tenant_id):
+            job = jobs.held(self._claimed)
+            current = self._locked(items)
+            clock = locked_clock()
+            if self.model != clock.live and self.model not in clock.beside:
+                raise GivenUp(_("This model is not written any more."))
+            lacking.forget_gaps(model=self.model, asset_ids=[item.asset.id for item in current])
+            seen = [item for item in current if not item.reason]
+            if seen:
+                add_vectors(vectors=[(item.asset, item.prepared.vectors) for item in seen])
+            failed = [item for item in current if item.reason]
+            for item in failed:
+                lacking.note_gap(item.asset, self.model, item.reason)
+            # Words still find it: who holds facets beside the model's vectors has to learn of it.
+            record_changes([item.asset.id for item in failed])
+            done, gaps = job.progress_done + len(items), lacking.gaps(self.model)
+            jobs.spend(self._claimed, cpu_s=sum(item.prepared.cpu_s for item in items))
+        total = max(job.progress_total, done)
+        jobs.progress(self._claimed, renew=True, done=done, total=total, failed=gaps)
+
+    def _locked(self, items: Sequence[Item]) -> list[Item]:
+        ids = [item.asset.id for item in items]
+        rows = Asset.objects.select_for_update(of=("self",)).filter(pk__in=ids).order_by("pk")
+        revisions = dict(rows.values_list("pk", "revision"))
+        there = set(
+            Vector.objects.filter(asset_id__in=ids, model=self.model).values_list("asset_id", flat=True)
+        )
+        return [
+            item
+            for item in items
+            if revisions.get(item.asset.id) == item.asset.revision and item.asset.id not in there
+        ]
+
+    def _turn_is_over(self) -> bool:
+        if time.monotonic() - self._began < TURN_S:
+            return False
+        return JobDispatch.objects.filter(queue__in=("media", "import"))[: PLACES + 1].count() > PLACES
+
+
+def follow(job: Job) -> None:
+    """Show on the promotion what became of its job."""
+    if job.arguments.get("promotion"):
+        promotions.follow(job)

@@ -1,0 +1,102 @@
+"""From content to what is stored of it: decoded and encoded, outside any transaction.
+
+Embedding jobs and imports share this; what differs is only who stores the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ml.media import MediaError
+from tenants.datasets.models import Asset
+from tenants.pipeline.assets.passages import passages, segment_of
+from tenants.pipeline.assets.prepared import Prepared, Report, Source
+from tenants.retrieval import encoding
+
+if TYPE_CHECKING:
+    from ml.listening import Utterance
+
+Embed = Callable[[np.ndarray, encoding.Spaces], encoding.Costed]
+
+
+def _silent(done: float, total: float) -> None:
+    """Nobody waits for a report."""
+
+
+def prepare(
+    source: Source, prepared: Prepared, report: Report = _silent, *, in_bulk: bool = False
+) -> Prepared:
+    """Decode and encode into `prepared`, which counts what it costs also where it fails.
+
+    `in_bulk`: the caller's threads fill the cores, so that sharing batches would only make them wait. Raises
+    MediaError, and whatever `report` raises.
+    """
+    try:
+        _prepare(source, prepared, report, in_bulk)
+    except MediaError as error:
+        prepared.spend(error.cpu_s)
+        raise
+    return prepared
+
+
+def _prepare(source: Source, prepared: Prepared, report: Report, in_bulk: bool) -> None:
+    if source.modality == Asset.Modality.IMAGE:
+        _look(source, prepared, encoding.place_image if in_bulk else encoding.share_image)
+    elif source.modality != Asset.Modality.TEXT:
+        _play(source, prepared, report)
+    _read(source, prepared)
+
+
+def prepare_again(
+    source: Source, prepared: Prepared, spoken: Sequence[Utterance], report: Report = _silent
+) -> Prepared:
+    """Only the vectors, in other spaces: of what is said by the transcript that is there, hence without listening.
+
+    Raises as `prepare`.
+    """
+    try:
+        if source.modality == Asset.Modality.IMAGE:
+            picture = encoding.decoder().image(source.file, thumbnail=False)
+            prepared.spend(picture.cpu_s)
+            prepared.add("image", encoding.place_image(picture.pixels, prepared.spaces))
+        elif source.modality != Asset.Modality.TEXT:
+            _play_again(source, prepared, spoken, report)
+        _read(source, prepared)
+    except MediaError as error:
+        prepared.spend(error.cpu_s)
+        raise
+    return prepared
+
+
+def _play_again(source: Source, prepared: Prepared, spoken: Sequence[Utterance], report: Report) -> None:
+    from tenants.pipeline.assets import audio_video
+
+    if source.modality == Asset.Modality.VIDEO:
+        audio_video.watch_again(source, prepared, report)
+    audio_video.add_spoken(prepared, spoken)
+
+
+def _read(source: Source, prepared: Prepared) -> None:
+    for number, text in enumerate(source.captions or (source.text,)):
+        for start, end in passages(text):
+            encoded = encoding.share_text(text[start:end], prepared.spaces)
+            prepared.add("text", encoded, segment_of(text, start, end, number))
+
+
+def _play(source: Source, prepared: Prepared, report: Report) -> None:
+    # Imported on first use: most workers never hear a sound.
+    from tenants.pipeline.assets import audio_video
+
+    audio_video.play(source, prepared, report)
+
+
+def _look(source: Source, prepared: Prepared, embed: Embed) -> None:
+    picture = encoding.decoder().image(source.file)
+    prepared.spend(picture.cpu_s)
+    prepared.width, prepared.height = picture.width, picture.height
+    prepared.thumbnail = picture.thumbnail
+    prepared.clean, prepared.clean_type = picture.clean, picture.clean_type or ""
+    prepared.add("image", embed(picture.pixels, prepared.spaces))

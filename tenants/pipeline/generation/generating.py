@@ -1,0 +1,219 @@
+"""Making what was asked for in words. Safe to run twice and to be killed at any line.
+
+The prompt passes the tenant's policy first, and each file as it was released before it becomes an asset
+(`output_moderation`). The files are embedded here, too, and everything that comes of it is stored in one
+transaction in the end, under the job's fence: there is all of it or nothing, and a job that has succeeded has
+results that can be fetched and found.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, cast
+
+from django.conf import settings
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from tenants.accounts.models import Tenant
+from tenants.datasets.models import Asset
+from tenants.errors import NotFound, ServiceError, Unavailable
+from tenants.events import webhooks
+from tenants.generation import previews
+from tenants.generation.models import Generation
+from tenants.generation.progress import Look, pixels_of
+from tenants.jobs import services as jobs
+from tenants.jobs.models import Job
+from tenants.moderation.models import Audit
+from tenants.pipeline.assets.embedding import SWITCHES
+from tenants.pipeline.assets.prepared import Prepared, Source
+from tenants.pipeline.assets.preparing import prepare
+from tenants.pipeline.audits.examining import watermark_key
+from tenants.pipeline.generation import output_moderation
+from tenants.pipeline.generation.output_moderation import Examined
+from tenants.pipeline.generation.persist_output import bear
+from tenants.retrieval import spaces
+from tenants.retrieval.encoding import once
+from tenants.retrieval.vectors import ModelSwitched
+from tenants.scope import tenant_scope
+
+if TYPE_CHECKING:
+    from ml.alignment.space import JointSpace
+    from ml.generators.base import Kind, Marker
+    from ml.generators.studio import Creation
+
+log = logging.getLogger(__name__)
+
+State = Generation.State
+
+
+class GenerationFailed(ServiceError):
+    """The generator said why there is nothing; the same would come of another try."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.slug = code
+
+
+def generate(claimed: jobs.Claim) -> None:
+    """Make what the generation of this job wants, and end the job.
+
+    Raises NotFound where it was deleted, GenerationFailed, PromptBlocked, QuotaExceeded, Cancelled, LeaseLost,
+    MediaError for what was made and cannot be read, and Unavailable where models are exchanged all the time.
+    """
+    begun = time.process_time()
+    row = _begin(claimed)
+    try:
+        prompt = output_moderation.of_prompt(claimed, row)
+        drawing = time.monotonic()
+        creation = _create(claimed, row, Look(claimed, row.id))
+        gpu_s = time.monotonic() - drawing if _on_gpu() else 0.0
+        files = []
+        for piece in creation.pieces:
+            files.append(output_moderation.examine(row, piece))
+            jobs.require_wanted(claimed)
+        cpu_s = time.process_time() - begun + sum(file.cpu_s for file in files)
+        _keep(claimed, row, creation, files, prompt, {"cpu_s": cpu_s, "gpu_s": gpu_s})
+    finally:
+        previews.drop(claimed.tenant_id, row.id)
+
+
+def _keep(
+    claimed: jobs.Claim,
+    row: Generation,
+    creation: Creation,
+    files: Sequence[Examined],
+    prompt: Audit | None,
+    cost: Mapping[str, float],
+) -> None:
+    """Embed the files and store everything, again where another model begins to answer searches in between."""
+    spent = cost["cpu_s"]
+    for _try in range(SWITCHES):
+        with TemporaryDirectory(dir=settings.SPOOL_DIR, prefix="born-") as folder:
+            prepared = [_prepared(claimed, file, Path(folder)) for file in files]
+            spent += sum(one.cpu_s for one in prepared)
+            try:
+                with tenant_scope(claimed.tenant_id):
+                    pairs = list(zip(files, prepared, strict=True))
+                    bear(claimed, row.id, creation, pairs, prompt, {**cost, "cpu_s": spent})
+                return
+            except ModelSwitched:
+                log.info("another model answers now; what was made is embedded again")
+    raise Unavailable(_("The models of this workspace are changing."))
+
+
+def _prepared(claimed: jobs.Claim, file: Examined, folder: Path) -> Prepared:
+    """A file as it was released, decoded and encoded. Outside any transaction; changes nothing."""
+    jobs.require_wanted(claimed)
+    upload = file.upload
+    # An earlier try may have read it to its end.
+    upload.content.seek(0)
+    path = folder / upload.sha256
+    path.write_bytes(file.piece.made.content)
+    source = Source(upload.modality, captions=upload.captions, path=path, folder=folder)
+    prepared = Prepared(spaces.opened_spaces(claimed.tenant_id))
+    return prepare(source, prepared, lambda _done_s, _total_s: jobs.require_wanted(claimed))
+
+
+def _begin(claimed: jobs.Claim) -> Generation:
+    with tenant_scope(claimed.tenant_id):
+        jobs.held(claimed)
+        rows = Generation.objects.filter(pk=uuid.UUID(claimed.arguments["generation"]))
+        rows.update(state=State.RUNNING)
+        if (row := rows.first()) is None:
+            raise NotFound(_("This generation was deleted."))
+        return row
+
+
+def _create(claimed: jobs.Claim, row: Generation, look: Look) -> Creation:
+    """Everything that is wanted, marked, signed and read back. torch is imported here, so in workers only."""
+    from ml.generators.base import Cancelled, GenerationError
+    from ml.generators.studio import Request, Studio
+
+    request = Request(
+        prompt=row.prompt,
+        negative=row.negative,
+        outputs=tuple(row.outputs),
+        seed=row.seed,
+        steps=row.steps,
+        guidance=row.guidance,
+        width=row.width,
+        height=row.height,
+        seconds=row.seconds,
+        candidates=row.candidates,
+        picture=_start_picture(claimed, row),
+    )
+    try:
+        specs = cast("Mapping[Kind, str]", settings.GENERATORS)
+        return Studio(specs, _marker(claimed, row), joint_space()).create(request, look)
+    except Cancelled:
+        raise look.stopped or jobs.Cancelled() from None
+    except GenerationError as error:
+        raise GenerationFailed(error.code, error.message) from error
+
+
+def _on_gpu() -> bool:
+    """Whether a generator has used one: torch is there once a generator has loaded it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_initialized()
+
+
+def _marker(claimed: jobs.Claim, row: Generation) -> Marker:
+    from ml.generators.base import Marker
+    from ml.provenance.authority import tenant_keys
+
+    tenant = Tenant.objects.get(pk=claimed.tenant_id)
+    keys = tenant_keys(settings.PROVENANCE_DIR, str(tenant.id), tenant.name)
+    return Marker(bytes.fromhex(watermark_key()), keys, row.mark, tenant.slug)
+
+
+def _start_picture(claimed: jobs.Claim, row: Generation) -> Any:
+    """The picture that a remix begins with, uint8 [h, w, 3]; None where there is none, or any more."""
+    if row.remix_of_id is None or "video" not in row.outputs:
+        return None
+    with tenant_scope(claimed.tenant_id):
+        found = Asset.objects.select_related("blob").filter(pk=row.remix_of_id, modality="image")
+        asset = found.exclude(moderation__in=Asset.HIDDEN).first()
+    return pixels_of(asset.blob, row.width, row.height) if asset else None
+
+
+@once
+def joint_space() -> JointSpace:
+    """What scores pictures against prompts, whatever answers searches: the shipped one that reads Chinese."""
+    from ml.alignment.space import SHIPPED, JointSpace
+
+    return JointSpace.load(SHIPPED.parent / "prior-2")
+
+
+# --- Jobs that end badly ---------------------------------------------------------------------------------
+
+
+def follow(job: Job) -> None:
+    """Show on the generation what became of its job: it ended badly, or is queued again."""
+    row = Generation.objects.filter(job_id=job.id).first()
+    if row is None:
+        return
+    row.state, row.error = _shown(job)
+    row.finished_at = timezone.now() if job.finished else None
+    if not job.finished:
+        # The prompt is looked at anew: the policy may have changed.
+        row.prompt_audit_id = None
+    row.save(update_fields=["state", "error", "finished_at", "prompt_audit_id"])
+    if job.state == Job.State.FAILED:
+        told = {"generation": row.id, "state": str(row.state), "error": (row.error or {}).get("type")}
+        webhooks.emit("generation.failed", told)
+
+
+def _shown(job: Job) -> tuple[str, dict[str, Any] | None]:
+    if job.state == Job.State.CANCELLED:
+        return State.CANCELLED, None
+    if job.state == Job.State.FAILED:
+        refused = (job.error or {}).get("type") in Generation.REFUSALS
+        return (State.BLOCKED if refused else State.FAILED), job.error
+    return State.QUEUED, None

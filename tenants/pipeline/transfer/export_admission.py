@@ -1,0 +1,302 @@
+"""A new tenant from an export: same names, captions, metadata and dates, under ids of its own.
+
+The tenant stays suspended until it is complete. What breaks off half-way is removed with `erase_tenant`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterable, Iterator
+from itertools import groupby, islice
+from typing import Any, TypeVar
+
+from django.db import IntegrityError
+from django.db.models import Count, OuterRef, Subquery
+from django.db.models.functions import Coalesce
+from django.utils.translation import gettext as _
+
+from ml.media import sniff
+from tenants.accounts import quotas
+from tenants.accounts.models import Tenant
+from tenants.accounts.services import create_tenant
+from tenants.datasets import metadata, scanning, storage
+from tenants.datasets.metadata import stored_bytes
+from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegment
+from tenants.datasets.services import collect_blobs, create_dataset, update_dataset
+from tenants.datasets.serving import THUMBNAILS
+from tenants.errors import Invalid
+from tenants.events.services import record
+from tenants.pipeline.assets import services
+from tenants.pipeline.assets.uploads import ACCEPTED, MAX_TEXT, vectors_of
+from tenants.pipeline.transfer import export_rows
+from tenants.pipeline.transfer.export_layout import file_name
+from tenants.pipeline.transfer.export_reading import ExportFile
+from tenants.retrieval import lexical, spaces
+from tenants.retrieval.state import MODALITIES
+from tenants.retrieval.vectors import NewVector, add_vectors
+from tenants.scope import tenant_scope
+
+SHOWN = tuple(sorted(set(export_rows.MODERATION) - set(Asset.HIDDEN)))
+BATCH = 200
+HEAD = 4096
+ACTOR = "import_tenant"
+T = TypeVar("T")
+
+
+def admit(
+    export: ExportFile, *, slug: str, name: str = "", plan: str = "starter"
+) -> tuple[Tenant, dict[str, int]]:
+    """Make a tenant from a checked export; returns it with counts of what came in.
+
+    Raises Invalid for rows that cannot be stored, Conflict for a slug that is taken, QuotaExceeded if the plan is too
+    small for it, Infected.
+    """
+    tenant = create_tenant(slug=slug, name=name or export.name or slug, plan=plan)
+    Tenant.objects.filter(pk=tenant.pk).update(state=Tenant.State.SUSPENDED)
+    counts = Admission(export, tenant.id).run()
+    Tenant.objects.filter(pk=tenant.pk).update(state=Tenant.State.ACTIVE)
+    return tenant, counts
+
+
+class Admission:
+    """One export on its way into one new tenant, table by table, in transactions of a few hundred rows."""
+
+    def __init__(self, export: ExportFile, tenant_id: uuid.UUID) -> None:
+        self.export, self.tenant_id = export, tenant_id
+        self.datasets: dict[uuid.UUID, Dataset] = {}
+        self.counts = dict.fromkeys(("datasets", "assets", "left_out", "files", "vectors", "to_embed"), 0)
+
+    def run(self) -> dict[str, int]:
+        try:
+            for step in (self._datasets, self._blobs, self._assets, self._transcripts, self._vectors):
+                step()
+        except IntegrityError as error:
+            # Rows were checked one by one; what is left is that two are the same, or that one names no other.
+            raise Invalid(
+                _("The export names something twice that may be there once, or that is not there.")
+            ) from error
+        self._index_words()
+        self._embed_the_rest()
+        self._finish()
+        return self.counts
+
+    def new_id(self, old: uuid.UUID) -> uuid.UUID:
+        """The id of a row here: its moment, which orders lists, stays; the rest is this tenant's own."""
+        own = hashlib.sha256(self.tenant_id.bytes + old.bytes).digest()
+        return uuid.UUID(bytes=old.bytes[:8] + bytes([0x80 | own[0] & 0x3F]) + own[1:8])
+
+    def _datasets(self) -> None:
+        for row in self.export.rows("datasets.jsonl", export_rows.dataset):
+            with tenant_scope(self.tenant_id):
+                made = create_dataset(
+                    name=row["name"],
+                    description=row["description"],
+                    metadata_schema=row["metadata_schema"],
+                    duplicates=row["duplicates"],
+                )
+                if row["retention_days"] is not None:
+                    update_dataset(dataset_id=made.id, retention_days=row["retention_days"])
+                Dataset.objects.filter(pk=made.id).update(created_at=row["created_at"])
+            self.datasets[row["id"]] = made
+            self.counts["datasets"] += 1
+
+    def _blobs(self) -> None:
+        for row in self.export.rows("blobs.jsonl", export_rows.blob):
+            if self._has(file_name("original", row["sha256"])):
+                self._blob(row)
+                self.counts["files"] += 1
+
+    def _has(self, name: str) -> bool:
+        try:
+            self.export.source.open(name).close()
+        except Invalid:
+            return False
+        return True
+
+    def _blob(self, row: dict[str, Any]) -> None:
+        """Row first, then files, so that upkeep never takes them for orphans."""
+        scan = self._look_at(row)
+        made, created_at = {**row, "scan": scan}, row["created_at"]
+        with tenant_scope(self.tenant_id):
+            # Held by the import itself until the assets are counted.
+            blob = Blob.objects.create(**made, references=1)
+            Blob.objects.filter(pk=blob.pk).update(created_at=created_at)
+        wanted = {"original": True, "clean": bool(row["clean_type"]), "thumbnail": row["has_thumbnail"]}
+        for kind in [kind for kind, there in wanted.items() if there]:
+            with self.export.source.open(file_name(kind, row["sha256"])) as stream:
+                storage.put(storage.path_of(self.tenant_id, row["sha256"], kind), stream)
+
+    def _look_at(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Whether the files are what the row says; served types decide what a browser does with them."""
+        self._check_type(file_name("original", row["sha256"]), row["media_type"])
+        if row["clean_type"]:
+            self._check_type(file_name("clean", row["sha256"]), row["clean_type"])
+        if row["has_thumbnail"]:
+            self._check_type(file_name("thumbnail", row["sha256"]), *THUMBNAILS)
+        with self.export.source.open(file_name("original", row["sha256"])) as stream:
+            if storage.digest(stream) != (row["sha256"], row["bytes"]):
+                raise Invalid(
+                    _("The file %(sha256)s has another length or content than blobs.jsonl says.")
+                    % {"sha256": row["sha256"]}
+                )
+            return scanning.check_upload(stream)
+
+    def _check_type(self, name: str, *media_types: str) -> None:
+        said = " or ".join(media_types)
+        if not set(media_types) <= set(ACCEPTED):
+            raise Invalid(
+                _("%(name)s is said to be %(said)s, which no file of a workspace is.")
+                % {"name": name, "said": said}
+            )
+        with self.export.source.open(name) as stream:
+            found = sniff(stream.read(HEAD))
+        # Texts came as texts, whatever they look like, and are served as nothing else.
+        if found not in media_types and media_types != ("text/plain",):
+            raise Invalid(
+                _("%(name)s is %(value)s, not %(said)s.")
+                % {"name": name, "value": found or "of an unknown kind", "said": said}
+            )
+
+    def _assets(self) -> None:
+        for batch in _batches(self.export.rows("assets.jsonl", export_rows.asset)):
+            with tenant_scope(self.tenant_id):
+                blobs = {
+                    b.sha256: b for b in Blob.objects.filter(sha256__in={row["sha256"] for row in batch})
+                }
+                # Without its file an asset was deleted while the export ran.
+                there = [row for row in batch if row["sha256"] in blobs]
+                assets = [self._asset(row, blobs[row["sha256"]]) for row in there]
+                size = sum(asset.blob.bytes + asset.metadata_bytes for asset in assets)
+                quotas.charge(amounts={"assets": len(assets), "bytes": size})
+                Asset.objects.bulk_create(assets)
+                for made, row in zip(assets, there, strict=True):
+                    made.created_at = row["created_at"]
+                Asset.objects.bulk_update(assets, ["created_at"])
+                Facet.objects.bulk_create(facet for asset in assets for facet in _facets(asset))
+            self.counts["assets"] += len(there)
+            self.counts["left_out"] += len(batch) - len(there)
+
+    def _asset(self, row: dict[str, Any], blob: Blob) -> Asset:
+        fields = {name: value for name, value in row.items() if name not in ("id", "dataset_id", "sha256")}
+        if row["dataset_id"] not in self.datasets:
+            raise Invalid(
+                _("assets.jsonl names a dataset that is not there: %(dataset_id)s.")
+                % {"dataset_id": row["dataset_id"]}
+            )
+        if fields["status"] == Asset.State.READY:
+            # Until its vectors are here.
+            fields["status"] = Asset.State.PENDING
+        if fields["generation_id"] is not None:
+            fields["generation_id"] = self.new_id(fields["generation_id"])
+        fields["metadata_bytes"] = stored_bytes(row["metadata"])
+        return Asset(id=self.new_id(row["id"]), dataset=self.datasets[row["dataset_id"]], blob=blob, **fields)
+
+    def _transcripts(self) -> None:
+        for batch in _batches(self.export.rows("transcripts.jsonl", export_rows.transcript)):
+            rows = [{**row, "asset_id": self.new_id(row["asset_id"])} for row in batch]
+            with tenant_scope(self.tenant_id):
+                known = self._known([row["asset_id"] for row in rows])
+                TranscriptSegment.objects.bulk_create(
+                    TranscriptSegment(**row) for row in rows if row["asset_id"] in known
+                )
+
+    def _known(self, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Asset]:
+        return {asset.id: asset for asset in Asset.objects.filter(pk__in=set(ids))}
+
+    def _vectors(self) -> None:
+        with tenant_scope(self.tenant_id):
+            model = spaces.live()
+        for batch in self.export.vectors():
+            # Of another model they would be compared with queries that mean something else.
+            rows = [self._vector(row) for row in batch if row["model"] == model]
+            if rows:
+                with tenant_scope(self.tenant_id):
+                    self._store_vectors(model, rows)
+
+    def _vector(self, row: dict[str, Any]) -> tuple[uuid.UUID, NewVector]:
+        try:
+            segment = json.loads(row["segment"]) if row["segment"] else None
+            asset_id = self.new_id(uuid.UUID(row["asset_id"]))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise Invalid(_("vectors.parquet holds an id or segment that cannot be read.")) from error
+        metadata.check_json(segment, "/segment")
+        if row["modality"] not in MODALITIES or not isinstance(segment, dict | None):
+            raise Invalid(_("vectors.parquet holds an unknown modality or segment."))
+        return asset_id, NewVector(row["modality"], row["vector"], segment)
+
+    def _store_vectors(self, model: str, rows: list[tuple[uuid.UUID, NewVector]]) -> None:
+        known = self._known(asset_id for asset_id, _ in rows)
+        known = {asset_id: asset for asset_id, asset in known.items() if asset.moderation in SHOWN}
+        mine = [(asset_id, vector) for asset_id, vector in rows if asset_id in known]
+        grouped = groupby(mine, key=lambda row: row[0])
+        quotas.charge(amounts={"vectors": len(mine)})
+        add_vectors(
+            model=model, vectors=[(known[a], [vector for _, vector in group]) for a, group in grouped]
+        )
+        pending = Asset.objects.filter(pk__in=known, status=Asset.State.PENDING)
+        pending.update(status=Asset.State.READY)
+        self.counts["vectors"] += len(mine)
+
+    def _index_words(self) -> None:
+        """What the embed job would do for those that need none."""
+        for page in self._pages(status=Asset.State.READY):
+            texts = {
+                asset.id: self._text_of(asset) for asset in page if asset.modality == Asset.Modality.TEXT
+            }
+            with tenant_scope(self.tenant_id):
+                lexical.index_texts([_entry(asset, texts.get(asset.id, "")) for asset in page])
+
+    def _text_of(self, asset: Asset) -> str:
+        with storage.open_blob(storage.path_of(self.tenant_id, asset.blob.sha256)) as stream:
+            return stream.read(4 * MAX_TEXT).decode("utf-8", "replace")
+
+    def _embed_the_rest(self) -> None:
+        # What was held back stays so: nobody here has looked at it.
+        for page in self._pages(status=Asset.State.PENDING, moderation__in=SHOWN):
+            with tenant_scope(self.tenant_id):
+                for asset in page:
+                    services.admit(asset, 1 + vectors_of(asset.captions), "import")
+            self.counts["to_embed"] += len(page)
+
+    def _pages(self, **wanted: Any) -> Iterator[list[Asset]]:
+        last = uuid.UUID(int=0)
+        while True:
+            with tenant_scope(self.tenant_id):
+                rows = Asset.objects.select_related("blob", "dataset").filter(pk__gt=last, **wanted)
+                page = list(rows.order_by("pk")[:BATCH])
+            if not page:
+                return
+            yield page
+            last = page[-1].pk
+
+    def _finish(self) -> None:
+        with tenant_scope(self.tenant_id):
+            uses = (
+                Asset.objects.filter(blob=OuterRef("pk"))
+                .order_by()
+                .values("blob")
+                .annotate(n=Count("pk"))
+                .values("n")
+            )
+            Blob.objects.update(references=Coalesce(Subquery(uses), 0))
+            record(actor=ACTOR, verb="tenant.imported", details=self.counts)
+        with tenant_scope(self.tenant_id):
+            collect_blobs()
+
+
+def _facets(asset: Asset) -> Iterator[Facet]:
+    return metadata.facets_of(asset.id, asset.metadata, asset.dataset.metadata_schema)
+
+
+def _entry(asset: Asset, text: str) -> lexical.Entry:
+    """What the asset is found by in words, in the caller's scope."""
+    spoken = TranscriptSegment.objects.filter(asset=asset).order_by("start_s").values_list("text", flat=True)
+    said = [text] if text else [*asset.captions, *spoken]
+    return lexical.entry_of(asset, asset.dataset.metadata_schema, said)
+
+
+def _batches(rows: Iterator[T]) -> Iterator[list[T]]:
+    while batch := list(islice(rows, BATCH)):
+        yield batch

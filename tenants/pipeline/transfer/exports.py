@@ -1,0 +1,174 @@
+"""Exports as a tenant asks for them: made by a job, one file to download for some days."""
+
+from __future__ import annotations
+
+import datetime as dt
+import tempfile
+import time
+import uuid
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
+
+from tenants.accounts.models import Tenant
+from tenants.datasets import storage
+from tenants.datasets.models import Asset
+from tenants.datasets.serving import Rendition
+from tenants.errors import Conflict, NotFound, NotReady, room_on_disk
+from tenants.events.models import Export
+from tenants.events.services import record
+from tenants.jobs import services as jobs
+from tenants.jobs.models import Job
+from tenants.pipeline.care.erasure_receipts import live_exports
+from tenants.pipeline.transfer.export_writing import ZipSink, write_export
+from tenants.scope import current_tenant_id, tenant_scope
+
+# Rows are told often enough to be cancelled between them, and not so often that telling costs more than writing.
+TELL_EVERY_S = 1.0
+REMOVED = gettext_noop("This export was removed, as a person's data was erased meanwhile. Ask for another.")
+
+
+def request_export(*, with_vectors: bool = False, actor: str = "") -> tuple[Export, Job]:
+    """Queue an export of the active tenant. Raises Conflict while one is being made."""
+    with tenant_scope(current_tenant_id()):
+        # Of two that ask at once the second waits here, and sees the first one's job.
+        Tenant.objects.select_for_update(no_key=True).get(pk=current_tenant_id())
+        if Job.objects.filter(jobs.UNFINISHED, kind="export_tenant").exists():
+            raise Conflict(_("An export is being made already. Wait for it, or cancel its job."))
+        export = Export(with_vectors=with_vectors, requested_by=actor)
+        total = max(Asset.objects.count(), 1)
+        job = jobs.enqueue(
+            kind="export_tenant", arguments={"export": str(export.id)}, total=total, reserve={}
+        )
+        export.job_id = job.id
+        export.save(force_insert=True)
+        record(actor=actor, verb="export.requested", target=str(export.id), details={"vectors": with_vectors})
+    return export, job
+
+
+def get_export(export_id: uuid.UUID | None) -> Export:
+    """Raises NotFound, also for one that has expired."""
+    export = list_exports().filter(pk=export_id).first()  # type: ignore[misc]  # None matches no row
+    if export is None:
+        raise NotFound(_("There is no such export; it may have expired."))
+    return export
+
+
+def list_exports() -> QuerySet[Export]:
+    return live_exports().order_by("-id")
+
+
+def as_dict(export: Export) -> dict[str, Any]:
+    """The export in the shape of the API."""
+    return {
+        "id": str(export.id),
+        "job": str(export.job_id),
+        "with_vectors": export.with_vectors,
+        "requested_by": export.requested_by,
+        "ready": export.finished_at is not None,
+        "bytes": export.bytes,
+        "sha256": export.sha256 or None,
+        "created_at": export.created_at,
+        "expires_at": export.expires_at,
+    }
+
+
+def content_of(export: Export) -> Rendition:
+    """The file of an export. Raises NotReady before its job has succeeded."""
+    if export.finished_at is None:
+        raise NotReady(_("This export is still being made; its job says how far it is."))
+    name = f"export-{export.finished_at:%Y-%m-%d}.zip"
+    return Rendition(_path(export), "application/zip", f'"{export.sha256[:32]}-export"', name)
+
+
+def _path(export: Export) -> str:
+    return f"{export.tenant_id}/export/{export.id}.zip"
+
+
+def export_tenant(claimed: jobs.Claim) -> None:
+    """Make the export of this job. An attempt that was killed begins anew: its file had no name."""
+    start, export_id = time.thread_time(), uuid.UUID(claimed.arguments["export"])
+    with tenant_scope(claimed.tenant_id):
+        export = Export.objects.filter(pk=export_id).first()
+    if export is None:
+        raise NotFound(_(REMOVED))
+    with tempfile.NamedTemporaryFile(dir=settings.SPOOL_DIR, prefix="export-", delete=False) as made:
+        path = Path(made.name)
+    try:
+        with room_on_disk():
+            _write(claimed, export, path)
+            _store(claimed, export, path, time.thread_time() - start)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _write(claimed: jobs.Claim, export: Export, path: Path) -> None:
+    teller = Teller(claimed)
+    with zipfile.ZipFile(path, "w") as archive:
+        write_export(
+            tenant_id=claimed.tenant_id,
+            sink=ZipSink(archive),
+            with_vectors=export.with_vectors,
+            tick=teller.count,
+        )
+
+
+class Teller:
+    """Tells the job how many rows have been written, about once a second; stops it if it was cancelled."""
+
+    def __init__(self, claimed: jobs.Claim) -> None:
+        self.claimed, self.rows, self.told_at = claimed, 0, time.monotonic()
+
+    def count(self, rows: int) -> None:
+        self.rows += rows
+        if time.monotonic() - self.told_at >= TELL_EVERY_S:
+            self.told_at = time.monotonic()
+            jobs.progress(self.claimed, done=self.rows, total=self.rows + 1)
+
+
+def _store(claimed: jobs.Claim, export: Export, path: Path, cpu_s: float) -> None:
+    with path.open("rb") as stream:
+        sha256, length = storage.digest(stream)
+    # What an earlier attempt stored may be as long and yet another.
+    storage.drop(_path(export))
+    storage.put(_path(export), path)
+    with tenant_scope(claimed.tenant_id):
+        jobs.held(claimed)
+        if not Export.objects.select_for_update().filter(pk=export.pk).exists():
+            storage.drop(_path(export))
+            raise NotFound(_(REMOVED))
+        now = timezone.now()
+        export.sha256, export.bytes, export.finished_at = sha256, length, now
+        export.expires_at = now + dt.timedelta(days=settings.EXPORT_KEEP_DAYS)
+        export.save()
+        result = {"export": str(export.id), "bytes": length, "sha256": sha256}
+        jobs.succeed(claimed, result=result, cpu_s=cpu_s, gpu_s=0, used={})
+
+
+def forget_exports() -> int:
+    """Remove the active tenant's exports that have expired, or whose job ended without one."""
+    ended = Job.objects.filter(kind="export_tenant", state__in=[Job.State.FAILED, Job.State.CANCELLED])
+    over = Q(expires_at__lte=timezone.now()) | Q(finished_at=None, job_id__in=ended.values("id"))
+    return _remove(Export.objects.filter(over))
+
+
+def withdraw_exports() -> int:
+    """Remove the active tenant's exports, as they may hold what was erased; of one being made the job fails."""
+    return _remove(Export.objects.all())
+
+
+def _remove(exports: QuerySet[Export]) -> int:
+    rows = list(exports.select_for_update().order_by("id"))
+    for export in rows:
+        # The file first: if it cannot go now, the row says that something is left to do.
+        with suppress(FileNotFoundError):
+            storage.drop(_path(export))
+        export.delete()
+    return len(rows)

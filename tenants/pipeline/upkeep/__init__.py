@@ -1,0 +1,1 @@
+"""What runs by the clock over all tenants, and what operators see of them and do."""

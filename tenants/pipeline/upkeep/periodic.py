@@ -1,0 +1,156 @@
+"""Scheduled upkeep over all tenants: each tenant in a short scope of its own."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+
+from tenants.accounts import metering, sessions
+from tenants.accounts.models import Tenant
+from tenants.datasets import tallies
+from tenants.datasets.resumable import discard_expired
+from tenants.datasets.services import collect_blobs, collect_orphans
+from tenants.events import replays
+from tenants.events.services import forget_old_answers
+from tenants.jobs import fleet
+from tenants.jobs.kinds import QUEUES
+from tenants.learning import tidying
+from tenants.people import invitations
+from tenants.pipeline.assets.services import resume_deletions
+from tenants.pipeline.audits import audit_requests, auditing
+from tenants.pipeline.care.erasure_receipts import settle
+from tenants.pipeline.care.retention import expire_assets
+from tenants.pipeline.care.subject_erasure import resume_erasures
+from tenants.pipeline.transfer.exports import forget_exports
+from tenants.pipeline.transfer.import_receipts import forget_rows
+from tenants.pipeline.transfer.import_sources import collect_sources
+from tenants.pipeline.upkeep.job_archive import archive_jobs
+from tenants.retrieval import archive, index_figures, lifecycle, space_files, spaces
+from tenants.retrieval.maps import points as map_points
+from tenants.retrieval.vectors import prune_tombstones
+from tenants.scope import tenant_scope
+from tenants.valkey import client
+
+log = logging.getLogger(__name__)
+
+STALE_SPOOL_S = 6 * 3600
+STALE_FILE_S = 3600
+UPKEEP_S = 300
+# For copying indexes to the storage, of all tenants; what is left has time until the next upkeep.
+ARCHIVING_S = 120
+# The same for vectors of models that answer no searches any more.
+FORGETTING_S = 180
+# And for finished jobs that go into files.
+FILING_S = 60
+
+
+def flush_usage() -> None:
+    metering.flush()
+
+
+def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
+    """Remove blobs that nothing uses, old tombstones, old replayed answers, unused uploads, and files left by a crash.
+
+    Of these tenants, None: of all.
+    One of the 256 shards of each tenant's files is looked through at a time: all of them in a day.
+    """
+    shard = f"{int(time.time() // UPKEEP_S) % 256:02x}"
+    orphans = partial(collect_orphans, shard=shard, older_than_s=STALE_FILE_S)
+    archiving_until, forgetting_until = time.monotonic() + ARCHIVING_S, time.monotonic() + FORGETTING_S
+    filing_until = time.monotonic() + FILING_S
+    todo = list(Tenant.objects.values_list("pk", flat=True) if tenants is None else tenants)
+    # The times above are for all tenants together: not always the same ones go without.
+    random.shuffle(todo)
+    for tenant_id in todo:
+        old_days = partial(metering.forget_old_days, tenant_id)
+        for step in (
+            old_days,
+            collect_blobs,
+            collect_sources,
+            forget_rows,
+            orphans,
+            discard_expired,
+            _prune,
+            forget_old_answers,
+            resume_deletions,
+            resume_erasures,
+            settle,
+            forget_exports,
+            lifecycle.consider_all,
+            auditing.settle_failed,
+            audit_requests.forget_content,
+            audit_requests.forget_evidence,
+            tidying.tidy,
+            _forget_webhook_events,
+            map_points.tidy,
+            tallies.compact,
+        ):
+            _in_scope(tenant_id, step)
+        _guarded(tenant_id, partial(expire_assets, tenant_id))
+        _guarded(tenant_id, partial(archive.look_after, tenant_id, archiving_until))
+        _guarded(tenant_id, partial(archive_jobs, tenant_id, until=filing_until))
+        _guarded(tenant_id, partial(spaces.forget_retired, tenant_id, until=forgetting_until))
+    sessions.forget_expired()
+    invitations.forget_ended()
+    _clear_spool()
+    space_files.tidy_local()
+    index_figures.note()
+
+
+def _prune() -> None:
+    """Forget graves and changes that no generation in use needs any more."""
+    prune_tombstones(needed_above=lifecycle.oldest_kept())
+    lifecycle.prune_changes()
+
+
+def _forget_webhook_events() -> None:
+    kept = dt.timedelta(days=settings.WEBHOOK_KEEP_DAYS)
+    # What is told once a month must not be told twice in it.
+    replays.forget_old(older_than=kept, once_older_than=max(kept, dt.timedelta(days=40)))
+
+
+def _in_scope(tenant_id: UUID, step: Callable[[], Any]) -> None:
+    def scoped() -> None:
+        with tenant_scope(tenant_id):
+            step()
+
+    _guarded(tenant_id, scoped)
+
+
+def _guarded(tenant_id: UUID, step: Callable[[], Any]) -> None:
+    try:
+        step()
+    except Exception:
+        # One tenant's trouble must not keep the others from being looked after.
+        log.exception("upkeep failed", extra={"tenant": str(tenant_id)})
+
+
+def _clear_spool() -> None:
+    """Remove files, and working folders with what is in them, that nobody wrote to for so long."""
+    for path in settings.SPOOL_DIR.iterdir():
+        # What is in use may go while it is looked at.
+        with suppress(FileNotFoundError):
+            if time.time() - max(p.stat().st_mtime for p in (path, *path.rglob("*"))) > STALE_SPOOL_S:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def note_canary(queue: str, sent_at: float) -> None:
+    client().hset("canary", queue, sent_at)
+    fleet.note_canary(queue, sent_at)
+
+
+def canary_ages() -> dict[str, float]:
+    """Seconds since the newest canary that came through each queue was sent; infinite for none yet."""
+    seen = client().hgetall("canary")
+    now = time.time()
+    return {q: now - float(seen[q.encode()]) if q.encode() in seen else float("inf") for q in QUEUES}
