@@ -10,7 +10,7 @@ LINT_ENV := DATA_DIR=var/lint SECRET_KEY=lint DATABASE_URL=postgres://localhost/
 
 .DEFAULT_GOAL := run
 .NOTPARALLEL:
-.PHONY: run test demo bench fuzz backup restore lint lock clean install install-dev prepare-test
+.PHONY: run test demo bench fuzz backup restore lint openapi lock clean install install-dev prepare-test
 
 run: install
 	@exec $(BIN)/python -m standalone run
@@ -57,6 +57,10 @@ lint: install-dev
 	$(BIN)/ruff format --check .
 	$(LINT_ENV) $(BIN)/mypy -p config -p standalone -p api -p console -p backoffice -p tenants -p workers -p ml
 	$(BIN)/lint-imports
+
+# After a change that clients of the API are meant to see: keeps its OpenAPI document, with which a test compares it.
+openapi: install-dev
+	$(LINT_ENV) DJANGO_SETTINGS_MODULE=config.settings $(BIN)/python -W ignore -m tests.api.openapi 2>/dev/null
 
 # Pins every dependency with hashes; torch is left out on purpose (pyproject.toml, tool.uv).
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
