@@ -60,7 +60,7 @@ lint: install-dev
 
 # After a change that clients of the API are meant to see: keeps its OpenAPI document, with which a test compares it.
 openapi: install-dev
-	$(LINT_ENV) DJANGO_SETTINGS_MODULE=config.settings $(BIN)/python -W ignore -m tests.api.openapi 2>/dev/null
+	$(LINT_ENV) DJANGO_SETTINGS_MODULE=config.settings $(BIN)/python -m tests.api.openapi
 
 # Pins every dependency with hashes; torch is left out on purpose (pyproject.toml, tool.uv).
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \

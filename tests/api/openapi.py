@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,12 @@ def canonical(document: Any, key: str = "") -> Any:
 
 
 def generated() -> Any:
+    from drf_spectacular.drainage import GENERATOR_STATS
+
     from api.docs import document
 
-    return canonical(json.loads(document()))
+    with GENERATOR_STATS.silence():  # about enumerations that it had to name by itself
+        return canonical(json.loads(document()))
 
 
 def kept() -> Any:
@@ -64,7 +68,7 @@ def main() -> None:
     django.setup()
     after = generated()
     for line in differences(kept() if KEPT.is_file() else {}, after):
-        print(line)
+        sys.stdout.write(f"{line}\n")
     text = json.dumps(after, ensure_ascii=False, separators=(",", ":"))
     # Without the time of writing, so that the same document is the same file.
     KEPT.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
