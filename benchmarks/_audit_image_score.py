@@ -119,7 +119,7 @@ def _families_out(
                 scores = model.decision_function(features[name][unseen])
                 alarms = float((scores[~y[unseen]] > limit).mean())
                 found[name].append((float(roc_auc_score(y[unseen], scores)), alarms))
-    return {name: tuple(np.mean(each, axis=0).round(3).tolist()) for name, each in found.items()}  # type: ignore[misc]
+    return {name: tuple(np.mean(each, axis=0).round(3).tolist()) for name, each in found.items()}
 
 
 def _held_out(

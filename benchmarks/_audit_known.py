@@ -74,10 +74,10 @@ def turned(picture: Picture, degrees: float) -> Picture:
 
 
 CHANGES: dict[str, Change] = {
-    **{f"JPEG {quality}": lambda one, q=quality: jpeg(one, q) for quality in (20, 50, 75, 95)},  # type: ignore[misc]
+    **{f"JPEG {quality}": lambda one, q=quality: jpeg(one, q) for quality in (20, 50, 75, 95)},
     "half size": lambda one: smaller(one, 2),
     "quarter size": lambda one: smaller(one, 4),
-    **{f"crop {share} %": lambda one, s=share: cropped(one, s / 100) for share in (5, 10, 20)},  # type: ignore[misc]
+    **{f"crop {share} %": lambda one, s=share: cropped(one, s / 100) for share in (5, 10, 20)},
     "rotate 5°": lambda one: turned(one, 5),
     "rotate -5°": lambda one: turned(one, -5),
     "flip": ImageOps.mirror,
@@ -156,7 +156,7 @@ def _pictures(name: str, *, apart: bool = False, share: int = 1) -> list[Line]:
     if not paths:
         return [Line(f"{name}: not measured, the set is absent", "-")]
     random = np.random.default_rng(11)
-    random.shuffle(paths)  # type: ignore[arg-type]
+    random.shuffle(paths)
     listed, others = paths[: LISTED // share], paths[LISTED // share : 4 * LISTED // share]
     kept = Listed([prints_of(_open(path)) for path in listed])
     lines = [_hits(name, kept, listed, what, change) for what, change in CHANGES.items()]

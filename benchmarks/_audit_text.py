@@ -162,7 +162,7 @@ def _functions() -> list[Line]:
         thresholds = {head.name: head.threshold for head in load_model(language).heads}
         judged: dict[str, dict[str, list[bool]]] = {head: {} for head in thresholds}
         truth: dict[str, list[bool]] = {head: [] for head in thresholds}
-        for case in cases(language)[:: sized(1, 40)]:  # type: ignore[arg-type]
+        for case in cases(language)[:: sized(1, 40)]:
             found = _examine(detector, case.text)
             for head, threshold in thresholds.items():
                 wanted = bool(getattr(case, head))

@@ -100,7 +100,7 @@ class Encoded:
         if not path.exists():
             CACHE.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(".part.npz")
-            np.savez(part, **make())  # type: ignore[arg-type]
+            np.savez(part, **make())
             part.replace(path)
         with np.load(path) as arrays:
             return {name: arrays[name] for name in arrays.files}

@@ -47,7 +47,7 @@ def _parts(marker: Marker) -> list[Line]:
 
 
 def _whole(marker: Marker) -> list[Line]:
-    studio = Studio(SPECS, marker)  # type: ignore[arg-type]
+    studio = Studio(SPECS, marker)
 
     def create(at: int) -> object:
         return studio.create(Request(PROMPT, outputs=("image", "video", "audio"), seed=at, seconds=10.0))

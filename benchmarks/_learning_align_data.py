@@ -133,7 +133,7 @@ def _plain(encoded: Encoded, paths: list[Path]) -> Array:
 
 
 def _pooled(encoded: Encoded, paths: list[Path]) -> Array:
-    towers = [(_whole_pictures(encoder.id), encoder.side) for encoder in encoded.image_encoders]  # type: ignore[attr-defined]
+    towers = [(_whole_pictures(encoder.id), encoder.side) for encoder in encoded.image_encoders]
     rows = []
     for path in paths:
         pixels = np.asarray(Image.open(path).convert("RGB"))

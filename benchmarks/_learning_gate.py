@@ -155,7 +155,7 @@ def fashion(sources: Sources, eyes: Eyes) -> Iterator[Composed]:
     rows = rows_of("fashion_products")
     if rows is None:
         return
-    np.random.default_rng(3).shuffle(rows)  # type: ignore[arg-type]
+    np.random.default_rng(3).shuffle(rows)
     rows, folder = rows[:800], DATA / "fashion_products"
     views = rows[:300]
     pictures = eyes.store([Shot(row["id"], folder / row["path"]) for row in rows], "fashion-shown")

@@ -146,7 +146,7 @@ class Bench:
             originals[model_id] = tower_of(f"bundled:{model_id}").reference
             encoder = load_encoder(f"bundled:{model_id}")
             ours[model_id] = encoder.encode
-            pictures = squashed(self.paths, encoder.side)  # type: ignore[attr-defined]
+            pictures = squashed(self.paths, encoder.side)
             lines += self.faster(f"picture, {model_id}", originals[model_id], encoder.encode, pictures)
             ms[model_id] = self.ms
         texts = self.encoded.embed_texts(self.captions)

@@ -93,7 +93,7 @@ class Bench:
 
     def queries(self, count: int, seed: int) -> Vectors:
         """Fresh draws: never stored, and by the bits of a clock never asked before."""
-        return self.source.draw(count, seed=[seed, time.time_ns()])  # type: ignore[arg-type]
+        return self.source.draw(count, seed=[seed, time.time_ns()])
 
     # --- Tenants -----------------------------------------------------------------------------------------
 

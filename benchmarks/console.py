@@ -18,7 +18,7 @@ PARTS = {
 
 
 def main() -> int:
-    return run_parts("console", PARTS, lambda part: part.run())  # type: ignore[no-any-return]
+    return run_parts("console", PARTS, lambda part: part.run())
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ TOYS = ("sound", "attention", "pictures", "choices")
 
 
 def main() -> int:
-    return run_parts("generation", PARTS, lambda part: part.run(), TOYS)  # type: ignore[no-any-return]
+    return run_parts("generation", PARTS, lambda part: part.run(), TOYS)
 
 
 if __name__ == "__main__":

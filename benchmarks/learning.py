@@ -24,7 +24,7 @@ TOYS = ("engine",)
 
 
 def main() -> int:
-    return run_parts("learning", PARTS, lambda part: part.run(), TOYS)  # type: ignore[no-any-return]
+    return run_parts("learning", PARTS, lambda part: part.run(), TOYS)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from re import _compiler, _constants, _parser  # type: ignore[attr-defined]
+from re import _compiler, _constants, _parser
 from types import ModuleType
 from typing import Any
 
@@ -151,7 +151,7 @@ class Compiled:
             self.by_line[frame.f_code.co_filename, frame.f_lineno].append(compiled)
             return compiled
 
-        re.compile = recording  # type: ignore[assignment]
+        re.compile = recording
 
     def at(self, site: Site) -> list[Pattern]:
         return [one for line in site.lines for one in self.by_line[str(ROOT / site.path), line]]
@@ -278,7 +278,7 @@ class Attack:
         parts = _parser.SubPattern(self.state, [node])
         compiled = _compiler.compile(parts, self.flags)
         # Without a source the engine takes it for one of text.
-        return _Bytes(compiled) if self.binary else compiled  # type: ignore[return-value]
+        return _Bytes(compiled) if self.binary else compiled
 
     def _sample(self, node: Node) -> str:
         kind, value = node
@@ -457,7 +457,7 @@ def scanners() -> dict[str, Callable[[str], object]]:
 def _scan(file: Any) -> None:
     from ml.provenance.tags import model, pictures
 
-    pictures._size = lambda stream: len(stream.getbuffer())  # type: ignore[assignment]
+    pictures._size = lambda stream: len(stream.getbuffer())
     pictures.read(file, "image/avif", model.Tags())
 
 

@@ -22,7 +22,7 @@ def make_operator() -> Callable[[], Client]:
         user = services.create_user(email=email, password=secrets.token_urlsafe(12), operator=True)
         client = Client()
         client.force_login(user)
-        client.user = user  # type: ignore[attr-defined]
+        client.user = user
         return client
 
     return make
@@ -38,5 +38,5 @@ def owner(party: Any) -> Client:
     """The party's owner, signed in."""
     client = Client()
     client.force_login(party.owner)
-    client.user = party.owner  # type: ignore[attr-defined]
+    client.user = party.owner
     return client

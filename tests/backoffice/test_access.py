@@ -13,7 +13,7 @@ from backoffice.urls import urlpatterns
 from tenants.accounts.models import OperatorAct, Plan, SecondFactor, Tenant, User
 
 ADDRESSES = [pattern for pattern in urlpatterns if isinstance(pattern, URLPattern)]
-CASES = [(pattern.name, method) for pattern in ADDRESSES for method in pattern.callback.methods]  # type: ignore[attr-defined]
+CASES = [(pattern.name, method) for pattern in ADDRESSES for method in pattern.callback.methods]
 
 
 def address(name: str, party: Any) -> str:
@@ -72,20 +72,20 @@ def test_with_the_second_factor_they_open(operator: Client, settings: Any) -> No
     settings.OPERATOR_SECOND_FACTOR = True
     from django.utils import timezone
 
-    SecondFactor.objects.create(user=operator.user, sealed_secret=b"x", confirmed_at=timezone.now())  # type: ignore[attr-defined]
+    SecondFactor.objects.create(user=operator.user, sealed_secret=b"x", confirmed_at=timezone.now())
     assert operator.get("/operator/").status_code == 200
 
 
 def test_who_is_staff_no_more_is_out_at_once(operator: Client) -> None:
     assert operator.get("/operator/").status_code == 200
-    User.objects.filter(pk=operator.user.pk).update(is_staff=False)  # type: ignore[attr-defined]
+    User.objects.filter(pk=operator.user.pk).update(is_staff=False)
     assert operator.get("/operator/").status_code == 403
 
 
 @pytest.mark.parametrize("name,method", [case for case in CASES if case[1] == "POST"])
 def test_a_form_without_its_token_is_refused(name: str, method: str, party: Any, operator: Client) -> None:
     strict = Client(enforce_csrf_checks=True)
-    strict.force_login(operator.user)  # type: ignore[attr-defined]
+    strict.force_login(operator.user)
     before = standing(party)
     assert strict.post(address(name, party), {"reason": "x"}).status_code == 403
     assert standing(party) == before

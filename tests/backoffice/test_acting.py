@@ -73,7 +73,7 @@ def test_with_full_access_what_they_do_stands_under_their_name(party: Any, opera
         dataset = create_dataset(name="theirs")
     operator.post(f"/datasets/{dataset.id}/delete", {"name": "theirs"})
     assert (label(operator), "dataset.deleted") in log_of(party)
-    assert not any(str(operator.user.pk) in actor for actor, _verb in log_of(party))  # type: ignore[attr-defined]
+    assert not any(str(operator.user.pk) in actor for actor, _verb in log_of(party))
 
 
 def test_no_key_that_would_stay_is_made(party: Any, operator: Client) -> None:
@@ -154,7 +154,7 @@ def test_a_link_that_an_operator_renews_ends_too_and_one_that_a_member_renews_st
 def test_every_page_says_so_until_it_is_stopped(party: Any, operator: Client) -> None:
     act(operator, party)
     page = operator.get("/").content.decode()
-    assert operator.user.email in page  # type: ignore[attr-defined]
+    assert operator.user.email in page
     assert "/operator/stop-acting" in page
     assert operator.post("/operator/stop-acting")["Location"] == f"/operator/tenants/{party.tenant.slug}"
     assert operator.get("/datasets")["Location"] == "/workspace"
@@ -168,7 +168,7 @@ def test_the_tenant_sees_who_why_and_until_when(party: Any, operator: Client, ow
     page = owner.get("/audit-log").content.decode()
     assert label(operator) in page
     assert "A search that finds nothing." in page
-    assert operator.user.email not in owner.get("/").content.decode()  # type: ignore[attr-defined]
+    assert operator.user.email not in owner.get("/").content.decode()
 
 
 def test_it_holds_for_this_session_alone(
@@ -176,7 +176,7 @@ def test_it_holds_for_this_session_alone(
 ) -> None:
     act(operator, party)
     other = Client()
-    other.force_login(operator.user)  # type: ignore[attr-defined]
+    other.force_login(operator.user)
     for client in (other, make_operator()):
         assert client.get("/datasets")["Location"] == "/workspace"
         client.post("/operator/stop-acting")
@@ -186,7 +186,7 @@ def test_it_holds_for_this_session_alone(
 def test_a_row_of_another_persons_session_opens_nothing(party: Any, operator: Client, owner: Client) -> None:
     act(operator, party)
     Acting.objects.filter(tenant=party.tenant).update(session=handle_of(owner.session.session_key or ""))
-    assert acting.current(owner.user, owner.session.session_key) is None  # type: ignore[attr-defined]
+    assert acting.current(owner.user, owner.session.session_key) is None
     assert operator.get("/datasets")["Location"] == "/workspace"
 
 
@@ -208,7 +208,7 @@ def test_it_ends_with_signing_out(party: Any, operator: Client) -> None:
     act(operator, party)
     operator.post("/logout")
     assert Acting.objects.get(tenant=party.tenant).ended_at is not None
-    operator.force_login(operator.user)  # type: ignore[attr-defined]
+    operator.force_login(operator.user)
     assert operator.get("/datasets")["Location"] == "/workspace"
     assert log_of(party)[-1] == (label(operator), "acting.ended")
 
@@ -216,7 +216,7 @@ def test_it_ends_with_signing_out(party: Any, operator: Client) -> None:
 def test_it_ends_at_once_with_the_tenants_suspension_the_flag_or_the_office(
     party: Any, operator: Client
 ) -> None:
-    by = Operator(operator.user.email)  # type: ignore[attr-defined]
+    by = Operator(operator.user.email)
     who = {"by": by, "label": label(operator), "slug": party.tenant.slug, "reason": "x"}
     watcher = by_session(operator.session.session_key or "")
     act(operator, party)
@@ -234,7 +234,7 @@ def test_it_ends_at_once_with_the_tenants_suspension_the_flag_or_the_office(
     assert not may_watch(watcher, party.id)
     flags.reset_flag(by=by, name=flags.ACTING)
     assert operator.get("/datasets").status_code == 200
-    User.objects.filter(pk=operator.user.pk).update(is_staff=False)  # type: ignore[attr-defined]
+    User.objects.filter(pk=operator.user.pk).update(is_staff=False)
     assert operator.get("/datasets")["Location"] == "/workspace"
     assert not may_watch(watcher, party.id)
 
@@ -270,7 +270,7 @@ def test_another_tenant_takes_the_place_of_the_first(party: Any, stranger: Any, 
 
 
 def test_an_operator_who_is_a_member_too_looks_only_while_acting(party: Any, operator: Client) -> None:
-    services.set_role(tenant=party.tenant, user=operator.user, role="owner")  # type: ignore[attr-defined]
+    services.set_role(tenant=party.tenant, user=operator.user, role="owner")
     assert operator.get("/keys").status_code == 200
     act(operator, party)
     assert operator.get("/keys").status_code == 403

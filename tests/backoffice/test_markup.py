@@ -67,6 +67,6 @@ def test_the_page_is_whole_for_a_screen_reader(markup: Markup) -> None:
 
 
 def test_nothing_in_the_page_is_script(markup: Markup) -> None:
-    assert all(attrs.get("src", "").startswith("/static/") for attrs in markup.of("script"))  # type: ignore[union-attr]
+    assert all(attrs.get("src", "").startswith("/static/") for attrs in markup.of("script"))
     handlers = [name for _, attrs in markup.tags for name in attrs if name.startswith("on")]
     assert handlers == []

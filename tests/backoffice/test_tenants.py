@@ -65,7 +65,7 @@ def test_a_suspended_tenants_key_and_people_are_refused_at_once(
     assert owner.get("/workspace").status_code == 403
     assert acts(party) == [("tenant.suspended", "Unpaid since June.")]
     [line] = events(party, "tenant.suspended")
-    assert line.actor == f"operator:{operator.user.email}"  # type: ignore[attr-defined]
+    assert line.actor == f"operator:{operator.user.email}"
     assert line.details == {"reason": "Unpaid since June."}
 
 
@@ -159,7 +159,7 @@ def test_people_see_an_owner_whom_an_operator_invites(operator: Client, owner: C
     page = owner.get("/people")
     assert page.status_code == 200
     assert fields["email"] in page.content.decode()
-    assert f"Operator {operator.user.email}" in page.content.decode()  # type: ignore[attr-defined]
+    assert f"Operator {operator.user.email}" in page.content.decode()
     invitation = Invitation.objects.get(email=fields["email"])
     admin = Client()
     admin.force_login(new_member(party.tenant, "admin"))
@@ -194,9 +194,9 @@ def test_a_slug_that_is_taken_is_told(operator: Client, party: Any) -> None:
 
 def test_another_plan_holds_from_the_next_request_on(party: Any, operator: Client) -> None:
     ensure_plan("starter")
-    assert gate.identify(party.token).rate_per_minute is None  # type: ignore[union-attr]
+    assert gate.identify(party.token).rate_per_minute is None
     post(operator, party, "plan", plan="starter")
-    assert gate.identify(party.token).rate_per_minute == 600  # type: ignore[union-attr]
+    assert gate.identify(party.token).rate_per_minute == 600
     assert Client().get("/api/v1/me", **party.auth).json()["plan"]["slug"] == "starter"
     assert events(party, "tenant.plan_changed")[0].details == {"from": "demo", "to": "starter"}
     assert post(operator, party, "plan", plan="nothing").status_code == 422
@@ -207,7 +207,7 @@ def test_limits_of_its_own_are_kept_to(party: Any, operator: Client) -> None:
     row = Tenant.objects.select_related("plan").get(pk=party.id)
     assert row.exceptions == {"assets": 1, "vectors": None, "rate_per_minute": 7}
     assert (row.limits["assets"], "vectors" in row.limits, "bytes" in row.limits) == (1, False, True)
-    assert gate.identify(party.token).rate_per_minute == 7  # type: ignore[union-attr]
+    assert gate.identify(party.token).rate_per_minute == 7
     with tenant_scope(party.id):
         jobs.enqueue(kind="reindex_metadata", arguments={}, reserve={"assets": 1})
         with pytest.raises(QuotaExceeded):
@@ -232,7 +232,7 @@ def test_an_export_is_asked_for_and_both_logs_tell(party: Any, operator: Client)
     assert post(operator, party, "export").status_code == 302
     with tenant_scope(party.id):
         export = Export.objects.get()
-    assert export.requested_by == f"operator:{operator.user.email}"  # type: ignore[attr-defined]
+    assert export.requested_by == f"operator:{operator.user.email}"
     assert acts(party) == [("tenant.exported", "")]
     # A second one while it is made is refused, in words.
     page = operator.post(f"/operator/tenants/{party.tenant.slug}/export", follow=True)

@@ -72,7 +72,7 @@ def test_one_is_retried_and_both_logs_tell(party: Any, operator: Client) -> None
     assert JobDispatch.objects.filter(job_id=job.id).exists()
     with tenant_scope(party.id):
         line = AuditEvent.objects.get(verb="job.retried")
-    assert line.actor == f"operator:{operator.user.email}"  # type: ignore[attr-defined]
+    assert line.actor == f"operator:{operator.user.email}"
     act = OperatorAct.objects.get(target=party.tenant.slug)
     assert (act.verb, act.details) == ("job.retried", {"job": str(job.id), "kind": "reindex_metadata"})
     # Once more is told to be no use, and changes nothing.
@@ -161,7 +161,7 @@ def test_a_changed_plan_holds_for_its_tenants_at_once(operator: Client, party: A
     Tenant.objects.filter(pk=party.id).update(plan=plan)
     gate.identify(party.token)
     operator.post(f"/operator/plans/{plan.slug}", {"name": "Small", "rate_per_minute": "3"})
-    assert gate.identify(party.token).rate_per_minute == 3  # type: ignore[union-attr]
+    assert gate.identify(party.token).rate_per_minute == 3
 
 
 @pytest.mark.parametrize("wrong", [{"name": ""}, {"assets": "-5"}, {"assets": "x"}, {"rate_per_minute": "0"}])

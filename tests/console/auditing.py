@@ -27,8 +27,8 @@ class Stub(Detector):
     modalities = frozenset({"text"})
 
     def __init__(self, name: str, tier: str, about: tuple[str, ...] = (), estimates: str = "") -> None:
-        self.name, self.tier = name, tier  # type: ignore[misc]
-        self.categories, self.estimates = about, estimates  # type: ignore[misc]
+        self.name, self.tier = name, tier
+        self.categories, self.estimates = about, estimates
 
     def examine(self, item: Item) -> Finding:
         raise NotImplementedError

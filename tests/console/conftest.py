@@ -53,7 +53,7 @@ def person(party: Party) -> Callable[..., Client]:
             services.set_role(tenant=tenant, user=user, role=role)
         client = Client()
         client.force_login(user)
-        client.user = user  # type: ignore[attr-defined]
+        client.user = user
         return client
 
     return sign_in

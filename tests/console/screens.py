@@ -203,7 +203,7 @@ def _picture(page: Page) -> Image.Image:
     tall = min(TALLEST, page.evaluate("document.documentElement.scrollHeight"))
     size = page.viewport_size or {"width": 1280, "height": 860}
     clip = {"x": 0, "y": 0, "width": size["width"], "height": max(tall, size["height"])}
-    return Image.open(io.BytesIO(page.screenshot(full_page=True, clip=clip)))  # type: ignore[arg-type]
+    return Image.open(io.BytesIO(page.screenshot(full_page=True, clip=clip)))
 
 
 def _keep(name: str, look: str, picture: Image.Image, out: Path) -> None:

@@ -252,7 +252,7 @@ class Things:
 
     def address(self, name: str) -> str:
         pattern = next(p for p in urlpatterns if p.name == name)
-        wanted = pattern.pattern.converters  # type: ignore[union-attr]
+        wanted = pattern.pattern.converters
         if set(wanted) - set(self.ids):
             # Made only for those who ask about it, as that takes a while.
             self.ids |= _moderation(self.party)
@@ -359,7 +359,7 @@ def viewer(standing: Things) -> Client:
 def test_the_table_has_every_address_with_its_scope() -> None:
     listed = {(name, scope) for name, _, scope in TABLE}
     real = {
-        (p.name, p.callback.needs)  # type: ignore[attr-defined]
+        (p.name, p.callback.needs)
         for p in urlpatterns
         if isinstance(p, URLPattern) and p.name not in BEFORE_A_TENANT
     }
@@ -431,7 +431,7 @@ def test_another_tenants_ids_inside_a_form_or_query_are_absent(stranger: Party, 
 
 def test_losing_the_membership_takes_effect_at_once(party: Party, owner: Client) -> None:
     assert owner.get("/datasets").status_code == 200
-    Membership.objects.filter(user=owner.user, tenant=party.tenant).delete()  # type: ignore[attr-defined]
+    Membership.objects.filter(user=owner.user, tenant=party.tenant).delete()
     response = owner.get("/datasets")
     assert (response.status_code, response["Location"]) == (302, "/workspace")
     page = owner.get("/workspace")
@@ -441,7 +441,7 @@ def test_losing_the_membership_takes_effect_at_once(party: Party, owner: Client)
 
 def test_a_changed_role_takes_effect_at_once(party: Party, owner: Client) -> None:
     assert owner.get("/keys").status_code == 200
-    Membership.objects.filter(user=owner.user, tenant=party.tenant).update(role="viewer")  # type: ignore[attr-defined]
+    Membership.objects.filter(user=owner.user, tenant=party.tenant).update(role="viewer")
     assert owner.get("/keys").status_code == 403
 
 
@@ -488,7 +488,7 @@ def test_a_form_without_its_token_is_refused(name: str, method: str, scope: str,
 def test_signing_in_and_out_need_a_token_too(address: str, owner: Client) -> None:
     strict = Client(enforce_csrf_checks=True)
     if address != "/login":
-        strict.force_login(owner.user)  # type: ignore[attr-defined]
+        strict.force_login(owner.user)
     assert strict.post(address, {}).status_code == 403
 
 

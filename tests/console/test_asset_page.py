@@ -89,7 +89,7 @@ def test_captions_and_name_of_a_file(party: Party, owner: Client) -> None:
 
 
 def test_the_history_names_who_did_what(party: Party, owner: Client, person: Callable[..., Client]) -> None:
-    actor = str(owner.user.pk)  # type: ignore[attr-defined]
+    actor = str(owner.user.pk)
     with tenant_scope(party.id):
         asset = add_asset(dataset_id=create_dataset(name="d").id, text="tea", actor=actor).asset
         update_asset(asset_id=asset.id, values={"a": 1}, actor=actor)
@@ -97,7 +97,7 @@ def test_the_history_names_who_did_what(party: Party, owner: Client, person: Cal
     assert faults_of(page) == []
     history = page[page.index('id="history-title"') :]
     assert history.index("Asset updated") < history.index("Asset added")
-    assert owner.user.email in history  # type: ignore[attr-defined]
+    assert owner.user.email in history
     assert "Index an asset" in history
     # The log is for those who may read it.
     viewer = person("viewer").get(f"/assets/{asset.id}").content.decode()

@@ -124,7 +124,7 @@ def axe() -> str:
 
 def faults_of(page: Page, address: str, axe: str) -> list[str]:
     """By the rules of WCAG 2.2 AA in light colours, those about colours in dark ones, and on a phone."""
-    page.set_viewport_size(DESK)  # type: ignore[arg-type]
+    page.set_viewport_size(DESK)
     page.emulate_media(color_scheme="light")
     page.goto(address, wait_until="load")
     page.evaluate(DRAWN)
@@ -133,7 +133,7 @@ def faults_of(page: Page, address: str, axe: str) -> list[str]:
     page.emulate_media(color_scheme="dark")
     page.evaluate(DRAWN)
     dark = page.evaluate(AXE, {"runOnly": ["color-contrast", "link-in-text-block"]})
-    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    page.set_viewport_size(PHONE)
     page.evaluate(DRAWN)
     phone = page.evaluate(STICKS_OUT)
     return [*found, *(f"dark: {one}" for one in dark), *(f"phone: {one}" for one in phone)]
@@ -166,7 +166,7 @@ def test_tab_reaches_everything_and_shows_where_it_is(
     name: str, window: Page, gallery: dict[str, Any]
 ) -> None:
     page = window
-    page.set_viewport_size(DESK)  # type: ignore[arg-type]
+    page.set_viewport_size(DESK)
     page.goto(gallery["pages"][name], wait_until="load")
     # From the top, wherever the page has put the focus.
     page.evaluate("document.body.tabIndex = -1, document.body.focus()")

@@ -30,7 +30,7 @@ def shoot(page: Page, name: str) -> None:
     if not SHOTS:
         return
     for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.emulate_media(color_scheme=scheme)
         page.screenshot(path=f"{SHOTS}/{name}-{scheme}.png", full_page=True)
     page.emulate_media(color_scheme="light")
     before = page.viewport_size
@@ -201,7 +201,7 @@ def test_the_log_of_a_job_grows_while_one_looks(signed_in: Page, stack: Any) -> 
     page.context.set_offline(False)
     expect(log.get_by_text("Written in between")).to_be_visible()
     expect(log.locator("li")).to_have_count(3)
-    page.complaints.clear()  # type: ignore[attr-defined]
+    page.complaints.clear()
     in_stack(
         stack,
         JOB.format(

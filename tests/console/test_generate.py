@@ -65,7 +65,7 @@ def test_what_is_asked_for_becomes_a_generation(party: Party, owner: Client) -> 
         7,
     )
     assert (row.steps, row.guidance, row.width, row.height, row.seconds) == (12, 2.5, 256, 256, 5)
-    assert (job.kind, row.created_by) == ("generate", str(owner.user.pk))  # type: ignore[attr-defined]
+    assert (job.kind, row.created_by) == ("generate", str(owner.user.pk))
 
 
 @pytest.mark.parametrize(
@@ -430,4 +430,4 @@ def test_what_was_made_is_served_as_it_was_released(party: Party, owner: Client)
         Blob.objects.filter(pk=asset.blob_id).update(clean_type="image/webp")
     shown = owner.get(f"/assets/{asset.id}/content")
     assert (shown.status_code, shown["Content-Type"]) == (200, asset.blob.media_type)
-    assert hashlib.sha256(b"".join(shown.streaming_content)).hexdigest() == asset.blob.sha256  # type: ignore[arg-type]
+    assert hashlib.sha256(b"".join(shown.streaming_content)).hexdigest() == asset.blob.sha256

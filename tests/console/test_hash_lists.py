@@ -71,7 +71,7 @@ def test_pasted_hashes_are_added_once(party: Party, bad: HashList, owner: Client
     assert "1 was on it already." in again.content.decode()
     found = entries(party)
     assert sorted(bytes(entry.content).hex() for entry in found) == sorted([PDQ, "0" * 64])
-    assert {entry.created_by for entry in found} == {str(owner.user.pk)}  # type: ignore[attr-defined]
+    assert {entry.created_by for entry in found} == {str(owner.user.pk)}
     page = read(owner, f"/hash-lists/{bad.id}")
     assert "another" in page
     assert page.count(">pdq</span>") == 2

@@ -109,7 +109,7 @@ def test_a_fine_tune_is_started_once_and_the_quota_is_told(party: Party, dataset
     with tenant_scope(party.id):
         row = LearntModel.objects.get()
         assert row.settings == {"epochs": 5, "seed": 0, "group_by": "product", "include_generated": False}
-        assert row.created_by == str(owner.user.pk)  # type: ignore[attr-defined]
+        assert row.created_by == str(owner.user.pk)
     assert response["Location"] == f"/models/{row.id}"
     assert "Queued." in read(owner, f"/models/{row.id}")
     assert "1 fine-tunes at once" in post(owner, "/models/finetune", {**fields, "name": "b"}, 403)
@@ -279,7 +279,7 @@ def test_a_promotion_under_way_waiting_and_over(
     said = owner.post(f"/models/{row.id}/roll-back", follow=True).content.decode()
     assert "The promotion was given up." in said
     with tenant_scope(party.id):
-        assert selectors.newest_promotion(row).state == "abandoned"  # type: ignore[union-attr]
+        assert selectors.newest_promotion(row).state == "abandoned"
 
 
 def test_there_is_nothing_to_roll_back_or_cancel(party: Party, owner: Client) -> None:

@@ -39,8 +39,8 @@ class Full:
             )
             words = add_asset(dataset_id=self.dataset.id, text=EVIL, external_id=EVIL)
             self.picture, self.words, self.job = picture.asset, words.asset, picture.job
-            cancel(job_id=words.job.id)  # type: ignore[union-attr]
-            Job.objects.filter(pk=words.job.id).update(  # type: ignore[union-attr]
+            cancel(job_id=words.job.id)
+            Job.objects.filter(pk=words.job.id).update(
                 state="failed", error={"type": EVIL, "detail": EVIL}, result={EVIL: EVIL}
             )
             Asset.objects.filter(pk=words.asset.id).update(
@@ -59,7 +59,7 @@ class Full:
                 f"/datasets/{self.dataset.id}/fields?field={quote(EVIL)}",
             ),
             *(f"/assets/{self.picture.id}", f"/assets/{self.words.id}", f"/assets/{self.words.id}/tile"),
-            *(f"/jobs/{self.job.id}", f"/jobs/{self.failed_job.id}", "/jobs?state=failed"),  # type: ignore[union-attr]
+            *(f"/jobs/{self.job.id}", f"/jobs/{self.failed_job.id}", "/jobs?state=failed"),
         ]
 
 

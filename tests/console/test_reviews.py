@@ -86,7 +86,7 @@ def test_taking_deciding_and_undoing(world: World, owner: Client) -> None:
     assert sent["Location"] == "/reviews"
     assert world.stands(audit)[0] == "block"
     [outcome] = outcomes_of(world)
-    assert (outcome.reviewer, outcome.reason) == (str(owner.user.pk), "It is rude.")  # type: ignore[attr-defined]
+    assert (outcome.reviewer, outcome.reason) == (str(owner.user.pk), "It is rude.")
     told = read(owner, "/reviews")
     assert f'action="/outcomes/{outcome.id}/undo"' in told
     assert "undone" not in read(owner, "/reviews/decisions")
@@ -147,7 +147,7 @@ def test_what_somebody_else_holds_is_theirs(
     other.post(f"/reviews/{review.id}/claim")
     page = owner.post(f"/reviews/{review.id}/claim", follow=True).content.decode()
     assert "Somebody else holds this review." in page
-    assert f"Held by {other.user.email}" in page  # type: ignore[attr-defined]
+    assert f"Held by {other.user.email}" in page
     sent = owner.post(f"/reviews/{review.id}/decide", {"decision": "allow", "reason": "x"})
     assert sent.status_code == 409
     assert "Somebody else holds" in owner.post(f"/reviews/{review.id}/release", follow=True).content.decode()

@@ -103,7 +103,7 @@ def test_a_file_that_is_too_large_is_refused_while_it_comes(dataset_id: str, own
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
     big = SimpleUploadedFile("big.jpg", b"\xff\xd8\xff" + b"x" * 500_000)
     strict = Client(enforce_csrf_checks=True)
-    strict.force_login(owner.user)  # type: ignore[attr-defined]
+    strict.force_login(owner.user)
     strict.get(f"/datasets/{dataset_id}")  # sets the cookie, so that the CSRF check reads the body
     for client in (owner, strict):
         big.seek(0)

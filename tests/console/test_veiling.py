@@ -111,7 +111,7 @@ def test_blocked_words_stand_behind_something_to_open(
 def test_who_may_not_moderate_is_not_shown_them(
     world: World, asset: Asset, owner: Client, name: str, role: str
 ) -> None:
-    Membership.objects.filter(user=owner.user).update(role=role)  # type: ignore[attr-defined]
+    Membership.objects.filter(user=owner.user).update(role=role)
     page = owner.get(LISTS[name][0](world, asset)).content.decode()
     found = Words(page)
     assert SECRET not in found.seen + found.behind

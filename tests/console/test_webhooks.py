@@ -53,7 +53,7 @@ def test_made_with_a_choice_of_events_and_its_secret_shown_once(owner: Client, p
     assert secret
     row = only(party)
     assert (row.url, row.events, row.description) == (URL, ["asset.ready", "job.failed"], "CI")
-    assert row.created_by == str(owner.user.pk)  # type: ignore[attr-defined]
+    assert row.created_by == str(owner.user.pk)
     page = owner.get(f"/webhooks/{row.id}")
     assert "whsec_" not in page.content.decode()
     assert "Nothing was sent yet" in text_of(page)

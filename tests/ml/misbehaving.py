@@ -24,7 +24,7 @@ class Odd(Detector):
     timeout_s: ClassVar[float] = 1.0
 
     def __init__(self, name: str, act: Callable[[Item], Finding], order: int = 50) -> None:
-        self.name, self._act, self.order = name, act, order  # type: ignore[misc]
+        self.name, self._act, self.order = name, act, order
 
     def examine(self, item: Item) -> Finding:
         return self._act(item)

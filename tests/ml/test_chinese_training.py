@@ -45,7 +45,7 @@ def packages(tmp_path: Path) -> tuple[Path, Path, Path]:
     numbers = {30: next(learnt), 40: next(learnt)}
     for language, column in (("en", 2), ("zh", 3), ("zh-hant", 4)):
         rows = [
-            {"hexcode": row[0], "group": 3, "subgroup": numbers[row[1]], "label": row[column], "tags": []}  # type: ignore[index]
+            {"hexcode": row[0], "group": 3, "subgroup": numbers[row[1]], "label": row[column], "tags": []}
             for row in EMOJI
         ]
         rows.append({"hexcode": "1F1E6", "group": 9, "subgroup": 98, "label": "flag", "tags": []})

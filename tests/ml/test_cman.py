@@ -121,7 +121,7 @@ def test_a_saved_space_places_alike(learnt: Cman, tmp_path: Path) -> None:
     np.testing.assert_allclose(read.project_text(pairs.reading), learnt.text(pairs.reading), atol=2e-3)
     np.testing.assert_allclose(read.project_image(pairs.sight), learnt.image(pairs.sight), atol=2e-3)
     assert (tmp_path / "space.safetensors").stat().st_size < 1_000_000
-    assert read.placing.prior is JointSpace.load(tmp_path).placing.prior  # type: ignore[attr-defined]
+    assert read.placing.prior is JointSpace.load(tmp_path).placing.prior
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ class Space:
 
 def test_the_joint_space_decides_where_no_word_does() -> None:
     assert mood_of("thunder").name == "calm"
-    assert mood_of("thunder", Space()).name == "dark"  # type: ignore[arg-type]
+    assert mood_of("thunder", Space()).name == "dark"
 
 
 @pytest.mark.parametrize(

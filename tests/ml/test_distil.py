@@ -138,7 +138,7 @@ def test_a_student_learns_and_is_exported(teacher: Path, tmp_path: Path) -> None
         path.name for path in folder.iterdir()
     }
     loaded = load_encoder(f"hf:{folder}")
-    assert loaded._model.config.num_hidden_layers == 2  # type: ignore[attr-defined]
+    assert loaded._model.config.num_hidden_layers == 2
     texts = sentences(500)[400:]
     cosines = np.sum(loaded.encode(texts) * load_encoder(f"hf:{teacher}").encode(texts), axis=1)
     assert cosines.mean() > curve[0] + 0.1

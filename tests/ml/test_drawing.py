@@ -87,7 +87,7 @@ def test_a_watcher_sees_every_step_and_may_stop(drawer: Drawer) -> None:
 
 def test_guidance_and_a_negative_prompt_change_the_drawing(drawer: Drawer) -> None:
     def once(**options: object) -> np.ndarray:
-        return drawer.draw(["heart"], seeds=[3], steps=8, **options)[0]  # type: ignore[arg-type]
+        return drawer.draw(["heart"], seeds=[3], steps=8, **options)[0]
 
     assert not _near(once(), once(guidance=1.0))
     assert not _near(once(), once(negative=["red"]))

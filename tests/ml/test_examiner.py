@@ -80,7 +80,7 @@ def test_what_a_process_was_at_that_died_is_done_by_another_once(
     def noting(specs: Sequence[str]) -> Child:
         taken.append(child := take(specs))
         if len(taken) <= killed:
-            child.send = lambda *given: (type(child).send(child, *given), kill(child))  # type: ignore[method-assign]
+            child.send = lambda *given: (type(child).send(child, *given), kill(child))
         return child
 
     monkeypatch.setattr(examiner, "_take", noting)

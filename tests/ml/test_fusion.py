@@ -19,8 +19,8 @@ class Said(Detector):
     def __init__(
         self, name: str, estimates: str, about: tuple[str, ...], looks_for: tuple[str, ...], tier: str
     ) -> None:
-        self.name, self.estimates, self.categories = name, estimates, about  # type: ignore[misc, assignment]
-        self.looks_for, self.tier = looks_for, tier  # type: ignore[misc, assignment]
+        self.name, self.estimates, self.categories = name, estimates, about
+        self.looks_for, self.tier = looks_for, tier
 
     def examine(self, item: Item) -> Finding:
         raise NotImplementedError

@@ -418,7 +418,7 @@ class TestSearch:
                 generation.search(wrong, 10)
         for mask in (np.ones(COUNT - 1, np.bool_), np.ones(COUNT, np.uint8)):
             with pytest.raises(ValueError, match="mask"):
-                generation.search(query, 10, mask)  # type: ignore[arg-type]
+                generation.search(query, 10, mask)
 
     def test_closing_beside_readers(self, made: Path) -> None:
         """Searches under way end well, later ones are refused, and the vectors stay with who holds them."""

@@ -225,7 +225,7 @@ def test_previews_are_small_and_marked_and_steps_count_over_all_batches(keys: Ma
     assert counted == sorted(counted) and counted[-1] == (8, 8) and drawing.calls == 2
     shown = [step.preview for step in steps if step.preview is not None]
     assert shown and max(shown[0].shape) <= 192
-    assert watermark.detect(shown[0], KEY).payload == PAYLOAD  # type: ignore[union-attr]
+    assert watermark.detect(shown[0], KEY).payload == PAYLOAD
 
 
 def test_cancelling_while_it_draws_or_marks_stops_it(keys: Marker) -> None:

@@ -36,7 +36,7 @@ TINY: dict[str, list[Callable[[Path], Path]]] = {
     "hf-video": [tiny_pipelines.text_to_video],
     "hf-audio": [tiny_pipelines.musicgen, tiny_pipelines.stable_audio, tiny_pipelines.audio_ldm],
 }
-CASES = [(name, make) for name in generator_ids() for make in TINY.get(name, [None])]  # type: ignore[list-item]
+CASES = [(name, make) for name in generator_ids() for make in TINY.get(name, [None])]
 WISH = Wish("a red apple", seed=5, steps=3, width=256, height=264, seconds=2.5, picture=blob())
 AWKWARD = [
     "'; DROP TABLE assets; -- <script>alert(1)</script> {{7*7}} %s %n ../../etc/passwd",
@@ -73,7 +73,7 @@ def born(request: pytest.FixtureRequest, keys: Marker, tmp_path_factory: pytest.
 def same(one: Made, other: Made) -> bool:
     if one.sound is not None and one.pixels is None:
         return other.sound is not None and np.array_equal(one.sound.samples, other.sound.samples)
-    return np.array_equal(one.pixels, other.pixels)  # type: ignore[arg-type]
+    return np.array_equal(one.pixels, other.pixels)
 
 
 def test_it_grants_a_wish_the_same_way_each_time(born: Born) -> None:
@@ -154,7 +154,7 @@ def test_wishes_that_cannot_be_granted_are_refused_before_anything_is_drawn(
             "seconds" in change and kind == "image"
         ):
             continue
-        drawing = Drawing(kind, lambda wish: Raw())  # type: ignore[arg-type]
+        drawing = Drawing(kind, lambda wish: Raw())
         with pytest.raises(GenerationError) as caught:
             Born(drawing, keys).make([WISH, replace(WISH, **change)])
         assert caught.value.code == code and drawing.calls == 0
@@ -181,7 +181,7 @@ def test_rows_of_a_batch_do_not_depend_on_each_other(born: Born) -> None:
     if alone.pixels is not None and together.pixels is not None:
         assert np.abs(alone.pixels.astype(int) - together.pixels).mean() < 1
     else:
-        assert np.abs(alone.sound.samples - together.sound.samples).mean() < 0.01  # type: ignore[union-attr]
+        assert np.abs(alone.sound.samples - together.sound.samples).mean() < 0.01
 
 
 # --- Pretrained ones ---
@@ -195,7 +195,7 @@ def test_steps_previews_and_texts_reach_a_pipeline(keys: Marker, tmp_path: Path)
     assert [step.done for step in steps if step.done] == [*range(1, 11), 10] and steps[-1].total == 10
     assert any(step.preview is not None for step in steps)
     for change in ({"negative": "cat"}, {"guidance": 9.0}, {"prompt": "a cat"}):
-        assert not same(plain, born.make([replace(wish, **change)])[0])  # type: ignore[arg-type]
+        assert not same(plain, born.make([replace(wish, **change)])[0])
 
 
 @pytest.mark.parametrize("name", ["hf-image", "hf-video", "hf-audio"])

@@ -35,7 +35,7 @@ def classes_of(plugin_id: str) -> list[type[Index]]:
 def index_of(plugin_id: str) -> Index:
     classes = classes_of(plugin_id)
     assert len(classes) == 1, f"{plugin_id} should define one Index"
-    return classes[0](D)  # type: ignore[call-arg]
+    return classes[0](D)
 
 
 #: The folder also holds what generations are made of; ``flat`` is what must be found at least.

@@ -63,7 +63,7 @@ def photos() -> Iterator[bytes]:
     }  # fmt: skip
     for name, chosen in options.items():
         target = io.BytesIO()
-        first.save(target, name, **chosen)  # type: ignore[arg-type]
+        first.save(target, name, **chosen)
         yield target.getvalue()
     for name in ("gps", "tiles", "alpha"):
         yield (Path(__file__).parent / "heic" / f"{name}.heic").read_bytes()
@@ -77,7 +77,7 @@ def recordings(folder: Path) -> Iterator[bytes]:
         "adts": {}, "ipod": {"metadata": {"location": "+47.3769+008.5417/"}}, "webm": {},
     }  # fmt: skip
     for container, options in made.items():
-        yield write(folder / "seed", container, sound=sound, **options).read_bytes()  # type: ignore[arg-type]
+        yield write(folder / "seed", container, sound=sound, **options).read_bytes()
     films = [
         ("mp4", "libx264", {"movflags": "faststart"}), ("mp4", "libx264", {"movflags": "frag_keyframe+empty_moov"}),
         ("mp4", "libx265", {}), ("mp4", "libsvtav1", {}), ("mov", "mpeg4", {}), ("webm", "libvpx-vp9", {}),

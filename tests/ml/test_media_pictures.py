@@ -18,7 +18,7 @@ GPS = {1: "N", 2: (47.0, 22.0, 0.0), 3: "E", 4: (8.0, 32.0, 0.0)}
 
 
 def save(path: Path, image: Image.Image, **options: object) -> Path:
-    image.save(path, **options)  # type: ignore[arg-type]
+    image.save(path, **options)
     return path
 
 
@@ -106,7 +106,7 @@ def test_clean_keeps_transparency(decoder: Decoder, tmp_path: Path) -> None:
     result = decoder.image(save(tmp_path / "p.webp", image, exif=exif(gps=True).tobytes()))
     assert result.clean_type == "image/png"
     assert result.clean
-    assert Image.open(io.BytesIO(result.clean)).getpixel((3, 3))[3] == 0  # type: ignore[index]
+    assert Image.open(io.BytesIO(result.clean)).getpixel((3, 3))[3] == 0
 
 
 def test_location_in_xmp(decoder: Decoder, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_sixteen_bits_are_scaled(decoder: Decoder, tmp_path: Path) -> None:
     ("mode", "colour", "grey"), [("L", 128, 128), ("1", 1, 255), ("LA", (128, 255), 128)]
 )
 def test_grey_modes(decoder: Decoder, tmp_path: Path, mode: str, colour: object, grey: int) -> None:
-    image = Image.new(mode, (1500, 20), colour)  # type: ignore[arg-type]
+    image = Image.new(mode, (1500, 20), colour)
     assert decoder.image(save(tmp_path / "p.png", image)).pixels[3, 3].tolist() == [grey] * 3
 
 

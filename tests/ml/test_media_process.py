@@ -112,7 +112,7 @@ def test_a_file_whose_children_die_could_not_be_looked_at(small: Path) -> None:
             child._process.kill()
             return child
 
-        decoder.pool._take = kill  # type: ignore[method-assign]
+        decoder.pool._take = kill
         with pytest.raises(MediaError) as caught:
             decoder.image(small)
         assert (caught.value.code, len(killed)) == ("decoder-died", TRIES)

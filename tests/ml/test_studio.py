@@ -50,12 +50,12 @@ def test_all_three_are_made_marked_and_scored(made: tuple[Creation, list[Step]])
         assert piece.made.marks["c2pa"]["own"] and piece.score is not None and -1 <= piece.score <= 1
     assert clip.made.marks["watermark"] and clip.made.marks["sound_watermark"]
     assert (clip.made.how, music.made.how) == ("layout", "rules")
-    assert made[0].score == pytest.approx((picture.score + clip.score) / 2, abs=1e-4)  # type: ignore[operator]
+    assert made[0].score == pytest.approx((picture.score + clip.score) / 2, abs=1e-4)
 
 
 def test_the_clip_begins_with_the_picture_and_carries_the_music(made: tuple[Creation, list[Step]]) -> None:
     picture, clip, music = (piece.made for piece in made[0].pieces)
-    assert np.corrcoef(picture.pixels.ravel(), clip.pixels.ravel())[0, 1] > 0.7  # type: ignore[union-attr]
+    assert np.corrcoef(picture.pixels.ravel(), clip.pixels.ravel())[0, 1] > 0.7
     assert clip.seconds == pytest.approx(music.seconds, abs=0.1)
     assert clip.sound is not None and music.sound is not None
     assert _loudness(clip.sound) == pytest.approx(_loudness(music.sound), rel=0.1)
@@ -75,7 +75,7 @@ def test_progress_is_one_rising_stream_with_previews(made: tuple[Creation, list[
 def test_the_same_request_makes_the_same_and_another_seed_another(studio: Studio) -> None:
     def digest(request: Request) -> str:
         piece = studio.create(request).pieces[0].made
-        content = piece.pixels if piece.pixels is not None else piece.sound.samples  # type: ignore[union-attr]
+        content = piece.pixels if piece.pixels is not None else piece.sound.samples
         return hashlib.sha256(content.tobytes()).hexdigest()
 
     for kind in ("image", "audio"):
@@ -108,7 +108,7 @@ def staged(keys: Marker, monkeypatch: pytest.MonkeyPatch, **drawings: Drawing) -
         return Born(drawings[spec], marker)
 
     monkeypatch.setattr(frame, "load_generator", load)
-    return Studio({"image": "image", "video": "video", "audio": "audio"}, keys, Towards())  # type: ignore[arg-type]
+    return Studio({"image": "image", "video": "video", "audio": "audio"}, keys, Towards())
 
 
 def test_the_candidate_that_scores_best_is_kept(keys: Marker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +130,7 @@ def test_seed_mood_and_picture_are_shared(keys: Marker, monkeypatch: pytest.Monk
     drawing = Drawing("video", frames)
     studio = staged(keys, monkeypatch, video=drawing)
     studio.create(replace(SMALL, outputs=("video",), picture=blob()))
-    assert np.array_equal(wishes["video"].picture, blob())  # type: ignore[arg-type]
+    assert np.array_equal(wishes["video"].picture, blob())
     assert wishes["video"].seed == 7 and wishes["video"].mood is not None and wishes["video"].sound is None
 
 

@@ -135,7 +135,7 @@ def test_a_mixtures_density_is_right(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_mixture_is_refused() -> None:
     with pytest.raises((ValueError, KeyError, OSError)):
-        Pair.load(io.BytesIO(b"nothing"))  # type: ignore[arg-type]
+        Pair.load(io.BytesIO(b"nothing"))
 
 
 def test_resampling_keeps_the_tone() -> None:

@@ -101,7 +101,7 @@ def test_every_checkpoint_leads_to_the_same_end(tmp_path: Path, stage: str) -> N
             raise KeyboardInterrupt
         return path
 
-    stopped.checkpoints.save = save  # type: ignore[method-assign]
+    stopped.checkpoints.save = save
     with pytest.raises(KeyboardInterrupt):
         stopped.run()
     resumed = training_toy.trainer(tmp_path / "cut", events, asked)

@@ -82,7 +82,7 @@ def test_the_space_reads_with_its_own_tower(trained: tuple[Trainer, Path, list[N
     texts = ["a red dog number 3, seen 0 times", "", "消防车"]
     space, shipped = JointSpace.load(folder), JointSpace.load()
     assert space.encoders_key != shipped.encoders_key
-    tuned = trainer.objective.tower.read(texts)  # type: ignore[attr-defined]
+    tuned = trainer.objective.tower.read(texts)
     assert np.sum(space.read(texts).vectors * tuned, axis=1).min() > 0.98
     assert space.embed_texts(texts).shape == (3, 256)
     assert np.abs(tuned - TextTower([], "cpu").read(texts)).max() > 1e-3
@@ -95,7 +95,7 @@ def test_the_heads_are_fitted_to_what_the_tuned_tower_reads(
     before = {pair.key: pair for pair in trainer.data["adapt"].val}
     assert {pair.key for pair in made[0].seen} == before.keys()
     for pair in made[0].seen:
-        expected = trainer.objective.tower.read(pair.captions)  # type: ignore[attr-defined]
+        expected = trainer.objective.tower.read(pair.captions)
         assert np.abs(pair.text.astype(np.float32) - expected).max() < 1e-2
         assert np.array_equal(pair.features, before[pair.key].features)
 
@@ -104,7 +104,7 @@ def test_another_run_goes_on_from_the_adapters(trained: tuple[Trainer, Path, lis
     trainer, folder, _ = trained
     again = TextTower(adapters_of(folder), "cpu")
     texts = ["a green bench number 7, seen 1 times"]
-    expected = trainer.objective.tower.read(texts)  # type: ignore[attr-defined]
+    expected = trainer.objective.tower.read(texts)
     assert np.abs(again.read(texts) - expected).max() < 1e-4
     assert [path.suffix for path in adapters_of(folder)] == [".safetensors"]
 

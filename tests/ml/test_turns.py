@@ -60,7 +60,7 @@ def waiting() -> Iterator[Callable[..., Waiting]]:
     made: list[Waiting] = []
 
     def make(*given: int, **limits: float) -> Waiting:
-        made.append(Waiting(Turns(*given, **limits)))  # type: ignore[arg-type]
+        made.append(Waiting(Turns(*given, **limits)))
         return made[-1]
 
     yield make
@@ -78,7 +78,7 @@ def until(true: Callable[[], bool]) -> None:
 
 def run(waiting: Waiting, *leaving: str) -> list[str]:
     for name in leaving:
-        until(lambda name=name: name in waiting.order)  # type: ignore[misc]
+        until(lambda name=name: name in waiting.order)
         waiting.leave(name)
     until(lambda: not waiting.turns._queues)
     return waiting.order

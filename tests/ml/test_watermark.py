@@ -49,7 +49,7 @@ def scaled(pixels: Pixels, width: int, height: int) -> Pixels:
     ],
     ids=["none", "jpeg 75", "jpeg 50", "half", "enlarged by others", "cropped", "cropped, jpeg", "brighter"],
 )
-def test_it_survives(marked: Pixels, attack) -> None:  # type: ignore[no-untyped-def]
+def test_it_survives(marked: Pixels, attack) -> None:
     found = detect(attack(marked), KEY)
     assert found is not None and found.payload == 0xDEADBEEF
 

@@ -66,7 +66,7 @@ def test_what_is_refused_changes_nothing(party: Any) -> None:
         {"state": "some", "slugs": ["nobody-x"]},
     ):
         with pytest.raises(Invalid):
-            flags.set_flag(by=ANN, name=NAME, **wrong)  # type: ignore[arg-type]
+            flags.set_flag(by=ANN, name=NAME, **wrong)
     with pytest.raises(NotFound):
         flags.set_flag(by=ANN, name="never-declared", state="on")
     with pytest.raises(NotFound):

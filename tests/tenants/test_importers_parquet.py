@@ -170,7 +170,7 @@ def test_the_child_sees_no_secrets_and_cannot_write(tmp_path, monkeypatch) -> No
     monkeypatch.setenv("SECRET_KEY", "do-not-tell")
     with opened(parquet(tmp_path, {"text": ["a"]})) as content:
         table = Parquet(content, {})
-        process = table._idle._process  # type: ignore[union-attr]
+        process = table._idle._process
         environment = Path(f"/proc/{process.pid}/environ").read_bytes()
         state = Path(f"/proc/{process.pid}/limits").read_text()
         table.close()
@@ -184,7 +184,7 @@ def test_the_child_sees_no_secrets_and_cannot_write(tmp_path, monkeypatch) -> No
 def test_a_child_that_somebody_ends_is_no_fault_of_the_file(tmp_path) -> None:
     path = parquet(tmp_path, {"text": ["a"]})
     with opened(path) as content, closing(Parquet(content, {})) as table:
-        table._idle._process.kill()  # type: ignore[union-attr]
+        table._idle._process.kill()
         with pytest.raises(Unavailable):
             list(table.records())
 
@@ -200,7 +200,7 @@ def test_an_answer_that_is_none_is_not_believed(tmp_path) -> None:
             b"[" * 100_000 + b"\n",
         ):
             with closing(Parquet(content, {})) as table:
-                table._idle._early += answer  # type: ignore[union-attr]
+                table._idle._early += answer
                 (record,) = table.records()
             assert record.error == "The reading process gave no proper answer."
 

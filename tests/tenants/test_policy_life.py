@@ -144,7 +144,7 @@ def test_an_item_stays_on_its_side_while_the_share_grows(party: Party) -> None:
         before: set[str] = set()
         for ratio in (0.1, 0.4, 0.9):
             act(made, 2, "enforce", ratio=ratio)
-            inside = {item for item in items if force(item)[1] == 2}  # type: ignore[index]
+            inside = {item for item in items if force(item)[1] == 2}
             assert before <= inside
             assert abs(len(inside) / 400 - ratio) < 0.1
             before = inside

@@ -16,7 +16,7 @@ from tests.conftest import Party
 
 def counts(dataset_id: uuid.UUID) -> tuple[int, int, int]:
     found = selectors.get_dataset(dataset_id)
-    return found.asset_count, found.ready_count, found.failed_count  # type: ignore[attr-defined]
+    return found.asset_count, found.ready_count, found.failed_count
 
 
 def counted(dataset_id: uuid.UUID) -> tuple[int, int, int]:

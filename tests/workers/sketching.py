@@ -25,7 +25,7 @@ class Sketch(Generator):
     steps = 3
 
     def __init__(self, act: Callable[[int], None] = lambda step: None) -> None:
-        self.act, self.seeds = act, []  # type: ignore[var-annotated]
+        self.act, self.seeds = act, []
 
     def draw(self, wishes: Sequence[Wish], watch: Watch) -> list[Raw]:
         self.seeds += [wish.seed for wish in wishes]

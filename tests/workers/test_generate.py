@@ -313,7 +313,7 @@ def test_where_everything_is_kept_out_the_quota_comes_back(party, enforce, told)
     assert told() == ["generation.failed"]
     nothing_is_left(party)
     with tenant_scope(party.id):
-        activations.activate(policy_id=policies.in_force().policy_id, number=1, mode="off")  # type: ignore[union-attr]
+        activations.activate(policy_id=policies.in_force().policy_id, number=1, mode="off")
         row, job = services.retry(generation_id=row.id)
     assert run(party, job).state == "succeeded"
     assert [one.decision for one in fresh(party, row)[1]] == [""]
