@@ -4,37 +4,28 @@ from __future__ import annotations
 
 from django.urls import path, register_converter
 
-from api.appeals import Appeals, DecideAppeal, OneAppeal
-from api.assets import Assets, OneAsset
-from api.audits import AuditPicture, Audits, Detectors, OneAudit
-from api.bulk_reviews import BulkReviews, PreviewBulk, UndoBatch
-from api.content import Content, Thumbnail, Transcript
-from api.datasets import Datasets, Merges, OneDataset
-from api.erasures import Erasures, OneErasure
-from api.exports import ExportContent, Exports, OneExport
-from api.feedback import Feedback
-from api.finetunes import Finetunes
-from api.gate import Gate, TrainGate
-from api.generations import (
+from api.accounts.people import InvitationLink, Invitations, Members, OneInvitation, OneMember
+from api.accounts.views import Keys, Me, OneKey, Origins, RotateKey, Usage
+from api.assets.content import Content, Thumbnail, Transcript
+from api.assets.datasets import Datasets, Merges, OneDataset
+from api.assets.erasures import Erasures, OneErasure
+from api.assets.uploads import OneUpload, Uploads
+from api.assets.views import Assets, OneAsset
+from api.generation.views import (
     CancelGeneration,
     GenerationPreview,
     Generations,
     OneGeneration,
     RetryGeneration,
 )
-from api.golden_queries import GoldenQueries, OneGoldenQuery
-from api.hash_lists import HashEntries, HashLists, MatchHashes, OneHashEntry, OneHashList
-from api.imports import Imports, OneImport, PreviewImport, Receipt, Rows, StartImport
-from api.jobs import CancelJob, JobEvents, JobLog, JobPriority, Jobs, OneJob, RetryJob
-from api.keys import Keys, OneKey, RotateKey
-from api.maps import MapPoints, Maps, MapSimilarity, OneMap
-from api.me import Me
-from api.models import Models, OneModel, PromoteModel, RollBackModel
-from api.origins import Origins
-from api.outcomes import Outcomes, UndoOutcome
-from api.paths import IdConverter
-from api.people import InvitationLink, Invitations, Members, OneInvitation, OneMember
-from api.policies import (
+from api.jobs.views import CancelJob, JobEvents, JobLog, JobPriority, Jobs, OneJob, RetryJob
+from api.models.finetunes import Finetunes
+from api.models.golden_queries import GoldenQueries, OneGoldenQuery
+from api.models.views import Models, OneModel, PromoteModel, RollBackModel
+from api.moderation.appeals import Appeals, DecideAppeal, OneAppeal
+from api.moderation.audits import AuditPicture, Audits, Detectors, OneAudit
+from api.moderation.hash_lists import HashEntries, HashLists, MatchHashes, OneHashEntry, OneHashList
+from api.moderation.policies import (
     ActivatePolicy,
     BacktestPolicy,
     CheckPolicy,
@@ -46,21 +37,29 @@ from api.policies import (
     StarterPolicies,
     Versions,
 )
-from api.records import ExportRecords, Records, VerifyRecords
-from api.reviews import (
+from api.moderation.records import ExportRecords, Records, VerifyRecords
+from api.moderation.reviews import (
+    BulkReviews,
     ClaimNext,
     ClaimReview,
     DecideReview,
     OneReview,
+    Outcomes,
+    PreviewBulk,
     ReleaseReview,
     ReviewFigures,
     Reviews,
+    UndoBatch,
+    UndoOutcome,
 )
-from api.search import Search
-from api.tasks import OneTask, Tasks
-from api.uploads import OneUpload, Uploads
-from api.usage import Usage
-from api.webhooks import (
+from api.paths import IdConverter
+from api.search.feedback import Feedback
+from api.search.maps import MapPoints, Maps, MapSimilarity, OneMap
+from api.search.views import Search
+from api.search.weights import Gate, OneTask, Tasks, TrainGate
+from api.transfer.exports import ExportContent, Exports, OneExport
+from api.transfer.imports import Imports, OneImport, PreviewImport, Receipt, Rows, StartImport
+from api.webhooks.views import (
     Deliveries,
     OneDelivery,
     OneWebhook,

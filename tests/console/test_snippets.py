@@ -16,9 +16,9 @@ from django.http import QueryDict
 from django.test import Client
 from django.utils.datastructures import MultiValueDict
 
-from api.forms import Form
-from api.search import build_query
-from api.search_body import SearchBody
+from api.parsers import Form
+from api.search.forms import SearchBody
+from api.search.views import build_query
 from console import snippets
 from console.asking import read_filter, read_query
 from console.refining import read_refinements

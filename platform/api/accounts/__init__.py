@@ -1,0 +1,1 @@
+"""Keys, people, usage and what a key may do."""

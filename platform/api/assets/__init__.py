@@ -1,0 +1,1 @@
+"""Datasets, assets, their contents and uploads, erasure."""

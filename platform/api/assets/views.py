@@ -1,0 +1,211 @@
+"""`/datasets/{id}/assets` and `/assets/{id}`: what is searched."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpResponse
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from api import shapes
+from api.auth import key_of
+from api.fields import Body, Object, Text, Texts
+from api.idempotency import Answer, Once
+from api.jobs.views import location
+from api.paging import read_choice, read_page, refuse_unknown
+from api.parsers import read_form
+from api.resource import Resource
+from api.schema import IDEMPOTENCY, PAGING, PREFER, choice
+from api.waiting import ended_in_time, preferred_wait
+from tenants.accounts.permissions import READ, WRITE
+from tenants.datasets import selectors
+from tenants.datasets.models import Asset
+from tenants.datasets.resumable import file_of, filename_of
+from tenants.errors import Invalid, NotFound
+from tenants.jobs import selectors as jobs
+from tenants.pipeline.assets import services, uploads
+from tenants.pipeline.care import erasure
+from tenants.scope import tenant_scope
+
+
+class NewAsset(Body):
+    text = Text(
+        required=False,
+        allow_null=True,
+        allow_blank=True,
+        max_length=uploads.MAX_TEXT,
+        help_text="The text to search for or, beside a file, its caption.",
+    )
+    captions = Texts(required=False, allow_null=True, help_text="Of a file: further captions, behind `text`.")
+    metadata = Object(required=False, allow_null=True)
+    external_id = Text(required=False, allow_null=True, allow_blank=True, max_length=uploads.MAX_EXTERNAL_ID)
+    upload = Text(
+        required=False, allow_null=True, help_text="The id of a finished upload, instead of a file."
+    )
+
+
+class AssetChanges(Body):
+    caption = Text(
+        required=False,
+        allow_blank=True,
+        max_length=uploads.MAX_CAPTION,
+        help_text="The first of its captions.",
+    )
+    captions = Texts(required=False, help_text="All of its captions.")
+    metadata = Object(required=False)
+
+
+class Assets(Resource):
+    scopes = {"GET": READ, "POST": WRITE}
+    added: services.Added
+
+    def find(self, dataset_id: uuid.UUID | None) -> None:
+        selectors.require_dataset(dataset_id)
+
+    @extend_schema(
+        summary="List the assets of a dataset",
+        description="A page ends before its limit, with `next`, once it has about 4 MiB.",
+        parameters=[
+            *PAGING,
+            choice("status", Asset.State.values),
+            choice("modality", Asset.Modality.values),
+        ],
+        responses=shapes.AssetPage,
+    )
+    def get(self, request: Request, dataset_id: uuid.UUID) -> Response:
+        query = request.query_params
+        refuse_unknown(query, "status", "modality")
+        page = read_page(query)
+        status = read_choice(query, "status", Asset.State.values)
+        modality = read_choice(query, "modality", Asset.Modality.values)
+        with tenant_scope(self.tenant_id):
+            rows = selectors.list_assets(dataset_id=dataset_id, status=status, modality=modality)
+            scopes = key_of(request).scopes
+            return Response(page.of_bounded(rows, lambda asset: selectors.as_shown(asset, scopes)))
+
+    @extend_schema(
+        summary="Add an asset",
+        description=(
+            "A file, a text, or a file with captions: `text`, which a form may repeat, and `captions`. Known by its "
+            "content, never by its name. The same content under the same `external_id` answers 200 with the asset that "
+            "is there, and so does any duplicate where the dataset skips them; `duplicate_of` names the earlier "
+            "asset. `Prefer: wait=N` answers 200 too if the job ends in time."
+        ),
+        parameters=[IDEMPOTENCY, PREFER],
+        request={"multipart/form-data": shapes.AssetForm, "application/json": NewAsset},
+        responses={202: shapes.AssetAdded, 200: shapes.AssetAdded},
+        extensions={"x-problems": [403, 409, 413, 415]},
+    )
+    def post(self, request: Request, dataset_id: uuid.UUID) -> HttpResponse:
+        form = read_form(
+            request, files=("file",), json_fields=("metadata", "captions"), repeated={"text": "captions"}
+        )
+        fields = NewAsset.read(form.fields)
+        once = Once(request, form.fields, form.files)
+        answer = once.earlier() or self._new(once, dataset_id, fields, form.files.get("file"))
+        seconds = preferred_wait(request)
+        if answer.status == 202 and not answer.replayed and seconds:
+            answer = self._waited(once, answer, seconds)
+        return answer.response()
+
+    def _new(self, once: Once, dataset_id: uuid.UUID, fields: dict[str, Any], sent: Any) -> Answer:
+        upload_id, at_most = fields.get("upload"), settings.MAX_UPLOAD_BYTES
+        with file_of(self.tenant_id, sent, upload_id, at_most=at_most) as file:
+            # Before any transaction: reading, scanning and hashing a film takes seconds.
+            upload = uploads.check_upload(
+                file,
+                fields.get("text") or "",
+                captions=fields.get("captions") or (),
+                filename=filename_of(file),
+            )
+            return once.run(lambda: self._add(dataset_id, fields, upload))
+
+    def _add(self, dataset_id: uuid.UUID, fields: dict[str, Any], upload: uploads.Upload) -> Answer:
+        self.added = services.add_asset(
+            dataset_id=dataset_id,
+            upload=upload,
+            values=fields.get("metadata") or {},
+            external_id=fields.get("external_id"),
+            actor=self.actor,
+        )
+        return changed(self.added)
+
+    def _waited(self, once: Once, answer: Answer, seconds: int) -> Answer:
+        job = ended_in_time(self.tenant_id, self.added.job.id, seconds) if self.added.job else None
+        if job is None:
+            return answer
+        try:
+            with tenant_scope(self.tenant_id):
+                asset = selectors.get_asset(self.added.asset.id)
+        except NotFound:
+            # Deleted while we waited; that it was accepted is still true.
+            return answer
+        body = {"asset": selectors.as_dict(asset), "job": jobs.as_dict(job), **_duplicate(self.added)}
+        headers = {**location(job.id), "Preference-Applied": f"wait={seconds}"}
+        return once.replace(Answer.of(200, body, headers))
+
+
+def changed(change: services.Added) -> Answer:
+    """200 where nothing is left to do, else 202 with the job."""
+    body = {"asset": selectors.as_dict(change.asset), "job": None, **_duplicate(change)}
+    if change.job is None:
+        return Answer.of(200, body)
+    return Answer.of(202, {**body, "job": jobs.as_dict(change.job)}, location(change.job.id))
+
+
+def _duplicate(change: services.Added) -> dict[str, Any]:
+    return {"duplicate_of": str(change.duplicate_of)} if change.duplicate_of else {}
+
+
+class OneAsset(Resource):
+    scopes = {"GET": READ, "PATCH": WRITE, "DELETE": WRITE}
+
+    def find(self, asset_id: uuid.UUID | None) -> Asset:
+        return selectors.get_asset(asset_id)
+
+    @extend_schema(summary="An asset", responses=shapes.Asset)
+    def get(self, request: Request, asset_id: uuid.UUID) -> Response:
+        return Response(selectors.as_shown(self.found, key_of(request).scopes))
+
+    @extend_schema(
+        summary="Change captions or metadata",
+        description=(
+            "Metadata and `captions` are replaced as a whole; `caption` is the first of them, and the others stay. "
+            "New metadata answers 200 with the asset, new captions are embedded anew: 202 with asset and job."
+        ),
+        request={"application/json": AssetChanges},
+        responses={200: shapes.Asset, 202: shapes.AssetChanged},
+        extensions={"x-problems": [403]},
+    )
+    def patch(self, request: Request, asset_id: uuid.UUID) -> HttpResponse:
+        changes = AssetChanges.read(request.data)
+        if not changes:
+            raise Invalid("Send a caption, captions, metadata, or several of them.")
+        if {"caption", "captions"} <= changes.keys():
+            raise Invalid("Send a caption or all captions, not both.", pointer="/captions")
+        with tenant_scope(self.tenant_id):
+            change = services.update_asset(
+                asset_id=asset_id,
+                caption=changes.get("caption"),
+                captions=changes.get("captions"),
+                values=changes.get("metadata"),
+                actor=self.actor,
+            )
+        if change.job is None:
+            return Answer.of(200, selectors.as_dict(change.asset)).response()
+        return changed(change).response()
+
+    @extend_schema(
+        summary="Delete an asset",
+        description="Once this is answered, no search returns it again. `Link` names the receipt.",
+        responses={204: None},
+    )
+    def delete(self, request: Request, asset_id: uuid.UUID) -> Response:
+        with tenant_scope(self.tenant_id):
+            receipt = erasure.erase_asset(asset_id=asset_id, actor=self.actor)
+        link = f'</api/v1/erasures/{receipt.id}>; rel="describedby"'
+        return Response(status=204, headers={"Link": link})

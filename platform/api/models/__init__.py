@@ -1,0 +1,1 @@
+"""Fine-tuning, models and their promotion, golden queries."""

@@ -1,0 +1,1 @@
+"""Audits, reviews, policies, hash lists and the record."""

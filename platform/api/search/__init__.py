@@ -1,0 +1,1 @@
+"""Search, and what weighs and shows it: weights, feedback, maps."""

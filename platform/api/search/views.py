@@ -1,0 +1,172 @@
+"""`/search`: one query of any modalities."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from django.core.files.uploadedfile import TemporaryUploadedFile
+from django.http import HttpResponse
+from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+
+from api.parsers import Form, read_form
+from api.rendering import to_json
+from api.resource import Resource, since
+from api.search import shapes
+from api.search.forms import JSON_FIELDS, SearchBody, require_named
+from tenants.accounts.permissions import SEARCH
+from tenants.errors import Invalid
+from tenants.learning.selectors import public_name
+from tenants.retrieval import filters, search
+from tenants.retrieval.hydration import HYDRATED
+from tenants.retrieval.state import Hit
+from tenants.retrieval.vectors import DIMENSION
+
+PARTS = ("text", "image", "audio", "video", "vector", "like")
+FILES = ("image", "audio", "video")
+
+
+class Search(Resource):
+    scopes = {"POST": SEARCH}
+
+    @extend_schema(
+        summary="Search by text, picture, speech, vector, or several of them",
+        description="Files go in a form: the JSON fields as form fields, `image` and `audio` as files.",
+        request={"application/json": SearchBody, "multipart/form-data": shapes.SearchForm},
+        responses={200: shapes.Found},
+        extensions={"x-problems": [404, 410, 413, 415]},
+    )
+    def post(self, request: Request) -> HttpResponse:
+        begun = time.perf_counter()
+        form = read_form(request, files=FILES, json_fields=JSON_FIELDS)
+        try:
+            fields = SearchBody.read(form.fields)
+            query = build_query(fields, form)
+        except (ValidationError, Invalid):
+            # What is not there is told before what is wrong.
+            require_named(self.tenant_id, form.fields)
+            raise
+        around = {"auth": self.auth_ms, "parse": since(begun)}
+        answer = search.search(tenant_id=self.tenant_id, query=query, read=HYDRATED)
+        answer.timings = {**around, **answer.timings}
+        return self._answered(answer, fields)
+
+    def _answered(self, answer: search.Answer, fields: dict[str, Any]) -> HttpResponse:
+        """Written here, so that this step can be told, too."""
+        begun = time.perf_counter()
+        body = as_dict(answer)
+        content = to_json(body)
+        answer.timings |= {"serialise": since(begun), "total": since(self.begun)}
+        if fields.get("explain"):
+            content = to_json({**body, "explain": _explained(answer, fields)})
+        return HttpResponse(
+            content, content_type="application/json", headers={"Server-Timing": _timing(answer)}
+        )
+
+
+def build_query(fields: dict[str, Any], form: Form) -> search.Query:
+    """The query that the checked fields and files stand for. Raises Invalid."""
+    _refuse_what_is_to_come(fields, form)
+    text = (fields.get("text") or "").strip()
+    named = [
+        part for part in PARTS if part in form.files or (fields.get(part) is not None and part != "text")
+    ]
+    if not text and not named and not fields.get("cursor"):
+        raise Invalid(f"Send at least one of {', '.join(PARTS)}.")
+    like, unlike = fields.get("like") or {}, fields.get("unlike") or {}
+    return search.Query(
+        text=text,
+        image=_path(form, "image"),
+        image_asset=_asset(fields, "image"),
+        audio=_path(form, "audio"),
+        audio_asset=_asset(fields, "audio"),
+        video_asset=_asset(fields, "video"),
+        vector=fields.get("vector"),
+        like=like.get("assets") or [],
+        unlike=unlike.get("assets") or [],
+        unlike_text=(unlike.get("text") or "").strip(),
+        datasets=fields.get("datasets"),
+        modalities=fields.get("modalities"),
+        conditions=filters.parse(fields.get("filter")),
+        task=fields.get("task") or "general",
+        hybrid=bool(fields.get("hybrid")),
+        weights=fields.get("weights") or {},
+        top_k=fields.get("top_k") or 10,
+        cursor=fields.get("cursor") or "",
+        explain=bool(fields.get("explain")),
+        exact=bool(fields.get("exact")),
+        highlight=bool(fields.get("highlight")),
+        group_duplicates=fields.get("group") == "duplicates",
+        facets=fields.get("facets") or [],
+    )
+
+
+def _asset(fields: dict[str, Any], part: str) -> uuid.UUID | None:
+    return fields[part]["asset"] if fields.get(part) else None
+
+
+def _refuse_what_is_to_come(fields: dict[str, Any], form: Form) -> None:
+    if "video" in form.files:
+        raise Invalid(
+            'Search by a film that is uploaded is not available yet. Add it, then send {"asset": its id}.',
+            pointer="/video",
+        )
+
+
+def _path(form: Form, name: str) -> Path | None:
+    file = form.files.get(name)
+    if file is None:
+        return None
+    if not file.size:
+        raise Invalid("The file is empty.", pointer=f"/{name}")
+    # The upload handler spools to disk; the file goes away with the request.
+    assert isinstance(file, TemporaryUploadedFile)  # noqa: S101 - for the type checker
+    return Path(file.temporary_file_path())
+
+
+def as_dict(answer: search.Answer) -> dict[str, Any]:
+    """The answer in the shape of the API."""
+    return {
+        "search_id": answer.search_id,
+        "results": [_result(asset, hit, answer) for asset, hit in answer.results],
+        "next": answer.next,
+        **answer.meta,
+        "model": _model(answer.meta["model"]),
+    }
+
+
+def _model(named: dict[str, str]) -> dict[str, Any]:
+    """The model by the id that /models knows it by."""
+    space = f"{named['id']}:{named['version']}"
+    return {"id": public_name(space), "version": named["version"], "dimension": DIMENSION}
+
+
+def _result(asset: dict[str, Any], hit: Hit, answer: search.Answer) -> dict[str, Any]:
+    matched: dict[str, Any] = {"modality": hit.modality}
+    if hit.segment:
+        matched["segment"] = hit.segment
+    shape: dict[str, Any] = {"asset": asset, "score": hit.score, "matched": matched}
+    if answer.highlights is not None:
+        shape["highlights"] = [found.as_dict() for found in answer.highlights[hit.asset_id]]
+    if answer.duplicates is not None:
+        others = answer.duplicates[hit.asset_id]
+        shape["duplicates"] = [{"asset": str(other.asset_id), "score": other.score} for other in others]
+    return shape
+
+
+def _explained(answer: search.Answer, fields: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "timings_ms": {step: round(took, 3) for step, took in answer.timings.items()},
+        "parts": answer.meta["weights"],
+        "weighing": answer.why,
+        "cache": {name: layer or "bypass" for name, layer in answer.layers.items()},
+        "filter": fields.get("filter"),
+    }
+
+
+def _timing(answer: search.Answer) -> str:
+    return ", ".join(f"{step};dur={took:.2f}" for step, took in answer.timings.items())

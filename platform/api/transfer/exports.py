@@ -1,0 +1,89 @@
+"""`/exports`: everything that a tenant owns, as one file in open formats."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from api.assets.content import NOTHING, RANGE
+from api.fields import Body, Flag
+from api.idempotency import Answer, Once
+from api.jobs.views import location
+from api.paging import read_page, refuse_unknown
+from api.resource import Resource
+from api.schema import IDEMPOTENCY, PAGING
+from api.transfer import care_shapes as shapes
+from tenants.accounts.permissions import ADMIN
+from tenants.datasets import serving
+from tenants.events.models import Export
+from tenants.jobs import selectors as jobs
+from tenants.pipeline.transfer import exports
+from tenants.scope import tenant_scope
+
+
+class NewExport(Body):
+    vectors = Flag(
+        default=False, help_text="With the vectors; without, whoever imports it computes them anew."
+    )
+
+
+class Exports(Resource):
+    scopes = {"GET": ADMIN, "POST": ADMIN}
+
+    @extend_schema(summary="List exports", parameters=PAGING, responses=shapes.ExportPage)
+    def get(self, request: Request) -> Response:
+        refuse_unknown(request.query_params)
+        page = read_page(request.query_params)
+        with tenant_scope(self.tenant_id):
+            return Response(page.of(exports.list_exports(), exports.as_dict))
+
+    @extend_schema(
+        summary="Export everything",
+        description="A job makes a zip file, kept for some days. One at a time.",
+        parameters=[IDEMPOTENCY],
+        request={"application/json": NewExport},
+        responses={202: shapes.ExportAccepted},
+        extensions={"x-problems": [409]},
+    )
+    def post(self, request: Request) -> HttpResponse:
+        fields = NewExport.read(request.data)
+        return Once(request, fields).run(lambda: self._request(fields)).response()
+
+    def _request(self, fields: dict[str, Any]) -> Answer:
+        export, job = exports.request_export(with_vectors=fields["vectors"], actor=self.actor)
+        body = {"export": exports.as_dict(export), "job": jobs.as_dict(job)}
+        return Answer.of(202, body, location(job.id))
+
+
+class OneExport(Resource):
+    scopes = {"GET": ADMIN}
+
+    def find(self, export_id: uuid.UUID | None) -> Export:
+        return exports.get_export(export_id)
+
+    @extend_schema(summary="An export", responses=shapes.Export)
+    def get(self, request: Request, export_id: uuid.UUID) -> Response:
+        return Response(exports.as_dict(self.found))
+
+
+class ExportContent(OneExport):
+    @extend_schema(
+        summary="Download an export",
+        parameters=RANGE,
+        responses={
+            (200, "application/zip"): OpenApiTypes.BINARY,
+            (206, "application/zip"): OpenApiTypes.BINARY,
+            304: NOTHING,
+            416: NOTHING,
+        },
+        extensions={"x-problems": [409]},
+    )
+    def get(self, request: Request, export_id: uuid.UUID) -> HttpResponseBase:  # type: ignore[override]
+        return serving.serve(request, exports.content_of(self.found))
