@@ -19,9 +19,9 @@ from api.generation.views import (
     RetryGeneration,
 )
 from api.jobs.views import CancelJob, JobEvents, JobLog, JobPriority, Jobs, OneJob, RetryJob
-from api.models.finetunes import Finetunes
-from api.models.golden_queries import GoldenQueries, OneGoldenQuery
-from api.models.views import Models, OneModel, PromoteModel, RollBackModel
+from api.learning.finetunes import Finetunes
+from api.learning.golden_queries import GoldenQueries, OneGoldenQuery
+from api.learning.views import Models, OneModel, PromoteModel, RollBackModel
 from api.moderation.appeals import Appeals, DecideAppeal, OneAppeal
 from api.moderation.audits import AuditPicture, Audits, Detectors, OneAudit
 from api.moderation.hash_lists import HashEntries, HashLists, MatchHashes, OneHashEntry, OneHashList

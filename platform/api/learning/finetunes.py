@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from api.fields import Body, Flag, Text, Whole
 from api.idempotency import Answer, Once
 from api.jobs.views import location
-from api.models import shapes
+from api.learning import shapes
 from api.paths import read_id
 from api.resource import Resource
 from api.schema import IDEMPOTENCY

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from api.fields import Body, Flag, Text
 from api.idempotency import Answer, Once
 from api.jobs.views import location
-from api.models import shapes
+from api.learning import shapes
 from api.paging import Page, encode_cursor, read_page, refuse_unknown
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING

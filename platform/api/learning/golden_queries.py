@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from api.fields import Body, Text
 from api.idempotency import Answer, Once
-from api.models import shapes
+from api.learning import shapes
 from api.paging import read_page, refuse_unknown
 from api.paths import read_id
 from api.resource import Resource
