@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import av
 import numpy as np
@@ -165,7 +165,7 @@ def remote_manifest(url: str) -> bytes:
 class Watcher:
     """A local server that counts who calls; hostile files name its address."""
 
-    def __enter__(self) -> Watcher:
+    def __enter__(self) -> Self:
         self._calls: list[str] = []
         calls = self._calls
 

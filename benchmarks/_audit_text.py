@@ -26,7 +26,7 @@ BOOTSTRAPS = sized(300, 3)
 FEW = sized(None, 3)
 #: Words of African American English that insult nobody: a proxy, since the tweets do not say who wrote them.
 DIALECT = re.compile(
-    r"\b(?:finna|gon|ain'?t|dis|dat|dem|da|wit|tryna|imma|bruh|y'?all|yo|homie|aint|gotta)\b", re.I
+    r"\b(?:finna|gon|ain'?t|dis|dat|dem|da|wit|tryna|imma|bruh|y'?all|yo|homie|aint|gotta)\b", re.IGNORECASE
 )
 SEED = 0
 

@@ -138,8 +138,10 @@ def write_vectors(tenant_id: uuid.UUID) -> None:
 
 def write_jobs(rows: Multiplier, count: int) -> None:
     """Nine in ten succeeded. They have no dispatch, so that nobody works on them."""
-    state = "CASE WHEN n % 100 < 5 THEN 'failed' WHEN n % 100 < 8 THEN 'cancelled' WHEN n % 100 = 8 THEN 'queued' " \
-            "WHEN n % 100 = 9 THEN 'running' ELSE 'succeeded' END"  # fmt: skip
+    state = (
+        "CASE WHEN n % 100 < 5 THEN 'failed' WHEN n % 100 < 8 THEN 'cancelled' WHEN n % 100 = 8 THEN 'queued' "
+        "WHEN n % 100 = 9 THEN 'running' ELSE 'succeeded' END"
+    )
     kind = "CASE WHEN n % 3 = 0 THEN 'audit_item' WHEN n % 50 = 1 THEN 'import_assets' ELSE 'embed_asset' END"
     begun = f"now() - make_interval(secs => ({count} - n) * 20)"
     ended = f"CASE WHEN n % 100 IN (8, 9) THEN NULL ELSE {begun} + interval '5 seconds' END"

@@ -71,7 +71,8 @@ def _train(case: Case, folder: Path) -> list[dict[str, Any]]:
     (folder / "run.json").write_text(json.dumps({"data": [str(folder / "pairs")], **case.body}))
     done = subprocess.run(
         [sys.executable, "-m", "ml.training", "--nice", "0", "run", str(folder)],
-        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdin=_open_input(), stdout=subprocess.PIPE, text=True,
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdin=_open_input(), stdout=subprocess.PIPE,
+        text=True, check=False,
     )  # fmt: skip
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 

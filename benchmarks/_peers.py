@@ -173,7 +173,7 @@ def _run(bench: Bench, name: str, python: Path, folder: Path, work: Path) -> dic
         }
     done = subprocess.run(
         [str(python), str(program), name, str(folder)],
-        cwd=work, env=env, capture_output=True, text=True, timeout=RUN_S,
+        cwd=work, env=env, capture_output=True, text=True, timeout=RUN_S, check=False,
     )  # fmt: skip
     if done.returncode:
         raise SectionFailed(

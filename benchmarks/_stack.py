@@ -83,7 +83,13 @@ def beside(stack: Stack, program: str, given: Any) -> Any:
     ]
     env = {**inherited(), **stack.env, "PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}"}
     done = subprocess.run(
-        command, cwd=ROOT, env=env, input=json.dumps(given, default=str), capture_output=True, text=True
+        command,
+        cwd=ROOT,
+        env=env,
+        input=json.dumps(given, default=str),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise RuntimeError(f"{program}: {done.stderr[-2000:]}")

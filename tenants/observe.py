@@ -49,7 +49,7 @@ def context_of(traceparent: str) -> SpanContext:
 
 
 @contextmanager
-def continuing(traceparent: str, name: str, **attributes: str | int | float) -> Iterator[Span]:
+def continuing(traceparent: str, name: str, **attributes: str | float) -> Iterator[Span]:
     """A span of work that another process began, or of a trace of its own where none is named."""
     context = _propagator.extract({"traceparent": traceparent[:TRACEPARENT_LENGTH]}) if traceparent else None
     with tracer.start_as_current_span(

@@ -72,7 +72,9 @@ def sites() -> list[Site]:
     }
     # Only what imports it can call it.
     importing = {
-        path: text for path, text in texts.items() if re.search(r"^\s*(?:import|from) .*\bre", text, re.M)
+        path: text
+        for path, text in texts.items()
+        if re.search(r"^\s*(?:import|from) .*\bre", text, re.MULTILINE)
     }
     return [site for path, text in importing.items() for site in _sites(path, ast.parse(text))]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,6 @@ from ml.alignment.numerics import unit
 
 Floats = NDArray[np.float32]
 Index = NDArray[Any] | slice | Sequence[int]
-_Rows = TypeVar("_Rows", bound="_Columns")
 
 
 #: Channels of an EfficientNet-Lite's last layer.
@@ -36,12 +35,12 @@ class _Columns:
     def __len__(self) -> int:
         return len(next(iter(vars(self).values())))
 
-    def rows(self: _Rows, index: Index) -> _Rows:
+    def rows(self, index: Index) -> Self:
         """Some of the rows, by slice, numbers or mask."""
         return type(self)(**{name: values[index] for name, values in vars(self).items()})
 
     @classmethod
-    def concatenate(cls: type[_Rows], parts: Sequence[_Rows]) -> _Rows:
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
         """The rows of all ``parts``, at least one, in order."""
         names = vars(parts[0])
         return cls(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in names})

@@ -35,7 +35,7 @@ PROVINCES = frozenset(_PROVINCES.split())
 #: Nobody's address: names that are reserved for examples, and files whose names look like addresses.
 _NO_DOMAIN = re.compile(
     r"(?:@|\.)(?:example\.(?:com|org|net)|example|invalid|test|localhost)$|\.(?:png|jpe?g|gif|svg|webp|css|js|mp4)$",
-    re.I,
+    re.IGNORECASE,
 )
 
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"

@@ -53,8 +53,10 @@ def _flite(voice: str, stretch: float) -> Callable[[str, Path], tuple[list[str],
 def _festival(voice: str, stretch: float) -> Callable[[str, Path], tuple[list[str], str]]:
     return lambda text, out: (
         ["festival", "--pipe"],
-        f"(voice_{voice}) (Parameter.set 'Duration_Stretch {stretch}) "
-        f'(utt.save.wave (utt.synth (Utterance Text "{text}")) "{out}")',
+        (
+            f"(voice_{voice}) (Parameter.set 'Duration_Stretch {stretch}) "
+            f'(utt.save.wave (utt.synth (Utterance Text "{text}")) "{out}")'
+        ),
     )
 
 

@@ -89,8 +89,8 @@ def held_out(
         others = fit_mixture(balanced([one for one in synthetic if key(one) != group], key))
         theirs = [one for one in synthetic if key(one) == group]
         found[group] = {}
-        for name in mixtures:
-            pair = Pair(mixtures[name], others, -np.inf)
+        for name, mixture in mixtures.items():
+            pair = Pair(mixture, others, -np.inf)
             found[group][name] = (
                 np.asarray([pair.score(one.frames)[0] for one in real if one.voice == name]),
                 np.asarray([pair.score(one.frames)[0] for one in theirs]),

@@ -9,7 +9,7 @@ from contextlib import closing
 from copy import copy
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ml.media.model import DecodedImage, Frame, MediaError, MediaInfo, Sound
 from ml.media.pool import Pool, died, timed_out
@@ -143,7 +143,7 @@ class Decoder:
         """End the idle children. A closed decoder starts new ones when it is used again."""
         self.pool.close()
 
-    def __enter__(self) -> Decoder:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

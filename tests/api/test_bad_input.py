@@ -179,8 +179,8 @@ def test_broken_forms(api: Api, dataset: str) -> None:
     for body, kind in (
         (b"--x\r\n", "multipart/form-data"),
         (b"nonsense", "multipart/form-data; boundary="),
-        (b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n'
-         b"Content-Transfer-Encoding: base64\r\n\r\n!!!\r\n--x--\r\n", "multipart/form-data; boundary=x"),
+        ((b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n'
+         b"Content-Transfer-Encoding: base64\r\n\r\n!!!\r\n--x--\r\n"), "multipart/form-data; boundary=x"),
     ):  # fmt: skip
         refused(api.call("POST", path, body, {"Content-Type": kind}), 400, "malformed")
     fields = {f"f{n}": "x" for n in range(3_200)}

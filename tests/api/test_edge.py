@@ -550,7 +550,7 @@ def test_a_stop_loses_no_request_that_was_counted(party: Party, auth: dict[str, 
     assert valkey().get(metering.month_key(party.id, current_period())) == b"30"
 
 
-@pytest.mark.parametrize("source,shown", [(PROXY, "2001:db8::7"), ("127.0.0.1", "127.0.0.1")])
+@pytest.mark.parametrize(("source", "shown"), [(PROXY, "2001:db8::7"), ("127.0.0.1", "127.0.0.1")])
 def test_a_session_shows_the_address_that_a_trusted_proxy_tells(
     server: Server, source: str, shown: str
 ) -> None:

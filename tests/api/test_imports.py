@@ -159,7 +159,7 @@ def test_the_same_key_and_file_import_once(api: Api, party: Party, dataset: str)
 
 
 @pytest.mark.parametrize(
-    "fields,status,slug,pointer",
+    ("fields", "status", "slug", "pointer"),
     [
         ({}, 422, "invalid", "/source"),
         ({"source": "file:///etc/passwd"}, 422, "invalid", "/source"),
@@ -207,7 +207,7 @@ def test_those_who_look_leave_threads_to_the_others(api: Api, party: Party, data
 
 
 @pytest.mark.parametrize(
-    "content,mapping",
+    ("content", "mapping"),
     [
         (b'{"text": "a", "x": "\\ud800"}', None),
         (b'{"\\ud800": "some words"}', None),

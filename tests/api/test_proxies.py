@@ -42,7 +42,7 @@ def test_without_trusted_proxies_no_header_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    "given,address",
+    ("given", "address"),
     [
         (CLIENT, CLIENT),
         # What the client itself sent stands to the left of what the proxy added.
@@ -95,7 +95,7 @@ def test_the_scheme_is_the_proxys_word() -> None:
 
 
 @pytest.mark.parametrize(
-    "given,found",
+    ("given", "found"),
     [
         (f"for={CLIENT};proto=https;by={PROXY}", (CLIENT, "https")),
         (f"for=198.51.100.1;proto=http, For={CLIENT};Proto=https", (CLIENT, "https")),

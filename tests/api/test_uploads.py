@@ -174,7 +174,7 @@ def test_wrong_offsets_and_lengths(api: Api, party: Party) -> None:
 
 
 @pytest.mark.parametrize(
-    "headers,status",
+    ("headers", "status"),
     [
         ({}, 400),
         ({"Upload-Length": "x"}, 400),

@@ -56,7 +56,7 @@ def test_its_life(api: Api, party: Party) -> None:
 
 
 @pytest.mark.parametrize(
-    "body,pointer",
+    ("body", "pointer"),
     [
         ({}, "/url"),
         ({"url": "http://hooks.example/"}, "/url"),

@@ -35,7 +35,7 @@ def standing(party: Any) -> tuple[Any, ...]:
     return tenant.state, tenant.plan_id, tenant.exceptions, acts
 
 
-@pytest.mark.parametrize("name,method", CASES)
+@pytest.mark.parametrize(("name", "method"), CASES)
 def test_who_is_not_signed_in_is_sent_to_the_consoles_sign_in(name: str, method: str, party: Any) -> None:
     before = standing(party)
     response = Client().generic(method, address(name, party))
@@ -43,7 +43,7 @@ def test_who_is_not_signed_in_is_sent_to_the_consoles_sign_in(name: str, method:
     assert standing(party) == before
 
 
-@pytest.mark.parametrize("name,method", CASES)
+@pytest.mark.parametrize(("name", "method"), CASES)
 def test_a_tenants_owner_is_refused(name: str, method: str, party: Any, owner: Client) -> None:
     before = standing(party)
     response = owner.generic(method, address(name, party))
@@ -51,13 +51,13 @@ def test_a_tenants_owner_is_refused(name: str, method: str, party: Any, owner: C
     assert standing(party) == before
 
 
-@pytest.mark.parametrize("name,method", CASES)
+@pytest.mark.parametrize(("name", "method"), CASES)
 def test_an_operator_comes_in(name: str, method: str, party: Any, operator: Client) -> None:
     response = operator.generic(method, address(name, party))
     assert response.status_code not in (401, 403, 405, 500), response.content[:300]
 
 
-@pytest.mark.parametrize("name,method", CASES)
+@pytest.mark.parametrize(("name", "method"), CASES)
 def test_without_the_second_factor_that_is_asked_nothing_opens(
     name: str, method: str, party: Any, operator: Client, settings: Any
 ) -> None:
@@ -82,7 +82,7 @@ def test_who_is_staff_no_more_is_out_at_once(operator: Client) -> None:
     assert operator.get("/operator/").status_code == 403
 
 
-@pytest.mark.parametrize("name,method", [case for case in CASES if case[1] == "POST"])
+@pytest.mark.parametrize(("name", "method"), [case for case in CASES if case[1] == "POST"])
 def test_a_form_without_its_token_is_refused(name: str, method: str, party: Any, operator: Client) -> None:
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(operator.user)
@@ -91,7 +91,7 @@ def test_a_form_without_its_token_is_refused(name: str, method: str, party: Any,
     assert standing(party) == before
 
 
-@pytest.mark.parametrize("name,method", CASES)
+@pytest.mark.parametrize(("name", "method"), CASES)
 def test_only_the_named_methods_are_served(name: str, method: str, party: Any, operator: Client) -> None:
     assert operator.generic("DELETE", address(name, party)).status_code == 405
 

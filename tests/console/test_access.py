@@ -377,7 +377,7 @@ def test_a_role_opens_what_its_scopes_allow(role: str, things: Things, person: C
 
 
 @pytest.mark.parametrize(
-    "name,method,scope",
+    ("name", "method", "scope"),
     [row for row in TABLE if row[2] in {"write", "train", "admin", "moderate", "generate"}],
 )
 def test_a_refusal_changes_nothing(
@@ -395,7 +395,7 @@ def test_a_refusal_changes_nothing(
         assert standing.dataset in selectors.list_datasets()
 
 
-@pytest.mark.parametrize("name,method,scope", [row for row in TABLE if row[0] not in BEFORE_A_TENANT])
+@pytest.mark.parametrize(("name", "method", "scope"), [row for row in TABLE if row[0] not in BEFORE_A_TENANT])
 def test_who_is_not_signed_in_is_sent_to_sign_in(
     name: str, method: str, scope: str, standing: Things
 ) -> None:
@@ -406,7 +406,9 @@ def test_who_is_not_signed_in_is_sent_to_sign_in(
     assert asked_by_script.status_code == 401
 
 
-@pytest.mark.parametrize("name,method,scope", [row for row in TABLE if row[0].split("-")[0] in ONE_THING])
+@pytest.mark.parametrize(
+    ("name", "method", "scope"), [row for row in TABLE if row[0].split("-")[0] in ONE_THING]
+)
 def test_what_belongs_to_another_tenant_is_absent(
     name: str, method: str, scope: str, standing: Things, owner: Client
 ) -> None:
@@ -475,7 +477,7 @@ def test_a_tenant_that_is_not_ones_own_cannot_be_chosen(stranger: Party, owner: 
     assert stranger.tenant.name not in page
 
 
-@pytest.mark.parametrize("name,method,scope", [row for row in TABLE if row[1] == "POST"])
+@pytest.mark.parametrize(("name", "method", "scope"), [row for row in TABLE if row[1] == "POST"])
 def test_a_form_without_its_token_is_refused(name: str, method: str, scope: str, standing: Things) -> None:
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(standing.party.owner)

@@ -37,7 +37,7 @@ def rows(*conditions: tuple[str, str, str]) -> QueryDict:
 
 
 @pytest.mark.parametrize(
-    "row,expected",
+    ("row", "expected"),
     [
         (("colour", "eq", " red "), {"colour": {"eq": "red"}}),
         (("price", "eq", "12"), {"price": {"eq": 12.0}}),
@@ -139,7 +139,7 @@ def test_the_sliders_stand_at_the_weights_of_the_answer(
 
 
 @pytest.mark.parametrize(
-    "fields,words",
+    ("fields", "words"),
     [
         ({}, "Type what you look for"),
         ({"text": "x" * 10_001}, "at most 10000 characters"),
@@ -159,7 +159,7 @@ def test_refusals_come_as_a_part_for_the_problem_box(fields: dict, words: str, o
 
 
 @pytest.mark.parametrize(
-    "error,status", [(MediaError("corrupt", "Broken <b>"), 422), (MediaError("unsupported", "No"), 415)]
+    ("error", "status"), [(MediaError("corrupt", "Broken <b>"), 422), (MediaError("unsupported", "No"), 415)]
 )
 def test_a_picture_that_cannot_be_read_is_explained(
     error: MediaError, status: int, owner: Client, monkeypatch: pytest.MonkeyPatch

@@ -70,7 +70,7 @@ def following(page: str) -> str:
     return html.unescape(address)
 
 
-@pytest.mark.parametrize("sort,view,size", [("newest", "grid", 24), ("oldest", "table", 50)])
+@pytest.mark.parametrize(("sort", "view", "size"), [("newest", "grid", 24), ("oldest", "table", 50)])
 def test_every_order_goes_on_where_it_stopped(
     shelf: Any, owner: Client, sort: str, view: str, size: int
 ) -> None:

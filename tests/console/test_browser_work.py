@@ -43,7 +43,9 @@ def in_stack(stack: Any, code: str) -> str:
     """Run Python beside the stack, as `manage.py shell` does."""
     env = {**os.environ, **stack.env, "DATA_DIR": str(stack.data_dir)}
     command = [sys.executable, "manage.py", "shell", "-v0", "-c", code]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
 

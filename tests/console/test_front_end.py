@@ -51,5 +51,7 @@ def test_the_scripts_types_fit() -> None:
     compiler = SOURCES / "node_modules" / ".bin" / "tsc"
     if not compiler.exists() or not shutil.which("node"):
         pytest.skip("no Node on the path, or the front end's packages are not installed")
-    done = subprocess.run([compiler, "--noEmit"], cwd=SOURCES, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [compiler, "--noEmit"], cwd=SOURCES, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stdout

@@ -132,7 +132,7 @@ def test_tiles_tell_the_moment(recording: Asset, party: Party, owner: Client) ->
 
 
 @pytest.mark.parametrize(
-    "seconds,shown", [(0, "0:00"), (59.9, "0:59"), (83, "1:23"), (3723, "1:02:03"), (None, "")]
+    ("seconds", "shown"), [(0, "0:00"), (59.9, "0:59"), (83, "1:23"), (3723, "1:02:03"), (None, "")]
 )
 def test_moments_as_people_read_them(seconds: float | None, shown: str) -> None:
     assert clock(seconds) == shown
@@ -143,7 +143,7 @@ def test_a_waveform_as_a_path() -> None:
 
 
 @pytest.mark.parametrize(
-    "text,read", [("83", "83"), ("1.25", "1.25"), ("-1", ""), ("1e9", ""), ("²", ""), ("1" * 9, "")]
+    ("text", "read"), [("83", "83"), ("1.25", "1.25"), ("-1", ""), ("1e9", ""), ("²", ""), ("1" * 9, "")]
 )
 def test_only_plain_seconds_are_a_moment(text: str, read: str) -> None:
     assert read_moment(text) == read

@@ -417,7 +417,7 @@ PERSONAL = [
 ]
 
 
-@pytest.mark.parametrize("method,path", PERSONAL)
+@pytest.mark.parametrize(("method", "path"), PERSONAL)
 def test_personal_pages_need_a_person_and_a_token(method: str, path: str, client: Client) -> None:
     assert client.generic(method, path)["Location"].startswith("/login?next=")
     user = new_user(PASSWORD)

@@ -117,7 +117,7 @@ def test_unknown_accounts_cost_as_much_as_known_ones(
     assert hashed == [f"wrong {party.owner.email}", "wrong nobody@nowhere.example"]
 
 
-@pytest.mark.parametrize("username,password", [("", "x"), ("a@b.example", ""), ("", ""), ("  ", "x")])
+@pytest.mark.parametrize(("username", "password"), [("", "x"), ("a@b.example", ""), ("", ""), ("  ", "x")])
 def test_what_is_missing_costs_and_counts_nothing(
     username: str, password: str, party: Party, fresh_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

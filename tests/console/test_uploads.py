@@ -75,7 +75,7 @@ def test_a_text(party: Party, dataset_id: str, owner: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields,status,words",
+    ("fields", "status", "words"),
     [
         (
             {"file": SimpleUploadedFile("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>\x00")},

@@ -61,7 +61,7 @@ def test_made_with_a_choice_of_events_and_its_secret_shown_once(owner: Client, p
 
 
 @pytest.mark.parametrize(
-    "fields,said",
+    ("fields", "said"),
     [
         ({"url": "http://hooks.example/", "which": "all"}, "The URL starts with https://"),
         ({"url": "https://a:b@hooks.example/", "which": "all"}, "no user name"),

@@ -30,6 +30,7 @@ def manage(stack: Any) -> Callable[..., str]:
             capture_output=True,
             text=True,
             timeout=60,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -53,7 +53,9 @@ class Workspace:
     def manage(self, *arguments: str) -> str:
         env = {**os.environ, **self.stack.env, **ENV, "DATA_DIR": str(self.stack.data_dir)}
         command = [sys.executable, "manage.py", *arguments]
-        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=PATIENCE_S)
+        done = subprocess.run(
+            command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 

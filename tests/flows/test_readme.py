@@ -102,7 +102,7 @@ def walk(stack: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]
     )
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     asked = sorted(folder.glob("*.asked"))
-    yield Walk(
+    return Walk(
         [Call(one.read_text(), json.loads(one.with_suffix(".answer").read_text())) for one in asked],
         done.stdout,
     )

@@ -155,7 +155,7 @@ def test_quantisation_that_strays_is_refused(monkeypatch: pytest.MonkeyPatch, tm
 def test_the_command_is_instant_when_all_is_there(models: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "ml.compression", "prepare", "--out", str(models)],
-        cwd=Path(module.__file__).resolve().parents[2], capture_output=True, text=True, timeout=60,
+        cwd=Path(module.__file__).resolve().parents[2], capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0
     assert done.stdout.startswith("models intact in ")

@@ -89,7 +89,7 @@ def test_the_mask_is_a_small_picture_with_colour_on_both_regions() -> None:
 
 def test_boxes_are_in_pixels_of_the_original() -> None:
     region = next(s for s in examine(copied(photo(1)), 3.0).evidence if s["kind"] == "copied-region")
-    left, top, width, height = sorted(region["boxes"])[0]
+    left, top, width, height = min(region["boxes"])
     assert (left + width / 2, top + height / 2) == pytest.approx((390, 390), abs=45)
 
 

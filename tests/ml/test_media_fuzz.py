@@ -23,7 +23,7 @@ from PIL import Image
 from ml.media import Decoder, MediaError, sniff
 from tests.ml.recordings import Picture, tone, write
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 2000))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "2000"))
 
 #: Generous, for a machine that does other things too: what is legal takes some hundredths.
 TIMEOUT_S = 15.0

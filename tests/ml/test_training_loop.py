@@ -179,7 +179,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, events: Events) -> 
     whole.run()
     first = training_toy.trainer(tmp_path, Events(), recipe(), OFTEN)
     first.run()
-    newest = sorted((tmp_path / "checkpoints").iterdir())[-1] / "state.safetensors"
+    newest = max((tmp_path / "checkpoints").iterdir()) / "state.safetensors"
     newest.write_bytes(newest.read_bytes()[:-1] + b"x")
     again = training_toy.trainer(tmp_path, events, recipe())
     again.run()

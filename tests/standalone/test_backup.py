@@ -36,7 +36,9 @@ LIVELY = {"key_digest", "usage_day", "quota_counter", "job", "job_dispatch", "se
 def standalone(data_dir: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "standalone", *arguments]
     settings = {**inherited(), "DATA_DIR": str(data_dir), **env}
-    return subprocess.run(command, env=settings, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        command, env=settings, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def done(data_dir: Path, *arguments: str, **env: str) -> str:

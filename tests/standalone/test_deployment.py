@@ -69,7 +69,7 @@ def test_this_machine_may_always_ask(settings: Any) -> None:
     assert {"localhost", "127.0.0.1", "[::1]"} <= set(settings.ALLOWED_HOSTS)
 
 
-@pytest.mark.parametrize("proxies,verdict", [((), "warn"), (("10.0.0.1",), "ok")])
+@pytest.mark.parametrize(("proxies", "verdict"), [((), "warn"), (("10.0.0.1",), "ok")])
 def test_redirects_without_end_are_foreseen(settings: Any, proxies: tuple[str, ...], verdict: str) -> None:
     settings.BASE_URL, settings.SECURE_SSL_REDIRECT = "https://shop.example", True
     settings.TRUSTED_PROXIES = proxies

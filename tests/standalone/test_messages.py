@@ -41,7 +41,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(messages, "STARTERS", tmp_path / "starters")
     monkeypatch.setattr(catalogue, "CONSOLE", pages)
     monkeypatch.setattr(catalogue, "SCRIPT_WORDS", {"zh_Hans": scripts / "words.zh.json"})
-    yield tmp_path
+    return tmp_path
 
 
 def po() -> str:

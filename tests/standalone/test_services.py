@@ -98,7 +98,9 @@ def test_a_database_without_the_operators_role_is_refused_at_the_start(
 ) -> None:
     env = {**inherited(), "DATA_DIR": str(tmp_path), "DATABASE_URL": services.env["DATABASE_URL"]}
     command = [sys.executable, "-m", "standalone", "run"]
-    result = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
     assert result.returncode == 1
     assert result.stderr.startswith("error: Set OPERATOR_DATABASE_URL as well as DATABASE_URL")
 
@@ -167,7 +169,9 @@ def refusal(data_dir: Path) -> str:
     """What a start on this directory says, in one line, before it gives up."""
     env = {**inherited(), "DATA_DIR": str(data_dir), "PORT": str(free_port())}
     command = [sys.executable, "-m", "standalone", "run"]
-    result = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
     assert result.returncode == 1
     assert result.stdout == ""
     assert result.stderr.startswith("error: ")

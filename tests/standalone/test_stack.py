@@ -111,7 +111,9 @@ def test_the_port_of_another_program_is_refused(own_stack: Stack, tmp_path: Path
     port = own_stack.env["PORT"]
     env = {**inherited(), "DATA_DIR": str(tmp_path), "PORT": port}
     command = [sys.executable, "-m", "standalone", "run"]
-    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
     assert (result.returncode, result.stdout) == (1, "")
     assert f"Port {port} on 127.0.0.1 is taken" in result.stderr
 

@@ -368,7 +368,7 @@ def certificate(folder: Path, name: str) -> tuple[Path, Path]:
     return chain, secret
 
 
-@pytest.mark.parametrize("name,fits", [("hooks.example", True), ("other.example", False)])
+@pytest.mark.parametrize(("name", "fits"), [("hooks.example", True), ("other.example", False)])
 def test_the_certificate_is_checked_for_the_name_and_the_name_is_asked_for(
     local: None, name: str, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

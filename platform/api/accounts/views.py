@@ -209,7 +209,7 @@ def _day(query: QueryDict, name: str) -> dt.date | None:
         return None
     try:
         # Stricter than Python, which also reads 20261125 and 2026-W48-3.
-        return dt.datetime.strptime(value, "%Y-%m-%d").date()
+        return dt.datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=dt.UTC).date()
     except ValueError as error:
         raise Invalid("A day looks like 2026-11-25.", pointer=f"/{name}") from error
 

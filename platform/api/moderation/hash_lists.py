@@ -247,4 +247,4 @@ def _given(fields: dict[str, Any], *names: str) -> dict[str, Any]:
 def _require_one(given: dict[str, Any]) -> None:
     if len(given) != 1:
         what = "a file, an asset, or hashes" if not given else "one of them: file, upload, asset or hashes"
-        raise Invalid(f"Send {what}.", pointer=f"/{sorted(given)[-1]}" if given else "/file")
+        raise Invalid(f"Send {what}.", pointer=f"/{max(given)}" if given else "/file")

@@ -93,7 +93,7 @@ def _period(request: Request) -> Period:
 
 def _day(text: str) -> dt.date | None:
     try:
-        day = dt.datetime.strptime(text, "%Y-%m-%d").date()
+        day = dt.datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=dt.UTC).date()
     except ValueError:
         return None
     return day if day.year >= 2000 else None

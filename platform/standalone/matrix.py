@@ -1,0 +1,105 @@
+"""Install, lint and test under each Python that `pyproject.toml` promises: those found, and which are missing.
+
+Each has an environment of its own below `var/matrix`, which a later run uses again; `.venv` is left as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from standalone.config import ROOT
+
+VERSIONS = ("3.11", "3.12", "3.13")
+PACKAGES = ("config", "standalone", "api", "console", "backoffice", "tenants", "workers", "ml")
+# Only for tools that import the settings without a database.
+LINT_ENV = {
+    "DATA_DIR": "var/lint",
+    "SECRET_KEY": "lint",
+    "DATABASE_URL": "postgres://localhost/lint",
+    "REDIS_URL": "redis://localhost",
+}
+
+FAST = {"CROSSLIGHT_TEST_SERVICES": "off"}
+
+
+def main() -> int:
+    found = {version: find_python(version) for version in VERSIONS}
+    for version, python in found.items():
+        print(f"{version}: {python or 'not on this machine'}", flush=True)
+    failed = [line for version, python in found.items() if python for line in failures(version, python)]
+    missing = [version for version, python in found.items() if python is None]
+    for line in failed:
+        print(f"failed: {line}")
+    print(
+        f"tried: {', '.join(v for v in VERSIONS if found[v]) or 'none'}; missing: {', '.join(missing) or 'none'}"
+    )
+    return 1 if failed or len(missing) == len(VERSIONS) else 0
+
+
+def find_python(version: str) -> str | None:
+    """Of that version, on the path or among pyenv's; a shim that starts nothing does not count."""
+    among = sorted(
+        Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv").glob(f"versions/{version}.*/bin/python"),
+        key=lambda path: [int(part) for part in re.findall(r"\d+", path.parts[-3])],
+    )
+    for candidate in [shutil.which(f"python{version}"), *map(str, reversed(among))]:
+        if candidate and version_of(candidate) == version:
+            return candidate
+    return None
+
+
+def version_of(python: str) -> str | None:
+    command = [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
+
+
+def failures(version: str, python: str) -> list[str]:
+    """Each step's name that failed; nothing after a failed installation is tried."""
+    venv = ROOT / "var" / "matrix" / version
+    venv.parent.mkdir(parents=True, exist_ok=True)
+    if not passed(
+        version, "install", [python, "platform/standalone/install.py", "--dev"], CROSSLIGHT_VENV=str(venv)
+    ):
+        return [f"{version} install"]
+    return [
+        f"{version} {name}"
+        for name, command in steps(version, venv)
+        if not passed(version, name, command, **(FAST if name == "tests" else LINT_ENV))
+    ]
+
+
+def steps(version: str, venv: Path) -> list[tuple[str, list[str]]]:
+    tools = venv / "bin"
+    packages = [part for package in PACKAGES for part in ("-p", package)]
+    types = ["--python-version", version, "--cache-dir", str(venv / "mypy-cache")]
+    return [
+        ("lint", [str(tools / "ruff"), "check", "."]),
+        ("types", [str(tools / "mypy"), *types, *packages]),
+        ("imports", [str(tools / "lint-imports")]),
+        ("tests", [str(tools / "python"), "-m", "pytest", "-q", "-n", "2"]),
+    ]
+
+
+def passed(version: str, name: str, command: list[str], **settings: str) -> bool:
+    begun = time.monotonic()
+    print(f"\n{version} {name}: {' '.join(command)}", flush=True)
+    ended = subprocess.run(command, cwd=ROOT, env={**os.environ, **settings}, check=False).returncode
+    print(
+        f"{version} {name}: {'ok' if ended == 0 else f'status {ended}'}, {time.monotonic() - begun:.0f} s",
+        flush=True,
+    )
+    return ended == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
