@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from console.access import Workspace
-from console.overview import count_up_to
+from console.home import count_up_to
 from tenants.accounts.permissions import MODERATE
 from tenants.moderation.cases import WAITING
 from tenants.moderation.models import Review

@@ -1,7 +1,7 @@
 """The second factor: codes of an authenticator app (TOTP, RFC 6238) and recovery codes.
 
 The codes are `cryptography`'s; this keeps the secret encrypted, refuses a code that was used before, and lets a
-recovery code stand in once. Guessing is slowed down by whoever asks (console.throttle).
+recovery code stand in once. Guessing is slowed down by whoever asks (console.account.throttle).
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def _front_end_is_built() -> None:
 @pytest.fixture(autouse=True)
 def _waits_from_a_minute_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits between attempts begin long enough for a busy machine not to sit the first one out."""
-    from console import throttle
+    from console.account import throttle
 
     monkeypatch.setattr(throttle, "NARROW", replace(throttle.NARROW, first_s=60))
     monkeypatch.setattr(throttle, "WIDE", replace(throttle.WIDE, first_s=30))

@@ -11,7 +11,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.http import QueryDict
 from django.test import Client
 
-from console.asking import read_filter, schema_of
+from console.search.forms import read_filter, schema_of
 from ml.media import MediaError
 from tenants.datasets import services
 from tenants.datasets.models import Dataset
@@ -76,7 +76,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Query]:
         seen.append(query)
         return Answer("id", [], None, {"total_candidates": 0, "cache": "bypass", "took_ms": 1.0}, {})
 
-    monkeypatch.setattr("console.views.search.search", search)
+    monkeypatch.setattr("console.search.views.search", search)
     return seen
 
 
@@ -119,7 +119,7 @@ def test_the_sliders_do_nothing_for_one_part_alone(owner: Client, asked: list[Qu
 
 def weighed(owner: Client, monkeypatch: pytest.MonkeyPatch, weights: dict[str, float], **form: str) -> str:
     meta = {"total_candidates": 1, "cache": "miss", "took_ms": 1.0, "weights": weights}
-    monkeypatch.setattr("console.views.search.search", lambda **given: Answer("id", [], None, meta, {}))
+    monkeypatch.setattr("console.search.views.search", lambda **given: Answer("id", [], None, meta, {}))
     return owner.post("/search/results", {"text": "tea", **form}, headers=HX).content.decode()
 
 
@@ -167,7 +167,7 @@ def test_a_picture_that_cannot_be_read_is_explained(
     def search(**given: Any) -> Answer:
         raise error
 
-    monkeypatch.setattr("console.views.search.search", search)
+    monkeypatch.setattr("console.search.views.search", search)
     response = owner.post("/search/results", {"text": "x"}, headers=HX)
     assert response.status_code == status
     assert "<b>" not in response.content.decode()
@@ -177,7 +177,7 @@ def test_an_expired_cursor_says_so(owner: Client, monkeypatch: pytest.MonkeyPatc
     def search(**given: Any) -> Answer:
         raise CursorExpired("Send the search again.")
 
-    monkeypatch.setattr("console.views.search.search", search)
+    monkeypatch.setattr("console.search.views.search", search)
     assert owner.post("/search/results", {"cursor": "x"}).status_code == 410
 
 
@@ -189,7 +189,7 @@ def test_results_show_score_match_and_transcript(
         asset = add_asset(dataset_id=dataset.id, text="Tea <b>pot</b>").asset
     meta = {"total_candidates": 1234, "cache": "hit", "took_ms": 3.2, "transcript": 'tea" onload="x'}
     answer = Answer("id", [(asset, Hit(asset.id, 0.51234, "text"))], "CURSOR", meta, {})
-    monkeypatch.setattr("console.views.search.search", lambda **given: answer)
+    monkeypatch.setattr("console.search.views.search", lambda **given: answer)
     page = owner.post("/search/results", {"text": "tea"}, headers=HX).content.decode()
     assert faults_of(page) == []
     for shown in (

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from django.test import Client
 
-from console import asset_history, playback
+from console.datasets import presenters
 from tenants.datasets.models import Asset
 from tenants.datasets.services import create_dataset
 from tenants.jobs.models import Job
@@ -108,7 +108,7 @@ def test_the_history_names_who_did_what(party: Party, owner: Client, person: Cal
 def test_jobs_are_found_early_and_late_without_reading_all(
     party: Party, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asset_history, "NEWEST", 3)
+    monkeypatch.setattr(presenters, "NEWEST_SEARCHED", 3)
     with tenant_scope(party.id):
         asset = add_asset(dataset_id=create_dataset(name="d").id, text="tea").asset
         first = Job.objects.get(arguments__asset=str(asset.id))
@@ -121,11 +121,11 @@ def test_jobs_are_found_early_and_late_without_reading_all(
         ]
         late = Job(id=_after(asset.id, 3 * later), kind="embed_asset", arguments=about)
         Job.objects.bulk_create([lost, *others, late])
-        assert [job.pk for job in asset_history.jobs_about(asset)] == [late.pk, first.pk]
+        assert [job.pk for job in presenters.jobs_about(asset)] == [late.pk, first.pk]
 
 
 def _after(first: uuid.UUID, span: dt.timedelta) -> uuid.UUID:
-    return asset_history._id_after(first, span)
+    return presenters._id_after(first, span)
 
 
 def test_the_index_is_told_by_model_and_kind(party: Party, owner: Client) -> None:
@@ -139,12 +139,12 @@ def test_the_index_is_told_by_model_and_kind(party: Party, owner: Client) -> Non
 def test_what_was_said_lies_over_the_waveform() -> None:
     details = {"duration_s": 10.0, "peaks": [0] * 100}
     lines = [{"start_s": 1.0, "end_s": 2.5, "text": "a"}, {"start_s": 11.0, "end_s": 12.0, "text": "past"}]
-    [region] = playback.regions_of(lines, details)
+    [region] = presenters.regions_of(lines, details)
     assert (region.x, region.width, region.text) == (10.0, 15.0, "a")
-    assert playback.regions_of(lines, None) == []
-    assert playback.regions_of(lines, {"duration_s": 0, "peaks": [1]}) == []
+    assert presenters.regions_of(lines, None) == []
+    assert presenters.regions_of(lines, {"duration_s": 0, "peaks": [1]}) == []
 
 
 def test_frames_are_spread_over_the_film() -> None:
-    assert playback.frames_of({"duration_s": 16}) == [1, 3, 5, 7, 9, 11, 13, 15]
-    assert playback.frames_of(None) == []
+    assert presenters.frames_of({"duration_s": 16}) == [1, 3, 5, 7, 9, 11, 13, 15]
+    assert presenters.frames_of(None) == []

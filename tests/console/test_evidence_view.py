@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from console.evidence_view import Node, credentials_of, viewer_of
+from console.audits.presenters import Node, credentials_of, viewer_of
 from ml.provenance.credentials import tree
 from tenants.datasets.models import Asset, Blob
 from tenants.scope import tenant_scope

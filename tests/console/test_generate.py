@@ -158,7 +158,7 @@ def test_a_spent_quota_is_told_before_and_refused_after(party: Party, owner: Cli
 
 
 def test_the_gallery_is_filtered_and_paged(party: Party, owner: Client, monkeypatch: Any) -> None:
-    monkeypatch.setattr("console.views.generations.PAGE", 2)
+    monkeypatch.setattr("console.generations.views.PAGE", 2)
     generating.made(party, prompt="a red kettle")
     generating.ended(
         party, "failed", {"type": "out-of-memory", "detail": "Too little memory."}, prompt="a sea"

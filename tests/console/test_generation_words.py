@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 from django.utils import translation
 
-from console.generation_words import END, ENDS, REMEDY, own_words_of, reason_of, remedy_of
+from console.generations.labels import END, ENDS, REMEDY, own_words_of, reason_of, remedy_of
 from console.templatetags.console_parts import why
 from ml.generators.base import Code
 from ml.media.model import CODES

@@ -60,7 +60,7 @@ def test_an_odd_golden_query_is_told(
     owner: Client,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("console.views.golden_queries._cards", lambda *a: ([], None))
+    monkeypatch.setattr("console.learning.views._cards", lambda *a: ([], None))
     with tenant_scope(party.id):
         [asset] = add_pairs(new_dataset(), 1)
     given = {name: value.replace("ID", str(asset.id)) for name, value in fields.items()}

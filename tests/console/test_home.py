@@ -15,7 +15,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from console import overview
+from console import home
 from tenants.accounts.models import QuotaCounter, UsageDay
 from tenants.datasets.models import Asset, Blob
 from tenants.datasets.services import create_dataset
@@ -80,9 +80,9 @@ def test_days_are_drawn_and_told_as_a_table(party: Party, owner: Client) -> None
 
 def test_bars_are_as_high_as_their_share() -> None:
     day = dt.date(2026, 1, 1)
-    series = overview._series("assets", "Assets", [(day, 0), (day, 1), (day, 1_000), (day, 500)])
+    series = home._series("assets", "Assets", [(day, 0), (day, 1), (day, 1_000), (day, 500)])
     assert [bar.height for bar in series.bars] == [0, 2.0, 64.0, 32.0]
-    assert all(bar.y + bar.height == overview.HEIGHT for bar in series.bars)
+    assert all(bar.y + bar.height == home.HEIGHT for bar in series.bars)
     assert series.total == 1_501
 
 
@@ -120,10 +120,10 @@ def test_who_cannot_help_is_not_told(party: Party, person: Callable[..., Client]
 
 def test_a_quota_below_the_mark_is_no_concern() -> None:
     entry = {"used": 79, "reserved": 1, "limit": 100}
-    assert list(overview._full({"assets": entry})) == []
-    [one] = overview._full({"assets": {**entry, "reserved": 2}})
+    assert list(home._full({"assets": entry})) == []
+    [one] = home._full({"assets": {**entry, "reserved": 2}})
     assert not one.broken
-    [one] = overview._full({"assets": {"used": 100, "reserved": 0, "limit": 100}})
+    [one] = home._full({"assets": {"used": 100, "reserved": 0, "limit": 100}})
     assert one.broken
 
 

@@ -11,7 +11,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.http import QueryDict
 from django.test import Client
 
-from console.mapping import lines_of, read_mapping, read_options
+from console.imports import lines_of, read_mapping, read_options
 from tenants.datasets.importers import Column, Mapping, Preview
 from tenants.datasets.models import Import, ImportRow
 from tenants.datasets.services import create_dataset
@@ -161,7 +161,7 @@ def test_a_viewer_sees_a_draft_and_cannot_touch_it(
 def test_long_receipts_come_in_pages(
     party: Party, dataset_id: str, owner: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("console.views.imports.ROWS", 2)
+    monkeypatch.setattr("console.imports.ROWS", 2)
     with tenant_scope(party.id):
         job = Job.objects.create(kind="import_assets", state="succeeded")
         row = Import.objects.create(

@@ -13,7 +13,7 @@ from django.template import engines
 from django.test import Client
 from django.utils import translation
 
-from console.templatetags import console_parts as parts
+from console.templatetags import console_parts
 from standalone import catalogue, messages
 from tests.conftest import Party
 from tests.console.bare_texts import bare_texts
@@ -192,25 +192,28 @@ def test_a_moment_is_in_utc_for_the_script_to_make_local(language: str, shown: s
 
 
 def test_a_moment_that_has_not_come_is_a_dash() -> None:
-    assert parts.moment(None) == "–"
+    assert console_parts.moment(None) == "–"
 
 
 def test_codes_have_words_in_both_languages() -> None:
-    assert (parts.state_name("running"), parts.kind_name("embed_asset")) == ("running", "Index an asset")
-    assert parts.state_name("something_new") == "something_new"
+    assert (console_parts.state_name("running"), console_parts.kind_name("embed_asset")) == (
+        "running",
+        "Index an asset",
+    )
+    assert console_parts.state_name("something_new") == "something_new"
     with translation.override("zh-hans"):
-        assert (parts.state_name("running"), parts.role_name("owner")) == ("运行中", "所有者")
+        assert (console_parts.state_name("running"), console_parts.role_name("owner")) == ("运行中", "所有者")
 
 
 def test_every_kind_of_job_has_words() -> None:
-    from console.words import JOB_KINDS
+    from console.labels import JOB_KINDS
     from tenants.jobs.kinds import KINDS
 
     assert set(KINDS) == set(JOB_KINDS)
 
 
 def test_every_verb_of_the_log_has_words() -> None:
-    from console.words import VERBS
+    from console.labels import VERBS
 
     verbs = set()
     for folder in ("tenants", "platform/console", "platform/api"):

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from console.cards import card_of
+from console.datasets.assets import read_moment
+from console.presenters import asset_card
 from console.templatetags.console_parts import clock, waveform
-from console.views.assets import read_moment
 from tenants.datasets import storage
 from tenants.datasets.models import Asset, Blob, TranscriptSegment
 from tenants.datasets.services import create_dataset
@@ -121,9 +121,9 @@ def test_tiles_tell_the_moment(recording: Asset, party: Party, owner: Client) ->
     assert "1:23" in tile
     with tenant_scope(party.id):
         asset = Asset.objects.select_related("blob").get(pk=recording.pk)
-    found = card_of(asset, score=0.5, matched="text", segment={"start_s": 61.25, "end_s": 63})
+    found = asset_card(asset, score=0.5, matched="text", segment={"start_s": 61.25, "end_s": 63})
     assert (found.matched, found.at) == ("words", 61.25)
-    assert card_of(asset, score=0.5, matched="text").matched == "caption"
+    assert asset_card(asset, score=0.5, matched="text").matched == "caption"
     from django.template.loader import render_to_string
 
     html = render_to_string("console/parts/tile.html", {"card": found})

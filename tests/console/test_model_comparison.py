@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.test import Client
 
-from console.model_comparison import rows_of
+from console.learning.presenters import comparison_rows
 from tests.conftest import Party
 from tests.tenants.learning.world import new_model
 
@@ -14,7 +14,7 @@ def metrics(r1: float, rank: float) -> dict:
 
 
 def test_the_best_is_the_highest_recall_and_the_lowest_rank() -> None:
-    rows = {row.figure: row for row in rows_of([metrics(0.4, 3), metrics(0.6, 2), None])}
+    rows = {row.figure: row for row in comparison_rows([metrics(0.4, 3), metrics(0.6, 2), None])}
     assert rows["r1"].values == [0.4, 0.6, None]
     assert rows["r1"].best == {1}
     assert rows["median_rank"].best == {1}
@@ -22,9 +22,9 @@ def test_the_best_is_the_highest_recall_and_the_lowest_rank() -> None:
 
 
 def test_nobody_is_best_alone_and_equals_share_it() -> None:
-    assert rows_of([metrics(0.4, 3), None])[0].best == set()
-    assert rows_of([metrics(0.4, 3), metrics(0.4, 3)])[0].best == {0, 1}
-    assert rows_of([None, {}]) == []
+    assert comparison_rows([metrics(0.4, 3), None])[0].best == set()
+    assert comparison_rows([metrics(0.4, 3), metrics(0.4, 3)])[0].best == {0, 1}
+    assert comparison_rows([None, {}]) == []
 
 
 def test_two_to_four_models_are_shown(party: Party, owner: Client) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from console import curves
-from console.model_sheet import headline_of, quality_of, tables_of
+from console import charts
+from console.learning.presenters import headline_of, quality_of, tables_of
 from tests.console import learning
 
 
@@ -22,11 +22,11 @@ def test_a_chart_spans_its_box_and_leaves_out_what_is_not_a_number() -> None:
         {"loss": float("nan"), "epoch": 1},
         {"loss": 1.0, "epoch": 2, "best": True},
     ]
-    [chart] = curves.charts_of(points)
+    [chart] = charts.line_charts_of(points)
     assert chart.dots == [(6.0, 6.0), (314.0, 114.0)]
     assert chart.best == (314.0, 114.0)
-    assert curves.charts_of([]) == []
-    flat = curves.charts_of([{"loss": 1.0}])
+    assert charts.line_charts_of([]) == []
+    flat = charts.line_charts_of([{"loss": 1.0}])
     assert flat[0].dots == [(160.0, 60.0)]
 
 

@@ -11,7 +11,7 @@ import pytest
 from django.core import mail as letters
 from django.test import Client
 
-from console import throttle
+from console.account import throttle
 from tenants.accounts import gate, keys, links, mail, passwords, second_factor
 from tenants.accounts.models import Invitation, KeyDigest, Membership, Session, Tenant, User
 from tenants.events.models import AuditEvent

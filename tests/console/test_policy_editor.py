@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from console.json_places import Places
+from console.policies.editor import Places
 from tenants.moderation import policies
 from tenants.moderation.models import Evidence, Policy, PolicyVersion
 from tenants.scope import tenant_scope

@@ -16,8 +16,8 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.http import QueryDict
 from django.test import Client
 
-from console.addresses import MAX_LENGTH, address_of, form_of
-from console.refining import Refinements, groups_of, label_of, read_refinements
+from console.search.forms import MAX_ADDRESS, address_of, form_of
+from console.search.refinements import Refinements, groups_of, label_of, read_refinements
 from console.templatetags.console_parts import marked
 from tenants.datasets import services
 from tenants.datasets.models import Asset
@@ -293,7 +293,7 @@ def test_what_is_usual_is_left_out_of_the_address() -> None:
     form["weight_text"] = "50"
     assert address_of(form, Refinements(), "tea") == "/search?q=tea"
     assert address_of(QueryDict("group=duplicates"), Refinements(), "") == "/search"
-    assert address_of(form, Refinements(), "x" * MAX_LENGTH) == ""
+    assert address_of(form, Refinements(), "x" * MAX_ADDRESS) == ""
 
 
 def test_an_address_shows_what_the_script_showed(owner: Client, shop: dict[str, str]) -> None:

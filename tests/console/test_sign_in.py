@@ -14,7 +14,7 @@ import redis
 from django.contrib.auth.hashers import MD5PasswordHasher
 from django.test import Client
 
-from console import throttle
+from console.account import throttle
 from tenants.valkey import client as valkey
 from tests.conftest import Party
 

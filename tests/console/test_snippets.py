@@ -19,9 +19,9 @@ from django.utils.datastructures import MultiValueDict
 from api.parsers import Form
 from api.search.forms import SearchBody
 from api.search.views import build_query
-from console import snippets
-from console.asking import read_filter, read_query
-from console.refining import read_refinements
+from console.search import snippets
+from console.search.forms import read_filter, read_query
+from console.search.refinements import read_refinements
 from tenants.retrieval.search import Query
 
 #: The same in each process that collects these tests.

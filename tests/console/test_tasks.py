@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from console.asking import read_query
-from console.refining import Refinements
+from console.search.forms import read_query
+from console.search.refinements import Refinements
 from tenants.errors import NotFound
 from tenants.jobs.models import Job
 from tenants.retrieval import feedback, gate_training, tasks

@@ -11,7 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from console.usage_chart import HEIGHT, charts_of
+from console.charts import BARS_HEIGHT, bar_charts_of
 from tenants.accounts import quotas
 from tenants.accounts.models import UsageDay
 from tenants.jobs.models import Job
@@ -101,10 +101,10 @@ def test_the_export_is_the_same_as_the_page_and_safe_in_spreadsheets(party: Part
 
 def test_bars_are_in_proportion_and_the_smallest_is_seen() -> None:
     days = [dt.date(2026, 1, 1), dt.date(2026, 1, 2), dt.date(2026, 1, 3)]
-    [chart] = charts_of([(days[0], "searches", 100_000), (days[2], "searches", 1)], days)
-    assert [bar.height for bar in chart.bars] == [HEIGHT, 0, 2.0]
+    [chart] = bar_charts_of([(days[0], "searches", 100_000), (days[2], "searches", 1)], days)
+    assert [bar.height for bar in chart.bars] == [BARS_HEIGHT, 0, 2.0]
     assert chart.total == 100_001
-    assert charts_of([(days[0], "cpu_s", 0.0)], days) == []
+    assert bar_charts_of([(days[0], "cpu_s", 0.0)], days) == []
 
 
 def test_a_year_costs_as_many_queries_as_a_week(

@@ -13,34 +13,34 @@ from django.utils.timesince import timesince, timeuntil
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext_lazy
 
-from console import audit_words as words
-from console.audit_sheet import said_of
-from console.cards import is_hidden, name_of
+from console.audits import labels
+from console.audits.presenters import said_of
+from console.presenters import asset_name, is_hidden
 from console.templatetags.console_parts import icon
 from tenants.datasets.models import Asset
 
 register = template.Library()
 
 _TABLES = {
-    "decision": words.DECISIONS,
-    "verdict": words.VERDICTS,
-    "mode": words.MODES,
-    "moderation": words.MODERATION,
-    "label": words.LABELS,
-    "category": words.CATEGORIES,
-    "state": words.STATES,
-    "tier": words.TIERS,
-    "provenance": words.PROVENANCE,
-    "versioned": words.VERSIONED,
-    "c2pa": words.C2PA,
-    "certificate": words.CERTIFICATES,
-    "declared": words.DECLARED,
-    "watermark": words.WATERMARK,
-    "origin": words.ORIGINS,
-    "algorithm": words.ALGORITHMS,
-    "modality": words.MODALITIES,
-    "kind": words.REVIEW_KINDS,
-    "rule": words.RULES,
+    "decision": labels.DECISIONS,
+    "verdict": labels.VERDICTS,
+    "mode": labels.MODES,
+    "moderation": labels.MODERATION,
+    "label": labels.LABELS,
+    "category": labels.CATEGORIES,
+    "state": labels.STATES,
+    "tier": labels.TIERS,
+    "provenance": labels.PROVENANCE,
+    "versioned": labels.VERSIONED,
+    "c2pa": labels.C2PA,
+    "certificate": labels.CERTIFICATES,
+    "declared": labels.DECLARED,
+    "watermark": labels.WATERMARK,
+    "origin": labels.ORIGINS,
+    "algorithm": labels.ALGORITHMS,
+    "modality": labels.MODALITIES,
+    "kind": labels.REVIEW_KINDS,
+    "rule": labels.RULES,
 }
 
 
@@ -140,13 +140,13 @@ def act_name(code: str) -> str:
 @register.filter
 def named(asset: Asset, chars: int = 90) -> str:
     """What an asset is called where everybody reads it in passing (`cards.name_of`)."""
-    return name_of(asset, chars, _("Asset without a caption"))
+    return asset_name(asset, chars, _("Asset without a caption"))
 
 
 @register.filter
 def kind_named(asset: Asset) -> str:
-    """The same without its words, whatever it stands at."""
-    return name_of(asset, veiled=True)
+    """The same without its labels, whatever it stands at."""
+    return asset_name(asset, veiled=True)
 
 
 @register.filter

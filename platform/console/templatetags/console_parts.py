@@ -18,8 +18,8 @@ from django.utils.timesince import timesince, timeuntil
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from console import words
-from console.generation_words import own_words_of, reason_of
+from console import labels
+from console.generations.labels import own_words_of, reason_of
 from tenants.retrieval.highlighting import Highlight
 
 register = template.Library()
@@ -89,12 +89,12 @@ def marked(highlight: Highlight) -> SafeString:
 
 @register.filter
 def kind_name(kind: str) -> str:
-    return str(words.JOB_KINDS.get(kind, kind.replace("_", " ").capitalize()))
+    return str(labels.JOB_KINDS.get(kind, kind.replace("_", " ").capitalize()))
 
 
 @register.filter
 def resource_name(resource: str) -> str:
-    return str(words.RESOURCES.get(resource, resource))
+    return str(labels.RESOURCES.get(resource, resource))
 
 
 @register.filter
@@ -119,28 +119,28 @@ def own_words(error: Any) -> str:
 
 @register.filter
 def erased_name(kind: str) -> str:
-    return str(words.ERASED.get(kind, kind))
+    return str(labels.ERASED.get(kind, kind))
 
 
 @register.filter
 def state_name(state: str) -> str:
     """The word for the state of a job, an asset, a key and whatever else has one."""
-    return str(words.STATES.get(state, state))
+    return str(labels.STATES.get(state, state))
 
 
 @register.filter
 def role_name(role: str) -> str:
-    return str(words.ROLES.get(role, role))
+    return str(labels.ROLES.get(role, role))
 
 
 @register.filter
 def scope_name(scope: str) -> str:
-    return str(words.SCOPES.get(scope, scope))
+    return str(labels.SCOPES.get(scope, scope))
 
 
 @register.filter
 def modality_name(modality: str) -> str:
-    return str(words.MODALITIES.get(modality, modality))
+    return str(labels.MODALITIES.get(modality, modality))
 
 
 @register.filter
@@ -229,7 +229,7 @@ SYSTEMS = (
 
 @register.filter
 def device(user_agent: str) -> str:
-    """A browser in words, "Firefox on Linux"; of one that says something else, the start of that."""
+    """A browser in labels, "Firefox on Linux"; of one that says something else, the start of that."""
     browser = next((name for mark, name in BROWSERS if mark in user_agent), "")
     system = next((name for mark, name in SYSTEMS if mark in user_agent), "")
     if browser and system:
@@ -245,7 +245,7 @@ def mobile(user_agent: str) -> bool:
 @register.filter
 def verb_name(verb: str) -> str:
     """What was done, in words: "asset.deleted" is "Asset deleted"."""
-    return str(words.VERBS.get(verb, verb.replace(".", " ").replace("_", " ").capitalize()))
+    return str(labels.VERBS.get(verb, verb.replace(".", " ").replace("_", " ").capitalize()))
 
 
 @register.filter

@@ -8,18 +8,18 @@ from typing import Any
 from django import template
 from django.utils.translation import gettext as _
 
-from console import model_words as words
+from console.learning import labels
 
 register = template.Library()
 
 _TABLES: Mapping[str, Mapping[str, Any]] = {
-    "state": words.STATES,
-    "stage": words.STAGES,
-    "method": words.METHODS,
-    "phase": words.PHASES,
-    "way": words.WAYS,
-    "figure": words.FIGURES,
-    "part": words.PARTS,
+    "state": labels.STATES,
+    "stage": labels.STAGES,
+    "method": labels.METHODS,
+    "phase": labels.PHASES,
+    "way": labels.WAYS,
+    "figure": labels.FIGURES,
+    "part": labels.PARTS,
 }
 MINUS = "\N{MINUS SIGN}"
 

@@ -1,0 +1,148 @@
+"""The forms about one's own account: signing in, codes, passwords, names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+from django import forms
+from django.contrib.auth.forms import AuthenticationForm
+from django.core.validators import MaxLengthValidator
+from django.http import HttpRequest
+from django.utils.translation import gettext as translated
+from django.utils.translation import gettext_lazy as _
+
+from console.account.throttle import Attempt
+from console.forms import StyledForm, style
+from tenants.accounts import second_factor
+
+MAX_PASSWORD = 4096
+
+
+class SignInForm(AuthenticationForm):
+    """What is missing is said before anything is counted or hashed. Raises TooManyAttempts when it is cleaned."""
+
+    attempt: Attempt
+
+    error_messages = {
+        "invalid_login": _("This e-mail address and password do not belong together."),
+        "inactive": _("This account is not active."),
+    }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        email, password = self.fields["username"], self.fields["password"]
+        email.label = _("E-mail")
+        email.widget = forms.EmailInput(
+            attrs={"autocomplete": "username", "autofocus": True, "maxlength": 254, "class": "form-control"}
+        )
+        style(password.widget, invalid=False)
+        password.validators.append(MaxLengthValidator(MAX_PASSWORD))
+
+    def clean_username(self) -> str:
+        return self.cleaned_data["username"].strip().lower()
+
+    def clean(self) -> dict[str, Any]:
+        if self.errors:
+            return self.cleaned_data
+        self.attempt = Attempt.of(cast(HttpRequest, self.request), "login", self.cleaned_data["username"])
+        self.attempt.admit()
+        return super().clean()
+
+
+class CodeForm(StyledForm):
+    """A code of an authenticator app, or a recovery code."""
+
+    code = forms.CharField(
+        max_length=40,
+        label=_("Code"),
+        widget=forms.TextInput(
+            attrs={"autocomplete": "one-time-code", "autofocus": True, "spellcheck": "false", "class": "mono"}
+        ),
+    )
+
+
+def password_field(label: Any, *, fresh: bool) -> forms.CharField:
+    """A password: a `fresh` one is chosen now, another one is known."""
+    kind = "new-password" if fresh else "current-password"
+    widget = forms.PasswordInput(attrs={"autocomplete": kind})
+    return forms.CharField(label=label, strip=False, max_length=MAX_PASSWORD, widget=widget)
+
+
+class NewPasswordForm(StyledForm):
+    password = password_field(_("New password"), fresh=True)
+    again = password_field(_("The same again"), fresh=True)
+
+    def clean_again(self) -> str:
+        if self.cleaned_data["again"] != self.cleaned_data.get("password"):
+            raise forms.ValidationError(_("The two passwords are not the same."))
+        return self.cleaned_data["again"]
+
+
+class JoinForm(NewPasswordForm):
+    name = forms.CharField(
+        label=_("Name"), max_length=150, widget=forms.TextInput(attrs={"autocomplete": "name"})
+    )
+    field_order = ("name", "password", "again")
+
+
+class ProofForm(StyledForm):
+    """The person's own password again, before something that a borrowed browser must not do.
+
+    `attempts` are counted once every field can be right, and before any is compared. Raises TooManyAttempts when it is
+    made of what was sent, as that cleans it.
+    """
+
+    current = password_field(_("Your password"), fresh=False)
+
+    def __init__(self, user: Any, *args: Any, attempts: Iterable[Attempt] = (), **kwargs: Any) -> None:
+        self.user, self.attempts = user, tuple(attempts)
+        super().__init__(*args, **kwargs)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if not self.errors:
+            for attempt in self.attempts:
+                attempt.admit()
+            if not self.user.check_password(cleaned["current"]):
+                self.add_error("current", _("This is not your password."))
+        return cleaned
+
+    def succeeded(self) -> None:
+        for attempt in self.attempts:
+            attempt.succeeded()
+
+
+class SecondFactorForm(CodeForm, ProofForm):
+    """A code, which a service compares, and the password."""
+
+    field_order = ("code", "current")
+
+
+class SecondFactorProofForm(SecondFactorForm):
+    """The password and a code of the factor that is on, which is used up: for what weakens that factor."""
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        if not self.errors and not second_factor.verify(user=self.user, code=cleaned["code"]):
+            self.add_error("code", translated(second_factor.WRONG))
+        return cleaned
+
+
+class ChangePasswordForm(ProofForm, NewPasswordForm):
+    field_order = ("current", "password", "again")
+
+
+class PersonForm(StyledForm):
+    name = forms.CharField(
+        label=_("Name"),
+        max_length=150,
+        required=False,
+        widget=forms.TextInput(attrs={"autocomplete": "name"}),
+    )
+
+
+class AddressForm(StyledForm):
+    email = forms.EmailField(
+        label=_("E-mail"), widget=forms.EmailInput(attrs={"autocomplete": "username", "autofocus": True})
+    )

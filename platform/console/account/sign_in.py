@@ -1,0 +1,297 @@
+"""Signing in and out, links of invitations and forgotten passwords, and which workspace to work in."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, cast
+
+from django.contrib import messages
+from django.contrib.auth import login, logout
+from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.views import LoginView
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
+from django.utils.crypto import constant_time_compare
+from django.utils.decorators import method_decorator
+from django.utils.translation import gettext
+from django.utils.translation import gettext as _
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
+from django.views.decorators.http import require_POST
+
+from console import problems
+from console.access import SESSION_KEY, memberships_of, page, public, signed_in
+from console.account.forms import AddressForm, CodeForm, JoinForm, NewPasswordForm, SignInForm
+from console.account.throttle import Attempt, TooManyAttempts, remember_device
+from tenants.accounts import links, mail, passwords, second_factor, sessions
+from tenants.accounts.models import Invitation, User
+from tenants.accounts.operators import Operator
+from tenants.errors import Conflict, Invalid, NotFound, ServiceError
+from tenants.people import acting, invitations
+
+BACKEND = "django.contrib.auth.backends.ModelBackend"
+
+# The session of somebody whose password was right and whose code is still to come.
+HALF_WAY, HALF_WAY_S = "half_way", 600
+
+
+def enter(request: HttpRequest, user: User) -> None:
+    """Sign the person in: a new session key, and what the list of sessions shows."""
+    login(request, user, backend=BACKEND)
+    device, address = request.headers.get("User-Agent", ""), request.META.get("REMOTE_ADDR", "")
+    sessions.note_client(request.session, device=device, address=address)
+
+
+def too_many(response: HttpResponse, refused: TooManyAttempts) -> HttpResponse:
+    response.status_code, response["Retry-After"] = refused.status, str(refused.wait_s)
+    return response
+
+
+# The CSRF check reads the body, which may be refused as too large; so it runs where that is answered.
+@method_decorator(csrf_exempt, name="dispatch")
+class SignIn(LoginView):
+    template_name = "console/login.html"
+    authentication_form = SignInForm
+    redirect_authenticated_user = True
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            return csrf_protect(super().dispatch)(request, *args, **kwargs)
+        except ServiceError as error:
+            return problems.answer(request, error)
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return {**super().get_context_data(**kwargs), "invited": "invitation" in self.request.session}
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return super().post(request, *args, **kwargs)
+        except TooManyAttempts as refused:
+            # The password was not even looked at.
+            form = SignInForm(request, initial={"username": request.POST.get("username", "")})
+            context = self.get_context_data(form=form, too_many=refused.detail)
+            return too_many(cast(HttpResponse, self.render_to_response(context)), refused)
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        form.attempt.succeeded()
+        user = form.get_user()
+        if not second_factor.is_on(user):
+            enter(self.request, user)
+            response = redirect(self.get_success_url())
+            remember_device(response, user.email)
+            return response
+        _wait_for_code(self.request, user, self.get_success_url())
+        return redirect("console:login-code")
+
+
+def _wait_for_code(request: HttpRequest, user: User, then: str) -> None:
+    request.session.cycle_key()
+    request.session[HALF_WAY] = {
+        "user": str(user.pk),
+        # A password that changes meanwhile ends this, too.
+        "hash": user.get_session_auth_hash(),
+        "at": time.time(),
+        "next": then,
+    }
+
+
+@public(methods=("GET", "POST"))
+def enter_code(request: HttpRequest) -> HttpResponse:
+    """The second step: a code of the app, or a recovery code."""
+    user = _half_way(request)
+    if user is None:
+        request.session.pop(HALF_WAY, None)
+        return redirect("console:login")
+    form = CodeForm(request.POST or None)
+    if not form.is_valid():
+        return page(request, "login_code.html", {"form": form})
+    attempt = Attempt.of(request, "code", user.email)
+    try:
+        attempt.admit()
+    except TooManyAttempts as refused:
+        context = {"form": CodeForm(), "too_many": refused.detail}
+        return too_many(page(request, "login_code.html", context), refused)
+    if not second_factor.verify(user=user, code=form.cleaned_data["code"]):
+        form.add_error("code", gettext(second_factor.WRONG))
+        return page(request, "login_code.html", {"form": form})
+    attempt.succeeded()
+    then = request.session.pop(HALF_WAY)["next"]
+    enter(request, user)
+    response = redirect(then)
+    remember_device(response, user.email)
+    return response
+
+
+def _half_way(request: HttpRequest) -> User | None:
+    waiting = request.session.get(HALF_WAY)
+    if waiting is None or time.time() - waiting["at"] > HALF_WAY_S:
+        return None
+    user = User.objects.filter(pk=waiting["user"], is_active=True).first()
+    if user is None or not constant_time_compare(waiting["hash"], user.get_session_auth_hash()):
+        return None
+    return user
+
+
+@require_POST
+def sign_out(request: HttpRequest) -> HttpResponse:
+    if request.user.is_authenticated and request.user.is_staff:
+        by = Operator(request.user.email, request.META.get("REMOTE_ADDR", ""))
+        acting.end(user=request.user, session_key=request.session.session_key, by=by)
+    logout(request)
+    return redirect("console:login")
+
+
+@signed_in(methods=("GET", "POST"))
+def choose(request: Any) -> HttpResponse:
+    """The tenants that this person belongs to; the choice is kept in the session."""
+    memberships = memberships_of(request.user)
+    if request.method == "POST":
+        chosen = request.POST.get("tenant", "")
+        if any(str(m.tenant_id) == chosen for m in memberships):
+            request.session[SESSION_KEY] = chosen
+            # What was left to be said is about the workspace that is left.
+            list(messages.get_messages(request))
+            return redirect("console:home")
+    elif request.workspace is not None and (request.workspace.acting or len(memberships) == 1):
+        return redirect("console:home")
+    elif not memberships and request.user.is_staff:
+        return redirect("operator:index")
+    status = 200 if memberships else 403
+    return page(request, "choose.html", {"memberships": memberships}, status=status)
+
+
+INVITATION, RESET = "invitation", "reset"
+
+
+def _keep(request: Any, kind: str, value: str, page_name: str) -> HttpResponse:
+    """Take the token out of the address. Counted, as it makes a session for anybody."""
+    try:
+        Attempt.of(request, "open").admit()
+    except TooManyAttempts as refused:
+        return _throttled(request, refused)
+    request.session[kind] = value
+    return redirect(page_name)
+
+
+# --- An invitation ---
+
+
+@public(methods=("GET", "POST"))
+def invitation(request: Any) -> HttpResponse:
+    """Joining: a new person makes an account, one with an account signs in as the invited address."""
+    if (token := request.GET.get("token")) is not None:
+        return _keep(request, INVITATION, links.digest(token).hex(), "console:invitation")
+    digest = bytes.fromhex(request.session.get(INVITATION, ""))
+    attempt = Attempt.of(request, "link")
+    try:
+        attempt.admit()
+        found = invitations.find_by_digest(digest)
+        attempt.succeeded()
+        return _answer_invitation(request, digest, found)
+    except TooManyAttempts as refused:
+        return _throttled(request, refused)
+    except NotFound as error:
+        return _over(request, INVITATION, error.detail)
+
+
+def _answer_invitation(request: Any, digest: bytes, found: Invitation) -> HttpResponse:
+    if request.user.is_authenticated:
+        if request.method == "POST" and request.user.email == found.email:
+            return _joined(request, invitations.accept(digest=digest, user=request.user))
+        return page(request, "invitation.html", {"invitation": found})
+    form = JoinForm(request.POST or None)
+    if form.is_valid():
+        fields = {name: form.cleaned_data[name] for name in ("name", "password")}
+        try:
+            user, found = invitations.accept_as_new(digest=digest, **fields)
+            enter(request, user)
+            response = _joined(request, found)
+            remember_device(response, user.email)
+            return response
+        except (Invalid, Conflict) as error:
+            form.refuse(error)
+    context = {"invitation": found, "form": form}
+    return page(request, "invitation.html", context, status=422 if form.is_bound else 200)
+
+
+def _joined(request: Any, found: Invitation) -> HttpResponse:
+    request.session.pop(INVITATION, None)
+    request.session[SESSION_KEY] = str(found.tenant_id)
+    messages.success(request, _("Welcome to %(name)s.") % {"name": found.tenant.name})
+    return redirect("console:home")
+
+
+# --- A new password ---
+
+
+@public(methods=("GET", "POST"))
+def ask_reset(request: HttpRequest) -> HttpResponse:
+    """Asking for a link by e-mail; the answer is the same whoever asks for whom."""
+    if not mail.configured():
+        return page(request, "reset.html", {"by_mail": False})
+    if request.method == "GET":
+        return page(request, "reset.html", {"by_mail": True, "form": AddressForm()})
+    form = AddressForm(request.POST)
+    if not form.is_valid():
+        return page(request, "reset.html", {"by_mail": True, "form": form}, status=422)
+    email = form.cleaned_data["email"]
+    try:
+        # Each one counts, not only those that fail: it is a letter.
+        Attempt.of(request, "reset", email).admit()
+    except TooManyAttempts as refused:
+        context = {"by_mail": True, "form": form, "too_many": refused.detail}
+        return too_many(page(request, "reset.html", context), refused)
+    mail.post_reset(email)
+    return page(request, "reset.html", {"sent_to": email})
+
+
+@public(methods=("GET", "POST"))
+def reset(request: Any) -> HttpResponse:
+    """Choosing a new password with the token of a link."""
+    if (token := request.GET.get("token")) is not None:
+        return _keep(request, RESET, token[:200], "console:reset-new")
+    token = request.session.get(RESET, "")
+    attempt = Attempt.of(request, "link")
+    try:
+        attempt.admit()
+        user = passwords.find_by_token(token)
+        attempt.succeeded()
+        form = NewPasswordForm(request.POST or None)
+        if form.is_valid() and _reset_to(form, token):
+            return _reset_done(request, user)
+    except TooManyAttempts as refused:
+        return _throttled(request, refused)
+    except NotFound as error:
+        return _over(request, RESET, error.detail)
+    context = {"form": form, "email": user.email}
+    return page(request, "reset_new.html", context, status=422 if form.is_bound else 200)
+
+
+def _reset_to(form: NewPasswordForm, token: str) -> bool:
+    try:
+        passwords.use_token(token=token, password=form.cleaned_data["password"])
+    except Invalid as error:
+        form.refuse(error)
+        return False
+    return True
+
+
+def _reset_done(request: Any, user: User) -> HttpResponse:
+    # Whoever was signed in here is not any more, if it was this person; so nothing of the session stays.
+    request.session.flush()
+    request.user = AnonymousUser()
+    response = page(request, "reset_done.html", {})
+    # Who holds the link is the account's owner, whom guesses of others must not keep waiting. With a second factor that
+    # is not shown yet, and each link would allow some guesses at it.
+    if not second_factor.is_on(user):
+        remember_device(response, user.email)
+    return response
+
+
+def _over(request: Any, kind: str, detail: str) -> HttpResponse:
+    request.session.pop(kind, None)
+    return page(request, "link_over.html", {"detail": detail}, status=410)
+
+
+def _throttled(request: Any, refused: TooManyAttempts) -> HttpResponse:
+    return too_many(page(request, "link_over.html", {"detail": refused.detail}), refused)

@@ -1,0 +1,217 @@
+"""What the codes of an audit mean to a reader; nothing here turns "did not look" into "fine"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
+
+DECISIONS = {
+    "allow": _("Allowed"),
+    "label": _("Labelled"),
+    "review": _("To be reviewed"),
+    "block": _("Blocked"),
+}
+
+VERDICTS = {
+    "likely_synthetic": _("Likely synthetic"),
+    "likely_manipulated": _("Likely manipulated"),
+    "inconclusive": _("Inconclusive"),
+    "no_evidence": _("No evidence"),
+    "not_examined": _("Not examined"),
+}
+
+MODES = {
+    "enforce": _("It was carried out."),
+    "shadow": _(
+        "It was only noted, and the item stayed as it was: the version runs in shadow or for other items, or the "
+        "item is blocked or waits for a person, which a new audit does not overrule."
+    ),
+    "off": _("No policy was in force, so nothing was decided and the item stayed as it was."),
+}
+
+# What an asset stands at.
+MODERATION = {
+    "": _("Not audited"),
+    "quarantined": _("Held back"),
+    "allow": _("Allowed"),
+    "label": _("Labelled"),
+    "review": _("Waits for a review"),
+    "block": _("Blocked"),
+}
+
+LABELS = {
+    "ai-generated": _("AI-generated"),
+    "coarse-language": _("Coarse language"),
+    "graphic-content": _("Graphic content"),
+    "content-credentials": _("Content credentials"),
+}
+
+AI_GENERATED = "ai-generated"
+
+CATEGORIES = {
+    "abuse": _("Abuse"),
+    "hate": _("Hate"),
+    "profanity": _("Profanity"),
+    "personal_data": _("Personal data"),
+    "self_harm": _("Self-harm"),
+    "sexual": _("Sexual"),
+    "violence": _("Violence"),
+    "spam": _("Spam"),
+    "nudity": _("Nudity"),
+}
+
+STATES = {
+    "examined": _("Examined"),
+    "abstained": _("Could not tell"),
+    "not_applicable": _("Nothing to look at"),
+    "not_installed": _("Not installed"),
+    "not_examined": _("Not examined"),
+    "failed": _("Failed"),
+}
+
+# A detector's tier, in one word.
+TIERS = {
+    "cryptographic": _("Signed"),
+    "declared": _("Declared"),
+    "statistical": _("Estimated"),
+    "match": _("Matched"),
+    "rules": _("By rule"),
+}
+
+# Each tier's own verdict about authenticity, as a sentence.
+SAYINGS = {
+    "cryptographic": {
+        "likely_synthetic": _("Says that it was generated. That is as certain as the signature or the mark."),
+        "inconclusive": _(
+            "Its credentials do not fit the file: it was changed, or they belong to another one."
+        ),
+        "no_evidence": _(
+            "Nothing signed says that it was generated. Most files carry no credentials at all."
+        ),
+        "not_examined": _("Nothing looked for signatures or marks."),
+    },
+    "declared": {
+        "likely_synthetic": _(
+            "The file itself says that it was generated. Anybody can write or remove that."
+        ),
+        "inconclusive": _("What the file says of itself does not fit together."),
+        "no_evidence": _("The file does not say that it was generated. That is easily removed."),
+        "not_examined": _("What the file says of itself was not read."),
+    },
+    "statistical": {
+        "likely_synthetic": _("A detector estimates that it was generated. That is no proof."),
+        "likely_manipulated": _(
+            "A detector estimates that parts of it were changed. That is no proof: things that are alike, such as "
+            "packages on a shelf, can look like copies."
+        ),
+        "inconclusive": _("The estimate lies in the band where it means nothing."),
+        "no_evidence": _(
+            "No detector of generated content that looked found a sign. That is no proof that it is genuine."
+        ),
+        "not_examined": _(
+            "Nothing looked for signs of generation: no detector here is for this kind of content, or each abstained."
+        ),
+    },
+}
+
+# Of an estimate of changes that does not make the tier's verdict.
+CHANGES = {
+    "inconclusive": _("Parts of it look alike, in the band where that means nothing."),
+    "no_evidence": _("Nothing in it was found twice."),
+}
+
+# What a tier looked for.
+LOOKED_FOR = {
+    "content_credentials": _("content credentials"),
+    "own_watermark": _("this installation's own mark"),
+    "metadata": _("what the file's metadata says"),
+    "generated_pictures": _("generated pictures"),
+    "synthetic_faces": _("synthetic faces"),
+    "synthetic_speech": _("synthetic speech"),
+    "copied_regions": _("copied regions"),
+}
+
+# What was found where the item comes from, in one word.
+PROVENANCE = {
+    "absent": pgettext_lazy("provenance", "Absent"),
+    "trusted": pgettext_lazy("provenance", "Trusted"),
+    "valid": pgettext_lazy("provenance", "Valid"),
+    "invalid": pgettext_lazy("provenance", "Invalid"),
+    "found": pgettext_lazy("provenance", "Found"),
+    "none": pgettext_lazy("provenance", "None"),
+    "present": pgettext_lazy("provenance", "Present"),
+    "not_examined": _("Not examined"),
+}
+
+# What the verdict of an audit rests on.
+VERSIONED = {"policy": _("Version of the policy"), "detectors": _("Version of the detectors")}
+
+C2PA = {
+    "absent": _("There are no content credentials."),
+    "trusted": _("Intact, and signed by somebody whom this workspace trusts."),
+    "valid": _("Intact, but the signer is not on the list of trusted ones: anybody could have signed it."),
+    "invalid": _("They do not fit the file: it was changed after signing, or they belong to another file."),
+    "not_examined": _("Not examined."),
+}
+
+# Why the signer of intact credentials is not believed. Audits of before this was told have C2PA's sentence.
+CERTIFICATES = {
+    "untrusted": C2PA["valid"],
+    "expired": _(
+        "Intact: nothing was changed since it was signed. But the signer’s certificate has expired, so it does not "
+        "prove who signed it."
+    ),
+    "revoked": _(
+        "Intact: nothing was changed since it was signed. But the signer’s certificate was revoked, so it does not "
+        "prove who signed it."
+    ),
+    "unsuitable": _(
+        "Intact: nothing was changed since it was signed. But the signer’s certificate is not one for signing "
+        "content, so it does not prove who signed it."
+    ),
+}
+
+DECLARED = {
+    "found": _("Its metadata name a generator."),
+    "none": _("Its metadata name no generator."),
+    "not_examined": _("Not examined."),
+}
+
+WATERMARK = {
+    "present": _("The invisible mark of this installation is in it."),
+    "absent": _("The invisible mark of this installation is not in it."),
+    "not_examined": _("Not examined."),
+}
+
+ORIGINS = {
+    "text": _("In the text"),
+    "caption": _("In the caption"),
+    "transcript": _("Spoken"),
+    "picture": _("Written in the picture"),
+}
+
+ALGORITHMS = {
+    "sha256": _("the very same file"),
+    "pdq": _("picture hash (PDQ)"),
+    "vector": _("neighbour by its vector"),
+    "sound": _("sound fingerprint"),
+}
+
+MODALITIES = {"text": _("Text"), "image": _("Picture"), "audio": _("Recording"), "video": _("Film")}
+
+# Names in `could_not_look` that are no detector's.
+COULD_NOT = {
+    "decoding": _("reading the file"),
+    "decoder": _("the process that reads the file"),
+    "everything": _("the audit as a whole"),
+}
+
+REVIEW_KINDS = {"flag": _("Flag"), "second": _("Second opinion"), "appeal": _("Appeal")}
+
+RULES = {"detector-failed": _("Something could not look"), "appeal": _("Somebody appealed")}
+
+
+def label_of(label: str) -> Any:
+    return LABELS.get(label, label)

@@ -1,0 +1,332 @@
+"""Assets: adding, one with all about it, and what is done with several at once."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from typing import IO, Any, cast
+
+from django.conf import settings
+from django.contrib import messages
+from django.http import HttpResponse, JsonResponse, QueryDict
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from console.access import Request, actor_of, needs, page
+from console.datasets import presenters
+from console.datasets.forms import AssetForm, UploadForm
+from console.datasets.presenters import read_ids
+from console.presenters import asset_card, asset_name
+from tenants.accounts.permissions import MODERATE, READ, SEARCH, WRITE
+from tenants.datasets import resumable, selectors, serving, tus
+from tenants.datasets.metadata import expected
+from tenants.datasets.models import Asset, Dataset
+from tenants.datasets.resumable import file_of, filename_of
+from tenants.datasets.values import read_as
+from tenants.errors import Invalid, ServiceError
+from tenants.generation.models import Generation
+from tenants.jobs.selectors import as_dict
+from tenants.moderation import selectors as audits
+from tenants.pipeline.assets import services, uploads
+from tenants.pipeline.audits import audit_requests
+from tenants.pipeline.care import erasure
+from tenants.retrieval.search import Query, search
+
+NOUNS = {
+    "text": gettext_lazy("text"),
+    "image": gettext_lazy("picture"),
+    "audio": gettext_lazy("recording"),
+    "video": gettext_lazy("film"),
+}
+
+AUDITS = 4
+
+NEIGHBOURS = 10
+
+_MOMENT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?")
+
+
+def read_moment(text: str) -> str:
+    """Seconds, as a media fragment writes them; empty for anything else."""
+    return text if _MOMENT.fullmatch(text) else ""
+
+
+@needs(WRITE, methods=("POST",))
+def add(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
+    """Take one file or text in; answers the uploading script with the asset and the job to follow."""
+    with request.workspace.open():
+        selectors.require_dataset(dataset_id)
+    form = UploadForm(request.POST)
+    if not form.is_valid():
+        raise Invalid(" ".join(map(str, form.errors["metadata"])), pointer="/metadata")
+    sent: Any = request.FILES.get("file")
+    upload_id, at_most = request.POST.get("upload"), settings.MAX_UPLOAD_BYTES
+    with file_of(request.workspace.tenant.id, sent, upload_id, at_most=at_most) as file:
+        # Before any transaction: reading, scanning and hashing a film takes seconds.
+        words = form.cleaned_data["caption" if file else "text"]
+        upload = uploads.check_upload(file, words, filename=filename_of(file))
+        with request.workspace.open():
+            added = services.add_asset(
+                dataset_id=dataset_id,
+                upload=upload,
+                values=form.cleaned_data["metadata"],
+                actor=actor_of(request).label,
+            )
+            earlier = selectors.get_assets([added.duplicate_of]) if added.duplicate_of else {}
+    tile_url = reverse("console:asset-tile", args=[added.asset.id])
+    answer = {
+        "asset": {"id": str(added.asset.id), "tile": tile_url},
+        "job": as_dict(added.job) if added.job else None,
+        "earlier": next(map(_earlier, earlier.values()), None),
+        "skipped": not added.created,
+    }
+    return JsonResponse(answer, status=202 if added.job else 200)
+
+
+def _earlier(asset: Asset) -> dict[str, str]:
+    """The asset of the same content that was there before, as the uploading script names it."""
+    title = asset_name(asset, 60, asset.get_modality_display().lower())
+    return {"title": title, "url": reverse("console:asset", args=[asset.id])}
+
+
+@needs(READ)
+def show(request: Request, asset_id: uuid.UUID) -> HttpResponse:
+    return _show(request, asset_id, None, 200)
+
+
+def _show(request: Request, asset_id: uuid.UUID, form: AssetForm | None, status: int) -> HttpResponse:
+    with request.workspace.open():
+        asset = selectors.get_asset(asset_id)
+        shown = selectors.is_shown(asset, request.workspace.scopes)
+        transcript = selectors.transcript_of(asset) if shown and asset.blob.details else []
+        jobs = presenters.jobs_about(asset)
+        context = {
+            "asset": asset,
+            "dataset": selectors.get_dataset(asset.dataset_id),
+            "words": serving.read_text(asset) if shown else "",
+            "transcript": transcript,
+            "regions": presenters.regions_of(transcript, asset.blob.details),
+            "frames": presenters.frames_of(asset.blob.details) if asset.modality == "video" else [],
+            "shown": shown,
+            "noun": NOUNS[asset.modality],
+            "at": read_moment(request.GET.get("t", "")),
+            "job": jobs[0] if jobs and asset.status == Asset.State.PENDING else None,
+            "audits": _audits(request, asset),
+            "acts": presenters.acts(asset, request.workspace.scopes),
+            "jobs": jobs,
+            "indexed": presenters.indexed(asset),
+            "generation": _generation(asset),
+        }
+    context["form"] = form or AssetForm(initial={"caption": asset.caption, "metadata": _json(asset.metadata)})
+    # As they are or as they were typed, and room for one more.
+    context["further"] = [*(request.POST.getlist("caption")[1:] if form else asset.more_captions), ""]
+    return page(request, "asset.html", context, status=status)
+
+
+def _audits(request: Request, asset: Asset) -> list[Any]:
+    """The newest, for those who may see them."""
+    if MODERATE not in request.workspace.scopes:
+        return []
+    return list(audits.list_audits(asset_id=asset.id)[:AUDITS])
+
+
+def _generation(asset: Asset) -> Generation | None:
+    """What made it, if that is still there."""
+    if asset.generation_id is None:
+        return None
+    return Generation.objects.filter(pk=asset.generation_id).only("id", "prompt").first()
+
+
+def _json(metadata: dict[str, Any]) -> str:
+    from console.templatetags.console_parts import as_json
+
+    return as_json(metadata) if metadata else ""
+
+
+@needs(SEARCH)
+def neighbours(request: Request, asset_id: uuid.UUID) -> HttpResponse:
+    """The nearest assets by its vectors, as a part of its page: itself is not among them."""
+    with request.workspace.open():
+        asset = selectors.get_asset(asset_id)
+    found = []
+    if asset.status == Asset.State.READY and asset.moderation not in Asset.HIDDEN:
+        query = Query(like=[asset_id], top_k=NEIGHBOURS)
+        # A recording without words is ready and has no vectors.
+        with suppress(Invalid):
+            answer = search(tenant_id=request.workspace.tenant.id, query=query)
+            found = [asset_card(one, score=hit.score, matched=hit.modality) for one, hit in answer.results]
+    return page(request, "parts/neighbours.html", {"asset": asset, "neighbours": found})
+
+
+@needs(READ)
+def tile(request: Request, asset_id: uuid.UUID) -> HttpResponse:
+    with request.workspace.open():
+        card = asset_card(selectors.get_asset(asset_id))
+    return page(request, "parts/tile.html", {"card": card})
+
+
+@needs(WRITE, methods=("POST",))
+def edit(request: Request, asset_id: uuid.UUID) -> HttpResponse:
+    form = AssetForm(_with_first_caption(request.POST))
+    if form.is_valid():
+        try:
+            _update(request, asset_id, form.cleaned_data)
+            messages.success(request, _("The asset was changed."))
+            return redirect("console:asset", asset_id=asset_id)
+        except Invalid as error:
+            form.refuse(error)
+    return _show(request, asset_id, form, 422)
+
+
+def _with_first_caption(sent: QueryDict) -> QueryDict:
+    """A form has one field for each caption, all of one name; Django's own field would take the last."""
+    first = sent.copy()
+    first.setlist("caption", sent.getlist("caption")[:1])
+    return first
+
+
+def _update(request: Request, asset_id: uuid.UUID, fields: dict[str, Any]) -> None:
+    # A text asset's form has no caption field.
+    captions = request.POST.getlist("caption") or None
+    with request.workspace.open():
+        services.update_asset(
+            asset_id=asset_id, captions=captions, values=fields["metadata"], actor=actor_of(request).label
+        )
+
+
+@needs(WRITE, methods=("POST",))
+def delete(request: Request, asset_id: uuid.UUID) -> HttpResponse:
+    with request.workspace.open():
+        dataset_id = selectors.get_asset(asset_id).dataset_id
+        erasure.erase_asset(asset_id=asset_id, actor=actor_of(request).label)
+    messages.success(request, _("The asset was deleted."))
+    return redirect("console:dataset", dataset_id=dataset_id)
+
+
+@needs(READ)
+def content(request: Request, asset_id: uuid.UUID) -> HttpResponseBase:
+    return serving.serve(request, serving.content_of(_asset(request, asset_id)))
+
+
+@needs(READ)
+def thumbnail(request: Request, asset_id: uuid.UUID) -> HttpResponseBase:
+    return serving.serve(request, serving.thumbnail_of(_asset(request, asset_id)))
+
+
+def _asset(request: Request, asset_id: uuid.UUID) -> Asset:
+    with request.workspace.open():
+        asset = selectors.get_asset(asset_id)
+        selectors.require_shown(asset, request.workspace.scopes)
+        return asset
+
+
+@needs(WRITE, methods=("POST",))
+def begin_upload(request: Request) -> HttpResponse:
+    return _answered(tus.tell(_call(request, None)))
+
+
+@needs(WRITE, methods=("HEAD", "PATCH", "DELETE"))
+def continue_upload(request: Request, upload_id: uuid.UUID) -> HttpResponse:
+    with request.workspace.open():
+        resumable.find(upload_id)
+    call = _call(request, upload_id)
+    if request.method != "PATCH":
+        return _answered(tus.tell(call))
+    length = int(request.headers.get("Content-Length") or 0)
+    return _answered(tus.receive(call, cast(IO[bytes], request), length))
+
+
+def _call(request: Request, upload_id: uuid.UUID | None) -> tus.Call:
+    base = reverse("console:uploads")
+    return tus.Call(request.workspace.tenant.id, str(request.method), base, request.headers, upload_id)
+
+
+def _answered(reply: tus.Reply) -> HttpResponse:
+    if reply.status < 400:
+        return HttpResponse(status=reply.status, headers=reply.headers)
+    slug, title = reply.refusal
+    body = {"type": slug, "title": title, "status": reply.status, "detail": reply.detail}
+    return JsonResponse(
+        body, status=reply.status, headers=reply.headers, content_type="application/problem+json"
+    )
+
+
+@needs(WRITE, methods=("POST",))
+def bulk_delete(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
+    actor = actor_of(request).label
+    done = _each(request, dataset_id, lambda one: erasure.erase_asset(asset_id=one, actor=actor))
+    if done:
+        words = ngettext("%(n)s asset was deleted.", "%(n)s assets were deleted.", done)
+        messages.success(request, words % {"n": done})
+    return redirect("console:dataset", dataset_id=dataset_id)
+
+
+@needs(WRITE, methods=("POST",))
+def bulk_describe(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
+    """Set one field of the metadata; an empty value takes it away."""
+    with request.workspace.open():
+        dataset = selectors.get_dataset(dataset_id)
+    key, actor = request.POST.get("key", "").strip(), actor_of(request).label
+    changes = {key: _value(dataset, key, request.POST.get("value", "").strip())}
+    done = _each(
+        request,
+        dataset_id,
+        lambda one: services.update_asset(asset_id=one, changes=changes, actor=actor),
+    )
+    if done:
+        words = ngettext("%(n)s asset was changed.", "%(n)s assets were changed.", done)
+        messages.success(request, words % {"n": done})
+    return redirect("console:dataset", dataset_id=dataset_id)
+
+
+def _value(dataset: Dataset, key: str, text: str) -> Any:
+    """What was typed, as the type of the field. Raises Invalid."""
+    if not key:
+        raise Invalid(_("Name the field that is to be set."), pointer="/key")
+    if not text:
+        return None
+    kind = dataset.metadata_schema.get(key, {}).get("type", "text")
+    value = read_as(text, kind)
+    if value is None:
+        raise Invalid(f"“{text[:40]}”: {expected(kind)}", pointer="/value")
+    return value
+
+
+@needs(MODERATE, methods=("POST",))
+def bulk_audit(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
+    actor = actor_of(request).label
+    done = _each(request, dataset_id, lambda one: audit_requests.request_audit(asset_id=one, actor=actor))
+    if done:
+        words = ngettext("%(n)s asset is being audited.", "%(n)s assets are being audited.", done)
+        messages.success(request, words % {"n": done})
+    return redirect("console:dataset", dataset_id=dataset_id)
+
+
+def _each(request: Request, dataset_id: uuid.UUID, act: Callable[[uuid.UUID], Any]) -> int:
+    """Do it to each of the ticked assets, in a transaction of its own; how many it was done to."""
+    with request.workspace.open():
+        selectors.require_dataset(dataset_id)
+        ticked = read_ids(request.POST)
+        found = list(Asset.objects.filter(dataset_id=dataset_id, pk__in=ticked).values_list("pk", flat=True))
+    if not found:
+        messages.error(request, _("Tick the assets that are meant first."))
+    refused: list[ServiceError] = []
+    for asset_id in found:
+        try:
+            with request.workspace.open():
+                act(asset_id)
+        except ServiceError as error:
+            refused.append(error)
+    if refused:
+        words = ngettext(
+            "%(n)s asset was left as it is: %(why)s",
+            "%(n)s assets were left as they are: %(why)s",
+            len(refused),
+        )
+        messages.error(request, words % {"n": len(refused), "why": refused[0].detail})
+    return len(found) - len(refused)

@@ -1,0 +1,204 @@
+"""Datasets: their list, one with its assets, and the fields of metadata."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from console.access import Request, actor_of, needs, page
+from console.datasets import presenters
+from console.datasets.forms import DatasetEditForm, DatasetForm, FieldForm
+from console.datasets.presenters import FEW, FieldSummary
+from console.forms import ConfirmForm
+from console.paging import page_of
+from console.presenters import asset_card
+from tenants.accounts.permissions import READ, WRITE
+from tenants.datasets import fields, selectors, services
+from tenants.datasets.models import Asset, Dataset
+from tenants.errors import Conflict, Invalid
+from tenants.jobs.models import Job
+from tenants.pipeline.assets import services as pipeline
+
+PAGE = 50
+
+
+@needs(READ, methods=("GET",))
+def index(request: Request) -> HttpResponse:
+    return _index(request, DatasetForm(), 200)
+
+
+def _index(request: Request, form: DatasetForm, status: int) -> HttpResponse:
+    with request.workspace.open():
+        found = page_of(selectors.counted_datasets(), request.GET.get("before", ""), PAGE)
+    context = {"datasets": found.items, "next": found.next, "form": form, "open_dialog": form.is_bound}
+    return page(request, "datasets.html", context, status=status)
+
+
+@needs(WRITE, methods=("POST",))
+def create(request: Request) -> HttpResponse:
+    form = DatasetForm(request.POST)
+    if form.is_valid():
+        try:
+            with request.workspace.open():
+                dataset = services.create_dataset(**form.cleaned_data)
+            return redirect("console:dataset", dataset_id=dataset.id)
+        except (Invalid, Conflict) as error:
+            form.refuse(error)
+    return _index(request, form, 422)
+
+
+@needs(READ)
+def show(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
+    if request.headers.get("HX-Request"):
+        with request.workspace.open():
+            context = _listed(request, selectors.get_dataset(dataset_id))
+        return page(request, f"parts/asset_{context['shape'].view}.html", context)
+    return _show(request, dataset_id, {}, 200)
+
+
+def _show(request: Request, dataset_id: uuid.UUID, forms: dict[str, Any], status: int) -> HttpResponse:
+    with request.workspace.open():
+        dataset = selectors.get_dataset(dataset_id)
+        context = {
+            "dataset": dataset,
+            "edit_form": DatasetEditForm(initial=vars(dataset)),
+            "confirm_form": ConfirmForm(dataset.name),
+            "statuses": Asset.State.values,
+            "max_upload": settings.MAX_UPLOAD_BYTES,
+            **_listed(request, dataset),
+            **forms,
+        }
+    return page(request, "dataset.html", context, status=status)
+
+
+def _listed(request: Request, dataset: Dataset) -> dict[str, Any]:
+    """A page of its assets, as the address asks for it or as the person left it."""
+    shape = presenters.shape_of(request.GET, request.session, dataset)
+    assets = selectors.list_assets(dataset_id=dataset.id, status=shape.status)
+    found, following = presenters.page_of(assets, shape.sort, request.GET.get("before", ""), shape.size)
+    table = shape.view == presenters.TABLE
+    return {
+        "cards": [] if table else [asset_card(asset) for asset in found],
+        "rows": presenters.rows_of(found, shape.columns) if table else [],
+        "any": bool(found),
+        "next": following,
+        "shape": shape,
+        "sorts": presenters.SORTS,
+        "status": shape.status,
+        "keys": list(dataset.metadata_schema),
+        "most_columns": presenters.MAX_COLUMNS,
+        "dataset_id": dataset.id,
+    }
+
+
+@needs(WRITE, methods=("POST",))
+def edit(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
+    form = DatasetEditForm(request.POST)
+    if form.is_valid():
+        try:
+            with request.workspace.open():
+                services.update_dataset(dataset_id=dataset_id, **form.changes)
+            messages.success(request, _("The dataset was changed."))
+            return redirect("console:dataset", dataset_id=dataset_id)
+        except (Invalid, Conflict) as error:
+            form.refuse(error)
+    return _show(request, dataset_id, {"edit_form": form}, 422)
+
+
+@needs(WRITE, methods=("POST",))
+def delete(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
+    form = ConfirmForm(_name_of(request, dataset_id), request.POST)
+    if not form.is_valid():
+        return _show(request, dataset_id, {"confirm_form": form}, 422)
+    with request.workspace.open():
+        pipeline.delete_dataset(dataset_id=dataset_id, actor=actor_of(request).label)
+    words = _("“%(name)s” is gone. Its files are being erased in the background.")
+    messages.success(request, words % {"name": form.expected})
+    return redirect("console:datasets")
+
+
+def _name_of(request: Request, dataset_id: uuid.UUID) -> str:
+    with request.workspace.open():
+        dataset: Dataset = selectors.get_dataset(dataset_id)
+    return dataset.name
+
+
+@needs(READ)
+def show_fields(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
+    """`?field=<key>` opens the form of one, `?field=` an empty one."""
+    return _show_fields(request, dataset_id, None, 200)
+
+
+def _show_fields(
+    request: Request, dataset_id: uuid.UUID, form: FieldForm | None, status: int
+) -> HttpResponse:
+    with request.workspace.open():
+        dataset = selectors.get_dataset(dataset_id)
+        listed = _fields_of(dataset)
+    key = form.data.get("key") if form else request.GET.get("field")
+    chosen = next((shown for shown in listed if shown.key == key), None)
+    if form is None and key is not None and "write" in request.workspace.scopes:
+        form = FieldForm.of(chosen) if chosen else FieldForm(initial={"key": key})
+    context = {"dataset": dataset, "listed": listed, "form": form, "chosen": chosen, "sample": fields.SAMPLE}
+    return page(request, "schema.html", context, status=status)
+
+
+def _fields_of(dataset: Dataset) -> list[FieldSummary]:
+    schema = dataset.metadata_schema
+    counts = fields.facet_counts(dataset.id, list(schema), limit=FEW + 1)
+    misfits = fields.count_misfits(dataset.id, schema)
+    return [
+        FieldSummary(key, entry, counts.get(key, []), misfits.get(key, 0))
+        for key, entry in sorted(schema.items())
+    ]
+
+
+@needs(WRITE, methods=("POST",))
+def save_fields(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
+    with request.workspace.open():
+        selectors.require_dataset(dataset_id)
+    form = FieldForm(request.POST)
+    if "forget" in request.POST:
+        return _forget(request, dataset_id, request.POST.get("key", ""))
+    if form.is_valid():
+        key = form.cleaned_data["key"]
+        try:
+            with request.workspace.open():
+                job = fields.declare_field(dataset_id=dataset_id, key=key, entry=form.entry)
+                misfits = fields.count_misfits(dataset_id, {key: form.entry}).get(key, 0)
+        except Invalid as error:
+            form.refuse(error)
+            return _show_fields(request, dataset_id, form, 422)
+        words = _("“%(key)s” is declared.") % {"key": key}
+        messages.success(request, f"{words} {_consequences(job, misfits)}".strip())
+        return redirect("console:dataset-fields", dataset_id=dataset_id)
+    return _show_fields(request, dataset_id, form, 422)
+
+
+def _consequences(job: Job | None, misfits: int) -> str:
+    said = []
+    if misfits:
+        words = ngettext(
+            "%(n)s asset does not fit; they stay as they are.",
+            "%(n)s assets do not fit; they stay as they are.",
+            misfits,
+        )
+        said.append(words % {"n": f"{misfits:,}"})
+    if job:
+        said.append(_("Filters and search follow in a moment."))
+    return " ".join(said)
+
+
+def _forget(request: Request, dataset_id: uuid.UUID, key: str) -> HttpResponse:
+    with request.workspace.open():
+        job = fields.forget_field(dataset_id=dataset_id, key=key)
+    words = _("“%(key)s” is guessed from the values again.") % {"key": key}
+    messages.success(request, f"{words} {_consequences(job, 0)}".strip())
+    return redirect("console:dataset-fields", dataset_id=dataset_id)

@@ -1,0 +1,197 @@
+"""What generators, states and marks of generations mean to a reader."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from tenants.generation.models import Generation
+from tenants.generation.wishes import SETTINGS
+
+#: In the order in which they are offered and shown.
+KINDS = {
+    "image": gettext_lazy("Picture"),
+    "video": gettext_lazy("Clip"),
+    "audio": gettext_lazy("Music"),
+}
+
+SYMBOLS = {"image": "image", "video": "film", "audio": "music-note-beamed"}
+
+# Generators that ship: name, what to expect, and the licence of the weights or instruments.
+BUNDLED: Mapping[str, tuple[Any, Any, Any]] = {
+    "small-picture": (
+        gettext_lazy("Small picture model"),
+        gettext_lazy(
+            "A small demo generator: it draws single things in the manner of emoji, at 64 pixels, and enlarges that. "
+            "Several things at once it lays out side by side."
+        ),
+        gettext_lazy("learnt from emoji under open licences, named in NOTICE"),
+    ),
+    "small-clip": (
+        gettext_lazy("Motion by rules"),
+        gettext_lazy(
+            "No model: what stands out of the picture moves to the beat, over one short cycle again and again. Its "
+            "credentials say so."
+        ),
+        gettext_lazy("nothing beyond the picture’s"),
+    ),
+    "rules-music": (
+        gettext_lazy("Music by rules"),
+        gettext_lazy(
+            "No model: composed by rules in the mood of the prompt, and said so in its credentials."
+        ),
+        gettext_lazy("its instruments are named in NOTICE"),
+    ),
+}
+
+# How a piece came about, as its credentials say it.
+HOW = {
+    "model": gettext_lazy("Drawn by a trained model"),
+    "rules": gettext_lazy("Made by rules, without a trained model"),
+    "layout": gettext_lazy("Arranged by rules from what a model drew"),
+}
+
+_OPERATOR = gettext_lazy("Ask whoever runs this installation to look at it; the log of the worker says more.")
+
+_LATER = gettext_lazy("Try again later; if it stays so, ask whoever runs this installation.")
+
+_NOT_DECODED = gettext_lazy("The picture to begin with could not be decoded.")
+
+_ANOTHER = gettext_lazy("Begin with another picture, or without one.")
+
+# An end that is no success, by the type of the error: what happened, and what can be done about it. What a generator
+# itself says (`ml.generators.base.Code`) is English, for programs and operators.
+ENDS: Mapping[str, tuple[Any, Any]] = {
+    "not-installed": (
+        gettext_lazy("What this takes is not installed here."),
+        gettext_lazy("Ask whoever runs this installation to install the generator, or leave this kind out."),
+    ),
+    "no-such-model": (
+        gettext_lazy("The generator that this installation names is not there."),
+        gettext_lazy("Ask whoever runs this installation to put the model there, or to correct its id."),
+    ),
+    "out-of-memory": (
+        gettext_lazy("There was not enough memory."),
+        gettext_lazy("Ask for a smaller size or fewer seconds, or try again when less is going on."),
+    ),
+    "too-large": (
+        gettext_lazy("It is more than this generator makes."),
+        gettext_lazy("Ask for a smaller size, fewer steps or fewer seconds."),
+    ),
+    "unreadable": (
+        gettext_lazy("The generator cannot read what it was given."),
+        gettext_lazy(
+            "Change the words or the options. If it stays so, ask whoever runs this installation to look at the "
+            "files of the model."
+        ),
+    ),
+    "not-marked": (
+        gettext_lazy("Its marks could not be read back, so nothing was released."),
+        gettext_lazy("Try again with another seed or a larger size."),
+    ),
+    "failed": (
+        gettext_lazy("The generator failed."),
+        gettext_lazy(
+            "Try again, with another seed or other words; if it stays so, tell whoever runs this installation."
+        ),
+    ),
+    Generation.PROMPT_BLOCKED: (
+        gettext_lazy("The content policy does not allow this prompt."),
+        gettext_lazy("Word the prompt differently, or ask whoever maintains the content policy."),
+    ),
+    Generation.OUTPUT_BLOCKED: (
+        gettext_lazy("The content policy keeps out what was made."),
+        gettext_lazy("Try another seed or wording, or ask whoever maintains the content policy."),
+    ),
+    # Not of generators, but of what stands around them.
+    "not-found": (
+        gettext_lazy("What it belongs to was deleted meanwhile."),
+        gettext_lazy("Ask for it anew, into a dataset that is there."),
+    ),
+    "invalid": (
+        gettext_lazy("Something in the request cannot be used."),
+        gettext_lazy("Change the words or the options, or begin with another picture."),
+    ),
+    "quota-exceeded": (
+        gettext_lazy("The plan has no room for what was made."),
+        gettext_lazy("Delete what is not needed any more, or ask for a larger plan."),
+    ),
+    "storage-full": (
+        gettext_lazy("The disk of this installation is full."),
+        gettext_lazy("Ask whoever runs this installation to make room, then try again."),
+    ),
+    "infected": (gettext_lazy("The scanner for malware refuses the file."), _OPERATOR),
+    "unavailable": (gettext_lazy("Something that this takes was not available."), _LATER),
+    "model-unavailable": (gettext_lazy("A model that this takes was not available."), _LATER),
+    "corrupt": (_NOT_DECODED, _ANOTHER),
+    "empty": (_NOT_DECODED, _ANOTHER),
+    "unsupported": (_NOT_DECODED, _ANOTHER),
+    "unsupported-media-type": (_NOT_DECODED, _ANOTHER),
+    "timeout": (gettext_lazy("Decoding a file took too long."), _LATER),
+    "decoder-died": (gettext_lazy("The picture to begin with could not be looked at."), _LATER),
+    "dead-letter": (gettext_lazy("The worker stopped at every attempt, without an answer."), _OPERATOR),
+    "internal-error": (gettext_lazy("Something went wrong that nobody had foreseen."), _OPERATOR),
+}
+
+END = gettext_lazy("It could not be made.")
+
+REMEDY = gettext_lazy("Nothing was released and nothing counts against the quota. Try again.")
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One kind of output as the form offers it. `setting` is how it is switched on where it is off."""
+
+    kind: str
+    label: Any
+    symbol: str
+    is_on: bool
+    setting: str
+    name: Any = ""
+    note: Any = ""
+    licence: Any = ""
+
+
+def offers() -> list[Offer]:
+    """What can be asked for on this installation, as its settings name the generators."""
+    return [_offer(kind, settings.GENERATORS.get(kind, "")) for kind in KINDS]
+
+
+def _offer(kind: str, spec: str) -> Offer:
+    known = BUNDLED.get(spec) or (spec.partition(":")[2] or spec, _operators(), _("see the model’s own page"))
+    name, note, licence = known if spec else ("", "", "")
+    return Offer(kind, KINDS[kind], SYMBOLS[kind], bool(spec), SETTINGS[kind], name, note, licence)
+
+
+def _operators() -> str:
+    return _("A model that whoever runs this installation chose.")
+
+
+def reason_of(error: Mapping[str, Any] | None) -> str:
+    """What happened, in the language of the page; of a code that is new here what was kept in English."""
+    if known := ENDS.get(_type_of(error)):
+        return str(known[0])
+    detail = str((error or {}).get("detail") or "")
+    # One of ours may be in the catalogue.
+    return _(detail) if detail else str(END)
+
+
+def remedy_of(error: Mapping[str, Any] | None) -> str:
+    known = ENDS.get(_type_of(error))
+    return str(known[1] if known else REMEDY)
+
+
+def own_words_of(error: Mapping[str, Any] | None) -> str:
+    """The English of the generator or worker itself, where the page says it otherwise: it names models and figures."""
+    kind = _type_of(error)
+    # Of a refusal by the policy the page says all that there is.
+    return str((error or {}).get("detail") or "") if kind in ENDS and kind not in Generation.REFUSALS else ""
+
+
+def _type_of(error: Mapping[str, Any] | None) -> str:
+    return str((error or {}).get("type") or "")

@@ -1,0 +1,251 @@
+"""The search form as a query, and as an address: links, reload and the back button work."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from django.core.files.uploadedfile import UploadedFile
+from django.http import QueryDict
+from django.urls import reverse
+from django.utils.datastructures import MultiValueDict
+from django.utils.http import urlencode
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from console.paging import parse_id
+from console.search.refinements import Refinements
+from tenants.datasets.models import Asset, Dataset
+from tenants.errors import Invalid, NotFound
+from tenants.retrieval import filters
+from tenants.retrieval.faceting import MAX_KEYS
+from tenants.retrieval.search import Query
+
+PAGE = 24
+
+TASK = "general"
+
+# Parts of a query that a person can weigh; else the task and its gate do. What is spoken becomes words.
+WEIGHED = ("text", "image", "like")
+
+WEIGH, PROPOSED = "weigh", "proposed"
+
+FOLD = "duplicates"
+
+MAX_TEXT = 10_000
+
+MAX_DIGITS = 3
+
+OPERATORS = (
+    ("eq", gettext_lazy("is")),
+    ("ne", gettext_lazy("is not")),
+    ("lt", gettext_lazy("less than")),
+    ("lte", gettext_lazy("at most")),
+    ("gt", gettext_lazy("more than")),
+    ("gte", gettext_lazy("at least")),
+    ("in", gettext_lazy("is one of")),
+    ("exists", gettext_lazy("is present")),
+)
+
+Schema = dict[str, str]
+
+Files = MultiValueDict[str, UploadedFile]
+
+
+def read_query(form: QueryDict, files: Files, schema: Schema, refined: Refinements) -> Query:
+    """The query that a person asked for, with what they chose in earlier results. Raises Invalid, NotFound."""
+    if cursor := form.get("cursor", ""):
+        return Query(cursor=cursor, top_k=PAGE)
+    datasets = [_id(value, _("There is no such dataset.")) for value in form.getlist("dataset")]
+    picture = form.get("image_asset", "")
+    query = Query(
+        text=form.get("text", "").strip(),
+        like=refined.like,
+        unlike=refined.unlike,
+        unlike_text=form.get("unlike_text", "").strip(),
+        image=_path(files, "image"),
+        image_asset=_id(picture, _("There is no such picture.")) if picture else None,
+        audio=_path(files, "audio"),
+        datasets=datasets or None,
+        modalities=_modalities(form.getlist("modality")),
+        conditions=[*filters.parse(read_filter(form, schema)), *refined.conditions()],
+        top_k=PAGE,
+        highlight=True,
+        group_duplicates=form.get("group") == FOLD,
+        # What is narrowed by stays in sight, whatever else there is.
+        facets=list(dict.fromkeys([*refined.keys, *schema]))[:MAX_KEYS],
+        task=form.get("task", "") or TASK,
+        explain=True,
+    )
+    _check(query)
+    # Words are fused where there are some: a picture alone is no fault of who left the box ticked.
+    query.hybrid = "hybrid" in form and bool(query.text or query.audio)
+    query.weights = _weights(query, form)
+    return query
+
+
+def is_asked(form: QueryDict, files: Files, refined: Refinements) -> bool:
+    """Whether there is anything to look for."""
+    words = form.get("text", "").strip() or form.get("cursor")
+    return bool(
+        words or form.get("image_asset") or refined.like or _path(files, "image") or _path(files, "audio")
+    )
+
+
+def _check(query: Query) -> None:
+    if not (query.text or query.image or query.image_asset or query.audio or query.like):
+        raise Invalid(_("Type what you look for, add a picture, or speak."), pointer="/text")
+    if max(len(query.text), len(query.unlike_text)) > MAX_TEXT:
+        raise Invalid(_("A query has at most %(n)s characters.") % {"n": MAX_TEXT}, pointer="/text")
+    if len(query.conditions) > filters.MAX_CONDITIONS:
+        raise Invalid(_("At most %(n)s conditions.") % {"n": filters.MAX_CONDITIONS}, pointer="/key")
+
+
+def _path(files: Files, name: str) -> Path | None:
+    # Uploads lie on disk (config.uploads) until the request ends.
+    file: Any = files.get(name)
+    return Path(file.temporary_file_path()) if file and file.size else None
+
+
+def _id(value: str, missing: str) -> uuid.UUID:
+    found = parse_id(value)
+    if found is None:
+        raise NotFound(missing)
+    return found
+
+
+def _modalities(chosen: list[str]) -> list[str] | None:
+    if unknown := set(chosen) - set(Asset.Modality.values):
+        raise Invalid(_("There is no modality %(name)r.") % {"name": min(unknown)}, pointer="/modality")
+    return chosen or None
+
+
+def read_weights(form: QueryDict) -> dict[str, int]:
+    """What the sliders say, 0 to 100 a part; nothing while the weights are to be proposed."""
+    if WEIGH not in form or PROPOSED in form:
+        return {}
+    typed = {part: form.get(f"weight_{part}", "") for part in WEIGHED}
+    return {
+        part: min(int(value), 100)
+        for part, value in typed.items()
+        if len(value) <= MAX_DIGITS and value.isascii() and value.isdecimal()
+    }
+
+
+def _weights(query: Query, form: QueryDict) -> dict[str, float]:
+    """The sliders of the parts that there are, where there are several."""
+    there = {"text": query.text, "image": query.image or query.image_asset, "like": query.like}
+    given = {part: value / 100 for part, value in read_weights(form).items() if there[part]}
+    return given if len(given) > 1 else {}
+
+
+def read_filter(form: Any, schema: Schema) -> dict[str, dict[str, Any]]:
+    """The rows key, operator, value as a filter; rows without a key are left out."""
+    rows = zip(form.getlist("key"), form.getlist("operator"), form.getlist("value"), strict=False)
+    conditions: dict[str, dict[str, Any]] = {}
+    for key, operator, value in rows:
+        if key.strip():
+            conditions.setdefault(key.strip(), {})[operator] = _typed(
+                operator, value, schema.get(key.strip())
+            )
+    return conditions
+
+
+def _typed(operator: str, value: str, kind: str | None) -> Any:
+    """What was typed, as the type that the key's values have."""
+    if operator == "exists":
+        return value.strip().lower() not in {"no", "false", "0"}
+    if operator == "in":
+        return [_scalar(part.strip(), kind) for part in value.split(",") if part.strip()]
+    return _scalar(value.strip(), "number" if operator in filters.RANGES and kind != "time" else kind)
+
+
+def _scalar(value: str, kind: str | None) -> Any:
+    if kind == "number":
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    if kind == "bool" and value.lower() in {"true", "yes", "false", "no"}:
+        return value.lower() in {"true", "yes"}
+    return value
+
+
+def schema_of(datasets: list[Dataset]) -> Schema:
+    """The type of each metadata key over some datasets; of two declarations the newest dataset's counts."""
+    merged: Schema = {}
+    for dataset in datasets:
+        for key, entry in dataset.metadata_schema.items():
+            merged.setdefault(key, entry.get("type", "text"))
+    return dict(sorted(merged.items()))
+
+
+def labels_of(datasets: list[Dataset]) -> dict[str, str]:
+    """What people call each metadata key, where that was declared; the newest dataset's word counts."""
+    found: dict[str, str] = {}
+    for dataset in datasets:
+        for key, entry in dataset.metadata_schema.items():
+            if entry.get("label"):
+                found.setdefault(key, entry["label"])
+    return found
+
+
+def read_rows(form: Any) -> list[tuple[str, str, str]]:
+    """The rows key, operator, value as they were typed, to be shown again."""
+    rows = zip(form.getlist("key"), form.getlist("operator"), form.getlist("value"), strict=False)
+    return [row for row in rows if row[0].strip()]
+
+
+# What fields of the form are called in an address, where that differs.
+SHORT = {"text": "q", "image_asset": "asset"}
+
+UNFOLDED = "off"
+
+# Servers and chats cut what is longer.
+MAX_ADDRESS = 4_000
+
+
+def form_of(given: QueryDict) -> QueryDict:
+    """The query of an address as the form's fields. Near-duplicates are folded unless it says otherwise."""
+    form = given.copy()
+    for field, short in SHORT.items():
+        form[field] = given.get(short, "")
+    form.pop("group", None)
+    if given.get("group") != UNFOLDED:
+        form["group"] = FOLD
+    return form
+
+
+def address_of(form: QueryDict, refined: Refinements, text: str) -> str:
+    """Where the search of a form is found again; `text` as it was understood. "" where that would be too long."""
+    asked = urlencode(list(_pairs(form, refined, text)))
+    address = f"{reverse('console:search')}{'?' if asked else ''}{asked}"
+    return address if len(address) <= MAX_ADDRESS else ""
+
+
+def _pairs(form: QueryDict, refined: Refinements, text: str) -> Iterator[tuple[str, str]]:
+    yield from _given("q", [text])
+    yield from _given("asset", [form.get("image_asset", "")])
+    if weights := read_weights(form):
+        yield WEIGH, "on"
+        yield from ((f"weight_{part}", str(value)) for part, value in weights.items())
+    yield from _given("like", map(str, refined.like))
+    yield from _given("unlike", map(str, refined.unlike))
+    yield from _given("only", refined.only)
+    yield from _given("unlike_text", [form.get("unlike_text", "").strip()])
+    for name in ("modality", "dataset"):
+        yield from _given(name, form.getlist(name))
+    for key, operator, value in read_rows(form):
+        yield from (("key", key), ("operator", operator), ("value", value))
+    if form.get("task", TASK) != TASK:
+        yield from _given("task", [form.get("task", "")])
+    if "hybrid" in form:
+        yield "hybrid", "on"
+    if form.get("group") != FOLD:
+        yield "group", UNFOLDED
+
+
+def _given(name: str, values: Iterable[str]) -> Iterator[tuple[str, str]]:
+    yield from ((name, value) for value in values if value)

@@ -1,0 +1,199 @@
+"""What a person chose in the results: examples, counter-examples, values of metadata. It goes with the next search."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.http import QueryDict
+from django.utils.translation import gettext as _
+
+from console.paging import parse_id
+from console.presenters import asset_name
+from tenants.datasets.models import Asset
+from tenants.errors import Invalid, NotFound
+from tenants.retrieval import filters
+from tenants.retrieval.likeness import MAX_ASSETS
+
+MAX_ONLY = 10
+
+MAX_LENGTH = 2_000
+
+# Values of a key that are shown at once; the rest unfold.
+SHOWN = 8
+
+
+Facets = dict[str, dict[str, Any]]
+
+
+@dataclass
+class Refinements:
+    """`like` and `unlike` are ids of assets, `only` filters of one key each, as canonical JSON."""
+
+    like: list[uuid.UUID] = field(default_factory=list)
+    unlike: list[uuid.UUID] = field(default_factory=list)
+    only: list[str] = field(default_factory=list)
+
+    def conditions(self) -> list[filters.Condition]:
+        return [one for given in self.filters() for one in filters.parse(given, "/only")]
+
+    def filters(self) -> list[dict[str, dict[str, Any]]]:
+        return [json.loads(text) for text in self.only]
+
+    @property
+    def keys(self) -> list[str]:
+        """Of metadata, by which was narrowed."""
+        return [key for text in self.only for key in json.loads(text)]
+
+    @property
+    def named(self) -> list[uuid.UUID]:
+        return [*self.like, *self.unlike]
+
+
+def read_refinements(form: QueryDict) -> Refinements:
+    """Hidden fields and the button that was pressed: `more`, `less` and `toggle` add, `drop` takes away.
+
+    Buttons have names of their own, as the script sends a button instead of fields that are called the same. Raises
+    Invalid, NotFound.
+    """
+    dropped, more, less = (form.get(name, "") for name in ("drop", "more", "less"))
+    like = _assets([*form.getlist("like"), more], {dropped, less})
+    unlike = _assets([*form.getlist("unlike"), less], {dropped, more})
+    if set(like) & set(unlike):
+        raise Invalid(_("An example is either wanted or not."), pointer="/unlike")
+    only = dict.fromkeys(_canonical(text) for text in form.getlist("only") if text != dropped)
+    if toggled := form.get("toggle", ""):
+        pressed = _canonical(toggled)
+        only = {text: None for text in [*only, pressed] if pressed not in only or text != pressed}
+    if len(only) > MAX_ONLY:
+        raise Invalid(_("At most %(n)s values can be chosen at once.") % {"n": MAX_ONLY}, pointer="/only")
+    return Refinements(like, unlike, list(only))
+
+
+def _assets(values: Iterable[str], without: Collection[str]) -> list[uuid.UUID]:
+    found = [parse_id(value) for value in dict.fromkeys(values) if value and value not in without]
+    if None in found:
+        raise NotFound(_("There is no such example."))
+    if len(found) > MAX_ASSETS:
+        raise Invalid(_("At most %(n)s examples can be given.") % {"n": MAX_ASSETS}, pointer="/like")
+    return [one for one in found if one is not None]
+
+
+def _canonical(text: str) -> str:
+    """One spelling of a filter of one key. Raises Invalid."""
+    try:
+        given = json.loads(text) if len(text) <= MAX_LENGTH else None
+    except (ValueError, RecursionError):
+        given = None
+    if (
+        not isinstance(given, dict)
+        or len(given) != 1
+        or not all(isinstance(one, dict) for one in given.values())
+    ):
+        raise Invalid(_("This is no choice that the results offer."), pointer="/only")
+    filters.parse(given, "/only")
+    return json.dumps(given, sort_keys=True, ensure_ascii=False)
+
+
+# --- As shown --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Chip:
+    """Something chosen that can be taken away: `name` and `value` of its hidden field."""
+
+    name: str
+    value: str
+    label: str
+    asset: Asset | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value that results can be narrowed to; `place` is its id on the page, where the focus comes back to it."""
+
+    label: str
+    count: int
+    value: str
+    chosen: bool
+
+    @property
+    def place(self) -> str:
+        return f"only-{hashlib.blake2s(self.value.encode(), digest_size=6).hexdigest()}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """The values of one key of metadata; `rest` unfolds."""
+
+    label: str
+    choices: list[Choice]
+    rest: list[Choice]
+
+
+def chips_of(refined: Refinements, assets: dict[uuid.UUID, Asset], labels: dict[str, str]) -> list[Chip]:
+    """`assets` by id; what is gone has no picture and no words."""
+    named = [("like", one) for one in refined.like] + [("unlike", one) for one in refined.unlike]
+    chips = [Chip(name, str(one), _words_of(assets.get(one)), assets.get(one)) for name, one in named]
+    return chips + [Chip("only", text, _told(text, labels)) for text in refined.only]
+
+
+def _words_of(asset: Asset | None) -> str:
+    if asset is None:
+        return _("an asset that is gone")
+    return asset_name(asset, otherwise=asset.get_modality_display().lower())
+
+
+def _told(text: str, labels: dict[str, str]) -> str:
+    [(key, given)] = json.loads(text).items()
+    return f"{labels.get(key, key)}: {label_of(given.get('eq', given))}"
+
+
+def groups_of(facets: Facets, labels: dict[str, str], chosen: Collection[str], total: int) -> list[Group]:
+    """What the results can be narrowed by; `total` are all that may be found.
+
+    Keys whose values tell nothing apart are left out.
+    """
+    groups = []
+    for key, facet in facets.items():
+        choices = [_choice(key, value, chosen) for value in facet["values"] if value["count"]]
+        if any(choice.chosen for choice in choices) or _tells_apart(choices, total):
+            groups.append(Group(labels.get(key, key), choices[:SHOWN], choices[SHOWN:]))
+    return groups
+
+
+def _tells_apart(choices: Sequence[Choice], total: int) -> bool:
+    """Not what all have in common, nor what nearly each has for itself: names, numbers of orders."""
+    if len(choices) <= SHOWN:
+        return any(choice.count < total for choice in choices)
+    return 2 * sum(choice.count for choice in choices) >= total
+
+
+def _choice(key: str, counted: dict[str, Any], chosen: Collection[str]) -> Choice:
+    given = counted["value"]
+    condition = {key: given if isinstance(given, dict) else {"eq": given}}
+    text = json.dumps(condition, sort_keys=True, ensure_ascii=False)
+    return Choice(label_of(given), counted["count"], text, text in chosen)
+
+
+def label_of(value: Any) -> str:
+    """A value, or the conditions of a range, in words."""
+    if isinstance(value, dict):
+        ends = [_end(value[operator]) for operator in ("gte", "lt", "lte") if operator in value]
+        return " – ".join(dict.fromkeys(ends))
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    return str(value) if isinstance(value, str) else _end(value)
+
+
+def _end(value: Any) -> str:
+    """A number without needless digits, a time without its zone, without midnight and the first of a month."""
+    if not isinstance(value, str):
+        return f"{value:,.10g}"
+    moment = value.removesuffix("Z").removesuffix("+00:00").replace("T", " ")
+    day = moment.removesuffix(" 00:00:00")
+    return day if day == moment else day.removesuffix("-01")
