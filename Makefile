@@ -55,7 +55,7 @@ fuzz: install-dev
 lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(LINT_ENV) $(BIN)/mypy -p config -p standalone -p api -p console -p backoffice -p tenants -p workers -p ml
+	$(LINT_ENV) $(BIN)/mypy -p config -p standalone -p api -p console -p backoffice -p tenants -p workers -p ml -p research
 	$(BIN)/lint-imports
 
 # After a change that clients of the API are meant to see: keeps its OpenAPI document, with which a test compares it.

@@ -20,10 +20,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ml.auditing.calibration import share_interval
-from ml.auditing.speech_data import Utterance, real_utterances, synthetic_utterances
-from ml.auditing.train_speech import THRESHOLDS_FROM, equal_error_rate, error_rates, held_out, without_each
 from ml.detectors.base import Detector, Finding, Item, load_detector
 from ml.media import Decoder
+from research.auditing.speech_data import Utterance, real_utterances, synthetic_utterances
+from research.auditing.train_speech import (
+    THRESHOLDS_FROM,
+    equal_error_rate,
+    error_rates,
+    held_out,
+    without_each,
+)
 
 PHOTOS = sized(45, 2)
 CODECS: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
@@ -118,7 +124,10 @@ def _crossed(folder: Path) -> list[Line]:
     real, synthetic = real_utterances(folder), synthetic_utterances()
     if not synthetic:
         return [
-            Line("speech, classic synthesisers", "skipped: none is installed (ml/auditing/synthesisers.py)")
+            Line(
+                "speech, classic synthesisers",
+                "skipped: none is installed (research/auditing/synthesisers.py)",
+            )
         ]
     lines = [Line("speech: utterances, real and synthetic", f"{len(real)} and {len(synthetic)}")]
     keys: dict[str, Callable[[Utterance], str]] = {

@@ -17,9 +17,9 @@ from _report import OUT, TOY, Line, at_least, at_most, sized, skip
 from numpy.typing import NDArray
 
 from ml.auditing.calibration import expected_calibration_error, share_interval
-from ml.auditing.functional import CHANGES, IDENTITY, cases
 from ml.auditing.text_models import FOLDER, MANIFEST, load_model
 from ml.detectors.base import Detector, Finding, Item, Words, load_detector
+from research.auditing.functional import CHANGES, IDENTITY, cases
 
 TARGETS = {"en": ("davidson_hate", 0.91), "zh": ("cold_zh", 0.81)}
 BOOTSTRAPS = sized(300, 3)
@@ -51,9 +51,9 @@ def _held_out() -> list[Line]:
         skip("held-out texts: only a whole run looks for near copies among all of them")
         return []
     try:
-        from ml.auditing import _abuse_data
+        from research.auditing import abuse_data
 
-        sets = {language: _abuse_data.load(DATA, language) for language in TARGETS}
+        sets = {language: abuse_data.load(DATA, language) for language in TARGETS}
     except ImportError as error:
         skip(f"held-out texts: scikit-learn finds near copies ({error})")
         return []

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from _report import Line, sized
 
-from ml.drawing.attention import GLOBAL_SHARE, MODES, Mode, use
-from ml.drawing.designs import STYLES, TEST, TRAIN, Design, Designs, load_designs
 from ml.drawing.wishes import WISH, words_of
+from research.drawing.attention import GLOBAL_SHARE, MODES, Mode, use
+from research.drawing.designs import STYLES, TEST, TRAIN, Design, Designs, load_designs
 
 STEPS = int(os.environ.get("STEPS") or sized(120, 1))
 SEEDS = int(os.environ.get("SEEDS") or sized(2, 1))
@@ -47,7 +47,7 @@ def run() -> list[Line]:
 
     designs = load_designs()
     if designs is None:
-        return [Line("skipped: no drawings; `python -m ml.drawing fetch` makes them", "-")]
+        return [Line("skipped: no drawings; `python -m research.drawing fetch` makes them", "-")]
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     taught, judged = _set(designs, TRAIN), _set(designs, TEST, JUDGED)
     losses: dict[Mode, list[float]] = {mode: [] for mode in MODES}

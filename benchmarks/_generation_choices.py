@@ -20,9 +20,9 @@ from _generation_pictures import COPY, FIRST, POOL, SEEDS, flat, nearest
 from _report import Line
 
 from ml.drawing.anchors import SHARPNESS
-from ml.drawing.designs import JUDGE, TRAIN, Design, Designs, Pixels, family, load_designs
 from ml.drawing.drawer import GUIDANCE, STEPS, Drawer
 from ml.drawing.packing import SHIPPED, Packed, unpack
+from research.drawing.designs import JUDGE, TRAIN, Design, Designs, Pixels, family, load_designs
 
 #: Values that are tried, one setting at a time.
 SHARPNESSES = (0.1, 0.05, 0.02, 0.01, 0.005)
@@ -55,7 +55,7 @@ CHOICES = (
 def run() -> list[Line]:
     designs = load_designs()
     if designs is None:
-        return [Line("skipped: no drawings; `python -m ml.drawing fetch` makes them", "-")]
+        return [Line("skipped: no drawings; `python -m research.drawing fetch` makes them", "-")]
     path = Path(os.environ.get("WEIGHTS") or SHIPPED)
     return [Line("weights", unpack(path).digest), *Choosing(designs, unpack(path)).lines()]
 

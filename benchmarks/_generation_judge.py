@@ -24,8 +24,8 @@ from ml.alignment.colours import colour_scores
 from ml.alignment.numerics import unit
 from ml.alignment.sight import Sight
 from ml.alignment.space import JointSpace
-from ml.drawing.designs import JUDGE, Design, Designs, Pixels
 from ml.drawing.wishes import JOINT, TEXT, words_of
+from research.drawing.designs import JUDGE, Design, Designs, Pixels
 
 Floats = NDArray[np.float32]
 

@@ -18,10 +18,10 @@ from _report import Line, at_least, at_most
 from numpy.typing import NDArray
 
 from ml.alignment.space import JointSpace
-from ml.drawing.designs import TEST, TRAIN, Design, Designs, Pixels, load_designs
 from ml.drawing.drawer import Drawer
 from ml.drawing.packing import SHIPPED
 from ml.drawing.wishes import TEXT
+from research.drawing.designs import TEST, TRAIN, Design, Designs, Pixels, load_designs
 
 Floats = NDArray[np.float32]
 
@@ -43,7 +43,7 @@ class Pool:
 def run() -> list[Line]:
     designs = load_designs()
     if designs is None:
-        return [Line("skipped: no drawings; `python -m ml.drawing fetch` makes them", "-")]
+        return [Line("skipped: no drawings; `python -m research.drawing fetch` makes them", "-")]
     return Pictures(designs).lines()
 
 

@@ -23,7 +23,7 @@ from _report import Line, at_least, at_most
 from ml.alignment.space import SHIPPED, JointSpace
 from ml.encoders.base import Encoder, load_encoder
 from ml.media import Decoder
-from ml.training.chinese.emoji import Concept, read_concepts
+from research.chinese.emoji import Concept, read_concepts
 
 CHINESE_SPACE = SHIPPED.parent / "prior-2"
 EMOJIBASE = EMOJI / "npm" / "emojibase-data-17-0-0" / "package"

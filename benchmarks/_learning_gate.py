@@ -17,8 +17,11 @@ import numpy as np
 from _data import DATA, OUT, rows_of
 from _report import Line, at_least, at_most, sized
 
-from ml.alignment import train_gate
-from ml.alignment.composed import (
+from ml.alignment.fit_gate import weights_of
+from ml.alignment.gating import PARTS, Gate, Network
+from ml.alignment.space import JointSpace
+from research.alignment import train_gate
+from research.alignment.composed import (
     CLEAN,
     WORDS_SEEN,
     WORDS_UNSEEN,
@@ -28,11 +31,8 @@ from ml.alignment.composed import (
     Wanted,
     compose,
 )
-from ml.alignment.fit_gate import weights_of
-from ml.alignment.gating import PARTS, Gate, Network
-from ml.alignment.overheard import Said, spoken
-from ml.alignment.space import JointSpace
-from ml.alignment.train_gate import MOST, PRIOR, SEEN, UNSEEN, Sources, prepared, trained
+from research.alignment.overheard import Said, spoken
+from research.alignment.train_gate import MOST, PRIOR, SEEN, UNSEEN, Sources, prepared, trained
 
 CACHE = OUT / "gate"
 GRID = np.linspace(0, 1, 41)

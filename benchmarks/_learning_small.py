@@ -29,11 +29,11 @@ from ml.alignment.sight import Reading, Sight
 from ml.alignment.space import JointSpace
 from ml.compression.export import export
 from ml.compression.exports import ExportMissing, find_export
-from ml.compression.measure import in_turns
 from ml.compression.pictures import weights_file
 from ml.compression.store import find_model
 from ml.compression.towers import tower_of
 from ml.encoders.base import Encoder, load_encoder
+from research.compression.measure import in_turns
 
 Array = NDArray[Any]
 Encode = Callable[[Sequence[Any]], Array]
@@ -130,7 +130,7 @@ class Bench:
 
     def student(self) -> Encoder:
         """Trained here the first time (some four minutes of a quiet core), then kept."""
-        from ml.compression.distilling import distil
+        from research.compression.distilling import distil
 
         out = CACHE / "student-2-layers"
         if not (out / "result.json").exists():

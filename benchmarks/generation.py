@@ -1,8 +1,8 @@
 """Generation, measured part by part (`make bench-generation`); `PARTS=pictures,times` runs some of it.
 
 Drawings by a judge of their own and how their settings were chosen, attention at equal budget, what a piece costs, and
-what is found of the marks after edits. Designs come from `python -m ml.drawing fetch`; where a set is absent its lines
-say so.
+what is found of the marks after edits. Designs come from `python -m research.drawing fetch`; where a set is absent its
+lines say so.
 Writes var/bench/generation.json.
 """
 

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from ml.drawing import fine
 from ml.drawing.anchors import SHARPNESS, anchored
-from ml.drawing.designs import STYLES
 from ml.drawing.latent import whole
 from ml.drawing.network import flow_of
 from ml.drawing.packing import SHIPPED, DrawingError, Packed, unpack
-from ml.drawing.wishes import WORDS, wishes_of, words_of
+from ml.drawing.wishes import STYLES, WORDS, wishes_of, words_of
 
 __all__ = ["Drawer", "DrawingError"]
 

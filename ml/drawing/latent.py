@@ -17,8 +17,6 @@ SIDE = 64
 HALF = SIDE // 2
 #: Brightness and the two colour channels, side by side in one row.
 WIDTH = SIDE * SIDE + 2 * HALF * HALF
-#: Components are divided by their spread to this power: between keeping the energy (0) and whitening (1).
-WHITENING = 0.6
 # ITU-R BT.601, full range, as JPEG uses it.
 _YCC = np.array([[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]], np.float32)
 _RGB = np.linalg.inv(_YCC).astype(np.float32)
@@ -31,19 +29,6 @@ class Basis:
     components: Floats
     mean: Floats
     scale: Floats
-
-    @classmethod
-    def fitted(cls, pixels: Pixels, dimension: int, seed: int = 0) -> Basis:
-        """From drawings [n, 64, 64, 3], n > dimension; latents have an RMS of about 1 over all of them."""
-        from sklearn.utils.extmath import randomized_svd
-
-        rows = planes(pixels)
-        mean = rows.mean(axis=0)
-        _, values, components = randomized_svd(rows - mean, dimension, n_iter=4, random_state=seed)
-        spread = values / np.sqrt(len(rows))
-        scale = spread**WHITENING
-        scale *= np.sqrt(np.mean((spread / scale) ** 2))
-        return cls(components.astype(np.float32), mean.astype(np.float32), scale.astype(np.float32))
 
     @property
     def dimension(self) -> int:

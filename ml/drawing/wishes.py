@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.alignment.space import SHIPPED, JointSpace
-from ml.drawing.designs import STYLES
 
 Floats = NDArray[np.float32]
 
+#: Art styles, in the order in which a wish names them; the designs that taught them (NOTICE).
+STYLES = ("openmoji", "twemoji", "fluent-flat", "fluent-modern", "noto")
 TEXT, JOINT = 384, 256
 WORDS = TEXT + JOINT
 WISH = WORDS + len(STYLES)
@@ -50,18 +51,3 @@ def wishes_of(words: Floats, styles: Sequence[int | None]) -> Floats:
 def nothing(count: int) -> Floats:
     """The wish for anything at all: what guidance leads away from."""
     return np.zeros((count, WISH), np.float32)
-
-
-def phrasings(label: str, tags: Sequence[str]) -> list[str]:
-    """How one concept may be asked for; the first is the label itself."""
-    if not tags:
-        return [label, f"a picture of a {label}"]
-    some = ", ".join(tags[:3])
-    return [
-        label,
-        f"{label}: {', '.join(tags)}",
-        f"a picture of a {label}",
-        f"{label} emoji",
-        f"{label}, {some}",
-        " ".join(tags),
-    ]

@@ -1,6 +1,6 @@
 """A small student of MiniLM that reads Chinese: embeddings of character n-grams and two layers. NumPy only.
 
-Distilled from MiniLM over CC-CEDICT and emoji labels by ``ml.training.chinese``; see docs/models/chinese.md. The
+Distilled from MiniLM over CC-CEDICT and emoji labels by ``research.chinese``; see docs/models/chinese.md. The
 form is fastText's (Bojanowski et al. 2017, arXiv:1607.04606) with a vocabulary instead of buckets: an n-gram that
 was not learnt is left out rather than confused with another.
 """

@@ -8,7 +8,6 @@ them, so that the true original stands among the first eight of a list; that it 
 
 from __future__ import annotations
 
-import argparse
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -75,27 +74,3 @@ def _network() -> tuple[Any, int, str]:
     name = next(given for given in pooling.input if given != "pooling")
     model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
     return open_session(model.SerializeToString()), INPUT_SIDES[MODEL], name
-
-
-def fit(folders: list[Path]) -> None:
-    """Write the medians over all pictures below folders.
-
-    Those that ship are of grocery_store, playground_50_50 and modern_generators (NOTICE).
-    """
-    from ml.media import Decoder, MediaError
-
-    features = []
-    with Decoder() as decoder:
-        for path in sorted(path for one in folders for path in one.rglob("*") if path.is_file()):
-            try:
-                features.append(pooled(decoder.image(path, thumbnail=False).pixels))
-            except MediaError:
-                continue
-    WEIGHTS.parent.mkdir(exist_ok=True)
-    np.savez(WEIGHTS, medians=np.median(features, axis=0).astype(np.float32), pictures=len(features))
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Fit the medians of looks to pictures.")
-    parser.add_argument("folders", type=Path, nargs="+")
-    fit(parser.parse_args().folders)

@@ -90,7 +90,7 @@ def test_colours_are_told_from_words_that_hold_their_character(text: str, colour
 
 
 def test_the_manifest_is_what_its_command_writes(models: Path, tmp_path: Path) -> None:
-    from ml.training.chinese.space import main
+    from research.chinese.space import main
 
     main(tmp_path)
     assert (tmp_path / "manifest.json").read_bytes() == (FOLDER / "manifest.json").read_bytes()

@@ -13,7 +13,7 @@ import pytest
 from ml.encoders._chinese import FOLDER, MANIFEST, TENSORS, gram_hash, grams, load_student
 from ml.encoders._scripts import chinese_parts
 from ml.encoders.base import EncoderUnavailable, load_encoder
-from ml.training.chinese.packing import pack, write_student
+from research.chinese.packing import pack, write_student
 
 
 @pytest.mark.parametrize(

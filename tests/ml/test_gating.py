@@ -10,7 +10,6 @@ import pytest
 
 from ml.alignment import fit_gate
 from ml.alignment.confidence import SIGNS, of_picture, of_speech, of_words
-from ml.alignment.damage import PICTURES, SOUNDS, WORDS
 from ml.alignment.fit_gate import Examples, Settings
 from ml.alignment.gating import (
     INPUTS,
@@ -25,6 +24,7 @@ from ml.alignment.gating import (
     unpack,
     write_gate,
 )
+from research.alignment.damage import PICTURES, SOUNDS
 
 RANDOM = np.random.default_rng(0)
 
@@ -81,24 +81,6 @@ def test_speech_that_was_clipped_shows_and_no_samples_do_no_harm() -> None:
     assert clipped["hearing"] == pytest.approx(np.log(0.5))
     assert set(clipped) >= set(SIGNS["audio"]) - {"unknown"}
     assert np.isfinite(list(of_speech(np.zeros(0, np.float32), "", 0.0).values())).all()
-
-
-@pytest.mark.parametrize("kind", PICTURES)
-@pytest.mark.parametrize("shape", [(240, 320, 3), (1, 1, 3), (3, 400, 3)])
-def test_damage_keeps_the_shape_of_a_picture_and_can_be_repeated(
-    kind: str, shape: tuple[int, int, int]
-) -> None:
-    picture = np.random.default_rng(3).integers(0, 256, shape).astype(np.uint8)
-    for strength in (0.0, 1.0):
-        once, again = (PICTURES[kind](picture, strength, np.random.default_rng(5)) for _ in range(2))
-        assert (once.shape, once.dtype) == (shape, np.uint8)
-        assert np.array_equal(once, again)
-
-
-@pytest.mark.parametrize("kind", WORDS)
-def test_damage_of_words_leaves_words(kind: str) -> None:
-    for text in ("a", "two red apples on a wooden table"):
-        assert WORDS[kind](text, 1.0, np.random.default_rng(2)).strip()
 
 
 # --- Weighing ----------------------------------------------------------------------------------------------

@@ -1,1 +1,0 @@
-"""Teach a small student to read Chinese as MiniLM reads English: ``python -m ml.training.chinese``."""

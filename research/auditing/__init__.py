@@ -1,0 +1,1 @@
+"""Data, training and functional tests of the detectors that ship as plain arrays."""

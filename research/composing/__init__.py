@@ -1,0 +1,1 @@
+"""The bank of notes: how it is made."""

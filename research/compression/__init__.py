@@ -1,0 +1,1 @@
+"""Distilling small text towers, and measuring the bundled INT8 files."""

@@ -1,0 +1,1 @@
+"""The small drawing model: its designs, training and variants."""

@@ -1,0 +1,1 @@
+"""The medians that codes of pictures are measured against."""
