@@ -10,7 +10,7 @@ LINT_ENV := DATA_DIR=var/lint SECRET_KEY=lint DATABASE_URL=postgres://localhost/
 
 .DEFAULT_GOAL := run
 .NOTPARALLEL:
-.PHONY: run test demo bench fuzz backup restore lint openapi lock clean install install-dev prepare-test
+.PHONY: run test test-fast test-matrix coverage demo bench fuzz backup restore lint lint-tools openapi lock clean install install-dev prepare-test
 
 run: install
 	@exec $(BIN)/python -m standalone run
@@ -20,6 +20,20 @@ run: install
 PYTEST_PROCESSES ?= 2
 test: install-dev prepare-test lint
 	@exec $(BIN)/python -m pytest -n $(PYTEST_PROCESSES) --dist loadfile --no-loadscope-reorder --durations=20 $(PYTEST_ARGS)
+
+# What needs neither the stack nor a service: while one writes, not instead of `make test`.
+test-fast: install-dev
+	@CROSSLIGHT_TEST_SERVICES=off exec $(BIN)/python -m pytest -q -n $(PYTEST_PROCESSES) $(PYTEST_ARGS)
+
+# Installs, lints and tests fast under each of Python 3.11 to 3.13 that this machine has, and names the others.
+test-matrix: install-dev
+	@exec $(BIN)/python -m standalone.matrix
+
+# Which lines and branches the tests reach, file by file; PYTEST_ARGS=tests/ml measures what those tests reach.
+coverage: install-dev prepare-test
+	@$(BIN)/python -m pytest -q -n $(PYTEST_PROCESSES) --dist loadfile --no-loadscope-reorder --cov --cov-report= \
+		$(PYTEST_ARGS)
+	@exec $(BIN)/python -m coverage report
 
 # The guided tour, against a running stack or one of its own.
 demo: install
@@ -52,7 +66,10 @@ fuzz: install-dev
 	echo "fuzz: $(FUZZ_EXAMPLES) files, FUZZ_SEED=$$seed"; \
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) exec $(BIN)/python -m pytest tests/ml/test_media_fuzz.py -q --hypothesis-seed=$$seed
 
-lint: install-dev
+lint: install-dev lint-tools
+
+# Of whatever environment: `make lint-tools BIN=…`.
+lint-tools:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(LINT_ENV) $(BIN)/mypy -p config -p standalone -p api -p console -p backoffice -p tenants -p workers -p ml -p research

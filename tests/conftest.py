@@ -6,17 +6,22 @@ on-commit hooks), so a test never counts rows outside its own tenants.
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 ROOT = Path(__file__).resolve().parent.parent
+#: `make test-fast` starts none.
+SERVICES = os.environ.get("CROSSLIGHT_TEST_SERVICES") != "off"
+NOT_FAST = ("stack", "slow", "browser", "services")
 
 
 #: Files that share the session's stack: one process runs all of them, so that it is started once.
@@ -24,8 +29,12 @@ ON_THE_STACK = re.compile(r"tests/(flows/|\w+/test_browser|standalone/test_(back
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[Any]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> None:
     """Each test gets an id of its own: of several with one id a scheduler would run the first, and say nothing."""
+    if not SERVICES:
+        left_out = [item for item in items if any(item.get_closest_marker(name) for name in NOT_FAST)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
     for item in items:
         _, _, operation = item.name.partition("[")
         if operation and item._id.params is None:  # Schemathesis leaves it out.
@@ -33,6 +42,24 @@ def pytest_collection_modifyitems(items: list[Any]) -> None:
     twice = [nodeid for nodeid, count in Counter(item.nodeid for item in items).items() if count > 1]
     if twice:
         raise pytest.UsageError(f"tests that have one id: {', '.join(twice[:5])}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Without services, a test that asks for one is skipped where it asks."""
+    report = yield
+    if not SERVICES and call.excinfo is not None and report.failed and asks_for_services(call.excinfo.value):
+        report.outcome = "skipped"
+        report.longrepr = (str(ROOT / "tests"), None, "asks for Postgres or Valkey: make test")
+    return report
+
+
+def asks_for_services(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, redis.ConnectionError) or str(error).startswith("Database access not allowed"):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -49,6 +76,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture(scope="session", autouse=True)
 def _database(django_db_blocker: Any) -> Iterator[None]:
+    if not SERVICES:
+        yield  # a test that asks for the database fails at once, and says so
+        return
     with django_db_blocker.unblock():
         yield
 

@@ -29,7 +29,7 @@ def written_phrases(folder: Path = PHRASES) -> list[Phrase]:
 
 def dictionary_phrases() -> list[Phrase]:
     """Names, lemmas and gloss of each ImageNet-1k class. Imports timm: for building only."""
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     info = ImageNetInfo("imagenet-1k")
     return merged(
@@ -41,7 +41,7 @@ def dictionary_phrases() -> list[Phrase]:
 
 def general_glosses(step: int = 3) -> list[str]:
     """Every ``step``-th WordNet gloss of the ImageNet-22k nouns: plain English about anything."""
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     info = ImageNetInfo("imagenet-22k")
     entries = [

@@ -54,7 +54,7 @@ class Pair:
             for name in ("real", "synthetic")
             for part in ("weights", "means", "variances")
         }
-        np.savez_compressed(path, least=np.float32(self.least), **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(path, least=np.float32(self.least), **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Pair:

@@ -136,7 +136,7 @@ class _Work:
         self._studio, self._request, self._watch = studio, request, watch
         parts = [kind for kind in SHARES if kind in self._parts()]
         # All of them are found before the first is drawn: what cannot be made fails at once.
-        self._born = {kind: studio.generator(kind) for kind in parts}  # type: ignore[arg-type]
+        self._born = {kind: studio.generator(kind) for kind in parts}
         self._before, self._whole = 0.0, sum(SHARES[kind] for kind in parts)
         self._mood = self._find_mood()
 
@@ -149,7 +149,7 @@ class _Work:
         made: dict[Kind, Piece] = {}
         for kind, draw in (("image", self._picture), ("audio", self._music), ("video", self._clip)):
             if kind in self._born:
-                made[kind] = draw(made)  # type: ignore[index]
+                made[kind] = draw(made)
                 self._before += SHARES[kind]
         return [made[kind] for kind in self._request.outputs]
 

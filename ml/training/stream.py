@@ -53,7 +53,7 @@ def shuffled(items: Iterable[Any], random: np.random.Generator, buffer: int) -> 
         place = int(random.integers(len(held)))
         held[place], held[-1] = held[-1], held[place]
         yield held.pop()
-    random.shuffle(held)  # type: ignore[arg-type]
+    random.shuffle(held)
     yield from held
 
 

@@ -20,6 +20,7 @@ from api.auth import key_of
 from api.problems import Problem, Refusal
 from api.rendering import Renderer
 from tenants.accounts import gate
+from tenants.accounts.tally import WINDOW_S
 from tenants.scope import tenant_scope
 
 LENGTH_REQUIRED = Problem(
@@ -119,7 +120,7 @@ def since(moment: float) -> float:
 def _rate_headers(rate: gate.Rate) -> dict[str, str]:
     """As in draft-ietf-httpapi-ratelimit-headers."""
     return {
-        "RateLimit-Policy": f'"default";q={rate.limit};w={gate.WINDOW_S}',
+        "RateLimit-Policy": f'"default";q={rate.limit};w={WINDOW_S}',
         "RateLimit": f'"default";r={max(0, rate.remaining)};t={rate.reset_s}',
     }
 

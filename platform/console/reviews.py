@@ -28,7 +28,7 @@ from tenants.datasets.models import Asset
 from tenants.datasets.selectors import list_datasets
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound, ServiceError
 from tenants.moderation import agreement, bulk, queue, reviews, selectors, showing, undoing
-from tenants.moderation.cases import read_cases
+from tenants.moderation.cases import WAITING, read_cases
 from tenants.moderation.models import Outcome, Review
 from tenants.moderation.reviews import MAX_LABELS, MAX_REASON
 
@@ -170,7 +170,7 @@ def index(request: Request) -> HttpResponse:
     start = int(number) * PAGE if number.isascii() and number.isdecimal() and len(number) < 5 else 0
     with request.workspace.open():
         rows = queue.list_reviews(actor=actor, mine=shown == "mine", overdue=shown == "late")
-        rows = rows.filter(state__in=queue.WAITING)
+        rows = rows.filter(state__in=WAITING)
         found = list(rows[start : start + PAGE + 1])
         context = {
             "lines": _lines(found[:PAGE], actor),
@@ -245,7 +245,7 @@ def _show(request: Request, review_id: uuid.UUID, form: DecideForm | None, statu
         shape = selectors.as_dict(audit)
         case = read_cases([audit.id])[audit.id]
         # A second opinion is asked for unbiased: it does not show the first.
-        blind = review.kind == Review.Kind.SECOND and review.state in queue.WAITING
+        blind = review.kind == Review.Kind.SECOND and review.state in WAITING
         rules = rules_of(audit)
         context = {
             **_lines([review], actor)[0],

@@ -1,4 +1,4 @@
-"""Make `.venv` and install what the requirement files pin; does nothing when that has been done.
+"""Make `.venv` (or `CROSSLIGHT_VENV`) and install what the requirement files pin; nothing when that has been done.
 
 Run by the Makefile with the machine's own Python, before anything is installed: standard library only, and
 it must compile on older Pythons too, so that a wrong one gets a clear line instead of a syntax error.
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-VENV = ROOT / ".venv"
+VENV = Path(os.environ.get("CROSSLIGHT_VENV") or ROOT / ".venv")
 OLDEST, TOO_NEW = (3, 11), (3, 14)
 # By range and without hashes: which build (CPU, CUDA, ROCm) fits is for the machine's pip to choose.
 # setuptools is what the editable install below is built with.
@@ -32,7 +32,7 @@ class InstallError(Exception):
     """Shown as one line."""
 
 
-def main():
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dev", action="store_true", help="what tests and linters need as well")
     options = parser.parse_args()
@@ -50,7 +50,7 @@ def main():
     return 0
 
 
-def check_python(version=sys.version_info):
+def check_python(version: tuple = sys.version_info) -> None:
     if not OLDEST <= tuple(version[:2]) < TOO_NEW:
         found = ".".join(map(str, version[:2]))
         raise InstallError(
@@ -59,13 +59,13 @@ def check_python(version=sys.version_info):
         )
 
 
-def install(dev):
+def install(dev: bool) -> None:
     requirements = ROOT / ("requirements-dev.txt" if dev else "requirements.txt")
     if is_current(dev):
         return
     check_space()
     make_venv()
-    print("installing into .venv: the first time this takes some minutes", file=sys.stderr, flush=True)
+    print(f"installing into {VENV.name}: the first time this takes some minutes", file=sys.stderr, flush=True)
     pinned = sum("==" in line for line in requirements.read_text().splitlines() if line[:1].isalnum())
     pip("1 of 3, torch", *UNPINNED)
     pip("2 of 3, what is pinned", "--no-deps", "--require-hashes", "-r", str(requirements), of=pinned)
@@ -74,16 +74,16 @@ def install(dev):
         stamp(written).write_text(fingerprint(written))
 
 
-def is_current(dev):
+def is_current(dev: bool) -> bool:
     path = stamp("dev" if dev else "run")
     return path.exists() and path.read_text() == fingerprint("dev" if dev else "run")
 
 
-def stamp(kind):
+def stamp(kind: str) -> Path:
     return VENV / f"crosslight-{kind}.stamp"
 
 
-def fingerprint(kind):
+def fingerprint(kind: str) -> str:
     files = ["requirements-dev.txt" if kind == "dev" else "requirements.txt", "pyproject.toml"]
     digest = hashlib.sha256(f"{ROOT}\n{sys.version}\n{UNPINNED}".encode())
     for name in files:
@@ -91,13 +91,13 @@ def fingerprint(kind):
     return digest.hexdigest()
 
 
-def check_space():
+def check_space() -> None:
     free_mb = shutil.disk_usage(str(ROOT)).free // (1024 * 1024)
     if free_mb < MIN_FREE_MB:
         raise InstallError(f"{free_mb} MB are free below {ROOT}, installing needs {MIN_FREE_MB} MB.")
 
 
-def make_venv():
+def make_venv() -> None:
     if works(VENV / "bin" / "python"):
         return
     if importlib.util.find_spec("ensurepip") is not None:
@@ -112,7 +112,7 @@ def make_venv():
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
 
 
-def works(python):
+def works(python: Path) -> bool:
     """Is this an environment of the same Python version, with pip, made where it now lies?"""
     script = VENV / "bin" / "pip"
     if not (python.exists() and script.exists() and str(VENV) in script.read_text()):
@@ -122,7 +122,7 @@ def works(python):
     return subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
-def install_venv_package():
+def install_venv_package() -> None:
     package = f"python{sysconfig.get_python_version()}-venv"
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise InstallError(f"This Python lacks its venv module: apt-get install {package}")
@@ -131,7 +131,7 @@ def install_venv_package():
     subprocess.run(["apt-get", "install", "-y", "-qq", package], env=environment, check=True)
 
 
-def pip(step, *arguments, of=0):
+def pip(step: str, *arguments: str, of: int = 0) -> None:
     """Run `pip install` and say every few seconds how far it is; `of` is how many packages it may install."""
     command = [str(VENV / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input"]
     command += ["install", *arguments, "--progress-bar", "off"]
@@ -152,7 +152,7 @@ def pip(step, *arguments, of=0):
         raise subprocess.CalledProcessError(process.returncode, command)
 
 
-def installed():
+def installed() -> set:
     """Names of what is in the environment now; pip says nothing while it installs what it has fetched."""
     return {path.name for path in VENV.glob("lib/python*/site-packages/*.dist-info")}
 

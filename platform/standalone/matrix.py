@@ -16,15 +16,6 @@ from pathlib import Path
 from standalone.config import ROOT
 
 VERSIONS = ("3.11", "3.12", "3.13")
-PACKAGES = ("config", "standalone", "api", "console", "backoffice", "tenants", "workers", "ml")
-# Only for tools that import the settings without a database.
-LINT_ENV = {
-    "DATA_DIR": "var/lint",
-    "SECRET_KEY": "lint",
-    "DATABASE_URL": "postgres://localhost/lint",
-    "REDIS_URL": "redis://localhost",
-}
-
 FAST = {"CROSSLIGHT_TEST_SERVICES": "off"}
 
 
@@ -71,22 +62,13 @@ def failures(version: str, python: str) -> list[str]:
         version, "install", [python, "platform/standalone/install.py", "--dev"], CROSSLIGHT_VENV=str(venv)
     ):
         return [f"{version} install"]
+    tools = str(venv / "bin")
+    steps = {
+        "lint": ["make", "--no-print-directory", "lint-tools", f"BIN={tools}"],
+        "tests": [f"{tools}/python", "-m", "pytest", "-q", "-n", "2"],
+    }
     return [
-        f"{version} {name}"
-        for name, command in steps(version, venv)
-        if not passed(version, name, command, **(FAST if name == "tests" else LINT_ENV))
-    ]
-
-
-def steps(version: str, venv: Path) -> list[tuple[str, list[str]]]:
-    tools = venv / "bin"
-    packages = [part for package in PACKAGES for part in ("-p", package)]
-    types = ["--python-version", version, "--cache-dir", str(venv / "mypy-cache")]
-    return [
-        ("lint", [str(tools / "ruff"), "check", "."]),
-        ("types", [str(tools / "mypy"), *types, *packages]),
-        ("imports", [str(tools / "lint-imports")]),
-        ("tests", [str(tools / "python"), "-m", "pytest", "-q", "-n", "2"]),
+        f"{version} {name}" for name, command in steps.items() if not passed(version, name, command, **FAST)
     ]
 
 

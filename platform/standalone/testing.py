@@ -22,11 +22,18 @@ def _leave_nothing() -> None:
     shutil.rmtree(DATA_DIR, ignore_errors=True)
 
 
-if os.environ.get("CROSSLIGHT_TEST_SERVICES") != "off":
-    atexit.register(_leave_nothing)
-    os.environ["DATA_DIR"] = str(DATA_DIR)
-    os.environ.setdefault("CROSSLIGHT_MODELS", str(ROOT / "var" / "models"))
-    os.environ.update(start_test_services(DATA_DIR))
-    (DATA_DIR / "static").mkdir(exist_ok=True)  # WhiteNoise warns where there is none
-    # Short, so that tests of lost workers need not wait half a minute.
-    os.environ.update(JOB_LEASE_S="4", JOB_RESEND_S="2", JOB_SWEEP_S="1")
+#: Port 9 is closed: what asks for a service is refused at once. A test that does is skipped (tests/conftest.py).
+NOWHERE = {
+    "DATABASE_URL": "postgres://127.0.0.1:9/none",
+    "REDIS_URL": "redis://127.0.0.1:9",
+    "SECRET_KEY": "for tests without services",
+}
+
+atexit.register(_leave_nothing)
+os.environ["DATA_DIR"] = str(DATA_DIR)
+os.environ.setdefault("CROSSLIGHT_MODELS", str(ROOT / "var" / "models"))
+off = os.environ.get("CROSSLIGHT_TEST_SERVICES") == "off"
+os.environ.update(NOWHERE if off else start_test_services(DATA_DIR))
+(DATA_DIR / "static").mkdir(parents=True, exist_ok=True)  # WhiteNoise warns where there is none
+# Short, so that tests of lost workers need not wait half a minute.
+os.environ.update(JOB_LEASE_S="4", JOB_RESEND_S="2", JOB_SWEEP_S="1")

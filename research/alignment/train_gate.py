@@ -218,7 +218,7 @@ def sentence(row: Row) -> str:
 
 def class_names() -> list[str]:
     """The names of ImageNet's classes."""
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     info = ImageNetInfo()
     return [info.index_to_description(at).split(",")[0] for at in range(1000)]

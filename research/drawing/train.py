@@ -118,7 +118,7 @@ class Training:
         agreed = 1 - torch.cosine_similarity(foreseen @ self._reads, words, dim=1).mean()
         loss = flow + self.plan.consistency * agreed
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.average.update_parameters(self.model)

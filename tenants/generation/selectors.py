@@ -27,7 +27,7 @@ def list_generations(
 def get_generation(generation_id: uuid.UUID | None) -> Generation:
     """Raises NotFound."""
     rows = Generation.objects.select_related("dataset")
-    row = rows.filter(pk=generation_id).first()  # type: ignore[misc]  # None matches no row
+    row = rows.filter(pk=generation_id).first()  # None matches no row
     if row is None:
         raise NotFound(_("There is no such generation."))
     return row

@@ -23,7 +23,6 @@ from tenants.jobs.bell import dispatch
 from tenants.jobs.claims import (
     Cancelled,
     Claim,
-    Key,
     LeaseLost,
     claim,
     fail,
@@ -40,6 +39,7 @@ from tenants.jobs.claims import (
 from tenants.jobs.ending import end, follow, publish
 from tenants.jobs.kinds import KINDS
 from tenants.jobs.models import Job
+from tenants.jobs.stopping import Key
 from tenants.scope import current_tenant_id, tenant_scope
 
 __all__ = [

@@ -163,7 +163,7 @@ def promotion_as_dict(row: Promotion) -> dict[str, Any]:
 
 def get_golden(golden_id: uuid.UUID | None) -> GoldenQuery:
     """Raises NotFound."""
-    row = GoldenQuery.objects.filter(pk=golden_id).first()  # type: ignore[misc]  # None matches no row
+    row = GoldenQuery.objects.filter(pk=golden_id).first()  # None matches no row
     if row is None:
         raise NotFound(_("There is no such golden query."))
     return row

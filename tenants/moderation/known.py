@@ -95,7 +95,7 @@ def delete_list(*, list_id: uuid.UUID, actor: str = "") -> None:
     """The list and all its hashes. Raises NotFound."""
     with tenant_scope(current_tenant_id()):
         row = _locked(list_id)
-        HashEntry.objects.filter(hash_list=row)._raw_delete("default")  # type: ignore[attr-defined]
+        HashEntry.objects.filter(hash_list=row)._raw_delete("default")
         row.delete()
         log_event(actor=actor, verb="hash_list.deleted", target=str(list_id), details={"name": row.name})
 

@@ -191,6 +191,6 @@ def _contents(candidates: Iterable[_Candidate]) -> dict[uuid.UUID, bytes]:
     for shared, model in ((False, HashEntry), (True, SharedHashEntry)):
         wanted = [one.entry for one in candidates if one.listed.shared == shared]
         if wanted:
-            rows = model.objects.filter(pk__in=wanted).values_list("id", "content")  # type: ignore[attr-defined]
+            rows = model.objects.filter(pk__in=wanted).values_list("id", "content")
             found |= {pk: bytes(content) for pk, content in rows}
     return found

@@ -48,7 +48,7 @@ def shared_as_dict(row: SharedHashList) -> dict[str, Any]:
         **_described(row),
         "shared": True,
         "entries": row.entries.aggregate(n=Count("item", distinct=True))["n"],
-    }  # type: ignore[attr-defined]
+    }
 
 
 def _described(row: HashList | SharedHashList) -> dict[str, Any]:

@@ -21,7 +21,7 @@ _INSERT = 5_000
 def survey() -> list[tuple[SharedHashList, int]]:
     """Every list with the number of its hashes."""
     rows = SharedHashList.objects.annotate(hashes=Count("entries")).order_by("name")
-    return [(row, row.hashes) for row in rows]  # type: ignore[attr-defined]
+    return [(row, row.hashes) for row in rows]
 
 
 def import_hashes(

@@ -22,7 +22,7 @@ def list_policies() -> QuerySet:
 
 def get_policy(policy_id: uuid.UUID | None) -> Policy:
     """Raises NotFound."""
-    policy = list_policies().filter(pk=policy_id).first()  # type: ignore[misc]  # None matches no row
+    policy = list_policies().filter(pk=policy_id).first()  # None matches no row
     if policy is None:
         raise NotFound(_("There is no such policy."))
     return policy

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 import redis
+from cachetools import LRUCache
 from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -24,36 +25,33 @@ ENTRY_BYTES = 400
 
 
 class ProcessStore:
-    """Bytes by key, least recently used first out, within a budget of bytes."""
+    """Bytes by key, least recently used first out, within a budget of bytes. Thread-safe."""
 
     def __init__(self, budget_bytes: int) -> None:
-        self.budget_bytes = budget_bytes
-        self.bytes = 0
-        self._entries: OrderedDict[Hashable, bytes] = OrderedDict()
+        self._entries: LRUCache[Hashable, bytes] = LRUCache(
+            budget_bytes, lambda value: len(value) + ENTRY_BYTES
+        )
         self._lock = threading.Lock()
+
+    @property
+    def bytes(self) -> int:
+        return int(self._entries.currsize)
 
     def get(self, key: Hashable) -> bytes | None:
         with self._lock:
-            value = self._entries.get(key)
-            if value is not None:
-                self._entries.move_to_end(key)
-            return value
+            return self._entries.get(key)
 
     def put(self, key: Hashable, value: bytes) -> None:
+        """Keep it; what is larger than the whole budget is not kept."""
         with self._lock:
-            old = self._entries.pop(key, None)
-            if old is not None:
-                self.bytes -= len(old) + ENTRY_BYTES
-            self._entries[key] = value
-            self.bytes += len(value) + ENTRY_BYTES
-            while self.bytes > self.budget_bytes:
-                _, oldest = self._entries.popitem(last=False)
-                self.bytes -= len(oldest) + ENTRY_BYTES
+            # A value that does not fit raises, and would leave an older one there.
+            self._entries.pop(key, None)
+            with suppress(ValueError):
+                self._entries[key] = value
 
     def clear(self) -> None:
         with self._lock:
             self._entries.clear()
-            self.bytes = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -66,9 +64,11 @@ class ValkeyStore:
     tries for all.
     """
 
-    def __init__(self, connection: Any, rest_s: float = 1.0) -> None:
+    def __init__(
+        self, connection: Any, rest_s: float = 1.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._connection = connection
-        self._rest_s = rest_s
+        self._rest_s, self._clock = rest_s, clock
         self._resting_until = 0.0
 
     def get(self, key: str) -> bytes | None:
@@ -79,7 +79,7 @@ class ValkeyStore:
 
     def _try(self, command: Callable[[], Any]) -> Any:
         if self._resting_until:
-            now = time.monotonic()
+            now = self._clock()
             if now < self._resting_until:
                 return None
             self._resting_until = now + self._rest_s
@@ -89,7 +89,7 @@ class ValkeyStore:
             # A server that is well and refuses, as when it is full.
             answer = None
         except Unavailable:
-            self._resting_until = time.monotonic() + self._rest_s
+            self._resting_until = self._clock() + self._rest_s
             return None
         self._resting_until = 0.0
         return answer

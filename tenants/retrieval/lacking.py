@@ -77,7 +77,7 @@ def forget_gaps(*, model: str = "", asset_ids: Sequence[uuid.UUID] | None = None
     rows = VectorGap.objects.filter(model=model) if model else VectorGap.objects.all()
     if asset_ids is not None:
         rows = rows.filter(asset_id__in=asset_ids)
-    rows._raw_delete("default")  # type: ignore[attr-defined]
+    rows._raw_delete("default")
 
 
 def _current_gaps(model: str) -> list[uuid.UUID]:

@@ -17,7 +17,7 @@ from tenants.retrieval.engines import Copy
 from tenants.retrieval.models import Vector
 from tenants.retrieval.opening import Opening, opening
 from tenants.retrieval.ranking import rank
-from tenants.retrieval.state import Restriction
+from tenants.retrieval.state import Restriction, State
 from tenants.retrieval.vectors import DIMENSION
 from tenants.scope import tenant_scope
 
@@ -139,7 +139,7 @@ def _steps(queries: np.ndarray) -> Iterator[np.ndarray]:
         yield queries[start : start + STEP]
 
 
-def _shared(before, after, query: np.ndarray, hidden: list[uuid.UUID]) -> float | None:
+def _shared(before: State, after: State, query: np.ndarray, hidden: list[uuid.UUID]) -> float | None:
     only = Restriction(hidden_datasets=hidden)
     old, new = rank(before, query, TOP, only).hits, rank(after, query, TOP, only).hits
     if not old:

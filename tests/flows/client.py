@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import requests
+
+from tests.waiting import until
 
 
 @dataclass
@@ -37,13 +38,14 @@ class Client:
 
     def wait(self, job: dict[str, Any], seconds: float = 60) -> dict[str, Any]:
         """The job once it has ended."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            now = self.json("GET", f"/jobs/{job['id']}")
-            if now["state"] not in {"queued", "running"}:
-                return now
-            time.sleep(0.1)
-        raise AssertionError(f"still {now['state']} after {seconds} s: {now}")
+        now: dict[str, Any] = {}
+
+        def has_ended() -> bool:
+            now.update(self.json("GET", f"/jobs/{job['id']}"))
+            return now["state"] not in {"queued", "running"}
+
+        until(has_ended, seconds, lambda: now, every_s=0.1)
+        return now
 
     def put(self, dataset: str, content: bytes | None = None, **fields: str) -> dict[str, Any]:
         """Upload and wait; the asset, which must be ready."""

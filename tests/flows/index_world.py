@@ -7,7 +7,6 @@ import os
 import secrets
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +18,8 @@ from celery import Celery
 from ml.indexes.generation import open_generation
 from standalone.stack import Stack
 from tests.flows.client import Client
-from tests.flows.ledger import Ledger, Searcher, Writer, text_of, until
+from tests.flows.ledger import Ledger, Searcher, Writer, text_of
+from tests.waiting import answers, until
 
 ROOT = Path(__file__).resolve().parents[2]
 # A hundred vectors make an index here; what has more than EXACT_MAX is not searched without one.
@@ -92,14 +92,13 @@ class Workspace:
 
     def query(self, statement: str, *values: object) -> list[tuple]:
         """Of the tenant's own rows; waits for a database that is just starting."""
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                return self._query(statement, *values)
-            except psycopg2.OperationalError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
+        rows: list[tuple] = []
+
+        def ask() -> None:
+            rows[:] = self._query(statement, *values)
+
+        until(answers(ask, psycopg2.OperationalError), PATIENCE_S, f"no answer to {statement}")
+        return rows
 
     # --- The index ---------------------------------------------------------------------------------------
 
@@ -159,10 +158,7 @@ class Workspace:
 
     def caught(self) -> psutil.Process:
         """A builder, stopped in the middle of its work."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not (builders := self.builders()):
-            assert time.monotonic() < deadline, f"nothing is built: {self.told()}"
-            time.sleep(0.002)
+        builders = until(self.builders, PATIENCE_S, lambda: f"nothing is built: {self.told()}", every_s=0.002)
         builders[0].suspend()
         return builders[0]
 

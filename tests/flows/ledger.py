@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import requests
 
 from tests.flows.client import Client
+from tests.waiting import until
 
 SPOKEN = """
 anchor apple apron arrow autumn badger bakery balcony bamboo banjo barrel basket beacon beetle bicycle
@@ -178,10 +178,13 @@ class Writer(Busy):
 
     def settle(self, seconds: float) -> None:
         """Wait until every acknowledged asset's job has ended."""
-        deadline = time.monotonic() + seconds
-        while self.ledger.pending and time.monotonic() < deadline:
+
+        def is_settled() -> bool:
             self._promote(50)
-            time.sleep(0.1)
+            return not self.ledger.pending
+
+        with suppress(AssertionError):  # what is left is told by whoever looks at the ledger
+            until(is_settled, seconds, every_s=0.1)
 
 
 class Searcher(Busy):
@@ -210,11 +213,3 @@ class Searcher(Busy):
         # Who is being deleted at this moment may be missing.
         if wanted and wanted not in found and wanted in self.ledger.snapshot("kept"):
             self.ledger.wrong.append(f"kept and not found ({kind}, {generation}): {wanted}")
-
-
-def until(condition: Callable[[], object], seconds: float, message: Callable[[], str]) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{message()}\n(gave up after {seconds:.0f} s)")
-        time.sleep(0.05)

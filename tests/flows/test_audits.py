@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
 
 from tests.flows.client import Client
 from tests.flows.pictures import jpeg
+from tests.waiting import until
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -54,12 +54,14 @@ def upload(client: Client, dataset: str, text: str, topic: str) -> dict[str, Any
     return answer["asset"]
 
 
-def until(client: Client, asset: str, status: str, seconds: float = 60) -> dict[str, Any]:
-    deadline = time.monotonic() + seconds
-    while (now := client.json("GET", f"/assets/{asset}"))["status"] != status:
-        assert time.monotonic() < deadline, now
-        time.sleep(0.1)
-    return now
+def becomes(client: Client, asset: str, status: str) -> dict[str, Any]:
+    """The asset once it has this status."""
+
+    def now() -> dict[str, Any] | None:
+        told = client.json("GET", f"/assets/{asset}")
+        return told if told["status"] == status else None
+
+    return until(now, message=f"{asset} is not {status}") or {}
 
 
 def test_a_text_is_audited_while_the_client_waits(client) -> None:
@@ -101,8 +103,8 @@ def test_an_upload_in_quarantine_is_found_only_when_it_was_let_go(client) -> Non
     allowed = upload(client, dataset, "a text about harmless gardens", "gardens")
     blocked = upload(client, dataset, "a text about gardens of evil", "forbidden")
     unsure = upload(client, dataset, "a text about unclear gardens", "unsure")
-    assert until(client, allowed["id"], "ready")["moderation"] == "allow"
-    assert until(client, blocked["id"], "failed")["error"]["type"] == "blocked"
+    assert becomes(client, allowed["id"], "ready")["moderation"] == "allow"
+    assert becomes(client, blocked["id"], "failed")["error"]["type"] == "blocked"
     assert client.json("GET", f"/assets/{unsure['id']}")["moderation"] == "quarantined"
     assert client.found(text="gardens") == [allowed["id"]]
 
@@ -118,7 +120,7 @@ def test_an_upload_in_quarantine_is_found_only_when_it_was_let_go(client) -> Non
     # A person decides, changes their mind, and decides again.
     review = client.json("POST", "/reviews/claim-next", json={})["review"]
     client.json("POST", f"/reviews/{review['id']}/decide", json={"decision": "allow", "reason": "harmless"})
-    assert until(client, unsure["id"], "ready")["moderation"] == "allow"
+    assert becomes(client, unsure["id"], "ready")["moderation"] == "allow"
     assert set(client.found(text="gardens")) == {allowed["id"], unsure["id"]}
     assert client.json("GET", "/records/verify")["ok"]
 

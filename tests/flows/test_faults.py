@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.flows.client import Client
 from tests.flows.pictures import jpeg
+from tests.waiting import pause, until
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -38,20 +38,17 @@ def _states(client: Client) -> dict[str, int]:
 
 
 def _wait_for_all(client: Client, count: int, seconds: float = 180) -> dict[str, int]:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    def ended() -> dict[str, int] | None:
         states = _states(client)
-        if states.get("succeeded", 0) + states.get("failed", 0) == count:
-            return states
-        time.sleep(0.5)
-    raise AssertionError(f"after {seconds} s: {states}")
+        return states if states.get("succeeded", 0) + states.get("failed", 0) == count else None
+
+    return until(ended, seconds, lambda: _states(client), every_s=0.5) or {}
 
 
 def test_a_worker_killed_in_the_middle_of_200_uploads(stack, client) -> None:
     dataset = client.dataset("killed")
     uploads = _upload_many(client, dataset, 200)
-    while _states(client).get("succeeded", 0) < 20:
-        time.sleep(0.1)
+    until(lambda: _states(client).get("succeeded", 0) >= 20, every_s=0.1)
     killed = stack.kill("worker-embed")
     stack.wait_for_successor("worker-embed", killed)
     assert _wait_for_all(client, 200) == {"succeeded": 200}
@@ -90,7 +87,7 @@ def test_a_stopped_worker_loses_its_lease_and_cannot_write_later(stack, client) 
     os.kill(pid, signal.SIGSTOP)
     try:
         answer = client.upload(dataset, text="hello from a hanging worker")
-        time.sleep(1)
+        pause(1, "a worker that is not stopped would take it meanwhile")
         assert client.json("GET", f"/jobs/{answer['job']['id']}")["state"] == "queued"
     finally:
         os.kill(pid, signal.SIGCONT)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.flows.client import Client
 from tests.flows.pictures import jpeg
+from tests.waiting import until
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -26,8 +26,7 @@ def _start(client: Client, dataset: str, name: str, content: bytes) -> dict:
 def test_a_worker_killed_in_the_middle_of_an_import_loses_nothing_and_repeats_nothing(stack, client) -> None:
     dataset, rows = client.dataset("killed import"), 1500
     job = _start(client, dataset, "shop.csv", _table(rows))
-    while client.json("GET", f"/jobs/{job['id']}")["progress"]["done"] < 200:
-        time.sleep(0.05)
+    until(lambda: client.json("GET", f"/jobs/{job['id']}")["progress"]["done"] >= 200)
     stack.wait_for_successor("worker-bulk", stack.kill("worker-bulk"))
     ended = client.wait(job, 120)
     assert (ended["state"], ended["result"]["imported"], ended["result"]["duplicate"]) == (

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pytest
 from standalone.stack import Stack, running_stack
 from tests.flows.index_world import ENV, LARGE, PATIENCE_S, Workspace, World
 from tests.flows.ledger import text_of
+from tests.waiting import pause
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -70,7 +70,7 @@ def test_a_worker_that_is_asked_to_stop_ends_its_build_first(world: World, fault
     before = world.current()
     with world.building() as (job, _):
         old = faulty.kill("worker-general", signal.SIGTERM)
-        time.sleep(0.5)
+        pause(0.5, "a worker that does not wait for its build would be gone")
     faulty.wait_for_successor("worker-general", old)
     world.await_index(other_than=before)
     assert world.job(job) == ("succeeded", 1)
@@ -83,7 +83,7 @@ def test_a_worker_that_is_asked_to_stop_ends_its_build_first(world: World, fault
 def test_every_file_deleted_while_it_is_served(world: World, faulty: Stack) -> None:
     before = world.current()
     shutil.rmtree(faulty.data_dir / "indexes")
-    time.sleep(1)
+    pause(1, "searches go on meanwhile")
     assert world.ledger.wrong == []
     world.upkeep()
     world.await_index(other_than=before)

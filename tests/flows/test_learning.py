@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 
 from tests.flows.client import Client
 from tests.tenants.learning.world import WORDS, drawing
+from tests.waiting import until
 
 # The training worker takes what the others leave: on a busy machine that is little.
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -47,17 +47,19 @@ def module_client(stack: Any, manage: Callable[..., str]) -> Callable[..., Clien
 
 def kill_trainer(client: Client, answer: dict[str, Any]) -> bool:
     """With -9, as soon as it draws a curve. False if it had ended before."""
-    path, deadline = f"/models/{answer['model']['id']}", time.monotonic() + 500
-    while time.monotonic() < deadline:
+    path = f"/models/{answer['model']['id']}"
+
+    def said() -> str:
         if client.json("GET", path)["curves"]:
-            found = [pid for pid in trainers() if answer["model"]["id"] in command(pid)]
-            for pid in found:
-                os.kill(pid, signal.SIGKILL)
-            return bool(found)
-        if client.json("GET", f"/jobs/{answer['job']['id']}")["finished_at"]:
-            return False
-        time.sleep(0.2)
-    raise AssertionError("the trainer told nothing")
+            return "draws"
+        return "ended" if client.json("GET", f"/jobs/{answer['job']['id']}")["finished_at"] else ""
+
+    if until(said, 500, "the trainer told nothing", every_s=0.2) == "ended":
+        return False
+    found = [pid for pid in trainers() if answer["model"]["id"] in command(pid)]
+    for pid in found:
+        os.kill(pid, signal.SIGKILL)
+    return bool(found)
 
 
 def trainers() -> list[int]:

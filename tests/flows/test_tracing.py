@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from standalone.ports import free_port
 from tenants.datasets.services import create_dataset
 from tenants.scope import tenant_scope
 from tests.conftest import Party
+from tests.waiting import answers, until
 
 pytestmark = pytest.mark.slow
 SECRET = "nobody outside may read this"
@@ -51,12 +51,11 @@ class Collector:
 
     def await_span(self, name: str, tenant_id: str) -> Any:
         """The tenant's span of that name: the worker serves what other tests left as well."""
-        deadline = time.monotonic() + 200
-        while not (
-            found := [s for s in self.spans if s.name == name and told_of(s).get(TENANT) == tenant_id]
-        ):
-            assert time.monotonic() < deadline, f"no {name!r} among {[span.name for span in self.spans]}"
-            time.sleep(0.1)
+        found = until(
+            lambda: [s for s in self.spans if s.name == name and told_of(s).get(TENANT) == tenant_id],
+            200,
+            lambda: f"no {name!r} among {[span.name for span in self.spans]}",
+        )
         return found[0]
 
 
@@ -107,14 +106,10 @@ def address(collector: Collector) -> Iterator[str]:
 
 
 def await_web(base: str) -> None:
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            if requests.get(f"{base}/healthz", timeout=5).ok:
-                return
-        except requests.RequestException:
-            assert time.monotonic() < deadline, "the server does not come up"
-        time.sleep(0.1)
+    def ask() -> None:
+        requests.get(f"{base}/healthz", timeout=5).raise_for_status()
+
+    until(answers(ask, requests.RequestException), 120, "the server does not come up")
 
 
 def test_a_job_stands_in_the_trace_of_its_request(address: str, collector: Collector, party: Party) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 import socket
-import time
 from contextlib import suppress
 from urllib.parse import urlsplit
 
@@ -14,6 +13,7 @@ import requests
 
 from tests.flows.client import Client
 from tests.flows.pictures import jpeg
+from tests.waiting import until
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -63,11 +63,14 @@ def open_patch(client: Client, path: str, length: int) -> socket.socket:
 
 
 def wait_for_offset(client: Client, path: str, at_least: int) -> int:
-    deadline = time.monotonic() + 20
-    while (offset := offset_of(client, path)) < at_least:
-        assert time.monotonic() < deadline, offset
-        time.sleep(0.05)
-    return offset
+    seen = [0]
+
+    def has_come() -> bool:
+        seen.append(offset_of(client, path))
+        return seen[-1] >= at_least
+
+    until(has_come, message=lambda: seen[-1])
+    return seen[-1]
 
 
 def test_the_web_process_is_killed_half_way(stack, client: Client) -> None:

@@ -6,12 +6,12 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
 from ml.detectors.base import Category, Detector, Finding, Item, Words
+from tests.waiting import pause
 
 ALL = frozenset({"text", "image", "audio", "video"})
 
@@ -36,12 +36,12 @@ def _crash(item: Item) -> Finding:
 
 
 def _sleep(item: Item) -> Finding:
-    time.sleep(30)
+    pause(30, "a detector that hangs")
     return Finding()
 
 
 def _linger(item: Item) -> Finding:
-    time.sleep(0.7)
+    pause(0.7, "a detector that is slow")
     return Finding()
 
 

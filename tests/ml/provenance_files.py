@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import time
 import zlib
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from ml.provenance import signing
+from tests.waiting import until
 
 Pixels = NDArray[np.uint8]
 SPACES = {
@@ -153,8 +153,7 @@ def declared_and_expired() -> tuple[bytes, str]:
         except c2pa.C2paError:
             continue  # the machine was so busy that it expired before
         ends = x509.load_pem_x509_certificate(keys.chain).not_valid_after_utc
-        while datetime.now(UTC) <= ends + timedelta(seconds=1.1):
-            time.sleep(0.05)
+        until(lambda ends=ends: datetime.now(UTC) > ends + timedelta(seconds=1.1))
         return signed, keys.root
     raise AssertionError("no certificate lived long enough to sign with")
 

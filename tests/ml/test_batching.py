@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from ml.batching import Batcher, Closed
+from tests.waiting import pause
 
 
 def test_every_caller_gets_the_own_result() -> None:
@@ -27,7 +27,7 @@ def test_batches_fill_while_one_runs() -> None:
 
     with Batcher(run, max_batch=8) as batcher, ThreadPoolExecutor(20) as pool:
         results = [pool.submit(batcher.submit, item) for item in range(20)]
-        time.sleep(0.2)
+        pause(0.2, "all have asked")
         gate.set()
         assert [result.result() for result in results] == list(range(20))
     assert max(sizes) == 8
@@ -36,11 +36,9 @@ def test_batches_fill_while_one_runs() -> None:
 
 
 def test_a_lone_caller_does_not_wait() -> None:
-    with Batcher(lambda items: items, max_wait_s=5) as batcher:
-        started = time.monotonic()
+    with Batcher(lambda items: items, max_wait_s=1000) as batcher:
         for item in range(3):
             assert batcher.submit(item) == item
-        assert time.monotonic() - started < 2
 
 
 def test_one_bad_item_fails_alone() -> None:
@@ -52,7 +50,7 @@ def test_one_bad_item_fails_alone() -> None:
 
     with Batcher(run) as batcher, ThreadPoolExecutor(8) as pool:
         results = [pool.submit(batcher.submit, item) for item in (1, 2, 0, 4)]
-        time.sleep(0.1)
+        pause(0.1, "all have asked")
         gate.set()
         with pytest.raises(ZeroDivisionError):
             results[2].result()
@@ -67,13 +65,13 @@ def test_a_wrong_number_of_results_is_an_error() -> None:
 
 def test_close_finishes_what_was_submitted_and_refuses_more() -> None:
     def slow(items: list[int]) -> list[int]:
-        time.sleep(0.05)
+        pause(0.05, "more are submitted meanwhile")
         return items
 
     batcher = Batcher(slow, max_batch=2)
     with ThreadPoolExecutor(6) as pool:
         results = [pool.submit(batcher.submit, item) for item in range(6)]
-        time.sleep(0.02)
+        pause(0.02, "all have asked")
         batcher.close()
         assert [result.result() for result in results] == list(range(6))
     batcher.close()

@@ -283,10 +283,10 @@ def test_a_length_beyond_the_file_is_not_believed(look: Look) -> None:
 
 
 def test_a_hundred_thousand_chunks_take_no_time(look: Look) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     found = look(png(chunk(b"tEXt", b"k\x00v") * 100_000))
     assert found["complete"] is False
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize("name", ["a1111 png", "a1111 jpeg", "comfyui webp", "tiff", "label in film", "suno"])

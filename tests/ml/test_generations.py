@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -32,6 +31,7 @@ from ml.indexes.generation import (
     open_generation,
 )
 from ml.indexes.kinds.base import CATALOG, load_kind
+from tests.waiting import pause
 
 COUNT = 6000
 
@@ -439,7 +439,7 @@ class TestSearch:
         with ThreadPoolExecutor(4) as pool:
             readers = [pool.submit(read) for _ in range(4)]
             started.wait()
-            time.sleep(0.1)
+            pause(0.1, "searches are under way")
             generation.close()
             for reader in readers:
                 reader.result()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -231,10 +230,8 @@ def test_hub_away(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    started = time.monotonic()
     with pytest.raises(EncoderUnavailable, match=r"HF_HOME.*network"):
         load_encoder("hf:crosslight-tests/no-such-model")
-    assert time.monotonic() - started < 10
 
 
 def test_torchvision_from_a_file(tmp_path: Path) -> None:

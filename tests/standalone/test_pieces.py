@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import stat
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from standalone import files, frontend, install, logs, ports
 from standalone.config import StackConfig
 from standalone.errors import StackError
 from standalone.progress import Progress, last_line
+from tests.waiting import until
 
 
 def listening() -> socket.socket:
@@ -123,16 +124,16 @@ def test_a_start_says_what_it_does_and_what_is_left(tmp_path: Path) -> None:
     progress = Progress(lines.append, ["tables", "models", "front end", "web and workers"], every_s=0.1)
     progress.skip("front end")
     with progress.telling(), progress.step("tables"), progress.step("models", last_line(log)):
-        time.sleep(0.25)
+        until(lambda: any("models; then" in line for line in lines))
         log.write_text("of an earlier start\npreparing minilm, 1 of 3\n")
-        time.sleep(0.25)
+        until(lambda: "minilm" in lines[-1])
     assert [line.partition("] ")[2] for line in lines[:3]] == [
         "tables",
         "models",
         "… tables; models; then web and workers",
     ]
     assert lines[-1].endswith("… tables; models: preparing minilm, 1 of 3; then web and workers")
-    assert all(line.startswith("[   0 s] ") for line in lines)
+    assert all(re.match(r"\[ +\d+ s\] ", line) for line in lines)
 
 
 def test_an_installation_says_how_far_it_is(

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from standalone.stack import living, wait_until
+from tests.waiting import pause
 
 SUPERVISED = Path(__file__).with_name("supervised.py")
 SLEEP = "import time; time.sleep(600)"
@@ -154,7 +154,7 @@ def alive(name: str, code: str = "time.sleep(600)", **options: Any) -> dict[str,
 
 def beats(folder: Path, name: str) -> None:
     wait_until((folder / f"{name}.alive").exists, 20, lambda: f"{name} never began")
-    time.sleep(0.6)  # until the supervisor has seen it, too
+    pause(0.6, "until the supervisor has seen it, too")
 
 
 def restarts(folder: Path) -> list[dict[str, Any]]:
@@ -231,13 +231,13 @@ def test_a_time_in_which_all_stood_still_is_not_counted(tmp_path: Path) -> None:
         first = run.running_pid("web")
         beats(tmp_path, "web")
         os.kill(first, signal.SIGSTOP)
-        time.sleep(1.2)
+        pause(1.2, "it misses some beats")
         os.kill(run.process.pid, signal.SIGSTOP)
-        time.sleep(1.2)
+        pause(1.2, "nobody looks meanwhile")
         os.kill(run.process.pid, signal.SIGCONT)
-        time.sleep(1.3)
+        pause(1.3, "it misses some more")
         os.kill(first, signal.SIGCONT)
-        time.sleep(0.5)
+        pause(0.5, "until the supervisor has seen it again")
         assert run.pid("web") == first
         run.stop()
     assert restarts(tmp_path) == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 import threading
-import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from tenants.retrieval import cache_layers, candidates
 from tenants.retrieval.cache_counts import LookupCounts
 from tenants.retrieval.candidates import DEPTH, CandidateCache, Found, depth_class
 from tenants.valkey import client, tenant_key
+from tests.waiting import pause
 
 BUDGET = 32 << 20
 
@@ -207,12 +207,10 @@ def test_without_valkey_the_process_still_remembers(tenant: uuid.UUID) -> None:
     )
     store = cache_layers.ValkeyStore(away)
     cache, generation = CandidateCache(BUDGET, lambda: store), Fake(500, 1)
-    begin = time.perf_counter()
     for seed in range(100):
         for layer in ("miss", "process"):
             found = cache.get(tenant, generation.id, unit(seed), 10, generation.search(unit(seed)))
             assert found.layer == layer and same(found, generation.best(unit(seed)))
-    assert time.perf_counter() - begin < 2
 
 
 def test_sixteen_threads_with_a_new_query_search_once(tenant: uuid.UUID) -> None:
@@ -221,7 +219,7 @@ def test_sixteen_threads_with_a_new_query_search_once(tenant: uuid.UUID) -> None
     barrier = threading.Barrier(16)
 
     def slowly() -> tuple[np.ndarray, np.ndarray]:
-        time.sleep(0.3)
+        pause(0.3, "others ask for the same meanwhile")
         return generation.search(vector)()
 
     def ask(_: int) -> Found:

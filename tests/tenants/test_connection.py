@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import psycopg2
 import pytest
@@ -12,6 +12,7 @@ from django.db import DatabaseError, close_old_connections, connection, connecti
 
 from config.postgres import base
 from tenants.scope import tenant_scope
+from tests.waiting import Clock
 
 
 @pytest.fixture
@@ -31,12 +32,12 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
     connection.close()
 
 
-def serve(party, pause_s: float = 0.0) -> None:
+def serve(party, meanwhile: Callable[[], None] = lambda: None) -> None:
     """What one request does with its thread's connection."""
     close_old_connections()
     with tenant_scope(party.id):
         ask()
-        time.sleep(pause_s)
+        meanwhile()
     close_old_connections()
 
 
@@ -69,11 +70,12 @@ def test_many_requests_are_one_check(party, checks: list[bool]) -> None:
 
 
 def test_no_check_falls_into_a_long_transaction(party, checks, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "TRUSTED_S", 0.1)
+    clock = Clock(0.0)
+    monkeypatch.setattr(base, "time", SimpleNamespace(monotonic=clock))
     serve(party)
-    time.sleep(0.15)
+    clock.move(2)
     serve(party)
-    serve(party, pause_s=0.15)
+    serve(party, meanwhile=lambda: clock.move(2))
     serve(party)
     assert checks == [True, True]
 
@@ -91,10 +93,11 @@ def test_a_lost_connection_fails_one_request_at_most(party, checks: list[bool]) 
 def test_a_connection_lost_while_nobody_asked_fails_none(
     party, checks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base, "TRUSTED_S", 0.1)
+    clock = Clock(0.0)
+    monkeypatch.setattr(base, "time", SimpleNamespace(monotonic=clock))
     serve(party)
     serve(party)
     kill()
-    time.sleep(0.15)
+    clock.move(2)
     serve(party)
     assert checks[-1] is False

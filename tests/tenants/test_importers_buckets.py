@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -19,6 +18,7 @@ from django.test import override_settings
 from tenants.datasets.importers import buckets, preview
 from tenants.errors import Invalid, Unavailable
 from tests.tenants.importing import JPEG, read, read_files
+from tests.waiting import answers, until
 
 SECRET = {"access_key": "test", "secret_key": "test"}
 
@@ -42,13 +42,8 @@ def endpoint() -> Iterator[str]:
 
 
 def _wait_for(url: str) -> None:
-    for _ in range(300):
-        try:
-            requests.get(url, timeout=1)
-            return
-        except requests.ConnectionError:
-            time.sleep(0.1)
-    raise AssertionError("the S3 server did not start")
+    asks = answers(lambda: requests.get(url, timeout=1), requests.ConnectionError, requests.Timeout)
+    until(asks, message="the S3 server did not start")
 
 
 @pytest.fixture

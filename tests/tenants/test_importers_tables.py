@@ -217,11 +217,11 @@ CSV_BYTES = st.binary(max_size=400) | st.text(alphabet='a1,;\t|"\n\r\x00 é苹',
 def test_any_bytes_give_items_or_invalid(tmp_path, kind, content) -> None:
     path = tmp_path / "any"
     path.write_bytes(b"id,text\n" * (kind == "csv") + content)
-    began = time.monotonic()
+    began = time.process_time()
     try:
         with open_items(path, kind) as items:
             rows = [item.row for item in items]
         assert rows == list(range(1, len(rows) + 1))
     except Invalid:
         pass
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5

@@ -20,6 +20,7 @@ from tenants.retrieval.models import IndexGeneration, IndexPointer
 from tenants.retrieval.opened import folder_of, opened
 from tenants.scope import tenant_scope
 from tests.tenants.test_index_lifecycle import MODEL, Library
+from tests.waiting import answers, until
 
 pytestmark = pytest.mark.slow
 LONG_AGO = "2026-01-01T00:00:00Z"
@@ -63,11 +64,12 @@ def archived(library: Library) -> IndexGeneration:
 
 def comes_back(library: Library, generation: IndexGeneration) -> None:
     """Searched, exactly at first, until it answers from the generation again."""
-    deadline = time.monotonic() + 20
-    while library.base_id != generation.pk:
+
+    def is_back() -> bool:
         assert library.agrees(3, 7000)
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+        return library.base_id == generation.pk
+
+    until(is_back)
     assert library.agrees(3, 7000)
 
 
@@ -120,13 +122,7 @@ def test_a_large_tenant_is_told_to_wait_while_it_comes_back(library: Library, se
         with pytest.raises(IndexRebuilding):
             library.find(1)
     gate.set()
-    deadline = time.monotonic() + 20
-    while library.base_id != generation.pk and time.monotonic() < deadline:
-        time.sleep(0.02)
-        try:
-            library.find(1)
-        except IndexRebuilding:
-            continue
+    until(lambda: answers(lambda: library.find(1), IndexRebuilding)() and library.base_id == generation.pk)
     assert library.agrees(1, 2)
 
 
@@ -168,20 +164,19 @@ def test_a_copy_that_is_missing_or_damaged_is_given_up_and_the_index_built_anew(
     if damage == "changed":
         storage.put(path, content[:-9] + bytes(byte ^ 1 for byte in content[-9:]))
     library.find(1)
-    deadline = time.monotonic() + 20
-    while library.pointer.current is not None:
+
+    def is_given_up() -> bool:
         assert library.agrees(1, 2)
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+        return library.pointer.current is None
+
+    until(is_given_up)
     with tenant_scope(library.tenant_id):
         assert IndexGeneration.objects.get(pk=generation.pk).state == "failed"
         job = Job.objects.get(kind=lifecycle.JOB, state="queued")
     library.run(job)
     comes_back(library, library.pointer.current)
     assert library.folders == {str(library.base_id)}
-    while copies(library):
-        assert time.monotonic() < deadline + 20
-        time.sleep(0.02)
+    until(lambda: not copies(library))
 
 
 def test_a_storage_that_is_away_for_a_moment_is_waited_for(library: Library, monkeypatch) -> None:
@@ -209,9 +204,7 @@ def test_a_storage_that_stays_away_does_not_keep_the_tenant_without_an_index(
     monkeypatch.setattr(archive, "PAUSES_S", (0.01, 0.01, 0.01))
     monkeypatch.setattr(storage, "copy_to", away)
     library.find(1)
-    deadline = time.monotonic() + 20
-    while library.pointer.current is not None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: library.pointer.current is None)
     with tenant_scope(library.tenant_id):
         reason = IndexGeneration.objects.get(pk=generation.pk).reason
         assert reason == "GenerationDamaged: Its archive cannot be read: away"
@@ -226,10 +219,7 @@ def test_a_full_disk_gives_nothing_up(library: Library, monkeypatch) -> None:
         with pytest.raises(StorageFull):
             archive.open_kept(library.tenant_id, generation.pk, lambda: None)
         assert library.agrees(1, 2)
-        deadline = time.monotonic() + 20
-        while generation.pk in opened._opening:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: generation.pk not in opened._opening)
     assert library.pointer.current_id == generation.pk
     assert library.folders == set()
     comes_back(library, generation)

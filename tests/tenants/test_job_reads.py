@@ -20,6 +20,7 @@ from tenants.pipeline.assets.services import add_asset
 from tenants.pipeline.care.erasure_receipts import scrub_jobs
 from tenants.pipeline.upkeep import job_archive
 from tenants.scope import tenant_scope
+from tests.waiting import pause
 
 
 @pytest.fixture
@@ -286,7 +287,7 @@ def test_a_dead_worker_is_not_listed(monkeypatch) -> None:
     worker = _worker("w-dies")
     fleet.report(worker)
     assert [one.running for one in fleet.workers() if one.name == "w-dies"] == [["a-job"]]
-    time.sleep(1.2)
+    pause(1.2, "what it said ends by the clock of Valkey")
     assert not [one for one in fleet.workers() if one.name == "w-dies"]
 
 

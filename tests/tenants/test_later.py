@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 
 import pytest
@@ -15,17 +14,11 @@ from tenants.retrieval import later as module
 from tenants.retrieval.later import Later
 from tenants.retrieval.state import Hit
 from tenants.valkey import client
+from tests.waiting import until
 
 
 def key() -> str:
     return f"test:{uuid.uuid4().hex}"
-
-
-def until(condition, seconds: float = 5.0) -> bool:
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.002)
-    return condition()
 
 
 def test_it_counts_at_once_and_reaches_valkey_with_its_time_to_live() -> None:

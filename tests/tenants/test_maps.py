@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from typing import Any
 
@@ -279,9 +278,7 @@ def test_a_cancelled_job_ends_its_process_and_leaves_nothing(
         return follow(claimed, process)
 
     monkeypatch.setattr(job, "_follow", followed)
-    begun = time.monotonic()
     tasks.project_map(str(queued.id), str(party.id))
-    assert time.monotonic() - begun < 30
     assert started[0].status == -9
     with tenant_scope(party.id):
         queued.refresh_from_db()

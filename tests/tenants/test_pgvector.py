@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 
 import numpy as np
@@ -26,6 +25,7 @@ from tenants.retrieval.ranking import rank
 from tenants.retrieval.vectors import NewVector, add_vectors
 from tenants.scope import tenant_scope
 from tests.tenants.test_index_lifecycle import COUNT, MODEL, Library, unit
+from tests.waiting import until
 from workers import tasks
 
 pytestmark = pytest.mark.slow
@@ -371,9 +371,7 @@ def test_a_copy_that_is_gone_is_noticed_answered_without_and_built_anew(library:
     assert library.agrees(1, 2)
     library.run(job)
     # Opened beside the searches, which are answered without it meanwhile.
-    deadline = time.monotonic() + 10
-    while library.agrees(1, 2) and library.base_id is None and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: not library.agrees(1, 2) or library.base_id is not None)
     assert library.base_id == library.pointer.current_id
     assert library.agrees(1, 2)
     assert library.folders == {str(library.pointer.current_id)}

@@ -131,10 +131,10 @@ def test_what_cannot_be_used_is_refused_with_its_place(text: str) -> None:
     ids=lambda text: text[:12],
 )
 def test_deep_and_long_ones_are_refused_in_time(text: str) -> None:
-    begun = time.perf_counter()
+    begun = time.thread_time()
     with contextlib.suppress(ExpressionError):
         compiled(text)
-    assert time.perf_counter() - begun < 2
+    assert time.thread_time() - begun < 2
 
 
 @settings(max_examples=300, deadline=None)
@@ -271,7 +271,7 @@ def test_patterns_compile_within_their_weight(pattern: str) -> None:
     program.execute(context)
     took = []
     for _ in range(7):
-        begun = time.perf_counter()
+        begun = time.thread_time()
         program.execute(context)
         took.append(time.perf_counter() - begun)
     assert min(took) * 1e6 <= 3 * weight

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from tenants.retrieval import encoding
 from tenants.retrieval.cache_counts import LookupCounts
 from tenants.retrieval.query_cache import Embedded, QueryCache
 from tenants.valkey import client, tenant_key
+from tests.waiting import pause
 
 
 class Encoder:
@@ -29,7 +29,7 @@ class Encoder:
 
     def __call__(self, tenant_id: uuid.UUID, model: str, text: str) -> np.ndarray:
         self.texts.append(text)
-        time.sleep(self.pause_s)
+        pause(self.pause_s, "others ask for the same meanwhile")
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
         values = np.random.default_rng(seed).normal(size=256).astype(np.float32)
         return values / np.linalg.norm(values)

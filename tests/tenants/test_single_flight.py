@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tenants.retrieval.single_flight import SingleFlight
+from tests.waiting import pause
 
 
 class Gate:
@@ -41,7 +42,7 @@ def together(flight: SingleFlight, gate: Gate, callers: int) -> list[Future]:
         asked += [pool.submit(ask) for _ in range(callers - 1)]
         for _ in range(callers):
             assert inside.acquire(timeout=10)
-        time.sleep(0.05)
+        pause(0.05, "those who asked have begun to wait")
         gate.open.set()
     return asked
 
@@ -98,7 +99,7 @@ def test_who_waited_long_enough_computes_and_frees_the_key() -> None:
         assert stuck.begun.wait(10)
         begin = time.perf_counter()
         assert flight.do("key", lambda: "own") == ("own", False)
-        assert 0.05 <= time.perf_counter() - begin < 2
+        assert time.perf_counter() - begin >= 0.05
         # The next one leads a flight of its own instead of waiting for the stuck one ...
         with ThreadPoolExecutor(1) as other:
             gate = Gate(lambda: "new")
@@ -131,7 +132,7 @@ def test_waiters_outlive_a_leader_whose_thread_is_ended() -> None:
     assert gate.begun.wait(10)
     with ThreadPoolExecutor(1) as pool:
         waiter = pool.submit(flight.do, "key", gate)
-        time.sleep(0.05)
+        pause(0.05, "those who asked have begun to wait")
         gate.open.set()
         assert waiter.result(4) == ("own", False)
     leader.join(10)

@@ -24,6 +24,7 @@ from tenants.retrieval import archive, memory
 from tenants.scope import tenant_scope
 from tests.tenants.test_index_archive import comes_back, fall_quiet
 from tests.tenants.test_index_lifecycle import MODEL, Library
+from tests.waiting import answers, until
 
 KEYS = {"access_key": "test", "secret_key": "test", "region_name": "us-east-1"}
 
@@ -48,13 +49,8 @@ def endpoint() -> Iterator[str]:
 
 
 def _wait_for(url: str) -> None:
-    for _ in range(200):
-        try:
-            requests.get(url, timeout=1)
-            return
-        except requests.ConnectionError:
-            time.sleep(0.1)
-    raise AssertionError("the S3 server did not start")
+    asks = answers(lambda: requests.get(url, timeout=1), requests.ConnectionError, requests.Timeout)
+    until(asks, message="the S3 server did not start")
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ import os
 import subprocess
 import sys
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from tenants.accounts import gate, keys, metering, tally
 from tenants.accounts.models import KeyDigest
 from tenants.accounts.tally import Limits, Tally, When
 from tenants.valkey import client
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW = When("2026-01-01", "2026-01", 29_000_000)
@@ -56,13 +56,6 @@ def told(tenant: str) -> tuple[float, int]:
     """Requests of the day and of the month, as Valkey has them."""
     day = client().hget(tally.day_key(tenant, NOW.day), "requests")
     return float(day or 0), int(client().get(tally.month_key(tenant, NOW.period)) or 0)
-
-
-def until(wanted: Callable[[], bool]) -> None:
-    end = time.monotonic() + 5
-    while not wanted():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 def test_without_limits_many_requests_take_few_round_trips(wire: Wire, tenant: str) -> None:

@@ -21,6 +21,7 @@ from tenants.jobs.kinds import QUEUES
 from tenants.pipeline.assets import services
 from tenants.pipeline.upkeep import periodic
 from tenants.scope import tenant_scope
+from tests.waiting import pause
 
 
 def test_what_an_interrupted_deletion_left_is_removed(party, stranger) -> None:
@@ -80,7 +81,7 @@ def test_the_collector_locks_blobs_in_the_order_of_everyone(party) -> None:
     with tenant_scope(party.id):
         Blob.objects.select_for_update().get(pk=low)
         collector.start()
-        time.sleep(0.3)
+        pause(0.3, "the collector meets the lock, and would hold others already")
         Blob.objects.select_for_update().get(pk=high)
     collector.join(10)
     assert errors == []

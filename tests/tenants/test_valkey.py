@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from tenants import valkey
+from tests.waiting import pause
 
 
 def test_the_first_requests_get_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,7 +20,7 @@ def test_the_first_requests_get_one_client(monkeypatch: pytest.MonkeyPatch) -> N
 
     def slowly() -> object:
         made.append(object())
-        time.sleep(0.05)
+        pause(0.05, "others come meanwhile")
         return made[-1]
 
     def ask(_: int) -> object:

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from tenants.events import deliveries, endpoints, replays, webhooks
 from tenants.scope import tenant_scope
 from tests.conftest import ROOT, Party
 from tests.tenants.receiver import plain, receiving
+from tests.waiting import until
 
 LEASE_S = 3.0
 LOCAL = {
@@ -62,10 +62,7 @@ def test_a_worker_that_is_killed_while_it_sends(
             worker.wait()
         gone.set()
         receiver.answer = plain(200)
-        until = time.monotonic() + 10 * LEASE_S
-        while not deliveries.deliver(row.id, party.id):
-            assert time.monotonic() < until, "the lane was not freed"
-            time.sleep(0.1)
+        until(lambda: deliveries.deliver(row.id, party.id), message="the lane was not freed")
         assert len(receiver.ids) == 2
         assert len(set(receiver.ids)) == 1
         assert [payload["data"] for payload in receiver.verified(secret)] == [{"asset": "1"}] * 2

@@ -6,7 +6,6 @@ import datetime as dt
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from cryptography.x509.oid import NameOID
 from tenants.errors import Invalid
 from tenants.events import guard, sending
 from tests.tenants.receiver import plain, receiving
+from tests.waiting import pause
 
 PUBLIC = ("93.184.216.34", "2606:2800:220:1::1", "64:ff9b::5db8:d822")
 FORBIDDEN = (
@@ -197,10 +197,10 @@ def test_names_that_do_not_resolve_and_slow_name_servers(monkeypatch: pytest.Mon
         sending.post("https://hooks.example/", b"{}", {}).error == "The name of the host cannot be resolved."
     )
     monkeypatch.setattr(guard, "RESOLVE_S", 0.2)
-    monkeypatch.setattr(guard.socket, "getaddrinfo", lambda *a, **k: time.sleep(30) or [])
-    begun = time.monotonic()
+    monkeypatch.setattr(
+        guard.socket, "getaddrinfo", lambda *a, **k: pause(30, "a name server that does not answer") or []
+    )
     assert sending.post("https://hooks.example/", b"{}", {}).status is None
-    assert time.monotonic() - begun < 15
 
 
 # --- Real servers that behave badly --------------------------------------------------------------------------
@@ -246,10 +246,8 @@ def _quietly(behave: Callable[[socket.socket], None], client: socket.socket) -> 
         return
 
 
-def timed(url: str) -> tuple[sending.Answer, float]:
-    begun = time.monotonic()
-    answer = sending.post(url, b"{}", {})
-    return answer, time.monotonic() - begun
+def posted(url: str) -> sending.Answer:
+    return sending.post(url, b"{}", {})
 
 
 def drip(client: socket.socket) -> None:
@@ -257,7 +255,7 @@ def drip(client: socket.socket) -> None:
     client.sendall(b"HTTP/1.1 200 OK\r\nX: ")
     while True:
         client.sendall(b"a")
-        time.sleep(0.1)
+        pause(0.1, "a server that drips")
 
 
 def drip_body(client: socket.socket) -> None:
@@ -265,11 +263,11 @@ def drip_body(client: socket.socket) -> None:
     client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
     while True:
         client.sendall(b"a")
-        time.sleep(0.1)
+        pause(0.1, "a server that drips")
 
 
 def silent(client: socket.socket) -> None:
-    time.sleep(10)
+    pause(10, "a server that says nothing")
 
 
 def endless(client: socket.socket) -> None:
@@ -282,16 +280,14 @@ def endless(client: socket.socket) -> None:
 def continues(client: socket.socket) -> None:
     while True:
         client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        time.sleep(0.01)
+        pause(0.01, "a server that drips")
 
 
 @pytest.mark.parametrize("behave", [drip, silent, continues])
 def test_the_whole_of_an_attempt_is_bounded(hurried: None, behave: Callable[..., None]) -> None:
     with raw(behave) as url:
-        answer, took = timed(url)
+        answer = posted(url)
     assert (answer.status, answer.error) == (None, "No answer within 1.5 seconds.")
-    # Without a limit on the whole it would be for ever; a busy machine may be slow.
-    assert took < 9
 
 
 def test_a_body_without_end_is_left_and_the_status_counts(
@@ -300,10 +296,9 @@ def test_a_body_without_end_is_left_and_the_status_counts(
     monkeypatch.setattr(sending, "BODY_S", 0.5)
     for behave in (drip_body, endless):
         with raw(behave) as url:
-            answer, took = timed(url)
+            answer = posted(url)
         assert answer.ok
         assert len(answer.excerpt) <= sending.EXCERPT_BYTES
-        assert took < 9
 
 
 @pytest.mark.parametrize(
@@ -321,7 +316,7 @@ def test_what_is_not_http(local: None, said: bytes) -> None:
         client.sendall(said)
 
     with raw(behave) as url:
-        answer, _ = timed(url)
+        answer = posted(url)
     assert answer.status is None
     assert answer.error
 
@@ -395,7 +390,5 @@ def test_a_handshake_that_hangs_is_bounded(hurried: None, monkeypatch: pytest.Mo
     answers(monkeypatch, ["127.0.0.1"])
     with raw(silent) as url:
         port = url.split(":")[2].strip("/")
-        answer, took = timed(f"https://hooks.example:{port}/")
+        answer = posted(f"https://hooks.example:{port}/")
     assert answer.status is None
-    # Without a limit on the whole it would be for ever; a busy machine may be slow.
-    assert took < 9

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -25,6 +24,7 @@ from tenants.events.models import AuditEvent, Webhook, WebhookDelivery, WebhookD
 from tenants.scope import NoTenantScope, tenant_scope
 from tests.conftest import Party
 from tests.tenants.receiver import Receiver, plain, receiving
+from tests.waiting import pause
 
 State = WebhookDelivery.State
 
@@ -331,7 +331,7 @@ def test_two_workers_do_not_send_the_same(party: Party, receiver: Receiver) -> N
     row, _ = make(party, receiver.url)
 
     def slowly(handler: Any, number: int) -> None:
-        time.sleep(0.05)
+        pause(0.05, "the other worker looks for work meanwhile")
         plain(200)(handler, number)
 
     receiver.answer = slowly
@@ -361,7 +361,7 @@ def test_what_a_dead_worker_held_is_sent_when_its_lease_is_over(
     hold = deliveries._claim(row.id, party.id)
     assert hold is not None
     assert work(row) == 0
-    time.sleep(0.6)
+    pause(0.6, "the lease ends by the clock of the database")
     assert work(row) == 1
     # The one that was thought dead comes back: it stores nothing and frees nothing.
     with pytest.raises(deliveries.HoldLost), tenant_scope(party.id):
@@ -487,7 +487,7 @@ def test_all_that_failed_since_a_moment(party: Party, receiver: Receiver) -> Non
     tell(party, asset="old")
     work(row)
     between = timezone.now()
-    time.sleep(0.01)
+    pause(0.01, "what comes is later by the clock")
 
     def enter(state: str) -> None:
         with tenant_scope(party.id):
@@ -526,7 +526,7 @@ def test_old_deliveries_are_forgotten(party: Party, receiver: Receiver) -> None:
     with tenant_scope(party.id):
         webhooks.emit_once("quota.warning", {}, once="quota.warning/assets/2026-11")
         kept = dt.timedelta(0), dt.timedelta(days=62)
-        time.sleep(0.01)
+        pause(0.01, "what is there is older by the clock")
         assert replays.forget_old(older_than=kept[0], once_older_than=kept[1]) == 1
         assert [e.type for e in WebhookEvent.objects.all()] == ["quota.warning"]
     assert len(log_of(row)) == 1

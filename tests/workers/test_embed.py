@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from tenants.retrieval.models import Vector
 from tenants.retrieval.search import Query, search
 from tenants.scope import tenant_scope
 from tests.flows.pictures import jpeg, with_location
+from tests.waiting import pause
 from workers import tasks
 from workers.base import run_job
 
@@ -188,7 +188,7 @@ def test_the_heartbeat_keeps_a_slow_job_alive(party, dataset) -> None:
     second: list = []
 
     def slow(claimed: jobs.Claim) -> None:
-        time.sleep(6)  # longer than the lease of the tests, 4 s
+        pause(6, "longer than the lease of the tests, 4 s by the clock of the database")
         second.append(jobs.claim(job_id=added.job.id, tenant_id=party.id))
         jobs.succeed(claimed, result={}, cpu_s=0, gpu_s=0, used={})
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from datetime import timedelta
 from typing import Any
 
@@ -25,6 +24,7 @@ from tenants.pipeline.assets import bulk
 from tenants.pipeline.transfer import import_batches, import_sources, imports
 from tenants.retrieval.vectors import take_numbers
 from tenants.scope import tenant_scope
+from tests.waiting import pause
 
 pytestmark = pytest.mark.slow
 
@@ -82,7 +82,7 @@ def test_an_import_is_made_and_started_beside_an_upload(party, dataset, tmp_path
             with tenant_scope(party.id):
                 lock_dataset(dataset.id)
                 holds_dataset.set()
-                time.sleep(0.3)
+                pause(0.3, "the import waits for the dataset meanwhile")
                 quotas.charge(amounts={"bytes": 1})
         except Exception as error:
             errors.append(error)

@@ -35,6 +35,7 @@ from tenants.scope import tenant_scope
 from tests.flows.pictures import jpeg
 from tests.ml import provenance_files as films
 from tests.tenants.second_model import keep_turned
+from tests.waiting import pause
 from workers import tasks
 
 pytestmark = pytest.mark.slow
@@ -655,13 +656,13 @@ def test_searches_never_notice(shop: Shop) -> None:
             services.delete_asset(asset_id=deleted_next)
         with lock:
             deleted.add(victim)
-        time.sleep(0.05)
+        pause(0.05, "searches come between two writes")
 
     turns = itertools.count()
     with going_on(look, 2, failures), going_on(write, 1, failures):
         for model in (models[0], None, models[1], models[0]):
             _go_on_to(shop, model)
-            time.sleep(0.3)
+            pause(0.3, "searches with this model")
     assert failures == []
     assert seen == {"prior", *(model.removesuffix(":1") for model in models)}
     with tenant_scope(shop.id):

@@ -22,6 +22,7 @@ from api.paths import read_id
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING, PREFER, choice
 from api.waiting import ended_in_time, preferred_wait
+from ml.auditing.fusion import VERDICTS
 from tenants.accounts.permissions import MODERATE
 from tenants.datasets.resumable import file_of
 from tenants.errors import Invalid
@@ -64,7 +65,7 @@ class Audits(Resource):
         parameters=[
             *PAGING,
             choice("decision", audit_shapes.DECISIONS),
-            choice("verdict", audit_shapes.VERDICTS),
+            choice("verdict", VERDICTS),
             OpenApiParameter("asset", str, description="The id of an asset."),
         ],
         responses=audit_shapes.AuditPage,
@@ -74,7 +75,7 @@ class Audits(Resource):
         refuse_unknown(query, "decision", "verdict", "asset")
         page = read_page(query)
         decision = read_choice(query, "decision", audit_shapes.DECISIONS)
-        verdict = read_choice(query, "verdict", audit_shapes.VERDICTS)
+        verdict = read_choice(query, "verdict", VERDICTS)
         asset_id = _id(query["asset"], "/asset") if "asset" in query else None
         with tenant_scope(self.tenant_id):
             found = page.fetch(selectors.list_audits(decision=decision, verdict=verdict, asset_id=asset_id))

@@ -8,6 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from api.fields import Body, Flag, Number
+from ml.auditing.fusion import CATEGORIES
 from tenants.moderation import policy_document as policies
 from tenants.moderation.expressions.reading import MAX_LENGTH
 from tenants.moderation.expressions.variables import MODALITIES
@@ -57,7 +58,7 @@ class Rules(_Json):
     pass
 
 
-@extend_schema_field(_named(policies.CATEGORIES, _SHARE))
+@extend_schema_field(_named(CATEGORIES, _SHARE))
 class Thresholds(_Json):
     pass
 
@@ -91,7 +92,7 @@ _TERMS = {
 @extend_schema_field(
     {
         "type": "object",
-        "properties": {"trust_anchors": {"type": "string"}, "keywords": _named(policies.CATEGORIES, _TERMS)},
+        "properties": {"trust_anchors": {"type": "string"}, "keywords": _named(CATEGORIES, _TERMS)},
         "additionalProperties": False,
     }
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, cast
+from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth import login, logout
@@ -70,7 +70,7 @@ class SignIn(LoginView):
             # The password was not even looked at.
             form = SignInForm(request, initial={"username": request.POST.get("username", "")})
             context = self.get_context_data(form=form, too_many=refused.detail)
-            return too_many(cast(HttpResponse, self.render_to_response(context)), refused)
+            return too_many(self.render_to_response(context), refused)
 
     def form_valid(self, form: Any) -> HttpResponse:
         form.attempt.succeeded()

@@ -80,7 +80,7 @@ def _is_sound(path: str, sha256: str, length: int) -> bool:
     if default_storage.size(path) != length:
         return False
     with default_storage.open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == sha256  # type: ignore[arg-type]
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
 def _damage(missing: list[str], changed: list[str]) -> Finding:

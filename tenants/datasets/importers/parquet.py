@@ -197,4 +197,4 @@ def _is_row(message: dict[str, Any]) -> bool:
     if isinstance(message.get("error"), str):
         return True
     parts = message.get("values"), message.get("files")
-    return all(isinstance(part, dict) for part in parts) and numbers[1] <= limits.PARQUET_FILE  # type: ignore[operator]
+    return all(isinstance(part, dict) for part in parts) and numbers[1] <= limits.PARQUET_FILE

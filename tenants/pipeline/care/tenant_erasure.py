@@ -185,7 +185,7 @@ def _local_folders(tenant_id: uuid.UUID) -> list[Any]:
 def _erase_keys(tenant_id: uuid.UUID) -> int:
     store = client()
     removed = sum(store.delete(key) for key in list(_keys_of(tenant_id)))
-    for name in (metering.DIRTY, metering.COPYING):
+    for name in (tally.DIRTY, metering.COPYING):
         removed += sum(store.srem(name, member) for member in list(_members_of(name, tenant_id)))
     return removed + _drop_messages(tenant_id)
 
@@ -231,7 +231,7 @@ def find_traces(tenant_id: uuid.UUID) -> dict[str, int]:
         found["copies"] = sum(1 for _ in copies.of_tenant())
     found["files"] = sum(1 for _ in files_of(tenant_id))
     found["folders"] = len(_local_folders(tenant_id))
-    counted = (metering.DIRTY, metering.COPYING)
+    counted = (tally.DIRTY, metering.COPYING)
     found["keys"] = sum(1 for _ in _keys_of(tenant_id))
     found["keys"] += sum(1 for name in counted for _ in _members_of(name, tenant_id))
     return {place: count for place, count in found.items() if count}

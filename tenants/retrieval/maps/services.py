@@ -157,7 +157,7 @@ def list_maps() -> QuerySet[EmbeddingMap]:
 
 def get_map(map_id: uuid.UUID | None) -> EmbeddingMap:
     """Raises NotFound."""
-    row = EmbeddingMap.objects.filter(pk=map_id).first()  # type: ignore[misc]  # None matches no row
+    row = EmbeddingMap.objects.filter(pk=map_id).first()  # None matches no row
     if row is None:
         raise NotFound(_("There is no such map."))
     return row

@@ -6,7 +6,6 @@ import io
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from tenants.retrieval.search import search
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api
 from tests.tenants.learning.world import WORDS, add_picture, drawing, new_dataset
+from tests.waiting import until
 from workers import tasks
 
 pytestmark = pytest.mark.slow
@@ -71,11 +71,8 @@ def run_and_kill(party, row, job) -> None:
     """One attempt, whose trainer is killed with -9 once it has said what it makes of the data."""
     attempt = threading.Thread(target=tasks.finetune, args=(str(job.id), str(party.id)))
     attempt.start()
-    deadline = time.monotonic() + 240
-    while "quality" not in model_of(party, row).data:
-        assert attempt.is_alive(), job_of(party, job.id).error
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: not attempt.is_alive() or "quality" in model_of(party, row).data, 240)
+    assert attempt.is_alive(), job_of(party, job.id).error
     pid = trainer_of(row)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from ml import sandbox
@@ -77,10 +75,8 @@ def test_a_cancel_ends_it_although_it_says_nothing(script, tmp_path, monkeypatch
         if (tmp_path / "pid").exists():
             raise TimeoutError
 
-    begun = time.monotonic()
     with pytest.raises(TimeoutError):
         run(tmp_path, told)
-    assert time.monotonic() - begun < 60
     assert asked[-1] is None
 
 
