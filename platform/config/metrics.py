@@ -129,8 +129,8 @@ def _cached() -> Iterator[Metric]:
     family = GaugeMetricFamily(
         "crosslight_cache_memory_bytes", "What the caches of searches hold in this process.", labels=["cache"]
     )
-    family.add_metric([candidates.NAME], candidates.cache.local.bytes)
-    family.add_metric([query_cache.NAME], encoding.queries.local.bytes)
+    family.add_metric([candidates.NAME], candidates.cache.local.size_bytes)
+    family.add_metric([query_cache.NAME], encoding.queries.local.size_bytes)
     yield family
 
 

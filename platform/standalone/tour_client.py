@@ -69,4 +69,4 @@ class Api:
             answer = {"audit": self.call("GET", f"/audits/{answer['audit']['id']}")}
         if answer["audit"]["state"] != "done":
             raise TourFailed(f"the audit ended badly: {answer['audit'].get('error')}")
-        return answer["audit"]  # type: ignore[no-any-return]
+        return answer["audit"]

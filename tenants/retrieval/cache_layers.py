@@ -34,7 +34,7 @@ class ProcessStore:
         self._lock = threading.Lock()
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         return int(self._entries.currsize)
 
     def get(self, key: Hashable) -> bytes | None:

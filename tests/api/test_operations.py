@@ -47,6 +47,7 @@ def test_the_log_of_requests_tells_the_address(http: Client, caplog: pytest.LogC
     assert (line.getMessage(), getattr(line, "address", None)) == ("GET /healthz", "2001:db8::7")
 
 
+@pytest.mark.services
 def test_ready(http: Client) -> None:
     answer = http.get("/readyz")
     assert answer.status_code == 200
@@ -54,6 +55,7 @@ def test_ready(http: Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["database", "cache", "storage"])
+@pytest.mark.services
 def test_what_is_away_is_named(http: Client, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     from config import operations
 
@@ -66,6 +68,7 @@ def test_what_is_away_is_named(http: Client, monkeypatch: pytest.MonkeyPatch, na
     assert [n for n, state in answer.json()["checks"].items() if state == "failed"] == [name]
 
 
+@pytest.mark.services
 def test_who_asks_for_readiness_without_the_token_writes_nothing(
     http: Client, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:

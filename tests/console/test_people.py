@@ -194,6 +194,7 @@ def test_asking_for_a_reset_answers_alike_and_does_the_same(
     assert posted == [user.email, "nobody@nowhere.example"]
 
 
+@pytest.mark.services
 def test_a_mailbox_cannot_be_flooded(client: Client, settings: Any, monkeypatch: Any) -> None:
     settings.EMAIL_HOST = "mail.example"
     posted: list[str] = []

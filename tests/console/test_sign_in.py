@@ -213,6 +213,7 @@ def test_a_known_browser_is_known_to_one_account_and_guesses_slowly_too(
     assert sign_in(forged, party.owner.email, "wrong", fresh_address) == 200
 
 
+@pytest.mark.services
 def test_attempts_at_once_gain_nothing(fresh_address: str) -> None:
     def admitted(number: int) -> bool:
         try:

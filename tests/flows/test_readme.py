@@ -18,6 +18,8 @@ import pytest
 from standalone.tour import QUERIES
 from tests.flows.client import Client
 
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
+
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -41,6 +41,7 @@ def test_probabilities_come_true(n: int, kind: str, error: float) -> None:
 
 
 @pytest.mark.parametrize("n", [200, 4_000])
+@pytest.mark.slow
 def test_intervals_cover_the_truth(n: int) -> None:
     points = np.asarray([-1.0, 0.0, 0.5, 1.5])
     inside = []

@@ -62,6 +62,7 @@ def bert(tmp_path: Path) -> str:
 @pytest.mark.parametrize(
     ("kind", "tower"), [("bert", ""), ("clip", "#text"), ("siglip", "#text"), ("clip", "#image")]
 )
+@pytest.mark.slow
 def test_families(tmp_path: Path, home: Path, texts: Path, pictures: Path, kind: str, tower: str) -> None:
     spec = f"hf:{build(kind, tmp_path / kind)}{tower}"
     export(spec, "tiny", calibration=pictures if tower == "#image" else texts)
@@ -76,6 +77,7 @@ def test_families(tmp_path: Path, home: Path, texts: Path, pictures: Path, kind:
     check_contract(ours)
 
 
+@pytest.mark.slow
 def test_resnet_of_torchvision_in_static_int8(tmp_path: Path, home: Path, pictures: Path) -> None:
     import torchvision
     from safetensors.torch import save_file

@@ -80,6 +80,7 @@ def generation(made: Path, monkeypatch: pytest.MonkeyPatch) -> Generation:
     return open_generation(made)
 
 
+@pytest.mark.slow
 class TestBuild:
     def test_manifest(self, made: Path) -> None:
         manifest = Manifest.read(made)

@@ -129,6 +129,7 @@ def test_vocabulary_keeps_every_character_and_the_most_frequent_pairs() -> None:
     assert vocabulary(found, phrases, {"海狗": 10**6}, 3) == ["猫", "狗", "海狗"]
 
 
+@pytest.mark.slow
 def test_a_student_learns_its_lessons(
     packages: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

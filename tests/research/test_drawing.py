@@ -19,6 +19,7 @@ from research.drawing.networks import channels_first, finishing_layers, fit_basi
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_the_finishing_touch_is_torchs_and_learns() -> None:
     import torch
 
@@ -93,6 +94,7 @@ def _trained(folder: Path, stop: bool) -> str:
     return "".join(said)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     assert "whole 600" in _trained(tmp_path / "straight", stop=False)
     assert "stopped" in _trained(tmp_path / "broken", stop=True)

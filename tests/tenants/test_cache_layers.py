@@ -65,22 +65,22 @@ def test_the_least_recently_used_goes_first() -> None:
     assert store.get("a") == bytes(100)
     store.put("d", bytes(100))
     assert [store.get(key) is not None for key in "abcd"] == [True, False, True, True]
-    assert (len(store), store.bytes) == (3, 3 * (100 + ENTRY_BYTES))
+    assert (len(store), store.size_bytes) == (3, 3 * (100 + ENTRY_BYTES))
 
 
 def test_what_is_put_twice_is_counted_once() -> None:
     store = ProcessStore(10_000)
     store.put("a", bytes(100))
     store.put("a", bytes(40))
-    assert (store.get("a"), store.bytes) == (bytes(40), 40 + ENTRY_BYTES)
+    assert (store.get("a"), store.size_bytes) == (bytes(40), 40 + ENTRY_BYTES)
     store.clear()
-    assert (store.get("a"), store.bytes, len(store)) == (None, 0, 0)
+    assert (store.get("a"), store.size_bytes, len(store)) == (None, 0, 0)
 
 
 def test_what_is_larger_than_the_budget_is_not_kept() -> None:
     store = ProcessStore(1_000)
     store.put("a", bytes(2_000))
-    assert (store.get("a"), store.bytes, len(store)) == (None, 0, 0)
+    assert (store.get("a"), store.size_bytes, len(store)) == (None, 0, 0)
 
 
 def test_a_silent_valkey_costs_one_time_out_and_then_nothing(deaf: Deaf) -> None:
