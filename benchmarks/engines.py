@@ -54,14 +54,13 @@ def moved(tenant: Tenant, model: str, kind: str, **arguments: str) -> dict[str, 
     from tenants.jobs.services import UNFINISHED
     from tenants.retrieval import lifecycle
     from tenants.scope import tenant_scope
-    from workers import tasks
+    from workers.base import run_job
 
     start = time.perf_counter()
     with tenant_scope(tenant.id):
         job = lifecycle.build(model=model) if kind == "build" else lifecycle.move(model=model, **arguments)
         job = job or Job.objects.filter(UNFINISHED).first()
-    run = tasks.build_index if kind == "build" else tasks.move_index
-    run(str(job.id), str(tenant.id))
+    run_job(str(job.id), str(tenant.id))
     while True:
         with tenant_scope(tenant.id):
             job = Job.objects.get(pk=job.pk)

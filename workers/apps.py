@@ -1,3 +1,6 @@
+import pkgutil
+from importlib import import_module
+
 from django.apps import AppConfig
 
 
@@ -10,6 +13,22 @@ class WorkersConfig(AppConfig):
 
         from workers import pulse, tasks  # noqa: F401
 
+        declare_kinds()
         worker_ready.connect(pulse.on_ready, weak=False)
         # Not when the stop begins: what still runs needs its lease until the pool has come to its end.
         worker_shutdown.connect(pulse.on_stop, weak=False)
+
+
+def declare_kinds() -> None:
+    """Import every module of `tenants`, so that each kind of job is declared wherever its body stands, and make the
+    Celery task of each."""
+    import tenants
+    from tenants.jobs import kinds, retired
+    from workers.base import declare_task
+
+    for found in pkgutil.walk_packages(tenants.__path__, "tenants."):
+        if not {"migrations", "management"} & set(found.name.split(".")):
+            import_module(found.name)
+    retired.declare()
+    for kind in kinds.KINDS.values():
+        declare_task(kind)

@@ -6,10 +6,9 @@ import logging
 import time
 import traceback
 import uuid
-from collections.abc import Callable
 from typing import Any
 
-from celery import Task, current_app
+from celery import Task, shared_task
 from django.db import close_old_connections
 
 from ml.media import TRANSIENT, MediaError
@@ -18,12 +17,10 @@ from tenants.errors import ServiceError, StorageFull, Unavailable
 from tenants.jobs import services as jobs
 from tenants.jobs import turns
 from tenants.jobs.bell import ring
-from tenants.jobs.kinds import KINDS
+from tenants.jobs.kinds import KINDS, Body, Kind
 from workers.pulse import pulse
 
 log = logging.getLogger(__name__)
-
-Body = Callable[[jobs.Claim], None]
 
 
 def run_next(queue: str) -> None:
@@ -35,11 +32,11 @@ def run_next(queue: str) -> None:
     if taken.more:
         # Before the work: it may take long, and others may be idle.
         ring(queue)
-    current_app.tasks[KINDS[taken.kind].task](str(taken.job_id), str(taken.tenant_id))
+    run_job(str(taken.job_id), str(taken.tenant_id))
 
 
-def run_job(job_id: str, tenant_id: str, body: Body) -> None:
-    """Claim the job, keep its lease alive while the body runs, and record how it ended.
+def run_job(job_id: str, tenant_id: str, body: Body | None = None) -> None:
+    """Claim the job, keep its lease alive while the body of its kind runs (or another one), and record how it ended.
 
     The body must end the job itself (jobs.succeed) in the transaction that stores its result.
     """
@@ -49,7 +46,7 @@ def run_job(job_id: str, tenant_id: str, body: Body) -> None:
             claimed = jobs.claim(job_id=uuid.UUID(job_id), tenant_id=uuid.UUID(tenant_id))
             if claimed is not None:
                 with observe.continuing(claimed.trace, claimed.kind, **_told_of(claimed)):
-                    _run_claimed(claimed, body)
+                    _run_claimed(claimed, body or KINDS[claimed.kind].body)
     finally:
         close_old_connections()
 
@@ -107,3 +104,12 @@ class JobTask(Task):
 
     acks_late = False
     max_retries = 0
+
+
+def declare_task(kind: Kind) -> None:
+    """The Celery task of a kind. Nothing sends it any more: a message names a queue (`workers.next_job`). It is there
+    for messages of an earlier release that an installation's broker still holds."""
+
+    @shared_task(base=JobTask, name=kind.task)
+    def run(job_id: str, tenant_id: str) -> None:
+        run_job(job_id, tenant_id)

@@ -1,4 +1,5 @@
-"""The tasks, thin: each names its body. A job's task is `workers.<kind>` and takes (job id, tenant id)."""
+"""Messages and schedules: the queue's own, upkeep, and letters. Kinds of jobs are declared beside their bodies
+(`tenants.jobs.kinds.job`)."""
 
 from __future__ import annotations
 
@@ -12,113 +13,15 @@ from tenants.accounts import passwords
 from tenants.events import deliveries, notices, quota_watch
 from tenants.jobs import bell
 from tenants.jobs.kinds import QUEUES
-from tenants.learning import finetuning
-from tenants.moderation import backtests, sealing
+from tenants.moderation import sealing
 from tenants.people import acting, invitations
-from tenants.pipeline.assets import backfill_embeddings, embedding, reindexing
-from tenants.pipeline.audits import auditing, rescan
-from tenants.pipeline.care import erasure, subject_erasure
-from tenants.pipeline.generation import generating
-from tenants.pipeline.transfer import exports, import_job, merging
 from tenants.pipeline.upkeep import operator_acts, periodic
-from tenants.retrieval import building, gate_training, moving
-from tenants.retrieval.maps import job as drawing
-from workers.base import JobTask, run_job, run_next
+from workers.base import JobTask, run_next
 
 
 @shared_task(base=JobTask, name=bell.TASK)
 def next_job(queue: str) -> None:
     run_next(queue)
-
-
-@shared_task(base=JobTask, name="workers.embed_asset")
-def embed_asset(job_id: str, tenant_id: str) -> None:
-    run_job(job_id, tenant_id, embedding.embed_asset)
-
-
-@shared_task(base=JobTask, name="workers.embed_media")
-def embed_media(job_id: str, tenant_id: str) -> None:
-    run_job(job_id, tenant_id, embedding.embed_asset)
-
-
-@shared_task(base=JobTask, name="workers.import_assets")
-def import_assets(job_id: str, tenant_id: str) -> None:
-    run_job(job_id, tenant_id, import_job.run_import)
-
-
-@shared_task(base=JobTask, name="workers.embed_beside")
-def embed_beside(job_id: str, tenant_id: str) -> None:
-    run_job(job_id, tenant_id, backfill_embeddings.embed_beside)
-
-
-@shared_task(base=JobTask, name="workers.delete_dataset")
-def delete_dataset(job_id: str, tenant_id: str) -> None:
-    run_job(job_id, tenant_id, erasure.erase_dataset)
-
-
-@shared_task(base=JobTask, name="workers.merge_copies")
-def merge_copies(job_id: str, tenant_id: str) -> None:
-    run_job(job_id, tenant_id, merging.merge_copies)
-
-
-@shared_task(base=JobTask, name="workers.erase_subject")
-def erase_subject(job_id: str, tenant_id: str) -> None:
-    run_job(job_id, tenant_id, subject_erasure.erase_subject)
-
-
-@shared_task(base=JobTask, name="workers.export_tenant")
-def export_tenant(job_id: str, tenant_id: str) -> None:
-    run_job(job_id, tenant_id, exports.export_tenant)
-
-
-@shared_task(base=JobTask, name="workers.reindex_metadata")
-def reindex_metadata(job_id: str, tenant_id: str) -> None:
-    run_job(job_id, tenant_id, reindexing.reindex_metadata)
-
-
-@shared_task(base=JobTask, name="workers.build_index")
-def build_index(job_id: str, tenant_id: str) -> None:
-    run_job(job_id, tenant_id, building.build_index)
-
-
-@shared_task(base=JobTask, name="workers.move_index")
-def move_index(job_id: str, tenant_id: str) -> None:
-    run_job(job_id, tenant_id, moving.move_index)
-
-
-@shared_task(base=JobTask, name="workers.project_map")
-def project_map(job_id: str, tenant_id: str) -> None:
-    run_job(job_id, tenant_id, drawing.project_map)
-
-
-@shared_task(base=JobTask, name="workers.audit_item")
-def audit_item(job_id: str, tenant_id: str) -> None:
-    run_job(job_id, tenant_id, auditing.audit_item)
-
-
-@shared_task(base=JobTask, name="workers.backtest_policy")
-def backtest_policy(job_id: str, tenant_id: str) -> None:
-    run_job(job_id, tenant_id, backtests.backtest_policy)
-
-
-@shared_task(base=JobTask, name="workers.match_again")
-def match_again(job_id: str, tenant_id: str) -> None:
-    run_job(job_id, tenant_id, rescan.match_again)
-
-
-@shared_task(base=JobTask, name="workers.train_gate")
-def train_gate(job_id: str, tenant_id: str) -> None:
-    run_job(job_id, tenant_id, gate_training.train_gate)
-
-
-@shared_task(base=JobTask, name="workers.finetune")
-def finetune(job_id: str, tenant_id: str) -> None:
-    run_job(job_id, tenant_id, finetuning.finetune)
-
-
-@shared_task(base=JobTask, name="workers.generate")
-def generate(job_id: str, tenant_id: str) -> None:
-    run_job(job_id, tenant_id, generating.generate)
 
 
 @shared_task(name="workers.sweep_jobs")

@@ -75,27 +75,6 @@ ERASED = {
     "retention": _("Retention"),
 }
 
-JOB_KINDS = {
-    "embed_asset": _("Index an asset"),
-    "embed_media": _("Index sound or film"),
-    "import_assets": _("Import"),
-    "delete_dataset": _("Delete a dataset"),
-    "merge_copies": _("Merge copies of files"),
-    "reindex_metadata": _("Apply changed fields"),
-    "audit_item": _("Audit"),
-    "backtest_policy": _("Try a policy on the history"),
-    "match_again": _("Look for known copies"),
-    "finetune": _("Fine-tune a model"),
-    "generate": _("Generate from words"),
-    "train_gate": _("Train the gate"),
-    "embed_beside": _("Embed for another model"),
-    "erase_subject": _("Erase a person's data"),
-    "export_tenant": _("Export the workspace"),
-    "build_index": _("Build the index"),
-    "project_map": _("Draw a map"),
-    "move_index": _("Move the index"),
-}
-
 RESOURCES = {
     "requests": _("API requests this month"),
     "assets": _("Assets"),

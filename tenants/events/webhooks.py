@@ -18,6 +18,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from tenants.events.models import Webhook, WebhookDelivery, WebhookDue, WebhookEvent
+from tenants.jobs.kinds import on_every_end
 from tenants.jobs.models import Job
 from tenants.scope import current_tenant_id
 from tenants.valkey import Unavailable, client, tenant_key
@@ -144,8 +145,9 @@ def _rung(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> str:
 # --- What other modules' ends are told as ------------------------------------------------------------------
 
 
+@on_every_end
 def job_ended(job: Job) -> None:
-    """`kinds.ON_END`: in the transaction that ends a job."""
+    """Tell that a job has ended, in the transaction that ends it."""
     kind_of_error = (job.error or {}).get("type") if job.state == Job.State.FAILED else None
     data = {"job": str(job.id), "kind": job.kind, "state": job.state}
     emit(f"job.{job.state}", data if kind_of_error is None else {**data, "error": kind_of_error})

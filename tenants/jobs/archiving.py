@@ -14,6 +14,7 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
+from tenants.jobs import kinds
 from tenants.jobs.kinds import KINDS
 from tenants.jobs.models import Job, JobArchive, JobNote
 from tenants.scope import current_tenant_id, tenant_scope
@@ -38,7 +39,7 @@ def begin() -> JobArchive | None:
         if left := JobArchive.objects.filter(finished_at=None).order_by("id").first():
             return left
         until = timezone.now() - dt.timedelta(days=settings.JOB_KEEP_DAYS)
-        kept = [kind.name for kind in KINDS.values() if kind.kept]
+        kept = kinds.names(lambda kind: kind.kept)
         due = Job.objects.filter(finished_at__lt=until).exclude(kind__in=kept).order_by("finished_at", "id")
         found = list(due.values_list("id", "finished_at")[:BATCH])
         if not found:

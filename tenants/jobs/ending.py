@@ -10,11 +10,10 @@ from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
-from django.utils.module_loading import import_string
 
 from tenants.accounts import metering, quotas
 from tenants.jobs import tallies
-from tenants.jobs.kinds import KINDS, ON_END
+from tenants.jobs.kinds import KINDS, ON_EVERY_END
 from tenants.jobs.models import Job, JobDispatch
 from tenants.valkey import Unavailable, client, tenant_key
 
@@ -43,18 +42,19 @@ def end(
     job.save(update_fields=ENDED)
     if state != Job.State.SUCCEEDED:
         # Before the quota: what a job works on is locked before its counters, as everywhere.
-        follow(job)
+        notify_kind(job)
     spent = {**(used or {}), "cpu_s": job.cost_cpu_s, "gpu_s": job.cost_gpu_s}
     quotas.settle(owner=job.id, used=spent)
-    for path in ON_END:
-        import_string(path)(job)
+    for listener in ON_EVERY_END:
+        listener(job)
     JobDispatch.objects.filter(job_id=job.id).delete()
     transaction.on_commit(lambda: _told(job, spent))
 
 
-def follow(job: Job) -> None:
-    if path := KINDS[job.kind].follow:
-        import_string(path)(job)
+def notify_kind(job: Job) -> None:
+    """Have what the job works on show that it ended without success, or is queued again."""
+    if on_end := KINDS[job.kind].on_end:
+        on_end(job)
 
 
 def _told(job: Job, spent: Mapping[str, float]) -> None:

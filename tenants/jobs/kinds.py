@@ -1,64 +1,114 @@
-"""The kinds of background work: which queue, how many tries. The task of a kind is `workers.<kind>`."""
+"""The kinds of background work. Each is declared once, by `@job` beside its body, and is known here from then on.
+
+`workers` imports every module of `tenants` when a process starts, so each process knows all kinds.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from django.utils.functional import Promise
+
+    from tenants.jobs.claims import Claim
+    from tenants.jobs.models import Job
+
+Body = Callable[["Claim"], None]
+OnEnd = Callable[["Job"], None]
+
+# What workers may be told to take from. The processes that do are in `standalone.programs`.
+QUEUES = ("embed", "media", "import", "default", "index", "audit", "train", "generate", "hooks", "system")
 
 
 @dataclass(frozen=True)
 class Kind:
+    """A kind of job. Its row and its Celery task, `workers.<name>`, carry the name: an installation that is upgraded
+    has both, so a name is never given up without a line in `retired`."""
+
     name: str
+    # Does the work, and ends the job (`services.succeed`) in the transaction that stores what came of it.
+    body: Body
     queue: str
+    # For people, in a list of jobs.
+    label: str | Promise
     max_attempts: int = 3
     cancellable: bool = True
-    # Dotted path of `f(job)`, called in the transaction that ends a job badly or queues it again: what the job works
-    # on must show the same state. A path, as jobs stand below the modules that use them.
-    follow: str = ""
+    # Called in the transaction that ends a job without success or queues it again: what the job works on must show
+    # the same state.
+    on_end: OnEnd | None = None
     # Goes on where the job that queued it is cancelled: what is stored is audited, whoever stored it.
     outlives_parent: bool = False
     # Never archived: its row is read for as long as what it made is shown.
     kept: bool = False
+    # Goes on while the tenant is suspended: what was promised is done all the same.
+    while_suspended: bool = False
+    # `arguments.asset` names an asset, and is erased with it.
+    names_asset: bool = False
+    # Left in databases by an earlier release; none is queued any more.
+    retired: bool = False
 
     @property
     def task(self) -> str:
         return f"workers.{self.name}"
 
 
-KINDS: dict[str, Kind] = {
-    kind.name: kind
-    for kind in (
-        Kind("embed_asset", queue="embed", follow="tenants.pipeline.assets.embedding.follow"),
-        # Sound and film take minutes: a queue of their own keeps them from holding up pictures and texts.
-        Kind("embed_media", queue="media", follow="tenants.pipeline.assets.embedding.follow"),
-        Kind("import_assets", queue="import", follow="tenants.pipeline.transfer.imports.follow", kept=True),
-        # As long as an import, and as patient.
-        Kind(
-            "embed_beside",
-            queue="import",
-            follow="tenants.pipeline.assets.backfill_embeddings.follow",
-            kept=True,
-        ),
-        Kind("delete_dataset", queue="default", cancellable=False),
-        Kind("merge_copies", queue="default"),
-        Kind("erase_subject", queue="default", cancellable=False),
-        Kind("export_tenant", queue="default", kept=True),
-        Kind("reindex_metadata", queue="default"),
-        Kind("build_index", queue="index"),
-        Kind("move_index", queue="index"),
-        Kind("project_map", queue="index", follow="tenants.retrieval.maps.job.follow"),
-        Kind(
-            "audit_item",
-            queue="audit",
-            follow="tenants.pipeline.audits.auditing.follow",
-            outlives_parent=True,
-        ),
-        Kind("backtest_policy", queue="default", kept=True),
-        Kind("match_again", queue="default"),
-        Kind("train_gate", queue="train"),
-        Kind("finetune", queue="train", follow="tenants.learning.finetuning.follow", kept=True),
-        Kind("generate", queue="generate", follow="tenants.pipeline.generation.generating.follow", kept=True),
-    )
-}
-# Dotted paths of `f(job)`, called in the transaction that ends a job, whatever its kind and however it ends.
-ON_END: tuple[str, ...] = ("tenants.events.webhooks.job_ended",)
-QUEUES = ("embed", "media", "import", "default", "index", "audit", "train", "generate", "hooks", "system")
+KINDS: dict[str, Kind] = {}
+# Called in the transaction that ends a job, whatever its kind and however it ends.
+ON_EVERY_END: list[OnEnd] = []
+
+
+def job(
+    name: str,
+    *,
+    queue: str,
+    label: str | Promise,
+    max_attempts: int = 3,
+    cancellable: bool = True,
+    on_end: OnEnd | None = None,
+    outlives_parent: bool = False,
+    kept: bool = False,
+    while_suspended: bool = False,
+    names_asset: bool = False,
+    retired: bool = False,
+) -> Callable[[Body], Body]:
+    """Declare a kind of job whose body the decorated function is; the arguments are those of `Kind`.
+
+    A body may serve several kinds. Raises ValueError for a queue that no worker takes from and for a second kind of the
+    same name.
+    """
+    if queue not in QUEUES:
+        raise ValueError(f"there is no queue {queue}")
+
+    def declare(body: Body) -> Body:
+        if name in KINDS:
+            raise ValueError(f"there is a kind {name} already, in {KINDS[name].body.__module__}")
+        KINDS[name] = Kind(
+            name=name,
+            body=body,
+            queue=queue,
+            label=label,
+            max_attempts=max_attempts,
+            cancellable=cancellable,
+            on_end=on_end,
+            outlives_parent=outlives_parent,
+            kept=kept,
+            while_suspended=while_suspended,
+            names_asset=names_asset,
+            retired=retired,
+        )
+        return body
+
+    return declare
+
+
+def on_every_end(function: OnEnd) -> OnEnd:
+    """Have `function(job)` called in the transaction that ends a job, whatever its kind and however it ends."""
+    ON_EVERY_END.append(function)
+    return function
+
+
+def names(wanted: Callable[[Kind], bool]) -> list[str]:
+    """Names of the kinds for which `wanted` is true, in order."""
+    return sorted(name for name, kind in KINDS.items() if wanted(kind))

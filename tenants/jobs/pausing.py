@@ -11,16 +11,17 @@ import uuid
 from django.utils import timezone
 
 from tenants.accounts.models import Tenant
+from tenants.jobs import kinds
 from tenants.jobs.models import JobDispatch
 
 # Later than any lease; a resumption sets another time.
 _NEVER = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
-ALWAYS = frozenset({"delete_dataset", "erase_subject", "export_tenant"})
 
 
 def pause(tenant_id: uuid.UUID) -> int:
     """Let the tenant's queued jobs wait until `resume`; those that come later do by themselves. Returns how many."""
-    waiting = JobDispatch.objects.filter(tenant_id=tenant_id, waiting=True).exclude(kind__in=ALWAYS)
+    always = kinds.names(lambda kind: kind.while_suspended)
+    waiting = JobDispatch.objects.filter(tenant_id=tenant_id, waiting=True).exclude(kind__in=always)
     return waiting.update(waiting=False, due_at=_NEVER)
 
 
@@ -32,7 +33,7 @@ def resume(tenant_id: uuid.UUID) -> int:
 
 def put_off(job_id: uuid.UUID, tenant_id: uuid.UUID, kind: str) -> bool:
     """Whether a job must not start now, as its tenant is suspended; it then waits for `resume`."""
-    if kind in ALWAYS:
+    if kinds.KINDS[kind].while_suspended:
         return False
     state = Tenant.objects.filter(pk=tenant_id).values_list("state", flat=True).first()
     if state == Tenant.State.ACTIVE:

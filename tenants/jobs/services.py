@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from tenants import observe
 from tenants.accounts import quotas
 from tenants.errors import Conflict, Invalid, NotFound
-from tenants.jobs import archiving, notes, turns
+from tenants.jobs import archiving, kinds, notes, turns
 from tenants.jobs.bell import dispatch
 from tenants.jobs.claims import (
     Cancelled,
@@ -36,7 +36,7 @@ from tenants.jobs.claims import (
     stop_cancelled,
     succeed,
 )
-from tenants.jobs.ending import end, follow, publish
+from tenants.jobs.ending import end, notify_kind, publish
 from tenants.jobs.kinds import KINDS
 from tenants.jobs.models import Job
 from tenants.jobs.stopping import Key
@@ -79,8 +79,11 @@ def enqueue(
 ) -> Job:
     """Write a job and, on commit, ring for it. Raises QuotaExceeded and writes nothing if `reserve` is too much.
 
-    `parent` is the job that this one is a part of: if that is cancelled, so is this.
+    `parent` is the job that this one is a part of: if that is cancelled, so is this. Raises ValueError for a kind that
+    is retired.
     """
+    if KINDS[kind].retired:
+        raise ValueError(f"nothing does {kind} any more")
     with tenant_scope(current_tenant_id()):
         job = Job(kind=kind, arguments=dict(arguments), progress_total=total, reserved=dict(reserve))
         job.priority, job.parent_id, job.trace = priority, parent, observe.traceparent()
@@ -103,7 +106,7 @@ def cancel(*, job_id: uuid.UUID) -> Job:
             raise Conflict(_("A deletion that was answered goes on to its end; it cannot be cancelled."))
         _ask_to_stop(job)
         # Not those that go on anyway, of which an import may have a hundred thousand.
-        stopped = [kind.name for kind in KINDS.values() if kind.cancellable and not kind.outlives_parent]
+        stopped = kinds.names(lambda kind: kind.cancellable and not kind.outlives_parent)
         parts = Job.objects.select_for_update().filter(UNFINISHED, parent_id=job_id, kind__in=stopped)
         for part in parts.order_by("id"):
             _ask_to_stop(part)
@@ -147,7 +150,7 @@ def retry(*, job_id: uuid.UUID) -> Job:
         if archiving.is_due(job):
             raise Conflict(_("The job is about to be archived; start the work anew."))
         _renew(job)
-        follow(job)
+        notify_kind(job)
         quotas.reserve(owner=job.id, amounts=job.reserved)
         dispatch(job)
         notes.add(job.id, "Somebody asked for another try.")

@@ -16,12 +16,14 @@ from typing import Any
 
 from django.conf import settings
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from ml.alignment.space import SHIPPED
 from tenants.datasets import storage
 from tenants.errors import Conflict, NotFound, room_on_disk
 from tenants.jobs import notes
 from tenants.jobs import services as jobs
+from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
 from tenants.learning import pairs, selectors, services, trainer
 from tenants.learning.features import Extracted, Seen, extract
@@ -40,6 +42,21 @@ class BaseDeleted(Conflict):
     slug, title = "base-deleted", "The model to start from is gone"
 
 
+def _on_end(job: Job) -> None:
+    """Show on the model what became of its job: failed, cancelled, or queued again. In the transaction that says so."""
+    rows = LearntModel.objects.filter(pk=job.arguments["model"])
+    if job.state == Job.State.QUEUED:
+        if not rows.exists():
+            raise Conflict(_("The model of this training was deleted; start another one."))
+        services.check_quota(without=job)
+        rows.update(error=None)
+    elif job.state == Job.State.CANCELLED:
+        rows.update(error={"type": "cancelled", "detail": "The training was cancelled."})
+    else:
+        rows.update(error=job.error)
+
+
+@job("finetune", queue="train", label=gettext_lazy("Fine-tune a model"), on_end=_on_end, kept=True)
 def finetune(claimed: jobs.Claim) -> None:
     """Train the model that the job names. Raises TrainingRefused, BaseDeleted, NotFound, LeaseLost, Cancelled."""
     with tenant_scope(claimed.tenant_id):
@@ -233,17 +250,3 @@ def line_of(event: Event) -> tuple[str, str] | None:
     if event["event"] == "warning":
         return str(event.get("detail") or event.get("code") or "A warning of the trainer."), notes.WARNING
     return None
-
-
-def follow(job: Job) -> None:
-    """Show on the model what became of its job: failed, cancelled, or queued again. In the transaction that says so."""
-    rows = LearntModel.objects.filter(pk=job.arguments["model"])
-    if job.state == Job.State.QUEUED:
-        if not rows.exists():
-            raise Conflict(_("The model of this training was deleted; start another one."))
-        services.check_quota(without=job)
-        rows.update(error=None)
-    elif job.state == Job.State.CANCELLED:
-        rows.update(error={"type": "cancelled", "detail": "The training was cancelled."})
-    else:
-        rows.update(error=job.error)

@@ -18,10 +18,12 @@ import msgspec
 from django.db import connection
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from tenants.errors import Conflict
 from tenants.events.services import record as log_event
 from tenants.jobs import services as jobs
+from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
 from tenants.moderation.decision import Compiled, compile_policy
 from tenants.moderation.models import Backtest, PolicyVersion
@@ -71,6 +73,7 @@ def _span() -> tuple[int, uuid.UUID]:
     return int(count), uuid.UUID(last) if last else _NOTHING
 
 
+@job("backtest_policy", queue="default", label=gettext_lazy("Try a policy on the history"), kept=True)
 def backtest_policy(claimed: jobs.Claim) -> None:
     """Go through the history from where an earlier try has come to. Raises LeaseLost, Cancelled."""
     begun = time.monotonic()

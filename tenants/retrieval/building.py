@@ -18,10 +18,12 @@ from typing import Any, NoReturn
 from django.conf import settings
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from tenants.errors import Conflict, room_on_disk
 from tenants.jobs import notes, processes, stopping
 from tenants.jobs import services as jobs
+from tenants.jobs.kinds import job
 from tenants.retrieval import generation_files, lifecycle
 from tenants.retrieval.models import IndexGeneration, VectorClock
 from tenants.retrieval.opened import folder_of
@@ -56,6 +58,7 @@ class Built:
 Check = Callable[[IndexGeneration], dict[str, Any]]
 
 
+@job("build_index", queue="index", label=gettext_lazy("Build the index"))
 def build_index(claimed: jobs.Claim, check: Check | None = None) -> None:
     """Build and publish a generation of all vectors of the job's model up to now, unless `check` raises."""
     model, kind = claimed.arguments["model"], claimed.arguments.get("kind") or ""

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from django.db.models import Max
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from ml.alignment import fit_gate
 from ml.alignment.fit_gate import Examples, Settings
@@ -25,6 +26,7 @@ from tenants.errors import Conflict, NotReady
 from tenants.events.services import record as log_event
 from tenants.jobs import notes
 from tenants.jobs import services as jobs
+from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
 from tenants.retrieval import feedback, gates
 from tenants.retrieval.feedback import Evidence
@@ -86,6 +88,7 @@ def as_dict() -> dict[str, Any]:
 # --- The job ---------------------------------------------------------------------------------------------
 
 
+@job("train_gate", queue="train", label=gettext_lazy("Train the gate"))
 def train_gate(claimed: jobs.Claim) -> None:
     """Train, judge, and take or leave. Safe to repeat. Raises NotReady, LeaseLost, Cancelled."""
     begun = time.thread_time()

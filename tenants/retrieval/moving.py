@@ -19,9 +19,11 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from tenants.errors import Conflict
 from tenants.jobs import services as jobs
+from tenants.jobs.kinds import job
 from tenants.retrieval import building, copies, due, engines, lifecycle, overlap
 from tenants.retrieval.engines import Copy, Engine, NewRow
 from tenants.retrieval.models import IndexGeneration, IndexPointer, Vector, VectorClock
@@ -51,6 +53,7 @@ class NotMoved(Conflict):
     slug, title = "index-not-moved", "The index stays where it is"
 
 
+@job("move_index", queue="index", label=gettext_lazy("Move the index"))
 def move_index(claimed: jobs.Claim) -> None:
     """Move to the engine that the job names, or copy anew where the tenant is there already."""
     if claimed.arguments["to"] == MEMORY:

@@ -20,7 +20,7 @@ from tenants.pipeline.transfer import import_receipts
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api, refused, upload
 from tests.conftest import Party
-from workers import tasks
+from workers.base import run_job
 
 TABLE = b"sku,title,price\n1,red kettle,12.5\n2,blue kettle,9\n2,green kettle,8\n,,3\n"
 MAPPING = {"id": "sku", "text": "title", "file": None, "metadata": "*"}
@@ -40,7 +40,7 @@ def draft(api: Api, dataset: str) -> str:
 
 def finish(party: Party, job: dict[str, Any]) -> dict[str, Any]:
     """Run the job here; it as the API shows it."""
-    tasks.import_assets(job["id"], str(party.id))
+    run_job(job["id"], str(party.id))
     return Api(party.token).get(f"/jobs/{job['id']}").json()
 
 

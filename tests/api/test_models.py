@@ -12,7 +12,7 @@ from tenants.scope import tenant_scope
 from tests.api.conftest import Api, refused
 from tests.conftest import Party
 from tests.tenants.learning.world import add_picture, drawing, embed, new_dataset, new_model, unit, with_files
-from workers import tasks
+from workers.base import run_job
 
 PRIOR = {"id": "prior-2", "name": "prior-2", "built_in": True, "space": "prior:2", "state": "live"}
 
@@ -80,7 +80,7 @@ def test_the_way_into_service_and_back(
     with tenant_scope(party.id):
         for asset in Promotion.objects.get().model and pictures:
             embed(_asset(asset), model.space, unit(1, pictures.index(asset)))
-    tasks.embed_beside(body["job"]["id"], str(party.id))
+    run_job(body["job"]["id"], str(party.id))
     now = api.get(f"/models/{model.id}").json()
     assert (now["state"], now["promotion"]["state"]) == ("live", "switched")
     assert api.get("/models/prior-2").json()["state"] == "candidate"

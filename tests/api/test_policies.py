@@ -13,7 +13,7 @@ from tenants.scope import tenant_scope
 from tests.api.conftest import Api, refused
 from tests.conftest import Party
 from tests.tenants.policy_world import document, rule
-from workers import tasks
+from workers.base import run_job
 
 ABUSE = rule("abuse", "categories.abuse.flagged")
 ODD = rule("odd", "categories.abuse.score > 1.5")
@@ -174,7 +174,7 @@ def test_a_backtest_is_a_job(api: Api, party: Party, made: str) -> None:
     job = answer.json()["job"]
     assert (answer.status_code, answer.headers["Location"]) == (202, f"/api/v1/jobs/{job['id']}")
     assert job["kind"] == "backtest_policy"
-    tasks.backtest_policy(job["id"], str(party.id))
+    run_job(job["id"], str(party.id))
     done = api.get(f"/jobs/{job['id']}").json()
     assert (done["state"], done["result"]["audits"]) == ("succeeded", 0)
     refused(api.post(f"/policies/{made}/backtest", {"version": 2}), 404, "not-found")

@@ -20,7 +20,7 @@ from tenants.jobs.models import Job
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.console.pages import faults_of
-from workers import tasks
+from workers.base import run_job
 
 TABLE = b"sku;title;price\n1;<b>red</b> kettle;12\n2;blue kettle;9\n;;3\n"
 JSON = {"accept": "application/json"}
@@ -75,7 +75,7 @@ def test_from_file_to_receipt_without_script(party: Party, dataset_id: str, owne
             "metadata": {"price": "cost"},
         }
     assert f'data-job="{job.id}"' in running
-    tasks.import_assets(str(job.id), str(party.id))
+    run_job(str(job.id), str(party.id))
     receipt = owner.get(page).content.decode()
     assert faults_of(receipt) == []
     assert "data-job" not in receipt

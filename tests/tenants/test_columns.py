@@ -23,7 +23,7 @@ from tenants.retrieval import columns, filters
 from tenants.retrieval.models import FacetChange
 from tenants.retrieval.vectors import take_numbers
 from tenants.scope import tenant_scope
-from workers import tasks
+from workers.base import run_job
 
 # Values that are close to each other in one way and apart in another.
 ATOMS = [
@@ -258,7 +258,7 @@ class Built:
     def reindexed(self, **entry) -> None:
         with tenant_scope(self.party.id):
             job = fields.declare_field(dataset_id=self.dataset.id, key="price", entry=entry)
-        tasks.reindex_metadata(str(job.id), str(self.party.id))
+        run_job(str(job.id), str(self.party.id))
 
 
 @pytest.fixture
@@ -304,7 +304,7 @@ def test_facets_that_follow_the_schema_already_stay_as_they_are(built) -> None:
         job = enqueue(
             kind="reindex_metadata", arguments={"dataset": str(built.dataset.id)}, total=3, reserve={}
         )
-    tasks.reindex_metadata(str(job.id), str(built.party.id))
+    run_job(str(job.id), str(built.party.id))
     with tenant_scope(built.party.id):
         assert set(Facet.objects.values_list("pk", "asset_id", "key", "text", "number")) == before
     assert built.changed == [built.assets[0]]

@@ -29,7 +29,7 @@ from tenants.retrieval.vectors import NewVector, replace_vectors
 from tenants.scope import tenant_scope
 from tenants.valkey import client, tenant_key
 from tests.tenants.test_pipeline import PNG
-from workers import tasks
+from workers.base import run_job
 
 UNIT = np.eye(1, 256, dtype=np.float32)[0]
 
@@ -126,7 +126,7 @@ def test_a_job_about_an_erased_asset_can_still_be_retried(party, dataset) -> Non
     with tenant_scope(party.id):
         assert Job.objects.get().error["type"] == "erased"
         job = jobs.retry(job_id=Job.objects.get().id)
-    tasks.embed_asset(str(job.id), str(party.id))
+    run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         assert Job.objects.get().state == "succeeded"
 
@@ -236,7 +236,7 @@ def test_a_persons_data_goes_and_everybody_elses_stays(party, dataset, stranger,
         assert [(d["name"], d["assets"]) for d in preview["datasets"]] == [("d", 2), ("other", 3)]
         receipt, job = subject_erasure.request_erasure(criteria=wanted, actor="key:cl1")
         assert receipt.subject_hash == subject_erasure.subject_hash(receipt.id, wanted)
-    tasks.erase_subject(str(job.id), str(party.id))
+    run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         job.refresh_from_db()
         receipt.refresh_from_db()
@@ -282,11 +282,11 @@ def test_a_killed_erasure_counts_each_asset_once(party, dataset, monkeypatch) ->
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(jobs, "progress", dying)
-        tasks.erase_subject(str(job.id), str(party.id))
+        run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         assert Asset.objects.count() == 1
         Job.objects.update(lease_until=timezone.now())
-    tasks.erase_subject(str(job.id), str(party.id))
+    run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         receipt.refresh_from_db()
         assert (receipt.removed["assets"], receipt.removed["rows"]["vector"], receipt.verified) == (
@@ -306,14 +306,14 @@ def test_an_erasure_whose_job_was_lost_is_taken_up(party, dataset) -> None:
         Job.objects.filter(pk=job.id).update(state="failed")
         assert subject_erasure.resume_erasures() == 1
         receipt.refresh_from_db()
-    tasks.erase_subject(str(receipt.job_id), str(party.id))
+    run_job(str(receipt.job_id), str(party.id))
     assert rows(party)["asset"] == 0
 
 
 def exported(party: Any) -> tuple[Export, str]:
     with tenant_scope(party.id):
         made, job = exports.request_export()
-    tasks.export_tenant(str(job.id), str(party.id))
+    run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         made.refresh_from_db()
     return made, exports.content_of(made).path
@@ -328,7 +328,7 @@ def test_exports_go_with_a_persons_data(party, dataset) -> None:
         receipt, job = subject_erasure.request_erasure(
             criteria=subject_erasure.check_criteria(values={"customer_id": "42"})
         )
-    tasks.erase_subject(str(job.id), str(party.id))
+    run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         receipt.refresh_from_db()
         assert not Export.objects.exists()
@@ -352,7 +352,7 @@ def test_an_export_that_is_made_meanwhile_fails_and_leaves_no_file(party, datase
 
     with monkeypatch.context() as patch:
         patch.setattr(exports, "_write", write_and_withdraw)
-        tasks.export_tenant(str(job.id), str(party.id))
+        run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         job.refresh_from_db()
         assert (job.state, job.error["detail"]) == ("failed", exports.REMOVED)
@@ -383,7 +383,7 @@ def test_what_keeps_coming_in_is_never_said_to_be_gone(party, dataset, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(subject_erasure, "clear", and_more)
-        tasks.erase_subject(str(job.id), str(party.id))
+        run_job(str(job.id), str(party.id))
     settle(party)
     with tenant_scope(party.id):
         receipt.refresh_from_db()
@@ -391,7 +391,7 @@ def test_what_keeps_coming_in_is_never_said_to_be_gone(party, dataset, monkeypat
         assert (receipt.verified, receipt.finished_at, receipt.removed["assets"]) == (False, None, 5)
         # It waits and goes on by itself: upkeep has nothing to queue.
         assert (job.state, job.result, subject_erasure.resume_erasures()) == ("queued", None, 0)
-    tasks.erase_subject(str(job.id), str(party.id))
+    run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         receipt.refresh_from_db()
         assert (receipt.verified, receipt.removed["assets"], receipt.criteria) == (True, 6, None)
@@ -402,7 +402,7 @@ def test_finding_nothing_is_worth_a_receipt_too(party) -> None:
     with tenant_scope(party.id):
         wanted = subject_erasure.check_criteria(external_ids=["nobody"])
         receipt, job = subject_erasure.request_erasure(criteria=wanted)
-    tasks.erase_subject(str(job.id), str(party.id))
+    run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         receipt.refresh_from_db()
         assert (receipt.verified, receipt.removed["assets"]) == (True, 0)
@@ -424,7 +424,7 @@ def test_a_dataset_goes_with_a_receipt(party, dataset, monkeypatch) -> None:
         add(party, dataset, f"text {n % 2}")
     with tenant_scope(party.id):
         job = services.delete_dataset(dataset_id=dataset.id)
-    tasks.delete_dataset(str(job.id), str(party.id))
+    run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         assert not Dataset.objects.exists()
         receipt = Erasure.objects.get()

@@ -42,7 +42,7 @@ from tenants.retrieval.models import Vector
 from tenants.retrieval.vectors import NewVector, add_vectors, replace_vectors
 from tenants.scope import tenant_scope
 from tests.api.conftest import picture
-from workers import tasks
+from workers.base import run_job
 
 RANDOM = np.random.default_rng(7)
 
@@ -294,7 +294,7 @@ def test_people_are_listed_without_secrets_and_as_no_formula(full, tmp_path) -> 
 def run(party: Any, **options: Any) -> Export:
     with tenant_scope(party.id):
         made, job = exports.request_export(actor="key:cl1", **options)
-    tasks.export_tenant(str(job.id), str(party.id))
+    run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         made.refresh_from_db()
         job.refresh_from_db()

@@ -26,7 +26,7 @@ from tenants.retrieval.space_files import DEFAULT
 from tenants.retrieval.state import Restriction, State
 from tenants.retrieval.vectors import NewVector, add_vectors, remove_vectors
 from tenants.scope import tenant_scope
-from workers import tasks
+from workers.base import run_job
 
 from .test_columns import KEYS, SCHEMA, conditions, values
 
@@ -98,7 +98,7 @@ class Shelf:
         with tenant_scope(self.tenant_id):
             job = lifecycle.build(model=MODEL)
         assert job is not None
-        tasks.build_index(str(job.id), str(self.tenant_id))
+        run_job(str(job.id), str(self.tenant_id))
         with tenant_scope(self.tenant_id):
             assert isinstance(self.refresh()[0].base, Base)
 

@@ -16,7 +16,7 @@ from tenants.pipeline.assets.services import add_asset, delete_dataset
 from tenants.retrieval import filters, lexical
 from tenants.retrieval.models import LexicalEntry
 from tenants.scope import tenant_scope
-from workers import tasks
+from workers.base import run_job
 
 ROWS = [
     {"price": "12", "colour": "red", "tags": ["new", "sale"], "day": "2026-01-01"},
@@ -47,7 +47,7 @@ class Shop:
             return fields.declare_field(dataset_id=self.dataset.id, key=key, entry=entry)
 
     def run(self, job: Job) -> Job:
-        tasks.reindex_metadata(str(job.id), str(self.party.id))
+        run_job(str(job.id), str(self.party.id))
         with tenant_scope(self.party.id):
             return Job.objects.get(pk=job.id)
 

@@ -32,7 +32,7 @@ from tenants.retrieval.models import Tombstone, Vector
 from tenants.retrieval.space_files import DEFAULT
 from tenants.retrieval.vectors import NewVector, replace_vectors
 from tenants.scope import tenant_scope
-from workers import tasks
+from workers.base import run_job
 
 
 def upload(dataset: Dataset, text: str, **values: Any) -> Asset:
@@ -78,7 +78,7 @@ def test_a_persons_data_includes_what_was_made_from_it(party, dataset) -> None:
         criteria = subject_erasure.check_criteria(values={"uploader": "ann"})
         assert subject_erasure.preview_subject(criteria)["matched"] == 2
         asked, job = subject_erasure.request_erasure(criteria=criteria)
-    tasks.erase_subject(str(job.id), str(party.id))
+    run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         assert set(Asset.objects.values_list("pk", flat=True)) == {other.id, kept.id}
         assert [row.remix_of_id for row in Generation.objects.all()] == [other.id]
@@ -93,7 +93,7 @@ def test_a_dataset_goes_with_the_prompts_of_what_it_held(party, dataset) -> None
         services.vary_generation(generation_id=row.id)
         made(row)
         job = delete_dataset(dataset_id=dataset.id)
-    tasks.delete_dataset(str(job.id), str(party.id))
+    run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         assert Job.objects.get(pk=job.id).state == "succeeded"
         assert not Generation.objects.exists()

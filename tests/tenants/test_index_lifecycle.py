@@ -28,7 +28,7 @@ from tenants.retrieval.space_files import DEFAULT
 from tenants.retrieval.state import Restriction
 from tenants.retrieval.vectors import NewVector, prune_tombstones, replace_vectors
 from tenants.scope import tenant_scope
-from workers import tasks
+from workers.base import run_job
 
 pytestmark = pytest.mark.slow
 MODEL = DEFAULT
@@ -77,7 +77,7 @@ class Library:
         return self.run(job)
 
     def run(self, job: Job) -> Job:
-        tasks.build_index(str(job.id), str(self.tenant_id))
+        run_job(str(job.id), str(self.tenant_id))
         with tenant_scope(self.tenant_id):
             return Job.objects.get(pk=job.id)
 
@@ -336,7 +336,7 @@ def test_a_killed_build_leaves_nothing_and_another_succeeds(library: Library, mo
         patch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
         patch.setattr(building, "_note_failure", lambda *args: None)
         with pytest.raises(SystemExit):
-            tasks.build_index(str(job.id), str(library.tenant_id))
+            run_job(str(job.id), str(library.tenant_id))
     assert len(library.folders) == 1
     assert library.agrees(1)
     with tenant_scope(library.tenant_id):

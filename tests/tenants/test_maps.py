@@ -28,7 +28,6 @@ from tenants.retrieval.vectors import NewVector, add_vectors
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api
 from tests.tenants.learning.world import unit
-from workers import tasks
 from workers.base import run_job
 
 
@@ -241,7 +240,7 @@ def test_a_map_by_umap_is_drawn_by_its_job(party: Any, settings: Any) -> None:
     assert row.state == "pending"
     with pytest.raises(NotReady):
         points.points_of(party.id, row)
-    tasks.project_map(str(queued.id), str(party.id))
+    run_job(str(queued.id), str(party.id))
     assert len(Api(party.token).get(f"/maps/{row.id}/points").json()["ids"]) == 40
     with tenant_scope(party.id):
         row.refresh_from_db()
@@ -278,7 +277,7 @@ def test_a_cancelled_job_ends_its_process_and_leaves_nothing(
         return follow(claimed, process)
 
     monkeypatch.setattr(job, "_follow", followed)
-    tasks.project_map(str(queued.id), str(party.id))
+    run_job(str(queued.id), str(party.id))
     assert started[0].status == -9
     with tenant_scope(party.id):
         queued.refresh_from_db()
@@ -301,7 +300,7 @@ def test_a_map_that_is_deleted_while_it_is_drawn_leaves_no_file(
         keep(*given)
 
     monkeypatch.setattr(job, "_keep", kept)
-    tasks.project_map(str(queued.id), str(party.id))
+    run_job(str(queued.id), str(party.id))
     with tenant_scope(party.id):
         queued.refresh_from_db()
         assert (queued.state, queued.error["type"]) == ("failed", "not-found")
@@ -329,7 +328,7 @@ def test_a_process_that_dies_is_tried_again_and_then_the_map_says_so(
         jobs.retry(job_id=queued.id)
         row.refresh_from_db()
         assert (row.state, row.error) == ("pending", None)
-    tasks.project_map(str(queued.id), str(party.id))
+    run_job(str(queued.id), str(party.id))
     with tenant_scope(party.id):
         row.refresh_from_db()
     assert (row.state, row.details["used"], row.points) == ("ready", "pca", 5)
@@ -337,7 +336,7 @@ def test_a_process_that_dies_is_tried_again_and_then_the_map_says_so(
 
 def test_points_that_are_gone_from_the_storage_are_said_to_be(party: Any) -> None:
     row, queued = drawn(party, 5)
-    tasks.project_map(str(queued.id), str(party.id))
+    run_job(str(queued.id), str(party.id))
     default_storage.delete(points.path_of(party.id, row.id))
     with tenant_scope(party.id):
         row.refresh_from_db()

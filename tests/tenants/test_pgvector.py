@@ -26,7 +26,7 @@ from tenants.retrieval.vectors import NewVector, add_vectors
 from tenants.scope import tenant_scope
 from tests.tenants.test_index_lifecycle import COUNT, MODEL, Library, unit
 from tests.waiting import until
-from workers import tasks
+from workers.base import run_job
 
 pytestmark = pytest.mark.slow
 BELOW_TEN = [("n", "lt", 10)]
@@ -42,7 +42,7 @@ class Moved(Library):
         return self.run_move(job)
 
     def run_move(self, job: Job) -> Job:
-        tasks.move_index(str(job.id), str(self.tenant_id))
+        run_job(str(job.id), str(self.tenant_id))
         with tenant_scope(self.tenant_id):
             return Job.objects.get(pk=job.id)
 
@@ -303,7 +303,7 @@ def test_killed_between_chunks_the_old_engine_serves_and_another_move_succeeds(
         patch.setattr(moving, "_chunk", killed)
         patch.setattr(moving, "_give_up", lambda *args: None)
         with pytest.raises(SystemExit):
-            tasks.move_index(str(job.id), str(library.tenant_id))
+            run_job(str(job.id), str(library.tenant_id))
     assert len(library.tables) == 1
     assert (library.engine, library.pointer.current_id) == ("memory", current)
     assert library.agrees(1)

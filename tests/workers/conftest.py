@@ -12,7 +12,7 @@ from tenants.jobs.models import Job
 from tenants.pipeline.transfer import imports
 from tenants.scope import tenant_scope
 from tests.tenants.test_scanning import clamd  # noqa: F401 - a fixture
-from workers import tasks
+from workers.base import run_job
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def start(party, dataset, tmp_path):
 @pytest.fixture
 def run(party):
     def finish(job: Job) -> Job:
-        tasks.import_assets(str(job.id), str(party.id))
+        run_job(str(job.id), str(party.id))
         with tenant_scope(party.id):
             return Job.objects.get(pk=job.id)
 

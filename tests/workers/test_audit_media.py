@@ -22,7 +22,7 @@ from tenants.pipeline.audits import audit_requests
 from tenants.scope import tenant_scope
 from tests.flows.pictures import huge_png, jpeg
 from tests.ml import recordings
-from workers import tasks
+from workers.base import run_job
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +40,7 @@ def audited(party):
         upload = uploads.check_upload(io.BytesIO(content), "")
         with tenant_scope(party.id):
             asked = audit_requests.request_audit(upload=upload)
-        tasks.audit_item(str(asked.job.id), str(party.id))
+        run_job(str(asked.job.id), str(party.id))
         with tenant_scope(party.id):
             assert Job.objects.get(pk=asked.job.id).state == "succeeded"
             audit = Audit.objects.get(pk=asked.request.id)

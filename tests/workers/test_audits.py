@@ -28,7 +28,7 @@ from tenants.retrieval.search import Query, search
 from tenants.scope import tenant_scope
 from tests.flows.pictures import jpeg
 from tests.ml.provenance_files import declared_and_expired, declared_by_a_stranger, tampered
-from workers import tasks
+from workers.base import run_job
 
 pytestmark = pytest.mark.slow
 
@@ -65,7 +65,7 @@ def enforce(party):
 
 
 def finish(party: Any, job: Job) -> Job:
-    tasks.audit_item(str(job.id), str(party.id))
+    run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         return Job.objects.get(pk=job.id)
 
@@ -101,7 +101,7 @@ def found(party: Any, words: str) -> set[uuid.UUID]:
 
 
 def embed(party: Any, job: Job) -> None:
-    tasks.embed_asset(str(job.id), str(party.id))
+    run_job(str(job.id), str(party.id))
 
 
 def embedding_of(party: Any, asset: Asset) -> Job:

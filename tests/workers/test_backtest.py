@@ -17,7 +17,7 @@ from tenants.moderation import backtests, policies
 from tenants.moderation.models import Backtest, Evidence, PolicyVersion
 from tenants.scope import tenant_scope
 from tests.tenants.policy_world import category, document, evidence, new_audit, new_policy, rule
-from workers import tasks
+from workers.base import run_job
 
 ABUSE = rule("abuse", "categories.abuse.flagged", "block")
 NUDITY = rule("nudity", "categories.nudity.score > 0.5", "review")
@@ -40,7 +40,7 @@ def start(party: Any, version: PolicyVersion) -> Job:
 
 
 def run(party: Any, job: Job) -> Job:
-    tasks.backtest_policy(str(job.id), str(party.id))
+    run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         return Job.objects.get(pk=job.id)
 
@@ -101,7 +101,7 @@ def test_a_killed_one_goes_on_where_it_was(
 
     monkeypatch.setattr(backtests.Tally, "count", dies)
     with pytest.raises(SystemExit):
-        tasks.backtest_policy(str(job.id), str(party.id))
+        run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         assert Job.objects.get(pk=job.id).progress_done == 3
         Job.objects.update(lease_until=timezone.now() - timedelta(seconds=1))

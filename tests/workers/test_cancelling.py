@@ -19,7 +19,7 @@ from tenants.scope import tenant_scope
 from tests.tenants.test_gate_training import chosen, stored, towards
 from tests.tenants.test_index_lifecycle import MODEL, Library, library
 from tests.waiting import until
-from workers import tasks
+from workers.base import run_job
 
 __all__ = ["library"]
 pytestmark = pytest.mark.slow
@@ -85,7 +85,7 @@ def test_a_gate_in_training_stops_at_its_next_epoch(party, monkeypatch) -> None:
         return fit(start, train, held, settings, told)
 
     monkeypatch.setattr(fit_gate, "fit", slow)
-    tasks.train_gate(str(job.id), str(party.id))
+    run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         assert Job.objects.get(pk=job.id).state == "cancelled"
     assert seen == [0, 1, 2]

@@ -26,7 +26,7 @@ from tenants.retrieval.models import LexicalEntry, Vector
 from tenants.retrieval.search import Query, search
 from tenants.scope import tenant_scope
 from tests.flows.pictures import jpeg
-from workers import tasks
+from workers.base import run_job
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +56,7 @@ def _embed_all(party) -> None:
     with tenant_scope(party.id):
         waiting = list(Job.objects.filter(kind="embed_asset", state="queued").order_by("id"))
     for job in waiting:
-        tasks.embed_asset(str(job.id), str(party.id))
+        run_job(str(job.id), str(party.id))
 
 
 def _parts(party) -> list[tuple[str, dict | None]]:
@@ -104,7 +104,7 @@ def test_a_name_is_erased_with_its_asset(party, dataset, start, run) -> None:
         _, job = subject_erasure.request_erasure(
             criteria=subject_erasure.check_criteria(values={"person": "ann"})
         )
-    tasks.erase_subject(str(job.id), str(party.id))
+    run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         assert not Asset.objects.exists()
         assert not LexicalEntry.objects.exists()
@@ -235,7 +235,7 @@ def _copies(party, dataset, captions: list[list[str]], **fields) -> list[Asset]:
 def _merge(party, dataset, plan: Job | None = None) -> Job:
     with tenant_scope(party.id):
         job = merging.start_merge(dataset_id=dataset.id, plan=plan.id if plan else None)
-    tasks.merge_copies(str(job.id), str(party.id))
+    run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         return Job.objects.get(pk=job.id)
 
@@ -336,7 +336,7 @@ def test_an_audit_reads_every_caption(party, dataset) -> None:
         )
         asset = services.add_asset(dataset_id=dataset.id, upload=upload).asset
         asked = audit_requests.request_audit(asset_id=asset.id)
-    tasks.audit_item(str(asked.job.id), str(party.id))
+    run_job(str(asked.job.id), str(party.id))
     with tenant_scope(party.id):
         shown = selectors.as_dict(Audit.objects.get(pk=asked.request.id))
     assert shown["categories"]["personal_data"]["flagged"], shown["categories"]

@@ -24,7 +24,6 @@ from tenants.retrieval.search import Query, search
 from tenants.scope import tenant_scope
 from tests.flows.pictures import jpeg, with_location
 from tests.waiting import pause
-from workers import tasks
 from workers.base import run_job
 
 pytestmark = pytest.mark.slow
@@ -42,7 +41,7 @@ def _add(party, dataset, **kwargs) -> services.Added:
 
 
 def _run(party, added: services.Added) -> tuple[Job, Asset | None]:
-    tasks.embed_asset(str(added.job.id), str(party.id))
+    run_job(str(added.job.id), str(party.id))
     with tenant_scope(party.id):
         return Job.objects.get(pk=added.job.id), Asset.objects.filter(pk=added.asset.id).first()
 

@@ -35,7 +35,7 @@ from tenants.retrieval.vectors import ModelSwitched
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api
 from tests.workers.sketching import Chord, Sketch, sketching  # noqa: F401 - a fixture
-from workers import tasks
+from workers.base import run_job
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("sketching")]
 
@@ -88,7 +88,7 @@ def ask(party: Any, prompt: str = "a red cat", **more: Any) -> tuple[Generation,
 
 
 def run(party: Any, job: Job) -> Job:
-    tasks.generate(str(job.id), str(party.id))
+    run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         return Job.objects.get(pk=job.id)
 
@@ -208,7 +208,7 @@ def test_the_file_as_released_is_known_by_an_audit(party, enforce) -> None:
         from tenants.pipeline.audits import audit_requests
 
         asked = audit_requests.request_audit(asset_id=picture.asset_id)
-    tasks.audit_item(str(asked.job.id), str(party.id))
+    run_job(str(asked.job.id), str(party.id))
     with tenant_scope(party.id):
         document = Evidence.objects.get(audit_id=asked.request.id).document
     found = document["provenance"]

@@ -21,7 +21,7 @@ from tenants.pipeline.assets.services import add_asset
 from tenants.pipeline.audits import audit_requests
 from tenants.scope import tenant_scope
 from tests.flows.pictures import jpeg
-from workers import tasks
+from workers.base import run_job
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 def generate(party: Any, **asked: Any) -> tuple[Job, dict[str, GenerationOutput]]:
     with tenant_scope(party.id):
         row, job = services.request_generation(**asked)
-    tasks.generate(str(job.id), str(party.id))
+    run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         outputs = GenerationOutput.objects.filter(generation=row).select_related("asset__blob", "generation")
         return Job.objects.get(pk=job.id), {one.kind: one for one in outputs}
@@ -41,7 +41,7 @@ def provenance(party: Any, asset: Asset) -> dict[str, Any]:
         upload = uploads.check_upload(io.BytesIO(stream.read()), "")
     with tenant_scope(party.id):
         asked = audit_requests.request_audit(upload=upload)
-    tasks.audit_item(str(asked.job.id), str(party.id))
+    run_job(str(asked.job.id), str(party.id))
     with tenant_scope(party.id):
         return Evidence.objects.get(audit_id=asked.request.id).document["provenance"]
 

@@ -32,7 +32,7 @@ from tenants.retrieval.search import Query, search
 from tenants.scope import tenant_scope
 from tests.flows.pictures import jpeg
 from tests.tenants.test_scanning import EICAR
-from workers import tasks
+from workers.base import run_job
 
 pytestmark = pytest.mark.slow
 
@@ -293,7 +293,7 @@ def test_a_killed_attempt_goes_on_after_what_was_stored(party, dataset, start, r
 
     monkeypatch.setattr(import_job.Run, "_store", die_after_two)
     with pytest.raises(SystemExit):
-        tasks.import_assets(str(job.id), str(party.id))
+        run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         assert Import.objects.get().position == 4
         Job.objects.filter(pk=job.id).update(lease_until=None)
@@ -317,7 +317,7 @@ def test_the_row_that_kills_is_passed_over(party, dataset, start, run, monkeypat
     monkeypatch.setattr(import_batches, "_prepare_texts", die)
     for _ in range(2):
         with pytest.raises(SystemExit):
-            tasks.import_assets(str(job.id), str(party.id))
+            run_job(str(job.id), str(party.id))
         with tenant_scope(party.id):
             Job.objects.filter(pk=job.id).update(lease_until=None)
     job = run(job)
@@ -377,8 +377,8 @@ def test_deleting_the_dataset_takes_the_import_and_its_file_along(party, dataset
         path = storage.import_path(party.id, Import.objects.get().id)
         assert default_storage.exists(path)
         deletion = services.delete_dataset(dataset_id=dataset.id)
-    tasks.delete_dataset(str(deletion.id), str(party.id))
-    tasks.import_assets(str(job.id), str(party.id))
+    run_job(str(deletion.id), str(party.id))
+    run_job(str(job.id), str(party.id))
     assert not default_storage.exists(path)
     with tenant_scope(party.id):
         assert (

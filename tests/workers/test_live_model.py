@@ -36,7 +36,7 @@ from tests.flows.pictures import jpeg
 from tests.ml import provenance_files as films
 from tests.tenants.second_model import keep_turned
 from tests.waiting import pause
-from workers import tasks
+from workers.base import run_job
 
 pytestmark = pytest.mark.slow
 OLD = spaces.DEFAULT
@@ -54,7 +54,7 @@ class Shop:
         with tenant_scope(self.id):
             stream = None if file is None else io.BytesIO(file)
             added = services.add_asset(dataset_id=self.dataset.id, file=stream, text=text)
-        tasks.embed_media(str(added.job.id), str(self.id))
+        run_job(str(added.job.id), str(self.id))
         with tenant_scope(self.id):
             asset = Asset.objects.select_related("blob").get(pk=added.asset.id)
         assert asset.status == "ready"
@@ -80,7 +80,7 @@ class Shop:
             )
 
     def run(self, job: Job) -> Job:
-        tasks.embed_beside(str(job.id), str(self.id))
+        run_job(str(job.id), str(self.id))
         with tenant_scope(self.id):
             return Job.objects.get(pk=job.id)
 
@@ -311,7 +311,7 @@ def test_a_new_caption_is_of_both_models(shop: Shop) -> None:
     shop.go_over(model)
     with tenant_scope(shop.id):
         updated = services.update_asset(asset_id=asset.id, caption="another caption entirely")
-    tasks.embed_asset(str(updated.job.id), str(shop.id))
+    run_job(str(updated.job.id), str(shop.id))
     for name in (model.removesuffix(":1"), "prior"):
         answer = shop.find("another caption entirely")
         assert (round(answer.results[0][1].score, 2), answer.meta["model"]["id"]) == (1.0, name)
@@ -469,7 +469,7 @@ def test_what_changes_or_goes_while_it_is_read_is_left_to_its_own_job(shop: Shop
     tasks_run = shop.run(job)
     # The asset still has the vectors of its old caption, and so lacks some of the new model: another pass saw to it.
     assert (tasks_run.state, shop.missing(model)) == ("succeeded", 0)
-    tasks.embed_asset(str(updates[0].job.id), str(shop.id))
+    run_job(str(updates[0].job.id), str(shop.id))
     assert (shop.count(OLD), shop.count(model)) == (2, 2)
     shop.switch(model)
     assert shop.find("other words").results[0][1].score > 0.99
@@ -557,7 +557,7 @@ def test_a_large_tenant_has_its_index_before_the_switch(shop: Shop, settings) ->
     shop.fill(24)
     with tenant_scope(shop.id):
         job = lifecycle.build(model=OLD)
-    tasks.build_index(str(job.id), str(shop.id))
+    run_job(str(job.id), str(shop.id))
     assert shop.find(words(1)).meta["index"]["kind"] != "flat"
     model = shop.model()
     job = shop.run(shop.begin(model))
@@ -569,7 +569,7 @@ def test_a_large_tenant_has_its_index_before_the_switch(shop: Shop, settings) ->
         build = Job.objects.get(kind="build_index", state="queued")
     assert build.arguments["model"] == model
     assert shop.run(job).state == "queued"
-    tasks.build_index(str(build.id), str(shop.id))
+    run_job(str(build.id), str(shop.id))
     assert shop.run(job).state == "succeeded"
     shop.switch(model)
     answer = shop.find(words(7))
@@ -588,7 +588,7 @@ def test_what_is_embedded_beside_makes_no_index_of_the_live_model_due(shop: Shop
     shop.fill(16)
     with tenant_scope(shop.id):
         job = lifecycle.build(model=OLD)
-    tasks.build_index(str(job.id), str(shop.id))
+    run_job(str(job.id), str(shop.id))
     model = shop.model()
     shop.run(shop.begin(model))
     with tenant_scope(shop.id):

@@ -17,7 +17,7 @@ from tenants.moderation.models import Audit, Evidence, HashEntry, Record
 from tenants.pipeline.audits import rescan
 from tenants.scope import tenant_scope
 from tests.tenants.reviewing import ANN, World, make_world, seen
-from workers import tasks
+from workers.base import run_job
 
 HASH = "d8f8f0cce0f4a84f06370a22038f63f0b36e2ed596621e1d33e6b39c4e9c9b22"
 
@@ -44,7 +44,7 @@ def block_copies(world: World, audit: Audit) -> Job:
 
 
 def run(world: World, job: Job) -> Job:
-    tasks.match_again(str(job.id), str(world.id))
+    run_job(str(job.id), str(world.id))
     with tenant_scope(world.id):
         return Job.objects.get(pk=job.id)
 
@@ -95,7 +95,7 @@ def test_a_killed_one_goes_on_where_it_was(world: World, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(rescan, "copies_of", dies)
     with pytest.raises(SystemExit):
-        tasks.match_again(str(job.id), str(world.id))
+        run_job(str(job.id), str(world.id))
     assert shown(world, *copies).count("block") == 1
     with tenant_scope(world.id):
         Job.objects.filter(pk=job.id).update(lease_until=timezone.now() - timedelta(seconds=1))

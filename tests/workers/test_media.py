@@ -21,7 +21,7 @@ from tenants.retrieval.models import Vector
 from tenants.retrieval.search import Query, search
 from tenants.scope import tenant_scope
 from tests.ml import recordings
-from workers import tasks
+from workers.base import run_job
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +44,7 @@ def put(party, dataset):
         with tenant_scope(party.id), path.open("rb") as file:
             added = services.add_asset(dataset_id=dataset.id, file=file, **fields)
         assert added.job.kind == "embed_media"
-        tasks.embed_media(str(added.job.id), str(party.id))
+        run_job(str(added.job.id), str(party.id))
         with tenant_scope(party.id):
             return Job.objects.get(pk=added.job.id), selectors.get_asset(added.asset.id)
 
@@ -185,7 +185,7 @@ def test_a_long_recording_is_cancelled_while_it_plays(party, dataset, tmp_path, 
         tell(self)
 
     monkeypatch.setattr(audio_video.Progress, "_tell", cancel_then_tell)
-    tasks.embed_media(str(added.job.id), str(party.id))
+    run_job(str(added.job.id), str(party.id))
     with tenant_scope(party.id):
         job = Job.objects.get(pk=added.job.id)
         assert (job.state, Asset.objects.get(pk=added.asset.id).status) == ("cancelled", "failed")

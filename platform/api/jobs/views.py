@@ -73,7 +73,7 @@ class Jobs(Resource):
         parameters=[
             *PAGING,
             choice("state", Job.State.values),
-            choice("kind", KINDS),
+            choice("kind", sorted(KINDS)),
             OpenApiParameter("parent", str, description="Parts of the work of this job."),
         ],
         responses=shapes.JobPage,
@@ -82,7 +82,7 @@ class Jobs(Resource):
         query = request.query_params
         refuse_unknown(query, "state", "kind", "parent")
         page, parent = read_page(query), query.get("parent")
-        state, kind = read_choice(query, "state", Job.State.values), read_choice(query, "kind", KINDS)
+        state, kind = read_choice(query, "state", Job.State.values), read_choice(query, "kind", sorted(KINDS))
         of = None if parent is None else read_id(parent) or NOTHING
         with tenant_scope(self.tenant_id):
             rows = selectors.list_jobs(state=state, kind=kind, parent=of)

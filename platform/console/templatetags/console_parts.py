@@ -20,6 +20,7 @@ from django.utils.translation import gettext_noop
 
 from console import labels
 from console.generations.labels import own_words_of, reason_of
+from tenants.jobs.kinds import KINDS
 from tenants.retrieval.highlighting import Highlight
 
 register = template.Library()
@@ -89,7 +90,7 @@ def marked(highlight: Highlight) -> SafeString:
 
 @register.filter
 def kind_name(kind: str) -> str:
-    return str(labels.JOB_KINDS.get(kind, kind.replace("_", " ").capitalize()))
+    return str(KINDS[kind].label) if kind in KINDS else kind.replace("_", " ").capitalize()
 
 
 @register.filter

@@ -15,12 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 from django.conf import settings
 from django.db import connection
-from django.utils.translation import gettext
+from django.utils.translation import gettext, gettext_lazy
 from django.utils.translation import gettext as _
 
 from tenants.datasets.models import Asset
 from tenants.errors import Conflict, NotReady
 from tenants.jobs import services as jobs
+from tenants.jobs.kinds import job
 from tenants.jobs.models import Job, JobDispatch
 from tenants.learning import promotions
 from tenants.pipeline.assets.reembed import Item, page_of, read_again, see_again
@@ -52,6 +53,14 @@ class GivenUp(Conflict):
     slug, title = "promotion-ended", "This promotion has ended"
 
 
+def _on_end(job: Job) -> None:
+    """Show on the promotion what became of its job."""
+    if job.arguments.get("promotion"):
+        promotions.follow(job)
+
+
+# As long as an import, and as patient.
+@job("embed_beside", queue="import", label=gettext_lazy("Embed for another model"), on_end=_on_end, kept=True)
 def embed_beside(claimed: jobs.Claim) -> None:
     """Embed what is missing, have an index built where one is needed, and hand over to the promotion.
 
@@ -227,9 +236,3 @@ class Run:
         if time.monotonic() - self._began < TURN_S:
             return False
         return JobDispatch.objects.filter(queue__in=("media", "import"))[: PLACES + 1].count() > PLACES
-
-
-def follow(job: Job) -> None:
-    """Show on the promotion what became of its job."""
-    if job.arguments.get("promotion"):
-        promotions.follow(job)

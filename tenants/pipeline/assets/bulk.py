@@ -17,13 +17,12 @@ from django.db import transaction
 from django.db.models import F
 
 from tenants.accounts import quotas
-from tenants.datasets import metadata
+from tenants.datasets import event_payloads, metadata
 from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegment
 from tenants.datasets.selectors import copies_of
 from tenants.datasets.services import learn_schema, lock_dataset, write_blob
 from tenants.errors import Invalid
 from tenants.moderation import policies
-from tenants.pipeline.assets import event_payloads
 from tenants.pipeline.assets.embedding import (
     MEDIA,
     findings,

@@ -11,15 +11,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from django.conf import settings
-from django.utils.translation import gettext
+from django.utils.translation import gettext, gettext_lazy
 
 from ml.media import MediaError
-from tenants.datasets import storage
+from tenants.datasets import event_payloads, storage
 from tenants.datasets.models import Asset, Blob, Dataset, TranscriptSegment
 from tenants.errors import Unavailable
 from tenants.jobs import services as jobs
+from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
-from tenants.pipeline.assets import event_payloads
 from tenants.pipeline.assets.prepared import Prepared, Source
 from tenants.pipeline.assets.preparing import prepare
 from tenants.pipeline.assets.uploads import EXCERPT, MODALITIES
@@ -34,6 +34,24 @@ MEDIA = (Asset.Modality.AUDIO, Asset.Modality.VIDEO)
 SWITCHES = 4
 
 
+def _on_end(job: Job) -> None:
+    """Show on the asset what became of its job: failed, cancelled, or waiting again."""
+    status = Asset.State.PENDING if job.state == Job.State.QUEUED else Asset.State.FAILED
+    error = (
+        None if status == Asset.State.PENDING else job.error or {"type": "cancelled", "detail": "Cancelled."}
+    )
+    arguments = job.arguments
+    found = Asset.objects.filter(pk=arguments["asset"], revision=arguments["revision"])
+    found.update(status=status, error=error)
+    if status == Asset.State.FAILED and (asset := found.first()):
+        event_payloads.failed(asset, error)
+
+
+@job("embed_asset", queue="embed", label=gettext_lazy("Index an asset"), on_end=_on_end, names_asset=True)
+# Sound and film take minutes: a queue of their own keeps them from holding up pictures and texts.
+@job(
+    "embed_media", queue="media", label=gettext_lazy("Index sound or film"), on_end=_on_end, names_asset=True
+)
 def embed_asset(claimed: jobs.Claim) -> None:
     """Embed the asset of this job and end the job in the transaction that stores the vectors.
 
@@ -217,16 +235,3 @@ def transcript_rows(asset: Asset, prepared: Prepared) -> list[TranscriptSegment]
 def lexical_entry(asset: Asset, schema: dict[str, Any], text: str, prepared: Prepared) -> lexical.Entry:
     """What the asset is found by in words: its text, or its captions and what is said in it; and its name."""
     return lexical.entry_of(asset, schema, [text] if text else [*asset.captions, prepared.words])
-
-
-def follow(job: Job) -> None:
-    """Show on the asset what became of its job: failed, cancelled, or waiting again."""
-    status = Asset.State.PENDING if job.state == Job.State.QUEUED else Asset.State.FAILED
-    error = (
-        None if status == Asset.State.PENDING else job.error or {"type": "cancelled", "detail": "Cancelled."}
-    )
-    arguments = job.arguments
-    found = Asset.objects.filter(pk=arguments["asset"], revision=arguments["revision"])
-    found.update(status=status, error=error)
-    if status == Asset.State.FAILED and (asset := found.first()):
-        event_payloads.failed(asset, error)

@@ -7,9 +7,12 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable
 
+from django.utils.translation import gettext_lazy
+
 from tenants.datasets import metadata
 from tenants.datasets.models import Asset, Dataset, Facet, TranscriptSegment
 from tenants.jobs import services as jobs
+from tenants.jobs.kinds import job
 from tenants.retrieval import lexical
 from tenants.retrieval.changes import record_changes
 from tenants.scope import tenant_scope
@@ -20,6 +23,7 @@ BATCH = 200
 Values = Counter[tuple[str, str | None, float | None]]
 
 
+@job("reindex_metadata", queue="default", label=gettext_lazy("Apply changed fields"))
 def reindex_metadata(claimed: jobs.Claim) -> None:
     """Go through the assets of this job's dataset in the order of their ids. Running twice changes nothing more."""
     dataset_id, start = uuid.UUID(claimed.arguments["dataset"]), time.thread_time()

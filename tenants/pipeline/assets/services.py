@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from tenants.accounts import metering, quotas
-from tenants.datasets import metadata
+from tenants.datasets import event_payloads, metadata
 from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegment
 from tenants.datasets.selectors import copies_of, visible_assets
 from tenants.datasets.services import drop_blob, keep_blob, learn_schema, lock_dataset, write_blob
@@ -23,7 +23,6 @@ from tenants.events.services import record
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED, enqueue
 from tenants.moderation.models import AuditRequest
-from tenants.pipeline.assets import event_payloads
 from tenants.pipeline.assets.queueing import queue_embedding
 from tenants.pipeline.assets.uploads import (
     Upload,

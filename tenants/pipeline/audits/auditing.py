@@ -18,6 +18,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.utils.translation import gettext_lazy
 
 from ml.auditing.examiner import Examination, Subject
 from ml.detectors.base import Words
@@ -26,6 +27,7 @@ from tenants.datasets.models import Asset, Blob, TranscriptSegment
 from tenants.datasets.selectors import visible_assets
 from tenants.events import webhooks
 from tenants.jobs import services as jobs
+from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
 from tenants.moderation import evidence as documents
 from tenants.moderation import known, policies, record, reviews, strikes
@@ -37,7 +39,7 @@ from tenants.pipeline.audits.effects import ALLOW, BLOCK, REVIEW, apply_decision
 from tenants.pipeline.audits.examining import examiner, options_of, specs_of
 from tenants.scope import tenant_scope
 
-__all__ = ["apply_decision", "audit_item", "follow", "settle_failed"]
+__all__ = ["apply_decision", "audit_item", "settle_failed"]
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +79,19 @@ class Case:
         }
 
 
+def _on_end(job: Job) -> None:
+    """Show on the request what became of its job. One that has failed for good is decided all the same."""
+    audit_id = uuid.UUID(job.arguments["audit"])
+    error = None
+    if job.state != Job.State.QUEUED:
+        error = job.error or {"type": "cancelled", "detail": "Cancelled."}
+    AuditRequest.objects.filter(pk=audit_id).update(error=error)
+    if job.state == Job.State.FAILED:
+        # In a transaction of its own, as the record is locked after everything else.
+        transaction.on_commit(partial(_give_up, job.tenant_id, audit_id), robust=True)
+
+
+@job("audit_item", queue="audit", label=gettext_lazy("Audit"), on_end=_on_end, outlives_parent=True)
 def audit_item(claimed: jobs.Claim) -> None:
     """Audit the item of this job, and end the job in the transaction that stores the audit. Raises LeaseLost."""
     with tenant_scope(claimed.tenant_id):
@@ -247,18 +262,6 @@ def pictures_of(examination: Examination) -> list[tuple[str, bytes]]:
 
 
 # --- Jobs that end badly ---------------------------------------------------------------------------------
-
-
-def follow(job: Job) -> None:
-    """Show on the request what became of its job. One that has failed for good is decided all the same."""
-    audit_id = uuid.UUID(job.arguments["audit"])
-    error = None
-    if job.state != Job.State.QUEUED:
-        error = job.error or {"type": "cancelled", "detail": "Cancelled."}
-    AuditRequest.objects.filter(pk=audit_id).update(error=error)
-    if job.state == Job.State.FAILED:
-        # In a transaction of its own, as the record is locked after everything else.
-        transaction.on_commit(partial(_give_up, job.tenant_id, audit_id), robust=True)
 
 
 def _give_up(tenant_id: uuid.UUID, audit_id: uuid.UUID) -> None:

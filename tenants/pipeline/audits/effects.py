@@ -6,9 +6,9 @@ import uuid
 from collections.abc import Sequence
 
 from tenants.accounts import quotas
+from tenants.datasets import event_payloads
 from tenants.datasets.models import Asset
 from tenants.events.services import record
-from tenants.pipeline.assets import event_payloads
 from tenants.pipeline.assets.queueing import queue_embedding
 from tenants.retrieval import lexical
 from tenants.retrieval.vectors import remove_vectors

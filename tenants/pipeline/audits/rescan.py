@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 from django.db import connection
+from django.utils.translation import gettext_lazy
 from uuid_utils.compat import uuid7
 
 from ml.hashing.fingerprints import Fingerprints
@@ -24,6 +25,7 @@ from tenants.datasets.models import Asset
 from tenants.datasets.selectors import visible_assets
 from tenants.errors import Invalid, Unavailable
 from tenants.jobs import services as jobs
+from tenants.jobs.kinds import job
 from tenants.moderation import known, record
 from tenants.moderation.known_matching import copies_of
 from tenants.moderation.known_memory import Listed, Loaded
@@ -72,6 +74,7 @@ class Tally:
         return cls(**arguments.get("tally", {}))
 
 
+@job("match_again", queue="default", label=gettext_lazy("Look for known copies"))
 def match_again(claimed: jobs.Claim) -> None:
     """Block earlier copies of the job's item, or let them go. Raises LeaseLost, Cancelled."""
     if claimed.arguments.get("release"):

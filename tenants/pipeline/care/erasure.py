@@ -15,6 +15,7 @@ from typing import Any
 from django.apps import apps
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from tenants.datasets.models import Asset, Blob, Dataset, ImportRow
 from tenants.datasets.services import collect_blobs
@@ -26,6 +27,7 @@ from tenants.generation import services as generating
 from tenants.generation.models import Generation
 from tenants.jobs import notes
 from tenants.jobs import services as jobs
+from tenants.jobs.kinds import job
 from tenants.pipeline.assets.services import _erase as erase_rows
 from tenants.pipeline.assets.services import erase_some
 from tenants.pipeline.care import erasure_receipts as receipts
@@ -195,6 +197,13 @@ def finish(claimed: jobs.Claim, erasure: Erasure, late: Mapping[str, int], *, cp
 # --- A dataset -------------------------------------------------------------------------------------------
 
 
+@job(
+    "delete_dataset",
+    queue="default",
+    label=gettext_lazy("Delete a dataset"),
+    cancellable=False,
+    while_suspended=True,
+)
 def erase_dataset(claimed: jobs.Claim) -> None:
     """Erase the dataset of this job. A killed attempt is taken up where it stopped."""
     dataset_id, start = uuid.UUID(claimed.arguments["dataset"]), time.thread_time()

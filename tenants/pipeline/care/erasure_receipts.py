@@ -22,6 +22,7 @@ from django.utils.translation import gettext as _
 from tenants.datasets.models import Asset, Blob, Import
 from tenants.errors import NotFound
 from tenants.events.models import Erasure, Export, IdempotentAnswer
+from tenants.jobs import kinds
 from tenants.jobs.models import Job, JobNote
 from tenants.jobs.services import UNFINISHED
 from tenants.retrieval import due
@@ -32,7 +33,6 @@ from tenants.retrieval.vectors import KEEP_TOMBSTONES
 # even retried, and finds nothing.
 NOBODY = str(uuid.UUID(int=0))
 SCRUBBED = {"asset": NOBODY, "note": "What this job worked on was erased."}
-ASSET_JOBS = ("embed_asset", "embed_media")
 CHUNK = 1000
 # Receipts that no job finishes: written with the deletion itself.
 AT_ONCE = (Erasure.Kind.ASSET, Erasure.Kind.RETENTION)
@@ -162,7 +162,8 @@ def scrub_jobs(limit: int = CHUNK) -> Counter[str]:
 
 
 def _jobs_of_nobody() -> QuerySet[Any]:
-    ended = Job.objects.filter(kind__in=ASSET_JOBS, state__in=Job.TERMINAL).exclude(arguments__asset=NOBODY)
+    about = kinds.names(lambda kind: kind.names_asset)
+    ended = Job.objects.filter(kind__in=about, state__in=Job.TERMINAL).exclude(arguments__asset=NOBODY)
     named = ended.annotate(names=Cast(KeyTextTransform("asset", "arguments"), UUIDField()))
     return named.filter(~Exists(Asset.objects.filter(pk=OuterRef("names"))))
 

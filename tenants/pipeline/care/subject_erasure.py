@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db.models import Count, F, Q, QuerySet, Sum
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from tenants.datasets.metadata import check_json
 from tenants.datasets.models import Asset
@@ -21,6 +22,7 @@ from tenants.events.models import Erasure
 from tenants.events.services import record
 from tenants.generation.models import Generation
 from tenants.jobs import services as jobs
+from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
 from tenants.moderation import strikes
 from tenants.pipeline.care.erasure import BATCH, clear, erase_batch, finish, held, locked, note
@@ -177,6 +179,13 @@ def resume_erasures() -> int:
     return len([_queue(erasure) for erasure in left])
 
 
+@job(
+    "erase_subject",
+    queue="default",
+    label=gettext_lazy("Erase a person's data"),
+    cancellable=False,
+    while_suspended=True,
+)
 def erase_subject(claimed: jobs.Claim) -> None:
     """Erase what the erasure of this job asks for. A killed attempt is taken up where it stopped."""
     start, erasure_id = time.thread_time(), uuid.UUID(claimed.arguments["erasure"])

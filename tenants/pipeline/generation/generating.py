@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 from django.conf import settings
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from tenants.accounts.models import Tenant
 from tenants.datasets.models import Asset
@@ -29,6 +30,7 @@ from tenants.generation import previews
 from tenants.generation.models import Generation
 from tenants.generation.progress import Look, pixels_of
 from tenants.jobs import services as jobs
+from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
 from tenants.moderation.models import Audit
 from tenants.pipeline.assets.embedding import SWITCHES
@@ -61,6 +63,23 @@ class GenerationFailed(ServiceError):
         self.slug = code
 
 
+def _on_end(job: Job) -> None:
+    """Show on the generation what became of its job: it ended badly, or is queued again."""
+    row = Generation.objects.filter(job_id=job.id).first()
+    if row is None:
+        return
+    row.state, row.error = _shown(job)
+    row.finished_at = timezone.now() if job.finished else None
+    if not job.finished:
+        # The prompt is looked at anew: the policy may have changed.
+        row.prompt_audit_id = None
+    row.save(update_fields=["state", "error", "finished_at", "prompt_audit_id"])
+    if job.state == Job.State.FAILED:
+        told = {"generation": row.id, "state": str(row.state), "error": (row.error or {}).get("type")}
+        webhooks.emit("generation.failed", told)
+
+
+@job("generate", queue="generate", label=gettext_lazy("Generate from words"), on_end=_on_end, kept=True)
 def generate(claimed: jobs.Claim) -> None:
     """Make what the generation of this job wants, and end the job.
 
@@ -192,22 +211,6 @@ def joint_space() -> JointSpace:
 
 
 # --- Jobs that end badly ---------------------------------------------------------------------------------
-
-
-def follow(job: Job) -> None:
-    """Show on the generation what became of its job: it ended badly, or is queued again."""
-    row = Generation.objects.filter(job_id=job.id).first()
-    if row is None:
-        return
-    row.state, row.error = _shown(job)
-    row.finished_at = timezone.now() if job.finished else None
-    if not job.finished:
-        # The prompt is looked at anew: the policy may have changed.
-        row.prompt_audit_id = None
-    row.save(update_fields=["state", "error", "finished_at", "prompt_audit_id"])
-    if job.state == Job.State.FAILED:
-        told = {"generation": row.id, "state": str(row.state), "error": (row.error or {}).get("type")}
-        webhooks.emit("generation.failed", told)
 
 
 def _shown(job: Job) -> tuple[str, dict[str, Any] | None]:

@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_noop
+from django.utils.translation import gettext_lazy, gettext_noop
 
 from tenants.accounts.models import Tenant
 from tenants.datasets import storage
@@ -25,6 +25,7 @@ from tenants.errors import Conflict, NotFound, NotReady, room_on_disk
 from tenants.events.models import Export
 from tenants.events.services import record
 from tenants.jobs import services as jobs
+from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
 from tenants.pipeline.care.erasure_receipts import live_exports
 from tenants.pipeline.transfer.export_writing import ZipSink, write_export
@@ -92,6 +93,13 @@ def _path(export: Export) -> str:
     return f"{export.tenant_id}/export/{export.id}.zip"
 
 
+@job(
+    "export_tenant",
+    queue="default",
+    label=gettext_lazy("Export the workspace"),
+    kept=True,
+    while_suspended=True,
+)
 def export_tenant(claimed: jobs.Claim) -> None:
     """Make the export of this job. An attempt that was killed begins anew: its file had no name."""
     start, export_id = time.thread_time(), uuid.UUID(claimed.arguments["export"])

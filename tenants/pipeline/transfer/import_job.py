@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from django.conf import settings
 from django.db import transaction
-from django.utils.translation import gettext
+from django.utils.translation import gettext, gettext_lazy
 from django.utils.translation import gettext as _
 
 from tenants.accounts import quotas
@@ -25,6 +25,7 @@ from tenants.errors import QuotaExceeded, ServiceError, Unavailable
 from tenants.events.services import record
 from tenants.jobs import notes
 from tenants.jobs import services as jobs
+from tenants.jobs.kinds import job
 from tenants.jobs.models import Job, JobDispatch
 from tenants.pipeline.assets import bulk
 from tenants.pipeline.assets.embedding import SWITCHES
@@ -41,6 +42,7 @@ PLACES = 4
 POSTPONE_S = 5.0
 
 
+@job("import_assets", queue="import", label=gettext_lazy("Import"), on_end=imports.on_end, kept=True)
 def run_import(claimed: jobs.Claim) -> None:
     """Import what is left of this job's source. Raises ServiceError for a source that cannot be read on."""
     with tenant_scope(claimed.tenant_id):

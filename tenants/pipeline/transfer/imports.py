@@ -284,7 +284,7 @@ def _failure(row: ImportRow, job_import: Import) -> dict[str, Any]:
     }
 
 
-def follow(job: Job) -> None:
+def on_end(job: Job) -> None:
     """What an import that ended badly leaves: its receipt, and its file for a retry for as long as upkeep keeps it."""
     row = Import.objects.filter(pk=job.arguments["import"]).first()
     if row is not None and job.finished:

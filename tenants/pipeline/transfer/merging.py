@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from django.db.models import Count, QuerySet
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from tenants.accounts import quotas
 from tenants.datasets.models import Asset, Dataset, ImportRow, TranscriptSegment
@@ -27,6 +28,7 @@ from tenants.datasets.services import lock_dataset
 from tenants.errors import Conflict, Invalid, NotFound
 from tenants.events.services import record
 from tenants.jobs import services as jobs
+from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
 from tenants.learning.models import GoldenAnswer
 from tenants.pipeline.assets.services import replace_captions
@@ -79,6 +81,7 @@ def start_merge(*, dataset_id: uuid.UUID, plan: uuid.UUID | None = None, actor: 
         return jobs.enqueue(kind=KIND, arguments=arguments, total=total, reserve={})
 
 
+@job("merge_copies", queue="default", label=gettext_lazy("Merge copies of files"))
 def merge_copies(claimed: jobs.Claim) -> None:
     """Look or merge, file by file. A killed attempt is taken up where it stopped: what is merged has no copies."""
     start, arguments = time.thread_time(), claimed.arguments

@@ -18,12 +18,14 @@ import numpy as np
 from django.conf import settings
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from ml.projection.embed import POINTS, VECTORS
 from tenants.datasets import storage
 from tenants.errors import Conflict, NotFound, room_on_disk
 from tenants.jobs import notes, processes
 from tenants.jobs import services as jobs
+from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
 from tenants.retrieval.maps.points import packed, path_of, wanted_of
 from tenants.retrieval.maps.reading import Read, read
@@ -49,6 +51,13 @@ class DrawingFailed(Conflict):
     slug, title = "map-not-drawn", "The map could not be drawn"
 
 
+def _on_end(job: Job) -> None:
+    """Show on the map what became of its job."""
+    rows = EmbeddingMap.objects.filter(job_id=job.id)
+    rows.update(state=State.FAILED if job.finished else State.PENDING, error=_reason(job))
+
+
+@job("project_map", queue="index", label=gettext_lazy("Draw a map"), on_end=_on_end)
 def project_map(claimed: jobs.Claim) -> None:
     """Draw the map of this job and end it. Raises NotFound where it was deleted, DrawingFailed, Cancelled,
     LeaseLost."""
@@ -159,12 +168,6 @@ def _keep(
             raise NotFound(_("This map was deleted."))
         result = {"map": str(row.id), "points": len(places), "total": taken.total, **details}
         jobs.succeed(claimed, result=result, cpu_s=cpu_s, gpu_s=0, used={})
-
-
-def follow(job: Job) -> None:
-    """Show on the map what became of its job."""
-    rows = EmbeddingMap.objects.filter(job_id=job.id)
-    rows.update(state=State.FAILED if job.finished else State.PENDING, error=_reason(job))
 
 
 def _reason(job: Job) -> dict[str, Any] | None:

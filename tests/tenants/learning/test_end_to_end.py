@@ -22,7 +22,7 @@ from tenants.scope import tenant_scope
 from tests.api.conftest import Api
 from tests.tenants.learning.world import WORDS, add_picture, drawing, new_dataset
 from tests.waiting import until
-from workers import tasks
+from workers.base import run_job
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ def dataset(party, settings, tmp_path):
             for n, words in enumerate(WORDS[:PAIRS])
         ]
     for one in added:
-        tasks.embed_asset(str(one.job.id), str(party.id))
+        run_job(str(one.job.id), str(party.id))
     return made
 
 
@@ -69,7 +69,7 @@ def trainer_of(row) -> int | None:
 
 def run_and_kill(party, row, job) -> None:
     """One attempt, whose trainer is killed with -9 once it has said what it makes of the data."""
-    attempt = threading.Thread(target=tasks.finetune, args=(str(job.id), str(party.id)))
+    attempt = threading.Thread(target=run_job, args=(str(job.id), str(party.id)))
     attempt.start()
     until(lambda: not attempt.is_alive() or "quality" in model_of(party, row).data, 240)
     assert attempt.is_alive(), job_of(party, job.id).error
@@ -87,7 +87,7 @@ def test_from_pairs_to_searches_and_back(party, dataset):
     run_and_kill(party, row, job)
     assert job_of(party, job.id).state == "queued"
     assert model_of(party, row).state == "draft"
-    tasks.finetune(str(job.id), str(party.id))
+    run_job(str(job.id), str(party.id))
     job, model = job_of(party, job.id), model_of(party, row)
     assert (job.state, job.error, model.state) == ("succeeded", None, "candidate")
     shown = Api(party.token).get(f"/models/{row.id}").json()
@@ -107,7 +107,7 @@ def test_from_pairs_to_searches_and_back(party, dataset):
     # Into service, whatever the figures of so small a world are, and back.
     with tenant_scope(party.id):
         promotion = promotions.promote(model=model, override_reason="A test.")
-    tasks.embed_beside(str(promotion.job_id), str(party.id))
+    run_job(str(promotion.job_id), str(party.id))
     assert job_of(party, promotion.job_id).error is None
     with tenant_scope(party.id):
         promotion = Promotion.objects.get(pk=promotion.pk)
@@ -134,7 +134,7 @@ def test_data_from_which_nothing_can_be_learnt_fail_at_once_and_say_why(party, s
         pair = add_picture(dataset, drawing(WORDS[0]), WORDS[0])
         row, job = services.start_finetune(dataset_id=dataset.id)
         delete_asset(asset_id=pair.id)
-    tasks.finetune(str(job.id), str(party.id))
+    run_job(str(job.id), str(party.id))
     job = job_of(party, job.id)
     assert (job.state, job.attempts, job.error["type"]) == ("failed", 1, "no-pairs")
     assert model_of(party, row).error == job.error

@@ -14,7 +14,7 @@ from tenants.learning.trainer import Trained, TrainingRefused
 from tenants.retrieval import spaces
 from tenants.scope import tenant_scope
 from tests.tenants.learning.world import Space, add_pairs, new_dataset, write_space
-from workers import tasks
+from workers.base import run_job
 
 METRICS = {"domain": {"model": {"text>image": {"r1": 0.5}}}}
 
@@ -71,7 +71,7 @@ def started(party, dataset):
 
 def run(party, started):
     row, job = started
-    tasks.finetune(str(job.id), str(party.id))
+    run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         return LearntModel.objects.get(pk=row.pk), Job.objects.get(pk=job.pk)
 
@@ -166,7 +166,7 @@ def test_another_worker_that_took_over_is_not_written_over(party, started, space
 def test_a_model_that_was_deleted_fails_its_job(party, started, space, trains):
     with tenant_scope(party.id):
         LearntModel.objects.filter(pk=started[0].pk).delete()
-    tasks.finetune(str(started[1].id), str(party.id))
+    run_job(str(started[1].id), str(party.id))
     with tenant_scope(party.id):
         job = Job.objects.get(pk=started[1].pk)
         assert (job.state, job.error["type"]) == ("failed", "not-found")

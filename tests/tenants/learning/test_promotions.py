@@ -14,7 +14,7 @@ from tenants.pipeline.assets import backfill_embeddings
 from tenants.retrieval import spaces
 from tenants.scope import tenant_scope
 from tests.tenants.learning.world import add_picture, drawing, embed, new_dataset, new_model, unit, with_files
-from workers import tasks
+from workers.base import run_job
 
 CLOSE, FAR = unit(1, 0.1), unit(0, 0, 1)
 
@@ -48,7 +48,7 @@ def embed_all(party, pictures, model, *vectors):
 
 
 def finish(party, promotion):
-    tasks.embed_beside(str(promotion.job_id), str(party.id))
+    run_job(str(promotion.job_id), str(party.id))
     with tenant_scope(party.id):
         job = Job.objects.get(pk=promotion.job_id)
         assert job.error is None
@@ -213,7 +213,7 @@ def test_a_roll_back_in_the_middle_stops_the_job(party, pictures, model, monkeyp
         real(run, items)
 
     monkeypatch.setattr(backfill_embeddings.Run, "_store", taken_back)
-    tasks.embed_beside(str(row.job_id), str(party.id))
+    run_job(str(row.job_id), str(party.id))
     with tenant_scope(party.id):
         assert Job.objects.get(pk=row.job_id).state in ("cancelled", "failed")
         row.refresh_from_db()
