@@ -16,11 +16,15 @@ KEPT = Path(__file__).with_name("openapi.json.gz")
 
 
 def canonical(document: Any, key: str = "") -> Any:
-    """The same document with what has no order in one order: members, and the names of `required` ones."""
+    """The same document with what has no order in one order: members, the names of `required` ones, and choices."""
     if isinstance(document, dict):
         return {name: canonical(document[name], name) for name in sorted(document)}
     if isinstance(document, list):
-        return sorted(document) if key == "required" else [canonical(part) for part in document]
+        return (
+            sorted(document, key=repr)
+            if key in ("required", "enum")
+            else [canonical(part) for part in document]
+        )
     return document
 
 
@@ -34,7 +38,7 @@ def generated() -> Any:
 
 
 def kept() -> Any:
-    return json.loads(gzip.decompress(KEPT.read_bytes()))
+    return canonical(json.loads(gzip.decompress(KEPT.read_bytes())))
 
 
 def differences(before: Any, after: Any, pointer: str = "") -> Iterator[str]:
