@@ -219,7 +219,7 @@ def settle(
         _answer_appeal(review, Appeal.State.UPHELD if unchanged(outcome) else Appeal.State.OVERTURNED)
     telling.decided(review, outcome)
     second_opinions.follow(case, review, outcome)
-    effects.follow(case, before, actor=actor, rule=review.rule)
+    effects.apply_standing(case, before, actor=actor, rule=review.rule)
     return outcome, line_of(case, outcome)
 
 

@@ -127,7 +127,7 @@ def _undo(case: Case | None, outcome: Outcome, actor: str, reason: str) -> tuple
     undoing.save(force_insert=True)
     if outcome.copies:
         copies.take_off(outcome.copies, actor=actor)
-    effects.follow(case, before, actor=actor, rule=outcome.rule)
+    effects.apply_standing(case, before, actor=actor, rule=outcome.rule)
     return undoing, line_of(case, undoing)
 
 

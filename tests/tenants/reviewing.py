@@ -10,7 +10,7 @@ from typing import Any
 from tenants.datasets.models import Asset, Dataset
 from tenants.datasets.services import create_dataset
 from tenants.jobs.models import Job
-from tenants.moderation import policy_document, reviews
+from tenants.moderation import effects, policy_document, reviews
 from tenants.moderation.decision import Decision, Fired
 from tenants.moderation.models import (
     Audit,
@@ -22,7 +22,6 @@ from tenants.moderation.models import (
     Review,
 )
 from tenants.pipeline.assets import services
-from tenants.pipeline.audits import effects
 from tenants.scope import tenant_scope
 
 ANN, BOB, CAROL = "user:ann", "user:bob", "user:carol"

@@ -16,9 +16,9 @@ from console.paging import parse_id
 from console.presenters import actor_names
 from tenants.accounts.permissions import ADMIN
 from tenants.datasets.models import Asset, Dataset
+from tenants.datasets.services import EMBEDDING_JOB
 from tenants.events import selectors as events
 from tenants.jobs.models import Job
-from tenants.pipeline.assets import queueing
 from tenants.retrieval.models import Vector
 
 GRID, TABLE = "grid", "table"
@@ -204,7 +204,7 @@ class FieldSummary:
 
 LINES = 10
 
-EMBEDDING = frozenset(queueing.KINDS.values())
+EMBEDDING = frozenset(EMBEDDING_JOB.values())
 
 #: How many of the newest jobs are looked through: what a job is about is no column that an index could be of.
 NEWEST_SEARCHED = 1_000

@@ -23,6 +23,7 @@ from tenants.datasets.selectors import copies_of
 from tenants.datasets.services import learn_schema, lock_dataset, write_blob
 from tenants.errors import Invalid
 from tenants.moderation import policies
+from tenants.moderation.effects import QUARANTINED
 from tenants.pipeline.assets.embedding import (
     MEDIA,
     findings,
@@ -42,7 +43,6 @@ from tenants.pipeline.assets.uploads import (
     vectors_of,
 )
 from tenants.pipeline.audits import audit_requests
-from tenants.pipeline.audits.effects import QUARANTINED
 from tenants.retrieval import encoding, lexical
 from tenants.retrieval.vectors import add_vectors
 from tenants.scope import current_tenant_id

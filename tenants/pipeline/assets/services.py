@@ -17,13 +17,20 @@ from tenants.accounts import metering, quotas
 from tenants.datasets import event_payloads, metadata
 from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegment
 from tenants.datasets.selectors import copies_of, visible_assets
-from tenants.datasets.services import drop_blob, keep_blob, learn_schema, lock_dataset, write_blob
+from tenants.datasets.services import (
+    drop_blob,
+    keep_blob,
+    learn_schema,
+    lock_dataset,
+    queue_embedding,
+    write_blob,
+)
 from tenants.errors import Conflict, Invalid, NotFound
 from tenants.events.services import record
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED, enqueue
+from tenants.moderation.effects import HIDDEN, hold
 from tenants.moderation.models import AuditRequest
-from tenants.pipeline.assets.queueing import queue_embedding
 from tenants.pipeline.assets.uploads import (
     Upload,
     check_captions,
@@ -32,7 +39,6 @@ from tenants.pipeline.assets.uploads import (
     vectors_of,
 )
 from tenants.pipeline.audits import audit_requests
-from tenants.pipeline.audits.effects import HIDDEN, hold
 from tenants.pipeline.transfer import import_sources
 from tenants.retrieval import lacking, lexical
 from tenants.retrieval.changes import record_changes

@@ -31,11 +31,12 @@ from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
 from tenants.moderation import evidence as documents
 from tenants.moderation import known, policies, record, reviews, strikes
+from tenants.moderation.cases import ALLOW, BLOCK, REVIEW
 from tenants.moderation.decision import Decision, decide, judged
+from tenants.moderation.effects import apply_decision
 from tenants.moderation.models import Audit, AuditPicture, AuditRequest, Evidence
 from tenants.pipeline.assets.services import meter
 from tenants.pipeline.audits.audit_requests import drop_content
-from tenants.pipeline.audits.effects import ALLOW, BLOCK, REVIEW, apply_decision
 from tenants.pipeline.audits.examining import examiner, options_of, specs_of
 from tenants.scope import tenant_scope
 

@@ -8,8 +8,9 @@ import uuid
 from tenants.datasets.models import Asset
 from tenants.jobs import services as jobs
 from tenants.moderation import record
+from tenants.moderation.cases import BLOCK
+from tenants.moderation.effects import apply_decision
 from tenants.moderation.models import Audit, Record
-from tenants.pipeline.audits.effects import BLOCK, apply_decision
 from tenants.scope import tenant_scope
 
 # Lines of the record: `subject` is the listed item.

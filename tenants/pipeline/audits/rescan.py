@@ -27,11 +27,12 @@ from tenants.errors import Invalid, Unavailable
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.moderation import known, record
+from tenants.moderation.cases import BLOCK
+from tenants.moderation.effects import apply_decision
 from tenants.moderation.known_matching import copies_of
 from tenants.moderation.known_memory import Listed, Loaded
 from tenants.moderation.models import HashEntry
 from tenants.pipeline.audits import releasing
-from tenants.pipeline.audits.effects import BLOCK, apply_decision
 from tenants.pipeline.audits.fingerprinting import look_at
 from tenants.scope import current_tenant_id, tenant_scope
 

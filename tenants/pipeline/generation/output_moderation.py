@@ -25,13 +25,13 @@ from tenants.errors import ServiceError
 from tenants.generation.models import Generation
 from tenants.jobs import services as jobs
 from tenants.moderation import policies
+from tenants.moderation.cases import BLOCK, REVIEW
 from tenants.moderation.decision import STRENGTH, Decision, Fired
 from tenants.moderation.models import Audit, AuditRequest
 from tenants.pipeline.assets.services import meter
 from tenants.pipeline.assets.uploads import Upload, check_upload
 from tenants.pipeline.audits import auditing
 from tenants.pipeline.audits.auditing import ENFORCE, Case
-from tenants.pipeline.audits.effects import BLOCK, REVIEW
 from tenants.pipeline.audits.examining import examiner, options_of, specs_of
 from tenants.scope import tenant_scope
 

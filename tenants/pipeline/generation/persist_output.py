@@ -22,13 +22,14 @@ from tenants.events import webhooks
 from tenants.events.services import record
 from tenants.generation.models import Generation, GenerationOutput
 from tenants.jobs import services as jobs
+from tenants.moderation.cases import BLOCK, REVIEW
+from tenants.moderation.effects import HIDDEN, QUARANTINED
 from tenants.moderation.models import Audit
 from tenants.pipeline.assets.embedding import keep_findings, make_ready
 from tenants.pipeline.assets.prepared import Prepared
 from tenants.pipeline.assets.services import insert_asset, meter
 from tenants.pipeline.audits import auditing
 from tenants.pipeline.audits.auditing import Case
-from tenants.pipeline.audits.effects import BLOCK, HIDDEN, QUARANTINED, REVIEW
 from tenants.pipeline.generation import output_moderation
 from tenants.pipeline.generation.output_moderation import Examined, Judged
 
