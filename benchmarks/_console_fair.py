@@ -103,7 +103,7 @@ FROM generate_series(1, %(count)s), (SELECT max(turn) AS turn FROM job_turn WHER
 
 def _queue(dataset: str) -> dict[str, Any]:
     from tenants.datasets.models import Dataset
-    from tenants.jobs import bell
+    from tenants.jobs import notify_workers
     from tenants.jobs.models import Job
     from tenants.pipeline.assets.services import add_asset
     from tenants.scope import operator_scope, tenant_scope
@@ -122,7 +122,7 @@ def _queue(dataset: str) -> dict[str, Any]:
     assets = [str(one.asset.id) for one in made]
     with tenant_scope(tenant):
         _sql(statement, {"like": made[0].job.id, "assets": assets, "texts": TEXTS, "count": WAITING})
-    bell.ring("embed")
+    notify_workers.notify("embed")
     return {"seconds": time.monotonic() - start, "waiting": WAITING}
 
 

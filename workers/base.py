@@ -14,11 +14,11 @@ from django.db import close_old_connections
 from ml.media import TRANSIENT, MediaError
 from tenants import observe
 from tenants.errors import ServiceError, StorageFull, Unavailable
+from tenants.jobs import fair_queue
 from tenants.jobs import services as jobs
-from tenants.jobs import turns
-from tenants.jobs.bell import ring
 from tenants.jobs.kinds import KINDS, Body, Kind
-from workers.pulse import pulse
+from tenants.jobs.notify_workers import notify
+from workers.heartbeat import heartbeat
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +26,12 @@ log = logging.getLogger(__name__)
 def run_next(queue: str) -> None:
     """Run the job whose turn it is in a queue. Many messages may ask for few jobs: then there is nothing to do."""
     close_old_connections()
-    taken = turns.take(queue)
+    taken = fair_queue.take(queue)
     if taken is None:
         return
     if taken.more:
         # Before the work: it may take long, and others may be idle.
-        ring(queue)
+        notify(queue)
     run_job(str(taken.job_id), str(taken.tenant_id))
 
 
@@ -59,7 +59,7 @@ def _told_of(claimed: jobs.Claim) -> dict[str, str | int]:
 def _run_claimed(claimed: jobs.Claim, body: Body) -> None:
     start = time.thread_time()
     try:
-        with pulse.over(claimed):
+        with heartbeat.over(claimed):
             body(claimed)
     except jobs.LeaseLost:
         log.warning("lease lost; another worker has the job")

@@ -11,22 +11,22 @@ from django.db import close_old_connections
 
 from tenants.accounts import passwords
 from tenants.events import deliveries, notices, quota_watch
-from tenants.jobs import bell
+from tenants.jobs import notify_workers
 from tenants.jobs.kinds import QUEUES
 from tenants.moderation import sealing
-from tenants.people import acting, invitations
+from tenants.people import impersonation, invitations
 from tenants.pipeline.upkeep import operator_acts, periodic
 from workers.base import JobTask, run_next
 
 
-@shared_task(base=JobTask, name=bell.TASK)
+@shared_task(base=JobTask, name=notify_workers.TASK)
 def next_job(queue: str) -> None:
     run_next(queue)
 
 
 @shared_task(name="workers.sweep_jobs")
 def sweep_jobs() -> None:
-    bell.sweep()
+    notify_workers.sweep()
 
 
 @shared_task(name="workers.flush_usage")
@@ -71,7 +71,7 @@ def erase_tenant(slug: str) -> None:
 @shared_task(name="workers.tend_operators")
 def tend_operators() -> None:
     """End what operators began and time has ended; go on with erasures whose worker was stopped."""
-    acting.end_expired()
+    impersonation.end_expired()
     operator_acts.resume_erasures()
 
 

@@ -11,10 +11,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from ml.media.fair_queue import Turns
 from ml.media.model import DecodedImage, Frame, MediaError, MediaInfo, Sound
 from ml.media.pool import Pool, died, timed_out
 from ml.media.process import Piece
-from ml.media.turns import Turns
 
 if TYPE_CHECKING:
     import numpy as np

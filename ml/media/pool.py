@@ -15,9 +15,9 @@ from collections.abc import Callable, Generator, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from ml.media.fair_queue import Turns
 from ml.media.model import MediaError
 from ml.media.process import Child, ChildDied, ChildTimeout, Piece
-from ml.media.turns import Turns
 
 JOBS_PER_CHILD = 500
 #: How often a file is given to a child that then dies.

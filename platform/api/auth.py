@@ -12,7 +12,7 @@ from rest_framework.request import Request
 
 from api.problems import Problem, Refusal
 from tenants import observe
-from tenants.accounts import gate
+from tenants.accounts import api_admission
 from tenants.accounts.keys import KeyRecord
 
 
@@ -23,7 +23,7 @@ class KeyAuthentication(BaseAuthentication):
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        record = gate.identify(token.strip())
+        record = api_admission.identify(token.strip())
         if record is None:
             raise AuthenticationFailed
         observe.tenant_id.set(record.tenant_id)

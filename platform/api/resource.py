@@ -19,8 +19,8 @@ from rest_framework.views import APIView
 from api.auth import key_of
 from api.problems import Problem, Refusal
 from api.rendering import Renderer
-from tenants.accounts import gate
-from tenants.accounts.tally import WINDOW_S
+from tenants.accounts import api_admission
+from tenants.accounts.rate_counter import WINDOW_S
 from tenants.scope import tenant_scope
 
 LENGTH_REQUIRED = Problem(
@@ -36,7 +36,7 @@ class Resource(APIView):
 
     scopes: Mapping[str, str | None] = {}
     http_method_names = ["get", "head", "post", "put", "patch", "delete"]
-    admission: gate.Admission | None = None
+    admission: api_admission.Admission | None = None
     found: Any = None
     # When this request came to its view (of time.perf_counter), and the milliseconds that key, scope and rate took.
     begun: float = 0.0
@@ -83,7 +83,7 @@ class Resource(APIView):
     def check_throttles(self, request: Request) -> None:
         """Count the request; refuse it over the plan's rate or over the month's requests."""
         # Called again, it is still one request.
-        self.admission = request.META.get(ADMISSION) or gate.count(key_of(request))
+        self.admission = request.META.get(ADMISSION) or api_admission.count(key_of(request))
         request.META[ADMISSION] = self.admission
         rate, limit = self.admission.rate, key_of(request).request_limit
         if rate is not None and rate.exceeded:
@@ -117,7 +117,7 @@ def since(moment: float) -> float:
     return (time.perf_counter() - moment) * 1000
 
 
-def _rate_headers(rate: gate.Rate) -> dict[str, str]:
+def _rate_headers(rate: api_admission.Rate) -> dict[str, str]:
     """As in draft-ietf-httpapi-ratelimit-headers."""
     return {
         "RateLimit-Policy": f'"default";q={rate.limit};w={WINDOW_S}',
@@ -125,7 +125,7 @@ def _rate_headers(rate: gate.Rate) -> dict[str, str]:
     }
 
 
-def _rate_exceeded(rate: gate.Rate) -> Problem:
+def _rate_exceeded(rate: api_admission.Rate) -> Problem:
     detail = f"The plan allows {rate.limit} requests a minute. Try again in {rate.reset_s} s."
     return Problem(
         "rate-limited", 429, "Too many requests", detail, headers={"Retry-After": str(rate.reset_s)}

@@ -23,7 +23,7 @@ from uuid_utils.compat import uuid7
 
 from api.problems import Refusal, problem_of, too_large
 from api.resource import ADMISSION
-from config.bodies import SMALL, Bodies, ClientLeft, Receive
+from config.request_bodies import SMALL, Bodies, ClientLeft, Receive
 from config.threads import Turns, WarmestFirst
 from tenants import observe
 from tenants.errors import StorageFull
@@ -77,7 +77,7 @@ class Bridge:
 
     Whoever sends a large body is first asked for by its headers alone: the view runs until it reads the body, and
     answers by itself where key, scope, rate, path or announced size are refused. What it wants to read is then spooled
-    (config.bodies), and the view is called again.
+    (config.request_bodies), and the view is called again.
     """
 
     def __init__(self, wsgi: Any, threads: int) -> None:

@@ -1,4 +1,4 @@
-"""The Celery application: a doorbell only, the Job row is the truth (tenants/jobs)."""
+"""The Celery application. It carries workers, routing and schedules; the Job row is the truth (tenants/jobs)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The edge of the web process: Django in threads; open event streams and answers that wait without a thread each.
 
-Django answers everything. Where an answer opens a stream (it names a job in the header
-`tenants.jobs.live.FOLLOW`), the edge keeps the connection and follows that job; where it is to be held back until a
-job has ended (`live.WAIT`), the edge waits. So keys, sessions, scopes, rates and refusals are Django's alone.
+Django answers everything. Where an answer opens a stream (it names a job in the header `FOLLOW` of
+`tenants.jobs.server_sent_events`), the edge keeps the connection and follows that job; where it is to be held back
+until a job has ended (`WAIT`), the edge waits. So keys, sessions, scopes, rates and refusals are Django's alone.
 Why: docs/adr/0002-one-port-asgi-edge.md.
 """
 
@@ -17,13 +17,13 @@ from dataclasses import replace
 from typing import Any
 
 from config import tracing
-from config.bodies import ClientLeft, Receive
 from config.bridge import STALLED_S, Answer, Bridge, Headers, Scope, Send
 from config.connections import Connections
-from config.follow import Follower, Full, Stream
+from config.event_stream import Follower, Full, Stream
 from config.proxies import TrustedProxies
-from tenants.accounts.tally import tally
-from tenants.jobs.live import FOLLOW, WAIT
+from config.request_bodies import ClientLeft, Receive
+from tenants.accounts.rate_counter import rate_counter
+from tenants.jobs.server_sent_events import FOLLOW, WAIT
 from tenants.retrieval.later import later
 from tenants.valkey import Unavailable
 
@@ -140,7 +140,7 @@ class Edge:
 
 def _send_what_waits() -> None:
     try:
-        tally.flush()
+        rate_counter.flush()
     except Unavailable:
         log.warning("Valkey is away: requests of the last moments are not counted")
     later.flush()

@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from tenants.jobs import fleet, tallies
+from tenants.jobs import job_counters, worker_registry
 
 # Name, what it tells, and how to read it of a fleet.Queue.
 QUEUES = (
@@ -19,13 +19,16 @@ QUEUES = (
     ("crosslight_jobs_overdue", "Jobs whose time to wait again has passed.", "overdue"),
 )
 SECONDS = {
-    tallies.WAITED: ("crosslight_job_wait_seconds", "From queueing to the first start of jobs that ended."),
-    tallies.RAN: ("crosslight_job_run_seconds", "From the first start to the end."),
+    job_counters.WAITED: (
+        "crosslight_job_wait_seconds",
+        "From queueing to the first start of jobs that ended.",
+    ),
+    job_counters.RAN: ("crosslight_job_run_seconds", "From the first start to the end."),
 }
 
 
 def queues() -> Iterator[Metric]:
-    found = fleet.queues()
+    found = worker_registry.queues()
     for name, what, field in QUEUES:
         family = GaugeMetricFamily(name, what, labels=["queue"])
         for queue in found:
@@ -34,7 +37,7 @@ def queues() -> Iterator[Metric]:
 
 
 def ended() -> Iterator[Metric]:
-    found = tallies.read()
+    found = job_counters.read()
     count = CounterMetricFamily("crosslight_jobs_ended", "Jobs that ended.", labels=["kind", "state"])
     for (kind, state), number in found.ended.items():
         count.add_metric([kind, state], number)
@@ -47,9 +50,9 @@ def ended() -> Iterator[Metric]:
         yield family
 
 
-def buckets(spread: tallies.Spread) -> list[tuple[str, float]]:
+def buckets(spread: job_counters.Spread) -> list[tuple[str, float]]:
     """As Prometheus wants them: how many took no longer than each limit."""
-    limits = [*map(str, tallies.BUCKETS), "+Inf"]
+    limits = [*map(str, job_counters.BUCKETS), "+Inf"]
     return list(zip(limits, map(float, accumulate(spread.counts)), strict=True))
 
 
@@ -61,7 +64,7 @@ class _Process:
 
 def workers() -> Iterator[Metric]:
     by_name: dict[str, _Process] = {}
-    for worker in fleet.workers():
+    for worker in worker_registry.workers():
         seen = by_name.setdefault(worker.name.partition("@")[0], _Process())
         seen.count, seen.threads = seen.count + 1, seen.threads + worker.threads
     family = GaugeMetricFamily(

@@ -24,7 +24,7 @@ from tenants.accounts.models import Membership, Tenant, User
 from tenants.accounts.operators import label_of
 from tenants.accounts.permissions import SEARCH, Actor, scopes_of
 from tenants.errors import NotFound, ServiceError
-from tenants.people import acting
+from tenants.people import impersonation
 from tenants.scope import tenant_scope
 
 SESSION_KEY = "tenant"
@@ -44,7 +44,7 @@ class Workspace:
     role: str
     scopes: frozenset[str]
     has_others: bool
-    acting: str = ""
+    impersonation: str = ""
     acting_id: uuid.UUID | None = None
     looks_only: bool = False
 
@@ -86,10 +86,10 @@ def find_workspace(user: User, chosen: str | None) -> Workspace | None:
 
 def workspace_of(request: Any) -> Workspace | None:
     """Where this session works: an operator who acts, there alone; everybody else, where they belong."""
-    row = acting.current(request.user, request.session.session_key)
+    row = impersonation.current(request.user, request.session.session_key)
     if row is None:
         return find_workspace(request.user, request.session.get(SESSION_KEY))
-    role = acting.role_of(row)
+    role = impersonation.role_of(row)
     return Workspace(
         tenant=row.tenant,
         role=role,

@@ -16,7 +16,7 @@ from console.presenters import job_lines
 from tenants.accounts.permissions import READ, WRITE
 from tenants.accounts.watchers import by_session
 from tenants.errors import Conflict, Invalid, QuotaExceeded
-from tenants.jobs import live, selectors, services, timing
+from tenants.jobs import selectors, server_sent_events, services, timing
 from tenants.jobs.kinds import KINDS
 from tenants.jobs.models import Job
 
@@ -108,9 +108,9 @@ def events(request: Request, job_id: uuid.UUID) -> HttpResponse:
     """Server-Sent Events; the server's edge goes on from this answer (config.edge)."""
     with request.workspace.open():
         job = selectors.get_job(job_id)
-    if live.seen_to_the_end(job, request.headers.get("Last-Event-ID", "")):
+    if server_sent_events.seen_to_the_end(job, request.headers.get("Last-Event-ID", "")):
         return HttpResponse(status=204)
-    body, headers = live.opening(job, by_session(request.session.session_key or ""))
+    body, headers = server_sent_events.opening(job, by_session(request.session.session_key or ""))
     return HttpResponse(body, headers=headers)
 
 

@@ -27,7 +27,7 @@ from tenants.datasets import serving, storage
 from tenants.datasets.models import Asset
 from tenants.datasets.selectors import list_datasets
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound, ServiceError
-from tenants.moderation import agreement, bulk, queue, reviews, selectors, showing, undoing
+from tenants.moderation import agreement, bulk, queue, review_serializers, reviews, selectors, undoing
 from tenants.moderation.cases import WAITING, read_cases
 from tenants.moderation.models import Outcome, Review
 from tenants.moderation.reviews import MAX_LABELS, MAX_REASON
@@ -333,7 +333,7 @@ def undo(request: Request, outcome_id: uuid.UUID) -> HttpResponse:
 def outcomes(request: Request) -> HttpResponse:
     """What was decided last, with what can be taken back."""
     with request.workspace.open():
-        rows = showing.list_outcomes(actor=actor_of(request).label)
+        rows = review_serializers.list_outcomes(actor=actor_of(request).label)
         found = page_of(rows, request.GET.get("before", ""), PAGE)
         lines = _outcome_lines(found.items)
     return page(request, "outcomes.html", {"lines": lines, "next": found.next})
@@ -460,7 +460,7 @@ def _bulk_apply(request: Request, form: BulkForm) -> tuple[int, bulk.Applied]:
 @needs(MODERATE, methods=("POST",))
 def undo_batch(request: Request, batch_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
-        if not showing.list_outcomes(actor=actor_of(request).label, batch=batch_id).exists():
+        if not review_serializers.list_outcomes(actor=actor_of(request).label, batch=batch_id).exists():
             raise NotFound(_("There is no such bulk decision."))
     form = UndoForm(request.POST)
     reason = form.cleaned_data["reason"] if form.is_valid() else ""

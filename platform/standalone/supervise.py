@@ -77,7 +77,7 @@ class Supervisor:
     ) -> None:
         self._spawner = spawner
         self._state_file = state_file
-        # For operators, who see it under /operator/ (tenants.jobs.fleet).
+        # For operators, who see it under /operator/ (tenants.jobs.worker_registry).
         self._restarts_file = state_file.with_name("restarts.json")
         self._say = say
         self._patience = patience

@@ -44,15 +44,15 @@ def configured() -> bool:
 
 def post_invitation(invitation_id: uuid.UUID) -> None:
     """Have the invitation mailed once the caller's transaction has committed."""
-    transaction.on_commit(partial(ring, "workers.mail_invitation", str(invitation_id)))
+    transaction.on_commit(partial(send, "workers.mail_invitation", str(invitation_id)))
 
 
 def post_reset(email: str) -> None:
     """Have a reset link mailed, if the address is known; the caller does the same work for any address."""
-    ring("workers.mail_reset", email)
+    send("workers.mail_reset", email)
 
 
-def ring(task: str, *arguments: str) -> None:
+def send(task: str, *arguments: str) -> None:
     """Have a worker write a letter. Without a broker there is none, and the log says so."""
     try:
         current_app.signature(task, args=arguments).apply_async(queue=QUEUE, retry=False)

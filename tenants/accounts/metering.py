@@ -1,7 +1,7 @@
 """Usage metering without a database round trip a request.
 
-Requests add to a hash per tenant and day in Valkey (persistent keys: never evicted, kept by its append-only
-file), counted together by `tenants.accounts.tally`; a scheduled flush copies the day's totals to `UsageDay`. The copy
+Requests add to a hash per tenant and day in Valkey (persistent keys: never evicted, kept by its append-only file),
+counted together by `tenants.accounts.rate_counter`; a scheduled flush copies the day's totals to `UsageDay`. The copy
 is idempotent: totals, not increments.
 """
 
@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from tenants.accounts.models import QuotaCounter, Tenant, UsageDay
 from tenants.accounts.quotas import current_period
-from tenants.accounts.tally import DIRTY, WINDOW_S, When, day_key, month_key, tally
+from tenants.accounts.rate_counter import DIRTY, WINDOW_S, When, day_key, month_key, rate_counter
 from tenants.scope import current_tenant_id, tenant_scope
 from tenants.valkey import Unavailable, client
 
@@ -41,7 +41,7 @@ def record(*, tenant_id: uuid.UUID | str, amounts: Mapping[str, float]) -> None:
 
 def note(*, tenant_id: uuid.UUID | str, amounts: Mapping[str, float]) -> None:
     """Like `record`, without a round trip: for what is too frequent and too cheap to wait for Valkey."""
-    tally.add(str(tenant_id), this_moment(), amounts)
+    rate_counter.add(str(tenant_id), this_moment(), amounts)
 
 
 def this_moment() -> When:
@@ -65,7 +65,7 @@ def usage(*, first: dt.date, last: dt.date) -> list[tuple[dt.date, str, float]]:
 
 def _counted(tenant_id: uuid.UUID, day: str) -> dict[str, float]:
     try:
-        tally.flush()
+        rate_counter.flush()
         counted = client().hgetall(day_key(tenant_id, day))
     except Unavailable:
         return {}
@@ -74,7 +74,7 @@ def _counted(tenant_id: uuid.UUID, day: str) -> dict[str, float]:
 
 def flush() -> int:
     """Copy every changed tenant-day to the database; returns how many were copied."""
-    tally.flush()
+    rate_counter.flush()
     store, flushed = client(), 0
     for member in store.sunion(DIRTY, COPYING):
         # Moved before reading: an increment after this line marks the day dirty again.

@@ -6,7 +6,7 @@ import uuid
 
 from django.utils import timezone
 
-from tenants.accounts import flags, gate, keys, sessions
+from tenants.accounts import api_admission, flags, keys, sessions
 from tenants.accounts.models import Acting, Membership, Session, Tenant
 from tenants.accounts.permissions import READ, scopes_of
 
@@ -23,7 +23,7 @@ def may_watch(watcher: str, tenant_id: uuid.UUID) -> bool:
     """Whether the session or key still opens the tenant for reading: asked anew at every reading of a stream."""
     kind, _, name = watcher.partition(":")
     if kind == "key":
-        record = keys.look_up(name, gate.cached(name))
+        record = keys.look_up(name, api_admission.cached(name))
         return record is not None and keys.usable(record) and record.tenant_id == str(tenant_id)
     row = Session.objects.filter(handle=name, expire_date__gt=timezone.now(), user__is_active=True).first()
     if row is None:

@@ -147,7 +147,7 @@ class AssetTally(TenantModel):
     """So many assets more (or fewer) in a dataset, and in a status: their sum is what a count would say.
 
     Written by triggers on `asset`, one row a statement, so that no path can forget it and no two writers wait for each
-    other; `tenants.datasets.tallies` adds them up. No foreign key: rows of a deletion outlive the
+    other; `tenants.datasets.asset_counts` adds them up. No foreign key: rows of a deletion outlive the
     dataset until then.
     """
 

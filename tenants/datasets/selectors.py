@@ -10,8 +10,8 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from tenants.accounts.permissions import MODERATE, WRITE
+from tenants.datasets.asset_counts import count_of_assets
 from tenants.datasets.models import Asset, Blob, Dataset, TranscriptSegment
-from tenants.datasets.tallies import tallied
 from tenants.errors import NotAllowed, NotFound
 
 # Assets of one content that are looked through for a duplicate: a placeholder may stand for a whole catalogue.
@@ -43,8 +43,8 @@ def list_datasets() -> QuerySet[Dataset]:
 
 
 def counted_datasets() -> QuerySet[Dataset]:
-    """With `asset_count`, `ready_count` and `failed_count`, which count no assets (tenants.datasets.tallies)."""
-    return tallied(list_datasets())
+    """With `asset_count`, `ready_count` and `failed_count`, which count no assets (tenants.datasets.asset_counts)."""
+    return count_of_assets(list_datasets())
 
 
 def get_asset(asset_id: uuid.UUID | None) -> Asset:

@@ -86,7 +86,7 @@ def deliver(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> int:
     hold = _claim(webhook_id, tenant_id)
     if hold is None:
         return 0
-    webhooks.heard(webhook_id, tenant_id)
+    webhooks.acknowledge(webhook_id, tenant_id)
     made, until = 0, time.monotonic() + TURN_S
     try:
         while time.monotonic() < until and (batch := _take(hold)):
@@ -256,7 +256,7 @@ def _ill(row: Webhook, answer: sending.Answer) -> None:
 
 
 def sweep(*, limit: int = 1000) -> int:
-    """Ring for endpoints with something due that nobody holds: retries, lost doorbells, dead workers."""
+    """Tell workers of endpoints with something due that nobody holds: retries, lost messages, dead workers."""
     now = timezone.now()
     waiting = WebhookDue.objects.filter(webhook_id=OuterRef("webhook_id"), due_at__lte=now)
     lanes = WebhookLane.objects.filter(Exists(waiting), open=True, held_until__lte=now)
@@ -264,5 +264,5 @@ def sweep(*, limit: int = 1000) -> int:
     rows = lanes.filter(tenant_id__in=active).order_by("held_until")
     found = list(rows.values_list("webhook_id", "tenant_id")[:limit])
     for webhook_id, tenant_id in found:
-        webhooks.ring(webhook_id, tenant_id)
+        webhooks.notify_worker(webhook_id, tenant_id)
     return len(found)

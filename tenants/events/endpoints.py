@@ -115,7 +115,7 @@ def _enter(row: Webhook) -> None:
         give_up_pending(row.id)
     elif row.state == State.ACTIVE:
         row.failing_since = None
-        transaction.on_commit(partial(webhooks.ring, row.id, row.tenant_id), robust=True)
+        transaction.on_commit(partial(webhooks.notify_worker, row.id, row.tenant_id), robust=True)
 
 
 def disable(row: Webhook, *, reason: str) -> None:

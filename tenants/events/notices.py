@@ -38,7 +38,7 @@ def post_disabled(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> None:
     """Have it mailed by a worker; call it after the commit. Without a mail server the console alone shows it."""
     if not mail.configured():
         return
-    mail.ring(TASK, str(webhook_id), str(tenant_id))
+    mail.send(TASK, str(webhook_id), str(tenant_id))
 
 
 def mail_disabled(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> None:

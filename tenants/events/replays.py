@@ -92,7 +92,7 @@ def _queue(rows: list[WebhookDelivery]) -> None:
         ids = [row.id for row in rows[start : start + CHUNK]]
         WebhookDelivery.objects.filter(pk__in=ids).update(**changes)
     webhooks.make_due(rows)
-    transaction.on_commit(partial(webhooks.ring, rows[0].webhook_id, rows[0].tenant_id), robust=True)
+    transaction.on_commit(partial(webhooks.notify_worker, rows[0].webhook_id, rows[0].tenant_id), robust=True)
 
 
 def forget_old(*, older_than: dt.timedelta, once_older_than: dt.timedelta) -> int:

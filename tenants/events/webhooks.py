@@ -36,7 +36,7 @@ TYPES = (
 )
 TEST = "webhook.test"
 TASK, QUEUE = "workers.deliver_webhooks", "hooks"
-# Rings for one endpoint within this time are one; the sweep finds what falls between.
+# Messages about one endpoint within this time are one; the sweep finds what falls between.
 QUIET_MS = 1000
 
 
@@ -93,7 +93,7 @@ def queue(events: Sequence[WebhookEvent], webhooks: Sequence[uuid.UUID]) -> list
     WebhookDelivery.objects.bulk_create(made, batch_size=1000)
     make_due(made)
     for webhook_id in webhooks:
-        transaction.on_commit(partial(ring, webhook_id, tenant_id), robust=True)
+        transaction.on_commit(partial(notify_worker, webhook_id, tenant_id), robust=True)
     return made
 
 
@@ -112,16 +112,16 @@ def make_due(deliveries: Iterable[WebhookDelivery]) -> None:
     )
 
 
-# --- The doorbell ------------------------------------------------------------------------------------------
+# --- Telling workers ---------------------------------------------------------------------------------------
 
 
-def ring(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> None:
-    """Have a worker look after this endpoint. With the broker away nothing is lost: the sweep rings again."""
+def notify_worker(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> None:
+    """Have a worker look after this endpoint. With the broker away nothing is lost: the sweep finds it."""
     try:
-        if client().set(_rung(webhook_id, tenant_id), b"1", px=QUIET_MS, nx=True):
+        if client().set(_recent(webhook_id, tenant_id), b"1", px=QUIET_MS, nx=True):
             send(webhook_id, tenant_id)
     except Unavailable:
-        log.warning("no doorbell for a webhook; the sweep will ring", exc_info=True)
+        log.warning("no message about a webhook; the sweep will find it", exc_info=True)
 
 
 def send(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> None:
@@ -129,16 +129,16 @@ def send(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> None:
         task = current_app.signature(TASK, args=[str(webhook_id), str(tenant_id)])
         task.apply_async(queue=QUEUE, retry=False)
     except Exception:
-        log.warning("the broker did not take a doorbell of a webhook", exc_info=True)
+        log.warning("the broker did not take a message about a webhook", exc_info=True)
 
 
-def heard(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> None:
-    """What rings from now on is news."""
+def acknowledge(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> None:
+    """What is told from now on is news."""
     with contextlib.suppress(Unavailable):
-        client().delete(_rung(webhook_id, tenant_id))
+        client().delete(_recent(webhook_id, tenant_id))
 
 
-def _rung(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> str:
+def _recent(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> str:
     return tenant_key(tenant_id, "webhook", str(webhook_id))
 
 

@@ -27,7 +27,7 @@ TOTAL = 100
 TELL_S = 0.3
 
 
-class Look:
+class GenerationProgress:
     """Called at each step of a generation. Raises ml's Cancelled; `stopped` is why."""
 
     def __init__(self, claimed: jobs.Claim, generation_id: uuid.UUID) -> None:

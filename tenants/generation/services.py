@@ -22,10 +22,10 @@ from tenants.datasets.selectors import get_asset, get_dataset
 from tenants.datasets.services import create_dataset
 from tenants.errors import Conflict, NotReady
 from tenants.events.services import record
-from tenants.generation import previews, wishes
+from tenants.generation import previews, validation
 from tenants.generation.models import Generation
 from tenants.generation.selectors import get_generation
-from tenants.generation.wishes import KINDS, SETTINGS, Wanted
+from tenants.generation.validation import KINDS, SETTINGS, GenerationSpec
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.scope import current_tenant_id, tenant_scope
@@ -39,7 +39,7 @@ BYTES_ESTIMATE = {"image": 2_000_000, "audio": 6_000_000, "video": 6_000_000}
 
 def request_generation(
     *,
-    wanted: Wanted,
+    wanted: GenerationSpec,
     dataset_id: uuid.UUID | None = None,
     variation_of: uuid.UUID | None = None,
     remix_of: uuid.UUID | None = None,
@@ -54,10 +54,10 @@ def request_generation(
         dataset = _dataset(dataset_id)
         original = get_generation(variation_of) if variation_of else None
         source = get_asset(remix_of) if remix_of else None
-        wanted = wishes.checked(_from_source(wanted, source))
+        wanted = validation.checked(_from_source(wanted, source))
         _require_generators(wanted.outputs)
         row = Generation(**asdict(wanted), candidates=settings.GENERATION_CANDIDATES, created_by=actor)
-        row.seed = secrets.randbelow(wishes.MAX_SEED) if wanted.seed is None else wanted.seed
+        row.seed = secrets.randbelow(validation.MAX_SEED) if wanted.seed is None else wanted.seed
         row.outputs = list(wanted.outputs)
         row.variation_of, row.remix_of_id = original, remix_of
         row.dataset = dataset
@@ -69,10 +69,10 @@ def request_generation(
         return row, job
 
 
-def _from_source(wanted: Wanted, source: Asset | None) -> Wanted:
+def _from_source(wanted: GenerationSpec, source: Asset | None) -> GenerationSpec:
     if source is None or wanted.prompt.strip():
         return wanted
-    return replace(wanted, prompt=(source.caption or source.excerpt)[: wishes.MAX_PROMPT])
+    return replace(wanted, prompt=(source.caption or source.excerpt)[: validation.MAX_PROMPT])
 
 
 def _require_generators(outputs: Sequence[str]) -> None:
@@ -123,11 +123,11 @@ def vary_generation(
     with tenant_scope(current_tenant_id()):
         row, given = get_generation(generation_id), dict(changes or {})
         dataset_id = given.pop("dataset_id", None) or row.dataset_id
-        kept = {name: getattr(row, name) for name in wishes.NAMES} | {"seed": None}
+        kept = {name: getattr(row, name) for name in validation.NAMES} | {"seed": None}
         # What it began with may have been deleted meanwhile.
         remix = row.remix_of_id if Asset.objects.filter(pk=row.remix_of_id).exists() else None
         return request_generation(
-            wanted=Wanted(**{**kept, **given}),
+            wanted=GenerationSpec(**{**kept, **given}),
             dataset_id=dataset_id,
             variation_of=row.id,
             remix_of=remix,

@@ -16,11 +16,11 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from tenants.jobs import notes, pausing, timing, turns
-from tenants.jobs.bell import dispatch
+from tenants.jobs import fair_queue, job_log, pausing, timing
 from tenants.jobs.ending import end, publish
 from tenants.jobs.kinds import KINDS
 from tenants.jobs.models import Job, JobDispatch
+from tenants.jobs.notify_workers import dispatch
 from tenants.jobs.stopping import Key
 from tenants.scope import tenant_scope
 
@@ -90,8 +90,8 @@ def _start(job: Job) -> None:
     timing.start(job)
     job.save(update_fields=["state", "attempts", "fence", "started_at", "lease_until", *timing.FIELDS])
     if job.attempts > 1:
-        notes.add(job.id, f"Attempt {job.attempts} began.")
-    turns.sleep(job.id, job.lease_until)
+        job_log.add(job.id, f"Attempt {job.attempts} began.")
+    fair_queue.sleep(job.id, job.lease_until)
 
 
 def _lease() -> datetime:
@@ -112,7 +112,7 @@ def heartbeat(claimed: Claim) -> bool:
         job = held(claimed)
         job.lease_until = _lease()
         job.save(update_fields=["lease_until"])
-        turns.sleep(job.id, job.lease_until)
+        fair_queue.sleep(job.id, job.lease_until)
     return not job.cancel_requested
 
 
@@ -148,7 +148,7 @@ def progress(claimed: Claim, *, done: int, total: int, failed: int = 0, renew: b
         job.save(update_fields=[*counted, *timing.FIELDS])
         if before < _tenths(job) < TENTHS:
             lost = f", {failed:,} failed" if failed else ""
-            notes.add(job.id, f"{done:,} of {total:,} done{lost}.")
+            job_log.add(job.id, f"{done:,} of {total:,} done{lost}.")
     publish(job)
     if job.cancel_requested:
         raise Cancelled
@@ -196,7 +196,7 @@ def fail(
         job.error = error
         Job.objects.filter(pk=job.pk).update(traceback=traceback[-MOST_TRACEBACK:])
         told = str(error.get("detail") or error.get("type", ""))
-        notes.add(job.id, f"Attempt {job.attempts} failed: {told}", notes.ERROR)
+        job_log.add(job.id, f"Attempt {job.attempts} failed: {told}", job_log.ERROR)
         if final or job.attempts >= KINDS[job.kind].max_attempts:
             job.progress_failed = max(job.progress_failed, 1)
             end(job, Job.State.FAILED, error=error, cpu_s=cpu_s, gpu_s=gpu_s)
@@ -205,7 +205,7 @@ def fail(
         job.cost_cpu_s += cpu_s
         job.save(update_fields=["state", "lease_until", "error", "cost_cpu_s"])
         # Back off: the sweeper lets it wait again.
-        turns.sleep(job.id, timezone.now() + timedelta(seconds=min(60, 2**job.attempts)))
+        fair_queue.sleep(job.id, timezone.now() + timedelta(seconds=min(60, 2**job.attempts)))
         return False
 
 
@@ -220,7 +220,7 @@ def give_turn(claimed: Claim, *, delay_s: float = 0.0) -> None:
         # Behind those of its tenant that have come meanwhile.
         dispatch(job)
         if delay_s:
-            turns.sleep(job.id, timezone.now() + timedelta(seconds=delay_s))
+            fair_queue.sleep(job.id, timezone.now() + timedelta(seconds=delay_s))
 
 
 def stop_cancelled(claimed: Claim, *, cpu_s: float = 0) -> None:

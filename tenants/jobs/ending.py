@@ -12,7 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from tenants.accounts import metering, quotas
-from tenants.jobs import tallies
+from tenants.jobs import job_counters
 from tenants.jobs.kinds import KINDS, ON_EVERY_END
 from tenants.jobs.models import Job, JobDispatch
 from tenants.valkey import Unavailable, client, tenant_key
@@ -60,7 +60,7 @@ def notify_kind(job: Job) -> None:
 def _told(job: Job, spent: Mapping[str, float]) -> None:
     publish(job)
     try:
-        tallies.count(job)
+        job_counters.count(job)
         metering.record(tenant_id=job.tenant_id, amounts={k: v for k, v in spent.items() if v > 0})
     except Unavailable:
         log.warning("usage not metered: Valkey is away", extra={"job": str(job.id)})

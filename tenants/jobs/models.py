@@ -1,4 +1,4 @@
-"""Background work. The Job row is the truth; Celery is only the doorbell."""
+"""Background work. The Job row is the truth; a message of Celery only says that work waits."""
 
 from __future__ import annotations
 

@@ -18,8 +18,7 @@ from django.utils.translation import gettext as _
 from tenants import observe
 from tenants.accounts import quotas
 from tenants.errors import Conflict, Invalid, NotFound
-from tenants.jobs import archiving, kinds, notes, turns
-from tenants.jobs.bell import dispatch
+from tenants.jobs import archiving, fair_queue, job_log, kinds
 from tenants.jobs.claims import (
     Cancelled,
     Claim,
@@ -39,6 +38,7 @@ from tenants.jobs.claims import (
 from tenants.jobs.ending import end, notify_kind, publish
 from tenants.jobs.kinds import KINDS
 from tenants.jobs.models import Job
+from tenants.jobs.notify_workers import dispatch
 from tenants.jobs.stopping import Key
 from tenants.scope import current_tenant_id, tenant_scope
 
@@ -77,7 +77,7 @@ def enqueue(
     priority: int = Job.Priority.NORMAL,
     parent: uuid.UUID | None = None,
 ) -> Job:
-    """Write a job and, on commit, ring for it. Raises QuotaExceeded and writes nothing if `reserve` is too much.
+    """Write a job and, on commit, tell the workers. Raises QuotaExceeded and writes nothing if `reserve` is too much.
 
     `parent` is the job that this one is a part of: if that is cancelled, so is this. Raises ValueError for a kind that
     is retired.
@@ -115,7 +115,7 @@ def cancel(*, job_id: uuid.UUID) -> Job:
 
 def _ask_to_stop(job: Job) -> None:
     job.cancel_requested = True
-    notes.add(job.id, "Somebody asked it to stop.", notes.WARNING)
+    job_log.add(job.id, "Somebody asked it to stop.", job_log.WARNING)
     if job.state == Job.State.QUEUED:
         end(job, Job.State.CANCELLED)
     else:
@@ -131,7 +131,7 @@ def set_priority(*, job_id: uuid.UUID, priority: int) -> Job:
         job = _locked(job_id)
         if job.finished:
             raise Conflict(_("The job has %(state)s already.") % {"state": job.state})
-        turns.move(job, steps=priority - job.priority)
+        fair_queue.move(job, steps=priority - job.priority)
         job.priority = priority
         job.save(update_fields=["priority"])
         transaction.on_commit(partial(publish, job))
@@ -153,7 +153,7 @@ def retry(*, job_id: uuid.UUID) -> Job:
         notify_kind(job)
         quotas.reserve(owner=job.id, amounts=job.reserved)
         dispatch(job)
-        notes.add(job.id, "Somebody asked for another try.")
+        job_log.add(job.id, "Somebody asked for another try.")
     return job
 
 

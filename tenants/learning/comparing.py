@@ -14,8 +14,8 @@ from django.utils.translation import gettext as _
 
 from ml.alignment.space import reads_chinese
 from ml.training import metrics
-from tenants.learning import judging, selectors
-from tenants.learning.judging import Question, Ranking
+from tenants.learning import evaluation, selectors
+from tenants.learning.evaluation import Question, Ranking
 from tenants.learning.models import LearntModel, Promotion
 from tenants.retrieval import spaces
 from tenants.scope import current_tenant_id, tenant_scope
@@ -56,16 +56,16 @@ def _signed(figure: dict[str, Any]) -> str:
 def report(tenant_id: uuid.UUID, row: Promotion) -> dict[str, Any]:
     """Both spaces on the same questions over everything stored: `overlap`, `golden`, `held_out`, and `worse`, why."""
     with tenant_scope(tenant_id):
-        golden = judging.golden_questions()
-        held_out = judging.held_out_questions(_held_out(row))
+        golden = evaluation.golden_questions()
+        held_out = evaluation.held_out_questions(_held_out(row))
     asked = [*golden, *held_out]
-    before = judging.rankings(tenant_id, row.replaces, asked)
-    after = judging.rankings(tenant_id, row.space, asked)
+    before = evaluation.rankings(tenant_id, row.replaces, asked)
+    after = evaluation.rankings(tenant_id, row.space, asked)
     count = len(golden)
     on_golden = _compared(golden, before[:count], after[:count])
     on_captions = _compared(held_out, before[count:], after[count:])
     return {
-        "overlap": {"at_10": judging.overlap(before, after), "queries": len(asked)},
+        "overlap": {"at_10": evaluation.overlap(before, after), "queries": len(asked)},
         "golden": on_golden,
         "held_out": on_captions,
         "worse": _worse(on_golden, on_captions),
@@ -77,7 +77,7 @@ def _held_out(row: Promotion) -> list[str]:
     model = row.model or selectors.find_space(row.replaces)
     if isinstance(model, LearntModel):
         return list(model.data.get("held_out", []))
-    return judging.some_captioned()
+    return evaluation.some_captioned()
 
 
 def _compared(
@@ -85,7 +85,7 @@ def _compared(
 ) -> dict[str, Any] | None:
     if not questions:
         return None
-    old, new = judging.found(questions, before), judging.found(questions, after)
+    old, new = evaluation.found(questions, before), evaluation.found(questions, after)
     changes = metrics.difference(new, old)
     return {
         "queries": len(questions),

@@ -21,16 +21,16 @@ from django.utils.translation import gettext_lazy
 from ml.alignment.space import SHIPPED
 from tenants.datasets import storage
 from tenants.errors import Conflict, NotFound, room_on_disk
-from tenants.jobs import notes
+from tenants.jobs import job_log
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
 from tenants.learning import pairs, selectors, services, trainer
 from tenants.learning.features import Extracted, Seen, extract
-from tenants.learning.following import LOOKED, STEPS, Follower
 from tenants.learning.models import LearntModel
 from tenants.learning.pairs import Pairs
 from tenants.learning.trainer import Event, Trained
+from tenants.learning.training_progress import LOOKED, STEPS, TrainingProgress
 from tenants.retrieval import space_files, spaces
 from tenants.scope import tenant_scope
 
@@ -68,7 +68,7 @@ def finetune(claimed: jobs.Claim) -> None:
         work.folder.mkdir(parents=True, exist_ok=True)
         base = fetch_base(claimed.tenant_id, row, work.folder / "base")
         recipe = work.recipe(base, work.look())
-        follower = Follower(work)
+        follower = TrainingProgress(work)
         trained = trainer.train(work.folder, recipe, work.noting(follower.told), work.spent_in_vain)
         follower.flush()
     work.keep(trained)
@@ -200,7 +200,7 @@ class Work:
 
         def both(event: Event | None) -> None:
             if event is not None and (line := line_of(event)):
-                notes.write(self.claimed, *line)
+                job_log.write(self.claimed, *line)
             told(event)
 
         return both
@@ -246,7 +246,7 @@ def line_of(event: Event) -> tuple[str, str] | None:
         told = ", ".join(
             f"{name} {value:.4g}" for name, value in body.items() if isinstance(value, int | float)
         )
-        return f"{event.get('phase', 'Training')}: {told}.", notes.INFO
+        return f"{event.get('phase', 'Training')}: {told}.", job_log.INFO
     if event["event"] == "warning":
-        return str(event.get("detail") or event.get("code") or "A warning of the trainer."), notes.WARNING
+        return str(event.get("detail") or event.get("code") or "A warning of the trainer."), job_log.WARNING
     return None

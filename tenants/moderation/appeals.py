@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 
 from tenants.datasets.metadata import check_text
 from tenants.errors import Conflict, Invalid, NotFound
-from tenants.moderation import queue, record, reviews, telling
+from tenants.moderation import event_payloads, queue, record, reviews
 from tenants.moderation.cases import ALLOW, ENFORCE, REVIEW, Case, lock_cases
 from tenants.moderation.models import Appeal, Audit, Outcome, Review
 from tenants.scope import current_tenant_id, tenant_scope
@@ -85,7 +85,7 @@ def _create(case: Case, reason: str, actor: str) -> Appeal:
             )
     except IntegrityError as error:
         raise Conflict(_("There is an open appeal about this item.")) from error
-    telling.opened([review])
+    event_payloads.opened([review])
     return Appeal.objects.create(
         audit=case.audit, asset_id=case.asset_id, review_id=review.id, reason=reason, created_by=actor
     )

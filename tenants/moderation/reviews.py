@@ -19,7 +19,7 @@ from django.utils.translation import gettext_noop
 from tenants.datasets.metadata import check_text
 from tenants.datasets.models import Asset
 from tenants.errors import Conflict, Invalid, NotFound
-from tenants.moderation import copies, effects, queue, record, second_opinions, telling
+from tenants.moderation import copies, effects, event_payloads, queue, record, second_opinions
 from tenants.moderation.cases import ALLOW, BLOCK, ENFORCE, LABEL, REVIEW, WAITING, Case, lock_cases
 from tenants.moderation.decision import Decision
 from tenants.moderation.models import Appeal, Audit, Outcome, PolicyVersion, Review
@@ -74,7 +74,7 @@ def open_reviews(*, audit: Audit, asset: Asset | None, decision: Decision) -> li
         Review.objects.bulk_create(flags, ignore_conflicts=True)
         found = list(Review.objects.filter(audit=audit, kind=Kind.FLAG).order_by("id"))
         new = {flag.id for flag in flags}
-        telling.opened(review for review in found if review.id in new)
+        event_payloads.opened(review for review in found if review.id in new)
         return found
 
 
@@ -217,7 +217,7 @@ def settle(
     review.save(update_fields=["state", "decided_at", "lease_until", "claimed_by"])
     if review.kind == Kind.APPEAL:
         _answer_appeal(review, Appeal.State.UPHELD if unchanged(outcome) else Appeal.State.OVERTURNED)
-    telling.decided(review, outcome)
+    event_payloads.decided(review, outcome)
     second_opinions.follow(case, review, outcome)
     effects.apply_standing(case, before, actor=actor, rule=review.rule)
     return outcome, line_of(case, outcome)
@@ -238,7 +238,7 @@ def reopen(review: Review) -> None:
     review.save(update_fields=["state", "claimed_by", "lease_until", "decided_at"])
     if review.kind == Kind.APPEAL:
         _answer_appeal(review, Appeal.State.OPEN)
-    telling.opened([review])
+    event_payloads.opened([review])
 
 
 def _labels_of(case: Case, review: Review, verdict: Verdict) -> Sequence[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 
-from tenants.moderation import queue, telling
+from tenants.moderation import event_payloads, queue
 from tenants.moderation.cases import WAITING, Case
 from tenants.moderation.models import Outcome, Review
 
@@ -47,7 +47,7 @@ def _open(case: Case, after: Review, kind: str, reason: str) -> None:
         due_at=queue.due_at(case.document, after.severity),
     )
     case.reviews.append(made)
-    telling.opened([made])
+    event_payloads.opened([made])
 
 
 def following(case: Case, review: Review) -> list[Review]:

@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from tenants.errors import Conflict, room_on_disk
-from tenants.jobs import notes, processes, stopping
+from tenants.jobs import job_log, processes, stopping
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.retrieval import generation_files, lifecycle
@@ -92,10 +92,10 @@ def _built(claimed: jobs.Claim, row: IndexGeneration, part: Path, kind: str) -> 
     jobs.progress(claimed, done=WRITTEN, total=STEPS)
     if not written.vectors:
         raise BuildFailed(_("There are no vectors to index."))
-    notes.write(claimed, f"Wrote {written.vectors:,} vectors of {row.model} out; building their index.")
+    job_log.write(claimed, f"Wrote {written.vectors:,} vectors of {row.model} out; building their index.")
     built = _run_builder(claimed, row, part, kind)
     found = built.manifest
-    notes.write(claimed, f"Built {found['kind']} with recall {found['recall']} in {found['build_s']} s.")
+    job_log.write(claimed, f"Built {found['kind']} with recall {found['recall']} in {found['build_s']} s.")
     built.cpu_s += time.thread_time() - start
     return built
 

@@ -24,7 +24,7 @@ from ml.alignment.gating import Part
 from ml.batching import Batcher
 from ml.compression.store import ModelsMissing
 from ml.media import Decoder
-from ml.media.turns import Crowded, Turns
+from ml.media.fair_queue import Crowded, Turns
 from tenants import observe
 from tenants.errors import Busy
 from tenants.retrieval import space_files

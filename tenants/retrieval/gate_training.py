@@ -24,7 +24,7 @@ from ml.alignment.fit_gate import Examples, Settings
 from ml.alignment.gating import INPUTS, PARTS, Network, pack
 from tenants.errors import Conflict, NotReady
 from tenants.events.services import record as log_event
-from tenants.jobs import notes
+from tenants.jobs import job_log
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
@@ -95,10 +95,10 @@ def train_gate(claimed: jobs.Claim) -> None:
     with tenant_scope(claimed.tenant_id):
         examples, split = read_examples()
     _require_enough(len(examples))
-    notes.write(claimed, f"Learning from {len(examples):,} searches in which something was chosen.")
+    job_log.write(claimed, f"Learning from {len(examples):,} searches in which something was chosen.")
     network, report = trained(examples, split, partial(_told, claimed))
     found = report["mean_reciprocal_rank"]
-    notes.write(claimed, f"Mean reciprocal rank {found['own']}; the built-in gate {found['built_in']}.")
+    job_log.write(claimed, f"Mean reciprocal rank {found['own']}; the built-in gate {found['built_in']}.")
     actor = claimed.arguments.get("actor", "")
     with tenant_scope(claimed.tenant_id):
         # First of all locks, and only for who still holds the job.

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from api.problems import Refusal
-from config import bodies
-from config.bodies import Bodies, ClientLeft
+from config import request_bodies
+from config.request_bodies import Bodies, ClientLeft
 from tenants.errors import StorageFull
 from tenants.long_requests import Threads
 from tests.waiting import pause_async
@@ -25,8 +25,8 @@ KB = 1024
 def _quick(monkeypatch: pytest.MonkeyPatch, settings: Any, tmp_path: Path) -> None:
     settings.SPOOL_DIR = tmp_path
     settings.BODY_LEAST_RATE = 100 * KB
-    monkeypatch.setattr(bodies, "GRACE_S", 0.1)
-    monkeypatch.setattr(bodies, "STALLED_S", 0.3)
+    monkeypatch.setattr(request_bodies, "GRACE_S", 0.1)
+    monkeypatch.setattr(request_bodies, "STALLED_S", 0.3)
 
 
 def sender(*parts: bytes | float, leaves: bool = False) -> Callable[[], Coroutine[Any, Any, dict[str, Any]]]:
@@ -129,7 +129,7 @@ def test_a_body_that_breaks_off_is_none(tmp_path: Path) -> None:
 
 
 def test_windows_are_not_held_back_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "WINDOW_S", 0.05)
+    monkeypatch.setattr(request_bodies, "WINDOW_S", 0.05)
     parts = [part for _ in range(4) for part in (b"x" * 10 * KB, 0.06)]
 
     async def run() -> int:
@@ -140,9 +140,9 @@ def test_windows_are_not_held_back_for_long(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_who_sends_at_once_is_served_among_slow_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "GRACE_S", 30.0)
-    monkeypatch.setattr(bodies, "MAX_SMALL_OF_ADDRESS", 3)
-    monkeypatch.setattr(bodies, "MAX_SMALL", 5)
+    monkeypatch.setattr(request_bodies, "GRACE_S", 30.0)
+    monkeypatch.setattr(request_bodies, "MAX_SMALL_OF_ADDRESS", 3)
+    monkeypatch.setattr(request_bodies, "MAX_SMALL", 5)
 
     async def run() -> None:
         of = Bodies()
@@ -170,8 +170,8 @@ def test_who_sends_at_once_is_served_among_slow_ones(monkeypatch: pytest.MonkeyP
 
 
 def test_large_bodies_are_bounded_for_a_tenant_and_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "MAX_LARGE_OF_TENANT", 2)
-    monkeypatch.setattr(bodies, "MAX_LARGE", 3)
+    monkeypatch.setattr(request_bodies, "MAX_LARGE_OF_TENANT", 2)
+    monkeypatch.setattr(request_bodies, "MAX_LARGE", 3)
 
     async def status(of: Bodies, tenant: str) -> int:
         with pytest.raises(Refusal) as refusal:
@@ -193,9 +193,9 @@ def test_large_bodies_are_bounded_for_a_tenant_and_in_all(monkeypatch: pytest.Mo
 
 def test_the_disk_is_not_filled(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     class Usage:
-        free = bodies.KEEP_FREE + 1000 * KB
+        free = request_bodies.KEEP_FREE + 1000 * KB
 
-    monkeypatch.setattr(bodies.shutil, "disk_usage", lambda path: Usage)
+    monkeypatch.setattr(request_bodies.shutil, "disk_usage", lambda path: Usage)
 
     async def run() -> None:
         of = Bodies()

@@ -23,8 +23,8 @@ import requests
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
 
-from config.bodies import MAX_LARGE_OF_TENANT
-from config.follow import MAX_WAITING_OF_TENANT
+from config.event_stream import MAX_WAITING_OF_TENANT
+from config.request_bodies import MAX_LARGE_OF_TENANT
 from standalone.ports import free_port
 from tenants.accounts import keys, metering
 from tenants.accounts.models import Session, User
@@ -189,7 +189,7 @@ def test_a_stream_is_refused_like_any_answer(server: Server, job: Job, auth: dic
 def test_listeners_of_a_tenant_are_capped_and_hold_no_thread(
     server: Server, job: Job, auth: dict[str, str]
 ) -> None:
-    from config.follow import MAX_LISTENERS_OF_TENANT
+    from config.event_stream import MAX_LISTENERS_OF_TENANT
 
     head = get(f"/jobs/{job.id}/events", auth)
     connections = [server.send(head) for _ in range(MAX_LISTENERS_OF_TENANT + 5)]
@@ -210,7 +210,7 @@ def test_listeners_of_a_tenant_are_capped_and_hold_no_thread(
 
 
 def test_listeners_that_leave_at_once_keep_no_places(server: Server, job: Job, auth: dict[str, str]) -> None:
-    from config.follow import MAX_LISTENERS_OF_TENANT
+    from config.event_stream import MAX_LISTENERS_OF_TENANT
 
     head = get(f"/jobs/{job.id}/events", auth)
     for _ in range(2 * MAX_LISTENERS_OF_TENANT):

@@ -8,7 +8,7 @@ import pytest
 
 from api.paging import encode_cursor
 from tenants.datasets.services import create_dataset
-from tenants.jobs import notes
+from tenants.jobs import job_log
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.pipeline.assets.services import add_asset
@@ -53,7 +53,7 @@ def test_a_log_is_followed_to_its_end(api: Api, party: Party, job: Job) -> None:
     claimed = jobs.claim(job_id=job.id, tenant_id=party.id)
     assert claimed
     for text in ("one", "two", "three"):
-        notes.write(claimed, text)
+        job_log.write(claimed, text)
     first = api.get(f"/jobs/{job.id}/log?limit=2").json()
     assert [line["text"] for line in first["results"]] == ["one", "two"]
     rest = api.get(f"/jobs/{job.id}/log?cursor={first['next']}").json()

@@ -34,7 +34,7 @@ def on_plan(make_party: Callable[..., Party]) -> Callable[..., Api]:
 
 def test_over_the_rate(on_plan: Callable[..., Api], monkeypatch: pytest.MonkeyPatch) -> None:
     # One window for the whole test, whenever it runs.
-    monkeypatch.setattr("tenants.accounts.gate.time.time", lambda: 1_000_000_030.0)
+    monkeypatch.setattr("tenants.accounts.api_admission.time.time", lambda: 1_000_000_030.0)
     api = on_plan(rate=3)
     answers = [api.get("/me") for _ in range(5)]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
@@ -108,7 +108,7 @@ def test_without_valkey_requests_are_served_uncounted(api: Api, monkeypatch: pyt
     import redis
 
     gone = redis.Redis.from_url("redis://127.0.0.1:1", socket_connect_timeout=0.2)
-    for module in ("gate", "keys", "metering", "tally"):
+    for module in ("api_admission", "keys", "metering", "rate_counter"):
         monkeypatch.setattr(f"tenants.accounts.{module}.client", lambda: gone)
     assert api.get("/me").status_code == 200
     assert api.get("/usage").status_code == 200

@@ -36,7 +36,7 @@ from tenants.datasets.services import create_dataset
 from tenants.events import endpoints, replays
 from tenants.events.models import Erasure, Export
 from tenants.generation import services as generation
-from tenants.generation.wishes import Wanted
+from tenants.generation.validation import GenerationSpec
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.learning import golden
@@ -467,7 +467,9 @@ def build_map(party: Party) -> dict[str, str]:
 def build_generations(party: Party) -> dict[str, str]:
     """One that waits, and one that was cancelled."""
     with tenant_scope(party.id):
-        waits, stopped = (generation.request_generation(wanted=Wanted(prompt="x"))[0] for _ in range(2))
+        waits, stopped = (
+            generation.request_generation(wanted=GenerationSpec(prompt="x"))[0] for _ in range(2)
+        )
         generation.cancel(generation_id=stopped.id)
     return {"generation_id": str(waits.id), "stopped_id": str(stopped.id)}
 

@@ -20,7 +20,7 @@ from tenants.accounts.watchers import by_session, may_watch
 from tenants.datasets.models import Dataset
 from tenants.datasets.services import create_dataset
 from tenants.events.models import AuditEvent
-from tenants.people import acting, tenancies
+from tenants.people import impersonation, tenancies
 from tenants.scope import tenant_scope
 
 LINK = re.compile(r"/invitation\?token=[\w-]+")
@@ -186,7 +186,7 @@ def test_it_holds_for_this_session_alone(
 def test_a_row_of_another_persons_session_opens_nothing(party: Any, operator: Client, owner: Client) -> None:
     act(operator, party)
     Acting.objects.filter(tenant=party.tenant).update(session=handle_of(owner.session.session_key or ""))
-    assert acting.current(owner.user, owner.session.session_key) is None
+    assert impersonation.current(owner.user, owner.session.session_key) is None
     assert operator.get("/datasets")["Location"] == "/workspace"
 
 
@@ -198,8 +198,8 @@ def test_it_ends_with_its_time(party: Any, operator: Client) -> None:
     Acting.objects.filter(pk=row.pk).update(until=timezone.now() - dt.timedelta(seconds=1))
     assert operator.get("/datasets")["Location"] == "/workspace"
     assert not may_watch(by_session(operator.session.session_key or ""), party.id)
-    acting.end_expired()
-    acting.end_expired()
+    impersonation.end_expired()
+    impersonation.end_expired()
     assert log_of(party)[-1] == (label(operator), "acting.ended")
     assert len(log_of(party)) == 2
 
@@ -225,7 +225,7 @@ def test_it_ends_at_once_with_the_tenants_suspension_the_flag_or_the_office(
     # Opened again, they do not act again by themselves.
     tenancies.resume_tenant(**who)
     assert operator.get("/datasets")["Location"] == "/workspace"
-    acting.end_expired()
+    impersonation.end_expired()
     assert log_of(party)[-1] == (label(operator), "acting.ended")
     act(operator, party)
     assert may_watch(watcher, party.id)
@@ -294,4 +294,4 @@ def test_people_who_are_no_operators_cost_no_query(
     party: Any, owner: Client, django_assert_num_queries: Any
 ) -> None:
     with django_assert_num_queries(0):
-        assert acting.current(party.owner, "anything") is None
+        assert impersonation.current(party.owner, "anything") is None

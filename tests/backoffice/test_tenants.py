@@ -10,7 +10,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from tenants.accounts import gate
+from tenants.accounts import api_admission
 from tenants.accounts.models import Invitation, KeyDigest, OperatorAct, Tenant
 from tenants.accounts.operators import Operator
 from tenants.accounts.permissions import Actor
@@ -19,8 +19,8 @@ from tenants.datasets.models import Dataset
 from tenants.datasets.services import create_dataset
 from tenants.errors import QuotaExceeded
 from tenants.events.models import AuditEvent, Export, TenantErasure
+from tenants.jobs import fair_queue
 from tenants.jobs import services as jobs
-from tenants.jobs import turns
 from tenants.jobs.models import Job, JobDispatch
 from tenants.people import invitations, tenancies
 from tenants.pipeline.upkeep import operator_acts
@@ -117,7 +117,7 @@ def test_its_jobs_do_not_start_and_start_again_later(party: Any) -> None:
     with tenant_scope(party.id):
         assert set(Job.objects.values_list("state", "attempts")) == {("queued", 0)}
     tenancies.resume_tenant(**ACT, slug=party.tenant.slug)
-    turns.wake(limit=1000)
+    fair_queue.wake(limit=1000)
     assert JobDispatch.objects.filter(tenant_id=party.id, waiting=True).count() == 2
     assert jobs.claim(job_id=after.id, tenant_id=party.id) is not None
 
@@ -194,9 +194,9 @@ def test_a_slug_that_is_taken_is_told(operator: Client, party: Any) -> None:
 
 def test_another_plan_holds_from_the_next_request_on(party: Any, operator: Client) -> None:
     ensure_plan("starter")
-    assert gate.identify(party.token).rate_per_minute is None
+    assert api_admission.identify(party.token).rate_per_minute is None
     post(operator, party, "plan", plan="starter")
-    assert gate.identify(party.token).rate_per_minute == 600
+    assert api_admission.identify(party.token).rate_per_minute == 600
     assert Client().get("/api/v1/me", **party.auth).json()["plan"]["slug"] == "starter"
     assert events(party, "tenant.plan_changed")[0].details == {"from": "demo", "to": "starter"}
     assert post(operator, party, "plan", plan="nothing").status_code == 422
@@ -207,7 +207,7 @@ def test_limits_of_its_own_are_kept_to(party: Any, operator: Client) -> None:
     row = Tenant.objects.select_related("plan").get(pk=party.id)
     assert row.exceptions == {"assets": 1, "vectors": None, "rate_per_minute": 7}
     assert (row.limits["assets"], "vectors" in row.limits, "bytes" in row.limits) == (1, False, True)
-    assert gate.identify(party.token).rate_per_minute == 7
+    assert api_admission.identify(party.token).rate_per_minute == 7
     with tenant_scope(party.id):
         jobs.enqueue(kind="reindex_metadata", arguments={}, reserve={"assets": 1})
         with pytest.raises(QuotaExceeded):
@@ -256,15 +256,15 @@ def test_only_with_its_slug_typed_and_a_reason_it_is_deleted(party: Any, operato
 def test_a_deletion_closes_erases_and_leaves_its_receipt(
     party: Any, stranger: Any, operator: Client, owner: Client, monkeypatch: Any
 ) -> None:
-    rung: list[str] = []
-    monkeypatch.setattr(operator_acts, "_ring", rung.append)
+    sent: list[str] = []
+    monkeypatch.setattr(operator_acts, "_send", sent.append)
     slug = party.tenant.slug
     with tenant_scope(party.id):
         create_dataset(name="gone")
     response = post(operator, party, "delete", slug=slug, reason="They asked.")
     receipt = TenantErasure.objects.get(slug=slug)
     assert response["Location"] == f"/operator/erasures/{receipt.id}"
-    assert (state_of(party), rung) == ("suspended", [slug])
+    assert (state_of(party), sent) == ("suspended", [slug])
     assert Client().get("/api/v1/me", **party.auth).status_code == 401
     assert "under way" in operator.get(response["Location"]).content.decode()
     assert post(operator, party, "resume").status_code == 422
@@ -278,17 +278,17 @@ def test_a_deletion_closes_erases_and_leaves_its_receipt(
     assert (shown["slug"], shown["verified"], shown["removed"]["rows"]["dataset"]) == (slug, True, 1)
     assert acts(party) == [("tenant.erased", "They asked.")]
     assert Tenant.objects.filter(pk=stranger.id).exists()
-    # Run once more, by a doorbell that came late, nothing happens.
+    # Run once more, by a message that came late, nothing happens.
     operator_acts.run_erasure(slug)
 
 
-def test_an_erasure_whose_worker_was_stopped_is_rung_for_again(party: Any, monkeypatch: Any) -> None:
-    rung: list[str] = []
-    monkeypatch.setattr(operator_acts, "_ring", rung.append)
+def test_an_erasure_whose_worker_was_stopped_is_sent_for_again(party: Any, monkeypatch: Any) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(operator_acts, "_send", sent.append)
     receipt = operator_acts.request_erasure(**ACT, slug=party.tenant.slug, reason="x")
-    rung.clear()
+    sent.clear()
     operator_acts.resume_erasures()
-    assert party.tenant.slug in rung
+    assert party.tenant.slug in sent
     receipt.delete()
 
 

@@ -15,10 +15,10 @@ from django.test import Client
 from django.utils import timezone
 
 from backoffice.spark import MOST, spark
-from tenants.accounts import flags, gate
+from tenants.accounts import api_admission, flags
 from tenants.accounts.models import FeatureFlag, OperatorAct, Plan, QuotaCounter, Tenant
 from tenants.events.models import AuditEvent
-from tenants.jobs import fleet
+from tenants.jobs import worker_registry
 from tenants.jobs.models import Job, JobDispatch
 from tenants.pipeline.upkeep import health
 from tenants.retrieval import index_figures
@@ -159,9 +159,9 @@ def test_a_plan_in_use_is_not_deleted(operator: Client, party: Any, plan: Plan) 
 
 def test_a_changed_plan_holds_for_its_tenants_at_once(operator: Client, party: Any, plan: Plan) -> None:
     Tenant.objects.filter(pk=party.id).update(plan=plan)
-    gate.identify(party.token)
+    api_admission.identify(party.token)
     operator.post(f"/operator/plans/{plan.slug}", {"name": "Small", "rate_per_minute": "3"})
-    assert gate.identify(party.token).rate_per_minute == 3
+    assert api_admission.identify(party.token).rate_per_minute == 3
 
 
 @pytest.mark.parametrize("wrong", [{"name": ""}, {"assets": "-5"}, {"assets": "x"}, {"rate_per_minute": "0"}])
@@ -272,8 +272,10 @@ def test_a_check_that_breaks_is_trouble_itself_and_hides_no_other(monkeypatch: A
 
 def test_the_fleet_lists_workers_that_report_themselves(operator: Client) -> None:
     name = f"worker-{secrets.token_hex(3)}@host"
-    fleet.report(
-        fleet.Worker(name, "host", 42, "1.0", time.time(), ["embed"], threads=4, devices=["cpu × 2"])
+    worker_registry.report(
+        worker_registry.Worker(
+            name, "host", 42, "1.0", time.time(), ["embed"], threads=4, devices=["cpu × 2"]
+        )
     )
     page = operator.get("/operator/fleet").content.decode()
     assert name in page
@@ -282,7 +284,7 @@ def test_the_fleet_lists_workers_that_report_themselves(operator: Client) -> Non
 
 def test_restarts_are_listed_with_their_reason(operator: Client, settings: Any, tmp_path: Any) -> None:
     settings.DATA_DIR = tmp_path
-    assert fleet.restarts() == []
+    assert worker_registry.restarts() == []
     now = dt.datetime.now(dt.UTC)
     ended = [("beat", "exit status 1", 0.0, now - dt.timedelta(minutes=n)) for n in (3, 2, 1)]
     old = ("worker-train", "hung", 9.0, now - dt.timedelta(hours=2))
@@ -290,7 +292,7 @@ def test_restarts_are_listed_with_their_reason(operator: Client, settings: Any, 
     noted = [{"at": at.isoformat(), "program": p, "reason": r, "silent_s": s} for p, r, s, at in rows]
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "restarts.json").write_text(json.dumps(noted))
-    assert [one.program for one in fleet.restarts()][:2] == ["valkey", "web"]
+    assert [one.program for one in worker_registry.restarts()][:2] == ["valkey", "web"]
     page = operator.get("/operator/fleet").content.decode()
     assert "Did not answer for 12 s" in page
     assert "Ended: signal SIGKILL" in page
@@ -304,7 +306,7 @@ def test_restarts_are_listed_with_their_reason(operator: Client, settings: Any, 
 
 
 def test_the_canaries_history_is_drawn(operator: Client) -> None:
-    fleet.note_canary("media", time.time() - 100)
+    worker_registry.note_canary("media", time.time() - 100)
     page = operator.get("/operator/canaries").content.decode()
     assert "<polyline" in page
 

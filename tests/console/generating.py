@@ -10,7 +10,7 @@ from django.utils import timezone
 from tenants.datasets.models import Asset, Blob
 from tenants.generation import services
 from tenants.generation.models import Generation, GenerationOutput
-from tenants.generation.wishes import Wanted
+from tenants.generation.validation import GenerationSpec
 from tenants.jobs.models import Job
 from tenants.pipeline.assets.services import add_asset
 from tenants.scope import tenant_scope
@@ -31,7 +31,9 @@ READ_BACK = {
 def asked(party: Any, **wanted: Any) -> Generation:
     """Queued."""
     with tenant_scope(party.id):
-        row, _job = services.request_generation(wanted=Wanted(**{"prompt": PROMPT, "seed": 7, **wanted}))
+        row, _job = services.request_generation(
+            wanted=GenerationSpec(**{"prompt": PROMPT, "seed": 7, **wanted})
+        )
         return row
 
 

@@ -22,7 +22,7 @@ from tenants.events import endpoints
 from tenants.events.models import Erasure, Export
 from tenants.generation.models import Generation
 from tenants.generation.services import request_generation
-from tenants.generation.wishes import Wanted
+from tenants.generation.validation import GenerationSpec
 from tenants.jobs.selectors import get_job
 from tenants.learning.golden import add_golden_query
 from tenants.learning.models import GoldenQuery, LearntModel
@@ -246,7 +246,7 @@ class Things:
                 "model_id": new_model(party.id, state="draft").id,
                 "slug": create_task(slug=f"t-{secrets.token_hex(4)}", weights={"text": 1}).slug,
                 "map_id": create_map(name="kept")[0].id,
-                "generation_id": request_generation(wanted=Wanted(prompt="a red kettle"))[0].id,
+                "generation_id": request_generation(wanted=GenerationSpec(prompt="a red kettle"))[0].id,
                 "golden_id": add_golden_query(text="kettle", relevant=[self.asset.id]).id,
             }
 

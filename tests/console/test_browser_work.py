@@ -171,7 +171,7 @@ def test_what_was_marked_is_blended_over_the_picture_by_the_keyboard(signed_in: 
 JOB = """
 from tenants.accounts.models import Tenant
 from tenants.jobs.models import Job
-from tenants.jobs import notes
+from tenants.jobs import job_log
 from tenants.scope import tenant_scope
 import datetime as dt
 from django.utils import timezone
@@ -182,7 +182,7 @@ with tenant_scope(tenant.id):
 MAKE = """late = timezone.now() + dt.timedelta(hours=1)
     running = dict(state="running", started_at=timezone.now(), lease_until=late)
     job = Job.objects.create(kind="build_index", progress_total=10, **running)
-    notes.add(job.id, "The first line")
+    job_log.add(job.id, "The first line")
     print(job.id)"""
 
 
@@ -193,13 +193,13 @@ def test_the_log_of_a_job_grows_while_one_looks(signed_in: Page, stack: Any) -> 
     log = page.locator("#job-log")
     expect(log.get_by_text("The first line")).to_be_visible()
     expect(page.locator("[data-live-state]")).to_have_text("Live")
-    in_stack(stack, JOB.format(do=f'notes.add("{job}", "The second line", "warning")'))
+    in_stack(stack, JOB.format(do=f'job_log.add("{job}", "The second line", "warning")'))
     expect(log.get_by_text("The second line")).to_be_visible()
     expect(log.locator("li")).to_have_count(2)
     shoot(page, "job")
     # The connection breaks and comes back: what was written meanwhile is there, once.
     page.context.set_offline(True)
-    in_stack(stack, JOB.format(do=f'notes.add("{job}", "Written in between")'))
+    in_stack(stack, JOB.format(do=f'job_log.add("{job}", "Written in between")'))
     page.context.set_offline(False)
     expect(log.get_by_text("Written in between")).to_be_visible()
     expect(log.locator("li")).to_have_count(3)

@@ -12,7 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from tenants.datasets.services import create_dataset
-from tenants.jobs import notes
+from tenants.jobs import job_log
 from tenants.jobs.models import Job
 from tenants.pipeline.assets.services import add_asset
 from tenants.scope import tenant_scope
@@ -32,7 +32,7 @@ def make(party: Party) -> Callable[..., Job]:
 
 def said(party: Party, job: Job, text: str, level: str = "info") -> None:
     with tenant_scope(party.id):
-        notes.add(job.id, text, level)
+        job_log.add(job.id, text, level)
 
 
 def test_the_list_is_narrowed_by_state_kind_and_priority(make: Callable[..., Job], owner: Client) -> None:

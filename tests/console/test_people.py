@@ -12,7 +12,7 @@ from django.core import mail as letters
 from django.test import Client
 
 from console.account import throttle
-from tenants.accounts import gate, keys, links, mail, passwords, second_factor
+from tenants.accounts import api_admission, keys, links, mail, passwords, second_factor
 from tenants.accounts.models import Invitation, KeyDigest, Membership, Session, Tenant, User
 from tenants.events.models import AuditEvent
 from tenants.scope import tenant_scope
@@ -152,7 +152,7 @@ def test_with_a_mail_server_a_new_link_is_mailed(
     first = invite(owner, fresh_email())
     settings.EMAIL_HOST = "mail.example"
     posted: list[str] = []
-    monkeypatch.setattr(mail, "ring", lambda task, argument: posted.append(argument))
+    monkeypatch.setattr(mail, "send", lambda task, argument: posted.append(argument))
     page = owner.get("/people").content.decode()
     (again,) = re.findall(r"/invitations/[0-9a-f-]{36}/link", page)
     response = owner.post(again)
@@ -168,7 +168,7 @@ def test_with_a_mail_server_the_page_shows_no_link(
 ) -> None:
     settings.EMAIL_HOST = "mail.example"
     posted: list[tuple[str, str]] = []
-    monkeypatch.setattr(mail, "ring", lambda task, argument: posted.append((task, argument)))
+    monkeypatch.setattr(mail, "send", lambda task, argument: posted.append((task, argument)))
     email = fresh_email()
     response = owner.post("/people/invite", {"email": email, "role": "viewer"})
     assert response["Location"] == "/people"
@@ -186,7 +186,7 @@ def test_asking_for_a_reset_answers_alike_and_does_the_same(
 ) -> None:
     settings.EMAIL_HOST = "mail.example"
     posted: list[str] = []
-    monkeypatch.setattr(mail, "ring", lambda task, argument: posted.append(argument))
+    monkeypatch.setattr(mail, "send", lambda task, argument: posted.append(argument))
     user = new_user(PASSWORD)
     pages = [client.post("/reset", {"email": email}) for email in (user.email, "nobody@nowhere.example")]
     shown = [text(page).replace(user.email, "X").replace("nobody@nowhere.example", "X") for page in pages]
@@ -198,7 +198,7 @@ def test_asking_for_a_reset_answers_alike_and_does_the_same(
 def test_a_mailbox_cannot_be_flooded(client: Client, settings: Any, monkeypatch: Any) -> None:
     settings.EMAIL_HOST = "mail.example"
     posted: list[str] = []
-    monkeypatch.setattr(mail, "ring", lambda task, argument: posted.append(argument))
+    monkeypatch.setattr(mail, "send", lambda task, argument: posted.append(argument))
     email = fresh_email()
     answers = [
         Client(REMOTE_ADDR=f"2001:db8:{n}:{secrets.token_hex(2)}::1")
@@ -554,7 +554,7 @@ def test_changing_and_removing_a_member(owner: Client, party: Party, client: Cli
     owner.post(f"/people/{user.pk}/remove")
     assert "Revoked with it: Night import." in text(owner.get("/people"))
     assert client.get("/datasets")["Location"] == "/workspace"
-    assert gate.identify(token) is None
+    assert api_admission.identify(token) is None
 
 
 # --- Keys and the audit log ---
@@ -567,8 +567,8 @@ def test_rotating_a_key_shows_the_new_one_once(owner: Client, party: Party) -> N
     assert response.status_code == 201
     assert faults_of(response.content.decode()) == []
     (token,) = re.findall(r"cl[0-9a-f]{10}\.[A-Za-z0-9_-]{43}", response.content.decode())
-    assert gate.identify(token).scopes == ("read",)
-    assert gate.identify(old) is not None
+    assert api_admission.identify(token).scopes == ("read",)
+    assert api_admission.identify(old) is not None
     assert owner.post(f"/keys/{key.id}/rotate", {"overlap": "99999999"})["Location"] == "/keys"
     assert KeyDigest.objects.filter(tenant=party.id).count() == 3
 

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from ml.media import Decoder, MediaError
+from ml.media.fair_queue import Turns
 from ml.media.pool import TRIES
 from ml.media.process import Child
-from ml.media.turns import Turns
 from ml.sandbox import ROOT
 from tests.waiting import until
 

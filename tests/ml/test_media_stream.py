@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ml.media import Decoder, MediaError
-from ml.media.turns import Turns
+from ml.media.fair_queue import Turns
 from tests.ml.recordings import decoding_children, plain, tone, write, write_long_wav
 from tests.waiting import pause
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ml.media import Decoder, MediaError
-from ml.media.turns import Crowded, Turns
+from ml.media.fair_queue import Crowded, Turns
 from tests.waiting import until
 
 

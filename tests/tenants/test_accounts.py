@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from tenants.accounts import gate, keys, metering, permissions, quotas, services
+from tenants.accounts import api_admission, keys, metering, permissions, quotas, services
 from tenants.accounts.models import ApiKey, KeyDigest, UsageDay
 from tenants.errors import Conflict, Invalid, NotFound, QuotaExceeded
 from tenants.scope import tenant_scope
@@ -17,7 +17,7 @@ from tenants.valkey import client
 
 
 def test_a_key_opens_its_tenant_and_only_a_digest_is_kept(party) -> None:
-    record = gate.identify(party.token)
+    record = api_admission.identify(party.token)
     assert record.tenant_id == str(party.id)
     assert set(record.scopes) == set(permissions.SCOPES)
     prefix, secret = party.token.split(".")
@@ -30,19 +30,19 @@ def test_a_key_opens_its_tenant_and_only_a_digest_is_kept(party) -> None:
     "change", [lambda t: t[:-1], lambda t: t + "x", lambda t: "x" + t, lambda t: t.split(".")[0]]
 )
 def test_a_wrong_token_opens_nothing(party, change) -> None:
-    assert gate.identify(change(party.token)) is None
+    assert api_admission.identify(change(party.token)) is None
 
 
 @pytest.mark.parametrize("token", ["", ".", "a.b", "é.é", "a" * 5000 + ".b", "key:*.x", "a.\u0000", "cl1.é"])
 def test_odd_tokens_open_nothing(token) -> None:
-    assert gate.identify(token) is None
+    assert api_admission.identify(token) is None
 
 
 def test_a_revoked_key_stops_at_once_though_it_was_cached(party) -> None:
-    assert gate.identify(party.token) is not None
+    assert api_admission.identify(party.token) is not None
     with tenant_scope(party.id):
         keys.revoke_key(key_id=ApiKey.objects.get().id)
-    assert gate.identify(party.token) is None
+    assert api_admission.identify(party.token) is None
 
 
 def test_an_expired_key_stops_though_it_was_cached(party) -> None:
@@ -50,9 +50,9 @@ def test_an_expired_key_stops_though_it_was_cached(party) -> None:
         _, token = keys.create_key(
             name="short", scopes=["read"], expires_at=timezone.now() + dt.timedelta(milliseconds=300)
         )
-    assert gate.identify(token) is not None
+    assert api_admission.identify(token) is not None
     threading.Event().wait(0.4)
-    assert gate.identify(token) is None
+    assert api_admission.identify(token) is None
 
 
 def test_keys_are_checked(party) -> None:
@@ -70,13 +70,13 @@ def test_another_tenants_key_cannot_be_revoked(party, stranger) -> None:
         key_id = ApiKey.objects.get().id
     with tenant_scope(stranger.id), pytest.raises(NotFound):
         keys.revoke_key(key_id=key_id)
-    assert gate.identify(party.token) is not None
+    assert api_admission.identify(party.token) is not None
 
 
 def test_a_suspended_tenants_key_opens_nothing(party) -> None:
     party.tenant.state = "suspended"
     party.tenant.save()
-    assert gate.identify(party.token) is None
+    assert api_admission.identify(party.token) is None
 
 
 def test_roles_are_one_table() -> None:
@@ -102,8 +102,8 @@ def test_tenants_and_people_are_checked(party) -> None:
 
 def test_a_rate_is_counted_per_tenant(make_party) -> None:
     party = make_party(plan="starter")
-    record = gate.identify(party.token)
-    first, second = gate.count(record), gate.count(record)
+    record = api_admission.identify(party.token)
+    first, second = api_admission.count(record), api_admission.count(record)
     assert (first.rate.limit, first.rate.remaining - second.rate.remaining) == (600, 1)
     assert second.requests_this_month == first.requests_this_month + 1
 

@@ -7,7 +7,7 @@ import secrets
 import pytest
 from django.core.management import CommandError, call_command
 
-from tenants.accounts import gate
+from tenants.accounts import api_admission
 from tenants.accounts.models import Membership, Tenant, User
 
 
@@ -43,7 +43,7 @@ def test_the_printed_key_opens_the_tenant(capsys, party) -> None:
     printed = capsys.readouterr().out
     assert "password" not in printed
     token = next(line.split()[-1] for line in printed.splitlines() if line.startswith("api key"))
-    assert gate.identify(token).tenant_id == str(Tenant.objects.get(slug=slug).id)
+    assert api_admission.identify(token).tenant_id == str(Tenant.objects.get(slug=slug).id)
 
 
 def test_a_tenant_that_cannot_be_made_leaves_nobody_behind(party) -> None:

@@ -16,7 +16,7 @@ from django.db import connection
 
 from ml.provenance import authority
 from standalone.backup.database import snapshot
-from tenants.accounts import gate, metering, services
+from tenants.accounts import api_admission, metering, services
 from tenants.accounts.models import Membership, Session, Tenant, User
 from tenants.accounts.sessions import SessionStore
 from tenants.datasets import storage
@@ -26,7 +26,7 @@ from tenants.events.models import TenantErasure
 from tenants.generation import previews
 from tenants.generation import services as generation
 from tenants.generation.models import GenerationOutput
-from tenants.generation.wishes import Wanted
+from tenants.generation.validation import GenerationSpec
 from tenants.jobs import services as jobs
 from tenants.jobs.models import JobDispatch
 from tenants.pipeline.care import tenant_erasure
@@ -46,7 +46,9 @@ def fill(party: Any) -> Asset:
         f"{party.id}/import/x", default_storage.open(storage.path_of(party.id, asset.blob.sha256))
     )
     with tenant_scope(party.id):
-        asked, _ = generation.request_generation(wanted=Wanted(prompt="words of mine"), dataset_id=dataset.id)
+        asked, _ = generation.request_generation(
+            wanted=GenerationSpec(prompt="words of mine"), dataset_id=dataset.id
+        )
         generation.vary_generation(generation_id=asked.id)
         GenerationOutput.objects.create(generation=asked, kind="image", asset=asset, how="model", model="m")
     previews.keep(party.id, asked.id, b"preview")
@@ -56,7 +58,7 @@ def fill(party: Any) -> Asset:
     upload.write_bytes(b"half")
     client().set(tenant_key(party.id, "search", "x"), b"ranking", ex=60)
     metering.record(tenant_id=party.id, amounts={"requests": 1})
-    assert gate.identify(party.token) is not None
+    assert api_admission.identify(party.token) is not None
     session = SessionStore()
     session[SESSION_KEY], session["tenant"] = str(party.owner.pk), str(party.id)
     session.save()
@@ -109,7 +111,7 @@ def test_nothing_of_a_tenant_is_left_and_nobody_else_lost_anything(party, strang
     assert rows_that_name(asset.id) == {}
     assert keys_that_name(party.id) == []
     assert list(settings.DATA_DIR.rglob(f"*{party.id}*")) == []
-    assert gate.identify(party.token) is None
+    assert api_admission.identify(party.token) is None
     assert receipt["verified"]
     assert (receipt["slug"], receipt["tenant"]) == (party.tenant.slug, str(party.id))
     assert (receipt["removed"]["files"], receipt["removed"]["people"]["user"]) == (4, 1)

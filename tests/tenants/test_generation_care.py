@@ -22,7 +22,7 @@ from tenants.events import endpoints
 from tenants.events.models import AuditEvent, Erasure, WebhookEvent
 from tenants.generation import previews, services
 from tenants.generation.models import Generation, GenerationOutput
-from tenants.generation.wishes import Wanted
+from tenants.generation.validation import GenerationSpec
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.learning import pairs
@@ -55,7 +55,7 @@ def dataset(party):
 
 
 def remix(source: Asset) -> Generation:
-    return services.request_generation(wanted=Wanted(), remix_of=source.id)[0]
+    return services.request_generation(wanted=GenerationSpec(), remix_of=source.id)[0]
 
 
 def test_an_asset_takes_its_output_along_and_what_was_asked_of_it(party, dataset) -> None:
@@ -89,7 +89,7 @@ def test_a_persons_data_includes_what_was_made_from_it(party, dataset) -> None:
 
 def test_a_dataset_goes_with_the_prompts_of_what_it_held(party, dataset) -> None:
     with tenant_scope(party.id):
-        row, _ = services.request_generation(wanted=Wanted(prompt="mine"), dataset_id=dataset.id)
+        row, _ = services.request_generation(wanted=GenerationSpec(prompt="mine"), dataset_id=dataset.id)
         services.vary_generation(generation_id=row.id)
         made(row)
         job = delete_dataset(dataset_id=dataset.id)
@@ -104,7 +104,7 @@ def test_a_dataset_goes_with_the_prompts_of_what_it_held(party, dataset) -> None
 
 def test_exports_tell_what_was_asked_and_imports_keep_that_it_was_made(party, dataset, tmp_path) -> None:
     with tenant_scope(party.id):
-        row, _ = services.request_generation(wanted=Wanted(prompt="a cat"), dataset_id=dataset.id)
+        row, _ = services.request_generation(wanted=GenerationSpec(prompt="a cat"), dataset_id=dataset.id)
         result, own = made(row), upload(dataset, "mine")
     call_command("export_tenant", party.tenant.slug, "--to", str(tmp_path / "x"))
     [asked] = lines(tmp_path / "x" / "generations.jsonl")
@@ -130,7 +130,7 @@ def lines(path: Any) -> list[dict[str, Any]]:
 
 def test_training_leaves_out_what_was_made_here_unless_it_is_asked_for(party, dataset) -> None:
     with tenant_scope(party.id):
-        row, _ = services.request_generation(wanted=Wanted(prompt="a cat"), dataset_id=dataset.id)
+        row, _ = services.request_generation(wanted=GenerationSpec(prompt="a cat"), dataset_id=dataset.id)
         result, own = made(row), upload(dataset, "mine")
         both = Asset.objects.filter(pk__in=[result.id, own.id])
         both.update(modality="image", status="ready", caption="a cat")
@@ -154,7 +154,7 @@ def everything(party: Any) -> dict[str, Any]:
 
 
 def asked(dataset: Dataset, prompt: str = "a cat") -> Generation:
-    return services.request_generation(wanted=Wanted(prompt=prompt), dataset_id=dataset.id)[0]
+    return services.request_generation(wanted=GenerationSpec(prompt=prompt), dataset_id=dataset.id)[0]
 
 
 def test_what_was_made_goes_along_with_receipts_events_and_quota(party, dataset) -> None:

@@ -15,18 +15,18 @@ from tenants.datasets.models import Dataset
 from tenants.datasets.services import create_dataset
 from tenants.errors import Conflict, Invalid, NotFound, NotReady, QuotaExceeded
 from tenants.events.models import AuditEvent
-from tenants.generation import previews, selectors, services, wishes
+from tenants.generation import previews, selectors, services, validation
 from tenants.generation.models import Generation, GenerationOutput
-from tenants.generation.wishes import Wanted
+from tenants.generation.validation import GenerationSpec
 from tenants.jobs.models import Job
 from tenants.pipeline.assets.services import add_asset
 from tenants.scope import tenant_scope
 
 
 def ask(party: Any, prompt: str = "a red cat", **more: Any) -> tuple[Generation, Job]:
-    wanted = {name: more.pop(name) for name in wishes.NAMES if name in more}
+    wanted = {name: more.pop(name) for name in validation.NAMES if name in more}
     with tenant_scope(party.id):
-        return services.request_generation(wanted=Wanted(prompt=prompt, **wanted), **more)
+        return services.request_generation(wanted=GenerationSpec(prompt=prompt, **wanted), **more)
 
 
 def held(party: Any) -> dict[str, tuple[float | None, float | None]]:
@@ -182,22 +182,22 @@ def test_a_remix_begins_with_the_caption(party) -> None:
     with tenant_scope(party.id):
         dataset = create_dataset(name="d")
         asset = add_asset(dataset_id=dataset.id, text="a green boat").asset
-        row, _ = services.request_generation(wanted=Wanted(), remix_of=asset.id)
+        row, _ = services.request_generation(wanted=GenerationSpec(), remix_of=asset.id)
         assert (row.prompt, row.remix_of_id) == ("a green boat", asset.id)
-        own, _ = services.request_generation(wanted=Wanted(prompt="a blue boat"), remix_of=asset.id)
+        own, _ = services.request_generation(wanted=GenerationSpec(prompt="a blue boat"), remix_of=asset.id)
         assert own.prompt == "a blue boat"
         with pytest.raises(NotFound):
-            services.request_generation(wanted=Wanted(prompt="x"), remix_of=uuid.uuid4())
+            services.request_generation(wanted=GenerationSpec(prompt="x"), remix_of=uuid.uuid4())
 
 
 def test_a_dataset_that_wants_other_metadata_is_refused(party) -> None:
     with tenant_scope(party.id):
         strict = create_dataset(name="s", metadata_schema={"price": {"type": "number", "required": True}})
         with pytest.raises(Invalid) as refusal:
-            services.request_generation(wanted=Wanted(prompt="x"), dataset_id=strict.id)
+            services.request_generation(wanted=GenerationSpec(prompt="x"), dataset_id=strict.id)
         assert refusal.value.errors[0]["pointer"].startswith("/dataset")
         with pytest.raises(NotFound):
-            services.request_generation(wanted=Wanted(prompt="x"), dataset_id=uuid.uuid4())
+            services.request_generation(wanted=GenerationSpec(prompt="x"), dataset_id=uuid.uuid4())
 
 
 def test_deleting_forgets_the_prompt_and_stops_the_job(party) -> None:
@@ -222,7 +222,7 @@ def test_another_tenant_sees_nothing(party, stranger) -> None:
             with pytest.raises(NotFound):
                 act(generation_id=row.id)
         with pytest.raises(NotFound):
-            services.request_generation(wanted=Wanted(prompt="x"), dataset_id=row.dataset_id)
+            services.request_generation(wanted=GenerationSpec(prompt="x"), dataset_id=row.dataset_id)
         assert not list(selectors.marked(row.mark))
     with tenant_scope(party.id):
         assert list(selectors.marked(row.mark)) == [row]

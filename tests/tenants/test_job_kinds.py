@@ -19,7 +19,6 @@ from tenants.jobs.models import Job, JobDispatch
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api
 from tests.conftest import Party
-from workers.apps import declare_kinds
 from workers.base import declare_task, run_job, run_next
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +62,7 @@ def test_a_kind_that_one_module_declares_is_queued_run_and_shown(party: Party) -
     row = read(party, row)
     assert (row.state, row.result, ends) == ("succeeded", {"letters": 5}, [])
     assert kind_name("count_letters") == "Count letters"
-    listed = Api(party.token).get("/jobs?kind=count_letters").json()["items"]
+    listed = Api(party.token).get("/jobs?kind=count_letters").json()["results"]
     assert [one["id"] for one in listed] == [str(row.id)]
 
     # Its own settings, and not those of other kinds: one attempt, and whoever shows its state is told.
@@ -140,8 +139,7 @@ def gone(monkeypatch: pytest.MonkeyPatch) -> str:
     """A kind that an earlier release had."""
     old = retired.Retired("fold_paper", QUEUE, "Fold paper", note="Paper is not folded any more.")
     monkeypatch.setattr(retired, "RETIRED", (*retired.RETIRED, old))
-    declare_kinds()
-    current_app.tasks.pop("workers.fold_paper")
+    retired.declare()
     return old.name
 
 

@@ -13,7 +13,17 @@ from django.utils import timezone
 
 from tenants.datasets.services import create_dataset
 from tenants.errors import Conflict, Invalid
-from tenants.jobs import archiving, ending, fleet, live, notes, selectors, stopping, tallies, timing
+from tenants.jobs import (
+    archiving,
+    ending,
+    job_counters,
+    job_log,
+    selectors,
+    server_sent_events,
+    stopping,
+    timing,
+    worker_registry,
+)
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job, JobArchive, JobDispatch, JobNote
 from tenants.pipeline.assets.services import add_asset
@@ -48,10 +58,10 @@ def _log(party, job) -> list[str]:
 
 
 def test_a_log_is_bounded_and_keeps_both_ends(party, job, claimed, monkeypatch) -> None:
-    monkeypatch.setattr(notes, "FIRST", 2)
-    monkeypatch.setattr(notes, "LAST", 3)
+    monkeypatch.setattr(job_log, "FIRST", 2)
+    monkeypatch.setattr(job_log, "LAST", 3)
     for number in range(1, 10):
-        notes.write(claimed, f"line {number}")
+        job_log.write(claimed, f"line {number}")
     assert _log(party, job) == [f"line {number}" for number in (1, 2, 7, 8, 9)]
     assert _read(party, job).notes == 9
     with tenant_scope(party.id):
@@ -59,14 +69,16 @@ def test_a_log_is_bounded_and_keeps_both_ends(party, job, claimed, monkeypatch) 
 
 
 def test_hostile_text_is_one_plain_line() -> None:
-    assert notes.plain("a\r\nlevel=error\x1b[31m\u202egpj.exe\x00 \ud800 b") == "a level=error [31m gpj.exe b"
-    assert len(notes.plain("x" * 10_000)) == notes.LENGTH
+    assert (
+        job_log.plain("a\r\nlevel=error\x1b[31m\u202egpj.exe\x00 \ud800 b") == "a level=error [31m gpj.exe b"
+    )
+    assert len(job_log.plain("x" * 10_000)) == job_log.LENGTH
 
 
 def test_a_worker_that_lost_its_job_writes_nothing(party, job, claimed) -> None:
     with tenant_scope(party.id):
         Job.objects.filter(pk=job.id).update(fence=claimed.fence + 1)
-    notes.write(claimed, "from the dead")
+    job_log.write(claimed, "from the dead")
     assert _log(party, job) == []
 
 
@@ -88,7 +100,7 @@ def test_tenths_of_long_work_are_told(party, job, claimed) -> None:
 
 def test_the_log_goes_with_what_it_tells_of(party, job, claimed) -> None:
     with tenant_scope(party.id):
-        notes.write(claimed, "about the asset")
+        job_log.write(claimed, "about the asset")
         Job.objects.filter(pk=job.id).update(
             state="failed", arguments={"asset": "0197c0de-0000-7000-8000-000000000001", "revision": 1}
         )
@@ -131,15 +143,15 @@ def test_nobody_guesses_while_nothing_moves(monkeypatch) -> None:
 
 
 def test_a_listener_hears_of_lines_priority_and_cancelling(party, job, claimed) -> None:
-    versions = [live.version(_read(party, job))]
-    notes.write(claimed, "a line")
-    versions.append(live.version(_read(party, job)))
+    versions = [server_sent_events.version(_read(party, job))]
+    job_log.write(claimed, "a line")
+    versions.append(server_sent_events.version(_read(party, job)))
     with tenant_scope(party.id):
         jobs.set_priority(job_id=job.id, priority=3)
-    versions.append(live.version(_read(party, job)))
+    versions.append(server_sent_events.version(_read(party, job)))
     with tenant_scope(party.id):
         jobs.cancel(job_id=job.id)
-    versions.append(live.version(_read(party, job)))
+    versions.append(server_sent_events.version(_read(party, job)))
     assert len(set(versions)) == 4
     assert selectors.as_dict(_read(party, job))["cancelling"] is True
 
@@ -215,7 +227,7 @@ def old(party, settings) -> list[Job]:
                 ("embed_asset", 1),
             )
         ]
-        notes.add(made[0].id, "a line")
+        job_log.add(made[0].id, "a line")
     return made
 
 
@@ -278,28 +290,28 @@ def test_nothing_is_archived_where_jobs_are_kept(party, old, settings) -> None:
 # --- Fleet -----------------------------------------------------------------------------------------------
 
 
-def _worker(name: str) -> fleet.Worker:
-    return fleet.Worker(name, "host", 7, "1", 0.0, ["embed"], 4, ["cpu x2"], ["a-job"])
+def _worker(name: str) -> worker_registry.Worker:
+    return worker_registry.Worker(name, "host", 7, "1", 0.0, ["embed"], 4, ["cpu x2"], ["a-job"])
 
 
 def test_a_dead_worker_is_not_listed(monkeypatch) -> None:
-    monkeypatch.setattr(fleet, "LOST_S", 1.0)
+    monkeypatch.setattr(worker_registry, "LOST_S", 1.0)
     worker = _worker("w-dies")
-    fleet.report(worker)
-    assert [one.running for one in fleet.workers() if one.name == "w-dies"] == [["a-job"]]
+    worker_registry.report(worker)
+    assert [one.running for one in worker_registry.workers() if one.name == "w-dies"] == [["a-job"]]
     pause(1.2, "what it said ends by the clock of Valkey")
-    assert not [one for one in fleet.workers() if one.name == "w-dies"]
+    assert not [one for one in worker_registry.workers() if one.name == "w-dies"]
 
 
 def test_a_worker_that_stops_is_gone_at_once() -> None:
-    fleet.report(_worker("w-stops"))
-    fleet.leave(_worker("w-stops"))
-    assert not [one for one in fleet.workers() if one.name == "w-stops"]
+    worker_registry.report(_worker("w-stops"))
+    worker_registry.leave(_worker("w-stops"))
+    assert not [one for one in worker_registry.workers() if one.name == "w-stops"]
 
 
 def test_queues_tell_depth_age_and_tenants(job) -> None:
     JobDispatch.objects.filter(job_id=job.id).update(due_at=timezone.now() - timedelta(days=3000))
-    embed = next(queue for queue in fleet.queues() if queue.name == "embed")
+    embed = next(queue for queue in worker_registry.queues() if queue.name == "embed")
     assert embed.waiting >= 1 and embed.tenants >= 1
     assert embed.oldest_s >= 3000 * 86400
     JobDispatch.objects.filter(job_id=job.id).delete()
@@ -307,21 +319,21 @@ def test_queues_tell_depth_age_and_tenants(job) -> None:
 
 def test_what_ended_is_counted_and_timed(job, claimed) -> None:
     def failed() -> int:
-        return sum(m.failed for m in fleet.throughput() if m.kind == "embed_asset")
+        return sum(m.failed for m in worker_registry.throughput() if m.kind == "embed_asset")
 
-    before, counted = failed(), tallies.read().ended.get(("embed_asset", "failed"), 0)
+    before, counted = failed(), job_counters.read().ended.get(("embed_asset", "failed"), 0)
     jobs.fail(claimed, error={"type": "x"}, final=True)
     assert failed() == before + 1
-    after = tallies.read()
+    after = job_counters.read()
     assert after.ended["embed_asset", "failed"] == counted + 1
-    assert sum(after.seconds[tallies.RAN, "embed_asset"].counts) >= 1
+    assert sum(after.seconds[job_counters.RAN, "embed_asset"].counts) >= 1
 
 
 def test_canaries_of_a_day_are_kept_one_a_minute() -> None:
     sent = time.time() - 3
     for _ in range(3):
-        fleet.note_canary("train", sent)
-    mine = [one for one in fleet.canaries()["train"] if one.sent_at == sent]
+        worker_registry.note_canary("train", sent)
+    mine = [one for one in worker_registry.canaries()["train"] if one.sent_at == sent]
     assert len(mine) == 1
     assert 3 <= mine[0].took_s < 30
 
@@ -329,6 +341,6 @@ def test_canaries_of_a_day_are_kept_one_a_minute() -> None:
 def test_ending_saves_no_stale_number_of_lines(party, job, claimed) -> None:
     with tenant_scope(party.id):
         held = jobs.held(claimed)
-        notes.write(claimed, "between")
+        job_log.write(claimed, "between")
         ending.end(held, Job.State.CANCELLED)
     assert _read(party, job).notes == 1

@@ -11,7 +11,7 @@ from tenants.accounts import quotas
 from tenants.datasets.models import Asset
 from tenants.datasets.services import create_dataset
 from tenants.errors import Conflict, NotFound, QuotaExceeded
-from tenants.jobs import bell
+from tenants.jobs import notify_workers
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job, JobDispatch
 from tenants.pipeline.assets.services import add_asset, delete_dataset, resume_deletions
@@ -166,17 +166,17 @@ def test_a_deletion_cannot_be_cancelled_and_is_taken_up_again(party, added) -> N
 
 
 def test_a_rung_queue_is_not_rung_again_and_keeps_no_job_from_waiting(party, added) -> None:
-    """The broker holds a handful of messages, whatever waits; another queue is rung all the same."""
+    """The broker holds a handful of messages, whatever waits; another queue gets its own."""
     store = broker()
     for queue in ("embed", "default"):
         store.delete(queue)
     with tenant_scope(party.id):
-        for _ in range(3 * bell.MESSAGES):
+        for _ in range(3 * notify_workers.MESSAGES):
             add_asset(dataset_id=added.asset.dataset_id, text="another")
         delete_dataset(dataset_id=added.asset.dataset_id)
-    bell.sweep()
-    assert store.llen("embed") == bell.MESSAGES
-    assert 1 <= store.llen("default") <= bell.MESSAGES
+    notify_workers.sweep()
+    assert store.llen("embed") == notify_workers.MESSAGES
+    assert 1 <= store.llen("default") <= notify_workers.MESSAGES
 
 
 def test_another_tenants_job_is_not_found(party, stranger, added) -> None:
@@ -191,7 +191,7 @@ def test_another_tenants_job_is_not_found(party, stranger, added) -> None:
 
 def test_the_sweeper_rings_for_what_the_broker_lost(party, added) -> None:
     broker().delete("embed")
-    bell.sweep()
+    notify_workers.sweep()
     assert broker().llen("embed") == 1
 
 
@@ -200,7 +200,7 @@ def test_a_job_whose_worker_died_waits_again(party, added) -> None:
     assert JobDispatch.objects.get(job_id=added.job.id).waiting is False
     _expire_lease(party, added.job)
     JobDispatch.objects.filter(job_id=added.job.id).update(due_at=timezone.now() - timedelta(seconds=1))
-    assert bell.sweep(limit=1_000_000) >= 1
+    assert notify_workers.sweep(limit=1_000_000) >= 1
     assert JobDispatch.objects.get(job_id=added.job.id).waiting is True
     assert _claim(party, added.job).fence == 2
 

@@ -12,7 +12,7 @@ from django.core import mail
 from django.db import ProgrammingError, connection, transaction
 from django.utils import timezone
 
-from tenants.accounts import gate, keys, links, passwords
+from tenants.accounts import api_admission, keys, links, passwords
 from tenants.accounts.models import Invitation, KeyDigest, Membership, Tenant, User
 from tenants.accounts.permissions import ROLES, SCOPES, Actor
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
@@ -189,13 +189,13 @@ def test_a_removal_ends_the_keys_that_the_person_made_here_and_no_others(
     for where in (party, stranger):
         with tenant_scope(where.id):
             tokens[where.id] = keys.create_key(name="theirs", scopes=["read"], created_by=admin)[1]
-    assert gate.identify(tokens[party.id]) is not None
+    assert api_admission.identify(tokens[party.id]) is not None
     with tenant_scope(party.id):
         ended = members.remove_member(actor=acting(party.tenant, party.owner), user_id=admin.pk)
     assert [key.name for key in ended] == ["theirs"]
-    assert gate.identify(tokens[party.id]) is None
-    assert gate.identify(tokens[stranger.id]) is not None
-    assert gate.identify(party.token) is not None
+    assert api_admission.identify(tokens[party.id]) is None
+    assert api_admission.identify(tokens[stranger.id]) is not None
+    assert api_admission.identify(party.token) is not None
     assert events(party)[-1] == ("member.removed", str(admin.pk))
 
 
@@ -230,12 +230,12 @@ def test_what_a_demoted_person_made_reaches_no_further_than_they_do(party: Party
     with pytest.raises(NotFound):
         invitations.find_by_digest(links.digest(token_of(as_owner.link)))
     assert invitations.find_by_digest(links.digest(token_of(as_viewer.link))).role == "viewer"
-    assert gate.identify(every) is not None
+    assert api_admission.identify(every) is not None
     with tenant_scope(party.id):
         members.change_role(actor=owner, user_id=second.pk, role="viewer")
         told = AuditEvent.objects.filter(verb="member.role_changed").latest("id").details
-    assert gate.identify(every) is None
-    assert gate.identify(some) is not None
+    assert api_admission.identify(every) is None
+    assert api_admission.identify(some) is not None
     assert told == {"from": "admin", "to": "viewer", "keys_revoked": [every.split(".")[0]]}
 
 

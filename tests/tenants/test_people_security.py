@@ -17,8 +17,8 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from config.follow import Watched, read_job
-from tenants.accounts import gate, keys, second_factor, sessions, watchers
+from config.event_stream import Watched, read_job
+from tenants.accounts import api_admission, keys, second_factor, sessions, watchers
 from tenants.accounts.models import (
     ApiKey,
     Invitation,
@@ -34,7 +34,7 @@ from tenants.datasets.services import create_dataset
 from tenants.errors import Conflict, Invalid, NotFound
 from tenants.events.models import AuditEvent, Export, IdempotentAnswer
 from tenants.events.services import record
-from tenants.jobs import live
+from tenants.jobs import server_sent_events
 from tenants.people import invitations
 from tenants.people.erasure import erase_user
 from tenants.pipeline.assets.services import add_asset
@@ -181,7 +181,7 @@ ENDS: dict[str, Callable[[Party, User, str], Any]] = {
 
 
 def as_event(job: Any) -> bytes:
-    return live.event(job).encode()
+    return server_sent_events.event(job).encode()
 
 
 @pytest.mark.parametrize("end", ENDS)
@@ -220,7 +220,7 @@ def rotate(party: Party, overlap_s: int, **old: Any) -> tuple[str, str, KeyDiges
     """Old and new token, and their digest rows."""
     with tenant_scope(party.id):
         key, old_token = keys.create_key(name="robot", scopes=["read", "search"], **old)
-        assert gate.identify(old_token) is not None
+        assert api_admission.identify(old_token) is not None
         new, new_token = keys.rotate_key(key_id=key.id, overlap_s=overlap_s, created_by=party.owner)
     rows = [KeyDigest.objects.get(key_id=row.id) for row in (key, new)]
     return old_token, new_token, *rows
@@ -228,21 +228,21 @@ def rotate(party: Party, overlap_s: int, **old: Any) -> tuple[str, str, KeyDiges
 
 def test_a_rotated_key_works_beside_the_new_one_for_the_overlap(party: Party) -> None:
     old_token, new_token, old, new = rotate(party, 3600)
-    assert gate.identify(new_token).scopes == ("read", "search")
-    assert gate.identify(old_token) is not None
+    assert api_admission.identify(new_token).scopes == ("read", "search")
+    assert api_admission.identify(old_token) is not None
     assert abs(old.expires_at - timezone.now() - dt.timedelta(hours=1)) < dt.timedelta(minutes=1)
     assert new.expires_at is None
     KeyDigest.objects.filter(pk=old.pk).update(expires_at=timezone.now())
     keys.forget(old.prefix)
-    assert gate.identify(old_token) is None
-    assert gate.identify(new_token) is not None
+    assert api_admission.identify(old_token) is None
+    assert api_admission.identify(new_token) is not None
 
 
 def test_without_overlap_the_old_key_ends_at_once(party: Party) -> None:
     old_token, new_token, old, _ = rotate(party, 0)
-    assert gate.identify(old_token) is None
+    assert api_admission.identify(old_token) is None
     assert old.revoked_at is not None
-    assert gate.identify(new_token) is not None
+    assert api_admission.identify(new_token) is not None
 
 
 def test_a_rotated_key_keeps_its_lifetime_and_never_gains_time(party: Party) -> None:
@@ -323,7 +323,7 @@ def test_an_erased_person_is_named_nowhere(party: Party, stranger: Party) -> Non
     assert str(user.pk) not in left
     assert f'"{user.email}"' not in left
     assert user.name not in left
-    assert gate.identify(token) is None
+    assert api_admission.identify(token) is None
     with tenant_scope(party.id):
         done = AuditEvent.objects.get(verb="thing.done")
         assert done.actor.startswith("erased-")

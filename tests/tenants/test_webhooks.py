@@ -157,19 +157,19 @@ def test_tenants_hear_only_of_themselves(party: Party, stranger: Party, receiver
 
 
 def test_the_end_of_a_transaction_is_enough(party: Party, receiver: Receiver) -> None:
-    """Without a doorbell, as when the process dies right after its commit, the sweep finds what is due."""
+    """Without a message, as when the process dies right after its commit, the sweep finds what is due."""
     row, secret = make(party, receiver.url)
-    rung: list[Any] = []
+    sent: list[Any] = []
     with tenant_scope(party.id):
         webhooks.emit("asset.ready", {"asset": "1"})
         connection.run_on_commit.clear()
-    webhooks.heard(row.id, row.tenant_id)
-    original, webhooks.send = webhooks.send, lambda *args: rung.append(args)
+    webhooks.acknowledge(row.id, row.tenant_id)
+    original, webhooks.send = webhooks.send, lambda *args: sent.append(args)
     try:
         deliveries.sweep()
     finally:
         webhooks.send = original
-    assert (row.id, row.tenant_id) in rung
+    assert (row.id, row.tenant_id) in sent
     work(row)
     assert len(receiver.verified(secret)) == 1
 
@@ -394,14 +394,14 @@ def test_a_turn_ends_so_that_others_have_theirs(
     party: Party, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deliveries, "TURN_S", 0.0)
-    rung: list[Any] = []
-    monkeypatch.setattr(webhooks, "send", lambda *args: rung.append(args))
+    sent: list[Any] = []
+    monkeypatch.setattr(webhooks, "send", lambda *args: sent.append(args))
     row, _ = make(party, receiver.url)
     for n in range(9):
         tell(party, asset=n)
-    rung.clear()
+    sent.clear()
     assert work(row) == 0
-    assert rung == [(row.id, row.tenant_id)]
+    assert sent == [(row.id, row.tenant_id)]
     assert deliveries._claim(row.id, party.id) is not None
 
 

@@ -19,9 +19,9 @@ from tenants.datasets import storage
 from tenants.datasets.models import Asset, Blob, Facet
 from tenants.events import endpoints
 from tenants.events.models import WebhookEvent
-from tenants.generation import previews, services, wishes
+from tenants.generation import previews, services, validation
 from tenants.generation.models import Generation, GenerationOutput
-from tenants.generation.wishes import Wanted
+from tenants.generation.validation import GenerationSpec
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.moderation import activations, policies
@@ -82,9 +82,9 @@ def told(party) -> Callable[[], list[str]]:
 
 
 def ask(party: Any, prompt: str = "a red cat", **more: Any) -> tuple[Generation, Job]:
-    wanted = {**SMALL, **{name: more.pop(name) for name in wishes.NAMES if name in more}}
+    wanted = {**SMALL, **{name: more.pop(name) for name in validation.NAMES if name in more}}
     with tenant_scope(party.id):
-        return services.request_generation(wanted=Wanted(prompt=prompt, **wanted), **more)
+        return services.request_generation(wanted=GenerationSpec(prompt=prompt, **wanted), **more)
 
 
 def run(party: Any, job: Job) -> Job:

@@ -13,7 +13,7 @@ from tenants.datasets.services import create_dataset
 from tenants.generation import services
 from tenants.generation.models import GenerationOutput
 from tenants.generation.selectors import made_by_mark
-from tenants.generation.wishes import Wanted
+from tenants.generation.validation import GenerationSpec
 from tenants.jobs.models import Job
 from tenants.moderation.models import Evidence
 from tenants.pipeline.assets import uploads
@@ -47,7 +47,7 @@ def provenance(party: Any, asset: Asset) -> dict[str, Any]:
 
 
 def test_picture_clip_and_music_of_one_request_are_known_as_made_here(party, stranger) -> None:
-    wanted = Wanted(
+    wanted = GenerationSpec(
         "a cat with a hat by the sea",
         outputs=("image", "audio", "video"),
         width=256,
@@ -77,7 +77,7 @@ def test_a_clip_begins_with_the_picture_that_is_remixed(party) -> None:
     with tenant_scope(party.id):
         dataset = create_dataset(name="d")
         source = add_asset(dataset_id=dataset.id, file=io.BytesIO(jpeg(3, 300)), text="a red bicycle").asset
-    wanted = Wanted(outputs=("video",), width=256, height=256, seconds=2)
+    wanted = GenerationSpec(outputs=("video",), width=256, height=256, seconds=2)
     job, made = generate(party, wanted=wanted, remix_of=source.id)
     assert job.state == "succeeded", job.error
     assert set(made) == {"video"}
@@ -87,6 +87,6 @@ def test_a_clip_begins_with_the_picture_that_is_remixed(party) -> None:
 @pytest.mark.parametrize("spec", ["hf-image:/nowhere/at/all", "no-such-generator"])
 def test_a_model_that_is_not_there_says_so(party, settings, spec) -> None:
     settings.GENERATORS = {**settings.GENERATORS, "image": spec}
-    job, made = generate(party, wanted=Wanted("a cat"))
+    job, made = generate(party, wanted=GenerationSpec("a cat"))
     assert (job.state, made) == ("failed", {})
     assert job.error["type"] in ("not-installed", "no-such-model")

@@ -432,7 +432,7 @@ def test_a_job_that_is_killed_goes_on_where_it_stopped(shop: Shop, monkeypatch, 
 def test_what_kills_the_worker_is_passed_over(shop: Shop, monkeypatch) -> None:
     assets = [shop.add(f"picture {n}", jpeg(n, 100)) for n in range(3)]
     model = shop.model()
-    job, see = shop.begin(model), reembed.see_again
+    job, see = shop.begin(model), reembed.reembed
 
     def die(item: reembed.Item, *args: Any) -> None:
         if item.asset.id == assets[1].id:

@@ -25,7 +25,7 @@ from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING, choice
 from tenants.accounts.permissions import GENERATE, READ, WRITE
 from tenants.errors import Invalid, NotFound
-from tenants.generation import previews, selectors, services, wishes
+from tenants.generation import previews, selectors, services, validation
 from tenants.generation.models import Generation
 from tenants.jobs import selectors as jobs
 from tenants.jobs.models import Job
@@ -38,7 +38,7 @@ SOURCES = {"dataset": "dataset", "variation_of": "generation", "remix_of": "asse
 
 
 def _bounded(name: str) -> dict[str, Any]:
-    least, most = wishes.BOUNDS[name]
+    least, most = validation.BOUNDS[name]
     return {"required": False, "min_value": least, "max_value": most}
 
 
@@ -46,17 +46,17 @@ class NewGeneration(Body):
     prompt = Text(
         required=False,
         allow_blank=True,
-        max_length=wishes.MAX_PROMPT,
+        max_length=validation.MAX_PROMPT,
         help_text="Needed unless `variation_of` or the caption of `remix_of` says it.",
     )
     negative = Text(
-        required=False, allow_blank=True, max_length=wishes.MAX_PROMPT, help_text="What not to show."
+        required=False, allow_blank=True, max_length=validation.MAX_PROMPT, help_text="What not to show."
     )
     outputs = serializers.ListField(
-        child=serializers.ChoiceField(wishes.KINDS),
+        child=serializers.ChoiceField(validation.KINDS),
         required=False,
         min_length=1,
-        max_length=len(wishes.KINDS),
+        max_length=len(validation.KINDS),
         help_text='`["image"]` by default. They share seed and mood; a clip shows the picture and carries the music.',
     )
     seed = Whole(**_bounded("seed"), help_text="The same seed makes the same; one is drawn by default.")
@@ -133,7 +133,7 @@ class Generations(Resource):
             )
         else:
             made = services.request_generation(
-                wanted=wishes.Wanted(**asked),
+                wanted=validation.GenerationSpec(**asked),
                 dataset_id=dataset,
                 remix_of=ids.get("remix_of"),
                 actor=self.actor,

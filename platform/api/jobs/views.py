@@ -20,7 +20,7 @@ from api.schema import PAGING, choice
 from tenants.accounts.permissions import READ, WRITE
 from tenants.accounts.watchers import by_key
 from tenants.errors import Invalid
-from tenants.jobs import live, selectors, services
+from tenants.jobs import selectors, server_sent_events, services
 from tenants.jobs.kinds import KINDS
 from tenants.jobs.models import Job
 from tenants.scope import tenant_scope
@@ -114,7 +114,7 @@ class OneJob(Resource):
     def get(self, request: Request, job_id: uuid.UUID) -> Response:
         seconds, job = read_wait(request.query_params), self.found
         watcher = by_key(key_of(request).prefix)
-        headers = live.held_back(job, watcher, seconds) if seconds and not job.finished else {}
+        headers = server_sent_events.held_back(job, watcher, seconds) if seconds and not job.finished else {}
         return Response(selectors.as_dict(job), headers=headers)
 
 
@@ -217,7 +217,7 @@ class JobEvents(Resource):
         responses={(200, "text/event-stream"): EVENT, 204: None},
     )
     def get(self, request: Request, job_id: uuid.UUID) -> HttpResponse:
-        if live.seen_to_the_end(self.found, request.headers.get("Last-Event-ID", "")):
+        if server_sent_events.seen_to_the_end(self.found, request.headers.get("Last-Event-ID", "")):
             return HttpResponse(status=204)
-        body, headers = live.opening(self.found, by_key(key_of(request).prefix))
+        body, headers = server_sent_events.opening(self.found, by_key(key_of(request).prefix))
         return HttpResponse(body, headers=headers)

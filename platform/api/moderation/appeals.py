@@ -18,7 +18,7 @@ from api.moderation.reviews import REASON, Moderating, id_in, labels
 from api.paging import read_choice, read_page, refuse_unknown
 from api.paths import read_id
 from api.schema import IDEMPOTENCY, PAGING, choice
-from tenants.moderation import appeals, models, reviews, showing
+from tenants.moderation import appeals, models, review_serializers, reviews
 from tenants.scope import tenant_scope
 
 
@@ -102,4 +102,6 @@ class DecideAppeal(ExistingAppeal):
 
     def _decide(self, appeal_id: uuid.UUID, fields: dict[str, Any]) -> Answer:
         appeal, outcome = appeals.decide_appeal(appeal_id=appeal_id, actor=self.actor, **fields)
-        return Answer.of(200, {**appeals.as_dict(appeal), "outcome": showing.outcome_as_dict(outcome)})
+        return Answer.of(
+            200, {**appeals.as_dict(appeal), "outcome": review_serializers.outcome_as_dict(outcome)}
+        )

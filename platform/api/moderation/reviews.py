@@ -29,7 +29,7 @@ from tenants.accounts.permissions import MODERATE
 from tenants.datasets.models import Asset
 from tenants.datasets.selectors import require_dataset
 from tenants.errors import Invalid, NotFound
-from tenants.moderation import bulk, cases, models, queue, reviews, showing, undoing
+from tenants.moderation import bulk, cases, models, queue, review_serializers, reviews, undoing
 from tenants.moderation.models import Outcome
 from tenants.scope import tenant_scope
 
@@ -109,7 +109,7 @@ class Reviews(Moderating):
             rows = queue.list_reviews(actor=self.actor, order=order, **wanted)
             rows = queue.following(rows, order, after) if after else rows
             found = list(rows[: limit + 1])
-            shown = showing.reviews_as_dicts(found[:limit])
+            shown = review_serializers.reviews_as_dicts(found[:limit])
             more = write_cursor(found[limit - 1], order) if len(found) > limit else None
             return Response({"results": list(shown.values()), "next": more})
 
@@ -127,7 +127,7 @@ class OneReview(ExistingReview):
     )
     def get(self, request: Request, review_id: uuid.UUID) -> Response:
         with tenant_scope(self.tenant_id):
-            return Response(showing.detail(self.found))
+            return Response(review_serializers.detail(self.found))
 
 
 class ClaimReview(ExistingReview):
@@ -141,7 +141,7 @@ class ClaimReview(ExistingReview):
     def post(self, request: Request, review_id: uuid.UUID) -> Response:
         with tenant_scope(self.tenant_id):
             queue.claim(review_id=review_id, actor=self.actor)
-            return Response(showing.review_as_dict(self.find(review_id)))
+            return Response(review_serializers.review_as_dict(self.find(review_id)))
 
 
 class ReleaseReview(ExistingReview):
@@ -154,7 +154,7 @@ class ReleaseReview(ExistingReview):
     def post(self, request: Request, review_id: uuid.UUID) -> Response:
         with tenant_scope(self.tenant_id):
             queue.release(review_id=review_id, actor=self.actor)
-            return Response(showing.review_as_dict(self.find(review_id)))
+            return Response(review_serializers.review_as_dict(self.find(review_id)))
 
 
 class ClaimNext(Moderating):
@@ -169,7 +169,7 @@ class ClaimNext(Moderating):
         with tenant_scope(self.tenant_id):
             claimed = queue.claim_next(actor=self.actor, **fields)
             found = queue.get_review(review_id=claimed.id, actor=self.actor) if claimed else None
-            return Response({"review": showing.review_as_dict(found) if found else None})
+            return Response({"review": review_serializers.review_as_dict(found) if found else None})
 
 
 class DecideReview(ExistingReview):
@@ -200,8 +200,8 @@ def decided(outcome: models.Outcome, review: models.Review) -> dict[str, Any]:
     """A flag after a decision or its undoing."""
     stands = cases.read_cases([review.audit_id])[review.audit_id].standing()
     return {
-        **showing.review_as_dict(review),
-        "outcome": showing.outcome_as_dict(outcome),
+        **review_serializers.review_as_dict(review),
+        "outcome": review_serializers.outcome_as_dict(outcome),
         "stands": {"decision": stands.decision, "labels": list(stands.labels)},
     }
 
@@ -224,7 +224,7 @@ class ReviewFigures(Moderating):
             raise Invalid("There is no such query parameter.", pointer=f"/{unknown[0]}")
         days = whole_in(query, "days", 90, 365)
         with tenant_scope(self.tenant_id):
-            return Response(showing.figures(days=days))
+            return Response(review_serializers.figures(days=days))
 
 
 # --- Reading queries ---------------------------------------------------------------------------------------
@@ -326,7 +326,7 @@ class PreviewBulk(Moderating):
             found = bulk.preview(
                 wanted=read_filter(fields["filter"]), decision=fields["decision"], actor=self.actor
             )
-            shown = showing.reviews_as_dicts([change.review for change in found.samples])
+            shown = review_serializers.reviews_as_dicts([change.review for change in found.samples])
         return Response(
             {
                 "count": found.count,
@@ -410,8 +410,10 @@ class Outcomes(Moderating):
         page, rule = read_page(query), read_text(query, "rule")
         review_id, batch = id_in(query, "review"), id_in(query, "batch")
         with tenant_scope(self.tenant_id):
-            rows = showing.list_outcomes(review_id=review_id, batch=batch, rule=rule, actor=self.actor)
-            return Response(page.of(rows, showing.outcome_as_dict))
+            rows = review_serializers.list_outcomes(
+                review_id=review_id, batch=batch, rule=rule, actor=self.actor
+            )
+            return Response(page.of(rows, review_serializers.outcome_as_dict))
 
 
 class UndoOutcome(Moderating):

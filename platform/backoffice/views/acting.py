@@ -11,7 +11,7 @@ from backoffice.access import Request, operators
 from backoffice.forms import ActForm
 from backoffice.views.tenants import show
 from tenants.errors import Conflict, Invalid, NotAllowed
-from tenants.people import acting
+from tenants.people import impersonation
 
 
 @operators(methods=("POST",))
@@ -19,7 +19,7 @@ def begin(request: Request, slug: str) -> HttpResponse:
     form = ActForm(request.POST)
     if form.is_valid():
         try:
-            acting.begin(
+            impersonation.begin(
                 by=request.operator,
                 user=request.user,
                 session_key=request.session.session_key or "",
@@ -35,7 +35,7 @@ def begin(request: Request, slug: str) -> HttpResponse:
 
 @operators(methods=("POST",))
 def stop(request: Request) -> HttpResponse:
-    slug = acting.end(user=request.user, session_key=request.session.session_key, by=request.operator)
+    slug = impersonation.end(user=request.user, session_key=request.session.session_key, by=request.operator)
     if not slug:
         return redirect("operator:index")
     messages.success(request, _("You act as a tenant no more."))

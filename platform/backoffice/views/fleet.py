@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from backoffice.access import Request, operators, page
 from backoffice.spark import Spark, spark
-from tenants.jobs import fleet
+from tenants.jobs import worker_registry
 from tenants.pipeline.upkeep import health
 from tenants.retrieval.cache_counts import counts
 from tenants.retrieval.memory import cache
@@ -27,11 +27,11 @@ LATE_S = 15.0
 
 @operators()
 def index(request: Request) -> HttpResponse:
-    minutes = fleet.throughput(minutes=MINUTES)
+    minutes = worker_registry.throughput(minutes=MINUTES)
     context = {
         "title": _("Fleet"),
-        "workers": _reported(fleet.workers),
-        "restarts": fleet.restarts()[:SHOWN_RESTARTS],
+        "workers": _reported(worker_registry.workers),
+        "restarts": worker_registry.restarts()[:SHOWN_RESTARTS],
         "queues": health.queues(),
         "kinds": _by_kind(minutes),
         "ended": _ended(minutes),
@@ -51,7 +51,7 @@ def _reported(read: Callable[[], Any]) -> Any:
         return None
 
 
-def _by_kind(minutes: list[fleet.Minute]) -> list[dict[str, Any]]:
+def _by_kind(minutes: list[worker_registry.Minute]) -> list[dict[str, Any]]:
     kinds: dict[str, list[int]] = {}
     for minute in minutes:
         row = kinds.setdefault(minute.kind, [0, 0])
@@ -62,7 +62,7 @@ def _by_kind(minutes: list[fleet.Minute]) -> list[dict[str, Any]]:
     ]
 
 
-def _ended(minutes: list[fleet.Minute]) -> Spark:
+def _ended(minutes: list[worker_registry.Minute]) -> Spark:
     """Jobs that ended in each of the last minutes, also in those in which none did."""
     sums: dict[dt.datetime, int] = {}
     for minute in minutes:
@@ -88,13 +88,13 @@ def _hit_rates() -> list[dict[str, Any]]:
 
 @operators()
 def canaries(request: Request) -> HttpResponse:
-    known = _reported(lambda: fleet.canaries(hours=HOURS))
+    known = _reported(lambda: worker_registry.canaries(hours=HOURS))
     rows = [_history(name, history) for name, history in (known or {}).items()]
     context = {"title": _("Canaries"), "rows": rows, "away": known is None, "hours": HOURS}
     return page(request, "canaries.html", context)
 
 
-def _history(name: str, history: list[fleet.Canary]) -> dict[str, Any]:
+def _history(name: str, history: list[worker_registry.Canary]) -> dict[str, Any]:
     took = [canary.took_s for canary in history]
     last = dt.datetime.fromtimestamp(history[-1].sent_at, dt.UTC) if history else None
     return {

@@ -27,7 +27,7 @@ from tenants.accounts import links, mail, passwords, second_factor, sessions
 from tenants.accounts.models import Invitation, User
 from tenants.accounts.operators import Operator
 from tenants.errors import Conflict, Invalid, NotFound, ServiceError
-from tenants.people import acting, invitations
+from tenants.people import impersonation, invitations
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
@@ -136,7 +136,7 @@ def _half_way(request: HttpRequest) -> User | None:
 def sign_out(request: HttpRequest) -> HttpResponse:
     if request.user.is_authenticated and request.user.is_staff:
         by = Operator(request.user.email, request.META.get("REMOTE_ADDR", ""))
-        acting.end(user=request.user, session_key=request.session.session_key, by=by)
+        impersonation.end(user=request.user, session_key=request.session.session_key, by=by)
     logout(request)
     return redirect("console:login")
 

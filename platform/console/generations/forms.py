@@ -11,14 +11,14 @@ from django.utils.translation import gettext_lazy
 
 from console.forms import StyledForm, style
 from console.generations.labels import KINDS
-from tenants.generation.wishes import BOUNDS, MAX_PROMPT, Wanted
+from tenants.generation.validation import BOUNDS, MAX_PROMPT, GenerationSpec
 
 SIZES = (256, 384, 512, 768, 1024)
 
 
 def _number(kind: Any, name: str, label: Any, **more: Any) -> Any:
     least, most = BOUNDS[name]
-    return kind(min_value=least, max_value=most, initial=getattr(Wanted, name), label=label, **more)
+    return kind(min_value=least, max_value=most, initial=getattr(GenerationSpec, name), label=label, **more)
 
 
 class GenerateForm(StyledForm):
@@ -34,7 +34,7 @@ class GenerateForm(StyledForm):
         ),
     )
     outputs = forms.MultipleChoiceField(
-        choices=[*KINDS.items()], widget=forms.CheckboxSelectMultiple, initial=list(Wanted.outputs)
+        choices=[*KINDS.items()], widget=forms.CheckboxSelectMultiple, initial=list(GenerationSpec.outputs)
     )
     negative = forms.CharField(
         required=False,
@@ -48,7 +48,7 @@ class GenerateForm(StyledForm):
     size = forms.TypedChoiceField(
         choices=[(one, f"{one} × {one}") for one in SIZES],
         coerce=int,
-        initial=Wanted.width,
+        initial=GenerationSpec.width,
         label=gettext_lazy("Size"),
     )
     seconds = _number(forms.FloatField, "seconds", gettext_lazy("Length in seconds"))
@@ -67,10 +67,10 @@ class GenerateForm(StyledForm):
         return [kind for kind in KINDS if kind in (self["outputs"].value() or [])]
 
     @property
-    def wanted(self) -> Wanted:
+    def wanted(self) -> GenerationSpec:
         given = self.cleaned_data
         same = ("prompt", "negative", "seed", "steps", "guidance", "seconds")
-        return Wanted(
+        return GenerationSpec(
             outputs=tuple(given["outputs"]),
             width=given["size"],
             height=given["size"],

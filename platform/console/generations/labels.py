@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from tenants.generation.models import Generation
-from tenants.generation.wishes import SETTINGS
+from tenants.generation.validation import SETTINGS
 
 #: In the order in which they are offered and shown.
 KINDS = {

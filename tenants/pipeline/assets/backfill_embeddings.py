@@ -24,7 +24,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.jobs.models import Job, JobDispatch
 from tenants.learning import promotions
-from tenants.pipeline.assets.reembed import Item, page_of, read_again, see_again
+from tenants.pipeline.assets.reembed import Item, page_of, read_again, reembed
 from tenants.pipeline.transfer.import_job import PLACES
 from tenants.retrieval import due, lacking, lifecycle, spaces
 from tenants.retrieval.changes import record_changes
@@ -174,7 +174,7 @@ class Run:
         """Say that it is tried, before it is: if it ends this process, it stays a gap."""
         self._note(item, KILLED)
         try:
-            see_again(item, self._spaces, self._look_up)
+            reembed(item, self._spaces, self._look_up)
         except Exception:
             with tenant_scope(self._claimed.tenant_id):
                 lacking.forget_gaps(model=self.model, asset_ids=[item.asset.id])
@@ -187,7 +187,7 @@ class Run:
 
     def _see_beside(self, item: Item) -> None:
         try:
-            see_again(item, self._spaces, self._look_up)
+            reembed(item, self._spaces, self._look_up)
         finally:
             connection.close()
 

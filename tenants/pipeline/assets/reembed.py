@@ -52,7 +52,7 @@ def page_of(model: str, spaces: encoding.Spaces, *, above: uuid.UUID, count: int
     return list(items.values())
 
 
-def see_again(item: Item, spaces: encoding.Spaces, report: Report) -> None:
+def reembed(item: Item, spaces: encoding.Spaces, report: Report) -> None:
     """Encode one asset; what is wrong with its file becomes its failure. Raises what `report` raises, and OSError
     where the storage is away."""
     with _noted(item):

@@ -25,7 +25,7 @@ from tenants.events.services import record
 from tenants.generation import selectors as generations
 from tenants.generation import services as generating
 from tenants.generation.models import Generation
-from tenants.jobs import notes
+from tenants.jobs import job_log
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.pipeline.assets.services import _erase as erase_rows
@@ -215,7 +215,7 @@ def erase_dataset(claimed: jobs.Claim) -> None:
             total = jobs.held(claimed).progress_total
             left = _erase_some(held(claimed, erasure_id), dataset_id)
         jobs.progress(claimed, renew=True, done=max(0, total - left), total=total)
-    notes.write(claimed, "Its assets are gone; clearing what else named them.")
+    job_log.write(claimed, "Its assets are gone; clearing what else named them.")
     late = clear(claimed.tenant_id)
     with tenant_scope(claimed.tenant_id):
         cpu_s = time.thread_time() - start

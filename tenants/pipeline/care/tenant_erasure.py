@@ -26,7 +26,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext as _
 
 from ml.provenance import authority
-from tenants.accounts import keys, metering, sessions, tally
+from tenants.accounts import keys, metering, rate_counter, sessions
 from tenants.accounts.models import KeyDigest, Membership, Tenant
 from tenants.datasets import storage
 from tenants.datasets.models import Asset, AssetTally
@@ -55,7 +55,7 @@ def erase_tenant(*, slug: str) -> TenantErasure:
     tenant_id = receipt.erased_tenant
     _close(tenant_id)
     # Until web processes, which remember keys and counts for a moment, have let the last request in and counted it.
-    time.sleep(keys.RECENT_S + tally.FRESH_S)
+    time.sleep(keys.RECENT_S + rate_counter.FRESH_S)
     for _round in range(MAX_PASSES):
         _close(tenant_id)
         _erase_people(receipt)
@@ -185,7 +185,7 @@ def _local_folders(tenant_id: uuid.UUID) -> list[Any]:
 def _erase_keys(tenant_id: uuid.UUID) -> int:
     store = client()
     removed = sum(store.delete(key) for key in list(_keys_of(tenant_id)))
-    for name in (tally.DIRTY, metering.COPYING):
+    for name in (rate_counter.DIRTY, metering.COPYING):
         removed += sum(store.srem(name, member) for member in list(_members_of(name, tenant_id)))
     return removed + _drop_messages(tenant_id)
 
@@ -199,7 +199,7 @@ def _members_of(name: str, tenant_id: uuid.UUID) -> Iterator[bytes]:
 
 
 def _drop_messages(tenant_id: uuid.UUID) -> int:
-    """Take the doorbells of the tenant's jobs out of the queues."""
+    """Take messages about the tenant's jobs out of the queues."""
     dropped = 0
     with current_app.connection_for_read() as connection:
         broker = connection.default_channel.client
@@ -231,7 +231,7 @@ def find_traces(tenant_id: uuid.UUID) -> dict[str, int]:
         found["copies"] = sum(1 for _ in copies.of_tenant())
     found["files"] = sum(1 for _ in files_of(tenant_id))
     found["folders"] = len(_local_folders(tenant_id))
-    counted = (tally.DIRTY, metering.COPYING)
+    counted = (rate_counter.DIRTY, metering.COPYING)
     found["keys"] = sum(1 for _ in _keys_of(tenant_id))
     found["keys"] += sum(1 for name in counted for _ in _members_of(name, tenant_id))
     return {place: count for place, count in found.items() if count}

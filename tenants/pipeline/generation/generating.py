@@ -28,7 +28,7 @@ from tenants.errors import NotFound, ServiceError, Unavailable
 from tenants.events import webhooks
 from tenants.generation import previews
 from tenants.generation.models import Generation
-from tenants.generation.progress import Look, pixels_of
+from tenants.generation.progress import GenerationProgress, pixels_of
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
@@ -39,7 +39,7 @@ from tenants.pipeline.assets.preparing import prepare
 from tenants.pipeline.audits.examining import watermark_key
 from tenants.pipeline.generation import output_moderation
 from tenants.pipeline.generation.output_moderation import Examined
-from tenants.pipeline.generation.persist_output import bear
+from tenants.pipeline.generation.persist_output import persist_output
 from tenants.retrieval import spaces
 from tenants.retrieval.encoding import once
 from tenants.retrieval.vectors import ModelSwitched
@@ -91,7 +91,7 @@ def generate(claimed: jobs.Claim) -> None:
     try:
         prompt = output_moderation.of_prompt(claimed, row)
         drawing = time.monotonic()
-        creation = _create(claimed, row, Look(claimed, row.id))
+        creation = _create(claimed, row, GenerationProgress(claimed, row.id))
         gpu_s = time.monotonic() - drawing if _on_gpu() else 0.0
         files = []
         for piece in creation.pieces:
@@ -120,7 +120,7 @@ def _keep(
             try:
                 with tenant_scope(claimed.tenant_id):
                     pairs = list(zip(files, prepared, strict=True))
-                    bear(claimed, row.id, creation, pairs, prompt, {**cost, "cpu_s": spent})
+                    persist_output(claimed, row.id, creation, pairs, prompt, {**cost, "cpu_s": spent})
                 return
             except ModelSwitched:
                 log.info("another model answers now; what was made is embedded again")
@@ -150,7 +150,7 @@ def _begin(claimed: jobs.Claim) -> Generation:
         return row
 
 
-def _create(claimed: jobs.Claim, row: Generation, look: Look) -> Creation:
+def _create(claimed: jobs.Claim, row: Generation, look: GenerationProgress) -> Creation:
     """Everything that is wanted, marked, signed and read back. torch is imported here, so in workers only."""
     from ml.generators.base import Cancelled, GenerationError
     from ml.generators.studio import Request, Studio

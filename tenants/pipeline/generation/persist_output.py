@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 State = Generation.State
 
 
-def bear(
+def persist_output(
     claimed: jobs.Claim,
     generation_id: uuid.UUID,
     creation: Creation,

@@ -23,7 +23,7 @@ from tenants.datasets import importers
 from tenants.datasets.models import Import, ImportRow
 from tenants.errors import QuotaExceeded, ServiceError, Unavailable
 from tenants.events.services import record
-from tenants.jobs import notes
+from tenants.jobs import job_log
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.jobs.models import Job, JobDispatch
@@ -69,7 +69,7 @@ class Run:
     def __init__(self, claimed: jobs.Claim, row: Import) -> None:
         self._claimed, self._row = claimed, row
         self._began = time.monotonic()
-        self._pace = notes.Pace(claimed)
+        self._pace = job_log.Pace(claimed)
         # The rows at which an earlier attempt may have died: what it was preparing and what it had read ahead.
         self._alone = 2 * (FULL + MAX_CAPTIONS) if claimed.attempt > 1 else 0
 

@@ -24,7 +24,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from tenants.events.models import TenantErasure, Webhook
-from tenants.jobs import fleet
+from tenants.jobs import worker_registry
 from tenants.jobs.kinds import QUEUES
 from tenants.pipeline.upkeep import job_figures, tenant_figures
 from tenants.pipeline.upkeep.periodic import UPKEEP_S, canary_ages
@@ -80,7 +80,7 @@ def queues() -> list[dict[str, Any]]:
         ages = canary_ages()
     except Unavailable:
         ages = {}
-    return [{**asdict(queue), "canary_s": ages.get(queue.name)} for queue in fleet.queues()]
+    return [{**asdict(queue), "canary_s": ages.get(queue.name)} for queue in worker_registry.queues()]
 
 
 def index_memory(limit: int = 20) -> list[dict[str, Any]]:
@@ -92,7 +92,7 @@ def index_memory(limit: int = 20) -> list[dict[str, Any]]:
 
 
 def _workers() -> Iterator[Trouble]:
-    served = {queue for worker in fleet.workers() for queue in worker.queues}
+    served = {queue for worker in worker_registry.workers() for queue in worker.queues}
     if missing := sorted(set(QUEUES) - served):
         what = _("No worker reports itself for the queues %(names)s") % {"names": ", ".join(missing)}
         yield Trouble(what, _("Start it; see its log in the data directory."), "fleet")
@@ -100,7 +100,7 @@ def _workers() -> Iterator[Trouble]:
 
 def _restarts() -> Iterator[Trouble]:
     """Processes that hung of late, and those that end again and again."""
-    recent = [one for one in fleet.restarts() if timezone.now() - one.at < LATELY]
+    recent = [one for one in worker_registry.restarts() if timezone.now() - one.at < LATELY]
     for program in sorted({one.program for one in recent}):
         mine = [one for one in recent if one.program == program]
         hung = sum(one.hung for one in mine)
@@ -143,7 +143,7 @@ def _canaries() -> Iterator[Trouble]:
 
 
 def _old_queues() -> Iterator[Trouble]:
-    for queue in fleet.queues():
+    for queue in worker_registry.queues():
         if queue.oldest_s > OLD_QUEUE.total_seconds():
             minutes = round(queue.oldest_s / 60)
             what = _("The oldest job of the queue %(name)s waits for %(minutes)d minutes") % {

@@ -59,11 +59,11 @@ def request_erasure(*, by: Operator, label: str, slug: str, reason: str) -> Tena
     receipt, _created = TenantErasure.objects.get_or_create(erased_tenant=tenant.id, defaults={"slug": slug})
     tenancies.close(tenant)
     record_act(by=by, verb="tenant.erased", target=slug, reason=reason, details={"receipt": str(receipt.id)})
-    transaction.on_commit(partial(_ring, slug))
+    transaction.on_commit(partial(_send, slug))
     return receipt
 
 
-def _ring(slug: str) -> None:
+def _send(slug: str) -> None:
     try:
         current_app.signature(TASK, args=[slug]).apply_async(queue=QUEUE, retry=False)
     except Exception:
@@ -71,10 +71,10 @@ def _ring(slug: str) -> None:
 
 
 def resume_erasures() -> int:
-    """Ring again for erasures that have not come to their end, as their worker was stopped; returns how many."""
+    """Send erasures again that have not come to their end, as their worker was stopped; returns how many."""
     slugs = list(TenantErasure.objects.filter(finished_at=None).values_list("slug", flat=True))
     for slug in slugs:
-        _ring(slug)
+        _send(slug)
     return len(slugs)
 
 

@@ -17,14 +17,14 @@ from django.conf import settings
 
 from tenants.accounts import metering, sessions
 from tenants.accounts.models import Tenant
-from tenants.datasets import tallies
+from tenants.datasets import asset_counts
 from tenants.datasets.resumable import discard_expired
 from tenants.datasets.services import collect_blobs, collect_orphans
 from tenants.events import replays
 from tenants.events.services import forget_old_answers
-from tenants.jobs import fleet
+from tenants.jobs import worker_registry
 from tenants.jobs.kinds import QUEUES
-from tenants.learning import tidying
+from tenants.learning import cleanup
 from tenants.people import invitations
 from tenants.pipeline.assets.services import resume_deletions
 from tenants.pipeline.audits import audit_requests, auditing
@@ -90,10 +90,10 @@ def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
             auditing.settle_failed,
             audit_requests.forget_content,
             audit_requests.forget_evidence,
-            tidying.tidy,
+            cleanup.tidy,
             _forget_webhook_events,
             map_points.tidy,
-            tallies.compact,
+            asset_counts.compact,
         ):
             _in_scope(tenant_id, step)
         _guarded(tenant_id, partial(expire_assets, tenant_id))
@@ -146,7 +146,7 @@ def _clear_spool() -> None:
 
 def note_canary(queue: str, sent_at: float) -> None:
     client().hset("canary", queue, sent_at)
-    fleet.note_canary(queue, sent_at)
+    worker_registry.note_canary(queue, sent_at)
 
 
 def canary_ages() -> dict[str, float]:

@@ -23,7 +23,7 @@ from django.utils.translation import gettext_lazy
 from ml.projection.embed import POINTS, VECTORS
 from tenants.datasets import storage
 from tenants.errors import Conflict, NotFound, room_on_disk
-from tenants.jobs import notes, processes
+from tenants.jobs import job_log, processes
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
@@ -69,7 +69,7 @@ def project_map(claimed: jobs.Claim) -> None:
             with tenant_scope(claimed.tenant_id):
                 taken = read(wanted_of(row))
             taken.vectors.tofile(folder / VECTORS)
-        notes.write(claimed, f"Took {len(taken.ids):,} of {taken.total:,} assets.")
+        job_log.write(claimed, f"Took {len(taken.ids):,} of {taken.total:,} assets.")
         last, cpu_s = _drawn(claimed, row, folder)
         places = np.fromfile(folder / POINTS, "<f4").reshape(-1, 2)
         _keep(claimed, row, taken, places, last, cpu_s + time.thread_time() - begun)
@@ -117,7 +117,7 @@ def _follow(claimed: jobs.Claim, child: processes.Child) -> dict[str, Any]:
         if (begun := last.get("stage", "")) != stage:
             stage = begun
             if stage in STAGES:
-                notes.write(claimed, STAGES[stage])
+                job_log.write(claimed, STAGES[stage])
         done = max(done, round(last.get("done", 0) * (STEPS - 1)))
         if time.monotonic() > until:
             raise DrawingFailed(_("It took longer than this installation allows."))

@@ -6,9 +6,9 @@ import pytest
 
 from ml import sandbox
 from tenants.jobs import processes
-from tenants.learning import following
-from tenants.learning.following import Follower
+from tenants.learning import training_progress
 from tenants.learning.trainer import TrainingRefused, train
+from tenants.learning.training_progress import TrainingProgress
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ class Sheet:
 
 def follow(*events):
     sheet = Sheet()
-    follower = Follower(sheet)
+    follower = TrainingProgress(sheet)
     for event in events:
         follower.told(event)
     follower.flush()
@@ -123,7 +123,7 @@ def test_two_phases_follow_each_other():
 
 
 def test_long_curves_are_thinned_and_keep_both_ends(monkeypatch):
-    monkeypatch.setattr(following, "MAX_POINTS", 10)
+    monkeypatch.setattr(training_progress, "MAX_POINTS", 10)
     epochs = [one["epoch"] for one in follow(*(point(n) for n in range(40))).stored["curves"]]
     assert len(epochs) <= 10
     assert (epochs[0], epochs[-1]) == (0, 39)
@@ -142,11 +142,14 @@ def test_quality_warnings_estimate_and_progress():
     assert sheet.stored["data"]["quality"] == {"general": {"items": 9}, "domain": {"items": 7}}
     assert sheet.stored["data"]["warnings"] == [{"code": "out_of_memory", "detail": "halved"}]
     assert sheet.stored["estimate"] == {"cpu_s": 12.0, "gpu_s": 0.0, "wall_s": 6.0, "by": "trial"}
-    assert sheet.bars[-1] == (following.LOOKED + (following.TRAINED - following.LOOKED) // 2, True)
+    assert sheet.bars[-1] == (
+        training_progress.LOOKED + (training_progress.TRAINED - training_progress.LOOKED) // 2,
+        True,
+    )
 
 
 def test_a_bar_never_falls():
     sheet = follow(
         {"event": "progress", "done": 8, "total": 10}, {"event": "progress", "done": 2, "total": 10}
     )
-    assert sheet.bars[-1][0] > following.LOOKED + 25
+    assert sheet.bars[-1][0] > training_progress.LOOKED + 25

@@ -8,8 +8,8 @@ import pytest
 
 from ml.training import metrics
 from tenants.errors import Conflict, Invalid, NotFound
-from tenants.learning import golden, judging, selectors
-from tenants.learning.judging import Question
+from tenants.learning import evaluation, golden, selectors
+from tenants.learning.evaluation import Question
 from tenants.learning.models import GoldenAnswer, GoldenQuery
 from tenants.pipeline.care.erasure import erase_asset
 from tenants.retrieval import spaces
@@ -28,7 +28,7 @@ def pictures(party):
 
 
 def rank(party, *questions):
-    return judging.rankings(party.id, spaces.DEFAULT, questions)
+    return evaluation.rankings(party.id, spaces.DEFAULT, questions)
 
 
 def asking(picture, *relevant, **options):
@@ -36,7 +36,7 @@ def asking(picture, *relevant, **options):
 
 
 def test_the_nearest_come_first_and_the_picture_itself_does_not_count(party, pictures, monkeypatch):
-    monkeypatch.setattr(judging, "CHUNK", 3)
+    monkeypatch.setattr(evaluation, "CHUNK", 3)
     (found,) = rank(party, asking(pictures[3], pictures[2]))
     assert found == [pictures[n].id for n in (2, 1, 0)]
 
@@ -63,16 +63,16 @@ def test_a_text_is_asked_in_the_words_of_the_space(party, pictures, monkeypatch)
 def test_figures_are_those_of_the_training(party):
     a, b, c = (uuid.uuid4() for _ in range(3))
     questions = [Question("x", None, frozenset([a, c])), Question("y", None, frozenset([b]))]
-    figures = metrics.figures(judging.found(questions, [[a, b, c], [a, c]]))
+    figures = metrics.figures(evaluation.found(questions, [[a, b, c], [a, c]]))
     assert (figures["r1"], figures["r10"], figures["mrr"]) == (0.5, 0.5, 0.5)
     assert figures["map"] == pytest.approx((1 + 2 / 3) / 2 / 2, abs=1e-4)
 
 
 def test_overlap_is_of_the_ten_best():
     ids = [uuid.uuid4() for _ in range(20)]
-    assert judging.overlap([ids[:10]], [ids[5:15]]) == 0.5
-    assert judging.overlap([ids[:2], []], [ids[:2], ids]) == 1.0
-    assert judging.overlap([[]], [[]]) is None
+    assert evaluation.overlap([ids[:10]], [ids[5:15]]) == 0.5
+    assert evaluation.overlap([ids[:2], []], [ids[:2], ids]) == 1.0
+    assert evaluation.overlap([[]], [[]]) is None
 
 
 # --- Golden queries ---------------------------------------------------------------------------------------
@@ -123,4 +123,4 @@ def test_erasing_an_asset_takes_it_out_of_golden_queries(party, pictures):
         left = GoldenAnswer.objects.filter(golden=by_text).values_list("asset_id", flat=True)
         assert list(left) == [pictures[1].id]
         erase_asset(asset_id=pictures[1].id)
-        assert judging.golden_questions() == []
+        assert evaluation.golden_questions() == []

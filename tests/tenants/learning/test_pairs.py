@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tenants.datasets.models import Asset
-from tenants.learning import judging, pairs
+from tenants.learning import evaluation, pairs
 from tenants.learning.pairs import Groups, Pairs
 from tenants.scope import tenant_scope
 from tests.tenants.learning.world import add_picture, drawing, new_dataset
@@ -55,7 +55,7 @@ def test_every_caption_of_an_asset_is_a_pair_and_a_question(party, dataset):
         copy.save()
         add_picture(dataset, drawing("small blue circle"), "other")
         assert pairs.counts([dataset.id])[dataset.id] == 6
-        questions = judging.held_out_questions(judging.some_captioned())
+        questions = evaluation.held_out_questions(evaluation.some_captioned())
     assert [found.captions for found in read(party, dataset)] == [
         ("first", "second", "third", "fourth"),
         ("other",),
@@ -64,7 +64,7 @@ def test_every_caption_of_an_asset_is_a_pair_and_a_question(party, dataset):
         *("first", "first", "fourth", "other", "second", "third")
     ]
     # The captions of one picture are resampled together.
-    found = judging.found(questions, [[next(iter(question.relevant))] for question in questions])
+    found = evaluation.found(questions, [[next(iter(question.relevant))] for question in questions])
     assert len(set(found.groups)) == 3
 
 

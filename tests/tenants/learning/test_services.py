@@ -11,7 +11,7 @@ from tenants.errors import Conflict, Invalid, NotFound, NotReady, QuotaExceeded
 from tenants.events.models import AuditEvent
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.learning import finetuning, selectors, services, tidying
+from tenants.learning import cleanup, finetuning, selectors, services
 from tenants.learning.models import LearntModel
 from tenants.retrieval import spaces
 from tenants.scope import tenant_scope
@@ -156,7 +156,7 @@ def test_upkeep_removes_files_of_deleted_models_and_folders_of_ended_trainings(
     for folder in (busy, idle):
         folder.mkdir(parents=True)
     with tenant_scope(party.id):
-        assert tidying.tidy() == 2
+        assert cleanup.tidy() == 2
     assert (busy.exists(), idle.exists()) == (True, False)
     assert spaces.space(kept.space, party.id).id == kept.space.rpartition(":")[0]
     with pytest.raises(Exception, match=r"missing|available"):

@@ -16,12 +16,12 @@ from typing import TypeVar
 from django.db import close_old_connections
 
 from api.rendering import to_json
-from config.bodies import Receive
 from config.bridge import Send
-from config.hearing import Hearing
+from config.pubsub_listener import PubSubListener
+from config.request_bodies import Receive
 from tenants.accounts.watchers import may_watch
 from tenants.errors import NotFound
-from tenants.jobs import live
+from tenants.jobs import server_sent_events
 from tenants.jobs.ending import channel
 from tenants.jobs.models import Job
 from tenants.jobs.selectors import as_dict, get_job
@@ -107,7 +107,7 @@ class Follower:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="follow")
         self._tasks: set[asyncio.Task[object]] = set()
         self._stopping = False
-        self._hearing = Hearing()
+        self._listener = PubSubListener()
 
     def admit(self, named: str) -> Stream | None:
         """A place for the stream that the header names, or None if there is none: then the client polls."""
@@ -164,7 +164,7 @@ class Follower:
 
     async def _tell(self, stream: Stream, send: Send) -> None:
         told, sent_at, end = stream.told, time.monotonic(), time.monotonic() + LONGEST_S
-        async with self._hearing.of(channel(stream.tenant_id, stream.job_id)) as said:
+        async with self._listener.of(channel(stream.tenant_id, stream.job_id)) as said:
             while time.monotonic() < end:
                 said.clear()
                 reading = await self._read(stream, _as_event)
@@ -182,7 +182,7 @@ class Follower:
 
     async def _ended(self, wait: Wait) -> Reading | None:
         end = time.monotonic() + wait.seconds
-        async with self._hearing.of(channel(wait.tenant_id, wait.job_id)) as said:
+        async with self._listener.of(channel(wait.tenant_id, wait.job_id)) as said:
             while True:
                 said.clear()
                 reading = await self._read(wait, _as_answer)
@@ -200,7 +200,7 @@ class Full(Exception):
 
 
 def _as_event(job: Job) -> bytes:
-    return live.event(job).encode()
+    return server_sent_events.event(job).encode()
 
 
 def _as_answer(job: Job) -> bytes:
@@ -215,7 +215,7 @@ def read_job(watched: Watched, show: Callable[[Job], bytes]) -> Reading | None:
             return None
         with tenant_scope(watched.tenant_id):
             job = get_job(watched.job_id)
-        return Reading(live.version(job), show(job), job.finished)
+        return Reading(server_sent_events.version(job), show(job), job.finished)
     except NotFound:
         return None
     except Exception:

@@ -28,7 +28,7 @@ COMPACT = """
 """
 
 
-def tallied(datasets: QuerySet[Dataset]) -> QuerySet[Dataset]:
+def count_of_assets(datasets: QuerySet[Dataset]) -> QuerySet[Dataset]:
     """These with how many assets they have, and how many of them are ready and failed."""
     return datasets.annotate(**{name: _sum(column) for name, column in COUNTS.items()})
 

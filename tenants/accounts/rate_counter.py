@@ -106,7 +106,7 @@ class _Untold:
 _Key = tuple[str, When]
 
 
-class Tally:
+class RateCounter:
     """The counts of this process. Threads share it; none waits for another one's round trip."""
 
     def __init__(self) -> None:
@@ -161,7 +161,9 @@ class Tally:
             untold = self._untold[key] = _Untold()
             self._something.set()
             if self._flusher is None or not self._flusher.is_alive():
-                self._flusher = threading.Thread(target=self._flush_for_ever, name="tally", daemon=True)
+                self._flusher = threading.Thread(
+                    target=self._flush_for_ever, name="rate-counter", daemon=True
+                )
                 self._flusher.start()
         return untold
 
@@ -211,10 +213,10 @@ def _send(taken: Mapping[_Key, _Untold]) -> dict[_Key, Counts]:
     return {key: Counts(int(answers[at]), int(answers[at + 1])) for key, at in asked.items()}
 
 
-tally = Tally()
+rate_counter = RateCounter()
 
 
 @atexit.register
 def _tell_the_rest() -> None:
     with contextlib.suppress(Unavailable):
-        tally.flush()
+        rate_counter.flush()

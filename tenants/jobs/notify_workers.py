@@ -1,7 +1,7 @@
-"""The doorbell: a message to the workers of a queue that work waits there. Which, they look up themselves (turns).
+"""Telling the workers of a queue that work waits there. Which job is next, they look up themselves (fair_queue).
 
-A handful of messages is enough however many jobs wait: a worker that takes one of them and sees more rings again before
-it begins. So the broker never holds a tenant's backlog, and a message that is lost costs no more than a sweep.
+A handful of messages is enough however many jobs wait: a worker that takes one of them and sees more sends another
+before it begins. So the broker never holds a tenant's backlog, and a message that is lost costs no more than a sweep.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from celery import current_app
 from django.db import transaction
 from django.utils import timezone
 
-from tenants.jobs import turns
+from tenants.jobs import fair_queue
 from tenants.jobs.kinds import KINDS, QUEUES
 from tenants.jobs.models import Job
 from tenants.valkey import broker
@@ -30,32 +30,32 @@ SWEPT = 500
 def dispatch(job: Job) -> None:
     """Let a job wait for a worker from now on, and tell them when the transaction has committed."""
     queue = KINDS[job.kind].queue
-    turns.put(job, queue, since=timezone.now())
-    transaction.on_commit(partial(ring, queue))
+    fair_queue.put(job, queue, since=timezone.now())
+    transaction.on_commit(partial(notify, queue))
 
 
-def ring(queue: str) -> None:
-    """Tell the workers of a queue. A broker that is away loses nothing: the sweeper rings again."""
+def notify(queue: str) -> None:
+    """Tell the workers of a queue. A broker that is away loses nothing: the sweeper tells them again."""
     try:
-        if _rung(queue) < MESSAGES:
+        if _unread(queue) < MESSAGES:
             current_app.signature(TASK, args=[queue]).apply_async(queue=queue, retry=False)
     except Exception:
         log.warning("the broker did not take the message; the sweeper will send it", exc_info=True)
 
 
 def sweep(*, limit: int = SWEPT) -> int:
-    """Let jobs wait again whose worker died or whose time has come, and ring where anything waits.
+    """Let jobs wait again whose worker died or whose time has come, and tell workers where anything waits.
 
     Returns how many wait again.
     """
-    woken = turns.wake(limit=limit)
+    woken = fair_queue.wake(limit=limit)
     for queue in QUEUES:
-        if turns.is_waiting(queue):
-            ring(queue)
+        if fair_queue.is_waiting(queue):
+            notify(queue)
     return woken
 
 
-def _rung(queue: str) -> int:
+def _unread(queue: str) -> int:
     """How many messages lie in the broker that no worker has fetched; none where it cannot be asked."""
     lists = broker()
     return int(lists.llen(queue)) if lists else 0

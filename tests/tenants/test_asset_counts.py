@@ -7,7 +7,7 @@ import uuid
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from tenants.datasets import selectors, services, tallies
+from tenants.datasets import asset_counts, selectors, services
 from tenants.datasets.models import Asset, AssetTally, Blob, Dataset
 from tenants.pipeline.assets.services import add_asset, delete_asset
 from tenants.scope import operator_scope, tenant_scope
@@ -102,11 +102,11 @@ def test_adding_up_changes_no_count_and_leaves_one_row(party: Party, stranger: P
             many(dataset, status, 2)
         many(gone, "ready", 1)
         Asset.objects.filter(dataset=gone).delete()
-        tallies.compact()
+        asset_counts.compact()
         assert AssetTally.objects.filter(dataset_id=dataset.id).count() == 1
         assert not AssetTally.objects.filter(dataset_id=gone.id).exists()
         assert counts(dataset.id) == (6, 4, 2)
-        tallies.compact()
+        asset_counts.compact()
         assert counts(dataset.id) == (6, 4, 2)
     with tenant_scope(stranger.id):
         assert AssetTally.objects.count() == 3

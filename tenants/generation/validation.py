@@ -32,7 +32,7 @@ _OVERRULING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class GenerationSpec:
     """`outputs` from KINDS; without a seed one is drawn. `seconds` is how long music and clips with music are."""
 
     prompt: str = ""
@@ -46,10 +46,10 @@ class Wanted:
     seconds: float = 10.0
 
 
-NAMES = tuple(field.name for field in fields(Wanted))
+NAMES = tuple(field.name for field in fields(GenerationSpec))
 
 
-def checked(wanted: Wanted) -> Wanted:
+def checked(wanted: GenerationSpec) -> GenerationSpec:
     """With the outputs in order and the words without blanks around them. Raises Invalid with a pointer."""
     prompt, negative = wanted.prompt.strip(), wanted.negative.strip()
     if not prompt:

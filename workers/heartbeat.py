@@ -1,4 +1,4 @@
-"""The pulse of a worker's process: one thread keeps the leases of its jobs, ends what was cancelled, reports."""
+"""The heartbeat of a worker's process: one thread keeps the leases of its jobs, ends what was cancelled, reports."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from typing import Any
 from django.conf import settings
 from django.db import close_old_connections, connection
 
-from tenants.jobs import fleet, stopping
 from tenants.jobs import services as jobs
+from tenants.jobs import stopping, worker_registry
 from tenants.valkey import Unavailable
 
 log = logging.getLogger(__name__)
 
 
-class Pulse:
+class Heartbeat:
     """Of this process. It starts with the first job, or when the worker is ready."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Pulse:
         self._held: dict[jobs.Key, tuple[jobs.Claim, float]] = {}
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-        self._worker: fleet.Worker | None = None
+        self._worker: worker_registry.Worker | None = None
         self._reported_at = 0.0
 
     @contextmanager
@@ -49,7 +49,7 @@ class Pulse:
 
     def introduce(self, *, name: str, queues: Sequence[str], threads: int) -> None:
         """Report this worker from now on."""
-        self._worker = fleet.Worker(
+        self._worker = worker_registry.Worker(
             name=name,
             host=platform.node(),
             pid=os.getpid(),
@@ -65,14 +65,14 @@ class Pulse:
         self._stop.set()
         if self._worker is not None:
             try:
-                fleet.leave(self._worker)
+                worker_registry.leave(self._worker)
             except Unavailable:
                 log.debug("Valkey is away; the report of this worker expires")
 
     def _start(self) -> None:
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
                 self._thread.start()
 
     def _run(self) -> None:
@@ -110,11 +110,11 @@ class Pulse:
                     self._held[claimed.key] = (claimed, now)
 
     def _report(self, running: list[str]) -> None:
-        if self._worker is None or time.monotonic() - self._reported_at < fleet.REPORT_S:
+        if self._worker is None or time.monotonic() - self._reported_at < worker_registry.REPORT_S:
             return
         self._reported_at = time.monotonic()
         try:
-            fleet.report(replace(self._worker, running=running))
+            worker_registry.report(replace(self._worker, running=running))
         except Unavailable:
             log.debug("Valkey is away; this worker is not seen")
 
@@ -135,14 +135,14 @@ def _devices() -> list[str]:
     return [f"cpu x{len(os.sched_getaffinity(0))}", *cards]
 
 
-pulse = Pulse()
+heartbeat = Heartbeat()
 
 
 def on_ready(sender: Any, **_: Any) -> None:
     """Celery's worker_ready: the consumer knows its name and queues."""
     queues = sorted(sender.app.amqp.queues.consume_from)
-    pulse.introduce(name=sender.hostname, queues=queues, threads=sender.controller.concurrency)
+    heartbeat.introduce(name=sender.hostname, queues=queues, threads=sender.controller.concurrency)
 
 
 def on_stop(**_: Any) -> None:
-    pulse.leave()
+    heartbeat.leave()

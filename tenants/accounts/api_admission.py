@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf
 
 from tenants.accounts import keys, metering
-from tenants.accounts.tally import WINDOW_S, Limits, tally
+from tenants.accounts.rate_counter import WINDOW_S, Limits, rate_counter
 from tenants.valkey import Unavailable, client
 
 
@@ -59,7 +59,7 @@ def count(record: keys.KeyRecord) -> Admission:
         inf if limit is None else limit, inf if record.request_limit is None else record.request_limit
     )
     try:
-        counts = tally.request(record.tenant_id, when, limits)
+        counts = rate_counter.request(record.tenant_id, when, limits)
     except Unavailable:
         # Serving goes on, as the meter is not worth an outage; what was counted is told later.
         return Admission(record, None, 0)

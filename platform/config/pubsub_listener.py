@@ -28,7 +28,7 @@ QUIET_S = 5.0
 _FAULTS = (Unavailable, RuntimeError, OSError)
 
 
-class Hearing:
+class PubSubListener:
     """What is said on channels of Valkey, as events of the running loop."""
 
     def __init__(self) -> None:

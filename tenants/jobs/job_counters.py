@@ -23,7 +23,7 @@ class Spread:
 
 
 @dataclass
-class Tallies:
+class JobCounters:
     """`ended` by (kind, state); `seconds` by (waited or ran, kind)."""
 
     ended: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -46,10 +46,10 @@ def _bucket(seconds: float) -> int:
     return sum(seconds > limit for limit in BUCKETS)
 
 
-def read() -> Tallies:
+def read() -> JobCounters:
     """Since Valkey was last empty. Raises valkey.Unavailable."""
     found: Mapping[bytes, bytes] = client().hgetall(_KEY)
-    tallies = Tallies()
+    tallies = JobCounters()
     for name, value in found.items():
         what, kind, last = name.decode().split(":")
         if what == "ended":

@@ -14,7 +14,7 @@ REPORT_S = 1.0
 MAX_POINTS, MAX_WARNINGS = 1_000, 50
 
 
-class Sheet(Protocol):
+class ProgressStore(Protocol):
     """Where it is written. Both raise LeaseLost, `progress` also Cancelled."""
 
     curves: list[dict[str, Any]]
@@ -24,10 +24,10 @@ class Sheet(Protocol):
     def progress(self, done: int, *, renew: bool = False) -> None: ...
 
 
-class Follower:
+class TrainingProgress:
     """Takes the events of one training. Writes at most once in REPORT_S, and looks as often whether to go on."""
 
-    def __init__(self, sheet: Sheet) -> None:
+    def __init__(self, sheet: ProgressStore) -> None:
         self.sheet = sheet
         self.done = LOOKED
         self.renew = False
