@@ -31,17 +31,18 @@ from tenants.moderation.cases import BLOCK
 from tenants.moderation.effects import apply_decision
 from tenants.moderation.known_matching import copies_of
 from tenants.moderation.known_memory import Listed, Loaded
-from tenants.moderation.models import HashEntry
-from tenants.pipeline.audits import releasing
+from tenants.moderation.models import Audit, HashEntry, Record
 from tenants.pipeline.audits.fingerprinting import look_at
 from tenants.scope import current_tenant_id, tenant_scope
 
 log = logging.getLogger(__name__)
 
-BATCH = 200
+BATCH, RELEASED_AT_ONCE = 200, 100
 #: After so long others of the queue come in between.
 TURN_S = 30.0
 _NOTHING = str(uuid.UUID(int=0))
+# Lines of the record: `subject` is the listed item.
+BLOCKED, RELEASED = "copy.blocked", "copy.released"
 
 _BATCH = """
 SELECT id, audit_id, asset_id, (document->'fingerprints')::text FROM audit_evidence
@@ -60,7 +61,7 @@ class Seen:
 
 
 @dataclass
-class Tally:
+class Checkpoint:
     """How far the job has come; kept in the job's arguments."""
 
     after: str = _NOTHING
@@ -71,7 +72,7 @@ class Tally:
     complete: bool = False
 
     @classmethod
-    def of(cls, arguments: dict[str, Any]) -> Tally:
+    def of(cls, arguments: dict[str, Any]) -> Checkpoint:
         return cls(**arguments.get("tally", {}))
 
 
@@ -79,9 +80,9 @@ class Tally:
 def match_again(claimed: jobs.Claim) -> None:
     """Block earlier copies of the job's item, or let them go. Raises LeaseLost, Cancelled."""
     if claimed.arguments.get("release"):
-        releasing.release(claimed)
+        release(claimed)
         return
-    tally, begun = Tally.of(claimed.arguments), time.monotonic()
+    tally, begun = Checkpoint.of(claimed.arguments), time.monotonic()
     if not tally.complete:
         _complete(claimed)
         tally.complete = True
@@ -138,7 +139,7 @@ def _target(item_id: uuid.UUID) -> tuple[Listed, Loaded] | None:
     return listed, Loaded.of([(e.id, e.item, e.algorithm, known.in_memory(e)) for e in entries])
 
 
-def _batch(tally: Tally) -> list[Seen]:
+def _batch(tally: Checkpoint) -> list[Seen]:
     with connection.cursor() as cursor:
         cursor.execute(_BATCH, [current_tenant_id(), tally.after, tally.until, BATCH])
         rows = cursor.fetchall()
@@ -173,7 +174,7 @@ def _block(claimed: jobs.Claim, copies: Sequence[Seen]) -> int:
             apply_decision(audit_id=seen.audit, asset_id=seen.asset, decision=BLOCK, actor=actor)
             lines.append(
                 record.Line(
-                    kind=releasing.BLOCKED,
+                    kind=BLOCKED,
                     audit=seen.audit,
                     item=seen.asset,
                     subject=uuid.UUID(claimed.arguments["item"]),
@@ -191,12 +192,63 @@ def _origin(claimed: jobs.Claim) -> uuid.UUID | None:
     return uuid.UUID(claimed.arguments["asset"]) if claimed.arguments.get("asset") else None
 
 
-def _keep(claimed: jobs.Claim, tally: Tally) -> None:
+def _keep(claimed: jobs.Claim, tally: Checkpoint) -> None:
     job = jobs.held(claimed)
     job.arguments = {**job.arguments, "tally": vars(tally)}
     job.save(update_fields=["arguments"])
 
 
-def _finish(claimed: jobs.Claim, tally: Tally) -> None:
+def _finish(claimed: jobs.Claim, tally: Checkpoint) -> None:
     result = {"item": claimed.arguments["item"], "audits": tally.done, "blocked": tally.blocked}
     jobs.succeed(claimed, result=result, cpu_s=0, gpu_s=0, used={})
+
+
+# --- Letting go what was blocked as a copy of something that should not have been on a list ----------------
+
+
+def release(claimed: jobs.Claim) -> None:
+    """Show again what the record says was blocked as a copy of this job's item. Run twice, it finds nothing more.
+
+    Each becomes what its audit had decided; what a person or a newer audit has decided about since is left as it is.
+    Raises LeaseLost, Cancelled, QuotaExceeded where the vectors of what is shown again do not fit.
+    """
+    after, done, released = 0, 0, 0
+    while True:
+        cpu = time.thread_time()
+        with tenant_scope(claimed.tenant_id):
+            lines = _blocked_lines(claimed, after)
+            if not lines:
+                result = {"item": claimed.arguments["item"], "released": released}
+                jobs.succeed(claimed, result=result, cpu_s=0, gpu_s=0, used={})
+                return
+            jobs.held(claimed)
+            shown = [line for line in lines if _let_go(line, claimed.arguments.get("actor") or "copies")]
+            record.append_all(
+                [
+                    record.Line(kind=RELEASED, audit=one.audit, item=one.item, subject=one.subject)
+                    for one in shown
+                ]
+            )
+            after, done, released = lines[-1].sequence, done + len(lines), released + len(shown)
+            jobs.progress(claimed, done=done, total=done, renew=True)
+            jobs.spend(claimed, cpu_s=time.thread_time() - cpu)
+
+
+def _blocked_lines(claimed: jobs.Claim, after: int) -> list[Record]:
+    lines = Record.objects.filter(
+        kind=BLOCKED, subject=uuid.UUID(claimed.arguments["item"]), sequence__gt=after
+    )
+    return list(lines.order_by("sequence")[:RELEASED_AT_ONCE])
+
+
+def _let_go(line: Record, actor: str) -> bool:
+    asset = Asset.objects.select_for_update(of=("self",)).filter(pk=line.item, moderation=BLOCK).first()
+    if asset is None or Record.objects.filter(item=line.item, sequence__gt=line.sequence).exists():
+        return False
+    audit = Audit.objects.filter(pk=line.audit).exclude(decision=BLOCK).first()
+    if audit is None:
+        return False
+    apply_decision(
+        audit_id=audit.id, asset_id=asset.id, decision=audit.decision, labels=asset.labels, actor=actor
+    )
+    return True

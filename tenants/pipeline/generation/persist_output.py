@@ -60,7 +60,7 @@ def persist_output(
     dataset = lock_dataset(row.dataset_id)
     # What an earlier try was not allowed to keep.
     GenerationOutput.objects.filter(generation=row).delete()
-    born = [_Bearing(claimed, row, dataset, *file).bear(prompt) for file in files]
+    born = [_Persisting(claimed, row, dataset, *file).bear(prompt) for file in files]
     # Before the counters, as the clock is locked before them everywhere.
     vectors = sum(one.make_ready() for one in born)
     _finish(row, creation)
@@ -73,7 +73,7 @@ def persist_output(
             auditing.append(*one.audited)
 
 
-class _Bearing:
+class _Persisting:
     """One file on its way to an asset, or to nothing where it is blocked."""
 
     def __init__(
@@ -84,7 +84,7 @@ class _Bearing:
         self.asset: Asset | None = None
         self.audited: tuple[Case, Audit] | None = None
 
-    def bear(self, prompt: Audit | None) -> _Bearing:
+    def bear(self, prompt: Audit | None) -> _Persisting:
         judged = output_moderation.judge(self.row, self.file, prompt)
         if judged.word != BLOCK:
             self.asset = self._keep(judged)
@@ -151,7 +151,9 @@ def _finish(row: Generation, creation: Creation) -> None:
     row.save(update_fields=["state", "error", "finished_at", "score", "made_by"])
 
 
-def _end(claimed: jobs.Claim, row: Generation, born: Sequence[_Bearing], cost: Mapping[str, float]) -> None:
+def _end(
+    claimed: jobs.Claim, row: Generation, born: Sequence[_Persisting], cost: Mapping[str, float]
+) -> None:
     kept = {str(one.asset.id): one.file.upload.bytes for one in born if one.asset is not None}
     if not kept:
         # `follow` shows it on the generation; the quota comes back.
@@ -167,7 +169,7 @@ def _end(claimed: jobs.Claim, row: Generation, born: Sequence[_Bearing], cost: M
     webhooks.emit("generation.finished", {"generation": row.id, "state": str(row.state), "assets": [*kept]})
 
 
-def _refusal(born: Sequence[_Bearing]) -> dict[str, Any]:
+def _refusal(born: Sequence[_Persisting]) -> dict[str, Any]:
     rules = sorted({rule for one in born if one.audited for rule in one.audited[1].rules})
     detail = _("The content policy keeps out what was made (%(rules)s).") % {"rules": ", ".join(rules)}
     return {"type": Generation.OUTPUT_BLOCKED, "detail": detail}
