@@ -18,6 +18,9 @@ from typing import Any
 import pytest
 import redis
 
+#: Fixtures that tests of several packages use.
+pytest_plugins = ["tests.servers", "tests.workers.sketching"]
+
 ROOT = Path(__file__).resolve().parent.parent
 #: `make test-fast` starts none.
 SERVICES = os.environ.get("CROSSLIGHT_TEST_SERVICES") != "off"

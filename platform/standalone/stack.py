@@ -68,9 +68,10 @@ class Stack:
         return self
 
     def _is_ready(self, log: Path) -> bool:
-        assert self._process  # noqa: S101 - for the type checker
-        if self._process.poll() is not None:
-            raise StackError(f"The stack ended with status {self._process.returncode}:\n{tail(log)}")
+        if self._process is None or self._process.poll() is not None:
+            raise StackError(
+                f"The stack ended with status {self._process and self._process.returncode}:\n{tail(log)}"
+            )
         return any(line.startswith(b"ready ") for line in log.read_bytes().splitlines())
 
     @property
@@ -106,10 +107,14 @@ class Stack:
         return self.wait_for_successor(name, self.kill(name, signal.SIGTERM), timeout_s)
 
     def wait_for_successor(self, name: str, old: int, timeout_s: float = 60.0) -> int:
-        wait_until(lambda: self.pid(name) not in (None, old), timeout_s, lambda: f"{name} stays away")
-        successor = self.pid(name)
-        assert successor  # noqa: S101 - for the type checker
-        return successor
+        pids = [old]
+
+        def has_come() -> bool:
+            pids.append(self.pid(name) or old)
+            return pids[-1] != old
+
+        wait_until(has_come, timeout_s, lambda: f"{name} stays away")
+        return pids[-1]
 
     def wait_ready(self, timeout_s: float = 60.0) -> None:
         answers = answers_with_ok(f"{self.base_url}/readyz")

@@ -218,14 +218,12 @@ class Supervisor:
             write_json(self._state_file, {name: identify(pid) for name, pid in pids.items()})
 
     def _stop_all(self, group: list[Running], hurry: Callable[[], bool]) -> None:
-        alive = [r for r in group if r.child and r.child.poll() is None]
-        for running in alive:
-            assert running.child  # noqa: S101 - for the type checker
-            running.child.send_signal(running.program.stop_signal)
+        alive = [(r.program, r.child) for r in group if r.child and r.child.poll() is None]
+        for program, child in alive:
+            child.send_signal(program.stop_signal)
         started = time.monotonic()
-        for running in alive:
-            assert running.child  # noqa: S101 - for the type checker
-            self._end(running.program, running.child, started, hurry)
+        for program, child in alive:
+            self._end(program, child, started, hurry)
 
     def _end(
         self, program: Program, child: subprocess.Popen[bytes], started: float, hurry: Callable[[], bool]

@@ -31,7 +31,6 @@ from tenants.datasets.services import REMOVING_FILES, collect_blobs, create_data
 from tenants.pipeline.assets.services import add_asset, delete_asset
 from tenants.retrieval import archive
 from tenants.scope import tenant_scope
-from tests.tenants.test_storage_s3 import bucket, endpoint  # noqa: F401
 
 
 @contextmanager
@@ -168,7 +167,7 @@ def test_a_damaged_original_is_named_and_not_taken_over_by_the_next_backup(party
     assert (tmp_path / "2" / FILES / path).read_bytes() == whole
 
 
-def test_files_of_a_bucket_are_saved_and_put_back(bucket: str, party, tmp_path: Path) -> None:  # noqa: F811
+def test_files_of_a_bucket_are_saved_and_put_back(bucket: str, party, tmp_path: Path) -> None:
     asset, path = added(party, "in a bucket")
     with opened() as seen:
         done = copied(seen, tmp_path / FILES)

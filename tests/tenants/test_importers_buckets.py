@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,44 +10,19 @@ from typing import Any
 
 import boto3
 import pytest
-import requests
 from django.test import override_settings
 
 from tenants.datasets.importers import buckets, preview
 from tenants.errors import Invalid, Unavailable
 from tests.tenants.importing import JPEG, read, read_files
-from tests.waiting import answers, until
 
 SECRET = {"access_key": "test", "secret_key": "test"}
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _wait_for(f"http://127.0.0.1:{port}")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(10)
-
-
-def _wait_for(url: str) -> None:
-    asks = answers(lambda: requests.get(url, timeout=1), requests.ConnectionError, requests.Timeout)
-    until(asks, message="the S3 server did not start")
-
-
 @pytest.fixture
-def bucket(endpoint: str) -> Any:
+def shop(s3_endpoint: str) -> Any:
     keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
-    client = boto3.client("s3", endpoint_url=endpoint, **keys)
+    client = boto3.client("s3", endpoint_url=s3_endpoint, **keys)
     client.create_bucket(Bucket="shop")
 
     def put(files: dict[str, bytes]) -> None:
@@ -64,8 +37,8 @@ def at(endpoint: str, **options: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("secret", [SECRET, None])
-def test_a_prefix_is_read_in_order(endpoint, bucket, tmp_path, secret) -> None:
-    bucket(
+def test_a_prefix_is_read_in_order(s3_endpoint, shop, tmp_path, secret) -> None:
+    shop(
         {
             "p/b.jpg": JPEG,
             "p/b.txt": b"caption",
@@ -76,36 +49,36 @@ def test_a_prefix_is_read_in_order(endpoint, bucket, tmp_path, secret) -> None:
             "pq/other.txt": b"x",
         }
     )
-    items = read("s3://shop/p", "files", secret=secret, **at(endpoint))
+    items = read("s3://shop/p", "files", secret=secret, **at(s3_endpoint))
     assert [(item.row, item.external_id, item.text) for item in items] == [
         (1, None, ""),
         (2, "b.jpg", "caption"),
         (3, "c/1.txt", "text"),
     ]
     assert items[0].error == "An archive inside the source; unpack it, or import it by itself."
-    saved = read_files("s3://shop/p/", "files", tmp_path, secret=secret, **at(endpoint))
+    saved = read_files("s3://shop/p/", "files", tmp_path, secret=secret, **at(s3_endpoint))
     assert saved[1] == ("b.jpg", JPEG)
-    assert [item.row for item in read("s3://shop/p", "files", secret=secret, after=1, **at(endpoint))] == [
+    assert [item.row for item in read("s3://shop/p", "files", secret=secret, after=1, **at(s3_endpoint))] == [
         2,
         3,
     ]
 
 
-def test_a_manifest_in_a_bucket(endpoint, bucket) -> None:
-    bucket({"m/manifest.jsonl": b'{"file": "1.jpg", "text": "one"}\n{"file": "2.jpg"}\n', "m/1.jpg": JPEG})
-    found = preview("s3://shop/m", "files", **at(endpoint, region="eu-west-1"))
+def test_a_manifest_in_a_bucket(s3_endpoint, shop) -> None:
+    shop({"m/manifest.jsonl": b'{"file": "1.jpg", "text": "one"}\n{"file": "2.jpg"}\n', "m/1.jpg": JPEG})
+    found = preview("s3://shop/m", "files", **at(s3_endpoint, region="eu-west-1"))
     assert [(row["file"], row["error"]) for row in found.rows] == [
         ("1.jpg", None),
         (None, 'There is no file "2.jpg".'),
     ]
     # What is stored with the import has to open the same bucket again.
-    assert found.options == {"endpoint": endpoint, "region": "eu-west-1"}
+    assert found.options == {"endpoint": s3_endpoint, "region": "eu-west-1"}
 
 
-def test_what_is_not_there_is_said(endpoint, bucket) -> None:
+def test_what_is_not_there_is_said(s3_endpoint, shop) -> None:
     for location in ("s3://nowhere-at-all/p", "s3://shop/none"):
         with pytest.raises(Invalid, match="no such bucket"):
-            read(location, "files", secret=SECRET, **at(endpoint))
+            read(location, "files", secret=SECRET, **at(s3_endpoint))
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import socket
-import socketserver
-import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,53 +13,7 @@ import pytest
 
 from tenants.datasets import scanning
 from tenants.errors import TooLarge, Unavailable
-
-# The test file that every scanner reports (eicar.org), in two parts so that scanners leave this file alone.
-EICAR = (r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR" + "-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*").encode()
-VERSION = "ClamAV 1.4.1/27460/Tue Nov 24 08:35:33 2026"
-STREAM_MAX = 1 << 20
-
-
-class Clamd(socketserver.StreamRequestHandler):
-    """One command a connection, as clamd does without IDSESSION."""
-
-    def handle(self) -> None:
-        command = b""
-        while not command.endswith(b"\0"):
-            command += self.rfile.read(1)
-        answer = self.instream() if command == b"zINSTREAM\0" else VERSION
-        self.wfile.write(answer.encode() + b"\0")
-
-    def instream(self) -> str:
-        content = b""
-        while length := struct.unpack(">I", self.rfile.read(4))[0]:
-            content += self.rfile.read(length)
-            if len(content) > STREAM_MAX:
-                return "INSTREAM size limit exceeded. ERROR"
-        if content == b"make it fail":
-            return "Can't allocate memory ERROR"
-        return "stream: Eicar-Signature FOUND" if EICAR in content else "stream: OK"
-
-
-class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    daemon_threads = True
-
-
-class UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
-
-
-def _serve(server: Any) -> Any:
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    return server
-
-
-@pytest.fixture
-def clamd(settings: Any) -> Iterator[Any]:
-    with _serve(Server(("127.0.0.1", 0), Clamd)) as server:
-        settings.CLAMD_URL = f"tcp://127.0.0.1:{server.server_address[1]}"
-        yield server
-        server.shutdown()
+from tests.servers import EICAR, STREAM_MAX, VERSION, Clamd, UnixServer, serve
 
 
 @pytest.fixture
@@ -82,7 +34,7 @@ def test_clean_and_infected(clamd) -> None:
 
 def test_a_path_and_a_unix_socket(tmp_path: Path, settings) -> None:
     (tmp_path / "file").write_bytes(EICAR)
-    with _serve(UnixServer(str(tmp_path / "clamd.sock"), Clamd)) as server:
+    with serve(UnixServer(str(tmp_path / "clamd.sock"), Clamd)) as server:
         settings.CLAMD_URL = f"unix://{tmp_path}/clamd.sock"
         assert scanning.scan(tmp_path / "file").state == "infected"
         server.shutdown()

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import io
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 
-import boto3
 import pytest
-import requests
 from django.core.files.storage import default_storage
-from django.test import override_settings
 
 from tenants.datasets import storage
 from tenants.datasets.models import Asset
@@ -24,49 +17,6 @@ from tenants.retrieval import archive, memory
 from tenants.scope import tenant_scope
 from tests.tenants.test_index_archive import comes_back, fall_quiet
 from tests.tenants.test_index_lifecycle import MODEL, Library
-from tests.waiting import answers, until
-
-KEYS = {"access_key": "test", "secret_key": "test", "region_name": "us-east-1"}
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _wait_for(url)
-        yield url
-    finally:
-        server.terminate()
-        server.wait(10)
-
-
-def _wait_for(url: str) -> None:
-    asks = answers(lambda: requests.get(url, timeout=1), requests.ConnectionError, requests.Timeout)
-    until(asks, message="the S3 server did not start")
-
-
-@pytest.fixture
-def bucket(endpoint: str) -> Iterator[str]:
-    client = boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-        region_name="us-east-1",
-    )
-    client.create_bucket(Bucket="crosslight")
-    options = {"bucket_name": "crosslight", "location": "prefix", "endpoint_url": endpoint, **KEYS}
-    stored = {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": {**options, "file_overwrite": True}}
-    with override_settings(STORAGES={"default": stored, "staticfiles": stored}):
-        yield "crosslight"
 
 
 def test_blobs_live_in_a_bucket(bucket: str, party, tmp_path) -> None:

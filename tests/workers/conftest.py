@@ -11,7 +11,6 @@ from tenants.datasets.services import create_dataset
 from tenants.jobs.models import Job
 from tenants.pipeline.transfer import imports
 from tenants.scope import tenant_scope
-from tests.tenants.test_scanning import clamd  # noqa: F401 - a fixture
 from workers.base import run_job
 
 

@@ -34,7 +34,7 @@ from tenants.retrieval.models import Vector
 from tenants.retrieval.vectors import ModelSwitched
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api
-from tests.workers.sketching import Chord, Sketch, sketching  # noqa: F401 - a fixture
+from tests.workers.sketching import Chord, Sketch
 from workers.base import run_job
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("sketching")]
@@ -251,7 +251,7 @@ def test_nobody_makes_it_look_like_something_else(party) -> None:
         assert Facet.objects.filter(asset=asset, key="generated").count() == 1
 
 
-def test_previews_are_seen_while_it_is_drawn(party, sketching) -> None:  # noqa: F811
+def test_previews_are_seen_while_it_is_drawn(party, sketching) -> None:
     row, job = ask(party)
     seen: list[bytes | None] = []
     sketching(image=Sketch(lambda step: seen.append(previews.newest(party.id, row.id))))
@@ -264,7 +264,7 @@ def test_previews_are_seen_while_it_is_drawn(party, sketching) -> None:  # noqa:
 # --- The policy ------------------------------------------------------------------------------------------
 
 
-def test_a_prompt_that_the_policy_blocks_makes_nothing(party, enforce, told, sketching) -> None:  # noqa: F811
+def test_a_prompt_that_the_policy_blocks_makes_nothing(party, enforce, told, sketching) -> None:
     enforce(NO_PROMPT)
     drawn = Sketch()
     sketching(image=drawn)
@@ -357,7 +357,7 @@ def test_a_shadowed_policy_changes_nothing(party, enforce) -> None:
 # --- What goes wrong -------------------------------------------------------------------------------------
 
 
-def test_cancelled_in_the_middle_keeps_nothing(party, sketching, told) -> None:  # noqa: F811
+def test_cancelled_in_the_middle_keeps_nothing(party, sketching, told) -> None:
     row, job = ask(party)
 
     def stop(step: int) -> None:
@@ -388,7 +388,7 @@ def out_of_memory(step: int) -> None:
     ("act", "kind"),
     [(out_of_memory, "out-of-memory"), (lambda step: 1 / 0, "failed")],
 )
-def test_a_generator_that_fails_says_so_once(party, sketching, told, act, kind) -> None:  # noqa: F811
+def test_a_generator_that_fails_says_so_once(party, sketching, told, act, kind) -> None:
     sketching(image=Sketch(act))
     row, job = ask(party)
     ended = run(party, job)
@@ -398,7 +398,7 @@ def test_a_generator_that_fails_says_so_once(party, sketching, told, act, kind) 
     nothing_is_left(party)
 
 
-def test_the_generation_or_its_dataset_goes_meanwhile(party, sketching) -> None:  # noqa: F811
+def test_the_generation_or_its_dataset_goes_meanwhile(party, sketching) -> None:
     def gone(act: Callable[[Generation], Any]) -> Job:
         row, job = ask(party)
 
@@ -457,7 +457,7 @@ def lease_over(party: Any, job: Job) -> None:
 
 
 @pytest.mark.parametrize("moment", ["drawing", "examined", "stored", "recorded"])
-def test_killed_at_any_moment_it_is_made_once(party, enforce, sketching, monkeypatch, moment) -> None:  # noqa: F811
+def test_killed_at_any_moment_it_is_made_once(party, enforce, sketching, monkeypatch, moment) -> None:
     enforce(rule("nothing", 'item.modality == "video"', "block"))
     row, job = ask(party, outputs=("image", "audio"), seed=11)
 
@@ -505,7 +505,7 @@ def die_after(call: Callable[..., None], times: int) -> Callable[..., None]:
     return dying
 
 
-def test_a_worker_that_was_thought_dead_stores_nothing(party, sketching) -> None:  # noqa: F811
+def test_a_worker_that_was_thought_dead_stores_nothing(party, sketching) -> None:
     _, job = ask(party)
 
     def overtake(step: int) -> None:
@@ -521,7 +521,7 @@ def test_a_worker_that_was_thought_dead_stores_nothing(party, sketching) -> None
         assert not Asset.objects.exists()
 
 
-def test_music_alone_needs_no_picture(party, sketching) -> None:  # noqa: F811
+def test_music_alone_needs_no_picture(party, sketching) -> None:
     drawn = Sketch()
     sketching(image=drawn, audio=Chord())
     row, job = ask(party, outputs=("audio",))

@@ -31,7 +31,7 @@ from tenants.retrieval.models import Vector, VectorClock
 from tenants.retrieval.search import Query, search
 from tenants.scope import tenant_scope
 from tests.flows.pictures import jpeg
-from tests.tenants.test_scanning import EICAR
+from tests.servers import EICAR
 from workers.base import run_job
 
 pytestmark = pytest.mark.slow

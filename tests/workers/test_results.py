@@ -31,7 +31,6 @@ from tests.tenants.policy_world import evidence, new_audit, new_policy, rule
 from tests.tenants.reviewing import make_world, seen
 from tests.tenants.test_gate_training import chosen, stored, towards
 from tests.tenants.test_index_lifecycle import Library
-from tests.workers.sketching import sketching  # noqa: F401 - a fixture
 from workers.base import run_job
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("sketching")]

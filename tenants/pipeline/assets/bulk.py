@@ -89,6 +89,13 @@ class Entry:
     # The stored asset that its captions go to.
     adds_to: uuid.UUID | None = None
 
+    @property
+    def content(self) -> Upload:
+        """What a row that could be read wants to add."""
+        if self.upload is None:
+            raise RuntimeError(f"row {self.row} was not read")
+        return self.upload
+
     def fail(self, reason: str) -> None:
         self.outcome, self.reason, self.asset_id = FAILED, reason[:500], None
 
@@ -106,13 +113,9 @@ class Entry:
 
     def take_captions(self, captions: Sequence[str]) -> None:
         """Beside its own; whatever was prepared lacks them."""
-        assert self.upload is not None  # noqa: S101 - for the type checker
         more = vectors_of(captions)
-        self.upload = replace(
-            self.upload,
-            captions=(*self.upload.captions, *captions),
-            vectors=self.upload.vectors + more,
-        )
+        upload = self.content
+        self.upload = replace(upload, captions=(*upload.captions, *captions), vectors=upload.vectors + more)
         self.prepared = None
 
 
@@ -246,21 +249,19 @@ class _Here:
         self._read: dict[str, list[Entry]] = {}
 
     def stored(self, entry: Entry) -> uuid.UUID | None:
-        assert entry.upload is not None  # noqa: S101 - for the type checker
         if self._skips or not entry.has_id:
-            for asset in self._stored.get(entry.upload.sha256, ()):
-                if has_captions(asset, entry.upload.captions) and (self._skips or _is_like(entry, asset)):
+            for asset in self._stored.get(entry.content.sha256, ()):
+                if has_captions(asset, entry.content.captions) and (self._skips or _is_like(entry, asset)):
                     return asset.id
         return None
 
     def read(self, entry: Entry) -> Entry | None:
         """An earlier row with the same content, where such are skipped."""
-        assert entry.upload is not None  # noqa: S101 - for the type checker
         if not self._skips:
             return None
-        earlier = self._read.setdefault(entry.upload.sha256, [])
+        earlier = self._read.setdefault(entry.content.sha256, [])
         for one in earlier:
-            if one.upload and set(entry.upload.captions) <= set(one.upload.captions):
+            if one.upload and set(entry.content.captions) <= set(one.upload.captions):
                 return one
         earlier.append(entry)
         return None
@@ -272,8 +273,7 @@ def _is_like(entry: Entry, asset: Asset) -> bool:
 
 
 def _compare(entry: Entry, known: _Known) -> None:
-    assert entry.upload is not None  # noqa: S101 - for the type checker
-    if entry.upload.sha256 != known.sha256:
+    if entry.content.sha256 != known.sha256:
         entry.fail(f"The id {entry.external_id!r} stands for other content in this dataset.")
         return
     if not (more := _lacking(known.captions, entry)):
@@ -287,13 +287,11 @@ def _compare(entry: Entry, known: _Known) -> None:
 
 def _compare_within(entry: Entry, earlier: Entry) -> None:
     """The same id twice among rows that are not stored yet: captions of the same file come together."""
-    assert entry.upload is not None  # noqa: S101 - for the type checker
-    assert earlier.upload is not None  # noqa: S101
-    if entry.upload.sha256 != earlier.upload.sha256:
+    if entry.content.sha256 != earlier.content.sha256:
         entry.fail(f"The id {entry.external_id!r} stands for other content in {earlier.name}.")
-    elif not (more := _lacking(earlier.upload.captions, entry)):
+    elif not (more := _lacking(earlier.content.captions, entry)):
         _repeat_within(entry, earlier)
-    elif not fits([*earlier.upload.captions, *more]):
+    elif not fits([*earlier.content.captions, *more]):
         entry.fail(TOO_MANY)
     else:
         earlier.take_captions(more)
@@ -306,8 +304,7 @@ def _repeat_within(entry: Entry, earlier: Entry) -> None:
 
 def _lacking(captions: Sequence[str], entry: Entry) -> list[str]:
     """Those of the row that are not among these."""
-    assert entry.upload is not None  # noqa: S101 - for the type checker
-    return [caption for caption in entry.upload.captions if caption not in captions]
+    return [caption for caption in entry.content.captions if caption not in captions]
 
 
 def _extend(entries: Sequence[Entry], parent: uuid.UUID | None) -> None:
@@ -365,9 +362,9 @@ def _charge(new: Sequence[Entry], assets: Sequence[Asset]) -> None:
 
 
 def _asset(dataset: Dataset, entry: Entry, blobs: dict[str, Blob]) -> Asset:
-    upload, prepared = entry.upload, entry.prepared
-    assert upload is not None  # noqa: S101 - for the type checker
-    assert prepared is not None  # noqa: S101
+    upload, prepared = entry.content, entry.prepared
+    if prepared is None:
+        raise NotPrepared
     return Asset(
         dataset=dataset,
         blob=blobs[upload.sha256],

@@ -30,7 +30,8 @@ class Source:
 
     @property
     def file(self) -> Path:
-        assert self.path is not None  # noqa: S101 - for the type checker: only texts come without a file
+        if self.path is None:
+            raise RuntimeError("only texts come without a file")
         return self.path
 
 

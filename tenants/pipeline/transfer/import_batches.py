@@ -163,9 +163,9 @@ def prepare_again(entries: Sequence[Entry], spaces: encoding.Spaces) -> float:
 
 def _derived_id(entry: Entry) -> str:
     """An id for a row that has none: the same content, caption and metadata give the same one again."""
-    assert entry.upload is not None  # noqa: S101 - for the type checker
-    parts = [entry.upload.sha256, entry.upload.caption, entry.values]
-    if others := entry.upload.captions[1:]:
+    upload = entry.content
+    parts = [upload.sha256, upload.caption, entry.values]
+    if others := upload.captions[1:]:
         parts.append(others)
     canonical = json.dumps(parts, sort_keys=True, ensure_ascii=True, default=str)
     return f"{DERIVED}{hashlib.sha256(canonical.encode()).hexdigest()[:40]}"
@@ -174,14 +174,14 @@ def _derived_id(entry: Entry) -> str:
 def _prepare_texts(entries: Sequence[Entry]) -> float:
     """Encode the passages of several texts in one call; returns cpu seconds."""
     start = time.thread_time()
-    cuts = [(entry, cut) for entry in entries if entry.upload for cut in passages(entry.upload.text)]
-    encoded = encoding.place_texts([e.upload.text[a:b] for e, (a, b) in cuts if e.upload], entries[0].spaces)
-    for entry in entries:
-        entry.prepared = Prepared(entry.spaces)
-    for (entry, (first, last)), costed in zip(cuts, encoded, strict=True):
-        assert entry.prepared is not None  # noqa: S101 - for the type checker
-        assert entry.upload is not None  # noqa: S101
-        entry.prepared.add("text", costed, segment_of(entry.upload.text, first, last))
+    texts = [entry.upload.text if entry.upload else "" for entry in entries]
+    cuts = [(at, cut) for at, entry in enumerate(entries) if entry.upload for cut in passages(texts[at])]
+    encoded = encoding.place_texts([texts[at][a:b] for at, (a, b) in cuts], entries[0].spaces)
+    prepared = [Prepared(entry.spaces) for entry in entries]
+    for (at, (first, last)), costed in zip(cuts, encoded, strict=True):
+        prepared[at].add("text", costed, segment_of(texts[at], first, last))
+    for entry, made in zip(entries, prepared, strict=True):
+        entry.prepared = made
     return time.thread_time() - start
 
 
@@ -210,7 +210,7 @@ def _with_second_try(entry: Entry, first: Prepared, second: Prepared) -> Prepare
 
 
 def _source(entry: Entry) -> Source:
-    assert entry.upload is not None  # noqa: S101 - for the type checker
-    assert entry.path is not None  # noqa: S101
-    upload, path = entry.upload, entry.path
+    upload, path = entry.content, entry.path
+    if path is None:
+        raise RuntimeError(f"row {entry.row} has no file")
     return Source(upload.modality, captions=upload.captions, path=path, folder=path.parent)
