@@ -77,7 +77,7 @@ def pooled_network(origin: Path) -> Any:
             return torch.nn.functional.normalize(pooled, dim=-1)
 
     # Eager attention: the fused kernel exports to a graph that the quantiser cannot see into.
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     body = AutoModel.from_pretrained(str(origin), attn_implementation="eager", use_safetensors=True)
     return Pooled(body).eval()
 

@@ -117,7 +117,7 @@ def _body(origin: Path) -> Any:
     from transformers import AutoModel
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     return AutoModel.from_pretrained(str(origin), attn_implementation="eager", use_safetensors=True).eval()
 
 

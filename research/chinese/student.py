@@ -146,7 +146,7 @@ def _step(
     loss = losses(said, torch.from_numpy(lessons.targets[index]), settings)
     for optimiser in optimisers:
         optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     for optimiser in optimisers:
         optimiser.step()
     return loss.item()
