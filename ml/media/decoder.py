@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ml.media.fair_queue import Turns
+from ml.media.fair_queue import FairQueue
 from ml.media.model import DecodedImage, Frame, MediaError, MediaInfo, Sound
 from ml.media.pool import Pool, died, timed_out
 from ml.media.process import Piece
@@ -57,7 +57,7 @@ class Decoder:
         memory_bytes: int = DEFAULT_MEMORY,
         timeout_s: float = 20.0,
         *,
-        turns: Callable[[], Turns] = lambda: Turns(2),
+        turns: Callable[[], FairQueue] = lambda: FairQueue(2),
         max_pixels: int = DEFAULT_MAX_PIXELS,
         max_seconds: float = DEFAULT_MAX_SECONDS,
     ) -> None:

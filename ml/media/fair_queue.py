@@ -13,7 +13,7 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
 
-class Crowded(Exception):
+class QueueFull(Exception):
     """Too many wait already, or it was not this one's turn in time; try again in ``retry_s`` seconds."""
 
     def __init__(self, retry_s: float) -> None:
@@ -21,7 +21,7 @@ class Crowded(Exception):
         self.retry_s = retry_s
 
 
-class Turns:
+class FairQueue:
     """``places`` that are taken at the same time, at most ``each`` of them by one owner. Thread-safe.
 
     ``waiting``: how many of one owner may wait, ``crowd``: how many of all together; an owner of whom nobody waits is
@@ -59,7 +59,7 @@ class Turns:
         with self._lock:
             queue = self._queues.setdefault(owner, deque())
             if queue and self._is_crowded(len(queue)):
-                raise Crowded(self._retry_s)
+                raise QueueFull(self._retry_s)
             queue.append(turn)
             self._grant()
         start = time.monotonic()
@@ -69,7 +69,7 @@ class Turns:
             if turn.is_set():
                 return
             self._forget(owner, turn)
-        raise Crowded(self._retry_s or time.monotonic() - start)
+        raise QueueFull(self._retry_s or time.monotonic() - start)
 
     def _give_back(self, owner: Hashable) -> None:
         with self._lock:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from ml.media.fair_queue import Turns
+from ml.media.fair_queue import FairQueue
 from ml.media.model import MediaError
 from ml.media.process import Child, ChildDied, ChildTimeout, Piece
 
@@ -33,7 +33,7 @@ class Pool:
     a place among those at work: readers that hold several answers cannot lock each other out.
     """
 
-    def __init__(self, memory_bytes: int, turns: Callable[[], Turns]) -> None:
+    def __init__(self, memory_bytes: int, turns: Callable[[], FairQueue]) -> None:
         self.idle: list[Child] = []
         self._memory_bytes, self._new_turns = memory_bytes, turns
         self._turns = turns()

@@ -24,7 +24,7 @@ from uuid_utils.compat import uuid7
 from api.problems import Refusal, problem_of, too_large
 from api.resource import ADMISSION
 from config.request_bodies import SMALL, Bodies, ClientLeft, Receive
-from config.threads import Turns, WarmestFirst
+from config.threads import LifoThreadPool, ThreadShares
 from tenants import observe
 from tenants.errors import StorageFull
 
@@ -82,11 +82,11 @@ class Bridge:
 
     def __init__(self, wsgi: Any, threads: int) -> None:
         self._wsgi = wsgi
-        self._pool = WarmestFirst(threads, "web")
+        self._pool = LifoThreadPool(threads, "web")
         self._bodies = Bodies()
         # Reading a file out of a large body takes a thread for as long as copying it: with tenants.long_requests, which
         # may have half of them, some are always left, and no tenant has all of these.
-        self._turns = Turns(threads * 3 // 8, threads // 4)
+        self._turns = ThreadShares(threads * 3 // 8, threads // 4)
 
     def stuck_for(self) -> float:
         """Seconds in which requests have waited for a thread and none has become free."""

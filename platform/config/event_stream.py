@@ -76,7 +76,7 @@ class Reading:
     finished: bool
 
 
-class Places:
+class ConnectionSlots:
     """At most so many at a time in all, and of one tenant."""
 
     def __init__(self, most: int, of_one: int) -> None:
@@ -102,8 +102,8 @@ class Follower:
     """All open streams of this process, and all answers that it holds back."""
 
     def __init__(self) -> None:
-        self._listeners = Places(MAX_LISTENERS, MAX_LISTENERS_OF_TENANT)
-        self._waiting = Places(MAX_WAITING, MAX_WAITING_OF_TENANT)
+        self._listeners = ConnectionSlots(MAX_LISTENERS, MAX_LISTENERS_OF_TENANT)
+        self._waiting = ConnectionSlots(MAX_WAITING, MAX_WAITING_OF_TENANT)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="follow")
         self._tasks: set[asyncio.Task[object]] = set()
         self._stopping = False

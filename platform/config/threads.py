@@ -19,7 +19,7 @@ from typing import Any
 Work = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
-class WarmestFirst(Executor):
+class LifoThreadPool(Executor):
     """At most `most` daemon threads, started when needed. What finds all busy waits, first come, first served."""
 
     def __init__(self, most: int, name: str) -> None:
@@ -63,7 +63,7 @@ class WarmestFirst(Executor):
                     self._idle.append(own)
 
 
-class Turns:
+class ThreadShares:
     """Who may have a thread for long: so many at a time in all and of one tenant; the others wait without one."""
 
     def __init__(self, most: int, of_one: int) -> None:

@@ -154,7 +154,7 @@ def _draft(request: Request, dataset_id: uuid.UUID) -> Import:
     with file_of(request.workspace.tenant.id, sent, upload_id, at_most=at_most) as file:
         if not file:
             raise Invalid(_("Choose a file first."), pointer="/file")
-        source = imports.look_at(path=Path(file.temporary_file_path()), filename=file.name)
+        source = imports.inspect_source(path=Path(file.temporary_file_path()), filename=file.name)
         with request.workspace.open():
             return imports.create_import(dataset_id=dataset_id, source=source, actor=actor_of(request).label)
 

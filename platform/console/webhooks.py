@@ -21,7 +21,7 @@ from console.forms import StyledForm
 from console.paging import page_of
 from tenants.accounts.permissions import ADMIN
 from tenants.errors import Conflict, Invalid
-from tenants.events import endpoints, guard, replays
+from tenants.events import endpoints, replays, ssrf_guard
 from tenants.events.models import Webhook, WebhookDelivery
 from tenants.events.webhooks import TEST
 
@@ -68,7 +68,7 @@ def event_name(event_type: str) -> Any:
 
 class WebhookForm(StyledForm):
     url = forms.CharField(
-        max_length=guard.MAX_URL,
+        max_length=ssrf_guard.MAX_URL,
         label=gettext_lazy("URL"),
         widget=forms.TextInput(
             attrs={

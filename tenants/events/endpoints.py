@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from tenants.accounts.services import lock_members
 from tenants.errors import Conflict, Invalid, NotFound
-from tenants.events import guard, signing, webhooks
+from tenants.events import signing, ssrf_guard, webhooks
 from tenants.events.models import Webhook, WebhookDelivery, WebhookDue, WebhookEvent, WebhookLane
 from tenants.events.services import record
 from tenants.scope import current_tenant_id, tenant_scope
@@ -73,7 +73,7 @@ def create_webhook(
 def check(*, url: str | None = None, description: str = "", events: Sequence[str] = ()) -> None:
     """Raises Invalid."""
     if url is not None:
-        guard.read(url)
+        ssrf_guard.read(url)
     if len(description) > MAX_DESCRIPTION or "\0" in description:
         raise Invalid(_("A description has at most 200 characters."), pointer="/description")
     if unknown := sorted(set(events) - set(webhooks.TYPES)):

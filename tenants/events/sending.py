@@ -23,7 +23,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from tenants.errors import Invalid
-from tenants.events import guard
+from tenants.events import ssrf_guard
 
 CONNECT_S = 5.0
 # For the answer's body, once its status is known.
@@ -52,12 +52,12 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
     """Send it once. Never raises for what the other side or the network does."""
     begun = time.monotonic()
     try:
-        target = guard.read(url)
-        addresses = guard.addresses_of(target)
+        target = ssrf_guard.read(url)
+        addresses = ssrf_guard.addresses_of(target)
         return _post(target, addresses, body, headers, begun)
     except Invalid as error:
         return Answer(None, _ms(begun), str(error.detail))
-    except guard.Blocked as error:
+    except ssrf_guard.Blocked as error:
         return Answer(None, _ms(begun), str(error))
     except (OSError, http.client.HTTPException) as error:
         return Answer(None, _ms(begun), _in_words(error, begun))
@@ -86,7 +86,7 @@ def _over(begun: float) -> bool:
 
 
 def _post(
-    target: guard.Target, addresses: list[str], body: bytes, headers: Mapping[str, str], begun: float
+    target: ssrf_guard.Target, addresses: list[str], body: bytes, headers: Mapping[str, str], begun: float
 ) -> Answer:
     until = begun + settings.WEBHOOK_TIMEOUT_S
     sock = _connect(target, addresses, until)
@@ -106,7 +106,7 @@ def _post(
             return _read(response, handle, begun)
 
 
-def _all_headers(target: guard.Target, body: bytes, headers: Mapping[str, str]) -> dict[str, str]:
+def _all_headers(target: ssrf_guard.Target, body: bytes, headers: Mapping[str, str]) -> dict[str, str]:
     host = f"[{target.host}]" if ":" in target.host else target.host
     usual = 443 if target.secure else 80
     return {
@@ -120,7 +120,7 @@ def _all_headers(target: guard.Target, body: bytes, headers: Mapping[str, str]) 
     }
 
 
-def _connect(target: guard.Target, addresses: list[str], until: float) -> socket.socket:
+def _connect(target: ssrf_guard.Target, addresses: list[str], until: float) -> socket.socket:
     """To the first address that answers: of those that were checked, never to the name."""
     failure = OSError("no address")
     for address in addresses[:MAX_ADDRESSES]:
@@ -134,7 +134,7 @@ def _connect(target: guard.Target, addresses: list[str], until: float) -> socket
     raise failure
 
 
-def _secured(sock: socket.socket, target: guard.Target) -> ssl.SSLSocket:
+def _secured(sock: socket.socket, target: ssrf_guard.Target) -> ssl.SSLSocket:
     sock.settimeout(settings.WEBHOOK_TIMEOUT_S)
     # The certificate is checked for the name, although the connection goes to an address.
     return _tls(os.environ.get("SSL_CERT_FILE", "")).wrap_socket(sock, server_hostname=target.host)

@@ -212,7 +212,7 @@ def _stop_writing(space: str) -> None:
 # --- What its job ends with ------------------------------------------------------------------------------
 
 
-def follow(job: Job) -> None:
+def on_job_end(job: Job) -> None:
     """Show what became of the job: failed, cancelled, or queued again. In the transaction that says so."""
     row = Promotion.objects.filter(pk=job.arguments["promotion"]).first()
     if row is None or row.state in (State.READY, State.SWITCHED):

@@ -24,7 +24,7 @@ from ml.alignment.gating import Part
 from ml.batching import Batcher
 from ml.compression.store import ModelsMissing
 from ml.media import Decoder
-from ml.media.fair_queue import Crowded, Turns
+from ml.media.fair_queue import FairQueue, QueueFull
 from tenants import observe
 from tenants.errors import Busy
 from tenants.retrieval import space_files
@@ -70,10 +70,10 @@ def _query_decoder() -> Decoder:
     return Decoder(settings.DECODER_MEMORY_BYTES, settings.DECODER_QUERY_TIMEOUT_S, turns=_query_turns)
 
 
-def _query_turns() -> Turns:
+def _query_turns() -> FairQueue:
     """Whoever waits holds a thread that answers requests: few of a tenant's may, and not for long."""
     children = settings.DECODER_QUERY_CHILDREN
-    return Turns(
+    return FairQueue(
         children,
         each=max(1, children - 1),
         waiting=settings.DECODER_QUERIES_WAITING,
@@ -87,7 +87,7 @@ def query_decoder(tenant_id: uuid.UUID) -> Iterator[Decoder]:
     """Of what is searched by: with a shorter limit, and in turn with other tenants. Raises Busy in the block."""
     try:
         yield _query_decoder().of(tenant_id)
-    except Crowded as error:
+    except QueueFull as error:
         raise Busy(
             gettext(
                 "This workspace searches by several files already. Wait until they are answered, then try again."

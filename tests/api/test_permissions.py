@@ -347,7 +347,7 @@ def build_upload(party: Party) -> dict[str, str]:
 
 
 def build_import(party: Party) -> dict[str, str]:
-    source = imports.look_at(path=table(), filename="a.csv")
+    source = imports.inspect_source(path=table(), filename="a.csv")
     with tenant_scope(party.id):
         dataset = create_dataset(name=uuid.uuid4().hex)
         draft = imports.create_import(dataset_id=dataset.id, source=source)

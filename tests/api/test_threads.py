@@ -15,7 +15,7 @@ from django.http import HttpResponse
 from config import edge as edge_module
 from config.edge import Edge
 from config.proxies import TrustedProxies
-from config.threads import Turns, WarmestFirst
+from config.threads import LifoThreadPool, ThreadShares
 from tests.waiting import pause, pause_async, until
 
 
@@ -23,13 +23,13 @@ def name() -> str:
     return threading.current_thread().name
 
 
-def settled(pool: WarmestFirst, idle: int) -> None:
+def settled(pool: LifoThreadPool, idle: int) -> None:
     """A thread is idle a moment after its result is there."""
     until(lambda: len(pool._idle) == idle)
 
 
 def test_results_and_errors_come_back() -> None:
-    pool = WarmestFirst(2, "t")
+    pool = LifoThreadPool(2, "t")
     assert pool.submit(lambda a, b: a - b, 5, b=3).result(5) == 2
     with pytest.raises(ZeroDivisionError):
         pool.submit(lambda: 1 / 0).result(5)
@@ -39,7 +39,7 @@ def test_results_and_errors_come_back() -> None:
 
 
 def test_one_at_a_time_is_always_the_same_thread() -> None:
-    pool = WarmestFirst(8, "t")
+    pool = LifoThreadPool(8, "t")
     gate = threading.Barrier(4)
     wait([pool.submit(gate.wait, 5) for _ in range(4)], timeout=5)
     settled(pool, 4)
@@ -51,7 +51,7 @@ def test_one_at_a_time_is_always_the_same_thread() -> None:
 
 
 def test_never_more_than_allowed_and_the_rest_waits_its_turn() -> None:
-    pool, lock = WarmestFirst(3, "t"), threading.Lock()
+    pool, lock = LifoThreadPool(3, "t"), threading.Lock()
     running, most, order = 0, 0, []
 
     def work(number: int) -> int:
@@ -75,7 +75,7 @@ def test_never_more_than_allowed_and_the_rest_waits_its_turn() -> None:
 
 
 def test_what_was_cancelled_while_it_waited_is_not_run() -> None:
-    pool, goes_on, ran = WarmestFirst(1, "t"), threading.Event(), []
+    pool, goes_on, ran = LifoThreadPool(1, "t"), threading.Event(), []
     first = pool.submit(goes_on.wait, 5)
     second, third = pool.submit(ran.append, 2), pool.submit(ran.append, 3)
     assert second.cancel()
@@ -88,7 +88,7 @@ def test_what_was_cancelled_while_it_waited_is_not_run() -> None:
 
 
 def test_many_callers_at_once_lose_nothing() -> None:
-    pool, done = WarmestFirst(4, "t"), []
+    pool, done = LifoThreadPool(4, "t"), []
 
     def caller(start: int) -> None:
         for number in range(start, start + 500):
@@ -103,7 +103,7 @@ def test_many_callers_at_once_lose_nothing() -> None:
 
 
 def test_threads_that_nobody_leaves_are_known() -> None:
-    pool, gate = WarmestFirst(2, "t"), threading.Event()
+    pool, gate = LifoThreadPool(2, "t"), threading.Event()
     held = [pool.submit(gate.wait, 20) for _ in range(2)]
     assert pool.stuck_for() == 0.0
     waiting = pool.submit(name)
@@ -161,7 +161,7 @@ def test_health_is_told_while_every_thread_is_busy(monkeypatch: pytest.MonkeyPat
 
 def test_turns_are_bounded_for_a_tenant_and_in_all() -> None:
     async def run() -> None:
-        turns, inside, most = Turns(3, 2), Counter[str](), Counter[str]()
+        turns, inside, most = ThreadShares(3, 2), Counter[str](), Counter[str]()
         served: list[str] = []
 
         async def work(tenant: str) -> None:

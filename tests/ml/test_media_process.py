@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from ml.media import Decoder, MediaError
-from ml.media.fair_queue import Turns
+from ml.media.fair_queue import FairQueue
 from ml.media.pool import TRIES
 from ml.media.process import Child
 from ml.sandbox import ROOT
@@ -118,7 +118,7 @@ def test_a_file_whose_children_die_could_not_be_looked_at(small: Path) -> None:
 
 
 def test_threads_share_at_most_k_children(small: Path) -> None:
-    with Decoder(turns=lambda: Turns(2)) as decoder, ThreadPoolExecutor(8) as pool:
+    with Decoder(turns=lambda: FairQueue(2)) as decoder, ThreadPoolExecutor(8) as pool:
         assert {result.width for result in pool.map(decoder.image, [small] * 40)} == {30}
         assert 1 <= len(decoder.pool.idle) <= 2
 

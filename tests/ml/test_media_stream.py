@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ml.media import Decoder, MediaError
-from ml.media.fair_queue import Turns
+from ml.media.fair_queue import FairQueue
 from tests.ml.recordings import decoding_children, plain, tone, write, write_long_wav
 from tests.waiting import pause
 
@@ -72,7 +72,7 @@ def test_a_slow_reader_is_not_the_files_fault(long: Path) -> None:
 
 
 def test_one_place_serves_answers_that_wait_for_each_other(film: Path) -> None:
-    with Decoder(turns=lambda: Turns(1)) as decoder:
+    with Decoder(turns=lambda: FairQueue(1)) as decoder:
         seen = [(frame.at_s, len(list(decoder.sound(film)))) for frame in decoder.frames(film)]
     assert [heard for _, heard in seen] == [1, 1, 1, 1]
 

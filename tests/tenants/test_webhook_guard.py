@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tenants.errors import Invalid
-from tenants.events import guard, sending
+from tenants.events import sending, ssrf_guard
 from tests.tenants.receiver import plain, receiving
 from tests.waiting import pause
 
@@ -55,25 +55,25 @@ FORBIDDEN = (
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses(address: str) -> None:
-    assert guard.may_call(address)
+    assert ssrf_guard.may_call(address)
 
 
 @pytest.mark.parametrize("address", FORBIDDEN)
 def test_addresses_that_only_this_installation_reaches(address: str) -> None:
-    assert not guard.may_call(address)
+    assert not ssrf_guard.may_call(address)
 
 
 def test_an_operator_may_allow_networks_and_hosts(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.WEBHOOK_ALLOWED_NETWORKS = ("10.1.0.0/16", "fd12::/16")
-    assert guard.may_call("10.1.2.3")
-    assert guard.may_call("::ffff:10.1.2.3")
-    assert guard.may_call("fd12::1")
-    assert not guard.may_call("10.2.0.1")
+    assert ssrf_guard.may_call("10.1.2.3")
+    assert ssrf_guard.may_call("::ffff:10.1.2.3")
+    assert ssrf_guard.may_call("fd12::1")
+    assert not ssrf_guard.may_call("10.2.0.1")
     settings.WEBHOOK_ALLOWED_HOSTS = ("hooks.internal",)
     answers(monkeypatch, ["192.168.7.7"])
-    assert guard.addresses_of(guard.read("https://HOOKS.internal./x")) == ["192.168.7.7"]
-    with pytest.raises(guard.Blocked):
-        guard.addresses_of(guard.read("https://other.internal/"))
+    assert ssrf_guard.addresses_of(ssrf_guard.read("https://HOOKS.internal./x")) == ["192.168.7.7"]
+    with pytest.raises(ssrf_guard.Blocked):
+        ssrf_guard.addresses_of(ssrf_guard.read("https://other.internal/"))
 
 
 @pytest.mark.parametrize(
@@ -112,17 +112,17 @@ def test_an_operator_may_allow_networks_and_hosts(settings: Any, monkeypatch: py
 )
 def test_urls_that_are_refused(url: str) -> None:
     with pytest.raises(Invalid) as refused:
-        guard.read(url)
+        ssrf_guard.read(url)
     assert refused.value.errors[0]["pointer"] == "/url"
 
 
 def test_urls_in_one_spelling() -> None:
-    assert guard.read("https://Hooks.Example.:8443/a?b=1") == guard.Target(
+    assert ssrf_guard.read("https://Hooks.Example.:8443/a?b=1") == ssrf_guard.Target(
         "https", "hooks.example", 8443, "/a?b=1"
     )
-    assert guard.read("https://bücher.example").host == "xn--bcher-kva.example"
-    assert guard.read("https://ｈooks.example").host == "hooks.example"
-    assert guard.read("https://[2606:2800::1]/").host == "2606:2800::1"
+    assert ssrf_guard.read("https://bücher.example").host == "xn--bcher-kva.example"
+    assert ssrf_guard.read("https://ｈooks.example").host == "hooks.example"
+    assert ssrf_guard.read("https://[2606:2800::1]/").host == "2606:2800::1"
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, *rounds: list[str]) -> list[str]:
             raise socket.gaierror("no such name")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
 
-    monkeypatch.setattr(guard.socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(ssrf_guard.socket, "getaddrinfo", resolve)
     return asked
 
 
@@ -196,9 +196,11 @@ def test_names_that_do_not_resolve_and_slow_name_servers(monkeypatch: pytest.Mon
     assert (
         sending.post("https://hooks.example/", b"{}", {}).error == "The name of the host cannot be resolved."
     )
-    monkeypatch.setattr(guard, "RESOLVE_S", 0.2)
+    monkeypatch.setattr(ssrf_guard, "RESOLVE_S", 0.2)
     monkeypatch.setattr(
-        guard.socket, "getaddrinfo", lambda *a, **k: pause(30, "a name server that does not answer") or []
+        ssrf_guard.socket,
+        "getaddrinfo",
+        lambda *a, **k: pause(30, "a name server that does not answer") or [],
     )
     assert sending.post("https://hooks.example/", b"{}", {}).status is None
 

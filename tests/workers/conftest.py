@@ -28,7 +28,7 @@ def start(party, dataset, tmp_path):
         path = tmp_path / f"source-{os.urandom(4).hex()}"
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         with tenant_scope(party.id):
-            source = imports.look_at(path=path, filename=filename, **kwargs)
+            source = imports.inspect_source(path=path, filename=filename, **kwargs)
             row = imports.create_import(dataset_id=dataset.id, source=source)
             return imports.start_import(import_id=row.id)[1]
 

@@ -75,7 +75,7 @@ def add(party: Any, dataset: Any, **what: Any) -> services.Added:
         return services.add_asset(dataset_id=dataset.id, **what)
 
 
-def ask(party: Any, **what: Any) -> audit_requests.Asked:
+def ask(party: Any, **what: Any) -> audit_requests.RequestedAudit:
     with tenant_scope(party.id):
         return audit_requests.request_audit(**what)
 

@@ -91,7 +91,7 @@ def test_an_import_is_made_and_started_beside_an_upload(party, dataset, tmp_path
 
     (tmp_path / "t.csv").write_text(CSV)
     with tenant_scope(party.id):
-        source = imports.look_at(path=tmp_path / "t.csv", filename="t.csv")
+        source = imports.inspect_source(path=tmp_path / "t.csv", filename="t.csv")
     other = threading.Thread(target=upload)
     other.start()
     holds_dataset.wait(10)
@@ -188,7 +188,7 @@ def test_a_cancelled_import_pays_for_what_it_has_used(party, dataset, start, run
 def _draft(party: Any, dataset: Any, path: Any, **kwargs: Any) -> Import:
     path.write_text("text\n" + "x" * 55)
     with tenant_scope(party.id):
-        source = imports.look_at(path=path, filename="t.csv")
+        source = imports.inspect_source(path=path, filename="t.csv")
         return imports.create_import(dataset_id=dataset.id, source=source, **kwargs)
 
 
@@ -217,7 +217,7 @@ def test_upkeep_leaves_a_source_alone_whose_import_is_being_made(party, dataset,
     path.write_text(CSV)
     os.utime(path, (1, 1))
     with tenant_scope(party.id):
-        source = imports.look_at(path=path, filename="t.csv")
+        source = imports.inspect_source(path=path, filename="t.csv")
         row = imports.create_import(dataset_id=dataset.id, source=source)
         upkeep = threading.Thread(target=collect)
         upkeep.start()

@@ -58,7 +58,7 @@ class NewAudit(Body):
 
 class Audits(Resource):
     scopes = {"GET": MODERATE, "POST": MODERATE}
-    asked: audit_requests.Asked
+    asked: audit_requests.RequestedAudit
 
     @extend_schema(
         summary="List audits",

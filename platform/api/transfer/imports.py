@@ -104,7 +104,7 @@ class Imports(Resource):
     def _new(self, once: Once, dataset_id: uuid.UUID, fields: dict[str, Any], file: Any) -> Answer:
         upload_id, at_most = fields.get("upload"), settings.MAX_IMPORT_BYTES
         with file_of(self.tenant_id, file, upload_id, at_most=at_most) as given:
-            source = imports.look_at(**described(given, fields))
+            source = imports.inspect_source(**described(given, fields))
             return once.run(lambda: self._keep(dataset_id, source, fields["start"]))
 
     def _keep(self, dataset_id: uuid.UUID, source: imports.Source, start: bool) -> Answer:

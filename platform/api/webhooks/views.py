@@ -19,7 +19,7 @@ from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING, choice
 from api.webhooks import shapes
 from tenants.accounts.permissions import ADMIN
-from tenants.events import endpoints, guard, replays
+from tenants.events import endpoints, replays, ssrf_guard
 from tenants.events.models import Webhook, WebhookDelivery
 from tenants.events.webhooks import TYPES
 from tenants.scope import tenant_scope
@@ -29,7 +29,9 @@ STATES = WebhookDelivery.State.values
 
 class WebhookChange(Body):
     url = Text(
-        required=False, max_length=guard.MAX_URL, help_text="https, and an address of the public internet."
+        required=False,
+        max_length=ssrf_guard.MAX_URL,
+        help_text="https, and an address of the public internet.",
     )
     description = Text(required=False, allow_blank=True, max_length=endpoints.MAX_DESCRIPTION)
     events = serializers.ListField(
@@ -53,7 +55,7 @@ class WebhookChange(Body):
 
 
 class NewWebhook(WebhookChange):
-    url = Text(max_length=guard.MAX_URL, help_text="https, and an address of the public internet.")
+    url = Text(max_length=ssrf_guard.MAX_URL, help_text="https, and an address of the public internet.")
     state = None  # type: ignore[assignment]  # a new one is active
 
 

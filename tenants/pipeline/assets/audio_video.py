@@ -28,7 +28,7 @@ POSTER_FRAMES = 10
 CLEAN_MARGIN = 16 << 20
 
 
-def play(source: Source, prepared: Prepared, report: Report) -> None:
+def prepare_media(source: Source, prepared: Prepared, report: Report) -> None:
     """A recording or a film, whatever its first bytes looked like. Raises MediaError, and what `report` raises."""
     info = encoding.decoder().probe(source.file)
     prepared.media_type = info.media_type
@@ -42,7 +42,7 @@ def play(source: Source, prepared: Prepared, report: Report) -> None:
 
 
 def _recording(source: Source, prepared: Prepared, info: MediaInfo, report: Report) -> None:
-    ears = Ears(source, prepared, info, Progress(info.duration_s, report, 1))
+    ears = SpeechTrack(source, prepared, info, Progress(info.duration_s, report, 1))
     ears.listen()
     prepared.details = _details(info, ears, prepared)
     prepared.thumbnail = draw_waveform(prepared.details["peaks"])
@@ -51,7 +51,7 @@ def _recording(source: Source, prepared: Prepared, info: MediaInfo, report: Repo
 def _film(source: Source, prepared: Prepared, info: MediaInfo, report: Report) -> None:
     prepared.width, prepared.height = info.width, info.height
     progress = Progress(info.duration_s, report, 1 + info.has_sound)
-    ears = Ears(source, prepared, info, progress) if info.has_sound else None
+    ears = SpeechTrack(source, prepared, info, progress) if info.has_sound else None
     # Side by side: pictures are encoded on one core while another listens.
     with ThreadPoolExecutor(1) as pool:
         heard = pool.submit(copy_context().run, ears.listen_if_possible) if ears else None
@@ -74,7 +74,7 @@ def _remove_location(source: Source, prepared: Prepared, info: MediaInfo) -> Non
     prepared.clean = target
 
 
-def watch_again(source: Source, prepared: Prepared, report: Report) -> None:
+def prepare_moments(source: Source, prepared: Prepared, report: Report) -> None:
     """Only the moments of a film. Raises as `play`."""
     info = encoding.decoder().probe(source.file)
     if info.has_picture:
@@ -145,7 +145,7 @@ class Poster:
             self.pixels, self._contrast = pixels, contrast
 
 
-class Ears:
+class SpeechTrack:
     """Listens to the sound of one file: transcript, passages as vectors, waveform."""
 
     def __init__(self, source: Source, prepared: Prepared, info: MediaInfo, progress: Progress) -> None:
@@ -204,7 +204,7 @@ def _moment(start_s: float, end_s: float) -> dict[str, float]:
     return {"start_s": round(start_s, 2), "end_s": round(end_s, 2)}
 
 
-def _details(info: MediaInfo, ears: Ears | None, prepared: Prepared) -> dict[str, Any]:
+def _details(info: MediaInfo, ears: SpeechTrack | None, prepared: Prepared) -> dict[str, Any]:
     details: dict[str, Any] = {
         "duration_s": round(info.duration_s, 3),
         "has_sound": info.has_sound,

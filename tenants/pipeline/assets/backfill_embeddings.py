@@ -56,7 +56,7 @@ class GivenUp(Conflict):
 def _on_end(job: Job) -> None:
     """Show on the promotion what became of its job."""
     if job.arguments.get("promotion"):
-        promotions.follow(job)
+        promotions.on_job_end(job)
 
 
 # As long as an import, and as patient.

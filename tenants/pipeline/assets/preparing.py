@@ -75,7 +75,7 @@ def _play_again(source: Source, prepared: Prepared, spoken: Sequence[Utterance],
     from tenants.pipeline.assets import audio_video
 
     if source.modality == Asset.Modality.VIDEO:
-        audio_video.watch_again(source, prepared, report)
+        audio_video.prepare_moments(source, prepared, report)
     audio_video.add_spoken(prepared, spoken)
 
 
@@ -90,7 +90,7 @@ def _play(source: Source, prepared: Prepared, report: Report) -> None:
     # Imported on first use: most workers never hear a sound.
     from tenants.pipeline.assets import audio_video
 
-    audio_video.play(source, prepared, report)
+    audio_video.prepare_media(source, prepared, report)
 
 
 def _look(source: Source, prepared: Prepared, embed: Embed) -> None:

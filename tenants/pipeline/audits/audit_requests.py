@@ -31,7 +31,7 @@ SUBJECT_KEY = "uploader"
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestedAudit:
     request: AuditRequest
     job: Job
 
@@ -43,7 +43,7 @@ def request_audit(
     subject: str = "",
     policy_id: uuid.UUID | None = None,
     actor: str = "",
-) -> Asked:
+) -> RequestedAudit:
     """Queue the audit of an asset or of an upload, by the policy in force or by one that is named.
 
     Raises Invalid, NotFound, QuotaExceeded.
@@ -81,7 +81,7 @@ def ask(
     policy_id: uuid.UUID | None = None,
     actor: str = "",
     parent: uuid.UUID | None = None,
-) -> Asked:
+) -> RequestedAudit:
     """Queue the audit of an asset, in the caller's transaction; `parent` is the job that asks. Raises QuotaExceeded."""
     request = AuditRequest(
         source=source,
@@ -94,11 +94,11 @@ def ask(
     return _queue(request, parent)
 
 
-def _queue(request: AuditRequest, parent: uuid.UUID | None = None) -> Asked:
+def _queue(request: AuditRequest, parent: uuid.UUID | None = None) -> RequestedAudit:
     job = _queue_audit(request.id, request.modality, parent)
     request.job_id = job.id
     request.save(force_insert=True)
-    return Asked(request, job)
+    return RequestedAudit(request, job)
 
 
 def subject_of(asset: Asset, key: str = SUBJECT_KEY) -> str:

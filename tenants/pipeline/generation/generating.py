@@ -38,7 +38,7 @@ from tenants.pipeline.assets.prepared import Prepared, Source
 from tenants.pipeline.assets.preparing import prepare
 from tenants.pipeline.audits.examining import watermark_key
 from tenants.pipeline.generation import output_moderation
-from tenants.pipeline.generation.output_moderation import Examined
+from tenants.pipeline.generation.output_moderation import ExaminedFile
 from tenants.pipeline.generation.persist_output import persist_output
 from tenants.retrieval import spaces
 from tenants.retrieval.encoding import once
@@ -89,7 +89,7 @@ def generate(claimed: jobs.Claim) -> None:
     begun = time.process_time()
     row = _begin(claimed)
     try:
-        prompt = output_moderation.of_prompt(claimed, row)
+        prompt = output_moderation.moderate_prompt(claimed, row)
         drawing = time.monotonic()
         creation = _create(claimed, row, GenerationProgress(claimed, row.id))
         gpu_s = time.monotonic() - drawing if _on_gpu() else 0.0
@@ -107,7 +107,7 @@ def _keep(
     claimed: jobs.Claim,
     row: Generation,
     creation: Creation,
-    files: Sequence[Examined],
+    files: Sequence[ExaminedFile],
     prompt: Audit | None,
     cost: Mapping[str, float],
 ) -> None:
@@ -127,7 +127,7 @@ def _keep(
     raise Unavailable(_("The models of this workspace are changing."))
 
 
-def _prepared(claimed: jobs.Claim, file: Examined, folder: Path) -> Prepared:
+def _prepared(claimed: jobs.Claim, file: ExaminedFile, folder: Path) -> Prepared:
     """A file as it was released, decoded and encoded. Outside any transaction; changes nothing."""
     jobs.require_wanted(claimed)
     upload = file.upload

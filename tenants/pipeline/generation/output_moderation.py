@@ -46,7 +46,7 @@ class PromptBlocked(ServiceError):
 
 
 @dataclass(frozen=True)
-class Examined:
+class ExaminedFile:
     """A released file, and what its examination found; None where no policy is in force."""
 
     piece: Piece
@@ -62,7 +62,7 @@ class Examined:
 # --- The prompt ------------------------------------------------------------------------------------------
 
 
-def of_prompt(claimed: jobs.Claim, row: Generation) -> Audit | None:
+def moderate_prompt(claimed: jobs.Claim, row: Generation) -> Audit | None:
     """The audit of the words, made once; None where no policy is in force. Raises PromptBlocked, LeaseLost."""
     with tenant_scope(claimed.tenant_id):
         audit = Audit.objects.filter(pk=row.prompt_audit_id).first() if row.prompt_audit_id else None
@@ -101,24 +101,24 @@ def _audit_prompt(claimed: jobs.Claim, row: Generation) -> Audit | None:
 # --- A file ----------------------------------------------------------------------------------------------
 
 
-def examine(row: Generation, piece: Piece) -> Examined:
+def examine(row: Generation, piece: Piece) -> ExaminedFile:
     """Look at a file as it was released. Outside any transaction; changes nothing."""
     upload = check_upload(io.BytesIO(piece.made.content), row.prompt)
     with tenant_scope(row.tenant_id):
         decides = policies.in_force(modality=upload.modality, sha256=upload.sha256)
     if decides is None:
-        return Examined(piece, upload, None, None)
+        return ExaminedFile(piece, upload, None, None)
     with NamedTemporaryFile(dir=settings.SPOOL_DIR, prefix="born-") as file:
         file.write(piece.made.content)
         file.flush()
         words = [Words(row.prompt, "caption")]
         options = options_of(decides.document)
         subject = Subject(upload.modality, upload.media_type, Path(file.name), words, options)
-        return Examined(piece, upload, decides, examiner().examine(subject, specs_of(decides.document)))
+        return ExaminedFile(piece, upload, decides, examiner().examine(subject, specs_of(decides.document)))
 
 
 @dataclass
-class Judged:
+class ModeratedFile:
     """What the policy says of a file, before there is an asset; `case` is None where no policy is in force."""
 
     case: Case | None = None
@@ -136,16 +136,16 @@ class Judged:
         return self.case is not None and bool(self.case.document.get("quarantine"))
 
 
-def judge(row: Generation, file: Examined, prompt: Audit | None) -> Judged:
+def moderate(row: Generation, file: ExaminedFile, prompt: Audit | None) -> ModeratedFile:
     """In the tenant's scope. A prompt that a person has to look at sends what came of it to people, too."""
     if file.decides is None or file.examination is None:
-        return Judged()
+        return ModeratedFile()
     upload = file.upload
     request = AuditRequest(source=OUTPUT, modality=upload.modality, caption=upload.caption)
     blob = Blob(sha256=upload.sha256, bytes=upload.bytes, media_type=upload.media_type)
     case = Case(request, None, blob, (), file.decides)
     document, decision = auditing.assess(case, file.examination)
-    return Judged(case, document, _with_prompt(decision, prompt))
+    return ModeratedFile(case, document, _with_prompt(decision, prompt))
 
 
 def _with_prompt(decision: Decision, prompt: Audit | None) -> Decision:
@@ -159,7 +159,7 @@ def _with_prompt(decision: Decision, prompt: Audit | None) -> Decision:
 
 
 def write(
-    claimed: jobs.Claim, judged: Judged, file: Examined, asset: Asset | None
+    claimed: jobs.Claim, judged: ModeratedFile, file: ExaminedFile, asset: Asset | None
 ) -> tuple[Case, Audit] | None:
     """Store the audit of a file, of its asset if it became one; None where no policy is in force.
 

@@ -31,7 +31,7 @@ from tenants.pipeline.assets.services import insert_asset, meter
 from tenants.pipeline.audits import auditing
 from tenants.pipeline.audits.auditing import Case
 from tenants.pipeline.generation import output_moderation
-from tenants.pipeline.generation.output_moderation import Examined, Judged
+from tenants.pipeline.generation.output_moderation import ExaminedFile, ModeratedFile
 
 if TYPE_CHECKING:
     from ml.generators.studio import Creation
@@ -43,7 +43,7 @@ def persist_output(
     claimed: jobs.Claim,
     generation_id: uuid.UUID,
     creation: Creation,
-    files: Sequence[tuple[Examined, Prepared]],
+    files: Sequence[tuple[ExaminedFile, Prepared]],
     prompt: Audit | None,
     cost: Mapping[str, float],
 ) -> None:
@@ -77,7 +77,7 @@ class _Persisting:
     """One file on its way to an asset, or to nothing where it is blocked."""
 
     def __init__(
-        self, claimed: jobs.Claim, row: Generation, dataset: Dataset, file: Examined, prepared: Prepared
+        self, claimed: jobs.Claim, row: Generation, dataset: Dataset, file: ExaminedFile, prepared: Prepared
     ) -> None:
         self.claimed, self.row, self.dataset = claimed, row, dataset
         self.file, self.prepared = file, prepared
@@ -85,7 +85,7 @@ class _Persisting:
         self.audited: tuple[Case, Audit] | None = None
 
     def bear(self, prompt: Audit | None) -> _Persisting:
-        judged = output_moderation.judge(self.row, self.file, prompt)
+        judged = output_moderation.moderate(self.row, self.file, prompt)
         if judged.word != BLOCK:
             self.asset = self._keep(judged)
         self.audited = output_moderation.write(self.claimed, judged, self.file, self.asset)
@@ -107,7 +107,7 @@ class _Persisting:
             return 0
         return make_ready(self.asset, "", self.prepared)
 
-    def _keep(self, judged: Judged) -> Asset:
+    def _keep(self, judged: ModeratedFile) -> Asset:
         upload = self.file.upload
         blob = keep_blob(
             sha256=upload.sha256, length=upload.bytes, media_type=upload.media_type, scan=upload.scan
@@ -128,7 +128,7 @@ class _Persisting:
         write_blob(blob, upload.content)
         return asset
 
-    def _output(self, judged: Judged) -> GenerationOutput:
+    def _output(self, judged: ModeratedFile) -> GenerationOutput:
         piece, made = self.file.piece, self.file.piece.made
         return GenerationOutput(
             generation=self.row,

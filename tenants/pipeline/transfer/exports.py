@@ -118,7 +118,7 @@ def export_tenant(claimed: jobs.Claim) -> None:
 
 
 def _write(claimed: jobs.Claim, export: Export, path: Path) -> None:
-    teller = Teller(claimed)
+    teller = ExportProgress(claimed)
     with zipfile.ZipFile(path, "w") as archive:
         write_export(
             tenant_id=claimed.tenant_id,
@@ -128,7 +128,7 @@ def _write(claimed: jobs.Claim, export: Export, path: Path) -> None:
         )
 
 
-class Teller:
+class ExportProgress:
     """Tells the job how many rows have been written, about once a second; stops it if it was cancelled."""
 
     def __init__(self, claimed: jobs.Claim) -> None:

@@ -48,7 +48,7 @@ class Source:
         return self.path.stat().st_size if self.path else 0
 
 
-def look_at(
+def inspect_source(
     *,
     path: Path | None = None,
     filename: str = "",

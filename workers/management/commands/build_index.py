@@ -11,7 +11,7 @@ from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED
 from tenants.retrieval import lifecycle, spaces
 from tenants.scope import tenant_scope
-from workers.management.following import follow, tenant_of
+from workers.management.job_progress import show_progress, tenant_of
 
 
 class Command(BaseCommand):
@@ -41,5 +41,5 @@ class Command(BaseCommand):
             raise CommandError("The index of this tenant is being moved; try again afterwards.")
         self.stdout.write(f"job       {job.id}")
         if options["wait"]:
-            built = follow(self, tenant, job, "build").result or {}
+            built = show_progress(self, tenant, job, "build").result or {}
             self.stdout.write(f"{built['kind']}, recall@10 {built['recall']}, {built['vectors']} vectors")

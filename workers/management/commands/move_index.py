@@ -11,7 +11,7 @@ from tenants.errors import ServiceError
 from tenants.retrieval import copies, lifecycle, spaces
 from tenants.retrieval.models import IndexPointer
 from tenants.scope import tenant_scope
-from workers.management.following import follow, tenant_of
+from workers.management.job_progress import show_progress, tenant_of
 
 
 class Command(BaseCommand):
@@ -37,5 +37,5 @@ class Command(BaseCommand):
             )
         self.stdout.write(f"job       {job.id}")
         if options["wait"]:
-            done = follow(self, tenant, job, "move")
+            done = show_progress(self, tenant, job, "move")
             self.stdout.write(json.dumps(done.result, indent=1))

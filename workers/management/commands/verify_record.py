@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from tenants.accounts.models import Tenant
 from tenants.moderation import sealing
-from workers.management.following import tenant_of
+from workers.management.job_progress import tenant_of
 
 
 class Command(BaseCommand):

@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 
 from ml.media import Decoder, MediaError
-from ml.media.fair_queue import Crowded, Turns
+from ml.media.fair_queue import FairQueue, QueueFull
 from tests.waiting import until
 
 
 class Waiting:
     """Owners that ask for a place, in threads, and keep it until they are told to go on."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: FairQueue) -> None:
         self.turns = turns
         self.order: list[str] = []
         self.refused: list[str] = []
@@ -52,7 +52,7 @@ class Waiting:
             with self.turns.of(name[0]):
                 self.order.append(name)
                 self._leave[name].wait(10)
-        except Crowded:
+        except QueueFull:
             self.refused.append(name)
 
 
@@ -61,7 +61,7 @@ def waiting() -> Iterator[Callable[..., Waiting]]:
     made: list[Waiting] = []
 
     def make(*given: int, **limits: float) -> Waiting:
-        made.append(Waiting(Turns(*given, **limits)))
+        made.append(Waiting(FairQueue(*given, **limits)))
         return made[-1]
 
     yield make
@@ -114,9 +114,9 @@ def test_few_of_an_owner_wait_and_others_are_let_in(waiting: Callable[..., Waiti
 
 
 def test_nobody_waits_for_ever(waiting: Callable[..., Waiting]) -> None:
-    turns = Turns(1, patience_s=0.05)
+    turns = FairQueue(1, patience_s=0.05)
     with turns.of("a"):
-        with pytest.raises(Crowded) as caught, turns.of("b"):
+        with pytest.raises(QueueFull) as caught, turns.of("b"):
             pass
         assert caught.value.retry_s == 0.05
     with ExitStack() as stack:
@@ -128,7 +128,7 @@ def test_hostile_pictures_of_one_leave_anothers_waiting_for_one_at_most(tmp_path
     """Counted, as the machine may be busy: how many of the one were done when the other was served."""
     Image.new("RGB", (30, 20)).save(tmp_path / "small.png")
     Image.new("RGB", (7_000, 7_000)).save(tmp_path / "hostile.png")
-    with Decoder(timeout_s=0.4, turns=lambda: Turns(1)) as decoder, ThreadPoolExecutor(8) as pool:
+    with Decoder(timeout_s=0.4, turns=lambda: FairQueue(1)) as decoder, ThreadPoolExecutor(8) as pool:
         hostile, mine = decoder.of("hostile"), decoder.of("mine")
         done: list[str] = []
 

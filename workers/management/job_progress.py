@@ -21,7 +21,7 @@ def tenant_of(slug: str) -> Tenant:
     return tenant
 
 
-def follow(command: BaseCommand, tenant: Tenant, job: Job, what: str) -> Job:
+def show_progress(command: BaseCommand, tenant: Tenant, job: Job, what: str) -> Job:
     """Write its progress until it has succeeded. Raises CommandError if it ends otherwise."""
     shown = ""
     while not job.finished:
