@@ -270,8 +270,6 @@ INDEX_RECALL = float(env("INDEX_RECALL", "0.99"))
 INDEX_MEMORY_BYTES = int(env("INDEX_MEMORY_BYTES", str(1 << 30)))
 INDEX_MAPPED_BYTES = int(env("INDEX_MAPPED_BYTES", str(16 << 30)))
 INDEX_BUILD_THREADS = int(env("INDEX_BUILD_THREADS", "1"))
-# What Postgres may take of memory to build the index of a tenant that is moved to pgvector.
-PGVECTOR_BUILD_MB = int(env("PGVECTOR_BUILD_MB", "1024"))
 # Without its index, a tenant with up to so many vectors is searched exactly from the database; a larger one waits.
 INDEX_EXACT_MAX = int(env("INDEX_EXACT_MAX", "100000"))
 # Indexes of tenants who did not search for so many days lie in the storage and come back when they do; 0 for never.

@@ -52,12 +52,3 @@ ALTER DEFAULT PRIVILEGES FOR ROLE crosslight_owner IN SCHEMA public
     GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO crosslight_app, crosslight_operator;
 ALTER DEFAULT PRIVILEGES FOR ROLE crosslight_owner IN SCHEMA public
     GRANT USAGE, SELECT ON SEQUENCES TO crosslight_app, crosslight_operator;
-
--- pgvector where this server has it: a second engine for large tenants, not a must (docs/scaling.md). In a schema of its
--- own, as its type `vector` has the name of a table of ours.
-CREATE SCHEMA IF NOT EXISTS pgvector AUTHORIZATION crosslight_owner;
-GRANT USAGE ON SCHEMA pgvector TO crosslight_app;
-SELECT 'CREATE EXTENSION vector SCHEMA pgvector'
-WHERE EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector')
-  AND NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'vector')
-\gexec

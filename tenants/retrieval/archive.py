@@ -76,7 +76,7 @@ def _idle() -> list[IndexGeneration]:
     pointers = IndexPointer.objects.filter(quiet, current__ready_at__lt=since)
     pointers = pointers.select_related("current", "previous")
     both = [one for pointer in pointers for one in (pointer.previous, pointer.current)]
-    return [one for one in both if one and one.engine == IndexPointer.Engine.MEMORY]
+    return [one for one in both if one and not one.is_external]
 
 
 def _archive(one: IndexGeneration) -> None:

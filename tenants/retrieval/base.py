@@ -1,4 +1,4 @@
-"""A generation as the larger part of a tenant's index: which assets its rows stand for.
+"""A generation as the larger part of a tenant's index: which assets its rows stand for, and a search of it.
 
 Rows lie in the order of their assets, assets in the order of their ids; an asset's number is its place in that order.
 Everything that restricts a search (datasets, modalities, filters, what is gone) concerns whole assets, so masks are by
@@ -9,22 +9,33 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
 from ml.indexes.generation import Generation
 from ml.indexes.postings import Postings
+from tenants.retrieval.columns import mask_of
+from tenants.retrieval.filters import Plan
+from tenants.retrieval.state import MODALITIES, Ahead, Hit, Restriction, Segment, SegmentSearch, State
+
+# Rows to look at for each asset that is wanted, where assets may have several; doubled until it is enough.
+ROWS_EACH = 4
+# A mask that leaves at least this share of the assets leaves enough of a list of candidates.
+LIGHT = 0.5
 
 # As fixed-width bytes, which sort as the ids do. NumPy drops trailing zeros when it hands out one of them.
 ID = "S16"
 
 
 @dataclass(frozen=True)
-class Base:
+class FileSegment(Segment):
     """One tenant's opened generation. Immutable and shared by all searches."""
+
+    is_local: ClassVar[bool] = True
 
     id: uuid.UUID
     seq: int
@@ -74,11 +85,11 @@ class Base:
         return {_uuid(ids, number): number for number in range(len(ids))}
 
     @cached_property
-    def postings(self) -> Postings:
+    def postings(self) -> Postings:  # type: ignore[override] # cached, and never None here
         return Postings.open(self.generation.folder)
 
     @cached_property
-    def bytes(self) -> int:
+    def mapped_bytes(self) -> int:  # type: ignore[override] # cached
         """Of all files."""
         return self.generation.bytes_mapped
 
@@ -99,10 +110,6 @@ class Base:
         """Of a search without restrictions, CPU, as measured when it was built."""
         return self.generation.manifest.efforts[0].ms
 
-    @property
-    def one_row_each(self) -> bool:
-        return self.asset_count == self.row_count
-
     def asset_id(self, number: int) -> uuid.UUID:
         return _uuid(self.asset_ids, number)
 
@@ -113,6 +120,9 @@ class Base:
             return np.zeros(0, np.int64)
         places = np.minimum(np.searchsorted(self.asset_ids, wanted), self.asset_count - 1)
         return places[self.asset_ids[places] == wanted]
+
+    def ids(self, numbers: np.ndarray) -> list[uuid.UUID]:
+        return [self.asset_id(number) for number in numbers.tolist()]
 
     def row_mask(self, assets: np.ndarray | None) -> np.ndarray | None:
         """A mask of assets as one of rows."""
@@ -136,8 +146,46 @@ class Base:
             mask = kinds[self.asset_kinds] if mask is None else mask & kinds[self.asset_kinds]
         return mask
 
-    def ahead(self, query: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
-        """Its best rows without restriction: scores float32 [m] and rows int64 [m]."""
+    def allowed(self, state: State, only: Restriction) -> np.ndarray | None:
+        kinds = None if only.modalities is None else [MODALITIES.index(m) for m in only.modalities]
+        masks = [self.asset_mask(only.datasets, kinds, only.hidden_datasets)]
+        if only.numbers is not None:
+            masks.append(only.numbers)
+        elif only.assets is not None:
+            named = np.zeros(self.asset_count, bool)
+            named[self.numbers(only.assets)] = True
+            masks.append(named)
+        if state.dead is not None:
+            masks.append(~state.dead)
+        if only.until is not None and only.until < self.seq:
+            # Each asset's vectors are written at once: the first one's number stands for all.
+            masks.append(self.seqs[self.starts[:-1]] <= only.until)
+        restricting = [mask for mask in masks if mask is not None]
+        return np.logical_and.reduce(restricting) if restricting else None
+
+    def filtered(
+        self,
+        planned: Plan,
+        only: Restriction,
+        changed: tuple[np.ndarray, np.ndarray],
+        newer: Callable[[], list[uuid.UUID]],
+    ) -> Restriction:
+        """By its postings; what has changed since as it is told."""
+        numbers = mask_of(planned, self.postings, self.asset_count)
+        numbers[changed[0]] = changed[1]
+        return replace(only, numbers=numbers)
+
+    def without(self, state: State, asset_ids: list[uuid.UUID]) -> State:
+        if not len(numbers := self.numbers(asset_ids)):
+            return state
+        dead = np.zeros(self.asset_count, bool) if state.dead is None else state.dead.copy()
+        dead[numbers] = True
+        return replace(state, dead=dead)
+
+    def search(self, state: State, only: Restriction, *, exact: bool) -> FileSearch:
+        return FileSearch(state, self, only, exact=exact)
+
+    def candidates(self, query: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
         return self.generation.search(query, depth)
 
     def segment(self, row: int) -> dict | None:
@@ -151,6 +199,70 @@ class Base:
             return None
         start = int(ends[place - 1]) if place else 0
         return json.loads(columns["segment_bytes"][start : int(ends[place])].tobytes())
+
+
+class FileSearch(SegmentSearch):
+    """A search of a state's generation under a restriction. `total` assets may be found; `recall` is set by `best`."""
+
+    def __init__(self, state: State, base: FileSegment, only: Restriction, *, exact: bool) -> None:
+        self._base, self._exact = base, exact
+        self._mask = base.allowed(state, only)
+        self.total = base.asset_count if self._mask is None else int(np.count_nonzero(self._mask))
+
+    def best(self, query: np.ndarray, count: int, ahead: Ahead | None) -> list[Hit]:
+        count = min(count, self.total)
+        if not count:
+            return []
+        if (
+            ahead is not None
+            and ahead.generation_id == self._base.id
+            and self._is_light()
+            and not self._exact
+        ):
+            hits = self._hits(ahead.scores, ahead.rows, count)
+            if len(hits) == count:
+                self.recall = self._base.generation.recall_of(1.0)
+                return hits
+        return self._search(query, count)
+
+    def _is_light(self) -> bool:
+        return self.total >= LIGHT * self._base.asset_count
+
+    def _search(self, query: np.ndarray, count: int) -> list[Hit]:
+        base, allowed = self._base, self._base.row_mask(self._mask)
+        depth = count if base.one_row_each else count * ROWS_EACH
+        left = base.row_count if allowed is None else int(np.count_nonzero(allowed))
+        while True:
+            depth = min(depth, left)
+            scores, rows = self._rows(query, depth, allowed)
+            hits = self._hits(scores, rows, count)
+            if len(hits) == count or depth == left:
+                return hits
+            depth *= 4
+
+    def _rows(
+        self, query: np.ndarray, depth: int, allowed: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        generation = self._base.generation
+        if self._exact:
+            rows = np.arange(self._base.row_count) if allowed is None else np.flatnonzero(allowed)
+            return generation.exact(query, depth, rows)
+        self.recall = generation.recall_of(1.0 if allowed is None else float(allowed.mean()))
+        return generation.search(query, depth, allowed)
+
+    def _hits(self, scores: np.ndarray, rows: np.ndarray, count: int) -> list[Hit]:
+        """The best row of each allowed asset, at most `count`."""
+        base, mask = self._base, self._mask
+        owners = rows if base.one_row_each else base.owners[rows]
+        found: dict[int, Hit] = {}
+        for score, row, owner in zip(scores.tolist(), rows.tolist(), owners.tolist(), strict=True):
+            if owner in found or (mask is not None and not mask[owner]):
+                continue
+            part = MODALITIES[base.parts[row]]
+            found[owner] = Hit(base.asset_id(owner), score, part, base.segment(row))
+            if len(found) == count:
+                break
+        return list(found.values())
 
 
 def as_ids(ids: Iterable[uuid.UUID]) -> np.ndarray:

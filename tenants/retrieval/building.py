@@ -10,7 +10,6 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,6 +24,8 @@ from tenants.jobs import job_log, processes, stopping
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.retrieval import generation_files, lifecycle
+from tenants.retrieval.engines import ENGINES
+from tenants.retrieval.engines.copying import build_in
 from tenants.retrieval.models import IndexGeneration, VectorClock
 from tenants.retrieval.opened import folder_of
 from tenants.scope import tenant_scope
@@ -54,14 +55,13 @@ class Built:
     peak_mb: float
 
 
-# Called with a generation whose files are whole and not served yet: what it returns goes into the job's result.
-Check = Callable[[IndexGeneration], dict[str, Any]]
-
-
 @job("build_index", queue="index", label=gettext_lazy("Build the index"))
-def build_index(claimed: jobs.Claim, check: Check | None = None) -> None:
-    """Build and publish a generation of all vectors of the job's model up to now, unless `check` raises."""
+def build_index(claimed: jobs.Claim) -> None:
+    """Build and publish a generation of all vectors of the job's model up to now: in files, or in the job's engine."""
     model, kind = claimed.arguments["model"], claimed.arguments.get("kind") or ""
+    if engine := ENGINES.get(claimed.arguments.get("engine", "")):
+        build_in(claimed, engine)
+        return
     with tenant_scope(claimed.tenant_id):
         lifecycle.tidy(mine=True)
         # Locked: pruning relies on seeing either this row, or a clock that is not beyond it.
@@ -73,7 +73,7 @@ def build_index(claimed: jobs.Claim, check: Check | None = None) -> None:
     try:
         built = _built(claimed, row, part, kind)
         part.rename(folder)
-        _publish(claimed, row, built, check(row) if check else {})
+        _publish(claimed, row, built)
     except BaseException as error:
         shutil.rmtree(part, ignore_errors=True)
         if _note_failure(row, error):
@@ -153,7 +153,7 @@ def _refuse(status: int, last: dict[str, Any]) -> NoReturn:
     raise RuntimeError(f"the builder ended with status {status}: {told or 'it said nothing'}")
 
 
-def _publish(claimed: jobs.Claim, row: IndexGeneration, built: Built, more: dict[str, Any]) -> None:
+def _publish(claimed: jobs.Claim, row: IndexGeneration, built: Built) -> None:
     """Swap the pointer and end the job in one transaction. Raises LeaseLost: then another attempt is at it."""
     manifest = built.manifest
     with tenant_scope(claimed.tenant_id):
@@ -173,7 +173,7 @@ def _publish(claimed: jobs.Claim, row: IndexGeneration, built: Built, more: dict
         lifecycle.publish(row)
         result = {"generation": str(row.id), "kind": row.kind, "recall": row.recall, "vectors": row.vectors}
         # The tenant pays for what it adds, not for how it is kept.
-        jobs.succeed(claimed, result={**result, **row.details, **more}, cpu_s=0, gpu_s=0, used={})
+        jobs.succeed(claimed, result={**result, **row.details}, cpu_s=0, gpu_s=0, used={})
 
 
 def _note_failure(row: IndexGeneration, error: BaseException) -> bool:

@@ -17,6 +17,7 @@ from tenants.retrieval.models import (
     Vector,
     VectorClock,
 )
+from tenants.retrieval.opening import LEFT
 
 # Numbers given out since a generation was built (new vectors, graves, changes), as a share of its vectors, that make it
 # due again; the newer part is searched exactly, so it must not grow without bound.
@@ -42,10 +43,15 @@ def models() -> list[str]:
 def is_due(model: str) -> bool:
     """Whether the tenant should have another generation for a model than it has, or its first one."""
     pointer = IndexPointer.objects.select_related("current").filter(model=model).first()
-    current, clock = pointer.current if pointer else None, VectorClock.objects.first()
+    current, clock = _current(pointer), VectorClock.objects.first()
     if clock is None:
         return False
     return is_old(current, clock) if current else is_large(model)
+
+
+def _current(pointer: IndexPointer | None) -> IndexGeneration | None:
+    """The generation that answers: none of an engine that is no more."""
+    return pointer.current if pointer and pointer.engine not in LEFT else None
 
 
 def is_old(current: IndexGeneration, clock: VectorClock) -> bool:

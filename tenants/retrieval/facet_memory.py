@@ -20,8 +20,6 @@ from django.db.models import Exists, OuterRef
 from ml.indexes.live_postings import LivePostings, Row
 from tenants.datasets.models import Asset, Facet
 from tenants.prepared import Prepared
-from tenants.retrieval.base import Base
-from tenants.retrieval.engines import Copy
 from tenants.retrieval.filters import is_any
 from tenants.retrieval.models import Vector
 from tenants.scope import current_tenant_id
@@ -161,7 +159,7 @@ def _tracking(known: Known, state: State, changed: set[uuid.UUID]) -> tuple[Know
         number = state.assets.numbers.get(asset_id, len(numbered))
         if number < len(numbered):
             slots[number] = placed[asset_id]
-        elif asset_id not in of_base and not isinstance(state.base, Copy):
+        elif asset_id not in of_base and (state.base is None or state.base.is_local):
             others[asset_id] = placed[asset_id]
     known = replace(
         known,
@@ -177,9 +175,9 @@ def _tracking(known: Known, state: State, changed: set[uuid.UUID]) -> tuple[Know
 def _in_base(known: Known, state: State, placed: Placed) -> tuple[np.ndarray, np.ndarray, set[uuid.UUID]]:
     """`base_numbers` and `base_slots` with those of these assets that are in the base; and which these are."""
     base = state.base
-    if not isinstance(base, Base) or not len(numbers := base.numbers(placed)):
+    if base is None or not len(numbers := base.numbers(placed)):
         return known.base_numbers, known.base_slots, set()
-    ids = [base.asset_id(number) for number in numbers.tolist()]
+    ids = base.ids(numbers)
     kept = ~np.isin(known.base_numbers, numbers)
     slots = np.array([placed[asset_id] for asset_id in ids], np.int32)
     return (
@@ -221,9 +219,9 @@ def _bounded(rows: Iterator[Row], before: int) -> Iterator[Row]:
 def _placed(known: Known, state: State) -> Placed:
     """All assets that are tracked, with their slots."""
     placed = dict(zip(state.assets.ids, known.slots.tolist(), strict=False)) | dict(known.others)
-    if isinstance(state.base, Base):
-        for number, slot in zip(known.base_numbers.tolist(), known.base_slots.tolist(), strict=True):
-            placed.setdefault(state.base.asset_id(number), slot)
+    if state.base is not None:
+        for asset_id, slot in zip(state.base.ids(known.base_numbers), known.base_slots.tolist(), strict=True):
+            placed.setdefault(asset_id, slot)
     return placed
 
 

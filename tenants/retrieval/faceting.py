@@ -9,13 +9,11 @@ import numpy as np
 from django.db.models import QuerySet
 
 from tenants.datasets.models import Asset
-from tenants.retrieval.base import Base
-from tenants.retrieval.engines import Copy
 from tenants.retrieval.facet_counts import Allowed, count_facets
 from tenants.retrieval.facet_memory import Known
 from tenants.retrieval.filters import assets_of
-from tenants.retrieval.ranking import asset_mask, row_mask
-from tenants.retrieval.state import Restriction, State
+from tenants.retrieval.ranking import row_mask
+from tenants.retrieval.state import Restriction, Segment, State
 
 MAX_KEYS = 10
 
@@ -23,7 +21,8 @@ MAX_KEYS = 10
 def count(keys: Sequence[str], state: State, only: Restriction) -> dict[str, dict[str, Any]]:
     """Of each key its values with their counts, as `count_facets` tells them. In the tenant's scope."""
     wanted = list(dict.fromkeys(keys))
-    known = None if isinstance(state.base, Copy) else state.facets.known(state, wanted)
+    here = state.base is None or state.base.is_local
+    known = state.facets.known(state, wanted) if here else None
     return count_facets(wanted, _allowed(state, only) if known is None else _in_memory(state, known, only))
 
 
@@ -34,7 +33,7 @@ def _in_memory(state: State, known: Known, only: Restriction) -> Allowed:
     slots[known.slots[found]] = True
     slots[known.slots[state.assets.known(only.without)]] = False
     base = state.base
-    if not isinstance(base, Base):
+    if base is None:
         return Allowed((), only.datasets, live=known.postings, slots=slots)
     mask = _mask(state, base, only)
     # What the postings say of an asset whose metadata has changed is no longer so.
@@ -43,8 +42,8 @@ def _in_memory(state: State, known: Known, only: Restriction) -> Allowed:
     return Allowed((), only.datasets, base.postings, mask, known.postings, slots)
 
 
-def _mask(state: State, base: Base, only: Restriction) -> np.ndarray:
-    found = asset_mask(state, base, only)
+def _mask(state: State, base: Segment, only: Restriction) -> np.ndarray:
+    found = base.allowed(state, only)
     mask = np.ones(base.asset_count, bool) if found is None else found.copy()
     mask[base.numbers(only.without)] = False
     return mask
@@ -57,17 +56,17 @@ def _allowed(state: State, only: Restriction) -> Allowed:
     newer = {state.assets.ids[number] for number in numbers.tolist()} - only.without
     if base is None:
         return Allowed(newer, only.datasets)
-    if isinstance(base, Copy):
+    if not base.is_local:
         return Allowed(_every(only), only.datasets)
     mask = _mask(state, base, only)
     changed = base.numbers(state.changed)
-    newer |= {base.asset_id(number) for number in changed[mask[changed]].tolist()}
+    newer |= set(base.ids(changed[mask[changed]]))
     mask[changed] = False
     return Allowed(newer, only.datasets, base.postings, mask)
 
 
 def _every(only: Restriction) -> QuerySet[Asset]:
-    """The same asked of Postgres, for a copy in another engine: who is counted are all that are ready."""
+    """The same asked of Postgres, for a segment in another engine: who is counted are all that are ready."""
     assets = assets_of(only.planned).filter(status=Asset.State.READY).exclude(pk__in=only.without)
     assets = assets.exclude(dataset_id__in=only.hidden_datasets)
     if only.datasets is not None:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from tenants.retrieval import candidates, cursors, lexical, memory, restricting, samples
-from tenants.retrieval.engines import Copy, CopyGone
+from tenants.retrieval.engines import SegmentGone
 from tenants.retrieval.opening import Opening, opening
 from tenants.retrieval.queries import Query
-from tenants.retrieval.ranking import Ahead, Ranking, rank
-from tenants.retrieval.state import Hit, Restriction, State
+from tenants.retrieval.ranking import Ranking, rank
+from tenants.retrieval.state import Ahead, Hit, Restriction, State
 from tenants.retrieval.stopwatch import Stopwatch
 from tenants.scope import tenant_scope
 
@@ -89,13 +89,13 @@ def ahead(tenant_id: uuid.UUID, asked: Asked) -> tuple[Ahead | None, str | None]
 
     def compute() -> tuple[np.ndarray, np.ndarray]:
         samples.note(tenant_id, asked.model, asked.vector)
-        return base.ahead(asked.vector, candidates.depth_class(depth))
+        return base.candidates(asked.vector, candidates.depth_class(depth))
 
     try:
         found = candidates.get(
             tenant_id, base.id, asked.vector, depth, compute, quick=base.cost_ms < QUICK_MS
         )
-    except CopyGone:
+    except SegmentGone:
         return None, None
     return Ahead(base.id, found.scores, found.rows), found.layer
 
@@ -103,7 +103,7 @@ def ahead(tenant_id: uuid.UUID, asked: Asked) -> tuple[Ahead | None, str | None]
 def guess(tenant_id: uuid.UUID, asked: Asked, count: int, ahead: Ahead | None) -> Guess | None:
     """The best `count` assets of what this process knows, without asking anybody; None where that is not enough."""
     query, state = asked.query, memory.cache.of(tenant_id, asked.model).state
-    if not state.seq or asked.needs_scope or query.exact or isinstance(state.base, Copy):
+    if not state.seq or asked.needs_scope or query.exact or (state.base and not state.base.is_local):
         return None
     only = restricting.restriction(query, state, NOTHING_HIDDEN)
     return Guess(state, only, rank(state, asked.vector, count, only, ahead=ahead))

@@ -110,7 +110,7 @@ class _Received:
 
 
 def _columns(known: np.ndarray) -> dict[str, np.ndarray]:
-    """The arrays that `tenants.retrieval.base.Base` reads."""
+    """The arrays that `tenants.retrieval.base.FileSegment` reads."""
     assets = known["asset"]
     first = np.ones(len(known), bool)
     first[1:] = assets[1:] != assets[:-1]

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from tenants.jobs.models import Job
 from tenants.retrieval.lifecycle import JOBS
-from tenants.retrieval.models import IndexGeneration, IndexPointer
+from tenants.retrieval.models import MEMORY, IndexGeneration, IndexPointer
 from tenants.scope import operator_scope
 from tenants.valkey import client
 
@@ -74,7 +74,7 @@ def gather() -> Figures:
 
 
 def _in_use() -> dict[str, Any]:
-    used = IndexPointer.objects.filter(engine=IndexPointer.Engine.MEMORY, current__isnull=False)
+    used = IndexPointer.objects.filter(engine=MEMORY, current__isnull=False)
     return used.aggregate(
         vectors=Sum("current__vectors", default=0),
         lowest_recall=Min("current__recall"),

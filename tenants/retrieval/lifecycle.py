@@ -24,14 +24,15 @@ from django.utils.translation import gettext as _
 from tenants.errors import Conflict, NotFound
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED, enqueue
-from tenants.retrieval import archive, copies, due
+from tenants.retrieval import archive, due, engines
 from tenants.retrieval.models import FacetChange, IndexGeneration, IndexPointer, VectorClock
 from tenants.scope import current_tenant_id, tenant_scope
 
 log = logging.getLogger(__name__)
 
-JOB, MOVE = "build_index", "move_index"
-JOBS = (JOB, MOVE)
+JOB = "build_index"
+# `move_index` of earlier releases is shown where it stands in a history.
+JOBS = (JOB, "move_index")
 # Without a generation, changes of metadata up to so many numbers behind the clock are kept for those who follow them.
 KEEP_CHANGES = 10_000
 # How long the records of generations are kept that are no longer in use.
@@ -47,16 +48,19 @@ def consider(*, model: str) -> Job | None:
         pointer = IndexPointer.objects.select_related("current", "previous").filter(model=model).first()
         if pointer and pointer.previous and due.holds_deleted(pointer.previous):
             drop_previous(model=model)
-        if pointer and pointer.engine != IndexPointer.Engine.MEMORY:
-            # Whoever was moved stays there, however small; what has become too old is copied anew.
-            wanted = due.is_due(model) and not due.rests(model, JOBS)
-            return move(model=model, to=pointer.engine) if wanted else None
-        if pointer and pointer.current and due.is_small(model):
+        # Whoever is in another engine stays there, however small; what has become too old is copied anew.
+        engine = engine_of(model)
+        if pointer and pointer.current and not engine and _needs_none(pointer, model):
             demote(model=model)
             return None
         if due.is_due(model) and not due.rests(model, JOBS):
-            return build(model=model)
+            return build(model=model, engine=engine)
     return None
+
+
+def _needs_none(pointer: IndexPointer, model: str) -> bool:
+    """Whether an array in memory is enough. Who comes back from an engine that is no more has no files to keep."""
+    return not due.is_large(model) if pointer.engine in engines.LEFT else due.is_small(model)
 
 
 def consider_all() -> None:
@@ -69,22 +73,23 @@ def consider_all() -> None:
         _check_files(model)
 
 
-def build(*, model: str, kind: str = "", parent: uuid.UUID | None = None) -> Job | None:
-    """Queue a build, unless one is queued or running already. In the tenant's scope."""
-    return _queue(JOB, {"model": model, "kind": kind}, parent)
+def engine_of(model: str) -> str:
+    """The engine that holds the active tenant's index of a model; empty: it is in files, or there is none."""
+    pointer = IndexPointer.objects.filter(model=model).first()
+    return pointer.engine if pointer and pointer.engine in engines.ENGINES else ""
 
 
-def move(*, model: str, to: str, parent: uuid.UUID | None = None) -> Job | None:
-    """Queue a move to another engine, or a new copy in the same, unless a build is queued or running already."""
-    return _queue(MOVE, {"model": model, "to": to}, parent)
+def build(*, model: str, kind: str = "", engine: str = "", parent: uuid.UUID | None = None) -> Job | None:
+    """Queue a build, unless one is queued or running already. In the tenant's scope.
 
-
-def _queue(kind: str, arguments: dict[str, str], parent: uuid.UUID | None) -> Job | None:
+    `engine`: where the index shall lie; else in files of this installation.
+    """
     # One at a time: who comes second waits here and then sees the first one's job.
     VectorClock.objects.select_for_update().first()
     if Job.objects.filter(UNFINISHED, kind__in=JOBS).exists():
         return None
-    return enqueue(kind=kind, arguments=arguments, total=100, reserve={}, parent=parent)
+    arguments = {"model": model, "kind": kind, **({"engine": engine} if engine else {})}
+    return enqueue(kind=JOB, arguments=arguments, total=100, reserve={}, parent=parent)
 
 
 # --- The pointer -----------------------------------------------------------------------------------------
@@ -95,8 +100,8 @@ def publish(generation: IndexGeneration) -> None:
     pointer = _locked(generation.model)
     gone = [pointer.previous] if pointer.previous else []
     pointer.current, pointer.previous = generation, pointer.current
-    if pointer.previous and pointer.previous.engine != IndexPointer.Engine.MEMORY:
-        # A copy in another engine takes room in the database: back to it leads another move.
+    if pointer.previous and pointer.previous.is_external:
+        # A copy in another engine takes room there: back to it leads another build.
         gone.append(pointer.previous)
         pointer.previous = None
     pointer.save()
@@ -189,7 +194,7 @@ def repair(*, tenant_id: uuid.UUID, generation_id: uuid.UUID, reason: str) -> No
 def _usable(generation: IndexGeneration | None) -> IndexGeneration | None:
     if generation is None or generation.seq < _pruned():
         return None
-    there = generation.archived or copies.is_there(generation)
+    there = generation.archived or engines.is_there(generation)
     return generation if there else None
 
 
@@ -198,7 +203,9 @@ def _check_files(model: str) -> None:
     with tenant_scope(current_tenant_id()):
         pointer = IndexPointer.objects.filter(model=model).first()
         kept = [one for one in (pointer.previous, pointer.current) if one] if pointer else []
-        missing = [one for one in kept if not one.archived and not copies.is_there(one)]
+        missing = [
+            one for one in kept if not (one.archived or one.engine in engines.LEFT or engines.is_there(one))
+        ]
     for one in missing:
         repair(tenant_id=one.tenant_id, generation_id=one.pk, reason="its files are gone")
 
@@ -219,7 +226,7 @@ def tidy(*, mine: bool = False) -> None:
     for path in found:
         if path.name not in names and not _is_arriving(path):
             shutil.rmtree(path, ignore_errors=True)
-    copies.tidy(names)
+    engines.tidy(names)
     interrupted = {"state": IndexGeneration.State.FAILED, "reason": "The build was interrupted."}
     _building().filter(pk__in=building).update(**interrupted)
     over = IndexGeneration.objects.filter(

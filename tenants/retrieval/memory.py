@@ -18,13 +18,11 @@ import numpy as np
 from django.conf import settings
 
 from tenants.errors import IndexRebuilding
-from tenants.retrieval import copies
-from tenants.retrieval.base import Base
-from tenants.retrieval.engines import Copy, Gone
-from tenants.retrieval.models import FacetChange, IndexPointer, Tombstone, Vector, VectorClock
+from tenants.retrieval import engines
+from tenants.retrieval.models import MEMORY, FacetChange, Tombstone, Vector, VectorClock
 from tenants.retrieval.opened import NotHere, opened
 from tenants.retrieval.opening import Opening, opening
-from tenants.retrieval.state import MODALITIES, Rows, State
+from tenants.retrieval.state import MODALITIES, Rows, Segment, State
 from tenants.retrieval.vectors import DIMENSION
 from tenants.scope import current_tenant_id
 
@@ -55,7 +53,7 @@ class TenantVectors:
     def mapped(self) -> int:
         """Bytes of the files of its generation."""
         base = self.state.base
-        return base.bytes if isinstance(base, Base) else 0
+        return base.mapped_bytes if base else 0
 
     def current(self, now: Opening) -> State | None:
         """The state as it is if nothing is newer. Needs no scope."""
@@ -74,7 +72,7 @@ class TenantVectors:
             state = self.state
             start = self._start(state, now)
             if start is not state or state.seq < now.last:
-                state = self._catch_up(start, now.last)
+                state = self._catch_up(start, now)
         return state
 
     def _start(self, state: State, now: Opening) -> State:
@@ -85,34 +83,41 @@ class TenantVectors:
             # Graves that it would need have been forgotten.
             base = None
         if base is not state.base:
-            return State(seq=base.seq, base=base) if base else self._empty()
+            return State(seq=base.seq, base=base) if base else self._empty(now)
         if follows and not self._mostly_dead():
             return state
-        return State(seq=base.seq, base=base) if base else self._empty()
+        return State(seq=base.seq, base=base) if base else self._empty(now)
 
-    def _base(self, state: State, now: Opening, *, must: bool) -> Base | Copy | None:
+    def _base(self, state: State, now: Opening, *, must: bool) -> Segment | None:
         if now.current is None:
             return None
         if state.base is not None and state.base.id == now.current.id:
             return state.base
         try:
-            if now.engine != IndexPointer.Engine.MEMORY:
-                return copies.opened_copy(now.engine, now.current)
-            # Beside the requests, as long as the state before it still serves; a copy is dropped soon.
-            must = must or isinstance(state.base, Copy)
+            if now.engine != MEMORY:
+                return engines.opened_segment(now.engine, now.current)
+            # Beside the requests, as long as the state before it still serves; one in an engine is dropped soon.
+            must = must or (state.base is not None and not state.base.is_local)
             return opened.get(current_tenant_id(), now.current.id, wait=must) or state.base
         except NotHere:
             return None
 
-    def _empty(self) -> State:
-        """For a load of everything. Raises IndexRebuilding where that is too much for a request."""
+    def _empty(self, now: Opening) -> State:
+        """For a load of everything. Raises IndexRebuilding where that is too much for a request.
+
+        A tenant whose engine is no more is loaded whatever its size, until its generation is built.
+        """
         bound = settings.INDEX_EXACT_MAX
-        if Vector.objects.filter(model=self.model)[: bound + 1].count() > bound:
+        if (
+            now.engine not in engines.LEFT
+            and Vector.objects.filter(model=self.model)[: bound + 1].count() > bound
+        ):
             raise IndexRebuilding
         return State()
 
-    def _catch_up(self, state: State, last: int) -> State:
+    def _catch_up(self, state: State, now: Opening) -> State:
         """Publish and return a state of one moment: what was written while it was read is read as well."""
+        last = now.last
         try:
             for _ in range(MAX_ROUNDS):
                 since, state = state.seq, self._caught_up(state, last)
@@ -122,7 +127,7 @@ class TenantVectors:
                 last = clock.last
                 if 0 < since < clock.pruned:
                     # Tombstones that were to be read just now have been pruned meanwhile.
-                    state = self._empty()
+                    state = self._empty(now)
         except BaseException:
             # What broke off half-way may have left rows in the index that nothing describes: start anew.
             self.state = State()
@@ -146,17 +151,13 @@ class TenantVectors:
         for batch in _batches(columns.iterator(chunk_size=CHUNK)):
             rows = _append(state, rows, batch)
         known = {state.assets.numbers[a]: s for a, s in found if a in state.assets.numbers}
-        return replace(
-            state,
-            seq=last,
-            rows=rows.buried(known) if known else rows,
-            dead=_buried(state, [asset_id for asset_id, _ in found]),
-            gone=_gone(state, [asset_id for asset_id, _ in found]),
-            changed=state.changed | self._changed(state, last),
-        )
+        changed = state.changed | self._changed(state, last)
+        if state.base is not None and found:
+            state = state.base.without(state, [asset_id for asset_id, _ in found])
+        return replace(state, seq=last, rows=rows.buried(known) if known else rows, changed=changed)
 
     def _changed(self, state: State, last: int) -> frozenset[uuid.UUID]:
-        if not isinstance(state.base, Base):
+        if state.base is None or not state.base.is_local:
             return frozenset()
         changes = FacetChange.objects.filter(seq__gt=state.seq, seq__lte=last)
         return frozenset(changes.values_list("asset_id", flat=True))
@@ -165,22 +166,6 @@ class TenantVectors:
 def _is_current(state: State, now: Opening) -> bool:
     published = now.current.id if now.current else None
     return state.seq == now.last and (state.base.id if state.base else None) == published
-
-
-def _buried(state: State, gone: list[uuid.UUID]) -> np.ndarray | None:
-    """The dead of the base with these: a grave is newer than everything in it."""
-    if not isinstance(state.base, Base) or not len(numbers := state.base.numbers(gone)):
-        return state.dead
-    dead = np.zeros(state.base.asset_count, bool) if state.dead is None else state.dead.copy()
-    dead[numbers] = True
-    return dead
-
-
-def _gone(state: State, gone: list[uuid.UUID]) -> Gone:
-    """The same where the base is a copy in another engine."""
-    if not isinstance(state.base, Copy) or not gone:
-        return state.gone
-    return state.gone.and_also(state.base.places(gone))
 
 
 def _batches(rows: Iterable[tuple]) -> Iterable[list[tuple]]:

@@ -10,6 +10,9 @@ from django.db import models
 from tenants.datasets.models import Asset
 from tenants.scope import TenantForeignKey, TenantModel
 
+# Of an index: a generation's files in this installation, or an array in memory.
+MEMORY = "memory"
+
 
 class VectorClock(TenantModel):
     """The tenant's sequence, taken under this row's lock.
@@ -132,9 +135,14 @@ class IndexGeneration(TenantModel):
 
     @property
     def engine(self) -> str:
-        """Where it lies: a value of IndexPointer.Engine."""
-        there = self.kind.startswith(IndexPointer.Engine.PGVECTOR)
-        return IndexPointer.Engine.PGVECTOR if there else IndexPointer.Engine.MEMORY
+        """Where it lies: MEMORY, or the name of an engine."""
+        # What pgvector held in an earlier release is named without a colon.
+        name, colon, _ = self.kind.replace("pgvector-", "pgvector:").partition(":")
+        return name if colon else MEMORY
+
+    @property
+    def is_external(self) -> bool:
+        return self.engine != MEMORY
 
     class Meta(TenantModel.Meta):
         db_table = "index_generation"
@@ -142,14 +150,10 @@ class IndexGeneration(TenantModel):
 
 
 class IndexPointer(TenantModel):
-    """Which index answers for a model: none (exact search in memory), a generation, or another engine."""
-
-    class Engine(models.TextChoices):
-        MEMORY = "memory"
-        PGVECTOR = "pgvector"
+    """Which index answers for a model: none (exact search in memory), a generation, or one in another engine."""
 
     model = models.CharField(max_length=100)
-    engine = models.CharField(max_length=10, choices=Engine.choices, default=Engine.MEMORY)
+    engine = models.CharField(max_length=10, default=MEMORY)
     current = TenantForeignKey(
         IndexGeneration, on_delete=models.PROTECT, related_name="+", null=True, blank=True
     )
@@ -165,7 +169,7 @@ class IndexPointer(TenantModel):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """The engine is always that of the generation which answers."""
-        self.engine = self.current.engine if self.current else self.Engine.MEMORY
+        self.engine = self.current.engine if self.current else MEMORY
         super().save(*args, **kwargs)
 
 

@@ -23,7 +23,7 @@ from django.db import connection
 
 from ml.indexes.generation import GenerationDamaged
 from ml.indexes.postings import PostingsDamaged
-from tenants.retrieval.base import Base
+from tenants.retrieval.base import FileSegment
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +47,12 @@ class Opened:
     """Opened generations by id."""
 
     def __init__(self) -> None:
-        self._open: WeakValueDictionary[uuid.UUID, Base] = WeakValueDictionary()
-        self._arrived: OrderedDict[uuid.UUID, Base] = OrderedDict()
-        self._opening: dict[uuid.UUID, Future[Base]] = {}
+        self._open: WeakValueDictionary[uuid.UUID, FileSegment] = WeakValueDictionary()
+        self._arrived: OrderedDict[uuid.UUID, FileSegment] = OrderedDict()
+        self._opening: dict[uuid.UUID, Future[FileSegment]] = {}
         self._lock = threading.Lock()
 
-    def get(self, tenant_id: uuid.UUID, generation_id: uuid.UUID, *, wait: bool) -> Base | None:
+    def get(self, tenant_id: uuid.UUID, generation_id: uuid.UUID, *, wait: bool) -> FileSegment | None:
         """The generation, for the caller to keep; None if a thread of its own still opens it and `wait` is not set.
 
         Raises NotHere, without `wait` never.
@@ -73,7 +73,7 @@ class Opened:
             self._arrived.pop(generation_id, None)
         return base
 
-    def _begin(self, tenant_id: uuid.UUID, generation_id: uuid.UUID, coming: Future[Base]) -> None:
+    def _begin(self, tenant_id: uuid.UUID, generation_id: uuid.UUID, coming: Future[FileSegment]) -> None:
         arguments = (tenant_id, generation_id, coming)
         try:
             threading.Thread(target=self._run, args=arguments, name="open-index", daemon=True).start()
@@ -82,7 +82,7 @@ class Opened:
             del self._opening[generation_id]
             coming.set_exception(NotHere())
 
-    def _run(self, tenant_id: uuid.UUID, generation_id: uuid.UUID, coming: Future[Base]) -> None:
+    def _run(self, tenant_id: uuid.UUID, generation_id: uuid.UUID, coming: Future[FileSegment]) -> None:
         base = self._opened(tenant_id, generation_id, coming)
         connection.close()
         with self._lock:
@@ -96,7 +96,9 @@ class Opened:
         elif not coming.done():
             coming.set_result(base)
 
-    def _opened(self, tenant_id: uuid.UUID, generation_id: uuid.UUID, coming: Future[Base]) -> Base | None:
+    def _opened(
+        self, tenant_id: uuid.UUID, generation_id: uuid.UUID, coming: Future[FileSegment]
+    ) -> FileSegment | None:
         """Whole, with all that a search maps later: after this its files may go."""
         # Imported here: where files are kept stands above who reads them.
         from tenants.retrieval import archive
@@ -104,7 +106,7 @@ class Opened:
         try:
             # What has to be fetched first takes long: nobody waits for that.
             generation = archive.open_kept(tenant_id, generation_id, begun=lambda: _give_up(coming))
-            base = Base(generation_id, generation.manifest.seq, generation)
+            base = FileSegment(generation_id, generation.manifest.seq, generation)
             base.postings  # noqa: B018 - maps them
             return base
         except Exception as error:
@@ -134,10 +136,10 @@ class Opened:
     def bytes(self) -> int:
         """Of the files of all that are open."""
         with self._lock:
-            return sum(base.bytes for base in self._open.values())
+            return sum(base.mapped_bytes for base in self._open.values())
 
 
-def _give_up(coming: Future[Base]) -> None:
+def _give_up(coming: Future[FileSegment]) -> None:
     if not coming.done():
         coming.set_exception(NotHere())
 

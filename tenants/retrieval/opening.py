@@ -21,6 +21,8 @@ LEFT JOIN index_pointer p ON p.tenant_id = $1 AND p.model = $2
 LEFT JOIN index_generation g ON g.tenant_id = p.tenant_id AND g.id = p.current_id
 """
 COLUMNS = 9
+# Engines of earlier releases. Who was in one is searched in memory, whatever the size, until a generation is built.
+LEFT = frozenset({"pgvector"})
 _OPENING = Prepared("opening", ("uuid", "text"), SQL)
 
 
@@ -38,8 +40,9 @@ class Current:
 class Opening:
     """The tenant's clock (`last`, `pruned`), its datasets that are being deleted, and which index answers for a model.
 
-    `engine` is a value of IndexPointer.Engine; `current` is None where search is exact in memory. `live` is the model
-    that answers searches: who asked for another one has to ask again.
+    `engine` is where the index lies (tenants.retrieval.engines), or lay in an earlier release: then, and where search
+    is exact in memory, `current` is None. `live` is the model that answers searches: who asked for another one has to
+    ask again.
     """
 
     last: int
@@ -59,6 +62,7 @@ def opening(tenant_id: uuid.UUID, model: str) -> Opening:
 def read_opening(tenant_id: uuid.UUID, model: str, row: Sequence[Any]) -> Opening:
     """What a row of `SQL` says."""
     last, pruned, live, hidden, engine, *current = row
-    if current[0]:
+    published = Current(*current) if current[0] and engine not in LEFT else None
+    if published is not None:
         activity.note(tenant_id, model)
-    return Opening(last, pruned, tuple(hidden), engine, Current(*current) if current[0] else None, live)
+    return Opening(last, pruned, tuple(hidden), engine, published, live)

@@ -10,23 +10,7 @@ from itertools import islice
 
 import numpy as np
 
-from tenants.retrieval.base import Base
-from tenants.retrieval.copied import OfCopy
-from tenants.retrieval.state import MODALITIES, Hit, Restriction, State
-
-# Rows to look at for each asset that is wanted, where assets may have several; doubled until it is enough.
-ROWS_EACH = 4
-# A mask that leaves at least this share of the assets leaves enough of a list of candidates.
-LIGHT = 0.5
-
-
-@dataclass(frozen=True)
-class Ahead:
-    """Rows of a generation that were found before, for the same vector and without any restriction."""
-
-    generation_id: uuid.UUID
-    scores: np.ndarray
-    rows: np.ndarray
+from tenants.retrieval.state import MODALITIES, Ahead, Hit, Restriction, State
 
 
 @dataclass(frozen=True)
@@ -52,11 +36,7 @@ def rank(
     newer, newer_total = _of_array(state, query, wanted, only)
     if state.base is None:
         return Ranking(_without(newer, only.without)[:count], newer_total, 1.0)
-    older: OfBase | OfCopy
-    if isinstance(state.base, Base):
-        older = OfBase(state, state.base, only, exact=exact)
-    else:
-        older = OfCopy(state, state.base, only, exact=exact)
+    older = state.base.search(state, only, exact=exact)
     found = older.best(query, wanted, ahead)
     hits = heapq.merge(newer, found, key=lambda hit: -hit.score)
     return Ranking(list(islice(_without(hits, only.without), count)), newer_total + older.total, older.recall)
@@ -111,90 +91,3 @@ def _best_by_asset(state: State, scores: np.ndarray, rows: np.ndarray, count: in
             if len(hits) == count:
                 break
     return list(hits.values())
-
-
-# --- The generation --------------------------------------------------------------------------------------
-
-
-class OfBase:
-    """A search of a state's generation under a restriction. `total` assets may be found; `recall` is set by `best`."""
-
-    def __init__(self, state: State, base: Base, only: Restriction, *, exact: bool) -> None:
-        self._base, self._exact = base, exact
-        self._mask = asset_mask(state, base, only)
-        self.total = base.asset_count if self._mask is None else int(np.count_nonzero(self._mask))
-        self.recall = 1.0
-
-    def best(self, query: np.ndarray, count: int, ahead: Ahead | None) -> list[Hit]:
-        count = min(count, self.total)
-        if not count:
-            return []
-        if (
-            ahead is not None
-            and ahead.generation_id == self._base.id
-            and self._is_light()
-            and not self._exact
-        ):
-            hits = self._hits(ahead.scores, ahead.rows, count)
-            if len(hits) == count:
-                self.recall = self._base.generation.recall_of(1.0)
-                return hits
-        return self._search(query, count)
-
-    def _is_light(self) -> bool:
-        return self.total >= LIGHT * self._base.asset_count
-
-    def _search(self, query: np.ndarray, count: int) -> list[Hit]:
-        base, allowed = self._base, self._base.row_mask(self._mask)
-        depth = count if base.one_row_each else count * ROWS_EACH
-        left = base.row_count if allowed is None else int(np.count_nonzero(allowed))
-        while True:
-            depth = min(depth, left)
-            scores, rows = self._rows(query, depth, allowed)
-            hits = self._hits(scores, rows, count)
-            if len(hits) == count or depth == left:
-                return hits
-            depth *= 4
-
-    def _rows(
-        self, query: np.ndarray, depth: int, allowed: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        generation = self._base.generation
-        if self._exact:
-            rows = np.arange(self._base.row_count) if allowed is None else np.flatnonzero(allowed)
-            return generation.exact(query, depth, rows)
-        self.recall = generation.recall_of(1.0 if allowed is None else float(allowed.mean()))
-        return generation.search(query, depth, allowed)
-
-    def _hits(self, scores: np.ndarray, rows: np.ndarray, count: int) -> list[Hit]:
-        """The best row of each allowed asset, at most `count`."""
-        base, mask = self._base, self._mask
-        owners = rows if base.one_row_each else base.owners[rows]
-        found: dict[int, Hit] = {}
-        for score, row, owner in zip(scores.tolist(), rows.tolist(), owners.tolist(), strict=True):
-            if owner in found or (mask is not None and not mask[owner]):
-                continue
-            part = MODALITIES[base.parts[row]]
-            found[owner] = Hit(base.asset_id(owner), score, part, base.segment(row))
-            if len(found) == count:
-                break
-        return list(found.values())
-
-
-def asset_mask(state: State, base: Base, only: Restriction) -> np.ndarray | None:
-    """The assets of the base that may be found, `only.without` not looked at; None: all."""
-    kinds = None if only.modalities is None else [MODALITIES.index(m) for m in only.modalities]
-    masks = [base.asset_mask(only.datasets, kinds, only.hidden_datasets)]
-    if only.numbers is not None:
-        masks.append(only.numbers)
-    elif only.assets is not None:
-        named = np.zeros(base.asset_count, bool)
-        named[base.numbers(only.assets)] = True
-        masks.append(named)
-    if state.dead is not None:
-        masks.append(~state.dead)
-    if only.until is not None and only.until < base.seq:
-        # Each asset's vectors are written at once: the first one's number stands for all.
-        masks.append(base.seqs[base.starts[:-1]] <= only.until)
-    restricting = [mask for mask in masks if mask is not None]
-    return np.logical_and.reduce(restricting) if restricting else None

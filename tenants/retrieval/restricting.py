@@ -8,8 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from tenants.retrieval import columns, filters, lexical
-from tenants.retrieval.base import Base
-from tenants.retrieval.engines import Copy
 from tenants.retrieval.facet_memory import Known
 from tenants.retrieval.opening import Opening
 from tenants.retrieval.queries import Query
@@ -29,21 +27,18 @@ def restriction(query: Query, state: State, now: Opening, until: int | None = No
         return only
     planned = filters.plan(query.conditions, query.datasets)
     known = state.facets.known(state, filters.keys_of(planned))
-    if isinstance(state.base, Copy):
-        only = replace(only, planned=planned)
     return _by_memory(planned, state, known, only) if known else _by_database(planned, state, only)
 
 
 def _by_memory(planned: filters.Plan, state: State, known: Known, only: Restriction) -> Restriction:
     """Of the base by its postings; what has changed since and what is newer by the facets in memory."""
     mask = columns.mask_of(planned, known.postings, known.count)
-    numbers = None
-    if isinstance(state.base, Base):
-        numbers = columns.mask_of(planned, state.base.postings, state.base.asset_count)
-        numbers[known.base_numbers] = mask[known.base_slots]
     bare = [asset_id for asset_id, slot in known.others.items() if mask[slot]]
-    only = replace(only, newer=mask[known.slots], numbers=numbers, bare=bare)
-    return replace(only, assets=_alive(state, only.newer)) if isinstance(state.base, Copy) else only
+    only = replace(only, newer=mask[known.slots], bare=bare)
+    if state.base is None:
+        return only
+    changed = known.base_numbers, mask[known.base_slots]
+    return state.base.filtered(planned, only, changed, lambda: _alive(state, only.newer))
 
 
 def _alive(state: State, newer: np.ndarray | None = None) -> list[uuid.UUID]:
@@ -58,12 +53,9 @@ def _by_database(planned: filters.Plan, state: State, only: Restriction) -> Rest
     if base is None:
         return replace(only, assets=list(columns.all_of(planned)))
     live = columns.live_of(planned, {*_alive(state), *state.changed})
-    if isinstance(base, Copy):
-        return replace(only, assets=list(live))
-    numbers = columns.mask_of(planned, base.postings, base.asset_count)
-    numbers[base.numbers(state.changed)] = False
-    numbers[base.numbers(state.changed & live)] = True
-    return replace(only, assets=list(live), numbers=numbers)
+    numbers = base.numbers(state.changed)
+    changed = numbers, np.isin(numbers, base.numbers(state.changed & live))
+    return base.filtered(planned, replace(only, assets=list(live)), changed, lambda: list(live))
 
 
 # --- The same for a search by words ----------------------------------------------------------------------
@@ -95,8 +87,8 @@ def _named(only: Restriction, state: State) -> list[uuid.UUID]:
     named = [*only.bare, *(only.assets or ())]
     if only.newer is not None:
         named += [state.assets.ids[number] for number in np.flatnonzero(only.newer).tolist()]
-    if only.numbers is not None and isinstance(state.base, Base):
-        named += [state.base.asset_id(number) for number in np.flatnonzero(only.numbers).tolist()]
+    if only.numbers is not None and state.base is not None:
+        named += state.base.ids(np.flatnonzero(only.numbers))
     return named
 
 
@@ -107,9 +99,9 @@ def _allowed(
     allowed = {*only.bare, *(only.assets or ())}
     if only.newer is not None:
         allowed |= {asset_id for asset_id in ids if _is_newer(asset_id, only.newer, state)}
-    if only.numbers is not None and isinstance(state.base, Base):
+    if only.numbers is not None and state.base is not None:
         numbers = state.base.numbers(ids)
-        allowed |= {state.base.asset_id(number) for number in numbers[only.numbers[numbers]].tolist()}
+        allowed |= set(state.base.ids(numbers[only.numbers[numbers]]))
     return [pair for pair in found if pair[0] in allowed]
 
 

@@ -27,9 +27,8 @@ from tenants.retrieval.finding import Asked, Found
 from tenants.retrieval.highlighting import Highlight, query_words
 from tenants.retrieval.opening import Opening
 from tenants.retrieval.queries import Query
-from tenants.retrieval.ranking import Ahead
 from tenants.retrieval.shown import Page, Read, Reader, highlights, read_page
-from tenants.retrieval.state import Hit
+from tenants.retrieval.state import Ahead, Hit
 from tenants.retrieval.stopwatch import Stopwatch
 from tenants.retrieval.why import explained
 from tenants.scope import tenant_scope

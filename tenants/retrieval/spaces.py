@@ -269,11 +269,10 @@ def _require_index(before: str, model: str) -> None:
 
 def has_index(before: str, model: str) -> bool:
     """Whether searches by a model find an index such as that of the one before: where one is needed at all."""
-    pointers = {one.model: one for one in IndexPointer.objects.filter(model__in=[before, model])}
-    old, new = pointers.get(before), pointers.get(model)
-    if old is not None and old.engine != IndexPointer.Engine.MEMORY:
-        return new is not None and new.engine == old.engine and new.current_id is not None
-    return (new is not None and new.current_id is not None) or not due.is_large(model)
+    indexed = dict(IndexPointer.objects.filter(current__isnull=False).values_list("model", "engine"))
+    if engine := lifecycle.engine_of(before):
+        return indexed.get(model) == engine
+    return model in indexed or not due.is_large(model)
 
 
 def _switched(model: str, seen: VectorClock) -> Written:

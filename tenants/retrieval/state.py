@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 
 from ml.indexes.flat import FlatIndex
-from tenants.retrieval.base import Base
-from tenants.retrieval.engines import Copy, Gone
+from ml.indexes.postings import Postings
 from tenants.retrieval.facet_memory import FacetMemory
 from tenants.retrieval.filters import Plan
 from tenants.retrieval.vectors import DIMENSION
 
 MODALITIES = ("text", "image", "audio", "video")
+
+# What an asset is filed under: its dataset, and the number of its modality.
+Partition = tuple[uuid.UUID, int]
 
 
 class Numbering:
@@ -62,16 +67,130 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Gone:
+    """Assets of a segment that count no more, and how many there are of each partition."""
+
+    ids: frozenset[uuid.UUID] = frozenset()
+    partitions: Mapping[Partition, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def and_also(self, filed: Mapping[uuid.UUID, Partition]) -> Gone:
+        new = {asset_id: partition for asset_id, partition in filed.items() if asset_id not in self.ids}
+        partitions = Counter(self.partitions) + Counter(new.values())
+        return Gone(self.ids | new.keys(), partitions) if new else self
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """Rows of a segment that were found before, for the same vector and without any restriction."""
+
+    generation_id: uuid.UUID
+    scores: np.ndarray
+    rows: np.ndarray
+
+
+class SegmentSearch(ABC):
+    """A search of a state's segment under a restriction. `total` assets may be found; `recall` is set by `best`."""
+
+    total: int
+    recall: float = 1.0
+
+    @abstractmethod
+    def best(self, query: np.ndarray, count: int, ahead: Ahead | None) -> list[Hit]:
+        """The best `count` assets, the best first; `query` float32 [256] of norm 1."""
+
+
+class Segment(ABC):
+    """The older part of an index: every vector of a model up to a sequence number, published by the pointer and never
+    changed. Newer vectors, tombstones and changed metadata are kept beside it (`State`).
+
+    `is_local`: in this process, which then also has the metadata of its assets (`postings`) and numbers them. Another
+    one (`tenants.retrieval.engines`) has neither, knows metadata as it is now, and costs a trip a search.
+    """
+
+    id: uuid.UUID
+    seq: int
+    is_local: ClassVar[bool]
+
+    @property
+    @abstractmethod
+    def kind(self) -> str: ...
+
+    @property
+    @abstractmethod
+    def asset_count(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def row_count(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def cost_ms(self) -> float:
+        """Of a search without restrictions, as measured when it was built."""
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Of files that this process has mapped."""
+        return 0
+
+    @property
+    def postings(self) -> Postings | None:
+        """The metadata of its assets as it was at `seq`; None where it does not hold them."""
+        return None
+
+    @property
+    def one_row_each(self) -> bool:
+        return self.asset_count == self.row_count
+
+    @abstractmethod
+    def search(self, state: State, only: Restriction, *, exact: bool) -> SegmentSearch: ...
+
+    @abstractmethod
+    def candidates(self, query: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+        """Its best rows without restriction, for the cache: scores float32 [m] and rows (uint32's range) [m]."""
+
+    @abstractmethod
+    def without(self, state: State, asset_ids: list[uuid.UUID]) -> State:
+        """The state with these assets of the segment counting no more: a tombstone is newer than all of it."""
+
+    @abstractmethod
+    def filtered(
+        self,
+        planned: Plan,
+        only: Restriction,
+        changed: tuple[np.ndarray, np.ndarray],
+        newer: Callable[[], list[uuid.UUID]],
+    ) -> Restriction:
+        """The restriction with a filter for its assets. `changed`: numbers of those whose metadata is newer, and
+        whether each meets the filter now; `newer` names the assets that are newer and meet it."""
+
+    def numbers(self, asset_ids: Iterable[uuid.UUID]) -> np.ndarray:
+        """int64 numbers of those assets whose metadata it holds, in the order of their ids."""
+        return np.zeros(0, np.int64)
+
+    def ids(self, numbers: np.ndarray) -> list[uuid.UUID]:
+        """The assets that have these numbers."""
+        return []
+
+    def allowed(self, state: State, only: Restriction) -> np.ndarray | None:
+        """A mask of its assets by number that may be found, `only.without` not looked at; None: all of them."""
+        return None
+
+
+@dataclass(frozen=True)
 class State:
     """All that one search needs; replaced as a whole, so that a search never sees half a refresh.
 
     `index` and what follows describe the newer vectors, or all of them where there is no `base`. `dead`: which assets
-    of the base count no more; `changed`: those whose metadata is newer than the base. Where the base is a copy in
-    another engine, `gone` stands for `dead`, and it knows metadata by itself.
+    of the base count no more, as a mask of a local one (`gone` of another); `changed`: those whose metadata is newer
+    than a local base.
     """
 
     seq: int = 0
-    base: Base | Copy | None = None
+    base: Segment | None = None
     dead: np.ndarray | None = None
     gone: Gone = field(default_factory=Gone)
     changed: frozenset[uuid.UUID] = frozenset()
@@ -113,7 +232,7 @@ class Hit:
 class Restriction:
     """Which assets a search may return; None means no restriction of this kind.
 
-    A filter names none: `numbers` is a mask of the base's assets as of now, `planned` what a copy in another engine is
+    A filter names none: `numbers` is a mask of the base's assets as of now, `planned` what another engine is
     asked; `newer` is a mask by the state's number of an asset, for the array, and `bare` are assets that have no
     vectors. Or `assets` are the newer ones. `until`: only what was there at that sequence number.
     """

@@ -15,13 +15,13 @@ from tenants.datasets.models import Asset, Blob, Facet
 from tenants.datasets.services import create_dataset
 from tenants.pipeline.assets.services import update_asset
 from tenants.retrieval import facet_memory, faceting, filters, lexical, lifecycle, memory, restricting
-from tenants.retrieval.base import Base
+from tenants.retrieval.base import FileSegment
 from tenants.retrieval.changes import record_changes
 from tenants.retrieval.facet_counts import Allowed, count_facets
 from tenants.retrieval.models import FacetChange, Vector
 from tenants.retrieval.opening import opening
 from tenants.retrieval.queries import Query
-from tenants.retrieval.ranking import asset_mask, row_mask
+from tenants.retrieval.ranking import row_mask
 from tenants.retrieval.space_files import DEFAULT
 from tenants.retrieval.state import Restriction, State
 from tenants.retrieval.vectors import NewVector, add_vectors, remove_vectors
@@ -100,7 +100,7 @@ class Shelf:
         assert job is not None
         run_job(str(job.id), str(self.tenant_id))
         with tenant_scope(self.tenant_id):
-            assert isinstance(self.refresh()[0].base, Base)
+            assert isinstance(self.refresh()[0].base, FileSegment)
 
     def refresh(self) -> tuple[State, Any]:
         now = opening(self.tenant_id, MODEL)
@@ -113,10 +113,10 @@ class Shelf:
     def allowed(self, parsed: list) -> set[uuid.UUID]:
         state, only = self.restricted(parsed)
         found = {state.assets.ids[n] for n in state.rows.assets[row_mask(state, only)].tolist()}
-        if isinstance(state.base, Base):
-            mask = asset_mask(state, state.base, only)
+        if state.base is not None:
+            mask = state.base.allowed(state, only)
             numbers = range(state.base.asset_count) if mask is None else np.flatnonzero(mask).tolist()
-            found |= {state.base.asset_id(number) for number in numbers}
+            found |= set(state.base.ids(np.array(numbers, np.int64)))
         return found
 
     def ask(self, raw: dict[str, Any]) -> None:

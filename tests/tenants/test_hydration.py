@@ -114,7 +114,7 @@ def test_the_opening_says_what_the_tables_say_in_one_statement(party, stranger) 
             made = [
                 IndexGeneration.objects.create(model=model, state="ready", kind=kind, seq=seq, recall=recall)
                 for model, kind, seq in (
-                    ("other:1", "pgvector-hnsw", 4),
+                    ("other:1", "slow:flat", 4),
                     (MODEL, "hnsw", 9),
                     (MODEL, "hnsw", 10),
                 )
@@ -132,7 +132,7 @@ def test_the_opening_says_what_the_tables_say_in_one_statement(party, stranger) 
             assert seen == Opening(
                 12, 5, seen.hidden, "memory", Current(made[1].id, 9, "hnsw", recall), MODEL
             )
-            assert opening(tenant.id, "other:1").engine == "pgvector"
+            assert opening(tenant.id, "other:1").engine == "slow"
             assert opening(tenant.id, "none:1") == Opening(12, 5, seen.hidden, "memory", None, MODEL)
 
 

@@ -1,4 +1,4 @@
-"""The commands that build and move a tenant's index."""
+"""The command that builds a tenant's index."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from tenants.jobs.models import Job
-from tenants.retrieval import encoding, lifecycle
+from tenants.retrieval import lifecycle
 from tenants.scope import tenant_scope
 from workers.base import run_job
 
 
 def test_an_unknown_tenant_is_named() -> None:
-    for name, more in (("build_index", {}), ("move_index", {"to": "memory"})):
-        with pytest.raises(CommandError, match="no tenant 'nobody'"):
-            call_command(name, "nobody", **more)
+    with pytest.raises(CommandError, match="no tenant 'nobody'"):
+        call_command("build_index", "nobody")
 
 
 def test_a_second_build_is_the_one_under_way(party) -> None:
@@ -32,12 +31,3 @@ def test_a_second_build_is_the_one_under_way(party) -> None:
     again = io.StringIO()
     call_command("build_index", party.tenant.slug, stdout=again)
     assert again.getvalue() == out.getvalue()
-
-
-def test_neither_begins_while_the_index_is_moved(party) -> None:
-    with tenant_scope(party.id):
-        lifecycle.move(model=encoding.model_id(), to="memory")
-    with pytest.raises(CommandError, match="being moved"):
-        call_command("build_index", party.tenant.slug)
-    with pytest.raises(CommandError, match="moved already"):
-        call_command("move_index", party.tenant.slug, to="memory")

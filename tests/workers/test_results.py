@@ -21,7 +21,7 @@ import pytest
 
 from tenants.jobs.kinds import names
 from tenants.moderation import known
-from tenants.retrieval import lifecycle, moving, overlap, spaces
+from tenants.retrieval import lifecycle, spaces
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api, picture
 from tests.conftest import Party
@@ -265,19 +265,6 @@ def _(place: Place) -> None:
     job = build(place)
     index = place.find("anything")["index"]
     assert (index["generation"], index["kind"]) == (job["result"]["generation"], job["result"]["kind"])
-
-
-@results_of("move_index")
-def _(place: Place) -> None:
-    place.monkeypatch.setattr(moving, "GRACE_S", 0)
-    place.monkeypatch.setattr(overlap, "QUERIES", 8)
-    indexed(place)
-    build(place)
-    with tenant_scope(place.party.id):
-        job = lifecycle.move(model=spaces.live(), to="pgvector")
-    assert job is not None
-    place.run(job.id)
-    assert place.find("anything")["index"]["kind"] == "pgvector-hnsw"
 
 
 # --- Auditing --------------------------------------------------------------------------------------------

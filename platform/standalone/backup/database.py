@@ -18,9 +18,8 @@ from standalone.errors import StackError
 from standalone.postgres import binary
 from standalone.processes import Command, Spawner
 
-# Copies of vectors in pgvector are derived: a restored stack searches without them and builds an index anew. The
-# extension and its schema are what provisioning makes, where the server has it.
-LEFT_OUT = ["--exclude-table=copies.*", "--exclude-schema=pgvector", "--exclude-extension=vector"]
+# What provisioning of earlier releases made and only a superuser drops: a server to restore to may not have it.
+LEFT_OUT = ["--exclude-schema=pgvector", "--exclude-extension=vector"]
 TABLES = """
     SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') ORDER BY c.relname

@@ -13,8 +13,8 @@ from standalone.doctor.findings import Check, Finding, Options, examples, fail, 
 from tenants.accounts.models import Tenant
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED
-from tenants.retrieval import archive, copies, due, lifecycle
-from tenants.retrieval.models import IndexGeneration, IndexPointer
+from tenants.retrieval import archive, due, engines, lifecycle
+from tenants.retrieval.models import MEMORY, IndexGeneration, IndexPointer
 from tenants.retrieval.opened import folder_of
 from tenants.scope import tenant_scope
 
@@ -26,7 +26,7 @@ def whole(options: Options) -> Finding:
     wrong, archived, count = [], 0, 0
     for slug, generation in _used():
         count += 1
-        if generation.engine != IndexPointer.Engine.MEMORY:
+        if generation.is_external:
             wrong += _lost_copy(slug, generation)
             continue
         here = (folder_of(generation.tenant_id, generation.pk) / NAME).exists()
@@ -61,8 +61,9 @@ def _local_problem(generation: IndexGeneration, deep: bool) -> str | None:
 
 
 def _lost_copy(slug: str, generation: IndexGeneration) -> list[str]:
+    """Of one in an engine that is no more nothing is expected: its index is due (`built`)."""
     with tenant_scope(generation.tenant_id):
-        there = copies.is_there(generation)
+        there = generation.engine not in engines.ENGINES or engines.is_there(generation)
     return [] if there else [f"{slug}: the copy {generation.pk} in {generation.engine} is gone"]
 
 
@@ -82,7 +83,7 @@ def built(options: Options) -> Finding:
             waiting = Job.objects.filter(UNFINISHED, kind__in=lifecycle.JOBS).exists()
             if not waiting and any(map(due.is_due, due.models())):
                 idle.append(f"{slug}{_last_word()}")
-            used = IndexPointer.objects.filter(current__kind="exact", engine=IndexPointer.Engine.MEMORY)
+            used = IndexPointer.objects.filter(current__kind="exact", engine=MEMORY)
             exact += [f"{slug} ({n:,} vectors)" for n in used.values_list("current__vectors", flat=True)]
     if idle:
         return fail(

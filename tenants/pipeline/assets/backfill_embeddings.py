@@ -28,7 +28,7 @@ from tenants.pipeline.assets.reembed import Item, page_of, read_again, reembed
 from tenants.pipeline.transfer.import_job import PLACES
 from tenants.retrieval import due, lacking, lifecycle, spaces
 from tenants.retrieval.changes import record_changes
-from tenants.retrieval.models import IndexPointer, Vector
+from tenants.retrieval.models import Vector
 from tenants.retrieval.vectors import add_vectors, locked_clock
 from tenants.scope import tenant_scope
 
@@ -107,11 +107,7 @@ def _see_to_index(model: str, parent: uuid.UUID) -> bool:
         return True
     if due.rests(model, lifecycle.JOBS):
         raise Conflict(_("The index for this model could not be built; its own job says why."))
-    pointer = IndexPointer.objects.filter(model=live).first()
-    if pointer is not None and pointer.engine != IndexPointer.Engine.MEMORY:
-        lifecycle.move(model=model, to=pointer.engine, parent=parent)
-    else:
-        lifecycle.build(model=model, parent=parent)
+    lifecycle.build(model=model, engine=lifecycle.engine_of(live), parent=parent)
     return False
 
 

@@ -1,29 +1,35 @@
-"""pgvector as a second engine: there and back with the answers compared, and what holds while a tenant is there."""
+"""Another engine than files: there and back with the same answers, and what holds while a tenant is there.
+
+The engine is a slow one in another process (tests.tenants.slow_engine), which keeps the contract true.
+"""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-import psycopg2
 import pytest
-from django.db import DatabaseError, connection, transaction
 
 from tenants.datasets.services import create_dataset
+from tenants.errors import Unavailable
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.pipeline.assets.services import update_asset
 from tenants.pipeline.care import tenant_erasure
-from tenants.retrieval import copies, lexical, lifecycle, memory, moving, overlap, pgvector, restricting
-from tenants.retrieval.engines import Copy
+from tenants.retrieval import due, engines, lexical, lifecycle, memory, restricting
+from tenants.retrieval.engines import SegmentGone, copying
 from tenants.retrieval.lexical import Entry
-from tenants.retrieval.models import IndexGeneration
+from tenants.retrieval.models import IndexGeneration, IndexPointer
 from tenants.retrieval.opened import folder_of
 from tenants.retrieval.opening import opening
 from tenants.retrieval.queries import Query
 from tenants.retrieval.ranking import rank
+from tenants.retrieval.state import Ahead, Restriction
 from tenants.retrieval.vectors import NewVector, add_vectors
 from tenants.scope import tenant_scope
+from tests.tenants.slow_engine import KIND, slow_engine
 from tests.tenants.test_index_lifecycle import COUNT, MODEL, Library, unit
 from tests.waiting import until
 from workers.base import run_job
@@ -35,16 +41,11 @@ BELOW_TEN = [("n", "lt", 10)]
 class Moved(Library):
     """A library that can be moved."""
 
-    def move(self, to: str = "pgvector") -> Job:
+    def move(self, to: str = "slow") -> Job:
         with tenant_scope(self.tenant_id):
-            job = lifecycle.move(model=MODEL, to=to)
+            job = lifecycle.build(model=MODEL, engine=to)
         assert job is not None
-        return self.run_move(job)
-
-    def run_move(self, job: Job) -> Job:
-        run_job(str(job.id), str(self.tenant_id))
-        with tenant_scope(self.tenant_id):
-            return Job.objects.get(pk=job.id)
+        return self.run(job)
 
     @property
     def engine(self) -> str:
@@ -56,20 +57,32 @@ class Moved(Library):
         return base.kind if base else "flat"
 
     @property
-    def tables(self) -> set[uuid.UUID]:
+    def copies(self) -> set[uuid.UUID]:
         with tenant_scope(self.tenant_id):
-            return {copy_id for _, copy_id in copies.of_tenant()}
+            return {copy_id for _, copy_id in engines.of_tenant()}
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[Any]:
+    with slow_engine() as engine:
+        yield engine
 
 
 @pytest.fixture
-def library(party, settings, monkeypatch) -> Moved:
+def slow(process: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setitem(engines.ENGINES, "slow", process)
+    process.meet(fail=0, hang=0)
+    return process
+
+
+@pytest.fixture
+def library(party, settings, monkeypatch, slow) -> Moved:
     settings.INDEX_FLAT_MAX = 50
-    monkeypatch.setattr(moving, "GRACE_S", 0)
-    monkeypatch.setattr(overlap, "QUERIES", 48)
+    monkeypatch.setattr(copying, "QUERIES", 16)
     return Moved(party)
 
 
-def test_there_and_back_with_the_answers_compared(library: Moved) -> None:
+def test_there_and_back_with_the_same_answers(library: Moved) -> None:
     library.fill()
     library.put(1000, 1001, 1002)
     library.build()
@@ -77,13 +90,17 @@ def test_there_and_back_with_the_answers_compared(library: Moved) -> None:
     job = library.move()
     assert (job.state, job.error) == ("succeeded", None)
     result = job.result
-    assert (result["engine"], result["kind"], result["vectors"]) == ("pgvector", "pgvector-hnsw", COUNT + 3)
-    assert result["overlap"] == result["recall"] == 1.0
-    assert result["queries"] == 48
-    assert library.engine == "pgvector"
-    assert library.tables == {library.pointer.current_id}
+    # Of two efforts the first finds half, so the other one is chosen.
+    assert (result["kind"], result["vectors"], result["recall"], result["effort"]) == (
+        KIND,
+        COUNT + 3,
+        1.0,
+        2,
+    )
+    assert library.engine == "slow"
+    assert library.copies == {library.pointer.current_id}
     after = [library.find(seed) for seed in (3, 1001, 5000)]
-    assert library.kind == "pgvector-hnsw"
+    assert library.kind == KIND
     for old, new in zip(before, after, strict=True):
         assert [hit.asset_id for hit in new.hits] == [hit.asset_id for hit in old.hits]
         assert [hit.segment for hit in new.hits] == [hit.segment for hit in old.hits]
@@ -98,24 +115,15 @@ def test_there_and_back_with_the_answers_compared(library: Moved) -> None:
         lifecycle.roll_back(model=MODEL)
     # Who still has the copy open when it is dropped waits for the generation.
     assert library.agrees(3)
-    assert library.kind == "pgvector-hnsw"
-    back = library.move("memory")
+    assert library.kind == KIND
+    back = library.move("")
     assert (back.state, back.error) == ("succeeded", None)
-    assert (back.result["engine"], back.result["overlap"]) == ("memory", 1.0)
     assert library.engine == "memory"
-    assert library.tables == set()
+    with tenant_scope(library.tenant_id):
+        lifecycle.tidy()
+    assert library.copies == set()
     assert library.agrees(3, 1001, 5000)
     assert library.base_id == library.pointer.current_id
-
-
-def test_a_small_tenant_goes_back_to_no_index(library: Moved, settings) -> None:
-    library.fill(20)
-    assert library.move().state == "succeeded"
-    assert library.agrees(1, 2)
-    back = library.move("memory")
-    assert (back.result["kind"], back.result["overlap"]) == ("flat", 1.0)
-    assert (library.engine, library.pointer.current_id, library.tables) == ("memory", None, set())
-    assert library.agrees(1, 2)
 
 
 def test_what_came_went_and_changed_since_the_move_counts(library: Moved) -> None:
@@ -135,7 +143,7 @@ def test_what_came_went_and_changed_since_the_move_counts(library: Moved) -> Non
     # Who starts now sees the same.
     library.cached = memory.TenantVectors(MODEL)
     assert library.find(7, count=COUNT + 5) == every
-    assert library.kind == "pgvector-hnsw"
+    assert library.kind == KIND
 
 
 def test_restrictions_hold_in_the_copy_and_in_what_is_newer(library: Moved, party) -> None:
@@ -167,9 +175,7 @@ def below_ten(library: Moved) -> set[uuid.UUID]:
     return {hit.asset_id for hit in found.hits}
 
 
-@pytest.mark.parametrize("exact_assets", [pgvector.EXACT_ASSETS, 0], ids=["each looked at", "by the index"])
-def test_filters_see_metadata_as_it_is_now(library: Moved, party, monkeypatch, exact_assets) -> None:
-    monkeypatch.setattr(pgvector.PgvectorCopy, "exact_assets", exact_assets)
+def test_filters_see_metadata_as_it_is_now(library: Moved, party) -> None:
     assets = library.fill()
     library.move()
     library.find(0)
@@ -201,96 +207,71 @@ def test_words_and_filters_together(library: Moved, party) -> None:
     assert {asset_id for asset_id, _ in found} == {asset.id for asset in assets[:10]}
 
 
-def test_the_index_of_the_copy_is_used_and_good(library: Moved, party, settings) -> None:
-    """Enough vectors that Postgres prefers the index; an asset may have many."""
+def test_an_asset_may_have_many_rows(library: Moved, party, settings) -> None:
     settings.INDEX_FLAT_MAX = 10_000
     assets = library.fill(4)
-    rows = np.random.default_rng(5).normal(size=(4_000, 256)).astype(np.float32)
+    rows = np.random.default_rng(5).normal(size=(400, 256)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     with tenant_scope(party.id):
         vectors = [NewVector("text", row, {"start_char": n, "end_char": n + 1}) for n, row in enumerate(rows)]
         add_vectors(model=MODEL, vectors=[(asset, vectors[n::4]) for n, asset in enumerate(assets)])
-    job = library.move()
-    assert job.state == "succeeded", job.error
-    assert job.result["recall"] >= 0.99
-    library.find(0)
-    copy = library.cached.state.base
-    assert isinstance(copy, Copy)
-    with tenant_scope(party.id), connection.cursor() as cursor:
-        cursor.execute(
-            f"SET LOCAL enable_sort = off; EXPLAIN SELECT seq FROM copies.copy_{copy.id.hex} "
-            "ORDER BY embedding OPERATOR(pgvector.<#>) %s::pgvector.halfvec LIMIT 10",
-            [pgvector._text(unit(1))],
-        )
-        assert "_embedding_idx" in str(cursor.fetchall())
+    assert library.move().state == "succeeded"
     assert {hit.asset_id for hit in library.find(9, count=4).hits} == {asset.id for asset in assets}
+    assert library.agrees(1, 9, 7000)
 
 
-def test_another_tenant_neither_sees_nor_drops_a_copy(library: Moved, party, stranger) -> None:
+def test_another_tenant_neither_sees_nor_drops_a_copy(library: Moved, party, stranger, slow) -> None:
     library.fill()
     library.move()
     copy_id = library.pointer.current_id
-    table = f"copies.copy_{copy_id.hex}"
-
-    def rows(statement: str) -> list[tuple]:
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-            return cursor.fetchall() if cursor.description else []
-
-    assert Moved(stranger).tables == set()
+    assert Moved(stranger).copies == set()
     with tenant_scope(stranger.id):
-        assert rows(f"SELECT count(*) FROM {table}") == [(0,)]
-        assert copies.ENGINES["pgvector"].drop(copy_id) is False
-        with pytest.raises(DatabaseError, match="no such copy"), transaction.atomic():
-            rows(f"SELECT copies.index_copy('{copy_id}', 16, 64, 64, 1)")
-        copies.tidy(())
-    assert library.tables == {copy_id}
-    assert rows(f"SELECT count(*) FROM {table}") == [(0,)]
-    with pytest.raises(DatabaseError, match="no tenant is set"), transaction.atomic():
-        rows(f"SELECT copies.drop_copy('{copy_id}')")
-    # Not the tenant itself either, but through the functions; and a finished copy takes no more rows.
-    for statement in (
-        f"DROP TABLE {table}",
-        f"DELETE FROM {table}",
-        f"INSERT INTO {table} SELECT * FROM {table}",
-    ):
-        with tenant_scope(party.id), pytest.raises(DatabaseError), transaction.atomic():
-            rows(statement)
-    with tenant_scope(party.id):
-        assert rows(f"SELECT count(*) FROM {table}") == [(COUNT,)]
-        flags = f"SELECT relrowsecurity, relforcerowsecurity FROM pg_class WHERE oid = '{table}'::regclass"
-        assert rows(flags) == [(True, True)]
-    # Somebody who creates a copy under a name that another tenant has.
-    with (
-        tenant_scope(stranger.id),
-        pytest.raises(DatabaseError, match="already exists"),
-        transaction.atomic(),
-    ):
-        copies.ENGINES["pgvector"].begin(copy_id)
+        assert slow.is_there(copy_id) is False
+        assert slow.drop(copy_id) is False
+        with pytest.raises(SegmentGone):
+            slow.partitions(copy_id)
+        with pytest.raises(ValueError, match="already exists"):
+            slow.begin(copy_id)
+        engines.tidy(())
+    assert library.copies == {copy_id}
+    with tenant_scope(party.id), pytest.raises(ValueError, match="takes no more rows"):
+        slow.add(copy_id, [], np.zeros((0, 256), np.float32))
 
 
-def test_without_the_extension_a_move_is_refused_and_nothing_changes(library: Moved, monkeypatch) -> None:
+def test_an_engine_that_does_not_answer_builds_nothing_and_changes_nothing(library: Moved, slow) -> None:
     library.fill()
     library.build()
     current = library.pointer.current_id
-    # What Postgres answers where the extension is not in its schema.
-    monkeypatch.setattr(pgvector, "EXTENSION_SCHEMA", "elsewhere")
+    slow.meet(fail=100)
     job = library.move()
-    assert (job.state, job.error["type"]) == ("failed", "engine-missing")
-    assert "provision.sql" in job.error["detail"]
-    assert (library.engine, library.pointer.current_id, library.tables) == ("memory", current, set())
+    slow.meet(fail=0)
+    assert (job.state, job.error["type"]) == ("failed", "unavailable")
+    assert (library.engine, library.pointer.current_id) == ("memory", current)
     assert library.agrees(1)
 
 
-def test_killed_between_chunks_the_old_engine_serves_and_another_move_succeeds(
+def test_a_search_outlives_one_failure_and_says_when_the_engine_is_away(library: Moved, slow) -> None:
+    library.fill()
+    library.move()
+    assert library.agrees(1)
+    for fault in ("fail", "hang"):
+        slow.meet(**{fault: 1})
+        assert library.agrees(2)
+        slow.meet(**{fault: 2})
+        with pytest.raises(Unavailable):
+            library.find(2)
+        assert library.agrees(2)
+
+
+def test_killed_between_chunks_the_old_engine_serves_and_another_build_succeeds(
     library: Moved, monkeypatch
 ) -> None:
     library.fill()
     library.build()
     current = library.pointer.current_id
     with tenant_scope(library.tenant_id):
-        job = lifecycle.move(model=MODEL, to="pgvector")
-    real, calls = moving._chunk, []
+        job = lifecycle.build(model=MODEL, engine="slow")
+    real, calls = copying._chunk, []
 
     def killed(*args):
         calls.append(args)
@@ -299,44 +280,42 @@ def test_killed_between_chunks_the_old_engine_serves_and_another_move_succeeds(
         return real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(moving, "CHUNK", 10)
-        patch.setattr(moving, "_chunk", killed)
-        patch.setattr(moving, "_give_up", lambda *args: None)
+        patch.setattr(copying, "CHUNK", 10)
+        patch.setattr(copying, "_chunk", killed)
+        patch.setattr(copying, "_give_up", lambda *args: None)
         with pytest.raises(SystemExit):
             run_job(str(job.id), str(library.tenant_id))
-    assert len(library.tables) == 1
+    assert len(library.copies) == 1
     assert (library.engine, library.pointer.current_id) == ("memory", current)
     assert library.agrees(1)
     with tenant_scope(library.tenant_id):
         Job.objects.filter(pk=job.id).update(state="queued", lease_until=None)
-    assert library.run_move(job).state == "succeeded"
-    assert library.tables == {library.pointer.current_id}
+    assert library.run(job).state == "succeeded"
+    assert library.copies == {library.pointer.current_id}
     with tenant_scope(library.tenant_id):
         states = sorted(IndexGeneration.objects.values_list("state", flat=True))
     assert states == ["failed", "ready", "ready"]
 
 
-def test_a_cancelled_move_leaves_nothing(library: Moved) -> None:
+def test_a_cancelled_build_leaves_nothing(library: Moved) -> None:
     library.fill()
     with tenant_scope(library.tenant_id):
-        job = lifecycle.move(model=MODEL, to="pgvector")
+        job = lifecycle.build(model=MODEL, engine="slow")
         assert lifecycle.build(model=MODEL) is None
         Job.objects.filter(pk=job.id).update(cancel_requested=True)
-    assert library.run_move(job).state == "cancelled"
-    assert library.tables == set()
+    assert library.run(job).state == "cancelled"
+    assert library.copies == set()
     assert library.agrees(1)
 
 
-def test_an_engine_that_finds_too_little_is_not_published(library: Moved, monkeypatch) -> None:
+def test_an_engine_that_finds_too_little_is_not_published(library: Moved, slow, monkeypatch) -> None:
     library.fill()
     library.build()
     current = library.pointer.current_id
-    measured = pgvector.PgvectorCopy.measured
-    monkeypatch.setattr(pgvector.PgvectorCopy, "measured", lambda *args: measured(*args)[1:])
+    monkeypatch.setattr(type(slow), "efforts", (1,))
     job = library.move()
     assert (job.state, job.error["type"]) == ("failed", "index-not-moved")
-    assert "0.9000" in job.error["detail"]
-    assert (library.engine, library.pointer.current_id, library.tables) == ("memory", current, set())
+    assert (library.engine, library.pointer.current_id, library.copies) == ("memory", current, set())
 
 
 def test_what_is_due_is_copied_anew(library: Moved) -> None:
@@ -349,21 +328,23 @@ def test_what_is_due_is_copied_anew(library: Moved) -> None:
         library.embed(asset, 200 + number)
     with tenant_scope(library.tenant_id):
         job = lifecycle.consider(model=MODEL)
-    assert (job.kind, job.arguments["to"]) == ("move_index", "pgvector")
-    assert library.run_move(job).state == "succeeded"
+    assert (job.kind, job.arguments["engine"]) == ("build_index", "slow")
+    assert library.run(job).state == "succeeded"
     pointer = library.pointer
-    assert (pointer.engine, pointer.previous) == ("pgvector", None)
-    assert library.tables == {pointer.current_id} != {first}
+    assert (pointer.engine, pointer.previous) == ("slow", None)
+    with tenant_scope(library.tenant_id):
+        lifecycle.tidy()
+    assert library.copies == {pointer.current_id} != {first}
     assert library.agrees(1, 30, 210)
     assert library.base_id == pointer.current_id
 
 
-def test_a_copy_that_is_gone_is_noticed_answered_without_and_built_anew(library: Moved, settings) -> None:
+def test_a_copy_that_is_gone_is_noticed_answered_without_and_built_anew(library: Moved, slow) -> None:
     """As after a restore of a backup, which has no copies in it."""
     library.fill()
     library.move()
     with tenant_scope(library.tenant_id):
-        copies.ENGINES["pgvector"].drop(library.pointer.current_id)
+        slow.drop(library.pointer.current_id)
         lifecycle.consider_all()
         job = Job.objects.get(kind="build_index", state="queued")
     assert (library.engine, library.pointer.current_id) == ("memory", None)
@@ -378,38 +359,35 @@ def test_a_copy_that_is_gone_is_noticed_answered_without_and_built_anew(library:
     # Or by a search.
     library.move()
     with tenant_scope(library.tenant_id):
-        copies.ENGINES["pgvector"].drop(library.pointer.current_id)
+        slow.drop(library.pointer.current_id)
     library.cached = memory.TenantVectors(MODEL)
     assert library.agrees(1, 2)
 
 
-def test_a_copy_dropped_under_a_search_is_no_wrong_answer(library: Moved) -> None:
+def test_a_copy_dropped_under_a_search_is_no_wrong_answer(library: Moved, slow) -> None:
     library.fill()
     library.move()
     library.find(0)
     copy = library.cached.state.base
     with tenant_scope(library.tenant_id):
-        copies.ENGINES["pgvector"].drop(copy.id)
-    with pytest.raises(pgvector.CopyGone):
-        rank(library.cached.state, unit(1), 5, restricting.Restriction())
+        slow.drop(copy.id)
+    with pytest.raises(SegmentGone):
+        rank(library.cached.state, unit(1), 5, Restriction())
 
 
 def test_cached_candidates_of_a_copy_are_checked_against_what_is_gone(library: Moved) -> None:
-    from tenants.retrieval.ranking import Ahead
-    from tenants.retrieval.state import Restriction
-
     assets = library.fill()
     library.move()
     library.find(0)
     copy = library.cached.state.base
-    ahead = Ahead(copy.id, *copy.ahead(unit(5), 64))
+    ahead = Ahead(copy.id, *copy.candidates(unit(5), 64))
     library.delete(assets[5])
-    library.delete(library_second := assets[6])
+    library.delete(second := assets[6])
     with tenant_scope(library.tenant_id):
         state = library.cached.refresh()
         found = rank(state, unit(5), 5, Restriction(), ahead=ahead)
     assert [hit.asset_id for hit in found.hits] == library.truth(5)
-    assert library_second.id not in {hit.asset_id for hit in found.hits}
+    assert second.id not in {hit.asset_id for hit in found.hits}
 
 
 def test_folders_and_copies_do_not_mix(library: Moved) -> None:
@@ -418,16 +396,9 @@ def test_folders_and_copies_do_not_mix(library: Moved) -> None:
     assert library.folders == set()
     assert not folder_of(library.tenant_id, library.pointer.current_id).exists()
     with tenant_scope(library.tenant_id):
-        job = lifecycle.move(model=MODEL, to="memory")
+        job = lifecycle.build(model=MODEL)
         jobs.cancel(job_id=job.id)
-    assert library.tables == {library.pointer.current_id}
-
-
-def test_the_application_may_not_make_tables_there() -> None:
-    denied = pytest.raises(DatabaseError, match="permission denied")
-    with denied as refused, transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("CREATE TABLE copies.copy_x (n int)")
-    assert isinstance(refused.value.__cause__, psycopg2.errors.InsufficientPrivilege)
+    assert library.copies == {library.pointer.current_id}
 
 
 def test_an_erased_tenant_leaves_no_copy(library: Moved, party) -> None:
@@ -436,4 +407,71 @@ def test_an_erased_tenant_leaves_no_copy(library: Moved, party) -> None:
     assert tenant_erasure.find_traces(party.id)["copies"] == 1
     assert tenant_erasure.erase_tenant(slug=party.tenant.slug).verified
     assert tenant_erasure.find_traces(party.id) == {}
-    assert library.tables == set()
+    assert library.copies == set()
+
+
+# --- An engine of an earlier release ---------------------------------------------------------------------
+
+
+def left_in_pgvector(library: Library) -> IndexGeneration:
+    """The rows of a tenant whose index an earlier release moved to pgvector; the copy itself is gone."""
+    with tenant_scope(library.tenant_id):
+        seq = library.cached.refresh().seq
+        details = {"shelves": [], "efforts": [[1.0, 40, 0.99, 5.0]]}
+        made = IndexGeneration.objects.create(
+            model=MODEL, state="ready", kind="pgvector-hnsw", seq=seq, vectors=COUNT, details=details
+        )
+        IndexPointer.objects.bulk_create([IndexPointer(model=MODEL, engine="pgvector", current=made)])
+    library.cached = memory.TenantVectors(MODEL)
+    return made
+
+
+def test_who_was_in_pgvector_is_answered_until_its_generation_is_built(party, settings) -> None:
+    settings.INDEX_FLAT_MAX = 50
+    # Also where a tenant so large waits for its index otherwise.
+    settings.INDEX_EXACT_MAX = 10
+    library = Library(party)
+    assets = library.fill()
+    left = left_in_pgvector(library)
+    assert library.agrees(1, 2)
+    assert library.base_id is None
+    library.delete(assets[7])
+    library.put(3000)
+    assert library.agrees(7, 3000)
+    with tenant_scope(party.id):
+        assert due.is_due(MODEL)
+        lifecycle.consider_all()
+        job = Job.objects.get(kind="build_index", state="queued")
+        assert lifecycle.consider(model=MODEL) is None
+    assert library.run(job).state == "succeeded"
+    pointer = library.pointer
+    assert (pointer.engine, pointer.current.is_external, pointer.previous) == ("memory", False, None)
+    assert library.agrees(1, 3000)
+    with tenant_scope(party.id):
+        assert IndexGeneration.objects.get(pk=left.pk).state == "retired"
+
+
+def test_a_small_one_that_was_in_pgvector_needs_no_index(party, settings) -> None:
+    settings.INDEX_FLAT_MAX = 1_000
+    library = Library(party)
+    library.fill(20)
+    left_in_pgvector(library)
+    assert library.agrees(1, 2)
+    with tenant_scope(party.id):
+        assert lifecycle.consider(model=MODEL) is None
+    assert (library.pointer.engine, library.pointer.current_id) == ("memory", None)
+    assert library.agrees(1, 2)
+
+
+def test_a_queued_move_of_an_earlier_release_ends_and_the_build_follows(party, settings) -> None:
+    settings.INDEX_FLAT_MAX = 50
+    library = Library(party)
+    library.fill()
+    left_in_pgvector(library)
+    with tenant_scope(party.id):
+        job = Job.objects.create(kind="move_index", arguments={"model": MODEL, "to": "pgvector"}, total=100)
+        assert lifecycle.consider(model=MODEL) is None
+    run_job(str(job.id), str(party.id))
+    with tenant_scope(party.id):
+        assert Job.objects.get(pk=job.id).state in Job.TERMINAL
+        assert lifecycle.build(model=MODEL).kind == "build_index"

@@ -1,4 +1,8 @@
-"""Copies of tenants' vectors in other engines: which engines there are, and opening, checking and removing copies."""
+"""Engines outside of this process that hold copies of generations: which there are, opening and removing.
+
+There is none at present: what a distributed one has to meet is in `contract`, and the tests keep it true with a slow
+one in another process. Searches, builds and upkeep know of engines only what stands here.
+"""
 
 from __future__ import annotations
 
@@ -8,69 +12,71 @@ import uuid
 from collections.abc import Collection, Iterator
 
 from django.db import DatabaseError, connection, transaction
-from django.utils.translation import gettext as _
 
-from tenants.errors import Invalid
-from tenants.retrieval.engines import Copy, Engine
-from tenants.retrieval.models import IndexGeneration, IndexPointer
+from tenants.retrieval.engines.contract import Engine, EngineMissing, ExternalSegment, SegmentGone
+from tenants.retrieval.models import IndexGeneration
 from tenants.retrieval.opened import NotHere, folder_of
-from tenants.retrieval.opening import Current
-from tenants.retrieval.pgvector import Pgvector
+from tenants.retrieval.opening import LEFT, Current
 from tenants.scope import current_tenant_id
+
+__all__ = [
+    "ENGINES",
+    "LEFT",
+    "EngineMissing",
+    "ExternalSegment",
+    "SegmentGone",
+    "is_there",
+    "of_tenant",
+    "opened_segment",
+    "tidy",
+]
 
 log = logging.getLogger(__name__)
 
-ENGINES: dict[str, Engine] = {IndexPointer.Engine.PGVECTOR: Pgvector()}
+ENGINES: dict[str, Engine] = {}
 _repairing: set[uuid.UUID] = set()
 _lock = threading.Lock()
 
 
-def engine_of(name: str) -> Engine:
-    """Raises Invalid for one that is not known."""
-    if name not in ENGINES:
-        raise Invalid(
-            _("Engines are %(names)s; %(name)s is none of them.")
-            % {"names": ", ".join(IndexPointer.Engine.values), "name": f"{name!r}"},
-            "/to",
-        )
-    return ENGINES[name]
-
-
-def opened_copy(engine: str, current: Current) -> Copy:
-    """The copy that is published. In the tenant's scope. Raises NotHere, and has it repaired, where it is missing."""
+def opened_segment(engine: str, current: Current) -> ExternalSegment:
+    """The published segment. In the tenant's scope. Raises NotHere, and has it repaired, where it is missing."""
     generation = IndexGeneration.objects.filter(pk=current.id).first()
-    copy = generation and ENGINES[engine].open(
-        generation.pk, seq=generation.seq, details={**generation.details, "rows": generation.vectors}
+    segment = (
+        ENGINES[engine].open(
+            generation.pk, seq=generation.seq, details={**generation.details, "rows": generation.vectors}
+        )
+        if generation and engine in ENGINES
+        else None
     )
-    if not copy:
+    if segment is None:
         _repair(current_tenant_id(), current.id)
         raise NotHere
-    return copy
+    return segment
 
 
 def is_there(generation: IndexGeneration) -> bool:
     """Whether what a generation is made of exists: its files, or its copy. In the tenant's scope."""
-    if generation.engine in ENGINES:
-        return ENGINES[generation.engine].is_there(generation.pk)
+    if generation.is_external:
+        return generation.engine in ENGINES and ENGINES[generation.engine].is_there(generation.pk)
     return (folder_of(generation.tenant_id, generation.pk) / "manifest.json").exists()
 
 
 def of_tenant() -> Iterator[tuple[Engine, uuid.UUID]]:
     """Every copy of the active tenant, also one that nothing refers to."""
     for engine in ENGINES.values():
-        for copy_id, _size in list(engine.copies()):
-            yield engine, copy_id
+        for segment_id, _size in list(engine.segments()):
+            yield engine, segment_id
 
 
 def tidy(kept: Collection[str]) -> None:
     """Remove the active tenant's copies but those whose ids are kept; one that is in use stays until the next time."""
-    for engine, copy_id in of_tenant():
-        if str(copy_id) not in kept:
+    for engine, segment_id in of_tenant():
+        if str(segment_id) not in kept:
             try:
                 with transaction.atomic():
-                    engine.drop(copy_id)
+                    engine.drop(segment_id)
             except DatabaseError:
-                log.warning("a copy could not be dropped", extra={"copy": str(copy_id)}, exc_info=True)
+                log.warning("a copy could not be dropped", extra={"copy": str(segment_id)}, exc_info=True)
 
 
 def _repair(tenant_id: uuid.UUID, generation_id: uuid.UUID) -> None:
