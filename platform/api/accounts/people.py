@@ -11,14 +11,14 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from api import shapes
 from api.auth import key_of
+from api.components import page_of
 from api.fields import Body, Text
 from api.idempotency import Answer, Once
 from api.paging import read_page, refuse_unknown
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
-from tenants.accounts import keys
+from tenants.accounts import keys, shapes
 from tenants.accounts.models import Invitation, Membership
 from tenants.accounts.permissions import ADMIN, ROLES, Actor
 from tenants.people import invitations, members
@@ -69,7 +69,7 @@ class People(Resource):
 class Members(People):
     scopes = {"GET": ADMIN}
 
-    @extend_schema(summary="List members", parameters=PAGING, responses=shapes.MemberPage)
+    @extend_schema(summary="List members", parameters=PAGING, responses=page_of(shapes.Member))
     def get(self, request: Request) -> Response:
         refuse_unknown(request.query_params)
         page = read_page(request.query_params)
@@ -110,7 +110,7 @@ class OneMember(People):
 class Invitations(People):
     scopes = {"GET": ADMIN, "POST": ADMIN}
 
-    @extend_schema(summary="List open invitations", parameters=PAGING, responses=shapes.InvitationPage)
+    @extend_schema(summary="List open invitations", parameters=PAGING, responses=page_of(shapes.Invitation))
     def get(self, request: Request) -> Response:
         refuse_unknown(request.query_params)
         page = read_page(request.query_params)

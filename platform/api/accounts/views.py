@@ -13,14 +13,14 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from api import shapes
 from api.auth import key_of
+from api.components import page_of
 from api.fields import Body, Text, Whole
 from api.idempotency import Answer, Once
 from api.paging import read_page, refuse_unknown
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
-from tenants.accounts import keys, metering, origins, quotas
+from tenants.accounts import keys, metering, origins, quotas, shapes
 from tenants.accounts.models import ApiKey, KeyDigest, Tenant
 from tenants.accounts.permissions import ADMIN, READ, SCOPES
 from tenants.datasets import scanning
@@ -57,7 +57,7 @@ def as_dict(key: ApiKey, digest: KeyDigest) -> dict[str, Any]:
 class Keys(Resource):
     scopes = {"GET": ADMIN, "POST": ADMIN}
 
-    @extend_schema(summary="List keys", parameters=PAGING, responses=shapes.KeyPage)
+    @extend_schema(summary="List keys", parameters=PAGING, responses=page_of(shapes.Key))
     def get(self, request: Request) -> Response:
         refuse_unknown(request.query_params)
         page = read_page(request.query_params)
@@ -182,7 +182,7 @@ class Usage(Resource):
             OpenApiParameter("from", dt.date, description="First day, UTC; 29 days before `to` if absent."),
             OpenApiParameter("to", dt.date, description="Last day, UTC; today if absent."),
         ],
-        responses=shapes.Usage,
+        responses=page_of(shapes.UsageDay, "Usage"),
     )
     def get(self, request: Request) -> Response:
         first, last = read_days(request.query_params)

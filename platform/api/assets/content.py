@@ -10,11 +10,10 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from api import shapes
 from api.auth import key_of
 from api.resource import Resource
 from tenants.accounts.permissions import READ
-from tenants.datasets import selectors, serving
+from tenants.datasets import selectors, serving, shapes
 from tenants.datasets.models import Asset
 from tenants.scope import tenant_scope
 

@@ -11,7 +11,7 @@ from rest_framework import serializers as s
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from api import shapes
+from api.components import page_of
 from api.fields import Body, Object, Text, Whole
 from api.idempotency import Answer, Once
 from api.jobs.views import accepted, location
@@ -19,10 +19,11 @@ from api.paging import read_page, refuse_unknown
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
 from tenants.accounts.permissions import READ, WRITE
-from tenants.datasets import selectors, services
+from tenants.datasets import selectors, services, shapes
 from tenants.datasets.models import Dataset
 from tenants.errors import NotFound
 from tenants.jobs import selectors as jobs
+from tenants.jobs.shapes import JobAccepted
 from tenants.pipeline.assets.services import delete_dataset
 from tenants.pipeline.transfer.merging import start_merge
 from tenants.scope import tenant_scope
@@ -70,7 +71,7 @@ class DatasetChanges(Body):
 class Datasets(Resource):
     scopes = {"GET": READ, "POST": WRITE}
 
-    @extend_schema(summary="List datasets", parameters=PAGING, responses=shapes.DatasetPage)
+    @extend_schema(summary="List datasets", parameters=PAGING, responses=page_of(shapes.Dataset))
     def get(self, request: Request) -> Response:
         refuse_unknown(request.query_params)
         page = read_page(request.query_params)
@@ -109,7 +110,7 @@ class Merges(Resource):
         ),
         parameters=[IDEMPOTENCY],
         request={"application/json": NewMerge},
-        responses={202: shapes.JobAccepted},
+        responses={202: JobAccepted},
         extensions={"x-problems": [409]},
     )
     def post(self, request: Request, dataset_id: uuid.UUID) -> HttpResponse:
@@ -151,7 +152,7 @@ class OneDataset(Resource):
         summary="Delete a dataset",
         description="Hidden at once, with everything in it; erased by the job.",
         request=None,
-        responses={202: shapes.JobAccepted},
+        responses={202: JobAccepted},
     )
     def delete(self, request: Request, dataset_id: uuid.UUID) -> Response:
         with tenant_scope(self.tenant_id):

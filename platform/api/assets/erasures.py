@@ -11,6 +11,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from api.components import page_of
 from api.fields import Body, Flag, Object, Text
 from api.idempotency import Answer, Once
 from api.jobs.views import location
@@ -18,13 +19,12 @@ from api.paging import read_page, refuse_unknown
 from api.paths import read_id
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
-from api.transfer import care_shapes as shapes
 from tenants.accounts.permissions import ADMIN
 from tenants.errors import NotFound
 from tenants.events.models import Erasure
 from tenants.jobs import selectors as jobs
 from tenants.pipeline.care import erasure_receipts as receipts
-from tenants.pipeline.care import subject_erasure
+from tenants.pipeline.care import shapes, subject_erasure
 from tenants.scope import tenant_scope
 
 NOTHING = uuid.UUID(int=0)
@@ -51,7 +51,7 @@ class Erasures(Resource):
     @extend_schema(
         summary="List receipts of erasures",
         parameters=[*PAGING, OpenApiParameter("target", str, description="The id of an asset or dataset.")],
-        responses=shapes.ErasurePage,
+        responses=page_of(shapes.Erasure),
     )
     def get(self, request: Request) -> Response:
         refuse_unknown(request.query_params, "target")

@@ -8,11 +8,12 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from api import shapes
 from api.auth import key_of
+from api.components import page_of
 from api.fields import Body, Object, Text, Texts
 from api.idempotency import Answer, Once
 from api.jobs.views import location
@@ -22,7 +23,7 @@ from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING, PREFER, choice
 from api.waiting import ended_in_time, preferred_wait
 from tenants.accounts.permissions import READ, WRITE
-from tenants.datasets import selectors
+from tenants.datasets import selectors, shapes
 from tenants.datasets.models import Asset
 from tenants.datasets.resumable import file_of, filename_of
 from tenants.errors import Invalid, NotFound
@@ -30,6 +31,21 @@ from tenants.jobs import selectors as jobs
 from tenants.pipeline.assets import services, uploads
 from tenants.pipeline.care import erasure
 from tenants.scope import tenant_scope
+
+
+class AssetForm(serializers.Serializer):
+    """A file, a text, or a file with texts as its captions."""
+
+    file = serializers.FileField(required=False)
+    upload = serializers.CharField(
+        required=False, help_text="The id of a finished upload, instead of a file."
+    )
+    text = serializers.CharField(
+        required=False, help_text="Beside a file a caption; may be sent several times."
+    )
+    captions = serializers.CharField(required=False, help_text="A JSON list of further captions, as text.")
+    metadata = serializers.CharField(required=False, help_text="A JSON object, as text.")
+    external_id = serializers.CharField(required=False)
 
 
 class NewAsset(Body):
@@ -74,7 +90,7 @@ class Assets(Resource):
             choice("status", Asset.State.values),
             choice("modality", Asset.Modality.values),
         ],
-        responses=shapes.AssetPage,
+        responses=page_of(shapes.Asset),
     )
     def get(self, request: Request, dataset_id: uuid.UUID) -> Response:
         query = request.query_params
@@ -96,7 +112,7 @@ class Assets(Resource):
             "asset. `Prefer: wait=N` answers 200 too if the job ends in time."
         ),
         parameters=[IDEMPOTENCY, PREFER],
-        request={"multipart/form-data": shapes.AssetForm, "application/json": NewAsset},
+        request={"multipart/form-data": AssetForm, "application/json": NewAsset},
         responses={202: shapes.AssetAdded, 200: shapes.AssetAdded},
         extensions={"x-problems": [403, 409, 413, 415]},
     )

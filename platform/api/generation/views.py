@@ -14,8 +14,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.auth import key_of, missing_scope
+from api.components import page_of
 from api.fields import Body, Number, Text, Whole
-from api.generation import shapes
 from api.idempotency import Answer, Once
 from api.jobs.views import location
 from api.paging import read_choice, read_page, refuse_unknown
@@ -25,7 +25,7 @@ from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING, choice
 from tenants.accounts.permissions import GENERATE, READ, WRITE
 from tenants.errors import Invalid, NotFound
-from tenants.generation import previews, selectors, services, validation
+from tenants.generation import previews, selectors, services, shapes, validation
 from tenants.generation.models import Generation
 from tenants.jobs import selectors as jobs
 from tenants.jobs.models import Job
@@ -88,7 +88,7 @@ class Generations(Resource):
             choice("state", Generation.State.values),
             OpenApiParameter("variation_of", str, description="The id of a generation."),
         ],
-        responses=shapes.GenerationPage,
+        responses=page_of(shapes.GenerationShape),
     )
     def get(self, request: Request) -> Response:
         query = request.query_params

@@ -10,8 +10,8 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from api import shapes
 from api.auth import key_of
+from api.components import page_of
 from api.fields import Body, Whole
 from api.paging import encode_cursor, read_choice, read_page, refuse_unknown
 from api.paths import read_id
@@ -20,7 +20,7 @@ from api.schema import PAGING, choice
 from tenants.accounts.permissions import READ, WRITE
 from tenants.accounts.watchers import by_key
 from tenants.errors import Invalid
-from tenants.jobs import selectors, server_sent_events, services
+from tenants.jobs import selectors, server_sent_events, services, shapes
 from tenants.jobs.kinds import KINDS
 from tenants.jobs.models import Job
 from tenants.scope import tenant_scope
@@ -76,7 +76,7 @@ class Jobs(Resource):
             choice("kind", sorted(KINDS)),
             OpenApiParameter("parent", str, description="Parts of the work of this job."),
         ],
-        responses=shapes.JobPage,
+        responses=page_of(shapes.Job),
     )
     def get(self, request: Request) -> Response:
         query = request.query_params
@@ -131,7 +131,7 @@ class JobLog(Resource):
             "once the job has ended and its last line was answered."
         ),
         parameters=PAGING,
-        responses=shapes.JobLog,
+        responses=page_of(shapes.JobLine, "JobLog"),
     )
     def get(self, request: Request, job_id: uuid.UUID) -> Response:
         refuse_unknown(request.query_params)

@@ -13,13 +13,12 @@ from rest_framework.request import Request
 from api.fields import Body, Flag, Text, Whole
 from api.idempotency import Answer, Once
 from api.jobs.views import location
-from api.learning import shapes
 from api.paths import read_id
 from api.resource import Resource
 from api.schema import IDEMPOTENCY
 from tenants.accounts.permissions import TRAIN
 from tenants.jobs import selectors as jobs
-from tenants.learning import selectors, services
+from tenants.learning import selectors, services, shapes
 from tenants.learning.models import LearntModel
 
 MAX_ID = 100

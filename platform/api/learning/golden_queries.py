@@ -11,16 +11,16 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from api.components import page_of
 from api.fields import Body, Text
 from api.idempotency import Answer, Once
-from api.learning import shapes
 from api.paging import read_page, refuse_unknown
 from api.paths import read_id
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
 from tenants.accounts.permissions import READ, TRAIN
 from tenants.errors import NotFound
-from tenants.learning import golden, selectors
+from tenants.learning import golden, selectors, shapes
 from tenants.learning.models import GoldenQuery
 from tenants.scope import tenant_scope
 
@@ -45,7 +45,11 @@ class NewGoldenQuery(Body):
 class GoldenQueries(Resource):
     scopes = {"GET": READ, "POST": TRAIN}
 
-    @extend_schema(summary="List golden queries", parameters=PAGING, responses=shapes.GoldenQueryPage)
+    @extend_schema(
+        summary="List golden queries",
+        parameters=PAGING,
+        responses=page_of(shapes.GoldenQueryShape),
+    )
     def get(self, request: Request) -> Response:
         refuse_unknown(request.query_params)
         page = read_page(request.query_params)

@@ -10,17 +10,17 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from api.components import page_of
 from api.fields import Body, Flag, Text
 from api.idempotency import Answer, Once
 from api.jobs.views import location
-from api.learning import shapes
 from api.paging import Page, encode_cursor, read_page, refuse_unknown
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
 from tenants.accounts.permissions import READ, TRAIN
 from tenants.errors import Conflict, Invalid
 from tenants.jobs import selectors as jobs
-from tenants.learning import promotions, selectors, services
+from tenants.learning import promotions, selectors, services, shapes
 from tenants.learning.models import LearntModel
 from tenants.retrieval import spaces
 from tenants.scope import tenant_scope
@@ -59,7 +59,7 @@ class Models(Resource):
         summary="List models",
         description="The built-in spaces stand on the first page, before the workspace's own models.",
         parameters=PAGING,
-        responses=shapes.LearntModelPage,
+        responses=page_of(shapes.LearntModelShape),
     )
     def get(self, request: Request) -> Response:
         refuse_unknown(request.query_params)

@@ -11,14 +11,14 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from api.components import page_of
 from api.fields import Body, Text
 from api.idempotency import Answer, Once
-from api.moderation import review_shapes as shapes
 from api.moderation.reviews import REASON, Moderating, id_in, labels
 from api.paging import read_choice, read_page, refuse_unknown
 from api.paths import read_id
 from api.schema import IDEMPOTENCY, PAGING, choice
-from tenants.moderation import appeals, models, review_serializers, reviews
+from tenants.moderation import appeals, models, review_serializers, reviews, shapes
 from tenants.scope import tenant_scope
 
 
@@ -44,7 +44,7 @@ class Appeals(Moderating):
             choice("state", models.Appeal.State.values),
             OpenApiParameter("audit", str, description="The id of an audit."),
         ],
-        responses=shapes.AppealPage,
+        responses=page_of(shapes.Appeal),
     )
     def get(self, request: Request) -> Response:
         query = request.query_params

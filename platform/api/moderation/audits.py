@@ -9,13 +9,13 @@ from django.conf import settings
 from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.fields import Body, Text
 from api.idempotency import Answer, Once
 from api.jobs.views import location
-from api.moderation import audit_shapes
 from api.paging import read_choice, read_page, refuse_unknown
 from api.parsers import read_form
 from api.paths import read_id
@@ -28,10 +28,18 @@ from tenants.datasets.resumable import file_of
 from tenants.errors import Invalid
 from tenants.generation.selectors import made_by_mark
 from tenants.jobs import selectors as jobs
-from tenants.moderation import selectors
+from tenants.moderation import selectors, shapes
 from tenants.pipeline.assets import uploads
 from tenants.pipeline.audits import audit_requests, examining
 from tenants.scope import tenant_scope
+
+
+class AuditForm(serializers.Serializer):
+    file = serializers.FileField(required=False)
+    text = serializers.CharField(required=False)
+    asset = serializers.CharField(required=False)
+    subject = serializers.CharField(required=False)
+    policy = serializers.CharField(required=False)
 
 
 class NewAudit(Body):
@@ -64,17 +72,17 @@ class Audits(Resource):
         summary="List audits",
         parameters=[
             *PAGING,
-            choice("decision", audit_shapes.DECISIONS),
+            choice("decision", shapes.DECISIONS),
             choice("verdict", VERDICTS),
             OpenApiParameter("asset", str, description="The id of an asset."),
         ],
-        responses=audit_shapes.AuditPage,
+        responses=shapes.AuditPage,
     )
     def get(self, request: Request) -> Response:
         query = request.query_params
         refuse_unknown(query, "decision", "verdict", "asset")
         page = read_page(query)
-        decision = read_choice(query, "decision", audit_shapes.DECISIONS)
+        decision = read_choice(query, "decision", shapes.DECISIONS)
         verdict = read_choice(query, "verdict", VERDICTS)
         asset_id = _id(query["asset"], "/asset") if "asset" in query else None
         with tenant_scope(self.tenant_id):
@@ -89,8 +97,8 @@ class Audits(Resource):
             "answers 200 with the finished audit if it is done in time."
         ),
         parameters=[IDEMPOTENCY, PREFER],
-        request={"multipart/form-data": audit_shapes.AuditForm, "application/json": NewAudit},
-        responses={202: audit_shapes.AuditAccepted, 200: audit_shapes.AuditAccepted},
+        request={"multipart/form-data": AuditForm, "application/json": NewAudit},
+        responses={202: shapes.AuditAccepted, 200: shapes.AuditAccepted},
         extensions={"x-problems": [403, 404, 413, 415]},
     )
     def post(self, request: Request) -> HttpResponse:
@@ -140,7 +148,7 @@ class OneAudit(Resource):
         made = made_by_mark(shape.get("provenance", {}).get("watermark", {}))
         return shape if made is None else {**shape, "generation": str(made)}
 
-    @extend_schema(summary="An audit with its evidence", responses=audit_shapes.Audit)
+    @extend_schema(summary="An audit with its evidence", responses=shapes.Audit)
     def get(self, request: Request, audit_id: uuid.UUID) -> Response:
         return Response(self.found)
 
@@ -175,7 +183,7 @@ class Detectors(Resource):
     @extend_schema(
         summary="The detectors of this installation",
         description="What each sees and what it is blind to; one that is `missing` says what to install.",
-        responses=audit_shapes.Detectors,
+        responses=shapes.Detectors,
     )
     def get(self, request: Request) -> Response:
         return Response({"results": examining.catalogue()})

@@ -12,10 +12,10 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from api.components import page_of
 from api.fields import Body, Flag, Text
 from api.idempotency import Answer, Once
 from api.jobs.views import location
-from api.moderation import hash_list_shapes as shapes
 from api.paging import read_page, refuse_unknown
 from api.parsers import Form, read_form
 from api.paths import read_id
@@ -25,7 +25,7 @@ from tenants.accounts.permissions import MODERATE, READ
 from tenants.datasets.resumable import file_of
 from tenants.errors import Invalid, NotFound
 from tenants.jobs import selectors as jobs
-from tenants.moderation import known
+from tenants.moderation import known, shapes
 from tenants.moderation import known_selectors as selectors
 from tenants.moderation.models import HashList
 from tenants.moderation.models.known import Stance
@@ -36,6 +36,29 @@ from tenants.scope import tenant_scope
 MAX_HASHES = 10_000
 ASSET_HELP = "The id of an asset, by what its last audit saw, or what is seen now."
 UPLOAD_HELP = "The id of a finished upload, instead of a file."
+
+
+class EntriesForm(serializers.Serializer):
+    """One file whose content is to be known again, or a CSV file of hashes."""
+
+    file = serializers.FileField(required=False)
+    hashes = serializers.FileField(
+        required=False, help_text="CSV in UTF-8: `hash`, `note`, `algorithm` (pdq, sha256); pdq if absent."
+    )
+    upload = serializers.CharField(
+        required=False, allow_blank=True, help_text="The id of a finished upload, instead of a file."
+    )
+    asset = serializers.CharField(required=False, allow_blank=True)
+    note = serializers.CharField(required=False)
+    retroactive = serializers.CharField(required=False, help_text="JSON: true or false")
+
+
+class MatchForm(serializers.Serializer):
+    file = serializers.FileField(required=False)
+    upload = serializers.CharField(
+        required=False, allow_blank=True, help_text="The id of a finished upload, instead of a file."
+    )
+    asset = serializers.CharField(required=False, allow_blank=True)
 
 
 class NewList(Body):
@@ -123,7 +146,9 @@ class OneHashList(Existing):
 class HashEntries(Existing):
     scopes = {"GET": READ, "POST": MODERATE}
 
-    @extend_schema(summary="List what is on a hash list", parameters=PAGING, responses=shapes.HashEntryPage)
+    @extend_schema(
+        summary="List what is on a hash list", parameters=PAGING, responses=page_of(shapes.HashEntry)
+    )
     def get(self, request: Request, list_id: uuid.UUID) -> Response:
         refuse_unknown(request.query_params)
         page = read_page(request.query_params)
@@ -138,7 +163,7 @@ class HashEntries(Existing):
             "that others give out. With `retroactive` 202: a job blocks what came before."
         ),
         parameters=[IDEMPOTENCY],
-        request={"multipart/form-data": shapes.EntriesForm, "application/json": NewEntries},
+        request={"multipart/form-data": EntriesForm, "application/json": NewEntries},
         responses={201: shapes.EntriesAdded, 202: shapes.EntriesAdded},
         extensions={"x-problems": [404, 409, 413, 415]},
     )
@@ -208,7 +233,7 @@ class MatchHashes(Resource):
     @extend_schema(
         summary="What of this is known",
         description="A file, an asset, or one hash, against every list of the workspace and the shared ones.",
-        request={"multipart/form-data": shapes.MatchForm, "application/json": Wanted},
+        request={"multipart/form-data": MatchForm, "application/json": Wanted},
         responses=shapes.Matches,
         extensions={"x-problems": [404, 413, 415]},
     )

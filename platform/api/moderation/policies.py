@@ -14,10 +14,10 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from api.components import page_of
 from api.fields import Body, Number, Text, Whole
 from api.idempotency import Answer, Once
 from api.jobs.views import location
-from api.moderation import policy_shapes as shapes
 from api.moderation.forms import DocumentBody
 from api.paging import read_page, refuse_unknown
 from api.resource import Resource
@@ -25,7 +25,7 @@ from api.schema import IDEMPOTENCY, PAGING
 from tenants.accounts.permissions import ADMIN, MODERATE
 from tenants.errors import Invalid
 from tenants.jobs import selectors as jobs
-from tenants.moderation import activations, backtests, checking, installed, policies, starters
+from tenants.moderation import activations, backtests, checking, installed, policies, shapes, starters
 from tenants.moderation import policy_selectors as selectors
 from tenants.moderation.models import Policy, PolicyActivation, PolicyVersion
 from tenants.scope import tenant_scope
@@ -76,7 +76,7 @@ def warnings_of(document: Any) -> list[dict[str, str]]:
 class Policies(Resource):
     scopes = {"GET": MODERATE, "POST": MODERATE}
 
-    @extend_schema(summary="List policies", parameters=PAGING, responses=shapes.PolicyPage)
+    @extend_schema(summary="List policies", parameters=PAGING, responses=page_of(shapes.Policy))
     def get(self, request: Request) -> Response:
         refuse_unknown(request.query_params)
         page = read_page(request.query_params)
@@ -171,7 +171,7 @@ class OnePolicy(Existing):
 class Versions(Existing):
     scopes = {"GET": MODERATE, "POST": MODERATE}
 
-    @extend_schema(summary="List versions", parameters=PAGING, responses=shapes.PolicyVersionPage)
+    @extend_schema(summary="List versions", parameters=PAGING, responses=page_of(shapes.PolicyVersion))
     def get(self, request: Request, policy_id: uuid.UUID) -> Response:
         refuse_unknown(request.query_params)
         page = read_page(request.query_params)

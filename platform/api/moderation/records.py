@@ -12,12 +12,12 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from api.moderation import review_shapes as shapes
+from api.components import page_of
 from api.moderation.reviews import Moderating, id_in, read_text, whole_in
 from api.paging import read_choice, read_limit, refuse_unknown
 from api.schema import PAGING, choice
 from tenants.errors import Invalid
-from tenants.moderation import record, record_export, sealing, statements
+from tenants.moderation import record, record_export, sealing, shapes, statements
 from tenants.scope import tenant_scope
 
 MOST = 10**18
@@ -41,7 +41,7 @@ class Records(Moderating):
         summary="The record of decisions",
         description="Lines of ids and digests, the newest first; they are never changed.",
         parameters=[*PAGING, OpenApiParameter("audit", str, description="The id of an audit.")],
-        responses=shapes.RecordPage,
+        responses=page_of(shapes.RecordLine, "RecordPage"),
     )
     def get(self, request: Request) -> Response:
         query = request.query_params

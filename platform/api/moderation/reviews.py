@@ -17,9 +17,9 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from api.components import page_of
 from api.fields import Body, Flag, Number, Text, Whole
 from api.idempotency import Answer, Once
-from api.moderation import review_shapes as shapes
 from api.paging import read_choice, read_limit, read_page, refuse_unknown
 from api.paths import read_id
 from api.resource import Resource
@@ -29,7 +29,7 @@ from tenants.accounts.permissions import MODERATE
 from tenants.datasets.models import Asset
 from tenants.datasets.selectors import require_dataset
 from tenants.errors import Invalid, NotFound
-from tenants.moderation import bulk, cases, models, queue, review_serializers, reviews, undoing
+from tenants.moderation import bulk, cases, models, queue, review_serializers, reviews, shapes, undoing
 from tenants.moderation.models import Outcome
 from tenants.scope import tenant_scope
 
@@ -89,7 +89,7 @@ class Reviews(Moderating):
             OpenApiParameter("dataset", str, description="The id of a dataset."),
             OpenApiParameter("audit", str, description="The id of an audit."),
         ],
-        responses=shapes.ReviewPage,
+        responses=page_of(shapes.Review),
     )
     def get(self, request: Request) -> Response:
         query = request.query_params
@@ -402,7 +402,7 @@ class Outcomes(Moderating):
             OpenApiParameter("batch", str),
             OpenApiParameter("rule", str),
         ],
-        responses=shapes.OutcomePage,
+        responses=page_of(shapes.Outcome),
     )
     def get(self, request: Request) -> Response:
         query = request.query_params

@@ -15,10 +15,9 @@ from api.idempotency import Answer, Once
 from api.paths import read_id
 from api.resource import Resource
 from api.schema import IDEMPOTENCY
-from api.search import weight_shapes as shapes
 from tenants.accounts.permissions import SEARCH
 from tenants.errors import NotFound
-from tenants.retrieval import feedback
+from tenants.retrieval import feedback, shapes
 from tenants.retrieval.models import Feedback as FeedbackRow
 
 MAX_ID = 100

@@ -152,3 +152,28 @@ def _ids(fields: Any, places: Iterable[tuple[str, ...]]) -> Iterator[uuid.UUID]:
         for item in items:
             if isinstance(item, str):
                 yield Id().to_internal_value(item)
+
+
+class SearchForm(serializers.Serializer):
+    """The JSON fields as texts, and files beside them."""
+
+    image = serializers.FileField(required=False)
+    audio = serializers.FileField(required=False)
+    text = serializers.CharField(required=False)
+    task = serializers.CharField(required=False)
+    cursor = serializers.CharField(required=False)
+    video = serializers.CharField(required=False, help_text="JSON")
+    vector = serializers.CharField(required=False, help_text="JSON")
+    like = serializers.CharField(required=False, help_text="JSON")
+    unlike = serializers.CharField(required=False, help_text="JSON")
+    datasets = serializers.CharField(required=False, help_text="JSON")
+    modalities = serializers.CharField(required=False, help_text="JSON")
+    filter = serializers.CharField(required=False, help_text="JSON")
+    weights = serializers.CharField(required=False, help_text="JSON")
+    hybrid = serializers.CharField(required=False, help_text="JSON")
+    top_k = serializers.CharField(required=False, help_text="JSON")
+    exact = serializers.CharField(required=False, help_text="JSON")
+    explain = serializers.CharField(required=False, help_text="JSON")
+    highlight = serializers.CharField(required=False, help_text="JSON")
+    facets = serializers.CharField(required=False, help_text="JSON")
+    group = serializers.CharField(required=False)

@@ -11,6 +11,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from api.components import page_of
 from api.fields import Body, Number, Text, Whole
 from api.idempotency import Answer, Once
 from api.jobs.views import location
@@ -18,11 +19,11 @@ from api.paging import read_page, refuse_unknown
 from api.paths import read_id
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
-from api.search import map_shapes as shapes
 from tenants.accounts.permissions import READ, SEARCH, WRITE
 from tenants.errors import NotFound
 from tenants.jobs import selectors as jobs
 from tenants.learning import selectors as models
+from tenants.retrieval import shapes
 from tenants.retrieval.maps import colours, likeness, points, services
 from tenants.retrieval.models import EmbeddingMap
 from tenants.scope import tenant_scope
@@ -64,7 +65,7 @@ def as_dict(row: EmbeddingMap) -> dict[str, Any]:
 class Maps(Resource):
     scopes = {"GET": READ, "POST": WRITE}
 
-    @extend_schema(summary="List maps", parameters=PAGING, responses=shapes.MapPage)
+    @extend_schema(summary="List maps", parameters=PAGING, responses=page_of(shapes.MapShape))
     def get(self, request: Request) -> Response:
         refuse_unknown(request.query_params)
         page = read_page(request.query_params)

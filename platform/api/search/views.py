@@ -16,12 +16,11 @@ from rest_framework.request import Request
 from api.parsers import Form, read_form
 from api.rendering import to_json
 from api.resource import Resource, since
-from api.search import shapes
-from api.search.forms import JSON_FIELDS, SearchBody, require_named
+from api.search.forms import JSON_FIELDS, SearchBody, SearchForm, require_named
 from tenants.accounts.permissions import SEARCH
 from tenants.errors import Invalid
 from tenants.learning.selectors import public_name
-from tenants.retrieval import filters, search
+from tenants.retrieval import filters, search, shapes
 from tenants.retrieval.hydration import HYDRATED
 from tenants.retrieval.state import Hit
 from tenants.retrieval.vectors import DIMENSION
@@ -36,7 +35,7 @@ class Search(Resource):
     @extend_schema(
         summary="Search by text, picture, speech, vector, or several of them",
         description="Files go in a form: the JSON fields as form fields, `image` and `audio` as files.",
-        request={"application/json": SearchBody, "multipart/form-data": shapes.SearchForm},
+        request={"application/json": SearchBody, "multipart/form-data": SearchForm},
         responses={200: shapes.Found},
         extensions={"x-problems": [404, 410, 413, 415]},
     )

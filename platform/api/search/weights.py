@@ -11,18 +11,17 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from api import shapes as common
 from api.fields import Body, Flag, Number, Text
 from api.idempotency import Answer, Once
 from api.jobs.views import location
 from api.paging import read_page, refuse_unknown
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
-from api.search import weight_shapes as shapes
 from tenants.accounts.permissions import READ, TRAIN, WRITE
 from tenants.errors import Conflict
 from tenants.jobs import selectors as jobs
-from tenants.retrieval import gate_training, tasks
+from tenants.jobs.shapes import JobAccepted
+from tenants.retrieval import gate_training, shapes, tasks
 from tenants.retrieval.models import SearchTask
 from tenants.scope import tenant_scope
 
@@ -179,7 +178,7 @@ class TrainGate(Resource):
         ),
         parameters=[IDEMPOTENCY],
         request=None,
-        responses={202: common.JobAccepted},
+        responses={202: JobAccepted},
         extensions={"x-problems": [409, 422]},
     )
     def post(self, request: Request) -> HttpResponse:

@@ -13,18 +13,18 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.assets.content import NOTHING, RANGE
+from api.components import page_of
 from api.fields import Body, Flag
 from api.idempotency import Answer, Once
 from api.jobs.views import location
 from api.paging import read_page, refuse_unknown
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
-from api.transfer import care_shapes as shapes
 from tenants.accounts.permissions import ADMIN
 from tenants.datasets import serving
 from tenants.events.models import Export
 from tenants.jobs import selectors as jobs
-from tenants.pipeline.transfer import exports
+from tenants.pipeline.transfer import exports, shapes
 from tenants.scope import tenant_scope
 
 
@@ -37,7 +37,7 @@ class NewExport(Body):
 class Exports(Resource):
     scopes = {"GET": ADMIN, "POST": ADMIN}
 
-    @extend_schema(summary="List exports", parameters=PAGING, responses=shapes.ExportPage)
+    @extend_schema(summary="List exports", parameters=PAGING, responses=page_of(shapes.Export))
     def get(self, request: Request) -> Response:
         refuse_unknown(request.query_params)
         page = read_page(request.query_params)

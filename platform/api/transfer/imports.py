@@ -12,9 +12,11 @@ from django.http import HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from api.components import page_of
 from api.fields import Body, Flag, Object, Text
 from api.idempotency import Answer, Once
 from api.jobs.views import location
@@ -22,14 +24,13 @@ from api.paging import read_choice, read_limit, read_page, refuse_unknown
 from api.parsers import read_form
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING, choice
-from api.transfer import shapes
 from tenants.accounts.permissions import READ, WRITE
 from tenants.datasets.models import Import, ImportRow
 from tenants.datasets.resumable import file_of
 from tenants.datasets.selectors import require_dataset
 from tenants.errors import Invalid
 from tenants.jobs import selectors as jobs
-from tenants.pipeline.transfer import import_receipts, imports
+from tenants.pipeline.transfer import import_receipts, imports, shapes
 from tenants.scope import tenant_scope
 
 OUTCOME = choice("outcome", ImportRow.Outcome.values)
@@ -39,6 +40,18 @@ MAPPING_HELP = (
     '`metadata`: `"*"` or `{column: key}`. Guessed if absent.'
 )
 OPTIONS_HELP = "How to read: encoding, delimiter and the like, as a preview shows them."
+
+
+class ImportForm(serializers.Serializer):
+    """A file, or an upload; the other fields as JSON texts."""
+
+    file = serializers.FileField(required=False)
+    upload = serializers.CharField(
+        required=False, help_text="The id of a finished upload, instead of a file."
+    )
+    mapping = serializers.CharField(required=False, help_text="JSON")
+    options = serializers.CharField(required=False, help_text="JSON")
+    start = serializers.CharField(required=False, help_text="JSON: true or false")
 
 
 class NewImport(Body):
@@ -70,7 +83,9 @@ class Imports(Resource):
     def find(self, dataset_id: uuid.UUID | None) -> None:
         require_dataset(dataset_id)
 
-    @extend_schema(summary="List the imports of a dataset", parameters=PAGING, responses=shapes.ImportPage)
+    @extend_schema(
+        summary="List the imports of a dataset", parameters=PAGING, responses=page_of(shapes.Import)
+    )
     def get(self, request: Request, dataset_id: uuid.UUID) -> Response:
         refuse_unknown(request.query_params)
         page = read_page(request.query_params)
@@ -90,7 +105,7 @@ class Imports(Resource):
             "(in CSV as JSON)."
         ),
         parameters=[IDEMPOTENCY],
-        request={"multipart/form-data": shapes.ImportForm, "application/json": NewImport},
+        request={"multipart/form-data": ImportForm, "application/json": NewImport},
         responses={202: shapes.ImportStarted, 201: shapes.ImportDrafted},
         extensions={"x-problems": [403, 409, 413, 415, 507]},
     )
@@ -205,7 +220,7 @@ class Rows(Existing):
     @extend_schema(
         summary="The receipt, row by row",
         parameters=[*PAGING, OUTCOME],
-        responses=shapes.ImportRowPage,
+        responses=page_of(shapes.ImportLine, "ImportRowPage"),
     )
     def get(self, request: Request, import_id: uuid.UUID) -> Response:
         query = request.query_params

@@ -12,14 +12,14 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from api.components import page_of
 from api.fields import Body, Text
 from api.idempotency import Answer, Once
 from api.paging import read_choice, read_page, refuse_unknown
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING, choice
-from api.webhooks import shapes
 from tenants.accounts.permissions import ADMIN
-from tenants.events import endpoints, replays, ssrf_guard
+from tenants.events import endpoints, replays, shapes, ssrf_guard
 from tenants.events.models import Webhook, WebhookDelivery
 from tenants.events.webhooks import TYPES
 from tenants.scope import tenant_scope
@@ -75,7 +75,7 @@ class Hooks(Resource):
 class Webhooks(Resource):
     scopes = {"GET": ADMIN, "POST": ADMIN}
 
-    @extend_schema(summary="List webhooks", parameters=PAGING, responses=shapes.WebhookPage)
+    @extend_schema(summary="List webhooks", parameters=PAGING, responses=page_of(shapes.WebhookShape))
     def get(self, request: Request) -> Response:
         refuse_unknown(request.query_params)
         page = read_page(request.query_params)
@@ -185,7 +185,7 @@ class Deliveries(Hooks):
     @extend_schema(
         summary="List deliveries",
         parameters=[*PAGING, choice("state", STATES)],
-        responses=shapes.DeliveryPage,
+        responses=page_of(shapes.DeliveryShape),
     )
     def get(self, request: Request, webhook_id: uuid.UUID) -> Response:
         refuse_unknown(request.query_params, "state")

@@ -1,0 +1,94 @@
+"""Keys, people and usage as the API shows them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated
+
+from tenants.accounts.permissions import ROLES, SCOPES
+from tenants.shapes import Choices, Doc, Shape
+
+
+class Key(Shape):
+    id: str
+    name: str
+    prefix: str
+    scopes: list[Annotated[str, Choices(SCOPES)]]
+    created_at: dt.datetime
+    expires_at: dt.datetime | None
+    last_used_at: dt.datetime | None
+    revoked_at: dt.datetime | None
+
+
+class NewKey(Key):
+    token: Annotated[str | None, Doc("Shown once; null in a replayed answer.")]
+
+
+class Member(Shape):
+    id: str
+    email: str
+    name: str
+    role: Annotated[str, Choices(list(ROLES))]
+    second_factor: bool
+    since: dt.datetime
+
+
+class Invitation(Shape):
+    id: str
+    email: str
+    role: Annotated[str, Choices(list(ROLES))]
+    created_at: dt.datetime
+    expires_at: dt.datetime
+    mailed_at: dt.datetime | None
+
+
+class NewInvitation(Invitation):
+    link: Annotated[str | None, Doc("Shown once; null where it was mailed, and in a replayed answer.")]
+
+
+class UsageDay(Shape):
+    day: dt.date
+    kind: str
+    amount: float
+
+
+class TenantName(Shape):
+    id: str
+    slug: str
+    name: str
+
+
+class PlanName(Shape):
+    slug: str
+    name: str
+    rate_per_minute: int | None
+
+
+class KeyName(Shape):
+    id: str
+    prefix: str
+
+
+class Quota(Shape):
+    used: float
+    reserved: float
+    limit: Annotated[float | None, Doc("Null: unlimited.")]
+
+
+class Quotas(Shape):
+    requests: Quota
+    assets: Quota
+    bytes: Quota
+    vectors: Quota
+    generations: Quota
+    cpu_s: Quota
+    gpu_s: Quota
+
+
+class Me(Shape):
+    key: KeyName
+    scopes: list[Annotated[str, Choices(SCOPES)]]
+    tenant: TenantName
+    plan: PlanName
+    malware_scan: Annotated[str, Choices(("off", "on", "unreachable"))]
+    quotas: Quotas

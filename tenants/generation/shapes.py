@@ -1,0 +1,63 @@
+"""What is generated as the API shows them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated
+
+from tenants.generation.models import Generation
+from tenants.jobs.shapes import Job
+from tenants.shapes import Choices, Doc, JsonObject, Shape
+
+
+class GenerationResult(Shape):
+    kind: Annotated[str, Choices(Generation.KINDS)]
+    asset: Annotated[str | None, Doc("Null where the policy kept it out.")]
+    score: Annotated[float | None, Doc("How well it fits the prompt, by the joint space: -1 to 1.")]
+    scores: Annotated[list[float], Doc("Of every candidate that was drawn.")]
+    how: Annotated[
+        str,
+        Choices(("model", "rules", "layout")),
+        Doc("`layout`: parts by a model, put together by rules; `rules`: composed without a model."),
+    ]
+    model: Annotated[str, Doc("Name and version, as in its manifest.")]
+    provenance: Annotated[JsonObject, Doc("What was read back before it was released: `c2pa`, `watermark`.")]
+    audit: Annotated[str | None, Doc("Of the file; null where no policy was in force.")]
+    decision: Annotated[str | None, Doc("Of that audit, where the policy is enforced.")]
+    moderation: Annotated[str | None, Doc("As of the asset now.")]
+
+
+class GenerationShape(Shape):
+    id: str
+    state: Annotated[
+        str,
+        Choices(Generation.State.values),
+        Doc("`blocked`: the policy refused the prompt, or all that was made; `error` says so."),
+    ]
+    prompt: str
+    negative: str
+    outputs: list[Annotated[str, Choices(Generation.KINDS)]]
+    seed: int
+    steps: int
+    guidance: float
+    width: int
+    height: int
+    seconds: float
+    candidates: Annotated[int, Doc("Pictures that are drawn, of which the best is kept.")]
+    dataset: Annotated[str, Doc("Where what is made is kept.")]
+    score: Annotated[float | None, Doc("Of all results that have one, on average.")]
+    models: Annotated[JsonObject, Doc("By kind.")]
+    results: list[GenerationResult]
+    variation_of: str | None
+    remix_of: str | None
+    prompt_audit: Annotated[str | None, Doc("The audit of the words; null where there was none.")]
+    job: str | None
+    error: JsonObject | None
+    created_by: str
+    created_at: dt.datetime
+    finished_at: dt.datetime | None
+
+
+class GenerationAccepted(Shape):
+    generation: GenerationShape
+    job: Job

@@ -1,0 +1,97 @@
+"""Models, their promotions and golden queries as the API shows them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated
+
+from tenants.jobs.shapes import Job
+from tenants.learning.models import LearntModel, Promotion
+from tenants.shapes import UNSET, Choices, Doc, JsonObject, Maybe, Shape
+
+
+class PromotionState(Shape):
+    id: str
+    model: str
+    replaces: Annotated[str, Doc("What served searches when it began.")]
+    state: Annotated[str, Choices(Promotion.State.values)]
+    report: Annotated[
+        JsonObject | None,
+        Doc(
+            "Once embedded: `overlap` of the ten best, figures `before` and `after` on `golden` "
+            "queries and on captions that were `held_out` from training, with their `change` and its "
+            "interval, and why it is `worse`."
+        ),
+    ]
+    override_reason: str | None
+    job: str | None
+    error: JsonObject | None
+    created_by: str
+    created_at: dt.datetime
+    embedded_at: dt.datetime | None
+    finished_at: dt.datetime | None
+
+
+class LearntModelShape(Shape):
+    id: Annotated[str, Doc("Of a built-in space its slug.")]
+    name: str
+    number: int | None
+    built_in: bool
+    space: Annotated[str, Doc("As searches and vectors name it: id and version.")]
+    parent: Annotated[str | None, Doc("What it was trained from.")]
+    state: Annotated[str, Choices(LearntModel.State.values)]
+    stage: Annotated[str | None, Choices(LearntModel.Stage.values)]
+    method: Annotated[str | None, Choices(LearntModel.Method.values)]
+    settings: JsonObject | None
+    data: Annotated[
+        JsonObject | None, Doc("Datasets, counts, splits, and `quality`, the report before training.")
+    ]
+    metrics: Annotated[
+        JsonObject | None, Doc("On the test split, beside the parent's and the traditional methods'.")
+    ]
+    estimate: JsonObject | None
+    cost: JsonObject | None
+    encoders: Annotated[JsonObject | None, Doc("Of a built-in space.")]
+    bytes: int
+    sha256: str | None
+    job: str | None
+    error: Annotated[JsonObject | None, Doc("Why its training ended without a model.")]
+    promotion: Annotated[PromotionState | None, Doc("The newest one.")]
+    created_by: str | None
+    created_at: dt.datetime | None
+    trained_at: dt.datetime | None
+    promoted_at: dt.datetime | None
+    retired_at: dt.datetime | None
+
+
+class LearntModelWithCurves(LearntModelShape):
+    curves: Maybe[Annotated[list[JsonObject], Doc("Also while it is being trained.")]] = UNSET
+
+
+class FinetuneAccepted(Shape):
+    model: LearntModelShape
+    job: Job
+
+
+class PromotionAccepted(Shape):
+    model: LearntModelShape
+    promotion: PromotionState
+    job: Job
+
+
+class RolledBack(Shape):
+    model: LearntModelShape
+    live: Annotated[LearntModelShape, Doc("What serves searches now.")]
+
+
+class QueryPicture(Shape):
+    asset: str
+
+
+class GoldenQueryShape(Shape):
+    id: str
+    text: str | None
+    image: QueryPicture | None
+    relevant: list[str]
+    created_by: str
+    created_at: dt.datetime

@@ -1,0 +1,47 @@
+"""Receipts of erasures as the API shows them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated
+
+from tenants.events.models import Erasure as ErasureRow
+from tenants.jobs.shapes import Job
+from tenants.shapes import Choices, Doc, JsonObject, Shape
+
+
+class Erasure(Shape):
+    """The receipt of an erasure. It holds nothing of what was erased."""
+
+    id: str
+    kind: Annotated[str, Choices(ErasureRow.Kind.values)]
+    target: Annotated[str | None, Doc("The id of the asset or dataset.")]
+    subject_hash: Annotated[str | None, Doc("A keyed hash of whose data was asked for.")]
+    job: str | None
+    requested_by: str
+    matched: Annotated[int, Doc("Assets that were meant when it was asked for.")]
+    removed: Annotated[
+        JsonObject, Doc("`assets`, `rows` by table, `files` by kind, `bytes`, and what else named them.")
+    ]
+    remains: Annotated[JsonObject, Doc("`places` that still hold something, and until when.")]
+    verified: Annotated[bool, Doc("A last look found nothing more.")]
+    created_at: dt.datetime
+    finished_at: dt.datetime | None
+
+
+class ErasureAccepted(Shape):
+    erasure: Erasure
+    job: Job
+
+
+class DatasetShare(Shape):
+    id: str
+    name: str
+    assets: int
+    bytes: int
+
+
+class ErasurePreview(Shape):
+    matched: int
+    bytes: int
+    datasets: list[DatasetShare]

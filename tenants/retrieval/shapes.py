@@ -1,0 +1,218 @@
+"""Searches, weights, feedback and maps as the API shows them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Annotated
+
+from msgspec import Meta
+
+from tenants.datasets.models import Asset as AssetRow
+from tenants.datasets.shapes import Asset
+from tenants.jobs.shapes import Job
+from tenants.retrieval.models import EmbeddingMap
+from tenants.retrieval.models import Feedback as FeedbackRow
+from tenants.shapes import UNSET, Choices, Doc, Json, JsonObject, Maybe, Page, Shape
+
+
+class Matched(Shape):
+    modality: Annotated[str, Choices(AssetRow.Modality.values)]
+    segment: Maybe[
+        Annotated[
+            JsonObject,
+            Doc(
+                "Of a long text `start_char` and `end_char` of the passage; of sound and film `start_s` "
+                "and `end_s`; of captions but the first `caption`, its place among them, counted from 0."
+            ),
+        ]
+    ] = UNSET
+
+
+class Highlight(Shape):
+    field: Annotated[
+        str, Doc("`passage`, `transcript`, `excerpt`, `caption`, `filename`, or `metadata.` and a key.")
+    ]
+    text: Annotated[str, Doc("A piece of it, as it is: escape it before it becomes HTML.")]
+    marks: Annotated[
+        list[Annotated[list[int], Meta(min_length=2, max_length=2)]],
+        Doc("Where words of the query stand in `text`: start and end in Unicode characters."),
+    ]
+
+
+class Duplicate(Shape):
+    asset: str
+    score: float
+
+
+class Result(Shape):
+    asset: Asset
+    score: float
+    matched: Matched
+    highlights: Maybe[Annotated[list[Highlight], Doc("Where `highlight` was sent.")]] = UNSET
+    duplicates: Maybe[
+        Annotated[list[Duplicate], Doc("Where `group` was sent: what is folded into this.")]
+    ] = UNSET
+
+
+class Model(Shape):
+    id: Annotated[str, Doc("As in `/models/{id}`.")]
+    version: str
+    dimension: Annotated[int, Doc("How many numbers its vectors have.")]
+
+
+class Index(Shape):
+    generation: str
+    kind: str
+    size: int
+    recall_estimate: float
+
+
+class Weighing(Shape):
+    task: str
+    prior: Annotated[Mapping[str, float], Doc("The task's weights for these parts; they sum to 1.")]
+    confidence: Annotated[
+        Mapping[str, Mapping[str, float]], Doc("What was measured of each part that was sent.")
+    ]
+    agreement: Annotated[Mapping[str, float], Doc("The cosine of each two parts.")]
+    gate: Annotated[str | None, Doc("Null where the weights are fixed.")]
+    factors: Annotated[
+        Mapping[str, float], Doc("By what the gate multiplied each weight, before they were scaled.")
+    ]
+    why: Annotated[list[str], Doc("The same in words.")]
+
+
+class Explained(Shape):
+    timings_ms: Mapping[str, float]
+    parts: Mapping[str, float]
+    weighing: Annotated[Weighing | None, Doc("Why the parts weigh what they do; null on further pages.")]
+    cache: Annotated[
+        Mapping[str, Annotated[str, Choices(("process", "valkey", "shared", "miss", "bypass"))]],
+        Doc("Who answered for `embedding` and for `candidates`."),
+    ]
+    filter: JsonObject | None
+
+
+class FacetValue(Shape):
+    value: Annotated[Json, Doc("A value, or of numbers and times the conditions of a range, as in `filter`.")]
+    count: int
+
+
+class Facet(Shape):
+    type: Annotated[str, Choices(("text", "tags", "bool", "number", "time"))]
+    values: list[FacetValue]
+    min: Maybe[Json] = UNSET
+    max: Maybe[Json] = UNSET
+
+
+class Found(Shape):
+    search_id: str
+    results: list[Result]
+    next: str | None
+    total_candidates: int
+    weights: Mapping[str, float]
+    transcript: Maybe[str] = UNSET
+    model: Model
+    index: Index
+    cache: Annotated[str, Choices(("hit", "miss", "bypass"))]
+    took_ms: float
+    facets: Maybe[Annotated[Mapping[str, Facet], Doc("Where `facets` was sent, on the first page.")]] = UNSET
+    explain: Maybe[Explained] = UNSET
+
+
+class Rule(Shape):
+    when: Annotated[list[str], Doc("Beginnings of words, of which the query names one.")]
+    weights: Mapping[str, float]
+
+
+class TaskShape(Shape):
+    slug: str
+    description: str
+    weights: Mapping[str, float]
+    rules: list[Rule]
+    dynamic: Annotated[bool, Doc("Whether weights are corrected for each query.")]
+    built_in: bool
+    created_at: dt.datetime | None
+
+
+class TaskPage(Page):
+    results: list[TaskShape]
+    built_in: Annotated[list[TaskShape], Doc("All of them, on every page.")]
+
+
+class FeedbackShape(Shape):
+    id: str
+    search_id: str
+    asset: str
+    kind: Annotated[str, Choices(FeedbackRow.Kind.values)]
+    rank: Annotated[int, Doc("At which the asset was shown, from 1.")]
+    created_at: dt.datetime
+
+
+class GateFeedback(Shape):
+    usable: Annotated[int, Doc("Searches of several parts in which something was chosen.")]
+    needed: int
+
+
+class GateShape(Shape):
+    source: Annotated[str, Choices(("built-in", "own"))]
+    number: int | None
+    trained_at: dt.datetime | None
+    report: Maybe[Annotated[JsonObject, Doc("How it did on searches that it had not seen.")]] = UNSET
+    feedback: GateFeedback
+
+
+class MapShape(Shape):
+    id: str
+    name: str
+    method: Annotated[str, Choices(EmbeddingMap.Method.values)]
+    state: Annotated[str, Choices(EmbeddingMap.State.values)]
+    model: Annotated[str, Doc("The model whose vectors it shows, by id or slug.")]
+    space: Annotated[str, Doc("As searches and vectors name it.")]
+    datasets: Annotated[list[str], Doc("Empty for all.")]
+    modality: str | None
+    params: Annotated[
+        JsonObject, Doc("Of UMAP: `neighbours`, `min_dist`, `seed`; `most`: assets that it shows.")
+    ]
+    total: Annotated[int, Doc("Assets that fitted when it was drawn; 0 for PCA, which is drawn when asked.")]
+    points: Annotated[int, Doc("Of these, how many were taken.")]
+    details: Annotated[
+        JsonObject, Doc("`kept_neighbours`: of ten nearest assets, the share that is near in it, too.")
+    ]
+    job: str | None
+    error: JsonObject | None
+    created_by: str
+    created_at: dt.datetime
+    finished_at: dt.datetime | None
+
+
+class MapAccepted(Shape):
+    map: MapShape
+    job: Job
+
+
+class MapPoints(Shape):
+    """Columns of one length: the point at place 3 is `ids[3]`, `x[3]`, `y[3]`."""
+
+    method: Annotated[str, Choices(EmbeddingMap.Method.values)]
+    model: str
+    total: Annotated[int, Doc("Assets that fit; more than there are points where it is a sample.")]
+    details: Annotated[
+        JsonObject, Doc("`kept_neighbours`, and of PCA the shares of variance that are `explained`.")
+    ]
+    ids: list[str]
+    x: list[float]
+    y: list[float]
+    columns: Annotated[
+        JsonObject,
+        Doc(
+            "`dataset`, `modality`, `status`, `verdict` and, with `colour`, `field`: `values` and "
+            "`codes` into them (-1: none, -2: another value), or `numbers`."
+        ),
+    ]
+
+
+class Similarity(Shape):
+    model: str
+    assets: Annotated[list[str], Doc("In an order that puts like beside like.")]
+    matrix: Annotated[list[list[float]], Doc("Cosines, -1 to 1, in that order.")]
