@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -139,7 +140,7 @@ def _builder_mb(process: Any) -> tuple[float, float]:
     try:
         if not any("ml.indexes.build" in word for word in process.cmdline()):
             return 0.0, 0.0
-        lines = open(f"/proc/{process.pid}/smaps_rollup").read().splitlines()[1:]  # noqa: PTH123, SIM115
+        lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()[1:]
     except Exception:  # it has ended meanwhile
         return 0.0, 0.0
     sizes = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines}

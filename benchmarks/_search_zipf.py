@@ -37,7 +37,7 @@ def zipf(bench: Bench) -> list[Line]:
     texts, queries = _distinct(bench)
     asked = _trace()
     log = Log(bench, tenant, texts, queries[: len(texts)])
-    with _writing(Writer(bench, tenant, log, _hot(asked, len(texts)))):
+    with _Writing(Writer(bench, tenant, log, _hot(asked, len(texts)))):
         run, replies, compacted = _ask(bench, tenant, queries, asked)
     log.read_vectors()
     found = _checked(bench, log, queries, replies)
@@ -81,7 +81,7 @@ def _hot(asked: np.ndarray, texts: int) -> list[int]:
     return np.argsort(-counts).tolist()
 
 
-class _writing:  # noqa: N801 - reads as a statement
+class _Writing:
     """Ten writes a second while the block runs."""
 
     def __init__(self, writer: Writer) -> None:

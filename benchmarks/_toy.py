@@ -72,7 +72,7 @@ def erased_after() -> Iterator[None]:
 def main(chosen: list[str]) -> None:
     sys.path.append(str(HERE))
     # First, as it reads where figures go, and a stack has a folder of its own.
-    import _report  # noqa: F401
+    importlib.import_module("_report")
     from _stack import SHARED, start_django
 
     from standalone.stack import Stack

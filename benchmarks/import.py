@@ -21,6 +21,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ def run() -> dict[str, Any]:
     pixels = [decoder.image(_spooled(photo)).pixels for photo in photos[: sized(120, 2)]]
     with tempfile.TemporaryDirectory(dir=OUT) as folder, stack_in(Path(folder)) as stack:
         client, neighbour = Client(stack, "grocery"), Neighbour(Client(stack, "clinic"))
-        watch = lambda: Watch(stack, "worker-bulk")  # noqa: E731
+        watch = partial(Watch, stack, "worker-bulk")
         import_file(client, watch(), "warm-up.csv", table(sized(500, 5), 0))
         figures["texts"] = import_file(client, watch(), "small.csv", small)
         figures["again"] = _again(client, watch(), figures["texts"]["dataset"], small)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import sys
+from functools import partial
 from typing import Any
 
 import _latency
@@ -274,7 +275,7 @@ def main() -> int:
         "space": {"id": space.id, "version": space.version, "sha256": space.manifest["sha256"]}
     }
     for section in (photos, products, fashion, sentences, latency):
-        figures |= report.run(section.__name__, lambda: section(encoded)) or {}  # noqa: B023 - called at once
+        figures |= report.run(section.__name__, partial(section, encoded)) or {}
     figures["over HTTP"] = report.run("over HTTP", query.run)
     if figures["over HTTP"]:
         report.judge("over HTTP", [query.promise(figures["over HTTP"]["new"])])

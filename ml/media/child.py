@@ -130,11 +130,8 @@ def _pieces(request: dict[str, Any]) -> Iterator[Piece]:
 
 def load_codecs() -> None:
     """Import whatever any request may need: afterwards no file has to be opened."""
-    import encodings.cp1252
-    import encodings.latin_1
-    import encodings.utf_16
-    import encodings.utf_16_be
-    import encodings.utf_16_le  # noqa: F401
+    for codec in ("cp1252", "latin_1", "utf_16", "utf_16_be", "utf_16_le"):
+        importlib.import_module(f"encodings.{codec}")
 
     import av
     from PIL import Image

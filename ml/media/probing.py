@@ -66,9 +66,8 @@ def _decoded(stream: Any, packet: Any) -> list[Any]:
 
 
 def _size(source: Source, picture: Any | None) -> tuple[int, int] | tuple[None, None]:
-    if picture is None:
+    if picture is None or source.picture is None:
         return None, None
-    assert source.picture is not None  # noqa: S101 - for the type checker
     size = shown_size(picture, source.picture.sample_aspect_ratio)
     return size if turns(picture) % 2 == 0 else (size[1], size[0])
 

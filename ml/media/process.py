@@ -79,7 +79,8 @@ class Child:
         )
         theirs.close()
         self._usage = psutil.Process(self._process.pid)
-        assert self._process.stdout  # noqa: S101 - for the type checker
+        if self._process.stdout is None:
+            raise RuntimeError("the child has no pipe")
         self._output = self._process.stdout.fileno()
         self._early = b""
         with contextlib.suppress(OSError):

@@ -46,7 +46,23 @@ _NO_PICTURE = (2, 9)
 _VARIANTS = re.compile(r"^(man|woman|men|women)\b(?!$)|skin tone|^keycap|^regional indicator")
 #: Words that say nothing about the family.
 _GENERIC = frozenset(
-    "face person people symbol sign button medium small large light dark black white the of".split()  # noqa: SIM905
+    (
+        "face",
+        "person",
+        "people",
+        "symbol",
+        "sign",
+        "button",
+        "medium",
+        "small",
+        "large",
+        "light",
+        "dark",
+        "black",
+        "white",
+        "the",
+        "of",
+    )
 )
 _COLOURS = frozenset(["red", "orange", "yellow", "green", "blue", "purple", "brown", "pink", "grey"])
 

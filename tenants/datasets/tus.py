@@ -171,7 +171,8 @@ class _Files(Storage):
         expires_at: datetime | None = None,
         is_partial: bool = False,
     ) -> None:
-        assert upload_length is not None and expires_at is not None  # noqa: S101 - for the type checker
+        if upload_length is None or expires_at is None:
+            raise ValueError("an upload has a length and an end")
         with tenant_scope(self.tenant_id):
             resumable.begin(
                 upload_id=uuid.UUID(upload_id),

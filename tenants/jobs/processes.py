@@ -49,8 +49,7 @@ class Child:
                 yield found
 
     def _read(self, said: queue.SimpleQueue[str | None]) -> None:
-        assert self._process.stdout  # noqa: S101 - for the type checker
-        for line in self._process.stdout:
+        for line in self._process.stdout or ():
             said.put(line)
         said.put(None)
 

@@ -163,8 +163,8 @@ def _on_scale(key: str, value: Any, kinds: set[str], place: str) -> float:
         )
     if kinds:
         _fitting(key, value, kinds & {"number", "time"}, place)
-    number = _ordered(value)
-    assert number is not None  # noqa: S101 - parse refused the rest
+    if (number := _ordered(value)) is None:
+        raise TypeError(f"parse let {value!r} through")
     return number
 
 

@@ -24,7 +24,9 @@ class Receiver:
         self.port = self.server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}/hook?a=1"
 
-    def _handler(receiver) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - the handler has a self of its own
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        receiver = self
+
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -39,7 +41,8 @@ class Receiver:
                     number = len(receiver.requests)
                 receiver.answer(self, number)
 
-            do_GET = do_POST  # noqa: N815
+            def do_GET(self) -> None:
+                self.do_POST()
 
             def log_message(self, *args: Any) -> None:
                 """Silent."""

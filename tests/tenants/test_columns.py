@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -210,7 +211,10 @@ def test_conditions_that_nobody_can_meet_or_that_everyone_meets(shelf, tmp_path)
     with tenant_scope(shelf.party.id):
         columns.export_facets(ids, Path(tmp_path))
         postings = Postings.open(tmp_path)
-        resolve = lambda given: columns.resolve(filters.parse(given), None, postings, 2).tolist()  # noqa: E731
+
+        def resolve(given: dict[str, Any]) -> list[bool]:
+            return columns.resolve(filters.parse(given), None, postings, 2).tolist()
+
         assert resolve({}) == [True, True]
         assert resolve({"nobody's": 1}) == [False, False]
         assert resolve({"nobody's": {"ne": 1, "exists": False}}) == [True, True]

@@ -123,7 +123,8 @@ def _path(form: Form, name: str) -> Path | None:
     if not file.size:
         raise Invalid("The file is empty.", pointer=f"/{name}")
     # The upload handler spools to disk; the file goes away with the request.
-    assert isinstance(file, TemporaryUploadedFile)  # noqa: S101 - for the type checker
+    if not isinstance(file, TemporaryUploadedFile):
+        raise TypeError("uploads are spooled to disk")
     return Path(file.temporary_file_path())
 
 

@@ -118,7 +118,8 @@ class _Child:
             stderr=subprocess.DEVNULL,
             bufsize=0,
         )
-        assert self._process.stdin and self._process.stdout  # noqa: S101 - for the type checker
+        if self._process.stdin is None or self._process.stdout is None:
+            raise RuntimeError("the child has no pipes")
         self._input, self._output = self._process.stdin, self._process.stdout.fileno()
         self._early, self._at = bytearray(), 0
 

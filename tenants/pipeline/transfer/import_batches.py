@@ -102,7 +102,8 @@ class Batch:
         entry.external_id, entry.has_id = external_id or _derived_id(entry), external_id is not None
 
     def _saved(self, item: importers.Item, path: Path) -> IO[bytes]:
-        assert item.save is not None  # noqa: S101 - for the type checker
+        if item.save is None:
+            raise RuntimeError(f"row {item.row} has no file")
         self._paths.append(path)
         item.save(path, settings.MAX_UPLOAD_BYTES)
         stream = path.open("rb")
