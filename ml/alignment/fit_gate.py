@@ -1,25 +1,30 @@
-"""Fitting a gate to queries whose right answers are known: gradients by hand, so that NumPy is all it needs.
+"""Fitting a gate to queries whose right answers are known. Only what fits loads torch, not this module.
 
 The loss is the one that search cares about: the softmax over an index's vectors of the weighted sum of the parts'
-scores, of which the right ones should have most (InfoNCE, van den Oord et al. 2018, with several positives). Adam
-(Kingma and Ba 2015); early stopping on a part of the groups; seeds give equal results.
+scores, of which the right ones should have most (InfoNCE, van den Oord et al. 2018, with several positives). Early
+stopping on a part of the groups; seeds give equal results.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ml.alignment.gating import INPUTS, LIMIT, PARTS, Network
 
+if TYPE_CHECKING:
+    import torch
+
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
-Gradients = dict[str, Floats]
 
 HIDDEN = 24
+#: What is learnt of a network; its other arrays standardise the inputs.
+LEARNT = ("inner", "inner_bias", "outer", "outer_bias")
 #: What stands for no candidate.
 NOTHING = -9.0
 
@@ -100,11 +105,17 @@ def combined(weights: Floats, examples: Examples) -> Floats:
     return np.einsum("np,npc->nc", weights, examples.scores)
 
 
+def _softmax(logits: Floats) -> Floats:
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
 def loss_of(network: Network, examples: Examples, settings: Settings) -> float:
-    total = examples.importance.sum()
-    return float(
-        (_losses(weights_of(network, examples), examples, settings)[0] * examples.importance).sum() / total
-    )
+    """The mean over the queries, by their importance."""
+    import torch
+
+    with torch.no_grad():
+        return float(_loss(_tensors(network), network, examples, settings))
 
 
 def fit(
@@ -115,14 +126,35 @@ def fit(
     each: Callable[[int], None] = lambda epoch: None,
 ) -> Network:
     """The network that does best on ``held``, found from ``start`` on ``train``. Calls ``each`` before each epoch."""
+    import torch
+
+    threads = torch.get_num_threads()
+    # Arrays of a few kilobytes: threads would wait for each other more than they work.
+    torch.set_num_threads(1)
+    try:
+        return _fitted(start, train, held, settings, each)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fitted(
+    start: Network, train: Examples, held: Examples, settings: Settings, each: Callable[[int], None]
+) -> Network:
+    import torch
+
     random = np.random.default_rng(settings.seed)
-    network = best = start
-    lowest, since, adam = loss_of(start, held, settings), 0, _Adam(settings.rate)
+    origin, learnt = _tensors(start), _tensors(start)
+    adam = torch.optim.Adam([values.requires_grad_() for values in learnt.values()], settings.rate)
+    best, lowest, since = start, loss_of(start, held, settings), 0
     for epoch in range(settings.epochs):
         each(epoch)
         for rows in _batches(len(train), settings.batch, random):
             batch = _varied(train.take(rows), settings, random)
-            network = adam.step(network, _gradients(network, start, batch, settings))
+            drift = torch.stack([(learnt[name] - origin[name]).square().sum() for name in LEARNT]).sum()
+            adam.zero_grad()
+            (_loss(learnt, start, batch, settings) + settings.decay / 2 * drift).backward()
+            adam.step()
+        network = replace(start, **{name: values.detach().numpy().copy() for name, values in learnt.items()})
         found = loss_of(network, held, settings)
         since = 0 if found < lowest else since + 1
         if found < lowest:
@@ -155,62 +187,30 @@ def _varied(batch: Examples, settings: Settings, random: np.random.Generator) ->
     return replace(batch, inputs=inputs.astype(np.float32))
 
 
-# --- Gradients -------------------------------------------------------------------------------------------
+# --- The loss --------------------------------------------------------------------------------------------
 
 
-def _softmax(logits: Floats) -> Floats:
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+def _tensors(network: Network) -> dict[str, torch.Tensor]:
+    import torch
+
+    return {name: torch.tensor(getattr(network, name)) for name in LEARNT}
 
 
-def _losses(weights: Floats, examples: Examples, settings: Settings) -> tuple[Floats, Floats]:
-    """The loss of each query [n], and its gradient by the weights [n, p]."""
-    logits = combined(weights, examples) / settings.temperature
-    everything = _softmax(logits)
-    right = np.where(examples.right, everything, 0.0)
-    share = np.maximum(right.sum(axis=1, keepdims=True), 1e-12)
-    by_score = (everything - right / share) / settings.temperature
-    return -np.log(share[:, 0]), np.einsum("nc,npc->np", by_score, examples.scores)
+def _loss(
+    learnt: dict[str, torch.Tensor], network: Network, examples: Examples, settings: Settings
+) -> torch.Tensor:
+    """Of ``network`` with these arrays in the place of its own, as ``weights_of`` and ``combined`` have it. A query
+    without a right candidate has nothing to say."""
+    import torch
 
-
-def _gradients(network: Network, start: Network, batch: Examples, settings: Settings) -> Gradients:
-    inputs = network.features(batch.inputs)
-    hidden = np.tanh(inputs @ network.inner + network.inner_bias)
-    bent = np.tanh((hidden @ network.outer + network.outer_bias) / LIMIT)
-    logits = np.log(np.maximum(batch.prior, 1e-9)) + LIMIT * bent
-    weights = _softmax(np.where(batch.prior > 0, logits, -np.inf))
-    by_weight = _losses(weights, batch, settings)[1]
-    by_logit = weights * (by_weight - (weights * by_weight).sum(axis=1, keepdims=True))
-    by_output = by_logit * (1 - bent**2) * (batch.importance / batch.importance.sum())[:, None]
-    by_hidden = by_output @ network.outer.T * (1 - hidden**2)
-    found = {
-        "inner": inputs.T @ by_hidden,
-        "inner_bias": by_hidden.sum(axis=0),
-        "outer": hidden.T @ by_output,
-        "outer_bias": by_output.sum(axis=0),
-    }
-    return {
-        name: slope + settings.decay * (getattr(network, name) - getattr(start, name))
-        for name, slope in found.items()
-    }
-
-
-class _Adam:
-    def __init__(self, rate: float) -> None:
-        self._rate, self._steps = rate, 0
-        self._first: dict[str, Floats] = {}
-        self._second: dict[str, Floats] = {}
-
-    def step(self, network: Network, gradients: Gradients) -> Network:
-        self._steps += 1
-        return replace(
-            network, **{name: self._moved(name, network, slope) for name, slope in gradients.items()}
-        )
-
-    def _moved(self, name: str, network: Network, slope: Floats) -> Floats:
-        first = 0.9 * self._first.get(name, 0.0) + 0.1 * slope
-        second = 0.999 * self._second.get(name, 0.0) + 0.001 * slope**2
-        self._first[name], self._second[name] = first, second
-        scaled = first / (1 - 0.9**self._steps) / (np.sqrt(second / (1 - 0.999**self._steps)) + 1e-8)
-        moved: Floats = (getattr(network, name) - self._rate * scaled).astype(np.float32)
-        return moved
+    some = examples.take(examples.right.any(axis=1))
+    features, prior, scores = (
+        torch.from_numpy(values) for values in (network.features(some.inputs), some.prior, some.scores)
+    )
+    hidden = torch.tanh(features @ learnt["inner"] + learnt["inner_bias"])
+    corrections = LIMIT * torch.tanh((hidden @ learnt["outer"] + learnt["outer_bias"]) / LIMIT)
+    logits = (prior.clamp_min(1e-9).log() + corrections).masked_fill(prior <= 0, -torch.inf)
+    found = torch.einsum("np,npc->nc", logits.softmax(dim=1), scores) / settings.temperature
+    right = found.masked_fill(~torch.from_numpy(some.right), -torch.inf)
+    losses = found.logsumexp(dim=1) - right.logsumexp(dim=1)
+    return (losses * torch.from_numpy(some.importance)).sum() / float(examples.importance.sum())
