@@ -23,8 +23,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-
-from ml.provenance import reed_solomon
+from reedsolo import gf_mult_noLUT
 
 Samples = NDArray[np.float32]
 Cells = NDArray[np.float32]
@@ -108,7 +107,7 @@ def _words() -> NDArray[np.uint8]:
     """[6, 256, 256]: the symbols of every payload, by its two bytes a and b: a + b x for five x of GF(256), and b."""
     every = np.arange(256, dtype=np.uint8)
     products = np.array(
-        [[reed_solomon.times(b, x) for b in range(256)] for x in range(SYMBOLS - 1)], np.uint8
+        [[gf_mult_noLUT(b, x, prim=0x11D) for b in range(256)] for x in range(SYMBOLS - 1)], np.uint8
     )
     return np.concatenate([every[:, None] ^ products[:, None, :], np.tile(every, (1, 256, 1))])
 

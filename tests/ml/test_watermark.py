@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
+import wave
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from reedsolo import ReedSolomonError
 
 from ml.detectors.base import Item, Shot, load_detector
-from ml.provenance import reed_solomon
+from ml.provenance import sound_watermark, watermark
 from ml.provenance.watermark import MIN_SIDE, detect, detect_frames, embed
 from tests.ml.provenance_files import textured
 
 KEY, OTHER = bytes(range(32)), bytes(32)
+MARKS = Path(__file__).with_name("marks")
 Pixels = NDArray[np.uint8]
 
 
@@ -211,17 +219,65 @@ def test_a_key_that_is_none_is_an_error(marked: Pixels) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.lists(st.integers(0, 255), min_size=5, max_size=5),
+    st.integers(0, 2**32 - 1),
     st.dictionaries(st.integers(0, 8), st.integers(1, 255), max_size=2),
 )
-def test_two_wrong_symbols_are_corrected(data: list[int], errors: dict[int, int]) -> None:
-    word = reed_solomon.encode(data)
+def test_two_wrong_symbols_are_corrected(payload: int, errors: dict[int, int]) -> None:
+    word = watermark._word(payload, KEY)
     for place, error in errors.items():
         word[place] ^= error
-    assert reed_solomon.decode(word) == (data, len(errors))
+    assert watermark._decode(word, KEY) == (payload, len(errors))
 
 
 def test_noise_is_hardly_ever_a_word() -> None:
-    rng = np.random.default_rng(0)
-    passed = sum(reed_solomon.decode(word) is not None for word in rng.integers(0, 256, (20_000, 9)).tolist())
+    words = np.random.default_rng(0).integers(0, 256, (20_000, 9)).tolist()
+    passed = 0
+    for word in words:
+        with suppress(ReedSolomonError):
+            watermark.CODE.decode(bytes(word))
+            passed += 1
     assert 0 < passed < 30  # 36 pairs of places x 255² / 256⁴: one in 1,800
+
+
+# --- What was marked before must be found ---
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, Any]:
+    """Files marked by revision 7559e7f, with what it found in them (tests/ml/marks/README.md)."""
+    return json.loads((MARKS / "marks.json").read_text("utf-8"))
+
+
+def test_marks_of_an_older_release_are_read_the_same(known: dict[str, Any]) -> None:
+    key = bytes.fromhex(known["key"])
+    for name, found in known["pictures"].items():
+        with Image.open(MARKS / name) as picture:
+            mark = watermark.detect(np.asarray(picture), key)
+        assert mark is not None
+        assert {**vars(mark), "seen": found["seen"]} == found
+        assert mark.seen == pytest.approx(found["seen"], abs=0.05)
+
+
+def test_words_of_an_older_release_are_the_same_bit_for_bit(known: dict[str, Any]) -> None:
+    key = bytes.fromhex(known["key"])
+    assert [[payload, watermark._word(payload, key)] for payload, _ in known["words"]] == known["words"]
+    for word, meant in known["received"]:
+        try:
+            data, _, wrong = watermark.CODE.decode(bytes(word))
+            found = [list(data), len(wrong)]
+        except ReedSolomonError:
+            found = None
+        assert found == meant
+
+
+def test_sounds_of_an_older_release_are_read_the_same(known: dict[str, Any]) -> None:
+    key = bytes.fromhex(known["key"])
+    for name, found in known["sounds"].items():
+        with wave.open(str(MARKS / name)) as file:
+            samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
+        mark = sound_watermark.detect(samples, 16_000, key)
+        assert mark is not None
+        assert (mark.payload, mark.at_s) == (found["payload"], found["at_s"])
+        assert mark.seen == pytest.approx(found["seen"], abs=0.05)
+    digest = hashlib.sha256(sound_watermark._words().tobytes()).hexdigest()
+    assert digest == known["sound_words"]
