@@ -467,7 +467,7 @@ def test_killed_at_any_moment_it_is_made_once(party, enforce, sketching, monkeyp
     if moment == "drawing":
         sketching(image=Sketch(die))
     elif moment == "examined":
-        monkeypatch.setattr(generating, "bear", die)
+        monkeypatch.setattr(generating, "persist_output", die)
     elif moment == "stored":
         monkeypatch.setattr(persist_output, "_end", die)
     else:

@@ -439,7 +439,7 @@ def test_what_kills_the_worker_is_passed_over(shop: Shop, monkeypatch) -> None:
             raise Killed
         see(item, *args)
 
-    monkeypatch.setattr(backfill_embeddings, "see_again", die)
+    monkeypatch.setattr(backfill_embeddings, "reembed", die)
     for _ in range(2):
         with pytest.raises(Killed):
             shop.run(job)
