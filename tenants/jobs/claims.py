@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,10 +17,9 @@ from django.utils import timezone
 
 from tenants.jobs import fair_queue, job_log, pausing, timing
 from tenants.jobs.ending import end, publish
-from tenants.jobs.kinds import KINDS
+from tenants.jobs.kinds import KINDS, Claim
 from tenants.jobs.models import Job, JobDispatch
 from tenants.jobs.notify_workers import dispatch
-from tenants.jobs.stopping import Key
 from tenants.scope import tenant_scope
 
 MOST_TRACEBACK = 20_000
@@ -34,21 +32,6 @@ class LeaseLost(RuntimeError):
 
 class Cancelled(RuntimeError):
     """Someone asked for the job to stop."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    job_id: uuid.UUID
-    tenant_id: uuid.UUID
-    kind: str
-    arguments: dict[str, Any]
-    fence: int
-    attempt: int
-    trace: str = ""
-
-    @property
-    def key(self) -> Key:
-        return self.job_id, self.fence
 
 
 def claim(*, job_id: uuid.UUID, tenant_id: uuid.UUID) -> Claim | None:

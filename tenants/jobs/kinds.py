@@ -5,21 +5,41 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from tenants.jobs.stopping import Key
 
 if TYPE_CHECKING:
     from django.utils.functional import Promise
 
-    from tenants.jobs.claims import Claim
     from tenants.jobs.models import Job
-
-Body = Callable[["Claim"], None]
-OnEnd = Callable[["Job"], None]
 
 # What workers may be told to take from. The processes that do are in `standalone.programs`.
 QUEUES = ("embed", "media", "import", "default", "index", "audit", "train", "generate", "hooks", "system")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job that this worker holds: what a body is called with. Whoever claims it later has a higher fence."""
+
+    job_id: uuid.UUID
+    tenant_id: uuid.UUID
+    kind: str
+    arguments: dict[str, Any]
+    fence: int
+    attempt: int
+    trace: str = ""
+
+    @property
+    def key(self) -> Key:
+        return self.job_id, self.fence
+
+
+Body = Callable[[Claim], None]
+OnEnd = Callable[["Job"], None]
 
 
 @dataclass(frozen=True)

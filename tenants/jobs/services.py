@@ -21,7 +21,6 @@ from tenants.errors import Conflict, Invalid, NotFound
 from tenants.jobs import archiving, fair_queue, job_log, kinds
 from tenants.jobs.claims import (
     Cancelled,
-    Claim,
     LeaseLost,
     claim,
     fail,
@@ -36,7 +35,7 @@ from tenants.jobs.claims import (
     succeed,
 )
 from tenants.jobs.ending import end, notify_kind, publish
-from tenants.jobs.kinds import KINDS
+from tenants.jobs.kinds import KINDS, Claim
 from tenants.jobs.models import Job
 from tenants.jobs.notify_workers import dispatch
 from tenants.jobs.stopping import Key

@@ -16,6 +16,7 @@ from tenants.jobs import kinds, retired
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import KINDS, job
 from tenants.jobs.models import Job, JobDispatch
+from tenants.jobs.notify_workers import dispatch
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api
 from tests.conftest import Party
@@ -147,7 +148,7 @@ def left(party: Party, kind: str, **values: Any) -> Job:
     """A row as a database of the earlier release has it."""
     with tenant_scope(party.id):
         row = Job.objects.create(kind=kind, arguments={"model": "of old"}, **values)
-        jobs.dispatch(row)
+        dispatch(row)
     return row
 
 
