@@ -44,7 +44,7 @@ class Workspace:
     role: str
     scopes: frozenset[str]
     has_others: bool
-    impersonation: str = ""
+    acting: str = ""
     acting_id: uuid.UUID | None = None
     looks_only: bool = False
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tenants.jobs.stopping import Key
 
@@ -40,6 +40,8 @@ class Claim:
 
 Body = Callable[[Claim], None]
 OnEnd = Callable[["Job"], None]
+# A body that others call, too, may take more than the claim.
+B = TypeVar("B", bound=Body)
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def job(
     while_suspended: bool = False,
     names_asset: bool = False,
     retired: bool = False,
-) -> Callable[[Body], Body]:
+) -> Callable[[B], B]:
     """Declare a kind of job whose body the decorated function is; the arguments are those of `Kind`.
 
     A body may serve several kinds. Raises ValueError for a queue that no worker takes from and for a second kind of the
@@ -101,7 +103,7 @@ def job(
     if queue not in QUEUES:
         raise ValueError(f"there is no queue {queue}")
 
-    def declare(body: Body) -> Body:
+    def declare(body: B) -> B:
         if name in KINDS:
             raise ValueError(f"there is a kind {name} already, in {KINDS[name].body.__module__}")
         KINDS[name] = Kind(
