@@ -43,8 +43,8 @@ def _spent(call: Callable[[int], Any], before: Callable[[], Any] = lambda: None)
 
 def costs() -> dict[str, dict[str, float]]:
     """A look-up answered by each layer. `compute` costs nothing here, so a miss shows what the cache adds to it."""
-    from tenants.retrieval import candidates
-    from tenants.retrieval.query_cache import QueryCache
+    from tenants.retrieval.cache import candidates
+    from tenants.retrieval.cache.query_vectors import QueryCache
 
     tenant, generation, vectors = uuid.uuid4(), uuid.uuid4(), _vectors(CALLS, 1)
     found = (np.linspace(1, 0, candidates.DEPTH, dtype=np.float32), np.arange(candidates.DEPTH))
@@ -69,7 +69,7 @@ def costs() -> dict[str, dict[str, float]]:
 
 def trace() -> dict[str, float]:
     """Hit rates of the trace, and what theory says: in each half every distinct query misses once."""
-    from tenants.retrieval.candidates import DEPTH, CandidateCache
+    from tenants.retrieval.cache.candidates import DEPTH, CandidateCache
 
     weights = 1 / np.arange(1, DISTINCT + 1)
     shares = weights / weights.sum()

@@ -399,7 +399,7 @@ def examples() -> dict[str, Callable[[], list[Pattern]]]:
         "ml/generators/_things.py: f'\\\\b(?:(?:{_COLOURS}) )?(?:{words})(?:e?s)?\\\\b'": lambda: [
             _things._pattern()
         ],
-        "tenants/retrieval/tasks.py: f'(?<!\\\\w){re.escape(word)}'": lambda: [
+        "tenants/retrieval/query/weight_profiles.py: f'(?<!\\\\w){re.escape(word)}'": lambda: [
             re.compile(rf"(?<!\w){re.escape(word)}", re.IGNORECASE) for word in ("aaab", "a b a c", "C++")
         ],
     }
@@ -420,7 +420,7 @@ def scanners() -> dict[str, Callable[[str], object]]:
     from tenants.datasets.importers import delimited, entries
     from tenants.moderation.expressions import tokens
     from tenants.pipeline.assets import passages
-    from tenants.retrieval import highlighting, words
+    from tenants.retrieval.query import highlighting, tokenizer
 
     terms = matching.Terms.compile(["fool", "bad word here", "bana*", "傻瓜"])
 
@@ -436,8 +436,8 @@ def scanners() -> dict[str, Callable[[str], object]]:
         "language": languages.language_of,
         "addresses": lambda text: abuse._ADDRESS.sub(" ", text),
         "Chinese parts": _scripts.chinese_parts,
-        "words": words.tokens,
-        "words with places": lambda text: list(words.located(text)),
+        "words": tokenizer.tokens,
+        "words with places": lambda text: list(tokenizer.located(text)),
         "highlight": lambda text: highlighting.highlight({"aa", "banana"}, [("text", text)]),
         "passages": passages.passages,
         "values": lambda text: (values.read_cell(text), values.parse_time(text)),

@@ -17,7 +17,7 @@ django = get_wsgi_application()
 from config import tracing  # noqa: E402
 from config.edge import Edge  # noqa: E402
 from config.proxies import TrustedProxies  # noqa: E402
-from tenants.retrieval import encoding  # noqa: E402
+from tenants.retrieval.query import encoding  # noqa: E402
 
 
 def warm_up() -> None:

@@ -16,10 +16,12 @@ from prometheus_client.registry import Collector
 
 from config import job_metrics
 from tenants.pipeline.upkeep.periodic import canary_ages
-from tenants.retrieval import candidates, encoding, index_figures, query_cache
-from tenants.retrieval.cache_counts import counts
-from tenants.retrieval.memory import cache
-from tenants.retrieval.opened import opened
+from tenants.retrieval.cache import candidates, query_vectors
+from tenants.retrieval.cache.lookups import counts
+from tenants.retrieval.index import index_figures
+from tenants.retrieval.index.memory import cache
+from tenants.retrieval.index.registry import opened
+from tenants.retrieval.query import encoding
 
 log = logging.getLogger(__name__)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -130,7 +132,7 @@ def _cached() -> Iterator[Metric]:
         "crosslight_cache_memory_bytes", "What the caches of searches hold in this process.", labels=["cache"]
     )
     family.add_metric([candidates.NAME], candidates.cache.local.size_bytes)
-    family.add_metric([query_cache.NAME], encoding.queries.local.size_bytes)
+    family.add_metric([query_vectors.NAME], encoding.queries.local.size_bytes)
     yield family
 
 

@@ -29,11 +29,11 @@ from tenants.datasets.selectors import require_datasets
 from tenants.errors import Invalid, NotFound, NotReady, ServiceError
 from tenants.jobs.models import Job
 from tenants.pipeline.care.erasure import erase_asset
-from tenants.retrieval import spaces
 from tenants.retrieval.maps import colours, comparing, likeness, points, services
 from tenants.retrieval.maps.reading import Wanted
-from tenants.retrieval.search import Query, search
-from tenants.retrieval.spaces import Written
+from tenants.retrieval.model_routing import routing
+from tenants.retrieval.model_routing.routing import Written
+from tenants.retrieval.query.searcher import Query, search
 from tenants.scope import tenant_scope
 
 MAX_KEY = 100
@@ -152,7 +152,7 @@ def _show(request: Request, form: MapForm | None, status: int) -> HttpResponse:
     with request.workspace.open():
         look = read_look(request.GET)
         datasets = list(selectors.list_datasets())
-        written = spaces.written(request.workspace.tenant.id)
+        written = routing.written(request.workspace.tenant.id)
         rows = list(services.list_maps()[: services.MOST_MAPS])
         unfinished = [row.job_id for row in rows if row.state == "pending"]
         jobs = {job.id: job for job in Job.objects.filter(pk__in=unfinished)}
@@ -183,7 +183,7 @@ def data(request: Request) -> HttpResponse:
     with request.workspace.open():
         look = read_look(request.GET)
         row = services.get_map(look.map_id) if look.map_id else None
-        wanted = look.wanted(spaces.written(tenant_id))
+        wanted = look.wanted(routing.written(tenant_id))
     if look.other:
         return JsonResponse(_compared(tenant_id, look, wanted))
     placed = points.points_of(tenant_id, row) if row else points.placed(tenant_id, wanted)

@@ -24,7 +24,7 @@ from ml.training.shards import Pair, ShardWriter
 from tenants.datasets import storage
 from tenants.errors import room_on_disk
 from tenants.learning.pairs import Pairs, Picture
-from tenants.retrieval import encoding
+from tenants.retrieval.query import encoding
 
 if TYPE_CHECKING:
     from ml.alignment.space import JointSpace

@@ -13,7 +13,7 @@ from tenants.scope import TenantForeignKey, TenantModel
 class LearntModel(TenantModel):
     """One space of the tenant's own: what it learnt from, how, how good it is, and whether searches use it.
 
-    Its files lie in the storage under `space`, by `tenants.retrieval.spaces`; those of a draft that is being trained in
+    Its files lie in the storage under `space`, by `model_store`; those of a draft that is being trained in
     LEARNING_DIR/tenant/id. What a job ended with stands in `error`, also that it was cancelled.
     """
 

@@ -13,8 +13,8 @@ from tenants.datasets.services import queue_embedding
 from tenants.events.services import record
 from tenants.moderation import strikes
 from tenants.moderation.cases import ALLOW, BLOCK, LABEL, REVIEW, Case, Standing
-from tenants.retrieval import lexical
-from tenants.retrieval.vectors import remove_vectors
+from tenants.retrieval.index.vectors import remove_vectors
+from tenants.retrieval.query import lexical
 from tenants.scope import current_tenant_id, tenant_scope
 
 # Before its audit, where a policy says so; it looks like an asset that is not ready yet.

@@ -91,7 +91,7 @@ class Tombstone(TenantModel):
 
 
 class LexicalEntry(TenantModel):
-    """The words of an asset and of its metadata. How they are written and read: `tenants.retrieval.lexical`."""
+    """The words of an asset and of its metadata. How they are written and read: `tenants.retrieval.query.lexical`."""
 
     asset = TenantForeignKey(Asset, on_delete=models.CASCADE, related_name="lexical_entries")
     dataset_id = models.UUIDField()
@@ -185,7 +185,7 @@ class FacetChange(TenantModel):
 
 
 class SearchTask(TenantModel):
-    """A tenant's own task. What may stand in `weights` and `rules`: `tenants.retrieval.tasks`."""
+    """A tenant's own task. What may stand in `weights` and `rules`: `tenants.retrieval.query.weight_profiles`."""
 
     slug = models.CharField(max_length=50)
     description = models.TextField(blank=True, default="")
@@ -203,8 +203,8 @@ class SearchTask(TenantModel):
 class Feedback(TenantModel):
     """What somebody thought of one result of a search. Neither the words nor the vectors of the query are kept.
 
-    `rank` at which it was shown, from 1. `evidence` is what a gate learns from (`tenants.retrieval.feedback`); empty of
-    a search of one part, which has nothing to weigh.
+    `rank` at which it was shown, from 1. `evidence` is what a gate learns from (`query.feedback`); empty of a
+    search of one part, which has nothing to weigh.
     """
 
     class Kind(models.TextChoices):

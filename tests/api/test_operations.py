@@ -14,7 +14,7 @@ from django.core.files.storage import default_storage
 from django.test import Client
 
 from config.proxies import read_networks
-from tenants.retrieval import encoding
+from tenants.retrieval.query import encoding
 from tests.api.conftest import Api
 
 TORCH = ("torch", "transformers", "timm")

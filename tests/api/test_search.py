@@ -14,8 +14,8 @@ from django.conf import settings
 
 from ml.media.process import Child
 from tenants.datasets.models import Asset
-from tenants.retrieval import cursors, encoding
-from tenants.retrieval.vectors import NewVector, replace_vectors
+from tenants.retrieval.index.vectors import NewVector, replace_vectors
+from tenants.retrieval.query import cursors, encoding
 from tenants.scope import tenant_scope
 from tenants.valkey import client, tenant_key
 from tests.api.conftest import Api, picture, refused, upload
@@ -186,7 +186,7 @@ def test_a_page_of_results_has_a_size(
 ) -> None:
     added = [put(10 * n, metadata={"a": "x" * 3000}) for n in range(7)]
     assert (ids(find(api, **grouped)), find(api, **grouped)["next"]) == (added, None)
-    monkeypatch.setattr("tenants.retrieval.shown.MAX_BYTES", 10_000)
+    monkeypatch.setattr("tenants.retrieval.query.result_page.MAX_BYTES", 10_000)
     first = find(api, **grouped)
     assert ids(first) == added[:3]
     found, cursor = ids(first), first["next"]
@@ -204,7 +204,7 @@ def test_a_workspace_that_searches_by_many_pictures_waits_for_itself(
     api: Api, other: Api, party: Party
 ) -> None:
     """Its places are taken and as many wait as may: one more is refused, and somebody else is served at once."""
-    from tenants.retrieval.encoding import query_decoder
+    from tenants.retrieval.query.encoding import query_decoder
 
     release, entered = threading.Event(), threading.Semaphore(0)
 

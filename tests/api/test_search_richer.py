@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tenants.datasets.models import Asset, TranscriptSegment
-from tenants.retrieval import encoding, lexical
-from tenants.retrieval.vectors import NewVector, replace_vectors
+from tenants.retrieval.index.vectors import NewVector, replace_vectors
+from tenants.retrieval.query import encoding, lexical
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api, refused
 from tests.api.test_search import find, ids, towards

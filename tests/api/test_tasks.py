@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from tenants.datasets.models import Asset
-from tenants.retrieval import encoding, gate_training, gates, traces
-from tenants.retrieval.later import later
+from tenants.retrieval.cache.async_writer import later
+from tenants.retrieval.index.vectors import NewVector, replace_vectors
 from tenants.retrieval.models import Feedback, SearchGate
-from tenants.retrieval.vectors import NewVector, replace_vectors
+from tenants.retrieval.query import encoding, fusion_training, fusion_weights, traces
 from tenants.scope import tenant_scope
 from tenants.valkey import client, tenant_key
 from tests.api.conftest import Api, refused
@@ -237,10 +237,10 @@ def test_a_gate_needs_feedback_and_says_how_much(api: Api) -> None:
         "source": "built-in",
         "number": None,
         "trained_at": None,
-        "feedback": {"usable": 0, "needed": gate_training.NEEDED},
+        "feedback": {"usable": 0, "needed": fusion_training.NEEDED},
     }
     problem = refused(api.post("/gate/train"), 409, "not-ready")
-    assert (problem["needed"], problem["found"]) == (gate_training.NEEDED, 0)
+    assert (problem["needed"], problem["found"]) == (fusion_training.NEEDED, 0)
     assert api.call("DELETE", "/gate").status_code == 204
 
 
@@ -248,18 +248,18 @@ def test_a_tenants_gate_serves_and_is_given_up(api: Api, party: Party) -> None:
     from ml.alignment.gating import pack
 
     with tenant_scope(party.id):
-        content = pack(gates.built_in().network)
+        content = pack(fusion_weights.built_in().network)
         row = SearchGate.objects.create(number=1, live=True, content=content, report={"searches": 60})
-    gates.forget(party.id)
-    assert gates.serving(party.id).id == str(row.id)
+    fusion_weights.forget(party.id)
+    assert fusion_weights.serving(party.id).id == str(row.id)
     shown = api.get("/gate").json()
     assert (shown["source"], shown["number"], shown["report"]) == ("own", 1, {"searches": 60})
     assert api.call("DELETE", "/gate").status_code == 204
-    assert gates.serving(party.id).id == "gate"
+    assert fusion_weights.serving(party.id).id == "gate"
     with tenant_scope(party.id):
         SearchGate.objects.update(live=True, content=b"\x80\x04nonsense")
-    gates.forget(party.id)
-    assert gates.serving(party.id).id == "gate", "a damaged one never serves"
+    fusion_weights.forget(party.id)
+    assert fusion_weights.serving(party.id).id == "gate", "a damaged one never serves"
 
 
 def test_traces_keep_no_words(api: Api, party: Party, dataset: str, put: Callable[..., str]) -> None:

@@ -21,7 +21,7 @@ from tenants.events.models import AuditEvent
 from tenants.jobs import worker_registry
 from tenants.jobs.models import Job, JobDispatch
 from tenants.pipeline.upkeep import health
-from tenants.retrieval import index_figures
+from tenants.retrieval.index import index_figures
 from tenants.scope import tenant_scope
 from tenants.valkey import Unavailable
 from tenants.valkey import client as valkey

@@ -17,8 +17,8 @@ from tenants.datasets import services
 from tenants.datasets.models import Dataset
 from tenants.errors import CursorExpired
 from tenants.pipeline.assets.services import add_asset
-from tenants.retrieval.search import Answer, Query
-from tenants.retrieval.state import Hit
+from tenants.retrieval.query.searcher import Answer, Query
+from tenants.retrieval.types import Hit
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.console.pages import faults_of

@@ -19,8 +19,8 @@ from tenants.datasets.services import create_dataset
 from tenants.jobs.models import Job
 from tenants.pipeline.assets.services import add_asset, update_asset
 from tenants.pipeline.assets.uploads import check_upload
-from tenants.retrieval import encoding
-from tenants.retrieval.vectors import NewVector, replace_vectors
+from tenants.retrieval.index.vectors import NewVector, replace_vectors
+from tenants.retrieval.query import encoding
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.console.pages import faults_of

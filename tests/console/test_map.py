@@ -13,10 +13,10 @@ from django.urls import reverse
 
 from tenants.datasets.models import Asset
 from tenants.datasets.services import create_dataset
-from tenants.retrieval import spaces
+from tenants.retrieval.index.vectors import NewVector, add_vectors
 from tenants.retrieval.maps import points
+from tenants.retrieval.model_routing import routing
 from tenants.retrieval.models import EmbeddingMap, VectorClock
-from tenants.retrieval.vectors import NewVector, add_vectors
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.tenants.learning.world import unit
@@ -65,7 +65,7 @@ def test_two_models_are_compared_where_both_have_vectors(party: Party, owner: Cl
             vector = NewVector("text", unit(1, n % 3, n))
             add_vectors(model="other:1", vectors=[(asset, [vector])])
         VectorClock.objects.update(beside=["other:1"])
-        live = spaces.live()
+        live = routing.live()
     found = owner.get(f"/map/points?model={live}&other=other:1").json()
     assert len(found["x2"]) == len(found["moved"]) == len(found["ids"]) == 10
     assert found["most_moved"][0] == found["ids"][found["moved"].index(max(found["moved"]))]

@@ -22,7 +22,7 @@ from api.search.views import build_query
 from console.search import snippets
 from console.search.forms import read_filter, read_query
 from console.search.refinements import read_refinements
-from tenants.retrieval.search import Query
+from tenants.retrieval.query.searcher import Query
 
 #: The same in each process that collects these tests.
 ONE, TWO = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))

@@ -29,7 +29,7 @@ from tenants.datasets import storage
 from tenants.datasets.models import Asset, Blob
 from tenants.datasets.services import REMOVING_FILES, collect_blobs, create_dataset
 from tenants.pipeline.assets.services import add_asset, delete_asset
-from tenants.retrieval import archive
+from tenants.retrieval.index import archive
 from tenants.scope import tenant_scope
 
 

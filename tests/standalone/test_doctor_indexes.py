@@ -9,9 +9,9 @@ import pytest
 from config import metrics
 from standalone.doctor import findings, indexes
 from standalone.doctor.findings import Options
-from tenants.retrieval import index_figures, lifecycle
+from tenants.retrieval.index import index_figures, lifecycle
+from tenants.retrieval.index.registry import folder_of
 from tenants.retrieval.models import IndexGeneration
-from tenants.retrieval.opened import folder_of
 from tenants.scope import tenant_scope
 from tests.tenants.test_index_lifecycle import MODEL, Library
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import redis
 
-from tenants.retrieval import cache_layers, candidates
-from tenants.retrieval.cache_counts import LookupCounts
-from tenants.retrieval.candidates import DEPTH, CandidateCache, Found, depth_class
+from tenants.retrieval.cache import cache_layers, candidates
+from tenants.retrieval.cache.candidates import DEPTH, CandidateCache, Found, depth_class
+from tenants.retrieval.cache.lookups import LookupCounts
 from tenants.valkey import client, tenant_key
 from tests.waiting import pause
 

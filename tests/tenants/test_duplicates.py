@@ -11,9 +11,9 @@ import pytest
 from tenants.datasets import services
 from tenants.datasets.models import Asset
 from tenants.pipeline.assets.services import add_asset, delete_asset
-from tenants.retrieval import duplicates, encoding
-from tenants.retrieval.state import Hit
-from tenants.retrieval.vectors import NewVector, replace_vectors
+from tenants.retrieval.index.vectors import NewVector, replace_vectors
+from tenants.retrieval.query import duplicates, encoding
+from tenants.retrieval.types import Hit
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 

@@ -18,16 +18,19 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.pipeline.assets.services import update_asset
 from tenants.pipeline.care import tenant_erasure
-from tenants.retrieval import due, engines, lexical, lifecycle, memory, restricting
+from tenants.retrieval import engines
 from tenants.retrieval.engines import SegmentGone, copying
-from tenants.retrieval.lexical import Entry
+from tenants.retrieval.filters import restriction
+from tenants.retrieval.index import due, lifecycle, memory
+from tenants.retrieval.index.reader import opening
+from tenants.retrieval.index.registry import folder_of
+from tenants.retrieval.index.vectors import NewVector, add_vectors
 from tenants.retrieval.models import IndexGeneration, IndexPointer
-from tenants.retrieval.opened import folder_of
-from tenants.retrieval.opening import opening
-from tenants.retrieval.queries import Query
-from tenants.retrieval.ranking import rank
-from tenants.retrieval.state import Ahead, Restriction
-from tenants.retrieval.vectors import NewVector, add_vectors
+from tenants.retrieval.query import lexical
+from tenants.retrieval.query.lexical import Entry
+from tenants.retrieval.query.ranking import rank
+from tenants.retrieval.query.request import Query
+from tenants.retrieval.types import Ahead, Restriction
 from tenants.scope import tenant_scope
 from tests.tenants.slow_engine import KIND, slow_engine
 from tests.tenants.test_index_lifecycle import COUNT, MODEL, Library, unit
@@ -202,8 +205,8 @@ def test_words_and_filters_together(library: Moved, party) -> None:
         lexical.index_texts([Entry(asset.id, asset.dataset_id, "text", "xyzzy") for asset in assets])
         now = opening(party.id, MODEL)
         state = library.cached.refresh(now)
-        only = restricting.restriction(Query(conditions=BELOW_TEN), state, now)
-        found = restricting.matching_words("xyzzy", 100, only, state)
+        only = restriction.restriction(Query(conditions=BELOW_TEN), state, now)
+        found = restriction.matching_words("xyzzy", 100, only, state)
     assert {asset_id for asset_id, _ in found} == {asset.id for asset in assets[:10]}
 
 

@@ -23,9 +23,9 @@ from tenants.jobs.models import Job
 from tenants.pipeline.assets import services
 from tenants.pipeline.care import erasure, erasure_receipts, subject_erasure
 from tenants.pipeline.transfer import exports
+from tenants.retrieval.index.vectors import NewVector, replace_vectors
+from tenants.retrieval.model_routing.model_store import DEFAULT
 from tenants.retrieval.models import Vector
-from tenants.retrieval.space_files import DEFAULT
-from tenants.retrieval.vectors import NewVector, replace_vectors
 from tenants.scope import tenant_scope
 from tenants.valkey import client, tenant_key
 from tests.tenants.test_pipeline import PNG

@@ -37,9 +37,9 @@ from tenants.pipeline.assets import services as pipeline
 from tenants.pipeline.assets.uploads import check_upload
 from tenants.pipeline.transfer import export_admission, export_layout, export_reading, export_writing, exports
 from tenants.pipeline.upkeep import periodic
-from tenants.retrieval import encoding, lexical
+from tenants.retrieval.index.vectors import NewVector, add_vectors, replace_vectors
 from tenants.retrieval.models import Vector
-from tenants.retrieval.vectors import NewVector, add_vectors, replace_vectors
+from tenants.retrieval.query import encoding, lexical
 from tenants.scope import tenant_scope
 from tests.api.conftest import picture
 from workers.base import run_job

@@ -14,8 +14,8 @@ from ml.indexes.postings import Postings
 from tenants.datasets import metadata
 from tenants.datasets.models import Asset, Blob, Dataset, Facet
 from tenants.datasets.services import create_dataset
-from tenants.retrieval import buckets, columns, facet_counts, filters
-from tenants.retrieval.facet_counts import Allowed, count_facets
+from tenants.retrieval.filters import buckets, facet_counts, facet_postings, filter_plan
+from tenants.retrieval.filters.facet_counts import Allowed, count_facets
 from tenants.scope import tenant_scope
 
 
@@ -135,7 +135,7 @@ def shop(party) -> Shop:
 
 
 def indexed(ids: list[uuid.UUID], folder) -> Postings:
-    columns.export_facets(np.array([one.bytes for one in ids], "S16"), folder)
+    facet_postings.export_facets(np.array([one.bytes for one in ids], "S16"), folder)
     return Postings.open(folder)
 
 
@@ -162,7 +162,9 @@ def test_all_ways_to_count_agree_and_filters_find_as_many(shop, tmp_path_factory
     with tenant_scope(shop.party.id):
         for key, counted in by_database.items():
             for told in counted["values"]:
-                found = set(filters.matching_ids(filters.parse({key: told["value"]}), of_shop)) & allowed
+                found = (
+                    set(filter_plan.matching_ids(filter_plan.parse({key: told["value"]}), of_shop)) & allowed
+                )
                 several = key == "price" and any(isinstance(one.get(key), list) for one in rows)
                 assert len(found) == told["count"] or (several and len(found) > told["count"]), (key, told)
 

@@ -14,17 +14,19 @@ from tenants.datasets import metadata
 from tenants.datasets.models import Asset, Blob, Facet
 from tenants.datasets.services import create_dataset
 from tenants.pipeline.assets.services import update_asset
-from tenants.retrieval import facet_memory, faceting, filters, lexical, lifecycle, memory, restricting
-from tenants.retrieval.base import FileSegment
-from tenants.retrieval.changes import record_changes
-from tenants.retrieval.facet_counts import Allowed, count_facets
+from tenants.retrieval.filters import facet_memory, faceting, filter_plan, restriction
+from tenants.retrieval.filters.facet_counts import Allowed, count_facets
+from tenants.retrieval.index import lifecycle, memory
+from tenants.retrieval.index.changes import record_changes
+from tenants.retrieval.index.reader import opening
+from tenants.retrieval.index.segments import FileSegment
+from tenants.retrieval.index.vectors import NewVector, add_vectors, remove_vectors
+from tenants.retrieval.model_routing.model_store import DEFAULT
 from tenants.retrieval.models import FacetChange, Vector
-from tenants.retrieval.opening import opening
-from tenants.retrieval.queries import Query
-from tenants.retrieval.ranking import row_mask
-from tenants.retrieval.space_files import DEFAULT
-from tenants.retrieval.state import Restriction, State
-from tenants.retrieval.vectors import NewVector, add_vectors, remove_vectors
+from tenants.retrieval.query import lexical
+from tenants.retrieval.query.ranking import row_mask
+from tenants.retrieval.query.request import Query
+from tenants.retrieval.types import Restriction, State
 from tenants.scope import tenant_scope
 from workers.base import run_job
 
@@ -108,7 +110,7 @@ class Shelf:
 
     def restricted(self, parsed: list) -> tuple[State, Restriction]:
         state, now = self.refresh()
-        return state, restricting.restriction(Query(conditions=parsed), state, now)
+        return state, restriction.restriction(Query(conditions=parsed), state, now)
 
     def allowed(self, parsed: list) -> set[uuid.UUID]:
         state, only = self.restricted(parsed)
@@ -121,9 +123,9 @@ class Shelf:
 
     def ask(self, raw: dict[str, Any]) -> None:
         try:
-            parsed = filters.parse(raw)
-            expected = set(filters.matching_ids(parsed))
-        except filters.Invalid:
+            parsed = filter_plan.parse(raw)
+            expected = set(filter_plan.matching_ids(parsed))
+        except filter_plan.Invalid:
             return
         embedded = set(Vector.objects.values_list("asset_id", flat=True))
         assert self.allowed(parsed) == expected & embedded
@@ -180,17 +182,17 @@ def test_beside_a_generation_memory_answers_as_postgres(built, taken) -> None:
 
 
 def test_nothing_is_asked_where_nothing_is_new(shelf, django_assert_num_queries) -> None:
-    red = filters.parse({"colour": "red"})
+    red = filter_plan.parse({"colour": "red"})
     with tenant_scope(shelf.tenant_id):
         assets = [shelf.add({"colour": "red"}), shelf.add({"colour": "blue"})]
         assert shelf.allowed(red) == {assets[0].id}
         state, now = shelf.refresh()
         with django_assert_num_queries(1):  # the types of the keys
-            restricting.restriction(Query(conditions=red), state, now)
+            restriction.restriction(Query(conditions=red), state, now)
 
 
 def test_an_update_counts_in_the_next_search(shelf) -> None:
-    red = filters.parse({"colour": "red"})
+    red = filter_plan.parse({"colour": "red"})
     with tenant_scope(shelf.tenant_id):
         asset = shelf.add({"colour": "blue"})
         assert shelf.allowed(red) == set()
@@ -203,11 +205,11 @@ def test_an_update_counts_in_the_next_search(shelf) -> None:
 
 def test_a_change_of_what_the_generation_holds_counts_for_filters_and_counts(built) -> None:
     with tenant_scope(built.tenant_id):
-        before = built.allowed(filters.parse({"colour": "red"}))
+        before = built.allowed(filter_plan.parse({"colour": "red"}))
         asset = next(one for one in built.assets if one.id in before)
         update_asset(asset_id=asset.id, values={"colour": "green"})
-        assert built.allowed(filters.parse({"colour": "red"})) == before - {asset.id}
-        assert built.allowed(filters.parse({"colour": "green"})) == {asset.id}
+        assert built.allowed(filter_plan.parse({"colour": "red"})) == before - {asset.id}
+        assert built.allowed(filter_plan.parse({"colour": "green"})) == {asset.id}
         state, only = built.restricted([])
         told = faceting.count(["colour"], state, only)["colour"]["values"]
     assert {one["value"]: one["count"] for one in told} == {"blue": 3, "red": 2, "green": 1}
@@ -215,7 +217,7 @@ def test_a_change_of_what_the_generation_holds_counts_for_filters_and_counts(bui
 
 def test_changes_that_were_forgotten_are_read_anew(shelf, monkeypatch) -> None:
     monkeypatch.setattr(lifecycle, "KEEP_CHANGES", 0)
-    red = filters.parse({"colour": "red"})
+    red = filter_plan.parse({"colour": "red"})
     with tenant_scope(shelf.tenant_id):
         asset = shelf.add({"colour": "blue"})
         assert shelf.allowed(red) == set()
@@ -265,13 +267,13 @@ def test_what_is_held_counts_as_memory(shelf) -> None:
             shelf.add({"colour": f"colour {n}"})
         shelf.refresh()
         before = shelf.cached.bytes
-        shelf.allowed(filters.parse({"colour": "red"}))
+        shelf.allowed(filter_plan.parse({"colour": "red"}))
     assert shelf.cached.bytes - before > 20 * 150
 
 
 @pytest.mark.parametrize("known_before", [True, False])
 def test_words_find_an_asset_without_vectors_under_a_filter(shelf, known_before) -> None:
-    red = filters.parse({"colour": "red"})
+    red = filter_plan.parse({"colour": "red"})
     with tenant_scope(shelf.tenant_id):
         shelf.add({"colour": "red"})
         if known_before:
@@ -279,6 +281,6 @@ def test_words_find_an_asset_without_vectors_under_a_filter(shelf, known_before)
         bare = shelf.add({"colour": "red"}, vectors=0)
         lexical.index_texts([lexical.Entry(bare.id, shelf.dataset.id, "text", "a silent film")])
         state, only = shelf.restricted(red)
-        assert [one for one, _ in restricting.matching_words("silent", 5, only, state)] == [bare.id]
-        state, only = shelf.restricted(filters.parse({"colour": "blue"}))
-        assert restricting.matching_words("silent", 5, only, state) == []
+        assert [one for one, _ in restriction.matching_words("silent", 5, only, state)] == [bare.id]
+        state, only = shelf.restricted(filter_plan.parse({"colour": "blue"}))
+        assert restriction.matching_words("silent", 5, only, state) == []

@@ -8,7 +8,7 @@ import pytest
 
 from tenants.datasets.filenames import clean_filename, download_name, words_of
 from tenants.datasets.serving import ALIASES
-from tenants.retrieval.words import tokens
+from tenants.retrieval.query.tokenizer import tokens
 
 
 @pytest.mark.parametrize(

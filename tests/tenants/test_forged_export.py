@@ -25,7 +25,7 @@ from tenants.errors import Invalid, ServiceError
 from tenants.pipeline.assets import services as pipeline
 from tenants.pipeline.transfer import export_admission
 from tenants.pipeline.transfer.export_reading import open_export
-from tenants.retrieval import encoding
+from tenants.retrieval.query import encoding
 from tenants.scope import tenant_scope
 from tests.api.conftest import picture
 from tests.tenants.test_export import admit, export, ready, rows

@@ -14,12 +14,19 @@ from tenants.datasets.services import create_dataset
 from tenants.errors import Conflict, Invalid, NotReady
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.retrieval import encoding, feedback, gate_training, gates, tasks, traces
-from tenants.retrieval.feedback import Evidence
+from tenants.retrieval.index.vectors import NewVector, replace_vectors
 from tenants.retrieval.models import Feedback, SearchGate
-from tenants.retrieval.queries import Query
-from tenants.retrieval.tasks import BUILT_IN, Task
-from tenants.retrieval.vectors import NewVector, replace_vectors
+from tenants.retrieval.query import (
+    encoding,
+    feedback,
+    fusion_training,
+    fusion_weights,
+    traces,
+    weight_profiles,
+)
+from tenants.retrieval.query.feedback import Evidence
+from tenants.retrieval.query.request import Query
+from tenants.retrieval.query.weight_profiles import BUILT_IN, Task
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 
@@ -49,7 +56,7 @@ def parts(**signs: dict[str, float]) -> dict[str, Part]:
 def weigh(
     party: Party, given: dict[str, Part], words: str = "", task: Task = BUILT_IN["general"], **weights: float
 ):
-    return gates.weigh(party.id, given, Query(weights=dict(weights)), task, words)
+    return fusion_weights.weigh(party.id, given, Query(weights=dict(weights)), task, words)
 
 
 def test_the_gate_corrects_the_prior_and_is_told_with_it(party: Party) -> None:
@@ -85,7 +92,7 @@ def test_rules_find_words_of_languages_without_spaces_and_the_first_one_counts()
         "mine",
         "",
         {"text": 1.0, "image": 3.0},
-        (tasks.Rule(("结节",), {"image": 5.0}), tasks.Rule(("left",), {"image": 7.0})),
+        (weight_profiles.Rule(("结节",), {"image": 5.0}), weight_profiles.Rule(("left",), {"image": 7.0})),
     )
     assert task.prior(["text", "image"], "左肺有结节 left") == ({"text": 1.0, "image": 5.0}, "结节")
     assert task.prior(["image", "audio"], "on the left") == ({"image": 7.0, "audio": 4.0}, "left")
@@ -175,10 +182,10 @@ def chosen(count: int, *, right_part: str, asset: Asset) -> None:
 
 def run(party: Party) -> dict[str, Any]:
     with tenant_scope(party.id):
-        job = gate_training.start_training(actor="key:x")
+        job = fusion_training.start_training(actor="key:x")
     claimed = jobs.claim(job_id=job.id, tenant_id=party.id)
     assert claimed is not None
-    gate_training.train_gate(claimed)
+    fusion_training.train_gate(claimed)
     with tenant_scope(party.id):
         done = Job.objects.get(pk=job.id)
     assert done.state == "succeeded"
@@ -207,31 +214,31 @@ def test_a_gate_learns_which_part_these_people_trust(party: Party) -> None:
 def test_a_gate_that_does_worse_is_not_taken(party: Party, monkeypatch: pytest.MonkeyPatch) -> None:
     with tenant_scope(party.id):
         chosen(80, right_part="text", asset=stored("text", towards(1)))
-    worse = gates.built_in().network.arrays() | {"outer_bias": np.array([-9, 9, 0], np.float32)}
-    network = type(gates.built_in().network)(**worse)
-    monkeypatch.setattr(gate_training.fit_gate, "fit", lambda *_: network)
+    worse = fusion_weights.built_in().network.arrays() | {"outer_bias": np.array([-9, 9, 0], np.float32)}
+    network = type(fusion_weights.built_in().network)(**worse)
+    monkeypatch.setattr(fusion_training.fit_gate, "fit", lambda *_: network)
     result = run(party)
     assert not result["taken"]
     with tenant_scope(party.id):
         assert not SearchGate.objects.exists()
-    assert gates.serving(party.id).id == "gate"
+    assert fusion_weights.serving(party.id).id == "gate"
 
 
 def test_too_little_feedback_and_two_at_once(party: Party) -> None:
     with tenant_scope(party.id):
         asset = stored("text", towards(1))
-        chosen(gate_training.NEEDED - 1, right_part="text", asset=asset)
-        with pytest.raises(NotReady, match=f"there are {gate_training.NEEDED - 1}"):
-            gate_training.start_training()
+        chosen(fusion_training.NEEDED - 1, right_part="text", asset=asset)
+        with pytest.raises(NotReady, match=f"there are {fusion_training.NEEDED - 1}"):
+            fusion_training.start_training()
         chosen(1, right_part="text", asset=asset)
-        gate_training.start_training()
+        fusion_training.start_training()
         with pytest.raises(Conflict):
-            gate_training.start_training()
+            fusion_training.start_training()
 
 
 def test_clicks_far_down_are_worth_more_and_judgements_are_not(party: Party) -> None:
     worth = [
-        gate_training._worth(Feedback(kind=kind, rank=rank))
+        fusion_training._worth(Feedback(kind=kind, rank=rank))
         for kind, rank in (("click", 1), ("click", 10), ("click", 10_000), ("relevant", 10))
     ]
-    assert worth == pytest.approx([1.0, 10**0.7, gate_training.MOST_WORTH, 1.0])
+    assert worth == pytest.approx([1.0, 10**0.7, fusion_training.MOST_WORTH, 1.0])

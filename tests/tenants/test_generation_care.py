@@ -28,9 +28,9 @@ from tenants.jobs.models import Job
 from tenants.learning import pairs
 from tenants.pipeline.assets.services import add_asset, delete_dataset
 from tenants.pipeline.care import erasure, erasure_receipts, subject_erasure
+from tenants.retrieval.index.vectors import NewVector, replace_vectors
+from tenants.retrieval.model_routing.model_store import DEFAULT
 from tenants.retrieval.models import Tombstone, Vector
-from tenants.retrieval.space_files import DEFAULT
-from tenants.retrieval.vectors import NewVector, replace_vectors
 from tenants.scope import tenant_scope
 from workers.base import run_job
 

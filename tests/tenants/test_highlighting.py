@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenants.retrieval import words
-from tenants.retrieval.highlighting import (
+from tenants.retrieval.query import tokenizer
+from tenants.retrieval.query.highlighting import (
     MAX_HIGHLIGHTS,
     MAX_MARKS,
     WIDTH,
@@ -95,8 +95,8 @@ TEXTS = st.text(
 @settings(max_examples=500, deadline=None)
 @given(TEXTS)
 def test_located_words_are_the_words_that_are_indexed(text: str) -> None:
-    found = list(words.located(text))
-    assert [word for word, _, _ in found if word not in words.STOP_WORDS] == words.tokens(text)
+    found = list(tokenizer.located(text))
+    assert [word for word, _, _ in found if word not in tokenizer.STOP_WORDS] == tokenizer.tokens(text)
     assert all(0 <= start < end <= len(text) for _, start, end in found)
 
 

@@ -14,9 +14,9 @@ from django.utils import timezone
 from tenants.datasets import selectors
 from tenants.datasets.models import Asset, Blob, Dataset
 from tenants.datasets.services import create_dataset
-from tenants.retrieval.hydration import _ASSETS, hydrate
+from tenants.retrieval.index.reader import Current, Opening, opening
 from tenants.retrieval.models import IndexGeneration, IndexPointer, VectorClock
-from tenants.retrieval.opening import Current, Opening, opening
+from tenants.retrieval.query.hydration import _ASSETS, hydrate
 from tenants.scope import TenantMismatch, tenant_scope
 
 MODEL = "prior:1"

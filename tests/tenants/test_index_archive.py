@@ -15,9 +15,9 @@ from tenants.datasets import storage
 from tenants.errors import IndexRebuilding, StorageFull
 from tenants.jobs.models import Job
 from tenants.pipeline.care import tenant_erasure
-from tenants.retrieval import activity, archive, lifecycle, memory
+from tenants.retrieval.index import activity, archive, lifecycle, memory
+from tenants.retrieval.index.registry import folder_of, opened
 from tenants.retrieval.models import IndexGeneration, IndexPointer
-from tenants.retrieval.opened import folder_of, opened
 from tenants.scope import tenant_scope
 from tests.tenants.test_index_lifecycle import MODEL, Library
 from tests.waiting import answers, until

@@ -15,9 +15,9 @@ import pytest
 from django.db import OperationalError
 
 from tenants.jobs.models import Job
-from tenants.retrieval import building, lifecycle, memory
+from tenants.retrieval.index import building, lifecycle, memory
+from tenants.retrieval.index.registry import folder_of, opened
 from tenants.retrieval.models import IndexGeneration
-from tenants.retrieval.opened import folder_of, opened
 from tenants.scope import tenant_scope
 from tests.tenants.test_index_lifecycle import COUNT, MODEL, Library, library
 

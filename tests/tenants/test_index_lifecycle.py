@@ -18,15 +18,16 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.pipeline.assets.services import add_asset, delete_asset, update_asset
 from tenants.pipeline.care.erasure import erase_asset
-from tenants.retrieval import building, due, lifecycle, memory, restricting
+from tenants.retrieval.filters import restriction
+from tenants.retrieval.index import building, due, lifecycle, memory
+from tenants.retrieval.index.reader import opening
+from tenants.retrieval.index.registry import folder_of, opened
+from tenants.retrieval.index.vectors import NewVector, prune_tombstones, replace_vectors
+from tenants.retrieval.model_routing.model_store import DEFAULT
 from tenants.retrieval.models import IndexGeneration, IndexPointer, Vector
-from tenants.retrieval.opened import folder_of, opened
-from tenants.retrieval.opening import opening
-from tenants.retrieval.queries import Query
-from tenants.retrieval.ranking import Ranking, rank
-from tenants.retrieval.space_files import DEFAULT
-from tenants.retrieval.state import Restriction
-from tenants.retrieval.vectors import NewVector, prune_tombstones, replace_vectors
+from tenants.retrieval.query.ranking import Ranking, rank
+from tenants.retrieval.query.request import Query
+from tenants.retrieval.types import Restriction
 from tenants.scope import tenant_scope
 from workers.base import run_job
 
@@ -89,7 +90,7 @@ class Library:
         with tenant_scope(self.tenant_id):
             now = opening(self.tenant_id, MODEL)
             state = self.cached.refresh(now)
-            only = restricting.restriction(Query(conditions=conditions), state, now)
+            only = restriction.restriction(Query(conditions=conditions), state, now)
             return rank(state, unit(seed), count, only)
 
     def truth(self, seed: int, count: int = 5) -> list[uuid.UUID]:

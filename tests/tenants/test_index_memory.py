@@ -12,11 +12,11 @@ from django.test import override_settings
 from tenants.accounts.services import create_tenant
 from tenants.datasets.services import create_dataset
 from tenants.pipeline.assets.services import add_asset
-from tenants.retrieval import memory
-from tenants.retrieval.opened import opened
-from tenants.retrieval.ranking import rank
-from tenants.retrieval.state import Restriction
-from tenants.retrieval.vectors import NewVector, replace_vectors
+from tenants.retrieval.index import memory
+from tenants.retrieval.index.registry import opened
+from tenants.retrieval.index.vectors import NewVector, replace_vectors
+from tenants.retrieval.query.ranking import rank
+from tenants.retrieval.types import Restriction
 from tenants.scope import tenant_scope
 from tests.tenants.test_index_lifecycle import MODEL, Library, unit
 

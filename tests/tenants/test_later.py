@@ -9,10 +9,10 @@ import pytest
 import redis
 
 from tenants.errors import CursorExpired
-from tenants.retrieval import cursors
-from tenants.retrieval import later as module
-from tenants.retrieval.later import Later
-from tenants.retrieval.state import Hit
+from tenants.retrieval.cache import async_writer as module
+from tenants.retrieval.cache.async_writer import Later
+from tenants.retrieval.query import cursors
+from tenants.retrieval.types import Hit
 from tenants.valkey import client
 from tests.waiting import until
 

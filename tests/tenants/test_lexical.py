@@ -11,11 +11,11 @@ from django.db import DatabaseError, connection, transaction
 from tenants.datasets.models import Asset, Blob
 from tenants.datasets.services import create_dataset
 from tenants.pipeline.assets.services import add_asset, delete_asset
-from tenants.retrieval import lexical
-from tenants.retrieval.lexical import Entry
 from tenants.retrieval.models import LexicalEntry
-from tenants.retrieval.state import Restriction
-from tenants.retrieval.words import MAX_WORDS, tokens
+from tenants.retrieval.query import lexical
+from tenants.retrieval.query.lexical import Entry
+from tenants.retrieval.query.tokenizer import MAX_WORDS, tokens
+from tenants.retrieval.types import Restriction
 from tenants.scope import NoTenantScope, tenant_scope
 
 

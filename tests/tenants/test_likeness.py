@@ -11,9 +11,9 @@ import pytest
 from tenants.datasets import services
 from tenants.errors import Invalid
 from tenants.pipeline.assets.services import add_asset
-from tenants.retrieval import encoding, likeness
-from tenants.retrieval.stored import sampled
-from tenants.retrieval.vectors import NewVector, replace_vectors
+from tenants.retrieval.index.stored import sampled
+from tenants.retrieval.index.vectors import NewVector, replace_vectors
+from tenants.retrieval.query import encoding, likeness
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.tenants.test_duplicates import towards

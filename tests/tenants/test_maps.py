@@ -20,11 +20,11 @@ from tenants.jobs.models import Job
 from tenants.jobs.selectors import log_of
 from tenants.pipeline.assets.services import add_asset, delete_dataset
 from tenants.pipeline.care.erasure import erase_asset
-from tenants.retrieval import spaces
+from tenants.retrieval.index.vectors import NewVector, add_vectors
 from tenants.retrieval.maps import colours, comparing, job, likeness, points, services
 from tenants.retrieval.maps.reading import Wanted, read
+from tenants.retrieval.model_routing import routing
 from tenants.retrieval.models import EmbeddingMap
-from tenants.retrieval.vectors import NewVector, add_vectors
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api
 from tests.tenants.learning.world import unit
@@ -45,7 +45,7 @@ def place(
     Asset.objects.filter(pk=asset.pk).update(status="ready", **fields)
     asset.refresh_from_db()
     given = [NewVector(kind, values) for kind, values in vectors]
-    add_vectors(model=model or spaces.live(), vectors=[(asset, given)])
+    add_vectors(model=model or routing.live(), vectors=[(asset, given)])
     return asset
 
 
@@ -57,7 +57,7 @@ def circle(party: Any, count: int, dataset: Any = None) -> list[Asset]:
 
 
 def wanted(**more: Any) -> Wanted:
-    return Wanted(model=spaces.live(), **more)
+    return Wanted(model=routing.live(), **more)
 
 
 # --- What is read ----------------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ def test_another_tenant_sees_nothing_of_it(party: Any, stranger: Any) -> None:
     with tenant_scope(party.id):
         circle(party, 5)
         kept, _ = services.create_map(name="mine")
-        live = spaces.live()
+        live = routing.live()
     # From now on it is remembered.
     assert len(points.placed(party.id, Wanted(live)).ids) == 5
     with tenant_scope(stranger.id):
@@ -126,7 +126,7 @@ def test_another_tenant_sees_nothing_of_it(party: Any, stranger: Any) -> None:
 def test_a_circle_is_drawn_as_a_circle(party: Any) -> None:
     with tenant_scope(party.id):
         made = circle(party, 40)
-        live = spaces.live()
+        live = routing.live()
     found = points.placed(party.id, Wanted(live))
     assert found.total == 40
     assert set(colours.ids_of(found.ids)) == {str(one.id) for one in made}
@@ -142,7 +142,7 @@ def test_it_is_computed_once_and_anew_when_vectors_changed(
     with tenant_scope(party.id):
         dataset = create_dataset(name="one")
         circle(party, 3, dataset)
-        live = spaces.live()
+        live = routing.live()
     first = points.placed(party.id, Wanted(live))
     with CaptureQueriesContext(connection) as asked:
         assert points.placed(party.id, Wanted(live)) is first
@@ -156,7 +156,7 @@ def test_what_was_deleted_blocked_or_held_back_is_not_shown_of_an_old_map(party:
     with tenant_scope(party.id):
         made, gone = circle(party, 6), create_dataset(name="gone")
         hidden = circle(party, 2, gone)
-        live = spaces.live()
+        live = routing.live()
     old = points.placed(party.id, Wanted(live))
     assert len(old.ids) == 8
     with tenant_scope(party.id):
@@ -178,7 +178,7 @@ def test_what_was_deleted_blocked_or_held_back_is_not_shown_of_an_old_map(party:
 def test_points_keep_their_places_beside_their_ids(party: Any) -> None:
     with tenant_scope(party.id):
         made = circle(party, 8)
-        live = spaces.live()
+        live = routing.live()
     whole = points.placed(party.id, Wanted(live))
     at = dict(zip(colours.ids_of(whole.ids), whole.places.tolist(), strict=True))
     with tenant_scope(party.id):
@@ -199,7 +199,7 @@ def test_metadata_is_numbers_or_values(party: Any) -> None:
                 Facet(asset=made[2], key="colour", text="blue"),
             ]
         )
-        live = spaces.live()
+        live = routing.live()
     found = points.placed(party.id, Wanted(live))
     with tenant_scope(party.id):
         prices = colours.shown(found, key="price")
@@ -411,7 +411,7 @@ def test_two_models_are_laid_over_each_other_and_what_moved_is_told(party: Any) 
             turn = 2 * np.pi * (n if n != 7 else 22) / 30 + 1.3
             vector = unit(0, 0, 0, np.cos(turn), np.sin(turn))
             add_vectors(model="other:1", vectors=[(asset, [NewVector("text", vector)])])
-        live = spaces.live()
+        live = routing.live()
     found = comparing.compared(party.id, Wanted(live), "other:1")
     ids = colours.ids_of(found.before.ids)
     assert set(ids) == {str(one.id) for one in made}

@@ -10,12 +10,12 @@ import pytest
 from tenants.datasets.models import Asset
 from tenants.datasets.services import create_dataset
 from tenants.pipeline.assets.services import add_asset, delete_asset
-from tenants.retrieval import memory, vectors
+from tenants.retrieval.index import memory, vectors
+from tenants.retrieval.index.vectors import NewVector, replace_vectors
+from tenants.retrieval.model_routing.model_store import DEFAULT
 from tenants.retrieval.models import Tombstone, Vector, VectorClock
-from tenants.retrieval.ranking import rank
-from tenants.retrieval.space_files import DEFAULT
-from tenants.retrieval.state import Hit, Restriction
-from tenants.retrieval.vectors import NewVector, replace_vectors
+from tenants.retrieval.query.ranking import rank
+from tenants.retrieval.types import Hit, Restriction
 from tenants.scope import tenant_scope
 
 MODEL = DEFAULT

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ml.alignment.sight import Reading, Sight
-from tenants.retrieval import encoding
+from tenants.retrieval.query import encoding
 
 
 class Space:

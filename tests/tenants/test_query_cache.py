@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenants.retrieval import encoding
-from tenants.retrieval.cache_counts import LookupCounts
-from tenants.retrieval.query_cache import Embedded, QueryCache
+from tenants.retrieval.cache.lookups import LookupCounts
+from tenants.retrieval.cache.query_vectors import Embedded, QueryCache
+from tenants.retrieval.query import encoding
 from tenants.valkey import client, tenant_key
 from tests.waiting import pause
 

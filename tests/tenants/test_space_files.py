@@ -16,8 +16,9 @@ from ml.alignment.space import SpaceError
 from tenants.datasets import storage
 from tenants.errors import Invalid, ModelUnavailable
 from tenants.pipeline.care.tenant_erasure import files_of
-from tenants.retrieval import encoding, space_files, spaces
-from tenants.retrieval.space_files import Spaces, path_of
+from tenants.retrieval.model_routing import model_store, routing
+from tenants.retrieval.model_routing.model_store import Spaces, path_of
+from tenants.retrieval.query import encoding
 from tests.tenants.second_model import keep_turned, turned_space
 
 
@@ -33,7 +34,7 @@ def overwrite(path: str, content: bytes) -> None:
 def test_a_space_comes_back_as_it_was_kept(party, tmp_path) -> None:
     model = keep_turned(party.id, tmp_path)
     space = Spaces().get(model, party.id)
-    assert space_files.model_of(space) == model
+    assert model_store.model_of(space) == model
     texts = ["a red apple", "a cat on a sofa"]
     own, shipped = space.embed_texts(texts), encoding.space().embed_texts(texts)
     assert np.allclose(own @ own.T, shipped @ shipped.T, atol=1e-3)
@@ -51,7 +52,7 @@ def test_it_is_fetched_once_and_opened_from_this_machine(party, tmp_path) -> Non
     assert some.get(model, party.id) is some.get(model, party.id)
     for path in list(storage.files_below(path_of(party.id, model))):
         default_storage.delete(path)
-    assert space_files.model_of(Spaces().get(model, party.id)) == model
+    assert model_store.model_of(Spaces().get(model, party.id)) == model
     shutil.rmtree(here(party.id, model))
     with pytest.raises(ModelUnavailable, match="missing"):
         Spaces().get(model, party.id)
@@ -59,11 +60,11 @@ def test_it_is_fetched_once_and_opened_from_this_machine(party, tmp_path) -> Non
 
 def test_nobody_has_another_tenants_space(party, stranger, tmp_path) -> None:
     model = keep_turned(party.id, tmp_path)
-    assert spaces.space(model, party.id)
+    assert routing.space(model, party.id)
     with pytest.raises(ModelUnavailable):
-        spaces.space(model, stranger.id)
+        routing.space(model, stranger.id)
     with pytest.raises(ModelUnavailable):
-        spaces.space(model)
+        routing.space(model)
 
 
 @pytest.mark.parametrize("name", ["space.safetensors", "manifest.json", "files.json"])
@@ -83,7 +84,7 @@ def test_a_local_copy_that_is_damaged_is_fetched_anew(party, tmp_path) -> None:
     model = keep_turned(party.id, tmp_path)
     Spaces().get(model, party.id)
     (here(party.id, model) / "space.safetensors").write_bytes(b"")
-    assert space_files.model_of(Spaces().get(model, party.id)) == model
+    assert model_store.model_of(Spaces().get(model, party.id)) == model
     assert (here(party.id, model) / "space.safetensors").stat().st_size > 1_000_000
 
 
@@ -101,17 +102,17 @@ def test_what_is_kept_is_checked(party, tmp_path) -> None:
     other = f"cman-{uuid.uuid4()}:1"
     for wrong in (other, "prior:1", "cman-1:1", "../cman:1"):
         with pytest.raises(Invalid):
-            spaces.keep_space(tenant_id=party.id, model=wrong, folder=tmp_path / "a")
+            routing.keep_space(tenant_id=party.id, model=wrong, folder=tmp_path / "a")
     (tmp_path / "a" / "space.safetensors").write_bytes(b"x")
     with pytest.raises(SpaceError):
-        spaces.keep_space(tenant_id=party.id, model=model, folder=tmp_path / "a")
+        routing.keep_space(tenant_id=party.id, model=model, folder=tmp_path / "a")
     assert list(storage.files_below(path_of(party.id, model))) == []
 
 
 @pytest.mark.parametrize("model", ["", "prior:99", "prior", "cman-x:1", "prior:1/../prior-1"])
 def test_a_model_that_is_not_there(party, model: str) -> None:
     with pytest.raises(ModelUnavailable):
-        spaces.space(model, party.id)
+        routing.space(model, party.id)
 
 
 def test_a_process_holds_so_many_bytes_of_them(party, tmp_path) -> None:
@@ -126,15 +127,15 @@ def test_a_process_holds_so_many_bytes_of_them(party, tmp_path) -> None:
 
 def test_they_belong_to_what_is_erased_of_a_tenant(party, tmp_path) -> None:
     model = keep_turned(party.id, tmp_path)
-    spaces.space(model, party.id)
-    mine = [path for path in files_of(party.id) if f"/{space_files.KIND}/" in path]
+    routing.space(model, party.id)
+    mine = [path for path in files_of(party.id) if f"/{model_store.KIND}/" in path]
     assert sorted(path.rsplit("/", 1)[1] for path in mine) == [
         "files.json",
         "manifest.json",
         "space.safetensors",
     ]
-    spaces.drop_space(tenant_id=party.id, model=model)
+    routing.drop_space(tenant_id=party.id, model=model)
     assert not here(party.id, model).exists()
-    assert [path for path in files_of(party.id) if f"/{space_files.KIND}/" in path] == []
+    assert [path for path in files_of(party.id) if f"/{model_store.KIND}/" in path] == []
     with pytest.raises(ModelUnavailable):
-        spaces.space(model, party.id)
+        routing.space(model, party.id)

@@ -13,7 +13,7 @@ from tenants.datasets.models import Asset
 from tenants.datasets.services import create_dataset
 from tenants.pipeline.assets.services import add_asset, delete_asset
 from tenants.pipeline.care import tenant_erasure
-from tenants.retrieval import archive, memory
+from tenants.retrieval.index import archive, memory
 from tenants.scope import tenant_scope
 from tests.tenants.test_index_archive import comes_back, fall_quiet
 from tests.tenants.test_index_lifecycle import MODEL, Library

@@ -24,7 +24,7 @@ from tenants.pipeline.assets import services, uploads
 from tenants.pipeline.audits import audit_requests, auditing
 from tenants.pipeline.care import erasure
 from tenants.retrieval.models import Vector
-from tenants.retrieval.search import Query, search
+from tenants.retrieval.query.searcher import Query, search
 from tenants.scope import tenant_scope
 from tests.flows.pictures import jpeg
 from tests.ml.provenance_files import declared_and_expired, declared_by_a_stranger, tampered

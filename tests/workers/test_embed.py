@@ -20,7 +20,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.pipeline.assets import embedding, services
 from tenants.retrieval.models import Vector
-from tenants.retrieval.search import Query, search
+from tenants.retrieval.query.searcher import Query, search
 from tenants.scope import tenant_scope
 from tests.flows.pictures import jpeg, with_location
 from tests.waiting import pause

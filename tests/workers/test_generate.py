@@ -30,8 +30,8 @@ from tenants.pipeline.assets.services import delete_dataset, update_asset
 from tenants.pipeline.audits import auditing
 from tenants.pipeline.care import erasure
 from tenants.pipeline.generation import generating, persist_output
+from tenants.retrieval.index.vectors import ModelSwitched
 from tenants.retrieval.models import Vector
-from tenants.retrieval.vectors import ModelSwitched
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api
 from tests.workers.sketching import Chord, Sketch

@@ -28,7 +28,7 @@ from tenants.pipeline.assets import bulk, services
 from tenants.pipeline.assets.uploads import check_upload
 from tenants.pipeline.transfer import import_batches, import_job, import_receipts, imports
 from tenants.retrieval.models import Vector, VectorClock
-from tenants.retrieval.search import Query, search
+from tenants.retrieval.query.searcher import Query, search
 from tenants.scope import tenant_scope
 from tests.flows.pictures import jpeg
 from tests.servers import EICAR

@@ -22,7 +22,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.pipeline.assets import bulk
 from tenants.pipeline.transfer import import_batches, import_sources, imports
-from tenants.retrieval.vectors import take_numbers
+from tenants.retrieval.index.vectors import take_numbers
 from tenants.scope import tenant_scope
 from tests.waiting import pause
 

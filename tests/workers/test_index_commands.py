@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from tenants.jobs.models import Job
-from tenants.retrieval import lifecycle
+from tenants.retrieval.index import lifecycle
 from tenants.scope import tenant_scope
 from workers.base import run_job
 

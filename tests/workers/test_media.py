@@ -18,7 +18,7 @@ from tenants.errors import NotReady
 from tenants.jobs.models import Job
 from tenants.pipeline.assets import audio_video, services
 from tenants.retrieval.models import Vector
-from tenants.retrieval.search import Query, search
+from tenants.retrieval.query.searcher import Query, search
 from tenants.scope import tenant_scope
 from tests.ml import recordings
 from workers.base import run_job

@@ -17,8 +17,9 @@ from api.resource import Resource
 from api.schema import IDEMPOTENCY
 from tenants.accounts.permissions import SEARCH
 from tenants.errors import NotFound
-from tenants.retrieval import feedback, shapes
+from tenants.retrieval import shapes
 from tenants.retrieval.models import Feedback as FeedbackRow
+from tenants.retrieval.query import feedback
 
 MAX_ID = 100
 

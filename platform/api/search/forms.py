@@ -15,7 +15,8 @@ from api.paths import read_id
 from tenants.datasets import metadata, selectors
 from tenants.datasets.models import Asset
 from tenants.errors import NotFound
-from tenants.retrieval import faceting, likeness, tasks
+from tenants.retrieval.filters import faceting
+from tenants.retrieval.query import likeness, weight_profiles
 from tenants.scope import tenant_scope
 
 MAX_TEXT = 10_000
@@ -94,7 +95,7 @@ class SearchBody(Body):
         **OPTIONAL, child=serializers.ChoiceField(Asset.Modality.values), min_length=1, max_length=4
     )
     filter = Object(**OPTIONAL, help_text='`{"price": {"lt": 20}, "colour": {"in": ["red"]}, "label": "x"}`')
-    task = Text(**OPTIONAL, min_length=1, max_length=tasks.MAX_SLUG)
+    task = Text(**OPTIONAL, min_length=1, max_length=weight_profiles.MAX_SLUG)
     weights = Weights(**OPTIONAL)
     hybrid = Flag(
         **OPTIONAL,

@@ -20,10 +20,12 @@ from api.search.forms import JSON_FIELDS, SearchBody, SearchForm, require_named
 from tenants.accounts.permissions import SEARCH
 from tenants.errors import Invalid
 from tenants.learning.selectors import public_name
-from tenants.retrieval import filters, search, shapes
-from tenants.retrieval.hydration import HYDRATED
-from tenants.retrieval.state import Hit
-from tenants.retrieval.vectors import DIMENSION
+from tenants.retrieval import shapes
+from tenants.retrieval.filters import filter_plan
+from tenants.retrieval.index.vectors import DIMENSION
+from tenants.retrieval.query import searcher
+from tenants.retrieval.query.hydration import HYDRATED
+from tenants.retrieval.types import Hit
 
 PARTS = ("text", "image", "audio", "video", "vector", "like")
 FILES = ("image", "audio", "video")
@@ -50,11 +52,11 @@ class Search(Resource):
             require_named(self.tenant_id, form.fields)
             raise
         around = {"auth": self.auth_ms, "parse": since(begun)}
-        answer = search.search(tenant_id=self.tenant_id, query=query, read=HYDRATED)
+        answer = searcher.search(tenant_id=self.tenant_id, query=query, read=HYDRATED)
         answer.timings = {**around, **answer.timings}
         return self._answered(answer, fields)
 
-    def _answered(self, answer: search.Answer, fields: dict[str, Any]) -> HttpResponse:
+    def _answered(self, answer: searcher.Answer, fields: dict[str, Any]) -> HttpResponse:
         """Written here, so that this step can be told, too."""
         begun = time.perf_counter()
         body = as_dict(answer)
@@ -67,7 +69,7 @@ class Search(Resource):
         )
 
 
-def build_query(fields: dict[str, Any], form: Form) -> search.Query:
+def build_query(fields: dict[str, Any], form: Form) -> searcher.Query:
     """The query that the checked fields and files stand for. Raises Invalid."""
     _refuse_what_is_to_come(fields, form)
     text = (fields.get("text") or "").strip()
@@ -77,7 +79,7 @@ def build_query(fields: dict[str, Any], form: Form) -> search.Query:
     if not text and not named and not fields.get("cursor"):
         raise Invalid(f"Send at least one of {', '.join(PARTS)}.")
     like, unlike = fields.get("like") or {}, fields.get("unlike") or {}
-    return search.Query(
+    return searcher.Query(
         text=text,
         image=_path(form, "image"),
         image_asset=_asset(fields, "image"),
@@ -90,7 +92,7 @@ def build_query(fields: dict[str, Any], form: Form) -> search.Query:
         unlike_text=(unlike.get("text") or "").strip(),
         datasets=fields.get("datasets"),
         modalities=fields.get("modalities"),
-        conditions=filters.parse(fields.get("filter")),
+        conditions=filter_plan.parse(fields.get("filter")),
         task=fields.get("task") or "general",
         hybrid=bool(fields.get("hybrid")),
         weights=fields.get("weights") or {},
@@ -128,7 +130,7 @@ def _path(form: Form, name: str) -> Path | None:
     return Path(file.temporary_file_path())
 
 
-def as_dict(answer: search.Answer) -> dict[str, Any]:
+def as_dict(answer: searcher.Answer) -> dict[str, Any]:
     """The answer in the shape of the API."""
     return {
         "search_id": answer.search_id,
@@ -145,7 +147,7 @@ def _model(named: dict[str, str]) -> dict[str, Any]:
     return {"id": public_name(space), "version": named["version"], "dimension": DIMENSION}
 
 
-def _result(asset: dict[str, Any], hit: Hit, answer: search.Answer) -> dict[str, Any]:
+def _result(asset: dict[str, Any], hit: Hit, answer: searcher.Answer) -> dict[str, Any]:
     matched: dict[str, Any] = {"modality": hit.modality}
     if hit.segment:
         matched["segment"] = hit.segment
@@ -158,7 +160,7 @@ def _result(asset: dict[str, Any], hit: Hit, answer: search.Answer) -> dict[str,
     return shape
 
 
-def _explained(answer: search.Answer, fields: dict[str, Any]) -> dict[str, Any]:
+def _explained(answer: searcher.Answer, fields: dict[str, Any]) -> dict[str, Any]:
     return {
         "timings_ms": {step: round(took, 3) for step, took in answer.timings.items()},
         "parts": answer.meta["weights"],
@@ -168,5 +170,5 @@ def _explained(answer: search.Answer, fields: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _timing(answer: search.Answer) -> str:
+def _timing(answer: searcher.Answer) -> str:
     return ", ".join(f"{step};dur={took:.2f}" for step, took in answer.timings.items())

@@ -37,9 +37,9 @@ from tenants.accounts.permissions import SEARCH, WRITE
 from tenants.datasets import selectors
 from tenants.datasets.models import Asset, Dataset
 from tenants.errors import Invalid, NotFound, ServiceError
-from tenants.retrieval import feedback, tasks
 from tenants.retrieval.models import Feedback
-from tenants.retrieval.search import Answer, Query, search
+from tenants.retrieval.query import feedback, weight_profiles
+from tenants.retrieval.query.searcher import Answer, Query, search
 
 SHOWN_MODALITIES = tuple(Asset.Modality)
 
@@ -97,9 +97,9 @@ def _form(request: Request, form: QueryDict, refined: Refinements) -> dict[str, 
         datasets = list(selectors.list_datasets())
         asset = selectors.get_assets([picture]).get(picture) if picture else None
         chips = _chips(refined, datasets)
-        own = list(tasks.list_tasks()[: tasks.MAX_TASKS])
+        own = list(weight_profiles.list_tasks()[: weight_profiles.MAX_TASKS])
     return {
-        "tasks": [*tasks.BUILT_IN.values(), *own],
+        "tasks": [*weight_profiles.BUILT_IN.values(), *own],
         "task": form.get("task", "") or TASK,
         "datasets": datasets,
         "schema": schema_of(datasets),

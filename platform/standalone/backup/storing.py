@@ -17,7 +17,7 @@ from django.core.files.storage import default_storage
 from standalone.backup.database import Snapshot
 from standalone.backup.manifest import FILES
 from tenants.datasets.storage import KINDS, path_of, put
-from tenants.retrieval import archive
+from tenants.retrieval.index import archive
 
 CHUNK = 1 << 20
 # Reading from a bucket waits for the network.

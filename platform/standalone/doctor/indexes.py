@@ -13,9 +13,10 @@ from standalone.doctor.findings import Check, Finding, Options, examples, fail, 
 from tenants.accounts.models import Tenant
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED
-from tenants.retrieval import archive, due, engines, lifecycle
+from tenants.retrieval import engines
+from tenants.retrieval.index import archive, due, lifecycle
+from tenants.retrieval.index.registry import folder_of
 from tenants.retrieval.models import MEMORY, IndexGeneration, IndexPointer
-from tenants.retrieval.opened import folder_of
 from tenants.scope import tenant_scope
 
 HOUR = 3600.0

@@ -17,7 +17,7 @@ from ml.listening import Hearing, Utterance, listen, passages_of
 from ml.media import MediaError, MediaInfo
 from ml.media.previews import Waveform, draw_waveform, thumbnail
 from tenants.pipeline.assets.prepared import Prepared, Report, Source
-from tenants.retrieval import encoding
+from tenants.retrieval.query import encoding
 
 MAX_FRAMES = 300
 MAX_PASSAGES = 2_000

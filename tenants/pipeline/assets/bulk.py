@@ -43,8 +43,8 @@ from tenants.pipeline.assets.uploads import (
     vectors_of,
 )
 from tenants.pipeline.audits import audit_requests
-from tenants.retrieval import encoding, lexical
-from tenants.retrieval.vectors import add_vectors
+from tenants.retrieval.index.vectors import add_vectors
+from tenants.retrieval.query import encoding, lexical
 from tenants.scope import current_tenant_id
 
 # The columns of a blob that decoding and scanning fill.

@@ -23,8 +23,9 @@ from tenants.jobs.models import Job
 from tenants.pipeline.assets.prepared import Prepared, Source
 from tenants.pipeline.assets.preparing import prepare
 from tenants.pipeline.assets.uploads import EXCERPT, MODALITIES
-from tenants.retrieval import lexical, spaces
-from tenants.retrieval.vectors import ModelSwitched, replace_vectors
+from tenants.retrieval.index.vectors import ModelSwitched, replace_vectors
+from tenants.retrieval.model_routing import routing
+from tenants.retrieval.query import lexical
 from tenants.scope import tenant_scope
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def _embed(claimed: jobs.Claim, asset: Asset, text: str) -> None:
 
 def _embed_once(claimed: jobs.Claim, asset: Asset, text: str) -> None:
     with source_of(asset, text) as source:
-        prepared = Prepared(spaces.opened_spaces(claimed.tenant_id))
+        prepared = Prepared(routing.opened_spaces(claimed.tenant_id))
         try:
             prepare(source, prepared, partial(_report, claimed))
         except (MediaError, jobs.Cancelled):

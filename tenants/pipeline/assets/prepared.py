@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tenants.retrieval import encoding
-from tenants.retrieval.vectors import NewVector
+from tenants.retrieval.index.vectors import NewVector
+from tenants.retrieval.query import encoding
 
 if TYPE_CHECKING:
     from ml.listening import Utterance

@@ -14,7 +14,7 @@ from ml.media import MediaError
 from tenants.datasets.models import Asset
 from tenants.pipeline.assets.passages import passages, segment_of
 from tenants.pipeline.assets.prepared import Prepared, Report, Source
-from tenants.retrieval import encoding
+from tenants.retrieval.query import encoding
 
 if TYPE_CHECKING:
     from ml.listening import Utterance

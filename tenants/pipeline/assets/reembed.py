@@ -19,7 +19,8 @@ from tenants.pipeline.assets.passages import passages, segment_of
 from tenants.pipeline.assets.prepared import Prepared, Report
 from tenants.pipeline.assets.preparing import prepare_again
 from tenants.pipeline.transfer.import_batches import TEXTS_AT_ONCE
-from tenants.retrieval import encoding, lacking
+from tenants.retrieval.model_routing import embedding_gaps
+from tenants.retrieval.query import encoding
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Item:
 
 def page_of(model: str, spaces: encoding.Spaces, *, above: uuid.UUID, count: int) -> list[Item]:
     """The next assets that lack vectors of a model, in the order of their ids. In the tenant's scope."""
-    ids = lacking.some_missing(model, above=above, count=count)
+    ids = embedding_gaps.some_missing(model, above=above, count=count)
     assets = Asset.objects.select_related("blob").filter(pk__in=ids).order_by("pk")
     items = {asset.id: Item(asset, Prepared(spaces)) for asset in assets}
     media = [asset_id for asset_id, item in items.items() if item.asset.modality in MEDIA]

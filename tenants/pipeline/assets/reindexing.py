@@ -13,8 +13,8 @@ from tenants.datasets import metadata
 from tenants.datasets.models import Asset, Dataset, Facet, TranscriptSegment
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
-from tenants.retrieval import lexical
-from tenants.retrieval.changes import record_changes
+from tenants.retrieval.index.changes import record_changes
+from tenants.retrieval.query import lexical
 from tenants.scope import tenant_scope
 
 BATCH = 200

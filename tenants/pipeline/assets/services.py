@@ -40,9 +40,10 @@ from tenants.pipeline.assets.uploads import (
 )
 from tenants.pipeline.audits import audit_requests
 from tenants.pipeline.transfer import import_sources
-from tenants.retrieval import lacking, lexical
-from tenants.retrieval.changes import record_changes
-from tenants.retrieval.vectors import remove_vectors
+from tenants.retrieval.index.changes import record_changes
+from tenants.retrieval.index.vectors import remove_vectors
+from tenants.retrieval.model_routing import embedding_gaps
+from tenants.retrieval.query import lexical
 from tenants.scope import current_tenant_id, tenant_scope
 from tenants.valkey import Unavailable
 
@@ -314,7 +315,7 @@ def _erase(assets: list[Asset]) -> None:
     Facet.objects.filter(asset_id__in=ids).delete()
     TranscriptSegment.objects.filter(asset_id__in=ids).delete()
     lexical.remove(ids)
-    lacking.forget_gaps(asset_ids=ids)
+    embedding_gaps.forget_gaps(asset_ids=ids)
     Asset.objects.filter(pk__in=ids)._raw_delete(using="default")
     event_payloads.deleted(assets)
     size = sum(asset.blob.bytes + asset.metadata_bytes for asset in assets)

@@ -25,9 +25,9 @@ from tenants.events.models import Erasure, Export, IdempotentAnswer
 from tenants.jobs import kinds
 from tenants.jobs.models import Job, JobNote
 from tenants.jobs.services import UNFINISHED
-from tenants.retrieval import due
+from tenants.retrieval.index import due
+from tenants.retrieval.index.vectors import KEEP_TOMBSTONES
 from tenants.retrieval.models import IndexPointer
-from tenants.retrieval.vectors import KEEP_TOMBSTONES
 
 # Stands in the records of finished jobs where the id of an erased asset stood: such a job can still be shown, and
 # even retried, and finds nothing.

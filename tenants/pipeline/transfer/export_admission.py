@@ -33,9 +33,10 @@ from tenants.pipeline.assets.uploads import ACCEPTED, MAX_TEXT, vectors_of
 from tenants.pipeline.transfer import export_rows
 from tenants.pipeline.transfer.export_layout import file_name
 from tenants.pipeline.transfer.export_reading import ExportFile
-from tenants.retrieval import lexical, spaces
-from tenants.retrieval.state import MODALITIES
-from tenants.retrieval.vectors import NewVector, add_vectors
+from tenants.retrieval.index.vectors import NewVector, add_vectors
+from tenants.retrieval.model_routing import routing
+from tenants.retrieval.query import lexical
+from tenants.retrieval.types import MODALITIES
 from tenants.scope import tenant_scope
 
 SHOWN = tuple(sorted(set(export_rows.MODERATION) - set(Asset.HIDDEN)))
@@ -207,7 +208,7 @@ class Admission:
 
     def _vectors(self) -> None:
         with tenant_scope(self.tenant_id):
-            model = spaces.live()
+            model = routing.live()
         for batch in self.export.vectors():
             # Of another model they would be compared with queries that mean something else.
             rows = [self._vector(row) for row in batch if row["model"] == model]

@@ -24,7 +24,7 @@ from tenants.pipeline.assets.passages import passages, segment_of
 from tenants.pipeline.assets.prepared import Prepared, Source
 from tenants.pipeline.assets.preparing import prepare
 from tenants.pipeline.assets.uploads import MAX_CAPTIONS, check_external_id, check_upload
-from tenants.retrieval import encoding
+from tenants.retrieval.query import encoding
 
 log = logging.getLogger(__name__)
 

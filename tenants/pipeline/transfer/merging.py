@@ -34,9 +34,9 @@ from tenants.learning.models import GoldenAnswer
 from tenants.pipeline.assets.services import replace_captions
 from tenants.pipeline.assets.uploads import fits
 from tenants.pipeline.care.erasure import erase_batch, locked
-from tenants.retrieval import lexical
+from tenants.retrieval.index.vectors import NewVector, replace_vectors
 from tenants.retrieval.models import Vector
-from tenants.retrieval.vectors import NewVector, replace_vectors
+from tenants.retrieval.query import lexical
 from tenants.scope import current_tenant_id, tenant_scope
 
 KIND = "merge_copies"

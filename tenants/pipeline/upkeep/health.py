@@ -28,7 +28,7 @@ from tenants.jobs import worker_registry
 from tenants.jobs.kinds import QUEUES
 from tenants.pipeline.upkeep import job_figures, tenant_figures
 from tenants.pipeline.upkeep.periodic import UPKEEP_S, canary_ages
-from tenants.retrieval import index_figures
+from tenants.retrieval.index import index_figures
 from tenants.retrieval.models import IndexPointer
 from tenants.scope import operator_scope
 from tenants.valkey import Unavailable

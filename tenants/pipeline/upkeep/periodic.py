@@ -35,9 +35,10 @@ from tenants.pipeline.transfer.exports import forget_exports
 from tenants.pipeline.transfer.import_receipts import forget_rows
 from tenants.pipeline.transfer.import_sources import collect_sources
 from tenants.pipeline.upkeep.job_archive import archive_jobs
-from tenants.retrieval import archive, index_figures, lifecycle, space_files, spaces
+from tenants.retrieval.index import archive, index_figures, lifecycle
+from tenants.retrieval.index.vectors import prune_tombstones
 from tenants.retrieval.maps import points as map_points
-from tenants.retrieval.vectors import prune_tombstones
+from tenants.retrieval.model_routing import model_store, routing
 from tenants.scope import tenant_scope
 from tenants.valkey import client
 
@@ -99,11 +100,11 @@ def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
         _guarded(tenant_id, partial(expire_assets, tenant_id))
         _guarded(tenant_id, partial(archive.look_after, tenant_id, archiving_until))
         _guarded(tenant_id, partial(archive_jobs, tenant_id, until=filing_until))
-        _guarded(tenant_id, partial(spaces.forget_retired, tenant_id, until=forgetting_until))
+        _guarded(tenant_id, partial(routing.forget_retired, tenant_id, until=forgetting_until))
     sessions.forget_expired()
     invitations.forget_ended()
     _clear_spool()
-    space_files.tidy_local()
+    model_store.tidy_local()
     index_figures.note()
 
 

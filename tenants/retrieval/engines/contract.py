@@ -18,8 +18,8 @@ import numpy as np
 from ml.indexes.manifest import Effort
 from ml.indexes.tuning import effort_for
 from tenants.errors import Conflict, IndexRebuilding
-from tenants.retrieval.filters import Plan
-from tenants.retrieval.state import (
+from tenants.retrieval.filters.filter_plan import Plan
+from tenants.retrieval.types import (
     MODALITIES,
     Ahead,
     Hit,

@@ -14,7 +14,7 @@ import numpy as np
 from django.db import connection
 
 from tenants.datasets.models import Facet
-from tenants.retrieval.filters import is_any
+from tenants.retrieval.filters.filter_plan import is_any
 from tenants.retrieval.maps.points import Points
 from tenants.scope import current_tenant_id
 

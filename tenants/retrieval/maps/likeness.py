@@ -11,7 +11,8 @@ from django.utils.translation import gettext as _
 from ml.projection.likeness import cosines, order_of
 from tenants.datasets.selectors import require_assets
 from tenants.errors import Invalid
-from tenants.retrieval import likeness, spaces
+from tenants.retrieval.model_routing import routing
+from tenants.retrieval.query import likeness
 from tenants.scope import tenant_scope
 
 MOST = 200
@@ -25,8 +26,8 @@ def matrix_of(tenant_id: uuid.UUID, asset_ids: Sequence[uuid.UUID], model: str =
     wanted = list(dict.fromkeys(asset_ids))
     if not 2 <= len(wanted) <= MOST:
         raise Invalid(_("2 to %(most)s assets can be compared.") % {"most": MOST}, pointer="/assets")
-    model = model or spaces.written(tenant_id).live
-    space = spaces.space(model, tenant_id)
+    model = model or routing.written(tenant_id).live
+    space = routing.space(model, tenant_id)
     with tenant_scope(tenant_id):
         require_assets(wanted)
         vectors = likeness.each_of(asset_ids, "/assets", space=space)

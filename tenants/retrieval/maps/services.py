@@ -22,8 +22,8 @@ from tenants.errors import Conflict, Invalid, NotAllowed, NotFound, NotReady
 from tenants.events.services import record
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.retrieval import spaces
 from tenants.retrieval.maps.points import path_of
+from tenants.retrieval.model_routing import routing
 from tenants.retrieval.models import EmbeddingMap
 from tenants.scope import current_tenant_id, tenant_scope
 
@@ -111,7 +111,7 @@ def _check(name: str, method: str, dataset_ids: Sequence[uuid.UUID], modality: s
 
 def _written(model: str) -> str:
     """Raises NotReady for a model whose vectors are not whole."""
-    now = spaces.written(current_tenant_id())
+    now = routing.written(current_tenant_id())
     if model and model not in now.models:
         raise NotReady(
             _("There are no vectors of this model; only the live one and those beside it have some.")

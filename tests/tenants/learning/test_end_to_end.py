@@ -15,9 +15,9 @@ from tenants.jobs.models import Job
 from tenants.learning import promotions, services
 from tenants.learning.models import LearntModel, Promotion
 from tenants.pipeline.assets.services import add_asset, delete_asset
-from tenants.retrieval import spaces
-from tenants.retrieval.queries import Query
-from tenants.retrieval.search import search
+from tenants.retrieval.model_routing import routing
+from tenants.retrieval.query.request import Query
+from tenants.retrieval.query.searcher import search
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api
 from tests.tenants.learning.world import WORDS, add_picture, drawing, new_dataset
@@ -116,7 +116,7 @@ def test_from_pairs_to_searches_and_back(party, dataset):
     assert answering(party) == model.space
     with tenant_scope(party.id):
         promotions.roll_back(model=model)
-    assert answering(party) == spaces.DEFAULT
+    assert answering(party) == routing.DEFAULT
 
 
 def answering(party) -> str:

@@ -11,7 +11,7 @@ from tenants.jobs.models import Job
 from tenants.learning import finetuning, services, trainer
 from tenants.learning.models import LearntModel
 from tenants.learning.trainer import Trained, TrainingRefused
-from tenants.retrieval import spaces
+from tenants.retrieval.model_routing import routing
 from tenants.scope import tenant_scope
 from tests.tenants.learning.world import Space, add_pairs, new_dataset, write_space
 from workers.base import run_job
@@ -100,7 +100,7 @@ def test_the_space_is_kept_under_the_models_own_name(party, started, trains, set
     with monkeypatch.context() as patched:
         patched.setattr(finetuning.spaces, "space", lambda model, tenant_id: Space())
         row, _ = run(party, started)
-    kept = spaces.space(row.space, party.id)
+    kept = routing.space(row.space, party.id)
     assert isinstance(kept, JointSpace)
     assert f"{kept.id}:{kept.version}" == row.space
     assert (row.sha256, row.bytes > 1_000_000) == (kept.manifest["sha256"], True)

@@ -1,0 +1,227 @@
+"""Counts of values over all assets that a search may find, for chosen keys of their metadata.
+
+Texts, tags, true and false: the most frequent values. Numbers and times: the least, the greatest and a few buckets.
+What is found in a generation is counted by its postings; what is newer or has no generation by the facets in memory, or
+by Postgres where they are too many. The counts are exact, and a filter by a value finds the assets that were counted
+for it (see `buckets.described` for lists).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from django.contrib.postgres.fields import ArrayField
+from django.db.models import (
+    Case,
+    Count,
+    F,
+    FloatField,
+    Func,
+    IntegerField,
+    Max,
+    Min,
+    QuerySet,
+    Value,
+    When,
+    Window,
+)
+from django.db.models.functions import Collate, Length, RowNumber
+
+from ml.indexes.live_postings import LivePostings
+from ml.indexes.postings import Postings
+from tenants.datasets.models import Asset, Facet
+from tenants.datasets.values import FACET_TEXT
+from tenants.retrieval.filters.buckets import described, edges_of, on_scale
+from tenants.retrieval.filters.filter_plan import is_any, kinds_of
+
+TOP_VALUES = 20
+_BOOLS = {"true": True, "false": False}
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """The assets that a search may find. No asset is in both parts.
+
+    `assets` are asked of Postgres: ids or a query. `mask`, bool by asset number, are those of a generation whose
+    `postings` still say what is so; `slots`, bool by slot, those of the facets in memory (`live`). `datasets` (None:
+    all) say which types the keys have.
+    """
+
+    assets: QuerySet[Asset] | Collection[uuid.UUID] = ()
+    datasets: Sequence[uuid.UUID] | None = None
+    postings: Postings | None = None
+    mask: np.ndarray | None = None
+    live: LivePostings | None = None
+    slots: np.ndarray | None = None
+
+    def facets(self, keys: Collection[str]) -> QuerySet[Facet]:
+        """What Postgres holds of the `assets` under these keys."""
+        if not keys:
+            return Facet.objects.none()
+        if isinstance(self.assets, QuerySet):
+            return Facet.objects.filter(key__in=keys, asset_id__in=self.assets.values("pk"))
+        if not self.assets:
+            return Facet.objects.none()
+        return Facet.objects.filter(is_any("asset_id", self.assets), key__in=keys)
+
+    @property
+    def indexed(self) -> tuple[Postings, np.ndarray] | None:
+        return None if self.postings is None or self.mask is None else (self.postings, self.mask)
+
+    @property
+    def held(self) -> tuple[LivePostings, np.ndarray] | None:
+        return None if self.live is None or self.slots is None else (self.live, self.slots)
+
+    @property
+    def parts(self) -> list[tuple[Postings | LivePostings, np.ndarray]]:
+        return [part for part in (self.indexed, self.held) if part is not None]
+
+
+def count_facets(keys: Sequence[str], allowed: Allowed) -> dict[str, dict[str, Any]]:
+    """Of each key `type` and `values`: at most TOP_VALUES `{"value", "count"}`, the most frequent first.
+
+    Where its type is number or time also `min` and `max`, and a `value` is the conditions of a bucket, as in a filter;
+    the buckets stand in their order, and there is none where no asset has such a value. Keys of several types, or of
+    none, count as text. Texts that are too long to be told are left out.
+
+    One statement where no `assets` are given, at most four else. In the tenant's scope.
+    """
+    kinds = {key: _type(types) for key, types in _types(keys, allowed).items()}
+    scales = {key: kind for key, kind in kinds.items() if kind in ("number", "time")}
+    values = _frequent([key for key in kinds if key not in scales], allowed)
+    ranges = _ranges(scales, allowed)
+    return {
+        key: {"type": kind, **ranges[key]}
+        if key in scales
+        else {"type": kind, "values": [_told(kind, *pair) for pair in values[key]]}
+        for key, kind in kinds.items()
+    }
+
+
+def _types(keys: Sequence[str], allowed: Allowed) -> dict[str, set[str]]:
+    found = kinds_of(set(keys), allowed.datasets)
+    return {key: found.get(key, set()) for key in keys}
+
+
+def _type(types: set[str]) -> str:
+    return next(iter(types)) if len(types) == 1 else "text"
+
+
+def _told(kind: str, text: str, count: int) -> dict[str, Any]:
+    return {"value": _BOOLS.get(text, text) if kind == "bool" else text, "count": count}
+
+
+# --- Texts -----------------------------------------------------------------------------------------------
+
+
+def _frequent(keys: list[str], allowed: Allowed) -> dict[str, list[tuple[str, int]]]:
+    """Of each key the most frequent texts with their counts; equal counts in the order of the texts."""
+    counts: dict[str, Counter[str]] = {key: Counter() for key in keys}
+    for key, text, count in _stored_texts(keys, allowed):
+        counts[key][text] = count
+    if allowed.held is not None:
+        live, slots = allowed.held
+        for key, known in counts.items():
+            known.update(live.text_counts(key, slots, FACET_TEXT))
+    if allowed.indexed is not None:
+        for key, known in counts.items():
+            _add_indexed(*allowed.indexed, key, known)
+    ranked = {
+        key: sorted(known.items(), key=lambda pair: (-pair[1], pair[0])) for key, known in counts.items()
+    }
+    return {key: pairs[:TOP_VALUES] for key, pairs in ranked.items()}
+
+
+def _stored_texts(keys: list[str], allowed: Allowed) -> QuerySet:
+    # Longer ones stand there shortened, as no filter would spell them.
+    told = (
+        allowed.facets(keys)
+        .filter(text__isnull=False)
+        .alias(length=Length("text"))
+        .filter(length__lte=FACET_TEXT)
+    )
+    # Compared as bytes, which takes a tenth of what a language's order takes, and orders as Python does.
+    counted = told.annotate(name=Collate("key", "C"), word=Collate("text", "C")).values("name", "word")
+    counted = counted.annotate(assets=Count("asset_id", distinct=True))
+    if not allowed.parts:
+        place = Window(RowNumber(), partition_by=F("name"), order_by=[F("assets").desc(), F("word")])
+        counted = counted.annotate(place=place).filter(place__lte=TOP_VALUES)
+    return counted.values_list("name", "word", "assets")
+
+
+def _add_indexed(postings: Postings, mask: np.ndarray, key: str, known: Counter[str]) -> None:
+    """Add what the postings count to what was counted of the others.
+
+    A text that is frequent in both together is one that the others have, or among the most frequent of the postings.
+    """
+    top = dict(postings.top_values(key, mask, TOP_VALUES, FACET_TEXT))
+    rest = [text for text in known if text not in top]
+    known.update(dict(zip(rest, postings.count_texts(key, rest, mask), strict=True)))
+    known.update(top)
+
+
+# --- Numbers and times -----------------------------------------------------------------------------------
+
+
+def _ranges(scales: dict[str, str], allowed: Allowed) -> dict[str, dict[str, Any]]:
+    """Of each key `values`, and `min` and `max` where an asset has a number."""
+    bounds = _bounds(scales, allowed)
+    edges = {key: edges_of(scales[key], *ends) for key, ends in bounds.items()}
+    counts = _stored_buckets(edges, allowed)
+    found: dict[str, dict[str, Any]] = {key: {"values": []} for key in scales}
+    for key, places in edges.items():
+        for postings, mask in allowed.parts:
+            counts[key].update(dict(enumerate(postings.histogram(key, mask, places))))
+        buckets = enumerate(described(scales[key], places))
+        least, greatest = (on_scale(scales[key], end) for end in bounds[key])
+        told = [{"value": value, "count": counts[key][place]} for place, value in buckets]
+        found[key] = {"values": told, "min": least, "max": greatest}
+    return found
+
+
+def _bounds(keys: Collection[str], allowed: Allowed) -> dict[str, tuple[float, float]]:
+    """The least and the greatest number of each key that has one."""
+    stored = allowed.facets(keys).filter(number__isnull=False).values("key")
+    rows = stored.annotate(least=Min("number"), greatest=Max("number")).values_list(
+        "key", "least", "greatest"
+    )
+    found: dict[str, list[float]] = defaultdict(list)
+    for key, *bounds in rows:
+        found[key].extend(bounds)
+    for postings, mask in allowed.parts:
+        for key in keys:
+            found[key].extend(postings.bounds(key, mask) or ())
+    return {key: (min(numbers), max(numbers)) for key, numbers in found.items() if numbers}
+
+
+def _stored_buckets(edges: dict[str, list[float]], allowed: Allowed) -> dict[str, Counter[int]]:
+    """How many `assets` have a number in each bucket of each key, by the bucket's place."""
+    counts: dict[str, Counter[int]] = {key: Counter() for key in edges}
+    if not edges:
+        return counts
+    place = Case(
+        *(When(key=key, then=_place(places[:-1])) for key, places in edges.items()),
+        output_field=IntegerField(),
+    )
+    stored = allowed.facets(edges.keys()).filter(number__isnull=False).values("key").annotate(place=place)
+    for key, bucket, count in stored.annotate(assets=Count("asset_id", distinct=True)).values_list(
+        "key", "place", "assets"
+    ):
+        counts[key][bucket - 1] = count
+    return counts
+
+
+def _place(begins: list[float]) -> Func:
+    """In which bucket a number is, from 1."""
+    return Func(
+        F("number"),
+        Value(begins, output_field=ArrayField(FloatField())),
+        function="width_bucket",
+        template="%(function)s(%(expressions)s::float8[])",
+        output_field=IntegerField(),
+    )

@@ -1,0 +1,298 @@
+"""Which models a tenant's vectors are of: the live one, which answers searches, and those that are written beside it.
+
+    begin_beside(model) -> the job `embed_beside` -> switch(model) -> perhaps roll_back() -> end_beside(the other)
+
+All of it stands in the tenant's clock (`VectorClock`), under whose lock vectors are written as well: whoever stores
+vectors sees which models are written at that moment, and `switch` sees every vector that was stored before it. A search
+names the model that it used, and the statement that opens it says which one is live; where the two differ the search is
+made again. So a search never fails for a switch, and never mixes two models.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from tenants.accounts import quotas
+from tenants.errors import Conflict, ModelUnavailable, NotFound, NotReady
+from tenants.prepared import Prepared
+from tenants.retrieval.index import due, lifecycle
+from tenants.retrieval.index.vectors import locked_clock
+from tenants.retrieval.model_routing.embedding_gaps import Missing, forget_gaps, missing, require_whole
+from tenants.retrieval.model_routing.model_store import DEFAULT, drop_space, is_own, keep_space, space
+from tenants.retrieval.models import IndexPointer, Vector, VectorClock
+from tenants.scope import current_tenant_id, tenant_scope
+
+if TYPE_CHECKING:
+    from ml.alignment.space import JointSpace
+
+__all__ = [
+    "DEFAULT",
+    "Missing",
+    "Written",
+    "begin_beside",
+    "drop_space",
+    "end_beside",
+    "forget_retired",
+    "has_moved_on",
+    "is_own",
+    "is_written",
+    "keep_space",
+    "live",
+    "missing",
+    "note",
+    "opened_spaces",
+    "roll_back",
+    "serving",
+    "space",
+    "switch",
+    "written",
+]
+
+log = logging.getLogger(__name__)
+
+# The one to go back to, and one that may become the next.
+MOST_BESIDE = 2
+# Vectors of a retired model that are deleted in one transaction.
+BATCH = 2_000
+# Tenants whose live model a process remembers.
+MOST_KNOWN = 100_000
+
+# --- Which model answers ---------------------------------------------------------------------------------
+
+_LIVE = Prepared("live_model", ("uuid",), "SELECT live FROM vector_clock WHERE tenant_id = $1")
+_known: dict[uuid.UUID, str] = {}
+
+
+def serving(tenant_id: uuid.UUID) -> str:
+    """The model that answers a tenant's searches, as this process knows it: the opening of a search tells whether it
+    still is, and `note` what it is instead. Asks the database once for each tenant. Needs no scope."""
+    known = _known.get(tenant_id)
+    if known is None:
+        rows = _LIVE.rows_of(tenant_id, tenant_id)
+        known = rows[0][0] if rows else DEFAULT
+        note(tenant_id, known)
+    return known
+
+
+def has_moved_on(tenant_id: uuid.UUID, model: str) -> bool:
+    """Whether another model answers now than the one that this process knew; then it knows that one. In no scope."""
+    _known.pop(tenant_id, None)
+    return serving(tenant_id) != model
+
+
+def note(tenant_id: uuid.UUID, model: str) -> None:
+    """Remember what an opening said."""
+    if len(_known) >= MOST_KNOWN:
+        _known.clear()
+    _known[tenant_id] = model
+
+
+@dataclass(frozen=True)
+class Written:
+    """The live model, those that are written as well, and which of these can be gone back to (or empty)."""
+
+    live: str = DEFAULT
+    beside: tuple[str, ...] = ()
+    previous: str = ""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return (self.live, *self.beside)
+
+
+def written(tenant_id: uuid.UUID) -> Written:
+    """What stands in the clock now. In the tenant's scope, or in none."""
+    with tenant_scope(tenant_id):
+        clock = VectorClock.objects.first()
+        return _written(clock) if clock else Written()
+
+
+def _written(clock: VectorClock) -> Written:
+    return Written(clock.live, tuple(clock.beside), clock.previous)
+
+
+def live() -> str:
+    """The live model of the active tenant, now."""
+    return written(current_tenant_id()).live
+
+
+def is_written(model: str) -> bool:
+    """Whether the active tenant's vectors of a model are whole: it is live, or written beside."""
+    return model in written(current_tenant_id()).models
+
+
+def opened_spaces(tenant_id: uuid.UUID) -> Mapping[str, JointSpace]:
+    """The spaces that new vectors of a tenant are made in, by model, the live one first. In no scope.
+
+    One beside that cannot be opened is left out: what lacks vectors of it shows in `missing`. Raises ModelUnavailable
+    for the live one.
+    """
+    now = written(tenant_id)
+    found = {now.live: space(now.live, tenant_id)}
+    for model in now.beside:
+        try:
+            found[model] = space(model, tenant_id)
+        except ModelUnavailable:
+            log.warning("a model beside cannot be opened", extra={"model": model}, exc_info=True)
+    return found
+
+
+# --- A model beside --------------------------------------------------------------------------------------
+
+
+def begin_beside(model: str, *, tenant_id: uuid.UUID | None = None) -> Written:
+    """Write a model's vectors beside the live one's from now on. Safe to repeat.
+
+    In no scope (then name the tenant), or in one. Raises ModelUnavailable, and Conflict where it is live already or
+    there are as many as may be.
+    """
+    tenant_id = tenant_id or current_tenant_id()
+    space(model, tenant_id)
+    with tenant_scope(tenant_id):
+        clock = locked_clock()
+        if clock.live == model:
+            raise Conflict(_("This model answers the searches already."))
+        if model not in clock.beside:
+            if len(clock.beside) >= MOST_BESIDE:
+                raise Conflict(
+                    _("There are %(most_beside)s models beside the live one already: %(names)s.")
+                    % {"most_beside": MOST_BESIDE, "names": ", ".join(clock.beside)}
+                )
+            clock.beside = [*clock.beside, model]
+        # What is left of an earlier time is still right: whoever changes an asset replaces its vectors of all models.
+        clock.retired = [one for one in clock.retired if one != model]
+        clock.save(update_fields=["beside", "retired"])
+        return _written(clock)
+
+
+def end_beside(model: str) -> None:
+    """Write a model's vectors no more; what there is of them goes, by and by (`forget_retired`), with its indexes.
+
+    In the tenant's scope; safe to repeat. Raises Conflict for the live one.
+    """
+    with tenant_scope(current_tenant_id()):
+        _require_idle(live(), model)
+        _let_index_go(model)
+        clock = locked_clock()
+        _require_idle(clock.live, model)
+        _retire(clock, model)
+        clock.save(update_fields=["beside", "previous", "retired"])
+
+
+def _require_idle(live: str, model: str) -> None:
+    if live == model:
+        raise Conflict(_("This model answers the searches; switch to another one first."))
+
+
+def _retire(clock: VectorClock, model: str) -> None:
+    clock.beside = [one for one in clock.beside if one != model]
+    clock.previous = "" if clock.previous == model else clock.previous
+    if model not in clock.retired:
+        clock.retired = [*clock.retired, model]
+    forget_gaps(model=model)
+
+
+def _let_index_go(model: str) -> None:
+    """Before the clock is locked: so do those who repair an index."""
+    if IndexPointer.objects.filter(model=model).exists():
+        lifecycle.demote(model=model)
+
+
+def forget_retired(tenant_id: uuid.UUID, *, until: float = math.inf) -> int:
+    """Delete the vectors of a tenant's retired models; returns how many went. For upkeep, in no scope.
+
+    Each BATCH is a transaction of its own, so that writers wait for none for long. After `until` (monotonic) no other
+    is begun.
+    """
+    removed = 0
+    while time.monotonic() < until and (gone := _forget_some(tenant_id)):
+        removed += gone
+    return removed
+
+
+def _forget_some(tenant_id: uuid.UUID) -> int:
+    with tenant_scope(tenant_id):
+        clock = VectorClock.objects.select_for_update().first()
+        if clock is None or not clock.retired:
+            return 0
+        model = clock.retired[0]
+        ids = list(Vector.objects.filter(model=model).order_by("seq").values_list("pk", flat=True)[:BATCH])
+        if len(ids) < BATCH:
+            clock.retired = clock.retired[1:]
+            clock.save(update_fields=["retired"])
+        return Vector.objects.filter(pk__in=ids)._raw_delete("default")
+
+
+# --- The switch ------------------------------------------------------------------------------------------
+
+
+def switch(model: str) -> Written:
+    """Let a model that is written beside answer the searches, from this transaction's commit on.
+
+    The one before is written on, for `roll_back`. In the tenant's scope; nothing happens where it is live already.
+    Raises Missing where it has not seen everything (`extra["missing"]`), NotReady where its index is not there,
+    Conflict where it is not written.
+    """
+    with tenant_scope(current_tenant_id()):
+        seen = VectorClock.objects.first()
+        if seen is not None and seen.live == model:
+            return _written(seen)
+        if seen is None or model not in seen.beside:
+            raise Conflict(_("The model %(model)s is not written beside the live one.") % {"model": model})
+        require_whole(model)
+        _require_index(seen.live, model)
+        return _switched(model, seen)
+
+
+def roll_back() -> Written:
+    """Let the model before answer again. In the tenant's scope. Raises NotFound where there is none, as `switch`."""
+    with tenant_scope(current_tenant_id()):
+        seen = VectorClock.objects.first()
+        if seen is None or not seen.previous:
+            raise NotFound(_("There is no earlier model to go back to."))
+        return switch(seen.previous)
+
+
+def _require_index(before: str, model: str) -> None:
+    if not has_index(before, model):
+        raise NotReady(_("The index for %(model)s is not there yet.") % {"model": model})
+
+
+def has_index(before: str, model: str) -> bool:
+    """Whether searches by a model find an index such as that of the one before: where one is needed at all."""
+    indexed = dict(IndexPointer.objects.filter(current__isnull=False).values_list("model", "engine"))
+    if engine := lifecycle.engine_of(before):
+        return indexed.get(model) == engine
+    return model in indexed or not due.is_large(model)
+
+
+def _switched(model: str, seen: VectorClock) -> Written:
+    """What happens under the lock is short: only what was written since `seen` is looked at again."""
+    older = "" if seen.previous == model else seen.previous
+    if older:
+        # One step back is kept, not two.
+        _let_index_go(older)
+    clock = locked_clock()
+    if (clock.live, clock.previous) != (seen.live, seen.previous) or model not in clock.beside:
+        raise Conflict(_("Somebody else has just changed the models of this workspace."))
+    require_whole(model, after=seen.last)
+    before = clock.live
+    clock.beside = [before, *(one for one in clock.beside if one != model)]
+    clock.live, clock.previous, clock.switched_at = model, before, timezone.now()
+    if older:
+        _retire(clock, older)
+    clock.save(update_fields=["live", "previous", "switched_at", "beside", "retired"])
+    # What a model could not see has no vectors of it; each asset counts with those of the live one.
+    fewer = Vector.objects.filter(model=before).count() - Vector.objects.filter(model=model).count()
+    if fewer:
+        quotas.give_back(amounts={"vectors": fewer})
+    return _written(clock)

@@ -1,0 +1,198 @@
+"""A tenant's own gate, learnt from what its people chose: trained by a job, and taken only if it does no worse.
+
+A click says more where it was less likely: each counts as much as the inverse of the chance that somebody looked so far
+down (Joachims, Swaminathan and Schnabel 2017, Unbiased learning-to-rank with biased feedback). What people judged
+"relevant" or "irrelevant" they have looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from django.db.models import Max
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from ml.alignment import fit_gate
+from ml.alignment.fit_gate import Examples, Settings
+from ml.alignment.gating import INPUTS, PARTS, Network, pack
+from tenants.errors import Conflict, NotReady
+from tenants.events.services import record as log_event
+from tenants.jobs import job_log
+from tenants.jobs import services as jobs
+from tenants.jobs.kinds import job
+from tenants.jobs.models import Job
+from tenants.retrieval.models import Feedback, SearchGate
+from tenants.retrieval.query import feedback, fusion_weights
+from tenants.retrieval.query.feedback import Evidence
+from tenants.scope import current_tenant_id, tenant_scope
+
+KIND = Feedback.Kind
+#: Searches of several parts in which something was chosen: with fewer chance decides.
+NEEDED = 50
+#: The newest so many rows are learnt from.
+MOST_ROWS = 20_000
+#: The chance that somebody looks at a rank falls with this power of it; no click counts more than MOST_WORTH.
+LOOKING, MOST_WORTH = 0.7, 10.0
+#: Tenths of the searches that judge the result, and that decide when to stop.
+JUDGING, STOPPING = 3, 2
+#: Close to the built-in gate, which has seen more than any tenant: `decay` pulls back to it.
+SETTINGS = Settings(epochs=80, batch=128, rate=1e-3, decay=1e-2, forget=0.0, wobble=0.0)
+OLD_GATES = 5
+
+
+def start_training(*, actor: str = "") -> Job:
+    """Queue the job. Raises NotReady with too little feedback, Conflict where one is under way."""
+    with tenant_scope(current_tenant_id()):
+        _require_enough(feedback.usable())
+        if Job.objects.filter(jobs.UNFINISHED, kind="train_gate").exists():
+            raise Conflict(_("A gate is being trained; wait for it, or cancel its job."))
+        job = jobs.enqueue(kind="train_gate", arguments={"actor": actor}, reserve={})
+        log_event(actor=actor, verb="gate.training_started", target=str(job.id))
+        return job
+
+
+def _require_enough(found: int) -> None:
+    if found < NEEDED:
+        raise NotReady(
+            _("%(needed)s searches of several parts with feedback are needed, and there are %(found)s.")
+            % {"needed": NEEDED, "found": found},
+            needed=NEEDED,
+            found=found,
+        )
+
+
+def retire_gate(*, actor: str = "") -> None:
+    """The built-in gate serves again; nothing happens where it does."""
+    with tenant_scope(current_tenant_id()):
+        if SearchGate.objects.filter(live=True).update(live=False):
+            log_event(actor=actor, verb="gate.retired")
+    fusion_weights.forget(current_tenant_id())
+
+
+def as_dict() -> dict[str, Any]:
+    """The gate of the active tenant in the shape of the API."""
+    row = SearchGate.objects.filter(live=True).first()
+    about = {"source": "built-in", "number": None, "trained_at": None}
+    if row is not None:
+        about = {"source": "own", "number": row.number, "trained_at": row.created_at, "report": row.report}
+    return {**about, "feedback": {"usable": feedback.usable(), "needed": NEEDED}}
+
+
+# --- The job ---------------------------------------------------------------------------------------------
+
+
+@job("train_gate", queue="train", label=gettext_lazy("Train the gate"))
+def train_gate(claimed: jobs.Claim) -> None:
+    """Train, judge, and take or leave. Safe to repeat. Raises NotReady, LeaseLost, Cancelled."""
+    begun = time.thread_time()
+    with tenant_scope(claimed.tenant_id):
+        examples, split = read_examples()
+    _require_enough(len(examples))
+    job_log.write(claimed, f"Learning from {len(examples):,} searches in which something was chosen.")
+    network, report = trained(examples, split, partial(_told, claimed))
+    found = report["mean_reciprocal_rank"]
+    job_log.write(claimed, f"Mean reciprocal rank {found['own']}; the built-in gate {found['built_in']}.")
+    actor = claimed.arguments.get("actor", "")
+    with tenant_scope(claimed.tenant_id):
+        # First of all locks, and only for who still holds the job.
+        jobs.held(claimed)
+        if report["taken"]:
+            _take(network, report, actor)
+        jobs.succeed(claimed, result=report, cpu_s=time.thread_time() - begun, gpu_s=0, used={})
+    fusion_weights.forget(claimed.tenant_id)
+
+
+def _told(claimed: jobs.Claim, epoch: int) -> None:
+    """Raises Cancelled, LeaseLost."""
+    jobs.progress(claimed, done=epoch, total=SETTINGS.epochs)
+
+
+def trained(
+    examples: Examples, split: np.ndarray, each: Callable[[int], None] = lambda epoch: None
+) -> tuple[Network, dict[str, Any]]:
+    """A network fitted to some of the searches, and how it does on the others. ``split`` [n] is 0 to 9."""
+    built_in = fusion_weights.built_in().network
+    judged = examples.take(split < JUDGING)
+    stops = (split >= JUDGING) & (split < JUDGING + STOPPING)
+    network = fit_gate.fit(
+        built_in, examples.take(split >= JUDGING + STOPPING), examples.take(stops), SETTINGS, each
+    )
+    fixed = judged.prior / judged.prior.sum(axis=1, keepdims=True)
+    report: dict[str, Any] = {
+        "searches": len(examples),
+        "judged_on": len(judged),
+        "mean_reciprocal_rank": {
+            "own": _quality(fit_gate.weights_of(network, judged), judged),
+            "built_in": _quality(fit_gate.weights_of(built_in, judged), judged),
+            "fixed": _quality(fixed, judged),
+        },
+    }
+    found = report["mean_reciprocal_rank"]
+    report["taken"] = found["own"] >= max(found["built_in"], found["fixed"])
+    return network, report
+
+
+def _quality(weights: np.ndarray, judged: Examples) -> float:
+    """Mean reciprocal rank of the best chosen asset among those that were shown, clicks worth what they are."""
+    scores = fit_gate.combined(weights, judged)
+    best = np.where(judged.right, scores, -np.inf).max(axis=1)
+    ranks = 1 + (np.where(judged.right, -np.inf, scores) >= best[:, None]).sum(axis=1)
+    return round(float(np.average(1 / ranks, weights=judged.importance)), 4)
+
+
+def _take(network: Network, report: dict[str, Any], actor: str) -> None:
+    number = 1 + (SearchGate.objects.aggregate(last=Max("number"))["last"] or 0)
+    SearchGate.objects.filter(live=True).update(live=False)
+    row = SearchGate.objects.create(
+        number=number, live=True, content=pack(network), report=report, created_by=actor
+    )
+    SearchGate.objects.filter(number__lte=number - OLD_GATES).delete()
+    log_event(actor=actor, verb="gate.trained", target=str(row.id), details={"number": number})
+
+
+# --- Feedback as examples --------------------------------------------------------------------------------
+
+
+def read_examples() -> tuple[Examples, np.ndarray]:
+    """One example a search, and which tenth [n] it belongs to. In the tenant's scope."""
+    rows = Feedback.objects.exclude(evidence=b"").order_by("-id")[:MOST_ROWS]
+    by_search: dict[uuid.UUID, list[Feedback]] = {}
+    for row in rows:
+        by_search.setdefault(row.search_id, []).append(row)
+    usable = {one: found for one, found in by_search.items() if any(r.kind != KIND.IRRELEVANT for r in found)}
+    evidence = [Evidence.unpack(bytes(found[0].evidence)) for found in usable.values()]
+    known = [place for place, one in enumerate(evidence) if one.inputs.shape == (len(INPUTS),)]
+    chosen = list(usable.items())
+    examples = _examples([evidence[place] for place in known], [chosen[place][1] for place in known])
+    return examples, np.array([_tenth(chosen[place][0]) for place in known], int)
+
+
+def _tenth(search_id: uuid.UUID) -> int:
+    return hashlib.sha256(search_id.bytes).digest()[0] % 10
+
+
+def _examples(evidence: Sequence[Evidence], found: Sequence[Sequence[Feedback]]) -> Examples:
+    width = max((one.scores.shape[1] for one in evidence), default=1)
+    scores = np.full((len(evidence), len(PARTS), width), fit_gate.NOTHING, np.float32)
+    right = np.zeros((len(evidence), width), bool)
+    importance = np.zeros(len(evidence), np.float32)
+    for place, (one, rows) in enumerate(zip(evidence, found, strict=True)):
+        scores[place, :, : one.scores.shape[1]] = one.scores
+        for row in rows:
+            if row.kind != KIND.IRRELEVANT and row.rank <= one.scores.shape[1]:
+                right[place, row.rank - 1] = True
+                importance[place] = max(importance[place], _worth(row))
+    inputs = np.array([one.inputs for one in evidence], np.float32).reshape(-1, len(INPUTS))
+    prior = np.array([one.prior for one in evidence], np.float32).reshape(-1, len(PARTS))
+    return Examples(inputs, prior, scores, right, importance)
+
+
+def _worth(row: Feedback) -> float:
+    return min(float(row.rank) ** LOOKING, MOST_WORTH) if row.kind == KIND.CLICK else 1.0

@@ -1,0 +1,286 @@
+"""The query path: one unit vector, one index search, live rows, paging by snapshot.
+
+An asset's score is the greatest cosine over its vectors. A search first catches up with the database, so it sees every
+asset whose job has succeeded; what a generation's candidates say is checked against graves and filters of this moment,
+and hydration reads live rows, so a deleted asset cannot come back.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.utils.translation import gettext
+from django.utils.translation import gettext as _
+from uuid_utils.compat import uuid7
+
+from tenants.accounts import metering
+from tenants.datasets import selectors
+from tenants.datasets.models import Asset
+from tenants.errors import CursorExpired, Invalid, ModelUnavailable, Unavailable
+from tenants.retrieval.cache.cache_layers import MISS
+from tenants.retrieval.filters import faceting
+from tenants.retrieval.index.reader import Opening
+from tenants.retrieval.model_routing import routing
+from tenants.retrieval.query import cursors, duplicates, execution, request, traces
+from tenants.retrieval.query.execution import Asked, Found
+from tenants.retrieval.query.explanation import explained
+from tenants.retrieval.query.highlighting import Highlight, query_words
+from tenants.retrieval.query.request import Query
+from tenants.retrieval.query.result_page import Page, Read, Reader, highlights, read_page
+from tenants.retrieval.query.stopwatch import Stopwatch
+from tenants.retrieval.types import Ahead, Hit
+from tenants.scope import tenant_scope
+
+__all__ = ["Answer", "Query", "search"]
+
+
+# How often a search is made again because the model was switched while it ran.
+SWITCHES = 4
+
+
+@dataclass
+class Answer:
+    """What a search found: assets as `read` gives them, with scores, and how it went. `timings` are milliseconds.
+
+    `duplicates` of each result and `highlights` in it, by its asset; None where they were not asked for. `layers`: who
+    answered for each cache (`cache.cache_layers`); None where it was not asked. `why` its parts weigh what they do
+    (`query.explanation`); None where that was not asked for.
+    """
+
+    search_id: str
+    results: list[tuple[Any, Hit]]
+    next: str | None
+    meta: dict[str, Any]
+    timings: dict[str, float]
+    duplicates: dict[uuid.UUID, list[Hit]] | None = None
+    highlights: dict[uuid.UUID, list[Highlight]] | None = None
+    layers: dict[str, str | None] = field(default_factory=dict)
+    why: dict[str, Any] | None = None
+
+
+def _live(tenant_id: uuid.UUID, asset_ids: list[uuid.UUID]) -> Mapping[uuid.UUID, Asset]:
+    with tenant_scope(tenant_id):
+        return selectors.get_assets(asset_ids)
+
+
+LIVE = Reader(_live)
+
+
+def search(*, tenant_id: uuid.UUID, query: Query, read: Reader = LIVE) -> Answer:
+    """Answer a search of one tenant, in short scopes of its own; `read` gets the assets of a page by id.
+
+    Raises Invalid, NotFound, CursorExpired, IndexRebuilding, ModelUnavailable, and MediaError for a file that cannot be
+    decoded.
+    """
+    watch = Stopwatch()
+    answer = (_next_page if query.cursor else _first_page)(tenant_id, query, read, watch)
+    metering.note(tenant_id=tenant_id, amounts={"searches": 1})
+    answer.meta["took_ms"] = round(watch.total_ms(), 3)
+    return answer
+
+
+# --- First page ------------------------------------------------------------------------------------------
+
+
+def _first_page(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwatch) -> Answer:
+    """By the model that answers: where another one has taken its place since this process looked, by that one."""
+    for _round in range(SWITCHES):
+        model = routing.serving(tenant_id)
+        try:
+            return _answered(tenant_id, query, reader, watch, model)
+        except execution.NotLive as other:
+            routing.note(tenant_id, other.live)
+        except (Invalid, ModelUnavailable):
+            # What is left of a retired model: neither its files nor the vectors of named assets.
+            if not routing.has_moved_on(tenant_id, model):
+                raise
+    raise Unavailable(gettext("The models of this workspace are changing; try again."))
+
+
+def _answered(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwatch, model: str) -> Answer:
+    if query.datasets is not None or query.named_assets:
+        # Before the costly part: what is not there answers 404 whatever else is wrong.
+        with tenant_scope(tenant_id):
+            selectors.require_datasets(query.datasets or [])
+            selectors.require_assets(query.named_assets)
+    with watch.step("encode"):
+        encoded = request.encode(tenant_id, query, model)
+    words = encoded.words if query.hybrid else ""
+    asked = Asked(encoded.vector, words, query, model, _wanted(encoded, query))
+    with watch.step("cache"):
+        ahead, layer = execution.ahead(tenant_id, asked)
+    guessed, read = _guessed(tenant_id, asked, ahead, reader, watch)
+    # A scope costs a transaction, which is more than the plainest search asks of the database.
+    with tenant_scope(tenant_id) if asked.needs_scope else nullcontext():
+        found = execution.find(tenant_id, asked, query.depth, ahead, watch, guessed)
+        groups = _grouped(found.ranking.hits, asked, watch)
+        page = _read(tenant_id, groups[: query.top_k], read, asked.wanted, query.group_duplicates, watch)
+        facets = _facets(found, query, watch)
+    layers = {"embedding": encoded.layer, "candidates": layer}
+    meta = _meta(found, encoded, model, [known for known in layers.values() if known is not None])
+    search_id = str(uuid7())
+    following = _keep(tenant_id, search_id, asked, found, groups, meta, page.end)
+    answer = _answer(tenant_id, search_id, page, following, {**meta, **facets}, asked.wanted, watch)
+    answer.layers = layers
+    answer.why = explained(encoded.weighed, encoded.parts) if query.explain else None
+    traces.keep(
+        tenant_id,
+        search_id,
+        model=model,
+        weighed=encoded.weighed,
+        parts=encoded.parts,
+        shown=[hit.asset_id for _, hit in page.results],
+        end=page.end,
+    )
+    return answer
+
+
+def _guessed(
+    tenant_id: uuid.UUID, asked: Asked, ahead: Ahead | None, reader: Reader, watch: Stopwatch
+) -> tuple[tuple[execution.Guess, Opening] | None, Read]:
+    """What is probably found, read together with what tells whether it is; and how to read the page."""
+    with watch.step("search"):
+        guess = execution.guess(tenant_id, asked, asked.query.depth, ahead) if reader.together else None
+    if guess is None or reader.together is None:
+        return None, reader.read
+    ids = [hit.asset_id for hit in guess.ranking.hits]
+    with watch.step("hydrate"):
+        now, assets = reader.together(tenant_id, asked.model, ids)
+
+    def read(tenant: uuid.UUID, wanted: list[uuid.UUID]) -> Mapping[uuid.UUID, Any]:
+        return assets if wanted == ids else reader.read(tenant, wanted)
+
+    return (guess, now), read
+
+
+def _wanted(encoded: request.Encoded, query: Query) -> list[str] | None:
+    """The words to highlight; None where that was not asked for."""
+    return sorted(query_words(encoded.words)) if query.highlight else None
+
+
+def _grouped(hits: list[Hit], asked: Asked, watch: Stopwatch) -> list[list[Hit]]:
+    if not asked.query.group_duplicates:
+        return [[hit] for hit in hits]
+    with watch.step("group"):
+        return duplicates.group(hits, model=asked.model)
+
+
+def _facets(found: Found, query: Query, watch: Stopwatch) -> dict[str, Any]:
+    if not query.facets:
+        return {}
+    with watch.step("facets"):
+        return {"facets": faceting.count(query.facets, found.state, found.only)}
+
+
+def _keep(
+    tenant_id: uuid.UUID,
+    search_id: str,
+    asked: Asked,
+    found: Found,
+    groups: list[list[Hit]],
+    meta: dict[str, Any],
+    end: int,
+) -> str | None:
+    """The cursor of the second page, if there is one and what it needs could be kept."""
+    query = asked.query
+    # Also where the assets were too large for one page.
+    more = found.ranking.total > query.top_k or end < min(query.top_k, len(groups))
+    kept: cursors.Seed | cursors.Ranking | None = None
+    if query.group_duplicates and len(groups) > end:
+        # Which results are duplicates of each other is known of the whole ranking or not at all.
+        hits, sizes = [hit for members in groups for hit in members], [len(members) for members in groups]
+        kept = cursors.Ranking(hits, meta, asked.wanted, sizes)
+    elif not query.group_duplicates and more:
+        kept = cursors.Seed(
+            asked.vector, found.state.seq, execution.described(asked), found.ranking.hits, meta
+        )
+    if kept is None or not cursors.keep(tenant_id, search_id, kept):
+        return None
+    return cursors.encode(search_id, end)
+
+
+def _read(
+    tenant_id: uuid.UUID,
+    groups: Sequence[Sequence[Hit]],
+    read: Read,
+    wanted: list[str] | None,
+    grouped: bool,
+    watch: Stopwatch,
+) -> Page:
+    with watch.step("hydrate"):
+        return read_page(tenant_id, groups, read, grouped=grouped, quoted=bool(wanted))
+
+
+def _answer(
+    tenant_id: uuid.UUID,
+    search_id: str,
+    page: Page,
+    following: str | None,
+    meta: dict[str, Any],
+    wanted: list[str] | None,
+    watch: Stopwatch,
+) -> Answer:
+    """In no scope: highlights may read storage."""
+    answer = Answer(search_id, page.results, following, meta, watch.timings, page.duplicates)
+    if wanted is not None:
+        with watch.step("highlight"):
+            answer.highlights = highlights(tenant_id, page, frozenset(wanted))
+    return answer
+
+
+def _meta(found: Found, encoded: request.Encoded, model: str, layers: Sequence[str]) -> dict[str, Any]:
+    base, (space, _, version) = found.state.base, model.rpartition(":")
+    meta = {
+        "total_candidates": found.ranking.total,
+        "weights": encoded.weights,
+        "model": {"id": space, "version": version},
+        "index": {
+            "generation": str(base.id) if base else str(found.state.seq),
+            "kind": base.kind if base else "flat",
+            "size": found.state.size,
+            "recall_estimate": round(found.ranking.recall, 4),
+        },
+        "cache": ("miss" if MISS in layers else "hit") if layers else "bypass",
+    }
+    return meta if encoded.transcript is None else {**meta, "transcript": encoded.transcript}
+
+
+# --- Further pages: a snapshot of the ranking, live rows -------------------------------------------------
+
+
+def _next_page(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwatch) -> Answer:
+    search_id, offset = cursors.decode(query.cursor)
+    with watch.step("snapshot"):
+        kept = cursors.kept(tenant_id, search_id)
+    ranking = _deepened(tenant_id, search_id, kept, watch) if isinstance(kept, cursors.Seed) else kept
+    groups = ranking.groups()
+    wanted, chosen = ranking.wanted, groups[offset : offset + query.top_k]
+    with tenant_scope(tenant_id):
+        page = _read(tenant_id, chosen, reader.read, wanted, ranking.sizes is not None, watch)
+    end = offset + page.end
+    following = cursors.encode(search_id, end) if end < len(groups) else None
+    shown = [hit.asset_id for _, hit in page.results]
+    traces.keep_page(tenant_id, search_id, start=offset, shown=shown, end=end)
+    return _answer(tenant_id, search_id, page, following, ranking.meta, wanted, watch)
+
+
+def _deepened(tenant_id: uuid.UUID, search_id: str, seed: cursors.Seed, watch: Stopwatch) -> cursors.Ranking:
+    """The ranking behind what was shown, as of the moment of the first page, kept for the pages after this one."""
+    with tenant_scope(tenant_id):
+        asked = execution.remembered(seed)
+        found = execution.find(tenant_id, asked, cursors.MAX_DEPTH, None, watch)
+        if not routing.is_written(asked.model):
+            # Asked last: as long as it is so, none of its vectors has been deleted.
+            raise CursorExpired(
+                _("Another model answers the searches now. Send the search again without a cursor.")
+            )
+    shown = {hit.asset_id for hit in seed.hits}
+    rest = [hit for hit in found.ranking.hits if hit.asset_id not in shown]
+    hits = [*seed.hits, *rest][: cursors.MAX_DEPTH]
+    ranking = cursors.Ranking(hits, seed.meta, seed.query["wanted"])
+    cursors.keep(tenant_id, search_id, ranking)
+    return ranking

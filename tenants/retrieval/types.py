@@ -1,0 +1,249 @@
+"""What a tenant's index is made of at one moment, and what a search of it asks and answers."""
+
+from __future__ import annotations
+
+import uuid
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+
+from ml.indexes.flat import FlatIndex
+from ml.indexes.postings import Postings
+from tenants.retrieval.filters.facet_memory import FacetMemory
+from tenants.retrieval.filters.filter_plan import Plan
+from tenants.retrieval.index.vectors import DIMENSION
+
+MODALITIES = ("text", "image", "audio", "video")
+
+# What an asset is filed under: its dataset, and the number of its modality.
+Partition = tuple[uuid.UUID, int]
+
+
+class Numbering:
+    """A dense number for each id, in order of appearance; only ever grows."""
+
+    def __init__(self) -> None:
+        self.ids: list[uuid.UUID] = []
+        self.numbers: dict[uuid.UUID, int] = {}
+
+    def number(self, key: uuid.UUID) -> int:
+        number = self.numbers.get(key)
+        if number is None:
+            number = self.numbers[key] = len(self.ids)
+            self.ids.append(key)
+        return number
+
+    def known(self, keys: Iterable[uuid.UUID]) -> np.ndarray:
+        return np.array([self.numbers[k] for k in keys if k in self.numbers], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is known of each row of the array, in parallel arrays; assets and datasets by their number."""
+
+    assets: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    datasets: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    kinds: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int8))
+    parts: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int8))
+    seqs: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    alive: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+
+    def appended(self, **columns: list) -> Rows:
+        """With the columns' values at the end; the old arrays stay valid for the searches that use them."""
+        return Rows(
+            **{n: np.concatenate([old, np.asarray(columns[n], old.dtype)]) for n, old in vars(self).items()}
+        )
+
+    def buried(self, graves: dict[int, int]) -> Rows:
+        """Without the rows of each asset number whose sequence number is below its grave's."""
+        limit = np.zeros(int(self.assets.max(initial=-1)) + 1, np.int64)
+        for asset, seq in graves.items():
+            limit[asset] = max(limit[asset], seq)
+        return replace(self, alive=self.alive & (self.seqs >= limit[self.assets]))
+
+
+@dataclass(frozen=True)
+class Gone:
+    """Assets of a segment that count no more, and how many there are of each partition."""
+
+    ids: frozenset[uuid.UUID] = frozenset()
+    partitions: Mapping[Partition, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def and_also(self, filed: Mapping[uuid.UUID, Partition]) -> Gone:
+        new = {asset_id: partition for asset_id, partition in filed.items() if asset_id not in self.ids}
+        partitions = Counter(self.partitions) + Counter(new.values())
+        return Gone(self.ids | new.keys(), partitions) if new else self
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """Rows of a segment that were found before, for the same vector and without any restriction."""
+
+    generation_id: uuid.UUID
+    scores: np.ndarray
+    rows: np.ndarray
+
+
+class SegmentSearch(ABC):
+    """A search of a state's segment under a restriction. `total` assets may be found; `recall` is set by `best`."""
+
+    total: int
+    recall: float = 1.0
+
+    @abstractmethod
+    def best(self, query: np.ndarray, count: int, ahead: Ahead | None) -> list[Hit]:
+        """The best `count` assets, the best first; `query` float32 [256] of norm 1."""
+
+
+class Segment(ABC):
+    """The older part of an index: every vector of a model up to a sequence number, published by the pointer and never
+    changed. Newer vectors, tombstones and changed metadata are kept beside it (`State`).
+
+    `is_local`: in this process, which then also has the metadata of its assets (`postings`) and numbers them. Another
+    one (`tenants.retrieval.engines`) has neither, knows metadata as it is now, and costs a trip a search.
+    """
+
+    id: uuid.UUID
+    seq: int
+    is_local: ClassVar[bool]
+
+    @property
+    @abstractmethod
+    def kind(self) -> str: ...
+
+    @property
+    @abstractmethod
+    def asset_count(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def row_count(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def cost_ms(self) -> float:
+        """Of a search without restrictions, as measured when it was built."""
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Of files that this process has mapped."""
+        return 0
+
+    @property
+    def postings(self) -> Postings | None:
+        """The metadata of its assets as it was at `seq`; None where it does not hold them."""
+        return None
+
+    @property
+    def one_row_each(self) -> bool:
+        return self.asset_count == self.row_count
+
+    @abstractmethod
+    def search(self, state: State, only: Restriction, *, exact: bool) -> SegmentSearch: ...
+
+    @abstractmethod
+    def candidates(self, query: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+        """Its best rows without restriction, for the cache: scores float32 [m] and rows (uint32's range) [m]."""
+
+    @abstractmethod
+    def without(self, state: State, asset_ids: list[uuid.UUID]) -> State:
+        """The state with these assets of the segment counting no more: a tombstone is newer than all of it."""
+
+    @abstractmethod
+    def filtered(
+        self,
+        planned: Plan,
+        only: Restriction,
+        changed: tuple[np.ndarray, np.ndarray],
+        newer: Callable[[], list[uuid.UUID]],
+    ) -> Restriction:
+        """The restriction with a filter for its assets. `changed`: numbers of those whose metadata is newer, and
+        whether each meets the filter now; `newer` names the assets that are newer and meet it."""
+
+    def numbers(self, asset_ids: Iterable[uuid.UUID]) -> np.ndarray:
+        """int64 numbers of those assets whose metadata it holds, in the order of their ids."""
+        return np.zeros(0, np.int64)
+
+    def ids(self, numbers: np.ndarray) -> list[uuid.UUID]:
+        """The assets that have these numbers."""
+        return []
+
+    def allowed(self, state: State, only: Restriction) -> np.ndarray | None:
+        """A mask of its assets by number that may be found, `only.without` not looked at; None: all of them."""
+        return None
+
+
+@dataclass(frozen=True)
+class State:
+    """All that one search needs; replaced as a whole, so that a search never sees half a refresh.
+
+    `index` and what follows describe the newer vectors, or all of them where there is no `base`. `dead`: which assets
+    of the base count no more, as a mask of a local one (`gone` of another); `changed`: those whose metadata is newer
+    than a local base.
+    """
+
+    seq: int = 0
+    base: Segment | None = None
+    dead: np.ndarray | None = None
+    gone: Gone = field(default_factory=Gone)
+    changed: frozenset[uuid.UUID] = frozenset()
+    index: FlatIndex = field(default_factory=lambda: FlatIndex(DIMENSION))
+    rows: Rows = field(default_factory=Rows)
+    assets: Numbering = field(default_factory=Numbering)
+    datasets: Numbering = field(default_factory=Numbering)
+    facets: FacetMemory = field(default_factory=FacetMemory)
+    # By row number; only rows that stand for a part of their asset have one.
+    segments: dict[int, dict] = field(default_factory=dict)
+
+    @property
+    def delta(self) -> int:
+        """Rows of the array that count."""
+        return int(self.rows.alive.sum())
+
+    @property
+    def dead_count(self) -> int:
+        return len(self.gone) if self.dead is None else int(self.dead.sum())
+
+    @property
+    def size(self) -> int:
+        """Vectors that can be found. Those of dead assets are taken from the base as if each had the average."""
+        if self.base is None:
+            return self.delta
+        share = 1 - self.dead_count / max(1, self.base.asset_count)
+        return self.delta + round(self.base.row_count * share)
+
+
+@dataclass(frozen=True)
+class Hit:
+    asset_id: uuid.UUID
+    score: float
+    modality: str
+    segment: dict | None = None
+
+
+@dataclass(frozen=True)
+class Restriction:
+    """Which assets a search may return; None means no restriction of this kind.
+
+    A filter names none: `numbers` is a mask of the base's assets as of now, `planned` what another engine is
+    asked; `newer` is a mask by the state's number of an asset, for the array, and `bare` are assets that have no
+    vectors. Or `assets` are the newer ones. `until`: only what was there at that sequence number.
+    """
+
+    datasets: list[uuid.UUID] | None = None
+    modalities: list[str] | None = None
+    assets: list[uuid.UUID] | None = None
+    hidden_datasets: list[uuid.UUID] = field(default_factory=list)
+    numbers: np.ndarray | None = None
+    planned: Plan = ()
+    newer: np.ndarray | None = None
+    bare: Collection[uuid.UUID] = ()
+    without: frozenset[uuid.UUID] = frozenset()
+    until: int | None = None
