@@ -75,7 +75,7 @@ def walk(title: str) -> list[str]:
     return [match[1] for line in section.splitlines() if (match := STEP.match(line))]
 
 
-WALKS = ("Upload", "Audit decision", "From fine-tune to promotion")
+WALKS = ("Upload", "Search", "Audit decision", "From fine-tune to promotion")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
