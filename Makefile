@@ -22,11 +22,11 @@ test: install-dev prepare-test lint
 	@exec $(BIN)/python -m pytest -n $(PYTEST_PROCESSES) --dist loadfile --no-loadscope-reorder --durations=20 $(PYTEST_ARGS)
 
 # What needs neither the stack nor a service: while one writes, not instead of `make test`.
-test-fast: install-dev
+test-fast: install-dev prepare-test
 	@CROSSLIGHT_TEST_SERVICES=off exec $(BIN)/python -m pytest -q -n $(PYTEST_PROCESSES) $(PYTEST_ARGS)
 
 # Installs, lints and tests fast under each of Python 3.11 to 3.13 that this machine has, and names the others.
-test-matrix: install-dev
+test-matrix: install-dev prepare-test
 	@exec $(BIN)/python -m standalone.matrix
 
 # Which lines and branches the tests reach, file by file; PYTEST_ARGS=tests/ml measures what those tests reach.

@@ -38,6 +38,7 @@ def told() -> Told:
     return found
 
 
+@pytest.mark.slow
 def test_slow_expressions_are_noticed(told: Told) -> None:
     assert dict(told["known"]).keys() == KNOWN_SLOW.keys()
     assert [name for name, wrong in told["known"] if wrong is None] == []

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 FOLDER = Path(__file__).parent
 FILES = sorted(path for path in FOLDER.rglob("*.py") if path.name not in ("waiting.py", "test_time.py"))
 
@@ -27,6 +29,7 @@ def named(path: Path) -> str:
     return path.relative_to(FOLDER).as_posix()
 
 
+@pytest.mark.slow
 def test_nothing_sleeps_but_what_says_why() -> None:
     sleeping = [where for where, called in calls() if called in SLEEPS]
     assert not sleeping, "tests.waiting.until, or pause with the reason"

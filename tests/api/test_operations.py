@@ -201,6 +201,7 @@ def test_the_pages_hold_no_inline_script_and_nothing_from_elsewhere(http: Client
     assert http.get("/api/docs?script=").headers["Content-Type"].startswith("application/javascript")
 
 
+@pytest.mark.slow
 def test_the_web_process_imports_no_torch() -> None:
     path = os.pathsep.join(["platform", ".", os.environ.get("PYTHONPATH", "")])
     run = subprocess.run(

@@ -121,6 +121,7 @@ def test_texts_that_cannot_be_read_are_named_beside_those_that_can() -> None:
 
 
 @pytest.mark.parametrize("unit", ["a", "bitch ", "傻", "@a ", "http://", "\u0130"])
+@pytest.mark.slow
 def test_hostile_texts_take_no_longer(unit: str) -> None:
     start = time.process_time()
     examine(unit * (100_000 // len(unit)))

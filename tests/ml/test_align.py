@@ -63,6 +63,7 @@ def run(folder: Path, **options: Any) -> tuple[Any, list[dict[str, Any]], Path]:
     return objective, curve, objective.export(folder / "space", {"made": "here"})
 
 
+@pytest.mark.slow
 def test_it_never_loses_to_where_it_started(trained: tuple[Any, list[dict[str, Any]], Path]) -> None:
     _, curve, _ = trained
     found = [point["validation"]["primary"] for point in curve]
@@ -84,6 +85,7 @@ def test_what_is_exported_is_a_space_that_finds_pairs(trained: tuple[Any, Any, P
     assert space.manifest["weights"]["learnt"] > 0
 
 
+@pytest.mark.slow
 def test_the_same_pairs_and_seed_give_the_same_bytes(trained: tuple[Any, Any, Path], tmp_path: Path) -> None:
     again = run(tmp_path / "two")[2]
     assert (again / "space.safetensors").read_bytes() == (trained[2] / "space.safetensors").read_bytes()

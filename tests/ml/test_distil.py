@@ -71,6 +71,7 @@ def test_layers_in_the_order_asked_for(body: Any) -> None:
             student.keep_layers(body, wrong)
 
 
+@pytest.mark.slow
 def test_the_weakest_inner_units_go(body: Any) -> None:
     layer = body.encoder.layer[1]
     with torch.no_grad():
@@ -115,6 +116,7 @@ def sentences(count: int) -> list[str]:
     return [" ".join(random.choice(WORDS, random.integers(2, 7))) for _ in range(count)]
 
 
+@pytest.mark.slow
 def test_a_student_learns_and_is_exported(teacher: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "some.txt").write_text("\n".join(sentences(400)))

@@ -88,6 +88,7 @@ def test_guidance_and_a_negative_prompt_change_the_drawing(drawer: Drawer) -> No
     assert _near(once(), once(negative=[" "]))
 
 
+@pytest.mark.slow
 def test_the_shipped_weights_draw_what_is_asked_for(drawer: Drawer) -> None:
     """Means over seeds and styles, of things with a colour of their own; weights that ignore the words fail."""
     asked = {"red heart": (0, 2), "green heart": (1, 0), "blue heart": (2, 0), "fire engine": (0, 1)}

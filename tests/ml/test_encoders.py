@@ -79,6 +79,7 @@ class TestContract:
         assert np.isfinite(vectors).all()
         assert plugin.encode([]).shape == (0, plugin.dimension)
 
+    @pytest.mark.slow
     def test_the_batch_does_not_matter(self, load: Callable[[str], Any], plugin_id: str) -> None:
         plugin = load(plugin_id)
         if isinstance(plugin, SpeechToText):
@@ -160,6 +161,7 @@ def test_queries_need_no_torch(models: Path, run_python: Callable[[str], str]) -
     assert run_python(code).strip() == "[]"
 
 
+@pytest.mark.slow
 def test_torch_can_be_imported_after_whisper(run_python: Callable[[str], str]) -> None:
     code = "from ml.encoders import whisper_tiny_en as w\nw._import_without_torch()\nimport torch\nprint(torch.ones(1))"
     assert "1" in run_python(code)

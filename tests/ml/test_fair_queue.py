@@ -124,6 +124,7 @@ def test_nobody_waits_for_ever(waiting: Callable[..., Waiting]) -> None:
         stack.enter_context(turns.of("b"))
 
 
+@pytest.mark.slow
 def test_hostile_pictures_of_one_leave_anothers_waiting_for_one_at_most(tmp_path: Path) -> None:
     """Counted, as the machine may be busy: how many of the one were done when the other was served."""
     Image.new("RGB", (30, 20)).save(tmp_path / "small.png")

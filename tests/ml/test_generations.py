@@ -244,6 +244,7 @@ def test_made_queries_are_not_the_stored_rows() -> None:
 
 
 class TestOpen:
+    @pytest.mark.slow
     def test_what_it_holds(self, made: Path) -> None:
         generation = open_generation(made)
         np.testing.assert_array_equal(generation.vectors, unit(COUNT))
@@ -486,6 +487,7 @@ class TestProcess:
         ("more", "error"),
         [(["--target", "1.01"], "RecallMissed"), (["--kind", "nonsense"], "UnknownPlugin")],
     )
+    @pytest.mark.slow
     def test_says_what_went_wrong(self, tmp_path: Path, more: list[str], error: str) -> None:
         folder = written(tmp_path / "g", unit(300))
         process = self.start(folder, *more)
@@ -506,6 +508,7 @@ class TestProcess:
         ],
         ids=["the parent is gone", "killed"],
     )
+    @pytest.mark.slow
     def test_ends_at_once_and_leaves_nothing_whole(
         self,
         building: tuple[Path, subprocess.Popen[str]],

@@ -72,6 +72,7 @@ DRAWINGS: dict[str, Drawing] = {
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
+@pytest.mark.slow
 def test_what_is_released_is_found_by_the_audits_detectors(name: str, keys: Marker, tmp_path: Path) -> None:
     drawing = DRAWINGS[name]
     [made] = Born(drawing, keys).make([WISH])
@@ -142,6 +143,7 @@ def unsigned(keys: Any, content: bytes, *args: Any, **options: Any) -> bytes:
 
 @pytest.mark.parametrize("drawing", [still(blob()), film(blob()), recording(tune())], ids=lambda d: d.kind)
 @pytest.mark.parametrize("broken", ["sign", "embed", "key", "signer"])
+@pytest.mark.slow
 def test_nothing_is_released_with_a_tampered_marker(
     drawing: Drawing, broken: str, keys: Marker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -276,6 +278,7 @@ def test_a_generator_that_makes_nothing_of_its_kind_fails(kind: Kind, keys: Mark
 
 
 @pytest.mark.parametrize("spec", ["", "studio", "base", "_birth", "../x", "no-such", "hf-image:/no/where"])
+@pytest.mark.slow
 def test_a_generator_that_is_not_there_is_told_plainly(spec: str, keys: Marker) -> None:
     with pytest.raises(GenerationError) as caught:
         load_generator(spec, keys).make([WISH])

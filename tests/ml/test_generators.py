@@ -76,6 +76,7 @@ def same(one: Made, other: Made) -> bool:
     return np.array_equal(one.pixels, other.pixels)
 
 
+@pytest.mark.slow
 def test_it_grants_a_wish_the_same_way_each_time(born: Born) -> None:
     steps: list[Step] = []
     first, other = born.make([WISH, replace(WISH, seed=6)], steps.append)
@@ -87,6 +88,7 @@ def test_it_grants_a_wish_the_same_way_each_time(born: Born) -> None:
     assert first.model == born.model and first.kind == born.kind
 
 
+@pytest.mark.slow
 def test_what_it_makes_is_of_the_size_wished_and_marked(born: Born) -> None:
     [made] = born.make([replace(WISH, sound=tune(2.5))])
     if made.kind != "audio":
@@ -99,6 +101,7 @@ def test_what_it_makes_is_of_the_size_wished_and_marked(born: Born) -> None:
 
 
 @pytest.mark.parametrize("prompt", AWKWARD, ids=range(len(AWKWARD)))
+@pytest.mark.slow
 def test_awkward_prompts_are_only_words(born: Born, prompt: str) -> None:
     [made] = born.make([replace(WISH, prompt=prompt, negative=prompt[:50], steps=1, seconds=2.0)])
     assert made.marks["c2pa"]["own"]
@@ -118,6 +121,7 @@ def test_awkward_prompts_are_only_words(born: Born, prompt: str) -> None:
     ],
     ids=lambda change: ", ".join(change),
 )
+@pytest.mark.slow
 def test_wishes_at_the_edge_are_granted(born: Born, change: dict[str, Any]) -> None:
     [made] = born.make([replace(WISH, steps=1, seconds=2.0, **change)])
     assert made.content
@@ -160,6 +164,7 @@ def test_wishes_that_cannot_be_granted_are_refused_before_anything_is_drawn(
         assert caught.value.code == code and drawing.calls == 0
 
 
+@pytest.mark.slow
 def test_it_stops_in_the_middle_when_told(born: Born) -> None:
     seen: list[Step] = []
 
@@ -174,6 +179,7 @@ def test_it_stops_in_the_middle_when_told(born: Born) -> None:
     assert born.make([replace(WISH, steps=1)])
 
 
+@pytest.mark.slow
 def test_rows_of_a_batch_do_not_depend_on_each_other(born: Born) -> None:
     others = [replace(WISH, prompt="a cat", seed=1), replace(WISH, seed=9, steps=2), WISH]
     [alone] = born.make([WISH])
@@ -187,6 +193,7 @@ def test_rows_of_a_batch_do_not_depend_on_each_other(born: Born) -> None:
 # --- Pretrained ones ---
 
 
+@pytest.mark.slow
 def test_steps_previews_and_texts_reach_a_pipeline(keys: Marker, tmp_path: Path) -> None:
     born = load_generator(f"hf-image:{tiny_pipelines.stable_diffusion(tmp_path / 'model')}", keys)
     steps: list[Step] = []

@@ -90,6 +90,7 @@ def build(kind: str, folder: Path) -> Path:
         ("clap-fused", "", "audio", 12),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_families(tmp_path: Path, kind: str, tower: str, modality: str, dimension: int) -> None:
     encoder = load_encoder(f"hf:{build(kind, tmp_path / kind)}{tower}")
     assert (encoder.modality, encoder.dimension) == (modality, dimension)
@@ -234,6 +235,7 @@ def test_hub_away(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         load_encoder("hf:crosslight-tests/no-such-model")
 
 
+@pytest.mark.slow
 def test_torchvision_from_a_file(tmp_path: Path) -> None:
     import torchvision
     from safetensors.torch import save_file

@@ -134,6 +134,7 @@ def test_no_words(tmp_path: Path) -> None:
     assert np.isfinite(load(f"{folder}#toxic=abuse").examine(text("\u200b x")).categories["abuse"].score)
 
 
+@pytest.mark.slow
 def test_a_model_is_loaded_where_nothing_can_be_written_or_fetched(tmp_path: Path) -> None:
     examiner = Examiner()
     folder = save(tmp_path / "model", ["abuse", "fine"], "single_label_classification")

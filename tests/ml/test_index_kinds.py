@@ -53,6 +53,7 @@ def test_ladder(kind: type[Kind]) -> None:
 
 
 @pytest.mark.parametrize("rung", [0, -1])
+@pytest.mark.slow
 def test_recall_grows_to_all(kind: type[Kind], tmp_path: Path, rung: int) -> None:
     vectors, queries = unit(5000), unit(50, seed=1)
     index = opened(kind, tmp_path, vectors, rung)
@@ -89,6 +90,7 @@ def test_scores_are_products_of_the_stored_rows(kind: type[Kind], tmp_path: Path
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.2, 0.7, 1.0])
+@pytest.mark.slow
 def test_masks(kind: type[Kind], tmp_path: Path, share: float) -> None:
     """Never a row that is not allowed; and all that are there to find, with effort enough."""
     vectors = unit(3000)

@@ -85,6 +85,7 @@ class TestContract:
         with pytest.raises(IndexError):
             index.remove(np.array([-1]))
 
+    @pytest.mark.slow
     def test_masks(self, plugin_id: str) -> None:
         index, data = index_of(plugin_id), vectors(400)
         index.add(data)

@@ -344,6 +344,7 @@ def test_a_model_must_be_named(kind: str) -> None:
         load_detector(kind)
 
 
+@pytest.mark.slow
 def test_they_run_where_detectors_run(tmp_path: Path) -> None:
     """In the examining process, which may neither write nor connect; and a recording is no failure to see."""
     from PIL import Image

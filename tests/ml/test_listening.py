@@ -102,6 +102,7 @@ class TestListen:
         assert 4 < hearing.understood_s <= hearing.speech_s < 8
         assert not hearing.unclear
 
+    @pytest.mark.slow
     def test_how_it_is_cut_does_not_matter(self, transcriber: Transcriber, sentence: Samples) -> None:
         sound = np.concatenate([silence(58.5), sentence, silence(3)])  # The sentence lies on a border.
         found = [list(listen(in_pieces(sound, seconds, 10.0), transcriber)) for seconds in (60, 0.3, 600)]
@@ -120,6 +121,7 @@ class TestListen:
         with pytest.raises(ValueError, match="samples"):
             list(listen([(0.0, np.zeros((2, 100), np.float32))], transcriber))
 
+    @pytest.mark.slow
     def test_speech_backwards_is_no_english(self, transcriber: Transcriber, sentence: Samples) -> None:
         hearing = Hearing()
         backwards = np.concatenate([sentence[::-1], silence(1), sentence[::-1][8000:]])
@@ -172,6 +174,7 @@ class TestListen:
         assert sum(len(utterance.text.split()) for utterance in said) > 100
         assert max(utterance.end_s - utterance.start_s for utterance in said) <= 30
 
+    @pytest.mark.slow
     def test_hours_are_heard_in_bounded_memory(self, sentence: Samples) -> None:
         """An hour of speech, half a minute at a time: neither the sound nor its windows pile up."""
         minute = np.concatenate([np.tile(sentence, 8), silence(6)])[: 30 * RATE]

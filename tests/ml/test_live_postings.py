@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +24,7 @@ masks = st.lists(st.booleans(), min_size=SLOTS, max_size=SLOTS).map(lambda given
 
 @settings(max_examples=150, deadline=None)
 @given(facets=facets, cuts=st.lists(st.integers(0, 14), max_size=3), mask=masks)
+@pytest.mark.slow
 def test_memory_and_files_agree(tmp_path_factory, facets, cuts, mask) -> None:
     rows = [(key, slot, *value) for (key, slot), given in facets.items() for value in given]
     folder: Path = tmp_path_factory.mktemp("postings")

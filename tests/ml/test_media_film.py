@@ -224,6 +224,7 @@ def test_nothing_to_see(decoder: Decoder, tmp_path: Path) -> None:
     assert "export it again" in caught.value.message
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_over_a_film(tmp_path: Path) -> None:
     path = write(tmp_path / "film", "mp4", pictures=[plain(at % 256, 180, 320) for at in range(3000)])
     others, peaks = decoding_children(), []

@@ -227,6 +227,7 @@ class Trial:
 
 
 @pytest.mark.timeout(max(300, EXAMPLES // 5))
+@pytest.mark.slow
 def test_mutated_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seeds = [*photos(), *recordings(tmp_path)]
     start = time.monotonic()

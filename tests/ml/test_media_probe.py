@@ -177,6 +177,7 @@ def test_a_thousand_streams(decoder: Decoder, tmp_path: Path) -> None:
         assert "streams" in error.message
 
 
+@pytest.mark.slow
 def test_huge_dimensions(decoder: Decoder, tmp_path: Path) -> None:
     path = write(tmp_path / "film", "mp4", pictures=[plain(0, 4800, 8160)], codec="mpeg4")
     error = refusal(decoder, path)

@@ -145,6 +145,7 @@ def test_too_long_names_the_limit(tmp_path: Path) -> None:
             decoder.probe(path)
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_over_hours(tmp_path: Path) -> None:
     path = write_long_wav(tmp_path / "sound", hours=0.7)
     others, peaks, seconds = decoding_children(), [], 0.0

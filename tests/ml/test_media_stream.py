@@ -77,6 +77,7 @@ def test_one_place_serves_answers_that_wait_for_each_other(film: Path) -> None:
     assert [heard for _, heard in seen] == [1, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_a_child_killed_between_pieces(long: Path, others: set[int]) -> None:
     with Decoder() as decoder:
         pieces = decoder.sound(long)

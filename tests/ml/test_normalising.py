@@ -103,6 +103,7 @@ def test_any_string_is_read_and_every_character_has_a_place(text: str) -> None:
     "unit",
     ["a", "a ", "a1", "а", "e\u0301", "\u0301", "🔥a", "你", "a.b ", "傻 ", "\u200b", "@", "aA1!", "ﷺ"],
 )
+@pytest.mark.slow
 def test_time_is_linear_and_the_rest_is_left(unit: str) -> None:
     text = unit * (2 * MAX_CHARS // len(unit))
     start = time.process_time()

@@ -54,6 +54,7 @@ def _found(assets: np.ndarray) -> set[int]:
     places=st.lists(numbers, max_size=3),
     allowed=st.lists(st.booleans(), min_size=ASSETS, max_size=ASSETS),
 )
+@pytest.mark.slow
 def test_everything_is_found_and_counted_as_the_rows_say(
     tmp_path_factory, rows, key, some, places, allowed
 ) -> None:

@@ -165,6 +165,7 @@ def points_in(folder: Path) -> np.ndarray:
     return np.fromfile(folder / embed.POINTS, "<f4").reshape(-1, 2)
 
 
+@pytest.mark.slow
 def test_umap_keeps_groups_apart_and_says_how_far_it_is(tmp_path: Path) -> None:
     vectors, group = groups()
     status, lines = run(tmp_path, vectors)

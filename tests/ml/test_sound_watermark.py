@@ -95,6 +95,7 @@ def test_another_key_hears_nothing(marked: Samples) -> None:
     assert detect(marked, MARKED_RATE, OTHER) is None
 
 
+@pytest.mark.slow
 def test_sounds_without_a_mark_have_none() -> None:
     rng = np.random.default_rng(0)
     for seed in range(20):

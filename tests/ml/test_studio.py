@@ -43,6 +43,7 @@ def made(studio: Studio) -> tuple[Creation, list[Step]]:
     return studio.create(ALL, steps.append), steps
 
 
+@pytest.mark.slow
 def test_all_three_are_made_marked_and_scored(made: tuple[Creation, list[Step]]) -> None:
     picture, clip, music = made[0].pieces
     assert [piece.kind for piece in made[0].pieces] == ["image", "video", "audio"]
@@ -72,6 +73,7 @@ def test_progress_is_one_rising_stream_with_previews(made: tuple[Creation, list[
     assert any(step.preview is not None for step in made[1])
 
 
+@pytest.mark.slow
 def test_the_same_request_makes_the_same_and_another_seed_another(studio: Studio) -> None:
     def digest(request: Request) -> str:
         piece = studio.create(request).pieces[0].made

@@ -111,6 +111,7 @@ def test_every_checkpoint_leads_to_the_same_end(tmp_path: Path, stage: str) -> N
     assert _without_time(resumed.progress.history) == _without_time(whole.progress.history)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_ends_the_same(tmp_path: Path) -> None:
     asked = {"epochs": 3, "batch": 32, "options": {"sleep_s": 0.02, "dropout": 0.2}}
     whole = training_toy.trainer(tmp_path / "whole", Events(), Recipe(**asked))
@@ -127,6 +128,7 @@ def test_killed_in_the_middle_it_ends_the_same(tmp_path: Path) -> None:
     assert json.loads(lines[-1])["weights"] == training_toy.weights(whole)
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
     """With the environment that torchrun gives its processes."""
     asked = {"epochs": 2, "batch": 32, "options": {"noise": 0.0}}

@@ -73,6 +73,7 @@ def trained(models: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tra
     return trainer, folder / "space", made
 
 
+@pytest.mark.slow
 def test_the_space_reads_with_its_own_tower(trained: tuple[Trainer, Path, list[NoHeads]]) -> None:
     trainer, folder, _ = trained
     manifest = json.loads((folder / "manifest.json").read_text())

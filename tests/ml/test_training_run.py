@@ -210,6 +210,7 @@ def test_several_processes_go_on_under_torchrun(tmp_path: Path, monkeypatch: pyt
     assert asked[5:] == ["-m", "ml.training", "run", str(tmp_path)]
 
 
+@pytest.mark.slow
 def test_the_heads_of_a_space_are_trained(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

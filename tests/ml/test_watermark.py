@@ -123,6 +123,7 @@ def faint() -> list[Pixels]:
     return [jpeg(embed(frame, 0xDEADBEEF, KEY, gain=0.2), 50) for frame in panned(4)]
 
 
+@pytest.mark.slow
 def test_a_mark_too_faint_in_every_frame_is_read_in_all_of_them_together(faint: list[Pixels]) -> None:
     weak = [frame for frame in faint if detect(frame, KEY) is None]
     assert len(weak) >= 8
@@ -154,6 +155,7 @@ def test_frames_of_another_size_do_not_disturb_the_others(faint: list[Pixels]) -
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.slow
 def test_films_without_a_mark_have_none(seed: int) -> None:
     rng = np.random.default_rng(seed)
     assert detect_frames(panned(seed), KEY) == []
@@ -178,6 +180,7 @@ def test_the_detector_reads_pictures_and_films(marked: Pixels) -> None:
     assert (found.fields["watermark"]["marked"], found.fields["watermark"]["pictures"]) == (2, 4)
 
 
+@pytest.mark.slow
 def test_the_detector_reads_a_film_over_its_whole_length_and_in_all_frames_together(
     marked: Pixels, faint: list[Pixels]
 ) -> None:

@@ -52,6 +52,7 @@ def towers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("method", ["PCA-256 + ridge", "Procrustes", "regularised CCA"])
+@pytest.mark.slow
 def test_each_method_makes_a_space_that_finds_its_pairs(
     tmp_path: Path, shards: Path, towers: tuple[str, str], method: str
 ) -> None:

@@ -44,12 +44,14 @@ def check(given: dict[str, str], data_dir: Path) -> str:
     return said
 
 
+@pytest.mark.slow
 def test_with_the_documented_settings_nothing_is_found(tmp_path: Path) -> None:
     settings = told()
     assert set(LEFT_OUT) | {"ALLOWED_HOSTS", "TRUSTED_PROXIES", "CSRF_TRUSTED_ORIGINS"} <= set(settings)
     assert "System check identified no issues (2 silenced)." in check(settings, tmp_path)
 
 
+@pytest.mark.slow
 def test_without_them_each_is_missed(tmp_path: Path) -> None:
     settings = {name: value for name, value in told().items() if name not in LEFT_OUT}
     said = check(settings, tmp_path)

@@ -113,6 +113,7 @@ def test_lost_and_changed_files_are_named(stack: Stack) -> None:
     assert found["quotas"]["verdict"] == "ok", found["quotas"]
 
 
+@pytest.mark.slow
 def test_broken_isolation_is_named(services: Stack) -> None:
     as_admin(
         services,
@@ -145,6 +146,7 @@ def test_broken_isolation_is_named(services: Stack) -> None:
     assert doctor(services.data_dir, "--only", names)[0] == 0
 
 
+@pytest.mark.slow
 def test_roles_with_too_much_and_too_little_power_are_named(services: Stack) -> None:
     as_admin(
         services,
@@ -182,6 +184,7 @@ def test_roles_with_too_much_and_too_little_power_are_named(services: Stack) -> 
         )
 
 
+@pytest.mark.slow
 def test_a_valkey_that_evicts_and_forgets_is_named(services: Stack) -> None:
     broker = redis.Redis.from_url(services.env["REDIS_URL"])
     broker.config_set("maxmemory-policy", "allkeys-lru")
@@ -204,6 +207,7 @@ def test_a_valkey_that_evicts_and_forgets_is_named(services: Stack) -> None:
     assert found["canaries"]["what"] == "no canary ever came through"
 
 
+@pytest.mark.slow
 def test_it_tells_what_is_down_when_everything_is_down(tmp_path: Path) -> None:
     """Servers that refuse, a folder that is no folder, models that are gone: one answer, in seconds."""
     (tmp_path / "blobs").write_text("not a folder")
@@ -357,6 +361,7 @@ def test_backups_that_are_absent_old_or_gone_are_named(settings, tmp_path: Path)
     assert care.backups(SHALLOW).what.endswith("/away) is gone")
 
 
+@pytest.mark.slow
 def test_a_mail_server_that_does_not_answer_is_named(settings) -> None:
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1
     found = examine(care.CHECKS, SHALLOW)["mail"]

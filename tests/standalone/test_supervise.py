@@ -205,6 +205,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         yield Watched(folder, first, last, orphan, run.stop())
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_is_ended_and_comes_back(watched: Watched) -> None:
     """With its children, or by a signal on which it may tidy up."""
     assert living([watched.first["web"], watched.first["valkey"], watched.orphan]) == []

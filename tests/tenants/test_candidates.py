@@ -64,6 +64,7 @@ def tenant() -> uuid.UUID:
     return uuid.uuid4()
 
 
+@pytest.mark.services
 def test_each_layer_returns_what_was_computed(tenant: uuid.UUID) -> None:
     here, there, generation, vector = CandidateCache(BUDGET), CandidateCache(BUDGET), Fake(2_000, 1), unit(2)
     layers = []
@@ -122,6 +123,7 @@ def test_very_deep_lists_are_found_and_not_kept(tenant: uuid.UUID) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 7])
+@pytest.mark.services
 def test_small_generations_have_short_lists(tenant: uuid.UUID, size: int) -> None:
     here, there, generation, vector = CandidateCache(BUDGET), CandidateCache(BUDGET), Fake(size, 1), unit(2)
     for cache, layer in ((here, "miss"), (here, "process"), (there, "valkey")):
@@ -261,6 +263,7 @@ def expected_misses(probabilities: np.ndarray, queries: int) -> tuple[float, flo
     return float(seen.sum()), float(np.sqrt((seen * (1 - seen)).sum()))
 
 
+@pytest.mark.services
 def test_a_zipf_trace_hits_as_often_as_theory_says_and_never_sees_the_old_generation(
     tenant: uuid.UUID,
 ) -> None:

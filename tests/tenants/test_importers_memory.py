@@ -58,6 +58,7 @@ def _high_water() -> int:
 @pytest.mark.parametrize(
     ("kind", "write"), [("csv", csv), ("jsonl", jsonl), ("parquet", table), ("tar", tar)]
 )
+@pytest.mark.slow
 def test_memory_is_flat(tmp_path, kind: str, write: Callable[[Path, int], None]) -> None:
     few, many = tmp_path / "few", tmp_path / "many"
     write(few, FEW)
@@ -68,6 +69,7 @@ def test_memory_is_flat(tmp_path, kind: str, write: Callable[[Path, int], None])
     assert high < low + 4096, f"{low} KiB at {small} rows, {high} KiB at {large}"
 
 
+@pytest.mark.slow
 def test_a_zip_costs_some_bytes_an_entry(tmp_path) -> None:
     """Its directory is read from the disk; what is kept are a few numbers each (and lists while sorting them)."""
     path = tmp_path / "many.zip"

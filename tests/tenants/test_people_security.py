@@ -358,6 +358,7 @@ def test_the_operators_commands(capsys: Any) -> None:
             call_command(command, user.email)
 
 
+@pytest.mark.services
 def test_create_tenant_prints_credentials_and_nothing_else() -> None:
     slug = f"t-{secrets.token_hex(6)}"
     command = [sys.executable, "manage.py", "create_tenant", slug, "--owner", f"owner@{slug}.example"]

@@ -214,6 +214,7 @@ EVERYTHING = of(
 
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(evidence())), JSON, max_size=6))
+@pytest.mark.slow
 def test_no_evidence_makes_it_fail(hostile: dict[str, Any]) -> None:
     found = decide(EVERYTHING, hostile)
     assert found.decision in STRENGTH
@@ -347,6 +348,7 @@ def test_a_wrong_document_is_refused_at_the_right_place(given_: Any, pointer: st
 
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from([*policy_document.FIELDS, "x"]), JSON, max_size=6) | JSON)
+@pytest.mark.slow
 def test_any_document_is_read_or_refused(given_: Any) -> None:
     report = checking.check(given_, checking.Surroundings([], []))
     if not report.errors:

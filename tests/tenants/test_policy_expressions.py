@@ -273,7 +273,7 @@ def test_patterns_compile_within_their_weight(pattern: str) -> None:
     for _ in range(7):
         begun = time.thread_time()
         program.execute(context)
-        took.append(time.perf_counter() - begun)
+        took.append(time.thread_time() - begun)
     assert min(took) * 1e6 <= 3 * weight
 
 
@@ -348,6 +348,7 @@ def test_what_can_be_true_is_not_called_a_contradiction(text: str) -> None:
 
 @settings(max_examples=400, deadline=None)
 @given(st.data())
+@pytest.mark.slow
 def test_nothing_that_can_happen_is_called_impossible(data: Any) -> None:
     atoms = st.sampled_from(
         ["strikes > 1", "strikes <= 1", "strikes == 2", "strikes != 2", "item.modality == 'text'", "strikes in [0, 3]",

@@ -56,6 +56,7 @@ def tenant() -> uuid.UUID:
     return uuid.uuid4()
 
 
+@pytest.mark.services
 def test_each_layer_returns_what_was_encoded(tenant: uuid.UUID) -> None:
     encoder, counts = Encoder(), LookupCounts()
     here, there = cache_of(encoder, counted=counts), cache_of(encoder, counted=counts)

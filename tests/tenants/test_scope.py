@@ -230,6 +230,7 @@ def test_the_operators_transaction_is_no_part_of_another(party) -> None:
     assert _sql("SELECT session_user") == [("crosslight_app",)]
 
 
+@pytest.mark.services
 def test_a_process_has_few_connections_as_the_operator(settings, monkeypatch) -> None:
     monkeypatch.setattr(scope, "OPERATOR_WAIT_S", 0.2)
     held, go = threading.Barrier(settings.OPERATOR_CONNECTIONS + 1), threading.Event()
@@ -256,6 +257,7 @@ def test_a_process_has_few_connections_as_the_operator(settings, monkeypatch) ->
             assert count <= settings.OPERATOR_CONNECTIONS
 
 
+@pytest.mark.services
 def test_a_process_without_the_operators_role_says_so(settings, monkeypatch) -> None:
     monkeypatch.delitem(settings.DATABASES, "operator")
     with pytest.raises(ImproperlyConfigured, match="OPERATOR_DATABASE_URL"), operator_scope("a test"):
