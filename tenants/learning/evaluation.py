@@ -19,8 +19,8 @@ from tenants.datasets.models import Asset
 from tenants.learning import selectors
 from tenants.learning.models import GoldenQuery
 from tenants.retrieval.index.stored import sampled
-from tenants.retrieval.index.vectors import DIMENSION
 from tenants.retrieval.model_routing import routing
+from tenants.retrieval.types import DIMENSION
 from tenants.scope import current_tenant_id, tenant_scope
 
 Vectors = NDArray[np.float32]

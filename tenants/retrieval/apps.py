@@ -1,3 +1,5 @@
+from importlib import import_module
+
 from django.apps import AppConfig
 
 
@@ -5,3 +7,7 @@ class RetrievalConfig(AppConfig):
     name = "tenants.retrieval"
     label = "retrieval"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        # It listens to what those below it notice.
+        import_module("tenants.retrieval.index.lifecycle")

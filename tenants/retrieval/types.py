@@ -7,17 +7,23 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ml.indexes.flat import FlatIndex
+from ml.indexes.live_postings import LivePostings
 from ml.indexes.postings import Postings
-from tenants.retrieval.filters.facet_memory import FacetMemory
 from tenants.retrieval.filters.filter_plan import Plan
-from tenants.retrieval.index.vectors import DIMENSION
 
+DIMENSION = 256
+# Results that can be paged through.
+MAX_DEPTH = 1_000
 MODALITIES = ("text", "image", "audio", "video")
+
+# Engines of earlier releases. Who was in one is searched in memory, whatever the size, until a generation is built.
+LEFT = frozenset({"pgvector"})
 
 # What an asset is filed under: its dataset, and the number of its modality.
 Partition = tuple[uuid.UUID, int]
@@ -64,6 +70,55 @@ class Rows:
         for asset, seq in graves.items():
             limit[asset] = max(limit[asset], seq)
         return replace(self, alive=self.alive & (self.seqs >= limit[self.assets]))
+
+
+# Bytes of what is known of an asset: by number, and by id.
+SLOT_BYTES, OTHER_BYTES = 4, 250
+
+
+@dataclass(frozen=True)
+class Known:
+    """Facets under some keys as of a sequence number, or newer. Immutable and shared by all searches.
+
+    A slot is an asset as it was read: `slots` int32 by the state's asset number; `base_slots` beside `base_numbers`,
+    assets of the state's base that have changed since; `others`, assets without vectors.
+    """
+
+    seq: int = 0
+    keys: frozenset[str] = frozenset()
+    postings: LivePostings = field(default_factory=LivePostings)
+    count: int = 0
+    slots: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    base_numbers: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    base_slots: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    others: Mapping[uuid.UUID, int] = field(default_factory=dict)
+
+    def covers(self, state: State, keys: frozenset[str]) -> bool:
+        return self.seq >= state.seq and len(self.slots) >= len(state.assets.ids) and self.keys >= keys
+
+    @property
+    def bytes(self) -> int:
+        used = len(self.slots) + 3 * len(self.base_slots)
+        return self.postings.bytes + SLOT_BYTES * used + OTHER_BYTES * len(self.others)
+
+    @property
+    def dead(self) -> int:
+        return self.count - len(self.slots) - len(self.base_slots) - len(self.others)
+
+
+class Facets(ABC):
+    """What is known beside one line of states, each of which came from the one before."""
+
+    @property
+    @abstractmethod
+    def bytes(self) -> int: ...
+
+    @abstractmethod
+    def known(self, state: State, keys: Collection[str]) -> Known | None:
+        """The facets under these keys of the state's newer and changed assets, as of the state or newer.
+
+        In the tenant's scope; asks nothing of the database where nothing is new. None where they are too many.
+        """
 
 
 @dataclass(frozen=True)
@@ -189,6 +244,7 @@ class State:
     than a local base.
     """
 
+    facets: Facets
     seq: int = 0
     base: Segment | None = None
     dead: np.ndarray | None = None
@@ -198,7 +254,6 @@ class State:
     rows: Rows = field(default_factory=Rows)
     assets: Numbering = field(default_factory=Numbering)
     datasets: Numbering = field(default_factory=Numbering)
-    facets: FacetMemory = field(default_factory=FacetMemory)
     # By row number; only rows that stand for a part of their asset have one.
     segments: dict[int, dict] = field(default_factory=dict)
 
@@ -247,3 +302,82 @@ class Restriction:
     bare: Collection[uuid.UUID] = ()
     without: frozenset[uuid.UUID] = frozenset()
     until: int | None = None
+
+
+@dataclass
+class Query:
+    """A validated search. Files are paths on disk; `vector` is float32 [256].
+
+    `like` and `unlike` are assets that stand for their stored vectors; they are left out of the results.
+    """
+
+    text: str = ""
+    image: Path | None = None
+    image_asset: uuid.UUID | None = None
+    audio: Path | None = None
+    audio_asset: uuid.UUID | None = None
+    video_asset: uuid.UUID | None = None
+    vector: np.ndarray | None = None
+    like: list[uuid.UUID] = field(default_factory=list)
+    unlike: list[uuid.UUID] = field(default_factory=list)
+    unlike_text: str = ""
+    datasets: list[uuid.UUID] | None = None
+    modalities: list[str] | None = None
+    conditions: list[tuple[str, str, Any]] = field(default_factory=list)
+    task: str = "general"
+    weights: dict[str, float] = field(default_factory=dict)
+    hybrid: bool = False
+    top_k: int = 10
+    cursor: str = ""
+    explain: bool = False
+    exact: bool = False
+    highlight: bool = False
+    group_duplicates: bool = False
+    facets: list[str] = field(default_factory=list)
+
+    @property
+    def depth(self) -> int:
+        """How many of the best assets the first page needs: what is grouped has to be known as a whole."""
+        return MAX_DEPTH if self.group_duplicates else self.top_k
+
+    @property
+    def named_assets(self) -> list[uuid.UUID]:
+        """Assets that the query itself names; each must be there."""
+        single = (self.image_asset, self.audio_asset, self.video_asset)
+        return [*(one for one in single if one is not None), *self.like, *self.unlike]
+
+
+@dataclass(frozen=True)
+class Current:
+    """The published generation: all vectors up to `seq`; `recall` is recall@10 as measured when it was built."""
+
+    id: uuid.UUID
+    seq: int
+    kind: str
+    recall: float | None
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The tenant's clock (`last`, `pruned`), its datasets that are being deleted, and which index answers for a model.
+
+    `engine` is where the index lies (tenants.retrieval.engines), or lay in an earlier release: then, and where search
+    is exact in memory, `current` is None. `live` is the model that answers searches: who asked for another one has to
+    ask again.
+    """
+
+    last: int
+    pruned: int
+    hidden: tuple[uuid.UUID, ...]
+    engine: str
+    current: Current | None
+    live: str = ""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The best assets, how many could have been found, and the recall@10 to expect of it (1.0: exact)."""
+
+    hits: list[Hit]
+    total: int
+    recall: float

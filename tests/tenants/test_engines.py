@@ -29,8 +29,7 @@ from tenants.retrieval.models import IndexGeneration, IndexPointer
 from tenants.retrieval.query import lexical
 from tenants.retrieval.query.lexical import Entry
 from tenants.retrieval.query.ranking import rank
-from tenants.retrieval.query.request import Query
-from tenants.retrieval.types import Ahead, Restriction
+from tenants.retrieval.types import Ahead, Query, Restriction
 from tenants.scope import tenant_scope
 from tests.tenants.slow_engine import KIND, slow_engine
 from tests.tenants.test_index_lifecycle import COUNT, MODEL, Library, unit

@@ -25,8 +25,7 @@ from tenants.retrieval.model_routing.model_store import DEFAULT
 from tenants.retrieval.models import FacetChange, Vector
 from tenants.retrieval.query import lexical
 from tenants.retrieval.query.ranking import row_mask
-from tenants.retrieval.query.request import Query
-from tenants.retrieval.types import Restriction, State
+from tenants.retrieval.types import Query, Restriction, State
 from tenants.scope import tenant_scope
 from workers.base import run_job
 

@@ -25,8 +25,8 @@ from tenants.retrieval.query import (
     weight_profiles,
 )
 from tenants.retrieval.query.feedback import Evidence
-from tenants.retrieval.query.request import Query
 from tenants.retrieval.query.weight_profiles import BUILT_IN, Task
+from tenants.retrieval.types import Query
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 

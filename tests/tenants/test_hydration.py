@@ -14,9 +14,10 @@ from django.utils import timezone
 from tenants.datasets import selectors
 from tenants.datasets.models import Asset, Blob, Dataset
 from tenants.datasets.services import create_dataset
-from tenants.retrieval.index.reader import Current, Opening, opening
+from tenants.retrieval.index.reader import opening
 from tenants.retrieval.models import IndexGeneration, IndexPointer, VectorClock
 from tenants.retrieval.query.hydration import _ASSETS, hydrate
+from tenants.retrieval.types import Current, Opening
 from tenants.scope import TenantMismatch, tenant_scope
 
 MODEL = "prior:1"

@@ -15,7 +15,7 @@ from tenants.datasets import storage
 from tenants.errors import IndexRebuilding, StorageFull
 from tenants.jobs.models import Job
 from tenants.pipeline.care import tenant_erasure
-from tenants.retrieval.index import activity, archive, lifecycle, memory
+from tenants.retrieval.index import activity, archive, lifecycle, memory, registry
 from tenants.retrieval.index.registry import folder_of, opened
 from tenants.retrieval.models import IndexGeneration, IndexPointer
 from tenants.scope import tenant_scope
@@ -38,7 +38,7 @@ def library(party, settings) -> Library:
 
 def copies(library: Library) -> set[str]:
     """The stored files of its generations, without the tenant's name."""
-    top = f"{library.tenant_id}/{archive.KIND}/"
+    top = f"{library.tenant_id}/{registry.KIND}/"
     return {path for path in tenant_erasure.files_of(library.tenant_id) if path.startswith(top)}
 
 
@@ -110,13 +110,13 @@ def test_the_generation_before_is_archived_too_and_can_be_rolled_back_to(library
 
 def test_a_large_tenant_is_told_to_wait_while_it_comes_back(library: Library, settings, monkeypatch) -> None:
     generation, gate = archived(library), threading.Event()
-    fetch = archive._fetch
+    fetch = registry._fetch
 
     def slow(*args) -> None:
         assert gate.wait(20)
         fetch(*args)
 
-    monkeypatch.setattr(archive, "_fetch", slow)
+    monkeypatch.setattr(registry, "_fetch", slow)
     settings.INDEX_EXACT_MAX = 5
     for _ in range(3):
         with pytest.raises(IndexRebuilding):
@@ -130,7 +130,7 @@ def test_several_processes_fetch_it_at_once(library: Library) -> None:
     generation, found = archived(library), []
     threads = [
         threading.Thread(
-            target=lambda: found.append(archive.open_kept(library.tenant_id, generation.pk, lambda: None))
+            target=lambda: found.append(registry.open_kept(library.tenant_id, generation.pk, lambda: None))
         )
         for _ in range(4)
     ]
@@ -156,7 +156,7 @@ def test_a_copy_that_is_missing_or_damaged_is_given_up_and_the_index_built_anew(
     library: Library, name: str, damage: str
 ) -> None:
     generation = archived(library)
-    path = archive.path_of(library.tenant_id, generation.pk, name)
+    path = registry.path_of(library.tenant_id, generation.pk, name)
     content = storage.open_blob(path).read()
     default_storage.delete(path)
     if damage == "cut":
@@ -188,7 +188,7 @@ def test_a_storage_that_is_away_for_a_moment_is_waited_for(library: Library, mon
             raise ConnectionError("away")
         copy_to(*args)
 
-    monkeypatch.setattr(archive, "PAUSES_S", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(registry, "PAUSES_S", (0.01, 0.01, 0.01))
     monkeypatch.setattr(storage, "copy_to", flaky)
     comes_back(library, generation)
 
@@ -201,7 +201,7 @@ def test_a_storage_that_stays_away_does_not_keep_the_tenant_without_an_index(
     def away(*args) -> None:
         raise ConnectionError("away")
 
-    monkeypatch.setattr(archive, "PAUSES_S", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(registry, "PAUSES_S", (0.01, 0.01, 0.01))
     monkeypatch.setattr(storage, "copy_to", away)
     library.find(1)
     until(lambda: library.pointer.current is None)
@@ -217,7 +217,7 @@ def test_a_full_disk_gives_nothing_up(library: Library, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
         with pytest.raises(StorageFull):
-            archive.open_kept(library.tenant_id, generation.pk, lambda: None)
+            registry.open_kept(library.tenant_id, generation.pk, lambda: None)
         assert library.agrees(1, 2)
         until(lambda: generation.pk not in opened._opening)
     assert library.pointer.current_id == generation.pk
@@ -270,7 +270,7 @@ def test_a_removal_that_is_killed_half_way_leaves_an_index_that_comes_back(libra
 def test_tidying_leaves_what_is_being_fetched(library: Library) -> None:
     generation = archived(library)
     folder = folder_of(library.tenant_id, generation.pk)
-    young, old = (folder.with_name(f"{generation.pk}.{name}{archive.FETCHED}") for name in ("1", "2"))
+    young, old = (folder.with_name(f"{generation.pk}.{name}{registry.FETCHED}") for name in ("1", "2"))
     for part in (young, old):
         (part / "columns").mkdir(parents=True)
         (part / "vectors.f32").write_bytes(b"x")
@@ -319,7 +319,7 @@ def test_copies_go_with_their_generation(library: Library, monkeypatch) -> None:
         with tenant_scope(library.tenant_id):
             lifecycle.demote(model=MODEL)
     assert copies(library)
-    storage.put(archive.path_of(library.tenant_id, uuid.uuid4(), "vectors.f32"), b"half")
+    storage.put(registry.path_of(library.tenant_id, uuid.uuid4(), "vectors.f32"), b"half")
     upkeep(library)
     assert copies(library)
     monkeypatch.setattr(archive, "STALE_S", -60)

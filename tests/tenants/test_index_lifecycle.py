@@ -25,9 +25,8 @@ from tenants.retrieval.index.registry import folder_of, opened
 from tenants.retrieval.index.vectors import NewVector, prune_tombstones, replace_vectors
 from tenants.retrieval.model_routing.model_store import DEFAULT
 from tenants.retrieval.models import IndexGeneration, IndexPointer, Vector
-from tenants.retrieval.query.ranking import Ranking, rank
-from tenants.retrieval.query.request import Query
-from tenants.retrieval.types import Restriction
+from tenants.retrieval.query.ranking import rank
+from tenants.retrieval.types import Query, Ranking, Restriction
 from tenants.scope import tenant_scope
 from workers.base import run_job
 

@@ -15,8 +15,8 @@ from tenants.datasets.services import create_dataset
 from tenants.retrieval.index.vectors import NewVector, remove_vectors, replace_vectors
 from tenants.retrieval.query import encoding, execution
 from tenants.retrieval.query.hydration import HYDRATED
-from tenants.retrieval.query.request import Query
 from tenants.retrieval.query.searcher import Answer, search
+from tenants.retrieval.types import Query
 from tenants.scope import tenant_scope
 
 MODEL = encoding.model_id()

@@ -22,10 +22,9 @@ from tenants.errors import Invalid
 from tenants.learning.selectors import public_name
 from tenants.retrieval import shapes
 from tenants.retrieval.filters import filter_plan
-from tenants.retrieval.index.vectors import DIMENSION
 from tenants.retrieval.query import searcher
 from tenants.retrieval.query.hydration import HYDRATED
-from tenants.retrieval.types import Hit
+from tenants.retrieval.types import DIMENSION, Hit, Query
 
 PARTS = ("text", "image", "audio", "video", "vector", "like")
 FILES = ("image", "audio", "video")
@@ -69,7 +68,7 @@ class Search(Resource):
         )
 
 
-def build_query(fields: dict[str, Any], form: Form) -> searcher.Query:
+def build_query(fields: dict[str, Any], form: Form) -> Query:
     """The query that the checked fields and files stand for. Raises Invalid."""
     _refuse_what_is_to_come(fields, form)
     text = (fields.get("text") or "").strip()
@@ -79,7 +78,7 @@ def build_query(fields: dict[str, Any], form: Form) -> searcher.Query:
     if not text and not named and not fields.get("cursor"):
         raise Invalid(f"Send at least one of {', '.join(PARTS)}.")
     like, unlike = fields.get("like") or {}, fields.get("unlike") or {}
-    return searcher.Query(
+    return Query(
         text=text,
         image=_path(form, "image"),
         image_asset=_asset(fields, "image"),

@@ -14,7 +14,7 @@ from tenants.accounts.models import Tenant
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED
 from tenants.retrieval import engines
-from tenants.retrieval.index import archive, due, lifecycle
+from tenants.retrieval.index import due, lifecycle, registry
 from tenants.retrieval.index.registry import folder_of
 from tenants.retrieval.models import MEMORY, IndexGeneration, IndexPointer
 from tenants.scope import tenant_scope
@@ -71,7 +71,7 @@ def _lost_copy(slug: str, generation: IndexGeneration) -> list[str]:
 def _copy_problem(generation: IndexGeneration) -> str | None:
     if not generation.archived:
         return f"the files of {generation.pk} are gone"
-    if not default_storage.exists(archive.path_of(generation.tenant_id, generation.pk, NAME)):
+    if not default_storage.exists(registry.path_of(generation.tenant_id, generation.pk, NAME)):
         return f"the archive of {generation.pk} is gone"
     return None
 

@@ -20,7 +20,7 @@ from tenants.retrieval.cache.cache_layers import (
 )
 from tenants.retrieval.cache.lookups import LookupCounts, counts
 from tenants.retrieval.cache.single_flight import SingleFlight
-from tenants.retrieval.index.vectors import DIMENSION
+from tenants.retrieval.types import DIMENSION
 from tenants.valkey import tenant_key
 
 NAME = "embedding"

@@ -14,9 +14,10 @@ from collections.abc import Collection, Iterator
 from django.db import DatabaseError, connection, transaction
 
 from tenants.retrieval.engines.contract import Engine, EngineMissing, ExternalSegment, SegmentGone
-from tenants.retrieval.index.reader import LEFT, Current
+from tenants.retrieval.index import signals
 from tenants.retrieval.index.registry import NotHere, folder_of
 from tenants.retrieval.models import IndexGeneration
+from tenants.retrieval.types import LEFT, Current
 from tenants.scope import current_tenant_id
 
 __all__ = [
@@ -87,11 +88,8 @@ def _repair(tenant_id: uuid.UUID, generation_id: uuid.UUID) -> None:
         _repairing.add(generation_id)
 
     def run() -> None:
-        # Imported here: what repairs an index stands above what reads it.
-        from tenants.retrieval.index import lifecycle
-
         try:
-            lifecycle.repair(tenant_id=tenant_id, generation_id=generation_id, reason="the copy is gone")
+            signals.damaged(tenant_id=tenant_id, generation_id=generation_id, reason="the copy is gone")
         except Exception:
             # Upkeep looks for missing copies as well.
             log.exception("the repair of an index could not be begun")

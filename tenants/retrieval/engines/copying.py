@@ -23,9 +23,8 @@ from tenants.errors import Conflict
 from tenants.jobs import services as jobs
 from tenants.retrieval.engines.contract import Engine, ExternalSegment, NewRow, described
 from tenants.retrieval.index import lifecycle, samples
-from tenants.retrieval.index.vectors import DIMENSION
 from tenants.retrieval.models import IndexGeneration, Vector, VectorClock
-from tenants.retrieval.types import MODALITIES
+from tenants.retrieval.types import DIMENSION, MODALITIES
 from tenants.scope import tenant_scope
 
 # Vectors of one transaction: some two seconds.

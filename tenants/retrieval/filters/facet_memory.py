@@ -10,22 +10,19 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 import numpy as np
 from django.db.models import Exists, OuterRef
 
-from ml.indexes.live_postings import LivePostings, Row
+from ml.indexes.live_postings import Row
 from tenants.datasets.models import Asset, Facet
 from tenants.prepared import Prepared
 from tenants.retrieval.filters.filter_plan import is_any
 from tenants.retrieval.models import Vector
+from tenants.retrieval.types import Facets, Known, State
 from tenants.scope import current_tenant_id
-
-if TYPE_CHECKING:
-    from tenants.retrieval.types import State
 
 # Above, Postgres is asked instead: some 20 bytes a facet, and 200 for each text that stands there once.
 MOST_ROWS = 3_000_000
@@ -34,7 +31,6 @@ MOST_KEYS = 200
 DEAD_SHARE, DEAD_LEAST = 0.5, 10_000
 NAMED = 10_000
 FETCHED = 5_000
-SLOT_BYTES, OTHER_BYTES = 4, 250
 
 # Of one moment: nobody's change is between the clock and the list. Nothing is missing from it above `pruned`.
 _CHANGES = Prepared(
@@ -51,37 +47,7 @@ class TooMany(Exception):
     """More facets than are held in memory."""
 
 
-@dataclass(frozen=True)
-class Known:
-    """Facets under some keys as of a sequence number, or newer. Immutable and shared by all searches.
-
-    A slot is an asset as it was read: `slots` int32 by the state's asset number; `base_slots` beside `base_numbers`,
-    assets of the state's base that have changed since; `others`, assets without vectors.
-    """
-
-    seq: int = 0
-    keys: frozenset[str] = frozenset()
-    postings: LivePostings = field(default_factory=LivePostings)
-    count: int = 0
-    slots: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
-    base_numbers: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    base_slots: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
-    others: Mapping[uuid.UUID, int] = field(default_factory=dict)
-
-    def covers(self, state: State, keys: frozenset[str]) -> bool:
-        return self.seq >= state.seq and len(self.slots) >= len(state.assets.ids) and self.keys >= keys
-
-    @property
-    def bytes(self) -> int:
-        used = len(self.slots) + 3 * len(self.base_slots)
-        return self.postings.bytes + SLOT_BYTES * used + OTHER_BYTES * len(self.others)
-
-    @property
-    def dead(self) -> int:
-        return self.count - len(self.slots) - len(self.base_slots) - len(self.others)
-
-
-class FacetMemory:
+class FacetMemory(Facets):
     """What is known beside one line of states, each of which came from the one before."""
 
     def __init__(self) -> None:

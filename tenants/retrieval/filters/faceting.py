@@ -10,10 +10,9 @@ from django.db.models import QuerySet
 
 from tenants.datasets.models import Asset
 from tenants.retrieval.filters.facet_counts import Allowed, count_facets
-from tenants.retrieval.filters.facet_memory import Known
 from tenants.retrieval.filters.filter_plan import assets_of
 from tenants.retrieval.query.ranking import row_mask
-from tenants.retrieval.types import Restriction, Segment, State
+from tenants.retrieval.types import Known, Restriction, Segment, State
 
 MAX_KEYS = 10
 

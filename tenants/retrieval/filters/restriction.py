@@ -8,11 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from tenants.retrieval.filters import facet_postings, filter_plan
-from tenants.retrieval.filters.facet_memory import Known
-from tenants.retrieval.index.reader import Opening
 from tenants.retrieval.query import lexical
-from tenants.retrieval.query.request import Query
-from tenants.retrieval.types import Restriction, State
+from tenants.retrieval.types import Known, Opening, Query, Restriction, State
 
 
 def restriction(query: Query, state: State, now: Opening, until: int | None = None) -> Restriction:

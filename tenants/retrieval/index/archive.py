@@ -14,9 +14,7 @@ import logging
 import shutil
 import time
 import uuid
-from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 from django.conf import settings
 from django.core.files.storage import default_storage
@@ -25,28 +23,19 @@ from django.db.models import Q
 from django.utils import timezone
 
 from ml.indexes import files
-from ml.indexes.generation import Generation, open_generation
 from ml.indexes.manifest import NAME, GenerationDamaged, Manifest
 from tenants.datasets import storage
-from tenants.errors import StorageFull, room_on_disk
-from tenants.retrieval.index.registry import folder_of, opened
+from tenants.retrieval.index import signals
+from tenants.retrieval.index.registry import KIND, folder_of, opened, path_of
 from tenants.retrieval.models import IndexGeneration, IndexPointer
 from tenants.scope import tenant_scope
 
 log = logging.getLogger(__name__)
 
-KIND = "index"
-# Of local folders: one that is being filled from the storage, and one that is being removed.
-FETCHED, GONE = ".fetched", ".gone"
-# A storage that does not answer may do so a moment later; after the last of these the index is built anew.
-PAUSES_S = (1.0, 5.0, 20.0)
+# Of a local folder that is being removed.
+GONE = ".gone"
 # What nobody wrote to for so long was left by a killed process.
 STALE_S = 3600
-
-
-def path_of(tenant_id: uuid.UUID, generation_id: uuid.UUID | str, name: str = "") -> str:
-    """Where a file of a generation's copy lies in the storage; without a name its folder."""
-    return f"{tenant_id}/{KIND}/{generation_id}" + (f"/{name}" if name else "")
 
 
 def look_after(tenant_id: uuid.UUID, until: float) -> None:
@@ -84,10 +73,7 @@ def _archive(one: IndexGeneration) -> None:
         if not one.archived:
             _copy(one)
     except GenerationDamaged as error:
-        # Imported here: what repairs an index stands above what keeps it.
-        from tenants.retrieval.index import lifecycle
-
-        lifecycle.repair(tenant_id=one.tenant_id, generation_id=one.pk, reason=str(error))
+        signals.damaged(tenant_id=one.tenant_id, generation_id=one.pk, reason=str(error))
         return
     with tenant_scope(one.tenant_id):
         # Whoever swaps the pointer, or notes a search, comes before this or after it.
@@ -123,89 +109,6 @@ def put_away(tenant_id: uuid.UUID, generation_id: uuid.UUID) -> None:
         folder.rename(gone)
     for left in (gone, folder):
         shutil.rmtree(left, ignore_errors=True)
-
-
-# --- Back ------------------------------------------------------------------------------------------------
-
-
-def open_kept(tenant_id: uuid.UUID, generation_id: uuid.UUID, begun: Callable[[], None]) -> Generation:
-    """The generation, opened from its local files; where they are archived they are fetched first.
-
-    `begun` is called before that, as it may take minutes. Raises GenerationDamaged, and StorageFull.
-    """
-    folder = folder_of(tenant_id, generation_id)
-    while True:
-        fetched = _bring_back(tenant_id, generation_id, begun)
-        try:
-            return open_generation(folder)
-        except GenerationDamaged:
-            # They may have been archived between two looks; what was just fetched is given up.
-            if fetched or (folder / NAME).exists() or not _is_archived(tenant_id, generation_id):
-                raise
-
-
-def _is_archived(tenant_id: uuid.UUID, generation_id: uuid.UUID) -> bool:
-    with tenant_scope(tenant_id):
-        return IndexGeneration.objects.filter(pk=generation_id, archived=True).exists()
-
-
-def _bring_back(tenant_id: uuid.UUID, generation_id: uuid.UUID, begun: Callable[[], None]) -> bool:
-    folder = folder_of(tenant_id, generation_id)
-    if (folder / NAME).exists() or not _is_archived(tenant_id, generation_id):
-        return False
-    begun()
-    # A name of its own: several processes may be at it.
-    part = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}{FETCHED}")
-    part.mkdir(parents=True)
-    try:
-        _fetch_patiently(tenant_id, generation_id, part)
-        if not (folder / NAME).exists():
-            # Left by a removal that was killed.
-            shutil.rmtree(folder, ignore_errors=True)
-        # Another process may have been faster.
-        with suppress(OSError):
-            part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    log.info("an archived index is back", extra={"generation": str(generation_id)})
-    return True
-
-
-def _fetch_patiently(tenant_id: uuid.UUID, generation_id: uuid.UUID, part: Path) -> None:
-    """Raises GenerationDamaged: also when the storage stays away, as an index can be built without it."""
-    for pause in (*PAUSES_S, None):
-        try:
-            _fetch(tenant_id, generation_id, part)
-            return
-        except (GenerationDamaged, StorageFull):
-            raise
-        except FileNotFoundError as error:
-            raise GenerationDamaged(f"Its archive is incomplete: {error}") from error
-        except Exception as error:
-            if pause is None:
-                raise GenerationDamaged(f"Its archive cannot be read: {error}") from error
-            log.warning("an archived index cannot be fetched yet", exc_info=True)
-            time.sleep(pause)
-
-
-def _fetch(tenant_id: uuid.UUID, generation_id: uuid.UUID, part: Path) -> None:
-    def take(name: str) -> None:
-        target = part / name
-        if not target.resolve().is_relative_to(part.resolve()):
-            raise GenerationDamaged(f"{name!r} is no name of a file in it.")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with room_on_disk():
-            storage.copy_to(path_of(tenant_id, generation_id, name), target)
-
-    take(NAME)
-    manifest = Manifest.read(part)
-    # Before the disk is full: everything else that runs here needs it too.
-    if shutil.disk_usage(part).free < sum(stamp.bytes for stamp in manifest.files.values()):
-        raise StorageFull
-    for name in manifest.files:
-        take(name)
-    if problem := files.wrong(part, manifest.files, verify=True):
-        raise GenerationDamaged(f"Its archive is damaged: {problem}")
 
 
 # --- Away ------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from django.conf import settings
 from django.utils import timezone
 
 from tenants.jobs.models import Job
-from tenants.retrieval.index.reader import LEFT
 from tenants.retrieval.models import (
     FacetChange,
     IndexGeneration,
@@ -18,6 +17,7 @@ from tenants.retrieval.models import (
     Vector,
     VectorClock,
 )
+from tenants.retrieval.types import LEFT
 
 # Numbers given out since a generation was built (new vectors, graves, changes), as a share of its vectors, that make it
 # due again; the newer part is searched exactly, so it must not grow without bound.

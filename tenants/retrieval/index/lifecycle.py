@@ -25,7 +25,7 @@ from tenants.errors import Conflict, NotFound
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED, enqueue
 from tenants.retrieval import engines
-from tenants.retrieval.index import archive, due
+from tenants.retrieval.index import archive, due, registry, signals
 from tenants.retrieval.models import FacetChange, IndexGeneration, IndexPointer, VectorClock
 from tenants.scope import current_tenant_id, tenant_scope
 
@@ -64,6 +64,7 @@ def _needs_none(pointer: IndexPointer, model: str) -> bool:
     return not due.is_large(model) if pointer.engine in engines.LEFT else due.is_small(model)
 
 
+@signals.on_growth
 def consider_all() -> None:
     """`consider` for every model that the active tenant's vectors are of; for upkeep."""
     with tenant_scope(current_tenant_id()):
@@ -169,6 +170,7 @@ def _remove_files(generations: Iterable[IndexGeneration]) -> None:
 # --- Upkeep and repair -----------------------------------------------------------------------------------
 
 
+@signals.on_damage
 def repair(*, tenant_id: uuid.UUID, generation_id: uuid.UUID, reason: str) -> None:
     """A generation's files are missing or damaged: answer without it, and build another one."""
     with tenant_scope(tenant_id):
@@ -243,7 +245,7 @@ def _building() -> QuerySet[IndexGeneration]:
 
 def _is_arriving(path: Path) -> bool:
     """Whether a search is fetching it from the archive; each of its files is written to in turn."""
-    if path.suffix != archive.FETCHED:
+    if path.suffix != registry.FETCHED:
         return False
     try:
         return time.time() - max(p.stat().st_mtime for p in (path, *path.rglob("*"))) < archive.STALE_S

@@ -19,11 +19,11 @@ from django.conf import settings
 
 from tenants.errors import IndexRebuilding
 from tenants.retrieval import engines
-from tenants.retrieval.index.reader import Opening, opening
+from tenants.retrieval.filters.facet_memory import FacetMemory
+from tenants.retrieval.index.reader import opening
 from tenants.retrieval.index.registry import NotHere, opened
-from tenants.retrieval.index.vectors import DIMENSION
 from tenants.retrieval.models import MEMORY, FacetChange, Tombstone, Vector, VectorClock
-from tenants.retrieval.types import MODALITIES, Rows, Segment, State
+from tenants.retrieval.types import DIMENSION, MODALITIES, Opening, Rows, Segment, State
 from tenants.scope import current_tenant_id
 
 CHUNK = 5_000
@@ -41,7 +41,7 @@ class TenantVectors:
 
     def __init__(self, model: str) -> None:
         self.model = model
-        self.state = State()
+        self.state = State(FacetMemory())
         self._lock = threading.Lock()
 
     @property
@@ -83,10 +83,10 @@ class TenantVectors:
             # Graves that it would need have been forgotten.
             base = None
         if base is not state.base:
-            return State(seq=base.seq, base=base) if base else self._empty(now)
+            return State(FacetMemory(), seq=base.seq, base=base) if base else self._empty(now)
         if follows and not self._mostly_dead():
             return state
-        return State(seq=base.seq, base=base) if base else self._empty(now)
+        return State(FacetMemory(), seq=base.seq, base=base) if base else self._empty(now)
 
     def _base(self, state: State, now: Opening, *, must: bool) -> Segment | None:
         if now.current is None:
@@ -113,7 +113,7 @@ class TenantVectors:
             and Vector.objects.filter(model=self.model)[: bound + 1].count() > bound
         ):
             raise IndexRebuilding
-        return State()
+        return State(FacetMemory())
 
     def _catch_up(self, state: State, now: Opening) -> State:
         """Publish and return a state of one moment: what was written while it was read is read as well."""
@@ -130,7 +130,7 @@ class TenantVectors:
                     state = self._empty(now)
         except BaseException:
             # What broke off half-way may have left rows in the index that nothing describes: start anew.
-            self.state = State()
+            self.state = State(FacetMemory())
             raise
         self.state = state
         return state

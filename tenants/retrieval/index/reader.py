@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tenants.prepared import Prepared
 from tenants.retrieval.index.activity import activity
+from tenants.retrieval.types import LEFT, Current, Opening
 
 # $1: tenant, $2: model. One row.
 SQL = """
@@ -21,36 +21,7 @@ LEFT JOIN index_pointer p ON p.tenant_id = $1 AND p.model = $2
 LEFT JOIN index_generation g ON g.tenant_id = p.tenant_id AND g.id = p.current_id
 """
 COLUMNS = 9
-# Engines of earlier releases. Who was in one is searched in memory, whatever the size, until a generation is built.
-LEFT = frozenset({"pgvector"})
 _OPENING = Prepared("opening", ("uuid", "text"), SQL)
-
-
-@dataclass(frozen=True)
-class Current:
-    """The published generation: all vectors up to `seq`; `recall` is recall@10 as measured when it was built."""
-
-    id: uuid.UUID
-    seq: int
-    kind: str
-    recall: float | None
-
-
-@dataclass(frozen=True)
-class Opening:
-    """The tenant's clock (`last`, `pruned`), its datasets that are being deleted, and which index answers for a model.
-
-    `engine` is where the index lies (tenants.retrieval.engines), or lay in an earlier release: then, and where search
-    is exact in memory, `current` is None. `live` is the model that answers searches: who asked for another one has to
-    ask again.
-    """
-
-    last: int
-    pruned: int
-    hidden: tuple[uuid.UUID, ...]
-    engine: str
-    current: Current | None
-    live: str = ""
 
 
 def opening(tenant_id: uuid.UUID, model: str) -> Opening:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from django.db import connection
 
-from tenants.retrieval.index.vectors import DIMENSION
+from tenants.retrieval.types import DIMENSION
 from tenants.scope import current_tenant_id
 
 # A film has hundreds of frames: of each kind of vector that an asset has, at most so many, evenly spread over it.

@@ -13,11 +13,12 @@ from django.db.models import Max
 from django.utils import timezone
 
 from tenants.datasets.models import Asset
+from tenants.retrieval.index import signals
 from tenants.retrieval.model_routing.model_store import DEFAULT
 from tenants.retrieval.models import FacetChange, Tombstone, Vector, VectorClock
+from tenants.retrieval.types import DIMENSION
 from tenants.scope import current_tenant_id, tenant_scope
 
-DIMENSION = 256
 KEEP_TOMBSTONES = dt.timedelta(days=1)
 # Whether the index is due is asked once in so many numbers, beside the upkeep.
 LOOK_EVERY = 1_000
@@ -62,11 +63,8 @@ def _advance(clock: VectorClock, count: int) -> int:
 
 
 def _look_after_index(tenant_id: uuid.UUID) -> None:
-    # Imported here: the life of an index stands above what it is made of.
-    from tenants.retrieval.index import lifecycle
-
     with tenant_scope(tenant_id):
-        lifecycle.consider_all()
+        signals.grown()
 
 
 def replace_vectors(

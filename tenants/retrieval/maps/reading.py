@@ -12,8 +12,8 @@ import numpy as np
 from tenants.datasets.models import Asset
 from tenants.datasets.selectors import visible_assets
 from tenants.retrieval.index.generation_files import copy_rows
-from tenants.retrieval.index.vectors import DIMENSION
 from tenants.retrieval.models import Vector
+from tenants.retrieval.types import DIMENSION
 
 # Films have hundreds of vectors: of so many rows an asset, on average, the assets are taken fewer.
 ROWS_AN_ASSET = 2

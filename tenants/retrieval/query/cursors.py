@@ -21,10 +21,9 @@ from django.utils.translation import gettext as _
 from tenants.errors import CursorExpired, Invalid
 from tenants.retrieval.cache.async_writer import WAIT_S, later
 from tenants.retrieval.query import snapshots
-from tenants.retrieval.types import Hit
+from tenants.retrieval.types import MAX_DEPTH, Hit
 from tenants.valkey import client, tenant_key
 
-MAX_DEPTH = 1_000
 KEEP_S = 300
 # Waits for a cursor that is not there: together many times what another process takes to write one.
 LATE_S = (2 * WAIT_S, 8 * WAIT_S)

@@ -15,8 +15,7 @@ import numpy as np
 from tenants.datasets.models import Asset
 from tenants.datasets.selectors import visible_assets
 from tenants.retrieval.index.stored import sampled
-from tenants.retrieval.index.vectors import DIMENSION
-from tenants.retrieval.types import Hit
+from tenants.retrieval.types import DIMENSION, Hit
 
 # Measured on the demo data (docs/experiments.md): above every pair of different pictures there.
 THRESHOLD = 0.985

@@ -12,12 +12,11 @@ from tenants.retrieval.cache import candidates
 from tenants.retrieval.engines import SegmentGone
 from tenants.retrieval.filters import restriction
 from tenants.retrieval.index import memory, samples
-from tenants.retrieval.index.reader import Opening, opening
+from tenants.retrieval.index.reader import opening
 from tenants.retrieval.query import cursors, lexical
-from tenants.retrieval.query.ranking import Ranking, rank
-from tenants.retrieval.query.request import Query
+from tenants.retrieval.query.ranking import rank
 from tenants.retrieval.query.stopwatch import Stopwatch
-from tenants.retrieval.types import Ahead, Hit, Restriction, State
+from tenants.retrieval.types import MAX_DEPTH, Ahead, Hit, Opening, Query, Ranking, Restriction, State
 from tenants.scope import tenant_scope
 
 # How deep two rankings are fused for a first page: beyond it a rank adds next to nothing.
@@ -144,7 +143,7 @@ def find(
         ranking = rank(state, asked.vector, depth, only, ahead=ahead, exact=query.exact)
     if asked.words:
         with watch.step("lexical"):
-            words = restriction.matching_words(asked.words, cursors.MAX_DEPTH, only, state)
+            words = restriction.matching_words(asked.words, MAX_DEPTH, only, state)
             ranking = _with_words(ranking, words, count)
     return Found(ranking, state, only)
 

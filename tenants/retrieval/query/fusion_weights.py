@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING
 
 from django.utils.translation import gettext as _
 
@@ -20,9 +19,7 @@ from ml.alignment.gating import PARTS, Gate, GateError, Part, unpack
 from tenants.errors import Invalid
 from tenants.prepared import Prepared
 from tenants.retrieval.query.weight_profiles import Task, Weights
-
-if TYPE_CHECKING:
-    from tenants.retrieval.query.request import Query
+from tenants.retrieval.types import Query
 
 log = logging.getLogger(__name__)
 

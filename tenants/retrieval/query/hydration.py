@@ -13,8 +13,8 @@ from typing import Any
 from tenants.datasets.selectors import media_as_dict
 from tenants.prepared import Prepared
 from tenants.retrieval.index import reader
-from tenants.retrieval.index.reader import Opening
 from tenants.retrieval.query.result_page import Reader
+from tenants.retrieval.types import Opening
 
 # Of a recording's details only what is shown: its waveform is as large as all the rest of a page.
 #

@@ -5,21 +5,11 @@ from __future__ import annotations
 import heapq
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
-from tenants.retrieval.types import MODALITIES, Ahead, Hit, Restriction, State
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """The best assets, how many could have been found, and the recall@10 to expect of it (1.0: exact)."""
-
-    hits: list[Hit]
-    total: int
-    recall: float
+from tenants.retrieval.types import MODALITIES, Ahead, Hit, Ranking, Restriction, State
 
 
 def rank(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import uuid
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from django.utils.translation import gettext as _
@@ -16,8 +15,9 @@ from ml.alignment.gating import Part
 from tenants.datasets.models import Asset
 from tenants.errors import Invalid
 from tenants.retrieval.model_routing import model_store as spaces
-from tenants.retrieval.query import cursors, encoding, fusion_weights, likeness, weight_profiles
+from tenants.retrieval.query import encoding, fusion_weights, likeness, weight_profiles
 from tenants.retrieval.query.fusion_weights import Weighed
+from tenants.retrieval.types import Query
 from tenants.scope import tenant_scope
 
 if TYPE_CHECKING:
@@ -25,49 +25,6 @@ if TYPE_CHECKING:
 
 # What is left of a query below this is rounding, which points anywhere.
 LEAST_NORM = 1e-4
-
-
-@dataclass
-class Query:
-    """A validated search. Files are paths on disk; `vector` is float32 [256].
-
-    `like` and `unlike` are assets that stand for their stored vectors; they are left out of the results.
-    """
-
-    text: str = ""
-    image: Path | None = None
-    image_asset: uuid.UUID | None = None
-    audio: Path | None = None
-    audio_asset: uuid.UUID | None = None
-    video_asset: uuid.UUID | None = None
-    vector: np.ndarray | None = None
-    like: list[uuid.UUID] = field(default_factory=list)
-    unlike: list[uuid.UUID] = field(default_factory=list)
-    unlike_text: str = ""
-    datasets: list[uuid.UUID] | None = None
-    modalities: list[str] | None = None
-    conditions: list[tuple[str, str, Any]] = field(default_factory=list)
-    task: str = "general"
-    weights: dict[str, float] = field(default_factory=dict)
-    hybrid: bool = False
-    top_k: int = 10
-    cursor: str = ""
-    explain: bool = False
-    exact: bool = False
-    highlight: bool = False
-    group_duplicates: bool = False
-    facets: list[str] = field(default_factory=list)
-
-    @property
-    def depth(self) -> int:
-        """How many of the best assets the first page needs: what is grouped has to be known as a whole."""
-        return cursors.MAX_DEPTH if self.group_duplicates else self.top_k
-
-    @property
-    def named_assets(self) -> list[uuid.UUID]:
-        """Assets that the query itself names; each must be there."""
-        single = (self.image_asset, self.audio_asset, self.video_asset)
-        return [*(one for one in single if one is not None), *self.like, *self.unlike]
 
 
 @dataclass

@@ -12,11 +12,10 @@ from django.db.models import Q
 from tenants.datasets import selectors, storage
 from tenants.datasets.metadata import stored_bytes
 from tenants.datasets.models import Asset, TranscriptSegment
-from tenants.retrieval.index.reader import Opening
 from tenants.retrieval.query import duplicates
 from tenants.retrieval.query.highlighting import Highlight, fields_of_metadata, highlight
 from tenants.retrieval.query.tokenizer import MAX_CHARACTERS
-from tenants.retrieval.types import Hit
+from tenants.retrieval.types import Hit, Opening
 
 # Texts of a page that are read from storage, which may be a bucket far away.
 MAX_READ = 50

@@ -23,16 +23,14 @@ from tenants.datasets.models import Asset
 from tenants.errors import CursorExpired, Invalid, ModelUnavailable, Unavailable
 from tenants.retrieval.cache.cache_layers import MISS
 from tenants.retrieval.filters import faceting
-from tenants.retrieval.index.reader import Opening
 from tenants.retrieval.model_routing import routing
 from tenants.retrieval.query import cursors, duplicates, execution, request, traces
 from tenants.retrieval.query.execution import Asked, Found
 from tenants.retrieval.query.explanation import explained
 from tenants.retrieval.query.highlighting import Highlight, query_words
-from tenants.retrieval.query.request import Query
 from tenants.retrieval.query.result_page import Page, Read, Reader, highlights, read_page
 from tenants.retrieval.query.stopwatch import Stopwatch
-from tenants.retrieval.types import Ahead, Hit
+from tenants.retrieval.types import MAX_DEPTH, Ahead, Hit, Opening, Query
 from tenants.scope import tenant_scope
 
 __all__ = ["Answer", "Query", "search"]
@@ -272,7 +270,7 @@ def _deepened(tenant_id: uuid.UUID, search_id: str, seed: cursors.Seed, watch: S
     """The ranking behind what was shown, as of the moment of the first page, kept for the pages after this one."""
     with tenant_scope(tenant_id):
         asked = execution.remembered(seed)
-        found = execution.find(tenant_id, asked, cursors.MAX_DEPTH, None, watch)
+        found = execution.find(tenant_id, asked, MAX_DEPTH, None, watch)
         if not routing.is_written(asked.model):
             # Asked last: as long as it is so, none of its vectors has been deleted.
             raise CursorExpired(
@@ -280,7 +278,7 @@ def _deepened(tenant_id: uuid.UUID, search_id: str, seed: cursors.Seed, watch: S
             )
     shown = {hit.asset_id for hit in seed.hits}
     rest = [hit for hit in found.ranking.hits if hit.asset_id not in shown]
-    hits = [*seed.hits, *rest][: cursors.MAX_DEPTH]
+    hits = [*seed.hits, *rest][:MAX_DEPTH]
     ranking = cursors.Ranking(hits, seed.meta, seed.query["wanted"])
     cursors.keep(tenant_id, search_id, ranking)
     return ranking

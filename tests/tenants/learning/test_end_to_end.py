@@ -16,8 +16,8 @@ from tenants.learning import promotions, services
 from tenants.learning.models import LearntModel, Promotion
 from tenants.pipeline.assets.services import add_asset, delete_asset
 from tenants.retrieval.model_routing import routing
-from tenants.retrieval.query.request import Query
 from tenants.retrieval.query.searcher import search
+from tenants.retrieval.types import Query
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api
 from tests.tenants.learning.world import WORDS, add_picture, drawing, new_dataset
