@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -102,15 +103,16 @@ def test_a_kind_is_declared_once_and_for_a_queue_that_is_served() -> None:
 
 
 def declared() -> Iterator[tuple[str, str]]:
-    """Name and module of each `@job("name", …)` in the product."""
+    """Name and module of each `@job("name", …)` in the product; the name may be a constant of the module."""
     for path in sorted((ROOT / "tenants").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.FunctionDef):
                 continue
             for one in node.decorator_list:
                 if isinstance(one, ast.Call) and isinstance(one.func, ast.Name) and one.func.id == "job":
-                    assert isinstance(one.args[0], ast.Constant)
-                    yield one.args[0].value, ".".join(path.relative_to(ROOT).with_suffix("").parts)
+                    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+                    name = ast.unparse(one.args[0])
+                    yield eval(name, vars(import_module(module))), module
 
 
 def test_every_kind_stands_in_one_place_and_workers_name_none() -> None:
