@@ -13,7 +13,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
-from tenants.retrieval.types import DIMENSION
+from tenants.retrieval.index import DIMENSION
 
 # More than any service takes: what they take is theirs to say.
 MAX_TEXTS = 1_000

@@ -17,12 +17,12 @@ django = get_wsgi_application()
 from config import tracing  # noqa: E402
 from config.edge import Edge  # noqa: E402
 from config.proxies import TrustedProxies  # noqa: E402
-from tenants.retrieval.query import encoding  # noqa: E402
+from tenants.retrieval import query  # noqa: E402
 
 
 def warm_up() -> None:
     """Beside the start: the first words that somebody searches for should not wait for a model to load."""
-    encoding.warm_up()
+    query.warm_up()
     # What the program is made of stays for good: no collection looks at it again, in the middle of a search.
     gc.collect()
     gc.freeze()

@@ -24,7 +24,7 @@ from config.proxies import TrustedProxies
 from config.request_bodies import ClientLeft, Receive
 from tenants.accounts.rate_counter import rate_counter
 from tenants.jobs.server_sent_events import FOLLOW, WAIT
-from tenants.retrieval.cache.async_writer import later
+from tenants.retrieval.cache import writer as later
 from tenants.valkey import Unavailable
 
 log = logging.getLogger(__name__)

@@ -16,12 +16,9 @@ from prometheus_client.registry import Collector
 
 from config import job_metrics
 from tenants.pipeline.upkeep.periodic import canary_ages
-from tenants.retrieval.cache import candidates, query_vectors
-from tenants.retrieval.cache.lookups import counts
-from tenants.retrieval.index import index_figures
-from tenants.retrieval.index.memory import cache
-from tenants.retrieval.index.registry import opened
-from tenants.retrieval.query import encoding
+from tenants.retrieval import cache, index, query
+from tenants.retrieval.cache import lookup_counts as counts
+from tenants.retrieval.index import loaded, opened
 
 log = logging.getLogger(__name__)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -82,7 +79,7 @@ def _canaries() -> Iterator[Metric]:
 
 def _vectors() -> Iterator[Metric]:
     yield GaugeMetricFamily(
-        "crosslight_vector_memory_bytes", "Vectors held in this process.", value=cache.bytes()
+        "crosslight_vector_memory_bytes", "Vectors held in this process.", value=loaded.bytes()
     )
 
 
@@ -90,7 +87,7 @@ def _indexes() -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "crosslight_index_mapped_bytes", "Index files mapped in this process.", value=opened.bytes()
     )
-    figures = index_figures.read()
+    figures = index.read_figures()
     if figures is None:
         return
     family = GaugeMetricFamily(
@@ -131,8 +128,8 @@ def _cached() -> Iterator[Metric]:
     family = GaugeMetricFamily(
         "crosslight_cache_memory_bytes", "What the caches of searches hold in this process.", labels=["cache"]
     )
-    family.add_metric([candidates.NAME], candidates.cache.local.size_bytes)
-    family.add_metric([query_vectors.NAME], encoding.queries.local.size_bytes)
+    family.add_metric([cache.CANDIDATES], cache.candidate_cache.local.size_bytes)
+    family.add_metric([cache.QUERY_VECTORS], query.query_cache.local.size_bytes)
     yield family
 
 

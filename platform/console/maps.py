@@ -29,11 +29,9 @@ from tenants.datasets.selectors import require_datasets
 from tenants.errors import Invalid, NotFound, NotReady, ServiceError
 from tenants.jobs.models import Job
 from tenants.pipeline.care.erasure import erase_asset
-from tenants.retrieval.maps import colours, comparing, likeness, points, services
-from tenants.retrieval.maps.reading import Wanted
-from tenants.retrieval.model_routing import routing
-from tenants.retrieval.model_routing.routing import Written
-from tenants.retrieval.query.searcher import Query, search
+from tenants.retrieval import Query, maps, model_routing, search
+from tenants.retrieval.maps import Wanted
+from tenants.retrieval.model_routing import Written
 from tenants.scope import tenant_scope
 
 MAX_KEY = 100
@@ -82,7 +80,7 @@ def read_look(query: QueryDict) -> Look:
     if modality and modality not in Asset.Modality.values:
         raise Invalid(_("There is no such modality."), pointer="/modality")
     if map_id:
-        services.get_map(map_id)
+        maps.get_map(map_id)
     model, other = query.get("model", "")[:100], query.get("other", "")[:100]
     return Look(dataset, modality, model, other, map_id, query.get("key", "")[:MAX_KEY])
 
@@ -98,20 +96,20 @@ def _id(query: QueryDict, name: str) -> uuid.UUID | None:
 class MapForm(StyledForm):
     """A map to be kept. What may be drawn is for the service to say."""
 
-    name = forms.CharField(required=False, max_length=services.MAX_NAME, label=gettext_lazy("Name"))
+    name = forms.CharField(required=False, max_length=maps.MAX_NAME, label=gettext_lazy("Name"))
     method = forms.ChoiceField(
         choices=[("umap", "UMAP"), ("pca", "PCA")], initial="umap", label=gettext_lazy("Method")
     )
     neighbours = forms.IntegerField(
-        min_value=services.FEWEST_NEIGHBOURS,
-        max_value=services.MOST_NEIGHBOURS,
-        initial=services.Params.neighbours,
+        min_value=maps.FEWEST_NEIGHBOURS,
+        max_value=maps.MOST_NEIGHBOURS,
+        initial=maps.Params.neighbours,
         label=gettext_lazy("Neighbours"),
     )
     min_dist = forms.FloatField(
         min_value=0,
-        max_value=services.MOST_DIST,
-        initial=services.Params.min_dist,
+        max_value=maps.MOST_DIST,
+        initial=maps.Params.min_dist,
         label=gettext_lazy("Least distance"),
     )
     dataset = forms.UUIDField(required=False, widget=forms.HiddenInput)
@@ -127,7 +125,7 @@ class MapForm(StyledForm):
             "model": given["model"],
             "dataset_ids": [given["dataset"]] if given["dataset"] else [],
             "modality": given["modality"],
-            "params": services.Params(given["neighbours"], given["min_dist"]),
+            "params": maps.Params(given["neighbours"], given["min_dist"]),
         }
 
     def refuse(self, error: Any) -> None:
@@ -152,8 +150,8 @@ def _show(request: Request, form: MapForm | None, status: int) -> HttpResponse:
     with request.workspace.open():
         look = read_look(request.GET)
         datasets = list(selectors.list_datasets())
-        written = routing.written(request.workspace.tenant.id)
-        rows = list(services.list_maps()[: services.MOST_MAPS])
+        written = model_routing.written(request.workspace.tenant.id)
+        rows = list(maps.list_maps()[: maps.MOST_MAPS])
         unfinished = [row.job_id for row in rows if row.state == "pending"]
         jobs = {job.id: job for job in Job.objects.filter(pk__in=unfinished)}
         found = names_of_spaces([*written.models, *{row.model for row in rows}])
@@ -168,8 +166,8 @@ def _show(request: Request, form: MapForm | None, status: int) -> HttpResponse:
         "modalities": Asset.Modality.choices,
         "form": form or MapForm(initial=look.as_initial()),
         "is_open": form is not None,
-        "umap": flags.enabled(services.FLAG, request.workspace.tenant.id),
-        "most_compared": likeness.MOST,
+        "umap": flags.enabled(maps.FLAG, request.workspace.tenant.id),
+        "most_compared": maps.MOST_COMPARED,
         "most_deleted": MOST_DELETED,
         "names_of_datasets": {str(one.id): one.name for one in datasets},
     }
@@ -182,25 +180,25 @@ def data(request: Request) -> HttpResponse:
     tenant_id = request.workspace.tenant.id
     with request.workspace.open():
         look = read_look(request.GET)
-        row = services.get_map(look.map_id) if look.map_id else None
-        wanted = look.wanted(routing.written(tenant_id))
+        row = maps.get_map(look.map_id) if look.map_id else None
+        wanted = look.wanted(model_routing.written(tenant_id))
     if look.other:
         return JsonResponse(_compared(tenant_id, look, wanted))
-    placed = points.points_of(tenant_id, row) if row else points.placed(tenant_id, wanted)
+    placed = maps.points_of(tenant_id, row) if row else maps.placed(tenant_id, wanted)
     with request.workspace.open():
-        found = colours.shown(placed, key=look.key)
-    return JsonResponse(colours.as_columns(placed, found))
+        found = maps.shown(placed, key=look.key)
+    return JsonResponse(maps.as_columns(placed, found))
 
 
 def _compared(tenant_id: uuid.UUID, look: Look, wanted: Any) -> dict[str, Any]:
-    made = comparing.compared(tenant_id, wanted, look.other)
+    made = maps.compared(tenant_id, wanted, look.other)
     with tenant_scope(tenant_id):
-        found = colours.shown(made.before, key=look.key)
-    place = {one: n for n, one in enumerate(colours.ids_of(made.before.ids))}
+        found = maps.shown(made.before, key=look.key)
+    place = {one: n for n, one in enumerate(maps.ids_of(made.before.ids))}
     kept = [place[one] for one in found.ids]
     after, moved = made.after[kept].astype(float).round(4), made.moved[kept].astype(float)
     return {
-        **colours.as_columns(made.before, found),
+        **maps.as_columns(made.before, found),
         "other": look.other,
         "x2": after[:, 0].tolist(),
         "y2": after[:, 1].tolist(),
@@ -235,8 +233,8 @@ def _named(asset: Asset) -> dict[str, Any]:
 @needs(SEARCH, methods=("POST",))
 def similarity(request: Request) -> HttpResponse:
     """How alike some assets are, with their names. Raises Invalid, NotFound."""
-    wanted = _ids(request, likeness.MOST)
-    found = likeness.matrix_of(request.workspace.tenant.id, wanted)
+    wanted = _ids(request, maps.MOST_COMPARED)
+    found = maps.matrix_of(request.workspace.tenant.id, wanted)
     with request.workspace.open():
         assets = selectors.get_assets(wanted)
     named = {str(one.id): _named(one) for one in assets.values()}
@@ -277,7 +275,7 @@ def create(request: Request) -> HttpResponse:
         return _show(request, form, 422)
     try:
         with request.workspace.open():
-            row, job = services.create_map(**form.wanted(), actor=actor_of(request).label)
+            row, job = maps.create_map(**form.wanted(), actor=actor_of(request).label)
     except ServiceError as error:
         form.refuse(error)
         return _show(request, form, error.status)
@@ -289,7 +287,7 @@ def create(request: Request) -> HttpResponse:
 @needs(WRITE, methods=("POST",))
 def delete(request: Request, map_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
-        services.delete_map(map_id=map_id, actor=actor_of(request).label)
+        maps.delete_map(map_id=map_id, actor=actor_of(request).label)
     messages.success(request, _("The map was deleted."))
     return redirect("console:map")
 

@@ -15,7 +15,7 @@ from tenants.accounts.models import ApiKey, User
 from tenants.datasets.models import Asset
 from tenants.datasets.selectors import get_assets
 from tenants.jobs.models import Job
-from tenants.retrieval.query.highlighting import Highlight
+from tenants.retrieval.query import Highlight
 
 METADATA = "metadata."
 

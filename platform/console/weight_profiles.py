@@ -20,8 +20,8 @@ from tenants.accounts.permissions import READ, TRAIN
 from tenants.errors import Conflict, NotFound, NotReady, QuotaExceeded, ServiceError
 from tenants.jobs import selectors as jobs
 from tenants.jobs.models import Job
+from tenants.retrieval import query
 from tenants.retrieval.models import SearchTask
-from tenants.retrieval.query import fusion_training, weight_profiles
 
 #: Those that a person weighs; vectors and examples keep what they have.
 SHOWN_PARTS = ("text", "image", "audio", "video")
@@ -56,12 +56,12 @@ class TaskForm(StyledForm):
     """Weights and rules are read from fields of their own names: `weight-PART`, `rule-N-when`, `rule-N-PART`."""
 
     slug = forms.CharField(
-        max_length=weight_profiles.MAX_SLUG,
+        max_length=query.MAX_SLUG,
         label=gettext_lazy("Name"),
         widget=forms.TextInput(attrs={"autocomplete": "off", "placeholder": "furniture", "class": "mono"}),
     )
     description = forms.CharField(
-        required=False, max_length=weight_profiles.MAX_DESCRIPTION, widget=forms.Textarea(attrs={"rows": 2})
+        required=False, max_length=query.MAX_DESCRIPTION, widget=forms.Textarea(attrs={"rows": 2})
     )
     dynamic = forms.BooleanField(
         required=False, label=gettext_lazy("The gate may correct them for each query")
@@ -71,7 +71,7 @@ class TaskForm(StyledForm):
         self,
         data: Mapping[str, Any] | None = None,
         *,
-        task: SearchTask | weight_profiles.Task | None = None,
+        task: SearchTask | query.Task | None = None,
         **kwargs: Any,
     ) -> None:
         typed = _fields_of(task) if data is None else data
@@ -111,7 +111,7 @@ class TaskForm(StyledForm):
                 self.add_error(name if name in self.fields else None, entry["detail"])
 
 
-def _fields_of(task: SearchTask | weight_profiles.Task | None) -> dict[str, str]:
+def _fields_of(task: SearchTask | query.Task | None) -> dict[str, str]:
     """What a form that was not sent shows."""
     if task is None:
         return {f"weight-{part}": "1" for part in SHOWN_PARTS}
@@ -123,10 +123,10 @@ def _fields_of(task: SearchTask | weight_profiles.Task | None) -> dict[str, str]
 
 
 def rules_of(
-    task: SearchTask | weight_profiles.Task,
+    task: SearchTask | query.Task,
 ) -> Iterator[tuple[tuple[str, ...], Mapping[str, float]]]:
     """Words and weights of each rule, of a row or of a built-in task."""
-    for rule in (weight_profiles.of_row(task) if isinstance(task, SearchTask) else task).rules:
+    for rule in (query.profile_of(task) if isinstance(task, SearchTask) else task).rules:
         yield rule.words, rule.weights
 
 
@@ -136,7 +136,7 @@ def _shown(weight: float) -> str:
 
 def _rows(data: Mapping[str, Any]) -> list[RuleRow]:
     """Rules as typed, then some empty rows."""
-    rows = [_row(data, number) for number in range(weight_profiles.MAX_RULES)]
+    rows = [_row(data, number) for number in range(query.MAX_RULES)]
     filled = [row for row in rows if not row.is_empty]
     empty = [row for row in rows if row.is_empty]
     return [*filled, *empty[:SPARE]]
@@ -151,12 +151,10 @@ def _rule(row: RuleRow) -> dict[str, Any]:
     words = [word for one in row.words.split(",") if (word := one.strip())]
     if not words:
         row.errors.append(_("Name the words that it is about."))
-    if len(words) > weight_profiles.MAX_WORDS or any(
-        len(word) > weight_profiles.MAX_WORD or "\0" in word for word in words
-    ):
+    if len(words) > query.MAX_WORDS or any(len(word) > query.MAX_WORD or "\0" in word for word in words):
         row.errors.append(
             _("At most %(words)d words of %(length)d characters.")
-            % {"words": weight_profiles.MAX_WORDS, "length": weight_profiles.MAX_WORD}
+            % {"words": query.MAX_WORDS, "length": query.MAX_WORD}
         )
     return {"when": words, "weights": _numbers(row.weights, row.errors)}
 
@@ -171,10 +169,8 @@ def _numbers(typed: Row, errors: list[str]) -> dict[str, float]:
             value = float(text.strip())
         except ValueError:
             value = math.nan
-        if not 0 <= value <= weight_profiles.MAX_WEIGHT:
-            errors.append(
-                _("A weight is a number from 0 to %(most)g.") % {"most": weight_profiles.MAX_WEIGHT}
-            )
+        if not 0 <= value <= query.MAX_WEIGHT:
+            errors.append(_("A weight is a number from 0 to %(most)g.") % {"most": query.MAX_WEIGHT})
             break
         found[part] = value
     return found
@@ -187,11 +183,11 @@ GATE_JOB = "train_gate"
 def index(request: Request) -> HttpResponse:
     """All of them with the gate; only the gate where htmx asks, while one is trained."""
     with request.workspace.open():
-        context: dict[str, Any] = {"gate": fusion_training.as_dict(), "job": _training()}
+        context: dict[str, Any] = {"gate": query.fusion_as_dict(), "job": _training()}
         if request.headers.get("HX-Request"):
             return page(request, "parts/gate.html", context)
-        context["own"] = [_line(row) for row in weight_profiles.list_tasks()[: weight_profiles.MAX_TASKS]]
-    context["built_in"] = [_line(task) for task in weight_profiles.BUILT_IN.values()]
+        context["own"] = [_line(row) for row in query.list_tasks()[: query.MAX_TASKS]]
+    context["built_in"] = [_line(task) for task in query.BUILT_IN.values()]
     return page(request, "tasks.html", context)
 
 
@@ -200,7 +196,7 @@ def _training() -> Job | None:
     return jobs.list_jobs(kind=GATE_JOB).first()
 
 
-def _line(task: SearchTask | weight_profiles.Task) -> dict[str, Any]:
+def _line(task: SearchTask | query.Task) -> dict[str, Any]:
     total = sum(task.weights.get(part, 0) for part in SHOWN_PARTS) or 1
     return {
         "task": task,
@@ -222,7 +218,7 @@ def create(request: Request) -> HttpResponse:
     if form.is_valid():
         try:
             with request.workspace.open():
-                row = weight_profiles.create_task(**form.cleaned_data, actor=actor_of(request).label)
+                row = query.create_task(**form.cleaned_data, actor=actor_of(request).label)
             messages.success(request, _("The task %(name)s can be searched by.") % {"name": row.slug})
             return redirect("console:tasks")
         except ServiceError as error:
@@ -230,12 +226,12 @@ def create(request: Request) -> HttpResponse:
     return _form(request, form, status=422)
 
 
-def _source(request: Request, slug: str) -> SearchTask | weight_profiles.Task | None:
-    if slug in weight_profiles.BUILT_IN:
-        return weight_profiles.BUILT_IN[slug]
+def _source(request: Request, slug: str) -> SearchTask | query.Task | None:
+    if slug in query.BUILT_IN:
+        return query.BUILT_IN[slug]
     try:
         with request.workspace.open():
-            return weight_profiles.get_task(slug)
+            return query.get_task(slug)
     except NotFound:
         return None
 
@@ -248,7 +244,7 @@ def _form(request: Request, form: TaskForm, status: int = 200, slug: str = "", *
 @needs(TRAIN, methods=("GET", "POST"))
 def edit(request: Request, slug: str) -> HttpResponse:
     with request.workspace.open():
-        row = weight_profiles.get_task(slug)
+        row = query.get_task(slug)
     if request.method != "POST":
         initial = {"slug": slug, "description": row.description, "dynamic": row.dynamic}
         return _form(request, TaskForm(task=row, initial=initial), slug=slug)
@@ -258,7 +254,7 @@ def edit(request: Request, slug: str) -> HttpResponse:
         changes = {name: value for name, value in form.cleaned_data.items() if name != "slug"}
         try:
             with request.workspace.open():
-                weight_profiles.update_task(slug=slug, changes=changes, actor=actor_of(request).label)
+                query.update_task(slug=slug, changes=changes, actor=actor_of(request).label)
             messages.success(request, _("Saved. Searches use it from now on."))
             return redirect("console:tasks")
         except ServiceError as error:
@@ -269,14 +265,14 @@ def edit(request: Request, slug: str) -> HttpResponse:
 @needs(TRAIN, methods=("POST",))
 def delete(request: Request, slug: str) -> HttpResponse:
     with request.workspace.open():
-        row = weight_profiles.get_task(slug)
+        row = query.get_task(slug)
     confirm = ConfirmForm(slug, request.POST)
     if not confirm.is_valid():
         initial = {"slug": slug, "description": row.description, "dynamic": row.dynamic}
         form = TaskForm(task=row, initial=initial)
         return _form(request, form, status=422, slug=slug, confirm_form=confirm, open_delete=True)
     with request.workspace.open():
-        weight_profiles.delete_task(slug=slug, actor=actor_of(request).label)
+        query.delete_task(slug=slug, actor=actor_of(request).label)
     messages.success(request, _("The task was deleted."))
     return redirect("console:tasks")
 
@@ -288,7 +284,7 @@ def delete(request: Request, slug: str) -> HttpResponse:
 def train_gate(request: Request) -> HttpResponse:
     try:
         with request.workspace.open():
-            fusion_training.start_training(actor=actor_of(request).label)
+            query.start_training(actor=actor_of(request).label)
         messages.success(request, _("The gate is being trained."))
     except (NotReady, Conflict, QuotaExceeded) as error:
         messages.error(request, error.detail)
@@ -298,6 +294,6 @@ def train_gate(request: Request) -> HttpResponse:
 @needs(TRAIN, methods=("POST",))
 def retire_gate(request: Request) -> HttpResponse:
     with request.workspace.open():
-        fusion_training.retire_gate(actor=actor_of(request).label)
+        query.retire_gate(actor=actor_of(request).label)
     messages.success(request, _("The built-in gate corrects the weights again."))
     return redirect("console:tasks")

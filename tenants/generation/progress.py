@@ -16,7 +16,7 @@ from tenants.datasets import storage
 from tenants.datasets.models import Blob
 from tenants.generation import previews
 from tenants.jobs import services as jobs
-from tenants.retrieval.query.encoding import decoder
+from tenants.retrieval.query import decoder
 
 if TYPE_CHECKING:
     from ml.generators.base import Step

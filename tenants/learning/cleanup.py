@@ -12,8 +12,8 @@ from tenants.datasets.services import may_remove_files
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.learning.models import LearntModel, space_of
-from tenants.retrieval.model_routing import routing
-from tenants.retrieval.model_routing.model_store import KIND
+from tenants.retrieval import model_routing
+from tenants.retrieval.model_routing import STORED_AS as KIND
 from tenants.scope import current_tenant_id
 
 
@@ -41,11 +41,11 @@ def _orphans() -> list[str]:
         return []
     known = {space_of(pk) for pk in LearntModel.objects.values_list("pk", flat=True)}
     stored = {name.replace(".", ":") for name in names}
-    return [space for space in sorted(stored - known) if routing.is_own(space)]
+    return [space for space in sorted(stored - known) if model_routing.is_own(space)]
 
 
 def _drop_space(space: str) -> bool:
     if not may_remove_files():
         return False
-    routing.drop_space(tenant_id=current_tenant_id(), model=space)
+    model_routing.drop_space(tenant_id=current_tenant_id(), model=space)
     return True

@@ -17,7 +17,7 @@ from ml.training import metrics
 from tenants.learning import evaluation, selectors
 from tenants.learning.evaluation import Question, Ranking
 from tenants.learning.models import LearntModel, Promotion
-from tenants.retrieval.model_routing import routing
+from tenants.retrieval import model_routing
 from tenants.scope import current_tenant_id, tenant_scope
 
 #: A fall of the mean reciprocal rank over golden queries up to this is not told from none.
@@ -30,7 +30,7 @@ def losses(live: str, space: str) -> list[str]:
 
     Their files have been opened before: what has to be fetched takes long.
     """
-    before, after = (routing.space(one, current_tenant_id()).manifest for one in (live, space))
+    before, after = (model_routing.space(one, current_tenant_id()).manifest for one in (live, space))
     if reads_chinese(before) and not reads_chinese(after):
         return [_("Searches in Chinese would no longer be understood: this model reads English only.")]
     return []

@@ -18,9 +18,8 @@ from ml.training import metrics
 from tenants.datasets.models import Asset
 from tenants.learning import selectors
 from tenants.learning.models import GoldenQuery
-from tenants.retrieval.index.stored import sampled
-from tenants.retrieval.model_routing import routing
-from tenants.retrieval.types import DIMENSION
+from tenants.retrieval import model_routing
+from tenants.retrieval.index import DIMENSION, sampled
 from tenants.scope import current_tenant_id, tenant_scope
 
 Vectors = NDArray[np.float32]
@@ -100,7 +99,7 @@ def rankings(tenant_id: uuid.UUID, model: str, questions: Sequence[Question]) ->
 
 def _queries(tenant_id: uuid.UUID, model: str, questions: Sequence[Question]) -> Vectors:
     """float32 [n, 256]; zeros for a picture that has no vector in this space."""
-    space = routing.space(model, tenant_id)
+    space = model_routing.space(model, tenant_id)
     queries = np.zeros((len(questions), DIMENSION), np.float32)
     texts = [row for row, question in enumerate(questions) if question.asset_id is None]
     if texts:

@@ -24,7 +24,7 @@ from ml.training.shards import Pair, ShardWriter
 from tenants.datasets import storage
 from tenants.errors import room_on_disk
 from tenants.learning.pairs import Pairs, Picture
-from tenants.retrieval.query import encoding
+from tenants.retrieval import query
 
 if TYPE_CHECKING:
     from ml.alignment.space import JointSpace
@@ -140,7 +140,7 @@ class Part:
         path = storage.path_of(self.pairs.tenant_id, picture.sha256)
         try:
             with storage.local(path, settings.SPOOL_DIR) as file:
-                found = encoding.decoder().image(file, thumbnail=False)
+                found = query.decoder().image(file, thumbnail=False)
         except MediaError as error:
             if error.code in TRANSIENT:
                 raise

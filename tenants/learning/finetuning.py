@@ -31,7 +31,7 @@ from tenants.learning.models import LearntModel
 from tenants.learning.pairs import Pairs
 from tenants.learning.trainer import Event, Trained
 from tenants.learning.training_progress import LOOKED, STEPS, TrainingProgress
-from tenants.retrieval.model_routing import model_store, routing
+from tenants.retrieval import model_routing
 from tenants.scope import tenant_scope
 
 #: Assets of the test split that are remembered, to compare by when the model is promoted.
@@ -77,13 +77,13 @@ def finetune(claimed: jobs.Claim) -> None:
 
 def fetch_base(tenant_id: uuid.UUID, row: LearntModel, folder: Path) -> Path:
     """The folder of the space to start from; of one of the tenant's a copy, as it may be deleted meanwhile."""
-    if not routing.is_own(row.base):
+    if not model_routing.is_own(row.base):
         return SHIPPED.parent / row.base.replace(":", "-")
     if folder.exists():
         return folder
     with tenant_scope(tenant_id):
         there = selectors.find_space(row.base) is not None
-    stored = list(storage.files_below(model_store.path_of(tenant_id, row.base))) if there else []
+    stored = list(storage.files_below(model_routing.space_path(tenant_id, row.base))) if there else []
     if not stored:
         raise BaseDeleted(
             _("The model that this training was to start from was deleted. Start from another one.")
@@ -109,7 +109,7 @@ class Work:
 
     def look(self) -> list[Extracted]:
         """See and read the pairs of each dataset, the tenant's own first, then the general ones."""
-        space = routing.space(self.row.base, self.claimed.tenant_id)
+        space = model_routing.space(self.row.base, self.claimed.tenant_id)
         found: list[Extracted] = []
         for number in range(len(self.data["datasets"])):
             before = sum(one.captions for one in found)
@@ -215,7 +215,7 @@ class Work:
         """Take the space into the storage and end the job: a candidate."""
         done = trained.result
         space, metrics = Path(done["space"]), done["metrics"]
-        routing.keep_space(tenant_id=self.claimed.tenant_id, model=self.row.space, folder=space)
+        model_routing.keep_space(tenant_id=self.claimed.tenant_id, model=self.row.space, folder=space)
         # Of all attempts, as it has been counting from its checkpoints.
         cpu_s, gpu_s = float(done["cpu_s"]), float(done["gpu_s"])
         with tenant_scope(self.claimed.tenant_id):

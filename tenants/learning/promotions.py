@@ -21,7 +21,7 @@ from tenants.learning import comparing, selectors
 from tenants.learning.models import LearntModel, Promotion
 from tenants.learning.selectors import Named
 from tenants.learning.services import lock
-from tenants.retrieval.model_routing import routing
+from tenants.retrieval import model_routing
 from tenants.scope import current_tenant_id, tenant_scope
 
 JOB = "embed_beside"
@@ -42,7 +42,7 @@ def promote(*, model: Named, override_reason: str = "", actor: str = "") -> Prom
     """
     with tenant_scope(current_tenant_id()):
         lock()
-        live = routing.live()
+        live = model_routing.live()
         _check_state(model, live)
         under_way = Promotion.objects.filter(state__in=Promotion.UNDER_WAY).first()
         if under_way is not None and under_way.space == model.space:
@@ -86,7 +86,7 @@ def _make_way(row: Promotion, actor: str) -> None:
 def _begin(model: Named, live: str, override_reason: str, actor: str) -> Promotion:
     row = Promotion(space=model.space, replaces=live, override_reason=override_reason, created_by=actor)
     row.model = model if isinstance(model, LearntModel) else None
-    routing.begin_beside(model.space)
+    model_routing.begin_beside(model.space)
     row.job_id = _enqueue(row).id
     row.save(force_insert=True)
     details = {"space": row.space, "replaces": live, "override": override_reason}
@@ -96,7 +96,9 @@ def _begin(model: Named, live: str, override_reason: str, actor: str) -> Promoti
 
 def _enqueue(row: Promotion) -> Job:
     arguments = {"model": row.space, "promotion": str(row.id)}
-    return jobs.enqueue(kind=JOB, arguments=arguments, total=max(1, routing.missing(row.space)), reserve={})
+    return jobs.enqueue(
+        kind=JOB, arguments=arguments, total=max(1, model_routing.missing(row.space)), reserve={}
+    )
 
 
 def _target(row: Promotion) -> str:
@@ -135,7 +137,7 @@ def embedded(claimed: jobs.Claim) -> dict[str, Any]:
 
 def _switch(row: Promotion, actor: str) -> None:
     """Serve searches from it. In the transaction that holds the lock of the registry."""
-    routing.switch(row.space)
+    model_routing.switch(row.space)
     _mark_live(row.space)
     row.state, row.finished_at = State.SWITCHED, timezone.now()
     row.save()
@@ -169,11 +171,11 @@ def roll_back(*, model: Named, actor: str = "") -> Named | None:
         under_way = Promotion.objects.filter(space=model.space, state__in=Promotion.UNDER_WAY).first()
         if under_way is not None:
             _give_up(under_way, actor)
-        elif model.space != routing.live():
+        elif model.space != model_routing.live():
             raise Conflict(_("This model does not answer searches; there is nothing to take back."))
         else:
             _return(model, actor)
-        return selectors.find_space(routing.live())
+        return selectors.find_space(model_routing.live())
 
 
 def _give_up(row: Promotion, actor: str) -> None:
@@ -187,8 +189,8 @@ def _give_up(row: Promotion, actor: str) -> None:
 
 
 def _return(model: Named, actor: str) -> None:
-    routing.roll_back()
-    live = routing.live()
+    model_routing.roll_back()
+    live = model_routing.live()
     _mark_live(live)
     details = {"space": live, "replaces": model.space}
     record(actor=actor, verb="model.rolled_back", target=selectors.public_name(model.space), details=details)
@@ -205,8 +207,8 @@ def _abandon(row: Promotion, actor: str) -> None:
 
 def _stop_writing(space: str) -> None:
     """Unless it is the one to go back to, which stays whatever becomes of its promotion."""
-    if routing.written(current_tenant_id()).previous != space:
-        routing.end_beside(space)
+    if model_routing.written(current_tenant_id()).previous != space:
+        model_routing.end_beside(space)
 
 
 # --- What its job ends with ------------------------------------------------------------------------------
@@ -228,8 +230,8 @@ def on_job_end(job: Job) -> None:
 
 def _resume(row: Promotion) -> None:
     others = Promotion.objects.filter(state__in=Promotion.UNDER_WAY).exclude(pk=row.pk)
-    if others.exists() or row.space == routing.live():
+    if others.exists() or row.space == model_routing.live():
         raise Conflict(_("Another promotion has begun since; promote the model anew."))
     row.state, row.error, row.finished_at = State.EMBEDDING, None, None
     row.save()
-    routing.begin_beside(row.space)
+    model_routing.begin_beside(row.space)

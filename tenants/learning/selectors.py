@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from tenants.errors import NotFound
 from tenants.learning.builtin import Builtin, builtin_spaces, by_slug, by_space
 from tenants.learning.models import GoldenAnswer, GoldenQuery, LearntModel, Promotion
-from tenants.retrieval.model_routing import routing
+from tenants.retrieval import model_routing
 
 Named = LearntModel | Builtin
 
@@ -71,12 +71,12 @@ def describe(named: Named) -> dict[str, Any]:
     """One model in full, with its curves."""
     promotion = newest_promotion(named)
     if isinstance(named, Builtin):
-        return builtin_as_dict(named, routing.live(), promotion)
+        return builtin_as_dict(named, model_routing.live(), promotion)
     return {**model_as_dict(named, promotion), "curves": named.curves}
 
 
 def list_builtin() -> list[dict[str, Any]]:
-    live = routing.live()
+    live = model_routing.live()
     known = {row.space: row for row in Promotion.objects.filter(model=None).order_by("id")}
     return [builtin_as_dict(one, live, known.get(one.space)) for one in builtin_spaces()]
 

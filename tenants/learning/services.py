@@ -24,7 +24,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.learning import pairs, selectors
 from tenants.learning.models import LearntModel, Promotion
-from tenants.retrieval.model_routing import routing
+from tenants.retrieval import model_routing
 from tenants.scope import current_tenant_id, tenant_scope
 
 JOB = "finetune"
@@ -128,7 +128,7 @@ def _require_pairs(dataset: Dataset, wanted: Settings) -> None:
 
 
 def _base(name: str) -> selectors.Named:
-    found = selectors.find_model(name or selectors.public_name(routing.live()))
+    found = selectors.find_model(name or selectors.public_name(model_routing.live()))
     if isinstance(found, LearntModel) and found.state == LearntModel.State.DRAFT:
         raise NotReady(_("The base model has not been trained to its end."))
     return found
@@ -194,7 +194,7 @@ def delete_model(*, model: LearntModel, actor: str = "") -> None:
         lock()
         row = LearntModel.objects.select_for_update().get(pk=model.pk)
         _check_deletable(row)
-        routing.end_beside(row.space)
+        model_routing.end_beside(row.space)
         LearntModel.objects.filter(pk=row.pk).delete()
         details = {"name": row.name, "space": row.space}
         record(actor=actor, verb="model.deleted", target=str(row.id), details=details)

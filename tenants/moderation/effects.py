@@ -13,8 +13,8 @@ from tenants.datasets.services import queue_embedding
 from tenants.events.services import record
 from tenants.moderation import strikes
 from tenants.moderation.cases import ALLOW, BLOCK, LABEL, REVIEW, Case, Standing
-from tenants.retrieval.index.vectors import remove_vectors
-from tenants.retrieval.query import lexical
+from tenants.retrieval import query
+from tenants.retrieval.index import remove_vectors
 from tenants.scope import current_tenant_id, tenant_scope
 
 # Before its audit, where a policy says so; it looks like an asset that is not ready yet.
@@ -118,7 +118,7 @@ def _take_out(asset: Asset) -> None:
     asset.revision += 1
     asset.save(update_fields=["moderation", "labels", "status", "error", "revision"])
     vectors = remove_vectors(asset_ids=[asset.id])
-    lexical.remove([asset.id])
+    query.remove_texts([asset.id])
     quotas.give_back(amounts={"vectors": vectors})
 
 

@@ -22,7 +22,7 @@ from tenants.errors import Conflict, Invalid
 from tenants.jobs import selectors as jobs
 from tenants.learning import promotions, selectors, services, shapes
 from tenants.learning.models import LearntModel
-from tenants.retrieval.model_routing import routing
+from tenants.retrieval import model_routing
 from tenants.scope import tenant_scope
 
 # Ids fall from here: the place before the newest row.
@@ -142,8 +142,8 @@ class PromoteModel(Existing):
         reason = Override.reason_in(request.data)
         if not isinstance(self.found, LearntModel) or self.found.state != LearntModel.State.DRAFT:
             # Files are fetched before any transaction: its own, and those of what answers now.
-            routing.space(self.found.space, self.tenant_id)
-            routing.opened_spaces(self.tenant_id)
+            model_routing.space(self.found.space, self.tenant_id)
+            model_routing.opened_spaces(self.tenant_id)
         return Once(request, {"reason": reason}).run(lambda: self._promote(reason)).response()
 
     def _promote(self, reason: str) -> Answer:
@@ -174,7 +174,7 @@ class RollBackModel(Existing):
     def post(self, request: Request, model_id: str) -> Response:
         with tenant_scope(self.tenant_id):
             promotions.roll_back(model=self.found, actor=self.actor)
-            return Response({"model": _described(self.found.space), "live": _described(routing.live())})
+            return Response({"model": _described(self.found.space), "live": _described(model_routing.live())})
 
 
 def _described(space: str) -> dict[str, Any]:

@@ -17,9 +17,8 @@ from api.resource import Resource
 from api.schema import IDEMPOTENCY
 from tenants.accounts.permissions import SEARCH
 from tenants.errors import NotFound
-from tenants.retrieval import shapes
+from tenants.retrieval import query, shapes
 from tenants.retrieval.models import Feedback as FeedbackRow
-from tenants.retrieval.query import feedback
 
 MAX_ID = 100
 
@@ -51,10 +50,10 @@ class Feedback(Resource):
     def _record(self, once: Once, fields: dict[str, Any]) -> Answer:
         search_id = _named(fields["search_id"], "There is no such search of the last 24 hours.")
         asset_id = _named(fields["asset"], "There is no such asset.")
-        trace = feedback.trace_of(self.tenant_id, search_id)
+        trace = query.trace_of_search(self.tenant_id, search_id)
 
         def record() -> Answer:
-            row, new = feedback.record_feedback(
+            row, new = query.record_feedback(
                 search_id=search_id, trace=trace, asset_id=asset_id, kind=fields["kind"], actor=self.actor
             )
             return Answer.of(201 if new else 200, as_dict(row))

@@ -15,8 +15,7 @@ from api.paths import read_id
 from tenants.datasets import metadata, selectors
 from tenants.datasets.models import Asset
 from tenants.errors import NotFound
-from tenants.retrieval.filters import faceting
-from tenants.retrieval.query import likeness, weight_profiles
+from tenants.retrieval import filters, query
 from tenants.scope import tenant_scope
 
 MAX_TEXT = 10_000
@@ -56,7 +55,7 @@ class Weights(Body):
     video = Number(required=False, min_value=0)
     vector = Number(required=False, min_value=0)
     like = Number(required=False, min_value=0)
-    unlike = Number(required=False, min_value=0, max_value=likeness.MAX_UNLIKE_WEIGHT)
+    unlike = Number(required=False, min_value=0, max_value=query.MAX_UNLIKE_WEIGHT)
 
 
 OPTIONAL: dict[str, Any] = {"required": False, "allow_null": True}
@@ -65,14 +64,14 @@ OPTIONAL: dict[str, Any] = {"required": False, "allow_null": True}
 class Like(Body):
     """Assets whose like is looked for; they are left out of the results."""
 
-    assets = serializers.ListField(child=Id(), min_length=1, max_length=likeness.MAX_ASSETS)
+    assets = serializers.ListField(child=Id(), min_length=1, max_length=query.MAX_ASSETS)
 
 
 class Unlike(Body):
     """Words, assets or both, whose like is not wanted; the assets are left out of the results."""
 
     text = Text(**OPTIONAL, allow_blank=True, max_length=MAX_TEXT)
-    assets = serializers.ListField(**OPTIONAL, child=Id(), min_length=1, max_length=likeness.MAX_ASSETS)
+    assets = serializers.ListField(**OPTIONAL, child=Id(), min_length=1, max_length=query.MAX_ASSETS)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if not (attrs.get("text") or "").strip() and not attrs.get("assets"):
@@ -95,7 +94,7 @@ class SearchBody(Body):
         **OPTIONAL, child=serializers.ChoiceField(Asset.Modality.values), min_length=1, max_length=4
     )
     filter = Object(**OPTIONAL, help_text='`{"price": {"lt": 20}, "colour": {"in": ["red"]}, "label": "x"}`')
-    task = Text(**OPTIONAL, min_length=1, max_length=weight_profiles.MAX_SLUG)
+    task = Text(**OPTIONAL, min_length=1, max_length=query.MAX_SLUG)
     weights = Weights(**OPTIONAL)
     hybrid = Flag(
         **OPTIONAL,
@@ -113,7 +112,7 @@ class SearchBody(Body):
         **OPTIONAL,
         child=Text(max_length=metadata.MAX_KEY),
         min_length=1,
-        max_length=faceting.MAX_KEYS,
+        max_length=filters.MAX_KEYS,
         help_text="Keys of metadata whose values are counted over all that the search may find.",
     )
 

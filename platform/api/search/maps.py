@@ -23,8 +23,7 @@ from tenants.accounts.permissions import READ, SEARCH, WRITE
 from tenants.errors import NotFound
 from tenants.jobs import selectors as jobs
 from tenants.learning import selectors as models
-from tenants.retrieval import shapes
-from tenants.retrieval.maps import colours, likeness, points, services
+from tenants.retrieval import maps, shapes
 from tenants.retrieval.models import EmbeddingMap
 from tenants.scope import tenant_scope
 
@@ -35,7 +34,7 @@ COLOUR = OpenApiParameter(
 
 
 class NewMap(Body):
-    name = Text(required=False, max_length=services.MAX_NAME)
+    name = Text(required=False, max_length=maps.MAX_NAME)
     method = serializers.ChoiceField(
         EmbeddingMap.Method.values,
         default="pca",
@@ -45,21 +44,21 @@ class NewMap(Body):
         required=False, max_length=MAX_ID, help_text="By id or slug; else the one that answers searches."
     )
     datasets = serializers.ListField(
-        child=Text(max_length=MAX_ID), required=False, max_length=services.MOST_DATASETS
+        child=Text(max_length=MAX_ID), required=False, max_length=maps.MOST_DATASETS
     )
     modality = Text(required=False, max_length=5)
     neighbours = Whole(
-        min_value=services.FEWEST_NEIGHBOURS,
-        max_value=services.MOST_NEIGHBOURS,
-        default=services.Params.neighbours,
+        min_value=maps.FEWEST_NEIGHBOURS,
+        max_value=maps.MOST_NEIGHBOURS,
+        default=maps.Params.neighbours,
         help_text="Of UMAP: more show the large shape, fewer the small groups.",
     )
-    min_dist = Number(min_value=0, max_value=services.MOST_DIST, default=services.Params.min_dist)
-    seed = Whole(min_value=0, max_value=MAX_SEED, default=services.Params.seed)
+    min_dist = Number(min_value=0, max_value=maps.MOST_DIST, default=maps.Params.min_dist)
+    seed = Whole(min_value=0, max_value=MAX_SEED, default=maps.Params.seed)
 
 
 def as_dict(row: EmbeddingMap) -> dict[str, Any]:
-    return {**services.as_dict(row), "model": models.public_name(row.model)}
+    return {**maps.map_as_dict(row), "model": models.public_name(row.model)}
 
 
 class Maps(Resource):
@@ -70,7 +69,7 @@ class Maps(Resource):
         refuse_unknown(request.query_params)
         page = read_page(request.query_params)
         with tenant_scope(self.tenant_id):
-            return Response(page.cut(page.fetch(services.list_maps()), as_dict))
+            return Response(page.cut(page.fetch(maps.list_maps()), as_dict))
 
     @extend_schema(
         summary="Draw a map",
@@ -88,11 +87,11 @@ class Maps(Resource):
         self, method: str, neighbours: int, min_dist: float, seed: int, model: str = "", **more: Any
     ) -> Answer:
         datasets = [_id(one, "dataset") for one in more.pop("datasets", ())]
-        row, job = services.create_map(
+        row, job = maps.create_map(
             method=method,
             model=models.find_model(model).space if model else "",
             dataset_ids=datasets,
-            params=services.Params(neighbours, min_dist, seed),
+            params=maps.Params(neighbours, min_dist, seed),
             actor=self.actor,
             **more,
         )
@@ -112,7 +111,7 @@ class OneMap(Resource):
     found: EmbeddingMap
 
     def find(self, map_id: uuid.UUID | None) -> EmbeddingMap:
-        return services.get_map(map_id)
+        return maps.get_map(map_id)
 
     @extend_schema(summary="A map", responses=shapes.MapShape)
     def get(self, request: Request, map_id: uuid.UUID) -> Response:
@@ -121,7 +120,7 @@ class OneMap(Resource):
     @extend_schema(summary="Delete a map", responses={204: None})
     def delete(self, request: Request, map_id: uuid.UUID) -> Response:
         with tenant_scope(self.tenant_id):
-            services.delete_map(map_id=map_id, actor=self.actor)
+            maps.delete_map(map_id=map_id, actor=self.actor)
         return Response(status=204)
 
 
@@ -130,7 +129,7 @@ class MapPoints(Resource):
     found: EmbeddingMap
 
     def find(self, map_id: uuid.UUID | None) -> EmbeddingMap:
-        return services.get_map(map_id)
+        return maps.get_map(map_id)
 
     @extend_schema(
         summary="The points of a map",
@@ -141,15 +140,15 @@ class MapPoints(Resource):
     )
     def get(self, request: Request, map_id: uuid.UUID) -> Response:
         refuse_unknown(request.query_params, "colour")
-        placed = points.points_of(self.tenant_id, self.found)
+        placed = maps.points_of(self.tenant_id, self.found)
         with tenant_scope(self.tenant_id):
-            found = colours.shown(placed, key=request.query_params.get("colour", "")[:MAX_KEY])
+            found = maps.shown(placed, key=request.query_params.get("colour", "")[:MAX_KEY])
             model = models.public_name(placed.model)
-        return Response({**colours.as_columns(placed, found), "model": model})
+        return Response({**maps.as_columns(placed, found), "model": model})
 
 
 class Compared(Body):
-    assets = serializers.ListField(child=Text(max_length=MAX_ID), min_length=2, max_length=likeness.MOST)
+    assets = serializers.ListField(child=Text(max_length=MAX_ID), min_length=2, max_length=maps.MOST_COMPARED)
     model = Text(required=False, max_length=MAX_ID)
 
 
@@ -168,6 +167,6 @@ class MapSimilarity(Resource):
         assets = [_id(one, "asset") for one in fields["assets"]]
         with tenant_scope(self.tenant_id):
             model = models.find_model(fields["model"]).space if fields.get("model") else ""
-        found = likeness.matrix_of(self.tenant_id, assets, model)
+        found = maps.matrix_of(self.tenant_id, assets, model)
         with tenant_scope(self.tenant_id):
             return Response({**found, "model": models.public_name(found["model"])})

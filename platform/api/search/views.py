@@ -20,11 +20,9 @@ from api.search.forms import JSON_FIELDS, SearchBody, SearchForm, require_named
 from tenants.accounts.permissions import SEARCH
 from tenants.errors import Invalid
 from tenants.learning.selectors import public_name
-from tenants.retrieval import shapes
-from tenants.retrieval.filters import filter_plan
-from tenants.retrieval.query import searcher
-from tenants.retrieval.query.hydration import HYDRATED
-from tenants.retrieval.types import DIMENSION, Hit, Query
+from tenants.retrieval import Answer, Hit, Query, filters, search, shapes
+from tenants.retrieval.index import DIMENSION
+from tenants.retrieval.query import HYDRATED
 
 PARTS = ("text", "image", "audio", "video", "vector", "like")
 FILES = ("image", "audio", "video")
@@ -51,11 +49,11 @@ class Search(Resource):
             require_named(self.tenant_id, form.fields)
             raise
         around = {"auth": self.auth_ms, "parse": since(begun)}
-        answer = searcher.search(tenant_id=self.tenant_id, query=query, read=HYDRATED)
+        answer = search(tenant_id=self.tenant_id, query=query, read=HYDRATED)
         answer.timings = {**around, **answer.timings}
         return self._answered(answer, fields)
 
-    def _answered(self, answer: searcher.Answer, fields: dict[str, Any]) -> HttpResponse:
+    def _answered(self, answer: Answer, fields: dict[str, Any]) -> HttpResponse:
         """Written here, so that this step can be told, too."""
         begun = time.perf_counter()
         body = as_dict(answer)
@@ -91,7 +89,7 @@ def build_query(fields: dict[str, Any], form: Form) -> Query:
         unlike_text=(unlike.get("text") or "").strip(),
         datasets=fields.get("datasets"),
         modalities=fields.get("modalities"),
-        conditions=filter_plan.parse(fields.get("filter")),
+        conditions=filters.parse(fields.get("filter")),
         task=fields.get("task") or "general",
         hybrid=bool(fields.get("hybrid")),
         weights=fields.get("weights") or {},
@@ -129,7 +127,7 @@ def _path(form: Form, name: str) -> Path | None:
     return Path(file.temporary_file_path())
 
 
-def as_dict(answer: searcher.Answer) -> dict[str, Any]:
+def as_dict(answer: Answer) -> dict[str, Any]:
     """The answer in the shape of the API."""
     return {
         "search_id": answer.search_id,
@@ -146,7 +144,7 @@ def _model(named: dict[str, str]) -> dict[str, Any]:
     return {"id": public_name(space), "version": named["version"], "dimension": DIMENSION}
 
 
-def _result(asset: dict[str, Any], hit: Hit, answer: searcher.Answer) -> dict[str, Any]:
+def _result(asset: dict[str, Any], hit: Hit, answer: Answer) -> dict[str, Any]:
     matched: dict[str, Any] = {"modality": hit.modality}
     if hit.segment:
         matched["segment"] = hit.segment
@@ -159,7 +157,7 @@ def _result(asset: dict[str, Any], hit: Hit, answer: searcher.Answer) -> dict[st
     return shape
 
 
-def _explained(answer: searcher.Answer, fields: dict[str, Any]) -> dict[str, Any]:
+def _explained(answer: Answer, fields: dict[str, Any]) -> dict[str, Any]:
     return {
         "timings_ms": {step: round(took, 3) for step, took in answer.timings.items()},
         "parts": answer.meta["weights"],
@@ -169,5 +167,5 @@ def _explained(answer: searcher.Answer, fields: dict[str, Any]) -> dict[str, Any
     }
 
 
-def _timing(answer: searcher.Answer) -> str:
+def _timing(answer: Answer) -> str:
     return ", ".join(f"{step};dur={took:.2f}" for step, took in answer.timings.items())

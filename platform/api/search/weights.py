@@ -21,36 +21,35 @@ from tenants.accounts.permissions import READ, TRAIN, WRITE
 from tenants.errors import Conflict
 from tenants.jobs import selectors as jobs
 from tenants.jobs.shapes import JobAccepted
-from tenants.retrieval import shapes
+from tenants.retrieval import query, shapes
 from tenants.retrieval.models import SearchTask
-from tenants.retrieval.query import fusion_training, weight_profiles
 from tenants.scope import tenant_scope
 
 
 class PartWeights(Body):
     """What is not named weighs as much as the mean of what is."""
 
-    text = Number(required=False, min_value=0, max_value=weight_profiles.MAX_WEIGHT)
-    image = Number(required=False, min_value=0, max_value=weight_profiles.MAX_WEIGHT)
-    audio = Number(required=False, min_value=0, max_value=weight_profiles.MAX_WEIGHT)
-    video = Number(required=False, min_value=0, max_value=weight_profiles.MAX_WEIGHT)
-    vector = Number(required=False, min_value=0, max_value=weight_profiles.MAX_WEIGHT)
-    like = Number(required=False, min_value=0, max_value=weight_profiles.MAX_WEIGHT)
+    text = Number(required=False, min_value=0, max_value=query.MAX_WEIGHT)
+    image = Number(required=False, min_value=0, max_value=query.MAX_WEIGHT)
+    audio = Number(required=False, min_value=0, max_value=query.MAX_WEIGHT)
+    video = Number(required=False, min_value=0, max_value=query.MAX_WEIGHT)
+    vector = Number(required=False, min_value=0, max_value=query.MAX_WEIGHT)
+    like = Number(required=False, min_value=0, max_value=query.MAX_WEIGHT)
 
 
 class NewRule(Body):
     when = serializers.ListField(
-        child=Text(min_length=1, max_length=weight_profiles.MAX_WORD),
+        child=Text(min_length=1, max_length=query.MAX_WORD),
         min_length=1,
-        max_length=weight_profiles.MAX_WORDS,
+        max_length=query.MAX_WORDS,
     )
     weights = PartWeights()
 
 
 class TaskChange(Body):
-    description = Text(required=False, allow_blank=True, max_length=weight_profiles.MAX_DESCRIPTION)
+    description = Text(required=False, allow_blank=True, max_length=query.MAX_DESCRIPTION)
     weights = PartWeights(required=False)
-    rules = serializers.ListField(child=NewRule(), required=False, max_length=weight_profiles.MAX_RULES)
+    rules = serializers.ListField(child=NewRule(), required=False, max_length=query.MAX_RULES)
     dynamic = Flag(required=False, help_text="Whether weights are corrected for each query; true by default.")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -60,9 +59,7 @@ class TaskChange(Body):
 
 
 class NewTask(TaskChange):
-    slug = Text(
-        max_length=weight_profiles.MAX_SLUG, help_text="a-z, 0-9 and -; what `task` of a search names."
-    )
+    slug = Text(max_length=query.MAX_SLUG, help_text="a-z, 0-9 and -; what `task` of a search names.")
     weights = PartWeights()
 
 
@@ -74,8 +71,8 @@ class Tasks(Resource):
         refuse_unknown(request.query_params)
         page = read_page(request.query_params)
         with tenant_scope(self.tenant_id):
-            found = page.of(weight_profiles.list_tasks(), row_as_dict)
-        return Response({**found, "built_in": [as_dict(task) for task in weight_profiles.BUILT_IN.values()]})
+            found = page.of(query.list_tasks(), row_as_dict)
+        return Response({**found, "built_in": [as_dict(task) for task in query.BUILT_IN.values()]})
 
     @extend_schema(
         summary="Create a task",
@@ -89,21 +86,21 @@ class Tasks(Resource):
         return Once(request, fields).run(lambda: self._create(fields)).response()
 
     def _create(self, fields: dict[str, Any]) -> Answer:
-        row = weight_profiles.create_task(**fields, actor=self.actor)
+        row = query.create_task(**fields, actor=self.actor)
         return Answer.of(201, row_as_dict(row), {"Location": f"/api/v1/tasks/{row.slug}"})
 
 
 class OneTask(Resource):
     scopes = {"GET": READ, "PATCH": WRITE, "DELETE": WRITE}
-    found: SearchTask | weight_profiles.Task
+    found: SearchTask | query.Task
 
-    def find(self, slug: str) -> SearchTask | weight_profiles.Task:
-        return weight_profiles.BUILT_IN.get(slug) or weight_profiles.get_task(slug)
+    def find(self, slug: str) -> SearchTask | query.Task:
+        return query.BUILT_IN.get(slug) or query.get_task(slug)
 
     @extend_schema(summary="A task", responses=shapes.TaskShape)
     def get(self, request: Request, slug: str) -> Response:
         return Response(
-            as_dict(self.found) if isinstance(self.found, weight_profiles.Task) else row_as_dict(self.found)
+            as_dict(self.found) if isinstance(self.found, query.Task) else row_as_dict(self.found)
         )
 
     @extend_schema(
@@ -117,7 +114,7 @@ class OneTask(Resource):
         self._require_own()
         fields = TaskChange.read(request.data)
         with tenant_scope(self.tenant_id):
-            row = weight_profiles.update_task(slug=slug, changes=fields, actor=self.actor)
+            row = query.update_task(slug=slug, changes=fields, actor=self.actor)
         return Response(row_as_dict(row))
 
     @extend_schema(
@@ -129,19 +126,19 @@ class OneTask(Resource):
     def delete(self, request: Request, slug: str) -> Response:
         self._require_own()
         with tenant_scope(self.tenant_id):
-            weight_profiles.delete_task(slug=slug, actor=self.actor)
+            query.delete_task(slug=slug, actor=self.actor)
         return Response(status=204)
 
     def _require_own(self) -> None:
-        if isinstance(self.found, weight_profiles.Task):
+        if isinstance(self.found, query.Task):
             raise Conflict("This task is built in and stays as it is. Create one of your own.")
 
 
 def row_as_dict(row: SearchTask) -> dict[str, Any]:
-    return {**as_dict(weight_profiles.of_row(row)), "built_in": False, "created_at": row.created_at}
+    return {**as_dict(query.profile_of(row)), "built_in": False, "created_at": row.created_at}
 
 
-def as_dict(task: weight_profiles.Task) -> dict[str, Any]:
+def as_dict(task: query.Task) -> dict[str, Any]:
     return {
         "slug": task.slug,
         "description": task.description,
@@ -159,7 +156,7 @@ class Gate(Resource):
     @extend_schema(summary="The gate that weighs queries", responses=shapes.GateShape)
     def get(self, request: Request) -> Response:
         with tenant_scope(self.tenant_id):
-            return Response(fusion_training.as_dict())
+            return Response(query.fusion_as_dict())
 
     @extend_schema(
         summary="Go back to the built-in gate",
@@ -168,7 +165,7 @@ class Gate(Resource):
     )
     def delete(self, request: Request) -> Response:
         with tenant_scope(self.tenant_id):
-            fusion_training.retire_gate(actor=self.actor)
+            query.retire_gate(actor=self.actor)
         return Response(status=204)
 
 
@@ -190,5 +187,5 @@ class TrainGate(Resource):
         return Once(request, {}).run(self._start).response()
 
     def _start(self) -> Answer:
-        job = fusion_training.start_training(actor=self.actor)
+        job = query.start_training(actor=self.actor)
         return Answer.of(202, {"job": jobs.as_dict(job)}, location(job.id))

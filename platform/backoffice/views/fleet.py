@@ -13,9 +13,9 @@ from backoffice.access import Request, operators, page
 from backoffice.spark import Spark, spark
 from tenants.jobs import worker_registry
 from tenants.pipeline.upkeep import health
-from tenants.retrieval.cache.lookups import counts
-from tenants.retrieval.index.memory import cache
-from tenants.retrieval.index.registry import opened
+from tenants.retrieval.cache import lookup_counts as counts
+from tenants.retrieval.index import loaded as cache
+from tenants.retrieval.index import opened
 from tenants.valkey import Unavailable
 
 MINUTES = 60

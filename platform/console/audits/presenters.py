@@ -12,7 +12,7 @@ from console.audits import labels
 from tenants.datasets.models import Asset, TranscriptSegment
 from tenants.datasets.serving import read_text
 from tenants.moderation.models import Audit, PolicyVersion
-from tenants.retrieval.query.highlighting import Highlight
+from tenants.retrieval.query import Highlight
 
 AUTHENTICITY_TIERS = ("cryptographic", "declared", "statistical")
 

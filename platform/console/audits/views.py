@@ -37,7 +37,7 @@ from tenants.pipeline.assets import uploads
 from tenants.pipeline.assets.uploads import MAX_TEXT
 from tenants.pipeline.audits import audit_requests
 from tenants.pipeline.audits.audit_requests import MAX_SUBJECT
-from tenants.retrieval.query.encoding import decoder
+from tenants.retrieval.query import decoder
 
 
 class AuditForm(StyledForm):

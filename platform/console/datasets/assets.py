@@ -35,7 +35,7 @@ from tenants.moderation import selectors as audits
 from tenants.pipeline.assets import services, uploads
 from tenants.pipeline.audits import audit_requests
 from tenants.pipeline.care import erasure
-from tenants.retrieval.query.searcher import Query, search
+from tenants.retrieval import Query, search
 
 NOUNS = {
     "text": gettext_lazy("text"),

@@ -39,8 +39,7 @@ from tenants.jobs.models import Job
 from tenants.learning import golden, pairs, promotions, selectors, services
 from tenants.learning.builtin import builtin_spaces
 from tenants.learning.models import GoldenQuery, LearntModel, Promotion
-from tenants.retrieval.model_routing import routing
-from tenants.retrieval.query.searcher import Query, search
+from tenants.retrieval import Query, model_routing, search
 
 PAGE = 25
 
@@ -100,7 +99,7 @@ def _reasons(promotion: Promotion | None) -> list[str]:
 
 
 def _sheet(request: Request, model: selectors.Named) -> dict[str, Any]:
-    written = routing.written(request.workspace.tenant.id)
+    written = model_routing.written(request.workspace.tenant.id)
     promotion = selectors.newest_promotion(model)
     is_live = model.space == written.live
     own = _own(model) if isinstance(model, LearntModel) else _builtin(model, is_live)
@@ -189,7 +188,7 @@ def promote(request: Request, model_id: str) -> HttpResponse:
 def roll_back(request: Request, model_id: str) -> HttpResponse:
     with request.workspace.open():
         model = selectors.find_model(model_id)
-        was_live = model.space == routing.live()
+        was_live = model.space == model_routing.live()
     try:
         with request.workspace.open():
             now = promotions.roll_back(model=model, actor=actor_of(request).label)
@@ -301,7 +300,7 @@ def finetune(request: Request) -> HttpResponse:
 def _known() -> dict[str, Any]:
     """What there is to choose from. In the tenant's scope."""
     found = list(datasets.list_datasets()[:MAX_DATASETS])
-    live = routing.live()
+    live = model_routing.live()
     pairs_of = pairs.counts(one.id for one in found)
     counted = [(one, pairs_of[one.id]) for one in found]
     return {

@@ -19,9 +19,8 @@ from console.paging import parse_id
 from console.search.refinements import Refinements
 from tenants.datasets.models import Asset, Dataset
 from tenants.errors import Invalid, NotFound
-from tenants.retrieval.filters import filter_plan
-from tenants.retrieval.filters.faceting import MAX_KEYS
-from tenants.retrieval.query.searcher import Query
+from tenants.retrieval import Query, filters
+from tenants.retrieval.filters import MAX_KEYS
 
 PAGE = 24
 
@@ -70,7 +69,7 @@ def read_query(form: QueryDict, files: Files, schema: Schema, refined: Refinemen
         audio=_path(files, "audio"),
         datasets=datasets or None,
         modalities=_modalities(form.getlist("modality")),
-        conditions=[*filter_plan.parse(read_filter(form, schema)), *refined.conditions()],
+        conditions=[*filters.parse(read_filter(form, schema)), *refined.conditions()],
         top_k=PAGE,
         highlight=True,
         group_duplicates=form.get("group") == FOLD,
@@ -99,8 +98,8 @@ def _check(query: Query) -> None:
         raise Invalid(_("Type what you look for, add a picture, or speak."), pointer="/text")
     if max(len(query.text), len(query.unlike_text)) > MAX_TEXT:
         raise Invalid(_("A query has at most %(n)s characters.") % {"n": MAX_TEXT}, pointer="/text")
-    if len(query.conditions) > filter_plan.MAX_CONDITIONS:
-        raise Invalid(_("At most %(n)s conditions.") % {"n": filter_plan.MAX_CONDITIONS}, pointer="/key")
+    if len(query.conditions) > filters.MAX_CONDITIONS:
+        raise Invalid(_("At most %(n)s conditions.") % {"n": filters.MAX_CONDITIONS}, pointer="/key")
 
 
 def _path(files: Files, name: str) -> Path | None:
@@ -159,7 +158,7 @@ def _typed(operator: str, value: str, kind: str | None) -> Any:
         return value.strip().lower() not in {"no", "false", "0"}
     if operator == "in":
         return [_scalar(part.strip(), kind) for part in value.split(",") if part.strip()]
-    return _scalar(value.strip(), "number" if operator in filter_plan.RANGES and kind != "time" else kind)
+    return _scalar(value.strip(), "number" if operator in filters.RANGES and kind != "time" else kind)
 
 
 def _scalar(value: str, kind: str | None) -> Any:

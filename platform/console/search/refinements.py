@@ -16,8 +16,8 @@ from console.paging import parse_id
 from console.presenters import asset_name
 from tenants.datasets.models import Asset
 from tenants.errors import Invalid, NotFound
-from tenants.retrieval.filters import filter_plan
-from tenants.retrieval.query.likeness import MAX_ASSETS
+from tenants.retrieval import filters as retrieval_filters
+from tenants.retrieval.query import MAX_ASSETS
 
 MAX_ONLY = 10
 
@@ -38,8 +38,8 @@ class Refinements:
     unlike: list[uuid.UUID] = field(default_factory=list)
     only: list[str] = field(default_factory=list)
 
-    def conditions(self) -> list[filter_plan.Condition]:
-        return [one for given in self.filters() for one in filter_plan.parse(given, "/only")]
+    def conditions(self) -> list[retrieval_filters.Condition]:
+        return [one for given in self.filters() for one in retrieval_filters.parse(given, "/only")]
 
     def filters(self) -> list[dict[str, dict[str, Any]]]:
         return [json.loads(text) for text in self.only]
@@ -95,7 +95,7 @@ def _canonical(text: str) -> str:
         or not all(isinstance(one, dict) for one in given.values())
     ):
         raise Invalid(_("This is no choice that the results offer."), pointer="/only")
-    filter_plan.parse(given, "/only")
+    retrieval_filters.parse(given, "/only")
     return json.dumps(given, sort_keys=True, ensure_ascii=False)
 
 

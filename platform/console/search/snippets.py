@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tenants.retrieval.query.searcher import Query
+from tenants.retrieval import Query
 
 PATH = "/api/v1/search"
 

@@ -37,9 +37,9 @@ from tenants.accounts.permissions import SEARCH, WRITE
 from tenants.datasets import selectors
 from tenants.datasets.models import Asset, Dataset
 from tenants.errors import Invalid, NotFound, ServiceError
+from tenants.retrieval import Answer, Query, search
+from tenants.retrieval import query as retrieval_query
 from tenants.retrieval.models import Feedback
-from tenants.retrieval.query import feedback, weight_profiles
-from tenants.retrieval.query.searcher import Answer, Query, search
 
 SHOWN_MODALITIES = tuple(Asset.Modality)
 
@@ -97,9 +97,9 @@ def _form(request: Request, form: QueryDict, refined: Refinements) -> dict[str, 
         datasets = list(selectors.list_datasets())
         asset = selectors.get_assets([picture]).get(picture) if picture else None
         chips = _chips(refined, datasets)
-        own = list(weight_profiles.list_tasks()[: weight_profiles.MAX_TASKS])
+        own = list(retrieval_query.list_tasks()[: retrieval_query.MAX_TASKS])
     return {
-        "tasks": [*weight_profiles.BUILT_IN.values(), *own],
+        "tasks": [*retrieval_query.BUILT_IN.values(), *own],
         "task": form.get("task", "") or TASK,
         "datasets": datasets,
         "schema": schema_of(datasets),
@@ -212,9 +212,9 @@ def give_feedback(request: Request) -> HttpResponse:
     if kind not in Feedback.Kind.values:
         raise Invalid(_("A result is relevant, irrelevant, or was opened."), pointer="/kind")
     # In no scope, as it asks Valkey.
-    trace = feedback.trace_of(request.workspace.tenant.id, search_id)
+    trace = retrieval_query.trace_of_search(request.workspace.tenant.id, search_id)
     with request.workspace.open():
-        feedback.record_feedback(
+        retrieval_query.record_feedback(
             search_id=search_id, trace=trace, asset_id=asset_id, kind=kind, actor=actor_of(request).label
         )
     if kind == Feedback.Kind.CLICK:

@@ -21,7 +21,7 @@ from django.utils.translation import gettext_noop
 from console import labels
 from console.generations.labels import own_words_of, reason_of
 from tenants.jobs.kinds import KINDS
-from tenants.retrieval.query.highlighting import Highlight
+from tenants.retrieval.query import Highlight
 
 register = template.Library()
 

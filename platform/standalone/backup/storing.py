@@ -17,7 +17,7 @@ from django.core.files.storage import default_storage
 from standalone.backup.database import Snapshot
 from standalone.backup.manifest import FILES
 from tenants.datasets.storage import KINDS, path_of, put
-from tenants.retrieval.index import registry
+from tenants.retrieval import index
 
 CHUNK = 1 << 20
 # Reading from a bucket waits for the network.
@@ -26,7 +26,7 @@ PART = 1000
 # Left by health checks that were killed.
 PROBES = "readyz"
 # Kinds of files that are made again from the database.
-DERIVED = {registry.KIND}
+DERIVED = {index.STORED_AS}
 # File systems keep times with different precision.
 SAME_TIME_S = 0.001
 

@@ -13,9 +13,8 @@ from standalone.doctor.findings import Check, Finding, Options, examples, fail, 
 from tenants.accounts.models import Tenant
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED
-from tenants.retrieval import engines
-from tenants.retrieval.index import due, lifecycle, registry
-from tenants.retrieval.index.registry import folder_of
+from tenants.retrieval import index
+from tenants.retrieval.index import folder_of
 from tenants.retrieval.models import MEMORY, IndexGeneration, IndexPointer
 from tenants.scope import tenant_scope
 
@@ -64,14 +63,14 @@ def _local_problem(generation: IndexGeneration, deep: bool) -> str | None:
 def _lost_copy(slug: str, generation: IndexGeneration) -> list[str]:
     """Of one in an engine that is no more nothing is expected: its index is due (`built`)."""
     with tenant_scope(generation.tenant_id):
-        there = generation.engine not in engines.ENGINES or engines.is_there(generation)
+        there = generation.engine not in index.ENGINES or index.is_there(generation)
     return [] if there else [f"{slug}: the copy {generation.pk} in {generation.engine} is gone"]
 
 
 def _copy_problem(generation: IndexGeneration) -> str | None:
     if not generation.archived:
         return f"the files of {generation.pk} are gone"
-    if not default_storage.exists(registry.path_of(generation.tenant_id, generation.pk, NAME)):
+    if not default_storage.exists(index.archived_path(generation.tenant_id, generation.pk, NAME)):
         return f"the archive of {generation.pk} is gone"
     return None
 
@@ -81,8 +80,8 @@ def built(options: Options) -> Finding:
     idle, exact = [], []
     for tenant_id, slug in Tenant.objects.values_list("pk", "slug"):
         with tenant_scope(tenant_id):
-            waiting = Job.objects.filter(UNFINISHED, kind__in=lifecycle.JOBS).exists()
-            if not waiting and any(map(due.is_due, due.models())):
+            waiting = Job.objects.filter(UNFINISHED, kind__in=index.JOBS).exists()
+            if not waiting and any(map(index.is_due, index.indexed_models())):
                 idle.append(f"{slug}{_last_word()}")
             used = IndexPointer.objects.filter(current__kind="exact", engine=MEMORY)
             exact += [f"{slug} ({n:,} vectors)" for n in used.values_list("current__vectors", flat=True)]
@@ -101,7 +100,7 @@ def built(options: Options) -> Finding:
 
 
 def _last_word() -> str:
-    job = Job.objects.filter(kind__in=lifecycle.JOBS, state=Job.State.FAILED).order_by("-id").first()
+    job = Job.objects.filter(kind__in=index.JOBS, state=Job.State.FAILED).order_by("-id").first()
     return f": {(job.error or {}).get('detail', '')[:200]}" if job else ""
 
 

@@ -17,7 +17,7 @@ from ml.listening import Hearing, Utterance, listen, passages_of
 from ml.media import MediaError, MediaInfo
 from ml.media.previews import Waveform, draw_waveform, thumbnail
 from tenants.pipeline.assets.prepared import Prepared, Report, Source
-from tenants.retrieval.query import encoding
+from tenants.retrieval import query
 
 MAX_FRAMES = 300
 MAX_PASSAGES = 2_000
@@ -30,7 +30,7 @@ CLEAN_MARGIN = 16 << 20
 
 def prepare_media(source: Source, prepared: Prepared, report: Report) -> None:
     """A recording or a film, whatever its first bytes looked like. Raises MediaError, and what `report` raises."""
-    info = encoding.decoder().probe(source.file)
+    info = query.decoder().probe(source.file)
     prepared.media_type = info.media_type
     _remove_location(source, prepared, info)
     if info.has_picture:
@@ -70,13 +70,13 @@ def _remove_location(source: Source, prepared: Prepared, info: MediaInfo) -> Non
     assert source.folder is not None  # noqa: S101 - for the type checker
     target = source.folder / f"{source.file.name}.clean"
     limit = source.file.stat().st_size + CLEAN_MARGIN
-    prepared.clean_type = encoding.decoder().clean(source.file, target, max_bytes=limit)
+    prepared.clean_type = query.decoder().clean(source.file, target, max_bytes=limit)
     prepared.clean = target
 
 
 def prepare_moments(source: Source, prepared: Prepared, report: Report) -> None:
     """Only the moments of a film. Raises as `play`."""
-    info = encoding.decoder().probe(source.file)
+    info = query.decoder().probe(source.file)
     if info.has_picture:
         _look(source, prepared, info, Progress(info.duration_s, report, 1))
 
@@ -84,7 +84,7 @@ def prepare_moments(source: Source, prepared: Prepared, report: Report) -> None:
 def add_spoken(prepared: Prepared, spoken: Sequence[Utterance]) -> None:
     """A vector for each passage of what is said."""
     for passage in list(passages_of(spoken))[:MAX_PASSAGES]:
-        encoded = encoding.share_text(passage.text, prepared.spaces)
+        encoded = query.share_text(passage.text, prepared.spaces)
         prepared.add("audio", encoded, _moment(passage.start_s, passage.end_s))
 
 
@@ -119,12 +119,12 @@ def _look(source: Source, prepared: Prepared, info: MediaInfo, progress: Progres
     """A vector for each distinct frame, valid until the next one."""
     shown: list[tuple[float, Any]] = []
     poster = Poster()
-    for frame in encoding.decoder().frames(source.file, max_frames=MAX_FRAMES):
+    for frame in query.decoder().frames(source.file, max_frames=MAX_FRAMES):
         prepared.spend(frame.cpu_s)
         prepared.truncated |= frame.truncated
         poster.offer(frame.pixels)
         if not frame.same or not shown:
-            shown.append((frame.at_s, encoding.place_image(frame.pixels, prepared.spaces)))
+            shown.append((frame.at_s, query.place_image(frame.pixels, prepared.spaces)))
         progress.reached(0, frame.at_s)
     ends = [at_s for at_s, _ in shown[1:]] + [info.duration_s]
     for (at_s, encoded), end_s in zip(shown, ends, strict=True):
@@ -157,7 +157,7 @@ class SpeechTrack:
 
     def listen(self) -> None:
         start, cpu_start = time.perf_counter(), time.process_time()
-        heard = listen(self._pieces(), encoding.transcriber(), self._hearing)
+        heard = listen(self._pieces(), query.transcriber(), self._hearing)
         try:
             self._prepared.transcript = list(heard)
         finally:
@@ -189,7 +189,7 @@ class SpeechTrack:
 
     def _pieces(self) -> Iterator[tuple[float, Any]]:
         asked = time.perf_counter()
-        for sound in encoding.decoder().sound(self._source.file):
+        for sound in query.decoder().sound(self._source.file):
             self._decoding_s += time.perf_counter() - asked
             self._prepared.spend(sound.cpu_s)
             self._prepared.truncated |= sound.truncated

@@ -26,10 +26,8 @@ from tenants.jobs.models import Job, JobDispatch
 from tenants.learning import promotions
 from tenants.pipeline.assets.reembed import Item, page_of, read_again, reembed
 from tenants.pipeline.transfer.import_job import PLACES
-from tenants.retrieval.index import due, lifecycle
-from tenants.retrieval.index.changes import record_changes
-from tenants.retrieval.index.vectors import add_vectors, locked_clock
-from tenants.retrieval.model_routing import embedding_gaps, routing
+from tenants.retrieval import index, model_routing
+from tenants.retrieval.index import add_vectors, locked_clock, record_changes
 from tenants.retrieval.models import Vector
 from tenants.scope import tenant_scope
 
@@ -75,7 +73,7 @@ def embed_beside(claimed: jobs.Claim) -> None:
         try:
             _finish(claimed, run)
             return
-        except embedding_gaps.Missing:
+        except model_routing.Missing:
             continue
         except NotReady:
             jobs.give_turn(claimed, delay_s=WAIT_S)
@@ -88,14 +86,14 @@ def embed_beside(claimed: jobs.Claim) -> None:
 def _finish(claimed: jobs.Claim, run: Run) -> None:
     """Raises Missing where something came in, NotReady where the index is not there yet."""
     with tenant_scope(claimed.tenant_id):
-        embedding_gaps.require_whole(run.model)
+        model_routing.require_whole(run.model)
         has_index = _see_to_index(run.model, claimed.job_id)
     if not has_index:
         raise NotReady(_("The index is being built."))
     told = promotions.embedded(claimed) if claimed.arguments.get("promotion") else {}
     with tenant_scope(claimed.tenant_id):
         jobs.held(claimed)
-        result = {"model": run.model, "gaps": embedding_gaps.gaps(run.model), **told}
+        result = {"model": run.model, "gaps": model_routing.gaps(run.model), **told}
         # The processor time of each part is counted as it is stored.
         jobs.succeed(claimed, result=result, cpu_s=0, gpu_s=0, used={})
 
@@ -103,12 +101,12 @@ def _finish(claimed: jobs.Claim, run: Run) -> None:
 def _see_to_index(model: str, parent: uuid.UUID) -> bool:
     """Whether the model has an index such as the live one's; a job builds it where not. Raises Conflict where that has
     just been given up."""
-    live = routing.live()
-    if live == model or routing.has_index(live, model):
+    live = model_routing.live()
+    if live == model or model_routing.has_index(live, model):
         return True
-    if due.rests(model, lifecycle.JOBS):
+    if index.build_rests(model, index.JOBS):
         raise Conflict(_("The index for this model could not be built; its own job says why."))
-    lifecycle.build(model=model, engine=lifecycle.engine_of(live), parent=parent)
+    index.build_index(model=model, engine=index.engine_of(live), parent=parent)
     return False
 
 
@@ -118,13 +116,13 @@ class Run:
     def __init__(self, claimed: jobs.Claim) -> None:
         self.model: str = claimed.arguments["model"]
         self._claimed, self._began = claimed, time.monotonic()
-        self._spaces = {self.model: routing.space(self.model, claimed.tenant_id)}
+        self._spaces = {self.model: model_routing.space(self.model, claimed.tenant_id)}
         # After an attempt that died: one by one, so that what kills the worker is passed over the next time.
         self._alone = FULL if claimed.attempt > 1 else 0
 
     def embed(self) -> bool:
         """One pass over what is missing. False if the turn ended before."""
-        above = embedding_gaps.FIRST
+        above = model_routing.FIRST
         with ThreadPoolExecutor(settings.IMPORT_THREADS, "beside") as pool:
             while page := self._page(above):
                 for items in self._portions(page):
@@ -141,7 +139,7 @@ class Run:
             return page_of(self.model, self._spaces, above=above, count=PAGE)
 
     def _require_written(self) -> None:
-        if not routing.is_written(self.model):
+        if not model_routing.is_written(self.model):
             raise GivenUp(_("This model is not written any more."))
 
     def _portions(self, page: Sequence[Item]) -> Iterator[list[Item]]:
@@ -174,13 +172,13 @@ class Run:
             reembed(item, self._spaces, self._look_up)
         except Exception:
             with tenant_scope(self._claimed.tenant_id):
-                embedding_gaps.forget_gaps(model=self.model, asset_ids=[item.asset.id])
+                model_routing.forget_gaps(model=self.model, asset_ids=[item.asset.id])
             raise
 
     def _note(self, item: Item, reason: str) -> None:
         with tenant_scope(self._claimed.tenant_id):
             if Asset.objects.select_for_update().filter(pk=item.asset.pk).exists():
-                embedding_gaps.note_gap(item.asset, self.model, reason)
+                model_routing.note_gap(item.asset, self.model, reason)
 
     def _see_beside(self, item: Item) -> None:
         try:
@@ -202,16 +200,16 @@ class Run:
             clock = locked_clock()
             if self.model != clock.live and self.model not in clock.beside:
                 raise GivenUp(_("This model is not written any more."))
-            embedding_gaps.forget_gaps(model=self.model, asset_ids=[item.asset.id for item in current])
+            model_routing.forget_gaps(model=self.model, asset_ids=[item.asset.id for item in current])
             seen = [item for item in current if not item.reason]
             if seen:
                 add_vectors(vectors=[(item.asset, item.prepared.vectors) for item in seen])
             failed = [item for item in current if item.reason]
             for item in failed:
-                embedding_gaps.note_gap(item.asset, self.model, item.reason)
+                model_routing.note_gap(item.asset, self.model, item.reason)
             # Words still find it: who holds facets beside the model's vectors has to learn of it.
             record_changes([item.asset.id for item in failed])
-            done, gaps = job.progress_done + len(items), embedding_gaps.gaps(self.model)
+            done, gaps = job.progress_done + len(items), model_routing.gaps(self.model)
             jobs.spend(self._claimed, cpu_s=sum(item.prepared.cpu_s for item in items))
         total = max(job.progress_total, done)
         jobs.progress(self._claimed, renew=True, done=done, total=total, failed=gaps)

@@ -43,8 +43,8 @@ from tenants.pipeline.assets.uploads import (
     vectors_of,
 )
 from tenants.pipeline.audits import audit_requests
-from tenants.retrieval.index.vectors import add_vectors
-from tenants.retrieval.query import encoding, lexical
+from tenants.retrieval import query
+from tenants.retrieval.index import add_vectors
 from tenants.scope import current_tenant_id
 
 # The columns of a blob that decoding and scanning fill.
@@ -79,7 +79,7 @@ class Entry:
     # The row of a table as it was read.
     record: dict[str, Any] = field(default_factory=dict)
     # What it is to be prepared for.
-    spaces: encoding.Spaces = field(default_factory=dict)
+    spaces: query.Spaces = field(default_factory=dict)
     prepared: Prepared | None = None
     outcome: str = ""
     reason: str = ""
@@ -393,7 +393,7 @@ def _attach(dataset: Dataset, new: Sequence[Entry], assets: Sequence[Asset]) -> 
     TranscriptSegment.objects.bulk_create(
         row for asset, what in prepared if what.transcript for row in transcript_rows(asset, what)
     )
-    lexical.index_texts(
+    query.index_texts(
         lexical_entry(asset, dataset.metadata_schema, entry.upload.text, entry.prepared)
         for asset, entry in zip(assets, new, strict=True)
         if entry.upload and entry.prepared and asset.moderation != QUARANTINED

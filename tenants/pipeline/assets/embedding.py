@@ -23,9 +23,8 @@ from tenants.jobs.models import Job
 from tenants.pipeline.assets.prepared import Prepared, Source
 from tenants.pipeline.assets.preparing import prepare
 from tenants.pipeline.assets.uploads import EXCERPT, MODALITIES
-from tenants.retrieval.index.vectors import ModelSwitched, replace_vectors
-from tenants.retrieval.model_routing import routing
-from tenants.retrieval.query import lexical
+from tenants.retrieval import model_routing, query
+from tenants.retrieval.index import ModelSwitched, replace_vectors
 from tenants.scope import tenant_scope
 
 log = logging.getLogger(__name__)
@@ -86,7 +85,7 @@ def _embed(claimed: jobs.Claim, asset: Asset, text: str) -> None:
 
 def _embed_once(claimed: jobs.Claim, asset: Asset, text: str) -> None:
     with source_of(asset, text) as source:
-        prepared = Prepared(routing.opened_spaces(claimed.tenant_id))
+        prepared = Prepared(model_routing.opened_spaces(claimed.tenant_id))
         try:
             prepare(source, prepared, partial(_report, claimed))
         except (MediaError, jobs.Cancelled):
@@ -177,7 +176,7 @@ def make_ready(asset: Asset, text: str, prepared: Prepared) -> int:
     TranscriptSegment.objects.filter(asset=asset).delete()
     TranscriptSegment.objects.bulk_create(transcript_rows(asset, prepared), batch_size=500)
     schema = Dataset.objects.values_list("metadata_schema", flat=True).get(pk=asset.dataset_id)
-    lexical.index_texts([lexical_entry(asset, schema, text, prepared)])
+    query.index_texts([lexical_entry(asset, schema, text, prepared)])
     more = replace_vectors(asset=asset, vectors=prepared.vectors, made_for=list(prepared.spaces))
     Asset.objects.filter(pk=asset.pk).update(
         status=Asset.State.READY, error=None, modality=asset.modality, **changes
@@ -233,6 +232,6 @@ def transcript_rows(asset: Asset, prepared: Prepared) -> list[TranscriptSegment]
     ]
 
 
-def lexical_entry(asset: Asset, schema: dict[str, Any], text: str, prepared: Prepared) -> lexical.Entry:
+def lexical_entry(asset: Asset, schema: dict[str, Any], text: str, prepared: Prepared) -> query.Entry:
     """What the asset is found by in words: its text, or its captions and what is said in it; and its name."""
-    return lexical.entry_of(asset, schema, [text] if text else [*asset.captions, prepared.words])
+    return query.entry_of(asset, schema, [text] if text else [*asset.captions, prepared.words])

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tenants.retrieval.index.vectors import NewVector
-from tenants.retrieval.query import encoding
+from tenants.retrieval import query
+from tenants.retrieval.index import NewVector
 
 if TYPE_CHECKING:
     from ml.listening import Utterance
@@ -43,7 +43,7 @@ class Prepared:
     without location, if one had to be made; `details` (as in Blob) and `transcript` are of sound and film.
     """
 
-    spaces: encoding.Spaces = field(default_factory=lambda: {encoding.model_id(): encoding.space()})
+    spaces: query.Spaces = field(default_factory=lambda: {query.model_id(): query.space()})
     vectors: list[NewVector] = field(default_factory=list)
     parts: int = 0
     # As decoding found it: an MP4 may turn out to hold only sound. Empty where nothing new is known.
@@ -65,7 +65,7 @@ class Prepared:
         with self._lock:
             self.cpu_s += cpu_s
 
-    def add(self, modality: str, encoded: encoding.Costed, segment: dict[str, Any] | None = None) -> None:
+    def add(self, modality: str, encoded: query.Costed, segment: dict[str, Any] | None = None) -> None:
         placed, cpu_s = encoded
         with self._lock:
             self.vectors += [NewVector(modality, vector, segment, model) for model, vector in placed.items()]

@@ -14,12 +14,12 @@ from ml.media import MediaError
 from tenants.datasets.models import Asset
 from tenants.pipeline.assets.passages import passages, segment_of
 from tenants.pipeline.assets.prepared import Prepared, Report, Source
-from tenants.retrieval.query import encoding
+from tenants.retrieval import query
 
 if TYPE_CHECKING:
     from ml.listening import Utterance
 
-Embed = Callable[[np.ndarray, encoding.Spaces], encoding.Costed]
+Embed = Callable[[np.ndarray, query.Spaces], query.Costed]
 
 
 def _silent(done: float, total: float) -> None:
@@ -44,7 +44,7 @@ def prepare(
 
 def _prepare(source: Source, prepared: Prepared, report: Report, in_bulk: bool) -> None:
     if source.modality == Asset.Modality.IMAGE:
-        _look(source, prepared, encoding.place_image if in_bulk else encoding.share_image)
+        _look(source, prepared, query.place_image if in_bulk else query.share_image)
     elif source.modality != Asset.Modality.TEXT:
         _play(source, prepared, report)
     _read(source, prepared)
@@ -59,9 +59,9 @@ def prepare_again(
     """
     try:
         if source.modality == Asset.Modality.IMAGE:
-            picture = encoding.decoder().image(source.file, thumbnail=False)
+            picture = query.decoder().image(source.file, thumbnail=False)
             prepared.spend(picture.cpu_s)
-            prepared.add("image", encoding.place_image(picture.pixels, prepared.spaces))
+            prepared.add("image", query.place_image(picture.pixels, prepared.spaces))
         elif source.modality != Asset.Modality.TEXT:
             _play_again(source, prepared, spoken, report)
         _read(source, prepared)
@@ -82,7 +82,7 @@ def _play_again(source: Source, prepared: Prepared, spoken: Sequence[Utterance],
 def _read(source: Source, prepared: Prepared) -> None:
     for number, text in enumerate(source.captions or (source.text,)):
         for start, end in passages(text):
-            encoded = encoding.share_text(text[start:end], prepared.spaces)
+            encoded = query.share_text(text[start:end], prepared.spaces)
             prepared.add("text", encoded, segment_of(text, start, end, number))
 
 
@@ -94,7 +94,7 @@ def _play(source: Source, prepared: Prepared, report: Report) -> None:
 
 
 def _look(source: Source, prepared: Prepared, embed: Embed) -> None:
-    picture = encoding.decoder().image(source.file)
+    picture = query.decoder().image(source.file)
     prepared.spend(picture.cpu_s)
     prepared.width, prepared.height = picture.width, picture.height
     prepared.thumbnail = picture.thumbnail

@@ -19,8 +19,7 @@ from tenants.pipeline.assets.passages import passages, segment_of
 from tenants.pipeline.assets.prepared import Prepared, Report
 from tenants.pipeline.assets.preparing import prepare_again
 from tenants.pipeline.transfer.import_batches import TEXTS_AT_ONCE
-from tenants.retrieval.model_routing import embedding_gaps
-from tenants.retrieval.query import encoding
+from tenants.retrieval import model_routing, query
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +40,9 @@ class Item:
         return self.failure or ("" if self.prepared.parts else EMPTY)
 
 
-def page_of(model: str, spaces: encoding.Spaces, *, above: uuid.UUID, count: int) -> list[Item]:
+def page_of(model: str, spaces: query.Spaces, *, above: uuid.UUID, count: int) -> list[Item]:
     """The next assets that lack vectors of a model, in the order of their ids. In the tenant's scope."""
-    ids = embedding_gaps.some_missing(model, above=above, count=count)
+    ids = model_routing.some_missing(model, above=above, count=count)
     assets = Asset.objects.select_related("blob").filter(pk__in=ids).order_by("pk")
     items = {asset.id: Item(asset, Prepared(spaces)) for asset in assets}
     media = [asset_id for asset_id, item in items.items() if item.asset.modality in MEDIA]
@@ -53,7 +52,7 @@ def page_of(model: str, spaces: encoding.Spaces, *, above: uuid.UUID, count: int
     return list(items.values())
 
 
-def reembed(item: Item, spaces: encoding.Spaces, report: Report) -> None:
+def reembed(item: Item, spaces: query.Spaces, report: Report) -> None:
     """Encode one asset; what is wrong with its file becomes its failure. Raises what `report` raises, and OSError
     where the storage is away."""
     with _noted(item):
@@ -65,13 +64,13 @@ def reembed(item: Item, spaces: encoding.Spaces, report: Report) -> None:
             _encode(item, spaces, report)
 
 
-def _encode(item: Item, spaces: encoding.Spaces, report: Report) -> None:
+def _encode(item: Item, spaces: query.Spaces, report: Report) -> None:
     item.prepared = Prepared(spaces)
     with source_of(item.asset, text_of(item.asset)) as source:
         prepare_again(source, item.prepared, item.spoken, report)
 
 
-def read_again(items: Sequence[Item], spaces: encoding.Spaces) -> None:
+def read_again(items: Sequence[Item], spaces: query.Spaces) -> None:
     """Texts, all in few runs of the encoder; otherwise the same."""
     cuts: list[tuple[Item, str, dict[str, int] | None]] = []
     for item in items:
@@ -80,7 +79,7 @@ def read_again(items: Sequence[Item], spaces: encoding.Spaces) -> None:
             cuts += [(item, text[start:end], segment_of(text, start, end)) for start, end in passages(text)]
     for first in range(0, len(cuts), TEXTS_AT_ONCE):
         some = cuts[first : first + TEXTS_AT_ONCE]
-        encoded = encoding.place_texts([text for _, text, _ in some], spaces)
+        encoded = query.place_texts([text for _, text, _ in some], spaces)
         for (item, _, segment), costed in zip(some, encoded, strict=True):
             item.prepared.add("text", costed, segment)
 

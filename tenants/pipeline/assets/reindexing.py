@@ -13,8 +13,8 @@ from tenants.datasets import metadata
 from tenants.datasets.models import Asset, Dataset, Facet, TranscriptSegment
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
-from tenants.retrieval.index.changes import record_changes
-from tenants.retrieval.query import lexical
+from tenants.retrieval import query
+from tenants.retrieval.index import record_changes
 from tenants.scope import tenant_scope
 
 BATCH = 200
@@ -50,8 +50,8 @@ def _reindex_some(dataset_id: uuid.UUID, after: uuid.UUID) -> list[uuid.UUID]:
     assets = list(mine.order_by("pk")[:BATCH])
     schema = dataset.metadata_schema
     changed = _replace_facets(assets, schema)
-    words = {asset.id: lexical.words_of(asset.metadata, schema) for asset in assets}
-    known = set(lexical.index_fields(list(words.items())))
+    words = {asset.id: query.words_of(asset.metadata, schema) for asset in assets}
+    known = set(query.index_fields(list(words.items())))
     _index_missing([asset for asset in assets if asset.id not in known], schema)
     # Last, as others wait for the clock.
     record_changes(changed)
@@ -86,11 +86,11 @@ def _index_missing(assets: list[Asset], schema: metadata.Schema) -> None:
     segments = TranscriptSegment.objects.filter(asset__in=assets).order_by("start_s") if assets else []
     for segment in segments:
         spoken.setdefault(segment.asset_id, []).append(segment.text)
-    lexical.index_texts(_entries(assets, schema, spoken))
+    query.index_texts(_entries(assets, schema, spoken))
 
 
 def _entries(
     assets: list[Asset], schema: metadata.Schema, spoken: dict[uuid.UUID, list[str]]
-) -> Iterable[lexical.Entry]:
+) -> Iterable[query.Entry]:
     for asset in assets:
-        yield lexical.entry_of(asset, schema, [*asset.captions, *spoken.get(asset.id, [asset.excerpt])])
+        yield query.entry_of(asset, schema, [*asset.captions, *spoken.get(asset.id, [asset.excerpt])])

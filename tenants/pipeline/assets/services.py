@@ -40,10 +40,8 @@ from tenants.pipeline.assets.uploads import (
 )
 from tenants.pipeline.audits import audit_requests
 from tenants.pipeline.transfer import import_sources
-from tenants.retrieval.index.changes import record_changes
-from tenants.retrieval.index.vectors import remove_vectors
-from tenants.retrieval.model_routing import embedding_gaps
-from tenants.retrieval.query import lexical
+from tenants.retrieval import model_routing, query
+from tenants.retrieval.index import record_changes, remove_vectors
 from tenants.scope import current_tenant_id, tenant_scope
 from tenants.valkey import Unavailable
 
@@ -235,7 +233,7 @@ def _replace_metadata(asset: Asset, values: dict[str, Any]) -> None:
     asset.metadata = metadata.check_metadata(values, dataset.metadata_schema, at_most=limit)
     _recharge(asset, metadata.stored_bytes(values))
     asset.save(update_fields=["metadata", "metadata_bytes"])
-    lexical.index_fields([(asset.id, lexical.words_of(values, dataset.metadata_schema))])
+    query.index_fields([(asset.id, query.words_of(values, dataset.metadata_schema))])
     Facet.objects.filter(asset=asset).delete()
     Facet.objects.bulk_create(metadata.facets_of(asset.id, values, dataset.metadata_schema))
     learn_schema(dataset, values)
@@ -314,8 +312,8 @@ def _erase(assets: list[Asset]) -> None:
     vectors = remove_vectors(asset_ids=ids)
     Facet.objects.filter(asset_id__in=ids).delete()
     TranscriptSegment.objects.filter(asset_id__in=ids).delete()
-    lexical.remove(ids)
-    embedding_gaps.forget_gaps(asset_ids=ids)
+    query.remove_texts(ids)
+    model_routing.forget_gaps(asset_ids=ids)
     Asset.objects.filter(pk__in=ids)._raw_delete(using="default")
     event_payloads.deleted(assets)
     size = sum(asset.blob.bytes + asset.metadata_bytes for asset in assets)

@@ -12,7 +12,7 @@ from django.utils.crypto import salted_hmac
 from ml.auditing.examiner import Examiner, load_or_tell
 from ml.detectors.base import Detector
 from tenants.moderation import installed
-from tenants.retrieval.query.encoding import once
+from tenants.retrieval.query import once
 
 
 @once

@@ -25,8 +25,8 @@ from tenants.events.models import Erasure, Export, IdempotentAnswer
 from tenants.jobs import kinds
 from tenants.jobs.models import Job, JobNote
 from tenants.jobs.services import UNFINISHED
-from tenants.retrieval.index import due
-from tenants.retrieval.index.vectors import KEEP_TOMBSTONES
+from tenants.retrieval import index
+from tenants.retrieval.index import KEEP_TOMBSTONES
 from tenants.retrieval.models import IndexPointer
 
 # Stands in the records of finished jobs where the id of an erased asset stood: such a job can still be shown, and
@@ -64,7 +64,7 @@ def remains(shared_blobs: int = 0) -> dict[str, Any]:
     ]
     if IndexPointer.objects.filter(current__isnull=False).exists():
         what = "vectors and values of metadata by random id, which no search shows"
-        places.append(("indexes", what, (now + due.FORGET).isoformat()))
+        places.append(("indexes", what, (now + index.FORGET_WITHIN).isoformat()))
     if shared_blobs:
         places.append(("files", f"{shared_blobs} that other assets have too", None))
     if exports := list(live_exports().values_list("expires_at", flat=True)):

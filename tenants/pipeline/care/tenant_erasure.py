@@ -36,7 +36,7 @@ from tenants.events.models import TenantErasure
 from tenants.jobs.kinds import QUEUES
 from tenants.people.erasure import erase_everywhere
 from tenants.pipeline.care.erasure_receipts import added
-from tenants.retrieval import engines
+from tenants.retrieval import index
 from tenants.scope import operator_scope, tenant_scope
 from tenants.valkey import client, tenant_key
 
@@ -173,7 +173,7 @@ def _erase_files(tenant_id: uuid.UUID) -> None:
     for folder in _local_folders(tenant_id):
         shutil.rmtree(folder, ignore_errors=True)
     with tenant_scope(tenant_id):
-        engines.tidy(())
+        index.tidy_copies(())
 
 
 def _local_folders(tenant_id: uuid.UUID) -> list[Any]:
@@ -228,7 +228,7 @@ def find_traces(tenant_id: uuid.UUID) -> dict[str, int]:
         found = {m._meta.db_table: m._default_manager.filter(tenant_id=tenant_id).count() for m in tables()}
         found["tenant"] = Tenant.objects.filter(pk=tenant_id).count()
     with tenant_scope(tenant_id):
-        found["copies"] = sum(1 for _ in engines.of_tenant())
+        found["copies"] = sum(1 for _ in index.copies_of_tenant())
     found["files"] = sum(1 for _ in files_of(tenant_id))
     found["folders"] = len(_local_folders(tenant_id))
     counted = (rate_counter.DIRTY, metering.COPYING)

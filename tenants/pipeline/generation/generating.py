@@ -40,9 +40,9 @@ from tenants.pipeline.audits.examining import watermark_key
 from tenants.pipeline.generation import output_moderation
 from tenants.pipeline.generation.output_moderation import ExaminedFile
 from tenants.pipeline.generation.persist_output import persist_output
-from tenants.retrieval.index.vectors import ModelSwitched
-from tenants.retrieval.model_routing import routing
-from tenants.retrieval.query.encoding import once
+from tenants.retrieval import model_routing
+from tenants.retrieval.index import ModelSwitched
+from tenants.retrieval.query import once
 from tenants.scope import tenant_scope
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _prepared(claimed: jobs.Claim, file: ExaminedFile, folder: Path) -> Prepared
     path = folder / upload.sha256
     path.write_bytes(file.piece.made.content)
     source = Source(upload.modality, captions=upload.captions, path=path, folder=folder)
-    prepared = Prepared(routing.opened_spaces(claimed.tenant_id))
+    prepared = Prepared(model_routing.opened_spaces(claimed.tenant_id))
     return prepare(source, prepared, lambda _done_s, _total_s: jobs.require_wanted(claimed))
 
 

@@ -33,10 +33,8 @@ from tenants.pipeline.assets.uploads import ACCEPTED, MAX_TEXT, vectors_of
 from tenants.pipeline.transfer import export_rows
 from tenants.pipeline.transfer.export_layout import file_name
 from tenants.pipeline.transfer.export_reading import ExportFile
-from tenants.retrieval.index.vectors import NewVector, add_vectors
-from tenants.retrieval.model_routing import routing
-from tenants.retrieval.query import lexical
-from tenants.retrieval.types import MODALITIES
+from tenants.retrieval import model_routing, query
+from tenants.retrieval.index import MODALITIES, NewVector, add_vectors
 from tenants.scope import tenant_scope
 
 SHOWN = tuple(sorted(set(export_rows.MODERATION) - set(Asset.HIDDEN)))
@@ -208,7 +206,7 @@ class Admission:
 
     def _vectors(self) -> None:
         with tenant_scope(self.tenant_id):
-            model = routing.live()
+            model = model_routing.live()
         for batch in self.export.vectors():
             # Of another model they would be compared with queries that mean something else.
             rows = [self._vector(row) for row in batch if row["model"] == model]
@@ -247,7 +245,7 @@ class Admission:
                 asset.id: self._text_of(asset) for asset in page if asset.modality == Asset.Modality.TEXT
             }
             with tenant_scope(self.tenant_id):
-                lexical.index_texts([_entry(asset, texts.get(asset.id, "")) for asset in page])
+                query.index_texts([_entry(asset, texts.get(asset.id, "")) for asset in page])
 
     def _text_of(self, asset: Asset) -> str:
         with storage.open_blob(storage.path_of(self.tenant_id, asset.blob.sha256)) as stream:
@@ -291,11 +289,11 @@ def _facets(asset: Asset) -> Iterator[Facet]:
     return metadata.facets_of(asset.id, asset.metadata, asset.dataset.metadata_schema)
 
 
-def _entry(asset: Asset, text: str) -> lexical.Entry:
+def _entry(asset: Asset, text: str) -> query.Entry:
     """What the asset is found by in words, in the caller's scope."""
     spoken = TranscriptSegment.objects.filter(asset=asset).order_by("start_s").values_list("text", flat=True)
     said = [text] if text else [*asset.captions, *spoken]
-    return lexical.entry_of(asset, asset.dataset.metadata_schema, said)
+    return query.entry_of(asset, asset.dataset.metadata_schema, said)
 
 
 def _batches(rows: Iterator[T]) -> Iterator[list[T]]:

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from tenants.datasets.storage import KINDS
-from tenants.retrieval.types import DIMENSION
+from tenants.retrieval.index import DIMENSION
 
 FORMAT, VERSION = "crosslight-export", 1
 HEADER, MANIFEST, README = "export.json", "manifest.jsonl", "README.txt"

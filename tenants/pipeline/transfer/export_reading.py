@@ -28,7 +28,7 @@ from django.utils.translation import gettext as _
 from tenants.datasets.storage import CHUNK
 from tenants.errors import Invalid
 from tenants.pipeline.transfer import export_layout as layout
-from tenants.retrieval.types import DIMENSION
+from tenants.retrieval.index import DIMENSION
 
 MAX_HEADER = 1 << 20
 MAX_LINE = 8 << 20

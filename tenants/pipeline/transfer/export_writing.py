@@ -34,8 +34,8 @@ from tenants.errors import Conflict
 from tenants.events.models import AuditEvent, Webhook
 from tenants.generation.models import Generation, GenerationOutput
 from tenants.pipeline.transfer import export_layout as layout
+from tenants.retrieval.index import DIMENSION
 from tenants.retrieval.models import Vector
-from tenants.retrieval.types import DIMENSION
 from tenants.scope import tenant_scope
 
 PAGE = 500

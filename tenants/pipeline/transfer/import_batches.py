@@ -24,7 +24,7 @@ from tenants.pipeline.assets.passages import passages, segment_of
 from tenants.pipeline.assets.prepared import Prepared, Source
 from tenants.pipeline.assets.preparing import prepare
 from tenants.pipeline.assets.uploads import MAX_CAPTIONS, check_external_id, check_upload
-from tenants.retrieval.query import encoding
+from tenants.retrieval import query
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Batch:
         self._streams.append(stream)
         return stream
 
-    def prepare(self, pool: ThreadPoolExecutor, spaces: encoding.Spaces) -> None:
+    def prepare(self, pool: ThreadPoolExecutor, spaces: query.Spaces) -> None:
         """Start decoding and encoding the entries that become assets, for the models of these spaces."""
         entries = [entry for entry in self.entries if entry.wanted]
         for entry in entries:
@@ -151,7 +151,7 @@ def read_batches(items: Iterator[importers.Item], folder: Path, *, alone: int) -
         yield batch
 
 
-def prepare_again(entries: Sequence[Entry], spaces: encoding.Spaces) -> float:
+def prepare_again(entries: Sequence[Entry], spaces: query.Spaces) -> float:
     """Those that become assets, for other models than before, one after the other; returns cpu seconds."""
     spent = 0.0
     for entry in entries:
@@ -177,7 +177,7 @@ def _prepare_texts(entries: Sequence[Entry]) -> float:
     start = time.thread_time()
     texts = [entry.upload.text if entry.upload else "" for entry in entries]
     cuts = [(at, cut) for at, entry in enumerate(entries) if entry.upload for cut in passages(texts[at])]
-    encoded = encoding.place_texts([texts[at][a:b] for at, (a, b) in cuts], entries[0].spaces)
+    encoded = query.place_texts([texts[at][a:b] for at, (a, b) in cuts], entries[0].spaces)
     prepared = [Prepared(entry.spaces) for entry in entries]
     for (at, (first, last)), costed in zip(cuts, encoded, strict=True):
         prepared[at].add("text", costed, segment_of(texts[at], first, last))

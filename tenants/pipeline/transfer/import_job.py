@@ -32,8 +32,8 @@ from tenants.pipeline.assets.embedding import SWITCHES
 from tenants.pipeline.assets.uploads import MAX_CAPTIONS
 from tenants.pipeline.transfer import import_receipts, import_sources, imports
 from tenants.pipeline.transfer.import_batches import FULL, Batch, prepare_again, read_batches
-from tenants.retrieval.index.vectors import ModelSwitched
-from tenants.retrieval.model_routing import routing
+from tenants.retrieval import model_routing
+from tenants.retrieval.index import ModelSwitched
 from tenants.scope import tenant_scope
 
 # How long an import may keep its place while others wait for one.
@@ -135,7 +135,7 @@ class Run:
             if batch.alone:
                 self._mark(batch)
             bulk.sort_out(self._row.dataset_id, batch.entries)
-        batch.prepare(pool, routing.opened_spaces(self._claimed.tenant_id))
+        batch.prepare(pool, model_routing.opened_spaces(self._claimed.tenant_id))
 
     def _mark(self, batch: Batch) -> None:
         """Say which row is tried, before it is: if it ends this process, the next attempt passes over it."""
@@ -186,7 +186,7 @@ class Run:
                 return
             except (ModelSwitched, bulk.NotPrepared):
                 # Another model began to answer since they were prepared, or an asset that they go to has changed.
-                made = routing.opened_spaces(self._claimed.tenant_id)
+                made = model_routing.opened_spaces(self._claimed.tenant_id)
                 jobs.spend(self._claimed, cpu_s=prepare_again(entries, made))
         raise Unavailable(gettext("The models of this workspace are changing."))
 

@@ -34,9 +34,9 @@ from tenants.learning.models import GoldenAnswer
 from tenants.pipeline.assets.services import replace_captions
 from tenants.pipeline.assets.uploads import fits
 from tenants.pipeline.care.erasure import erase_batch, locked
-from tenants.retrieval.index.vectors import NewVector, replace_vectors
+from tenants.retrieval import query
+from tenants.retrieval.index import NewVector, replace_vectors
 from tenants.retrieval.models import Vector
-from tenants.retrieval.query import lexical
 from tenants.scope import current_tenant_id, tenant_scope
 
 KIND = "merge_copies"
@@ -246,7 +246,7 @@ def _apply(dataset: Dataset, merge: Merge, claimed: jobs.Claim) -> None:
     quotas.charge(amounts={"vectors": max(0, more)})
     spoken = TranscriptSegment.objects.filter(asset=keeper).order_by("start_s").values_list("text", flat=True)
     said = [*keeper.captions, *spoken]
-    lexical.index_texts([lexical.entry_of(keeper, dataset.metadata_schema, said)])
+    query.index_texts([query.entry_of(keeper, dataset.metadata_schema, said)])
 
 
 def _move_answers(keeper: Asset, ids: Sequence[uuid.UUID]) -> None:

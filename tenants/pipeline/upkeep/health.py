@@ -28,7 +28,7 @@ from tenants.jobs import worker_registry
 from tenants.jobs.kinds import QUEUES
 from tenants.pipeline.upkeep import job_figures, tenant_figures
 from tenants.pipeline.upkeep.periodic import UPKEEP_S, canary_ages
-from tenants.retrieval.index import index_figures
+from tenants.retrieval import index
 from tenants.retrieval.models import IndexPointer
 from tenants.scope import operator_scope
 from tenants.valkey import Unavailable
@@ -187,7 +187,7 @@ def _storage() -> Iterator[Trouble]:
 
 
 def _indexes() -> Iterator[Trouble]:
-    figures = index_figures.read()
+    figures = index.read_figures()
     if figures is None and time.monotonic() - BEGUN < 2 * UPKEEP_S:
         return  # Of a stack that has just begun; the first upkeep is still to come.
     if figures is None:

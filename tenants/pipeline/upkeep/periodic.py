@@ -35,10 +35,8 @@ from tenants.pipeline.transfer.exports import forget_exports
 from tenants.pipeline.transfer.import_receipts import forget_rows
 from tenants.pipeline.transfer.import_sources import collect_sources
 from tenants.pipeline.upkeep.job_archive import archive_jobs
-from tenants.retrieval.index import archive, index_figures, lifecycle
-from tenants.retrieval.index.vectors import prune_tombstones
-from tenants.retrieval.maps import points as map_points
-from tenants.retrieval.model_routing import model_store, routing
+from tenants.retrieval import index, maps, model_routing
+from tenants.retrieval.index import prune_tombstones
 from tenants.scope import tenant_scope
 from tenants.valkey import client
 
@@ -87,31 +85,31 @@ def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
             resume_erasures,
             settle,
             forget_exports,
-            lifecycle.consider_all,
+            index.consider_indexes,
             auditing.settle_failed,
             audit_requests.forget_content,
             audit_requests.forget_evidence,
             cleanup.tidy,
             _forget_webhook_events,
-            map_points.tidy,
+            maps.tidy_points,
             asset_counts.compact,
         ):
             _in_scope(tenant_id, step)
         _guarded(tenant_id, partial(expire_assets, tenant_id))
-        _guarded(tenant_id, partial(archive.look_after, tenant_id, archiving_until))
+        _guarded(tenant_id, partial(index.look_after_archive, tenant_id, archiving_until))
         _guarded(tenant_id, partial(archive_jobs, tenant_id, until=filing_until))
-        _guarded(tenant_id, partial(routing.forget_retired, tenant_id, until=forgetting_until))
+        _guarded(tenant_id, partial(model_routing.forget_retired, tenant_id, until=forgetting_until))
     sessions.forget_expired()
     invitations.forget_ended()
     _clear_spool()
-    model_store.tidy_local()
-    index_figures.note()
+    model_routing.tidy_local_spaces()
+    index.note_figures()
 
 
 def _prune() -> None:
     """Forget graves and changes that no generation in use needs any more."""
-    prune_tombstones(needed_above=lifecycle.oldest_kept())
-    lifecycle.prune_changes()
+    prune_tombstones(needed_above=index.oldest_kept_seq())
+    index.prune_changes()
 
 
 def _forget_webhook_events() -> None:

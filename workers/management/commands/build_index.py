@@ -9,8 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tenants.errors import ServiceError
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED
-from tenants.retrieval.index import lifecycle
-from tenants.retrieval.model_routing import routing
+from tenants.retrieval import index, model_routing
 from tenants.scope import tenant_scope
 from workers.management.job_progress import show_progress, tenant_of
 
@@ -31,11 +30,11 @@ class Command(BaseCommand):
         try:
             with tenant_scope(tenant.id):
                 if options["roll_back"]:
-                    generation = lifecycle.roll_back(model=routing.live())
+                    generation = index.roll_back_index(model=model_routing.live())
                     self.stdout.write(f"generation {generation.id} answers again")
                     return
-                job = lifecycle.build(model=routing.live(), kind=options["kind"])
-                job = job or Job.objects.filter(UNFINISHED, kind=lifecycle.JOB).first()
+                job = index.build_index(model=model_routing.live(), kind=options["kind"])
+                job = job or Job.objects.filter(UNFINISHED, kind=index.JOB).first()
         except ServiceError as error:
             raise CommandError(error.detail) from error
         if job is None:
