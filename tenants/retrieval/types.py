@@ -138,7 +138,7 @@ class Gone:
 
 
 @dataclass(frozen=True)
-class Ahead:
+class Prefetched:
     """Rows of a segment that were found before, for the same vector and without any restriction."""
 
     generation_id: uuid.UUID
@@ -153,7 +153,7 @@ class SegmentSearch(ABC):
     recall: float = 1.0
 
     @abstractmethod
-    def best(self, query: np.ndarray, count: int, ahead: Ahead | None) -> list[Hit]:
+    def best(self, query: np.ndarray, count: int, prefetched: Prefetched | None) -> list[Hit]:
         """The best `count` assets, the best first; `query` float32 [256] of norm 1."""
 
 

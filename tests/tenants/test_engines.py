@@ -29,7 +29,7 @@ from tenants.retrieval.models import IndexGeneration, IndexPointer
 from tenants.retrieval.query import lexical
 from tenants.retrieval.query.lexical import Entry
 from tenants.retrieval.query.ranking import rank
-from tenants.retrieval.types import Ahead, Query, Restriction
+from tenants.retrieval.types import Prefetched, Query, Restriction
 from tenants.scope import tenant_scope
 from tests.tenants.slow_engine import KIND, slow_engine
 from tests.tenants.test_index_lifecycle import COUNT, MODEL, Library, unit
@@ -382,12 +382,12 @@ def test_cached_candidates_of_a_copy_are_checked_against_what_is_gone(library: M
     library.move()
     library.find(0)
     copy = library.cached.state.base
-    ahead = Ahead(copy.id, *copy.candidates(unit(5), 64))
+    prefetched = Prefetched(copy.id, *copy.candidates(unit(5), 64))
     library.delete(assets[5])
     library.delete(second := assets[6])
     with tenant_scope(library.tenant_id):
         state = library.cached.refresh()
-        found = rank(state, unit(5), 5, Restriction(), ahead=ahead)
+        found = rank(state, unit(5), 5, Restriction(), prefetched=prefetched)
     assert [hit.asset_id for hit in found.hits] == library.truth(5)
     assert second.id not in {hit.asset_id for hit in found.hits}
 

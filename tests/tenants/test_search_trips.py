@@ -13,7 +13,7 @@ from django.utils import timezone
 from tenants.datasets.models import Asset, Blob, Dataset
 from tenants.datasets.services import create_dataset
 from tenants.retrieval.index.vectors import NewVector, remove_vectors, replace_vectors
-from tenants.retrieval.query import encoding, execution
+from tenants.retrieval.query import encoding, searcher
 from tenants.retrieval.query.hydration import HYDRATED
 from tenants.retrieval.query.searcher import Answer, search
 from tenants.retrieval.types import Query
@@ -109,8 +109,8 @@ def test_nothing_is_guessed_where_more_is_asked(shelf: Shelf) -> None:
         {"exact": True},
         {"group_duplicates": True},
     ):
-        asked = execution.Asked(towards(0), "", Query(vector=towards(0), **more), MODEL)
-        assert execution.guess(shelf.tenant_id, asked, 10, None) is None
-    asked = execution.Asked(towards(0), "", Query(vector=towards(0)), MODEL)
-    assert execution.guess(shelf.tenant_id, asked, 10, None) is not None
-    assert execution.guess(uuid.uuid4(), asked, 10, None) is None
+        asked = searcher.SearchRequest(towards(0), "", Query(vector=towards(0), **more), MODEL)
+        assert searcher.optimistic_search(shelf.tenant_id, asked, 10, None) is None
+    asked = searcher.SearchRequest(towards(0), "", Query(vector=towards(0)), MODEL)
+    assert searcher.optimistic_search(shelf.tenant_id, asked, 10, None) is not None
+    assert searcher.optimistic_search(uuid.uuid4(), asked, 10, None) is None

@@ -21,9 +21,9 @@ from tenants.errors import Conflict, IndexRebuilding
 from tenants.retrieval.filters.filter_plan import Plan
 from tenants.retrieval.types import (
     MODALITIES,
-    Ahead,
     Hit,
     Partition,
+    Prefetched,
     Restriction,
     Segment,
     SegmentSearch,
@@ -220,13 +220,15 @@ class _Search(SegmentSearch):
         self._gone, self._segment, self._only, self._exact = state.gone.ids, segment, only, exact
         self.total = max(0, _total(state, segment, only))
 
-    def best(self, query: np.ndarray, count: int, ahead: Ahead | None) -> list[Hit]:
+    def best(self, query: np.ndarray, count: int, prefetched: Prefetched | None) -> list[Hit]:
         count = min(count, self.total)
         if not count:
             return []
         depth = (count if self._segment.one_row_each else count * ROWS_EACH) + MORE
-        if ahead is not None and ahead.generation_id == self._segment.id and not self._exact:
-            found = self._segment.hits_of(query, ahead.scores[:depth], ahead.rows[:depth], self._only)
+        if prefetched is not None and prefetched.generation_id == self._segment.id and not self._exact:
+            found = self._segment.hits_of(
+                query, prefetched.scores[:depth], prefetched.rows[:depth], self._only
+            )
             hits = self._best_of(found, count)
             if len(hits) == count:
                 self.recall = self._segment.recall_of(1.0)

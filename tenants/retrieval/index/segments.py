@@ -20,7 +20,7 @@ from ml.indexes.generation import Generation
 from ml.indexes.postings import Postings
 from tenants.retrieval.filters.facet_postings import mask_of
 from tenants.retrieval.filters.filter_plan import Plan
-from tenants.retrieval.types import MODALITIES, Ahead, Hit, Restriction, Segment, SegmentSearch, State
+from tenants.retrieval.types import MODALITIES, Hit, Prefetched, Restriction, Segment, SegmentSearch, State
 
 # Rows to look at for each asset that is wanted, where assets may have several; doubled until it is enough.
 ROWS_EACH = 4
@@ -209,17 +209,17 @@ class FileSearch(SegmentSearch):
         self._mask = base.allowed(state, only)
         self.total = base.asset_count if self._mask is None else int(np.count_nonzero(self._mask))
 
-    def best(self, query: np.ndarray, count: int, ahead: Ahead | None) -> list[Hit]:
+    def best(self, query: np.ndarray, count: int, prefetched: Prefetched | None) -> list[Hit]:
         count = min(count, self.total)
         if not count:
             return []
         if (
-            ahead is not None
-            and ahead.generation_id == self._base.id
+            prefetched is not None
+            and prefetched.generation_id == self._base.id
             and self._is_light()
             and not self._exact
         ):
-            hits = self._hits(ahead.scores, ahead.rows, count)
+            hits = self._hits(prefetched.scores, prefetched.rows, count)
             if len(hits) == count:
                 self.recall = self._base.generation.recall_of(1.0)
                 return hits

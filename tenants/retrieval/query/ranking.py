@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 
-from tenants.retrieval.types import MODALITIES, Ahead, Hit, Ranking, Restriction, State
+from tenants.retrieval.types import MODALITIES, Hit, Prefetched, Ranking, Restriction, State
 
 
 def rank(
@@ -18,7 +18,7 @@ def rank(
     count: int,
     only: Restriction,
     *,
-    ahead: Ahead | None = None,
+    prefetched: Prefetched | None = None,
     exact: bool = False,
 ) -> Ranking:
     """The best `count` assets by greatest inner product over their vectors. `query`: float32 [256] of norm 1."""
@@ -27,7 +27,7 @@ def rank(
     if state.base is None:
         return Ranking(_without(newer, only.without)[:count], newer_total, 1.0)
     older = state.base.search(state, only, exact=exact)
-    found = older.best(query, wanted, ahead)
+    found = older.best(query, wanted, prefetched)
     hits = heapq.merge(newer, found, key=lambda hit: -hit.score)
     return Ranking(list(islice(_without(hits, only.without), count)), newer_total + older.total, older.recall)
 

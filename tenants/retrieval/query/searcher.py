@@ -7,12 +7,14 @@ and hydration reads live rows, so a deleted asset cannot come back.
 
 from __future__ import annotations
 
+import time
 import uuid
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from django.utils.translation import gettext
 from django.utils.translation import gettext as _
 from uuid_utils.compat import uuid7
@@ -21,21 +23,32 @@ from tenants.accounts import metering
 from tenants.datasets import selectors
 from tenants.datasets.models import Asset
 from tenants.errors import CursorExpired, Invalid, ModelUnavailable, Unavailable
+from tenants.retrieval.cache import candidates
 from tenants.retrieval.cache.cache_layers import MISS
-from tenants.retrieval.filters import faceting
+from tenants.retrieval.engines import SegmentGone
+from tenants.retrieval.filters import faceting, restriction
+from tenants.retrieval.index import memory, samples
+from tenants.retrieval.index.reader import opening
 from tenants.retrieval.model_routing import routing
-from tenants.retrieval.query import cursors, duplicates, execution, request, traces
-from tenants.retrieval.query.execution import Asked, Found
+from tenants.retrieval.query import cursors, duplicates, lexical, request, traces
 from tenants.retrieval.query.explanation import explained
 from tenants.retrieval.query.highlighting import Highlight, query_words
+from tenants.retrieval.query.ranking import rank
 from tenants.retrieval.query.result_page import Page, Read, Reader, highlights, read_page
-from tenants.retrieval.query.stopwatch import Stopwatch
-from tenants.retrieval.types import MAX_DEPTH, Ahead, Hit, Opening, Query
+from tenants.retrieval.types import MAX_DEPTH, Hit, Opening, Prefetched, Query, Ranking, Restriction, State
 from tenants.scope import tenant_scope
 
 __all__ = ["Answer", "Query", "search"]
 
 
+# How deep two rankings are fused for a first page: beyond it a rank adds next to nothing.
+FUSED_DEPTH = 200
+# Candidates for each result that is wanted: some rows are dead, belong to one asset, or do not pass a light filter.
+PREFETCH = 2
+PREFETCH_MOST = 512
+# What an answer of Valkey costs, with some to spare: an index that needs less is asked instead.
+QUICK_MS = 2.0
+NOTHING_HIDDEN = Opening(0, 0, (), "memory", None)
 # How often a search is made again because the model was switched while it ran.
 SWITCHES = 4
 
@@ -58,6 +71,71 @@ class Answer:
     highlights: dict[uuid.UUID, list[Highlight]] | None = None
     layers: dict[str, str | None] = field(default_factory=dict)
     why: dict[str, Any] | None = None
+
+
+@dataclass
+class SearchRequest:
+    """What the ranking is made of, also later for another page: `words` only for a hybrid search.
+
+    `model` is the one that the vector is of; `wanted` are the words to highlight.
+    """
+
+    vector: np.ndarray
+    words: str
+    query: Query
+    model: str
+    wanted: list[str] | None = None
+    until: int | None = None
+
+    @property
+    def needs_scope(self) -> bool:
+        """Whether more is asked of the database than what stands there prepared."""
+        query = self.query
+        return bool(self.words or query.conditions or query.facets or query.group_duplicates or self.wanted)
+
+
+@dataclass
+class OptimisticResult:
+    """What is found if nothing is newer than what this process knows: mostly so, and one trip then tells everything."""
+
+    state: State
+    only: Restriction
+    ranking: Ranking
+
+    def holds(self, state: State, now: Opening) -> bool:
+        return self.state is state and list(now.hidden) == self.only.hidden_datasets
+
+
+@dataclass
+class SearchResult:
+    ranking: Ranking
+    state: State
+    only: Restriction
+
+
+class NotLive(RuntimeError):
+    """Another model answers the tenant's searches than the one that was asked: `live`."""
+
+    def __init__(self, live: str) -> None:
+        super().__init__(live)
+        self.live = live
+
+
+class Stopwatch:
+    """Milliseconds by step, and since it was made."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+        self.timings: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.timings[name] = self.timings.get(name, 0) + (time.perf_counter() - begin) * 1000
+
+    def total_ms(self) -> float:
+        return (time.perf_counter() - self.start) * 1000
 
 
 def _live(tenant_id: uuid.UUID, asset_ids: list[uuid.UUID]) -> Mapping[uuid.UUID, Asset]:
@@ -90,7 +168,7 @@ def _first_page(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopw
         model = routing.serving(tenant_id)
         try:
             return _answered(tenant_id, query, reader, watch, model)
-        except execution.NotLive as other:
+        except NotLive as other:
             routing.note(tenant_id, other.live)
         except (Invalid, ModelUnavailable):
             # What is left of a retired model: neither its files nor the vectors of named assets.
@@ -108,13 +186,13 @@ def _answered(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwat
     with watch.step("encode"):
         encoded = request.encode(tenant_id, query, model)
     words = encoded.words if query.hybrid else ""
-    asked = Asked(encoded.vector, words, query, model, _wanted(encoded, query))
+    asked = SearchRequest(encoded.vector, words, query, model, _wanted(encoded, query))
     with watch.step("cache"):
-        ahead, layer = execution.ahead(tenant_id, asked)
-    guessed, read = _guessed(tenant_id, asked, ahead, reader, watch)
+        prefetched, layer = prefetch_candidates(tenant_id, asked)
+    guessed, read = _optimistically(tenant_id, asked, prefetched, reader, watch)
     # A scope costs a transaction, which is more than the plainest search asks of the database.
     with tenant_scope(tenant_id) if asked.needs_scope else nullcontext():
-        found = execution.find(tenant_id, asked, query.depth, ahead, watch, guessed)
+        found = execute(tenant_id, asked, query.depth, prefetched, watch, guessed)
         groups = _grouped(found.ranking.hits, asked, watch)
         page = _read(tenant_id, groups[: query.top_k], read, asked.wanted, query.group_duplicates, watch)
         facets = _facets(found, query, watch)
@@ -137,12 +215,46 @@ def _answered(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwat
     return answer
 
 
-def _guessed(
-    tenant_id: uuid.UUID, asked: Asked, ahead: Ahead | None, reader: Reader, watch: Stopwatch
-) -> tuple[tuple[execution.Guess, Opening] | None, Read]:
+# --- The index: prefetched, searched without asking, made sure of ------------------------------------------
+
+
+def prefetch_candidates(tenant_id: uuid.UUID, asked: SearchRequest) -> tuple[Prefetched | None, str | None]:
+    """Candidates of the generation that served last, outside of any scope as it may wait for Valkey.
+
+    None where the tenant has none, or where restrictions would leave too little of them; and which layer had them.
+    """
+    query = asked.query
+    base = memory.cache.of(tenant_id, asked.model).state.base
+    restricted = query.conditions or query.datasets is not None or query.modalities is not None
+    depth = PREFETCH * query.depth if not asked.words else max(PREFETCH * query.depth, FUSED_DEPTH)
+    if base is None or restricted or query.exact or depth > PREFETCH_MOST:
+        return None, None
+
+    def compute() -> tuple[np.ndarray, np.ndarray]:
+        samples.note(tenant_id, asked.model, asked.vector)
+        return base.candidates(asked.vector, candidates.depth_class(depth))
+
+    try:
+        found = candidates.get(
+            tenant_id, base.id, asked.vector, depth, compute, quick=base.cost_ms < QUICK_MS
+        )
+    except SegmentGone:
+        return None, None
+    return Prefetched(base.id, found.scores, found.rows), found.layer
+
+
+def _optimistically(
+    tenant_id: uuid.UUID,
+    asked: SearchRequest,
+    prefetched: Prefetched | None,
+    reader: Reader,
+    watch: Stopwatch,
+) -> tuple[tuple[OptimisticResult, Opening] | None, Read]:
     """What is probably found, read together with what tells whether it is; and how to read the page."""
     with watch.step("search"):
-        guess = execution.guess(tenant_id, asked, asked.query.depth, ahead) if reader.together else None
+        guess = (
+            optimistic_search(tenant_id, asked, asked.query.depth, prefetched) if reader.together else None
+        )
     if guess is None or reader.together is None:
         return None, reader.read
     ids = [hit.asset_id for hit in guess.ranking.hits]
@@ -155,19 +267,114 @@ def _guessed(
     return (guess, now), read
 
 
+def optimistic_search(
+    tenant_id: uuid.UUID, asked: SearchRequest, count: int, prefetched: Prefetched | None
+) -> OptimisticResult | None:
+    """The best `count` assets of what this process knows, without asking anybody; None where that is not enough."""
+    query, state = asked.query, memory.cache.of(tenant_id, asked.model).state
+    if not state.seq or asked.needs_scope or query.exact or (state.base and not state.base.is_local):
+        return None
+    only = restriction.restriction(query, state, NOTHING_HIDDEN)
+    return OptimisticResult(state, only, _ranked(state, asked, count, only, prefetched))
+
+
+def execute(
+    tenant_id: uuid.UUID,
+    asked: SearchRequest,
+    count: int,
+    prefetched: Prefetched | None,
+    watch: Stopwatch,
+    guessed: tuple[OptimisticResult, Opening] | None = None,
+) -> SearchResult:
+    """The best `count` assets. In the tenant's scope if `asked.needs_scope`.
+
+    `guessed`: what was guessed, and the opening that was read afterwards. Raises NotLive where a first page was asked
+    of another model than the one that answers.
+    """
+    query = asked.query
+    vectors = memory.cache.of(tenant_id, asked.model)
+    with watch.step("refresh"):
+        now = guessed[1] if guessed else opening(tenant_id, asked.model)
+        if now.live != asked.model and asked.until is None:
+            raise NotLive(now.live)
+        state = vectors.current(now)
+        if state is None:
+            with tenant_scope(tenant_id):
+                state = vectors.refresh(now)
+    if guessed and guessed[0].holds(state, now):
+        return SearchResult(guessed[0].ranking, state, guessed[0].only)
+    with watch.step("filter"):
+        only = restriction.restriction(query, state, now, asked.until)
+    depth = max(FUSED_DEPTH, count) if asked.words else count
+    with watch.step("search"):
+        ranking = _ranked(state, asked, depth, only, prefetched)
+    if asked.words:
+        with watch.step("lexical"):
+            words = restriction.matching_words(asked.words, MAX_DEPTH, only, state)
+            ranking = _with_words(ranking, words, count)
+    return SearchResult(ranking, state, only)
+
+
+def _ranked(
+    state: State, asked: SearchRequest, count: int, only: Restriction, prefetched: Prefetched | None
+) -> Ranking:
+    return rank(state, asked.vector, count, only, prefetched=prefetched, exact=asked.query.exact)
+
+
+def _with_words(ranking: Ranking, found: list[tuple[uuid.UUID, float]], count: int) -> Ranking:
+    """Both rankings in one by reciprocal rank, which is then the score: cosines and word weights do not compare."""
+    known = {hit.asset_id: hit for hit in ranking.hits}
+    fused = lexical.fuse([hit.asset_id for hit in ranking.hits], [asset_id for asset_id, _ in found])
+    hits = [
+        replace(known.get(asset_id) or Hit(asset_id, 0.0, "text"), score=score)
+        for asset_id, score in fused[:count]
+    ]
+    return replace(ranking, hits=hits, total=max(ranking.total, len(fused)))
+
+
+def described(asked: SearchRequest) -> dict[str, Any]:
+    query = asked.query
+    named = [*query.like, *query.unlike]
+    return {
+        "words": asked.words,
+        "wanted": asked.wanted,
+        "datasets": None if query.datasets is None else [str(one) for one in query.datasets],
+        "modalities": query.modalities,
+        "conditions": query.conditions,
+        "exact": query.exact,
+        "named": [str(one) for one in named],
+        "model": asked.model,
+    }
+
+
+def remembered(seed: cursors.Seed) -> SearchRequest:
+    told = seed.query
+    query = Query(
+        datasets=None if told["datasets"] is None else [uuid.UUID(one) for one in told["datasets"]],
+        modalities=told["modalities"],
+        conditions=[(key, operator, value) for key, operator, value in told["conditions"]],
+        exact=told["exact"],
+        like=[uuid.UUID(one) for one in told["named"]],
+    )
+    return SearchRequest(seed.vector, told["words"], query, told["model"], told["wanted"], until=seed.seq)
+
+
+# --- What is made of it ------------------------------------------------------------------------------------
+
+
 def _wanted(encoded: request.Encoded, query: Query) -> list[str] | None:
     """The words to highlight; None where that was not asked for."""
     return sorted(query_words(encoded.words)) if query.highlight else None
 
 
-def _grouped(hits: list[Hit], asked: Asked, watch: Stopwatch) -> list[list[Hit]]:
+def _grouped(hits: list[Hit], asked: SearchRequest, watch: Stopwatch) -> list[list[Hit]]:
     if not asked.query.group_duplicates:
         return [[hit] for hit in hits]
     with watch.step("group"):
         return duplicates.group(hits, model=asked.model)
 
 
-def _facets(found: Found, query: Query, watch: Stopwatch) -> dict[str, Any]:
+def _facets(found: SearchResult, query: Query, watch: Stopwatch) -> dict[str, Any]:
     if not query.facets:
         return {}
     with watch.step("facets"):
@@ -177,8 +384,8 @@ def _facets(found: Found, query: Query, watch: Stopwatch) -> dict[str, Any]:
 def _keep(
     tenant_id: uuid.UUID,
     search_id: str,
-    asked: Asked,
-    found: Found,
+    asked: SearchRequest,
+    found: SearchResult,
     groups: list[list[Hit]],
     meta: dict[str, Any],
     end: int,
@@ -193,9 +400,7 @@ def _keep(
         hits, sizes = [hit for members in groups for hit in members], [len(members) for members in groups]
         kept = cursors.Ranking(hits, meta, asked.wanted, sizes)
     elif not query.group_duplicates and more:
-        kept = cursors.Seed(
-            asked.vector, found.state.seq, execution.described(asked), found.ranking.hits, meta
-        )
+        kept = cursors.Seed(asked.vector, found.state.seq, described(asked), found.ranking.hits, meta)
     if kept is None or not cursors.keep(tenant_id, search_id, kept):
         return None
     return cursors.encode(search_id, end)
@@ -230,7 +435,7 @@ def _answer(
     return answer
 
 
-def _meta(found: Found, encoded: request.Encoded, model: str, layers: Sequence[str]) -> dict[str, Any]:
+def _meta(found: SearchResult, encoded: request.Encoded, model: str, layers: Sequence[str]) -> dict[str, Any]:
     base, (space, _, version) = found.state.base, model.rpartition(":")
     meta = {
         "total_candidates": found.ranking.total,
@@ -269,10 +474,10 @@ def _next_page(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwa
 def _deepened(tenant_id: uuid.UUID, search_id: str, seed: cursors.Seed, watch: Stopwatch) -> cursors.Ranking:
     """The ranking behind what was shown, as of the moment of the first page, kept for the pages after this one."""
     with tenant_scope(tenant_id):
-        asked = execution.remembered(seed)
-        found = execution.find(tenant_id, asked, MAX_DEPTH, None, watch)
+        asked = remembered(seed)
+        found = execute(tenant_id, asked, MAX_DEPTH, None, watch)
         if not routing.is_written(asked.model):
-            # Asked last: as long as it is so, none of its vectors has been deleted.
+            # SearchRequest last: as long as it is so, none of its vectors has been deleted.
             raise CursorExpired(
                 _("Another model answers the searches now. Send the search again without a cursor.")
             )
