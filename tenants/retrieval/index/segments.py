@@ -85,11 +85,11 @@ class FileSegment(Segment):
         return {_uuid(ids, number): number for number in range(len(ids))}
 
     @cached_property
-    def postings(self) -> Postings:  # type: ignore[override] # cached, and never None here
+    def postings(self) -> Postings:  # cached, and never None here
         return Postings.open(self.generation.folder)
 
     @cached_property
-    def mapped_bytes(self) -> int:  # type: ignore[override] # cached
+    def mapped_bytes(self) -> int:  # cached
         """Of all files."""
         return self.generation.bytes_mapped
 
