@@ -99,7 +99,7 @@ class Found:
 
 
 class Listed:
-    """Pictures on one list, matched as `tenants.moderation.known` does it."""
+    """Pictures on one list, matched as `tenants.moderation.known_content.services` does it."""
 
     def __init__(self, prints: Sequence[Fingerprints]) -> None:
         self.pdq = Bits(_rows([one.pdq or bytes(pdq.BYTES) for one in prints]))

@@ -24,11 +24,11 @@ from _stack import Client, Watch, beside, stack_in
 
 from ml.auditing.fusion import CATEGORIES
 from standalone.stack import Stack
-from tenants.moderation import policy_document
-from tenants.moderation.decision import compile_policy, decide
-from tenants.moderation.expressions import patterns
-from tenants.moderation.expressions.inspecting import MAX_STEPS
-from tenants.moderation.expressions.programs import compiled
+from tenants.moderation.expressions import regex_cost
+from tenants.moderation.expressions.compiler import compiled
+from tenants.moderation.expressions.type_checker import MAX_STEPS
+from tenants.moderation.rules import document as policy_document
+from tenants.moderation.rules.decision import compile_policy, decide
 
 AUDITS = int(os.environ.get("AUDITS") or sized(100_000, 40))
 BATCH = 2_000
@@ -81,7 +81,7 @@ def fifty_rules() -> dict[str, Any]:
         }
         for place in range(50)
     ]
-    return policy_document.read({"rules": rules, "thresholds": {"abuse": 0.9, "hate": 0.8}})
+    return policy_document.read_document({"rules": rules, "thresholds": {"abuse": 0.9, "hate": 0.8}})
 
 
 def documents() -> list[dict[str, Any]]:
@@ -214,13 +214,13 @@ def dearest() -> list[Line]:
     worst, lines = 0.0, []
     for text in DEAREST:
         rule = {"id": "r", "when": text, "then": "review", "reason": "Measured."}
-        ready = compile_policy(policy_document.read({"rules": [rule]}))
+        ready = compile_policy(policy_document.read_document({"rules": [rule]}))
         took = statistics.median(timed(ready.decide, [full] * 5, 100))
         steps = compiled(text).inspection.steps
         worst = max(worst, took * 1000 / steps)
         lines.append(Line(f"  {text[:54]}", round(took, 2), "ms", f"{steps:,.0f} steps"))
     for pattern in PATTERNS:
-        worst = max(worst, _compile_us(pattern) / patterns.weigh(pattern))
+        worst = max(worst, _compile_us(pattern) / regex_cost.weigh(pattern))
     return [
         Line("steps that one rule may take", MAX_STEPS, "steps"),
         *lines,

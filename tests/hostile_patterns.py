@@ -418,7 +418,7 @@ def scanners() -> dict[str, Callable[[str], object]]:
     from tenants.accounts.models import UserManager
     from tenants.datasets import values
     from tenants.datasets.importers import delimited, entries
-    from tenants.moderation.expressions import tokens
+    from tenants.moderation.expressions import syntax
     from tenants.pipeline.assets import passages
     from tenants.retrieval.query import highlighting, tokenizer
 
@@ -444,7 +444,7 @@ def scanners() -> dict[str, Callable[[str], object]]:
         "names of columns": lambda text: delimited.unique(text.split(" ")[:1_000]),
         "file names": lambda text: (entries.passed_over(text), entries.refusal(text), entries.suffix(text)),
         "addresses of people": UserManager.normalize_email,
-        "expressions": lambda text: tokens.tokens(text),
+        "expressions": lambda text: syntax.tokenize(text),
         "signs of generators": lambda text: generators.signs_of(
             [model.Tag("png", "parameters", text), model.Tag("png", "dream", text)]
         ),

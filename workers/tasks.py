@@ -13,7 +13,7 @@ from tenants.accounts import passwords
 from tenants.events import deliveries, notices, quota_watch
 from tenants.jobs import notify_workers
 from tenants.jobs.kinds import QUEUES
-from tenants.moderation import sealing
+from tenants.moderation.record import seals
 from tenants.people import impersonation, invitations
 from tenants.pipeline.upkeep import operator_acts, periodic
 from workers.base import JobTask, run_next
@@ -41,7 +41,7 @@ def collect_garbage() -> None:
 
 @shared_task(name="workers.seal_records")
 def seal_records() -> None:
-    sealing.seal_all()
+    seals.seal_all()
 
 
 @shared_task(name="workers.deliver_webhooks")

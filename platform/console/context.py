@@ -11,8 +11,8 @@ from django.utils.translation import gettext_lazy as _
 from console.access import Workspace
 from console.home import count_up_to
 from tenants.accounts.permissions import MODERATE
-from tenants.moderation.cases import WAITING
 from tenants.moderation.models import Review
+from tenants.moderation.reviews.cases import WAITING
 
 # Groups with a heading; each entry: the page's name, its text, its icon, and the permission that it needs.
 NAVIGATION = (

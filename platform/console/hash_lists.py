@@ -21,8 +21,9 @@ from console.presenters import actor_names
 from tenants.accounts.permissions import MODERATE
 from tenants.datasets.resumable import file_of
 from tenants.errors import Conflict, Invalid, ServiceError
-from tenants.moderation import known, known_selectors
-from tenants.moderation.known import RawHash
+from tenants.moderation import known_content
+from tenants.moderation.known_content import RawHash
+from tenants.moderation.known_content import selectors as known_selectors
 from tenants.moderation.models import HashEntry, HashList
 from tenants.pipeline.assets import uploads
 from tenants.pipeline.audits import fingerprinting
@@ -109,7 +110,7 @@ def _index(request: Request, form: HashListForm | None, status: int) -> HttpResp
     with request.workspace.open():
         counted = HashEntry.objects.values("hash_list").annotate(items=Count("item", distinct=True))
         counts = dict(counted.order_by().values_list("hash_list", "items"))
-        lines = [(row, counts.get(row.id, 0)) for row in known.list_lists()]
+        lines = [(row, counts.get(row.id, 0)) for row in known_content.list_lists()]
         shared = [known_selectors.shared_as_dict(row) for row in known_selectors.shared_lists()]
     context = {
         "lines": lines,
@@ -127,7 +128,7 @@ def create(request: Request) -> HttpResponse:
     if form.is_valid():
         try:
             with request.workspace.open():
-                row = known.create_list(**form.cleaned_data, actor=actor_of(request).label)
+                row = known_content.create_list(**form.cleaned_data, actor=actor_of(request).label)
             return redirect("console:hash-list", list_id=row.id)
         except (Invalid, Conflict) as error:
             form.refuse(error)
@@ -142,7 +143,7 @@ def show(request: Request, list_id: uuid.UUID) -> HttpResponse:
 def _show(request: Request, list_id: uuid.UUID, forms: dict[str, Any], status: int) -> HttpResponse:
     before = parse_id(request.GET.get("before", ""))
     with request.workspace.open():
-        row = known.get_list(list_id)
+        row = known_content.get_list(list_id)
         items = known_selectors.entries_of(row.id, before, PAGE + 1)
         names = actor_names({item.created_by for item in items})
     context = {
@@ -164,13 +165,13 @@ def _show(request: Request, list_id: uuid.UUID, forms: dict[str, Any], status: i
 def add_hashes(request: Request, list_id: uuid.UUID) -> HttpResponse:
     """Hashes from elsewhere, one a line."""
     with request.workspace.open():
-        known.get_list(list_id)
+        known_content.get_list(list_id)
     form = HashesForm(request.POST)
     if not form.is_valid():
         return _show(request, list_id, {"hashes_form": form}, 422)
     try:
         with request.workspace.open():
-            added, there = known.add_hashes(
+            added, there = known_content.add_hashes(
                 list_id=list_id, hashes=form.hashes, actor=actor_of(request).label
             )
     except (Invalid, Conflict) as error:
@@ -185,7 +186,7 @@ def add_hashes(request: Request, list_id: uuid.UUID) -> HttpResponse:
 def add_content(request: Request, list_id: uuid.UUID) -> HttpResponse:
     """What a file or an asset is known by; on a bad list a job can block the copies that came before."""
     with request.workspace.open():
-        row = known.get_list(list_id)
+        row = known_content.get_list(list_id)
     form = ContentForm(request.POST)
     if not form.is_valid():
         return _show(request, list_id, {"content_form": form}, 422)
@@ -213,15 +214,15 @@ def _prints(request: Request, asset_id: uuid.UUID | None) -> dict[str, Any]:
 
 def _add(row: HashList, prints: dict[str, Any], form: ContentForm, actor: str) -> None:
     given = form.cleaned_data
-    item = known.add_item(list_id=row.id, fingerprints=prints, note=given["note"], actor=actor)
+    item = known_content.add_item(list_id=row.id, fingerprints=prints, note=given["note"], actor=actor)
     if row.stance == "bad" and given["copies"]:
-        known.match_again(item_id=item, actor=actor)
+        known_content.match_again(item_id=item, actor=actor)
 
 
 @needs(MODERATE, methods=("POST",))
 def remove_entry(request: Request, list_id: uuid.UUID, item_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
-        known.remove_item(item_id=item_id, list_id=list_id, actor=actor_of(request).label)
+        known_content.remove_item(item_id=item_id, list_id=list_id, actor=actor_of(request).label)
     messages.success(request, _("It is off the list. What was decided because of it stays as it is."))
     return redirect("console:hash-list", list_id=list_id)
 
@@ -229,11 +230,11 @@ def remove_entry(request: Request, list_id: uuid.UUID, item_id: uuid.UUID) -> Ht
 @needs(MODERATE, methods=("POST",))
 def delete(request: Request, list_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
-        row = known.get_list(list_id)
+        row = known_content.get_list(list_id)
     form = ConfirmForm(row.name, request.POST)
     if not form.is_valid():
         return _show(request, list_id, {"confirm_form": form}, 422)
     with request.workspace.open():
-        known.delete_list(list_id=list_id, actor=actor_of(request).label)
+        known_content.delete_list(list_id=list_id, actor=actor_of(request).label)
     messages.success(request, _("The list was deleted."))
     return redirect("console:hashes")

@@ -25,8 +25,8 @@ from tenants.ids import first_id_of
 from tenants.jobs import selectors as jobs
 from tenants.jobs.models import Job
 from tenants.learning.models import LearntModel, Promotion
-from tenants.moderation.cases import WAITING
 from tenants.moderation.models import Review
+from tenants.moderation.reviews.cases import WAITING
 from tenants.retrieval.models import IndexGeneration
 
 DAYS = (7, 30)

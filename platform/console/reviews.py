@@ -27,10 +27,12 @@ from tenants.datasets import serving, storage
 from tenants.datasets.models import Asset
 from tenants.datasets.selectors import list_datasets
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound, ServiceError
-from tenants.moderation import agreement, bulk, queue, review_serializers, reviews, selectors, undoing
-from tenants.moderation.cases import WAITING, read_cases
+from tenants.moderation import reviews
+from tenants.moderation.audits import selectors
 from tenants.moderation.models import Outcome, Review
-from tenants.moderation.reviews import MAX_LABELS, MAX_REASON
+from tenants.moderation.reviews import MAX_LABELS, MAX_REASON, bulk, queue, serializers
+from tenants.moderation.reviews import figures as agreement
+from tenants.moderation.reviews.cases import WAITING, read_cases
 
 
 def _split_labels(text: str) -> list[str]:
@@ -242,7 +244,7 @@ def _show(request: Request, review_id: uuid.UUID, form: DecideForm | None, statu
     with request.workspace.open():
         review = queue.get_review(review_id=review_id, actor=actor)
         audit = review.audit
-        shape = selectors.as_dict(audit)
+        shape = selectors.audit_as_dict(audit)
         case = read_cases([audit.id])[audit.id]
         # A second opinion is asked for unbiased: it does not show the first.
         blind = review.kind == Review.Kind.SECOND and review.state in WAITING
@@ -291,7 +293,7 @@ def decide(request: Request, review_id: uuid.UUID) -> HttpResponse:
         return _show(request, review_id, form, 422)
     try:
         with request.workspace.open():
-            outcome = reviews.decide(review_id=review_id, actor=actor, **form.cleaned_data)
+            outcome = reviews.decide_review(review_id=review_id, actor=actor, **form.cleaned_data)
     except NotFound:
         raise
     except ServiceError as error:
@@ -315,13 +317,15 @@ def undo(request: Request, outcome_id: uuid.UUID) -> HttpResponse:
     actor = actor_of(request).label
     form = UndoForm(request.POST)
     with request.workspace.open():
-        undoing.get_outcome(outcome_id=outcome_id, actor=actor)
+        reviews.get_outcome(outcome_id=outcome_id, actor=actor)
     if not form.is_valid():
         messages.error(request, _("Say why it is undone."))
         return redirect("console:outcomes")
     try:
         with request.workspace.open():
-            undone = undoing.undo(outcome_id=outcome_id, actor=actor, reason=form.cleaned_data["reason"])
+            undone = reviews.undo_outcome(
+                outcome_id=outcome_id, actor=actor, reason=form.cleaned_data["reason"]
+            )
     except (Conflict, Invalid) as error:
         messages.error(request, error.detail)
         return redirect("console:outcomes")
@@ -333,7 +337,7 @@ def undo(request: Request, outcome_id: uuid.UUID) -> HttpResponse:
 def outcomes(request: Request) -> HttpResponse:
     """What was decided last, with what can be taken back."""
     with request.workspace.open():
-        rows = review_serializers.list_outcomes(actor=actor_of(request).label)
+        rows = serializers.list_outcomes(actor=actor_of(request).label)
         found = page_of(rows, request.GET.get("before", ""), PAGE)
         lines = _outcome_lines(found.items)
     return page(request, "outcomes.html", {"lines": lines, "next": found.next})
@@ -460,13 +464,13 @@ def _bulk_apply(request: Request, form: BulkForm) -> tuple[int, bulk.Applied]:
 @needs(MODERATE, methods=("POST",))
 def undo_batch(request: Request, batch_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
-        if not review_serializers.list_outcomes(actor=actor_of(request).label, batch=batch_id).exists():
+        if not serializers.list_outcomes(actor=actor_of(request).label, batch=batch_id).exists():
             raise NotFound(_("There is no such bulk decision."))
     form = UndoForm(request.POST)
     reason = form.cleaned_data["reason"] if form.is_valid() else ""
     try:
         # Opens its own scopes, one for each part.
-        undone = undoing.undo_batch(
+        undone = reviews.undo_batch(
             tenant_id=request.workspace.tenant.id,
             batch=batch_id,
             actor=actor_of(request).label,

@@ -11,9 +11,9 @@ from msgspec import Meta
 
 from ml.auditing.fusion import ESTIMATES, VERDICTS
 from tenants.jobs.shapes import Job
-from tenants.moderation import models, policy_document
-from tenants.moderation.models import PolicyActivation
-from tenants.moderation.models.known import Algorithm, Stance
+from tenants.moderation import models
+from tenants.moderation.models import Algorithm, PolicyActivation, Stance
+from tenants.moderation.rules import document as policy_document
 from tenants.shapes import UNSET, Choices, Doc, JsonObject, Maybe, Page, Shape
 
 DECISIONS = ("allow", "label", "review", "block")

@@ -41,8 +41,9 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.learning import golden
 from tenants.learning.models import LearntModel
-from tenants.moderation import activations, appeals, bulk, known, policies
+from tenants.moderation import known_content, policies, reviews
 from tenants.moderation.models import Audit, AuditPicture, Outcome, Review
+from tenants.moderation.reviews import bulk
 from tenants.people import invitations
 from tenants.pipeline.assets.services import add_asset
 from tenants.pipeline.transfer import exports, imports
@@ -363,7 +364,7 @@ def build_policy(party: Party) -> dict[str, str]:
         made, first = policies.create_policy(name=f"spare {uuid.uuid4().hex}", document={"rules": []})
         second, _ = policies.add_version(policy_id=made.id, document={"rules": [], "audit_uploads": True})
         for version in (first, second):
-            activations.activate(policy_id=made.id, number=version.number, mode="shadow")
+            policies.activate(policy_id=made.id, number=version.number, mode="shadow")
     return {"policy_id": str(made.id), "number": "1"}
 
 
@@ -380,7 +381,7 @@ def build_reviews(party: Party) -> dict[str, str]:
         flag = Review.objects.create(audit=asked, rule="other", due_at=due)
         outcome = Outcome.objects.get(batch=done.batch)
         blocked = Audit.objects.create(**made, decision="block")
-        appeal = appeals.open_appeal(audit_id=blocked.id, reason="x", actor="key:x")
+        appeal = reviews.open_appeal(audit_id=blocked.id, reason="x", actor="key:x")
     return {
         "review_id": str(flag.id),
         "outcome_id": str(outcome.id),
@@ -399,11 +400,11 @@ def build_task(party: Party) -> dict[str, str]:
 def build_list(party: Party) -> dict[str, str]:
     """A hash list with one item; others are deleted, as there are only so many."""
     with tenant_scope(party.id):
-        for old in known.list_lists():
-            known.delete_list(list_id=old.id)
-        made = known.create_list(name=uuid.uuid4().hex, stance="bad")
-        raw = known.RawHash("sha256", uuid.uuid4().hex * 2)
-        (item,), _ = known.add_hashes(list_id=made.id, hashes=[raw])
+        for old in known_content.list_lists():
+            known_content.delete_list(list_id=old.id)
+        made = known_content.create_list(name=uuid.uuid4().hex, stance="bad")
+        raw = known_content.RawHash("sha256", uuid.uuid4().hex * 2)
+        (item,), _ = known_content.add_hashes(list_id=made.id, hashes=[raw])
     return {"list_id": str(made.id), "entry_id": str(item)}
 
 

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from tenants.moderation import appeals, queue, record, record_export, reviews, sealing, statements, undoing
+from tenants.moderation import record, reviews
+from tenants.moderation.record import exports, seals
+from tenants.moderation.reviews import queue
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api, refused
 from tests.tenants.reviewing import ANN, BOB, World, make_world, seen
@@ -30,7 +32,7 @@ def decide(world: World, audit: Any, decision: str) -> Any:
     flag = next(iter(world.flags(audit).values()))
     with tenant_scope(world.id):
         queue.claim(review_id=flag.id, actor=ANN)
-        return reviews.decide(review_id=flag.id, decision=decision, reason="a name: Bert", actor=ANN)
+        return reviews.decide_review(review_id=flag.id, decision=decision, reason="a name: Bert", actor=ANN)
 
 
 def test_lines_come_newest_first_in_pages(api: Api, world: World) -> None:
@@ -64,7 +66,7 @@ def test_the_record_is_verified(api: Api, other: Api, world: World) -> None:
         "known": None,
         "next": None,
     }
-    sealing.seal(world.id)
+    seals.seal(world.id)
     found = api.get("/records/verify").json()
     assert (found["ok"], found["seals"], found["unsealed"], found["head_last"]) == (True, 1, 0, 1)
     assert api.get(f"/records/verify?known={found['head']}").json()["known"] is True
@@ -75,7 +77,7 @@ def test_the_record_is_verified(api: Api, other: Api, world: World) -> None:
 
 
 def test_exports_hold_every_line(api: Api, world: World, monkeypatch: Any) -> None:
-    monkeypatch.setattr(record_export, "AT_ONCE", 2)
+    monkeypatch.setattr(exports, "AT_ONCE", 2)
     for _ in range(5):
         decide(world, world.audit(["rude"]), "block")
     with tenant_scope(world.id):
@@ -117,7 +119,7 @@ def statements_of(api: Api, query: str = "") -> list[dict[str, Any]]:
 
 
 def test_a_statement_for_each_restriction(api: Api, world: World, monkeypatch: Any) -> None:
-    monkeypatch.setattr(statements, "AT_ONCE", 1)
+    monkeypatch.setattr(exports, "STATEMENTS_AT_ONCE", 1)
     hateful = seen(
         categories={"hate": {"flagged": True, "score": 0.9}, "abuse": {"flagged": True, "score": 0.4}}
     )
@@ -162,9 +164,9 @@ def test_what_was_taken_back_has_an_end(api: Api, world: World) -> None:
     decide(world, appealed, "block")
     decide(world, kept, "block")
     with tenant_scope(world.id):
-        undoing.undo(outcome_id=outcome.id, actor=BOB, reason="no")
-        opened = appeals.open_appeal(audit_id=appealed.id, reason="no", actor=BOB)
-        appeals.decide_appeal(appeal_id=opened.id, decision="overturned", reason="no", actor=BOB)
+        reviews.undo_outcome(outcome_id=outcome.id, actor=BOB, reason="no")
+        opened = reviews.open_appeal(audit_id=appealed.id, reason="no", actor=BOB)
+        reviews.decide_appeal(appeal_id=opened.id, decision="overturned", reason="no", actor=BOB)
     today = timezone.now().date().isoformat()
     assert [one.get("end_date_visibility_restriction") for one in statements_of(api)] == [today, today, None]
 

@@ -8,9 +8,9 @@ from typing import Any
 from ml.auditing.examiner import Examination, Examined
 from ml.detectors.base import Category, Detector, Finding, Item, Words
 from tenants.datasets.models import Asset
-from tenants.moderation import evidence
-from tenants.moderation.decision import judged
+from tenants.moderation.audits import evidence
 from tenants.moderation.models import Audit, AuditPicture, Review
+from tenants.moderation.rules.decision import judged
 from tenants.scope import tenant_scope
 from tests.tenants.reviewing import World
 

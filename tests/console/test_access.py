@@ -26,7 +26,7 @@ from tenants.generation.validation import GenerationSpec
 from tenants.jobs.selectors import get_job
 from tenants.learning.golden import add_golden_query
 from tenants.learning.models import GoldenQuery, LearntModel
-from tenants.moderation import backtests, bulk, known, reviews
+from tenants.moderation import known_content, reviews
 from tenants.moderation.models import (
     AuditPicture,
     AuditRequest,
@@ -39,6 +39,8 @@ from tenants.moderation.models import (
     PolicyVersion,
     Review,
 )
+from tenants.moderation.policies import backtests
+from tenants.moderation.reviews import bulk
 from tenants.people import invitations
 from tenants.pipeline.assets.services import add_asset
 from tenants.retrieval.maps.services import create_map
@@ -266,7 +268,7 @@ def _moderation(party: Party) -> dict[str, Any]:
     review = flag_of(world, audit)
     with tenant_scope(party.id):
         reviews.queue.claim(review_id=review.id, actor=ANN)
-        outcome = reviews.decide(review_id=review.id, decision="allow", reason="Fine.", actor=ANN)
+        outcome = reviews.decide_review(review_id=review.id, decision="allow", reason="Fine.", actor=ANN)
         wanted = bulk.Filter(rule="naked")
         batch = bulk.apply(wanted=wanted, decision="allow", reason="Fine.", actor=ANN).batch
         job = backtests.start_backtest(version=world.version)
@@ -283,8 +285,8 @@ def _moderation(party: Party) -> dict[str, Any]:
 
 
 def _listed() -> dict[str, Any]:
-    row = known.create_list(name="Fakes", stance="bad")
-    [item], _ = known.add_hashes(list_id=row.id, hashes=[known.RawHash("sha256", "0" * 64)])
+    row = known_content.create_list(name="Fakes", stance="bad")
+    [item], _ = known_content.add_hashes(list_id=row.id, hashes=[known_content.RawHash("sha256", "0" * 64)])
     return {"list_id": row.id, "item_id": item}
 
 

@@ -10,7 +10,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from tenants.jobs.models import Job
-from tenants.moderation import known
+from tenants.moderation import known_content
 from tenants.moderation.models import HashEntry, HashList
 from tenants.scope import tenant_scope
 from tests.conftest import Party
@@ -152,8 +152,8 @@ def test_long_lists_are_paged_and_hostile_notes_stay_words(
     party: Party, bad: HashList, owner: Client
 ) -> None:
     with tenant_scope(party.id):
-        raw = [known.RawHash("sha256", f"{number:064x}", EVIL) for number in range(60)]
-        known.add_hashes(list_id=bad.id, hashes=raw)
+        raw = [known_content.RawHash("sha256", f"{number:064x}", EVIL) for number in range(60)]
+        known_content.add_hashes(list_id=bad.id, hashes=raw)
     first = read(owner, f"/hash-lists/{bad.id}")
     assert first.count("/remove") == 50
     older = first.partition('href="?before=')[2].partition('"')[0]

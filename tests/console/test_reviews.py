@@ -11,8 +11,9 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from tenants.moderation import queue, reviews
+from tenants.moderation import reviews
 from tenants.moderation.models import Outcome, Review
+from tenants.moderation.reviews import queue
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.console.auditing import audited, flag_of
@@ -161,7 +162,7 @@ def test_a_second_opinion_is_asked_for_unbiased(party: Party, owner: Client) -> 
     review = raised(world)
     with tenant_scope(world.id):
         queue.claim(review_id=review.id, actor=ANN)
-        reviews.decide(review_id=review.id, decision="block", reason="SECRET WORDS", actor=ANN)
+        reviews.decide_review(review_id=review.id, decision="block", reason="SECRET WORDS", actor=ANN)
         second = Review.objects.get(kind="second")
     page = read(owner, f"/reviews/{second.id}")
     assert "SECRET WORDS" not in page

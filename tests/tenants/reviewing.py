@@ -10,8 +10,7 @@ from typing import Any
 from tenants.datasets.models import Asset, Dataset
 from tenants.datasets.services import create_dataset
 from tenants.jobs.models import Job
-from tenants.moderation import effects, policy_document, reviews
-from tenants.moderation.decision import Decision, Fired
+from tenants.moderation import reviews
 from tenants.moderation.models import (
     Audit,
     AuditRequest,
@@ -21,6 +20,9 @@ from tenants.moderation.models import (
     Record,
     Review,
 )
+from tenants.moderation.reviews import effects
+from tenants.moderation.rules import document as policy_document
+from tenants.moderation.rules.decision import Decision, Fired
 from tenants.pipeline.assets import services
 from tenants.scope import tenant_scope
 
@@ -35,7 +37,7 @@ RULES = (
 
 
 def document(**fields: Any) -> dict[str, Any]:
-    return policy_document.read({"rules": list(RULES), **fields})
+    return policy_document.read_document({"rules": list(RULES), **fields})
 
 
 @dataclass

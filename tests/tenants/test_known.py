@@ -12,9 +12,9 @@ import pytest
 from ml.hashing import fingerprints as prints
 from ml.hashing import sounds
 from tenants.errors import Conflict, Invalid, NotFound
-from tenants.moderation import known
-from tenants.moderation.known import RawHash
-from tenants.moderation.known_memory import memory
+from tenants.moderation.known_content import RawHash
+from tenants.moderation.known_content import services as known
+from tenants.moderation.known_content.matching import memory
 from tenants.moderation.models import HashEntry, HashList, SharedHashEntry, SharedHashList
 from tenants.scope import tenant_scope
 from tests.conftest import Party

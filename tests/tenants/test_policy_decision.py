@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenants.errors import Invalid
-from tenants.moderation import checking, policy_document, starters
-from tenants.moderation.decision import STRENGTH, Decision, Fired, compile_policy, decide, judged
+from tenants.moderation import starters
+from tenants.moderation.rules import document as policy_document
+from tenants.moderation.rules import static_checks
+from tenants.moderation.rules.decision import STRENGTH, Decision, Fired, compile_policy, decide, judged
 from tests.tenants.policy_world import category, document, evidence, rule
 
 ABUSE = rule("abuse", "categories.abuse.flagged", "review")
@@ -29,7 +31,7 @@ GOOD = {**BAD, "stance": "good", "algorithm": "sha256", "distance": 0}
 
 
 def of(*rules: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return policy_document.read(document(*rules, **more))
+    return policy_document.read_document(document(*rules, **more))
 
 
 def test_the_strongest_of_what_fired_is_decided() -> None:
@@ -154,14 +156,16 @@ def test_a_category_that_is_off_is_never_flagged() -> None:
     assert judged(off, rude)["categories"]["abuse"]["flagged"] is False
     # Its score is there for rules that ask for it.
     assert decide({**off, "rules": [rule("score", "categories.abuse.score > 0.9")]}, rude).rules == ("score",)
-    found = checking.check(off).warnings
+    found = static_checks.check_policy(off).warnings
     assert [(one.code, one.rule) for one in found] == [("category-off", "abuse"), ("category-off", "bad")]
     # A document of before there was this stays the document that it was.
-    assert "off" not in policy_document.read({"rules": []})
-    assert policy_document.read({"rules": [], "off": []}) == policy_document.read({"rules": []})
+    assert "off" not in policy_document.read_document({"rules": []})
+    assert policy_document.read_document({"rules": [], "off": []}) == policy_document.read_document(
+        {"rules": []}
+    )
     for nonsense in (["fun"], "hate", [1], [["hate"]], {"hate": True}):
         with pytest.raises(Invalid) as caught:
-            policy_document.read({"rules": [], "off": nonsense})
+            policy_document.read_document({"rules": [], "off": nonsense})
         assert caught.value.errors[0]["pointer"] == "/off"
 
 
@@ -272,8 +276,8 @@ def test_a_normal_form_has_every_field_and_reads_as_itself() -> None:
     normal = of(ABUSE)
     assert normal["rules"] == [{**ABUSE, "labels": [], "severity": 50, "stop": False}]
     assert (normal["on_failure"], normal["quarantine"], normal["second_opinion"]) == ("review", False, 0.0)
-    assert policy_document.read(normal) == normal
-    again = policy_document.read(json.loads(json.dumps(normal, sort_keys=True)))
+    assert policy_document.read_document(normal) == normal
+    again = policy_document.read_document(json.loads(json.dumps(normal, sort_keys=True)))
     assert policy_document.digest(again) == policy_document.digest(normal)
     assert policy_document.digest(of({**ABUSE, "when": "true"})) != policy_document.digest(normal)
 
@@ -342,7 +346,7 @@ WRONG: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("given_", "pointer"), WRONG)
 def test_a_wrong_document_is_refused_at_the_right_place(given_: Any, pointer: str) -> None:
     with pytest.raises(Invalid) as caught:
-        policy_document.read(given_)
+        policy_document.read_document(given_)
     assert pointer in [error["pointer"] for error in caught.value.errors]
 
 
@@ -350,29 +354,31 @@ def test_a_wrong_document_is_refused_at_the_right_place(given_: Any, pointer: st
 @given(st.dictionaries(st.sampled_from([*policy_document.FIELDS, "x"]), JSON, max_size=6) | JSON)
 @pytest.mark.slow
 def test_any_document_is_read_or_refused(given_: Any) -> None:
-    report = checking.check(given_, checking.Surroundings([], []))
+    report = static_checks.check_policy(given_, static_checks.Environment([], []))
     if not report.errors:
-        assert policy_document.read(given_) == report.document
+        assert policy_document.read_document(given_) == report.document
         json.dumps(report.document, allow_nan=False).encode()
         compile_policy(report.document).decide(evidence())
 
 
 # --- Static checks ----------------------------------------------------------------------------------------
 
-HERE = checking.Surroundings(
+HERE = static_checks.Environment(
     [
-        checking.Installed("abuse", ("abuse", "profanity")),
-        checking.Installed("c2pa"),
-        checking.Installed("declared"),
-        checking.Installed("fingerprints"),
-        checking.Installed("picture-safety", ("nudity",), "install crosslight[safety]"),
+        static_checks.InstalledDetector("abuse", ("abuse", "profanity")),
+        static_checks.InstalledDetector("c2pa"),
+        static_checks.InstalledDetector("declared"),
+        static_checks.InstalledDetector("fingerprints"),
+        static_checks.InstalledDetector("picture-safety", ("nudity",), "install crosslight[safety]"),
     ],
     ["my list"],
 )
 
 
 def codes(*rules: dict[str, Any], **more: Any) -> list[tuple[str, str]]:
-    return [(one.rule, one.code) for one in checking.check(document(*rules, **more), HERE).problems]
+    return [
+        (one.rule, one.code) for one in static_checks.check_policy(document(*rules, **more), HERE).problems
+    ]
 
 
 def test_a_sound_policy_has_no_problems() -> None:
@@ -411,7 +417,7 @@ def test_what_is_not_installed_or_not_there_is_told() -> None:
 
 
 def test_errors_name_their_rule_and_do_not_hide_warnings() -> None:
-    report = checking.check(
+    report = static_checks.check_policy(
         document({**ABUSE, "then": "ban"}, rule("odd", "false"), thresholds={"fun": 1}, extra=True), HERE
     )
     assert [(one.rule, one.pointer) for one in report.errors] == [
@@ -440,7 +446,7 @@ def test_there_are_starters_that_are_sound() -> None:
     found = starters.list_starters()
     assert [one.id for one in found] == ["clinic", "community", "marketplace", "newsroom"]
     for one in found:
-        report = checking.check(one.document)
+        report = static_checks.check_policy(one.document)
         assert report.problems == []
         assert one.title
         assert len(one.description) > 60

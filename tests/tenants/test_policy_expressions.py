@@ -13,12 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenants.moderation.expressions import patterns, solving
-from tenants.moderation.expressions.inspecting import MAX_STEPS
-from tenants.moderation.expressions.printing import show
-from tenants.moderation.expressions.programs import compiled
-from tenants.moderation.expressions.reading import MAX_DEPTH, MAX_LENGTH, read
-from tenants.moderation.expressions.tree import (
+from tenants.moderation.expressions import regex_cost, satisfiability
+from tenants.moderation.expressions.compiler import compiled
+from tenants.moderation.expressions.syntax import (
+    MAX_DEPTH,
+    MAX_LENGTH,
     Binary,
     Chain,
     Choice,
@@ -30,7 +29,10 @@ from tenants.moderation.expressions.tree import (
     Negate,
     Node,
     Not,
+    parse,
+    unparse,
 )
+from tenants.moderation.expressions.type_checker import MAX_STEPS
 from tenants.moderation.expressions.variables import VARIABLES, View
 from tests.conftest import ROOT
 
@@ -51,11 +53,11 @@ GOOD = (
 
 @pytest.mark.parametrize("text", GOOD)
 def test_what_is_printed_means_what_was_read(text: str) -> None:
-    tree = read(text)
-    assert read(show(tree)) == tree
+    tree = parse(text)
+    assert parse(unparse(tree)) == tree
     whole, _ = View([(name,) for name in VARIABLES]).of({"item": {"metadata": {"price": 120}}})
     context = cel.Context(whole)
-    assert outcome(text, context) == outcome(show(tree), context)
+    assert outcome(text, context) == outcome(unparse(tree), context)
 
 
 def outcome(text: str, context: Any) -> Any:
@@ -177,11 +179,11 @@ def trees() -> st.SearchStrategy[Node]:
 @settings(max_examples=300, deadline=None)
 @given(trees())
 def test_the_engine_reads_what_is_printed_as_we_do(tree: Node) -> None:
-    text = show(tree)
-    assert show(read(text)) == text
+    text = unparse(tree)
+    assert unparse(parse(text)) == text
     # What we read is what the engine takes, and prints no differently when read twice.
     context = cel.Context({"x": 1.5, "l": [1, 2]})
-    assert same(outcome(text, context), outcome(show(read(text)), context))
+    assert same(outcome(text, context), outcome(unparse(parse(text)), context))
 
 
 def same(one: Any, other: Any) -> bool:
@@ -190,7 +192,7 @@ def same(one: Any, other: Any) -> bool:
 
 def test_strings_reach_the_engine_unchanged() -> None:
     for value in ("\x00", "\n\r\t", '"', "\\", "é😀", "\u2028\ufeff", "\\n", "'", "{}", "\x7f"):
-        assert cel.compile(show(Literal(value))).execute({}) == value
+        assert cel.compile(unparse(Literal(value))).execute({}) == value
 
 
 # --- Cost -------------------------------------------------------------------------------------------------
@@ -266,7 +268,7 @@ def timed(found: Any, context: Any) -> float:
     ],
 )
 def test_patterns_compile_within_their_weight(pattern: str) -> None:
-    weight, program = patterns.weigh(pattern), cel.compile("''.matches(p)")
+    weight, program = regex_cost.weigh(pattern), cel.compile("''.matches(p)")
     context = cel.Context({"p": pattern})
     program.execute(context)
     took = []
@@ -284,7 +286,7 @@ def test_patterns_compile_within_their_weight(pattern: str) -> None:
 )  # fmt: skip
 def test_patterns_too_large_or_broken_are_refused(pattern: str) -> None:
     with pytest.raises(ExpressionError):
-        patterns.weigh(pattern)
+        regex_cost.weigh(pattern)
 
 
 def test_a_pattern_that_ruins_backtracking_does_not_here() -> None:
@@ -298,10 +300,10 @@ def test_a_pattern_that_ruins_backtracking_does_not_here() -> None:
 @given(st.text(alphabet="ab.*+?{}()[]|\\wdpLi^$1,9:&-", max_size=30))
 def test_any_pattern_is_weighed_or_refused(pattern: str) -> None:
     try:
-        weight = patterns.weigh(pattern)
+        weight = regex_cost.weigh(pattern)
     except ExpressionError:
         return
-    assert 0 < weight <= patterns.MAX_WEIGHT
+    assert 0 < weight <= regex_cost.MAX_WEIGHT
 
 
 # --- What can never be true -------------------------------------------------------------------------------
@@ -338,12 +340,12 @@ MAYBE = (
 
 @pytest.mark.parametrize("text", NEVER)
 def test_contradictions_are_found(text: str) -> None:
-    assert solving.never(compiled(text).tree)
+    assert satisfiability.never(compiled(text).tree)
 
 
 @pytest.mark.parametrize("text", MAYBE)
 def test_what_can_be_true_is_not_called_a_contradiction(text: str) -> None:
-    assert not solving.never(compiled(text).tree)
+    assert not satisfiability.never(compiled(text).tree)
 
 
 @settings(max_examples=400, deadline=None)
@@ -375,14 +377,14 @@ def test_nothing_that_can_happen_is_called_impossible(data: Any) -> None:
     values, _ = View(found.inspection.paths).of(given)
     values.get("categories", {}).get("abuse", {}).update({"flagged": data.draw(st.booleans())})
     holds = found.holds(cel.Context(values))
-    assert not (holds is True and solving.never(found.tree))
-    assert not (holds is False and solving.always(found.tree))
+    assert not (holds is True and satisfiability.never(found.tree))
+    assert not (holds is False and satisfiability.always(found.tree))
 
 
 def test_reading_needs_no_framework() -> None:
     """The decision is pure: it runs without Django, and the web process does not load torch for it."""
     code = (
-        "import sys, tenants.moderation.decision, tenants.moderation.checking;"
+        "import sys, tenants.moderation.rules.decision, tenants.moderation.rules.static_checks;"
         "print([m for m in ('django', 'torch', 'cv2', 'onnxruntime') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,9 +12,9 @@ from django.db.utils import IntegrityError
 
 from tenants.errors import Conflict, Invalid, NotFound
 from tenants.events.models import AuditEvent
-from tenants.moderation import activations, policies
-from tenants.moderation import policy_selectors as selectors
 from tenants.moderation.models import Policy, PolicyActivation, PolicyVersion, Record, ShadowDecision
+from tenants.moderation.policies import selectors
+from tenants.moderation.policies import services as policies
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.tenants.policy_world import category, document, evidence, new_audit, new_policy, rule
@@ -36,7 +36,7 @@ def force(sha256: str = SHA, **asked: Any) -> tuple[Any, ...] | None:
 
 
 def act(made: Policy, number: int, mode: str, **more: Any) -> PolicyActivation:
-    return activations.activate(policy_id=made.id, number=number, mode=mode, actor="key:x", **more)
+    return policies.activate(policy_id=made.id, number=number, mode=mode, actor="key:x", **more)
 
 
 # --- Versions ---------------------------------------------------------------------------------------------
@@ -118,16 +118,16 @@ def test_from_shadow_over_a_share_to_all_and_back(party: Party) -> None:
         assert seen == {(made.id, 1, "enforce"), (made.id, 2, "enforce")}
         act(made, 2, "enforce")
         assert force() == (made.id, 2, "enforce")
-        activations.roll_back(policy_id=made.id, actor="key:x")
+        policies.roll_back(policy_id=made.id, actor="key:x")
         assert force() == (made.id, 1, "enforce")
         now, named = selectors.activations_now()
         assert selectors.state_as_dict(now[made.id], named)["shadow"] == 2
-        activations.roll_back(policy_id=made.id)
+        policies.roll_back(policy_id=made.id)
         assert (force(), named_state(made)["shadow"]) == ((made.id, 1, "enforce"), None)
-        activations.roll_back(policy_id=made.id)
+        policies.roll_back(policy_id=made.id)
         assert force() == (made.id, 1, "shadow")
         with pytest.raises(Conflict):
-            activations.roll_back(policy_id=made.id)
+            policies.roll_back(policy_id=made.id)
 
 
 def named_state(made: Policy) -> dict[str, Any]:
@@ -171,13 +171,13 @@ def test_one_policy_decides_and_comes_back_when_its_successor_is_rolled_back(par
         }
         act(new, 1, "enforce")
         assert (force(), named_state(old)["mode"]) == ((new.id, 1, "enforce"), "off")
-        activations.roll_back(policy_id=new.id)
+        policies.roll_back(policy_id=new.id)
         assert (force(), named_state(new)["mode"]) == ((old.id, 1, "enforce"), "off")
         assert one_enforced()
 
 
 def one_enforced() -> bool:
-    return sum(row.enforced_id is not None for row in activations.newest().values()) <= 1
+    return sum(row.enforced_id is not None for row in policies.newest().values()) <= 1
 
 
 def test_taking_out_of_force_and_back(party: Party) -> None:
@@ -190,7 +190,7 @@ def test_taking_out_of_force_and_back(party: Party) -> None:
         assert (force(), named_state(made)["shadow"]) == ((made.id, 1, "enforce"), None)
         act(made, 1, "off")
         assert force() is None
-        activations.roll_back(policy_id=made.id)
+        policies.roll_back(policy_id=made.id)
         assert force() == (made.id, 1, "enforce")
         with pytest.raises(Conflict):
             act(made, 3, "off")
@@ -229,7 +229,7 @@ def test_wrong_activations_change_nothing(
             act(made, number, mode, ratio=ratio)
         assert not PolicyActivation.objects.exists()
         with pytest.raises(Conflict):
-            activations.roll_back(policy_id=made.id)
+            policies.roll_back(policy_id=made.id)
 
 
 def test_a_policy_about_some_modalities_decides_about_no_others(party: Party) -> None:
@@ -246,7 +246,7 @@ def test_every_change_is_on_the_record(party: Party) -> None:
         versions(made)
         first = act(made, 1, "enforce")
         act(made, 2, "enforce")
-        back = activations.roll_back(policy_id=made.id, actor="key:y")
+        back = policies.roll_back(policy_id=made.id, actor="key:y")
         lines = Record.objects.filter(kind__startswith="policy.").order_by("sequence")
         assert [(line.kind, line.actor) for line in lines] == [
             ("policy.activated", "key:x"),
@@ -311,7 +311,7 @@ def test_many_activations_at_once_leave_one_policy_enforced(party: Party) -> Non
             for step in range(4):
                 with tenant_scope(party.id):
                     if step == 3 and place % 3 == 0:
-                        activations.roll_back(policy_id=made[place % 3].id)
+                        policies.roll_back(policy_id=made[place % 3].id)
                     else:
                         act(made[place % 3], (place + step) % 3 + 1, "enforce", ratio=(0.3, 1.0)[step % 2])
         except Conflict:

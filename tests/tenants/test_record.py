@@ -14,8 +14,9 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import ProgrammingError, connection, transaction
 
-from tenants.moderation import record, sealing
+from tenants.moderation import record
 from tenants.moderation.models import Audit, Outcome, Record, RecordClock, Seal
+from tenants.moderation.record import seals as sealing
 from tenants.scope import tenant_scope
 
 APPENDED_ONLY = (

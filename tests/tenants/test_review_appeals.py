@@ -9,8 +9,9 @@ import pytest
 from django.utils import timezone
 
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
-from tenants.moderation import appeals, queue, reviews, strikes, undoing
+from tenants.moderation import reviews
 from tenants.moderation.models import Appeal, Audit, Outcome, Review
+from tenants.moderation.reviews import effects, queue
 from tenants.pipeline.care import erasure
 from tenants.scope import tenant_scope
 from tests.tenants.reviewing import ANN, BOB, CAROL, World, make_world
@@ -23,14 +24,14 @@ def world(party) -> World:
 
 def appeal(world: World, audit: Audit, reason: str = "It is art.") -> Appeal:
     with tenant_scope(world.id):
-        return appeals.open_appeal(audit_id=audit.id, reason=reason, actor="key:client")
+        return reviews.open_appeal(audit_id=audit.id, reason=reason, actor="key:client")
 
 
 def answer(
     world: World, opened: Appeal, decision: str, actor: str = BOB, **fields: Any
 ) -> tuple[Appeal, Outcome]:
     with tenant_scope(world.id):
-        return appeals.decide_appeal(
+        return reviews.decide_appeal(
             appeal_id=opened.id, decision=decision, reason="looked again", actor=actor, **fields
         )
 
@@ -41,7 +42,7 @@ def by_person(world: World, decision: str = "block", **fields: Any) -> Audit:
     flag = world.flags(audit)["rude"]
     with tenant_scope(world.id):
         queue.claim(review_id=flag.id, actor=ANN)
-        reviews.decide(review_id=flag.id, decision=decision, reason="because", actor=ANN)
+        reviews.decide_review(review_id=flag.id, decision=decision, reason="because", actor=ANN)
     return audit
 
 
@@ -52,7 +53,7 @@ def test_an_appeal_waits_in_the_queue_for_another_person(world) -> None:
         assert queue.claim_next(actor=ANN) is None
         for act in (
             lambda: queue.claim(review_id=opened.review_id, actor=ANN),
-            lambda: appeals.decide_appeal(
+            lambda: reviews.decide_appeal(
                 appeal_id=opened.id, decision="upheld", reason="I was right", actor=ANN
             ),
         ):
@@ -60,14 +61,14 @@ def test_an_appeal_waits_in_the_queue_for_another_person(world) -> None:
                 act()
         taken = queue.claim_next(actor=BOB)
         assert (taken.id, taken.kind, taken.reason) == (opened.review_id, "appeal", "It is art.")
-        assert [a.id for a in appeals.list_appeals(actor=BOB, state="open")] == [opened.id]
+        assert [a.id for a in reviews.list_appeals(actor=BOB, state="open")] == [opened.id]
     assert world.stands(audit)[0] == "block"
 
 
 def test_overturned_the_item_is_let_go_and_its_strike_with_it(world) -> None:
     audit = by_person(world, subject="bert")
     with tenant_scope(world.id):
-        assert strikes.count(subject="bert") == 1
+        assert effects.count_strikes(subject="bert") == 1
     decided, outcome = answer(world, appeal(world, audit), "overturned")
     assert (decided.state, outcome.decision, outcome.before, outcome.kind) == (
         "overturned",
@@ -78,7 +79,7 @@ def test_overturned_the_item_is_let_go_and_its_strike_with_it(world) -> None:
     assert decided.decided_at is not None
     assert world.stands(audit) == ("allow", [])
     with tenant_scope(world.id):
-        assert strikes.count(subject="bert") == 0
+        assert effects.count_strikes(subject="bert") == 0
     assert [line.kind for line in world.lines()] == ["review.decided", "appeal.opened", "appeal.decided"]
 
 
@@ -116,11 +117,11 @@ def test_an_appeal_is_decided_through_the_queue_as_well(world) -> None:
     with tenant_scope(world.id):
         queue.claim(review_id=opened.review_id, actor=BOB)
         with pytest.raises(Conflict, match="Somebody else"):
-            appeals.decide_appeal(appeal_id=opened.id, decision="upheld", reason="mine", actor=CAROL)
-        reviews.decide(review_id=opened.review_id, decision="allow", reason="art indeed", actor=BOB)
+            reviews.decide_appeal(appeal_id=opened.id, decision="upheld", reason="mine", actor=CAROL)
+        reviews.decide_review(review_id=opened.review_id, decision="allow", reason="art indeed", actor=BOB)
         assert Appeal.objects.get(pk=opened.pk).state == "overturned"
         with pytest.raises(Conflict, match="closed already"):
-            appeals.decide_appeal(appeal_id=opened.id, decision="upheld", reason="again", actor=CAROL)
+            reviews.decide_appeal(appeal_id=opened.id, decision="upheld", reason="again", actor=CAROL)
 
 
 def test_undoing_an_appeal_opens_it_again(world) -> None:
@@ -128,7 +129,7 @@ def test_undoing_an_appeal_opens_it_again(world) -> None:
     opened = appeal(world, audit)
     _, outcome = answer(world, opened, "overturned")
     with tenant_scope(world.id):
-        undoing.undo(outcome_id=outcome.id, actor=CAROL, reason="too quick")
+        reviews.undo_outcome(outcome_id=outcome.id, actor=CAROL, reason="too quick")
         back = Appeal.objects.get(pk=opened.pk)
     assert (back.state, back.decided_at) == ("open", None)
     assert world.stands(audit)[0] == "block"
@@ -143,7 +144,7 @@ def test_flags_that_are_decided_later_count_beside_an_appeal(world) -> None:
             audit=audit, asset_id=audit.item, rule="naked", due_at=timezone.now() + dt.timedelta(hours=1)
         )
         queue.claim(review_id=late.id, actor=CAROL)
-        reviews.decide(review_id=late.id, decision="block", reason="this too", actor=CAROL)
+        reviews.decide_review(review_id=late.id, decision="block", reason="this too", actor=CAROL)
     assert world.stands(audit)[0] == "block"
 
 
@@ -182,7 +183,7 @@ def test_what_cannot_be_appealed(world) -> None:
         assert Appeal.objects.count() == 1
         for nobody in (None, world.dataset.id):
             with pytest.raises(NotFound):
-                appeals.open_appeal(audit_id=nobody, reason="x", actor=ANN)
+                reviews.open_appeal(audit_id=nobody, reason="x", actor=ANN)
     for reason in ("", " ", "x" * 2001, "\0"):
         with pytest.raises(Invalid):
             appeal(world, decided, reason)

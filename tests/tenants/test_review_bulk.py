@@ -10,9 +10,12 @@ import pytest
 from django.utils import timezone
 
 from tenants.errors import Invalid, NotFound
-from tenants.moderation import bulk, queue, record, reviews, sealing, undoing
-from tenants.moderation.bulk import Filter
+from tenants.moderation import record, reviews
 from tenants.moderation.models import Outcome, Review
+from tenants.moderation.record import seals
+from tenants.moderation.reviews import bulk, queue
+from tenants.moderation.reviews import services as undoing
+from tenants.moderation.reviews.bulk import Filter
 from tenants.pipeline.care import erasure
 from tenants.scope import tenant_scope
 from tests.tenants.reviewing import ANN, BOB, World, make_world, seen
@@ -123,7 +126,7 @@ def test_appeals_and_second_opinions_want_a_look_of_their_own(party) -> None:
     flag = world.flag()
     with tenant_scope(world.id):
         queue.claim(review_id=flag.id, actor=BOB)
-        reviews.decide(review_id=flag.id, decision="allow", reason="ok", actor=BOB)
+        reviews.decide_review(review_id=flag.id, decision="allow", reason="ok", actor=BOB)
     assert states(world) == {"decided": 1, "open": 1}
     assert preview(world, rule="rude").count == 0
     assert apply(world, rule="rude").decided == 0
@@ -151,8 +154,8 @@ def test_a_large_batch_takes_several_calls_and_is_undone_as_a_whole(world, monke
         )
     kinds = [line.kind for line in world.lines()]
     assert kinds == [record.REVIEW_DECIDED] * 7 + [record.REVIEW_UNDONE] * 7
-    sealing.seal(world.id)
-    assert sealing.verify(world.id).ok
+    seals.seal(world.id)
+    assert seals.verify(world.id).ok
 
 
 def test_what_cannot_be_undone_any_more_is_named(world) -> None:

@@ -16,8 +16,10 @@ from tenants.accounts import keys, services
 from tenants.datasets.models import Asset, Dataset
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.jobs.models import Job
-from tenants.moderation import known, queue, record, reviews, sealing, second_opinions, strikes, undoing
+from tenants.moderation import known_content, record, reviews
 from tenants.moderation.models import HashEntry, Outcome, Review, Strike
+from tenants.moderation.record import seals
+from tenants.moderation.reviews import effects, queue
 from tenants.people.erasure import erase_user
 from tenants.pipeline.care import erasure, subject_erasure
 from tenants.scope import tenant_scope
@@ -34,7 +36,7 @@ def decide(world: World, flag: Review, decision: str, actor: str = ANN, **fields
     """Claim and decide."""
     with tenant_scope(world.id):
         queue.claim(review_id=flag.id, actor=actor)
-        return reviews.decide(
+        return reviews.decide_review(
             review_id=flag.id,
             decision=decision,
             reason=fields.pop("reason", "because"),
@@ -45,7 +47,7 @@ def decide(world: World, flag: Review, decision: str, actor: str = ANN, **fields
 
 def undo(world: World, outcome: Outcome, actor: str = ANN) -> Outcome:
     with tenant_scope(world.id):
-        return undoing.undo(outcome_id=outcome.id, actor=actor, reason="a mistake")
+        return reviews.undo_outcome(outcome_id=outcome.id, actor=actor, reason="a mistake")
 
 
 def again(world: World, flag: Review) -> Review:
@@ -134,7 +136,7 @@ def test_orders_page_without_gaps(world) -> None:
             whole, paged, page = list(rows), [], list(rows[:5])
             while page:
                 paged += page
-                page = list(queue.following(rows, order, page[-1])[:5])
+                page = list(queue.rows_after(rows, order, page[-1])[:5])
             assert len(whole) == 12
             assert paged == whole
 
@@ -197,7 +199,7 @@ def test_a_lease_that_ran_out_is_anybodys(world) -> None:
         assert queue.claim(review_id=first.id, actor=BOB).claimed_by == BOB
         assert queue.claim_next(actor=CAROL).id == second.id
         with pytest.raises(Conflict, match="Somebody else"):
-            reviews.decide(review_id=first.id, decision="allow", reason="late", actor=ANN)
+            reviews.decide_review(review_id=first.id, decision="allow", reason="late", actor=ANN)
 
 
 def test_two_who_ask_at_once_get_different_flags(world) -> None:
@@ -265,8 +267,8 @@ def test_a_decision_closes_its_flag_and_shows_on_the_item(world) -> None:
         "allow",
         ANN,
     )
-    sealing.seal(world.id)
-    assert sealing.verify(world.id).ok
+    seals.seal(world.id)
+    assert seals.verify(world.id).ok
 
 
 def test_an_item_with_two_flags_is_held_until_nobody_asks_for_more(world) -> None:
@@ -304,7 +306,7 @@ def test_without_a_claim_that_stands_nothing_is_decided(world) -> None:
     def refused(match: str, actor: str = ANN) -> None:
         before = len(world.lines())
         with tenant_scope(world.id), pytest.raises(Conflict, match=match):
-            reviews.decide(review_id=flag.id, decision="allow", reason="because", actor=actor)
+            reviews.decide_review(review_id=flag.id, decision="allow", reason="because", actor=actor)
         with tenant_scope(world.id):
             assert not Outcome.objects.filter(review=flag.id).exists()
         assert len(world.lines()) == before
@@ -323,7 +325,7 @@ def test_a_flag_is_decided_once(world) -> None:
     decide(world, flag, "allow")
     with tenant_scope(world.id):
         for act in (
-            lambda: reviews.decide(review_id=flag.id, decision="block", reason="again", actor=ANN),
+            lambda: reviews.decide_review(review_id=flag.id, decision="block", reason="again", actor=ANN),
             lambda: queue.claim(review_id=flag.id, actor=ANN),
             lambda: queue.release(review_id=flag.id, actor=ANN),
         ):
@@ -345,7 +347,9 @@ def test_of_many_decisions_at_once_one_is_kept(world) -> None:
             with tenant_scope(world.id):
                 decision = ("allow", "block")[place % 2]
                 kept.append(
-                    reviews.decide(review_id=flag.id, decision=decision, reason="race", actor=ANN).decision
+                    reviews.decide_review(
+                        review_id=flag.id, decision=decision, reason="race", actor=ANN
+                    ).decision
                 )
         except Conflict:
             pass
@@ -369,7 +373,9 @@ def test_two_flags_of_one_item_decided_at_once_leave_the_strongest(world) -> Non
                     queue.claim(review_id=flags[name].id, actor=ANN)
                 begin.wait()
                 with tenant_scope(world.id):
-                    reviews.decide(review_id=flags[name].id, decision=decision, reason="race", actor=ANN)
+                    reviews.decide_review(
+                        review_id=flags[name].id, decision=decision, reason="race", actor=ANN
+                    )
             finally:
                 connection.close()
 
@@ -442,7 +448,7 @@ def test_what_the_reviewer_may_not_read_is_absent(world, stranger) -> None:
             with pytest.raises(NotFound):
                 act(review_id=flag.id, actor=ANN)
         with pytest.raises(NotFound):
-            reviews.decide(review_id=flag.id, decision="allow", reason="because", actor=ANN)
+            reviews.decide_review(review_id=flag.id, decision="allow", reason="because", actor=ANN)
     with tenant_scope(stranger.id), pytest.raises(NotFound):
         queue.get_review(review_id=flag.id, actor=ANN)
 
@@ -456,7 +462,7 @@ def test_an_erased_item_takes_its_flags_and_leaves_its_outcomes(world) -> None:
         assert not Review.objects.filter(audit=audit).exists()
         assert Outcome.objects.filter(pk=outcome.pk).exists()
         with pytest.raises(NotFound):
-            reviews.decide(review_id=flags["naked"].id, decision="allow", reason="because", actor=ANN)
+            reviews.decide_review(review_id=flags["naked"].id, decision="allow", reason="because", actor=ANN)
     with pytest.raises(Conflict, match="erased"):
         undo(world, outcome)
 
@@ -545,20 +551,22 @@ def test_a_blocked_item_is_listed_so_that_its_copies_are_found_and_taken_off_wit
         sha256 = Asset.objects.get(pk=flag.asset_id).blob.sha256
         entry = HashEntry.objects.get(item=outcome.copies, algorithm="sha256")
         assert (entry.hash_list.name, bytes(entry.content).hex()) == ("Blocked", sha256)
-        assert [m["entry"] for m in known.match(fingerprints={}, sha256=sha256)] == [str(outcome.copies)]
+        assert [m["entry"] for m in known_content.match(fingerprints={}, sha256=sha256)] == [
+            str(outcome.copies)
+        ]
         job = Job.objects.get(kind="match_again")
         assert (job.state, job.arguments["item"]) == ("queued", str(outcome.copies))
     undo(world, outcome)
     with tenant_scope(world.id):
         assert not HashEntry.objects.exists()
-        assert known.match(fingerprints={}, sha256=sha256) == []
+        assert known_content.match(fingerprints={}, sha256=sha256) == []
 
 
 def test_a_list_that_is_not_there_decides_nothing(world, stranger) -> None:
     with tenant_scope(stranger.id):
-        theirs = known.create_list(name="theirs", stance="bad")
+        theirs = known_content.create_list(name="theirs", stance="bad")
     with tenant_scope(world.id):
-        good = known.create_list(name="good", stance="good")
+        good = known_content.create_list(name="good", stance="good")
     audit = world.audit(["rude"])
     flag = world.flags(audit)["rude"]
     for listed, refusal in ((theirs.id, NotFound), (good.id, Invalid)):
@@ -572,7 +580,7 @@ def test_a_list_that_is_not_there_decides_nothing(world, stranger) -> None:
 
 def strikes_of(world: World, subject: str = "bert") -> int:
     with tenant_scope(world.id):
-        return strikes.count(subject=subject)
+        return effects.count_strikes(subject=subject)
 
 
 def test_a_block_is_a_strike_until_it_is_taken_back(world) -> None:
@@ -597,7 +605,7 @@ def test_strikes_expire_as_the_policy_says(party) -> None:
         strike = Strike.objects.get()
         assert round((strike.expires_at - timezone.now()) / dt.timedelta(days=1), 2) == 7
         # Counting the same audit again changes nothing.
-        strikes.add(audit=audit, subject="bert", rule="rude")
+        effects.add_strike(audit=audit, subject="bert", rule="rude")
         assert Strike.objects.count() == 1
         Strike.objects.update(expires_at=timezone.now() - dt.timedelta(seconds=1))
     assert strikes_of(world) == 0
@@ -608,9 +616,9 @@ def test_a_senders_strikes_can_be_forgotten(world) -> None:
     for audit in audits:
         decide(world, world.flags(audit)["rude"], "block")
     with tenant_scope(world.id):
-        assert strikes.erase(subject="") == 0
-        assert strikes.erase_items([audits[0].item]) == 1
-        assert strikes.erase(subject="bert") == 1
+        assert effects.erase_strikes_of(subject="") == 0
+        assert effects.erase_strikes_about([audits[0].item]) == 1
+        assert effects.erase_strikes_of(subject="bert") == 1
         assert list(Strike.objects.values_list("subject", flat=True)) == ["cleo"]
 
 
@@ -620,14 +628,14 @@ def test_a_persons_strikes_go_with_all_that_they_sent_and_not_with_one_asset(wor
         decide(world, world.flags(audit)["rude"], "block")
     with tenant_scope(world.id):
         erasure.erase_asset(asset_id=audits[0].item)
-        assert strikes.count(subject="bert") == 2
+        assert effects.count_strikes(subject="bert") == 2
         criteria = subject_erasure.check_criteria(external_ids=["bert-1"])
         receipt, job = subject_erasure.request_erasure(criteria=criteria)
     run_job(str(job.id), str(world.id))
     with tenant_scope(world.id):
         receipt.refresh_from_db()
         assert (receipt.verified, receipt.removed["rows"]["strike"]) == (True, 1)
-        assert strikes.count(subject="bert") == 1
+        assert effects.count_strikes(subject="bert") == 1
 
 
 # --- Second opinions ---
@@ -708,12 +716,12 @@ def test_what_builds_upon_a_decision_is_undone_first(doubted) -> None:
 
 def test_the_sample_is_stable_and_of_the_wanted_size() -> None:
     ids = [uuid.UUID(int=n * 0x9E3779B97F4A7C15) for n in range(1, 2001)]
-    drawn = [i for i in ids if second_opinions.is_sampled(i, 0.2)]
+    drawn = [i for i in ids if queue.is_sampled(i, 0.2)]
     assert 320 < len(drawn) < 480
-    assert drawn == [i for i in ids if second_opinions.is_sampled(i, 0.2)]
-    assert set(drawn) <= {i for i in ids if second_opinions.is_sampled(i, 0.5)}
-    assert not any(second_opinions.is_sampled(i, 0.0) for i in ids)
-    assert all(second_opinions.is_sampled(i, 1.0) for i in ids)
+    assert drawn == [i for i in ids if queue.is_sampled(i, 0.2)]
+    assert set(drawn) <= {i for i in ids if queue.is_sampled(i, 0.5)}
+    assert not any(queue.is_sampled(i, 0.0) for i in ids)
+    assert all(queue.is_sampled(i, 1.0) for i in ids)
 
 
 def test_a_key_is_also_the_person_who_made_it(doubted) -> None:
@@ -735,14 +743,14 @@ def test_a_person_who_is_erased_leaves_a_pseudonym_and_a_record_that_fits(doubte
     person = services.create_user(email=f"{uuid.uuid4().hex}@people.example", password=uuid.uuid4().hex)
     flag = doubted.flag()
     outcome = decide(doubted, flag, "block", str(person.pk))
-    sealing.seal(doubted.id)
+    seals.seal(doubted.id)
     counts = erase_user(user=person)
     assert (counts["review_outcome"], counts["review"]) == (1, 1)
     with tenant_scope(doubted.id):
         kept = Outcome.objects.get(pk=outcome.pk)
     assert kept.reviewer.startswith("erased-")
     assert (again(doubted, flag).claimed_by, kept.reason) == (kept.reviewer, "because")
-    assert sealing.verify(doubted.id).ok
+    assert seals.verify(doubted.id).ok
 
 
 def test_versions_of_the_policy_decide_for_their_own_audits(doubted) -> None:

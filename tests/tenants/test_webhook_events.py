@@ -15,7 +15,7 @@ from tenants.events import endpoints, quota_watch
 from tenants.events.models import Webhook, WebhookEvent
 from tenants.jobs import services as jobs
 from tenants.learning.services import finish_training
-from tenants.moderation import appeals, reviews, undoing
+from tenants.moderation import reviews
 from tenants.pipeline.assets.services import add_asset, delete_asset
 from tenants.scope import tenant_scope
 from tests.conftest import Party
@@ -42,8 +42,10 @@ def test_reviews(party: Party, listening: Webhook) -> None:
     review = world.flags(audit)["rude"]
     with tenant_scope(party.id):
         reviews.queue.claim(review_id=review.id, actor=ANN)
-        outcome = reviews.decide(review_id=review.id, decision="block", reason="Secret words.", actor=ANN)
-        undoing.undo(outcome_id=outcome.id, actor=ANN, reason="Secret words.")
+        outcome = reviews.decide_review(
+            review_id=review.id, decision="block", reason="Secret words.", actor=ANN
+        )
+        reviews.undo_outcome(outcome_id=outcome.id, actor=ANN, reason="Secret words.")
     about = {
         "review": str(review.id),
         "audit": str(audit.id),
@@ -75,7 +77,7 @@ def test_an_appeal_is_a_review(party: Party, listening: Webhook) -> None:
     world = make_world(party)
     audit = world.audit(("known",))
     with tenant_scope(party.id):
-        appeals.open_appeal(audit_id=audit.id, reason="Please.", actor=BOB)
+        reviews.open_appeal(audit_id=audit.id, reason="Please.", actor=BOB)
     assert [data["kind"] for name, data in told(party) if name == "review.opened"] == ["appeal"]
 
 

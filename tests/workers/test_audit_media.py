@@ -15,7 +15,7 @@ from PIL import Image
 from standalone.config import DEMO_FILES
 from tenants.errors import Invalid, UnsupportedMedia
 from tenants.jobs.models import Job
-from tenants.moderation import activations, policies
+from tenants.moderation import policies
 from tenants.moderation.models import Audit, Evidence
 from tenants.pipeline.assets import uploads
 from tenants.pipeline.audits import audit_requests
@@ -34,7 +34,7 @@ def audited(party):
     """Audit this content under a policy without rules: what comes out is only what could not be looked at."""
     with tenant_scope(party.id):
         policy, version = policies.create_policy(name="p", document={"rules": []})
-        activations.activate(policy_id=policy.id, number=version.number, mode="enforce")
+        policies.activate(policy_id=policy.id, number=version.number, mode="enforce")
 
     def audit(content: bytes) -> tuple[Audit, dict[str, Any]]:
         upload = uploads.check_upload(io.BytesIO(content), "")

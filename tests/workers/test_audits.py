@@ -18,7 +18,8 @@ from tenants.datasets.services import create_dataset
 from tenants.errors import Invalid, NotFound
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.moderation import activations, evidence, policies, selectors
+from tenants.moderation import policies
+from tenants.moderation.audits import evidence, selectors
 from tenants.moderation.models import Audit, AuditRequest, Evidence, Record, Review, Strike
 from tenants.pipeline.assets import services, uploads
 from tenants.pipeline.audits import audit_requests, auditing
@@ -58,7 +59,7 @@ def enforce(party):
                 name=f"p-{uuid.uuid4().hex[:6]}",
                 document={"rules": list(rules), "audit_uploads": True, **document},
             )
-            activations.activate(policy_id=policy.id, number=1, mode=mode, ratio=ratio)
+            policies.activate(policy_id=policy.id, number=1, mode=mode, ratio=ratio)
             return policy
 
     return put
@@ -128,7 +129,7 @@ def test_without_a_policy_an_audit_tells_and_does_nothing(party) -> None:
     asked = ask(party, upload=text("You are all wonderful people"))
     assert finish(party, asked.job).state == "succeeded"
     with tenant_scope(party.id):
-        shown = selectors.as_dict(selectors.get_request(asked.request.id))
+        shown = selectors.audit_as_dict(selectors.get_request(asked.request.id))
         assert (shown["state"], shown["decision"], shown["mode"]) == ("done", "allow", "off")
         assert shown["categories"]["nudity"] == {
             **shown["categories"]["nudity"],
@@ -148,7 +149,7 @@ def test_without_a_policy_a_file_that_cannot_be_read_is_let_be(party) -> None:
     asked = ask(party, upload=uploads.check_upload(io.BytesIO(jpeg(7, 300)[:500]), ""))
     assert finish(party, asked.job).result["decision"] == "allow"
     with tenant_scope(party.id):
-        shown = selectors.as_dict(Audit.objects.get())
+        shown = selectors.audit_as_dict(Audit.objects.get())
         assert (shown["mode"], shown["decision"], shown["rules_fired"]) == ("off", "allow", [])
         assert shown["severity"] == 0
         assert "decoding" in shown["could_not_look"]
@@ -172,7 +173,7 @@ def test_what_declares_itself_generated_is_labelled_by_a_starter(party, dataset,
     with tenant_scope(party.id):
         document = {"detectors": ["c2pa", "declared"]}
         policy, _ = policies.create_policy(name=starter, starter=starter, document=document)
-        activations.activate(policy_id=policy.id, number=1, mode="enforce")
+        policies.activate(policy_id=policy.id, number=1, mode="enforce")
 
     def audited(content: bytes) -> tuple[str, list[str], list[str]]:
         added = add(party, dataset, file=io.BytesIO(content))
@@ -201,7 +202,7 @@ def test_a_declared_generator_is_found_and_labelled(party, dataset, enforce) -> 
     assert (asset.moderation, asset.labels) == ("label", ["ai-generated"])
     with tenant_scope(party.id):
         audit = Audit.objects.get()
-        shown = selectors.as_dict(audit)
+        shown = selectors.audit_as_dict(audit)
     assert (audit.decision, audit.verdict, audit.rules) == ("label", "likely_synthetic", ["ai"])
     assert shown["authenticity"]["tier"] == "declared"
     assert shown["authenticity"]["probability"] is None
@@ -441,7 +442,7 @@ def test_evidence_of_what_is_no_asset_goes_when_its_time_is_over(party, enforce,
         # A person has still to look at the other one.
         assert Evidence.objects.get().document["item"]["subject"] == "unsure"
         erased = Audit.objects.get(decision="allow")
-        assert selectors.as_dict(erased)["evidence"] == "erased"
+        assert selectors.audit_as_dict(erased)["evidence"] == "erased"
 
 
 def test_erasing_an_asset_takes_the_evidence_and_leaves_the_decision(party, dataset, enforce) -> None:
@@ -455,7 +456,7 @@ def test_erasing_an_asset_takes_the_evidence_and_leaves_the_decision(party, data
         assert not Evidence.objects.exists()
         assert not Review.objects.exists()
         assert not AuditRequest.objects.exists()
-        shown = selectors.as_dict(Audit.objects.get())
+        shown = selectors.audit_as_dict(Audit.objects.get())
     assert (shown["decision"], shown["evidence"]) == ("review", "erased")
     assert "words" not in shown
 

@@ -13,8 +13,9 @@ from django.utils import timezone
 from tenants.errors import Conflict
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.moderation import backtests, policies
+from tenants.moderation import policies
 from tenants.moderation.models import Backtest, Evidence, PolicyVersion
+from tenants.moderation.policies import backtests
 from tenants.scope import tenant_scope
 from tests.tenants.policy_world import category, document, evidence, new_audit, new_policy, rule
 from workers.base import run_job

@@ -15,7 +15,7 @@ from tenants.datasets.models import Asset, ImportRow
 from tenants.datasets.services import create_dataset, update_dataset
 from tenants.errors import Conflict, NotFound
 from tenants.jobs.models import Job
-from tenants.moderation import selectors
+from tenants.moderation.audits import selectors
 from tenants.moderation.models import Audit
 from tenants.pipeline.assets import services
 from tenants.pipeline.assets.uploads import check_upload
@@ -338,5 +338,5 @@ def test_an_audit_reads_every_caption(party, dataset) -> None:
         asked = audit_requests.request_audit(asset_id=asset.id)
     run_job(str(asked.job.id), str(party.id))
     with tenant_scope(party.id):
-        shown = selectors.as_dict(Audit.objects.get(pk=asked.request.id))
+        shown = selectors.audit_as_dict(Audit.objects.get(pk=asked.request.id))
     assert shown["categories"]["personal_data"]["flagged"], shown["categories"]

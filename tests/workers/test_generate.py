@@ -24,7 +24,7 @@ from tenants.generation.models import Generation, GenerationOutput
 from tenants.generation.validation import GenerationSpec
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.moderation import activations, policies
+from tenants.moderation import policies
 from tenants.moderation.models import Audit, AuditRequest, Evidence, Record, Review
 from tenants.pipeline.assets.services import delete_dataset, update_asset
 from tenants.pipeline.audits import auditing
@@ -62,7 +62,7 @@ def enforce(party):
             policy, _ = policies.create_policy(
                 name=f"p-{uuid.uuid4().hex[:6]}", document={"rules": list(rules), **document}
             )
-            activations.activate(policy_id=policy.id, number=1, mode=mode, ratio=1.0)
+            policies.activate(policy_id=policy.id, number=1, mode=mode, ratio=1.0)
 
     return put
 
@@ -313,7 +313,7 @@ def test_where_everything_is_kept_out_the_quota_comes_back(party, enforce, told)
     assert told() == ["generation.failed"]
     nothing_is_left(party)
     with tenant_scope(party.id):
-        activations.activate(policy_id=policies.in_force().policy_id, number=1, mode="off")
+        policies.activate(policy_id=policies.in_force().policy_id, number=1, mode="off")
         row, job = services.retry(generation_id=row.id)
     assert run(party, job).state == "succeeded"
     assert [one.decision for one in fresh(party, row)[1]] == [""]

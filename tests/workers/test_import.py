@@ -23,7 +23,7 @@ from tenants.datasets.scanning import Infected
 from tenants.jobs import selectors
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.moderation import activations, policies
+from tenants.moderation import policies
 from tenants.pipeline.assets import bulk, services
 from tenants.pipeline.assets.uploads import check_upload
 from tenants.pipeline.transfer import import_batches, import_job, import_receipts, imports
@@ -429,7 +429,7 @@ def test_the_audits_that_an_import_asks_for_are_its_parts(party, dataset, start,
     with tenant_scope(party.id):
         document = {"rules": [], "audit_uploads": True}
         policy, _ = policies.create_policy(name="p", document=document)
-        activations.activate(policy_id=policy.id, number=1, mode="enforce", ratio=1.0)
+        policies.activate(policy_id=policy.id, number=1, mode="enforce", ratio=1.0)
     job = run(start("text,external_id\nred,1\nblue,2\n", "notes.csv"))
     with tenant_scope(party.id):
         assert [part.kind for part in selectors.children(job.id)] == ["audit_item"] * 2

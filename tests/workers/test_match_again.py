@@ -12,7 +12,7 @@ from django.utils import timezone
 from tenants.datasets.models import Asset
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.moderation import known, record
+from tenants.moderation import known_content, record
 from tenants.moderation.models import Audit, Evidence, HashEntry, Record
 from tenants.pipeline.audits import rescan
 from tenants.scope import tenant_scope
@@ -39,7 +39,7 @@ def audited(world: World, bits: int) -> Audit:
 
 def block_copies(world: World, audit: Audit) -> Job:
     with tenant_scope(world.id):
-        known.add_asset_copies(asset_id=audit.item, list_id=None, note="x", actor=ANN)
+        known_content.add_asset_copies(asset_id=audit.item, list_id=None, note="x", actor=ANN)
         return Job.objects.get(kind="match_again", state="queued")
 
 
@@ -126,7 +126,7 @@ def test_one_whose_item_is_off_the_list_stops(world: World) -> None:
     origin, copy = audited(world, 0), audited(world, 1)
     job = block_copies(world, origin)
     with tenant_scope(world.id):
-        known.remove_item(item_id=HashEntry.objects.first().item)
+        known_content.remove_item(item_id=HashEntry.objects.first().item)
     done = run(world, job)
     assert (done.state, done.result["blocked"]) == ("succeeded", 0)
     assert shown(world, copy) == ["allow"]
@@ -158,11 +158,11 @@ def test_an_undone_listing_lets_its_copies_go_but_not_what_was_decided_since(wor
     with tenant_scope(world.id):
         record.append(kind="audit", audit=newer.id, item=newer.item, decision="block")
         item = Record.objects.filter(kind="copy.blocked").first().subject
-        known.remove_item(item_id=item, actor=ANN, release=True)
+        known_content.remove_item(item_id=item, actor=ANN, release=True)
         job = Job.objects.get(kind="match_again", state="queued")
     done = run(world, job)
     assert (done.state, done.result["released"]) == ("succeeded", 1)
     assert shown(world, copy, blocked_since) == ["allow", "block"]
     with tenant_scope(world.id):
-        known.remove_item(item_id=item, actor=ANN, release=True)
+        known_content.remove_item(item_id=item, actor=ANN, release=True)
         assert not Job.objects.filter(kind="match_again", state="queued").exists()

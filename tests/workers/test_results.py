@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from tenants.jobs.kinds import names
-from tenants.moderation import known
+from tenants.moderation import known_content
 from tenants.retrieval.index import lifecycle
 from tenants.retrieval.model_routing import routing
 from tenants.scope import tenant_scope
@@ -296,7 +296,7 @@ def _(place: Place) -> None:
     prints = {"pdq": "d8f8f0cce0f4a84f06370a22038f63f0b36e2ed596621e1d33e6b39c4e9c9b22", "pdq_quality": 90}
     bad, copy = (audits.audit([], evidence=seen(fingerprints={**prints, "pdq_turned": []})) for _ in range(2))
     with tenant_scope(place.party.id):
-        known.add_asset_copies(asset_id=bad.item, list_id=None, note="", actor="")
+        known_content.add_asset_copies(asset_id=bad.item, list_id=None, note="", actor="")
     job = place.run(place.get("/jobs?kind=match_again")["results"][0]["id"])
     assert job["result"]["blocked"] == 1
     assert place.get(f"/assets/{copy.item}")["moderation"] == "block"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from tenants.moderation import known
+from tenants.moderation import known_content
 from tenants.moderation.models import SharedHashEntry, SharedHashList
 from tenants.scope import tenant_scope
 
@@ -32,7 +32,7 @@ def write(folder: Path, content: str) -> Path:
 
 def matches(party: Any, hashed: str) -> list[tuple[str, bool, str]]:
     with tenant_scope(party.id):
-        found = known.match(fingerprints={"pdq": hashed, "pdq_quality": 90}, sha256="")
+        found = known_content.match(fingerprints={"pdq": hashed, "pdq_quality": 90}, sha256="")
         return [(one["name"], one["shared"], one["stance"]) for one in found]
 
 

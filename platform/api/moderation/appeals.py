@@ -18,7 +18,9 @@ from api.moderation.reviews import REASON, Moderating, id_in, labels
 from api.paging import read_choice, read_page, refuse_unknown
 from api.paths import read_id
 from api.schema import IDEMPOTENCY, PAGING, choice
-from tenants.moderation import appeals, models, review_serializers, reviews, shapes
+from tenants.moderation import models, reviews, shapes
+from tenants.moderation.reviews import serializers as review_serializers
+from tenants.moderation.reviews.serializers import appeal_as_dict
 from tenants.scope import tenant_scope
 
 
@@ -29,7 +31,7 @@ class NewAppeal(Body):
 
 class AppealDecision(Body):
     decision = serializers.ChoiceField(
-        appeals.DECISIONS,
+        reviews.APPEAL_DECISIONS,
         help_text="`upheld`, `overturned` (the item is allowed), or what becomes of the item.",
     )
     reason = Text(**REASON)
@@ -51,8 +53,8 @@ class Appeals(Moderating):
         refuse_unknown(query, "state", "audit")
         page, state = read_page(query), read_choice(query, "state", models.Appeal.State.values)
         with tenant_scope(self.tenant_id):
-            rows = appeals.list_appeals(actor=self.actor, state=state, audit_id=id_in(query, "audit"))
-            return Response(page.of(rows, appeals.as_dict))
+            rows = reviews.list_appeals(actor=self.actor, state=state, audit_id=id_in(query, "audit"))
+            return Response(page.of(rows, appeal_as_dict))
 
     @extend_schema(
         summary="Appeal against a decision",
@@ -67,21 +69,21 @@ class Appeals(Moderating):
         return Once(request, fields).run(lambda: self._open(fields)).response()
 
     def _open(self, fields: dict[str, Any]) -> Answer:
-        appeal = appeals.open_appeal(
+        appeal = reviews.open_appeal(
             audit_id=read_id(fields["audit"]), reason=fields["reason"], actor=self.actor
         )
-        return Answer.of(201, appeals.as_dict(appeal), {"Location": f"/api/v1/appeals/{appeal.id}"})
+        return Answer.of(201, appeal_as_dict(appeal), {"Location": f"/api/v1/appeals/{appeal.id}"})
 
 
 class ExistingAppeal(Moderating):
     def find(self, appeal_id: uuid.UUID | None) -> models.Appeal:
-        return appeals.get_appeal(appeal_id=appeal_id, actor=self.actor)
+        return reviews.get_appeal(appeal_id=appeal_id, actor=self.actor)
 
 
 class OneAppeal(ExistingAppeal):
     @extend_schema(summary="An appeal", responses=shapes.Appeal)
     def get(self, request: Request, appeal_id: uuid.UUID) -> Response:
-        return Response(appeals.as_dict(self.found))
+        return Response(appeal_as_dict(self.found))
 
 
 class DecideAppeal(ExistingAppeal):
@@ -101,7 +103,7 @@ class DecideAppeal(ExistingAppeal):
         return Once(request, fields).run(lambda: self._decide(appeal_id, fields)).response()
 
     def _decide(self, appeal_id: uuid.UUID, fields: dict[str, Any]) -> Answer:
-        appeal, outcome = appeals.decide_appeal(appeal_id=appeal_id, actor=self.actor, **fields)
+        appeal, outcome = reviews.decide_appeal(appeal_id=appeal_id, actor=self.actor, **fields)
         return Answer.of(
-            200, {**appeals.as_dict(appeal), "outcome": review_serializers.outcome_as_dict(outcome)}
+            200, {**appeal_as_dict(appeal), "outcome": review_serializers.outcome_as_dict(outcome)}
         )

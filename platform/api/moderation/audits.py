@@ -28,7 +28,8 @@ from tenants.datasets.resumable import file_of
 from tenants.errors import Invalid
 from tenants.generation.selectors import made_by_mark
 from tenants.jobs import selectors as jobs
-from tenants.moderation import selectors, shapes
+from tenants.moderation import shapes
+from tenants.moderation.audits import selectors
 from tenants.pipeline.assets import uploads
 from tenants.pipeline.audits import audit_requests, examining
 from tenants.scope import tenant_scope
@@ -135,7 +136,7 @@ class Audits(Resource):
         if job is None:
             return answer
         with tenant_scope(self.tenant_id):
-            audit = selectors.as_dict(selectors.get_request(self.asked.request.id))
+            audit = selectors.audit_as_dict(selectors.get_request(self.asked.request.id))
         headers = {**location(job.id), "Preference-Applied": f"wait={seconds}"}
         return once.replace(Answer.of(200, {"audit": audit, "job": jobs.as_dict(job)}, headers))
 
@@ -144,7 +145,7 @@ class OneAudit(Resource):
     scopes = {"GET": MODERATE}
 
     def find(self, audit_id: uuid.UUID | None) -> dict[str, Any]:
-        shape = selectors.as_dict(selectors.get_request(audit_id))
+        shape = selectors.audit_as_dict(selectors.get_request(audit_id))
         made = made_by_mark(shape.get("provenance", {}).get("watermark", {}))
         return shape if made is None else {**shape, "generation": str(made)}
 

@@ -9,9 +9,9 @@ from rest_framework import serializers
 
 from api.fields import Body, Flag, Number
 from ml.auditing.fusion import CATEGORIES
-from tenants.moderation import policy_document as policies
-from tenants.moderation.expressions.reading import MAX_LENGTH
+from tenants.moderation.expressions.syntax import MAX_LENGTH
 from tenants.moderation.expressions.variables import MODALITIES
+from tenants.moderation.rules import document as policies
 
 _TEXT = {"type": "string", "minLength": 1}
 _RULE = {

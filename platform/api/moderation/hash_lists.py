@@ -25,10 +25,9 @@ from tenants.accounts.permissions import MODERATE, READ
 from tenants.datasets.resumable import file_of
 from tenants.errors import Invalid, NotFound
 from tenants.jobs import selectors as jobs
-from tenants.moderation import known, shapes
-from tenants.moderation import known_selectors as selectors
-from tenants.moderation.models import HashList
-from tenants.moderation.models.known import Stance
+from tenants.moderation import known_content, shapes
+from tenants.moderation.known_content import selectors
+from tenants.moderation.models import HashList, Stance
 from tenants.pipeline.assets import uploads
 from tenants.pipeline.audits import fingerprinting
 from tenants.scope import tenant_scope
@@ -62,18 +61,18 @@ class MatchForm(serializers.Serializer):
 
 
 class NewList(Body):
-    name = Text(max_length=known.MAX_NAME)
+    name = Text(max_length=known_content.MAX_NAME)
     stance = serializers.ChoiceField(Stance.values)
-    description = Text(required=False, allow_blank=True, max_length=known.MAX_DESCRIPTION)
+    description = Text(required=False, allow_blank=True, max_length=known_content.MAX_DESCRIPTION)
 
 
 class Hash(Body):
-    algorithm = serializers.ChoiceField(known.RAW)
+    algorithm = serializers.ChoiceField(known_content.RAW)
     hash = Text(min_length=64, max_length=64, help_text="Hexadecimal.")
 
 
 class NotedHash(Hash):
-    note = Text(required=False, allow_blank=True, max_length=known.MAX_NOTE)
+    note = Text(required=False, allow_blank=True, max_length=known_content.MAX_NOTE)
 
 
 class NewEntries(Body):
@@ -82,7 +81,9 @@ class NewEntries(Body):
     hashes = serializers.ListField(
         child=NotedHash(), required=False, allow_empty=False, max_length=MAX_HASHES
     )
-    note = Text(required=False, allow_blank=True, max_length=known.MAX_NOTE, help_text="Of a file or asset.")
+    note = Text(
+        required=False, allow_blank=True, max_length=known_content.MAX_NOTE, help_text="Of a file or asset."
+    )
     retroactive = Flag(
         default=False, help_text="Block earlier copies too, by a job. Of a file or asset on a bad list."
     )
@@ -103,7 +104,7 @@ class HashLists(Resource):
         page = read_page(request.query_params)
         with tenant_scope(self.tenant_id):
             shared = [selectors.shared_as_dict(row) for row in selectors.shared_lists()]
-            return Response({**page.of(known.list_lists(), selectors.list_as_dict), "shared": shared})
+            return Response({**page.of(known_content.list_lists(), selectors.list_as_dict), "shared": shared})
 
     @extend_schema(
         summary="Create a hash list",
@@ -118,14 +119,14 @@ class HashLists(Resource):
         return Once(request, fields).run(lambda: self._create(fields)).response()
 
     def _create(self, fields: dict[str, Any]) -> Answer:
-        row = known.create_list(**fields, actor=self.actor)
+        row = known_content.create_list(**fields, actor=self.actor)
         body = selectors.list_as_dict(row)
         return Answer.of(201, body, {"Location": f"/api/v1/hash-lists/{row.id}"})
 
 
 class Existing(Resource):
     def find(self, list_id: uuid.UUID | None) -> HashList:
-        return known.get_list(list_id)
+        return known_content.get_list(list_id)
 
 
 class OneHashList(Existing):
@@ -139,7 +140,7 @@ class OneHashList(Existing):
     @extend_schema(summary="Delete a hash list with its hashes", responses={204: None})
     def delete(self, request: Request, list_id: uuid.UUID) -> Response:
         with tenant_scope(self.tenant_id):
-            known.delete_list(list_id=list_id, actor=self.actor)
+            known_content.delete_list(list_id=list_id, actor=self.actor)
         return Response(status=204)
 
 
@@ -183,30 +184,30 @@ class HashEntries(Existing):
         prints = prints_of(self.tenant_id, fields, form)
         return once.run(lambda: self._add_item(list_id, prints, fields))
 
-    def _raw(self, fields: dict[str, Any], form: Form) -> list[known.RawHash] | None:
+    def _raw(self, fields: dict[str, Any], form: Form) -> list[known_content.RawHash] | None:
         """Hashes as they came, None for content. Raises Invalid."""
         if "hashes" in form.files:
             raw = selectors.read_hashes(form.files["hashes"])
         elif "hashes" in fields:
-            raw = [known.RawHash(**one) for one in fields["hashes"]]
+            raw = [known_content.RawHash(**one) for one in fields["hashes"]]
         else:
             return None
         if fields["retroactive"]:
             raise Invalid("Earlier copies are looked for by a file or an asset.", pointer="/retroactive")
         return raw
 
-    def _add_hashes(self, list_id: uuid.UUID, raw: list[known.RawHash]) -> Answer:
-        added, there = known.add_hashes(list_id=list_id, hashes=raw, actor=self.actor)
+    def _add_hashes(self, list_id: uuid.UUID, raw: list[known_content.RawHash]) -> Answer:
+        added, there = known_content.add_hashes(list_id=list_id, hashes=raw, actor=self.actor)
         return Answer.of(201, {"added": len(added), "known": there, "entry": None, "job": None})
 
     def _add_item(self, list_id: uuid.UUID, prints: dict[str, Any], fields: dict[str, Any]) -> Answer:
         note = fields.get("note", "")
-        item = known.add_item(list_id=list_id, fingerprints=prints, note=note, actor=self.actor)
+        item = known_content.add_item(list_id=list_id, fingerprints=prints, note=note, actor=self.actor)
         entry = selectors.entry_as_dict(selectors.entry_of(item))
         body = {"added": 1, "known": 0, "entry": entry, "job": None}
         if not fields["retroactive"]:
             return Answer.of(201, body)
-        job = known.match_again(item_id=item, actor=self.actor)
+        job = known_content.match_again(item_id=item, actor=self.actor)
         return Answer.of(202, {**body, "job": jobs.as_dict(job)}, location(job.id))
 
 
@@ -214,7 +215,7 @@ class OneHashEntry(Resource):
     scopes = {"DELETE": MODERATE}
 
     def find(self, list_id: uuid.UUID | None, entry_id: uuid.UUID | None) -> None:
-        known.require_item(list_id=list_id, item_id=entry_id)
+        known_content.require_item(list_id=list_id, item_id=entry_id)
 
     @extend_schema(
         summary="Take an item off a list",
@@ -223,7 +224,7 @@ class OneHashEntry(Resource):
     )
     def delete(self, request: Request, list_id: uuid.UUID, entry_id: uuid.UUID) -> Response:
         with tenant_scope(self.tenant_id):
-            known.remove_item(item_id=entry_id, list_id=list_id, actor=self.actor)
+            known_content.remove_item(item_id=entry_id, list_id=list_id, actor=self.actor)
         return Response(status=204)
 
 
@@ -243,7 +244,7 @@ class MatchHashes(Resource):
         _require_one({**_given(fields, "asset", "upload", "hash"), **form.files})
         prints = _of_hash(fields["hash"]) if "hash" in fields else prints_of(self.tenant_id, fields, form)
         with tenant_scope(self.tenant_id):
-            matches = known.match(fingerprints=prints)
+            matches = known_content.match(fingerprints=prints)
         shown = {name: prints.get(name) for name in ("sha256", "pdq", "pdq_quality")}
         return Response({"matches": matches, "fingerprints": shown})
 
@@ -261,7 +262,7 @@ def prints_of(tenant_id: uuid.UUID, fields: dict[str, Any], form: Form) -> dict[
 
 
 def _of_hash(given: dict[str, Any]) -> dict[str, Any]:
-    digits = known.checked_hash(known.RawHash(**given), "/hash").hex()
+    digits = known_content.checked_hash(known_content.RawHash(**given), "/hash").hex()
     return {"sha256": digits} if given["algorithm"] == "sha256" else {"pdq": digits, "pdq_quality": 100}
 
 

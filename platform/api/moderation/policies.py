@@ -25,9 +25,11 @@ from api.schema import IDEMPOTENCY, PAGING
 from tenants.accounts.permissions import ADMIN, MODERATE
 from tenants.errors import Invalid
 from tenants.jobs import selectors as jobs
-from tenants.moderation import activations, backtests, checking, installed, policies, shapes, starters
-from tenants.moderation import policy_selectors as selectors
+from tenants.moderation import policies, shapes, starters
 from tenants.moderation.models import Policy, PolicyActivation, PolicyVersion
+from tenants.moderation.policies import backtests, selectors
+from tenants.moderation.policies import selectors as installed
+from tenants.moderation.rules import static_checks
 from tenants.scope import tenant_scope
 
 DESCRIBED = "docs/auditing/policies.md describes rules and every other field."
@@ -69,7 +71,7 @@ def described(policy: Policy) -> dict[str, Any]:
 
 
 def warnings_of(document: Any) -> list[dict[str, str]]:
-    report = checking.check(document, installed.surroundings())
+    report = static_checks.check_policy(document, installed.installed_environment())
     return [problem.as_dict() for problem in report.warnings]
 
 
@@ -132,7 +134,7 @@ class CheckPolicy(Resource):
         if not isinstance(document, dict):
             raise Invalid("The body must be a JSON object.")
         with tenant_scope(self.tenant_id):
-            report = checking.check(document, installed.surroundings())
+            report = static_checks.check_policy(document, installed.installed_environment())
         return Response(
             {
                 "errors": [problem.as_dict() for problem in report.errors],
@@ -262,7 +264,7 @@ class ActivatePolicy(Existing):
     def post(self, request: Request, policy_id: uuid.UUID) -> Response:
         fields = Activation.read(request.data)
         with tenant_scope(self.tenant_id):
-            activations.activate(
+            policies.activate(
                 policy_id=self.found.pk,
                 number=fields["version"],
                 mode=fields["mode"],
@@ -284,5 +286,5 @@ class RollBackPolicy(Existing):
     )
     def post(self, request: Request, policy_id: uuid.UUID) -> Response:
         with tenant_scope(self.tenant_id):
-            activations.roll_back(policy_id=self.found.pk, actor=self.actor)
+            policies.roll_back(policy_id=self.found.pk, actor=self.actor)
             return Response(described(self.found))

@@ -17,7 +17,8 @@ from api.moderation.reviews import Moderating, id_in, read_text, whole_in
 from api.paging import read_choice, read_limit, refuse_unknown
 from api.schema import PAGING, choice
 from tenants.errors import Invalid
-from tenants.moderation import record, record_export, sealing, shapes, statements
+from tenants.moderation import record, shapes
+from tenants.moderation.record import exports, seals
 from tenants.scope import tenant_scope
 
 MOST = 10**18
@@ -51,7 +52,7 @@ class Records(Moderating):
             rows = record.list_records(audit=id_in(query, "audit")).filter(sequence__lt=before)
             found = list(rows[: limit + 1])
         more = str(found[limit - 1].sequence) if len(found) > limit else None
-        return Response({"results": [record.as_dict(row) for row in found[:limit]], "next": more})
+        return Response({"results": [record.record_as_dict(row) for row in found[:limit]], "next": more})
 
 
 def _before(query: QueryDict) -> int:
@@ -81,7 +82,7 @@ class VerifyRecords(Moderating):
         if "known" in query and not DIGEST.fullmatch(known):
             raise Invalid("A digest has 64 hexadecimal digits.", pointer="/known")
         first = whole_in(query, "first", 1, MOST)
-        report = sealing.verify(self.tenant_id, first=first, at_most=AT_MOST, known=known)
+        report = seals.verify(self.tenant_id, first=first, at_most=AT_MOST, known=known)
         return Response(report.as_dict())
 
 
@@ -108,14 +109,14 @@ class ExportRecords(Moderating):
         query = request.query_params
         _refuse(query, "format", "since", "until", "illegal", "law")
         wanted = read_choice(query, "format", FORMATS) or "csv"
-        span = record_export.Span(_day(query, "since"), _day(query, "until"))
+        span = exports.Span(_day(query, "since"), _day(query, "until"))
         rules = [name for name in read_text(query, "illegal").split(",") if name]
         if bool(rules) != bool(law := read_text(query, "law")):
             raise Invalid("Name the rules and the law, both or neither.", pointer="/law")
         if wanted == "dsa":
-            parts = statements.json_lines_of(self.tenant_id, span, statements.Illegal(rules, law))
+            parts = exports.statements_of(self.tenant_id, span, exports.Illegal(rules, law))
         else:
-            write = record_export.csv_of if wanted == "csv" else record_export.json_lines_of
+            write = exports.record_csv if wanted == "csv" else exports.record_json_lines
             parts = write(self.tenant_id, span)
         kind, ending = FORMATS[wanted]
         headers = {"Content-Disposition": f'attachment; filename="record.{ending}"'}

@@ -29,8 +29,10 @@ from tenants.accounts.permissions import MODERATE
 from tenants.datasets.models import Asset
 from tenants.datasets.selectors import require_dataset
 from tenants.errors import Invalid, NotFound
-from tenants.moderation import bulk, cases, models, queue, review_serializers, reviews, shapes, undoing
+from tenants.moderation import models, reviews, shapes
 from tenants.moderation.models import Outcome
+from tenants.moderation.reviews import bulk, cases, queue
+from tenants.moderation.reviews import serializers as review_serializers
 from tenants.scope import tenant_scope
 
 State, Kind = models.Review.State, models.Review.Kind
@@ -107,7 +109,7 @@ class Reviews(Moderating):
         }
         with tenant_scope(self.tenant_id):
             rows = queue.list_reviews(actor=self.actor, order=order, **wanted)
-            rows = queue.following(rows, order, after) if after else rows
+            rows = queue.rows_after(rows, order, after) if after else rows
             found = list(rows[: limit + 1])
             shown = review_serializers.reviews_as_dicts(found[:limit])
             more = write_cursor(found[limit - 1], order) if len(found) > limit else None
@@ -127,7 +129,7 @@ class OneReview(ExistingReview):
     )
     def get(self, request: Request, review_id: uuid.UUID) -> Response:
         with tenant_scope(self.tenant_id):
-            return Response(review_serializers.detail(self.found))
+            return Response(review_serializers.review_with_details(self.found))
 
 
 class ClaimReview(ExistingReview):
@@ -192,7 +194,7 @@ class DecideReview(ExistingReview):
         list_id = fields.pop("list", None)
         if list_id is not None and (list_id := read_id(list_id)) is None:
             raise NotFound("There is no such list.")
-        outcome = reviews.decide(review_id=review_id, actor=self.actor, list_id=list_id, **fields)
+        outcome = reviews.decide_review(review_id=review_id, actor=self.actor, list_id=list_id, **fields)
         return Answer.of(200, decided(outcome, self.find(review_id)))
 
 
@@ -224,7 +226,7 @@ class ReviewFigures(Moderating):
             raise Invalid("There is no such query parameter.", pointer=f"/{unknown[0]}")
         days = whole_in(query, "days", 90, 365)
         with tenant_scope(self.tenant_id):
-            return Response(review_serializers.figures(days=days))
+            return Response(review_serializers.figures_as_dict(days=days))
 
 
 # --- Reading queries ---------------------------------------------------------------------------------------
@@ -388,7 +390,7 @@ class UndoBatch(Moderating):
     )
     def post(self, request: Request, batch_id: uuid.UUID) -> Response:
         reason = Reason.read(request.data)["reason"]
-        undone = undoing.undo_batch(tenant_id=self.tenant_id, batch=batch_id, actor=self.actor, reason=reason)
+        undone = reviews.undo_batch(tenant_id=self.tenant_id, batch=batch_id, actor=self.actor, reason=reason)
         left = [{"outcome": str(outcome), "reason": why} for outcome, why in undone.left]
         return Response({"batch": str(batch_id), "undone": undone.undone, "left": left})
 
@@ -418,7 +420,7 @@ class Outcomes(Moderating):
 
 class UndoOutcome(Moderating):
     def find(self, outcome_id: uuid.UUID | None) -> models.Outcome:
-        return undoing.get_outcome(outcome_id=outcome_id, actor=self.actor)
+        return reviews.get_outcome(outcome_id=outcome_id, actor=self.actor)
 
     @extend_schema(
         summary="Take a decision back",
@@ -433,6 +435,6 @@ class UndoOutcome(Moderating):
         return Once(request, fields).run(lambda: self._undo(outcome_id, fields["reason"])).response()
 
     def _undo(self, outcome_id: uuid.UUID, reason: str) -> Answer:
-        undone = undoing.undo(outcome_id=outcome_id, actor=self.actor, reason=reason)
+        undone = reviews.undo_outcome(outcome_id=outcome_id, actor=self.actor, reason=reason)
         review = queue.get_review(review_id=undone.review, actor=self.actor)
         return Answer.of(200, decided(undone, review))

@@ -31,8 +31,9 @@ from tenants.datasets.models import Asset
 from tenants.datasets.resumable import file_of
 from tenants.errors import Invalid, NotFound, NotReady, ServiceError
 from tenants.jobs.models import Job
-from tenants.moderation import policy_selectors, selectors
+from tenants.moderation.audits import selectors
 from tenants.moderation.models import Audit, AuditRequest, Policy, Review
+from tenants.moderation.policies import selectors as policy_selectors
 from tenants.pipeline.assets import uploads
 from tenants.pipeline.assets.uploads import MAX_TEXT
 from tenants.pipeline.audits import audit_requests
@@ -189,7 +190,7 @@ def _undecided(asked: AuditRequest) -> dict[str, Any]:
 
 def _decided(request: Request, audit: Audit) -> dict[str, Any]:
     asset = _asset_of(audit)
-    shape = selectors.as_dict(audit)
+    shape = selectors.audit_as_dict(audit)
     policy = shape["policy"]
     return {
         "audit": audit,

@@ -31,7 +31,7 @@ from tenants.datasets.values import read_as
 from tenants.errors import Invalid, ServiceError
 from tenants.generation.models import Generation
 from tenants.jobs.selectors import as_dict
-from tenants.moderation import selectors as audits
+from tenants.moderation.audits import selectors as audits
 from tenants.pipeline.assets import services, uploads
 from tenants.pipeline.audits import audit_requests
 from tenants.pipeline.care import erasure

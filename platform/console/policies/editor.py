@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
-from json.decoder import scanstring  # type: ignore[attr-defined]  # public in the module, absent from its stubs
 from typing import Any
 
 from django import forms
@@ -27,11 +26,16 @@ from tenants.accounts.permissions import MODERATE
 from tenants.datasets.models import Asset
 from tenants.datasets.selectors import get_assets
 from tenants.errors import Invalid, NotFound
-from tenants.moderation import checking, installed, policies, policy_document, policy_selectors, trying
-from tenants.moderation import selectors as audits
-from tenants.moderation.expressions import describing
+from tenants.moderation import policies
+from tenants.moderation.audits import selectors as audits
+from tenants.moderation.expressions import language_reference
 from tenants.moderation.json_values import escaped
 from tenants.moderation.models import Audit, Policy, PolicyVersion
+from tenants.moderation.policies import backtests
+from tenants.moderation.policies import selectors as installed
+from tenants.moderation.policies import selectors as policy_selectors
+from tenants.moderation.rules import document as policy_document
+from tenants.moderation.rules import static_checks
 
 
 class DocumentForm(StyledForm):
@@ -130,7 +134,7 @@ class Places:
     def _object(self, at: int, pointer: str, depth: int) -> None:
         at = self._next(at + 1)
         while self._text[at] != "}":
-            name, at = scanstring(self._text, at + 1)
+            name, at = _DECODER.raw_decode(self._text, at)
             colon = self._next(at)
             at = self._next(self._walk(self._next(colon + 1), f"{pointer}/{escaped(name)}", depth - 1))
             if self._text[at] == ",":
@@ -163,7 +167,7 @@ def edit(request: Request, policy_id: uuid.UUID) -> HttpResponse:
     """The editor: `check` only looks, `try` asks about one audit, else a good document becomes the next version."""
     with request.workspace.open():
         policy = policy_selectors.get_policy(policy_id)
-        around = installed.surroundings()
+        around = installed.installed_environment()
     if request.method != "POST":
         return _editor(request, policy, DocumentForm(initial={"document": _start(request, policy)}))
     if "try" in request.POST:
@@ -172,7 +176,7 @@ def edit(request: Request, policy_id: uuid.UUID) -> HttpResponse:
     if not form.is_valid():
         return _editor(request, policy, form, status=422)
     document = form.cleaned_data["document"]
-    report = checking.check(document, around)
+    report = static_checks.check_policy(document, around)
     if "check" in request.POST:
         return _editor(request, policy, form, report=report)
     if report.errors:
@@ -180,7 +184,9 @@ def edit(request: Request, policy_id: uuid.UUID) -> HttpResponse:
     return _save(request, policy, form, report)
 
 
-def _save(request: Request, policy: Policy, form: DocumentForm, report: checking.Report) -> HttpResponse:
+def _save(
+    request: Request, policy: Policy, form: DocumentForm, report: static_checks.CheckReport
+) -> HttpResponse:
     try:
         with request.workspace.open():
             version, is_new = policies.add_version(
@@ -238,7 +244,7 @@ def _editor(
     policy: Policy,
     form: DocumentForm,
     *,
-    report: checking.Report | None = None,
+    report: static_checks.CheckReport | None = None,
     status: int = 200,
     **more: Any,
 ) -> HttpResponse:
@@ -249,7 +255,7 @@ def _editor(
         "form": form,
         "report": report,
         "problems": _placed(form.data.get("document", ""), report) if report else [],
-        "fields": installed.detectors(),
+        "fields": installed.installed_detectors(),
         "checked": report is not None,
         "offered": offered,
         "picked": request.POST.get("audit", "") or request.GET.get("audit", ""),
@@ -276,7 +282,7 @@ def _words(asset: Asset | None) -> str:
 def language(request: Request) -> JsonResponse:
     """What can stand in rules and documents, for completion."""
     fields = {"document": ["rules", *FIELDS], "rule": RULE, "then": policy_document.DECISIONS}
-    return JsonResponse({**describing.as_dict(), "fields": fields})
+    return JsonResponse({**language_reference.describe_language(), "fields": fields})
 
 
 @needs(MODERATE, methods=("POST",))
@@ -290,8 +296,8 @@ def check(request: Request) -> JsonResponse:
     except (ValueError, RecursionError):
         return JsonResponse({"problems": [_unreadable(text)], "steps": 0})
     with request.workspace.open():
-        around = installed.surroundings()
-    report = checking.check(document, around)
+        around = installed.installed_environment()
+    report = static_checks.check_policy(document, around)
     problems = [
         {"level": one.level, "rule": one.rule, "detail": one.detail, "from": place.start, "to": place.end}
         for one, place in _placed(text, report)
@@ -310,7 +316,7 @@ def _unreadable(text: str) -> dict[str, Any]:
     return {"level": "error", "rule": "", "detail": detail, "from": 0, "to": 1}
 
 
-def _placed(text: str, report: checking.Report) -> list[tuple[checking.Problem, Any]]:
+def _placed(text: str, report: static_checks.CheckReport) -> list[tuple[static_checks.Problem, Any]]:
     places = Places(text)
     return [(one, places.of(one.pointer, one.at)) for one in report.problems]
 
@@ -321,10 +327,10 @@ def _placed(text: str, report: checking.Report) -> list[tuple[checking.Problem, 
 def _try(request: Request, policy: Policy) -> HttpResponse:
     """What the document would decide about one audit; as a part where htmx asks."""
     form = DocumentForm(request.POST)
-    tried: trying.Trial | None = None
+    tried: backtests.Trial | None = None
     refusal, status = "", 422
     if form.is_valid():
-        report = checking.check(form.cleaned_data["document"])
+        report = static_checks.check_policy(form.cleaned_data["document"])
         if report.errors:
             refusal = _("The document has errors; nothing can be tried before they are mended.")
         else:
@@ -342,8 +348,8 @@ def _try(request: Request, policy: Policy) -> HttpResponse:
     return _editor(request, policy, form, status=status, **found)
 
 
-def _tried(document: dict[str, Any], audit_id: str) -> trying.Trial:
+def _tried(document: dict[str, Any], audit_id: str) -> backtests.Trial:
     found = audits.get_request(parse_id(audit_id.strip()))
     if not isinstance(found, Audit):
         raise NotFound(_("This audit is not decided yet."))
-    return trying.try_on(document=document, audit=found)
+    return backtests.try_on(document=document, audit=found)

@@ -21,16 +21,12 @@ from tenants.accounts.permissions import ADMIN, MODERATE
 from tenants.datasets.selectors import get_assets
 from tenants.errors import Conflict, Invalid, NotFound
 from tenants.jobs.models import Job
-from tenants.moderation import (
-    activations,
-    backtests,
-    checking,
-    installed,
-    policies,
-    policy_selectors,
-    starters,
-)
+from tenants.moderation import policies, starters
 from tenants.moderation.models import Audit, Backtest, Policy
+from tenants.moderation.policies import backtests
+from tenants.moderation.policies import selectors as installed
+from tenants.moderation.policies import selectors as policy_selectors
+from tenants.moderation.rules import static_checks
 
 
 class PolicyForm(StyledForm):
@@ -153,7 +149,7 @@ def _show(request: Request, policy_id: uuid.UUID, forms: dict[str, Any], status:
             "other": _other_in_force(policy, now, named),
             "past": past,
             "names": actor_names({*(row.created_by for row in past), *(one.created_by for one in versions)}),
-            "report": checking.check(version.document, installed.surroundings()),
+            "report": static_checks.check_policy(version.document, installed.installed_environment()),
             "shadow": policy_selectors.compare_shadow(version, newest_of=COMPARED),
             "backtests": _backtests(policy),
         }
@@ -165,7 +161,7 @@ def _show(request: Request, policy_id: uuid.UUID, forms: dict[str, Any], status:
 
 def _other_in_force(policy: Policy, now: dict[uuid.UUID, Any], named: dict[uuid.UUID, Any]) -> Policy | None:
     """The policy that would have to make way, if another one is enforced."""
-    row = activations.enforcing_row(now)
+    row = policies.enforcing_row(now)
     if row is None or row.policy_id == policy.id:
         return None
     return Policy.objects.filter(pk=row.policy_id).first()
@@ -228,7 +224,7 @@ def activate(request: Request, policy_id: uuid.UUID) -> HttpResponse:
     given = form.cleaned_data
     try:
         with request.workspace.open():
-            activations.activate(
+            policies.activate(
                 policy_id=policy_id,
                 number=given["version"],
                 mode=given["mode"],
@@ -259,7 +255,7 @@ def roll_back(request: Request, policy_id: uuid.UUID) -> HttpResponse:
     try:
         with request.workspace.open():
             policy_selectors.get_policy(policy_id)
-            activations.roll_back(policy_id=policy_id, actor=actor_of(request).label)
+            policies.roll_back(policy_id=policy_id, actor=actor_of(request).label)
         messages.success(request, _("Rolled back: what was in force before is in force again."))
     except Conflict as error:
         messages.error(request, error.detail)

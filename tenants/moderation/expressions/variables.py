@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from ml.auditing.fusion import CATEGORIES, ESTIMATES, LOOKED_FOR, TIERS, VERDICTS
+from tenants.moderation.expressions.syntax import Field, Index, Literal, Name, Node
 from tenants.moderation.expressions.types import (
     ANY,
     MAX_LIST,
@@ -28,16 +29,23 @@ from tenants.moderation.expressions.types import (
 )
 
 MAX_WORDS, MAX_EXCERPT = 40, 300
+
 MODALITIES = ("text", "image", "audio", "video")
+
 #: Signatures and declarations tell how a file was made; only an estimate can be of what became of it.
 TIER_VERDICTS = {
     tier: VERDICTS if tier == "statistical" else tuple(v for v in VERDICTS if v != "likely_manipulated")
     for tier in TIERS
 }
+
 ESTIMATE_VERDICTS = {kind: (likely, *VERDICTS[2:]) for kind, likely in ESTIMATES.items()}
+
 SEVERITIES = ("low", "medium", "high")
+
 DETECTOR_TIERS = ("cryptographic", "declared", "match", "rules", "statistical")
+
 DETECTOR_STATES = ("examined", "abstained", "not_applicable", "not_installed", "failed")
+
 
 _CATEGORY = record(
     state=choice("examined", "abstained", "not_examined", "failed", about="Whether something looked."),
@@ -57,6 +65,7 @@ _CATEGORY = record(
     ),
     detector=text("Whose score it is.", refers="detector"),
 )
+
 VARIABLES: Mapping[str, Type] = {
     "item": record(
         modality=choice(*MODALITIES),
@@ -307,3 +316,22 @@ def _loose(value: Any, depth: int = 0) -> Any:
     if depth < 2 and isinstance(value, dict):
         return {_clean(str(name)): _loose(value[name], depth + 1) for name in list(value)[:MAX_LIST]}
     return None
+
+
+def path_of(node: Node) -> tuple[str, ...] | None:
+    """`("item", "bytes")` of `item.bytes` and of `item["bytes"]`, or None for what is no plain path."""
+    match node:
+        case Name(name):
+            return (name,)
+        case Field(target, name) | Index(target, Literal(str() as name)):
+            inner = path_of(target)
+            return None if inner is None else (*inner, name)
+    return None
+
+
+def type_of(path: tuple[str, ...]) -> Type:
+    """The type of a variable's part; anything where it is not declared."""
+    kind = VARIABLES.get(path[0], ANY)
+    for name in path[1:]:
+        kind = kind.fields.get(name, ANY)
+    return kind

@@ -12,7 +12,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from tenants.errors import NotFound
-from tenants.moderation import policy_document
+from tenants.moderation.rules import document as policy_document
 
 _FOLDER = Path(__file__).parent
 
@@ -50,5 +50,5 @@ def get_starter(starter_id: str) -> Starter:
 @cache
 def _read(path: Path) -> Starter:
     content = json.loads(path.read_text(encoding="utf-8"))
-    document = policy_document.read(content["document"])
+    document = policy_document.read_document(content["document"])
     return Starter(path.stem, content["title"], content["description"], document)

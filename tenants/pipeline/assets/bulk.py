@@ -23,7 +23,7 @@ from tenants.datasets.selectors import copies_of
 from tenants.datasets.services import learn_schema, lock_dataset, write_blob
 from tenants.errors import Invalid
 from tenants.moderation import policies
-from tenants.moderation.effects import QUARANTINED
+from tenants.moderation.reviews.effects import QUARANTINED
 from tenants.pipeline.assets.embedding import (
     MEDIA,
     findings,

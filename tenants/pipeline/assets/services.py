@@ -29,8 +29,8 @@ from tenants.errors import Conflict, Invalid, NotFound
 from tenants.events.services import record
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED, enqueue
-from tenants.moderation.effects import HIDDEN, hold
 from tenants.moderation.models import AuditRequest
+from tenants.moderation.reviews.effects import HIDDEN, hold
 from tenants.pipeline.assets.uploads import (
     Upload,
     check_captions,

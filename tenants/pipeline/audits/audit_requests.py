@@ -18,8 +18,8 @@ from tenants.errors import Invalid, NotFound
 from tenants.jobs.models import Job
 from tenants.jobs.services import enqueue
 from tenants.moderation import policies
-from tenants.moderation.effects import QUARANTINED
 from tenants.moderation.models import Audit, AuditPicture, AuditRequest, Evidence, Policy, Review
+from tenants.moderation.reviews.effects import QUARANTINED
 from tenants.pipeline.assets.uploads import Upload
 from tenants.scope import current_tenant_id, tenant_scope
 

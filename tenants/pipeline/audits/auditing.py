@@ -29,12 +29,13 @@ from tenants.events import webhooks
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
-from tenants.moderation import evidence as documents
-from tenants.moderation import known, policies, record, reviews, strikes
-from tenants.moderation.cases import ALLOW, BLOCK, REVIEW
-from tenants.moderation.decision import Decision, decide, judged
-from tenants.moderation.effects import apply_decision
+from tenants.moderation import known_content, policies, record, reviews
+from tenants.moderation.audits import evidence as documents
 from tenants.moderation.models import Audit, AuditPicture, AuditRequest, Evidence
+from tenants.moderation.reviews import effects
+from tenants.moderation.reviews.cases import ALLOW, BLOCK, REVIEW
+from tenants.moderation.reviews.effects import apply_decision
+from tenants.moderation.rules.decision import Decision, decide, judged
 from tenants.pipeline.assets.services import meter
 from tenants.pipeline.audits.audit_requests import drop_content
 from tenants.pipeline.audits.examining import examiner, options_of, specs_of
@@ -152,8 +153,8 @@ def assess(case: Case, examination: Examination) -> tuple[dict[str, Any], Decisi
     document = documents.assemble(
         item=case.item,
         examination=examination,
-        matches=known.match(fingerprints=fingerprints, sha256=case.blob.sha256),
-        strikes=strikes.count(subject=request.subject) if request.subject else 0,
+        matches=known_content.match(fingerprints=fingerprints, sha256=case.blob.sha256),
+        strikes=effects.count_strikes(subject=request.subject) if request.subject else 0,
     )
     return judged(case.document, document), _decision(case, document)
 
@@ -226,7 +227,7 @@ def _act(case: Case, audit: Audit, decision: Decision) -> None:
     # Also where nothing is to be reviewed: flags of the item's older audits have lost their meaning.
     reviews.open_reviews(audit=audit, asset=case.asset, decision=decision)
     if decision.decision == BLOCK and case.request.subject:
-        strikes.add(audit=audit, subject=case.request.subject, rule=next(iter(decision.rules), ""))
+        effects.add_strike(audit=audit, subject=case.request.subject, rule=next(iter(decision.rules), ""))
 
 
 def _stands(case: Case, decision: Decision) -> bool:

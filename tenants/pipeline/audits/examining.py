@@ -11,7 +11,7 @@ from django.utils.crypto import salted_hmac
 
 from ml.auditing.examiner import Examiner, load_or_tell
 from ml.detectors.base import Detector
-from tenants.moderation import installed
+from tenants.moderation.policies import selectors as installed
 from tenants.retrieval.query import once
 
 
@@ -23,7 +23,7 @@ def examiner() -> Examiner:
 @cache
 def standard() -> tuple[str, ...]:
     """Every detector that needs no argument, and those that this installation was given."""
-    return tuple(found.spec for found in installed.detectors())
+    return tuple(found.spec for found in installed.installed_detectors())
 
 
 def specs_of(document: Mapping[str, Any]) -> tuple[str, ...]:

@@ -19,8 +19,8 @@ from tenants.datasets.models import Asset
 from tenants.datasets.selectors import get_asset
 from tenants.errors import Invalid, Unavailable
 from tenants.long_requests import FINGERPRINTING
-from tenants.moderation import known
-from tenants.moderation.evidence import fingerprints_of
+from tenants.moderation import known_content
+from tenants.moderation.audits.evidence import fingerprints_of
 from tenants.pipeline.assets.uploads import Upload
 from tenants.pipeline.audits.examining import examiner
 from tenants.scope import tenant_scope
@@ -64,7 +64,7 @@ def of_asset(tenant_id: uuid.UUID, asset_id: uuid.UUID) -> Prints:
     """What the asset's last audit saw, else what is seen now. Opens its own scope. Raises NotFound, as `of_upload`."""
     with tenant_scope(tenant_id):
         asset = get_asset(asset_id)
-        stored = known.stored_fingerprints(asset_id)
+        stored = known_content.stored_fingerprints(asset_id)
     if stored:
         return {**stored, "sha256": asset.blob.sha256}
     with _place():

@@ -26,12 +26,11 @@ from tenants.datasets.selectors import visible_assets
 from tenants.errors import Invalid, Unavailable
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
-from tenants.moderation import known, record
-from tenants.moderation.cases import BLOCK
-from tenants.moderation.effects import apply_decision
-from tenants.moderation.known_matching import copies_of
-from tenants.moderation.known_memory import Listed, Loaded
+from tenants.moderation import known_content, record
+from tenants.moderation.known_content.matching import Listed, Loaded, copies_of
 from tenants.moderation.models import Audit, HashEntry, Record
+from tenants.moderation.reviews.cases import BLOCK
+from tenants.moderation.reviews.effects import apply_decision
 from tenants.pipeline.audits.fingerprinting import look_at
 from tenants.scope import current_tenant_id, tenant_scope
 
@@ -126,7 +125,7 @@ def _complete(claimed: jobs.Claim) -> None:
         log.warning("what was listed cannot be looked at; only its bytes are matched", exc_info=True)
         return
     with tenant_scope(claimed.tenant_id):
-        known.complete_item(item_id=item_id, fingerprints=prints)
+        known_content.complete_item(item_id=item_id, fingerprints=prints)
 
 
 def _target(item_id: uuid.UUID) -> tuple[Listed, Loaded] | None:
@@ -136,7 +135,7 @@ def _target(item_id: uuid.UUID) -> tuple[Listed, Loaded] | None:
         return None
     row = entries[0].hash_list
     listed = Listed(row.id, row.name, row.stance, False, row.revision)
-    return listed, Loaded.of([(e.id, e.item, e.algorithm, known.in_memory(e)) for e in entries])
+    return listed, Loaded.of([(e.id, e.item, e.algorithm, known_content.in_memory(e)) for e in entries])
 
 
 def _batch(tally: Checkpoint) -> list[Seen]:
@@ -173,7 +172,7 @@ def _block(claimed: jobs.Claim, copies: Sequence[Seen]) -> int:
             actor = claimed.arguments.get("actor") or "copies"
             apply_decision(audit_id=seen.audit, asset_id=seen.asset, decision=BLOCK, actor=actor)
             lines.append(
-                record.Line(
+                record.RecordLine(
                     kind=BLOCKED,
                     audit=seen.audit,
                     item=seen.asset,
@@ -225,7 +224,7 @@ def release(claimed: jobs.Claim) -> None:
             shown = [line for line in lines if _let_go(line, claimed.arguments.get("actor") or "copies")]
             record.append_all(
                 [
-                    record.Line(kind=RELEASED, audit=one.audit, item=one.item, subject=one.subject)
+                    record.RecordLine(kind=RELEASED, audit=one.audit, item=one.item, subject=one.subject)
                     for one in shown
                 ]
             )

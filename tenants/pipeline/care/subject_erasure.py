@@ -24,7 +24,7 @@ from tenants.generation.models import Generation
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
-from tenants.moderation import strikes
+from tenants.moderation.reviews import effects
 from tenants.pipeline.care.erasure import BATCH, clear, erase_batch, finish, held, locked, note
 from tenants.pipeline.care.erasure_receipts import added, remains
 from tenants.pipeline.transfer.exports import withdraw_exports
@@ -233,7 +233,7 @@ def _erase_next(claimed: jobs.Claim, erasure_id: uuid.UUID) -> bool:
         )
         if assets := locked(Asset.objects.filter(pk__in=ids)):
             # A strike names who sent the item; of a single asset that is deleted it stays.
-            forgotten = strikes.erase_items([asset.id for asset in assets])
+            forgotten = effects.erase_strikes_about([asset.id for asset in assets])
             removed, shared = erase_batch(assets, wanted)
             removed["rows"] |= {"strike": forgotten} if forgotten else {}
             note(erasure, removed, shared)

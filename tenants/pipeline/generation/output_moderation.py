@@ -25,9 +25,9 @@ from tenants.errors import ServiceError
 from tenants.generation.models import Generation
 from tenants.jobs import services as jobs
 from tenants.moderation import policies
-from tenants.moderation.cases import BLOCK, REVIEW
-from tenants.moderation.decision import STRENGTH, Decision, Fired
 from tenants.moderation.models import Audit, AuditRequest
+from tenants.moderation.reviews.cases import BLOCK, REVIEW
+from tenants.moderation.rules.decision import STRENGTH, Decision, Fired
 from tenants.pipeline.assets.services import meter
 from tenants.pipeline.assets.uploads import Upload, check_upload
 from tenants.pipeline.audits import auditing

@@ -22,9 +22,9 @@ from tenants.events import webhooks
 from tenants.events.services import record
 from tenants.generation.models import Generation, GenerationOutput
 from tenants.jobs import services as jobs
-from tenants.moderation.cases import BLOCK, REVIEW
-from tenants.moderation.effects import HIDDEN, QUARANTINED
 from tenants.moderation.models import Audit
+from tenants.moderation.reviews.cases import BLOCK, REVIEW
+from tenants.moderation.reviews.effects import HIDDEN, QUARANTINED
 from tenants.pipeline.assets.embedding import keep_findings, make_ready
 from tenants.pipeline.assets.prepared import Prepared
 from tenants.pipeline.assets.services import insert_asset, meter

@@ -8,10 +8,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from tenants.errors import ServiceError
-from tenants.moderation import known_shared
-from tenants.moderation.known import RAW
-from tenants.moderation.known_selectors import read_hashes
-from tenants.moderation.models.known import Stance
+from tenants.moderation import known_content
+from tenants.moderation.known_content import RAW
+from tenants.moderation.known_content.selectors import read_hashes
+from tenants.moderation.models import Stance
 
 
 class Command(BaseCommand):
@@ -36,7 +36,7 @@ class Command(BaseCommand):
             raise CommandError(error.detail) from error
 
     def _list(self, options: dict[str, Any]) -> None:
-        for row, hashes in known_shared.survey():
+        for row, hashes in known_content.list_shared():
             self.stdout.write(f"{row.name}  {row.stance}  {hashes:,} hashes  {row.id}")
 
     def _import(self, options: dict[str, Any]) -> None:
@@ -45,10 +45,10 @@ class Command(BaseCommand):
                 hashes = read_hashes(stream, options["algorithm"])
         except OSError as error:
             raise CommandError(f"{options['file']}: {error.strerror}") from error
-        added, removed = known_shared.import_hashes(
+        added, removed = known_content.import_shared_hashes(
             name=options["name"], stance=options["stance"], hashes=hashes, replace=options["replace"]
         )
         self.stdout.write(f"{added:,} added, {removed:,} removed, of {len(hashes):,} in the file")
 
     def _delete(self, options: dict[str, Any]) -> None:
-        self.stdout.write(f"{known_shared.delete_list(name=options['name']):,} hashes deleted")
+        self.stdout.write(f"{known_content.delete_shared_list(name=options['name']):,} hashes deleted")

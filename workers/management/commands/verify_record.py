@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from tenants.accounts.models import Tenant
-from tenants.moderation import sealing
+from tenants.moderation.record import seals
 from workers.management.job_progress import tenant_of
 
 
@@ -32,7 +32,7 @@ class Command(BaseCommand):
             raise CommandError(f"The record is broken: {', '.join(broken)}.")
 
     def _verify(self, tenant: Tenant, known: str) -> bool:
-        report = sealing.verify(tenant.id, known=known)
+        report = seals.verify(tenant.id, known=known)
         seen = f"{report.lines} lines, {report.seals} seals, {report.unsealed} not sealed yet"
         if report.broken is not None:
             seen = f"BROKEN ({report.broken.kind}): {report.broken.detail}"

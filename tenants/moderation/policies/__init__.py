@@ -1,0 +1,29 @@
+"""Policies and their versions, what is in force, and trying one on the history. What a version says is in `rules`."""
+
+from tenants.moderation.policies.services import (
+    InForce,
+    activate,
+    add_version,
+    create_policy,
+    enforcing_row,
+    free_name,
+    in_force,
+    is_any_in_force,
+    newest,
+    note_shadows,
+    roll_back,
+)
+
+__all__ = [
+    "InForce",
+    "activate",
+    "add_version",
+    "create_policy",
+    "enforcing_row",
+    "free_name",
+    "in_force",
+    "is_any_in_force",
+    "newest",
+    "note_shadows",
+    "roll_back",
+]
