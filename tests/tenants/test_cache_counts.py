@@ -7,8 +7,8 @@ import uuid
 
 import pytest
 
-from tenants.retrieval.cache import lookups
-from tenants.retrieval.cache.lookups import OTHER, LookupCounts
+from tenants.retrieval.cache import cache_layers
+from tenants.retrieval.cache.cache_layers import OTHER, LookupCounts
 
 
 class Clock:
@@ -76,7 +76,7 @@ def test_an_idle_window_changes_no_names() -> None:
 
 
 def test_many_tenants_cost_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookups, "WATCHED", 100)
+    monkeypatch.setattr(cache_layers, "WATCHED", 100)
     clock = Clock()
     counts = LookupCounts(named=5, window_s=60, clock=clock)
     for n in range(1_000):

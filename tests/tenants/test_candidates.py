@@ -14,8 +14,8 @@ import pytest
 import redis
 
 from tenants.retrieval.cache import cache_layers, candidates
+from tenants.retrieval.cache.cache_layers import LookupCounts
 from tenants.retrieval.cache.candidates import DEPTH, CandidateCache, Found, depth_class
-from tenants.retrieval.cache.lookups import LookupCounts
 from tenants.valkey import client, tenant_key
 from tests.waiting import pause
 

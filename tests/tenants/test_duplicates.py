@@ -12,12 +12,12 @@ from tenants.datasets import services
 from tenants.datasets.models import Asset
 from tenants.pipeline.assets.services import add_asset, delete_asset
 from tenants.retrieval.index.vectors import NewVector, replace_vectors
-from tenants.retrieval.query import duplicates, encoding
+from tenants.retrieval.query import encoding, result_page
 from tenants.retrieval.types import Hit
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 
-CLOSE = float(np.degrees(np.arccos(duplicates.THRESHOLD))) * 0.9
+CLOSE = float(np.degrees(np.arccos(result_page.THRESHOLD))) * 0.9
 
 
 def towards(degrees: float) -> np.ndarray:
@@ -50,7 +50,7 @@ def shop(party: Party) -> Shop:
 def groups_of(ids: list[uuid.UUID]) -> list[list[uuid.UUID]]:
     hits = [Hit(asset_id, 1 - at / 100, "text") for at, asset_id in enumerate(ids)]
     return [
-        [hit.asset_id for hit in members] for members in duplicates.group(hits, model=encoding.model_id())
+        [hit.asset_id for hit in members] for members in result_page.group(hits, model=encoding.model_id())
     ]
 
 
@@ -96,17 +96,17 @@ def test_what_is_gone_is_a_group_of_its_own_until_it_is_left_out(party: Party, s
     with tenant_scope(party.id):
         a, b, c = shop.put(0), shop.put(0), shop.put(50)
         hits = [Hit(one, 1.0, "text") for one in (a, b, c)]
-        groups = duplicates.group(hits, model=encoding.model_id())
+        groups = result_page.group(hits, model=encoding.model_id())
         assert [len(members) for members in groups] == [2, 1]
         delete_asset(asset_id=a)
         delete_asset(asset_id=c)
-        assert [[hit.asset_id for hit in members] for members in duplicates.alive(groups)] == [[b]]
+        assert [[hit.asset_id for hit in members] for members in result_page.alive(groups)] == [[b]]
         assert groups_of([a, c, b]) == [[a], [c], [b]]
 
 
 def test_none_and_a_thousand(party: Party, shop: Shop) -> None:
     with tenant_scope(party.id):
-        assert duplicates.group([], model=encoding.model_id()) == []
+        assert result_page.group([], model=encoding.model_id()) == []
         ids = [uuid.uuid4() for _ in range(1000)]
         assert groups_of(ids) == [[one] for one in ids]
 

@@ -21,7 +21,7 @@ from tenants.pipeline.care import tenant_erasure
 from tenants.retrieval import engines
 from tenants.retrieval.engines import SegmentGone, copying
 from tenants.retrieval.filters import restriction
-from tenants.retrieval.index import due, lifecycle, memory
+from tenants.retrieval.index import lifecycle, memory
 from tenants.retrieval.index.reader import opening
 from tenants.retrieval.index.registry import folder_of
 from tenants.retrieval.index.vectors import NewVector, add_vectors
@@ -441,7 +441,7 @@ def test_who_was_in_pgvector_is_answered_until_its_generation_is_built(party, se
     library.put(3000)
     assert library.agrees(7, 3000)
     with tenant_scope(party.id):
-        assert due.is_due(MODEL)
+        assert lifecycle.is_due(MODEL)
         lifecycle.consider_all()
         job = Job.objects.get(kind="build_index", state="queued")
         assert lifecycle.consider(model=MODEL) is None

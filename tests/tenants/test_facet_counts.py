@@ -14,7 +14,7 @@ from ml.indexes.postings import Postings
 from tenants.datasets import metadata
 from tenants.datasets.models import Asset, Blob, Dataset, Facet
 from tenants.datasets.services import create_dataset
-from tenants.retrieval.filters import buckets, facet_counts, facet_postings, filter_plan
+from tenants.retrieval.filters import facet_counts, facet_postings, filter_plan
 from tenants.retrieval.filters.facet_counts import Allowed, count_facets
 from tenants.scope import tenant_scope
 
@@ -46,7 +46,7 @@ def _time(year: int, month: int = 1, day: int = 1, hour: int = 0) -> float:
     ],
 )
 def test_buckets_begin_at_round_places(kind, least, greatest, expected) -> None:
-    assert buckets.edges_of(kind, least, greatest) == expected
+    assert facet_counts.edges_of(kind, least, greatest) == expected
 
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -59,17 +59,17 @@ numbers = st.floats(allow_nan=False, allow_infinity=False)
 @given(st.sampled_from(["number", "time"]), numbers, numbers | st.floats(-3, 3))
 def test_buckets_are_few_and_leave_nothing_out(kind, one, other) -> None:
     least, greatest = sorted([one, other])
-    edges = buckets.edges_of(kind, least, greatest)
-    assert edges == sorted(edges) and 2 <= len(edges) <= buckets.BUCKETS + 2
+    edges = facet_counts.edges_of(kind, least, greatest)
+    assert edges == sorted(edges) and 2 <= len(edges) <= facet_counts.BUCKETS + 2
     assert edges[0] <= least and edges[-1] == greatest
     assert len(set(edges)) == len(edges) or len(edges) == 2
-    told = buckets.described(kind, edges)
+    told = facet_counts.described(kind, edges)
     assert [set(bucket) for bucket in told] == [{"gte", "lt"}] * (len(told) - 1) + [{"gte", "lte"}]
 
 
 @given(st.datetimes(dt.datetime(1, 1, 2), dt.datetime(9999, 12, 30), timezones=st.just(dt.UTC)))
 def test_a_time_is_told_as_the_filter_reads_it(moment) -> None:
-    told = buckets.on_scale("time", moment.timestamp())
+    told = facet_counts.on_scale("time", moment.timestamp())
     assert metadata.as_number(told) == moment.timestamp()
 
 

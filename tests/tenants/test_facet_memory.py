@@ -14,13 +14,12 @@ from tenants.datasets import metadata
 from tenants.datasets.models import Asset, Blob, Facet
 from tenants.datasets.services import create_dataset
 from tenants.pipeline.assets.services import update_asset
-from tenants.retrieval.filters import facet_memory, faceting, filter_plan, restriction
+from tenants.retrieval.filters import facet_counts, facet_memory, filter_plan, restriction
 from tenants.retrieval.filters.facet_counts import Allowed, count_facets
 from tenants.retrieval.index import lifecycle, memory
-from tenants.retrieval.index.changes import record_changes
 from tenants.retrieval.index.reader import opening
 from tenants.retrieval.index.segments import FileSegment
-from tenants.retrieval.index.vectors import NewVector, add_vectors, remove_vectors
+from tenants.retrieval.index.vectors import NewVector, add_vectors, record_changes, remove_vectors
 from tenants.retrieval.model_routing.model_store import DEFAULT
 from tenants.retrieval.models import FacetChange, Vector
 from tenants.retrieval.query import lexical
@@ -132,7 +131,7 @@ class Shelf:
     def count(self, keys: list[str]) -> None:
         state, only = self.restricted([])
         embedded = set(Vector.objects.values_list("asset_id", flat=True))
-        assert faceting.count(keys, state, only) == count_facets(keys, Allowed(embedded))
+        assert facet_counts.count(keys, state, only) == count_facets(keys, Allowed(embedded))
 
     def walk(self, taken: list[tuple]) -> None:
         with tenant_scope(self.tenant_id):
@@ -210,7 +209,7 @@ def test_a_change_of_what_the_generation_holds_counts_for_filters_and_counts(bui
         assert built.allowed(filter_plan.parse({"colour": "red"})) == before - {asset.id}
         assert built.allowed(filter_plan.parse({"colour": "green"})) == {asset.id}
         state, only = built.restricted([])
-        told = faceting.count(["colour"], state, only)["colour"]["values"]
+        told = facet_counts.count(["colour"], state, only)["colour"]["values"]
     assert {one["value"]: one["count"] for one in told} == {"blue": 3, "red": 2, "green": 1}
 
 

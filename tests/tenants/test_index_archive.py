@@ -15,7 +15,7 @@ from tenants.datasets import storage
 from tenants.errors import IndexRebuilding, StorageFull
 from tenants.jobs.models import Job
 from tenants.pipeline.care import tenant_erasure
-from tenants.retrieval.index import activity, archive, lifecycle, memory, registry
+from tenants.retrieval.index import archive, lifecycle, memory, reader, registry
 from tenants.retrieval.index.registry import folder_of, opened
 from tenants.retrieval.models import IndexGeneration, IndexPointer
 from tenants.scope import tenant_scope
@@ -287,7 +287,7 @@ def test_a_search_that_comes_while_files_are_archived_keeps_them(library: Librar
 
     def searched_meanwhile(one: IndexGeneration) -> None:
         copy(one)
-        notes = activity.Activity()
+        notes = reader.Activity()
         notes.note(library.tenant_id, MODEL)
         notes.flush()
 
@@ -328,7 +328,7 @@ def test_copies_go_with_their_generation(library: Library, monkeypatch) -> None:
 
 
 def test_searches_are_noted_once_an_hour(library: Library) -> None:
-    notes = activity.Activity()
+    notes = reader.Activity()
     with tenant_scope(library.tenant_id):
         IndexPointer.objects.update(searched_at=LONG_AGO)
     notes.note(library.tenant_id, MODEL)
@@ -342,7 +342,7 @@ def test_searches_are_noted_once_an_hour(library: Library) -> None:
 
 
 def test_a_note_that_cannot_be_told_waits_for_the_database(library: Library, monkeypatch) -> None:
-    notes = activity.Activity()
+    notes = reader.Activity()
 
     def away(*args) -> None:
         raise ConnectionError("away")
@@ -350,7 +350,7 @@ def test_a_note_that_cannot_be_told_waits_for_the_database(library: Library, mon
     with tenant_scope(library.tenant_id):
         IndexPointer.objects.update(searched_at=None)
     with monkeypatch.context() as patch:
-        patch.setattr(activity, "_tell", away)
+        patch.setattr(reader, "_tell", away)
         notes.note(library.tenant_id, MODEL)
         with pytest.raises(ConnectionError):
             notes.flush()

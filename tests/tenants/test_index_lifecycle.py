@@ -19,7 +19,7 @@ from tenants.jobs.models import Job
 from tenants.pipeline.assets.services import add_asset, delete_asset, update_asset
 from tenants.pipeline.care.erasure import erase_asset
 from tenants.retrieval.filters import restriction
-from tenants.retrieval.index import building, due, lifecycle, memory
+from tenants.retrieval.index import building, lifecycle, memory
 from tenants.retrieval.index.reader import opening
 from tenants.retrieval.index.registry import folder_of, opened
 from tenants.retrieval.index.vectors import NewVector, prune_tombstones, replace_vectors
@@ -460,9 +460,9 @@ def test_how_long_a_build_rests(library: Library, settings) -> None:
     job = library.build()
     assert job.state == "failed"
     assert considered(library) is None
-    ended(due.REST - dt.timedelta(minutes=1))
+    ended(lifecycle.REST - dt.timedelta(minutes=1))
     assert considered(library) is None
-    ended(due.REST)
+    ended(lifecycle.REST)
     settings.INDEX_RECALL = 0.99
     job = considered(library)
     assert job is not None
@@ -470,7 +470,7 @@ def test_how_long_a_build_rests(library: Library, settings) -> None:
     with tenant_scope(library.tenant_id):
         jobs.cancel(job_id=job.id)
     assert considered(library) is None
-    ended(due.CANCELLED_REST)
+    ended(lifecycle.CANCELLED_REST)
     job = considered(library)
     # Attempts that were interrupted are the same job's: another worker goes on with it, at once.
     for state in ("running", "queued"):
@@ -495,10 +495,12 @@ def test_what_was_deleted_leaves_the_files_within_a_week(library: Library) -> No
     library.build()
     with tenant_scope(library.tenant_id):
         places = {place["where"]: place for place in erase_asset(asset_id=assets[5].id).remains["places"]}
-    assert places["indexes"]["until"] > (timezone.now() + due.FORGET - dt.timedelta(minutes=5)).isoformat()
+    assert (
+        places["indexes"]["until"] > (timezone.now() + lifecycle.FORGET - dt.timedelta(minutes=5)).isoformat()
+    )
     assert considered(library) is None
     with tenant_scope(library.tenant_id):
-        Tombstone.objects.update(created_at=timezone.now() - due.FORGET)
+        Tombstone.objects.update(created_at=timezone.now() - lifecycle.FORGET)
     first = library.pointer
     job = considered(library)
     assert job is not None

@@ -11,8 +11,7 @@ import pytest
 from tenants.datasets import services
 from tenants.errors import Invalid
 from tenants.pipeline.assets.services import add_asset
-from tenants.retrieval.index.stored import sampled
-from tenants.retrieval.index.vectors import NewVector, replace_vectors
+from tenants.retrieval.index.vectors import NewVector, replace_vectors, sampled
 from tenants.retrieval.query import encoding, likeness
 from tenants.scope import tenant_scope
 from tests.conftest import Party

@@ -21,7 +21,7 @@ from tenants.jobs.selectors import log_of
 from tenants.pipeline.assets.services import add_asset, delete_dataset
 from tenants.pipeline.care.erasure import erase_asset
 from tenants.retrieval.index.vectors import NewVector, add_vectors
-from tenants.retrieval.maps import colours, comparing, job, likeness, points, services
+from tenants.retrieval.maps import colours, comparing, job, points, services
 from tenants.retrieval.maps.reading import Wanted, read
 from tenants.retrieval.model_routing import routing
 from tenants.retrieval.models import EmbeddingMap
@@ -386,7 +386,7 @@ def test_umap_can_be_turned_off_and_only_so_many_are_drawn_at_once(
 def test_the_matrix_is_what_more_like_this_would_find(party: Any, stranger: Any) -> None:
     with tenant_scope(party.id):
         made = [place(party, ("text", unit(*one))) for one in ((1,), (0, 1), (1, 0.2))]
-    found = likeness.matrix_of(party.id, [one.id for one in made])
+    found = comparing.matrix_of(party.id, [one.id for one in made])
     assert set(found["assets"]) == {str(one.id) for one in made}
     at = {one: n for n, one in enumerate(found["assets"])}
     alike = found["matrix"][at[str(made[0].id)]][at[str(made[2].id)]]
@@ -395,11 +395,11 @@ def test_the_matrix_is_what_more_like_this_would_find(party: Any, stranger: Any)
     # Like stands beside like: the odd one is at an end.
     assert at[str(made[1].id)] in (0, 2)
     with pytest.raises(NotFound):
-        likeness.matrix_of(stranger.id, [one.id for one in made])
+        comparing.matrix_of(stranger.id, [one.id for one in made])
     with pytest.raises(Invalid):
-        likeness.matrix_of(party.id, [made[0].id])
+        comparing.matrix_of(party.id, [made[0].id])
     with pytest.raises(Invalid):
-        likeness.matrix_of(party.id, [uuid.uuid4() for _ in range(likeness.MOST + 1)])
+        comparing.matrix_of(party.id, [uuid.uuid4() for _ in range(comparing.MOST + 1)])
 
 
 def test_two_models_are_laid_over_each_other_and_what_moved_is_told(party: Any) -> None:

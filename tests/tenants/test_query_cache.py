@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenants.retrieval.cache.lookups import LookupCounts
+from tenants.retrieval.cache.cache_layers import LookupCounts
 from tenants.retrieval.cache.query_vectors import Embedded, QueryCache
 from tenants.retrieval.query import encoding
 from tenants.valkey import client, tenant_key

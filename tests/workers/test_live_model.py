@@ -27,7 +27,7 @@ from tenants.errors import Conflict, CursorExpired, ModelUnavailable, NotFound, 
 from tenants.jobs.models import Job
 from tenants.jobs.services import enqueue
 from tenants.pipeline.assets import backfill_embeddings, embedding, reembed, services
-from tenants.retrieval.index import due, lifecycle
+from tenants.retrieval.index import lifecycle
 from tenants.retrieval.model_routing import embedding_gaps, routing
 from tenants.retrieval.models import IndexGeneration, IndexPointer, Vector, VectorClock, VectorGap
 from tenants.retrieval.query.hydration import HYDRATED
@@ -594,9 +594,9 @@ def test_what_is_embedded_beside_makes_no_index_of_the_live_model_due(shop: Shop
     shop.run(shop.begin(model))
     with tenant_scope(shop.id):
         assert VectorClock.objects.get().last == 32
-        assert not due.is_due(OLD)
+        assert not lifecycle.is_due(OLD)
         # Its first index is the business of the job that embeds.
-        assert due.models() == [OLD]
+        assert lifecycle.indexed_models() == [OLD]
 
 
 # --- All at once -----------------------------------------------------------------------------------------

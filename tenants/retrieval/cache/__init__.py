@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tenants.retrieval.cache.async_writer import later as writer
+    from tenants.retrieval.cache.cache_layers import counts as lookup_counts
     from tenants.retrieval.cache.candidates import NAME as CANDIDATES
     from tenants.retrieval.cache.candidates import cache as candidate_cache
-    from tenants.retrieval.cache.lookups import counts as lookup_counts
     from tenants.retrieval.cache.query_vectors import NAME as QUERY_VECTORS
 
 __all__ = [
@@ -25,7 +25,7 @@ _FROM = {
     "QUERY_VECTORS": "tenants.retrieval.cache.query_vectors:NAME",
     "writer": "tenants.retrieval.cache.async_writer:later",
     "candidate_cache": "tenants.retrieval.cache.candidates:cache",
-    "lookup_counts": "tenants.retrieval.cache.lookups:counts",
+    "lookup_counts": "tenants.retrieval.cache.cache_layers:counts",
 }
 
 

@@ -23,12 +23,13 @@ from tenants.retrieval.cache.cache_layers import (
     PROCESS,
     SHARED,
     VALKEY,
+    LookupCounts,
     ProcessStore,
+    SingleFlight,
     ValkeyStore,
+    counts,
     valkey,
 )
-from tenants.retrieval.cache.lookups import LookupCounts, counts
-from tenants.retrieval.cache.single_flight import SingleFlight
 from tenants.valkey import tenant_key
 
 NAME = "candidates"

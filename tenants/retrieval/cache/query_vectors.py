@@ -14,12 +14,13 @@ from tenants.retrieval.cache.cache_layers import (
     PROCESS,
     SHARED,
     VALKEY,
+    LookupCounts,
     ProcessStore,
+    SingleFlight,
     ValkeyStore,
+    counts,
     valkey,
 )
-from tenants.retrieval.cache.lookups import LookupCounts, counts
-from tenants.retrieval.cache.single_flight import SingleFlight
 from tenants.retrieval.types import DIMENSION
 from tenants.valkey import tenant_key
 

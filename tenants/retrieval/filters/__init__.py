@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tenants.retrieval.filters.faceting import MAX_KEYS as MAX_KEYS
+    from tenants.retrieval.filters.facet_counts import MAX_KEYS as MAX_KEYS
     from tenants.retrieval.filters.filter_plan import MAX_CONDITIONS as MAX_CONDITIONS
     from tenants.retrieval.filters.filter_plan import RANGES as RANGES
     from tenants.retrieval.filters.filter_plan import Condition as Condition
@@ -23,7 +23,7 @@ __all__ = [
 _FROM = {
     "Condition": "tenants.retrieval.filters.filter_plan:Condition",
     "MAX_CONDITIONS": "tenants.retrieval.filters.filter_plan:MAX_CONDITIONS",
-    "MAX_KEYS": "tenants.retrieval.filters.faceting:MAX_KEYS",
+    "MAX_KEYS": "tenants.retrieval.filters.facet_counts:MAX_KEYS",
     "RANGES": "tenants.retrieval.filters.filter_plan:RANGES",
     "parse": "tenants.retrieval.filters.filter_plan:parse",
 }

@@ -8,10 +8,13 @@ for it (see `buckets.described` for lists).
 
 from __future__ import annotations
 
+import datetime as dt
+import math
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise, takewhile
 from typing import Any
 
 import numpy as np
@@ -36,8 +39,98 @@ from ml.indexes.live_postings import LivePostings
 from ml.indexes.postings import Postings
 from tenants.datasets.models import Asset, Facet
 from tenants.datasets.values import FACET_TEXT
-from tenants.retrieval.filters.buckets import described, edges_of, on_scale
-from tenants.retrieval.filters.filter_plan import is_any, kinds_of
+from tenants.retrieval.filters.filter_plan import assets_of, is_any, kinds_of
+from tenants.retrieval.query.ranking import row_mask
+from tenants.retrieval.types import Known, Restriction, Segment, State
+
+BUCKETS = 8
+
+_DAY = 86_400.0
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_FIRST, _LAST = dt.datetime.min.replace(tzinfo=dt.UTC), dt.datetime.max.replace(tzinfo=dt.UTC)
+# Steps of times up to a week, in seconds; above they are months.
+_SECONDS = (1, 5, 15, 30, 60, 300, 900, 1800, 3600, 10_800, 21_600, 43_200, _DAY, 2 * _DAY, 7 * _DAY)
+_MONTHS = (1, 2, 3, 6, 12, 24, 60, 120, 240, 600, 1200, 2400, 6000, 12_000, 24_000)
+_MONTH_S = 30 * _DAY
+
+
+def edges_of(kind: str, least: float, greatest: float) -> list[float]:
+    """Where buckets begin, ascending, and at last `greatest`, which the last of them includes.
+
+    `kind` is "number" or "time" (seconds since 1970). At most BUCKETS + 1 buckets, of equal width but for months of
+    different lengths. The first begins at or below `least`.
+    """
+    # Halves first: the difference of two numbers may be more than a number holds.
+    step = greatest / BUCKETS - least / BUCKETS
+    if not step > 0:
+        return [least, greatest]
+    begins = _times(least, step) if kind == "time" else _numbers(least, step)
+    found = list(takewhile(lambda edge: edge < greatest, begins))
+    # None where the calendar begins too late or a number is too coarse.
+    first = min(found[0], least) if found else least
+    return [first, *(edge for edge in found if edge > least), greatest]
+
+
+def described(kind: str, edges: list[float]) -> list[dict[str, Any]]:
+    """Each bucket as the conditions of a filter that finds what is in it.
+
+    Of an asset with several numbers each condition may be met by another one, so a filter may find more of those.
+    """
+    told = [on_scale(kind, edge) for edge in edges]
+    last = len(told) - 2
+    return [
+        {"gte": low, ("lte" if place == last else "lt"): high}
+        for place, (low, high) in enumerate(pairwise(told))
+    ]
+
+
+def on_scale(kind: str, number: float) -> float | str:
+    """A number as metadata spells it: a time in ISO 8601, as near as its calendar goes."""
+    return _moment(number).isoformat().replace("+00:00", "Z") if kind == "time" else number
+
+
+def _numbers(least: float, step: float) -> Iterator[float]:
+    """Multiples of 1, 2 or 5 of a power of ten from at or below `least`."""
+    power = math.floor(math.log10(step))
+    digit = next((d for d in (1, 2, 5) if _decimal(d, power) >= step), 10)
+    place = math.floor(least / _decimal(digit, power))
+    while _decimal(digit * place, power) > least:
+        place -= 1
+    while True:
+        yield _decimal(digit * place, power)
+        place += 1
+
+
+def _decimal(digits: int, power: int) -> float:
+    """The number that is nearest to digits × 10^power: 3 × 0.1 is another one than 0.3."""
+    try:
+        return digits / 10**-power if power < 0 else float(digits * 10**power)
+    except OverflowError:
+        return math.copysign(math.inf, digits)
+
+
+def _times(least: float, step: float) -> Iterator[float]:
+    seconds = next((s for s in _SECONDS if s >= step), None)
+    if seconds is not None:
+        start = math.floor(least / seconds)
+        while True:
+            yield start * seconds
+            start += 1
+    months = next((m for m in _MONTHS if m * _MONTH_S >= step), _MONTHS[-1])
+    moment = _moment(least)
+    month = (moment.year * 12 + moment.month - 1) // months * months
+    while month < (dt.MAXYEAR + 1) * 12:
+        year, rest = divmod(max(month, dt.MINYEAR * 12), 12)
+        yield dt.datetime(year, rest + 1, 1, tzinfo=dt.UTC).timestamp()
+        month += months
+
+
+def _moment(seconds: float) -> dt.datetime:
+    try:
+        return _EPOCH + dt.timedelta(seconds=seconds)
+    except OverflowError:
+        return _FIRST if seconds < 0 else _LAST
+
 
 TOP_VALUES = 20
 _BOOLS = {"true": True, "false": False}
@@ -225,3 +318,67 @@ def _place(begins: list[float]) -> Func:
         template="%(function)s(%(expressions)s::float8[])",
         output_field=IntegerField(),
     )
+
+
+# --- The facets of a search: counts over every asset that it may find, however few of them it ---------
+
+
+MAX_KEYS = 10
+
+
+def count(keys: Sequence[str], state: State, only: Restriction) -> dict[str, dict[str, Any]]:
+    """Of each key its values with their counts, as `count_facets` tells them. In the tenant's scope."""
+    wanted = list(dict.fromkeys(keys))
+    here = state.base is None or state.base.is_local
+    known = state.facets.known(state, wanted) if here else None
+    return count_facets(wanted, _allowed(state, only) if known is None else _in_memory(state, known, only))
+
+
+def _in_memory(state: State, known: Known, only: Restriction) -> Allowed:
+    """What a search may find, as masks of the facets in memory and of the generation's postings."""
+    found = state.rows.assets[row_mask(state, only)]
+    slots = np.zeros(known.count, bool)
+    slots[known.slots[found]] = True
+    slots[known.slots[state.assets.known(only.without)]] = False
+    base = state.base
+    if base is None:
+        return Allowed((), only.datasets, live=known.postings, slots=slots)
+    mask = _mask(state, base, only)
+    # What the postings say of an asset whose metadata has changed is no longer so.
+    slots[known.base_slots[mask[known.base_numbers]]] = True
+    mask[known.base_numbers] = False
+    return Allowed((), only.datasets, base.postings, mask, known.postings, slots)
+
+
+def _mask(state: State, base: Segment, only: Restriction) -> np.ndarray:
+    found = base.allowed(state, only)
+    mask = np.ones(base.asset_count, bool) if found is None else found.copy()
+    mask[base.numbers(only.without)] = False
+    return mask
+
+
+def _allowed(state: State, only: Restriction) -> Allowed:
+    """The same where Postgres is asked: ids of the newer assets and a mask of the generation's."""
+    base = state.base
+    numbers = np.unique(state.rows.assets[row_mask(state, only)])
+    newer = {state.assets.ids[number] for number in numbers.tolist()} - only.without
+    if base is None:
+        return Allowed(newer, only.datasets)
+    if not base.is_local:
+        return Allowed(_every(only), only.datasets)
+    mask = _mask(state, base, only)
+    changed = base.numbers(state.changed)
+    newer |= set(base.ids(changed[mask[changed]]))
+    mask[changed] = False
+    return Allowed(newer, only.datasets, base.postings, mask)
+
+
+def _every(only: Restriction) -> QuerySet[Asset]:
+    """The same asked of Postgres, for a segment in another engine: who is counted are all that are ready."""
+    assets = assets_of(only.planned).filter(status=Asset.State.READY).exclude(pk__in=only.without)
+    assets = assets.exclude(dataset_id__in=only.hidden_datasets)
+    if only.datasets is not None:
+        assets = assets.filter(dataset_id__in=only.datasets)
+    if only.assets is not None and not only.planned:
+        assets = assets.filter(pk__in=only.assets)
+    return assets if only.modalities is None else assets.filter(modality__in=only.modalities)

@@ -11,35 +11,35 @@ if TYPE_CHECKING:
     from tenants.retrieval.engines import of_tenant as copies_of_tenant
     from tenants.retrieval.engines import tidy as tidy_copies
     from tenants.retrieval.index.archive import look_after as look_after_archive
-    from tenants.retrieval.index.changes import record_changes as record_changes
-    from tenants.retrieval.index.due import FORGET as FORGET_WITHIN
-    from tenants.retrieval.index.due import is_due as is_due
-    from tenants.retrieval.index.due import models as indexed_models
-    from tenants.retrieval.index.due import rests as build_rests
     from tenants.retrieval.index.index_figures import note as note_figures
     from tenants.retrieval.index.index_figures import read as read_figures
+    from tenants.retrieval.index.lifecycle import FORGET as FORGET_WITHIN
     from tenants.retrieval.index.lifecycle import JOB as JOB
     from tenants.retrieval.index.lifecycle import JOBS as JOBS
     from tenants.retrieval.index.lifecycle import build as build_index
     from tenants.retrieval.index.lifecycle import consider_all as consider_indexes
     from tenants.retrieval.index.lifecycle import engine_of as engine_of
+    from tenants.retrieval.index.lifecycle import indexed_models as indexed_models
+    from tenants.retrieval.index.lifecycle import is_due as is_due
     from tenants.retrieval.index.lifecycle import oldest_kept as oldest_kept_seq
     from tenants.retrieval.index.lifecycle import prune_changes as prune_changes
+    from tenants.retrieval.index.lifecycle import rests as build_rests
     from tenants.retrieval.index.lifecycle import roll_back as roll_back_index
     from tenants.retrieval.index.memory import cache as loaded
     from tenants.retrieval.index.registry import KIND as STORED_AS
     from tenants.retrieval.index.registry import folder_of as folder_of
     from tenants.retrieval.index.registry import opened as opened
     from tenants.retrieval.index.registry import path_of as archived_path
-    from tenants.retrieval.index.stored import sampled as sampled
     from tenants.retrieval.index.vectors import KEEP_TOMBSTONES as KEEP_TOMBSTONES
     from tenants.retrieval.index.vectors import ModelSwitched as ModelSwitched
     from tenants.retrieval.index.vectors import NewVector as NewVector
     from tenants.retrieval.index.vectors import add_vectors as add_vectors
     from tenants.retrieval.index.vectors import locked_clock as locked_clock
     from tenants.retrieval.index.vectors import prune_tombstones as prune_tombstones
+    from tenants.retrieval.index.vectors import record_changes as record_changes
     from tenants.retrieval.index.vectors import remove_vectors as remove_vectors
     from tenants.retrieval.index.vectors import replace_vectors as replace_vectors
+    from tenants.retrieval.index.vectors import sampled as sampled
     from tenants.retrieval.types import DIMENSION as DIMENSION
     from tenants.retrieval.types import MODALITIES as MODALITIES
 
@@ -85,7 +85,7 @@ __all__ = [
 _FROM = {
     "DIMENSION": "tenants.retrieval.types:DIMENSION",
     "ENGINES": "tenants.retrieval.engines:ENGINES",
-    "FORGET_WITHIN": "tenants.retrieval.index.due:FORGET",
+    "FORGET_WITHIN": "tenants.retrieval.index.lifecycle:FORGET",
     "JOB": "tenants.retrieval.index.lifecycle:JOB",
     "JOBS": "tenants.retrieval.index.lifecycle:JOBS",
     "KEEP_TOMBSTONES": "tenants.retrieval.index.vectors:KEEP_TOMBSTONES",
@@ -96,13 +96,13 @@ _FROM = {
     "add_vectors": "tenants.retrieval.index.vectors:add_vectors",
     "archived_path": "tenants.retrieval.index.registry:path_of",
     "build_index": "tenants.retrieval.index.lifecycle:build",
-    "build_rests": "tenants.retrieval.index.due:rests",
+    "build_rests": "tenants.retrieval.index.lifecycle:rests",
     "consider_indexes": "tenants.retrieval.index.lifecycle:consider_all",
     "copies_of_tenant": "tenants.retrieval.engines:of_tenant",
     "engine_of": "tenants.retrieval.index.lifecycle:engine_of",
     "folder_of": "tenants.retrieval.index.registry:folder_of",
-    "indexed_models": "tenants.retrieval.index.due:models",
-    "is_due": "tenants.retrieval.index.due:is_due",
+    "indexed_models": "tenants.retrieval.index.lifecycle:indexed_models",
+    "is_due": "tenants.retrieval.index.lifecycle:is_due",
     "is_there": "tenants.retrieval.engines:is_there",
     "loaded": "tenants.retrieval.index.memory:cache",
     "locked_clock": "tenants.retrieval.index.vectors:locked_clock",
@@ -113,11 +113,11 @@ _FROM = {
     "prune_changes": "tenants.retrieval.index.lifecycle:prune_changes",
     "prune_tombstones": "tenants.retrieval.index.vectors:prune_tombstones",
     "read_figures": "tenants.retrieval.index.index_figures:read",
-    "record_changes": "tenants.retrieval.index.changes:record_changes",
+    "record_changes": "tenants.retrieval.index.vectors:record_changes",
     "remove_vectors": "tenants.retrieval.index.vectors:remove_vectors",
     "replace_vectors": "tenants.retrieval.index.vectors:replace_vectors",
     "roll_back_index": "tenants.retrieval.index.lifecycle:roll_back",
-    "sampled": "tenants.retrieval.index.stored:sampled",
+    "sampled": "tenants.retrieval.index.vectors:sampled",
     "tidy_copies": "tenants.retrieval.engines:tidy",
 }
 

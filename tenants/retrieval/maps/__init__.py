@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from tenants.retrieval.maps.colours import as_columns as as_columns
     from tenants.retrieval.maps.colours import ids_of as ids_of
     from tenants.retrieval.maps.colours import shown as shown
+    from tenants.retrieval.maps.comparing import MOST as MOST_COMPARED
     from tenants.retrieval.maps.comparing import compared as compared
-    from tenants.retrieval.maps.likeness import MOST as MOST_COMPARED
-    from tenants.retrieval.maps.likeness import matrix_of as matrix_of
+    from tenants.retrieval.maps.comparing import matrix_of as matrix_of
     from tenants.retrieval.maps.points import placed as placed
     from tenants.retrieval.maps.points import points_of as points_of
     from tenants.retrieval.maps.points import tidy as tidy_points
@@ -65,7 +65,7 @@ _FROM = {
     "FEWEST_NEIGHBOURS": "tenants.retrieval.maps.services:FEWEST_NEIGHBOURS",
     "FLAG": "tenants.retrieval.maps.services:FLAG",
     "MAX_NAME": "tenants.retrieval.maps.services:MAX_NAME",
-    "MOST_COMPARED": "tenants.retrieval.maps.likeness:MOST",
+    "MOST_COMPARED": "tenants.retrieval.maps.comparing:MOST",
     "MOST_DATASETS": "tenants.retrieval.maps.services:MOST_DATASETS",
     "MOST_DIST": "tenants.retrieval.maps.services:MOST_DIST",
     "MOST_MAPS": "tenants.retrieval.maps.services:MOST_MAPS",
@@ -80,7 +80,7 @@ _FROM = {
     "ids_of": "tenants.retrieval.maps.colours:ids_of",
     "list_maps": "tenants.retrieval.maps.services:list_maps",
     "map_as_dict": "tenants.retrieval.maps.services:as_dict",
-    "matrix_of": "tenants.retrieval.maps.likeness:matrix_of",
+    "matrix_of": "tenants.retrieval.maps.comparing:matrix_of",
     "placed": "tenants.retrieval.maps.points:placed",
     "points_of": "tenants.retrieval.maps.points:points_of",
     "shown": "tenants.retrieval.maps.colours:shown",

@@ -18,7 +18,7 @@ from ml.projection.faithfulness import kept_neighbours
 from tenants.datasets import storage
 from tenants.datasets.services import may_remove_files
 from tenants.errors import NotReady
-from tenants.retrieval.cache.single_flight import SingleFlight
+from tenants.retrieval.cache.cache_layers import SingleFlight
 from tenants.retrieval.maps.reading import Wanted, read
 from tenants.retrieval.models import EmbeddingMap, VectorClock
 from tenants.scope import current_tenant_id, tenant_scope

@@ -11,7 +11,7 @@ import numpy as np
 
 from tenants.datasets.models import Asset
 from tenants.datasets.selectors import visible_assets
-from tenants.retrieval.index.generation_files import copy_rows
+from tenants.retrieval.index.building import copy_rows
 from tenants.retrieval.models import Vector
 from tenants.retrieval.types import DIMENSION
 

@@ -30,7 +30,7 @@ from ml.indexes import files
 from ml.indexes.files import Stamp
 from tenants.datasets import storage
 from tenants.errors import Invalid, ModelUnavailable, StorageFull, room_on_disk
-from tenants.retrieval.cache.single_flight import SingleFlight
+from tenants.retrieval.cache.cache_layers import SingleFlight
 
 if TYPE_CHECKING:
     from ml.alignment.space import JointSpace

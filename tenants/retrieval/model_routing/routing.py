@@ -24,7 +24,7 @@ from django.utils.translation import gettext as _
 from tenants.accounts import quotas
 from tenants.errors import Conflict, ModelUnavailable, NotFound, NotReady
 from tenants.prepared import Prepared
-from tenants.retrieval.index import due, lifecycle
+from tenants.retrieval.index import lifecycle
 from tenants.retrieval.index.vectors import locked_clock
 from tenants.retrieval.model_routing.embedding_gaps import Missing, forget_gaps, missing, require_whole
 from tenants.retrieval.model_routing.model_store import DEFAULT, drop_space, is_own, keep_space, space
@@ -272,7 +272,7 @@ def has_index(before: str, model: str) -> bool:
     indexed = dict(IndexPointer.objects.filter(current__isnull=False).values_list("model", "engine"))
     if engine := lifecycle.engine_of(before):
         return indexed.get(model) == engine
-    return model in indexed or not due.is_large(model)
+    return model in indexed or not lifecycle.is_large(model)
 
 
 def _switched(model: str, seen: VectorClock) -> Written:

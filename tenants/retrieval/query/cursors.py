@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import time
 import uuid
+import zlib
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -20,9 +22,35 @@ from django.utils.translation import gettext as _
 
 from tenants.errors import CursorExpired, Invalid
 from tenants.retrieval.cache.async_writer import WAIT_S, later
-from tenants.retrieval.query import snapshots
-from tenants.retrieval.types import MAX_DEPTH, Hit
+from tenants.retrieval.types import MAX_DEPTH, MODALITIES, Hit
 from tenants.valkey import client, tenant_key
+
+# Up to so many hits are not worth compressing.
+SHORT = 50
+ROW = np.dtype([("asset", "V16"), ("score", "<f4"), ("part", "u1")])
+
+
+def pack(hits: list[Hit], meta: dict[str, Any]) -> bytes:
+    """21 bytes a hit, and beside them the answer's other fields and the segments."""
+    rows = np.array([(hit.asset_id.bytes, hit.score, MODALITIES.index(hit.modality)) for hit in hits], ROW)
+    segments = {number: hit.segment for number, hit in enumerate(hits) if hit.segment}
+    beside = zlib.compress(
+        json.dumps({"meta": meta, "segments": segments}).encode(), 1 if len(hits) > SHORT else 0
+    )
+    return len(rows).to_bytes(4, "little") + rows.tobytes() + beside
+
+
+def unpack(raw: bytes) -> tuple[list[Hit], dict[str, Any]]:
+    count = int.from_bytes(raw[:4], "little")
+    rows = np.frombuffer(raw, ROW, count, offset=4)
+    beside = json.loads(zlib.decompress(raw[4 + rows.nbytes :]))
+    return [_hit(row, beside["segments"].get(str(n))) for n, row in enumerate(rows)], beside["meta"]
+
+
+def _hit(row: np.void, segment: dict | None) -> Hit:
+    asset_id = uuid.UUID(bytes=row["asset"].tobytes())
+    return Hit(asset_id, float(row["score"]), MODALITIES[int(row["part"])], segment)
+
 
 KEEP_S = 300
 # Waits for a cursor that is not there: together many times what another process takes to write one.
@@ -65,10 +93,10 @@ def keep(tenant_id: uuid.UUID, search_id: str, what: Seed | Ranking) -> bool:
     """False if it could not be kept: then there is no next page."""
     if isinstance(what, Seed):
         beside = {"meta": what.meta, "query": what.query, "seq": what.seq}
-        body = _SEED + what.vector.astype("<f4").tobytes() + snapshots.pack(what.hits, beside)
+        body = _SEED + what.vector.astype("<f4").tobytes() + pack(what.hits, beside)
     else:
         beside = {"meta": what.meta, "wanted": what.wanted, "sizes": what.sizes}
-        body = _RANKING + snapshots.pack(what.hits, beside)
+        body = _RANKING + pack(what.hits, beside)
     return later.put(_key(tenant_id, search_id), body, KEEP_S)
 
 
@@ -78,9 +106,9 @@ def kept(tenant_id: uuid.UUID, search_id: str) -> Seed | Ranking:
     if raw is None:
         raise CursorExpired(_("Cursors are kept for five minutes. Send the search again without one."))
     if raw[:1] == _RANKING:
-        hits, beside = snapshots.unpack(raw[1:])
+        hits, beside = unpack(raw[1:])
         return Ranking(hits, **beside)
-    hits, beside = snapshots.unpack(raw[1 + 1024 :])
+    hits, beside = unpack(raw[1 + 1024 :])
     vector = np.frombuffer(raw, "<f4", 256, offset=1)
     return Seed(vector, beside["seq"], beside["query"], hits, beside["meta"])
 

@@ -18,7 +18,7 @@ from ml.alignment.fit_gate import NOTHING
 from ml.alignment.gating import INPUTS, PARTS
 from tenants.datasets import selectors
 from tenants.errors import Invalid, NotFound, Unavailable
-from tenants.retrieval.index.stored import sampled
+from tenants.retrieval.index.vectors import sampled
 from tenants.retrieval.models import Feedback
 from tenants.retrieval.query import traces
 from tenants.retrieval.query.traces import Traced

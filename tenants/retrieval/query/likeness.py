@@ -10,7 +10,7 @@ import numpy as np
 from django.utils.translation import gettext as _
 
 from tenants.errors import Invalid
-from tenants.retrieval.index.stored import Stored, sampled
+from tenants.retrieval.index.vectors import Stored, sampled
 from tenants.retrieval.model_routing.model_store import model_of
 
 if TYPE_CHECKING:

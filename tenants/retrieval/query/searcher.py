@@ -26,12 +26,12 @@ from tenants.errors import CursorExpired, Invalid, ModelUnavailable, Unavailable
 from tenants.retrieval.cache import candidates
 from tenants.retrieval.cache.cache_layers import MISS
 from tenants.retrieval.engines import SegmentGone
-from tenants.retrieval.filters import faceting, restriction
+from tenants.retrieval.filters import facet_counts, restriction
 from tenants.retrieval.index import memory, samples
 from tenants.retrieval.index.reader import opening
 from tenants.retrieval.model_routing import routing
-from tenants.retrieval.query import cursors, duplicates, lexical, request, traces
-from tenants.retrieval.query.explanation import explained
+from tenants.retrieval.query import cursors, lexical, request, result_page, traces
+from tenants.retrieval.query.fusion_weights import explained
 from tenants.retrieval.query.highlighting import Highlight, query_words
 from tenants.retrieval.query.ranking import rank
 from tenants.retrieval.query.result_page import Page, Read, Reader, highlights, read_page
@@ -371,14 +371,14 @@ def _grouped(hits: list[Hit], asked: SearchRequest, watch: Stopwatch) -> list[li
     if not asked.query.group_duplicates:
         return [[hit] for hit in hits]
     with watch.step("group"):
-        return duplicates.group(hits, model=asked.model)
+        return result_page.group(hits, model=asked.model)
 
 
 def _facets(found: SearchResult, query: Query, watch: Stopwatch) -> dict[str, Any]:
     if not query.facets:
         return {}
     with watch.step("facets"):
-        return {"facets": faceting.count(query.facets, found.state, found.only)}
+        return {"facets": facet_counts.count(query.facets, found.state, found.only)}
 
 
 def _keep(
