@@ -129,7 +129,8 @@ def test_hostile_pictures_of_one_leave_anothers_waiting_for_one_at_most(tmp_path
     """Counted, as the machine may be busy: how many of the one were done when the other was served."""
     Image.new("RGB", (30, 20)).save(tmp_path / "small.png")
     Image.new("RGB", (7_000, 7_000)).save(tmp_path / "hostile.png")
-    with Decoder(timeout_s=0.4, turns=lambda: FairQueue(1)) as decoder, ThreadPoolExecutor(8) as pool:
+    # Far below what any machine needs for so many pixels.
+    with Decoder(timeout_s=0.1, turns=lambda: FairQueue(1)) as decoder, ThreadPoolExecutor(8) as pool:
         hostile, mine = decoder.of("hostile"), decoder.of("mine")
         done: list[str] = []
 
