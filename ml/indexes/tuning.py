@@ -29,7 +29,7 @@ MARGIN = 0.25
 #: where cells cost 5.
 EXACT_ROWS = 25_000
 
-#: A filter that leaves out fewer than a tenth changes nothing worth another effort: a tenant's graves.
+#: A filter that leaves out fewer than a tenth changes nothing worth another effort: a tenant's tombstones.
 SLACK = 0.9
 
 #: What a search without a filter may cost at most, in cpu ms and as a share of what exact search costs. The

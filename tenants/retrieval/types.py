@@ -29,7 +29,7 @@ LEFT = frozenset({"pgvector"})
 Partition = tuple[uuid.UUID, int]
 
 
-class Numbering:
+class IdMap:
     """A dense number for each id, in order of appearance; only ever grows."""
 
     def __init__(self) -> None:
@@ -64,10 +64,10 @@ class Rows:
             **{n: np.concatenate([old, np.asarray(columns[n], old.dtype)]) for n, old in vars(self).items()}
         )
 
-    def buried(self, graves: dict[int, int]) -> Rows:
-        """Without the rows of each asset number whose sequence number is below its grave's."""
+    def without_deleted(self, tombstones: dict[int, int]) -> Rows:
+        """Without the rows of each asset number whose sequence number is below its tombstone's."""
         limit = np.zeros(int(self.assets.max(initial=-1)) + 1, np.int64)
-        for asset, seq in graves.items():
+        for asset, seq in tombstones.items():
             limit[asset] = max(limit[asset], seq)
         return replace(self, alive=self.alive & (self.seqs >= limit[self.assets]))
 
@@ -122,7 +122,7 @@ class Facets(ABC):
 
 
 @dataclass(frozen=True)
-class Gone:
+class Tombstones:
     """Assets of a segment that count no more, and how many there are of each partition."""
 
     ids: frozenset[uuid.UUID] = frozenset()
@@ -131,10 +131,10 @@ class Gone:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def and_also(self, filed: Mapping[uuid.UUID, Partition]) -> Gone:
+    def and_also(self, filed: Mapping[uuid.UUID, Partition]) -> Tombstones:
         new = {asset_id: partition for asset_id, partition in filed.items() if asset_id not in self.ids}
         partitions = Counter(self.partitions) + Counter(new.values())
-        return Gone(self.ids | new.keys(), partitions) if new else self
+        return Tombstones(self.ids | new.keys(), partitions) if new else self
 
 
 @dataclass(frozen=True)
@@ -248,12 +248,12 @@ class State:
     seq: int = 0
     base: Segment | None = None
     dead: np.ndarray | None = None
-    gone: Gone = field(default_factory=Gone)
+    gone: Tombstones = field(default_factory=Tombstones)
     changed: frozenset[uuid.UUID] = frozenset()
     index: FlatIndex = field(default_factory=lambda: FlatIndex(DIMENSION))
     rows: Rows = field(default_factory=Rows)
-    assets: Numbering = field(default_factory=Numbering)
-    datasets: Numbering = field(default_factory=Numbering)
+    assets: IdMap = field(default_factory=IdMap)
+    datasets: IdMap = field(default_factory=IdMap)
     # By row number; only rows that stand for a part of their asset have one.
     segments: dict[int, dict] = field(default_factory=dict)
 

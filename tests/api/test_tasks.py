@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tenants.datasets.models import Asset
-from tenants.retrieval.cache.async_writer import later
+from tenants.retrieval.cache.async_writer import async_writer
 from tenants.retrieval.index.vectors import NewVector, replace_vectors
 from tenants.retrieval.models import Feedback, SearchGate
 from tenants.retrieval.query import encoding, fusion_training, fusion_weights, traces
@@ -183,7 +183,7 @@ def test_feedback_on_what_was_not(
         refused(api.post("/feedback", {**body, **wrong}), 404, "not-found")
     refused(api.post("/feedback", {**body, "kind": "liked"}), 422, "invalid")
     refused(other.post("/feedback", body), 404, "not-found")
-    later.flush()
+    async_writer.flush()
     client().delete(tenant_key(party.id, "search", "trace", search_id))
     refused(api.post("/feedback", body), 404, "not-found")
     with tenant_scope(party.id):
@@ -268,7 +268,7 @@ def test_traces_keep_no_words(api: Api, party: Party, dataset: str, put: Callabl
     found = traces.find(party.id, uuid.UUID(search_id))
     assert found is not None
     assert (found.task, found.vectors, found.inputs) == ("general", {}, None)
-    later.flush()
+    async_writer.flush()
     key = tenant_key(party.id, "search", "trace", search_id)
     assert len(client().get(key)) < 200
     assert 23 * 3600 < client().ttl(key) <= 24 * 3600

@@ -15,7 +15,7 @@ import redis
 
 from tenants.retrieval.cache import cache_layers, candidates
 from tenants.retrieval.cache.cache_layers import LookupCounts
-from tenants.retrieval.cache.candidates import DEPTH, CandidateCache, Found, depth_class
+from tenants.retrieval.cache.candidates import DEPTH, CandidateCache, CandidateList, depth_class
 from tenants.valkey import client, tenant_key
 from tests.waiting import pause
 
@@ -49,7 +49,7 @@ def unit(seed: int) -> np.ndarray:
     return values / np.linalg.norm(values)
 
 
-def same(found: Found, expected: tuple[np.ndarray, np.ndarray]) -> bool:
+def same(found: CandidateList, expected: tuple[np.ndarray, np.ndarray]) -> bool:
     """To the last bit, order and type included."""
     types = (found.scores.dtype, found.rows.dtype) == (np.float32, np.int64)
     return types and np.array_equal(found.scores, expected[0]) and np.array_equal(found.rows, expected[1])
@@ -168,7 +168,7 @@ def _with_two_rows_swapped(raw: bytes) -> bytes:
 def test_damaged_values_are_computed_anew_and_repaired(tenant: uuid.UUID, damage: Callable) -> None:
     generation, vector = Fake(500, 1), unit(2)
 
-    def ask() -> Found:
+    def ask() -> CandidateList:
         return CandidateCache(BUDGET).get(tenant, generation.id, vector, 10, generation.search(vector))
 
     ask()
@@ -182,7 +182,7 @@ def test_damaged_values_are_computed_anew_and_repaired(tenant: uuid.UUID, damage
 def test_a_key_of_another_type_is_no_failure(tenant: uuid.UUID) -> None:
     generation, vector = Fake(500, 1), unit(2)
 
-    def ask() -> Found:
+    def ask() -> CandidateList:
         return CandidateCache(BUDGET).get(tenant, generation.id, vector, 10, generation.search(vector))
 
     ask()
@@ -224,7 +224,7 @@ def test_sixteen_threads_with_a_new_query_search_once(tenant: uuid.UUID) -> None
         pause(0.3, "others ask for the same meanwhile")
         return generation.search(vector)()
 
-    def ask(_: int) -> Found:
+    def ask(_: int) -> CandidateList:
         barrier.wait(10)
         return cache.get(tenant, generation.id, vector, 10, slowly)
 

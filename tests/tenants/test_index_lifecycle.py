@@ -258,7 +258,7 @@ def test_what_is_due(library: Library, settings) -> None:
     assert library.agrees(30, 31)
 
 
-def test_pruned_graves_never_bring_a_deleted_asset_back(library: Library) -> None:
+def test_pruned_tombstones_never_bring_a_deleted_asset_back(library: Library) -> None:
     assets = library.fill()
     library.build()
     library.delete(assets[5])
@@ -411,7 +411,7 @@ def test_changes_that_a_first_build_under_way_needs_are_kept(library: Library, m
         assert lifecycle.prune_changes() == 1
 
 
-def test_graves_that_a_build_under_way_needs_are_kept(library: Library, monkeypatch) -> None:
+def test_tombstones_that_a_build_under_way_needs_are_kept(library: Library, monkeypatch) -> None:
     assets, run = library.fill(), building._run_builder
     from tenants.retrieval.models import Tombstone
 

@@ -107,7 +107,7 @@ def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
 
 
 def _prune() -> None:
-    """Forget graves and changes that no generation in use needs any more."""
+    """Forget tombstones and changes that no generation in use needs any more."""
     prune_tombstones(needed_above=index.oldest_kept_seq())
     index.prune_changes()
 

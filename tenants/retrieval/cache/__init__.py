@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tenants.retrieval.cache.async_writer import later as writer
+    from tenants.retrieval.cache.async_writer import async_writer as writer
     from tenants.retrieval.cache.cache_layers import counts as lookup_counts
     from tenants.retrieval.cache.candidates import NAME as CANDIDATES
     from tenants.retrieval.cache.candidates import cache as candidate_cache
@@ -23,7 +23,7 @@ __all__ = [
 _FROM = {
     "CANDIDATES": "tenants.retrieval.cache.candidates:NAME",
     "QUERY_VECTORS": "tenants.retrieval.cache.query_vectors:NAME",
-    "writer": "tenants.retrieval.cache.async_writer:later",
+    "writer": "tenants.retrieval.cache.async_writer:async_writer",
     "candidate_cache": "tenants.retrieval.cache.candidates:cache",
     "lookup_counts": "tenants.retrieval.cache.cache_layers:counts",
 }

@@ -26,7 +26,7 @@ MOST = 1_000
 Command = Callable[[Any], Any]
 
 
-class Later:
+class AsyncWriter:
     """See `put` and `do`. One for the process; thread-safe."""
 
     def __init__(self, connection: Callable[[], Any] = client) -> None:
@@ -98,5 +98,5 @@ class Later:
                 log.exception("writes of searches could not be sent")
 
 
-later = Later()
-atexit.register(later.flush)
+async_writer = AsyncWriter()
+atexit.register(async_writer.flush)

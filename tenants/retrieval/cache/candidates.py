@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from django.conf import settings
 
-from tenants.retrieval.cache.async_writer import later
+from tenants.retrieval.cache.async_writer import async_writer
 from tenants.retrieval.cache.cache_layers import (
     MISS,
     PROCESS,
@@ -50,7 +50,7 @@ Key = tuple[uuid.UUID, uuid.UUID, bytes, int]
 
 
 @dataclass(frozen=True)
-class Found:
+class CandidateList:
     """Scores float32 [m] and rows int64 [m] as `compute` returned them, read-only, and which layer had them."""
 
     scores: np.ndarray
@@ -96,7 +96,7 @@ class CandidateCache:
         compute: Callable[[], Lists],
         *,
         quick: bool = False,
-    ) -> Found:
+    ) -> CandidateList:
         """The generation's best rows for a query vector float32 [256], at least `depth` where there are so many.
 
         `compute() -> (scores float32 [m], rows int64 [m])` searches the generation, without any filter, for
@@ -106,7 +106,7 @@ class CandidateCache:
         """
         raw, layer = self._found(tenant_id, generation_id, vector, depth_class(depth), compute, quick)
         self._counts.add(NAME, tenant_id, layer)
-        return Found(*_unpacked(raw), layer)
+        return CandidateList(*_unpacked(raw), layer)
 
     def _found(
         self,
@@ -169,5 +169,5 @@ def _unpacked(raw: bytes) -> Lists:
     return scores, rows
 
 
-cache = CandidateCache(settings.CANDIDATE_MEMORY_BYTES, keep=later.put)
+cache = CandidateCache(settings.CANDIDATE_MEMORY_BYTES, keep=async_writer.put)
 get = cache.get

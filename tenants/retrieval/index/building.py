@@ -56,7 +56,7 @@ def write(folder: Path, model: str, seq: int) -> Written:
     """Everything that `ml.indexes.generation.build` reads, into an empty folder. In the tenant's scope.
 
     The vectors up to `seq`, in the order of their assets. One statement sees one moment, which may be later than `seq`:
-    what has been replaced or removed since is missing, and has a grave above `seq` that says so.
+    what has been replaced or removed since is missing, and has a tombstone above `seq` that says so.
     """
     known = _write_vectors(folder / "vectors.f32", model, seq)
     kept = folder / "columns"

@@ -37,8 +37,8 @@ from tenants.retrieval.models import (
 from tenants.retrieval.types import LEFT
 from tenants.scope import current_tenant_id, tenant_scope
 
-# Numbers given out since a generation was built (new vectors, graves, changes), as a share of its vectors, that make it
-# due again; the newer part is searched exactly, so it must not grow without bound.
+# Numbers given out since a generation was built (new vectors, tombstones, changes), as a share of its vectors, that
+# make it due again; the newer part is searched exactly, so it must not grow without bound.
 CHANGED_SHARE, CHANGED_MOST = 0.15, 100_000
 # A tenant that shrinks keeps its generation until it is well below the bound, so that it does not come and go.
 DEMOTE_SHARE = 0.6
@@ -83,7 +83,7 @@ def is_old(current: IndexGeneration, clock: VectorClock) -> bool:
 
 
 def _changes_since(current: IndexGeneration, bound: int) -> int:
-    """New vectors, graves and changes of metadata, each counted up to the bound."""
+    """New vectors, tombstones and changes of metadata, each counted up to the bound."""
     kinds = (Vector.objects.filter(model=current.model), Tombstone.objects.all(), FacetChange.objects.all())
     return sum(rows.filter(seq__gt=current.seq)[: bound + 1].count() for rows in kinds)
 
@@ -104,8 +104,8 @@ def _has_more_than(model: str, bound: int) -> bool:
 
 def holds_deleted(generation: IndexGeneration) -> bool:
     """Whether something may still be in its files that was deleted longer ago than promised."""
-    graves = Tombstone.objects.filter(seq__gt=generation.seq, created_at__lt=timezone.now() - FORGET)
-    return graves.exists()
+    tombstones = Tombstone.objects.filter(seq__gt=generation.seq, created_at__lt=timezone.now() - FORGET)
+    return tombstones.exists()
 
 
 def rests(model: str, kinds: Collection[str]) -> bool:
@@ -357,7 +357,7 @@ def oldest_kept() -> int | None:
 def prune_changes() -> int:
     """Forget the changes of metadata that every generation in use, or being built, has: without any, old ones.
 
-    Who holds facets in memory and is behind them reads everything anew, as with graves.
+    Who holds facets in memory and is behind them reads everything anew, as with tombstones.
     """
     with tenant_scope(current_tenant_id()):
         # The clock first: a build that begins after it is not seen below, and ends no earlier than here.

@@ -1,7 +1,7 @@
 """The tenant's index in memory, kept fresh from the database by sequence number.
 
 A small tenant is one flat array. A larger one is a generation (`segments`), which covers all vectors up to a sequence
-number, and a flat array of the newer ones, which is searched exactly; graves say what of either is gone.
+number, and a flat array of the newer ones, which is searched exactly; tombstones say what of either is gone.
 Nothing here is the truth: any process may drop it at any time and load it again.
 """
 
@@ -80,7 +80,7 @@ class TenantVectors:
         follows = state.seq > 0 and state.seq >= now.pruned
         base = self._base(state, now, must=not follows)
         if base is not None and base.seq < now.pruned:
-            # Graves that it would need have been forgotten.
+            # Tombstones that it would need have been forgotten.
             base = None
         if base is not state.base:
             return State(FacetMemory(), seq=base.seq, base=base) if base else self._empty(now)
@@ -140,9 +140,9 @@ class TenantVectors:
         return len(alive) > CHUNK and 1 - alive.mean() > COMPACT_SHARE
 
     def _caught_up(self, state: State, last: int) -> State:
-        # Graves first: a tombstone of a vector that is loaded afterwards has a smaller number than that vector.
-        graves = Tombstone.objects.filter(seq__gt=state.seq, seq__lte=last).values_list("asset_id", "seq")
-        found = [(a, s) for a, s in graves.order_by("seq")]
+        # Tombstones first: a tombstone of a vector that is loaded afterwards has a smaller number than that vector.
+        tombstones = Tombstone.objects.filter(seq__gt=state.seq, seq__lte=last).values_list("asset_id", "seq")
+        found = [(a, s) for a, s in tombstones.order_by("seq")]
         newer = Vector.objects.filter(model=self.model, seq__gt=state.seq, seq__lte=last).order_by("seq")
         columns = newer.values_list(
             "asset_id", "dataset_id", "asset_modality", "modality", "seq", "segment", "data"
@@ -154,7 +154,7 @@ class TenantVectors:
         changed = state.changed | self._changed(state, last)
         if state.base is not None and found:
             state = state.base.without(state, [asset_id for asset_id, _ in found])
-        return replace(state, seq=last, rows=rows.buried(known) if known else rows, changed=changed)
+        return replace(state, seq=last, rows=rows.without_deleted(known) if known else rows, changed=changed)
 
     def _changed(self, state: State, last: int) -> frozenset[uuid.UUID]:
         if state.base is None or not state.base.is_local:

@@ -65,7 +65,7 @@ def path_of(tenant_id: uuid.UUID, generation_id: uuid.UUID | str, name: str = ""
     return f"{tenant_id}/{KIND}/{generation_id}" + (f"/{name}" if name else "")
 
 
-class Opened:
+class IndexRegistry:
     """Opened generations by id."""
 
     def __init__(self) -> None:
@@ -253,4 +253,4 @@ def _fetch(tenant_id: uuid.UUID, generation_id: uuid.UUID, part: Path) -> None:
         raise GenerationDamaged(f"Its archive is damaged: {problem}")
 
 
-opened = Opened()
+opened = IndexRegistry()

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tenants.retrieval.cache.async_writer import later
+from tenants.retrieval.cache.async_writer import async_writer
 from tenants.valkey import Unavailable, client, tenant_key
 
 KEPT = 1_000
@@ -30,7 +30,7 @@ def note(tenant_id: uuid.UUID, model: str, vector: np.ndarray) -> None:
         pipe.ltrim(key, 0, KEPT - 1)
         pipe.expire(key, KEEP_S)
 
-    later.do(write)
+    async_writer.do(write)
 
 
 def read(tenant_id: uuid.UUID, model: str) -> np.ndarray:

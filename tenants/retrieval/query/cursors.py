@@ -21,7 +21,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext as _
 
 from tenants.errors import CursorExpired, Invalid
-from tenants.retrieval.cache.async_writer import WAIT_S, later
+from tenants.retrieval.cache.async_writer import WAIT_S, async_writer
 from tenants.retrieval.types import MAX_DEPTH, MODALITIES, Hit
 from tenants.valkey import client, tenant_key
 
@@ -97,7 +97,7 @@ def keep(tenant_id: uuid.UUID, search_id: str, what: Seed | Ranking) -> bool:
     else:
         beside = {"meta": what.meta, "wanted": what.wanted, "sizes": what.sizes}
         body = _RANKING + pack(what.hits, beside)
-    return later.put(_key(tenant_id, search_id), body, KEEP_S)
+    return async_writer.put(_key(tenant_id, search_id), body, KEEP_S)
 
 
 def kept(tenant_id: uuid.UUID, search_id: str) -> Seed | Ranking:
@@ -116,7 +116,7 @@ def kept(tenant_id: uuid.UUID, search_id: str) -> Seed | Ranking:
 def _read(key: str) -> bytes | None:
     """Another process may be about to write it: its answer can reach a client before Valkey."""
     for pause in (*LATE_S, None):
-        raw = later.get(key) or client().get(key)
+        raw = async_writer.get(key) or client().get(key)
         if raw is not None or pause is None:
             return raw
         time.sleep(pause)

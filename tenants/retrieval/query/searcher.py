@@ -1,8 +1,8 @@
 """The query path: one unit vector, one index search, live rows, paging by snapshot.
 
 An asset's score is the greatest cosine over its vectors. A search first catches up with the database, so it sees every
-asset whose job has succeeded; what a generation's candidates say is checked against graves and filters of this moment,
-and hydration reads live rows, so a deleted asset cannot come back.
+asset whose job has succeeded; what a generation's candidates say is checked against tombstones and filters of this
+moment, and hydration reads live rows, so a deleted asset cannot come back.
 """
 
 from __future__ import annotations

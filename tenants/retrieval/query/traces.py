@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from ml.alignment.gating import PARTS, Part, inputs_of
-from tenants.retrieval.cache.async_writer import later
+from tenants.retrieval.cache.async_writer import async_writer
 from tenants.retrieval.query.fusion_weights import Weighed
 from tenants.valkey import client, tenant_key
 
@@ -71,14 +71,14 @@ def keep(
         trace.weights, trace.prior = weighed.weights, weighed.prior
         trace.parts = {name: part.vector.astype(_HALF).tobytes() for name, part in parts.items()}
         trace.inputs = inputs_of(parts).astype(_SINGLE).tobytes()
-    later.put(_key(tenant_id, search_id), msgspec.msgpack.encode(trace), KEEP_S)
+    async_writer.put(_key(tenant_id, search_id), msgspec.msgpack.encode(trace), KEEP_S)
 
 
 def keep_page(
     tenant_id: uuid.UUID, search_id: str, *, start: int, shown: Iterable[uuid.UUID], end: int
 ) -> None:
     """Keep what a further page showed."""
-    later.put(
+    async_writer.put(
         f"{_key(tenant_id, search_id)}:{start}", msgspec.msgpack.encode(Page(_packed(shown), end)), KEEP_S
     )
 
@@ -101,7 +101,7 @@ def find(tenant_id: uuid.UUID, search_id: uuid.UUID) -> Traced | None:
 
 
 def _read(key: str) -> bytes | None:
-    found: bytes | None = later.get(key) or client().get(key)
+    found: bytes | None = async_writer.get(key) or client().get(key)
     return found
 
 

@@ -10,7 +10,7 @@ import redis
 
 from tenants.errors import CursorExpired
 from tenants.retrieval.cache import async_writer as module
-from tenants.retrieval.cache.async_writer import Later
+from tenants.retrieval.cache.async_writer import AsyncWriter
 from tenants.retrieval.query import cursors
 from tenants.retrieval.types import Hit
 from tenants.valkey import client
@@ -22,7 +22,7 @@ def key() -> str:
 
 
 def test_it_counts_at_once_and_reaches_valkey_with_its_time_to_live() -> None:
-    later, name = Later(), key()
+    later, name = AsyncWriter(), key()
     assert later.put(name, b"value", 60)
     assert later.get(name) == b"value"
     assert until(lambda: client().get(name) == b"value")
@@ -38,7 +38,7 @@ def test_many_writes_are_one_round_trip() -> None:
             trips.append(1)
             return client().pipeline(**options)
 
-    later, names = Later(Counted), [key() for _ in range(50)]
+    later, names = AsyncWriter(Counted), [key() for _ in range(50)]
     for name in names:
         later.put(name, name.encode(), 60)
     assert until(lambda: client().mget(names) == [name.encode() for name in names])
@@ -54,7 +54,7 @@ def test_the_newer_value_of_a_key_is_kept_while_the_older_one_is_sent() -> None:
             goes_on.wait(5)
             return client().pipeline(**options)
 
-    later, name = Later(Slow), key()
+    later, name = AsyncWriter(Slow), key()
     later.put(name, b"older", 60)
     assert begun.wait(5)
     later.put(name, b"newer", 60)
@@ -66,7 +66,7 @@ def test_the_newer_value_of_a_key_is_kept_while_the_older_one_is_sent() -> None:
 def test_without_valkey_nothing_is_kept_and_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REST_S", 0.2)
     away = redis.Redis(host="127.0.0.1", port=1, socket_connect_timeout=0.1)
-    later, name = Later(lambda: away), key()
+    later, name = AsyncWriter(lambda: away), key()
     assert later.put(name, b"value", 60), "nobody knows yet"
     assert until(lambda: not later.put(name, b"value", 60))
     assert until(lambda: later.get(name) is None), "what is lost is not served either"
@@ -78,7 +78,7 @@ def test_without_valkey_nothing_is_kept_and_nobody_waits(monkeypatch: pytest.Mon
 def test_a_full_backlog_is_written_by_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST", 10)
     monkeypatch.setattr(module, "WAIT_S", 60.0)
-    later, names = Later(), [key() for _ in range(11)]
+    later, names = AsyncWriter(), [key() for _ in range(11)]
     for name in names:
         later.put(name, b"1", 60)
     assert client().exists(*names) == 11
