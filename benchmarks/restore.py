@@ -23,8 +23,8 @@ from _report import OUT, ROOT, TOY, Report, sized
 from _stack import SHARED, start_django
 
 from standalone.backup import manifest
+from standalone.backup.create import LAST
 from standalone.backup.database import view
-from standalone.backup.making import LAST
 from standalone.files import read_json, write_json
 from standalone.stack import Stack, embedded_services, inherited
 

@@ -19,7 +19,7 @@ from console.access import Request, actor_of, needs, page
 from console.forms import StyledForm, style
 from console.paging import page_of
 from tenants.accounts.permissions import ADMIN
-from tenants.datasets import selectors, serving
+from tenants.datasets import content_responses, selectors
 from tenants.errors import Conflict, Invalid
 from tenants.pipeline.care import erasure_receipts as receipts
 from tenants.pipeline.care import subject_erasure
@@ -95,7 +95,7 @@ def export(request: Request) -> HttpResponse:
 def export_content(request: Request, export_id: uuid.UUID) -> HttpResponseBase:
     with request.workspace.open():
         found = exports.get_export(export_id)
-    return serving.serve(request, exports.content_of(found))
+    return content_responses.serve(request, exports.content_of(found))
 
 
 @needs(ADMIN, methods=("POST",))

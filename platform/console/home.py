@@ -146,7 +146,7 @@ def _damaged_indexes() -> Iterator[Concern]:
 
 
 def _full(quotas: dict[str, dict[str, Any]]) -> Iterator[Concern]:
-    from console.templatetags.console_parts import resource_name
+    from console.templatetags.console_tags import resource_name
 
     for name, entry in quotas.items():
         used, limit = entry["used"] + entry["reserved"], entry["limit"]

@@ -38,7 +38,7 @@ MAX_KEY = 100
 
 
 @dataclass(frozen=True)
-class Look:
+class MapView:
     """`model` and `other` are spaces; `key` is a key of metadata to colour by."""
 
     dataset: uuid.UUID | None = None
@@ -72,7 +72,7 @@ class Look:
         return urlencode({name: str(value) for name, value in given.items() if value})
 
 
-def read_look(query: QueryDict) -> Look:
+def read_map_view(query: QueryDict) -> MapView:
     """In the tenant's scope. Raises NotFound, Invalid."""
     dataset, map_id = _id(query, "dataset"), _id(query, "map")
     require_datasets([dataset] if dataset else [])
@@ -82,7 +82,7 @@ def read_look(query: QueryDict) -> Look:
     if map_id:
         maps.get_map(map_id)
     model, other = query.get("model", "")[:100], query.get("other", "")[:100]
-    return Look(dataset, modality, model, other, map_id, query.get("key", "")[:MAX_KEY])
+    return MapView(dataset, modality, model, other, map_id, query.get("key", "")[:MAX_KEY])
 
 
 def _id(query: QueryDict, name: str) -> uuid.UUID | None:
@@ -148,7 +148,7 @@ def show(request: Request) -> HttpResponse:
 
 def _show(request: Request, form: MapForm | None, status: int) -> HttpResponse:
     with request.workspace.open():
-        look = read_look(request.GET)
+        look = read_map_view(request.GET)
         datasets = list(selectors.list_datasets())
         written = model_routing.written(request.workspace.tenant.id)
         rows = list(maps.list_maps()[: maps.MOST_MAPS])
@@ -179,7 +179,7 @@ def data(request: Request) -> HttpResponse:
     """The points of a map, with what is known of each now; two places a point where two models are compared."""
     tenant_id = request.workspace.tenant.id
     with request.workspace.open():
-        look = read_look(request.GET)
+        look = read_map_view(request.GET)
         row = maps.get_map(look.map_id) if look.map_id else None
         wanted = look.wanted(model_routing.written(tenant_id))
     if look.other:
@@ -190,7 +190,7 @@ def data(request: Request) -> HttpResponse:
     return JsonResponse(maps.as_columns(placed, found))
 
 
-def _compared(tenant_id: uuid.UUID, look: Look, wanted: Any) -> dict[str, Any]:
+def _compared(tenant_id: uuid.UUID, look: MapView, wanted: Any) -> dict[str, Any]:
     made = maps.compared(tenant_id, wanted, look.other)
     with tenant_scope(tenant_id):
         found = maps.shown(made.before, key=look.key)

@@ -23,7 +23,7 @@ from console.forms import StyledForm, style
 from console.paging import page_of
 from console.presenters import actor_names
 from tenants.accounts.permissions import MODERATE
-from tenants.datasets import serving, storage
+from tenants.datasets import content_responses, storage
 from tenants.datasets.models import Asset
 from tenants.datasets.selectors import list_datasets
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound, ServiceError
@@ -272,7 +272,7 @@ def _show(request: Request, review_id: uuid.UUID, form: DecideForm | None, statu
 def _item(review: Review) -> dict[str, Any]:
     """What is to be looked at: the asset, or the content that is kept for this."""
     if review.asset is not None:
-        return {"words": serving.read_text(review.asset, MAX_WORDS)}
+        return {"words": content_responses.read_text(review.asset, MAX_WORDS)}
     asked = kept_content(review.audit_id)
     if asked is None or asked.blob is None:
         return {"gone": True}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from tenants.datasets.importers import opening
+from tenants.datasets.importers import sources
 from tenants.datasets.models import Import, ImportRow
 from tenants.jobs.models import Job
 from tenants.pipeline.transfer import import_receipts
@@ -199,7 +199,7 @@ def test_files_that_cannot_be_imported(api: Api, party: Party, dataset: str) -> 
 def test_those_who_look_leave_threads_to_the_others(api: Api, party: Party, dataset: str) -> None:
     with ExitStack() as held:
         for _ in range(settings.WEB_THREADS // 3):
-            held.enter_context(opening._place())
+            held.enter_context(sources._place())
         busy = send(api, dataset)
         assert "Too many sources" in refused(busy, 503, "unavailable")["detail"]
         assert busy.headers["Retry-After"] == "5"

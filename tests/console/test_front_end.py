@@ -31,7 +31,7 @@ def test_every_icon_that_a_template_names_is_in_the_sprite() -> None:
 
 
 def _icons_of_the_navigation() -> set[str]:
-    from console.context import NAVIGATION
+    from console.context_processors import NAVIGATION
 
     return {symbol for _, entries in NAVIGATION for _, _, symbol, _ in entries}
 

@@ -10,7 +10,7 @@ from django.test import Client
 from django.utils import translation
 
 from console.generations.labels import END, ENDS, REMEDY, own_words_of, reason_of, remedy_of
-from console.templatetags.console_parts import why
+from console.templatetags.console_tags import why
 from ml.generators.base import Code
 from ml.media.model import CODES
 from standalone import catalogue

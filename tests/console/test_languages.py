@@ -13,7 +13,7 @@ from django.template import engines
 from django.test import Client
 from django.utils import translation
 
-from console.templatetags import console_parts
+from console.templatetags import console_tags
 from standalone import catalogue, messages
 from tests.conftest import Party
 from tests.console.bare_texts import bare_texts
@@ -182,7 +182,7 @@ MOMENT = dt.datetime(2026, 3, 5, 17, 4, 9, tzinfo=dt.UTC)
     ],
 )
 def test_a_moment_is_in_utc_for_the_script_to_make_local(language: str, shown: str, text: str) -> None:
-    template = engines["django"].from_string("{% load console_parts %}{% moment at shown %}")
+    template = engines["django"].from_string("{% load console_tags %}{% moment at shown %}")
     with translation.override(language):
         element = template.render(
             {"at": MOMENT.astimezone(dt.timezone(dt.timedelta(hours=8))), "shown": shown}
@@ -192,17 +192,17 @@ def test_a_moment_is_in_utc_for_the_script_to_make_local(language: str, shown: s
 
 
 def test_a_moment_that_has_not_come_is_a_dash() -> None:
-    assert console_parts.moment(None) == "–"
+    assert console_tags.moment(None) == "–"
 
 
 def test_codes_have_words_in_both_languages() -> None:
-    assert (console_parts.state_name("running"), console_parts.kind_name("embed_asset")) == (
+    assert (console_tags.state_name("running"), console_tags.kind_name("embed_asset")) == (
         "running",
         "Index an asset",
     )
-    assert console_parts.state_name("something_new") == "something_new"
+    assert console_tags.state_name("something_new") == "something_new"
     with translation.override("zh-hans"):
-        assert (console_parts.state_name("running"), console_parts.role_name("owner")) == ("运行中", "所有者")
+        assert (console_tags.state_name("running"), console_tags.role_name("owner")) == ("运行中", "所有者")
 
 
 def test_every_kind_of_job_has_words() -> None:

@@ -11,7 +11,7 @@ from django.test import Client
 
 from console.datasets.assets import read_moment
 from console.presenters import asset_card
-from console.templatetags.console_parts import clock, waveform
+from console.templatetags.console_tags import clock, waveform
 from tenants.datasets import storage
 from tenants.datasets.models import Asset, Blob, TranscriptSegment
 from tenants.datasets.services import create_dataset

@@ -18,7 +18,7 @@ from django.test import Client
 
 from console.search.forms import MAX_ADDRESS, address_of, form_of
 from console.search.refinements import Refinements, groups_of, label_of, read_refinements
-from console.templatetags.console_parts import marked
+from console.templatetags.console_tags import marked
 from tenants.datasets import services
 from tenants.datasets.models import Asset
 from tenants.errors import Invalid, NotFound

@@ -11,8 +11,8 @@ import pytest
 from django.test import Client
 
 from tenants.accounts.models import Membership
+from tenants.datasets.content_responses import read_text
 from tenants.datasets.models import Asset
-from tenants.datasets.serving import read_text
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.console.pages import faults_of

@@ -18,11 +18,11 @@ from django.core.files.storage import default_storage
 from ml.provenance import authority
 from standalone import datadir
 from standalone.backup import manifest, signing_keys
+from standalone.backup.create import Maker, clear_leftovers, exclusively, promised_days, prune
 from standalone.backup.database import Snapshot, snapshot, view
-from standalone.backup.making import Maker, clear_leftovers, exclusively, promised_days, prune
 from standalone.backup.manifest import FILES, Manifest
-from standalone.backup.placing import PLACED, Site
-from standalone.backup.storing import Copied, Copying, put_back
+from standalone.backup.stored_files import Copied, Copying, put_back
+from standalone.backup.swap import PLACED, Site
 from standalone.errors import StackError
 from standalone.processes import Spawner
 from tenants.datasets import storage

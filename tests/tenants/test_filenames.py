@@ -6,8 +6,8 @@ import unicodedata
 
 import pytest
 
+from tenants.datasets.content_responses import ALIASES
 from tenants.datasets.filenames import clean_filename, download_name, words_of
-from tenants.datasets.serving import ALIASES
 from tenants.retrieval.query.tokenizer import tokens
 
 

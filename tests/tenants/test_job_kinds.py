@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from celery import current_app
 
-from console.templatetags.console_parts import kind_name
+from console.templatetags.console_tags import kind_name
 from tenants.jobs import kinds, retired
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import KINDS, job

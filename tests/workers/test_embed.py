@@ -12,7 +12,7 @@ from django.core.files.storage import default_storage
 from PIL import Image
 
 from tenants.accounts import quotas
-from tenants.datasets import serving, storage
+from tenants.datasets import content_responses, storage
 from tenants.datasets.models import Asset
 from tenants.datasets.services import create_dataset
 from tenants.errors import Invalid
@@ -107,7 +107,7 @@ def test_a_photo_of_a_telephone_is_found_and_handed_out_as_a_jpeg(party, dataset
     assert (job.state, asset.status, asset.modality) == ("succeeded", "ready", "image")
     with tenant_scope(party.id):
         blob = asset.blob
-        content = serving.content_of(asset)
+        content = content_responses.content_of(asset)
     assert (blob.media_type, blob.width, blob.height, blob.has_thumbnail) == ("image/heic", 96, 144, True)
     assert content.media_type == "image/jpeg"
     with storage.open_blob(content.path) as stream, Image.open(stream) as shown:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from standalone.config import DEMO_FILES
-from tenants.datasets import selectors, serving, storage
+from tenants.datasets import content_responses, selectors, storage
 from tenants.datasets.models import Asset, TranscriptSegment
 from tenants.datasets.services import create_dataset
 from tenants.errors import NotReady
@@ -111,7 +111,7 @@ def test_a_film_is_found_by_what_is_seen_and_when(party, put, tmp_path) -> None:
         search(tenant_id=party.id, query=Query(text="x", modalities=["video"])).results[0][0].id == asset.id
     )
     with tenant_scope(party.id):
-        assert serving.content_of(asset).media_type == "video/mp4"
+        assert content_responses.content_of(asset).media_type == "video/mp4"
         services.delete_asset(asset_id=asset.id)
         assert TranscriptSegment.objects.count() == Vector.objects.count() == 0
 
@@ -141,7 +141,7 @@ def test_where_a_film_was_taken_is_not_served(party, put, tmp_path) -> None:
     _, asset = put(path)
     assert asset.status == "ready"
     with tenant_scope(party.id):
-        rendition = serving.content_of(asset)
+        rendition = content_responses.content_of(asset)
         with storage.open_blob(rendition.path) as stream:
             served = stream.read()
     assert b"+48.8577" not in served
@@ -152,7 +152,7 @@ def test_before_it_is_decoded_nothing_is_served(party, dataset) -> None:
     with tenant_scope(party.id), SPOKEN.open("rb") as file:
         asset = services.add_asset(dataset_id=dataset.id, file=file).asset
         with pytest.raises(NotReady):
-            serving.content_of(asset)
+            content_responses.content_of(asset)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`/assets/{id}/content`, `/thumbnail`, `/transcript`: what is in it, by the rules of tenants.datasets.serving."""
+"""`/assets/{id}/content`, `/thumbnail`, `/transcript`: what is in it, by `datasets.content_responses`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from api.auth import key_of
 from api.resource import Resource
 from tenants.accounts.permissions import READ
-from tenants.datasets import selectors, serving, shapes
+from tenants.datasets import content_responses, selectors, shapes
 from tenants.datasets.models import Asset
 from tenants.scope import tenant_scope
 
@@ -46,7 +46,7 @@ class Content(Bytes):
         extensions={"x-problems": [409]},
     )
     def get(self, request: Request, asset_id: uuid.UUID) -> HttpResponseBase:
-        return serving.serve(request, serving.content_of(self.found))
+        return content_responses.serve(request, content_responses.content_of(self.found))
 
 
 class Thumbnail(Bytes):
@@ -57,7 +57,7 @@ class Thumbnail(Bytes):
         responses={(200, "image/*"): BYTES, (206, "image/*"): BYTES, 304: NOTHING, 416: NOTHING},
     )
     def get(self, request: Request, asset_id: uuid.UUID) -> HttpResponseBase:
-        return serving.serve(request, serving.thumbnail_of(self.found))
+        return content_responses.serve(request, content_responses.thumbnail_of(self.found))
 
 
 class Transcript(Bytes):

@@ -21,7 +21,7 @@ from api.paging import read_page, refuse_unknown
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
 from tenants.accounts.permissions import ADMIN
-from tenants.datasets import serving
+from tenants.datasets import content_responses
 from tenants.events.models import Export
 from tenants.jobs import selectors as jobs
 from tenants.pipeline.transfer import exports, shapes
@@ -86,4 +86,4 @@ class ExportContent(OneExport):
         extensions={"x-problems": [409]},
     )
     def get(self, request: Request, export_id: uuid.UUID) -> HttpResponseBase:  # type: ignore[override]
-        return serving.serve(request, exports.content_of(self.found))
+        return content_responses.serve(request, exports.content_of(self.found))

@@ -11,7 +11,7 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
 from backoffice.access import Request, named, operators
-from tenants.datasets import serving
+from tenants.datasets import content_responses
 from tenants.errors import Conflict
 from tenants.pipeline.transfer import exports
 from tenants.pipeline.upkeep import operator_acts
@@ -36,4 +36,4 @@ def content(request: Request, slug: str, export_id: uuid.UUID) -> HttpResponseBa
     with tenant_scope(tenant.id):
         export = exports.get_export(export_id)
     operator_acts.note_download(**named(request), slug=slug, export_id=export_id)
-    return serving.serve(request, exports.content_of(export))
+    return content_responses.serve(request, exports.content_of(export))

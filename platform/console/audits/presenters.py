@@ -9,8 +9,8 @@ from typing import Any, TypeGuard
 from django.utils.translation import gettext as _
 
 from console.audits import labels
+from tenants.datasets.content_responses import read_text
 from tenants.datasets.models import Asset, TranscriptSegment
-from tenants.datasets.serving import read_text
 from tenants.moderation.models import Audit, PolicyVersion
 from tenants.retrieval.query import Highlight
 

@@ -25,8 +25,8 @@ from console.forms import StyledForm, style
 from console.paging import page_of
 from ml.media import MediaError
 from tenants.accounts.permissions import MODERATE
+from tenants.datasets import content_responses, storage
 from tenants.datasets import selectors as datasets
-from tenants.datasets import serving, storage
 from tenants.datasets.models import Asset
 from tenants.datasets.resumable import file_of
 from tenants.errors import Invalid, NotFound, NotReady, ServiceError
@@ -259,11 +259,11 @@ def content(request: Request, audit_id: uuid.UUID) -> HttpResponseBase:
     if asked is None or asked.blob is None:
         raise NotFound(_("The content of this audit is not kept any more."))
     blob = asked.blob
-    if asked.modality == Asset.Modality.IMAGE and blob.media_type not in serving.INLINE:
+    if asked.modality == Asset.Modality.IMAGE and blob.media_type not in content_responses.INLINE:
         return _picture_for_browsers(storage.path_of(blob.tenant_id, blob.sha256))
-    return serving.serve(
+    return content_responses.serve(
         request,
-        serving.Rendition(
+        content_responses.Rendition(
             path=storage.path_of(blob.tenant_id, blob.sha256),
             media_type=blob.media_type,
             etag=f'"{blob.sha256[:32]}-audit"',
@@ -287,7 +287,7 @@ def _picture_for_browsers(path: str) -> HttpResponse:
     headers = {
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "default-src 'none'; sandbox",
-        "Cache-Control": serving.CACHE,
+        "Cache-Control": content_responses.CACHE,
     }
     return HttpResponse(picture.clean or b"", content_type=picture.clean_type, headers=headers)
 

@@ -23,7 +23,7 @@ from console.datasets.forms import AssetForm, UploadForm
 from console.datasets.presenters import read_ids
 from console.presenters import asset_card, asset_name
 from tenants.accounts.permissions import MODERATE, READ, SEARCH, WRITE
-from tenants.datasets import resumable, selectors, serving, tus
+from tenants.datasets import content_responses, resumable, selectors, tus
 from tenants.datasets.metadata import expected
 from tenants.datasets.models import Asset, Dataset
 from tenants.datasets.resumable import file_of, filename_of
@@ -108,7 +108,7 @@ def _show(request: Request, asset_id: uuid.UUID, form: AssetForm | None, status:
         context = {
             "asset": asset,
             "dataset": selectors.get_dataset(asset.dataset_id),
-            "words": serving.read_text(asset) if shown else "",
+            "words": content_responses.read_text(asset) if shown else "",
             "transcript": transcript,
             "regions": presenters.regions_of(transcript, asset.blob.details),
             "frames": presenters.frames_of(asset.blob.details) if asset.modality == "video" else [],
@@ -143,7 +143,7 @@ def _generation(asset: Asset) -> Generation | None:
 
 
 def _json(metadata: dict[str, Any]) -> str:
-    from console.templatetags.console_parts import as_json
+    from console.templatetags.console_tags import as_json
 
     return as_json(metadata) if metadata else ""
 
@@ -210,12 +210,12 @@ def delete(request: Request, asset_id: uuid.UUID) -> HttpResponse:
 
 @needs(READ)
 def content(request: Request, asset_id: uuid.UUID) -> HttpResponseBase:
-    return serving.serve(request, serving.content_of(_asset(request, asset_id)))
+    return content_responses.serve(request, content_responses.content_of(_asset(request, asset_id)))
 
 
 @needs(READ)
 def thumbnail(request: Request, asset_id: uuid.UUID) -> HttpResponseBase:
-    return serving.serve(request, serving.thumbnail_of(_asset(request, asset_id)))
+    return content_responses.serve(request, content_responses.thumbnail_of(_asset(request, asset_id)))
 
 
 def _asset(request: Request, asset_id: uuid.UUID) -> Asset:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from standalone import datadir
 from standalone.backup import manifest
-from standalone.backup.attach import attached
+from standalone.backup.environment import attached
 from standalone.backup.manifest import Manifest
 from standalone.config import StackConfig
 from standalone.errors import StackError
@@ -28,7 +28,7 @@ def backup(config: StackConfig, to: str, keep_days: str) -> None:
     os.umask(0o077)
     with attached(config) as env:
         start_django({**env, "DATA_DIR": str(config.data_dir)})
-        from standalone.backup.making import make_backup, promised_days
+        from standalone.backup.create import make_backup, promised_days
 
         days = promised_days(given, say)
         made, described, expired = make_backup(folder, env, config.data_dir, days, say)
@@ -79,7 +79,7 @@ def restore(config: StackConfig, source: str, *, force: bool) -> None:
         }
         storage = {"STORAGE_URL": config.environ.get("STORAGE_URL") or f"file://{blobs}"}
         start_django({**config.environ, **unused, **storage, "DATA_DIR": scratch})
-        from standalone.backup.restoring import Restoration
+        from standalone.backup.restore import Restoration
 
         Restoration(config, found, described, force, say).run()
     print(f"restored {found} to {config.data_dir}\n{_sizes(described)}, {time.monotonic() - begun:.1f} s")

@@ -8,7 +8,7 @@ from pathlib import Path
 from django.conf import settings
 from django.core.mail import get_connection
 
-from standalone.backup.making import LAST
+from standalone.backup.create import LAST
 from standalone.doctor.findings import Check, Finding, Options, fail, ok, warn
 from standalone.files import read_json
 from tenants.datasets import scanning

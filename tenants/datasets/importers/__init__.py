@@ -6,9 +6,9 @@
 """
 
 from tenants.datasets.importers.delimited import armed
-from tenants.datasets.importers.detecting import detect
+from tenants.datasets.importers.format_detection import detect
 from tenants.datasets.importers.mapping import Mapping
 from tenants.datasets.importers.model import Column, Item, Preview
-from tenants.datasets.importers.opening import FORMATS, open_items, preview
+from tenants.datasets.importers.sources import FORMATS, open_items, preview
 
 __all__ = ["FORMATS", "Column", "Item", "Mapping", "Preview", "armed", "detect", "open_items", "preview"]

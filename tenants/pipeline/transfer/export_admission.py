@@ -22,10 +22,10 @@ from tenants.accounts import quotas
 from tenants.accounts.models import Tenant
 from tenants.accounts.services import create_tenant
 from tenants.datasets import metadata, scanning, storage
+from tenants.datasets.content_responses import THUMBNAILS
 from tenants.datasets.metadata import stored_bytes
 from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegment
 from tenants.datasets.services import collect_blobs, create_dataset, update_dataset
-from tenants.datasets.serving import THUMBNAILS
 from tenants.errors import Invalid
 from tenants.events.services import record
 from tenants.pipeline.assets import services

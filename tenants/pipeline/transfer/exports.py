@@ -19,8 +19,8 @@ from django.utils.translation import gettext_lazy, gettext_noop
 
 from tenants.accounts.models import Tenant
 from tenants.datasets import storage
+from tenants.datasets.content_responses import Rendition
 from tenants.datasets.models import Asset
-from tenants.datasets.serving import Rendition
 from tenants.errors import Conflict, NotFound, NotReady, room_on_disk
 from tenants.events.models import Export
 from tenants.events.services import record

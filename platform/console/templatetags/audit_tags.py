@@ -16,7 +16,7 @@ from django.utils.translation import pgettext_lazy
 from console.audits import labels
 from console.audits.presenters import said_of
 from console.presenters import asset_name, is_hidden
-from console.templatetags.console_parts import icon
+from console.templatetags.console_tags import icon
 from tenants.datasets.models import Asset
 
 register = template.Library()

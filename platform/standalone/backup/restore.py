@@ -15,8 +15,8 @@ from standalone import datadir
 from standalone.backup import manifest, signing_keys
 from standalone.backup.database import load, view
 from standalone.backup.manifest import DUMP, FILES, SECRETS, Manifest
-from standalone.backup.placing import Site
-from standalone.backup.storing import put_back
+from standalone.backup.stored_files import put_back
+from standalone.backup.swap import Site
 from standalone.build import Builder
 from standalone.config import StackConfig
 from standalone.errors import StackError

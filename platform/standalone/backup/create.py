@@ -19,7 +19,7 @@ from standalone import datadir
 from standalone.backup import manifest, signing_keys
 from standalone.backup.database import Snapshot, snapshot, view
 from standalone.backup.manifest import DUMP, FILES, MANIFEST, SECRETS, SUMS, Manifest, sha256
-from standalone.backup.storing import Copied, Copying
+from standalone.backup.stored_files import Copied, Copying
 from standalone.errors import StackError
 from standalone.files import read_json, write_json
 from standalone.processes import Spawner
