@@ -33,10 +33,11 @@ def sources() -> dict[str, Path]:
 
 
 @cache
-def defined(module: str) -> frozenset[str]:
+def defined(module: str, *, imported: bool = True) -> frozenset[str]:
     """What a module defines or gives on, and of its classes what they define: `Class.method`."""
-    tree = ast.parse(sources()[module].read_text())
-    return frozenset(_defined(tree.body, ""))
+    body = ast.parse(sources()[module].read_text()).body
+    kept = [node for node in body if imported or not isinstance(node, ast.ImportFrom)]
+    return frozenset(_defined(kept, ""))
 
 
 def _defined(body: list[ast.stmt], within: str) -> Iterator[str]:
