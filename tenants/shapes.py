@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias, TypeVar, dataclass_transform
+from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -26,16 +26,11 @@ Json: TypeAlias = object
 JsonObject: TypeAlias = Mapping[str, object]
 
 
-@dataclass_transform(kw_only_default=True, field_specifiers=(msgspec.field,))
-class _Keywords(msgspec.StructMeta):
-    """Every shape is filled by keywords, so that optional fields may stand where the answer has them."""
+class Shape(msgspec.Struct, kw_only=True, gc=False):
+    """Fields in the order of the answer; subclasses say `kw_only=True`, so that optional ones may stand anywhere.
 
-    def __new__(cls, *args: object, **options: object) -> _Keywords:  # noqa: PYI034 - a metaclass cannot use Self
-        return super().__new__(cls, *args, **{"kw_only": True, **options})  # type: ignore[arg-type]
-
-
-class Shape(msgspec.Struct, metaclass=_Keywords, gc=False):
-    """Fields in the order of the answer. `gc=False`: no shape holds itself, so the collector need not look."""
+    `gc=False`: no shape holds itself, so the collector need not look.
+    """
 
 
 @dataclass(frozen=True)
@@ -52,7 +47,7 @@ class Choices:
     values: Collection[str] | Collection[int]
 
 
-class Page(Shape):
+class Page(Shape, kw_only=True):
     next: Annotated[str | None, Doc("The cursor of the next page.")]
 
 

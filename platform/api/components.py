@@ -12,6 +12,7 @@ import msgspec
 from drf_spectacular.extensions import OpenApiSerializerExtension, OpenApiSerializerFieldExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import build_array_type
+from drf_spectacular.utils import Direction
 from rest_framework import serializers as s
 
 from tenants.shapes import Choices, Doc, Page, Shape
@@ -35,10 +36,10 @@ class ShapeExtension(OpenApiSerializerExtension):
     target_class = Shape
     match_subclasses = True
 
-    def get_name(self, auto_schema: AutoSchema, direction: str) -> str:
+    def get_name(self, auto_schema: AutoSchema, direction: Direction) -> str:
         return str(self.target.__name__)
 
-    def map_serializer(self, auto_schema: AutoSchema, direction: str) -> dict[str, Any]:
+    def map_serializer(self, auto_schema: AutoSchema, direction: Direction) -> dict[str, Any]:
         serializer = serializer_of(self.target)()
         return auto_schema._map_serializer(serializer, direction, bypass_extensions=True)
 
@@ -54,7 +55,7 @@ class Nested(s.Field):
 class NestedExtension(OpenApiSerializerFieldExtension):
     target_class = Nested
 
-    def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> dict[str, Any]:
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> dict[str, Any]:
         ref = auto_schema.resolve_serializer(self.target.shape, direction).ref
         return build_array_type(ref) if self.target.many else ref
 
@@ -76,7 +77,7 @@ def page_of(shape: type[Shape], name: str = "") -> type[Shape]:
     """A page of a list, as `api.paging` makes them; its component is named after what it lists."""
     name = name or f"{shape.__name__.removesuffix('Shape')}Page"
     about = {"__annotations__": {"results": list.__class_getitem__(shape)}, "__module__": shape.__module__}
-    return type(Page)(name, (Page,), about)
+    return types.new_class(name, (Page,), {"kw_only": True}, lambda namespace: namespace.update(about))
 
 
 def _field(annotation: Any, **options: Any) -> s.Field:

@@ -8,18 +8,19 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from django.db import transaction
 from django.http import HttpResponse
-from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 
 from api.auth import key_of
+from api.rendering import to_json
 from tenants.datasets.storage import digest
 from tenants.errors import Invalid
 from tenants.events.services import first_answer, store_answer
 from tenants.scope import tenant_scope
+from tenants.shapes import JsonObject, plain
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -36,9 +37,10 @@ class Answer:
 
     @classmethod
     def of(
-        cls, status: int, body: dict[str, Any], headers: Mapping[str, str] | None = None, withheld: str = ""
+        cls, status: int, body: object, headers: Mapping[str, str] | None = None, withheld: str = ""
     ) -> Answer:
-        kept = render({**body, withheld: None}) if withheld else None
+        """`withheld`: the member that the stored answer has as null."""
+        kept = render({**cast("JsonObject", plain(body)), withheld: None}) if withheld else None
         return cls(status, render(body), dict(headers or {}), kept)
 
     def response(self) -> HttpResponse:
@@ -47,8 +49,8 @@ class Answer:
         )
 
 
-def render(body: Any) -> str:
-    return JSONRenderer().render(body).decode()
+def render(body: object) -> str:
+    return to_json(body).decode()
 
 
 class Once:

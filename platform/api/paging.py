@@ -31,13 +31,13 @@ class Page:
     after: uuid.UUID | None
     limit: int
 
-    def of(self, rows: QuerySet, shape: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    def of(self, rows: QuerySet, shape: Callable[[Any], object]) -> dict[str, object]:
         """This page of rows that are ordered by descending id."""
         return self.cut(self.fetch(rows), shape)
 
-    def of_bounded(self, rows: QuerySet, shape: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    def of_bounded(self, rows: QuerySet, shape: Callable[[Any], object]) -> dict[str, object]:
         """As `of`, for rows that may be large: the page ends early, with a cursor, once it has MAX_BYTES as JSON."""
-        results: list[dict[str, Any]] = []
+        results: list[object] = []
         size, after = 0, self.after
         while True:
             part = Page(after, min(READ_AT_ONCE, self.limit - len(results))).fetch(rows)
@@ -56,7 +56,7 @@ class Page:
             rows = rows.filter(pk__lt=self.after)
         return list(rows[: self.limit + 1])
 
-    def cut(self, found: list[Any], shape: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    def cut(self, found: list[Any], shape: Callable[[Any], object]) -> dict[str, object]:
         """The answer for rows of which one more than a page may be there."""
         page = found[: self.limit]
         more = len(found) > self.limit

@@ -9,7 +9,7 @@ from tenants.accounts.permissions import ROLES, SCOPES
 from tenants.shapes import Choices, Doc, Shape
 
 
-class Key(Shape):
+class Key(Shape, kw_only=True):
     id: str
     name: str
     prefix: str
@@ -20,11 +20,11 @@ class Key(Shape):
     revoked_at: dt.datetime | None
 
 
-class NewKey(Key):
+class NewKey(Key, kw_only=True):
     token: Annotated[str | None, Doc("Shown once; null in a replayed answer.")]
 
 
-class Member(Shape):
+class Member(Shape, kw_only=True):
     id: str
     email: str
     name: str
@@ -33,7 +33,7 @@ class Member(Shape):
     since: dt.datetime
 
 
-class Invitation(Shape):
+class Invitation(Shape, kw_only=True):
     id: str
     email: str
     role: Annotated[str, Choices(list(ROLES))]
@@ -42,40 +42,40 @@ class Invitation(Shape):
     mailed_at: dt.datetime | None
 
 
-class NewInvitation(Invitation):
+class NewInvitation(Invitation, kw_only=True):
     link: Annotated[str | None, Doc("Shown once; null where it was mailed, and in a replayed answer.")]
 
 
-class UsageDay(Shape):
+class UsageDay(Shape, kw_only=True):
     day: dt.date
     kind: str
     amount: float
 
 
-class TenantName(Shape):
+class TenantName(Shape, kw_only=True):
     id: str
     slug: str
     name: str
 
 
-class PlanName(Shape):
+class PlanName(Shape, kw_only=True):
     slug: str
     name: str
     rate_per_minute: int | None
 
 
-class KeyName(Shape):
+class KeyName(Shape, kw_only=True):
     id: str
     prefix: str
 
 
-class Quota(Shape):
+class Quota(Shape, kw_only=True):
     used: float
     reserved: float
     limit: Annotated[float | None, Doc("Null: unlimited.")]
 
 
-class Quotas(Shape):
+class Quotas(Shape, kw_only=True):
     requests: Quota
     assets: Quota
     bytes: Quota
@@ -85,7 +85,7 @@ class Quotas(Shape):
     gpu_s: Quota
 
 
-class Me(Shape):
+class Me(Shape, kw_only=True):
     key: KeyName
     scopes: list[Annotated[str, Choices(SCOPES)]]
     tenant: TenantName

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from collections.abc import Collection
 from typing import Any
@@ -10,12 +11,15 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from tenants.accounts.permissions import MODERATE, WRITE
+from tenants.datasets import shapes
 from tenants.datasets.asset_counts import count_of_assets
 from tenants.datasets.models import Asset, Blob, Dataset, TranscriptSegment
 from tenants.errors import NotAllowed, NotFound
+from tenants.shapes import UNSET, JsonObject
 
 # Assets of one content that are looked through for a duplicate: a placeholder may stand for a whole catalogue.
 MOST_COPIES = 1_000
+NOT_SCANNED = {"state": "not_scanned"}
 
 
 def get_dataset(dataset_id: uuid.UUID | None) -> Dataset:
@@ -104,68 +108,79 @@ def copies_of(dataset_id: uuid.UUID, sha256s: Collection[str]) -> dict[str, list
     return found
 
 
-def as_dict(asset: Asset) -> dict[str, Any]:
-    """The asset in the shape of the API."""
-    shape: dict[str, Any] = {
-        "id": str(asset.id),
-        "dataset": str(asset.dataset_id),
-        "modality": asset.modality,
-        "status": asset.status,
-        "external_id": asset.external_id,
-        "sha256": asset.blob.sha256,
-        "bytes": asset.blob.bytes,
-        "media_type": asset.blob.media_type,
-        "width": asset.blob.width,
-        "height": asset.blob.height,
-        "filename": asset.filename or None,
-        "caption": asset.caption,
-        "captions": asset.captions,
-        "excerpt": asset.excerpt,
-        "metadata": asset.metadata,
-        "scan": asset.blob.scan or {"state": "not_scanned"},
-        "moderation": asset.moderation or None,
-        "labels": asset.labels,
-        "created_at": asset.created_at,
-    }
-    if asset.blob.details is not None:
-        shape |= media_as_dict(asset.blob.details)
-    if asset.error is not None:
-        shape["error"] = asset.error
+def asset_shape(asset: Asset) -> shapes.Asset:
+    """The asset as the API shows it."""
+    blob = asset.blob
+    return shape_of_columns(
+        str(asset.id), str(asset.dataset_id), asset.modality, asset.status, asset.external_id,
+        blob.sha256, blob.bytes, blob.media_type, blob.width, blob.height,
+        asset.filename, asset.caption, asset.more_captions, asset.excerpt, asset.metadata, blob.scan,
+        asset.created_at, blob.details, asset.error, asset.moderation, asset.labels,
+    )  # fmt: skip
+
+
+def shape_of_columns(
+    asset_id: str, dataset_id: str, modality: str, status: str, external_id: str | None,
+    sha256: str, size: int, media_type: str, width: int | None, height: int | None,
+    filename: str, caption: str, more_captions: list[str], excerpt: str, metadata: JsonObject,
+    scan: JsonObject | None, created_at: dt.datetime, details: JsonObject | None,
+    error: JsonObject | None, moderation: str, labels: list[str],
+) -> shapes.Asset:  # fmt: skip
+    """An asset from its columns, as a search reads them without making objects of rows (tenants.retrieval)."""
+    shape = shapes.Asset(
+        id=asset_id,
+        dataset=dataset_id,
+        modality=modality,
+        status=status,
+        external_id=external_id,
+        sha256=sha256,
+        bytes=size,
+        media_type=media_type,
+        width=width,
+        height=height,
+        filename=filename or None,
+        caption=caption,
+        captions=[caption, *more_captions] if caption else [],
+        excerpt=excerpt,
+        metadata=metadata,
+        scan=scan or NOT_SCANNED,
+        moderation=moderation or None,
+        labels=labels,
+        created_at=created_at,
+        error=UNSET if error is None else error,
+    )
+    if details is not None:
+        media: Any = details
+        shape.duration_s, shape.has_sound = media["duration_s"], media["has_sound"]
+        shape.truncated, shape.examined = media["truncated"], media["examined"]
     return shape
 
 
-def as_shown(asset: Asset, scopes: Collection[str]) -> dict[str, Any]:
-    """As `as_dict`, without words and name of what is held back for those who may neither write nor moderate."""
-    shape = as_dict(asset)
+def asset_shape_for(asset: Asset, scopes: Collection[str]) -> shapes.Asset:
+    """Without words and name of what is held back, for those who may neither write nor moderate."""
+    shape = asset_shape(asset)
     if asset.moderation in Asset.HIDDEN and not {MODERATE, WRITE} & set(scopes):
-        shape |= {"filename": None, "caption": "", "captions": [], "excerpt": ""}
+        shape.filename, shape.caption, shape.captions, shape.excerpt = None, "", [], ""
     return shape
 
 
-def media_as_dict(details: dict[str, Any]) -> dict[str, Any]:
-    """What a person wants to know of sound or film; `examined` says what was looked for and what was not."""
-    return {
-        "duration_s": details["duration_s"],
-        "has_sound": details["has_sound"],
-        "truncated": details["truncated"],
-        "examined": details["examined"],
-    }
-
-
-def transcript_of(asset: Asset) -> list[dict[str, Any]]:
+def transcript_of(asset: Asset) -> list[shapes.TranscriptSegment]:
     rows = TranscriptSegment.objects.filter(asset=asset).order_by("start_s", "id")
-    return list(rows.values("start_s", "end_s", "text", "confidence"))
+    return [
+        shapes.TranscriptSegment(start_s=start, end_s=end, text=text, confidence=confidence)
+        for start, end, text, confidence in rows.values_list("start_s", "end_s", "text", "confidence")
+    ]
 
 
-def dataset_as_dict(dataset: Dataset) -> dict[str, Any]:
-    return {
-        "id": str(dataset.id),
-        "name": dataset.name,
-        "description": dataset.description,
-        "metadata_schema": dataset.metadata_schema,
-        "assets": getattr(dataset, "asset_count", 0),
-        "ready": getattr(dataset, "ready_count", 0),
-        "retention_days": dataset.retention_days,
-        "duplicates": dataset.duplicates,
-        "created_at": dataset.created_at,
-    }
+def dataset_shape(dataset: Dataset) -> shapes.Dataset:
+    return shapes.Dataset(
+        id=str(dataset.id),
+        name=dataset.name,
+        description=dataset.description,
+        metadata_schema=dataset.metadata_schema,
+        assets=getattr(dataset, "asset_count", 0),
+        ready=getattr(dataset, "ready_count", 0),
+        retention_days=dataset.retention_days,
+        duplicates=dataset.duplicates,
+        created_at=dataset.created_at,
+    )

@@ -10,7 +10,7 @@ from tenants.jobs.shapes import Job
 from tenants.shapes import UNSET, Choices, Doc, JsonObject, Maybe, Shape
 
 
-class Dataset(Shape):
+class Dataset(Shape, kw_only=True):
     id: str
     name: str
     description: str
@@ -24,14 +24,14 @@ class Dataset(Shape):
     created_at: dt.datetime
 
 
-class Scan(Shape):
+class Scan(Shape, kw_only=True):
     state: Annotated[str, Choices(("clean", "not_scanned"))]
     engine: Maybe[str] = UNSET
     reason: Maybe[Annotated[str, Choices(("off", "unreachable", "too-large", "error"))]] = UNSET
     at: Maybe[dt.datetime] = UNSET
 
 
-class Asset(Shape):
+class Asset(Shape, kw_only=True):
     id: str
     dataset: str
     modality: Annotated[str, Choices(models.Asset.Modality.values)]
@@ -67,23 +67,23 @@ class Asset(Shape):
     error: Maybe[JsonObject] = UNSET
 
 
-class TranscriptSegment(Shape):
+class TranscriptSegment(Shape, kw_only=True):
     start_s: float
     end_s: float
     text: str
     confidence: float
 
 
-class Transcript(Shape):
+class Transcript(Shape, kw_only=True):
     segments: list[TranscriptSegment]
 
 
-class AssetChanged(Shape):
+class AssetChanged(Shape, kw_only=True):
     asset: Asset
     job: Job | None
 
 
-class AssetAdded(AssetChanged):
+class AssetAdded(AssetChanged, kw_only=True):
     duplicate_of: Maybe[
         Annotated[
             str,

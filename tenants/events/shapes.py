@@ -11,7 +11,7 @@ from tenants.events.webhooks import TYPES
 from tenants.shapes import Choices, Doc, Shape
 
 
-class WebhookShape(Shape):
+class WebhookShape(Shape, kw_only=True):
     id: str
     url: str
     description: str
@@ -23,16 +23,16 @@ class WebhookShape(Shape):
     created_at: dt.datetime
 
 
-class WebhookWithSecret(WebhookShape):
+class WebhookWithSecret(WebhookShape, kw_only=True):
     secret: Annotated[str | None, Doc("Shown once; null in a replayed answer.")]
 
 
-class EventName(Shape):
+class EventName(Shape, kw_only=True):
     id: Annotated[str, Doc("The header `webhook-id`: the same at every attempt.")]
     type: str
 
 
-class DeliveryShape(Shape):
+class DeliveryShape(Shape, kw_only=True):
     id: str
     webhook: str
     event: EventName
@@ -46,7 +46,7 @@ class DeliveryShape(Shape):
     finished_at: dt.datetime | None
 
 
-class Attempt(Shape):
+class Attempt(Shape, kw_only=True):
     at: dt.datetime
     status: int | None
     latency_ms: int
@@ -54,19 +54,19 @@ class Attempt(Shape):
     response: Annotated[str, Doc("The beginning of the answer's body.")]
 
 
-class Sent(Shape):
+class Sent(Shape, kw_only=True):
     body: Annotated[str, Doc("Byte for byte what is signed and sent.")]
 
 
-class DeliveryInFull(DeliveryShape):
+class DeliveryInFull(DeliveryShape, kw_only=True):
     request: Sent
     attempts: list[Attempt]
 
 
-class Delivered(Shape):
+class Delivered(Shape, kw_only=True):
     delivery: DeliveryShape
 
 
-class Replayed(Shape):
+class Replayed(Shape, kw_only=True):
     replayed: int
     more: Annotated[bool, Doc("Whether further ones have failed since; ask again.")]

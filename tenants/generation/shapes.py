@@ -10,7 +10,7 @@ from tenants.jobs.shapes import Job
 from tenants.shapes import Choices, Doc, JsonObject, Shape
 
 
-class GenerationResult(Shape):
+class GenerationResult(Shape, kw_only=True):
     kind: Annotated[str, Choices(Generation.KINDS)]
     asset: Annotated[str | None, Doc("Null where the policy kept it out.")]
     score: Annotated[float | None, Doc("How well it fits the prompt, by the joint space: -1 to 1.")]
@@ -27,7 +27,7 @@ class GenerationResult(Shape):
     moderation: Annotated[str | None, Doc("As of the asset now.")]
 
 
-class GenerationShape(Shape):
+class GenerationShape(Shape, kw_only=True):
     id: str
     state: Annotated[
         str,
@@ -58,6 +58,6 @@ class GenerationShape(Shape):
     finished_at: dt.datetime | None
 
 
-class GenerationAccepted(Shape):
+class GenerationAccepted(Shape, kw_only=True):
     generation: GenerationShape
     job: Job

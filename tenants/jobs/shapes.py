@@ -10,18 +10,18 @@ from tenants.jobs.models import JobNote
 from tenants.shapes import UNSET, Choices, Doc, JsonObject, Maybe, Shape
 
 
-class Progress(Shape):
+class Progress(Shape, kw_only=True):
     done: int
     total: int
     failed: int
 
 
-class Cost(Shape):
+class Cost(Shape, kw_only=True):
     cpu_s: float
     gpu_s: float
 
 
-class Job(Shape):
+class Job(Shape, kw_only=True):
     id: str
     kind: str
     state: Annotated[str, Choices(JobRow.State.values)]
@@ -42,11 +42,11 @@ class Job(Shape):
     result: Maybe[JsonObject] = UNSET
 
 
-class JobAccepted(Shape):
+class JobAccepted(Shape, kw_only=True):
     job: Job
 
 
-class JobLine(Shape):
+class JobLine(Shape, kw_only=True):
     number: Annotated[int, Doc("Counts from 1; of a long log lines in the middle are gone.")]
     at: dt.datetime
     level: Annotated[str, Choices(JobNote.Level.values)]

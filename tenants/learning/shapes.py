@@ -10,7 +10,7 @@ from tenants.learning.models import LearntModel, Promotion
 from tenants.shapes import UNSET, Choices, Doc, JsonObject, Maybe, Shape
 
 
-class PromotionState(Shape):
+class PromotionState(Shape, kw_only=True):
     id: str
     model: str
     replaces: Annotated[str, Doc("What served searches when it began.")]
@@ -32,7 +32,7 @@ class PromotionState(Shape):
     finished_at: dt.datetime | None
 
 
-class LearntModelShape(Shape):
+class LearntModelShape(Shape, kw_only=True):
     id: Annotated[str, Doc("Of a built-in space its slug.")]
     name: str
     number: int | None
@@ -64,31 +64,31 @@ class LearntModelShape(Shape):
     retired_at: dt.datetime | None
 
 
-class LearntModelWithCurves(LearntModelShape):
+class LearntModelWithCurves(LearntModelShape, kw_only=True):
     curves: Maybe[Annotated[list[JsonObject], Doc("Also while it is being trained.")]] = UNSET
 
 
-class FinetuneAccepted(Shape):
+class FinetuneAccepted(Shape, kw_only=True):
     model: LearntModelShape
     job: Job
 
 
-class PromotionAccepted(Shape):
+class PromotionAccepted(Shape, kw_only=True):
     model: LearntModelShape
     promotion: PromotionState
     job: Job
 
 
-class RolledBack(Shape):
+class RolledBack(Shape, kw_only=True):
     model: LearntModelShape
     live: Annotated[LearntModelShape, Doc("What serves searches now.")]
 
 
-class QueryPicture(Shape):
+class QueryPicture(Shape, kw_only=True):
     asset: str
 
 
-class GoldenQueryShape(Shape):
+class GoldenQueryShape(Shape, kw_only=True):
     id: str
     text: str | None
     image: QueryPicture | None

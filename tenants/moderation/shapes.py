@@ -19,12 +19,12 @@ from tenants.shapes import UNSET, Choices, Doc, JsonObject, Maybe, Page, Shape
 DECISIONS = ("allow", "label", "review", "block")
 
 
-class PolicyRef(Shape):
+class PolicyRef(Shape, kw_only=True):
     id: str
     version: int
 
 
-class Authenticity(Shape):
+class Authenticity(Shape, kw_only=True):
     verdict: Annotated[str, Choices(VERDICTS)]
     tier: str | None
     probability: Annotated[float | None, Doc("Of what the verdict says; only where it is an estimate.")]
@@ -47,7 +47,7 @@ class Authenticity(Shape):
     ] = UNSET
 
 
-class AuditDetector(Shape):
+class AuditDetector(Shape, kw_only=True):
     name: str
     version: str
     tier: str
@@ -59,13 +59,13 @@ class AuditDetector(Shape):
     evidence: list[JsonObject]
 
 
-class Provenance(Shape):
+class Provenance(Shape, kw_only=True):
     c2pa: JsonObject
     declared: JsonObject
     watermark: JsonObject
 
 
-class AuditLine(Shape):
+class AuditLine(Shape, kw_only=True):
     id: str
     state: Annotated[str, Choices(("pending", "failed", "done"))]
     asset: str | None
@@ -83,7 +83,7 @@ class AuditLine(Shape):
     evidence_digest: Maybe[str] = UNSET
 
 
-class Audit(AuditLine):
+class Audit(AuditLine, kw_only=True):
     """`evidence` is `erased` once the asset was, or its time was over; the decision and its digest stay."""
 
     evidence: Maybe[Annotated[str, Choices(("kept", "erased"))]] = UNSET
@@ -103,17 +103,17 @@ class Audit(AuditLine):
     ] = UNSET
 
 
-class AuditPage(Shape):
+class AuditPage(Shape, kw_only=True):
     results: list[AuditLine]
     next: str | None
 
 
-class AuditAccepted(Shape):
+class AuditAccepted(Shape, kw_only=True):
     audit: Audit
     job: Job
 
 
-class DetectorInfo(Shape):
+class DetectorInfo(Shape, kw_only=True):
     name: str
     version: str
     tier: Annotated[str, Choices(("cryptographic", "declared", "match", "rules", "statistical"))]
@@ -127,19 +127,19 @@ class DetectorInfo(Shape):
     missing: Annotated[str | None, Doc("Null where it can run.")]
 
 
-class Detectors(Shape):
+class Detectors(Shape, kw_only=True):
     results: list[DetectorInfo]
 
 
 STANDINGS = ("allow", "label", "review", "block")
 
 
-class Stands(Shape):
+class Stands(Shape, kw_only=True):
     decision: Annotated[str, Choices(STANDINGS)]
     labels: list[str]
 
 
-class Outcome(Shape):
+class Outcome(Shape, kw_only=True):
     id: str
     review: str
     audit: str
@@ -158,7 +158,7 @@ class Outcome(Shape):
     created_at: dt.datetime
 
 
-class Review(Shape):
+class Review(Shape, kw_only=True):
     id: str
     audit: str
     asset: str | None
@@ -179,7 +179,7 @@ class Review(Shape):
     decision: str | None
 
 
-class ReviewDetail(Review):
+class ReviewDetail(Review, kw_only=True):
     """Of a second opinion that is not given yet `stands` is null and nothing is shown of what others decided."""
 
     stands: Stands | None
@@ -188,28 +188,28 @@ class ReviewDetail(Review):
     strikes: Annotated[int, Doc("Of who sent the item, as they count now.")]
 
 
-class ReviewDecided(Review):
+class ReviewDecided(Review, kw_only=True):
     outcome: Outcome
     stands: Annotated[Stands, Doc("What the item is now, by all its flags together.")]
 
 
-class NextReview(Shape):
+class NextReview(Shape, kw_only=True):
     review: Review | None
 
 
-class BulkChange(Shape):
+class BulkChange(Shape, kw_only=True):
     before: Annotated[str, Choices(STANDINGS)]
     after: Annotated[str, Choices(STANDINGS)]
     count: int
 
 
-class BulkSample(Shape):
+class BulkSample(Shape, kw_only=True):
     review: Review
     before: Annotated[str, Choices(STANDINGS)]
     after: Annotated[str, Choices(STANDINGS)]
 
 
-class BulkPreview(Shape):
+class BulkPreview(Shape, kw_only=True):
     count: Annotated[int, Doc("Flags that fit.")]
     looked_at: Annotated[int, Doc("Of so many of them, the oldest, the changes are told.")]
     as_of: dt.datetime
@@ -217,48 +217,48 @@ class BulkPreview(Shape):
     samples: list[BulkSample]
 
 
-class BulkApplied(Shape):
+class BulkApplied(Shape, kw_only=True):
     batch: str
     decided: int
     left: Annotated[int, Doc("Flags that still fit: call again with this batch.")]
     as_of: dt.datetime
 
 
-class NotUndone(Shape):
+class NotUndone(Shape, kw_only=True):
     outcome: str
     reason: str
 
 
-class BatchUndone(Shape):
+class BatchUndone(Shape, kw_only=True):
     batch: str
     undone: int
     left: list[NotUndone]
 
 
-class QueueAges(Shape):
+class QueueAges(Shape, kw_only=True):
     open: int
     claimed: int
     overdue: int
     oldest_s: float | None
 
 
-class Agreement(Shape):
+class Agreement(Shape, kw_only=True):
     items: int
     agreed: int
     share: float | None
     kappa: Annotated[float | None, Doc("Cohen's; null where it is undefined.")]
 
 
-class PairAgreement(Agreement):
+class PairAgreement(Agreement, kw_only=True):
     reviewers: list[str]
 
 
-class Agreements(Shape):
+class Agreements(Shape, kw_only=True):
     overall: Agreement
     pairs: list[PairAgreement]
 
 
-class RulePrecision(Shape):
+class RulePrecision(Shape, kw_only=True):
     rule: str
     decided: int
     confirmed: Annotated[int, Doc("Flags of which people labelled or blocked the item.")]
@@ -266,14 +266,14 @@ class RulePrecision(Shape):
     interval: Annotated[list[float] | None, Doc("95 %, Wilson.")]
 
 
-class ReviewFigures(Shape):
+class ReviewFigures(Shape, kw_only=True):
     days: int
     queue: QueueAges
     agreement: Agreements
     rules: list[RulePrecision]
 
 
-class Appeal(Shape):
+class Appeal(Shape, kw_only=True):
     id: str
     audit: str
     asset: str | None
@@ -285,11 +285,11 @@ class Appeal(Shape):
     decided_at: dt.datetime | None
 
 
-class AppealDecided(Appeal):
+class AppealDecided(Appeal, kw_only=True):
     outcome: Outcome
 
 
-class RecordLine(Shape):
+class RecordLine(Shape, kw_only=True):
     sequence: int
     kind: str
     audit: str | None
@@ -303,7 +303,7 @@ class RecordLine(Shape):
     created_at: dt.datetime
 
 
-class RecordBroken(Shape):
+class RecordBroken(Shape, kw_only=True):
     kind: Annotated[
         str, Choices(("changed-line", "missing-line", "changed-seal", "missing-seal", "changed-clock"))
     ]
@@ -312,7 +312,7 @@ class RecordBroken(Shape):
     detail: str
 
 
-class RecordReport(Shape):
+class RecordReport(Shape, kw_only=True):
     ok: bool
     lines: int
     seals: int
@@ -327,12 +327,12 @@ class RecordReport(Shape):
 MODES = PolicyActivation.Mode.values
 
 
-class Rest(Shape):
+class Rest(Shape, kw_only=True):
     policy: str
     version: int
 
 
-class PolicyState(Shape):
+class PolicyState(Shape, kw_only=True):
     mode: Annotated[str, Choices(MODES), Doc("The strongest of what it does.")]
     version: Annotated[int | None, Doc("The enforced version.")]
     ratio: Annotated[float | None, Doc("The share of items that it decides for.")]
@@ -343,7 +343,7 @@ class PolicyState(Shape):
     since: dt.datetime | None
 
 
-class PolicyRule(Shape):
+class PolicyRule(Shape, kw_only=True):
     id: str
     when: str
     then: Annotated[str, Choices(policy_document.DECISIONS)]
@@ -353,7 +353,7 @@ class PolicyRule(Shape):
     stop: bool
 
 
-class PolicyDocument(Shape):
+class PolicyDocument(Shape, kw_only=True):
     rules: list[PolicyRule]
     thresholds: Mapping[str, float]
     detectors: Maybe[list[str]] = UNSET
@@ -367,7 +367,7 @@ class PolicyDocument(Shape):
     strikes: Mapping[str, int]
 
 
-class PolicyVersion(Shape):
+class PolicyVersion(Shape, kw_only=True):
     policy: str
     version: int
     digest: Annotated[str, Doc("SHA-256 of the document in canonical JSON.")]
@@ -376,7 +376,7 @@ class PolicyVersion(Shape):
     created_at: dt.datetime
 
 
-class Policy(Shape):
+class Policy(Shape, kw_only=True):
     id: str
     name: str
     description: str
@@ -387,31 +387,31 @@ class Policy(Shape):
     created_at: dt.datetime
 
 
-class PolicyProblem(Shape):
+class PolicyProblem(Shape, kw_only=True):
     code: str
     rule: Annotated[str, Doc("Its id; empty for the whole document.")]
     pointer: str
     detail: str
 
 
-class PolicyCheck(Shape):
+class PolicyCheck(Shape, kw_only=True):
     errors: Annotated[list[PolicyProblem], Doc("Why it cannot be stored.")]
     warnings: list[PolicyProblem]
     steps: Annotated[float, Doc("What a decision may cost at most, in steps of about a microsecond.")]
 
 
-class PolicyCreated(Shape):
+class PolicyCreated(Shape, kw_only=True):
     policy: Policy
     version: PolicyVersion
     warnings: list[PolicyProblem]
 
 
-class PolicyVersionAdded(Shape):
+class PolicyVersionAdded(Shape, kw_only=True):
     version: PolicyVersion
     warnings: list[PolicyProblem]
 
 
-class PolicyActivationLine(Shape):
+class PolicyActivationLine(Shape, kw_only=True):
     id: str
     number: int
     version: int
@@ -421,24 +421,24 @@ class PolicyActivationLine(Shape):
     created_at: dt.datetime
 
 
-class PolicyWithHistory(Policy):
+class PolicyWithHistory(Policy, kw_only=True):
     activations: Annotated[list[PolicyActivationLine], Doc("The last fifty, newest first.")]
 
 
-class PolicyChange(Shape):
+class PolicyChange(Shape, kw_only=True):
     from_: Annotated[str, Choices(policy_document.DECISIONS)] = msgspec.field(name="from")
     to: Annotated[str, Choices(policy_document.DECISIONS)]
     count: int
 
 
-class ShadowSample(Shape):
+class ShadowSample(Shape, kw_only=True):
     from_: Annotated[str, Choices(policy_document.DECISIONS)] = msgspec.field(name="from")
     audit: str
     to: Annotated[str, Choices(policy_document.DECISIONS)]
     rules: list[str]
 
 
-class ShadowComparison(Shape):
+class ShadowComparison(Shape, kw_only=True):
     version: int
     audits: int
     changed: int
@@ -446,29 +446,29 @@ class ShadowComparison(Shape):
     samples: Annotated[list[ShadowSample], Doc("The newest that differ.")]
 
 
-class StarterPolicy(Shape):
+class StarterPolicy(Shape, kw_only=True):
     id: str
     title: str
     description: str
     document: PolicyDocument
 
 
-class StarterPolicies(Shape):
+class StarterPolicies(Shape, kw_only=True):
     results: list[StarterPolicy]
 
 
-class PolicyVariable(Shape):
+class PolicyVariable(Shape, kw_only=True):
     name: str
     type: str
     about: str
     values: Annotated[list[str], Doc("All that it can be; empty where that is not known.")]
 
 
-class BacktestAccepted(Shape):
+class BacktestAccepted(Shape, kw_only=True):
     job: Job
 
 
-class HashList(Shape):
+class HashList(Shape, kw_only=True):
     id: str
     name: str
     stance: Annotated[str, Choices(Stance.values)]
@@ -478,12 +478,12 @@ class HashList(Shape):
     created_at: dt.datetime
 
 
-class HashListPage(Page):
+class HashListPage(Page, kw_only=True):
     results: list[HashList]
     shared: Annotated[list[HashList], Doc("All of them, on every page.")]
 
 
-class HashEntry(Shape):
+class HashEntry(Shape, kw_only=True):
     id: str
     algorithms: list[Annotated[str, Choices(Algorithm.values)]]
     sha256: str | None
@@ -493,14 +493,14 @@ class HashEntry(Shape):
     created_at: dt.datetime
 
 
-class EntriesAdded(Shape):
+class EntriesAdded(Shape, kw_only=True):
     added: int
     known: Annotated[int, Doc("Hashes that were on the list already.")]
     entry: Annotated[HashEntry | None, Doc("Of one file or asset.")]
     job: Annotated[Job | None, Doc("Looks for earlier copies.")]
 
 
-class Match(Shape):
+class Match(Shape, kw_only=True):
     list: str
     name: str
     stance: Annotated[str, Choices(Stance.values)]
@@ -512,12 +512,12 @@ class Match(Shape):
     at_s: Maybe[Annotated[float, Doc("In a film or recording.")]] = UNSET
 
 
-class Fingerprints(Shape):
+class Fingerprints(Shape, kw_only=True):
     sha256: str | None
     pdq: str | None
     pdq_quality: Annotated[int | None, Doc("Below 50 a picture is too flat for its hash to count.")]
 
 
-class Matches(Shape):
+class Matches(Shape, kw_only=True):
     matches: list[Match]
     fingerprints: Fingerprints

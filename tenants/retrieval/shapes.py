@@ -16,7 +16,7 @@ from tenants.retrieval.models import Feedback as FeedbackRow
 from tenants.shapes import UNSET, Choices, Doc, Json, JsonObject, Maybe, Page, Shape
 
 
-class Matched(Shape):
+class Matched(Shape, kw_only=True):
     modality: Annotated[str, Choices(AssetRow.Modality.values)]
     segment: Maybe[
         Annotated[
@@ -29,7 +29,7 @@ class Matched(Shape):
     ] = UNSET
 
 
-class Highlight(Shape):
+class Highlight(Shape, kw_only=True):
     field: Annotated[
         str, Doc("`passage`, `transcript`, `excerpt`, `caption`, `filename`, or `metadata.` and a key.")
     ]
@@ -40,12 +40,12 @@ class Highlight(Shape):
     ]
 
 
-class Duplicate(Shape):
+class Duplicate(Shape, kw_only=True):
     asset: str
     score: float
 
 
-class Result(Shape):
+class Result(Shape, kw_only=True):
     asset: Asset
     score: float
     matched: Matched
@@ -55,20 +55,20 @@ class Result(Shape):
     ] = UNSET
 
 
-class Model(Shape):
+class Model(Shape, kw_only=True):
     id: Annotated[str, Doc("As in `/models/{id}`.")]
     version: str
     dimension: Annotated[int, Doc("How many numbers its vectors have.")]
 
 
-class Index(Shape):
+class Index(Shape, kw_only=True):
     generation: str
     kind: str
     size: int
     recall_estimate: float
 
 
-class Weighing(Shape):
+class Weighing(Shape, kw_only=True):
     task: str
     prior: Annotated[Mapping[str, float], Doc("The task's weights for these parts; they sum to 1.")]
     confidence: Annotated[
@@ -82,7 +82,7 @@ class Weighing(Shape):
     why: Annotated[list[str], Doc("The same in words.")]
 
 
-class Explained(Shape):
+class Explained(Shape, kw_only=True):
     timings_ms: Mapping[str, float]
     parts: Mapping[str, float]
     weighing: Annotated[Weighing | None, Doc("Why the parts weigh what they do; null on further pages.")]
@@ -93,19 +93,19 @@ class Explained(Shape):
     filter: JsonObject | None
 
 
-class FacetValue(Shape):
+class FacetValue(Shape, kw_only=True):
     value: Annotated[Json, Doc("A value, or of numbers and times the conditions of a range, as in `filter`.")]
     count: int
 
 
-class Facet(Shape):
+class Facet(Shape, kw_only=True):
     type: Annotated[str, Choices(("text", "tags", "bool", "number", "time"))]
     values: list[FacetValue]
     min: Maybe[Json] = UNSET
     max: Maybe[Json] = UNSET
 
 
-class Found(Shape):
+class Found(Shape, kw_only=True):
     search_id: str
     results: list[Result]
     next: str | None
@@ -120,12 +120,12 @@ class Found(Shape):
     explain: Maybe[Explained] = UNSET
 
 
-class Rule(Shape):
+class Rule(Shape, kw_only=True):
     when: Annotated[list[str], Doc("Beginnings of words, of which the query names one.")]
     weights: Mapping[str, float]
 
 
-class TaskShape(Shape):
+class TaskShape(Shape, kw_only=True):
     slug: str
     description: str
     weights: Mapping[str, float]
@@ -135,12 +135,12 @@ class TaskShape(Shape):
     created_at: dt.datetime | None
 
 
-class TaskPage(Page):
+class TaskPage(Page, kw_only=True):
     results: list[TaskShape]
     built_in: Annotated[list[TaskShape], Doc("All of them, on every page.")]
 
 
-class FeedbackShape(Shape):
+class FeedbackShape(Shape, kw_only=True):
     id: str
     search_id: str
     asset: str
@@ -149,12 +149,12 @@ class FeedbackShape(Shape):
     created_at: dt.datetime
 
 
-class GateFeedback(Shape):
+class GateFeedback(Shape, kw_only=True):
     usable: Annotated[int, Doc("Searches of several parts in which something was chosen.")]
     needed: int
 
 
-class GateShape(Shape):
+class GateShape(Shape, kw_only=True):
     source: Annotated[str, Choices(("built-in", "own"))]
     number: int | None
     trained_at: dt.datetime | None
@@ -162,7 +162,7 @@ class GateShape(Shape):
     feedback: GateFeedback
 
 
-class MapShape(Shape):
+class MapShape(Shape, kw_only=True):
     id: str
     name: str
     method: Annotated[str, Choices(EmbeddingMap.Method.values)]
@@ -186,12 +186,12 @@ class MapShape(Shape):
     finished_at: dt.datetime | None
 
 
-class MapAccepted(Shape):
+class MapAccepted(Shape, kw_only=True):
     map: MapShape
     job: Job
 
 
-class MapPoints(Shape):
+class MapPoints(Shape, kw_only=True):
     """Columns of one length: the point at place 3 is `ids[3]`, `x[3]`, `y[3]`."""
 
     method: Annotated[str, Choices(EmbeddingMap.Method.values)]
@@ -212,7 +212,7 @@ class MapPoints(Shape):
     ]
 
 
-class Similarity(Shape):
+class Similarity(Shape, kw_only=True):
     model: str
     assets: Annotated[list[str], Doc("In an order that puts like beside like.")]
     matrix: Annotated[list[list[float]], Doc("Cosines, -1 to 1, in that order.")]

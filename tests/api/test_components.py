@@ -17,12 +17,12 @@ from api.rendering import to_json
 from tenants.shapes import UNSET, Choices, Doc, Json, JsonObject, Maybe, Shape, plain
 
 
-class Point(Shape):
+class Point(Shape, kw_only=True):
     x: float
     y: float = 0.0
 
 
-class Everything(Shape):
+class Everything(Shape, kw_only=True):
     """One of each."""
 
     id: str
@@ -90,7 +90,7 @@ def test_a_page_is_named_after_what_it_lists() -> None:
 
 
 def test_what_is_no_json_is_refused() -> None:
-    class Odd(Shape):
+    class Odd(Shape, kw_only=True):
         at: complex
 
     with pytest.raises(TypeError, match="complex"):
@@ -98,7 +98,7 @@ def test_what_is_no_json_is_refused() -> None:
 
 
 def test_as_json_absent_is_not_null() -> None:
-    class Said(Shape):
+    class Said(Shape, kw_only=True):
         note: Maybe[str | None] = UNSET
         from_: str = msgspec.field(name="from", default="here")
         at: Maybe[dt.datetime] = UNSET

@@ -416,12 +416,12 @@ def test_what_belongs_to_another_tenant_is_absent(
 ) -> None:
     theirs, stranger = standing, standing.party
     with tenant_scope(stranger.id):
-        before = selectors.as_dict(selectors.get_asset(theirs.asset.id))
+        before = selectors.asset_shape(selectors.get_asset(theirs.asset.id))
     response = owner.generic(method, theirs.address(name))
     assert response.status_code == 404
     assert str(theirs.dataset.name) not in response.content.decode()
     with tenant_scope(stranger.id):
-        assert selectors.as_dict(selectors.get_asset(theirs.asset.id)) == before
+        assert selectors.asset_shape(selectors.get_asset(theirs.asset.id)) == before
 
 
 def test_another_tenants_ids_inside_a_form_or_query_are_absent(stranger: Party, owner: Client) -> None:

@@ -13,6 +13,7 @@ from tenants.retrieval.query.highlighting import (
     MAX_HIGHLIGHTS,
     MAX_MARKS,
     WIDTH,
+    Highlight,
     fields_of_metadata,
     highlight,
     query_words,
@@ -51,7 +52,7 @@ def test_words_are_marked_as_search_by_words_finds_them(query: str, text: str, e
 def test_places_count_characters_beyond_the_basic_plane_once() -> None:
     [found] = highlight({"apple"}, [("caption", "😀😀 apple <b>&amp;")])
     assert (found.text, found.marks) == ("😀😀 apple <b>&amp;", [(3, 8)])
-    assert found.as_dict() == {"field": "caption", "text": "😀😀 apple <b>&amp;", "marks": [[3, 8]]}
+    assert found == Highlight("caption", "😀😀 apple <b>&amp;", [(3, 8)])
 
 
 def test_the_piece_with_most_different_words_is_shown() -> None:

@@ -45,7 +45,7 @@ class Shelf:
         return search(tenant_id=self.tenant_id, query=Query(vector=towards(seed), **more), read=HYDRATED)
 
     def found(self, seed: int, **more) -> list[str]:
-        return [asset["id"] for asset, _ in self.find(seed, **more).results]
+        return [asset.id for asset, _ in self.find(seed, **more).results]
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def test_where_nothing_is_new_a_search_asks_once(shelf: Shelf) -> None:
     with CaptureQueriesContext(connection) as queries:
         answer = shelf.find(1)
     assert len(queries) == 1, [one["sql"][:80] for one in queries]
-    assert answer.results[0][0]["id"] == ids[1]
-    assert {asset["id"] for asset, _ in answer.results} == set(ids)
+    assert answer.results[0][0].id == ids[1]
+    assert {asset.id for asset, _ in answer.results} == set(ids)
     with CaptureQueriesContext(connection) as queries:
         assert shelf.found(2, modalities=["image"]) == []
     assert len(queries) == 1
@@ -97,7 +97,7 @@ def test_a_change_of_a_row_alone_is_seen(shelf: Shelf) -> None:
     shelf.find(0)
     with tenant_scope(shelf.tenant_id):
         Asset.objects.filter(pk=asset).update(caption="new words")
-    assert shelf.find(0).results[0][0]["caption"] == "new words"
+    assert shelf.find(0).results[0][0].caption == "new words"
 
 
 def test_nothing_is_guessed_where_more_is_asked(shelf: Shelf) -> None:

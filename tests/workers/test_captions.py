@@ -80,16 +80,16 @@ def test_each_caption_is_found_and_the_asset_is_one_hit(party, dataset) -> None:
     for place, caption in enumerate(captions):
         found = search(tenant_id=party.id, query=Query(text=caption, highlight=True), read=HYDRATED)
         (asset, hit), *others = found.results
-        assert (asset["id"], asset["captions"]) == (str(added.asset.id), captions)
+        assert (asset.id, asset.captions) == (str(added.asset.id), captions)
         assert (hit.modality, hit.segment) == ("text", {"caption": place} if place else None)
-        assert str(added.asset.id) not in [other["id"] for other, _ in others]
+        assert str(added.asset.id) not in [other.id for other, _ in others]
         assert found.highlights[added.asset.id][0].text == caption
     # Nothing says so but the name of its file.
     for words in ("tandem ride", "IMG_2041-tandem_ride.JPG"):
         named = search(
             tenant_id=party.id, query=Query(text=words, hybrid=True, highlight=True), read=HYDRATED
         )
-        assert named.results[0][0]["filename"] == "IMG_2041-tandem_ride.JPG"
+        assert named.results[0][0].filename == "IMG_2041-tandem_ride.JPG"
         fields = [one.field for one in named.highlights[added.asset.id]]
         assert "filename" in fields
 
@@ -285,11 +285,11 @@ def test_copies_are_merged_as_a_look_has_said(party, dataset) -> None:
         assert usage["assets"]["used"] == 3
         assert usage["vectors"]["used"] == Vector.objects.count()
     found = search(tenant_id=party.id, query=Query(text="three", top_k=1), read=HYDRATED).results
-    assert (found[0][0]["id"], found[0][1].segment) == (str(kept.id), {"caption": 3})
+    assert (found[0][0].id, found[0][1].segment) == (str(kept.id), {"caption": 3})
     by_words = search(
         tenant_id=party.id, query=Query(text="three", hybrid=True, top_k=1), read=HYDRATED
     ).results
-    assert by_words[0][0]["id"] == str(kept.id)
+    assert by_words[0][0].id == str(kept.id)
     # Again it finds nothing to do.
     again = _merge(party, dataset, plan)
     assert (again.state, again.result["assets"]) == ("succeeded", 0)

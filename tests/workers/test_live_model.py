@@ -122,7 +122,7 @@ def shop(party, tmp_path) -> Shop:
 
 def best(answer: Answer) -> tuple[str, float, str]:
     asset, hit = answer.results[0]
-    return asset["excerpt"], round(hit.score, 2), answer.meta["model"]["id"]
+    return asset.excerpt, round(hit.score, 2), answer.meta["model"]["id"]
 
 
 # --- There and back --------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ def test_a_tenant_goes_over_and_back(shop: Shop) -> None:
         now = routing.roll_back()
     assert (now.live, now.previous, now.beside) == (OLD, model, (model,))
     assert best(shop.find(words(6))) == (words(6), 1.0, "prior")
-    assert str(between.id) not in [asset["id"] for asset, _ in shop.find(words(5)).results]
+    assert str(between.id) not in [asset.id for asset, _ in shop.find(words(5)).results]
     with tenant_scope(shop.id):
         services.delete_asset(asset_id=after.id)
     assert (shop.count(OLD), shop.count(model), shop.used) == (5, 5, 5)
@@ -243,7 +243,7 @@ def test_a_page_after_the_switch_is_of_the_model_before_while_that_is_whole(shop
     shop.go_over(model)
     second = search(tenant_id=shop.id, query=Query(cursor=first.next, top_k=2), read=HYDRATED)
     assert second.meta["model"]["id"] == "prior"
-    shown = [asset["id"] for answer in (first, second) for asset, _ in answer.results]
+    shown = [asset.id for answer in (first, second) for asset, _ in answer.results]
     assert len(shown) == len(set(shown)) == 4
     with tenant_scope(shop.id):
         routing.end_beside(OLD)
@@ -372,7 +372,7 @@ def test_words_find_what_the_model_could_not_see(shop: Shop) -> None:
     shop.go_over(model)
     assert shop.find("an unmistakable caption").results == []
     found = shop.find("an unmistakable caption", hybrid=True).results
-    assert [asset["id"] for asset, _ in found] == [str(gone.id)]
+    assert [asset.id for asset, _ in found] == [str(gone.id)]
 
 
 def test_a_file_that_is_gone_or_damaged_is_reported_and_holds_nothing_up(shop: Shop) -> None:
@@ -390,7 +390,7 @@ def test_a_file_that_is_gone_or_damaged_is_reported_and_holds_nothing_up(shop: S
     shop.switch(model)
     # Each asset counts with its vectors of the model that answers.
     assert shop.used == 2
-    assert [asset["id"] for asset, _ in shop.find("picture 0").results] == [str(whole.id)]
+    assert [asset.id for asset, _ in shop.find("picture 0").results] == [str(whole.id)]
     with tenant_scope(shop.id):
         services.delete_asset(asset_id=gone.id)
         routing.roll_back()
@@ -637,7 +637,7 @@ def test_searches_never_notice(shop: Shop) -> None:
             asset_id, text = list(ready.items())[next(turns) % len(ready)]
             gone = set(deleted)
         answer = shop.find(text)
-        found = {uuid.UUID(asset["id"]): hit.score for asset, hit in answer.results}
+        found = {uuid.UUID(asset.id): hit.score for asset, hit in answer.results}
         seen.add(answer.meta["model"]["id"])
         assert not gone & found.keys()
         with lock:

@@ -74,18 +74,18 @@ def test_a_recording_is_found_by_its_words(party, put) -> None:
         True,
     )
     assert "banana" in asset.excerpt
-    shape = selectors.as_dict(asset)
-    assert (shape["has_sound"], shape["truncated"]) == (True, False)
-    assert shape["examined"] == {"words": "found", "sounds": "not_examined"}
-    assert 1 < shape["duration_s"] < 5
+    shape = selectors.asset_shape(asset)
+    assert (shape.has_sound, shape.truncated) == (True, False)
+    assert shape.examined == {"words": "found", "sounds": "not_examined"}
+    assert 1 < shape.duration_s < 5
     assert len(asset.blob.details["peaks"]) == 240
     answer = search(tenant_id=party.id, query=Query(text="bananas", top_k=1))
     (found, hit) = answer.results[0]
     assert (found.id, hit.modality) == (asset.id, "audio")
-    assert 0 <= hit.segment["start_s"] < hit.segment["end_s"] <= shape["duration_s"]
+    assert 0 <= hit.segment["start_s"] < hit.segment["end_s"] <= shape.duration_s
     with tenant_scope(party.id):
         (segment,) = selectors.transcript_of(asset)
-        assert segment["text"] == asset.excerpt
+        assert segment.text == asset.excerpt
     hybrid = search(tenant_id=party.id, query=Query(text="banana", hybrid=True))
     assert [found.id for found, _ in hybrid.results] == [asset.id]
 
@@ -121,7 +121,7 @@ def test_sounds_without_words_are_said_not_to_be_examined(party, put, tmp_path) 
     recordings.write(path, "flac", sound=recordings.tone(3, RATE))
     job, asset = put(path)
     assert (job.state, asset.status, job.result["vectors"]) == ("succeeded", "ready", 0)
-    assert selectors.as_dict(asset)["examined"] == {"words": "none", "sounds": "not_examined"}
+    assert selectors.asset_shape(asset).examined == {"words": "none", "sounds": "not_examined"}
 
 
 def test_a_film_without_picture_is_a_recording(party, put, tmp_path) -> None:

@@ -68,4 +68,4 @@ class Transcript(Bytes):
     )
     def get(self, request: Request, asset_id: uuid.UUID) -> Response:
         with tenant_scope(self.tenant_id):
-            return Response({"segments": selectors.transcript_of(self.found)})
+            return Response(shapes.Transcript(segments=selectors.transcript_of(self.found)))

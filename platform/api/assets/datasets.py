@@ -76,7 +76,7 @@ class Datasets(Resource):
         refuse_unknown(request.query_params)
         page = read_page(request.query_params)
         with tenant_scope(self.tenant_id):
-            return Response(page.of(selectors.counted_datasets(), selectors.dataset_as_dict))
+            return Response(page.of(selectors.counted_datasets(), selectors.dataset_shape))
 
     @extend_schema(
         summary="Create a dataset",
@@ -91,7 +91,7 @@ class Datasets(Resource):
 
     def _create(self, fields: dict[str, Any]) -> Answer:
         dataset = services.create_dataset(**fields)
-        body = selectors.dataset_as_dict(dataset)
+        body = selectors.dataset_shape(dataset)
         return Answer.of(201, body, {"Location": f"/api/v1/datasets/{dataset.id}"})
 
 
@@ -134,7 +134,7 @@ class OneDataset(Resource):
 
     @extend_schema(summary="A dataset", responses=shapes.Dataset)
     def get(self, request: Request, dataset_id: uuid.UUID) -> Response:
-        return Response(selectors.dataset_as_dict(self.found))
+        return Response(selectors.dataset_shape(self.found))
 
     @extend_schema(
         summary="Change a dataset",
@@ -146,7 +146,7 @@ class OneDataset(Resource):
         changes = DatasetChanges.read(request.data)
         with tenant_scope(self.tenant_id):
             services.update_dataset(dataset_id=dataset_id, **changes)
-            return Response(selectors.dataset_as_dict(selectors.get_dataset(dataset_id)))
+            return Response(selectors.dataset_shape(selectors.get_dataset(dataset_id)))
 
     @extend_schema(
         summary="Delete a dataset",

@@ -101,7 +101,7 @@ class Assets(Resource):
         with tenant_scope(self.tenant_id):
             rows = selectors.list_assets(dataset_id=dataset_id, status=status, modality=modality)
             scopes = key_of(request).scopes
-            return Response(page.of_bounded(rows, lambda asset: selectors.as_shown(asset, scopes)))
+            return Response(page.of_bounded(rows, lambda asset: selectors.asset_shape_for(asset, scopes)))
 
     @extend_schema(
         summary="Add an asset",
@@ -160,14 +160,14 @@ class Assets(Resource):
         except NotFound:
             # Deleted while we waited; that it was accepted is still true.
             return answer
-        body = {"asset": selectors.as_dict(asset), "job": jobs.as_dict(job), **_duplicate(self.added)}
+        body = {"asset": selectors.asset_shape(asset), "job": jobs.as_dict(job), **_duplicate(self.added)}
         headers = {**location(job.id), "Preference-Applied": f"wait={seconds}"}
         return once.replace(Answer.of(200, body, headers))
 
 
 def changed(change: services.Added) -> Answer:
     """200 where nothing is left to do, else 202 with the job."""
-    body = {"asset": selectors.as_dict(change.asset), "job": None, **_duplicate(change)}
+    body = {"asset": selectors.asset_shape(change.asset), "job": None, **_duplicate(change)}
     if change.job is None:
         return Answer.of(200, body)
     return Answer.of(202, {**body, "job": jobs.as_dict(change.job)}, location(change.job.id))
@@ -185,7 +185,7 @@ class OneAsset(Resource):
 
     @extend_schema(summary="An asset", responses=shapes.Asset)
     def get(self, request: Request, asset_id: uuid.UUID) -> Response:
-        return Response(selectors.as_shown(self.found, key_of(request).scopes))
+        return Response(selectors.asset_shape_for(self.found, key_of(request).scopes))
 
     @extend_schema(
         summary="Change captions or metadata",
@@ -212,7 +212,7 @@ class OneAsset(Resource):
                 actor=self.actor,
             )
         if change.job is None:
-            return Answer.of(200, selectors.as_dict(change.asset)).response()
+            return Answer.of(200, selectors.asset_shape(change.asset)).response()
         return changed(change).response()
 
     @extend_schema(

@@ -18,11 +18,13 @@ from api.rendering import to_json
 from api.resource import Resource, since
 from api.search.forms import JSON_FIELDS, SearchBody, SearchForm, require_named
 from tenants.accounts.permissions import SEARCH
+from tenants.datasets.shapes import Asset
 from tenants.errors import Invalid
 from tenants.learning.selectors import public_name
 from tenants.retrieval import Answer, Hit, Query, filters, search, shapes
 from tenants.retrieval.index import DIMENSION
 from tenants.retrieval.query import HYDRATED
+from tenants.shapes import UNSET
 
 PARTS = ("text", "image", "audio", "video", "vector", "like")
 FILES = ("image", "audio", "video")
@@ -138,23 +140,29 @@ def as_dict(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _model(named: dict[str, str]) -> dict[str, Any]:
+def _model(named: dict[str, str]) -> shapes.Model:
     """The model by the id that /models knows it by."""
     space = f"{named['id']}:{named['version']}"
-    return {"id": public_name(space), "version": named["version"], "dimension": DIMENSION}
+    return shapes.Model(id=public_name(space), version=named["version"], dimension=DIMENSION)
 
 
-def _result(asset: dict[str, Any], hit: Hit, answer: Answer) -> dict[str, Any]:
-    matched: dict[str, Any] = {"modality": hit.modality}
-    if hit.segment:
-        matched["segment"] = hit.segment
-    shape: dict[str, Any] = {"asset": asset, "score": hit.score, "matched": matched}
+def _result(asset: Asset, hit: Hit, answer: Answer) -> shapes.Result:
+    result = shapes.Result(
+        asset=asset,
+        score=hit.score,
+        matched=shapes.Matched(modality=hit.modality, segment=hit.segment or UNSET),
+    )
     if answer.highlights is not None:
-        shape["highlights"] = [found.as_dict() for found in answer.highlights[hit.asset_id]]
+        result.highlights = [
+            shapes.Highlight(field=found.field, text=found.text, marks=[list(mark) for mark in found.marks])
+            for found in answer.highlights[hit.asset_id]
+        ]
     if answer.duplicates is not None:
         others = answer.duplicates[hit.asset_id]
-        shape["duplicates"] = [{"asset": str(other.asset_id), "score": other.score} for other in others]
-    return shape
+        result.duplicates = [
+            shapes.Duplicate(asset=str(other.asset_id), score=other.score) for other in others
+        ]
+    return result
 
 
 def _explained(answer: Answer, fields: dict[str, Any]) -> dict[str, Any]:

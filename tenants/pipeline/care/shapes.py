@@ -10,7 +10,7 @@ from tenants.jobs.shapes import Job
 from tenants.shapes import Choices, Doc, JsonObject, Shape
 
 
-class Erasure(Shape):
+class Erasure(Shape, kw_only=True):
     """The receipt of an erasure. It holds nothing of what was erased."""
 
     id: str
@@ -29,19 +29,19 @@ class Erasure(Shape):
     finished_at: dt.datetime | None
 
 
-class ErasureAccepted(Shape):
+class ErasureAccepted(Shape, kw_only=True):
     erasure: Erasure
     job: Job
 
 
-class DatasetShare(Shape):
+class DatasetShare(Shape, kw_only=True):
     id: str
     name: str
     assets: int
     bytes: int
 
 
-class ErasurePreview(Shape):
+class ErasurePreview(Shape, kw_only=True):
     matched: int
     bytes: int
     datasets: list[DatasetShare]

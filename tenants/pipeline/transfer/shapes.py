@@ -13,7 +13,7 @@ from tenants.jobs.shapes import Job
 from tenants.shapes import UNSET, Choices, Doc, Json, JsonObject, Maybe, Shape
 
 
-class Export(Shape):
+class Export(Shape, kw_only=True):
     id: str
     job: str
     with_vectors: bool
@@ -25,12 +25,12 @@ class Export(Shape):
     expires_at: dt.datetime | None
 
 
-class ExportAccepted(Shape):
+class ExportAccepted(Shape, kw_only=True):
     export: Export
     job: Job
 
 
-class Mapping(Shape):
+class Mapping(Shape, kw_only=True):
     id: str | None
     text: str | None
     file: str | None
@@ -38,7 +38,7 @@ class Mapping(Shape):
     metadata: Annotated[Json, Doc('`"*"`, or from column to key.')]
 
 
-class Import(Shape):
+class Import(Shape, kw_only=True):
     id: str
     dataset: str
     source: Annotated[str, Choices(models.Import.Source.values)]
@@ -57,13 +57,13 @@ class Import(Shape):
     created_at: dt.datetime
 
 
-class ImportColumn(Shape):
+class ImportColumn(Shape, kw_only=True):
     name: str
     examples: list[str]
     guessed_type: str
 
 
-class ImportItem(Shape):
+class ImportItem(Shape, kw_only=True):
     row: int
     name: str
     external_id: str | None
@@ -74,7 +74,7 @@ class ImportItem(Shape):
     error: str | None
 
 
-class ImportPreview(Shape):
+class ImportPreview(Shape, kw_only=True):
     format: str
     columns: list[ImportColumn]
     mapping: Mapping
@@ -84,17 +84,17 @@ class ImportPreview(Shape):
     warnings: list[str]
 
 
-class ImportStarted(Shape):
+class ImportStarted(Shape, kw_only=True):
     import_: Import = msgspec.field(name="import")
     job: Job
 
 
-class ImportDrafted(Shape):
+class ImportDrafted(Shape, kw_only=True):
     import_: Import = msgspec.field(name="import")
     preview: ImportPreview | None
 
 
-class ImportLine(Shape):
+class ImportLine(Shape, kw_only=True):
     row: int
     name: str
     outcome: Annotated[str, Choices(models.ImportRow.Outcome.values)]

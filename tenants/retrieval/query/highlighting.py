@@ -36,9 +36,6 @@ class Highlight:
     text: str
     marks: list[Place]
 
-    def as_dict(self) -> dict[str, Any]:
-        return {"field": self.field, "text": self.text, "marks": [list(mark) for mark in self.marks]}
-
 
 def query_words(text: str) -> frozenset[str]:
     """The words that a search by words would look for."""

@@ -1,6 +1,6 @@
 """What a search found, as the API shows it, in one statement: the ORM takes twice as long to make objects of rows.
 
-The shape is that of `tenants.datasets.selectors.as_dict`; a test compares the two on every kind of asset.
+The columns are those of `tenants.datasets.selectors.shape_of_columns`, in their order.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from tenants.datasets.selectors import media_as_dict
+from tenants.datasets import shapes
+from tenants.datasets.selectors import shape_of_columns
 from tenants.prepared import Prepared
 from tenants.retrieval.index import reader
 from tenants.retrieval.query.result_page import Reader
@@ -40,7 +41,7 @@ _TOGETHER = Prepared(
 )
 
 
-def hydrate(tenant_id: uuid.UUID, asset_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, dict[str, Any]]:
+def hydrate(tenant_id: uuid.UUID, asset_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, shapes.Asset]:
     """Assets of this tenant by id, in the shape of the API, read now. Needs no scope: alone it is one round trip.
 
     What is gone is absent, and so is what belongs to a dataset that is being deleted, or was blocked or held back.
@@ -54,7 +55,7 @@ def hydrate(tenant_id: uuid.UUID, asset_ids: Sequence[uuid.UUID]) -> dict[uuid.U
 
 def hydrate_with_opening(
     tenant_id: uuid.UUID, model: str, asset_ids: Sequence[uuid.UUID]
-) -> tuple[Opening, dict[uuid.UUID, dict[str, Any]]]:
+) -> tuple[Opening, dict[uuid.UUID, shapes.Asset]]:
     """`opening` and `hydrate` in one round trip, of one moment."""
     known = {str(asset_id): asset_id for asset_id in asset_ids}
     rows = _TOGETHER.rows_of(tenant_id, tenant_id, model, list(asset_ids))
@@ -63,35 +64,12 @@ def hydrate_with_opening(
     return now, {known[row[0]]: _shape(row) for row in assets if row[0] is not None}
 
 
-def _shape(row: tuple[Any, ...]) -> dict[str, Any]:
-    asset_id, dataset, modality, status, external_id, sha256, size, media_type, width, height, *rest = row
-    filename, caption, others, excerpt, metadata, scan, created_at, details, error, moderation, labels = rest
-    shape: dict[str, Any] = {
-        "id": asset_id,
-        "dataset": dataset,
-        "modality": modality,
-        "status": status,
-        "external_id": external_id,
-        "sha256": sha256,
-        "bytes": size,
-        "media_type": media_type,
-        "width": width,
-        "height": height,
-        "filename": filename or None,
-        "caption": caption,
-        "captions": [caption, *_json(others)] if caption else [],
-        "excerpt": excerpt,
-        "metadata": _json(metadata),
-        "scan": _json(scan) or {"state": "not_scanned"},
-        "moderation": moderation or None,
-        "labels": _json(labels),
-        "created_at": created_at,
-    }
-    if (known := _json(details)) is not None:
-        shape |= media_as_dict(known)
-    if (reason := _json(error)) is not None:
-        shape["error"] = reason
-    return shape
+def _shape(row: tuple[Any, ...]) -> shapes.Asset:
+    *plain, others, excerpt, metadata, scan, created_at, details, error, moderation, labels = row
+    return shape_of_columns(
+        *plain, _json(others), excerpt, _json(metadata), _json(scan), created_at, _json(details), _json(error),
+        moderation, _json(labels),
+    )  # fmt: skip
 
 
 def _json(text: str | None) -> Any:

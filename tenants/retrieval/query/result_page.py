@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from django.db.models import Q
 
-from tenants.datasets import selectors, storage
+from tenants.datasets import selectors, shapes, storage
 from tenants.datasets.metadata import stored_bytes
 from tenants.datasets.models import Asset, TranscriptSegment
 from tenants.datasets.selectors import visible_assets
@@ -81,8 +81,10 @@ USUAL_BYTES = 1024
 # A character of UTF-8 has at most four bytes.
 CHARACTER_BYTES = 4
 
+# A row or its shape: what the API shows.
+Shown = Asset | shapes.Asset
 # By tenant and ids, in a scope or without one.
-Read = Callable[[uuid.UUID, list[uuid.UUID]], Mapping[uuid.UUID, Any]]
+Read = Callable[[uuid.UUID, list[uuid.UUID]], Mapping[uuid.UUID, Shown]]
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,9 @@ class Reader:
     """How assets of a page are read; `together` (tenant, model, ids) in one trip with the opening of a search."""
 
     read: Read
-    together: Callable[[uuid.UUID, str, list[uuid.UUID]], tuple[Opening, Mapping[uuid.UUID, Any]]] | None = (
-        None
-    )
+    together: (
+        Callable[[uuid.UUID, str, list[uuid.UUID]], tuple[Opening, Mapping[uuid.UUID, Shown]]] | None
+    ) = None
 
 
 @dataclass
@@ -127,14 +129,13 @@ def read_page(
     return page
 
 
-def _fitting(assets: Sequence[Any]) -> int:
+def _fitting(assets: Sequence[Shown]) -> int:
     """How many of them make a page of at most about MAX_BYTES, one at least."""
     size = 0
     for index, asset in enumerate(assets):
         if size >= MAX_BYTES:
             return index
-        shape = {"metadata": asset.metadata, "caption": asset.caption} if isinstance(asset, Asset) else asset
-        size += stored_bytes(shape["metadata"]) + CHARACTER_BYTES * len(shape["caption"]) + USUAL_BYTES
+        size += stored_bytes(asset.metadata) + CHARACTER_BYTES * len(asset.caption) + USUAL_BYTES
     return len(assets)
 
 
@@ -150,7 +151,7 @@ def highlights(tenant_id: uuid.UUID, page: Page, wanted: Collection[str]) -> dic
     """Where the query's words stand in each result. Reads storage: in no scope."""
     found, left = {}, MAX_READ
     for asset, hit in page.results:
-        shape = selectors.as_dict(asset) if isinstance(asset, Asset) else asset
+        shape = selectors.asset_shape(asset) if isinstance(asset, Asset) else asset
         in_storage = wanted and left > 0 and _is_longer(shape)
         left -= bool(in_storage)
         written = _written(tenant_id, shape, hit) if in_storage else ""
@@ -159,19 +160,19 @@ def highlights(tenant_id: uuid.UUID, page: Page, wanted: Collection[str]) -> dic
     return found
 
 
-def _fields(asset: Mapping[str, Any], hit: Hit, written: str, said: str) -> Iterator[tuple[str, str]]:
+def _fields(asset: shapes.Asset, hit: Hit, written: str, said: str) -> Iterator[tuple[str, str]]:
     """What may be quoted of an asset, the part that was found first."""
     if written:
         yield "passage", written
     elif said:
         yield "transcript", said
-    elif asset["excerpt"]:
-        yield "excerpt", asset["excerpt"]
-    if captions := asset["captions"]:
+    elif asset.excerpt:
+        yield "excerpt", asset.excerpt
+    if captions := asset.captions:
         yield from (("caption", words) for words in _captions(captions, hit))
-    if asset["filename"]:
-        yield "filename", asset["filename"]
-    yield from fields_of_metadata(asset["metadata"])
+    if asset.filename:
+        yield "filename", asset.filename
+    yield from fields_of_metadata(asset.metadata)
 
 
 def _captions(captions: Sequence[str], hit: Hit) -> Iterator[str]:
@@ -193,17 +194,17 @@ def _characters(hit: Hit) -> tuple[int, int | None]:
 # --- Long texts ------------------------------------------------------------------------------------------
 
 
-def _is_longer(asset: Mapping[str, Any]) -> bool:
+def _is_longer(asset: shapes.Asset) -> bool:
     """Whether the excerpt holds only the beginning of a text."""
-    return asset["modality"] == Asset.Modality.TEXT and asset["bytes"] > len(asset["excerpt"].encode())
+    return asset.modality == Asset.Modality.TEXT and asset.bytes > len(asset.excerpt.encode())
 
 
-def _written(tenant_id: uuid.UUID, asset: Mapping[str, Any], hit: Hit) -> str:
+def _written(tenant_id: uuid.UUID, asset: shapes.Asset, hit: Hit) -> str:
     """The passage that was found, or the first MAX_CHARACTERS of the text; "" if it has just been deleted."""
     start, end = _characters(hit)
     end = MAX_CHARACTERS if end is None else end
     try:
-        with storage.open_blob(storage.path_of(tenant_id, asset["sha256"])) as stream:
+        with storage.open_blob(storage.path_of(tenant_id, asset.sha256)) as stream:
             return stream.read(end * CHARACTER_BYTES).decode("utf-8", errors="ignore")[start:end]
     except FileNotFoundError:
         return ""
