@@ -88,7 +88,7 @@ def test_a_cursor_that_another_process_is_about_to_write_is_waited_for() -> None
     tenant, search_id = uuid.uuid4(), str(uuid.uuid4())
     ranking = cursors.Ranking([Hit(uuid.uuid4(), 0.5, "text")], {"total_candidates": 1})
     cursors.keep(tenant, search_id, ranking)
-    module.later.flush()
+    module.async_writer.flush()
     name = cursors._key(tenant, search_id)
     raw = client().getdel(name)
     threading.Timer(0.015, lambda: client().set(name, raw, ex=60)).start()

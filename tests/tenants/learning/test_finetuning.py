@@ -8,7 +8,7 @@ from ml.alignment.space import JointSpace
 from tenants.events.models import AuditEvent
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.learning import finetuning, services, trainer
+from tenants.learning import services, trainer
 from tenants.learning.models import LearntModel
 from tenants.learning.trainer import Trained, TrainingRefused
 from tenants.retrieval.model_routing import routing
@@ -31,7 +31,7 @@ def dataset(party):
 def space(monkeypatch, settings, tmp_path):
     settings.LEARNING_DIR = tmp_path / "learning"
     fake = Space()
-    monkeypatch.setattr(finetuning.routing, "space", lambda model, tenant_id: fake)
+    monkeypatch.setattr(routing, "space", lambda model, tenant_id: fake)
     return fake
 
 
@@ -98,7 +98,7 @@ def test_what_was_learnt_is_a_candidate_with_everything_known_of_it(party, start
 def test_the_space_is_kept_under_the_models_own_name(party, started, trains, settings, tmp_path, monkeypatch):
     settings.LEARNING_DIR = tmp_path / "learning"
     with monkeypatch.context() as patched:
-        patched.setattr(finetuning.routing, "space", lambda model, tenant_id: Space())
+        patched.setattr(routing, "space", lambda model, tenant_id: Space())
         row, _ = run(party, started)
     kept = routing.space(row.space, party.id)
     assert isinstance(kept, JointSpace)
