@@ -25,7 +25,7 @@ from _data import DATA, rows_of
 from _report import Line, at_least, at_most, sized
 from PIL import Image, ImageDraw, ImageOps
 
-from ml.hashing import fingerprints, looks, pdq, points, sounds
+from ml.hashing import fingerprints, image_codes, pdq, points, sounds
 from ml.hashing.bits import Bits
 from ml.hashing.films import enough
 from ml.hashing.fingerprints import Fingerprints
@@ -123,7 +123,7 @@ class Listed:
         return [
             int(row)
             for row in near
-            if differing[row] <= looks.LIMIT * looks.FEATURES
+            if differing[row] <= image_codes.LIMIT * image_codes.FEATURES
             and points.agreement(mine, self.points[row]).copy
         ]
 
@@ -137,7 +137,7 @@ def prints_of(picture: Picture) -> Fingerprints:
 
 
 def run(out: Path) -> list[Line]:
-    if why := looks.missing():
+    if why := image_codes.missing():
         return [Line(f"not measured: {why}"[:100], "-")]
     return [
         *_pictures("flickr8k_1k", apart=True),
@@ -222,7 +222,7 @@ def _number(path: Path) -> int:
 def _speed() -> list[Line]:
     random = np.random.default_rng(0)
     hashes = Bits(random.integers(0, 256, (LIST_SIZE, pdq.BYTES), dtype=np.uint8))
-    codes = Bits(random.integers(0, 256, (LIST_SIZE, looks.BYTES), dtype=np.uint8))
+    codes = Bits(random.integers(0, 256, (LIST_SIZE, image_codes.BYTES), dtype=np.uint8))
     size = (1024, 768)
     picture = Image.effect_noise(size, 60).resize((128, 96)).resize(size).convert("RGB")
     pixels = np.asarray(picture)

@@ -14,7 +14,7 @@ from _report import OUT, ROOT, TOY, skip
 from numpy.typing import NDArray
 
 from ml.alignment.colours import colour_words
-from ml.alignment.sight import Reading, Sight
+from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.space import JointSpace
 from ml.encoders.base import Encoder, load_encoder
 from ml.media import Decoder
@@ -54,14 +54,14 @@ class Encoded:
             "texts", [self.text_encoder], texts, lambda: {"vectors": self.text_encoder.encode(texts)}
         )["vectors"]
 
-    def read(self, texts: list[str]) -> Reading:
+    def read(self, texts: list[str]) -> TextFeatures:
         """The same with the colours that they name."""
-        return Reading(self.texts(texts), colour_words(texts))
+        return TextFeatures(self.texts(texts), colour_words(texts))
 
-    def see(self, paths: list[Path]) -> Sight:
+    def see(self, paths: list[Path]) -> ImageFeatures:
         """What the image encoders say of pictures below DATA or OUT."""
         names = [str(path.relative_to(DATA if path.is_relative_to(DATA) else OUT)) for path in paths]
-        return Sight(**self.cached("sight", self.image_encoders, names, lambda: self._see(paths)))
+        return ImageFeatures(**self.cached("sight", self.image_encoders, names, lambda: self._see(paths)))
 
     def pictures(self, paths: list[Path]) -> tuple[Array, Array]:
         """Class probabilities [n, 1000] and colour scores [n, 11]."""
@@ -90,7 +90,7 @@ class Encoded:
     def _see(self, paths: list[Path]) -> dict[str, Array]:
         batches = (paths[start : start + BATCH] for start in range(0, len(paths), BATCH))
         pixels = ([self.decoder.image(path, thumbnail=False).pixels for path in batch] for batch in batches)
-        return dict(vars(Sight.concatenate([self.space.see(batch) for batch in pixels])))
+        return dict(vars(ImageFeatures.concatenate([self.space.see(batch) for batch in pixels])))
 
     def cached(
         self, kind: str, encoders: list[Encoder], names: list[str], make: Callable[[], dict[str, Array]]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from _report import Line, sized
 
-from ml.drawing.wishes import WISH, words_of
+from ml.drawing.conditioning import CONDITION, prompt_vectors
 from research.drawing.attention import GLOBAL_SHARE, MODES, Mode, use
 from research.drawing.designs import STYLES, TEST, TRAIN, Design, Designs, load_designs
 
@@ -36,7 +36,7 @@ NAMES: dict[Mode, str] = {
 
 @dataclass(frozen=True)
 class Set:
-    """Drawings [n, 3, 32, 32] in -1..1 and their wishes [n, WISH], as tensors."""
+    """Drawings [n, 3, 32, 32] in -1..1 and their wishes [n, CONDITION], as tensors."""
 
     pictures: Any
     wishes: Any
@@ -102,8 +102,10 @@ def _set(designs: Designs, split: str, most: int | None = None) -> Set:
 
 
 def _wishes(concepts: list[Design], found: list[tuple[Design, str]]) -> Any:
-    words = dict(zip((one.id for one in concepts), words_of([one.label for one in concepts]), strict=True))
-    wishes = np.zeros((len(found), WISH), np.float32)
+    words = dict(
+        zip((one.id for one in concepts), prompt_vectors([one.label for one in concepts]), strict=True)
+    )
+    wishes = np.zeros((len(found), CONDITION), np.float32)
     for row, (one, style) in enumerate(found):
         wishes[row, : len(words[one.id])] = words[one.id]
         wishes[row, len(words[one.id]) + STYLES.index(style)] = 1
@@ -122,7 +124,7 @@ def _unet(mode: Mode) -> Any:
             layers_per_block=1,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            cross_attention_dim=WISH,
+            cross_attention_dim=CONDITION,
             attention_head_dim=4,
             norm_num_groups=16,
         ),

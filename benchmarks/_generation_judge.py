@@ -21,10 +21,10 @@ from _data import CACHE
 from numpy.typing import NDArray
 
 from ml.alignment.colours import colour_scores
+from ml.alignment.features import ImageFeatures
 from ml.alignment.numerics import unit
-from ml.alignment.sight import Sight
 from ml.alignment.space import JointSpace
-from ml.drawing.wishes import JOINT, TEXT, words_of
+from ml.drawing.conditioning import JOINT, TEXT, prompt_vectors
 from research.drawing.designs import JUDGE, Design, Designs, Pixels
 
 Floats = NDArray[np.float32]
@@ -59,7 +59,7 @@ class Eyes:
         parts = [self._batch(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
         features, classes = (np.concatenate(rows) for rows in zip(*parts, strict=True))
         none = np.empty((len(pixels), 0), np.float32)
-        sight = Sight(classes, none, colour_scores(list(pixels)))
+        sight = ImageFeatures(classes, none, colour_scores(list(pixels)))
         return Seen(features, self._space.project_image(sight))
 
     def real(self, designs: Designs, rows: list[int]) -> Seen:
@@ -130,7 +130,7 @@ class Judge:
     text_map: Floats
 
     def scores(self, seen: Seen, words: Floats) -> Floats:
-        """How well each drawing fits each prompt of words [m, WORDS]: [n, m]."""
+        """How well each drawing fits each prompt of words [m, PROMPT]: [n, m]."""
         pictures = unit((seen.features - self.picture_mean) @ self.picture_map)
         texts = unit((words[:, :TEXT] / np.sqrt(TEXT) - self.text_mean) @ self.text_map)
         placed = words[:, TEXT:] / np.sqrt(JOINT)
@@ -154,12 +154,12 @@ def _named(one: Design) -> list[str]:
 
 
 def words_once(texts: list[str]) -> Floats:
-    """What ``words_of`` says [n, WORDS], cached: reading takes minutes."""
+    """What ``words_of`` says [n, PROMPT], cached: reading takes minutes."""
     digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
     path = CACHE / f"words-{digest}.npy"
     if not path.is_file():
         CACHE.mkdir(parents=True, exist_ok=True)
-        np.save(path, words_of(texts))
+        np.save(path, prompt_vectors(texts))
     return np.asarray(np.load(path))
 
 

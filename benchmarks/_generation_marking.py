@@ -25,16 +25,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ml.detectors.base import Item, Shot, load_detector
-from ml.generators._birth import Born
+from ml.generators._marked import MarkedGenerator
 from ml.generators.base import (
     GenerationError,
+    GenerationParams,
     Generator,
     Kind,
-    Made,
+    MarkedOutput,
     Marker,
-    Raw,
+    RawOutput,
     Watch,
-    Wish,
     load_generator,
 )
 from ml.media import Decoder
@@ -67,12 +67,12 @@ class Roomless(Generator):
 
     name, kind, model, how = "roomless", "image", "roomless", "rules"
 
-    def draw(self, wishes: Sequence[Wish], watch: Watch) -> list[Raw]:
-        return [Raw(pixels=self._picture(wish)) for wish in wishes]
+    def draw(self, batch: Sequence[GenerationParams], watch: Watch) -> list[RawOutput]:
+        return [RawOutput(pixels=self._picture(params)) for params in batch]
 
     @staticmethod
-    def _picture(wish: Wish) -> Pixels:
-        shape, rng = (wish.height, wish.width, 3), np.random.default_rng(wish.seed)
+    def _picture(params: GenerationParams) -> Pixels:
+        shape, rng = (params.height, params.width, 3), np.random.default_rng(params.seed)
         board = np.indices(shape[:2]).sum(axis=0)[..., None] % 2 * 255
         return [
             np.zeros(shape, np.uint8),
@@ -80,14 +80,14 @@ class Roomless(Generator):
             np.full(shape, rng.integers(0, 256, 3), np.uint8),
             rng.integers(0, 256, shape, dtype=np.uint8),
             np.broadcast_to(board, shape).astype(np.uint8),
-        ][wish.seed % 5]
+        ][params.seed % 5]
 
 
 class _Bench:
     def __init__(self, folder: Path, marker: Marker, decoder: Decoder) -> None:
         self.folder, self.marker, self.decoder = folder, marker, decoder
         self.chance = random.Random(0)
-        self.made: dict[str, list[Made]] = {"image": [], "audio": [], "video": []}
+        self.made: dict[str, list[MarkedOutput]] = {"image": [], "audio": [], "video": []}
         self.detectors = [load_detector(name) for name in ("c2pa", "watermark")]
 
     # --- Births ---
@@ -110,11 +110,11 @@ class _Bench:
             "a birth and its examination, mean", (time.process_time() - started) / len(released), "cpu s"
         )
 
-    def _all(self) -> Iterator[Made | None]:
+    def _all(self) -> Iterator[MarkedOutput | None]:
         counts = {"image": 64, "roomless": 6, "audio": 24, "video": 6}
         specs: dict[str, Any] = {
             "image": load_generator("small-picture", self.marker),
-            "roomless": Born(Roomless(), self.marker),
+            "roomless": MarkedGenerator(Roomless(), self.marker),
             "audio": load_generator("rules-music", self.marker),
             "video": load_generator("small-clip", self.marker),
         }
@@ -127,12 +127,12 @@ class _Bench:
                         raise
                     yield None
 
-    def _wish(self, kind: str, at: int) -> Wish:
+    def _wish(self, kind: str, at: int) -> GenerationParams:
         sides = (256, 256, 256, 320, 384, 512)
         small = kind == "video"
         picture = self.chance.choice(self.made["image"]).pixels if small else None
         music = self.chance.choice(self.made["audio"]).sound if small and at % 2 else None
-        return Wish(
+        return GenerationParams(
             PROMPTS[at % len(PROMPTS)] or "x",
             negative=self.chance.choice(("", "", "red", "people, text")),
             seed=at,

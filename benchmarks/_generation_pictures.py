@@ -18,9 +18,9 @@ from _report import Line, at_least, at_most
 from numpy.typing import NDArray
 
 from ml.alignment.space import JointSpace
+from ml.drawing.conditioning import TEXT
 from ml.drawing.drawer import Drawer
 from ml.drawing.packing import SHIPPED
-from ml.drawing.wishes import TEXT
 from research.drawing.designs import TEST, TRAIN, Design, Designs, Pixels, load_designs
 
 Floats = NDArray[np.float32]

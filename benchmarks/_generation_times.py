@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from _report import Line, at_most, sized
 
-from ml.generators.base import Marker, Wish, load_generator
+from ml.generators.base import GenerationParams, Marker, load_generator
 from ml.generators.studio import Request, Studio
 from ml.provenance.authority import tenant_keys
 
@@ -36,13 +36,15 @@ def run() -> list[Line]:
 
 def _parts(marker: Marker) -> list[Line]:
     picture, clip, music = (load_generator(SPECS[kind], marker) for kind in ("image", "video", "audio"))
-    wish = Wish(PROMPT, steps=25, width=512, height=512)
-    start = picture.make([wish])[0].pixels
-    film = Wish(PROMPT, width=512, height=512, seconds=2.0, picture=start)
+    params = GenerationParams(PROMPT, steps=25, width=512, height=512)
+    start = picture.make([params])[0].pixels
+    film = GenerationParams(PROMPT, width=512, height=512, seconds=2.0, picture=start)
     return [
-        *_timed("a picture of 512 px, 25 steps", lambda at: picture.make([_seed(wish, at)]), PICTURE_S),
+        *_timed("a picture of 512 px, 25 steps", lambda at: picture.make([_seed(params, at)]), PICTURE_S),
         *_timed("a clip of 2 s, 512 px", lambda at: clip.make([_seed(film, at)]), CLIP_S),
-        *_timed("music of 10 s", lambda at: music.make([Wish(PROMPT, seconds=10.0, seed=at)]), MUSIC_S),
+        *_timed(
+            "music of 10 s", lambda at: music.make([GenerationParams(PROMPT, seconds=10.0, seed=at)]), MUSIC_S
+        ),
     ]
 
 
@@ -55,8 +57,8 @@ def _whole(marker: Marker) -> list[Line]:
     return _timed("picture of two candidates, clip and music of 10 s together", create, None)
 
 
-def _seed(wish: Wish, seed: int) -> Wish:
-    return replace(wish, seed=seed)
+def _seed(params: GenerationParams, seed: int) -> GenerationParams:
+    return replace(params, seed=seed)
 
 
 def _timed(what: str, make: Callable[[int], object], limit: float | None) -> list[Line]:

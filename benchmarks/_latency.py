@@ -12,7 +12,7 @@ from _report import sized
 from tokenizers import Tokenizer
 
 from ml.alignment.colours import colour_words
-from ml.alignment.sight import Reading
+from ml.alignment.features import TextFeatures
 from ml.alignment.space import JointSpace
 from ml.compression.store import find_model
 from ml.encoders.base import Encoder
@@ -28,13 +28,15 @@ def measure(space: JointSpace, encoder: Encoder, queries: list[str]) -> dict[str
     index = FlatIndex(space.dimension, _random_vectors(space.dimension))
     texts = [queries[number % len(queries)] for number in range(ROUNDS)]
     vectors = [encoder.encode([text]) for text in texts]
-    readings = [Reading(vector, colour_words([text])) for vector, text in zip(vectors, texts, strict=True)]
+    readings = [
+        TextFeatures(vector, colour_words([text])) for vector, text in zip(vectors, texts, strict=True)
+    ]
     points = [space.project_text(reading)[0] for reading in readings]
     tokenise = _median(lambda n: tokenizer.encode(texts[n]))
     steps = {
         "tokenise": tokenise,
         "encode": max(0.0, _median(lambda n: encoder.encode([texts[n]])) - tokenise),
-        "project": _median(lambda n: space.project_text(Reading(vectors[n], colour_words([texts[n]])))),
+        "project": _median(lambda n: space.project_text(TextFeatures(vectors[n], colour_words([texts[n]])))),
         f"search {ASSETS} assets, exact": _median(lambda n: index.search(points[n], 10)),
     }
     return {name: round(value, 3) for name, value in (steps | {"sum": sum(steps.values())}).items()}

@@ -19,10 +19,10 @@ from _learning_align_data import STYLES, Paired, adapted, emoji, fashion, joined
 from _report import Line, at_least, at_most, sized
 
 from ml.alignment import traditional
+from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.fitting import Pairs
-from ml.alignment.sight import Reading, Sight
 from ml.alignment.space import JointSpace
-from ml.training.metrics import Found, difference, figures, search
+from ml.training.metrics import Ranking, difference, figures, search
 
 FOLDS = 5
 GOAL, REACH = 12.7, 90.0
@@ -34,7 +34,7 @@ INTENT_QUERIES = sized(2_000, 20)
 DEFAULT, ADAPTED = "default space, no pairs", "adapted"
 
 Places = Callable[[Pairs], tuple[Array, Array, Array]]
-Ranked = dict[str, dict[str, Found]]
+Ranked = dict[str, dict[str, Ranking]]
 
 
 def placed(space: Any) -> Places:
@@ -58,7 +58,7 @@ def linear(method: str, pairs: Pairs) -> Places:
     return place
 
 
-def find(place: Places, pairs: Pairs) -> dict[str, Found]:
+def find(place: Places, pairs: Pairs) -> dict[str, Ranking]:
     texts, pictures, queries = place(pairs)
     captions = [np.flatnonzero(pairs.owners == row).tolist() for row in range(len(pictures))]
     there = search(texts, pictures, [[int(row)] for row in pairs.owners], pairs.groups[pairs.owners])
@@ -88,12 +88,12 @@ def together(parts: list[Ranked]) -> Ranked:
     return {name: {way: _pooled([part[name][way] for part in parts]) for way in WAYS} for name in parts[0]}
 
 
-def _pooled(found: list[Found]) -> Found:
+def _pooled(found: list[Ranking]) -> Ranking:
     rows = {
         name: np.concatenate([getattr(one, name) for one in found])
         for name in ("ranks", "precision", "groups")
     }
-    return Found(**rows, pool=found[0].pool)
+    return Ranking(**rows, pool=found[0].pool)
 
 
 def show(title: str, found: Ranked) -> None:
@@ -208,7 +208,7 @@ def _elsewhere(encoded: Encoded, spaces: dict[str, Places], space: JointSpace) -
     return lines
 
 
-def _nearest(space: JointSpace, reading: Reading, labels: Array) -> float:
+def _nearest(space: JointSpace, reading: TextFeatures, labels: Array) -> float:
     texts = space.project_text(reading)
     scores = texts @ texts.T
     np.fill_diagonal(scores, -np.inf)
@@ -238,7 +238,7 @@ def unseen_style(encoded: Encoded) -> list[Line]:
 def _by_name(data: Paired) -> Paired:
     """Without the texts that list tags."""
     pairs, names = data.pairs, slice(0, None, 2)
-    sight: Sight = pairs.sight
+    sight: ImageFeatures = pairs.sight
     return Paired(Pairs(pairs.reading.rows(names), sight, pairs.owners[names], pairs.groups), data.plain)
 
 

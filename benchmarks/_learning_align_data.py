@@ -13,8 +13,8 @@ from _data import DATA, Array, Encoded, Row, rows_of
 from _learning_emoji_data import EMOJI, STYLES, concepts
 from PIL import Image
 
+from ml.alignment.features import ImageFeatures
 from ml.alignment.fitting import Pairs
-from ml.alignment.sight import Sight
 from ml.alignment.space import JointSpace
 from ml.compression.store import find_model
 from ml.encoders._efficientnet import squash
@@ -45,7 +45,7 @@ class Paired:
     def plainly(self) -> Pairs:
         """The pairs with the plain features alone."""
         sight = self.pairs.sight
-        bare = Sight(sight.probabilities, self.plain, sight.colours)
+        bare = ImageFeatures(sight.probabilities, self.plain, sight.colours)
         return Pairs(self.pairs.reading, bare, self.pairs.owners, self.pairs.groups)
 
 
@@ -78,7 +78,7 @@ def joined(parts: Sequence[Paired]) -> Paired:
     starts = np.cumsum([0, *(len(part.pairs.sight) for part in parts)])
     owners = [part.pairs.owners + start for part, start in zip(parts, starts, strict=False)]
     reading = type(parts[0].pairs.reading).concatenate([part.pairs.reading for part in parts])
-    sight = Sight.concatenate([part.pairs.sight for part in parts])
+    sight = ImageFeatures.concatenate([part.pairs.sight for part in parts])
     groups = np.concatenate([part.pairs.groups for part in parts])
     pairs = Pairs(reading, sight, np.concatenate(owners), groups)
     return Paired(pairs, np.concatenate([part.plain for part in parts]))

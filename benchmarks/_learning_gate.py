@@ -17,21 +17,21 @@ import numpy as np
 from _data import DATA, OUT, rows_of
 from _report import Line, at_least, at_most, sized
 
-from ml.alignment.fit_gate import weights_of
+from ml.alignment.gate_fitting import weights_of
 from ml.alignment.gating import PARTS, Gate, Network
 from ml.alignment.space import JointSpace
 from research.alignment import train_gate
-from research.alignment.composed import (
+from research.alignment.composed_queries import (
     CLEAN,
     WORDS_SEEN,
     WORDS_UNSEEN,
+    CachedImages,
     Composed,
-    Eyes,
     Shot,
     Wanted,
     compose,
 )
-from research.alignment.overheard import Said, spoken
+from research.alignment.spoken_queries import Said, spoken
 from research.alignment.train_gate import MOST, PRIOR, SEEN, UNSEEN, Sources, prepared, trained
 
 CACHE = OUT / "gate"
@@ -122,7 +122,7 @@ def told(one: Judged, label: str = "") -> None:
 # --- The sets --------------------------------------------------------------------------------------------
 
 
-def flickr(sources: Sources, eyes: Eyes) -> Iterator[Composed]:
+def flickr(sources: Sources, eyes: CachedImages) -> Iterator[Composed]:
     """Photos with one caption in the index; another view and another caption ask for them."""
     rows = rows_of("flickr8k_1k")
     if rows is None:
@@ -150,7 +150,7 @@ def flickr(sources: Sources, eyes: Eyes) -> Iterator[Composed]:
         yield compose(name, wanted, shots, gallery, eyes, sources.chatter, seed)
 
 
-def fashion(sources: Sources, eyes: Eyes) -> Iterator[Composed]:
+def fashion(sources: Sources, eyes: CachedImages) -> Iterator[Composed]:
     """Products with their titles in the index; another view and some of the title's words ask for them."""
     rows = rows_of("fashion_products")
     if rows is None:
@@ -180,7 +180,7 @@ def _typed(title: str, seed: int) -> str:
     return " ".join(words[place] for place in sorted(places))
 
 
-def speech(sources: Sources, eyes: Eyes) -> Iterator[Composed]:
+def speech(sources: Sources, eyes: CachedImages) -> Iterator[Composed]:
     """Flickr's photos asked for by another view and a caption that a voice reads."""
     rows, recordings = rows_of("flickr8k_1k"), rows_of("spoken_captions_gtts")
     if rows is None or recordings is None:
@@ -215,7 +215,7 @@ def run() -> list[Line]:
     """Prints a table and returns the figures."""
     if rows_of("grocery_store") is None:
         return [Line("the sets are absent", "-")]
-    eyes = Eyes(JointSpace.load(), CACHE)
+    eyes = CachedImages(JointSpace.load(), CACHE)
     sources = Sources(DATA, eyes)
     print(
         "\nComposed queries, one part damaged: error = 1 - R@1 in per cent, relative change with its 95 % interval"

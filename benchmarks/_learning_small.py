@@ -25,7 +25,7 @@ from _report import Line, at_least, at_most, sized
 from numpy.typing import NDArray
 
 from ml.alignment.colours import colour_words
-from ml.alignment.sight import Reading, Sight
+from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.space import JointSpace
 from ml.compression.export import export
 from ml.compression.exports import ExportMissing, find_export
@@ -115,7 +115,7 @@ class Bench:
 
     def to_photos(self, encode: Encode) -> float:
         """R@1 of captions among all photos, both in the default space."""
-        reading = Reading(encode(self.captions), colour_words(self.captions))
+        reading = TextFeatures(encode(self.captions), colour_words(self.captions))
         return self.found(self.space.project_text(reading), self.encoded.embed_pictures(self.paths))
 
     def found(self, texts: Array, pictures: Array) -> float:
@@ -173,7 +173,7 @@ class Bench:
             dtype=np.float32,
         )
         sight = self.encoded.see(self.paths)
-        placed = self.space.project_image(Sight(seen, sight.features, sight.colours))
+        placed = self.space.project_image(ImageFeatures(seen, sight.features, sight.colours))
         megabytes = sum(megabytes_of(tower, kind) for tower in towers)
         together = {batch: sum(one[batch] for one in ms) for batch in BATCHES}
         self.rows.append(Row(name, megabytes, together, {"text to photo": self.found(texts, placed)}))

@@ -389,15 +389,15 @@ def arm(cpu_s: int) -> None:
 def examples() -> dict[str, Callable[[], list[Pattern]]]:
     """For expressions that are put together only when they are used: what they are then."""
     from ml.composing.moods import PROTOTYPES
-    from ml.generators import _things
+    from ml.generators import _objects
 
     return {
         "ml/composing/moods.py: f'\\\\b(?:{self.english})'": lambda: [
             re.compile(rf"\b(?:{one.english})", re.IGNORECASE) for one in PROTOTYPES
         ],
         "ml/composing/moods.py: self.chinese": lambda: [re.compile(one.chinese) for one in PROTOTYPES],
-        "ml/generators/_things.py: f'\\\\b(?:(?:{_COLOURS}) )?(?:{words})(?:e?s)?\\\\b'": lambda: [
-            _things._pattern()
+        "ml/generators/_objects.py: f'\\\\b(?:(?:{_COLOURS}) )?(?:{words})(?:e?s)?\\\\b'": lambda: [
+            _objects._pattern()
         ],
         "tenants/retrieval/query/weight_profiles.py: f'(?<!\\\\w){re.escape(word)}'": lambda: [
             re.compile(rf"(?<!\w){re.escape(word)}", re.IGNORECASE) for word in ("aaab", "a b a c", "C++")

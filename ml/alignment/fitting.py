@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.alignment import cman, layout
-from ml.alignment.cman import Blocks, Cman, Heads
+from ml.alignment import layout, learned_space
+from ml.alignment.features import ImageFeatures, TextFeatures
+from ml.alignment.learned_space import Blocks, Heads, LearnedSpace
 from ml.alignment.numerics import Floats, log_mean_exp, ridge
 from ml.alignment.projection import Projection, Read
-from ml.alignment.sight import Reading, Sight
 from ml.alignment.traditional import Linear, canonical
 
 BLOCKS = Blocks(classes=80, text=44, sight=16)
@@ -46,8 +46,8 @@ Index = NDArray[np.integer[Any]]
 class Pairs:
     """Texts [m] and pictures [n]; ``owners`` int [m]: the picture of each text; ``groups`` [n]: never split."""
 
-    reading: Reading
-    sight: Sight
+    reading: TextFeatures
+    sight: ImageFeatures
     owners: Index
     groups: NDArray[Any]
 
@@ -93,7 +93,7 @@ def known_of(prior: Projection, pairs: Pairs) -> Known:
     return Known(pairs, prior.read(pairs.reading), prior.class_axes(pairs.sight))
 
 
-def fit(prior: Projection, pairs: Pairs, seed: int = 0, general: Floats | None = None) -> Cman:
+def fit(prior: Projection, pairs: Pairs, seed: int = 0, general: Floats | None = None) -> LearnedSpace:
     """The space of these pairs. Deterministic. A handful of pairs is enough: they weigh as much as they are worth.
 
     ``general`` [k, 384]: text vectors of what is not particular to the pairs, beside the prior's own phrases.
@@ -102,12 +102,14 @@ def fit(prior: Projection, pairs: Pairs, seed: int = 0, general: Floats | None =
     return solved(prior, known, choose(prior, known, seed, general), seed, general)
 
 
-def solved(prior: Projection, known: Known, choice: Choice, seed: int, general: Floats | None = None) -> Cman:
+def solved(
+    prior: Projection, known: Known, choice: Choice, seed: int, general: Floats | None = None
+) -> LearnedSpace:
     """The space in closed form, with settings that were chosen on these pairs or on most of them."""
     meanings = known.read.meanings
     familiarity = _familiarity(meanings, _others(prior, general))
     # Domains whose texts are hard to tell from the general ones begin to be familiar earlier.
-    familiarity[-1] += max(0.0, cman.FAMILIAR - choice.familiar_from)
+    familiarity[-1] += max(0.0, learned_space.FAMILIAR - choice.familiar_from)
     space = _placed(prior, _canonical(known, choice.strength), familiarity)
     return weighted(space, known, choice.weights, seed)
 
@@ -132,7 +134,7 @@ def _within(pictures: Floats, groups: NDArray[Any]) -> Floats:
     return ((pictures - (means / sizes[:, None])[of]) / np.sqrt(len(pictures)))[several]
 
 
-def _placed(prior: Projection, found: Linear, familiarity: Floats) -> Cman:
+def _placed(prior: Projection, found: Linear, familiarity: Floats) -> LearnedSpace:
     heads = Heads(
         found.text_mean.astype(np.float32),
         _filled(found.text_map),
@@ -140,19 +142,19 @@ def _placed(prior: Projection, found: Linear, familiarity: Floats) -> Cman:
         _filled(found.picture_map),
         familiarity,
     )
-    return Cman(prior, heads, BLOCKS, 1.0, 1.0, np.zeros((1, BLOCKS.shared), np.float32), 0.0)
+    return LearnedSpace(prior, heads, BLOCKS, 1.0, 1.0, np.zeros((1, BLOCKS.shared), np.float32), 0.0)
 
 
-def weighted(space: Cman, known: Known, weights: tuple[float, float], seed: int = 0) -> Cman:
+def weighted(space: LearnedSpace, known: Known, weights: tuple[float, float], seed: int = 0) -> LearnedSpace:
     """The same heads with other weights, and the bank of captions and the usual bias that belong to them."""
     space = replace(space, prior_weight=weights[0], learnt_weight=weights[1])
     asked = space.asked(known.pairs.reading, known.read)
     bank = asked[np.sort(np.random.default_rng(seed).permutation(len(asked))[:BANK])]
-    near = log_mean_exp(space.shown(known.pairs.sight, known.classes) @ bank.T, cman.HUB_SHARPNESS)
+    near = log_mean_exp(space.shown(known.pairs.sight, known.classes) @ bank.T, learned_space.HUB_SHARPNESS)
     return replace(space, hub_bank=bank, hub_level=float(np.median(near)))
 
 
-def scores(space: Cman, known: Known) -> tuple[Floats, Floats]:
+def scores(space: LearnedSpace, known: Known) -> tuple[Floats, Floats]:
     """[texts, pictures]: as a text ranks pictures (hub bias taken off), and as a picture ranks texts."""
     asked = space.asked(known.pairs.reading, known.read)
     shown = space.shown(known.pairs.sight, known.classes)
@@ -160,7 +162,7 @@ def scores(space: Cman, known: Known) -> tuple[Floats, Floats]:
     return found - space.hub_bias(shown) * -layout.HUB_IN_IMAGE * layout.HUB_IN_TEXT, found
 
 
-def hits(space: Cman, known: Known) -> Floats:
+def hits(space: LearnedSpace, known: Known) -> Floats:
     """Shares of queries that find theirs among the first 1, 5 and 10, the mean over both directions: [3]."""
     by_text, by_picture = scores(space, known)
     mine = known.pairs.owners[:, None] == np.arange(len(known.pairs.sight))
@@ -180,7 +182,7 @@ def choose(prior: Projection, known: Known, seed: int, general: Floats | None = 
         familiar.append(outside.read.meanings @ weights[:-1] + weights[-1])
     totals /= max(1, len(folds))
     first = int(np.argmax(totals >= totals.max() - NEAR))
-    usual = float(np.quantile(np.concatenate(familiar), MISTAKEN)) if familiar else cman.FAMILIAR
+    usual = float(np.quantile(np.concatenate(familiar), MISTAKEN)) if familiar else learned_space.FAMILIAR
     return Choice(*options[first], usual)
 
 

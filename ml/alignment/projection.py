@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.alignment import layout
+from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.numerics import Floats, centred, log_mean_exp, softmax, unit
-from ml.alignment.sight import Reading, Sight
 
 #: Probabilities are raised to this before they are compared: faint classes count, the peak counts less.
 POWER = 0.45
@@ -32,11 +32,11 @@ LARGEST_HUB = 0.25
 class Placing(Protocol):
     """The NumPy half of any space: rows of norm 1 from what the encoders said."""
 
-    def text(self, reading: Reading) -> Floats:
+    def text(self, reading: TextFeatures) -> Floats:
         """[n, 256]"""
         ...
 
-    def image(self, sight: Sight) -> Floats:
+    def image(self, sight: ImageFeatures) -> Floats:
         """[n, 256]"""
         ...
 
@@ -94,7 +94,7 @@ class Projection:
     text_axes: Floats  #: [384, 104] meaning that the classes do not hold
     text_from_classes: Floats  #: [116, 104] what they do hold of it, taken off
 
-    def text(self, reading: Reading) -> Floats:
+    def text(self, reading: TextFeatures) -> Floats:
         """Texts to [n, 256]."""
         rows = np.zeros((len(reading), layout.DIMENSION), np.float32)
         if not len(rows):
@@ -106,13 +106,13 @@ class Projection:
         rows[:, layout.TEXT] = room(rows, layout.TEXT_NORM) * unit(read.beyond)
         return unit(rows)
 
-    def read(self, reading: Reading) -> Read:
+    def read(self, reading: TextFeatures) -> Read:
         """What the texts mean, before it is weighted."""
         meanings = self.reader.meanings(reading.vectors)
         classes = self.reader.classes(meanings) @ self.axes
         return Read(meanings, classes, meanings @ self.text_axes - unit(classes) @ self.text_from_classes)
 
-    def image(self, sight: Sight) -> Floats:
+    def image(self, sight: ImageFeatures) -> Floats:
         """Pictures to [n, 256], by probabilities and colours."""
         rows = np.zeros((len(sight), layout.DIMENSION), np.float32)
         if not len(rows):
@@ -125,7 +125,7 @@ class Projection:
         rows[:, layout.SIGHT] = room(rows, layout.IMAGE_NORM) * unit(powers @ self.sight_axes)
         return unit(rows)
 
-    def class_axes(self, sight: Sight) -> Floats:
+    def class_axes(self, sight: ImageFeatures) -> Floats:
         """Pictures along all axes of the classes, the most telling first: [n, 116 + 24]."""
         return class_powers(sight.probabilities) @ np.concatenate([self.axes, self.sight_axes], axis=1)
 

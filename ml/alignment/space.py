@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from ml.alignment import layout
 from ml.alignment.chinese_colours import chinese_colour_words
 from ml.alignment.colours import colour_scores, colour_words
+from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.own_tower import SCHEME, open_own_tower
 from ml.alignment.projection import Placing
-from ml.alignment.sight import Reading, Sight
 from ml.alignment.storage import SpaceError, read_space
 
-__all__ = ["SHIPPED", "JointSpace", "Reading", "Sight", "SpaceError"]
+__all__ = ["SHIPPED", "ImageFeatures", "JointSpace", "SpaceError", "TextFeatures"]
 
 #: Text encoders that read Chinese beside English.
 READ_CHINESE = frozenset({"bundled:bilingual"})
@@ -92,27 +92,27 @@ class JointSpace:
         """Pictures as queries: without the hub bias, which only texts should see."""
         return self.as_query(self.embed_images(images))
 
-    def read(self, texts: Sequence[str]) -> Reading:
+    def read(self, texts: Sequence[str]) -> TextFeatures:
         """What the text encoder says, and the colours that the texts name."""
         listed = list(texts)
-        return Reading(self._text().encode(listed), self._named_colours(listed))
+        return TextFeatures(self._text().encode(listed), self._named_colours(listed))
 
-    def see(self, images: Sequence[Pixels]) -> Sight:
+    def see(self, images: Sequence[Pixels]) -> ImageFeatures:
         """What the image encoders say, and the colours of the pictures."""
         pictures = list(images)
         seen = [_look(encoder, pictures) for encoder in self._images()]
         named = [probabilities for probabilities, _ in seen if probabilities.shape[1]]
-        return Sight(
+        return ImageFeatures(
             np.mean(named, axis=0, dtype=np.float32) if named else np.empty((len(pictures), 0), np.float32),
             np.concatenate([features for _, features in seen], axis=1),
             colour_scores(pictures),
         )
 
-    def project_text(self, reading: Reading) -> Vectors:
+    def project_text(self, reading: TextFeatures) -> Vectors:
         """What was read to the space. NumPy only."""
         return self._placing.text(reading).astype(np.float32)
 
-    def project_image(self, sight: Sight) -> Vectors:
+    def project_image(self, sight: ImageFeatures) -> Vectors:
         """What was seen to the space. NumPy only."""
         return self._placing.image(sight).astype(np.float32)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from ml.alignment import cman, layout, traditional
+from ml.alignment import layout, learned_space, traditional
 from ml.alignment.projection import Placing, Projection, TextReader
 
 TENSORS = "space.safetensors"
@@ -45,7 +45,7 @@ _PRIOR: Shapes = {
 
 
 #: What a space may be, by ``kind`` in its manifest: written knowledge, heads beside it, or linear maps alone.
-KINDS: dict[str, Shapes] = {"prior": _PRIOR, "cman": cman.SHAPES, "linear": traditional.SHAPES}
+KINDS: dict[str, Shapes] = {"prior": _PRIOR, "cman": learned_space.SHAPES, "linear": traditional.SHAPES}
 
 
 class SpaceError(RuntimeError):
@@ -72,7 +72,7 @@ def read_space(folder: Path) -> tuple[Placing, dict[str, Any]]:
         if kind == "linear":
             return traditional.Linear(**arrays), manifest
         if kind == "cman":
-            return cman.unpacked(arrays, _named_prior(manifest)), manifest
+            return learned_space.unpacked(arrays, _named_prior(manifest)), manifest
     except ValueError as error:
         raise SpaceError(f"{folder / TENSORS}: {error}") from error
     return unpacked(arrays), manifest

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.alignment import layout
+from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.numerics import Floats, covariance_root, ridge, unit
-from ml.alignment.sight import Reading, Sight
 
 Index = NDArray[np.integer[Any]]
 
@@ -50,11 +50,11 @@ class Linear:
                 f"maps of {list(shapes[0])} and {list(shapes[1])} do not fit inputs of {list(inputs)}"
             )
 
-    def text(self, reading: Reading) -> Floats:
+    def text(self, reading: TextFeatures) -> Floats:
         """Texts to [n, 256]."""
         return self.place_texts(reading.vectors)
 
-    def image(self, sight: Sight) -> Floats:
+    def image(self, sight: ImageFeatures) -> Floats:
         """Pictures to [n, 256], by their features alone."""
         return self.place_pictures(sight.features)
 
@@ -135,7 +135,7 @@ def canonical(
 METHODS: dict[str, Fit] = {"PCA-256 + ridge": pca_ridge, "Procrustes": procrustes, "regularised CCA": cca}
 
 
-def fitted(method: str, reading: Reading, sight: Sight, owners: Index) -> Linear:
+def fitted(method: str, reading: TextFeatures, sight: ImageFeatures, owners: Index) -> Linear:
     """One of METHODS on texts [m] and pictures [n]; ``owners`` int [m]: the picture of each text."""
     texts, pictures = (np.asarray(rows, np.float64) for rows in (reading.vectors, sight.features))
     return METHODS[method](texts, pictures, owners)

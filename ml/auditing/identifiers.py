@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from ml.auditing._identifier_kinds import KINDS, Kind
 
-__all__ = ["KINDS", "Found", "Kind", "found_in"]
+__all__ = ["KINDS", "IdentifierMatch", "Kind", "found_in"]
 
 #: How far before and behind a number the word may stand that says what it is.
 BEFORE, BEHIND = 40, 15
 
 
 @dataclass(frozen=True)
-class Found:
+class IdentifierMatch:
     """One identifier: its place in the text that was searched."""
 
     kind: Kind
@@ -22,7 +22,7 @@ class Found:
     value: str
 
 
-def found_in(text: str) -> list[Found]:
+def found_in(text: str) -> list[IdentifierMatch]:
     """All identifiers, in order, none overlapping another: earlier kinds go first. Linear in the text's length."""
     taken = bytearray(len(text))
     found = []
@@ -35,7 +35,7 @@ def found_in(text: str) -> list[Found]:
     return sorted(found, key=lambda each: each.span)
 
 
-def _of_kind(kind: Kind, text: str) -> Iterator[Found]:
+def _of_kind(kind: Kind, text: str) -> Iterator[IdentifierMatch]:
     for match in kind.pattern.finditer(text):
         first, last = match.span()
         before = text[max(0, first - BEFORE) : first]
@@ -46,4 +46,4 @@ def _of_kind(kind: Kind, text: str) -> Iterator[Found]:
         ):
             continue
         if kind.check is None or kind.check(match.group()):
-            yield Found(kind, match.span(), match.group())
+            yield IdentifierMatch(kind, match.span(), match.group())

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.auditing._lookalikes import ALWAYS, EMOJI, IN_WORDS, LEET
+from ml.auditing._confusables import ALWAYS, EMOJI, IN_WORDS, LEET
 
 MAX_CHARS = 100_000
 #: More marks than this on one letter are decoration (Unicode's own stream-safe limit).

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.alignment.sight import described
+from ml.alignment.features import described
 from ml.alignment.windows import INPUT_SIDES, STRIDE, TEMPERATURE, windows
 from ml.compression.quantise import IMAGE_FLOOR, export_onnx, mean_cosine, preprocess, quantise_pictures
 from ml.compression.store import sha256

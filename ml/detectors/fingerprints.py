@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ml.detectors.base import Detector, Finding, Item
-from ml.hashing import fingerprints, looks
+from ml.hashing import fingerprints, image_codes
 
 
 def load(argument: str) -> Detector:
@@ -38,5 +38,5 @@ class FingerprintDetector(Detector):
             fields["frames"] = [fingerprints.of_frame(shot.pixels, shot.at_s) for shot in item.shots]
         if len(item.sound):
             fields |= fingerprints.of_sound(item.sound)
-        reason = looks.missing() if item.pixels is not None else ""
+        reason = image_codes.missing() if item.pixels is not None else ""
         return Finding(reason=reason, fields={"fingerprints": fields})

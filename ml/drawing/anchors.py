@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ml.alignment import layout
 from ml.alignment.numerics import unit
-from ml.drawing.wishes import TEXT
+from ml.drawing.conditioning import TEXT
 
 Floats = NDArray[np.float32]
 
@@ -23,7 +23,7 @@ _COLOURS = slice(TEXT + layout.COLOURS.start, TEXT + layout.COLOURS.stop)
 
 
 def anchored(words: Floats, names: Floats, sharpness: float = SHARPNESS) -> Floats:
-    """Words [n, WORDS] by the words of the learnt names [m, WORDS]; without names, as they are."""
+    """Words [n, PROMPT] by the words of the learnt names [m, PROMPT]; without names, as they are."""
     if not len(words) or not len(names):
         return words
     mean = names[:, :TEXT].mean(axis=0)

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.drawing import fine
+from ml.drawing import finishing
 from ml.drawing.anchors import SHARPNESS, anchored
+from ml.drawing.conditioning import PROMPT, STYLES, conditions_of, prompt_vectors
 from ml.drawing.latent import whole
 from ml.drawing.network import flow_of
 from ml.drawing.packing import SHIPPED, DrawingError, Packed, unpack
-from ml.drawing.wishes import STYLES, WORDS, wishes_of, words_of
 
 __all__ = ["Drawer", "DrawingError"]
 
@@ -72,8 +72,8 @@ class Drawer:
         chances = [np.random.default_rng(seed % 2**64) for seed in seeds]
         drawn = [int(chance.integers(len(STYLES))) for chance in chances]
         chosen = drawn if styles is None else [None if s is None else STYLES.index(s) for s in styles]
-        wanted = wishes_of(self._anchored(texts), chosen)
-        unwanted = wishes_of(self._unwanted(negative, len(texts)), chosen)
+        wanted = conditions_of(self._anchored(texts), chosen)
+        unwanted = conditions_of(self._unwanted(negative, len(texts)), chosen)
         noise = [chance.standard_normal(self._basis.dimension, np.float32) for chance in chances]
         latents = np.stack(noise) if noise else np.empty((0, self._basis.dimension), np.float32)
         strength = float(np.clip(guidance, 0.0, MOST_GUIDANCE))
@@ -88,10 +88,10 @@ class Drawer:
         return self._finished(latents)
 
     def _anchored(self, texts: Sequence[str]) -> Floats:
-        return anchored(words_of(texts), self._names, self._sharpness)
+        return anchored(prompt_vectors(texts), self._names, self._sharpness)
 
     def _unwanted(self, negative: Sequence[str] | None, count: int) -> Floats:
-        words = np.zeros((count, WORDS), np.float32)
+        words = np.zeros((count, PROMPT), np.float32)
         said = [row for row, text in enumerate(negative or ()) if text.strip()]
         if said and negative is not None:
             words[said] = self._anchored([negative[row] for row in said])
@@ -99,7 +99,7 @@ class Drawer:
 
     def _finished(self, latents: Floats) -> Pixels:
         rough = self._basis.rough(latents)
-        return whole(fine.apply(self._fine, rough) if self._fine else rough)
+        return whole(finishing.apply(self._fine, rough) if self._fine else rough)
 
     def _velocity(
         self, latents: Floats, time: float, wanted: Floats, unwanted: Floats, strength: float

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from ml.drawing.conditioning import PROMPT
 from ml.drawing.latent import Basis
-from ml.drawing.wishes import WORDS
 
 Floats = NDArray[np.float32]
 
@@ -36,7 +36,7 @@ class Packed:
     basis: Basis
     #: Of the finishing touch; empty where there is none.
     fine: dict[str, Floats]
-    #: Words of the names that were learnt [m, WORDS]; m may be 0.
+    #: Words of the names that were learnt [m, PROMPT]; m may be 0.
     names: Floats
     about: dict[str, Any]
     #: First digits of the file's SHA-256.
@@ -77,7 +77,7 @@ def unpack(path: Path) -> Packed:
         named = {name: _full(name, arrays) for name in arrays if not name.endswith(_SCALES)}
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
         basis = Basis(**_part("basis", named))
-        names = named.get("names", np.empty((0, WORDS), np.float32))
+        names = named.get("names", np.empty((0, PROMPT), np.float32))
         about = json.loads(facts["about"])
         return Packed(_part("flow", named), basis, _part("fine", named), names, about, digest)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ml.alignment.sight import described
+from ml.alignment.features import described
 from ml.alignment.windows import INPUT_SIDES
 from ml.compression.store import COMMAND, ModelsMissing, find_model
 from ml.encoders._onnx import device_of, open_session

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ml.generators.base import GenerationError, Generator, Pixels, Step, Watch, Wish
+from ml.generators.base import GenerationError, GenerationParams, Generator, Pixels, Step, Watch
 
 PREVIEW_EVERY = 5
 #: Latents are reduced to so many on a side before a preview is decoded.
@@ -133,15 +133,15 @@ def quiet() -> None:
 # --- Calling ---
 
 
-def seeded(wishes: Sequence[Wish]) -> list[Any]:
+def seeded(batch: Sequence[GenerationParams]) -> list[Any]:
     """A random generator for each row, on the processor: the same picture on every device, in every batch."""
     import torch
 
-    return [torch.Generator("cpu").manual_seed(wish.seed) for wish in wishes]
+    return [torch.Generator("cpu").manual_seed(params.seed) for params in batch]
 
 
 class Counting:
-    """Counts steps over groups of wishes, and shows previews."""
+    """Counts steps over groups of a batch, and shows previews."""
 
     def __init__(self, watch: Watch, total: int) -> None:
         self._watch, self._total, self.done = watch, total, 0
@@ -154,17 +154,17 @@ class Counting:
         self._watch(Step(min(self.done, self._total), self._total, shown))
 
 
-def called(pipeline: Any, wishes: Sequence[Wish], counting: Counting, **more: Any) -> Any:
-    """One call for wishes of one shape; arguments that this class of pipeline does not know are left out."""
+def called(pipeline: Any, batch: Sequence[GenerationParams], counting: Counting, **more: Any) -> Any:
+    """One call for a batch of one shape; arguments that this class of pipeline does not know are left out."""
     import torch
 
-    wish = wishes[0]
+    params = batch[0]
     asked = {
-        "prompt": [one.prompt for one in wishes],
-        "negative_prompt": [one.negative for one in wishes] if any(one.negative for one in wishes) else None,
-        "num_inference_steps": wish.steps,
-        "guidance_scale": wish.guidance,
-        "generator": seeded(wishes),
+        "prompt": [one.prompt for one in batch],
+        "negative_prompt": [one.negative for one in batch] if any(one.negative for one in batch) else None,
+        "num_inference_steps": params.steps,
+        "guidance_scale": params.guidance,
+        "generator": seeded(batch),
         **more,
         **_callbacks(pipeline, counting),
     }
@@ -189,7 +189,7 @@ def _callbacks(pipeline: Any, counting: Counting) -> Mapping[str, Any]:
 
 @contextmanager
 def freed() -> Iterator[None]:
-    """After a failure the memory of a GPU is given back, so that a smaller wish can be granted."""
+    """After a failure the memory of a GPU is given back, so that a smaller one can be granted."""
     import torch
 
     try:
@@ -224,13 +224,13 @@ def levels(values: Any) -> Pixels:
     return np.rint(np.clip(clean, 0, 1) * 255).astype(np.uint8)
 
 
-def alike(wishes: Sequence[Wish]) -> Iterator[list[Wish]]:
+def alike(batch: Sequence[GenerationParams]) -> Iterator[list[GenerationParams]]:
     """Neighbours that one call can draw."""
 
-    def shape(wish: Wish) -> tuple[float, ...]:
-        return wish.steps, wish.guidance, wish.width, wish.height, wish.seconds
+    def shape(params: GenerationParams) -> tuple[float, ...]:
+        return params.steps, params.guidance, params.width, params.height, params.seconds
 
-    for _, group in groupby(wishes, key=shape):
+    for _, group in groupby(batch, key=shape):
         yield list(group)
 
 
@@ -238,8 +238,8 @@ def padded(side: int, multiple: int = 16) -> int:
     return -(-side // multiple) * multiple
 
 
-def cropped(pixels: Pixels, wish: Wish) -> Pixels:
-    """The middle of [..., h, w, 3] at the size of the wish."""
+def cropped(pixels: Pixels, params: GenerationParams) -> Pixels:
+    """The middle of [..., h, w, 3] at the size asked for."""
     height, width = pixels.shape[-3:-1]
-    top, left = (height - wish.height) // 2, (width - wish.width) // 2
-    return np.ascontiguousarray(pixels[..., top : top + wish.height, left : left + wish.width, :])
+    top, left = (height - params.height) // 2, (width - params.width) // 2
+    return np.ascontiguousarray(pixels[..., top : top + params.height, left : left + params.width, :])

@@ -19,13 +19,13 @@ from ml.catalog import Catalog, UnknownPlugin
 
 if TYPE_CHECKING:
     from ml.composing.moods import Mood
-    from ml.generators._birth import Born
+    from ml.generators._marked import MarkedGenerator
     from ml.provenance.signing import Keys
 
 Kind = Literal["image", "audio", "video"]
 #: ``model``: a trained model made it. ``rules``: rules alone. ``layout``: rules arranged what models made.
 How = Literal["model", "rules", "layout"]
-#: ``unreadable``: a wish or a model's files that make no sense. ``not-marked``: the marks could not be read back.
+#: ``unreadable``: a request or a model's files that make no sense. ``not-marked``: the marks could not be read back.
 Code = Literal[
     "not-installed", "out-of-memory", "too-large", "no-such-model", "unreadable", "failed", "not-marked"
 ]
@@ -54,7 +54,7 @@ class Sound:
 
 
 @dataclass(frozen=True)
-class Wish:
+class GenerationParams:
     """What one output shall be. ``mood``, ``picture`` and ``sound`` come from the other outputs of the same request.
 
     ``guidance``: how strictly the prompt is followed; 1 is not at all beyond the model's habit. ``picture``: uint8
@@ -102,7 +102,7 @@ class GenerationError(Exception):
 
 
 @dataclass(frozen=True)
-class Raw:
+class RawOutput:
     """What a generator returns, before marking: never leaves ``ml.generators``. One of the three is there.
 
     ``pixels``: uint8 [h, w, 3]. ``frames``: uint8 [n, h, w, 3], shown ``fps`` a second, with ``sound`` if there is one;
@@ -120,7 +120,7 @@ class Raw:
 
 @dataclass(frozen=True)
 class Limits:
-    """Beyond these a wish is ``too-large``. ``max_batch``: wishes drawn at once; more are drawn in turns."""
+    """Beyond these a request is ``too-large``. ``max_batch``: outputs drawn at once; more are drawn in turns."""
 
     max_side: int = 1024
     max_steps: int = 100
@@ -144,8 +144,9 @@ class Generator(ABC):
         return ""
 
     @abstractmethod
-    def draw(self, wishes: Sequence[Wish], watch: Watch) -> list[Raw]:
-        """One result for each wish (at most ``max_batch``), the same for the same wish. Calls ``watch`` at each step.
+    def draw(self, batch: Sequence[GenerationParams], watch: Watch) -> list[RawOutput]:
+        """One result for each of `batch` (at most ``max_batch``), the same for the same parameters. Calls ``watch`` at
+        each step.
 
         Raises GenerationError; lets through what ``watch`` raises.
         """
@@ -166,7 +167,7 @@ class Marker:
 
 
 @dataclass(frozen=True)
-class Made:
+class MarkedOutput:
     """What was released: a file that carries both marks, read back from its bytes.
 
     ``pixels``: the picture, or a clip's middle frame, as decoded from ``content``; None for sound. ``sound``: likewise
@@ -192,12 +193,12 @@ def generator_ids() -> list[str]:
     return [name for name in CATALOG.ids() if name not in NOT_PLUGINS]
 
 
-def load_generator(spec: str, marker: Marker) -> Born:
+def load_generator(spec: str, marker: Marker) -> MarkedGenerator:
     """A generator by its spec, such as ``small-picture`` or ``hf-image:/models/sd``, inside what marks at birth.
 
     Raises GenerationError: ``no-such-model`` or ``not-installed``.
     """
-    from ml.generators._birth import Born
+    from ml.generators._marked import MarkedGenerator
 
     name, _, argument = spec.partition(":")
     if name in NOT_PLUGINS:
@@ -208,4 +209,4 @@ def load_generator(spec: str, marker: Marker) -> Born:
         raise GenerationError(
             "no-such-model", f"There is no generator {name!r}; there are: {', '.join(generator_ids())}."
         ) from None
-    return Born(generator, marker)
+    return MarkedGenerator(generator, marker)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ml.generators._pretrained import Counting, Pretrained, alike, called, freed, quiet
-from ml.generators.base import GenerationError, Kind, Limits, Raw, Sound, Watch, Wish
+from ml.generators.base import GenerationError, GenerationParams, Kind, Limits, RawOutput, Sound, Watch
 
 #: Sound below this rate cannot carry the mark.
 MIN_RATE = 16_000
@@ -24,20 +24,20 @@ class HfAudio(Pretrained):
     limits = Limits(max_steps=300, max_seconds=30.0, max_batch=4)
     files = ("model_index.json", "config.json")
 
-    def draw(self, wishes: Sequence[Wish], watch: Watch) -> list[Raw]:
+    def draw(self, batch: Sequence[GenerationParams], watch: Watch) -> list[RawOutput]:
         if not (self.folder() / "model_index.json").is_file():
-            return self._composed(wishes, watch)
-        groups = list(alike(wishes))
+            return self._composed(batch, watch)
+        groups = list(alike(batch))
         counting = Counting(watch, sum(group[0].steps for group in groups))
-        return [Raw(sound=sound) for group in groups for sound in self._diffused(group, counting)]
+        return [RawOutput(sound=sound) for group in groups for sound in self._diffused(group, counting)]
 
     # --- diffusers ---
 
-    def _diffused(self, wishes: Sequence[Wish], counting: Counting) -> list[Sound]:
-        seconds = wishes[0].seconds
+    def _diffused(self, batch: Sequence[GenerationParams], counting: Counting) -> list[Sound]:
+        seconds = batch[0].seconds
         output = called(
             self.pipeline,
-            wishes,
+            batch,
             counting,
             audio_length_in_s=seconds,
             audio_end_in_s=seconds,
@@ -74,17 +74,18 @@ class HfAudio(Pretrained):
             ) from error
         return tokenizer, model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
-    def _composed(self, wishes: Sequence[Wish], watch: Watch) -> list[Raw]:
+    def _composed(self, batch: Sequence[GenerationParams], watch: Watch) -> list[RawOutput]:
         _, model = self._musicgen
         rate = model.config.audio_encoder.frame_rate
-        tokens = [max(2, round(wish.seconds * rate)) for wish in wishes]
+        tokens = [max(2, round(params.seconds * rate)) for params in batch]
         counting = Counting(watch, sum(tokens))
         # One after the other: rows of one call would share their random numbers.
         return [
-            Raw(sound=self._tune(wish, count, counting)) for wish, count in zip(wishes, tokens, strict=True)
+            RawOutput(sound=self._tune(params, count, counting))
+            for params, count in zip(batch, tokens, strict=True)
         ]
 
-    def _tune(self, wish: Wish, tokens: int, counting: Counting) -> Sound:
+    def _tune(self, params: GenerationParams, tokens: int, counting: Counting) -> Sound:
         import torch
 
         tokenizer, model = self._musicgen
@@ -93,20 +94,20 @@ class HfAudio(Pretrained):
             counting.step()
             return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
 
-        asked = tokenizer([wish.prompt], return_tensors="pt", truncation=True, max_length=256).to(
+        asked = tokenizer([params.prompt], return_tensors="pt", truncation=True, max_length=256).to(
             model.device
         )
         with torch.inference_mode(), torch.random.fork_rng(), freed():
-            torch.manual_seed(wish.seed)
+            torch.manual_seed(params.seed)
             # The delay pattern of the codebooks takes a few tokens more.
             made = model.generate(
                 **asked,
                 do_sample=True,
-                guidance_scale=max(1.0, wish.guidance),
+                guidance_scale=max(1.0, params.guidance),
                 max_new_tokens=tokens + model.decoder.num_codebooks - 1,
                 stopping_criteria=[stop],
             )
-        return stereo(made[0].float().cpu(), model.config.audio_encoder.sampling_rate, wish.seconds)
+        return stereo(made[0].float().cpu(), model.config.audio_encoder.sampling_rate, params.seconds)
 
 
 # One request after the other: the weights stay in memory between them.

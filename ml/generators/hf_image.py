@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from ml.generators._pretrained import Counting, Pretrained, alike, called, cropped, levels, loaded, padded
-from ml.generators.base import GenerationError, Kind, Limits, Raw, Watch, Wish
+from ml.generators.base import GenerationError, GenerationParams, Kind, Limits, RawOutput, Watch
 
 
 class HfImage(Pretrained):
@@ -20,18 +20,18 @@ class HfImage(Pretrained):
 
         return loaded(self._path, diffusers.AutoPipelineForText2Image.from_pretrained, self.folder())
 
-    def draw(self, wishes: Sequence[Wish], watch: Watch) -> list[Raw]:
-        groups = list(alike(wishes))
+    def draw(self, batch: Sequence[GenerationParams], watch: Watch) -> list[RawOutput]:
+        groups = list(alike(batch))
         counting = Counting(watch, sum(group[0].steps for group in groups))
         return [raw for group in groups for raw in self._group(group, counting)]
 
-    def _group(self, wishes: Sequence[Wish], counting: Counting) -> list[Raw]:
-        wish = wishes[0]
-        size = {"width": padded(wish.width), "height": padded(wish.height)}
-        output = called(self.pipeline, wishes, counting, output_type="np", **size)
+    def _group(self, batch: Sequence[GenerationParams], counting: Counting) -> list[RawOutput]:
+        params = batch[0]
+        size = {"width": padded(params.width), "height": padded(params.height)}
+        output = called(self.pipeline, batch, counting, output_type="np", **size)
         if any(getattr(output, "nsfw_content_detected", None) or ()):
             raise GenerationError("failed", "The model's own safety checker refused what it had drawn.")
-        return [Raw(pixels=cropped(levels(picture), wish)) for picture in output.images]
+        return [RawOutput(pixels=cropped(levels(picture), params)) for picture in output.images]
 
 
 # One request after the other: the weights stay in memory between them.

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from ml.generators._pretrained import Counting, Pretrained, alike, called, cropped, levels, padded
-from ml.generators.base import Kind, Limits, Raw, Sound, Watch, Wish
+from ml.generators.base import GenerationParams, Kind, Limits, RawOutput, Sound, Watch
 
 #: What text-to-video models are commonly trained at.
 FPS = 8
@@ -21,19 +21,21 @@ class HfVideo(Pretrained):
     kind: Kind = "video"
     limits = Limits(max_side=1280, max_steps=150, max_seconds=4.0, max_batch=1)
 
-    def draw(self, wishes: Sequence[Wish], watch: Watch) -> list[Raw]:
-        groups = list(alike(wishes))
+    def draw(self, batch: Sequence[GenerationParams], watch: Watch) -> list[RawOutput]:
+        groups = list(alike(batch))
         counting = Counting(watch, sum(group[0].steps for group in groups))
         return [raw for group in groups for raw in self._group(group, counting)]
 
-    def _group(self, wishes: Sequence[Wish], counting: Counting) -> list[Raw]:
-        wish = wishes[0]
-        size = {"width": padded(wish.width), "height": padded(wish.height)}
-        count = max(2, round(wish.seconds * FPS))
-        output = called(self.pipeline, wishes, counting, num_frames=count, output_type="np", **size)
+    def _group(self, batch: Sequence[GenerationParams], counting: Counting) -> list[RawOutput]:
+        params = batch[0]
+        size = {"width": padded(params.width), "height": padded(params.height)}
+        count = max(2, round(params.seconds * FPS))
+        output = called(self.pipeline, batch, counting, num_frames=count, output_type="np", **size)
         return [
-            Raw(frames=cropped(levels(frames), wish), fps=FPS, sound=cut(one.sound, len(frames) / FPS))
-            for one, frames in zip(wishes, output.frames, strict=True)
+            RawOutput(
+                frames=cropped(levels(frames), params), fps=FPS, sound=cut(one.sound, len(frames) / FPS)
+            )
+            for one, frames in zip(batch, output.frames, strict=True)
         ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ml.composing.moods import mood_of
 from ml.composing.render import RATE, render
 from ml.composing.score import compose
-from ml.generators.base import Generator, Kind, Limits, Raw, Sound, Step, Watch, Wish
+from ml.generators.base import GenerationParams, Generator, Kind, Limits, RawOutput, Sound, Step, Watch
 
 
 class RulesMusic(Generator):
@@ -17,14 +17,16 @@ class RulesMusic(Generator):
     how = "rules"
     limits = Limits(max_seconds=30.0, max_batch=4)
 
-    def draw(self, wishes: Sequence[Wish], watch: Watch) -> list[Raw]:
-        raws: list[Raw] = []
-        for at, wish in enumerate(wishes):
-            watch(Step(2 * at, 2 * len(wishes)))
-            score = compose(wish.mood or mood_of(wish.prompt, seed=wish.seed), wish.seconds, wish.seed)
-            watch(Step(2 * at + 1, 2 * len(wishes)))
-            raws.append(Raw(sound=Sound(render(score), RATE)))
-        watch(Step(2 * len(wishes), 2 * len(wishes)))
+    def draw(self, batch: Sequence[GenerationParams], watch: Watch) -> list[RawOutput]:
+        raws: list[RawOutput] = []
+        for at, params in enumerate(batch):
+            watch(Step(2 * at, 2 * len(batch)))
+            score = compose(
+                params.mood or mood_of(params.prompt, seed=params.seed), params.seconds, params.seed
+            )
+            watch(Step(2 * at + 1, 2 * len(batch)))
+            raws.append(RawOutput(sound=Sound(render(score), RATE)))
+        watch(Step(2 * len(batch), 2 * len(batch)))
         return raws
 
 

@@ -14,7 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.generators.base import GenerationError, Generator, Kind, Limits, Pixels, Raw, Step, Watch, Wish
+from ml.generators.base import (
+    GenerationError,
+    GenerationParams,
+    Generator,
+    Kind,
+    Limits,
+    Pixels,
+    RawOutput,
+    Step,
+    Watch,
+)
 
 FPS = 24
 CYCLE_S = 2.0
@@ -37,27 +47,27 @@ class SmallClip(Generator):
     how = "layout"
     limits = Limits(max_side=1024, max_seconds=30.0, max_batch=1)
 
-    def draw(self, wishes: Sequence[Wish], watch: Watch) -> list[Raw]:
-        return [_clip(wish, watch) for wish in wishes]
+    def draw(self, batch: Sequence[GenerationParams], watch: Watch) -> list[RawOutput]:
+        return [_clip(params, watch) for params in batch]
 
 
 def load(argument: str) -> SmallClip:
     return SmallClip()
 
 
-def _clip(wish: Wish, watch: Watch) -> Raw:
-    if wish.picture is None:
+def _clip(params: GenerationParams, watch: Watch) -> RawOutput:
+    if params.picture is None:
         raise GenerationError("unreadable", "small-clip moves a picture: ask for a picture with the clip.")
-    tempo = float(wish.mood.tempo) if wish.mood else TEMPO
+    tempo = float(params.mood.tempo) if params.mood else TEMPO
     beats = max(1, round(CYCLE_S * tempo / 60))
     count = round(beats * 60 / tempo * FPS)
-    scene = _scene(wish)
+    scene = _scene(params)
     frames = np.empty((count, *scene.picture.shape), np.uint8)
     for at in range(count):
         frames[at] = scene.at(at / count, beats)
         watch(Step(at + 1, count, frames[at] if at % PREVIEW_EVERY == 0 else None))
-    seconds = max(wish.seconds, wish.sound.seconds) if wish.sound else wish.seconds
-    return Raw(frames=frames, fps=FPS, count=round(seconds * FPS), sound=wish.sound)
+    seconds = max(params.seconds, params.sound.seconds) if params.sound else params.seconds
+    return RawOutput(frames=frames, fps=FPS, count=round(seconds * FPS), sound=params.sound)
 
 
 # --- What moves ---
@@ -95,11 +105,11 @@ class _Scene:
         return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 
 
-def _scene(wish: Wish) -> _Scene:
-    picture = _fitted(wish)
-    rng = np.random.default_rng(wish.seed)
+def _scene(params: GenerationParams) -> _Scene:
+    picture = _fitted(params)
+    rng = np.random.default_rng(params.seed)
     colour = _background(picture)
-    energy = float(wish.mood.energy) if wish.mood else ENERGY
+    energy = float(params.mood.energy) if params.mood else ENERGY
     return _Scene(
         picture,
         _cut(picture, colour) if colour is not None else None,
@@ -110,13 +120,13 @@ def _scene(wish: Wish) -> _Scene:
     )
 
 
-def _fitted(wish: Wish) -> Pixels:
+def _fitted(params: GenerationParams) -> Pixels:
     """The picture at the clip's size, cut at the sides where its shape differs."""
     import cv2
 
-    picture = wish.picture if wish.picture is not None else np.zeros((1, 1, 3), np.uint8)
+    picture = params.picture if params.picture is not None else np.zeros((1, 1, 3), np.uint8)
     height, width = picture.shape[:2]
-    wanted_w, wanted_h = wish.width // 2 * 2, wish.height // 2 * 2
+    wanted_w, wanted_h = params.width // 2 * 2, params.height // 2 * 2
     scale = max(wanted_w / width, wanted_h / height)
     size = (max(wanted_w, round(width * scale)), max(wanted_h, round(height * scale)))
     large: Any = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)

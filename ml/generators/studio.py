@@ -11,17 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ml.generators._birth import Born, nobody, present
-from ml.generators._wishes import MAX_SEED
+from ml.generators._marked import MarkedGenerator, nobody, present
+from ml.generators._validation import MAX_SEED
 from ml.generators.base import (
     GenerationError,
+    GenerationParams,
     Kind,
-    Made,
+    MarkedOutput,
     Marker,
     Pixels,
     Step,
     Watch,
-    Wish,
     load_generator,
 )
 
@@ -63,7 +63,7 @@ class Piece:
     candidates, in the order of their seeds.
     """
 
-    made: Made
+    made: MarkedOutput
     score: float | None
     scores: Sequence[float]
     seed: int
@@ -89,7 +89,7 @@ class Studio:
 
     def __init__(self, specs: Mapping[Kind, str], marker: Marker, space: JointSpace | None = None) -> None:
         self._specs, self._marker, self._space = specs, marker, space
-        self._born: dict[Kind, Born] = {}
+        self._generators: dict[Kind, MarkedGenerator] = {}
 
     @property
     def space(self) -> JointSpace:
@@ -100,15 +100,15 @@ class Studio:
             self._space = JointSpace.load(SHIPPED.parent / "prior-2")
         return self._space
 
-    def generator(self, kind: Kind) -> Born:
+    def generator(self, kind: Kind) -> MarkedGenerator:
         """Raises GenerationError where there is none, or it cannot run here."""
-        if kind not in self._born:
+        if kind not in self._generators:
             if not (spec := self._specs.get(kind, "")):
                 raise GenerationError("not-installed", f"This installation makes no {NAMES[kind]}.")
-            self._born[kind] = load_generator(spec, self._marker)
-        if lacking := self._born[kind].missing():
+            self._generators[kind] = load_generator(spec, self._marker)
+        if lacking := self._generators[kind].missing():
             raise GenerationError("not-installed", lacking)
-        return self._born[kind]
+        return self._generators[kind]
 
     def create(self, request: Request, watch: Watch = nobody) -> Creation:
         """All outputs of the request, or none. Raises GenerationError, and what ``watch`` raises."""
@@ -136,7 +136,7 @@ class _Work:
         self._studio, self._request, self._watch = studio, request, watch
         parts = [kind for kind in SHARES if kind in self._parts()]
         # All of them are found before the first is drawn: what cannot be made fails at once.
-        self._born = {kind: studio.generator(kind) for kind in parts}
+        self._generators = {kind: studio.generator(kind) for kind in parts}
         self._before, self._whole = 0.0, sum(SHARES[kind] for kind in parts)
         self._mood = self._find_mood()
 
@@ -148,45 +148,45 @@ class _Work:
     def pieces(self) -> list[Piece]:
         made: dict[Kind, Piece] = {}
         for kind, draw in (("image", self._picture), ("audio", self._music), ("video", self._clip)):
-            if kind in self._born:
+            if kind in self._generators:
                 made[kind] = draw(made)
                 self._before += SHARES[kind]
         return [made[kind] for kind in self._request.outputs]
 
     def _picture(self, made: Mapping[Kind, Piece]) -> Piece:
-        wishes = list(self._candidates())
-        drawn = self._born["image"].make(wishes, self._part("image"))
+        batch = list(self._candidates())
+        drawn = self._generators["image"].make(batch, self._part("image"))
         scores = self._studio.scores(self._request.prompt, [_seen(one) for one in drawn])
         best = max(range(len(drawn)), key=scores.__getitem__)
-        return Piece(drawn[best], scores[best], scores, wishes[best].seed)
+        return Piece(drawn[best], scores[best], scores, batch[best].seed)
 
     def _music(self, made: Mapping[Kind, Piece]) -> Piece:
-        wish = self._wish()
-        [drawn] = self._born["audio"].make([wish], self._part("audio"))
-        score = self._studio.mood_score(wish.prompt, wish.mood) if wish.mood else None
-        return Piece(drawn, score, () if score is None else (score,), wish.seed)
+        params = self._wish()
+        [drawn] = self._generators["audio"].make([params], self._part("audio"))
+        score = self._studio.mood_score(params.prompt, params.mood) if params.mood else None
+        return Piece(drawn, score, () if score is None else (score,), params.seed)
 
     def _clip(self, made: Mapping[Kind, Piece]) -> Piece:
-        born = self._born["video"]
+        born = self._generators["video"]
         start = self._request.picture
-        wish = replace(
+        params = replace(
             self._wish(),
             picture=start if start is not None else _seen(made["image"].made),
             sound=made["audio"].made.sound if "audio" in made else None,
             seconds=min(self._request.seconds, born.limits.max_seconds),
         )
-        [drawn] = born.make([wish], self._part("video"))
-        scores = self._studio.scores(wish.prompt, [_seen(drawn)])
-        return Piece(drawn, scores[0], scores, wish.seed)
+        [drawn] = born.make([params], self._part("video"))
+        scores = self._studio.scores(params.prompt, [_seen(drawn)])
+        return Piece(drawn, scores[0], scores, params.seed)
 
-    def _wish(self) -> Wish:
+    def _wish(self) -> GenerationParams:
         asked = self._request
-        return Wish(
+        return GenerationParams(
             asked.prompt, asked.negative, asked.seed, asked.steps, asked.guidance,
             asked.width, asked.height, asked.seconds, self._mood,
         )  # fmt: skip
 
-    def _candidates(self) -> Iterator[Wish]:
+    def _candidates(self) -> Iterator[GenerationParams]:
         """With seeds from the request's on. Every other one may be a layout of several things; a single one, too."""
         count = self._request.candidates
         for at in range(count):
@@ -195,7 +195,7 @@ class _Work:
 
     def _find_mood(self) -> Mood | None:
         """One for music and clip; pictures need none."""
-        if not self._born.keys() & {"audio", "video"}:
+        if not self._generators.keys() & {"audio", "video"}:
             return None
         from ml.composing.moods import mood_of
 
@@ -229,5 +229,5 @@ def _check(request: Request) -> None:
         raise GenerationError("too-large", f"At most {MAX_CANDIDATES} candidates are drawn.")
 
 
-def _seen(made: Made) -> Pixels:
+def _seen(made: MarkedOutput) -> Pixels:
     return present(made.pixels)

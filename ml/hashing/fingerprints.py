@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ml.hashing import looks, points, sounds
+from ml.hashing import image_codes, points, sounds
 from ml.hashing.pdq import BYTES, MIN_QUALITY, TURNS, dihedral
 from ml.media.descriptors import File
 
@@ -89,8 +89,8 @@ def of_picture(pixels: Any) -> dict[str, Any]:
         "pdq_quality": quality,
         "pdq_turned": [one.hex() for one in hashes[1:]],
     }
-    if not looks.missing():
-        found = looks.code_of(pixels) + points.points_of(pixels)
+    if not image_codes.missing():
+        found = image_codes.image_code(pixels) + points.points_of(pixels)
         fields["vector"] = base64.b64encode(found).decode()
     return fields
 
@@ -131,8 +131,8 @@ def _bytes(value: Any) -> bytes:
 
 def split_vector(content: bytes) -> tuple[bytes, bytes]:
     """The code and the points in it. Raises ValueError."""
-    code, found = content[: looks.BYTES], content[looks.BYTES :]
-    if len(code) < looks.BYTES:
+    code, found = content[: image_codes.BYTES], content[image_codes.BYTES :]
+    if len(code) < image_codes.BYTES:
         raise ValueError("a vector has at least 160 bytes")
     points.Points(found)
     return code, found

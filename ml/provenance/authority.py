@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from cryptography.x509.oid import NameOID
 
 from ml.provenance import signing
-from ml.provenance.keeping import locked, write_secret
+from ml.provenance.secret_files import locked, write_secret
 
 TENANTS = "tenants"
 #: Of a tenant's authority; renewed while it still outlives every signer that it issues.

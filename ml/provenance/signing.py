@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ml.provenance._sdk import context
-from ml.provenance.keeping import locked, write_secret
+from ml.provenance.secret_files import locked, write_secret
 
 PRODUCT, VERSION = "Crosslight", "1"
 SIGNABLE = frozenset({"image/png", "image/jpeg", "video/mp4", "audio/wav", "audio/mpeg"})

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.projection import Placing
-from ml.alignment.sight import Reading, Sight
 from ml.alignment.space import JointSpace
 from ml.alignment.traditional import METHODS, fitted
-from ml.training.metrics import Found, difference, figures, search
+from ml.training.metrics import Ranking, difference, figures, search
 from ml.training.plan import hashed
 from ml.training.quality import same_words
 from ml.training.shards import Pair, stack
@@ -40,8 +40,8 @@ Array = NDArray[Any]
 class Pool:
     """Held-out pairs, ready to be placed by any space of the same image encoders."""
 
-    sight: Sight
-    reading: Reading
+    sight: ImageFeatures
+    reading: TextFeatures
     captions: list[str]
     right_pictures: list[list[int]]  #: of each caption
     right_captions: list[list[int]]  #: of each picture
@@ -71,17 +71,17 @@ def pool_of(pairs: Iterable[Pair]) -> Pool:
     )
 
 
-def sight_of(pairs: Sequence[Pair]) -> Sight:
+def sight_of(pairs: Sequence[Pair]) -> ImageFeatures:
     """What the encoders saw of the pictures of ``pairs``: [n, …]."""
-    return Sight(*(stack(pairs, name) for name in ("probabilities", "features", "colours")))
+    return ImageFeatures(*(stack(pairs, name) for name in ("probabilities", "features", "colours")))
 
 
-def reading_of(pairs: Sequence[Pair]) -> Reading:
+def reading_of(pairs: Sequence[Pair]) -> TextFeatures:
     """What the encoders read in all captions of ``pairs``, one after the other."""
-    return Reading(vectors=stack(pairs, "text"), colours=stack(pairs, "text_colours"))
+    return TextFeatures(vectors=stack(pairs, "text"), colours=stack(pairs, "text_colours"))
 
 
-def find(placing: Placing, pool: Pool, reading: Reading | None = None) -> dict[str, Found]:
+def find(placing: Placing, pool: Pool, reading: TextFeatures | None = None) -> dict[str, Ranking]:
     """What every query of either direction finds. ``reading``: of another text tower than the shards'."""
     texts, pictures = placing.text(reading or pool.reading), placing.image(pool.sight)
     queries = placing.as_query(pictures)
@@ -91,7 +91,7 @@ def find(placing: Placing, pool: Pool, reading: Reading | None = None) -> dict[s
     }
 
 
-def compare(mine: Mapping[str, Found], others: Mapping[str, Mapping[str, Found]]) -> dict[str, Any]:
+def compare(mine: Mapping[str, Ranking], others: Mapping[str, Mapping[str, Ranking]]) -> dict[str, Any]:
     """Figures of the model and of each of the others, and what it gains on them with the paired interval:
 
     ``{"model": {"text>image": {…}, …}, "<other>": {…}, "differences": {"<other>": {"text>image": {…}}}}``.
@@ -132,12 +132,12 @@ def _compared(
     return counts | compare(mine, {name: find(rival, pool) for name, rival in rivals.items()})
 
 
-def mean_recall(found: Mapping[str, Found]) -> float:
+def mean_recall(found: Mapping[str, Ranking]) -> float:
     """Mean over both directions of R@1, R@5 and R@10: what early stopping looks at, steadier than one of them."""
     return float(np.mean([(one.ranks < cut).mean() for one in found.values() for cut in (1, 5, 10)]))
 
 
-def _all(found: Mapping[str, Found]) -> dict[str, Any]:
+def _all(found: Mapping[str, Ranking]) -> dict[str, Any]:
     return {way: figures(one) for way, one in found.items()}
 
 

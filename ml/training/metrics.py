@@ -23,7 +23,7 @@ CHUNK = 100
 
 
 @dataclass(frozen=True)
-class Found:
+class Ranking:
     """What each query of one ordered pair of modalities found: rows belong together."""
 
     ranks: Array  #: [q] of the best wanted item, 0 is best
@@ -34,13 +34,13 @@ class Found:
 
 def search(
     queries: Array, items: Array, wanted: Sequence[Sequence[int]], groups: Array | None = None
-) -> Found:
+) -> Ranking:
     """Inner products of [q, d] with [n, d]; ``wanted[row]`` are the right items of a query, at least one."""
     ranks, precision = np.empty(len(queries), np.int64), np.empty(len(queries))
     for start in range(0, len(queries), BLOCK):
         rows = slice(start, start + BLOCK)
         ranks[rows], precision[rows] = _judged(queries[rows] @ items.T, wanted[rows])
-    return Found(
+    return Ranking(
         ranks, precision, np.arange(len(queries)) if groups is None else np.asarray(groups), len(items)
     )
 
@@ -50,7 +50,7 @@ def ranks(scores: Array, wanted: Sequence[Sequence[int]]) -> Array:
     return _judged(scores, wanted)[0]
 
 
-def figures(found: Found) -> dict[str, Any]:
+def figures(found: Ranking) -> dict[str, Any]:
     """Every figure of one ordered pair, with ``interval``: 95 % of the bootstrap, [low, high] by figure."""
     values = _values(found)
     result: dict[str, Any] = {"pool": found.pool, "queries": len(found.ranks), **_rounded(values)}
@@ -59,7 +59,7 @@ def figures(found: Found) -> dict[str, Any]:
     return result
 
 
-def difference(one: Found, other: Found) -> dict[str, dict[str, Any]]:
+def difference(one: Ranking, other: Ranking) -> dict[str, dict[str, Any]]:
     """``one`` minus ``other`` on the same queries, figure by figure, with the paired interval.
 
     ``relative`` is the difference as a share of the other's figure, None where that is 0.
@@ -90,7 +90,7 @@ def _judged(scores: Array, wanted: Sequence[Sequence[int]]) -> tuple[Array, Arra
     return ranks, precision
 
 
-def _means(found: Found) -> Array:
+def _means(found: Ranking) -> Array:
     """What is averaged over queries: [q, 5]."""
     hits = [found.ranks < cut for cut in CUTS]
     return np.stack([*hits, found.precision, 1 / (found.ranks + 1)], axis=1).astype(float)
@@ -99,12 +99,12 @@ def _means(found: Found) -> Array:
 _MEANS = (*(f"r{cut}" for cut in CUTS), "map", "mrr")
 
 
-def _values(found: Found) -> dict[str, float]:
+def _values(found: Ranking) -> dict[str, float]:
     ones = np.ones((1, len(found.ranks)))
     return {name: float(draws[0]) for name, draws in _all_figures(found, ones).items()}
 
 
-def _all_figures(found: Found, weights: Array) -> dict[str, Array]:
+def _all_figures(found: Ranking, weights: Array) -> dict[str, Array]:
     """Figures under each row of query weights [r, q]: [r] by name."""
     means = weights @ _means(found) / weights.sum(axis=1, keepdims=True)
     order = np.argsort(found.ranks, kind="stable")
@@ -113,7 +113,7 @@ def _all_figures(found: Found, weights: Array) -> dict[str, Array]:
     return {**dict(zip(_MEANS, means.T, strict=True)), "median_rank": found.ranks[order][middle] + 1.0}
 
 
-def _resampled(found: Found, figures: Callable[[Found, Array], dict[str, Array]]) -> dict[str, Array]:
+def _resampled(found: Ranking, figures: Callable[[Ranking, Array], dict[str, Array]]) -> dict[str, Array]:
     parts = [figures(found, weights) for weights in _weights(found.groups)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from ml.alignment import layout
 from ml.alignment.colours import colour_scores, colour_words
-from ml.alignment.sight import Reading, Sight
+from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.storage import write_space
 from ml.alignment.traditional import METHODS, fitted
 from ml.encoders.base import Encoder, load_encoder
@@ -47,14 +47,14 @@ class Towers:
     def encoders_key(self) -> str:
         return f"{self.text.id}|{self.image.id}"
 
-    def read(self, texts: Sequence[str]) -> Reading:
+    def read(self, texts: Sequence[str]) -> TextFeatures:
         listed = list(texts)
-        return Reading(self.text.encode(listed), colour_words(listed))
+        return TextFeatures(self.text.encode(listed), colour_words(listed))
 
-    def see(self, images: Sequence[Any]) -> Sight:
+    def see(self, images: Sequence[Any]) -> ImageFeatures:
         pictures = list(images)
         nothing = np.empty((len(pictures), 0), np.float32)
-        return Sight(nothing, self.image.encode(pictures), colour_scores(pictures))
+        return ImageFeatures(nothing, self.image.encode(pictures), colour_scores(pictures))
 
 
 def article(
@@ -81,7 +81,7 @@ def article(
     return done
 
 
-def _pairs(towers: Towers, sources: Sequence[str]) -> tuple[Reading, Sight, Any, int]:
+def _pairs(towers: Towers, sources: Sequence[str]) -> tuple[TextFeatures, ImageFeatures, Any, int]:
     """What the towers say of at most MOST_PAIRS pairs, whose picture each caption is, and how many files were lost."""
     from ml.training.extract import extract
     from ml.training.shards import read_pairs, stack
@@ -91,6 +91,6 @@ def _pairs(towers: Towers, sources: Sequence[str]) -> tuple[Reading, Sight, Any,
         pairs = list(islice(read_pairs([scratch]), MOST_PAIRS))
     if not pairs:
         raise RecipeError(f"there is no readable pair in {', '.join(sources)} ({found.unreadable} were lost)")
-    sight = Sight(*(stack(pairs, name) for name in ("probabilities", "features", "colours")))
+    sight = ImageFeatures(*(stack(pairs, name) for name in ("probabilities", "features", "colours")))
     owners = np.repeat(np.arange(len(pairs)), [len(pair.captions) for pair in pairs])
-    return Reading(stack(pairs, "text"), stack(pairs, "text_colours")), sight, owners, found.unreadable
+    return TextFeatures(stack(pairs, "text"), stack(pairs, "text_colours")), sight, owners, found.unreadable

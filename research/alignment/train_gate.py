@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.alignment import fit_gate, gating
-from ml.alignment.fit_gate import Examples, Settings
+from ml.alignment import gate_fitting, gating
+from ml.alignment.gate_fitting import Examples, Settings
 from ml.alignment.gating import Network, Part
 from ml.alignment.space import JointSpace
-from research.alignment.composed import (
+from research.alignment.composed_queries import (
     CLEAN,
+    CachedImages,
     Composed,
-    Eyes,
     Floats,
     Menu,
     Shot,
@@ -35,7 +35,7 @@ from research.alignment.composed import (
     seeded,
     spoilt,
 )
-from research.alignment.overheard import VOICES, Ears, Said, spoken
+from research.alignment.spoken_queries import VOICES, CachedSpeech, Said, spoken
 
 Row = dict[str, Any]
 
@@ -59,7 +59,7 @@ SPOKEN = 40
 class Sources:
     """The sets, composed. ``data`` is the folder of them; without ``ears`` there is no speech."""
 
-    def __init__(self, data: Path, eyes: Eyes, ears: Ears | None = None) -> None:
+    def __init__(self, data: Path, eyes: CachedImages, ears: CachedSpeech | None = None) -> None:
         self._data, self._eyes, self._ears = data, eyes, ears
         rows = self.rows("grocery_store")
         self.products = [row for row in rows if row["kind"] == "catalogue"]
@@ -196,7 +196,7 @@ class Sources:
 
     # --- Speech ---
 
-    def spoken(self, ears: Ears) -> Composed:
+    def spoken(self, ears: CachedSpeech) -> Composed:
         """Views of catalogue pictures and descriptions that were read aloud."""
         shots = self.shots("catalogue", self.views(), (((*SEEN, *UNSEEN), 6),), 6)
         asked = [
@@ -255,8 +255,8 @@ def trained(
     held = np.array([seeded(str(group)).integers(HELD_SHARE) == 0 for group in groups])
     return averaged(
         [
-            fit_gate.fit(
-                fit_gate.fresh(examples.inputs, seed, HIDDEN),
+            gate_fitting.fit(
+                gate_fitting.fresh(examples.inputs, seed, HIDDEN),
                 examples.take(~held),
                 examples.take(held),
                 replace(settings, seed=seed),
@@ -279,12 +279,12 @@ def averaged(networks: Sequence[Network]) -> Network:
     )
 
 
-def listening(cache: Path) -> Ears:
+def listening(cache: Path) -> CachedSpeech:
     """The bundled recogniser."""
     from ml.encoders.whisper_tiny_en import Transcriber
     from ml.media import Decoder
 
-    return Ears(Decoder(), Transcriber(), cache)
+    return CachedSpeech(Decoder(), Transcriber(), cache)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -293,7 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cache", type=Path, required=True, help="where what was seen and heard is kept")
     parser.add_argument("--out", type=Path, default=gating.SHIPPED)
     given = parser.parse_args(arguments)
-    sources = Sources(given.data, Eyes(JointSpace.load(), given.cache), listening(given.cache))
+    sources = Sources(given.data, CachedImages(JointSpace.load(), given.cache), listening(given.cache))
     sets = [(composed, prepared(composed)) for composed in sources.all()]
     told = {composed.name: len(composed.parts) for composed, _ in sets}
     gating.write_gate(given.out, trained(sets), {"id": "gate", "version": "1", "queries": told})

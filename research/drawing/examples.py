@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.drawing.conditioning import STYLES, prompt_vectors
 from ml.drawing.latent import Basis
-from ml.drawing.wishes import STYLES, words_of
 from research.drawing.designs import TRAIN, Design, Designs
 
 Floats = NDArray[np.float32]
@@ -41,7 +41,7 @@ def examples_of(designs: Designs, basis: Basis, words: Floats | None = None) -> 
         np.concatenate([latents, mirrors]),
         np.concatenate([concepts, concepts[mirrored]]),
         np.concatenate([styles, styles[mirrored]]),
-        words_of(asked(chosen)) if words is None else words,
+        prompt_vectors(asked(chosen)) if words is None else words,
         np.concatenate([[0], np.cumsum(counts)]),
     )
 
@@ -66,7 +66,7 @@ def cached_words(designs: Designs, folder: Path) -> Floats:
         with np.load(path) as kept:
             if kept["texts"].tolist() == texts:
                 return np.asarray(kept["words"])
-    words = words_of(texts)
+    words = prompt_vectors(texts)
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(path, words=words, texts=np.array(texts))
     return words

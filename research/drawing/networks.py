@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.drawing.fine import CHANNELS, SPACING
+from ml.drawing.finishing import CHANNELS, SPACING
 from ml.drawing.latent import Basis, Pixels, planes
 from ml.drawing.network import EPSILON, TIMES, Shape
 
@@ -93,7 +93,7 @@ def train_finishing(
     seed: int = 0,
     say: Callable[..., None],
 ) -> dict[str, Floats]:
-    """Weights of ``ml.drawing.fine`` by name, from the training drawings [n, 64, 64, 3]; mean absolute error."""
+    """Weights of ``ml.drawing.finishing`` by name, from the training drawings [n, 64, 64, 3]; mean absolute error."""
     import torch
 
     torch.manual_seed(seed)
@@ -122,7 +122,7 @@ def train_finishing(
 
 
 def finishing_layers() -> Any:
-    """The torch module that ``ml.drawing.fine.apply`` repeats in NumPy."""
+    """The torch module that ``ml.drawing.finishing.apply`` repeats in NumPy."""
     from torch import nn
 
     layers: list[Any] = []

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.drawing.conditioning import CONDITION, PROMPT, TEXT
 from ml.drawing.network import Shape
-from ml.drawing.wishes import TEXT, WISH, WORDS
 from ml.training.checkpoints import Checkpoint, Checkpoints
 from research.drawing.examples import Examples
 from research.drawing.networks import flow_class
@@ -141,12 +141,12 @@ class Training:
         # Every other time the label alone: that is how people ask.
         chosen = np.where(chance.random(plan.batch) < 0.4, first, chance.integers(first, last))
         words = self._words[torch.from_numpy(chosen)]
-        wishes = np.zeros((plan.batch, WISH), np.float32)
+        wishes = np.zeros((plan.batch, CONDITION), np.float32)
         noise_of_words = chance.normal(scale=plan.word_noise, size=words.shape)
-        wishes[:, :WORDS] = words.numpy() + noise_of_words
-        wishes[np.arange(plan.batch), WORDS + examples.styles[rows]] = 1
-        wishes[chance.random(plan.batch) < plan.dropped, :WORDS] = 0
-        wishes[chance.random(plan.batch) < plan.dropped, WORDS:] = 0
+        wishes[:, :PROMPT] = words.numpy() + noise_of_words
+        wishes[np.arange(plan.batch), PROMPT + examples.styles[rows]] = 1
+        wishes[chance.random(plan.batch) < plan.dropped, :PROMPT] = 0
+        wishes[chance.random(plan.batch) < plan.dropped, PROMPT:] = 0
         moments = 1 / (1 + np.exp(-plan.time_spread * chance.normal(size=plan.batch)))
         noise = chance.normal(size=(plan.batch, self.shape.latent))
         clean = self._latents[torch.from_numpy(rows)]

@@ -95,7 +95,7 @@ def _compared(
     }
 
 
-def _figures(found: metrics.Found) -> dict[str, float]:
+def _figures(found: metrics.Ranking) -> dict[str, float]:
     every = metrics.figures(found)
     return {name: every[name] for name in _SHOWN}
 

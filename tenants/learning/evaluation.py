@@ -162,13 +162,13 @@ class _Best:
 # --- Figures ---------------------------------------------------------------------------------------------
 
 
-def found(questions: Sequence[Question], rankings: Sequence[Ranking]) -> metrics.Found:
+def found(questions: Sequence[Question], rankings: Sequence[Ranking]) -> metrics.Ranking:
     """What the metrics of training are counted from; an answer that is not among the best DEPTH has no rank."""
     places = [_places(*pair) for pair in zip(questions, rankings, strict=True)]
     pool = max((len(ranking) for ranking in rankings), default=0)
     ranks = np.array([row[0] if row else NOWHERE for row in places], np.int64)
     precision = [_precision(row, len(q.relevant)) for row, q in zip(places, questions, strict=True)]
-    return metrics.Found(ranks, np.array(precision), _groups(questions), pool)
+    return metrics.Ranking(ranks, np.array(precision), _groups(questions), pool)
 
 
 def _groups(questions: Sequence[Question]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What tests of generators share: a marker, generators that draw what a test wants, awkward wishes."""
+"""What tests of generators share: a marker, generators that draw what a test wants, awkward requests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ml.generators.base import Generator, Kind, Marker, Pixels, Raw, Sound, Step, Watch, Wish
+from ml.generators.base import (
+    GenerationParams,
+    Generator,
+    Kind,
+    Marker,
+    Pixels,
+    RawOutput,
+    Sound,
+    Step,
+    Watch,
+)
 from ml.provenance.signing import load_keys
 
 KEY, PAYLOAD = bytes(range(32)), 0xC0FFEE42
@@ -18,19 +28,19 @@ def marker(folder: Path, payload: int = PAYLOAD) -> Marker:
 
 
 class Drawing(Generator):
-    """Draws what ``draws`` returns for each wish."""
+    """Draws what ``draws`` returns for each params."""
 
     name = "drawing"
     model = "Test drawing 1"
 
-    def __init__(self, kind: Kind, draws: Callable[[Wish], Raw]) -> None:
+    def __init__(self, kind: Kind, draws: Callable[[GenerationParams], RawOutput]) -> None:
         self.kind, self._draws, self.calls = kind, draws, 0
 
-    def draw(self, wishes: Sequence[Wish], watch: Watch) -> list[Raw]:
+    def draw(self, batch: Sequence[GenerationParams], watch: Watch) -> list[RawOutput]:
         self.calls += 1
         for step in range(4):
             watch(Step(step + 1, 4, np.zeros((64, 64, 3), np.uint8)))
-        return [self._draws(wish) for wish in wishes]
+        return [self._draws(params) for params in batch]
 
 
 def flat(level: int, side: int = 256) -> Pixels:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ml.alignment.cman import Cman
+from ml.alignment.learned_space import LearnedSpace
 from ml.alignment.space import JointSpace
 from ml.training.checkpoints import Checkpoints
 from ml.training.loop import Trainer
@@ -80,7 +80,7 @@ def test_the_curve_shows_the_temperature_above_a_sinking_floor(trained: tuple[An
 def test_what_is_exported_is_a_space_that_finds_pairs(trained: tuple[Any, Any, Path]) -> None:
     objective, _, folder = trained
     space = JointSpace.load(folder)
-    assert isinstance(space.placing, Cman)
+    assert isinstance(space.placing, LearnedSpace)
     assert (space.manifest["made"], space.encoders_key) == ("here", objective.base.encoders_key)
     assert space.manifest["weights"]["learnt"] > 0
 

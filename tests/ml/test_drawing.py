@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from ml.drawing.anchors import anchored
+from ml.drawing.conditioning import CONDITION, STYLES, prompt_vectors
 from ml.drawing.drawer import Drawer, DrawingError
 from ml.drawing.latent import planes, rgb_of, whole
 from ml.drawing.network import Shape, flow_of
 from ml.drawing.packing import SHIPPED, pack, unpack
-from ml.drawing.wishes import STYLES, WISH, words_of
 from research.drawing.networks import fit_basis, flow_class
 
 
@@ -140,7 +140,7 @@ def test_packing_keeps_what_the_network_says(tmp_path: Path) -> None:
     assert not basis.components.flags.c_contiguous  # As it is fitted, which the file's order is not.
     assert np.allclose(packed.basis.components, basis.components, atol=0.005 * np.abs(basis.components).max())
     chance = np.random.default_rng(1)
-    x, wishes = chance.normal(size=(5, 12)).astype("f4"), chance.normal(size=(5, WISH)).astype("f4")
+    x, wishes = chance.normal(size=(5, 12)).astype("f4"), chance.normal(size=(5, CONDITION)).astype("f4")
     times = np.linspace(0, 1, 5, dtype=np.float32)
     with torch.inference_mode():
         meant = module(*(torch.from_numpy(part) for part in (x, times, wishes))).numpy()
@@ -149,14 +149,14 @@ def test_packing_keeps_what_the_network_says(tmp_path: Path) -> None:
 
 
 def test_what_was_learnt_stays_and_the_rest_becomes_a_mixture() -> None:
-    names = words_of(["dog", "castle", "rocket"])
+    names = prompt_vectors(["dog", "castle", "rocket"])
     same = anchored(names, names)
     assert np.abs(same - names).max() < 0.05
-    puppy, fortress, red = anchored(words_of(["puppy", "fortress", "red rocket"]), names)
+    puppy, fortress, red = anchored(prompt_vectors(["puppy", "fortress", "red rocket"]), names)
     gaps = [np.linalg.norm(names - one, axis=1) for one in (puppy, fortress)]
     assert [gap.argmin() for gap in gaps] == [0, 1]
     colours = slice(384 + 116, 384 + 127)
-    assert np.array_equal(red[colours], words_of(["red rocket"])[0][colours])
+    assert np.array_equal(red[colours], prompt_vectors(["red rocket"])[0][colours])
     assert anchored(names[:0], names).shape == (0, names.shape[1])
     assert np.array_equal(anchored(names, names[:0]), names)
 

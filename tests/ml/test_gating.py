@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ml.alignment import fit_gate
+from ml.alignment import gate_fitting
 from ml.alignment.confidence import SIGNS, of_picture, of_speech, of_words
-from ml.alignment.fit_gate import Examples, Settings
+from ml.alignment.gate_fitting import Examples, Settings
 from ml.alignment.gating import (
     INPUTS,
     LIMIT,
@@ -25,7 +25,7 @@ from ml.alignment.gating import (
     unpack,
     write_gate,
 )
-from research.alignment.damage import PICTURES, SOUNDS
+from research.alignment.corruptions import PICTURES, SOUNDS
 
 RANDOM = np.random.default_rng(0)
 BY_HAND = Path(__file__).with_name("gate_by_hand.npz")
@@ -213,40 +213,40 @@ def examples(count: int, seed: int) -> Examples:
 
 
 def hits(weights: np.ndarray, found: Examples) -> float:
-    return float((fit_gate.combined(weights, found).argmax(axis=1) == 0).mean())
+    return float((gate_fitting.combined(weights, found).argmax(axis=1) == 0).mean())
 
 
 def test_a_fit_finds_which_part_to_trust_and_is_the_same_again() -> None:
     train, held, test = (examples(400, seed) for seed in range(3))
-    start = fit_gate.fresh(train.inputs)
-    assert fit_gate.weights_of(start, test)[:, :2] == pytest.approx(0.5)
-    one, two = (fit_gate.fit(start, train, held, Settings(epochs=30)) for _ in range(2))
+    start = gate_fitting.fresh(train.inputs)
+    assert gate_fitting.weights_of(start, test)[:, :2] == pytest.approx(0.5)
+    one, two = (gate_fitting.fit(start, train, held, Settings(epochs=30)) for _ in range(2))
     assert pack(one) == pack(two)
-    before, after = (hits(fit_gate.weights_of(network, test), test) for network in (start, one))
+    before, after = (hits(gate_fitting.weights_of(network, test), test) for network in (start, one))
     assert after > 0.95 > 0.8 > before
 
 
 def test_a_fit_ends_where_gradients_by_hand_did() -> None:
     """``gate_by_hand.npz``: of revision 7559e7f, whose gradients and Adam were written out in NumPy."""
     train, held, test = (examples(400, seed) for seed in range(3))
-    fitted = fit_gate.fit(fit_gate.fresh(train.inputs), train, held, Settings(epochs=30))
+    fitted = gate_fitting.fit(gate_fitting.fresh(train.inputs), train, held, Settings(epochs=30))
     with np.load(BY_HAND) as known:
         for name, values in fitted.arrays().items():
             assert values == pytest.approx(known[name], abs=1e-5), name
-        assert fit_gate.weights_of(fitted, test)[:50] == pytest.approx(known["weights"], abs=1e-5)
+        assert gate_fitting.weights_of(fitted, test)[:50] == pytest.approx(known["weights"], abs=1e-5)
 
 
 def test_the_loss_is_that_of_the_weights_that_search_uses() -> None:
     batch, settings = examples(30, 5), Settings()
     batch.right[:3] = False
     network = Gate.load().network
-    found = fit_gate.combined(fit_gate.weights_of(network, batch), batch) / settings.temperature
+    found = gate_fitting.combined(gate_fitting.weights_of(network, batch), batch) / settings.temperature
     powers = np.exp(found - found.max(axis=1, keepdims=True))
     share = np.where(batch.right, powers, 0).sum(axis=1)[3:] / powers.sum(axis=1)[3:]
     expected = -np.log(share).sum() / len(batch)
-    assert fit_gate.loss_of(network, batch, settings) == pytest.approx(expected, rel=1e-5)
+    assert gate_fitting.loss_of(network, batch, settings) == pytest.approx(expected, rel=1e-5)
 
 
 def test_importing_the_fit_loads_no_torch(run_python: Callable[[str], str]) -> None:
-    code = "import sys, ml.alignment.fit_gate; print('torch' in sys.modules)"
+    code = "import sys, ml.alignment.gate_fitting; print('torch' in sys.modules)"
     assert run_python(code).strip() == "False"

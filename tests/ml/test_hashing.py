@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from ml.compression.pictures import CALIBRATION
 from ml.detectors.base import Item, Shot, load_detector
-from ml.hashing import fingerprints, looks, pdq, points, sounds
+from ml.hashing import fingerprints, image_codes, pdq, points, sounds
 from ml.hashing.bits import Bits
 from ml.hashing.films import enough
 from ml.hashing.fingerprints import Fingerprints
@@ -184,11 +184,11 @@ def test_the_original_looks_most_alike() -> None:
     for change in CHANGES.values():
         differing = kept.differing(code(change(photos[4])).tobytes())
         assert differing.argmin() == 4
-        assert differing[4] <= looks.LIMIT * looks.FEATURES
+        assert differing[4] <= image_codes.LIMIT * image_codes.FEATURES
 
 
 def code(image: Picture) -> NDArray[np.uint8]:
-    return np.frombuffer(looks.code_of(np.asarray(image.convert("RGB"))), np.uint8)
+    return np.frombuffer(image_codes.image_code(np.asarray(image.convert("RGB"))), np.uint8)
 
 
 # --- Sound -----------------------------------------------------------------------------------------------
@@ -278,7 +278,7 @@ def test_the_detector_gives_what_can_be_read_back(tmp_path) -> None:
     read = Fingerprints.read(finding.fields["fingerprints"])
     assert read.sha256 == fingerprints.sha256_of(path)
     assert [one.hex() for one in (read.pdq, *read.turned)] == TURNED
-    assert (len(read.code), len(read.points) % points.POINT_BYTES) == (looks.BYTES, 0)
+    assert (len(read.code), len(read.points) % points.POINT_BYTES) == (image_codes.BYTES, 0)
     assert len(read.points) > 50 * points.POINT_BYTES
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from ml.composing.moods import mood_of
 from ml.detectors.base import Item, load_detector
-from ml.generators.base import Cancelled, GenerationError, Marker, Step, Wish, load_generator
+from ml.generators.base import Cancelled, GenerationError, GenerationParams, Marker, Step, load_generator
 from ml.provenance.authority import tenant_keys
 from tests.ml.sound_files import decoded
 
@@ -23,7 +23,7 @@ def marker(tmp_path_factory: pytest.TempPathFactory) -> Marker:
 
 
 def test_music_is_released_with_both_marks(marker: Marker, tmp_path: Path) -> None:
-    [made] = load_generator("rules-music", marker).make([Wish("sad rain", seconds=4.0)])
+    [made] = load_generator("rules-music", marker).make([GenerationParams("sad rain", seconds=4.0)])
     assert (made.kind, made.media_type, made.how, made.seconds) == ("audio", "audio/wav", "rules", 4.0)
     assert made.marks["c2pa"]["source_type"] == "algorithmicMedia"
     assert made.marks["c2pa"]["signer"]["organisation"] == "Alpha Museum"
@@ -38,9 +38,9 @@ def test_music_is_released_with_both_marks(marker: Marker, tmp_path: Path) -> No
 
 def test_the_same_wish_sounds_the_same_and_the_mood_may_be_given(marker: Marker) -> None:
     music = load_generator("rules-music", marker)
-    wish = Wish("a cat by the sea", seconds=2.0, seed=4)
-    one, again, other = music.make([wish, wish, Wish(wish.prompt, seconds=2.0, seed=5)])
-    mood = Wish(wish.prompt, seconds=2.0, seed=4, mood=mood_of("a haunted house"))
+    params = GenerationParams("a cat by the sea", seconds=2.0, seed=4)
+    one, again, other = music.make([params, params, GenerationParams(params.prompt, seconds=2.0, seed=5)])
+    mood = GenerationParams(params.prompt, seconds=2.0, seed=4, mood=mood_of("a haunted house"))
     [dark] = music.make([mood])
     sounds = [made.sound for made in (one, again, other, dark)]
     assert all(sound is not None for sound in sounds)
@@ -57,11 +57,11 @@ def test_music_can_be_stopped(marker: Marker) -> None:
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        load_generator("rules-music", marker).make([Wish("rain", seconds=30.0)], watch)
+        load_generator("rules-music", marker).make([GenerationParams("rain", seconds=30.0)], watch)
     assert len(steps) == 1
 
 
 @pytest.mark.parametrize("seconds", [1.9, 30.1, float("nan")])
 def test_too_short_and_too_long_is_refused(marker: Marker, seconds: float) -> None:
     with pytest.raises(GenerationError):
-        load_generator("rules-music", marker).make([Wish("rain", seconds=seconds)])
+        load_generator("rules-music", marker).make([GenerationParams("rain", seconds=seconds)])

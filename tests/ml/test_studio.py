@@ -12,8 +12,8 @@ import pytest
 
 from ml.alignment.space import SHIPPED, JointSpace
 from ml.generators import studio as frame
-from ml.generators._birth import Born
-from ml.generators.base import Cancelled, GenerationError, Kind, Marker, Raw, Step, Wish
+from ml.generators._marked import MarkedGenerator
+from ml.generators.base import Cancelled, GenerationError, GenerationParams, Kind, Marker, RawOutput, Step
 from ml.generators.studio import Creation, Request, Studio
 from tests.ml.generator_parts import Drawing, blob, flat, marker, smooth
 
@@ -106,8 +106,8 @@ class Towards:
 
 
 def staged(keys: Marker, monkeypatch: pytest.MonkeyPatch, **drawings: Drawing) -> Studio:
-    def load(spec: str, marker: Marker) -> Born:
-        return Born(drawings[spec], marker)
+    def load(spec: str, marker: Marker) -> MarkedGenerator:
+        return MarkedGenerator(drawings[spec], marker)
 
     monkeypatch.setattr(frame, "load_generator", load)
     return Studio({"image": "image", "video": "video", "audio": "audio"}, keys, Towards())
@@ -115,7 +115,7 @@ def staged(keys: Marker, monkeypatch: pytest.MonkeyPatch, **drawings: Drawing) -
 
 def test_the_candidate_that_scores_best_is_kept(keys: Marker, monkeypatch: pytest.MonkeyPatch) -> None:
     levels = {7: 40, 8: 200, 9: 90}
-    drawing = Drawing("image", lambda wish: Raw(pixels=flat(levels[wish.seed])))
+    drawing = Drawing("image", lambda params: RawOutput(pixels=flat(levels[params.seed])))
     creation = staged(keys, monkeypatch, image=drawing).create(replace(SMALL, candidates=3))
     [piece] = creation.pieces
     assert piece.seed == 8 and piece.score == max(piece.scores) == creation.score
@@ -123,21 +123,21 @@ def test_the_candidate_that_scores_best_is_kept(keys: Marker, monkeypatch: pytes
 
 
 def test_seed_mood_and_picture_are_shared(keys: Marker, monkeypatch: pytest.MonkeyPatch) -> None:
-    wishes: dict[str, Wish] = {}
+    batch: dict[str, GenerationParams] = {}
 
-    def frames(wish: Wish) -> Raw:
-        wishes["video"] = wish
-        return Raw(frames=np.stack([smooth()] * 8), fps=4, sound=wish.sound)
+    def frames(params: GenerationParams) -> RawOutput:
+        batch["video"] = params
+        return RawOutput(frames=np.stack([smooth()] * 8), fps=4, sound=params.sound)
 
     drawing = Drawing("video", frames)
     studio = staged(keys, monkeypatch, video=drawing)
     studio.create(replace(SMALL, outputs=("video",), picture=blob()))
-    assert np.array_equal(wishes["video"].picture, blob())
-    assert wishes["video"].seed == 7 and wishes["video"].mood is not None and wishes["video"].sound is None
+    assert np.array_equal(batch["video"].picture, blob())
+    assert batch["video"].seed == 7 and batch["video"].mood is not None and batch["video"].sound is None
 
 
 def test_what_a_film_model_cannot_last_is_shortened(keys: Marker, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawing = Drawing("video", lambda wish: Raw(frames=np.stack([smooth()] * 8), fps=4))
+    drawing = Drawing("video", lambda params: RawOutput(frames=np.stack([smooth()] * 8), fps=4))
     drawing.limits = replace(drawing.limits, max_seconds=2.0)
     request = replace(SMALL, outputs=("video",), picture=blob(), seconds=30.0)
     assert staged(keys, monkeypatch, video=drawing).create(request).pieces[0].made.seconds == 2.0

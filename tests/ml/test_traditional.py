@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from ml.alignment import traditional
-from ml.alignment.sight import Reading, Sight
+from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.space import JointSpace, SpaceError
 from ml.alignment.storage import write_space
 
 
-def related(pictures: int = 60, captions: int = 2) -> tuple[Reading, Sight, np.ndarray]:
+def related(pictures: int = 60, captions: int = 2) -> tuple[TextFeatures, ImageFeatures, np.ndarray]:
     """Texts [m, 40] and pictures [n, 300] that look at the same eight hidden numbers, with a little noise."""
     random = np.random.default_rng(0)
     hidden, owners = random.normal(size=(pictures, 8)), np.repeat(np.arange(pictures), captions)
@@ -21,8 +21,10 @@ def related(pictures: int = 60, captions: int = 2) -> tuple[Reading, Sight, np.n
     texts = hidden[owners] @ random.normal(size=(8, 40)) + noise[0]
     features = hidden @ random.normal(size=(8, 300)) + noise[1]
     colours = np.zeros((len(owners), 11), np.float32)
-    sight = Sight(np.empty((pictures, 0), np.float32), features.astype(np.float32), colours[:pictures])
-    return Reading(texts.astype(np.float32), colours), sight, owners
+    sight = ImageFeatures(
+        np.empty((pictures, 0), np.float32), features.astype(np.float32), colours[:pictures]
+    )
+    return TextFeatures(texts.astype(np.float32), colours), sight, owners
 
 
 @pytest.mark.parametrize("method", traditional.METHODS)

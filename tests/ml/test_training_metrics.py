@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ml.training.metrics import Found, difference, figures, ranks, search, spread
+from ml.training.metrics import Ranking, difference, figures, ranks, search, spread
 
 
-def found(places: list[int], groups: list[int] | None = None) -> Found:
+def found(places: list[int], groups: list[int] | None = None) -> Ranking:
     array = np.array(places)
-    return Found(array, 1 / (array + 1), np.arange(len(array)) if groups is None else np.array(groups), 100)
+    return Ranking(array, 1 / (array + 1), np.arange(len(array)) if groups is None else np.array(groups), 100)
 
 
 def test_figures_by_hand() -> None:

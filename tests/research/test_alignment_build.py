@@ -12,7 +12,7 @@ import pytest
 
 from ml.alignment import layout
 from ml.alignment.colours import colour_scores
-from ml.alignment.sight import Sight
+from ml.alignment.features import ImageFeatures
 from ml.alignment.space import SHIPPED, JointSpace, SpaceError
 from ml.alignment.storage import write_space
 from ml.alignment.vocabulary import Phrase
@@ -55,12 +55,12 @@ def small(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def seeing(*classes: int) -> Sight:
+def seeing(*classes: int) -> ImageFeatures:
     """A grey picture that shows these classes."""
     row = np.full((1, 1000), 0.01 / 1000, np.float32)
     row[0, list(classes)] += 0.99 / len(classes)
     grey = colour_scores([np.full((8, 8, 3), 128, np.uint8)])
-    return Sight(row, np.empty((1, 0), np.float32), grey)
+    return ImageFeatures(row, np.empty((1, 0), np.float32), grey)
 
 
 def test_equal_phrases_give_equal_bytes(small: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

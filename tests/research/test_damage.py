@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from research.alignment.damage import PICTURES, WORDS
+from research.alignment.corruptions import PICTURES, WORDS
 
 
 @pytest.mark.parametrize("kind", PICTURES)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ml.alignment.sight import Reading, Sight
+from ml.alignment.features import ImageFeatures, TextFeatures
 from tenants.retrieval.query import encoding
 
 
@@ -17,21 +17,21 @@ class Space:
         self.manifest = {"encoders": {"text": text, "image": list(image)}}
         self.factor, self.encoded = factor, []
 
-    def read(self, texts: list[str]) -> Reading:
+    def read(self, texts: list[str]) -> TextFeatures:
         self.encoded.append(texts)
-        return Reading(
+        return TextFeatures(
             np.array([[len(text)] for text in texts], np.float32), np.zeros((len(texts), 11), "f4")
         )
 
-    def see(self, images: list[np.ndarray]) -> Sight:
+    def see(self, images: list[np.ndarray]) -> ImageFeatures:
         self.encoded.append(images)
         seen = np.array([[image.sum()] for image in images], np.float32)
-        return Sight(seen, seen, np.zeros((len(images), 11), "f4"))
+        return ImageFeatures(seen, seen, np.zeros((len(images), 11), "f4"))
 
-    def project_text(self, reading: Reading) -> np.ndarray:
+    def project_text(self, reading: TextFeatures) -> np.ndarray:
         return self.factor * reading.vectors
 
-    def project_image(self, sight: Sight) -> np.ndarray:
+    def project_image(self, sight: ImageFeatures) -> np.ndarray:
         return self.factor * sight.probabilities
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ml.generators import base
-from ml.generators.base import Generator, Kind, Limits, Raw, Sound, Step, Watch, Wish
+from ml.generators.base import GenerationParams, Generator, Kind, Limits, RawOutput, Sound, Step, Watch
 
 RATE = 44_100
 
@@ -27,12 +27,12 @@ class Sketch(Generator):
     def __init__(self, act: Callable[[int], None] = lambda step: None) -> None:
         self.act, self.seeds = act, []
 
-    def draw(self, wishes: Sequence[Wish], watch: Watch) -> list[Raw]:
-        self.seeds += [wish.seed for wish in wishes]
+    def draw(self, batch: Sequence[GenerationParams], watch: Watch) -> list[RawOutput]:
+        self.seeds += [params.seed for params in batch]
         for step in range(self.steps):
             self.act(step)
-            watch(Step(step + 1, self.steps, spots(wishes[0])))
-        return [Raw(pixels=spots(wish)) for wish in wishes]
+            watch(Step(step + 1, self.steps, spots(batch[0])))
+        return [RawOutput(pixels=spots(params)) for params in batch]
 
 
 class Chord(Generator):
@@ -41,19 +41,19 @@ class Chord(Generator):
     name, model, how = "chord", "chord 1", "rules"
     kind: Kind = "audio"
 
-    def draw(self, wishes: Sequence[Wish], watch: Watch) -> list[Raw]:
+    def draw(self, batch: Sequence[GenerationParams], watch: Watch) -> list[RawOutput]:
         watch(Step(1, 1))
-        return [Raw(sound=Sound(tones(wish), RATE)) for wish in wishes]
+        return [RawOutput(sound=Sound(tones(params), RATE)) for params in batch]
 
 
-def spots(wish: Wish) -> np.ndarray:
-    small = np.random.default_rng(wish.seed).integers(60, 200, (8, 8, 3)).astype(np.uint8)
-    return np.asarray(Image.fromarray(small).resize((wish.width, wish.height), Image.Resampling.BICUBIC))
+def spots(params: GenerationParams) -> np.ndarray:
+    small = np.random.default_rng(params.seed).integers(60, 200, (8, 8, 3)).astype(np.uint8)
+    return np.asarray(Image.fromarray(small).resize((params.width, params.height), Image.Resampling.BICUBIC))
 
 
-def tones(wish: Wish) -> np.ndarray:
-    at = np.arange(int(wish.seconds * RATE), dtype=np.float32) / RATE
-    noise = np.random.default_rng(wish.seed).normal(0, 0.05, len(at))
+def tones(params: GenerationParams) -> np.ndarray:
+    at = np.arange(int(params.seconds * RATE), dtype=np.float32) / RATE
+    noise = np.random.default_rng(params.seed).normal(0, 0.05, len(at))
     wave = sum(np.sin(2 * np.pi * pitch * at) for pitch in (220, 277, 330, 523, 1047, 2093)) / 8 + noise
     return np.stack([wave, wave], axis=1).astype(np.float32) * 0.5
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from django.db import connection
 
-from ml.alignment import fit_gate
+from ml.alignment import gate_fitting
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.retrieval.index import building, lifecycle
@@ -73,7 +73,7 @@ def test_a_gate_in_training_stops_at_its_next_epoch(party, monkeypatch) -> None:
     with tenant_scope(party.id):
         chosen(200, right_part="text", asset=stored("text", towards(1)))
         job = fusion_training.start_training(actor="key:x")
-    fit, seen = fit_gate.fit, []
+    fit, seen = gate_fitting.fit, []
 
     def slow(start, train, held, settings, each):
         def told(epoch: int) -> None:
@@ -85,7 +85,7 @@ def test_a_gate_in_training_stops_at_its_next_epoch(party, monkeypatch) -> None:
 
         return fit(start, train, held, settings, told)
 
-    monkeypatch.setattr(fit_gate, "fit", slow)
+    monkeypatch.setattr(gate_fitting, "fit", slow)
     run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         assert Job.objects.get(pk=job.id).state == "cancelled"

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml.alignment import fitting
-from ml.alignment.cman import Cman, Heads
 from ml.alignment.fitting import Known, Pairs
+from ml.alignment.learned_space import Heads, LearnedSpace
 from ml.alignment.own_tower import carry_tower
 from ml.alignment.projection import Projection
 from ml.alignment.scenes import scenes
@@ -87,7 +87,7 @@ class Align(Objective):
         self._remembered = self._of_prior(self._known)
         self.module = _module(self.start.heads).to(device)
 
-    def _solved(self, known: Known) -> Cman:
+    def _solved(self, known: Known) -> LearnedSpace:
         return fitting.solved(self.prior, known, self._choice, self.recipe.seed, self._general)
 
     def parameter_groups(self, phase: Phase) -> list[dict[str, Any]]:
@@ -211,7 +211,7 @@ class Align(Objective):
             carry_tower(self.recipe.base, tower, folder)
         return folder
 
-    def _finished(self) -> Cman:
+    def _finished(self) -> LearnedSpace:
         """All is chosen: the closed form again, now with the pairs that chose, and what gradients changed."""
         known = fitting.known_of(self.prior, pairs_of([*self._sample, *self._held]))
         space, mix = self._solved(known), float(self.module.mix)
@@ -226,7 +226,7 @@ class Align(Objective):
     def _trained(self, name: str) -> Any:
         return getattr(self.module, name).detach().cpu().numpy()
 
-    def _space(self, mix: float) -> Cman:
+    def _space(self, mix: float) -> LearnedSpace:
         """The space with heads that lie between the closed form and what was trained."""
         heads = self.start.heads
         mixed = {name: (1 - mix) * getattr(heads, name) + mix * self._trained(name) for name in HEADS}
@@ -281,7 +281,7 @@ def _contrast(scores: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
 
 def _prior_of(space: JointSpace) -> Projection:
     placing = space.placing
-    if isinstance(placing, Cman):
+    if isinstance(placing, LearnedSpace):
         return placing.prior
     if isinstance(placing, Projection):
         return placing

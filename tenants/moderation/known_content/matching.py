@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import connection
 from numpy.typing import NDArray
 
-from ml.hashing import looks, pdq, points, sounds
+from ml.hashing import image_codes, pdq, points, sounds
 from ml.hashing.bits import Bits
 from ml.hashing.films import enough
 from ml.hashing.fingerprints import Fingerprints, split_vector
@@ -32,7 +32,9 @@ FETCH = 5_000
 
 _NOTHING = uuid.UUID(int=0)
 
-_CONTENT = f"CASE algorithm WHEN 'vector' THEN substring(content FROM 1 FOR {looks.BYTES}) ELSE content END"
+_CONTENT = (
+    f"CASE algorithm WHEN 'vector' THEN substring(content FROM 1 FOR {image_codes.BYTES}) ELSE content END"
+)
 
 _OWN = f"""
 SELECT id, item, algorithm, {_CONTENT} FROM hash_entry
@@ -141,7 +143,7 @@ class Loaded:
             last=max((row[0] for row in rows), default=_NOTHING),
             sha256=Column.of(only(Algorithm.SHA256), 32),
             pdq=Column.of(only(Algorithm.PDQ), pdq.BYTES),
-            looks=Column.of(only(Algorithm.VECTOR), looks.BYTES),
+            looks=Column.of(only(Algorithm.VECTOR), image_codes.BYTES),
             sounds=SoundIndex.of((item.bytes, content) for _, item, _, content in only(Algorithm.SOUND)),
         )
 
@@ -227,7 +229,7 @@ MAX_MATCHES = 50
 # Of all lists together, how many pictures that look alike are compared point by point.
 CANDIDATES = 16
 
-_NEAR = int(looks.LIMIT * looks.FEATURES)
+_NEAR = int(image_codes.LIMIT * image_codes.FEATURES)
 
 
 Match = dict[str, Any]
@@ -372,7 +374,7 @@ def _alike(prints: Fingerprints, listed: Listed, loaded: Loaded) -> Iterator[_Ca
     count = min(CANDIDATES, len(differing))
     for row in np.argpartition(differing, count - 1)[:count]:
         if differing[row] <= _NEAR:
-            share = round(float(differing[row]) / looks.FEATURES, 4)
+            share = round(float(differing[row]) / image_codes.FEATURES, 4)
             yield _Candidate(listed, column.item(row), column.entry(row), share)
 
 
@@ -384,7 +386,7 @@ def _verified(prints: Fingerprints, candidates: Sequence[_Candidate]) -> list[tu
         theirs = _points_of(contents.get(one.entry, b""))
         if theirs is not None and points.agreement(mine, theirs).copy:
             found.append(
-                (one.listed, _HashMatch(Algorithm.VECTOR.value, one.item, one.distance, looks.LIMIT))
+                (one.listed, _HashMatch(Algorithm.VECTOR.value, one.item, one.distance, image_codes.LIMIT))
             )
     return found
 

@@ -13,7 +13,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext as _
 from uuid_utils.compat import uuid7
 
-from ml.hashing import looks
+from ml.hashing import image_codes
 from ml.hashing.fingerprints import Fingerprints, read_hex
 from tenants.datasets import metadata
 from tenants.datasets.selectors import get_asset
@@ -67,7 +67,7 @@ def contents_of(prints: Fingerprints) -> list[Content]:
 def in_memory(entry: HashEntry) -> bytes:
     """What of an entry's content is compared at once; points are fetched for candidates only."""
     content = bytes(entry.content)
-    return content[: looks.BYTES] if entry.algorithm == Algorithm.VECTOR else content
+    return content[: image_codes.BYTES] if entry.algorithm == Algorithm.VECTOR else content
 
 
 def checked_hash(raw: RawHash, pointer: str) -> bytes:

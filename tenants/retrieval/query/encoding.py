@@ -31,7 +31,7 @@ from tenants.retrieval.cache.query_vectors import QueryCache
 from tenants.retrieval.model_routing import model_store
 
 if TYPE_CHECKING:
-    from ml.alignment.sight import Reading, Sight
+    from ml.alignment.features import ImageFeatures, TextFeatures
     from ml.alignment.space import JointSpace
     from ml.encoders.whisper_tiny_en import Transcriber
 
@@ -169,7 +169,7 @@ def _sees_as(space: JointSpace) -> Hashable:
 def _placed(
     items: Sequence[tuple[Any, Spaces]],
     alike: Callable[[JointSpace], Hashable],
-    encode: Callable[[JointSpace, list[Any]], Sight | Reading],
+    encode: Callable[[JointSpace, list[Any]], ImageFeatures | TextFeatures],
     project: Callable[[JointSpace], Callable[[Any], np.ndarray]],
 ) -> list[Costed]:
     """Each item in each of its spaces. What spaces are made of alike is encoded once for all that want it."""

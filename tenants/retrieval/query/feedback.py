@@ -14,7 +14,7 @@ import numpy as np
 from django.utils.translation import gettext as _
 from safetensors.numpy import load, save
 
-from ml.alignment.fit_gate import NOTHING
+from ml.alignment.gate_fitting import NOTHING
 from ml.alignment.gating import INPUTS, PARTS
 from tenants.datasets import selectors
 from tenants.errors import Invalid, NotFound, Unavailable

@@ -19,8 +19,8 @@ from django.db.models import Max
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from ml.alignment import fit_gate
-from ml.alignment.fit_gate import Examples, Settings
+from ml.alignment import gate_fitting
+from ml.alignment.gate_fitting import Examples, Settings
 from ml.alignment.gating import INPUTS, PARTS, Network, pack
 from tenants.errors import Conflict, NotReady
 from tenants.events.services import record as log_event
@@ -121,7 +121,7 @@ def trained(
     built_in = fusion_weights.built_in().network
     judged = examples.take(split < JUDGING)
     stops = (split >= JUDGING) & (split < JUDGING + STOPPING)
-    network = fit_gate.fit(
+    network = gate_fitting.fit(
         built_in, examples.take(split >= JUDGING + STOPPING), examples.take(stops), SETTINGS, each
     )
     fixed = judged.prior / judged.prior.sum(axis=1, keepdims=True)
@@ -129,8 +129,8 @@ def trained(
         "searches": len(examples),
         "judged_on": len(judged),
         "mean_reciprocal_rank": {
-            "own": _quality(fit_gate.weights_of(network, judged), judged),
-            "built_in": _quality(fit_gate.weights_of(built_in, judged), judged),
+            "own": _quality(gate_fitting.weights_of(network, judged), judged),
+            "built_in": _quality(gate_fitting.weights_of(built_in, judged), judged),
             "fixed": _quality(fixed, judged),
         },
     }
@@ -141,7 +141,7 @@ def trained(
 
 def _quality(weights: np.ndarray, judged: Examples) -> float:
     """Mean reciprocal rank of the best chosen asset among those that were shown, clicks worth what they are."""
-    scores = fit_gate.combined(weights, judged)
+    scores = gate_fitting.combined(weights, judged)
     best = np.where(judged.right, scores, -np.inf).max(axis=1)
     ranks = 1 + (np.where(judged.right, -np.inf, scores) >= best[:, None]).sum(axis=1)
     return round(float(np.average(1 / ranks, weights=judged.importance)), 4)
@@ -180,7 +180,7 @@ def _tenth(search_id: uuid.UUID) -> int:
 
 def _examples(evidence: Sequence[Evidence], found: Sequence[Sequence[Feedback]]) -> Examples:
     width = max((one.scores.shape[1] for one in evidence), default=1)
-    scores = np.full((len(evidence), len(PARTS), width), fit_gate.NOTHING, np.float32)
+    scores = np.full((len(evidence), len(PARTS), width), gate_fitting.NOTHING, np.float32)
     right = np.zeros((len(evidence), width), bool)
     importance = np.zeros(len(evidence), np.float32)
     for place, (one, rows) in enumerate(zip(evidence, found, strict=True)):

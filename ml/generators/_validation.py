@@ -1,11 +1,11 @@
-"""Which wishes can be granted: everything is checked before anything is loaded."""
+"""Which requests can be met: everything is checked before anything is loaded."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
 
-from ml.generators.base import MAX_PROMPT, MIN_SIDE, GenerationError, Kind, Limits, Wish
+from ml.generators.base import MAX_PROMPT, MIN_SIDE, GenerationError, GenerationParams, Kind, Limits
 
 #: Generators of random numbers take 63 bits and no sign.
 MAX_SEED = (1 << 63) - 1
@@ -14,20 +14,20 @@ MAX_GUIDANCE = 30.0
 MIN_SECONDS = 2.0
 
 
-def checked(wish: Wish, kind: Kind, limits: Limits) -> Wish:
-    """The wish with its texts cleaned. Raises GenerationError: ``unreadable`` or ``too-large``."""
-    prompt, negative = _text(wish.prompt, "prompt"), _text(wish.negative, "negative prompt")
+def checked(params: GenerationParams, kind: Kind, limits: Limits) -> GenerationParams:
+    """The parameters with their texts cleaned. Raises GenerationError: ``unreadable`` or ``too-large``."""
+    prompt, negative = _text(params.prompt, "prompt"), _text(params.negative, "negative prompt")
     if not prompt:
         raise GenerationError("unreadable", "The prompt is empty: say what is wanted.")
-    _within(wish.steps, 1, limits.max_steps, "steps")
-    _within(wish.guidance, 0, MAX_GUIDANCE, "guidance")
-    _within(wish.seed, 0, MAX_SEED, "seed")
+    _within(params.steps, 1, limits.max_steps, "steps")
+    _within(params.guidance, 0, MAX_GUIDANCE, "guidance")
+    _within(params.seed, 0, MAX_SEED, "seed")
     if kind != "audio":
-        _within(wish.width, MIN_SIDE, limits.max_side, "width")
-        _within(wish.height, MIN_SIDE, limits.max_side, "height")
+        _within(params.width, MIN_SIDE, limits.max_side, "width")
+        _within(params.height, MIN_SIDE, limits.max_side, "height")
     if kind != "image":
-        _within(wish.seconds, MIN_SECONDS, limits.max_seconds, "seconds")
-    return replace(wish, prompt=prompt, negative=negative)
+        _within(params.seconds, MIN_SECONDS, limits.max_seconds, "seconds")
+    return replace(params, prompt=prompt, negative=negative)
 
 
 def _text(text: str, name: str) -> str:

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ml.alignment.confidence import Signs, of_picture, of_words
-from ml.alignment.fit_gate import AGREEMENTS, NOTHING, Examples
+from ml.alignment.features import ImageFeatures
+from ml.alignment.gate_fitting import AGREEMENTS, NOTHING, Examples
 from ml.alignment.gating import PARTS, Part, inputs_of
-from ml.alignment.sight import Sight
 from ml.alignment.space import JointSpace
-from research.alignment import damage
+from research.alignment import corruptions
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -61,7 +61,7 @@ class Shot:
         if self.view:
             pixels = _other_view(pixels, seeded(self.key, VIEW))
         if self.kind != CLEAN:
-            pixels = damage.PICTURES[self.kind](pixels, self.strength, seeded(self.key + self.kind))
+            pixels = corruptions.PICTURES[self.kind](pixels, self.strength, seeded(self.key + self.kind))
         return np.ascontiguousarray(pixels)
 
 
@@ -90,7 +90,7 @@ def spoilt(shots: Sequence[Shot], menu: Menu, seed: int) -> list[Shot]:
     ]
 
 
-class Eyes:
+class CachedImages:
     """Pictures and texts in a space, with their signs; kept on disk by what was seen, as seeing takes minutes."""
 
     def __init__(self, space: JointSpace, cache: Path) -> None:
@@ -124,7 +124,7 @@ class Eyes:
             )
         return np.stack([known[text] for text in texts])
 
-    def _seen(self, shots: Sequence[Shot], label: str) -> tuple[Sight, list[Signs]]:
+    def _seen(self, shots: Sequence[Shot], label: str) -> tuple[ImageFeatures, list[Signs]]:
         names = [self.space.encoders_key, *(shot.name for shot in shots)]
         digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
         path = self._cache / f"{label}-{digest}.npz"
@@ -134,7 +134,7 @@ class Eyes:
             arrays = {
                 name: kept[name].astype(np.float32) for name in ("probabilities", "features", "colours")
             }
-            return Sight(**arrays), json.loads(str(kept["signs"]))
+            return ImageFeatures(**arrays), json.loads(str(kept["signs"]))
 
     def _see(self, shots: Sequence[Shot]) -> dict[str, Any]:
         seen, signs = [], []
@@ -142,7 +142,9 @@ class Eyes:
             pixels = shot.pixels()
             seen.append(self.space.see([pixels]))
             signs.append(of_picture(pixels, seen[-1].probabilities[0]))
-        halves = {name: values.astype(np.float16) for name, values in vars(Sight.concatenate(seen)).items()}
+        halves = {
+            name: values.astype(np.float16) for name, values in vars(ImageFeatures.concatenate(seen)).items()
+        }
         return {**halves, "signs": np.array(json.dumps(signs))}
 
 
@@ -237,7 +239,7 @@ def compose(
     wanted: Sequence[Wanted],
     shots: Mapping[str, Sequence[tuple[Shot, Part]]],
     gallery: Sequence[Floats],
-    eyes: Eyes,
+    eyes: CachedImages,
     chatter: Sequence[str],
     seed: int,
 ) -> Composed:
@@ -302,4 +304,4 @@ def worse_words(
         return str(random.choice(list(wrong)))
     if kind == CHATTER:
         return str(random.choice(list(chatter)))
-    return damage.WORDS[kind](said, random.uniform(), random)
+    return corruptions.WORDS[kind](said, random.uniform(), random)

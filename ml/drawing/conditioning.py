@@ -18,8 +18,8 @@ Floats = NDArray[np.float32]
 #: Art styles, in the order in which a wish names them; the designs that taught them (NOTICE).
 STYLES = ("openmoji", "twemoji", "fluent-flat", "fluent-modern", "noto")
 TEXT, JOINT = 384, 256
-WORDS = TEXT + JOINT
-WISH = WORDS + len(STYLES)
+PROMPT = TEXT + JOINT
+CONDITION = PROMPT + len(STYLES)
 #: Characters of a prompt that are read: the encoder cuts at 256 tokens anyway.
 LONGEST = 2_000
 
@@ -29,18 +29,18 @@ def _space() -> JointSpace:
     return JointSpace.load(SHIPPED.parent / "prior-2")
 
 
-def words_of(texts: Sequence[str]) -> Floats:
-    """Texts to float32 [n, WORDS]; both parts have an RMS of 1 a row."""
+def prompt_vectors(texts: Sequence[str]) -> Floats:
+    """Texts to float32 [n, PROMPT]; both parts have an RMS of 1 a row."""
     if not texts:
-        return np.empty((0, WORDS), np.float32)
+        return np.empty((0, PROMPT), np.float32)
     space = _space()
     reading = space.read([text[:LONGEST] for text in texts])
     parts = reading.vectors * np.sqrt(TEXT), space.project_text(reading) * np.sqrt(JOINT)
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def wishes_of(words: Floats, styles: Sequence[int | None]) -> Floats:
-    """Words with an art style each (None: any), float32 [n, WISH]."""
+def conditions_of(words: Floats, styles: Sequence[int | None]) -> Floats:
+    """Words with an art style each (None: any), float32 [n, CONDITION]."""
     shown = np.zeros((len(words), len(STYLES)), np.float32)
     for row, style in enumerate(styles):
         if style is not None:
@@ -48,6 +48,6 @@ def wishes_of(words: Floats, styles: Sequence[int | None]) -> Floats:
     return np.concatenate([words, shown], axis=1)
 
 
-def nothing(count: int) -> Floats:
+def unconditional(count: int) -> Floats:
     """The wish for anything at all: what guidance leads away from."""
-    return np.zeros((count, WISH), np.float32)
+    return np.zeros((count, CONDITION), np.float32)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ml.alignment import layout
+from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.numerics import Floats, log_mean_exp, unit
 from ml.alignment.projection import Projection, Read, room
-from ml.alignment.sight import Reading, Sight
 
 #: Types and shapes as stored; -1 is any length.
 SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -87,7 +87,7 @@ class Blocks:
 
 
 @dataclass(frozen=True)
-class Cman:
+class LearnedSpace:
     """Both halves. ``hub_bank`` [m, shared] are training captions as queries; rows of every result have norm 1."""
 
     prior: Projection
@@ -98,7 +98,7 @@ class Cman:
     hub_bank: Floats
     hub_level: float
 
-    def text(self, reading: Reading) -> Floats:
+    def text(self, reading: TextFeatures) -> Floats:
         """Texts to [n, 256]."""
         rows = np.zeros((len(reading), layout.DIMENSION), np.float32)
         if not len(rows):
@@ -111,7 +111,7 @@ class Cman:
         rows[:, own] = room(rows, TEXT_NORM) * unit(read.beyond[:, : self.blocks.text])
         return unit(rows)
 
-    def image(self, sight: Sight) -> Floats:
+    def image(self, sight: ImageFeatures) -> Floats:
         """Pictures to [n, 256]."""
         rows = np.zeros((len(sight), layout.DIMENSION), np.float32)
         if not len(rows):
@@ -130,7 +130,7 @@ class Cman:
         query[:, self.blocks.shared] = 0.0
         return unit(query)
 
-    def asked(self, reading: Reading, read: Read) -> Floats:
+    def asked(self, reading: TextFeatures, read: Read) -> Floats:
         """Texts in the part that all meet in: [n, shared]."""
         familiar = self.heads.familiar(read.meanings)[:, None]
         # What is foreign to the pairs keeps all of the prior, however little of it the pairs need.
@@ -138,7 +138,7 @@ class Cman:
         learnt = familiar * self.heads.texts(reading.vectors)
         return self._shared(prior, read.classes, learnt, reading.colours)
 
-    def shown(self, sight: Sight, classes: Floats) -> Floats:
+    def shown(self, sight: ImageFeatures, classes: Floats) -> Floats:
         """Pictures in the part that all meet in: [n, shared]; ``classes`` is what ``prior.class_axes`` says."""
         return self._shared(1.0, classes, self.heads.images(sight.features), sight.colours)
 
@@ -168,14 +168,14 @@ class Cman:
         }
 
 
-def unpacked(arrays: dict[str, Floats], prior: Projection) -> Cman:
+def unpacked(arrays: dict[str, Floats], prior: Projection) -> LearnedSpace:
     """What ``arrays`` gave, beside its prior. Raises ValueError where shapes do not fit each other."""
     names = ("text_mean", "text_head", "image_mean", "image_head", "familiarity")
     heads = Heads(**{name: arrays[name].astype(np.float32) for name in names})
     blocks = Blocks(*(int(width) for width in arrays["blocks"]))
     weights = [float(value) for value in arrays["scales"]]
     _check(heads, blocks, arrays["hub_bank"])
-    return Cman(
+    return LearnedSpace(
         prior, heads, blocks, weights[0], weights[1], arrays["hub_bank"].astype(np.float32), weights[2]
     )
 

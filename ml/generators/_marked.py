@@ -16,22 +16,22 @@ from typing import Any, TypeVar
 
 from ml.generators import _encoding
 from ml.generators._marking import Marked, eased, out_of_memory, read_credentials
-from ml.generators._wishes import checked
+from ml.generators._validation import checked
 from ml.generators.base import (
     Cancelled,
     GenerationError,
+    GenerationParams,
     Generator,
     How,
     Kind,
     Limits,
-    Made,
+    MarkedOutput,
     Marker,
     Pixels,
-    Raw,
+    RawOutput,
     Sound,
     Step,
     Watch,
-    Wish,
 )
 from ml.provenance import signing, sound_watermark, watermark
 
@@ -71,7 +71,7 @@ def nobody(step: Step) -> None:
     """A watch that looks away."""
 
 
-class Born:
+class MarkedGenerator:
     """A generator whose results are marked. Not thread-safe: one request after the other."""
 
     def __init__(self, generator: Generator, marker: Marker) -> None:
@@ -88,27 +88,29 @@ class Born:
         """Empty if it can run here, else what is not there and what to do."""
         return self._generator.missing()
 
-    def make(self, wishes: Sequence[Wish], watch: Watch = nobody) -> list[Made]:
-        """A released file for each wish, in order; all of them or none.
+    def make(self, wanted: Sequence[GenerationParams], watch: Watch = nobody) -> list[MarkedOutput]:
+        """A released file for each of `wanted`, in order; all of them or none.
 
         Raises GenerationError, and lets through what ``watch`` raises (``Cancelled``).
         """
-        wanted = [checked(wish, self.kind, self.limits) for wish in wishes]
+        wanted = [checked(params, self.kind, self.limits) for params in wanted]
         if lacking := self.missing():
             raise GenerationError("not-installed", lacking)
-        made: list[Made] = []
+        made: list[MarkedOutput] = []
         batches = list(batched(wanted, self.limits.max_batch))
         marked = Marked(watch, self._marker, len(batches))
         for marked.batch, batch in enumerate(batches):
             raws = self._drawn(batch, marked)
-            made += [self._released(wish, raw, marked.alive) for wish, raw in zip(batch, raws, strict=True)]
+            made += [
+                self._released(params, raw, marked.alive) for params, raw in zip(batch, raws, strict=True)
+            ]
         return made
 
-    def _drawn(self, wishes: Sequence[Wish], watch: Watch) -> list[Raw]:
+    def _drawn(self, wanted: Sequence[GenerationParams], watch: Watch) -> list[RawOutput]:
         try:
-            raws = self._generator.draw(wishes, watch)
-            if len(raws) != len(wishes):
-                raise ValueError(f"{len(raws)} results for {len(wishes)} wishes")
+            raws = self._generator.draw(wanted, watch)
+            if len(raws) != len(wanted):
+                raise ValueError(f"{len(raws)} results for {len(wanted)} wanted")
             return raws
         except (Cancelled, GenerationError):
             raise
@@ -124,26 +126,26 @@ class Born:
 
     # --- Birth ---
 
-    def _released(self, wish: Wish, raw: Raw, alive: Callable[[], None]) -> Made:
+    def _released(self, params: GenerationParams, raw: RawOutput, alive: Callable[[], None]) -> MarkedOutput:
         release = {"image": self._picture, "video": self._clip, "audio": self._recording}[self.kind]
         for attempt in ATTEMPTS:
             alive()
-            if (made := release(wish, raw, attempt)) is not None:
+            if (made := release(params, raw, attempt)) is not None:
                 return made
         raise GenerationError(
             "not-marked",
             "The invisible mark could not be read back from what was made, so it is not released.",
         )
 
-    def _picture(self, wish: Wish, raw: Raw, attempt: Attempt) -> Made | None:
+    def _picture(self, params: GenerationParams, raw: RawOutput, attempt: Attempt) -> MarkedOutput | None:
         marked = self._watermarked(eased(present(raw.pixels), attempt.room))
-        content = self._signed(wish, raw, _encoding.png(marked))
+        content = self._signed(params, raw, _encoding.png(marked))
         pixels = _encoding.read_png(content)
         if not (seen := self._seen([pixels])):
             return None
         return self._made(raw, content, {"watermark": seen}, pixels=pixels)
 
-    def _clip(self, wish: Wish, raw: Raw, attempt: Attempt) -> Made | None:
+    def _clip(self, params: GenerationParams, raw: RawOutput, attempt: Attempt) -> MarkedOutput | None:
         frames = [
             self._watermarked(eased(frame, attempt.room), attempt.gain) for frame in present(raw.frames)
         ]
@@ -151,7 +153,7 @@ class Born:
         film = _encoding.mp4(
             frames, raw.fps, count=raw.count, sound=sound, crf=attempt.crf, sound_bits=attempt.sound_bits
         )
-        content = self._signed(wish, raw, film)
+        content = self._signed(params, raw, film)
         shown, heard, seconds = _encoding.read_mp4(content, FRAMES_READ)
         marks = {"watermark": self._seen(shown, FRAMES_SEEN), "sound_watermark": self._heard(heard)}
         if not marks["watermark"] or (markable(sound) and not marks["sound_watermark"]):
@@ -159,8 +161,8 @@ class Born:
         found = {name: mark for name, mark in marks.items() if mark}
         return self._made(raw, content, found, pixels=shown[len(shown) // 2], sound=heard, seconds=seconds)
 
-    def _recording(self, wish: Wish, raw: Raw, attempt: Attempt) -> Made | None:
-        content = self._signed(wish, raw, _encoding.wav(self._sounding(present(raw.sound))))
+    def _recording(self, params: GenerationParams, raw: RawOutput, attempt: Attempt) -> MarkedOutput | None:
+        content = self._signed(params, raw, _encoding.wav(self._sounding(present(raw.sound))))
         heard = _encoding.read_wav(content)
         if not (mark := self._heard(heard)):
             return None
@@ -207,10 +209,10 @@ class Born:
 
     # --- The manifest ---
 
-    def _how(self, raw: Raw) -> How:
+    def _how(self, raw: RawOutput) -> How:
         return raw.how or self._generator.how
 
-    def _signed(self, wish: Wish, raw: Raw, content: bytes) -> bytes:
+    def _signed(self, params: GenerationParams, raw: RawOutput, content: bytes) -> bytes:
         return signing.sign(
             self._marker.keys,
             content,
@@ -218,13 +220,13 @@ class Born:
             made_by=self.model,
             source_type=SOURCE_TYPES[self._how(raw)],
             details={
-                "prompt_sha256": hashlib.sha256(wish.prompt.encode()).hexdigest(),
-                "seed": wish.seed,
+                "prompt_sha256": hashlib.sha256(params.prompt.encode()).hexdigest(),
+                "seed": params.seed,
                 "how": self._how(raw),
             },
         )
 
-    def _credentials(self, content: bytes, raw: Raw) -> dict[str, Any]:
+    def _credentials(self, content: bytes, raw: RawOutput) -> dict[str, Any]:
         """The manifest as an audit reads it. Raises GenerationError where it is not ours."""
         found = read_credentials(content, MEDIA_TYPES[self.kind], self._marker.keys.root)
         expected = SOURCE_TYPES[self._how(raw)]
@@ -237,25 +239,25 @@ class Born:
 
     def _made(
         self,
-        raw: Raw,
+        raw: RawOutput,
         content: bytes,
         marks: dict[str, Any],
         *,
         pixels: Pixels | None = None,
         sound: Sound | None = None,
         seconds: float = 0.0,
-    ) -> Made:
+    ) -> MarkedOutput:
         height, width = pixels.shape[:2] if pixels is not None else (0, 0)
         marks = {"c2pa": self._credentials(content, raw), **marks}
-        return Made(
+        return MarkedOutput(
             self.kind, MEDIA_TYPES[self.kind], content, self.model, self._how(raw),
             marks, width, height, round(seconds, 3), pixels, sound,
         )  # fmt: skip
 
 
-def batched(wishes: Sequence[Wish], size: int) -> Iterator[Sequence[Wish]]:
-    for start in range(0, len(wishes), size):
-        yield wishes[start : start + size]
+def batched(wanted: Sequence[GenerationParams], size: int) -> Iterator[Sequence[GenerationParams]]:
+    for start in range(0, len(wanted), size):
+        yield wanted[start : start + size]
 
 
 def present(value: T | None) -> T:

@@ -47,7 +47,7 @@ class _Columns:
 
 
 @dataclass(frozen=True)
-class Sight(_Columns):
+class ImageFeatures(_Columns):
     """Pictures as the image encoders saw them."""
 
     probabilities: (
@@ -58,7 +58,7 @@ class Sight(_Columns):
 
 
 @dataclass(frozen=True)
-class Reading(_Columns):
+class TextFeatures(_Columns):
     """Texts as the text encoder read them."""
 
     vectors: Floats  #: [n, d], d is 384 for MiniLM

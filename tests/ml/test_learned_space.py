@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from ml.alignment import fitting, layout
-from ml.alignment.cman import Cman
+from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.fitting import Pairs
+from ml.alignment.learned_space import LearnedSpace
 from ml.alignment.projection import Projection
-from ml.alignment.sight import Reading, Sight
 from ml.alignment.space import JointSpace, SpaceError
 from ml.alignment.storage import described_prior, write_space
 from ml.alignment.traditional import canonical
@@ -39,26 +39,26 @@ def made_pairs(count: int, related: bool = True, seed: int = 0) -> Pairs:
         + 0.3 * random.normal(size=(2 * count, 384))
     )
     features = hidden @ rules.normal(size=(6, FEATURES)) + 0.3 * random.normal(size=(count, FEATURES))
-    sight = Sight(
+    sight = ImageFeatures(
         np.full((count, 1000), 0.001, np.float32) + 1e-4 * random.random((count, 1000)).astype(np.float32),
         features.astype(np.float32),
         np.zeros((count, 11), np.float32),
     )
-    reading = Reading((texts / 20).astype(np.float32), np.zeros((2 * count, 11), np.float32))
+    reading = TextFeatures((texts / 20).astype(np.float32), np.zeros((2 * count, 11), np.float32))
     return Pairs(reading, sight, owners, np.arange(count))
 
 
 @pytest.fixture(scope="module")
-def learnt(prior: Projection) -> Cman:
+def learnt(prior: Projection) -> LearnedSpace:
     return fitting.fit(prior, made_pairs(80))
 
 
-def recall(space: Cman | Projection, pairs: Pairs) -> float:
+def recall(space: LearnedSpace | Projection, pairs: Pairs) -> float:
     texts, pictures = space.text(pairs.reading), space.image(pairs.sight)
     return float(((texts @ pictures.T).argmax(axis=1) == pairs.owners).mean())
 
 
-def test_pairs_teach_what_the_prior_cannot_know(prior: Projection, learnt: Cman) -> None:
+def test_pairs_teach_what_the_prior_cannot_know(prior: Projection, learnt: LearnedSpace) -> None:
     asked = made_pairs(40, seed=1)
     assert recall(prior, asked) < 0.2
     assert recall(learnt, asked) > 0.6
@@ -69,14 +69,14 @@ def test_pairs_that_teach_nothing_are_given_no_weight(prior: Projection) -> None
     assert (space.prior_weight, space.learnt_weight) in fitting.WEIGHTS[:3]
 
 
-def test_foreign_texts_are_met_by_the_prior_alone(learnt: Cman, prior: Projection) -> None:
+def test_foreign_texts_are_met_by_the_prior_alone(learnt: LearnedSpace, prior: Projection) -> None:
     foreign = prior.reader.phrases[:200]
     assert learnt.heads.familiar(foreign).mean() < 0.05
     own = prior.reader.meanings(made_pairs(40, seed=1).reading.vectors)
     assert learnt.heads.familiar(own).mean() > 0.9
 
 
-def test_rows_have_norm_one_and_keep_to_their_side(learnt: Cman) -> None:
+def test_rows_have_norm_one_and_keep_to_their_side(learnt: LearnedSpace) -> None:
     pairs = made_pairs(5, seed=2)
     texts, pictures = learnt.text(pairs.reading), learnt.image(pairs.sight)
     for rows in (texts, pictures, learnt.as_query(pictures)):
@@ -87,7 +87,7 @@ def test_rows_have_norm_one_and_keep_to_their_side(learnt: Cman) -> None:
     assert not learnt.as_query(pictures)[:, learnt.blocks.shared].any()
 
 
-def test_nothing_and_one_pair(prior: Projection, learnt: Cman) -> None:
+def test_nothing_and_one_pair(prior: Projection, learnt: LearnedSpace) -> None:
     none = made_pairs(3).of(np.empty(0, int))
     assert learnt.text(none.reading).shape == (0, 256)
     assert learnt.image(none.sight).shape == (0, 256)
@@ -95,7 +95,7 @@ def test_nothing_and_one_pair(prior: Projection, learnt: Cman) -> None:
     assert np.isfinite(single.image(made_pairs(3).sight)).all()
 
 
-def test_equal_pairs_give_equal_spaces(prior: Projection, learnt: Cman) -> None:
+def test_equal_pairs_give_equal_spaces(prior: Projection, learnt: LearnedSpace) -> None:
     again = fitting.fit(prior, made_pairs(80)).arrays()
     assert all(np.array_equal(again[name], rows) for name, rows in learnt.arrays().items())
 
@@ -109,13 +109,13 @@ MANIFEST = {
 }
 
 
-def saved(space: Cman, folder: Path, **fields: object) -> Path:
+def saved(space: LearnedSpace, folder: Path, **fields: object) -> Path:
     prior = described_prior(JointSpace.load().manifest)
     write_space(folder, space.arrays(), MANIFEST | {"prior": prior} | fields)
     return folder
 
 
-def test_a_saved_space_places_alike(learnt: Cman, tmp_path: Path) -> None:
+def test_a_saved_space_places_alike(learnt: LearnedSpace, tmp_path: Path) -> None:
     read = JointSpace.load(saved(learnt, tmp_path))
     pairs = made_pairs(6, seed=3)
     np.testing.assert_allclose(read.project_text(pairs.reading), learnt.text(pairs.reading), atol=2e-3)
@@ -128,12 +128,12 @@ def test_a_saved_space_places_alike(learnt: Cman, tmp_path: Path) -> None:
     "named",
     [None, {"id": "..", "version": "x", "sha256": ""}, {"id": "prior", "version": "1", "sha256": "0"}],
 )
-def test_a_prior_that_is_not_here_is_refused(learnt: Cman, tmp_path: Path, named: object) -> None:
+def test_a_prior_that_is_not_here_is_refused(learnt: LearnedSpace, tmp_path: Path, named: object) -> None:
     with pytest.raises(SpaceError, match="prior"):
         JointSpace.load(saved(learnt, tmp_path, prior=named))
 
 
-def test_heads_that_do_not_fit_are_refused(learnt: Cman, tmp_path: Path) -> None:
+def test_heads_that_do_not_fit_are_refused(learnt: LearnedSpace, tmp_path: Path) -> None:
     arrays = learnt.arrays() | {"text_head": np.zeros((384, 3), np.float16)}
     write_space(tmp_path, arrays, MANIFEST | {"prior": described_prior(JointSpace.load().manifest)})
     with pytest.raises(SpaceError, match="heads and bank"):
@@ -146,7 +146,7 @@ def test_what_differs_between_pictures_of_one_thing_is_avoided() -> None:
     features = pairs.sight.features.copy()
     features[1::2, : FEATURES - 1] = features[::2, : FEATURES - 1]
     features[:, -1] = np.where(np.arange(40) % 2, 30.0, -30.0)
-    sight = Sight(pairs.sight.probabilities, features, pairs.sight.colours)
+    sight = ImageFeatures(pairs.sight.probabilities, features, pairs.sight.colours)
     texts, owners = pairs.reading.vectors.astype(float), pairs.owners
     noise = fitting._within(sight.features.astype(float), np.arange(40) // 2)
     plain = canonical(texts, sight.features.astype(float), owners, 3.0, 5, 0.25)

@@ -10,7 +10,7 @@ MOST = 4
 _COLOURS = "red|orange|yellow|green|blue|purple|brown|pink|grey|gray|black|white"
 
 
-def things_in(prompt: str) -> list[str]:
+def objects_in(prompt: str) -> list[str]:
     """At most ``MOST`` things in the order of the prompt, each with the colour before it; none twice.
 
     Exact words of a list (English, singular or plural): what is not in it is not a thing.

@@ -1,4 +1,4 @@
-"""Fits the medians of ``ml.hashing.looks``: ``python -m research.hashing.looks FOLDER…``.
+"""Fits the medians of ``ml.hashing.image_codes``: ``python -m research.hashing.image_codes FOLDER…``.
 
 Those that ship are of grocery_store, playground_50_50 and modern_generators (NOTICE).
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ml.hashing.looks import WEIGHTS, pooled
+from ml.hashing.image_codes import WEIGHTS, pooled
 from ml.media import Decoder, MediaError
 
 
@@ -29,7 +29,7 @@ def fit(folders: Sequence[Path], out: Path = WEIGHTS) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m research.hashing.looks", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m research.hashing.image_codes", description=__doc__)
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     given = parser.parse_args()

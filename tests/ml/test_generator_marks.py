@@ -15,18 +15,18 @@ import numpy as np
 import pytest
 
 from ml.detectors.base import Item, Shot, load_detector
-from ml.generators import _birth
-from ml.generators._birth import Born
+from ml.generators import _marked
+from ml.generators._marked import MarkedGenerator
 from ml.generators.base import (
     Cancelled,
     GenerationError,
+    GenerationParams,
     Kind,
-    Made,
+    MarkedOutput,
     Marker,
-    Raw,
+    RawOutput,
     Sound,
     Step,
-    Wish,
     load_generator,
 )
 from ml.media import Decoder
@@ -34,7 +34,7 @@ from ml.provenance import signing, sound_watermark, watermark
 from tests.ml.generator_parts import KEY, PAYLOAD, Drawing, blob, flat, marker, smooth, tune
 
 ROOT = Path(__file__).resolve().parents[2]
-WISH = Wish("a red apple", width=256, height=256, seconds=2.0)
+WISH = GenerationParams("a red apple", width=256, height=256, seconds=2.0)
 
 
 @pytest.fixture(scope="module")
@@ -43,16 +43,16 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Marker:
 
 
 def still(pixels: Any) -> Drawing:
-    return Drawing("image", lambda wish: Raw(pixels=pixels))
+    return Drawing("image", lambda params: RawOutput(pixels=pixels))
 
 
 def film(pixels: Any, sound: Sound | None = None) -> Drawing:
     frames = np.stack([np.roll(pixels, at, axis=1) for at in range(24)])
-    return Drawing("video", lambda wish: Raw(frames=frames, fps=12, sound=sound))
+    return Drawing("video", lambda params: RawOutput(frames=frames, fps=12, sound=sound))
 
 
 def recording(sound: Sound) -> Drawing:
-    return Drawing("audio", lambda wish: Raw(sound=sound))
+    return Drawing("audio", lambda params: RawOutput(sound=sound))
 
 
 DRAWINGS: dict[str, Drawing] = {
@@ -75,7 +75,7 @@ DRAWINGS: dict[str, Drawing] = {
 @pytest.mark.slow
 def test_what_is_released_is_found_by_the_audits_detectors(name: str, keys: Marker, tmp_path: Path) -> None:
     drawing = DRAWINGS[name]
-    [made] = Born(drawing, keys).make([WISH])
+    [made] = MarkedGenerator(drawing, keys).make([WISH])
     assert found(made, keys, tmp_path) == (
         True,
         "trainedAlgorithmicMedia",
@@ -84,11 +84,11 @@ def test_what_is_released_is_found_by_the_audits_detectors(name: str, keys: Mark
     assert made.marks["c2pa"]["state"] == "trusted" and made.how == "model"
 
 
-def _digits(made: Made) -> int:
+def _digits(made: MarkedOutput) -> int:
     return 4 if made.kind == "audio" else 8
 
 
-def found(made: Made, keys: Marker, folder: Path) -> tuple[bool, str, str]:
+def found(made: MarkedOutput, keys: Marker, folder: Path) -> tuple[bool, str, str]:
     """What the detectors say about the file, decoded as an audit does it: own, source type, payload."""
     path = folder / "made"
     path.write_bytes(made.content)
@@ -101,7 +101,7 @@ def found(made: Made, keys: Marker, folder: Path) -> tuple[bool, str, str]:
         elif made.kind == "video":
             item.shots = [Shot(frame.at_s, frame.pixels) for frame in decoder.frames(path)]
     if made.kind == "audio":
-        samples = _birth._encoding.read_wav(made.content)
+        samples = _marked._encoding.read_wav(made.content)
         mark = sound_watermark.detect(samples.samples, samples.rate, KEY)
         return signed["own"], signed["source_types"][0], f"{mark.payload:04x}" if mark else ""
     seen = load_detector("watermark").examine(item).fields["watermark"]
@@ -111,7 +111,9 @@ def found(made: Made, keys: Marker, folder: Path) -> tuple[bool, str, str]:
 def test_a_manifest_tells_the_model_the_seed_and_a_digest_of_the_prompt_never_the_prompt(
     keys: Marker,
 ) -> None:
-    [made] = Born(still(blob()), keys).make([Wish("a secret birthday party", seed=77, width=256, height=256)])
+    [made] = MarkedGenerator(still(blob()), keys).make(
+        [GenerationParams("a secret birthday party", seed=77, width=256, height=256)]
+    )
     assert b"secret" not in made.content and b"birthday" not in made.content
     with c2pa.Reader("image/png", io.BytesIO(made.content), None) as reader:
         manifests = json.loads(reader.json())["manifests"]
@@ -125,8 +127,8 @@ def test_a_manifest_tells_the_model_the_seed_and_a_digest_of_the_prompt_never_th
 
 @pytest.mark.parametrize(("how", "code"), [("rules", "algorithmicMedia"), ("layout", "compositeSynthetic")])
 def test_rules_and_layouts_do_not_claim_to_be_a_models(how: Any, code: str, keys: Marker) -> None:
-    drawing = Drawing("image", lambda wish: Raw(pixels=blob(), how=how))
-    [made] = Born(drawing, keys).make([WISH])
+    drawing = Drawing("image", lambda params: RawOutput(pixels=blob(), how=how))
+    [made] = MarkedGenerator(drawing, keys).make([WISH])
     assert (made.how, made.marks["c2pa"]["source_type"]) == (how, code)
 
 
@@ -147,7 +149,7 @@ def unsigned(keys: Any, content: bytes, *args: Any, **options: Any) -> bytes:
 def test_nothing_is_released_with_a_tampered_marker(
     drawing: Drawing, broken: str, keys: Marker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    born = Born(drawing, keys)
+    born = MarkedGenerator(drawing, keys)
     if broken == "sign":
         monkeypatch.setattr(signing, "sign", unsigned)
     elif broken == "embed":
@@ -171,15 +173,19 @@ def test_nothing_is_released_with_a_tampered_marker(
 
 def test_one_that_cannot_be_marked_keeps_back_the_whole_batch(keys: Marker) -> None:
     short = Sound(np.zeros((100, 2), np.float32), 44_100)
-    drawing = Drawing("audio", lambda wish: Raw(sound=short if wish.seed else tune()))
+    drawing = Drawing("audio", lambda params: RawOutput(sound=short if params.seed else tune()))
     with pytest.raises(GenerationError, match="could not be read back"):
-        Born(drawing, keys).make([WISH, Wish("b", seed=1)])
+        MarkedGenerator(drawing, keys).make([WISH, GenerationParams("b", seed=1)])
 
 
 def test_no_option_leads_around_the_marks() -> None:
     assert list(inspect.signature(load_generator).parameters) == ["spec", "marker"]
-    assert list(inspect.signature(Born.make).parameters) == ["self", "wishes", "watch"]
-    assert [name for name in vars(Born) if not name.startswith("_")] == ["model", "missing", "make"]
+    assert list(inspect.signature(MarkedGenerator.make).parameters) == ["self", "wanted", "watch"]
+    assert [name for name in vars(MarkedGenerator) if not name.startswith("_")] == [
+        "model",
+        "missing",
+        "make",
+    ]
 
 
 def test_nobody_outside_reaches_a_generator_itself() -> None:
@@ -193,7 +199,7 @@ def test_nobody_outside_reaches_a_generator_itself() -> None:
         if name.startswith("ml.generators")
         and name not in allowed
         # A benchmark puts drawings of its own into the wrapper, to measure the marks.
-        and (top, name) != ("benchmarks", "ml.generators._birth")
+        and (top, name) != ("benchmarks", "ml.generators._marked")
     }
     assert reached == set()
 
@@ -220,9 +226,9 @@ def _imported(path: Path) -> set[str]:
 
 def test_previews_are_small_and_marked_and_steps_count_over_all_batches(keys: Marker) -> None:
     drawing = still(blob())
-    drawing.limits = _birth.Limits(max_batch=2)
+    drawing.limits = _marked.Limits(max_batch=2)
     steps: list[Step] = []
-    Born(drawing, keys).make([WISH] * 3, steps.append)
+    MarkedGenerator(drawing, keys).make([WISH] * 3, steps.append)
     counted = [(step.done, step.total) for step in steps]
     assert counted == sorted(counted) and counted[-1] == (8, 8) and drawing.calls == 2
     shown = [step.preview for step in steps if step.preview is not None]
@@ -241,16 +247,16 @@ def test_cancelling_while_it_draws_or_marks_stops_it(keys: Marker) -> None:
                 raise Cancelled
 
         with pytest.raises(Cancelled):
-            Born(still(blob()), keys).make([WISH], watch)
+            MarkedGenerator(still(blob()), keys).make([WISH], watch)
 
 
 def test_failures_have_codes_and_tell_no_secrets(keys: Marker) -> None:
     def fails(error: BaseException) -> GenerationError:
-        def draw(wish: Wish) -> Raw:
+        def draw(params: GenerationParams) -> RawOutput:
             raise error
 
         with pytest.raises(GenerationError) as caught:
-            Born(Drawing("image", draw), keys).make([WISH])
+            MarkedGenerator(Drawing("image", draw), keys).make([WISH])
         return caught.value
 
     assert fails(MemoryError()).code == "out-of-memory"
@@ -262,18 +268,18 @@ def test_failures_have_codes_and_tell_no_secrets(keys: Marker) -> None:
 def test_lack_of_memory_is_told_as_torch_tells_it(keys: Marker) -> None:
     torch = pytest.importorskip("torch")
 
-    def draw(wish: Wish) -> Raw:
-        return Raw(pixels=torch.empty(1 << 50, dtype=torch.uint8).numpy())
+    def draw(params: GenerationParams) -> RawOutput:
+        return RawOutput(pixels=torch.empty(1 << 50, dtype=torch.uint8).numpy())
 
     with pytest.raises(GenerationError) as caught:
-        Born(Drawing("image", draw), keys).make([WISH])
+        MarkedGenerator(Drawing("image", draw), keys).make([WISH])
     assert caught.value.code == "out-of-memory"
 
 
 @pytest.mark.parametrize("kind", ["image", "video", "audio"])
 def test_a_generator_that_makes_nothing_of_its_kind_fails(kind: Kind, keys: Marker) -> None:
     with pytest.raises(GenerationError) as caught:
-        Born(Drawing(kind, lambda wish: Raw()), keys).make([WISH])
+        MarkedGenerator(Drawing(kind, lambda params: RawOutput()), keys).make([WISH])
     assert caught.value.code == "failed"
 
 

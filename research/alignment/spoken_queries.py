@@ -19,8 +19,17 @@ from numpy.typing import NDArray
 
 from ml.alignment.confidence import of_speech
 from ml.alignment.gating import Part
-from research.alignment import damage
-from research.alignment.composed import CLEAN, Composed, Eyes, Floats, Shot, Wanted, assembled, seeded
+from research.alignment import corruptions
+from research.alignment.composed_queries import (
+    CLEAN,
+    CachedImages,
+    Composed,
+    Floats,
+    Shot,
+    Wanted,
+    assembled,
+    seeded,
+)
 
 if TYPE_CHECKING:
     from ml.encoders.whisper_tiny_en import Transcriber
@@ -56,7 +65,7 @@ class Heard:
     signs: dict[str, float]
 
 
-class Ears:
+class CachedSpeech:
     """Recordings as the bundled recogniser hears them."""
 
     def __init__(self, decoder: Decoder, transcriber: Transcriber, cache: Path) -> None:
@@ -79,7 +88,7 @@ class Ears:
         samples = self._decoder.audio(one.path) if one.path else self._spoken(one)
         if one.kind != CLEAN:
             random = seeded(one.name + one.kind)
-            samples = damage.SOUNDS[one.kind](samples, random.uniform(), random)
+            samples = corruptions.SOUNDS[one.kind](samples, random.uniform(), random)
         found = self._transcriber.transcribe(samples)
         return Heard(found.text, of_speech(samples, found.text, found.confidence))
 
@@ -107,8 +116,8 @@ def spoken(
     shots: Mapping[str, Sequence[tuple[Shot, Part]]],
     sounds: Sequence[str],
     gallery: Sequence[Floats],
-    eyes: Eyes,
-    ears: Ears,
+    eyes: CachedImages,
+    ears: CachedSpeech,
 ) -> Composed:
     """Queries of a picture and speech, one of them made worse; a recording in which nothing is heard gives none."""
     rows = [row for one, said in asked for row in _rows(one, said, shots[one.key], sounds)]

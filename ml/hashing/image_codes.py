@@ -39,7 +39,7 @@ def missing() -> str:
     return ""
 
 
-def code_of(pixels: Pixels) -> bytes:
+def image_code(pixels: Pixels) -> bytes:
     """The 160 bytes of a picture, uint8 [h, w, 3]. Raises ModelsMissing."""
     return np.packbits(pooled(pixels) > _medians()).tobytes()
 
