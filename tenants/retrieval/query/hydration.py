@@ -66,10 +66,11 @@ def hydrate_with_opening(
 
 def _shape(row: tuple[Any, ...]) -> shapes.Asset:
     *plain, others, excerpt, metadata, scan, created_at, details, error, moderation, labels = row
-    return shape_of_columns(
+    columns: list[Any] = [
         *plain, _json(others), excerpt, _json(metadata), _json(scan), created_at, _json(details), _json(error),
         moderation, _json(labels),
-    )  # fmt: skip
+    ]  # fmt: skip
+    return shape_of_columns(*columns)
 
 
 def _json(text: str | None) -> Any:
