@@ -216,7 +216,7 @@ def test_a_gate_that_does_worse_is_not_taken(party: Party, monkeypatch: pytest.M
         chosen(80, right_part="text", asset=stored("text", towards(1)))
     worse = fusion_weights.built_in().network.arrays() | {"outer_bias": np.array([-9, 9, 0], np.float32)}
     network = type(fusion_weights.built_in().network)(**worse)
-    monkeypatch.setattr(fusion_training.fit_gate, "fit", lambda *_: network)
+    monkeypatch.setattr(fusion_training.gate_fitting, "fit", lambda *_: network)
     result = run(party)
     assert not result["taken"]
     with tenant_scope(party.id):
