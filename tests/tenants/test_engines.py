@@ -247,7 +247,8 @@ def test_an_engine_that_does_not_answer_builds_nothing_and_changes_nothing(libra
     slow.meet(fail=100)
     job = library.move()
     slow.meet(fail=0)
-    assert (job.state, job.error["type"]) == ("failed", "unavailable")
+    # Another attempt may fare better.
+    assert (job.state, job.error["type"]) == ("queued", "unavailable")
     assert (library.engine, library.pointer.current_id) == ("memory", current)
     assert library.agrees(1)
 
