@@ -16,6 +16,7 @@ from django.test import Client
 from console.datasets import presenters
 from tenants.datasets.models import Asset
 from tenants.datasets.services import create_dataset
+from tenants.datasets.shapes import TranscriptSegment
 from tenants.jobs.models import Job
 from tenants.pipeline.assets.services import add_asset, update_asset
 from tenants.pipeline.assets.uploads import check_upload
@@ -138,7 +139,10 @@ def test_the_index_is_told_by_model_and_kind(party: Party, owner: Client) -> Non
 
 def test_what_was_said_lies_over_the_waveform() -> None:
     details = {"duration_s": 10.0, "peaks": [0] * 100}
-    lines = [{"start_s": 1.0, "end_s": 2.5, "text": "a"}, {"start_s": 11.0, "end_s": 12.0, "text": "past"}]
+    lines = [
+        TranscriptSegment(start_s=1.0, end_s=2.5, text="a", confidence=1.0),
+        TranscriptSegment(start_s=11.0, end_s=12.0, text="past", confidence=1.0),
+    ]
     [region] = presenters.regions_of(lines, details)
     assert (region.x, region.width, region.text) == (10.0, 15.0, "a")
     assert presenters.regions_of(lines, None) == []

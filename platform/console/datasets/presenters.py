@@ -17,6 +17,7 @@ from console.presenters import actor_names
 from tenants.accounts.permissions import ADMIN
 from tenants.datasets.models import Asset, Dataset
 from tenants.datasets.services import EMBEDDING_JOB
+from tenants.datasets.shapes import TranscriptSegment
 from tenants.events import selectors as events
 from tenants.jobs.models import Job
 from tenants.retrieval.models import Vector
@@ -272,7 +273,7 @@ class Region:
     text: str
 
 
-def regions_of(transcript: Iterable[Mapping[str, Any]], details: Mapping[str, Any] | None) -> list[Region]:
+def regions_of(transcript: Iterable[TranscriptSegment], details: Mapping[str, Any] | None) -> list[Region]:
     """What was said, over the waveform's box: one unit wide for each of its peaks."""
     length, units = (details or {}).get("duration_s"), len((details or {}).get("peaks") or ())
     if not length or not units:
@@ -280,13 +281,13 @@ def regions_of(transcript: Iterable[Mapping[str, Any]], details: Mapping[str, An
     step = units / length
     found = [
         Region(
-            round(line["start_s"] * step, 2),
-            round(max(0.2, (line["end_s"] - line["start_s"]) * step), 2),
-            line["start_s"],
-            line["text"],
+            round(line.start_s * step, 2),
+            round(max(0.2, (line.end_s - line.start_s) * step), 2),
+            line.start_s,
+            line.text,
         )
         for line in transcript
-        if 0 <= line["start_s"] < length
+        if 0 <= line.start_s < length
     ]
     return found[:MAX_REGIONS]
 
