@@ -25,7 +25,7 @@ from tenants.retrieval.index import lifecycle, memory
 from tenants.retrieval.index.reader import opening
 from tenants.retrieval.index.registry import folder_of
 from tenants.retrieval.index.vectors import NewVector, add_vectors
-from tenants.retrieval.models import IndexGeneration, IndexPointer
+from tenants.retrieval.models import IndexGeneration, IndexPointer, VectorClock
 from tenants.retrieval.query import lexical
 from tenants.retrieval.query.lexical import Entry
 from tenants.retrieval.query.ranking import rank
@@ -419,7 +419,7 @@ def test_an_erased_tenant_leaves_no_copy(library: Moved, party) -> None:
 def left_in_pgvector(library: Library) -> IndexGeneration:
     """The rows of a tenant whose index an earlier release moved to pgvector; the copy itself is gone."""
     with tenant_scope(library.tenant_id):
-        seq = library.cached.refresh().seq
+        seq = VectorClock.objects.get().last
         details = {"shelves": [], "efforts": [[1.0, 40, 0.99, 5.0]]}
         made = IndexGeneration.objects.create(
             model=MODEL, state="ready", kind="pgvector-hnsw", seq=seq, vectors=COUNT, details=details
@@ -472,7 +472,7 @@ def test_a_queued_move_of_an_earlier_release_ends_and_the_build_follows(party, s
     library.fill()
     left_in_pgvector(library)
     with tenant_scope(party.id):
-        job = Job.objects.create(kind="move_index", arguments={"model": MODEL, "to": "pgvector"}, total=100)
+        job = Job.objects.create(kind="move_index", arguments={"model": MODEL, "to": "pgvector"})
         assert lifecycle.consider(model=MODEL) is None
     run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
