@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from _report import Line, sized
 
-from ml.drawing.conditioning import CONDITION, prompt_vectors
+from ml.drawing.conditioning import CONDITION, STYLES, prompt_vectors
 from research.drawing.attention import GLOBAL_SHARE, MODES, Mode, use
-from research.drawing.designs import STYLES, TEST, TRAIN, Design, Designs, load_designs
+from research.drawing.designs import TEST, TRAIN, Design, Designs, load_designs
 
 STEPS = int(os.environ.get("STEPS") or sized(120, 1))
 SEEDS = int(os.environ.get("SEEDS") or sized(2, 1))

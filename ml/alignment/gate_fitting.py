@@ -203,7 +203,7 @@ def _loss(
     without a right candidate has nothing to say."""
     import torch
 
-    some = examples.take(examples.right.any(axis=1))
+    some = examples.take(np.flatnonzero(examples.right.any(axis=1)))
     features, prior, scores = (
         torch.from_numpy(values) for values in (network.features(some.inputs), some.prior, some.scores)
     )
