@@ -5,10 +5,11 @@ The columns are those of `tenants.datasets.selectors.shape_of_columns`, in their
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Sequence
 from typing import Any
+
+import msgspec
 
 from tenants.datasets import shapes
 from tenants.datasets.selectors import shape_of_columns
@@ -74,8 +75,8 @@ def _shape(row: tuple[Any, ...]) -> shapes.Asset:
 
 
 def _json(text: str | None) -> Any:
-    """Django leaves JSON to its fields: a cursor gives its text."""
-    return None if text is None else json.loads(text)
+    """Django leaves JSON to its fields: a cursor gives its text. Reading it is most of what a row costs."""
+    return None if text is None else msgspec.json.decode(text)
 
 
 # As the API shows them.
