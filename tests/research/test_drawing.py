@@ -63,12 +63,12 @@ from pathlib import Path
 from research.drawing.examples import Examples
 from ml.drawing.network import Shape
 from research.drawing.train import Plan, Training
-from ml.drawing.conditioning import WORDS
+from ml.drawing.conditioning import PROMPT
 import torch
 torch.set_num_threads(1)
 chance = np.random.default_rng(0)
 latents = chance.normal(size=(24, 8)).astype("f4")
-words = chance.normal(size=(12, WORDS)).astype("f4")
+words = chance.normal(size=(12, PROMPT)).astype("f4")
 examples = Examples(latents, np.arange(24) % 6, np.arange(24) % 5, words, np.arange(0, 13, 2))
 plan = Plan(steps=int(sys.argv[2]), batch=16, save_every=40)
 folder = Path(sys.argv[1])
