@@ -6,7 +6,6 @@ How the directory was made: upgrade/README.md.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ from standalone.ports import free_port
 from standalone.stack import Stack, running_stack
 from tests.flows.client import Client
 from tests.standalone.upgrade.directory import put_back, read_told
+from tests.waiting import until
 
 slow = [pytest.mark.slow, pytest.mark.stack]
 LEASES = {"JOB_LEASE_S": "30", "JOB_RESEND_S": "2", "JOB_SWEEP_S": "1", "INDEX_FLAT_MAX": "20"}
@@ -197,10 +197,7 @@ class TestUpgrade:
     def test_no_search_has_failed_meanwhile(self, upgraded: Upgraded, slug: str) -> None:
         """Last but one: from the first moment on, and a while after the last job has ended."""
         before = upgraded.searcher.answered
-        deadline = time.monotonic() + 30
-        while upgraded.searcher.answered < before + 24:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        until(lambda: upgraded.searcher.answered >= before + 24, message="searches are not answered")
         assert [failure for failure in upgraded.searcher.failures if failure.startswith(slug)] == []
 
     def test_no_table_has_another_name(self, upgraded: Upgraded) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 import uuid
@@ -23,6 +22,8 @@ from typing import Any
 
 import msgspec
 import numpy as np
+
+from tests.waiting import pause
 
 DELAY_S = 0.005
 KIND = "slow:flat"
@@ -127,12 +128,12 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         call = msgspec.msgpack.decode(self.rfile.read(int(self.headers["Content-Length"])))
         name = self.path.strip("/")
-        time.sleep(DELAY_S)
+        pause(DELAY_S, "an engine across a network is slow")
         for fault in FAULTS if name != "faults" else ():
             if FAULTS[fault]:
                 FAULTS[fault] -= 1
                 if fault == "hang":
-                    time.sleep(2 * TIMEOUT_S)
+                    pause(2 * TIMEOUT_S, "an engine that hangs answers after who asked has given up")
                 self.send_error(503)
                 return
         try:
@@ -329,7 +330,10 @@ def _engine(address: str) -> Any:
 def slow_engine() -> Iterator[Any]:
     """The engine, with its process for as long as the context lasts."""
     with subprocess.Popen(
-        [sys.executable, str(Path(__file__))], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tests.tenants.slow_engine"],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         port = int(process.stdout.readline())
