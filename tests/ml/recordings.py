@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -167,9 +168,13 @@ def write_long_wav(path: Path, hours: float) -> Path:
 
 def decoding_children() -> set[int]:
     """Pids of this process's decoding children."""
-    return {
-        child.pid for child in psutil.Process().children() if "ml.media.child" in " ".join(child.cmdline())
-    }
+    found = set()
+    for child in psutil.Process().children():
+        # One that has ended, and that nobody has waited for yet, has no command line.
+        with contextlib.suppress(psutil.Error):
+            if "ml.media.child" in " ".join(child.cmdline()):
+                found.add(child.pid)
+    return found
 
 
 def peak_memory(pid: int) -> int:
