@@ -6,7 +6,7 @@ import datetime as dt
 import types
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, cast, get_args, get_origin
 
 import msgspec
 from drf_spectacular.extensions import OpenApiSerializerExtension, OpenApiSerializerFieldExtension
@@ -76,8 +76,9 @@ def serializer_of(shape: type[Shape]) -> type[s.Serializer]:
 def page_of(shape: type[Shape], name: str = "") -> type[Shape]:
     """A page of a list, as `api.paging` makes them; its component is named after what it lists."""
     name = name or f"{shape.__name__.removesuffix('Shape')}Page"
-    about = {"__annotations__": {"results": list.__class_getitem__(shape)}, "__module__": shape.__module__}
-    return types.new_class(name, (Page,), {"kw_only": True}, lambda namespace: namespace.update(about))
+    results = ("results", list.__class_getitem__(shape))
+    made = msgspec.defstruct(name, [results], bases=(Page,), module=shape.__module__, kw_only=True)
+    return cast(type[Shape], made)
 
 
 def _field(annotation: Any, **options: Any) -> s.Field:

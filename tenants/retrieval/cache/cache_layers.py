@@ -107,7 +107,7 @@ def valkey() -> ValkeyStore:
     )
 
 
-# --- How often the caches of searches answered, by tenant and layer, as counters that only gr ---------
+# --- How often the caches answered, by tenant and layer --------------------------------------------------
 
 
 NAMED = 50

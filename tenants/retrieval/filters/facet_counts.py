@@ -320,7 +320,7 @@ def _place(begins: list[float]) -> Func:
     )
 
 
-# --- The facets of a search: counts over every asset that it may find, however few of them it ---------
+# --- The facets of a search: counts over every asset that it may find ------------------------------------
 
 
 MAX_KEYS = 10

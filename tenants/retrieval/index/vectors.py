@@ -158,7 +158,7 @@ def prune_tombstones(*, needed_above: int | None = None) -> int:
         return old.filter(seq__lte=newest).delete()[0]
 
 
-# --- Changes of metadata, told to the indexes that hold facets of the assets: what is numbere ---------
+# --- Changes of metadata, told to the indexes that hold facets -------------------------------------------
 
 
 def record_changes(asset_ids: Collection[uuid.UUID]) -> None:

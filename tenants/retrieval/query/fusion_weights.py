@@ -115,7 +115,7 @@ def _read(tenant_id: uuid.UUID, known: Gate) -> Gate:
         return built_in()
 
 
-# --- Why the parts of a query weigh what they do, in numbers and in words: what `explain` sho ---------
+# --- Why the parts of a query weigh what they do, as `explain` shows it ----------------------------------
 
 
 #: What an unusually small and an unusually large value of a sign says; signs that tell people nothing are left out.
