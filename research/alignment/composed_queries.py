@@ -230,7 +230,7 @@ def _candidates(scores: Floats, right: NDArray[np.bool_]) -> NDArray[np.intp]:
     return kept
 
 
-#: Somebody else's words, and sentences that have nothing to do with pictures, beside what `damage.WORDS` does to them.
+#: Somebody else's words, and sentences that have nothing to do with pictures, beside what `corruptions.WORDS` does.
 WRONG, CHATTER = "wrong", "chatter"
 
 

@@ -97,7 +97,7 @@ def fetch_base(tenant_id: uuid.UUID, row: LearntModel, folder: Path) -> Path:
 
 
 class Work:
-    """One attempt at one training: a `following.Sheet`."""
+    """One attempt at one training: a `training_progress.ProgressStore`."""
 
     def __init__(self, claimed: jobs.Claim, row: LearntModel) -> None:
         self.claimed, self.row = claimed, row

@@ -387,7 +387,7 @@ class Record(TenantModel):
     decision = models.CharField(max_length=6, blank=True, default="")
     actor = models.CharField(max_length=100, blank=True, default="")
     payload_digest = models.CharField(max_length=64, blank=True, default="")
-    # SHA-256 of this line (`record.canonical`): tells which line of a broken seal was changed.
+    # SHA-256 of this line (`record.lines.canonical`): tells which line of a broken seal was changed.
     digest = models.CharField(max_length=64)
     created_at = models.DateTimeField()
 

@@ -15,7 +15,6 @@ from django.shortcuts import redirect
 from django.utils.crypto import constant_time_compare
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext
-from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_POST
 
@@ -217,7 +216,7 @@ def _answer_invitation(request: Any, digest: bytes, found: Invitation) -> HttpRe
 def _joined(request: Any, found: Invitation) -> HttpResponse:
     request.session.pop(INVITATION, None)
     request.session[SESSION_KEY] = str(found.tenant_id)
-    messages.success(request, _("Welcome to %(name)s.") % {"name": found.tenant.name})
+    messages.success(request, gettext("Welcome to %(name)s.") % {"name": found.tenant.name})
     return redirect("console:home")
 
 

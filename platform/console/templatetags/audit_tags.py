@@ -139,7 +139,7 @@ def act_name(code: str) -> str:
 
 @register.filter
 def named(asset: Asset, chars: int = 90) -> str:
-    """What an asset is called where everybody reads it in passing (`cards.name_of`)."""
+    """What an asset is called where everybody reads it in passing (`presenters.asset_name`)."""
     return asset_name(asset, chars, _("Asset without a caption"))
 
 

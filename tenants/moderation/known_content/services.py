@@ -10,7 +10,6 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models import Count, F, QuerySet
 from django.utils.translation import gettext
-from django.utils.translation import gettext as _
 from uuid_utils.compat import uuid7
 
 from ml.hashing import image_codes
@@ -73,10 +72,12 @@ def in_memory(entry: HashEntry) -> bytes:
 def checked_hash(raw: RawHash, pointer: str) -> bytes:
     """The bytes of a hash from elsewhere. Raises Invalid."""
     if raw.algorithm not in RAW:
-        raise Invalid(_("One of %(names)s.") % {"names": ", ".join(RAW)}, pointer=f"{pointer}/algorithm")
+        raise Invalid(
+            gettext("One of %(names)s.") % {"names": ", ".join(RAW)}, pointer=f"{pointer}/algorithm"
+        )
     digits = read_hex(raw.hash)
     if not digits:
-        raise Invalid(_("A hash has 64 hexadecimal digits."), pointer=f"{pointer}/hash")
+        raise Invalid(gettext("A hash has 64 hexadecimal digits."), pointer=f"{pointer}/hash")
     checked_text(raw.note, f"{pointer}/note", MAX_NOTE)
     return bytes.fromhex(digits)
 
@@ -84,7 +85,7 @@ def checked_hash(raw: RawHash, pointer: str) -> bytes:
 def checked_text(text: str, pointer: str, most: int) -> str:
     metadata.check_text(text, pointer)
     if len(text) > most:
-        raise Invalid(_("At most %(most)s characters.") % {"most": most}, pointer=pointer)
+        raise Invalid(gettext("At most %(most)s characters.") % {"most": most}, pointer=pointer)
     return text
 
 
@@ -114,19 +115,21 @@ def create_list(*, name: str, stance: str, description: str = "", actor: str = "
     """Raises Invalid, Conflict."""
     name = checked_text(name.strip(), "/name", MAX_NAME)
     if not name:
-        raise Invalid(_("A list needs a name."), pointer="/name")
+        raise Invalid(gettext("A list needs a name."), pointer="/name")
     if stance not in Stance.values:
-        raise Invalid(_("One of %(names)s.") % {"names": ", ".join(Stance.values)}, pointer="/stance")
+        raise Invalid(gettext("One of %(names)s.") % {"names": ", ".join(Stance.values)}, pointer="/stance")
     description = checked_text(description, "/description", MAX_DESCRIPTION)
     with tenant_scope(current_tenant_id()):
         if HashList.objects.count() >= MAX_LISTS:
-            raise Conflict(_("There are %(lists)s hash lists; delete one first.") % {"lists": MAX_LISTS})
+            raise Conflict(
+                gettext("There are %(lists)s hash lists; delete one first.") % {"lists": MAX_LISTS}
+            )
         row = HashList(name=name, stance=stance, description=description, created_by=actor)
         try:
             with transaction.atomic():
                 row.save(force_insert=True)
         except IntegrityError as error:
-            raise Conflict(_("There is a hash list of that name.")) from error
+            raise Conflict(gettext("There is a hash list of that name.")) from error
         details = {"name": name, "stance": stance}
         log_event(actor=actor, verb="hash_list.created", target=str(row.id), details=details)
         return row
@@ -136,7 +139,7 @@ def get_list(list_id: uuid.UUID | None) -> HashList:
     """Raises NotFound."""
     found = HashList.objects.filter(pk=list_id).first() if list_id else None
     if found is None:
-        raise NotFound(_("There is no such hash list."))
+        raise NotFound(gettext("There is no such hash list."))
     return found
 
 
@@ -163,7 +166,7 @@ def add_item(
     contents = contents_of(Fingerprints.read(fingerprints))
     if not contents:
         raise Invalid(
-            _("There is nothing in this content by which it could be known again."), pointer="/file"
+            gettext("There is nothing in this content by which it could be known again."), pointer="/file"
         )
     with tenant_scope(current_tenant_id()):
         row, item = _grown(list_id, len(contents)), uuid7()
@@ -201,7 +204,7 @@ def add_asset_copies(
         asset = get_asset(asset_id)
         target = get_list(list_id) if list_id else _blocked(actor)
         if target.stance != Stance.BAD:
-            raise Invalid(_("Copies are blocked by a list of bad content."), pointer="/list")
+            raise Invalid(gettext("Copies are blocked by a list of bad content."), pointer="/list")
         fingerprints = {**stored_fingerprints(asset_id), "sha256": asset.blob.sha256}
         item = add_item(list_id=target.id, fingerprints=fingerprints, note=note, actor=actor)
         match_again(item_id=item, asset_id=asset_id, actor=actor)
@@ -250,7 +253,7 @@ def remove_item(
         first = entries.first()
         if first is None:
             if list_id is not None:
-                raise NotFound(_("There is no such entry."))
+                raise NotFound(gettext("There is no such entry."))
             return
         row = _locked(first.hash_list_id)
         entries.delete()
@@ -264,7 +267,7 @@ def require_item(*, list_id: uuid.UUID | None, item_id: uuid.UUID | None) -> Non
     """Raises NotFound."""
     get_list(list_id)
     if item_id is None or not HashEntry.objects.filter(hash_list_id=list_id, item=item_id).exists():
-        raise NotFound(_("There is no such entry."))
+        raise NotFound(gettext("There is no such entry."))
 
 
 def _blocked(actor: str) -> HashList:
@@ -276,7 +279,7 @@ def _blocked(actor: str) -> HashList:
 def _locked(list_id: uuid.UUID) -> HashList:
     row = HashList.objects.select_for_update().filter(pk=list_id).first()
     if row is None:
-        raise NotFound(_("There is no such hash list."))
+        raise NotFound(gettext("There is no such hash list."))
     return row
 
 
@@ -284,7 +287,8 @@ def _grown(list_id: uuid.UUID, more: int) -> HashList:
     row = _locked(list_id)
     if HashEntry.objects.filter(hash_list=row).count() + more > MAX_HASHES:
         raise Conflict(
-            _("A list holds at most %(hashes)s hashes; begin another one.") % {"hashes": f"{MAX_HASHES:,}"}
+            gettext("A list holds at most %(hashes)s hashes; begin another one.")
+            % {"hashes": f"{MAX_HASHES:,}"}
         )
     return row
 

@@ -23,7 +23,6 @@ from django.core.files.storage import default_storage
 from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext
-from django.utils.translation import gettext as _
 
 from ml.provenance import authority
 from tenants.accounts import keys, metering, rate_counter, sessions
@@ -75,7 +74,7 @@ def survey(slug: str) -> dict[str, int]:
     """What there is of a tenant now, by place; see find_traces. Raises NotFound."""
     tenant = Tenant.objects.filter(slug=slug).first()
     if tenant is None:
-        raise NotFound(_("There is no tenant %(slug)s.") % {"slug": f"{slug!r}"})
+        raise NotFound(gettext("There is no tenant %(slug)s.") % {"slug": f"{slug!r}"})
     return find_traces(tenant.id)
 
 
@@ -86,7 +85,8 @@ def _begin(slug: str) -> TenantErasure:
         receipt = TenantErasure.objects.filter(slug=slug, finished_at=None).first()
         if receipt is None:
             raise NotFound(
-                _("There is no tenant %(slug)s, and no erasure of one to go on with.") % {"slug": f"{slug!r}"}
+                gettext("There is no tenant %(slug)s, and no erasure of one to go on with.")
+                % {"slug": f"{slug!r}"}
             )
         return receipt
     receipt, _created = TenantErasure.objects.get_or_create(erased_tenant=tenant.id, defaults={"slug": slug})
@@ -164,7 +164,9 @@ def _erase_files(tenant_id: uuid.UUID) -> None:
     with transaction.atomic():
         if not may_remove_files():
             raise Conflict(
-                _("A backup is being made, which must find the files. Run this again when it has ended.")
+                gettext(
+                    "A backup is being made, which must find the files. Run this again when it has ended."
+                )
             )
         for path in list(files_of(tenant_id)):
             default_storage.delete(path)

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from django.utils.translation import gettext
-from django.utils.translation import gettext as _
 
 from tenants.errors import CursorExpired, Invalid
 from tenants.retrieval.cache.async_writer import WAIT_S, async_writer
@@ -104,7 +103,7 @@ def kept(tenant_id: uuid.UUID, search_id: str) -> Seed | Ranking:
     """Raises CursorExpired, and Valkey's errors."""
     raw = _read(_key(tenant_id, search_id))
     if raw is None:
-        raise CursorExpired(_("Cursors are kept for five minutes. Send the search again without one."))
+        raise CursorExpired(gettext("Cursors are kept for five minutes. Send the search again without one."))
     if raw[:1] == _RANKING:
         hits, beside = unpack(raw[1:])
         return Ranking(hits, **beside)

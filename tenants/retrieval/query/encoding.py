@@ -109,7 +109,7 @@ def warm_up() -> None:
 
 
 def space() -> JointSpace:
-    """The space of new tenants, which ships. Whose vectors are concerned says `spaces.serving` or `spaces.written`."""
+    """The space of new tenants, which ships. Another's is named by `routing.serving` or `routing.written`."""
     return model_store.space(model_store.DEFAULT)
 
 

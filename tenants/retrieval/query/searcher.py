@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from django.utils.translation import gettext
-from django.utils.translation import gettext as _
 from uuid_utils.compat import uuid7
 
 from tenants.accounts import metering
@@ -59,7 +58,7 @@ class Answer:
 
     `duplicates` of each result and `highlights` in it, by its asset; None where they were not asked for. `layers`: who
     answered for each cache (`cache.cache_layers`); None where it was not asked. `why` its parts weigh what they do
-    (`query.explanation`); None where that was not asked for.
+    (`fusion_weights.explained`); None where that was not asked for.
     """
 
     search_id: str
@@ -479,7 +478,7 @@ def _deepened(tenant_id: uuid.UUID, search_id: str, seed: cursors.Seed, watch: S
         if not routing.is_written(asked.model):
             # SearchRequest last: as long as it is so, none of its vectors has been deleted.
             raise CursorExpired(
-                _("Another model answers the searches now. Send the search again without a cursor.")
+                gettext("Another model answers the searches now. Send the search again without a cursor.")
             )
     shown = {hit.asset_id for hit in seed.hits}
     rest = [hit for hit in found.ranking.hits if hit.asset_id not in shown]
