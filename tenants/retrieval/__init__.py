@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tenants.retrieval import cache, filters, index, maps, model_routing, query, shapes
     from tenants.retrieval.query.searcher import Answer as Answer
-    from tenants.retrieval.query.searcher import Query as Query
     from tenants.retrieval.query.searcher import search as search
     from tenants.retrieval.types import Hit as Hit
+    from tenants.retrieval.types import Query as Query
 
 __all__ = [
     "Answer",
@@ -36,7 +36,7 @@ __all__ = [
 _FROM = {
     "Answer": "tenants.retrieval.query.searcher:Answer",
     "Hit": "tenants.retrieval.types:Hit",
-    "Query": "tenants.retrieval.query.searcher:Query",
+    "Query": "tenants.retrieval.types:Query",
     "search": "tenants.retrieval.query.searcher:search",
 }
 

@@ -37,9 +37,6 @@ from tenants.retrieval.query.result_page import Page, Read, Reader, highlights, 
 from tenants.retrieval.types import MAX_DEPTH, Hit, Opening, Prefetched, Query, Ranking, Restriction, State
 from tenants.scope import tenant_scope
 
-__all__ = ["Answer", "Query", "search"]
-
-
 # How deep two rankings are fused for a first page: beyond it a rank adds next to nothing.
 FUSED_DEPTH = 200
 # Candidates for each result that is wanted: some rows are dead, belong to one asset, or do not pass a light filter.
