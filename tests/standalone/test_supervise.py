@@ -217,7 +217,7 @@ def test_a_process_that_hangs_is_ended_and_comes_back(watched: Watched) -> None:
 
 
 def test_one_that_computes_in_silence_has_more_time(watched: Watched) -> None:
-    assert watched.restarts["computes"]["silent_s"] > 2.0
+    assert watched.restarts["computes"]["silent_s"] >= 2.0  # noted to a tenth
 
 
 def test_a_slow_start_is_no_hang(watched: Watched) -> None:
