@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from console import labels
 from console.access import Request, needs, page
 from console.charts import Bar, bars_of
 from console.presenters import job_lines
@@ -146,13 +147,11 @@ def _damaged_indexes() -> Iterator[Concern]:
 
 
 def _full(quotas: dict[str, dict[str, Any]]) -> Iterator[Concern]:
-    from console.templatetags.console_tags import resource_name
-
     for name, entry in quotas.items():
         used, limit = entry["used"] + entry["reserved"], entry["limit"]
         if limit and used / limit > QUOTA_HIGH:
             words = _("%(resource)s: %(share)s %% of the plan is used") % {
-                "resource": resource_name(name),
+                "resource": labels.label_of(labels.RESOURCES, name),
                 "share": int(100 * used / limit),
             }
             yield Concern(words, "#plan", "speedometer2", broken=used >= limit)

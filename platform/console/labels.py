@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
@@ -168,3 +171,9 @@ VERBS = {
     "webhook.replayed": _("Webhook deliveries sent again"),
     "webhook.secret_rotated": _("Secret of a webhook rotated"),
 }
+
+
+def label_of(table: Mapping[str, Any], code: object) -> str:
+    """The word for a code; a code that has none (a tenant's own label, a state of a later release) as it is."""
+    name = str(code or "")
+    return str(table.get(name, name))

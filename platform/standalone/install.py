@@ -19,7 +19,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 VENV = Path(os.environ.get("CROSSLIGHT_VENV") or ROOT / ".venv")
-OLDEST, TOO_NEW = (3, 11), (3, 14)
+# As `requires-python` of pyproject.toml has them; `make test-matrix` tries each.
+PYTHONS = ("3.11", "3.12", "3.13")
 # By range and without hashes: which build (CPU, CUDA, ROCm) fits is for the machine's pip to choose.
 # setuptools is what the editable install below is built with.
 UNPINNED = ["torch>=2.6", "torchvision>=0.21", "setuptools>=77"]
@@ -51,11 +52,11 @@ def main() -> int:
 
 
 def check_python(version: tuple = sys.version_info) -> None:
-    if not OLDEST <= tuple(version[:2]) < TOO_NEW:
-        found = ".".join(map(str, version[:2]))
+    found = ".".join(map(str, version[:2]))
+    if found not in PYTHONS:
         raise InstallError(
-            f"Crosslight needs Python 3.11, 3.12 or 3.13, this is {found}. "
-            "Name another one: make PYTHON=/path/to/python3.11"
+            f"Crosslight needs Python {', '.join(PYTHONS[:-1])} or {PYTHONS[-1]}, this is {found}. "
+            f"Name another one: make PYTHON=/path/to/python{PYTHONS[0]}"
         )
 
 

@@ -14,13 +14,13 @@ import time
 from pathlib import Path
 
 from standalone.config import ROOT
+from standalone.install import PYTHONS
 
-VERSIONS = ("3.11", "3.12", "3.13")
 FAST = {"CROSSLIGHT_TEST_SERVICES": "off"}
 
 
 def main() -> int:
-    found = {version: find_python(version) for version in VERSIONS}
+    found = {version: find_python(version) for version in PYTHONS}
     for version, python in found.items():
         print(f"{version}: {python or 'not on this machine'}", flush=True)
     failed = [line for version, python in found.items() if python for line in failures(version, python)]
@@ -28,9 +28,9 @@ def main() -> int:
     for line in failed:
         print(f"failed: {line}")
     print(
-        f"tried: {', '.join(v for v in VERSIONS if found[v]) or 'none'}; missing: {', '.join(missing) or 'none'}"
+        f"tried: {', '.join(v for v in PYTHONS if found[v]) or 'none'}; missing: {', '.join(missing) or 'none'}"
     )
-    return 1 if failed or len(missing) == len(VERSIONS) else 0
+    return 1 if failed or len(missing) == len(PYTHONS) else 0
 
 
 def find_python(version: str) -> str | None:

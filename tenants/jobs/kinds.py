@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from tenants.jobs.stopping import Key
 
@@ -42,6 +42,7 @@ Body = Callable[[Claim], None]
 OnEnd = Callable[["Job"], None]
 # A body that others call, too, may take more than the claim.
 B = TypeVar("B", bound=Body)
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,9 @@ class Kind:
     """A kind of job. Its row and its Celery task, `workers.<name>`, carry the name: an installation that is upgraded
     has both, so a name is never given up without a line in `retired`."""
 
-    name: str
     # Does the work, and ends the job (`services.succeed`) in the transaction that stores what came of it.
     body: Body
+    name: str
     queue: str
     # For people, in a list of jobs.
     label: str | Promise
@@ -81,48 +82,28 @@ KINDS: dict[str, Kind] = {}
 ON_EVERY_END: list[OnEnd] = []
 
 
-def job(
-    name: str,
-    *,
-    queue: str,
-    label: str | Promise,
-    max_attempts: int = 3,
-    cancellable: bool = True,
-    on_end: OnEnd | None = None,
-    outlives_parent: bool = False,
-    kept: bool = False,
-    while_suspended: bool = False,
-    names_asset: bool = False,
-    retired: bool = False,
-) -> Callable[[B], B]:
-    """Declare a kind of job whose body the decorated function is; the arguments are those of `Kind`.
+def _declaring(make: Callable[Concatenate[Body, P], Kind]) -> Callable[P, Callable[[B], B]]:
+    def job(*named: P.args, **options: P.kwargs) -> Callable[[B], B]:
+        def declare(body: B) -> B:
+            kind = make(body, *named, **options)
+            if kind.queue not in QUEUES:
+                raise ValueError(f"there is no queue {kind.queue}")
+            if kind.name in KINDS:
+                raise ValueError(
+                    f"there is a kind {kind.name} already, in {KINDS[kind.name].body.__module__}"
+                )
+            KINDS[kind.name] = kind
+            return body
 
-    A body may serve several kinds. Raises ValueError for a queue that no worker takes from and for a second kind of the
-    same name.
-    """
-    if queue not in QUEUES:
-        raise ValueError(f"there is no queue {queue}")
+        return declare
 
-    def declare(body: B) -> B:
-        if name in KINDS:
-            raise ValueError(f"there is a kind {name} already, in {KINDS[name].body.__module__}")
-        KINDS[name] = Kind(
-            name=name,
-            body=body,
-            queue=queue,
-            label=label,
-            max_attempts=max_attempts,
-            cancellable=cancellable,
-            on_end=on_end,
-            outlives_parent=outlives_parent,
-            kept=kept,
-            while_suspended=while_suspended,
-            names_asset=names_asset,
-            retired=retired,
-        )
-        return body
+    return job
 
-    return declare
+
+# `@job("embed_asset", queue="embed", label=…, …)` declares a kind of job whose body the decorated function is; the
+# arguments are the fields of `Kind`. A body may serve several kinds. Raises ValueError for a queue that no worker takes
+# from and for a second kind of the same name.
+job = _declaring(Kind)
 
 
 def on_every_end(function: OnEnd) -> OnEnd:

@@ -196,13 +196,16 @@ def test_a_moment_that_has_not_come_is_a_dash() -> None:
 
 
 def test_codes_have_words_in_both_languages() -> None:
-    assert (console_tags.state_name("running"), console_tags.kind_name("embed_asset")) == (
+    assert (console_tags.label("running", "state"), console_tags.kind_name("embed_asset")) == (
         "running",
         "Index an asset",
     )
-    assert console_tags.state_name("something_new") == "something_new"
+    assert console_tags.label("something_new", "state") == "something_new"
     with translation.override("zh-hans"):
-        assert (console_tags.state_name("running"), console_tags.role_name("owner")) == ("运行中", "所有者")
+        assert (console_tags.label("running", "state"), console_tags.label("owner", "role")) == (
+            "运行中",
+            "所有者",
+        )
 
 
 def test_every_kind_of_job_has_words() -> None:

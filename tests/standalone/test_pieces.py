@@ -6,12 +6,13 @@ import re
 import socket
 import stat
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from standalone import files, frontend, install, logs, ports
-from standalone.config import StackConfig
+from standalone.config import ROOT, StackConfig
 from standalone.errors import StackError
 from standalone.progress import Progress, last_line
 from tests.waiting import until
@@ -77,6 +78,12 @@ def test_a_wrong_python_is_refused_in_one_line(version: tuple[int, int]) -> None
 @pytest.mark.parametrize("version", [(3, 11), (3, 12), (3, 13)])
 def test_a_right_python_is_accepted(version: tuple[int, int]) -> None:
     install.check_python(version)
+
+
+def test_the_versions_are_those_that_the_project_promises() -> None:
+    promised = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    beyond = int(install.PYTHONS[-1].split(".")[1]) + 1
+    assert promised == f">={install.PYTHONS[0]},<3.{beyond}"
 
 
 def test_private_files_are_replaced_whole(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
@@ -97,8 +97,12 @@ def test_only_who_needs_it_has_a_role_that_sees_all_tenants(own_stack: Stack) ->
 
 
 def command_lines(stack: Stack) -> list[str]:
-    parent = psutil.Process(stack.pid("stack"))
-    return [part for child in parent.children(recursive=True) for part in child.cmdline()]
+    """Of what runs below. One that ended in between is gone or a zombie; NoSuchProcess stands for both."""
+    parts: list[str] = []
+    for child in psutil.Process(stack.pid("stack")).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            parts += child.cmdline()
+    return parts
 
 
 def test_manage_py_works_beside_the_stack(own_stack: Stack) -> None:

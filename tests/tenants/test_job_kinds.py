@@ -98,7 +98,7 @@ def test_a_kind_is_declared_once_and_for_a_queue_that_is_served() -> None:
     with pytest.raises(ValueError, match=r"embed_asset already, in tenants\.pipeline\.assets\.embedding"):
         job("embed_asset", queue="embed", label="Again")(KINDS["embed_asset"].body)
     with pytest.raises(ValueError, match="no queue nowhere"):
-        job("another", queue="nowhere", label="Another")
+        job("another", queue="nowhere", label="Another")(print)
     assert "another" not in KINDS
 
 

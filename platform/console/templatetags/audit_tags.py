@@ -15,6 +15,7 @@ from django.utils.translation import pgettext_lazy
 
 from console.audits import labels
 from console.audits.presenters import said_of
+from console.labels import label_of
 from console.presenters import asset_name, is_hidden
 from console.templatetags.console_tags import icon
 from tenants.datasets.models import Asset
@@ -45,9 +46,9 @@ _TABLES = {
 
 
 @register.filter
-def word(code: Any, table: str) -> str:
-    """The words for a code; a code that has none (a rule's id, a label of a tenant) as it is."""
-    return str(_TABLES[table].get(str(code or ""), str(code or "")))
+def audit_label(code: Any, table: str) -> str:
+    """The words for a code of audits; a code that has none (a rule's id, a label of a tenant) as it is."""
+    return label_of(_TABLES[table], code)
 
 
 @register.filter

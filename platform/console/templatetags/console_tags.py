@@ -34,6 +34,16 @@ MOMENTS = {
     "time": gettext_noop("H:i"),
 }
 
+# The tables of words that `label` looks codes up in.
+_TABLES = {
+    "erased": labels.ERASED,
+    "modality": labels.MODALITIES,
+    "resource": labels.RESOURCES,
+    "role": labels.ROLES,
+    "scope": labels.SCOPES,
+    "state": labels.STATES,
+}
+
 
 @cache
 def _sprite() -> str:
@@ -89,13 +99,14 @@ def marked(highlight: Highlight) -> SafeString:
 
 
 @register.filter
-def kind_name(kind: str) -> str:
-    return str(KINDS[kind].label) if kind in KINDS else kind.replace("_", " ").capitalize()
+def label(code: Any, table: str) -> str:
+    """The word for a code: `{{ job.state|label:"state" }}`. A code that has none stands as it is."""
+    return labels.label_of(_TABLES[table], code)
 
 
 @register.filter
-def resource_name(resource: str) -> str:
-    return str(labels.RESOURCES.get(resource, resource))
+def kind_name(kind: str) -> str:
+    return str(KINDS[kind].label) if kind in KINDS else kind.replace("_", " ").capitalize()
 
 
 @register.filter
@@ -116,32 +127,6 @@ def why(job: Any) -> str:
 def own_words(error: Any) -> str:
     """What a generator said itself, in English, beside the words that the page has for it."""
     return own_words_of(error)
-
-
-@register.filter
-def erased_name(kind: str) -> str:
-    return str(labels.ERASED.get(kind, kind))
-
-
-@register.filter
-def state_name(state: str) -> str:
-    """The word for the state of a job, an asset, a key and whatever else has one."""
-    return str(labels.STATES.get(state, state))
-
-
-@register.filter
-def role_name(role: str) -> str:
-    return str(labels.ROLES.get(role, role))
-
-
-@register.filter
-def scope_name(scope: str) -> str:
-    return str(labels.SCOPES.get(scope, scope))
-
-
-@register.filter
-def modality_name(modality: str) -> str:
-    return str(labels.MODALITIES.get(modality, modality))
 
 
 @register.filter

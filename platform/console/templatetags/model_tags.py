@@ -8,6 +8,7 @@ from typing import Any
 from django import template
 from django.utils.translation import gettext as _
 
+from console.labels import label_of
 from console.learning import labels
 
 register = template.Library()
@@ -25,9 +26,9 @@ MINUS = "\N{MINUS SIGN}"
 
 
 @register.filter
-def term(code: Any, table: str) -> str:
-    """The standard term for a code; a code that has none as it is."""
-    return str(_TABLES[table].get(str(code or ""), str(code or "")))
+def model_label(code: Any, table: str) -> str:
+    """The standard term for a code of models; a code that has none as it is."""
+    return label_of(_TABLES[table], code)
 
 
 @register.filter
