@@ -26,10 +26,9 @@ from _report import Line, at_least, at_most, sized
 from PIL import Image, ImageDraw, ImageOps
 
 from ml.hashing import fingerprints, image_codes, pdq, points, sounds
-from ml.hashing.bits import Bits
-from ml.hashing.films import enough
 from ml.hashing.fingerprints import Fingerprints
-from ml.hashing.sound_index import SoundIndex
+from ml.hashing.pdq import Bits, enough
+from ml.hashing.sounds import SoundIndex
 from ml.media import Decoder, MediaError
 
 LISTED = int(os.environ.get("KNOWN") or sized(80, 3))

@@ -16,7 +16,7 @@ from ml.alignment.features import TextFeatures
 from ml.alignment.space import JointSpace
 from ml.compression.store import find_model
 from ml.encoders.base import Encoder
-from ml.indexes.flat import FlatIndex
+from ml.indexes.exact import FlatIndex
 
 ASSETS = sized(20_000, 100)
 ROUNDS = sized(200, 3)

@@ -21,8 +21,7 @@ from ml.encoders._efficientnet import squash
 from ml.training.checkpoints import Checkpoints
 from ml.training.loop import Trainer
 from ml.training.objective import Recipe, load_objective
-from ml.training.plan import TEST, TRAIN, VAL, Plan, Selection
-from ml.training.progress import Data
+from ml.training.plan import TEST, TRAIN, VAL, Data, Plan, Selection
 from ml.training.shards import Pair
 
 #: Pictures of the fashion catalogue that teach and that judge; emoji concepts.

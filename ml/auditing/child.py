@@ -24,8 +24,7 @@ import numpy as np
 from ml import sandbox
 from ml.detectors.base import Detector, Finding, Item, Modality, Shot, Words, load_detector
 from ml.media.child import Piece, load_codecs, serve
-from ml.media.descriptors import File
-from ml.media.model import MediaError
+from ml.media.model import File, MediaError
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.catalog import Catalog
-from ml.media.descriptors import File
+from ml.media.model import File
 
 Modality = Literal["text", "image", "audio", "video"]
 

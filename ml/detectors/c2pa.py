@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from ml.detectors.base import Detector, Finding, Item
-from ml.media.descriptors import File
+from ml.media.model import File
 from ml.provenance._sdk import context
 from ml.provenance.anchors import normalise_anchors
 from ml.provenance.credentials import tree

@@ -17,7 +17,7 @@ from typing import Any
 
 from ml.hashing import image_codes, points, sounds
 from ml.hashing.pdq import BYTES, MIN_QUALITY, TURNS, dihedral
-from ml.media.descriptors import File
+from ml.media.model import File
 
 MAX_FRAMES = 64
 MIRRORED = TURNS.index("flipped y")

@@ -19,8 +19,8 @@ import numpy as np
 
 from ml.indexes import exact, files, tuning
 from ml.indexes.base import Mask, Rows, Vectors, checked
+from ml.indexes.files import NAME, Attempt, Effort, GenerationDamaged, Manifest
 from ml.indexes.kinds.base import Kind, Settings, load_kind
-from ml.indexes.manifest import NAME, Attempt, Effort, GenerationDamaged, Manifest
 
 __all__ = ["Generation", "GenerationDamaged", "Manifest", "RecallMissed", "build", "open_generation"]
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from ml.indexes import exact
 from ml.indexes.base import Mask, Vectors
+from ml.indexes.files import Effort
 from ml.indexes.kinds.base import Kind
-from ml.indexes.manifest import Effort
 
 #: Recall is measured on the ten best, the length of a page of results.
 TOP = 10

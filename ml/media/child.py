@@ -25,8 +25,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from ml import sandbox
-from ml.media.descriptors import DescriptorFile
-from ml.media.model import MediaError
+from ml.media.model import DescriptorFile, MediaError
 
 Piece = tuple[dict[str, Any], list[bytes]]
 Pieces = Callable[[dict[str, Any]], Iterator[Piece]]

@@ -11,8 +11,7 @@ from typing import Any
 import pi_heif
 from PIL import AvifImagePlugin, Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from ml.media.descriptors import File
-from ml.media.model import MediaError
+from ml.media.model import File, MediaError
 from ml.media.sniffing import HEAD_BYTES, sniff
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "HEIF")

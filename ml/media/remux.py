@@ -12,8 +12,7 @@ import av
 from av.bitstream import BitStreamFilterContext
 
 from ml.media.containers import PICTURE_CODECS, SOUND_CODECS, Source, codec_of, is_cover, opened
-from ml.media.descriptors import File
-from ml.media.model import MediaError
+from ml.media.model import File, MediaError
 
 MUXERS = {
     "audio/wav": "wav",

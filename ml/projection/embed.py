@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, report: Report) -> dict[str, Any]:
     import numpy as np
 
-    from ml.projection.faithfulness import kept_neighbours
+    from ml.projection.comparison import kept_neighbours
 
     report("reading", 0.0)
     vectors = np.fromfile(options.folder / VECTORS, np.dtype("<f4")).reshape(-1, DIMENSION)

@@ -19,7 +19,7 @@ from typing import Any
 
 from ml import sandbox
 from ml.compression.store import model_folders
-from ml.training.objective import TrainingError
+from ml.training.plan import TrainingError
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,21 +6,280 @@ weights there and the recipe's seed, so a run that was killed and goes on from a
 
 from __future__ import annotations
 
+import math
+import resource
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ml.training import distributed
 from ml.training.checkpoints import Checkpoint, Checkpoints
-from ml.training.clock import Clock, Measured, Stopwatch, cpu_seconds
-from ml.training.objective import PHASES, Objective, Phase, Recipe, TrainingError
-from ml.training.progress import Data, Limits, Progress
-from ml.training.stepping import OutOfMemory, Stepper, rate
+from ml.training.objective import PHASES, Objective, Phase, Recipe
+from ml.training.plan import Data, Limits, Progress, TrainingError
 from ml.training.stream import Batch, Order, prefetched
 
 if TYPE_CHECKING:
     import torch
+
+# --- Clock -----------------------------------------------------------------------------------------------
+# What training takes: seconds of the processor and the GPU, and how much of an epoch the device is at work.
+
+
+def cpu_seconds() -> float:
+    """Of this process and the children that it waited for, user and system."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+class Clock:
+    """Time at work on one device. On a GPU its own events count: that the host waits for it proves nothing."""
+
+    def __init__(self, device: str) -> None:
+        self.gpu = device.startswith("cuda")
+        self.total_s = 0.0
+        self._events: list[tuple[Any, Any]] = []
+        self.start_epoch()
+
+    def start_epoch(self) -> None:
+        self._begun, self._busy = time.perf_counter(), 0.0
+
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """Around everything that keeps the device busy: steps and validation."""
+        if self.gpu:
+            with self._recorded():
+                yield
+            return
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._busy += time.perf_counter() - start
+
+    def end_epoch(self) -> tuple[float, float]:
+        """Seconds of the epoch, and the share of them at work."""
+        if self.gpu:
+            self._settle()
+        took = time.perf_counter() - self._begun
+        self.total_s += self._busy
+        return took, self._busy / took if took else 0.0
+
+    @contextmanager
+    def _recorded(self) -> Iterator[None]:
+        import torch
+
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        try:
+            yield
+        finally:
+            end.record()
+            self._events.append((begin, end))
+
+    def _settle(self) -> None:
+        import torch
+
+        torch.cuda.synchronize()
+        self._busy += sum(begin.elapsed_time(end) for begin, end in self._events) / 1000
+        self._events = []
+
+
+class Stopwatch:
+    """Laps on the wall and of the processor; the first one does not count when there are more."""
+
+    def __init__(self) -> None:
+        self._laps = [(time.perf_counter(), cpu_seconds())]
+
+    def lap(self) -> int:
+        """How many there were."""
+        self._laps.append((time.perf_counter(), cpu_seconds()))
+        return len(self._laps) - 1
+
+    def mean(self) -> tuple[float, float]:
+        """Seconds of a lap: wall, processor."""
+        first = 1 if len(self._laps) > 2 else 0
+        counted = max(len(self._laps) - 1 - first, 1)
+        wall, cpu = (
+            (end - begin) / counted for begin, end in zip(self._laps[first], self._laps[-1], strict=True)
+        )
+        return wall, cpu
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a run took before its first epoch, in seconds; a step with the reading of its batch."""
+
+    prepared_s: float
+    step_s: float
+    step_cpu_s: float
+    validation_s: float
+
+    def of_all(self, steps_an_epoch: list[int], epochs: int, gpu: bool) -> dict[str, Any]:
+        """The whole run at most (stopping early takes less), one number of steps for each phase."""
+        steps = epochs * sum(steps_an_epoch)
+        validations = (epochs + 1) * len(steps_an_epoch)
+        wall_s = self.prepared_s + steps * self.step_s + validations * self.validation_s
+        share = self.step_cpu_s / max(self.step_s, 1e-9)
+        return {
+            "wall_s": round(wall_s, 1),
+            "cpu_s": round(wall_s * share, 1),
+            "gpu_s": round(wall_s, 1) if gpu else 0.0,
+            "steps": steps,
+            "step_s": round(self.step_s, 4),
+        }
+
+
+# --- Steps -----------------------------------------------------------------------------------------------
+# One optimizer step after the other: what the loop does with a batch, alone or with other processes.
+
+
+LARGEST_GRADIENT = 1.0
+WEIGHT_DECAY = 0.01
+#: Share of a phase in which the learning rate rises, and what is left of it at the end.
+WARM_UP, LAST_RATE = 0.05, 0.02
+
+_OPTIMIZER = "optimizer."
+
+
+class OutOfMemory(RuntimeError):
+    """A batch does not fit; nothing was changed by trying."""
+
+
+def rate(done: float) -> float:
+    """The learning rate's factor after the share ``done`` (0..1) of a phase: linear up, then a cosine down."""
+    if done < WARM_UP:
+        return max(done, WARM_UP / 10) / WARM_UP
+    along = (done - WARM_UP) / (1 - WARM_UP)
+    return LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * min(along, 1.0))) / 2
+
+
+class Stepper:
+    """The optimizer of one phase, and with several processes the wrapper (DDP) that averages gradients."""
+
+    def __init__(self, objective: Objective, phase: Phase) -> None:
+        import torch
+
+        self.objective = objective
+        groups = _usable(objective.parameter_groups(phase))
+        self._rates = [group["lr"] for group in groups]
+        self.parameters: list[torch.nn.Parameter] = [one for group in groups for one in group["params"]]
+        _thaw(objective.module, self.parameters)
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY)
+        self._forward = _forward(objective)
+
+    def step(self, batch: Any, factor: float, seed: int) -> tuple[float, dict[str, float]]:
+        """One step with the learning rate times ``factor``; the loss and the objective's figures.
+
+        Raises OutOfMemory, and TrainingError(``not_finite``) without having changed a weight.
+        """
+        import torch
+
+        torch.manual_seed(seed)
+        self.optimizer.zero_grad(set_to_none=True)
+        try:
+            loss = self._forward(_moved(batch, self.objective.device))
+            loss.backward()
+        except (MemoryError, RuntimeError) as error:
+            if not _is_memory(error):
+                raise
+            self.optimizer.zero_grad(set_to_none=True)
+            raise OutOfMemory(str(error).splitlines()[0]) from error
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, LARGEST_GRADIENT)
+        value = float(loss.detach())
+        if not math.isfinite(float(norm)) or not (math.isfinite(value) or distributed.world() > 1):
+            raise TrainingError("not_finite", f"the loss is {value}, the norm of its gradient {float(norm)}")
+        for group, lr in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = lr * factor
+        self.optimizer.step()
+        return value, self._forward_figures()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The optimizer's moments under the names of their parameters."""
+        names = _names(self.objective.module)
+        states = self.optimizer.state.items()
+        return {
+            f"{_OPTIMIZER}{names[id(one)]}/{key}": value
+            for one, kept in states
+            for key, value in kept.items()
+        }
+
+    def load_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """What ``state`` gave, among other tensors."""
+        by_name = dict(self.objective.module.named_parameters())
+        for name, tensor in tensors.items():
+            if name.startswith(_OPTIMIZER):
+                parameter, _, key = name.removeprefix(_OPTIMIZER).rpartition("/")
+                one = by_name[parameter]
+                # The count of steps stays on the CPU, as AdamW itself keeps it.
+                self.optimizer.state[one][key] = tensor if key == "step" else tensor.to(one.device)
+
+    def _forward_figures(self) -> dict[str, float]:
+        module = getattr(self._forward, "module", self._forward)
+        return dict(module.figures)
+
+
+def _usable(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    listed = [{**group, "params": list(group["params"])} for group in groups]
+    filled = [group for group in listed if group["params"]]
+    if not filled:
+        raise TrainingError("nothing_to_train", "The objective has no parameter to train in this phase.")
+    return filled
+
+
+def _thaw(module: torch.nn.Module, parameters: list[torch.nn.Parameter]) -> None:
+    wanted = {id(one) for one in parameters}
+    for one in module.parameters():
+        one.requires_grad_(id(one) in wanted)
+
+
+def _names(module: torch.nn.Module) -> dict[int, str]:
+    return {id(one): name for name, one in module.named_parameters()}
+
+
+def _forward(objective: Objective) -> Any:
+    """The loss as a module, so that DDP sees its forward and its parameters."""
+    import torch
+
+    class Loss(torch.nn.Module):
+        figures: dict[str, float]
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.trained = objective.module
+            self.figures = {}
+
+        def forward(self, batch: Any) -> torch.Tensor:
+            loss, self.figures = objective.loss(batch)
+            return loss
+
+    if distributed.world() == 1:
+        return Loss()
+    # Modality dropout leaves parameters without a gradient in some batches.
+    return torch.nn.parallel.DistributedDataParallel(Loss(), find_unused_parameters=True)
+
+
+def _moved(value: Any, device: str) -> Any:
+    if device == "cpu":
+        return value
+    if hasattr(value, "to"):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, Mapping):
+        return {name: _moved(one, device) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_moved(one, device) for one in value)
+    return value
+
+
+def _is_memory(error: BaseException) -> bool:
+    """True for what CUDA, the CPU allocator and Python say when memory is short."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in words or "can't allocate memory" in words
+
+
+# --- Loop ------------------------------------------------------------------------------------------------
+
 
 Report = Callable[..., None]
 

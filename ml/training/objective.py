@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from ml.catalog import Catalog, UnknownPlugin
+from ml.training.plan import TrainingError
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from ml.training.progress import Data
+    from ml.training.plan import Data
     from ml.training.quality import Look
 
 CATALOG = Catalog("ml.training.objectives")
@@ -26,14 +27,6 @@ CATALOG = Catalog("ml.training.objectives")
 #: ``adapt`` is the whole of a run with stage adapt; a run with stage full has two phases, general and then domain.
 Phase = Literal["adapt", "general", "domain"]
 PHASES: dict[str, tuple[Phase, ...]] = {"adapt": ("adapt",), "full": ("general", "domain")}
-
-
-class TrainingError(RuntimeError):
-    """Why training stops; ``code`` is stable (``no_pairs``, ``not_finite``, …), the message is for people."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -96,3 +96,55 @@ def _bounds(groups: NDArray[np.uint64], shares: list[float]) -> tuple[np.uint64,
     counts = np.cumsum([int(np.ceil(share * len(different))) for share in shares])
     padded = np.append(different, np.uint64(2**64 - 1))
     return padded[counts[0]], padded[min(counts[1], len(different))]
+
+
+# --- A run -----------------------------------------------------------------------------------------------
+# What a run is made of and where it stands: its data, its limits, its progress.
+
+
+PATIENCE = 6
+CHECKPOINT_S = 20.0
+
+
+class TrainingError(RuntimeError):
+    """Why training stops; ``code`` is stable (``no_pairs``, ``not_finite``, …), the message is for people."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Data:
+    """One phase's items."""
+
+    train: Selection
+    val: Selection
+    test: Selection
+
+
+@dataclass(frozen=True)
+class Limits:
+    """``wall_s``: stop with the best so far after so many seconds; None is no limit."""
+
+    wall_s: float | None = None
+    patience: int = PATIENCE
+    checkpoint_s: float = CHECKPOINT_S
+
+
+@dataclass
+class Progress:
+    """Where a run stands: the JSON part of a checkpoint."""
+
+    batch: int
+    phase: int = 0
+    epoch: int = 0
+    seen: int = 0
+    best: float | None = None
+    waited: int = 0
+    steps: int = 0
+    loss_sum: float = 0.0
+    cpu_s: float = 0.0
+    gpu_s: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    stopped: str = "epochs"

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.alignment.numerics import centred, unit
-from ml.training.objective import TrainingError
-from ml.training.plan import LEFT_OUT, SPLITS, TEST, TRAIN, VAL, Plan, assign, hashed
+from ml.training.plan import LEFT_OUT, SPLITS, TEST, TRAIN, VAL, Plan, TrainingError, assign, hashed
 
 #: Near duplicates are looked for among so many items: every pair of them is compared.
 COMPARED = 10_000

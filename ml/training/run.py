@@ -15,12 +15,13 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml.training.objective import PHASES, Objective, Phase, Recipe, TrainingError, load_objective
+from ml.training.objective import PHASES, Objective, Phase, Recipe, load_objective
+from ml.training.plan import TrainingError
 
 if TYPE_CHECKING:
     from ml.alignment.space import JointSpace
     from ml.training.extract import Extracted
-    from ml.training.progress import Data, Progress
+    from ml.training.plan import Data, Progress
 
 REQUEST, RESULT = "run.json", "result.json"
 SPACE, CHECKPOINTS, SHARDS = "space", "checkpoints", "shards"
@@ -97,7 +98,7 @@ def _trained(folder: Path, request: Request, report: Report) -> dict[str, Any]:
     from ml.training import distributed
     from ml.training.checkpoints import Checkpoints
     from ml.training.loop import Trainer
-    from ml.training.progress import Limits
+    from ml.training.plan import Limits
 
     start = time.perf_counter()
     objective = load_objective(request.recipe)
@@ -156,8 +157,7 @@ def _data(
 
 
 def _looked_at(objective: Objective, urls: list[str], unreadable: int) -> tuple[Data, dict[str, Any]]:
-    from ml.training.plan import TEST, TRAIN, VAL, Selection
-    from ml.training.progress import Data
+    from ml.training.plan import TEST, TRAIN, VAL, Data, Selection
     from ml.training.quality import examine
 
     items = objective.items(urls)
@@ -169,9 +169,8 @@ def _looked_at(objective: Objective, urls: list[str], unreadable: int) -> tuple[
 def _features(out: Path, urls: list[str], recipe: Recipe, report: Report) -> tuple[list[str], int]:
     """Feature shards as they are; raw sources encoded into ``out``, once. The URLs, and how many files were lost."""
     from ml.alignment.space import JointSpace
-    from ml.training.files import expand
     from ml.training.shards import mark_of
-    from ml.training.sources import ENDINGS
+    from ml.training.sources import ENDINGS, expand
 
     space = JointSpace.load(recipe.base)
     ready: list[str] = []

@@ -14,8 +14,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.training.files import open_url
-from ml.training.objective import TrainingError
+from ml.training.plan import TrainingError
+from ml.training.sources import open_url
 
 #: Rows of a row group: what a reader holds at once (some 2 MB).
 ROWS_A_GROUP = 256
@@ -137,7 +137,7 @@ class PairStream:
 
 def read_pairs(urls: Sequence[str]) -> PairStream:
     """The pairs behind ``urls`` (files or folders of feature shards, local or in a bucket)."""
-    from ml.training.files import expand
+    from ml.training.sources import expand
 
     return PairStream(expand(urls, ".parquet"))
 

@@ -6,15 +6,84 @@ decodes them with ``ml.media.Decoder``.
 
 from __future__ import annotations
 
+import io
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from ml.training.files import expand, open_url
-from ml.training.objective import TrainingError
+from ml.training.plan import TrainingError, hashed
+
+# --- Files behind URLs -----------------------------------------------------------------------------------
+# Files behind URLs: local paths, s3:// through pyarrow, everything else through fsspec. Opened as streams.
+
+
+def open_url(url: str) -> Any:
+    """A seekable binary file. ``s3://bucket/key?endpoint_override=…`` takes its keys from the AWS_… environment.
+
+    Raises OSError for what cannot be opened.
+    """
+    if url.startswith("s3://"):
+        filesystem, path = _bucket(url)
+        return filesystem.open_input_file(path)
+    import fsspec
+
+    try:
+        return fsspec.open(_local(url), "rb").open()
+    except (ImportError, ValueError) as error:
+        raise OSError(f"{url}: {error}") from error
+
+
+def expand(urls: Sequence[str], *endings: str) -> list[str]:
+    """URLs with every folder replaced by its files of these endings, sorted; a file stays whatever it ends in."""
+    found: list[str] = []
+    for url in urls:
+        found += _listed(url, endings)
+    return found
+
+
+def _listed(url: str, endings: tuple[str, ...]) -> list[str]:
+    if url.startswith("s3://"):
+        return _listed_bucket(url, endings)
+    path = Path(url.removeprefix("file://"))
+    if "://" in url.removeprefix("file://") or not path.is_dir():
+        return [url]
+    names = (one for one in path.rglob("*") if one.name.endswith(endings) and not one.name.startswith("."))
+    return [str(one) for one in sorted(names)]
+
+
+def _listed_bucket(url: str, endings: tuple[str, ...]) -> list[str]:
+    import pyarrow.fs
+
+    _address, mark, settings = url.partition("?")
+    filesystem, path = _bucket(url)
+    # What is not there stays, so that opening it says so.
+    if filesystem.get_file_info(path).type != pyarrow.fs.FileType.Directory:
+        return [url]
+    selector = pyarrow.fs.FileSelector(path, recursive=True, allow_not_found=True)
+    names = sorted(info.path for info in filesystem.get_file_info(selector) if info.path.endswith(endings))
+    return [f"s3://{name}{mark}{settings}" for name in names]
+
+
+def _bucket(url: str) -> tuple[Any, str]:
+    import pyarrow
+    import pyarrow.fs
+
+    try:
+        filesystem, path = pyarrow.fs.FileSystem.from_uri(url)
+    except pyarrow.ArrowException as error:
+        raise OSError(f"{url}: {error}") from error
+    return filesystem, path
+
+
+def _local(url: str) -> str:
+    return url if "://" in url else Path(url).absolute().as_uri()
+
+
+# --- Raw pairs -------------------------------------------------------------------------------------------
+
 
 #: A picture or caption file above this is left out; WebDatasets of pictures are far below.
 LARGEST_MEMBER = 64 << 20
@@ -162,3 +231,59 @@ def _pair(key: str, picture: Any, captions: Any, group: Any, split: Any) -> RawP
     group_name = str(group).strip() if isinstance(group, str | int) and str(group).strip() else key
     side = SPLIT_NAMES.get(split.lower(), "") if isinstance(split, str) else ""
     return RawPair(key, group_name[:500], side, tuple(dict.fromkeys(cleaned))[:MOST_CAPTIONS], picture)
+
+
+# --- Texts -----------------------------------------------------------------------------------------------
+# Plain texts as training items, read as a stream: .txt with one a line, .jsonl with ``text`` (one or a list).
+
+
+TEXT_ENDINGS = (".txt", ".jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One text. Equal texts are one group, so they never stand on both sides of a split."""
+
+    text: str
+    split: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.text
+
+    @property
+    def group(self) -> str:
+        return f"{hashed(self.text.casefold()):x}"
+
+
+class TextStream:
+    """The texts of several files, in order. Iterating starts anew each time."""
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        self.urls = expand(urls, *TEXT_ENDINGS)
+
+    def __iter__(self) -> Iterator[Text]:
+        for url in self.urls:
+            yield from (Text(text) for text in _texts_of(url))
+
+
+def _texts_of(url: str) -> Iterator[str]:
+    try:
+        with open_url(url) as file:
+            for line in io.TextIOWrapper(file, "utf-8", errors="replace"):
+                yield from _texts_in(line.strip(), url)
+    except OSError as error:
+        raise TrainingError("unreadable", f"{url} cannot be read: {error}") from error
+
+
+def _texts_in(line: str, url: str) -> list[str]:
+    if not line or not url.partition("?")[0].endswith(".jsonl"):
+        return [line] if line else []
+    try:
+        found: Any = json.loads(line).get("text")
+    except (ValueError, AttributeError) as error:
+        raise TrainingError(
+            "unreadable", f"{url} holds a line that is no JSON object: {line[:80]}"
+        ) from error
+    texts = found if isinstance(found, list) else [found]
+    return [text.strip() for text in texts if isinstance(text, str) and text.strip()]

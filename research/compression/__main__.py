@@ -47,7 +47,7 @@ def _measure() -> int:
 
 
 def _distil(options: argparse.Namespace) -> int:
-    from ml.training.objective import TrainingError
+    from ml.training.plan import TrainingError
     from research.compression.distilling import distil
 
     shape = {

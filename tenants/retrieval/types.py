@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ml.indexes.flat import FlatIndex
+from ml.indexes.exact import FlatIndex
 from ml.indexes.live_postings import LivePostings
 from ml.indexes.postings import Postings
 from tenants.retrieval.filters.filter_plan import Plan

@@ -12,9 +12,8 @@ from ml.alignment.learned_space import LearnedSpace
 from ml.alignment.space import JointSpace
 from ml.training.checkpoints import Checkpoints
 from ml.training.loop import Trainer
-from ml.training.objective import Recipe, TrainingError, load_objective
-from ml.training.plan import TEST, TRAIN, VAL, Plan, Selection
-from ml.training.progress import Data
+from ml.training.objective import Recipe, load_objective
+from ml.training.plan import TEST, TRAIN, VAL, Data, Plan, Selection, TrainingError
 from ml.training.shards import Pair
 
 FEATURES = 40

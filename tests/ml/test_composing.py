@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml.composing import samples
+from ml.composing import render
 from ml.composing.moods import PROTOTYPES, SCALES, Mood, mood_of
-from ml.composing.render import RATE, render
+from ml.composing.render import RATE
+from ml.composing.render import render as rendered
 from ml.composing.score import Score, compose
 
 MOODS = [mood_of(kind.texts[0]) for kind in PROTOTYPES]
@@ -89,7 +90,7 @@ def test_any_text_has_a_mood(prompt: str) -> None:
 def test_pieces_keep_to_their_time_range_and_key(mood: Mood, seconds: float) -> None:
     score = compose(mood, seconds, 5)
     assert score.notes and score.seconds == seconds
-    assert {note.instrument for note in score.notes} <= samples.INSTRUMENTS.keys()
+    assert {note.instrument for note in score.notes} <= render.INSTRUMENTS.keys()
     for note in score.notes:
         assert 0 <= note.start_s < seconds and note.length_s > 0 and 0 < note.loud <= 1
         assert 30 <= note.pitch <= 96
@@ -138,7 +139,7 @@ def test_any_prompt_seed_and_length_make_a_piece(prompt: str, seed: int, seconds
 @pytest.mark.parametrize("seconds", [2.0, 5.3])
 @pytest.mark.parametrize("mood", [MOODS[1], MOODS[3], MOODS[9]], ids=["sad", "festive", "dreamy"])
 def test_sound_is_exactly_as_long_loud_and_never_cut(mood: Mood, seconds: float) -> None:
-    sound = render(compose(mood, seconds, 1))
+    sound = rendered(compose(mood, seconds, 1))
     assert sound.shape == (round(seconds * RATE), 2) and sound.dtype == np.float32
     assert np.isfinite(sound).all() and np.abs(sound).max() < 0.95
     assert 0.04 < np.sqrt(np.mean(sound**2)) < 0.3
@@ -151,33 +152,33 @@ def test_sound_is_exactly_as_long_loud_and_never_cut(mood: Mood, seconds: float)
 def test_the_same_score_sounds_the_same_and_fast() -> None:
     mood = mood_of("a cat with a hat walks by the sea", None, 3)
     started = time.process_time()
-    sound = render(compose(mood, 10, 3))
+    sound = rendered(compose(mood, 10, 3))
     assert time.process_time() - started < 5
-    assert np.array_equal(sound, render(compose(mood, 10, 3)))
+    assert np.array_equal(sound, rendered(compose(mood, 10, 3)))
 
 
 def test_silence_is_finite() -> None:
-    assert not render(Score(1.0)).any()
+    assert not rendered(Score(1.0)).any()
 
 
-PITCHED = [name for name, one in samples.INSTRUMENTS.items() if one.program != 128]
+PITCHED = [name for name, one in render.INSTRUMENTS.items() if one.program != 128]
 
 
 def strength(wave: np.ndarray, hertz: float) -> float:
     """Of the first four harmonics of ``hertz``."""
     piece = wave[4800 : 4800 + 32_768]
     spectrum = np.abs(np.fft.rfft(piece * np.hanning(len(piece)), 1 << 18))
-    places = [round(k * hertz * (1 << 18) / samples.RATE) for k in (1, 2, 3, 4)]
+    places = [round(k * hertz * (1 << 18) / render.SAMPLE_RATE) for k in (1, 2, 3, 4)]
     return float(sum(spectrum[place - 3 : place + 4].max() for place in places))
 
 
 @pytest.mark.parametrize("name", PITCHED)
 def test_every_note_of_the_bank_has_its_pitch(name: str) -> None:
-    for pitch, wave in zip(samples.INSTRUMENTS[name].pitches, samples.notes_of(name), strict=True):
+    for pitch, wave in zip(render.INSTRUMENTS[name].pitches, render.notes_of(name), strict=True):
         below, there, above = (strength(wave, 440 * 2 ** ((pitch + by - 69) / 12)) for by in (-1, 0, 1))
         assert there > 1.3 * max(below, above), pitch
 
 
 def test_drums_begin_at_once() -> None:
-    for wave in samples.notes_of("drums"):
-        assert np.abs(wave[: samples.RATE // 10]).max() > 0.1
+    for wave in render.notes_of("drums"):
+        assert np.abs(wave[: render.SAMPLE_RATE // 10]).max() > 0.1

@@ -13,9 +13,10 @@ import pytest
 from ml.compression import student
 from ml.compression.export import export
 from ml.encoders.base import load_encoder
-from ml.training.objective import Recipe, TrainingError, load_objective
+from ml.training.objective import Recipe, load_objective
+from ml.training.plan import TrainingError
 from ml.training.run import run
-from ml.training.texts import Text, TextStream
+from ml.training.sources import Text, TextStream
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -13,10 +13,9 @@ from PIL import Image, ImageDraw, ImageOps
 from ml.compression.pictures import CALIBRATION
 from ml.detectors.base import Item, Shot, load_detector
 from ml.hashing import fingerprints, image_codes, pdq, points, sounds
-from ml.hashing.bits import Bits
-from ml.hashing.films import enough
 from ml.hashing.fingerprints import Fingerprints
-from ml.hashing.sound_index import COMMON, SoundIndex
+from ml.hashing.pdq import Bits, enough
+from ml.hashing.sounds import COMMON, SoundIndex
 from tests.ml.drawings import drawing
 
 # By pdqhash 0.2.8, which is built from the reference's own sources: hash and quality of `drawing(seed, height, width)`.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ml.catalog import Catalog
 from ml.indexes.base import Index
-from ml.indexes.flat import FlatIndex
+from ml.indexes.exact import FlatIndex
 
 CATALOG = Catalog("ml.indexes")
 D = 8

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ml.media import Decoder, Frame, MediaError, film, walking
+from ml.media import Decoder, Frame, MediaError, film
 from tests.ml.recordings import (
     Picture,
     decoding_children,
@@ -83,7 +83,7 @@ def test_long_films_are_thinned(decoder: Decoder, tmp_path: Path, options: dict[
 
 def test_only_key_frames_where_decoding_is_dear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "film", "mp4", pictures=ramp(60), options={"x264-params": "keyint=20:scenecut=0"})
-    monkeypatch.setattr(walking, "GRACE_S", -10.0)
+    monkeypatch.setattr(film, "GRACE_S", -10.0)
     seen = [header["at_s"] for header, _ in film.frames(path, max_frames=300, max_seconds=60)]
     assert seen == [0, 2, 4]
 

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from ml.media import Decoder, MediaError
+from ml.media.decoder import TRIES
 from ml.media.fair_queue import FairQueue
-from ml.media.pool import TRIES
 from ml.media.process import Child
 from ml.sandbox import ROOT
 from tests.waiting import until

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml.indexes import posting_files
-from ml.indexes.postings import Postings, PostingsDamaged, write_postings
+from ml.indexes.postings import DTYPES, Postings, PostingsDamaged, write_postings
 
 ASSETS = 12
 RANGES = {"lt": operator.lt, "lte": operator.le, "gt": operator.gt, "gte": operator.ge}
@@ -95,9 +94,9 @@ def test_everything_is_found_and_counted_as_the_rows_say(
 
 
 def test_rows_in_several_chunks_and_parts_are_one(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(posting_files, "CHUNK_ROWS", 7)
-    monkeypatch.setattr(posting_files, "REMEMBERED", 3)
-    monkeypatch.setattr(posting_files, "GATHERED", 2)
+    monkeypatch.setattr("ml.indexes.postings.CHUNK_ROWS", 7)
+    monkeypatch.setattr("ml.indexes.postings.REMEMBERED", 3)
+    monkeypatch.setattr("ml.indexes.postings.GATHERED", 2)
     rows = [(f"k{n % 5}", n % 40, f"t{n % 11}", float(n % 13)) for n in range(400)]
     postings = _written(tmp_path, rows + rows[::-1])
     for key in range(5):
@@ -114,7 +113,7 @@ def test_as_many_keys_as_assets(tmp_path) -> None:
     postings = _written(tmp_path, ((f"key {n}", n, "x", None) for n in range(20_000)))
     assert all(_found(postings.having(f"key {n}")) == {n} for n in range(0, 20_000, 997))
     assert not _found(postings.having("key 20000"))
-    assert len(list((tmp_path / "facets").iterdir())) == len(posting_files.DTYPES)
+    assert len(list((tmp_path / "facets").iterdir())) == len(DTYPES)
 
 
 def test_nothing_at_all(tmp_path) -> None:
@@ -135,7 +134,7 @@ def test_what_cannot_be_held_is_refused_and_leaves_no_work_behind(tmp_path, bad)
     assert not (tmp_path / "facets" / "work.part").exists()
 
 
-@pytest.mark.parametrize("name", sorted(posting_files.DTYPES))
+@pytest.mark.parametrize("name", sorted(DTYPES))
 def test_files_that_do_not_fit_each_other_are_not_opened(tmp_path, name) -> None:
     write_postings(tmp_path, [("k", n, f"t{n}", float(n)) for n in range(5)])
     path = tmp_path / "facets" / f"{name}.npy"

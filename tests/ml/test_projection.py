@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ml.projection import aligning, embed, faithfulness, likeness, pca
+from ml.projection import comparison, embed, pca
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -90,25 +90,25 @@ def turned(points: np.ndarray, angle: float, *, mirrored: bool = False) -> np.nd
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_turning_mirroring_scaling_and_moving_are_undone(mirrored: bool) -> None:
     points = np.random.default_rng(1).normal(size=(60, 2)).astype(np.float32)
-    laid = aligning.align(points, turned(points, 1.1, mirrored=mirrored))
+    laid = comparison.align(points, turned(points, 1.1, mirrored=mirrored))
     assert np.allclose(laid, points, atol=1e-5)
-    assert np.allclose(aligning.moves(points, laid), 0, atol=1e-5)
+    assert np.allclose(comparison.moves(points, laid), 0, atol=1e-5)
 
 
 def test_what_moved_most_is_what_was_moved() -> None:
     points = np.random.default_rng(1).normal(size=(60, 2)).astype(np.float32)
     changed = points.copy()
     changed[17] += [4, 4]
-    found = aligning.moves(points, aligning.align(points, turned(changed, 2.0)))
+    found = comparison.moves(points, comparison.align(points, turned(changed, 2.0)))
     assert found.argmax() == 17
     assert np.sort(found)[-2] < found[17] / 4
 
 
 def test_points_without_extent_are_only_moved() -> None:
     goal = np.array([[1, 2], [3, 4]], np.float32)
-    assert (aligning.align(goal, np.zeros((2, 2))) == [[2, 3], [2, 3]]).all()
-    assert aligning.align(goal[:0], goal[:0]).shape == (0, 2)
-    assert (aligning.moves(np.zeros((2, 2)), np.zeros((2, 2))) == 0).all()
+    assert (comparison.align(goal, np.zeros((2, 2))) == [[2, 3], [2, 3]]).all()
+    assert comparison.align(goal[:0], goal[:0]).shape == (0, 2)
+    assert (comparison.moves(np.zeros((2, 2)), np.zeros((2, 2))) == 0).all()
 
 
 # --- What a projection keeps ------------------------------------------------------------------------------
@@ -116,17 +116,17 @@ def test_points_without_extent_are_only_moved() -> None:
 
 def test_the_same_points_keep_all_neighbours_and_shuffled_ones_next_to_none() -> None:
     points = np.random.default_rng(2).normal(size=(500, 2)).astype(np.float32)
-    assert faithfulness.kept_neighbours(points, points) == 1
+    assert comparison.kept_neighbours(points, points) == 1
     shuffled = np.random.default_rng(3).permutation(points)
-    assert faithfulness.kept_neighbours(points, shuffled) < 0.06
-    assert faithfulness.kept_neighbours(points[:5], shuffled[:5]) == 1
+    assert comparison.kept_neighbours(points, shuffled) < 0.06
+    assert comparison.kept_neighbours(points[:5], shuffled[:5]) == 1
 
 
 # --- Similarity -------------------------------------------------------------------------------------------
 
 
 def test_cosines() -> None:
-    found = likeness.cosines(np.array([[2, 0], [1, 1], [0, 3], [0, 0]], np.float32))
+    found = comparison.cosines(np.array([[2, 0], [1, 1], [0, 3], [0, 0]], np.float32))
     half = np.sqrt(0.5)
     expected = [[1, half, 0, 0], [half, 1, half, 0], [0, half, 1, 0], [0, 0, 0, 1]]
     assert np.allclose(found, expected, atol=1e-6)
@@ -135,7 +135,7 @@ def test_cosines() -> None:
 
 def test_the_order_puts_groups_together() -> None:
     vectors, group = groups(120)
-    order = likeness.order_of(likeness.cosines(vectors))
+    order = comparison.order_of(comparison.cosines(vectors))
     assert sorted(order) == list(range(120))
     changes = np.count_nonzero(np.diff(group[order]))
     assert changes == 3
@@ -143,7 +143,7 @@ def test_the_order_puts_groups_together() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_the_order_of_next_to_nothing(count: int) -> None:
-    assert likeness.order_of(np.eye(count, dtype=np.float32)) == list(range(count))
+    assert comparison.order_of(np.eye(count, dtype=np.float32)) == list(range(count))
 
 
 # --- UMAP, in its process -----------------------------------------------------------------------------------
@@ -180,9 +180,9 @@ def test_umap_keeps_groups_apart_and_says_how_far_it_is(tmp_path: Path) -> None:
     np.fill_diagonal(apart, np.inf)
     # Everybody's nearest is of the same group, and of ten neighbours more are kept than by PCA.
     assert (group[apart.argmin(axis=1)] == group).all()
-    kept = faithfulness.kept_neighbours(vectors, points)
+    kept = comparison.kept_neighbours(vectors, points)
     assert kept == pytest.approx(lines[-1]["kept_neighbours"], abs=1e-4)
-    assert kept > faithfulness.kept_neighbours(vectors, pca.project(vectors).points)
+    assert kept > comparison.kept_neighbours(vectors, pca.project(vectors).points)
     first = points.copy()
     run(tmp_path, vectors)
     assert (points_in(tmp_path) == first).all()

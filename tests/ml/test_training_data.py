@@ -15,8 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ml.training.objective import TrainingError
-from ml.training.plan import LEFT_OUT, TEST, TRAIN, VAL, Plan, Selection
+from ml.training.plan import LEFT_OUT, TEST, TRAIN, VAL, Plan, Selection, TrainingError
 from ml.training.quality import examine
 from ml.training.shards import Pair, ShardWriter, mark_of, read_pairs
 from ml.training.sources import LARGEST_MEMBER, RawPair, Unreadable, raw_pairs

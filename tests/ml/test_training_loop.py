@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from ml.training.objective import Recipe, TrainingError
-from ml.training.progress import Limits
-from ml.training.stepping import rate
+from ml.training.loop import rate
+from ml.training.objective import Recipe
+from ml.training.plan import Limits, TrainingError
 from tests.ml import training_toy
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,10 +17,9 @@ from ml.alignment.space import SHIPPED, JointSpace, SpaceError, reads_chinese
 from ml.encoders.base import load_encoder
 from ml.training.checkpoints import Checkpoints
 from ml.training.loop import Trainer
-from ml.training.objective import Objective, Recipe, TrainingError, load_objective
+from ml.training.objective import Objective, Recipe, load_objective
 from ml.training.objectives import align_lora
-from ml.training.plan import TEST, TRAIN, VAL, Selection
-from ml.training.progress import Data
+from ml.training.plan import TEST, TRAIN, VAL, Data, Selection, TrainingError
 from ml.training.quality import examine
 from ml.training.text_tower import TextTower, adapters_of
 from tests.ml.training_pairs import pairs

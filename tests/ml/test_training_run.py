@@ -21,8 +21,8 @@ from ml.training import __main__ as command
 from ml.training import run as module
 from ml.training.__main__ import main
 from ml.training.extract import extract
-from ml.training.objective import Recipe, TrainingError, load_objective
-from ml.training.plan import hashed
+from ml.training.objective import Recipe, load_objective
+from ml.training.plan import TrainingError, hashed
 from ml.training.quality import Look
 from ml.training.run import read_request, run
 from ml.training.shards import ShardWriter, read_pairs

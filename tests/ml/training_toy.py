@@ -18,8 +18,7 @@ from ml.training import distributed
 from ml.training.checkpoints import Checkpoints
 from ml.training.loop import Trainer
 from ml.training.objective import PHASES, Objective, Phase, Recipe
-from ml.training.plan import TEST, TRAIN, VAL, Plan, Selection
-from ml.training.progress import Data, Limits
+from ml.training.plan import TEST, TRAIN, VAL, Data, Limits, Plan, Selection
 from tests.waiting import pause
 
 DIMENSION = 12

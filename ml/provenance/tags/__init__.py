@@ -6,7 +6,7 @@ Tag(place='png', key='parameters', text='a castle\\nSteps: 20, Sampler: Euler a,
 
 from __future__ import annotations
 
-from ml.media.descriptors import File
+from ml.media.model import File
 from ml.provenance.tags import pictures, streams
 from ml.provenance.tags.model import Budget, Tag, Tags
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import av
 
-from ml.media.descriptors import File
+from ml.media.model import File
 from ml.provenance.tags import pictures, xmp
 from ml.provenance.tags.model import Exhausted, Tags
 

@@ -26,8 +26,8 @@ from ml.alignment.scenes import scenes
 from ml.alignment.space import JointSpace, shared_encoder
 from ml.alignment.storage import described_prior, write_space
 from ml.training.evaluate import reading_of, sight_of
-from ml.training.objective import Objective, Phase, Recipe, TrainingError
-from ml.training.plan import hashed
+from ml.training.objective import Objective, Phase, Recipe
+from ml.training.plan import TrainingError, hashed
 from ml.training.shards import Pair
 
 if TYPE_CHECKING:

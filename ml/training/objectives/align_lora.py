@@ -23,8 +23,8 @@ from ml.alignment.space import JointSpace, reads_chinese
 from ml.encoders._scripts import chinese_parts
 from ml.training import distributed
 from ml.training.metrics import search
-from ml.training.objective import PHASES, Objective, Phase, Recipe, TrainingError, load_objective
-from ml.training.plan import TRAIN, VAL, Plan, Selection, hashed
+from ml.training.objective import PHASES, Objective, Phase, Recipe, load_objective
+from ml.training.plan import TRAIN, VAL, Plan, Selection, TrainingError, hashed
 from ml.training.shards import Pair, ShardWriter, read_pairs, stack
 from ml.training.text_tower import TextTower, adapters_of
 
@@ -143,7 +143,7 @@ class AlignLora(Objective):
         """The heads of ``align``, trained on captions as the tuned tower reads them."""
         from ml.training.checkpoints import Checkpoints
         from ml.training.loop import Trainer
-        from ml.training.progress import Data
+        from ml.training.plan import Data
 
         options = dict(self.recipe.options)
         epochs = int(options.pop("head_epochs", HEAD_EPOCHS))
@@ -155,7 +155,7 @@ class AlignLora(Objective):
         return heads
 
     def _read_again(self, before: Any, folder: Path, heads: Objective) -> Any:
-        from ml.training.progress import Data
+        from ml.training.plan import Data
 
         with ShardWriter(folder, "tuned") as writer:
             for pair in self._again([*_labelled(before.train, "train"), *_labelled(before.val, "val")]):

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.training import distributed
-from ml.training.objective import Objective, Phase, Recipe, TrainingError
-from ml.training.texts import Text, TextStream
+from ml.training.objective import Objective, Phase, Recipe
+from ml.training.plan import TrainingError
+from ml.training.sources import Text, TextStream
 
 #: Texts by which word pieces are counted, and teacher's vectors that are kept (768 bytes each).
 COUNTED, REMEMBERED = 100_000, 300_000

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.files.storage import default_storage
 
 from ml.indexes import files
-from ml.indexes.manifest import NAME, GenerationDamaged, Manifest
+from ml.indexes.files import NAME, GenerationDamaged, Manifest
 from standalone.doctor.findings import Check, Finding, Options, examples, fail, ok, warn
 from tenants.accounts.models import Tenant
 from tenants.jobs.models import Job

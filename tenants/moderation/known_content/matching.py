@@ -16,10 +16,9 @@ from django.db import connection
 from numpy.typing import NDArray
 
 from ml.hashing import image_codes, pdq, points, sounds
-from ml.hashing.bits import Bits
-from ml.hashing.films import enough
 from ml.hashing.fingerprints import Fingerprints, split_vector
-from ml.hashing.sound_index import SoundIndex
+from ml.hashing.pdq import Bits, enough
+from ml.hashing.sounds import SoundIndex
 from tenants.moderation.models import Algorithm, HashEntry, HashList, SharedHashEntry, SharedHashList
 
 Ids = NDArray[np.uint8]

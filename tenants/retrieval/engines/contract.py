@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ml.indexes.manifest import Effort
+from ml.indexes.files import Effort
 from ml.indexes.tuning import effort_for
 from tenants.errors import Conflict, IndexRebuilding
 from tenants.retrieval.filters.filter_plan import Plan

@@ -18,7 +18,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from ml.indexes import exact, tuning
-from ml.indexes.manifest import Effort
+from ml.indexes.files import Effort
 from tenants.errors import Conflict
 from tenants.jobs import services as jobs
 from tenants.retrieval.engines.contract import Engine, ExternalSegment, NewRow, described

@@ -23,7 +23,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from ml.indexes import files
-from ml.indexes.manifest import NAME, GenerationDamaged, Manifest
+from ml.indexes.files import NAME, GenerationDamaged, Manifest
 from tenants.datasets import storage
 from tenants.retrieval.index import signals
 from tenants.retrieval.index.registry import KIND, folder_of, opened, path_of

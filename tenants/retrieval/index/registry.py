@@ -25,8 +25,8 @@ from django.conf import settings
 from django.db import connection
 
 from ml.indexes import files
+from ml.indexes.files import NAME, Manifest
 from ml.indexes.generation import Generation, GenerationDamaged, open_generation
-from ml.indexes.manifest import NAME, Manifest
 from ml.indexes.postings import PostingsDamaged
 from tenants.datasets import storage
 from tenants.errors import StorageFull, room_on_disk

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from django.utils.translation import gettext as _
 
-from ml.projection import aligning
-from ml.projection.likeness import cosines, order_of
+from ml.projection import comparison
+from ml.projection.comparison import cosines, order_of
 from tenants.datasets.selectors import require_assets
 from tenants.errors import Invalid
 from tenants.retrieval.maps.points import Points, placed
@@ -39,8 +39,8 @@ def compared(tenant_id: uuid.UUID, wanted: Wanted, other: str) -> Compared:
     left = np.array([one for one, _ in both], int)
     right = np.array([one for _, one in both], int)
     before = replace(first, ids=first.ids[left], places=first.places[left])
-    after = aligning.align(before.places, second.places[right])
-    return Compared(before, after, aligning.moves(before.places, after))
+    after = comparison.align(before.places, second.places[right])
+    return Compared(before, after, comparison.moves(before.places, after))
 
 
 # --- How alike some chosen assets are, each with each other one ---------------------------------------

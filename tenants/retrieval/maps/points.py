@@ -14,7 +14,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from ml.projection import pca
-from ml.projection.faithfulness import kept_neighbours
+from ml.projection.comparison import kept_neighbours
 from tenants.datasets import storage
 from tenants.datasets.services import may_remove_files
 from tenants.errors import NotReady
