@@ -19,8 +19,7 @@ from _generation_judge import Eyes, fitted, words_once
 from _generation_pictures import COPY, FIRST, POOL, SEEDS, flat, nearest
 from _report import Line
 
-from ml.drawing.anchors import SHARPNESS
-from ml.drawing.drawer import GUIDANCE, STEPS, Drawer
+from ml.drawing.drawer import GUIDANCE, SHARPNESS, STEPS, Drawer
 from ml.drawing.packing import SHIPPED, Packed, unpack
 from research.drawing.designs import JUDGE, TRAIN, Design, Designs, Pixels, family, load_designs
 

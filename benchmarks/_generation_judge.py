@@ -94,7 +94,7 @@ def _network(name: str) -> Any:
     import timm
     import torch
 
-    from ml.compression.pictures import weights_file
+    from ml.compression.prepare import weights_file
 
     network = timm.create_model(f"tf_{name.replace('-', '_')}", pretrained=False).eval()
     state = torch.load(weights_file(name), map_location="cpu", weights_only=True)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ml.detectors.base import Item, Shot, load_detector
+from ml.generators import load_generator
 from ml.generators._marked import MarkedGenerator
 from ml.generators.base import (
     GenerationError,
@@ -35,10 +36,9 @@ from ml.generators.base import (
     Marker,
     RawOutput,
     Watch,
-    load_generator,
 )
 from ml.media import Decoder
-from ml.provenance.authority import tenant_keys
+from ml.provenance.signing import tenant_keys
 
 KEY, OTHER, PAYLOAD = bytes(range(32)), bytes(32), 0xC0FFEE12
 RELEASES = int(os.environ.get("GENERATION_RELEASES") or sized(500, 1))

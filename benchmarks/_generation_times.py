@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 from _report import Line, at_most, sized
 
-from ml.generators.base import GenerationParams, Marker, load_generator
+from ml.generators import load_generator
+from ml.generators.base import GenerationParams, Marker
 from ml.generators.studio import Request, Studio
-from ml.provenance.authority import tenant_keys
+from ml.provenance.signing import tenant_keys
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE_S, CLIP_S, MUSIC_S, WEIGHTS_MB = 5.0, 60.0, 5.0, 40.0

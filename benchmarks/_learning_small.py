@@ -28,9 +28,8 @@ from ml.alignment.colours import colour_words
 from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.space import JointSpace
 from ml.compression.export import export
-from ml.compression.exports import ExportMissing, find_export
-from ml.compression.pictures import weights_file
-from ml.compression.store import find_model
+from ml.compression.prepare import weights_file
+from ml.compression.store import ExportMissing, find_export, find_model
 from ml.compression.towers import tower_of
 from ml.encoders.base import Encoder, load_encoder
 from research.compression.measure import in_turns

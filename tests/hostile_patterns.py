@@ -389,15 +389,15 @@ def arm(cpu_s: int) -> None:
 def examples() -> dict[str, Callable[[], list[Pattern]]]:
     """For expressions that are put together only when they are used: what they are then."""
     from ml.composing.moods import PROTOTYPES
-    from ml.generators import _objects
+    from ml.generators import small_picture
 
     return {
         "ml/composing/moods.py: f'\\\\b(?:{self.english})'": lambda: [
             re.compile(rf"\b(?:{one.english})", re.IGNORECASE) for one in PROTOTYPES
         ],
         "ml/composing/moods.py: self.chinese": lambda: [re.compile(one.chinese) for one in PROTOTYPES],
-        "ml/generators/_objects.py: f'\\\\b(?:(?:{_COLOURS}) )?(?:{words})(?:e?s)?\\\\b'": lambda: [
-            _objects._pattern()
+        "ml/generators/small_picture.py: f'\\\\b(?:(?:{_COLOURS}) )?(?:{words})(?:e?s)?\\\\b'": lambda: [
+            small_picture._pattern()
         ],
         "tenants/retrieval/query/weight_profiles.py: f'(?<!\\\\w){re.escape(word)}'": lambda: [
             re.compile(rf"(?<!\w){re.escape(word)}", re.IGNORECASE) for word in ("aaab", "a b a c", "C++")
@@ -414,7 +414,7 @@ def scanners() -> dict[str, Callable[[str], object]]:
     from ml.encoders import _scripts
     from ml.media.sniffing import sniff
     from ml.provenance import generators
-    from ml.provenance.tags import exif, iptc, model, xmp
+    from ml.provenance.tags import fields
     from tenants.accounts.models import UserManager
     from tenants.datasets import values
     from tenants.datasets.importers import delimited, entries
@@ -424,8 +424,8 @@ def scanners() -> dict[str, Callable[[str], object]]:
 
     terms = matching.Terms.compile(["fool", "bad word here", "bana*", "傻瓜"])
 
-    def tags_by(read: Callable[[bytes, model.Tags], None], before: bytes = b"") -> Callable[[str], object]:
-        return lambda text: read(before + text.encode("utf-8", "surrogatepass"), model.Tags())
+    def tags_by(read: Callable[[bytes, fields.Tags], None], before: bytes = b"") -> Callable[[str], object]:
+        return lambda text: read(before + text.encode("utf-8", "surrogatepass"), fields.Tags())
 
     return {
         "sniff": lambda text: sniff(text.encode()),
@@ -446,21 +446,21 @@ def scanners() -> dict[str, Callable[[str], object]]:
         "addresses of people": UserManager.normalize_email,
         "expressions": lambda text: syntax.tokenize(text),
         "signs of generators": lambda text: generators.signs_of(
-            [model.Tag("png", "parameters", text), model.Tag("png", "dream", text)]
+            [fields.Tag("png", "parameters", text), fields.Tag("png", "dream", text)]
         ),
-        "XMP": tags_by(xmp.read, b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>"),
-        "XMP anywhere": tags_by(xmp.scan),
-        "EXIF": tags_by(exif.read, b"II*\x00\x08\x00\x00\x00"),
-        "Photoshop": tags_by(iptc.read_resources),
+        "XMP": tags_by(fields.read_xmp, b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>"),
+        "XMP anywhere": tags_by(fields.scan),
+        "EXIF": tags_by(fields.read_exif, b"II*\x00\x08\x00\x00\x00"),
+        "Photoshop": tags_by(fields.read_resources),
         "EXIF anywhere": lambda text: _scan(io.BytesIO(text.encode())),
     }
 
 
 def _scan(file: Any) -> None:
-    from ml.provenance.tags import model, pictures
+    from ml.provenance.tags import fields, files
 
-    pictures._size = lambda stream: len(stream.getbuffer())
-    pictures.read(file, "image/avif", model.Tags())
+    files._size = lambda stream: len(stream.getbuffer())
+    files.read_picture(file, "image/avif", fields.Tags())
 
 
 #: Parts of hostile texts for all of them.

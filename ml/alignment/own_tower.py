@@ -24,7 +24,7 @@ def spec_of(entry: dict[str, Any]) -> str:
 
 def open_own_tower(folder: Path, manifest: dict[str, Any]) -> Encoder:
     """The tower in ``folder``. Raises SpaceError for one that is missing, damaged or not the manifest's."""
-    from ml.compression.exports import Export
+    from ml.compression.store import Export
     from ml.encoders.onnx import open_export
 
     entry = manifest.get("text_tower")

@@ -61,7 +61,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _list() -> int:
-    from ml.compression.exports import list_exports
+    from ml.compression.store import list_exports
 
     for name, entry in list_exports():
         print(

@@ -15,16 +15,140 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ml.compression import exports, quantise
-from ml.compression.bert import can_write, write_bert
-from ml.compression.calibrating import calibration_items
-from ml.compression.exports import FORMAT, MODEL, TOKENIZER, Export
-from ml.compression.folders import locked, replacing
-from ml.compression.graph import quantise_rows
-from ml.compression.parity import LEAST_ITEMS, Floors, Parity, parity_of
-from ml.compression.store import sha256, write_manifest
+from ml.compression import quantise, store
+from ml.compression.graph import can_write, quantise_rows, write_bert
+from ml.compression.store import FORMAT, MODEL, TOKENIZER, Export, locked, replacing, sha256, write_manifest
 from ml.compression.towers import Tower, tower_of
+
+# --- Parity ----------------------------------------------------------------------------------------------
+# How far an exported encoder strays from its fp32 original: the numbers, and where they are refused.
+
+
+Vectors = NDArray[np.float32]
+
+#: Neighbours that are compared. Of fewer than fifty items a fifth: ten of twelve are found by anyone.
+NEIGHBOURS, SHARE = 10, 5
+#: Fewer than this say nothing about neighbours.
+LEAST_ITEMS = 10
+
+
+@dataclass(frozen=True)
+class Floors:
+    """The least mean cosine and share of neighbours that an export may have."""
+
+    cosine: float
+    recall: float
+
+    def admit(self, parity: Parity) -> bool:
+        return parity.cosine >= self.cosine and parity.recall >= self.recall
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Mean cosine to fp32 and recall of fp32's neighbours, both 0..1, over ``items`` held-out inputs."""
+
+    cosine: float
+    recall: float
+    neighbours: int
+    items: int
+
+    def text(self) -> str:
+        found = f"recall@{self.neighbours} of fp32's neighbours {self.recall:.3f}"
+        return f"mean cosine {self.cosine:.4f}, {found} ({self.items} items)"
+
+
+def parity_of(reference: Vectors, found: Vectors) -> Parity:
+    """Compare vectors [n, d] of the same n items. Numbers that are none count as a cosine of 0."""
+    found = np.nan_to_num(found)
+    count = min(NEIGHBOURS, max(1, len(reference) // SHARE))
+    one, other = _unit(reference), _unit(found)
+    pairs = zip(_nearest(one, count), _nearest(other, count), strict=True)
+    shared = [len(np.intersect1d(wanted, got)) for wanted, got in pairs]
+    cosine = float(np.mean(np.sum(one * other, axis=1)))
+    return Parity(cosine, float(np.mean(shared)) / count, count, len(reference))
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    rows: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return rows
+
+
+def _nearest(rows: Vectors, count: int) -> NDArray[np.intp]:
+    """The nearest others of each unit row: [n, count]."""
+    scores = rows @ rows.T
+    np.fill_diagonal(scores, -np.inf)
+    return np.argsort(-scores, axis=1, kind="stable")[:, :count]
+
+
+# --- Calibration -----------------------------------------------------------------------------------------
+# What an export is calibrated and compared with: the operator's pictures or texts, or the bundled ones.
+
+
+#: More calibrate no better and take long.
+MOST_PICTURES, MOST_TEXTS = 300, 600
+PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"}
+
+
+def calibration_items(modality: str, folder: Path | None) -> list[Any]:
+    """Texts, or uint8 pictures [h, w, 3], always in the same order. Raises ValueError for a folder with none."""
+    if modality == "text":
+        return _texts(folder) if folder else _bundled_texts()
+    return _pictures(folder or _bundled_pictures())
+
+
+def _texts(folder: Path) -> list[str]:
+    lines = [
+        line.strip()
+        for path in sorted(folder.rglob("*.txt"))
+        for line in path.read_text("utf-8", errors="replace").splitlines()
+    ]
+    texts = list(dict.fromkeys(line for line in lines if line))
+    if not texts:
+        raise ValueError(f"there is no text in {folder}: one a line is wanted, in .txt files")
+    return _spread(texts, MOST_TEXTS)
+
+
+def _bundled_texts() -> list[str]:
+    """Sentences of many kinds, and phrases for what pictures show."""
+    from ml.alignment.vocabulary import written_phrases
+    from ml.compression.prepare import SENTENCES
+
+    phrases = _spread(list(dict.fromkeys(phrase.text for phrase in written_phrases())), MOST_TEXTS // 2)
+    return [*SENTENCES, *phrases]
+
+
+def _pictures(folder: Path) -> list[Any]:
+    """Decoded in a process of its own, as all media that others supply; what cannot be read is left out."""
+    from ml.media import Decoder, MediaError
+
+    paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PICTURES]
+    found = []
+    with Decoder() as decoder:
+        for path in _spread(paths, MOST_PICTURES):
+            try:
+                found.append(decoder.image(path, thumbnail=False).pixels)
+            except MediaError:
+                continue
+    if not found:
+        raise ValueError(f"there is no readable picture in {folder}")
+    return found
+
+
+def _bundled_pictures() -> Path:
+    from ml.compression.prepare import CALIBRATION
+
+    return CALIBRATION
+
+
+def _spread(items: list[Any], most: int) -> list[Any]:
+    """At most ``most`` of them, evenly from the whole list."""
+    return items if len(items) <= most else [items[number * len(items) // most] for number in range(most)]
+
+
+# --- Export ----------------------------------------------------------------------------------------------
+
 
 #: By modality, for INT8. Neighbours of what is alike swap places easily: the cosine says more, recall finds collapses.
 INT8_FLOORS = {
@@ -64,7 +188,7 @@ def export(
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
-    target = (folder or exports.exports_dir()) / exports.check_name(name)
+    target = (folder or store.exports_dir()) / store.check_name(name)
     tower = tower_of(spec)
     items = calibration_items(tower.modality, calibration)
     if len(items) < 3 * LEAST_ITEMS:
@@ -74,7 +198,7 @@ def export(
     with locked(target), replacing(target) as building:
         entry, tried = _build(tower, items, precision, building)
         write_manifest(building, FORMAT, {"encoder": entry})
-    return exports.find_export(name, target.parent), tried
+    return store.find_export(name, target.parent), tried
 
 
 def _build(

@@ -2,12 +2,79 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+# --- Folders ---------------------------------------------------------------------------------------------
+# Folders that appear whole or not at all, however many processes ask at the same time.
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold an advisory lock beside ``folder``; the kernel releases it when the process dies: nothing goes stale."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f".{folder.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def replacing(folder: Path, keep: str = "") -> Iterator[Path]:
+    """An empty folder beside that takes ``folder``'s place when the block ends without an error.
+
+    The sub-folder ``keep`` moves from the old one to the new one. Needs the lock. Leftovers of killed builds are
+    removed first.
+    """
+    for leftover in folder.parent.glob(f".{folder.name}.building-*"):
+        _move(keep, leftover, folder)
+        shutil.rmtree(leftover, ignore_errors=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.building-", dir=folder.parent))
+    try:
+        _open_to_all(building)
+        yield building
+        _swap(building, folder, keep)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _open_to_all(folder: Path) -> None:
+    # By a descriptor: a limited process may not change the modes of names (`ml.sandbox`).
+    at = os.open(folder, os.O_RDONLY)
+    try:
+        os.fchmod(at, 0o755)
+    finally:
+        os.close(at)
+
+
+def _swap(building: Path, folder: Path, keep: str) -> None:
+    if not folder.exists():
+        building.rename(folder)
+        return
+    # Moved aside first: a folder cannot be replaced in one step. Who reads in between finds none.
+    folder.rename(old := building.with_name(building.name + "-old"))
+    building.rename(folder)
+    _move(keep, old, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _move(name: str, source: Path, target: Path) -> None:
+    if name and (source / name).is_dir() and not (target / name).exists():
+        target.mkdir(exist_ok=True)
+        (source / name).rename(target / name)
+
+
+# --- Prepared models -------------------------------------------------------------------------------------
+
 
 MANIFEST = "manifest.json"
 #: The folder among the prepared models with encoders that were exported by name.
@@ -101,3 +168,79 @@ def sha256(path: Path) -> str:
 
 def _fingerprint(path: Path) -> dict[str, Any]:
     return {"sha256": sha256(path), "bytes": path.stat().st_size}
+
+
+# --- Exports ---------------------------------------------------------------------------------------------
+# Exported encoders on disk: ``models_dir()/exports/NAME`` with a manifest. Standard library only.
+
+
+#: Raise it when a reader of this release could not use what the exporter of that one wrote.
+FORMAT = "export-1"
+MODEL = "model.onnx"
+TOKENIZER = "tokenizer.json"
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+class ExportMissing(RuntimeError):
+    """There is no such export, or its files are not those that its manifest names."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """One exported encoder. ``entry`` is what the exporter recorded: modality, preparation, parity, …"""
+
+    name: str
+    folder: Path
+    entry: dict[str, Any]
+
+    @property
+    def model(self) -> Path:
+        return self.folder / MODEL
+
+    @property
+    def bytes(self) -> int:
+        """Of all its files but the manifest."""
+        return sum(path.stat().st_size for path in self.folder.iterdir() if path.name != MANIFEST)
+
+
+def exports_dir() -> Path:
+    """``exports`` in the folder of prepared models."""
+    return models_dir() / EXPORTS
+
+
+def check_name(name: str) -> str:
+    """``name`` if it can name an export, else ValueError."""
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} cannot name an export: small letters, digits, '.', '_' and '-', at most 64"
+        )
+    return name
+
+
+def find_export(name: str, folder: Path | None = None) -> Export:
+    """The export ``name`` with its files checked against their digests. Raises ExportMissing, ValueError."""
+    path = (folder or exports_dir()) / check_name(name)
+    manifest = read_manifest(path)
+    if manifest is None:
+        raise ExportMissing(
+            f"there is no exported encoder {name!r} in {path.parent}: "
+            f"run `python -m ml.compression export SPEC --name {name}`"
+        )
+    if manifest.get("recipe") != FORMAT:
+        raise ExportMissing(
+            f"{path} is {manifest.get('recipe')!r}; this release reads {FORMAT!r}: export it again"
+        )
+    entry = manifest.get("models", {}).get("encoder")
+    if not isinstance(entry, dict) or not (path / MODEL).is_file() or not is_intact(path, FORMAT):
+        raise ExportMissing(f"the files in {path} are not those that its {MANIFEST} names: export it again")
+    return Export(name, path, entry)
+
+
+def list_exports(folder: Path | None = None) -> list[tuple[str, dict[str, Any]]]:
+    """Name and entry of each export; what has no manifest of this format is left out."""
+    found = []
+    for path in sorted((folder or exports_dir()).glob(f"*/{MANIFEST}")):
+        manifest = read_manifest(path.parent) or {}
+        if manifest.get("recipe") == FORMAT and NAME.fullmatch(path.parent.name):
+            found.append((path.parent.name, manifest["models"]["encoder"]))
+    return found

@@ -197,7 +197,7 @@ def _from_efficientnet(spec: str, model_id: str) -> Tower:
     import torch
 
     from ml.alignment.windows import INPUT_SIDES
-    from ml.compression.pictures import weights_file, windowed_network
+    from ml.compression.prepare import weights_file, windowed_network
     from ml.encoders._efficientnet import squash
     from ml.encoders._torch import in_batches, weights_version
     from ml.encoders.base import as_pixels

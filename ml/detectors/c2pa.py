@@ -20,9 +20,7 @@ from ml.detectors.base import Detector, Finding, Item
 from ml.media.model import File
 from ml.provenance._sdk import context
 from ml.provenance.anchors import normalise_anchors
-from ml.provenance.credentials import tree
-from ml.provenance.plain import plain
-from ml.provenance.source_types import ai_kind, code_of
+from ml.provenance.credentials import ai_kind, code_of, plain, tree
 
 STATES = {"Trusted": "trusted", "Valid": "valid", "Invalid": "invalid"}
 #: Failures that are about the signer alone (C2PA 2.2, section 15.2.2): of credentials and of time stamps.

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from ml.detectors.base import Detector, Finding, Item
+from ml.provenance.credentials import code_of, plain
 from ml.provenance.generators import Sign, signs_of
-from ml.provenance.plain import plain
-from ml.provenance.source_types import code_of
 from ml.provenance.tags import Tag, read_tags
 
 MAX_SIGNS = 20

@@ -65,3 +65,117 @@ def _silu(x: Floats) -> Floats:
 def _normed(x: Floats) -> Floats:
     centred = x - x.mean(axis=1, keepdims=True)
     return centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + EPSILON)
+
+
+# --- Latents ---------------------------------------------------------------------------------------------
+# Drawings as a few hundred numbers: principal components of brightness (64 px) and colour (32 px), and back.
+#
+# Eyes and encoders see colour coarsely, so its two channels are kept at half the side: half the basis for nothing
+# seen.
+
+
+Pixels = NDArray[np.uint8]
+
+SIDE = 64
+HALF = SIDE // 2
+#: Brightness and the two colour channels, side by side in one row.
+WIDTH = SIDE * SIDE + 2 * HALF * HALF
+# ITU-R BT.601, full range, as JPEG uses it.
+_YCC = np.array([[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]], np.float32)
+_RGB = np.linalg.inv(_YCC).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Basis:
+    """``components`` [d, WIDTH], ``mean`` [WIDTH], ``scale`` [d]: a drawing is mean + (latent · scale) components."""
+
+    components: Floats
+    mean: Floats
+    scale: Floats
+
+    @property
+    def dimension(self) -> int:
+        return len(self.scale)
+
+    def encode(self, pixels: Pixels) -> Floats:
+        """Drawings [n, 64, 64, 3] to latents [n, d]."""
+        latents = (planes(pixels) - self.mean) @ self.components.T / self.scale
+        return latents.astype(np.float32)
+
+    def decode(self, latents: Floats) -> Pixels:
+        """Latents [n, d] to drawings [n, 64, 64, 3]."""
+        return whole(self.rough(latents))
+
+    def rough(self, latents: Floats) -> Floats:
+        """Latents [n, d] to float32 [n, 64, 64, 3] about -1..1."""
+        return rgb_of(((latents * self.scale) @ self.components + self.mean).astype(np.float32))
+
+
+def planes(pixels: Pixels) -> Floats:
+    """uint8 [n, 64, 64, 3] to brightness and colours in -1..1: [n, WIDTH]."""
+    channels = (pixels.astype(np.float32) / 127.5 - 1) @ _YCC.T
+    count = len(pixels)
+    colours = channels[..., 1:].reshape(count, HALF, 2, HALF, 2, 2).mean(axis=(2, 4))
+    return np.concatenate([channels[..., 0].reshape(count, -1), colours.reshape(count, -1)], axis=1)
+
+
+def whole(rgb: Floats) -> Pixels:
+    """-1..1 to whole numbers 0..255."""
+    return np.clip(np.rint((rgb + 1) * 127.5), 0, 255).astype(np.uint8)
+
+
+def rgb_of(rows: Floats) -> Floats:
+    """The inverse of ``planes`` as float32, up to the colours' half resolution, which is filled smoothly."""
+    count = len(rows)
+    brightness = rows[:, : SIDE * SIDE].reshape(count, SIDE, SIDE, 1)
+    colours = _doubled(rows[:, SIDE * SIDE :].reshape(count, HALF, HALF, 2))
+    rgb: Floats = np.concatenate([brightness, colours], axis=3) @ _RGB.T
+    return rgb
+
+
+def _doubled(maps: Floats) -> Floats:
+    """[n, h, w, c] to [n, 2h, 2w, c], each new cell three parts its own and one part the neighbour's."""
+    for axis in (1, 2):
+        padded = np.concatenate([maps.take([0], axis), maps, maps.take([-1], axis)], axis)
+        before = padded.take(range(maps.shape[axis]), axis)
+        after = padded.take(range(2, maps.shape[axis] + 2), axis)
+        pair = np.stack([0.75 * maps + 0.25 * before, 0.75 * maps + 0.25 * after], axis + 1)
+        shape = list(maps.shape)
+        shape[axis] *= 2
+        maps = pair.reshape(shape)
+    return maps
+
+
+# --- Finishing -------------------------------------------------------------------------------------------
+# The finishing touch: a few small convolutions that take the ringing of principal components off a drawing.
+#
+# They learnt the way from a training drawing's few hundred numbers back to the drawing itself
+# (``research.drawing.networks``); they see no words. NumPy only.
+
+
+#: Steps between the cells that a kernel of 3 × 3 sees, layer by layer, and channels.
+SPACING = (1, 2, 4, 1)
+CHANNELS = (3, 32, 32, 32, 3)
+
+
+def apply(weights: Mapping[str, Floats], pixels: Floats) -> Floats:
+    """Drawings float32 [n, 64, 64, 3] in -1..1 to the same, finished."""
+    x = pixels
+    for number, spacing in enumerate(SPACING):
+        x = _convolved(x, weights[f"{number}.weight"], weights[f"{number}.bias"], spacing)
+        if number < len(SPACING) - 1:
+            x = x / (1 + np.exp(-np.clip(x, -60, 60)))
+    finished: Floats = pixels + x
+    return finished
+
+
+def _convolved(x: Floats, weight: Floats, bias: Floats, spacing: int) -> Floats:
+    """``weight`` [out, in, 3, 3], zeros beyond the border, as torch's ``conv2d``."""
+    side = x.shape[1]
+    padded = np.pad(x, ((0, 0), (spacing, spacing), (spacing, spacing), (0, 0)))
+    found = np.broadcast_to(bias, (*x.shape[:3], len(bias))).astype(np.float32)
+    for row in range(3):
+        for column in range(3):
+            down, right = row * spacing, column * spacing
+            found += padded[:, down : down + side, right : right + side] @ weight[:, :, row, column].T
+    return found

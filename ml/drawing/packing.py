@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ml.drawing.conditioning import PROMPT
-from ml.drawing.latent import Basis
+from ml.drawing.network import Basis
 
 Floats = NDArray[np.float32]
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ml.compression.bert import feed
-from ml.compression.exports import TOKENIZER, Export, ExportMissing, find_export
+from ml.compression.graph import feed
+from ml.compression.store import TOKENIZER, Export, ExportMissing, find_export
 from ml.encoders._onnx import device_of, open_session
 from ml.encoders.base import Encoder, EncoderUnavailable, Pixels, Vectors, as_pixels, as_text
 

@@ -9,15 +9,26 @@ off, and previews are marked, too.
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import math
+import os
+import tempfile
+import time
+import wave
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import cycle, islice
+from pathlib import Path
 from typing import Any, TypeVar
 
-from ml.generators import _encoding
-from ml.generators._marking import Marked, eased, out_of_memory, read_credentials
-from ml.generators._validation import checked
+import numpy as np
+from PIL import Image
+
 from ml.generators.base import (
+    MAX_PROMPT,
+    MIN_SIDE,
     Cancelled,
     GenerationError,
     GenerationParams,
@@ -34,6 +45,261 @@ from ml.generators.base import (
     Watch,
 )
 from ml.provenance import signing, sound_watermark, watermark
+
+# --- File formats ----------------------------------------------------------------------------------------
+# Files of what was drawn, and what is in such files: PNG, WAV, and AV1 with Opus in MP4.
+#
+# Only for files that were made here a moment ago; files of unknown origin go through ``ml.media``.
+
+
+#: libopus works at this rate only.
+OPUS_RATE = 48_000
+#: SVT-AV1's speed, 0 to 13; it warns of artefacts from 10 on.
+PRESET = "9"
+
+
+def png(pixels: Pixels) -> bytes:
+    target = io.BytesIO()
+    Image.fromarray(pixels).save(target, "PNG", compress_level=4)
+    return target.getvalue()
+
+
+def read_png(content: bytes) -> Pixels:
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+
+
+def wav(sound: Sound) -> bytes:
+    """16-bit stereo."""
+    target = io.BytesIO()
+    with wave.open(target, "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(sound.rate)
+        file.writeframes(np.rint(np.clip(sound.samples, -1, 1) * 32767).astype("<i2").tobytes())
+    return target.getvalue()
+
+
+def read_wav(content: bytes) -> Sound:
+    with wave.open(io.BytesIO(content)) as file:
+        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, file.getnchannels())
+        return Sound(samples.astype(np.float32) / np.float32(32767), file.getframerate())
+
+
+def mp4(
+    frames: Sequence[Pixels],
+    fps: int,
+    *,
+    count: int = 0,
+    sound: Sound | None = None,
+    crf: int = 30,
+    sound_bits: int = 160_000,
+) -> bytes:
+    """AV1 in MP4 whose index stands in front, so that it plays while it loads. Sides are made even.
+
+    ``count``: frames in all, over and over where that is more than there are; 0: each once.
+    ``crf``: SVT-AV1's quality, 0 (best) to 63. ``sound_bits``: of Opus, a second.
+    """
+    import av
+
+    # The encoder writes its settings to standard error otherwise.
+    os.environ.setdefault("SVT_LOG", "1")
+    # The index moves to the front by reading the file again, which only files allow.
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
+            video = _video_stream(container, frames[0], fps, crf)
+            audio = _sound_stream(container, sound_bits) if sound is not None else None
+            for at, frame in enumerate(islice(cycle(frames), count or len(frames))):
+                container.mux(video.encode(_video_frame(frame, at, fps)))
+            container.mux(video.encode(None))
+            if sound is not None and audio is not None:
+                for piece in _sound_frames(sound):
+                    container.mux(audio.encode(piece))
+                container.mux(audio.encode(None))
+        return path.read_bytes()
+
+
+def read_mp4(content: bytes, most: int = 6) -> tuple[list[Pixels], Sound | None, float]:
+    """``most`` frames over the whole length, the sound (at 48 kHz), and how many seconds it lasts."""
+    import av
+
+    container: Any
+    with av.open(io.BytesIO(content)) as container:
+        video = container.streams.video[0]
+        total = video.frames or 1
+        wanted = {round(at) for at in np.linspace(0, total - 1, min(most, total))}
+        frames = [
+            frame.to_ndarray(format="rgb24")
+            for at, frame in enumerate(container.decode(video))
+            if at in wanted
+        ]
+        seconds = float(total / (video.average_rate or 1))
+    return frames, _read_sound(content), seconds
+
+
+def _video_stream(container: Any, frame: Pixels, fps: int, crf: int) -> Any:
+    height, width = frame.shape[:2]
+    stream = container.add_stream("libsvtav1", rate=fps)
+    stream.width, stream.height, stream.pix_fmt = width // 2 * 2, height // 2 * 2, "yuv420p"
+    # Its filter over time takes the invisible mark for noise.
+    stream.options = {"preset": PRESET, "crf": str(crf), "svtav1-params": "lp=2:enable-tf=0"}
+    context = stream.codec_context
+    # BT.709, limited range: said in the file, so that every player turns it back into the same colours.
+    context.colorspace = context.color_primaries = context.color_trc = 1
+    context.color_range = 1
+    return stream
+
+
+def _video_frame(pixels: Pixels, at: int, fps: int) -> Any:
+    import av
+
+    height, width = (side // 2 * 2 for side in pixels.shape[:2])
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels[:height, :width]), format="rgb24")
+    frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+    frame.pts, frame.time_base = at, Fraction(1, fps)
+    return frame
+
+
+def _sound_stream(container: Any, bits: int) -> Any:
+    stream = container.add_stream("libopus", rate=OPUS_RATE, layout="stereo")
+    stream.bit_rate = bits
+    return stream
+
+
+def _sound_frames(sound: Sound) -> Iterable[Any]:
+    import av
+
+    packed = np.ascontiguousarray(sound.samples, np.float32).reshape(1, -1)
+    frame = av.AudioFrame.from_ndarray(packed, format="flt", layout="stereo")
+    frame.sample_rate, frame.pts, frame.time_base = sound.rate, 0, Fraction(1, sound.rate)
+    resampler = av.AudioResampler("flt", "stereo", OPUS_RATE, frame_size=OPUS_RATE // 50)
+    yield from resampler.resample(frame)
+    yield from resampler.resample(None)
+
+
+def _read_sound(content: bytes) -> Sound | None:
+    import av
+
+    container: Any
+    with av.open(io.BytesIO(content)) as container:
+        if not container.streams.audio:
+            return None
+        planes = [frame.to_ndarray() for frame in container.decode(audio=0)]
+        rate = container.streams.audio[0].rate or OPUS_RATE
+    return Sound(np.ascontiguousarray(np.concatenate(planes, axis=1).T, np.float32), int(rate))
+
+
+# --- Helpers ---------------------------------------------------------------------------------------------
+# What the wrapper needs beside the marks: reading credentials back, room for a mark, previews, lack of memory.
+
+
+PREVIEW_SIDE, PREVIEW_SECONDS = 192, 0.8
+
+
+def read_credentials(content: bytes, media_type: str, root: str) -> dict[str, Any]:
+    """What the audit's detector ``c2pa`` says of these bytes, with ``root`` as the installation's own anchor."""
+    from ml.detectors.base import Item, load_detector
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "made"
+        path.write_bytes(content)
+        kind: Any = media_type.partition("/")[0]
+        item = Item(kind, media_type, path=path, options={"own_anchors": root})
+        found: dict[str, Any] = dict(load_detector("c2pa").examine(item).fields.get("c2pa", {}))
+    return found
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says so: Python's, torch's on a GPU, or torch's allocator of the processor."""
+    words = str(error)
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return (
+        named or "out of memory" in words or "not enough memory" in words or "can't allocate memory" in words
+    )
+
+
+def eased(pixels: Pixels, room: float) -> Pixels:
+    """With its contrast reduced to ``room`` around middle grey."""
+    if room >= 1:
+        return pixels
+    return np.clip(np.rint((pixels.astype(np.float32) - 127.5) * room + 127.5), 0, 255).astype(np.uint8)
+
+
+class Marked:
+    """A watch that counts over ``batches``, and lets previews through small, marked, and not too often."""
+
+    def __init__(self, watch: Watch, marker: Marker, batches: int) -> None:
+        self._watch, self._marker, self._batches = watch, marker, batches
+        self.batch = 0
+        self._last, self._step = 0.0, Step(0, 1)
+
+    def __call__(self, step: Step) -> None:
+        done = self.batch * step.total + min(step.done, step.total)
+        self._step = Step(done, step.total * self._batches)
+        self._watch(replace(self._step, preview=self._preview(step.preview)))
+
+    def alive(self) -> None:
+        """The last step once more: a chance to cancel."""
+        self._watch(self._step)
+
+    def _preview(self, pixels: Pixels | None) -> Pixels | None:
+        now = time.monotonic()
+        if pixels is None or now - self._last < PREVIEW_SECONDS:
+            return None
+        self._last = now
+        height, width = pixels.shape[:2]
+        scale = PREVIEW_SIDE / max(height, width)
+        size = (max(watermark.MIN_SIDE, round(width * scale)), max(watermark.MIN_SIDE, round(height * scale)))
+        small = np.asarray(Image.fromarray(pixels).resize(size))
+        return watermark.embed(small, self._marker.payload, self._marker.watermark_key)
+
+
+# --- Requests --------------------------------------------------------------------------------------------
+# Which requests can be met: everything is checked before anything is loaded.
+
+
+#: Generators of random numbers take 63 bits and no sign.
+MAX_SEED = (1 << 63) - 1
+MAX_GUIDANCE = 30.0
+#: Shorter sound cannot carry the mark.
+MIN_SECONDS = 2.0
+
+
+def checked(params: GenerationParams, kind: Kind, limits: Limits) -> GenerationParams:
+    """The parameters with their texts cleaned. Raises GenerationError: ``unreadable`` or ``too-large``."""
+    prompt, negative = _text(params.prompt, "prompt"), _text(params.negative, "negative prompt")
+    if not prompt:
+        raise GenerationError("unreadable", "The prompt is empty: say what is wanted.")
+    _within(params.steps, 1, limits.max_steps, "steps")
+    _within(params.guidance, 0, MAX_GUIDANCE, "guidance")
+    _within(params.seed, 0, MAX_SEED, "seed")
+    if kind != "audio":
+        _within(params.width, MIN_SIDE, limits.max_side, "width")
+        _within(params.height, MIN_SIDE, limits.max_side, "height")
+    if kind != "image":
+        _within(params.seconds, MIN_SECONDS, limits.max_seconds, "seconds")
+    return replace(params, prompt=prompt, negative=negative)
+
+
+def _text(text: str, name: str) -> str:
+    """Without what cannot be shown; unpaired surrogates cannot even be hashed."""
+    if len(text) > MAX_PROMPT:
+        raise GenerationError(
+            "too-large", f"The {name} has {len(text):,} characters; at most {MAX_PROMPT:,} are taken."
+        )
+    cleaned = text.encode("utf-8", "ignore").decode().replace("\x00", " ")
+    return " ".join(cleaned.split())
+
+
+def _within(value: float, least: float, most: float, name: str) -> None:
+    if not math.isfinite(value) or value < least:
+        raise GenerationError("unreadable", f"{name} is {value}; it must be at least {least}.")
+    if value > most:
+        raise GenerationError("too-large", f"{name} is {value}; here at most {most:g} can be made.")
+
+
+# --- Marked results --------------------------------------------------------------------------------------
+
 
 T = TypeVar("T")
 
@@ -139,8 +405,8 @@ class MarkedGenerator:
 
     def _picture(self, params: GenerationParams, raw: RawOutput, attempt: Attempt) -> MarkedOutput | None:
         marked = self._watermarked(eased(present(raw.pixels), attempt.room))
-        content = self._signed(params, raw, _encoding.png(marked))
-        pixels = _encoding.read_png(content)
+        content = self._signed(params, raw, png(marked))
+        pixels = read_png(content)
         if not (seen := self._seen([pixels])):
             return None
         return self._made(raw, content, {"watermark": seen}, pixels=pixels)
@@ -150,11 +416,11 @@ class MarkedGenerator:
             self._watermarked(eased(frame, attempt.room), attempt.gain) for frame in present(raw.frames)
         ]
         sound = self._sounding(raw.sound) if raw.sound is not None else None
-        film = _encoding.mp4(
+        film = mp4(
             frames, raw.fps, count=raw.count, sound=sound, crf=attempt.crf, sound_bits=attempt.sound_bits
         )
         content = self._signed(params, raw, film)
-        shown, heard, seconds = _encoding.read_mp4(content, FRAMES_READ)
+        shown, heard, seconds = read_mp4(content, FRAMES_READ)
         marks = {"watermark": self._seen(shown, FRAMES_SEEN), "sound_watermark": self._heard(heard)}
         if not marks["watermark"] or (markable(sound) and not marks["sound_watermark"]):
             return None
@@ -162,8 +428,8 @@ class MarkedGenerator:
         return self._made(raw, content, found, pixels=shown[len(shown) // 2], sound=heard, seconds=seconds)
 
     def _recording(self, params: GenerationParams, raw: RawOutput, attempt: Attempt) -> MarkedOutput | None:
-        content = self._signed(params, raw, _encoding.wav(self._sounding(present(raw.sound))))
-        heard = _encoding.read_wav(content)
+        content = self._signed(params, raw, wav(self._sounding(present(raw.sound))))
+        heard = read_wav(content)
         if not (mark := self._heard(heard)):
             return None
         return self._made(raw, content, {"sound_watermark": mark}, sound=heard, seconds=heard.seconds)

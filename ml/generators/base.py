@@ -15,11 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.catalog import Catalog, UnknownPlugin
-
 if TYPE_CHECKING:
     from ml.composing.moods import Mood
-    from ml.generators._marked import MarkedGenerator
     from ml.provenance.signing import Keys
 
 Kind = Literal["image", "audio", "video"]
@@ -31,10 +28,6 @@ Code = Literal[
 ]
 
 Pixels = NDArray[np.uint8]
-
-CATALOG = Catalog("ml.generators")
-#: Beside the plug-ins stands the studio, which puts them together.
-NOT_PLUGINS = frozenset({"studio"})
 
 #: Marks need their room: smaller pictures are never made.
 MIN_SIDE = 256
@@ -186,27 +179,3 @@ class MarkedOutput:
     seconds: float = 0.0
     pixels: Pixels | None = field(default=None, repr=False)
     sound: Sound | None = field(default=None, repr=False)
-
-
-def generator_ids() -> list[str]:
-    """Every plug-in's id. Imports none."""
-    return [name for name in CATALOG.ids() if name not in NOT_PLUGINS]
-
-
-def load_generator(spec: str, marker: Marker) -> MarkedGenerator:
-    """A generator by its spec, such as ``small-picture`` or ``hf-image:/models/sd``, inside what marks at birth.
-
-    Raises GenerationError: ``no-such-model`` or ``not-installed``.
-    """
-    from ml.generators._marked import MarkedGenerator
-
-    name, _, argument = spec.partition(":")
-    if name in NOT_PLUGINS:
-        raise GenerationError("no-such-model", f"{name!r} is no generator.")
-    try:
-        generator: Generator = CATALOG.load(name).load(argument)
-    except UnknownPlugin:
-        raise GenerationError(
-            "no-such-model", f"There is no generator {name!r}; there are: {', '.join(generator_ids())}."
-        ) from None
-    return MarkedGenerator(generator, marker)

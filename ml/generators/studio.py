@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ml.generators._marked import MarkedGenerator, nobody, present
-from ml.generators._validation import MAX_SEED
+from ml.generators import load_generator
+from ml.generators._marked import MAX_SEED, MarkedGenerator, nobody, present
 from ml.generators.base import (
     GenerationError,
     GenerationParams,
@@ -22,7 +22,6 @@ from ml.generators.base import (
     Pixels,
     Step,
     Watch,
-    load_generator,
 )
 
 if TYPE_CHECKING:

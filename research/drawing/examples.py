@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.drawing.conditioning import STYLES, prompt_vectors
-from ml.drawing.latent import Basis
+from ml.drawing.network import Basis
 from research.drawing.designs import TRAIN, Design, Designs
 
 Floats = NDArray[np.float32]

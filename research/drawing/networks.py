@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.drawing.finishing import CHANNELS, SPACING
-from ml.drawing.latent import Basis, Pixels, planes
-from ml.drawing.network import EPSILON, TIMES, Shape
+from ml.drawing.network import CHANNELS, EPSILON, SPACING, TIMES, Basis, Pixels, Shape, planes
 
 if TYPE_CHECKING:
     import torch
@@ -93,7 +91,7 @@ def train_finishing(
     seed: int = 0,
     say: Callable[..., None],
 ) -> dict[str, Floats]:
-    """Weights of ``ml.drawing.finishing`` by name, from the training drawings [n, 64, 64, 3]; mean absolute error."""
+    """Weights of ``ml.drawing.network`` by name, from the training drawings [n, 64, 64, 3]; mean absolute error."""
     import torch
 
     torch.manual_seed(seed)
@@ -122,7 +120,7 @@ def train_finishing(
 
 
 def finishing_layers() -> Any:
-    """The torch module that ``ml.drawing.finishing.apply`` repeats in NumPy."""
+    """The torch module that ``ml.drawing.network.apply`` repeats in NumPy."""
     from torch import nn
 
     layers: list[Any] = []

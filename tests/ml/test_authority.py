@@ -13,9 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from ml.detectors.base import Item, load_detector
-from ml.provenance import authority, signing
-from ml.provenance.authority import forget_tenant, tenant_keys
-from ml.provenance.signing import Keys, load_keys, sign
+from ml.provenance import signing
+from ml.provenance.signing import Keys, forget_tenant, load_keys, sign, tenant_keys
 from tests.ml.provenance_files import picture
 
 ALPHA, BETA = "0b9f1f0e-0000-4000-8000-000000000001", "0b9f1f0e-0000-4000-8000-000000000002"
@@ -137,7 +136,7 @@ def test_a_signer_is_renewed_when_half_used_up(tmp_path: Path, monkeypatch: pyte
 def test_an_authority_is_renewed_before_it_cannot_outlive_its_signers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(authority, "ISSUER_LIFE", timedelta(days=3000))
+    monkeypatch.setattr(signing, "ISSUER_LIFE", timedelta(days=3000))
     old = tenant_keys(tmp_path / "keys", ALPHA, "Alpha")
     monkeypatch.undo()
     new = tenant_keys(tmp_path / "keys", ALPHA, "Alpha")

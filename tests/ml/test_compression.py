@@ -136,18 +136,18 @@ def test_the_real_models_are_close_to_fp32(models: Path) -> None:
 
 
 def test_quantisation_that_strays_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from ml.compression import pictures
+    from ml.compression import prepare
 
     calls: list[str] = []
     fp32 = (np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32))
     strayed = (fp32[0], 1 - fp32[1])  # the features alone
-    monkeypatch.setattr(pictures, "windowed_network", lambda *_: None)
-    monkeypatch.setattr(pictures, "_run_torch", lambda *_: fp32)
-    monkeypatch.setattr(pictures, "_export", lambda *_: None)
-    monkeypatch.setattr(pictures, "preprocess", lambda *_: None)
-    monkeypatch.setattr(pictures, "_write", lambda source, target, shown, precision: calls.append(precision))
-    monkeypatch.setattr(pictures, "run_onnx", lambda *_: fp32 if calls[-1] == "fp32" else strayed)
-    entry = pictures.build_efficientnet("efficientnet-lite0", tmp_path, tmp_path)
+    monkeypatch.setattr(prepare, "windowed_network", lambda *_: None)
+    monkeypatch.setattr(prepare, "_run_torch", lambda *_: fp32)
+    monkeypatch.setattr(prepare, "_export", lambda *_: None)
+    monkeypatch.setattr(prepare, "preprocess", lambda *_: None)
+    monkeypatch.setattr(prepare, "_write", lambda source, target, shown, precision: calls.append(precision))
+    monkeypatch.setattr(prepare, "run_onnx", lambda *_: fp32 if calls[-1] == "fp32" else strayed)
+    entry = prepare.build_efficientnet("efficientnet-lite0", tmp_path, tmp_path)
     assert calls == ["int8", "int8-reduced", "fp32"]
     assert (entry["precision"], entry["parity"]) == ("fp32", 1.0)
 
@@ -162,7 +162,7 @@ def test_the_command_is_instant_when_all_is_there(models: Path) -> None:
 
 
 def test_calibration_pictures_are_small_and_their_origin_is_told() -> None:
-    from ml.compression.pictures import CALIBRATION
+    from ml.compression.prepare import CALIBRATION
 
     pictures = list(CALIBRATION.glob("*.jpg"))
     assert len(pictures) >= 50

@@ -18,10 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ml.detectors.base import Item, load_detector
-from ml.provenance.plain import plain
-from ml.provenance.source_types import ai_kind, code_of
+from ml.provenance.credentials import ai_kind, code_of, plain
 from ml.provenance.tags import read_tags
-from ml.provenance.tags.model import MAX_TEXT
+from ml.provenance.tags.fields import MAX_TEXT
 from tests.ml.provenance_files import SOURCE, chunk, film, picture, png, sound, textured, xmp
 
 Look = Callable[..., dict[str, Any]]

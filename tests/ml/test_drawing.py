@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ml.drawing.anchors import anchored
 from ml.drawing.conditioning import CONDITION, STYLES, prompt_vectors
-from ml.drawing.drawer import Drawer, DrawingError
-from ml.drawing.latent import planes, rgb_of, whole
-from ml.drawing.network import Shape, flow_of
+from ml.drawing.drawer import Drawer, DrawingError, anchored
+from ml.drawing.network import Shape, flow_of, planes, rgb_of, whole
 from ml.drawing.packing import SHIPPED, pack, unpack
 from research.drawing.networks import fit_basis, flow_class
 

@@ -115,7 +115,7 @@ def test_minilm_knows_what_is_alike(models: Path) -> None:
 def test_efficientnets_give_probabilities_of_the_right_classes(models: Path, model_id: str) -> None:
     from PIL import Image
 
-    from ml.compression.pictures import CALIBRATION
+    from ml.compression.prepare import CALIBRATION
 
     banana = Image.open(CALIBRATION / "grocery_store-Banana_Iconic.jpg").convert("RGB")
     cat = Image.open(CALIBRATION / "playground_50_50-real_animals_9.jpg").convert("RGB")

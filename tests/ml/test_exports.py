@@ -13,10 +13,9 @@ from PIL import Image
 
 from ml.compression import export as module
 from ml.compression import store
-from ml.compression.export import export
-from ml.compression.exports import FORMAT, ExportMissing, find_export, list_exports
-from ml.compression.parity import Floors, parity_of
+from ml.compression.export import Floors, export, parity_of
 from ml.compression.quantise import ParityError
+from ml.compression.store import FORMAT, ExportMissing, find_export, list_exports
 from ml.compression.towers import NotExportable
 from ml.encoders._onnx import wanted_providers
 from ml.encoders.base import EncoderUnavailable, load_encoder

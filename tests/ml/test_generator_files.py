@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from ml.generators import _encoding
+from ml.generators import _marked
 from ml.generators.base import Sound
 from ml.media import Decoder
 from tests.ml.generator_parts import blob, smooth, tune
@@ -30,23 +30,23 @@ def atoms(content: bytes) -> list[str]:
 
 
 def test_a_picture_comes_back_bit_by_bit() -> None:
-    assert np.array_equal(_encoding.read_png(_encoding.png(smooth())), smooth())
+    assert np.array_equal(_marked.read_png(_marked.png(smooth())), smooth())
 
 
 def test_a_sound_comes_back_within_sixteen_bits() -> None:
     sound = tune(1.0)
-    back = _encoding.read_wav(_encoding.wav(sound))
+    back = _marked.read_wav(_marked.wav(sound))
     assert back.rate == sound.rate and np.abs(back.samples - sound.samples).max() < 1 / 32_000
 
 
 def test_louder_than_loud_is_cut_not_turned_over() -> None:
     loud = Sound(np.full((100, 2), 3.0, np.float32), 44_100)
-    assert _encoding.read_wav(_encoding.wav(loud)).samples.min() > 0.99
+    assert _marked.read_wav(_marked.wav(loud)).samples.min() > 0.99
 
 
 def test_a_clip_plays_while_it_loads_and_has_its_length_codecs_and_colours() -> None:
     frames, sound = moving(), tune(2.0)
-    content = _encoding.mp4(frames, 12, sound=sound)
+    content = _marked.mp4(frames, 12, sound=sound)
     boxes = atoms(content)
     assert boxes[0] == "ftyp" and boxes.index("moov") < boxes.index("mdat")
     with av.open(io.BytesIO(content)) as container:
@@ -55,7 +55,7 @@ def test_a_clip_plays_while_it_loads_and_has_its_length_codecs_and_colours() -> 
         assert (video.width, video.height, video.frames, video.average_rate) == (256, 256, 24, 12)
         assert float(container.duration / av.time_base) == pytest.approx(2.0, abs=0.05)
         assert video.codec_context.colorspace == 1 and audio.codec_context.layout.name == "stereo"
-    shown, heard, seconds = _encoding.read_mp4(content, most=24)
+    shown, heard, seconds = _marked.read_mp4(content, most=24)
     assert seconds == 2.0 and len(shown) == 24
     assert np.mean([np.abs(a.astype(int) - b).mean() for a, b in zip(shown, frames, strict=True)]) < 4
     assert heard is not None and heard.seconds == pytest.approx(2.0, abs=0.05)
@@ -76,19 +76,19 @@ def alike(heard: Sound, sound: Sound) -> float:
 
 
 def test_a_short_cycle_fills_a_long_clip() -> None:
-    shown, _, seconds = _encoding.read_mp4(_encoding.mp4(moving(8), 8, count=20), most=20)
+    shown, _, seconds = _marked.read_mp4(_marked.mp4(moving(8), 8, count=20), most=20)
     assert len(shown) == 20 and seconds == 2.5
     assert np.abs(shown[3].astype(int) - shown[11]).mean() < 3
 
 
 def test_odd_sides_are_made_even_and_a_silent_clip_has_no_sound() -> None:
-    shown, heard, _ = _encoding.read_mp4(_encoding.mp4(moving(4)[:, :255, :253], 4))
+    shown, heard, _ = _marked.read_mp4(_marked.mp4(moving(4)[:, :255, :253], 4))
     assert shown[0].shape == (254, 252, 3) and heard is None
 
 
 def test_the_limited_decoder_of_uploads_reads_a_clip(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
-    path.write_bytes(_encoding.mp4(moving(), 12, sound=tune(2.0)))
+    path.write_bytes(_marked.mp4(moving(), 12, sound=tune(2.0)))
     with Decoder() as decoder:
         info = decoder.probe(path)
     assert info.media_type == "video/mp4" and info.has_sound and info.duration_s == pytest.approx(2, abs=0.1)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from ml.detectors.base import Item, Shot, load_detector
-from ml.generators import _marked
+from ml.generators import _marked, load_generator
 from ml.generators._marked import MarkedGenerator
 from ml.generators.base import (
     Cancelled,
@@ -27,7 +27,6 @@ from ml.generators.base import (
     RawOutput,
     Sound,
     Step,
-    load_generator,
 )
 from ml.media import Decoder
 from ml.provenance import signing, sound_watermark, watermark

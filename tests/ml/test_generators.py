@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ml.generators._marked import MarkedGenerator
-from ml.generators._validation import MAX_SEED
+from ml.generators import generator_ids, load_generator
+from ml.generators._marked import MAX_SEED, MarkedGenerator
 from ml.generators.base import (
     Cancelled,
     GenerationError,
@@ -21,8 +21,6 @@ from ml.generators.base import (
     Marker,
     RawOutput,
     Step,
-    generator_ids,
-    load_generator,
 )
 from tests.ml import tiny_pipelines
 from tests.ml.generator_parts import Drawing, blob, marker, smooth, tune

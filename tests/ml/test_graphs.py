@@ -16,7 +16,7 @@ def test_the_graph_without_padding_is_bert(tmp_path: Path, act: str) -> None:
     import onnxruntime
     import transformers
 
-    from ml.compression.bert import can_write, feed, write_bert
+    from ml.compression.graph import can_write, feed, write_bert
 
     torch.manual_seed(0)
     config = transformers.BertConfig(

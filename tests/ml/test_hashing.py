@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
-from ml.compression.pictures import CALIBRATION
+from ml.compression.prepare import CALIBRATION
 from ml.detectors.base import Item, Shot, load_detector
 from ml.hashing import fingerprints, image_codes, pdq, points, sounds
 from ml.hashing.fingerprints import Fingerprints

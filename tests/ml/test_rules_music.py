@@ -9,8 +9,9 @@ import pytest
 
 from ml.composing.moods import mood_of
 from ml.detectors.base import Item, load_detector
-from ml.generators.base import Cancelled, GenerationError, GenerationParams, Marker, Step, load_generator
-from ml.provenance.authority import tenant_keys
+from ml.generators import load_generator
+from ml.generators.base import Cancelled, GenerationError, GenerationParams, Marker, Step
+from ml.provenance.signing import tenant_keys
 from tests.ml.sound_files import decoded
 
 KEY = bytes(range(32))

@@ -19,9 +19,9 @@ from ml.training.checkpoints import Checkpoints
 from ml.training.loop import Trainer
 from ml.training.objective import Objective, Recipe, load_objective
 from ml.training.objectives import align_lora
+from ml.training.objectives.align_lora import TextTower, adapters_of
 from ml.training.plan import TEST, TRAIN, VAL, Data, Selection, TrainingError
 from ml.training.quality import examine
-from ml.training.text_tower import TextTower, adapters_of
 from tests.ml.training_pairs import pairs
 
 

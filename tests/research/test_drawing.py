@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ml.drawing import finishing
+from ml.drawing import network
 from research.drawing.designs import JUDGE, TEST, TRAIN, family, split_of
 from research.drawing.networks import channels_first, finishing_layers, fit_basis, train_finishing
 
@@ -43,7 +43,7 @@ def test_the_finishing_touch_is_torchs_and_learns() -> None:
     )
     with torch.inference_mode():
         meant = layers(channels_first(rough)).numpy().transpose(0, 2, 3, 1) + rough
-    assert np.allclose(finishing.apply(weights, rough), meant, atol=1e-4)
+    assert np.allclose(network.apply(weights, rough), meant, atol=1e-4)
 
 
 def test_a_family_is_in_one_split() -> None:

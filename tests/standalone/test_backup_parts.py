@@ -15,7 +15,7 @@ import pytest
 from django.conf import settings
 from django.core.files.storage import default_storage
 
-from ml.provenance import authority
+from ml.provenance import signing
 from standalone import datadir
 from standalone.backup import manifest, signing_keys
 from standalone.backup.create import Maker, clear_leftovers, exclusively, promised_days, prune
@@ -283,9 +283,9 @@ def test_placing_goes_on_wherever_it_was_cut_off(tmp_path: Path, monkeypatch: py
 
 
 def test_signing_keys_are_saved_and_put_back_for_their_owner_only(tmp_path: Path) -> None:
-    made = authority.tenant_keys(tmp_path / "here", "t1", "Ann's")
+    made = signing.tenant_keys(tmp_path / "here", "t1", "Ann's")
     signing_keys.write_keys(tmp_path / "there", signing_keys.read_keys(tmp_path / "here"))
-    assert authority.tenant_keys(tmp_path / "there", "t1", "Ann's") == made
+    assert signing.tenant_keys(tmp_path / "there", "t1", "Ann's") == made
     assert {oct(path.stat().st_mode & 0o777) for path in (tmp_path / "there").rglob("*.key")} == {"0o600"}
     assert signing_keys.read_keys(tmp_path / "nowhere") == {}
     for name in ("../root.key", "/root.key"):

@@ -14,7 +14,7 @@ from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from ml.provenance import authority
+from ml.provenance import signing
 from standalone.backup.database import snapshot
 from tenants.accounts import api_admission, metering, services
 from tenants.accounts.models import Membership, Session, Tenant, User
@@ -52,7 +52,7 @@ def fill(party: Any) -> Asset:
         generation.vary_generation(generation_id=asked.id)
         GenerationOutput.objects.create(generation=asked, kind="image", asset=asset, how="model", model="m")
     previews.keep(party.id, asked.id, b"preview")
-    authority.tenant_keys(settings.PROVENANCE_DIR, str(party.id), party.tenant.name)
+    signing.tenant_keys(settings.PROVENANCE_DIR, str(party.id), party.tenant.name)
     upload = settings.DATA_DIR / "uploads" / str(party.id) / "x.part"
     upload.parent.mkdir(parents=True, exist_ok=True)
     upload.write_bytes(b"half")

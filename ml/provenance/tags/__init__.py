@@ -7,8 +7,8 @@ Tag(place='png', key='parameters', text='a castle\\nSteps: 20, Sampler: Euler a,
 from __future__ import annotations
 
 from ml.media.model import File
-from ml.provenance.tags import pictures, streams
-from ml.provenance.tags.model import Budget, Tag, Tags
+from ml.provenance.tags import files
+from ml.provenance.tags.fields import Budget, Tag, Tags
 
 __all__ = ["Budget", "Tag", "Tags", "read_tags"]
 
@@ -18,7 +18,7 @@ def read_tags(path: File, media_type: str) -> Tags:
     tags = Tags()
     if media_type.startswith("image/"):
         with path.open("rb") as file:
-            pictures.read(file, media_type, tags)
+            files.read_picture(file, media_type, tags)
     else:
-        streams.read(path, tags)
+        files.read_stream(path, tags)
     return tags

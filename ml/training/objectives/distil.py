@@ -75,7 +75,7 @@ class Distil(Objective):
     def prepare(self, train: Iterable[Text], device: str) -> None:
         import torch
 
-        from ml.compression.text import pooled_network
+        from ml.compression.prepare import pooled_network
         from ml.encoders.base import load_encoder
 
         self.teacher = load_encoder(self.options.teacher)
@@ -164,7 +164,7 @@ class Distil(Objective):
         return torch.cat(parts)[order.argsort()]
 
     def validate(self, items: Iterable[Text]) -> dict[str, float]:
-        from ml.compression.parity import parity_of
+        from ml.compression.export import parity_of
 
         texts = [item.text for item in islice(items, 1_000)]
         parity = parity_of(self._taught(texts), self._encoded(texts))
@@ -208,7 +208,7 @@ class Distil(Objective):
         self, folder: Path, train: Iterable[Text], tests: Mapping[str, Iterable[Text]]
     ) -> dict[str, Any]:
         """Cosine and neighbours against the teacher, of what was exported, on texts that nothing was chosen by."""
-        from ml.compression.parity import parity_of
+        from ml.compression.export import parity_of
         from ml.encoders.base import load_encoder
 
         student = load_encoder(f"hf:{folder}")

@@ -24,7 +24,7 @@ from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext
 
-from ml.provenance import authority
+from ml.provenance import signing
 from tenants.accounts import keys, metering, rate_counter, sessions
 from tenants.accounts.models import KeyDigest, Membership, Tenant
 from tenants.datasets import storage
@@ -171,7 +171,7 @@ def _erase_files(tenant_id: uuid.UUID) -> None:
         for path in list(files_of(tenant_id)):
             default_storage.delete(path)
     # Under its lock: a worker may be about to renew them.
-    authority.forget_tenant(settings.PROVENANCE_DIR, str(tenant_id))
+    signing.forget_tenant(settings.PROVENANCE_DIR, str(tenant_id))
     for folder in _local_folders(tenant_id):
         shutil.rmtree(folder, ignore_errors=True)
     with tenant_scope(tenant_id):

@@ -185,7 +185,7 @@ def _on_gpu() -> bool:
 
 def _marker(claimed: jobs.Claim, row: Generation) -> Marker:
     from ml.generators.base import Marker
-    from ml.provenance.authority import tenant_keys
+    from ml.provenance.signing import tenant_keys
 
     tenant = Tenant.objects.get(pk=claimed.tenant_id)
     keys = tenant_keys(settings.PROVENANCE_DIR, str(tenant.id), tenant.name)
