@@ -15,7 +15,7 @@ from standalone.progress import Progress, last_line
 
 # Steps, as people read them; both are skipped where nothing has changed since.
 FRONT_END, MODELS = "front end", "models"
-MODEL_SOURCES = ("ml/compression", "ml/encoders", "requirements.txt")
+MODEL_SOURCES = ("ml/compression", "ml/encoders", "requirements.txt", "requirements-weights.txt")
 
 
 class Builder:

