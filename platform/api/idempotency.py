@@ -53,7 +53,7 @@ def render(body: object) -> str:
     return to_json(body).decode()
 
 
-class Once:
+class IdempotentRequest:
     """One creating request: runs it in one transaction with its stored answer, or replays that."""
 
     def __init__(
@@ -66,7 +66,7 @@ class Once:
     def run(self, act: Callable[[], Answer]) -> Answer:
         """The answer of `act`, or the first answer. What `act` queues on commit happens after this returns."""
         with tenant_scope(self.tenant_id):
-            earlier = self._earlier()
+            earlier = self._stored_answer()
             if earlier is not None:
                 return earlier
             answer = act()
@@ -74,16 +74,16 @@ class Once:
                 self._store(answer)
             return answer
 
-    def earlier(self) -> Answer | None:
+    def replay(self) -> Answer | None:
         """The first answer if there is one, for requests that have work to do before `run`."""
         with tenant_scope(self.tenant_id):
-            found = self._earlier()
+            found = self._stored_answer()
             if found is None:
                 # The key is reserved with the answer, in `run`.
                 transaction.set_rollback(True)
             return found
 
-    def _earlier(self) -> Answer | None:
+    def _stored_answer(self) -> Answer | None:
         stored = first_answer(key=self.key, fingerprint=self.fingerprint) if self.key else None
         if stored is None:
             return None

@@ -53,7 +53,7 @@ def _wait(messages: PubSub, tenant_id: uuid.UUID, job_id: uuid.UUID, deadline: f
         left = deadline - time.monotonic()
         if left <= 0:
             return None
-        _doze(messages, min(left, READ_EVERY_S))
+        _next_message(messages, min(left, READ_EVERY_S))
 
 
 def _subscribe(messages: PubSub, name: str) -> None:
@@ -63,7 +63,7 @@ def _subscribe(messages: PubSub, name: str) -> None:
         return
 
 
-def _doze(messages: PubSub, seconds: float) -> None:
+def _next_message(messages: PubSub, seconds: float) -> None:
     try:
         messages.get_message(timeout=seconds)
     except (Unavailable, RuntimeError):

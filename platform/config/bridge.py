@@ -62,7 +62,7 @@ class BodyWanted(BaseException):
         self.tenant = observe.tenant_id.get()
 
 
-class _Announced(io.RawIOBase):
+class _UnreadBody(io.RawIOBase):
     """Stands for a body that has not been read."""
 
     def read(self, size: int = -1) -> bytes:
@@ -96,7 +96,7 @@ class Bridge:
         """Django's answer, or the refusal of a body. Raises ClientLeft."""
         # Of unknown length: the API refuses it, and nothing else reads it.
         length = _length(scope) or 0
-        environ = dict(build_environ(_plain(scope), _NO_BODY))  # type: ignore[arg-type]
+        environ = dict(build_environ(_wsgi_scope(scope), _NO_BODY))  # type: ignore[arg-type]
         try:
             if length > SMALL:
                 return await self._ask_first(environ, receive, length)
@@ -107,13 +107,13 @@ class Bridge:
             return _refused(error)
 
     async def _ask_first(self, environ: Environ, receive: Receive, length: int) -> Answer:
-        first = await self._run(environ, _Announced())
+        first = await self._run(environ, _UnreadBody())
         if isinstance(first, Answer):
             return first
         if not first.tenant:
             # A page that anybody may open, or of an operator: none has such a form.
             raise Refusal(too_large(f"This page takes a form of at most {SMALL // 1024} kB."))
-        if _goes_on(environ):
+        if _is_resumable_upload(environ):
             return await self._in_windows(environ, receive, length, first.tenant)
         async with self._bodies.large(receive, length, first.tenant) as body, self._turns.turn(first.tenant):
             return await self._answer(environ, body)
@@ -195,7 +195,7 @@ def _length(scope: Scope) -> int | None:
     return int(lengths[0]) if len(lengths) == 1 and lengths[0].isdigit() else None
 
 
-def _goes_on(environ: Environ) -> bool:
+def _is_resumable_upload(environ: Environ) -> bool:
     """Whether it is an upload in parts (tus) that takes what has come of a body."""
     kind = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
     whole = "HTTP_UPLOAD_CHECKSUM" in environ
@@ -212,7 +212,7 @@ def _refused(error: Exception) -> Answer:
     return Answer(response.status_code, headers, response.content, None)
 
 
-def _plain(scope: Scope) -> Scope:
+def _wsgi_scope(scope: Scope) -> Scope:
     """The scope in words that WSGI can carry: an ASCII query, one Cookie header."""
     query = bytes(scope["query_string"])
     if not query.isascii():

@@ -49,7 +49,7 @@ _TCP_INFO = struct.Struct("=B23xI16xI4xI64xQQ8xI")
 
 
 @dataclass(frozen=True)
-class Facts:
+class TcpInfo:
     """What the kernel knows of an open connection."""
 
     unsent: bool
@@ -105,13 +105,13 @@ class Connections:
         try:
             crowded = len(accepted) > settings.WEB_CONNECTIONS // 2
             self._taking = {peer: since for peer, since in self._taking.items() if peer in accepted}
-            return sum(self._look_at(peer, found, crowded) for peer, found in accepted.items())
+            return sum(self._close_if_unused(peer, found, crowded) for peer, found in accepted.items())
         finally:
             for found in accepted.values():
                 found.close()
 
-    def _look_at(self, peer: Peer, found: socket.socket, crowded: bool) -> bool:
-        facts = _facts(found)
+    def _close_if_unused(self, peer: Peer, found: socket.socket, crowded: bool) -> bool:
+        facts = _tcp_info(found)
         if facts is None or not (self._is_slow(peer, facts) or self._is_idle(peer, facts, crowded)):
             return False
         with suppress(OSError):
@@ -120,13 +120,13 @@ class Connections:
             found.shutdown(socket.SHUT_RDWR)
         return True
 
-    def _is_idle(self, peer: Peer, facts: Facts, crowded: bool) -> bool:
+    def _is_idle(self, peer: Peer, facts: TcpInfo, crowded: bool) -> bool:
         if peer in self._asking:
             return False
         limit = CROWDED_S if crowded else IDLE_S if facts.received else FIRST_BYTE_S
         return facts.quiet_s > limit
 
-    def _is_slow(self, peer: Peer, facts: Facts) -> bool:
+    def _is_slow(self, peer: Peer, facts: TcpInfo) -> bool:
         if not facts.unsent:
             self._taking.pop(peer, None)
             return False
@@ -177,7 +177,7 @@ def _peer_of(found: socket.socket) -> Peer | None:
     return None
 
 
-def _facts(found: socket.socket) -> Facts | None:
+def _tcp_info(found: socket.socket) -> TcpInfo | None:
     """None of a connection that is ending, or where the kernel does not tell."""
     try:
         info = found.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
@@ -186,4 +186,4 @@ def _facts(found: socket.socket) -> Facts | None:
         return None
     if state != _ESTABLISHED:
         return None
-    return Facts(bool(unacked or unsent), min(sent_ms, received_ms) / 1000, acknowledged, received)
+    return TcpInfo(bool(unacked or unsent), min(sent_ms, received_ms) / 1000, acknowledged, received)

@@ -19,7 +19,7 @@ from typing import Any
 from config import tracing
 from config.bridge import STALLED_S, Answer, Bridge, Headers, Scope, Send
 from config.connections import Connections
-from config.event_stream import Follower, Full, Stream
+from config.event_stream import Full, JobStreams, Stream
 from config.proxies import TrustedProxies
 from config.request_bodies import ClientLeft, Receive
 from tenants.accounts.rate_counter import rate_counter
@@ -43,7 +43,7 @@ class Edge:
     def __init__(self, wsgi: Any, threads: int, proxies: TrustedProxies) -> None:
         self._django = Bridge(wsgi, threads)
         self._proxies = proxies
-        self._follower = Follower()
+        self._follower = JobStreams()
         self._connections = Connections()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -134,11 +134,11 @@ class Edge:
         self._follower.stop()
         watching.cancel()
         # Here, as the server ends its workers without the interpreter's own end.
-        await asyncio.to_thread(_send_what_waits)
+        await asyncio.to_thread(_flush)
         await send({"type": f"{message['type']}.complete"})
 
 
-def _send_what_waits() -> None:
+def _flush() -> None:
     try:
         rate_counter.flush()
     except Unavailable:

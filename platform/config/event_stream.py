@@ -45,7 +45,7 @@ READERS = 4
 
 
 @dataclass(frozen=True)
-class Watched:
+class Subscription:
     """A job, and who is told of it, as long as they may be."""
 
     tenant_id: uuid.UUID
@@ -54,21 +54,21 @@ class Watched:
 
 
 @dataclass(frozen=True)
-class Stream(Watched):
+class Stream(Subscription):
     """An admitted listener; `told` is the version of the job that was told already."""
 
     told: str
 
 
 @dataclass(frozen=True)
-class Wait(Watched):
+class Wait(Subscription):
     """An admitted request whose answer is held back for so many seconds at most."""
 
     seconds: int
 
 
 @dataclass(frozen=True)
-class Reading:
+class JobSnapshot:
     """A job as it was read: `text` is an event of a stream, or the job as JSON for one that waits."""
 
     version: str
@@ -98,7 +98,7 @@ class ConnectionSlots:
 T = TypeVar("T")
 
 
-class Follower:
+class JobStreams:
     """All open streams of this process, and all answers that it holds back."""
 
     def __init__(self) -> None:
@@ -126,11 +126,11 @@ class Follower:
 
     async def follow(self, stream: Stream, receive: Receive, send: Send) -> None:
         """Tell every change until the job has ended or the client has left."""
-        await self._while_there(self._tell(stream, send), receive)
+        await self._while_there(self._send_events(stream, send), receive)
         with contextlib.suppress(Exception):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def wait(self, named: str, receive: Receive) -> Reading | None:
+    async def wait(self, named: str, receive: Receive) -> JobSnapshot | None:
         """The job that the header names, once it has ended or its time has passed.
 
         None where that cannot be told, as the client or the job is gone, or the process stops. Raises Full.
@@ -140,7 +140,7 @@ class Follower:
         if not self._waiting.take(wait.tenant_id):
             raise Full
         try:
-            return await self._while_there(self._ended(wait), receive)
+            return await self._while_there(self._wait_for_end(wait), receive)
         finally:
             self._waiting.free(wait.tenant_id)
 
@@ -162,9 +162,9 @@ class Follower:
             self._tasks.discard(task)
         return task.result() if done else None
 
-    async def _tell(self, stream: Stream, send: Send) -> None:
+    async def _send_events(self, stream: Stream, send: Send) -> None:
         told, sent_at, end = stream.told, time.monotonic(), time.monotonic() + LONGEST_S
-        async with self._listener.of(channel(stream.tenant_id, stream.job_id)) as said:
+        async with self._listener.subscribe(channel(stream.tenant_id, stream.job_id)) as said:
             while time.monotonic() < end:
                 said.clear()
                 reading = await self._read(stream, _as_event)
@@ -180,9 +180,9 @@ class Follower:
                     return
                 await _next_change(said, READ_EVERY_S)
 
-    async def _ended(self, wait: Wait) -> Reading | None:
+    async def _wait_for_end(self, wait: Wait) -> JobSnapshot | None:
         end = time.monotonic() + wait.seconds
-        async with self._listener.of(channel(wait.tenant_id, wait.job_id)) as said:
+        async with self._listener.subscribe(channel(wait.tenant_id, wait.job_id)) as said:
             while True:
                 said.clear()
                 reading = await self._read(wait, _as_answer)
@@ -191,7 +191,7 @@ class Follower:
                     return reading
                 await _next_change(said, min(left, READ_EVERY_S))
 
-    async def _read(self, watched: Watched, show: Callable[[Job], bytes]) -> Reading | None:
+    async def _read(self, watched: Subscription, show: Callable[[Job], bytes]) -> JobSnapshot | None:
         return await asyncio.get_running_loop().run_in_executor(self._readers, read_job, watched, show)
 
 
@@ -207,7 +207,7 @@ def _as_answer(job: Job) -> bytes:
     return to_json(as_dict(job))
 
 
-def read_job(watched: Watched, show: Callable[[Job], bytes]) -> Reading | None:
+def read_job(watched: Subscription, show: Callable[[Job], bytes]) -> JobSnapshot | None:
     """The job as it is, read in a short scope; None if it is gone, not theirs any more, or cannot be read now."""
     close_old_connections()
     try:
@@ -215,7 +215,7 @@ def read_job(watched: Watched, show: Callable[[Job], bytes]) -> Reading | None:
             return None
         with tenant_scope(watched.tenant_id):
             job = get_job(watched.job_id)
-        return Reading(server_sent_events.version(job), show(job), job.finished)
+        return JobSnapshot(server_sent_events.version(job), show(job), job.finished)
     except NotFound:
         return None
     except Exception:

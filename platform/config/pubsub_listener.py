@@ -41,7 +41,7 @@ class PubSubListener:
         self._turn = asyncio.Lock()
 
     @contextlib.asynccontextmanager
-    async def of(self, channel: str) -> AsyncIterator[asyncio.Event]:
+    async def subscribe(self, channel: str) -> AsyncIterator[asyncio.Event]:
         """An event that is set when something is said on the channel; whoever waits for it clears it."""
         said = asyncio.Event()
         self._listeners.setdefault(channel, set()).add(said)
@@ -96,15 +96,15 @@ class PubSubListener:
         try:
             # What was said while there was no connection was missed.
             for channel in list(self._listeners):
-                self._tell(channel)
+                self._notify(channel)
             while self._listeners:
                 if message := await messages.get_message(timeout=QUIET_S):
-                    self._tell(message["channel"].decode())
+                    self._notify(message["channel"].decode())
         finally:
             self._messages = None
             self._open.clear()
 
-    def _tell(self, channel: str) -> None:
+    def _notify(self, channel: str) -> None:
         for said in self._listeners.get(channel, ()):
             said.set()
 

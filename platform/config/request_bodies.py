@@ -95,13 +95,13 @@ class Incoming:
                 raise ClientLeft
             part, more = message.get("body", b""), message.get("more_body", False)
             received += len(part)
-            self._came(len(part))
+            self._extend_deadline(len(part))
             if part:
                 yield part
         if received != length:
             raise ClientLeft
 
-    def _came(self, size: int) -> None:
+    def _extend_deadline(self, size: int) -> None:
         """Each byte is worth some time; what came fast is no credit for more than the longest silence."""
         now = self._loop.time()
         self._until = min(self._until + size / settings.BODY_LEAST_RATE, now + STALLED_S, self._end)
@@ -109,7 +109,7 @@ class Incoming:
             self._timer.reschedule(self._until)
 
     @contextlib.contextmanager
-    def our_turn(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         """While the server works on what came, the client's time stands still."""
         self._timer.reschedule(None)
         begun = self._loop.time()
@@ -261,7 +261,7 @@ async def _batches(
             async for part in body.parts(length):
                 batch += part
                 if len(batch) >= size or loop.time() - since >= within_s:
-                    with body.our_turn():
+                    with body.paused():
                         yield bytes(batch)
                     batch.clear()
                     since = loop.time()

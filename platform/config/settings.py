@@ -48,7 +48,7 @@ def flag(name: str, default: bool = False) -> bool:
     return env(name, "1" if default else "0").lower() in {"1", "true", "yes", "on"}
 
 
-def listed(name: str, default: str = "") -> list[str]:
+def env_list(name: str, default: str = "") -> list[str]:
     """Values that are separated by commas."""
     return [part.strip() for part in env(name, default).split(",") if part.strip()]
 
@@ -64,8 +64,8 @@ WEB_CONNECTIONS = int(env("WEB_CONNECTIONS", "4096"))
 BASE_URL = env("BASE_URL", f"http://{HOST}:{PORT}")
 # The stack and probes of this machine ask by address.
 _HERE = [f"[{HOST}]" if ":" in HOST else HOST, "localhost", "127.0.0.1", "[::1]"]
-ALLOWED_HOSTS = list(dict.fromkeys([*listed("ALLOWED_HOSTS"), *_HERE]))
-CSRF_TRUSTED_ORIGINS = [BASE_URL, *listed("CSRF_TRUSTED_ORIGINS")]
+ALLOWED_HOSTS = list(dict.fromkeys([*env_list("ALLOWED_HOSTS"), *_HERE]))
+CSRF_TRUSTED_ORIGINS = [BASE_URL, *env_list("CSRF_TRUSTED_ORIGINS")]
 # Who may tell for whom they ask, and by which header (config.proxies); nobody, unless this names them.
 TRUSTED_PROXIES = read_networks(env("TRUSTED_PROXIES", ""))
 TRUSTED_PROXY_HEADER = read_header(env("TRUSTED_PROXY_HEADER", "X-Forwarded-For"))

@@ -29,7 +29,7 @@ from tenants.scope import tenant_scope
 
 SESSION_KEY = "tenant"
 # What looks only, although a form sends it.
-LOOKS_BY_POST = frozenset({"search-results"})
+READ_ONLY_POSTS = frozenset({"search-results"})
 View = Callable[..., HttpResponseBase]
 
 
@@ -114,14 +114,14 @@ def needs(scope: str, methods: Iterable[str] = ("GET",)) -> Callable[[View], Vie
         @csrf_exempt
         @wraps(view)
         def guarded(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            if not _serves(allowed, request):
+            if not _allows_method(allowed, request):
                 return HttpResponseNotAllowed(allowed)
-            refusal = _admit(request, scope)
+            refusal = _authorize(request, scope)
             if refusal is not None:
-                return _finish(refusal)
+                return _set_headers(refusal)
             named = label_of(request.user) if request.workspace.acting else ""
             with observe.bound(observe.acting, named):
-                return _finish(_call(protected, request, *args, **kwargs))
+                return _set_headers(_call_view(protected, request, *args, **kwargs))
 
         guarded.needs = scope  # type: ignore[attr-defined]  # for the test that walks all URLs
         guarded.methods = allowed  # type: ignore[attr-defined]
@@ -130,11 +130,11 @@ def needs(scope: str, methods: Iterable[str] = ("GET",)) -> Callable[[View], Vie
     return decorate
 
 
-def _serves(allowed: tuple[str, ...], request: HttpRequest) -> bool:
+def _allows_method(allowed: tuple[str, ...], request: HttpRequest) -> bool:
     return request.method in allowed or (request.method == "HEAD" and "GET" in allowed)
 
 
-def _admit(request: Any, scope: str) -> HttpResponseBase | None:
+def _authorize(request: Any, scope: str) -> HttpResponseBase | None:
     """Set `request.workspace`, or say where to go instead."""
     if not request.user.is_authenticated:
         return _sign_in_first(request)
@@ -146,14 +146,14 @@ def _admit(request: Any, scope: str) -> HttpResponseBase | None:
         return _second_factor_first(request)
     request.workspace = workspace
     observe.tenant_id.set(str(workspace.tenant.id))
-    if scope not in workspace.scopes or (workspace.looks_only and not _looks(request, scope)):
+    if scope not in workspace.scopes or (workspace.looks_only and not _is_read_only(request, scope)):
         return problems.forbidden(request, scope)
     return None
 
 
-def _looks(request: Any, scope: str) -> bool:
+def _is_read_only(request: Any, scope: str) -> bool:
     """Whether a request changes nothing."""
-    by_post = scope == SEARCH and request.resolver_match.url_name in LOOKS_BY_POST
+    by_post = scope == SEARCH and request.resolver_match.url_name in READ_ONLY_POSTS
     return by_post or request.method in ("GET", "HEAD")
 
 
@@ -170,7 +170,7 @@ def _sign_in_first(request: HttpRequest) -> HttpResponseBase:
     return redirect_to_login(request.get_full_path() if request.method == "GET" else "/")
 
 
-def _call(view: View, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+def _call_view(view: View, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
     try:
         return view(request, *args, **kwargs)
     except NotFound as error:
@@ -181,7 +181,7 @@ def _call(view: View, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBa
         return problems.answer(request, error)
 
 
-def _finish(response: HttpResponseBase) -> HttpResponseBase:
+def _set_headers(response: HttpResponseBase) -> HttpResponseBase:
     # Not kept: after signing out, the back button must not show a tenant's data.
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers.setdefault("Permissions-Policy", "microphone=(self), camera=(), geolocation=()")
@@ -215,9 +215,9 @@ def _open_to(
         @csrf_exempt
         @wraps(view)
         def guarded(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            if not _serves(allowed, request):
+            if not _allows_method(allowed, request):
                 return HttpResponseNotAllowed(allowed)
-            return _finish(admit(request) or _call(protected, request, *args, **kwargs))
+            return _set_headers(admit(request) or _call_view(protected, request, *args, **kwargs))
 
         guarded.methods = allowed  # type: ignore[attr-defined]
         return guarded

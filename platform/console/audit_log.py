@@ -51,18 +51,18 @@ def _line(event: AuditEvent, names: dict[str, str]) -> dict[str, Any]:
         "who": names.get(event.actor, event.actor) or _("The system"),
         "target": names.get(event.target, event.target),
         "named": event.target in names,
-        "said": _said(event.details),
+        "said": _format_details(event.details),
     }
 
 
-def _said(details: dict[str, Any]) -> str:
+def _format_details(details: dict[str, Any]) -> str:
     if set(details) == {"from", "to"}:
         return f"{details['from']} → {details['to']}"
-    shown = {name.replace("_", " "): _word(value) for name, value in details.items()}
+    shown = {name.replace("_", " "): _format_value(value) for name, value in details.items()}
     return " · ".join(f"{name}: {value}" for name, value in shown.items() if value)
 
 
-def _word(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

@@ -192,7 +192,7 @@ def add_content(request: Request, list_id: uuid.UUID) -> HttpResponse:
         return _show(request, list_id, {"content_form": form}, 422)
     try:
         # Outside of any scope, as looking at a file takes seconds.
-        prints = _prints(request, form.cleaned_data["asset"])
+        prints = _fingerprints(request, form.cleaned_data["asset"])
         with request.workspace.open():
             _add(row, prints, form, actor_of(request).label)
     except ServiceError as error:
@@ -202,7 +202,7 @@ def add_content(request: Request, list_id: uuid.UUID) -> HttpResponse:
     return redirect("console:hash-list", list_id=list_id)
 
 
-def _prints(request: Request, asset_id: uuid.UUID | None) -> dict[str, Any]:
+def _fingerprints(request: Request, asset_id: uuid.UUID | None) -> dict[str, Any]:
     tenant_id, sent = request.workspace.tenant.id, cast(Any, request.FILES.get("file"))
     if (asset_id is None) == (sent is None):
         raise Invalid(_("Choose a file, or give the id of an asset."), pointer="/asset")

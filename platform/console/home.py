@@ -90,7 +90,7 @@ def table_of(series: list[Series]) -> list[tuple[dt.date, list[float]]]:
 
 
 @dataclass(frozen=True)
-class Concern:
+class AttentionItem:
     """Something that somebody should look at: words, where to go, and whether it is broken or only waits."""
 
     words: str
@@ -99,21 +99,21 @@ class Concern:
     broken: bool = False
 
 
-def concerns(
+def attention_items(
     scopes: Collection[str], datasets: Iterable[Any], quotas: dict[str, dict[str, Any]]
-) -> list[Concern]:
+) -> list[AttentionItem]:
     """What a person with these scopes can do something about, the broken first. In the tenant's scope."""
-    found = [*_failed_assets(datasets), *_failed_jobs(), *_damaged_indexes(), *_full(quotas)]
+    found = [*_failed_assets(datasets), *_failed_jobs(), *_damaged_indexes(), *_nearly_used_quotas(quotas)]
     if MODERATE in scopes:
         found += _overdue_reviews()
     if TRAIN in scopes:
         found += _waiting_models()
     if ADMIN in scopes:
-        found += _silent_webhooks()
+        found += _disabled_webhooks()
     return sorted(found, key=lambda one: not one.broken)
 
 
-def _failed_assets(datasets: Iterable[Any]) -> Iterator[Concern]:
+def _failed_assets(datasets: Iterable[Any]) -> Iterator[AttentionItem]:
     bad = sorted((one for one in datasets if one.failed_count), key=lambda one: -one.failed_count)
     for one in bad[:NAMED]:
         words = ngettext(
@@ -122,31 +122,31 @@ def _failed_assets(datasets: Iterable[Any]) -> Iterator[Concern]:
             one.failed_count,
         ) % {"count": f"{one.failed_count:,}", "name": one.name}
         address = f"{reverse('console:dataset', args=[one.id])}?status=failed"
-        yield Concern(words, address, "exclamation-circle", broken=True)
+        yield AttentionItem(words, address, "exclamation-circle", broken=True)
 
 
-def _failed_jobs() -> Iterator[Concern]:
+def _failed_jobs() -> Iterator[AttentionItem]:
     # The index of states ends with the id, and ids count up with time.
     recent = Job.objects.filter(state=Job.State.FAILED, pk__gte=first_id_of(timezone.now() - RECENT))
-    if number := _at_most(recent):
+    if number := _count_capped(recent):
         words = ngettext("%(count)s job failed this week", "%(count)s jobs failed this week", number)
         address = f"{reverse('console:jobs')}?state=failed"
-        yield Concern(words % {"count": _said(number)}, address, "list-task", broken=True)
+        yield AttentionItem(words % {"count": _format_count(number)}, address, "list-task", broken=True)
 
 
-def _damaged_indexes() -> Iterator[Concern]:
+def _damaged_indexes() -> Iterator[AttentionItem]:
     since = timezone.now() - RECENT
     damaged = IndexGeneration.objects.filter(state=IndexGeneration.State.FAILED, created_at__gte=since)
-    if number := _at_most(damaged):
+    if number := _count_capped(damaged):
         words = ngettext(
             "%(count)s search index was given up this week and is built anew",
             "%(count)s search indexes were given up this week and are built anew",
             number,
         )
-        yield Concern(words % {"count": _said(number)}, reverse("console:jobs"), "layers")
+        yield AttentionItem(words % {"count": _format_count(number)}, reverse("console:jobs"), "layers")
 
 
-def _full(quotas: dict[str, dict[str, Any]]) -> Iterator[Concern]:
+def _nearly_used_quotas(quotas: dict[str, dict[str, Any]]) -> Iterator[AttentionItem]:
     for name, entry in quotas.items():
         used, limit = entry["used"] + entry["reserved"], entry["limit"]
         if limit and used / limit > QUOTA_HIGH:
@@ -154,52 +154,54 @@ def _full(quotas: dict[str, dict[str, Any]]) -> Iterator[Concern]:
                 "resource": labels.label_of(labels.RESOURCES, name),
                 "share": int(100 * used / limit),
             }
-            yield Concern(words, "#plan", "speedometer2", broken=used >= limit)
+            yield AttentionItem(words, "#plan", "speedometer2", broken=used >= limit)
 
 
-def _overdue_reviews() -> Iterator[Concern]:
-    if number := _at_most(Review.objects.filter(state__in=WAITING, due_at__lt=timezone.now())):
+def _overdue_reviews() -> Iterator[AttentionItem]:
+    if number := _count_capped(Review.objects.filter(state__in=WAITING, due_at__lt=timezone.now())):
         words = ngettext("%(count)s review is overdue", "%(count)s reviews are overdue", number)
-        yield Concern(words % {"count": _said(number)}, reverse("console:reviews"), "inbox")
+        yield AttentionItem(words % {"count": _format_count(number)}, reverse("console:reviews"), "inbox")
 
 
-def _waiting_models() -> Iterator[Concern]:
+def _waiting_models() -> Iterator[AttentionItem]:
     # A candidate that nobody tried to promote, and one that was embedded and does worse.
     for model in LearntModel.objects.filter(
         state=LearntModel.State.CANDIDATE, promotions=None, trained_at__gte=timezone.now() - 4 * RECENT
     ).order_by("-id")[:NAMED]:
         words = _("The model “%(name)s” is trained and waits for its promotion") % {"name": model.name}
-        yield Concern(words, reverse("console:model", args=[model.id]), "cpu")
+        yield AttentionItem(words, reverse("console:model", args=[model.id]), "cpu")
     for promotion in Promotion.objects.select_related("model").filter(state=Promotion.State.READY)[:NAMED]:
         if promotion.model:
             words = _("The model “%(name)s” does worse than the live one: decide what becomes of it")
             address = reverse("console:model", args=[promotion.model_id])
-            yield Concern(words % {"name": promotion.model.name}, address, "cpu")
+            yield AttentionItem(words % {"name": promotion.model.name}, address, "cpu")
 
 
-def _silent_webhooks() -> Iterator[Concern]:
+def _disabled_webhooks() -> Iterator[AttentionItem]:
     # One that a person switched off is no concern.
     silent = Webhook.objects.filter(state=Webhook.State.DISABLED).exclude(reason="")
-    if number := _at_most(silent):
+    if number := _count_capped(silent):
         words = ngettext(
             "%(count)s webhook was disabled, as its deliveries failed",
             "%(count)s webhooks were disabled, as their deliveries failed",
             number,
         )
-        yield Concern(words % {"count": _said(number)}, reverse("console:webhooks"), "broadcast", broken=True)
+        yield AttentionItem(
+            words % {"count": _format_count(number)}, reverse("console:webhooks"), "broadcast", broken=True
+        )
 
 
-def _at_most(rows: QuerySet) -> int:
+def _count_capped(rows: QuerySet) -> int:
     """How many there are; MANY + 1 for more."""
     return rows.order_by()[: MANY + 1].count()
 
 
 def count_up_to(rows: QuerySet) -> str:
     """How many there are, as text; "100+" for more than that."""
-    return _said(_at_most(rows))
+    return _format_count(_count_capped(rows))
 
 
-def _said(number: int) -> str:
+def _format_count(number: int) -> str:
     return f"{MANY}+" if number > MANY else str(number)
 
 
@@ -217,10 +219,10 @@ def show(request: Request) -> HttpResponse:
         context = {
             "datasets": rows[:RECENT_JOBS],
             "counts": _counts(rows, usage),
-            "quotas": [_bar(name, entry) for name, entry in usage.items() if _worth_showing(entry)],
+            "quotas": [_bar(name, entry) for name, entry in usage.items() if _is_relevant(entry)],
             "jobs": job_lines(list(jobs.list_jobs()[:RECENT_JOBS])),
             "queue": _queue(),
-            "concerns": concerns(request.workspace.scopes, rows, usage),
+            "concerns": attention_items(request.workspace.scopes, rows, usage),
             "days": days,
             "spans": DAYS,
             "series": series,
@@ -245,7 +247,7 @@ def _queue() -> dict[str, str]:
     return {state: count_up_to(Job.objects.filter(state=state)) for state in ("queued", "running")}
 
 
-def _worth_showing(entry: dict[str, Any]) -> bool:
+def _is_relevant(entry: dict[str, Any]) -> bool:
     return bool(entry["limit"] or entry["used"])
 
 

@@ -54,7 +54,7 @@ SINGLE = {
 
 
 @dataclass(frozen=True)
-class Line:
+class ColumnRow:
     """One column in the editor: its role, and under which key it becomes metadata."""
 
     column: Column
@@ -62,17 +62,19 @@ class Line:
     key: str
 
 
-def lines_of(preview: Preview) -> list[Line]:
+def column_rows(preview: Preview) -> list[ColumnRow]:
     roles = {column: role for role in SINGLE if (column := getattr(preview.mapping, role)) is not None}
-    return [_line(column, roles.get(column.name), preview.mapping.metadata) for column in preview.columns]
+    return [
+        _column_row(column, roles.get(column.name), preview.mapping.metadata) for column in preview.columns
+    ]
 
 
-def _line(column: Column, role: str | None, metadata: Any) -> Line:
+def _column_row(column: Column, role: str | None, metadata: Any) -> ColumnRow:
     if role is not None:
-        return Line(column, role, column.name)
+        return ColumnRow(column, role, column.name)
     if metadata == "*":
-        return Line(column, "metadata", column.name)
-    return Line(
+        return ColumnRow(column, "metadata", column.name)
+    return ColumnRow(
         column, "metadata" if column.name in metadata else "ignore", metadata.get(column.name, column.name)
     )
 
@@ -85,16 +87,16 @@ def read_mapping(form: QueryDict) -> dict[str, Any] | None:
     mapping: dict[str, Any] = {"metadata": {}}
     for column, role, key in zip(columns, roles, keys, strict=False):
         if role in SINGLE:
-            _take(mapping, role, column)
+            _assign_role(mapping, role, column)
         elif role == "metadata":
             mapping["metadata"][column] = key.strip() or column
-    if _everything(mapping, columns):
+    if _keeps_all_columns(mapping, columns):
         # Also what only later rows have.
         mapping["metadata"] = "*"
     return mapping
 
 
-def _take(mapping: dict[str, Any], role: str, column: str) -> None:
+def _assign_role(mapping: dict[str, Any], role: str, column: str) -> None:
     if role in mapping:
         words = _("Only one column can be %(role)s: %(one)s or %(other)s.")
         raise Invalid(
@@ -103,7 +105,7 @@ def _take(mapping: dict[str, Any], role: str, column: str) -> None:
     mapping[role] = column
 
 
-def _everything(mapping: dict[str, Any], columns: list[str]) -> bool:
+def _keeps_all_columns(mapping: dict[str, Any], columns: list[str]) -> bool:
     rest = [column for column in columns if column not in [mapping.get(role) for role in SINGLE]]
     return mapping["metadata"] == {column: column for column in rest}
 
@@ -182,7 +184,7 @@ def _show_draft(request: Request, row: Import, seen: Preview | None, status: int
         "import": row,
         "dataset": _dataset(request, row),
         "preview": seen,
-        "lines": lines_of(seen) if seen else [],
+        "lines": column_rows(seen) if seen else [],
         "roles": ROLES,
         "delimiters": DELIMITERS,
     }
@@ -218,7 +220,7 @@ def preview(request: Request, import_id: uuid.UUID) -> HttpResponse:
     """Look again with the choices of the form; nothing is stored."""
     row = _import(request, import_id)
     try:
-        seen = _seen(request, row)
+        seen = _confirmed_preview(request, row)
     except Invalid as error:
         return _refused(request, row, error)
     return _show_draft(request, row, seen, 200)
@@ -228,7 +230,7 @@ def preview(request: Request, import_id: uuid.UUID) -> HttpResponse:
 def start(request: Request, import_id: uuid.UUID) -> HttpResponse:
     row = _import(request, import_id)
     try:
-        seen = _seen(request, row) if row.job_id is None else None
+        seen = _confirmed_preview(request, row) if row.job_id is None else None
         with request.workspace.open():
             imports.start_import(import_id=import_id, preview=seen, actor=actor_of(request).label)
     except Invalid as error:
@@ -236,7 +238,7 @@ def start(request: Request, import_id: uuid.UUID) -> HttpResponse:
     return redirect("console:import", import_id=import_id)
 
 
-def _seen(request: Request, row: Import) -> Preview:
+def _confirmed_preview(request: Request, row: Import) -> Preview:
     options = read_options(request.POST)
     if any(row.options.get(name) != value for name, value in options.items()):
         # Read otherwise the columns are others too: guessed anew.

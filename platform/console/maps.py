@@ -216,11 +216,11 @@ def names(request: Request) -> HttpResponse:
     wanted = _ids(request, MOST_NAMED)
     with request.workspace.open():
         found = selectors.get_assets(wanted)
-    shown = {str(one.id): _named(one) for one in found.values() if one.moderation not in Asset.HIDDEN}
+    shown = {str(one.id): _asset_label(one) for one in found.values() if one.moderation not in Asset.HIDDEN}
     return JsonResponse({"assets": shown})
 
 
-def _named(asset: Asset) -> dict[str, Any]:
+def _asset_label(asset: Asset) -> dict[str, Any]:
     picture = reverse("console:asset-thumbnail", args=[asset.id]) if asset.blob.has_thumbnail else ""
     return {
         "name": (asset.title or asset.external_id or asset.get_modality_display())[:NAME],
@@ -237,7 +237,7 @@ def similarity(request: Request) -> HttpResponse:
     found = maps.matrix_of(request.workspace.tenant.id, wanted)
     with request.workspace.open():
         assets = selectors.get_assets(wanted)
-    named = {str(one.id): _named(one) for one in assets.values()}
+    named = {str(one.id): _asset_label(one) for one in assets.values()}
     return JsonResponse({**found, "names": named})
 
 

@@ -61,7 +61,7 @@ def _index(request: Request, context: dict[str, Any], status: int) -> HttpRespon
     with request.workspace.open():
         made = keys.live_keys_by_maker()
         rows = [_row(request, member, made) for member in members.list_members()]
-        waiting = _waiting(request, list(invitations.list_invitations()))
+        waiting = _pending_invitations(request, list(invitations.list_invitations()))
     shown = {
         "rows": rows,
         "invitations": waiting,
@@ -72,7 +72,7 @@ def _index(request: Request, context: dict[str, Any], status: int) -> HttpRespon
     return page(request, "people.html", {**shown, **context}, status=status)
 
 
-def _waiting(request: Request, waiting: list[Invitation]) -> list[dict[str, Any]]:
+def _pending_invitations(request: Request, waiting: list[Invitation]) -> list[dict[str, Any]]:
     """Invitations with who invites, in the words of the audit log where that is no person. In the tenant's scope."""
     unnamed = [str(one.pk) for one in waiting if one.invited_by is None]
     made = AuditEvent.objects.filter(target__in=unnamed, verb__in=INVITING).order_by("id")

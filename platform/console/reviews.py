@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy
 
 from console.access import Request, actor_of, needs, page
 from console.audits.labels import CATEGORIES, DECISIONS, MODALITIES
-from console.audits.presenters import rules_of, sheet_of
+from console.audits.presenters import audit_summary, rules_of
 from console.audits.views import kept_content
 from console.forms import StyledForm, style
 from console.paging import page_of
@@ -175,7 +175,7 @@ def index(request: Request) -> HttpResponse:
         rows = rows.filter(state__in=WAITING)
         found = list(rows[start : start + PAGE + 1])
         context = {
-            "lines": _lines(found[:PAGE], actor),
+            "lines": _review_lines(found[:PAGE], actor),
             "ages": queue.ages(),
             "shown": shown,
             "next": start // PAGE + 1 if len(found) > PAGE else None,
@@ -183,7 +183,7 @@ def index(request: Request) -> HttpResponse:
     return page(request, "reviews.html", context)
 
 
-def _lines(rows: Sequence[Review], actor: str) -> list[dict[str, Any]]:
+def _review_lines(rows: Sequence[Review], actor: str) -> list[dict[str, Any]]:
     names = actor_names({review.claimed_by for review in rows})
     return [
         {
@@ -250,12 +250,12 @@ def _show(request: Request, review_id: uuid.UUID, form: DecideForm | None, statu
         blind = review.kind == Review.Kind.SECOND and review.state in WAITING
         rules = rules_of(audit)
         context = {
-            **_lines([review], actor)[0],
+            **_review_lines([review], actor)[0],
             "audit": audit,
             "shape": shape,
             "asset": review.asset,
             "item": _item(review),
-            "sheet": sheet_of(audit, shape, review.asset),
+            "sheet": audit_summary(audit, shape, review.asset),
             "rule": next((rule for rule in rules if rule.id == review.rule), None),
             "blind": blind,
             "standing": None if blind else case.standing(),
@@ -299,11 +299,11 @@ def decide(request: Request, review_id: uuid.UUID) -> HttpResponse:
     except ServiceError as error:
         form.refuse(error)
         return _show(request, review_id, form, error.status)
-    _tell(request, outcome)
+    _decision_message(request, outcome)
     return _claim_next(request) if "next" in request.POST else redirect("console:reviews")
 
 
-def _tell(request: Request, outcome: Outcome) -> None:
+def _decision_message(request: Request, outcome: Outcome) -> None:
     done = DECISIONS[outcome.decision]
     address = reverse("console:outcome-undo", args=[outcome.id])
     messages.success(request, _("{done}. The reason is on record.").format(done=done), extra_tags=address)

@@ -56,7 +56,7 @@ def show(request: Request) -> HttpResponse:
         "charts": charts,
         "table": table,
         "periods": PERIODS,
-        "chosen": _chosen(request),
+        "chosen": _chosen_days(request),
     }
     return page(request, "usage.html", {**context, **shown})
 
@@ -74,7 +74,7 @@ def _quota(resource: str, row: dict[str, Any]) -> dict[str, Any]:
     return {"resource": resource, **row, **shares}
 
 
-def _chosen(request: Request) -> int:
+def _chosen_days(request: Request) -> int:
     """The length of the period, or 0 for one whose ends were named."""
     if request.GET.get("from") or request.GET.get("to"):
         return 0
@@ -88,7 +88,7 @@ def _period(request: Request) -> Period:
     last, first = _day(request.GET.get("to", "")) or today, _day(request.GET.get("from", ""))
     last = min(last, today)
     if first is None or not 0 <= (last - first).days <= max(PERIODS):
-        first = last - dt.timedelta(days=(_chosen(request) or DEFAULT) - 1)
+        first = last - dt.timedelta(days=(_chosen_days(request) or DEFAULT) - 1)
     return Period(first, last)
 
 

@@ -52,7 +52,7 @@ class RuleRow:
         return not self.words.strip() and not any(self.weights.values())
 
 
-class TaskForm(StyledForm):
+class WeightProfileForm(StyledForm):
     """Weights and rules are read from fields of their own names: `weight-PART`, `rule-N-when`, `rule-N-PART`."""
 
     slug = forms.CharField(
@@ -115,10 +115,14 @@ def _fields_of(task: SearchTask | query.Task | None) -> dict[str, str]:
     """What a form that was not sent shows."""
     if task is None:
         return {f"weight-{part}": "1" for part in SHOWN_PARTS}
-    shown = {f"weight-{part}": _shown(task.weights[part]) for part in SHOWN_PARTS if part in task.weights}
+    shown = {
+        f"weight-{part}": _format_weight(task.weights[part]) for part in SHOWN_PARTS if part in task.weights
+    }
     for number, (words, weights) in enumerate(rules_of(task)):
         shown[f"rule-{number}-when"] = ", ".join(words)
-        shown |= {f"rule-{number}-{part}": _shown(weights[part]) for part in SHOWN_PARTS if part in weights}
+        shown |= {
+            f"rule-{number}-{part}": _format_weight(weights[part]) for part in SHOWN_PARTS if part in weights
+        }
     return shown
 
 
@@ -130,7 +134,7 @@ def rules_of(
         yield rule.words, rule.weights
 
 
-def _shown(weight: float) -> str:
+def _format_weight(weight: float) -> str:
     return f"{weight:g}"
 
 
@@ -176,27 +180,27 @@ def _numbers(typed: Row, errors: list[str]) -> dict[str, float]:
     return found
 
 
-GATE_JOB = "train_gate"
+TRAINING_JOB = "train_gate"
 
 
 @needs(READ)
 def index(request: Request) -> HttpResponse:
     """All of them with the gate; only the gate where htmx asks, while one is trained."""
     with request.workspace.open():
-        context: dict[str, Any] = {"gate": query.fusion_as_dict(), "job": _training()}
+        context: dict[str, Any] = {"gate": query.fusion_as_dict(), "job": _training_job()}
         if request.headers.get("HX-Request"):
             return page(request, "parts/gate.html", context)
-        context["own"] = [_line(row) for row in query.list_tasks()[: query.MAX_TASKS]]
-    context["built_in"] = [_line(task) for task in query.BUILT_IN.values()]
+        context["own"] = [_profile_line(row) for row in query.list_tasks()[: query.MAX_TASKS]]
+    context["built_in"] = [_profile_line(task) for task in query.BUILT_IN.values()]
     return page(request, "tasks.html", context)
 
 
-def _training() -> Job | None:
+def _training_job() -> Job | None:
     """The newest job that trains or trained a gate. In the tenant's scope."""
-    return jobs.list_jobs(kind=GATE_JOB).first()
+    return jobs.list_jobs(kind=TRAINING_JOB).first()
 
 
-def _line(task: SearchTask | query.Task) -> dict[str, Any]:
+def _profile_line(task: SearchTask | query.Task) -> dict[str, Any]:
     total = sum(task.weights.get(part, 0) for part in SHOWN_PARTS) or 1
     return {
         "task": task,
@@ -213,8 +217,8 @@ def create(request: Request) -> HttpResponse:
         initial = (
             {"description": source.description, "dynamic": source.dynamic} if source else {"dynamic": True}
         )
-        return _form(request, TaskForm(task=source, initial=initial))
-    form = TaskForm(request.POST)
+        return _form(request, WeightProfileForm(task=source, initial=initial))
+    form = WeightProfileForm(request.POST)
     if form.is_valid():
         try:
             with request.workspace.open():
@@ -236,7 +240,9 @@ def _source(request: Request, slug: str) -> SearchTask | query.Task | None:
         return None
 
 
-def _form(request: Request, form: TaskForm, status: int = 200, slug: str = "", **more: Any) -> HttpResponse:
+def _form(
+    request: Request, form: WeightProfileForm, status: int = 200, slug: str = "", **more: Any
+) -> HttpResponse:
     context = {"form": form, "slug": slug, "confirm_form": ConfirmForm(slug), **more}
     return page(request, "task.html", context, status=status)
 
@@ -247,9 +253,9 @@ def edit(request: Request, slug: str) -> HttpResponse:
         row = query.get_task(slug)
     if request.method != "POST":
         initial = {"slug": slug, "description": row.description, "dynamic": row.dynamic}
-        return _form(request, TaskForm(task=row, initial=initial), slug=slug)
+        return _form(request, WeightProfileForm(task=row, initial=initial), slug=slug)
     # The name stays: searches ask by it.
-    form = TaskForm({**request.POST.dict(), "slug": slug}, task=row)
+    form = WeightProfileForm({**request.POST.dict(), "slug": slug}, task=row)
     if form.is_valid():
         changes = {name: value for name, value in form.cleaned_data.items() if name != "slug"}
         try:
@@ -269,7 +275,7 @@ def delete(request: Request, slug: str) -> HttpResponse:
     confirm = ConfirmForm(slug, request.POST)
     if not confirm.is_valid():
         initial = {"slug": slug, "description": row.description, "dynamic": row.dynamic}
-        form = TaskForm(task=row, initial=initial)
+        form = WeightProfileForm(task=row, initial=initial)
         return _form(request, form, status=422, slug=slug, confirm_form=confirm, open_delete=True)
     with request.workspace.open():
         query.delete_task(slug=slug, actor=actor_of(request).label)
@@ -281,7 +287,7 @@ def delete(request: Request, slug: str) -> HttpResponse:
 
 
 @needs(TRAIN, methods=("POST",))
-def train_gate(request: Request) -> HttpResponse:
+def train_fusion_weights(request: Request) -> HttpResponse:
     try:
         with request.workspace.open():
             query.start_training(actor=actor_of(request).label)
@@ -292,7 +298,7 @@ def train_gate(request: Request) -> HttpResponse:
 
 
 @needs(TRAIN, methods=("POST",))
-def retire_gate(request: Request) -> HttpResponse:
+def reset_fusion_weights(request: Request) -> HttpResponse:
     with request.workspace.open():
         query.retire_gate(actor=actor_of(request).label)
     messages.success(request, _("The built-in gate corrects the weights again."))

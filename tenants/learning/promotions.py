@@ -86,7 +86,7 @@ def _make_way(row: Promotion, actor: str) -> None:
 def _begin(model: Named, live: str, override_reason: str, actor: str) -> Promotion:
     row = Promotion(space=model.space, replaces=live, override_reason=override_reason, created_by=actor)
     row.model = model if isinstance(model, LearntModel) else None
-    model_routing.begin_beside(model.space)
+    model_routing.begin_dual_write(model.space)
     row.job_id = _enqueue(row).id
     row.save(force_insert=True)
     details = {"space": row.space, "replaces": live, "override": override_reason}
@@ -208,7 +208,7 @@ def _abandon(row: Promotion, actor: str) -> None:
 def _stop_writing(space: str) -> None:
     """Unless it is the one to go back to, which stays whatever becomes of its promotion."""
     if model_routing.written(current_tenant_id()).previous != space:
-        model_routing.end_beside(space)
+        model_routing.end_dual_write(space)
 
 
 # --- What its job ends with ------------------------------------------------------------------------------
@@ -234,4 +234,4 @@ def _resume(row: Promotion) -> None:
         raise Conflict(_("Another promotion has begun since; promote the model anew."))
     row.state, row.error, row.finished_at = State.EMBEDDING, None, None
     row.save()
-    model_routing.begin_beside(row.space)
+    model_routing.begin_dual_write(row.space)

@@ -194,7 +194,7 @@ def delete_model(*, model: LearntModel, actor: str = "") -> None:
         lock()
         row = LearntModel.objects.select_for_update().get(pk=model.pk)
         _check_deletable(row)
-        model_routing.end_beside(row.space)
+        model_routing.end_dual_write(row.space)
         LearntModel.objects.filter(pk=row.pk).delete()
         details = {"name": row.name, "space": row.space}
         record(actor=actor, verb="model.deleted", target=str(row.id), details=details)

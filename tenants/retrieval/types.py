@@ -358,7 +358,7 @@ class Current:
 
 
 @dataclass(frozen=True)
-class Opening:
+class IndexStatus:
     """The tenant's clock (`last`, `pruned`), its datasets that are being deleted, and which index answers for a model.
 
     `engine` is where the index lies (tenants.retrieval.engines), or lay in an earlier release: then, and where search

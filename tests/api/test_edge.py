@@ -577,13 +577,13 @@ class From(requests.adapters.HTTPAdapter):
 
 
 def test_scopes_become_words_that_wsgi_can_carry() -> None:
-    from config.bridge import _plain
+    from config.bridge import _wsgi_scope
 
     scope: dict[str, Any] = {
         "query_string": b"q=\xc3\xa9&x=%20",
         "headers": [(b"cookie", b"a=1"), (b"host", b"h"), (b"cookie", b"b=2")],
     }
-    assert _plain(scope) == {
+    assert _wsgi_scope(scope) == {
         "query_string": b"q=%C3%A9&x=%20",
         "headers": [(b"host", b"h"), (b"cookie", b"a=1; b=2")],
     }

@@ -450,7 +450,7 @@ def build_models(party: Party) -> dict[str, str]:
     with TemporaryDirectory() as folder:
         model, live = (with_files(new_model(party.id), Path(folder)) for _ in range(2))
     with tenant_scope(party.id):
-        routing.begin_beside(live.space)
+        routing.begin_dual_write(live.space)
         routing.switch(live.space)
         LearntModel.objects.filter(pk=live.pk).update(state="live")
         asset = Asset.objects.first() or add_asset(dataset_id=create_dataset(name="g").id, text="g").asset

@@ -9,8 +9,8 @@ import pytest
 from django.test import Client
 from django.utils import translation
 
-from console.generations.labels import END, ENDS, REMEDY, own_words_of, reason_of, remedy_of
-from console.templatetags.console_tags import why
+from console.generations.labels import END, ENDS, REMEDY, generator_message_of, reason_of, remedy_of
+from console.templatetags.console_tags import failure_reason
 from ml.generators.base import Code
 from ml.media.model import CODES
 from standalone import catalogue
@@ -73,23 +73,23 @@ def test_a_code_that_is_new_says_what_was_kept() -> None:
     assert reason_of({"type": "new", "detail": "A tube burst."}) == "A tube burst."
     for nothing in (None, {}, {"type": None, "detail": None}, {"type": "new"}, {"type": "", "detail": ""}):
         assert (reason_of(nothing), remedy_of(nothing)) == (str(END), str(REMEDY))
-        assert own_words_of(nothing) == ""
+        assert generator_message_of(nothing) == ""
     # One of ours that was kept in English is in the catalogue.
     with translation.override("zh-hans"):
         assert reason_of({"type": "new", "detail": "There is no such generation."}).endswith("。")
 
 
 def test_what_a_program_said_itself_is_kept_beside_its_code_alone() -> None:
-    assert own_words_of({"type": "no-such-model", "detail": DETAIL}) == DETAIL
-    assert own_words_of({"type": "prompt-blocked", "detail": DETAIL}) == ""
-    assert own_words_of({"type": "new", "detail": DETAIL}) == ""
+    assert generator_message_of({"type": "no-such-model", "detail": DETAIL}) == DETAIL
+    assert generator_message_of({"type": "prompt-blocked", "detail": DETAIL}) == ""
+    assert generator_message_of({"type": "new", "detail": DETAIL}) == ""
 
 
 def test_jobs_of_other_kinds_say_what_was_kept() -> None:
     error = {"type": "too-large", "detail": "the file has 9 streams"}
-    assert why(Job(kind="embed_media", error=error)) == "the file has 9 streams"
-    assert why(Job(kind="generate", error=error)) == str(ENDS["too-large"][0])
-    assert why(Job(kind="generate", error=None)) == why(Job(kind="embed_media")) == ""
+    assert failure_reason(Job(kind="embed_media", error=error)) == "the file has 9 streams"
+    assert failure_reason(Job(kind="generate", error=error)) == str(ENDS["too-large"][0])
+    assert failure_reason(Job(kind="generate", error=None)) == failure_reason(Job(kind="embed_media")) == ""
 
 
 # --- Pages ---------------------------------------------------------------------------------------------------

@@ -120,10 +120,10 @@ def test_who_cannot_help_is_not_told(party: Party, person: Callable[..., Client]
 
 def test_a_quota_below_the_mark_is_no_concern() -> None:
     entry = {"used": 79, "reserved": 1, "limit": 100}
-    assert list(home._full({"assets": entry})) == []
-    [one] = home._full({"assets": {**entry, "reserved": 2}})
+    assert list(home._nearly_used_quotas({"assets": entry})) == []
+    [one] = home._nearly_used_quotas({"assets": {**entry, "reserved": 2}})
     assert not one.broken
-    [one] = home._full({"assets": {"used": 100, "reserved": 0, "limit": 100}})
+    [one] = home._nearly_used_quotas({"assets": {"used": 100, "reserved": 0, "limit": 100}})
     assert one.broken
 
 

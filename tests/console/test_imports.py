@@ -11,7 +11,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.http import QueryDict
 from django.test import Client
 
-from console.imports import lines_of, read_mapping, read_options
+from console.imports import column_rows, read_mapping, read_options
 from tenants.datasets.importers import Column, Mapping, Preview
 from tenants.datasets.models import Import, ImportRow
 from tenants.datasets.services import create_dataset
@@ -205,7 +205,7 @@ def form(**lists: list[str]) -> QueryDict:
     ],
 )
 def test_the_editor_gives_back_what_it_shows(mapping: Mapping) -> None:
-    lines = lines_of(seen(mapping, "a", "b", "c"))
+    lines = column_rows(seen(mapping, "a", "b", "c"))
     fields = form(
         column=[line.column.name for line in lines],
         role=[line.role for line in lines],

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from console.policies.editor import Places
+from console.policies.editor import JsonRanges
 from tenants.moderation import policies
 from tenants.moderation.models import Evidence, Policy, PolicyVersion
 from tenants.scope import tenant_scope
@@ -98,13 +98,13 @@ def test_a_good_document_has_none_and_is_not_stored(party: Party, policy: Policy
 
 def test_places_of_every_value() -> None:
     text = '{ "a/b" : [1, {"c": "x"}], "d": {"e": null} , "d": [true] }'
-    places = Places(text)
+    places = JsonRanges(text)
     assert text[places.of("/a~1b/1/c").start : places.of("/a~1b/1/c").end] == '"x"'
     # Of a name that stands twice the last counts, as for the parser.
     assert text[places.of("/d").start : places.of("/d").end] == "[true]"
     assert places.of("/gone/0").start == 0
     deep = "[" * 30 + "]" * 30
-    assert Places(deep).of("/0/0/0").start == 3
+    assert JsonRanges(deep).of("/0/0/0").start == 3
 
 
 def test_variables_and_functions_are_described(owner: Client) -> None:

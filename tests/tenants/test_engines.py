@@ -22,7 +22,7 @@ from tenants.retrieval import engines
 from tenants.retrieval.engines import SegmentGone, copying
 from tenants.retrieval.filters import restriction
 from tenants.retrieval.index import lifecycle, memory
-from tenants.retrieval.index.reader import opening
+from tenants.retrieval.index.reader import read_index_status
 from tenants.retrieval.index.registry import folder_of
 from tenants.retrieval.index.vectors import NewVector, add_vectors
 from tenants.retrieval.models import IndexGeneration, IndexPointer, VectorClock
@@ -202,7 +202,7 @@ def test_words_and_filters_together(library: Moved, party) -> None:
     library.move()
     with tenant_scope(party.id):
         lexical.index_texts([Entry(asset.id, asset.dataset_id, "text", "xyzzy") for asset in assets])
-        now = opening(party.id, MODEL)
+        now = read_index_status(party.id, MODEL)
         state = library.cached.refresh(now)
         only = restriction.restriction(Query(conditions=BELOW_TEN), state, now)
         found = restriction.matching_words("xyzzy", 100, only, state)

@@ -17,7 +17,7 @@ from tenants.pipeline.assets.services import update_asset
 from tenants.retrieval.filters import facet_counts, facet_memory, filter_plan, restriction
 from tenants.retrieval.filters.facet_counts import Allowed, count_facets
 from tenants.retrieval.index import lifecycle, memory
-from tenants.retrieval.index.reader import opening
+from tenants.retrieval.index.reader import read_index_status
 from tenants.retrieval.index.segments import FileSegment
 from tenants.retrieval.index.vectors import NewVector, add_vectors, record_changes, remove_vectors
 from tenants.retrieval.model_routing.model_store import DEFAULT
@@ -103,7 +103,7 @@ class Shelf:
             assert isinstance(self.refresh()[0].base, FileSegment)
 
     def refresh(self) -> tuple[State, Any]:
-        now = opening(self.tenant_id, MODEL)
+        now = read_index_status(self.tenant_id, MODEL)
         return self.cached.refresh(now), now
 
     def restricted(self, parsed: list) -> tuple[State, Restriction]:

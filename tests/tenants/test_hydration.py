@@ -14,10 +14,10 @@ from api.rendering import to_json
 from tenants.datasets import selectors
 from tenants.datasets.models import Asset, Blob, Dataset
 from tenants.datasets.services import create_dataset
-from tenants.retrieval.index.reader import opening
+from tenants.retrieval.index.reader import read_index_status
 from tenants.retrieval.models import IndexGeneration, IndexPointer, VectorClock
 from tenants.retrieval.query.hydration import _ASSETS, hydrate
-from tenants.retrieval.types import Current, Opening
+from tenants.retrieval.types import Current, IndexStatus
 from tenants.scope import TenantMismatch, tenant_scope
 
 MODEL = "prior:1"
@@ -105,7 +105,7 @@ def test_nothing_of_another_tenant(party, stranger) -> None:
 
 
 def test_the_opening_of_a_new_tenant(party) -> None:
-    assert opening(party.id, MODEL) == Opening(0, 0, (), "memory", None, MODEL)
+    assert read_index_status(party.id, MODEL) == IndexStatus(0, 0, (), "memory", None, MODEL)
 
 
 def test_the_opening_says_what_the_tables_say_in_one_statement(party, stranger) -> None:
@@ -125,22 +125,24 @@ def test_the_opening_says_what_the_tables_say_in_one_statement(party, stranger) 
             create_dataset(name="kept")
             going = [create_dataset(name=name).id for name in ("a", "b")]
             Dataset.objects.filter(pk__in=going).update(deleted_at=timezone.now())
-            opening(tenant.id, MODEL)  # prepares it on this connection
+            read_index_status(tenant.id, MODEL)  # prepares it on this connection
             with CaptureQueriesContext(connection) as queries:
-                seen = opening(tenant.id, MODEL)
+                seen = read_index_status(tenant.id, MODEL)
             assert len(queries) == 1
             assert set(seen.hidden) == set(going)
-            assert seen == Opening(
+            assert seen == IndexStatus(
                 12, 5, seen.hidden, "memory", Current(made[1].id, 9, "hnsw", recall), MODEL
             )
-            assert opening(tenant.id, "other:1").engine == "slow"
-            assert opening(tenant.id, "none:1") == Opening(12, 5, seen.hidden, "memory", None, MODEL)
+            assert read_index_status(tenant.id, "other:1").engine == "slow"
+            assert read_index_status(tenant.id, "none:1") == IndexStatus(
+                12, 5, seen.hidden, "memory", None, MODEL
+            )
 
 
 def test_a_pointer_to_nothing(party) -> None:
     with tenant_scope(party.id):
         IndexPointer.objects.create(model=MODEL)
-        assert opening(party.id, MODEL) == Opening(0, 0, (), "memory", None, MODEL)
+        assert read_index_status(party.id, MODEL) == IndexStatus(0, 0, (), "memory", None, MODEL)
 
 
 def test_the_one_plan_for_all_tenants_begins_with_the_ids(party) -> None:

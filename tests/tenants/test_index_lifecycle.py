@@ -20,7 +20,7 @@ from tenants.pipeline.assets.services import add_asset, delete_asset, update_ass
 from tenants.pipeline.care.erasure import erase_asset
 from tenants.retrieval.filters import restriction
 from tenants.retrieval.index import building, lifecycle, memory
-from tenants.retrieval.index.reader import opening
+from tenants.retrieval.index.reader import read_index_status
 from tenants.retrieval.index.registry import folder_of, opened
 from tenants.retrieval.index.vectors import NewVector, prune_tombstones, replace_vectors
 from tenants.retrieval.model_routing.model_store import DEFAULT
@@ -87,7 +87,7 @@ class Library:
 
     def filtered(self, seed: int, conditions: list, count: int = 5) -> Ranking:
         with tenant_scope(self.tenant_id):
-            now = opening(self.tenant_id, MODEL)
+            now = read_index_status(self.tenant_id, MODEL)
             state = self.cached.refresh(now)
             only = restriction.restriction(Query(conditions=conditions), state, now)
             return rank(state, unit(seed), count, only)

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from config.event_stream import Watched, read_job
+from config.event_stream import Subscription, read_job
 from tenants.accounts import api_admission, keys, second_factor, sessions, watchers
 from tenants.accounts.models import (
     ApiKey,
@@ -188,7 +188,7 @@ def as_event(job: Any) -> bytes:
 def test_a_stream_ends_with_the_right_to_watch(end: str, party: Party, job: Any) -> None:
     user = new_member(party.tenant, "viewer")
     key = open_session(user).session_key
-    stream = Watched(party.id, job.id, watchers.by_session(key))
+    stream = Subscription(party.id, job.id, watchers.by_session(key))
     reading = read_job(stream, as_event)
     assert reading is not None
     assert str(job.id).encode() in reading.text
@@ -200,7 +200,7 @@ def test_a_stream_of_a_key_ends_with_the_key_and_opens_no_other_tenant(
     party: Party, stranger: Party, job: Any
 ) -> None:
     prefix = party.token.partition(".")[0]
-    stream = Watched(party.id, job.id, watchers.by_key(prefix))
+    stream = Subscription(party.id, job.id, watchers.by_key(prefix))
     assert read_job(stream, as_event) is not None
     assert not watchers.may_watch(watchers.by_key(prefix), stranger.id)
     with tenant_scope(party.id):
@@ -210,7 +210,7 @@ def test_a_stream_of_a_key_ends_with_the_key_and_opens_no_other_tenant(
 
 @pytest.mark.parametrize("watcher", ["", "session:", "session:x", "key:", "key:x", "user:x"])
 def test_odd_watchers_see_nothing(watcher: str, party: Party, job: Any) -> None:
-    assert read_job(Watched(party.id, job.id, watcher), as_event) is None
+    assert read_job(Subscription(party.id, job.id, watcher), as_event) is None
 
 
 # --- Rotating keys ---

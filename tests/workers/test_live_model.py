@@ -72,7 +72,7 @@ class Shop:
 
     def begin(self, model: str) -> Job:
         with tenant_scope(self.id):
-            routing.begin_beside(model)
+            routing.begin_dual_write(model)
             return enqueue(
                 kind="embed_beside",
                 arguments={"model": model},
@@ -161,16 +161,16 @@ def test_it_is_no_matter_how_often_it_is_said(shop: Shop) -> None:
     shop.fill(1)
     model = shop.model()
     with tenant_scope(shop.id):
-        assert routing.begin_beside(model) == routing.begin_beside(model)
+        assert routing.begin_dual_write(model) == routing.begin_dual_write(model)
     assert shop.run(shop.begin(model)).state == "succeeded"
     with tenant_scope(shop.id):
         assert routing.switch(model) == routing.switch(model)
         with pytest.raises(Conflict):
-            routing.begin_beside(model)
+            routing.begin_dual_write(model)
         with pytest.raises(Conflict):
-            routing.end_beside(model)
-        routing.end_beside(OLD)
-        routing.end_beside(OLD)
+            routing.end_dual_write(model)
+        routing.end_dual_write(OLD)
+        routing.end_dual_write(OLD)
         with pytest.raises(NotFound):
             routing.roll_back()
 
@@ -181,7 +181,7 @@ def test_nobody_switches_to_what_has_not_seen_everything(shop: Shop) -> None:
     with tenant_scope(shop.id):
         with pytest.raises(Conflict, match="not written"):
             routing.switch(model)
-        routing.begin_beside(model)
+        routing.begin_dual_write(model)
         with pytest.raises(embedding_gaps.Missing, match="3 assets") as refused:
             routing.switch(model)
         assert refused.value.extra == {"missing": 3}
@@ -209,7 +209,7 @@ def test_two_tenants_with_two_models(shop: Shop, stranger, tmp_path) -> None:
         assert best(other.find(words(2))) == (words(2), 1.0, theirs.removesuffix(":1"))
     with tenant_scope(shop.id):
         with pytest.raises(ModelUnavailable):
-            routing.begin_beside(theirs)
+            routing.begin_dual_write(theirs)
         assert routing.live() == mine
 
 
@@ -226,7 +226,7 @@ def test_a_search_that_knew_the_model_before_asks_once_more_and_then_no_more(sho
         assert best(shop.find(words(1)))[2] == model.removesuffix(":1")
     assert len(queries) <= 4
     with tenant_scope(shop.id):
-        routing.end_beside(OLD)
+        routing.end_dual_write(OLD)
     routing.forget_retired(shop.id)
     with tenant_scope(shop.id):
         asset = Asset.objects.order_by("pk").first()
@@ -246,7 +246,7 @@ def test_a_page_after_the_switch_is_of_the_model_before_while_that_is_whole(shop
     shown = [asset.id for answer in (first, second) for asset, _ in answer.results]
     assert len(shown) == len(set(shown)) == 4
     with tenant_scope(shop.id):
-        routing.end_beside(OLD)
+        routing.end_dual_write(OLD)
     with pytest.raises(CursorExpired):
         search(tenant_id=shop.id, query=Query(cursor=other.next, top_k=2), read=HYDRATED)
 
@@ -499,7 +499,7 @@ def test_a_job_whose_model_is_given_up_ends(shop: Shop) -> None:
     model = shop.model()
     job = shop.begin(model)
     with tenant_scope(shop.id):
-        routing.end_beside(model)
+        routing.end_dual_write(model)
     job = shop.run(job)
     assert (job.state, job.error["type"], shop.count(model)) == ("failed", "promotion-ended", 0)
 
@@ -513,7 +513,7 @@ def test_vectors_of_a_retired_model_go_by_and_by(shop: Shop, monkeypatch) -> Non
     shop.go_over(model)
     monkeypatch.setattr(routing, "BATCH", 2)
     with tenant_scope(shop.id):
-        routing.end_beside(OLD)
+        routing.end_dual_write(OLD)
         assert VectorClock.objects.get().retired == [OLD]
     assert routing.forget_retired(shop.id, until=time.monotonic()) == 0
     assert routing.forget_retired(shop.id) == 5
@@ -530,7 +530,7 @@ def test_a_model_that_comes_back_before_its_vectors_are_gone_keeps_the_rest(shop
     shop.go_over(model)
     monkeypatch.setattr(routing, "BATCH", 2)
     with tenant_scope(shop.id):
-        routing.end_beside(OLD)
+        routing.end_dual_write(OLD)
     assert routing._forget_some(shop.id) == 2
     with tenant_scope(shop.id):
         services.delete_asset(asset_id=assets[4].id)
@@ -578,7 +578,7 @@ def test_a_large_tenant_has_its_index_before_the_switch(shop: Shop, settings) ->
     assert answer.meta["index"]["kind"] != "flat"
     with tenant_scope(shop.id):
         routing.roll_back()
-        routing.end_beside(model)
+        routing.end_dual_write(model)
         assert IndexPointer.objects.get(model=model).current_id is None
         assert set(IndexGeneration.objects.filter(model=model).values_list("state", flat=True)) == {"retired"}
     assert shop.find(words(7)).meta["index"]["kind"] != "flat"
@@ -683,7 +683,7 @@ def _go_on_to(shop: Shop, model: str | None) -> None:
     for other in now.beside:
         if other not in (model, now.previous):
             with tenant_scope(shop.id):
-                routing.end_beside(other)
+                routing.end_dual_write(other)
     job = shop.begin(model)
     for _ in range(20):
         assert shop.run(job).state == "succeeded"

@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from api.auth import key_of
 from api.components import page_of
 from api.fields import Body, Text
-from api.idempotency import Answer, Once
+from api.idempotency import Answer, IdempotentRequest
 from api.paging import read_page, refuse_unknown
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
@@ -130,8 +130,8 @@ class Invitations(People):
     )
     def post(self, request: Request) -> HttpResponse:
         fields = NewInvitation.read(request.data)
-        once = Once(request, cast("dict[str, Any]", request.data))
-        return once.run(lambda: self._create(fields)).response()
+        idempotent = IdempotentRequest(request, cast("dict[str, Any]", request.data))
+        return idempotent.run(lambda: self._create(fields)).response()
 
     def _create(self, fields: dict[str, Any]) -> Answer:
         invited = invitations.invite(actor=self.acting(), **fields)
@@ -158,7 +158,7 @@ class InvitationLink(People):
         extensions={"x-problems": [422]},
     )
     def post(self, request: Request, invitation_id: uuid.UUID) -> HttpResponse:
-        return Once(request, {}).run(lambda: self._renew(invitation_id)).response()
+        return IdempotentRequest(request, {}).run(lambda: self._renew(invitation_id)).response()
 
     def _renew(self, invitation_id: uuid.UUID) -> Answer:
         invited = invitations.renew_link(actor=self.acting(), invitation_id=invitation_id)

@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from api.auth import key_of
 from api.components import page_of
 from api.fields import Body, Text, Whole
-from api.idempotency import Answer, Once
+from api.idempotency import Answer, IdempotentRequest
 from api.paging import read_page, refuse_unknown
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
@@ -79,7 +79,9 @@ class Keys(Resource):
     def post(self, request: Request) -> HttpResponse:
         fields = NewKey.read(request.data)
         return (
-            Once(request, cast("dict[str, Any]", request.data)).run(lambda: self._create(fields)).response()
+            IdempotentRequest(request, cast("dict[str, Any]", request.data))
+            .run(lambda: self._create(fields))
+            .response()
         )
 
     def _create(self, fields: dict[str, Any]) -> Answer:
@@ -126,8 +128,8 @@ class RotateKey(Resource):
     )
     def post(self, request: Request, key_id: uuid.UUID) -> HttpResponse:
         overlap_s = Rotation.read(request.data)["overlap_s"]
-        once = Once(request, cast("dict[str, Any]", request.data))
-        return once.run(lambda: self._rotate(key_id, overlap_s)).response()
+        idempotent = IdempotentRequest(request, cast("dict[str, Any]", request.data))
+        return idempotent.run(lambda: self._rotate(key_id, overlap_s)).response()
 
     def _rotate(self, key_id: uuid.UUID, overlap_s: int) -> Answer:
         # In the name of who sees the new secret, so that removing that person ends this key, too.
@@ -154,14 +156,16 @@ class Me(Resource):
             requests = used["requests"]
             requests["used"] = max(requests["used"] or 0, self.admission.requests_this_month)
         scanner = scanning.status()["state"]
-        return Response({**self._who(request), **_whose(tenant), "malware_scan": scanner, "quotas": used})
+        return Response(
+            {**self._key_as_dict(request), **_tenant_as_dict(tenant), "malware_scan": scanner, "quotas": used}
+        )
 
-    def _who(self, request: Request) -> dict[str, Any]:
+    def _key_as_dict(self, request: Request) -> dict[str, Any]:
         key = key_of(request)
         return {"key": {"id": key.key_id, "prefix": key.prefix}, "scopes": list(key.scopes)}
 
 
-def _whose(tenant: Tenant) -> dict[str, Any]:
+def _tenant_as_dict(tenant: Tenant) -> dict[str, Any]:
     plan = tenant.plan
     return {
         "tenant": {"id": str(tenant.id), "slug": tenant.slug, "name": tenant.name},

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from api.components import page_of
 from api.fields import Body, Object, Text, Whole
-from api.idempotency import Answer, Once
+from api.idempotency import Answer, IdempotentRequest
 from api.jobs.views import accepted, location
 from api.paging import read_page, refuse_unknown
 from api.resource import Resource
@@ -87,7 +87,7 @@ class Datasets(Resource):
     )
     def post(self, request: Request) -> HttpResponse:
         fields = NewDataset.read(request.data)
-        return Once(request, fields).run(lambda: self._create(fields)).response()
+        return IdempotentRequest(request, fields).run(lambda: self._create(fields)).response()
 
     def _create(self, fields: dict[str, Any]) -> Answer:
         dataset = services.create_dataset(**fields)
@@ -115,7 +115,11 @@ class Merges(Resource):
     )
     def post(self, request: Request, dataset_id: uuid.UUID) -> HttpResponse:
         fields = NewMerge.read(request.data)
-        return Once(request, fields).run(lambda: self._start(dataset_id, fields.get("plan"))).response()
+        return (
+            IdempotentRequest(request, fields)
+            .run(lambda: self._start(dataset_id, fields.get("plan")))
+            .response()
+        )
 
     def _start(self, dataset_id: uuid.UUID, plan: str | None) -> Answer:
         try:

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from api.components import page_of
 from api.fields import Body, Flag, Object, Text
-from api.idempotency import Answer, Once
+from api.idempotency import Answer, IdempotentRequest
 from api.jobs.views import location
 from api.paging import read_page, refuse_unknown
 from api.paths import read_id
@@ -75,7 +75,7 @@ class Erasures(Resource):
     def post(self, request: Request) -> HttpResponse:
         fields = NewErasure.read(request.data)
         if not fields["dry_run"]:
-            return Once(request, fields).run(lambda: self._request(fields)).response()
+            return IdempotentRequest(request, fields).run(lambda: self._request(fields)).response()
         with tenant_scope(self.tenant_id):
             return Answer.of(200, subject_erasure.preview_subject(_criteria(fields))).response()
 

@@ -9,7 +9,7 @@ from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
 
-from api.idempotency import Answer, Once
+from api.idempotency import Answer, IdempotentRequest
 from api.problems import Problem, Refusal
 from api.resource import Resource
 from api.schema import HEADER, IDEMPOTENCY
@@ -45,7 +45,7 @@ class Tus(Resource):
     def options(  # type: ignore[override]  # not REST framework's answer
         self, request: Request, *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        return answered(tus.tell(self.call()))
+        return reply_response(tus.tell(self.call()))
 
 
 class Uploads(Tus):
@@ -68,11 +68,11 @@ class Uploads(Tus):
     )
     def post(self, request: Request) -> HttpResponse:
         asked = {name: request.headers.get(name, "") for name in ASKED}
-        begun = Once(request, asked).run(self._begin)
+        begun = IdempotentRequest(request, asked).run(self._begin)
         return HttpResponse(begun.text, status=begun.status, headers=begun.headers)
 
     def _begin(self) -> Answer:
-        reply = answered(tus.tell(self.call()))
+        reply = reply_response(tus.tell(self.call()))
         return Answer(reply.status_code, "", dict(reply.headers))
 
 
@@ -87,7 +87,7 @@ class OneUpload(Tus):
         extensions={"x-problems": [412]},
     )
     def head(self, request: Request, upload_id: uuid.UUID) -> HttpResponse:
-        return answered(tus.tell(self.call(upload_id)))
+        return reply_response(tus.tell(self.call(upload_id)))
 
     @extend_schema(
         summary="Send more of an upload",
@@ -105,7 +105,7 @@ class OneUpload(Tus):
         # Not `request.data`: that would look for a parser.
         body = cast("IO[bytes]", request._request)
         length = int(request.headers.get("Content-Length") or 0)
-        return answered(tus.receive(self.call(upload_id), body, length))
+        return reply_response(tus.receive(self.call(upload_id), body, length))
 
     @extend_schema(
         summary="Throw an upload away",
@@ -114,10 +114,10 @@ class OneUpload(Tus):
         extensions={"x-problems": [412, 423]},
     )
     def delete(self, request: Request, upload_id: uuid.UUID) -> HttpResponse:
-        return answered(tus.tell(self.call(upload_id)))
+        return reply_response(tus.tell(self.call(upload_id)))
 
 
-def answered(reply: tus.Reply) -> HttpResponse:
+def reply_response(reply: tus.Reply) -> HttpResponse:
     if reply.status >= 400:
         slug, title = reply.refusal
         raise Refusal(Problem(slug, reply.status, title, reply.detail))

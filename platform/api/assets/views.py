@@ -15,7 +15,7 @@ from rest_framework.response import Response
 from api.auth import key_of
 from api.components import page_of
 from api.fields import Body, Object, Text, Texts
-from api.idempotency import Answer, Once
+from api.idempotency import Answer, IdempotentRequest
 from api.jobs.views import location
 from api.paging import read_choice, read_page, refuse_unknown
 from api.parsers import read_form
@@ -121,14 +121,16 @@ class Assets(Resource):
             request, files=("file",), json_fields=("metadata", "captions"), repeated={"text": "captions"}
         )
         fields = NewAsset.read(form.fields)
-        once = Once(request, form.fields, form.files)
-        answer = once.earlier() or self._new(once, dataset_id, fields, form.files.get("file"))
+        idempotent = IdempotentRequest(request, form.fields, form.files)
+        answer = idempotent.replay() or self._new(idempotent, dataset_id, fields, form.files.get("file"))
         seconds = preferred_wait(request)
         if answer.status == 202 and not answer.replayed and seconds:
-            answer = self._waited(once, answer, seconds)
+            answer = self._wait_for_job(idempotent, answer, seconds)
         return answer.response()
 
-    def _new(self, once: Once, dataset_id: uuid.UUID, fields: dict[str, Any], sent: Any) -> Answer:
+    def _new(
+        self, idempotent: IdempotentRequest, dataset_id: uuid.UUID, fields: dict[str, Any], sent: Any
+    ) -> Answer:
         upload_id, at_most = fields.get("upload"), settings.MAX_UPLOAD_BYTES
         with file_of(self.tenant_id, sent, upload_id, at_most=at_most) as file:
             # Before any transaction: reading, scanning and hashing a film takes seconds.
@@ -138,7 +140,7 @@ class Assets(Resource):
                 captions=fields.get("captions") or (),
                 filename=filename_of(file),
             )
-            return once.run(lambda: self._add(dataset_id, fields, upload))
+            return idempotent.run(lambda: self._add(dataset_id, fields, upload))
 
     def _add(self, dataset_id: uuid.UUID, fields: dict[str, Any], upload: uploads.Upload) -> Answer:
         self.added = services.add_asset(
@@ -148,9 +150,9 @@ class Assets(Resource):
             external_id=fields.get("external_id"),
             actor=self.actor,
         )
-        return changed(self.added)
+        return change_answer(self.added)
 
-    def _waited(self, once: Once, answer: Answer, seconds: int) -> Answer:
+    def _wait_for_job(self, idempotent: IdempotentRequest, answer: Answer, seconds: int) -> Answer:
         job = ended_in_time(self.tenant_id, self.added.job.id, seconds) if self.added.job else None
         if job is None:
             return answer
@@ -162,10 +164,10 @@ class Assets(Resource):
             return answer
         body = {"asset": selectors.asset_shape(asset), "job": jobs.as_dict(job), **_duplicate(self.added)}
         headers = {**location(job.id), "Preference-Applied": f"wait={seconds}"}
-        return once.replace(Answer.of(200, body, headers))
+        return idempotent.replace(Answer.of(200, body, headers))
 
 
-def changed(change: services.Added) -> Answer:
+def change_answer(change: services.Added) -> Answer:
     """200 where nothing is left to do, else 202 with the job."""
     body = {"asset": selectors.asset_shape(change.asset), "job": None, **_duplicate(change)}
     if change.job is None:
@@ -213,7 +215,7 @@ class OneAsset(Resource):
             )
         if change.job is None:
             return Answer.of(200, selectors.asset_shape(change.asset)).response()
-        return changed(change).response()
+        return change_answer(change).response()
 
     @extend_schema(
         summary="Delete an asset",

@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from api.auth import key_of, missing_scope
 from api.components import page_of
 from api.fields import Body, Number, Text, Whole
-from api.idempotency import Answer, Once
+from api.idempotency import Answer, IdempotentRequest
 from api.jobs.views import location
 from api.paging import read_choice, read_page, refuse_unknown
 from api.paths import read_id
@@ -118,7 +118,7 @@ class Generations(Resource):
     )
     def post(self, request: Request) -> HttpResponse:
         fields = NewGeneration.read(request.data)
-        return Once(request, fields).run(lambda: self._request(fields)).response()
+        return IdempotentRequest(request, fields).run(lambda: self._request(fields)).response()
 
     def _request(self, fields: Mapping[str, Any]) -> Answer:
         ids = {name: _id(fields[name], noun) for name, noun in SOURCES.items() if name in fields}
@@ -155,14 +155,14 @@ def _id(name: str, noun: str) -> uuid.UUID:
     return found
 
 
-class _Found(Resource):
+class ExistingGeneration(Resource):
     found: Generation
 
     def find(self, generation_id: uuid.UUID | None) -> Generation:
         return selectors.get_generation(generation_id)
 
 
-class OneGeneration(_Found):
+class OneGeneration(ExistingGeneration):
     scopes = {"GET": READ, "DELETE": GENERATE}
 
     @extend_schema(summary="A generation with what came of it", responses=shapes.GenerationShape)
@@ -195,7 +195,7 @@ class OneGeneration(_Found):
         return Response(status=204, headers={"Link": ", ".join(links)} if links else None)
 
 
-class GenerationPreview(_Found):
+class GenerationPreview(ExistingGeneration):
     scopes = {"GET": READ}
 
     @extend_schema(
@@ -214,7 +214,7 @@ class GenerationPreview(_Found):
         return HttpResponse(png, content_type="image/png", headers=headers)
 
 
-class CancelGeneration(_Found):
+class CancelGeneration(ExistingGeneration):
     scopes = {"POST": GENERATE}
 
     @extend_schema(
@@ -231,7 +231,7 @@ class CancelGeneration(_Found):
             return Response(_accepted(row, job), status=status, headers=location(job.id))
 
 
-class RetryGeneration(_Found):
+class RetryGeneration(ExistingGeneration):
     scopes = {"POST": GENERATE}
 
     @extend_schema(

@@ -11,7 +11,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 
 from api.fields import Body, Flag, Text, Whole
-from api.idempotency import Answer, Once
+from api.idempotency import Answer, IdempotentRequest
 from api.jobs.views import location
 from api.paths import read_id
 from api.resource import Resource
@@ -69,7 +69,7 @@ class Finetunes(Resource):
     )
     def post(self, request: Request) -> HttpResponse:
         fields = NewFinetune.read(request.data)
-        return Once(request, fields).run(lambda: self._start(**fields)).response()
+        return IdempotentRequest(request, fields).run(lambda: self._start(**fields)).response()
 
     def _start(self, dataset: str, **more: Any) -> Answer:
         general = more.pop("general_dataset", None)

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from api.components import page_of
 from api.fields import Body, Text
-from api.idempotency import Answer, Once
+from api.idempotency import Answer, IdempotentRequest
 from api.paging import read_page, refuse_unknown
 from api.paths import read_id
 from api.resource import Resource
@@ -67,7 +67,7 @@ class GoldenQueries(Resource):
     )
     def post(self, request: Request) -> HttpResponse:
         fields = NewGoldenQuery.read(request.data)
-        return Once(request, fields).run(lambda: self._add(fields)).response()
+        return IdempotentRequest(request, fields).run(lambda: self._add(fields)).response()
 
     def _add(self, fields: dict[str, Any]) -> Answer:
         picture = fields.get("image")

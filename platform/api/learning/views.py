@@ -12,7 +12,7 @@ from rest_framework.response import Response
 
 from api.components import page_of
 from api.fields import Body, Flag, Text
-from api.idempotency import Answer, Once
+from api.idempotency import Answer, IdempotentRequest
 from api.jobs.views import location
 from api.paging import Page, encode_cursor, read_page, refuse_unknown
 from api.resource import Resource
@@ -65,35 +65,35 @@ class Models(Resource):
         refuse_unknown(request.query_params)
         page = read_page(request.query_params)
         with tenant_scope(self.tenant_id):
-            return Response(_listed(page))
+            return Response(_model_page(page))
 
 
-def _listed(page: Page) -> dict[str, Any]:
+def _model_page(page: Page) -> dict[str, Any]:
     if page.after is not None:
-        return _own(page)
+        return _own_models(page)
     builtin = selectors.list_builtin()[: page.limit]
     room = page.limit - len(builtin)
     if not room:
         more = selectors.list_models().exists()
         return {"results": builtin, "next": encode_cursor(NEWEST) if more else None}
-    own = _own(Page(None, room))
+    own = _own_models(Page(None, room))
     return {**own, "results": [*builtin, *own["results"]]}
 
 
-def _own(page: Page) -> dict[str, Any]:
+def _own_models(page: Page) -> dict[str, Any]:
     rows = page.fetch(selectors.list_models().defer("curves"))
     newest = selectors.newest_promotions(row.id for row in rows)
     return page.cut(rows, lambda row: selectors.model_as_dict(row, newest.get(row.id)))
 
 
-class Existing(Resource):
+class ExistingModel(Resource):
     found: selectors.Named
 
     def find(self, model_id: str) -> selectors.Named:
         return selectors.find_model(model_id)
 
 
-class OneModel(Existing):
+class OneModel(ExistingModel):
     scopes = {"GET": READ, "DELETE": TRAIN}
 
     @extend_schema(
@@ -121,7 +121,7 @@ class OneModel(Existing):
         return Response(status=204)
 
 
-class PromoteModel(Existing):
+class PromoteModel(ExistingModel):
     scopes = {"POST": TRAIN}
 
     @extend_schema(
@@ -144,20 +144,20 @@ class PromoteModel(Existing):
             # Files are fetched before any transaction: its own, and those of what answers now.
             model_routing.space(self.found.space, self.tenant_id)
             model_routing.opened_spaces(self.tenant_id)
-        return Once(request, {"reason": reason}).run(lambda: self._promote(reason)).response()
+        return IdempotentRequest(request, {"reason": reason}).run(lambda: self._promote(reason)).response()
 
     def _promote(self, reason: str) -> Answer:
         row = promotions.promote(model=self.found, override_reason=reason, actor=self.actor)
         job = jobs.get_job(row.job_id)
         body = {
-            "model": _described(row.space),
+            "model": _describe_space(row.space),
             "promotion": selectors.promotion_as_dict(row),
             "job": jobs.as_dict(job),
         }
         return Answer.of(202, body, location(job.id))
 
 
-class RollBackModel(Existing):
+class RollBackModel(ExistingModel):
     scopes = {"POST": TRAIN}
 
     @extend_schema(
@@ -174,10 +174,12 @@ class RollBackModel(Existing):
     def post(self, request: Request, model_id: str) -> Response:
         with tenant_scope(self.tenant_id):
             promotions.roll_back(model=self.found, actor=self.actor)
-            return Response({"model": _described(self.found.space), "live": _described(model_routing.live())})
+            return Response(
+                {"model": _describe_space(self.found.space), "live": _describe_space(model_routing.live())}
+            )
 
 
-def _described(space: str) -> dict[str, Any]:
+def _describe_space(space: str) -> dict[str, Any]:
     """A model as lists show it, as it stands now."""
     found = selectors.find_model(selectors.public_name(space))
     shape = selectors.describe(found)

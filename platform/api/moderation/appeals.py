@@ -13,8 +13,8 @@ from rest_framework.response import Response
 
 from api.components import page_of
 from api.fields import Body, Text
-from api.idempotency import Answer, Once
-from api.moderation.reviews import REASON, Moderating, id_in, labels
+from api.idempotency import Answer, IdempotentRequest
+from api.moderation.reviews import REASON, ModeratorResource, id_in, labels
 from api.paging import read_choice, read_page, refuse_unknown
 from api.paths import read_id
 from api.schema import IDEMPOTENCY, PAGING, choice
@@ -38,7 +38,7 @@ class AppealDecision(Body):
     labels = labels()
 
 
-class Appeals(Moderating):
+class Appeals(ModeratorResource):
     @extend_schema(
         summary="List appeals",
         parameters=[
@@ -66,7 +66,7 @@ class Appeals(Moderating):
     )
     def post(self, request: Request) -> HttpResponse:
         fields = NewAppeal.read(request.data)
-        return Once(request, fields).run(lambda: self._open(fields)).response()
+        return IdempotentRequest(request, fields).run(lambda: self._open(fields)).response()
 
     def _open(self, fields: dict[str, Any]) -> Answer:
         appeal = reviews.open_appeal(
@@ -75,7 +75,7 @@ class Appeals(Moderating):
         return Answer.of(201, appeal_as_dict(appeal), {"Location": f"/api/v1/appeals/{appeal.id}"})
 
 
-class ExistingAppeal(Moderating):
+class ExistingAppeal(ModeratorResource):
     def find(self, appeal_id: uuid.UUID | None) -> models.Appeal:
         return reviews.get_appeal(appeal_id=appeal_id, actor=self.actor)
 
@@ -100,7 +100,7 @@ class DecideAppeal(ExistingAppeal):
     )
     def post(self, request: Request, appeal_id: uuid.UUID) -> HttpResponse:
         fields = AppealDecision.read(request.data)
-        return Once(request, fields).run(lambda: self._decide(appeal_id, fields)).response()
+        return IdempotentRequest(request, fields).run(lambda: self._decide(appeal_id, fields)).response()
 
     def _decide(self, appeal_id: uuid.UUID, fields: dict[str, Any]) -> Answer:
         appeal, outcome = reviews.decide_appeal(appeal_id=appeal_id, actor=self.actor, **fields)

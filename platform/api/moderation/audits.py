@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.fields import Body, Text
-from api.idempotency import Answer, Once
+from api.idempotency import Answer, IdempotentRequest
 from api.jobs.views import location
 from api.paging import read_choice, read_page, refuse_unknown
 from api.parsers import read_form
@@ -105,14 +105,14 @@ class Audits(Resource):
     def post(self, request: Request) -> HttpResponse:
         form = read_form(request, files=("file",), json_fields=())
         fields = NewAudit.read(form.fields)
-        once = Once(request, form.fields, form.files)
-        answer = once.earlier() or self._new(once, fields, form.files.get("file"))
+        idempotent = IdempotentRequest(request, form.fields, form.files)
+        answer = idempotent.replay() or self._new(idempotent, fields, form.files.get("file"))
         seconds = preferred_wait(request)
         if answer.status == 202 and not answer.replayed and seconds:
-            answer = self._waited(once, answer, seconds)
+            answer = self._wait_for_job(idempotent, answer, seconds)
         return answer.response()
 
-    def _new(self, once: Once, fields: dict[str, Any], sent: Any) -> Answer:
+    def _new(self, idempotent: IdempotentRequest, fields: dict[str, Any], sent: Any) -> Answer:
         asset_id = _id(fields["asset"], "/asset") if fields.get("asset") else None
         policy_id = _id(fields["policy"], "/policy") if fields.get("policy") else None
         content = sent is not None or fields.get("upload") or fields.get("text")
@@ -120,25 +120,25 @@ class Audits(Resource):
             raise Invalid("Send either an asset, or a file or text.", pointer="/asset")
         options = {"subject": fields.get("subject") or "", "policy_id": policy_id}
         if asset_id:
-            return once.run(lambda: self._ask(asset_id=asset_id, **options))
+            return idempotent.run(lambda: self._request(asset_id=asset_id, **options))
         with file_of(self.tenant_id, sent, fields.get("upload"), at_most=settings.MAX_UPLOAD_BYTES) as file:
             # Before any transaction: reading, scanning and hashing a film takes seconds.
             upload = uploads.check_upload(file, fields.get("text") or "")
-            return once.run(lambda: self._ask(upload=upload, **options))
+            return idempotent.run(lambda: self._request(upload=upload, **options))
 
-    def _ask(self, **what: Any) -> Answer:
+    def _request(self, **what: Any) -> Answer:
         self.asked = audit_requests.request_audit(actor=self.actor, **what)
         audit, job = selectors.request_as_dict(self.asked.request), self.asked.job
         return Answer.of(202, {"audit": audit, "job": jobs.as_dict(job)}, location(job.id))
 
-    def _waited(self, once: Once, answer: Answer, seconds: int) -> Answer:
+    def _wait_for_job(self, idempotent: IdempotentRequest, answer: Answer, seconds: int) -> Answer:
         job = ended_in_time(self.tenant_id, self.asked.job.id, seconds)
         if job is None:
             return answer
         with tenant_scope(self.tenant_id):
             audit = selectors.audit_as_dict(selectors.get_request(self.asked.request.id))
         headers = {**location(job.id), "Preference-Applied": f"wait={seconds}"}
-        return once.replace(Answer.of(200, {"audit": audit, "job": jobs.as_dict(job)}, headers))
+        return idempotent.replace(Answer.of(200, {"audit": audit, "job": jobs.as_dict(job)}, headers))
 
 
 class OneAudit(Resource):

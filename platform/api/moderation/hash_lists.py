@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from api.components import page_of
 from api.fields import Body, Flag, Text
-from api.idempotency import Answer, Once
+from api.idempotency import Answer, IdempotentRequest
 from api.jobs.views import location
 from api.paging import read_page, refuse_unknown
 from api.parsers import Form, read_form
@@ -89,7 +89,7 @@ class NewEntries(Body):
     )
 
 
-class Wanted(Body):
+class MatchRequest(Body):
     asset = Text(required=False, allow_null=True, help_text=ASSET_HELP)
     upload = Text(required=False, allow_null=True, help_text=UPLOAD_HELP)
     hash = Hash(required=False)
@@ -116,7 +116,7 @@ class HashLists(Resource):
     )
     def post(self, request: Request) -> HttpResponse:
         fields = NewList.read(request.data)
-        return Once(request, fields).run(lambda: self._create(fields)).response()
+        return IdempotentRequest(request, fields).run(lambda: self._create(fields)).response()
 
     def _create(self, fields: dict[str, Any]) -> Answer:
         row = known_content.create_list(**fields, actor=self.actor)
@@ -124,12 +124,12 @@ class HashLists(Resource):
         return Answer.of(201, body, {"Location": f"/api/v1/hash-lists/{row.id}"})
 
 
-class Existing(Resource):
+class ExistingHashList(Resource):
     def find(self, list_id: uuid.UUID | None) -> HashList:
         return known_content.get_list(list_id)
 
 
-class OneHashList(Existing):
+class OneHashList(ExistingHashList):
     scopes = {"GET": READ, "DELETE": MODERATE}
 
     @extend_schema(summary="A hash list", responses=shapes.HashList)
@@ -144,7 +144,7 @@ class OneHashList(Existing):
         return Response(status=204)
 
 
-class HashEntries(Existing):
+class HashEntries(ExistingHashList):
     scopes = {"GET": READ, "POST": MODERATE}
 
     @extend_schema(
@@ -171,18 +171,20 @@ class HashEntries(Existing):
     def post(self, request: Request, list_id: uuid.UUID) -> HttpResponse:
         form = read_form(request, files=("file", "hashes"), json_fields=("retroactive",))
         fields = NewEntries.read(form.fields)
-        once = Once(request, form.fields, form.files)
-        return (once.earlier() or self._add(once, list_id, fields, form)).response()
+        idempotent = IdempotentRequest(request, form.fields, form.files)
+        return (idempotent.replay() or self._add(idempotent, list_id, fields, form)).response()
 
-    def _add(self, once: Once, list_id: uuid.UUID, fields: dict[str, Any], form: Form) -> Answer:
-        _require_one({**_given(fields, "asset", "upload", "hashes"), **form.files})
+    def _add(
+        self, idempotent: IdempotentRequest, list_id: uuid.UUID, fields: dict[str, Any], form: Form
+    ) -> Answer:
+        _require_one({**_present(fields, "asset", "upload", "hashes"), **form.files})
         raw = self._raw(fields, form)
         if raw is not None:
-            return once.run(lambda: self._add_hashes(list_id, raw))
+            return idempotent.run(lambda: self._add_hashes(list_id, raw))
         if fields["retroactive"] and self.found.stance != Stance.BAD:
             raise Invalid("Only copies of bad content are blocked.", pointer="/retroactive")
-        prints = prints_of(self.tenant_id, fields, form)
-        return once.run(lambda: self._add_item(list_id, prints, fields))
+        prints = fingerprints_of(self.tenant_id, fields, form)
+        return idempotent.run(lambda: self._add_item(list_id, prints, fields))
 
     def _raw(self, fields: dict[str, Any], form: Form) -> list[known_content.RawHash] | None:
         """Hashes as they came, None for content. Raises Invalid."""
@@ -234,22 +236,26 @@ class MatchHashes(Resource):
     @extend_schema(
         summary="What of this is known",
         description="A file, an asset, or one hash, against every list of the workspace and the shared ones.",
-        request={"multipart/form-data": MatchForm, "application/json": Wanted},
+        request={"multipart/form-data": MatchForm, "application/json": MatchRequest},
         responses=shapes.Matches,
         extensions={"x-problems": [404, 413, 415]},
     )
     def post(self, request: Request) -> Response:
         form = read_form(request, files=("file",), json_fields=())
-        fields = Wanted.read(form.fields)
-        _require_one({**_given(fields, "asset", "upload", "hash"), **form.files})
-        prints = _of_hash(fields["hash"]) if "hash" in fields else prints_of(self.tenant_id, fields, form)
+        fields = MatchRequest.read(form.fields)
+        _require_one({**_present(fields, "asset", "upload", "hash"), **form.files})
+        prints = (
+            _fingerprints_of_hash(fields["hash"])
+            if "hash" in fields
+            else fingerprints_of(self.tenant_id, fields, form)
+        )
         with tenant_scope(self.tenant_id):
             matches = known_content.match(fingerprints=prints)
         shown = {name: prints.get(name) for name in ("sha256", "pdq", "pdq_quality")}
         return Response({"matches": matches, "fingerprints": shown})
 
 
-def prints_of(tenant_id: uuid.UUID, fields: dict[str, Any], form: Form) -> dict[str, Any]:
+def fingerprints_of(tenant_id: uuid.UUID, fields: dict[str, Any], form: Form) -> dict[str, Any]:
     """The fingerprints of the file or asset that is named. Raises Invalid, NotFound, Unavailable."""
     if fields.get("asset"):
         asset_id = read_id(fields["asset"])
@@ -261,12 +267,12 @@ def prints_of(tenant_id: uuid.UUID, fields: dict[str, Any], form: Form) -> dict[
         return fingerprinting.of_upload(uploads.check_upload(file, ""))
 
 
-def _of_hash(given: dict[str, Any]) -> dict[str, Any]:
+def _fingerprints_of_hash(given: dict[str, Any]) -> dict[str, Any]:
     digits = known_content.checked_hash(known_content.RawHash(**given), "/hash").hex()
     return {"sha256": digits} if given["algorithm"] == "sha256" else {"pdq": digits, "pdq_quality": 100}
 
 
-def _given(fields: dict[str, Any], *names: str) -> dict[str, Any]:
+def _present(fields: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: fields[name] for name in names if fields.get(name)}
 
 

@@ -16,7 +16,7 @@ from rest_framework.response import Response
 
 from api.components import page_of
 from api.fields import Body, Number, Text, Whole
-from api.idempotency import Answer, Once
+from api.idempotency import Answer, IdempotentRequest
 from api.jobs.views import location
 from api.moderation.forms import DocumentBody
 from api.paging import read_page, refuse_unknown
@@ -65,7 +65,7 @@ class NewBacktest(Body):
     version = Whole(min_value=1, max_value=MAX_NUMBER)
 
 
-def described(policy: Policy) -> dict[str, Any]:
+def policy_shape(policy: Policy) -> dict[str, Any]:
     now, versions = selectors.activations_now()
     return selectors.policy_as_dict(policy, now.get(policy.pk), versions)
 
@@ -99,7 +99,7 @@ class Policies(Resource):
     )
     def post(self, request: Request) -> HttpResponse:
         fields = NewPolicy.read(request.data)
-        return Once(request, fields).run(lambda: self._create(**fields)).response()
+        return IdempotentRequest(request, fields).run(lambda: self._create(**fields)).response()
 
     def _create(self, name: str = "", description: str = "", starter: str = "", **document: Any) -> Answer:
         policy, version = policies.create_policy(
@@ -110,7 +110,7 @@ class Policies(Resource):
             actor=self.actor,
         )
         body = {
-            "policy": described(selectors.get_policy(policy.id)),
+            "policy": policy_shape(selectors.get_policy(policy.id)),
             "version": selectors.version_as_dict(version),
             "warnings": warnings_of(version.document),
         }
@@ -152,14 +152,14 @@ class StarterPolicies(Resource):
         return Response({"results": [starter.as_dict() for starter in starters.list_starters()]})
 
 
-class Existing(Resource):
+class ExistingPolicy(Resource):
     found: Policy
 
     def find(self, policy_id: uuid.UUID | None) -> Policy:
         return selectors.get_policy(policy_id)
 
 
-class OnePolicy(Existing):
+class OnePolicy(ExistingPolicy):
     scopes = {"GET": MODERATE}
 
     @extend_schema(summary="A policy, and when what was in force", responses=shapes.PolicyWithHistory)
@@ -167,10 +167,10 @@ class OnePolicy(Existing):
         with tenant_scope(self.tenant_id):
             lines = selectors.list_activations(self.found)[:50]
             history = [selectors.activation_as_dict(row) for row in lines]
-            return Response({**described(self.found), "activations": history})
+            return Response({**policy_shape(self.found), "activations": history})
 
 
-class Versions(Existing):
+class Versions(ExistingPolicy):
     scopes = {"GET": MODERATE, "POST": MODERATE}
 
     @extend_schema(summary="List versions", parameters=PAGING, responses=page_of(shapes.PolicyVersion))
@@ -189,7 +189,7 @@ class Versions(Existing):
     )
     def post(self, request: Request, policy_id: uuid.UUID) -> HttpResponse:
         document = DocumentBody.read(request.data)
-        return Once(request, document).run(lambda: self._add(document)).response()
+        return IdempotentRequest(request, document).run(lambda: self._add(document)).response()
 
     def _add(self, document: dict[str, Any]) -> Answer:
         version, new = policies.add_version(policy_id=self.found.pk, document=document, actor=self.actor)
@@ -223,7 +223,7 @@ class ShadowOfVersion(OneVersion):
             return Response(selectors.compare_shadow(self.found))
 
 
-class BacktestPolicy(Existing):
+class BacktestPolicy(ExistingPolicy):
     scopes = {"POST": MODERATE}
 
     @extend_schema(
@@ -239,7 +239,7 @@ class BacktestPolicy(Existing):
     )
     def post(self, request: Request, policy_id: uuid.UUID) -> HttpResponse:
         fields = NewBacktest.read(request.data)
-        return Once(request, fields).run(lambda: self._start(fields["version"])).response()
+        return IdempotentRequest(request, fields).run(lambda: self._start(fields["version"])).response()
 
     def _start(self, number: int) -> Answer:
         version = selectors.get_version(self.found, number)
@@ -247,7 +247,7 @@ class BacktestPolicy(Existing):
         return Answer.of(202, {"job": jobs.as_dict(job)}, location(job.id))
 
 
-class ActivatePolicy(Existing):
+class ActivatePolicy(ExistingPolicy):
     scopes = {"POST": ADMIN}
 
     @extend_schema(
@@ -271,10 +271,10 @@ class ActivatePolicy(Existing):
                 ratio=fields.get("ratio", 1.0),
                 actor=self.actor,
             )
-            return Response(described(self.found))
+            return Response(policy_shape(self.found))
 
 
-class RollBackPolicy(Existing):
+class RollBackPolicy(ExistingPolicy):
     scopes = {"POST": ADMIN}
 
     @extend_schema(
@@ -287,4 +287,4 @@ class RollBackPolicy(Existing):
     def post(self, request: Request, policy_id: uuid.UUID) -> Response:
         with tenant_scope(self.tenant_id):
             policies.roll_back(policy_id=self.found.pk, actor=self.actor)
-            return Response(described(self.found))
+            return Response(policy_shape(self.found))

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.components import page_of
-from api.moderation.reviews import Moderating, id_in, read_text, whole_in
+from api.moderation.reviews import ModeratorResource, id_in, read_text, whole_in
 from api.paging import read_choice, read_limit, refuse_unknown
 from api.schema import PAGING, choice
 from tenants.errors import Invalid
@@ -37,7 +37,7 @@ DAYS = [
 ]
 
 
-class Records(Moderating):
+class Records(ModeratorResource):
     @extend_schema(
         summary="The record of decisions",
         description="Lines of ids and digests, the newest first; they are never changed.",
@@ -62,7 +62,7 @@ def _before(query: QueryDict) -> int:
     return int(cursor)
 
 
-class VerifyRecords(Moderating):
+class VerifyRecords(ModeratorResource):
     @extend_schema(
         summary="Whether the record is what was written and sealed",
         description=(
@@ -86,7 +86,7 @@ class VerifyRecords(Moderating):
         return Response(report.as_dict())
 
 
-class ExportRecords(Moderating):
+class ExportRecords(ModeratorResource):
     @extend_schema(
         summary="The record as a file",
         description=(

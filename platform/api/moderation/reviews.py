@@ -19,7 +19,7 @@ from rest_framework.response import Response
 
 from api.components import page_of
 from api.fields import Body, Flag, Number, Text, Whole
-from api.idempotency import Answer, Once
+from api.idempotency import Answer, IdempotentRequest
 from api.paging import read_choice, read_limit, read_page, refuse_unknown
 from api.paths import read_id
 from api.resource import Resource
@@ -50,7 +50,7 @@ def labels() -> serializers.ListField:
     return serializers.ListField(child=Text(max_length=reviews.MAX_LABEL), **LABELS)
 
 
-class NextWanted(Body):
+class ClaimNextRequest(Body):
     kind = serializers.ChoiceField(Kind.values, required=False)
     rule = Text(required=False, max_length=100)
     order = serializers.ChoiceField(list(queue.ORDERS), default="severity")
@@ -70,13 +70,13 @@ class Reason(Body):
     reason = Text(**REASON)
 
 
-class Moderating(Resource):
+class ModeratorResource(Resource):
     """Everything about flags needs the scope `moderate`."""
 
     scopes: Mapping[str, str | None] = {"GET": MODERATE, "POST": MODERATE}
 
 
-class Reviews(Moderating):
+class Reviews(ModeratorResource):
     @extend_schema(
         summary="The queue",
         description="Flags whose item the caller may read. A claim that ran out counts as open.",
@@ -116,7 +116,7 @@ class Reviews(Moderating):
             return Response({"results": list(shown.values()), "next": more})
 
 
-class ExistingReview(Moderating):
+class ExistingReview(ModeratorResource):
     def find(self, review_id: uuid.UUID | None) -> models.Review:
         return queue.get_review(review_id=review_id, actor=self.actor)
 
@@ -159,15 +159,15 @@ class ReleaseReview(ExistingReview):
             return Response(review_serializers.review_as_dict(self.find(review_id)))
 
 
-class ClaimNext(Moderating):
+class ClaimNext(ModeratorResource):
     @extend_schema(
         summary="Claim the first flag that is free",
         description="Two who ask at once get different ones. `review` is null where none is left for the caller.",
-        request={"application/json": NextWanted},
+        request={"application/json": ClaimNextRequest},
         responses=shapes.NextReview,
     )
     def post(self, request: Request) -> Response:
-        fields = NextWanted.read(request.data)
+        fields = ClaimNextRequest.read(request.data)
         with tenant_scope(self.tenant_id):
             claimed = queue.claim_next(actor=self.actor, **fields)
             found = queue.get_review(review_id=claimed.id, actor=self.actor) if claimed else None
@@ -188,17 +188,17 @@ class DecideReview(ExistingReview):
     )
     def post(self, request: Request, review_id: uuid.UUID) -> HttpResponse:
         fields = ReviewDecision.read(request.data)
-        return Once(request, fields).run(lambda: self._decide(review_id, fields)).response()
+        return IdempotentRequest(request, fields).run(lambda: self._decide(review_id, fields)).response()
 
     def _decide(self, review_id: uuid.UUID, fields: dict[str, Any]) -> Answer:
         list_id = fields.pop("list", None)
         if list_id is not None and (list_id := read_id(list_id)) is None:
             raise NotFound("There is no such list.")
         outcome = reviews.decide_review(review_id=review_id, actor=self.actor, list_id=list_id, **fields)
-        return Answer.of(200, decided(outcome, self.find(review_id)))
+        return Answer.of(200, decision_as_dict(outcome, self.find(review_id)))
 
 
-def decided(outcome: models.Outcome, review: models.Review) -> dict[str, Any]:
+def decision_as_dict(outcome: models.Outcome, review: models.Review) -> dict[str, Any]:
     """A flag after a decision or its undoing."""
     stands = cases.read_cases([review.audit_id])[review.audit_id].standing()
     return {
@@ -208,7 +208,7 @@ def decided(outcome: models.Outcome, review: models.Review) -> dict[str, Any]:
     }
 
 
-class ReviewFigures(Moderating):
+class ReviewFigures(ModeratorResource):
     @extend_schema(
         summary="How the queue and the reviewers do",
         description=(
@@ -289,12 +289,12 @@ class BulkFilter(Body):
     max_severity = Whole(required=False, allow_null=True, min_value=0, max_value=100)
 
 
-class BulkWanted(Body):
+class BulkSelection(Body):
     filter = BulkFilter(help_text="Every part that is given has to fit; at least one.")
     decision = serializers.ChoiceField(reviews.DECISIONS)
 
 
-class BulkDecision(BulkWanted):
+class BulkDecision(BulkSelection):
     reason = Text(**REASON)
     labels = labels()
     as_of = serializers.DateTimeField(
@@ -314,16 +314,16 @@ def read_filter(given: dict[str, Any]) -> bulk.Filter:
     return bulk.Filter(**{name: value for name, value in wanted.items() if name in known})
 
 
-class PreviewBulk(Moderating):
+class PreviewBulk(ModeratorResource):
     @extend_schema(
         summary="What a bulk decision would change",
         description="Changes nothing. Only plain flags that nobody else holds.",
-        request={"application/json": BulkWanted},
+        request={"application/json": BulkSelection},
         responses=shapes.BulkPreview,
         extensions={"x-problems": [404]},
     )
     def post(self, request: Request) -> Response:
-        fields = BulkWanted.read(request.data)
+        fields = BulkSelection.read(request.data)
         with tenant_scope(self.tenant_id):
             found = bulk.preview(
                 wanted=read_filter(fields["filter"]), decision=fields["decision"], actor=self.actor
@@ -346,7 +346,7 @@ class PreviewBulk(Moderating):
         )
 
 
-class BulkReviews(Moderating):
+class BulkReviews(ModeratorResource):
     @extend_schema(
         summary="Decide many flags at once",
         description=f"At most {bulk.AT_MOST} in one call, all or none; `left` says whether to call again.",
@@ -358,7 +358,7 @@ class BulkReviews(Moderating):
     def post(self, request: Request) -> HttpResponse:
         fields = BulkDecision.read(request.data)
         asked = {**fields, "as_of": str(fields.get("as_of"))}
-        return Once(request, asked).run(lambda: self._apply(fields)).response()
+        return IdempotentRequest(request, asked).run(lambda: self._apply(fields)).response()
 
     def _apply(self, fields: dict[str, Any]) -> Answer:
         batch = fields.get("batch")
@@ -377,7 +377,7 @@ class BulkReviews(Moderating):
         return Answer.of(200, body)
 
 
-class UndoBatch(Moderating):
+class UndoBatch(ModeratorResource):
     def find(self, batch_id: uuid.UUID | None) -> None:
         if batch_id is None or not Outcome.objects.filter(batch=batch_id).exists():
             raise NotFound("There is no such batch.")
@@ -395,7 +395,7 @@ class UndoBatch(Moderating):
         return Response({"batch": str(batch_id), "undone": undone.undone, "left": left})
 
 
-class Outcomes(Moderating):
+class Outcomes(ModeratorResource):
     @extend_schema(
         summary="What people decided, the newest first",
         parameters=[
@@ -418,7 +418,7 @@ class Outcomes(Moderating):
             return Response(page.of(rows, review_serializers.outcome_as_dict))
 
 
-class UndoOutcome(Moderating):
+class UndoOutcome(ModeratorResource):
     def find(self, outcome_id: uuid.UUID | None) -> models.Outcome:
         return reviews.get_outcome(outcome_id=outcome_id, actor=self.actor)
 
@@ -432,9 +432,13 @@ class UndoOutcome(Moderating):
     )
     def post(self, request: Request, outcome_id: uuid.UUID) -> HttpResponse:
         fields = Reason.read(request.data)
-        return Once(request, fields).run(lambda: self._undo(outcome_id, fields["reason"])).response()
+        return (
+            IdempotentRequest(request, fields)
+            .run(lambda: self._undo(outcome_id, fields["reason"]))
+            .response()
+        )
 
     def _undo(self, outcome_id: uuid.UUID, reason: str) -> Answer:
         undone = reviews.undo_outcome(outcome_id=outcome_id, actor=self.actor, reason=reason)
         review = queue.get_review(review_id=undone.review, actor=self.actor)
-        return Answer.of(200, decided(undone, review))
+        return Answer.of(200, decision_as_dict(undone, review))

@@ -11,7 +11,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 
 from api.fields import Body, Text
-from api.idempotency import Answer, Once
+from api.idempotency import Answer, IdempotentRequest
 from api.paths import read_id
 from api.resource import Resource
 from api.schema import IDEMPOTENCY
@@ -44,10 +44,10 @@ class Feedback(Resource):
     )
     def post(self, request: Request) -> HttpResponse:
         fields = NewFeedback.read(request.data)
-        once = Once(request, fields)
-        return (once.earlier() or self._record(once, fields)).response()
+        idempotent = IdempotentRequest(request, fields)
+        return (idempotent.replay() or self._record(idempotent, fields)).response()
 
-    def _record(self, once: Once, fields: dict[str, Any]) -> Answer:
+    def _record(self, idempotent: IdempotentRequest, fields: dict[str, Any]) -> Answer:
         search_id = _named(fields["search_id"], "There is no such search of the last 24 hours.")
         asset_id = _named(fields["asset"], "There is no such asset.")
         trace = query.trace_of_search(self.tenant_id, search_id)
@@ -58,7 +58,7 @@ class Feedback(Resource):
             )
             return Answer.of(201 if new else 200, as_dict(row))
 
-        return once.run(record)
+        return idempotent.run(record)
 
 
 def _named(value: str, missing: str) -> uuid.UUID:

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from api.components import page_of
 from api.fields import Body, Number, Text, Whole
-from api.idempotency import Answer, Once
+from api.idempotency import Answer, IdempotentRequest
 from api.jobs.views import location
 from api.paging import read_page, refuse_unknown
 from api.paths import read_id
@@ -81,7 +81,7 @@ class Maps(Resource):
     )
     def post(self, request: Request) -> HttpResponse:
         fields = NewMap.read(request.data)
-        return Once(request, fields).run(lambda: self._create(**fields)).response()
+        return IdempotentRequest(request, fields).run(lambda: self._create(**fields)).response()
 
     def _create(
         self, method: str, neighbours: int, min_dist: float, seed: int, model: str = "", **more: Any

@@ -53,9 +53,9 @@ class Search(Resource):
         around = {"auth": self.auth_ms, "parse": since(begun)}
         answer = search(tenant_id=self.tenant_id, query=query, read=HYDRATED)
         answer.timings = {**around, **answer.timings}
-        return self._answered(answer, fields)
+        return self._timed_response(answer, fields)
 
-    def _answered(self, answer: Answer, fields: dict[str, Any]) -> HttpResponse:
+    def _timed_response(self, answer: Answer, fields: dict[str, Any]) -> HttpResponse:
         """Written here, so that this step can be told, too."""
         begun = time.perf_counter()
         body = as_dict(answer)
@@ -70,7 +70,7 @@ class Search(Resource):
 
 def build_query(fields: dict[str, Any], form: Form) -> Query:
     """The query that the checked fields and files stand for. Raises Invalid."""
-    _refuse_what_is_to_come(fields, form)
+    _refuse_unsupported(fields, form)
     text = (fields.get("text") or "").strip()
     named = [
         part for part in PARTS if part in form.files or (fields.get(part) is not None and part != "text")
@@ -109,7 +109,7 @@ def _asset(fields: dict[str, Any], part: str) -> uuid.UUID | None:
     return fields[part]["asset"] if fields.get(part) else None
 
 
-def _refuse_what_is_to_come(fields: dict[str, Any], form: Form) -> None:
+def _refuse_unsupported(fields: dict[str, Any], form: Form) -> None:
     if "video" in form.files:
         raise Invalid(
             'Search by a film that is uploaded is not available yet. Add it, then send {"asset": its id}.',

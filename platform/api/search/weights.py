@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.fields import Body, Flag, Number, Text
-from api.idempotency import Answer, Once
+from api.idempotency import Answer, IdempotentRequest
 from api.jobs.views import location
 from api.paging import read_page, refuse_unknown
 from api.resource import Resource
@@ -83,7 +83,7 @@ class Tasks(Resource):
     )
     def post(self, request: Request) -> HttpResponse:
         fields = NewTask.read(request.data)
-        return Once(request, fields).run(lambda: self._create(fields)).response()
+        return IdempotentRequest(request, fields).run(lambda: self._create(fields)).response()
 
     def _create(self, fields: dict[str, Any]) -> Answer:
         row = query.create_task(**fields, actor=self.actor)
@@ -184,7 +184,7 @@ class TrainGate(Resource):
         extensions={"x-problems": [409, 422]},
     )
     def post(self, request: Request) -> HttpResponse:
-        return Once(request, {}).run(self._start).response()
+        return IdempotentRequest(request, {}).run(self._start).response()
 
     def _start(self) -> Answer:
         job = query.start_training(actor=self.actor)

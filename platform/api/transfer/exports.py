@@ -15,7 +15,7 @@ from rest_framework.response import Response
 from api.assets.content import NOTHING, RANGE
 from api.components import page_of
 from api.fields import Body, Flag
-from api.idempotency import Answer, Once
+from api.idempotency import Answer, IdempotentRequest
 from api.jobs.views import location
 from api.paging import read_page, refuse_unknown
 from api.resource import Resource
@@ -54,7 +54,7 @@ class Exports(Resource):
     )
     def post(self, request: Request) -> HttpResponse:
         fields = NewExport.read(request.data)
-        return Once(request, fields).run(lambda: self._request(fields)).response()
+        return IdempotentRequest(request, fields).run(lambda: self._request(fields)).response()
 
     def _request(self, fields: dict[str, Any]) -> Answer:
         export, job = exports.request_export(with_vectors=fields["vectors"], actor=self.actor)

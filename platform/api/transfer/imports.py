@@ -18,7 +18,7 @@ from rest_framework.response import Response
 
 from api.components import page_of
 from api.fields import Body, Flag, Object, Text
-from api.idempotency import Answer, Once
+from api.idempotency import Answer, IdempotentRequest
 from api.jobs.views import location
 from api.paging import read_choice, read_limit, read_page, refuse_unknown
 from api.parsers import read_form
@@ -112,27 +112,29 @@ class Imports(Resource):
     def post(self, request: Request, dataset_id: uuid.UUID) -> HttpResponse:
         form = read_form(request, files=("file",), json_fields=("mapping", "options", "credentials", "start"))
         fields = NewImport.read(form.fields)
-        once = Once(request, form.fields, form.files)
-        answer = once.earlier() or self._new(once, dataset_id, fields, form.files.get("file"))
+        idempotent = IdempotentRequest(request, form.fields, form.files)
+        answer = idempotent.replay() or self._new(idempotent, dataset_id, fields, form.files.get("file"))
         return answer.response()
 
-    def _new(self, once: Once, dataset_id: uuid.UUID, fields: dict[str, Any], file: Any) -> Answer:
+    def _new(
+        self, idempotent: IdempotentRequest, dataset_id: uuid.UUID, fields: dict[str, Any], file: Any
+    ) -> Answer:
         upload_id, at_most = fields.get("upload"), settings.MAX_IMPORT_BYTES
         with file_of(self.tenant_id, file, upload_id, at_most=at_most) as given:
-            source = imports.inspect_source(**described(given, fields))
-            return once.run(lambda: self._keep(dataset_id, source, fields["start"]))
+            source = imports.inspect_source(**source_arguments(given, fields))
+            return idempotent.run(lambda: self._keep(dataset_id, source, fields["start"]))
 
     def _keep(self, dataset_id: uuid.UUID, source: imports.Source, start: bool) -> Answer:
         row = imports.create_import(dataset_id=dataset_id, source=source, actor=self.actor)
         if start:
-            return started(*imports.start_import(import_id=row.id, actor=self.actor))
+            return import_started(*imports.start_import(import_id=row.id, actor=self.actor))
         body = {"import": imports.import_as_dict(row), "preview": source.preview.as_dict()}
         # Not kept for replays: it shows content, which an erasure would not find there.
         return Answer.of(201, body, {"Location": f"/api/v1/imports/{row.id}"}, withheld="preview")
 
 
-def described(file: Any, fields: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `imports.look_at`. Raises Invalid."""
+def source_arguments(file: Any, fields: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `imports.inspect_source`. Raises Invalid."""
     options = {"mapping": fields.get("mapping"), "options": fields.get("options")}
     bucket = [name for name in ("source", "credentials", "endpoint") if name in fields]
     if file is None:
@@ -149,17 +151,17 @@ def _bucket(fields: dict[str, Any]) -> dict[str, Any]:
     return described
 
 
-def started(row: Import, job: Any) -> Answer:
+def import_started(row: Import, job: Any) -> Answer:
     body = {"import": imports.import_as_dict(row, job), "job": jobs.as_dict(job)}
     return Answer.of(202, body, location(job.id))
 
 
-class Existing(Resource):
+class ExistingImport(Resource):
     def find(self, import_id: uuid.UUID | None) -> Import:
         return imports.get_import(import_id)
 
 
-class OneImport(Existing):
+class OneImport(ExistingImport):
     scopes = {"GET": READ, "DELETE": WRITE}
 
     @extend_schema(summary="An import", responses=shapes.Import)
@@ -179,7 +181,7 @@ class OneImport(Existing):
         return Response(status=204)
 
 
-class PreviewImport(Existing):
+class PreviewImport(ExistingImport):
     scopes = {"POST": WRITE}
 
     @extend_schema(
@@ -192,7 +194,7 @@ class PreviewImport(Existing):
         return Response(imports.preview_import(self.found, **Changes.read(request.data)).as_dict())
 
 
-class StartImport(Existing):
+class StartImport(ExistingImport):
     scopes = {"POST": WRITE}
 
     @extend_schema(
@@ -204,17 +206,19 @@ class StartImport(Existing):
     )
     def post(self, request: Request, import_id: uuid.UUID) -> HttpResponse:
         changes = Changes.read(request.data)
-        once = Once(request, changes)
-        answer = once.earlier()
+        idempotent = IdempotentRequest(request, changes)
+        answer = idempotent.replay()
         if answer is None:
             preview = imports.preview_import(self.found, **changes) if changes else None
-            answer = once.run(
-                lambda: started(*imports.start_import(import_id=import_id, preview=preview, actor=self.actor))
+            answer = idempotent.run(
+                lambda: import_started(
+                    *imports.start_import(import_id=import_id, preview=preview, actor=self.actor)
+                )
             )
         return answer.response()
 
 
-class Rows(Existing):
+class Rows(ExistingImport):
     scopes = {"GET": READ}
 
     @extend_schema(
@@ -244,7 +248,7 @@ def read_row(query: QueryDict) -> int:
     return int(cursor)
 
 
-class Receipt(Existing):
+class Receipt(ExistingImport):
     scopes = {"GET": READ}
 
     @extend_schema(

@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from api.components import page_of
 from api.fields import Body, Text
-from api.idempotency import Answer, Once
+from api.idempotency import Answer, IdempotentRequest
 from api.paging import read_choice, read_page, refuse_unknown
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING, choice
@@ -95,7 +95,7 @@ class Webhooks(Resource):
     )
     def post(self, request: Request) -> HttpResponse:
         fields = NewWebhook.read(request.data)
-        return Once(request, fields).run(lambda: self._create(fields)).response()
+        return IdempotentRequest(request, fields).run(lambda: self._create(fields)).response()
 
     def _create(self, fields: dict[str, Any]) -> Answer:
         row, secret = endpoints.create_webhook(**fields, actor=self.actor)
@@ -147,13 +147,13 @@ class TestWebhook(Hooks):
         extensions={"x-problems": [409, 422]},
     )
     def post(self, request: Request, webhook_id: uuid.UUID) -> HttpResponse:
-        return Once(request, {}).run(lambda: self._test(webhook_id)).response()
+        return IdempotentRequest(request, {}).run(lambda: self._test(webhook_id)).response()
 
     def _test(self, webhook_id: uuid.UUID) -> Answer:
-        return _under_way(endpoints.send_test(webhook_id=webhook_id, actor=self.actor))
+        return _delivery_accepted(endpoints.send_test(webhook_id=webhook_id, actor=self.actor))
 
 
-def _under_way(row: WebhookDelivery) -> Answer:
+def _delivery_accepted(row: WebhookDelivery) -> Answer:
     where = f"/api/v1/webhooks/{row.webhook_id}/deliveries/{row.id}"
     return Answer.of(202, {"delivery": replays.delivery_as_dict(row)}, {"Location": where})
 
@@ -173,7 +173,7 @@ class RotateWebhookSecret(Hooks):
         extensions={"x-problems": [422]},
     )
     def post(self, request: Request, webhook_id: uuid.UUID) -> HttpResponse:
-        return Once(request, {}).run(lambda: self._rotate(webhook_id)).response()
+        return IdempotentRequest(request, {}).run(lambda: self._rotate(webhook_id)).response()
 
     def _rotate(self, webhook_id: uuid.UUID) -> Answer:
         return _with_secret(200, *endpoints.rotate_secret(webhook_id=webhook_id, actor=self.actor))
@@ -221,11 +221,11 @@ class ReplayDelivery(Resource):
         extensions={"x-problems": [409, 422]},
     )
     def post(self, request: Request, webhook_id: uuid.UUID, delivery_id: uuid.UUID) -> HttpResponse:
-        return Once(request, {}).run(lambda: self._replay(webhook_id, delivery_id)).response()
+        return IdempotentRequest(request, {}).run(lambda: self._replay(webhook_id, delivery_id)).response()
 
     def _replay(self, webhook_id: uuid.UUID, delivery_id: uuid.UUID) -> Answer:
         row = replays.replay(webhook_id=webhook_id, delivery_id=delivery_id, actor=self.actor)
-        return _under_way(row)
+        return _delivery_accepted(row)
 
 
 class ReplayFailed(Hooks):
@@ -241,8 +241,8 @@ class ReplayFailed(Hooks):
     )
     def post(self, request: Request, webhook_id: uuid.UUID) -> HttpResponse:
         since = Since.read(request.data)["since"]
-        once = Once(request, {"since": since.isoformat()})
-        return once.run(lambda: self._replay(webhook_id, since)).response()
+        idempotent = IdempotentRequest(request, {"since": since.isoformat()})
+        return idempotent.run(lambda: self._replay(webhook_id, since)).response()
 
     def _replay(self, webhook_id: uuid.UUID, since: Any) -> Answer:
         count, more = replays.replay_failed(webhook_id=webhook_id, since=since, actor=self.actor)

@@ -31,10 +31,10 @@ from tenants.people import impersonation, invitations
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 # The session of somebody whose password was right and whose code is still to come.
-HALF_WAY, HALF_WAY_S = "half_way", 600
+AWAITING_CODE, AWAITING_CODE_S = "half_way", 600
 
 
-def enter(request: HttpRequest, user: User) -> None:
+def start_session(request: HttpRequest, user: User) -> None:
     """Sign the person in: a new session key, and what the list of sessions shows."""
     login(request, user, backend=BACKEND)
     device, address = request.headers.get("User-Agent", ""), request.META.get("REMOTE_ADDR", "")
@@ -75,7 +75,7 @@ class SignIn(LoginView):
         form.attempt.succeeded()
         user = form.get_user()
         if not second_factor.is_on(user):
-            enter(self.request, user)
+            start_session(self.request, user)
             response = redirect(self.get_success_url())
             remember_device(response, user.email)
             return response
@@ -85,7 +85,7 @@ class SignIn(LoginView):
 
 def _wait_for_code(request: HttpRequest, user: User, then: str) -> None:
     request.session.cycle_key()
-    request.session[HALF_WAY] = {
+    request.session[AWAITING_CODE] = {
         "user": str(user.pk),
         # A password that changes meanwhile ends this, too.
         "hash": user.get_session_auth_hash(),
@@ -97,9 +97,9 @@ def _wait_for_code(request: HttpRequest, user: User, then: str) -> None:
 @public(methods=("GET", "POST"))
 def enter_code(request: HttpRequest) -> HttpResponse:
     """The second step: a code of the app, or a recovery code."""
-    user = _half_way(request)
+    user = _user_awaiting_code(request)
     if user is None:
-        request.session.pop(HALF_WAY, None)
+        request.session.pop(AWAITING_CODE, None)
         return redirect("console:login")
     form = CodeForm(request.POST or None)
     if not form.is_valid():
@@ -114,16 +114,16 @@ def enter_code(request: HttpRequest) -> HttpResponse:
         form.add_error("code", gettext(second_factor.WRONG))
         return page(request, "login_code.html", {"form": form})
     attempt.succeeded()
-    then = request.session.pop(HALF_WAY)["next"]
-    enter(request, user)
+    then = request.session.pop(AWAITING_CODE)["next"]
+    start_session(request, user)
     response = redirect(then)
     remember_device(response, user.email)
     return response
 
 
-def _half_way(request: HttpRequest) -> User | None:
-    waiting = request.session.get(HALF_WAY)
-    if waiting is None or time.time() - waiting["at"] > HALF_WAY_S:
+def _user_awaiting_code(request: HttpRequest) -> User | None:
+    waiting = request.session.get(AWAITING_CODE)
+    if waiting is None or time.time() - waiting["at"] > AWAITING_CODE_S:
         return None
     user = User.objects.filter(pk=waiting["user"], is_active=True).first()
     if user is None or not constant_time_compare(waiting["hash"], user.get_session_auth_hash()):
@@ -162,7 +162,7 @@ def choose(request: Any) -> HttpResponse:
 INVITATION, RESET = "invitation", "reset"
 
 
-def _keep(request: Any, kind: str, value: str, page_name: str) -> HttpResponse:
+def _store_token(request: Any, kind: str, value: str, page_name: str) -> HttpResponse:
     """Take the token out of the address. Counted, as it makes a session for anybody."""
     try:
         Attempt.of(request, "open").admit()
@@ -179,7 +179,7 @@ def _keep(request: Any, kind: str, value: str, page_name: str) -> HttpResponse:
 def invitation(request: Any) -> HttpResponse:
     """Joining: a new person makes an account, one with an account signs in as the invited address."""
     if (token := request.GET.get("token")) is not None:
-        return _keep(request, INVITATION, links.digest(token).hex(), "console:invitation")
+        return _store_token(request, INVITATION, links.digest(token).hex(), "console:invitation")
     digest = bytes.fromhex(request.session.get(INVITATION, ""))
     attempt = Attempt.of(request, "link")
     try:
@@ -190,21 +190,21 @@ def invitation(request: Any) -> HttpResponse:
     except TooManyAttempts as refused:
         return _throttled(request, refused)
     except NotFound as error:
-        return _over(request, INVITATION, error.detail)
+        return _link_expired(request, INVITATION, error.detail)
 
 
 def _answer_invitation(request: Any, digest: bytes, found: Invitation) -> HttpResponse:
     if request.user.is_authenticated:
         if request.method == "POST" and request.user.email == found.email:
-            return _joined(request, invitations.accept(digest=digest, user=request.user))
+            return _enter_workspace(request, invitations.accept(digest=digest, user=request.user))
         return page(request, "invitation.html", {"invitation": found})
     form = JoinForm(request.POST or None)
     if form.is_valid():
         fields = {name: form.cleaned_data[name] for name in ("name", "password")}
         try:
             user, found = invitations.accept_as_new(digest=digest, **fields)
-            enter(request, user)
-            response = _joined(request, found)
+            start_session(request, user)
+            response = _enter_workspace(request, found)
             remember_device(response, user.email)
             return response
         except (Invalid, Conflict) as error:
@@ -213,7 +213,7 @@ def _answer_invitation(request: Any, digest: bytes, found: Invitation) -> HttpRe
     return page(request, "invitation.html", context, status=422 if form.is_bound else 200)
 
 
-def _joined(request: Any, found: Invitation) -> HttpResponse:
+def _enter_workspace(request: Any, found: Invitation) -> HttpResponse:
     request.session.pop(INVITATION, None)
     request.session[SESSION_KEY] = str(found.tenant_id)
     messages.success(request, gettext("Welcome to %(name)s.") % {"name": found.tenant.name})
@@ -248,7 +248,7 @@ def ask_reset(request: HttpRequest) -> HttpResponse:
 def reset(request: Any) -> HttpResponse:
     """Choosing a new password with the token of a link."""
     if (token := request.GET.get("token")) is not None:
-        return _keep(request, RESET, token[:200], "console:reset-new")
+        return _store_token(request, RESET, token[:200], "console:reset-new")
     token = request.session.get(RESET, "")
     attempt = Attempt.of(request, "link")
     try:
@@ -261,7 +261,7 @@ def reset(request: Any) -> HttpResponse:
     except TooManyAttempts as refused:
         return _throttled(request, refused)
     except NotFound as error:
-        return _over(request, RESET, error.detail)
+        return _link_expired(request, RESET, error.detail)
     context = {"form": form, "email": user.email}
     return page(request, "reset_new.html", context, status=422 if form.is_bound else 200)
 
@@ -287,7 +287,7 @@ def _reset_done(request: Any, user: User) -> HttpResponse:
     return response
 
 
-def _over(request: Any, kind: str, detail: str) -> HttpResponse:
+def _link_expired(request: Any, kind: str, detail: str) -> HttpResponse:
     request.session.pop(kind, None)
     return page(request, "link_over.html", {"detail": detail}, status=410)
 

@@ -97,10 +97,10 @@ class TooManyAttempts(ServiceError):
 
     def __init__(self, wait_s: int) -> None:
         self.wait_s = wait_s
-        super().__init__(_said(wait_s))
+        super().__init__(_wait_message(wait_s))
 
 
-def _said(wait_s: int) -> str:
+def _wait_message(wait_s: int) -> str:
     if wait_s < 120:
         text = ngettext(
             "Too many attempts. Wait %(count)s second, then try again.",

@@ -57,7 +57,7 @@ def show_account(request: Request, context: dict[str, Any], status: int) -> Http
     return page(request, "account.html", {**shown, **context}, status=status)
 
 
-def proofs(request: Request, *purposes: str) -> list[Attempt]:
+def proof_attempts(request: Request, *purposes: str) -> list[Attempt]:
     return [Attempt.of(request, purpose, request.user.email) for purpose in purposes]
 
 
@@ -78,14 +78,14 @@ def rename(request: Request) -> HttpResponse:
 @signed_in(methods=("POST",))
 def change_password(request: Request) -> HttpResponse:
     try:
-        form = ChangePasswordForm(request.user, request.POST, attempts=proofs(request, "proof"))
+        form = ChangePasswordForm(request.user, request.POST, attempts=proof_attempts(request, "proof"))
     except TooManyAttempts as refused:
         return throttled(request, refused)
     if form.is_valid():
         form.succeeded()
         try:
             passwords.change_password(user=request.user, password=form.cleaned_data["password"])
-            _go_on_alone(request)
+            _end_other_sessions(request)
             messages.success(request, _("Your password was changed. All other sessions have ended."))
             return redirect("console:account")
         except Invalid as error:
@@ -93,7 +93,7 @@ def change_password(request: Request) -> HttpResponse:
     return show_account(request, {"password_form": form}, 422)
 
 
-def _go_on_alone(request: Request) -> None:
+def _end_other_sessions(request: Request) -> None:
     """A new key for this session, which belongs to the new password, and no others."""
     update_session_auth_hash(request, request.user)
     request.session.save()
@@ -118,7 +118,9 @@ def end_others(request: Request) -> HttpResponse:
 @signed_in(methods=("POST",))
 def delete(request: Request) -> HttpResponse:
     try:
-        form = ProofForm(request.user, request.POST, prefix="delete", attempts=proofs(request, "proof"))
+        form = ProofForm(
+            request.user, request.POST, prefix="delete", attempts=proof_attempts(request, "proof")
+        )
     except TooManyAttempts as refused:
         return throttled(request, refused)
     if not form.is_valid():
@@ -143,7 +145,7 @@ def set_up(request: Request) -> HttpResponse:
         return _set_up(request, {}, 200)
     # Both the code and the password could be tried here, so each form counts for both.
     try:
-        form = SecondFactorForm(request.user, request.POST, attempts=proofs(request, "code", "proof"))
+        form = SecondFactorForm(request.user, request.POST, attempts=proof_attempts(request, "code", "proof"))
     except TooManyAttempts as refused:
         return too_many(_set_up(request, {"too_many": refused.detail}, refused.status), refused)
     if form.is_valid():
@@ -164,14 +166,14 @@ def _set_up(request: Request, context: dict[str, Any], status: int) -> HttpRespo
     secret = address.partition("secret=")[2].partition("&")[0]
     shown = {
         "form": SecondFactorForm(request.user),
-        "qr": _drawn(address),
+        "qr": _qr_svg(address),
         "secret": " ".join(secret[at : at + 4] for at in range(0, len(secret), 4)),
         "required_by": second_factor.required_by(request.user),
     }
     return page(request, "second_factor.html", {**shown, **context}, status=status)
 
 
-def _drawn(address: str) -> SafeString:
+def _qr_svg(address: str) -> SafeString:
     """A QR code as an SVG element: a path, no style, so that the strict policy lets it through."""
     drawing = qrcode.make(address, image_factory=SvgPathImage, box_size=10, border=2)
     return mark_safe(drawing.to_string(encoding="unicode"))  # noqa: S308  # made here, of numbers only
@@ -194,7 +196,7 @@ def renew_codes(request: Request) -> HttpResponse:
 def turn_off(request: Request) -> HttpResponse:
     if asking := second_factor.required_by(request.user):
         # Nothing is compared, as a code would be used up.
-        return _kept_on(request, ", ".join(asking))
+        return _refuse_turn_off(request, ", ".join(asking))
     try:
         form = _proof(request)
     except TooManyAttempts as refused:
@@ -208,11 +210,11 @@ def turn_off(request: Request) -> HttpResponse:
 
 
 def _proof(request: Request) -> SecondFactorProofForm:
-    attempts = proofs(request, "code", "proof")
+    attempts = proof_attempts(request, "code", "proof")
     return SecondFactorProofForm(request.user, request.POST, prefix="off", attempts=attempts)
 
 
-def _kept_on(request: Request, names: str) -> HttpResponse:
+def _refuse_turn_off(request: Request, names: str) -> HttpResponse:
     said = _("%(names)s asks all members for two-factor sign-in.") % {"names": names}
     return show_account(request, {"off_refused": said, "open_off": True}, 422)
 
@@ -220,7 +222,7 @@ def _kept_on(request: Request, names: str) -> HttpResponse:
 @public(methods=("POST",))
 def choose_language(request: HttpRequest) -> HttpResponse:
     """An empty choice, or one that there is not, leaves it to the browser again."""
-    response = redirect(_safe(request, request.POST.get("next", "")))
+    response = redirect(_safe_redirect(request, request.POST.get("next", "")))
     language = request.POST.get("language", "")
     if language not in dict(settings.LANGUAGES):
         response.delete_cookie(settings.LANGUAGE_COOKIE_NAME, samesite="Lax")
@@ -236,7 +238,7 @@ def choose_language(request: HttpRequest) -> HttpResponse:
     return response
 
 
-def _safe(request: HttpRequest, address: str) -> str:
+def _safe_redirect(request: HttpRequest, address: str) -> str:
     """Where the person was, if that is a page of ours."""
     ours = url_has_allowed_host_and_scheme(address, {request.get_host()}, require_https=request.is_secure())
     return address if ours else "/"

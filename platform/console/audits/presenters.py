@@ -71,7 +71,7 @@ class CategoryLine:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class AuditSummary:
     """`looked`: categories of which something was seen, flagged first; `unseen` those that were looked for in vain;
     `unlooked` the others, by state."""
 
@@ -83,16 +83,16 @@ class Sheet:
     could_not: list[str]
 
 
-def sheet_of(audit: Audit, shape: Mapping[str, Any], asset: Asset | None) -> Sheet:
+def audit_summary(audit: Audit, shape: Mapping[str, Any], asset: Asset | None) -> AuditSummary:
     """Of an audit and its shape in the API. `asset` only if its words may be shown."""
     categories = shape.get("categories") or {}
-    pieces = _pieces(asset, shape) if categories else []
-    return Sheet(
+    pieces = _examined_texts(asset, shape) if categories else []
+    return AuditSummary(
         rules=rules_of(audit),
         tiers=[_tier(tier, shape.get("authenticity") or {}) for tier in AUTHENTICITY_TIERS],
-        looked=_looked(categories, pieces),
-        unseen=[_name(name) for name in _ordered(categories) if _is_unseen(categories[name])],
-        unlooked=_unlooked(categories),
+        looked=_category_lines(categories, pieces),
+        unseen=[_category_label(name) for name in _ordered(categories) if _is_clear(categories[name])],
+        unlooked=_not_examined(categories),
         could_not=[str(labels.COULD_NOT.get(name, name)) for name in shape.get("could_not_look") or ()],
     )
 
@@ -130,16 +130,16 @@ def _rule(name: str, rule: Mapping[str, Any] | None, document: Mapping[str, Any]
 # --- Categories ------------------------------------------------------------------------------------------
 
 
-def _looked(categories: Mapping[str, Any], pieces: Sequence[tuple[str, str]]) -> list[CategoryLine]:
+def _category_lines(categories: Mapping[str, Any], pieces: Sequence[tuple[str, str]]) -> list[CategoryLine]:
     lines = [
         CategoryLine(name, found, _passages(found["evidence"], pieces), _notes(found["evidence"]))
         for name, found in categories.items()
-        if found["state"] == "examined" and not _is_unseen(found)
+        if found["state"] == "examined" and not _is_clear(found)
     ]
     return sorted(lines, key=lambda line: (not line.found["flagged"], -(line.found["score"] or 0)))
 
 
-def _is_unseen(found: Mapping[str, Any]) -> bool:
+def _is_clear(found: Mapping[str, Any]) -> bool:
     return found["state"] == "examined" and not found["score"] and not found["flagged"]
 
 
@@ -147,20 +147,20 @@ def _ordered(categories: Mapping[str, Any]) -> list[str]:
     return sorted(categories, key=lambda name: _ORDER.get(name, len(_ORDER)))
 
 
-def _name(category: str) -> str:
+def _category_label(category: str) -> str:
     return str(labels.CATEGORIES.get(category, category))
 
 
-def _unlooked(categories: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+def _not_examined(categories: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     """Names by state, what failed first; in one order, which the database does not keep."""
     by_state: dict[str, list[str]] = {"failed": [], "abstained": [], "not_examined": []}
     for name in _ordered(categories):
         if (state := categories[name]["state"]) in by_state:
-            by_state[state].append(_name(name))
+            by_state[state].append(_category_label(name))
     return [(state, names) for state, names in by_state.items() if names]
 
 
-def _pieces(asset: Asset | None, shape: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _examined_texts(asset: Asset | None, shape: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Origin and text of what detectors read, in their order: the item's own labels, then those found in it."""
     found = [(one["origin"], one["text"]) for one in shape.get("words") or ()]
     if asset is None:
@@ -208,11 +208,11 @@ def _excerpt(text: str, marks: Sequence[tuple[int, int]]) -> Highlight:
 
 def _notes(evidence: Sequence[Mapping[str, Any]]) -> list[str]:
     """What a detector says of each thing that it saw, without the places: "type: email, masked: …@x.org"."""
-    notes = [said for seen in evidence if (said := said_of(seen))]
+    notes = [said for seen in evidence if (said := describe_evidence(seen))]
     return list(dict.fromkeys(notes))[:MAX_PASSAGES]
 
 
-def said_of(seen: Mapping[str, Any]) -> str:
+def describe_evidence(seen: Mapping[str, Any]) -> str:
     """The plain values of one piece of evidence, in labels."""
     kept = {
         name.replace("_", " "): value

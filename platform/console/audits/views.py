@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy
 from console import problems
 from console.access import Request, actor_of, needs, page
 from console.audits.labels import DECISIONS, VERDICTS
-from console.audits.presenters import credentials_of, sheet_of, viewer_of
+from console.audits.presenters import audit_summary, credentials_of, viewer_of
 from console.forms import StyledForm, style
 from console.paging import page_of
 from ml.media import MediaError
@@ -79,7 +79,7 @@ RECENT = 10
 @needs(MODERATE, methods=("GET", "POST"))
 def index(request: Request) -> HttpResponse:
     if request.method == "POST":
-        return _ask(request)
+        return _submit(request)
     return _index(request, None, 200)
 
 
@@ -93,8 +93,8 @@ def _index(request: Request, form: AuditForm | None, status: int) -> HttpRespons
         found = page_of(rows, before, PAGE)
         known = list(policy_selectors.list_policies())
         context: dict[str, Any] = {
-            "lines": lines_of(found.items),
-            "waiting": [] if before or decision or verdict else _waiting(),
+            "lines": audits_with_assets(found.items),
+            "waiting": [] if before or decision or verdict else _pending_requests(),
         }
     context |= {
         "next": found.next,
@@ -108,7 +108,7 @@ def _index(request: Request, form: AuditForm | None, status: int) -> HttpRespons
     return page(request, "audits.html", context, status=status)
 
 
-def lines_of(audits: Sequence[Audit]) -> list[dict[str, Any]]:
+def audits_with_assets(audits: Sequence[Audit]) -> list[dict[str, Any]]:
     """Audits with their assets, as far as these are still there."""
     known = datasets.get_assets([audit.item for audit in audits if audit.item])
     return [
@@ -117,19 +117,19 @@ def lines_of(audits: Sequence[Audit]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _waiting() -> list[dict[str, Any]]:
+def _pending_requests() -> list[dict[str, Any]]:
     recent = list(AuditRequest.objects.select_related("asset").order_by("-id")[:RECENT])
     decided = set(Audit.objects.filter(pk__in=[row.id for row in recent]).values_list("pk", flat=True))
     return [{"asked": row, "asset": row.asset} for row in recent if row.id not in decided]
 
 
-def _ask(request: Request) -> HttpResponse:
+def _submit(request: Request) -> HttpResponse:
     """Take one file or text in. Scripts are told the audit's page; a form without script is sent there."""
     with request.workspace.open():
         form = AuditForm(list(policy_selectors.list_policies()), request.POST)
     if form.is_valid():
         try:
-            audit_id = _asked(request, form)
+            audit_id = _request_audit(request, form)
         except ServiceError as error:
             if problems.wants_json(request):
                 raise
@@ -144,7 +144,7 @@ def _ask(request: Request) -> HttpResponse:
     return _index(request, form, 422)
 
 
-def _asked(request: Request, form: AuditForm) -> uuid.UUID:
+def _request_audit(request: Request, form: AuditForm) -> uuid.UUID:
     fields: dict[str, Any] = form.cleaned_data
     sent: Any = request.FILES.get("file")
     upload_id, at_most = request.POST.get("upload"), settings.MAX_UPLOAD_BYTES
@@ -174,13 +174,13 @@ def show(request: Request, audit_id: uuid.UUID) -> HttpResponse:
     """One audit; while it is made its job, as a part where htmx asks."""
     with request.workspace.open():
         found = selectors.get_request(audit_id)
-        context = _decided(request, found) if isinstance(found, Audit) else _undecided(found)
+        context = _audit_context(request, found) if isinstance(found, Audit) else _pending_context(found)
     if request.headers.get("HX-Request"):
         return page(request, "parts/audit.html", context)
     return page(request, "audit.html", context)
 
 
-def _undecided(asked: AuditRequest) -> dict[str, Any]:
+def _pending_context(asked: AuditRequest) -> dict[str, Any]:
     return {
         "asked": asked,
         "asset": asked.asset,
@@ -188,7 +188,7 @@ def _undecided(asked: AuditRequest) -> dict[str, Any]:
     }
 
 
-def _decided(request: Request, audit: Audit) -> dict[str, Any]:
+def _audit_context(request: Request, audit: Audit) -> dict[str, Any]:
     asset = _asset_of(audit)
     shape = selectors.audit_as_dict(audit)
     policy = shape["policy"]
@@ -196,11 +196,11 @@ def _decided(request: Request, audit: Audit) -> dict[str, Any]:
         "audit": audit,
         "shape": shape,
         "asset": asset,
-        "sheet": sheet_of(audit, shape, asset),
+        "sheet": audit_summary(audit, shape, asset),
         "policy_name": _policy_name(policy["id"]) if policy else "",
         "reviews": list(Review.objects.filter(audit=audit).order_by("id")),
         "kept": kept_content(audit.id) is not None,
-        "newest": _newest(audit),
+        "newest": _newer_audit(audit),
         "viewer": viewer_of(shape),
         "credentials": credentials_of(shape),
         "address": _address(audit, asset),
@@ -224,7 +224,7 @@ def _asset_of(audit: Audit) -> Asset | None:
     return datasets.get_assets([audit.item]).get(audit.item) if audit.item else None
 
 
-def _newest(audit: Audit) -> Audit | None:
+def _newer_audit(audit: Audit) -> Audit | None:
     """A later audit of the same item, if there is one."""
     return (
         Audit.objects.filter(item=audit.item, pk__gt=audit.pk).order_by("-id").first() if audit.item else None

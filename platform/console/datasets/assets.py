@@ -82,13 +82,13 @@ def add(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
     answer = {
         "asset": {"id": str(added.asset.id), "tile": tile_url},
         "job": as_dict(added.job) if added.job else None,
-        "earlier": next(map(_earlier, earlier.values()), None),
+        "earlier": next(map(_duplicate_as_dict, earlier.values()), None),
         "skipped": not added.created,
     }
     return JsonResponse(answer, status=202 if added.job else 200)
 
 
-def _earlier(asset: Asset) -> dict[str, str]:
+def _duplicate_as_dict(asset: Asset) -> dict[str, str]:
     """The asset of the same content that was there before, as the uploading script names it."""
     title = asset_name(asset, 60, asset.get_modality_display().lower())
     return {"title": title, "url": reverse("console:asset", args=[asset.id])}
@@ -117,9 +117,9 @@ def _show(request: Request, asset_id: uuid.UUID, form: AssetForm | None, status:
             "at": read_moment(request.GET.get("t", "")),
             "job": jobs[0] if jobs and asset.status == Asset.State.PENDING else None,
             "audits": _audits(request, asset),
-            "acts": presenters.acts(asset, request.workspace.scopes),
+            "acts": presenters.log_lines(asset, request.workspace.scopes),
             "jobs": jobs,
-            "indexed": presenters.indexed(asset),
+            "indexed": presenters.vector_counts(asset),
             "generation": _generation(asset),
         }
     context["form"] = form or AssetForm(initial={"caption": asset.caption, "metadata": _json(asset.metadata)})
@@ -227,26 +227,26 @@ def _asset(request: Request, asset_id: uuid.UUID) -> Asset:
 
 @needs(WRITE, methods=("POST",))
 def begin_upload(request: Request) -> HttpResponse:
-    return _answered(tus.tell(_call(request, None)))
+    return _reply_response(tus.tell(_tus_request(request, None)))
 
 
 @needs(WRITE, methods=("HEAD", "PATCH", "DELETE"))
 def continue_upload(request: Request, upload_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         resumable.find(upload_id)
-    call = _call(request, upload_id)
+    call = _tus_request(request, upload_id)
     if request.method != "PATCH":
-        return _answered(tus.tell(call))
+        return _reply_response(tus.tell(call))
     length = int(request.headers.get("Content-Length") or 0)
-    return _answered(tus.receive(call, cast(IO[bytes], request), length))
+    return _reply_response(tus.receive(call, cast(IO[bytes], request), length))
 
 
-def _call(request: Request, upload_id: uuid.UUID | None) -> tus.Call:
+def _tus_request(request: Request, upload_id: uuid.UUID | None) -> tus.Call:
     base = reverse("console:uploads")
     return tus.Call(request.workspace.tenant.id, str(request.method), base, request.headers, upload_id)
 
 
-def _answered(reply: tus.Reply) -> HttpResponse:
+def _reply_response(reply: tus.Reply) -> HttpResponse:
     if reply.status < 400:
         return HttpResponse(status=reply.status, headers=reply.headers)
     slug, title = reply.refusal

@@ -45,7 +45,7 @@ SESSION_KEY = "asset_list"
 
 
 @dataclass(frozen=True)
-class Shape:
+class ListLayout:
     """How the list is looked at: grid or table, its order, the status it is narrowed to, the columns of metadata."""
 
     view: str
@@ -66,7 +66,7 @@ class Row:
     cells: list[tuple[str, str]]
 
 
-def shape_of(given: QueryDict, session: Any, dataset: Dataset) -> Shape:
+def list_layout(given: QueryDict, session: Any, dataset: Dataset) -> ListLayout:
     """As the address says, else as it was left; what the address says is remembered."""
     kept = session.get(SESSION_KEY) or {}
     view, columns = kept.get("view", GRID), list(kept.get("columns", {}).get(str(dataset.id), ()))
@@ -76,7 +76,7 @@ def shape_of(given: QueryDict, session: Any, dataset: Dataset) -> Shape:
         columns = [key for key in given.getlist("column") if key in dataset.metadata_schema][:MAX_COLUMNS]
     _remember(session, kept, view, str(dataset.id), columns)
     status, sort = given.get("status", ""), given.get("sort", "")
-    return Shape(
+    return ListLayout(
         view if view in VIEWS else GRID,
         sort if sort in dict(SORTS) else NEWEST,
         status if status in Asset.State.values else "",
@@ -96,13 +96,13 @@ def _remember(session: Any, kept: dict[str, Any], view: str, dataset: str, colum
 
 def page_of(assets: QuerySet[Asset], sort: str, after: str, size: int) -> tuple[list[Asset], str]:
     """So many assets behind the place `after`, and the place of the next ones; "" where there are none."""
-    found = list(_from(assets, sort, after)[: size + 1])
+    found = list(_rows_after(assets, sort, after)[: size + 1])
     more = len(found) > size
     last = found[size - 1] if more else None
     return found[:size], "" if last is None else str(last.external_id if sort == BY_ID else last.pk)
 
 
-def _from(assets: QuerySet[Asset], sort: str, after: str) -> QuerySet[Asset]:
+def _rows_after(assets: QuerySet[Asset], sort: str, after: str) -> QuerySet[Asset]:
     if sort == BY_ID:
         # Those that have none are in no order, so they are not shown.
         rows = assets.filter(external_id__isnull=False).order_by("external_id")
@@ -180,7 +180,7 @@ class FieldSummary:
 
     @property
     def values(self) -> list[tuple[str, int]]:
-        return [(self._said(text), count) for text, count in self.counted[:SHOWN_VALUES]]
+        return [(self._display_value(text), count) for text, count in self.counted[:SHOWN_VALUES]]
 
     @property
     def more(self) -> bool:
@@ -193,7 +193,7 @@ class FieldSummary:
         fit = self.entry["type"] in {"text", "tags"} and not self.allowed
         return [text for text, _ in self.counted] if few and fit else []
 
-    def _said(self, text: str) -> str:
+    def _display_value(self, text: str) -> str:
         if self.entry["type"] == "number" and text.endswith(".0"):
             return text[:-2]
         return (
@@ -215,20 +215,20 @@ AT_FIRST = dt.timedelta(minutes=2)
 
 
 @dataclass(frozen=True)
-class Act:
+class LogLine:
     """A line of the log: who did what."""
 
     event: Any
     who: str
 
 
-def acts(asset: Asset, scopes: Collection[str]) -> list[Act]:
+def log_lines(asset: Asset, scopes: Collection[str]) -> list[LogLine]:
     """The newest lines about an asset, for those who may read the log. In the tenant's scope."""
     if ADMIN not in scopes:
         return []
     found = list(events.about(str(asset.id))[:LINES])
     names = actor_names({event.actor for event in found})
-    return [Act(event, names.get(event.actor, event.actor)) for event in found]
+    return [LogLine(event, names.get(event.actor, event.actor)) for event in found]
 
 
 def jobs_about(asset: Asset) -> list[Job]:
@@ -245,7 +245,7 @@ def jobs_about(asset: Asset) -> list[Job]:
     return list({job.pk: job for job in [*recent, *early]}.values())[:LINES]
 
 
-def indexed(asset: Asset) -> list[dict[str, Any]]:
+def vector_counts(asset: Asset) -> list[dict[str, Any]]:
     """How many vectors of it each model has, by what they stand for."""
     rows = Vector.objects.filter(asset=asset).order_by().values("model", "modality")
     return list(rows.annotate(count=Count("pk")).order_by("model", "modality"))

@@ -58,7 +58,7 @@ def create(request: Request) -> HttpResponse:
 def show(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
     if request.headers.get("HX-Request"):
         with request.workspace.open():
-            context = _listed(request, selectors.get_dataset(dataset_id))
+            context = _asset_page(request, selectors.get_dataset(dataset_id))
         return page(request, f"parts/asset_{context['shape'].view}.html", context)
     return _show(request, dataset_id, {}, 200)
 
@@ -72,15 +72,15 @@ def _show(request: Request, dataset_id: uuid.UUID, forms: dict[str, Any], status
             "confirm_form": ConfirmForm(dataset.name),
             "statuses": Asset.State.values,
             "max_upload": settings.MAX_UPLOAD_BYTES,
-            **_listed(request, dataset),
+            **_asset_page(request, dataset),
             **forms,
         }
     return page(request, "dataset.html", context, status=status)
 
 
-def _listed(request: Request, dataset: Dataset) -> dict[str, Any]:
+def _asset_page(request: Request, dataset: Dataset) -> dict[str, Any]:
     """A page of its assets, as the address asks for it or as the person left it."""
-    shape = presenters.shape_of(request.GET, request.session, dataset)
+    shape = presenters.list_layout(request.GET, request.session, dataset)
     assets = selectors.list_assets(dataset_id=dataset.id, status=shape.status)
     found, following = presenters.page_of(assets, shape.sort, request.GET.get("before", ""), shape.size)
     table = shape.view == presenters.TABLE
@@ -166,7 +166,7 @@ def save_fields(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
         selectors.require_dataset(dataset_id)
     form = FieldForm(request.POST)
     if "forget" in request.POST:
-        return _forget(request, dataset_id, request.POST.get("key", ""))
+        return _remove_field(request, dataset_id, request.POST.get("key", ""))
     if form.is_valid():
         key = form.cleaned_data["key"]
         try:
@@ -196,7 +196,7 @@ def _consequences(job: Job | None, misfits: int) -> str:
     return " ".join(said)
 
 
-def _forget(request: Request, dataset_id: uuid.UUID, key: str) -> HttpResponse:
+def _remove_field(request: Request, dataset_id: uuid.UUID, key: str) -> HttpResponse:
     with request.workspace.open():
         job = fields.forget_field(dataset_id=dataset_id, key=key)
     words = _("“%(key)s” is guessed from the values again.") % {"key": key}

@@ -144,7 +144,7 @@ REMEDY = gettext_lazy("Nothing was released and nothing counts against the quota
 
 
 @dataclass(frozen=True)
-class Offer:
+class OutputOption:
     """One kind of output as the form offers it. `setting` is how it is switched on where it is off."""
 
     kind: str
@@ -157,15 +157,15 @@ class Offer:
     licence: Any = ""
 
 
-def offers() -> list[Offer]:
+def output_options() -> list[OutputOption]:
     """What can be asked for on this installation, as its settings name the generators."""
-    return [_offer(kind, settings.GENERATORS.get(kind, "")) for kind in KINDS]
+    return [_output_option(kind, settings.GENERATORS.get(kind, "")) for kind in KINDS]
 
 
-def _offer(kind: str, spec: str) -> Offer:
+def _output_option(kind: str, spec: str) -> OutputOption:
     known = BUNDLED.get(spec) or (spec.partition(":")[2] or spec, _operators(), _("see the model’s own page"))
     name, note, licence = known if spec else ("", "", "")
-    return Offer(kind, KINDS[kind], SYMBOLS[kind], bool(spec), SETTINGS[kind], name, note, licence)
+    return OutputOption(kind, KINDS[kind], SYMBOLS[kind], bool(spec), SETTINGS[kind], name, note, licence)
 
 
 def _operators() -> str:
@@ -186,7 +186,7 @@ def remedy_of(error: Mapping[str, Any] | None) -> str:
     return str(known[1] if known else REMEDY)
 
 
-def own_words_of(error: Mapping[str, Any] | None) -> str:
+def generator_message_of(error: Mapping[str, Any] | None) -> str:
     """The English of the generator or worker itself, where the page says it otherwise: it names models and figures."""
     kind = _type_of(error)
     # Of a refusal by the policy the page says all that there is.

@@ -60,7 +60,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Line:
+class OutputLine:
     """A piece of a generation. Without an asset the policy kept it out."""
 
     kind: str
@@ -104,7 +104,7 @@ class Estimate:
 def generation_cards(rows: Sequence[Generation]) -> list[GenerationCard]:
     """In two statements, however many. In the tenant's scope."""
     made = selectors.outputs_of(rows)
-    found = {row.id: _seen(made[row.id]) for row in rows}
+    found = {row.id: _visible_assets(made[row.id]) for row in rows}
     waiting = [row.job_id for row in rows if row.state in Generation.UNDER_WAY and row.job_id]
     jobs = {job.id: job for job in Job.objects.filter(pk__in=waiting)} if waiting else {}
     return [_card(row, found[row.id], jobs.get(row.job_id)) for row in rows]
@@ -115,7 +115,7 @@ def is_served(asset: Asset) -> bool:
     return asset.blob.width is not None or asset.blob.details is not None
 
 
-def _seen(made: Iterable[GenerationOutput]) -> dict[str, Asset]:
+def _visible_assets(made: Iterable[GenerationOutput]) -> dict[str, Asset]:
     return {one.kind: one.asset for one in made if one.asset and one.asset.moderation not in Asset.HIDDEN}
 
 
@@ -128,14 +128,14 @@ def _card(row: Generation, made: Mapping[str, Asset], job: Job | None) -> Genera
     return GenerationCard(row, job, faces[0] if faces else None, served.get("audio"), waits)
 
 
-def lines_of(made: Iterable[GenerationOutput], scopes: Collection[str]) -> list[Line]:
+def output_lines(made: Iterable[GenerationOutput], scopes: Collection[str]) -> list[OutputLine]:
     """Pieces in the order of kinds, as far as a person with these scopes may see them."""
     place = list(KINDS)
-    return [_line(one, scopes) for one in sorted(made, key=lambda one: place.index(one.kind))]
+    return [_output_line(one, scopes) for one in sorted(made, key=lambda one: place.index(one.kind))]
 
 
-def _line(one: GenerationOutput, scopes: Collection[str]) -> Line:
-    return Line(
+def _output_line(one: GenerationOutput, scopes: Collection[str]) -> OutputLine:
+    return OutputLine(
         kind=one.kind,
         label=KINDS[one.kind],
         asset=one.asset,
@@ -183,7 +183,7 @@ def estimate_of(outputs: Collection[str]) -> Estimate:
     """CPU time as the newest of the same outputs took, or a guess; and what the plan has left. In the scope."""
     costs = _costs(outputs)
     guess = sum(GUESSED_S[kind] for kind in outputs)
-    return Estimate(median(costs) if costs else guess, bool(costs), _left())
+    return Estimate(median(costs) if costs else guess, bool(costs), _quota_left())
 
 
 def _costs(outputs: Collection[str]) -> list[float]:
@@ -194,7 +194,7 @@ def _costs(outputs: Collection[str]) -> list[float]:
     return list(Job.objects.filter(pk__in=alike).values_list("cost_cpu_s", flat=True)) if alike else []
 
 
-def _left() -> float | None:
+def _quota_left() -> float | None:
     entry = quotas.summary()[QUOTA]
     limit = entry["limit"]
     if limit is None:

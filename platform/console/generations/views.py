@@ -15,8 +15,8 @@ from console import problems
 from console.access import Request, actor_of, needs, page
 from console.audits.labels import RULES
 from console.generations.forms import GenerateForm
-from console.generations.labels import KINDS, offers, reason_of, remedy_of
-from console.generations.presenters import estimate_of, generation_cards, lines_of, score_width
+from console.generations.labels import KINDS, output_options, reason_of, remedy_of
+from console.generations.presenters import estimate_of, generation_cards, output_lines, score_width
 from console.paging import page_of, parse_id
 from console.presenters import actor_names
 from tenants.accounts.permissions import GENERATE, READ, WRITE
@@ -41,26 +41,26 @@ def index(request: Request) -> HttpResponse:
     """The form and the gallery; the gallery alone, or what it would take, where htmx asks for that."""
     target = request.headers.get("HX-Target", "")
     if target == "gallery":
-        return page(request, "parts/generation_gallery.html", _gallery(request))
+        return page(request, "parts/generation_gallery.html", _gallery_context(request))
     if target == "generation-estimate":
         with request.workspace.open():
-            estimate = estimate_of(_asked(request))
+            estimate = estimate_of(_selected_outputs(request))
         return page(request, "parts/generation_estimate.html", {"estimate": estimate})
     return _index(request, None, 200)
 
 
-def _asked(request: Request) -> list[str]:
+def _selected_outputs(request: Request) -> list[str]:
     return [kind for kind in KINDS if kind in request.GET.getlist("outputs")]
 
 
 def _index(request: Request, form: GenerateForm | None, status: int) -> HttpResponse:
-    context = _gallery(request)
+    context = _gallery_context(request)
     if GENERATE in request.workspace.scopes:
-        context |= _desk(request, form)
+        context |= _form_context(request, form)
     return page(request, "generate.html", context, status=status)
 
 
-def _gallery(request: Request) -> dict[str, Any]:
+def _gallery_context(request: Request) -> dict[str, Any]:
     state, kind, before = (request.GET.get(name, "") for name in ("state", "kind", "before"))
     state = state if state in Generation.State.values else ""
     kind = kind if kind in KINDS else ""
@@ -80,13 +80,13 @@ def _gallery(request: Request) -> dict[str, Any]:
     }
 
 
-def _desk(request: Request, form: GenerateForm | None) -> dict[str, Any]:
+def _form_context(request: Request, form: GenerateForm | None) -> dict[str, Any]:
     """What the form needs. Raises NotFound for a picture to begin with that is not there."""
     with request.workspace.open():
         form = form or GenerateForm(_datasets(), initial=_initial(request))
         return {
             "form": form,
-            "offers": offers(),
+            "offers": output_options(),
             "source": _source(form),
             "estimate": estimate_of(form.chosen),
         }
@@ -143,15 +143,15 @@ def create(request: Request) -> HttpResponse:
 def show(request: Request, generation_id: uuid.UUID) -> HttpResponse:
     """Its page, or the part that changes while it is made."""
     with request.workspace.open():
-        context = _sheet(request, selectors.get_generation(generation_id))
+        context = _generation_context(request, selectors.get_generation(generation_id))
     template = "parts/generation_panel.html" if request.headers.get("HX-Request") else "generation.html"
     return page(request, template, context)
 
 
-def _sheet(request: Request, row: Generation) -> dict[str, Any]:
+def _generation_context(request: Request, row: Generation) -> dict[str, Any]:
     job = Job.objects.filter(pk=row.job_id).first() if row.job_id else None
     made = selectors.outputs_of([row])[row.id]
-    lines = lines_of(made, request.workspace.scopes)
+    lines = output_lines(made, request.workspace.scopes)
     # The job ends in the same transaction as the generation.
     running = job is not None and not job.finished and row.state in Generation.UNDER_WAY
     kept = [line.asset.id for line in lines if line.asset]
@@ -163,7 +163,7 @@ def _sheet(request: Request, row: Generation) -> dict[str, Any]:
         "lines": lines,
         "kept": len(kept),
         "began_here": Generation.objects.filter(remix_of_id__in=kept).exists(),
-        "gone": _gone(row, [line.kind for line in lines]),
+        "gone": _deleted_outputs(row, [line.kind for line in lines]),
         "picture": pictures[0] if pictures else None,
         "waits": any(line.is_shown and line.waits for line in lines),
         "dataset": row.dataset,
@@ -189,7 +189,7 @@ def _rules(row: Generation, made: list[GenerationOutput]) -> list[str]:
     return sorted({str(RULES.get(rule, rule)) for rules in found for rule in rules})
 
 
-def _gone(row: Generation, kinds: list[str]) -> list[Any]:
+def _deleted_outputs(row: Generation, kinds: list[str]) -> list[Any]:
     """What was made and has been deleted since."""
     if row.state != Generation.State.SUCCEEDED:
         return []
@@ -209,20 +209,22 @@ def preview(request: Request, generation_id: uuid.UUID) -> HttpResponse:
 
 @needs(GENERATE, methods=("POST",))
 def vary(request: Request, generation_id: uuid.UUID) -> HttpResponse:
-    return _done(request, generation_id, services.vary_generation, _("Another variation is being made."))
+    return _call_and_redirect(
+        request, generation_id, services.vary_generation, _("Another variation is being made.")
+    )
 
 
 @needs(GENERATE, methods=("POST",))
 def cancel(request: Request, generation_id: uuid.UUID) -> HttpResponse:
-    return _done(request, generation_id, services.cancel, _("It stops at its next step."))
+    return _call_and_redirect(request, generation_id, services.cancel, _("It stops at its next step."))
 
 
 @needs(GENERATE, methods=("POST",))
 def retry(request: Request, generation_id: uuid.UUID) -> HttpResponse:
-    return _done(request, generation_id, services.retry, _("It is queued again."))
+    return _call_and_redirect(request, generation_id, services.retry, _("It is queued again."))
 
 
-def _done(request: Request, generation_id: uuid.UUID, service: Any, said: str) -> HttpResponse:
+def _call_and_redirect(request: Request, generation_id: uuid.UUID, service: Any, said: str) -> HttpResponse:
     """Call a service, say so, and go to the page of what it answers."""
     try:
         with request.workspace.open():

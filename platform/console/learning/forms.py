@@ -22,7 +22,7 @@ MAX_REASON = 500
 MAX_IDS = 100_000
 
 
-def _plain(**attrs: Any) -> forms.TextInput:
+def _text_input(**attrs: Any) -> forms.TextInput:
     return forms.TextInput(attrs={"autocomplete": "off", **attrs})
 
 
@@ -30,7 +30,9 @@ class FinetuneForm(StyledForm):
     """A training: on what, from what, and how. Whether there are such datasets is for the service to say."""
 
     name = forms.CharField(
-        required=False, max_length=MAX_NAME, widget=_plain(placeholder=gettext_lazy("Product photos, spring"))
+        required=False,
+        max_length=MAX_NAME,
+        widget=_text_input(placeholder=gettext_lazy("Product photos, spring")),
     )
     dataset = forms.UUIDField(label=gettext_lazy("Training pairs from"), widget=forms.Select)
     base = forms.CharField(
@@ -42,7 +44,10 @@ class FinetuneForm(StyledForm):
         min_value=1, max_value=MAX_EPOCHS, initial=Settings.epochs, label=gettext_lazy("Epochs")
     )
     group_by = forms.CharField(
-        required=False, max_length=MAX_KEY, label=gettext_lazy("Group by"), widget=_plain(list="group-keys")
+        required=False,
+        max_length=MAX_KEY,
+        label=gettext_lazy("Group by"),
+        widget=_text_input(list="group-keys"),
     )
     general_dataset = forms.UUIDField(
         required=False, label=gettext_lazy("General pairs from"), widget=forms.Select
@@ -109,13 +114,13 @@ class GoldenForm(StyledForm):
     """Words or a picture, and the assets that it has to find: ticked ones, and others by their ids."""
 
     text = forms.CharField(
-        required=False, max_length=golden.MAX_TEXT, label=gettext_lazy("Words"), widget=_plain()
+        required=False, max_length=golden.MAX_TEXT, label=gettext_lazy("Words"), widget=_text_input()
     )
     asset = forms.CharField(
         required=False,
         max_length=100,
         label=gettext_lazy("Or a picture, by its id"),
-        widget=_plain(**{"class": "mono"}),
+        widget=_text_input(**{"class": "mono"}),
     )
     relevant = forms.CharField(
         required=False,

@@ -70,7 +70,7 @@ class FigureTable:
 
 
 @dataclass(frozen=True)
-class Line:
+class ModelLine:
     """A model in the list. `job` is the one that trains or embeds it, for as long as that goes on."""
 
     id: str
@@ -102,7 +102,7 @@ def headline_of(metrics: Any) -> Headline | None:
     figures = test["model"].get(TEXT_TO_IMAGE) if test else None
     if test is None or not figures:
         return None
-    gains = {name: gain for name in _others(test) if (gain := _gain(test, name, TEXT_TO_IMAGE))}
+    gains = {name: gain for name in _compared_spaces(test) if (gain := _gain(test, name, TEXT_TO_IMAGE))}
     # The best of the traditional methods is the one that leaves the least to be gained.
     rivals = [gain for name, gain in gains.items() if name != PARENT]
     best = min(rivals, key=lambda gain: gain.difference, default=None)
@@ -118,7 +118,7 @@ def tables_of(metrics: Any) -> list[FigureTable]:
 
 
 def _rows(test: Mapping[str, Any], way: str) -> list[FigureRow]:
-    names = ["model", *_others(test)]
+    names = ["model", *_compared_spaces(test)]
     known = _spaces(test)
     return [
         FigureRow(str(SPACES.get(name, name)), name == "model", known[name][way], _gain(test, name, way))
@@ -132,7 +132,7 @@ def _spaces(test: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {name: one for name, one in test.items() if name != _DIFFERENCES and isinstance(one, Mapping)}
 
 
-def _others(test: Mapping[str, Any]) -> list[str]:
+def _compared_spaces(test: Mapping[str, Any]) -> list[str]:
     names = [name for name in _spaces(test) if name != "model"]
     return sorted(names, key=lambda name: name != PARENT)
 
@@ -159,23 +159,23 @@ def quality_of(quality: Any) -> list[tuple[str, Mapping[str, Any]]]:
 # --- Lines of the list -----------------------------------------------------------------------------------
 
 
-def own_lines(rows: Sequence[LearntModel]) -> list[Line]:
+def own_model_lines(rows: Sequence[LearntModel]) -> list[ModelLine]:
     """In the tenant's scope."""
     promotions = selectors.newest_promotions(row.id for row in rows)
     wanted = [row.job_id for row in rows] + [row.job_id for row in promotions.values()]
     jobs = Job.objects.in_bulk([one for one in wanted if one])
     names = names_of_spaces(row.base for row in rows)
-    return [_own(row, promotions.get(row.id), jobs, names) for row in rows]
+    return [_own_model_line(row, promotions.get(row.id), jobs, names) for row in rows]
 
 
-def _own(
+def _own_model_line(
     row: LearntModel,
     promotion: Promotion | None,
     jobs: Mapping[uuid.UUID, Job],
     names: Mapping[str, tuple[str, str]],
-) -> Line:
+) -> ModelLine:
     job = jobs.get(row.job_id) if row.job_id else None
-    return Line(
+    return ModelLine(
         id=str(row.id),
         name=row.name,
         built_in=False,
@@ -194,10 +194,10 @@ def _running(job: Job | None) -> Job | None:
     return job if job and not job.finished else None
 
 
-def builtin_lines() -> list[Line]:
+def builtin_model_lines() -> list[ModelLine]:
     """In the tenant's scope."""
     return [
-        Line(
+        ModelLine(
             id=one["id"],
             name=one["name"],
             built_in=True,

@@ -17,12 +17,12 @@ from console.forms import ConfirmForm
 from console.learning.forms import FinetuneForm, GoldenForm, PromoteForm
 from console.learning.labels import FIGURE_MEANS, METHOD_CHOICES, STAGE_CHOICES
 from console.learning.presenters import (
-    builtin_lines,
+    builtin_model_lines,
     comparison_of,
     headline_of,
     name_of,
     names_of_spaces,
-    own_lines,
+    own_model_lines,
     quality_of,
     state_of,
     tables_of,
@@ -61,7 +61,7 @@ def index(request: Request) -> HttpResponse:
     before = request.GET.get("before", "")
     with request.workspace.open():
         found = page_of(selectors.list_models().defer("curves"), before, PAGE)
-        lines = [*([] if before else builtin_lines()), *own_lines(found.items)]
+        lines = [*([] if before else builtin_model_lines()), *own_model_lines(found.items)]
     context = {
         "lines": lines,
         "next": found.next,
@@ -85,7 +85,7 @@ def show(request: Request, model_id: str) -> HttpResponse:
 def _show(request: Request, model_id: str, forms: dict[str, Any], status: int) -> HttpResponse:
     with request.workspace.open():
         model = selectors.find_model(model_id)
-        context = _sheet(request, model)
+        context = _model_context(request, model)
     context |= {"promote_form": PromoteForm(), "confirm_form": ConfirmForm(context["name"]), **forms}
     context["reasons"] = context.get("worse") or _reasons(context["promotion"])
     template = "parts/model_panel.html" if request.headers.get("HX-Request") else "model.html"
@@ -98,11 +98,15 @@ def _reasons(promotion: Promotion | None) -> list[str]:
     return list((promotion.report or {}).get("worse", [])) if promotion and waits else []
 
 
-def _sheet(request: Request, model: selectors.Named) -> dict[str, Any]:
+def _model_context(request: Request, model: selectors.Named) -> dict[str, Any]:
     written = model_routing.written(request.workspace.tenant.id)
     promotion = selectors.newest_promotion(model)
     is_live = model.space == written.live
-    own = _own(model) if isinstance(model, LearntModel) else _builtin(model, is_live)
+    own = (
+        _own_model_context(model)
+        if isinstance(model, LearntModel)
+        else _builtin_model_context(model, is_live)
+    )
     promoting = _job(promotion.job_id) if promotion else None
     running = next((job for job in (own["training"], promoting) if job and not job.finished), None)
     return {
@@ -128,7 +132,7 @@ def _spaces(model: selectors.Named, promotion: Promotion | None, *others: str) -
     return [*base, *([promotion.replaces] if promotion else []), *(one for one in others if one)]
 
 
-def _own(model: LearntModel) -> dict[str, Any]:
+def _own_model_context(model: LearntModel) -> dict[str, Any]:
     training = _job(model.job_id)
     head, rows = charts.line_rows_of(model.curves)
     return {
@@ -147,7 +151,7 @@ def _own(model: LearntModel) -> dict[str, Any]:
     }
 
 
-def _builtin(model: Any, is_live: bool) -> dict[str, Any]:
+def _builtin_model_context(model: Any, is_live: bool) -> dict[str, Any]:
     state = LearntModel.State.LIVE if is_live else LearntModel.State.CANDIDATE
     return {"built_in": True, "training": None, "state": state.value, "manifest": model.manifest}
 
@@ -207,7 +211,7 @@ def cancel(request: Request, model_id: str) -> HttpResponse:
     """Stop what goes on: the training, or the embedding of a promotion."""
     try:
         with request.workspace.open():
-            sheet = _sheet(request, selectors.find_model(model_id))
+            sheet = _model_context(request, selectors.find_model(model_id))
             if sheet["running"] is None:
                 raise Conflict(_("Nothing goes on that could be cancelled."))
             job = jobs.cancel(job_id=sheet["running"].id)
@@ -287,7 +291,7 @@ FEW, ENOUGH = 20, 50
 def finetune(request: Request) -> HttpResponse:
     """The form; the part with the estimate where htmx asks; and the beginning of a training."""
     with request.workspace.open():
-        known = _known()
+        known = _finetune_choices()
     if request.method == "POST":
         return _start(request, known)
     form = _form(known, initial=_initial(request))
@@ -297,7 +301,7 @@ def finetune(request: Request) -> HttpResponse:
     return _show_finetune(request, known, form)
 
 
-def _known() -> dict[str, Any]:
+def _finetune_choices() -> dict[str, Any]:
     """What there is to choose from. In the tenant's scope."""
     found = list(datasets.list_datasets()[:MAX_DATASETS])
     live = model_routing.live()
@@ -416,7 +420,7 @@ def _golden_queries(
 ) -> HttpResponse:
     with request.workspace.open():
         found = page_of(selectors.list_golden(), request.GET.get("before", ""), GOLDEN_PAGE)
-        lines = _lines(found.items)
+        lines = _golden_lines(found.items)
     cards, problem = _cards(request, form) if is_open and _may_add(request) else ([], None)
     context = {
         "lines": lines,
@@ -431,7 +435,7 @@ def _golden_queries(
     return page(request, "golden_queries.html", context, status=status)
 
 
-def _lines(rows: list[GoldenQuery]) -> list[dict[str, Any]]:
+def _golden_lines(rows: list[GoldenQuery]) -> list[dict[str, Any]]:
     answers = selectors.answers_of(row.id for row in rows)
     first = [one for found in answers.values() for one in found[:SHOWN_ANSWERS]]
     assets = get_assets([*first, *(row.asset_id for row in rows if row.asset_id)])

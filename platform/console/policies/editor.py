@@ -77,7 +77,7 @@ _WORD = re.compile(r"[\w.]+|.", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Place:
+class TextRange:
     """`start` and `end` count UTF-16 units, as scripts of a browser do; `line` counts from 1."""
 
     start: int
@@ -85,7 +85,7 @@ class Place:
     line: int
 
 
-class Places:
+class JsonRanges:
     """Of a text that is valid JSON."""
 
     def __init__(self, text: str) -> None:
@@ -93,7 +93,7 @@ class Places:
         self._spans: dict[str, tuple[int, int]] = {}
         self._walk(_BLANKS.match(text).end(), "", DEEPEST)  # type: ignore[union-attr]  # it matches nothing, too
 
-    def of(self, pointer: str, at: int | None = None) -> Place:
+    def of(self, pointer: str, at: int | None = None) -> TextRange:
         """Of the value, or of the nearest around it that is there. `at`: from this character of a string on."""
         while pointer not in self._spans:
             pointer = pointer.rpartition("/")[0]
@@ -102,8 +102,8 @@ class Places:
             start, end = self._inside(start, end, at)
         return self.between(start, end)
 
-    def between(self, start: int, end: int) -> Place:
-        return Place(self._units(start), self._units(end), self._text.count("\n", 0, start) + 1)
+    def between(self, start: int, end: int) -> TextRange:
+        return TextRange(self._units(start), self._units(end), self._text.count("\n", 0, start) + 1)
 
     def _units(self, at: int) -> int:
         if self._text.isascii():
@@ -171,7 +171,7 @@ def edit(request: Request, policy_id: uuid.UUID) -> HttpResponse:
     if request.method != "POST":
         return _editor(request, policy, DocumentForm(initial={"document": _start(request, policy)}))
     if "try" in request.POST:
-        return _try(request, policy)
+        return _try_on_audit(request, policy)
     form = DocumentForm(request.POST)
     if not form.is_valid():
         return _editor(request, policy, form, status=422)
@@ -212,16 +212,18 @@ def redirect_to_version(policy_id: uuid.UUID, number: int) -> HttpResponse:
 
 def _start(request: Request, policy: Policy) -> str:
     with request.workspace.open():
-        version = chosen(list(policy_selectors.list_versions(policy)), request.GET.get("version", ""))
-    return json.dumps(written(version.document), ensure_ascii=False, indent=2)
+        version = requested_version(
+            list(policy_selectors.list_versions(policy)), request.GET.get("version", "")
+        )
+    return json.dumps(as_authored(version.document), ensure_ascii=False, indent=2)
 
 
-def chosen(versions: list[PolicyVersion], number: str) -> PolicyVersion:
+def requested_version(versions: list[PolicyVersion], number: str) -> PolicyVersion:
     """The version of the address, or the newest."""
     return next((one for one in versions if str(one.number) == number), versions[0])
 
 
-def written(document: Mapping[str, Any]) -> dict[str, Any]:
+def as_authored(document: Mapping[str, Any]) -> dict[str, Any]:
     """The document as a person would write it: the database keeps no order, and the normal form every default."""
     rules = [_rule(rule) for rule in document.get("rules", ())]
     parts = {
@@ -249,12 +251,12 @@ def _editor(
     **more: Any,
 ) -> HttpResponse:
     with request.workspace.open():
-        offered = _offered()
+        offered = _audit_choices()
     context = {
         "policy": policy,
         "form": form,
         "report": report,
-        "problems": _placed(form.data.get("document", ""), report) if report else [],
+        "problems": _with_ranges(form.data.get("document", ""), report) if report else [],
         "fields": installed.installed_detectors(),
         "checked": report is not None,
         "offered": offered,
@@ -264,14 +266,14 @@ def _editor(
     return page(request, "policy_edit.html", context, status=status)
 
 
-def _offered() -> list[tuple[Audit, str]]:
+def _audit_choices() -> list[tuple[Audit, str]]:
     """The newest audits with words for their items. What was erased of them is told when one is tried."""
     newest = list(audits.list_audits()[:OFFERED])
     assets = get_assets([audit.item for audit in newest if audit.item])
-    return [(audit, _words(assets.get(audit.item) if audit.item else None)) for audit in newest]
+    return [(audit, _audit_label(assets.get(audit.item) if audit.item else None)) for audit in newest]
 
 
-def _words(asset: Asset | None) -> str:
+def _audit_label(asset: Asset | None) -> str:
     return asset_name(asset, 60) if asset else ""
 
 
@@ -292,39 +294,39 @@ def check(request: Request) -> JsonResponse:
     try:
         document = json.loads(text)
     except json.JSONDecodeError as error:
-        return JsonResponse({"problems": [_broken(text, error)], "steps": 0})
+        return JsonResponse({"problems": [_syntax_problem(text, error)], "steps": 0})
     except (ValueError, RecursionError):
-        return JsonResponse({"problems": [_unreadable(text)], "steps": 0})
+        return JsonResponse({"problems": [_unreadable_problem(text)], "steps": 0})
     with request.workspace.open():
         around = installed.installed_environment()
     report = static_checks.check_policy(document, around)
     problems = [
         {"level": one.level, "rule": one.rule, "detail": one.detail, "from": place.start, "to": place.end}
-        for one, place in _placed(text, report)
+        for one, place in _with_ranges(text, report)
     ]
     return JsonResponse({"problems": problems, "steps": report.steps})
 
 
-def _broken(text: str, error: json.JSONDecodeError) -> dict[str, Any]:
+def _syntax_problem(text: str, error: json.JSONDecodeError) -> dict[str, Any]:
     at = len(text[: error.pos].encode("utf-16-le", "surrogatepass")) // 2
     said = _("This is not JSON: {problem}.").format(problem=error.msg)
     return {"level": "error", "rule": "", "detail": said, "from": at, "to": at + 1}
 
 
-def _unreadable(text: str) -> dict[str, Any]:
+def _unreadable_problem(text: str) -> dict[str, Any]:
     detail = _("This is not JSON that can be read.")
     return {"level": "error", "rule": "", "detail": detail, "from": 0, "to": 1}
 
 
-def _placed(text: str, report: static_checks.CheckReport) -> list[tuple[static_checks.Problem, Any]]:
-    places = Places(text)
+def _with_ranges(text: str, report: static_checks.CheckReport) -> list[tuple[static_checks.Problem, Any]]:
+    places = JsonRanges(text)
     return [(one, places.of(one.pointer, one.at)) for one in report.problems]
 
 
 # --- On a past audit -------------------------------------------------------------------------------------
 
 
-def _try(request: Request, policy: Policy) -> HttpResponse:
+def _try_on_audit(request: Request, policy: Policy) -> HttpResponse:
     """What the document would decide about one audit; as a part where htmx asks."""
     form = DocumentForm(request.POST)
     tried: backtests.Trial | None = None
@@ -336,7 +338,7 @@ def _try(request: Request, policy: Policy) -> HttpResponse:
         else:
             try:
                 with request.workspace.open():
-                    tried = _tried(report.document, request.POST.get("audit", ""))
+                    tried = _trial(report.document, request.POST.get("audit", ""))
                 status = 200
             except NotFound as error:
                 refusal, status = error.detail, 404
@@ -348,7 +350,7 @@ def _try(request: Request, policy: Policy) -> HttpResponse:
     return _editor(request, policy, form, status=status, **found)
 
 
-def _tried(document: dict[str, Any], audit_id: str) -> backtests.Trial:
+def _trial(document: dict[str, Any], audit_id: str) -> backtests.Trial:
     found = audits.get_request(parse_id(audit_id.strip()))
     if not isinstance(found, Audit):
         raise NotFound(_("This audit is not decided yet."))

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy
 
 from console.access import Request, actor_of, needs, page
 from console.forms import StyledForm, style
-from console.policies.editor import chosen, written
+from console.policies.editor import as_authored, requested_version
 from console.presenters import actor_names
 from tenants.accounts.permissions import ADMIN, MODERATE
 from tenants.datasets.selectors import get_assets
@@ -136,7 +136,7 @@ def _show(request: Request, policy_id: uuid.UUID, forms: dict[str, Any], status:
     with request.workspace.open():
         policy = policy_selectors.get_policy(policy_id)
         versions = list(policy_selectors.list_versions(policy))
-        version = chosen(versions, request.GET.get("version", ""))
+        version = requested_version(versions, request.GET.get("version", ""))
         now, named = policy_selectors.activations_now()
         past = list(policy_selectors.list_activations(policy)[:ACTIVATIONS])
         state = policy_selectors.state_as_dict(now.get(policy.id), named)
@@ -144,7 +144,7 @@ def _show(request: Request, policy_id: uuid.UUID, forms: dict[str, Any], status:
             "policy": policy,
             "versions": versions,
             "version": version,
-            "document": written(version.document),
+            "document": as_authored(version.document),
             "state": state,
             "other": _other_in_force(policy, now, named),
             "past": past,
@@ -182,7 +182,7 @@ def shadow(request: Request, policy_id: uuid.UUID) -> HttpResponse:
         versions = list(policy_selectors.list_versions(policy))
         now, named = policy_selectors.activations_now()
         state = policy_selectors.state_as_dict(now.get(policy.id), named)
-        version = chosen(versions, request.GET.get("version", "") or str(state["shadow"] or ""))
+        version = requested_version(versions, request.GET.get("version", "") or str(state["shadow"] or ""))
         found = policy_selectors.compare_shadow(version, newest_of=COMPARED)
         samples = _samples(found["samples"])
     context = {
@@ -234,11 +234,11 @@ def activate(request: Request, policy_id: uuid.UUID) -> HttpResponse:
     except (Invalid, Conflict) as error:
         form.add_error(None, error.detail)
         return _show(request, policy_id, {"activate_form": form}, 422)
-    messages.success(request, _said(given["version"], given["mode"], form.ratio))
+    messages.success(request, _activation_message(given["version"], given["mode"], form.ratio))
     return redirect("console:policy", policy_id=policy_id)
 
 
-def _said(number: int, mode: str, ratio: float) -> str:
+def _activation_message(number: int, mode: str, ratio: float) -> str:
     if mode == "off":
         said = _("Version {number} is out of force.")
     elif mode == "shadow":

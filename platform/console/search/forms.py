@@ -225,26 +225,26 @@ def address_of(form: QueryDict, refined: Refinements, text: str) -> str:
 
 
 def _pairs(form: QueryDict, refined: Refinements, text: str) -> Iterator[tuple[str, str]]:
-    yield from _given("q", [text])
-    yield from _given("asset", [form.get("image_asset", "")])
+    yield from _present_fields("q", [text])
+    yield from _present_fields("asset", [form.get("image_asset", "")])
     if weights := read_weights(form):
         yield WEIGH, "on"
         yield from ((f"weight_{part}", str(value)) for part, value in weights.items())
-    yield from _given("like", map(str, refined.like))
-    yield from _given("unlike", map(str, refined.unlike))
-    yield from _given("only", refined.only)
-    yield from _given("unlike_text", [form.get("unlike_text", "").strip()])
+    yield from _present_fields("like", map(str, refined.like))
+    yield from _present_fields("unlike", map(str, refined.unlike))
+    yield from _present_fields("only", refined.only)
+    yield from _present_fields("unlike_text", [form.get("unlike_text", "").strip()])
     for name in ("modality", "dataset"):
-        yield from _given(name, form.getlist(name))
+        yield from _present_fields(name, form.getlist(name))
     for key, operator, value in read_rows(form):
         yield from (("key", key), ("operator", operator), ("value", value))
     if form.get("task", TASK) != TASK:
-        yield from _given("task", [form.get("task", "")])
+        yield from _present_fields("task", [form.get("task", "")])
     if "hybrid" in form:
         yield "hybrid", "on"
     if form.get("group") != FOLD:
         yield "group", UNFOLDED
 
 
-def _given(name: str, values: Iterable[str]) -> Iterator[tuple[str, str]]:
+def _present_fields(name: str, values: Iterable[str]) -> Iterator[tuple[str, str]]:
     yield from ((name, value) for value in values if value)

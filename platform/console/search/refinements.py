@@ -50,7 +50,7 @@ class Refinements:
         return [key for text in self.only for key in json.loads(text)]
 
     @property
-    def named(self) -> list[uuid.UUID]:
+    def asset_ids(self) -> list[uuid.UUID]:
         return [*self.like, *self.unlike]
 
 
@@ -138,17 +138,17 @@ class Group:
 def chips_of(refined: Refinements, assets: dict[uuid.UUID, Asset], labels: dict[str, str]) -> list[Chip]:
     """`assets` by id; what is gone has no picture and no words."""
     named = [("like", one) for one in refined.like] + [("unlike", one) for one in refined.unlike]
-    chips = [Chip(name, str(one), _words_of(assets.get(one)), assets.get(one)) for name, one in named]
-    return chips + [Chip("only", text, _told(text, labels)) for text in refined.only]
+    chips = [Chip(name, str(one), _asset_label(assets.get(one)), assets.get(one)) for name, one in named]
+    return chips + [Chip("only", text, _filter_label(text, labels)) for text in refined.only]
 
 
-def _words_of(asset: Asset | None) -> str:
+def _asset_label(asset: Asset | None) -> str:
     if asset is None:
         return _("an asset that is gone")
     return asset_name(asset, otherwise=asset.get_modality_display().lower())
 
 
-def _told(text: str, labels: dict[str, str]) -> str:
+def _filter_label(text: str, labels: dict[str, str]) -> str:
     [(key, given)] = json.loads(text).items()
     return f"{labels.get(key, key)}: {label_of(given.get('eq', given))}"
 
@@ -183,14 +183,14 @@ def _choice(key: str, counted: dict[str, Any], chosen: Collection[str]) -> Choic
 def label_of(value: Any) -> str:
     """A value, or the conditions of a range, in words."""
     if isinstance(value, dict):
-        ends = [_end(value[operator]) for operator in ("gte", "lt", "lte") if operator in value]
+        ends = [_format_bound(value[operator]) for operator in ("gte", "lt", "lte") if operator in value]
         return " – ".join(dict.fromkeys(ends))
     if isinstance(value, bool):
         return _("yes") if value else _("no")
-    return str(value) if isinstance(value, str) else _end(value)
+    return str(value) if isinstance(value, str) else _format_bound(value)
 
 
-def _end(value: Any) -> str:
+def _format_bound(value: Any) -> str:
     """A number without needless digits, a time without its zone, without midnight and the first of a month."""
     if not isinstance(value, str):
         return f"{value:,.10g}"

@@ -50,7 +50,7 @@ SHOWN_DUPLICATES = 6
 @needs(SEARCH)
 def show(request: Request) -> HttpResponse:
     """The form, with what is found for the address: `?q=`, `?asset=`, `?like=`, and what narrows it down."""
-    return _whole(request, form_of(request.GET))
+    return _full_page(request, form_of(request.GET))
 
 
 @needs(SEARCH, methods=("POST",))
@@ -61,7 +61,7 @@ def results(request: Request) -> HttpResponse:
         return _without_script(request, form)
     refined = read_refinements(form)
     try:
-        found = _found(request, form, refined)
+        found = _results_context(request, form, refined)
     except MediaError as error:
         return problems.answer(request, problems.of_media(error))
     return page(request, "parts/more_results.html" if form.get("cursor") else "parts/results.html", found)
@@ -72,25 +72,25 @@ def _without_script(request: Request, form: QueryDict) -> HttpResponse:
         address = address_of(form, read_refinements(form), form.get("text", "").strip())
         if address:
             return redirect(address)
-    return _whole(request, form)
+    return _full_page(request, form)
 
 
-def _whole(request: Request, form: QueryDict) -> HttpResponse:
+def _full_page(request: Request, form: QueryDict) -> HttpResponse:
     """The page; what is wrong with a search stands above its form."""
     refined, found, problem = Refinements(), {"idle": True}, None
     try:
         refined = read_refinements(form)
         if is_asked(form, request.FILES, refined):
-            found = _found(request, form, refined)
+            found = _results_context(request, form, refined)
     except MediaError as error:
         problem = problems.of_media(error)
     except ServiceError as error:
         problem = error
-    context = {**_form(request, form, refined), **found, "whole": True, "problem": problem}
+    context = {**_form_context(request, form, refined), **found, "whole": True, "problem": problem}
     return page(request, "search.html", context, status=problem.status if problem else 200)
 
 
-def _form(request: Request, form: QueryDict, refined: Refinements) -> dict[str, Any]:
+def _form_context(request: Request, form: QueryDict, refined: Refinements) -> dict[str, Any]:
     """What the form shows."""
     picture = parse_id(form.get("image_asset", ""))
     with request.workspace.open():
@@ -118,13 +118,13 @@ def _form(request: Request, form: QueryDict, refined: Refinements) -> dict[str, 
 
 
 def _chips(refined: Refinements, datasets: list[Dataset]) -> list[Chip]:
-    return chips_of(refined, selectors.get_assets(refined.named), labels_of(datasets))
+    return chips_of(refined, selectors.get_assets(refined.asset_ids), labels_of(datasets))
 
 
 # --- What was found --------------------------------------------------------------------------------------
 
 
-def _found(request: Request, form: QueryDict, refined: Refinements) -> dict[str, Any]:
+def _results_context(request: Request, form: QueryDict, refined: Refinements) -> dict[str, Any]:
     """Raises Invalid, NotFound, CursorExpired, IndexRebuilding and MediaError."""
     with request.workspace.open():
         datasets = list(selectors.list_datasets())

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import pgettext_lazy
 
 from console.audits import labels
-from console.audits.presenters import said_of
+from console.audits.presenters import describe_evidence
 from console.labels import label_of
 from console.presenters import asset_name, is_hidden
 from console.templatetags.console_tags import icon
@@ -74,7 +74,7 @@ def score(value: float | None) -> str:
 
 @register.filter
 def says(evidence: Any) -> str:
-    return said_of(evidence) if isinstance(evidence, dict) else ""
+    return describe_evidence(evidence) if isinstance(evidence, dict) else ""
 
 
 @register.filter

@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from console import labels
-from console.generations.labels import own_words_of, reason_of
+from console.generations.labels import generator_message_of, reason_of
 from tenants.jobs.kinds import KINDS
 from tenants.retrieval.query import Highlight
 
@@ -116,7 +116,7 @@ def translated(text: Any) -> str:
 
 
 @register.filter
-def why(job: Any) -> str:
+def failure_reason(job: Any) -> str:
     """Why a job failed: of a generation by the code of its error, of any other by the text that was kept."""
     if job.kind == "generate" and job.error:
         return reason_of(job.error)
@@ -124,9 +124,9 @@ def why(job: Any) -> str:
 
 
 @register.filter
-def own_words(error: Any) -> str:
+def generator_message(error: Any) -> str:
     """What a generator said itself, in English, beside the words that the page has for it."""
-    return own_words_of(error)
+    return generator_message_of(error)
 
 
 @register.filter

@@ -60,7 +60,7 @@ def _on_end(job: Job) -> None:
 
 # As long as an import, and as patient.
 @job("embed_beside", queue="import", label=gettext_lazy("Embed for another model"), on_end=_on_end, kept=True)
-def embed_beside(claimed: jobs.Claim) -> None:
+def backfill_embeddings(claimed: jobs.Claim) -> None:
     """Embed what is missing, have an index built where one is needed, and hand over to the promotion.
 
     Raises GivenUp, ModelUnavailable, and Conflict for an index that cannot be built.

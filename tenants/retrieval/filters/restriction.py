@@ -9,10 +9,10 @@ import numpy as np
 
 from tenants.retrieval.filters import facet_postings, filter_plan
 from tenants.retrieval.query import lexical
-from tenants.retrieval.types import Known, Opening, Query, Restriction, State
+from tenants.retrieval.types import IndexStatus, Known, Query, Restriction, State
 
 
-def restriction(query: Query, state: State, now: Opening, until: int | None = None) -> Restriction:
+def restriction(query: Query, state: State, now: IndexStatus, until: int | None = None) -> Restriction:
     """In the tenant's scope. Raises Invalid for a value that a key of its type cannot have."""
     only = Restriction(
         datasets=query.datasets,

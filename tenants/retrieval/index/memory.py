@@ -20,10 +20,10 @@ from django.conf import settings
 from tenants.errors import IndexRebuilding
 from tenants.retrieval import engines
 from tenants.retrieval.filters.facet_memory import FacetMemory
-from tenants.retrieval.index.reader import opening
+from tenants.retrieval.index.reader import read_index_status
 from tenants.retrieval.index.registry import NotHere, opened
 from tenants.retrieval.models import MEMORY, FacetChange, Tombstone, Vector, VectorClock
-from tenants.retrieval.types import DIMENSION, MODALITIES, Opening, Rows, Segment, State
+from tenants.retrieval.types import DIMENSION, MODALITIES, IndexStatus, Rows, Segment, State
 from tenants.scope import current_tenant_id
 
 CHUNK = 5_000
@@ -55,17 +55,17 @@ class TenantVectors:
         base = self.state.base
         return base.mapped_bytes if base else 0
 
-    def current(self, now: Opening) -> State | None:
+    def current(self, now: IndexStatus) -> State | None:
         """The state as it is if nothing is newer. Needs no scope."""
         state = self.state
         return state if _is_current(state, now) else None
 
-    def refresh(self, now: Opening | None = None) -> State:
+    def refresh(self, now: IndexStatus | None = None) -> State:
         """Catch up with the active tenant's database: at least with all that was committed before `now` was asked.
 
         Raises IndexRebuilding for a large tenant whose index is not there.
         """
-        now, state = now or opening(current_tenant_id(), self.model), self.state
+        now, state = now or read_index_status(current_tenant_id(), self.model), self.state
         if _is_current(state, now):
             return state
         with self._lock:
@@ -75,7 +75,7 @@ class TenantVectors:
                 state = self._catch_up(start, now)
         return state
 
-    def _start(self, state: State, now: Opening) -> State:
+    def _start(self, state: State, now: IndexStatus) -> State:
         """Where to catch up from: the state as it is, or a fresh one on the generation that is published now."""
         follows = state.seq > 0 and state.seq >= now.pruned
         base = self._base(state, now, must=not follows)
@@ -88,7 +88,7 @@ class TenantVectors:
             return state
         return State(FacetMemory(), seq=base.seq, base=base) if base else self._empty(now)
 
-    def _base(self, state: State, now: Opening, *, must: bool) -> Segment | None:
+    def _base(self, state: State, now: IndexStatus, *, must: bool) -> Segment | None:
         if now.current is None:
             return None
         if state.base is not None and state.base.id == now.current.id:
@@ -102,7 +102,7 @@ class TenantVectors:
         except NotHere:
             return None
 
-    def _empty(self, now: Opening) -> State:
+    def _empty(self, now: IndexStatus) -> State:
         """For a load of everything. Raises IndexRebuilding where that is too much for a request.
 
         A tenant whose engine is no more is loaded whatever its size, until its generation is built.
@@ -115,7 +115,7 @@ class TenantVectors:
             raise IndexRebuilding
         return State(FacetMemory())
 
-    def _catch_up(self, state: State, now: Opening) -> State:
+    def _catch_up(self, state: State, now: IndexStatus) -> State:
         """Publish and return a state of one moment: what was written while it was read is read as well."""
         last = now.last
         try:
@@ -163,7 +163,7 @@ class TenantVectors:
         return frozenset(changes.values_list("asset_id", flat=True))
 
 
-def _is_current(state: State, now: Opening) -> bool:
+def _is_current(state: State, now: IndexStatus) -> bool:
     published = now.current.id if now.current else None
     return state.seq == now.last and (state.base.id if state.base else None) == published
 

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from tenants.prepared import Prepared
 from tenants.retrieval.models import IndexPointer
-from tenants.retrieval.types import LEFT, Current, Opening
+from tenants.retrieval.types import LEFT, Current, IndexStatus
 from tenants.scope import tenant_scope
 
 log = logging.getLogger(__name__)
@@ -98,19 +98,19 @@ LEFT JOIN index_pointer p ON p.tenant_id = $1 AND p.model = $2
 LEFT JOIN index_generation g ON g.tenant_id = p.tenant_id AND g.id = p.current_id
 """
 COLUMNS = 9
-_OPENING = Prepared("opening", ("uuid", "text"), SQL)
+_INDEX_STATUS = Prepared("index_status", ("uuid", "text"), SQL)
 
 
-def opening(tenant_id: uuid.UUID, model: str) -> Opening:
+def read_index_status(tenant_id: uuid.UUID, model: str) -> IndexStatus:
     """For this tenant and model. Needs no scope: alone it is one round trip."""
-    (row,) = _OPENING.rows_of(tenant_id, tenant_id, model)
-    return read_opening(tenant_id, model, row)
+    (row,) = _INDEX_STATUS.rows_of(tenant_id, tenant_id, model)
+    return parse_index_status(tenant_id, model, row)
 
 
-def read_opening(tenant_id: uuid.UUID, model: str, row: Sequence[Any]) -> Opening:
+def parse_index_status(tenant_id: uuid.UUID, model: str, row: Sequence[Any]) -> IndexStatus:
     """What a row of `SQL` says."""
     last, pruned, live, hidden, engine, *current = row
     published = Current(*current) if current[0] and engine not in LEFT else None
     if published is not None:
         activity.note(tenant_id, model)
-    return Opening(last, pruned, tuple(hidden), engine, published, live)
+    return IndexStatus(last, pruned, tuple(hidden), engine, published, live)

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from tenants.retrieval.model_routing.model_store import path_of as space_path
     from tenants.retrieval.model_routing.model_store import tidy_local as tidy_local_spaces
     from tenants.retrieval.model_routing.routing import Written as Written
-    from tenants.retrieval.model_routing.routing import begin_beside as begin_beside
+    from tenants.retrieval.model_routing.routing import begin_dual_write as begin_dual_write
     from tenants.retrieval.model_routing.routing import drop_space as drop_space
-    from tenants.retrieval.model_routing.routing import end_beside as end_beside
+    from tenants.retrieval.model_routing.routing import end_dual_write as end_dual_write
     from tenants.retrieval.model_routing.routing import forget_retired as forget_retired
     from tenants.retrieval.model_routing.routing import has_index as has_index
     from tenants.retrieval.model_routing.routing import is_own as is_own
@@ -38,9 +38,9 @@ __all__ = [
     "STORED_AS",
     "Missing",
     "Written",
-    "begin_beside",
+    "begin_dual_write",
     "drop_space",
-    "end_beside",
+    "end_dual_write",
     "forget_gaps",
     "forget_retired",
     "gaps",
@@ -67,9 +67,9 @@ _FROM = {
     "Missing": "tenants.retrieval.model_routing.embedding_gaps:Missing",
     "STORED_AS": "tenants.retrieval.model_routing.model_store:KIND",
     "Written": "tenants.retrieval.model_routing.routing:Written",
-    "begin_beside": "tenants.retrieval.model_routing.routing:begin_beside",
+    "begin_dual_write": "tenants.retrieval.model_routing.routing:begin_dual_write",
     "drop_space": "tenants.retrieval.model_routing.routing:drop_space",
-    "end_beside": "tenants.retrieval.model_routing.routing:end_beside",
+    "end_dual_write": "tenants.retrieval.model_routing.routing:end_dual_write",
     "forget_gaps": "tenants.retrieval.model_routing.embedding_gaps:forget_gaps",
     "forget_retired": "tenants.retrieval.model_routing.routing:forget_retired",
     "gaps": "tenants.retrieval.model_routing.embedding_gaps:gaps",

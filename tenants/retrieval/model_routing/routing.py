@@ -1,6 +1,7 @@
 """Which models a tenant's vectors are of: the live one, which answers searches, and those that are written beside it.
 
-    begin_beside(model) -> the job `embed_beside` -> switch(model) -> perhaps roll_back() -> end_beside(the other)
+    begin_dual_write(model) -> the job `embed_beside` -> switch(model) -> perhaps roll_back()
+    -> end_dual_write(the other)
 
 All of it stands in the tenant's clock (`VectorClock`), under whose lock vectors are written as well: whoever stores
 vectors sees which models are written at that moment, and `switch` sees every vector that was stored before it. A search
@@ -38,9 +39,9 @@ __all__ = [
     "DEFAULT",
     "Missing",
     "Written",
-    "begin_beside",
+    "begin_dual_write",
     "drop_space",
-    "end_beside",
+    "end_dual_write",
     "forget_retired",
     "has_moved_on",
     "is_own",
@@ -60,7 +61,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 # The one to go back to, and one that may become the next.
-MOST_BESIDE = 2
+MAX_DUAL_WRITE_MODELS = 2
 # Vectors of a retired model that are deleted in one transaction.
 BATCH = 2_000
 # Tenants whose live model a process remembers.
@@ -149,7 +150,7 @@ def opened_spaces(tenant_id: uuid.UUID) -> Mapping[str, JointSpace]:
 # --- A model beside --------------------------------------------------------------------------------------
 
 
-def begin_beside(model: str, *, tenant_id: uuid.UUID | None = None) -> Written:
+def begin_dual_write(model: str, *, tenant_id: uuid.UUID | None = None) -> Written:
     """Write a model's vectors beside the live one's from now on. Safe to repeat.
 
     In no scope (then name the tenant), or in one. Raises ModelUnavailable, and Conflict where it is live already or
@@ -162,10 +163,10 @@ def begin_beside(model: str, *, tenant_id: uuid.UUID | None = None) -> Written:
         if clock.live == model:
             raise Conflict(_("This model answers the searches already."))
         if model not in clock.beside:
-            if len(clock.beside) >= MOST_BESIDE:
+            if len(clock.beside) >= MAX_DUAL_WRITE_MODELS:
                 raise Conflict(
                     _("There are %(most_beside)s models beside the live one already: %(names)s.")
-                    % {"most_beside": MOST_BESIDE, "names": ", ".join(clock.beside)}
+                    % {"most_beside": MAX_DUAL_WRITE_MODELS, "names": ", ".join(clock.beside)}
                 )
             clock.beside = [*clock.beside, model]
         # What is left of an earlier time is still right: whoever changes an asset replaces its vectors of all models.
@@ -174,7 +175,7 @@ def begin_beside(model: str, *, tenant_id: uuid.UUID | None = None) -> Written:
         return _written(clock)
 
 
-def end_beside(model: str) -> None:
+def end_dual_write(model: str) -> None:
     """Write a model's vectors no more; what there is of them goes, by and by (`forget_retired`), with its indexes.
 
     In the tenant's scope; safe to repeat. Raises Conflict for the live one.

@@ -16,7 +16,7 @@ from tenants.datasets.selectors import shape_of_columns
 from tenants.prepared import Prepared
 from tenants.retrieval.index import reader
 from tenants.retrieval.query.result_page import Reader
-from tenants.retrieval.types import Opening
+from tenants.retrieval.types import IndexStatus
 
 # Of a recording's details only what is shown: its waveform is as large as all the rest of a page.
 #
@@ -54,13 +54,13 @@ def hydrate(tenant_id: uuid.UUID, asset_ids: Sequence[uuid.UUID]) -> dict[uuid.U
     return {known[row[0]]: _shape(row) for row in _ASSETS.rows_of(tenant_id, tenant_id, list(asset_ids))}
 
 
-def hydrate_with_opening(
+def hydrate_with_index_status(
     tenant_id: uuid.UUID, model: str, asset_ids: Sequence[uuid.UUID]
-) -> tuple[Opening, dict[uuid.UUID, shapes.Asset]]:
+) -> tuple[IndexStatus, dict[uuid.UUID, shapes.Asset]]:
     """`opening` and `hydrate` in one round trip, of one moment."""
     known = {str(asset_id): asset_id for asset_id in asset_ids}
     rows = _TOGETHER.rows_of(tenant_id, tenant_id, model, list(asset_ids))
-    now = reader.read_opening(tenant_id, model, rows[0][: reader.COLUMNS])
+    now = reader.parse_index_status(tenant_id, model, rows[0][: reader.COLUMNS])
     assets = [row[reader.COLUMNS :] for row in rows]
     return now, {known[row[0]]: _shape(row) for row in assets if row[0] is not None}
 
@@ -80,4 +80,4 @@ def _json(text: str | None) -> Any:
 
 
 # As the API shows them.
-HYDRATED = Reader(hydrate, hydrate_with_opening)
+HYDRATED = Reader(hydrate, hydrate_with_index_status)

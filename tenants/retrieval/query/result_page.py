@@ -17,7 +17,7 @@ from tenants.datasets.selectors import visible_assets
 from tenants.retrieval.index.vectors import sampled
 from tenants.retrieval.query.highlighting import Highlight, fields_of_metadata, highlight
 from tenants.retrieval.query.tokenizer import MAX_CHARACTERS
-from tenants.retrieval.types import DIMENSION, Hit, Opening
+from tenants.retrieval.types import DIMENSION, Hit, IndexStatus
 
 # Measured on the demo data (docs/experiments.md): above every pair of different pictures there.
 THRESHOLD = 0.985
@@ -93,7 +93,7 @@ class Reader:
 
     read: Read
     together: (
-        Callable[[uuid.UUID, str, list[uuid.UUID]], tuple[Opening, Mapping[uuid.UUID, Shown]]] | None
+        Callable[[uuid.UUID, str, list[uuid.UUID]], tuple[IndexStatus, Mapping[uuid.UUID, Shown]]] | None
     ) = None
 
 

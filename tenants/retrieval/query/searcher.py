@@ -27,14 +27,23 @@ from tenants.retrieval.cache.cache_layers import MISS
 from tenants.retrieval.engines import SegmentGone
 from tenants.retrieval.filters import facet_counts, restriction
 from tenants.retrieval.index import memory, samples
-from tenants.retrieval.index.reader import opening
+from tenants.retrieval.index.reader import read_index_status
 from tenants.retrieval.model_routing import routing
 from tenants.retrieval.query import cursors, lexical, request, result_page, traces
 from tenants.retrieval.query.fusion_weights import explained
 from tenants.retrieval.query.highlighting import Highlight, query_words
 from tenants.retrieval.query.ranking import rank
 from tenants.retrieval.query.result_page import Page, Read, Reader, highlights, read_page
-from tenants.retrieval.types import MAX_DEPTH, Hit, Opening, Prefetched, Query, Ranking, Restriction, State
+from tenants.retrieval.types import (
+    MAX_DEPTH,
+    Hit,
+    IndexStatus,
+    Prefetched,
+    Query,
+    Ranking,
+    Restriction,
+    State,
+)
 from tenants.scope import tenant_scope
 
 # How deep two rankings are fused for a first page: beyond it a rank adds next to nothing.
@@ -44,7 +53,7 @@ PREFETCH = 2
 PREFETCH_MOST = 512
 # What an answer of Valkey costs, with some to spare: an index that needs less is asked instead.
 QUICK_MS = 2.0
-NOTHING_HIDDEN = Opening(0, 0, (), "memory", None)
+NOTHING_HIDDEN = IndexStatus(0, 0, (), "memory", None)
 # How often a search is made again because the model was switched while it ran.
 SWITCHES = 4
 
@@ -98,7 +107,7 @@ class OptimisticResult:
     only: Restriction
     ranking: Ranking
 
-    def holds(self, state: State, now: Opening) -> bool:
+    def holds(self, state: State, now: IndexStatus) -> bool:
         return self.state is state and list(now.hidden) == self.only.hidden_datasets
 
 
@@ -245,7 +254,7 @@ def _optimistically(
     prefetched: Prefetched | None,
     reader: Reader,
     watch: Stopwatch,
-) -> tuple[tuple[OptimisticResult, Opening] | None, Read]:
+) -> tuple[tuple[OptimisticResult, IndexStatus] | None, Read]:
     """What is probably found, read together with what tells whether it is; and how to read the page."""
     with watch.step("search"):
         guess = (
@@ -280,7 +289,7 @@ def execute(
     count: int,
     prefetched: Prefetched | None,
     watch: Stopwatch,
-    guessed: tuple[OptimisticResult, Opening] | None = None,
+    guessed: tuple[OptimisticResult, IndexStatus] | None = None,
 ) -> SearchResult:
     """The best `count` assets. In the tenant's scope if `asked.needs_scope`.
 
@@ -290,7 +299,7 @@ def execute(
     query = asked.query
     vectors = memory.cache.of(tenant_id, asked.model)
     with watch.step("refresh"):
-        now = guessed[1] if guessed else opening(tenant_id, asked.model)
+        now = guessed[1] if guessed else read_index_status(tenant_id, asked.model)
         if now.live != asked.model and asked.until is None:
             raise NotLive(now.live)
         state = vectors.current(now)
