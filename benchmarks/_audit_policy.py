@@ -22,7 +22,7 @@ from _report import TOY, Line, at_most, sized
 from _search_load import create_tenant, settle
 from _stack import Client, Watch, beside, stack_in
 
-from ml.auditing.fusion import CATEGORIES
+from ml.auditing import CATEGORIES
 from standalone.stack import Stack
 from tenants.moderation.expressions import regex_cost
 from tenants.moderation.expressions.compiler import compiled

@@ -13,7 +13,7 @@ import numpy as np
 from _data import DATA, rows_of
 from _report import Line, at_least, sized
 
-from ml.auditing.examiner import Examination, Examiner, Subject
+from ml.auditing import Examination, Examiner, Subject
 from ml.detectors.base import CATALOG, Words
 
 CHILDREN = sized(2, 1)

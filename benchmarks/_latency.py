@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from ml.alignment.colours import colour_words
 from ml.alignment.features import TextFeatures
 from ml.alignment.space import JointSpace
-from ml.compression.store import find_model
+from ml.compression import find_model
 from ml.encoders.base import Encoder
 from ml.indexes.exact import FlatIndex
 

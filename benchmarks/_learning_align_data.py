@@ -16,7 +16,7 @@ from PIL import Image
 from ml.alignment.features import ImageFeatures
 from ml.alignment.fitting import Pairs
 from ml.alignment.space import JointSpace
-from ml.compression.store import find_model
+from ml.compression import find_model
 from ml.encoders._efficientnet import squash
 from ml.training.checkpoints import Checkpoints
 from ml.training.loop import Trainer

@@ -13,8 +13,7 @@ from _audit_statistics import CODECS, photos
 from _report import TOY, Report, sized, skip
 
 from ml.auditing.calibration import fit
-from ml.detectors._copies import LEAST_KEYPOINTS, find_copies, score_of, working
-from ml.detectors.copy_move import CALIBRATION
+from ml.detectors.copy_move import CALIBRATION, LEAST_KEYPOINTS, find_copies, score_of, working
 
 PHOTOS = sized(100, 2)
 

@@ -409,8 +409,8 @@ def scanners() -> dict[str, Callable[[str], object]]:
     """What reads the text or the bytes of strangers in loops of its own, or with several expressions."""
     import io
 
-    from ml.auditing import hashed_text, identifiers, languages, matching, normalising
-    from ml.detectors import abuse
+    from ml.auditing import identifiers, text_models, text_normalization
+    from ml.detectors import abuse, keywords
     from ml.encoders import _scripts
     from ml.media.sniffing import sniff
     from ml.provenance import generators
@@ -422,18 +422,18 @@ def scanners() -> dict[str, Callable[[str], object]]:
     from tenants.pipeline.assets import passages
     from tenants.retrieval.query import highlighting, tokenizer
 
-    terms = matching.Terms.compile(["fool", "bad word here", "bana*", "傻瓜"])
+    terms = keywords.Terms.compile(["fool", "bad word here", "bana*", "傻瓜"])
 
     def tags_by(read: Callable[[bytes, fields.Tags], None], before: bytes = b"") -> Callable[[str], object]:
         return lambda text: read(before + text.encode("utf-8", "surrogatepass"), fields.Tags())
 
     return {
         "sniff": lambda text: sniff(text.encode()),
-        "normalise": normalising.normalise,
+        "normalise": text_normalization.normalise,
         "identifiers": identifiers.found_in,
-        "keywords": lambda text: list(terms.find(matching.Text(text))),
-        "grams": lambda text: hashed_text.grams(hashed_text.clean(text), 2, (2, 4)),
-        "language": languages.language_of,
+        "keywords": lambda text: list(terms.find(keywords.Text(text))),
+        "grams": lambda text: text_models.grams(text_models.clean(text), 2, (2, 4)),
+        "language": text_models.language_of,
         "addresses": lambda text: abuse._ADDRESS.sub(" ", text),
         "Chinese parts": _scripts.chinese_parts,
         "words": tokenizer.tokens,

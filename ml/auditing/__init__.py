@@ -1,4 +1,33 @@
 """Looking at content for signs of abuse and fabrication: detectors run in a limited child process.
 
-`Examiner.examine` gives what each detector found; `fusion` makes a verdict of it without mixing facts and estimates.
+``Examiner.examine`` gives what each detector found; ``authenticity`` and ``categories`` make a verdict of it without
+mixing facts and estimates. What stands here is for everybody; the other modules are for detectors and their training.
 """
+
+from ml.auditing.examiner import Examination, Examined, Examiner, Subject, load_or_tell
+from ml.auditing.fusion import (
+    CATEGORIES,
+    ESTIMATES,
+    LOOKED_FOR,
+    TIERS,
+    VERDICTS,
+    authenticity,
+    categories,
+    merged_fields,
+)
+
+__all__ = [
+    "CATEGORIES",
+    "ESTIMATES",
+    "LOOKED_FOR",
+    "TIERS",
+    "VERDICTS",
+    "Examination",
+    "Examined",
+    "Examiner",
+    "Subject",
+    "authenticity",
+    "categories",
+    "load_or_tell",
+    "merged_fields",
+]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from ml.auditing.resampling import resampled
+from ml.auditing.speech_features import resampled
 from ml.detectors._learned import Scores, digest, sigmoid, softmax
 from ml.detectors.base import Pixels, Samples
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ml.auditing.normalising import MAX_CHARS, Normalised, normalise
+from ml.auditing.text_normalization import MAX_CHARS, Normalised, normalise
 from ml.detectors.base import Item, Words
 
 #: Pieces of words beyond these are not read; a film's transcript has some hundreds.

@@ -13,10 +13,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ml.auditing.hashed_text import clean
-from ml.auditing.languages import language_of
-from ml.auditing.normalising import Reading
-from ml.auditing.text_models import FOLDER, LANGUAGES, MANIFEST, Head, TextModel, load_model
+from ml.auditing.text_models import (
+    FOLDER,
+    LANGUAGES,
+    MANIFEST,
+    Head,
+    TextModel,
+    clean,
+    language_of,
+    load_model,
+)
+from ml.auditing.text_normalization import Reading
 from ml.detectors._text import Piece, passages, pieces, unread
 from ml.detectors.base import Category, Detector, Finding, Item
 from ml.normalization import normalize

@@ -12,9 +12,8 @@ from typing import ClassVar
 import numpy as np
 
 from ml.auditing.calibration import Calibration
-from ml.auditing.films import top_median
 from ml.detectors._checkpoint import RATE, Checkpoint
-from ml.detectors._learned import Argument, conclude, synthetic_columns
+from ml.detectors._learned import Argument, conclude, synthetic_columns, top_median
 from ml.detectors.base import Detector, Finding, Item
 
 SECONDS = 4.0

@@ -14,9 +14,8 @@ from importlib.util import find_spec
 from typing import Any, ClassVar, Protocol
 
 from ml.auditing.calibration import Calibration
-from ml.auditing.films import Watched, watch
 from ml.detectors._checkpoint import Checkpoint
-from ml.detectors._learned import NO_PICTURE, Argument, category_columns, digest, label_map
+from ml.detectors._learned import NO_PICTURE, Argument, Watched, category_columns, digest, label_map, watch
 from ml.detectors.base import Category, Detector, Finding, Item, Pixels
 
 CATEGORIES = ("nudity", "violence", "sexual", "self_harm")

@@ -15,14 +15,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ml.auditing import lfcc
+from ml.auditing import speech_features
 from ml.auditing.calibration import Calibration
-from ml.auditing.mixture import Pair
+from ml.auditing.speech_features import Pair
 from ml.detectors._learned import conclude
 from ml.detectors.base import Detector, Finding, Item, Samples
 
-WEIGHTS = Path(lfcc.__file__).parent / "weights" / "synthetic-speech-1"
-RATE = lfcc.RATE
+WEIGHTS = Path(speech_features.__file__).parent / "weights" / "synthetic-speech-1"
+RATE = speech_features.RATE
 #: Speech that is looked at in a recording, and in one piece; less than a second says nothing.
 MOST_S, PIECE_S, LEAST_S = 120.0, 3.0, 1.0
 #: A file of a lossy format with fewer bits a second was coded for the telephone.
@@ -73,8 +73,8 @@ class SyntheticSpeech(Detector):
     def _judge(self, pieces: list[tuple[float, Samples]]) -> Finding:
         seen: list[dict[str, Any]] = []
         for start_s, samples in pieces:
-            frames = lfcc.features(samples)
-            if len(frames) * lfcc.HOP < 0.5 * LEAST_S * RATE:
+            frames = speech_features.features(samples)
+            if len(frames) * speech_features.HOP < 0.5 * LEAST_S * RATE:
                 continue
             score, density = self._pair.score(frames)
             end_s = start_s + len(samples) / RATE
@@ -137,11 +137,11 @@ def _narrow(speech: Samples) -> bool:
 
 def band_db(speech: Samples) -> float:
     """Energy of 3.1 to 3.6 kHz against that of 1 to 3 kHz, in dB."""
-    power = np.zeros(lfcc.BINS + 1)
-    for at in range(0, max(1, len(speech) - 2 * lfcc.BINS), 2 * lfcc.BINS):
-        part = speech[at : at + 2 * lfcc.BINS]
-        power += np.abs(np.fft.rfft(part * np.hanning(len(part)), 2 * lfcc.BINS)) ** 2
-    hertz = np.arange(lfcc.BINS + 1) * RATE / (2 * lfcc.BINS)
+    power = np.zeros(speech_features.BINS + 1)
+    for at in range(0, max(1, len(speech) - 2 * speech_features.BINS), 2 * speech_features.BINS):
+        part = speech[at : at + 2 * speech_features.BINS]
+        power += np.abs(np.fft.rfft(part * np.hanning(len(part)), 2 * speech_features.BINS)) ** 2
+    hertz = np.arange(speech_features.BINS + 1) * RATE / (2 * speech_features.BINS)
     high = power[(hertz >= 3_100) & (hertz <= 3_600)].mean()
     middle = power[(hertz >= 1_000) & (hertz <= 3_000)].mean()
     return float(10 * np.log10((high + 1e-12) / (middle + 1e-12)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, ClassVar
 
-from ml.auditing.films import chosen
+from ml.detectors._learned import chosen
 from ml.detectors.base import Detector, Finding, Item, Pixels
 from ml.provenance import sound_watermark
 from ml.provenance.watermark import Mark, detect_frames

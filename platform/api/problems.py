@@ -20,7 +20,7 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.utils.encoders import JSONEncoder
 
-from ml.compression.store import ModelsMissing
+from ml.compression import ModelsMissing
 from ml.media import MediaError
 from tenants import observe
 from tenants.errors import Invalid, ServiceError

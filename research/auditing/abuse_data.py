@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.auditing.hashed_text import clean
-from ml.auditing.normalising import normalise
+from ml.auditing.text_models import clean
+from ml.auditing.text_normalization import normalise
 
 Split = Literal["train", "calibration", "test"]
 

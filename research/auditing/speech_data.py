@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.auditing.lfcc import Matrix, features
+from ml.auditing.speech_features import Matrix, features
 from research.auditing.synthesisers import installed, read_wave, speak
 
 RATE = 16_000

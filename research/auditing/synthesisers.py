@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.auditing.resampling import resampled
+from ml.auditing.speech_features import resampled
 
 RATE = 16_000
 ESPEAK_VARIANTS = ("", "+m3", "+m7", "+f2", "+f4", "+Andy", "+Annie", "+max")

@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.auditing import calibration
-from ml.auditing.hashed_text import BUCKETS, LinearModel, grams
-from ml.auditing.text_models import FOLDER, MANIFEST, quantised, save
+from ml.auditing.text_models import BUCKETS, FOLDER, MANIFEST, LinearModel, grams, quantised, save
 from research.auditing import abuse_data
 from research.auditing.abuse_data import HEADS, Texts
 

@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.auditing.calibration import fit
-from ml.auditing.lfcc import Matrix, features
-from ml.auditing.mixture import Mixture, Pair
+from ml.auditing.speech_features import Matrix, Mixture, Pair, features
 from ml.detectors.synthetic_speech import WEIGHTS
 from research.auditing.speech_data import Utterance, real_utterances, synthetic_utterances
 from research.auditing.synthesisers import read_wave

@@ -15,7 +15,7 @@ from django.http.response import HttpResponseBase
 from django.utils.http import content_disposition_header, parse_etags
 from django.utils.translation import gettext as _
 
-from ml.media.sniffing import HEAD_BYTES, sniff
+from ml.media import HEAD_BYTES, sniff
 from tenants.datasets import storage
 from tenants.datasets.filenames import download_name
 from tenants.datasets.models import Asset

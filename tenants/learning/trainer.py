@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Protocol
 from django.conf import settings
 
 from ml import sandbox
-from ml.compression.store import model_places
+from ml.compression import model_places
 from tenants.errors import Conflict
 from tenants.jobs import processes
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from ml.auditing.fusion import ESTIMATES, VERDICTS
+from ml.auditing import ESTIMATES, VERDICTS
 from tenants.jobs.shapes import Job
 from tenants.moderation import models
 from tenants.moderation.models import Algorithm, PolicyActivation, Stance

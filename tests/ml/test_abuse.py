@@ -13,9 +13,16 @@ import pytest
 from ml.auditing import text_models
 from ml.auditing.examiner import Examined
 from ml.auditing.fusion import categories
-from ml.auditing.hashed_text import BUCKETS, LinearModel, clean, grams
-from ml.auditing.languages import language_of
-from ml.auditing.text_models import load_model, pack, quantised
+from ml.auditing.text_models import (
+    BUCKETS,
+    LinearModel,
+    clean,
+    grams,
+    language_of,
+    load_model,
+    pack,
+    quantised,
+)
 from ml.detectors.abuse import load
 from ml.detectors.base import Finding, Item, Words
 from research.auditing.functional import CHANGES, IDENTITY, cases

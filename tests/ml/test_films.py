@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ml.auditing.films import Watched, chosen, top_median, watch
+from ml.detectors._learned import Watched, chosen, top_median, watch
 from ml.detectors.base import Shot
 
 

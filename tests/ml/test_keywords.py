@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from ml.auditing.matching import Terms, Text
 from ml.detectors.base import Category, Finding, Item, Words
-from ml.detectors.keywords import SHIPPED, load, sections, shipped_lists
+from ml.detectors.keywords import SHIPPED, Terms, Text, load, sections, shipped_lists
 
 SPELLINGS = [
     "fuck you", "FUCK you", "f.u.c.k you", "f u c k you", "fuuuuck you", "f*ck you", "fυck you", "ｆｕｃｋ you",

@@ -191,7 +191,7 @@ def test_a_sound_is_heard_at_the_models_rate(tmp_path: Path) -> None:
     finding = detector.examine(Item("audio", "audio/wav", sound=low, duration_s=9.0))
     stretches = [seen for seen in finding.evidence if seen["kind"] == "stretch"]
     assert sorted(seen["start_s"] for seen in stretches) == [0.0, 3.0, 6.0]
-    from ml.auditing.resampling import resampled
+    from ml.auditing.speech_features import resampled
 
     model = transformers.Wav2Vec2ForSequenceClassification.from_pretrained(folder).eval()
     extract = transformers.Wav2Vec2FeatureExtractor.from_pretrained(folder)
@@ -230,7 +230,7 @@ def test_faces_are_examined_one_by_one(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_face_cascade_is_there() -> None:
-    from ml.detectors._faces import crop, faces
+    from ml.detectors.hf_face import crop, faces
 
     blank = np.full((200, 200, 3), 128, np.uint8)
     assert faces(blank) == []

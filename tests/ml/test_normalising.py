@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml.auditing.normalising import MAX_CHARS, Normalised, normalise
+from ml.auditing.text_normalization import MAX_CHARS, Normalised, normalise
 
 PLAIN = {
     "fullwidth": ("ｙｏｕ ａｒｅ ｓｈｉｔ", "you are shit"),

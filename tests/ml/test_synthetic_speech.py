@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ml.auditing import lfcc
-from ml.auditing.mixture import Mixture, Pair
-from ml.auditing.resampling import resampled
+from ml.auditing import speech_features
+from ml.auditing.speech_features import Mixture, Pair, resampled
 from ml.detectors.base import Finding, Item, load_detector
 
 #: Read by espeak-ng, a synthesiser of formants.
@@ -94,21 +93,21 @@ def test_the_weights_are_plain_arrays() -> None:
 
     with np.load(WEIGHTS / "mixtures.npz", allow_pickle=False) as arrays:
         assert all(arrays[name].dtype == np.float32 for name in arrays.files)
-        assert arrays["real_means"].shape[1] == 3 * lfcc.CEPSTRA
+        assert arrays["real_means"].shape[1] == 3 * speech_features.CEPSTRA
     assert sum(path.stat().st_size for path in WEIGHTS.iterdir()) < 500_000
 
 
 def test_features_do_not_see_gain_or_silence() -> None:
     rng = np.random.default_rng(0)
     sound = (rng.normal(0, 0.1, 2 * RATE) * (1 + np.sin(np.arange(2 * RATE) / 900))).astype(np.float32)
-    plain = lfcc.features(sound)
-    assert plain.shape[1] == 3 * lfcc.CEPSTRA
-    np.testing.assert_allclose(lfcc.features(sound * 0.5), plain, atol=2e-2)
+    plain = speech_features.features(sound)
+    assert plain.shape[1] == 3 * speech_features.CEPSTRA
+    np.testing.assert_allclose(speech_features.features(sound * 0.5), plain, atol=2e-2)
     silent = np.zeros(RATE, np.float32)
-    assert abs(len(lfcc.features(np.concatenate([silent, sound, silent]))) - len(plain)) < 8
-    assert lfcc.features(np.zeros(RATE, np.float32)).shape == (0, 3 * lfcc.CEPSTRA)
-    assert lfcc.features(np.zeros(10, np.float32)).shape == (0, 3 * lfcc.CEPSTRA)
-    assert np.isfinite(lfcc.features(np.full(RATE, np.inf, np.float32))).all()
+    assert abs(len(speech_features.features(np.concatenate([silent, sound, silent]))) - len(plain)) < 8
+    assert speech_features.features(np.zeros(RATE, np.float32)).shape == (0, 3 * speech_features.CEPSTRA)
+    assert speech_features.features(np.zeros(10, np.float32)).shape == (0, 3 * speech_features.CEPSTRA)
+    assert np.isfinite(speech_features.features(np.full(RATE, np.inf, np.float32))).all()
 
 
 def test_a_mixtures_density_is_right(tmp_path: Path) -> None:

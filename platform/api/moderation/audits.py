@@ -22,7 +22,7 @@ from api.paths import read_id
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING, PREFER, choice
 from api.waiting import ended_in_time, preferred_wait
-from ml.auditing.fusion import VERDICTS
+from ml.auditing import VERDICTS
 from tenants.accounts.permissions import MODERATE
 from tenants.datasets.resumable import file_of
 from tenants.errors import Invalid

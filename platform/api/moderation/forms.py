@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from api.fields import Body, Flag, Number
-from ml.auditing.fusion import CATEGORIES
+from ml.auditing import CATEGORIES
 from tenants.moderation.expressions.syntax import MAX_LENGTH
 from tenants.moderation.expressions.variables import MODALITIES
 from tenants.moderation.rules import document as policies

@@ -24,7 +24,7 @@ from api.paging import read_choice, read_limit, read_page, refuse_unknown
 from api.paths import read_id
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING, choice
-from ml.auditing.fusion import CATEGORIES
+from ml.auditing import CATEGORIES
 from tenants.accounts.permissions import MODERATE
 from tenants.datasets.models import Asset
 from tenants.datasets.selectors import require_dataset

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from ml import sandbox
-from ml.compression.store import is_intact, models_dir
+from ml.compression import is_intact, models_dir
 from ml.media import Decoder
 from standalone.doctor.findings import Check, Finding, Options, examples, fail, ok, warn
 from standalone.programs import WORKERS

@@ -13,8 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from ml.auditing import fusion
-from ml.auditing.examiner import Examination, Examined
+from ml.auditing import Examination, Examined, authenticity, categories, merged_fields
 from ml.detectors.base import DIED
 
 log = logging.getLogger(__name__)
@@ -42,7 +41,7 @@ def assemble(
 ) -> dict[str, Any]:
     """The document. `item`: modality, media_type, bytes, dataset, subject and metadata of what was examined."""
     parts, about = examination.parts, examination.about
-    fields = fusion.merged_fields(parts)
+    fields = merged_fields(parts)
     document = {
         "item": {
             **item,
@@ -51,13 +50,13 @@ def assemble(
             "height": about.get("height", 0),
             "duration_s": about.get("duration_s", 0.0),
         },
-        "authenticity": fusion.authenticity(parts).as_dict(),
+        "authenticity": authenticity(parts).as_dict(),
         "provenance": {
             "c2pa": fields.get("c2pa") or {"state": "not_examined"},
             "declared": fields.get("declared") or {"state": "not_examined", "generator": "", "ai": False},
             "watermark": fields.get("watermark") or {"state": "not_examined"},
         },
-        "categories": fusion.categories(parts),
+        "categories": categories(parts),
         "matches": list(matches)[:MAX_MATCHES],
         "fingerprints": fields.get("fingerprints") or {},
         "words": [
@@ -74,7 +73,7 @@ def assemble(
 
 def fingerprints_of(examination: Examination) -> dict[str, Any]:
     """What identifies the content, as detectors computed it; empty where none did."""
-    return dict(fusion.merged_fields(examination.parts).get("fingerprints") or {})
+    return dict(merged_fields(examination.parts).get("fingerprints") or {})
 
 
 def could_not_look(examination: Examination) -> list[str]:

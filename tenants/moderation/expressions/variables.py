@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ml.auditing.fusion import CATEGORIES, ESTIMATES, LOOKED_FOR, TIERS, VERDICTS
+from ml.auditing import CATEGORIES, ESTIMATES, LOOKED_FOR, TIERS, VERDICTS
 from tenants.moderation.expressions.syntax import Field, Index, Literal, Name, Node
 from tenants.moderation.expressions.types import (
     ANY,

@@ -18,7 +18,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from uuid_utils.compat import uuid7
 
-from ml.auditing.fusion import CATEGORIES
+from ml.auditing import CATEGORIES
 from tenants.errors import Invalid
 from tenants.moderation import record
 from tenants.moderation.models import Evidence, Outcome, Review

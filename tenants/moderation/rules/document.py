@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from ml.auditing.fusion import CATEGORIES
+from ml.auditing import CATEGORIES
 from ml.provenance.anchors import check_anchors
 from tenants.errors import Invalid
 from tenants.moderation.expressions.compiler import compiled

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ml.auditing.fusion import ESTIMATES
+from ml.auditing import ESTIMATES
 from tenants.moderation.expressions import satisfiability
 from tenants.moderation.expressions.compiler import Expression, compiled
 from tenants.moderation.expressions.syntax import ExpressionError

@@ -20,7 +20,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils.translation import gettext_lazy
 
-from ml.auditing.examiner import Examination, Subject
+from ml.auditing import Examination, Subject
 from ml.detectors.base import Words
 from tenants.datasets import storage
 from tenants.datasets.models import Asset, Blob, TranscriptSegment

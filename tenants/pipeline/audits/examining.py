@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.utils.crypto import salted_hmac
 
-from ml.auditing.examiner import Examiner, load_or_tell
+from ml.auditing import Examiner, load_or_tell
 from ml.detectors.base import Detector
 from tenants.moderation.policies import selectors as installed
 from tenants.retrieval.query import once

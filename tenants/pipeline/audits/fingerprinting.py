@@ -12,7 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from ml.auditing.examiner import Subject
+from ml.auditing import Subject
 from ml.detectors.base import DIED
 from tenants.datasets import storage
 from tenants.datasets.models import Asset

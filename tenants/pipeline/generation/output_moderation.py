@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from ml.auditing.examiner import Examination, Subject
+from ml.auditing import Examination, Subject
 from ml.detectors.base import Words
 from tenants.datasets.models import Asset, Blob
 from tenants.datasets.services import keep_blob, write_blob

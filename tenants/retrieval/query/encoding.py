@@ -22,9 +22,8 @@ from django.utils.translation import gettext
 from ml.alignment import confidence
 from ml.alignment.gating import Part
 from ml.batching import Batcher
-from ml.compression.store import ModelsMissing
-from ml.media import Decoder
-from ml.media.fair_queue import FairQueue, QueueFull
+from ml.compression import ModelsMissing
+from ml.media import Decoder, FairQueue, QueueFull
 from tenants import observe
 from tenants.errors import Busy
 from tenants.retrieval.cache.query_vectors import QueryCache
