@@ -9,7 +9,6 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -281,8 +280,8 @@ def load_model(language: str, folder: Path = FOLDER) -> TextModel:
         raise ValueError(f"{folder / manifest['file']} is not the file that its manifest describes")
     arrays = load(content)
     linear = LinearModel(
-        weights=_widened(arrays["weights"], arrays["weight_scales"][:, None]),
-        idf=_widened(arrays["idf"], arrays["idf_scale"]),
+        weights=widened(arrays["weights"], arrays["weight_scales"][:, None]),
+        idf=widened(arrays["idf"], arrays["idf_scale"]),
         bias=arrays["bias"],
         words=manifest["words"],
         characters=tuple(manifest["characters"]),
@@ -294,43 +293,5 @@ def load_model(language: str, folder: Path = FOLDER) -> TextModel:
     return TextModel(language, linear, heads, manifest["sha256"][:12])
 
 
-def pack(linear: LinearModel) -> dict[str, NDArray[Any]]:
-    """The arrays of a model's file: int8 weights and uint8 idf, with their scales."""
-    weights = linear.weights.astype(np.float32)
-    scales = np.maximum(np.abs(weights).max(axis=1), 1e-6) / 127
-    idf_scale = np.maximum(linear.idf.astype(np.float32).max(), 1e-6) / 255
-    return {
-        "weights": np.rint(weights / scales[:, None]).astype(np.int8),
-        "weight_scales": scales.astype(np.float32),
-        "idf": np.rint(linear.idf.astype(np.float32) / idf_scale).astype(np.uint8),
-        "idf_scale": np.array([idf_scale], np.float32),
-        "bias": linear.bias.astype(np.float32),
-    }
-
-
-def save(folder: Path, language: str, linear: LinearModel, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a model's file; what the manifest says of it: ``about`` and the file's name and digest."""
-    from safetensors.numpy import save as to_bytes
-
-    content = to_bytes(pack(linear))
-    path = folder / f"{language}.safetensors"
-    path.write_bytes(content)
-    digest = hashlib.sha256(content).hexdigest()
-    shape = {"words": linear.words, "characters": list(linear.characters), "buckets": BUCKETS}
-    return {"file": path.name, "sha256": digest, **shape, **about}
-
-
-def quantised(linear: LinearModel) -> LinearModel:
-    """The model as it is after being stored and loaded: what is calibrated and measured is what ships."""
-    packed = pack(linear)
-    return LinearModel(
-        weights=_widened(packed["weights"], packed["weight_scales"][:, None]),
-        idf=_widened(packed["idf"], packed["idf_scale"]),
-        bias=packed["bias"],
-        words=linear.words,
-        characters=linear.characters,
-    )
-
-
-def _widened(values: NDArray[Any], scale: NDArray[np.float32]) -> NDArray[np.float16]:
+def widened(values: NDArray[Any], scale: NDArray[np.float32]) -> NDArray[np.float16]:
     return (values.astype(np.float32) * scale).astype(np.float16)

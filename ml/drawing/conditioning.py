@@ -46,8 +46,3 @@ def conditions_of(words: Floats, styles: Sequence[int | None]) -> Floats:
         if style is not None:
             shown[row, style] = 1
     return np.concatenate([words, shown], axis=1)
-
-
-def unconditional(count: int) -> Floats:
-    """The wish for anything at all: what guidance leads away from."""
-    return np.zeros((count, CONDITION), np.float32)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from ml.drawing.conditioning import PROMPT
 from ml.drawing.network import Basis
@@ -21,7 +20,7 @@ Floats = NDArray[np.float32]
 
 SHIPPED = Path(__file__).parent / "weights" / "drawing.safetensors"
 FORMAT = "crosslight-drawing-1"
-_SCALES = ".scales"
+SCALES = ".scales"
 
 
 class DrawingError(RuntimeError):
@@ -43,29 +42,6 @@ class Packed:
     digest: str
 
 
-def pack(
-    path: Path,
-    weights: Mapping[str, Floats],
-    basis: Basis,
-    about: Mapping[str, Any],
-    fine: Mapping[str, Floats] | None = None,
-    names: Floats | None = None,
-) -> int:
-    """Write the file; its size in bytes. Equal weights give equal bytes."""
-    named = {f"flow.{name}": value for name, value in weights.items()}
-    named |= {f"fine.{name}": value for name, value in (fine or {}).items()}
-    named |= {f"basis.{name}": value for name, value in vars(basis).items()}
-    if names is not None:
-        named["names"] = names
-    arrays: dict[str, NDArray[Any]] = {}
-    for name in sorted(named):
-        arrays |= _small(name, named[name])
-    content = save(arrays, {"format": FORMAT, "about": json.dumps(dict(about), sort_keys=True)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return len(content)
-
-
 def unpack(path: Path) -> Packed:
     """Raises DrawingError."""
     try:
@@ -74,7 +50,7 @@ def unpack(path: Path) -> Packed:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if facts.get("format") != FORMAT:
             raise DrawingError(f"{path} holds no drawing weights of this kind")
-        named = {name: _full(name, arrays) for name in arrays if not name.endswith(_SCALES)}
+        named = {name: _full(name, arrays) for name in arrays if not name.endswith(SCALES)}
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
         basis = Basis(**_part("basis", named))
         names = named.get("names", np.empty((0, PROMPT), np.float32))
@@ -89,14 +65,6 @@ def _part(part: str, named: Mapping[str, Floats]) -> dict[str, Floats]:
     return {name.removeprefix(start): value for name, value in named.items() if name.startswith(start)}
 
 
-def _small(name: str, value: Floats) -> dict[str, NDArray[Any]]:
-    if value.ndim != 2:
-        return {name: np.ascontiguousarray(value, np.float32)}
-    scales = np.maximum(np.abs(value).max(axis=1, keepdims=True) / 127, 1e-12).astype(np.float32)
-    # In C order: the file has an array's bytes as they lie in memory, and components come in another order.
-    return {name: np.ascontiguousarray(np.rint(value / scales), np.int8), name + _SCALES: scales}
-
-
 def _full(name: str, arrays: Mapping[str, NDArray[Any]]) -> Floats:
     value = arrays[name].astype(np.float32)
-    return value * arrays[name + _SCALES] if name + _SCALES in arrays else value
+    return value * arrays[name + SCALES] if name + SCALES in arrays else value

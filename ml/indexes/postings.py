@@ -375,14 +375,6 @@ class Postings:
         apart = len(lists) <= 1 or (found is not None and len(kinds) == 1 and found.flags & kinds.pop())
         return sum(len(assets) for assets, _ in lists) if apart else _distinct([a for a, _ in lists])
 
-    def count_in_range(self, key: str, op: str, number: float) -> int:
-        found = self._key(key)
-        assets = self.in_range(key, op, number)
-        return len(assets) if found and found.flags & SINGLE_NUMBER else _distinct([assets])
-
-    def count_having(self, key: str) -> int:
-        return len(self.having(key))
-
     # --- Counts of values --------------------------------------------------------------------------------
 
     def top_values(self, key: str, mask: Mask, limit: int, longest: int) -> list[tuple[str, int]]:

@@ -132,11 +132,6 @@ def _compared(
     return counts | compare(mine, {name: find(rival, pool) for name, rival in rivals.items()})
 
 
-def mean_recall(found: Mapping[str, Ranking]) -> float:
-    """Mean over both directions of R@1, R@5 and R@10: what early stopping looks at, steadier than one of them."""
-    return float(np.mean([(one.ranks < cut).mean() for one in found.values() for cut in (1, 5, 10)]))
-
-
 def _all(found: Mapping[str, Ranking]) -> dict[str, Any]:
     return {way: figures(one) for way, one in found.items()}
 

@@ -29,6 +29,7 @@ SPACE, CHECKPOINTS, SHARDS = "space", "checkpoints", "shards"
 MOST_HELD_OUT = 1_000
 
 Report = Callable[..., None]
+Load = Callable[[Recipe], Objective]
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,11 @@ def _request(body: Any) -> Request:
     return Request(recipe, rest.pop("data"), **rest)
 
 
-def run(folder: Path, report: Report) -> dict[str, Any]:
+def run(folder: Path, report: Report, load: Load | None = None) -> dict[str, Any]:
     """Train as ``folder/run.json`` asks; the result event's fields. Raises TrainingError.
 
-    A run that was finished before gives its result again.
+    A run that was finished before gives its result again. ``load``: makes the objective of a recipe, by default
+    the one in ``ml.training.objectives`` that it names.
     """
     request = read_request(folder)
     if (done := _finished(folder)) and request.resume:
@@ -91,17 +93,17 @@ def run(folder: Path, report: Report) -> dict[str, Any]:
     from ml.training import distributed
 
     with distributed.joined():
-        return _trained(folder, request, report)
+        return _trained(folder, request, report, load or load_objective)
 
 
-def _trained(folder: Path, request: Request, report: Report) -> dict[str, Any]:
+def _trained(folder: Path, request: Request, report: Report, load: Load) -> dict[str, Any]:
     from ml.training import distributed
     from ml.training.checkpoints import Checkpoints
     from ml.training.loop import Trainer
     from ml.training.plan import Limits
 
     start = time.perf_counter()
-    objective = load_objective(request.recipe)
+    objective = load(request.recipe)
     data, reports = _data(folder, request, objective, report)
     checkpoints = Checkpoints(
         folder / CHECKPOINTS, lambda code, detail: report("warning", code=code, detail=detail)

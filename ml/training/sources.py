@@ -6,7 +6,6 @@ decodes them with ``ml.media.Decoder``.
 
 from __future__ import annotations
 
-import io
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from ml.training.plan import TrainingError, hashed
+from ml.training.plan import TrainingError
 
 # --- Files behind URLs -----------------------------------------------------------------------------------
 # Files behind URLs: local paths, s3:// through pyarrow, everything else through fsspec. Opened as streams.
@@ -231,59 +230,3 @@ def _pair(key: str, picture: Any, captions: Any, group: Any, split: Any) -> RawP
     group_name = str(group).strip() if isinstance(group, str | int) and str(group).strip() else key
     side = SPLIT_NAMES.get(split.lower(), "") if isinstance(split, str) else ""
     return RawPair(key, group_name[:500], side, tuple(dict.fromkeys(cleaned))[:MOST_CAPTIONS], picture)
-
-
-# --- Texts -----------------------------------------------------------------------------------------------
-# Plain texts as training items, read as a stream: .txt with one a line, .jsonl with ``text`` (one or a list).
-
-
-TEXT_ENDINGS = (".txt", ".jsonl")
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """One text. Equal texts are one group, so they never stand on both sides of a split."""
-
-    text: str
-    split: str = ""
-
-    @property
-    def key(self) -> str:
-        return self.text
-
-    @property
-    def group(self) -> str:
-        return f"{hashed(self.text.casefold()):x}"
-
-
-class TextStream:
-    """The texts of several files, in order. Iterating starts anew each time."""
-
-    def __init__(self, urls: Sequence[str]) -> None:
-        self.urls = expand(urls, *TEXT_ENDINGS)
-
-    def __iter__(self) -> Iterator[Text]:
-        for url in self.urls:
-            yield from (Text(text) for text in _texts_of(url))
-
-
-def _texts_of(url: str) -> Iterator[str]:
-    try:
-        with open_url(url) as file:
-            for line in io.TextIOWrapper(file, "utf-8", errors="replace"):
-                yield from _texts_in(line.strip(), url)
-    except OSError as error:
-        raise TrainingError("unreadable", f"{url} cannot be read: {error}") from error
-
-
-def _texts_in(line: str, url: str) -> list[str]:
-    if not line or not url.partition("?")[0].endswith(".jsonl"):
-        return [line] if line else []
-    try:
-        found: Any = json.loads(line).get("text")
-    except (ValueError, AttributeError) as error:
-        raise TrainingError(
-            "unreadable", f"{url} holds a line that is no JSON object: {line[:80]}"
-        ) from error
-    texts = found if isinstance(found, list) else [found]
-    return [text.strip() for text in texts if isinstance(text, str) and text.strip()]

@@ -8,9 +8,10 @@ measured on a third part. The same data give the same files. Needs scikit-learn.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.auditing import calibration
-from ml.auditing.text_models import BUCKETS, FOLDER, MANIFEST, LinearModel, grams, quantised, save
+from ml.auditing.text_models import BUCKETS, FOLDER, MANIFEST, LinearModel, grams, widened
 from research.auditing import abuse_data
 from research.auditing.abuse_data import HEADS, Texts
 
@@ -188,6 +189,44 @@ def measure(
             f"{name} false positives on everyday texts": float(np.mean(alarms)),
         }
     return {name: round(float(value), 4) for name, value in figures.items()}
+
+
+def pack(linear: LinearModel) -> dict[str, NDArray[Any]]:
+    """The arrays of a model's file: int8 weights and uint8 idf, with their scales."""
+    weights = linear.weights.astype(np.float32)
+    scales = np.maximum(np.abs(weights).max(axis=1), 1e-6) / 127
+    idf_scale = np.maximum(linear.idf.astype(np.float32).max(), 1e-6) / 255
+    return {
+        "weights": np.rint(weights / scales[:, None]).astype(np.int8),
+        "weight_scales": scales.astype(np.float32),
+        "idf": np.rint(linear.idf.astype(np.float32) / idf_scale).astype(np.uint8),
+        "idf_scale": np.array([idf_scale], np.float32),
+        "bias": linear.bias.astype(np.float32),
+    }
+
+
+def save(folder: Path, language: str, linear: LinearModel, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a model's file; what the manifest says of it: ``about`` and the file's name and digest."""
+    from safetensors.numpy import save as to_bytes
+
+    content = to_bytes(pack(linear))
+    path = folder / f"{language}.safetensors"
+    path.write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    shape = {"words": linear.words, "characters": list(linear.characters), "buckets": BUCKETS}
+    return {"file": path.name, "sha256": digest, **shape, **about}
+
+
+def quantised(linear: LinearModel) -> LinearModel:
+    """The model as it is after being stored and loaded: what is calibrated and measured is what ships."""
+    packed = pack(linear)
+    return LinearModel(
+        weights=widened(packed["weights"], packed["weight_scales"][:, None]),
+        idf=widened(packed["idf"], packed["idf_scale"]),
+        bias=packed["bias"],
+        words=linear.words,
+        characters=linear.characters,
+    )
 
 
 if __name__ == "__main__":

@@ -34,9 +34,8 @@ def _fetch(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> int:
     from ml.drawing.network import Shape
-    from ml.drawing.packing import pack
     from research.drawing.examples import cached_words, examples_of, training_pixels
-    from research.drawing.networks import fit_basis, train_finishing
+    from research.drawing.networks import fit_basis, pack, train_finishing
     from research.drawing.train import Plan, Training
 
     designs = _designs()

@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import save
 
 from ml.drawing.network import CHANNELS, EPSILON, SPACING, TIMES, Basis, Pixels, Shape, planes
+from ml.drawing.packing import FORMAT, SCALES
 
 if TYPE_CHECKING:
     import torch
@@ -136,3 +140,34 @@ def channels_first(pixels: Floats) -> Any:
     import torch
 
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+
+
+def pack(
+    path: Path,
+    weights: Mapping[str, Floats],
+    basis: Basis,
+    about: Mapping[str, Any],
+    fine: Mapping[str, Floats] | None = None,
+    names: Floats | None = None,
+) -> int:
+    """Write the file; its size in bytes. Equal weights give equal bytes."""
+    named = {f"flow.{name}": value for name, value in weights.items()}
+    named |= {f"fine.{name}": value for name, value in (fine or {}).items()}
+    named |= {f"basis.{name}": value for name, value in vars(basis).items()}
+    if names is not None:
+        named["names"] = names
+    arrays: dict[str, NDArray[Any]] = {}
+    for name in sorted(named):
+        arrays |= _small(name, named[name])
+    content = save(arrays, {"format": FORMAT, "about": json.dumps(dict(about), sort_keys=True)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return len(content)
+
+
+def _small(name: str, value: Floats) -> dict[str, NDArray[Any]]:
+    if value.ndim != 2:
+        return {name: np.ascontiguousarray(value, np.float32)}
+    scales = np.maximum(np.abs(value).max(axis=1, keepdims=True) / 127, 1e-12).astype(np.float32)
+    # In C order: the file has an array's bytes as they lie in memory, and components come in another order.
+    return {name: np.ascontiguousarray(np.rint(value / scales), np.int8), name + SCALES: scales}

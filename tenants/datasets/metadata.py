@@ -174,18 +174,6 @@ def coerce(value: str, entry: Mapping[str, Any] | None) -> Any:
     return text if read is None else read
 
 
-def coerce_row(row: Mapping[str, str | None], schema: Schema, pointer: str = "/metadata") -> dict[str, Any]:
-    """A row of text cells as metadata; an empty cell is absent. Raises Invalid and names the column."""
-    metadata = {}
-    for key, cell in row.items():
-        if cell and not cell.isspace():
-            try:
-                metadata[key] = coerce(cell, schema.get(key))
-            except Invalid as error:
-                raise Invalid(error.detail, pointer=f"{pointer}/{key}") from error
-    return metadata
-
-
 # --- The schema ------------------------------------------------------------------------------------------
 
 

@@ -457,13 +457,6 @@ class StarterPolicies(Shape, kw_only=True):
     results: list[StarterPolicy]
 
 
-class PolicyVariable(Shape, kw_only=True):
-    name: str
-    type: str
-    about: str
-    values: Annotated[list[str], Doc("All that it can be; empty where that is not known.")]
-
-
 class BacktestAccepted(Shape, kw_only=True):
     job: Job
 

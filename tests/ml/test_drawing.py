@@ -10,8 +10,8 @@ import pytest
 from ml.drawing.conditioning import CONDITION, STYLES, prompt_vectors
 from ml.drawing.drawer import Drawer, DrawingError, anchored
 from ml.drawing.network import Shape, flow_of, planes, rgb_of, whole
-from ml.drawing.packing import SHIPPED, pack, unpack
-from research.drawing.networks import fit_basis, flow_class
+from ml.drawing.packing import SHIPPED, unpack
+from research.drawing.networks import fit_basis, flow_class, pack
 
 
 @pytest.fixture(scope="module")

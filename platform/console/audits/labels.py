@@ -48,8 +48,6 @@ LABELS = {
     "content-credentials": _("Content credentials"),
 }
 
-AI_GENERATED = "ai-generated"
-
 CATEGORIES = {
     "abuse": _("Abuse"),
     "hate": _("Hate"),

@@ -72,11 +72,6 @@ def subject_of(audit_id: uuid.UUID) -> str:
     return str((document.get("item") or {}).get("subject") or "")
 
 
-def erase_strikes_of(*, subject: str) -> int:
-    """Forget a sender's strikes, also those that count no more; returns how many."""
-    return Strike.objects.filter(subject=subject).delete()[0] if subject else 0
-
-
 def erase_strikes_about(items: Collection[uuid.UUID]) -> int:
     """Forget the strikes for these assets, as when all that a person sent is erased; returns how many."""
     audits = Audit.objects.filter(item__in=items).values("pk")

@@ -45,7 +45,6 @@ __all__ = ["apply_decision", "audit_item", "settle_failed"]
 
 log = logging.getLogger(__name__)
 
-MAX_TRANSCRIPT = 100_000
 OFF, SHADOW, ENFORCE = "off", "shadow", "enforce"
 EVERYTHING = "everything"
 

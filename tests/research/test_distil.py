@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ml.compression import student
 from ml.compression.export import export
 from ml.encoders.base import load_encoder
-from ml.training.objective import Recipe, load_objective
+from ml.training.objective import Recipe
 from ml.training.plan import TrainingError
 from ml.training.run import run
-from ml.training.sources import Text, TextStream
+from research.compression import pruning
+from research.compression.distilling import Distil, Text, TextStream
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -64,12 +64,12 @@ def tokenizer(teacher: Path) -> Any:
 
 def test_layers_in_the_order_asked_for(body: Any) -> None:
     wanted = [body.encoder.layer[0], body.encoder.layer[3]]
-    student.keep_layers(body, (0, 3))
+    pruning.keep_layers(body, (0, 3))
     assert list(body.encoder.layer) == wanted
     assert body.config.num_hidden_layers == 2
     for wrong in ((), (4,), (-1,)):
         with pytest.raises(ValueError, match="layers"):
-            student.keep_layers(body, wrong)
+            pruning.keep_layers(body, wrong)
 
 
 @pytest.mark.slow
@@ -80,22 +80,22 @@ def test_the_weakest_inner_units_go(body: Any) -> None:
         layer.intermediate.dense.bias[::2] = 0
     ids = torch.tensor([[2, 57, 58, 3]])
     strong = layer.intermediate.dense.weight[1::2].clone()
-    student.prune_feed_forward(body, 0.5)
+    pruning.prune_feed_forward(body, 0.5)
     assert torch.equal(layer.intermediate.dense.weight, strong)
     assert [tuple(one.output.dense.weight.shape) for one in body.encoder.layer] == [(32, 32)] * 4
     assert body.config.intermediate_size == 32
     assert body(input_ids=ids).last_hidden_state.isfinite().all()
     for wrong in (0, 1.5, -1):
         with pytest.raises(ValueError, match="share"):
-            student.prune_feed_forward(body, wrong)
+            pruning.prune_feed_forward(body, wrong)
 
 
 def test_a_pruned_vocabulary_reads_the_same_words_the_same(body: Any, tokenizer: Any) -> None:
     before = body.embeddings.word_embeddings.weight.detach().clone()
-    counts = student.count_pieces(tokenizer, ["red apple", "red dog runs"])
+    counts = pruning.count_pieces(tokenizer, ["red apple", "red dog runs"])
     assert counts == Counter({"red": 2, "apple": 1, "dog": 1, "runs": 1})
     size = 5 + 52 + 4
-    smaller = student.prune_vocabulary(body, tokenizer, counts, size)
+    smaller = pruning.prune_vocabulary(body, tokenizer, counts, size)
     assert smaller.get_vocab_size() == size == body.config.vocab_size
     assert body.embeddings.word_embeddings.weight.shape == (size, 32)
     old, new = tokenizer.encode("red apple dog runs"), smaller.encode("red apple dog runs")
@@ -109,7 +109,7 @@ def test_other_vocabularies_are_refused(body: Any) -> None:
     from tokenizers import Tokenizer, models
 
     with pytest.raises(ValueError, match="not BPE"):
-        student.prune_vocabulary(body, Tokenizer(models.BPE()), Counter(), 10)
+        pruning.prune_vocabulary(body, Tokenizer(models.BPE()), Counter(), 10)
 
 
 def sentences(count: int) -> list[str]:
@@ -133,7 +133,7 @@ def test_a_student_learns_and_is_exported(teacher: Path, tmp_path: Path) -> None
         )
     )  # fmt: skip
     events: list[dict[str, Any]] = []
-    result = run(tmp_path, lambda event, **fields: events.append({"event": event, **fields}))
+    result = run(tmp_path, lambda event, **fields: events.append({"event": event, **fields}), Distil)
     curve = [one["validation"]["cosine"] for one in events if one["event"] == "curve"]
     assert curve[-1] > curve[0] + 0.1
     folder = Path(result["space"])
@@ -161,7 +161,7 @@ def test_a_student_learns_and_is_exported(teacher: Path, tmp_path: Path) -> None
 def test_options_that_cannot_be(teacher: Path, options: dict[str, Any], message: str) -> None:
     given = {"teacher": f"hf:{teacher}", "student": str(teacher), **options}
     with pytest.raises(TrainingError, match=message) as error:
-        load_objective(Recipe(objective="distil", options=given)).prepare([Text("red dog")], "cpu")
+        Distil(Recipe(objective="distil", options=given)).prepare([Text("red dog")], "cpu")
     assert error.value.code == "bad_request"
 
 
