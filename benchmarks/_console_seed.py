@@ -22,8 +22,8 @@ from tenants.accounts.models import ApiKey, KeyDigest, Plan, QuotaCounter, Tenan
 from tenants.datasets.models import Asset, Blob, Facet
 from tenants.datasets.services import create_dataset
 from tenants.jobs.models import Job
+from tenants.retrieval import model_routing
 from tenants.retrieval.index.vectors import NewVector, add_vectors
-from tenants.retrieval.model_routing import routing
 from tenants.scope import tenant_scope
 from tests.console.furnish import furnish
 
@@ -130,7 +130,7 @@ def write_vectors(tenant_id: uuid.UUID) -> None:
         drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
         made = [[NewVector("image", row.astype(np.float32))] for row in drawn]
         with tenant_scope(tenant_id):
-            add_vectors(model=routing.live(), vectors=list(zip(some, made, strict=True)))
+            add_vectors(model=model_routing.live(), vectors=list(zip(some, made, strict=True)))
 
 
 # --- Jobs, audits, reviews, and what else a year leaves ----------------------------------------------------

@@ -171,12 +171,14 @@ def _pattern(tenant: Tenant, dimension: int) -> dict[str, uuid.UUID]:
     from tenants.pipeline.assets import bulk
     from tenants.pipeline.assets.prepared import Prepared
     from tenants.pipeline.assets.uploads import check_upload
+    from tenants.retrieval import model_routing
     from tenants.retrieval.index.vectors import NewVector
-    from tenants.retrieval.model_routing import routing
     from tenants.scope import tenant_scope
 
-    prepared = Prepared(routing.opened_spaces(tenant.id), parts=1)
-    prepared.vectors = [NewVector("text", np.eye(1, dimension, dtype=np.float32)[0], None, routing.DEFAULT)]
+    prepared = Prepared(model_routing.opened_spaces(tenant.id), parts=1)
+    prepared.vectors = [
+        NewVector("text", np.eye(1, dimension, dtype=np.float32)[0], None, model_routing.DEFAULT)
+    ]
     upload = check_upload(None, f"The pattern of {tenant.slug}")
     entry = bulk.Entry(row=0, name="pattern", upload=upload, values={"group": "pattern"}, prepared=prepared)
     with tenant_scope(tenant.id):

@@ -43,16 +43,14 @@ def _spent(call: Callable[[int], Any], before: Callable[[], Any] = lambda: None)
 
 def costs() -> dict[str, dict[str, float]]:
     """A look-up answered by each layer. `compute` costs nothing here, so a miss shows what the cache adds to it."""
-    from tenants.retrieval.cache import candidates
-    from tenants.retrieval.cache.query_vectors import QueryCache
+    from tenants.retrieval.cache import LEAST_DEPTH, QueryCache, candidate_cache
 
     tenant, generation, vectors = uuid.uuid4(), uuid.uuid4(), _vectors(CALLS, 1)
-    found = (np.linspace(1, 0, candidates.DEPTH, dtype=np.float32), np.arange(candidates.DEPTH))
-    cache = candidates.cache
+    found = (np.linspace(1, 0, LEAST_DEPTH, dtype=np.float32), np.arange(LEAST_DEPTH))
     queries = QueryCache(lambda tenant_id, model, text: vectors[0], lambda tenant_id, model, text: text)
 
     def look(number: int) -> None:
-        cache.get(tenant, generation, vectors[number], 10, lambda: found)
+        candidate_cache.get(tenant, generation, vectors[number], 10, lambda: found)
 
     def ask(number: int) -> None:
         queries.find(tenant, f"query {number}", "bench:1")
@@ -60,7 +58,7 @@ def costs() -> dict[str, dict[str, float]]:
     return {
         "candidates, miss": _spent(look),
         "candidates, process": _spent(look),
-        "candidates, valkey": _spent(look, cache.local.clear),
+        "candidates, valkey": _spent(look, candidate_cache.local.clear),
         "embedding, miss": _spent(ask),
         "embedding, process": _spent(ask),
         "embedding, valkey": _spent(ask, queries.local.clear),
@@ -69,13 +67,13 @@ def costs() -> dict[str, dict[str, float]]:
 
 def trace() -> dict[str, float]:
     """Hit rates of the trace, and what theory says: in each half every distinct query misses once."""
-    from tenants.retrieval.cache.candidates import DEPTH, CandidateCache
+    from tenants.retrieval.cache import LEAST_DEPTH, CandidateCache
 
     weights = 1 / np.arange(1, DISTINCT + 1)
     shares = weights / weights.sum()
     asked = np.random.default_rng(7).choice(DISTINCT, QUERIES, p=shares)
     vectors, tenant = _vectors(DISTINCT, 2), uuid.uuid4()
-    found = (np.zeros(DEPTH, np.float32), np.arange(DEPTH))
+    found = (np.zeros(LEAST_DEPTH, np.float32), np.arange(LEAST_DEPTH))
     # A process that keeps a thousand lists, so that both layers have work.
     cache, layers = CandidateCache(1_000 * 2_456), Counter[str]()
     for half in np.split(asked, 2):

@@ -399,7 +399,7 @@ def examples() -> dict[str, Callable[[], list[Pattern]]]:
         "ml/generators/small_picture.py: f'\\\\b(?:(?:{_COLOURS}) )?(?:{words})(?:e?s)?\\\\b'": lambda: [
             small_picture._pattern()
         ],
-        "tenants/retrieval/query/weight_profiles.py: f'(?<!\\\\w){re.escape(word)}'": lambda: [
+        "tenants/retrieval/query/fusion_weights.py: f'(?<!\\\\w){re.escape(word)}'": lambda: [
             re.compile(rf"(?<!\w){re.escape(word)}", re.IGNORECASE) for word in ("aaab", "a b a c", "C++")
         ],
     }
@@ -420,7 +420,7 @@ def scanners() -> dict[str, Callable[[str], object]]:
     from tenants.datasets.importers import delimited, entries
     from tenants.moderation.expressions import syntax
     from tenants.pipeline.assets import passages
-    from tenants.retrieval.query import highlighting, tokenizer
+    from tenants.retrieval.query import lexical
 
     terms = keywords.Terms.compile(["fool", "bad word here", "bana*", "傻瓜"])
 
@@ -436,9 +436,9 @@ def scanners() -> dict[str, Callable[[str], object]]:
         "language": text_models.language_of,
         "addresses": lambda text: abuse._ADDRESS.sub(" ", text),
         "Chinese parts": _scripts.chinese_parts,
-        "words": tokenizer.tokens,
-        "words with places": lambda text: list(tokenizer.located(text)),
-        "highlight": lambda text: highlighting.highlight({"aa", "banana"}, [("text", text)]),
+        "words": lexical.tokens,
+        "words with places": lambda text: list(lexical.located(text)),
+        "highlight": lambda text: lexical.highlight({"aa", "banana"}, [("text", text)]),
         "passages": passages.passages,
         "values": lambda text: (values.read_cell(text), values.parse_time(text)),
         "names of columns": lambda text: delimited.unique(text.split(" ")[:1_000]),

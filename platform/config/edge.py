@@ -24,7 +24,7 @@ from config.proxies import TrustedProxies
 from config.request_bodies import ClientLeft, Receive
 from tenants.accounts.rate_counter import rate_counter
 from tenants.jobs.server_sent_events import FOLLOW, WAIT
-from tenants.retrieval.cache import writer
+from tenants.retrieval.cache import async_writer
 from tenants.valkey import Unavailable
 
 log = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ def _flush() -> None:
         rate_counter.flush()
     except Unavailable:
         log.warning("Valkey is away: requests of the last moments are not counted")
-    writer.flush()
+    async_writer.flush()
     tracing.stop()
 
 

@@ -29,8 +29,8 @@ from tenants.datasets.selectors import require_datasets
 from tenants.errors import Invalid, NotFound, NotReady, ServiceError
 from tenants.jobs.models import Job
 from tenants.pipeline.care.erasure import erase_asset
-from tenants.retrieval import Query, maps, model_routing, search
-from tenants.retrieval.maps import Wanted
+from tenants.retrieval import Query, map_points, maps, model_routing, search
+from tenants.retrieval.map_points import Wanted
 from tenants.retrieval.model_routing import Written
 from tenants.scope import tenant_scope
 
@@ -167,7 +167,7 @@ def _show(request: Request, form: MapForm | None, status: int) -> HttpResponse:
         "form": form or MapForm(initial=look.as_initial()),
         "is_open": form is not None,
         "umap": flags.enabled(maps.FLAG, request.workspace.tenant.id),
-        "most_compared": maps.MOST_COMPARED,
+        "most_compared": map_points.MOST_COMPARED,
         "most_deleted": MOST_DELETED,
         "names_of_datasets": {str(one.id): one.name for one in datasets},
     }
@@ -184,21 +184,21 @@ def data(request: Request) -> HttpResponse:
         wanted = look.wanted(model_routing.written(tenant_id))
     if look.other:
         return JsonResponse(_compared(tenant_id, look, wanted))
-    placed = maps.points_of(tenant_id, row) if row else maps.placed(tenant_id, wanted)
+    placed = map_points.points_of(tenant_id, row) if row else map_points.placed(tenant_id, wanted)
     with request.workspace.open():
-        found = maps.shown(placed, key=look.key)
-    return JsonResponse(maps.as_columns(placed, found))
+        found = map_points.shown(placed, key=look.key)
+    return JsonResponse(map_points.as_columns(placed, found))
 
 
 def _compared(tenant_id: uuid.UUID, look: MapView, wanted: Any) -> dict[str, Any]:
-    made = maps.compared(tenant_id, wanted, look.other)
+    made = map_points.compared(tenant_id, wanted, look.other)
     with tenant_scope(tenant_id):
-        found = maps.shown(made.before, key=look.key)
-    place = {one: n for n, one in enumerate(maps.ids_of(made.before.ids))}
+        found = map_points.shown(made.before, key=look.key)
+    place = {one: n for n, one in enumerate(map_points.ids_of(made.before.ids))}
     kept = [place[one] for one in found.ids]
     after, moved = made.after[kept].astype(float).round(4), made.moved[kept].astype(float)
     return {
-        **maps.as_columns(made.before, found),
+        **map_points.as_columns(made.before, found),
         "other": look.other,
         "x2": after[:, 0].tolist(),
         "y2": after[:, 1].tolist(),
@@ -233,8 +233,8 @@ def _asset_label(asset: Asset) -> dict[str, Any]:
 @needs(SEARCH, methods=("POST",))
 def similarity(request: Request) -> HttpResponse:
     """How alike some assets are, with their names. Raises Invalid, NotFound."""
-    wanted = _ids(request, maps.MOST_COMPARED)
-    found = maps.matrix_of(request.workspace.tenant.id, wanted)
+    wanted = _ids(request, map_points.MOST_COMPARED)
+    found = map_points.matrix_of(request.workspace.tenant.id, wanted)
     with request.workspace.open():
         assets = selectors.get_assets(wanted)
     named = {str(one.id): _asset_label(one) for one in assets.values()}

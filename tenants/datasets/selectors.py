@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Collection
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import BooleanField, F, Func, QuerySet, Value
 from django.utils.translation import gettext as _
 
 from tenants.accounts.permissions import MODERATE, WRITE
@@ -184,3 +184,13 @@ def dataset_shape(dataset: Dataset) -> shapes.Dataset:
         duplicates=dataset.duplicates,
         created_at=dataset.created_at,
     )
+
+
+# --- Conditions ------------------------------------------------------------------------------------------
+
+
+def is_any(column: str, ids: Collection[uuid.UUID] | Collection[str]) -> Func:
+    """That a column is one of these ids: one parameter, where `__in` has one for each."""
+    among = Value("{" + ",".join(map(str, ids)) + "}")
+    template = "%(expressions)s::uuid[])"
+    return Func(F(column), among, template=template, arg_joiner=" = ANY(", output_field=BooleanField())

@@ -13,7 +13,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.learning.models import LearntModel, space_of
 from tenants.retrieval import model_routing
-from tenants.retrieval.model_routing import STORED_AS as KIND
+from tenants.retrieval.model_store import KIND
 from tenants.scope import current_tenant_id
 
 

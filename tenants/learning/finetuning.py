@@ -31,7 +31,7 @@ from tenants.learning.models import LearntModel
 from tenants.learning.pairs import Pairs
 from tenants.learning.trainer import Event, Trained
 from tenants.learning.training_progress import LOOKED, STEPS, TrainingProgress
-from tenants.retrieval import model_routing
+from tenants.retrieval import model_routing, model_store
 from tenants.scope import tenant_scope
 
 #: Assets of the test split that are remembered, to compare by when the model is promoted.
@@ -83,7 +83,7 @@ def fetch_base(tenant_id: uuid.UUID, row: LearntModel, folder: Path) -> Path:
         return folder
     with tenant_scope(tenant_id):
         there = selectors.find_space(row.base) is not None
-    stored = list(storage.files_below(model_routing.space_path(tenant_id, row.base))) if there else []
+    stored = list(storage.files_below(model_store.path_of(tenant_id, row.base))) if there else []
     if not stored:
         raise BaseDeleted(
             _("The model that this training was to start from was deleted. Start from another one.")

@@ -2,8 +2,9 @@
 
     search(tenant_id=…, query=Query(text="red apples")) -> Answer
 
-The rooms have doors of their own: `index` (vectors and the indexes of them), `query` (encoding, words, weights,
-feedback), `filters`, `cache`, `maps`, and `model_routing` (which model answers). Names are looked up when they are
+Beside it may be imported: the packages `index` (vectors and the indexes of them) and `query` (encoding, words, weights,
+feedback), which have front doors of their own, `filters`, `cache`, `maps` and `map_points`, `model_routing` (which
+model answers), `model_store` (where a model's files are), `models` and `shapes`. Names are looked up when they are
 asked for: this package is imported before Django models may be.
 """
 
@@ -13,29 +14,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tenants.retrieval import cache, filters, index, maps, model_routing, query, shapes
     from tenants.retrieval.query.searcher import Answer as Answer
     from tenants.retrieval.query.searcher import search as search
+    from tenants.retrieval.types import MODALITIES as MODALITIES
     from tenants.retrieval.types import Hit as Hit
     from tenants.retrieval.types import Query as Query
 
 __all__ = [
+    "MODALITIES",
     "Answer",
     "Hit",
     "Query",
-    "cache",
-    "filters",
-    "index",
-    "maps",
-    "model_routing",
-    "query",
     "search",
-    "shapes",
 ]
 
 _FROM = {
     "Answer": "tenants.retrieval.query.searcher:Answer",
     "Hit": "tenants.retrieval.types:Hit",
+    "MODALITIES": "tenants.retrieval.types:MODALITIES",
     "Query": "tenants.retrieval.types:Query",
     "search": "tenants.retrieval.query.searcher:search",
 }
@@ -44,8 +40,6 @@ _FROM = {
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        if name in __all__ and name not in _FROM:
-            return import_module(f"{__name__}.{name}")
         module, _, attribute = _FROM.get(name, "").partition(":")
         if not module:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

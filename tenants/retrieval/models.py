@@ -185,7 +185,7 @@ class FacetChange(TenantModel):
 
 
 class SearchTask(TenantModel):
-    """A tenant's own task. What may stand in `weights` and `rules`: `tenants.retrieval.query.weight_profiles`."""
+    """A tenant's own task. What may stand in `weights` and `rules`: `tenants.retrieval.query.fusion_weights`."""
 
     slug = models.CharField(max_length=50)
     description = models.TextField(blank=True, default="")

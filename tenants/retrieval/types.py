@@ -15,15 +15,13 @@ import numpy as np
 from ml.indexes.exact import FlatIndex
 from ml.indexes.live_postings import LivePostings
 from ml.indexes.postings import Postings
-from tenants.retrieval.filters.filter_plan import Plan
+from tenants.errors import IndexRebuilding
+from tenants.retrieval.filters import Plan as Plan
 
 DIMENSION = 256
 # Results that can be paged through.
 MAX_DEPTH = 1_000
 MODALITIES = ("text", "image", "audio", "video")
-
-# Engines of earlier releases. Who was in one is searched in memory, whatever the size, until a generation is built.
-LEFT = frozenset({"pgvector"})
 
 # What an asset is filed under: its dataset, and the number of its modality.
 Partition = tuple[uuid.UUID, int]
@@ -144,6 +142,10 @@ class Prefetched:
     generation_id: uuid.UUID
     scores: np.ndarray
     rows: np.ndarray
+
+
+class SegmentGone(IndexRebuilding):
+    """The segment was let go of while it was searched; the next search finds another index."""
 
 
 class SegmentSearch(ABC):

@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from tenants.learning.models import LearntModel, Promotion
-from tenants.retrieval.model_routing import routing
+from tenants.retrieval import model_routing
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api, refused
 from tests.conftest import Party
@@ -27,7 +27,7 @@ def pictures(party: Party) -> list[str]:
     with tenant_scope(party.id):
         made = [add_picture(new_dataset(), drawing("small red circle", n)) for n in range(3)]
         for n, asset in enumerate(made):
-            embed(asset, routing.DEFAULT, unit(1, n))
+            embed(asset, model_routing.DEFAULT, unit(1, n))
     return [str(asset.id) for asset in made]
 
 

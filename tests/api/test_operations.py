@@ -130,7 +130,7 @@ def test_metrics(http: Client, api: Api) -> None:
 
 def test_metrics_of_the_caches(http: Client, party: Any) -> None:
     for layer in ("miss", "process"):
-        assert encoding.queries.find(party.id, "an apple", encoding.model_id()).layer == layer
+        assert encoding.query_cache.find(party.id, "an apple", encoding.model_id()).layer == layer
     text = http.get("/metrics").content.decode()
     for layer in ("miss", "process"):
         labels = f'cache="embedding",layer="{layer}",tenant='

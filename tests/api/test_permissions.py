@@ -47,10 +47,9 @@ from tenants.moderation.reviews import bulk
 from tenants.people import invitations
 from tenants.pipeline.assets.services import add_asset
 from tenants.pipeline.transfer import exports, imports
-from tenants.retrieval.maps import services as maps
-from tenants.retrieval.model_routing import routing
+from tenants.retrieval import maps, model_routing
 from tenants.retrieval.models import VectorClock
-from tenants.retrieval.query import weight_profiles
+from tenants.retrieval.query import fusion_weights
 from tenants.scope import TenantModel, tenant_scope
 from tests.api.conftest import Api, picture, refused
 from tests.conftest import Party
@@ -392,9 +391,9 @@ def build_reviews(party: Party) -> dict[str, str]:
 
 def build_task(party: Party) -> dict[str, str]:
     with tenant_scope(party.id):
-        for old in weight_profiles.list_tasks():
-            weight_profiles.delete_task(slug=old.slug)
-        return {"slug": weight_profiles.create_task(slug=uuid.uuid4().hex, weights={"text": 1}).slug}
+        for old in fusion_weights.list_tasks():
+            fusion_weights.delete_task(slug=old.slug)
+        return {"slug": fusion_weights.create_task(slug=uuid.uuid4().hex, weights={"text": 1}).slug}
 
 
 def build_list(party: Party) -> dict[str, str]:
@@ -445,13 +444,13 @@ def build_models(party: Party) -> dict[str, str]:
     with tenant_scope(party.id):
         for job in Job.objects.filter(jobs.UNFINISHED, kind__in=("finetune", "embed_beside")):
             jobs.cancel(job_id=job.id)
-        VectorClock.objects.update(live=routing.DEFAULT, previous="", beside=[])
+        VectorClock.objects.update(live=model_routing.DEFAULT, previous="", beside=[])
         LearntModel.objects.filter(state="live").update(state="retired")
     with TemporaryDirectory() as folder:
         model, live = (with_files(new_model(party.id), Path(folder)) for _ in range(2))
     with tenant_scope(party.id):
-        routing.begin_dual_write(live.space)
-        routing.switch(live.space)
+        model_routing.begin_dual_write(live.space)
+        model_routing.switch(live.space)
         LearntModel.objects.filter(pk=live.pk).update(state="live")
         asset = Asset.objects.first() or add_asset(dataset_id=create_dataset(name="g").id, text="g").asset
         wanted = golden.add_golden_query(text="x", relevant=[asset.id])

@@ -15,7 +15,7 @@ from django.conf import settings
 from ml.media.process import Child
 from tenants.datasets.models import Asset
 from tenants.retrieval.index.vectors import NewVector, replace_vectors
-from tenants.retrieval.query import cursors, encoding
+from tenants.retrieval.query import encoding, result_page
 from tenants.retrieval.types import MAX_DEPTH
 from tenants.scope import tenant_scope
 from tenants.valkey import client, tenant_key
@@ -148,7 +148,7 @@ def test_pages_are_one_snapshot(api: Api, other: Api, put: Callable[..., str], p
     refused(other.post("/search", {"cursor": first["next"]}), 410, "cursor-expired")
     client().delete(tenant_key(party.id, "search", first["search_id"]))
     refused(api.post("/search", {"cursor": first["next"]}), 410, "cursor-expired")
-    depth = cursors.encode(first["search_id"], MAX_DEPTH)
+    depth = result_page.encode_cursor(first["search_id"], MAX_DEPTH)
     refused(api.post("/search", {"cursor": depth}), 422, "invalid", "/cursor")
 
 

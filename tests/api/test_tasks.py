@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from tenants.datasets.models import Asset
-from tenants.retrieval.cache.async_writer import async_writer
+from tenants.retrieval.cache import async_writer
 from tenants.retrieval.index.vectors import NewVector, replace_vectors
 from tenants.retrieval.models import Feedback, SearchGate
-from tenants.retrieval.query import encoding, fusion_training, fusion_weights, traces
+from tenants.retrieval.query import encoding, feedback, fusion_weights
 from tenants.scope import tenant_scope
 from tenants.valkey import client, tenant_key
 from tests.api.conftest import Api, refused
@@ -237,10 +237,10 @@ def test_a_gate_needs_feedback_and_says_how_much(api: Api) -> None:
         "source": "built-in",
         "number": None,
         "trained_at": None,
-        "feedback": {"usable": 0, "needed": fusion_training.NEEDED},
+        "feedback": {"usable": 0, "needed": feedback.NEEDED},
     }
     problem = refused(api.post("/gate/train"), 409, "not-ready")
-    assert (problem["needed"], problem["found"]) == (fusion_training.NEEDED, 0)
+    assert (problem["needed"], problem["found"]) == (feedback.NEEDED, 0)
     assert api.call("DELETE", "/gate").status_code == 204
 
 
@@ -250,22 +250,22 @@ def test_a_tenants_gate_serves_and_is_given_up(api: Api, party: Party) -> None:
     with tenant_scope(party.id):
         content = pack(fusion_weights.built_in().network)
         row = SearchGate.objects.create(number=1, live=True, content=content, report={"searches": 60})
-    fusion_weights.forget(party.id)
-    assert fusion_weights.serving(party.id).id == str(row.id)
+    fusion_weights.forget_gate(party.id)
+    assert fusion_weights.serving_gate(party.id).id == str(row.id)
     shown = api.get("/gate").json()
     assert (shown["source"], shown["number"], shown["report"]) == ("own", 1, {"searches": 60})
     assert api.call("DELETE", "/gate").status_code == 204
-    assert fusion_weights.serving(party.id).id == "gate"
+    assert fusion_weights.serving_gate(party.id).id == "gate"
     with tenant_scope(party.id):
         SearchGate.objects.update(live=True, content=b"\x80\x04nonsense")
-    fusion_weights.forget(party.id)
-    assert fusion_weights.serving(party.id).id == "gate", "a damaged one never serves"
+    fusion_weights.forget_gate(party.id)
+    assert fusion_weights.serving_gate(party.id).id == "gate", "a damaged one never serves"
 
 
 def test_traces_keep_no_words(api: Api, party: Party, dataset: str, put: Callable[..., str]) -> None:
     put(10)
     search_id = search(api)["search_id"]
-    found = traces.find(party.id, uuid.UUID(search_id))
+    found = fusion_weights.find_trace(party.id, uuid.UUID(search_id))
     assert found is not None
     assert (found.task, found.vectors, found.inputs) == ("general", {}, None)
     async_writer.flush()

@@ -21,7 +21,7 @@ from tenants.events.models import AuditEvent
 from tenants.jobs import worker_registry
 from tenants.jobs.models import Job, JobDispatch
 from tenants.pipeline.upkeep import health
-from tenants.retrieval.index import index_figures
+from tenants.retrieval.index import lifecycle
 from tenants.scope import tenant_scope
 from tenants.valkey import Unavailable
 from tenants.valkey import client as valkey
@@ -226,12 +226,12 @@ def test_a_tenant_near_its_quota_is_told(party: Any, operator: Client) -> None:
 
 
 def test_an_upkeep_that_does_not_run_is_told_once_it_could_have(monkeypatch: Any) -> None:
-    valkey().delete(index_figures.KEY)
+    valkey().delete(lifecycle.FIGURES_KEY)
     monkeypatch.setattr(health, "BEGUN", time.monotonic())
     assert "upkeep" not in whats()
     monkeypatch.setattr(health, "BEGUN", time.monotonic() - 601)
     assert "The upkeep has not run of late" in whats()
-    index_figures.note()
+    lifecycle.note_figures()
     assert "upkeep" not in whats()
 
 

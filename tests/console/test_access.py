@@ -43,9 +43,9 @@ from tenants.moderation.policies import backtests
 from tenants.moderation.reviews import bulk
 from tenants.people import invitations
 from tenants.pipeline.assets.services import add_asset
-from tenants.retrieval.maps.services import create_map
+from tenants.retrieval.maps import create_map
 from tenants.retrieval.models import SearchTask
-from tenants.retrieval.query.weight_profiles import create_task
+from tenants.retrieval.query.fusion_weights import create_task
 from tenants.scope import tenant_scope
 from tests.conftest import Party, new_party
 from tests.console.auditing import audited, flag_of

@@ -13,9 +13,8 @@ from django.urls import reverse
 
 from tenants.datasets.models import Asset
 from tenants.datasets.services import create_dataset
+from tenants.retrieval import map_points, model_routing
 from tenants.retrieval.index.vectors import NewVector, add_vectors
-from tenants.retrieval.maps import points
-from tenants.retrieval.model_routing import routing
 from tenants.retrieval.models import EmbeddingMap, VectorClock
 from tenants.scope import tenant_scope
 from tests.conftest import Party
@@ -25,7 +24,7 @@ from tests.tenants.test_maps import circle, place
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> None:
-    points.forget()
+    map_points.forget_points()
 
 
 def post(client: Client, name: str, body: Any) -> Any:
@@ -65,7 +64,7 @@ def test_two_models_are_compared_where_both_have_vectors(party: Party, owner: Cl
             vector = NewVector("text", unit(1, n % 3, n))
             add_vectors(model="other:1", vectors=[(asset, [vector])])
         VectorClock.objects.update(beside=["other:1"])
-        live = routing.live()
+        live = model_routing.live()
     found = owner.get(f"/map/points?model={live}&other=other:1").json()
     assert len(found["x2"]) == len(found["moved"]) == len(found["ids"]) == 10
     assert found["most_moved"][0] == found["ids"][found["moved"].index(max(found["moved"]))]

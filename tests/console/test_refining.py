@@ -25,7 +25,7 @@ from tenants.errors import Invalid, NotFound
 from tenants.pipeline.assets.services import add_asset, delete_asset
 from tenants.retrieval.index.vectors import NewVector, replace_vectors
 from tenants.retrieval.query import encoding
-from tenants.retrieval.query.highlighting import Highlight
+from tenants.retrieval.query.lexical import Highlight
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.console.pages import faults_of

@@ -14,8 +14,8 @@ from console.search.refinements import Refinements
 from tenants.errors import NotFound
 from tenants.jobs.models import Job
 from tenants.retrieval.models import Feedback, SearchTask
-from tenants.retrieval.query import feedback, fusion_training, weight_profiles
-from tenants.retrieval.query.traces import Traced
+from tenants.retrieval.query import feedback, fusion_weights
+from tenants.retrieval.query.fusion_weights import Traced
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.console.test_models import post, read
@@ -34,7 +34,7 @@ HX = {"hx-request": "true"}
 
 def own(party: Party) -> list[SearchTask]:
     with tenant_scope(party.id):
-        return list(weight_profiles.list_tasks())
+        return list(fusion_weights.list_tasks())
 
 
 # --- Tasks -----------------------------------------------------------------------------------------------
@@ -77,7 +77,7 @@ def test_a_copy_begins_with_what_it_is_of(owner: Client, party: Party) -> None:
 
 def test_what_the_form_does_not_show_is_kept(party: Party, owner: Client) -> None:
     with tenant_scope(party.id):
-        weight_profiles.create_task(slug="own", weights={"text": 1, "vector": 0.5})
+        fusion_weights.create_task(slug="own", weights={"text": 1, "vector": 0.5})
     owner.post("/tasks/own", {"weight-text": "2"})
     assert own(party)[0].weights == {"text": 2.0, "vector": 0.5}
 
@@ -116,7 +116,7 @@ def test_a_name_is_taken_once_and_others_are_absent(party: Party, stranger: Part
     owner.post("/tasks/new", GOOD)
     assert "There is a task" in post(owner, "/tasks/new", GOOD, 422)
     with tenant_scope(stranger.id):
-        weight_profiles.create_task(slug="theirs", weights={"text": 1})
+        fusion_weights.create_task(slug="theirs", weights={"text": 1})
     for address in ("/tasks/theirs", "/tasks/medical", "/tasks/zzz"):
         read(owner, address, 404)
 
@@ -155,7 +155,7 @@ def test_a_gate_of_its_own_is_shown_and_given_up(party: Party, owner: Client) ->
     assert "your own, number 1" in page and "0.610" in page
     owner.post("/gate/retire")
     with tenant_scope(party.id):
-        assert fusion_training.as_dict()["source"] == "built-in"
+        assert feedback.fusion_as_dict()["source"] == "built-in"
 
 
 # --- Searching -------------------------------------------------------------------------------------------

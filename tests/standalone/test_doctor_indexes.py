@@ -9,7 +9,7 @@ import pytest
 from config import metrics
 from standalone.doctor import findings, indexes
 from standalone.doctor.findings import Options
-from tenants.retrieval.index import index_figures, lifecycle
+from tenants.retrieval.index import lifecycle
 from tenants.retrieval.index.registry import folder_of
 from tenants.retrieval.models import IndexGeneration
 from tenants.scope import tenant_scope
@@ -79,12 +79,12 @@ def test_indexes_that_nobody_builds_are_named(party, settings) -> None:
 
 
 def test_figures_of_indexes_for_metrics(party, settings) -> None:
-    before = index_figures.gather()
+    before = lifecycle.gather_figures()
     library = a_generation(party, settings)
     settings.INDEX_RECALL = 1.01
     library.build()
-    index_figures.note()
-    told = index_figures.read()
+    lifecycle.note_figures()
+    told = lifecycle.read_figures()
     assert told is not None
     assert told.states["ready"] == before.states["ready"] + 1
     assert told.states["failed"] == before.states["failed"] + 1

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from ml.alignment.space import SHIPPED
 from ml.alignment.storage import write_space
-from tenants.retrieval.model_routing import routing
+from tenants.retrieval import model_routing
 
 
 def turned_space(folder: Path, seed: int = 1) -> str:
@@ -37,5 +37,5 @@ def keep_turned(tenant_id: uuid.UUID, folder: Path, seed: int = 1) -> str:
     """Give the tenant such a model; its id."""
     made = folder / f"space-{uuid.uuid4().hex}"
     model = turned_space(made, seed)
-    routing.keep_space(tenant_id=tenant_id, model=model, folder=made)
+    model_routing.keep_space(tenant_id=tenant_id, model=model, folder=made)
     return model

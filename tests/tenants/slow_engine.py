@@ -162,17 +162,16 @@ def _engine(address: str) -> Any:
     from dataclasses import dataclass
 
     from tenants.errors import Unavailable
-    from tenants.retrieval.engines.contract import (
+    from tenants.retrieval.engines import (
         Engine,
         ExternalSegment,
         NewRow,
-        SegmentGone,
         read_efforts,
         read_partitions,
     )
-    from tenants.retrieval.filters.filter_plan import assets_of
+    from tenants.retrieval.filters import assets_of
     from tenants.retrieval.models import Vector
-    from tenants.retrieval.types import MODALITIES, Hit, Partition, Restriction
+    from tenants.retrieval.types import MODALITIES, Hit, Partition, Restriction, SegmentGone
     from tenants.scope import current_tenant_id, tenant_scope
 
     def ask(name: str, tenant_id: uuid.UUID | str, segment_id: uuid.UUID | str = "", **more: Any) -> Any:

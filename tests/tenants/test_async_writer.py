@@ -9,9 +9,9 @@ import pytest
 import redis
 
 from tenants.errors import CursorExpired
-from tenants.retrieval.cache import async_writer as module
-from tenants.retrieval.cache.async_writer import AsyncWriter
-from tenants.retrieval.query import cursors
+from tenants.retrieval import cache
+from tenants.retrieval.cache import AsyncWriter
+from tenants.retrieval.query import result_page
 from tenants.retrieval.types import Hit
 from tenants.valkey import client
 from tests.waiting import until
@@ -64,7 +64,7 @@ def test_the_newer_value_of_a_key_is_kept_while_the_older_one_is_sent() -> None:
 
 
 def test_without_valkey_nothing_is_kept_and_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "REST_S", 0.2)
+    monkeypatch.setattr(cache, "REST_S", 0.2)
     away = redis.Redis(host="127.0.0.1", port=1, socket_connect_timeout=0.1)
     later, name = AsyncWriter(lambda: away), key()
     assert later.put(name, b"value", 60), "nobody knows yet"
@@ -76,8 +76,8 @@ def test_without_valkey_nothing_is_kept_and_nobody_waits(monkeypatch: pytest.Mon
 
 
 def test_a_full_backlog_is_written_by_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST", 10)
-    monkeypatch.setattr(module, "WAIT_S", 60.0)
+    monkeypatch.setattr(cache, "MOST_GATHERED", 10)
+    monkeypatch.setattr(cache, "GATHER_S", 60.0)
     later, names = AsyncWriter(), [key() for _ in range(11)]
     for name in names:
         later.put(name, b"1", 60)
@@ -86,15 +86,15 @@ def test_a_full_backlog_is_written_by_the_caller(monkeypatch: pytest.MonkeyPatch
 
 def test_a_cursor_that_another_process_is_about_to_write_is_waited_for() -> None:
     tenant, search_id = uuid.uuid4(), str(uuid.uuid4())
-    ranking = cursors.Ranking([Hit(uuid.uuid4(), 0.5, "text")], {"total_candidates": 1})
-    cursors.keep(tenant, search_id, ranking)
-    module.async_writer.flush()
-    name = cursors._key(tenant, search_id)
+    ranking = result_page.KeptRanking([Hit(uuid.uuid4(), 0.5, "text")], {"total_candidates": 1})
+    result_page.keep_ranking(tenant, search_id, ranking)
+    cache.async_writer.flush()
+    name = result_page._cursor_key(tenant, search_id)
     raw = client().getdel(name)
     threading.Timer(0.015, lambda: client().set(name, raw, ex=60)).start()
-    found = cursors.kept(tenant, search_id)
-    assert isinstance(found, cursors.Ranking)
+    found = result_page.kept_ranking(tenant, search_id)
+    assert isinstance(found, result_page.KeptRanking)
     assert [hit.asset_id for hit in found.hits] == [hit.asset_id for hit in ranking.hits]
     client().delete(name)
     with pytest.raises(CursorExpired):
-        cursors.kept(tenant, search_id)
+        result_page.kept_ranking(tenant, search_id)

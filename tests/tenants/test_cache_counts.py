@@ -7,8 +7,8 @@ import uuid
 
 import pytest
 
-from tenants.retrieval.cache import cache_layers
-from tenants.retrieval.cache.cache_layers import OTHER, LookupCounts
+from tenants.retrieval import cache
+from tenants.retrieval.cache import OTHER, LookupCounts
 
 
 class Clock:
@@ -33,14 +33,14 @@ def by_tenant(counts: LookupCounts) -> dict[str, int]:
 
 def test_counts_by_cache_layer_and_tenant() -> None:
     counts = LookupCounts()
-    for cache, tenant, layer in [
+    for name, tenant, layer in [
         ("candidates", A, "miss"),
         ("candidates", A, "process"),
         ("candidates", A, "process"),
         ("embedding", A, "valkey"),
         ("embedding", B, "miss"),
     ]:
-        counts.add(cache, tenant, layer)
+        counts.add(name, tenant, layer)
     assert counts.read() == {
         ("candidates", "miss", str(A)): 1,
         ("candidates", "process", str(A)): 2,
@@ -76,7 +76,7 @@ def test_an_idle_window_changes_no_names() -> None:
 
 
 def test_many_tenants_cost_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_layers, "WATCHED", 100)
+    monkeypatch.setattr(cache, "WATCHED", 100)
     clock = Clock()
     counts = LookupCounts(named=5, window_s=60, clock=clock)
     for n in range(1_000):

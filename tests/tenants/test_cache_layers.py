@@ -12,7 +12,7 @@ from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tenants.retrieval.cache.cache_layers import ENTRY_BYTES, ProcessStore, ValkeyStore, valkey
+from tenants.retrieval.cache import ENTRY_BYTES, ProcessStore, ValkeyStore, valkey
 from tests.waiting import Clock, pause
 
 NO_RETRY = Retry(NoBackoff(), 0)

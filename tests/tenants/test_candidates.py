@@ -12,10 +12,19 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-from tenants.retrieval.cache import cache_layers, candidates
-from tenants.retrieval.cache.cache_layers import LookupCounts
-from tenants.retrieval.cache.candidates import DEPTH, CandidateCache, CandidateList, depth_class
+from tenants.retrieval import cache
+from tenants.retrieval.cache import (
+    ENTRY_BYTES,
+    LEAST_DEPTH,
+    CandidateCache,
+    CandidateList,
+    LookupCounts,
+    ValkeyStore,
+    depth_class,
+)
 from tenants.valkey import client, tenant_key
 from tests.waiting import pause
 
@@ -31,12 +40,14 @@ class Fake:
         self.vectors = values / np.linalg.norm(values, axis=1, keepdims=True)
         self.searches = 0
 
-    def best(self, vector: np.ndarray, count: int = DEPTH) -> tuple[np.ndarray, np.ndarray]:
+    def best(self, vector: np.ndarray, count: int = LEAST_DEPTH) -> tuple[np.ndarray, np.ndarray]:
         scores = self.vectors @ vector
         rows = np.argsort(-scores, kind="stable")[:count].astype(np.int64)
         return scores[rows], rows
 
-    def search(self, vector: np.ndarray, count: int = DEPTH) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+    def search(
+        self, vector: np.ndarray, count: int = LEAST_DEPTH
+    ) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
         def compute() -> tuple[np.ndarray, np.ndarray]:
             self.searches += 1
             return self.best(vector, count)
@@ -68,8 +79,8 @@ def tenant() -> uuid.UUID:
 def test_each_layer_returns_what_was_computed(tenant: uuid.UUID) -> None:
     here, there, generation, vector = CandidateCache(BUDGET), CandidateCache(BUDGET), Fake(2_000, 1), unit(2)
     layers = []
-    for cache in (here, here, there, there):
-        found = cache.get(tenant, generation.id, vector, 10, generation.search(vector))
+    for one in (here, here, there, there):
+        found = one.get(tenant, generation.id, vector, 10, generation.search(vector))
         assert same(found, generation.best(vector))
         layers.append((found.layer, found.hit))
     assert layers == [("miss", False), ("process", True), ("valkey", True), ("process", True)]
@@ -99,7 +110,7 @@ def test_tenants_generations_vectors_and_depths_are_apart(tenant: uuid.UUID) -> 
         (uuid.uuid4(), generation.id, vector, 10),
         (tenant, uuid.uuid4(), vector, 10),
         (tenant, generation.id, nearly, 10),
-        (tenant, generation.id, vector, DEPTH + 1),
+        (tenant, generation.id, vector, LEAST_DEPTH + 1),
     ):
         assert cache.get(*args, generation.search(vector)).layer == "miss"
         assert cache.get(*args, generation.search(vector)).layer == "process"
@@ -107,7 +118,13 @@ def test_tenants_generations_vectors_and_depths_are_apart(tenant: uuid.UUID) -> 
 
 
 def test_depths_of_one_class_share_a_list(tenant: uuid.UUID) -> None:
-    assert [depth_class(n) for n in (1, DEPTH, DEPTH + 1, 1_000, 1_025)] == [64, 64, 256, 1_024, 4_096]
+    assert [depth_class(n) for n in (1, LEAST_DEPTH, LEAST_DEPTH + 1, 1_000, 1_025)] == [
+        64,
+        64,
+        256,
+        1_024,
+        4_096,
+    ]
     cache, generation, vector = CandidateCache(BUDGET), Fake(2_000, 1), unit(2)
     first = cache.get(tenant, generation.id, vector, 300, generation.search(vector, depth_class(300)))
     second = cache.get(tenant, generation.id, vector, 1_000, generation.search(vector, depth_class(1_000)))
@@ -126,16 +143,16 @@ def test_very_deep_lists_are_found_and_not_kept(tenant: uuid.UUID) -> None:
 @pytest.mark.services
 def test_small_generations_have_short_lists(tenant: uuid.UUID, size: int) -> None:
     here, there, generation, vector = CandidateCache(BUDGET), CandidateCache(BUDGET), Fake(size, 1), unit(2)
-    for cache, layer in ((here, "miss"), (here, "process"), (there, "valkey")):
-        found = cache.get(tenant, generation.id, vector, 10, generation.search(vector))
+    for one, layer in ((here, "miss"), (here, "process"), (there, "valkey")):
+        found = one.get(tenant, generation.id, vector, 10, generation.search(vector))
         assert found.layer == layer and same(found, generation.best(vector)) and len(found.rows) == size
 
 
 def test_large_row_numbers_and_odd_scores_survive(tenant: uuid.UUID) -> None:
     scores = np.array([1.0, -0.0, -1.0, np.float32(1e-45)], np.float32)
     rows = np.array([2**32 - 1, 2**31, 0, 5], np.int64)
-    for cache in (CandidateCache(BUDGET), CandidateCache(BUDGET)):
-        found = cache.get(tenant, uuid.UUID(int=1), unit(1), 10, lambda: (scores, rows))
+    for one in (CandidateCache(BUDGET), CandidateCache(BUDGET)):
+        found = one.get(tenant, uuid.UUID(int=1), unit(1), 10, lambda: (scores, rows))
         assert found.scores.tobytes() == scores.tobytes() and found.rows.tolist() == rows.tolist()
 
 
@@ -197,17 +214,15 @@ def test_valkey_holds_row_numbers_only_under_the_tenants_name_and_for_an_hour(te
     CandidateCache(BUDGET).get(tenant, generation.id, vector, 10, generation.search(vector))
     [key] = keys_of(tenant)
     assert key.decode().startswith(f"t:{tenant}:candidates:1:{generation.id.hex}:")
-    assert len(client().get(key)) == 8 + 8 * DEPTH
+    assert len(client().get(key)) == 8 + 8 * LEAST_DEPTH
     assert 3_500 < client().ttl(key) <= 3_600
     # Erasing an asset drops the pages of searches, which hold ids; these lists hold none and stay.
     assert list(client().scan_iter(tenant_key(tenant, "search", "*"))) == []
 
 
 def test_without_valkey_the_process_still_remembers(tenant: uuid.UUID) -> None:
-    away = redis.Redis(
-        "127.0.0.1", 1, socket_connect_timeout=0.05, retry=cache_layers.Retry(cache_layers.NoBackoff(), 0)
-    )
-    store = cache_layers.ValkeyStore(away)
+    away = redis.Redis("127.0.0.1", 1, socket_connect_timeout=0.05, retry=Retry(NoBackoff(), 0))
+    store = ValkeyStore(away)
     cache, generation = CandidateCache(BUDGET, lambda: store), Fake(500, 1)
     for seed in range(100):
         for layer in ("miss", "process"):
@@ -272,7 +287,7 @@ def test_a_zipf_trace_hits_as_often_as_theory_says_and_never_sees_the_old_genera
     halves = [(Fake(1_500, 1), trace[:2_000]), (Fake(1_500, 2), trace[2_000:])]
     # Room for two hundred lists in the process; the others come from Valkey.
     counts = LookupCounts()
-    cache = CandidateCache(200 * (8 + 8 * DEPTH + cache_layers.ENTRY_BYTES), counted=counts)
+    cache = CandidateCache(200 * (8 + 8 * LEAST_DEPTH + ENTRY_BYTES), counted=counts)
     hits = 0
     for generation, queries in halves:
         truth = {n: generation.best(vectors[n]) for n in set(queries.tolist())}
@@ -290,4 +305,4 @@ def test_a_zipf_trace_hits_as_often_as_theory_says_and_never_sees_the_old_genera
 
 
 def test_the_one_of_the_process_is_what_modules_call() -> None:
-    assert candidates.get.__self__ is candidates.cache
+    assert cache.get_candidates.__self__ is cache.candidate_cache

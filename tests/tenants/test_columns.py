@@ -20,7 +20,7 @@ from tenants.errors import Invalid
 from tenants.jobs.services import enqueue
 from tenants.pipeline.assets.services import add_asset, update_asset
 from tenants.pipeline.care.erasure import erase_asset
-from tenants.retrieval.filters import facet_postings, filter_plan
+from tenants.retrieval import filters
 from tenants.retrieval.index.vectors import take_numbers
 from tenants.retrieval.models import FacetChange
 from tenants.scope import tenant_scope
@@ -129,27 +129,26 @@ def test_postings_and_the_facet_table_agree(shelf, tmp_path_factory, rows, wante
     ids, folder = shelf.refill(rows), tmp_path_factory.mktemp("generation")
     datasets = None if of is None else [shelf.datasets[n].id for n in of]
     with tenant_scope(shelf.party.id):
-        facet_postings.export_facets(ids, folder)
+        filters.export_facets(ids, folder)
         postings = Postings.open(folder)
         for one in wanted:
             try:
-                parsed = filter_plan.parse(one)
+                parsed = filters.parse(one)
             except Invalid:
                 continue
 
             def by_table(parsed=parsed) -> set[uuid.UUID]:
-                return set(filter_plan.matching_ids(parsed, datasets))
+                return set(filters.matching_ids(parsed, datasets))
 
             def by_postings(parsed=parsed) -> set[uuid.UUID]:
-                mask = facet_postings.resolve(parsed, datasets, postings, len(ids))
+                mask = filters.resolve(parsed, datasets, postings, len(ids))
                 assert mask.dtype == bool and mask.shape == (len(ids),)
                 return {as_uuid(raw) for raw in ids[mask]}
 
             expected = answer(by_table)
             assert answer(by_postings) == expected
             assert (
-                answer(lambda p=parsed: facet_postings.live(p, datasets, [as_uuid(raw) for raw in ids]))
-                == expected
+                answer(lambda p=parsed: filters.live(p, datasets, [as_uuid(raw) for raw in ids])) == expected
             )
 
 
@@ -158,7 +157,7 @@ def test_export_takes_the_tenants_own_assets_of_the_generation_only(party, stran
     ids = mine.refill([{"colour": "red"}, {"colour": "red"}, {"colour": "blue"}])
     theirs.refill([{"colour": "red"}])
     with tenant_scope(party.id):
-        facet_postings.export_facets(ids[1:].astype("V16"), tmp_path)
+        filters.export_facets(ids[1:].astype("V16"), tmp_path)
     postings = Postings.open(tmp_path)
     assert postings.having("colour").tolist() == [0, 1]
     assert [postings.count("colour", {c}) for c in ("red", "blue")] == [1, 1]
@@ -166,7 +165,7 @@ def test_export_takes_the_tenants_own_assets_of_the_generation_only(party, stran
 
 def test_an_export_of_no_asset_is_empty(party, tmp_path) -> None:
     with tenant_scope(party.id):
-        facet_postings.export_facets(np.zeros(0, "S16"), tmp_path)
+        filters.export_facets(np.zeros(0, "S16"), tmp_path)
     assert not len(Postings.open(tmp_path).having("colour"))
 
 
@@ -184,8 +183,8 @@ def test_an_id_that_ends_in_zeros_keeps_its_facets(shelf, tmp_path) -> None:
         asset.save(force_insert=True)
         write_facets(asset, shelf.datasets[0])
         ids = np.sort(np.array([pk.bytes for pk in Asset.objects.values_list("pk", flat=True)], "S16"))
-        facet_postings.export_facets(ids, tmp_path)
-        mask = facet_postings.resolve(filter_plan.parse({"colour": "grey"}), None, Postings.open(tmp_path), 2)
+        filters.export_facets(ids, tmp_path)
+        mask = filters.resolve(filters.parse({"colour": "grey"}), None, Postings.open(tmp_path), 2)
     assert [as_uuid(raw) for raw in ids[mask]] == [asset.id]
 
 
@@ -193,28 +192,28 @@ def test_an_id_that_ends_in_zeros_keeps_its_facets(shelf, tmp_path) -> None:
 def test_live_answers_for_the_named_assets_alone(
     shelf, monkeypatch, bound, django_assert_num_queries
 ) -> None:
-    monkeypatch.setattr(facet_postings, "MAX_NAMED", bound)
+    monkeypatch.setattr(filters, "MAX_NAMED", bound)
     ids = [
         as_uuid(raw) for raw in shelf.refill([{"colour": "red"}, {"colour": "blue"}, {}, {"colour": "red"}])
     ]
-    red, not_red = (filter_plan.parse(c) for c in ({"colour": "red"}, {"colour": {"ne": "red"}}))
+    red, not_red = (filters.parse(c) for c in ({"colour": "red"}, {"colour": {"ne": "red"}}))
     gone = uuid.uuid4()
     with tenant_scope(shelf.party.id):
         with django_assert_num_queries(2):
-            assert facet_postings.live(red, None, [*ids[:3], gone]) == {ids[0]}
-        assert facet_postings.live(not_red, None, [*ids[1:], gone]) == {ids[1], ids[2]}
-        assert facet_postings.live([], None, [*ids[:3], gone]) == set(ids[:3])
-        assert facet_postings.live(red, None, []) == set()
+            assert filters.live(red, None, [*ids[:3], gone]) == {ids[0]}
+        assert filters.live(not_red, None, [*ids[1:], gone]) == {ids[1], ids[2]}
+        assert filters.live([], None, [*ids[:3], gone]) == set(ids[:3])
+        assert filters.live(red, None, []) == set()
 
 
 def test_conditions_that_nobody_can_meet_or_that_everyone_meets(shelf, tmp_path) -> None:
     ids = shelf.refill([{"colour": "red"}, {"price": 3}])
     with tenant_scope(shelf.party.id):
-        facet_postings.export_facets(ids, Path(tmp_path))
+        filters.export_facets(ids, Path(tmp_path))
         postings = Postings.open(tmp_path)
 
         def resolve(given: dict[str, Any]) -> list[bool]:
-            return facet_postings.resolve(filter_plan.parse(given), None, postings, 2).tolist()
+            return filters.resolve(filters.parse(given), None, postings, 2).tolist()
 
         assert resolve({}) == [True, True]
         assert resolve({"nobody's": 1}) == [False, False]
@@ -239,7 +238,7 @@ class Built:
             ]
             self.ids = np.array([asset_id.bytes for asset_id in self.assets], "S16")
             self.seq = take_numbers(1)
-            facet_postings.export_facets(self.ids, folder)
+            filters.export_facets(self.ids, folder)
         self.postings = Postings.open(folder)
 
     @property
@@ -253,13 +252,11 @@ class Built:
         changed = self.changed
         numbers = [self.assets.index(one) for one in changed if one in self.assets]
         with tenant_scope(self.party.id):
-            parsed = filter_plan.parse(given)
-            mask = facet_postings.resolve(parsed, None, self.postings, len(self.ids))
+            parsed = filters.parse(given)
+            mask = filters.resolve(parsed, None, self.postings, len(self.ids))
             mask[numbers] = False
-            found = {self.assets[n] for n in np.flatnonzero(mask)} | facet_postings.live(
-                parsed, None, changed
-            )
-            assert found == set(filter_plan.matching_ids(parsed))
+            found = {self.assets[n] for n in np.flatnonzero(mask)} | filters.live(parsed, None, changed)
+            assert found == set(filters.matching_ids(parsed))
         return {self.assets.index(one) for one in found}
 
     def reindexed(self, **entry) -> None:

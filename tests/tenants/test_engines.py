@@ -19,17 +19,15 @@ from tenants.jobs.models import Job
 from tenants.pipeline.assets.services import update_asset
 from tenants.pipeline.care import tenant_erasure
 from tenants.retrieval import engines
-from tenants.retrieval.engines import SegmentGone, copying
-from tenants.retrieval.filters import restriction
-from tenants.retrieval.index import lifecycle, memory
-from tenants.retrieval.index.reader import read_index_status
+from tenants.retrieval.index import building, lifecycle, memory
+from tenants.retrieval.index.memory import read_index_status
 from tenants.retrieval.index.registry import folder_of
 from tenants.retrieval.index.vectors import NewVector, add_vectors
 from tenants.retrieval.models import IndexGeneration, IndexPointer, VectorClock
-from tenants.retrieval.query import lexical
+from tenants.retrieval.query import lexical, ranking
 from tenants.retrieval.query.lexical import Entry
 from tenants.retrieval.query.ranking import rank
-from tenants.retrieval.types import Prefetched, Query, Restriction
+from tenants.retrieval.types import Prefetched, Query, Restriction, SegmentGone
 from tenants.scope import tenant_scope
 from tests.tenants.slow_engine import KIND, slow_engine
 from tests.tenants.test_index_lifecycle import COUNT, MODEL, Library, unit
@@ -80,7 +78,7 @@ def slow(process: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def library(party, settings, monkeypatch, slow) -> Moved:
     settings.INDEX_FLAT_MAX = 50
-    monkeypatch.setattr(copying, "QUERIES", 16)
+    monkeypatch.setattr(building, "QUERIES", 16)
     return Moved(party)
 
 
@@ -204,8 +202,8 @@ def test_words_and_filters_together(library: Moved, party) -> None:
         lexical.index_texts([Entry(asset.id, asset.dataset_id, "text", "xyzzy") for asset in assets])
         now = read_index_status(party.id, MODEL)
         state = library.cached.refresh(now)
-        only = restriction.restriction(Query(conditions=BELOW_TEN), state, now)
-        found = restriction.matching_words("xyzzy", 100, only, state)
+        only = ranking.restriction(Query(conditions=BELOW_TEN), state, now)
+        found = ranking.matching_words("xyzzy", 100, only, state)
     assert {asset_id for asset_id, _ in found} == {asset.id for asset in assets[:10]}
 
 
@@ -274,7 +272,7 @@ def test_killed_between_chunks_the_old_engine_serves_and_another_build_succeeds(
     current = library.pointer.current_id
     with tenant_scope(library.tenant_id):
         job = lifecycle.build(model=MODEL, engine="slow")
-    real, calls = copying._chunk, []
+    real, calls = building._chunk, []
 
     def killed(*args):
         calls.append(args)
@@ -283,9 +281,9 @@ def test_killed_between_chunks_the_old_engine_serves_and_another_build_succeeds(
         return real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(copying, "CHUNK", 10)
-        patch.setattr(copying, "_chunk", killed)
-        patch.setattr(copying, "_give_up", lambda *args: None)
+        patch.setattr(building, "COPY_CHUNK", 10)
+        patch.setattr(building, "_chunk", killed)
+        patch.setattr(building, "_give_up", lambda *args: None)
         with pytest.raises(SystemExit):
             run_job(str(job.id), str(library.tenant_id))
     assert len(library.copies) == 1

@@ -24,7 +24,7 @@ from tenants.pipeline.assets import services
 from tenants.pipeline.care import erasure, erasure_receipts, subject_erasure
 from tenants.pipeline.transfer import exports
 from tenants.retrieval.index.vectors import NewVector, replace_vectors
-from tenants.retrieval.model_routing.model_store import DEFAULT
+from tenants.retrieval.model_store import DEFAULT
 from tenants.retrieval.models import Vector
 from tenants.scope import tenant_scope
 from tenants.valkey import client, tenant_key

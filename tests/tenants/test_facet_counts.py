@@ -14,8 +14,9 @@ from ml.indexes.postings import Postings
 from tenants.datasets import metadata
 from tenants.datasets.models import Asset, Blob, Dataset, Facet
 from tenants.datasets.services import create_dataset
-from tenants.retrieval.filters import facet_counts, facet_postings, filter_plan
-from tenants.retrieval.filters.facet_counts import Allowed, count_facets
+from tenants.retrieval import filters
+from tenants.retrieval.query import ranking
+from tenants.retrieval.query.ranking import Allowed, count_facets
 from tenants.scope import tenant_scope
 
 
@@ -46,7 +47,7 @@ def _time(year: int, month: int = 1, day: int = 1, hour: int = 0) -> float:
     ],
 )
 def test_buckets_begin_at_round_places(kind, least, greatest, expected) -> None:
-    assert facet_counts.edges_of(kind, least, greatest) == expected
+    assert ranking.edges_of(kind, least, greatest) == expected
 
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -59,17 +60,17 @@ numbers = st.floats(allow_nan=False, allow_infinity=False)
 @given(st.sampled_from(["number", "time"]), numbers, numbers | st.floats(-3, 3))
 def test_buckets_are_few_and_leave_nothing_out(kind, one, other) -> None:
     least, greatest = sorted([one, other])
-    edges = facet_counts.edges_of(kind, least, greatest)
-    assert edges == sorted(edges) and 2 <= len(edges) <= facet_counts.BUCKETS + 2
+    edges = ranking.edges_of(kind, least, greatest)
+    assert edges == sorted(edges) and 2 <= len(edges) <= ranking.BUCKETS + 2
     assert edges[0] <= least and edges[-1] == greatest
     assert len(set(edges)) == len(edges) or len(edges) == 2
-    told = facet_counts.described(kind, edges)
+    told = ranking.described(kind, edges)
     assert [set(bucket) for bucket in told] == [{"gte", "lt"}] * (len(told) - 1) + [{"gte", "lte"}]
 
 
 @given(st.datetimes(dt.datetime(1, 1, 2), dt.datetime(9999, 12, 30), timezones=st.just(dt.UTC)))
 def test_a_time_is_told_as_the_filter_reads_it(moment) -> None:
-    told = facet_counts.on_scale("time", moment.timestamp())
+    told = ranking.on_scale("time", moment.timestamp())
     assert metadata.as_number(told) == moment.timestamp()
 
 
@@ -135,7 +136,7 @@ def shop(party) -> Shop:
 
 
 def indexed(ids: list[uuid.UUID], folder) -> Postings:
-    facet_postings.export_facets(np.array([one.bytes for one in ids], "S16"), folder)
+    filters.export_facets(np.array([one.bytes for one in ids], "S16"), folder)
     return Postings.open(folder)
 
 
@@ -162,9 +163,7 @@ def test_all_ways_to_count_agree_and_filters_find_as_many(shop, tmp_path_factory
     with tenant_scope(shop.party.id):
         for key, counted in by_database.items():
             for told in counted["values"]:
-                found = (
-                    set(filter_plan.matching_ids(filter_plan.parse({key: told["value"]}), of_shop)) & allowed
-                )
+                found = set(filters.matching_ids(filters.parse({key: told["value"]}), of_shop)) & allowed
                 several = key == "price" and any(isinstance(one.get(key), list) for one in rows)
                 assert len(found) == told["count"] or (several and len(found) > told["count"]), (key, told)
 
@@ -230,7 +229,7 @@ def test_only_the_most_frequent_values_are_told(shop, tmp_path, by_index) -> Non
     more = {"postings": postings, "mask": np.array([True, False, True])} if by_index else {}
     found = shop.count(["tags"], ids[1:2] if by_index else ids, **more)["tags"]["values"]
     assert [(v["value"], v["count"]) for v in found] == [("w29", 3)] + [(w, 2) for w in words[5:24]]
-    assert len(found) == facet_counts.TOP_VALUES
+    assert len(found) == ranking.TOP_VALUES
 
 
 def test_a_query_of_assets_is_counted_in_four_statements(shop, django_assert_num_queries) -> None:

@@ -14,16 +14,15 @@ from tenants.datasets import metadata
 from tenants.datasets.models import Asset, Blob, Facet
 from tenants.datasets.services import create_dataset
 from tenants.pipeline.assets.services import update_asset
-from tenants.retrieval.filters import facet_counts, facet_memory, filter_plan, restriction
-from tenants.retrieval.filters.facet_counts import Allowed, count_facets
+from tenants.retrieval import filters
 from tenants.retrieval.index import lifecycle, memory
-from tenants.retrieval.index.reader import read_index_status
-from tenants.retrieval.index.segments import FileSegment
+from tenants.retrieval.index.memory import read_index_status
+from tenants.retrieval.index.registry import FileSegment
 from tenants.retrieval.index.vectors import NewVector, add_vectors, record_changes, remove_vectors
-from tenants.retrieval.model_routing.model_store import DEFAULT
+from tenants.retrieval.model_store import DEFAULT
 from tenants.retrieval.models import FacetChange, Vector
-from tenants.retrieval.query import lexical
-from tenants.retrieval.query.ranking import row_mask
+from tenants.retrieval.query import lexical, ranking
+from tenants.retrieval.query.ranking import Allowed, count_facets, row_mask
 from tenants.retrieval.types import Query, Restriction, State
 from tenants.scope import tenant_scope
 from workers.base import run_job
@@ -108,7 +107,7 @@ class Shelf:
 
     def restricted(self, parsed: list) -> tuple[State, Restriction]:
         state, now = self.refresh()
-        return state, restriction.restriction(Query(conditions=parsed), state, now)
+        return state, ranking.restriction(Query(conditions=parsed), state, now)
 
     def allowed(self, parsed: list) -> set[uuid.UUID]:
         state, only = self.restricted(parsed)
@@ -121,9 +120,9 @@ class Shelf:
 
     def ask(self, raw: dict[str, Any]) -> None:
         try:
-            parsed = filter_plan.parse(raw)
-            expected = set(filter_plan.matching_ids(parsed))
-        except filter_plan.Invalid:
+            parsed = filters.parse(raw)
+            expected = set(filters.matching_ids(parsed))
+        except filters.Invalid:
             return
         embedded = set(Vector.objects.values_list("asset_id", flat=True))
         assert self.allowed(parsed) == expected & embedded
@@ -131,7 +130,7 @@ class Shelf:
     def count(self, keys: list[str]) -> None:
         state, only = self.restricted([])
         embedded = set(Vector.objects.values_list("asset_id", flat=True))
-        assert facet_counts.count(keys, state, only) == count_facets(keys, Allowed(embedded))
+        assert ranking.facet_counts(keys, state, only) == count_facets(keys, Allowed(embedded))
 
     def walk(self, taken: list[tuple]) -> None:
         with tenant_scope(self.tenant_id):
@@ -180,17 +179,17 @@ def test_beside_a_generation_memory_answers_as_postgres(built, taken) -> None:
 
 
 def test_nothing_is_asked_where_nothing_is_new(shelf, django_assert_num_queries) -> None:
-    red = filter_plan.parse({"colour": "red"})
+    red = filters.parse({"colour": "red"})
     with tenant_scope(shelf.tenant_id):
         assets = [shelf.add({"colour": "red"}), shelf.add({"colour": "blue"})]
         assert shelf.allowed(red) == {assets[0].id}
         state, now = shelf.refresh()
         with django_assert_num_queries(1):  # the types of the keys
-            restriction.restriction(Query(conditions=red), state, now)
+            ranking.restriction(Query(conditions=red), state, now)
 
 
 def test_an_update_counts_in_the_next_search(shelf) -> None:
-    red = filter_plan.parse({"colour": "red"})
+    red = filters.parse({"colour": "red"})
     with tenant_scope(shelf.tenant_id):
         asset = shelf.add({"colour": "blue"})
         assert shelf.allowed(red) == set()
@@ -203,19 +202,19 @@ def test_an_update_counts_in_the_next_search(shelf) -> None:
 
 def test_a_change_of_what_the_generation_holds_counts_for_filters_and_counts(built) -> None:
     with tenant_scope(built.tenant_id):
-        before = built.allowed(filter_plan.parse({"colour": "red"}))
+        before = built.allowed(filters.parse({"colour": "red"}))
         asset = next(one for one in built.assets if one.id in before)
         update_asset(asset_id=asset.id, values={"colour": "green"})
-        assert built.allowed(filter_plan.parse({"colour": "red"})) == before - {asset.id}
-        assert built.allowed(filter_plan.parse({"colour": "green"})) == {asset.id}
+        assert built.allowed(filters.parse({"colour": "red"})) == before - {asset.id}
+        assert built.allowed(filters.parse({"colour": "green"})) == {asset.id}
         state, only = built.restricted([])
-        told = facet_counts.count(["colour"], state, only)["colour"]["values"]
+        told = ranking.facet_counts(["colour"], state, only)["colour"]["values"]
     assert {one["value"]: one["count"] for one in told} == {"blue": 3, "red": 2, "green": 1}
 
 
 def test_changes_that_were_forgotten_are_read_anew(shelf, monkeypatch) -> None:
     monkeypatch.setattr(lifecycle, "KEEP_CHANGES", 0)
-    red = filter_plan.parse({"colour": "red"})
+    red = filters.parse({"colour": "red"})
     with tenant_scope(shelf.tenant_id):
         asset = shelf.add({"colour": "blue"})
         assert shelf.allowed(red) == set()
@@ -236,7 +235,7 @@ def test_the_newest_changes_are_kept_for_those_who_follow(shelf) -> None:
 
 @pytest.mark.parametrize("place", ["shelf", "built"])
 def test_too_many_for_memory_are_asked_of_postgres(place, request, monkeypatch) -> None:
-    monkeypatch.setattr(facet_memory, "MOST_ROWS", 1)
+    monkeypatch.setattr(memory, "MOST_ROWS", 1)
     shelf = request.getfixturevalue(place)
     with tenant_scope(shelf.tenant_id):
         for n in range(4):
@@ -250,7 +249,7 @@ def test_too_many_for_memory_are_asked_of_postgres(place, request, monkeypatch) 
 
 
 def test_many_keys_do_not_fill_the_memory(shelf, monkeypatch) -> None:
-    monkeypatch.setattr(facet_memory, "MOST_KEYS", 3)
+    monkeypatch.setattr(memory, "MOST_KEYS", 3)
     with tenant_scope(shelf.tenant_id):
         shelf.add(dict.fromkeys(KEYS, "red"))
         for key in KEYS:
@@ -265,13 +264,13 @@ def test_what_is_held_counts_as_memory(shelf) -> None:
             shelf.add({"colour": f"colour {n}"})
         shelf.refresh()
         before = shelf.cached.bytes
-        shelf.allowed(filter_plan.parse({"colour": "red"}))
+        shelf.allowed(filters.parse({"colour": "red"}))
     assert shelf.cached.bytes - before > 20 * 150
 
 
 @pytest.mark.parametrize("known_before", [True, False])
 def test_words_find_an_asset_without_vectors_under_a_filter(shelf, known_before) -> None:
-    red = filter_plan.parse({"colour": "red"})
+    red = filters.parse({"colour": "red"})
     with tenant_scope(shelf.tenant_id):
         shelf.add({"colour": "red"})
         if known_before:
@@ -279,6 +278,6 @@ def test_words_find_an_asset_without_vectors_under_a_filter(shelf, known_before)
         bare = shelf.add({"colour": "red"}, vectors=0)
         lexical.index_texts([lexical.Entry(bare.id, shelf.dataset.id, "text", "a silent film")])
         state, only = shelf.restricted(red)
-        assert [one for one, _ in restriction.matching_words("silent", 5, only, state)] == [bare.id]
-        state, only = shelf.restricted(filter_plan.parse({"colour": "blue"}))
-        assert restriction.matching_words("silent", 5, only, state) == []
+        assert [one for one, _ in ranking.matching_words("silent", 5, only, state)] == [bare.id]
+        state, only = shelf.restricted(filters.parse({"colour": "blue"}))
+        assert ranking.matching_words("silent", 5, only, state) == []

@@ -13,7 +13,7 @@ from tenants.errors import Invalid, NotFound
 from tenants.jobs.models import Job
 from tenants.jobs.services import cancel
 from tenants.pipeline.assets.services import add_asset, delete_dataset
-from tenants.retrieval.filters import filter_plan
+from tenants.retrieval import filters
 from tenants.retrieval.models import LexicalEntry
 from tenants.retrieval.query import lexical
 from tenants.scope import tenant_scope
@@ -54,7 +54,7 @@ class Shop:
 
     def where(self, given: dict) -> list[int]:
         with tenant_scope(self.party.id):
-            found = filter_plan.matching_ids(filter_plan.parse(given), [self.dataset.id])
+            found = filters.matching_ids(filters.parse(given), [self.dataset.id])
         return sorted(self.ids.index(one) for one in found)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tenants.datasets.content_responses import ALIASES
 from tenants.datasets.filenames import clean_filename, download_name, words_of
-from tenants.retrieval.query.tokenizer import tokens
+from tenants.retrieval.query.lexical import tokens
 
 
 @pytest.mark.parametrize(

@@ -16,16 +16,9 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.retrieval.index.vectors import NewVector, replace_vectors
 from tenants.retrieval.models import Feedback, SearchGate
-from tenants.retrieval.query import (
-    encoding,
-    feedback,
-    fusion_training,
-    fusion_weights,
-    traces,
-    weight_profiles,
-)
+from tenants.retrieval.query import encoding, feedback, fusion_weights
 from tenants.retrieval.query.feedback import Evidence
-from tenants.retrieval.query.weight_profiles import BUILT_IN, Task
+from tenants.retrieval.query.fusion_weights import BUILT_IN, Task
 from tenants.retrieval.types import Query
 from tenants.scope import tenant_scope
 from tests.conftest import Party
@@ -92,7 +85,7 @@ def test_rules_find_words_of_languages_without_spaces_and_the_first_one_counts()
         "mine",
         "",
         {"text": 1.0, "image": 3.0},
-        (weight_profiles.Rule(("结节",), {"image": 5.0}), weight_profiles.Rule(("left",), {"image": 7.0})),
+        (fusion_weights.Rule(("结节",), {"image": 5.0}), fusion_weights.Rule(("left",), {"image": 7.0})),
     )
     assert task.prior(["text", "image"], "左肺有结节 left") == ({"text": 1.0, "image": 5.0}, "结节")
     assert task.prior(["image", "audio"], "on the left") == ({"image": 7.0, "audio": 4.0}, "left")
@@ -108,7 +101,7 @@ def test_evidence_holds_scores_and_neither_words_nor_vectors(party: Party) -> No
         given = {"text": Part(towards(1), {"words": 1.0}), "image": Part(towards(2), SHARP)}
     weighed = weigh(party, given)
     search_id = str(uuid.uuid4())
-    traces.keep(
+    fusion_weights.keep_trace(
         party.id,
         search_id,
         model=encoding.model_id(),
@@ -138,7 +131,7 @@ def test_a_search_of_one_part_leaves_no_evidence(party: Party) -> None:
         asset = stored("text", towards(1))
     given = {"text": Part(towards(1))}
     search_id = uuid.uuid4()
-    traces.keep(
+    fusion_weights.keep_trace(
         party.id,
         str(search_id),
         model=encoding.model_id(),
@@ -182,10 +175,10 @@ def chosen(count: int, *, right_part: str, asset: Asset) -> None:
 
 def run(party: Party) -> dict[str, Any]:
     with tenant_scope(party.id):
-        job = fusion_training.start_training(actor="key:x")
+        job = feedback.start_training(actor="key:x")
     claimed = jobs.claim(job_id=job.id, tenant_id=party.id)
     assert claimed is not None
-    fusion_training.train_gate(claimed)
+    feedback.train_gate(claimed)
     with tenant_scope(party.id):
         done = Job.objects.get(pk=job.id)
     assert done.state == "succeeded"
@@ -216,29 +209,29 @@ def test_a_gate_that_does_worse_is_not_taken(party: Party, monkeypatch: pytest.M
         chosen(80, right_part="text", asset=stored("text", towards(1)))
     worse = fusion_weights.built_in().network.arrays() | {"outer_bias": np.array([-9, 9, 0], np.float32)}
     network = type(fusion_weights.built_in().network)(**worse)
-    monkeypatch.setattr(fusion_training.gate_fitting, "fit", lambda *_: network)
+    monkeypatch.setattr(feedback.gate_fitting, "fit", lambda *_: network)
     result = run(party)
     assert not result["taken"]
     with tenant_scope(party.id):
         assert not SearchGate.objects.exists()
-    assert fusion_weights.serving(party.id).id == "gate"
+    assert fusion_weights.serving_gate(party.id).id == "gate"
 
 
 def test_too_little_feedback_and_two_at_once(party: Party) -> None:
     with tenant_scope(party.id):
         asset = stored("text", towards(1))
-        chosen(fusion_training.NEEDED - 1, right_part="text", asset=asset)
-        with pytest.raises(NotReady, match=f"there are {fusion_training.NEEDED - 1}"):
-            fusion_training.start_training()
+        chosen(feedback.NEEDED - 1, right_part="text", asset=asset)
+        with pytest.raises(NotReady, match=f"there are {feedback.NEEDED - 1}"):
+            feedback.start_training()
         chosen(1, right_part="text", asset=asset)
-        fusion_training.start_training()
+        feedback.start_training()
         with pytest.raises(Conflict):
-            fusion_training.start_training()
+            feedback.start_training()
 
 
 def test_clicks_far_down_are_worth_more_and_judgements_are_not(party: Party) -> None:
     worth = [
-        fusion_training._worth(Feedback(kind=kind, rank=rank))
+        feedback._worth(Feedback(kind=kind, rank=rank))
         for kind, rank in (("click", 1), ("click", 10), ("click", 10_000), ("relevant", 10))
     ]
-    assert worth == pytest.approx([1.0, 10**0.7, fusion_training.MOST_WORTH, 1.0])
+    assert worth == pytest.approx([1.0, 10**0.7, feedback.MOST_WORTH, 1.0])

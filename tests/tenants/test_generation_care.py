@@ -29,7 +29,7 @@ from tenants.learning import pairs
 from tenants.pipeline.assets.services import add_asset, delete_dataset
 from tenants.pipeline.care import erasure, erasure_receipts, subject_erasure
 from tenants.retrieval.index.vectors import NewVector, replace_vectors
-from tenants.retrieval.model_routing.model_store import DEFAULT
+from tenants.retrieval.model_store import DEFAULT
 from tenants.retrieval.models import Tombstone, Vector
 from tenants.scope import tenant_scope
 from workers.base import run_job

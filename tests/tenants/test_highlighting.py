@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenants.retrieval.query import tokenizer
-from tenants.retrieval.query.highlighting import (
+from tenants.retrieval.query import lexical
+from tenants.retrieval.query.lexical import (
     MAX_HIGHLIGHTS,
-    MAX_MARKS,
+    MOST_MARKS,
     WIDTH,
     Highlight,
     fields_of_metadata,
@@ -72,7 +72,7 @@ def test_a_cut_is_at_a_space_where_there_is_one_near() -> None:
 
 def test_marks_and_highlights_are_bounded() -> None:
     [found] = highlight({"a1"}, [("caption", "a1 " * 500)])
-    assert len(found.marks) <= MAX_MARKS
+    assert len(found.marks) <= MOST_MARKS
     many = [("metadata.x", "apple")] * (MAX_HIGHLIGHTS + 5)
     assert len(highlight({"apple"}, many)) == MAX_HIGHLIGHTS
 
@@ -96,8 +96,8 @@ TEXTS = st.text(
 @settings(max_examples=500, deadline=None)
 @given(TEXTS)
 def test_located_words_are_the_words_that_are_indexed(text: str) -> None:
-    found = list(tokenizer.located(text))
-    assert [word for word, _, _ in found if word not in tokenizer.STOP_WORDS] == tokenizer.tokens(text)
+    found = list(lexical.located(text))
+    assert [word for word, _, _ in found if word not in lexical.STOP_WORDS] == lexical.tokens(text)
     assert all(0 <= start < end <= len(text) for _, start, end in found)
 
 

@@ -14,9 +14,9 @@ from api.rendering import to_json
 from tenants.datasets import selectors
 from tenants.datasets.models import Asset, Blob, Dataset
 from tenants.datasets.services import create_dataset
-from tenants.retrieval.index.reader import read_index_status
+from tenants.retrieval.index.memory import read_index_status
 from tenants.retrieval.models import IndexGeneration, IndexPointer, VectorClock
-from tenants.retrieval.query.hydration import _ASSETS, hydrate
+from tenants.retrieval.query.result_page import _ASSETS, hydrate
 from tenants.retrieval.types import Current, IndexStatus
 from tenants.scope import TenantMismatch, tenant_scope
 
@@ -101,7 +101,7 @@ def test_nothing_of_another_tenant(party, stranger) -> None:
             hydrate(stranger.id, [theirs])
 
 
-# --- Opening ---------------------------------------------------------------------------------------------
+# --- IndexStatus ---------------------------------------------------------------------------------------------
 
 
 def test_the_opening_of_a_new_tenant(party) -> None:

@@ -15,7 +15,7 @@ from tenants.datasets import storage
 from tenants.errors import IndexRebuilding, StorageFull
 from tenants.jobs.models import Job
 from tenants.pipeline.care import tenant_erasure
-from tenants.retrieval.index import archive, lifecycle, memory, reader, registry
+from tenants.retrieval.index import lifecycle, memory, registry
 from tenants.retrieval.index.registry import folder_of, opened
 from tenants.retrieval.models import IndexGeneration, IndexPointer
 from tenants.scope import tenant_scope
@@ -50,7 +50,7 @@ def fall_quiet(library: Library) -> IndexGeneration:
 
 
 def upkeep(library: Library) -> None:
-    archive.look_after(library.tenant_id, time.monotonic() + 60)
+    lifecycle.look_after_archive(library.tenant_id, time.monotonic() + 60)
 
 
 def archived(library: Library) -> IndexGeneration:
@@ -247,7 +247,7 @@ def test_an_archiving_that_is_killed_goes_on_later(library: Library, monkeypatch
     assert library.base_id == generation.pk
     # Killed after the commit: the files are still there, and go with the next upkeep.
     with monkeypatch.context() as patch:
-        patch.setattr(archive, "put_away", lambda *args: None)
+        patch.setattr(lifecycle, "put_away", lambda *args: None)
         upkeep(library)
     assert library.folders == {str(generation.pk)}
     assert library.agrees(1)
@@ -258,7 +258,7 @@ def test_an_archiving_that_is_killed_goes_on_later(library: Library, monkeypatch
 def test_a_removal_that_is_killed_half_way_leaves_an_index_that_comes_back(library: Library) -> None:
     generation = archived(library)
     folder = folder_of(library.tenant_id, generation.pk)
-    gone = folder.with_name(f"{generation.pk}{archive.GONE}")
+    gone = folder.with_name(f"{generation.pk}{lifecycle.GONE}")
     for left in (folder / "columns", gone / "columns"):
         left.mkdir(parents=True)
     comes_back(library, generation)
@@ -274,7 +274,7 @@ def test_tidying_leaves_what_is_being_fetched(library: Library) -> None:
     for part in (young, old):
         (part / "columns").mkdir(parents=True)
         (part / "vectors.f32").write_bytes(b"x")
-    past = time.time() - archive.STALE_S - 60
+    past = time.time() - lifecycle.STALE_S - 60
     for path in (old, *old.rglob("*")):
         os.utime(path, (past, past))
     with tenant_scope(library.tenant_id):
@@ -283,15 +283,15 @@ def test_tidying_leaves_what_is_being_fetched(library: Library) -> None:
 
 
 def test_a_search_that_comes_while_files_are_archived_keeps_them(library: Library, monkeypatch) -> None:
-    generation, copy = fall_quiet(library), archive._copy
+    generation, copy = fall_quiet(library), lifecycle._copy
 
     def searched_meanwhile(one: IndexGeneration) -> None:
         copy(one)
-        notes = reader.Activity()
+        notes = memory.Activity()
         notes.note(library.tenant_id, MODEL)
         notes.flush()
 
-    monkeypatch.setattr(archive, "_copy", searched_meanwhile)
+    monkeypatch.setattr(lifecycle, "_copy", searched_meanwhile)
     upkeep(library)
     assert library.folders == {str(generation.pk)}
     with tenant_scope(library.tenant_id):
@@ -315,20 +315,20 @@ def test_copies_go_with_their_generation(library: Library, monkeypatch) -> None:
     # Where the storage was away when it was retired, and where half a copy was left: collected when it is old.
     archived(library)
     with monkeypatch.context() as patch:
-        patch.setattr(archive, "remove_copy", lambda *args: None)
+        patch.setattr(lifecycle, "remove_copy", lambda *args: None)
         with tenant_scope(library.tenant_id):
             lifecycle.demote(model=MODEL)
     assert copies(library)
     storage.put(registry.path_of(library.tenant_id, uuid.uuid4(), "vectors.f32"), b"half")
     upkeep(library)
     assert copies(library)
-    monkeypatch.setattr(archive, "STALE_S", -60)
+    monkeypatch.setattr(lifecycle, "STALE_S", -60)
     upkeep(library)
     assert copies(library) == set()
 
 
 def test_searches_are_noted_once_an_hour(library: Library) -> None:
-    notes = reader.Activity()
+    notes = memory.Activity()
     with tenant_scope(library.tenant_id):
         IndexPointer.objects.update(searched_at=LONG_AGO)
     notes.note(library.tenant_id, MODEL)
@@ -342,7 +342,7 @@ def test_searches_are_noted_once_an_hour(library: Library) -> None:
 
 
 def test_a_note_that_cannot_be_told_waits_for_the_database(library: Library, monkeypatch) -> None:
-    notes = reader.Activity()
+    notes = memory.Activity()
 
     def away(*args) -> None:
         raise ConnectionError("away")
@@ -350,7 +350,7 @@ def test_a_note_that_cannot_be_told_waits_for_the_database(library: Library, mon
     with tenant_scope(library.tenant_id):
         IndexPointer.objects.update(searched_at=None)
     with monkeypatch.context() as patch:
-        patch.setattr(reader, "_tell", away)
+        patch.setattr(memory, "_tell", away)
         notes.note(library.tenant_id, MODEL)
         with pytest.raises(ConnectionError):
             notes.flush()

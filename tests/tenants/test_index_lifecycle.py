@@ -18,13 +18,13 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.pipeline.assets.services import add_asset, delete_asset, update_asset
 from tenants.pipeline.care.erasure import erase_asset
-from tenants.retrieval.filters import restriction
 from tenants.retrieval.index import building, lifecycle, memory
-from tenants.retrieval.index.reader import read_index_status
+from tenants.retrieval.index.memory import read_index_status
 from tenants.retrieval.index.registry import folder_of, opened
 from tenants.retrieval.index.vectors import NewVector, prune_tombstones, replace_vectors
-from tenants.retrieval.model_routing.model_store import DEFAULT
+from tenants.retrieval.model_store import DEFAULT
 from tenants.retrieval.models import IndexGeneration, IndexPointer, Vector
+from tenants.retrieval.query import ranking
 from tenants.retrieval.query.ranking import rank
 from tenants.retrieval.types import Query, Ranking, Restriction
 from tenants.scope import tenant_scope
@@ -89,7 +89,7 @@ class Library:
         with tenant_scope(self.tenant_id):
             now = read_index_status(self.tenant_id, MODEL)
             state = self.cached.refresh(now)
-            only = restriction.restriction(Query(conditions=conditions), state, now)
+            only = ranking.restriction(Query(conditions=conditions), state, now)
             return rank(state, unit(seed), count, only)
 
     def truth(self, seed: int, count: int = 5) -> list[uuid.UUID]:

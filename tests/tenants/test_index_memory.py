@@ -40,7 +40,7 @@ class Small:
 
     def asks(self) -> None:
         with tenant_scope(self.id):
-            found = rank(memory.cache.of(self.id, MODEL).refresh(), unit(self.seed), 3, Restriction())
+            found = rank(memory.vector_cache.of(self.id, MODEL).refresh(), unit(self.seed), 3, Restriction())
         assert [hit.asset_id for hit in found.hits] == [self.asset_id]
         assert found.hits[0].score == pytest.approx(1, abs=1e-4)
 
@@ -70,14 +70,14 @@ def giants(make_party, settings) -> list[Large]:
 
 def starts(monkeypatch: pytest.MonkeyPatch, **budgets: int) -> None:
     """A process with these budgets that has asked nothing yet."""
-    memory.cache.clear()
+    memory.vector_cache.clear()
     with override_settings(**budgets):
-        monkeypatch.setattr(memory, "cache", memory.VectorCache())
+        monkeypatch.setattr(memory, "vector_cache", memory.VectorCache())
     gc.collect()
 
 
 def held(tenants: list[Small]) -> list[bool]:
-    return [(tenant.id, MODEL) in memory.cache._entries for tenant in tenants]
+    return [(tenant.id, MODEL) in memory.vector_cache._entries for tenant in tenants]
 
 
 def mapped(giants: list[Large]) -> list[bool]:
@@ -90,22 +90,22 @@ def mapped(giants: list[Large]) -> list[bool]:
 def test_small_tenants_stay_within_the_budget(crowd: list[Small], monkeypatch) -> None:
     starts(monkeypatch, INDEX_MEMORY_BYTES=1 << 30)
     crowd[0].asks()
-    one = memory.cache.bytes()
+    one = memory.vector_cache.bytes()
     assert one >= EACH * memory.ROW_BYTES
     starts(monkeypatch, INDEX_MEMORY_BYTES=20 * one)
     for _ in range(3):
         for tenant in crowd:
             tenant.asks()
             # What is loaded for the tenant at hand comes on top.
-            assert memory.cache.bytes() <= 21 * one
+            assert memory.vector_cache.bytes() <= 21 * one
     # Round robin: the last ones are left.
     assert held(crowd) == [False] * (SMALL - 21) + [True] * 21
     # Who is asked again and again is never loaded again.
-    entry = memory.cache.of(crowd[-1].id, MODEL)
+    entry = memory.vector_cache.of(crowd[-1].id, MODEL)
     for tenant in crowd[:-1]:
         tenant.asks()
         crowd[-1].asks()
-    assert memory.cache.of(crowd[-1].id, MODEL) is entry
+    assert memory.vector_cache.of(crowd[-1].id, MODEL) is entry
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads mappings in /proc")
@@ -127,10 +127,10 @@ def test_generations_stay_within_the_budget(crowd: list[Small], giants: list[Lar
         now = mapped(giants)
         assert (now[turn % LARGE], sum(now)) == (True, min(turn + 1, 2))
     # Who is asked again and again keeps what is open.
-    base = memory.cache.of(giants[0].id, MODEL).state.base if mapped(giants)[0] else None
+    base = memory.vector_cache.of(giants[0].id, MODEL).state.base if mapped(giants)[0] else None
     for number in (0, 1, 0, 2, 0, 1, 0):
         ask(number)
-        found = memory.cache.of(giants[0].id, MODEL).state.base
+        found = memory.vector_cache.of(giants[0].id, MODEL).state.base
         base = base or found
         assert found is base
     # A budget too small for anything keeps nobody from being answered.

@@ -13,8 +13,7 @@ from tenants.datasets.services import create_dataset
 from tenants.pipeline.assets.services import add_asset, delete_asset
 from tenants.retrieval.models import LexicalEntry
 from tenants.retrieval.query import lexical
-from tenants.retrieval.query.lexical import Entry
-from tenants.retrieval.query.tokenizer import MAX_WORDS, tokens
+from tenants.retrieval.query.lexical import MAX_WORDS, Entry, tokens
 from tenants.retrieval.types import Restriction
 from tenants.scope import NoTenantScope, tenant_scope
 
@@ -159,7 +158,7 @@ def test_an_entry_is_replaced_whole_or_only_its_metadata(party) -> None:
 
 def test_what_is_removed_is_not_found(shelf) -> None:
     with tenant_scope(shelf.party.id):
-        lexical.remove([shelf.ids["mug"], shelf.ids["fire"]])
+        lexical.remove_texts([shelf.ids["mug"], shelf.ids["fire"]])
         assert LexicalEntry.objects.count() == 3
     assert shelf.find("red") and shelf.find("ceramic") == [] and shelf.find("消防车") == []
 
@@ -272,7 +271,7 @@ def test_an_entry_cannot_be_written_for_another_tenant(party, stranger) -> None:
             lexical.index_texts([Entry(theirs.ids["secret"], theirs.dataset.id, "text", "stolen")])
             with connection.cursor() as cursor:
                 cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-        lexical.remove(list(theirs.ids.values()))
+        lexical.remove_texts(list(theirs.ids.values()))
         assert lexical.index_fields([(theirs.ids["secret"], "stolen")]) == []
     assert theirs.find("xyzzy") == ["secret"]
 

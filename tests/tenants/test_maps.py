@@ -20,10 +20,9 @@ from tenants.jobs.models import Job
 from tenants.jobs.selectors import log_of
 from tenants.pipeline.assets.services import add_asset, delete_dataset
 from tenants.pipeline.care.erasure import erase_asset
+from tenants.retrieval import map_points, maps, model_routing
 from tenants.retrieval.index.vectors import NewVector, add_vectors
-from tenants.retrieval.maps import colours, comparing, job, points, services
-from tenants.retrieval.maps.reading import Wanted, read
-from tenants.retrieval.model_routing import routing
+from tenants.retrieval.map_points import Wanted, read_vectors
 from tenants.retrieval.models import EmbeddingMap
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api
@@ -33,7 +32,7 @@ from workers.base import run_job
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> None:
-    points.forget()
+    map_points.forget_points()
 
 
 def place(
@@ -45,7 +44,7 @@ def place(
     Asset.objects.filter(pk=asset.pk).update(status="ready", **fields)
     asset.refresh_from_db()
     given = [NewVector(kind, values) for kind, values in vectors]
-    add_vectors(model=model or routing.live(), vectors=[(asset, given)])
+    add_vectors(model=model or model_routing.live(), vectors=[(asset, given)])
     return asset
 
 
@@ -57,7 +56,7 @@ def circle(party: Any, count: int, dataset: Any = None) -> list[Asset]:
 
 
 def wanted(**more: Any) -> Wanted:
-    return Wanted(model=routing.live(), **more)
+    return Wanted(model=model_routing.live(), **more)
 
 
 # --- What is read ----------------------------------------------------------------------------------------
@@ -73,10 +72,10 @@ def test_each_asset_is_the_mean_of_what_it_is_itself(party: Any) -> None:
             modality="video",
         )
         spoken = place(party, ("text", unit(1)), ("text", unit(0, 0, 1)), modality="audio")
-        found = read(wanted())
+        found = read_vectors(wanted())
     assert found.total == 2
-    assert colours.ids_of(found.ids) == sorted([str(film.id), str(spoken.id)])
-    by_id = dict(zip(colours.ids_of(found.ids), found.vectors, strict=True))
+    assert map_points.ids_of(found.ids) == sorted([str(film.id), str(spoken.id)])
+    by_id = dict(zip(map_points.ids_of(found.ids), found.vectors, strict=True))
     assert np.allclose(by_id[str(film.id)], unit(1, 1), atol=1e-6)
     assert np.allclose(by_id[str(spoken.id)], unit(1, 0, 1), atol=1e-6)
 
@@ -87,37 +86,37 @@ def test_datasets_modality_and_model_narrow_what_is_read(party: Any) -> None:
         text = place(party, ("text", unit(1)), dataset=one)
         picture = place(party, ("image", unit(0, 1)), dataset=two, modality="image")
         place(party, ("text", unit(0, 0, 1)), dataset=two, model="other:1")
-        assert colours.ids_of(read(wanted(dataset_ids=(one.id,))).ids) == [str(text.id)]
-        assert colours.ids_of(read(wanted(modality="image")).ids) == [str(picture.id)]
-        assert len(read(Wanted("other:1")).ids) == 1
-        assert len(read(Wanted("nothing:1")).ids) == 0
+        assert map_points.ids_of(read_vectors(wanted(dataset_ids=(one.id,))).ids) == [str(text.id)]
+        assert map_points.ids_of(read_vectors(wanted(modality="image")).ids) == [str(picture.id)]
+        assert len(read_vectors(Wanted("other:1")).ids) == 1
+        assert len(read_vectors(Wanted("nothing:1")).ids) == 0
 
 
 def test_of_too_many_a_fair_sample_is_taken_always_the_same(party: Any) -> None:
     with tenant_scope(party.id):
         circle(party, 200)
-        first, second = read(wanted(most=50)), read(wanted(most=50))
+        first, second = read_vectors(wanted(most=50)), read_vectors(wanted(most=50))
         assert first.total == 200
         assert 20 <= len(first.ids) <= 50
         assert (first.ids == second.ids).all()
-        assert len(read(wanted(most=200)).ids) == 200
+        assert len(read_vectors(wanted(most=200)).ids) == 200
 
 
 def test_another_tenant_sees_nothing_of_it(party: Any, stranger: Any) -> None:
     with tenant_scope(party.id):
         circle(party, 5)
-        kept, _ = services.create_map(name="mine")
-        live = routing.live()
+        kept, _ = maps.create_map(name="mine")
+        live = model_routing.live()
     # From now on it is remembered.
-    assert len(points.placed(party.id, Wanted(live)).ids) == 5
+    assert len(map_points.placed(party.id, Wanted(live)).ids) == 5
     with tenant_scope(stranger.id):
-        assert len(read(wanted()).ids) == 0
-        assert not services.list_maps().exists()
+        assert len(read_vectors(wanted()).ids) == 0
+        assert not maps.list_maps().exists()
         with pytest.raises(NotFound):
-            services.get_map(kept.id)
+            maps.get_map(kept.id)
         with pytest.raises(NotFound):
-            services.delete_map(map_id=kept.id)
-    assert len(points.placed(stranger.id, Wanted(live)).ids) == 0
+            maps.delete_map(map_id=kept.id)
+    assert len(map_points.placed(stranger.id, Wanted(live)).ids) == 0
 
 
 # --- PCA at once -----------------------------------------------------------------------------------------
@@ -126,10 +125,10 @@ def test_another_tenant_sees_nothing_of_it(party: Any, stranger: Any) -> None:
 def test_a_circle_is_drawn_as_a_circle(party: Any) -> None:
     with tenant_scope(party.id):
         made = circle(party, 40)
-        live = routing.live()
-    found = points.placed(party.id, Wanted(live))
+        live = model_routing.live()
+    found = map_points.placed(party.id, Wanted(live))
     assert found.total == 40
-    assert set(colours.ids_of(found.ids)) == {str(one.id) for one in made}
+    assert set(map_points.ids_of(found.ids)) == {str(one.id) for one in made}
     assert np.allclose(np.linalg.norm(found.places, axis=1), 1, atol=1e-5)
     assert found.details["explained"] == [0.5, 0.5]
     assert found.details["kept_neighbours"] == 1
@@ -138,26 +137,26 @@ def test_a_circle_is_drawn_as_a_circle(party: Any) -> None:
 def test_it_is_computed_once_and_anew_when_vectors_changed(
     party: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(points, "FRESH_S", 0.0)
+    monkeypatch.setattr(map_points, "FRESH_S", 0.0)
     with tenant_scope(party.id):
         dataset = create_dataset(name="one")
         circle(party, 3, dataset)
-        live = routing.live()
-    first = points.placed(party.id, Wanted(live))
+        live = model_routing.live()
+    first = map_points.placed(party.id, Wanted(live))
     with CaptureQueriesContext(connection) as asked:
-        assert points.placed(party.id, Wanted(live)) is first
+        assert map_points.placed(party.id, Wanted(live)) is first
     assert not any("COPY" in one["sql"] for one in asked)
     with tenant_scope(party.id):
         circle(party, 1, dataset)
-    assert len(points.placed(party.id, Wanted(live)).ids) == 4
+    assert len(map_points.placed(party.id, Wanted(live)).ids) == 4
 
 
 def test_what_was_deleted_blocked_or_held_back_is_not_shown_of_an_old_map(party: Any) -> None:
     with tenant_scope(party.id):
         made, gone = circle(party, 6), create_dataset(name="gone")
         hidden = circle(party, 2, gone)
-        live = routing.live()
-    old = points.placed(party.id, Wanted(live))
+        live = model_routing.live()
+    old = map_points.placed(party.id, Wanted(live))
     assert len(old.ids) == 8
     with tenant_scope(party.id):
         erase_asset(asset_id=made[0].id)
@@ -165,25 +164,25 @@ def test_what_was_deleted_blocked_or_held_back_is_not_shown_of_an_old_map(party:
         Asset.objects.filter(pk=made[2].pk).update(moderation="quarantined")
         Asset.objects.filter(pk=made[3].pk).update(moderation="review")
         delete_dataset(dataset_id=gone.id)
-        found = colours.shown(old)
+        found = map_points.shown(old)
     assert set(found.ids) == {str(one.id) for one in made[3:]}
     assert not {str(one.id) for one in hidden} & set(found.ids)
     assert len(found.places) == 3
     verdicts = found.columns["verdict"]
     assert verdicts["values"] == ["review"]
     assert verdicts["codes"][found.ids.index(str(made[3].id))] == 0
-    assert verdicts["codes"].count(colours.NONE) == 2
+    assert verdicts["codes"].count(map_points.NONE) == 2
 
 
 def test_points_keep_their_places_beside_their_ids(party: Any) -> None:
     with tenant_scope(party.id):
         made = circle(party, 8)
-        live = routing.live()
-    whole = points.placed(party.id, Wanted(live))
-    at = dict(zip(colours.ids_of(whole.ids), whole.places.tolist(), strict=True))
+        live = model_routing.live()
+    whole = map_points.placed(party.id, Wanted(live))
+    at = dict(zip(map_points.ids_of(whole.ids), whole.places.tolist(), strict=True))
     with tenant_scope(party.id):
         erase_asset(asset_id=made[4].id)
-        found = colours.shown(whole)
+        found = map_points.shown(whole)
     assert dict(zip(found.ids, found.places.tolist(), strict=True)) == {
         one: where for one, where in at.items() if one != str(made[4].id)
     }
@@ -199,25 +198,25 @@ def test_metadata_is_numbers_or_values(party: Any) -> None:
                 Facet(asset=made[2], key="colour", text="blue"),
             ]
         )
-        live = routing.live()
-    found = points.placed(party.id, Wanted(live))
+        live = model_routing.live()
+    found = map_points.placed(party.id, Wanted(live))
     with tenant_scope(party.id):
-        prices = colours.shown(found, key="price")
-        shades = colours.shown(found, key="colour")
+        prices = map_points.shown(found, key="price")
+        shades = map_points.shown(found, key="colour")
     number = dict(zip(prices.ids, prices.columns["field"]["numbers"], strict=True))
     assert [number[str(one.id)] for one in made] == [0, 1, 2, None]
     codes = dict(zip(shades.ids, shades.columns["field"]["codes"], strict=True))
     assert shades.columns["field"]["values"] == ["red", "blue"]
-    assert [codes[str(one.id)] for one in made] == [0, 0, 1, colours.NONE]
+    assert [codes[str(one.id)] for one in made] == [0, 0, 1, map_points.NONE]
 
 
 def test_values_beyond_the_list_are_told_as_one() -> None:
-    names = [f"v{n:03}" for n in range(colours.MOST_VALUES + 5)]
-    found = colours.coded([*names, names[-1], None])
+    names = [f"v{n:03}" for n in range(map_points.MOST_VALUES + 5)]
+    found = map_points.coded([*names, names[-1], None])
     assert found["values"][0] == names[-1]
-    assert len(found["values"]) == colours.MOST_VALUES
-    assert found["codes"].count(colours.OTHER) == 5
-    assert found["codes"][-1] == colours.NONE
+    assert len(found["values"]) == map_points.MOST_VALUES
+    assert found["codes"].count(map_points.OTHER) == 5
+    assert found["codes"][-1] == map_points.NONE
 
 
 # --- UMAP, a job -------------------------------------------------------------------------------------------
@@ -226,20 +225,20 @@ def test_values_beyond_the_list_are_told_as_one() -> None:
 def drawn(party: Any, count: int = 40) -> tuple[EmbeddingMap, Job]:
     with tenant_scope(party.id):
         circle(party, count)
-        row, queued = services.create_map(name="a map", method="umap")
+        row, queued = maps.create_map(name="a map", method="umap")
     assert queued is not None
     return row, queued
 
 
 def stored(party: Any) -> list[str]:
-    return list(storage.files_below(f"{party.id}/{points.KIND}"))
+    return list(storage.files_below(f"{party.id}/{map_points.KIND}"))
 
 
 def test_a_map_by_umap_is_drawn_by_its_job(party: Any, settings: Any) -> None:
     row, queued = drawn(party)
     assert row.state == "pending"
     with pytest.raises(NotReady):
-        points.points_of(party.id, row)
+        map_points.points_of(party.id, row)
     run_job(str(queued.id), str(party.id))
     assert len(Api(party.token).get(f"/maps/{row.id}/points").json()["ids"]) == 40
     with tenant_scope(party.id):
@@ -252,14 +251,14 @@ def test_a_map_by_umap_is_drawn_by_its_job(party: Any, settings: Any) -> None:
     assert said[0] == "Took 40 of 40 assets."
     assert "Placing the points." in said
     assert queued.result["kept_neighbours"] == row.details["kept_neighbours"] > 0.5
-    found = points.points_of(party.id, row)
+    found = map_points.points_of(party.id, row)
     assert found.places.shape == (40, 2)
     assert np.isfinite(found.places).all()
-    assert stored(party) == [points.path_of(party.id, row.id)]
+    assert stored(party) == [map_points.path_of(party.id, row.id)]
     assert not list(settings.SPOOL_DIR.glob("map-*"))
     with tenant_scope(party.id):
-        services.delete_map(map_id=row.id)
-        assert not services.list_maps().exists()
+        maps.delete_map(map_id=row.id)
+        assert not maps.list_maps().exists()
     assert stored(party) == []
 
 
@@ -268,7 +267,7 @@ def test_a_cancelled_job_ends_its_process_and_leaves_nothing(
 ) -> None:
     row, queued = drawn(party, 400)
     started: list[Any] = []
-    follow = job._follow
+    follow = maps._follow
 
     def followed(claimed: Any, process: Any) -> Any:
         started.append(process)
@@ -276,7 +275,7 @@ def test_a_cancelled_job_ends_its_process_and_leaves_nothing(
             jobs.cancel(job_id=queued.id)
         return follow(claimed, process)
 
-    monkeypatch.setattr(job, "_follow", followed)
+    monkeypatch.setattr(maps, "_follow", followed)
     run_job(str(queued.id), str(party.id))
     assert started[0].status == -9
     with tenant_scope(party.id):
@@ -292,20 +291,20 @@ def test_a_map_that_is_deleted_while_it_is_drawn_leaves_no_file(
     party: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row, queued = drawn(party, 5)
-    keep = job._keep
+    keep = maps._keep
 
     def kept(*given: Any) -> None:
         with tenant_scope(party.id):
             EmbeddingMap.objects.filter(pk=row.pk).delete()
         keep(*given)
 
-    monkeypatch.setattr(job, "_keep", kept)
+    monkeypatch.setattr(maps, "_keep", kept)
     run_job(str(queued.id), str(party.id))
     with tenant_scope(party.id):
         queued.refresh_from_db()
         assert (queued.state, queued.error["type"]) == ("failed", "not-found")
-        assert points.tidy() == 1
-        assert points.tidy() == 0
+        assert map_points.tidy_points() == 1
+        assert map_points.tidy_points() == 0
     assert stored(party) == []
 
 
@@ -317,9 +316,9 @@ def test_a_process_that_dies_is_tried_again_and_then_the_map_says_so(
     def dies(*_: Any) -> None:
         raise RuntimeError("the process ended with status -9")
 
-    monkeypatch.setattr(job, "_drawn", dies)
+    monkeypatch.setattr(maps, "_drawn", dies)
     for attempt in (1, 2, 3):
-        run_job(str(queued.id), str(party.id), job.project_map)
+        run_job(str(queued.id), str(party.id), maps.project_map)
         with tenant_scope(party.id):
             row.refresh_from_db()
             assert row.state == ("failed" if attempt == 3 else "pending")
@@ -337,11 +336,11 @@ def test_a_process_that_dies_is_tried_again_and_then_the_map_says_so(
 def test_points_that_are_gone_from_the_storage_are_said_to_be(party: Any) -> None:
     row, queued = drawn(party, 5)
     run_job(str(queued.id), str(party.id))
-    default_storage.delete(points.path_of(party.id, row.id))
+    default_storage.delete(map_points.path_of(party.id, row.id))
     with tenant_scope(party.id):
         row.refresh_from_db()
     with pytest.raises(NotReady, match="gone from the storage"):
-        points.points_of(party.id, row)
+        map_points.points_of(party.id, row)
 
 
 # --- What is refused -----------------------------------------------------------------------------------------
@@ -354,15 +353,15 @@ def test_what_cannot_be_drawn_is_refused_and_leaves_nothing(party: Any) -> None:
             ({"modality": "smell"}, Invalid),
             ({"name": "x" * 101}, Invalid),
             ({"name": "\x00"}, Invalid),
-            ({"params": services.Params(neighbours=1)}, Invalid),
-            ({"params": services.Params(min_dist=1.0)}, Invalid),
-            ({"params": services.Params(min_dist=float("nan"))}, Invalid),
+            ({"params": maps.Params(neighbours=1)}, Invalid),
+            ({"params": maps.Params(min_dist=1.0)}, Invalid),
+            ({"params": maps.Params(min_dist=float("nan"))}, Invalid),
             ({"model": "cman-nothing:1"}, NotReady),
             ({"dataset_ids": [uuid.uuid4()]}, NotFound),
         ):
             with pytest.raises(error):
-                services.create_map(**refused)
-        assert not services.list_maps().exists()
+                maps.create_map(**refused)
+        assert not maps.list_maps().exists()
         assert not Job.objects.exists()
 
 
@@ -370,14 +369,14 @@ def test_umap_can_be_turned_off_and_only_so_many_are_drawn_at_once(
     party: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with tenant_scope(party.id):
-        for _ in range(services.MOST_AT_ONCE):
-            services.create_map(method="umap")
+        for _ in range(maps.MOST_AT_ONCE):
+            maps.create_map(method="umap")
         with pytest.raises(Conflict, match="being drawn already"):
-            services.create_map(method="umap")
-        monkeypatch.setattr(services.flags, "enabled", lambda flag, tenant_id: False)
+            maps.create_map(method="umap")
+        monkeypatch.setattr(maps.flags, "enabled", lambda flag, tenant_id: False)
         with pytest.raises(NotAllowed, match="turned off"):
-            services.create_map(method="umap")
-        services.create_map(method="pca")
+            maps.create_map(method="umap")
+        maps.create_map(method="pca")
 
 
 # --- Comparing -----------------------------------------------------------------------------------------------
@@ -386,7 +385,7 @@ def test_umap_can_be_turned_off_and_only_so_many_are_drawn_at_once(
 def test_the_matrix_is_what_more_like_this_would_find(party: Any, stranger: Any) -> None:
     with tenant_scope(party.id):
         made = [place(party, ("text", unit(*one))) for one in ((1,), (0, 1), (1, 0.2))]
-    found = comparing.matrix_of(party.id, [one.id for one in made])
+    found = map_points.matrix_of(party.id, [one.id for one in made])
     assert set(found["assets"]) == {str(one.id) for one in made}
     at = {one: n for n, one in enumerate(found["assets"])}
     alike = found["matrix"][at[str(made[0].id)]][at[str(made[2].id)]]
@@ -395,11 +394,11 @@ def test_the_matrix_is_what_more_like_this_would_find(party: Any, stranger: Any)
     # Like stands beside like: the odd one is at an end.
     assert at[str(made[1].id)] in (0, 2)
     with pytest.raises(NotFound):
-        comparing.matrix_of(stranger.id, [one.id for one in made])
+        map_points.matrix_of(stranger.id, [one.id for one in made])
     with pytest.raises(Invalid):
-        comparing.matrix_of(party.id, [made[0].id])
+        map_points.matrix_of(party.id, [made[0].id])
     with pytest.raises(Invalid):
-        comparing.matrix_of(party.id, [uuid.uuid4() for _ in range(comparing.MOST + 1)])
+        map_points.matrix_of(party.id, [uuid.uuid4() for _ in range(map_points.MOST_COMPARED + 1)])
 
 
 def test_two_models_are_laid_over_each_other_and_what_moved_is_told(party: Any) -> None:
@@ -411,9 +410,9 @@ def test_two_models_are_laid_over_each_other_and_what_moved_is_told(party: Any) 
             turn = 2 * np.pi * (n if n != 7 else 22) / 30 + 1.3
             vector = unit(0, 0, 0, np.cos(turn), np.sin(turn))
             add_vectors(model="other:1", vectors=[(asset, [NewVector("text", vector)])])
-        live = routing.live()
-    found = comparing.compared(party.id, Wanted(live), "other:1")
-    ids = colours.ids_of(found.before.ids)
+        live = model_routing.live()
+    found = map_points.compared(party.id, Wanted(live), "other:1")
+    ids = map_points.ids_of(found.before.ids)
     assert set(ids) == {str(one.id) for one in made}
     assert str(only_before[0].id) not in ids
     assert ids[int(found.moved.argmax())] == str(made[7].id)

@@ -10,7 +10,7 @@ from tenants.datasets.models import Asset, Facet
 from tenants.datasets.services import create_dataset
 from tenants.errors import Invalid
 from tenants.pipeline.assets.services import add_asset, update_asset
-from tenants.retrieval.filters import filter_plan
+from tenants.retrieval import filters
 from tenants.scope import tenant_scope
 
 PRODUCTS = [
@@ -68,7 +68,7 @@ def products(party):
 )
 def test_filters(party, products, given, expected) -> None:
     with tenant_scope(party.id):
-        found = filter_plan.matching_ids(filter_plan.parse(given))
+        found = filters.matching_ids(filters.parse(given))
     assert {products.index(one) for one in found} == expected
 
 
@@ -94,7 +94,7 @@ def test_filters(party, products, given, expected) -> None:
 )
 def test_bad_filters_name_the_place(given, pointer) -> None:
     with pytest.raises(Invalid) as caught:
-        filter_plan.parse(given)
+        filters.parse(given)
     assert caught.value.errors[0]["pointer"] == pointer
 
 
@@ -114,7 +114,7 @@ def test_bad_filters_name_the_place(given, pointer) -> None:
 )
 def test_a_value_that_its_key_cannot_have_is_refused(party, products, given, pointer, words) -> None:
     with tenant_scope(party.id), pytest.raises(Invalid) as caught:
-        filter_plan.matching_ids(filter_plan.parse(given))
+        filters.matching_ids(filters.parse(given))
     assert caught.value.errors[0]["pointer"] == pointer
     assert caught.value.detail.startswith(words)
 
@@ -123,12 +123,12 @@ def test_the_datasets_that_are_searched_say_which_type_a_key_has(party, products
     with tenant_scope(party.id):
         other = create_dataset(name="named", metadata_schema={"price": {"type": "text"}})
         cheap = add_asset(dataset_id=other.id, text="a price in words", values={"price": "cheap"}).asset
-        given = filter_plan.parse({"price": "cheap"})
-        assert filter_plan.matching_ids(given) == [cheap.id]
-        assert filter_plan.matching_ids(given, [other.id]) == [cheap.id]
+        given = filters.parse({"price": "cheap"})
+        assert filters.matching_ids(given) == [cheap.id]
+        assert filters.matching_ids(given, [other.id]) == [cheap.id]
         with pytest.raises(Invalid, match="has no order"):
-            filter_plan.matching_ids(filter_plan.parse({"price": {"lt": 3}}), [other.id])
-        assert filter_plan.matching_ids(filter_plan.parse({"price": {"lt": 3}})) == [products[2]]
+            filters.matching_ids(filters.parse({"price": {"lt": 3}}), [other.id])
+        assert filters.matching_ids(filters.parse({"price": {"lt": 3}})) == [products[2]]
 
 
 @pytest.mark.parametrize("clause", ["text = 'v7'", "text IN ('v7', 'v8')", "number < 20", "number >= 2990"])

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenants.retrieval.cache.cache_layers import LookupCounts
-from tenants.retrieval.cache.query_vectors import Embedded, QueryCache
+from tenants.retrieval.cache import Embedded, LookupCounts, QueryCache
 from tenants.retrieval.query import encoding
 from tenants.valkey import client, tenant_key
 from tests.waiting import pause
@@ -153,7 +152,7 @@ def test_a_failure_is_not_kept(tenant: uuid.UUID) -> None:
 
 def test_equal_spellings_share_a_place(tenant: uuid.UUID) -> None:
     layers = [
-        encoding.queries.find(tenant, text, encoding.model_id()).layer
+        encoding.query_cache.find(tenant, text, encoding.model_id()).layer
         for text in ("Red  Apple", "red apple\n", "red apples")
     ]
     assert layers == ["miss", "process", "miss"]

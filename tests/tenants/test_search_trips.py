@@ -14,7 +14,7 @@ from tenants.datasets.models import Asset, Blob, Dataset
 from tenants.datasets.services import create_dataset
 from tenants.retrieval.index.vectors import NewVector, remove_vectors, replace_vectors
 from tenants.retrieval.query import encoding, searcher
-from tenants.retrieval.query.hydration import HYDRATED
+from tenants.retrieval.query.result_page import HYDRATED
 from tenants.retrieval.query.searcher import Answer, search
 from tenants.retrieval.types import Query
 from tenants.scope import tenant_scope

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tenants.retrieval.cache.cache_layers import SingleFlight
+from tenants.retrieval.cache import SingleFlight
 from tests.waiting import pause
 
 

@@ -16,8 +16,8 @@ from ml.alignment.space import SpaceError
 from tenants.datasets import storage
 from tenants.errors import Invalid, ModelUnavailable
 from tenants.pipeline.care.tenant_erasure import files_of
-from tenants.retrieval.model_routing import model_store, routing
-from tenants.retrieval.model_routing.model_store import Spaces, path_of
+from tenants.retrieval import model_routing, model_store
+from tenants.retrieval.model_store import Spaces, path_of
 from tenants.retrieval.query import encoding
 from tests.tenants.second_model import keep_turned, turned_space
 
@@ -60,11 +60,11 @@ def test_it_is_fetched_once_and_opened_from_this_machine(party, tmp_path) -> Non
 
 def test_nobody_has_another_tenants_space(party, stranger, tmp_path) -> None:
     model = keep_turned(party.id, tmp_path)
-    assert routing.space(model, party.id)
+    assert model_routing.space(model, party.id)
     with pytest.raises(ModelUnavailable):
-        routing.space(model, stranger.id)
+        model_routing.space(model, stranger.id)
     with pytest.raises(ModelUnavailable):
-        routing.space(model)
+        model_routing.space(model)
 
 
 @pytest.mark.parametrize("name", ["space.safetensors", "manifest.json", "files.json"])
@@ -102,17 +102,17 @@ def test_what_is_kept_is_checked(party, tmp_path) -> None:
     other = f"cman-{uuid.uuid4()}:1"
     for wrong in (other, "prior:1", "cman-1:1", "../cman:1"):
         with pytest.raises(Invalid):
-            routing.keep_space(tenant_id=party.id, model=wrong, folder=tmp_path / "a")
+            model_routing.keep_space(tenant_id=party.id, model=wrong, folder=tmp_path / "a")
     (tmp_path / "a" / "space.safetensors").write_bytes(b"x")
     with pytest.raises(SpaceError):
-        routing.keep_space(tenant_id=party.id, model=model, folder=tmp_path / "a")
+        model_routing.keep_space(tenant_id=party.id, model=model, folder=tmp_path / "a")
     assert list(storage.files_below(path_of(party.id, model))) == []
 
 
 @pytest.mark.parametrize("model", ["", "prior:99", "prior", "cman-x:1", "prior:1/../prior-1"])
 def test_a_model_that_is_not_there(party, model: str) -> None:
     with pytest.raises(ModelUnavailable):
-        routing.space(model, party.id)
+        model_routing.space(model, party.id)
 
 
 def test_a_process_holds_so_many_bytes_of_them(party, tmp_path) -> None:
@@ -127,15 +127,15 @@ def test_a_process_holds_so_many_bytes_of_them(party, tmp_path) -> None:
 
 def test_they_belong_to_what_is_erased_of_a_tenant(party, tmp_path) -> None:
     model = keep_turned(party.id, tmp_path)
-    routing.space(model, party.id)
+    model_routing.space(model, party.id)
     mine = [path for path in files_of(party.id) if f"/{model_store.KIND}/" in path]
     assert sorted(path.rsplit("/", 1)[1] for path in mine) == [
         "files.json",
         "manifest.json",
         "space.safetensors",
     ]
-    routing.drop_space(tenant_id=party.id, model=model)
+    model_routing.drop_space(tenant_id=party.id, model=model)
     assert not here(party.id, model).exists()
     assert [path for path in files_of(party.id) if f"/{model_store.KIND}/" in path] == []
     with pytest.raises(ModelUnavailable):
-        routing.space(model, party.id)
+        model_routing.space(model, party.id)

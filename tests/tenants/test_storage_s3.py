@@ -13,7 +13,7 @@ from tenants.datasets.models import Asset
 from tenants.datasets.services import create_dataset
 from tenants.pipeline.assets.services import add_asset, delete_asset
 from tenants.pipeline.care import tenant_erasure
-from tenants.retrieval.index import archive, memory, registry
+from tenants.retrieval.index import lifecycle, memory, registry
 from tenants.scope import tenant_scope
 from tests.tenants.test_index_archive import comes_back, fall_quiet
 from tests.tenants.test_index_lifecycle import MODEL, Library
@@ -50,10 +50,10 @@ def test_an_idle_index_goes_to_the_bucket_and_comes_back(bucket: str, party, set
     library.fill(12)
     library.build()
     generation = fall_quiet(library)
-    archive.look_after(party.id, time.monotonic() + 60)
+    lifecycle.look_after_archive(party.id, time.monotonic() + 60)
     assert library.folders == set()
     assert default_storage.exists(registry.path_of(party.id, generation.pk, "columns/owners.npy"))
     library.cached = memory.TenantVectors(MODEL)
     comes_back(library, generation)
-    archive.remove_copy(party.id, generation.pk)
+    lifecycle.remove_copy(party.id, generation.pk)
     assert not [path for path in tenant_erasure.files_of(party.id) if f"/{registry.KIND}/" in path]

@@ -15,7 +15,7 @@ from ml.alignment import gate_fitting
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.retrieval.index import building, lifecycle
-from tenants.retrieval.query import fusion_training
+from tenants.retrieval.query import feedback
 from tenants.scope import tenant_scope
 from tests.tenants.test_gate_training import chosen, stored, towards
 from tests.tenants.test_index_lifecycle import MODEL, Library, library
@@ -72,7 +72,7 @@ def test_a_builder_that_is_killed_by_nobody_who_cancelled_is_tried_again(
 def test_a_gate_in_training_stops_at_its_next_epoch(party, monkeypatch) -> None:
     with tenant_scope(party.id):
         chosen(200, right_part="text", asset=stored("text", towards(1)))
-        job = fusion_training.start_training(actor="key:x")
+        job = feedback.start_training(actor="key:x")
     fit, seen = gate_fitting.fit, []
 
     def slow(start, train, held, settings, each):

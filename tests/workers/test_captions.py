@@ -22,7 +22,7 @@ from tenants.pipeline.assets.uploads import check_upload
 from tenants.pipeline.care import subject_erasure
 from tenants.pipeline.transfer import merging
 from tenants.retrieval.models import LexicalEntry, Vector
-from tenants.retrieval.query.hydration import HYDRATED
+from tenants.retrieval.query.result_page import HYDRATED
 from tenants.retrieval.query.searcher import Query, search
 from tenants.scope import tenant_scope
 from tests.flows.pictures import jpeg

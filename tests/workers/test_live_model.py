@@ -27,10 +27,10 @@ from tenants.errors import Conflict, CursorExpired, ModelUnavailable, NotFound, 
 from tenants.jobs.models import Job
 from tenants.jobs.services import enqueue
 from tenants.pipeline.assets import backfill_embeddings, embedding, reembed, services
+from tenants.retrieval import model_routing
 from tenants.retrieval.index import lifecycle
-from tenants.retrieval.model_routing import embedding_gaps, routing
 from tenants.retrieval.models import IndexGeneration, IndexPointer, Vector, VectorClock, VectorGap
-from tenants.retrieval.query.hydration import HYDRATED
+from tenants.retrieval.query.result_page import HYDRATED
 from tenants.retrieval.query.searcher import Answer, Query, search
 from tenants.scope import tenant_scope
 from tests.flows.pictures import jpeg
@@ -40,7 +40,7 @@ from tests.waiting import pause
 from workers.base import run_job
 
 pytestmark = pytest.mark.slow
-OLD = routing.DEFAULT
+OLD = model_routing.DEFAULT
 
 
 class Shop:
@@ -72,11 +72,11 @@ class Shop:
 
     def begin(self, model: str) -> Job:
         with tenant_scope(self.id):
-            routing.begin_dual_write(model)
+            model_routing.begin_dual_write(model)
             return enqueue(
                 kind="embed_beside",
                 arguments={"model": model},
-                total=max(1, routing.missing(model)),
+                total=max(1, model_routing.missing(model)),
                 reserve={},
             )
 
@@ -91,11 +91,11 @@ class Shop:
 
     def switch(self, model: str) -> None:
         with tenant_scope(self.id):
-            routing.switch(model)
+            model_routing.switch(model)
 
     def missing(self, model: str) -> int:
         with tenant_scope(self.id):
-            return routing.missing(model)
+            return model_routing.missing(model)
 
     def count(self, model: str) -> int:
         with tenant_scope(self.id):
@@ -148,7 +148,7 @@ def test_a_tenant_goes_over_and_back(shop: Shop) -> None:
     assert best(shop.find(words(6))) == (words(6), 1.0, name)
     with tenant_scope(shop.id):
         services.delete_asset(asset_id=between.id)
-        now = routing.roll_back()
+        now = model_routing.roll_back()
     assert (now.live, now.previous, now.beside) == (OLD, model, (model,))
     assert best(shop.find(words(6))) == (words(6), 1.0, "prior")
     assert str(between.id) not in [asset.id for asset, _ in shop.find(words(5)).results]
@@ -161,18 +161,18 @@ def test_it_is_no_matter_how_often_it_is_said(shop: Shop) -> None:
     shop.fill(1)
     model = shop.model()
     with tenant_scope(shop.id):
-        assert routing.begin_dual_write(model) == routing.begin_dual_write(model)
+        assert model_routing.begin_dual_write(model) == model_routing.begin_dual_write(model)
     assert shop.run(shop.begin(model)).state == "succeeded"
     with tenant_scope(shop.id):
-        assert routing.switch(model) == routing.switch(model)
+        assert model_routing.switch(model) == model_routing.switch(model)
         with pytest.raises(Conflict):
-            routing.begin_dual_write(model)
+            model_routing.begin_dual_write(model)
         with pytest.raises(Conflict):
-            routing.end_dual_write(model)
-        routing.end_dual_write(OLD)
-        routing.end_dual_write(OLD)
+            model_routing.end_dual_write(model)
+        model_routing.end_dual_write(OLD)
+        model_routing.end_dual_write(OLD)
         with pytest.raises(NotFound):
-            routing.roll_back()
+            model_routing.roll_back()
 
 
 def test_nobody_switches_to_what_has_not_seen_everything(shop: Shop) -> None:
@@ -180,12 +180,12 @@ def test_nobody_switches_to_what_has_not_seen_everything(shop: Shop) -> None:
     model = shop.model()
     with tenant_scope(shop.id):
         with pytest.raises(Conflict, match="not written"):
-            routing.switch(model)
-        routing.begin_dual_write(model)
-        with pytest.raises(embedding_gaps.Missing, match="3 assets") as refused:
-            routing.switch(model)
+            model_routing.switch(model)
+        model_routing.begin_dual_write(model)
+        with pytest.raises(model_routing.Missing, match="3 assets") as refused:
+            model_routing.switch(model)
         assert refused.value.extra == {"missing": 3}
-        assert routing.live() == OLD
+        assert model_routing.live() == OLD
     assert best(shop.find(words(1)))[2] == "prior"
 
 
@@ -209,8 +209,8 @@ def test_two_tenants_with_two_models(shop: Shop, stranger, tmp_path) -> None:
         assert best(other.find(words(2))) == (words(2), 1.0, theirs.removesuffix(":1"))
     with tenant_scope(shop.id):
         with pytest.raises(ModelUnavailable):
-            routing.begin_dual_write(theirs)
-        assert routing.live() == mine
+            model_routing.begin_dual_write(theirs)
+        assert model_routing.live() == mine
 
 
 def test_a_search_that_knew_the_model_before_asks_once_more_and_then_no_more(shop: Shop) -> None:
@@ -221,16 +221,16 @@ def test_a_search_that_knew_the_model_before_asks_once_more_and_then_no_more(sho
     with CaptureQueriesContext(connection) as queries:
         shop.find(words(0))
     assert len(queries) == 1
-    routing.note(shop.id, OLD)
+    model_routing.note(shop.id, OLD)
     with CaptureQueriesContext(connection) as queries:
         assert best(shop.find(words(1)))[2] == model.removesuffix(":1")
     assert len(queries) <= 4
     with tenant_scope(shop.id):
-        routing.end_dual_write(OLD)
-    routing.forget_retired(shop.id)
+        model_routing.end_dual_write(OLD)
+    model_routing.forget_retired(shop.id)
     with tenant_scope(shop.id):
         asset = Asset.objects.order_by("pk").first()
-    routing.note(shop.id, OLD)
+    model_routing.note(shop.id, OLD)
     # Vectors of the model that this process knew are gone, those of the asset that is named among them.
     answer = search(tenant_id=shop.id, query=Query(like=[asset.id]), read=HYDRATED)
     assert answer.meta["model"]["id"] == model.removesuffix(":1") and len(answer.results) == 2
@@ -246,7 +246,7 @@ def test_a_page_after_the_switch_is_of_the_model_before_while_that_is_whole(shop
     shown = [asset.id for answer in (first, second) for asset, _ in answer.results]
     assert len(shown) == len(set(shown)) == 4
     with tenant_scope(shop.id):
-        routing.end_dual_write(OLD)
+        model_routing.end_dual_write(OLD)
     with pytest.raises(CursorExpired):
         search(tenant_id=shop.id, query=Query(cursor=other.next, top_k=2), read=HYDRATED)
 
@@ -255,12 +255,12 @@ def test_damaged_files_are_an_answer_of_503_and_nobody_elses_model(shop: Shop) -
     shop.fill(2)
     model = shop.model()
     shop.go_over(model)
-    routing.drop_space(tenant_id=shop.id, model=model)
+    model_routing.drop_space(tenant_id=shop.id, model=model)
     with pytest.raises(ModelUnavailable) as refused:
         shop.find(words(1))
     assert (refused.value.status, refused.value.slug) == (503, "model-unavailable")
     with tenant_scope(shop.id):
-        routing.roll_back()
+        model_routing.roll_back()
     assert best(shop.find(words(1))) == (words(1), 1.0, "prior")
     # And what comes in is embedded, whatever became of the one beside.
     shop.add(words(2))
@@ -317,7 +317,7 @@ def test_a_new_caption_is_of_both_models(shop: Shop) -> None:
         answer = shop.find("another caption entirely")
         assert (round(answer.results[0][1].score, 2), answer.meta["model"]["id"]) == (1.0, name)
         with tenant_scope(shop.id):
-            routing.roll_back()
+            model_routing.roll_back()
     assert shop.used == 2
 
 
@@ -393,7 +393,7 @@ def test_a_file_that_is_gone_or_damaged_is_reported_and_holds_nothing_up(shop: S
     assert [asset.id for asset, _ in shop.find("picture 0").results] == [str(whole.id)]
     with tenant_scope(shop.id):
         services.delete_asset(asset_id=gone.id)
-        routing.roll_back()
+        model_routing.roll_back()
     assert shop.used == 4
     with tenant_scope(shop.id):
         services.delete_asset(asset_id=whole.id)
@@ -499,7 +499,7 @@ def test_a_job_whose_model_is_given_up_ends(shop: Shop) -> None:
     model = shop.model()
     job = shop.begin(model)
     with tenant_scope(shop.id):
-        routing.end_dual_write(model)
+        model_routing.end_dual_write(model)
     job = shop.run(job)
     assert (job.state, job.error["type"], shop.count(model)) == ("failed", "promotion-ended", 0)
 
@@ -511,13 +511,13 @@ def test_vectors_of_a_retired_model_go_by_and_by(shop: Shop, monkeypatch) -> Non
     shop.fill(5)
     model = shop.model()
     shop.go_over(model)
-    monkeypatch.setattr(routing, "BATCH", 2)
+    monkeypatch.setattr(model_routing, "BATCH", 2)
     with tenant_scope(shop.id):
-        routing.end_dual_write(OLD)
+        model_routing.end_dual_write(OLD)
         assert VectorClock.objects.get().retired == [OLD]
-    assert routing.forget_retired(shop.id, until=time.monotonic()) == 0
-    assert routing.forget_retired(shop.id) == 5
-    assert routing.forget_retired(shop.id) == 0
+    assert model_routing.forget_retired(shop.id, until=time.monotonic()) == 0
+    assert model_routing.forget_retired(shop.id) == 5
+    assert model_routing.forget_retired(shop.id) == 0
     assert (shop.count(OLD), shop.count(model), shop.used) == (0, 5, 5)
     with tenant_scope(shop.id):
         assert VectorClock.objects.get().retired == []
@@ -528,14 +528,14 @@ def test_a_model_that_comes_back_before_its_vectors_are_gone_keeps_the_rest(shop
     assets = shop.fill(5)
     model = shop.model()
     shop.go_over(model)
-    monkeypatch.setattr(routing, "BATCH", 2)
+    monkeypatch.setattr(model_routing, "BATCH", 2)
     with tenant_scope(shop.id):
-        routing.end_dual_write(OLD)
-    assert routing._forget_some(shop.id) == 2
+        model_routing.end_dual_write(OLD)
+    assert model_routing._forget_some(shop.id) == 2
     with tenant_scope(shop.id):
         services.delete_asset(asset_id=assets[4].id)
     shop.go_over(OLD)
-    assert routing.forget_retired(shop.id) == 0
+    assert model_routing.forget_retired(shop.id) == 0
     assert (shop.count(OLD), shop.count(model)) == (4, 4)
     assert best(shop.find(words(3))) == (words(3), 1.0, "prior")
 
@@ -546,7 +546,7 @@ def test_of_the_models_before_one_is_kept(shop: Shop) -> None:
     shop.go_over(first)
     shop.go_over(second)
     with tenant_scope(shop.id):
-        assert routing.written(shop.id) == routing.Written(second, (first,), first)
+        assert model_routing.written(shop.id) == model_routing.Written(second, (first,), first)
         assert VectorClock.objects.get().retired == [OLD]
 
 
@@ -566,7 +566,7 @@ def test_a_large_tenant_has_its_index_before_the_switch(shop: Shop, settings) ->
     assert (job.state, shop.count(model)) == ("queued", 24)
     with tenant_scope(shop.id):
         with pytest.raises(NotReady, match="index"):
-            routing.switch(model)
+            model_routing.switch(model)
         build = Job.objects.get(kind="build_index", state="queued")
     assert build.arguments["model"] == model
     assert shop.run(job).state == "queued"
@@ -577,8 +577,8 @@ def test_a_large_tenant_has_its_index_before_the_switch(shop: Shop, settings) ->
     assert best(answer) == (words(7), 1.0, model.removesuffix(":1"))
     assert answer.meta["index"]["kind"] != "flat"
     with tenant_scope(shop.id):
-        routing.roll_back()
-        routing.end_dual_write(model)
+        model_routing.roll_back()
+        model_routing.end_dual_write(model)
         assert IndexPointer.objects.get(model=model).current_id is None
         assert set(IndexGeneration.objects.filter(model=model).values_list("state", flat=True)) == {"retired"}
     assert shop.find(words(7)).meta["index"]["kind"] != "flat"
@@ -667,7 +667,7 @@ def test_searches_never_notice(shop: Shop) -> None:
     assert failures == []
     assert seen == {"prior", *(model.removesuffix(":1") for model in models)}
     with tenant_scope(shop.id):
-        live = routing.live()
+        live = model_routing.live()
         kept = set(Asset.objects.values_list("pk", flat=True))
         assert set(Vector.objects.filter(model=live).values_list("asset_id", flat=True)) == kept
         assert quotas.summary()["vectors"]["used"] == len(kept)
@@ -676,20 +676,20 @@ def test_searches_never_notice(shop: Shop) -> None:
 def _go_on_to(shop: Shop, model: str | None) -> None:
     if model is None:
         with tenant_scope(shop.id):
-            routing.roll_back()
+            model_routing.roll_back()
         return
     with tenant_scope(shop.id):
-        now = routing.written(shop.id)
+        now = model_routing.written(shop.id)
     for other in now.beside:
         if other not in (model, now.previous):
             with tenant_scope(shop.id):
-                routing.end_dual_write(other)
+                model_routing.end_dual_write(other)
     job = shop.begin(model)
     for _ in range(20):
         assert shop.run(job).state == "succeeded"
         try:
             shop.switch(model)
             return
-        except embedding_gaps.Missing:
+        except model_routing.Missing:
             job = shop.begin(model)
     raise AssertionError("the switch was never made")

@@ -21,8 +21,8 @@ import pytest
 
 from tenants.jobs.kinds import names
 from tenants.moderation import known_content
+from tenants.retrieval import model_routing
 from tenants.retrieval.index import lifecycle
-from tenants.retrieval.model_routing import routing
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api, picture
 from tests.conftest import Party
@@ -255,7 +255,7 @@ def indexed(place: Place) -> Library:
 
 def build(place: Place) -> dict[str, Any]:
     with tenant_scope(place.party.id):
-        job = lifecycle.build(model=routing.live())
+        job = lifecycle.build(model=model_routing.live())
     assert job is not None
     return place.run(job.id)
 

@@ -23,7 +23,7 @@ from tenants.accounts.permissions import READ, SEARCH, WRITE
 from tenants.errors import NotFound
 from tenants.jobs import selectors as jobs
 from tenants.learning import selectors as models
-from tenants.retrieval import maps, shapes
+from tenants.retrieval import map_points, maps, shapes
 from tenants.retrieval.models import EmbeddingMap
 from tenants.scope import tenant_scope
 
@@ -140,15 +140,17 @@ class MapPoints(Resource):
     )
     def get(self, request: Request, map_id: uuid.UUID) -> Response:
         refuse_unknown(request.query_params, "colour")
-        placed = maps.points_of(self.tenant_id, self.found)
+        placed = map_points.points_of(self.tenant_id, self.found)
         with tenant_scope(self.tenant_id):
-            found = maps.shown(placed, key=request.query_params.get("colour", "")[:MAX_KEY])
+            found = map_points.shown(placed, key=request.query_params.get("colour", "")[:MAX_KEY])
             model = models.public_name(placed.model)
-        return Response({**maps.as_columns(placed, found), "model": model})
+        return Response({**map_points.as_columns(placed, found), "model": model})
 
 
 class Compared(Body):
-    assets = serializers.ListField(child=Text(max_length=MAX_ID), min_length=2, max_length=maps.MOST_COMPARED)
+    assets = serializers.ListField(
+        child=Text(max_length=MAX_ID), min_length=2, max_length=map_points.MOST_COMPARED
+    )
     model = Text(required=False, max_length=MAX_ID)
 
 
@@ -167,6 +169,6 @@ class MapSimilarity(Resource):
         assets = [_id(one, "asset") for one in fields["assets"]]
         with tenant_scope(self.tenant_id):
             model = models.find_model(fields["model"]).space if fields.get("model") else ""
-        found = maps.matrix_of(self.tenant_id, assets, model)
+        found = map_points.matrix_of(self.tenant_id, assets, model)
         with tenant_scope(self.tenant_id):
             return Response({**found, "model": models.public_name(found["model"])})

@@ -33,8 +33,8 @@ from tenants.pipeline.assets.uploads import ACCEPTED, MAX_TEXT, vectors_of
 from tenants.pipeline.transfer import export_rows
 from tenants.pipeline.transfer.export_layout import file_name
 from tenants.pipeline.transfer.export_reading import ExportFile
-from tenants.retrieval import model_routing, query
-from tenants.retrieval.index import MODALITIES, NewVector, add_vectors
+from tenants.retrieval import MODALITIES, model_routing, query
+from tenants.retrieval.index import NewVector, add_vectors
 from tenants.scope import tenant_scope
 
 SHOWN = tuple(sorted(set(export_rows.MODERATION) - set(Asset.HIDDEN)))

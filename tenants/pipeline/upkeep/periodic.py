@@ -35,7 +35,7 @@ from tenants.pipeline.transfer.exports import forget_exports
 from tenants.pipeline.transfer.import_receipts import forget_rows
 from tenants.pipeline.transfer.import_sources import collect_sources
 from tenants.pipeline.upkeep.job_archive import archive_jobs
-from tenants.retrieval import index, maps, model_routing
+from tenants.retrieval import index, map_points, model_routing, model_store
 from tenants.retrieval.index import prune_tombstones
 from tenants.scope import tenant_scope
 from tenants.valkey import client
@@ -91,7 +91,7 @@ def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
             audit_requests.forget_evidence,
             cleanup.tidy,
             _forget_webhook_events,
-            maps.tidy_points,
+            map_points.tidy_points,
             asset_counts.compact,
         ):
             _in_scope(tenant_id, step)
@@ -102,7 +102,7 @@ def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
     sessions.forget_expired()
     invitations.forget_ended()
     _clear_spool()
-    model_routing.tidy_local_spaces()
+    model_store.tidy_local()
     index.note_figures()
 
 

@@ -10,9 +10,6 @@ if TYPE_CHECKING:
     from tenants.retrieval.engines import is_there as is_there
     from tenants.retrieval.engines import of_tenant as copies_of_tenant
     from tenants.retrieval.engines import tidy as tidy_copies
-    from tenants.retrieval.index.archive import look_after as look_after_archive
-    from tenants.retrieval.index.index_figures import note as note_figures
-    from tenants.retrieval.index.index_figures import read as read_figures
     from tenants.retrieval.index.lifecycle import FORGET as FORGET_WITHIN
     from tenants.retrieval.index.lifecycle import JOB as JOB
     from tenants.retrieval.index.lifecycle import JOBS as JOBS
@@ -21,11 +18,14 @@ if TYPE_CHECKING:
     from tenants.retrieval.index.lifecycle import engine_of as engine_of
     from tenants.retrieval.index.lifecycle import indexed_models as indexed_models
     from tenants.retrieval.index.lifecycle import is_due as is_due
+    from tenants.retrieval.index.lifecycle import look_after_archive as look_after_archive
+    from tenants.retrieval.index.lifecycle import note_figures as note_figures
     from tenants.retrieval.index.lifecycle import oldest_kept as oldest_kept_seq
     from tenants.retrieval.index.lifecycle import prune_changes as prune_changes
+    from tenants.retrieval.index.lifecycle import read_figures as read_figures
     from tenants.retrieval.index.lifecycle import rests as build_rests
     from tenants.retrieval.index.lifecycle import roll_back as roll_back_index
-    from tenants.retrieval.index.memory import cache as loaded
+    from tenants.retrieval.index.memory import vector_cache as loaded
     from tenants.retrieval.index.registry import KIND as STORED_AS
     from tenants.retrieval.index.registry import folder_of as folder_of
     from tenants.retrieval.index.registry import opened as opened
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from tenants.retrieval.index.vectors import replace_vectors as replace_vectors
     from tenants.retrieval.index.vectors import sampled as sampled
     from tenants.retrieval.types import DIMENSION as DIMENSION
-    from tenants.retrieval.types import MODALITIES as MODALITIES
 
 __all__ = [
     "DIMENSION",
@@ -50,7 +49,6 @@ __all__ = [
     "JOB",
     "JOBS",
     "KEEP_TOMBSTONES",
-    "MODALITIES",
     "STORED_AS",
     "ModelSwitched",
     "NewVector",
@@ -89,7 +87,6 @@ _FROM = {
     "JOB": "tenants.retrieval.index.lifecycle:JOB",
     "JOBS": "tenants.retrieval.index.lifecycle:JOBS",
     "KEEP_TOMBSTONES": "tenants.retrieval.index.vectors:KEEP_TOMBSTONES",
-    "MODALITIES": "tenants.retrieval.types:MODALITIES",
     "ModelSwitched": "tenants.retrieval.index.vectors:ModelSwitched",
     "NewVector": "tenants.retrieval.index.vectors:NewVector",
     "STORED_AS": "tenants.retrieval.index.registry:KIND",
@@ -104,15 +101,15 @@ _FROM = {
     "indexed_models": "tenants.retrieval.index.lifecycle:indexed_models",
     "is_due": "tenants.retrieval.index.lifecycle:is_due",
     "is_there": "tenants.retrieval.engines:is_there",
-    "loaded": "tenants.retrieval.index.memory:cache",
+    "loaded": "tenants.retrieval.index.memory:vector_cache",
     "locked_clock": "tenants.retrieval.index.vectors:locked_clock",
-    "look_after_archive": "tenants.retrieval.index.archive:look_after",
-    "note_figures": "tenants.retrieval.index.index_figures:note",
+    "look_after_archive": "tenants.retrieval.index.lifecycle:look_after_archive",
+    "note_figures": "tenants.retrieval.index.lifecycle:note_figures",
     "oldest_kept_seq": "tenants.retrieval.index.lifecycle:oldest_kept",
     "opened": "tenants.retrieval.index.registry:opened",
     "prune_changes": "tenants.retrieval.index.lifecycle:prune_changes",
     "prune_tombstones": "tenants.retrieval.index.vectors:prune_tombstones",
-    "read_figures": "tenants.retrieval.index.index_figures:read",
+    "read_figures": "tenants.retrieval.index.lifecycle:read_figures",
     "record_changes": "tenants.retrieval.index.vectors:record_changes",
     "remove_vectors": "tenants.retrieval.index.vectors:remove_vectors",
     "replace_vectors": "tenants.retrieval.index.vectors:replace_vectors",

@@ -1,4 +1,4 @@
-"""The life of a tenant's index: when it is built, published, compacted, rolled back, repaired, and let go.
+"""The life of a tenant's index: when it is built, published, compacted, rolled back, repaired, archived, and let go.
 
 Small tenants need none of it. Above INDEX_FLAT_MAX vectors a job builds a generation; when a share of what it covers
 has changed, another takes its place and the one before is kept for a rollback; below, it goes again. Everything here is
@@ -8,25 +8,35 @@ derived: delete every file and row of it, and it is built anew.
 from __future__ import annotations
 
 import datetime as dt
+import json
 import logging
 import shutil
 import time
 import uuid
 from collections.abc import Collection, Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
+from django.core.files.storage import default_storage
 from django.db import transaction
-from django.db.models import Max, Min, QuerySet
+from django.db.models import Count, Max, Min, Q, QuerySet, Sum
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from ml.indexes import files
+from ml.indexes.files import NAME, GenerationDamaged, Manifest
+from tenants.datasets import storage
 from tenants.errors import Conflict, NotFound
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED, enqueue
 from tenants.retrieval import engines
-from tenants.retrieval.index import archive, registry, signals
+from tenants.retrieval.index import registry
+from tenants.retrieval.index.registry import KIND, folder_of, opened, path_of
 from tenants.retrieval.models import (
+    MEMORY,
     FacetChange,
     IndexGeneration,
     IndexPointer,
@@ -34,8 +44,143 @@ from tenants.retrieval.models import (
     Vector,
     VectorClock,
 )
-from tenants.retrieval.types import LEFT
-from tenants.scope import current_tenant_id, tenant_scope
+from tenants.scope import current_tenant_id, operator_scope, tenant_scope
+from tenants.valkey import client
+
+# --- The archive ----------------------------------------------------------------------------------------
+
+# Generations that nobody searches leave the disk: copied to the storage, and fetched back by the next search.
+#
+# A copy is the same files under `TENANT/index/GENERATION/…`, its manifest last. The local files go only in the
+# transaction that says `archived`, when the whole copy is there; what is fetched takes its place only when every
+# digest of the manifest fits. So neither is ever served half, and a kill in between costs one more copy. A generation
+# never changes: the copy stays after it was fetched, and the next archiving only removes the local files. Nothing in
+# it is the truth: a copy that is missing or damaged is given up, and the index built anew.
+
+log = logging.getLogger(__name__)
+
+# Of a local folder that is being removed.
+GONE = ".gone"
+# What nobody wrote to for so long was left by a killed process.
+STALE_S = 3600
+
+
+def look_after_archive(tenant_id: uuid.UUID, until: float) -> None:
+    """Archive what a tenant does not search, and remove copies that nobody needs. In no scope, as it copies.
+
+    After `until` (monotonic) no other copy is begun: the rest has time until the next upkeep.
+    """
+    with tenant_scope(tenant_id):
+        if not IndexGeneration.objects.exists():
+            return
+        idle = [one for one in _idle() if folder_of(tenant_id, one.pk).exists()]
+    for one in idle:
+        if time.monotonic() < until:
+            _archive(one)
+    _collect(tenant_id)
+
+
+# --- Out -------------------------------------------------------------------------------------------------
+
+
+def _idle() -> list[IndexGeneration]:
+    """Those that answer for a model, or answered before, of which no search was noted for INDEX_ARCHIVE_DAYS."""
+    if not settings.INDEX_ARCHIVE_DAYS:
+        return []
+    since = timezone.now() - dt.timedelta(days=settings.INDEX_ARCHIVE_DAYS)
+    quiet = Q(searched_at=None) | Q(searched_at__lt=since)
+    pointers = IndexPointer.objects.filter(quiet, current__ready_at__lt=since)
+    pointers = pointers.select_related("current", "previous")
+    both = [one for pointer in pointers for one in (pointer.previous, pointer.current)]
+    return [one for one in both if one and not one.is_external]
+
+
+def _archive(one: IndexGeneration) -> None:
+    try:
+        if not one.archived:
+            _copy(one)
+    except GenerationDamaged as error:
+        registry.damaged(tenant_id=one.tenant_id, generation_id=one.pk, reason=str(error))
+        return
+    with tenant_scope(one.tenant_id):
+        # Whoever swaps the pointer, or notes a search, comes before this or after it.
+        list(IndexPointer.objects.select_for_update().filter(model=one.model))
+        if one.pk not in {kept.pk for kept in _idle()}:
+            return
+        IndexGeneration.objects.filter(pk=one.pk).update(archived=True)
+        transaction.on_commit(lambda: put_away(one.tenant_id, one.pk))
+    log.info("an index is archived", extra={"generation": str(one.pk)})
+
+
+def _copy(one: IndexGeneration) -> None:
+    """Into the storage, whole; what an interrupted copy stored in full is not sent again. Raises GenerationDamaged."""
+    folder = folder_of(one.tenant_id, one.pk)
+    manifest = Manifest.read(folder)
+    if problem := files.wrong(folder, manifest.files, verify=True):
+        raise GenerationDamaged(problem)
+    for name in (*manifest.files, NAME):
+        with (folder / name).open("rb") as stream:
+            storage.put(path_of(one.tenant_id, one.pk, name), stream)
+    for name, stamp in manifest.files.items():
+        if default_storage.size(path_of(one.tenant_id, one.pk, name)) != stamp.bytes:
+            raise OSError(f"The storage kept {name} of generation {one.pk} only in part.")
+
+
+def put_away(tenant_id: uuid.UUID, generation_id: uuid.UUID) -> None:
+    """Remove local files. Who searches in them at this moment keeps what is mapped until the search ends."""
+    opened.forget(generation_id)
+    folder = folder_of(tenant_id, generation_id)
+    gone = folder.with_name(f"{folder.name}{GONE}")
+    # Out of sight first: who comes now must find all of it or nothing.
+    with suppress(OSError):
+        folder.rename(gone)
+    for left in (gone, folder):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+# --- Away ------------------------------------------------------------------------------------------------
+
+
+def remove_copy(tenant_id: uuid.UUID, generation_id: uuid.UUID | str) -> None:
+    """Remove a generation's copy from the storage; a storage that is away is asked again by the next upkeep."""
+    try:
+        _remove(path_of(tenant_id, generation_id))
+    except Exception:
+        log.warning("an archived index could not be removed", exc_info=True)
+
+
+def _remove(folder: str) -> None:
+    for path in list(storage.files_below(folder)):
+        default_storage.delete(path)
+    # In a folder storage emptied folders are left, in a bucket there are none.
+    with suppress(FileNotFoundError, OSError):
+        for inner in default_storage.listdir(folder)[0]:
+            default_storage.delete(f"{folder}/{inner}")
+        default_storage.delete(folder)
+
+
+def _collect(tenant_id: uuid.UUID) -> None:
+    """Remove copies of generations that are no longer in use, and what killed copies left of them."""
+    try:
+        names, _ = default_storage.listdir(f"{tenant_id}/{KIND}")
+    except FileNotFoundError:
+        return
+    with tenant_scope(tenant_id):
+        used = IndexPointer.objects.values_list("current_id", "previous_id")
+        kept = {str(pk) for both in used for pk in both}
+    for name in sorted({*filter(None, names)} - kept):
+        if _is_stale(path_of(tenant_id, name)):
+            remove_copy(tenant_id, name)
+
+
+def _is_stale(folder: str) -> bool:
+    limit = timezone.now() - dt.timedelta(seconds=STALE_S)
+    with suppress(FileNotFoundError):
+        return all(default_storage.get_modified_time(path) < limit for path in storage.files_below(folder))
+    return False
+
+
+# --- When it is built, published, let go ----------------------------------------------------------------
 
 # Numbers given out since a generation was built (new vectors, tombstones, changes), as a share of its vectors, that
 # make it due again; the newer part is searched exactly, so it must not grow without bound.
@@ -69,7 +214,7 @@ def is_due(model: str) -> bool:
 
 def _current(pointer: IndexPointer | None) -> IndexGeneration | None:
     """The generation that answers: none of an engine that is no more."""
-    return pointer.current if pointer and pointer.engine not in LEFT else None
+    return pointer.current if pointer and pointer.engine not in engines.LEFT else None
 
 
 def is_old(current: IndexGeneration, clock: VectorClock) -> bool:
@@ -121,8 +266,6 @@ def rests(model: str, kinds: Collection[str]) -> bool:
     return job.finished_at > timezone.now() - rest
 
 
-log = logging.getLogger(__name__)
-
 JOB = "build_index"
 # `move_index` of earlier releases is shown where it stands in a history.
 JOBS = (JOB, "move_index")
@@ -156,7 +299,7 @@ def _needs_none(pointer: IndexPointer, model: str) -> bool:
     return not is_large(model) if pointer.engine in engines.LEFT else is_small(model)
 
 
-@signals.on_growth
+@registry.on_growth
 def consider_all() -> None:
     """`consider` for every model that the active tenant's vectors are of; for upkeep."""
     with tenant_scope(current_tenant_id()):
@@ -254,15 +397,15 @@ def _retire(generations: Iterable[IndexGeneration]) -> None:
 
 def _remove_files(generations: Iterable[IndexGeneration]) -> None:
     for one in generations:
-        archive.put_away(one.tenant_id, one.pk)
+        put_away(one.tenant_id, one.pk)
         if one.archived:
-            archive.remove_copy(one.tenant_id, one.pk)
+            remove_copy(one.tenant_id, one.pk)
 
 
 # --- Upkeep and repair -----------------------------------------------------------------------------------
 
 
-@signals.on_damage
+@registry.on_damage
 def repair(*, tenant_id: uuid.UUID, generation_id: uuid.UUID, reason: str) -> None:
     """A generation's files are missing or damaged: answer without it, and build another one."""
     with tenant_scope(tenant_id):
@@ -340,7 +483,7 @@ def _is_arriving(path: Path) -> bool:
     if path.suffix != registry.FETCHED:
         return False
     try:
-        return time.time() - max(p.stat().st_mtime for p in (path, *path.rglob("*"))) < archive.STALE_S
+        return time.time() - max(p.stat().st_mtime for p in (path, *path.rglob("*"))) < STALE_S
     except FileNotFoundError:
         # It has just arrived, under another name.
         return True
@@ -372,3 +515,71 @@ def prune_changes() -> int:
         clock = VectorClock.objects.select_for_update().get()
         VectorClock.objects.filter(pk=clock.pk).update(pruned=max(clock.pruned, newest))
         return old.delete()[0]
+
+
+# --- Figures for metrics --------------------------------------------------------------------------------
+
+# Of all tenants: gathered by the upkeep, read from Valkey at each scrape.
+# Counting over all tenants takes the operator's role, which no scrape should need.
+
+FIGURES_KEY = "index:figures"
+# Figures of an installation whose upkeep stands still go away rather than stay as they were.
+FIGURES_KEEP_S = 1800
+FAILED_WITHIN = dt.timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """`states` counts generations, and those of them that are archived as well; `vectors`, `lowest_recall` and
+    `exact` (searched without an approximate index) are of the generations that answer now; `last_*` of the newest one
+    that was built; `failed` counts builds that were given up within a day. None where there is none."""
+
+    states: dict[str, int] = field(default_factory=dict)
+    archived: int = 0
+    vectors: int = 0
+    exact: int = 0
+    lowest_recall: float | None = None
+    last_seconds: float | None = None
+    last_recall: float | None = None
+    failed: int = 0
+
+
+def note_figures() -> None:
+    """Count, and tell Valkey. In no scope."""
+    client().set(FIGURES_KEY, json.dumps(asdict(gather_figures())), ex=FIGURES_KEEP_S)
+
+
+def read_figures() -> Figures | None:
+    """As of the last upkeep; None if there was none of late."""
+    raw = client().get(FIGURES_KEY)
+    return Figures(**json.loads(raw)) if raw else None
+
+
+def gather_figures() -> Figures:
+    with operator_scope("count index generations"):
+        states: dict[str, int] = dict.fromkeys(IndexGeneration.State.values, 0)
+        counted = IndexGeneration.objects.order_by().values_list("state").annotate(n=Count("id"))
+        states.update(dict(counted))
+        newest = IndexGeneration.objects.exclude(ready_at=None).order_by("-ready_at").first()
+        failed = Job.objects.filter(
+            kind__in=JOBS, state=Job.State.FAILED, finished_at__gt=timezone.now() - FAILED_WITHIN
+        )
+        last: dict[str, Any] = {}
+        if newest is not None:
+            last = {"last_seconds": newest.details.get("build_s"), "last_recall": newest.recall}
+        return Figures(
+            states=states,
+            archived=IndexGeneration.objects.filter(archived=True, state="ready").count(),
+            failed=failed.count(),
+            **_in_use(),
+            **last,
+        )
+
+
+def _in_use() -> dict[str, Any]:
+    used = IndexPointer.objects.filter(engine=MEMORY, current__isnull=False)
+    return used.aggregate(
+        vectors=Sum("current__vectors", default=0),
+        lowest_recall=Min("current__recall"),
+        exact=Count("id", filter=Q(current__kind="exact")),
+    )

@@ -1,30 +1,342 @@
 """The tenant's index in memory, kept fresh from the database by sequence number.
 
-A small tenant is one flat array. A larger one is a generation (`segments`), which covers all vectors up to a sequence
-number, and a flat array of the newer ones, which is searched exactly; tombstones say what of either is gone.
+A small tenant is one flat array. A larger one is a generation (`registry.FileSegment`), which covers all vectors up to
+a sequence number, and a flat array of the newer ones, which is searched exactly; tombstones say what of either is gone.
 Nothing here is the truth: any process may drop it at any time and load it again.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from django.conf import settings
+from django.db import connection
+from django.db.models import Exists, OuterRef
+from django.utils import timezone
 
+from ml.indexes.live_postings import Row
+from tenants.datasets.models import Asset, Facet
+from tenants.datasets.selectors import is_any
 from tenants.errors import IndexRebuilding
+from tenants.prepared import Prepared
 from tenants.retrieval import engines
-from tenants.retrieval.filters.facet_memory import FacetMemory
-from tenants.retrieval.index.reader import read_index_status
 from tenants.retrieval.index.registry import NotHere, opened
-from tenants.retrieval.models import MEMORY, FacetChange, Tombstone, Vector, VectorClock
-from tenants.retrieval.types import DIMENSION, MODALITIES, IndexStatus, Rows, Segment, State
-from tenants.scope import current_tenant_id
+from tenants.retrieval.models import MEMORY, FacetChange, IndexPointer, Tombstone, Vector, VectorClock
+from tenants.retrieval.types import (
+    DIMENSION,
+    MODALITIES,
+    Current,
+    Facets,
+    IndexStatus,
+    Known,
+    Rows,
+    Segment,
+    State,
+)
+from tenants.scope import current_tenant_id, tenant_scope
+
+# --- What a search has to know before it begins ---------------------------------------------------------
+
+# Of one moment and in one statement.
+
+log = logging.getLogger(__name__)
+
+NOTE_EVERY_S = 3600.0
+NOTE_WAIT_S = 2.0
+MOST_NOTED = 10_000
+
+_Key = tuple[uuid.UUID, str]
+
+
+class Activity:
+    """Notes of searches by tenant and model."""
+
+    def __init__(self) -> None:
+        self._told: dict[_Key, float] = {}
+        self._noted: set[_Key] = set()
+        self._lock = threading.Lock()
+        self._something = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def note(self, tenant_id: uuid.UUID, model: str) -> None:
+        """A search was made in a generation. Costs a look into a dictionary, but for the first one in an hour."""
+        key, now = (tenant_id, model), time.monotonic()
+        if now - self._told.get(key, -math.inf) < NOTE_EVERY_S:
+            return
+        with self._lock:
+            if len(self._told) >= MOST_NOTED:
+                self._told.clear()
+            self._told[key] = now
+            self._noted.add(key)
+            self._something.set()
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._tell_for_ever, name="activity", daemon=True)
+                self._thread.start()
+
+    def flush(self) -> None:
+        """Tell the database what was noted; what cannot be told is noted again."""
+        with self._lock:
+            noted, self._noted = self._noted, set()
+        while noted:
+            key = noted.pop()
+            try:
+                _tell(*key)
+            except Exception:
+                with self._lock:
+                    self._noted |= noted | {key}
+                raise
+
+    def _tell_for_ever(self) -> None:
+        while True:
+            self._something.wait()
+            self._something.clear()
+            time.sleep(NOTE_WAIT_S)
+            try:
+                self.flush()
+            except Exception:
+                log.warning("which indexes are searched waits for the database", exc_info=True)
+                self._something.set()
+            finally:
+                connection.close()
+
+
+def _tell(tenant_id: uuid.UUID, model: str) -> None:
+    with tenant_scope(tenant_id):
+        IndexPointer.objects.filter(model=model).update(searched_at=timezone.now())
+
+
+activity = Activity()
+
+
+# $1: tenant, $2: model. One row.
+INDEX_STATUS_SQL = """
+SELECT COALESCE(c.last, 0) AS last, COALESCE(c.pruned, 0) AS pruned, COALESCE(c.live, $2) AS live,
+    ARRAY(SELECT id FROM dataset WHERE tenant_id = $1 AND deleted_at IS NOT NULL) AS hidden,
+    COALESCE(p.engine, 'memory') AS engine, g.id AS generation, g.seq, g.kind, g.recall
+FROM (SELECT) AS always
+LEFT JOIN vector_clock c ON c.tenant_id = $1
+LEFT JOIN index_pointer p ON p.tenant_id = $1 AND p.model = $2
+LEFT JOIN index_generation g ON g.tenant_id = p.tenant_id AND g.id = p.current_id
+"""
+INDEX_STATUS_COLUMNS = 9
+_INDEX_STATUS = Prepared("index_status", ("uuid", "text"), INDEX_STATUS_SQL)
+
+
+def read_index_status(tenant_id: uuid.UUID, model: str) -> IndexStatus:
+    """For this tenant and model. Needs no scope: alone it is one round trip."""
+    (row,) = _INDEX_STATUS.rows_of(tenant_id, tenant_id, model)
+    return parse_index_status(tenant_id, model, row)
+
+
+def parse_index_status(tenant_id: uuid.UUID, model: str, row: Sequence[Any]) -> IndexStatus:
+    """What a row of `SQL` says."""
+    last, pruned, live, hidden, engine, *current = row
+    published = Current(*current) if current[0] and engine not in engines.LEFT else None
+    if published is not None:
+        activity.note(tenant_id, model)
+    return IndexStatus(last, pruned, tuple(hidden), engine, published, live)
+
+
+# --- Facets of newer and changed assets -----------------------------------------------------------------
+
+# Of the assets that no postings know: the newer ones, and those that have changed since. They stand beside a state
+# (tenants.retrieval.types) and are loaded for the keys that searches ask for, at the first of them. They are kept
+# fresh as vectors are: whoever changes facets takes a sequence number (`FacetChange`), and an asset that is new to the
+# state is read when it comes. So an answer knows every change that was committed before the search began, and is the
+# one that Postgres would give.
+
+# Above, Postgres is asked instead: some 20 bytes a facet, and 200 for each text that stands there once.
+MOST_ROWS = 3_000_000
+MOST_KEYS = 200
+# Slots of assets that have got another one since; above this share of all, everything is read anew.
+DEAD_SHARE, DEAD_LEAST = 0.5, 10_000
+NAMED = 10_000
+FETCHED = 5_000
+
+# Of one moment: nobody's change is between the clock and the list. Nothing is missing from it above `pruned`.
+_CHANGES = Prepared(
+    "facet_changes",
+    ("uuid", "bigint"),
+    """
+SELECT c.last, c.pruned, ARRAY(SELECT asset_id FROM facet_change WHERE tenant_id = $1 AND seq > $2)
+FROM vector_clock c WHERE c.tenant_id = $1
+""",
+)
+
+
+class TooMany(Exception):
+    """More facets than are held in memory."""
+
+
+class FacetMemory(Facets):
+    """What is known beside one line of states, each of which came from the one before."""
+
+    def __init__(self) -> None:
+        self._known = Known()
+        self._refused = False
+        self._lock = threading.Lock()
+
+    @property
+    def bytes(self) -> int:
+        return self._known.bytes
+
+    def known(self, state: State, keys: Collection[str]) -> Known | None:
+        """The facets under these keys of the state's newer and changed assets, as of the state or newer.
+
+        In the tenant's scope; asks nothing of the database where nothing is new. None where they are too many.
+        """
+        wanted = frozenset(keys)
+        if self._refused:
+            return None
+        if self._known.covers(state, wanted):
+            return self._known
+        with self._lock:
+            if not self._refused and not self._known.covers(state, wanted):
+                self._catch_up(state, wanted)
+            return None if self._refused else self._known
+
+    def _catch_up(self, state: State, wanted: frozenset[str]) -> None:
+        try:
+            before = self._known if len(self._known.keys | wanted) <= MOST_KEYS else Known()
+            self._known = _followed(before, state, wanted) or _begun(state, before.keys | wanted)
+        except TooMany:
+            # Until the state begins anew.
+            self._known, self._refused = Known(), True
+
+
+# --- From one moment to a later one ----------------------------------------------------------------------
+
+Placed = dict[uuid.UUID, int]
+
+
+def _begun(state: State, keys: frozenset[str]) -> Known:
+    """Everything read: afterwards, so it is as of the state or newer."""
+    known, placed = _tracking(Known(seq=state.seq), state, {*state.changed, *_without_vectors(state)})
+    return _with_keys(known, state, keys, placed)
+
+
+def _followed(known: Known, state: State, wanted: frozenset[str]) -> Known | None:
+    """Caught up; None where it is better or necessary to begin anew.
+
+    Keys first: what is read of them is not newer than the changes that are asked for afterwards, so that no asset
+    stands there with one key of before a change and another one of after it.
+    """
+    if not known.count or known.dead > max(DEAD_LEAST, DEAD_SHARE * known.count):
+        return None
+    if not known.keys >= wanted:
+        known = _with_keys(known, state, wanted - known.keys, _placed(known, state))
+    ((last, pruned, changed),) = _CHANGES.rows(current_tenant_id(), known.seq) or [(0, 0, [])]
+    if pruned > known.seq:
+        return None
+    known, placed = _tracking(replace(known, seq=max(known.seq, last)), state, set(changed))
+    return _with_rows(known, _rows(known.keys, placed))
+
+
+def _tracking(known: Known, state: State, changed: set[uuid.UUID]) -> tuple[Known, Placed]:
+    """With a new slot for each asset that has come to the state, and for each that has changed; and with those."""
+    # A refresh beside this one may be giving out further numbers: their assets come next time.
+    numbered = state.assets.ids[:]
+    came = numbered[len(known.slots) :]
+    placed = {asset_id: known.count + n for n, asset_id in enumerate(dict.fromkeys([*came, *changed]))}
+    slots = np.concatenate([known.slots, np.array([placed[one] for one in came], np.int32)])
+    others = {asset_id: slot for asset_id, slot in known.others.items() if asset_id not in placed}
+    # In the base also those that have been embedded anew: older states still find them there.
+    base_numbers, base_slots, of_base = _in_base(known, state, placed)
+    for asset_id in changed:
+        number = state.assets.numbers.get(asset_id, len(numbered))
+        if number < len(numbered):
+            slots[number] = placed[asset_id]
+        elif asset_id not in of_base and (state.base is None or state.base.is_local):
+            others[asset_id] = placed[asset_id]
+    known = replace(
+        known,
+        count=known.count + len(placed),
+        slots=slots,
+        base_numbers=base_numbers,
+        base_slots=base_slots,
+        others=others,
+    )
+    return known, placed
+
+
+def _in_base(known: Known, state: State, placed: Placed) -> tuple[np.ndarray, np.ndarray, set[uuid.UUID]]:
+    """`base_numbers` and `base_slots` with those of these assets that are in the base; and which these are."""
+    base = state.base
+    if base is None or not len(numbers := base.numbers(placed)):
+        return known.base_numbers, known.base_slots, set()
+    ids = base.ids(numbers)
+    kept = ~np.isin(known.base_numbers, numbers)
+    slots = np.array([placed[asset_id] for asset_id in ids], np.int32)
+    return (
+        np.concatenate([known.base_numbers[kept], numbers]),
+        np.concatenate([known.base_slots[kept], slots]),
+        set(ids),
+    )
+
+
+def _without_vectors(state: State) -> list[uuid.UUID]:
+    """Assets that only words find. Where there is a base, only those that came after it are known, by their number."""
+    if state.base is not None:
+        return []
+    bare = Asset.objects.exclude(Exists(Vector.objects.filter(asset_id=OuterRef("pk"))))
+    return list(bare.values_list("pk", flat=True))
+
+
+# --- Reading ---------------------------------------------------------------------------------------------
+
+
+def _with_keys(known: Known, state: State, keys: frozenset[str], placed: Placed) -> Known:
+    """With further keys of all assets that are tracked: `placed`."""
+    # Named one by one they take longer than all that there are, where no base has most of them.
+    rows = _rows(keys, placed, everything=state.base is None)
+    return _with_rows(replace(known, keys=known.keys | keys), rows)
+
+
+def _with_rows(known: Known, rows: Iterator[Row]) -> Known:
+    return replace(known, postings=known.postings.grown(_bounded(rows, known.postings.rows)))
+
+
+def _bounded(rows: Iterator[Row], before: int) -> Iterator[Row]:
+    for count, row in enumerate(rows, before + 1):
+        if count > MOST_ROWS:
+            raise TooMany
+        yield row
+
+
+def _placed(known: Known, state: State) -> Placed:
+    """All assets that are tracked, with their slots."""
+    placed = dict(zip(state.assets.ids, known.slots.tolist(), strict=False)) | dict(known.others)
+    if state.base is not None:
+        for asset_id, slot in zip(state.base.ids(known.base_numbers), known.base_slots.tolist(), strict=True):
+            placed.setdefault(asset_id, slot)
+    return placed
+
+
+def _rows(keys: frozenset[str], placed: Placed, *, everything: bool = False) -> Iterator[Row]:
+    """What the assets have under these keys now: (key, slot, text, number). Of an asset in one statement."""
+    if not keys or not placed:
+        return
+    facets = Facet.objects.filter(key__in=sorted(keys))
+    ids = list(placed)
+    named = [ids[at : at + NAMED] for at in range(0, len(ids), NAMED)]
+    for part in [facets] if everything else [facets.filter(is_any("asset_id", some)) for some in named]:
+        found = part.values_list("asset_id", "key", "text", "number")
+        for asset_id, *value in found.iterator(chunk_size=FETCHED) if len(ids) > FETCHED else found:
+            slot = placed.get(asset_id)
+            if slot is not None:
+                yield value[0], slot, value[1], value[2]
+
+
+# --- The tenant's vectors -------------------------------------------------------------------------------
 
 CHUNK = 5_000
 # Writers may be faster than a reader; what is read by then is all that was committed before it began.
@@ -193,9 +505,6 @@ def _append(state: State, rows: Rows, batch: list[tuple]) -> Rows:
     )
 
 
-_Key = tuple[uuid.UUID, str]
-
-
 class VectorCache:
     """The tenants whose indexes are in memory, least recently used first out: one budget of bytes for their arrays,
     and one for the files that they have mapped.
@@ -262,4 +571,4 @@ class VectorCache:
             return sum(entry.bytes for entry in self._entries.values())
 
 
-cache = VectorCache()
+vector_cache = VectorCache()

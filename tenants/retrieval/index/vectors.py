@@ -14,8 +14,8 @@ from django.db.models import Max
 from django.utils import timezone
 
 from tenants.datasets.models import Asset
-from tenants.retrieval.index import signals
-from tenants.retrieval.model_routing.model_store import DEFAULT
+from tenants.retrieval.index import registry
+from tenants.retrieval.model_store import DEFAULT
 from tenants.retrieval.models import FacetChange, Tombstone, Vector, VectorClock
 from tenants.retrieval.types import DIMENSION
 from tenants.scope import current_tenant_id, tenant_scope
@@ -65,7 +65,7 @@ def _advance(clock: VectorClock, count: int) -> int:
 
 def _look_after_index(tenant_id: uuid.UUID) -> None:
     with tenant_scope(tenant_id):
-        signals.grown()
+        registry.grown()
 
 
 def replace_vectors(

@@ -1,16 +1,18 @@
-"""Queries and assets into the joint space: one lazily loaded copy of the models per process.
+"""What a search asks for, and its one unit vector: the normalised weighted sum of its parts' vectors.
 
-Everything here runs on ONNX Runtime or CTranslate2; the web process imports no torch.
+A part is what an encoder makes of a text, a picture or a recording, or what stored vectors of assets say.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import time
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,19 +22,32 @@ from django.conf import settings
 from django.utils.translation import gettext
 
 from ml.alignment import confidence
+from ml.alignment.confidence import of_words
 from ml.alignment.gating import Part
 from ml.batching import Batcher
 from ml.compression import ModelsMissing
 from ml.media import Decoder, FairQueue, QueueFull
 from tenants import observe
-from tenants.errors import Busy
-from tenants.retrieval.cache.query_vectors import QueryCache
-from tenants.retrieval.model_routing import model_store
+from tenants.datasets.models import Asset
+from tenants.errors import Busy, Invalid
+from tenants.retrieval import model_store
+from tenants.retrieval.cache import QueryCache
+from tenants.retrieval.index.vectors import Stored, sampled
+from tenants.retrieval.model_store import model_of
+from tenants.retrieval.query import fusion_weights
+from tenants.retrieval.query.fusion_weights import Weighed
+from tenants.retrieval.types import Query
+from tenants.scope import tenant_scope
 
 if TYPE_CHECKING:
     from ml.alignment.features import ImageFeatures, TextFeatures
     from ml.alignment.space import JointSpace
     from ml.encoders.whisper_tiny_en import Transcriber
+
+# --- Encoders -------------------------------------------------------------------------------------------
+
+# One lazily loaded copy of the models per process. Everything here runs on ONNX Runtime or CTranslate2; the web
+# process imports no torch.
 
 T = TypeVar("T")
 
@@ -175,7 +190,7 @@ def _placed(
     start = time.thread_time()
     placed: list[Placed] = [{} for _ in items]
     towers: dict[Hashable, dict[int, tuple[str, JointSpace, list[int]]]] = {}
-    for row, (_, spaces) in enumerate(items):
+    for row, (_item, spaces) in enumerate(items):
         for model, space in spaces.items():
             towers.setdefault(alike(space), {}).setdefault(id(space), (model, space, []))[2].append(row)
     for wanted in towers.values():
@@ -240,4 +255,216 @@ def _embed_query(tenant_id: uuid.UUID, model: str, text: str) -> np.ndarray:
     return model_store.space(model, tenant_id).embed_texts([text])[0]
 
 
-queries = QueryCache(_embed_query, _canonical_for)
+query_cache = QueryCache(_embed_query, _canonical_for)
+
+
+# --- Assets as queries ----------------------------------------------------------------------------------
+
+# "More like this", and "not like that".
+
+MAX_ASSETS = 20
+# Vectors that stand for one kind of content of an asset: the frames of a film, the passages of a recording.
+MOST_VECTORS = 64
+PICTURES = {"image", "video"}
+
+# How much of what a query shares with its negative examples is taken away (`without`), and the bounds of that. Measured
+# on the demo data: docs/experiments.md.
+UNLIKE_WEIGHT = 0.3
+MAX_UNLIKE_WEIGHT = 1.0
+
+
+def of_assets(asset_ids: Sequence[uuid.UUID], pointer: str, *, space: JointSpace) -> np.ndarray:
+    """What these assets have in common, as a query in a space: float32 [256] of norm 1. In the tenant's scope.
+
+    Each asset counts the same, and so does each kind of content in it: a caption is not drowned by a film's frames.
+    Raises Invalid for an asset that has no vectors (yet), or where they cancel each other out.
+    """
+    return _unit_of_assets(each_of(asset_ids, pointer, space=space).mean(axis=0), pointer)
+
+
+def each_of(asset_ids: Sequence[uuid.UUID], pointer: str, *, space: JointSpace) -> np.ndarray:
+    """Each of these assets, once, as a query of its own: float32 [n, 256], rows of norm 1. In the tenant's scope.
+
+    Raises Invalid for an asset that has no vectors (yet).
+    """
+    found: dict[uuid.UUID, dict[str, list[Stored]]] = {}
+    for one in sampled(asset_ids, model=model_of(space), most=MOST_VECTORS):
+        found.setdefault(one.asset_id, {}).setdefault(one.modality, []).append(one)
+    for place, asset_id in enumerate(asset_ids):
+        if asset_id not in found:
+            raise Invalid(gettext("This asset is not ready to be compared."), pointer=f"{pointer}/{place}")
+    return np.array([_of_asset(found[asset_id], space) for asset_id in dict.fromkeys(asset_ids)], np.float32)
+
+
+def of_part(
+    asset_id: uuid.UUID, modality: str, pointer: str, missing: str, *, space: JointSpace
+) -> np.ndarray:
+    """One kind of content of an asset, as a query: float32 [256] of norm 1. In the tenant's scope.
+
+    Raises Invalid with the words `missing` where it has none (yet).
+    """
+    found = sampled([asset_id], model=model_of(space), most=MOST_VECTORS, modality=modality)
+    if not found:
+        raise Invalid(missing, pointer=pointer)
+    return _unit_of_assets(_mean(modality, found, space), pointer)
+
+
+def without(query: np.ndarray, unwanted: np.ndarray, weight: float) -> np.ndarray:
+    """The query less `weight` of what it shares with something unwanted: float32 [256], not normalised.
+
+    Rocchio's negative feedback (Relevance feedback in information retrieval, 1971) with the weight in proportion to how
+    alike the two are; with weight 1 this is orthogonal negation (Widdows, ACL 2003). A fixed weight does not fit a
+    space where pictures are far more alike each other than words and pictures are: what gently moves a picture away
+    from another one would leave nothing of a text.
+    """
+    shared = max(0.0, float(query @ unwanted))
+    return (query - weight * shared * unwanted).astype(np.float32)
+
+
+def _of_asset(kinds: dict[str, list[Stored]], space: JointSpace) -> np.ndarray:
+    means = [_mean(modality, rows, space) for modality, rows in sorted(kinds.items())]
+    return _normed(np.mean(means, axis=0))
+
+
+def _mean(modality: str, rows: Sequence[Stored], space: JointSpace) -> np.ndarray:
+    values = np.vstack([one.values for one in rows])
+    # A stored picture carries a correction that only texts should meet.
+    return _normed((space.as_query(values) if modality in PICTURES else values).mean(axis=0))
+
+
+def _normed(vector: np.ndarray) -> np.ndarray:
+    return vector / max(float(np.linalg.norm(vector)), 1e-9)
+
+
+def _unit_of_assets(vector: np.ndarray, pointer: str) -> np.ndarray:
+    norm = float(np.linalg.norm(vector))
+    if norm < 1e-6:
+        raise Invalid(gettext("These assets cancel each other out."), pointer=pointer)
+    return (vector / norm).astype(np.float32)
+
+
+# --- One vector of all parts ----------------------------------------------------------------------------
+
+# What is left of a query below this is rounding, which points anywhere.
+LEAST_NORM = 1e-4
+
+
+@dataclass
+class Encoded:
+    """A query as a vector float32 [256] of norm 1, the weights of its parts, and its words.
+
+    The weights of the parts sum to 1; that of negative examples stands beside them.
+
+    `layer`: which layer of the cache had its text's embedding; None for a query without words. `parts` and `weighed`:
+    what it is made of, and why the weights are what they are.
+    """
+
+    vector: np.ndarray
+    weights: dict[str, float]
+    words: str
+    layer: str | None
+    parts: dict[str, Part]
+    weighed: Weighed
+    transcript: str | None = None
+
+
+def encode(tenant_id: uuid.UUID, query: Query, model: str) -> Encoded:
+    """Encode the parts in the space of a model, in no scope but short ones of its own.
+
+    Raises Invalid, MediaError for a bad file, Busy where others of the tenant are decoded, and ModelUnavailable.
+    """
+    space, task = model_store.space(model, tenant_id), fusion_weights.find_profile(tenant_id, query.task)
+    parts, layer, transcript = _parts(tenant_id, query, space)
+    words = [query.text, transcript]
+    weighed = fusion_weights.weigh(tenant_id, parts, query, task, " ".join(filter(None, words)))
+    if query.hybrid or query.highlight:
+        words.append(_said_in(tenant_id, query.audio_asset))
+    if query.hybrid and not any(words):
+        raise Invalid(gettext("Hybrid search compares words: send a text or speech."), pointer="/hybrid")
+    vector, weights = combine(parts, weighed)
+    if query.unlike or query.unlike_text:
+        weights["unlike"] = query.weights.get("unlike", UNLIKE_WEIGHT)
+        vector = _unit(without(vector, _unwanted(tenant_id, query, space), weights["unlike"]))
+    return Encoded(vector, weights, " ".join(filter(None, words)), layer, parts, weighed, transcript)
+
+
+def _parts(
+    tenant_id: uuid.UUID, query: Query, space: JointSpace
+) -> tuple[dict[str, Part], str | None, str | None]:
+    parts, model = _stored_parts(tenant_id, query, space), model_store.model_of(space)
+    layer, transcript = None, None
+    if query.text:
+        found = query_cache.find(tenant_id, query.text, model)
+        parts["text"], layer = Part(found.vector, of_words(query.text)), found.layer
+    if query.image is not None:
+        parts["image"] = query_image(tenant_id, query.image, space)
+    if query.vector is not None:
+        parts["vector"] = Part(query.vector)
+    if query.audio is not None:
+        transcript, signs = hear(tenant_id, query.audio)
+        if transcript.strip():
+            parts["audio"] = Part(query_cache.find(tenant_id, transcript, model).vector, signs)
+        elif not parts:
+            raise Invalid(
+                gettext("No words were heard in this recording. Speak closer or longer."), pointer="/audio"
+            )
+    return parts, layer, transcript
+
+
+# What an asset must have to stand for a part, in the words of the refusal.
+_STORED = {
+    "image": "This asset has no picture that is ready.",
+    "audio": "This asset is not a recording with words that is ready.",
+    "video": "This asset is not a film that is ready.",
+}
+
+
+def _stored_parts(tenant_id: uuid.UUID, query: Query, space: JointSpace) -> dict[str, Part]:
+    """The parts that assets of the tenant stand for. A file beats an asset that is named for the same part."""
+    named = {"image": query.image_asset, "audio": query.audio_asset, "video": query.video_asset}
+    given = {
+        part: one for part, one in named.items() if one is not None and getattr(query, part, None) is None
+    }
+    if not given and not query.like:
+        return {}
+    with tenant_scope(tenant_id):
+        parts = {
+            part: Part(of_part(asset_id, part, f"/{part}/asset", _STORED[part], space=space))
+            for part, asset_id in given.items()
+        }
+        if query.like:
+            parts["like"] = Part(of_assets(query.like, "/like/assets", space=space))
+    return parts
+
+
+def _said_in(tenant_id: uuid.UUID, asset_id: uuid.UUID | None) -> str:
+    """The first words of a recording: as many as a search by words would look for, and more."""
+    if asset_id is None:
+        return ""
+    with tenant_scope(tenant_id):
+        return Asset.objects.filter(pk=asset_id).values_list("excerpt", flat=True).first() or ""
+
+
+def _unwanted(tenant_id: uuid.UUID, query: Query, space: JointSpace) -> np.ndarray:
+    """The negative examples as one direction: words and assets count the same."""
+    found = []
+    if query.unlike_text:
+        found.append(query_cache.find(tenant_id, query.unlike_text, model_store.model_of(space)).vector)
+    if query.unlike:
+        with tenant_scope(tenant_id):
+            found.append(of_assets(query.unlike, "/unlike/assets", space=space))
+    return _unit(np.mean(found, axis=0))
+
+
+def combine(parts: dict[str, Part], weighed: Weighed) -> tuple[np.ndarray, dict[str, float]]:
+    """The normalised weighted sum, and the weights used, which sum to 1."""
+    mixed = np.sum([weighed.weights[name] * part.vector for name, part in parts.items()], axis=0)
+    return _unit(mixed), {name: round(weight, 4) for name, weight in weighed.weights.items()}
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    # Not `norm`: its dot product gives up the interpreter's lock, and getting it back may take milliseconds.
+    norm = math.sqrt(float((vector * vector).sum()))
+    if norm < LEAST_NORM:
+        raise Invalid(gettext("The parts of this query cancel each other out."), pointer="")
+    return (vector / norm).astype(np.float32)

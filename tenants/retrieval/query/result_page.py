@@ -1,28 +1,42 @@
-"""A page of results: live rows, folded duplicates, and the query's words in what was found."""
+"""A page of results: live rows, folded duplicates, the query's words in what was found; and what later pages need."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import json
+import time
 import uuid
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
+import msgspec
 import numpy as np
 from django.db.models import Q
+from django.utils.translation import gettext
 
 from tenants.datasets import selectors, shapes, storage
 from tenants.datasets.metadata import stored_bytes
 from tenants.datasets.models import Asset, TranscriptSegment
-from tenants.datasets.selectors import visible_assets
+from tenants.datasets.selectors import shape_of_columns, visible_assets
+from tenants.errors import CursorExpired, Invalid
+from tenants.prepared import Prepared
+from tenants.retrieval.cache import GATHER_S, async_writer
+from tenants.retrieval.index import memory
 from tenants.retrieval.index.vectors import sampled
-from tenants.retrieval.query.highlighting import Highlight, fields_of_metadata, highlight
-from tenants.retrieval.query.tokenizer import MAX_CHARACTERS
-from tenants.retrieval.types import DIMENSION, Hit, IndexStatus
+from tenants.retrieval.query.lexical import MAX_CHARACTERS, Highlight, fields_of_metadata, highlight
+from tenants.retrieval.types import DIMENSION, MAX_DEPTH, MODALITIES, Hit, IndexStatus
+from tenants.valkey import client, tenant_key
+
+# --- A page ---------------------------------------------------------------------------------------------
 
 # Measured on the demo data (docs/experiments.md): above every pair of different pictures there.
 THRESHOLD = 0.985
 # Frames or passages that stand for a film, a recording or a long text.
-MOST = 8
+MOST_GROUPED = 8
 
 
 def group(hits: Sequence[Hit], *, model: str) -> list[list[Hit]]:
@@ -55,7 +69,7 @@ def _alike(ids: Sequence[uuid.UUID], model: str) -> np.ndarray:
     """Which pairs point in nearly the same direction: bool [n, n]."""
     place = {asset_id: at for at, asset_id in enumerate(ids)}
     sums, kinds = np.zeros((len(ids), DIMENSION), np.float32), np.zeros(len(ids), "U5")
-    for one in sampled(ids, model=model, most=MOST, own=True):
+    for one in sampled(ids, model=model, most=MOST_GROUPED, own=True):
         sums[place[one.asset_id]] += one.values
         kinds[place[one.asset_id]] = one.modality
     sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
@@ -226,3 +240,200 @@ def _spoken(hits: Sequence[Hit]) -> dict[uuid.UUID, str]:
     for asset_id, text in rows.values_list("asset_id", "text"):
         found.setdefault(asset_id, []).append(text)
     return {asset_id: " ".join(texts) for asset_id, texts in found.items()}
+
+
+# --- Assets as the API shows them -----------------------------------------------------------------------
+
+# In one statement: the ORM takes twice as long to make objects of rows. The columns are those of
+# `tenants.datasets.selectors.shape_of_columns`, in their order.
+
+# Of a recording's details only what is shown: its waveform is as large as all the rest of a page.
+#
+# Each asset is looked up by its id, and what belongs to it afterwards (`OFFSET 0` keeps these steps apart). The plan
+# is one for all tenants: left the choice, Postgres takes all assets of a dataset, as the average tenant has few.
+# $1: tenant, IDS: the parameter with the ids.
+_SQL = """
+SELECT a.id::text, a.dataset_id::text, a.modality, a.status, a.external_id,
+    b.sha256, b.bytes, b.media_type, b.width, b.height,
+    a.filename, a.caption, a.more_captions, a.excerpt, a.metadata, b.scan, a.created_at,
+    b.details - 'peaks' AS details, a.error, a.moderation, a.labels
+FROM unnest(IDS) AS wanted (id)
+CROSS JOIN LATERAL (SELECT * FROM asset WHERE tenant_id = $1 AND asset.id = wanted.id OFFSET 0) a
+CROSS JOIN LATERAL (SELECT * FROM blob WHERE tenant_id = $1 AND blob.id = a.blob_id OFFSET 0) b
+CROSS JOIN LATERAL (SELECT deleted_at FROM dataset WHERE tenant_id = $1 AND dataset.id = a.dataset_id OFFSET 0) d
+WHERE d.deleted_at IS NULL AND a.moderation NOT IN ('block', 'quarantined')
+"""
+_ASSETS = Prepared("hydrate", ("uuid", "uuid[]"), _SQL.replace("IDS", "$2"))
+_TOGETHER = Prepared(
+    "opening_and_hydrate",
+    ("uuid", "text", "uuid[]"),
+    f"SELECT * FROM ({memory.INDEX_STATUS_SQL}) AS o LEFT JOIN LATERAL ({_SQL.replace('IDS', '$3')}) AS h ON true",  # noqa: S608
+)
+
+
+def hydrate(tenant_id: uuid.UUID, asset_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, shapes.Asset]:
+    """Assets of this tenant by id, in the shape of the API, read now. Needs no scope: alone it is one round trip.
+
+    What is gone is absent, and so is what belongs to a dataset that is being deleted, or was blocked or held back.
+    """
+    if not asset_ids:
+        return {}
+    # Ids come as text, which the shape wants: psycopg2 makes a UUID of one in as long as Postgres finds a row.
+    known = {str(asset_id): asset_id for asset_id in asset_ids}
+    return {known[row[0]]: _shape(row) for row in _ASSETS.rows_of(tenant_id, tenant_id, list(asset_ids))}
+
+
+def hydrate_with_index_status(
+    tenant_id: uuid.UUID, model: str, asset_ids: Sequence[uuid.UUID]
+) -> tuple[IndexStatus, dict[uuid.UUID, shapes.Asset]]:
+    """`opening` and `hydrate` in one round trip, of one moment."""
+    known = {str(asset_id): asset_id for asset_id in asset_ids}
+    rows = _TOGETHER.rows_of(tenant_id, tenant_id, model, list(asset_ids))
+    now = memory.parse_index_status(tenant_id, model, rows[0][: memory.INDEX_STATUS_COLUMNS])
+    assets = [row[memory.INDEX_STATUS_COLUMNS :] for row in rows]
+    return now, {known[row[0]]: _shape(row) for row in assets if row[0] is not None}
+
+
+def _shape(row: tuple[Any, ...]) -> shapes.Asset:
+    *plain, others, excerpt, metadata, scan, created_at, details, error, moderation, labels = row
+    columns: list[Any] = [
+        *plain, _json(others), excerpt, _json(metadata), _json(scan), created_at, _json(details), _json(error),
+        moderation, _json(labels),
+    ]  # fmt: skip
+    return shape_of_columns(*columns)
+
+
+def _json(text: str | None) -> Any:
+    """Django leaves JSON to its fields: a cursor gives its text. Reading it is most of what a row costs."""
+    return None if text is None else msgspec.json.decode(text)
+
+
+# As the API shows them.
+HYDRATED = Reader(hydrate, hydrate_with_index_status)
+
+
+# --- Cursors --------------------------------------------------------------------------------------------
+
+# What a search kept for its further pages, for five minutes. After the first page that is the seed: the query as a
+# vector with its restrictions, the sequence number up to which it saw, and what it showed. Only who asks for the
+# second page pays for a deep ranking, which then takes the seed's place.
+
+# Up to so many hits are not worth compressing.
+SHORT = 50
+HIT_ROW = np.dtype([("asset", "V16"), ("score", "<f4"), ("part", "u1")])
+
+
+def pack_hits(hits: list[Hit], meta: dict[str, Any]) -> bytes:
+    """21 bytes a hit, and beside them the answer's other fields and the segments."""
+    rows = np.array(
+        [(hit.asset_id.bytes, hit.score, MODALITIES.index(hit.modality)) for hit in hits], HIT_ROW
+    )
+    segments = {number: hit.segment for number, hit in enumerate(hits) if hit.segment}
+    beside = zlib.compress(
+        json.dumps({"meta": meta, "segments": segments}).encode(), 1 if len(hits) > SHORT else 0
+    )
+    return len(rows).to_bytes(4, "little") + rows.tobytes() + beside
+
+
+def unpack_hits(raw: bytes) -> tuple[list[Hit], dict[str, Any]]:
+    count = int.from_bytes(raw[:4], "little")
+    rows = np.frombuffer(raw, HIT_ROW, count, offset=4)
+    beside = json.loads(zlib.decompress(raw[4 + rows.nbytes :]))
+    return [_hit(row, beside["segments"].get(str(n))) for n, row in enumerate(rows)], beside["meta"]
+
+
+def _hit(row: np.void, segment: dict | None) -> Hit:
+    asset_id = uuid.UUID(bytes=row["asset"].tobytes())
+    return Hit(asset_id, float(row["score"]), MODALITIES[int(row["part"])], segment)
+
+
+CURSOR_KEEP_S = 300
+# Waits for a cursor that is not there: together many times what another process takes to write one.
+LATE_S = (2 * GATHER_S, 8 * GATHER_S)
+_SEED, _RANKING = b"s", b"r"
+
+
+@dataclass
+class Seed:
+    """A search after its first page. `hits` were shown; `seq`: it saw nothing newer; `vector` float32 [256]."""
+
+    vector: np.ndarray
+    seq: int
+    query: dict[str, Any]
+    hits: list[Hit]
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class KeptRanking:
+    """All hits that the pages of a search show, the best first.
+
+    `wanted`: the words to highlight, None for none. `sizes`: of groups of duplicates, whose hits follow each other;
+    None: each hit stands alone.
+    """
+
+    hits: list[Hit]
+    meta: dict[str, Any]
+    wanted: list[str] | None = None
+    sizes: list[int] | None = None
+
+    def groups(self) -> list[list[Hit]]:
+        if self.sizes is None:
+            return [[hit] for hit in self.hits]
+        hits = iter(self.hits)
+        return [list(islice(hits, size)) for size in self.sizes]
+
+
+def keep_ranking(tenant_id: uuid.UUID, search_id: str, what: Seed | KeptRanking) -> bool:
+    """False if it could not be kept: then there is no next page."""
+    if isinstance(what, Seed):
+        beside = {"meta": what.meta, "query": what.query, "seq": what.seq}
+        body = _SEED + what.vector.astype("<f4").tobytes() + pack_hits(what.hits, beside)
+    else:
+        beside = {"meta": what.meta, "wanted": what.wanted, "sizes": what.sizes}
+        body = _RANKING + pack_hits(what.hits, beside)
+    return async_writer.put(_cursor_key(tenant_id, search_id), body, CURSOR_KEEP_S)
+
+
+def kept_ranking(tenant_id: uuid.UUID, search_id: str) -> Seed | KeptRanking:
+    """Raises CursorExpired, and Valkey's errors."""
+    raw = _read_kept(_cursor_key(tenant_id, search_id))
+    if raw is None:
+        raise CursorExpired(gettext("Cursors are kept for five minutes. Send the search again without one."))
+    if raw[:1] == _RANKING:
+        hits, beside = unpack_hits(raw[1:])
+        return KeptRanking(hits, **beside)
+    hits, beside = unpack_hits(raw[1 + 1024 :])
+    vector = np.frombuffer(raw, "<f4", 256, offset=1)
+    return Seed(vector, beside["seq"], beside["query"], hits, beside["meta"])
+
+
+def _read_kept(key: str) -> bytes | None:
+    """Another process may be about to write it: its answer can reach a client before Valkey."""
+    for pause in (*LATE_S, None):
+        raw = async_writer.get(key) or client().get(key)
+        if raw is not None or pause is None:
+            return raw
+        time.sleep(pause)
+    return None
+
+
+def _cursor_key(tenant_id: uuid.UUID, search_id: str) -> str:
+    return tenant_key(tenant_id, "search", search_id)
+
+
+def encode_cursor(search_id: str, offset: int) -> str:
+    return base64.urlsafe_b64encode(f"{search_id}.{offset}".encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> tuple[str, int]:
+    """Raises Invalid for anything that `encode` did not make."""
+    try:
+        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+        search_id, _, offset = raw.partition(".")
+        number = int(offset)
+        if not 0 < number < MAX_DEPTH:
+            raise ValueError(offset)
+        return str(uuid.UUID(search_id)), number
+    except (ValueError, binascii.Error) as error:
+        raise Invalid(gettext("This is not a cursor from an earlier answer."), pointer="/cursor") from error

@@ -22,17 +22,14 @@ from tenants.accounts import metering
 from tenants.datasets import selectors
 from tenants.datasets.models import Asset
 from tenants.errors import CursorExpired, Invalid, ModelUnavailable, Unavailable
-from tenants.retrieval.cache import candidates
-from tenants.retrieval.cache.cache_layers import MISS
-from tenants.retrieval.engines import SegmentGone
-from tenants.retrieval.filters import facet_counts, restriction
-from tenants.retrieval.index import memory, samples
-from tenants.retrieval.index.reader import read_index_status
-from tenants.retrieval.model_routing import routing
-from tenants.retrieval.query import cursors, lexical, request, result_page, traces
+from tenants.retrieval import cache, model_routing
+from tenants.retrieval.cache import MISS
+from tenants.retrieval.index import memory
+from tenants.retrieval.index.memory import read_index_status
+from tenants.retrieval.query import encoding, fusion_weights, lexical, result_page
 from tenants.retrieval.query.fusion_weights import explained
-from tenants.retrieval.query.highlighting import Highlight, query_words
-from tenants.retrieval.query.ranking import rank
+from tenants.retrieval.query.lexical import Highlight, query_words
+from tenants.retrieval.query.ranking import facet_counts, matching_words, rank, restriction
 from tenants.retrieval.query.result_page import Page, Read, Reader, highlights, read_page
 from tenants.retrieval.types import (
     MAX_DEPTH,
@@ -42,6 +39,7 @@ from tenants.retrieval.types import (
     Query,
     Ranking,
     Restriction,
+    SegmentGone,
     State,
 )
 from tenants.scope import tenant_scope
@@ -170,14 +168,14 @@ def search(*, tenant_id: uuid.UUID, query: Query, read: Reader = LIVE) -> Answer
 def _first_page(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwatch) -> Answer:
     """By the model that answers: where another one has taken its place since this process looked, by that one."""
     for _round in range(SWITCHES):
-        model = routing.serving(tenant_id)
+        model = model_routing.serving(tenant_id)
         try:
             return _answered(tenant_id, query, reader, watch, model)
         except NotLive as other:
-            routing.note(tenant_id, other.live)
+            model_routing.note(tenant_id, other.live)
         except (Invalid, ModelUnavailable):
             # What is left of a retired model: neither its files nor the vectors of named assets.
-            if not routing.has_moved_on(tenant_id, model):
+            if not model_routing.has_moved_on(tenant_id, model):
                 raise
     raise Unavailable(gettext("The models of this workspace are changing; try again."))
 
@@ -189,7 +187,7 @@ def _answered(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwat
             selectors.require_datasets(query.datasets or [])
             selectors.require_assets(query.named_assets)
     with watch.step("encode"):
-        encoded = request.encode(tenant_id, query, model)
+        encoded = encoding.encode(tenant_id, query, model)
     words = encoded.words if query.hybrid else ""
     asked = SearchRequest(encoded.vector, words, query, model, _wanted(encoded, query))
     with watch.step("cache"):
@@ -208,7 +206,7 @@ def _answered(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwat
     answer = _answer(tenant_id, search_id, page, following, {**meta, **facets}, asked.wanted, watch)
     answer.layers = layers
     answer.why = explained(encoded.weighed, encoded.parts) if query.explain else None
-    traces.keep(
+    fusion_weights.keep_trace(
         tenant_id,
         search_id,
         model=model,
@@ -229,18 +227,18 @@ def prefetch_candidates(tenant_id: uuid.UUID, asked: SearchRequest) -> tuple[Pre
     None where the tenant has none, or where restrictions would leave too little of them; and which layer had them.
     """
     query = asked.query
-    base = memory.cache.of(tenant_id, asked.model).state.base
+    base = memory.vector_cache.of(tenant_id, asked.model).state.base
     restricted = query.conditions or query.datasets is not None or query.modalities is not None
     depth = PREFETCH * query.depth if not asked.words else max(PREFETCH * query.depth, FUSED_DEPTH)
     if base is None or restricted or query.exact or depth > PREFETCH_MOST:
         return None, None
 
     def compute() -> tuple[np.ndarray, np.ndarray]:
-        samples.note(tenant_id, asked.model, asked.vector)
-        return base.candidates(asked.vector, candidates.depth_class(depth))
+        cache.note_query(tenant_id, asked.model, asked.vector)
+        return base.candidates(asked.vector, cache.depth_class(depth))
 
     try:
-        found = candidates.get(
+        found = cache.get_candidates(
             tenant_id, base.id, asked.vector, depth, compute, quick=base.cost_ms < QUICK_MS
         )
     except SegmentGone:
@@ -276,10 +274,10 @@ def optimistic_search(
     tenant_id: uuid.UUID, asked: SearchRequest, count: int, prefetched: Prefetched | None
 ) -> OptimisticResult | None:
     """The best `count` assets of what this process knows, without asking anybody; None where that is not enough."""
-    query, state = asked.query, memory.cache.of(tenant_id, asked.model).state
+    query, state = asked.query, memory.vector_cache.of(tenant_id, asked.model).state
     if not state.seq or asked.needs_scope or query.exact or (state.base and not state.base.is_local):
         return None
-    only = restriction.restriction(query, state, NOTHING_HIDDEN)
+    only = restriction(query, state, NOTHING_HIDDEN)
     return OptimisticResult(state, only, _ranked(state, asked, count, only, prefetched))
 
 
@@ -297,7 +295,7 @@ def execute(
     of another model than the one that answers.
     """
     query = asked.query
-    vectors = memory.cache.of(tenant_id, asked.model)
+    vectors = memory.vector_cache.of(tenant_id, asked.model)
     with watch.step("refresh"):
         now = guessed[1] if guessed else read_index_status(tenant_id, asked.model)
         if now.live != asked.model and asked.until is None:
@@ -309,13 +307,13 @@ def execute(
     if guessed and guessed[0].holds(state, now):
         return SearchResult(guessed[0].ranking, state, guessed[0].only)
     with watch.step("filter"):
-        only = restriction.restriction(query, state, now, asked.until)
+        only = restriction(query, state, now, asked.until)
     depth = max(FUSED_DEPTH, count) if asked.words else count
     with watch.step("search"):
         ranking = _ranked(state, asked, depth, only, prefetched)
     if asked.words:
         with watch.step("lexical"):
-            words = restriction.matching_words(asked.words, MAX_DEPTH, only, state)
+            words = matching_words(asked.words, MAX_DEPTH, only, state)
             ranking = _with_words(ranking, words, count)
     return SearchResult(ranking, state, only)
 
@@ -352,7 +350,7 @@ def described(asked: SearchRequest) -> dict[str, Any]:
     }
 
 
-def remembered(seed: cursors.Seed) -> SearchRequest:
+def remembered(seed: result_page.Seed) -> SearchRequest:
     told = seed.query
     query = Query(
         datasets=None if told["datasets"] is None else [uuid.UUID(one) for one in told["datasets"]],
@@ -367,7 +365,7 @@ def remembered(seed: cursors.Seed) -> SearchRequest:
 # --- What is made of it ------------------------------------------------------------------------------------
 
 
-def _wanted(encoded: request.Encoded, query: Query) -> list[str] | None:
+def _wanted(encoded: encoding.Encoded, query: Query) -> list[str] | None:
     """The words to highlight; None where that was not asked for."""
     return sorted(query_words(encoded.words)) if query.highlight else None
 
@@ -383,7 +381,7 @@ def _facets(found: SearchResult, query: Query, watch: Stopwatch) -> dict[str, An
     if not query.facets:
         return {}
     with watch.step("facets"):
-        return {"facets": facet_counts.count(query.facets, found.state, found.only)}
+        return {"facets": facet_counts(query.facets, found.state, found.only)}
 
 
 def _keep(
@@ -399,16 +397,16 @@ def _keep(
     query = asked.query
     # Also where the assets were too large for one page.
     more = found.ranking.total > query.top_k or end < min(query.top_k, len(groups))
-    kept: cursors.Seed | cursors.Ranking | None = None
+    kept: result_page.Seed | result_page.KeptRanking | None = None
     if query.group_duplicates and len(groups) > end:
         # Which results are duplicates of each other is known of the whole ranking or not at all.
         hits, sizes = [hit for members in groups for hit in members], [len(members) for members in groups]
-        kept = cursors.Ranking(hits, meta, asked.wanted, sizes)
+        kept = result_page.KeptRanking(hits, meta, asked.wanted, sizes)
     elif not query.group_duplicates and more:
-        kept = cursors.Seed(asked.vector, found.state.seq, described(asked), found.ranking.hits, meta)
-    if kept is None or not cursors.keep(tenant_id, search_id, kept):
+        kept = result_page.Seed(asked.vector, found.state.seq, described(asked), found.ranking.hits, meta)
+    if kept is None or not result_page.keep_ranking(tenant_id, search_id, kept):
         return None
-    return cursors.encode(search_id, end)
+    return result_page.encode_cursor(search_id, end)
 
 
 def _read(
@@ -440,7 +438,9 @@ def _answer(
     return answer
 
 
-def _meta(found: SearchResult, encoded: request.Encoded, model: str, layers: Sequence[str]) -> dict[str, Any]:
+def _meta(
+    found: SearchResult, encoded: encoding.Encoded, model: str, layers: Sequence[str]
+) -> dict[str, Any]:
     base, (space, _, version) = found.state.base, model.rpartition(":")
     meta = {
         "total_candidates": found.ranking.total,
@@ -461,27 +461,29 @@ def _meta(found: SearchResult, encoded: request.Encoded, model: str, layers: Seq
 
 
 def _next_page(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwatch) -> Answer:
-    search_id, offset = cursors.decode(query.cursor)
+    search_id, offset = result_page.decode_cursor(query.cursor)
     with watch.step("snapshot"):
-        kept = cursors.kept(tenant_id, search_id)
-    ranking = _deepened(tenant_id, search_id, kept, watch) if isinstance(kept, cursors.Seed) else kept
+        kept = result_page.kept_ranking(tenant_id, search_id)
+    ranking = _deepened(tenant_id, search_id, kept, watch) if isinstance(kept, result_page.Seed) else kept
     groups = ranking.groups()
     wanted, chosen = ranking.wanted, groups[offset : offset + query.top_k]
     with tenant_scope(tenant_id):
         page = _read(tenant_id, chosen, reader.read, wanted, ranking.sizes is not None, watch)
     end = offset + page.end
-    following = cursors.encode(search_id, end) if end < len(groups) else None
+    following = result_page.encode_cursor(search_id, end) if end < len(groups) else None
     shown = [hit.asset_id for _, hit in page.results]
-    traces.keep_page(tenant_id, search_id, start=offset, shown=shown, end=end)
+    fusion_weights.keep_traced_page(tenant_id, search_id, start=offset, shown=shown, end=end)
     return _answer(tenant_id, search_id, page, following, ranking.meta, wanted, watch)
 
 
-def _deepened(tenant_id: uuid.UUID, search_id: str, seed: cursors.Seed, watch: Stopwatch) -> cursors.Ranking:
+def _deepened(
+    tenant_id: uuid.UUID, search_id: str, seed: result_page.Seed, watch: Stopwatch
+) -> result_page.KeptRanking:
     """The ranking behind what was shown, as of the moment of the first page, kept for the pages after this one."""
     with tenant_scope(tenant_id):
         asked = remembered(seed)
         found = execute(tenant_id, asked, MAX_DEPTH, None, watch)
-        if not routing.is_written(asked.model):
+        if not model_routing.is_written(asked.model):
             # SearchRequest last: as long as it is so, none of its vectors has been deleted.
             raise CursorExpired(
                 gettext("Another model answers the searches now. Send the search again without a cursor.")
@@ -489,6 +491,6 @@ def _deepened(tenant_id: uuid.UUID, search_id: str, seed: cursors.Seed, watch: S
     shown = {hit.asset_id for hit in seed.hits}
     rest = [hit for hit in found.ranking.hits if hit.asset_id not in shown]
     hits = [*seed.hits, *rest][:MAX_DEPTH]
-    ranking = cursors.Ranking(hits, seed.meta, seed.query["wanted"])
-    cursors.keep(tenant_id, search_id, ranking)
+    ranking = result_page.KeptRanking(hits, seed.meta, seed.query["wanted"])
+    result_page.keep_ranking(tenant_id, search_id, ranking)
     return ranking

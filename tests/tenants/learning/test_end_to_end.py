@@ -15,7 +15,7 @@ from tenants.jobs.models import Job
 from tenants.learning import promotions, services
 from tenants.learning.models import LearntModel, Promotion
 from tenants.pipeline.assets.services import add_asset, delete_asset
-from tenants.retrieval.model_routing import routing
+from tenants.retrieval import model_routing
 from tenants.retrieval.query.searcher import search
 from tenants.retrieval.types import Query
 from tenants.scope import tenant_scope
@@ -116,7 +116,7 @@ def test_from_pairs_to_searches_and_back(party, dataset):
     assert answering(party) == model.space
     with tenant_scope(party.id):
         promotions.roll_back(model=model)
-    assert answering(party) == routing.DEFAULT
+    assert answering(party) == model_routing.DEFAULT
 
 
 def answering(party) -> str:

@@ -11,7 +11,7 @@ from tenants.jobs.models import Job
 from tenants.learning import services, trainer
 from tenants.learning.models import LearntModel
 from tenants.learning.trainer import Trained, TrainingRefused
-from tenants.retrieval.model_routing import routing
+from tenants.retrieval import model_routing
 from tenants.scope import tenant_scope
 from tests.tenants.learning.world import Space, add_pairs, new_dataset, write_space
 from workers.base import run_job
@@ -31,7 +31,7 @@ def dataset(party):
 def space(monkeypatch, settings, tmp_path):
     settings.LEARNING_DIR = tmp_path / "learning"
     fake = Space()
-    monkeypatch.setattr(routing, "space", lambda model, tenant_id: fake)
+    monkeypatch.setattr(model_routing, "space", lambda model, tenant_id: fake)
     return fake
 
 
@@ -98,9 +98,9 @@ def test_what_was_learnt_is_a_candidate_with_everything_known_of_it(party, start
 def test_the_space_is_kept_under_the_models_own_name(party, started, trains, settings, tmp_path, monkeypatch):
     settings.LEARNING_DIR = tmp_path / "learning"
     with monkeypatch.context() as patched:
-        patched.setattr(routing, "space", lambda model, tenant_id: Space())
+        patched.setattr(model_routing, "space", lambda model, tenant_id: Space())
         row, _ = run(party, started)
-    kept = routing.space(row.space, party.id)
+    kept = model_routing.space(row.space, party.id)
     assert isinstance(kept, JointSpace)
     assert f"{kept.id}:{kept.version}" == row.space
     assert (row.sha256, row.bytes > 1_000_000) == (kept.manifest["sha256"], True)

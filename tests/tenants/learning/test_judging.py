@@ -12,7 +12,7 @@ from tenants.learning import evaluation, golden, selectors
 from tenants.learning.evaluation import Question
 from tenants.learning.models import GoldenAnswer, GoldenQuery
 from tenants.pipeline.care.erasure import erase_asset
-from tenants.retrieval.model_routing import routing
+from tenants.retrieval import model_routing
 from tenants.scope import tenant_scope
 from tests.tenants.learning.world import add_picture, drawing, embed, new_dataset, unit
 
@@ -23,12 +23,12 @@ def pictures(party):
         dataset = new_dataset()
         made = [add_picture(dataset, drawing("small red circle", n), f"picture {n}") for n in range(4)]
         for n, asset in enumerate(made):
-            embed(asset, routing.DEFAULT, unit(1, n))
+            embed(asset, model_routing.DEFAULT, unit(1, n))
     return made
 
 
 def rank(party, *questions):
-    return evaluation.rankings(party.id, routing.DEFAULT, questions)
+    return evaluation.rankings(party.id, model_routing.DEFAULT, questions)
 
 
 def asking(picture, *relevant, **options):
@@ -43,8 +43,8 @@ def test_the_nearest_come_first_and_the_picture_itself_does_not_count(party, pic
 
 def test_an_asset_counts_once_with_its_best_vector(party, pictures):
     with tenant_scope(party.id):
-        embed(pictures[0], routing.DEFAULT, unit(1, 2.9), "text")
-        embed(pictures[0], routing.DEFAULT, unit(1, 2.8), "text")
+        embed(pictures[0], model_routing.DEFAULT, unit(1, 2.9), "text")
+        embed(pictures[0], model_routing.DEFAULT, unit(1, 2.8), "text")
     every, own = rank(party, asking(pictures[3]), asking(pictures[3], own=True))
     assert every == [pictures[n].id for n in (0, 2, 1)]
     assert own == [pictures[n].id for n in (2, 1, 0)]
@@ -55,7 +55,7 @@ def test_a_text_is_asked_in_the_words_of_the_space(party, pictures, monkeypatch)
         def embed_texts(self, texts):
             return [{"first": unit(1), "last": unit(1, 3)}[text] for text in texts]
 
-    monkeypatch.setattr(routing, "space", lambda model, tenant_id: Space())
+    monkeypatch.setattr(model_routing, "space", lambda model, tenant_id: Space())
     first, last = rank(party, *(Question(text, None, frozenset()) for text in ("first", "last")))
     assert (first[0], last[0]) == (pictures[0].id, pictures[3].id)
 

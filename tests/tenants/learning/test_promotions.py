@@ -11,7 +11,7 @@ from tenants.jobs.models import Job
 from tenants.learning import golden, promotions, selectors, services
 from tenants.learning.models import LearntModel, Promotion
 from tenants.pipeline.assets import backfill_embeddings
-from tenants.retrieval.model_routing import routing
+from tenants.retrieval import model_routing
 from tenants.scope import tenant_scope
 from tests.tenants.learning.world import add_picture, drawing, embed, new_dataset, new_model, unit, with_files
 from workers.base import run_job
@@ -26,7 +26,7 @@ def pictures(party):
         dataset = new_dataset()
         made = [add_picture(dataset, drawing("small red circle", n)) for n in range(3)]
         for asset, values in zip(made, (unit(1), CLOSE, FAR), strict=True):
-            embed(asset, routing.DEFAULT, values)
+            embed(asset, model_routing.DEFAULT, values)
         golden.add_golden_query(asset_id=made[0].id, relevant=[made[1].id])
     return made
 
@@ -63,7 +63,7 @@ def promoted(party, pictures, model, *vectors, **options):
 
 def state_of(party, model):
     with tenant_scope(party.id):
-        return LearntModel.objects.get(pk=model.pk).state, routing.live()
+        return LearntModel.objects.get(pk=model.pk).state, model_routing.live()
 
 
 def test_a_model_that_is_not_worse_serves_once_everything_is_embedded(party, pictures, model):
@@ -118,7 +118,7 @@ def test_a_model_worse_than_its_parent_is_refused_before_anything_is_embedded(pa
         begin(party, worse)
     with tenant_scope(party.id):
         assert not Promotion.objects.exists()
-        assert routing.written(party.id).beside == ()
+        assert model_routing.written(party.id).beside == ()
     assert begin(party, unclear).state == "embedding"
 
 
@@ -139,7 +139,7 @@ def test_the_next_one_retires_the_one_before(party, pictures, model, tmp_path):
     other = with_files(new_model(party.id), tmp_path)
     promoted(party, pictures, other, unit(1), CLOSE, FAR)
     assert state_of(party, model) == ("retired", other.space)
-    assert routing.written(party.id).previous == model.space
+    assert model_routing.written(party.id).previous == model.space
     with tenant_scope(party.id):
         now = promotions.roll_back(model=other)
         assert now == LearntModel.objects.get(pk=model.pk)
@@ -175,10 +175,10 @@ def test_a_cancelled_job_ends_the_promotion_and_a_retry_takes_it_up(party, pictu
     with tenant_scope(party.id):
         jobs.cancel(job_id=row.job_id)
         row.refresh_from_db()
-        assert (row.state, routing.written(party.id).beside) == ("abandoned", ())
+        assert (row.state, model_routing.written(party.id).beside) == ("abandoned", ())
         jobs.retry(job_id=row.job_id)
         row.refresh_from_db()
-        assert (row.state, routing.written(party.id).beside) == ("embedding", (model.space,))
+        assert (row.state, model_routing.written(party.id).beside) == ("embedding", (model.space,))
 
 
 @pytest.mark.parametrize("running", [False, True])
@@ -191,7 +191,7 @@ def test_one_that_embeds_is_given_up_by_a_roll_back_and_can_then_be_deleted(part
         assert promotions.roll_back(model=model, actor="key:x").space == "prior:2"
         row.refresh_from_db()
         job = Job.objects.get(pk=row.job_id)
-        assert (row.state, routing.written(party.id).beside) == ("abandoned", ())
+        assert (row.state, model_routing.written(party.id).beside) == ("abandoned", ())
         assert (job.state, job.cancel_requested) == ("running" if running else "cancelled", True)
         verbs = AuditEvent.objects.filter(target=str(model.id)).order_by("id").values_list("verb", flat=True)
         assert list(verbs) == ["model.promotion_started", "model.promotion_abandoned"]
@@ -200,7 +200,7 @@ def test_one_that_embeds_is_given_up_by_a_roll_back_and_can_then_be_deleted(part
         # What the worker finds that was in the middle of it.
         with pytest.raises(Conflict, match="given up"):
             promotions.embedded(claimed)
-    assert routing.written(party.id) == routing.Written()
+    assert model_routing.written(party.id) == model_routing.Written()
 
 
 def test_a_roll_back_in_the_middle_stops_the_job(party, pictures, model, monkeypatch):
@@ -217,7 +217,11 @@ def test_a_roll_back_in_the_middle_stops_the_job(party, pictures, model, monkeyp
     with tenant_scope(party.id):
         assert Job.objects.get(pk=row.job_id).state in ("cancelled", "failed")
         row.refresh_from_db()
-        assert (row.state, routing.live(), routing.written(party.id).beside) == ("abandoned", "prior:2", ())
+        assert (row.state, model_routing.live(), model_routing.written(party.id).beside) == (
+            "abandoned",
+            "prior:2",
+            (),
+        )
 
 
 def test_a_model_that_reads_no_chinese_needs_an_override_where_searches_understand_it(
@@ -247,7 +251,7 @@ def test_the_one_to_go_back_to_stays_so_when_its_promotion_is_cancelled(party, p
     with tenant_scope(party.id):
         row = promotions.promote(model=selectors.find_model("prior-2"))
         jobs.cancel(job_id=row.job_id)
-        assert routing.written(party.id).previous == "prior:2"
+        assert model_routing.written(party.id).previous == "prior:2"
         assert promotions.roll_back(model=model).space == "prior:2"
 
 
@@ -256,7 +260,7 @@ def test_one_that_waits_is_given_up_by_a_roll_back_or_for_another(party, picture
     with tenant_scope(party.id):
         assert promotions.roll_back(model=model).space == "prior:2"
         row.refresh_from_db()
-        assert (row.state, routing.written(party.id).beside) == ("abandoned", ())
+        assert (row.state, model_routing.written(party.id).beside) == ("abandoned", ())
     row, _ = finish(party, begin(party, model))
     assert row.state == "ready"
     begin(party, with_files(new_model(party.id), tmp_path))

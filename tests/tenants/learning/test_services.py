@@ -13,7 +13,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.learning import cleanup, finetuning, selectors, services
 from tenants.learning.models import LearntModel
-from tenants.retrieval.model_routing import routing
+from tenants.retrieval import model_routing
 from tenants.scope import tenant_scope
 from tests.tenants.learning.world import add_pairs, new_dataset, new_model, with_files
 
@@ -158,6 +158,6 @@ def test_upkeep_removes_files_of_deleted_models_and_folders_of_ended_trainings(
     with tenant_scope(party.id):
         assert cleanup.tidy() == 2
     assert (busy.exists(), idle.exists()) == (True, False)
-    assert routing.space(kept.space, party.id).id == kept.space.rpartition(":")[0]
+    assert model_routing.space(kept.space, party.id).id == kept.space.rpartition(":")[0]
     with pytest.raises(Exception, match=r"missing|available"):
-        routing.space(gone.space, party.id)
+        model_routing.space(gone.space, party.id)

@@ -20,8 +20,8 @@ from tenants.datasets.services import create_dataset
 from tenants.learning import services
 from tenants.learning.models import LearntModel
 from tenants.pipeline.assets.services import add_asset
+from tenants.retrieval import model_routing
 from tenants.retrieval.index.vectors import NewVector, add_vectors
-from tenants.retrieval.model_routing import routing
 from tenants.scope import tenant_scope
 
 COLOURS = ("red", "green", "blue", "yellow", "black", "purple")
@@ -118,7 +118,7 @@ def new_model(
         number = services.next_number()
         made = {
             "name": f"m{uuid.uuid4().hex[:8]}",
-            "base": routing.DEFAULT,
+            "base": model_routing.DEFAULT,
             "stage": "adapt",
             "method": "heads",
         }
@@ -129,7 +129,7 @@ def with_files(row: LearntModel, folder: Path, *, chinese: bool = True) -> Learn
     """Keep its space in the storage. In no scope."""
     space, _, version = row.space.rpartition(":")
     made = write_space(folder / str(row.id), space, version, chinese=chinese)
-    routing.keep_space(tenant_id=row.tenant_id, model=row.space, folder=made)
+    model_routing.keep_space(tenant_id=row.tenant_id, model=row.space, folder=made)
     return row
 
 

@@ -30,7 +30,7 @@ from ml.indexes import files
 from ml.indexes.files import Stamp
 from tenants.datasets import storage
 from tenants.errors import Invalid, ModelUnavailable, StorageFull, room_on_disk
-from tenants.retrieval.cache.cache_layers import SingleFlight
+from tenants.retrieval.cache import SingleFlight
 
 if TYPE_CHECKING:
     from ml.alignment.space import JointSpace
@@ -107,7 +107,7 @@ def drop_space(*, tenant_id: uuid.UUID, model: str) -> None:
         spaces.forget(tenant_id, model)
 
 
-# --- Opening ---------------------------------------------------------------------------------------------
+# --- IndexStatus ---------------------------------------------------------------------------------------------
 
 
 def space(model: str, tenant_id: uuid.UUID | None = None) -> JointSpace:

@@ -1,34 +1,48 @@
-"""What an engine outside of this process has to be able to: hold a copy of a generation, and search it.
+"""Engines outside of this process that hold copies of generations: what one has to meet, and which there are.
 
-A copy is what a generation is, in another place: every vector of a model up to a sequence number, published by the
-pointer and never changed. Newer vectors, tombstones and changed metadata are the tenant's own business, in memory; so
-no engine has to be fresh, to delete, or to know what a transaction is. ADR 16 says what that asks of a distributed one.
+There is none at present: the contract is for a distributed one, and the tests keep it true with a slow one in another
+process. Searches, builds and upkeep know of engines only what stands here.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from django.db import DatabaseError, connection, transaction
 
 from ml.indexes.files import Effort
 from ml.indexes.tuning import effort_for
-from tenants.errors import Conflict, IndexRebuilding
-from tenants.retrieval.filters.filter_plan import Plan
+from tenants.errors import Conflict
+from tenants.retrieval.index import registry
+from tenants.retrieval.index.registry import NotHere, folder_of
+from tenants.retrieval.models import IndexGeneration
 from tenants.retrieval.types import (
     MODALITIES,
+    Current,
     Hit,
     Partition,
+    Plan,
     Prefetched,
     Restriction,
     Segment,
     SegmentSearch,
     State,
 )
+from tenants.scope import current_tenant_id
+
+# --- The contract ---------------------------------------------------------------------------------------
+
+# A copy is what a generation is, in another place: every vector of a model up to a sequence number, published by the
+# pointer and never changed. Newer vectors, tombstones and changed metadata are the tenant's own business, in memory;
+# so no engine has to be fresh, to delete, or to know what a transaction is. ADR 16 says what that asks of a
+# distributed one.
 
 # Rows to ask for at first for each asset that is wanted, where assets may have several; and for a few dead ones.
 ROWS_EACH, MORE = 4, 8
@@ -38,10 +52,6 @@ class EngineMissing(Conflict):
     """The installation does not have this engine."""
 
     slug, title = "engine-missing", "This engine is not here"
-
-
-class SegmentGone(IndexRebuilding):
-    """The segment was let go of while it was searched; the next search finds another index."""
 
 
 class NewRow(NamedTuple):
@@ -269,3 +279,78 @@ def _allows(only: Restriction, partition: Partition) -> bool:
     if dataset_id in only.hidden_datasets or (only.datasets is not None and dataset_id not in only.datasets):
         return False
     return only.modalities is None or MODALITIES[kind] in only.modalities
+
+
+# --- Engines that there are -----------------------------------------------------------------------------
+
+log = logging.getLogger(__name__)
+
+ENGINES: dict[str, Engine] = {}
+
+# Engines of earlier releases. Who was in one is searched in memory, whatever the size, until a generation is built.
+LEFT = frozenset({"pgvector"})
+
+_repairing: set[uuid.UUID] = set()
+_lock = threading.Lock()
+
+
+def opened_segment(engine: str, current: Current) -> ExternalSegment:
+    """The published segment. In the tenant's scope. Raises NotHere, and has it repaired, where it is missing."""
+    generation = IndexGeneration.objects.filter(pk=current.id).first()
+    segment = (
+        ENGINES[engine].open(
+            generation.pk, seq=generation.seq, details={**generation.details, "rows": generation.vectors}
+        )
+        if generation and engine in ENGINES
+        else None
+    )
+    if segment is None:
+        _repair(current_tenant_id(), current.id)
+        raise NotHere
+    return segment
+
+
+def is_there(generation: IndexGeneration) -> bool:
+    """Whether what a generation is made of exists: its files, or its copy. In the tenant's scope."""
+    if generation.is_external:
+        return generation.engine in ENGINES and ENGINES[generation.engine].is_there(generation.pk)
+    return (folder_of(generation.tenant_id, generation.pk) / "manifest.json").exists()
+
+
+def of_tenant() -> Iterator[tuple[Engine, uuid.UUID]]:
+    """Every copy of the active tenant, also one that nothing refers to."""
+    for engine in ENGINES.values():
+        for segment_id, _size in list(engine.segments()):
+            yield engine, segment_id
+
+
+def tidy(kept: Collection[str]) -> None:
+    """Remove the active tenant's copies but those whose ids are kept; one that is in use stays until the next time."""
+    for engine, segment_id in of_tenant():
+        if str(segment_id) not in kept:
+            try:
+                with transaction.atomic():
+                    engine.drop(segment_id)
+            except DatabaseError:
+                log.warning("a copy could not be dropped", extra={"copy": str(segment_id)}, exc_info=True)
+
+
+def _repair(tenant_id: uuid.UUID, generation_id: uuid.UUID) -> None:
+    """In a thread and a transaction of its own: that of the search which noticed may be rolled back."""
+    with _lock:
+        if generation_id in _repairing:
+            return
+        _repairing.add(generation_id)
+
+    def run() -> None:
+        try:
+            registry.damaged(tenant_id=tenant_id, generation_id=generation_id, reason="the copy is gone")
+        except Exception:
+            # Upkeep looks for missing copies as well.
+            log.exception("the repair of an index could not be begun")
+        finally:
+            with _lock:
+                _repairing.discard(generation_id)
+            connection.close()
+
+    threading.Thread(target=run, name="repair-index", daemon=True).start()

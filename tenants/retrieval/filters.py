@@ -1,25 +1,32 @@
-"""Metadata filters: parsed strictly, planned once, and resolved through the facet table to a set of asset ids.
+"""Metadata filters: parsed strictly, planned once, and resolved through the facet table or the postings of an index.
 
 `{"price": {"lt": 20}, "colour": {"in": ["red"]}, "label": "x"}`: keys are joined by AND; a bare value means eq.
 `ne` also keeps assets that lack the key. A list-valued key matches if any of its values does. A value is compared as
 the type that the key has in the schemas of the datasets searched; where they differ, as each of them. What that comes
-to is a plan, which says the same to the facet table here and to the postings of an index in `columns`.
+to is a plan, which says the same to the facet table and to the postings of an index.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from django.db.models import BooleanField, Exists, F, Func, OuterRef, Q, QuerySet, Value
+import numpy as np
+from django.db import connection
+from django.db.models import Exists, F, IntegerField, OuterRef, Q, QuerySet, Value
 from django.utils.translation import gettext as _
 
+from ml.indexes.live_postings import LivePostings
+from ml.indexes.postings import Postings, write_postings
 from tenants.datasets.metadata import check_json
 from tenants.datasets.models import Asset, Dataset, Facet
+from tenants.datasets.selectors import is_any
 from tenants.datasets.values import as_number, as_text, read_as, read_number
 from tenants.errors import Invalid
+from tenants.scope import current_tenant_id
 
 Condition = tuple[str, str, Any]
 
@@ -27,6 +34,8 @@ RANGES = {"lt", "lte", "gt", "gte"}
 OPERATORS = ("eq", "ne", "lt", "lte", "gt", "gte", "in", "exists")
 MAX_CONDITIONS = 20
 MAX_IN = 200
+# Keys whose values a search may have counted.
+MAX_KEYS = 10
 
 
 def parse(raw: Any, pointer: str = "/filter") -> list[Condition]:
@@ -254,13 +263,6 @@ def facets_of(clause: Clause) -> QuerySet[Facet]:
     return Facet.objects.filter(_where(clause), key=clause.key)
 
 
-def is_any(column: str, ids: Collection[uuid.UUID] | Collection[str]) -> Func:
-    """That a column is one of these ids: one parameter, where `__in` has one for each."""
-    among = Value("{" + ",".join(map(str, ids)) + "}")
-    template = "%(expressions)s::uuid[])"
-    return Func(F(column), among, template=template, arg_joiner=" = ANY(", output_field=BooleanField())
-
-
 def _where(clause: Clause) -> Q:
     if clause.bound is not None:
         operator, number = clause.bound
@@ -269,3 +271,145 @@ def _where(clause: Clause) -> Q:
         return Q()
     same = Q(text__in=sorted(clause.forms.texts))
     return same | Q(number__in=sorted(clause.forms.numbers)) if clause.forms.numbers else same
+
+
+# --- Against the postings of a generation ---------------------------------------------------------------
+
+# A generation's postings say what was so when it was built. Assets that are newer, or whose metadata has changed since
+# (`FacetChange`), are known in memory (`index.memory`), or are asked of Postgres where they are too many: all with the
+# same plan of the same conditions.
+
+# Above, it is cheaper to ask for all that match than to name so many assets.
+MAX_NAMED = 40_000
+FETCHED = 5_000
+
+
+def resolve(
+    conditions: Sequence[Condition],
+    datasets: Iterable[uuid.UUID] | None,
+    postings: Postings,
+    asset_count: int,
+) -> np.ndarray:
+    """Which assets of a generation met every condition when it was built: bool [asset_count].
+
+    `datasets` (None: all) say which types the keys have now. Assets whose metadata has changed since are for `live`.
+    Raises Invalid for a value that a key of its type cannot have.
+    """
+    return mask_of(plan(conditions, datasets), postings, asset_count)
+
+
+def mask_of(planned: Plan, postings: Postings | LivePostings, asset_count: int) -> np.ndarray:
+    """`resolve` for conditions that are planned already; slots of live postings as assets."""
+    mask = np.ones(asset_count, bool)
+    for number, clause in enumerate(planned):
+        found = np.full(asset_count, clause.negative)
+        found[_assets_of(clause, postings)] = not clause.negative
+        mask = mask & found if number else found
+    return mask
+
+
+def _assets_of(clause: Clause, postings: Postings | LivePostings) -> np.ndarray:
+    if clause.bound is not None:
+        return postings.in_range(clause.key, *clause.bound)
+    if clause.forms is None:
+        return postings.having(clause.key)
+    return postings.matching(clause.key, clause.forms.texts, clause.forms.numbers)
+
+
+def live(
+    conditions: Sequence[Condition], datasets: Iterable[uuid.UUID] | None, asset_ids: Collection[uuid.UUID]
+) -> set[uuid.UUID]:
+    """Those of the assets that meet every condition now, by Postgres; one that is gone meets none.
+
+    One statement beside the plan's. It names each asset once for every condition, up to MAX_NAMED in all; for more it
+    asks for every asset of the tenant that matches, which takes as long as there are matches.
+    """
+    return live_of(plan(conditions, datasets), asset_ids)
+
+
+def live_of(planned: Plan, asset_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
+    """`live` for conditions that are planned already."""
+    if not asset_ids:
+        return set()
+    if len(asset_ids) * (1 + len(planned)) > MAX_NAMED:
+        return all_of(planned).intersection(asset_ids)
+    return _meeting(
+        planned,
+        lambda facets: facets.filter(is_any("asset_id", asset_ids)),
+        Asset.objects.filter(is_any("id", asset_ids)),
+    )
+
+
+def all_of(planned: Plan) -> set[uuid.UUID]:
+    """Every asset of the tenant that meets the conditions now, by Postgres; as long as there are matches."""
+    return _meeting(planned, lambda facets: facets, Asset.objects.all())
+
+
+def _meeting(
+    planned: Plan, among: Callable[[QuerySet[Facet]], QuerySet[Facet]], assets: QuerySet[Asset]
+) -> set[uuid.UUID]:
+    required = [facets_of(clause) for clause in planned if not clause.negative]
+    refused = [facets_of(clause) for clause in planned if clause.negative]
+    asked: list[QuerySet] = [among(facets) for facets in (*required, *refused)]
+    if not required:
+        # An asset that has some facet is there.
+        asked.append(assets.annotate(asset_id=F("id")))
+    found = _found(asked)
+    meeting = set.intersection(*found[: len(required)]) if required else found[-1]
+    return meeting.difference(*found[len(required) : len(planned)])
+
+
+def _found(asked: Sequence[QuerySet]) -> list[set[uuid.UUID]]:
+    """The assets that each query finds, in one statement.
+
+    They are joined in Python: Postgres, which cannot know how many of the assets a condition leaves, takes a hundred
+    times as long for some of its plans, and minutes while a new tenant has no statistics.
+    """
+    first, *others = (
+        query.values_list(Value(place, output_field=IntegerField()), "asset_id")
+        for place, query in enumerate(asked)
+    )
+    found: list[set[uuid.UUID]] = [set() for _ in asked]
+    for place, asset_id in first.union(*others, all=True) if others else first:
+        found[place].add(asset_id)
+    return found
+
+
+# --- For building ----------------------------------------------------------------------------------------
+
+
+def export_facets(ids: np.ndarray, folder: Path) -> None:
+    """Write the postings of these assets of the active tenant (S16 or V16, sorted: their place is their number).
+
+    One statement read through a server-side cursor, so the caller's scope stays open for as long: some 7 s of CPU
+    for a million facets. Memory is bounded as `write_postings` says.
+
+    It may run long after the moment (sequence number S) at which the generation's vectors were read. Whoever changes
+    the facets of an asset takes a number in the same transaction, and numbers become visible in their order. So a
+    change numbered up to S was committed before that moment and is read here; and an asset for which a change
+    numbered above S exists counts as changed, whatever is read here of it: before, after or neither. New assets are
+    not among `ids`; those that are gone have a tombstone.
+    """
+    write_postings(folder, _rows(ids.view("S16")))
+
+
+def _rows(ids: np.ndarray) -> Iterator[tuple[str, int, str | None, float | None]]:
+    if not len(ids):
+        return
+    for page in _pages():
+        owners = np.array([bytes(row[0]) for row in page], "S16")
+        numbers = np.minimum(np.searchsorted(ids, owners), len(ids) - 1)
+        for row, number, known in zip(page, numbers.tolist(), ids[numbers] == owners, strict=True):
+            if known:
+                yield row[1], number, row[2], row[3]
+
+
+def _pages() -> Iterator[list[tuple[memoryview, str, str | None, float | None]]]:
+    """Every facet of the active tenant: the asset's id as bytes, key, text, number."""
+    table = connection.ops.quote_name(Facet._meta.db_table)
+    # `uuid_send`: bytes at once, where a UUID object each would cost as much as all the rest.
+    statement = f"SELECT uuid_send(asset_id), key, text, number FROM {table} WHERE tenant_id = %s"  # noqa: S608
+    with connection.chunked_cursor() as cursor:
+        cursor.execute(statement, [str(current_tenant_id())])
+        while page := cursor.fetchmany(FETCHED):
+            yield page
