@@ -24,7 +24,7 @@ from tenants.errors import NotFound
 from tenants.jobs import server_sent_events
 from tenants.jobs.ending import channel
 from tenants.jobs.models import Job
-from tenants.jobs.selectors import as_dict, get_job
+from tenants.jobs.selectors import get_job, job_shape
 from tenants.scope import tenant_scope
 
 log = logging.getLogger(__name__)
@@ -204,7 +204,7 @@ def _as_event(job: Job) -> bytes:
 
 
 def _as_answer(job: Job) -> bytes:
-    return to_json(as_dict(job))
+    return to_json(job_shape(job))
 
 
 def read_job(watched: Subscription, show: Callable[[Job], bytes]) -> JobSnapshot | None:

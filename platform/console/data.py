@@ -112,7 +112,7 @@ def erase(request: Request) -> HttpResponse:
             return _index(request, form, 422)
         preview = subject_erasure.preview_subject(criteria)
         typed = request.POST.get("count")
-        if typed is None or typed.strip() != str(preview["matched"]):
+        if typed is None or typed.strip() != str(preview.matched):
             context: dict[str, Any] = {"form": form, "preview": preview, "mistyped": typed is not None}
             return page(request, "data_erasure.html", context, status=422 if typed is not None else 200)
         receipt, _ = subject_erasure.request_erasure(criteria=criteria, actor=actor_of(request).label)
@@ -124,4 +124,4 @@ def erase(request: Request) -> HttpResponse:
 def erasure(request: Request, erasure_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         receipt = receipts.get_erasure(erasure_id)
-    return page(request, "erasure.html", {"receipt": receipt, "shown": receipts.as_dict(receipt)})
+    return page(request, "erasure.html", {"receipt": receipt, "shown": receipts.erasure_shape(receipt)})

@@ -111,7 +111,7 @@ def _index(request: Request, form: HashListForm | None, status: int) -> HttpResp
         counted = HashEntry.objects.values("hash_list").annotate(items=Count("item", distinct=True))
         counts = dict(counted.order_by().values_list("hash_list", "items"))
         lines = [(row, counts.get(row.id, 0)) for row in known_content.list_lists()]
-        shared = [known_selectors.shared_as_dict(row) for row in known_selectors.shared_lists()]
+        shared = [known_selectors.shared_shape(row) for row in known_selectors.shared_lists()]
     context = {
         "lines": lines,
         "shared": shared,

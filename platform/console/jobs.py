@@ -19,6 +19,7 @@ from tenants.errors import Conflict, Invalid, QuotaExceeded
 from tenants.jobs import selectors, server_sent_events, services, timing
 from tenants.jobs.kinds import KINDS
 from tenants.jobs.models import Job
+from tenants.shapes import plain
 
 PAGE = 25
 
@@ -120,7 +121,7 @@ def states(request: Request) -> JsonResponse:
     ids = [parse_id(value) for value in request.GET.get("ids", "").split(",")[:MAX_STATES]]
     with request.workspace.open():
         jobs = selectors.list_jobs().filter(pk__in=[found for found in ids if found])
-        return JsonResponse({"jobs": [selectors.as_dict(job) for job in jobs]})
+        return JsonResponse({"jobs": [plain(selectors.job_shape(job)) for job in jobs]})
 
 
 # --- What people do to it --------------------------------------------------------------------------------

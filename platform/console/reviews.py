@@ -244,7 +244,7 @@ def _show(request: Request, review_id: uuid.UUID, form: DecideForm | None, statu
     with request.workspace.open():
         review = queue.get_review(review_id=review_id, actor=actor)
         audit = review.audit
-        shape = selectors.audit_as_dict(audit)
+        shape = selectors.audit_shape(audit)
         case = read_cases([audit.id])[audit.id]
         # A second opinion is asked for unbiased: it does not show the first.
         blind = review.kind == Review.Kind.SECOND and review.state in WAITING

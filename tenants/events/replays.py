@@ -5,15 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from functools import partial
-from typing import Any
 
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from msgspec.structs import asdict
 
 from tenants.errors import Conflict, NotFound
-from tenants.events import endpoints, webhooks
+from tenants.events import endpoints, shapes, webhooks
 from tenants.events.models import Webhook, WebhookDelivery, WebhookDue, WebhookEvent
 from tenants.events.services import record
 from tenants.ids import first_id_of
@@ -113,37 +113,38 @@ def forget_old(*, older_than: dt.timedelta, once_older_than: dt.timedelta) -> in
 # --- As the API shows them ---------------------------------------------------------------------------------
 
 
-def webhook_as_dict(row: Webhook) -> dict[str, Any]:
+def webhook_shape(row: Webhook) -> shapes.WebhookShape:
     rotated = row.previous_until if row.previous_until and row.previous_until > timezone.now() else None
-    return {
-        "id": str(row.id),
-        "url": row.url,
-        "description": row.description,
-        "events": row.events or None,
-        "state": row.state,
-        "reason": row.reason or None,
-        "failing_since": row.failing_since,
-        "previous_secret_until": rotated,
-        "created_at": row.created_at,
-    }
+    return shapes.WebhookShape(
+        id=str(row.id),
+        url=row.url,
+        description=row.description,
+        events=row.events or None,
+        state=row.state,
+        reason=row.reason or None,
+        failing_since=row.failing_since,
+        previous_secret_until=rotated,
+        created_at=row.created_at,
+    )
 
 
-def delivery_as_dict(row: WebhookDelivery) -> dict[str, Any]:
+def delivery_shape(row: WebhookDelivery) -> shapes.DeliveryShape:
     last = row.attempts[-1] if row.attempts else {}
-    return {
-        "id": str(row.id),
-        "webhook": str(row.webhook_id),
-        "event": {"id": str(row.event_id), "type": row.event.type},
-        "state": row.state,
-        "attempt_count": len(row.attempts),
-        "status": last.get("status"),
-        "latency_ms": last.get("latency_ms"),
-        "error": last.get("error") or None,
-        "next_attempt_at": row.due_at,
-        "created_at": row.created_at,
-        "finished_at": row.finished_at,
-    }
+    return shapes.DeliveryShape(
+        id=str(row.id),
+        webhook=str(row.webhook_id),
+        event=shapes.EventName(id=str(row.event_id), type=row.event.type),
+        state=row.state,
+        attempt_count=len(row.attempts),
+        status=last.get("status"),
+        latency_ms=last.get("latency_ms"),
+        error=last.get("error") or None,
+        next_attempt_at=row.due_at,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+    )
 
 
-def delivery_in_full(row: WebhookDelivery) -> dict[str, Any]:
-    return {**delivery_as_dict(row), "request": {"body": row.event.body}, "attempts": row.attempts}
+def delivery_in_full(row: WebhookDelivery) -> shapes.DeliveryInFull:
+    sent = shapes.Sent(body=row.event.body)
+    return shapes.DeliveryInFull(**asdict(delivery_shape(row)), request=sent, attempts=row.attempts)

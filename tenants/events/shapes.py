@@ -8,7 +8,7 @@ from typing import Annotated
 from tenants.events.models import Webhook as WebhookRow
 from tenants.events.models import WebhookDelivery as DeliveryRow
 from tenants.events.webhooks import TYPES
-from tenants.shapes import Choices, Doc, Shape
+from tenants.shapes import Choices, Doc, JsonObject, Shape
 
 
 class WebhookShape(Shape, kw_only=True):
@@ -60,7 +60,7 @@ class Sent(Shape, kw_only=True):
 
 class DeliveryInFull(DeliveryShape, kw_only=True):
     request: Sent
-    attempts: list[Attempt]
+    attempts: list[Annotated[JsonObject, Attempt]]
 
 
 class Delivered(Shape, kw_only=True):

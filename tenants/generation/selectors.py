@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from tenants.errors import NotFound
+from tenants.generation import shapes
 from tenants.generation.models import Generation, GenerationOutput
 
 
@@ -61,49 +62,49 @@ def made_by_mark(watermark: Mapping[str, Any]) -> uuid.UUID | None:
     return found[0] if len(found) == 1 else None
 
 
-def generation_as_dict(row: Generation, outputs: Iterable[GenerationOutput]) -> dict[str, Any]:
+def generation_shape(row: Generation, outputs: Iterable[GenerationOutput]) -> shapes.GenerationShape:
     """A generation in the shape of the API."""
-    return {
-        "id": str(row.id),
-        "state": row.state,
-        "prompt": row.prompt,
-        "negative": row.negative,
-        "outputs": row.outputs,
-        "seed": row.seed,
-        "steps": row.steps,
-        "guidance": row.guidance,
-        "width": row.width,
-        "height": row.height,
-        "seconds": row.seconds,
-        "candidates": row.candidates,
-        "dataset": str(row.dataset_id),
-        "score": row.score,
-        "models": row.made_by,
-        "results": [output_as_dict(output) for output in outputs],
-        "variation_of": _text(row.variation_of_id),
-        "remix_of": _text(row.remix_of_id),
-        "prompt_audit": _text(row.prompt_audit_id),
-        "job": _text(row.job_id),
-        "error": row.error,
-        "created_by": row.created_by,
-        "created_at": row.created_at,
-        "finished_at": row.finished_at,
-    }
+    return shapes.GenerationShape(
+        id=str(row.id),
+        state=row.state,
+        prompt=row.prompt,
+        negative=row.negative,
+        outputs=row.outputs,
+        seed=row.seed,
+        steps=row.steps,
+        guidance=row.guidance,
+        width=row.width,
+        height=row.height,
+        seconds=row.seconds,
+        candidates=row.candidates,
+        dataset=str(row.dataset_id),
+        score=row.score,
+        models=row.made_by,
+        results=[output_shape(output) for output in outputs],
+        variation_of=_text(row.variation_of_id),
+        remix_of=_text(row.remix_of_id),
+        prompt_audit=_text(row.prompt_audit_id),
+        job=_text(row.job_id),
+        error=row.error,
+        created_by=row.created_by,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+    )
 
 
-def output_as_dict(output: GenerationOutput) -> dict[str, Any]:
-    return {
-        "kind": output.kind,
-        "asset": _text(output.asset_id),
-        "score": output.score,
-        "scores": output.scores,
-        "how": output.how,
-        "model": output.model,
-        "provenance": output.provenance,
-        "audit": _text(output.audit_id),
-        "decision": output.decision or None,
-        "moderation": (output.asset.moderation or None) if output.asset else None,
-    }
+def output_shape(output: GenerationOutput) -> shapes.GenerationResult:
+    return shapes.GenerationResult(
+        kind=output.kind,
+        asset=_text(output.asset_id),
+        score=output.score,
+        scores=output.scores,
+        how=output.how,
+        model=output.model,
+        provenance=output.provenance,
+        audit=_text(output.audit_id),
+        decision=output.decision or None,
+        moderation=(output.asset.moderation or None) if output.asset else None,
+    )
 
 
 def _text(value: object) -> str | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
 
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from tenants.errors import NotFound
-from tenants.jobs import timing
+from tenants.jobs import shapes, timing
 from tenants.jobs.models import Job, JobNote
+from tenants.shapes import UNSET
 
 
 def get_job(job_id: uuid.UUID | None) -> Job:
@@ -37,33 +37,32 @@ def log_of(job_id: uuid.UUID, *, after: int = 0) -> QuerySet[JobNote]:
     return JobNote.objects.filter(job_id=job_id, number__gt=after).order_by("number")
 
 
-def note_as_dict(note: JobNote) -> dict[str, Any]:
-    return {"number": note.number, "at": note.at, "level": note.level, "text": note.text}
+def line_shape(note: JobNote) -> shapes.JobLine:
+    return shapes.JobLine(number=note.number, at=note.at, level=note.level, text=note.text)
 
 
-def as_dict(job: Job) -> dict[str, Any]:
-    """The job in the shape of the API and of its event stream."""
+def job_shape(job: Job) -> shapes.Job:
+    """The job as the API and its event stream show it."""
     took = timing.of(job)
-    shape: dict[str, Any] = {
-        "id": str(job.id),
-        "kind": job.kind,
-        "state": job.state,
-        "cancelling": job.cancel_requested and not job.finished,
-        "priority": job.priority,
-        "parent": str(job.parent_id) if job.parent_id else None,
-        "progress": {"done": job.progress_done, "total": job.progress_total, "failed": job.progress_failed},
-        "log_lines": job.notes,
-        "attempts": job.attempts,
-        "queued_at": job.queued_at,
-        "started_at": job.started_at,
-        "finished_at": job.finished_at,
-        "queue_wait_s": took.queue_wait_s,
-        "rate_per_s": took.rate_per_s,
-        "time_left_s": took.left_s,
-        "cost": {"cpu_s": round(job.cost_cpu_s, 4), "gpu_s": round(job.cost_gpu_s, 4)},
-    }
-    if job.error is not None:
-        shape["error"] = job.error
-    if job.result is not None:
-        shape["result"] = job.result
-    return shape
+    return shapes.Job(
+        id=str(job.id),
+        kind=job.kind,
+        state=job.state,
+        cancelling=job.cancel_requested and not job.finished,
+        priority=job.priority,
+        parent=str(job.parent_id) if job.parent_id else None,
+        progress=shapes.Progress(
+            done=job.progress_done, total=job.progress_total, failed=job.progress_failed
+        ),
+        log_lines=job.notes,
+        attempts=job.attempts,
+        queued_at=job.queued_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        queue_wait_s=took.queue_wait_s,
+        rate_per_s=took.rate_per_s,
+        time_left_s=took.left_s,
+        cost=shapes.Cost(cpu_s=round(job.cost_cpu_s, 4), gpu_s=round(job.cost_gpu_s, 4)),
+        error=UNSET if job.error is None else job.error,
+        result=UNSET if job.result is None else job.result,
+    )

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import Any
 
 from tenants.jobs import timing
 from tenants.jobs.models import Job
-from tenants.jobs.selectors import as_dict
+from tenants.jobs.selectors import job_shape
+from tenants.shapes import plain
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 FOLLOW = "X-Follow-Job"
@@ -45,7 +45,7 @@ def held_back(job: Job, watcher: str, seconds: int) -> dict[str, str]:
 
 def event(job: Job) -> str:
     """One event. Its id changes exactly when the job does."""
-    body = json.dumps(as_dict(job), default=_as_text, separators=(",", ":"))
+    body = json.dumps(plain(job_shape(job)), default=_as_text, separators=(",", ":"))
     return f"event: job\nid: {version(job)}\ndata: {body}\n\n"
 
 
@@ -62,7 +62,7 @@ def seen_to_the_end(job: Job, last_event_id: str) -> bool:
     return job.finished and last_event_id == version(job)
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: object) -> str:
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     return str(value)

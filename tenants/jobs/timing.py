@@ -23,7 +23,7 @@ SILENT_STEPS, SILENT_S = 5.0, 60.0
 
 @dataclass(frozen=True)
 class Timing:
-    queue_wait_s: float | None
+    queue_wait_s: float
     running_s: float | None
     rate_per_s: float | None
     left_s: float | None

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
+from msgspec.structs import asdict
 
 from tenants.errors import NotFound
+from tenants.learning import shapes
 from tenants.learning.builtin import Builtin, builtin_spaces, by_slug, by_space
 from tenants.learning.models import GoldenAnswer, GoldenQuery, LearntModel, Promotion
 from tenants.retrieval import model_routing
+from tenants.shapes import UNSET
 
 Named = LearntModel | Builtin
 
@@ -67,95 +69,103 @@ def newest_promotion(named: Named) -> Promotion | None:
 # --- Shapes ----------------------------------------------------------------------------------------------
 
 
-def describe(named: Named) -> dict[str, Any]:
-    """One model in full, with its curves."""
+def describe(named: Named) -> shapes.LearntModelShape:
+    """One model as it stands now."""
     promotion = newest_promotion(named)
     if isinstance(named, Builtin):
-        return builtin_as_dict(named, model_routing.live(), promotion)
-    return {**model_as_dict(named, promotion), "curves": named.curves}
+        return builtin_shape(named, model_routing.live(), promotion)
+    return model_shape(named, promotion)
 
 
-def list_builtin() -> list[dict[str, Any]]:
+def describe_in_full(named: Named) -> shapes.LearntModelWithCurves:
+    curves = UNSET if isinstance(named, Builtin) else named.curves
+    return shapes.LearntModelWithCurves(**asdict(describe(named)), curves=curves)
+
+
+def list_builtin() -> list[shapes.LearntModelShape]:
     live = model_routing.live()
     known = {row.space: row for row in Promotion.objects.filter(model=None).order_by("id")}
-    return [builtin_as_dict(one, live, known.get(one.space)) for one in builtin_spaces()]
+    return [builtin_shape(one, live, known.get(one.space)) for one in builtin_spaces()]
 
 
-def builtin_as_dict(one: Builtin, live: str, promotion: Promotion | None) -> dict[str, Any]:
+def builtin_shape(one: Builtin, live: str, promotion: Promotion | None) -> shapes.LearntModelShape:
     live_now = one.space == live
-    return {
-        **dict.fromkeys(_OWN),
-        "id": one.slug,
-        "name": one.slug,
-        "built_in": True,
-        "space": one.space,
-        "state": LearntModel.State.LIVE if live_now else LearntModel.State.CANDIDATE,
-        "encoders": one.manifest["encoders"],
-        "bytes": one.manifest.get("bytes", 0),
-        "sha256": one.manifest["sha256"],
-        "promotion": promotion_as_dict(promotion) if promotion else None,
-    }
+    return shapes.LearntModelShape(
+        id=one.slug,
+        name=one.slug,
+        built_in=True,
+        space=one.space,
+        state=LearntModel.State.LIVE if live_now else LearntModel.State.CANDIDATE,
+        encoders=one.manifest["encoders"],
+        bytes=one.manifest.get("bytes", 0),
+        sha256=one.manifest["sha256"],
+        promotion=promotion_shape(promotion) if promotion else None,
+        # What a built-in space does not have.
+        number=None,
+        parent=None,
+        stage=None,
+        method=None,
+        settings=None,
+        data=None,
+        metrics=None,
+        estimate=None,
+        cost=None,
+        job=None,
+        error=None,
+        created_by=None,
+        created_at=None,
+        trained_at=None,
+        promoted_at=None,
+        retired_at=None,
+    )
 
 
-# What a built-in space does not have.
-_OWN = (
-    "number",
-    "parent",
-    "stage",
-    "method",
-    "settings",
-    "data",
-    "metrics",
-    "estimate",
-    "cost",
-    "job",
-    "error",
-    "created_by",
-    "created_at",
-    "trained_at",
-    "promoted_at",
-    "retired_at",
-)
+def model_shape(model: LearntModel, promotion: Promotion | None) -> shapes.LearntModelShape:
+    """A model as lists show it."""
+    return shapes.LearntModelShape(
+        id=str(model.id),
+        built_in=False,
+        space=model.space,
+        parent=public_name(model.base),
+        data={key: value for key, value in model.data.items() if key != "held_out"},
+        encoders=None,
+        sha256=model.sha256 or None,
+        job=str(model.job_id) if model.job_id else None,
+        promotion=promotion_shape(promotion) if promotion else None,
+        name=model.name,
+        number=model.number,
+        state=model.state,
+        stage=model.stage,
+        method=model.method,
+        settings=model.settings,
+        metrics=model.metrics,
+        estimate=model.estimate,
+        cost=model.cost,
+        bytes=model.bytes,
+        error=model.error,
+        created_by=model.created_by,
+        created_at=model.created_at,
+        trained_at=model.trained_at,
+        promoted_at=model.promoted_at,
+        retired_at=model.retired_at,
+    )
 
 
-# What is shown of a model as it is.
-_SAME = (
-    *("name", "number", "state", "stage", "method", "settings", "metrics", "estimate", "cost", "bytes"),
-    *("error", "created_by", "created_at", "trained_at", "promoted_at", "retired_at"),
-)
-
-
-def model_as_dict(model: LearntModel, promotion: Promotion | None) -> dict[str, Any]:
-    """A model in the shape of the API."""
-    return {
-        "id": str(model.id),
-        "built_in": False,
-        "space": model.space,
-        "parent": public_name(model.base),
-        "data": {key: value for key, value in model.data.items() if key != "held_out"},
-        "encoders": None,
-        "sha256": model.sha256 or None,
-        "job": str(model.job_id) if model.job_id else None,
-        "promotion": promotion_as_dict(promotion) if promotion else None,
-        **{name: getattr(model, name) for name in _SAME},
-    }
-
-
-def promotion_as_dict(row: Promotion) -> dict[str, Any]:
-    return {
-        "id": str(row.id),
-        "model": public_name(row.space),
-        "replaces": public_name(row.replaces),
-        "state": row.state,
-        "report": row.report,
-        "override_reason": row.override_reason or None,
-        "job": str(row.job_id) if row.job_id else None,
-        "error": row.error,
-        "created_by": row.created_by,
-        "created_at": row.created_at,
-        "embedded_at": row.embedded_at,
-        "finished_at": row.finished_at,
-    }
+def promotion_shape(row: Promotion) -> shapes.PromotionState:
+    return shapes.PromotionState(
+        id=str(row.id),
+        model=public_name(row.space),
+        replaces=public_name(row.replaces),
+        state=row.state,
+        report=row.report,
+        override_reason=row.override_reason or None,
+        job=str(row.job_id) if row.job_id else None,
+        error=row.error,
+        created_by=row.created_by,
+        created_at=row.created_at,
+        embedded_at=row.embedded_at,
+        finished_at=row.finished_at,
+    )
 
 
 # --- Golden queries --------------------------------------------------------------------------------------
@@ -182,12 +192,12 @@ def answers_of(golden_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, list[uuid.UUI
     return found
 
 
-def golden_as_dict(row: GoldenQuery, answers: Mapping[uuid.UUID, list[uuid.UUID]]) -> dict[str, Any]:
-    return {
-        "id": str(row.id),
-        "text": row.text or None,
-        "image": {"asset": str(row.asset_id)} if row.asset_id else None,
-        "relevant": [str(asset_id) for asset_id in answers.get(row.id, [])],
-        "created_by": row.created_by,
-        "created_at": row.created_at,
-    }
+def golden_shape(row: GoldenQuery, answers: Mapping[uuid.UUID, list[uuid.UUID]]) -> shapes.GoldenQueryShape:
+    return shapes.GoldenQueryShape(
+        id=str(row.id),
+        text=row.text or None,
+        image=shapes.QueryPicture(asset=str(row.asset_id)) if row.asset_id else None,
+        relevant=[str(asset_id) for asset_id in answers.get(row.id, [])],
+        created_by=row.created_by,
+        created_at=row.created_at,
+    )

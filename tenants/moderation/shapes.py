@@ -69,10 +69,8 @@ class AuditLine(Shape, kw_only=True):
     id: str
     state: Annotated[str, Choices(("pending", "failed", "done"))]
     asset: str | None
-    modality: str
-    created_at: dt.datetime
-    error: Maybe[JsonObject] = UNSET
     sha256: Maybe[str] = UNSET
+    modality: str
     decision: Maybe[Annotated[str, Choices(DECISIONS)]] = UNSET
     mode: Maybe[Annotated[str, Choices(("enforce", "shadow", "off"))]] = UNSET
     policy: Maybe[PolicyRef | None] = UNSET
@@ -81,6 +79,8 @@ class AuditLine(Shape, kw_only=True):
     severity: Maybe[int] = UNSET
     versions: Maybe[JsonObject] = UNSET
     evidence_digest: Maybe[str] = UNSET
+    created_at: dt.datetime
+    error: Maybe[JsonObject] = UNSET
 
 
 class Audit(AuditLine, kw_only=True):
@@ -88,19 +88,20 @@ class Audit(AuditLine, kw_only=True):
 
     evidence: Maybe[Annotated[str, Choices(("kept", "erased"))]] = UNSET
     item: Maybe[JsonObject] = UNSET
-    authenticity: Maybe[Authenticity] = UNSET
-    provenance: Maybe[Provenance] = UNSET
-    generation: Maybe[Annotated[str, Doc("Of your workspace, that the watermark names.")]] = UNSET
+    # Stored as JSON in these shapes.
+    authenticity: Maybe[Annotated[JsonObject, Authenticity]] = UNSET
+    provenance: Maybe[Annotated[JsonObject, Provenance]] = UNSET
     categories: Maybe[JsonObject] = UNSET
     matches: Maybe[list[JsonObject]] = UNSET
     fingerprints: Maybe[JsonObject] = UNSET
     words: Maybe[list[JsonObject]] = UNSET
-    detectors: Maybe[list[AuditDetector]] = UNSET
+    detectors: Maybe[list[Annotated[JsonObject, AuditDetector]]] = UNSET
     could_not_look: Maybe[list[str]] = UNSET
     strikes: Maybe[int] = UNSET
     pictures: Maybe[
         Annotated[JsonObject, Doc("Ids of pictures by name: `/audits/{id}/pictures/{picture}`.")]
     ] = UNSET
+    generation: Maybe[Annotated[str, Doc("Of your workspace, that the watermark names.")]] = UNSET
 
 
 class AuditPage(Shape, kw_only=True):
@@ -371,7 +372,7 @@ class PolicyVersion(Shape, kw_only=True):
     policy: str
     version: int
     digest: Annotated[str, Doc("SHA-256 of the document in canonical JSON.")]
-    document: PolicyDocument
+    document: Annotated[JsonObject, PolicyDocument]
     created_by: str
     created_at: dt.datetime
 
@@ -432,8 +433,8 @@ class PolicyChange(Shape, kw_only=True):
 
 
 class ShadowSample(Shape, kw_only=True):
-    from_: Annotated[str, Choices(policy_document.DECISIONS)] = msgspec.field(name="from")
     audit: str
+    from_: Annotated[str, Choices(policy_document.DECISIONS)] = msgspec.field(name="from")
     to: Annotated[str, Choices(policy_document.DECISIONS)]
     rules: list[str]
 
@@ -450,7 +451,7 @@ class StarterPolicy(Shape, kw_only=True):
     id: str
     title: str
     description: str
-    document: PolicyDocument
+    document: Annotated[JsonObject, PolicyDocument]
 
 
 class StarterPolicies(Shape, kw_only=True):
@@ -466,9 +467,9 @@ class HashList(Shape, kw_only=True):
     name: str
     stance: Annotated[str, Choices(Stance.values)]
     description: str
+    created_at: dt.datetime
     shared: Annotated[bool, Doc("The installation's list, for every workspace.")]
     entries: Annotated[int, Doc("How many items.")]
-    created_at: dt.datetime
 
 
 class HashListPage(Page, kw_only=True):

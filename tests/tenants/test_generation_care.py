@@ -76,7 +76,7 @@ def test_a_persons_data_includes_what_was_made_from_it(party, dataset) -> None:
         mine, other = upload(dataset, "ann's words", uploader="ann"), upload(dataset, "bob's", uploader="bob")
         result, kept = made(remix(mine)), made(remix(other))
         criteria = subject_erasure.check_criteria(values={"uploader": "ann"})
-        assert subject_erasure.preview_subject(criteria)["matched"] == 2
+        assert subject_erasure.preview_subject(criteria).matched == 2
         asked, job = subject_erasure.request_erasure(criteria=criteria)
     run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):

@@ -240,8 +240,8 @@ def test_a_page_costs_the_same_however_long_it_is(party) -> None:
         ):
             rows = list(selectors.list_generations()[:50])
             made = selectors.outputs_of(rows)
-            shapes = [selectors.generation_as_dict(row, made[row.id]) for row in rows]
-        assert all(shape["results"] for shape in shapes)
+            shapes = [selectors.generation_shape(row, made[row.id]) for row in rows]
+        assert all(shape.results for shape in shapes)
         return len(seen)
 
     counts = []

@@ -12,6 +12,7 @@ from django.db.utils import IntegrityError
 
 from tenants.errors import Conflict, Invalid, NotFound
 from tenants.events.models import AuditEvent
+from tenants.moderation import shapes
 from tenants.moderation.models import Policy, PolicyActivation, PolicyVersion, Record, ShadowDecision
 from tenants.moderation.policies import selectors
 from tenants.moderation.policies import services as policies
@@ -121,18 +122,18 @@ def test_from_shadow_over_a_share_to_all_and_back(party: Party) -> None:
         policies.roll_back(policy_id=made.id, actor="key:x")
         assert force() == (made.id, 1, "enforce")
         now, named = selectors.activations_now()
-        assert selectors.state_as_dict(now[made.id], named)["shadow"] == 2
+        assert selectors.state_shape(now[made.id], named).shadow == 2
         policies.roll_back(policy_id=made.id)
-        assert (force(), named_state(made)["shadow"]) == ((made.id, 1, "enforce"), None)
+        assert (force(), named_state(made).shadow) == ((made.id, 1, "enforce"), None)
         policies.roll_back(policy_id=made.id)
         assert force() == (made.id, 1, "shadow")
         with pytest.raises(Conflict):
             policies.roll_back(policy_id=made.id)
 
 
-def named_state(made: Policy) -> dict[str, Any]:
+def named_state(made: Policy) -> shapes.PolicyState:
     now, named = selectors.activations_now()
-    return selectors.state_as_dict(now.get(made.id), named)
+    return selectors.state_shape(now.get(made.id), named)
 
 
 def test_an_item_stays_on_its_side_while_the_share_grows(party: Party) -> None:
@@ -170,9 +171,9 @@ def test_one_policy_decides_and_comes_back_when_its_successor_is_rolled_back(par
             (new.id, 1, "enforce"),
         }
         act(new, 1, "enforce")
-        assert (force(), named_state(old)["mode"]) == ((new.id, 1, "enforce"), "off")
+        assert (force(), named_state(old).mode) == ((new.id, 1, "enforce"), "off")
         policies.roll_back(policy_id=new.id)
-        assert (force(), named_state(new)["mode"]) == ((old.id, 1, "enforce"), "off")
+        assert (force(), named_state(new).mode) == ((old.id, 1, "enforce"), "off")
         assert one_enforced()
 
 
@@ -187,7 +188,7 @@ def test_taking_out_of_force_and_back(party: Party) -> None:
         act(made, 1, "enforce")
         act(made, 2, "shadow")
         act(made, 2, "off")
-        assert (force(), named_state(made)["shadow"]) == ((made.id, 1, "enforce"), None)
+        assert (force(), named_state(made).shadow) == ((made.id, 1, "enforce"), None)
         act(made, 1, "off")
         assert force() is None
         policies.roll_back(policy_id=made.id)
@@ -369,14 +370,14 @@ def test_shadows_are_kept_beside_the_audit_and_compared(party: Party) -> None:
             assert policies.note_shadows(audit=audit, evidence=found) == 2
             policies.note_shadows(audit=audit, evidence=found)
         compared = selectors.compare_shadow(made.versions.get(number=2))
-        assert (compared["audits"], compared["changed"]) == (3, 2)
-        assert compared["changes"] == [
-            {"from": "allow", "to": "allow", "count": 1},
-            {"from": "allow", "to": "block", "count": 2},
+        assert (compared.audits, compared.changed) == (3, 2)
+        assert compared.changes == [
+            shapes.PolicyChange(from_="allow", to="allow", count=1),
+            shapes.PolicyChange(from_="allow", to="block", count=2),
         ]
-        assert [sample["audit"] for sample in compared["samples"]] == [str(audits[2].id), str(audits[1].id)]
-        assert compared["samples"][0]["rules"] == ["r"]
-        assert selectors.compare_shadow(other.versions.get())["changed"] == 3
+        assert [sample.audit for sample in compared.samples] == [str(audits[2].id), str(audits[1].id)]
+        assert compared.samples[0].rules == ["r"]
+        assert selectors.compare_shadow(other.versions.get()).changed == 3
 
 
 def test_a_version_enforced_for_others_is_a_shadow_here(party: Party) -> None:

@@ -166,8 +166,9 @@ def test_filters_tell_what_waits_and_what_does_not(world) -> None:
     assert shown(dataset_id=uuid.uuid4()) == set()
     with tenant_scope(world.id):
         ages = queue.ages()
-    assert (ages["open"], ages["claimed"], ages["overdue"]) == (3, 1, 1)
-    assert 0 < ages["oldest_s"] < 60
+    assert (ages.open, ages.claimed, ages.overdue) == (3, 1, 1)
+    assert ages.oldest_s is not None
+    assert 0 < ages.oldest_s < 60
 
 
 # --- Claims ---

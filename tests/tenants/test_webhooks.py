@@ -439,7 +439,7 @@ def test_secrets_are_sealed_and_stand_nowhere_else(party: Party, receiver: Recei
         assert secret not in json.dumps(
             list(AuditEvent.objects.values("details", "verb", "target")), default=str
         )
-    assert secret not in json.dumps(replays.webhook_as_dict(fresh(row)), default=str)
+    assert secret not in repr(replays.webhook_shape(fresh(row)))
 
 
 def test_a_secret_of_another_key_is_told_and_not_sent(

@@ -27,6 +27,7 @@ from tenants.pipeline.care import erasure
 from tenants.retrieval.models import Vector
 from tenants.retrieval.query.searcher import Query, search
 from tenants.scope import tenant_scope
+from tenants.shapes import UNSET
 from tests.flows.pictures import jpeg
 from tests.ml.provenance_files import declared_and_expired, declared_by_a_stranger, tampered
 from workers.base import run_job
@@ -129,14 +130,14 @@ def test_without_a_policy_an_audit_tells_and_does_nothing(party) -> None:
     asked = ask(party, upload=text("You are all wonderful people"))
     assert finish(party, asked.job).state == "succeeded"
     with tenant_scope(party.id):
-        shown = selectors.audit_as_dict(selectors.get_request(asked.request.id))
-        assert (shown["state"], shown["decision"], shown["mode"]) == ("done", "allow", "off")
-        assert shown["categories"]["nudity"] == {
-            **shown["categories"]["nudity"],
+        shown = selectors.audit_shape(selectors.get_request(asked.request.id))
+        assert (shown.state, shown.decision, shown.mode) == ("done", "allow", "off")
+        assert shown.categories["nudity"] == {
+            **shown.categories["nudity"],
             "state": "not_examined",
             "score": None,
         }
-        assert shown["categories"]["abuse"]["state"] == "examined"
+        assert shown.categories["abuse"]["state"] == "examined"
         # The content was kept only to be looked at.
         assert not Blob.objects.exists()
         document = Evidence.objects.get().document
@@ -149,10 +150,10 @@ def test_without_a_policy_a_file_that_cannot_be_read_is_let_be(party) -> None:
     asked = ask(party, upload=uploads.check_upload(io.BytesIO(jpeg(7, 300)[:500]), ""))
     assert finish(party, asked.job).result["decision"] == "allow"
     with tenant_scope(party.id):
-        shown = selectors.audit_as_dict(Audit.objects.get())
-        assert (shown["mode"], shown["decision"], shown["rules_fired"]) == ("off", "allow", [])
-        assert shown["severity"] == 0
-        assert "decoding" in shown["could_not_look"]
+        shown = selectors.audit_shape(Audit.objects.get())
+        assert (shown.mode, shown.decision, shown.rules_fired) == ("off", "allow", [])
+        assert shown.severity == 0
+        assert "decoding" in shown.could_not_look
         assert not Review.objects.exists()
 
 
@@ -202,11 +203,11 @@ def test_a_declared_generator_is_found_and_labelled(party, dataset, enforce) -> 
     assert (asset.moderation, asset.labels) == ("label", ["ai-generated"])
     with tenant_scope(party.id):
         audit = Audit.objects.get()
-        shown = selectors.audit_as_dict(audit)
+        shown = selectors.audit_shape(audit)
     assert (audit.decision, audit.verdict, audit.rules) == ("label", "likely_synthetic", ["ai"])
-    assert shown["authenticity"]["tier"] == "declared"
-    assert shown["authenticity"]["probability"] is None
-    assert shown["provenance"]["declared"]["generator"]
+    assert shown.authenticity["tier"] == "declared"
+    assert shown.authenticity["probability"] is None
+    assert shown.provenance["declared"]["generator"]
 
 
 def test_running_an_audit_twice_makes_one(party) -> None:
@@ -442,7 +443,7 @@ def test_evidence_of_what_is_no_asset_goes_when_its_time_is_over(party, enforce,
         # A person has still to look at the other one.
         assert Evidence.objects.get().document["item"]["subject"] == "unsure"
         erased = Audit.objects.get(decision="allow")
-        assert selectors.audit_as_dict(erased)["evidence"] == "erased"
+        assert selectors.audit_shape(erased).evidence == "erased"
 
 
 def test_erasing_an_asset_takes_the_evidence_and_leaves_the_decision(party, dataset, enforce) -> None:
@@ -456,9 +457,9 @@ def test_erasing_an_asset_takes_the_evidence_and_leaves_the_decision(party, data
         assert not Evidence.objects.exists()
         assert not Review.objects.exists()
         assert not AuditRequest.objects.exists()
-        shown = selectors.audit_as_dict(Audit.objects.get())
-    assert (shown["decision"], shown["evidence"]) == ("review", "erased")
-    assert "words" not in shown
+        shown = selectors.audit_shape(Audit.objects.get())
+    assert (shown.decision, shown.evidence) == ("review", "erased")
+    assert shown.words is UNSET
 
 
 # --- Imports ---------------------------------------------------------------------------------------------

@@ -338,5 +338,5 @@ def test_an_audit_reads_every_caption(party, dataset) -> None:
         asked = audit_requests.request_audit(asset_id=asset.id)
     run_job(str(asked.job.id), str(party.id))
     with tenant_scope(party.id):
-        shown = selectors.audit_as_dict(Audit.objects.get(pk=asked.request.id))
-    assert shown["categories"]["personal_data"]["flagged"], shown["categories"]
+        shown = selectors.audit_shape(Audit.objects.get(pk=asked.request.id))
+    assert shown.categories["personal_data"]["flagged"], shown.categories

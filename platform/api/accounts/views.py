@@ -9,6 +9,7 @@ from typing import Any, cast
 from django.http import HttpResponse, QueryDict
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from msgspec.structs import asdict
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -41,17 +42,17 @@ class Rotation(Body):
     overlap_s = Whole(min_value=0, max_value=keys.MAX_OVERLAP_S)
 
 
-def as_dict(key: ApiKey, digest: KeyDigest) -> dict[str, Any]:
-    return {
-        "id": str(key.id),
-        "name": key.name,
-        "prefix": key.prefix,
-        "scopes": digest.scopes,
-        "created_at": key.created_at,
-        "expires_at": digest.expires_at,
-        "last_used_at": digest.last_used_at,
-        "revoked_at": digest.revoked_at,
-    }
+def key_shape(key: ApiKey, digest: KeyDigest) -> shapes.Key:
+    return shapes.Key(
+        id=str(key.id),
+        name=key.name,
+        prefix=key.prefix,
+        scopes=digest.scopes,
+        created_at=key.created_at,
+        expires_at=digest.expires_at,
+        last_used_at=digest.last_used_at,
+        revoked_at=digest.revoked_at,
+    )
 
 
 class Keys(Resource):
@@ -64,7 +65,7 @@ class Keys(Resource):
         with tenant_scope(self.tenant_id):
             digests = {key.id: digest for key, digest in keys.list_keys()}
             rows = ApiKey.objects.order_by("-id")
-            return Response(page.of(rows, lambda key: as_dict(key, digests[key.id])))
+            return Response(page.of(rows, lambda key: key_shape(key, digests[key.id])))
 
     @extend_schema(
         summary="Make a key",
@@ -93,8 +94,8 @@ class Keys(Resource):
 
 
 def shown_once(key: ApiKey, token: str) -> Answer:
-    shown = as_dict(key, KeyDigest.objects.get(key_id=key.id))
-    return Answer.of(201, {**shown, "token": token}, withheld="token")
+    shown = key_shape(key, KeyDigest.objects.get(key_id=key.id))
+    return Answer.of(201, shapes.NewKey(**asdict(shown), token=token), withheld="token")
 
 
 class OneKey(Resource):

@@ -127,7 +127,7 @@ class Merges(Resource):
         except ValueError as error:
             raise NotFound("There is no such plan.") from error
         job = start_merge(dataset_id=dataset_id, plan=plan_id, actor=self.actor)
-        return Answer.of(202, {"job": jobs.as_dict(job)}, location(job.id))
+        return Answer.of(202, {"job": jobs.job_shape(job)}, location(job.id))
 
 
 class OneDataset(Resource):

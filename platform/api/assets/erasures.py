@@ -59,7 +59,7 @@ class Erasures(Resource):
         with tenant_scope(self.tenant_id):
             # What is no id names nothing.
             wanted = None if target is None else read_id(target) or NOTHING
-            return Response(page.of(receipts.list_erasures(target=wanted), receipts.as_dict))
+            return Response(page.of(receipts.list_erasures(target=wanted), receipts.erasure_shape))
 
     @extend_schema(
         summary="Erase a person's data",
@@ -81,7 +81,7 @@ class Erasures(Resource):
 
     def _request(self, fields: dict[str, Any]) -> Answer:
         erasure, job = subject_erasure.request_erasure(criteria=_criteria(fields), actor=self.actor)
-        body = {"erasure": receipts.as_dict(erasure), "job": jobs.as_dict(job)}
+        body = {"erasure": receipts.erasure_shape(erasure), "job": jobs.job_shape(job)}
         return Answer.of(202, body, location(job.id))
 
 
@@ -102,4 +102,4 @@ class OneErasure(Resource):
 
     @extend_schema(summary="The receipt of an erasure", responses=shapes.Erasure)
     def get(self, request: Request, erasure_id: uuid.UUID) -> Response:
-        return Response(receipts.as_dict(self.found))
+        return Response(receipts.erasure_shape(self.found))

@@ -162,7 +162,7 @@ class Assets(Resource):
         except NotFound:
             # Deleted while we waited; that it was accepted is still true.
             return answer
-        body = {"asset": selectors.asset_shape(asset), "job": jobs.as_dict(job), **_duplicate(self.added)}
+        body = {"asset": selectors.asset_shape(asset), "job": jobs.job_shape(job), **_duplicate(self.added)}
         headers = {**location(job.id), "Preference-Applied": f"wait={seconds}"}
         return idempotent.replace(Answer.of(200, body, headers))
 
@@ -172,7 +172,7 @@ def change_answer(change: services.Added) -> Answer:
     body = {"asset": selectors.asset_shape(change.asset), "job": None, **_duplicate(change)}
     if change.job is None:
         return Answer.of(200, body)
-    return Answer.of(202, {**body, "job": jobs.as_dict(change.job)}, location(change.job.id))
+    return Answer.of(202, {**body, "job": jobs.job_shape(change.job)}, location(change.job.id))
 
 
 def _duplicate(change: services.Added) -> dict[str, Any]:

@@ -101,7 +101,7 @@ class Generations(Resource):
             found = page.fetch(selectors.list_generations(state=state, variation_of=original))
             made = selectors.outputs_of(found)
             return Response(
-                page.cut(found, lambda row: selectors.generation_as_dict(row, made.get(row.id, ())))
+                page.cut(found, lambda row: selectors.generation_shape(row, made.get(row.id, ())))
             )
 
     @extend_schema(
@@ -141,12 +141,12 @@ class Generations(Resource):
         return Answer.of(202, _accepted(*made), location(made[1].id))
 
 
-def _accepted(row: Generation, job: Job) -> dict[str, Any]:
-    return {"generation": _shape(row), "job": jobs.as_dict(job)}
+def _accepted(row: Generation, job: Job) -> shapes.GenerationAccepted:
+    return shapes.GenerationAccepted(generation=_shape(row), job=jobs.job_shape(job))
 
 
-def _shape(row: Generation) -> dict[str, Any]:
-    return selectors.generation_as_dict(row, selectors.outputs_of([row]).get(row.id, ()))
+def _shape(row: Generation) -> shapes.GenerationShape:
+    return selectors.generation_shape(row, selectors.outputs_of([row]).get(row.id, ()))
 
 
 def _id(name: str, noun: str) -> uuid.UUID:

@@ -62,7 +62,7 @@ def location(job_id: uuid.UUID | str) -> dict[str, str]:
 
 def accepted(job: Job) -> Response:
     """202 for work that goes on in the background."""
-    return Response({"job": selectors.as_dict(job)}, status=202, headers=location(job.id))
+    return Response({"job": selectors.job_shape(job)}, status=202, headers=location(job.id))
 
 
 class Jobs(Resource):
@@ -86,7 +86,7 @@ class Jobs(Resource):
         of = None if parent is None else read_id(parent) or NOTHING
         with tenant_scope(self.tenant_id):
             rows = selectors.list_jobs(state=state, kind=kind, parent=of)
-            return Response(page.of(rows, selectors.as_dict))
+            return Response(page.of(rows, selectors.job_shape))
 
 
 class OneJob(Resource):
@@ -115,7 +115,7 @@ class OneJob(Resource):
         seconds, job = read_wait(request.query_params), self.found
         watcher = by_key(key_of(request).prefix)
         headers = server_sent_events.held_back(job, watcher, seconds) if seconds and not job.finished else {}
-        return Response(selectors.as_dict(job), headers=headers)
+        return Response(selectors.job_shape(job), headers=headers)
 
 
 class JobLog(Resource):
@@ -142,7 +142,7 @@ class JobLog(Resource):
         last = lines[-1].number if lines else after
         over = self.found.finished and last >= self.found.notes
         cursor = None if over else encode_cursor(uuid.UUID(int=last))
-        return Response({"results": [selectors.note_as_dict(line) for line in lines], "next": cursor})
+        return Response({"results": [selectors.line_shape(line) for line in lines], "next": cursor})
 
 
 class PriorityBody(Body):
@@ -166,7 +166,7 @@ class JobPriority(Resource):
         priority = PriorityBody.read(request.data)["priority"]
         with tenant_scope(self.tenant_id):
             job = services.set_priority(job_id=job_id, priority=priority)
-        return Response(selectors.as_dict(job))
+        return Response(selectors.job_shape(job))
 
 
 class CancelJob(Resource):
@@ -183,7 +183,7 @@ class CancelJob(Resource):
         with tenant_scope(self.tenant_id):
             job = services.cancel(job_id=job_id)
         status = 200 if job.finished else 202
-        return Response(selectors.as_dict(job), status=status, headers=location(job.id))
+        return Response(selectors.job_shape(job), status=status, headers=location(job.id))
 
 
 class RetryJob(Resource):

@@ -83,5 +83,5 @@ class Finetunes(Resource):
             actor=self.actor,
             **more,
         )
-        body = {"model": selectors.model_as_dict(model, None), "job": jobs.as_dict(job)}
+        body = {"model": selectors.model_shape(model, None), "job": jobs.job_shape(job)}
         return Answer.of(202, body, location(job.id))

@@ -56,7 +56,7 @@ class GoldenQueries(Resource):
         with tenant_scope(self.tenant_id):
             rows = page.fetch(selectors.list_golden())
             answers = selectors.answers_of(row.id for row in rows)
-            return Response(page.cut(rows, lambda row: selectors.golden_as_dict(row, answers)))
+            return Response(page.cut(rows, lambda row: selectors.golden_shape(row, answers)))
 
     @extend_schema(
         summary="Add a golden query",
@@ -77,7 +77,7 @@ class GoldenQueries(Resource):
             relevant=[_asset(one) for one in fields["relevant"]],
             actor=self.actor,
         )
-        body = selectors.golden_as_dict(row, selectors.answers_of([row.id]))
+        body = selectors.golden_shape(row, selectors.answers_of([row.id]))
         return Answer.of(201, body, {"Location": f"/api/v1/golden-queries/{row.id}"})
 
 
@@ -98,7 +98,7 @@ class OneGoldenQuery(Resource):
     def get(self, request: Request, golden_id: uuid.UUID) -> Response:
         with tenant_scope(self.tenant_id):
             answers = selectors.answers_of([self.found.id])
-            return Response(selectors.golden_as_dict(self.found, answers))
+            return Response(selectors.golden_shape(self.found, answers))
 
     @extend_schema(summary="Delete a golden query", responses={204: None})
     def delete(self, request: Request, golden_id: uuid.UUID) -> Response:

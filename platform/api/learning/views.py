@@ -83,7 +83,7 @@ def _model_page(page: Page) -> dict[str, Any]:
 def _own_models(page: Page) -> dict[str, Any]:
     rows = page.fetch(selectors.list_models().defer("curves"))
     newest = selectors.newest_promotions(row.id for row in rows)
-    return page.cut(rows, lambda row: selectors.model_as_dict(row, newest.get(row.id)))
+    return page.cut(rows, lambda row: selectors.model_shape(row, newest.get(row.id)))
 
 
 class ExistingModel(Resource):
@@ -101,7 +101,7 @@ class OneModel(ExistingModel):
     )
     def get(self, request: Request, model_id: str) -> Response:
         with tenant_scope(self.tenant_id):
-            return Response(selectors.describe(self.found))
+            return Response(selectors.describe_in_full(self.found))
 
     @extend_schema(
         summary="Delete a model",
@@ -151,8 +151,8 @@ class PromoteModel(ExistingModel):
         job = jobs.get_job(row.job_id)
         body = {
             "model": _describe_space(row.space),
-            "promotion": selectors.promotion_as_dict(row),
-            "job": jobs.as_dict(job),
+            "promotion": selectors.promotion_shape(row),
+            "job": jobs.job_shape(job),
         }
         return Answer.of(202, body, location(job.id))
 
@@ -179,9 +179,7 @@ class RollBackModel(ExistingModel):
             )
 
 
-def _describe_space(space: str) -> dict[str, Any]:
+def _describe_space(space: str) -> shapes.LearntModelShape:
     """A model as lists show it, as it stands now."""
     found = selectors.find_model(selectors.public_name(space))
-    shape = selectors.describe(found)
-    shape.pop("curves", None)
-    return shape
+    return selectors.describe(found)

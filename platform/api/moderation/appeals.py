@@ -7,6 +7,7 @@ from typing import Any
 
 from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from msgspec.structs import asdict
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -20,7 +21,7 @@ from api.paths import read_id
 from api.schema import IDEMPOTENCY, PAGING, choice
 from tenants.moderation import models, reviews, shapes
 from tenants.moderation.reviews import serializers as review_serializers
-from tenants.moderation.reviews.serializers import appeal_as_dict
+from tenants.moderation.reviews.serializers import appeal_shape
 from tenants.scope import tenant_scope
 
 
@@ -54,7 +55,7 @@ class Appeals(ModeratorResource):
         page, state = read_page(query), read_choice(query, "state", models.Appeal.State.values)
         with tenant_scope(self.tenant_id):
             rows = reviews.list_appeals(actor=self.actor, state=state, audit_id=id_in(query, "audit"))
-            return Response(page.of(rows, appeal_as_dict))
+            return Response(page.of(rows, appeal_shape))
 
     @extend_schema(
         summary="Appeal against a decision",
@@ -72,7 +73,7 @@ class Appeals(ModeratorResource):
         appeal = reviews.open_appeal(
             audit_id=read_id(fields["audit"]), reason=fields["reason"], actor=self.actor
         )
-        return Answer.of(201, appeal_as_dict(appeal), {"Location": f"/api/v1/appeals/{appeal.id}"})
+        return Answer.of(201, appeal_shape(appeal), {"Location": f"/api/v1/appeals/{appeal.id}"})
 
 
 class ExistingAppeal(ModeratorResource):
@@ -83,7 +84,7 @@ class ExistingAppeal(ModeratorResource):
 class OneAppeal(ExistingAppeal):
     @extend_schema(summary="An appeal", responses=shapes.Appeal)
     def get(self, request: Request, appeal_id: uuid.UUID) -> Response:
-        return Response(appeal_as_dict(self.found))
+        return Response(appeal_shape(self.found))
 
 
 class DecideAppeal(ExistingAppeal):
@@ -105,5 +106,8 @@ class DecideAppeal(ExistingAppeal):
     def _decide(self, appeal_id: uuid.UUID, fields: dict[str, Any]) -> Answer:
         appeal, outcome = reviews.decide_appeal(appeal_id=appeal_id, actor=self.actor, **fields)
         return Answer.of(
-            200, {**appeal_as_dict(appeal), "outcome": review_serializers.outcome_as_dict(outcome)}
+            200,
+            shapes.AppealDecided(
+                **asdict(appeal_shape(appeal)), outcome=review_serializers.outcome_shape(outcome)
+            ),
         )

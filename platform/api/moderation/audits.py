@@ -33,6 +33,7 @@ from tenants.moderation.audits import selectors
 from tenants.pipeline.assets import uploads
 from tenants.pipeline.audits import audit_requests, examining
 from tenants.scope import tenant_scope
+from tenants.shapes import UNSET
 
 
 class AuditForm(serializers.Serializer):
@@ -88,7 +89,7 @@ class Audits(Resource):
         asset_id = _id(query["asset"], "/asset") if "asset" in query else None
         with tenant_scope(self.tenant_id):
             found = page.fetch(selectors.list_audits(decision=decision, verdict=verdict, asset_id=asset_id))
-            lines = {line["id"]: line for line in selectors.lines_of(found)}
+            lines = {line.id: line for line in selectors.lines_of(found)}
             return Response(page.cut(found, lambda audit: lines[str(audit.id)]))
 
     @extend_schema(
@@ -128,26 +129,27 @@ class Audits(Resource):
 
     def _request(self, **what: Any) -> Answer:
         self.asked = audit_requests.request_audit(actor=self.actor, **what)
-        audit, job = selectors.request_as_dict(self.asked.request), self.asked.job
-        return Answer.of(202, {"audit": audit, "job": jobs.as_dict(job)}, location(job.id))
+        audit, job = selectors.request_shape(self.asked.request), self.asked.job
+        return Answer.of(202, {"audit": audit, "job": jobs.job_shape(job)}, location(job.id))
 
     def _wait_for_job(self, idempotent: IdempotentRequest, answer: Answer, seconds: int) -> Answer:
         job = ended_in_time(self.tenant_id, self.asked.job.id, seconds)
         if job is None:
             return answer
         with tenant_scope(self.tenant_id):
-            audit = selectors.audit_as_dict(selectors.get_request(self.asked.request.id))
+            audit = selectors.audit_shape(selectors.get_request(self.asked.request.id))
         headers = {**location(job.id), "Preference-Applied": f"wait={seconds}"}
-        return idempotent.replace(Answer.of(200, {"audit": audit, "job": jobs.as_dict(job)}, headers))
+        return idempotent.replace(Answer.of(200, {"audit": audit, "job": jobs.job_shape(job)}, headers))
 
 
 class OneAudit(Resource):
     scopes = {"GET": MODERATE}
 
-    def find(self, audit_id: uuid.UUID | None) -> dict[str, Any]:
-        shape = selectors.audit_as_dict(selectors.get_request(audit_id))
-        made = made_by_mark(shape.get("provenance", {}).get("watermark", {}))
-        return shape if made is None else {**shape, "generation": str(made)}
+    def find(self, audit_id: uuid.UUID | None) -> shapes.Audit:
+        shape = selectors.audit_shape(selectors.get_request(audit_id))
+        made = made_by_mark(selectors.watermark_of(shape))
+        shape.generation = UNSET if made is None else str(made)
+        return shape
 
     @extend_schema(summary="An audit with its evidence", responses=shapes.Audit)
     def get(self, request: Request, audit_id: uuid.UUID) -> Response:

@@ -103,8 +103,8 @@ class HashLists(Resource):
         refuse_unknown(request.query_params)
         page = read_page(request.query_params)
         with tenant_scope(self.tenant_id):
-            shared = [selectors.shared_as_dict(row) for row in selectors.shared_lists()]
-            return Response({**page.of(known_content.list_lists(), selectors.list_as_dict), "shared": shared})
+            shared = [selectors.shared_shape(row) for row in selectors.shared_lists()]
+            return Response({**page.of(known_content.list_lists(), selectors.list_shape), "shared": shared})
 
     @extend_schema(
         summary="Create a hash list",
@@ -120,7 +120,7 @@ class HashLists(Resource):
 
     def _create(self, fields: dict[str, Any]) -> Answer:
         row = known_content.create_list(**fields, actor=self.actor)
-        body = selectors.list_as_dict(row)
+        body = selectors.list_shape(row)
         return Answer.of(201, body, {"Location": f"/api/v1/hash-lists/{row.id}"})
 
 
@@ -135,7 +135,7 @@ class OneHashList(ExistingHashList):
     @extend_schema(summary="A hash list", responses=shapes.HashList)
     def get(self, request: Request, list_id: uuid.UUID) -> Response:
         with tenant_scope(self.tenant_id):
-            return Response(selectors.list_as_dict(self.found))
+            return Response(selectors.list_shape(self.found))
 
     @extend_schema(summary="Delete a hash list with its hashes", responses={204: None})
     def delete(self, request: Request, list_id: uuid.UUID) -> Response:
@@ -155,7 +155,7 @@ class HashEntries(ExistingHashList):
         page = read_page(request.query_params)
         with tenant_scope(self.tenant_id):
             found = selectors.entries_of(list_id, page.after, page.limit + 1)
-            return Response(page.cut(found, selectors.entry_as_dict))
+            return Response(page.cut(found, selectors.entry_shape))
 
     @extend_schema(
         summary="Put content or hashes on a list",
@@ -205,12 +205,12 @@ class HashEntries(ExistingHashList):
     def _add_item(self, list_id: uuid.UUID, prints: dict[str, Any], fields: dict[str, Any]) -> Answer:
         note = fields.get("note", "")
         item = known_content.add_item(list_id=list_id, fingerprints=prints, note=note, actor=self.actor)
-        entry = selectors.entry_as_dict(selectors.entry_of(item))
+        entry = selectors.entry_shape(selectors.entry_of(item))
         body = {"added": 1, "known": 0, "entry": entry, "job": None}
         if not fields["retroactive"]:
             return Answer.of(201, body)
         job = known_content.match_again(item_id=item, actor=self.actor)
-        return Answer.of(202, {**body, "job": jobs.as_dict(job)}, location(job.id))
+        return Answer.of(202, {**body, "job": jobs.job_shape(job)}, location(job.id))
 
 
 class OneHashEntry(Resource):

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from msgspec.structs import asdict
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -65,9 +66,9 @@ class NewBacktest(Body):
     version = Whole(min_value=1, max_value=MAX_NUMBER)
 
 
-def policy_shape(policy: Policy) -> dict[str, Any]:
+def policy_shape(policy: Policy) -> shapes.Policy:
     now, versions = selectors.activations_now()
-    return selectors.policy_as_dict(policy, now.get(policy.pk), versions)
+    return selectors.policy_shape(policy, now.get(policy.pk), versions)
 
 
 def warnings_of(document: Any) -> list[dict[str, str]]:
@@ -86,7 +87,7 @@ class Policies(Resource):
             rows = page.fetch(selectors.list_policies())
             now, versions = selectors.activations_now()
             return Response(
-                page.cut(rows, lambda row: selectors.policy_as_dict(row, now.get(row.pk), versions))
+                page.cut(rows, lambda row: selectors.policy_shape(row, now.get(row.pk), versions))
             )
 
     @extend_schema(
@@ -111,7 +112,7 @@ class Policies(Resource):
         )
         body = {
             "policy": policy_shape(selectors.get_policy(policy.id)),
-            "version": selectors.version_as_dict(version),
+            "version": selectors.version_shape(version),
             "warnings": warnings_of(version.document),
         }
         return Answer.of(201, body, {"Location": f"/api/v1/policies/{policy.id}"})
@@ -166,8 +167,8 @@ class OnePolicy(ExistingPolicy):
     def get(self, request: Request, policy_id: uuid.UUID) -> Response:
         with tenant_scope(self.tenant_id):
             lines = selectors.list_activations(self.found)[:50]
-            history = [selectors.activation_as_dict(row) for row in lines]
-            return Response({**policy_shape(self.found), "activations": history})
+            history = [selectors.activation_shape(row) for row in lines]
+            return Response(shapes.PolicyWithHistory(**asdict(policy_shape(self.found)), activations=history))
 
 
 class Versions(ExistingPolicy):
@@ -178,7 +179,7 @@ class Versions(ExistingPolicy):
         refuse_unknown(request.query_params)
         page = read_page(request.query_params)
         with tenant_scope(self.tenant_id):
-            return Response(page.of(selectors.list_versions(self.found), selectors.version_as_dict))
+            return Response(page.of(selectors.list_versions(self.found), selectors.version_shape))
 
     @extend_schema(
         summary="Add a version",
@@ -193,7 +194,7 @@ class Versions(ExistingPolicy):
 
     def _add(self, document: dict[str, Any]) -> Answer:
         version, new = policies.add_version(policy_id=self.found.pk, document=document, actor=self.actor)
-        body = {"version": selectors.version_as_dict(version), "warnings": warnings_of(version.document)}
+        body = {"version": selectors.version_shape(version), "warnings": warnings_of(version.document)}
         where = f"/api/v1/policies/{version.policy_id}/versions/{version.number}"
         return Answer.of(201 if new else 200, body, {"Location": where})
 
@@ -208,7 +209,7 @@ class OneVersion(Resource):
 
     @extend_schema(summary="A version", parameters=[NUMBER], responses=shapes.PolicyVersion)
     def get(self, request: Request, policy_id: uuid.UUID, number: str) -> Response:
-        return Response(selectors.version_as_dict(self.found))
+        return Response(selectors.version_shape(self.found))
 
 
 class ShadowOfVersion(OneVersion):
@@ -244,7 +245,7 @@ class BacktestPolicy(ExistingPolicy):
     def _start(self, number: int) -> Answer:
         version = selectors.get_version(self.found, number)
         job = backtests.start_backtest(version=version, actor=self.actor)
-        return Answer.of(202, {"job": jobs.as_dict(job)}, location(job.id))
+        return Answer.of(202, {"job": jobs.job_shape(job)}, location(job.id))
 
 
 class ActivatePolicy(ExistingPolicy):

@@ -31,7 +31,7 @@ from tenants.datasets.selectors import require_dataset
 from tenants.errors import Invalid, NotFound
 from tenants.moderation import models, reviews, shapes
 from tenants.moderation.models import Outcome
-from tenants.moderation.reviews import bulk, cases, queue
+from tenants.moderation.reviews import bulk, queue
 from tenants.moderation.reviews import serializers as review_serializers
 from tenants.scope import tenant_scope
 
@@ -111,7 +111,7 @@ class Reviews(ModeratorResource):
             rows = queue.list_reviews(actor=self.actor, order=order, **wanted)
             rows = queue.rows_after(rows, order, after) if after else rows
             found = list(rows[: limit + 1])
-            shown = review_serializers.reviews_as_dicts(found[:limit])
+            shown = review_serializers.review_shapes(found[:limit])
             more = write_cursor(found[limit - 1], order) if len(found) > limit else None
             return Response({"results": list(shown.values()), "next": more})
 
@@ -143,7 +143,7 @@ class ClaimReview(ExistingReview):
     def post(self, request: Request, review_id: uuid.UUID) -> Response:
         with tenant_scope(self.tenant_id):
             queue.claim(review_id=review_id, actor=self.actor)
-            return Response(review_serializers.review_as_dict(self.find(review_id)))
+            return Response(review_serializers.review_shape(self.find(review_id)))
 
 
 class ReleaseReview(ExistingReview):
@@ -156,7 +156,7 @@ class ReleaseReview(ExistingReview):
     def post(self, request: Request, review_id: uuid.UUID) -> Response:
         with tenant_scope(self.tenant_id):
             queue.release(review_id=review_id, actor=self.actor)
-            return Response(review_serializers.review_as_dict(self.find(review_id)))
+            return Response(review_serializers.review_shape(self.find(review_id)))
 
 
 class ClaimNext(ModeratorResource):
@@ -171,7 +171,7 @@ class ClaimNext(ModeratorResource):
         with tenant_scope(self.tenant_id):
             claimed = queue.claim_next(actor=self.actor, **fields)
             found = queue.get_review(review_id=claimed.id, actor=self.actor) if claimed else None
-            return Response({"review": review_serializers.review_as_dict(found) if found else None})
+            return Response({"review": review_serializers.review_shape(found) if found else None})
 
 
 class DecideReview(ExistingReview):
@@ -195,17 +195,7 @@ class DecideReview(ExistingReview):
         if list_id is not None and (list_id := read_id(list_id)) is None:
             raise NotFound("There is no such list.")
         outcome = reviews.decide_review(review_id=review_id, actor=self.actor, list_id=list_id, **fields)
-        return Answer.of(200, decision_as_dict(outcome, self.find(review_id)))
-
-
-def decision_as_dict(outcome: models.Outcome, review: models.Review) -> dict[str, Any]:
-    """A flag after a decision or its undoing."""
-    stands = cases.read_cases([review.audit_id])[review.audit_id].standing()
-    return {
-        **review_serializers.review_as_dict(review),
-        "outcome": review_serializers.outcome_as_dict(outcome),
-        "stands": {"decision": stands.decision, "labels": list(stands.labels)},
-    }
+        return Answer.of(200, review_serializers.decided_shape(outcome, self.find(review_id)))
 
 
 class ReviewFigures(ModeratorResource):
@@ -226,7 +216,7 @@ class ReviewFigures(ModeratorResource):
             raise Invalid("There is no such query parameter.", pointer=f"/{unknown[0]}")
         days = whole_in(query, "days", 90, 365)
         with tenant_scope(self.tenant_id):
-            return Response(review_serializers.figures_as_dict(days=days))
+            return Response(review_serializers.figures_shape(days=days))
 
 
 # --- Reading queries ---------------------------------------------------------------------------------------
@@ -328,7 +318,7 @@ class PreviewBulk(ModeratorResource):
             found = bulk.preview(
                 wanted=read_filter(fields["filter"]), decision=fields["decision"], actor=self.actor
             )
-            shown = review_serializers.reviews_as_dicts([change.review for change in found.samples])
+            shown = review_serializers.review_shapes([change.review for change in found.samples])
         return Response(
             {
                 "count": found.count,
@@ -415,7 +405,7 @@ class Outcomes(ModeratorResource):
             rows = review_serializers.list_outcomes(
                 review_id=review_id, batch=batch, rule=rule, actor=self.actor
             )
-            return Response(page.of(rows, review_serializers.outcome_as_dict))
+            return Response(page.of(rows, review_serializers.outcome_shape))
 
 
 class UndoOutcome(ModeratorResource):
@@ -441,4 +431,4 @@ class UndoOutcome(ModeratorResource):
     def _undo(self, outcome_id: uuid.UUID, reason: str) -> Answer:
         undone = reviews.undo_outcome(outcome_id=outcome_id, actor=self.actor, reason=reason)
         review = queue.get_review(review_id=undone.review, actor=self.actor)
-        return Answer.of(200, decision_as_dict(undone, review))
+        return Answer.of(200, review_serializers.decided_shape(undone, review))

@@ -97,7 +97,7 @@ class Maps(Resource):
         )
         if job is None:
             return Answer.of(201, as_dict(row), {"Location": f"/api/v1/maps/{row.id}"})
-        return Answer.of(202, {"map": as_dict(row), "job": jobs.as_dict(job)}, location(job.id))
+        return Answer.of(202, {"map": as_dict(row), "job": jobs.job_shape(job)}, location(job.id))
 
 
 def _id(name: str, noun: str) -> uuid.UUID:

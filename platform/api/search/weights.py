@@ -188,4 +188,4 @@ class TrainGate(Resource):
 
     def _start(self) -> Answer:
         job = query.start_training(actor=self.actor)
-        return Answer.of(202, {"job": jobs.as_dict(job)}, location(job.id))
+        return Answer.of(202, {"job": jobs.job_shape(job)}, location(job.id))

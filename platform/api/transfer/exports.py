@@ -42,7 +42,7 @@ class Exports(Resource):
         refuse_unknown(request.query_params)
         page = read_page(request.query_params)
         with tenant_scope(self.tenant_id):
-            return Response(page.of(exports.list_exports(), exports.as_dict))
+            return Response(page.of(exports.list_exports(), exports.export_shape))
 
     @extend_schema(
         summary="Export everything",
@@ -58,7 +58,7 @@ class Exports(Resource):
 
     def _request(self, fields: dict[str, Any]) -> Answer:
         export, job = exports.request_export(with_vectors=fields["vectors"], actor=self.actor)
-        body = {"export": exports.as_dict(export), "job": jobs.as_dict(job)}
+        body = {"export": exports.export_shape(export), "job": jobs.job_shape(job)}
         return Answer.of(202, body, location(job.id))
 
 
@@ -70,7 +70,7 @@ class OneExport(Resource):
 
     @extend_schema(summary="An export", responses=shapes.Export)
     def get(self, request: Request, export_id: uuid.UUID) -> Response:
-        return Response(exports.as_dict(self.found))
+        return Response(exports.export_shape(self.found))
 
 
 class ExportContent(OneExport):

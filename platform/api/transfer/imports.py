@@ -92,7 +92,7 @@ class Imports(Resource):
         with tenant_scope(self.tenant_id):
             rows = page.fetch(imports.list_imports(dataset_id=dataset_id))
             known = imports.jobs_of(rows)
-            return Response(page.cut(rows, lambda row: imports.import_as_dict(row, known.get(row.job_id))))
+            return Response(page.cut(rows, lambda row: imports.import_shape(row, known.get(row.job_id))))
 
     @extend_schema(
         summary="Import many assets",
@@ -128,7 +128,7 @@ class Imports(Resource):
         row = imports.create_import(dataset_id=dataset_id, source=source, actor=self.actor)
         if start:
             return import_started(*imports.start_import(import_id=row.id, actor=self.actor))
-        body = {"import": imports.import_as_dict(row), "preview": source.preview.as_dict()}
+        body = {"import": imports.import_shape(row), "preview": source.preview.as_dict()}
         # Not kept for replays: it shows content, which an erasure would not find there.
         return Answer.of(201, body, {"Location": f"/api/v1/imports/{row.id}"}, withheld="preview")
 
@@ -152,7 +152,7 @@ def _bucket(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def import_started(row: Import, job: Any) -> Answer:
-    body = {"import": imports.import_as_dict(row, job), "job": jobs.as_dict(job)}
+    body = {"import": imports.import_shape(row, job), "job": jobs.job_shape(job)}
     return Answer.of(202, body, location(job.id))
 
 
@@ -167,7 +167,7 @@ class OneImport(ExistingImport):
     @extend_schema(summary="An import", responses=shapes.Import)
     def get(self, request: Request, import_id: uuid.UUID) -> Response:
         with tenant_scope(self.tenant_id):
-            return Response(imports.import_as_dict(self.found))
+            return Response(imports.import_shape(self.found))
 
     @extend_schema(
         summary="Throw a draft or a receipt away",
@@ -237,7 +237,7 @@ class Rows(ExistingImport):
             )
         shown = rows[:limit]
         more = str(shown[-1].row) if len(rows) > limit else None
-        return Response({"results": [imports.row_as_dict(row, self.found) for row in shown], "next": more})
+        return Response({"results": [imports.row_shape(row, self.found) for row in shown], "next": more})
 
 
 def read_row(query: QueryDict) -> int:

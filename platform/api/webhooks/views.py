@@ -7,6 +7,7 @@ from typing import Any
 
 from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
+from msgspec.structs import asdict
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -80,7 +81,7 @@ class Webhooks(Resource):
         refuse_unknown(request.query_params)
         page = read_page(request.query_params)
         with tenant_scope(self.tenant_id):
-            return Response(page.of(replays.list_webhooks(), replays.webhook_as_dict))
+            return Response(page.of(replays.list_webhooks(), replays.webhook_shape))
 
     @extend_schema(
         summary="Create a webhook",
@@ -103,7 +104,12 @@ class Webhooks(Resource):
 
 
 def _with_secret(status: int, row: Webhook, secret: str, headers: dict[str, str] | None = None) -> Answer:
-    return Answer.of(status, {**replays.webhook_as_dict(row), "secret": secret}, headers, withheld="secret")
+    return Answer.of(
+        status,
+        shapes.WebhookWithSecret(**asdict(replays.webhook_shape(row)), secret=secret),
+        headers,
+        withheld="secret",
+    )
 
 
 class OneWebhook(Hooks):
@@ -111,7 +117,7 @@ class OneWebhook(Hooks):
 
     @extend_schema(summary="A webhook", responses=shapes.WebhookShape)
     def get(self, request: Request, webhook_id: uuid.UUID) -> Response:
-        return Response(replays.webhook_as_dict(self.found))
+        return Response(replays.webhook_shape(self.found))
 
     @extend_schema(
         summary="Change a webhook",
@@ -122,7 +128,7 @@ class OneWebhook(Hooks):
         fields = WebhookChange.read(request.data)
         with tenant_scope(self.tenant_id):
             row = endpoints.update_webhook(webhook_id=webhook_id, changes=fields, actor=self.actor)
-        return Response(replays.webhook_as_dict(row))
+        return Response(replays.webhook_shape(row))
 
     @extend_schema(
         summary="Delete a webhook", description="With the log of its deliveries.", responses={204: None}
@@ -155,7 +161,7 @@ class TestWebhook(Hooks):
 
 def _delivery_accepted(row: WebhookDelivery) -> Answer:
     where = f"/api/v1/webhooks/{row.webhook_id}/deliveries/{row.id}"
-    return Answer.of(202, {"delivery": replays.delivery_as_dict(row)}, {"Location": where})
+    return Answer.of(202, {"delivery": replays.delivery_shape(row)}, {"Location": where})
 
 
 class RotateWebhookSecret(Hooks):
@@ -192,7 +198,7 @@ class Deliveries(Hooks):
         page, state = read_page(request.query_params), read_choice(request.query_params, "state", STATES)
         with tenant_scope(self.tenant_id):
             rows = replays.list_deliveries(webhook_id, state=state)
-            return Response(page.of(rows, replays.delivery_as_dict))
+            return Response(page.of(rows, replays.delivery_shape))
 
 
 class OneDelivery(Resource):

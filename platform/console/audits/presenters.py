@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 from django.utils.translation import gettext as _
 
 from console.audits import labels
 from tenants.datasets.content_responses import read_text
 from tenants.datasets.models import Asset, TranscriptSegment
+from tenants.moderation import shapes
 from tenants.moderation.models import Audit, PolicyVersion
 from tenants.retrieval.query import Highlight
+from tenants.shapes import Json, JsonObject, object_in, objects_in
 
 AUTHENTICITY_TIERS = ("cryptographic", "declared", "statistical")
 
@@ -65,7 +67,7 @@ class Passage:
 @dataclass(frozen=True)
 class CategoryLine:
     name: str
-    found: Mapping[str, Any]
+    found: JsonObject
     passages: list[Passage] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -83,25 +85,30 @@ class AuditSummary:
     could_not: list[str]
 
 
-def audit_summary(audit: Audit, shape: Mapping[str, Any], asset: Asset | None) -> AuditSummary:
+def audit_summary(audit: Audit, shape: shapes.Audit, asset: Asset | None) -> AuditSummary:
     """Of an audit and its shape in the API. `asset` only if its words may be shown."""
-    categories = shape.get("categories") or {}
+    categories = _categories(shape)
     pieces = _examined_texts(asset, shape) if categories else []
     return AuditSummary(
         rules=rules_of(audit),
-        tiers=[_tier(tier, shape.get("authenticity") or {}) for tier in AUTHENTICITY_TIERS],
+        tiers=[_tier(tier, object_in(shape.authenticity)) for tier in AUTHENTICITY_TIERS],
         looked=_category_lines(categories, pieces),
         unseen=[_category_label(name) for name in _ordered(categories) if _is_clear(categories[name])],
         unlooked=_not_examined(categories),
-        could_not=[str(labels.COULD_NOT.get(name, name)) for name in shape.get("could_not_look") or ()],
+        could_not=[str(labels.COULD_NOT.get(name, name)) for name in shape.could_not_look or ()],
     )
 
 
-def _tier(tier: str, authenticity: Mapping[str, Any]) -> TierLine:
+def _categories(shape: shapes.Audit) -> dict[str, JsonObject]:
+    return {name: object_in(found) for name, found in object_in(shape.categories).items()}
+
+
+def _tier(tier: str, authenticity: JsonObject) -> TierLine:
     """Audits of before these were kept have neither `estimates` nor `looked_for`."""
-    verdict = (authenticity.get("tiers") or {}).get(tier, "not_examined")
-    changes = (authenticity.get("estimates") or {}).get("manipulation", "") if tier == "statistical" else ""
-    looked_for = (authenticity.get("looked_for") or {}).get(tier) or ()
+    verdict = str(object_in(authenticity.get("tiers")).get(tier, "not_examined"))
+    estimates = object_in(authenticity.get("estimates"))
+    changes = str(estimates.get("manipulation", "")) if tier == "statistical" else ""
+    looked_for = _texts(object_in(authenticity.get("looked_for")).get(tier))
     return TierLine(
         tier,
         verdict,
@@ -111,39 +118,51 @@ def _tier(tier: str, authenticity: Mapping[str, Any]) -> TierLine:
     )
 
 
+def _texts(value: Json) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, list) else []
+
+
 def rules_of(audit: Audit) -> list[Rule]:
     """The rules that fired, with the reasons that the policy's version gives."""
     version = PolicyVersion.objects.filter(pk=audit.policy_version).first() if audit.policy_version else None
     document = version.document if version else {}
-    known = {rule["id"]: rule for rule in document.get("rules", ())}
+    known = {rule["id"]: rule for rule in objects_in(document.get("rules"))}
     return [_rule(name, known.get(name), document) for name in audit.rules]
 
 
-def _rule(name: str, rule: Mapping[str, Any] | None, document: Mapping[str, Any]) -> Rule:
+def _rule(name: str, rule: JsonObject | None, document: JsonObject) -> Rule:
     if rule is not None:
-        return Rule(name, rule["then"], rule.get("reason", ""), tuple(rule.get("labels") or ()))
+        reason = str(rule.get("reason", ""))
+        return Rule(name, str(rule["then"]), reason, tuple(_texts(rule.get("labels"))))
     if name == "detector-failed":
-        return Rule(name, document.get("on_failure", "review"), f"{labels.RULES[name]}.")
+        return Rule(name, str(document.get("on_failure", "review")), f"{labels.RULES[name]}.")
     return Rule(name)
 
 
 # --- Categories ------------------------------------------------------------------------------------------
 
 
-def _category_lines(categories: Mapping[str, Any], pieces: Sequence[tuple[str, str]]) -> list[CategoryLine]:
+def _category_lines(
+    categories: Mapping[str, JsonObject], pieces: Sequence[tuple[str, str]]
+) -> list[CategoryLine]:
     lines = [
-        CategoryLine(name, found, _passages(found["evidence"], pieces), _notes(found["evidence"]))
+        CategoryLine(name, found, _passages(evidence, pieces), _notes(evidence))
         for name, found in categories.items()
         if found["state"] == "examined" and not _is_clear(found)
+        for evidence in [objects_in(found["evidence"])]
     ]
-    return sorted(lines, key=lambda line: (not line.found["flagged"], -(line.found["score"] or 0)))
+    return sorted(lines, key=lambda line: (not line.found["flagged"], -_number(line.found["score"])))
 
 
-def _is_clear(found: Mapping[str, Any]) -> bool:
+def _number(value: Json) -> float:
+    return value if _is_number(value) else 0
+
+
+def _is_clear(found: JsonObject) -> bool:
     return found["state"] == "examined" and not found["score"] and not found["flagged"]
 
 
-def _ordered(categories: Mapping[str, Any]) -> list[str]:
+def _ordered(categories: Mapping[str, JsonObject]) -> list[str]:
     return sorted(categories, key=lambda name: _ORDER.get(name, len(_ORDER)))
 
 
@@ -151,18 +170,18 @@ def _category_label(category: str) -> str:
     return str(labels.CATEGORIES.get(category, category))
 
 
-def _not_examined(categories: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+def _not_examined(categories: Mapping[str, JsonObject]) -> list[tuple[str, list[str]]]:
     """Names by state, what failed first; in one order, which the database does not keep."""
     by_state: dict[str, list[str]] = {"failed": [], "abstained": [], "not_examined": []}
     for name in _ordered(categories):
-        if (state := categories[name]["state"]) in by_state:
+        if (state := str(categories[name]["state"])) in by_state:
             by_state[state].append(_category_label(name))
     return [(state, names) for state, names in by_state.items() if names]
 
 
-def _examined_texts(asset: Asset | None, shape: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _examined_texts(asset: Asset | None, shape: shapes.Audit) -> list[tuple[str, str]]:
     """Origin and text of what detectors read, in their order: the item's own labels, then those found in it."""
-    found = [(one["origin"], one["text"]) for one in shape.get("words") or ()]
+    found = [(str(one["origin"]), str(one["text"])) for one in shape.words or ()]
     if asset is None:
         return found
     if asset.modality == Asset.Modality.TEXT:
@@ -172,12 +191,12 @@ def _examined_texts(asset: Asset | None, shape: Mapping[str, Any]) -> list[tuple
     return [*own, *(("transcript", text) for text in spoken.values_list("text", flat=True)), *found]
 
 
-def _passages(evidence: Sequence[Mapping[str, Any]], pieces: Sequence[tuple[str, str]]) -> list[Passage]:
+def _passages(evidence: Sequence[JsonObject], pieces: Sequence[tuple[str, str]]) -> list[Passage]:
     found = [_passage(seen, pieces) for seen in evidence]
     return [passage for passage in found if passage][:MAX_PASSAGES]
 
 
-def _passage(seen: Mapping[str, Any], pieces: Sequence[tuple[str, str]]) -> Passage | None:
+def _passage(seen: JsonObject, pieces: Sequence[tuple[str, str]]) -> Passage | None:
     piece, start, end = seen.get("piece"), seen.get("start"), seen.get("end")
     if not isinstance(piece, int) or not isinstance(start, int) or not isinstance(end, int):
         return None
@@ -187,8 +206,9 @@ def _passage(seen: Mapping[str, Any], pieces: Sequence[tuple[str, str]]) -> Pass
     # The words may have been changed since, or cut.
     if origin != seen.get("origin") or not 0 <= start < end <= len(text):
         return None
-    marks = [(m["start"], m["end"]) for m in seen.get("marks") or ()]
-    inside = [(a, b) for a, b in marks if start <= a < b <= end] or [(start, end)]
+    marks = [(m["start"], m["end"]) for m in objects_in(seen.get("marks"))]
+    whole = [(a, b) for a, b in marks if isinstance(a, int) and isinstance(b, int)]
+    inside = [(a, b) for a, b in whole if start <= a < b <= end] or [(start, end)]
     at_s = seen.get("at_s")
     return Passage(_excerpt(text, sorted(inside)), origin, at_s if isinstance(at_s, int | float) else None)
 
@@ -206,13 +226,13 @@ def _excerpt(text: str, marks: Sequence[tuple[int, int]]) -> Highlight:
     return Highlight("words", shown, [(start + shift, end + shift) for start, end in kept])
 
 
-def _notes(evidence: Sequence[Mapping[str, Any]]) -> list[str]:
+def _notes(evidence: Sequence[JsonObject]) -> list[str]:
     """What a detector says of each thing that it saw, without the places: "type: email, masked: …@x.org"."""
     notes = [said for seen in evidence if (said := describe_evidence(seen))]
     return list(dict.fromkeys(notes))[:MAX_PASSAGES]
 
 
-def describe_evidence(seen: Mapping[str, Any]) -> str:
+def describe_evidence(seen: JsonObject) -> str:
     """The plain values of one piece of evidence, in labels."""
     kept = {
         name.replace("_", " "): value
@@ -274,30 +294,28 @@ class Viewer:
         return bool(self.overlays or self.boxes or self.spans)
 
 
-def viewer_of(shape: Mapping[str, Any]) -> Viewer:
+def viewer_of(shape: shapes.Audit) -> Viewer:
     """Of an audit's shape in the API; empty where its evidence was erased."""
-    item = shape.get("item") or {}
-    duration = float(item.get("duration_s") or 0)
-    size = (item.get("width") or 0, item.get("height") or 0)
+    item = object_in(shape.item)
+    duration = float(_number(item.get("duration_s")))
+    size = (int(_number(item.get("width"))), int(_number(item.get("height"))))
     evidence = list(_evidence(shape))
     return Viewer(
-        overlays=[Overlay(name, picture) for name, picture in sorted((shape.get("pictures") or {}).items())],
+        overlays=[Overlay(name, str(picture)) for name, picture in sorted((shape.pictures or {}).items())],
         boxes=[box for one in evidence if (box := _box(one, size))][:MAX_BOXES] if not duration else [],
         spans=sorted(_spans(evidence, duration), key=lambda span: span.start_s)[:MAX_MOMENTS],
         duration_s=duration,
     )
 
 
-def _evidence(shape: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _evidence(shape: shapes.Audit) -> Iterator[JsonObject]:
     """Every piece of evidence with the detector that gave it; once where it also stands at a category."""
-    for part in shape.get("detectors") or ():
-        for one in part.get("evidence") or ():
-            if isinstance(one, dict):
-                yield {"detector": part["name"], **one}
-    for found in (shape.get("categories") or {}).values():
-        for one in found.get("evidence") or ():
-            if isinstance(one, dict):
-                yield {"detector": found.get("detector", ""), **one}
+    for part in shape.detectors or ():
+        for one in objects_in(part.get("evidence")):
+            yield {"detector": part["name"], **one}
+    for found in _categories(shape).values():
+        for one in objects_in(found.get("evidence")):
+            yield {"detector": found.get("detector", ""), **one}
 
 
 # --- Places of a picture ---------------------------------------------------------------------------------
@@ -306,7 +324,7 @@ def _evidence(shape: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 LONGEST = 1024
 
 
-def _box(one: Mapping[str, Any], size: tuple[int, int]) -> Box | None:
+def _box(one: JsonObject, size: tuple[int, int]) -> Box | None:
     given = one.get("box")
     if not isinstance(given, list) or len(given) != 4:
         return None
@@ -317,20 +335,21 @@ def _box(one: Mapping[str, Any], size: tuple[int, int]) -> Box | None:
     return Box(points, str(one.get("detector", "")))
 
 
-def _corners(given: Sequence[Any]) -> list[tuple[float, float]]:
+def _corners(given: Sequence[Json]) -> list[tuple[float, float]]:
     """Shares of width and height, corner by corner."""
-    if not all(isinstance(one, list) and len(one) == 2 and all(map(_is_number, one)) for one in given):
-        return []
-    return [(float(x), float(y)) for x, y in given]
+    pairs = [one for one in given if isinstance(one, list) and len(one) == 2]
+    found = [(float(x), float(y)) for x, y in pairs if _is_number(x) and _is_number(y)]
+    return found if len(found) == len(given) else []
 
 
-def _sides(given: Sequence[Any], size: tuple[int, int]) -> list[tuple[float, float]]:
+def _sides(given: Sequence[Json], size: tuple[int, int]) -> list[tuple[float, float]]:
     """Left, top, width and height in pixels of what the detector saw."""
-    if not all(map(_is_number, given)) or not min(size):
+    sides = [float(value) for value in given if _is_number(value)]
+    if len(sides) != len(given) or not min(size):
         return []
     shown = min(1.0, LONGEST / max(size))
     width, height = size[0] * shown, size[1] * shown
-    left, top, wide, high = (float(value) for value in given)
+    left, top, wide, high = sides
     if wide <= 0 or high <= 0:
         return []
     right, bottom = left + wide, top + high
@@ -340,7 +359,7 @@ def _sides(given: Sequence[Any], size: tuple[int, int]) -> list[tuple[float, flo
 # --- Moments of sound and film ---------------------------------------------------------------------------
 
 
-def _spans(evidence: Sequence[Mapping[str, Any]], duration: float) -> Iterator[Span]:
+def _spans(evidence: Sequence[JsonObject], duration: float) -> Iterator[Span]:
     seen = set()
     for one in evidence:
         start, end = one.get("start_s", one.get("at_s")), one.get("end_s", one.get("at_s"))
@@ -362,7 +381,7 @@ def _spans(evidence: Sequence[Mapping[str, Any]], duration: float) -> Iterator[S
         )
 
 
-def _is_number(value: Any) -> TypeGuard[float]:
+def _is_number(value: Json) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -379,19 +398,19 @@ class Node:
     children: tuple[Node, ...] = ()
 
 
-def credentials_of(shape: Mapping[str, Any]) -> Node | None:
+def credentials_of(shape: shapes.Audit) -> Node | None:
     """The manifest as a tree: what is claimed, by whom, whether it holds, and what it was made from."""
-    c2pa = (shape.get("provenance") or {}).get("c2pa") or {}
+    c2pa = object_in(object_in(shape.provenance).get("c2pa"))
     if c2pa.get("state") not in ("trusted", "valid", "invalid"):
         return None
-    claim = c2pa.get("tree") or _flat(c2pa)
+    claim = object_in(c2pa.get("tree")) or _flat(c2pa)
     return _claim(claim, _validation(c2pa))
 
 
-def _flat(c2pa: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(c2pa: JsonObject) -> JsonObject:
     """Of an audit before trees were kept: what was recorded then."""
-    signer = c2pa.get("signer") or {}
-    actions = [", ".join(filter(None, map(str, one.values()))) for one in c2pa.get("actions") or ()]
+    signer = object_in(c2pa.get("signer"))
+    actions = [", ".join(filter(None, map(str, one.values()))) for one in objects_in(c2pa.get("actions"))]
     return {
         "title": c2pa.get("title", ""),
         "generator": c2pa.get("generator", ""),
@@ -403,37 +422,38 @@ def _flat(c2pa: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _validation(c2pa: Mapping[str, Any]) -> Node:
+def _validation(c2pa: JsonObject) -> Node:
     is_bad = c2pa["state"] == "invalid"
     codes = tuple(
         Node(str(one.get("code", "")), str(one.get("explanation", "")), "bad" if is_bad else "")
-        for one in c2pa.get("codes") or ()
+        for one in objects_in(c2pa.get("codes"))
     )
     said = {
         "trusted": (_("Intact, and the signer is trusted here."), "good"),
         "valid": (_signer_of(c2pa), ""),
         "invalid": (_("It does not fit the file."), "bad"),
     }
-    saying, state = said[c2pa["state"]]
+    saying, state = said[str(c2pa["state"])]
     return Node(_("Validation"), saying, state, codes)
 
 
-def _signer_of(c2pa: Mapping[str, Any]) -> str:
-    if c2pa.get("certificate") in (None, "", "untrusted"):
+def _signer_of(c2pa: JsonObject) -> str:
+    certificate = str(c2pa.get("certificate") or "")
+    if certificate in ("", "untrusted"):
         return _("Intact; the signer is not on the list of trusted ones.")
-    return str(labels.CERTIFICATES.get(c2pa["certificate"], labels.C2PA["valid"]))
+    return str(labels.CERTIFICATES.get(certificate, labels.C2PA["valid"]))
 
 
-def _claim(claim: Mapping[str, Any], validation: Node | None = None) -> Node:
+def _claim(claim: JsonObject, validation: Node | None = None) -> Node:
     children = [validation] if validation else []
     signer, when = str(claim.get("signer", "")), str(claim.get("signed_at", ""))
     if signer or when:
         children.append(Node(_("Signer"), ", ".join(filter(None, (signer, when)))))
     if generator := str(claim.get("generator", "")):
         children.append(Node(_("Made with"), generator))
-    if assertions := tuple(_assertion(one) for one in claim.get("assertions") or ()):
+    if assertions := tuple(_assertion(one) for one in objects_in(claim.get("assertions"))):
         children.append(Node(_("Assertions"), "", "", assertions))
-    if ingredients := tuple(_ingredient(one) for one in claim.get("ingredients") or ()):
+    if ingredients := tuple(_ingredient(one) for one in objects_in(claim.get("ingredients"))):
         children.append(Node(_("Made from"), "", "", ingredients))
     if left := claim.get("left_out"):
         children.append(Node(_("Not listed here"), str(left)))
@@ -441,14 +461,14 @@ def _claim(claim: Mapping[str, Any], validation: Node | None = None) -> Node:
     return Node(name, str(claim.get("format", "")), "", tuple(children))
 
 
-def _assertion(one: Mapping[str, Any]) -> Node:
-    says = [str(said) for said in one.get("says") or ()]
+def _assertion(one: JsonObject) -> Node:
+    says = _texts(one.get("says"))
     return Node(str(one.get("label", "")), "", "", tuple(Node(said) for said in says))
 
 
-def _ingredient(one: Mapping[str, Any]) -> Node:
-    problems = tuple(Node(str(code), _("failed validation"), "bad") for code in one.get("problems") or ())
-    inner = _claim(one["claim"]) if isinstance(one.get("claim"), dict) else None
+def _ingredient(one: JsonObject) -> Node:
+    problems = tuple(Node(code, _("failed validation"), "bad") for code in _texts(one.get("problems")))
+    inner = _claim(object_in(one["claim"])) if isinstance(one.get("claim"), dict) else None
     if inner is None and not one.get("carried"):
         problems = (*problems, Node(_("It carries no credentials of its own.")))
     name = str(one.get("title", "")) or _("Without a name")

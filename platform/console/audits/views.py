@@ -190,14 +190,13 @@ def _pending_context(asked: AuditRequest) -> dict[str, Any]:
 
 def _audit_context(request: Request, audit: Audit) -> dict[str, Any]:
     asset = _asset_of(audit)
-    shape = selectors.audit_as_dict(audit)
-    policy = shape["policy"]
+    shape = selectors.audit_shape(audit)
     return {
         "audit": audit,
         "shape": shape,
         "asset": asset,
         "sheet": audit_summary(audit, shape, asset),
-        "policy_name": _policy_name(policy["id"]) if policy else "",
+        "policy_name": _policy_name(shape.policy.id) if shape.policy else "",
         "reviews": list(Review.objects.filter(audit=audit).order_by("id")),
         "kept": kept_content(audit.id) is not None,
         "newest": _newer_audit(audit),

@@ -30,12 +30,13 @@ from tenants.datasets.resumable import file_of, filename_of
 from tenants.datasets.values import read_as
 from tenants.errors import Invalid, ServiceError
 from tenants.generation.models import Generation
-from tenants.jobs.selectors import as_dict
+from tenants.jobs.selectors import job_shape
 from tenants.moderation.audits import selectors as audits
 from tenants.pipeline.assets import services, uploads
 from tenants.pipeline.audits import audit_requests
 from tenants.pipeline.care import erasure
 from tenants.retrieval import Query, search
+from tenants.shapes import plain
 
 NOUNS = {
     "text": gettext_lazy("text"),
@@ -81,7 +82,7 @@ def add(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
     tile_url = reverse("console:asset-tile", args=[added.asset.id])
     answer = {
         "asset": {"id": str(added.asset.id), "tile": tile_url},
-        "job": as_dict(added.job) if added.job else None,
+        "job": plain(job_shape(added.job)) if added.job else None,
         "earlier": next(map(_duplicate_as_dict, earlier.values()), None),
         "skipped": not added.created,
     }

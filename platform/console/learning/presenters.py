@@ -198,10 +198,10 @@ def builtin_model_lines() -> list[ModelLine]:
     """In the tenant's scope."""
     return [
         ModelLine(
-            id=one["id"],
-            name=one["name"],
+            id=one.id,
+            name=one.name,
             built_in=True,
-            state=one["state"],
+            state=one.state,
             parent=None,
             data="",
             headline=None,

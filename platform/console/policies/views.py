@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django import forms
@@ -18,10 +19,11 @@ from console.forms import StyledForm, style
 from console.policies.editor import as_authored, requested_version
 from console.presenters import actor_names
 from tenants.accounts.permissions import ADMIN, MODERATE
+from tenants.datasets.models import Asset
 from tenants.datasets.selectors import get_assets
 from tenants.errors import Conflict, Invalid, NotFound
 from tenants.jobs.models import Job
-from tenants.moderation import policies, starters
+from tenants.moderation import policies, shapes, starters
 from tenants.moderation.models import Audit, Backtest, Policy
 from tenants.moderation.policies import backtests
 from tenants.moderation.policies import selectors as installed
@@ -91,7 +93,7 @@ def _index(request: Request, form: PolicyForm | None, status: int) -> HttpRespon
     with request.workspace.open():
         now, versions = policy_selectors.activations_now()
         lines = [
-            (policy, policy_selectors.state_as_dict(now.get(policy.id), versions))
+            (policy, policy_selectors.state_shape(now.get(policy.id), versions))
             for policy in policy_selectors.list_policies()
         ]
     context = {
@@ -139,7 +141,7 @@ def _show(request: Request, policy_id: uuid.UUID, forms: dict[str, Any], status:
         version = requested_version(versions, request.GET.get("version", ""))
         now, named = policy_selectors.activations_now()
         past = list(policy_selectors.list_activations(policy)[:ACTIVATIONS])
-        state = policy_selectors.state_as_dict(now.get(policy.id), named)
+        state = policy_selectors.state_shape(now.get(policy.id), named)
         context = {
             "policy": policy,
             "versions": versions,
@@ -181,10 +183,10 @@ def shadow(request: Request, policy_id: uuid.UUID) -> HttpResponse:
         policy = policy_selectors.get_policy(policy_id)
         versions = list(policy_selectors.list_versions(policy))
         now, named = policy_selectors.activations_now()
-        state = policy_selectors.state_as_dict(now.get(policy.id), named)
-        version = requested_version(versions, request.GET.get("version", "") or str(state["shadow"] or ""))
+        state = policy_selectors.state_shape(now.get(policy.id), named)
+        version = requested_version(versions, request.GET.get("version", "") or str(state.shadow or ""))
         found = policy_selectors.compare_shadow(version, newest_of=COMPARED)
-        samples = _samples(found["samples"])
+        samples = _samples(found.samples)
     context = {
         "policy": policy,
         "versions": versions,
@@ -192,22 +194,34 @@ def shadow(request: Request, policy_id: uuid.UUID) -> HttpResponse:
         "state": state,
         "shadow": found,
         "samples": samples,
-        "matrix": matrix_of(found["changes"]),
+        "matrix": matrix_of({(one.from_, one.to): one.count for one in found.changes}),
         "decisions": DECISIONS,
         "most": COMPARED,
     }
     return page(request, "policy_shadow.html", context)
 
 
-def _samples(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """With the audits, and their assets as far as these are still there."""
-    audits = Audit.objects.in_bulk([sample["audit"] for sample in samples])
+@dataclass(frozen=True)
+class SampleLine:
+    """An audit that the version in shadow would have decided otherwise; its asset if that is still there."""
+
+    audit: Audit
+    asset: Asset | None
+    from_: str
+    to: str
+    rules: list[str]
+
+
+def _samples(samples: Sequence[shapes.ShadowSample]) -> list[SampleLine]:
+    audits = Audit.objects.in_bulk([sample.audit for sample in samples])
     known = {str(audit.pk): audit for audit in audits.values()}
     assets = get_assets([audit.item for audit in audits.values() if audit.item])
     return [
-        {**sample, "audit": audit, "asset": assets.get(audit.item) if audit.item else None}
+        SampleLine(
+            audit, assets.get(audit.item) if audit.item else None, sample.from_, sample.to, sample.rules
+        )
         for sample in samples
-        if (audit := known.get(sample["audit"]))
+        if (audit := known.get(sample.audit))
     ]
 
 
@@ -299,15 +313,14 @@ def show_backtest(request: Request, backtest_id: uuid.UUID) -> HttpResponse:
         "policy": row.version.policy,
         "job": job,
         "result": result,
-        "matrix": matrix_of(result["changes"]),
+        "matrix": matrix_of({(one["from"], one["to"]): one["count"] for one in result["changes"]}),
         "decisions": DECISIONS,
     }
     template = "parts/backtest.html" if request.headers.get("HX-Request") else "backtest.html"
     return page(request, template, context)
 
 
-def matrix_of(changes: list[dict[str, Any]]) -> list[tuple[str, list[tuple[str, int]]]]:
+def matrix_of(counts: Mapping[tuple[str, str], int]) -> list[tuple[str, list[tuple[str, int]]]]:
     """How many went from each decision to each, a row for each old one that occurs."""
-    counts = {(change["from"], change["to"]): change["count"] for change in changes}
     olds = [old for old in DECISIONS if any(pair[0] == old for pair in counts)]
     return [(old, [(new, counts.get((old, new), 0)) for new in DECISIONS]) for old in olds]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
+from msgspec.structs import asdict
 
 from tenants.errors import NotFound
+from tenants.moderation import shapes
 from tenants.moderation.models import Audit, AuditPicture, AuditRequest, Evidence, PolicyVersion
+from tenants.shapes import UNSET, JsonObject
 
 # Long things that identify content for machines; they stay in the stored evidence.
 SHOWN_FINGERPRINTS = ("sha256", "pdq", "pdq_quality")
@@ -37,67 +39,73 @@ def get_request(audit_id: uuid.UUID | None) -> AuditRequest | Audit:
     return found
 
 
-def audit_as_dict(found: Audit | AuditRequest) -> dict[str, Any]:
+def audit_shape(found: Audit | AuditRequest) -> shapes.Audit:
     """An audit in the shape of the API, with all its evidence; of a request only that it is pending or failed."""
     if isinstance(found, AuditRequest):
-        return request_as_dict(found)
+        return request_shape(found)
     document = Evidence.objects.filter(audit=found).values_list("document", flat=True).first()
     pictures = {p.name: str(p.id) for p in AuditPicture.objects.filter(audit=found).only("id", "name")}
-    shape = line_of(found, _versions([found]))
+    shape = shapes.Audit(**asdict(line_of(found, _versions([found]))))
     if document is None:
-        return shape | {"evidence": "erased"}
-    return shape | {
-        "evidence": "kept",
-        "item": document["item"],
-        "authenticity": document["authenticity"],
-        "provenance": document["provenance"],
-        "categories": document["categories"],
-        "matches": document["matches"],
-        "fingerprints": {k: v for k, v in document["fingerprints"].items() if k in SHOWN_FINGERPRINTS},
-        "words": document["words"],
-        "detectors": document["detectors"],
-        "could_not_look": document["could_not_look"],
-        "strikes": document["strikes"],
-        "pictures": pictures,
-    }
+        shape.evidence = "erased"
+        return shape
+    shape.evidence = "kept"
+    shape.item = document["item"]
+    shape.authenticity = document["authenticity"]
+    shape.provenance = document["provenance"]
+    shape.categories = document["categories"]
+    shape.matches = document["matches"]
+    shape.fingerprints = {k: v for k, v in document["fingerprints"].items() if k in SHOWN_FINGERPRINTS}
+    shape.words = document["words"]
+    shape.detectors = document["detectors"]
+    shape.could_not_look = document["could_not_look"]
+    shape.strikes = document["strikes"]
+    shape.pictures = pictures
+    return shape
 
 
-def request_as_dict(request: AuditRequest) -> dict[str, Any]:
-    shape: dict[str, Any] = {
-        "id": str(request.id),
-        "state": "failed" if request.error else "pending",
-        "asset": str(request.asset_id) if request.asset_id else None,
-        "modality": request.modality,
-        "created_at": request.created_at,
-    }
-    return shape | {"error": request.error} if request.error else shape
+def request_shape(request: AuditRequest) -> shapes.Audit:
+    return shapes.Audit(
+        id=str(request.id),
+        state="failed" if request.error else "pending",
+        asset=str(request.asset_id) if request.asset_id else None,
+        modality=request.modality,
+        created_at=request.created_at,
+        error=request.error or UNSET,
+    )
 
 
-def lines_of(audits: Iterable[Audit]) -> list[dict[str, Any]]:
+def watermark_of(shape: shapes.Audit) -> JsonObject:
+    """What was read of a mark in the item; empty where nobody looked."""
+    found = shape.provenance.get("watermark") if shape.provenance else None
+    return found if isinstance(found, dict) else {}
+
+
+def lines_of(audits: Iterable[Audit]) -> list[shapes.AuditLine]:
     """Audits as lines of a list: what was decided, not what was seen."""
     rows = list(audits)
     versions = _versions(rows)
     return [line_of(audit, versions) for audit in rows]
 
 
-def line_of(audit: Audit, versions: Mapping[uuid.UUID, PolicyVersion]) -> dict[str, Any]:
+def line_of(audit: Audit, versions: Mapping[uuid.UUID, PolicyVersion]) -> shapes.AuditLine:
     version = versions.get(audit.policy_version) if audit.policy_version else None
-    return {
-        "id": str(audit.id),
-        "state": "done",
-        "asset": str(audit.item) if audit.item else None,
-        "sha256": audit.sha256,
-        "modality": audit.modality,
-        "decision": audit.decision,
-        "mode": audit.mode,
-        "policy": {"id": str(version.policy_id), "version": version.number} if version else None,
-        "rules_fired": audit.rules,
-        "verdict": audit.verdict,
-        "severity": audit.severity,
-        "versions": audit.versions,
-        "evidence_digest": audit.evidence_digest,
-        "created_at": audit.created_at,
-    }
+    return shapes.AuditLine(
+        id=str(audit.id),
+        state="done",
+        asset=str(audit.item) if audit.item else None,
+        sha256=audit.sha256,
+        modality=audit.modality,
+        decision=audit.decision,
+        mode=audit.mode,
+        policy=shapes.PolicyRef(id=str(version.policy_id), version=version.number) if version else None,
+        rules_fired=audit.rules,
+        verdict=audit.verdict,
+        severity=audit.severity,
+        versions=audit.versions,
+        evidence_digest=audit.evidence_digest,
+        created_at=audit.created_at,
+    )
 
 
 def _versions(audits: Iterable[Audit]) -> dict[uuid.UUID, PolicyVersion]:

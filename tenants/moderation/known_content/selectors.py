@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 import uuid
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from django.utils.translation import gettext as _
 
 from ml.hashing.fingerprints import read_hex
 from tenants.errors import Invalid, TooLarge
+from tenants.moderation import shapes
 from tenants.moderation.known_content.services import MAX_NOTE, RAW, RawHash
 from tenants.moderation.models import Algorithm, HashEntry, HashList, SharedHashList
 
@@ -30,34 +32,30 @@ class Entry:
     pdq: str | None
     note: str
     created_by: str
-    created_at: Any
+    created_at: dt.datetime
 
 
-def list_as_dict(row: HashList) -> dict[str, Any]:
-    """In the shape of the API; with the number of items."""
-    return {
-        **_described(row),
-        "shared": False,
-        "entries": HashEntry.objects.filter(hash_list=row).aggregate(n=Count("item", distinct=True))["n"],
-    }
+def list_shape(row: HashList) -> shapes.HashList:
+    """With the number of items."""
+    entries = HashEntry.objects.filter(hash_list=row).aggregate(n=Count("item", distinct=True))["n"]
+    return _described(row, shared=False, entries=entries)
 
 
-def shared_as_dict(row: SharedHashList) -> dict[str, Any]:
-    return {
-        **_described(row),
-        "shared": True,
-        "entries": row.entries.aggregate(n=Count("item", distinct=True))["n"],
-    }
+def shared_shape(row: SharedHashList) -> shapes.HashList:
+    entries = row.entries.aggregate(n=Count("item", distinct=True))["n"]
+    return _described(row, shared=True, entries=entries)
 
 
-def _described(row: HashList | SharedHashList) -> dict[str, Any]:
-    return {
-        "id": str(row.id),
-        "name": row.name,
-        "stance": row.stance,
-        "description": row.description,
-        "created_at": row.created_at,
-    }
+def _described(row: HashList | SharedHashList, *, shared: bool, entries: int) -> shapes.HashList:
+    return shapes.HashList(
+        id=str(row.id),
+        name=row.name,
+        stance=row.stance,
+        description=row.description,
+        created_at=row.created_at,
+        shared=shared,
+        entries=entries,
+    )
 
 
 def shared_lists() -> QuerySet[SharedHashList]:
@@ -104,8 +102,16 @@ def _entry(item: uuid.UUID, rows: Sequence[HashEntry]) -> Entry:
     )
 
 
-def entry_as_dict(entry: Entry) -> dict[str, Any]:
-    return {**vars(entry), "id": str(entry.id), "algorithms": list(entry.algorithms)}
+def entry_shape(entry: Entry) -> shapes.HashEntry:
+    return shapes.HashEntry(
+        id=str(entry.id),
+        algorithms=list(entry.algorithms),
+        sha256=entry.sha256,
+        pdq=entry.pdq,
+        note=entry.note,
+        created_by=entry.created_by,
+        created_at=entry.created_at,
+    )
 
 
 # --- Files of hashes from elsewhere ---

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from ml.detectors.base import CATALOG, load_detector
 from tenants.errors import NotFound
+from tenants.moderation import shapes
 from tenants.moderation.models import (
     HashList,
     Policy,
@@ -64,64 +65,64 @@ def activations_now() -> tuple[dict[uuid.UUID, PolicyActivation], dict[uuid.UUID
     return now, {version.id: version for version in named}
 
 
-def policy_as_dict(
+def policy_shape(
     policy: Any, row: PolicyActivation | None, versions: Mapping[uuid.UUID, PolicyVersion]
-) -> dict[str, Any]:
+) -> shapes.Policy:
     """The policy in the shape of the API."""
-    return {
-        "id": str(policy.id),
-        "name": policy.name,
-        "description": policy.description,
-        "starter": policy.starter or None,
-        "latest_version": policy.latest,
-        "in_force": state_as_dict(row, versions),
-        "created_by": policy.created_by,
-        "created_at": policy.created_at,
-    }
+    return shapes.Policy(
+        id=str(policy.id),
+        name=policy.name,
+        description=policy.description,
+        starter=policy.starter or None,
+        latest_version=policy.latest,
+        in_force=state_shape(row, versions),
+        created_by=policy.created_by,
+        created_at=policy.created_at,
+    )
 
 
-def state_as_dict(
+def state_shape(
     row: PolicyActivation | None, versions: Mapping[uuid.UUID, PolicyVersion]
-) -> dict[str, Any]:
+) -> shapes.PolicyState:
     """What holds of a policy: `mode` is the strongest of what it does."""
     enforced, rest, shadow = (
         versions.get(version_id) if version_id else None
         for version_id in ((row.enforced_id, row.rest_id, row.shadow_id) if row else (None, None, None))
     )
-    return {
-        "mode": ENFORCE if enforced else SHADOW if shadow else OFF,
-        "version": enforced.number if enforced else None,
-        "ratio": row.ratio if row and enforced else None,
-        "rest": {"policy": str(rest.policy_id), "version": rest.number} if rest else None,
-        "shadow": shadow.number if shadow else None,
-        "since": row.created_at if row else None,
-    }
+    return shapes.PolicyState(
+        mode=ENFORCE if enforced else SHADOW if shadow else OFF,
+        version=enforced.number if enforced else None,
+        ratio=row.ratio if row and enforced else None,
+        rest=shapes.Rest(policy=str(rest.policy_id), version=rest.number) if rest else None,
+        shadow=shadow.number if shadow else None,
+        since=row.created_at if row else None,
+    )
 
 
-def version_as_dict(version: PolicyVersion) -> dict[str, Any]:
-    return {
-        "policy": str(version.policy_id),
-        "version": version.number,
-        "digest": version.digest,
-        "document": version.document,
-        "created_by": version.created_by,
-        "created_at": version.created_at,
-    }
+def version_shape(version: PolicyVersion) -> shapes.PolicyVersion:
+    return shapes.PolicyVersion(
+        policy=str(version.policy_id),
+        version=version.number,
+        digest=version.digest,
+        document=version.document,
+        created_by=version.created_by,
+        created_at=version.created_at,
+    )
 
 
-def activation_as_dict(row: PolicyActivation) -> dict[str, Any]:
-    return {
-        "id": str(row.id),
-        "number": row.number,
-        "version": row.version.number,
-        "mode": row.mode,
-        "ratio": row.ratio,
-        "created_by": row.created_by,
-        "created_at": row.created_at,
-    }
+def activation_shape(row: PolicyActivation) -> shapes.PolicyActivationLine:
+    return shapes.PolicyActivationLine(
+        id=str(row.id),
+        number=row.number,
+        version=row.version.number,
+        mode=row.mode,
+        ratio=row.ratio,
+        created_by=row.created_by,
+        created_at=row.created_at,
+    )
 
 
-def compare_shadow(version: PolicyVersion, *, newest_of: int | None = None) -> dict[str, Any]:
+def compare_shadow(version: PolicyVersion, *, newest_of: int | None = None) -> shapes.ShadowComparison:
     """What this version would have decided beside what was decided: how often each pair, and the newest that differ.
 
     `newest_of`: of so many audits at most, for pages, which cannot wait for all of a long history.
@@ -133,16 +134,20 @@ def compare_shadow(version: PolicyVersion, *, newest_of: int | None = None) -> d
     counted = rows.values(decided=F("audit__decision"), shadow=F("decision")).annotate(count=Count("id"))
     pairs = sorted((row["decided"], row["shadow"], row["count"]) for row in counted)
     differ = rows.exclude(decision=F("audit__decision")).select_related("audit").order_by("-id")
-    return {
-        "version": version.number,
-        "audits": sum(count for _, _, count in pairs),
-        "changed": sum(count for decided, shadow, count in pairs if decided != shadow),
-        "changes": [{"from": decided, "to": shadow, "count": count} for decided, shadow, count in pairs],
-        "samples": [
-            {"audit": str(row.audit_id), "from": row.audit.decision, "to": row.decision, "rules": row.rules}
+    return shapes.ShadowComparison(
+        version=version.number,
+        audits=sum(count for _, _, count in pairs),
+        changed=sum(count for decided, shadow, count in pairs if decided != shadow),
+        changes=[
+            shapes.PolicyChange(from_=decided, to=shadow, count=count) for decided, shadow, count in pairs
+        ],
+        samples=[
+            shapes.ShadowSample(
+                audit=str(row.audit_id), from_=row.audit.decision, to=row.decision, rules=row.rules
+            )
             for row in differ[:SAMPLES]
         ],
-    }
+    )
 
 
 log = logging.getLogger(__name__)

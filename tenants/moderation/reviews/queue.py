@@ -20,6 +20,7 @@ from django.utils.translation import gettext as _
 
 from tenants.accounts.models import ApiKey
 from tenants.errors import Conflict, NotAllowed, NotFound
+from tenants.moderation import shapes
 from tenants.moderation.models import Outcome, Review
 from tenants.moderation.reviews import effects
 from tenants.moderation.reviews.cases import WAITING, Case
@@ -264,18 +265,18 @@ def due_at(document: Mapping[str, Any], severity: int, since: dt.datetime | None
     return (since or timezone.now()) + dt.timedelta(hours=float(hours))
 
 
-def ages() -> dict[str, Any]:
+def ages() -> shapes.QueueAges:
     """How much waits, how much of it is late, and for how long the oldest waits (seconds)."""
     now, waiting = timezone.now(), Review.objects.filter(state__in=WAITING)
     oldest = waiting.order_by("created_at").values_list("created_at", flat=True).first()
     held = waiting.filter(state=State.CLAIMED, lease_until__gt=now).count()
     total = waiting.count()
-    return {
-        "open": total - held,
-        "claimed": held,
-        "overdue": waiting.filter(due_at__lt=now).count(),
-        "oldest_s": (now - oldest).total_seconds() if oldest else None,
-    }
+    return shapes.QueueAges(
+        open=total - held,
+        claimed=held,
+        overdue=waiting.filter(due_at__lt=now).count(),
+        oldest_s=(now - oldest).total_seconds() if oldest else None,
+    )
 
 
 def is_sampled(review_id: uuid.UUID, share: float) -> bool:

@@ -25,6 +25,7 @@ from tenants.events.models import Erasure, Export, IdempotentAnswer
 from tenants.jobs import kinds
 from tenants.jobs.models import Job, JobNote
 from tenants.jobs.services import UNFINISHED
+from tenants.pipeline.care import shapes
 from tenants.retrieval import index
 from tenants.retrieval.index import KEEP_TOMBSTONES
 from tenants.retrieval.models import IndexPointer
@@ -99,22 +100,22 @@ def list_erasures(*, target: uuid.UUID | None = None) -> QuerySet[Erasure]:
     return rows if target is None else rows.filter(target=target)
 
 
-def as_dict(erasure: Erasure) -> dict[str, Any]:
+def erasure_shape(erasure: Erasure) -> shapes.Erasure:
     """The receipt in the shape of the API."""
-    return {
-        "id": str(erasure.id),
-        "kind": erasure.kind,
-        "target": str(erasure.target) if erasure.target else None,
-        "subject_hash": erasure.subject_hash or None,
-        "job": str(erasure.job_id) if erasure.job_id else None,
-        "requested_by": erasure.requested_by,
-        "matched": erasure.matched,
-        "removed": erasure.removed,
-        "remains": erasure.remains,
-        "verified": erasure.verified,
-        "created_at": erasure.created_at,
-        "finished_at": erasure.finished_at,
-    }
+    return shapes.Erasure(
+        id=str(erasure.id),
+        kind=erasure.kind,
+        target=str(erasure.target) if erasure.target else None,
+        subject_hash=erasure.subject_hash or None,
+        job=str(erasure.job_id) if erasure.job_id else None,
+        requested_by=erasure.requested_by,
+        matched=erasure.matched,
+        removed=erasure.removed,
+        remains=erasure.remains,
+        verified=erasure.verified,
+        created_at=erasure.created_at,
+        finished_at=erasure.finished_at,
+    )
 
 
 # --- The last look: what names an asset that is gone ------------------------------------------------------

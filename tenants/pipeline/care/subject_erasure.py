@@ -25,6 +25,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
 from tenants.moderation.reviews import effects
+from tenants.pipeline.care import shapes
 from tenants.pipeline.care.erasure import BATCH, clear, erase_batch, finish, held, locked, note
 from tenants.pipeline.care.erasure_receipts import added, remains
 from tenants.pipeline.transfer.exports import withdraw_exports
@@ -120,7 +121,7 @@ def _spellings(value: Any) -> list[Any]:
     return [value, str(int(value) if value == int(value) else value)]
 
 
-def preview_subject(criteria: Mapping[str, Any]) -> dict[str, Any]:
+def preview_subject(criteria: Mapping[str, Any]) -> shapes.ErasurePreview:
     """How much `erase_subject` would erase, by dataset."""
     by_dataset = (
         matching(criteria)
@@ -129,14 +130,16 @@ def preview_subject(criteria: Mapping[str, Any]) -> dict[str, Any]:
         .order_by("dataset_id")
     )
     datasets = [
-        {"id": str(d["dataset_id"]), "name": d["dataset__name"], "assets": d["assets"], "bytes": d["bytes"]}
+        shapes.DatasetShare(
+            id=str(d["dataset_id"]), name=d["dataset__name"], assets=d["assets"], bytes=d["bytes"]
+        )
         for d in by_dataset
     ]
-    return {
-        "matched": sum(d["assets"] for d in datasets),
-        "bytes": sum(d["bytes"] for d in datasets),
-        "datasets": datasets,
-    }
+    return shapes.ErasurePreview(
+        matched=sum(share.assets for share in datasets),
+        bytes=sum(share.bytes for share in datasets),
+        datasets=datasets,
+    )
 
 
 def request_erasure(*, criteria: Mapping[str, Any], actor: str = "") -> tuple[Erasure, Job]:

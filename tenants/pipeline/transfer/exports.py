@@ -9,7 +9,6 @@ import uuid
 import zipfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
 from django.db.models import Q, QuerySet
@@ -28,6 +27,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
 from tenants.pipeline.care.erasure_receipts import live_exports
+from tenants.pipeline.transfer import shapes
 from tenants.pipeline.transfer.export_writing import ZipSink, write_export
 from tenants.scope import current_tenant_id, tenant_scope
 
@@ -66,19 +66,19 @@ def list_exports() -> QuerySet[Export]:
     return live_exports().order_by("-id")
 
 
-def as_dict(export: Export) -> dict[str, Any]:
+def export_shape(export: Export) -> shapes.Export:
     """The export in the shape of the API."""
-    return {
-        "id": str(export.id),
-        "job": str(export.job_id),
-        "with_vectors": export.with_vectors,
-        "requested_by": export.requested_by,
-        "ready": export.finished_at is not None,
-        "bytes": export.bytes,
-        "sha256": export.sha256 or None,
-        "created_at": export.created_at,
-        "expires_at": export.expires_at,
-    }
+    return shapes.Export(
+        id=str(export.id),
+        job=str(export.job_id),
+        with_vectors=export.with_vectors,
+        requested_by=export.requested_by,
+        ready=export.finished_at is not None,
+        bytes=export.bytes,
+        sha256=export.sha256 or None,
+        created_at=export.created_at,
+        expires_at=export.expires_at,
+    )
 
 
 def content_of(export: Export) -> Rendition:

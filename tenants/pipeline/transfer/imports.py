@@ -24,6 +24,7 @@ from tenants.errors import Conflict, Invalid, NotFound, QuotaExceeded, room_on_d
 from tenants.events.services import record
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED, enqueue
+from tenants.pipeline.transfer import shapes
 from tenants.pipeline.transfer.import_sources import KEEP_SOURCE, forget_source, sealed, secret_of, source_of
 from tenants.scope import current_tenant_id, tenant_scope
 
@@ -214,41 +215,41 @@ def list_rows(*, import_id: uuid.UUID, outcome: str = "") -> QuerySet[ImportRow]
     return (rows.filter(outcome=outcome) if outcome else rows).order_by("row")
 
 
-def import_as_dict(row: Import, job: Job | None = None) -> dict[str, Any]:
+def import_shape(row: Import, job: Job | None = None) -> shapes.Import:
     """The import in the shape of the API; `state` is `draft`, or its job's."""
     job = job or Job.objects.filter(pk=row.job_id).first()
-    return {
-        "id": str(row.id),
-        "dataset": str(row.dataset_id),
-        "source": row.source,
-        "location": row.location,
-        "format": row.format,
-        "bytes": row.bytes,
-        "mapping": row.mapping,
-        "options": row.options,
-        "state": job.state if job else "draft" if row.job_id is None else "cancelled",
-        "job": str(row.job_id) if row.job_id else None,
-        "total": row.total,
-        "imported": row.imported,
-        "merged": row.merged,
-        "duplicate": row.duplicate,
-        "failed": row.failed,
-        "created_at": row.created_at,
-    }
+    return shapes.Import(
+        id=str(row.id),
+        dataset=str(row.dataset_id),
+        source=row.source,
+        location=row.location,
+        format=row.format,
+        bytes=row.bytes,
+        mapping=row.mapping,
+        options=row.options,
+        state=job.state if job else "draft" if row.job_id is None else "cancelled",
+        job=str(row.job_id) if row.job_id else None,
+        total=row.total,
+        imported=row.imported,
+        merged=row.merged,
+        duplicate=row.duplicate,
+        failed=row.failed,
+        created_at=row.created_at,
+    )
 
 
-def row_as_dict(row: ImportRow, job_import: Import) -> dict[str, Any]:
+def row_shape(row: ImportRow, job_import: Import) -> shapes.ImportLine:
     """`external_id` and `text` tell what a failed row of a table was about; they are empty where nothing is kept."""
     external_id, text = told_by(row, job_import)
-    return {
-        "row": row.row,
-        "name": row.name,
-        "outcome": row.outcome,
-        "asset": str(row.asset_id) if row.asset_id else None,
-        "reason": row.reason,
-        "external_id": external_id,
-        "text": text,
-    }
+    return shapes.ImportLine(
+        row=row.row,
+        name=row.name,
+        outcome=row.outcome,
+        asset=str(row.asset_id) if row.asset_id else None,
+        reason=row.reason,
+        external_id=external_id,
+        text=text,
+    )
 
 
 def told_by(row: ImportRow, job_import: Import) -> tuple[str, str]:

@@ -45,7 +45,7 @@ class Import(Shape, kw_only=True):
     location: Annotated[str, Doc("The file's name, or the bucket and prefix.")]
     format: str
     bytes: int
-    mapping: Mapping
+    mapping: Annotated[JsonObject, Mapping]
     options: JsonObject
     state: Annotated[str, Choices(("draft", *jobs.Job.State.values))]
     job: str | None

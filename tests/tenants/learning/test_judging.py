@@ -82,9 +82,9 @@ def test_a_golden_query_knows_its_answers_in_order(party, pictures):
     with tenant_scope(party.id):
         wanted = [pictures[2].id, pictures[1].id, pictures[2].id]
         row = golden.add_golden_query(text="a circle", relevant=wanted, actor="key:x")
-        shape = selectors.golden_as_dict(row, selectors.answers_of([row.id]))
-        assert (shape["text"], shape["image"]) == ("a circle", None)
-        assert shape["relevant"] == [str(pictures[2].id), str(pictures[1].id)]
+        shape = selectors.golden_shape(row, selectors.answers_of([row.id]))
+        assert (shape.text, shape.image) == ("a circle", None)
+        assert shape.relevant == [str(pictures[2].id), str(pictures[1].id)]
 
 
 def test_golden_queries_that_make_no_sense(party, stranger, pictures):

@@ -150,7 +150,7 @@ def test_a_built_in_space_is_promoted_as_any_other(party, pictures, model):
     promoted(party, pictures, model, unit(1), CLOSE, FAR)
     with tenant_scope(party.id):
         prior = selectors.find_model("prior-2")
-        assert selectors.describe(prior)["state"] == "candidate"
+        assert selectors.describe(prior).state == "candidate"
     row, _ = finish(party, begin(party, prior))
     assert (row.state, row.model) == ("switched", None)
     assert state_of(party, model) == ("retired", "prior:2")

@@ -110,7 +110,7 @@ def test_a_model_is_a_base_and_a_full_training_names_both_datasets(party, datase
         row, _ = start(dataset, base=str(base.id), stage="full", general_dataset_id=general.id, name="mine")
         assert (row.name, row.base, row.parent_id) == ("mine", base.space, base.id)
         assert [one["name"] for one in row.data["datasets"]] == ["shapes", "general"]
-        assert selectors.model_as_dict(row, None)["parent"] == str(base.id)
+        assert selectors.model_shape(row, None).parent == str(base.id)
 
 
 def test_a_base_that_is_deleted_while_the_job_waits_is_told(party, dataset, tmp_path):
