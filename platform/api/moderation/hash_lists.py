@@ -89,7 +89,7 @@ class NewEntries(Body):
     )
 
 
-class MatchRequest(Body):
+class Wanted(Body):
     asset = Text(required=False, allow_null=True, help_text=ASSET_HELP)
     upload = Text(required=False, allow_null=True, help_text=UPLOAD_HELP)
     hash = Hash(required=False)
@@ -236,13 +236,13 @@ class MatchHashes(Resource):
     @extend_schema(
         summary="What of this is known",
         description="A file, an asset, or one hash, against every list of the workspace and the shared ones.",
-        request={"multipart/form-data": MatchForm, "application/json": MatchRequest},
+        request={"multipart/form-data": MatchForm, "application/json": Wanted},
         responses=shapes.Matches,
         extensions={"x-problems": [404, 413, 415]},
     )
     def post(self, request: Request) -> Response:
         form = read_form(request, files=("file",), json_fields=())
-        fields = MatchRequest.read(form.fields)
+        fields = Wanted.read(form.fields)
         _require_one({**_present(fields, "asset", "upload", "hash"), **form.files})
         prints = (
             _fingerprints_of_hash(fields["hash"])

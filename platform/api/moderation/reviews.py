@@ -50,7 +50,7 @@ def labels() -> serializers.ListField:
     return serializers.ListField(child=Text(max_length=reviews.MAX_LABEL), **LABELS)
 
 
-class ClaimNextRequest(Body):
+class NextWanted(Body):
     kind = serializers.ChoiceField(Kind.values, required=False)
     rule = Text(required=False, max_length=100)
     order = serializers.ChoiceField(list(queue.ORDERS), default="severity")
@@ -163,11 +163,11 @@ class ClaimNext(ModeratorResource):
     @extend_schema(
         summary="Claim the first flag that is free",
         description="Two who ask at once get different ones. `review` is null where none is left for the caller.",
-        request={"application/json": ClaimNextRequest},
+        request={"application/json": NextWanted},
         responses=shapes.NextReview,
     )
     def post(self, request: Request) -> Response:
-        fields = ClaimNextRequest.read(request.data)
+        fields = NextWanted.read(request.data)
         with tenant_scope(self.tenant_id):
             claimed = queue.claim_next(actor=self.actor, **fields)
             found = queue.get_review(review_id=claimed.id, actor=self.actor) if claimed else None
@@ -279,12 +279,12 @@ class BulkFilter(Body):
     max_severity = Whole(required=False, allow_null=True, min_value=0, max_value=100)
 
 
-class BulkSelection(Body):
+class BulkWanted(Body):
     filter = BulkFilter(help_text="Every part that is given has to fit; at least one.")
     decision = serializers.ChoiceField(reviews.DECISIONS)
 
 
-class BulkDecision(BulkSelection):
+class BulkDecision(BulkWanted):
     reason = Text(**REASON)
     labels = labels()
     as_of = serializers.DateTimeField(
@@ -308,12 +308,12 @@ class PreviewBulk(ModeratorResource):
     @extend_schema(
         summary="What a bulk decision would change",
         description="Changes nothing. Only plain flags that nobody else holds.",
-        request={"application/json": BulkSelection},
+        request={"application/json": BulkWanted},
         responses=shapes.BulkPreview,
         extensions={"x-problems": [404]},
     )
     def post(self, request: Request) -> Response:
-        fields = BulkSelection.read(request.data)
+        fields = BulkWanted.read(request.data)
         with tenant_scope(self.tenant_id):
             found = bulk.preview(
                 wanted=read_filter(fields["filter"]), decision=fields["decision"], actor=self.actor
