@@ -59,11 +59,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         call.excinfo = pytest.ExceptionInfo.from_exc_info((type(reason), reason, call.excinfo.tb))
     report = yield
     if skipped:
-        report.longrepr = (
-            str(ROOT / "tests"),
-            None,
-            reason.msg,
-        )  # of one place, so that they are counted in one line
+        # Of one place, so that they are counted in one line.
+        report.longrepr = (str(ROOT / "tests"), None, reason.msg)
     return report
 
 

@@ -243,8 +243,8 @@ def test_made_queries_are_not_the_stored_rows() -> None:
     assert ((many @ unit(5000, seed=8).T).max(axis=1) > 0.9999).all()
 
 
+@pytest.mark.slow
 class TestOpen:
-    @pytest.mark.slow
     def test_what_it_holds(self, made: Path) -> None:
         generation = open_generation(made)
         np.testing.assert_array_equal(generation.vectors, unit(COUNT))

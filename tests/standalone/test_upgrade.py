@@ -30,6 +30,8 @@ LOCAL = {
 # Two approximate indexes, or one and exact search, may differ in some of ten.
 IN_COMMON = 8
 TUS = {"Tus-Resumable": "1.0.0"}
+# What takes longest ends by itself in one of the two tenants; in the other it goes on and is cancelled then.
+CANCELLED = [("lantern", "finetune"), ("lantern", "project_map"), ("harbor", "import_assets")]
 
 
 @dataclass
@@ -127,6 +129,17 @@ class TestUpgrade:
         assert len(page["results"]) == 5
         assert all(row["id"] < shown[-1] for row in page["results"])
 
+    @pytest.mark.parametrize(("slug", "kind"), CANCELLED)
+    def test_a_job_goes_on_and_is_cancelled(self, upgraded: Upgraded, slug: str, kind: str) -> None:
+        client, job = upgraded.client(slug), upgraded.of(slug)["jobs"][kind]
+
+        def goes_on() -> bool:
+            return bool(client.json("GET", f"/jobs/{job}")["progress"]["done"] > 0)
+
+        until(goes_on, 240, f"{kind} does not go on", every_s=0.25)
+        assert client.request("POST", f"/jobs/{job}/cancel").status_code in (200, 202)
+        assert client.wait({"id": job})["state"] == "cancelled"
+
     @FULL
     def test_who_was_signed_in_still_is(self, upgraded: Upgraded, slug: str) -> None:
         page = f"{upgraded.stack.base_url}/"
@@ -184,13 +197,15 @@ class TestUpgrade:
         client, told = upgraded.client(slug), upgraded.of(slug)
         assert client.request("GET", f"/maps/{told['maps'][1]}/points").status_code == 200
 
-    @pytest.mark.parametrize("slug", ["jetty", "tower"])
+    @ALL
+    @pytest.mark.timeout(600)
     def test_every_job_ends_well(self, upgraded: Upgraded, slug: str) -> None:
         """Also those that were begun by workers that died, and those of a kind that is not worked on any more."""
         client, told = upgraded.client(slug), upgraded.of(slug)
-        ended = {kind: client.wait({"id": job}, 240) for kind, job in told["jobs"].items()}
+        jobs = {kind: job for kind, job in told["jobs"].items() if (slug, kind) not in CANCELLED}
+        ended = {kind: client.wait({"id": job}, 500) for kind, job in jobs.items()}
         assert {kind: (job["state"], job.get("error")) for kind, job in ended.items()} == dict.fromkeys(
-            told["jobs"], ("succeeded", None)
+            jobs, ("succeeded", None)
         )
 
     @ALL
@@ -218,3 +233,10 @@ def test_tasks_are_taken_by_the_names_of_the_old_release() -> None:
     names = read_told()["messages"]
     assert len(names) > 30
     assert [name for name in names if name not in app.tasks] == []
+
+
+def test_a_job_of_every_kind_ends_by_itself() -> None:
+    tenants = read_told()["tenants"]
+    jobs = {(slug, kind) for slug, told in tenants.items() for kind in told["jobs"]}
+    assert {kind for _, kind in jobs - set(CANCELLED)} == {kind for _, kind in jobs}
+    assert len(jobs) == 34 and set(CANCELLED) < jobs

@@ -156,6 +156,7 @@ def test_a_file_of_open_quotes_is_not_read_over_and_over(tmp_path, monkeypatch) 
     assert len(lost) > 10 and all(item.error for item in items)
 
 
+@pytest.mark.slow
 def test_cells_of_ten_megabytes_fail_and_the_others_go_on(tmp_path) -> None:
     big, huge = "x" * (limits.CELL + 1), "y" * (2 * limits.RECORD)
     path = csv(tmp_path, f'{HEADER}1,a,1\n2,{big},1\n3,"{huge}",1\n4,{huge},1\n5,e,1\n')
