@@ -56,7 +56,7 @@ class Searcher:
     def _is_ready(self) -> bool:
         try:
             return requests.get(f"{self.base_url}/readyz", timeout=5).status_code == 200
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
 
     def _search(self, slug: str, client: Client, query: str, expected: list[str]) -> None:
