@@ -8,7 +8,7 @@ LLM.int8, Dettmers et al. 2022, arXiv:2208.07339, without its outliers). Weights
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -241,15 +241,32 @@ def write_bert(body: Any, target: Path, *, int8: bool) -> None:
     """Write a ``transformers`` BertModel as a graph from ``feed`` to ``vectors`` [n, d]: mean of tokens, norm 1."""
     import onnx
 
-    onnx.save(_Writer(body, int8).model(), str(target))
+    weights = {name: value.detach().float().numpy() for name, value in body.state_dict().items()}
+    onnx.save(_Writer(body.config, weights, int8=int8, fast=int8).model(), str(target))
+
+
+def bert_model(config: Any, weights: Mapping[str, Array], words: Callable[[Graph], str]) -> Any:
+    """The same graph with float products, for a ``BertConfig`` and arrays [out, in] by BertModel's names of them.
+
+    ``words`` writes how ``tokens`` [t] become word embeddings [t, d]; the array of these is not asked for.
+    """
+    return _Writer(config, weights, int8=False, fast=True, words=words).model()
 
 
 class _Writer:
-    def __init__(self, body: Any, int8: bool) -> None:
-        self.config, self.graph, self.int8 = body.config, Graph(flat="places"), int8
-        self.weights = {name: value.detach().float().numpy() for name, value in body.state_dict().items()}
+    def __init__(
+        self,
+        config: Any,
+        weights: Mapping[str, Array],
+        *,
+        int8: bool,
+        fast: bool,
+        words: Callable[[Graph], str] | None = None,
+    ) -> None:
+        self.config, self.graph, self.int8 = config, Graph(flat="places"), int8
+        self.weights, self._words = weights, words or self._word_table
         # The tanh form takes a third less time; its error (.0005) is far below that of INT8.
-        self._gelu = "BiasGelu" if self.config.hidden_act == "gelu" and not int8 else "FastGelu"
+        self._gelu = "BiasGelu" if config.hidden_act == "gelu" and not fast else "FastGelu"
         self._indices()
 
     def model(self) -> Any:
@@ -267,7 +284,7 @@ class _Writer:
 
     def _embedded(self) -> str:
         add, tables = self.graph.add, self.weights
-        words = self.graph.table(tables["embeddings.word_embeddings.weight"], "tokens", int8=self.int8)
+        words = self._words(self.graph)
         # The one segment there is, added to the positions once for all.
         places = (
             tables["embeddings.position_embeddings.weight"]
@@ -276,6 +293,9 @@ class _Writer:
         return self._normed(
             "embeddings.LayerNorm.", add("Add", words, self.graph.table(places, "positions", int8=False))
         )
+
+    def _word_table(self, graph: Graph) -> str:
+        return graph.table(self.weights["embeddings.word_embeddings.weight"], "tokens", int8=self.int8)
 
     def _layer(self, name: str, rows: str) -> str:
         seen = self._attention(name + "attention.self.", name + "attention.output.dense.", rows)

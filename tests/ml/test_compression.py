@@ -15,7 +15,7 @@ import pytest
 from ml.compression import prepare as module
 from ml.compression import store
 from ml.compression.prepare import current_recipe, prepare
-from ml.compression.store import ModelsMissing, find_model, models_dir
+from ml.compression.store import ModelsMissing, WeightsMissing, find_model, models_dir
 
 
 @pytest.fixture
@@ -30,6 +30,7 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return {"file": "toy.onnx", "weights": "abcdef0123456789", "precision": "int8", "parity": 0.999}
 
     monkeypatch.setattr(module, "BUILDS", {"toy": build})
+    monkeypatch.setattr(module, "OPTIONAL_PACKAGES", {})
     return calls
 
 
@@ -94,6 +95,40 @@ def test_leftovers_of_a_killed_build_are_removed(builds: list[str], tmp_path: Pa
     assert names(tmp_path) == {"models", ".models.lock"}
 
 
+def test_an_optional_model_comes_and_goes_without_the_others(
+    builds: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what changed is built; a package that is not there, or holds other bytes, leaves its model out."""
+    out = tmp_path / "models"
+    prepare(out)
+    before = (out / "toy.onnx").stat().st_ino
+
+    def more(out: Path, scratch: Path) -> dict[str, Any]:
+        builds.append("more")
+        for name in ("more.onnx", "more-tokenizer.json"):
+            (out / name).write_bytes(b"more")
+        return {"file": "more.onnx", "weights": "00112233", "precision": "int8", "parity": 1.0}
+
+    def refuse(out: Path, scratch: Path) -> dict[str, Any]:
+        raise WeightsMissing("other bytes")
+
+    monkeypatch.setattr(module, "BUILDS", module.BUILDS | {"more": more})
+    monkeypatch.setattr(module, "OPTIONAL_PACKAGES", {"more": "numpy"})
+    monkeypatch.setattr(module, "OPTIONAL_RECIPES", {"more": 1})
+    assert [prepare(out), prepare(out)] == [True, False]
+    assert (builds, (out / "toy.onnx").stat().st_ino) == (["toy", "more"], before)
+    assert names(out) == {"toy.onnx", "more.onnx", "more-tokenizer.json", "manifest.json"}
+    monkeypatch.setattr(module, "OPTIONAL_RECIPES", {"more": 2})
+    monkeypatch.setattr(module, "BUILDS", module.BUILDS | {"more": refuse})
+    assert [prepare(out), prepare(out)] == [True, False]
+    assert names(out) == {"toy.onnx", "manifest.json"}
+    monkeypatch.setattr(module, "OPTIONAL_PACKAGES", {"more": "no-such-package"})
+    assert prepare(out) is True
+    assert (builds, find_model("toy", out).parity) == (["toy", "more"], 0.999)
+    with pytest.raises(ModelsMissing):
+        find_model("more", out)
+
+
 def test_other_folders_are_not_replaced(builds: list[str], tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(RuntimeError, match="refusing"):
@@ -129,10 +164,12 @@ def test_the_real_models_are_close_to_fp32(models: Path) -> None:
     assert store.is_intact(models, current_recipe())
     manifest = json.loads((models / "manifest.json").read_text())
     floors = {"minilm": 0.99, "efficientnet-lite0": 0.98, "efficientnet-lite2": 0.98}
+    optional = module.OPTIONAL_PACKAGES.keys() & manifest["models"].keys()
+    floors |= dict.fromkeys(optional, 0.999)
     assert set(manifest["models"]) == set(floors)
     for model_id, floor in floors.items():
         assert find_model(model_id, models).parity >= floor
-    assert sum(entry["bytes"] for entry in manifest["files"].values()) < 60e6
+    assert sum(entry["bytes"] for entry in manifest["files"].values()) < 60e6 + 90e6 * len(optional)
 
 
 def test_quantisation_that_strays_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

