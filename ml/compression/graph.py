@@ -304,8 +304,8 @@ class _Writer:
         inner = self._linear(name + "intermediate.dense.", rows, bias=None)
         bias = self.graph.constant(self.weights[name + "intermediate.dense.bias"])
         inner = self.graph.add(self._gelu, inner, bias, domain=MICROSOFT)
-        weights, bias = (self.weights[f"{name}output.dense.{part}"] for part in ("weight", "bias"))
-        outer = self.graph.product(inner, weights.T, bias, int8=self.int8, least=LEAST_GELU)
+        weights, shift = (self.weights[f"{name}output.dense.{part}"] for part in ("weight", "bias"))
+        outer = self.graph.product(inner, weights.T, shift, int8=self.int8, least=LEAST_GELU)
         return self._normed(name + "output.LayerNorm.", self.graph.add("Add", outer, rows))
 
     def _attention(self, name: str, out: str, rows: str) -> str:

