@@ -47,7 +47,11 @@ def costs() -> dict[str, dict[str, float]]:
 
     tenant, generation, vectors = uuid.uuid4(), uuid.uuid4(), _vectors(CALLS, 1)
     found = (np.linspace(1, 0, LEAST_DEPTH, dtype=np.float32), np.arange(LEAST_DEPTH))
-    queries = QueryCache(lambda tenant_id, model, text: vectors[0], lambda tenant_id, model, text: text)
+    queries = QueryCache(
+        lambda tenant_id, model, text: vectors[0],
+        lambda tenant_id, model, text: text,
+        lambda tenant_id, model: len(vectors[0]),
+    )
 
     def look(number: int) -> None:
         candidate_cache.get(tenant, generation, vectors[number], 10, lambda: found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ class Index(ABC):
     keep its own list of what each row stands for. One writer at a time, any number of readers.
     """
 
-    dimension: int
+    dimension: int | None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -52,3 +53,12 @@ def checked(vectors: Vectors, shape: tuple[int, ...]) -> Vectors:
     if not np.isfinite(array).all():
         raise ValueError("vectors hold NaN or infinity")
     return array
+
+
+def as_matrix(stored: Sequence[bytes | memoryview]) -> Vectors:
+    """Stored vectors of one model as float32 [n, d]; [0, 0] of none. Raises ValueError where their lengths differ."""
+    lengths = {len(one) for one in stored}
+    if len(lengths) > 1:
+        raise ValueError(f"vectors of one model have {sorted(length // 4 for length in lengths)} numbers")
+    width = lengths.pop() // 4 if lengths else 0
+    return np.frombuffer(b"".join(stored), "<f4").reshape(len(stored), width)

@@ -41,14 +41,15 @@ def _build(options: argparse.Namespace) -> dict[str, Any]:
     # Only now: numpy and faiss read the number of threads when they are loaded.
     import numpy as np
 
-    from ml.indexes.generation import DIMENSION, QUERIES, build
+    from ml.indexes.generation import QUERIES, build
 
     path = options.folder / QUERIES
-    queries = np.fromfile(path, np.dtype("<f4")).reshape(-1, DIMENSION) if path.exists() else None
+    queries = np.fromfile(path, np.dtype("<f4")).reshape(-1, options.dimension) if path.exists() else None
     manifest = build(
         options.folder,
         model=options.model,
         seq=options.seq,
+        dimension=options.dimension,
         queries=queries,
         target=options.target,
         kind=options.kind,
@@ -63,6 +64,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("folder", type=Path, help="with vectors.f32, columns/ and perhaps queries.f32")
     parser.add_argument("--model", required=True, help="what encoded the vectors")
     parser.add_argument("--seq", type=int, required=True, help="the newest sequence number inside")
+    parser.add_argument("--dimension", type=int, required=True, help="numbers of a vector")
     parser.add_argument("--target", type=float, default=0.99, help="recall@10 to reach")
     parser.add_argument("--kind", help="one of ml/indexes/kinds; chosen by itself when not given")
     parser.add_argument("--threads", type=int, default=1)

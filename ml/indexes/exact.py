@@ -107,11 +107,14 @@ class FlatIndex(Index):
     A reader that started before a write therefore answers from before it. Writers exclude each other.
     """
 
-    def __init__(self, dimension: int = 256, vectors: Vectors | None = None) -> None:
-        """An empty index, or one that holds a copy of ``vectors`` [n, dimension]."""
+    def __init__(self, dimension: int | None = None, vectors: Vectors | None = None) -> None:
+        """An empty index, or one that holds a copy of ``vectors`` [n, dimension].
+
+        Without a ``dimension`` the first rows that are added decide.
+        """
         self.dimension = dimension
         self._write = threading.Lock()
-        self._state = _State(np.empty((0, dimension), np.float32), 0, np.empty(0, np.bool_), 0)
+        self._state = _State(np.empty((0, dimension or 0), np.float32), 0, np.empty(0, np.bool_), 0)
         if vectors is not None:
             self.add(vectors)
 
@@ -126,11 +129,11 @@ class FlatIndex(Index):
 
     def add(self, vectors: Vectors) -> Rows:
         """Append [n, dimension] rows. Amortised constant cost: capacity doubles."""
-        vectors = checked(vectors, (-1, self.dimension))
         with self._write:
-            state = self._state
+            vectors = checked(vectors, (-1, self.dimension or -1))
+            self.dimension, state = vectors.shape[1], self._state
             total = state.size + len(vectors)
-            array = _grown(state.array, state.size, total)
+            array = _grown(state.array, state.size, total, self.dimension)
             array[state.size : total] = vectors
             alive = np.concatenate([state.alive, np.ones(len(vectors), np.bool_)])
             self._state = _State(array, total, alive, state.removed)
@@ -149,7 +152,7 @@ class FlatIndex(Index):
 
     def search(self, query: Vectors, k: int, rows_mask: Mask | None = None) -> tuple[Vectors, Rows]:
         """Exact top ``k``; equal scores come in row order."""
-        query = checked(query, (self.dimension,))
+        query = checked(query, (self.dimension or -1,))
         state = self._state
         allowed = _allowed(state, rows_mask)
         live = state.size if allowed is None else int(np.count_nonzero(allowed))
@@ -166,12 +169,13 @@ class FlatIndex(Index):
         return scores[places], places
 
 
-def _grown(array: Vectors, count: int, total: int) -> Vectors:
+def _grown(array: Vectors, count: int, total: int, dimension: int) -> Vectors:
     """``array`` itself while it has room, else a copy of its first ``size`` rows with twice the room."""
-    if total <= len(array):
+    if total <= len(array) and array.shape[1] == dimension:
         return array
-    grown = np.empty((max(MIN_CAPACITY, total, 2 * len(array)), array.shape[1]), np.float32)
-    grown[:count] = array[:count]
+    grown = np.empty((max(MIN_CAPACITY, total, 2 * len(array)), dimension), np.float32)
+    if count:
+        grown[:count] = array[:count]
     return grown
 
 

@@ -191,6 +191,8 @@ class Manifest:
             if value["format"] != FORMAT:
                 raise GenerationDamaged(f"format {value['format']!r} is not {FORMAT}")
             known = {field.name: value[field.name] for field in fields(cls)}
+            if not isinstance(known["dimension"], int) or known["dimension"] < 1:
+                raise GenerationDamaged(f"a vector cannot have {known['dimension']!r} numbers")
             known["efforts"] = tuple(Effort(**row) for row in value["efforts"])
             known["attempts"] = tuple(Attempt(**row) for row in value["attempts"])
             known["files"] = {name: Stamp(**stamp) for name, stamp in value["files"].items()}

@@ -1,6 +1,6 @@
 """A generation: vectors that no longer change, an index over them, and columns beside, in one folder of files.
 
-Whoever builds one writes ``vectors.f32`` (float32 [n, 256], little-endian, rows ordered by asset),
+Whoever builds one writes ``vectors.f32`` (float32 [n, dimension], little-endian, rows ordered by asset),
 ``columns/*.npy`` and perhaps ``facets/*``; ``build`` adds the index and, last, ``manifest.json``. Nothing in
 the folder is changed after that, so readers map the files and need no locks.
 """
@@ -24,7 +24,6 @@ from ml.indexes.kinds.base import Kind, Settings, load_kind
 
 __all__ = ["Generation", "GenerationDamaged", "Manifest", "RecallMissed", "build", "open_generation"]
 
-DIMENSION = 256
 VECTORS = "vectors.f32"
 QUERIES = "queries.f32"
 COLUMNS = "columns"
@@ -54,6 +53,7 @@ def build(
     *,
     model: str,
     seq: int,
+    dimension: int,
     queries: Vectors | None = None,
     target: float = 0.99,
     kind: str | None = None,
@@ -63,18 +63,18 @@ def build(
 ) -> Manifest:
     """Index ``folder/vectors.f32``, measure recall@10 and write the manifest, after which the folder is whole.
 
-    ``queries`` [q, 256] are real ones of the tenant if there are any; ``assets`` is read from
+    ``queries`` [q, dimension] are real ones of the tenant if there are any; ``assets`` is read from
     ``columns/asset_ids.npy`` unless given. Where nothing meets the target the generation is of kind EXACT, unless
     a ``kind`` was asked for: then RecallMissed is raised, and no manifest left. Raises ValueError for a file of
     vectors that is empty, cut, or holds NaN.
     """
     started, report = time.monotonic(), _growing(report)
     (folder / NAME).unlink(missing_ok=True)
-    vectors = _vectors(folder)
+    vectors = _vectors(folder, dimension)
     _check(vectors)
     report(0.0, "measure")
     if queries is not None:
-        queries = checked(queries, (-1, DIMENSION))
+        queries = checked(queries, (-1, dimension))
     bench = tuning.Bench.of(vectors, tuning.sample_queries(vectors, queries))
     attempts, kind_id, settings, table = _climb(folder, vectors, bench, target, kind, threads, report)
     report(0.95, "sync")
@@ -82,7 +82,7 @@ def build(
     manifest = Manifest(
         kind=kind_id,
         settings=settings,
-        dimension=DIMENSION,
+        dimension=dimension,
         model=model,
         seq=seq,
         vectors=len(vectors),
@@ -112,7 +112,7 @@ def open_generation(folder: Path, *, verify: bool = True) -> Generation:
     if problem:
         raise GenerationDamaged(problem)
     try:
-        vectors = _vectors(folder)
+        vectors = _vectors(folder, manifest.dimension)
         if vectors.shape != (manifest.vectors, manifest.dimension):
             raise ValueError(f"{VECTORS} holds {len(vectors)} rows, not {manifest.vectors}")
         index = None
@@ -126,7 +126,7 @@ def open_generation(folder: Path, *, verify: bool = True) -> Generation:
 class Generation:
     """An open generation. Any number of threads may search it; do not carry it across a fork.
 
-    ``vectors`` float32 [n, 256] and the arrays of ``columns`` are mapped and read only. They stay valid
+    ``vectors`` float32 [n, d] and the arrays of ``columns`` are mapped and read only. They stay valid
     for who holds them, also after ``close``.
     """
 
@@ -155,7 +155,7 @@ class Generation:
         self._index, self._closed = None, True
 
     def search(self, query: Vectors, k: int, allowed: Mask | None = None) -> tuple[Vectors, Rows]:
-        """The best ``k`` rows of ``query`` [256] that ``allowed`` [n] allows: scores descending, and rows.
+        """The best ``k`` rows of ``query`` [d] that ``allowed`` [n] allows: scores descending, and rows.
 
         Exact where few rows are allowed; elsewhere with the effort that met the target at that share.
         Finds min(k, rows allowed) always. Raises ValueError on shape or NaN.
@@ -163,7 +163,7 @@ class Generation:
         index = self._index
         if self._closed:
             raise ValueError("the generation is closed")
-        query, count = checked(query, (DIMENSION,)), self._count(allowed)
+        query, count = checked(query, (self.manifest.dimension,)), self._count(allowed)
         allowed = None if count == len(self) else allowed
         row = self._effort(count)
         if index is None or k < 1 or not count or row is None or not row.effort:
@@ -179,7 +179,7 @@ class Generation:
         rows = np.ascontiguousarray(rows, np.int64)
         if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
             raise IndexError(f"rows must be in 0..{len(self) - 1}")
-        return exact.search_rows(self.vectors, checked(query, (DIMENSION,)), k, rows)
+        return exact.search_rows(self.vectors, checked(query, (self.manifest.dimension,)), k, rows)
 
     def recall_of(self, share: float) -> float:
         """Recall@10 to expect where that share of the rows is allowed, as measured; 1.0 where exact."""
@@ -261,10 +261,10 @@ def _file_of(folder: Path, kind_id: str) -> Path:
     return folder / f"{kind_id}.faiss"
 
 
-def _vectors(folder: Path) -> Vectors:
-    """The mapped file [n, 256]. Raises ValueError when it is empty or cut."""
+def _vectors(folder: Path, dimension: int) -> Vectors:
+    """The mapped file [n, dimension]. Raises ValueError when it is empty or cut."""
     mapped = np.memmap(folder / VECTORS, np.dtype("<f4"), "r")
-    return np.asarray(mapped).reshape(-1, DIMENSION)
+    return np.asarray(mapped).reshape(-1, dimension)
 
 
 def _check(vectors: Vectors) -> None:

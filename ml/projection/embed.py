@@ -18,7 +18,6 @@ from typing import Any
 
 from ml import sandbox
 
-DIMENSION = 256
 VECTORS, POINTS = "vectors.f32", "points.f32"
 #: Before UMAP looks for neighbours: in so many dimensions distances are the same for less work.
 REDUCED = 50
@@ -60,7 +59,7 @@ def _run(options: argparse.Namespace, report: Report) -> dict[str, Any]:
     from ml.projection.comparison import kept_neighbours
 
     report("reading", 0.0)
-    vectors = np.fromfile(options.folder / VECTORS, np.dtype("<f4")).reshape(-1, DIMENSION)
+    vectors = np.fromfile(options.folder / VECTORS, np.dtype("<f4")).reshape(-1, options.dimension)
     points, method = embed(
         vectors, neighbours=options.neighbours, min_dist=options.min_dist, seed=options.seed, report=report
     )
@@ -150,6 +149,7 @@ def _end_with_parent() -> None:
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m ml.projection.embed", description=__doc__)
     parser.add_argument("folder", type=Path, help=f"with {VECTORS}")
+    parser.add_argument("--dimension", type=int, required=True, help="numbers of a vector")
     parser.add_argument("--neighbours", type=int, default=15)
     parser.add_argument("--min-dist", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=0)

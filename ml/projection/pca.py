@@ -1,4 +1,4 @@
-"""The two directions in which vectors differ most: exact, from the 256 by 256 covariance.
+"""The two directions in which vectors differ most: exact, from the covariance.
 
 A singular value decomposition of 50,000 rows would take seconds; the eigenvectors of the covariance are the same ones
 and cost two passes of matrix products.

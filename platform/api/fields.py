@@ -13,8 +13,6 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
-from tenants.retrieval.index import DIMENSION
-
 # More than any service takes: what they take is theirs to say.
 MAX_TEXTS = 1_000
 NUMBERS = frozenset({int, float})
@@ -114,15 +112,17 @@ class Object(serializers.Field):
         return value
 
 
-@extend_schema_field(
-    {"type": "array", "items": {"type": "number"}, "minItems": DIMENSION, "maxItems": DIMENSION}
-)
+# How many numbers a vector has depends on the model that answers, which is known only later.
+MAX_DIMENSION = 4_096
+
+
+@extend_schema_field({"type": "array", "items": {"type": "number"}, "minItems": 1, "maxItems": MAX_DIMENSION})
 class UnitVector(serializers.Field):
-    """256 finite numbers, not all zero, made a unit vector. One pass: a ListField costs 0.4 ms here."""
+    """Finite numbers, not all zero, made a unit vector. One pass: a ListField costs 0.4 ms here."""
 
     def to_internal_value(self, data: Any) -> np.ndarray:
-        if not isinstance(data, list) or len(data) != DIMENSION:
-            raise ValidationError(f"A vector has exactly {DIMENSION} numbers.")
+        if not isinstance(data, list) or not 1 <= len(data) <= MAX_DIMENSION:
+            raise ValidationError(f"A vector has 1 to {MAX_DIMENSION} numbers.")
         if not NUMBERS.issuperset(map(type, data)):
             raise ValidationError("A vector holds numbers only.")
         return _unit(data)

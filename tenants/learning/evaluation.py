@@ -14,12 +14,13 @@ import numpy as np
 from django.db import connection
 from numpy.typing import NDArray
 
+from ml.indexes.base import as_matrix
 from ml.training import metrics
 from tenants.datasets.models import Asset
 from tenants.learning import selectors
 from tenants.learning.models import GoldenQuery
 from tenants.retrieval import model_routing
-from tenants.retrieval.index import DIMENSION, sampled
+from tenants.retrieval.index import sampled
 from tenants.scope import current_tenant_id, tenant_scope
 
 Vectors = NDArray[np.float32]
@@ -98,9 +99,9 @@ def rankings(tenant_id: uuid.UUID, model: str, questions: Sequence[Question]) ->
 
 
 def _queries(tenant_id: uuid.UUID, model: str, questions: Sequence[Question]) -> Vectors:
-    """float32 [n, 256]; zeros for a picture that has no vector in this space."""
+    """float32 [n, d]; zeros for a picture that has no vector in this space."""
     space = model_routing.space(model, tenant_id)
-    queries = np.zeros((len(questions), DIMENSION), np.float32)
+    queries = np.zeros((len(questions), space.dimension), np.float32)
     texts = [row for row, question in enumerate(questions) if question.asset_id is None]
     if texts:
         queries[texts] = space.embed_texts([questions[row].text for row in texts])
@@ -123,7 +124,7 @@ def _stored(tenant_id: uuid.UUID, model: str) -> Iterator[tuple[list[uuid.UUID],
         if not rows:
             return
         after = rows[-1][0]
-        vectors = np.frombuffer(b"".join(bytes(row[3]) for row in rows), "<f4").reshape(-1, DIMENSION)
+        vectors = as_matrix([row[3] for row in rows])
         yield [row[1] for row in rows], np.array([row[2] for row in rows]), vectors
 
 

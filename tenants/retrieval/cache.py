@@ -25,7 +25,6 @@ from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tenants.retrieval.types import DIMENSION
 from tenants.valkey import Unavailable, client, tenant_key
 
 # --- Writes to Valkey that nobody waits for -------------------------------------------------------------
@@ -366,7 +365,7 @@ LOCAL_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class Embedded:
-    """A query's vector float32 [256], read-only, and which layer had it."""
+    """A query's vector float32 [d], read-only, and which layer had it."""
 
     vector: np.ndarray
     layer: str
@@ -389,12 +388,13 @@ class QueryCache:
         self,
         embed: Callable[[uuid.UUID, str, str], np.ndarray],
         canonical: Callable[[uuid.UUID, str, str], str],
+        dimension: Callable[[uuid.UUID, str], int],
         shared: Callable[[], ValkeyStore] = valkey,
         counted: LookupCounts = lookup_counts,
     ) -> None:
         self.local = ProcessStore(LOCAL_BYTES)
-        # Both of a tenant, a model and a text.
-        self._embed, self._canonical = embed, canonical
+        # Of a tenant, a model and a text; the third of the first two.
+        self._embed, self._canonical, self._dimension = embed, canonical, dimension
         self._shared, self._counts = shared, counted
         self._flights: SingleFlight[tuple[bytes, str]] = SingleFlight()
 
@@ -406,27 +406,27 @@ class QueryCache:
         raw, layer = self.local.get(key), PROCESS
         if raw is None:
             (raw, layer), was_shared = self._flights.do(
-                key, lambda: self._fetched(key, lambda: self._embed(tenant_id, model, text))
+                key, lambda: self._fetched(key, tenant_id, model, text)
             )
             layer = SHARED if was_shared else layer
         self._counts.add(QUERY_VECTORS, tenant_id, layer)
         return Embedded(np.frombuffer(raw, "<f4"), layer)
 
-    def _fetched(self, key: str, embed: Callable[[], np.ndarray]) -> tuple[bytes, str]:
+    def _fetched(self, key: str, tenant_id: uuid.UUID, model: str, text: str) -> tuple[bytes, str]:
         if (raw := self.local.get(key)) is not None:
             # Somebody's encoding ended between this caller's look and its flight.
             return raw, PROCESS
         raw, layer = self._shared().get(key), VALKEY
-        if raw is None or not _is_unit(raw):
-            raw, layer = embed().astype("<f4").tobytes(), MISS
+        if raw is None or not _is_unit(raw, self._dimension(tenant_id, model)):
+            raw, layer = self._embed(tenant_id, model, text).astype("<f4").tobytes(), MISS
             self._shared().put(key, raw, QUERY_VECTORS_KEEP_S)
         self.local.put(key, raw)
         return raw, layer
 
 
-def _is_unit(raw: bytes) -> bool:
+def _is_unit(raw: bytes, dimension: int) -> bool:
     """Whether these are the bytes of a vector of norm 1, as all of the space's are: damage shows in the norm."""
-    if len(raw) != 4 * DIMENSION:
+    if len(raw) != 4 * dimension:
         return False
     vector = np.frombuffer(raw, "<f4").astype(np.float64)
     return bool(abs(vector @ vector - 1) < 1e-4)
@@ -505,7 +505,7 @@ class CandidateCache:
         *,
         quick: bool = False,
     ) -> CandidateList:
-        """The generation's best rows for a query vector float32 [256], at least `depth` where there are so many.
+        """The generation's best rows for a query vector float32 [d], at least `depth` where there are so many.
 
         `compute() -> (scores float32 [m], rows int64 [m])` searches the generation, without any filter, for
         `depth_class(depth)` rows; it runs once for all who ask at the same moment, and what it raises goes to all of
@@ -595,7 +595,7 @@ SAMPLED_SHARE = 1 / 8
 
 
 def note_query(tenant_id: uuid.UUID, model: str, vector: np.ndarray) -> None:
-    """Remember one query in eight. `vector`: float32 [256]."""
+    """Remember one query in eight. `vector`: float32 [d]."""
     if random.random() >= SAMPLED_SHARE:  # noqa: S311 - a sample, not a secret
         return
     key, raw = _samples_key(tenant_id, model), vector.astype("<f4").tobytes()
@@ -608,14 +608,14 @@ def note_query(tenant_id: uuid.UUID, model: str, vector: np.ndarray) -> None:
     async_writer.do(write)
 
 
-def sampled_queries(tenant_id: uuid.UUID, model: str) -> np.ndarray:
-    """float32 [n, 256], distinct; empty without Valkey."""
+def sampled_queries(tenant_id: uuid.UUID, model: str, dimension: int) -> np.ndarray:
+    """float32 [n, dimension], distinct; empty without Valkey."""
     try:
         raw = client().lrange(_samples_key(tenant_id, model), 0, -1)
     except Unavailable:
         raw = []
-    whole = sorted({one for one in raw if len(one) == 1024})
-    return np.frombuffer(b"".join(whole), "<f4").reshape(-1, 256)
+    whole = sorted({one for one in raw if len(one) == 4 * dimension})
+    return np.frombuffer(b"".join(whole), "<f4").reshape(len(whole), dimension)
 
 
 def _samples_key(tenant_id: uuid.UUID, model: str) -> str:

@@ -141,7 +141,7 @@ class ExternalSegment(Segment):
     ) -> tuple[list[Hit], float]:
         """The best `depth` rows, several of an asset among them, scored by the stored vectors; and their recall.
 
-        `query` float32 [256] of norm 1. `share` of the assets may be found. Filters (`only.planned`) hold as of now.
+        `query` float32 [d] of norm 1. `share` of the assets may be found. Filters (`only.planned`) hold as of now.
         Finds fewer only if there are no more. Raises SegmentGone and Unavailable.
         """
 
@@ -180,7 +180,7 @@ class Engine(ABC):
 
     @abstractmethod
     def add(self, segment_id: uuid.UUID, rows: Sequence[NewRow], vectors: np.ndarray) -> None:
-        """Store rows; `vectors` float32 [n, 256]. What a transaction that is rolled back has added may stay."""
+        """Store rows; `vectors` float32 [n, d]. What a transaction that is rolled back has added may stay."""
 
     @abstractmethod
     def finish(self, segment_id: uuid.UUID, rows: int) -> None:

@@ -31,7 +31,6 @@ from tenants.retrieval.cache import SingleFlight
 from tenants.retrieval.index.building import copy_rows
 from tenants.retrieval.models import EmbeddingMap, Vector, VectorClock
 from tenants.retrieval.query import encoding
-from tenants.retrieval.types import DIMENSION
 from tenants.scope import current_tenant_id, tenant_scope
 
 # --- Vectors of a sample of assets ----------------------------------------------------------------------
@@ -58,7 +57,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Read:
-    """`ids` bytes [n, 16] in ascending order, `vectors` float32 [n, 256] of norm 1; `total` assets there are."""
+    """`ids` bytes [n, 16] in ascending order, `vectors` float32 [n, d] of norm 1; `total` assets there are."""
 
     ids: np.ndarray
     vectors: np.ndarray
@@ -75,8 +74,8 @@ def read_vectors(wanted: Wanted) -> Read:
         condition += f" AND {_NUMBER} < %s"
         parameters.append(int(share * NUMBERS))
     sink = io.BytesIO()
-    beside = copy_rows(sink, condition, parameters)
-    values = np.frombuffer(sink.getbuffer(), "<f4").reshape(-1, DIMENSION)
+    beside, dimension = copy_rows(sink, wanted.model, condition, parameters)
+    values = np.frombuffer(sink.getbuffer(), "<f4").reshape(len(beside), dimension)
     ids, vectors = _of_assets(beside, values)
     return Read(ids[: wanted.most], vectors[: wanted.most], total)
 
@@ -96,8 +95,8 @@ def _vectors(wanted: Wanted) -> Any:
 
 
 def _condition(wanted: Wanted) -> tuple[str, list[Any]]:
-    condition = "model = %s"
-    parameters: list[Any] = [wanted.model]
+    condition = "true"
+    parameters: list[Any] = []
     if wanted.dataset_ids:
         condition += " AND dataset_id = ANY(%s::uuid[])"
         parameters.append([str(one) for one in wanted.dataset_ids])
@@ -110,7 +109,7 @@ def _condition(wanted: Wanted) -> tuple[str, list[Any]]:
 def _of_assets(beside: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mean of what an asset itself is: its picture and not its caption, unless it has nothing but words."""
     if not len(beside):
-        return np.zeros((0, 16), np.uint8), np.zeros((0, DIMENSION), np.float32)
+        return np.zeros((0, 16), np.uint8), values
     ids = np.frombuffer(np.ascontiguousarray(beside["asset"]).tobytes(), np.uint8).reshape(-1, 16)
     first = np.ones(len(ids), bool)
     first[1:] = (ids[1:] != ids[:-1]).any(axis=1)

@@ -239,7 +239,8 @@ def project_map(claimed: jobs.Claim) -> None:
                 taken = read_vectors(wanted_of(row))
             taken.vectors.tofile(folder / VECTORS)
         job_log.write(claimed, f"Took {len(taken.ids):,} of {taken.total:,} assets.")
-        last, cpu_s = _drawn(claimed, row, folder)
+        # Of no vectors at all any number will do.
+        last, cpu_s = _drawn(claimed, row, folder, taken.vectors.shape[1] or 2)
         places = np.fromfile(folder / POINTS, "<f4").reshape(-1, 2)
         _keep(claimed, row, taken, places, last, cpu_s + time.thread_time() - begun)
     finally:
@@ -254,9 +255,11 @@ def _row(claimed: jobs.Claim) -> EmbeddingMap:
     return row
 
 
-def _drawn(claimed: jobs.Claim, row: EmbeddingMap, folder: Path) -> tuple[dict[str, Any], float]:
+def _drawn(
+    claimed: jobs.Claim, row: EmbeddingMap, folder: Path, dimension: int
+) -> tuple[dict[str, Any], float]:
     """Run the process; its last line, and its processor time."""
-    command = [sys.executable, "-m", "ml.projection.embed", str(folder)]
+    command = [sys.executable, "-m", "ml.projection.embed", str(folder), "--dimension", str(dimension)]
     for name in ("neighbours", "min_dist", "seed"):
         command += [f"--{name.replace('_', '-')}", str(row.params[name])]
     command += ["--memory-bytes", str(settings.MAP_MEMORY_BYTES), "--cpu-s", str(settings.MAP_CPU_S)]

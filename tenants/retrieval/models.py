@@ -41,7 +41,7 @@ class VectorClock(TenantModel):
 
 
 class Vector(TenantModel):
-    """One unit vector of an asset: 256 float32, little endian. `model` is `space id:version`."""
+    """One unit vector of an asset: float32, little endian, of its `model` (`space id:version`), which says how many."""
 
     asset = TenantForeignKey(Asset, on_delete=models.CASCADE, related_name="vectors")
     dataset_id = models.UUIDField()

@@ -18,7 +18,6 @@ from ml.indexes.postings import Postings
 from tenants.errors import IndexRebuilding
 from tenants.retrieval.filters import Plan as Plan
 
-DIMENSION = 256
 # Results that can be paged through.
 MAX_DEPTH = 1_000
 MODALITIES = ("text", "image", "audio", "video")
@@ -156,7 +155,7 @@ class SegmentSearch(ABC):
 
     @abstractmethod
     def best(self, query: np.ndarray, count: int, prefetched: Prefetched | None) -> list[Hit]:
-        """The best `count` assets, the best first; `query` float32 [256] of norm 1."""
+        """The best `count` assets, the best first; `query` float32 [d] of norm 1."""
 
 
 class Segment(ABC):
@@ -252,7 +251,7 @@ class State:
     dead: np.ndarray | None = None
     gone: Tombstones = field(default_factory=Tombstones)
     changed: frozenset[uuid.UUID] = frozenset()
-    index: FlatIndex = field(default_factory=lambda: FlatIndex(DIMENSION))
+    index: FlatIndex = field(default_factory=lambda: FlatIndex())
     rows: Rows = field(default_factory=Rows)
     assets: IdMap = field(default_factory=IdMap)
     datasets: IdMap = field(default_factory=IdMap)
@@ -308,7 +307,7 @@ class Restriction:
 
 @dataclass
 class Query:
-    """A validated search. Files are paths on disk; `vector` is float32 [256].
+    """A validated search. Files are paths on disk; `vector` is float32 [d] of norm 1.
 
     `like` and `unlike` are assets that stand for their stored vectors; they are left out of the results.
     """

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from ml.indexes import exact, files, tuning
 from ml.indexes.generation import (
-    DIMENSION,
     KINDS,
     Generation,
     GenerationDamaged,
@@ -34,6 +33,7 @@ from ml.indexes.kinds.base import CATALOG, load_kind
 from tests.waiting import pause
 
 COUNT = 6000
+DIMENSION = 256
 
 
 def unit(count: int, seed: int = 0) -> NDArray[np.float32]:
@@ -64,7 +64,15 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = written(tmp_path_factory.mktemp("made") / "one", unit(COUNT))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tuning, "EXACT_ROWS", 200)
-        build(folder, model="space 1", seq=77, queries=unit(300, seed=5), target=0.97, kind=request.param)
+        build(
+            folder,
+            model="space 1",
+            dimension=DIMENSION,
+            seq=77,
+            queries=unit(300, seed=5),
+            target=0.97,
+            kind=request.param,
+        )
     return folder
 
 
@@ -109,13 +117,32 @@ class TestBuild:
         assert manifest.build_s > 0
         assert manifest.peak_mb > COUNT * 1024 / 2**20
 
+    @pytest.mark.parametrize("dimension", [12, 512])
+    def test_of_any_dimension(self, tmp_path: Path, dimension: int) -> None:
+        vectors = np.random.default_rng(3).standard_normal((1_500, dimension), np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        folder = written(tmp_path / "g", vectors)
+        manifest = build(folder, model="m", seq=1, dimension=dimension, queries=vectors[:20])
+        generation = open_generation(folder)
+        assert (manifest.dimension, generation.vectors.shape) == (dimension, (1_500, dimension))
+        scores, rows = generation.search(vectors[7], 3)
+        assert (rows[0], round(float(scores[0]), 3)) == (7, 1.0)
+        with pytest.raises(ValueError, match="shape"):
+            generation.search(np.ones(dimension + 1, np.float32), 3)
+
     def test_manifest_goes_through_json(self, made: Path) -> None:
         manifest = Manifest.read(made)
         assert Manifest.from_json(json.loads(json.dumps(manifest.as_json()))) == manifest
 
     def test_progress_only_grows(self, tmp_path: Path) -> None:
         told: list[tuple[float, str]] = []
-        build(written(tmp_path / "g", unit(500)), model="m", seq=1, report=lambda *what: told.append(what))
+        build(
+            written(tmp_path / "g", unit(500)),
+            model="m",
+            dimension=DIMENSION,
+            seq=1,
+            report=lambda *what: told.append(what),
+        )
         shares = [share for share, _ in told]
         assert shares == sorted(shares)
         assert (shares[0], told[-1]) == (0.0, (1.0, "done"))
@@ -123,7 +150,7 @@ class TestBuild:
     def test_a_missed_target_is_not_published(self, tmp_path: Path) -> None:
         folder = written(tmp_path / "g", unit(2000))
         with pytest.raises(RecallMissed) as missed:
-            build(folder, model="m", seq=1, target=1.01)
+            build(folder, model="m", dimension=DIMENSION, seq=1, target=1.01)
         tried = missed.value.attempts
         assert {attempt.kind for attempt in tried} == set(CATALOG.ids())
         assert all(0.9 < attempt.recall <= 1 for attempt in tried)
@@ -144,7 +171,14 @@ class TestBuild:
             return replace(row, recall=0.5) if index is seen[0] else row
 
         monkeypatch.setattr(tuning.Bench, "measure", weak_at_first)
-        manifest = build(written(tmp_path / "g", unit(2000)), model="m", seq=1, kind="hnsw", target=0.95)
+        manifest = build(
+            written(tmp_path / "g", unit(2000)),
+            model="m",
+            dimension=DIMENSION,
+            seq=1,
+            kind="hnsw",
+            target=0.95,
+        )
         assert [attempt.settings for attempt in manifest.attempts] == CATALOG.load("hnsw").Hnsw.ladder(2000)[
             :2
         ]
@@ -159,7 +193,7 @@ class TestBuild:
             monkeypatch.setattr(tuning, limit, 0.0)
         monkeypatch.setattr(tuning, "EXACT_ROWS", 200)
         folder = written(tmp_path / "g", unit(2000))
-        manifest = build(folder, model="m", seq=1, queries=unit(50, seed=5))
+        manifest = build(folder, model="m", dimension=DIMENSION, seq=1, queries=unit(50, seed=5))
         rungs = [(kind, rung) for kind in KINDS for rung in load_kind(kind).ladder(2000)]
         assert [(a.kind, a.settings) for a in manifest.attempts] == [*rungs, ("exact", {})]
         assert (manifest.kind, manifest.settings, manifest.recall) == ("exact", {}, 1.0)
@@ -188,14 +222,14 @@ class TestBuild:
         monkeypatch.setattr(tuning, "LAST_LIMIT_SHARE", 0.0)
         folder = written(tmp_path / "g", unit(1000))
         with pytest.raises(RecallMissed) as missed:
-            build(folder, model="m", seq=1, kind="hnsw")
+            build(folder, model="m", dimension=DIMENSION, seq=1, kind="hnsw")
         assert {attempt.kind for attempt in missed.value.attempts} == {"hnsw"}
         assert not (folder / "manifest.json").exists()
 
     def test_an_old_manifest_goes_first(self, folder: Path) -> None:
         """Or a build that is killed would leave one that describes other files."""
         with pytest.raises(RecallMissed):
-            build(folder, model="m", seq=1, target=1.01, kind="ivf-sq8")
+            build(folder, model="m", dimension=DIMENSION, seq=1, target=1.01, kind="ivf-sq8")
         assert not (folder / "manifest.json").exists()
 
     @pytest.mark.parametrize("content", [b"", b"1234567", b"\0" * 1020])
@@ -203,20 +237,20 @@ class TestBuild:
         folder = written(tmp_path / "g", unit(2))
         (folder / "vectors.f32").write_bytes(content)
         with pytest.raises(ValueError):
-            build(folder, model="m", seq=1)
+            build(folder, model="m", dimension=DIMENSION, seq=1)
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf])
     def test_bad_numbers(self, tmp_path: Path, bad: float) -> None:
         vectors = unit(100)
         vectors[99, 255] = bad
         with pytest.raises(ValueError, match="NaN"):
-            build(written(tmp_path / "g", vectors), model="m", seq=1)
+            build(written(tmp_path / "g", vectors), model="m", dimension=DIMENSION, seq=1)
         with pytest.raises(ValueError, match="NaN"):
-            build(written(tmp_path / "h", unit(100)), model="m", seq=1, queries=vectors)
+            build(written(tmp_path / "h", unit(100)), model="m", dimension=DIMENSION, seq=1, queries=vectors)
 
     @pytest.mark.parametrize("count", [1, 2, 50])
     def test_small_ones(self, tmp_path: Path, count: int) -> None:
-        build(written(tmp_path / "g", unit(count)), model="m", seq=1)
+        build(written(tmp_path / "g", unit(count)), model="m", dimension=DIMENSION, seq=1)
         generation = open_generation(tmp_path / "g")
         for query in unit(5, seed=3):
             _, rows = generation.search(query, 10)
@@ -224,7 +258,9 @@ class TestBuild:
 
     def test_all_rows_equal(self, tmp_path: Path) -> None:
         """A tenant that uploads one picture over and over: any ten of them are right."""
-        build(written(tmp_path / "g", np.repeat(unit(1), 3000, axis=0)), model="m", seq=1)
+        build(
+            written(tmp_path / "g", np.repeat(unit(1), 3000, axis=0)), model="m", dimension=DIMENSION, seq=1
+        )
         scores, rows = open_generation(tmp_path / "g").search(unit(1)[0], 10)
         np.testing.assert_allclose(scores, np.ones(10), atol=1e-5)
         assert len(set(rows.tolist())) == 10
@@ -453,7 +489,19 @@ class TestProcess:
     """``python -m ml.indexes.build``"""
 
     def start(self, folder: Path, *more: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "ml.indexes.build", str(folder), "--model", "m", "--seq", "9", *more]
+        command = [
+            sys.executable,
+            "-m",
+            "ml.indexes.build",
+            str(folder),
+            "--model",
+            "m",
+            "--seq",
+            "9",
+            "--dimension",
+            "256",
+            *more,
+        ]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def lines(self, process: subprocess.Popen[str]) -> list[dict[str, Any]]:

@@ -43,7 +43,7 @@ PLUGINS = [plugin_id for plugin_id in CATALOG.ids() if classes_of(plugin_id)]
 
 
 def test_the_flat_index_is_among_them() -> None:
-    assert "flat" in PLUGINS
+    assert "exact" in PLUGINS
 
 
 @pytest.mark.parametrize("plugin_id", PLUGINS)
@@ -130,6 +130,17 @@ def test_flat_is_exact() -> None:
         scores, rows = index.search(query, 10)
         assert rows.tolist() == expected.tolist()
         np.testing.assert_allclose(scores, data[expected] @ query, atol=1e-5)
+
+
+def test_flat_takes_the_dimension_of_its_first_rows() -> None:
+    index = FlatIndex()
+    assert index.search(np.ones(7, np.float32), 5)[1].tolist() == []
+    index.add(np.eye(3, dtype=np.float32))
+    assert index.search(np.array([0, 1, 0], np.float32), 1)[1].tolist() == [1]
+    with pytest.raises(ValueError, match="shape"):
+        index.add(np.ones((1, 4), np.float32))
+    with pytest.raises(ValueError, match="shape"):
+        index.search(np.ones(4, np.float32), 1)
 
 
 def test_flat_breaks_ties_by_row() -> None:

@@ -151,7 +151,8 @@ def test_the_order_of_next_to_nothing(count: int) -> None:
 
 def run(folder: Path, vectors: np.ndarray, *options: str) -> tuple[int, list[dict]]:
     vectors.astype("<f4").tofile(folder / embed.VECTORS)
-    command = [sys.executable, "-m", "ml.projection.embed", str(folder), "--nice", "0", *options]
+    command = [sys.executable, "-m", "ml.projection.embed", str(folder), "--dimension", str(vectors.shape[1])]
+    command += ["--nice", "0", *options]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as made:
@@ -216,7 +217,7 @@ def test_it_ends_with_its_limits_and_with_its_parent(tmp_path: Path) -> None:
     status, lines = run(tmp_path, vectors, "--memory-bytes", str(60 << 20))
     assert status != 0
     assert "points" not in lines[-1]
-    command = [sys.executable, "-m", "ml.projection.embed", str(tmp_path)]
+    command = [sys.executable, "-m", "ml.projection.embed", str(tmp_path), "--dimension", "256"]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as made:

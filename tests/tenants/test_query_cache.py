@@ -42,8 +42,12 @@ def as_it_is(tenant_id: uuid.UUID, model: str, text: str) -> str:
     return text
 
 
+def of_256(tenant_id: uuid.UUID, model: str) -> int:
+    return 256
+
+
 def cache_of(encoder: Encoder, **others) -> QueryCache:
-    return QueryCache(encoder, as_it_is, **others)
+    return QueryCache(encoder, as_it_is, of_256, **others)
 
 
 def keys_of(tenant_id: uuid.UUID) -> list[bytes]:
@@ -144,7 +148,7 @@ def test_a_failure_is_not_kept(tenant: uuid.UUID) -> None:
             raise OSError("no memory")
         return encoder(tenant_id, model, text)
 
-    cache = QueryCache(sometimes, as_it_is)
+    cache = QueryCache(sometimes, as_it_is, of_256)
     with pytest.raises(OSError, match="no memory"):
         cache.find(tenant, "a", MODEL)
     assert cache.find(tenant, "a", MODEL).layer == "miss"

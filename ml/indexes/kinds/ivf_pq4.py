@@ -19,7 +19,12 @@ class IvfPq4(Cells):
     @classmethod
     def empty(cls, quantizer: Any, dimension: int, cells: int) -> Any:
         index = faiss.IndexIVFPQFastScan(
-            quantizer, dimension, cells, dimension // 2, 4, faiss.METRIC_INNER_PRODUCT
+            quantizer,
+            dimension,
+            cells,
+            dimension if dimension % 2 else dimension // 2,
+            4,
+            faiss.METRIC_INNER_PRODUCT,
         )
         # Codes of the rows themselves: one table a query serves all cells.
         index.by_residual = False

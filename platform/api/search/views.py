@@ -22,7 +22,6 @@ from tenants.datasets.shapes import Asset
 from tenants.errors import Invalid
 from tenants.learning.selectors import public_name
 from tenants.retrieval import Answer, Hit, Query, filters, search, shapes
-from tenants.retrieval.index import DIMENSION
 from tenants.retrieval.query import HYDRATED
 from tenants.shapes import UNSET
 
@@ -140,10 +139,12 @@ def as_dict(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _model(named: dict[str, str]) -> shapes.Model:
+def _model(named: dict[str, Any]) -> shapes.Model:
     """The model by the id that /models knows it by."""
     space = f"{named['id']}:{named['version']}"
-    return shapes.Model(id=public_name(space), version=named["version"], dimension=DIMENSION)
+    # A cursor of an earlier release does not tell the dimension: there was but one.
+    dimension = named.get("dimension", 256)
+    return shapes.Model(id=public_name(space), version=named["version"], dimension=dimension)
 
 
 def _result(asset: Asset, hit: Hit, answer: Answer) -> shapes.Result:

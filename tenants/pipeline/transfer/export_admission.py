@@ -211,6 +211,13 @@ class Admission:
             # Of another model they would be compared with queries that mean something else.
             rows = [self._vector(row) for row in batch if row["model"] == model]
             if rows:
+                # A space may have to be fetched: in no scope.
+                dimension = model_routing.space(model, self.tenant_id).dimension
+                if any(len(vector.values) != dimension for _asset, vector in rows):
+                    raise Invalid(
+                        _("A vector of %(model)s has %(dimension)s numbers.")
+                        % {"model": model, "dimension": dimension}
+                    )
                 with tenant_scope(self.tenant_id):
                     self._store_vectors(model, rows)
 

@@ -18,7 +18,6 @@ from typing import Any
 import pyarrow as pa
 
 from tenants.datasets.storage import KINDS
-from tenants.retrieval.index import DIMENSION
 
 FORMAT, VERSION = "crosslight-export", 1
 HEADER, MANIFEST, README = "export.json", "manifest.jsonl", "README.txt"
@@ -102,17 +101,17 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "generations.jsonl": GENERATION,
     "generation_outputs.jsonl": OUTPUT,
 }
-VECTOR_SCHEMA = pa.schema(
-    [
-        ("asset_id", pa.string()),
-        ("modality", pa.string()),
-        ("model", pa.string()),
-        ("segment", pa.string()),
-        ("vector", pa.list_(pa.float32(), DIMENSION)),
-    ]
-)
+VECTOR = ("asset_id", "modality", "model", "segment", "vector")
+# Numbers of a vector, at most; and what the columns say where there is none.
+MAX_DIMENSION, USUAL_DIMENSION = 4_096, 256
 
 _FILE = re.compile(rf"files/({'|'.join(KINDS)})/([0-9a-f]{{2}})/(\2[0-9a-f]{{62}})")
+
+
+def vector_schema(dimension: int) -> pa.Schema:
+    """Columns of VECTORS: lists of so many numbers; (0) of any length, where models of several dimensions are in it."""
+    lists = pa.list_(pa.float32(), dimension or -1)
+    return pa.schema([*((name, pa.string()) for name in VECTOR[:-1]), (VECTOR[-1], lists)])
 
 
 def file_name(kind: str, sha256: str) -> str:
@@ -136,7 +135,7 @@ def readme() -> Iterator[str]:
     for name, fields in TABLES.items():
         yield f"    {name:<24} {', '.join(fields)}\n"
     yield f"    {'members.csv':<24} {', '.join(MEMBER)}\n"
-    yield f"    {VECTORS:<24} {', '.join(VECTOR_SCHEMA.names)} ({DIMENSION} float32 of norm 1)\n"
+    yield f"    {VECTORS:<24} {', '.join(VECTOR)} (float32 of norm 1, of each model as many)\n"
     yield """
 Times are UTC, ISO 8601. An asset's bytes are in files/original under its sha256; assets with equal bytes share them.
 Check the files with the digests in manifest.jsonl, and that one with the digest in export.json.

@@ -28,7 +28,6 @@ from django.utils.translation import gettext as _
 from tenants.datasets.storage import CHUNK
 from tenants.errors import Invalid
 from tenants.pipeline.transfer import export_layout as layout
-from tenants.retrieval.index import DIMENSION
 
 MAX_HEADER = 1 << 20
 MAX_LINE = 8 << 20
@@ -110,7 +109,7 @@ class ExportFile:
                     ) from error
 
     def vectors(self) -> Iterator[list[dict[str, Any]]]:
-        """The vectors, some at a time, each with `vector` as float32 [256] of norm 1."""
+        """The vectors, some at a time, each with `vector` as float32 [d] of norm 1."""
         if layout.VECTORS not in self.tables:
             return
         with self._local(layout.VECTORS) as path:
@@ -254,10 +253,10 @@ def _no_constant(name: str) -> None:
 def _vectors(path: Path) -> Iterator[list[dict[str, Any]]]:
     try:
         table = pq.ParquetFile(path)
-        if not table.schema_arrow.equals(layout.VECTOR_SCHEMA, check_metadata=False):
+        if not _has_its_columns(table.schema_arrow):
             raise Invalid(
                 _("%(vectors)s has other columns than %(names)s.")
-                % {"vectors": layout.VECTORS, "names": ", ".join(layout.VECTOR_SCHEMA.names)}
+                % {"vectors": layout.VECTORS, "names": ", ".join(layout.VECTOR)}
             )
         for group in range(table.num_row_groups):
             if table.metadata.row_group(group).total_byte_size > MAX_GROUP_BYTES:
@@ -273,14 +272,23 @@ def _vectors(path: Path) -> Iterator[list[dict[str, Any]]]:
         ) from error
 
 
+def _has_its_columns(schema: pa.Schema) -> bool:
+    dimension = 0
+    if "vector" in schema.names and pa.types.is_fixed_size_list(lists := schema.field("vector").type):
+        dimension = lists.list_size
+    return bool(schema.equals(layout.vector_schema(dimension), check_metadata=False))
+
+
 def _unpacked(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     column = batch.column("vector")
-    values = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, DIMENSION)
-    norms = np.linalg.norm(values, axis=1)
-    if column.null_count or len(values) != batch.num_rows or not (np.abs(norms - 1) < 1e-3).all():
-        raise Invalid(
-            _("%(vectors)s holds something that is no unit vector of %(dimension)s numbers.")
-            % {"vectors": layout.VECTORS, "dimension": DIMENSION}
-        )
-    rows = batch.select(["asset_id", "modality", "model", "segment"]).to_pylist()
-    return [{**row, "vector": vector} for row, vector in zip(rows, values, strict=True)]
+    values = column.flatten().to_numpy(zero_copy_only=False)
+    ends = np.cumsum(column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))
+    vectors = np.split(values, ends[:-1]) if len(ends) else []
+    if column.null_count or not all(map(_is_unit, vectors)):
+        raise Invalid(_("%(vectors)s holds something that is no unit vector.") % {"vectors": layout.VECTORS})
+    rows = batch.select(layout.VECTOR[:-1]).to_pylist()
+    return [{**row, "vector": vector} for row, vector in zip(rows, vectors, strict=True)]
+
+
+def _is_unit(vector: np.ndarray) -> bool:
+    return len(vector) <= layout.MAX_DIMENSION and bool(abs(np.linalg.norm(vector) - 1) < 1e-3)

@@ -34,7 +34,7 @@ from tenants.errors import Conflict
 from tenants.events.models import AuditEvent, Webhook
 from tenants.generation.models import Generation, GenerationOutput
 from tenants.pipeline.transfer import export_layout as layout
-from tenants.retrieval.index import DIMENSION
+from tenants.retrieval.index import dimension_of
 from tenants.retrieval.models import Vector
 from tenants.scope import tenant_scope
 
@@ -246,28 +246,39 @@ def _cell(text: str) -> str:
 
 
 def _write_vectors(writer: Writer) -> None:
+    with tenant_scope(writer.tenant_id):
+        models = list(Vector.objects.order_by("model").values_list("model", flat=True).distinct())
+        dimensions = {dimension_of(model) or layout.USUAL_DIMENSION for model in models}
+    dimensions = dimensions or {layout.USUAL_DIMENSION}
+    schema = layout.vector_schema(dimensions.pop() if len(dimensions) == 1 else 0)
     rows = writer.pages(
-        lambda: Vector.objects.filter(asset__dataset__deleted_at=None),
+        # What a model that comes in the meantime makes of them may not fit into the columns.
+        lambda: Vector.objects.filter(asset__dataset__deleted_at=None, model__in=models),
         ("asset_id", "modality", "model", "segment", "data"),
         key="seq",
     )
     count = 0
-    with writer.file(layout.VECTORS) as stream, pq.ParquetWriter(stream, layout.VECTOR_SCHEMA) as table:
+    with writer.file(layout.VECTORS) as stream, pq.ParquetWriter(stream, schema) as table:
         while page := list(islice(rows, PAGE)):
-            table.write_batch(_batch(page))
+            table.write_batch(_batch(page, schema))
             count += len(page)
     writer.counts[layout.VECTORS] = count
 
 
-def _batch(page: list[dict[str, Any]]) -> pa.RecordBatch:
-    values = np.frombuffer(b"".join(bytes(row["data"]) for row in page), dtype="<f4")
+def _batch(page: list[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
+    vectors = [np.frombuffer(row["data"], dtype="<f4") for row in page]
     columns = [pa.array([str(row["asset_id"]) for row in page])]
     columns += [pa.array([row[name] for row in page]) for name in ("modality", "model")]
     columns.append(
         pa.array([json.dumps(row["segment"]) if row["segment"] else None for row in page], pa.string())
     )
-    columns.append(pa.FixedSizeListArray.from_arrays(pa.array(values), DIMENSION))
-    return pa.record_batch(columns, schema=layout.VECTOR_SCHEMA)
+    values, lists = pa.array(np.concatenate(vectors)), schema.field("vector").type
+    if pa.types.is_fixed_size_list(lists):
+        columns.append(pa.FixedSizeListArray.from_arrays(values, lists.list_size))
+    else:
+        ends = np.cumsum([0, *map(len, vectors)], dtype=np.int32)
+        columns.append(pa.ListArray.from_arrays(pa.array(ends), values))
+    return pa.record_batch(columns, schema=schema)
 
 
 def _write_header(writer: Writer) -> dict[str, Any]:

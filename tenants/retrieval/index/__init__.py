@@ -34,16 +34,15 @@ if TYPE_CHECKING:
     from tenants.retrieval.index.vectors import ModelSwitched as ModelSwitched
     from tenants.retrieval.index.vectors import NewVector as NewVector
     from tenants.retrieval.index.vectors import add_vectors as add_vectors
+    from tenants.retrieval.index.vectors import dimension_of as dimension_of
     from tenants.retrieval.index.vectors import locked_clock as locked_clock
     from tenants.retrieval.index.vectors import prune_tombstones as prune_tombstones
     from tenants.retrieval.index.vectors import record_changes as record_changes
     from tenants.retrieval.index.vectors import remove_vectors as remove_vectors
     from tenants.retrieval.index.vectors import replace_vectors as replace_vectors
     from tenants.retrieval.index.vectors import sampled as sampled
-    from tenants.retrieval.types import DIMENSION as DIMENSION
 
 __all__ = [
-    "DIMENSION",
     "ENGINES",
     "FORGET_WITHIN",
     "JOB",
@@ -58,6 +57,7 @@ __all__ = [
     "build_rests",
     "consider_indexes",
     "copies_of_tenant",
+    "dimension_of",
     "engine_of",
     "folder_of",
     "indexed_models",
@@ -81,7 +81,6 @@ __all__ = [
 ]
 
 _FROM = {
-    "DIMENSION": "tenants.retrieval.types:DIMENSION",
     "ENGINES": "tenants.retrieval.engines:ENGINES",
     "FORGET_WITHIN": "tenants.retrieval.index.lifecycle:FORGET",
     "JOB": "tenants.retrieval.index.lifecycle:JOB",
@@ -96,6 +95,7 @@ _FROM = {
     "build_rests": "tenants.retrieval.index.lifecycle:rests",
     "consider_indexes": "tenants.retrieval.index.lifecycle:consider_all",
     "copies_of_tenant": "tenants.retrieval.engines:of_tenant",
+    "dimension_of": "tenants.retrieval.index.vectors:dimension_of",
     "engine_of": "tenants.retrieval.index.lifecycle:engine_of",
     "folder_of": "tenants.retrieval.index.registry:folder_of",
     "indexed_models": "tenants.retrieval.index.lifecycle:indexed_models",

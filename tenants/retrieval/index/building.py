@@ -25,6 +25,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from ml.indexes import exact, tuning
+from ml.indexes.base import as_matrix
 from ml.indexes.files import Effort
 from tenants.errors import Conflict, room_on_disk
 from tenants.jobs import job_log, processes, stopping
@@ -34,8 +35,9 @@ from tenants.retrieval import cache, filters
 from tenants.retrieval.engines import ENGINES, Engine, ExternalSegment, NewRow, described
 from tenants.retrieval.index import lifecycle
 from tenants.retrieval.index.registry import folder_of
+from tenants.retrieval.index.vectors import dimension_of
 from tenants.retrieval.models import IndexGeneration, Vector, VectorClock
-from tenants.retrieval.types import DIMENSION, MODALITIES
+from tenants.retrieval.types import MODALITIES
 from tenants.scope import current_tenant_id, tenant_scope
 
 # --- Into another engine --------------------------------------------------------------------------------
@@ -135,8 +137,8 @@ def _chunk(row: IndexGeneration, after: int) -> tuple[list[NewRow], np.ndarray]:
     rows, raw = [], []
     for seq, asset_id, dataset_id, kind, part, data in found:
         rows.append(NewRow(seq, asset_id, dataset_id, MODALITIES.index(kind), MODALITIES.index(part)))
-        raw.append(bytes(data))
-    return rows, np.frombuffer(b"".join(raw), "<f4").reshape(-1, DIMENSION)
+        raw.append(data)
+    return rows, as_matrix(raw)
 
 
 def _publish_copy(claimed: jobs.Claim, row: IndexGeneration, seconds: dict[str, float]) -> None:
@@ -204,12 +206,12 @@ def _measure(row: IndexGeneration, engine: Engine, truth: Truth) -> None:
 
 
 def queries_of(tenant_id: uuid.UUID, model: str, seq: int) -> np.ndarray:
-    """float32 [q, 256] of norm 1: what people asked, filled up with stored vectors that were moved a little."""
+    """float32 [q, d] of norm 1: what people asked, filled up with stored vectors that were moved a little."""
     with tenant_scope(tenant_id):
         stored = _drawn(model, seq)
-    given = cache.sampled_queries(tenant_id, model)
     if not len(stored):
-        return given[:QUERIES]
+        return stored
+    given = cache.sampled_queries(tenant_id, model, stored.shape[1])
     return tuning.sample_queries(stored, given if len(given) else None)[:QUERIES]
 
 
@@ -220,7 +222,7 @@ def _drawn(model: str, seq: int) -> np.ndarray:
     found = list(vectors.filter(seq__in=numbers).values_list("data", flat=True)[:DRAWN])
     if len(found) < DRAWN // 4:
         found = list(vectors.order_by("seq").values_list("data", flat=True)[:DRAWN])
-    return np.frombuffer(b"".join(bytes(data) for data in found), "<f4").reshape(-1, DIMENSION)
+    return as_matrix(found)
 
 
 class Truth:
@@ -231,7 +233,7 @@ class Truth:
         self.best = {every: np.full((len(queries), TOP), -np.inf, np.float32) for every in (1, 4, 16)}
 
     def add(self, seqs: np.ndarray, vectors: np.ndarray) -> None:
-        """Rows with their numbers int64 [n] and vectors float32 [n, 256]."""
+        """Rows with their numbers int64 [n] and vectors float32 [n, d]."""
         for every, known in self.best.items():
             some = vectors if every == 1 else vectors[seqs % every == 0]
             if len(some):
@@ -283,21 +285,18 @@ def _measured(segment: ExternalSegment, truth: Truth, every: int, effort: int) -
 # --- Into files -----------------------------------------------------------------------------------------
 
 FETCHED = 10_000
-# One value a row, fixed in width: ids, number, modalities and the vector as they lie in the file.
-ROW = np.dtype(
-    [("asset", "S16"), ("dataset", "S16"), ("seq", ">i8"), ("kind", "u1"), ("part", "u1"), ("data", "V1024")]
-)
-WIRE = np.dtype([("values", ">i2"), ("width", ">i4"), *((name, ROW[name]) for name in ROW.names or ())])
-BESIDE = np.dtype([(name, ROW[name]) for name in ROW.names or () if name != "data"])
+# One value a row, fixed in width: ids, number, modalities, and then the vector as it lies in the file.
+BESIDE = np.dtype([("asset", "S16"), ("dataset", "S16"), ("seq", ">i8"), ("kind", "u1"), ("part", "u1")])
 HEADER, TRAILER = 19, b"\xff\xff"
 
 
 @dataclass(frozen=True)
 class Written:
-    """How much a folder holds now."""
+    """How much a folder holds now; vectors of `dimension` numbers."""
 
     vectors: int
     assets: int
+    dimension: int
 
 
 def write(folder: Path, model: str, seq: int) -> Written:
@@ -306,53 +305,52 @@ def write(folder: Path, model: str, seq: int) -> Written:
     The vectors up to `seq`, in the order of their assets. One statement sees one moment, which may be later than `seq`:
     what has been replaced or removed since is missing, and has a tombstone above `seq` that says so.
     """
-    known = _write_vectors(folder / "vectors.f32", model, seq)
+    with (folder / "vectors.f32").open("wb") as file:
+        known, dimension = copy_rows(file, model, "seq <= %s", [seq])
     kept = folder / "columns"
     kept.mkdir()
     found = _columns(known) | _segments(model, seq, known["seq"])
     for name, values in found.items():
         np.save(kept / f"{name}.npy", values, allow_pickle=False)
     filters.export_facets(found["asset_ids"], folder)
-    cache.sampled_queries(current_tenant_id(), model).tofile(folder / "queries.f32")
-    return Written(len(known), len(found["asset_ids"]))
+    cache.sampled_queries(current_tenant_id(), model, dimension).tofile(folder / "queries.f32")
+    return Written(len(known), len(found["asset_ids"]), dimension)
 
 
-def _write_vectors(path: Path, model: str, seq: int) -> np.ndarray:
-    """Write the vectors; returns all else of the rows."""
-    with path.open("wb") as file:
-        return copy_rows(file, "model = %s AND seq <= %s", [model, seq])
-
-
-def copy_rows(sink: IO[bytes], condition: str, parameters: list[Any]) -> np.ndarray:
-    """The active tenant's vectors for which an SQL condition holds go to `sink`, in the order of their assets; returns
-    all else of the rows, as BESIDE."""
+def copy_rows(sink: IO[bytes], model: str, condition: str, parameters: list[Any]) -> tuple[np.ndarray, int]:
+    """The active tenant's vectors of a model for which an SQL condition holds go to `sink`, in the order of their
+    assets; returns all else of the rows, as BESIDE, and how many numbers a vector has (0 where there are none)."""
+    dimension = dimension_of(model) or 0
     names = " ".join(f"WHEN '{name}' THEN '\\x{number:02x}'::bytea" for number, name in enumerate(MODALITIES))
     statement = f"""
         COPY (
             SELECT uuid_send(asset_id) || uuid_send(dataset_id) || int8send(seq)
                 || CASE asset_modality {names} END || CASE modality {names} END || data
             FROM {Vector._meta.db_table}
-            WHERE tenant_id = %s AND {condition} AND octet_length(data) = 1024
+            WHERE tenant_id = %s AND model = %s AND octet_length(data) = %s AND {condition}
             ORDER BY asset_id, seq
         ) TO STDOUT (FORMAT BINARY)
     """  # noqa: S608 - constants only
     with connection.cursor() as cursor:
-        received = _Received(sink)
-        query = cursor.mogrify(statement, [str(current_tenant_id()), *parameters])
-        cursor.copy_expert(query, received)
-        return received.end()
+        received = _Received(sink, dimension)
+        given = [str(current_tenant_id()), model, 4 * dimension, *parameters]
+        cursor.copy_expert(cursor.mogrify(statement, given), received)
+        return received.end(), dimension
 
 
 class _Received:
     """Takes PostgreSQL's binary COPY format, whose rows are as wide as each other here, and writes the vectors out."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], dimension: int) -> None:
         self._file, self._left = file, bytearray()
+        fields = [(name, BESIDE[name]) for name in BESIDE.names or ()]
+        self._width = BESIDE.itemsize + 4 * dimension
+        self._wire = np.dtype([("values", ">i2"), ("width", ">i4"), *fields, ("data", f"V{4 * dimension}")])
         self._known = [np.empty(0, BESIDE)]
 
     def write(self, data: bytes) -> int:
         self._left += data
-        if len(self._left) > HEADER + FETCHED * WIRE.itemsize:
+        if len(self._left) > HEADER + FETCHED * self._wire.itemsize:
             self._take()
         return len(data)
 
@@ -365,9 +363,9 @@ class _Received:
 
     def _take(self) -> None:
         """The whole rows at the beginning; the header stays for the next time to skip."""
-        end = len(self._left) - (len(self._left) - HEADER) % WIRE.itemsize
-        rows = np.frombuffer(bytes(self._left[HEADER:end]), WIRE)
-        if (rows["width"] != ROW.itemsize).any():
+        end = len(self._left) - (len(self._left) - HEADER) % self._wire.itemsize
+        rows = np.frombuffer(bytes(self._left[HEADER:end]), self._wire)
+        if (rows["width"] != self._width).any():
             raise ValueError("the database sent vectors in an unknown form")
         del self._left[HEADER:end]
         self._file.write(rows["data"].tobytes())
@@ -482,14 +480,14 @@ def _built(claimed: jobs.Claim, row: IndexGeneration, part: Path, kind: str) -> 
     if not written.vectors:
         raise BuildFailed(_("There are no vectors to index."))
     job_log.write(claimed, f"Wrote {written.vectors:,} vectors of {row.model} out; building their index.")
-    built = _run_builder(claimed, row, part, kind)
+    built = _run_builder(claimed, row, part, kind, written.dimension)
     found = built.manifest
     job_log.write(claimed, f"Built {found['kind']} with recall {found['recall']} in {found['build_s']} s.")
     built.cpu_s += time.thread_time() - start
     return built
 
 
-def _run_builder(claimed: jobs.Claim, row: IndexGeneration, part: Path, kind: str) -> Built:
+def _run_builder(claimed: jobs.Claim, row: IndexGeneration, part: Path, kind: str, dimension: int) -> Built:
     command = [
         sys.executable,
         "-m",
@@ -499,6 +497,8 @@ def _run_builder(claimed: jobs.Claim, row: IndexGeneration, part: Path, kind: st
         row.model,
         "--seq",
         str(row.seq),
+        "--dimension",
+        str(dimension),
     ]
     command += ["--target", str(settings.INDEX_RECALL), "--threads", str(settings.INDEX_BUILD_THREADS)]
     command += ["--kind", kind] if kind else []

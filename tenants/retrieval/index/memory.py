@@ -23,6 +23,7 @@ from django.db import connection
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
+from ml.indexes.base import as_matrix
 from ml.indexes.live_postings import Row
 from tenants.datasets.models import Asset, Facet
 from tenants.datasets.selectors import is_any
@@ -32,7 +33,6 @@ from tenants.retrieval import engines
 from tenants.retrieval.index.registry import NotHere, opened
 from tenants.retrieval.models import MEMORY, FacetChange, IndexPointer, Tombstone, Vector, VectorClock
 from tenants.retrieval.types import (
-    DIMENSION,
     MODALITIES,
     Current,
     Facets,
@@ -343,9 +343,9 @@ CHUNK = 5_000
 MAX_ROUNDS = 5
 SUM_S = 5.0
 COMPACT_SHARE = 0.3
-# Vectors and columns of a row, and the asset's id as an object, in a list and in a dictionary; with what the allocator
-# adds to that: measured with a thousand tenants of a thousand rows.
-ROW_BYTES = DIMENSION * 4 + 26 + 300
+# Of a row beside its vector: the columns, and the asset's id as an object, in a list and in a dictionary; with what the
+# allocator adds to that: measured with a thousand tenants of a thousand rows.
+ROW_BYTES = 26 + 300
 
 
 class TenantVectors:
@@ -359,7 +359,8 @@ class TenantVectors:
     @property
     def bytes(self) -> int:
         """Of its arrays."""
-        return len(self.state.rows.alive) * ROW_BYTES + self.state.facets.bytes
+        row = ROW_BYTES + 4 * (self.state.index.dimension or 0)
+        return len(self.state.rows.alive) * row + self.state.facets.bytes
 
     @property
     def mapped(self) -> int:
@@ -492,8 +493,7 @@ def _batches(rows: Iterable[tuple]) -> Iterable[list[tuple]]:
 
 
 def _append(state: State, rows: Rows, batch: list[tuple]) -> Rows:
-    values = np.frombuffer(b"".join(bytes(row[6]) for row in batch), dtype="<f4").reshape(-1, DIMENSION)
-    numbers = state.index.add(values)
+    numbers = state.index.add(as_matrix([row[6] for row in batch]))
     state.segments.update({int(n): row[5] for n, row in zip(numbers, batch, strict=True) if row[5]})
     return rows.appended(
         assets=[state.assets.number(row[0]) for row in batch],

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from django.db import connection, transaction
-from django.db.models import Max
+from django.db.models import F, Func, IntegerField, Max
 from django.utils import timezone
 
+from ml.indexes.base import as_matrix
 from tenants.datasets.models import Asset
 from tenants.retrieval.index import registry
 from tenants.retrieval.model_store import DEFAULT
 from tenants.retrieval.models import FacetChange, Tombstone, Vector, VectorClock
-from tenants.retrieval.types import DIMENSION
 from tenants.scope import current_tenant_id, tenant_scope
 
 KEEP_TOMBSTONES = dt.timedelta(days=1)
+# Models whose dimension is remembered.
+MOST_REMEMBERED = 10_000
 # Whether the index is due is asked once in so many numbers, beside the upkeep.
 LOOK_EVERY = 1_000
 
@@ -31,7 +33,7 @@ class ModelSwitched(RuntimeError):
 
 @dataclass(frozen=True)
 class NewVector:
-    """One vector to store: float32 [256] of norm 1, which part of the asset it stands for, and the model it is of
+    """One vector to store: float32 [d] of norm 1, which part of the asset it stands for, and the model it is of
     (empty: of the one that the call names)."""
 
     modality: str
@@ -96,6 +98,7 @@ def add_vectors(
     bare = [asset.id for asset, given in vectors if not given]
     named = ((asset, vector, vector.model or model) for asset, given in vectors for vector in given)
     flat = [one for one in named if wanted is None or one[2] in wanted]
+    _check_dimensions(flat)
     first = _advance(clock, len(flat) + len(bare))
     FacetChange.objects.bulk_create(
         FacetChange(asset_id=asset_id, seq=first + len(flat) + n) for n, asset_id in enumerate(bare)
@@ -104,6 +107,34 @@ def add_vectors(
         _row(asset, name, vector, first + offset) for offset, (asset, vector, name) in enumerate(flat)
     )
     return sum(name == clock.live for _, _, name in flat)
+
+
+def _check_dimensions(vectors: Iterable[tuple[Asset, NewVector, str]]) -> None:
+    """All vectors of a model have as many numbers: an index of some others could not be searched. Raises ValueError."""
+    found: dict[str, set[int]] = {}
+    for _, vector, model in vectors:
+        found.setdefault(model, set()).add(len(vector.values))
+    for model, lengths in found.items():
+        if len(lengths | {dimension_of(model) or max(lengths)}) > 1:
+            raise ValueError(f"vectors of {model} have {dimension_of(model)} numbers, not {sorted(lengths)}")
+
+
+# By tenant and model, once vectors are stored: it stays as it is as long as there is the model.
+_dimensions: dict[tuple[uuid.UUID, str], int] = {}
+
+
+def dimension_of(model: str) -> int | None:
+    """How many numbers the active tenant's stored vectors of a model have; None where there are none."""
+    key = (current_tenant_id(), model)
+    if (known := _dimensions.get(key)) is not None:
+        return known
+    width = Func(F("data"), function="octet_length", output_field=IntegerField())
+    widths = Vector.objects.filter(model=model).order_by("seq").annotate(width=width)
+    if (found := widths.values_list("width", flat=True).first()) is None:
+        return None
+    if len(_dimensions) >= MOST_REMEMBERED:
+        _dimensions.clear()
+    return _dimensions.setdefault(key, found // 4)
 
 
 def _row(asset: Asset, model: str, vector: NewVector, seq: int) -> Vector:
@@ -120,10 +151,10 @@ def _row(asset: Asset, model: str, vector: NewVector, seq: int) -> Vector:
 
 
 def as_bytes(values: np.ndarray) -> bytes:
-    """Little-endian float32 [256]. Raises ValueError for another shape or values that are not finite."""
+    """Little-endian float32 [d]. Raises ValueError for another shape or values that are not finite."""
     row = np.ascontiguousarray(values, dtype="<f4")
-    if row.shape != (DIMENSION,) or not np.isfinite(row).all():
-        raise ValueError(f"expected {DIMENSION} finite numbers, got shape {row.shape}")
+    if row.ndim != 1 or not row.size or not np.isfinite(row).all():
+        raise ValueError(f"expected finite numbers in a row, got shape {row.shape}")
     return row.tobytes()
 
 
@@ -195,7 +226,7 @@ ORDER BY v.seq
 
 
 class Stored(NamedTuple):
-    """One vector float32 [256] and what of its asset it stands for."""
+    """One vector float32 [d] and what of its asset it stands for."""
 
     asset_id: uuid.UUID
     modality: str
@@ -220,5 +251,5 @@ def sampled(
     with connection.cursor() as cursor:
         cursor.execute(_SAMPLED, given)
         rows = cursor.fetchall()
-    values = np.frombuffer(b"".join(bytes(row[2]) for row in rows), "<f4").reshape(-1, DIMENSION)
+    values = as_matrix([row[2] for row in rows])
     return [Stored(row[0], row[1], vector) for row, vector in zip(rows, values, strict=True)]

@@ -137,7 +137,7 @@ def model_id() -> str:
 # By model. What several spaces are made of alike is encoded once.
 Spaces = Mapping[str, "JointSpace"]
 Placed = dict[str, np.ndarray]
-# A vector float32 [256] in each space, and what they cost in cpu seconds.
+# A vector float32 [d] in each space, and what they cost in cpu seconds.
 Costed = tuple[Placed, float]
 
 
@@ -255,7 +255,11 @@ def _embed_query(tenant_id: uuid.UUID, model: str, text: str) -> np.ndarray:
     return model_store.space(model, tenant_id).embed_texts([text])[0]
 
 
-query_cache = QueryCache(_embed_query, _canonical_for)
+def _dimension_of(tenant_id: uuid.UUID, model: str) -> int:
+    return model_store.space(model, tenant_id).dimension
+
+
+query_cache = QueryCache(_embed_query, _canonical_for, _dimension_of)
 
 
 # --- Assets as queries ----------------------------------------------------------------------------------
@@ -274,7 +278,7 @@ MAX_UNLIKE_WEIGHT = 1.0
 
 
 def of_assets(asset_ids: Sequence[uuid.UUID], pointer: str, *, space: JointSpace) -> np.ndarray:
-    """What these assets have in common, as a query in a space: float32 [256] of norm 1. In the tenant's scope.
+    """What these assets have in common, as a query in a space: float32 [d] of norm 1. In the tenant's scope.
 
     Each asset counts the same, and so does each kind of content in it: a caption is not drowned by a film's frames.
     Raises Invalid for an asset that has no vectors (yet), or where they cancel each other out.
@@ -283,7 +287,7 @@ def of_assets(asset_ids: Sequence[uuid.UUID], pointer: str, *, space: JointSpace
 
 
 def each_of(asset_ids: Sequence[uuid.UUID], pointer: str, *, space: JointSpace) -> np.ndarray:
-    """Each of these assets, once, as a query of its own: float32 [n, 256], rows of norm 1. In the tenant's scope.
+    """Each of these assets, once, as a query of its own: float32 [n, d], rows of norm 1. In the tenant's scope.
 
     Raises Invalid for an asset that has no vectors (yet).
     """
@@ -299,7 +303,7 @@ def each_of(asset_ids: Sequence[uuid.UUID], pointer: str, *, space: JointSpace) 
 def of_part(
     asset_id: uuid.UUID, modality: str, pointer: str, missing: str, *, space: JointSpace
 ) -> np.ndarray:
-    """One kind of content of an asset, as a query: float32 [256] of norm 1. In the tenant's scope.
+    """One kind of content of an asset, as a query: float32 [d] of norm 1. In the tenant's scope.
 
     Raises Invalid with the words `missing` where it has none (yet).
     """
@@ -310,7 +314,7 @@ def of_part(
 
 
 def without(query: np.ndarray, unwanted: np.ndarray, weight: float) -> np.ndarray:
-    """The query less `weight` of what it shares with something unwanted: float32 [256], not normalised.
+    """The query less `weight` of what it shares with something unwanted: float32 [d], not normalised.
 
     Rocchio's negative feedback (Relevance feedback in information retrieval, 1971) with the weight in proportion to how
     alike the two are; with weight 1 this is orthogonal negation (Widdows, ACL 2003). A fixed weight does not fit a
@@ -351,7 +355,7 @@ LEAST_NORM = 1e-4
 
 @dataclass
 class Encoded:
-    """A query as a vector float32 [256] of norm 1, the weights of its parts, and its words.
+    """A query as a vector float32 [d] of norm 1, the weights of its parts, and its words.
 
     The weights of the parts sum to 1; that of negative examples stands beside them.
 
@@ -374,6 +378,7 @@ def encode(tenant_id: uuid.UUID, query: Query, model: str) -> Encoded:
     Raises Invalid, MediaError for a bad file, Busy where others of the tenant are decoded, and ModelUnavailable.
     """
     space, task = model_store.space(model, tenant_id), fusion_weights.find_profile(tenant_id, query.task)
+    _require_fitting(query.vector, space)
     parts, layer, transcript = _parts(tenant_id, query, space)
     words = [query.text, transcript]
     weighed = fusion_weights.weigh(tenant_id, parts, query, task, " ".join(filter(None, words)))
@@ -409,6 +414,15 @@ def _parts(
                 gettext("No words were heard in this recording. Speak closer or longer."), pointer="/audio"
             )
     return parts, layer, transcript
+
+
+def _require_fitting(vector: np.ndarray | None, space: JointSpace) -> None:
+    """Raises Invalid for a vector that has another dimension than the space that answers."""
+    if vector is not None and len(vector) != space.dimension:
+        raise Invalid(
+            gettext("A vector has exactly %(dimension)s numbers.") % {"dimension": space.dimension},
+            pointer="/vector",
+        )
 
 
 # What an asset must have to stand for a part, in the words of the refusal.

@@ -117,7 +117,8 @@ def evidence_of(trace: Traced) -> bytes:
 
 def _scores(trace: Traced) -> np.ndarray:
     """By the vector of each asset that the search found it by: the best under the weights that it used."""
-    queries = np.zeros((len(PARTS), 256), np.float32)
+    dimension = max(map(len, trace.vectors.values()), default=0)
+    queries = np.zeros((len(PARTS), dimension), np.float32)
     for part, vector in trace.vectors.items():
         queries[PARTS.index(part)] = vector
     weights = np.array([trace.weights.get(part, 0.0) for part in PARTS], np.float32)

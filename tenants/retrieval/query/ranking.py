@@ -120,6 +120,17 @@ def matching_words(words: str, limit: int, only: Restriction, state: State) -> l
     return [pair for pair in found if pair[0] not in only.without][:limit]
 
 
+def with_words(ranking: Ranking, found: list[tuple[uuid.UUID, float]], count: int) -> Ranking:
+    """Both rankings in one by reciprocal rank, which is then the score: cosines and word weights do not compare."""
+    known = {hit.asset_id: hit for hit in ranking.hits}
+    fused = lexical.fuse([hit.asset_id for hit in ranking.hits], [asset_id for asset_id, _ in found])
+    hits = [
+        replace(known.get(asset_id) or Hit(asset_id, 0.0, "text"), score=score)
+        for asset_id, score in fused[:count]
+    ]
+    return replace(ranking, hits=hits, total=max(ranking.total, len(fused)))
+
+
 def _count(only: Restriction) -> int:
     masks = [mask for mask in (only.numbers, only.newer) if mask is not None]
     return sum(int(np.count_nonzero(mask)) for mask in masks) + len(only.bare) + len(only.assets or ())
@@ -166,7 +177,7 @@ def rank(
     prefetched: Prefetched | None = None,
     exact: bool = False,
 ) -> Ranking:
-    """The best `count` assets by greatest inner product over their vectors. `query`: float32 [256] of norm 1."""
+    """The best `count` assets by greatest inner product over their vectors. `query`: float32 [d] of norm 1."""
     wanted = count + len(only.without)
     newer, newer_total = _of_array(state, query, wanted, only)
     if state.base is None:

@@ -27,8 +27,14 @@ from tenants.prepared import Prepared
 from tenants.retrieval.cache import GATHER_S, async_writer
 from tenants.retrieval.index import memory
 from tenants.retrieval.index.vectors import sampled
-from tenants.retrieval.query.lexical import MAX_CHARACTERS, Highlight, fields_of_metadata, highlight
-from tenants.retrieval.types import DIMENSION, MAX_DEPTH, MODALITIES, Hit, IndexStatus
+from tenants.retrieval.query.lexical import (
+    MAX_CHARACTERS,
+    Highlight,
+    fields_of_metadata,
+    highlight,
+    query_words,
+)
+from tenants.retrieval.types import MAX_DEPTH, MODALITIES, Hit, IndexStatus
 from tenants.valkey import client, tenant_key
 
 # --- A page ---------------------------------------------------------------------------------------------
@@ -68,8 +74,10 @@ def alive(groups: Iterable[Sequence[Hit]]) -> list[list[Hit]]:
 def _alike(ids: Sequence[uuid.UUID], model: str) -> np.ndarray:
     """Which pairs point in nearly the same direction: bool [n, n]."""
     place = {asset_id: at for at, asset_id in enumerate(ids)}
-    sums, kinds = np.zeros((len(ids), DIMENSION), np.float32), np.zeros(len(ids), "U5")
-    for one in sampled(ids, model=model, most=MOST_GROUPED, own=True):
+    stored = sampled(ids, model=model, most=MOST_GROUPED, own=True)
+    dimension = len(stored[0].values) if stored else 0
+    sums, kinds = np.zeros((len(ids), dimension), np.float32), np.zeros(len(ids), "U5")
+    for one in stored:
         sums[place[one.asset_id]] += one.values
         kinds[place[one.asset_id]] = one.modality
     sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
@@ -161,7 +169,16 @@ def _place_of(hit: Hit, groups: Sequence[Sequence[Hit]]) -> int:
     )
 
 
-def highlights(tenant_id: uuid.UUID, page: Page, wanted: Collection[str]) -> dict[uuid.UUID, list[Highlight]]:
+# By the asset that they stand in.
+Highlights = dict[uuid.UUID, list[Highlight]]
+
+
+def wanted_words(words: str) -> list[str]:
+    """The words of a query that are looked for in what was found."""
+    return sorted(query_words(words))
+
+
+def highlights(tenant_id: uuid.UUID, page: Page, wanted: Collection[str]) -> Highlights:
     """Where the query's words stand in each result. Reads storage: in no scope."""
     found, left = {}, MAX_READ
     for asset, hit in page.results:
@@ -350,12 +367,14 @@ def _hit(row: np.void, segment: dict | None) -> Hit:
 CURSOR_KEEP_S = 300
 # Waits for a cursor that is not there: together many times what another process takes to write one.
 LATE_S = (2 * GATHER_S, 8 * GATHER_S)
-_SEED, _RANKING = b"s", b"r"
+# What a cursor keeps. A seed of an earlier release has no length before its vector: it had 256 numbers.
+_SEED, _RANKING, _OLD_SEED = b"v", b"r", b"s"
+_OLD_DIMENSION = 256
 
 
 @dataclass
 class Seed:
-    """A search after its first page. `hits` were shown; `seq`: it saw nothing newer; `vector` float32 [256]."""
+    """A search after its first page. `hits` were shown; `seq`: it saw nothing newer; `vector` float32 [d]."""
 
     vector: np.ndarray
     seq: int
@@ -388,7 +407,8 @@ def keep_ranking(tenant_id: uuid.UUID, search_id: str, what: Seed | KeptRanking)
     """False if it could not be kept: then there is no next page."""
     if isinstance(what, Seed):
         beside = {"meta": what.meta, "query": what.query, "seq": what.seq}
-        body = _SEED + what.vector.astype("<f4").tobytes() + pack_hits(what.hits, beside)
+        length = len(what.vector).to_bytes(4, "little")
+        body = _SEED + length + what.vector.astype("<f4").tobytes() + pack_hits(what.hits, beside)
     else:
         beside = {"meta": what.meta, "wanted": what.wanted, "sizes": what.sizes}
         body = _RANKING + pack_hits(what.hits, beside)
@@ -403,8 +423,10 @@ def kept_ranking(tenant_id: uuid.UUID, search_id: str) -> Seed | KeptRanking:
     if raw[:1] == _RANKING:
         hits, beside = unpack_hits(raw[1:])
         return KeptRanking(hits, **beside)
-    hits, beside = unpack_hits(raw[1 + 1024 :])
-    vector = np.frombuffer(raw, "<f4", 256, offset=1)
+    old = raw[:1] == _OLD_SEED
+    start, dimension = (1, _OLD_DIMENSION) if old else (5, int.from_bytes(raw[1:5], "little"))
+    vector = np.frombuffer(raw, "<f4", dimension, offset=start)
+    hits, beside = unpack_hits(raw[start + vector.nbytes :])
     return Seed(vector, beside["seq"], beside["query"], hits, beside["meta"])
 
 

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,18 @@ from tenants.retrieval import cache, model_routing
 from tenants.retrieval.cache import MISS
 from tenants.retrieval.index import memory
 from tenants.retrieval.index.memory import read_index_status
-from tenants.retrieval.query import encoding, fusion_weights, lexical, result_page
+from tenants.retrieval.query import encoding, fusion_weights, result_page
 from tenants.retrieval.query.fusion_weights import explained
-from tenants.retrieval.query.lexical import Highlight, query_words
-from tenants.retrieval.query.ranking import facet_counts, matching_words, rank, restriction
-from tenants.retrieval.query.result_page import Page, Read, Reader, highlights, read_page
+from tenants.retrieval.query.ranking import facet_counts, matching_words, rank, restriction, with_words
+from tenants.retrieval.query.result_page import (
+    Highlights,
+    Page,
+    Read,
+    Reader,
+    highlights,
+    read_page,
+    wanted_words,
+)
 from tenants.retrieval.types import (
     MAX_DEPTH,
     Hit,
@@ -71,7 +78,7 @@ class Answer:
     meta: dict[str, Any]
     timings: dict[str, float]
     duplicates: dict[uuid.UUID, list[Hit]] | None = None
-    highlights: dict[uuid.UUID, list[Highlight]] | None = None
+    highlights: Highlights | None = None
     layers: dict[str, str | None] = field(default_factory=dict)
     why: dict[str, Any] | None = None
 
@@ -314,7 +321,7 @@ def execute(
     if asked.words:
         with watch.step("lexical"):
             words = matching_words(asked.words, MAX_DEPTH, only, state)
-            ranking = _with_words(ranking, words, count)
+            ranking = with_words(ranking, words, count)
     return SearchResult(ranking, state, only)
 
 
@@ -322,17 +329,6 @@ def _ranked(
     state: State, asked: SearchRequest, count: int, only: Restriction, prefetched: Prefetched | None
 ) -> Ranking:
     return rank(state, asked.vector, count, only, prefetched=prefetched, exact=asked.query.exact)
-
-
-def _with_words(ranking: Ranking, found: list[tuple[uuid.UUID, float]], count: int) -> Ranking:
-    """Both rankings in one by reciprocal rank, which is then the score: cosines and word weights do not compare."""
-    known = {hit.asset_id: hit for hit in ranking.hits}
-    fused = lexical.fuse([hit.asset_id for hit in ranking.hits], [asset_id for asset_id, _ in found])
-    hits = [
-        replace(known.get(asset_id) or Hit(asset_id, 0.0, "text"), score=score)
-        for asset_id, score in fused[:count]
-    ]
-    return replace(ranking, hits=hits, total=max(ranking.total, len(fused)))
 
 
 def described(asked: SearchRequest) -> dict[str, Any]:
@@ -367,7 +363,7 @@ def remembered(seed: result_page.Seed) -> SearchRequest:
 
 def _wanted(encoded: encoding.Encoded, query: Query) -> list[str] | None:
     """The words to highlight; None where that was not asked for."""
-    return sorted(query_words(encoded.words)) if query.highlight else None
+    return wanted_words(encoded.words) if query.highlight else None
 
 
 def _grouped(hits: list[Hit], asked: SearchRequest, watch: Stopwatch) -> list[list[Hit]]:
@@ -445,7 +441,7 @@ def _meta(
     meta = {
         "total_candidates": found.ranking.total,
         "weights": encoded.weights,
-        "model": {"id": space, "version": version},
+        "model": {"id": space, "version": version, "dimension": len(encoded.vector)},
         "index": {
             "generation": str(base.id) if base else str(found.state.seq),
             "kind": base.kind if base else "flat",
