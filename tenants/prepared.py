@@ -18,7 +18,7 @@ from tenants.scope import is_active, tenant_scope
 
 _AS_TENANT = "SELECT set_config('app.tenant', %(tenant)s, true)"
 # Names known to each open connection; a new connection knows none.
-_known: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[object, set[str]] = weakref.WeakKeyDictionary()
 
 
 class Prepared:

@@ -88,7 +88,7 @@ def _record(claimed: jobs.Claim, error: dict[str, Any], cpu_s: float, *, final: 
         log.warning("lease lost; another worker has the job")
 
 
-def _problem(error: Exception) -> dict[str, Any]:
+def _problem(error: Exception) -> dict[str, object]:
     if isinstance(error, MediaError):
         return {"type": error.code, "detail": str(error.message)}
     if isinstance(error, ServiceError):

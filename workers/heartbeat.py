@@ -144,5 +144,5 @@ def on_ready(sender: Any, **_: Any) -> None:
     heartbeat.introduce(name=sender.hostname, queues=queues, threads=sender.controller.concurrency)
 
 
-def on_stop(**_: Any) -> None:
+def on_stop(**_: object) -> None:
     heartbeat.leave()

@@ -61,5 +61,5 @@ class KeyScheme(OpenApiAuthenticationExtension):
     target_class = "api.auth.KeyAuthentication"
     name = "key"
 
-    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+    def get_security_definition(self, auto_schema: object) -> dict[str, str]:
         return {"type": "http", "scheme": "bearer", "bearerFormat": "<prefix>.<secret>"}

@@ -39,7 +39,7 @@ class ShapeExtension(OpenApiSerializerExtension):
     def get_name(self, auto_schema: AutoSchema, direction: Direction) -> str:
         return str(self.target.__name__)
 
-    def map_serializer(self, auto_schema: AutoSchema, direction: Direction) -> dict[str, Any]:
+    def map_serializer(self, auto_schema: AutoSchema, direction: Direction) -> dict[str, object]:
         serializer = serializer_of(self.target)()
         return auto_schema._map_serializer(serializer, direction, bypass_extensions=True)
 
@@ -55,7 +55,7 @@ class Nested(s.Field):
 class NestedExtension(OpenApiSerializerFieldExtension):
     target_class = Nested
 
-    def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> dict[str, Any]:
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> dict[str, object]:
         ref = auto_schema.resolve_serializer(self.target.shape, direction).ref
         return build_array_type(ref) if self.target.many else ref
 
@@ -105,7 +105,7 @@ def _field(annotation: Any, **options: Any) -> s.Field:
     return _SIMPLE[annotation](**options)
 
 
-def _annotated(inner: Any, marks: tuple[Any, ...], options: dict[str, Any]) -> s.Field:
+def _annotated(inner: object, marks: tuple[object, ...], options: dict[str, object]) -> s.Field:
     for mark in marks:
         if isinstance(mark, Doc):
             options["help_text"] = mark.text
@@ -121,5 +121,5 @@ def _annotated(inner: Any, marks: tuple[Any, ...], options: dict[str, Any]) -> s
     return _field(inner, **options)
 
 
-def _is_shape(annotation: Any) -> bool:
+def _is_shape(annotation: object) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Shape)

@@ -112,7 +112,7 @@ def _read_key(request: Request) -> str:
     return key
 
 
-def _fingerprint(request: Request, fields: Mapping[str, Any], files: Mapping[str, IO[bytes]]) -> str:
+def _fingerprint(request: Request, fields: Mapping[str, object], files: Mapping[str, IO[bytes]]) -> str:
     parts = [str(request.method), request.path, json.dumps(fields, sort_keys=True)]
     parts += [f"{name}={digest(files[name])[0]}" for name in sorted(files)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -43,7 +43,7 @@ class LimitedJSONParser(JSONParser):
             return _by_the_library(body)
 
 
-def _by_the_library(body: bytes) -> Any:
+def _by_the_library(body: bytes) -> object:
     try:
         return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
     except RecursionError as error:
@@ -104,7 +104,7 @@ def _files(given: MultiValueDict[str, UploadedFile], known: Iterable[str]) -> di
     return {name: cast(UploadedFile, given[name]) for name in given}
 
 
-def _value(name: str, values: list[str], json_fields: Iterable[str]) -> Any:
+def _value(name: str, values: list[str], json_fields: Iterable[str]) -> object:
     if len(values) > 1:
         raise ValidationError({name: ["Send this once."]})
     return parse_json(values[0], name) if name in json_fields else values[0]

@@ -80,7 +80,7 @@ def unavailable(detail: str) -> Problem:
     )
 
 
-def exception_handler(error: Exception, context: dict[str, Any]) -> HttpResponse:
+def exception_handler(error: Exception, context: dict[str, object]) -> HttpResponse:
     """Django REST framework's hook: the answer to anything that a view raised."""
     return problem_of(error).response()
 

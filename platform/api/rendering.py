@@ -12,7 +12,7 @@ from rest_framework.utils.encoders import JSONEncoder
 _encoder = msgspec.json.Encoder(enc_hook=JSONEncoder().default)
 
 
-def to_json(data: Any) -> bytes:
+def to_json(data: object) -> bytes:
     """UTF-8 without spaces; times as ISO 8601 with a Z. What msgspec refuses the standard library may still write."""
     try:
         return _encoder.encode(data)

@@ -60,11 +60,11 @@ class Resource(APIView):
 
     # --- The order of checks ---
 
-    def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+    def setup(self, request: HttpRequest, *args: object, **kwargs: object) -> None:
         self.begun = time.perf_counter()
         super().setup(request, *args, **kwargs)
 
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+    def initial(self, request: Request, *args: object, **kwargs: object) -> None:
         super().initial(request, *args, **kwargs)
         self.auth_ms = since(self.begun)
         method = str(request.method)
@@ -98,7 +98,7 @@ class Resource(APIView):
         return {"Cache-Control": "no-store"}
 
     def finalize_response(  # type: ignore[override]  # files stream
-        self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any
+        self, request: Request, response: HttpResponseBase, *args: object, **kwargs: object
     ) -> HttpResponseBase:
         kept = response.headers.get("Cache-Control")
         response = super().finalize_response(request, response, *args, **kwargs)  # type: ignore[arg-type]

@@ -99,7 +99,7 @@ class ProblemSchema(AutoSchema):
     def get_operation_id(self) -> str:
         return f"{self.method.lower()}{type(self.view).__name__}"
 
-    def _problem(self, description: str) -> dict[str, Any]:
+    def _problem(self, description: str) -> dict[str, object]:
         component = ResolvedComponent("Problem", ResolvedComponent.SCHEMA, schema=PROBLEM, object="Problem")
         self.registry.register_on_missing(component)
         return {

@@ -6,7 +6,7 @@ unfold evaluates expressions in attributes and styles elements, which the consol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import Any
 
@@ -14,7 +14,7 @@ from csp.constants import UNSAFE_EVAL, UNSAFE_INLINE
 from csp.decorators import csp_update
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
@@ -52,7 +52,7 @@ def operators(methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
         @csrf_exempt
         @csp_update(POLICY)
         @wraps(view)
-        def guarded(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        def guarded(request: Any, *args: object, **kwargs: object) -> HttpResponseBase:
             if request.method not in allowed and not (request.method == "HEAD" and "GET" in allowed):
                 return HttpResponseNotAllowed(allowed)
             response = _admit(request) or _call(protected, request, *args, **kwargs)
@@ -66,7 +66,7 @@ def operators(methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
     return decorate
 
 
-def _admit(request: Any) -> HttpResponseBase | None:
+def _admit(request: Request) -> HttpResponseBase | None:
     """Set `request.operator`, or say where to go instead."""
     user = request.user
     if not user.is_authenticated:
@@ -80,7 +80,7 @@ def _admit(request: Any) -> HttpResponseBase | None:
     return None
 
 
-def _call(view: View, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+def _call(view: View, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:
     try:
         return view(request, *args, **kwargs)
     except NotFound as error:
@@ -89,12 +89,14 @@ def _call(view: View, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBa
         return page(request, "problem.html", {"title": error.title, "problem": error}, status=error.status)
 
 
-def sent(request: Any) -> Any:
+def sent(request: HttpRequest) -> QueryDict | None:
     """What a form sent, also if it is empty; None if none was sent."""
     return request.POST if request.method == "POST" else None
 
 
-def page(request: Any, template: str, context: dict[str, Any], status: int = 200) -> HttpResponse:
+def page(
+    request: HttpRequest, template: str, context: Mapping[str, object], status: int = 200
+) -> HttpResponse:
     """A page under backoffice/, in unfold's frame."""
     request.current_app = site.name
     return render(request, f"backoffice/{template}", {**site.each_context(request), **context}, status=status)

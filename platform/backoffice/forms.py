@@ -120,7 +120,7 @@ class CeilingField(forms.FloatField):
         if value is not NO_CEILING:
             super().validate(value)
 
-    def run_validators(self, value: Any) -> None:
+    def run_validators(self, value: object) -> None:
         if value is not NO_CEILING:
             super().run_validators(value)
 

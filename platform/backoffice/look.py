@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
 # Name of the address, title, icon; by group.
-_NAVIGATION: tuple[tuple[Any, tuple[tuple[str, Any, str], ...]], ...] = (
+_NAVIGATION: tuple[tuple[object, tuple[tuple[str, object, str], ...]], ...] = (
     (
         "",
         (
@@ -37,7 +35,7 @@ _NAVIGATION: tuple[tuple[Any, tuple[tuple[str, Any, str], ...]], ...] = (
 )
 
 
-def _group(title: Any, items: tuple[tuple[str, Any, str], ...], *, spaced: bool) -> dict[str, Any]:
+def _group(title: object, items: tuple[tuple[str, object, str], ...], *, spaced: bool) -> dict[str, object]:
     links = [
         {"title": name, "icon": icon, "link": reverse_lazy(f"operator:{address}")}
         for address, name, icon in items
@@ -45,7 +43,7 @@ def _group(title: Any, items: tuple[tuple[str, Any, str], ...], *, spaced: bool)
     return {"title": title, "separator": spaced, "items": links}
 
 
-UNFOLD: dict[str, Any] = {
+UNFOLD: dict[str, object] = {
     "SITE_TITLE": "Crosslight",
     "SITE_HEADER": "Crosslight",
     "SITE_SUBHEADER": _("Operator"),

@@ -5,8 +5,6 @@ Rows are changed by services alone, as everywhere; so no model is registered, an
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib.admin import AdminSite
 from django.http import HttpRequest
 from django.urls import include, path
@@ -17,10 +15,10 @@ class OperatorSite(UnfoldAdminSite):
     def has_permission(self, request: HttpRequest) -> bool:
         return bool(getattr(request, "operator", None))
 
-    def get_urls(self) -> list[Any]:
+    def get_urls(self) -> list[object]:
         return [path("", include("backoffice.urls"))]
 
-    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[object]:
         return []
 
 

@@ -140,7 +140,7 @@ class Bridge:
             raise answer
         return answer
 
-    async def _run(self, environ: Environ, body: Any) -> Answer | BodyWanted:
+    async def _run(self, environ: Environ, body: object) -> Answer | BodyWanted:
         call = {**environ, "wsgi.input": body}
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()

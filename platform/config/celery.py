@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from celery import Celery
 from celery.signals import beat_init, worker_init
@@ -23,7 +22,7 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 
 @worker_init.connect
 @beat_init.connect
-def _begin_heartbeat(**_: Any) -> None:
+def _begin_heartbeat(**_: object) -> None:
     """Touch HEARTBEAT_FILE, if there is one: it needs neither the broker nor the database, which may be away."""
     if path := os.environ.get("HEARTBEAT_FILE"):
         threading.Thread(target=_beat, args=(Path(path),), name="heartbeat", daemon=True).start()
@@ -37,7 +36,7 @@ def _beat(path: Path) -> None:
 
 
 @worker_init.connect
-def _trace(sender: Any = None, **_: Any) -> None:
+def _trace(sender: object = None, **_: object) -> None:
     # After the settings, which need the environment of above.
     from config import tracing
 

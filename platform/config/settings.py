@@ -139,7 +139,7 @@ TEMPLATES = [
 # --- Database: the application's role never owns a table, so that row-level security binds it. -----------
 
 
-def _database(url: str, max_age_s: int) -> dict[str, Any]:
+def _database(url: str, max_age_s: int) -> dict[str, object]:
     parsed: dict[str, Any] = {
         **dj_database_url.parse(
             url, engine="config.postgres", conn_max_age=max_age_s, conn_health_checks=True

@@ -86,7 +86,7 @@ class ThreadShares:
 
 
 def _run(
-    future: Future[Any], call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    future: Future[object], call: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]
 ) -> None:
     if not future.set_running_or_notify_cancel():
         return

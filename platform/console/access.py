@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.auth.views import redirect_to_login
@@ -52,10 +51,16 @@ class Workspace:
         return tenant_scope(self.tenant.id)
 
 
-class Request(HttpRequest):
-    """A request that `needs` has let through."""
+class Visit(HttpRequest):
+    """A request that `signed_in` has let through, with the workspace where there is one."""
 
     user: User
+    workspace: Workspace | None
+
+
+class Request(Visit):
+    """A request that `needs` has let through."""
+
     workspace: Workspace
 
 
@@ -84,7 +89,7 @@ def find_workspace(user: User, chosen: str | None) -> Workspace | None:
     return Workspace(member.tenant, member.role, scopes_of(member.role), len(memberships) > 1)
 
 
-def workspace_of(request: Any) -> Workspace | None:
+def workspace_of(request: Visit) -> Workspace | None:
     """Where this session works: an operator who acts, there alone; everybody else, where they belong."""
     row = impersonation.current(request.user, request.session.session_key)
     if row is None:
@@ -113,7 +118,7 @@ def needs(scope: str, methods: Iterable[str] = ("GET",)) -> Callable[[View], Vie
 
         @csrf_exempt
         @wraps(view)
-        def guarded(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        def guarded(request: Request, *args: object, **kwargs: object) -> HttpResponseBase:
             if not _allows_method(allowed, request):
                 return HttpResponseNotAllowed(allowed)
             refusal = _authorize(request, scope)
@@ -134,7 +139,7 @@ def _allows_method(allowed: tuple[str, ...], request: HttpRequest) -> bool:
     return request.method in allowed or (request.method == "HEAD" and "GET" in allowed)
 
 
-def _authorize(request: Any, scope: str) -> HttpResponseBase | None:
+def _authorize(request: Request, scope: str) -> HttpResponseBase | None:
     """Set `request.workspace`, or say where to go instead."""
     if not request.user.is_authenticated:
         return _sign_in_first(request)
@@ -151,9 +156,10 @@ def _authorize(request: Any, scope: str) -> HttpResponseBase | None:
     return None
 
 
-def _is_read_only(request: Any, scope: str) -> bool:
+def _is_read_only(request: HttpRequest, scope: str) -> bool:
     """Whether a request changes nothing."""
-    by_post = scope == SEARCH and request.resolver_match.url_name in READ_ONLY_POSTS
+    match = request.resolver_match
+    by_post = scope == SEARCH and match is not None and match.url_name in READ_ONLY_POSTS
     return by_post or request.method in ("GET", "HEAD")
 
 
@@ -170,7 +176,7 @@ def _sign_in_first(request: HttpRequest) -> HttpResponseBase:
     return redirect_to_login(request.get_full_path() if request.method == "GET" else "/")
 
 
-def _call_view(view: View, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+def _call_view(view: View, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:
     try:
         return view(request, *args, **kwargs)
     except NotFound as error:
@@ -191,7 +197,7 @@ def _set_headers(response: HttpResponseBase) -> HttpResponseBase:
 def signed_in(methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
     """For pages about the person, which need no tenant; where there is one, its navigation is shown."""
 
-    def admit(request: Any) -> HttpResponseBase | None:
+    def admit(request: Visit) -> HttpResponseBase | None:
         if isinstance(request.user, AnonymousUser):
             return _sign_in_first(request)
         sessions.touch(request.session)
@@ -207,14 +213,14 @@ def public(methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
 
 
 def _open_to(
-    admit: Callable[[Any], HttpResponseBase | None], allowed: tuple[str, ...]
+    admit: Callable[[Visit], HttpResponseBase | None], allowed: tuple[str, ...]
 ) -> Callable[[View], View]:
     def decorate(view: View) -> View:
         protected = csrf_protect(view)
 
         @csrf_exempt
         @wraps(view)
-        def guarded(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        def guarded(request: Request, *args: object, **kwargs: object) -> HttpResponseBase:
             if not _allows_method(allowed, request):
                 return HttpResponseNotAllowed(allowed)
             return _set_headers(admit(request) or _call_view(protected, request, *args, **kwargs))
@@ -225,6 +231,8 @@ def _open_to(
     return decorate
 
 
-def page(request: Any, template: str, context: dict[str, Any], status: int = 200) -> HttpResponse:
+def page(
+    request: HttpRequest, template: str, context: Mapping[str, object], status: int = 200
+) -> HttpResponse:
     """A page or part of one, under console/."""
     return render(request, f"console/{template}", context, status=status)

@@ -86,14 +86,14 @@ MAX_DOTS = 40
 
 
 #: What is drawn, by its place in a point, and what it is called.
-DRAWN: tuple[tuple[str, tuple[str, ...], Any], ...] = (
+DRAWN: tuple[tuple[str, tuple[str, ...], object], ...] = (
     ("loss", ("loss",), _("Loss")),
     ("temperature", ("temperature",), _("Temperature")),
     ("r1", ("validation", "r1"), _("Validation R@1")),
 )
 
 # An objective that has no R@1 for both directions together still has what early stopping looks at.
-PRIMARY: tuple[str, tuple[str, ...], Any] = (
+PRIMARY: tuple[str, tuple[str, ...], object] = (
     "primary",
     ("validation", "primary"),
     _("Validation, mean recall"),
@@ -138,7 +138,9 @@ def line_rows_of(points: Sequence[Point]) -> tuple[list[str], list[list[Any]]]:
     return [str(one[2]) for one in shown], rows
 
 
-def _line_chart(points: Sequence[Point], name: str, place: tuple[str, ...], label: Any) -> LineChart | None:
+def _line_chart(
+    points: Sequence[Point], name: str, place: tuple[str, ...], label: object
+) -> LineChart | None:
     series = _series(points, place)
     if not series:
         return None

@@ -212,7 +212,7 @@ def _fingerprints(request: Request, asset_id: uuid.UUID | None) -> dict[str, Any
         return fingerprinting.of_upload(uploads.check_upload(file, ""))
 
 
-def _add(row: HashList, prints: dict[str, Any], form: ContentForm, actor: str) -> None:
+def _add(row: HashList, prints: dict[str, object], form: ContentForm, actor: str) -> None:
     given = form.cleaned_data
     item = known_content.add_item(list_id=row.id, fingerprints=prints, note=given["note"], actor=actor)
     if row.stance == "bad" and given["copies"]:

@@ -74,7 +74,7 @@ def series_of(days: int) -> list[Series]:
     ]
 
 
-def _series(kind: str, label: Any, points: list[tuple[dt.date, float]]) -> Series:
+def _series(kind: str, label: object, points: list[tuple[dt.date, float]]) -> Series:
     return Series(kind, label, sum(amount for _, amount in points), bars_of(points, WIDTH, HEIGHT))
 
 

@@ -79,7 +79,7 @@ def _column_row(column: Column, role: str | None, metadata: Any) -> ColumnRow:
     )
 
 
-def read_mapping(form: QueryDict) -> dict[str, Any] | None:
+def read_mapping(form: QueryDict) -> dict[str, object] | None:
     """The mapping that a person chose; None for a source without columns. Raises Invalid."""
     columns, roles, keys = (form.getlist(name) for name in ("column", "role", "key"))
     if not columns:
@@ -110,7 +110,7 @@ def _keeps_all_columns(mapping: dict[str, Any], columns: list[str]) -> bool:
     return mapping["metadata"] == {column: column for column in rest}
 
 
-def read_options(form: QueryDict) -> dict[str, Any]:
+def read_options(form: QueryDict) -> dict[str, object]:
     """How a person says that the file is to be read; empty where the form does not ask."""
     asked = {name: form[name] for name in ("encoding", "delimiter") if form.get(name)}
     return {name: "\t" if value == "tab" else value for name, value in asked.items()}
@@ -191,7 +191,7 @@ def _show_draft(request: Request, row: Import, seen: Preview | None, status: int
     return page(request, "import_draft.html", context, status=status)
 
 
-def _progress(request: Request, row: Import) -> dict[str, Any]:
+def _progress(request: Request, row: Import) -> dict[str, object]:
     outcome = request.GET.get("outcome", "")
     outcome = outcome if outcome in OUTCOMES else ""
     after = request.GET.get("after", "")
@@ -273,6 +273,6 @@ def _import(request: Request, import_id: uuid.UUID) -> Import:
         return imports.get_import(import_id)
 
 
-def _dataset(request: Request, row: Import) -> Any:
+def _dataset(request: Request, row: Import) -> object:
     with request.workspace.open():
         return selectors.get_dataset(row.dataset_id)

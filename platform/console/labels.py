@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
@@ -173,7 +172,7 @@ VERBS = {
 }
 
 
-def label_of(table: Mapping[str, Any], code: object) -> str:
+def label_of(table: Mapping[str, object], code: object) -> str:
     """The word for a code; a code that has none (a tenant's own label, a state of a later release) as it is."""
     name = str(code or "")
     return str(table.get(name, name))

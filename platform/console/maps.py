@@ -56,7 +56,7 @@ class MapView:
         datasets = (self.dataset,) if self.dataset else ()
         return Wanted(self.model or written.live, datasets, self.modality, settings.MAP_MAX_POINTS)
 
-    def as_initial(self) -> dict[str, Any]:
+    def as_initial(self) -> dict[str, object]:
         return {"dataset": self.dataset, "modality": self.modality, "model": self.model}
 
     @property

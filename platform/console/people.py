@@ -89,7 +89,7 @@ def _pending_invitations(request: Request, waiting: list[Invitation]) -> list[di
     return shown
 
 
-def _row(request: Request, member: Membership, made: dict[uuid.UUID, list[ApiKey]]) -> dict[str, Any]:
+def _row(request: Request, member: Membership, made: dict[uuid.UUID, list[ApiKey]]) -> dict[str, object]:
     factor = getattr(member.user, "second_factor", None)
     reach = may_manage(request.workspace.role, member.role)
     return {

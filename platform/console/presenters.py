@@ -75,7 +75,7 @@ def is_hidden(asset: Asset | None) -> bool:
     return asset is not None and asset.moderation in Asset.HIDDEN
 
 
-def asset_name(asset: Asset, chars: int = 90, otherwise: Any = "", *, veiled: bool = False) -> str:
+def asset_name(asset: Asset, chars: int = 90, otherwise: object = "", *, veiled: bool = False) -> str:
     """What lists, links and labels call an asset: its words; of one that is hidden or `veiled` only what it is.
 
     `otherwise` where it has neither words nor an id of the tenant's own.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
@@ -34,7 +32,7 @@ def answer(request: HttpRequest, error: ServiceError) -> HttpResponse:
     return render(request, "console/problem.html", {"problem": error}, status=error.status)
 
 
-def as_problem(error: ServiceError) -> dict[str, Any]:
+def as_problem(error: ServiceError) -> dict[str, object]:
     fields = getattr(error, "errors", None)
     shape = {"type": error.slug, "title": _(error.title), "status": error.status, "detail": error.detail}
     return {**shape, "errors": fields} if fields else shape

@@ -269,7 +269,7 @@ def _show(request: Request, review_id: uuid.UUID, form: DecideForm | None, statu
     return page(request, "review.html", context, status=status)
 
 
-def _item(review: Review) -> dict[str, Any]:
+def _item(review: Review) -> dict[str, object]:
     """What is to be looked at: the asset, or the content that is kept for this."""
     if review.asset is not None:
         return {"words": content_responses.read_text(review.asset, MAX_WORDS)}

@@ -62,7 +62,7 @@ SINCE = (
 )
 
 
-def event_name(event_type: str) -> Any:
+def event_name(event_type: str) -> object:
     return gettext_lazy("A test") if event_type == TEST else EVENTS.get(event_type, event_type)
 
 
@@ -173,7 +173,7 @@ def edit(request: Request, webhook_id: uuid.UUID) -> HttpResponse:
     return page(request, "webhook_edit.html", context, status=422 if form.is_bound else 200)
 
 
-def _initial(row: Webhook) -> dict[str, Any]:
+def _initial(row: Webhook) -> dict[str, object]:
     which = "some" if row.events else "all"
     return {"url": row.url, "description": row.description, "which": which, "events": row.events}
 

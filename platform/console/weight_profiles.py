@@ -138,7 +138,7 @@ def _format_weight(weight: float) -> str:
     return f"{weight:g}"
 
 
-def _rows(data: Mapping[str, Any]) -> list[RuleRow]:
+def _rows(data: Mapping[str, object]) -> list[RuleRow]:
     """Rules as typed, then some empty rows."""
     rows = [_row(data, number) for number in range(query.MAX_RULES)]
     filled = [row for row in rows if not row.is_empty]
@@ -146,12 +146,12 @@ def _rows(data: Mapping[str, Any]) -> list[RuleRow]:
     return [*filled, *empty[:SPARE]]
 
 
-def _row(data: Mapping[str, Any], number: int) -> RuleRow:
+def _row(data: Mapping[str, object], number: int) -> RuleRow:
     weights = {part: str(data.get(f"rule-{number}-{part}", "")) for part in SHOWN_PARTS}
     return RuleRow(number, str(data.get(f"rule-{number}-when", "")), weights)
 
 
-def _rule(row: RuleRow) -> dict[str, Any]:
+def _rule(row: RuleRow) -> dict[str, object]:
     words = [word for one in row.words.split(",") if (word := one.strip())]
     if not words:
         row.errors.append(_("Name the words that it is about."))

@@ -49,7 +49,7 @@ def main() -> int:
 
 
 @contextlib.contextmanager
-def _stack() -> Iterator[dict[str, Any]]:
+def _stack() -> Iterator[dict[str, object]]:
     data_dir = Path(os.environ.get("DATA_DIR", ROOT / "var"))
     demo = _running(data_dir)
     if demo:
@@ -60,7 +60,7 @@ def _stack() -> Iterator[dict[str, Any]]:
         yield stack.demo
 
 
-def _running(data_dir: Path) -> dict[str, Any] | None:
+def _running(data_dir: Path) -> dict[str, object] | None:
     try:
         demo = json.loads((data_dir / "demo.json").read_text())
         ready = requests.get(f"{demo['base_url']}/readyz", timeout=5)
@@ -202,7 +202,7 @@ def _search_filtered(shop: Api) -> None:
     )
 
 
-def _tenants_apart(shop: Api, clinic: Api, pear: dict[str, Any]) -> None:
+def _tenants_apart(shop: Api, clinic: Api, pear: dict[str, object]) -> None:
     print("\n6. The clinic searches its own pictures, and cannot see the shop's")
     _show(clinic.search(text="chest X-ray with an enlarged heart", top_k=3))
     clinic.call("GET", f"/assets/{pear['id']}", 404)
@@ -210,7 +210,7 @@ def _tenants_apart(shop: Api, clinic: Api, pear: dict[str, Any]) -> None:
     print("   the shop's pear answers 404 to the clinic")
 
 
-def _delete(shop: Api, pear: dict[str, Any], dataset: str) -> None:
+def _delete(shop: Api, pear: dict[str, object], dataset: str) -> None:
     print("\n8. Delete it: no search shows it again")
     shop.call("DELETE", f"/assets/{pear['id']}", 204)
     answer = shop.search(text="a ripe green pear on a white table", datasets=[dataset])

@@ -41,7 +41,7 @@ class Api:
         if job["state"] != "succeeded":
             raise TourFailed(f"the job is {job['state']}: {job.get('error')}")
 
-    def wait(self, job_id: str) -> dict[str, Any]:
+    def wait(self, job_id: str) -> dict[str, object]:
         """The job when it has ended, or as it is after ten minutes."""
         deadline = time.monotonic() + LONG_S
         job: dict[str, Any] = {"state": "queued"}

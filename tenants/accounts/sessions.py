@@ -37,7 +37,7 @@ class SessionStore(DatabaseStore):
         row.device, row.address = client.get("device", ""), client.get("address", "")
         return row
 
-    def _get_session_from_db(self) -> Any:
+    def _get_session_from_db(self) -> object:
         row = super()._get_session_from_db()  # type: ignore[misc]
         self.seen_at = row.seen_at if row else None
         return row

@@ -30,7 +30,7 @@ def deleted(assets: Iterable[Asset]) -> None:
     webhooks.emit_all("asset.deleted", ({"asset": a.id, "dataset": a.dataset_id} for a in assets))
 
 
-def _state_of(asset: Asset) -> dict[str, Any]:
+def _state_of(asset: Asset) -> dict[str, object]:
     return {
         "asset": asset.id,
         "dataset": asset.dataset_id,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 from django.db.models import Count, F, QuerySet, Window
 from django.db.models.functions import RowNumber
@@ -22,7 +21,7 @@ from tenants.scope import current_tenant_id, tenant_scope
 SAMPLE = 5_000
 
 
-def declare_field(*, dataset_id: uuid.UUID, key: str, entry: dict[str, Any]) -> Job | None:
+def declare_field(*, dataset_id: uuid.UUID, key: str, entry: dict[str, object]) -> Job | None:
     """Declare one field and keep the others as they are. Raises NotFound, Invalid."""
     with tenant_scope(current_tenant_id()):
         dataset = _locked(dataset_id)

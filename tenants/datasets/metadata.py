@@ -67,7 +67,7 @@ def check_text(value: str, pointer: str) -> None:
         raise Invalid(_("Text must not contain unpaired surrogates."), pointer=pointer) from None
 
 
-def check_json(value: Any, pointer: str, depth: int = 0) -> None:
+def check_json(value: object, pointer: str, depth: int = 0) -> None:
     """Raises Invalid for JSON that cannot be stored: NUL, surrogates, infinities, lost digits, too deep."""
     if depth > MAX_DEPTH:
         raise Invalid(_("Nested more than %(depth)s levels deep.") % {"depth": MAX_DEPTH}, pointer=pointer)
@@ -104,8 +104,8 @@ def stored_bytes(metadata: Mapping[str, Any]) -> int:
 
 
 def check_metadata(
-    metadata: Any, schema: Schema, pointer: str = "/metadata", *, at_most: float | None = None
-) -> dict[str, Any]:
+    metadata: object, schema: Schema, pointer: str = "/metadata", *, at_most: float | None = None
+) -> dict[str, object]:
     """The metadata, if it is a JSON object that can be stored and fits what is declared. Raises Invalid.
 
     `at_most`: bytes that it may take; None for as many as it likes.
@@ -131,7 +131,7 @@ def check_metadata(
     return metadata
 
 
-def misfits(metadata: Mapping[str, Any], schema: Schema) -> Iterator[tuple[str, str]]:
+def misfits(metadata: Mapping[str, object], schema: Schema) -> Iterator[tuple[str, str]]:
     """The keys whose values are not as declared, each with what was expected."""
     for key, entry in schema.items():
         if problem := _misfit(metadata.get(key), entry):
@@ -156,7 +156,7 @@ def _listed(values: list[Any]) -> str:
     return f"{shown}, …" if len(values) > 10 else shown
 
 
-def _values(value: Any) -> list[Any]:
+def _values(value: object) -> list[Any]:
     return value[:MAX_VALUES] if isinstance(value, list) else [value]
 
 
@@ -177,7 +177,7 @@ def coerce(value: str, entry: Mapping[str, Any] | None) -> Any:
 # --- The schema ------------------------------------------------------------------------------------------
 
 
-def check_schema(schema: Any, pointer: str = "/metadata_schema") -> Schema:
+def check_schema(schema: object, pointer: str = "/metadata_schema") -> Schema:
     """The schema, if every entry is as the head of this module says. Raises Invalid and names the place."""
     if not isinstance(schema, dict) or len(schema) > MAX_KEYS:
         raise Invalid(
@@ -213,7 +213,7 @@ def _check_entry(entry: dict[str, Any], place: str) -> None:
     _check_enumeration(entry.get("values", []), entry["type"], f"{place}/values")
 
 
-def _check_enumeration(values: Any, kind: str, place: str) -> None:
+def _check_enumeration(values: object, kind: str, place: str) -> None:
     if not isinstance(values, list) or len(values) > MAX_ENUMERATION:
         raise Invalid(
             _("The allowed values are a list of at most %(enumeration)s.") % {"enumeration": MAX_ENUMERATION},
@@ -224,7 +224,7 @@ def _check_enumeration(values: Any, kind: str, place: str) -> None:
             raise Invalid(expected("text" if kind == "tags" else kind), pointer=f"{place}/{index}")
 
 
-def guess_batch(schema: Schema, rows: Iterable[Mapping[str, Any]]) -> Schema:
+def guess_batch(schema: Schema, rows: Iterable[Mapping[str, object]]) -> Schema:
     """The schema with guesses for keys that it lacks; a guess that no longer fits falls back to text."""
     kinds: dict[str, str] = {}
     for row in rows:
@@ -251,7 +251,7 @@ def _joined(one: str, other: str) -> str:
 # --- Facets ----------------------------------------------------------------------------------------------
 
 
-def facets_of(asset_id: Any, metadata: dict[str, Any], schema: Schema | None = None) -> Iterator[Facet]:
+def facets_of(asset_id: Any, metadata: dict[str, object], schema: Schema | None = None) -> Iterator[Facet]:
     """One facet a filterable value. Numbers and times also stand as text, so that a guess can change later.
 
     `schema` matters for values that are older than it: a text that spells a value of the key's type stands as one.
@@ -267,7 +267,7 @@ def facets_of(asset_id: Any, metadata: dict[str, Any], schema: Schema | None = N
             yield Facet(asset_id=asset_id, key=key, text=text, number=number)
 
 
-def _typed(value: Any, entry: Mapping[str, Any] | None) -> list[Any]:
+def _typed(value: Any, entry: Mapping[str, Any] | None) -> list[object]:
     if not isinstance(value, str) or not entry or entry["type"] in {"text", "time"}:
         return _values(value)
     read = read_as(value.strip(), entry["type"])

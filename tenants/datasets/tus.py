@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
 from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import IO
 
 from django.conf import settings
 from django.utils.translation import gettext as _
@@ -75,7 +75,7 @@ class Call:
     headers: Mapping[str, str]
     upload_id: uuid.UUID | None = None
 
-    def ask(self, body: Any = b"", **changed: str) -> Reply:
+    def ask(self, body: object = b"", **changed: str) -> Reply:
         """Let the library answer; `body` is anything with a length that can be hashed and written."""
         path = f"{self.base}/{self.upload_id}" if self.upload_id else self.base
         headers = {name: self.headers[name] for name in UNDERSTOOD if name in self.headers}
@@ -181,7 +181,7 @@ class _Files(Storage):
                 expires_at=expires_at,
             )
 
-    def get_upload(self, upload_id: str) -> dict[str, Any] | None:
+    def get_upload(self, upload_id: str) -> dict[str, object] | None:
         found = resumable.look_up(self.tenant_id, uuid.UUID(upload_id))
         if found is None:
             return None

@@ -6,7 +6,6 @@ import datetime as dt
 import hashlib
 import math
 import re
-from typing import Any
 
 TYPES = ("text", "number", "bool", "time", "tags")
 MAX_VALUES = 100
@@ -21,7 +20,7 @@ _TAG_BREAK = re.compile("[;|,]")
 _BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
-def guess_type(value: Any) -> str:
+def guess_type(value: object) -> str:
     """The type of one JSON value; empty for null and for nested values, which are not filterable."""
     if isinstance(value, bool):
         return "bool"
@@ -32,14 +31,14 @@ def guess_type(value: Any) -> str:
     return _type_of_list(value) if isinstance(value, list) else ""
 
 
-def _type_of_list(items: list[Any]) -> str:
+def _type_of_list(items: list[object]) -> str:
     kinds = {guess_type(item) for item in items[:MAX_VALUES] if not isinstance(item, list)} - {""}
     if len(kinds) == 1 and kinds != {"text"}:
         return kinds.pop()
     return ("tags" if _are_tags(items) else "text") if kinds else ""
 
 
-def _are_tags(value: Any) -> bool:
+def _are_tags(value: object) -> bool:
     return (
         isinstance(value, list)
         and len(value) <= MAX_VALUES
@@ -47,7 +46,7 @@ def _are_tags(value: Any) -> bool:
     )
 
 
-def fits(value: Any, kind: str) -> bool:
+def fits(value: object, kind: str) -> bool:
     """Whether a JSON value is of this type. A list fits text, number, bool and time if all that is in it does."""
     if kind == "tags":
         return _are_tags(value)
@@ -79,7 +78,7 @@ def read_number(text: str) -> int | float | None:
     return int(text) if len(text) <= 17 and abs(int(text)) <= MAX_INTEGER else None
 
 
-def read_as(text: str, kind: str) -> Any:
+def read_as(text: str, kind: str) -> object:
     """The text as a value of this type, or None if it spells none. Tags stand between commas, semicolons or bars."""
     if kind == "number":
         return read_number(text)
@@ -93,7 +92,7 @@ def read_as(text: str, kind: str) -> Any:
     return text
 
 
-def read_cell(text: str) -> Any:
+def read_cell(text: str) -> object:
     """The text of a cell whose type nobody declared: a number, true or false, or itself."""
     if text.lower() in {"true", "false"}:
         return _BOOLS[text.lower()]
@@ -101,7 +100,7 @@ def read_cell(text: str) -> Any:
     return text if number is None else number
 
 
-def as_text(value: Any) -> str | None:
+def as_text(value: object) -> str | None:
     """How a value stands in the facet table as text, equal for equal values; None for null and nested ones."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -117,7 +116,7 @@ def _shortened(value: str) -> str:
     return f"{value[:FACET_TEXT]}#{hashlib.sha256(value.encode()).hexdigest()[:24]}"
 
 
-def as_number(value: Any) -> float | None:
+def as_number(value: object) -> float | None:
     """How a value stands in the facet table as a number: itself, or a time as seconds since 1970."""
     if isinstance(value, bool):
         return None

@@ -41,7 +41,7 @@ def first_answer(*, key: str, fingerprint: str) -> IdempotentAnswer | None:
     return stored
 
 
-def store_answer(*, key: str, status: int, body: Any, headers: dict[str, str]) -> None:
+def store_answer(*, key: str, status: int, body: object, headers: dict[str, str]) -> None:
     IdempotentAnswer.objects.filter(key=key).update(status=status, body=body, headers=headers)
 
 

@@ -40,12 +40,12 @@ TASK, QUEUE = "workers.deliver_webhooks", "hooks"
 QUIET_MS = 1000
 
 
-def emit(event_type: str, data: Mapping[str, Any]) -> None:
+def emit(event_type: str, data: Mapping[str, object]) -> None:
     """Tell the active tenant's endpoints, in the caller's transaction. One indexed look where there are none."""
     emit_all(event_type, (data,))
 
 
-def emit_all(event_type: str, found: Iterable[Mapping[str, Any]]) -> None:
+def emit_all(event_type: str, found: Iterable[Mapping[str, object]]) -> None:
     """The same for many things at once, in as many statements as for one."""
     # Also a check that a scope is open; no savepoint of its own, as most tenants have no endpoint.
     current_tenant_id()
@@ -55,7 +55,7 @@ def emit_all(event_type: str, found: Iterable[Mapping[str, Any]]) -> None:
         queue(events, listeners)
 
 
-def emit_once(event_type: str, data: Mapping[str, Any], *, once: str) -> bool:
+def emit_once(event_type: str, data: Mapping[str, object], *, once: str) -> bool:
     """Tell it unless an event with this `once` was told before; whether it was told now."""
     current_tenant_id()
     listeners = _listeners(event_type)
@@ -73,7 +73,7 @@ def _listeners(event_type: str) -> list[uuid.UUID]:
     return [webhook_id for webhook_id, wanted in rows if not wanted or event_type in wanted]
 
 
-def body_of(event_type: str, data: Mapping[str, Any]) -> str:
+def body_of(event_type: str, data: Mapping[str, object]) -> str:
     payload = {"type": event_type, "timestamp": moment(timezone.now()), "data": data}
     return json.dumps(payload, separators=(",", ":"), default=_text)
 
@@ -82,7 +82,7 @@ def moment(at: Any) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return moment(value) if hasattr(value, "isoformat") else str(value)
 
 

@@ -61,7 +61,7 @@ def png(pixels: Any) -> bytes:
     return sink.getvalue()
 
 
-def pixels_of(blob: Blob, width: int, height: int) -> Any:
+def pixels_of(blob: Blob, width: int, height: int) -> object:
     """A stored picture in this size, uint8 [height, width, 3], cut at the longer sides. Raises MediaError."""
     path = storage.path_of(blob.tenant_id, blob.sha256)
     with (
@@ -71,7 +71,7 @@ def pixels_of(blob: Blob, width: int, height: int) -> Any:
         return _fitted(decoder().image(local).pixels, width, height)
 
 
-def _fitted(pixels: Any, width: int, height: int) -> Any:
+def _fitted(pixels: Any, width: int, height: int) -> object:
     import numpy as np
     from PIL import ImageOps
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
@@ -50,7 +49,7 @@ def marked(mark: int, *, bits: int = 32) -> QuerySet[Generation]:
     return Generation.objects.extra(where=["mark %% %s = %s"], params=[1 << bits, mark])
 
 
-def made_by_mark(watermark: Mapping[str, Any]) -> uuid.UUID | None:
+def made_by_mark(watermark: Mapping[str, object]) -> uuid.UUID | None:
     """The generation that an audit's watermark names, if it is the active tenant's and its only one.
 
     Sixteen bits, as sound has them, are shared by one in 65,536: two that fit are none.

@@ -57,7 +57,7 @@ def claim(*, job_id: uuid.UUID, tenant_id: uuid.UUID) -> Claim | None:
     return Claim(job.id, job.tenant_id, job.kind, job.arguments, job.fence, job.attempts, job.trace)
 
 
-def _dead_letter(job: Job) -> dict[str, Any]:
+def _dead_letter(job: Job) -> dict[str, object]:
     return {
         "type": "dead-letter",
         "detail": f"Gave up after {job.attempts} attempts: each time the worker stopped without an answer.",

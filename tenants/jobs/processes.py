@@ -89,7 +89,7 @@ def running(
         child.reap()
 
 
-def _object(line: str) -> dict[str, Any] | None:
+def _object(line: str) -> dict[str, object] | None:
     try:
         found = json.loads(line)
     except ValueError:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from django.db import transaction
 from django.db.models import Q
@@ -70,7 +69,7 @@ UNFINISHED = Q(state__in=[Job.State.QUEUED, Job.State.RUNNING])
 def enqueue(
     *,
     kind: str,
-    arguments: Mapping[str, Any],
+    arguments: Mapping[str, object],
     total: int = 1,
     reserve: Mapping[str, float],
     priority: int = Job.Priority.NORMAL,

@@ -82,7 +82,7 @@ def _held_out(row: Promotion) -> list[str]:
 
 def _compared(
     questions: list[Question], before: list[Ranking], after: list[Ranking]
-) -> dict[str, Any] | None:
+) -> dict[str, object] | None:
     if not questions:
         return None
     old, new = evaluation.found(questions, before), evaluation.found(questions, after)

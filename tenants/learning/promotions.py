@@ -7,7 +7,6 @@ for both. The old one stays beside for as long as a way back is to be instant.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
 
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -108,7 +107,7 @@ def _target(row: Promotion) -> str:
 # --- Once embedded ---------------------------------------------------------------------------------------
 
 
-def embedded(claimed: jobs.Claim) -> dict[str, Any]:
+def embedded(claimed: jobs.Claim) -> dict[str, object]:
     """Compare and, unless it would make searches worse, switch: the end of the job that embedded beside.
 
     Returns what goes into the job's result. Safe to repeat. Raises LeaseLost, and Conflict where the promotion has

@@ -6,7 +6,6 @@ import uuid
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
 from django.db import connection
@@ -171,7 +170,7 @@ def _named(dataset: Dataset) -> dict[str, str]:
     return {"id": str(dataset.id), "name": dataset.name}
 
 
-def estimate(dataset: Dataset, general: list[Dataset], wanted: Settings) -> dict[str, Any]:
+def estimate(dataset: Dataset, general: list[Dataset], wanted: Settings) -> dict[str, object]:
     """What a training would take, before anything was looked at; the training itself knows better after some steps."""
     ids = [one.id for one in (dataset, *general)]
     counted = pairs.counts(ids, generated=wanted.include_generated)
@@ -214,7 +213,7 @@ def folder_of(tenant_id: uuid.UUID, model_id: uuid.UUID) -> Path:
     return Path(settings.LEARNING_DIR) / str(tenant_id) / str(model_id)
 
 
-def finish_training(model_id: uuid.UUID, found: dict[str, Any]) -> None:
+def finish_training(model_id: uuid.UUID, found: dict[str, object]) -> None:
     """Store what a training found: a candidate. In the transaction that ends its job."""
     row = LearntModel.objects.select_for_update().get(pk=model_id)
     for name, value in found.items():

@@ -17,10 +17,10 @@ MAX_POINTS, MAX_WARNINGS = 1_000, 50
 class ProgressStore(Protocol):
     """Where it is written. Both raise LeaseLost, `progress` also Cancelled."""
 
-    curves: list[dict[str, Any]]
+    curves: list[dict[str, object]]
     data: dict[str, Any]
 
-    def store(self, **values: Any) -> None: ...
+    def store(self, **values: object) -> None: ...
     def progress(self, done: int, *, renew: bool = False) -> None: ...
 
 
@@ -71,7 +71,7 @@ class TrainingProgress:
         self.changed.add("data")
 
 
-def known_before(points: list[dict[str, Any]], point: dict[str, Any]) -> list[dict[str, Any]]:
+def known_before(points: list[dict[str, object]], point: dict[str, object]) -> list[dict[str, object]]:
     """The curve up to a point: after a resume from a checkpoint some points come a second time."""
     place = _place(point)
     return [one for one in points if _place(one) < place]
@@ -81,6 +81,6 @@ def _place(point: dict[str, Any]) -> tuple[bool, int]:
     return point.get("phase") == "domain", int(point.get("epoch", 0))
 
 
-def thinned(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def thinned(points: list[dict[str, object]]) -> list[dict[str, object]]:
     """Every second point of a curve that has become too long; the last one always."""
     return points if len(points) <= MAX_POINTS else [*points[:-1:2], points[-1]]

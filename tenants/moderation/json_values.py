@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
 
 
 def escaped(name: str) -> str:
@@ -12,7 +11,7 @@ def escaped(name: str) -> str:
     return name[:100].encode("utf-8", "replace").decode().replace("~", "~0").replace("/", "~1")
 
 
-def unfit(document: Any, max_bytes: int) -> str:
+def unfit(document: object, max_bytes: int) -> str:
     """Why the document cannot be stored as it is, or empty."""
     try:
         content = json.dumps(document, allow_nan=False, ensure_ascii=False).encode()
@@ -25,7 +24,7 @@ def unfit(document: Any, max_bytes: int) -> str:
     return "" if _storable(document) else "Numbers have at most 15 digits, and parts stand 20 deep at most."
 
 
-def _storable(value: Any, depth: int = 0) -> bool:
+def _storable(value: object, depth: int = 0) -> bool:
     if depth > 20:
         return False
     if isinstance(value, dict):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
 
 from django.apps import apps
 from django.db.models import CharField, Field, Model, Q, QuerySet, TextField
@@ -116,7 +115,7 @@ def _rename(user: User, pseudonym: str) -> int:
     return changed
 
 
-def _without(value: Any, names: set[str], pseudonym: str) -> Any:
+def _without(value: object, names: set[str], pseudonym: str) -> object:
     if isinstance(value, dict):
         return {key: _without(inner, names, pseudonym) for key, inner in value.items()}
     if isinstance(value, list):

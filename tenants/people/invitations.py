@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from dataclasses import dataclass
-from typing import Any
 
 from django.contrib.auth.hashers import make_password
 from django.core.exceptions import ValidationError
@@ -115,7 +114,7 @@ def renew_link(*, actor: Actor, invitation_id: uuid.UUID) -> Invited:
         return _handed_out(get_invitation(invitation_id), token)
 
 
-def _made_by(actor: Actor) -> dict[str, Any]:
+def _made_by(actor: Actor) -> dict[str, object]:
     """Whose an invitation is, and until when it lasts."""
     until = timezone.now() + LIFETIME
     if actor.acting_id is not None:

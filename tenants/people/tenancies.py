@@ -140,7 +140,7 @@ def _changed(by: Operator, label: str, tenant: Tenant, verb: str, details: dict[
         record(actor=label, verb=verb, details={name: _said(value) for name, value in details.items()})
 
 
-def _said(value: Any) -> str:
+def _said(value: object) -> str:
     """As the audit log of the tenant shows it."""
     if not isinstance(value, dict):
         return str(value)

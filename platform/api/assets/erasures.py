@@ -79,13 +79,13 @@ class Erasures(Resource):
         with tenant_scope(self.tenant_id):
             return Answer.of(200, subject_erasure.preview_subject(_criteria(fields))).response()
 
-    def _request(self, fields: dict[str, Any]) -> Answer:
+    def _request(self, fields: dict[str, object]) -> Answer:
         erasure, job = subject_erasure.request_erasure(criteria=_criteria(fields), actor=self.actor)
         body = {"erasure": receipts.erasure_shape(erasure), "job": jobs.job_shape(job)}
         return Answer.of(202, body, location(job.id))
 
 
-def _criteria(fields: dict[str, Any]) -> dict[str, Any]:
+def _criteria(fields: dict[str, Any]) -> dict[str, object]:
     dataset_id = None
     if fields.get("dataset") is not None and (dataset_id := read_id(fields["dataset"])) is None:
         raise NotFound("There is no such dataset.")

@@ -175,7 +175,7 @@ def change_answer(change: services.Added) -> Answer:
     return Answer.of(202, {**body, "job": jobs.job_shape(change.job)}, location(change.job.id))
 
 
-def _duplicate(change: services.Added) -> dict[str, Any]:
+def _duplicate(change: services.Added) -> dict[str, object]:
     return {"duplicate_of": str(change.duplicate_of)} if change.duplicate_of else {}
 
 

@@ -46,10 +46,10 @@ def _named(names: Any, inner: dict[str, Any]) -> dict[str, Any]:
 class _Json(serializers.Field):
     """Anything; the service says what is wrong with it."""
 
-    def to_internal_value(self, data: Any) -> Any:
+    def to_internal_value(self, data: object) -> object:
         return data
 
-    def to_representation(self, value: Any) -> Any:
+    def to_representation(self, value: object) -> object:
         return value
 
 

@@ -276,7 +276,7 @@ def _present(fields: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: fields[name] for name in names if fields.get(name)}
 
 
-def _require_one(given: dict[str, Any]) -> None:
+def _require_one(given: dict[str, object]) -> None:
     if len(given) != 1:
         what = "a file, an asset, or hashes" if not given else "one of them: file, upload, asset or hashes"
         raise Invalid(f"Send {what}.", pointer=f"/{max(given)}" if given else "/file")

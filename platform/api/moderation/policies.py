@@ -71,7 +71,7 @@ def policy_shape(policy: Policy) -> shapes.Policy:
     return selectors.policy_shape(policy, now.get(policy.pk), versions)
 
 
-def warnings_of(document: Any) -> list[dict[str, str]]:
+def warnings_of(document: object) -> list[dict[str, str]]:
     report = static_checks.check_policy(document, installed.installed_environment())
     return [problem.as_dict() for problem in report.warnings]
 
@@ -192,7 +192,7 @@ class Versions(ExistingPolicy):
         document = DocumentBody.read(request.data)
         return IdempotentRequest(request, document).run(lambda: self._add(document)).response()
 
-    def _add(self, document: dict[str, Any]) -> Answer:
+    def _add(self, document: dict[str, object]) -> Answer:
         version, new = policies.add_version(policy_id=self.found.pk, document=document, actor=self.actor)
         body = {"version": selectors.version_shape(version), "warnings": warnings_of(version.document)}
         where = f"/api/v1/policies/{version.policy_id}/versions/{version.number}"

@@ -37,7 +37,7 @@ from tenants.scope import tenant_scope
 
 State, Kind = models.Review.State, models.Review.Kind
 YES_NO = ("true", "false")
-REASON: dict[str, Any] = {"max_length": reviews.MAX_REASON, "help_text": "Why; kept for good."}
+REASON: dict[str, object] = {"max_length": reviews.MAX_REASON, "help_text": "Why; kept for good."}
 LABELS: dict[str, Any] = {
     "required": False,
     "allow_null": True,

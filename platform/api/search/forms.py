@@ -32,7 +32,7 @@ JSON_FIELDS = (
 class Id(serializers.Field):
     """An id in a body: one that this API never gave out answers 404, as another tenant's does."""
 
-    def to_internal_value(self, data: Any) -> uuid.UUID:
+    def to_internal_value(self, data: object) -> uuid.UUID:
         if not isinstance(data, str):
             raise ValidationError("An id is a string.")
         found = read_id(data)
@@ -40,7 +40,7 @@ class Id(serializers.Field):
             raise NotFound("There is no such thing as this id names.")
         return found
 
-    def to_representation(self, value: Any) -> str:
+    def to_representation(self, value: object) -> str:
         return str(value)
 
 
@@ -123,7 +123,7 @@ class SearchBody(Body):
         return attrs
 
 
-def require_named(tenant_id: uuid.UUID, fields: Any) -> None:
+def require_named(tenant_id: uuid.UUID, fields: object) -> None:
     """Raises NotFound for the first id in a body, whatever else is wrong with it, that names nothing of the tenant."""
     assets = list(_ids(fields, _ASSETS))
     datasets = list(_ids(fields, _DATASETS))
@@ -142,7 +142,7 @@ _ASSETS = (
 _DATASETS = (("datasets",),)
 
 
-def _ids(fields: Any, places: Iterable[tuple[str, ...]]) -> Iterator[uuid.UUID]:
+def _ids(fields: object, places: Iterable[tuple[str, ...]]) -> Iterator[uuid.UUID]:
     for path in places:
         found = fields
         for name in path:

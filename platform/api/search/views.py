@@ -166,7 +166,7 @@ def _result(asset: Asset, hit: Hit, answer: Answer) -> shapes.Result:
     return result
 
 
-def _explained(answer: Answer, fields: dict[str, Any]) -> dict[str, Any]:
+def _explained(answer: Answer, fields: dict[str, object]) -> dict[str, object]:
     return {
         "timings_ms": {step: round(took, 3) for step, took in answer.timings.items()},
         "parts": answer.meta["weights"],

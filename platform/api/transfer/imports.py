@@ -144,7 +144,7 @@ def source_arguments(file: Any, fields: dict[str, Any]) -> dict[str, Any]:
     return {**options, "path": Path(file.temporary_file_path()), "filename": file.name}
 
 
-def _bucket(fields: dict[str, Any]) -> dict[str, Any]:
+def _bucket(fields: dict[str, Any]) -> dict[str, object]:
     described = {"location": fields.get("source", ""), "secret": fields.get("credentials")}
     if "endpoint" in fields:
         described["options"] = {**fields.get("options", {}), "endpoint": fields["endpoint"]}

@@ -23,7 +23,7 @@ _GOOD, _BAD = {"active", "on", "ok"}, {"suspended", "failed", "bad", "off"}
 
 
 @register.simple_tag
-def state_badge(state: str, shown: Any) -> SafeString:
+def state_badge(state: str, shown: object) -> SafeString:
     """A state in words; its colour only repeats them."""
     css = "is-good" if state in _GOOD else "is-bad" if state in _BAD else "is-waiting"
     return format_html('<span class="op-badge {}">{}</span>', css, shown)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from django.http import HttpResponse
 from django.utils.translation import gettext as _
@@ -32,5 +31,5 @@ def said(act: OperatorAct) -> str:
     return " · ".join(f"{name}: {_word(value)}" for name, value in act.details.items())
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -77,7 +77,7 @@ def tenant(request: Request, slug: str) -> HttpResponse:
     return show(request, slug)
 
 
-def show(request: Request, slug: str, status: int = 200, **bound: Any) -> HttpResponse:
+def show(request: Request, slug: str, status: int = 200, **bound: object) -> HttpResponse:
     """The page of a tenant, with the form that was refused where there is one."""
     figures = tenant_figures.figures_of(slug)
     row = figures.tenant

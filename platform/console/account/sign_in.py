@@ -19,7 +19,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_POST
 
 from console import problems
-from console.access import SESSION_KEY, memberships_of, page, public, signed_in
+from console.access import SESSION_KEY, Visit, memberships_of, page, public, signed_in
 from console.account.forms import AddressForm, CodeForm, JoinForm, NewPasswordForm, SignInForm
 from console.account.throttle import Attempt, TooManyAttempts, remember_device
 from tenants.accounts import links, mail, passwords, second_factor, sessions
@@ -53,16 +53,16 @@ class SignIn(LoginView):
     authentication_form = SignInForm
     redirect_authenticated_user = True
 
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    def dispatch(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:
         try:
             return csrf_protect(super().dispatch)(request, *args, **kwargs)
         except ServiceError as error:
             return problems.answer(request, error)
 
-    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+    def get_context_data(self, **kwargs: object) -> dict[str, object]:
         return {**super().get_context_data(**kwargs), "invited": "invitation" in self.request.session}
 
-    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def post(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
         try:
             return super().post(request, *args, **kwargs)
         except TooManyAttempts as refused:
@@ -141,7 +141,7 @@ def sign_out(request: HttpRequest) -> HttpResponse:
 
 
 @signed_in(methods=("GET", "POST"))
-def choose(request: Any) -> HttpResponse:
+def choose(request: Visit) -> HttpResponse:
     """The tenants that this person belongs to; the choice is kept in the session."""
     memberships = memberships_of(request.user)
     if request.method == "POST":
@@ -162,7 +162,7 @@ def choose(request: Any) -> HttpResponse:
 INVITATION, RESET = "invitation", "reset"
 
 
-def _store_token(request: Any, kind: str, value: str, page_name: str) -> HttpResponse:
+def _store_token(request: HttpRequest, kind: str, value: str, page_name: str) -> HttpResponse:
     """Take the token out of the address. Counted, as it makes a session for anybody."""
     try:
         Attempt.of(request, "open").admit()
@@ -176,7 +176,7 @@ def _store_token(request: Any, kind: str, value: str, page_name: str) -> HttpRes
 
 
 @public(methods=("GET", "POST"))
-def invitation(request: Any) -> HttpResponse:
+def invitation(request: HttpRequest) -> HttpResponse:
     """Joining: a new person makes an account, one with an account signs in as the invited address."""
     if (token := request.GET.get("token")) is not None:
         return _store_token(request, INVITATION, links.digest(token).hex(), "console:invitation")
@@ -193,7 +193,7 @@ def invitation(request: Any) -> HttpResponse:
         return _link_expired(request, INVITATION, error.detail)
 
 
-def _answer_invitation(request: Any, digest: bytes, found: Invitation) -> HttpResponse:
+def _answer_invitation(request: HttpRequest, digest: bytes, found: Invitation) -> HttpResponse:
     if request.user.is_authenticated:
         if request.method == "POST" and request.user.email == found.email:
             return _enter_workspace(request, invitations.accept(digest=digest, user=request.user))
@@ -213,7 +213,7 @@ def _answer_invitation(request: Any, digest: bytes, found: Invitation) -> HttpRe
     return page(request, "invitation.html", context, status=422 if form.is_bound else 200)
 
 
-def _enter_workspace(request: Any, found: Invitation) -> HttpResponse:
+def _enter_workspace(request: HttpRequest, found: Invitation) -> HttpResponse:
     request.session.pop(INVITATION, None)
     request.session[SESSION_KEY] = str(found.tenant_id)
     messages.success(request, gettext("Welcome to %(name)s.") % {"name": found.tenant.name})
@@ -245,7 +245,7 @@ def ask_reset(request: HttpRequest) -> HttpResponse:
 
 
 @public(methods=("GET", "POST"))
-def reset(request: Any) -> HttpResponse:
+def reset(request: HttpRequest) -> HttpResponse:
     """Choosing a new password with the token of a link."""
     if (token := request.GET.get("token")) is not None:
         return _store_token(request, RESET, token[:200], "console:reset-new")
@@ -275,7 +275,7 @@ def _reset_to(form: NewPasswordForm, token: str) -> bool:
     return True
 
 
-def _reset_done(request: Any, user: User) -> HttpResponse:
+def _reset_done(request: HttpRequest, user: User) -> HttpResponse:
     # Whoever was signed in here is not any more, if it was this person; so nothing of the session stays.
     request.session.flush()
     request.user = AnonymousUser()
@@ -287,10 +287,10 @@ def _reset_done(request: Any, user: User) -> HttpResponse:
     return response
 
 
-def _link_expired(request: Any, kind: str, detail: str) -> HttpResponse:
+def _link_expired(request: HttpRequest, kind: str, detail: str) -> HttpResponse:
     request.session.pop(kind, None)
     return page(request, "link_over.html", {"detail": detail}, status=410)
 
 
-def _throttled(request: Any, refused: TooManyAttempts) -> HttpResponse:
+def _throttled(request: HttpRequest, refused: TooManyAttempts) -> HttpResponse:
     return too_many(page(request, "link_over.html", {"detail": refused.detail}), refused)

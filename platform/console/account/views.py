@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
 
 import qrcode
 from django.conf import settings
@@ -39,7 +38,7 @@ def show(request: Request) -> HttpResponse:
     return show_account(request, {}, 200)
 
 
-def show_account(request: Request, context: dict[str, Any], status: int) -> HttpResponse:
+def show_account(request: Request, context: dict[str, object], status: int) -> HttpResponse:
     """The page; views that refuse a form put it into `context`."""
     user = request.user
     shown = {
@@ -161,7 +160,7 @@ def set_up(request: Request) -> HttpResponse:
     return _set_up(request, {"form": form}, 422)
 
 
-def _set_up(request: Request, context: dict[str, Any], status: int) -> HttpResponse:
+def _set_up(request: Request, context: dict[str, object], status: int) -> HttpResponse:
     address = second_factor.begin(request.user)
     secret = address.partition("secret=")[2].partition("&")[0]
     shown = {

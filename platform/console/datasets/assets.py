@@ -129,7 +129,7 @@ def _show(request: Request, asset_id: uuid.UUID, form: AssetForm | None, status:
     return page(request, "asset.html", context, status=status)
 
 
-def _audits(request: Request, asset: Asset) -> list[Any]:
+def _audits(request: Request, asset: Asset) -> list[object]:
     """The newest, for those who may see them."""
     if MODERATE not in request.workspace.scopes:
         return []
@@ -143,7 +143,7 @@ def _generation(asset: Asset) -> Generation | None:
     return Generation.objects.filter(pk=asset.generation_id).only("id", "prompt").first()
 
 
-def _json(metadata: dict[str, Any]) -> str:
+def _json(metadata: dict[str, object]) -> str:
     from console.templatetags.console_tags import as_json
 
     return as_json(metadata) if metadata else ""
@@ -285,7 +285,7 @@ def bulk_describe(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
     return redirect("console:dataset", dataset_id=dataset_id)
 
 
-def _value(dataset: Dataset, key: str, text: str) -> Any:
+def _value(dataset: Dataset, key: str, text: str) -> object:
     """What was typed, as the type of the field. Raises Invalid."""
     if not key:
         raise Invalid(_("Name the field that is to be set."), pointer="/key")
@@ -308,7 +308,7 @@ def bulk_audit(request: Request, dataset_id: uuid.UUID) -> HttpResponse:
     return redirect("console:dataset", dataset_id=dataset_id)
 
 
-def _each(request: Request, dataset_id: uuid.UUID, act: Callable[[uuid.UUID], Any]) -> int:
+def _each(request: Request, dataset_id: uuid.UUID, act: Callable[[uuid.UUID], object]) -> int:
     """Do it to each of the ticked assets, in a transaction of its own; how many it was done to."""
     with request.workspace.open():
         selectors.require_dataset(dataset_id)

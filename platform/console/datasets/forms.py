@@ -73,7 +73,7 @@ class JsonObjectField(forms.CharField):
         return found
 
 
-def _no_constant(name: str) -> Any:
+def _no_constant(name: str) -> object:
     raise ValueError(f"{name} is not a JSON value")
 
 

@@ -118,7 +118,7 @@ def rows_of(assets: Sequence[Asset], columns: Sequence[str]) -> list[Row]:
     return [Row(asset, [(key, _cell(asset.metadata.get(key))) for key in columns]) for asset in assets]
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -16,7 +16,7 @@ from tenants.generation.validation import BOUNDS, MAX_PROMPT, GenerationSpec
 SIZES = (256, 384, 512, 768, 1024)
 
 
-def _number(kind: Any, name: str, label: Any, **more: Any) -> Any:
+def _number(kind: Any, name: str, label: Any, **more: Any) -> object:
     least, most = BOUNDS[name]
     return kind(min_value=least, max_value=most, initial=getattr(GenerationSpec, name), label=label, **more)
 

@@ -23,7 +23,7 @@ KINDS = {
 SYMBOLS = {"image": "image", "video": "film", "audio": "music-note-beamed"}
 
 # Generators that ship: name, what to expect, and the licence of the weights or instruments.
-BUNDLED: Mapping[str, tuple[Any, Any, Any]] = {
+BUNDLED: Mapping[str, tuple[object, object, object]] = {
     "small-picture": (
         gettext_lazy("Small picture model"),
         gettext_lazy(
@@ -66,7 +66,7 @@ _ANOTHER = gettext_lazy("Begin with another picture, or without one.")
 
 # An end that is no success, by the type of the error: what happened, and what can be done about it. What a generator
 # itself says (`ml.generators.base.Code`) is English, for programs and operators.
-ENDS: Mapping[str, tuple[Any, Any]] = {
+ENDS: Mapping[str, tuple[object, object]] = {
     "not-installed": (
         gettext_lazy("What this takes is not installed here."),
         gettext_lazy("Ask whoever runs this installation to install the generator, or leave this kind out."),
@@ -154,7 +154,7 @@ class OutputOption:
     setting: str
     name: Any = ""
     note: Any = ""
-    licence: Any = ""
+    licence: object = ""
 
 
 def output_options() -> list[OutputOption]:
@@ -172,7 +172,7 @@ def _operators() -> str:
     return _("A model that whoever runs this installation chose.")
 
 
-def reason_of(error: Mapping[str, Any] | None) -> str:
+def reason_of(error: Mapping[str, object] | None) -> str:
     """What happened, in the language of the page; of a code that is new here what was kept in English."""
     if known := ENDS.get(_type_of(error)):
         return str(known[0])
@@ -181,7 +181,7 @@ def reason_of(error: Mapping[str, Any] | None) -> str:
     return _(detail) if detail else str(END)
 
 
-def remedy_of(error: Mapping[str, Any] | None) -> str:
+def remedy_of(error: Mapping[str, object] | None) -> str:
     known = ENDS.get(_type_of(error))
     return str(known[1] if known else REMEDY)
 
@@ -193,5 +193,5 @@ def generator_message_of(error: Mapping[str, Any] | None) -> str:
     return str((error or {}).get("detail") or "") if kind in ENDS and kind not in Generation.REFUSALS else ""
 
 
-def _type_of(error: Mapping[str, Any] | None) -> str:
+def _type_of(error: Mapping[str, object] | None) -> str:
     return str((error or {}).get("type") or "")

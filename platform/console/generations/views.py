@@ -96,7 +96,7 @@ def _datasets() -> list[tuple[str, str]]:
     return [(str(one.id), one.name) for one in datasets.list_datasets()[:MAX_DATASETS]]
 
 
-def _initial(request: Request) -> dict[str, Any]:
+def _initial(request: Request) -> dict[str, object]:
     """Of a remix the words and the picture; else nothing but the defaults."""
     remix = request.GET.get("remix", "")
     if not remix:

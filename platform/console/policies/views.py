@@ -80,7 +80,7 @@ ACTIVATIONS, BACKTESTS = 10, 5
 # Of the newest audits that a version saw in shadow, as many are compared on a page.
 COMPARED = 5_000
 
-EMPTY: dict[str, Any] = {"rules": []}
+EMPTY: dict[str, object] = {"rules": []}
 
 
 @needs(MODERATE)

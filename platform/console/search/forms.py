@@ -152,7 +152,7 @@ def read_filter(form: Any, schema: Schema) -> dict[str, dict[str, Any]]:
     return conditions
 
 
-def _typed(operator: str, value: str, kind: str | None) -> Any:
+def _typed(operator: str, value: str, kind: str | None) -> object:
     """What was typed, as the type that the key's values have."""
     if operator == "exists":
         return value.strip().lower() not in {"no", "false", "0"}
@@ -161,7 +161,7 @@ def _typed(operator: str, value: str, kind: str | None) -> Any:
     return _scalar(value.strip(), "number" if operator in filters.RANGES and kind != "time" else kind)
 
 
-def _scalar(value: str, kind: str | None) -> Any:
+def _scalar(value: str, kind: str | None) -> object:
     if kind == "number":
         try:
             return float(value)

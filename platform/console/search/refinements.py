@@ -41,7 +41,7 @@ class Refinements:
     def conditions(self) -> list[retrieval_filters.Condition]:
         return [one for given in self.filters() for one in retrieval_filters.parse(given, "/only")]
 
-    def filters(self) -> list[dict[str, dict[str, Any]]]:
+    def filters(self) -> list[dict[str, dict[str, object]]]:
         return [json.loads(text) for text in self.only]
 
     @property
@@ -180,7 +180,7 @@ def _choice(key: str, counted: dict[str, Any], chosen: Collection[str]) -> Choic
     return Choice(label_of(given), counted["count"], text, text in chosen)
 
 
-def label_of(value: Any) -> str:
+def label_of(value: object) -> str:
     """A value, or the conditions of a range, in words."""
     if isinstance(value, dict):
         ends = [_format_bound(value[operator]) for operator in ("gte", "lt", "lte") if operator in value]

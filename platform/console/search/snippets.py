@@ -60,7 +60,7 @@ def merge(filters: Iterable[Filter]) -> Filter | None:
     return merged
 
 
-def body_of(query: Query, words: str, merged: Filter) -> dict[str, Any]:
+def body_of(query: Query, words: str, merged: Filter) -> dict[str, object]:
     """The fields of the request, without a file and without what is as the API has it anyway."""
     unlike = {"assets": _ids(query.unlike), "text": query.unlike_text}
     body = {
@@ -80,11 +80,11 @@ def body_of(query: Query, words: str, merged: Filter) -> dict[str, Any]:
     return {name: value for name, value in body.items() if value}
 
 
-def _ids(found: Iterable[Any]) -> list[str]:
+def _ids(found: Iterable[object]) -> list[str]:
     return [str(one) for one in found]
 
 
-def _curl(url: str, body: dict[str, Any]) -> str:
+def _curl(url: str, body: dict[str, object]) -> str:
     return _lines(
         f"curl -sS {shlex.quote(url)}",
         f'-H "Authorization: Bearer ${KEY}"',
@@ -93,7 +93,7 @@ def _curl(url: str, body: dict[str, Any]) -> str:
     )
 
 
-def _curl_form(url: str, body: dict[str, Any]) -> str:
+def _curl_form(url: str, body: dict[str, object]) -> str:
     # Not --form: that reads a file where a value begins with @ or <.
     fields = [f"--form-string {shlex.quote(f'{name}={_text(value)}')}" for name, value in body.items()]
     return _lines(
@@ -108,11 +108,11 @@ def _lines(*parts: str) -> str:
     return " \\\n  ".join(parts)
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """A field of a form: text as it is, everything else as JSON."""
     return value if isinstance(value, str) else _json(value)
 
@@ -134,7 +134,7 @@ for result in answer.json()["results"]:
 """
 
 
-def _python(url: str, body: dict[str, Any], with_file: bool) -> str:
+def _python(url: str, body: dict[str, object], with_file: bool) -> str:
     if with_file:
         fields = {name: _text(value) for name, value in body.items()}
         sent = f'    data={_literal(fields)},\n    files={{"image": open("{PICTURE}", "rb")}},'

@@ -46,7 +46,7 @@ _TABLES = {
 
 
 @register.filter
-def audit_label(code: Any, table: str) -> str:
+def audit_label(code: object, table: str) -> str:
     """The words for a code of audits; a code that has none (a rule's id, a label of a tenant) as it is."""
     return label_of(_TABLES[table], code)
 
@@ -178,7 +178,7 @@ def veil(content: str, closed: bool, label: str = "") -> SafeString:
 
 
 @register.simple_tag
-def score_bar(value: float, interval: Any = None, threshold: float | None = None) -> SafeString:
+def score_bar(value: float, interval: object = None, threshold: float | None = None) -> SafeString:
     """A score from 0 to 1 as a bar: its interval a line, the threshold a mark. The numbers stand beside it."""
     low, high = _interval(interval)
     return format_html(

@@ -110,7 +110,7 @@ def kind_name(kind: str) -> str:
 
 
 @register.filter
-def translated(text: Any) -> str:
+def translated(text: object) -> str:
     """A text that was kept in English, such as the error of a job, if it is one of ours."""
     return _(str(text)) if text else ""
 
@@ -240,7 +240,7 @@ def nearly_full(share: float) -> bool:
 
 
 @register.filter
-def as_json(value: Any) -> str:
+def as_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from django import template
 from django.utils.translation import gettext_lazy as _
@@ -25,15 +24,15 @@ PRIORITIES = {1: _("low"), 2: _("normal"), 3: _("high")}
 
 
 @register.filter
-def usage_name(kind: str) -> Any:
+def usage_name(kind: str) -> object:
     return USAGE.get(kind, kind.replace("_", " ").capitalize())
 
 
 @register.filter
-def priority_name(priority: int) -> Any:
+def priority_name(priority: int) -> object:
     return PRIORITIES.get(priority, str(priority))
 
 
 @register.filter
-def nth(row: Sequence[Any], place: int) -> Any:
+def nth(row: Sequence[object], place: int) -> object:
     return row[place]

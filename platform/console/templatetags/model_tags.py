@@ -13,7 +13,7 @@ from console.learning import labels
 
 register = template.Library()
 
-_TABLES: Mapping[str, Mapping[str, Any]] = {
+_TABLES: Mapping[str, Mapping[str, object]] = {
     "state": labels.STATES,
     "stage": labels.STAGES,
     "method": labels.METHODS,
@@ -26,7 +26,7 @@ MINUS = "\N{MINUS SIGN}"
 
 
 @register.filter
-def model_label(code: Any, table: str) -> str:
+def model_label(code: object, table: str) -> str:
     """The standard term for a code of models; a code that has none as it is."""
     return label_of(_TABLES[table], code)
 
@@ -37,13 +37,13 @@ def entry(found: Any, key: str) -> Any:
 
 
 @register.filter
-def rate(share: Any) -> str:
+def rate(share: object) -> str:
     """A share of 1 in per cent with one digit."""
     return f"{share * 100:.1f}" if isinstance(share, int | float) else "–"
 
 
 @register.filter
-def figure(value: Any, name: str) -> str:
+def figure(value: object, name: str) -> str:
     """A figure by its name: shares in per cent, ranks as they are, the means of reciprocals with three digits."""
     if not isinstance(value, int | float):
         return "–"
@@ -59,7 +59,7 @@ def points(difference: Any) -> str:
 
 
 @register.filter
-def change(difference: Any, name: str) -> str:
+def change(difference: object, name: str) -> str:
     """The difference of a figure by its name, with its sign."""
     if not isinstance(difference, int | float):
         return "–"
@@ -76,13 +76,13 @@ def signed(value: float, digits: int) -> str:
 
 
 @register.filter
-def short(value: Any) -> str:
+def short(value: object) -> str:
     """A number of a curve: four digits at most that matter."""
     return f"{value:.4g}" if isinstance(value, int | float) else "–"
 
 
 @register.filter
-def roughly(seconds: Any) -> str:
+def roughly(seconds: object) -> str:
     """A time that is only estimated: whole seconds, minutes or hours."""
     if not isinstance(seconds, int | float):
         return "–"

@@ -50,7 +50,7 @@ class Manifest:
         return json.dumps({**body, "sha256": digest_of(body)}, indent=1, sort_keys=True) + "\n"
 
 
-def digest_of(body: dict[str, Any]) -> str:
+def digest_of(body: dict[str, object]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 

@@ -52,7 +52,7 @@ class Bucket:
             fs.S3FileSystem(**self._credentials(), **_address(self._endpoint, region, self._bucket))
         )
 
-    def _credentials(self) -> dict[str, Any]:
+    def _credentials(self) -> dict[str, object]:
         return dict(self._secret) if self._secret else {"anonymous": True}
 
     def _asked_region(self) -> str:
@@ -100,7 +100,7 @@ def _node(info: fs.FileInfo) -> Node:
     return Node(info.base_name, info.type == fs.FileType.Directory, info.size)
 
 
-def _address(endpoint: str, region: str, bucket: str) -> dict[str, Any]:
+def _address(endpoint: str, region: str, bucket: str) -> dict[str, object]:
     """Where to connect to: always said, or Arrow takes AWS_ENDPOINT_URL of this process."""
     parts = urlsplit(endpoint or f"https://s3.{region}.amazonaws.com")
     return {
@@ -116,7 +116,7 @@ def _address(endpoint: str, region: str, bucket: str) -> dict[str, Any]:
     }
 
 
-def _endpoint(asked: Any, allowed: tuple[str, ...]) -> str:
+def _endpoint(asked: object, allowed: tuple[str, ...]) -> str:
     if not asked:
         return ""
     if str(asked).rstrip("/") not in [one.strip().rstrip("/") for one in allowed]:
@@ -127,7 +127,7 @@ def _endpoint(asked: Any, allowed: tuple[str, ...]) -> str:
     return str(asked).rstrip("/")
 
 
-def _region(asked: Any) -> str:
+def _region(asked: object) -> str:
     if not asked:
         return ""
     if not isinstance(asked, str) or not _REGION.fullmatch(asked):
@@ -145,7 +145,7 @@ def _keys(secret: dict[str, Any] | None) -> dict[str, str]:
     return given
 
 
-def _is_token(value: Any) -> bool:
+def _is_token(value: object) -> bool:
     """Fits into a header of HTTP, where credentials go."""
     return isinstance(value, str) and value.isascii() and value.isprintable()
 

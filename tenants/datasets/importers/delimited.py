@@ -249,7 +249,7 @@ def unique(names: list[str]) -> list[str]:
     return found
 
 
-def _delimiter(sample: str, asked: Any, *, cut: bool) -> str:
+def _delimiter(sample: str, asked: object, *, cut: bool) -> str:
     """The delimiter by which the first rows have the most even number of cells; comma for a single column."""
     if asked:
         if asked not in DELIMITERS:
@@ -276,7 +276,7 @@ def _evenness(lines: list[str], delimiter: str) -> tuple[float, int]:
     return Counter(counts)[counts[0]] / len(counts), counts[0]
 
 
-def _checked_types(given: Any, names: list[str]) -> dict[str, str]:
+def _checked_types(given: object, names: list[str]) -> dict[str, str]:
     if given is None:
         return {}
     if not isinstance(given, dict):

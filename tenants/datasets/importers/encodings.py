@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-from typing import Any
 
 from charset_normalizer import from_bytes
 from django.utils.translation import gettext as _
@@ -69,7 +68,7 @@ MARKING = "importers.mark"
 codecs.register_error(MARKING, _mark)
 
 
-def encoding(head: bytes, asked: Any = None) -> str:
+def encoding(head: bytes, asked: object = None) -> str:
     """The encoding to read with: the one that was asked for, or a guess. Raises Invalid for unknown ones."""
     if asked is None or asked == "":
         return next((name for mark, name in _MARKS if head.startswith(mark)), None) or _guess(head)

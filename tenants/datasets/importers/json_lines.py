@@ -86,7 +86,7 @@ def _record(row: int, name: str, line: bytes | None) -> Record:
         return Record(row, name, error=str(error))
 
 
-def parse_object(line: bytes) -> dict[str, Any]:
+def parse_object(line: bytes) -> dict[str, object]:
     """A JSON object from UTF-8. Raises ValueError in words for people."""
     try:
         value = json.loads(line.decode(), parse_constant=_refuse)
@@ -102,7 +102,7 @@ def parse_object(line: bytes) -> dict[str, Any]:
     return value
 
 
-def _check_writable(value: dict[str, Any]) -> None:
+def _check_writable(value: dict[str, object]) -> None:
     """Escapes and exponents spell what no answer and no database can hold. Raises ValueError."""
     if any("\x00" in key for key in value):
         raise ValueError("A key holds a NUL character.")

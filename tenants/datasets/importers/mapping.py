@@ -71,13 +71,13 @@ class Mapping:
         return Mapping(identity, text, file, value.get("metadata", "*"), captions)
 
 
-def _unknown_keys(value: dict[str, Any]) -> Iterable[tuple[str, str]]:
+def _unknown_keys(value: dict[str, object]) -> Iterable[tuple[str, str]]:
     for key in value:
         if key not in (*ROLES, "metadata"):
             yield f"/mapping/{key}", "Unknown; a mapping has id, text, file, captions and metadata."
 
 
-def _bad_roles(value: dict[str, Any], columns: Sequence[str] | None) -> Iterable[tuple[str, str]]:
+def _bad_roles(value: dict[str, object], columns: Sequence[str] | None) -> Iterable[tuple[str, str]]:
     for role in ROLES:
         column = value.get(role)
         if not column:
@@ -90,7 +90,7 @@ def _bad_roles(value: dict[str, Any], columns: Sequence[str] | None) -> Iterable
 
 
 def _bad_metadata(
-    value: dict[str, Any], columns: Sequence[str] | None, more: bool
+    value: dict[str, object], columns: Sequence[str] | None, more: bool
 ) -> Iterable[tuple[str, str]]:
     metadata = value.get("metadata", "*")
     if metadata == "*":

@@ -38,7 +38,7 @@ class Item:
     record: dict[str, Any] = field(default_factory=dict)
 
 
-def is_text_list(value: Any) -> bool:
+def is_text_list(value: object) -> bool:
     """Whether it is a list of nothing but texts, as captions are."""
     return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
 
@@ -84,7 +84,7 @@ def shown(item: Item) -> dict[str, Any]:
     return shape | ({"captions": captions} if captions else {})
 
 
-def excerpt(value: Any) -> Any:
+def excerpt(value: object) -> object:
     """The value, or its beginning as text where it is long."""
     if isinstance(value, str):
         return value[: limits.EXCERPT]

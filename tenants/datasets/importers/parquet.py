@@ -130,7 +130,7 @@ class _Child:
             with contextlib.suppress(OSError):
                 pipe.close()  # type: ignore[union-attr]
 
-    def ask(self, request: dict[str, Any]) -> None:
+    def ask(self, request: dict[str, object]) -> None:
         with contextlib.suppress(OSError):  # a dead child is noticed when its answer is read
             self._input.write(json.dumps(request).encode() + b"\n")
 
@@ -174,7 +174,7 @@ class _Child:
         raise Unreadable("Reading it ended the reading process.")
 
 
-def _checked(line: bytearray) -> dict[str, Any]:
+def _checked(line: bytearray) -> dict[str, object]:
     """The form of a message, so that a compromised child can mislead but not confuse."""
     try:
         message = json.loads(line)

@@ -17,9 +17,13 @@ import os
 import resource
 import sys
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ml import sandbox
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow import parquet
 
 MAX_DEPTH = 10
 
@@ -44,7 +48,7 @@ def main(descriptor: int, limits: dict[str, int]) -> None:
         _line(answers, {"fatal": f"It cannot be read: {_words(error)}"})
 
 
-def _source(descriptor: int) -> Any:
+def _source(descriptor: int) -> pa.OSFile:
     """The file, opened and not looked at."""
     import pyarrow as pa
 
@@ -62,7 +66,7 @@ def _load() -> None:
     zoneinfo.ZoneInfo("UTC")
 
 
-def _opened(source: Any, limits: dict[str, int]) -> Any:
+def _opened(source: pa.OSFile, limits: dict[str, int]) -> parquet.ParquetFile:
     from pyarrow import parquet
 
     _arm(limits["cpu_s"])
@@ -77,13 +81,13 @@ def _opened(source: Any, limits: dict[str, int]) -> Any:
     )
 
 
-def _described(file: Any) -> dict[str, Any]:
+def _described(file: parquet.ParquetFile) -> dict[str, object]:
     groups = range(file.metadata.num_row_groups)
     counts = [max(0, file.metadata.row_group(at).num_rows) for at in groups]
     return {"columns": [name for name, _ in _columns(file.schema_arrow)], "groups": counts}
 
 
-def _columns(schema: Any) -> Iterator[tuple[str, str]]:
+def _columns(schema: pa.Schema) -> Iterator[tuple[str, str]]:
     """Names as rows have them, and the kind of each: file, struct (flattened) or value."""
     from pyarrow import types
 
@@ -96,7 +100,7 @@ def _columns(schema: Any) -> Iterator[tuple[str, str]]:
             yield field.name, "value"
 
 
-def _is_file(kind: Any) -> bool:
+def _is_file(kind: pa.DataType) -> bool:
     """Bytes, or Hugging Face's {bytes, path}."""
     from pyarrow import types
 
@@ -108,26 +112,26 @@ def _is_file(kind: Any) -> bool:
     return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind))
 
 
-def _is_flat(kind: Any) -> bool:
+def _is_flat(kind: pa.DataType) -> bool:
     from pyarrow import types
 
     return all(not types.is_nested(field.type) and not _is_file(field.type) for field in _fields(kind))
 
 
-def _fields(kind: Any) -> list[Any]:
+def _fields(kind: pa.DataType) -> list[pa.Field]:
     return [kind.field(at) for at in range(kind.num_fields)]
 
 
 class Rows:
     """Headers and file bytes of the rows after ``after``; a damaged row group is one header with an error."""
 
-    def __init__(self, file: Any, request: dict[str, Any], limits: dict[str, int]) -> None:
+    def __init__(self, file: parquet.ParquetFile, request: dict[str, Any], limits: dict[str, int]) -> None:
         self._file, self._limits = file, limits
         self._wanted, self._after = request["file"], request["after"]
         self._most = request["most"]
         self._kinds = dict(_columns(file.schema_arrow))
 
-    def __iter__(self) -> Iterator[tuple[dict[str, Any], bytes]]:
+    def __iter__(self) -> Iterator[tuple[dict[str, object], bytes]]:
         first = 1
         for group in range(self._file.metadata.num_row_groups):
             last = first + max(0, self._file.metadata.row_group(group).num_rows) - 1
@@ -137,7 +141,7 @@ class Rows:
                 yield from self._group(group, first, last)
             first = last + 1
 
-    def _group(self, group: int, first: int, last: int) -> Iterator[tuple[dict[str, Any], bytes]]:
+    def _group(self, group: int, first: int, last: int) -> Iterator[tuple[dict[str, object], bytes]]:
         row = first
         try:
             for values in self._values(group):
@@ -154,7 +158,7 @@ class Rows:
             if row <= last:
                 yield {"row": max(row, self._after + 1), "last": last, "error": "rows are missing"}, b""
 
-    def _values(self, group: int) -> Iterator[dict[str, Any] | Exception]:
+    def _values(self, group: int) -> Iterator[dict[str, object] | Exception]:
         for batch in self._file.iter_batches(
             batch_size=self._batch(group), row_groups=[group], use_threads=False
         ):
@@ -169,7 +173,7 @@ class Rows:
         size = max(1, data.total_byte_size) / max(1, data.num_rows)
         return int(max(1, min(self._limits["batch_rows"], self._limits["batch"] / size)))
 
-    def _header(self, row: int, values: dict[str, Any] | Exception) -> tuple[dict[str, Any], bytes]:
+    def _header(self, row: int, values: dict[str, object] | Exception) -> tuple[dict[str, object], bytes]:
         try:
             if isinstance(values, Exception):
                 raise values
@@ -177,9 +181,10 @@ class Rows:
         except (ValueError, OverflowError, ArithmeticError) as error:
             return {"row": row, "error": f"A value in it cannot be read: {_words(error)}."}, b""
 
-    def _encoded(self, row: int, raw: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        values: dict[str, Any] = {}
-        files, content = {}, b""
+    def _encoded(self, row: int, raw: dict[str, object]) -> tuple[dict[str, object], bytes]:
+        values: dict[str, object] = {}
+        files: dict[str, str] = {}
+        content = b""
         for name, value in raw.items():
             if self._kinds.get(name) == "file":
                 found, path = _file_of(value)
@@ -190,12 +195,14 @@ class Rows:
             elif name in self._kinds:
                 values[name] = _plain(value)
             else:
-                values |= {f"{name}.{key}": _plain(one) for key, one in (value or {}).items()}
+                # A struct, or nothing.
+                parts = value if isinstance(value, dict) else {}
+                values |= {f"{name}.{key}": _plain(one) for key, one in parts.items()}
         if error := self._too_long(values, content):
             return {"row": row, "error": error}, b""
         return {"row": row, "values": values, "files": files, "size": len(content)}, content
 
-    def _too_long(self, values: dict[str, Any], content: bytes) -> str:
+    def _too_long(self, values: dict[str, object], content: bytes) -> str:
         if len(content) > self._limits["file"]:
             return f"The file in it is larger than {self._limits['file']:,} bytes."
         for name, value in values.items():
@@ -204,7 +211,7 @@ class Rows:
         return ""
 
 
-def _objects(rows: Any) -> Iterator[dict[str, Any] | Exception]:
+def _objects(rows: pa.RecordBatch) -> Iterator[dict[str, object] | Exception]:
     """Rows as Python objects; one by one where a value (a date of the year 12000, say) is none."""
     try:
         yield from rows.to_pylist()
@@ -216,7 +223,7 @@ def _objects(rows: Any) -> Iterator[dict[str, Any] | Exception]:
             yield from _objects(rows.slice(at, 1))
 
 
-def _in_microseconds(batch: Any) -> Any:
+def _in_microseconds(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Python's moments have no nanoseconds."""
     import pyarrow as pa
 
@@ -225,7 +232,7 @@ def _in_microseconds(batch: Any) -> Any:
     return batch if schema.equals(batch.schema) else batch.cast(schema, safe=False)
 
 
-def _coarser(kind: Any) -> Any:
+def _coarser(kind: pa.DataType) -> pa.DataType:
     import pyarrow as pa
     from pyarrow import types
 
@@ -242,13 +249,13 @@ def _coarser(kind: Any) -> Any:
     return kind
 
 
-def _file_of(value: Any) -> tuple[bytes | None, str]:
+def _file_of(value: object) -> tuple[bytes | None, str]:
     if isinstance(value, dict):
         return value.get("bytes"), str(value.get("path") or "")
-    return value, ""
+    return value if isinstance(value, bytes) else None, ""
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
+def _plain(value: object, depth: int = 0) -> object:
     """As JSON has it: moments in ISO 8601, decimals as numbers, bytes as base64, not-a-number as null."""
     if value is None or isinstance(value, str | bool | int):
         return value
@@ -265,7 +272,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
     return _plain_nested(value, depth)
 
 
-def _plain_nested(value: Any, depth: int) -> Any:
+def _plain_nested(value: object, depth: int) -> object:
     if depth >= MAX_DEPTH:
         raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
     if isinstance(value, dict):
@@ -289,12 +296,12 @@ def _arm(cpu_s: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (spent, resource.RLIM_INFINITY))
 
 
-def _line(stream: BinaryIO, message: dict[str, Any]) -> None:
+def _line(stream: BinaryIO, message: dict[str, object]) -> None:
     stream.write(json.dumps(message).encode() + b"\n")
     stream.flush()
 
 
-def _row(stream: BinaryIO, header: dict[str, Any], content: bytes, limit: int) -> None:
+def _row(stream: BinaryIO, header: dict[str, object], content: bytes, limit: int) -> None:
     line = json.dumps(header).encode()
     if len(line) > limit:
         line, content = json.dumps({"row": header["row"], "error": "The row is too long."}).encode(), b""

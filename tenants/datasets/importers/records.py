@@ -92,7 +92,7 @@ def item_of(record: Record, rules: Rules) -> Item:
         return Item(record.row, name, error=str(error), record=kept)
 
 
-def _item(record: Record, name: str, rules: Rules, kept: dict[str, Any]) -> Item:
+def _item(record: Record, name: str, rules: Rules, kept: dict[str, object]) -> Item:
     values, mapping = record.values, rules.mapping
     external_id = _word(values, mapping.id).strip()
     text, *captions = [_word(values, mapping.text), *_captions(values, rules)]
@@ -116,7 +116,7 @@ def _item(record: Record, name: str, rules: Rules, kept: dict[str, Any]) -> Item
     )
 
 
-def _captions(values: dict[str, Any], rules: Rules) -> list[str]:
+def _captions(values: dict[str, object], rules: Rules) -> list[str]:
     """A list of texts, or one text; in CSV a list is written as JSON."""
     column = rules.mapping.captions
     value = values.get(column) if column else None
@@ -130,7 +130,7 @@ def _captions(values: dict[str, Any], rules: Rules) -> list[str]:
     return [word] if word.strip() else []
 
 
-def _json_list(cell: str) -> Any:
+def _json_list(cell: str) -> object:
     """The list that a cell writes as JSON; the cell itself where it only begins like one."""
     try:
         return json.loads(cell)
@@ -138,7 +138,7 @@ def _json_list(cell: str) -> Any:
         return cell
 
 
-def _word(values: dict[str, Any], column: str | None) -> str:
+def _word(values: dict[str, object], column: str | None) -> str:
     """A cell as text: numbers as they are written, nothing for null."""
     value = values.get(column) if column else None
     if value is None:
@@ -150,12 +150,12 @@ def _word(values: dict[str, Any], column: str | None) -> str:
     return str(value)
 
 
-def _kind_in_words(value: Any) -> str:
+def _kind_in_words(value: object) -> str:
     kinds = {bool: "true or false", list: "a list", dict: "an object", FileCell: "bytes"}
     return kinds.get(type(value), type(value).__name__)
 
 
-def _file(values: dict[str, Any], rules: Rules) -> tuple[Save | None, str]:
+def _file(values: dict[str, object], rules: Rules) -> tuple[Save | None, str]:
     cell = values.get(rules.mapping.file) if rules.mapping.file else None
     if isinstance(cell, FileCell):
         return (save_bytes(cell.content), cell.name) if cell.content else (None, cell.name)
@@ -314,7 +314,7 @@ def _kind(value: Any) -> str:
     return kind or "nested"
 
 
-def _example(value: Any) -> str:
+def _example(value: object) -> str:
     if isinstance(value, FileCell):
         return value.name or "(bytes)"
     return str(value)[: limits.EXCERPT]

@@ -34,7 +34,7 @@ FORMATS = ("zip", "tar", "csv", "jsonl", "parquet", "files")
 # What an import of a bucket has to be told again when it goes on.
 _BUCKET = ("region", "endpoint")
 
-_TABLES: dict[str, Callable[[Content, dict[str, Any]], Table]] = {
+_TABLES: dict[str, Callable[[Content, dict[str, object]], Table]] = {
     "csv": Delimited,
     "jsonl": JsonLines,
     "parquet": Parquet,
@@ -166,9 +166,9 @@ def _place() -> Iterator[None]:
         yield
 
 
-def _first(items: Iterator[Item], twice: Twice) -> tuple[list[dict[str, Any]], int | None]:
+def _first(items: Iterator[Item], twice: Twice) -> tuple[list[dict[str, object]], int | None]:
     """The first rows, and how many there are if the end comes soon."""
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     until = time.monotonic() + limits.PREVIEW_S
     row = 0
     for item in items:
@@ -185,8 +185,8 @@ def _first(items: Iterator[Item], twice: Twice) -> tuple[list[dict[str, Any]], i
 def _opened(
     location: str | Path,
     format: str,
-    options: dict[str, Any],
-    secret: dict[str, Any] | None,
+    options: dict[str, object],
+    secret: dict[str, object] | None,
     allowed: tuple[str, ...] | None,
 ) -> Iterator[Source]:
     if format not in FORMATS:
@@ -200,7 +200,7 @@ def _opened(
         yield source
 
 
-def _from_file(content: Content, format: str, options: dict[str, Any], stack: ExitStack) -> Source:
+def _from_file(content: Content, format: str, options: dict[str, object], stack: ExitStack) -> Source:
     if format == "zip":
         return _tree(Zip(content), options, stack)
     if format == "tar":
@@ -209,7 +209,7 @@ def _from_file(content: Content, format: str, options: dict[str, Any], stack: Ex
     return _table(_opened_table(content, format, options, stack))
 
 
-def _opened_table(content: Content, format: str, options: dict[str, Any], stack: ExitStack) -> Table:
+def _opened_table(content: Content, format: str, options: dict[str, object], stack: ExitStack) -> Table:
     table = _TABLES[format](content, options)
     stack.callback(table.close)
     return table
@@ -217,8 +217,8 @@ def _opened_table(content: Content, format: str, options: dict[str, Any], stack:
 
 def _disk(
     location: str | Path,
-    options: dict[str, Any],
-    secret: dict[str, Any] | None,
+    options: dict[str, object],
+    secret: dict[str, object] | None,
     allowed: tuple[str, ...] | None,
 ) -> Disk:
     if isinstance(location, Path):
@@ -235,7 +235,7 @@ def _table(table: Table) -> Source:
     return _described(table, read, files=False)
 
 
-def _tree(files: Files, options: dict[str, Any], stack: ExitStack) -> Source:
+def _tree(files: Files, options: dict[str, object], stack: ExitStack) -> Source:
     entry = find_manifest(files)
     if entry is None:
         return Source(lambda rules, after: plain_items(files, after), total=files.rows)

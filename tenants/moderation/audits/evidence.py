@@ -34,11 +34,11 @@ DECODER = "decoder"
 
 def assemble(
     *,
-    item: Mapping[str, Any],
+    item: Mapping[str, object],
     examination: Examination,
-    matches: Sequence[Mapping[str, Any]] = (),
+    matches: Sequence[Mapping[str, object]] = (),
     strikes: int = 0,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The document. `item`: modality, media_type, bytes, dataset, subject and metadata of what was examined."""
     parts, about = examination.parts, examination.about
     fields = merged_fields(parts)
@@ -71,7 +71,7 @@ def assemble(
     return cast("dict[str, Any]", storable(document))
 
 
-def fingerprints_of(examination: Examination) -> dict[str, Any]:
+def fingerprints_of(examination: Examination) -> dict[str, object]:
     """What identifies the content, as detectors computed it; empty where none did."""
     return dict(merged_fields(examination.parts).get("fingerprints") or {})
 
@@ -95,7 +95,7 @@ def process_ended(examination: Examination) -> list[str]:
     return [DECODER, *ended] if error.get("type") == DIED else ended
 
 
-def _detector(part: Examined) -> dict[str, Any]:
+def _detector(part: Examined) -> dict[str, object]:
     finding = part.finding
     evidence = list(finding.evidence)[:MAX_EVIDENCE]
     if len(json.dumps(evidence, default=str)) > MAX_PART:
@@ -113,7 +113,7 @@ def _detector(part: Examined) -> dict[str, Any]:
     }
 
 
-def storable(value: Any) -> Any:
+def storable(value: object) -> object:
     """The value as the database's JSON can hold it: no NaN, no NUL, no half characters, keys as strings.
 
     What an adversary puts into a file's metadata ends up here.
@@ -145,7 +145,7 @@ def version_of(part: Examined) -> str:
         return "unknown"
 
 
-def digest(document: Mapping[str, Any]) -> str:
+def digest(document: Mapping[str, object]) -> str:
     """SHA-256 of the document in canonical JSON (sorted keys, no blanks)."""
     content = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(content.encode()).hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from django.utils.translation import gettext as _
 
@@ -68,5 +67,5 @@ def _functions() -> tuple[tuple[str, str, str, str], ...]:
     )
 
 
-def describe_language() -> Mapping[str, Any]:
+def describe_language() -> Mapping[str, object]:
     return {"variables": describe_variables(), "functions": describe_functions()}

@@ -114,7 +114,7 @@ def _finds_nothing(node: Node) -> bool:
     return isinstance(node, Loop) and node.function in ("exists", "exists_one") and never(node.body)
 
 
-def _value(node: Node) -> Any:
+def _value(node: Node) -> object:
     """What an expression without variables comes to; None where it has any, or fails."""
     if names(node):
         return None
@@ -124,7 +124,7 @@ def _value(node: Node) -> Any:
         return None
 
 
-def _comparison(node: Node) -> tuple[Node, str, list[Any]] | None:
+def _comparison(node: Node) -> tuple[Node, str, list[object]] | None:
     """(what, operator, constants) of `what operator constant`, whichever side it stands on, and of `what in [...]`."""
     wanted, inner = (False, node.operand) if isinstance(node, Not) else (True, node)
     match inner:
@@ -152,7 +152,7 @@ class _Values:
     open_low: bool = False
     open_high: bool = False
     among: set[Any] | None = None
-    never: set[Any] = field(default_factory=set)
+    never: set[object] = field(default_factory=set)
 
     @classmethod
     def of(cls, thing: Node, domains: dict[tuple[str, ...], frozenset[str]]) -> _Values:
@@ -168,7 +168,7 @@ class _Values:
             values.among = {*known, None} if kind.nullable else known
         return values
 
-    def narrow(self, operator: str, constants: Iterable[Any]) -> bool:
+    def narrow(self, operator: str, constants: Iterable[object]) -> bool:
         """Keep what fits the comparison; False where nothing is left."""
         if operator in ("==", "in"):
             kept = {(type(c) is bool, c) for c in constants}
@@ -184,7 +184,7 @@ class _Values:
             self._bound(operator, next(iter(constants)))
         return self._possible()
 
-    def _bound(self, operator: str, constant: Any) -> None:
+    def _bound(self, operator: str, constant: object) -> None:
         if isinstance(constant, bool) or not isinstance(constant, int | float):
             return
         self.never.add(None)
@@ -198,7 +198,7 @@ class _Values:
             return False
         return self.among is None or any(self._fits(value) for value in self.among)
 
-    def _fits(self, value: Any) -> bool:
+    def _fits(self, value: object) -> bool:
         if value in self.never:
             return False
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -220,7 +220,7 @@ def _pruned(kind: Type, plan: _Plan | None) -> Type:
     )
 
 
-def _is_cut(kind: Type, given: Any) -> bool:
+def _is_cut(kind: Type, given: object) -> bool:
     return kind.kind == "list" and isinstance(given, list) and len(given) > kind.size
 
 
@@ -259,11 +259,11 @@ def _object_shaper(kind: Type) -> _Shaper:
     return shape
 
 
-def _flag(value: Any) -> bool:
+def _flag(value: object) -> bool:
     return value is True
 
 
-def _whole(value: Any) -> int:
+def _whole(value: object) -> int:
     number = int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
     return number if 0 <= number < 1 << 63 else 0 if number < 0 else (1 << 63) - 1
 
@@ -301,7 +301,7 @@ def _clean(value: str) -> str:
     return value[:MAX_TEXT].encode("utf-8", "replace").decode()
 
 
-def _loose(value: Any, depth: int = 0) -> Any:
+def _loose(value: object, depth: int = 0) -> object:
     """Anything that JSON can hold, within bounds."""
     if isinstance(value, str):
         return _clean(value)

@@ -99,7 +99,7 @@ BLOCKED = "Blocked"
 _INSERT = 1_000
 
 
-def match(*, fingerprints: Mapping[str, Any], sha256: str = "") -> list[dict[str, Any]]:
+def match(*, fingerprints: Mapping[str, object], sha256: str = "") -> list[dict[str, object]]:
     """Listed items that these are the fingerprints of, nearest first: what `matches` of an audit shows.
 
     ``fingerprints`` as the detector of that name gives them; ``sha256`` of the bytes. In a tenant's scope.
@@ -219,7 +219,7 @@ def match_again(*, item_id: uuid.UUID, asset_id: uuid.UUID | None = None, actor:
         return jobs.enqueue(kind="match_again", arguments=arguments, total=max(1, total), reserve={})
 
 
-def stored_fingerprints(asset_id: uuid.UUID) -> dict[str, Any]:
+def stored_fingerprints(asset_id: uuid.UUID) -> dict[str, object]:
     """What the last audit of an asset saw; empty where nobody looked."""
     found = Evidence.objects.filter(asset_id=asset_id).order_by("-id").values_list("document__fingerprints")
     for (stored,) in found[:1]:
@@ -227,7 +227,7 @@ def stored_fingerprints(asset_id: uuid.UUID) -> dict[str, Any]:
     return {}
 
 
-def complete_item(*, item_id: uuid.UUID, fingerprints: Mapping[str, Any]) -> None:
+def complete_item(*, item_id: uuid.UUID, fingerprints: Mapping[str, object]) -> None:
     """Add to a listed item what it lacks; nothing where it is gone."""
     with tenant_scope(current_tenant_id()):
         first = HashEntry.objects.filter(item=item_id).first()

@@ -133,7 +133,7 @@ class Tally:
     def of(cls, state: Mapping[str, Any]) -> Tally:
         return cls(**state)
 
-    def as_state(self) -> dict[str, Any]:
+    def as_state(self) -> dict[str, object]:
         return dict(vars(self))
 
     def count(self, policy: Compiled, audit_id: uuid.UUID, decided: str, document: str) -> None:
@@ -186,7 +186,7 @@ class Tally:
         }
 
 
-def _pair(change: str) -> dict[str, Any]:
+def _pair(change: str) -> dict[str, object]:
     before, _, after = change.partition(">")
     return {"from": before, "to": after}
 
@@ -216,7 +216,7 @@ class Trial:
     lines: list[RuleOutcome]
 
 
-def try_on(*, document: Mapping[str, Any], audit: Audit) -> Trial:
+def try_on(*, document: Mapping[str, object], audit: Audit) -> Trial:
     """`document` in normal form. Raises NotFound where the audit's evidence was erased."""
     evidence = Evidence.objects.filter(audit=audit).values_list("document", flat=True).first()
     if evidence is None:
@@ -245,8 +245,8 @@ def _line(rule: Rule, state: str, evidence: Mapping[str, Any]) -> RuleOutcome:
     return RuleOutcome(rule.fired.id, rule.fired.then, rule.fired.reason, state, seen[:MAX_SEEN])
 
 
-def _shown(evidence: Mapping[str, Any], path: tuple[str, ...]) -> str:
-    value: Any = evidence
+def _shown(evidence: Mapping[str, object], path: tuple[str, ...]) -> str:
+    value: object = evidence
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
     if isinstance(value, list):

@@ -118,7 +118,7 @@ def enforcing_row(now: Mapping[uuid.UUID, PolicyActivation]) -> PolicyActivation
     return next((row for row in now.values() if row.enforced_id is not None), None)
 
 
-def _state(row: PolicyActivation) -> tuple[Any, ...]:
+def _state(row: PolicyActivation) -> tuple[object, ...]:
     return tuple(getattr(row, name) for name in _STATE)
 
 
@@ -207,7 +207,7 @@ def create_policy(
     *,
     name: str,
     description: str = "",
-    document: Mapping[str, Any] | None = None,
+    document: Mapping[str, object] | None = None,
     starter: str = "",
     actor: str = "",
 ) -> tuple[Policy, PolicyVersion]:
@@ -245,7 +245,7 @@ def free_name(starter: str = "") -> str:
     )
 
 
-def _first_document(document: Mapping[str, Any] | None, starter: str) -> dict[str, Any]:
+def _first_document(document: Mapping[str, object] | None, starter: str) -> dict[str, object]:
     """The starter's document with what is given laid over it. Raises Invalid."""
     if not starter:
         return policy_document.read_document(document or {})
@@ -256,7 +256,7 @@ def _first_document(document: Mapping[str, Any] | None, starter: str) -> dict[st
     return policy_document.read_document({**base, **(document or {})})
 
 
-def add_version(*, policy_id: uuid.UUID, document: Any, actor: str = "") -> tuple[PolicyVersion, bool]:
+def add_version(*, policy_id: uuid.UUID, document: object, actor: str = "") -> tuple[PolicyVersion, bool]:
     """The version of this document, and whether it is new. In force nowhere. Raises Invalid, NotFound."""
     normal = policy_document.read_document(document)
     with tenant_scope(current_tenant_id()):
@@ -274,7 +274,7 @@ def add_version(*, policy_id: uuid.UUID, document: Any, actor: str = "") -> tupl
         return version, True
 
 
-def _new_version(policy: Policy, normal: dict[str, Any], number: int, actor: str) -> PolicyVersion:
+def _new_version(policy: Policy, normal: dict[str, object], number: int, actor: str) -> PolicyVersion:
     return PolicyVersion.objects.create(
         policy=policy,
         number=number,

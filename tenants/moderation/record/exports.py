@@ -71,7 +71,7 @@ def record_json_lines(tenant_id: uuid.UUID, span: Span) -> Iterator[bytes]:
         yield "".join(json_line(record_as_dict(row)) for row in rows).encode()
 
 
-def json_line(shown: dict[str, Any]) -> str:
+def json_line(shown: dict[str, object]) -> str:
     return json.dumps(shown, ensure_ascii=False, default=_text) + "\n"
 
 
@@ -87,12 +87,12 @@ def _batches(tenant_id: uuid.UUID, span: Span) -> Iterator[list[Record]]:
         yield found
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     text = "" if value is None else _text(value)
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return value.isoformat() if isinstance(value, dt.datetime) else str(value)
 
 
@@ -164,7 +164,7 @@ def statements_of(tenant_id: uuid.UUID, span: Span, illegal: Illegal = Illegal()
         yield json_line(statement).encode()
 
 
-def _batched(tenant_id: uuid.UUID, read: Any, illegal: Illegal) -> Iterator[tuple[int, dict[str, Any]]]:
+def _batched(tenant_id: uuid.UUID, read: Any, illegal: Illegal) -> Iterator[tuple[int, dict[str, object]]]:
     last = uuid.UUID(int=0)
     while True:
         with tenant_scope(tenant_id):
@@ -239,7 +239,7 @@ def _ended(decision: str, decision_id: uuid.UUID, later: Iterable[Outcome]) -> d
 # --- As statements -----------------------------------------------------------------------------------------
 
 
-def _statements(found: list[Restriction], illegal: Illegal) -> list[dict[str, Any]]:
+def _statements(found: list[Restriction], illegal: Illegal) -> list[dict[str, object]]:
     audits = {one.audit.id: one.audit for one in found}
     evidence = dict(Evidence.objects.filter(audit__in=audits).values_list("audit_id", "document"))
     versions = _versions(audits.values())
@@ -265,11 +265,11 @@ def _versions(audits: Iterable[Audit]) -> dict[uuid.UUID | None, PolicyVersion]:
 
 def statement_of_reasons(
     one: Restriction,
-    evidence: Mapping[str, Any],
+    evidence: Mapping[str, object],
     version: PolicyVersion | None,
     content_date: dt.datetime,
     illegal: Illegal,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     category, keyword = category_of(evidence)
     shown = {
         "puid": str(one.id),
@@ -294,7 +294,7 @@ def statement_of_reasons(
     return shown
 
 
-def _ground(one: Restriction, version: PolicyVersion | None, illegal: Illegal) -> dict[str, Any]:
+def _ground(one: Restriction, version: PolicyVersion | None, illegal: Illegal) -> dict[str, object]:
     rules = {rule["id"]: rule for rule in (version.document.get("rules", ()) if version else ())}
     why = " ".join(str(rules[name].get("reason", "")) for name in one.rules if name in rules).strip()
     why = (why or "The content policy of this service.")[:MAX_TEXT]

@@ -112,7 +112,7 @@ def _row(tenant_id: uuid.UUID, sequence: int, now: dt.datetime, line: RecordLine
     return row
 
 
-def digest_of(payload: Mapping[str, Any]) -> str:
+def digest_of(payload: Mapping[str, object]) -> str:
     """SHA-256 of canonical JSON: sorted keys, no blanks, UTF-8, ids and times as text."""
     content = json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
     return hashlib.sha256(content.encode()).hexdigest()
@@ -136,7 +136,7 @@ def list_records(*, audit: uuid.UUID | None = None) -> QuerySet[Record]:
     return rows if audit is None else rows.filter(audit=audit)
 
 
-def record_as_dict(row: Record) -> dict[str, Any]:
+def record_as_dict(row: Record) -> dict[str, object]:
     """The line in the shape of the API."""
     return {
         "sequence": row.sequence,

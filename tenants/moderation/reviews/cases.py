@@ -164,7 +164,7 @@ def read_cases(audit_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Case]:
     return cases
 
 
-def _documents(audits: Iterable[Audit]) -> dict[uuid.UUID | None, Mapping[str, Any]]:
+def _documents(audits: Iterable[Audit]) -> dict[uuid.UUID | None, Mapping[str, object]]:
     wanted = {audit.policy_version for audit in audits if audit.policy_version}
     return dict(PolicyVersion.objects.filter(pk__in=wanted).values_list("id", "document"))
 

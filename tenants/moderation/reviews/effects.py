@@ -241,7 +241,7 @@ def emit_review_decided(review: Review, outcome: Outcome) -> None:
     )
 
 
-def _event_payload(review: Review) -> dict[str, Any]:
+def _event_payload(review: Review) -> dict[str, object]:
     return {
         "review": review.id,
         "audit": review.audit_id,

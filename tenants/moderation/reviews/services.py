@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
@@ -79,7 +78,7 @@ def open_reviews(*, audit: Audit, asset: Asset | None, decision: Decision) -> li
         return found
 
 
-def _document_of(audit: Audit) -> Mapping[str, Any]:
+def _document_of(audit: Audit) -> Mapping[str, object]:
     version = PolicyVersion.objects.filter(pk=audit.policy_version).first() if audit.policy_version else None
     return version.document if version else {}
 

@@ -105,7 +105,7 @@ class Compiled:
                     failed.append(f"rule {rule.fired.id}")
         return _decided(self._with_failures(fired, failed), unclear)
 
-    def judged(self, categories: Any) -> dict[str, Any]:
+    def judged(self, categories: object) -> dict[str, object]:
         """The evidence's categories with `flagged`, `severity` and `threshold` by this policy's thresholds."""
         given = categories if isinstance(categories, Mapping) else {}
         return {
@@ -114,7 +114,7 @@ class Compiled:
             if isinstance(found, Mapping)
         }
 
-    def _judgement(self, name: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    def _judgement(self, name: str, found: Mapping[str, object]) -> dict[str, object]:
         """By the policy's threshold, else by that of the detector whose score it is, else by the common one."""
         threshold = self.thresholds.get(name)
         if threshold is None:
@@ -133,17 +133,17 @@ class Compiled:
         return [*fired, Fired(DETECTOR_FAILED, self.on_failure, reason, SEVERITY[self.on_failure])]
 
 
-def decide(document: Mapping[str, Any], evidence: Mapping[str, Any]) -> Decision:
+def decide(document: Mapping[str, object], evidence: Mapping[str, object]) -> Decision:
     """What the policy decides. An empty document allows, except what could not be looked at."""
     return compile_policy(document).decide(evidence)
 
 
-def judged(document: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, Any]:
+def judged(document: Mapping[str, object], evidence: Mapping[str, object]) -> dict[str, object]:
     """The evidence with its categories flagged by the policy's thresholds: what is shown and stored."""
     return {**evidence, "categories": compile_policy(document).judged(evidence.get("categories"))}
 
 
-def compile_policy(document: Mapping[str, Any]) -> Compiled:
+def compile_policy(document: Mapping[str, object]) -> Compiled:
     """The policy ready to decide; kept for the documents that are used."""
     return _compiled(msgspec.json.encode(document))
 
@@ -179,7 +179,7 @@ def _rule(rule: Mapping[str, Any]) -> Rule:
     return Rule(fired, rule.get("stop", False), expression, variables)
 
 
-def _without_ended(evidence: Mapping[str, Any]) -> Mapping[str, Any]:
+def _without_ended(evidence: Mapping[str, object]) -> Mapping[str, object]:
     """As if those had not been asked whose process ended: the machine's trouble decides about no item."""
     ended, failed = evidence.get("process_ended"), evidence.get("could_not_look")
     if not isinstance(ended, list) or not isinstance(failed, list):
@@ -187,7 +187,7 @@ def _without_ended(evidence: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**evidence, "could_not_look": [name for name in failed if name not in ended]}
 
 
-def _failures(evidence: Mapping[str, Any]) -> list[str]:
+def _failures(evidence: Mapping[str, object]) -> list[str]:
     failed = evidence.get("could_not_look")
     if not failed:
         return []
@@ -199,7 +199,7 @@ def _decided(fired: Sequence[Fired], unclear: Sequence[str]) -> Decision:
     return Decision(strongest, tuple(fired), tuple(unclear))
 
 
-def _is_number(value: Any) -> TypeGuard[int | float]:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -131,7 +131,7 @@ def _error(document: Any, error: Mapping[str, str]) -> Problem:
     return Problem(ERROR, "invalid", error["detail"], error["pointer"], known, at)
 
 
-def _refused_at(condition: Any) -> int | None:
+def _refused_at(condition: object) -> int | None:
     try:
         compiled(condition) if isinstance(condition, str) else None
     except ExpressionError as error:
@@ -178,7 +178,7 @@ def _off(document: Mapping[str, Any], rules: Sequence[_Read]) -> Iterator[Proble
 
 
 def _references(
-    document: Mapping[str, Any], rules: Sequence[_Read], around: Environment
+    document: Mapping[str, object], rules: Sequence[_Read], around: Environment
 ) -> Iterator[Problem]:
     if around.detectors is not None:
         yield from _detectors(document, rules, around.detectors)

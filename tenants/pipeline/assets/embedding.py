@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from django.conf import settings
 from django.utils.translation import gettext, gettext_lazy
@@ -207,7 +206,7 @@ def modality_of(assumed: str, prepared: Prepared) -> str:
     return MODALITIES.get(prepared.media_type, assumed)
 
 
-def findings(prepared: Prepared) -> dict[str, Any]:
+def findings(prepared: Prepared) -> dict[str, object]:
     """The blob's columns that preparing fills."""
     refined = {"media_type": prepared.media_type} if prepared.media_type else {}
     return refined | {
@@ -232,6 +231,6 @@ def transcript_rows(asset: Asset, prepared: Prepared) -> list[TranscriptSegment]
     ]
 
 
-def lexical_entry(asset: Asset, schema: dict[str, Any], text: str, prepared: Prepared) -> query.Entry:
+def lexical_entry(asset: Asset, schema: dict[str, object], text: str, prepared: Prepared) -> query.Entry:
     """What the asset is found by in words: its text, or its captions and what is said in it; and its name."""
     return query.entry_of(asset, schema, [text] if text else [*asset.captions, prepared.words])

@@ -128,7 +128,9 @@ def _create(
     return Added(asset, job, created=True)
 
 
-def insert_asset(dataset: Dataset, blob: Blob, upload: Upload, values: dict[str, Any], **more: Any) -> Asset:
+def insert_asset(
+    dataset: Dataset, blob: Blob, upload: Upload, values: dict[str, object], **more: object
+) -> Asset:
     """The row of an asset with its facets, in the caller's transaction; `more` are further columns.
 
     The caller charges the storage, that of the metadata (`Asset.metadata_bytes`), too.
@@ -221,7 +223,7 @@ def _locked_asset(asset_id: uuid.UUID) -> Asset:
     return asset
 
 
-def _replace_metadata(asset: Asset, values: dict[str, Any]) -> None:
+def _replace_metadata(asset: Asset, values: dict[str, object]) -> None:
     dataset = Dataset.objects.get(pk=asset.dataset_id)
     if asset.generation_id:
         # Nobody makes it look like something that was not made here.

@@ -163,7 +163,7 @@ def _too_long() -> Invalid:
     )
 
 
-def _text_upload(text: str, scan: dict[str, Any] | None = None, filename: str = "") -> Upload:
+def _text_upload(text: str, scan: dict[str, object] | None = None, filename: str = "") -> Upload:
     metadata.check_text(text, "/text")
     if not text.strip():
         raise Invalid(_("Send a file, a text, or both."), pointer="/file")

@@ -145,7 +145,7 @@ def _subject_of(case: Case) -> Iterator[Subject]:
         yield Subject(case.request.modality, blob.media_type, Path(local), words, options)
 
 
-def assess(case: Case, examination: Examination) -> tuple[dict[str, Any], Decision]:
+def assess(case: Case, examination: Examination) -> tuple[dict[str, object], Decision]:
     """The evidence as its policy judges it, and what that decides. In the tenant's scope; changes nothing."""
     request = case.request
     fingerprints = documents.fingerprints_of(examination)
@@ -158,7 +158,7 @@ def assess(case: Case, examination: Examination) -> tuple[dict[str, Any], Decisi
     return judged(case.document, document), _decision(case, document)
 
 
-def _decision(case: Case, document: Mapping[str, Any]) -> Decision:
+def _decision(case: Case, document: Mapping[str, object]) -> Decision:
     """Without a policy nothing is decided, whatever could not look: there is nobody who wanted to know."""
     return decide(case.document, document) if case.decides else Decision(ALLOW)
 

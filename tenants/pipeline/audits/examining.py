@@ -32,7 +32,7 @@ def specs_of(document: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(spec for spec in wanted if spec in standard()) if wanted else standard()
 
 
-def options_of(document: Mapping[str, Any]) -> dict[str, Any]:
+def options_of(document: Mapping[str, Any]) -> dict[str, object]:
     """What detectors are told: the policy's own settings, and this installation's keys."""
     own = {"watermark_key": watermark_key(), "own_anchors": own_anchors()}
     return {**document.get("options", {}), **own}
@@ -50,12 +50,12 @@ def watermark_key() -> str:
     return salted_hmac("crosslight.watermark", "", algorithm="sha256").hexdigest()
 
 
-def catalogue() -> list[dict[str, Any]]:
+def catalogue() -> list[dict[str, object]]:
     """Every detector that a policy may ask for: what it sees, what it is blind to, whether it can run here."""
     return [_described(spec, load_or_tell(spec)) for spec in standard()]
 
 
-def _described(spec: str, detector: Detector) -> dict[str, Any]:
+def _described(spec: str, detector: Detector) -> dict[str, object]:
     return {
         "name": spec,
         "version": detector.version,

@@ -96,7 +96,7 @@ def erase_batch(assets: Sequence[Asset], more: QuerySet[Asset] | None = None) ->
     return {"assets": len(ids), "rows": {"asset": len(ids), **rows}, **_files(list(gone.values()))}, len(kept)
 
 
-def _forget_generations(**which: Any) -> int:
+def _forget_generations(**which: object) -> int:
     return Generation.objects.filter(**which).delete()[1].get(Generation._meta.label, 0)
 
 
@@ -111,7 +111,7 @@ def holders() -> tuple[type[TenantModel], ...]:
     return tuple(m for m in models if any(f.attname == "asset_id" for f in m._meta.local_fields))
 
 
-def _files(blobs: Sequence[Blob]) -> dict[str, Any]:
+def _files(blobs: Sequence[Blob]) -> dict[str, object]:
     files = {
         "original": len(blobs),
         "clean": sum(bool(blob.clean_type) for blob in blobs),

@@ -48,7 +48,7 @@ def added(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     return total
 
 
-def remains(shared_blobs: int = 0) -> dict[str, Any]:
+def remains(shared_blobs: int = 0) -> dict[str, object]:
     """What stays after an erasure and until when; None means for as long as the workspace exists."""
     now = timezone.now()
     backups = now + dt.timedelta(days=settings.BACKUP_KEEP_DAYS)
@@ -142,7 +142,7 @@ def unsettled() -> Q:
     return Q(verified=False) & (Q(kind__in=AT_ONCE) | ~Q(finished_at=None))
 
 
-def sign(erasure: Erasure, late: Mapping[str, Any], *, verified: bool) -> None:
+def sign(erasure: Erasure, late: Mapping[str, object], *, verified: bool) -> None:
     """Add what was removed last, and say that (and whether) nothing was found any more."""
     erasure.removed = added(erasure.removed, late)
     erasure.finished_at = erasure.finished_at or timezone.now()
@@ -188,7 +188,7 @@ def _answers() -> Iterator[tuple[uuid.UUID, set[str]]]:
             yield answer_id, shown
 
 
-def _assets_in(value: Any) -> Iterator[str]:
+def _assets_in(value: object) -> Iterator[str]:
     """The ids of all assets in an answer, wherever in it they stand."""
     if isinstance(value, dict):
         if {"id", "dataset", "sha256"} <= value.keys():

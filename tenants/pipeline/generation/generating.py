@@ -213,7 +213,7 @@ def joint_space() -> JointSpace:
 # --- Jobs that end badly ---------------------------------------------------------------------------------
 
 
-def _shown(job: Job) -> tuple[str, dict[str, Any] | None]:
+def _shown(job: Job) -> tuple[str, dict[str, object] | None]:
     if job.state == Job.State.CANCELLED:
         return State.CANCELLED, None
     if job.state == Job.State.FAILED:

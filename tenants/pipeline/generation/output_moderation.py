@@ -178,7 +178,11 @@ def _stored(claimed: jobs.Claim, row: Generation, case: Case, found: Examination
 
 
 def _write(
-    claimed: jobs.Claim, case: Case, document: dict[str, Any], decision: Decision, found: Examination | None
+    claimed: jobs.Claim,
+    case: Case,
+    document: dict[str, object],
+    decision: Decision,
+    found: Examination | None,
 ) -> Audit:
     case.request.job_id = claimed.job_id
     case.request.save(force_insert=True)

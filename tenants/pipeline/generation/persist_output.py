@@ -7,7 +7,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.db import transaction
 from django.utils import timezone
@@ -159,7 +159,7 @@ def _end(
         # `follow` shows it on the generation; the quota comes back.
         jobs.fail(claimed, error=_refusal(born), final=True, cpu_s=cost["cpu_s"], gpu_s=cost["gpu_s"])
         return
-    result: dict[str, Any] = {"generation": str(row.id), "assets": [*kept], "score": row.score}
+    result: dict[str, object] = {"generation": str(row.id), "assets": [*kept], "score": row.score}
     if blocked := len(born) - len(kept):
         result["blocked"] = blocked
     if held := sum(one.is_held for one in born):
@@ -169,7 +169,7 @@ def _end(
     webhooks.emit("generation.finished", {"generation": row.id, "state": str(row.state), "assets": [*kept]})
 
 
-def _refusal(born: Sequence[_Persisting]) -> dict[str, Any]:
+def _refusal(born: Sequence[_Persisting]) -> dict[str, object]:
     rules = sorted({rule for one in born if one.audited for rule in one.audited[1].rules})
     detail = _("The content policy keeps out what was made (%(rules)s).") % {"rules": ", ".join(rules)}
     return {"type": Generation.OUTPUT_BLOCKED, "detail": detail}

@@ -266,7 +266,7 @@ class Admission:
                     services.admit(asset, 1 + vectors_of(asset.captions), "import")
             self.counts["to_embed"] += len(page)
 
-    def _pages(self, **wanted: Any) -> Iterator[list[Asset]]:
+    def _pages(self, **wanted: object) -> Iterator[list[Asset]]:
         last = uuid.UUID(int=0)
         while True:
             with tenant_scope(self.tenant_id):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import pyarrow as pa
 
@@ -149,7 +148,7 @@ marked as such, in its asset and in its file.
 """
 
 
-def plain(row: Mapping[str, Any]) -> dict[str, Any]:
+def plain(row: Mapping[str, object]) -> dict[str, object]:
     """A row as JSON can hold it."""
     return {
         key: value if isinstance(value, _JSON) or value is None else _text(value)
@@ -160,5 +159,5 @@ def plain(row: Mapping[str, Any]) -> dict[str, Any]:
 _JSON = (str, int, float, bool, dict, list)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -143,7 +143,7 @@ def open_export(path: Path) -> Iterator[ExportFile]:
         source.close()
 
 
-def _read_header(source: Source) -> dict[str, Any]:
+def _read_header(source: Source) -> dict[str, object]:
     with source.open(layout.HEADER) as stream:
         raw = stream.read(MAX_HEADER + 1)
     header = _object(raw) if len(raw) <= MAX_HEADER else {}
@@ -160,7 +160,7 @@ def _read_header(source: Source) -> dict[str, Any]:
     return header
 
 
-def _dict(value: Any) -> dict[str, Any]:
+def _dict(value: object) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 
@@ -236,7 +236,7 @@ def _lines(stream: IO[bytes], name: str) -> Iterator[bytes]:
         yield line
 
 
-def _object(line: bytes) -> dict[str, Any]:
+def _object(line: bytes) -> dict[str, object]:
     try:
         found = json.loads(line.decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:

@@ -153,7 +153,7 @@ def transcript(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "asset_id": _id(row["asset_id"])}
 
 
-def _typed(row: dict[str, Any], fields: tuple[str, ...], types: Types) -> None:
+def _typed(row: dict[str, object], fields: tuple[str, ...], types: Types) -> None:
     if set(row) != set(fields):
         raise Invalid(_("The fields are %(names)s.") % {"names": ", ".join(fields)})
     for name, allowed in types.items():

@@ -112,7 +112,7 @@ def _mendable(row: ImportRow, columns: Iterable[str], captions: str) -> list[str
     return [armed(cell) for cell in (row.name, row.reason, *cells)]
 
 
-def _written(value: Any, *, as_json: bool = False) -> str:
+def _written(value: object, *, as_json: bool = False) -> str:
     """A value as a cell that the readers understand: tags between semicolons, other lists and objects as JSON."""
     if value is None:
         return ""
@@ -127,7 +127,7 @@ def _written(value: Any, *, as_json: bool = False) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _storable(value: Any) -> Any:
+def _storable(value: object) -> object:
     """Without what no database holds: bytes that are no text in the file's encoding."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 

@@ -274,7 +274,7 @@ def result_of(row: Import) -> dict[str, Any]:
     }
 
 
-def _failure(row: ImportRow, job_import: Import) -> dict[str, Any]:
+def _failure(row: ImportRow, job_import: Import) -> dict[str, object]:
     external_id, text = told_by(row, job_import)
     return {
         "row": row.row,

@@ -83,7 +83,7 @@ def queues() -> list[dict[str, Any]]:
     return [{**asdict(queue), "canary_s": ages.get(queue.name)} for queue in worker_registry.queues()]
 
 
-def index_memory(limit: int = 20) -> list[dict[str, Any]]:
+def index_memory(limit: int = 20) -> list[dict[str, object]]:
     """The tenants whose indexes that answer now are the largest: vectors and bytes of their files."""
     with operator_scope("list the largest indexes"):
         rows = IndexPointer.objects.filter(current__isnull=False).values("tenant__slug", "tenant__name")

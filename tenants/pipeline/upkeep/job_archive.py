@@ -38,7 +38,7 @@ def archive_jobs(tenant_id: uuid.UUID, *, until: float) -> int:
     return count
 
 
-def _packed(found: list[dict[str, Any]]) -> bytes:
+def _packed(found: list[dict[str, object]]) -> bytes:
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in found)
     return gzip.compress(text.encode(), mtime=0)
 

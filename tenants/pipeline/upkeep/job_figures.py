@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Iterable
-from typing import Any
 
 from django.db.models import DurationField, ExpressionWrapper, F, QuerySet
 from django.utils import timezone
@@ -22,7 +21,7 @@ MANY = 100
 
 def dead_letters(*, before: str = "", kind: str = "", tenant: str = "", limit: int) -> list[Job]:
     """Jobs that failed for good, the newest first, without their tracebacks."""
-    wanted: dict[str, Any] = {"kind": kind, "tenant__slug": tenant}
+    wanted: dict[str, object] = {"kind": kind, "tenant__slug": tenant}
     if _is_id(before):
         wanted["pk__lt"] = uuid.UUID(before)
     with operator_scope("list dead letters"):
@@ -86,7 +85,7 @@ def parse_choices(values: Iterable[str]) -> list[tuple[str, uuid.UUID]]:
     return [(slug, uuid.UUID(job)) for slug, _, job in pairs if slug and _is_id(job)]
 
 
-def _is_id(value: Any) -> bool:
+def _is_id(value: object) -> bool:
     try:
         uuid.UUID(str(value))
     except ValueError:

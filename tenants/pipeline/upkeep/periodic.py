@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -118,7 +117,7 @@ def _forget_webhook_events() -> None:
     replays.forget_old(older_than=kept, once_older_than=max(kept, dt.timedelta(days=40)))
 
 
-def _in_scope(tenant_id: UUID, step: Callable[[], Any]) -> None:
+def _in_scope(tenant_id: UUID, step: Callable[[], object]) -> None:
     def scoped() -> None:
         with tenant_scope(tenant_id):
             step()
@@ -126,7 +125,7 @@ def _in_scope(tenant_id: UUID, step: Callable[[], Any]) -> None:
     _guarded(tenant_id, scoped)
 
 
-def _guarded(tenant_id: UUID, step: Callable[[], Any]) -> None:
+def _guarded(tenant_id: UUID, step: Callable[[], object]) -> None:
     try:
         step()
     except Exception:

@@ -23,7 +23,7 @@ class Command(BaseCommand):
             "--without-vectors", action="store_true", help="they are computed anew by an import"
         )
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         tenant = Tenant.objects.filter(slug=options["slug"]).first()
         if tenant is None:
             raise CommandError(f"There is no tenant {options['slug']!r}.")

@@ -33,7 +33,7 @@ class Command(BaseCommand):
         parser.add_argument("--mapping", type=json.loads, help="of a manifest's columns, as JSON")
         parser.add_argument("--no-wait", action="store_true", help="queue it and return")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: object) -> None:
         tenant = Tenant.objects.filter(slug=options["tenant"]).first()
         if tenant is None:
             raise CommandError(f"There is no tenant {options['tenant']!r}.")

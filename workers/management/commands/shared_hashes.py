@@ -29,13 +29,13 @@ class Command(BaseCommand):
         deleting = actions.add_parser("delete")
         deleting.add_argument("name")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: object) -> None:
         try:
             getattr(self, f"_{options['action']}")(options)
         except ServiceError as error:
             raise CommandError(error.detail) from error
 
-    def _list(self, options: dict[str, Any]) -> None:
+    def _list(self, options: dict[str, object]) -> None:
         for row, hashes in known_content.list_shared():
             self.stdout.write(f"{row.name}  {row.stance}  {hashes:,} hashes  {row.id}")
 

@@ -35,7 +35,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--only", help="comma-separated names of checks, and what they need")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         checks = chosen(options["only"])
         # What goes wrong is in the findings.
         logging.disable(logging.CRITICAL)

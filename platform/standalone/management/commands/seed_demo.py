@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.core.management.base import BaseCommand
 
 from standalone import demo
@@ -12,5 +10,5 @@ from standalone import demo
 class Command(BaseCommand):
     help = "Make the demo tenants and write their secrets to $DATA_DIR/demo.json."
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: object) -> None:
         demo.seed(tell=self.stdout.write)

@@ -20,7 +20,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("email")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         password = os.environ.get("OPERATOR_PASSWORD") or getpass.getpass("Password: ")
         try:
             validate_password(password)

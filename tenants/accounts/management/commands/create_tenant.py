@@ -25,7 +25,7 @@ class Command(BaseCommand):
         parser.add_argument("--plan", default="starter")
         parser.add_argument("--owner", required=True, help="e-mail of the owner; made if unknown")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: object) -> None:
         try:
             with transaction.atomic():
                 self._create(options)

@@ -22,7 +22,7 @@ class Command(BaseCommand):
             help="for somebody who lost both the app and the recovery codes; make sure that it is them",
         )
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         user = User.objects.filter(
             email=User.objects.normalize_email(options["email"]), is_active=True
         ).first()
