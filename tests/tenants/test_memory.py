@@ -187,8 +187,8 @@ def test_the_cache_drops_the_least_recently_used_tenant(shelf, stranger) -> None
 
 
 @pytest.mark.parametrize(
-    "values", [np.zeros(255), np.zeros((1, 256)), np.full(256, np.nan), np.full(256, np.inf)]
+    "values", [np.zeros(0), np.zeros((1, 256)), np.full(256, np.nan), np.full(256, np.inf)]
 )
 def test_a_vector_of_another_shape_or_not_finite_is_refused(values) -> None:
-    with pytest.raises(ValueError, match="256 finite numbers"):
+    with pytest.raises(ValueError, match="finite numbers in a row"):
         vectors.as_bytes(values)
