@@ -442,7 +442,7 @@ def scanners() -> dict[str, Callable[[str], object]]:
         "passages": passages.passages,
         "values": lambda text: (values.read_cell(text), values.parse_time(text)),
         "names of columns": lambda text: delimited.unique(text.split(" ")[:1_000]),
-        "file names": lambda text: (entries.passed_over(text), entries.refusal(text), entries.suffix(text)),
+        "file names": lambda text: (entries.is_ignored(text), entries.refusal(text), entries.suffix(text)),
         "addresses of people": UserManager.normalize_email,
         "expressions": lambda text: syntax.tokenize(text),
         "signs of generators": lambda text: generators.signs_of(

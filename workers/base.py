@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 def run_next(queue: str) -> None:
     """Run the job whose turn it is in a queue. Many messages may ask for few jobs: then there is nothing to do."""
     close_old_connections()
-    taken = fair_queue.take(queue)
+    taken = fair_queue.dequeue(queue)
     if taken is None:
         return
     if taken.more:

@@ -37,7 +37,7 @@ class Request(HttpRequest):
     operator: Operator
 
 
-def named(request: Request) -> dict[str, Any]:
+def acting_operator(request: Request) -> dict[str, Any]:
     """Who acts, in the words of services: for the operators' log, and for the tenant's own."""
     return {"by": request.operator, "label": label_of(request.user)}
 
@@ -55,7 +55,7 @@ def operators(methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
         def guarded(request: Any, *args: object, **kwargs: object) -> HttpResponseBase:
             if request.method not in allowed and not (request.method == "HEAD" and "GET" in allowed):
                 return HttpResponseNotAllowed(allowed)
-            response = _admit(request) or _call(protected, request, *args, **kwargs)
+            response = _authorize(request) or _call_view(protected, request, *args, **kwargs)
             # Not kept: after signing out, the back button must not show it.
             response.headers.setdefault("Cache-Control", "no-store")
             return response
@@ -66,7 +66,7 @@ def operators(methods: Iterable[str] = ("GET",)) -> Callable[[View], View]:
     return decorate
 
 
-def _admit(request: Request) -> HttpResponseBase | None:
+def _authorize(request: Request) -> HttpResponseBase | None:
     """Set `request.operator`, or say where to go instead."""
     user = request.user
     if not user.is_authenticated:
@@ -80,7 +80,7 @@ def _admit(request: Request) -> HttpResponseBase | None:
     return None
 
 
-def _call(view: View, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:
+def _call_view(view: View, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:
     try:
         return view(request, *args, **kwargs)
     except NotFound as error:
@@ -89,7 +89,7 @@ def _call(view: View, request: HttpRequest, *args: object, **kwargs: object) -> 
         return page(request, "problem.html", {"title": error.title, "problem": error}, status=error.status)
 
 
-def sent(request: HttpRequest) -> QueryDict | None:
+def form_data(request: HttpRequest) -> QueryDict | None:
     """What a form sent, also if it is empty; None if none was sent."""
     return request.POST if request.method == "POST" else None
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from django.urls import path
 
-from backoffice.views import acting, dashboard, erasures, exports, flags, fleet, jobs, log, plans, tenants
+from backoffice.views import (
+    dashboard,
+    erasures,
+    exports,
+    flags,
+    impersonation,
+    jobs,
+    log,
+    plans,
+    tenants,
+    workers,
+)
 
 urlpatterns = [
     path("", dashboard.index, name="index"),
@@ -19,16 +30,16 @@ urlpatterns = [
     path("tenants/<slug:slug>/export", exports.request_export, name="tenant-export"),
     path("tenants/<slug:slug>/exports/<uuid:export_id>", exports.content, name="tenant-export-content"),
     path("tenants/<slug:slug>/delete", erasures.delete, name="tenant-delete"),
-    path("tenants/<slug:slug>/act", acting.begin, name="tenant-act"),
-    path("stop-acting", acting.stop, name="stop-acting"),
+    path("tenants/<slug:slug>/act", impersonation.begin, name="tenant-act"),
+    path("stop-acting", impersonation.stop, name="stop-acting"),
     path("erasures", erasures.index, name="erasures"),
     path("erasures/<uuid:erasure_id>", erasures.receipt, name="erasure"),
     path("plans", plans.index, name="plans"),
     path("plans/new", plans.create, name="plans-new"),
     path("plans/<slug:slug>", plans.plan, name="plan"),
     path("plans/<slug:slug>/delete", plans.delete, name="plan-delete"),
-    path("fleet", fleet.index, name="fleet"),
-    path("canaries", fleet.canaries, name="canaries"),
+    path("fleet", workers.index, name="fleet"),
+    path("canaries", workers.canaries, name="canaries"),
     path("jobs", jobs.index, name="jobs"),
     path("jobs/retry", jobs.retry_many, name="jobs-retry"),
     path("jobs/<slug:slug>/<uuid:job_id>", jobs.job, name="job"),

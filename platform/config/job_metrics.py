@@ -50,7 +50,7 @@ def ended() -> Iterator[Metric]:
         yield family
 
 
-def buckets(spread: job_counters.Spread) -> list[tuple[str, float]]:
+def buckets(spread: job_counters.Histogram) -> list[tuple[str, float]]:
     """As Prometheus wants them: how many took no longer than each limit."""
     limits = [*map(str, job_counters.BUCKETS), "+Inf"]
     return list(zip(limits, map(float, accumulate(spread.counts)), strict=True))

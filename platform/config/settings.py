@@ -16,7 +16,7 @@ import dj_database_url
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
-from backoffice.look import UNFOLD as UNFOLD
+from backoffice.theme import UNFOLD as UNFOLD
 from config.mail import mail_server
 from config.proxies import read_header, read_networks
 

@@ -201,7 +201,7 @@ def _progress(request: Request, row: Import) -> dict[str, object]:
         lines = imports.list_rows(import_id=row.id, outcome=outcome).filter(row__gt=int(after))
         found = list(lines[: ROWS + 1])
     for line in found:
-        line.external_id, line.told = imports.told_by(line, row)  # type: ignore[attr-defined]  # for the template
+        line.external_id, line.told = imports.describe_failed_row(line, row)  # type: ignore[attr-defined]  # for the template
     counts = [(name, getattr(row, name)) for name in OUTCOMES]
     return {
         "import": row,

@@ -35,7 +35,7 @@ def index(request: Request) -> HttpResponse:
     before = request.GET.get("before", "")
     with request.workspace.open():
         found = page_of(_matching(wanted), before, PAGE)
-        lines = [(job, subject, timing.of(job)) for job, subject in job_lines(found.items)]
+        lines = [(job, subject, timing.timing_of(job)) for job, subject in job_lines(found.items)]
     query = QueryDict(mutable=True)
     query.update({name: value for name, value in wanted.items() if value})
     context = {
@@ -75,7 +75,7 @@ def _matching(wanted: dict[str, Any]) -> Any:
 def show(request: Request, job_id: uuid.UUID) -> HttpResponse:
     with request.workspace.open():
         job = selectors.get_job(job_id)
-        context = {"job": job, "timing": timing.of(job), **_family(job)}
+        context = {"job": job, "timing": timing.timing_of(job), **_family(job)}
         if not request.headers.get("HX-Request"):
             context["log"] = list(selectors.log_of(job_id))
     template = "parts/job_panel.html" if request.headers.get("HX-Request") else "job.html"
@@ -109,9 +109,9 @@ def events(request: Request, job_id: uuid.UUID) -> HttpResponse:
     """Server-Sent Events; the server's edge goes on from this answer (config.edge)."""
     with request.workspace.open():
         job = selectors.get_job(job_id)
-    if server_sent_events.seen_to_the_end(job, request.headers.get("Last-Event-ID", "")):
+    if server_sent_events.knows_end(job, request.headers.get("Last-Event-ID", "")):
         return HttpResponse(status=204)
-    body, headers = server_sent_events.opening(job, by_session(request.session.session_key or ""))
+    body, headers = server_sent_events.open_stream(job, by_session(request.session.session_key or ""))
     return HttpResponse(body, headers=headers)
 
 

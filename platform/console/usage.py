@@ -15,7 +15,7 @@ from console.access import Request, needs, page
 from console.charts import bar_charts_of
 from tenants.accounts import metering, quotas
 from tenants.accounts.permissions import READ
-from tenants.datasets.importers import armed
+from tenants.datasets.importers import escape_formula
 from tenants.jobs import costs
 
 PERIODS = (7, 30, 90, 365)
@@ -116,7 +116,9 @@ def _lines(rows: Iterable[tuple[dt.date, str, float]]) -> Iterator[str]:
     yield writer.writerow(["day", "kind", "amount"])
     for day, kind, amount in rows:
         # Kinds are ours, but a spreadsheet must not take anything in a file for a formula.
-        yield writer.writerow([day.isoformat(), armed(kind), f"{amount:.6f}".rstrip("0").rstrip(".")])
+        yield writer.writerow(
+            [day.isoformat(), escape_formula(kind), f"{amount:.6f}".rstrip("0").rstrip(".")]
+        )
 
 
 class _Echo:

@@ -54,12 +54,12 @@ _CHURNING = (
 )
 
 
-def read_script_words(language: str) -> dict[str, str]:
+def read_script_messages(language: str) -> dict[str, str]:
     path = SCRIPT_WORDS[language]
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def write_script_words(language: str, words: dict[str, str]) -> None:
+def write_script_messages(language: str, words: dict[str, str]) -> None:
     text = json.dumps(dict(sorted(words.items())), ensure_ascii=False, indent=2)
     SCRIPT_WORDS[language].write_text(f"{text}\n")
 

@@ -19,7 +19,7 @@ DEMO = "demo data"
 def seed(config: StackConfig, spawner: Spawner, env: Mapping[str, str], progress: Progress) -> None:
     """Run the (idempotent) seeding where it is wanted; an interrupted one is taken up again."""
     unfinished = config.run_dir / "seeding"
-    if not (unfinished.exists() or wanted(config, env)):
+    if not (unfinished.exists() or should_seed(config, env)):
         progress.skip(DEMO)
         refresh_base_url(config)
         return
@@ -30,7 +30,7 @@ def seed(config: StackConfig, spawner: Spawner, env: Mapping[str, str], progress
     unfinished.unlink(missing_ok=True)
 
 
-def wanted(config: StackConfig, env: Mapping[str, str]) -> bool:
+def should_seed(config: StackConfig, env: Mapping[str, str]) -> bool:
     if config.seeds_demo is not None:
         return config.seeds_demo
     return config.embeds_postgres and is_empty(env)

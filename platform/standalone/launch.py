@@ -37,7 +37,7 @@ def keep_capabilities(numbers: list[int]) -> None:
         checked(libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0))
 
 
-def become(user: str, capabilities: list[int]) -> None:
+def drop_privileges(user: str, capabilities: list[int]) -> None:
     entry = pwd.getpwnam(user)
     if capabilities:
         # Keeps capabilities across setuid, and lets access(2) honour them, which Postgres asks first.
@@ -52,7 +52,7 @@ def become(user: str, capabilities: list[int]) -> None:
 def main() -> None:
     parent, death_signal, user, capabilities, *command = sys.argv[1:]
     if user != "-":
-        become(user, [] if capabilities == "-" else [int(n) for n in capabilities.split(",")])
+        drop_privileges(user, [] if capabilities == "-" else [int(n) for n in capabilities.split(",")])
     # After the change of user, which clears it.
     checked(libc.prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0))
     if os.getppid() != int(parent):

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Patience:
+class ProbeTiming:
     """How often a program is asked (seconds, 0: never), how long it may take to answer, and when it is given up.
 
     `misses`: after so many silences in a row of one that does nothing; `busy_s`: after so many seconds of silence of
@@ -42,7 +42,7 @@ class Patience:
     start_s: float = 180.0
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> Patience:
+    def from_environ(cls, environ: Mapping[str, str]) -> ProbeTiming:
         """Raises StackError for what is no number."""
         default = cls()
         try:
@@ -72,14 +72,14 @@ class Probe:
 class Watch:
     """What is known of one running process."""
 
-    def __init__(self, pid: int, probe: Probe, patience: Patience) -> None:
+    def __init__(self, pid: int, probe: Probe, patience: ProbeTiming) -> None:
         self._process = psutil.Process(pid)
         self._probe, self._patience = probe, patience
         self._started_at = time.monotonic()
         self._answered = False
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Begin anew: what was asked before could not be answered."""
         self._asked: Future[bool] | None = None
         self._ask_at = time.monotonic() + self._patience.interval_s
@@ -140,14 +140,14 @@ class Watch:
             return []
 
     def _states(self) -> set[str]:
-        return {state for member in self._members() if (state := _quietly(member.status))}
+        return {state for member in self._members() if (state := _unless_ended(member.status))}
 
     def _processor_s(self) -> float:
-        times = [_quietly(member.cpu_times) for member in self._members()]
+        times = [_unless_ended(member.cpu_times) for member in self._members()]
         return sum(each.user + each.system for each in times if each)
 
 
-def _quietly(read: Callable[[], T]) -> T | None:
+def _unless_ended(read: Callable[[], T]) -> T | None:
     """None of a process that has just ended."""
     try:
         return read()

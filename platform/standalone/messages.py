@@ -121,15 +121,15 @@ def update(language: str) -> list[str]:
     new = Catalog(locale=catalogue.LANGUAGES[language])
     for text in collect():
         identity = (text.text, text.plural) if text.plural else text.text
-        new.add(identity, _kept(old, text), locations=[(text.place, 0)], context=text.context)
+        new.add(identity, _earlier_translation(old, text), locations=[(text.place, 0)], context=text.context)
     catalogue.write_catalogue(language, new)
-    words = catalogue.read_script_words(language)
+    words = catalogue.read_script_messages(language)
     scripts = {text: words.get(text, "") for text in script_texts()}
-    catalogue.write_script_words(language, scripts)
+    catalogue.write_script_messages(language, scripts)
     return [*missing_of(new), *(text for text, word in scripts.items() if not word)]
 
 
-def _kept(old: Catalog, text: Text) -> str | tuple[str, ...]:
+def _earlier_translation(old: Catalog, text: Text) -> str | tuple[str, ...]:
     message = old.get(text.text, context=text.context)
     given = strings_of(message) if message else ("",)
     return given if text.plural else given[0]

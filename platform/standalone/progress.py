@@ -26,7 +26,7 @@ class Step:
     detail: Callable[[], str]
     begun_at: float = field(default_factory=time.monotonic)
 
-    def told(self) -> str:
+    def message(self) -> str:
         detail = self.detail()
         return f"{self.name}: {detail}" if detail else self.name
 
@@ -58,9 +58,9 @@ class Progress:
         self._begun_at = time.monotonic()
 
     @contextmanager
-    def telling(self) -> Iterator[None]:
+    def reporting(self) -> Iterator[None]:
         """Say every few seconds what is done, as long as the block runs."""
-        thread = threading.Thread(target=self._tell, name="progress", daemon=True)
+        thread = threading.Thread(target=self._report, name="progress", daemon=True)
         thread.start()
         try:
             yield
@@ -91,10 +91,10 @@ class Progress:
             if name in self._left:
                 self._left.remove(name)
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         while not self._ended.wait(self._every_s):
             with self._lock:
-                doing = "; ".join(step.told() for step in self._running.values())
+                doing = "; ".join(step.message() for step in self._running.values())
                 left = f"; then {', '.join(self._left)}" if self._left else ""
             if doing:
                 self._say(f"{self._clock()} … {doing}{left}")

@@ -16,7 +16,7 @@ from standalone.build import FRONT_END, MODELS, Builder
 from standalone.config import PRIVILEGED, StackConfig
 from standalone.errors import StackError
 from standalone.files import read_json
-from standalone.liveness import Patience
+from standalone.liveness import ProbeTiming
 from standalone.ports import check_port
 from standalone.postgres import Postgres
 from standalone.processes import Spawner
@@ -67,7 +67,7 @@ def run(config: StackConfig, plan: Plan) -> None:
         _check_before(config, plan)
         supervisor_state = config.run_dir / "processes.json"
         spawner = Spawner()
-        supervisor = Supervisor(spawner, supervisor_state, say, Patience.from_environ(config.environ))
+        supervisor = Supervisor(spawner, supervisor_state, say, ProbeTiming.from_environ(config.environ))
         start = Start(config, plan, spawner, supervisor)
         start.thread.start()
         try:
@@ -145,7 +145,7 @@ class Start:
         return [SERVICES, *tables, *application, *demo]
 
     def _steps(self) -> None:
-        with self._progress.telling():
+        with self._progress.reporting():
             with_app = bool(self.plan.processes)
             front_end, models = self._builder.both(self._env) if with_app else (None, None)
             with self._progress.step(SERVICES):
@@ -219,7 +219,7 @@ def prepare_only(config: StackConfig) -> None:
     datadir.check_space(config.data_dir, config.min_free_mb)
     progress = Progress(say, [FRONT_END, MODELS])
     env = {**config.environ, "CROSSLIGHT_MODELS": str(config.models_dir)}
-    with progress.telling():
+    with progress.reporting():
         for future in Builder(config, Spawner(), progress).both(env):
             future.result()
 

@@ -20,7 +20,7 @@ import psutil
 
 from standalone.errors import StackError
 from standalone.files import read_json, write_json
-from standalone.liveness import Patience, Probe, Watch
+from standalone.liveness import Probe, ProbeTiming, Watch
 from standalone.logs import rotate, tail
 from standalone.processes import Command, Spawner, kill_tree
 
@@ -73,7 +73,7 @@ class Supervisor:
     """Its loop owns every child; other threads ask through `start` and look through `check`."""
 
     def __init__(
-        self, spawner: Spawner, state_file: Path, say: Callable[[str], None], patience: Patience
+        self, spawner: Spawner, state_file: Path, say: Callable[[str], None], patience: ProbeTiming
     ) -> None:
         self._spawner = spawner
         self._state_file = state_file
@@ -119,9 +119,9 @@ class Supervisor:
             rested_at = time.monotonic()
             self._take_requests()
             if time.monotonic() - rested_at > STOOD_STILL_S:
-                self._forget_silences()
+                self._reset_probes()
             for running in self._running.values():
-                self._look_after(running)
+                self._check_program(running)
             self._rotate_logs()
 
     def stop(self, hurry: Callable[[], bool] = lambda: False) -> None:
@@ -138,12 +138,12 @@ class Supervisor:
             program = self._requests.get(timeout=TICK_S)
             self._running[program.name] = Running(program)
 
-    def _look_after(self, running: Running) -> None:
+    def _check_program(self, running: Running) -> None:
         if running.child is None:
             if time.monotonic() >= running.start_next_at:
                 self._spawn(running)
         elif running.child.poll() is not None:
-            self._bury(running, running.child)
+            self._on_exit(running, running.child)
         elif running.kill_at:
             if time.monotonic() >= running.kill_at:
                 running.kill_at = time.monotonic() + HUNG_GRACE_S
@@ -164,7 +164,7 @@ class Supervisor:
             self._retry_later(running, f"not started: {error}")
         self._write_state()
 
-    def _bury(self, running: Running, child: subprocess.Popen[bytes]) -> None:
+    def _on_exit(self, running: Running, child: subprocess.Popen[bytes]) -> None:
         running.code, running.child = child.returncode, None
         self._spawner.forget(child)
         self._spawner.kill_strangers()
@@ -181,10 +181,10 @@ class Supervisor:
         # Which a stopped process sees only once it goes on.
         child.send_signal(signal.SIGCONT)
 
-    def _forget_silences(self) -> None:
+    def _reset_probes(self) -> None:
         for running in self._running.values():
             if running.watch:
-                running.watch.forget()
+                running.watch.reset()
 
     def _retry_later(self, running: Running, reason: str) -> None:
         running.failures += 1

@@ -62,7 +62,10 @@ def send(task: str, *arguments: str) -> None:
 
 def send_invitation(*, email: str, inviter: str, workspace: str, until: dt.datetime, link: str) -> None:
     text = INVITATION.format(
-        inviter=_line(inviter), workspace=_line(workspace), until=f"{until:%Y-%m-%d %H:%M}", link=link
+        inviter=_single_line(inviter),
+        workspace=_single_line(workspace),
+        until=f"{until:%Y-%m-%d %H:%M}",
+        link=link,
     )
     send_mail("You are invited to Crosslight", text, None, [email])
 
@@ -76,6 +79,6 @@ def send_reset(*, email: str, hours: int, link: str) -> None:
     )
 
 
-def _line(text: str) -> str:
+def _single_line(text: str) -> str:
     """What a person typed, as part of one line: it must not look like a paragraph of ours."""
     return " ".join(text.split())[:100]

@@ -83,7 +83,7 @@ class _Account:
     def now(self) -> Counts:
         return Counts(self.known.month + self.since, self.known.rate + self.since)
 
-    def hear(self, told: int, counts: Counts) -> None:
+    def update(self, told: int, counts: Counts) -> None:
         # Answers may overtake each other: totals only grow.
         self.known = Counts(max(self.known.month, counts.month), max(self.known.rate, counts.rate))
         self.known_at = time.monotonic()
@@ -91,13 +91,13 @@ class _Account:
 
 
 @dataclass
-class _Untold:
+class _Pending:
     """What Valkey has not been told yet."""
 
     requests: int = 0
     amounts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
-    def add(self, other: _Untold) -> None:
+    def add(self, other: _Pending) -> None:
         self.requests += other.requests
         for kind, amount in other.amounts.items():
             self.amounts[kind] += amount
@@ -112,7 +112,7 @@ class RateCounter:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._accounts: dict[str, _Account] = {}
-        self._untold: dict[_Key, _Untold] = {}
+        self._pending: dict[_Key, _Pending] = {}
         self._flusher: threading.Thread | None = None
         self._something = threading.Event()
 
@@ -123,17 +123,17 @@ class RateCounter:
             account = self._account(tenant_id, when)
             waits = account.may_wait(limits)
             account.since += 1
-            self._to_tell(key).requests += 1
+            self._pending_of(key).requests += 1
             if waits:
                 return account.now()
             # Taken under the lock that counted it: the answer is then the number of this very request.
-            taken = {key: self._untold.pop(key)}
-        return self._tell(taken)[key]
+            taken = {key: self._pending.pop(key)}
+        return self._send_pending(taken)[key]
 
     def add(self, tenant_id: str, when: When, amounts: Mapping[str, float]) -> None:
         """Count amounts by their kind, to be told within FLUSH_S."""
         with self._lock:
-            untold = self._to_tell((tenant_id, when))
+            untold = self._pending_of((tenant_id, when))
             for kind, amount in amounts.items():
                 untold.amounts[kind] += amount
 
@@ -143,9 +143,9 @@ class RateCounter:
         An answer that was lost on its way may make something count twice.
         """
         with self._lock:
-            taken, self._untold = self._untold, {}
+            taken, self._pending = self._pending, {}
         if taken:
-            self._tell(taken)
+            self._send_pending(taken)
 
     def _account(self, tenant_id: str, when: When) -> _Account:
         account = self._accounts.get(tenant_id)
@@ -155,34 +155,32 @@ class RateCounter:
             account = self._accounts[tenant_id] = _Account(when)
         return account
 
-    def _to_tell(self, key: _Key) -> _Untold:
-        untold = self._untold.get(key)
+    def _pending_of(self, key: _Key) -> _Pending:
+        untold = self._pending.get(key)
         if untold is None:
-            untold = self._untold[key] = _Untold()
+            untold = self._pending[key] = _Pending()
             self._something.set()
             if self._flusher is None or not self._flusher.is_alive():
-                self._flusher = threading.Thread(
-                    target=self._flush_for_ever, name="rate-counter", daemon=True
-                )
+                self._flusher = threading.Thread(target=self._flush_loop, name="rate-counter", daemon=True)
                 self._flusher.start()
         return untold
 
-    def _tell(self, taken: dict[_Key, _Untold]) -> dict[_Key, Counts]:
+    def _send_pending(self, taken: dict[_Key, _Pending]) -> dict[_Key, Counts]:
         try:
             answers = _send(taken)
         except BaseException:
             with self._lock:
                 for key, untold in taken.items():
-                    self._to_tell(key).add(untold)
+                    self._pending_of(key).add(untold)
             raise
         with self._lock:
             for (tenant_id, when), counts in answers.items():
                 account = self._accounts.get(tenant_id)
                 if account is not None and account.when == when:
-                    account.hear(taken[tenant_id, when].requests, counts)
+                    account.update(taken[tenant_id, when].requests, counts)
         return answers
 
-    def _flush_for_ever(self) -> None:
+    def _flush_loop(self) -> None:
         while True:
             self._something.wait()
             time.sleep(FLUSH_S)
@@ -195,7 +193,7 @@ class RateCounter:
                 log.exception("usage could not be told")
 
 
-def _send(taken: Mapping[_Key, _Untold]) -> dict[_Key, Counts]:
+def _send(taken: Mapping[_Key, _Pending]) -> dict[_Key, Counts]:
     """One round trip; the counts of each tenant that had requests."""
     pipe, asked = client().pipeline(transaction=False), {}
     for (tenant_id, when), untold in taken.items():
@@ -217,6 +215,6 @@ rate_counter = RateCounter()
 
 
 @atexit.register
-def _tell_the_rest() -> None:
+def _flush_at_exit() -> None:
     with contextlib.suppress(Unavailable):
         rate_counter.flush()

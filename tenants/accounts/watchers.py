@@ -31,10 +31,10 @@ def may_watch(watcher: str, tenant_id: uuid.UUID) -> bool:
     member = Membership.objects.filter(user=row.user_id, tenant=tenant_id, tenant__state=Tenant.State.ACTIVE)
     if any(READ in scopes_of(role) for role in member.values_list("role", flat=True)):
         return True
-    return _acts(row, tenant_id)
+    return _is_impersonating(row, tenant_id)
 
 
-def _acts(row: Session, tenant_id: uuid.UUID) -> bool:
+def _is_impersonating(row: Session, tenant_id: uuid.UUID) -> bool:
     """Whether the session is an operator's who acts in the tenant now."""
     mine = Acting.objects.filter(session=row.handle, operator=row.user_id, operator__is_staff=True)
     open_now = mine.filter(tenant=tenant_id, ended_at=None, until__gt=timezone.now())

@@ -38,7 +38,7 @@ def clean_filename(given: str | None) -> str:
     return name
 
 
-def words_of(filename: str) -> str:
+def searchable_text(filename: str) -> str:
     """The name as text for the lexical index: also with its words apart where it writes them as one (RedBicycle2)."""
     apart = _CAMEL.sub(" ", filename)
     return filename if apart == filename else f"{filename} {apart}"

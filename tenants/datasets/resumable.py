@@ -41,14 +41,14 @@ from tenants.errors import (
 from tenants.scope import current_tenant_id
 
 # More than this many begun uploads of one tenant are a client that never uses what it sends.
-MAX_WAITING = 100
+MAX_PARTIAL = 100
 MAX_NAME = 200
 # Files outlive their upload by this much: nothing is removed under a request that found it in time.
 GRACE_S = 3600
 
 
 @dataclass(frozen=True)
-class Waiting:
+class PartialUpload:
     """An upload as it is now: `offset` bytes of `bytes` are here."""
 
     id: uuid.UUID
@@ -75,7 +75,7 @@ class Waiting:
 class Claimed(File):
     """A finished upload; storage takes the file over by moving it."""
 
-    def __init__(self, stream: IO[bytes], path: Path, upload: Waiting) -> None:
+    def __init__(self, stream: IO[bytes], path: Path, upload: PartialUpload) -> None:
         super().__init__(stream, name=upload.name)
         self._path, self.filename = path, upload.filename
 
@@ -95,29 +95,29 @@ def begin(*, upload_id: uuid.UUID, length: int, metadata: dict[str, str], expire
         raise StorageFull
     told = {"bytes": length, "metadata": metadata, "expires_at": expires_at.timestamp()}
     with room_on_disk():
-        _data(folder, upload_id).touch(mode=0o600, exist_ok=False)
-        _facts(folder, upload_id).write_text(json.dumps(told))
+        _data_path(folder, upload_id).touch(mode=0o600, exist_ok=False)
+        _info_path(folder, upload_id).write_text(json.dumps(told))
 
 
 def _expected_bytes(folder: Path) -> int:
     """What all begun uploads of a folder will have in the end."""
     begun = [_read(path) for path in folder.glob("*.json")]
-    if len(begun) >= MAX_WAITING:
+    if len(begun) >= MAX_PARTIAL:
         raise QuotaExceeded(
             _("%(waiting)s uploads have been begun and not been used. Use or delete some of them first.")
-            % {"waiting": MAX_WAITING},
+            % {"waiting": MAX_PARTIAL},
             resource="uploads",
-            limit=MAX_WAITING,
+            limit=MAX_PARTIAL,
         )
     return sum(upload.bytes for upload in begun if upload)
 
 
-def find(upload_id: uuid.UUID | None) -> Waiting:
+def find(upload_id: uuid.UUID | None) -> PartialUpload:
     """An upload of the active tenant. Raises NotFound, also for one that has expired."""
     return _existing(current_tenant_id(), upload_id)
 
 
-def _existing(tenant_id: uuid.UUID, upload_id: uuid.UUID | None) -> Waiting:
+def _existing(tenant_id: uuid.UUID, upload_id: uuid.UUID | None) -> PartialUpload:
     found = look_up(tenant_id, upload_id) if upload_id else None
     if found is None:
         raise NotFound(
@@ -127,14 +127,14 @@ def _existing(tenant_id: uuid.UUID, upload_id: uuid.UUID | None) -> Waiting:
     return found
 
 
-def look_up(tenant_id: uuid.UUID, upload_id: uuid.UUID) -> Waiting | None:
+def look_up(tenant_id: uuid.UUID, upload_id: uuid.UUID) -> PartialUpload | None:
     """An upload if there is one; outside of any scope, as files need no database."""
-    return _read(_facts(_folder(tenant_id), upload_id))
+    return _read(_info_path(_folder(tenant_id), upload_id))
 
 
 def append(*, tenant_id: uuid.UUID, upload_id: uuid.UUID, offset: int, data: bytes) -> None:
     """Write at the end, which must be `offset`. Under `locked`. Raises StorageFull."""
-    path = _data(_folder(tenant_id), upload_id)
+    path = _data_path(_folder(tenant_id), upload_id)
     with room_on_disk(), path.open("r+b") as stream:
         if stream.seek(0, os.SEEK_END) != offset:
             raise Conflict(_("The upload has grown meanwhile. Ask for its offset and go on from there."))
@@ -147,7 +147,7 @@ def locked(tenant_id: uuid.UUID, upload_id: uuid.UUID) -> Iterator[IO[bytes] | N
 
     Raises NotFound.
     """
-    path = _data(_folder(tenant_id), upload_id)
+    path = _data_path(_folder(tenant_id), upload_id)
     try:
         stream = path.open("rb")
     except FileNotFoundError as error:
@@ -184,7 +184,7 @@ def claimed(tenant_id: uuid.UUID, upload_id: uuid.UUID | None, *, at_most: int) 
     with locked(tenant_id, waiting.id) as stream:
         if stream is None:
             raise Conflict(_("Another request is using this upload."))
-        yield Claimed(stream, _data(_folder(tenant_id), waiting.id), waiting)
+        yield Claimed(stream, _data_path(_folder(tenant_id), waiting.id), waiting)
         transaction.on_commit(partial(discard, tenant_id, waiting.id))
 
 
@@ -221,8 +221,8 @@ def discard(tenant_id: uuid.UUID, upload_id: uuid.UUID) -> None:
     """Remove an upload, whatever is left of it."""
     folder = _folder(tenant_id)
     # The facts go first: without them the upload is absent.
-    _facts(folder, upload_id).unlink(missing_ok=True)
-    _data(folder, upload_id).unlink(missing_ok=True)
+    _info_path(folder, upload_id).unlink(missing_ok=True)
+    _data_path(folder, upload_id).unlink(missing_ok=True)
 
 
 def discard_expired() -> int:
@@ -241,7 +241,7 @@ def _modified(path: Path) -> float:
         return time.time()
 
 
-def _read(path: Path) -> Waiting | None:
+def _read(path: Path) -> PartialUpload | None:
     """What a file of facts says and how far the bytes have come; None if there is no such upload (any more)."""
     try:
         told = json.loads(path.read_text())
@@ -252,16 +252,16 @@ def _read(path: Path) -> Waiting | None:
     if told["expires_at"] < time.time():
         return None
     expires = datetime.fromtimestamp(told["expires_at"], UTC)
-    return Waiting(uuid.UUID(path.stem), told["bytes"], offset, told["metadata"], expires)
+    return PartialUpload(uuid.UUID(path.stem), told["bytes"], offset, told["metadata"], expires)
 
 
 def _folder(tenant_id: uuid.UUID) -> Path:
     return settings.UPLOADS_DIR / str(tenant_id)
 
 
-def _facts(folder: Path, upload_id: uuid.UUID) -> Path:
+def _info_path(folder: Path, upload_id: uuid.UUID) -> Path:
     return folder / f"{upload_id}.json"
 
 
-def _data(folder: Path, upload_id: uuid.UUID) -> Path:
+def _data_path(folder: Path, upload_id: uuid.UUID) -> Path:
     return folder / f"{upload_id}.part"

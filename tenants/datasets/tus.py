@@ -66,7 +66,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Call:
+class TusRequest:
     """One request, of a tenant whose right to it was checked. `base` is the address under which uploads stand."""
 
     tenant_id: uuid.UUID
@@ -75,7 +75,7 @@ class Call:
     headers: Mapping[str, str]
     upload_id: uuid.UUID | None = None
 
-    def ask(self, body: object = b"", **changed: str) -> Reply:
+    def dispatch(self, body: object = b"", **changed: str) -> Reply:
         """Let the library answer; `body` is anything with a length that can be hashed and written."""
         path = f"{self.base}/{self.upload_id}" if self.upload_id else self.base
         headers = {name: self.headers[name] for name in UNDERSTOOD if name in self.headers}
@@ -84,15 +84,15 @@ class Call:
         return Reply(status, answered, text.decode() if isinstance(text, bytes) else "")
 
 
-def tell(call: Call) -> Reply:
+def handle(call: TusRequest) -> Reply:
     """Everything without a body: POST begins an upload, HEAD tells its offset, DELETE ends it, OPTIONS what is known.
 
     Raises NotFound, QuotaExceeded, StorageFull.
     """
-    return call.ask()
+    return call.dispatch()
 
 
-def receive(call: Call, body: IO[bytes], length: int) -> Reply:
+def receive(call: TusRequest, body: IO[bytes], length: int) -> Reply:
     """PATCH: append a body of `length` bytes, however many. What came before a break is kept.
 
     Raises NotFound, TooLarge, StorageFull, Unavailable (too many send at once).
@@ -104,7 +104,7 @@ def receive(call: Call, body: IO[bytes], length: int) -> Reply:
         return (_verified if "Upload-Checksum" in call.headers else _in_pieces)(call, body)
 
 
-def _check_length(call: Call, length: int) -> None:
+def _check_length(call: TusRequest, length: int) -> None:
     # Before anything is read: pieces alone would notice it only at the last. Of a client that stands elsewhere than the
     # upload nothing is known yet; it is told the offset.
     upload = resumable.look_up(call.tenant_id, call.upload_id) if call.upload_id else None
@@ -116,17 +116,17 @@ def _check_length(call: Call, length: int) -> None:
         )
 
 
-def _in_pieces(call: Call, body: IO[bytes]) -> Reply:
-    piece, reply = body.read(PIECE), call.ask()
+def _in_pieces(call: TusRequest, body: IO[bytes]) -> Reply:
+    piece, reply = body.read(PIECE), call.dispatch()
     offset = reply.headers.get("Upload-Offset", "")
     while piece and reply.status == HTTPStatus.NO_CONTENT:
-        reply = call.ask(piece, **{"Upload-Offset": offset})
+        reply = call.dispatch(piece, **{"Upload-Offset": offset})
         offset = reply.headers.get("Upload-Offset", "")
         piece = body.read(PIECE)
     return reply
 
 
-def _verified(call: Call, body: IO[bytes]) -> Reply:
+def _verified(call: TusRequest, body: IO[bytes]) -> Reply:
     """Spooled first: bytes with a checksum count only if all of them are right."""
     with TemporaryFile(dir=settings.SPOOL_DIR) as spool:
         with room_on_disk():
@@ -134,9 +134,9 @@ def _verified(call: Call, body: IO[bytes]) -> Reply:
                 spool.write(piece)
             spool.flush()
         if not spool.tell():
-            return call.ask()
+            return call.dispatch()
         with mmap.mmap(spool.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            return call.ask(mapped)
+            return call.dispatch(mapped)
 
 
 class Protocol(TusServer):
@@ -230,11 +230,11 @@ class _FileLocks(LockBackend):
 
     def acquire(self, key: str, ttl_seconds: float, wait_timeout: float = 0.0) -> str | None:
         deadline = time.monotonic() + wait_timeout
-        while not (token := self._try(key)) and time.monotonic() < deadline:
+        while not (token := self._try_lock(key)) and time.monotonic() < deadline:
             time.sleep(0.02)
         return token
 
-    def _try(self, key: str) -> str | None:
+    def _try_lock(self, key: str) -> str | None:
         holder = resumable.locked(self.tenant_id, uuid.UUID(key))
         if holder.__enter__() is None:
             holder.__exit__(None, None, None)

@@ -47,7 +47,7 @@ FAILING_LANES = 4
 
 
 @dataclass(frozen=True)
-class Hold:
+class LaneLease:
     """A lane that this worker may use until its lease ends."""
 
     webhook_id: uuid.UUID
@@ -74,7 +74,7 @@ class Outgoing:
         return at, sending.post(self.url, self.body.encode(), signed)
 
 
-class HoldLost(RuntimeError):
+class LaneLeaseLost(RuntimeError):
     """Another worker has the lane, or the endpoint is not active any more."""
 
 
@@ -89,9 +89,9 @@ def deliver(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> int:
     webhooks.acknowledge(webhook_id, tenant_id)
     made, until = 0, time.monotonic() + TURN_S
     try:
-        while time.monotonic() < until and (batch := _take(hold)):
+        while time.monotonic() < until and (batch := _next_batch(hold)):
             made += _attempt(hold, batch)
-    except HoldLost:
+    except LaneLeaseLost:
         log.info(
             "the lane of a webhook went to another worker or was closed", extra={"webhook": str(webhook_id)}
         )
@@ -104,7 +104,7 @@ def deliver(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> int:
     return made
 
 
-def _claim(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> Hold | None:
+def _claim(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> LaneLease | None:
     now = timezone.now()
     with transaction.atomic():
         lanes = WebhookLane.objects.select_for_update(skip_locked=True)
@@ -117,18 +117,18 @@ def _claim(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> Hold | None:
         lane.fence += 1
         lane.held_until = now + dt.timedelta(seconds=settings.WEBHOOK_LEASE_S)
         lane.save(update_fields=["fence", "held_until"])
-    return Hold(webhook_id, tenant_id, lane.fence, lane.failing)
+    return LaneLease(webhook_id, tenant_id, lane.fence, lane.failing)
 
 
-def _extend(hold: Hold) -> None:
+def _extend(hold: LaneLease) -> None:
     """For the next batch. Raises HoldLost."""
     until = timezone.now() + dt.timedelta(seconds=settings.WEBHOOK_LEASE_S)
     mine = WebhookLane.objects.filter(pk=hold.webhook_id, fence=hold.fence, open=True)
     if not mine.update(held_until=until):
-        raise HoldLost
+        raise LaneLeaseLost
 
 
-def _release(hold: Hold) -> None:
+def _release(hold: LaneLease) -> None:
     WebhookLane.objects.filter(pk=hold.webhook_id, fence=hold.fence).update(held_until=timezone.now())
 
 
@@ -136,7 +136,7 @@ def _due(webhook_id: uuid.UUID) -> Any:
     return WebhookDue.objects.filter(webhook_id=webhook_id, due_at__lte=timezone.now()).order_by("due_at")
 
 
-def _take(hold: Hold) -> list[Outgoing]:
+def _next_batch(hold: LaneLease) -> list[Outgoing]:
     """The next requests, as many as may be under way together. Raises HoldLost."""
     with tenant_scope(hold.tenant_id):
         _extend(hold)
@@ -152,7 +152,7 @@ def _take(hold: Hold) -> list[Outgoing]:
         Outgoing(d.id, str(d.event_id), row.url, d.event.body, secrets)
         for d in (found[i] for i in ids if i not in lost)
     ]
-    return batch if batch or not lost else _take(hold)
+    return batch if batch or not lost else _next_batch(hold)
 
 
 def _secrets(row: Webhook) -> tuple[str, ...]:
@@ -165,7 +165,7 @@ def _secrets(row: Webhook) -> tuple[str, ...]:
         return ()
 
 
-def _attempt(hold: Hold, batch: Sequence[Outgoing]) -> int:
+def _attempt(hold: LaneLease, batch: Sequence[Outgoing]) -> int:
     """Send these beside each other and store how each went. Raises HoldLost."""
     with ThreadPoolExecutor(len(batch)) as pool:
         answers = list(pool.map(Outgoing.send, batch))
@@ -174,7 +174,7 @@ def _attempt(hold: Hold, batch: Sequence[Outgoing]) -> int:
         try:
             row = endpoints.get_webhook(hold.webhook_id, lock=True)
         except NotFound as error:
-            raise HoldLost from error
+            raise LaneLeaseLost from error
         _extend(hold)
         for outgoing, (at, answer) in zip(batch, answers, strict=True):
             _store(row, outgoing.delivery_id, at, answer)
@@ -190,20 +190,20 @@ def _store(row: Webhook, delivery_id: uuid.UUID, at: dt.datetime, answer: sendin
     if delivery is None:
         # Given up because an earlier answer of the same batch has disabled the endpoint.
         return
-    delivery.attempts = [*delivery.attempts, _line(at, answer)][-MAX_ATTEMPTS_KEPT:]
+    delivery.attempts = [*delivery.attempts, _attempt_record(at, answer)][-MAX_ATTEMPTS_KEPT:]
     delivery.tries += 1
     if answer.ok:
         _end(delivery, State.SUCCEEDED)
-        _well(row)
+        _mark_healthy(row)
         return
     if answer.status == 410 or delivery.tries > len(SCHEDULE):
         _end(delivery, State.FAILED)
     else:
-        _again(delivery, answer.retry_after_s)
-    _ill(row, answer)
+        _schedule_retry(delivery, answer.retry_after_s)
+    _mark_failing(row, answer)
 
 
-def _line(at: dt.datetime, answer: sending.Answer) -> dict[str, Any]:
+def _attempt_record(at: dt.datetime, answer: sending.Answer) -> dict[str, Any]:
     return {
         "at": webhooks.moment(at),
         "status": answer.status,
@@ -219,7 +219,7 @@ def _end(delivery: WebhookDelivery, state: str) -> None:
     WebhookDue.objects.filter(pk=delivery.pk).delete()
 
 
-def _again(delivery: WebhookDelivery, retry_after_s: float | None) -> None:
+def _schedule_retry(delivery: WebhookDelivery, retry_after_s: float | None) -> None:
     delivery.due_at = timezone.now() + dt.timedelta(seconds=wait_s(delivery.tries, retry_after_s))
     delivery.save()
     WebhookDue.objects.filter(pk=delivery.pk).update(due_at=delivery.due_at)
@@ -231,14 +231,14 @@ def wait_s(tries: int, retry_after_s: float | None = None) -> float:
     return max(planned, min(retry_after_s or 0.0, MAX_RETRY_AFTER_S))
 
 
-def _well(row: Webhook) -> None:
+def _mark_healthy(row: Webhook) -> None:
     if row.failing_since is not None:
         row.failing_since = None
         row.save(update_fields=["failing_since"])
         WebhookLane.objects.filter(pk=row.pk).update(failing=False)
 
 
-def _ill(row: Webhook, answer: sending.Answer) -> None:
+def _mark_failing(row: Webhook, answer: sending.Answer) -> None:
     now = timezone.now()
     if row.failing_since is None:
         row.failing_since = now

@@ -42,12 +42,12 @@ def watch(tenant_id: uuid.UUID) -> None:
             used = (found["used"] or 0) + (found["reserved"] or 0)
             # A limit of 0 switches something off; nobody is warned of that.
             if resource in refused or used > limit:
-                _tell("quota.exceeded", resource, used, limit)
+                _emit("quota.exceeded", resource, used, limit)
             if 0 < WARN_AT * limit <= used:
-                _tell("quota.warning", resource, used, limit)
+                _emit("quota.warning", resource, used, limit)
 
 
-def _tell(event_type: str, resource: str, used: float, limit: float) -> None:
+def _emit(event_type: str, resource: str, used: float, limit: float) -> None:
     period = quotas.current_period()
     data = {"resource": resource, "period": period, "used": used, "limit": limit}
     webhooks.emit_once(event_type, data, once=f"{event_type}/{resource}/{period}")

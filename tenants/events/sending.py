@@ -60,28 +60,28 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
     except ssrf_guard.Blocked as error:
         return Answer(None, _ms(begun), str(error))
     except (OSError, http.client.HTTPException) as error:
-        return Answer(None, _ms(begun), _in_words(error, begun))
+        return Answer(None, _ms(begun), _describe_error(error, begun))
 
 
 def _ms(begun: float) -> int:
     return round((time.monotonic() - begun) * 1000)
 
 
-def _in_words(error: Exception, begun: float) -> str:
+def _describe_error(error: Exception, begun: float) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"The certificate cannot be trusted: {error.verify_message}."
-    if isinstance(error, ssl.SSLError) and not _over(begun):
+    if isinstance(error, ssl.SSLError) and not _timed_out(begun):
         return "TLS could not be agreed on."
     if isinstance(error, ConnectionRefusedError):
         return "The connection was refused."
-    if isinstance(error, TimeoutError) or _over(begun):
+    if isinstance(error, TimeoutError) or _timed_out(begun):
         return f"No answer within {settings.WEBHOOK_TIMEOUT_S:g} seconds."
     if isinstance(error, http.client.HTTPException) and not isinstance(error, http.client.RemoteDisconnected):
         return "The answer is not HTTP, or is too large."
     return "The connection was closed before an answer came."
 
 
-def _over(begun: float) -> bool:
+def _timed_out(begun: float) -> bool:
     return time.monotonic() - begun >= settings.WEBHOOK_TIMEOUT_S - 0.1
 
 
@@ -100,7 +100,7 @@ def _post(
                 connection.putheader(name, value)
             connection.endheaders(body)
             response = connection.getresponse()
-            if _over(begun):
+            if _timed_out(begun):
                 # The watchdog's end looks like the end of the headers.
                 raise TimeoutError
             return _read(response, handle, begun)

@@ -147,7 +147,7 @@ def may_call(address: str) -> bool:
         found: Address = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    real = _meant(found)
+    real = _embedded_ipv4(found)
     if any(
         real in ipaddress.ip_network(network, strict=False) for network in settings.WEBHOOK_ALLOWED_NETWORKS
     ):
@@ -159,7 +159,7 @@ def may_call(address: str) -> bool:
     return real.is_global and not real.is_multicast and not any(real in network for network in _FORBIDDEN)
 
 
-def _meant(address: Address) -> Address:
+def _embedded_ipv4(address: Address) -> Address:
     """The IPv4 address inside one that only wraps it."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:

@@ -41,12 +41,12 @@ class GenerationProgress:
         if step.preview is not None:
             previews.keep(self._claimed.tenant_id, self._generation_id, png(step.preview))
         try:
-            self._tell(step)
+            self._report(step)
         except (jobs.Cancelled, jobs.LeaseLost) as stop:
             self.stopped = stop
             raise Cancelled from stop
 
-    def _tell(self, step: Step) -> None:
+    def _report(self, step: Step) -> None:
         self._done = max(self._done, (TOTAL - LAST) * step.done // max(1, step.total))
         if step.preview is None and time.monotonic() - self._told < TELL_S:
             jobs.require_wanted(self._claimed)
@@ -68,10 +68,10 @@ def pixels_of(blob: Blob, width: int, height: int) -> object:
         TemporaryDirectory(dir=settings.SPOOL_DIR, prefix="remix-") as folder,
         storage.local(path, Path(folder)) as local,
     ):
-        return _fitted(decoder().image(local).pixels, width, height)
+        return _crop_to(decoder().image(local).pixels, width, height)
 
 
-def _fitted(pixels: Any, width: int, height: int) -> object:
+def _crop_to(pixels: Any, width: int, height: int) -> object:
     import numpy as np
     from PIL import ImageOps
 

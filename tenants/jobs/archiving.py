@@ -39,7 +39,7 @@ def begin() -> JobArchive | None:
         if left := JobArchive.objects.filter(finished_at=None).order_by("id").first():
             return left
         until = timezone.now() - dt.timedelta(days=settings.JOB_KEEP_DAYS)
-        kept = kinds.names(lambda kind: kind.kept)
+        kept = kinds.kind_names(lambda kind: kind.kept)
         due = Job.objects.filter(finished_at__lt=until).exclude(kind__in=kept).order_by("finished_at", "id")
         found = list(due.values_list("id", "finished_at")[:BATCH])
         if not found:

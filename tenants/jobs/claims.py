@@ -74,7 +74,7 @@ def _start(job: Job) -> None:
     job.save(update_fields=["state", "attempts", "fence", "started_at", "lease_until", *timing.FIELDS])
     if job.attempts > 1:
         job_log.add(job.id, f"Attempt {job.attempts} began.")
-    fair_queue.sleep(job.id, job.lease_until)
+    fair_queue.hide(job.id, job.lease_until)
 
 
 def _lease() -> datetime:
@@ -95,7 +95,7 @@ def heartbeat(claimed: Claim) -> bool:
         job = held(claimed)
         job.lease_until = _lease()
         job.save(update_fields=["lease_until"])
-        fair_queue.sleep(job.id, job.lease_until)
+        fair_queue.hide(job.id, job.lease_until)
     return not job.cancel_requested
 
 
@@ -188,7 +188,7 @@ def fail(
         job.cost_cpu_s += cpu_s
         job.save(update_fields=["state", "lease_until", "error", "cost_cpu_s"])
         # Back off: the sweeper lets it wait again.
-        fair_queue.sleep(job.id, timezone.now() + timedelta(seconds=min(60, 2**job.attempts)))
+        fair_queue.hide(job.id, timezone.now() + timedelta(seconds=min(60, 2**job.attempts)))
         return False
 
 
@@ -203,7 +203,7 @@ def give_turn(claimed: Claim, *, delay_s: float = 0.0) -> None:
         # Behind those of its tenant that have come meanwhile.
         dispatch(job)
         if delay_s:
-            fair_queue.sleep(job.id, timezone.now() + timedelta(seconds=delay_s))
+            fair_queue.hide(job.id, timezone.now() + timedelta(seconds=delay_s))
 
 
 def stop_cancelled(claimed: Claim, *, cpu_s: float = 0) -> None:

@@ -48,7 +48,7 @@ def end(
     for listener in ON_EVERY_END:
         listener(job)
     JobDispatch.objects.filter(job_id=job.id).delete()
-    transaction.on_commit(lambda: _told(job, spent))
+    transaction.on_commit(lambda: _publish_and_count(job, spent))
 
 
 def notify_kind(job: Job) -> None:
@@ -57,7 +57,7 @@ def notify_kind(job: Job) -> None:
         on_end(job)
 
 
-def _told(job: Job, spent: Mapping[str, float]) -> None:
+def _publish_and_count(job: Job, spent: Mapping[str, float]) -> None:
     publish(job)
     try:
         job_counters.count(job)

@@ -27,7 +27,7 @@ STEP = dt.timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class Taken:
+class Dequeued:
     """A job that this worker may claim now, and whether others wait behind it."""
 
     job_id: uuid.UUID
@@ -36,37 +36,37 @@ class Taken:
     more: bool
 
 
-def put(job: Job, queue: str, *, since: dt.datetime) -> None:
+def enqueue(job: Job, queue: str, *, since: dt.datetime) -> None:
     """Let a job wait for a worker, behind those of its tenant that are as urgent and wait longer."""
-    at = place(since, job.priority)
+    at = sort_key(since, job.priority)
     _call("SELECT job_put(%s, %s, %s, %s, %s)", job.id, job.tenant_id, job.kind, queue, at)
 
 
-def place(since: dt.datetime, priority: int) -> dt.datetime:
+def sort_key(since: dt.datetime, priority: int) -> dt.datetime:
     return since - STEP * (priority - Job.Priority.NORMAL)
 
 
-def take(queue: str) -> Taken | None:
+def dequeue(queue: str) -> Dequeued | None:
     """The next job of a queue; unless it is claimed within JOB_RESEND_S, it waits again. Outside any transaction."""
     claim_within = dt.timedelta(seconds=settings.JOB_RESEND_S)
     rows = _call("SELECT job, tenant, kind, more FROM job_take(%s, %s)", queue, claim_within)
     if not rows:
         return None
     job_id, tenant_id, kind, more = rows[0]
-    return Taken(uuid.UUID(str(job_id)), uuid.UUID(str(tenant_id)), kind, more)
+    return Dequeued(uuid.UUID(str(job_id)), uuid.UUID(str(tenant_id)), kind, more)
 
 
-def sleep(job_id: uuid.UUID, until: dt.datetime) -> None:
+def hide(job_id: uuid.UUID, until: dt.datetime) -> None:
     """Let the row be until then: its job runs, or is put off."""
     JobDispatch.objects.filter(job_id=job_id).update(waiting=False, due_at=until)
 
 
-def wake(*, limit: int) -> int:
+def requeue_due(*, limit: int) -> int:
     """Let rows wait again whose time has come: of workers that died, and of jobs put off. Returns how many."""
     return int(_call("SELECT job_wake(%s)", limit)[0][0])
 
 
-def move(job: Job, *, steps: int) -> None:
+def reprioritise(job: Job, *, steps: int) -> None:
     """Give a waiting job the place of a priority so many steps higher."""
     _call("UPDATE job_dispatch SET place = place - %s WHERE job_id = %s", STEP * steps, job.id)
 

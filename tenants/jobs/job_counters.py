@@ -15,7 +15,7 @@ WAITED, RAN = "waited", "ran"
 
 
 @dataclass
-class Spread:
+class Histogram:
     """How many seconds something took: by the smallest bucket that holds it, and all together."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
@@ -27,12 +27,12 @@ class JobCounters:
     """`ended` by (kind, state); `seconds` by (waited or ran, kind)."""
 
     ended: dict[tuple[str, str], int] = field(default_factory=dict)
-    seconds: dict[tuple[str, str], Spread] = field(default_factory=dict)
+    seconds: dict[tuple[str, str], Histogram] = field(default_factory=dict)
 
 
 def count(job: Job) -> None:
     """Count a job that has ended. Raises valkey.Unavailable."""
-    took = timing.of(job)
+    took = timing.timing_of(job)
     with client().pipeline(transaction=False) as sent:
         sent.hincrby(_KEY, f"ended:{job.kind}:{job.state}", 1)
         for what, seconds in ((WAITED, took.queue_wait_s), (RAN, took.running_s)):
@@ -55,7 +55,7 @@ def read() -> JobCounters:
         if what == "ended":
             tallies.ended[kind, last] = int(value)
             continue
-        spread = tallies.seconds.setdefault((what, kind), Spread())
+        spread = tallies.seconds.setdefault((what, kind), Histogram())
         if last == "sum":
             spread.sum_s = float(value)
         else:

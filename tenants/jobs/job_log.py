@@ -19,7 +19,7 @@ LENGTH = 500
 INFO, WARNING, ERROR = JobNote.Level.values
 
 
-class Holder(Protocol):
+class ClaimedJob(Protocol):
     """Who holds a job (services.Claim)."""
 
     @property
@@ -30,18 +30,18 @@ class Holder(Protocol):
     def fence(self) -> int: ...
 
 
-def write(claimed: Holder, text: str, level: str = INFO) -> None:
+def write(claimed: ClaimedJob, text: str, level: str = INFO) -> None:
     """Add a line to the log of a job that this worker holds; nothing where another has taken it over."""
     with tenant_scope(claimed.tenant_id):
         add(claimed.job_id, text, level, fence=claimed.fence)
 
 
-class Pace:
+class ThrottledLog:
     """Lines about long work, one in EVERY_S at most."""
 
     EVERY_S = 10.0
 
-    def __init__(self, claimed: Holder) -> None:
+    def __init__(self, claimed: ClaimedJob) -> None:
         self._claimed, self._due = claimed, time.monotonic()
 
     def write(self, text: str) -> None:
@@ -55,12 +55,12 @@ def add(job_id: uuid.UUID, text: str, level: str = INFO, **held: int) -> None:
     if not Job.objects.filter(pk=job_id, **held).update(notes=F("notes") + 1):
         return
     number = Job.objects.values_list("notes", flat=True).get(pk=job_id)
-    JobNote.objects.create(job_id=job_id, number=number, level=level, text=plain(text))
+    JobNote.objects.create(job_id=job_id, number=number, level=level, text=single_line(text))
     if number > FIRST + LAST:
         JobNote.objects.filter(job_id=job_id, number=number - LAST).exclude(number__lte=FIRST).delete()
 
 
-def plain(text: str) -> str:
+def single_line(text: str) -> str:
     """One line of printable signs: what is told may come from a file or a library."""
     shown = "".join(sign if sign.isprintable() else " " for sign in text[: 4 * LENGTH])
     return " ".join(shown.split())[:LENGTH]

@@ -112,6 +112,6 @@ def on_every_end(function: OnEnd) -> OnEnd:
     return function
 
 
-def names(wanted: Callable[[Kind], bool]) -> list[str]:
+def kind_names(wanted: Callable[[Kind], bool]) -> list[str]:
     """Names of the kinds for which `wanted` is true, in order."""
     return sorted(name for name, kind in KINDS.items() if wanted(kind))

@@ -30,7 +30,7 @@ SWEPT = 500
 def dispatch(job: Job) -> None:
     """Let a job wait for a worker from now on, and tell them when the transaction has committed."""
     queue = KINDS[job.kind].queue
-    fair_queue.put(job, queue, since=timezone.now())
+    fair_queue.enqueue(job, queue, since=timezone.now())
     transaction.on_commit(partial(notify, queue))
 
 
@@ -48,7 +48,7 @@ def sweep(*, limit: int = SWEPT) -> int:
 
     Returns how many wait again.
     """
-    woken = fair_queue.wake(limit=limit)
+    woken = fair_queue.requeue_due(limit=limit)
     for queue in QUEUES:
         if fair_queue.is_waiting(queue):
             notify(queue)

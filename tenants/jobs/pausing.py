@@ -20,7 +20,7 @@ _NEVER = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 
 def pause(tenant_id: uuid.UUID) -> int:
     """Let the tenant's queued jobs wait until `resume`; those that come later do by themselves. Returns how many."""
-    always = kinds.names(lambda kind: kind.while_suspended)
+    always = kinds.kind_names(lambda kind: kind.while_suspended)
     waiting = JobDispatch.objects.filter(tenant_id=tenant_id, waiting=True).exclude(kind__in=always)
     return waiting.update(waiting=False, due_at=_NEVER)
 

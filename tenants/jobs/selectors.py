@@ -43,7 +43,7 @@ def line_shape(note: JobNote) -> shapes.JobLine:
 
 def job_shape(job: Job) -> shapes.Job:
     """The job as the API and its event stream show it."""
-    took = timing.of(job)
+    took = timing.timing_of(job)
     return shapes.Job(
         id=str(job.id),
         kind=job.kind,

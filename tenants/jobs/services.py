@@ -104,7 +104,7 @@ def cancel(*, job_id: uuid.UUID) -> Job:
             raise Conflict(_("A deletion that was answered goes on to its end; it cannot be cancelled."))
         _ask_to_stop(job)
         # Not those that go on anyway, of which an import may have a hundred thousand.
-        stopped = kinds.names(lambda kind: kind.cancellable and not kind.outlives_parent)
+        stopped = kinds.kind_names(lambda kind: kind.cancellable and not kind.outlives_parent)
         parts = Job.objects.select_for_update().filter(UNFINISHED, parent_id=job_id, kind__in=stopped)
         for part in parts.order_by("id"):
             _ask_to_stop(part)
@@ -129,7 +129,7 @@ def set_priority(*, job_id: uuid.UUID, priority: int) -> Job:
         job = _locked(job_id)
         if job.finished:
             raise Conflict(_("The job has %(state)s already.") % {"state": job.state})
-        fair_queue.move(job, steps=priority - job.priority)
+        fair_queue.reprioritise(job, steps=priority - job.priority)
         job.priority = priority
         job.save(update_fields=["priority"])
         transaction.on_commit(partial(publish, job))

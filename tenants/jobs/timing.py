@@ -29,7 +29,7 @@ class Timing:
     left_s: float | None
 
 
-def of(job: Job, now: datetime | None = None) -> Timing:
+def timing_of(job: Job, now: datetime | None = None) -> Timing:
     """`queue_wait_s` grows until it is first taken; a rate and what is left only while it runs and moves."""
     now = now or timezone.now()
     until = job.started_at or job.finished_at or now

@@ -17,7 +17,7 @@ from tenants.retrieval.model_store import KIND
 from tenants.scope import current_tenant_id
 
 
-def tidy() -> int:
+def remove_leftovers() -> int:
     """Remove both of the active tenant; how many there were. In its scope."""
     return sum(map(_drop_folder, _idle_folders())) + sum(map(_drop_space, _orphans()))
 

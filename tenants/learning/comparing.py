@@ -25,7 +25,7 @@ TOLERANCE = 0.005
 _SHOWN = ("r1", "r5", "r10", "map", "mrr")
 
 
-def losses(live: str, space: str) -> list[str]:
+def lost_abilities(live: str, space: str) -> list[str]:
     """What the live space can do and this one cannot, whatever either is measured on. In the tenant's scope.
 
     Their files have been opened before: what has to be fetched takes long.
@@ -85,7 +85,7 @@ def _compared(
 ) -> dict[str, object] | None:
     if not questions:
         return None
-    old, new = evaluation.found(questions, before), evaluation.found(questions, after)
+    old, new = evaluation.ranking_of(questions, before), evaluation.ranking_of(questions, after)
     changes = metrics.difference(new, old)
     return {
         "queries": len(questions),

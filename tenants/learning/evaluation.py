@@ -163,9 +163,9 @@ class _Best:
 # --- Figures ---------------------------------------------------------------------------------------------
 
 
-def found(questions: Sequence[Question], rankings: Sequence[Ranking]) -> metrics.Ranking:
+def ranking_of(questions: Sequence[Question], rankings: Sequence[Ranking]) -> metrics.Ranking:
     """What the metrics of training are counted from; an answer that is not among the best DEPTH has no rank."""
-    places = [_places(*pair) for pair in zip(questions, rankings, strict=True)]
+    places = [_ranks(*pair) for pair in zip(questions, rankings, strict=True)]
     pool = max((len(ranking) for ranking in rankings), default=0)
     ranks = np.array([row[0] if row else NOWHERE for row in places], np.int64)
     precision = [_precision(row, len(q.relevant)) for row, q in zip(places, questions, strict=True)]
@@ -178,7 +178,7 @@ def _groups(questions: Sequence[Question]) -> np.ndarray:
     return np.array([numbers.setdefault(q.relevant if q.own else n, n) for n, q in enumerate(questions)], int)
 
 
-def _places(question: Question, ranking: Ranking) -> list[int]:
+def _ranks(question: Question, ranking: Ranking) -> list[int]:
     """The ranks of right answers, 0 is the first."""
     return [place for place, asset in enumerate(ranking) if asset in question.relevant]
 

@@ -67,13 +67,13 @@ class Extracted:
             self.samples.append(str(picture.asset_id))
 
 
-class Seen(Protocol):
+class PartDone(Protocol):
     """Called after each part with what has been written and the processor time of that part."""
 
     def __call__(self, extracted: Extracted, cpu_s: float) -> None: ...
 
 
-def extract(pairs: Pairs, space: JointSpace, folder: Path, told: Seen) -> Extracted:
+def extract(pairs: Pairs, space: JointSpace, folder: Path, told: PartDone) -> Extracted:
     """Write `folder/pairs/`, going on where an earlier attempt stopped. In no scope. Raises whatever `told` raises."""
     with room_on_disk():
         (folder / "pairs").mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ class Part:
             shutil.rmtree(left, ignore_errors=True)
         with ShardWriter(waiting, self.space.encoders_key) as writer:
             for some in _by(LOOK, pictures):
-                for pair in self._look(some):
+                for pair in self._encode(some):
                     writer.add(pair)
                     self._count(pair)
         waiting.rename(whole)
@@ -114,7 +114,7 @@ class Part:
         line = json.dumps([self.done.digest, pair.key, pair.captions])
         self.done.digest = hashlib.sha256(line.encode()).hexdigest()
 
-    def _look(self, pictures: list[Picture]) -> Iterator[Pair]:
+    def _encode(self, pictures: list[Picture]) -> Iterator[Pair]:
         decoded = [(one, pixels) for one in pictures if (pixels := self._decoded(one)) is not None]
         if not decoded:
             return

@@ -26,7 +26,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
 from tenants.learning import pairs, selectors, services, trainer
-from tenants.learning.features import Extracted, Seen, extract
+from tenants.learning.features import Extracted, PartDone, extract
 from tenants.learning.models import LearntModel
 from tenants.learning.pairs import Pairs
 from tenants.learning.trainer import Event, Trained
@@ -63,15 +63,15 @@ def finetune(claimed: jobs.Claim) -> None:
         row = LearntModel.objects.filter(pk=claimed.arguments["model"]).first()
     if row is None:
         raise NotFound(_("The model of this training was deleted."))
-    work = Work(claimed, row)
+    work = TrainingAttempt(claimed, row)
     with room_on_disk():
         work.folder.mkdir(parents=True, exist_ok=True)
         base = fetch_base(claimed.tenant_id, row, work.folder / "base")
-        recipe = work.recipe(base, work.look())
+        recipe = work.recipe(base, work.extract_pairs())
         follower = TrainingProgress(work)
-        trained = trainer.train(work.folder, recipe, work.noting(follower.told), work.spent_in_vain)
+        trained = trainer.train(work.folder, recipe, work.with_log(follower.report), work.count_failed_cpu)
         follower.flush()
-    work.keep(trained)
+    work.store_candidate(trained)
     shutil.rmtree(work.folder, ignore_errors=True)
 
 
@@ -96,7 +96,7 @@ def fetch_base(tenant_id: uuid.UUID, row: LearntModel, folder: Path) -> Path:
     return folder
 
 
-class Work:
+class TrainingAttempt:
     """One attempt at one training: a `training_progress.ProgressStore`."""
 
     def __init__(self, claimed: jobs.Claim, row: LearntModel) -> None:
@@ -107,21 +107,23 @@ class Work:
 
     # --- Before the training ---
 
-    def look(self) -> list[Extracted]:
+    def extract_pairs(self) -> list[Extracted]:
         """See and read the pairs of each dataset, the tenant's own first, then the general ones."""
         space = model_routing.space(self.row.base, self.claimed.tenant_id)
         found: list[Extracted] = []
         for number in range(len(self.data["datasets"])):
             before = sum(one.captions for one in found)
-            found.append(extract(self._pairs(number), space, self._place(number), self._told(before)))
-        self.store(data={**self.data, "datasets": self._described(found)})
+            found.append(
+                extract(self._pairs(number), space, self._folder_of(number), self._report_extraction(before))
+            )
+        self.store(data={**self.data, "datasets": self._describe_datasets(found)})
         return found
 
-    def _place(self, number: int) -> Path:
+    def _folder_of(self, number: int) -> Path:
         return self.folder / str(number)
 
     def _pairs(self, number: int) -> Pairs:
-        done = Extracted.read(self._place(number))
+        done = Extracted.read(self._folder_of(number))
         return Pairs(
             self.claimed.tenant_id,
             self.data["datasets"][number]["id"],
@@ -134,7 +136,7 @@ class Work:
     def _generated(self) -> bool:
         return self.row.settings.get("include_generated", False)
 
-    def _told(self, before: int) -> Seen:
+    def _report_extraction(self, before: int) -> PartDone:
         total = max(1, int(self.row.estimate.get("pairs", 1)))
 
         def told(extracted: Extracted, cpu_s: float) -> None:
@@ -144,7 +146,7 @@ class Work:
 
         return told
 
-    def _described(self, found: list[Extracted]) -> list[dict[str, Any]]:
+    def _describe_datasets(self, found: list[Extracted]) -> list[dict[str, Any]]:
         with tenant_scope(self.claimed.tenant_id):
             failed = [
                 pairs.unreadable(dataset["id"], generated=self._generated)
@@ -164,7 +166,7 @@ class Work:
 
     def recipe(self, base: Path, found: list[Extracted]) -> dict[str, Any]:
         """What `python -m ml.training run` reads."""
-        urls = [str(self._place(number) / "pairs") for number in range(len(found))]
+        urls = [str(self._folder_of(number) / "pairs") for number in range(len(found))]
         space, _, version = self.row.space.rpartition(":")
         return {
             "objective": "align",
@@ -195,7 +197,7 @@ class Work:
     def progress(self, done: int, *, renew: bool = False) -> None:
         jobs.progress(self.claimed, done=done, total=STEPS, renew=renew)
 
-    def noting(self, told: Callable[[Event | None], None]) -> Callable[[Event | None], None]:
+    def with_log(self, told: Callable[[Event | None], None]) -> Callable[[Event | None], None]:
         """`told`, and a line in the job's log for each epoch and warning."""
 
         def both(event: Event | None) -> None:
@@ -205,13 +207,13 @@ class Work:
 
         return both
 
-    def spent_in_vain(self, cpu_s: float) -> None:
+    def count_failed_cpu(self, cpu_s: float) -> None:
         with suppress(jobs.LeaseLost):
             jobs.spend(self.claimed, cpu_s=cpu_s)
 
     # --- After it ---
 
-    def keep(self, trained: Trained) -> None:
+    def store_candidate(self, trained: Trained) -> None:
         """Take the space into the storage and end the job: a candidate."""
         done = trained.result
         space, metrics = Path(done["space"]), done["metrics"]

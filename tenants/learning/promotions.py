@@ -46,7 +46,7 @@ def promote(*, model: Named, override_reason: str = "", actor: str = "") -> Prom
         under_way = Promotion.objects.filter(state__in=Promotion.UNDER_WAY).first()
         if under_way is not None and under_way.space == model.space:
             return _decide(under_way, override_reason, actor)
-        reasons = [*comparing.losses(live, model.space), *comparing.worse_than_parent(model)]
+        reasons = [*comparing.lost_abilities(live, model.space), *comparing.worse_than_parent(model)]
         if reasons and not override_reason:
             raise WorseModel(f"{' '.join(reasons)} {_OVERRIDE}", reasons=reasons)
         if under_way is not None:

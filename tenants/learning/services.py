@@ -71,11 +71,11 @@ def start_finetune(
         general = _general(stage, general_dataset_id)
         start = _base(base)
         check_quota()
-        row = LearntModel(name=_name(name), number=next_number(), stage=stage, method=method)
+        row = LearntModel(name=_require_free_name(name), number=next_number(), stage=stage, method=method)
         _require_pairs(dataset, wanted)
         row.base, row.parent = start.space, start if isinstance(start, LearntModel) else None
         row.settings, row.created_by = asdict(wanted), actor
-        row.data = {"datasets": [_named(one) for one in (dataset, *general)]}
+        row.data = {"datasets": [_dataset_as_dict(one) for one in (dataset, *general)]}
         row.estimate = estimate(dataset, general, wanted)
         job = _enqueue(row)
         row.job_id = job.id
@@ -150,7 +150,7 @@ def check_quota(without: Job | None = None) -> None:
         )
 
 
-def _name(name: str) -> str:
+def _require_free_name(name: str) -> str:
     if name and LearntModel.objects.filter(name=name).exists():
         raise Conflict(_("There is a model %(name)s already.") % {"name": f"{name!r}"})
     return name or _free_name()
@@ -166,7 +166,7 @@ def next_number() -> int:
     return (LearntModel.objects.aggregate(last=Max("number"))["last"] or 0) + 1
 
 
-def _named(dataset: Dataset) -> dict[str, str]:
+def _dataset_as_dict(dataset: Dataset) -> dict[str, str]:
     return {"id": str(dataset.id), "name": dataset.name}
 
 

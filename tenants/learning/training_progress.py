@@ -34,9 +34,9 @@ class TrainingProgress:
         self.changed: set[str] = set()
         self.told_at = 0.0
 
-    def told(self, event: Event | None) -> None:
+    def report(self, event: Event | None) -> None:
         if event is not None:
-            self._take(event)
+            self._apply(event)
         if time.monotonic() - self.told_at >= REPORT_S:
             self.flush()
 
@@ -49,35 +49,35 @@ class TrainingProgress:
         self.sheet.progress(self.done, renew=self.renew)
         self.renew = False
 
-    def _take(self, event: Event) -> None:
+    def _apply(self, event: Event) -> None:
         kind, body = event["event"], {name: value for name, value in event.items() if name != "event"}
         if kind == "progress":
             share = body["done"] / max(1, body["total"])
             self.done = max(self.done, LOOKED + round(share * (TRAINED - LOOKED)))
         elif kind == "curve":
-            self.sheet.curves = thinned([*known_before(self.sheet.curves, body), body])
+            self.sheet.curves = thinned([*curve_before(self.sheet.curves, body), body])
             self.changed.add("curves")
         elif kind == "quality":
-            self._note("quality", {**self.sheet.data.get("quality", {}), body.pop("phase"): body})
+            self._set_data("quality", {**self.sheet.data.get("quality", {}), body.pop("phase"): body})
         elif kind == "warning":
-            self._note("warnings", [*self.sheet.data.get("warnings", []), body][-MAX_WARNINGS:])
+            self._set_data("warnings", [*self.sheet.data.get("warnings", []), body][-MAX_WARNINGS:])
         elif kind == "estimate":
             self.sheet.store(estimate={**body, "by": "trial"})
         # A checkpoint: only tries that came no further may end as a dead letter.
         self.renew = self.renew or kind == "checkpoint"
 
-    def _note(self, name: str, value: Any) -> None:
+    def _set_data(self, name: str, value: Any) -> None:
         self.sheet.data = {**self.sheet.data, name: value}
         self.changed.add("data")
 
 
-def known_before(points: list[dict[str, object]], point: dict[str, object]) -> list[dict[str, object]]:
+def curve_before(points: list[dict[str, object]], point: dict[str, object]) -> list[dict[str, object]]:
     """The curve up to a point: after a resume from a checkpoint some points come a second time."""
-    place = _place(point)
-    return [one for one in points if _place(one) < place]
+    place = _position(point)
+    return [one for one in points if _position(one) < place]
 
 
-def _place(point: dict[str, Any]) -> tuple[bool, int]:
+def _position(point: dict[str, Any]) -> tuple[bool, int]:
     return point.get("phase") == "domain", int(point.get("epoch", 0))
 
 

@@ -95,7 +95,7 @@ def invite(*, actor: Actor, email: str, role: str) -> Invited:
             **_made_by(actor),
         )
         record(actor=actor.label, verb="member.invited", target=str(invitation.id), details={"role": role})
-        return _handed_out(invitation, token)
+        return _deliver(invitation, token)
 
 
 def renew_link(*, actor: Actor, invitation_id: uuid.UUID) -> Invited:
@@ -111,7 +111,7 @@ def renew_link(*, actor: Actor, invitation_id: uuid.UUID) -> Invited:
         changes = {"digest": links.digest(token), "mailed_at": None, **_made_by(actor)}
         Invitation.objects.filter(pk=invitation.pk).update(**changes)
         record(actor=actor.label, verb="invitation.link_renewed", target=str(invitation_id))
-        return _handed_out(get_invitation(invitation_id), token)
+        return _deliver(get_invitation(invitation_id), token)
 
 
 def _made_by(actor: Actor) -> dict[str, object]:
@@ -122,7 +122,7 @@ def _made_by(actor: Actor) -> dict[str, object]:
     return {"invited_by_id": actor.user_id, "acting_id": actor.acting_id, "expires_at": until}
 
 
-def _handed_out(invitation: Invitation, token: str) -> Invited:
+def _deliver(invitation: Invitation, token: str) -> Invited:
     """To the mailbox of the address where e-mail works, else to whoever invites."""
     if mail.configured():
         mail.post_invitation(invitation.id)
@@ -201,7 +201,7 @@ def accept_as_new(*, digest: bytes, name: str, password: str) -> tuple[User, Inv
     # Before anything is locked, and for known addresses too, which then take as long to answer.
     hashed = make_password(password)
     with tenant_scope(invitation.tenant_id):
-        invitation = _taken(digest)
+        invitation = _locked_invitation(digest)
         try:
             with transaction.atomic():
                 user = User.objects.create(email=invitation.email, name=name.strip(), password=hashed)
@@ -214,14 +214,14 @@ def accept_as_new(*, digest: bytes, name: str, password: str) -> tuple[User, Inv
 def accept(*, digest: bytes, user: User) -> Invitation:
     """Let a signed-in person join. Raises NotFound, NotAllowed if another address was invited."""
     with tenant_scope(find_by_digest(digest).tenant_id):
-        invitation = _taken(digest)
+        invitation = _locked_invitation(digest)
         if invitation.email != user.email:
             raise NotAllowed(_("This invitation is for another address."))
         _join(invitation, user)
     return invitation
 
 
-def _taken(digest: bytes) -> Invitation:
+def _locked_invitation(digest: bytes) -> Invitation:
     """The invitation, locked: of two who accept at once the second finds it used."""
     lock_members()
     return find_by_digest(digest)

@@ -116,7 +116,7 @@ def change_plan(*, by: Operator, label: str, slug: str, plan: str) -> Tenant:
     details = {"from": tenant.plan_id, "to": plan}
     tenant.plan_id = plan
     tenant.save(update_fields=["plan"])
-    _changed(by, label, tenant, "tenant.plan_changed", details)
+    _log_change(by, label, tenant, "tenant.plan_changed", details)
     return tenant
 
 
@@ -129,18 +129,20 @@ def set_exceptions(*, by: Operator, label: str, slug: str, exceptions: Mapping[s
     tenant, checked = locked(slug), checked_ceilings(exceptions)
     before, tenant.exceptions = tenant.exceptions, checked
     tenant.save(update_fields=["exceptions"])
-    _changed(by, label, tenant, "tenant.limits_changed", {"from": before, "to": checked})
+    _log_change(by, label, tenant, "tenant.limits_changed", {"from": before, "to": checked})
     return tenant
 
 
-def _changed(by: Operator, label: str, tenant: Tenant, verb: str, details: dict[str, Any]) -> None:
+def _log_change(by: Operator, label: str, tenant: Tenant, verb: str, details: dict[str, Any]) -> None:
     forget_keys([tenant.id])
     record_act(by=by, verb=verb, target=tenant.slug, details=details)
     with tenant_scope(tenant.id):
-        record(actor=label, verb=verb, details={name: _said(value) for name, value in details.items()})
+        record(
+            actor=label, verb=verb, details={name: _format_value(value) for name, value in details.items()}
+        )
 
 
-def _said(value: object) -> str:
+def _format_value(value: object) -> str:
     """As the audit log of the tenant shows it."""
     if not isinstance(value, dict):
         return str(value)

@@ -199,7 +199,7 @@ def test_files_that_cannot_be_imported(api: Api, party: Party, dataset: str) -> 
 def test_those_who_look_leave_threads_to_the_others(api: Api, party: Party, dataset: str) -> None:
     with ExitStack() as held:
         for _ in range(settings.WEB_THREADS // 3):
-            held.enter_context(sources._place())
+            held.enter_context(sources._preview_slot())
         busy = send(api, dataset)
         assert "Too many sources" in refused(busy, 503, "unavailable")["detail"]
         assert busy.headers["Retry-After"] == "5"

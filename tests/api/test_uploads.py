@@ -232,7 +232,7 @@ def test_a_body_that_ends_early_keeps_what_came(api: Api, party: Party) -> None:
 
     path = begin(api, 4 * tus.PIECE)
     upload_id = uuid.UUID(path.rpartition("/")[2])
-    call = tus.Call(party.id, "PATCH", "/api/v1/uploads", {**BYTES, "Upload-Offset": "0"}, upload_id)
+    call = tus.TusRequest(party.id, "PATCH", "/api/v1/uploads", {**BYTES, "Upload-Offset": "0"}, upload_id)
     with pytest.raises(ConnectionResetError):
         tus.receive(call, Broken(), 4 * tus.PIECE)
     assert offset_of(api, path) == tus.PIECE
@@ -334,7 +334,7 @@ def test_quota(small: Api) -> None:
 
 
 def test_too_many_begun(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resumable, "MAX_WAITING", 2)
+    monkeypatch.setattr(resumable, "MAX_PARTIAL", 2)
     first, _ = begin(api, 1), begin(api, 1)
     answer = api.call("POST", "/uploads", headers={**TUS, "Upload-Length": "1"})
     assert "have been begun" in refused(answer, 403, "quota-exceeded")["detail"]
@@ -367,7 +367,7 @@ def test_memory_stays_flat(api: Api, party: Party) -> None:
         upload_id = uuid.UUID(path.rpartition("/")[2])
         headers = {**BYTES, "Upload-Offset": "0", **extra}
         before = private_bytes()
-        call = tus.Call(party.id, "PATCH", "/x", headers, upload_id)
+        call = tus.TusRequest(party.id, "PATCH", "/x", headers, upload_id)
         assert tus.receive(call, Zeros(), Zeros.left).status == 204
         assert private_bytes() - before < 16 * 2**20
         api.call("DELETE", path, headers=TUS)

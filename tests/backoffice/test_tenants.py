@@ -117,7 +117,7 @@ def test_its_jobs_do_not_start_and_start_again_later(party: Any) -> None:
     with tenant_scope(party.id):
         assert set(Job.objects.values_list("state", "attempts")) == {("queued", 0)}
     tenancies.resume_tenant(**ACT, slug=party.tenant.slug)
-    fair_queue.wake(limit=1000)
+    fair_queue.requeue_due(limit=1000)
     assert JobDispatch.objects.filter(tenant_id=party.id, waiting=True).count() == 2
     assert jobs.claim(job_id=after.id, tenant_id=party.id) is not None
 

@@ -14,7 +14,7 @@ from django.db import ProgrammingError, transaction
 from django.test import Client
 from django.utils import timezone
 
-from backoffice.spark import MOST, spark
+from backoffice.sparkline import MOST, sparkline
 from tenants.accounts import api_admission, flags
 from tenants.accounts.models import FeatureFlag, OperatorAct, Plan, QuotaCounter, Tenant
 from tenants.events.models import AuditEvent
@@ -204,7 +204,7 @@ def test_a_flag_for_a_tenant_that_is_not_there_is_refused(operator: Client, flag
 
 
 def whats() -> str:
-    return " | ".join(f"{one.what} {one.detail}" for one in health.troubles())
+    return " | ".join(f"{one.what} {one.detail}" for one in health.health_problems())
 
 
 def test_a_queue_that_nobody_serves_is_told(operator: Client) -> None:
@@ -312,11 +312,11 @@ def test_the_canaries_history_is_drawn(operator: Client) -> None:
 
 
 def test_a_line_keeps_its_peaks() -> None:
-    drawn = spark([1.0] * 1000 + [5.0] + [1.0] * 1000)
+    drawn = sparkline([1.0] * 1000 + [5.0] + [1.0] * 1000)
     assert (drawn.top, len(drawn.points.split()) <= MOST) == (5.0, True)
     assert ",0.0" in drawn.points
-    assert spark([]).points == ""
-    assert spark([0, 0]).points == "0.0,36.0 300.0,36.0"
+    assert sparkline([]).points == ""
+    assert sparkline([0, 0]).points == "0.0,36.0 300.0,36.0"
 
 
 def test_the_log_is_shown_filtered_and_only_added_to(party: Any, operator: Client) -> None:

@@ -87,7 +87,7 @@ def test_translations_name_the_same_values(language: str) -> None:
 
 @pytest.mark.parametrize("language", catalogue.LANGUAGES)
 def test_scripts_are_translated_too(language: str) -> None:
-    words = catalogue.read_script_words(language)
+    words = catalogue.read_script_messages(language)
     assert set(words) == messages.script_texts()
     assert [text for text, word in words.items() if not word] == []
     assert [

@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 
 from standalone.errors import StackError
-from standalone.liveness import Patience, touches
+from standalone.liveness import ProbeTiming, touches
 from standalone.processes import Command, Spawner
 from standalone.supervise import Program, Supervisor
 
@@ -38,7 +38,7 @@ def main() -> int:
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stopped.set())
     misses = int(os.environ.get("MISSES", "3"))
-    patience = Patience(interval_s=0.2, timeout_s=0.4, misses=misses, busy_s=2.0, start_s=4.0)
+    patience = ProbeTiming(interval_s=0.2, timeout_s=0.4, misses=misses, busy_s=2.0, start_s=4.0)
     supervisor = Supervisor(Spawner(), folder / "processes.json", say, patience)
     for entry in json.loads((folder / "programs.json").read_text()):
         supervisor.start(program(folder, entry))

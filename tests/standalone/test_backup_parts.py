@@ -18,11 +18,11 @@ from django.core.files.storage import default_storage
 from ml.provenance import signing
 from standalone import datadir
 from standalone.backup import manifest, signing_keys
-from standalone.backup.create import Maker, clear_leftovers, exclusively, promised_days, prune
+from standalone.backup.create import BackupWriter, clear_leftovers, exclusively, prune, retention_days
 from standalone.backup.database import Snapshot, snapshot, view
 from standalone.backup.manifest import FILES, Manifest
-from standalone.backup.stored_files import Copied, Copying, put_back
-from standalone.backup.swap import PLACED, Site
+from standalone.backup.stored_files import CopyReport, StorageCopier, restore_files
+from standalone.backup.swap import PLACED, StagingArea
 from standalone.errors import StackError
 from standalone.processes import Spawner
 from tenants.datasets import storage
@@ -49,9 +49,9 @@ def added(party, text: str) -> tuple[Asset, str]:
 
 def copied(
     seen: Snapshot, target: Path, previous: Path | None = None, known: dict[str, str] | None = None
-) -> Copied:
+) -> CopyReport:
     target.mkdir(parents=True, exist_ok=True)
-    return Copying(seen, target, previous, known or {}).run()
+    return StorageCopier(seen, target, previous, known or {}).run()
 
 
 def test_archived_indexes_are_left_out(party, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_files_of_later_uploads_and_of_nobody_are_left_out(party, tmp_path: Path
 
 def test_a_file_that_goes_all_the_same_starts_the_backup_anew(party, tmp_path: Path) -> None:
     asset, path = added(party, "removed by somebody who did not wait")
-    maker = Maker(tmp_path, os.environ, settings.DATA_DIR, Spawner(), print)
+    maker = BackupWriter(tmp_path, os.environ, settings.DATA_DIR, Spawner(), print)
     with opened() as seen:
         default_storage.delete(path)
         done = copied(seen, tmp_path)
@@ -173,9 +173,9 @@ def test_files_of_a_bucket_are_saved_and_put_back(bucket: str, party, tmp_path: 
         done = copied(seen, tmp_path / FILES)
     assert done.sums[f"{FILES}/{path}"] == asset.blob.sha256
     default_storage.delete(path)
-    assert put_back(tmp_path, iter([path])) == 1
+    assert restore_files(tmp_path, iter([path])) == 1
     assert storage.open_blob(path).read() == b"in a bucket"
-    assert put_back(tmp_path, iter([path])) == 1
+    assert restore_files(tmp_path, iter([path])) == 1
 
 
 def complete(folder: Path, created: datetime) -> Path:
@@ -197,10 +197,10 @@ def test_old_backups_expire_and_the_newest_never(tmp_path: Path) -> None:
 
 def test_keeping_backups_longer_than_receipts_promise_is_said() -> None:
     said: list[str] = []
-    assert promised_days(None, said.append) == settings.BACKUP_KEEP_DAYS
-    assert promised_days(7, said.append) == 7
+    assert retention_days(None, said.append) == settings.BACKUP_KEEP_DAYS
+    assert retention_days(7, said.append) == 7
     assert said == []
-    assert promised_days(365, said.append) == 365
+    assert retention_days(365, said.append) == 365
     assert "erasure receipts promise" in said[0]
 
 
@@ -251,7 +251,7 @@ def test_placing_goes_on_wherever_it_was_cut_off(tmp_path: Path, monkeypatch: py
         home = tmp_path / str(cuts)
         home.mkdir()
         installation(home, "old")
-        site = Site(home)
+        site = StagingArea(home)
         site.begin("backup")
         installation(site.folder, "new")
         left = cuts
@@ -274,7 +274,7 @@ def test_placing_goes_on_wherever_it_was_cut_off(tmp_path: Path, monkeypatch: py
             break
         with pytest.raises(StackError, match="was interrupted"), datadir.claimed(home):
             pass
-        Site(home).finish()
+        StagingArea(home).finish()
         (aside,) = home.glob("replaced-*")
         assert (words(home), words(aside)) == (["new"] * len(PLACED), ["old"] * len(PLACED))
         assert not site.folder.exists()
@@ -294,7 +294,7 @@ def test_signing_keys_are_saved_and_put_back_for_their_owner_only(tmp_path: Path
 
 
 def test_another_backup_does_not_go_on_with_what_was_built(tmp_path: Path) -> None:
-    site = Site(tmp_path)
+    site = StagingArea(tmp_path)
     site.begin("one")
     (site.folder / "blobs").mkdir()
     site.begin("one")
@@ -307,7 +307,7 @@ def test_another_backup_does_not_go_on_with_what_was_built(tmp_path: Path) -> No
 def test_a_full_disk_is_explained_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10 << 20))
-    maker = Maker(tmp_path, os.environ, settings.DATA_DIR, Spawner(), print)
+    maker = BackupWriter(tmp_path, os.environ, settings.DATA_DIR, Spawner(), print)
     with pytest.raises(StackError, match="not enough space on the disk"):
         maker.make()
     assert list(tmp_path.iterdir()) == []

@@ -19,7 +19,7 @@ from django.core.management import CommandError, call_command
 
 from ml import sandbox
 from standalone.config import ROOT
-from standalone.doctor import care, configuration, storage, work
+from standalone.doctor import configuration, processing, storage, surroundings
 from standalone.doctor.findings import Check, Options, as_dicts, examine, fail, ok
 from standalone.stack import Stack, embedded_services, inherited
 from tenants.accounts.models import QuotaCounter
@@ -289,7 +289,7 @@ def test_jobs_that_nobody_works_on_are_named(party) -> None:
         job = add_asset(dataset_id=create_dataset(name="d").id, text="stuck").job
         Job.objects.filter(pk=job.id).update(state="running", lease_until="2026-01-01T00:00:00Z")
     JobDispatch.objects.filter(job_id=job.id).update(waiting=False, due_at="2026-01-01T00:00:00Z")
-    stuck, overdue = work.stuck(SHALLOW), work.overdue(SHALLOW)
+    stuck, overdue = processing.stuck(SHALLOW), processing.overdue(SHALLOW)
     assert (stuck.verdict, overdue.verdict) == ("fail", "fail")
     assert "jobs run without a worker" in stuck.what
     assert "jobs wait to be sent again (" in overdue.what
@@ -299,28 +299,28 @@ def test_jobs_that_nobody_works_on_are_named(party) -> None:
             state="failed", finished_at="2126-01-01T00:00:00Z", error={"type": "dead-letter"}
         )
     JobDispatch.objects.filter(job_id=job.id).delete()
-    assert "jobs were given up in the last day: embed_asset" in work.stuck(SHALLOW).what
+    assert "jobs were given up in the last day: embed_asset" in processing.stuck(SHALLOW).what
 
 
 def test_a_queue_without_life_is_named() -> None:
     for queue in QUEUES:
         note_canary(queue, time.time())
-    assert work.canaries(SHALLOW).verdict == "ok"
+    assert processing.canaries(SHALLOW).verdict == "ok"
     note_canary("embed", time.time() - 300)
-    told = work.canaries(SHALLOW)
+    told = processing.canaries(SHALLOW)
     assert (told.verdict, told.what) == ("warn", "nothing came through for long: embed 300 s")
-    assert math.isfinite(work.OLD_CANARY_S)
+    assert math.isfinite(processing.OLD_CANARY_S)
 
 
 def test_changed_models_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in (ROOT / "var" / "models").iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     monkeypatch.setenv("CROSSLIGHT_MODELS", str(tmp_path))
-    assert work.models(SHALLOW).verdict == "ok"
+    assert processing.models(SHALLOW).verdict == "ok"
     with (tmp_path / "minilm.onnx").open("r+b") as file:
         file.seek(1000)
         file.write(b"\0\1\2\3")
-    told = work.models(SHALLOW)
+    told = processing.models(SHALLOW)
     assert told.verdict == "fail"
     assert f"the models in {tmp_path} are missing, damaged or of another release" in told.what
 
@@ -352,18 +352,18 @@ def test_a_disk_that_fills_up_is_named(settings, monkeypatch: pytest.MonkeyPatch
 
 def test_backups_that_are_absent_old_or_gone_are_named(settings, tmp_path: Path) -> None:
     settings.DATA_DIR = tmp_path
-    assert care.backups(SHALLOW).what == "there is no backup"
+    assert surroundings.backups(SHALLOW).what == "there is no backup"
     note = {"path": str(tmp_path), "created_at": "2026-01-01T00:00:00+00:00", "missing": 0}
-    (tmp_path / care.LAST).write_text(json.dumps(note))
-    assert "days old" in care.backups(SHALLOW).what
-    (tmp_path / care.LAST).write_text(json.dumps({**note, "path": str(tmp_path / "away")}))
-    assert care.backups(SHALLOW).verdict == "fail"
-    assert care.backups(SHALLOW).what.endswith("/away) is gone")
+    (tmp_path / surroundings.LAST).write_text(json.dumps(note))
+    assert "days old" in surroundings.backups(SHALLOW).what
+    (tmp_path / surroundings.LAST).write_text(json.dumps({**note, "path": str(tmp_path / "away")}))
+    assert surroundings.backups(SHALLOW).verdict == "fail"
+    assert surroundings.backups(SHALLOW).what.endswith("/away) is gone")
 
 
 @pytest.mark.slow
 def test_a_mail_server_that_does_not_answer_is_named(settings) -> None:
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1
-    found = examine(care.CHECKS, SHALLOW)["mail"]
+    found = examine(surroundings.CHECKS, SHALLOW)["mail"]
     assert (found.verdict, found.what) == ("fail", "ConnectionRefusedError: [Errno 111] Connection refused")
     assert "EMAIL_URL" in found.advice

@@ -35,25 +35,25 @@ def a_generation(party, settings) -> Library:
 
 def test_lost_and_damaged_indexes_are_named(party, settings) -> None:
     library, slug = a_generation(party, settings), party.tenant.slug
-    assert slug not in indexes.whole(DEEP).what
+    assert slug not in indexes.files_intact(DEEP).what
     generation = library.pointer.current
     vectors = folder_of(party.id, generation.pk) / "vectors.f32"
     content = vectors.read_bytes()
     vectors.write_bytes(bytes(byte ^ 1 for byte in content[:8]) + content[8:])
-    assert slug not in indexes.whole(SHALLOW).what
-    told = indexes.whole(DEEP)
+    assert slug not in indexes.files_intact(SHALLOW).what
+    told = indexes.files_intact(DEEP)
     assert (told.verdict, f"{slug}: vectors.f32 was changed" in told.what) == ("warn", True)
     vectors.write_bytes(content[:-1])
-    assert f"{slug}: vectors.f32 has {len(content) - 1} bytes" in indexes.whole(SHALLOW).what
+    assert f"{slug}: vectors.f32 has {len(content) - 1} bytes" in indexes.files_intact(SHALLOW).what
     shutil.rmtree(vectors.parent)
-    told = indexes.whole(SHALLOW)
+    told = indexes.files_intact(SHALLOW)
     assert f"{slug}: the files of {generation.pk} are gone" in told.what
     assert "built anew" in told.advice
     with tenant_scope(party.id):
         IndexGeneration.objects.update(archived=True)
-    assert f"{slug}: the archive of {generation.pk} is gone" in indexes.whole(SHALLOW).what
+    assert f"{slug}: the archive of {generation.pk} is gone" in indexes.files_intact(SHALLOW).what
     lifecycle.repair(tenant_id=party.id, generation_id=generation.pk, reason="test")
-    assert slug not in indexes.whole(DEEP).what
+    assert slug not in indexes.files_intact(DEEP).what
 
 
 def test_indexes_that_nobody_builds_are_named(party, settings) -> None:

@@ -130,7 +130,7 @@ def test_a_start_says_what_it_does_and_what_is_left(tmp_path: Path) -> None:
     log.write_text("of an earlier start\n")
     progress = Progress(lines.append, ["tables", "models", "front end", "web and workers"], every_s=0.1)
     progress.skip("front end")
-    with progress.telling(), progress.step("tables"), progress.step("models", last_line(log)):
+    with progress.reporting(), progress.step("tables"), progress.step("models", last_line(log)):
         until(lambda: any("models; then" in line for line in lines))
         log.write_text("of an earlier start\npreparing minilm, 1 of 3\n")
         until(lambda: "minilm" in lines[-1])

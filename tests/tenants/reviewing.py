@@ -22,7 +22,7 @@ from tenants.moderation.models import (
 )
 from tenants.moderation.reviews import effects
 from tenants.moderation.rules import document as policy_document
-from tenants.moderation.rules.decision import Decision, Fired
+from tenants.moderation.rules.decision import Decision, FiredRule
 from tenants.pipeline.assets import services
 from tenants.scope import tenant_scope
 
@@ -127,7 +127,7 @@ class World:
 def decided(fired: Sequence[str], policy: dict[str, Any]) -> Decision:
     rules = {rule["id"]: rule for rule in policy["rules"]}
     found = tuple(
-        Fired(
+        FiredRule(
             name,
             rules[name]["then"],
             rules[name]["reason"],

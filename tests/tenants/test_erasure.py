@@ -374,14 +374,14 @@ def test_what_keeps_coming_in_is_never_said_to_be_gone(party, dataset, monkeypat
     add(party, dataset, "text", values=wanted)
     with tenant_scope(party.id):
         receipt, job = subject_erasure.request_erasure(criteria=subject_erasure.check_criteria(values=wanted))
-    clear, sent = subject_erasure.clear, iter(range(100))
+    clear, sent = subject_erasure.clear_derived, iter(range(100))
 
     def and_more(tenant_id: Any) -> dict[str, int]:
         add(party, dataset, f"text {next(sent)}", values=wanted)
         return clear(tenant_id)
 
     with monkeypatch.context() as patch:
-        patch.setattr(subject_erasure, "clear", and_more)
+        patch.setattr(subject_erasure, "clear_derived", and_more)
         run_job(str(job.id), str(party.id))
     settle(party)
     with tenant_scope(party.id):

@@ -35,7 +35,7 @@ from tenants.generation.models import Generation, GenerationOutput
 from tenants.jobs.models import Job
 from tenants.pipeline.assets import services as pipeline
 from tenants.pipeline.assets.uploads import check_upload
-from tenants.pipeline.transfer import export_admission, export_layout, export_reading, export_writing, exports
+from tenants.pipeline.transfer import export_layout, export_reading, export_writing, exports, tenant_import
 from tenants.pipeline.upkeep import periodic
 from tenants.retrieval.index.vectors import NewVector, add_vectors, replace_vectors
 from tenants.retrieval.models import Vector
@@ -257,7 +257,7 @@ def test_a_file_that_is_missing_in_the_storage_is_not_passed_over(full, tmp_path
 def test_pages_are_complete(full, tmp_path, monkeypatch) -> None:
     export(full.tenant, tmp_path / "a")
     monkeypatch.setattr(export_writing, "PAGE", 1)
-    monkeypatch.setattr(export_admission, "BATCH", 1)
+    monkeypatch.setattr(tenant_import, "BATCH", 1)
     export(full.tenant, tmp_path / "b")
     assert content(tmp_path / "a") == content(tmp_path / "b")
     tenant = admit(tmp_path / "b")
@@ -409,7 +409,7 @@ def _peak(act: Callable[[], Any]) -> int:
 def test_memory_stays_flat(tmp_path, monkeypatch) -> None:
     for module, name in (
         (export_writing, "PAGE"),
-        (export_admission, "BATCH"),
+        (tenant_import, "BATCH"),
         (export_reading, "VECTORS_AT_ONCE"),
     ):
         monkeypatch.setattr(module, name, 20)

@@ -41,10 +41,10 @@ class Line:
             tenant = self.tenants.setdefault(name[0], uuid.uuid4())
             job = Job(kind="embed_asset", tenant_id=tenant, priority=priority)
             self.names[job.id] = name
-            fair_queue.put(job, self.queue, since=self.begun + timedelta(milliseconds=len(self.names)))
+            fair_queue.enqueue(job, self.queue, since=self.begun + timedelta(milliseconds=len(self.names)))
 
     def take(self, count: int = 1) -> list[str]:
-        taken = [fair_queue.take(self.queue) for _ in range(count)]
+        taken = [fair_queue.dequeue(self.queue) for _ in range(count)]
         return [self.names[one.job_id] for one in taken if one]
 
     def end(self, name: str) -> None:
@@ -61,7 +61,7 @@ def line(queue) -> Line:
 
 
 def test_an_empty_queue_has_no_turn(queue) -> None:
-    assert fair_queue.take(queue) is None
+    assert fair_queue.dequeue(queue) is None
 
 
 def test_one_tenant_is_served_in_order(line) -> None:
@@ -119,8 +119,8 @@ def test_low_is_late_and_not_never(line) -> None:
 
 def test_a_place_can_be_changed(line) -> None:
     line.put("a1", "a2", "a3")
-    fair_queue.move(Job(id=line.row("a3").job_id), steps=1)
-    fair_queue.move(Job(id=line.row("a1").job_id), steps=-1)
+    fair_queue.reprioritise(Job(id=line.row("a3").job_id), steps=1)
+    fair_queue.reprioritise(Job(id=line.row("a1").job_id), steps=-1)
     assert line.take(3) == ["a3", "a2", "a1"]
 
 
@@ -128,9 +128,9 @@ def test_a_worker_that_dies_before_its_claim_loses_nothing(line, settings) -> No
     settings.JOB_RESEND_S = 0
     line.put("a1", "a2")
     assert line.take() == ["a1"]
-    assert fair_queue.take(line.queue) is not None
-    assert fair_queue.take(line.queue) is None
-    fair_queue.wake(limit=1_000_000)
+    assert fair_queue.dequeue(line.queue) is not None
+    assert fair_queue.dequeue(line.queue) is None
+    fair_queue.requeue_due(limit=1_000_000)
     assert line.take(3) == ["a1", "a2"]
 
 
@@ -138,21 +138,21 @@ def test_what_wakes_together_is_spread_over_the_turns(line) -> None:
     line.put(*(f"a{n}" for n in range(1, 6)))
     past = timezone.now() - timedelta(seconds=1)
     JobDispatch.objects.filter(queue=line.queue).update(waiting=False, due_at=past)
-    fair_queue.wake(limit=1_000_000)
+    fair_queue.requeue_due(limit=1_000_000)
     line.put("b1", "b2")
     assert line.take(4) == ["a1", "b1", "a2", "b2"]
 
 
 def test_what_sleeps_is_not_taken(line) -> None:
     line.put("a1")
-    fair_queue.sleep(line.row("a1").job_id, timezone.now() + timedelta(hours=1))
-    fair_queue.wake(limit=1_000_000)
+    fair_queue.hide(line.row("a1").job_id, timezone.now() + timedelta(hours=1))
+    fair_queue.requeue_due(limit=1_000_000)
     assert line.take() == []
 
 
 def test_a_worker_hears_whether_more_waits(line) -> None:
     line.put("a1", "b1")
-    assert [fair_queue.take(line.queue).more for _ in range(2)] == [True, False]
+    assert [fair_queue.dequeue(line.queue).more for _ in range(2)] == [True, False]
 
 
 def test_workers_beside_each_other_never_get_the_same_job(line) -> None:
@@ -189,7 +189,7 @@ def test_a_take_waits_for_nobody_who_holds_a_row(line) -> None:
 def test_a_duplicate_row_is_one_row(line) -> None:
     line.put("a1")
     job = Job(id=line.row("a1").job_id, kind="embed_asset", tenant_id=line.tenants["a"])
-    fair_queue.put(job, line.queue, since=timezone.now())
+    fair_queue.enqueue(job, line.queue, since=timezone.now())
     assert line.take(2) == ["a1"]
 
 
@@ -212,7 +212,7 @@ def test_a_hundred_thousand_rows_and_thousands_of_tenants_cost_index_look_ups(li
         )
         for _ in range(8):
             # Later ones are planned once for all.
-            assert fair_queue.take(line.queue)
+            assert fair_queue.dequeue(line.queue)
         touched = {name: _pages(cursor, statement, values) for name, statement in STATEMENTS.items()}
     assert {name: pages for name, pages in touched.items() if pages > 150} == {}
 

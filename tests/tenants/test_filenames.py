@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 
 from tenants.datasets.content_responses import ALIASES
-from tenants.datasets.filenames import clean_filename, download_name, words_of
+from tenants.datasets.filenames import clean_filename, download_name, searchable_text
 from tenants.retrieval.query.lexical import tokens
 
 
@@ -44,8 +44,10 @@ def test_a_long_name_keeps_its_ending() -> None:
 
 
 def test_words_of_a_name_are_found_apart_and_together() -> None:
-    assert {"img", "2041", "red", "bicycle", "jpg"} <= set(tokens(words_of("IMG_2041-red_bicycle.JPG")))
-    assert {"redbicycle2", "red", "bicycle"} <= set(tokens(words_of("RedBicycle2.jpg")))
+    assert {"img", "2041", "red", "bicycle", "jpg"} <= set(
+        tokens(searchable_text("IMG_2041-red_bicycle.JPG"))
+    )
+    assert {"redbicycle2", "red", "bicycle"} <= set(tokens(searchable_text("RedBicycle2.jpg")))
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from tenants.accounts.models import Tenant
 from tenants.datasets.services import create_dataset
 from tenants.errors import Invalid, ServiceError
 from tenants.pipeline.assets import services as pipeline
-from tenants.pipeline.transfer import export_admission
+from tenants.pipeline.transfer import tenant_import
 from tenants.pipeline.transfer.export_reading import open_export
 from tenants.retrieval.query import encoding
 from tenants.scope import tenant_scope
@@ -305,6 +305,6 @@ def test_what_is_no_export_is_said(tmp_path, body) -> None:
 def test_errors_are_of_the_family_that_everything_shows(folder) -> None:
     _row("assets.jsonl", modality="smell")(folder)
     with open_export(folder) as opened, pytest.raises(ServiceError):
-        export_admission.admit(opened, slug=f"t-{secrets.token_hex(6)}")
+        tenant_import.import_tenant(opened, slug=f"t-{secrets.token_hex(6)}")
     with pytest.raises(Invalid), open_export(folder / "nothing"):
         pass

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tenants.datasets.importers import limits, preview
-from tenants.datasets.importers.content import opened
+from tenants.datasets.importers.content import open_content
 from tenants.datasets.importers.delimited import Delimited
 from tenants.datasets.importers.json_lines import JsonLines
 from tenants.datasets.importers.records import sampled
@@ -98,7 +98,7 @@ def test_runs_of_empty_lines_are_rows_so_that_looking_can_stop(tmp_path, monkeyp
     rows = {"jsonl": b'{"text": "late"}', "csv": b"late"}
     path = tmp_path / "rows"
     path.write_bytes((b"text\n" if kind == "csv" else b"") + b"\n" * 30_000 + rows[kind])
-    with opened(path) as content:
+    with open_content(path) as content:
         table = Delimited(content, {}) if kind == "csv" else JsonLines(content, {})
         sample = list(sampled(table))
         records = list(table.records())

@@ -16,7 +16,7 @@ import pytest
 from pyarrow import parquet as pq
 
 from tenants.datasets.importers import limits, open_items, preview
-from tenants.datasets.importers.content import opened
+from tenants.datasets.importers.content import open_content
 from tenants.datasets.importers.parquet import _LIMITS, Parquet
 from tenants.errors import Invalid, Unavailable
 from tests.tenants.importing import read, read_files
@@ -168,7 +168,7 @@ def test_values_that_cannot_be_read_cost_their_row_only(tmp_path) -> None:
 
 def test_the_child_sees_no_secrets_and_cannot_write(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("SECRET_KEY", "do-not-tell")
-    with opened(parquet(tmp_path, {"text": ["a"]})) as content:
+    with open_content(parquet(tmp_path, {"text": ["a"]})) as content:
         table = Parquet(content, {})
         process = table._idle._process
         environment = Path(f"/proc/{process.pid}/environ").read_bytes()
@@ -183,7 +183,7 @@ def test_the_child_sees_no_secrets_and_cannot_write(tmp_path, monkeypatch) -> No
 
 def test_a_child_that_somebody_ends_is_no_fault_of_the_file(tmp_path) -> None:
     path = parquet(tmp_path, {"text": ["a"]})
-    with opened(path) as content, closing(Parquet(content, {})) as table:
+    with open_content(path) as content, closing(Parquet(content, {})) as table:
         table._idle._process.kill()
         with pytest.raises(Unavailable):
             list(table.records())
@@ -191,7 +191,7 @@ def test_a_child_that_somebody_ends_is_no_fault_of_the_file(tmp_path) -> None:
 
 def test_an_answer_that_is_none_is_not_believed(tmp_path) -> None:
     """A child that a hostile file has taken over says what it likes."""
-    with opened(parquet(tmp_path, {"text": ["a"]})) as content:
+    with open_content(parquet(tmp_path, {"text": ["a"]})) as content:
         for answer in (
             b"no json\n",
             b"[]\n",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tenants.datasets.importers import armed, preview
-from tenants.datasets.importers.delimited import unarmed
+from tenants.datasets.importers import escape_formula, preview
+from tenants.datasets.importers.delimited import unescape_formula
 from tests.tenants.importing import read
 
 
@@ -70,7 +70,7 @@ def test_cells_are_no_formulas_and_come_back() -> None:
         "-1.5e3",
         "a=b",
     ):
-        safe = armed(cell)
-        assert unarmed(safe) == cell
+        safe = escape_formula(cell)
+        assert unescape_formula(safe) == cell
         assert not safe.startswith(("=", "+", "@", "\t", "\r"))
         assert not safe.startswith("-") or cell in ("-5", "-1.5e3")

@@ -181,7 +181,7 @@ def test_nothing_of_a_retired_kind_is_queued_any_more(party: Party, gone: str) -
 
 
 def test_every_retired_kind_ends_and_is_one_of_no_module(party: Party) -> None:
-    names = kinds.names(lambda kind: kind.retired)
+    names = kinds.kind_names(lambda kind: kind.retired)
     assert not set(names) & {name for name, _ in declared()}
     for name in names:
         row = left(party, name)

@@ -70,9 +70,10 @@ def test_a_log_is_bounded_and_keeps_both_ends(party, job, claimed, monkeypatch) 
 
 def test_hostile_text_is_one_plain_line() -> None:
     assert (
-        job_log.plain("a\r\nlevel=error\x1b[31m\u202egpj.exe\x00 \ud800 b") == "a level=error [31m gpj.exe b"
+        job_log.single_line("a\r\nlevel=error\x1b[31m\u202egpj.exe\x00 \ud800 b")
+        == "a level=error [31m gpj.exe b"
     )
-    assert len(job_log.plain("x" * 10_000)) == job_log.LENGTH
+    assert len(job_log.single_line("x" * 10_000)) == job_log.LENGTH
 
 
 def test_a_worker_that_lost_its_job_writes_nothing(party, job, claimed) -> None:
@@ -123,23 +124,23 @@ def test_the_rate_is_of_late_and_knows_no_pauses(monkeypatch) -> None:
     monkeypatch.setattr(timing.timezone, "now", lambda: at)
     timing.start(job)
     _moved(job, 100, 10, monkeypatch, at)
-    assert (timing.of(job).rate_per_s, timing.of(job).left_s) == (10.0, 90.0)
+    assert (timing.timing_of(job).rate_per_s, timing.timing_of(job).left_s) == (10.0, 90.0)
     # An hour's pause between two attempts, then half as fast.
     monkeypatch.setattr(timing.timezone, "now", lambda: at + timedelta(hours=1))
     timing.start(job)
     for step in range(1, 61):
         _moved(job, 100 + 5 * step, 3600 + step, monkeypatch, at)
-    assert 5 < timing.of(job).rate_per_s < 7.5
-    assert timing.of(job).queue_wait_s == 5
+    assert 5 < timing.timing_of(job).rate_per_s < 7.5
+    assert timing.timing_of(job).queue_wait_s == 5
 
 
 def test_nobody_guesses_while_nothing_moves(monkeypatch) -> None:
     at = timezone.now()
     job = Job(state="running", queued_at=at, started_at=at, progress_total=10, rate_per_s=1.0, paced_at=at)
-    assert timing.of(job, at).left_s == 10
-    assert timing.of(job, at + timedelta(minutes=5)).left_s is None
+    assert timing.timing_of(job, at).left_s == 10
+    assert timing.timing_of(job, at + timedelta(minutes=5)).left_s is None
     job.state = "queued"
-    assert timing.of(job, at).rate_per_s is None
+    assert timing.timing_of(job, at).rate_per_s is None
 
 
 def test_a_listener_hears_of_lines_priority_and_cancelling(party, job, claimed) -> None:

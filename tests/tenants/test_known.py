@@ -14,7 +14,7 @@ from ml.hashing import sounds
 from tenants.errors import Conflict, Invalid, NotFound
 from tenants.moderation.known_content import RawHash
 from tenants.moderation.known_content import services as known
-from tenants.moderation.known_content.matching import memory
+from tenants.moderation.known_content.matching import list_cache
 from tenants.moderation.models import HashEntry, HashList, SharedHashEntry, SharedHashList
 from tenants.scope import tenant_scope
 from tests.conftest import Party
@@ -255,4 +255,4 @@ def test_memory_is_bounded_and_still_right(party: Party, settings: Any) -> None:
             known.add_item(list_id=bad_list(str(number)), fingerprints=of_pdq(hashed))
         for number, hashed in enumerate(hashes):
             assert [one["name"] for one in known.match(fingerprints=of_pdq(hashed))] == [str(number)]
-    assert len(memory._kept) == 1
+    assert len(list_cache._kept) == 1

@@ -13,7 +13,7 @@ from tenants.errors import Invalid
 from tenants.moderation import starters
 from tenants.moderation.rules import document as policy_document
 from tenants.moderation.rules import static_checks
-from tenants.moderation.rules.decision import STRENGTH, Decision, Fired, compile_policy, decide, judged
+from tenants.moderation.rules.decision import STRENGTH, Decision, FiredRule, compile_policy, decide, judged
 from tests.tenants.policy_world import category, document, evidence, rule
 
 ABUSE = rule("abuse", "categories.abuse.flagged", "review")
@@ -41,7 +41,7 @@ def test_the_strongest_of_what_fired_is_decided() -> None:
     assert found.rules == ("seen", "abuse", "known")
     assert found.reasons == ("Because of seen.", "Because of abuse.", "Because of known.")
     assert (found.labels, found.severity, found.unclear) == (("seen",), 80, ())
-    assert found.fired[1] == Fired("abuse", "review", "Because of abuse.", 50)
+    assert found.fired[1] == FiredRule("abuse", "review", "Because of abuse.", 50)
 
 
 def test_nothing_fired_allows() -> None:

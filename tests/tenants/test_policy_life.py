@@ -289,7 +289,7 @@ def test_tenants_do_not_meet(party: Party, stranger: Party) -> None:
         with pytest.raises(NotFound):
             policies.add_version(policy_id=made.id, document=document())
         with pytest.raises(PolicyVersion.DoesNotExist):
-            policies._known(stranger.id, version_id)
+            policies._version(stranger.id, version_id)
         mine = new_policy(NEVER)
         row = PolicyActivation(
             policy=mine, number=1, version=mine.versions.get(), mode="enforce", enforced_id=version_id

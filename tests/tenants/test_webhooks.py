@@ -364,7 +364,7 @@ def test_what_a_dead_worker_held_is_sent_when_its_lease_is_over(
     pause(0.6, "the lease ends by the clock of the database")
     assert work(row) == 1
     # The one that was thought dead comes back: it stores nothing and frees nothing.
-    with pytest.raises(deliveries.HoldLost), tenant_scope(party.id):
+    with pytest.raises(deliveries.LaneLeaseLost), tenant_scope(party.id):
         deliveries._extend(hold)
     before = WebhookLane.objects.get(pk=row.id).held_until
     deliveries._release(hold)
@@ -381,13 +381,13 @@ def test_one_slow_endpoint_gets_one_request_at_a_time_and_few_threads(
     WebhookLane.objects.filter(failing=True).exclude(pk__in=[r.id for r in rows]).update(held_until=now)
     held = [deliveries._claim(row.id, party.id) for row in rows]
     assert sum(h is not None for h in held) == deliveries.FAILING_LANES
-    assert all(len(deliveries._take(h)) == 1 for h in held if h)
+    assert all(len(deliveries._next_batch(h)) == 1 for h in held if h)
     well, _ = make(party, receiver.url)
     for n in range(6):
         tell(party, asset=n)
     hold = deliveries._claim(well.id, party.id)
     assert hold is not None
-    assert len(deliveries._take(hold)) == deliveries.WIDTH
+    assert len(deliveries._next_batch(hold)) == deliveries.WIDTH
 
 
 def test_a_turn_ends_so_that_others_have_theirs(

@@ -282,7 +282,7 @@ def test_over_quota_an_import_says_where_it_stopped_and_goes_on_after(party, dat
 def test_a_killed_attempt_goes_on_after_what_was_stored(party, dataset, start, run, monkeypatch) -> None:
     monkeypatch.setattr(import_batches, "FULL", 2)
     job = start("text\n" + "".join(f"text number {n}\n" for n in range(7)), "t.csv")
-    stored = import_job.Run._store
+    stored = import_job.ImportRun._store
     seen: list[int] = []
 
     def die_after_two(self, batch):
@@ -291,13 +291,13 @@ def test_a_killed_attempt_goes_on_after_what_was_stored(party, dataset, start, r
         if len(seen) == 2:
             raise SystemExit  # as a killed process: nobody records anything
 
-    monkeypatch.setattr(import_job.Run, "_store", die_after_two)
+    monkeypatch.setattr(import_job.ImportRun, "_store", die_after_two)
     with pytest.raises(SystemExit):
         run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
         assert Import.objects.get().position == 4
         Job.objects.filter(pk=job.id).update(lease_until=None)
-    monkeypatch.setattr(import_job.Run, "_store", stored)
+    monkeypatch.setattr(import_job.ImportRun, "_store", stored)
     job = run(job)
     assert (job.state, job.result["imported"], job.result["duplicate"]) == ("succeeded", 7, 0)
     assert [row for row, _, _ in _receipt(party, job)] == list(range(1, 8))

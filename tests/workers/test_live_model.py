@@ -410,14 +410,14 @@ def test_a_job_that_is_killed_goes_on_where_it_stopped(shop: Shop, monkeypatch, 
     model, times = shop.model(), itertools.count()
     job = shop.begin(model)
     monkeypatch.setattr(backfill_embeddings, "FULL", 2)
-    method = getattr(backfill_embeddings.Run, line)
+    method = getattr(backfill_embeddings.Backfill, line)
 
-    def die(self: backfill_embeddings.Run, *args: Any) -> Any:
+    def die(self: backfill_embeddings.Backfill, *args: Any) -> Any:
         if next(times) == 1:
             raise Killed
         return method(self, *args)
 
-    monkeypatch.setattr(backfill_embeddings.Run, line, die)
+    monkeypatch.setattr(backfill_embeddings.Backfill, line, die)
     with pytest.raises(Killed):
         shop.run(job)
     done = shop.count(model)
@@ -482,14 +482,14 @@ def test_a_cancelled_job_stops_and_leaves_the_live_model(shop: Shop, monkeypatch
     model = shop.model()
     job = shop.begin(model)
     monkeypatch.setattr(backfill_embeddings, "FULL", 2)
-    store = backfill_embeddings.Run._store
+    store = backfill_embeddings.Backfill._store
 
-    def cancel(self: backfill_embeddings.Run, items: Any) -> None:
+    def cancel(self: backfill_embeddings.Backfill, items: Any) -> None:
         with tenant_scope(shop.id):
             Job.objects.filter(pk=job.id).update(cancel_requested=True)
         store(self, items)
 
-    monkeypatch.setattr(backfill_embeddings.Run, "_store", cancel)
+    monkeypatch.setattr(backfill_embeddings.Backfill, "_store", cancel)
     assert shop.run(job).state == "cancelled"
     assert (shop.count(model), best(shop.find(words(1)))[2]) == (2, "prior")
 

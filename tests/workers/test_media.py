@@ -177,14 +177,14 @@ def test_a_long_recording_is_cancelled_while_it_plays(party, dataset, tmp_path, 
     recordings.write(path, "wav", sound=recordings.tone(200, RATE))
     with tenant_scope(party.id):
         added = services.add_asset(dataset_id=dataset.id, file=io.BytesIO(path.read_bytes()))
-    tell = audio_video.Progress._tell
+    tell = audio_video.Progress._report_if_due
 
     def cancel_then_tell(self):
         with tenant_scope(party.id):
             Job.objects.filter(pk=added.job.id).update(cancel_requested=True)
         tell(self)
 
-    monkeypatch.setattr(audio_video.Progress, "_tell", cancel_then_tell)
+    monkeypatch.setattr(audio_video.Progress, "_report_if_due", cancel_then_tell)
     run_job(str(added.job.id), str(party.id))
     with tenant_scope(party.id):
         job = Job.objects.get(pk=added.job.id)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tenants.jobs.kinds import names
+from tenants.jobs.kinds import kind_names
 from tenants.moderation import known_content
 from tenants.retrieval import model_routing
 from tenants.retrieval.index import lifecycle
@@ -92,7 +92,7 @@ class Place:
         return [hit["asset"]["id"] for hit in self.find(text, **more)["results"]]
 
 
-WORKED_ON = frozenset(names(lambda kind: not kind.retired))
+WORKED_ON = frozenset(kind_names(lambda kind: not kind.retired))
 CASES: dict[str, Callable[[Place], None]] = {}
 # Whose processes take long: tests that run one anyway, and where these fetch what it was for.
 ELSEWHERE = {

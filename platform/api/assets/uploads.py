@@ -15,7 +15,7 @@ from api.resource import Resource
 from api.schema import HEADER, IDEMPOTENCY
 from tenants.accounts.permissions import WRITE
 from tenants.datasets import resumable, tus
-from tenants.datasets.resumable import Waiting
+from tenants.datasets.resumable import PartialUpload
 
 BASE = "/api/v1/uploads"
 NOTHING = OpenApiResponse(description="No body.")
@@ -38,14 +38,14 @@ class Tus(Resource):
     def default_response_headers(self) -> dict[str, str]:
         return {**super().default_response_headers, "Tus-Resumable": tus.VERSION}
 
-    def call(self, upload_id: uuid.UUID | None = None) -> tus.Call:
-        return tus.Call(self.tenant_id, str(self.request.method), BASE, self.request.headers, upload_id)
+    def call(self, upload_id: uuid.UUID | None = None) -> tus.TusRequest:
+        return tus.TusRequest(self.tenant_id, str(self.request.method), BASE, self.request.headers, upload_id)
 
     @extend_schema(exclude=True)
     def options(  # type: ignore[override]  # not REST framework's answer
         self, request: Request, *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        return reply_response(tus.tell(self.call()))
+        return reply_response(tus.handle(self.call()))
 
 
 class Uploads(Tus):
@@ -72,12 +72,12 @@ class Uploads(Tus):
         return HttpResponse(begun.text, status=begun.status, headers=begun.headers)
 
     def _begin(self) -> Answer:
-        reply = reply_response(tus.tell(self.call()))
+        reply = reply_response(tus.handle(self.call()))
         return Answer(reply.status_code, "", dict(reply.headers))
 
 
 class OneUpload(Tus):
-    def find(self, upload_id: uuid.UUID | None) -> Waiting:
+    def find(self, upload_id: uuid.UUID | None) -> PartialUpload:
         return resumable.find(upload_id)
 
     @extend_schema(
@@ -87,7 +87,7 @@ class OneUpload(Tus):
         extensions={"x-problems": [412]},
     )
     def head(self, request: Request, upload_id: uuid.UUID) -> HttpResponse:
-        return reply_response(tus.tell(self.call(upload_id)))
+        return reply_response(tus.handle(self.call(upload_id)))
 
     @extend_schema(
         summary="Send more of an upload",
@@ -114,7 +114,7 @@ class OneUpload(Tus):
         extensions={"x-problems": [412, 423]},
     )
     def delete(self, request: Request, upload_id: uuid.UUID) -> HttpResponse:
-        return reply_response(tus.tell(self.call(upload_id)))
+        return reply_response(tus.handle(self.call(upload_id)))
 
 
 def reply_response(reply: tus.Reply) -> HttpResponse:

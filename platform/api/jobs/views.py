@@ -114,7 +114,9 @@ class OneJob(Resource):
     def get(self, request: Request, job_id: uuid.UUID) -> Response:
         seconds, job = read_wait(request.query_params), self.found
         watcher = by_key(key_of(request).prefix)
-        headers = server_sent_events.held_back(job, watcher, seconds) if seconds and not job.finished else {}
+        headers = (
+            server_sent_events.wait_headers(job, watcher, seconds) if seconds and not job.finished else {}
+        )
         return Response(selectors.job_shape(job), headers=headers)
 
 
@@ -217,7 +219,7 @@ class JobEvents(Resource):
         responses={(200, "text/event-stream"): EVENT, 204: None},
     )
     def get(self, request: Request, job_id: uuid.UUID) -> HttpResponse:
-        if server_sent_events.seen_to_the_end(self.found, request.headers.get("Last-Event-ID", "")):
+        if server_sent_events.knows_end(self.found, request.headers.get("Last-Event-ID", "")):
             return HttpResponse(status=204)
-        body, headers = server_sent_events.opening(self.found, by_key(key_of(request).prefix))
+        body, headers = server_sent_events.open_stream(self.found, by_key(key_of(request).prefix))
         return HttpResponse(body, headers=headers)

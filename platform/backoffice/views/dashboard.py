@@ -17,7 +17,7 @@ def index(request: Request) -> HttpResponse:
     counts = dict(Tenant.objects.order_by().values_list("state").annotate(n=Count("id")))
     context = {
         "title": _("Overview"),
-        "troubles": [{"it": one, "link": _link(one)} for one in health.troubles()],
+        "troubles": [{"it": one, "link": _link(one)} for one in health.health_problems()],
         "queues": health.queues(),
         "active": counts.get(Tenant.State.ACTIVE, 0),
         "suspended": counts.get(Tenant.State.SUSPENDED, 0),
@@ -25,7 +25,7 @@ def index(request: Request) -> HttpResponse:
     return page(request, "dashboard.html", context)
 
 
-def _link(trouble: health.Trouble) -> str:
+def _link(trouble: health.HealthProblem) -> str:
     if not trouble.page:
         return ""
     return reverse(f"operator:{trouble.page}", kwargs={"slug": trouble.slug} if trouble.slug else {})

@@ -10,7 +10,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
-from backoffice.access import Request, named, operators, page, sent
+from backoffice.access import Request, acting_operator, form_data, operators, page
 from backoffice.forms import ConfirmForm, ReasonForm
 from backoffice.paging import newest_first
 from tenants.errors import NotFound
@@ -24,11 +24,11 @@ from tenants.pipeline.upkeep.tenant_figures import get_tenant
 def delete(request: Request, slug: str) -> HttpResponse:
     """First what there is of it; then, with its slug typed and a reason given, the erasure."""
     tenant = get_tenant(slug)
-    form = ConfirmForm(slug, sent(request))
-    reason = ReasonForm(sent(request))
+    form = ConfirmForm(slug, form_data(request))
+    reason = ReasonForm(form_data(request))
     if form.is_valid() and reason.is_valid():
         receipt = operator_acts.request_erasure(
-            **named(request), slug=slug, reason=reason.cleaned_data["reason"]
+            **acting_operator(request), slug=slug, reason=reason.cleaned_data["reason"]
         )
         messages.success(request, _("The tenant is closed and is being erased."))
         return redirect("operator:erasure", erasure_id=receipt.id)

@@ -10,7 +10,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
-from backoffice.access import Request, named, operators
+from backoffice.access import Request, acting_operator, operators
 from tenants.datasets import content_responses
 from tenants.errors import Conflict
 from tenants.pipeline.transfer import exports
@@ -22,7 +22,9 @@ from tenants.scope import tenant_scope
 @operators(methods=("POST",))
 def request_export(request: Request, slug: str) -> HttpResponse:
     try:
-        operator_acts.request_export(**named(request), slug=slug, with_vectors="vectors" in request.POST)
+        operator_acts.request_export(
+            **acting_operator(request), slug=slug, with_vectors="vectors" in request.POST
+        )
     except Conflict as error:
         messages.error(request, error.detail)
     else:
@@ -35,5 +37,5 @@ def content(request: Request, slug: str, export_id: uuid.UUID) -> HttpResponseBa
     tenant = get_tenant(slug)
     with tenant_scope(tenant.id):
         export = exports.get_export(export_id)
-    operator_acts.note_download(**named(request), slug=slug, export_id=export_id)
+    operator_acts.note_download(**acting_operator(request), slug=slug, export_id=export_id)
     return content_responses.serve(request, exports.content_of(export))

@@ -10,7 +10,7 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from backoffice.access import Request, named, operators, page
+from backoffice.access import Request, acting_operator, operators, page
 from backoffice.paging import SIZE
 from tenants.errors import ServiceError
 from tenants.jobs.kinds import KINDS
@@ -36,7 +36,7 @@ def index(request: Request) -> HttpResponse:
         read = {
             "running": job_figures.running,
             "slow": job_figures.slowest,
-            "dear": job_figures.dearest,
+            "dear": job_figures.costliest,
         }[view]
         found = read(limit=SIZE)
     context = {
@@ -60,7 +60,7 @@ def job(request: Request, slug: str, job_id: uuid.UUID) -> HttpResponse:
 @operators(methods=("POST",))
 def retry(request: Request, slug: str, job_id: uuid.UUID) -> HttpResponse:
     try:
-        operator_acts.retry_job(**named(request), slug=slug, job_id=job_id)
+        operator_acts.retry_job(**acting_operator(request), slug=slug, job_id=job_id)
         messages.success(request, _("The job is queued again."))
     except ServiceError as error:
         if error.status == 404:
@@ -72,7 +72,7 @@ def retry(request: Request, slug: str, job_id: uuid.UUID) -> HttpResponse:
 @operators(methods=("POST",))
 def retry_many(request: Request) -> HttpResponse:
     wanted = job_figures.parse_choices(request.POST.getlist("job"))[:SIZE]
-    done, refused = operator_acts.retry_jobs(**named(request), wanted=wanted)
+    done, refused = operator_acts.retry_jobs(**acting_operator(request), wanted=wanted)
     if done:
         messages.success(
             request, ngettext("%d job is queued again.", "%d jobs are queued again.", done) % done

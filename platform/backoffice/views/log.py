@@ -19,17 +19,17 @@ def index(request: Request) -> HttpResponse:
     found = newest_first(list_acts(**wanted), request.GET.get("before", ""))
     context = {
         "title": _("Operators' log"),
-        "lines": [{"act": act, "said": said(act)} for act in found.items],
+        "lines": [{"act": act, "said": format_details(act)} for act in found.items],
         "next": found.next,
         "wanted": wanted,
     }
     return page(request, "log.html", context)
 
 
-def said(act: OperatorAct) -> str:
+def format_details(act: OperatorAct) -> str:
     """The details of an act on one line."""
-    return " · ".join(f"{name}: {_word(value)}" for name, value in act.details.items())
+    return " · ".join(f"{name}: {_format_value(value)}" for name, value in act.details.items())
 
 
-def _word(value: object) -> str:
+def _format_value(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

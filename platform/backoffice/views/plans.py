@@ -7,7 +7,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
-from backoffice.access import Request, operators, page, sent
+from backoffice.access import Request, form_data, operators, page
 from backoffice.forms import NewPlanForm, PlanForm
 from backoffice.paging import page_of
 from tenants.accounts.models import RATE, RESOURCES, Plan
@@ -24,7 +24,7 @@ def index(request: Request) -> HttpResponse:
 
 @operators(methods=("GET", "POST"))
 def create(request: Request) -> HttpResponse:
-    form = NewPlanForm(sent(request))
+    form = NewPlanForm(form_data(request))
     if form.is_valid():
         try:
             made = services.create_plan(by=request.operator, slug=form.cleaned_data["slug"], **form.values)
@@ -40,7 +40,7 @@ def create(request: Request) -> HttpResponse:
 @operators(methods=("GET", "POST"))
 def plan(request: Request, slug: str) -> HttpResponse:
     row = services.get_plan(slug)
-    form = PlanForm(sent(request), initial=_initial(row))
+    form = PlanForm(form_data(request), initial=_initial(row))
     if form.is_valid():
         try:
             services.change_plan(by=request.operator, slug=slug, **form.values)

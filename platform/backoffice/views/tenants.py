@@ -9,7 +9,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
-from backoffice.access import Request, named, operators, page, sent
+from backoffice.access import Request, acting_operator, form_data, operators, page
 from backoffice.forms import (
     ActForm,
     LimitsForm,
@@ -53,18 +53,18 @@ def index(request: Request) -> HttpResponse:
 
 @operators(methods=("GET", "POST"))
 def create(request: Request) -> HttpResponse:
-    form = NewTenantForm(sent(request))
+    form = NewTenantForm(form_data(request))
     if form.is_valid():
         try:
-            made, invited = tenancies.open_tenant(**named(request), **form.cleaned_data)
-            return _opened(request, made, invited)
+            made, invited = tenancies.open_tenant(**acting_operator(request), **form.cleaned_data)
+            return _created(request, made, invited)
         except (Invalid, Conflict) as error:
             form.refuse(error)
     context = {"title": _("New tenant"), "form": form}
     return page(request, "tenant_new.html", context, status=422 if form.is_bound else 200)
 
 
-def _opened(request: Request, made: Tenant, invited: Any) -> HttpResponse:
+def _created(request: Request, made: Tenant, invited: Any) -> HttpResponse:
     if not invited.link:
         messages.success(request, _("The tenant is open; its owner is being mailed the invitation."))
         return redirect("operator:tenant", slug=made.slug)
@@ -91,7 +91,7 @@ def show(request: Request, slug: str, status: int = 200, **bound: object) -> Htt
     return page(request, "tenant.html", context, status=status)
 
 
-def _changed(request: Request, slug: str, name: str, form: Any, change: Any, done: str) -> HttpResponse:
+def _apply_change(request: Request, slug: str, name: str, form: Any, change: Any, done: str) -> HttpResponse:
     """Run one change of a tenant, and go back to its page, or show what was refused there."""
     if form.is_valid():
         try:
@@ -107,18 +107,18 @@ def _changed(request: Request, slug: str, name: str, form: Any, change: Any, don
 @operators(methods=("POST",))
 def suspend(request: Request, slug: str) -> HttpResponse:
     def change(form: Any) -> None:
-        tenancies.suspend_tenant(**named(request), slug=slug, reason=form.cleaned_data["reason"])
+        tenancies.suspend_tenant(**acting_operator(request), slug=slug, reason=form.cleaned_data["reason"])
 
     done = _("The tenant is suspended: its keys and people are refused, and its data stays.")
-    return _changed(request, slug, "suspend", ReasonForm(request.POST), change, done)
+    return _apply_change(request, slug, "suspend", ReasonForm(request.POST), change, done)
 
 
 @operators(methods=("POST",))
 def resume(request: Request, slug: str) -> HttpResponse:
     def change(form: Any) -> None:
-        tenancies.resume_tenant(**named(request), slug=slug, reason=form.cleaned_data["reason"])
+        tenancies.resume_tenant(**acting_operator(request), slug=slug, reason=form.cleaned_data["reason"])
 
-    return _changed(
+    return _apply_change(
         request, slug, "resume", OptionalReasonForm(request.POST), change, _("The tenant is open again.")
     )
 
@@ -126,9 +126,9 @@ def resume(request: Request, slug: str) -> HttpResponse:
 @operators(methods=("POST",))
 def change_plan(request: Request, slug: str) -> HttpResponse:
     def change(form: Any) -> None:
-        tenancies.change_plan(**named(request), slug=slug, plan=form.cleaned_data["plan"])
+        tenancies.change_plan(**acting_operator(request), slug=slug, plan=form.cleaned_data["plan"])
 
-    return _changed(
+    return _apply_change(
         request, slug, "plan", PlanChoiceForm(request.POST), change, _("The tenant has another plan.")
     )
 
@@ -136,9 +136,11 @@ def change_plan(request: Request, slug: str) -> HttpResponse:
 @operators(methods=("POST",))
 def change_limits(request: Request, slug: str) -> HttpResponse:
     def change(form: Any) -> None:
-        tenancies.set_exceptions(**named(request), slug=slug, exceptions=form.exceptions)
+        tenancies.set_exceptions(**acting_operator(request), slug=slug, exceptions=form.exceptions)
 
-    return _changed(request, slug, "limits", LimitsForm(request.POST), change, _("The limits are changed."))
+    return _apply_change(
+        request, slug, "limits", LimitsForm(request.POST), change, _("The limits are changed.")
+    )
 
 
 @operators(methods=("POST",))
@@ -146,8 +148,10 @@ def invite_owner(request: Request, slug: str) -> HttpResponse:
     form = OwnerForm(request.POST)
     if form.is_valid():
         try:
-            invited = tenancies.invite_owner(**named(request), slug=slug, email=form.cleaned_data["email"])
-            return _opened(request, invited.invitation.tenant, invited)
+            invited = tenancies.invite_owner(
+                **acting_operator(request), slug=slug, email=form.cleaned_data["email"]
+            )
+            return _created(request, invited.invitation.tenant, invited)
         except (Invalid, Conflict) as error:
             form.refuse(error)
     return show(request, slug, status=422, owner=form)

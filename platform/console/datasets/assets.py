@@ -228,7 +228,7 @@ def _asset(request: Request, asset_id: uuid.UUID) -> Asset:
 
 @needs(WRITE, methods=("POST",))
 def begin_upload(request: Request) -> HttpResponse:
-    return _reply_response(tus.tell(_tus_request(request, None)))
+    return _reply_response(tus.handle(_tus_request(request, None)))
 
 
 @needs(WRITE, methods=("HEAD", "PATCH", "DELETE"))
@@ -237,14 +237,14 @@ def continue_upload(request: Request, upload_id: uuid.UUID) -> HttpResponse:
         resumable.find(upload_id)
     call = _tus_request(request, upload_id)
     if request.method != "PATCH":
-        return _reply_response(tus.tell(call))
+        return _reply_response(tus.handle(call))
     length = int(request.headers.get("Content-Length") or 0)
     return _reply_response(tus.receive(call, cast(IO[bytes], request), length))
 
 
-def _tus_request(request: Request, upload_id: uuid.UUID | None) -> tus.Call:
+def _tus_request(request: Request, upload_id: uuid.UUID | None) -> tus.TusRequest:
     base = reverse("console:uploads")
-    return tus.Call(request.workspace.tenant.id, str(request.method), base, request.headers, upload_id)
+    return tus.TusRequest(request.workspace.tenant.id, str(request.method), base, request.headers, upload_id)
 
 
 def _reply_response(reply: tus.Reply) -> HttpResponse:

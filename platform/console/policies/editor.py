@@ -354,4 +354,4 @@ def _trial(document: dict[str, Any], audit_id: str) -> backtests.Trial:
     found = audits.get_request(parse_id(audit_id.strip()))
     if not isinstance(found, Audit):
         raise NotFound(_("This audit is not decided yet."))
-    return backtests.try_on(document=document, audit=found)
+    return backtests.try_document(document=document, audit=found)

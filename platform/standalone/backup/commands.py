@@ -28,9 +28,9 @@ def backup(config: StackConfig, to: str, keep_days: str) -> None:
     os.umask(0o077)
     with attached(config) as env:
         start_django({**env, "DATA_DIR": str(config.data_dir)})
-        from standalone.backup.create import make_backup, promised_days
+        from standalone.backup.create import make_backup, retention_days
 
-        days = promised_days(given, say)
+        days = retention_days(given, say)
         made, described, expired = make_backup(folder, env, config.data_dir, days, say)
     for path in expired:
         say(f"removed {path.name}, older than {days} days")

@@ -19,7 +19,7 @@ from standalone import datadir
 from standalone.backup import manifest, signing_keys
 from standalone.backup.database import Snapshot, snapshot, view
 from standalone.backup.manifest import DUMP, FILES, MANIFEST, SECRETS, SUMS, Manifest, sha256
-from standalone.backup.stored_files import Copied, Copying
+from standalone.backup.stored_files import CopyReport, StorageCopier
 from standalone.errors import StackError
 from standalone.files import read_json, write_json
 from standalone.processes import Spawner
@@ -36,12 +36,12 @@ MIN_FREE_MB = 100
 Say = Callable[[str], None]
 
 
-class Stale(Exception):
+class SnapshotOutdated(Exception):
     """Files of the snapshot were removed before they were copied, by someone who did not wait for the backup."""
 
 
 @dataclass
-class Maker:
+class BackupWriter:
     """Makes one backup of the installation that Django's settings describe."""
 
     folder: Path
@@ -60,7 +60,7 @@ class Maker:
             try:
                 self._fill(partial)
                 break
-            except Stale as error:
+            except SnapshotOutdated as error:
                 self.say(f"starting anew: {error}")
                 if attempt == ATTEMPTS:
                     raise StackError(f"Gave up after {ATTEMPTS} attempts: {error}") from error
@@ -91,13 +91,13 @@ class Maker:
             # Had this session broken off, files could have gone unnoticed.
             seen.value("SELECT 1")
 
-    def _copy_files(self, seen: Snapshot, partial: Path) -> Copied:
+    def _copy_files(self, seen: Snapshot, partial: Path) -> CopyReport:
         previous = next(reversed(manifest.complete_backups(self.folder)), None)
         known = _known_files(previous) if previous else {}
         (partial / FILES).mkdir(mode=0o700)
-        copied = Copying(seen, partial / FILES, previous, known).run()
+        copied = StorageCopier(seen, partial / FILES, previous, known).run()
         if gone := self._gone_since(copied.missing):
-            raise Stale(f"{gone} files were removed while they were copied")
+            raise SnapshotOutdated(f"{gone} files were removed while they were copied")
         return copied
 
     def _gone_since(self, missing: list[str]) -> int:
@@ -109,7 +109,7 @@ class Maker:
             names = [f"{path.split('/')[0]}/{path.rsplit('/', 1)[1]}" for path in missing]
             return len(missing) - int(now.value(statement, (names,)))
 
-    def _finish(self, seen: Snapshot, partial: Path, tables: dict[str, Any], copied: Copied) -> None:
+    def _finish(self, seen: Snapshot, partial: Path, tables: dict[str, Any], copied: CopyReport) -> None:
         secrets = {**datadir.load_secrets(self.data_dir), "secret_key": settings.SECRET_KEY}
         write_json(partial / SECRETS, secrets)
         if keys := signing_keys.read_keys(settings.PROVENANCE_DIR):
@@ -155,7 +155,7 @@ def make_backup(
         (data_dir / "log").mkdir(parents=True, exist_ok=True)
     with datadir.disk_full_explained(folder), exclusively(folder):
         clear_leftovers(folder)
-        made = Maker(folder, env, data_dir, Spawner(), say).make()
+        made = BackupWriter(folder, env, data_dir, Spawner(), say).make()
         described = manifest.read_manifest(made)
         note = {"path": str(made), "created_at": described.created_at, "keep_days": keep_days}
         write_json(data_dir / LAST, {**note, "missing": len(described.storage["missing"])})
@@ -194,7 +194,7 @@ def prune(folder: Path, keep_days: int) -> list[Path]:
     return expired
 
 
-def promised_days(given: int | None, say: Say) -> int:
+def retention_days(given: int | None, say: Say) -> int:
     """For how many days backups are kept; says so where that is longer than what erasure receipts promise."""
     promised = int(settings.BACKUP_KEEP_DAYS)
     if given is not None and given > promised:

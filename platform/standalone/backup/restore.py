@@ -15,8 +15,8 @@ from standalone import datadir
 from standalone.backup import manifest, signing_keys
 from standalone.backup.database import load, view
 from standalone.backup.manifest import DUMP, FILES, SECRETS, Manifest
-from standalone.backup.stored_files import put_back
-from standalone.backup.swap import Site
+from standalone.backup.stored_files import restore_files
+from standalone.backup.swap import StagingArea
 from standalone.build import Builder
 from standalone.config import StackConfig
 from standalone.errors import StackError
@@ -44,7 +44,7 @@ class Restoration:
     say: Say
 
     def __post_init__(self) -> None:
-        self.site = Site(self.config.data_dir)
+        self.site = StagingArea(self.config.data_dir)
 
     def run(self) -> None:
         """Restore a verified backup, or go on where a killed restore stopped.
@@ -113,7 +113,7 @@ class Restoration:
         names = (
             name.removeprefix(f"{FILES}/") for name, _ in manifest.read_sums(self.source) if _is_file(name)
         )
-        put_back(self.source, names)
+        restore_files(self.source, names)
         self.say("database")
         with self._database() as env:
             self._fill(env)

@@ -32,7 +32,7 @@ SAME_TIME_S = 0.001
 
 
 @dataclass
-class Copied:
+class CopyReport:
     """What a run of copying did. `missing` and `damaged` name originals that the database needs."""
 
     sums: dict[str, str] = field(default_factory=dict)
@@ -48,16 +48,16 @@ class Copied:
         return {**counts, "missing": self.missing, "damaged": self.damaged}
 
 
-class Copying:
+class StorageCopier:
     """Copies the storage into `target`; what `previous` (path to SHA-256, beside its folder) has is only linked."""
 
     def __init__(
         self, snapshot: Snapshot, target: Path, previous: Path | None, known: dict[str, str]
     ) -> None:
         self.snapshot, self.target, self.previous, self.known = snapshot, target, previous, known
-        self.done = Copied()
+        self.done = CopyReport()
 
-    def run(self) -> Copied:
+    def run(self) -> CopyReport:
         tenants = self.snapshot.tenants()
         with ThreadPoolExecutor(THREADS) as pool:
             for tenant in tenants:
@@ -86,17 +86,17 @@ class Copying:
             self._all_below(f"{folder}/{inner}", pool)
 
     def _copy_all(self, paths: Iterator[str], pool: ThreadPoolExecutor) -> None:
-        for path, outcome in pool.map(self._copied, paths):
-            self._note(path, outcome)
+        for path, outcome in pool.map(self._copy, paths):
+            self._record(path, outcome)
 
-    def _copied(self, path: str) -> tuple[str, tuple[str, int, bool] | None]:
+    def _copy(self, path: str) -> tuple[str, tuple[str, int, bool] | None]:
         """SHA-256, length and whether it is new; None for a file that has just gone."""
         try:
-            return path, self._linked(path) or self._fetched(path)
+            return path, self._link(path) or self._fetch(path)
         except FileNotFoundError:
             return path, None
 
-    def _linked(self, path: str) -> tuple[str, int, bool] | None:
+    def _link(self, path: str) -> tuple[str, int, bool] | None:
         digest = self.known.get(path)
         if digest is None or self.previous is None or not _is_sound(path, digest):
             return None
@@ -112,16 +112,16 @@ class Copying:
             shutil.copy2(earlier, target)
         return digest, size, False
 
-    def _fetched(self, path: str) -> tuple[str, int, bool]:
+    def _fetch(self, path: str) -> tuple[str, int, bool]:
         target = self.target / path
         target.parent.mkdir(parents=True, exist_ok=True)
         _, time = _signature(path)
         with default_storage.open(path, "rb") as source, target.open("wb") as sink:
-            digest, length = pour(source, sink)
+            digest, length = copy_hashing(source, sink)
         os.utime(target, (time, time))
         return digest, length, True
 
-    def _note(self, path: str, outcome: tuple[str, int, bool] | None) -> None:
+    def _record(self, path: str, outcome: tuple[str, int, bool] | None) -> None:
         if outcome is None:
             if _is_original(path):
                 self.done.missing.append(path)
@@ -159,7 +159,7 @@ def _signature(path: str) -> tuple[int, float]:
     return default_storage.size(path), default_storage.get_modified_time(path).timestamp()
 
 
-def _listed(folder: str) -> tuple[list[str], list[str]]:
+def _listdir(folder: str) -> tuple[list[str], list[str]]:
     try:
         return default_storage.listdir(folder)
     except FileNotFoundError:
@@ -167,14 +167,14 @@ def _listed(folder: str) -> tuple[list[str], list[str]]:
 
 
 def _folders(folder: str) -> list[str]:
-    return sorted(name for name in _listed(folder)[0] if name)
+    return sorted(name for name in _listdir(folder)[0] if name)
 
 
 def _names(folder: str) -> list[str]:
-    return sorted(name for name in _listed(folder)[1] if name)
+    return sorted(name for name in _listdir(folder)[1] if name)
 
 
-def pour(source: IO[bytes], sink: IO[bytes]) -> tuple[str, int]:
+def copy_hashing(source: IO[bytes], sink: IO[bytes]) -> tuple[str, int]:
     """Copy, and return SHA-256 and length of what was copied."""
     sha, length = hashlib.sha256(), 0
     while chunk := source.read(CHUNK):
@@ -184,17 +184,17 @@ def pour(source: IO[bytes], sink: IO[bytes]) -> tuple[str, int]:
     return sha.hexdigest(), length
 
 
-def put_back(backup: Path, names: Iterator[str]) -> int:
+def restore_files(backup: Path, names: Iterator[str]) -> int:
     """Store these files of a backup unless they are there in full; returns how many there are."""
     count = 0
     with ThreadPoolExecutor(THREADS) as pool:
         # The pool takes all that it is given at once: a part at a time keeps memory flat.
         while part := list(islice(names, PART)):
-            list(pool.map(lambda name: _put(backup / FILES / name, name), part))
+            list(pool.map(lambda name: _restore_file(backup / FILES / name, name), part))
             count += len(part)
     return count
 
 
-def _put(source: Path, name: str) -> None:
+def _restore_file(source: Path, name: str) -> None:
     with source.open("rb") as stream:
         put(name, stream)

@@ -18,7 +18,7 @@ REPLACED = (*PLACED, "valkey", "uploads")
 BUILDING, CLEARING, PLACING = "building", "clearing", "placing"
 
 
-class Site:
+class StagingArea:
     """`restoring/` in a data directory: what is built there, and its journal."""
 
     def __init__(self, data_dir: Path) -> None:

@@ -68,20 +68,20 @@ def examine(checks: Sequence[Check], options: Options) -> dict[str, Finding]:
         if needed is not None and needed.verdict in (FAIL, SKIPPED):
             found[check.name] = Finding(SKIPPED, f"not examined: see {check.needs}")
         else:
-            found[check.name] = _asked(check, options)
+            found[check.name] = _run_with_timeout(check, options)
     return found
 
 
-def _asked(check: Check, options: Options) -> Finding:
+def _run_with_timeout(check: Check, options: Options) -> Finding:
     answers: list[Finding] = []
-    thread = threading.Thread(target=_ask, args=(check, options, answers), name=check.name, daemon=True)
+    thread = threading.Thread(target=_run, args=(check, options, answers), name=check.name, daemon=True)
     thread.start()
     limit = check.deep_timeout_s if options.deep else check.timeout_s
     thread.join(limit)
     return answers[0] if answers else fail(f"no answer within {limit:.0f} s", check.advice)
 
 
-def _ask(check: Check, options: Options, answers: list[Finding]) -> None:
+def _run(check: Check, options: Options, answers: list[Finding]) -> None:
     try:
         answers.append(check.ask(options))
     except Exception as error:

@@ -21,7 +21,7 @@ from tenants.scope import tenant_scope
 HOUR = 3600.0
 
 
-def whole(options: Options) -> Finding:
+def files_intact(options: Options) -> Finding:
     """Of every generation that answers, or did before: the files' lengths, with `--deep` their digests."""
     wrong, archived, count = [], 0, 0
     for slug, generation in _used():
@@ -105,6 +105,6 @@ def _last_word() -> str:
 
 
 CHECKS = (
-    Check("indexes", whole, needs="migrations", timeout_s=60, deep_timeout_s=24 * HOUR),
+    Check("indexes", files_intact, needs="migrations", timeout_s=60, deep_timeout_s=24 * HOUR),
     Check("index-builds", built, needs="migrations", timeout_s=60, deep_timeout_s=HOUR),
 )

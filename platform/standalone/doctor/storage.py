@@ -64,7 +64,7 @@ def _is_folder() -> bool:
 def blobs(options: Options) -> Finding:
     """Of a sample of blobs that assets use, or of all: is the file there, and does it hold what its name says?"""
     missing, changed, count = [], [], 0
-    for tenant_id, sha256, length in _known(None if options.deep else SAMPLE):
+    for tenant_id, sha256, length in _sample(None if options.deep else SAMPLE):
         path = storage.path_of(tenant_id, sha256)
         count += 1
         if not default_storage.exists(path):
@@ -93,7 +93,7 @@ def _damage(missing: list[str], changed: list[str]) -> Finding:
     )
 
 
-def _known(limit: int | None) -> Iterator[tuple[uuid.UUID, str, int]]:
+def _sample(limit: int | None) -> Iterator[tuple[uuid.UUID, str, int]]:
     """Tenant, hash and length of blobs in use; a limited number is drawn by chance from every tenant."""
     tenants = list(Tenant.objects.values_list("pk", flat=True))
     for tenant_id in tenants:

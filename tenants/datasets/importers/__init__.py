@@ -5,10 +5,20 @@
 ...         print(item.row, item.error or item.text)
 """
 
-from tenants.datasets.importers.delimited import armed
+from tenants.datasets.importers.delimited import escape_formula
 from tenants.datasets.importers.format_detection import detect
 from tenants.datasets.importers.mapping import Mapping
 from tenants.datasets.importers.model import Column, Item, Preview
 from tenants.datasets.importers.sources import FORMATS, open_items, preview
 
-__all__ = ["FORMATS", "Column", "Item", "Mapping", "Preview", "armed", "detect", "open_items", "preview"]
+__all__ = [
+    "FORMATS",
+    "Column",
+    "Item",
+    "Mapping",
+    "Preview",
+    "detect",
+    "escape_formula",
+    "open_items",
+    "preview",
+]

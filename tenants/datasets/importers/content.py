@@ -61,7 +61,7 @@ class _View(io.RawIOBase):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Content]:
+def open_content(path: Path) -> Iterator[Content]:
     """Opens a regular, not empty file. Raises Invalid for others."""
     content = Content(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
     try:

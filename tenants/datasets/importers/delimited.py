@@ -46,7 +46,7 @@ class Delimited:
         self.names = self._header()
         self._mended = set(MENDING) <= set(self.names)
         if self._mended:
-            self.names = unique([unarmed(name) for name in self.names])
+            self.names = unique([unescape_formula(name) for name in self.names])
         self.options["types"] = self._types(options.get("types"))
 
     def records(self, file: str | None = None, after: int = 0, most: int | None = None) -> Iterator[Record]:
@@ -65,7 +65,7 @@ class Delimited:
     def _record(self, number: int, line: int, cells: list[str], error: str | None) -> Record:
         name = f"line {line}"
         if self._mended:
-            cells = [unarmed(cell) for cell in cells]
+            cells = [unescape_formula(cell) for cell in cells]
         error = error or self._fault(cells)
         values = dict(zip(self.names, cells, strict=False))
         return Record(number, name, {}, error, values) if error else Record(number, name, values)
@@ -140,7 +140,7 @@ class _Rows:
             except _Overlong as error:
                 return self._resync(f"{error} A quote that is not closed?")
             except csv.Error as error:
-                return self._resync(_in_words(str(error)))
+                return self._resync(_describe_error(str(error)))
             if cells:
                 return self._lines.first, cells, None
         return self._lines.first, [], blank()
@@ -207,7 +207,7 @@ class _Lines:
         return line
 
 
-def _in_words(error: str) -> str:
+def _describe_error(error: str) -> str:
     if "expected after" in error:
         return "A quote inside a quoted cell: double it, or remove the quotes around."
     if "unexpected end" in error:
@@ -219,15 +219,15 @@ def _in_words(error: str) -> str:
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def armed(cell: str) -> str:
-    """The cell as it may stand in a file that people open in a spreadsheet: no formula. `unarmed` undoes it."""
+def escape_formula(cell: str) -> str:
+    """The cell as it may stand in a file that people open in a spreadsheet; `unescape_formula` undoes it."""
     if cell.startswith("'"):
         return f"'{cell}"
     return f"'{cell}" if cell.startswith(_FORMULA) and read_number(cell) is None else cell
 
 
-def unarmed(cell: str) -> str:
-    """What `armed` was given, also where a spreadsheet has dropped the apostrophe."""
+def unescape_formula(cell: str) -> str:
+    """What `escape_formula` was given, also where a spreadsheet has dropped the apostrophe."""
     return cell[1:] if cell.startswith(("''", *(f"'{sign}" for sign in _FORMULA))) else cell
 
 

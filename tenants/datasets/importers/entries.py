@@ -121,14 +121,14 @@ def _limited(chunks: Iterable[bytes], limit: int, size: int | None) -> Iterator[
 
 
 def _too_large(limit: int) -> ServiceError:
-    return TooLarge(_("The file is larger than %(value)s.") % {"value": in_words(limit)})
+    return TooLarge(_("The file is larger than %(value)s.") % {"value": format_size(limit)})
 
 
-def in_words(count: int) -> str:
+def format_size(count: int) -> str:
     return f"{count / limits.MIB:.4g} MiB" if count >= limits.MIB else f"{count} bytes"
 
 
-def passed_over(name: str) -> bool:
+def is_ignored(name: str) -> bool:
     """What systems and editors leave behind: dot files, resource forks, thumbnails."""
     return _LEFT_BEHIND.search(name) is not None
 

@@ -67,7 +67,7 @@ class Folder:
         return self._entry(name, node) if node and not node.is_folder else None
 
     def top_folder(self) -> str:
-        nodes = [node for node in self._disk.listing("") if not entries.passed_over(node.name)]
+        nodes = [node for node in self._disk.listing("") if not entries.is_ignored(node.name)]
         return nodes[0].name if len(nodes) == 1 and nodes[0].is_folder else ""
 
     def has_partner(self, name: str) -> bool:
@@ -106,7 +106,7 @@ class _Listing:
 
     def __init__(self, folder: str, nodes: list[Node]) -> None:
         self._folder = folder
-        kept = [node for node in nodes if not entries.passed_over(node.name)]
+        kept = [node for node in nodes if not entries.is_ignored(node.name)]
         kept.sort(key=lambda node: node.name.encode("utf-8", "surrogatepass"))
         self.nodes = {f"{folder}/{node.name}" if folder else node.name: node for node in kept}
         files = (path for path, node in self.nodes.items() if not node.is_folder and not node.error)

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from django.utils.translation import gettext as _
 
 from ml.media import sniff
-from tenants.datasets.importers.content import opened
+from tenants.datasets.importers.content import open_content
 from tenants.datasets.importers.encodings import MARKING, encoding
 from tenants.datasets.importers.json_lines import check_head
 from tenants.errors import Invalid, UnsupportedMedia
@@ -39,7 +39,7 @@ _OTHERS = (
 
 def detect(path: Path, filename: str) -> str:
     """The format of an uploaded file, one of FORMATS but ``files``. Raises UnsupportedMedia that says what to do."""
-    with opened(path) as content:
+    with open_content(path) as content:
         head = content.at(0, 4096)
     suffix = PurePosixPath(filename.lower()).suffix
     kind = sniff(head)

@@ -54,7 +54,7 @@ def _fill(stream: IO[bytes], entry: Entry) -> None:
         size += stream.write(chunk)
         if size > limits.MANIFEST:
             raise Invalid(
-                _("The manifest is larger than %(value)s.") % {"value": entries.in_words(limits.MANIFEST)},
+                _("The manifest is larger than %(value)s.") % {"value": entries.format_size(limits.MANIFEST)},
                 pointer="/file",
             )
     if not size:

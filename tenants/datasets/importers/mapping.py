@@ -64,7 +64,9 @@ class Mapping:
         check_json(value, "/mapping")
         faults = [*_unknown_keys(value), *_bad_roles(value, columns), *_bad_metadata(value, columns, more)]
         if not faults and columns is not None and not any(value.get(role) for role in ROLES[1:]):
-            faults = [("/mapping", f"Name the column that holds the text or the file. {_found(columns)}")]
+            faults = [
+                ("/mapping", f"Name the column that holds the text or the file. {_list_columns(columns)}")
+            ]
         if faults:
             raise _invalid(faults)
         identity, text, file, captions = (value.get(role) or None for role in ROLES)
@@ -83,7 +85,7 @@ def _bad_roles(value: dict[str, object], columns: Sequence[str] | None) -> Itera
         if not column:
             continue
         if not isinstance(column, str) or (columns is not None and column not in columns):
-            yield f"/mapping/{role}", f"There is no such column. {_found(columns)}"
+            yield f"/mapping/{role}", f"There is no such column. {_list_columns(columns)}"
     for role, other in (("file", "text"), ("captions", "text"), ("captions", "file")):
         if value.get(role) and value.get(role) == value.get(other):
             yield f"/mapping/{role}", f"{other.capitalize()} and {role} cannot be the same column."
@@ -102,12 +104,12 @@ def _bad_metadata(
         if not isinstance(key, str) or not key:
             yield f"/mapping/metadata/{column}", "The key must be a text that is not empty."
         elif columns is not None and column not in columns and not more:
-            yield f"/mapping/metadata/{column}", f"There is no such column. {_found(columns)}"
+            yield f"/mapping/metadata/{column}", f"There is no such column. {_list_columns(columns)}"
     if len(set(map(str, metadata.values()))) < len(metadata):
         yield "/mapping/metadata", "Two columns go to the same key."
 
 
-def _found(columns: Sequence[str] | None) -> str:
+def _list_columns(columns: Sequence[str] | None) -> str:
     if not columns:
         return "" if columns is None else "There are no columns."
     return f"Found: {', '.join(name[:60] for name in columns[:20])}{', …' if len(columns) > 20 else ''}."
@@ -125,21 +127,25 @@ def guess(types: dict[str, str], *, files: bool, lists: Sequence[str] = ()) -> M
     content = [name for name, kind in types.items() if kind == "file"]
     texts = [name for name, kind in types.items() if kind in ("text", "empty")]
     # Before the text: "file_name" ends as a name does.
-    file = content[0] if content else _named(texts, "file", whole=True) if files else None
+    file = content[0] if content else _column_named_like(texts, "file", whole=True) if files else None
     # Of texts without files these are metadata. A list under a name for texts is captions, too.
-    captions = _named([*texts, *lists], "captions") or _named(lists, "text") if files or content else None
+    captions = (
+        _column_named_like([*texts, *lists], "captions") or _column_named_like(lists, "text")
+        if files or content
+        else None
+    )
     texts = [name for name in texts if name not in (file, captions)]
-    text = _named(texts, "text")
+    text = _column_named_like(texts, "text")
     if file is None and (files or text is None):
-        file = _named([name for name in texts if name != text], "file")
+        file = _column_named_like([name for name in texts if name != text], "file")
     if text is None and file is None and captions is None:
         text = texts[0] if texts else None
     taken = (text, file, captions)
     ids = [name for name, kind in types.items() if kind in ("text", "number") and name not in taken]
-    return Mapping(_named(ids, "id"), text, file, captions=captions)
+    return Mapping(_column_named_like(ids, "id"), text, file, captions=captions)
 
 
-def _named(columns: Sequence[str], role: str, *, whole: bool = False) -> str | None:
+def _column_named_like(columns: Sequence[str], role: str, *, whole: bool = False) -> str | None:
     """The column with the most telling name: as a whole, else (unless ``whole``) as the last word ("product_title")."""
     plain = {re.sub(r"[\s\-]+", "_", name.strip().lower()): name for name in reversed(columns)}
     for name in _NAMES[role].split():

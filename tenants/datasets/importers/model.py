@@ -69,7 +69,7 @@ class Preview:
         return {**asdict(self), "mapping": self.mapping.as_dict()}
 
 
-def shown(item: Item) -> dict[str, Any]:
+def preview_row(item: Item) -> dict[str, Any]:
     """An item for a preview: long values cut. With `captions` where there are further ones."""
     captions = [caption[: limits.EXCERPT] for caption in item.captions]
     shape = {

@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from ml import sandbox
 from tenants.datasets.importers import limits
 from tenants.datasets.importers.content import CHUNK, Content
-from tenants.datasets.importers.entries import in_words
+from tenants.datasets.importers.entries import format_size
 from tenants.datasets.importers.records import FileCell, Record, unreadable
 from tenants.errors import Invalid, Unavailable
 
@@ -49,9 +49,9 @@ class Parquet:
         self._content = content
         self.options: dict[str, Any] = {}
         self.warnings: list[str] = []
-        self._children: list[_Child] = []
+        self._children: list[_ReaderProcess] = []
         # It serves one reading after another; while it is at one, or once one was broken off, others get their own.
-        self._idle: _Child | None = self._start()
+        self._idle: _ReaderProcess | None = self._start()
         try:
             described = self._idle.message()
         except Unreadable as error:
@@ -71,7 +71,7 @@ class Parquet:
             self._children.pop().stop()
 
     def records(self, file: str | None = None, after: int = 0, most: int | None = None) -> Iterator[Record]:
-        row, child = after, self._take()
+        row, child = after, self._borrow()
         try:
             child.ask({"file": file, "after": after, "most": most})
             while "end" not in (message := child.message()):
@@ -81,11 +81,11 @@ class Parquet:
         except Unreadable as error:
             yield Record(row + 1, f"row {row + 1:,} and all after it", error=str(error))
 
-    def _start(self) -> _Child:
-        self._children.append(child := _Child(self._content))
+    def _start(self) -> _ReaderProcess:
+        self._children.append(child := _ReaderProcess(self._content))
         return child
 
-    def _take(self) -> _Child:
+    def _borrow(self) -> _ReaderProcess:
         child, self._idle = self._idle, None
         if child is None:
             child = self._start()
@@ -104,7 +104,7 @@ def _record(message: dict[str, Any], content: bytes, file: str | None) -> Record
     return Record(row, name, values)
 
 
-class _Child:
+class _ReaderProcess:
     """A running child and its answers. Nothing that it says is believed beyond its form and limits."""
 
     def __init__(self, content: Content) -> None:
@@ -139,7 +139,7 @@ class _Child:
         searched = self._at
         while (end := self._early.find(b"\n", searched)) < 0:
             if len(self._early) - self._at > limits.PARQUET_ROW:
-                raise Unreadable(f"A row is larger than {in_words(limits.PARQUET_ROW)}.")
+                raise Unreadable(f"A row is larger than {format_size(limits.PARQUET_ROW)}.")
             searched = self._more()
         line, self._at = self._early[self._at : end], end + 1
         message = _checked(line)

@@ -36,8 +36,8 @@ def main(descriptor: int, limits: dict[str, int]) -> None:
     sandbox.confine("table", load=_load)
     _limit(limits["memory"])
     try:
-        file = _opened(source, limits)
-        _line(answers, _described(file))
+        file = _open(source, limits)
+        _line(answers, _describe(file))
         for line in sys.stdin.buffer:
             for header, content in Rows(file, json.loads(line), limits):
                 _row(answers, header, content, limits["row"])
@@ -45,7 +45,7 @@ def main(descriptor: int, limits: dict[str, int]) -> None:
     except MemoryError:
         _line(answers, {"fatal": "Reading it needs more memory than allowed."})
     except Exception as error:  # pyarrow's exceptions are many; all mean that the file cannot be read
-        _line(answers, {"fatal": f"It cannot be read: {_words(error)}"})
+        _line(answers, {"fatal": f"It cannot be read: {_describe_error(error)}"})
 
 
 def _source(descriptor: int) -> pa.OSFile:
@@ -66,7 +66,7 @@ def _load() -> None:
     zoneinfo.ZoneInfo("UTC")
 
 
-def _opened(source: pa.OSFile, limits: dict[str, int]) -> parquet.ParquetFile:
+def _open(source: pa.OSFile, limits: dict[str, int]) -> parquet.ParquetFile:
     from pyarrow import parquet
 
     _arm(limits["cpu_s"])
@@ -81,7 +81,7 @@ def _opened(source: pa.OSFile, limits: dict[str, int]) -> parquet.ParquetFile:
     )
 
 
-def _described(file: parquet.ParquetFile) -> dict[str, object]:
+def _describe(file: parquet.ParquetFile) -> dict[str, object]:
     groups = range(file.metadata.num_row_groups)
     counts = [max(0, file.metadata.row_group(at).num_rows) for at in groups]
     return {"columns": [name for name, _ in _columns(file.schema_arrow)], "groups": counts}
@@ -153,7 +153,7 @@ class Rows:
         except MemoryError:
             raise
         except (OSError, ValueError, NotImplementedError, TypeError, KeyError, RuntimeError) as error:
-            yield {"row": max(row, self._after + 1), "last": last, "error": _words(error)}, b""
+            yield {"row": max(row, self._after + 1), "last": last, "error": _describe_error(error)}, b""
         else:
             if row <= last:
                 yield {"row": max(row, self._after + 1), "last": last, "error": "rows are missing"}, b""
@@ -179,7 +179,7 @@ class Rows:
                 raise values
             return self._encoded(row, values)
         except (ValueError, OverflowError, ArithmeticError) as error:
-            return {"row": row, "error": f"A value in it cannot be read: {_words(error)}."}, b""
+            return {"row": row, "error": f"A value in it cannot be read: {_describe_error(error)}."}, b""
 
     def _encoded(self, row: int, raw: dict[str, object]) -> tuple[dict[str, object], bytes]:
         values: dict[str, object] = {}
@@ -309,7 +309,7 @@ def _row(stream: BinaryIO, header: dict[str, object], content: bytes, limit: int
     stream.write(content)
 
 
-def _words(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 

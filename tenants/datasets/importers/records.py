@@ -94,8 +94,8 @@ def item_of(record: Record, rules: Rules) -> Item:
 
 def _item(record: Record, name: str, rules: Rules, kept: dict[str, object]) -> Item:
     values, mapping = record.values, rules.mapping
-    external_id = _word(values, mapping.id).strip()
-    text, *captions = [_word(values, mapping.text), *_captions(values, rules)]
+    external_id = _cell_text(values, mapping.id).strip()
+    text, *captions = [_cell_text(values, mapping.text), *_captions(values, rules)]
     save, file_name = _file(values, rules)
     if save is None and not text.strip():
         # One caption without a file is a text.
@@ -126,7 +126,7 @@ def _captions(values: dict[str, object], rules: Rules) -> list[str]:
         if value and not is_text_list(value):
             raise RowError(f'Column "{(column or "")[:60]}" must hold a text or a list of texts.')
         return [one for one in value if one.strip()]
-    word = _word(values, column)
+    word = _cell_text(values, column)
     return [word] if word.strip() else []
 
 
@@ -138,7 +138,7 @@ def _json_list(cell: str) -> object:
         return cell
 
 
-def _word(values: dict[str, object], column: str | None) -> str:
+def _cell_text(values: dict[str, object], column: str | None) -> str:
     """A cell as text: numbers as they are written, nothing for null."""
     value = values.get(column) if column else None
     if value is None:
@@ -146,11 +146,11 @@ def _word(values: dict[str, object], column: str | None) -> str:
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise RowError(f'Column "{(column or "")[:60]}" must hold text here, not {_kind_in_words(value)}.')
+        raise RowError(f'Column "{(column or "")[:60]}" must hold text here, not {_kind_name(value)}.')
     return str(value)
 
 
-def _kind_in_words(value: object) -> str:
+def _kind_name(value: object) -> str:
     kinds = {bool: "true or false", list: "a list", dict: "an object", FileCell: "bytes"}
     return kinds.get(type(value), type(value).__name__)
 
@@ -159,7 +159,7 @@ def _file(values: dict[str, object], rules: Rules) -> tuple[Save | None, str]:
     cell = values.get(rules.mapping.file) if rules.mapping.file else None
     if isinstance(cell, FileCell):
         return (save_bytes(cell.content), cell.name) if cell.content else (None, cell.name)
-    named = _word(values, rules.mapping.file).strip()
+    named = _cell_text(values, rules.mapping.file).strip()
     if not named:
         return None, ""
     if _URL.match(named):
@@ -231,7 +231,7 @@ def unreadable(cell: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Mixed:
+class MixedColumn:
     """A column that is read as text, as `odd` (in the row `at`) is no `kind`, which `count` of `total` values are."""
 
     column: str
@@ -247,7 +247,7 @@ class Columns:
 
     def __init__(self, names: list[str] | None = None) -> None:
         self._examples: dict[str, list[str]] = {name: [] for name in names or [] if name not in MENDING}
-        self._kinds: dict[str, dict[str, _Seen]] = {name: {} for name in self._examples}
+        self._kinds: dict[str, dict[str, _Example]] = {name: {} for name in self._examples}
         self._lists: dict[str, bool] = {}
 
     def add(self, values: dict[str, Any], *, written: bool, at: str = "") -> None:
@@ -264,7 +264,7 @@ class Columns:
             self._lists[name] = self._lists.get(name, True) and is_text_list(value)
             kind = _written_kind(value) if written else _kind(value)
             shown = _example(value)
-            kinds.setdefault(kind, _Seen(shown, at)).count += 1
+            kinds.setdefault(kind, _Example(shown, at)).count += 1
             if len(examples) < limits.EXAMPLES and shown not in examples:
                 examples.append(shown)
 
@@ -273,7 +273,7 @@ class Columns:
             Column(name, examples, _one(set(self._kinds[name]))) for name, examples in self._examples.items()
         ]
 
-    def mixed(self) -> list[Mixed]:
+    def mixed(self) -> list[MixedColumn]:
         """Columns that would be of another type but for a few values."""
         found = []
         for name, kinds in self._kinds.items():
@@ -282,7 +282,7 @@ class Columns:
                 continue
             odd = next(seen for other, seen in kinds.items() if other != kind)
             total = sum(seen.count for seen in kinds.values())
-            found.append(Mixed(name, kind, kinds[kind].count, total, odd.example, odd.at))
+            found.append(MixedColumn(name, kind, kinds[kind].count, total, odd.example, odd.at))
         return found
 
     def lists(self) -> list[str]:
@@ -291,7 +291,7 @@ class Columns:
 
 
 @dataclass
-class _Seen:
+class _Example:
     example: str
     at: str
     count: int = 0

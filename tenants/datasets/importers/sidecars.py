@@ -28,11 +28,11 @@ def is_sidecar(name: str) -> bool:
 
 def item_of_entry(row: int, entry: Entry, files: Files) -> Item:
     """One file as an item, with what lies beside it."""
-    beside = {} if is_sidecar(entry.name) else _beside(entry.name, files.find)
+    beside = {} if is_sidecar(entry.name) else _find_sidecars(entry.name, files.find)
     return item_of_sample(row, entry, beside, entry.name)
 
 
-def _beside(name: str, find: Find) -> dict[str, Entry]:
+def _find_sidecars(name: str, find: Find) -> dict[str, Entry]:
     base = stem(name)
     found = {kind: find(f"{base}.{kind}") for kind in sorted(_SIDECARS)}
     return {kind: entry for kind, entry in found.items() if entry}
@@ -57,7 +57,7 @@ def _item(row: int, name: str, entry: Entry, beside: dict[str, Entry], external_
     kind = suffix(entry.name)
     if kind == "json":
         beside = {"json": entry}
-    caption, others, metadata = _described(beside)
+    caption, others, metadata = _captions_and_metadata(beside)
     if kind in TEXTS:
         text = _text(entry, limits.TEXT)
         error = None if text.strip() else "Empty text."
@@ -68,7 +68,7 @@ def _item(row: int, name: str, entry: Entry, beside: dict[str, Entry], external_
     return Item(row, name, external_id, caption, metadata, entry.save, entry.name, captions=others)
 
 
-def _described(beside: dict[str, Entry]) -> tuple[str, tuple[str, ...], dict[str, Any]]:
+def _captions_and_metadata(beside: dict[str, Entry]) -> tuple[str, tuple[str, ...], dict[str, Any]]:
     """The first caption, further ones (a list under `captions` in the JSON), and the metadata."""
     metadata = _object(beside["json"]) if "json" in beside else {}
     if "cls" in beside:

@@ -13,16 +13,16 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from tenants.datasets.importers import limits
-from tenants.datasets.importers.content import Content, opened
+from tenants.datasets.importers.content import Content, open_content
 from tenants.datasets.importers.delimited import Delimited
 from tenants.datasets.importers.entries import Files
 from tenants.datasets.importers.folders import Disk, Folder, LocalDisk
 from tenants.datasets.importers.json_lines import JsonLines
 from tenants.datasets.importers.manifests import Manifest, find_manifest, plain_items, spooled
 from tenants.datasets.importers.mapping import Mapping, guess
-from tenants.datasets.importers.model import Column, Item, Preview, shown
+from tenants.datasets.importers.model import Column, Item, Preview, preview_row
 from tenants.datasets.importers.parquet import Parquet
-from tenants.datasets.importers.records import Columns, Mixed, Rules, Table, item_of, sampled
+from tenants.datasets.importers.records import Columns, MixedColumn, Rules, Table, item_of, sampled
 from tenants.datasets.importers.tars import Tar
 from tenants.datasets.importers.zips import Zip
 from tenants.datasets.metadata import Schema
@@ -51,7 +51,7 @@ class Source:
     total: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    mixed: list[Mixed] = field(default_factory=list)
+    mixed: list[MixedColumn] = field(default_factory=list)
     sparse: bool = False
 
     def rules(self, given: Mapping | dict[str, Any] | None, schema: Schema | None) -> Rules:
@@ -82,7 +82,7 @@ def open_items(
     where the source as a whole cannot be read (also for mapping and options); what is wrong with one row is that
     item's ``error``. Unavailable may come at any time and means: try again.
     """
-    with _opened(location, format, options or {}, secret, allowed_endpoints) as source:
+    with _open_source(location, format, options or {}, secret, allowed_endpoints) as source:
         yield source.read(source.rules(mapping, schema), after)
 
 
@@ -97,20 +97,20 @@ def preview(
     allowed_endpoints: tuple[str, ...] | None = None,
 ) -> Preview:
     """The source at a glance, in seconds however large it is. Raises as ``open_items``; Unavailable while many look."""
-    with _place(), _opened(location, format, options or {}, secret, allowed_endpoints) as source:
+    with _preview_slot(), _open_source(location, format, options or {}, secret, allowed_endpoints) as source:
         rules = source.rules(mapping, schema)
-        twice = Twice()
-        rows, counted = _first(source.read(rules, 0), twice)
+        twice = DuplicateIds()
+        rows, counted = _first_rows(source.read(rules, 0), twice)
         total = source.total if counted is None else counted
         warnings = [
             *source.warnings,
             *twice.warnings(),
-            *map(_mixed, _as_metadata(source.mixed, rules.mapping)),
+            *map(_mixed_warning, _only_metadata(source.mixed, rules.mapping)),
         ]
         return Preview(format, source.columns, rules.mapping, rows, total, source.options, warnings)
 
 
-class Twice:
+class DuplicateIds:
     """Ids that more than one of the rows has that a preview read."""
 
     def __init__(self) -> None:
@@ -136,13 +136,13 @@ class Twice:
         ]
 
 
-def _as_metadata(mixed: list[Mixed], mapping: Mapping) -> list[Mixed]:
+def _only_metadata(mixed: list[MixedColumn], mapping: Mapping) -> list[MixedColumn]:
     """Ids, texts and names of files are text anyway."""
     kept = [one for one in mixed if one.column not in mapping.roles]
     return [one for one in kept if mapping.metadata == "*" or one.column in mapping.metadata]
 
 
-def _mixed(one: Mixed) -> str:
+def _mixed_warning(one: MixedColumn) -> str:
     kinds = {"number": _("a number"), "bool": _("true or false"), "time": _("a time")}
     return _(
         "Column “%(column)s” is read as text: %(count)s of the first %(total)s values are %(kind)s, "
@@ -158,7 +158,7 @@ def _mixed(one: Mixed) -> str:
 
 
 @contextmanager
-def _place() -> Iterator[None]:
+def _preview_slot() -> Iterator[None]:
     """A bucket may let wait and a file be a bomb: those who look must not take every thread from those who search."""
     with PREVIEWING.taken() as there:
         if not there:
@@ -166,7 +166,7 @@ def _place() -> Iterator[None]:
         yield
 
 
-def _first(items: Iterator[Item], twice: Twice) -> tuple[list[dict[str, object]], int | None]:
+def _first_rows(items: Iterator[Item], twice: DuplicateIds) -> tuple[list[dict[str, object]], int | None]:
     """The first rows, and how many there are if the end comes soon."""
     rows: list[dict[str, object]] = []
     until = time.monotonic() + limits.PREVIEW_S
@@ -175,14 +175,14 @@ def _first(items: Iterator[Item], twice: Twice) -> tuple[list[dict[str, object]]
         row = item.row
         twice.add(item)
         if len(rows) < limits.PREVIEW_ROWS:
-            rows.append(shown(item))
+            rows.append(preview_row(item))
         if time.monotonic() > until:
             return rows, None
     return rows, row
 
 
 @contextmanager
-def _opened(
+def _open_source(
     location: str | Path,
     format: str,
     options: dict[str, object],
@@ -196,7 +196,7 @@ def _opened(
             source = _tree(Folder(_disk(location, options, secret, allowed)), options, stack)
             source.options |= {key: options[key] for key in _BUCKET if options.get(key)}
         else:
-            source = _from_file(stack.enter_context(opened(Path(location))), format, options, stack)
+            source = _from_file(stack.enter_context(open_content(Path(location))), format, options, stack)
         yield source
 
 
@@ -232,7 +232,7 @@ def _table(table: Table) -> Source:
     def read(rules: Rules, after: int) -> Iterator[Item]:
         return (item_of(record, rules) for record in table.records(rules.mapping.file, after))
 
-    return _described(table, read, files=False)
+    return _table_source(table, read, files=False)
 
 
 def _tree(files: Files, options: dict[str, object], stack: ExitStack) -> Source:
@@ -241,10 +241,10 @@ def _tree(files: Files, options: dict[str, object], stack: ExitStack) -> Source:
         return Source(lambda rules, after: plain_items(files, after), total=files.rows)
     content = spooled(entry, str(settings.SPOOL_DIR), stack)
     table = _opened_table(content, entry.name.rpartition(".")[2], options, stack)
-    return _described(table, Manifest(table, entry, files).items, files=True)
+    return _table_source(table, Manifest(table, entry, files).items, files=True)
 
 
-def _described(table: Table, read: Callable[[Rules, int], Iterator[Item]], *, files: bool) -> Source:
+def _table_source(table: Table, read: Callable[[Rules, int], Iterator[Item]], *, files: bool) -> Source:
     """Columns, types and mapping from the first records."""
     columns, size, written = Columns(getattr(table, "names", None)), 0, isinstance(table, Delimited)
     for record in sampled(table):

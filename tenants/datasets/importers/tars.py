@@ -89,7 +89,7 @@ class Tar:
                 return
             name = header.name.removeprefix("./")
             data, at = at, at + _padded(header.size if header.isreg() else 0)
-            if not header.isdir() and not entries.passed_over(name):
+            if not header.isdir() and not entries.is_ignored(name):
                 yield self._entry(header, name, data)
 
     def _entry(self, header: tarfile.TarInfo, name: str, data: int) -> Entry:

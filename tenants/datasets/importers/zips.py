@@ -35,7 +35,7 @@ class Zip:
         self.rows: int | None = self._count - sum(map(self._has_stem, self._beside))
 
     def _note(self, header: Header) -> None:
-        if header.is_directory or entries.passed_over(header.name):
+        if header.is_directory or entries.is_ignored(header.name):
             return
         self._count += 1
         stems = self._beside if is_sidecar(header.name) else self._stems
@@ -63,7 +63,7 @@ class Zip:
 
     def _files(self) -> Iterator[Header]:
         for header in self._directory:
-            if not header.is_directory and not entries.passed_over(header.name):
+            if not header.is_directory and not entries.is_ignored(header.name):
                 yield header
 
     def _entry(self, header: Header) -> Entry:
@@ -119,7 +119,7 @@ class Zip:
         if self._inflated > limits.TOTAL:
             raise TooLarge(
                 _("The archive inflates to more than %(value)s; split it.")
-                % {"value": entries.in_words(limits.TOTAL)}
+                % {"value": entries.format_size(limits.TOTAL)}
             )
 
 

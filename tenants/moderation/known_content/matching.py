@@ -53,7 +53,7 @@ _SHARED_COUNT = "SELECT count(*) FROM shared_hash_entry WHERE hash_list_id = %s"
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListState:
     """What identifies a list and its state: all that is known of it without its entries."""
 
     id: uuid.UUID
@@ -64,7 +64,7 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Column:
+class HashColumn:
     """The hashes of one algorithm: rows of equal length, with the ids of entry and item of each."""
 
     rows: NDArray[np.uint8]
@@ -72,7 +72,7 @@ class Column:
     items: Ids
 
     @classmethod
-    def of(cls, rows: Iterable[Row], width: int) -> Column:
+    def of(cls, rows: Iterable[Row], width: int) -> HashColumn:
         kept = [(entry, item, content) for entry, item, _, content in rows if len(content) == width]
         return cls(
             np.frombuffer(b"".join(content for _, _, content in kept), np.uint8).reshape(-1, width),
@@ -80,8 +80,8 @@ class Column:
             _ids(item for _, item, _ in kept),
         )
 
-    def grown(self, other: Column) -> Column:
-        return Column(
+    def grown(self, other: HashColumn) -> HashColumn:
+        return HashColumn(
             np.concatenate([self.rows, other.rows]),
             np.concatenate([self.entries, other.entries]),
             np.concatenate([self.items, other.items]),
@@ -122,32 +122,32 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedList:
     """One list at one moment. ``last``: the greatest id of an entry in it."""
 
     count: int
     last: uuid.UUID
-    sha256: Column
-    pdq: Column
-    looks: Column
+    sha256: HashColumn
+    pdq: HashColumn
+    looks: HashColumn
     sounds: SoundIndex
 
     @classmethod
-    def of(cls, rows: list[Row]) -> Loaded:
+    def of(cls, rows: list[Row]) -> LoadedList:
         def only(algorithm: Algorithm) -> Iterator[Row]:
             return (row for row in rows if row[2] == algorithm)
 
         return cls(
             count=len(rows),
             last=max((row[0] for row in rows), default=_NOTHING),
-            sha256=Column.of(only(Algorithm.SHA256), 32),
-            pdq=Column.of(only(Algorithm.PDQ), pdq.BYTES),
-            looks=Column.of(only(Algorithm.VECTOR), image_codes.BYTES),
+            sha256=HashColumn.of(only(Algorithm.SHA256), 32),
+            pdq=HashColumn.of(only(Algorithm.PDQ), pdq.BYTES),
+            looks=HashColumn.of(only(Algorithm.VECTOR), image_codes.BYTES),
             sounds=SoundIndex.of((item.bytes, content) for _, item, _, content in only(Algorithm.SOUND)),
         )
 
-    def grown(self, other: Loaded) -> Loaded:
-        return Loaded(
+    def grown(self, other: LoadedList) -> LoadedList:
+        return LoadedList(
             self.count + other.count,
             max(self.last, other.last),
             self.sha256.grown(other.sha256),
@@ -165,14 +165,14 @@ def _ids(ids: Iterable[uuid.UUID]) -> Ids:
     return np.frombuffer(b"".join(one.bytes for one in ids), np.uint8).reshape(-1, 16)
 
 
-class Memory:
+class ListCache:
     """The lists that were asked for last, up to so many bytes. Thread-safe."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[uuid.UUID, tuple[int, Loaded]] = OrderedDict()
+        self._kept: OrderedDict[uuid.UUID, tuple[int, LoadedList]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, listed: Listed) -> Loaded:
+    def of(self, listed: ListState) -> LoadedList:
         """The list's hashes at this revision or a newer one. In the scope of the list's tenant."""
         with self._lock:
             revision, loaded = self._kept.get(listed.id, (-1, None))
@@ -196,19 +196,19 @@ class Memory:
             self._kept.clear()
 
 
-memory = Memory()
+list_cache = ListCache()
 
 
-def _read(listed: Listed, before: Loaded | None) -> Loaded:
+def _read(listed: ListState, before: LoadedList | None) -> LoadedList:
     """What was added since, or all of it where something is gone or was committed late."""
     if before is not None:
-        grown = before.grown(Loaded.of(list(_rows(listed, before.last))))
+        grown = before.grown(LoadedList.of(list(_rows(listed, before.last))))
         if grown.count == _count(listed):
             return grown
-    return Loaded.of(list(_rows(listed, _NOTHING)))
+    return LoadedList.of(list(_rows(listed, _NOTHING)))
 
 
-def _rows(listed: Listed, after: uuid.UUID) -> Iterator[Row]:
+def _rows(listed: ListState, after: uuid.UUID) -> Iterator[Row]:
     # A cursor on the server: rows come as they lie, and no more than one chunk of them is here twice.
     with connection.chunked_cursor() as cursor:
         cursor.execute(_SHARED if listed.shared else _OWN, [listed.id, after])
@@ -217,7 +217,7 @@ def _rows(listed: Listed, after: uuid.UUID) -> Iterator[Row]:
                 yield entry, item, algorithm, bytes(content)
 
 
-def _count(listed: Listed) -> int:
+def _count(listed: ListState) -> int:
     with connection.cursor() as cursor:
         cursor.execute(_SHARED_COUNT if listed.shared else _OWN_COUNT, [listed.id])
         return int(cursor.fetchone()[0])
@@ -251,19 +251,19 @@ class _HashMatch:
 class _Candidate:
     """A picture that looks alike, and whose points are to be compared."""
 
-    listed: Listed
+    listed: ListState
     item: uuid.UUID
     entry: uuid.UUID
     distance: float
 
 
-def lists() -> list[Listed]:
+def lists() -> list[ListState]:
     """The lists of the active tenant, and the shared ones."""
     own = HashList.objects.values_list("id", "name", "stance", "revision")
     shared = SharedHashList.objects.values_list("id", "name", "stance", "revision")
     return [
-        *(Listed(pk, name, stance, False, revision) for pk, name, stance, revision in own),
-        *(Listed(pk, name, stance, True, revision) for pk, name, stance, revision in shared),
+        *(ListState(pk, name, stance, False, revision) for pk, name, stance, revision in own),
+        *(ListState(pk, name, stance, True, revision) for pk, name, stance, revision in shared),
     ]
 
 
@@ -271,32 +271,32 @@ def match(prints: Fingerprints) -> list[Match]:
     """Listed items that these fingerprints are of, nearest first, at most ``MAX_MATCHES``. In a tenant's scope."""
     if prints.empty:
         return []
-    found: list[tuple[Listed, _HashMatch]] = []
+    found: list[tuple[ListState, _HashMatch]] = []
     candidates: list[_Candidate] = []
     for listed in lists():
-        loaded = memory.of(listed)
+        loaded = list_cache.of(listed)
         found += ((listed, one) for one in _certain(prints, loaded))
         candidates += _alike(prints, listed, loaded)
     found += _verified(prints, candidates)
     return [_shape(listed, one) for listed, one in _best(found)]
 
 
-def copies_of(prints: Fingerprints, listed: Listed, loaded: Loaded) -> bool:
+def copies_of(prints: Fingerprints, listed: ListState, loaded: LoadedList) -> bool:
     """Whether the item stands among these few entries, as `match` would say."""
     if next(iter(_certain(prints, loaded)), None) is not None:
         return True
     return bool(_verified(prints, list(_alike(prints, listed, loaded))))
 
 
-def _best(found: Sequence[tuple[Listed, _HashMatch]]) -> list[tuple[Listed, _HashMatch]]:
+def _best(found: Sequence[tuple[ListState, _HashMatch]]) -> list[tuple[ListState, _HashMatch]]:
     """One of each list, item and algorithm, nearest first."""
-    kept: dict[tuple[uuid.UUID, uuid.UUID, str], tuple[Listed, _HashMatch]] = {}
+    kept: dict[tuple[uuid.UUID, uuid.UUID, str], tuple[ListState, _HashMatch]] = {}
     for listed, one in sorted(found, key=lambda pair: pair[1].relative):
         kept.setdefault((listed.id, one.item, one.algorithm), (listed, one))
     return list(kept.values())[:MAX_MATCHES]
 
 
-def _shape(listed: Listed, found: _HashMatch) -> Match:
+def _shape(listed: ListState, found: _HashMatch) -> Match:
     shape = {
         "list": str(listed.id),
         "name": listed.name,
@@ -313,7 +313,7 @@ def _shape(listed: Listed, found: _HashMatch) -> Match:
 # --- What a hash says by itself ---
 
 
-def _certain(prints: Fingerprints, loaded: Loaded) -> Iterator[_HashMatch]:
+def _certain(prints: Fingerprints, loaded: LoadedList) -> Iterator[_HashMatch]:
     if prints.sha256:
         yield from _same_bytes(bytes.fromhex(prints.sha256), loaded.sha256)
     if prints.pdq:
@@ -328,7 +328,7 @@ def _certain(prints: Fingerprints, loaded: Loaded) -> Iterator[_HashMatch]:
             )
 
 
-def _same_bytes(digest: bytes, column: Column) -> Iterator[_HashMatch]:
+def _same_bytes(digest: bytes, column: HashColumn) -> Iterator[_HashMatch]:
     if not len(column.rows):
         return
     heads, rows = column.sorted_heads
@@ -339,14 +339,14 @@ def _same_bytes(digest: bytes, column: Column) -> Iterator[_HashMatch]:
             yield _HashMatch(Algorithm.SHA256.value, column.item(row), 0.0, 0.0)
 
 
-def _same_picture(hashes: Iterable[bytes], column: Column) -> Iterator[_HashMatch]:
+def _same_picture(hashes: Iterable[bytes], column: HashColumn) -> Iterator[_HashMatch]:
     """Of a picture turned and mirrored in eight ways."""
     for hashed in hashes:
         for row, distance in zip(*column.bits.within(hashed, pdq.LIMIT), strict=True):
             yield _HashMatch(Algorithm.PDQ.value, column.item(row), float(distance), float(pdq.LIMIT))
 
 
-def _same_frames(prints: Fingerprints, column: Column) -> Iterator[_HashMatch]:
+def _same_frames(prints: Fingerprints, column: HashColumn) -> Iterator[_HashMatch]:
     """Of a film: items of which enough frames are near to frames of the film."""
     agreeing: dict[int, dict[int, tuple[int, int]]] = {}
     for number, frame in enumerate(prints.frames):
@@ -364,7 +364,7 @@ def _same_frames(prints: Fingerprints, column: Column) -> Iterator[_HashMatch]:
 # --- What only points can tell ---
 
 
-def _alike(prints: Fingerprints, listed: Listed, loaded: Loaded) -> Iterator[_Candidate]:
+def _alike(prints: Fingerprints, listed: ListState, loaded: LoadedList) -> Iterator[_Candidate]:
     """The pictures of a list that look most alike."""
     column = loaded.looks
     if not prints.code or not prints.points or not len(column.rows):
@@ -377,7 +377,7 @@ def _alike(prints: Fingerprints, listed: Listed, loaded: Loaded) -> Iterator[_Ca
             yield _Candidate(listed, column.item(row), column.entry(row), share)
 
 
-def _verified(prints: Fingerprints, candidates: Sequence[_Candidate]) -> list[tuple[Listed, _HashMatch]]:
+def _verified(prints: Fingerprints, candidates: Sequence[_Candidate]) -> list[tuple[ListState, _HashMatch]]:
     nearest = sorted(candidates, key=lambda one: one.distance)[:CANDIDATES]
     contents = _contents(nearest)
     mine, found = points.Points(prints.points), []

@@ -38,15 +38,15 @@ class Entry:
 def list_shape(row: HashList) -> shapes.HashList:
     """With the number of items."""
     entries = HashEntry.objects.filter(hash_list=row).aggregate(n=Count("item", distinct=True))["n"]
-    return _described(row, shared=False, entries=entries)
+    return _list_shape(row, shared=False, entries=entries)
 
 
 def shared_shape(row: SharedHashList) -> shapes.HashList:
     entries = row.entries.aggregate(n=Count("item", distinct=True))["n"]
-    return _described(row, shared=True, entries=entries)
+    return _list_shape(row, shared=True, entries=entries)
 
 
-def _described(row: HashList | SharedHashList, *, shared: bool, entries: int) -> shapes.HashList:
+def _list_shape(row: HashList | SharedHashList, *, shared: bool, entries: int) -> shapes.HashList:
     return shapes.HashList(
         id=str(row.id),
         name=row.name,

@@ -216,7 +216,7 @@ class Trial:
     lines: list[RuleOutcome]
 
 
-def try_on(*, document: Mapping[str, object], audit: Audit) -> Trial:
+def try_document(*, document: Mapping[str, object], audit: Audit) -> Trial:
     """`document` in normal form. Raises NotFound where the audit's evidence was erased."""
     evidence = Evidence.objects.filter(audit=audit).values_list("document", flat=True).first()
     if evidence is None:
@@ -241,11 +241,15 @@ def _states(policy: Compiled, decision: Decision) -> list[str]:
 
 def _line(rule: Rule, state: str, evidence: Mapping[str, Any]) -> RuleOutcome:
     paths = sorted(rule.expression.inspection.paths) if rule.expression else []
-    seen = [(".".join(path), _shown(evidence, path)) for path in paths if "*" not in path and "" not in path]
+    seen = [
+        (".".join(path), _format_value(evidence, path))
+        for path in paths
+        if "*" not in path and "" not in path
+    ]
     return RuleOutcome(rule.fired.id, rule.fired.then, rule.fired.reason, state, seen[:MAX_SEEN])
 
 
-def _shown(evidence: Mapping[str, object], path: tuple[str, ...]) -> str:
+def _format_value(evidence: Mapping[str, object], path: tuple[str, ...]) -> str:
     value: object = evidence
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None

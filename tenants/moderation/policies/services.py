@@ -336,14 +336,14 @@ def falls_in(policy_id: uuid.UUID, sha256: str, ratio: float) -> bool:
 def _as_in_force(decides: tuple[uuid.UUID, str] | None, modality: str) -> InForce | None:
     if decides is None:
         return None
-    found = _known(current_tenant_id(), decides[0])
+    found = _version(current_tenant_id(), decides[0])
     if modality and modality not in found.document.get("modalities", (modality,)):
         return None
     return found if found.mode == decides[1] else InForce(**{**vars(found), "mode": decides[1]})
 
 
 @lru_cache(512)
-def _known(tenant_id: uuid.UUID, version_id: uuid.UUID) -> InForce:
+def _version(tenant_id: uuid.UUID, version_id: uuid.UUID) -> InForce:
     """A version, which never changes. Of a tenant: another one cannot see it, not even here."""
     version = PolicyVersion.objects.get(pk=version_id)
     return InForce(version.id, version.policy_id, version.number, version.document, version.digest, ENFORCE)

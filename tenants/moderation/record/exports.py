@@ -279,7 +279,7 @@ def statement_of_reasons(
         "content_type": _content_types(one.audit),
         "content_date": content_date.date().isoformat(),
         "application_date": one.at.date().isoformat(),
-        "decision_facts": _facts(one),
+        "decision_facts": _fact_sentence(one),
         # Found by looking oneself, not by a notice.
         "source_type": "SOURCE_VOLUNTARY",
         "automated_detection": "Yes",
@@ -325,7 +325,7 @@ def category_of(evidence: Mapping[str, Any]) -> tuple[str, str]:
     return CATEGORIES.get(max(flagged)[1], (OTHER, "")) if flagged else (OTHER, "")
 
 
-def _facts(one: Restriction) -> str:
+def _fact_sentence(one: Restriction) -> str:
     how = "A person looked at it and decided." if one.by_person else "It was decided automatically."
     rules = f" Rules: {', '.join(one.rules)}." if one.rules else ""
     return f"The item was examined automatically under the content policy.{rules} {how}"[:MAX_TEXT]

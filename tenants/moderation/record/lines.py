@@ -78,7 +78,7 @@ def append_all(lines: Sequence[RecordLine]) -> list[Record]:
         return []
     tenant_id = current_tenant_id()
     with tenant_scope(tenant_id):
-        last = _take(tenant_id, len(lines))
+        last = _reserve_numbers(tenant_id, len(lines))
         # Read while the lock is held, so that times go up as numbers do (as far as clocks of machines agree).
         now = timezone.now()
         rows = [
@@ -87,7 +87,7 @@ def append_all(lines: Sequence[RecordLine]) -> list[Record]:
         return Record.objects.bulk_create(rows)
 
 
-def _take(tenant_id: uuid.UUID, count: int) -> int:
+def _reserve_numbers(tenant_id: uuid.UUID, count: int) -> int:
     """The last of the next `count` numbers. Makes the tenant's counter if there is none; safe among many."""
     with connection.cursor() as cursor:
         cursor.execute(_NEXT, [uuid7(), tenant_id, count])

@@ -129,10 +129,10 @@ def _seal_some(tenant_id: uuid.UUID) -> int:
 
 
 def lines_digest(rows: list[Record]) -> str:
-    return _fold(digest_line(row) for row in rows).hexdigest()
+    return _hash_digests(digest_line(row) for row in rows).hexdigest()
 
 
-def _fold(digests: Iterator[str], into: Any = None) -> Any:
+def _hash_digests(digests: Iterator[str], into: Any = None) -> Any:
     into = into or hashlib.sha256()
     for digest in digests:
         into.update(bytes.fromhex(digest))

@@ -107,14 +107,14 @@ def preview(*, wanted: Filter, decision: str, actor: str) -> Preview:
     reviews.checked_verdict(decision, "-")
     as_of = timezone.now()
     with tenant_scope(current_tenant_id()):
-        rows = _fitting(wanted, actor, as_of)
+        rows = _matching(wanted, actor, as_of)
         flags = list(rows.select_related("audit", "asset").order_by("id")[:AT_MOST])
         changes = _changes(flags, decision)
         counts = Counter((change.before, change.after) for change in changes)
-        return Preview(rows.count(), len(flags), as_of, counts, _spread(changes))
+        return Preview(rows.count(), len(flags), as_of, counts, _sample(changes))
 
 
-def _fitting(wanted: Filter, actor: str, as_of: dt.datetime) -> QuerySet[Review]:
+def _matching(wanted: Filter, actor: str, as_of: dt.datetime) -> QuerySet[Review]:
     now = timezone.now()
     free = Q(state=State.OPEN) | Q(state=State.CLAIMED, lease_until__lte=now) | Q(claimed_by=actor)
     flags = Review.objects.filter(free, kind=Kind.FLAG, of_review=None, state__in=WAITING)
@@ -126,19 +126,19 @@ def _changes(flags: Sequence[Review], decision: str) -> list[Change]:
     cases = read_cases({flag.audit_id for flag in flags})
     before = {audit_id: case.standing().decision for audit_id, case in cases.items()}
     for flag in flags:
-        _pretend(cases[flag.audit_id], flag, decision)
+        _simulate(cases[flag.audit_id], flag, decision)
     after = {audit_id: case.standing().decision for audit_id, case in cases.items()}
     return [Change(flag, before[flag.audit_id], after[flag.audit_id]) for flag in flags]
 
 
-def _pretend(case: Case, flag: Review, decision: str) -> None:
+def _simulate(case: Case, flag: Review, decision: str) -> None:
     decided = case.review(flag.id)
     if decided is not None:
         decided.state = State.DECIDED
     case.outcomes.append(Outcome(review=flag.id, audit=flag.audit_id, kind=Kind.FLAG, decision=decision))
 
 
-def _spread(changes: Sequence[Change]) -> list[Change]:
+def _sample(changes: Sequence[Change]) -> list[Change]:
     """Some to look at, from all over the list."""
     return list(changes[:: max(1, -(-len(changes) // SAMPLES))])
 
@@ -163,7 +163,7 @@ def apply(
         batch = _batch(batch, actor)
         verdict = reviews.Verdict(*checked, batch=batch)
         as_of = as_of or timezone.now()
-        fitting = _fitting(wanted, actor, as_of)
+        fitting = _matching(wanted, actor, as_of)
         ids = list(fitting.order_by("id").values_list("pk", "audit_id")[:AT_MOST])
         cases = lock_cases({audit_id for _, audit_id in ids})
         # Looked at again under the lock: somebody may have claimed or decided one meanwhile.
@@ -171,13 +171,13 @@ def apply(
         lines = [
             reviews.settle(cases[audit_id], flag, verdict, actor)[1]
             for review_id, audit_id in ids
-            if review_id in still and (flag := _taken(cases[audit_id], review_id, actor))
+            if review_id in still and (flag := _claimed(cases[audit_id], review_id, actor))
         ]
         record.append_all(lines)
         return Applied(batch, len(lines), fitting.count(), as_of)
 
 
-def _taken(case: Case, review_id: uuid.UUID, actor: str) -> Review | None:
+def _claimed(case: Case, review_id: uuid.UUID, actor: str) -> Review | None:
     flag = case.review(review_id)
     if flag is not None:
         flag.claimed_by = actor

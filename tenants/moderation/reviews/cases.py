@@ -35,7 +35,7 @@ Kind = Review.Kind
 
 
 @dataclass(frozen=True)
-class Standing:
+class EffectiveDecision:
     decision: str
     labels: tuple[str, ...] = ()
 
@@ -82,7 +82,7 @@ class Case:
         overruled = {o.of_review for o in flags}
         return [o for o in flags if o.review not in overruled]
 
-    def standing(self) -> Standing:
+    def standing(self) -> EffectiveDecision:
         live, counted = self.live(), self.counted()
         appeal = next((o for o in reversed(live) if o.kind == Kind.APPEAL), None)
         if appeal is None:
@@ -90,16 +90,23 @@ class Case:
         else:
             votes, counted = [_vote(appeal)], counted_after(appeal, live, counted)
         votes += [_vote(outcome) for outcome in counted]
-        votes += [Standing(REVIEW) for r in self.reviews if r.kind == Kind.FLAG and r.state in WAITING]
+        votes += [
+            EffectiveDecision(REVIEW) for r in self.reviews if r.kind == Kind.FLAG and r.state in WAITING
+        ]
         return combined(votes)
 
-    def by_policy(self) -> Standing:
+    def by_policy(self) -> EffectiveDecision:
         """What the policy decided without a person."""
         fired = [self.rules[name] for name in self.audit.rules if name in self.rules]
         if self.audit.decision == REVIEW:
             fired = [rule for rule in fired if rule["then"] != REVIEW]
-            return combined([Standing(rule["then"], _labels(rule)) for rule in fired])
-        return combined([Standing(self.audit.decision), *(Standing(ALLOW, _labels(rule)) for rule in fired)])
+            return combined([EffectiveDecision(rule["then"], _labels(rule)) for rule in fired])
+        return combined(
+            [
+                EffectiveDecision(self.audit.decision),
+                *(EffectiveDecision(ALLOW, _labels(rule)) for rule in fired),
+            ]
+        )
 
 
 def counted_after(appeal: Outcome, live: Sequence[Outcome], counted: Sequence[Outcome]) -> list[Outcome]:
@@ -112,14 +119,14 @@ def strongest(decisions: Iterable[str]) -> str:
     return max(decisions, key=STRENGTH.__getitem__, default=ALLOW)
 
 
-def combined(votes: Iterable[Standing]) -> Standing:
+def combined(votes: Iterable[EffectiveDecision]) -> EffectiveDecision:
     votes = list(votes)
     labels = sorted({label for vote in votes for label in vote.labels})
-    return Standing(strongest(vote.decision for vote in votes), tuple(labels))
+    return EffectiveDecision(strongest(vote.decision for vote in votes), tuple(labels))
 
 
-def _vote(outcome: Outcome) -> Standing:
-    return Standing(outcome.decision, tuple(outcome.labels))
+def _vote(outcome: Outcome) -> EffectiveDecision:
+    return EffectiveDecision(outcome.decision, tuple(outcome.labels))
 
 
 def _labels(rule: Mapping[str, Any]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from tenants.errors import Conflict
 from tenants.events import webhooks
 from tenants.events.services import record
 from tenants.moderation.models import Audit, AuditRequest, Evidence, Outcome, PolicyVersion, Review, Strike
-from tenants.moderation.reviews.cases import ALLOW, BLOCK, LABEL, REVIEW, Case, Standing
+from tenants.moderation.reviews.cases import ALLOW, BLOCK, LABEL, REVIEW, Case, EffectiveDecision
 from tenants.retrieval import query
 from tenants.retrieval.index import remove_vectors
 from tenants.scope import current_tenant_id, tenant_scope
@@ -98,7 +98,7 @@ BLOCKED = {
 }
 
 
-def apply_standing(case: Case, before: Standing, *, actor: str, rule: str = "") -> Standing:
+def apply_standing(case: Case, before: EffectiveDecision, *, actor: str, rule: str = "") -> EffectiveDecision:
     """Make asset and strikes what the case stands at now; returns that. Nothing if it stands as before.
 
     In the caller's transaction, with the case locked. A shadowed or superseded audit changes nothing.

@@ -17,7 +17,7 @@ from msgspec.structs import asdict
 from tenants.moderation import shapes
 from tenants.moderation.models import Appeal, Outcome, Review
 from tenants.moderation.reviews import effects, figures, queue
-from tenants.moderation.reviews.cases import WAITING, Standing, read_cases
+from tenants.moderation.reviews.cases import WAITING, EffectiveDecision, read_cases
 from tenants.moderation.reviews.figures import Agreement, Precision
 
 
@@ -98,7 +98,7 @@ def review_with_details(review: Review) -> shapes.ReviewDetail:
     )
 
 
-def standing_shape(standing: Standing) -> shapes.Stands:
+def standing_shape(standing: EffectiveDecision) -> shapes.Stands:
     return shapes.Stands(decision=standing.decision, labels=list(standing.labels))
 
 

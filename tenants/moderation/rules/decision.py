@@ -28,7 +28,7 @@ THIRDS = ("low", "medium", "high")
 
 
 @dataclass(frozen=True)
-class Fired:
+class FiredRule:
     """A rule that fired, or `detector-failed` where the policy's `on_failure` applies."""
 
     id: str
@@ -43,7 +43,7 @@ class Decision:
     """`fired` in the order of the rules; `unclear`: ids of rules that could not be evaluated."""
 
     decision: str
-    fired: tuple[Fired, ...] = ()
+    fired: tuple[FiredRule, ...] = ()
     unclear: tuple[str, ...] = ()
 
     @property
@@ -67,7 +67,7 @@ class Decision:
 class Rule:
     """`expression` is None for one that this version of the product cannot read any more."""
 
-    fired: Fired
+    fired: FiredRule
     stop: bool
     expression: Expression | None
     variables: frozenset[str]
@@ -90,7 +90,7 @@ class Compiled:
         for name, found in values.get("categories", {}).items():
             found |= {key: value for key, value in self._judgement(name, found).items() if key in found}
         context = cel.Context(values)
-        fired: list[Fired] = []
+        fired: list[FiredRule] = []
         unclear: list[str] = []
         failed = _failures(evidence)
         for rule in self.rules:
@@ -125,12 +125,12 @@ class Compiled:
         severity = _third(score, threshold) if flagged and _is_number(score) else None
         return {"flagged": flagged, "severity": severity, "threshold": threshold, "off": off}
 
-    def _with_failures(self, fired: list[Fired], failed: Sequence[str]) -> list[Fired]:
+    def _with_failures(self, fired: list[FiredRule], failed: Sequence[str]) -> list[FiredRule]:
         strongest = max((STRENGTH[rule.then] for rule in fired), default=0)
         if not failed or STRENGTH[self.on_failure] <= strongest:
             return fired
         reason = f"Could not look: {', '.join(failed[:10])}."
-        return [*fired, Fired(DETECTOR_FAILED, self.on_failure, reason, SEVERITY[self.on_failure])]
+        return [*fired, FiredRule(DETECTOR_FAILED, self.on_failure, reason, SEVERITY[self.on_failure])]
 
 
 def decide(document: Mapping[str, object], evidence: Mapping[str, object]) -> Decision:
@@ -164,7 +164,7 @@ def _compiled(content: bytes) -> Compiled:
 
 def _rule(rule: Mapping[str, Any]) -> Rule:
     severity = rule.get("severity")
-    fired = Fired(
+    fired = FiredRule(
         rule["id"],
         rule["then"],
         rule.get("reason", ""),
@@ -194,7 +194,7 @@ def _failures(evidence: Mapping[str, object]) -> list[str]:
     return [str(name)[:100] for name in failed[:20]] if isinstance(failed, list) else ["unknown"]
 
 
-def _decided(fired: Sequence[Fired], unclear: Sequence[str]) -> Decision:
+def _decided(fired: Sequence[FiredRule], unclear: Sequence[str]) -> Decision:
     strongest = max((rule.then for rule in fired), key=STRENGTH.__getitem__, default=ALLOW)
     return Decision(strongest, tuple(fired), tuple(unclear))
 

@@ -56,7 +56,7 @@ def _film(source: Source, prepared: Prepared, info: MediaInfo, report: Report) -
     with ThreadPoolExecutor(1) as pool:
         heard = pool.submit(copy_context().run, ears.listen_if_possible) if ears else None
         try:
-            _look(source, prepared, info, progress)
+            _encode_frames(source, prepared, info, progress)
             progress.wait_for(heard)
         except BaseException:
             progress.stopped = True
@@ -78,14 +78,14 @@ def prepare_moments(source: Source, prepared: Prepared, report: Report) -> None:
     """Only the moments of a film. Raises as `play`."""
     info = query.decoder().probe(source.file)
     if info.has_picture:
-        _look(source, prepared, info, Progress(info.duration_s, report, 1))
+        _encode_frames(source, prepared, info, Progress(info.duration_s, report, 1))
 
 
 def add_spoken(prepared: Prepared, spoken: Sequence[Utterance]) -> None:
     """A vector for each passage of what is said."""
     for passage in list(passages_of(spoken))[:MAX_PASSAGES]:
         encoded = query.share_text(passage.text, prepared.spaces)
-        prepared.add("audio", encoded, _moment(passage.start_s, passage.end_s))
+        prepared.add("audio", encoded, _time_span(passage.start_s, passage.end_s))
 
 
 class Progress:
@@ -100,25 +100,25 @@ class Progress:
         """`part` counts from 0, or from the end. False when the other side has failed and going on is pointless."""
         self._at[part] = at_s
         if threading.get_ident() == self._owner:
-            self._tell()
+            self._report_if_due()
         return not self.stopped
 
     def wait_for(self, other: Future[None] | None) -> None:
         while other is not None and not wait([other], timeout=REPORT_S).done:
-            self._tell()
+            self._report_if_due()
         if other is not None:
             other.result()
 
-    def _tell(self) -> None:
+    def _report_if_due(self) -> None:
         if time.monotonic() - self._told >= REPORT_S:
             self._told = time.monotonic()
             self._report(min(self._at), self._total)
 
 
-def _look(source: Source, prepared: Prepared, info: MediaInfo, progress: Progress) -> None:
+def _encode_frames(source: Source, prepared: Prepared, info: MediaInfo, progress: Progress) -> None:
     """A vector for each distinct frame, valid until the next one."""
     shown: list[tuple[float, Any]] = []
-    poster = Poster()
+    poster = PosterFrame()
     for frame in query.decoder().frames(source.file, max_frames=MAX_FRAMES):
         prepared.spend(frame.cpu_s)
         prepared.truncated |= frame.truncated
@@ -128,11 +128,11 @@ def _look(source: Source, prepared: Prepared, info: MediaInfo, progress: Progres
         progress.reached(0, frame.at_s)
     ends = [at_s for at_s, _ in shown[1:]] + [info.duration_s]
     for (at_s, encoded), end_s in zip(shown, ends, strict=True):
-        prepared.add("video", encoded, _moment(at_s, max(at_s, end_s)))
+        prepared.add("video", encoded, _time_span(at_s, max(at_s, end_s)))
     prepared.thumbnail = thumbnail(poster.pixels)
 
 
-class Poster:
+class PosterFrame:
     """The frame with the most contrast among the first ones: films begin black."""
 
     def __init__(self) -> None:
@@ -200,7 +200,7 @@ class SpeechTrack:
             asked = time.perf_counter()
 
 
-def _moment(start_s: float, end_s: float) -> dict[str, float]:
+def _time_span(start_s: float, end_s: float) -> dict[str, float]:
     return {"start_s": round(start_s, 2), "end_s": round(end_s, 2)}
 
 

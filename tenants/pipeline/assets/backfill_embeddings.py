@@ -24,7 +24,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.jobs.models import Job, JobDispatch
 from tenants.learning import promotions
-from tenants.pipeline.assets.reembed import Item, page_of, read_again, reembed
+from tenants.pipeline.assets.reembed import Item, page_of, reembed, reembed_texts
 from tenants.pipeline.transfer.import_job import PLACES
 from tenants.retrieval import index, model_routing
 from tenants.retrieval.index import add_vectors, locked_clock, record_changes
@@ -65,7 +65,7 @@ def backfill_embeddings(claimed: jobs.Claim) -> None:
 
     Raises GivenUp, ModelUnavailable, and Conflict for an index that cannot be built.
     """
-    run = Run(claimed)
+    run = Backfill(claimed)
     for _round in range(PASSES):
         if not run.embed():
             # Its turn is over, and it waits for another.
@@ -83,11 +83,11 @@ def backfill_embeddings(claimed: jobs.Claim) -> None:
     )
 
 
-def _finish(claimed: jobs.Claim, run: Run) -> None:
+def _finish(claimed: jobs.Claim, run: Backfill) -> None:
     """Raises Missing where something came in, NotReady where the index is not there yet."""
     with tenant_scope(claimed.tenant_id):
         model_routing.require_whole(run.model)
-        has_index = _see_to_index(run.model, claimed.job_id)
+        has_index = _ensure_index(run.model, claimed.job_id)
     if not has_index:
         raise NotReady(_("The index is being built."))
     told = promotions.embedded(claimed) if claimed.arguments.get("promotion") else {}
@@ -98,7 +98,7 @@ def _finish(claimed: jobs.Claim, run: Run) -> None:
         jobs.succeed(claimed, result=result, cpu_s=0, gpu_s=0, used={})
 
 
-def _see_to_index(model: str, parent: uuid.UUID) -> bool:
+def _ensure_index(model: str, parent: uuid.UUID) -> bool:
     """Whether the model has an index such as the live one's; a job builds it where not. Raises Conflict where that has
     just been given up."""
     live = model_routing.live()
@@ -110,7 +110,7 @@ def _see_to_index(model: str, parent: uuid.UUID) -> bool:
     return False
 
 
-class Run:
+class Backfill:
     """One attempt."""
 
     def __init__(self, claimed: jobs.Claim) -> None:
@@ -126,7 +126,7 @@ class Run:
         with ThreadPoolExecutor(settings.IMPORT_THREADS, "beside") as pool:
             while page := self._page(above):
                 for items in self._portions(page):
-                    self._take(items, pool)
+                    self._embed_items(items, pool)
                     if self._turn_is_over():
                         jobs.give_turn(self._claimed)
                         return False
@@ -153,40 +153,40 @@ class Run:
         if portion:
             yield portion
 
-    def _take(self, items: list[Item], pool: ThreadPoolExecutor) -> None:
+    def _embed_items(self, items: list[Item], pool: ThreadPoolExecutor) -> None:
         if self._alone:
             self._alone -= 1
-            self._take_alone(items[0])
+            self._embed_alone(items[0])
         else:
             files = [item for item in items if item.asset.modality != Asset.Modality.TEXT]
-            seen = pool.map(self._see_beside, files)
+            seen = pool.map(self._embed_file, files)
             texts = [item for item in items if item.asset.modality == Asset.Modality.TEXT]
-            read_again(texts, self._spaces)
+            reembed_texts(texts, self._spaces)
             list(seen)
         self._store(items)
 
-    def _take_alone(self, item: Item) -> None:
+    def _embed_alone(self, item: Item) -> None:
         """Say that it is tried, before it is: if it ends this process, it stays a gap."""
-        self._note(item, KILLED)
+        self._note_gap(item, KILLED)
         try:
-            reembed(item, self._spaces, self._look_up)
+            reembed(item, self._spaces, self._require_uncancelled)
         except Exception:
             with tenant_scope(self._claimed.tenant_id):
                 model_routing.forget_gaps(model=self.model, asset_ids=[item.asset.id])
             raise
 
-    def _note(self, item: Item, reason: str) -> None:
+    def _note_gap(self, item: Item, reason: str) -> None:
         with tenant_scope(self._claimed.tenant_id):
             if Asset.objects.select_for_update().filter(pk=item.asset.pk).exists():
                 model_routing.note_gap(item.asset, self.model, reason)
 
-    def _see_beside(self, item: Item) -> None:
+    def _embed_file(self, item: Item) -> None:
         try:
-            reembed(item, self._spaces, self._look_up)
+            reembed(item, self._spaces, self._require_uncancelled)
         finally:
             connection.close()
 
-    def _look_up(self, done_s: float, total_s: float) -> None:
+    def _require_uncancelled(self, done_s: float, total_s: float) -> None:
         """Of a long film, now and then. Raises Cancelled, LeaseLost."""
         with tenant_scope(self._claimed.tenant_id):
             if jobs.held(self._claimed).cancel_requested:

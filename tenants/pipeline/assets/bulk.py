@@ -209,10 +209,10 @@ def find_duplicates(dataset: Dataset, entries: Sequence[Entry]) -> None:
     rows = [entry for entry in entries if entry.open and entry.upload]
     ids = [entry.external_id for entry in rows]
     known = {
-        asset.external_id: _Known(asset.id, asset.blob.sha256, asset.captions)
+        asset.external_id: _StoredAsset(asset.id, asset.blob.sha256, asset.captions)
         for asset in Asset.objects.select_related("blob").filter(dataset=dataset, external_id__in=ids)
     }
-    here = _Here(dataset, [entry for entry in rows if entry.external_id not in known])
+    here = _ContentIndex(dataset, [entry for entry in rows if entry.external_id not in known])
     first: dict[str, Entry] = {}
     for entry in rows:
         entry.adds_to = None
@@ -227,7 +227,7 @@ def find_duplicates(dataset: Dataset, entries: Sequence[Entry]) -> None:
 
 
 @dataclass
-class _Known:
+class _StoredAsset:
     """A stored asset, with the captions that it will have after the rows so far."""
 
     asset_id: uuid.UUID
@@ -235,7 +235,7 @@ class _Known:
     captions: list[str]
 
 
-class _Here:
+class _ContentIndex:
     """What of some rows' content a dataset has already, whatever the external_id.
 
     All of it counts where the dataset skips duplicates. Else only what came from rows without ids counts for such rows:
@@ -272,7 +272,7 @@ def _is_like(entry: Entry, asset: Asset) -> bool:
     return (asset.external_id or "").startswith(DERIVED) and asset.metadata == entry.values
 
 
-def _compare(entry: Entry, known: _Known) -> None:
+def _compare(entry: Entry, known: _StoredAsset) -> None:
     if entry.content.sha256 != known.sha256:
         entry.fail(f"The id {entry.external_id!r} stands for other content in this dataset.")
         return

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 Embed = Callable[[np.ndarray, query.Spaces], query.Costed]
 
 
-def _silent(done: float, total: float) -> None:
+def _no_report(done: float, total: float) -> None:
     """Nobody waits for a report."""
 
 
 def prepare(
-    source: Source, prepared: Prepared, report: Report = _silent, *, in_bulk: bool = False
+    source: Source, prepared: Prepared, report: Report = _no_report, *, in_bulk: bool = False
 ) -> Prepared:
     """Decode and encode into `prepared`, which counts what it costs also where it fails.
 
@@ -44,14 +44,14 @@ def prepare(
 
 def _prepare(source: Source, prepared: Prepared, report: Report, in_bulk: bool) -> None:
     if source.modality == Asset.Modality.IMAGE:
-        _look(source, prepared, query.place_image if in_bulk else query.share_image)
+        _encode_image(source, prepared, query.place_image if in_bulk else query.share_image)
     elif source.modality != Asset.Modality.TEXT:
-        _play(source, prepared, report)
-    _read(source, prepared)
+        _prepare_media(source, prepared, report)
+    _encode_texts(source, prepared)
 
 
-def prepare_again(
-    source: Source, prepared: Prepared, spoken: Sequence[Utterance], report: Report = _silent
+def reembed_prepared(
+    source: Source, prepared: Prepared, spoken: Sequence[Utterance], report: Report = _no_report
 ) -> Prepared:
     """Only the vectors, in other spaces: of what is said by the transcript that is there, hence without listening.
 
@@ -63,15 +63,15 @@ def prepare_again(
             prepared.spend(picture.cpu_s)
             prepared.add("image", query.place_image(picture.pixels, prepared.spaces))
         elif source.modality != Asset.Modality.TEXT:
-            _play_again(source, prepared, spoken, report)
-        _read(source, prepared)
+            _reembed_media(source, prepared, spoken, report)
+        _encode_texts(source, prepared)
     except MediaError as error:
         prepared.spend(error.cpu_s)
         raise
     return prepared
 
 
-def _play_again(source: Source, prepared: Prepared, spoken: Sequence[Utterance], report: Report) -> None:
+def _reembed_media(source: Source, prepared: Prepared, spoken: Sequence[Utterance], report: Report) -> None:
     from tenants.pipeline.assets import audio_video
 
     if source.modality == Asset.Modality.VIDEO:
@@ -79,21 +79,21 @@ def _play_again(source: Source, prepared: Prepared, spoken: Sequence[Utterance],
     audio_video.add_spoken(prepared, spoken)
 
 
-def _read(source: Source, prepared: Prepared) -> None:
+def _encode_texts(source: Source, prepared: Prepared) -> None:
     for number, text in enumerate(source.captions or (source.text,)):
         for start, end in passages(text):
             encoded = query.share_text(text[start:end], prepared.spaces)
             prepared.add("text", encoded, segment_of(text, start, end, number))
 
 
-def _play(source: Source, prepared: Prepared, report: Report) -> None:
+def _prepare_media(source: Source, prepared: Prepared, report: Report) -> None:
     # Imported on first use: most workers never hear a sound.
     from tenants.pipeline.assets import audio_video
 
     audio_video.prepare_media(source, prepared, report)
 
 
-def _look(source: Source, prepared: Prepared, embed: Embed) -> None:
+def _encode_image(source: Source, prepared: Prepared, embed: Embed) -> None:
     picture = query.decoder().image(source.file)
     prepared.spend(picture.cpu_s)
     prepared.width, prepared.height = picture.width, picture.height

@@ -17,7 +17,7 @@ from tenants.jobs import services as jobs
 from tenants.pipeline.assets.embedding import MEDIA, source_of, text_of
 from tenants.pipeline.assets.passages import passages, segment_of
 from tenants.pipeline.assets.prepared import Prepared, Report
-from tenants.pipeline.assets.preparing import prepare_again
+from tenants.pipeline.assets.preparing import reembed_prepared
 from tenants.pipeline.transfer.import_batches import TEXTS_AT_ONCE
 from tenants.retrieval import model_routing, query
 
@@ -55,7 +55,7 @@ def page_of(model: str, spaces: query.Spaces, *, above: uuid.UUID, count: int) -
 def reembed(item: Item, spaces: query.Spaces, report: Report) -> None:
     """Encode one asset; what is wrong with its file becomes its failure. Raises what `report` raises, and OSError
     where the storage is away."""
-    with _noted(item):
+    with _note_reason(item):
         try:
             _encode(item, spaces, report)
         except MediaError as error:
@@ -67,14 +67,14 @@ def reembed(item: Item, spaces: query.Spaces, report: Report) -> None:
 def _encode(item: Item, spaces: query.Spaces, report: Report) -> None:
     item.prepared = Prepared(spaces)
     with source_of(item.asset, text_of(item.asset)) as source:
-        prepare_again(source, item.prepared, item.spoken, report)
+        reembed_prepared(source, item.prepared, item.spoken, report)
 
 
-def read_again(items: Sequence[Item], spaces: query.Spaces) -> None:
+def reembed_texts(items: Sequence[Item], spaces: query.Spaces) -> None:
     """Texts, all in few runs of the encoder; otherwise the same."""
     cuts: list[tuple[Item, str, dict[str, int] | None]] = []
     for item in items:
-        with _noted(item):
+        with _note_reason(item):
             text = text_of(item.asset)
             cuts += [(item, text[start:end], segment_of(text, start, end)) for start, end in passages(text)]
     for first in range(0, len(cuts), TEXTS_AT_ONCE):
@@ -85,7 +85,7 @@ def read_again(items: Sequence[Item], spaces: query.Spaces) -> None:
 
 
 @contextlib.contextmanager
-def _noted(item: Item) -> Iterator[None]:
+def _note_reason(item: Item) -> Iterator[None]:
     """What is wrong with a file is the item's; that the storage is away, or that nobody wants the job, is not."""
     try:
         yield

@@ -81,7 +81,7 @@ def add_asset(
         dataset = lock_dataset(dataset_id)
         kept = metadata.check_metadata(values or {}, dataset.metadata_schema, at_most=quotas.metadata_limit())
         external_id = check_external_id(external_id)
-        if external_id and (earlier := _earlier(dataset, external_id, upload)):
+        if external_id and (earlier := _existing(dataset, external_id, upload)):
             return earlier
         copies = copies_of(dataset.id, [upload.sha256]).get(upload.sha256, [])
         same = next((copy for copy in copies if has_captions(copy, upload.captions)), None)
@@ -96,7 +96,7 @@ def has_captions(asset: Asset, captions: Sequence[str]) -> bool:
     return set(captions) <= set(asset.captions)
 
 
-def _earlier(dataset: Dataset, external_id: str, upload: Upload) -> Added | None:
+def _existing(dataset: Dataset, external_id: str, upload: Upload) -> Added | None:
     asset = Asset.objects.select_related("blob").filter(dataset=dataset, external_id=external_id).first()
     if asset is None:
         return None

@@ -185,7 +185,7 @@ def write(
     In the caller's transaction, as the last of which `append` adds it to the record.
     """
     request, asset = case.request, case.asset
-    mode = SHADOW if case.mode == ENFORCE and _stands(case, decision) else case.mode
+    mode = SHADOW if case.mode == ENFORCE and _is_overruled(case, decision) else case.mode
     audit = Audit.objects.create(
         id=request.id,
         item=request.asset_id,
@@ -207,7 +207,7 @@ def write(
     )
     policies.note_shadows(audit=audit, evidence=document)
     if mode == ENFORCE:
-        _act(case, audit, decision)
+        _apply_decision(case, audit, decision)
     told = {"audit": audit.id, "asset": audit.item, "decision": audit.decision, "mode": audit.mode}
     webhooks.emit("audit.completed", told)
     if request.blob_id and not (mode == ENFORCE and decision.decision == REVIEW):
@@ -215,7 +215,7 @@ def write(
     return audit
 
 
-def _act(case: Case, audit: Audit, decision: Decision) -> None:
+def _apply_decision(case: Case, audit: Audit, decision: Decision) -> None:
     apply_decision(
         audit_id=audit.id,
         asset_id=case.request.asset_id,
@@ -229,7 +229,7 @@ def _act(case: Case, audit: Audit, decision: Decision) -> None:
         effects.add_strike(audit=audit, subject=case.request.subject, rule=next(iter(decision.rules), ""))
 
 
-def _stands(case: Case, decision: Decision) -> bool:
+def _is_overruled(case: Case, decision: Decision) -> bool:
     """Whether an earlier, stronger decision is not this one's to take back.
 
     What is blocked, or waits for a person, is not let go because the same item is audited again: such an audit only

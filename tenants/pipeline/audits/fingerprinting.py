@@ -51,7 +51,7 @@ def of_file(path: Path, *, modality: str, media_type: str, sha256: str) -> Print
 def of_upload(upload: Upload) -> Prints:
     """As `of_file`, of what was sent. Raises Unavailable while as many as may are being looked at."""
     path = getattr(upload.content, "temporary_file_path", None)
-    with _place():
+    with _slot():
         return of_file(
             Path(path()) if path else Path(),
             modality=upload.modality,
@@ -67,7 +67,7 @@ def of_asset(tenant_id: uuid.UUID, asset_id: uuid.UUID) -> Prints:
         stored = known_content.stored_fingerprints(asset_id)
     if stored:
         return {**stored, "sha256": asset.blob.sha256}
-    with _place():
+    with _slot():
         return look_at(asset)
 
 
@@ -83,7 +83,7 @@ def look_at(asset: Asset) -> Prints:
 
 
 @contextmanager
-def _place() -> Iterator[None]:
+def _slot() -> Iterator[None]:
     with FINGERPRINTING.taken() as there:
         if not there:
             raise Unavailable(_("Other files are being looked at; try again in some seconds."))

@@ -27,7 +27,7 @@ from tenants.errors import Invalid, Unavailable
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.moderation import known_content, record
-from tenants.moderation.known_content.matching import Listed, Loaded, copies_of
+from tenants.moderation.known_content.matching import ListState, LoadedList, copies_of
 from tenants.moderation.models import Audit, HashEntry, Record
 from tenants.moderation.reviews.cases import BLOCK
 from tenants.moderation.reviews.effects import apply_decision
@@ -50,7 +50,7 @@ WHERE tenant_id = %s AND id > %s AND id <= %s AND asset_id IS NOT NULL ORDER BY 
 
 
 @dataclass(frozen=True)
-class Seen:
+class StoredFingerprints:
     """One audit's evidence: what an asset was seen to be."""
 
     evidence: uuid.UUID
@@ -100,7 +100,7 @@ def match_again(claimed: jobs.Claim) -> None:
             total = max(jobs.held(claimed).progress_total, tally.done + len(batch))
             tally.blocked += _block(claimed, copies)
             tally.after, tally.done = str(batch[-1].evidence), tally.done + len(batch)
-            _keep(claimed, tally)
+            _save_checkpoint(claimed, tally)
             jobs.progress(claimed, done=tally.done, total=total, renew=True)
             jobs.spend(claimed, cpu_s=time.thread_time() - cpu)
         if time.monotonic() - begun > TURN_S:
@@ -128,23 +128,23 @@ def _complete(claimed: jobs.Claim) -> None:
         known_content.complete_item(item_id=item_id, fingerprints=prints)
 
 
-def _target(item_id: uuid.UUID) -> tuple[Listed, Loaded] | None:
+def _target(item_id: uuid.UUID) -> tuple[ListState, LoadedList] | None:
     """The item by itself; None once it is on no list, or on one of good content."""
     entries = list(HashEntry.objects.select_related("hash_list").filter(item=item_id).order_by("id"))
     if not entries or entries[0].hash_list.stance != "bad":
         return None
     row = entries[0].hash_list
-    listed = Listed(row.id, row.name, row.stance, False, row.revision)
-    return listed, Loaded.of([(e.id, e.item, e.algorithm, known_content.in_memory(e)) for e in entries])
+    listed = ListState(row.id, row.name, row.stance, False, row.revision)
+    return listed, LoadedList.of([(e.id, e.item, e.algorithm, known_content.in_memory(e)) for e in entries])
 
 
-def _batch(tally: Checkpoint) -> list[Seen]:
+def _batch(tally: Checkpoint) -> list[StoredFingerprints]:
     with connection.cursor() as cursor:
         cursor.execute(_BATCH, [current_tenant_id(), tally.after, tally.until, BATCH])
         rows = cursor.fetchall()
     digests = _digests(asset_id for _, _, asset_id, _ in rows)
     return [
-        Seen(evidence, audit, asset, _prints(stored, digests.get(asset, "")))
+        StoredFingerprints(evidence, audit, asset, _fingerprints(stored, digests.get(asset, "")))
         for evidence, audit, asset, stored in rows
     ]
 
@@ -153,7 +153,7 @@ def _digests(asset_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, str]:
     return dict(Asset.objects.filter(pk__in=list(asset_ids)).values_list("id", "blob__sha256"))
 
 
-def _prints(stored: str | None, sha256: str) -> Fingerprints:
+def _fingerprints(stored: str | None, sha256: str) -> Fingerprints:
     try:
         read = msgspec.json.decode(stored or "{}")
     except (msgspec.DecodeError, RecursionError):
@@ -161,7 +161,7 @@ def _prints(stored: str | None, sha256: str) -> Fingerprints:
     return Fingerprints.read({**(read if isinstance(read, dict) else {}), "sha256": sha256})
 
 
-def _block(claimed: jobs.Claim, copies: Sequence[Seen]) -> int:
+def _block(claimed: jobs.Claim, copies: Sequence[StoredFingerprints]) -> int:
     """Block those that are not blocked already; how many. In the caller's transaction."""
     shown = Asset.objects.filter(pk__in=[seen.asset for seen in copies]).exclude(moderation=BLOCK)
     open_ = set(shown.values_list("pk", flat=True)) - {_origin(claimed)}
@@ -191,7 +191,7 @@ def _origin(claimed: jobs.Claim) -> uuid.UUID | None:
     return uuid.UUID(claimed.arguments["asset"]) if claimed.arguments.get("asset") else None
 
 
-def _keep(claimed: jobs.Claim, tally: Checkpoint) -> None:
+def _save_checkpoint(claimed: jobs.Claim, tally: Checkpoint) -> None:
     job = jobs.held(claimed)
     job.arguments = {**job.arguments, "tally": vars(tally)}
     job.save(update_fields=["arguments"])
@@ -221,7 +221,9 @@ def release(claimed: jobs.Claim) -> None:
                 jobs.succeed(claimed, result=result, cpu_s=0, gpu_s=0, used={})
                 return
             jobs.held(claimed)
-            shown = [line for line in lines if _let_go(line, claimed.arguments.get("actor") or "copies")]
+            shown = [
+                line for line in lines if _release_asset(line, claimed.arguments.get("actor") or "copies")
+            ]
             record.append_all(
                 [
                     record.RecordLine(kind=RELEASED, audit=one.audit, item=one.item, subject=one.subject)
@@ -240,7 +242,7 @@ def _blocked_lines(claimed: jobs.Claim, after: int) -> list[Record]:
     return list(lines.order_by("sequence")[:RELEASED_AT_ONCE])
 
 
-def _let_go(line: Record, actor: str) -> bool:
+def _release_asset(line: Record, actor: str) -> bool:
     asset = Asset.objects.select_for_update(of=("self",)).filter(pk=line.item, moderation=BLOCK).first()
     if asset is None or Record.objects.filter(item=line.item, sequence__gt=line.sequence).exists():
         return False

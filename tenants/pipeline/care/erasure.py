@@ -144,20 +144,20 @@ def erase_generation(*, generation_id: uuid.UUID | None, actor: str = "") -> lis
 # --- The end of a job that erases ------------------------------------------------------------------------
 
 
-def held(claimed: jobs.Claim, erasure_id: uuid.UUID) -> Erasure:
+def locked_receipt(claimed: jobs.Claim, erasure_id: uuid.UUID) -> Erasure:
     """The receipt that this job writes, locked after the job itself. Raises LeaseLost."""
     jobs.held(claimed)
     return Erasure.objects.select_for_update().get(pk=erasure_id)
 
 
-def note(erasure: Erasure, removed: Mapping[str, Any], shared: int) -> None:
+def add_to_receipt(erasure: Erasure, removed: Mapping[str, Any], shared: int) -> None:
     """Add a batch to a receipt, in the transaction that erased it: counted once, however often it is killed."""
     erasure.removed = receipts.added(erasure.removed, removed)
     erasure.remains = receipts.remains(erasure.remains.get("shared_blobs", 0) + shared)
     erasure.save(update_fields=["removed", "remains"])
 
 
-def clear(tenant_id: uuid.UUID) -> dict[str, int]:
+def clear_derived(tenant_id: uuid.UUID) -> dict[str, int]:
     """Clear the places that are not rows of an asset; returns how much was removed from each."""
     with tenant_scope(tenant_id):
         collect_blobs()
@@ -213,13 +213,13 @@ def erase_dataset(claimed: jobs.Claim) -> None:
         with tenant_scope(claimed.tenant_id):
             # Counted when the deletion was asked for: a dataset takes no more assets since.
             total = jobs.held(claimed).progress_total
-            left = _erase_some(held(claimed, erasure_id), dataset_id)
+            left = _erase_some(locked_receipt(claimed, erasure_id), dataset_id)
         jobs.progress(claimed, renew=True, done=max(0, total - left), total=total)
     job_log.write(claimed, "Its assets are gone; clearing what else named them.")
-    late = clear(claimed.tenant_id)
+    late = clear_derived(claimed.tenant_id)
     with tenant_scope(claimed.tenant_id):
         cpu_s = time.thread_time() - start
-        finish(claimed, held(claimed, erasure_id), late, cpu_s=cpu_s)
+        finish(claimed, locked_receipt(claimed, erasure_id), late, cpu_s=cpu_s)
 
 
 def _receipt_of(claimed: jobs.Claim, dataset_id: uuid.UUID) -> uuid.UUID:
@@ -239,9 +239,9 @@ def _erase_some(erasure: Erasure, dataset_id: uuid.UUID) -> int:
     # Equal files together, so that the last of them takes the file away.
     ids = list(mine.order_by("blob_id", "id").values_list("pk", flat=True)[:BATCH])
     if assets := locked(mine.filter(pk__in=ids)):
-        note(erasure, *erase_batch(assets, mine))
+        add_to_receipt(erasure, *erase_batch(assets, mine))
     if not mine.exists() and (asked := _forget_generations(dataset_id=dataset_id)):
         # What was asked to be made for it, prompts and all.
-        note(erasure, {"rows": {"generation": asked}}, 0)
+        add_to_receipt(erasure, {"rows": {"generation": asked}}, 0)
     # The dataset itself goes with its last asset.
     return erase_some(dataset_id=dataset_id, count=0)

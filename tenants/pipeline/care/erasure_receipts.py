@@ -163,7 +163,7 @@ def scrub_jobs(limit: int = CHUNK) -> Counter[str]:
 
 
 def _jobs_of_nobody() -> QuerySet[Any]:
-    about = kinds.names(lambda kind: kind.names_asset)
+    about = kinds.kind_names(lambda kind: kind.names_asset)
     ended = Job.objects.filter(kind__in=about, state__in=Job.TERMINAL).exclude(arguments__asset=NOBODY)
     named = ended.annotate(names=Cast(KeyTextTransform("asset", "arguments"), UUIDField()))
     return named.filter(~Exists(Asset.objects.filter(pk=OuterRef("names"))))

@@ -14,7 +14,7 @@ from tenants.datasets.models import Asset, Dataset
 from tenants.events.models import Erasure
 from tenants.events.services import record
 from tenants.pipeline.care import erasure_receipts as receipts
-from tenants.pipeline.care.erasure import BATCH, erase_batch, locked, note
+from tenants.pipeline.care.erasure import BATCH, add_to_receipt, erase_batch, locked
 from tenants.scope import tenant_scope
 
 ACTOR = "retention"
@@ -48,7 +48,7 @@ def _expire_dataset(tenant_id: uuid.UUID, dataset_id: uuid.UUID, in_time: Callab
                 break
             erasure = _receipt(dataset, erasure_id)
             erasure_id = erasure.id
-            note(erasure, *erase_batch(assets, _past(dataset)))
+            add_to_receipt(erasure, *erase_batch(assets, _past(dataset)))
             expired += len(assets)
             erasure.matched = expired
             erasure.save(update_fields=["matched"])

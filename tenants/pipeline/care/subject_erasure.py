@@ -26,7 +26,15 @@ from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
 from tenants.moderation.reviews import effects
 from tenants.pipeline.care import shapes
-from tenants.pipeline.care.erasure import BATCH, clear, erase_batch, finish, held, locked, note
+from tenants.pipeline.care.erasure import (
+    BATCH,
+    add_to_receipt,
+    clear_derived,
+    erase_batch,
+    finish,
+    locked,
+    locked_receipt,
+)
 from tenants.pipeline.care.erasure_receipts import added, remains
 from tenants.pipeline.transfer.exports import withdraw_exports
 from tenants.scope import current_tenant_id, tenant_scope
@@ -197,7 +205,7 @@ def erase_subject(claimed: jobs.Claim) -> None:
             pass
         late = _clear_all(claimed.tenant_id)
         with tenant_scope(claimed.tenant_id):
-            erasure = held(claimed, erasure_id)
+            erasure = locked_receipt(claimed, erasure_id)
             if not matching(_asked(erasure)).exists():
                 erasure.remains = remains(erasure.remains.get("shared_blobs", 0))
                 finish(claimed, erasure, late, cpu_s=time.thread_time() - start)
@@ -211,7 +219,7 @@ def erase_subject(claimed: jobs.Claim) -> None:
 
 def _clear_all(tenant_id: uuid.UUID) -> dict[str, int]:
     """The places that are not rows of an asset, and every export: somebody could still download it."""
-    late = clear(tenant_id)
+    late = clear_derived(tenant_id)
     with tenant_scope(tenant_id):
         exports = withdraw_exports()
     return {**late, "exports": exports} if exports else late
@@ -225,7 +233,7 @@ def _asked(erasure: Erasure) -> Mapping[str, Any]:
 def _erase_next(claimed: jobs.Claim, erasure_id: uuid.UUID) -> bool:
     """Erase and count one batch; False if there was nothing left."""
     with tenant_scope(claimed.tenant_id):
-        erasure = held(claimed, erasure_id)
+        erasure = locked_receipt(claimed, erasure_id)
         wanted = matching(_asked(erasure))
         # What was made from others first, while the others tell that it was. Then equal files together, so that the
         # last of them takes the file away.
@@ -239,7 +247,7 @@ def _erase_next(claimed: jobs.Claim, erasure_id: uuid.UUID) -> bool:
             forgotten = effects.erase_strikes_about([asset.id for asset in assets])
             removed, shared = erase_batch(assets, wanted)
             removed["rows"] |= {"strike": forgotten} if forgotten else {}
-            note(erasure, removed, shared)
+            add_to_receipt(erasure, removed, shared)
         done = erasure.removed.get("assets", 0)
     jobs.progress(claimed, renew=True, done=done, total=max(erasure.matched, done, 1))
     return bool(ids)

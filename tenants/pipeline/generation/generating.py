@@ -68,7 +68,7 @@ def _on_end(job: Job) -> None:
     row = Generation.objects.filter(job_id=job.id).first()
     if row is None:
         return
-    row.state, row.error = _shown(job)
+    row.state, row.error = _state_of(job)
     row.finished_at = timezone.now() if job.finished else None
     if not job.finished:
         # The prompt is looked at anew: the policy may have changed.
@@ -98,12 +98,12 @@ def generate(claimed: jobs.Claim) -> None:
             files.append(output_moderation.examine(row, piece))
             jobs.require_wanted(claimed)
         cpu_s = time.process_time() - begun + sum(file.cpu_s for file in files)
-        _keep(claimed, row, creation, files, prompt, {"cpu_s": cpu_s, "gpu_s": gpu_s})
+        _persist(claimed, row, creation, files, prompt, {"cpu_s": cpu_s, "gpu_s": gpu_s})
     finally:
         previews.drop(claimed.tenant_id, row.id)
 
 
-def _keep(
+def _persist(
     claimed: jobs.Claim,
     row: Generation,
     creation: Creation,
@@ -213,7 +213,7 @@ def joint_space() -> JointSpace:
 # --- Jobs that end badly ---------------------------------------------------------------------------------
 
 
-def _shown(job: Job) -> tuple[str, dict[str, object] | None]:
+def _state_of(job: Job) -> tuple[str, dict[str, object] | None]:
     if job.state == Job.State.CANCELLED:
         return State.CANCELLED, None
     if job.state == Job.State.FAILED:

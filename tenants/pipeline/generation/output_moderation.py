@@ -27,7 +27,7 @@ from tenants.jobs import services as jobs
 from tenants.moderation import policies
 from tenants.moderation.models import Audit, AuditRequest
 from tenants.moderation.reviews.cases import BLOCK, REVIEW
-from tenants.moderation.rules.decision import STRENGTH, Decision, Fired
+from tenants.moderation.rules.decision import STRENGTH, Decision, FiredRule
 from tenants.pipeline.assets.services import meter
 from tenants.pipeline.assets.uploads import Upload, check_upload
 from tenants.pipeline.audits import auditing
@@ -126,7 +126,7 @@ class ModeratedFile:
     decision: Decision | None = None
 
     @property
-    def word(self) -> str:
+    def enforced_decision(self) -> str:
         """The decision where it is enforced; else empty."""
         enforced = self.case is not None and self.case.mode == ENFORCE
         return self.decision.decision if enforced and self.decision else ""
@@ -154,7 +154,7 @@ def _with_prompt(decision: Decision, prompt: Audit | None) -> Decision:
     if prompt is None or not asks or STRENGTH[decision.decision] >= STRENGTH[REVIEW]:
         return decision
     reason = _("A person has to look at the prompt that this was made from.")
-    asked = tuple(Fired(rule, REVIEW, reason, prompt.severity) for rule in prompt.rules)
+    asked = tuple(FiredRule(rule, REVIEW, reason, prompt.severity) for rule in prompt.rules)
     return replace(decision, decision=REVIEW, fired=(*decision.fired, *asked))
 
 

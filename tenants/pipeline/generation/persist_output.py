@@ -60,7 +60,7 @@ def persist_output(
     dataset = lock_dataset(row.dataset_id)
     # What an earlier try was not allowed to keep.
     GenerationOutput.objects.filter(generation=row).delete()
-    born = [_Persisting(claimed, row, dataset, *file).bear(prompt) for file in files]
+    born = [_PersistedFile(claimed, row, dataset, *file).store(prompt) for file in files]
     # Before the counters, as the clock is locked before them everywhere.
     vectors = sum(one.make_ready() for one in born)
     _finish(row, creation)
@@ -73,7 +73,7 @@ def persist_output(
             auditing.append(*one.audited)
 
 
-class _Persisting:
+class _PersistedFile:
     """One file on its way to an asset, or to nothing where it is blocked."""
 
     def __init__(
@@ -84,10 +84,10 @@ class _Persisting:
         self.asset: Asset | None = None
         self.audited: tuple[Case, Audit] | None = None
 
-    def bear(self, prompt: Audit | None) -> _Persisting:
+    def store(self, prompt: Audit | None) -> _PersistedFile:
         judged = output_moderation.moderate(self.row, self.file, prompt)
-        if judged.word != BLOCK:
-            self.asset = self._keep(judged)
+        if judged.enforced_decision != BLOCK:
+            self.asset = self._insert_asset(judged)
         self.audited = output_moderation.write(self.claimed, judged, self.file, self.asset)
         self._output(judged).save(force_insert=True)
         return self
@@ -107,12 +107,12 @@ class _Persisting:
             return 0
         return make_ready(self.asset, "", self.prepared)
 
-    def _keep(self, judged: ModeratedFile) -> Asset:
+    def _insert_asset(self, judged: ModeratedFile) -> Asset:
         upload = self.file.upload
         blob = keep_blob(
             sha256=upload.sha256, length=upload.bytes, media_type=upload.media_type, scan=upload.scan
         )
-        held = judged.word == REVIEW and judged.quarantines
+        held = judged.enforced_decision == REVIEW and judged.quarantines
         asset = insert_asset(
             self.dataset,
             blob,
@@ -139,7 +139,7 @@ class _Persisting:
             how=made.how,
             model=made.model[:200],
             audit_id=self.audited[1].id if self.audited else None,
-            decision=judged.word,
+            decision=judged.enforced_decision,
             provenance=dict(made.marks),
         )
 
@@ -152,7 +152,7 @@ def _finish(row: Generation, creation: Creation) -> None:
 
 
 def _end(
-    claimed: jobs.Claim, row: Generation, born: Sequence[_Persisting], cost: Mapping[str, float]
+    claimed: jobs.Claim, row: Generation, born: Sequence[_PersistedFile], cost: Mapping[str, float]
 ) -> None:
     kept = {str(one.asset.id): one.file.upload.bytes for one in born if one.asset is not None}
     if not kept:
@@ -169,7 +169,7 @@ def _end(
     webhooks.emit("generation.finished", {"generation": row.id, "state": str(row.state), "assets": [*kept]})
 
 
-def _refusal(born: Sequence[_Persisting]) -> dict[str, object]:
+def _refusal(born: Sequence[_PersistedFile]) -> dict[str, object]:
     rules = sorted({rule for one in born if one.audited for rule in one.audited[1].rules})
     detail = _("The content policy keeps out what was made (%(rules)s).") % {"rules": ", ".join(rules)}
     return {"type": Generation.OUTPUT_BLOCKED, "detail": detail}

@@ -67,11 +67,11 @@ class Batch:
         self.weight += self._weight_of(entry)
 
     def _weight_of(self, entry: Entry) -> int:
-        if not entry.open or entry.upload is None or self._goes_on(entry):
+        if not entry.open or entry.upload is None or self._continues_item(entry):
             return 1
         return WEIGHTS[Asset.Modality(entry.upload.modality)]
 
-    def _goes_on(self, entry: Entry) -> bool:
+    def _continues_item(self, entry: Entry) -> bool:
         """Whether the row before is about the same file and id, so that their captions come together."""
         before = self.entries[-2] if len(self.entries) > 1 else None
         return (

@@ -48,42 +48,42 @@ def run_import(claimed: jobs.Claim) -> None:
     with tenant_scope(claimed.tenant_id):
         found = Import.objects.select_related("dataset").filter(dataset__deleted_at=None)
         row = found.filter(pk=claimed.arguments["import"]).first()
-        busy = row is not None and _has_elder(claimed)
+        busy = row is not None and _has_older_job(claimed)
     if row is None:
         jobs.succeed(claimed, result={"note": "The dataset was deleted."}, cpu_s=0, gpu_s=0, used={})
     elif busy:
         # One import of a tenant at a time: a tenant with many does not take every place.
         jobs.give_turn(claimed, delay_s=POSTPONE_S)
     else:
-        Run(claimed, row).go()
+        ImportRun(claimed, row).run()
 
 
-def _has_elder(claimed: jobs.Claim) -> bool:
+def _has_older_job(claimed: jobs.Claim) -> bool:
     others = Job.objects.filter(kind=claimed.kind, state=Job.State.RUNNING)
     return others.filter(pk__lt=claimed.job_id).exists()
 
 
-class Run:
+class ImportRun:
     """One attempt at an import."""
 
     def __init__(self, claimed: jobs.Claim, row: Import) -> None:
         self._claimed, self._row = claimed, row
         self._began = time.monotonic()
-        self._pace = job_log.Pace(claimed)
+        self._pace = job_log.ThrottledLog(claimed)
         # The rows at which an earlier attempt may have died: what it was preparing and what it had read ahead.
         self._alone = 2 * (FULL + MAX_CAPTIONS) if claimed.attempt > 1 else 0
 
-    def go(self) -> None:
+    def run(self) -> None:
         self._check_cpu()
         with ExitStack() as stack:
             folder = Path(stack.enter_context(TemporaryDirectory(dir=settings.SPOOL_DIR, prefix="import-")))
             pool = stack.enter_context(ThreadPoolExecutor(settings.IMPORT_THREADS, "prepare"))
             batches = read_batches(self._items(stack), folder, alone=self._alone)
             try:
-                whole = self._take(batches, pool)
+                whole = self._store_batches(batches, pool)
             except (ServiceError, jobs.Cancelled):
                 # The row that was tried is not at fault: the next attempt tries it again.
-                self._tried(0)
+                self._set_trying(0)
                 raise
         if whole:
             self._finish()
@@ -111,11 +111,11 @@ class Run:
         )
         return stack.enter_context(reading)
 
-    def _take(self, batches: Iterator[Batch], pool: ThreadPoolExecutor) -> bool:
+    def _store_batches(self, batches: Iterator[Batch], pool: ThreadPoolExecutor) -> bool:
         """Store one batch while the next is prepared. False if the turn ended before the source did."""
         waiting: Batch | None = None
         for batch in batches:
-            self._begin(batch, pool)
+            self._prepare_batch(batch, pool)
             if waiting is not None:
                 self._store(waiting)
             waiting = batch
@@ -130,22 +130,22 @@ class Run:
         self._store(waiting)
         return False
 
-    def _begin(self, batch: Batch, pool: ThreadPoolExecutor) -> None:
+    def _prepare_batch(self, batch: Batch, pool: ThreadPoolExecutor) -> None:
         with tenant_scope(self._claimed.tenant_id):
             if batch.alone:
-                self._mark(batch)
+                self._mark_trying(batch)
             bulk.sort_out(self._row.dataset_id, batch.entries)
         batch.prepare(pool, model_routing.opened_spaces(self._claimed.tenant_id))
 
-    def _mark(self, batch: Batch) -> None:
+    def _mark_trying(self, batch: Batch) -> None:
         """Say which row is tried, before it is: if it ends this process, the next attempt passes over it."""
         entry = batch.entries[0]
         seen = Import.objects.get(pk=self._row.pk)
         if seen.trying == entry.row and entry.open:
             entry.fail("The worker stopped while it read this row.")
-        self._tried(entry.row)
+        self._set_trying(entry.row)
 
-    def _tried(self, row: int) -> None:
+    def _set_trying(self, row: int) -> None:
         with tenant_scope(self._claimed.tenant_id):
             Import.objects.filter(pk=self._row.pk).update(trying=row)
 

@@ -15,7 +15,7 @@ from django.http import StreamingHttpResponse
 from django.utils import timezone
 from django.utils.http import content_disposition_header
 
-from tenants.datasets.importers import armed
+from tenants.datasets.importers import escape_formula
 from tenants.datasets.importers.records import MENDING
 from tenants.datasets.models import ImportRow
 from tenants.pipeline.transfer.imports import get_import, list_rows
@@ -64,9 +64,9 @@ def failed_rows(*, tenant_id: uuid.UUID, import_id: uuid.UUID) -> Iterator[bytes
     columns: dict[str, None] = {}
     for rows in _pieces(tenant_id, import_id, failed):
         columns.update((name, None) for row in rows for name, _ in row.record or ())
-    yield b"\xef\xbb\xbf" + _table([[armed(name) for name in (*MENDING, *columns)]])
+    yield b"\xef\xbb\xbf" + _table([[escape_formula(name) for name in (*MENDING, *columns)]])
     for rows in _pieces(tenant_id, import_id, failed):
-        yield _table([_mendable(row, columns, captions) for row in rows])
+        yield _table([_editable_cells(row, columns, captions) for row in rows])
 
 
 def kept(record: Mapping[str, Any]) -> list[list[Any]] | None:
@@ -103,16 +103,22 @@ def _next_rows(tenant_id: uuid.UUID, import_id: uuid.UUID, outcome: str, last: i
 
 
 def _cells(row: ImportRow) -> tuple[str, ...]:
-    return str(row.row), armed(row.name), row.outcome, str(row.asset_id or ""), armed(row.reason)
+    return (
+        str(row.row),
+        escape_formula(row.name),
+        row.outcome,
+        str(row.asset_id or ""),
+        escape_formula(row.reason),
+    )
 
 
-def _mendable(row: ImportRow, columns: Iterable[str], captions: str) -> list[str]:
+def _editable_cells(row: ImportRow, columns: Iterable[str], captions: str) -> list[str]:
     values = dict(row.record or ())
-    cells = (_written(values.get(name), as_json=name == captions) for name in columns)
-    return [armed(cell) for cell in (row.name, row.reason, *cells)]
+    cells = (_format_cell(values.get(name), as_json=name == captions) for name in columns)
+    return [escape_formula(cell) for cell in (row.name, row.reason, *cells)]
 
 
-def _written(value: object, *, as_json: bool = False) -> str:
+def _format_cell(value: object, *, as_json: bool = False) -> str:
     """A value as a cell that the readers understand: tags between semicolons, other lists and objects as JSON."""
     if value is None:
         return ""

@@ -240,7 +240,7 @@ def import_shape(row: Import, job: Job | None = None) -> shapes.Import:
 
 def row_shape(row: ImportRow, job_import: Import) -> shapes.ImportLine:
     """`external_id` and `text` tell what a failed row of a table was about; they are empty where nothing is kept."""
-    external_id, text = told_by(row, job_import)
+    external_id, text = describe_failed_row(row, job_import)
     return shapes.ImportLine(
         row=row.row,
         name=row.name,
@@ -252,7 +252,7 @@ def row_shape(row: ImportRow, job_import: Import) -> shapes.ImportLine:
     )
 
 
-def told_by(row: ImportRow, job_import: Import) -> tuple[str, str]:
+def describe_failed_row(row: ImportRow, job_import: Import) -> tuple[str, str]:
     """The external id and the beginning of the text of a failed row."""
     values = dict(row.record or ())
     mapping = job_import.mapping or {}
@@ -275,7 +275,7 @@ def result_of(row: Import) -> dict[str, Any]:
 
 
 def _failure(row: ImportRow, job_import: Import) -> dict[str, object]:
-    external_id, text = told_by(row, job_import)
+    external_id, text = describe_failed_row(row, job_import)
     return {
         "row": row.row,
         "name": row.name,

@@ -88,7 +88,7 @@ def merge_copies(claimed: jobs.Claim) -> None:
     dataset_id, until = uuid.UUID(arguments["dataset"]), uuid.UUID(arguments["until"])
     with tenant_scope(claimed.tenant_id):
         blobs = _repeated(dataset_id, until)
-    run = _Merging(claimed, dataset_id, until) if arguments["plan"] else _Looking(claimed, dataset_id, until)
+    run = _MergeRun(claimed, dataset_id, until) if arguments["plan"] else _PlanRun(claimed, dataset_id, until)
     for first in range(0, len(blobs), PAGE):
         run.take(blobs[first : first + PAGE], len(blobs))
     run.finish(time.thread_time() - start)
@@ -108,7 +108,7 @@ def planned(copies: Sequence[Asset], apart: Counter[str]) -> list[Merge]:
     """What becomes of the assets of one file, the earliest first; `apart` counts by reason those that stay beside."""
     merges: dict[str, Merge] = {}
     for asset in copies:
-        if reason := _hindrance(asset):
+        if reason := _reason_apart(asset):
             apart[reason] += 1
             continue
         key = json.dumps([asset.metadata, asset.moderation, sorted(asset.labels)], sort_keys=True)
@@ -126,7 +126,7 @@ def planned(copies: Sequence[Asset], apart: Counter[str]) -> list[Merge]:
     return [merge for merge in merges.values() if merge.copies]
 
 
-def _hindrance(asset: Asset) -> str:
+def _reason_apart(asset: Asset) -> str:
     if asset.status != Asset.State.READY:
         return "not_ready"
     if asset.moderation in Asset.HIDDEN or asset.moderation == "review":
@@ -150,7 +150,7 @@ class _Run:
         return job
 
 
-class _Looking(_Run):
+class _PlanRun(_Run):
     """Counts and examples by id: nothing of what assets say, which an erasure would not find here."""
 
     def __init__(self, claimed: jobs.Claim, dataset_id: uuid.UUID, until: uuid.UUID) -> None:
@@ -167,11 +167,11 @@ class _Looking(_Run):
             )
         for _blob, copies in groupby(rows, key=lambda row: row.blob_id):
             for merge in planned(list(copies), self.apart):
-                self._note(merge)
+                self._count(merge)
         self.looked += len(blobs)
         jobs.progress(self.claimed, renew=True, done=self.looked, total=files)
 
-    def _note(self, merge: Merge) -> None:
+    def _count(self, merge: Merge) -> None:
         named = sum(copy.external_id is not None for copy in merge.copies)
         taken_over = merge.keeper.external_id is None and named > 0
         self.counts.update(
@@ -190,7 +190,7 @@ class _Looking(_Run):
             jobs.succeed(self.claimed, result=result, cpu_s=cpu_s, gpu_s=0, used={})
 
 
-class _Merging(_Run):
+class _MergeRun(_Run):
     def take(self, blobs: Sequence[uuid.UUID], files: int) -> None:
         for blob_id in blobs:
             with tenant_scope(self.claimed.tenant_id):

@@ -47,7 +47,7 @@ LITTLE_ROOM, HARDLY_ROOM = 0.1, 0.03
 
 
 @dataclass(frozen=True)
-class Trouble:
+class HealthProblem:
     """One thing that is wrong; `page` names the address of the operator's page about it, with its arguments."""
 
     what: str
@@ -57,16 +57,16 @@ class Trouble:
     bad: bool = True
 
 
-def troubles() -> list[Trouble]:
+def health_problems() -> list[HealthProblem]:
     """All that is wrong, the worst first."""
-    found: list[Trouble] = []
+    found: list[HealthProblem] = []
     for name, check in CHECKS.items():
         try:
             found.extend(check())
         except Exception:
             log.warning("a check of the installation failed", exc_info=True, extra={"check": name})
             found.append(
-                Trouble(
+                HealthProblem(
                     _("“%(name)s” could not be looked at") % {"name": name},
                     _("See the log of the web process."),
                 )
@@ -91,14 +91,14 @@ def index_memory(limit: int = 20) -> list[dict[str, object]]:
         return list(sums.order_by("-bytes", "tenant__slug")[:limit])
 
 
-def _workers() -> Iterator[Trouble]:
+def _workers() -> Iterator[HealthProblem]:
     served = {queue for worker in worker_registry.workers() for queue in worker.queues}
     if missing := sorted(set(QUEUES) - served):
         what = _("No worker reports itself for the queues %(names)s") % {"names": ", ".join(missing)}
-        yield Trouble(what, _("Start it; see its log in the data directory."), "fleet")
+        yield HealthProblem(what, _("Start it; see its log in the data directory."), "fleet")
 
 
-def _restarts() -> Iterator[Trouble]:
+def _restarts() -> Iterator[HealthProblem]:
     """Processes that hung of late, and those that end again and again."""
     recent = [one for one in worker_registry.restarts() if timezone.now() - one.at < LATELY]
     for program in sorted({one.program for one in recent}):
@@ -110,14 +110,16 @@ def _restarts() -> Iterator[Trouble]:
                 "%(name)s stopped answering and was restarted, %(n)d times within an hour",
                 hung,
             )
-            yield Trouble(what % {"name": program, "n": hung}, _("Look at its log."), "fleet", bad=False)
+            yield HealthProblem(
+                what % {"name": program, "n": hung}, _("Look at its log."), "fleet", bad=False
+            )
         elif len(mine) >= MANY_RESTARTS:
             what = _("%(name)s ended and was restarted %(n)d times within an hour")
             detail = _("The last time: %(reason)s. Look at its log.") % {"reason": mine[0].reason}
-            yield Trouble(what % {"name": program, "n": len(mine)}, detail, "fleet")
+            yield HealthProblem(what % {"name": program, "n": len(mine)}, detail, "fleet")
 
 
-def _webhooks() -> Iterator[Trouble]:
+def _webhooks() -> Iterator[HealthProblem]:
     """Endpoints to which nothing has come through for an hour; those that are off are their tenants' concern."""
     with operator_scope("look for webhooks that fail"):
         failing = Webhook.objects.filter(failing_since__lt=timezone.now() - LONG_FAILING)
@@ -128,21 +130,21 @@ def _webhooks() -> Iterator[Trouble]:
     else:
         what = ngettext("Webhooks of %d tenant fail", "Webhooks of %d tenants fail", len(slugs)) % len(slugs)
     if slugs:
-        yield Trouble(what, ", ".join(slugs[:FEW]), "tenant", slugs[0], bad=False)
+        yield HealthProblem(what, ", ".join(slugs[:FEW]), "tenant", slugs[0], bad=False)
 
 
-def _canaries() -> Iterator[Trouble]:
+def _canaries() -> Iterator[HealthProblem]:
     late = {queue: age for queue, age in canary_ages().items() if age > LATE_CANARY_S}
     if late:
         names = ", ".join(sorted(late))
-        yield Trouble(
+        yield HealthProblem(
             _("Nobody serves the queues %(names)s") % {"names": names},
             _("Their canaries are late: a worker is missing, or hangs. Look at its log and restart it."),
             "canaries",
         )
 
 
-def _old_queues() -> Iterator[Trouble]:
+def _old_queues() -> Iterator[HealthProblem]:
     for queue in worker_registry.queues():
         if queue.oldest_s > OLD_QUEUE.total_seconds():
             minutes = round(queue.oldest_s / 60)
@@ -151,54 +153,54 @@ def _old_queues() -> Iterator[Trouble]:
                 "minutes": minutes,
             }
             detail = ngettext("%d job waits.", "%d jobs wait.", queue.waiting) % queue.waiting
-            yield Trouble(what, detail, "fleet", bad=False)
+            yield HealthProblem(what, detail, "fleet", bad=False)
 
 
-def _dead_letters() -> Iterator[Trouble]:
+def _dead_letters() -> Iterator[HealthProblem]:
     count = job_figures.count_dead_letters()
     if count:
         shown = f"{job_figures.MANY}+" if count > job_figures.MANY else str(count)
         what = ngettext("%(n)s job failed within a day", "%(n)s jobs failed within a day", count) % {
             "n": shown
         }
-        yield Trouble(
+        yield HealthProblem(
             what, _("Look at their tracebacks, and retry them once the cause is gone."), "jobs", bad=False
         )
 
 
-def _disk() -> Iterator[Trouble]:
+def _disk() -> Iterator[HealthProblem]:
     room = shutil.disk_usage(settings.DATA_DIR)
     share = room.free / room.total
     if share < LITTLE_ROOM:
         what = _("The disk of the data directory is nearly full")
-        yield Trouble(
+        yield HealthProblem(
             what, _("%(free)s are free.") % {"free": filesizeformat(room.free)}, bad=share < HARDLY_ROOM
         )
 
 
-def _storage() -> Iterator[Trouble]:
+def _storage() -> Iterator[HealthProblem]:
     """A full or read-only storage is found by writing only."""
     try:
         name = default_storage.save(f"readyz/{uuid.uuid4()}", ContentFile(b"ready"))
         default_storage.delete(name)
     except Exception:
         log.warning("the storage does not take a file", exc_info=True)
-        yield Trouble(_("The storage takes no files"), _("See the log of the web process."))
+        yield HealthProblem(_("The storage takes no files"), _("See the log of the web process."))
 
 
-def _indexes() -> Iterator[Trouble]:
+def _indexes() -> Iterator[HealthProblem]:
     figures = index.read_figures()
     if figures is None and time.monotonic() - BEGUN < 2 * UPKEEP_S:
         return  # Of a stack that has just begun; the first upkeep is still to come.
     if figures is None:
         detail = _("The scheduler or the worker of the queue system is missing.")
-        yield Trouble(_("The upkeep has not run of late"), detail, "canaries")
+        yield HealthProblem(_("The upkeep has not run of late"), detail, "canaries")
     elif n := figures.failed:
         what = ngettext("%d index failed to build within a day", "%d indexes failed to build within a day", n)
-        yield Trouble(what % n, _("Searches go on with the earlier ones, or exactly."), "jobs")
+        yield HealthProblem(what % n, _("Searches go on with the earlier ones, or exactly."), "jobs")
 
 
-def _quotas() -> Iterator[Trouble]:
+def _quotas() -> Iterator[HealthProblem]:
     for row in tenant_figures.near_quota():
         share = round(100 * row["used"] / row["limit"])
         what = _("%(tenant)s has used %(share)d %% of its %(resource)s") % {
@@ -206,17 +208,17 @@ def _quotas() -> Iterator[Trouble]:
             "share": share,
             "resource": row["name"],
         }
-        yield Trouble(what, "", "tenant", row["tenant"].slug, bad=False)
+        yield HealthProblem(what, "", "tenant", row["tenant"].slug, bad=False)
 
 
-def _erasures() -> Iterator[Trouble]:
+def _erasures() -> Iterator[HealthProblem]:
     long_ago = timezone.now() - LONG_ERASURE
     for row in TenantErasure.objects.filter(finished_at=None, created_at__lt=long_ago)[:10]:
         what = _("The erasure of %(slug)s has not come to its end") % {"slug": row.slug}
-        yield Trouble(what, "", "erasures", bad=False)
+        yield HealthProblem(what, "", "erasures", bad=False)
 
 
-CHECKS: dict[str, Callable[[], Iterator[Trouble]]] = {
+CHECKS: dict[str, Callable[[], Iterator[HealthProblem]]] = {
     "workers": _workers,
     "canaries": _canaries,
     "restarts": _restarts,

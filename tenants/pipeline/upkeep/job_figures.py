@@ -55,7 +55,7 @@ def slowest(*, limit: int) -> list[Job]:
         return _shown(rows.order_by("-took", "-id"), limit)
 
 
-def dearest(*, limit: int) -> list[Job]:
+def costliest(*, limit: int) -> list[Job]:
     """Of the jobs that ended lately, those that cost most time of CPU and GPU."""
     with operator_scope("list expensive jobs"):
         rows = _ended().annotate(cost=F("cost_cpu_s") + F("cost_gpu_s"))

@@ -80,7 +80,7 @@ def resume_erasures() -> int:
 
 def run_erasure(slug: str) -> None:
     """The body of the task: erase, unless another worker does so now. What stays is tried again."""
-    if not _alone(slug):
+    if not _lock(slug):
         return
     try:
         tenant_erasure.erase_tenant(slug=slug)
@@ -89,16 +89,16 @@ def run_erasure(slug: str) -> None:
     except ServiceError:
         log.warning("a tenant could not be erased yet", exc_info=True, extra={"slug": slug})
     finally:
-        _let_go(slug)
+        _unlock(slug)
 
 
-def _alone(slug: str) -> bool:
+def _lock(slug: str) -> bool:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", [LOCK, slug])
         return cursor.fetchone()[0]
 
 
-def _let_go(slug: str) -> None:
+def _unlock(slug: str) -> None:
     # A connection that broke has let go by itself.
     if connection.connection is not None and not connection.connection.closed:
         with connection.cursor() as cursor:

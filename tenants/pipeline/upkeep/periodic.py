@@ -88,16 +88,16 @@ def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
             auditing.settle_failed,
             audit_requests.forget_content,
             audit_requests.forget_evidence,
-            cleanup.tidy,
+            cleanup.remove_leftovers,
             _forget_webhook_events,
             map_points.tidy_points,
             asset_counts.compact,
         ):
             _in_scope(tenant_id, step)
-        _guarded(tenant_id, partial(expire_assets, tenant_id))
-        _guarded(tenant_id, partial(index.look_after_archive, tenant_id, archiving_until))
-        _guarded(tenant_id, partial(archive_jobs, tenant_id, until=filing_until))
-        _guarded(tenant_id, partial(model_routing.forget_retired, tenant_id, until=forgetting_until))
+        _log_failure(tenant_id, partial(expire_assets, tenant_id))
+        _log_failure(tenant_id, partial(index.look_after_archive, tenant_id, archiving_until))
+        _log_failure(tenant_id, partial(archive_jobs, tenant_id, until=filing_until))
+        _log_failure(tenant_id, partial(model_routing.forget_retired, tenant_id, until=forgetting_until))
     sessions.forget_expired()
     invitations.forget_ended()
     _clear_spool()
@@ -122,10 +122,10 @@ def _in_scope(tenant_id: UUID, step: Callable[[], object]) -> None:
         with tenant_scope(tenant_id):
             step()
 
-    _guarded(tenant_id, scoped)
+    _log_failure(tenant_id, scoped)
 
 
-def _guarded(tenant_id: UUID, step: Callable[[], object]) -> None:
+def _log_failure(tenant_id: UUID, step: Callable[[], object]) -> None:
     try:
         step()
     except Exception:

@@ -188,7 +188,7 @@ class Entry:
 
 def entry_of(asset: Asset, schema: Mapping[str, Any], said: Iterable[str]) -> Entry:
     """The entry of an asset that says this. Its name comes first: what is long is not indexed to its end."""
-    content = "\n".join([filenames.words_of(asset.filename), *said])
+    content = "\n".join([filenames.searchable_text(asset.filename), *said])
     return Entry(asset.id, asset.dataset_id, asset.modality, content, words_of(asset.metadata, schema))
 
 

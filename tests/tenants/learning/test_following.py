@@ -98,7 +98,7 @@ def follow(*events):
     sheet = Sheet()
     follower = TrainingProgress(sheet)
     for event in events:
-        follower.told(event)
+        follower.report(event)
     follower.flush()
     return sheet
 

@@ -63,7 +63,7 @@ def test_a_text_is_asked_in_the_words_of_the_space(party, pictures, monkeypatch)
 def test_figures_are_those_of_the_training(party):
     a, b, c = (uuid.uuid4() for _ in range(3))
     questions = [Question("x", None, frozenset([a, c])), Question("y", None, frozenset([b]))]
-    figures = metrics.figures(evaluation.found(questions, [[a, b, c], [a, c]]))
+    figures = metrics.figures(evaluation.ranking_of(questions, [[a, b, c], [a, c]]))
     assert (figures["r1"], figures["r10"], figures["mrr"]) == (0.5, 0.5, 0.5)
     assert figures["map"] == pytest.approx((1 + 2 / 3) / 2 / 2, abs=1e-4)
 

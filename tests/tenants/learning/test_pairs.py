@@ -64,7 +64,7 @@ def test_every_caption_of_an_asset_is_a_pair_and_a_question(party, dataset):
         *("first", "first", "fourth", "other", "second", "third")
     ]
     # The captions of one picture are resampled together.
-    found = evaluation.found(questions, [[next(iter(question.relevant))] for question in questions])
+    found = evaluation.ranking_of(questions, [[next(iter(question.relevant))] for question in questions])
     assert len(set(found.groups)) == 3
 
 

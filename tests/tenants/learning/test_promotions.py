@@ -205,14 +205,14 @@ def test_one_that_embeds_is_given_up_by_a_roll_back_and_can_then_be_deleted(part
 
 def test_a_roll_back_in_the_middle_stops_the_job(party, pictures, model, monkeypatch):
     row = begin(party, model)
-    real = backfill_embeddings.Run._store
+    real = backfill_embeddings.Backfill._store
 
     def taken_back(run, items):
         with tenant_scope(party.id):
             promotions.roll_back(model=model)
         real(run, items)
 
-    monkeypatch.setattr(backfill_embeddings.Run, "_store", taken_back)
+    monkeypatch.setattr(backfill_embeddings.Backfill, "_store", taken_back)
     run_job(str(row.job_id), str(party.id))
     with tenant_scope(party.id):
         assert Job.objects.get(pk=row.job_id).state in ("cancelled", "failed")

@@ -156,7 +156,7 @@ def test_upkeep_removes_files_of_deleted_models_and_folders_of_ended_trainings(
     for folder in (busy, idle):
         folder.mkdir(parents=True)
     with tenant_scope(party.id):
-        assert cleanup.tidy() == 2
+        assert cleanup.remove_leftovers() == 2
     assert (busy.exists(), idle.exists()) == (True, False)
     assert model_routing.space(kept.space, party.id).id == kept.space.rpartition(":")[0]
     with pytest.raises(Exception, match=r"missing|available"):

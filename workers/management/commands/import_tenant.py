@@ -9,8 +9,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from tenants.errors import ServiceError
-from tenants.pipeline.transfer.export_admission import admit
 from tenants.pipeline.transfer.export_reading import open_export
+from tenants.pipeline.transfer.tenant_import import import_tenant
 
 
 class Command(BaseCommand):
@@ -28,7 +28,7 @@ class Command(BaseCommand):
                 self.stderr.write(
                     f"Every digest is right: {export.slug}, {json.dumps(export.header['counts'])}"
                 )
-                tenant, counts = admit(
+                tenant, counts = import_tenant(
                     export, slug=options["slug"], name=options["name"], plan=options["plan"]
                 )
         except ServiceError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from standalone.doctor import care, configuration, database, indexes, storage, valkey, work
+from standalone.doctor import configuration, database, indexes, processing, storage, surroundings, valkey
 from standalone.doctor.findings import FAIL, OK, Check, Finding, Options, as_dicts, examine
 
 CHECKS: tuple[Check, ...] = (
@@ -17,9 +17,9 @@ CHECKS: tuple[Check, ...] = (
     *database.CHECKS,
     *valkey.CHECKS,
     *storage.CHECKS,
-    *work.CHECKS,
+    *processing.CHECKS,
     *indexes.CHECKS,
-    *care.CHECKS,
+    *surroundings.CHECKS,
 )
 
 

@@ -10,7 +10,7 @@ from django.http import HttpResponse
 from django.utils.translation import gettext as _
 
 from backoffice.access import Request, operators, page
-from backoffice.spark import Spark, spark
+from backoffice.sparkline import Sparkline, sparkline
 from tenants.jobs import worker_registry
 from tenants.pipeline.upkeep import health
 from tenants.retrieval.cache import lookup_counts as counts
@@ -62,13 +62,13 @@ def _by_kind(minutes: list[worker_registry.Minute]) -> list[dict[str, Any]]:
     ]
 
 
-def _ended(minutes: list[worker_registry.Minute]) -> Spark:
+def _ended(minutes: list[worker_registry.Minute]) -> Sparkline:
     """Jobs that ended in each of the last minutes, also in those in which none did."""
     sums: dict[dt.datetime, int] = {}
     for minute in minutes:
         sums[minute.at] = sums.get(minute.at, 0) + minute.ended
     now = dt.datetime.now(dt.UTC).replace(second=0, microsecond=0)
-    return spark([sums.get(now - dt.timedelta(minutes=n), 0) for n in reversed(range(MINUTES))])
+    return sparkline([sums.get(now - dt.timedelta(minutes=n), 0) for n in reversed(range(MINUTES))])
 
 
 def _hit_rates() -> list[dict[str, Any]]:
@@ -104,5 +104,5 @@ def _history(name: str, history: list[worker_registry.Canary]) -> dict[str, Any]
         "expected": HOURS * 60,
         "late": sum(seconds > LATE_S for seconds in took),
         "longest": max(took, default=None),
-        "spark": spark(took),
+        "spark": sparkline(took),
     }

@@ -11,17 +11,17 @@ MOST = 150
 
 
 @dataclass(frozen=True)
-class Spark:
+class Sparkline:
     points: str
     top: float
 
 
-def spark(values: Sequence[float]) -> Spark:
+def sparkline(values: Sequence[float]) -> Sparkline:
     """The values from the left to the right; of many, the greatest of each group, so that no peak is lost."""
     if not values:
-        return Spark("", 0)
+        return Sparkline("", 0)
     size = -(-len(values) // MOST)
     peaks = [max(values[at : at + size]) for at in range(0, len(values), size)]
     top, step = max(peaks), WIDTH / max(1, len(peaks) - 1)
     drawn = (f"{n * step:.1f},{HEIGHT - HEIGHT * value / (top or 1):.1f}" for n, value in enumerate(peaks))
-    return Spark(" ".join(drawn), top)
+    return Sparkline(" ".join(drawn), top)

@@ -44,7 +44,7 @@ ACTOR = "import_tenant"
 T = TypeVar("T")
 
 
-def admit(
+def import_tenant(
     export: ExportFile, *, slug: str, name: str = "", plan: str = "starter"
 ) -> tuple[Tenant, dict[str, int]]:
     """Make a tenant from a checked export; returns it with counts of what came in.
@@ -54,12 +54,12 @@ def admit(
     """
     tenant = create_tenant(slug=slug, name=name or export.name or slug, plan=plan)
     Tenant.objects.filter(pk=tenant.pk).update(state=Tenant.State.SUSPENDED)
-    counts = Admission(export, tenant.id).run()
+    counts = TenantImport(export, tenant.id).run()
     Tenant.objects.filter(pk=tenant.pk).update(state=Tenant.State.ACTIVE)
     return tenant, counts
 
 
-class Admission:
+class TenantImport:
     """One export on its way into one new tenant, table by table, in transactions of a few hundred rows."""
 
     def __init__(self, export: ExportFile, tenant_id: uuid.UUID) -> None:
