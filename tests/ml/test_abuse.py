@@ -20,12 +20,11 @@ from ml.auditing.text_models import (
     grams,
     language_of,
     load_model,
-    pack,
 )
 from ml.detectors.abuse import load
 from ml.detectors.base import Finding, Item, Words
 from research.auditing.functional import CHANGES, IDENTITY, cases
-from research.auditing.train_abuse import quantised
+from research.auditing.train_abuse import pack, quantised
 
 ENGLISH = "Shut up you stupid bitch, nobody wants to hear from you"
 CHINESE = "你这个傻逼，滚出去，看见你就恶心"

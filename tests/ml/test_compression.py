@@ -180,7 +180,7 @@ def test_quantisation_that_strays_is_refused(monkeypatch: pytest.MonkeyPatch, tm
     strayed = (fp32[0], 1 - fp32[1])  # the features alone
     monkeypatch.setattr(prepare, "windowed_network", lambda *_: None)
     monkeypatch.setattr(prepare, "_run_torch", lambda *_: fp32)
-    monkeypatch.setattr(prepare, "_export", lambda *_: None)
+    monkeypatch.setattr(prepare, "_export_pictures", lambda *_: None)
     monkeypatch.setattr(prepare, "preprocess", lambda *_: None)
     monkeypatch.setattr(prepare, "_write", lambda source, target, shown, precision: calls.append(precision))
     monkeypatch.setattr(prepare, "run_onnx", lambda *_: fp32 if calls[-1] == "fp32" else strayed)

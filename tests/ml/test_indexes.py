@@ -42,7 +42,7 @@ def index_of(plugin_id: str) -> Index:
 PLUGINS = [plugin_id for plugin_id in CATALOG.ids() if classes_of(plugin_id)]
 
 
-def test_the_flat_index_is_among_them() -> None:
+def test_the_exact_index_is_among_them() -> None:
     assert "exact" in PLUGINS
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ml.generators import base
 from ml.generators.base import GenerationParams, Generator, Kind, Limits, RawOutput, Sound, Step, Watch
 
 RATE = 44_100
@@ -65,7 +64,7 @@ def sketching(settings, monkeypatch) -> Callable[..., None]:
     def use(image: Any = None, audio: Any = None) -> None:
         made = {"sketch": image or Sketch(), "chord": audio or Chord()}
         catalog = SimpleNamespace(load=lambda name: SimpleNamespace(load=lambda argument: made[name]))
-        monkeypatch.setattr(base, "CATALOG", catalog)
+        monkeypatch.setattr("ml.generators.CATALOG", catalog)
         settings.GENERATORS = {"image": "sketch", "video": "", "audio": "chord"}
 
     use()
