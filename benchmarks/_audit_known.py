@@ -27,7 +27,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from ml.hashing import fingerprints, image_codes, pdq, points, sounds
 from ml.hashing.fingerprints import Fingerprints
-from ml.hashing.pdq import Bits, enough
+from ml.hashing.pdq import HammingIndex, enough_frames_match
 from ml.hashing.sounds import SoundIndex
 from ml.media import Decoder, MediaError
 
@@ -101,10 +101,10 @@ class Listed:
     """Pictures on one list, matched as `tenants.moderation.known_content.services` does it."""
 
     def __init__(self, prints: Sequence[Fingerprints]) -> None:
-        self.pdq = Bits(_rows([one.pdq or bytes(pdq.BYTES) for one in prints]))
+        self.pdq = HammingIndex(_rows([one.pdq or bytes(pdq.BYTES) for one in prints]))
         self.hashed = np.array([bool(one.pdq) for one in prints])
-        self.codes = Bits(_rows([one.code for one in prints]))
-        self.points = [points.Points(one.points) for one in prints]
+        self.codes = HammingIndex(_rows([one.code for one in prints]))
+        self.points = [points.Keypoints(one.points) for one in prints]
 
     def find(self, query: Fingerprints) -> Found:
         hashed = {
@@ -118,12 +118,12 @@ class Listed:
     def _by_points(self, query: Fingerprints) -> list[int]:
         differing = self.codes.differing(query.code)
         near = np.argsort(differing)[:CANDIDATES]
-        mine = points.Points(query.points)
+        mine = points.Keypoints(query.points)
         return [
             int(row)
             for row in near
             if differing[row] <= image_codes.LIMIT * image_codes.FEATURES
-            and points.agreement(mine, self.points[row]).copy
+            and points.match_keypoints(mine, self.points[row]).copy
         ]
 
 
@@ -220,20 +220,20 @@ def _number(path: Path) -> int:
 
 def _speed() -> list[Line]:
     random = np.random.default_rng(0)
-    hashes = Bits(random.integers(0, 256, (LIST_SIZE, pdq.BYTES), dtype=np.uint8))
-    codes = Bits(random.integers(0, 256, (LIST_SIZE, image_codes.BYTES), dtype=np.uint8))
+    hashes = HammingIndex(random.integers(0, 256, (LIST_SIZE, pdq.BYTES), dtype=np.uint8))
+    codes = HammingIndex(random.integers(0, 256, (LIST_SIZE, image_codes.BYTES), dtype=np.uint8))
     size = (1024, 768)
     picture = Image.effect_noise(size, 60).resize((128, 96)).resize(size).convert("RGB")
     pixels = np.asarray(picture)
     read = prints_of(picture)
-    mine = points.Points(read.points)
+    mine = points.Keypoints(read.points)
 
     def match() -> None:
         for one in (read.pdq, *read.turned):
             hashes.within(one, pdq.LIMIT)
         np.argpartition(codes.differing(read.code), CANDIDATES)
         for _ in range(CANDIDATES):
-            points.agreement(mine, mine)
+            points.match_keypoints(mine, mine)
 
     return [
         at_most("PDQ of 1024 x 768 pixels, all eight", _timed(lambda: pdq.dihedral(pixels)), 15),
@@ -266,7 +266,7 @@ def _sounds() -> list[Line]:
         heard = [one for one in heard if len(one) >= 3.5 * sounds.RATE]
         half = len(heard) // 2
         index = SoundIndex.of(
-            (bytes([n]) * 16, sounds.sound_print(one)) for n, one in enumerate(heard[:half])
+            (bytes([n]) * 16, sounds.audio_fingerprint(one)) for n, one in enumerate(heard[:half])
         )
         path = Path(folder) / "sound.mp3"
         changes: Heard = {
@@ -289,7 +289,7 @@ def _hearing(index: SoundIndex, heard: Sequence[Any], what: str, change: Callabl
 
 
 def _owners(index: SoundIndex, samples: Any) -> list[bytes]:
-    content = sounds.sound_print(samples)
+    content = sounds.audio_fingerprint(samples)
     return [owner for owner, _ in index.heard_in(content)] if content else []
 
 
@@ -344,9 +344,9 @@ def _frames(decoder: Decoder, path: Path) -> tuple[fingerprints.Frame, ...]:
 def _same(one: Sequence[fingerprints.Frame], other: Sequence[fingerprints.Frame]) -> bool:
     if not one or not other:
         return False
-    kept = Bits(_rows([frame.pdq for frame in other]))
+    kept = HammingIndex(_rows([frame.pdq for frame in other]))
     near = [n for n, frame in enumerate(one) if len(kept.within(frame.pdq, pdq.LIMIT)[0])]
-    return enough(near, len(one), len(other))
+    return enough_frames_match(near, len(one), len(other))
 
 
 def _saved_again(path: Path, target: Path) -> Path:

@@ -25,7 +25,7 @@ from _stack import Client, Watch, beside, stack_in
 from ml.auditing import CATEGORIES
 from standalone.stack import Stack
 from tenants.moderation.expressions import regex_cost
-from tenants.moderation.expressions.compiler import compiled
+from tenants.moderation.expressions.compiler import compile_expression
 from tenants.moderation.expressions.type_checker import MAX_STEPS
 from tenants.moderation.rules import document as policy_document
 from tenants.moderation.rules.decision import compile_policy, decide
@@ -216,11 +216,11 @@ def dearest() -> list[Line]:
         rule = {"id": "r", "when": text, "then": "review", "reason": "Measured."}
         ready = compile_policy(policy_document.read_document({"rules": [rule]}))
         took = statistics.median(timed(ready.decide, [full] * 5, 100))
-        steps = compiled(text).inspection.steps
+        steps = compile_expression(text).inspection.steps
         worst = max(worst, took * 1000 / steps)
         lines.append(Line(f"  {text[:54]}", round(took, 2), "ms", f"{steps:,.0f} steps"))
     for pattern in PATTERNS:
-        worst = max(worst, _compile_us(pattern) / regex_cost.weigh(pattern))
+        worst = max(worst, _compile_us(pattern) / regex_cost.regex_cost(pattern))
     return [
         Line("steps that one rule may take", MAX_STEPS, "steps"),
         *lines,

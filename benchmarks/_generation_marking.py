@@ -24,7 +24,7 @@ from _report import Line, at_least, at_most, sized
 from numpy.typing import NDArray
 from PIL import Image
 
-from ml.detectors.base import Item, Shot, load_detector
+from ml.detectors.base import Item, VideoFrame, load_detector
 from ml.generators import load_generator
 from ml.generators._marked import MarkedGenerator
 from ml.generators.base import (
@@ -165,7 +165,7 @@ class _Bench:
         else:
             item.sound = heard(content)
         if kind == "video":
-            item.shots = [Shot(frame.at_s, frame.pixels) for frame in self.decoder.frames(path)]
+            item.shots = [VideoFrame(frame.at_s, frame.pixels) for frame in self.decoder.frames(path)]
         return item
 
     # --- After edits ---
@@ -208,7 +208,7 @@ class _Bench:
         return bool(self.detectors[1].examine(item).evidence)
 
 
-def panned(pixels: Pixels) -> list[Shot]:
+def panned(pixels: Pixels) -> list[VideoFrame]:
     height, width = (side - 256 for side in pixels.shape[:2])
     places = [(at * height // SHOTS, at * width // SHOTS) for at in range(SHOTS)]
-    return [Shot(at, pixels[y : y + 256, x : x + 256]) for at, (y, x) in enumerate(places)]
+    return [VideoFrame(at, pixels[y : y + 256, x : x + 256]) for at, (y, x) in enumerate(places)]

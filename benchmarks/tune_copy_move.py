@@ -13,7 +13,7 @@ from _audit_statistics import CODECS, photos
 from _report import TOY, Report, sized, skip
 
 from ml.auditing.calibration import fit
-from ml.detectors.copy_move import CALIBRATION, LEAST_KEYPOINTS, find_copies, score_of, working
+from ml.detectors.copy_move import CALIBRATION, LEAST_KEYPOINTS, find_copies, score_of, to_working_size
 
 PHOTOS = sized(100, 2)
 
@@ -36,7 +36,7 @@ def tune() -> dict[str, Any]:
         forgery = forge(pixels, rng) if name not in ("bricks", "cloth", "windows", "text") else None
         for forged, item in ((False, pixels), (True, forgery.pixels if forgery else None)):
             for save in CODECS.values() if item is not None else ():
-                copies, keypoints = find_copies(working(save(item)))
+                copies, keypoints = find_copies(to_working_size(save(item)))
                 if keypoints >= LEAST_KEYPOINTS:
                     scores.append(score_of(copies))
                     labels.append(forged)

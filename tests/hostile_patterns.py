@@ -430,9 +430,9 @@ def scanners() -> dict[str, Callable[[str], object]]:
     return {
         "sniff": lambda text: sniff(text.encode()),
         "normalise": text_normalization.normalise,
-        "identifiers": identifiers.found_in,
+        "identifiers": identifiers.find_identifiers,
         "keywords": lambda text: list(terms.find(keywords.Text(text))),
-        "grams": lambda text: text_models.grams(text_models.clean(text), 2, (2, 4)),
+        "grams": lambda text: text_models.ngrams(text_models.mask_identifiers(text), 2, (2, 4)),
         "language": text_models.language_of,
         "addresses": lambda text: abuse._ADDRESS.sub(" ", text),
         "Chinese parts": _scripts.chinese_parts,
@@ -445,7 +445,7 @@ def scanners() -> dict[str, Callable[[str], object]]:
         "file names": lambda text: (entries.is_ignored(text), entries.refusal(text), entries.suffix(text)),
         "addresses of people": UserManager.normalize_email,
         "expressions": lambda text: syntax.tokenize(text),
-        "signs of generators": lambda text: generators.signs_of(
+        "signs of generators": lambda text: generators.generator_marks(
             [fields.Tag("png", "parameters", text), fields.Tag("png", "dream", text)]
         ),
         "XMP": tags_by(fields.read_xmp, b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>"),

@@ -4,7 +4,7 @@
 mixing facts and estimates. What stands here is for everybody; the other modules are for detectors and their training.
 """
 
-from ml.auditing.examiner import Examination, Examined, Examiner, Subject, load_or_tell
+from ml.auditing.examiner import DetectorResult, Examination, Examiner, Subject, load_or_placeholder
 from ml.auditing.fusion import (
     CATEGORIES,
     ESTIMATES,
@@ -22,12 +22,12 @@ __all__ = [
     "LOOKED_FOR",
     "TIERS",
     "VERDICTS",
+    "DetectorResult",
     "Examination",
-    "Examined",
     "Examiner",
     "Subject",
     "authenticity",
     "categories",
-    "load_or_tell",
+    "load_or_placeholder",
     "merged_fields",
 ]

@@ -86,7 +86,7 @@ def _isotonic(x: Floats, y: Bools) -> tuple[Floats, Floats]:
     return table[:, 0] / table[:, 1], np.maximum.accumulate(heights)
 
 
-def draws_of(y: Bools, groups: Sequence[str] | None, seed: int) -> Draws:
+def bootstrap_draws(y: Bools, groups: Sequence[str] | None, seed: int) -> Draws:
     """Bootstraps that hold both classes: of whole groups where these are given, drawn within each class."""
     rng = np.random.default_rng(seed)
     classes = [np.flatnonzero(mask) for mask in (y, ~y)]
@@ -238,7 +238,7 @@ def fit(
     if smallest < LEAST:
         raise ValueError(f"a calibration needs {LEAST} items of each class; there are {smallest}")
     kind: Kind = "isotonic" if smallest >= ISOTONIC_FROM else "platt"
-    draws = draws_of(y, groups, seed)
+    draws = bootstrap_draws(y, groups, seed)
     curve = isotonic_curve(x, y, draws) if kind == "isotonic" else platt_curve(x, y, draws)
     return Calibration(
         kind=kind,

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ml import sandbox
-from ml.detectors.base import Detector, Finding, Item, Modality, Shot, Words, load_detector
+from ml.detectors.base import Detector, Finding, Item, Modality, VideoFrame, Words, load_detector
 from ml.media.child import Piece, load_codecs, serve
 from ml.media.model import File, MediaError
 
@@ -151,7 +151,7 @@ def _film(item: Item, request: dict[str, Any], about: dict[str, Any]) -> None:
     }
     if info["has_picture"]:
         item.shots = [
-            Shot(header["at_s"], _pixels(header, parts[0]))
+            VideoFrame(header["at_s"], _pixels(header, parts[0]))
             for header, parts in film.frames(_file(item), request["max_frames"], request["max_seconds"])
         ]
         about["shots"] = len(item.shots)
@@ -195,7 +195,7 @@ def _harmless(modality: Modality) -> Item:
     grey = np.full((256, 256, 3), 128, np.uint8)
     item = Item(modality, HARMLESS[modality], words=[Words("a word", "text")], width=256, height=256)
     item.pixels = grey if modality == "image" else None
-    item.shots = [Shot(0.0, grey)] if modality == "video" else ()
+    item.shots = [VideoFrame(0.0, grey)] if modality == "video" else ()
     if modality in ("audio", "video"):
         item.sound, item.duration_s = np.zeros(16_000, np.float32), 1.0
     return item

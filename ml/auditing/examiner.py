@@ -17,7 +17,7 @@ from typing import Any
 
 from ml import sandbox
 from ml.compression.store import model_folders, model_places
-from ml.detectors.base import DIED, Category, Detector, Finding, Item, Words, load_detector
+from ml.detectors.base import PROCESS_DIED, Category, Detector, Finding, Item, Words, load_detector
 from ml.media.decoder import DEFAULT_MAX_PIXELS, DEFAULT_MAX_SECONDS
 from ml.media.process import Child, ChildDied, ChildTimeout
 
@@ -45,7 +45,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Examined:
+class DetectorResult:
     """One detector's part: what it is, what it found, the processor seconds it took."""
 
     spec: str
@@ -62,7 +62,7 @@ class Examination:
     """
 
     about: Mapping[str, Any]
-    parts: Sequence[Examined]
+    parts: Sequence[DetectorResult]
     cpu_s: float
 
     @property
@@ -104,7 +104,7 @@ class Examiner:
         work = _Work(subject, [(spec, d) for spec, d in chosen if not d.missing()])
         for spec, detector in chosen:
             if missing := detector.missing():
-                work.parts.append(Examined(spec, detector, Finding("not_installed", missing), 0.0))
+                work.parts.append(DetectorResult(spec, detector, Finding("not_installed", missing), 0.0))
         with self._slots:
             while not work.done:
                 self._round(work)
@@ -116,7 +116,7 @@ class Examiner:
         """The detectors of ``specs`` for a modality, in the order of their work. Loads no weights."""
         for spec in specs:
             if spec not in self._detectors:
-                self._detectors[spec] = load_or_tell(spec, self._load)
+                self._detectors[spec] = load_or_placeholder(spec, self._load)
         known = ((spec, self._detectors[spec]) for spec in dict.fromkeys(specs))
         # A film without pictures is a recording, which only decoding tells: both kinds are asked.
         kinds = {"audio", "video"} if modality in ("audio", "video") else {modality}
@@ -163,7 +163,7 @@ class Examiner:
                 child.stop()
 
     def _take(self, specs: Sequence[str]) -> _Process:
-        folders = folders_of(specs)
+        folders = model_folders_of(specs)
         if os.getpid() != self._owner:
             self._lock, self._idle, self._owner = threading.Lock(), [], os.getpid()
         with self._lock:
@@ -196,14 +196,14 @@ class _Process(Child):
         return self._folders.issuperset(folders) and (loads or self._specs.issuperset(specs))
 
 
-def folders_of(specs: Sequence[str]) -> list[Path]:
+def model_folders_of(specs: Sequence[str]) -> list[Path]:
     """Where the models of these detectors lie: this installation's, the hub's cache, and what the specs name."""
     named = [Path(found).expanduser() for spec in specs for found in _PATH.findall(spec)]
     beside = [path.parent if path.is_file() else path for path in named]
     return list(dict.fromkeys([*model_folders(), *beside]))
 
 
-class Unloadable(Detector):
+class UnloadableDetector(Detector):
     """Stands for a detector whose spec is wrong, or whose module does not load: it is asked and says so."""
 
     tier = "statistical"
@@ -220,13 +220,13 @@ class Unloadable(Detector):
         return Finding("not_installed", self._reason)
 
 
-def load_or_tell(spec: str, load: Callable[[str], Detector] = load_detector) -> Detector:
+def load_or_placeholder(spec: str, load: Callable[[str], Detector] = load_detector) -> Detector:
     """The detector, or one in its place that says why it cannot be loaded. Loads no weights."""
     try:
         return load(spec)
     except Exception as error:
         log.warning("a detector cannot be loaded", extra={"spec": spec}, exc_info=True)
-        return Unloadable(spec, f"It cannot be loaded ({type(error).__name__}: {error})."[:300])
+        return UnloadableDetector(spec, f"It cannot be loaded ({type(error).__name__}: {error})."[:300])
 
 
 class _Work:
@@ -234,7 +234,7 @@ class _Work:
 
     def __init__(self, subject: Subject, todo: Sequence[tuple[str, Detector]]) -> None:
         self.about: dict[str, Any] = {}
-        self.parts: list[Examined] = []
+        self.parts: list[DetectorResult] = []
         self.cpu_s = 0.0
         self.done = not todo and subject.path is None
         self._subject, self._todo = subject, list(todo)
@@ -290,13 +290,13 @@ class _Work:
             raise ChildDied("an answer that nobody asked for")
         finding = _finding(content)
         self._words.extend(finding.words)
-        self.parts.append(Examined(spec, detector, finding, float(header["cpu_s"])))
+        self.parts.append(DetectorResult(spec, detector, finding, float(header["cpu_s"])))
 
     def died(self) -> None:
         """The process ended: what it was at is tried once more in another one, as something else may have ended it."""
         self._deaths[self.stage] += 1
         if self._deaths[self.stage] >= TRIES:
-            self.fail("Its process ended before it had looked, more than once.", DIED)
+            self.fail("Its process ended before it had looked, more than once.", PROCESS_DIED)
 
     def unreadable(self, error: OSError) -> None:
         """The file cannot be opened."""
@@ -309,7 +309,7 @@ class _Work:
         """The process is gone: what it was at is over, the rest goes on in another one."""
         if self._decoded and self._todo:
             spec, detector = self._todo.pop(0)
-            self.parts.append(Examined(spec, detector, Finding("failed", reason, cause=cause), 0.0))
+            self.parts.append(DetectorResult(spec, detector, Finding("failed", reason, cause=cause), 0.0))
         elif self._decoded or self._undecodable:
             self._fail_rest(reason, cause)
         else:
@@ -320,7 +320,7 @@ class _Work:
 
     def _fail_rest(self, reason: str, cause: str) -> None:
         finding = Finding("failed", reason, cause=cause)
-        self.parts += [Examined(spec, detector, finding, 0.0) for spec, detector in self._todo]
+        self.parts += [DetectorResult(spec, detector, finding, 0.0) for spec, detector in self._todo]
         self._todo = []
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ml.auditing.examiner import Examined
+from ml.auditing.examiner import DetectorResult
 
 Verdict = Literal["likely_synthetic", "likely_manipulated", "inconclusive", "no_evidence", "not_examined"]
 VERDICTS: tuple[Verdict, ...] = (
@@ -81,7 +81,7 @@ class Authenticity:
         }
 
 
-def authenticity(parts: Sequence[Examined]) -> Authenticity:
+def authenticity(parts: Sequence[DetectorResult]) -> Authenticity:
     """Whether the item is likely generated or manipulated, as far as what looked can tell."""
     fields = merged_fields(parts)
     signed, declared = _signature(fields), _declaration(fields)
@@ -115,7 +115,7 @@ def authenticity(parts: Sequence[Examined]) -> Authenticity:
     return concluded(estimated, "statistical" if estimated == "no_evidence" else None)
 
 
-def _looked_for(parts: Sequence[Examined]) -> dict[str, list[str]]:
+def _looked_for(parts: Sequence[DetectorResult]) -> dict[str, list[str]]:
     """What each tier looked for; a score that is only shown, without a threshold, decides nothing."""
     looked: dict[str, list[str]] = {tier: [] for tier in TIERS}
     for part in parts:
@@ -125,7 +125,7 @@ def _looked_for(parts: Sequence[Examined]) -> dict[str, list[str]]:
     return {tier: list(dict.fromkeys(signs)) for tier, signs in looked.items()}
 
 
-def _examined(part: Examined) -> bool:
+def _examined(part: DetectorResult) -> bool:
     """Whether it looked; what it says of provenance may be that it could not read it."""
     told = part.finding.fields.values()
     return part.finding.state == "examined" and not any(
@@ -133,7 +133,7 @@ def _examined(part: Examined) -> bool:
     )
 
 
-def merged_fields(parts: Iterable[Examined]) -> dict[str, Any]:
+def merged_fields(parts: Iterable[DetectorResult]) -> dict[str, Any]:
     """What detectors say of provenance, by name: `c2pa`, `declared`, `watermark`, `fingerprints`."""
     merged: dict[str, Any] = {}
     for part in parts:
@@ -176,8 +176,8 @@ def _declaration(fields: dict[str, Any]) -> tuple[Verdict, list[dict[str, Any]]]
 
 
 def _statistical(
-    estimates: Mapping[Literal["generation", "manipulation"], tuple[Verdict, Examined | None]],
-) -> tuple[Verdict, Examined | None]:
+    estimates: Mapping[Literal["generation", "manipulation"], tuple[Verdict, DetectorResult | None]],
+) -> tuple[Verdict, DetectorResult | None]:
     """The tier's verdict and who speaks for it: generation, unless only a manipulation is likely.
 
     That a manipulation may be (``inconclusive``) moves no verdict, as one in twenty untouched photos gets so far.
@@ -189,8 +189,8 @@ def _statistical(
 
 
 def _estimate(
-    parts: Iterable[Examined], kind: Literal["generation", "manipulation"]
-) -> tuple[Verdict, Examined | None]:
+    parts: Iterable[DetectorResult], kind: Literal["generation", "manipulation"]
+) -> tuple[Verdict, DetectorResult | None]:
     """Of detectors that estimate this. Those that abstained said nothing, which is not "nothing found"."""
     spoke = [
         part
@@ -207,12 +207,12 @@ def _estimate(
     return verdicts[order[str(speaker.finding.above)]], speaker
 
 
-def categories(parts: Sequence[Examined]) -> dict[str, dict[str, Any]]:
+def categories(parts: Sequence[DetectorResult]) -> dict[str, dict[str, Any]]:
     """Each category's state and highest score; `flagged` and `severity` come with a policy's thresholds."""
     return {name: _category(name, parts) for name in CATEGORIES}
 
 
-def _category(name: str, parts: Sequence[Examined]) -> dict[str, Any]:
+def _category(name: str, parts: Sequence[DetectorResult]) -> dict[str, Any]:
     empty: dict[str, Any] = {
         "flagged": False,
         "score": None,

@@ -54,20 +54,20 @@ _VERHOEFF_P = ("0123456789", "1576283094", "5803796142", "8916043527", "94531268
                "4286573901", "2793806415", "7046913258")  # fmt: skip
 
 
-def only(value: str) -> str:
+def alphanumeric(value: str) -> str:
     """Its letters and digits, upper case."""
     return "".join(sign for sign in value if sign.isalnum()).upper()
 
 
 def luhn(value: str) -> bool:
-    digits = [int(digit) for digit in reversed(only(value))]
+    digits = [int(digit) for digit in reversed(alphanumeric(value))]
     doubled = (sum(divmod(2 * digit, 10)) for digit in digits[1::2])
     return (sum(digits[::2]) + sum(doubled)) % 10 == 0
 
 
 def payment_card(value: str) -> bool:
     """Luhn's sum, and a length that one of the issuers gives to numbers with such first digits."""
-    digits = only(value)
+    digits = alphanumeric(value)
     known = any(
         first <= int(digits[: len(str(first))]) <= last and len(digits) in lengths
         for first, last, lengths in ISSUERS
@@ -76,7 +76,7 @@ def payment_card(value: str) -> bool:
 
 
 def iban(value: str) -> bool:
-    text = only(value)
+    text = alphanumeric(value)
     if len(text) != IBAN_LENGTHS.get(text[:2]):
         return False
     return int("".join(str(int(sign, 36)) for sign in text[4:] + text[:4])) % 97 == 1
@@ -84,7 +84,7 @@ def iban(value: str) -> bool:
 
 def chinese_resident(value: str) -> bool:
     """GB 11643: province, day of birth, ISO 7064 mod 11-2."""
-    text = only(value)
+    text = alphanumeric(value)
     if text[:2] not in PROVINCES or not is_date(text[6:10], text[10:12], text[12:14]):
         return False
     total = sum(int(digit) * pow(2, 17 - at, 11) for at, digit in enumerate(text[:17]))
@@ -100,35 +100,35 @@ def is_date(year: str, month: str, day: str) -> bool:
 
 
 def us_social_security(value: str) -> bool:
-    area, group, serial = only(value)[:3], only(value)[3:5], only(value)[5:]
+    area, group, serial = alphanumeric(value)[:3], alphanumeric(value)[3:5], alphanumeric(value)[5:]
     fake = {"078051120", "219099999", "123456789"}
     return (
         area not in ("000", "666")
         and area < "900"
         and group != "00"
         and serial != "0000"
-        and only(value) not in fake
+        and alphanumeric(value) not in fake
     )
 
 
 def uk_national_insurance(value: str) -> bool:
-    return only(value)[:2] not in {"BG", "GB", "KN", "NK", "NT", "TN", "ZZ"}
+    return alphanumeric(value)[:2] not in {"BG", "GB", "KN", "NK", "NT", "TN", "ZZ"}
 
 
 def nhs(value: str) -> bool:
-    digits = [int(digit) for digit in only(value)]
+    digits = [int(digit) for digit in alphanumeric(value)]
     check = -sum(digit * (10 - at) for at, digit in enumerate(digits[:9])) % 11
     return check == digits[9]
 
 
 def french_social_security(value: str) -> bool:
-    text = only(value).replace("2A", "19").replace("2B", "18")
+    text = alphanumeric(value).replace("2A", "19").replace("2B", "18")
     return text.isdigit() and 97 - int(text[:13]) % 97 == int(text[13:])
 
 
 def german_tax(value: str) -> bool:
     """ISO 7064 mod 11,10; of the first ten digits one stands two or three times."""
-    digits = [int(digit) for digit in only(value)]
+    digits = [int(digit) for digit in alphanumeric(value)]
     rest = 10
     for digit in digits[:10]:
         rest = ((rest + digit) % 10 or 10) * 2 % 11
@@ -137,20 +137,20 @@ def german_tax(value: str) -> bool:
 
 
 def spanish_identity(value: str) -> bool:
-    text = only(value)
+    text = alphanumeric(value)
     number = str("XYZ".index(text[0])) + text[1:8] if text[0] in "XYZ" else text[:8]
     return "TRWAGMYFPDXBNJZSQVHLCKE"[int(number) % 23] == text[-1]
 
 
 def italian_fiscal(value: str) -> bool:
-    text = only(value)
+    text = alphanumeric(value)
     numbers = [int(sign, 36) - 10 if sign.isalpha() else int(sign) for sign in text]
     total = sum(_FISCAL_ODD[number] for number in numbers[:15:2]) + sum(numbers[1:15:2])
     return chr(65 + total % 26) == text[15]
 
 
 def brazilian_person(value: str) -> bool:
-    digits = [int(digit) for digit in only(value)]
+    digits = [int(digit) for digit in alphanumeric(value)]
     if len(set(digits)) == 1:
         return False
     checks = [
@@ -162,44 +162,44 @@ def brazilian_person(value: str) -> bool:
 def aadhaar(value: str) -> bool:
     """Verhoeff's sum."""
     rest = 0
-    for at, digit in enumerate(reversed(only(value))):
+    for at, digit in enumerate(reversed(alphanumeric(value))):
         rest = int(_VERHOEFF_D[rest][int(_VERHOEFF_P[at % 8][int(digit)])])
-    return rest == 0 and only(value)[0] not in "01"
+    return rest == 0 and alphanumeric(value)[0] not in "01"
 
 
 def snils(value: str) -> bool:
-    digits = [int(digit) for digit in only(value)]
+    digits = [int(digit) for digit in alphanumeric(value)]
     total = sum(digit * (9 - at) for at, digit in enumerate(digits[:9])) % 101 % 100
     return any(digits[:9]) and total == digits[9] * 10 + digits[10]
 
 
 def korean_resident(value: str) -> bool:
-    text = only(value)
+    text = alphanumeric(value)
     century = "19" if text[6] in "1256" else "20"
     return is_date(century + text[:2], text[2:4], text[4:6])
 
 
 def japanese_number(value: str) -> bool:
-    digits = [int(digit) for digit in only(value)]
+    digits = [int(digit) for digit in alphanumeric(value)]
     rest = sum(digit * (at + 2 if at < 6 else at - 4) for at, digit in enumerate(reversed(digits[:11]))) % 11
     return (11 - rest if rest > 1 else 0) == digits[11]
 
 
 def singapore_identity(value: str) -> bool:
-    text = only(value)
+    text = alphanumeric(value)
     total = sum(int(digit) * weight for digit, weight in zip(text[1:8], (2, 7, 6, 5, 4, 3, 2), strict=True))
     total += 4 if text[0] in "TG" else 0
     return ("JZIHGFEDCBA" if text[0] in "ST" else "XWUTRQPNMLK")[total % 11] == text[8]
 
 
 def hong_kong_identity(value: str) -> bool:
-    text = only(value).rjust(9)
+    text = alphanumeric(value).rjust(9)
     numbers = [36 if sign == " " else int(sign, 36) for sign in text]
     return sum(number * (9 - at) for at, number in enumerate(numbers)) % 11 == 0
 
 
 def taiwanese_identity(value: str) -> bool:
-    text = only(value)
+    text = alphanumeric(value)
     first = "ABCDEFGHJKLMNPQRSTUVXYWZIO".index(text[0]) + 10
     numbers = [first // 10, first % 10, *(int(digit) for digit in text[1:])]
     return (
@@ -262,7 +262,7 @@ def email(value: str) -> bool:
 
 
 def international_phone(value: str) -> bool:
-    digits = only(value)
+    digits = alphanumeric(value)
     return 8 <= len(digits) <= 15 and digits[0] != "0" and len(set(digits)) > 2
 
 
@@ -282,7 +282,7 @@ _VERSION = re.compile(
 
 
 @dataclass(frozen=True)
-class Kind:
+class IdentifierKind:
     """``context``: words of which one has to be near, or None. ``unless``: words before it that speak against.
 
     ``confidence``: how often such a string is what it looks like, by judgement, not by measurement. ``checked``: by a
@@ -316,8 +316,8 @@ _PHONE_WORDS = _words(
     r"\b(?:tel|phone|call|mobile|cell|text me|whats ?app|sms|fax|ring|dial|contact)|电话|手机|致电|拨打|微信|联系"
 )
 
-KINDS: tuple[Kind, ...] = (
-    Kind(
+KINDS: tuple[IdentifierKind, ...] = (
+    IdentifierKind(
         "email",
         re.compile(
             r"(?<![A-Za-z0-9._%+@\-])[A-Za-z0-9_%+][A-Za-z0-9._%+\-]{0,63}"
@@ -327,7 +327,7 @@ KINDS: tuple[Kind, ...] = (
         email,
         shown=0,
     ),
-    Kind(
+    IdentifierKind(
         "iban",
         _form(r"[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?"),
         0.99,
@@ -335,23 +335,25 @@ KINDS: tuple[Kind, ...] = (
         sensitive="high",
         shown=4,
     ),
-    Kind(
+    IdentifierKind(
         "bitcoin_wallet",
         _form(r"[13][1-9A-HJ-NP-Za-km-z]{25,34}|bc1[a-z0-9]{11,71}"),
         0.99,
         bitcoin,
         shown=4,
     ),
-    Kind(
+    IdentifierKind(
         "tron_wallet",
         _form(r"T[1-9A-HJ-NP-Za-km-z]{33}"),
         0.99,
         lambda value: base58(value, (0x41,)),
         shown=4,
     ),
-    Kind("ethereum_wallet", _form(r"0x[0-9a-fA-F]{40}"), 0.9, shown=4),
-    Kind("chinese_resident_id", _form(r"[1-8]\d{16}[\dXx]"), 0.98, chinese_resident, sensitive="high"),
-    Kind(
+    IdentifierKind("ethereum_wallet", _form(r"0x[0-9a-fA-F]{40}"), 0.9, shown=4),
+    IdentifierKind(
+        "chinese_resident_id", _form(r"[1-8]\d{16}[\dXx]"), 0.98, chinese_resident, sensitive="high"
+    ),
+    IdentifierKind(
         "payment_card",
         _form(r"\d{4}([ -]?)\d{4}\1\d{4}\1\d{1,4}(?:\1\d{1,3})?|3\d{3}([ -]?)\d{6}\2\d{4,5}"),
         0.9,
@@ -359,7 +361,7 @@ KINDS: tuple[Kind, ...] = (
         sensitive="high",
         shown=4,
     ),
-    Kind(
+    IdentifierKind(
         "french_social_security",
         _form(
             r"[12] ?\d{2} ?(?:0[1-9]|1[0-2]|[23]\d|4[0-2]) ?(?:\d{2}|2[AB])"
@@ -369,27 +371,27 @@ KINDS: tuple[Kind, ...] = (
         french_social_security,
         sensitive="high",
     ),
-    Kind(
+    IdentifierKind(
         "italian_fiscal_code",
         _form(r"[A-Z]{6}\d{2}[A-EHLMPR-T]\d{2}[A-Z]\d{3}[A-Z]"),
         0.98,
         italian_fiscal,
         sensitive="high",
     ),
-    Kind(
+    IdentifierKind(
         "mexican_curp",
         _form(r"[A-Z][AEIOUX][A-Z]{2}\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])[HMX][A-Z]{5}[A-Z0-9]\d"),
         0.95,
         sensitive="high",
     ),
-    Kind(
+    IdentifierKind(
         "us_social_security",
         _form(r"\d{3}-\d{2}-\d{4}"),
         0.85,
         us_social_security,
         sensitive="high",
     ),
-    Kind(
+    IdentifierKind(
         "us_social_security",
         _form(r"\d{3} ?\d{2} ?\d{4}"),
         0.9,
@@ -397,14 +399,14 @@ KINDS: tuple[Kind, ...] = (
         _words(r"\bssn\b|social security"),
         sensitive="high",
     ),
-    Kind(
+    IdentifierKind(
         "brazilian_cpf",
         _form(r"\d{3}\.\d{3}\.\d{3}-\d{2}"),
         0.97,
         brazilian_person,
         sensitive="high",
     ),
-    Kind(
+    IdentifierKind(
         "brazilian_cpf",
         _form(r"\d{11}"),
         0.95,
@@ -412,23 +414,23 @@ KINDS: tuple[Kind, ...] = (
         _words(r"\bcpf\b"),
         sensitive="high",
     ),
-    Kind("russian_snils", _form(r"\d{3}-\d{3}-\d{3}[ -]\d{2}"), 0.95, snils, sensitive="high"),
-    Kind(
+    IdentifierKind("russian_snils", _form(r"\d{3}-\d{3}-\d{3}[ -]\d{2}"), 0.95, snils, sensitive="high"),
+    IdentifierKind(
         "korean_resident_number",
         _form(r"\d{6}-[1-8]\d{6}"),
         0.85,
         korean_resident,
         sensitive="high",
     ),
-    Kind(
+    IdentifierKind(
         "hong_kong_id",
         re.compile(r"(?<![A-Za-z0-9])[A-Z]{1,2}\d{6}\([0-9A]\)"),
         0.95,
         hong_kong_identity,
         sensitive="high",
     ),
-    Kind("singapore_nric", _form(r"[STFG]\d{7}[A-Z]"), 0.8, singapore_identity, sensitive="high"),
-    Kind(
+    IdentifierKind("singapore_nric", _form(r"[STFG]\d{7}[A-Z]"), 0.8, singapore_identity, sensitive="high"),
+    IdentifierKind(
         "taiwanese_id",
         _form(r"[A-Z][1289]\d{8}"),
         0.9,
@@ -436,9 +438,9 @@ KINDS: tuple[Kind, ...] = (
         _words(r"身分證|身份证|national id|\bid (?:no|number|card)"),
         sensitive="high",
     ),
-    Kind("indian_pan", _form(r"[A-Z]{3}[ABCFGHLJPT][A-Z]\d{4}[A-Z]"), 0.8, sensitive="high"),
-    Kind("indian_aadhaar", _form(r"[2-9]\d{3} \d{4} \d{4}"), 0.85, aadhaar, sensitive="high"),
-    Kind(
+    IdentifierKind("indian_pan", _form(r"[A-Z]{3}[ABCFGHLJPT][A-Z]\d{4}[A-Z]"), 0.8, sensitive="high"),
+    IdentifierKind("indian_aadhaar", _form(r"[2-9]\d{3} \d{4} \d{4}"), 0.85, aadhaar, sensitive="high"),
+    IdentifierKind(
         "indian_aadhaar",
         _form(r"[2-9]\d{11}"),
         0.95,
@@ -446,14 +448,14 @@ KINDS: tuple[Kind, ...] = (
         _words(r"aadhaa?r|uidai"),
         sensitive="high",
     ),
-    Kind(
+    IdentifierKind(
         "uk_national_insurance",
         _form(r"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]"),
         0.85,
         uk_national_insurance,
         sensitive="high",
     ),
-    Kind(
+    IdentifierKind(
         "uk_nhs_number",
         _form(r"\d{3}[ -]?\d{3}[ -]?\d{4}"),
         0.95,
@@ -461,7 +463,7 @@ KINDS: tuple[Kind, ...] = (
         _words(r"\bnhs\b"),
         sensitive="high",
     ),
-    Kind(
+    IdentifierKind(
         "german_tax_id",
         _form(r"\d{2} ?\d{3} ?\d{3} ?\d{3}"),
         0.95,
@@ -469,7 +471,7 @@ KINDS: tuple[Kind, ...] = (
         _words(r"steuer|\btin\b|idnr|tax id"),
         sensitive="high",
     ),
-    Kind(
+    IdentifierKind(
         "spanish_id",
         _form(r"(?:\d{8}|[XYZ]\d{7})-?[A-Z]"),
         0.95,
@@ -477,7 +479,7 @@ KINDS: tuple[Kind, ...] = (
         _words(r"\b(?:dni|nie|nif)\b|identidad"),
         sensitive="high",
     ),
-    Kind(
+    IdentifierKind(
         "japanese_my_number",
         _form(r"\d{4}[ -]?\d{4}[ -]?\d{4}"),
         0.95,
@@ -485,7 +487,7 @@ KINDS: tuple[Kind, ...] = (
         _words(r"マイナンバー|個人番号|my ?number"),
         sensitive="high",
     ),
-    Kind(
+    IdentifierKind(
         "canadian_sin",
         _form(r"\d{3}[ -]?\d{3}[ -]?\d{3}"),
         0.95,
@@ -493,7 +495,7 @@ KINDS: tuple[Kind, ...] = (
         _words(r"\bsin\b|social insurance|\bnas\b"),
         sensitive="high",
     ),
-    Kind(
+    IdentifierKind(
         "passport",
         _form(r"(?=[A-Z0-9]{0,8}\d{4})[A-Z]{0,2}\d{5,9}"),
         0.85,
@@ -501,14 +503,14 @@ KINDS: tuple[Kind, ...] = (
         _words(r"passport|护照|護照|reisepass|passeport|pasaporte"),
         sensitive="high",
     ),
-    Kind(
+    IdentifierKind(
         "phone",
         re.compile(r"(?<![A-Za-z0-9+])\+[1-9](?:[ ().\-]{0,2}\d){7,14}(?![A-Za-z0-9])"),
         0.9,
         international_phone,
     ),
-    Kind("phone", _form(r"(?:86[ -]?)?1[3-9]\d([ -]?)\d{4}\1\d{4}"), 0.75),
-    Kind(
+    IdentifierKind("phone", _form(r"(?:86[ -]?)?1[3-9]\d([ -]?)\d{4}\1\d{4}"), 0.75),
+    IdentifierKind(
         "phone",
         re.compile(
             r"(?<![A-Za-z0-9.\-])(?:1[ .\-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}([ .\-]))"
@@ -516,7 +518,7 @@ KINDS: tuple[Kind, ...] = (
         ),
         0.75,
     ),
-    Kind(
+    IdentifierKind(
         "phone",
         re.compile(
             r"(?<![A-Za-z0-9.\-])(?:\(?0\d{1,4}\)?|00[1-9]\d{0,2}|[2-9]\d{2})"
@@ -526,7 +528,7 @@ KINDS: tuple[Kind, ...] = (
         None,
         _PHONE_WORDS,
     ),
-    Kind(
+    IdentifierKind(
         "ip_address",
         re.compile(r"(?<![A-Za-z0-9.])(?:\d{1,3}\.){3}\d{1,3}(?![A-Za-z0-9]|\.\d)"),
         0.7,
@@ -535,7 +537,7 @@ KINDS: tuple[Kind, ...] = (
         sensitive="low",
         shown=0,
     ),
-    Kind(
+    IdentifierKind(
         "ip_address",
         re.compile(r"(?<![A-Za-z0-9:])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![A-Za-z0-9:])"),
         0.8,
@@ -543,21 +545,23 @@ KINDS: tuple[Kind, ...] = (
         sensitive="low",
         shown=0,
     ),
-    Kind("mac_address", _form(r"[0-9A-Fa-f]{2}(?:[:\-][0-9A-Fa-f]{2}){5}"), 0.8, sensitive="low", shown=0),
-    Kind(
+    IdentifierKind(
+        "mac_address", _form(r"[0-9A-Fa-f]{2}(?:[:\-][0-9A-Fa-f]{2}){5}"), 0.8, sensitive="low", shown=0
+    ),
+    IdentifierKind(
         "coordinates",
         re.compile(r"(?<![\d.,])-?\d{1,2}\.\d{4,12}, ?-?\d{1,3}\.\d{4,12}(?![\d.])"),
         0.8,
         coordinates,
         shown=0,
     ),
-    Kind(
+    IdentifierKind(
         "coordinates",
         re.compile(r"\d{1,3}° ?\d{1,2}['′] ?(?:\d{1,2}(?:\.\d{1,6})?[\"″] ?)?[NSEW](?![A-Za-z])"),
         0.8,
         shown=0,
     ),
-    Kind(
+    IdentifierKind(
         "date_of_birth",
         _form(r"\d{4}[-/.年]\d{1,2}[-/.月]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}"),
         0.75,
@@ -565,7 +569,7 @@ KINDS: tuple[Kind, ...] = (
         _words(r"born|birth|\bd\.?o\.?b\b|出生|生日"),
         shown=0,
     ),
-    Kind(
+    IdentifierKind(
         "chinese_number_plate",
         re.compile(
             r"[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼]"
@@ -580,8 +584,6 @@ KINDS: tuple[Kind, ...] = (
 # --- Search ----------------------------------------------------------------------------------------------
 
 
-__all__ = ["KINDS", "IdentifierMatch", "Kind", "found_in"]
-
 #: How far before and behind a number the word may stand that says what it is.
 BEFORE, BEHIND = 40, 15
 
@@ -590,12 +592,12 @@ BEFORE, BEHIND = 40, 15
 class IdentifierMatch:
     """One identifier: its place in the text that was searched."""
 
-    kind: Kind
+    kind: IdentifierKind
     span: tuple[int, int]
     value: str
 
 
-def found_in(text: str) -> list[IdentifierMatch]:
+def find_identifiers(text: str) -> list[IdentifierMatch]:
     """All identifiers, in order, none overlapping another: earlier kinds go first. Linear in the text's length."""
     taken = bytearray(len(text))
     found = []
@@ -608,7 +610,7 @@ def found_in(text: str) -> list[IdentifierMatch]:
     return sorted(found, key=lambda each: each.span)
 
 
-def _of_kind(kind: Kind, text: str) -> Iterator[IdentifierMatch]:
+def _of_kind(kind: IdentifierKind, text: str) -> Iterator[IdentifierMatch]:
     for match in kind.pattern.finditer(text):
         first, last = match.span()
         before = text[max(0, first - BEFORE) : first]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 # Sound at another rate, by cutting or padding its spectrum: exact below half of the lower rate.
 
 
-def resampled(samples: NDArray[np.float32], source: int, target: int) -> NDArray[np.float32]:
+def resample(samples: NDArray[np.float32], source: int, target: int) -> NDArray[np.float32]:
     """Float32 [n] at ``source`` hertz to ``target`` hertz."""
     if source == target or not len(samples):
         return samples
@@ -42,7 +42,7 @@ FLOOR = 1e-3
 Matrix = NDArray[np.float32]
 
 
-def features(samples: NDArray[np.float32]) -> Matrix:
+def lfcc(samples: NDArray[np.float32]) -> Matrix:
     """Float32 [n] mono at 16 kHz to [frames, 120]: cepstra 1 to 40, their slopes, and the slopes of these.
 
     Frames without speech are left out; the answer may have no row.
@@ -123,7 +123,7 @@ class Mixture:
 
 
 @dataclass(frozen=True)
-class Pair:
+class MixturePair:
     """What a real and what a synthetic voice's frames are like; ``least`` below which a recording is neither."""
 
     real: Mixture
@@ -144,7 +144,7 @@ class Pair:
         np.savez_compressed(path, least=np.float32(self.least), **arrays)
 
     @classmethod
-    def load(cls, path: Path) -> Pair:
+    def load(cls, path: Path) -> MixturePair:
         """Raises OSError, ValueError or KeyError for a file that is none."""
         with np.load(path, allow_pickle=False) as arrays:
             real, synthetic = (

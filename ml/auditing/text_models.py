@@ -115,7 +115,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Grams:
+class NGrams:
     """The n-grams of a text: ``buckets`` int64 [n]; each covers the characters ``starts`` to ``ends`` of it."""
 
     buckets: NDArray[np.int64]
@@ -123,13 +123,13 @@ class Grams:
     ends: NDArray[np.int32]
 
 
-def clean(text: str) -> str:
+def mask_identifiers(text: str) -> str:
     """Lower case; names of users, addresses and digits as placeholders. Every character stays in its place."""
     text = _ADDRESS.sub(lambda found: "\x01" * len(found.group()), _lower(text))
     return _DIGIT.sub("0", _USER.sub(lambda found: "\x02" * len(found.group()), text))
 
 
-def grams(text: str, words: int, characters: tuple[int, int]) -> Grams:
+def ngrams(text: str, words: int, characters: tuple[int, int]) -> NGrams:
     """n-grams of up to ``words`` words, and of ``characters`` from to, of a cleaned text.
 
     White space counts as one space, a placeholder as one character.
@@ -138,7 +138,7 @@ def grams(text: str, words: int, characters: tuple[int, int]) -> Grams:
     parts = [_character_grams(codes, places, n) for n in range(characters[0], characters[1] + 1)]
     if words:
         parts.append(_word_grams(text, words))
-    return Grams(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    return NGrams(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class LinearModel:
 
     def vector(self, text: str) -> tuple[NDArray[np.int64], Floats]:
         """The buckets of a cleaned text, sorted, and their values: float32 of norm 1."""
-        return tf_idf(grams(text, self.words, self.characters).buckets, self.idf)
+        return tf_idf(ngrams(text, self.words, self.characters).buckets, self.idf)
 
     def logits(self, text: str) -> Floats:
         """float32 [heads] of a cleaned text."""
@@ -165,7 +165,7 @@ class LinearModel:
 
     def shares(self, text: str, head: int) -> Floats:
         """What each character of a cleaned text adds to a head's logit: float32 [len(text)]."""
-        found = grams(text, self.words, self.characters)
+        found = ngrams(text, self.words, self.characters)
         buckets, values = tf_idf(found.buckets, self.idf)
         if not text or not len(buckets):
             return np.zeros(len(text), np.float32)
@@ -280,8 +280,8 @@ def load_model(language: str, folder: Path = FOLDER) -> TextModel:
         raise ValueError(f"{folder / manifest['file']} is not the file that its manifest describes")
     arrays = load(content)
     linear = LinearModel(
-        weights=widened(arrays["weights"], arrays["weight_scales"][:, None]),
-        idf=widened(arrays["idf"], arrays["idf_scale"]),
+        weights=dequantized(arrays["weights"], arrays["weight_scales"][:, None]),
+        idf=dequantized(arrays["idf"], arrays["idf_scale"]),
         bias=arrays["bias"],
         words=manifest["words"],
         characters=tuple(manifest["characters"]),
@@ -293,5 +293,5 @@ def load_model(language: str, folder: Path = FOLDER) -> TextModel:
     return TextModel(language, linear, heads, manifest["sha256"][:12])
 
 
-def widened(values: NDArray[Any], scale: NDArray[np.float32]) -> NDArray[np.float16]:
+def dequantized(values: NDArray[Any], scale: NDArray[np.float32]) -> NDArray[np.float16]:
     return (values.astype(np.float32) * scale).astype(np.float16)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from ml.auditing.speech_features import resampled
+from ml.auditing.speech_features import resample
 from ml.detectors._learned import Scores, digest, sigmoid, softmax
 from ml.detectors.base import Pixels, Samples
 
@@ -22,7 +22,7 @@ CLASSES = {
 }
 
 
-class CannotLoad(RuntimeError):
+class CheckpointError(RuntimeError):
     """The checkpoint is not what it should be; the message says what is wrong."""
 
 
@@ -37,7 +37,7 @@ class Checkpoint:
         absent = [package for package in ("torch", "transformers") if find_spec(package) is None]
         if absent:
             return f"{' and '.join(absent)} not installed: pip install {' '.join(absent)}"
-        folder = local_folder(self.name)
+        folder = checkpoint_folder(self.name)
         if folder is None:
             return (
                 f"There is no model at {self.name!r} on this machine: give a folder, or put it into HF_HOME."
@@ -50,7 +50,7 @@ class Checkpoint:
 
     def version(self, *more: str) -> str:
         """Digits over its weights, configuration and ``more``; "absent" where there is none."""
-        folder = local_folder(self.name)
+        folder = checkpoint_folder(self.name)
         if folder is None:
             return "absent"
         return digest([*folder.glob("*.safetensors"), *folder.glob("*config.json")], *more)
@@ -68,7 +68,7 @@ class Checkpoint:
     def sound(self, samples: Samples) -> Scores:
         """Float32 [n] at 16 kHz to probabilities [1, labels], at the checkpoint's own rate."""
         rate = int(getattr(self._prepare, "sampling_rate", RATE))
-        feed = self._prepare(resampled(samples, RATE, rate), sampling_rate=rate, return_tensors="pt")
+        feed = self._prepare(resample(samples, RATE, rate), sampling_rate=rate, return_tensors="pt")
         return self._probabilities(dict(feed))
 
     def _probabilities(self, feed: dict[str, Any]) -> Scores:
@@ -77,15 +77,15 @@ class Checkpoint:
         with torch.inference_mode():
             logits = self._model(**feed).logits.float().numpy()
         if logits.ndim != 2 or not np.isfinite(logits).all():
-            raise CannotLoad("the model's scores are no numbers: its weights are damaged")
+            raise CheckpointError("the model's scores are no numbers: its weights are damaged")
         several = self._model.config.problem_type == "multi_label_classification"
         return sigmoid(logits) if several else softmax(logits)
 
     @cached_property
     def _folder(self) -> Path:
-        folder = local_folder(self.name)
+        folder = checkpoint_folder(self.name)
         if folder is None or self.missing():
-            raise CannotLoad(self.missing())
+            raise CheckpointError(self.missing())
         return folder
 
     @cached_property
@@ -104,14 +104,14 @@ class Checkpoint:
             )
         except Exception as error:
             # Damaged or foreign files raise whatever the reader of that part raises.
-            raise CannotLoad(f"{self.name!r} cannot be loaded: {str(error)[:300]}") from error
+            raise CheckpointError(f"{self.name!r} cannot be loaded: {str(error)[:300]}") from error
         # The mask of training is left out of some checkpoints and is not used here.
         lacking = [str(key) for key in report["missing_keys"] if "masked_spec_embed" not in str(key)]
         lacking += [str(key) for key in report.get("mismatched_keys") or ()]
         if lacking:
             # A fresh head would give random scores that look like answers.
             first = min(lacking)
-            raise CannotLoad(
+            raise CheckpointError(
                 f"{self.name!r} holds no trained classifier: {first} is missing from its weights"
             )
         return model.eval()
@@ -125,10 +125,10 @@ class Checkpoint:
                 str(self._folder), trust_remote_code=False, local_files_only=True
             )
         except Exception as error:
-            raise CannotLoad(f"{self.name!r} has no usable preprocessing: {str(error)[:300]}") from error
+            raise CheckpointError(f"{self.name!r} has no usable preprocessing: {str(error)[:300]}") from error
 
 
-def local_folder(name: str) -> Path | None:
+def checkpoint_folder(name: str) -> Path | None:
     """The folder with the files of ``name``, if they are on this machine."""
     path = Path(name).expanduser()
     if path.is_dir():

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.auditing.calibration import BadCalibration, Calibration
-from ml.detectors.base import Finding, Item, Pixels, Shot
+from ml.detectors.base import Finding, Item, Pixels, VideoFrame
 
 # --- Films -----------------------------------------------------------------------------------------------
 # What single frames say of a film: one lucky frame is no evidence, a stretch of them is.
@@ -34,7 +34,7 @@ IN_A_ROW = 3
 
 
 @dataclass(frozen=True)
-class Stretch:
+class FrameRun:
     """Frames in a row that reach a threshold: times of the first and the last, and how many they are."""
 
     start_s: float
@@ -43,23 +43,23 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class Watched:
+class FilmScores:
     """``frames``: (seconds, score) of every frame, minus infinity where nothing could be told; ``score``: the median of
     the highest fifth."""
 
     frames: tuple[tuple[float, float], ...]
     score: float
 
-    def stretches(self, threshold: float, in_a_row: int = IN_A_ROW) -> list[Stretch]:
+    def stretches(self, threshold: float, in_a_row: int = IN_A_ROW) -> list[FrameRun]:
         """Where at least ``in_a_row`` frames in a row reach ``threshold``, the longest first."""
-        found: list[Stretch] = []
+        found: list[FrameRun] = []
         run: list[float] = []
         for at_s, score in (*self.frames, (0.0, -np.inf)):
             if score >= threshold:
                 run.append(at_s)
                 continue
             if len(run) >= in_a_row:
-                found.append(Stretch(run[0], run[-1], len(run)))
+                found.append(FrameRun(run[0], run[-1], len(run)))
             run = []
         return sorted(found, key=lambda stretch: -stretch.frames)
 
@@ -91,7 +91,7 @@ def top_median(scores: Sequence[float]) -> float:
     return float(np.median(highest[: max(1, round(TOP_SHARE * len(highest)))]))
 
 
-def chosen(shots: Sequence[Shot], limit: int = MAX_FRAMES) -> list[Shot]:
+def sample_frames(shots: Sequence[VideoFrame], limit: int = MAX_FRAMES) -> list[VideoFrame]:
     """At most ``limit`` of the shots, evenly over the film, in the order of their times."""
     ordered = sorted(shots, key=lambda shot: shot.at_s)
     if len(ordered) <= limit:
@@ -99,21 +99,21 @@ def chosen(shots: Sequence[Shot], limit: int = MAX_FRAMES) -> list[Shot]:
     return [ordered[at] for at in np.linspace(0, len(ordered) - 1, limit).round().astype(int)]
 
 
-def watch(
-    shots: Sequence[Shot], look: Callable[[Pixels], float | None], limit: int = MAX_FRAMES
-) -> Watched | None:
+def score_frames(
+    shots: Sequence[VideoFrame], look: Callable[[Pixels], float | None], limit: int = MAX_FRAMES
+) -> FilmScores | None:
     """Let ``look`` score each frame; None for a frame is "cannot tell", and such a frame also ends a stretch.
 
     None where fewer than three frames could be scored: then nothing can be said of the film.
     """
     frames = []
-    for shot in chosen(shots, limit):
+    for shot in sample_frames(shots, limit):
         score = look(shot.pixels)
         frames.append((shot.at_s, -np.inf if score is None else float(score)))
     scored = [score for _, score in frames if np.isfinite(score)]
     if len(scored) < IN_A_ROW:
         return None
-    return Watched(tuple(frames), top_median(scored))
+    return FilmScores(tuple(frames), top_median(scored))
 
 
 # --- Models by configuration -----------------------------------------------------------------------------
@@ -192,7 +192,7 @@ def category_columns(labels: Sequence[str], wanted: Mapping[str, str]) -> dict[s
     return found
 
 
-def label_map(text: str, categories: Sequence[str]) -> dict[str, str]:
+def parse_label_map(text: str, categories: Sequence[str]) -> dict[str, str]:
     """``nsfw=nudity,gore=violence`` as a mapping. Raises ValueError."""
     found = {}
     for part in filter(None, text.split(",")):
@@ -205,7 +205,7 @@ def label_map(text: str, categories: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def conclude(
+def finding_of_score(
     score: float,
     calibration: Calibration | None,
     evidence: Sequence[Mapping[str, Any]] = (),
@@ -228,7 +228,7 @@ def conclude(
     )
 
 
-def judge_pictures(
+def examine_pictures(
     item: Item, look: Callable[[Pixels], float | None], calibration: Calibration | None
 ) -> Finding:
     """Let ``look`` score the picture, or the frames of a film."""
@@ -240,18 +240,18 @@ def judge_pictures(
         score = look(item.pixels)
         if score is None:
             return Finding("not_applicable", "Nothing of what it looks at is in the picture.")
-        return conclude(score, calibration)
-    watched = watch(item.shots, look)
+        return finding_of_score(score, calibration)
+    watched = score_frames(item.shots, look)
     if watched is None:
         return Finding("abstained", "Fewer than three frames could be examined.")
-    return conclude_film(watched, calibration)
+    return finding_of_film(watched, calibration)
 
 
-def conclude_film(watched: Watched, calibration: Calibration | None) -> Finding:
+def finding_of_film(watched: FilmScores, calibration: Calibration | None) -> Finding:
     """A film counts only where several frames in a row stand over the threshold."""
     threshold = calibration.likely_from if calibration else None
     counts = threshold is not None and bool(watched.stretches(threshold))
-    return conclude(watched.score, calibration, watched.evidence(threshold), counts=counts)
+    return finding_of_score(watched.score, calibration, watched.evidence(threshold), counts=counts)
 
 
 def softmax(logits: Any) -> Scores:

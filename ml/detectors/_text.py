@@ -33,7 +33,7 @@ class Piece:
         return found if self.words.at_s is None else found | {"at_s": self.words.at_s}
 
 
-def pieces(item: Item) -> Iterator[Piece]:
+def text_pieces(item: Item) -> Iterator[Piece]:
     """The item's texts, read; at most ``MAX_CHARS`` characters of all of them together."""
     left = MAX_CHARS
     for number, words in enumerate(item.words[:MAX_PIECES]):
@@ -45,7 +45,7 @@ def pieces(item: Item) -> Iterator[Piece]:
             yield Piece(number, words, normalise(text))
 
 
-def unread(item: Item) -> Mapping[str, Any] | None:
+def truncation_evidence(item: Item) -> Mapping[str, Any] | None:
     """Evidence that something was too long to read, or None."""
     total = sum(len(words.text) for words in item.words)
     if total <= MAX_CHARS and len(item.words) <= MAX_PIECES:
@@ -53,7 +53,7 @@ def unread(item: Item) -> Mapping[str, Any] | None:
     return {"kind": "cut", "characters": total, "read": MAX_CHARS}
 
 
-def passages(text: str, most: int) -> list[tuple[int, int]]:
+def split_passages(text: str, most: int) -> list[tuple[int, int]]:
     """A text cut into passages of at most ``most`` characters, behind a sentence or else between words."""
     found, start = [], 0
     while len(text) - start > most:

@@ -19,12 +19,12 @@ from ml.auditing.text_models import (
     MANIFEST,
     Head,
     TextModel,
-    clean,
     language_of,
     load_model,
+    mask_identifiers,
 )
 from ml.auditing.text_normalization import Reading
-from ml.detectors._text import Piece, passages, pieces, unread
+from ml.detectors._text import Piece, split_passages, text_pieces, truncation_evidence
 from ml.detectors.base import Category, Detector, Finding, Item
 from ml.normalization import normalize
 
@@ -77,7 +77,7 @@ class Abuse(Detector):
         found = False
         seen: set[str] = set()
         scores: list[_Score] = []
-        for piece in pieces(item):
+        for piece in text_pieces(item):
             found = True
             language = _language(piece)
             if language in LANGUAGES and _letters(piece.read.plain.text, language) >= LEAST_LETTERS[language]:
@@ -88,7 +88,7 @@ class Abuse(Detector):
             return Finding("not_applicable", "There are no words in it.")
         if not scores:
             return Finding("abstained", _why(seen))
-        cut = [evidence for evidence in [unread(item)] if evidence]
+        cut = [evidence for evidence in [truncation_evidence(item)] if evidence]
         return Finding(categories=_categories(scores), evidence=[*cut, *_skipped(seen)])
 
 
@@ -103,8 +103,8 @@ def _scores(model: TextModel, piece: Piece) -> list[_Score]:
         readings.append(piece.read.folded)
     found = []
     for reading in readings:
-        for span in passages(reading.text, PASSAGE_CHARS):
-            logits = model.linear.logits(clean(reading.text[slice(*span)]))
+        for span in split_passages(reading.text, PASSAGE_CHARS):
+            logits = model.linear.logits(mask_identifiers(reading.text[slice(*span)]))
             found += [
                 _Score(
                     head, at, head.calibration.probability(float(logits[at])),
@@ -154,7 +154,7 @@ def _marks(score: _Score) -> list[dict[str, Any]]:
     """The words that raised the probability most."""
     first = score.span[0]
     text = score.reading.text[slice(*score.span)]
-    shares = score.model.linear.shares(clean(text), score.at)
+    shares = score.model.linear.shares(mask_identifiers(text), score.at)
     edges = np.cumsum(np.concatenate([[0.0], shares]))
     marks = []
     for start, end in _tokens(text, score.model.language):

@@ -37,14 +37,14 @@ Estimates = Literal["generation", "manipulation", ""]
 CATALOG = Catalog("ml.detectors")
 
 #: The cause of a failure that lies with the process and not with the item.
-DIED = "decoder-died"
+PROCESS_DIED = "decoder-died"
 
 Pixels = NDArray[np.uint8]
 Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Shot:
+class VideoFrame:
     """One frame of a film: ``pixels`` uint8 [h, w, 3] sRGB, ``at_s`` seconds from the start."""
 
     at_s: float
@@ -81,7 +81,7 @@ class Item:
     pixels: Pixels | None = None
     width: int = 0
     height: int = 0
-    shots: Sequence[Shot] = ()
+    shots: Sequence[VideoFrame] = ()
     sound: Samples = field(default_factory=lambda: np.zeros(0, np.float32))
     duration_s: float = 0.0
     words: list[Words] = field(default_factory=list)
@@ -128,7 +128,7 @@ class Finding:
     (``c2pa``, ``declared``, ``watermark``, ``fingerprints``). ``pictures``: PNG files that people look at (heat-map,
     mask), by name, each at most 512 pixels. ``words``: texts found in the item, for the detectors after it.
     ``reason``: why it did not look, in words for a person; ``cause`` of one that ``failed`` because its process ended:
-    ``DIED``, which says nothing about the item.
+    ``PROCESS_DIED``, which says nothing about the item.
     """
 
     state: State = "examined"

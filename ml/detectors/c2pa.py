@@ -20,7 +20,7 @@ from ml.detectors.base import Detector, Finding, Item
 from ml.media.model import File
 from ml.provenance._sdk import context
 from ml.provenance.anchors import normalise_anchors
-from ml.provenance.credentials import ai_kind, code_of, plain, tree
+from ml.provenance.credentials import ai_kind, manifest_tree, sanitize_text, source_type_code
 
 STATES = {"Trusted": "trusted", "Valid": "valid", "Invalid": "invalid"}
 #: Failures that are about the signer alone (C2PA 2.2, section 15.2.2): of credentials and of time stamps.
@@ -57,7 +57,7 @@ class C2pa(Detector):
 
     def examine(self, item: Item) -> Finding:
         if item.path is None or not _readable(item.media_type):
-            reason = f"Content credentials cannot be read from {plain(item.media_type, 60) or 'such items'}."
+            reason = f"Content credentials cannot be read from {sanitize_text(item.media_type, 60) or 'such items'}."
             return Finding("not_applicable", reason, fields=_not_examined(reason))
         if item.path.stat().st_size == 0:
             return Finding("failed", "The file is empty.", fields=_not_examined("The file is empty."))
@@ -89,7 +89,7 @@ def _examine(path: File, media_type: str, own: str, anchors: str) -> Finding:
     except c2pa.C2paError.ManifestNotFound:
         return _damaged("no manifest can be found") if _has_store(path) else _absent()
     except c2pa.C2paError as error:
-        return _unread(plain(str(error)), path)
+        return _unread(sanitize_text(str(error)), path)
 
 
 def _read(path: File, media_type: str, anchors: str) -> dict[str, Any]:
@@ -187,14 +187,14 @@ def _finding(report: dict[str, Any], own: bool) -> Finding:
         "ai_in": "manifest" if kind_here else "ingredient" if kind_before else "",
         "source_types": sorted({*here, *before})[:MAX_LISTED],
         "generator": _generator(manifest),
-        "title": plain(manifest.get("title")),
+        "title": sanitize_text(manifest.get("title")),
         "signer": _signer(manifest),
-        "signed_at": plain(_dict(manifest.get("signature_info")).get("time"), 40),
+        "signed_at": sanitize_text(_dict(manifest.get("signature_info")).get("time"), 40),
         "actions": [_action(action) for action in _actions(manifest)[:MAX_LISTED]],
         "ingredients": len(_list(manifest.get("ingredients"))),
         "manifests": len(manifests),
         "codes": _codes(report),
-        "tree": tree(report),
+        "tree": manifest_tree(report),
     }
     shown = {
         name: fields[name] for name in ("state", "certificate", "own", "ai", "generator", "signer", "codes")
@@ -210,13 +210,15 @@ def _signer(manifest: Mapping[str, Any]) -> dict[str, str]:
         "serial": "cert_serial_number",
         "algorithm": "alg",
     }
-    return {ours: plain(info.get(theirs)) for ours, theirs in names.items()}
+    return {ours: sanitize_text(info.get(theirs)) for ours, theirs in names.items()}
 
 
 def _generator(manifest: Mapping[str, Any]) -> str:
     infos = [_dict(info) for info in _list(manifest.get("claim_generator_info"))]
-    names = [plain(f"{info.get('name') or ''} {info.get('version') or ''}".strip(), 100) for info in infos]
-    return ", ".join(names[:3]) or plain(manifest.get("claim_generator"))
+    names = [
+        sanitize_text(f"{info.get('name') or ''} {info.get('version') or ''}".strip(), 100) for info in infos
+    ]
+    return ", ".join(names[:3]) or sanitize_text(manifest.get("claim_generator"))
 
 
 def _actions(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -228,10 +230,10 @@ def _actions(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _action(action: Mapping[str, Any]) -> dict[str, str]:
     agent = action.get("softwareAgent")
     return {
-        "action": plain(action.get("action"), 80),
-        "when": plain(action.get("when"), 40),
-        "software": plain(agent.get("name") if isinstance(agent, dict) else agent, 100),
-        "source_type": code_of(action.get("digitalSourceType")),
+        "action": sanitize_text(action.get("action"), 80),
+        "when": sanitize_text(action.get("when"), 40),
+        "software": sanitize_text(agent.get("name") if isinstance(agent, dict) else agent, 100),
+        "source_type": source_type_code(action.get("digitalSourceType")),
     }
 
 
@@ -242,7 +244,7 @@ def _source_types(manifest: Any) -> list[str]:
         for key, value in _pairs(manifest)
         if key in ("digitalSourceType", "digital_source_type", "Iptc4xmpExt:DigitalSourceType")
     ]
-    return [code for code in map(code_of, named) if code]
+    return [code for code in map(source_type_code, named) if code]
 
 
 def _pairs(node: Any) -> Iterator[tuple[str, Any]]:
@@ -264,7 +266,10 @@ def _codes(report: Mapping[str, Any]) -> list[dict[str, str]]:
     for delta in _list(results.get("ingredientDeltas"))[:MAX_LISTED]:
         failures = failures + _list(_dict(_dict(delta).get("validationDeltas")).get("failure"))
     return [
-        {"code": plain(_dict(f).get("code"), 80), "explanation": plain(_dict(f).get("explanation"))}
+        {
+            "code": sanitize_text(_dict(f).get("code"), 80),
+            "explanation": sanitize_text(_dict(f).get("explanation")),
+        }
         for f in failures[:MAX_LISTED]
     ]
 

@@ -23,7 +23,7 @@ from PIL import Image
 
 from ml.auditing import calibration as calibrating
 from ml.auditing.calibration import Calibration
-from ml.detectors._learned import conclude
+from ml.detectors._learned import finding_of_score
 from ml.detectors.base import Detector, Finding, Item, Pixels
 
 # --- Search for copies -----------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ class Copy:
     turn: float
 
 
-def working(pixels: Pixels) -> NDArray[np.uint8]:
+def to_working_size(pixels: Pixels) -> NDArray[np.uint8]:
     """uint8 [h, w, 3] to grey, its longest side at ``WORKING_SIDE``."""
     import cv2
 
@@ -103,10 +103,10 @@ def find_copies(grey: NDArray[np.uint8]) -> tuple[list[Copy], int]:
         if copy is not None:
             found.append(copy)
         start, end = start[~inside], end[~inside]
-    return sorted(found, key=lambda copy: -strength(copy)), len(points)
+    return sorted(found, key=lambda copy: -match_strength(copy)), len(points)
 
 
-def strength(copy: Copy) -> float:
+def match_strength(copy: Copy) -> float:
     """How much of the region agrees, how well, and how many keypoints say so; weighed by a logistic regression."""
     keypoints = float(np.log2(copy.inliers / LEAST_INLIERS))
     return WEIGHTS[0] + WEIGHTS[1] * copy.level + WEIGHTS[2] * copy.share + WEIGHTS[3] * keypoints
@@ -114,7 +114,7 @@ def strength(copy: Copy) -> float:
 
 def score_of(copies: list[Copy]) -> float:
     """Of a picture: its surest copy, or ``NOTHING``."""
-    return max(map(strength, copies), default=NOTHING)
+    return max(map(match_strength, copies), default=NOTHING)
 
 
 def _keypoints(grey: NDArray[np.uint8]) -> tuple[Grey, Grey]:
@@ -270,17 +270,17 @@ class CopyMove(Detector):
             return Finding("failed", "The picture could not be decoded.")
         if min(item.pixels.shape[:2]) < SMALLEST_SIDE:
             return Finding("abstained", f"Its shorter side is below {SMALLEST_SIDE} pixels.")
-        grey = working(item.pixels)
+        grey = to_working_size(item.pixels)
         copies, keypoints = find_copies(grey)
         if keypoints < LEAST_KEYPOINTS:
             return Finding("abstained", "It has too little texture to compare parts of it.")
-        sure = [copy for copy in copies if self._calibration.place(strength(copy)) != "none"]
+        sure = [copy for copy in copies if self._calibration.place(match_strength(copy)) != "none"]
         if len(sure) >= MANY:
             return Finding("abstained", "It repeats itself all over, as patterns, print and screens do.")
         width = item.width or item.pixels.shape[1]
         evidence = [_evidence(copy, width / grey.shape[1]) for copy in sure[:MOST_SHOWN]]
         pictures = {"copy-move": _mask(item.pixels, sure[:MOST_SHOWN])} if sure else {}
-        return conclude(score_of(copies), self._calibration, evidence, pictures=pictures)
+        return finding_of_score(score_of(copies), self._calibration, evidence, pictures=pictures)
 
     @cached_property
     def _calibration(self) -> Calibration:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from ml.detectors.base import Detector, Finding, Item
-from ml.provenance.credentials import code_of, plain
-from ml.provenance.generators import Sign, signs_of
+from ml.provenance.credentials import sanitize_text, source_type_code
+from ml.provenance.generators import GeneratorMark, generator_marks
 from ml.provenance.tags import Tag, read_tags
 
 MAX_SIGNS = 20
@@ -33,7 +33,7 @@ class Declared(Detector):
             reason = "There is no file, so there is no metadata."
             return Finding("not_applicable", reason, fields={"declared": _nothing("not_examined", reason)})
         found = read_tags(item.path, item.media_type)
-        signs = signs_of(found.tags)
+        signs = generator_marks(found.tags)
         fields = _declared(signs) if signs else _nothing("none")
         fields |= {
             "complete": found.complete,
@@ -53,40 +53,40 @@ def _nothing(state: str, reason: str = "") -> dict[str, Any]:
     return {"state": state, "generator": "", "ai": False, "kind": "", "signs": 0, **why}
 
 
-def _declared(signs: Sequence[Sign]) -> dict[str, Any]:
+def _declared(signs: Sequence[GeneratorMark]) -> dict[str, Any]:
     """``generator``: the one that most tags name, a product's name before "a diffusion tool"."""
     kind = min((sign.kind for sign in signs), key=_ORDER.index)
     names = Counter(sign.generator for sign in signs if sign.generator)
     best = max(names, key=lambda name: (name != "a diffusion tool", names[name]), default="")
     return {
         "state": "found",
-        "generator": plain(best, 100),
+        "generator": sanitize_text(best, 100),
         "ai": kind != "suspected",
         "kind": kind,
         "signs": len(signs),
     }
 
 
-def _evidence(sign: Sign) -> dict[str, str]:
+def _evidence(sign: GeneratorMark) -> dict[str, str]:
     return {
         "kind": "declaration",
         "says": sign.kind,
-        "generator": plain(sign.generator, 100),
+        "generator": sanitize_text(sign.generator, 100),
         "place": sign.tag.place,
-        "key": plain(sign.tag.key, 80),
-        "text": plain(sign.tag.text, 300),
+        "key": sanitize_text(sign.tag.key, 80),
+        "text": sanitize_text(sign.tag.text, 300),
     }
 
 
 def _first(tags: Sequence[Tag], *wanted: tuple[str, ...]) -> str:
     """The first value of each group of keys, joined."""
     values = [
-        next((plain(tag.text, 80) for tag in tags if tag.key.rpartition(":")[2].lower() in keys), "")
+        next((sanitize_text(tag.text, 80) for tag in tags if tag.key.rpartition(":")[2].lower() in keys), "")
         for keys in wanted
     ]
     return " ".join(value for value in values if value)
 
 
 def _source_types(tags: Sequence[Tag]) -> list[str]:
-    codes = {code_of(tag.text) for tag in tags if tag.key.lower().endswith("digitalsourcetype")}
+    codes = {source_type_code(tag.text) for tag in tags if tag.key.lower().endswith("digitalsourcetype")}
     return sorted(codes - {""})

@@ -12,7 +12,14 @@ from typing import Any, ClassVar
 
 from ml.auditing.calibration import Calibration
 from ml.detectors._checkpoint import Checkpoint
-from ml.detectors._learned import NO_PICTURE, Argument, conclude, conclude_film, synthetic_columns, watch
+from ml.detectors._learned import (
+    NO_PICTURE,
+    Argument,
+    finding_of_film,
+    finding_of_score,
+    score_frames,
+    synthetic_columns,
+)
 from ml.detectors.base import Detector, Finding, Item, Pixels
 
 # --- Faces -----------------------------------------------------------------------------------------------
@@ -102,18 +109,20 @@ class HfFace(Detector):
             ]
 
         if item.modality == "video":
-            watched = watch(item.shots, lambda pixels: _highest(look(pixels)))
+            watched = score_frames(item.shots, lambda pixels: _highest(look(pixels)))
             return (
                 Finding("not_applicable", NO_FACE)
                 if watched is None
-                else conclude_film(watched, self._calibration)
+                else finding_of_film(watched, self._calibration)
             )
         if item.pixels is None:
             return Finding("failed", "The picture could not be decoded.")
         seen = look(item.pixels)
         score = _highest(seen)
         return (
-            Finding("not_applicable", NO_FACE) if score is None else conclude(score, self._calibration, seen)
+            Finding("not_applicable", NO_FACE)
+            if score is None
+            else finding_of_score(score, self._calibration, seen)
         )
 
     @cached_property

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from ml.auditing.calibration import Calibration
 from ml.detectors._checkpoint import Checkpoint
-from ml.detectors._learned import Argument, judge_pictures, synthetic_columns
+from ml.detectors._learned import Argument, examine_pictures, synthetic_columns
 from ml.detectors.base import Detector, Finding, Item, Pixels
 
 
@@ -47,7 +47,7 @@ class HfImage(Detector):
         def look(pixels: Pixels) -> float:
             return float(self._checkpoint.pictures([pixels])[0, columns].sum())
 
-        return judge_pictures(item, look, self._calibration)
+        return examine_pictures(item, look, self._calibration)
 
     @cached_property
     def _calibration(self) -> Calibration | None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ml.auditing.calibration import Calibration
 from ml.detectors._checkpoint import RATE, Checkpoint
-from ml.detectors._learned import Argument, conclude, synthetic_columns, top_median
+from ml.detectors._learned import Argument, finding_of_score, synthetic_columns, top_median
 from ml.detectors.base import Detector, Finding, Item
 
 SECONDS = 4.0
@@ -75,7 +75,7 @@ class HfSound(Detector):
             }
             for score, at in highest
         ]
-        return conclude(top_median(scores), self._calibration, evidence)
+        return finding_of_score(top_median(scores), self._calibration, evidence)
 
     @cached_property
     def _calibration(self) -> Calibration | None:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.detectors._text import Piece, passages, pieces, unread
+from ml.detectors._text import Piece, split_passages, text_pieces, truncation_evidence
 from ml.detectors.base import Category, Detector, Finding, Item
 
 KNOWN = ("abuse", "hate", "profanity", "personal_data", "self_harm", "sexual", "violence", "spam", "nudity")
@@ -59,7 +59,7 @@ class HfText(Detector):
         return ""
 
     def examine(self, item: Item) -> Finding:
-        read = list(pieces(item))
+        read = list(text_pieces(item))
         if not read:
             return Finding("not_applicable", "There are no words in it.")
         labels = self._classifier.labels
@@ -71,11 +71,11 @@ class HfText(Detector):
         if set(mapping.values()) != set(self.categories) or not mapping:
             problem = f"the labels of {self.model!r} are {', '.join(labels)}: name them behind '#', as in #toxic=abuse"
             raise ValueError(problem)
-        parts = [(piece, span) for piece in read for span in passages(piece.words.text, PASSAGE_CHARS)]
+        parts = [(piece, span) for piece in read for span in split_passages(piece.words.text, PASSAGE_CHARS)]
         scores = self._classifier.scores(
             [piece.words.text[slice(*span)] for piece, span in parts[:MAX_PASSAGES]]
         )
-        notes: list[Mapping[str, Any]] = [note for note in [unread(item)] if note]
+        notes: list[Mapping[str, Any]] = [note for note in [truncation_evidence(item)] if note]
         if len(parts) > MAX_PASSAGES:
             notes.append({"kind": "cut", "passages": len(parts), "read": MAX_PASSAGES})
         names = dict.fromkeys(mapping.values())

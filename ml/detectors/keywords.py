@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from ml import auditing
-from ml.detectors._text import Piece, pieces, unread
+from ml.detectors._text import Piece, text_pieces, truncation_evidence
 from ml.detectors.base import Category, Detector, Finding, Item
 
 # --- Matching --------------------------------------------------------------------------------------------
@@ -45,7 +45,7 @@ class _Word:
 
     @cached_property
     def runs(self) -> Runs:
-        return runs_of(self.text)
+        return letter_runs(self.text)
 
 
 class Text:
@@ -103,7 +103,7 @@ class Terms:
             self._prefixes[len(words[0])][words[0]] = term
             self._masked[len(words[0]), words[0][0]].append(words[0])
         elif words:
-            self._phrases[key_of(words[0])].append(([runs_of(word) for word in words], term))
+            self._phrases[key_of(words[0])].append(([letter_runs(word) for word in words], term))
             if len(words) == 1:
                 self._masked[len(term), term[0]].append(term)
         else:
@@ -144,7 +144,7 @@ def key_of(word: str) -> str:
     return "".join(sign for sign, _ in itertools.groupby(word))
 
 
-def runs_of(word: str) -> Runs:
+def letter_runs(word: str) -> Runs:
     return tuple((sign, len(list(same))) for sign, same in itertools.groupby(word))
 
 
@@ -233,14 +233,14 @@ class Keywords(Detector):
     categories: ClassVar = SHIPPED
 
     def examine(self, item: Item) -> Finding:
-        read = list(pieces(item))
+        read = list(text_pieces(item))
         if not read:
             return Finding("not_applicable", "There are no words in it.")
         own, notes = own_lists(item.options.get("keywords"))
         lists = [*shipped_lists(), *own]
         matches = [match for piece in read for match in _matches(piece, lists)]
         names = dict.fromkeys([*SHIPPED, *(each.category for each in own)])
-        notes += [note for note in [unread(item)] if note]
+        notes += [note for note in [truncation_evidence(item)] if note]
         return Finding(
             categories={
                 name: _category([m for m in matches if m.found_by.category == name]) for name in names

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ml.auditing.calibration import Calibration
-from ml.detectors._learned import Argument, Scores, digest, judge_pictures, softmax, synthetic_columns
+from ml.detectors._learned import Argument, Scores, digest, examine_pictures, softmax, synthetic_columns
 from ml.detectors.base import Detector, Finding, Item, Pixels
 
 OPTIONS = ("calibration", "size", "mean", "std", "output", "labels")
@@ -96,7 +96,7 @@ class OnnxImage(Detector):
             columns = columns or synthetic_columns(self._labels(scores.shape[1]), self._argument.labels)
             return float(scores[0, columns].sum())
 
-        return judge_pictures(item, look, self._calibration)
+        return examine_pictures(item, look, self._calibration)
 
     def _run(self, pixels: Pixels) -> Scores:
         feed = {self._session.get_inputs()[0].name: self._prepare(pixels)}

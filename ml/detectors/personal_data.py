@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ml.auditing.identifiers import Kind, found_in
-from ml.detectors._text import Piece, pieces, unread
+from ml.auditing.identifiers import IdentifierKind, find_identifiers
+from ml.detectors._text import Piece, text_pieces, truncation_evidence
 from ml.detectors.base import Category, Detector, Finding, Item
 
 MAX_EVIDENCE = 100
@@ -33,14 +33,14 @@ class PersonalData(Detector):
     categories: ClassVar = ("personal_data",)
 
     def examine(self, item: Item) -> Finding:
-        read = list(pieces(item))
+        read = list(text_pieces(item))
         if not read:
             return Finding("not_applicable", "There are no words in it.")
         found = [evidence for piece in read for evidence in _evidence(piece)]
         # The surest first: where there are too many to list, those stay.
         found.sort(key=lambda each: -each["confidence"])
         score = found[0]["confidence"] if found else 0.0
-        notes: list[Mapping[str, Any]] = [note for note in [unread(item)] if note]
+        notes: list[Mapping[str, Any]] = [note for note in [truncation_evidence(item)] if note]
         if len(found) > MAX_EVIDENCE:
             notes.append({"kind": "left-out", "found": len(found), "listed": MAX_EVIDENCE})
         return Finding(
@@ -64,11 +64,11 @@ def _evidence(piece: Piece) -> list[dict[str, Any]]:
             "checked": found.kind.checked,
             **piece.span(*reading.span(*found.span)),
         }
-        for found in found_in(reading.text)
+        for found in find_identifiers(reading.text)
     ]
 
 
-def masked(value: str, kind: Kind) -> str:
+def masked(value: str, kind: IdentifierKind) -> str:
     """What may be shown and stored: the last ``kind.shown`` letters and digits, and of an address its domain's end."""
     if kind.name == "email":
         return f"***@***.{value.rpartition('.')[2][:10]}"

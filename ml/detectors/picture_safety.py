@@ -15,7 +15,15 @@ from typing import Any, ClassVar, Protocol
 
 from ml.auditing.calibration import Calibration
 from ml.detectors._checkpoint import Checkpoint
-from ml.detectors._learned import NO_PICTURE, Argument, Watched, category_columns, digest, label_map, watch
+from ml.detectors._learned import (
+    NO_PICTURE,
+    Argument,
+    FilmScores,
+    category_columns,
+    digest,
+    parse_label_map,
+    score_frames,
+)
 from ml.detectors.base import Category, Detector, Finding, Item, Pixels
 
 CATEGORIES = ("nudity", "violence", "sexual", "self_harm")
@@ -64,7 +72,7 @@ class PictureSafety(Detector):
         elif argument.startswith("hf:"):
             parsed = Argument.parse(argument.removeprefix("hf:"))
             self._model, self._calibrate = HfSafety(parsed), parsed.calibration
-            found = tuple(dict.fromkeys(label_map(parsed.labels, CATEGORIES).values()))  # type: ignore[assignment]
+            found = tuple(dict.fromkeys(parse_label_map(parsed.labels, CATEGORIES).values()))  # type: ignore[assignment]
         else:
             raise ValueError("picture-safety takes hf:<folder or hub id>#LABEL=CATEGORY,…")
         self.categories = found  # type: ignore[misc]
@@ -94,7 +102,7 @@ class PictureSafety(Detector):
                 looks[name].append(score)
             return 0.0
 
-        watched = watch(item.shots, look)
+        watched = score_frames(item.shots, look)
         if watched is None:
             return Finding("abstained", "Fewer than three frames could be examined.")
         times = [at_s for at_s, _ in watched.frames]
@@ -105,7 +113,7 @@ class PictureSafety(Detector):
     def _film_category(self, times: Sequence[float], scores: Sequence[float]) -> Category:
         """A film's score is that of its worst three frames in a row: a short scene counts, a single frame does not."""
         runs = [min(scores[at : at + 3]) for at in range(len(scores) - 2)]
-        each = Watched(tuple(zip(times, scores, strict=True)), max(runs))
+        each = FilmScores(tuple(zip(times, scores, strict=True)), max(runs))
         return self._category(each.score, each.evidence(SHOWN))
 
     def _category(self, score: float, seen: list[dict[str, Any]]) -> Category:
@@ -120,7 +128,7 @@ class HfSafety:
 
     def __init__(self, argument: Argument) -> None:
         self._argument = argument
-        self._wanted = label_map(argument.labels, CATEGORIES)
+        self._wanted = parse_label_map(argument.labels, CATEGORIES)
         if not argument.model or not self._wanted:
             raise ValueError("picture-safety:hf: needs a model and its labels, as in hf:/path#nsfw=nudity")
         self._checkpoint = Checkpoint(argument.model, "image")

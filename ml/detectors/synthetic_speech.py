@@ -17,8 +17,8 @@ import numpy as np
 
 from ml.auditing import speech_features
 from ml.auditing.calibration import Calibration
-from ml.auditing.speech_features import Pair
-from ml.detectors._learned import conclude
+from ml.auditing.speech_features import MixturePair
+from ml.detectors._learned import finding_of_score
 from ml.detectors.base import Detector, Finding, Item, Samples
 
 WEIGHTS = Path(speech_features.__file__).parent / "weights" / "synthetic-speech-1"
@@ -73,7 +73,7 @@ class SyntheticSpeech(Detector):
     def _judge(self, pieces: list[tuple[float, Samples]]) -> Finding:
         seen: list[dict[str, Any]] = []
         for start_s, samples in pieces:
-            frames = speech_features.features(samples)
+            frames = speech_features.lfcc(samples)
             if len(frames) * speech_features.HOP < 0.5 * LEAST_S * RATE:
                 continue
             score, density = self._pair.score(frames)
@@ -86,11 +86,11 @@ class SyntheticSpeech(Detector):
         if 2 * len(known) < len(seen):
             return Finding("abstained", "It sounds unlike anything that the model was trained on.", seen[:10])
         score = float(np.median([one["score"] for one in known]))
-        return conclude(score, self._calibration, sorted(known, key=lambda one: -one["score"])[:10])
+        return finding_of_score(score, self._calibration, sorted(known, key=lambda one: -one["score"])[:10])
 
     @cached_property
-    def _pair(self) -> Pair:
-        return Pair.load(WEIGHTS / "mixtures.npz")
+    def _pair(self) -> MixturePair:
+        return MixturePair.load(WEIGHTS / "mixtures.npz")
 
     @cached_property
     def _calibration(self) -> Calibration:

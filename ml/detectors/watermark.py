@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, ClassVar
 
-from ml.detectors._learned import chosen
+from ml.detectors._learned import sample_frames
 from ml.detectors.base import Detector, Finding, Item, Pixels
 from ml.provenance import sound_watermark
 from ml.provenance.watermark import Mark, detect_frames
@@ -68,7 +68,7 @@ def _key(option: Any) -> bytes | None:
 def _pictures(item: Item) -> list[Pixels]:
     if item.pixels is not None:
         return [item.pixels]
-    return [shot.pixels for shot in chosen(item.shots, MAX_SHOTS)]
+    return [shot.pixels for shot in sample_frames(item.shots, MAX_SHOTS)]
 
 
 def _why_not(item: Item, pictures: list[Pixels]) -> tuple[Any, str] | None:

@@ -218,14 +218,14 @@ def out_of_memory(error: BaseException) -> bool:
     )
 
 
-def eased(pixels: Pixels, room: float) -> Pixels:
+def reduced_contrast(pixels: Pixels, room: float) -> Pixels:
     """With its contrast reduced to ``room`` around middle grey."""
     if room >= 1:
         return pixels
     return np.clip(np.rint((pixels.astype(np.float32) - 127.5) * room + 127.5), 0, 255).astype(np.uint8)
 
 
-class Marked:
+class MarkedProgress:
     """A watch that counts over ``batches``, and lets previews through small, marked, and not too often."""
 
     def __init__(self, watch: Watch, marker: Marker, batches: int) -> None:
@@ -333,7 +333,7 @@ SOURCE_TYPES: dict[How, str] = {
 MEDIA_TYPES: dict[Kind, str] = {"image": "image/png", "video": "video/mp4", "audio": "audio/wav"}
 
 
-def nobody(step: Step) -> None:
+def no_watch(step: Step) -> None:
     """A watch that looks away."""
 
 
@@ -354,7 +354,7 @@ class MarkedGenerator:
         """Empty if it can run here, else what is not there and what to do."""
         return self._generator.missing()
 
-    def make(self, wanted: Sequence[GenerationParams], watch: Watch = nobody) -> list[MarkedOutput]:
+    def make(self, wanted: Sequence[GenerationParams], watch: Watch = no_watch) -> list[MarkedOutput]:
         """A released file for each of `wanted`, in order; all of them or none.
 
         Raises GenerationError, and lets through what ``watch`` raises (``Cancelled``).
@@ -364,7 +364,7 @@ class MarkedGenerator:
             raise GenerationError("not-installed", lacking)
         made: list[MarkedOutput] = []
         batches = list(batched(wanted, self.limits.max_batch))
-        marked = Marked(watch, self._marker, len(batches))
+        marked = MarkedProgress(watch, self._marker, len(batches))
         for marked.batch, batch in enumerate(batches):
             raws = self._drawn(batch, marked)
             made += [
@@ -404,7 +404,7 @@ class MarkedGenerator:
         )
 
     def _picture(self, params: GenerationParams, raw: RawOutput, attempt: Attempt) -> MarkedOutput | None:
-        marked = self._watermarked(eased(present(raw.pixels), attempt.room))
+        marked = self._watermarked(reduced_contrast(required(raw.pixels), attempt.room))
         content = self._signed(params, raw, png(marked))
         pixels = read_png(content)
         if not (seen := self._seen([pixels])):
@@ -413,7 +413,8 @@ class MarkedGenerator:
 
     def _clip(self, params: GenerationParams, raw: RawOutput, attempt: Attempt) -> MarkedOutput | None:
         frames = [
-            self._watermarked(eased(frame, attempt.room), attempt.gain) for frame in present(raw.frames)
+            self._watermarked(reduced_contrast(frame, attempt.room), attempt.gain)
+            for frame in required(raw.frames)
         ]
         sound = self._sounding(raw.sound) if raw.sound is not None else None
         film = mp4(
@@ -428,7 +429,7 @@ class MarkedGenerator:
         return self._made(raw, content, found, pixels=shown[len(shown) // 2], sound=heard, seconds=seconds)
 
     def _recording(self, params: GenerationParams, raw: RawOutput, attempt: Attempt) -> MarkedOutput | None:
-        content = self._signed(params, raw, wav(self._sounding(present(raw.sound))))
+        content = self._signed(params, raw, wav(self._sounding(required(raw.sound))))
         heard = read_wav(content)
         if not (mark := self._heard(heard)):
             return None
@@ -526,7 +527,7 @@ def batched(wanted: Sequence[GenerationParams], size: int) -> Iterator[Sequence[
         yield wanted[start : start + size]
 
 
-def present(value: T | None) -> T:
+def required(value: T | None) -> T:
     """What its kind promises is there. Raises GenerationError."""
     if value is None:
         raise GenerationError("failed", "The generator made something else than it should.")

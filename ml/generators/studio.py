@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ml.generators import load_generator
-from ml.generators._marked import MAX_SEED, MarkedGenerator, nobody, present
+from ml.generators._marked import MAX_SEED, MarkedGenerator, no_watch, required
 from ml.generators.base import (
     GenerationError,
     GenerationParams,
@@ -109,7 +109,7 @@ class Studio:
             raise GenerationError("not-installed", lacking)
         return self._generators[kind]
 
-    def create(self, request: Request, watch: Watch = nobody) -> Creation:
+    def create(self, request: Request, watch: Watch = no_watch) -> Creation:
         """All outputs of the request, or none. Raises GenerationError, and what ``watch`` raises."""
         _check(request)
         work = _Work(self, request, watch)
@@ -229,4 +229,4 @@ def _check(request: Request) -> None:
 
 
 def _seen(made: MarkedOutput) -> Pixels:
-    return present(made.pixels)
+    return required(made.pixels)

@@ -60,8 +60,8 @@ class Fingerprints:
         good = _number(stored.get("pdq_quality")) >= MIN_QUALITY
         code, found = _vector(stored.get("vector"))
         return cls(
-            sha256=read_hex(stored.get("sha256")),
-            pdq=bytes.fromhex(read_hex(stored.get("pdq"))) if good else b"",
+            sha256=parse_hex(stored.get("sha256")),
+            pdq=bytes.fromhex(parse_hex(stored.get("pdq"))) if good else b"",
             turned=tuple(_hashes(stored.get("pdq_turned"))) if good else (),
             code=code,
             points=found,
@@ -70,7 +70,7 @@ class Fingerprints:
         )
 
 
-def read_hex(value: Any) -> str:
+def parse_hex(value: Any) -> str:
     """64 hexadecimal digits in small letters, or empty."""
     text = value.strip().lower() if isinstance(value, str) else ""
     return text if _HEX.fullmatch(text) else ""
@@ -90,7 +90,7 @@ def of_picture(pixels: Any) -> dict[str, Any]:
         "pdq_turned": [one.hex() for one in hashes[1:]],
     }
     if not image_codes.missing():
-        found = image_codes.image_code(pixels) + points.points_of(pixels)
+        found = image_codes.image_code(pixels) + points.extract_keypoints(pixels)
         fields["vector"] = base64.b64encode(found).decode()
     return fields
 
@@ -106,7 +106,7 @@ def of_frame(pixels: Any, at_s: float) -> dict[str, Any]:
 
 
 def of_sound(samples: Any) -> dict[str, Any]:
-    found = sounds.sound_print(samples)
+    found = sounds.audio_fingerprint(samples)
     return {"sound": base64.b64encode(found).decode()} if found else {}
 
 
@@ -118,7 +118,7 @@ def _number(value: Any) -> float:
 
 
 def _hashes(values: Any) -> list[bytes]:
-    found = [read_hex(value) for value in values] if isinstance(values, list) else []
+    found = [parse_hex(value) for value in values] if isinstance(values, list) else []
     return [bytes.fromhex(one) for one in found[: len(TURNS) - 1] if one]
 
 
@@ -134,7 +134,7 @@ def split_vector(content: bytes) -> tuple[bytes, bytes]:
     code, found = content[: image_codes.BYTES], content[image_codes.BYTES :]
     if len(code) < image_codes.BYTES:
         raise ValueError("a vector has at least 160 bytes")
-    points.Points(found)
+    points.Keypoints(found)
     return code, found
 
 
@@ -148,7 +148,7 @@ def _vector(value: Any) -> tuple[bytes, bytes]:
 def _sound(value: Any) -> bytes:
     content = _bytes(value)
     try:
-        sounds.frames_of(content)
+        sounds.fingerprint_frames(content)
     except ValueError:
         return b""
     return content
@@ -158,9 +158,9 @@ def _frames(values: Any) -> list[Frame]:
     if not isinstance(values, list):
         return []
     return [
-        Frame(_number(one.get("at_s")), bytes.fromhex(hashed), bytes.fromhex(read_hex(one.get("mirrored"))))
+        Frame(_number(one.get("at_s")), bytes.fromhex(hashed), bytes.fromhex(parse_hex(one.get("mirrored"))))
         for one in values[:MAX_FRAMES]
         if isinstance(one, Mapping)
         and _number(one.get("quality")) >= MIN_QUALITY
-        and len(hashed := read_hex(one.get("pdq"))) == 2 * BYTES
+        and len(hashed := parse_hex(one.get("pdq"))) == 2 * BYTES
     ]

@@ -196,7 +196,7 @@ Rows = NDArray[np.intp]
 Counts = NDArray[np.uint16]
 
 
-class Bits:
+class HammingIndex:
     """``rows``: uint8 [n, bytes], a multiple of eight bytes. Kept word by word: each step goes over one flat array."""
 
     def __init__(self, rows: NDArray[np.uint8]) -> None:
@@ -239,6 +239,6 @@ class Bits:
 FRAMES = 3
 
 
-def enough(agreeing: Iterable[int], mine: int, theirs: int) -> bool:
+def enough_frames_match(agreeing: Iterable[int], mine: int, theirs: int) -> bool:
     """Whether the different frames of mine that agree (by number) are enough, of ``mine`` and ``theirs`` frames."""
     return len(set(agreeing)) >= min(FRAMES, max(1, mine), max(1, theirs))

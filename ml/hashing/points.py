@@ -44,7 +44,7 @@ def _pattern() -> NDArray[np.float64]:
 _PATTERN = _pattern()
 
 
-def points_of(pixels: Pixels) -> bytes:
+def extract_keypoints(pixels: Pixels) -> bytes:
     """At most ``MOST`` points of a picture (uint8 [h, w, 3]), ``POINT_BYTES`` each; the clearest of each part first."""
     import cv2
 
@@ -124,7 +124,7 @@ def _packed(table: NDArray[np.float64], bits: NDArray[np.bool_], longest: int) -
 # --- Whether two pictures are copies of each other ---
 
 
-class Points:
+class Keypoints:
     """Unpacked: ``at`` complex [n] in longest sides, ``angle`` [n] in radians, ``signs`` [n, 256], each 1 or -1.
 
     Raises ValueError for bytes that are no points.
@@ -138,16 +138,16 @@ class Points:
         self.angle: Floats = table[:, 2] * np.float32(2 * math.pi / 256)
         self.signs = np.unpackbits(table[:, 3:], axis=1).astype(np.float32) * 2 - 1
 
-    def mirrored(self) -> Points:
+    def mirrored(self) -> Keypoints:
         """Of the picture mirrored left to right: the halves of the comparisons change places."""
-        other = Points(b"")
+        other = Keypoints(b"")
         other.at, other.angle = -self.at.conjugate(), math.pi - self.angle
         other.signs = np.roll(self.signs, len(_PATTERN) // 2, axis=1)
         return other
 
 
 @dataclass(frozen=True)
-class Agreement:
+class KeypointMatch:
     """``agreeing`` of the ``pairs`` of points that are most alike lie as one movement of the picture puts them."""
 
     agreeing: int
@@ -158,7 +158,7 @@ class Agreement:
         return self.agreeing >= AGREEING and self.agreeing >= SHARE * self.pairs
 
 
-def agreement(one: Points, other: Points) -> Agreement:
+def match_keypoints(one: Keypoints, other: Keypoints) -> KeypointMatch:
     """How well one picture lies in the other, or in its mirror image."""
     straight = _agreement(one, other)
     if straight.copy:
@@ -167,12 +167,12 @@ def agreement(one: Points, other: Points) -> Agreement:
     return max(straight, mirrored, key=lambda found: found.agreeing)
 
 
-def _agreement(one: Points, other: Points) -> Agreement:
+def _agreement(one: Keypoints, other: Keypoints) -> KeypointMatch:
     mine, theirs = _pairs(one, other)
-    return Agreement(_most_explained(one, other, mine, theirs), len(mine))
+    return KeypointMatch(_most_explained(one, other, mine, theirs), len(mine))
 
 
-def _pairs(one: Points, other: Points) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _pairs(one: Keypoints, other: Keypoints) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The points of both that are each other's most alike, most alike first."""
     if not len(one.signs) or not len(other.signs):
         return np.empty(0, np.intp), np.empty(0, np.intp)
@@ -184,7 +184,9 @@ def _pairs(one: Points, other: Points) -> tuple[NDArray[np.intp], NDArray[np.int
     return best, nearest[best]
 
 
-def _most_explained(one: Points, other: Points, mine: NDArray[np.intp], theirs: NDArray[np.intp]) -> int:
+def _most_explained(
+    one: Keypoints, other: Keypoints, mine: NDArray[np.intp], theirs: NDArray[np.intp]
+) -> int:
     """Of the movements that two pairs suggest, the most pairs that one explains: a * p + b in complex numbers."""
     if len(mine) < AGREEING:
         return 0

@@ -37,7 +37,7 @@ Samples = NDArray[np.float32]
 Words = NDArray[np.uint32]
 
 
-def sound_print(samples: Samples) -> bytes:
+def audio_fingerprint(samples: Samples) -> bytes:
     """The frames of mono sound at 16 kHz (float32 [n]), four bytes each; empty for one that is too short or silent."""
     energies, loud = _energies(samples[: (MOST + BACK) * HOP + WINDOW])
     if len(energies) <= BACK:
@@ -50,7 +50,7 @@ def sound_print(samples: Samples) -> bytes:
     return frames.tobytes() if int((frames != 0).sum()) >= LEAST else b""
 
 
-def frames_of(content: bytes) -> Words:
+def fingerprint_frames(content: bytes) -> Words:
     """Raises ValueError for bytes that are no fingerprint."""
     if len(content) % 4 or not LEAST * 4 <= len(content) <= MOST * 4:
         raise ValueError(f"a fingerprint of sound has {LEAST} to {MOST} frames of four bytes")
@@ -85,7 +85,7 @@ def _bands() -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
-class Heard:
+class AudioMatch:
     """``differing``: share of signs; ``shift``: how many frames later the sound begins in the second one."""
 
     differing: float
@@ -107,7 +107,7 @@ def compare(one: Words, other: Words, shift: int) -> float:
     return float(np.bitwise_count(mine[heard] ^ theirs[heard]).mean() / 32)
 
 
-def near_words(frames: Words, most: int = 300) -> tuple[Words, NDArray[np.int64]]:
+def neighbouring_words(frames: Words, most: int = 300) -> tuple[Words, NDArray[np.int64]]:
     """The frames and all that differ from one of them in one sign, with their places: what an index is asked for."""
     places = np.flatnonzero(frames)
     probed = places[:: max(1, -(-len(places) // most))]
@@ -140,7 +140,7 @@ class SoundIndex:
         kept = []
         for owner, content in prints:
             try:
-                kept.append((owner, frames_of(content)))
+                kept.append((owner, fingerprint_frames(content)))
             except ValueError:
                 continue
         return cls(tuple(owner for owner, _ in kept), tuple(frames for _, frames in kept))
@@ -164,15 +164,15 @@ class SoundIndex:
         order = order[words[order] != 0]
         return words[order], owner[order], place[order]
 
-    def heard_in(self, content: bytes) -> list[tuple[bytes, Heard]]:
+    def heard_in(self, content: bytes) -> list[tuple[bytes, AudioMatch]]:
         """Owners of fingerprints that are heard in this one, or it in them, best first. Raises ValueError."""
-        query = frames_of(content)
-        found: dict[bytes, Heard] = {}
+        query = fingerprint_frames(content)
+        found: dict[bytes, AudioMatch] = {}
         for number, shift in self._places(query):
             differing = compare(query, self.frames[number], shift)
             owner = self.owners[number]
             if differing <= LIMIT and (owner not in found or differing < found[owner].differing):
-                found[owner] = Heard(round(differing, 4), shift)
+                found[owner] = AudioMatch(round(differing, 4), shift)
         return sorted(found.items(), key=lambda pair: pair[1].differing)
 
     def _places(self, query: Words) -> list[tuple[int, int]]:
@@ -180,7 +180,7 @@ class SoundIndex:
         words, owner, place = self._index
         if not len(words):
             return []
-        wanted, at = near_words(query)
+        wanted, at = neighbouring_words(query)
         begin, end = np.searchsorted(words, wanted, "left"), np.searchsorted(words, wanted, "right")
         sizes = end - begin
         sizes[sizes > COMMON] = 0

@@ -16,7 +16,7 @@ Found = tuple[Vectors, Rows]
 STEP = 16_384
 
 
-def products(vectors: Vectors, query: Vectors, rows: Rows) -> Vectors:
+def inner_products(vectors: Vectors, query: Vectors, rows: Rows) -> Vectors:
     """Inner products float32 [len(rows)], read in place: half the cost of copying the rows out first."""
     faiss.omp_set_num_threads(1)
     scores = np.empty(len(rows), np.float32)
@@ -32,7 +32,7 @@ def products(vectors: Vectors, query: Vectors, rows: Rows) -> Vectors:
     return scores
 
 
-def best(scores: Vectors, k: int) -> Rows:
+def top_k(scores: Vectors, k: int) -> Rows:
     """Positions of the ``k`` greatest, descending, ties by position (also where a tie is cut)."""
     if k < len(scores):
         threshold = scores[np.argpartition(scores, -k)[-k:]].min()
@@ -46,15 +46,15 @@ def search_rows(vectors: Vectors, query: Vectors, k: int, rows: Rows) -> tuple[V
     """The best ``k`` of ``rows`` (each at most once, all inside ``vectors``): scores descending, and rows."""
     if not len(rows) or k < 1:
         return np.empty(0, np.float32), np.empty(0, np.int64)
-    scores = products(vectors, query, rows)
-    places = best(scores, k)
+    scores = inner_products(vectors, query, rows)
+    places = top_k(scores, k)
     return scores[places], rows[places]
 
 
 def search_all(vectors: Vectors, query: Vectors, k: int) -> tuple[Vectors, Rows]:
     """The best ``k`` of all rows."""
     scores = np.vecdot(vectors, query)
-    places = best(scores, k)
+    places = top_k(scores, k)
     return scores[places], places
 
 
@@ -165,7 +165,7 @@ class FlatIndex(Index):
         scores = np.vecdot(state.array[: state.size], query)
         if allowed is not None:
             scores[~allowed] = -np.inf
-        places = best(scores, min(k, live))
+        places = top_k(scores, min(k, live))
         return scores[places], places
 
 

@@ -28,7 +28,7 @@ _SEEN_MOST = 100_000
 
 
 @dataclass(frozen=True)
-class Stamp:
+class FileStamp:
     """How a file must be: its length and its digest."""
 
     bytes: int
@@ -40,17 +40,17 @@ def digest_of_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def stamps(folder: Path, names: Iterable[str], threads: int) -> dict[str, Stamp]:
+def stamp_files(folder: Path, names: Iterable[str], threads: int) -> dict[str, FileStamp]:
     """Each file's length and digest. Raises OSError."""
     names = list(names)
     digests = _digests([folder / name for name in names], threads)
     return {
-        name: Stamp((folder / name).stat().st_size, digest)
+        name: FileStamp((folder / name).stat().st_size, digest)
         for name, digest in zip(names, digests, strict=True)
     }
 
 
-def wrong(folder: Path, expected: Mapping[str, Stamp], *, verify: bool) -> str | None:
+def first_damage(folder: Path, expected: Mapping[str, FileStamp], *, verify: bool) -> str | None:
     """What is wrong with the first bad file, or None. Lengths always; digests with ``verify``.
 
     Files that this process has read before, by inode, length and time of change, are not read again.
@@ -174,7 +174,7 @@ class Manifest:
     queries: int
     efforts: tuple[Effort, ...]
     attempts: tuple[Attempt, ...]
-    files: Mapping[str, Stamp]
+    files: Mapping[str, FileStamp]
     created_at: str
     build_s: float
     peak_mb: float
@@ -195,7 +195,7 @@ class Manifest:
                 raise GenerationDamaged(f"a vector cannot have {known['dimension']!r} numbers")
             known["efforts"] = tuple(Effort(**row) for row in value["efforts"])
             known["attempts"] = tuple(Attempt(**row) for row in value["attempts"])
-            known["files"] = {name: Stamp(**stamp) for name, stamp in value["files"].items()}
+            known["files"] = {name: FileStamp(**stamp) for name, stamp in value["files"].items()}
             return cls(**known)
         except (KeyError, TypeError, AttributeError) as error:
             raise GenerationDamaged(f"the manifest is incomplete: {error}") from error

@@ -108,7 +108,7 @@ def open_generation(folder: Path, *, verify: bool = True) -> Generation:
     With ``verify`` every file is read once a process and compared with its digest; without, only lengths are.
     """
     manifest = Manifest.read(folder)
-    problem = files.wrong(folder, manifest.files, verify=verify)
+    problem = files.first_damage(folder, manifest.files, verify=verify)
     if problem:
         raise GenerationDamaged(problem)
     try:
@@ -286,13 +286,13 @@ def _assets(folder: Path, count: int) -> int:
     return len(np.load(path, mmap_mode="r", allow_pickle=False)) if path.exists() else count
 
 
-def _synced(folder: Path, threads: int) -> dict[str, files.Stamp]:
+def _synced(folder: Path, threads: int) -> dict[str, files.FileStamp]:
     """Every file but the sample of queries, on the disk, with its digest; folders as well."""
     (folder / QUERIES).unlink(missing_ok=True)
     paths = sorted(folder.rglob("*"))
     for path in paths:
         files.sync(path)
-    return files.stamps(folder, [str(p.relative_to(folder)) for p in paths if p.is_file()], threads)
+    return files.stamp_files(folder, [str(p.relative_to(folder)) for p in paths if p.is_file()], threads)
 
 
 def _peak_mb() -> float:

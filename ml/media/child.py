@@ -124,7 +124,7 @@ def _pieces(request: dict[str, Any]) -> Iterator[Piece]:
     else:
         from ml.media import remux
 
-        yield from remux.clean(file)
+        yield from remux.strip_metadata(file)
 
 
 def load_codecs() -> None:

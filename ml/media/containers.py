@@ -91,7 +91,7 @@ class Source:
 
 
 @contextmanager
-def opened(path: File) -> Iterator[Source]:
+def open_source(path: File) -> Iterator[Source]:
     """Open the file at ``path``. Whatever breaks inside the block becomes a MediaError."""
     media_type = type_of(path)
     container = CONTAINERS.get(media_type or "")
@@ -100,7 +100,7 @@ def opened(path: File) -> Iterator[Source]:
             "unsupported",
             f"not a sound or film that can be read ({media_type or 'unknown'}): convert it to one of {ACCEPTED}",
         )
-    with damage(media_type), _open(path, container) as file:
+    with corrupt_on_error(media_type), _open(path, container) as file:
         yield _source(file, media_type)
 
 
@@ -113,7 +113,7 @@ def _open(path: File, container: str) -> Any:
 
 
 @contextmanager
-def damage(what: str) -> Iterator[None]:
+def corrupt_on_error(what: str) -> Iterator[None]:
     """Turn what libraries raise for broken files into MediaError ``corrupt``."""
     try:
         yield
@@ -208,7 +208,7 @@ class Span:
     truncated: bool = False
 
 
-def measure(source: Source, max_seconds: float) -> Span:
+def measure_duration(source: Source, max_seconds: float) -> Span:
     """The span of the decoded streams. Raises MediaError ``empty``, ``corrupt`` or ``too-large``."""
     claimed = _claimed(source)
     span = _tail(source, claimed) if claimed else None

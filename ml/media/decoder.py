@@ -127,9 +127,9 @@ class Pool:
                 self._give_back(child)
                 child = None
         except ChildTimeout:
-            raise _charged(timed_out(timeout_s), child, before) from None
+            raise _charged(decoding_timeout(timeout_s), child, before) from None
         except ChildDied:
-            raise _charged(died(), child, before) from None
+            raise _charged(decoder_died(), child, before) from None
         finally:
             if child is not None:
                 child.stop()
@@ -170,14 +170,14 @@ def _charged(error: MediaError, child: Child | None, before: float) -> MediaErro
     return error
 
 
-def timed_out(limit_s: float) -> MediaError:
+def decoding_timeout(limit_s: float) -> MediaError:
     """The file took longer than ``limit_s``."""
     return MediaError(
         "timeout", f"decoding took longer than {limit_s:g} s: try again, or send the file smaller"
     )
 
 
-def died() -> MediaError:
+def decoder_died() -> MediaError:
     """The decoder process ended, or its answer made no sense: nothing is known about the file."""
     return MediaError(
         "decoder-died", "the file could not be looked at, because the decoder's process ended: try again"
@@ -320,7 +320,7 @@ class Decoder:
         _check_file(path)
         answer = self.pool.ask_once(path, request, self.timeout_s, self.owner)
         if len(answer) != 1:
-            raise died()
+            raise decoder_died()
         return answer[0]
 
     def _several(
@@ -337,7 +337,7 @@ class Decoder:
                 done = min(self.max_seconds, _trusted(seconds, header))
                 limit = self.timeout_s + SHARE_OF_REAL_TIME * done
                 if spent > limit:
-                    raise timed_out(limit)
+                    raise decoding_timeout(limit)
                 yield header, parts
 
     def _ask(self, path: str | os.PathLike[str], request: dict[str, Any]) -> Generator[Piece, None, None]:
@@ -350,7 +350,7 @@ def _trusted(build: Callable[..., Any], *answer: Any) -> Any:
     try:
         return build(*answer)
     except (KeyError, ValueError, TypeError, IndexError, AttributeError):
-        raise died() from None
+        raise decoder_died() from None
 
 
 def _image(header: dict[str, Any], parts: list[bytearray]) -> DecodedImage:
@@ -405,7 +405,7 @@ def _samples(parts: list[bytearray]) -> NDArray[np.float32]:
 
 def _write(file: Any, offset: Any, content: bytearray, max_bytes: int) -> None:
     if not isinstance(offset, int) or offset < 0:
-        raise died()
+        raise decoder_died()
     if offset + len(content) > max_bytes:
         raise MediaError("too-large", f"the copy needs more than {max_bytes:,} bytes: send the file smaller")
     file.seek(offset)

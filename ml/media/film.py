@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.media.containers import BROKEN, Source, measure, opened, time_of
+from ml.media.containers import BROKEN, Source, measure_duration, open_source, time_of
 from ml.media.model import File, MediaError
 
 # --- Seeking ---------------------------------------------------------------------------------------------
@@ -29,7 +29,7 @@ GRACE_S, SHARE = 10.0, 0.3
 Timed = tuple[float, Any]
 
 
-class Walker:
+class FrameReader:
     """Decoded pictures of one open film with times on its clock, which need not be believed.
 
     Every step moves forward: where a seek lands before what was already seen, timestamps or index are broken,
@@ -177,17 +177,17 @@ Pixels = NDArray[np.uint8]
 
 def frames(path: File, max_frames: int, max_seconds: float) -> Iterator[tuple[dict[str, Any], list[bytes]]]:
     """Answers with ``at_s``, ``shape``, ``same`` and the pixels uint8 [h, w, 3]. Raises MediaError."""
-    with opened(path) as source:
+    with open_source(path) as source:
         if source.picture is None:
             raise MediaError("unsupported", "the file has no pictures that can be read, only sound or none")
-        span = measure(source, max_seconds)
+        span = measure_duration(source, max_seconds)
         source.read_only(source.picture)
-        walker = Walker(source)
+        walker = FrameReader(source)
         look: Gray | None = None
-        for at, frame in choose(walker, span.end_s, max_frames):
+        for at, frame in select_frames(walker, span.end_s, max_frames):
             pixels = upright(frame, source.picture.sample_aspect_ratio)
-            small = shades(pixels)
-            same = look is not None and alike(look, small)
+            small = block_brightness(pixels)
+            same = look is not None and is_similar(look, small)
             look = look if same else small
             header = {"at_s": at, "shape": list(pixels.shape[:2]), "same": same}
             yield header | {"truncated": walker.damaged or span.truncated}, [pixels.tobytes()]
@@ -195,13 +195,13 @@ def frames(path: File, max_frames: int, max_seconds: float) -> Iterator[tuple[di
             raise MediaError("corrupt", "no picture of the film can be decoded: export it again")
 
 
-def choose(walker: Walker, duration_s: float, max_frames: int) -> Iterator[Timed]:
+def select_frames(walker: FrameReader, duration_s: float, max_frames: int) -> Iterator[Timed]:
     """At most one (time, frame) for each of the equal intervals, in order of time."""
     step = max(1.0, duration_s / max_frames)
     count = max(1, min(max_frames, round(duration_s / step)))
     # The last one takes in what is left, and the picture that stands at the very end.
     edges = [*(at * step for at in range(count)), duration_s + 1]
-    cuts, last = Cuts(), -math.inf
+    cuts, last = CutDetector(), -math.inf
     for start, end in pairwise(edges):
         found = cuts.best(_candidates(walker, start, end), last)
         if found is not None:
@@ -211,7 +211,7 @@ def choose(walker: Walker, duration_s: float, max_frames: int) -> Iterator[Timed
         yield first
 
 
-def _candidates(walker: Walker, start: float, end: float) -> Iterator[Timed]:
+def _candidates(walker: FrameReader, start: float, end: float) -> Iterator[Timed]:
     keys = walker.keys_within(start, end)
     if not keys:
         return walker.between(start, end)
@@ -221,7 +221,7 @@ def _candidates(walker: Walker, start: float, end: float) -> Iterator[Timed]:
     return (still for still in stills if still is not None)
 
 
-class Cuts:
+class CutDetector:
     """Which candidate of an interval to take: the one behind the strongest cut, else the first.
 
     Panning changes every picture; a cut stands out from the changes before it.
@@ -237,7 +237,7 @@ class Cuts:
         for at, frame in candidates:
             if at <= after:
                 continue
-            look = sampled(frame)
+            look = grid_brightness(frame)
             change = self._change(before, look)
             if chosen is None or change > strongest:
                 chosen, strongest = (at, frame), change
@@ -253,7 +253,7 @@ class Cuts:
         return change if stands_out else 0.0
 
 
-def sampled(frame: Any) -> Gray:
+def grid_brightness(frame: Any) -> Gray:
     """Brightness at the points of a grid: too coarse to look at, enough to see a cut, and almost free."""
     plane, component = frame.planes[0], frame.format.components[0]
     kind = np.dtype("<u2") if component.bits > 8 else np.dtype("u1")
@@ -275,7 +275,7 @@ def upright(frame: Any, ratio: Any) -> Pixels:
         src_colorspace=_colours(frame),
         threads=1,
     )
-    return np.ascontiguousarray(np.rot90(small.to_ndarray(), turns(frame)))
+    return np.ascontiguousarray(np.rot90(small.to_ndarray(), quarter_turns(frame)))
 
 
 def shown_size(frame: Any, ratio: Any) -> tuple[int, int]:
@@ -285,7 +285,7 @@ def shown_size(frame: Any, ratio: Any) -> tuple[int, int]:
     return frame.width, frame.height
 
 
-def turns(frame: Any) -> int:
+def quarter_turns(frame: Any) -> int:
     """Quarter turns counterclockwise that bring the frame upright."""
     return round(frame.rotation / 90) % 4
 
@@ -295,7 +295,7 @@ def _colours(frame: Any) -> str | None:
     return "ITU709" if unnamed and frame.height >= HD_HEIGHT else None
 
 
-def shades(pixels: Pixels) -> Gray:
+def block_brightness(pixels: Pixels) -> Gray:
     """Mean brightness of blocks on the small grid."""
     gray = pixels[..., 1].astype(np.int16)
     rows, columns = (max(1, size // cells) for size, cells in zip(gray.shape, GRID, strict=True))
@@ -304,7 +304,7 @@ def shades(pixels: Pixels) -> Gray:
     return blocks.mean(axis=(1, 3)).astype(np.int16)
 
 
-def alike(one: Gray, other: Gray) -> bool:
+def is_similar(one: Gray, other: Gray) -> bool:
     """Visually the same: no block changed beyond what coding does."""
     if one.shape != other.shape:
         return False

@@ -6,8 +6,8 @@ import re
 from itertools import islice
 from typing import Any, BinaryIO
 
-from ml.media.containers import ACCEPTED, BROKEN, Source, measure, opened
-from ml.media.film import shown_size, turns
+from ml.media.containers import ACCEPTED, BROKEN, Source, measure_duration, open_source
+from ml.media.film import quarter_turns, shown_size
 from ml.media.model import File, MediaError
 
 # --- Location --------------------------------------------------------------------------------------------
@@ -43,7 +43,7 @@ _ENCODERS = (
 )
 
 
-def may_tell(source: Source, path: File, picture: Any | None) -> bool:
+def may_reveal_location(source: Source, path: File, picture: Any | None) -> bool:
     """True for any trace of a place. ``picture``: the first decoded frame, None for sound."""
     return (
         any(stream.type not in ("audio", "video") for stream in source.others)
@@ -106,13 +106,13 @@ PATIENCE = 200
 
 def probe(path: File, max_seconds: float) -> dict[str, Any]:
     """The fields of MediaInfo. Raises MediaError."""
-    with opened(path) as source:
+    with open_source(path) as source:
         if not source.main:
             raise _unreadable(source)
         picture = first(source, source.picture)
         sound = first(source, source.sound)
         source.read_only(*source.main)
-        span = measure(source, max_seconds)
+        span = measure_duration(source, max_seconds)
         if picture is None and sound is None:
             raise MediaError("corrupt", "nothing in the file can be decoded: export or record it again")
         width, height = _size(source, picture)
@@ -125,7 +125,7 @@ def probe(path: File, max_seconds: float) -> dict[str, Any]:
             "has_picture": picture is not None,
             "frame_rate": _rate(source) if picture is not None else None,
             "codecs": [_codec_name(stream) for stream in source.file.streams],
-            "has_location": may_tell(source, path, picture),
+            "has_location": may_reveal_location(source, path, picture),
             "truncated": span.truncated or len(source.main) > (picture is not None) + (sound is not None),
         }
 
@@ -157,7 +157,7 @@ def _size(source: Source, picture: Any | None) -> tuple[int, int] | tuple[None, 
     if picture is None or source.picture is None:
         return None, None
     size = shown_size(picture, source.picture.sample_aspect_ratio)
-    return size if turns(picture) % 2 == 0 else (size[1], size[0])
+    return size if quarter_turns(picture) % 2 == 0 else (size[1], size[0])
 
 
 def _refined(media_type: str, film: bool) -> str:

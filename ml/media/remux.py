@@ -11,7 +11,7 @@ from typing import Any
 import av
 from av.bitstream import BitStreamFilterContext
 
-from ml.media.containers import PICTURE_CODECS, SOUND_CODECS, Source, codec_of, is_cover, opened
+from ml.media.containers import PICTURE_CODECS, SOUND_CODECS, Source, codec_of, is_cover, open_source
 from ml.media.model import File, MediaError
 
 MUXERS = {
@@ -45,9 +45,9 @@ NO_TAGS = b"\3vorbis" + bytes(8) + b"\1"
 Answer = tuple[dict[str, Any], list[bytes]]
 
 
-def clean(path: File) -> Iterator[Answer]:
+def strip_metadata(path: File) -> Iterator[Answer]:
     """Answers with ``offset`` and bytes to write there, then one with ``media_type``. Raises MediaError."""
-    with opened(path) as source:
+    with open_source(path) as source:
         streams = _kept(source)
         if not streams:
             raise MediaError("unsupported", "neither sound nor pictures can be copied out of the file")
@@ -167,7 +167,7 @@ def _kept(source: Source) -> list[Any]:
 def _index_size(path: File) -> int:
     """Room for the index in front of the content, so that a player can start before it has everything."""
     # Opened once more: seeking back to the start would miss the sound that a decoder needs to get going.
-    with opened(path) as source:
+    with open_source(path) as source:
         streams = _kept(source)
         source.read_only(*streams)
         packets = sum(1 for packet in source.file.demux(streams) if packet.size)

@@ -14,7 +14,7 @@ from ml.media.containers import (
     MISSING_S,
     MISSING_SHARE,
     Source,
-    opened,
+    open_source,
     time_of,
     too_long,
 )
@@ -90,7 +90,7 @@ Answer = tuple[dict[str, Any], list[bytes]]
 def decode(path: File, max_seconds: float) -> Iterator[Answer]:
     """One answer: the first ``max_seconds`` at most, int16 mono 16 kHz. Raises MediaError."""
     limit, sound = int(max_seconds * SAMPLE_RATE) * 2, bytearray()
-    with opened(path) as source:
+    with open_source(path) as source:
         for _, chunk in Reader(source).chunks():
             sound += chunk
             if len(sound) >= limit:
@@ -106,7 +106,7 @@ def pieces(path: File, piece_s: float, max_seconds: float) -> Iterator[Answer]:
     A pause in the timestamps ends a piece early; the next starts behind it.
     """
     size = max(1, int(piece_s * SAMPLE_RATE)) * 2
-    with opened(path) as source:
+    with open_source(path) as source:
         reader = Reader(source)
         start, held = 0.0, bytearray()
         for at, chunk in reader.chunks():

@@ -26,7 +26,7 @@ def align(reference: np.ndarray, points: np.ndarray) -> np.ndarray:
     return (turned + goal_centre).astype(np.float32)
 
 
-def moves(reference: np.ndarray, aligned: np.ndarray) -> np.ndarray:
+def displacements(reference: np.ndarray, aligned: np.ndarray) -> np.ndarray:
     """How far each row moved, in units of the reference's extent (root mean square distance from its centre): [n]."""
     if not len(reference):
         return np.zeros(0, np.float32)

@@ -17,7 +17,7 @@ _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn"}
 _SPACE = re.compile(r"\s+")
 
 
-def plain(value: Any, most: int = 200) -> str:
+def sanitize_text(value: Any, most: int = 200) -> str:
     """``value`` as one line of at most ``most`` characters; "" for what is neither text nor number."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return ""
@@ -47,7 +47,7 @@ _KNOWN = {code.lower(): code for code in GENERATED | COMPOSITE | OTHER}
 _LAST = re.compile(r"[^/:#]*$")
 
 
-def code_of(value: Any) -> str:
+def source_type_code(value: Any) -> str:
     """The code in a URI, a qualified code (``digsrctype:…``) or alone; "" for what is none of them."""
     found = _LAST.search(value.strip()[-200:]) if isinstance(value, str) else None
     return _KNOWN.get(found.group().lower(), "") if found else ""
@@ -67,7 +67,7 @@ MAX_ASSERTIONS, MAX_INGREDIENTS, MAX_ACTIONS, MAX_CODES = 12, 8, 8, 6
 MAX_TEXT = 120
 
 
-def tree(report: Mapping[str, Any]) -> dict[str, Any]:
+def manifest_tree(report: Mapping[str, Any]) -> dict[str, Any]:
     """The active manifest with its ingredients, as the SDK read and validated it; empty where there is none.
 
     Each claim has `title`, `format`, `generator`, `signer`, `signed_at`, `assertions` (label, says), `ingredients`
@@ -95,7 +95,7 @@ class _Reader:
             "format": _text(manifest.get("format")),
             "generator": _generator(manifest),
             "signer": _text(info.get("issuer") or info.get("common_name")),
-            "signed_at": plain(info.get("time"), 40),
+            "signed_at": sanitize_text(info.get("time"), 40),
             "assertions": [_assertion(_dict(one)) for one in assertions[:MAX_ASSERTIONS]],
             "ingredients": [
                 self._ingredient(label, _dict(one), depth) for one in ingredients[:MAX_INGREDIENTS]
@@ -108,7 +108,7 @@ class _Reader:
         found = {
             "title": _text(ingredient.get("title")),
             "format": _text(ingredient.get("format")),
-            "relation": plain(ingredient.get("relationship"), 40),
+            "relation": sanitize_text(ingredient.get("relationship"), 40),
             "problems": self.problems.get((manifest, str(ingredient.get("label") or "")), [])
             or _own_problems(ingredient),
         }
@@ -120,14 +120,19 @@ def _assertion(assertion: Mapping[str, Any]) -> dict[str, Any]:
     data = _dict(assertion.get("data"))
     actions = [_action(_dict(one)) for one in _list(data.get("actions"))[:MAX_ACTIONS]]
     says = [said for said in actions if said] or _plain_values(data)
-    return {"label": plain(assertion.get("label"), 80), "says": says}
+    return {"label": sanitize_text(assertion.get("label"), 80), "says": says}
 
 
 def _action(action: Mapping[str, Any]) -> str:
     agent = action.get("softwareAgent")
     software = agent.get("name") if isinstance(agent, dict) else agent
-    parts = (action.get("action"), code_of(action.get("digitalSourceType")), software, action.get("when"))
-    return ", ".join(filter(None, (plain(part, 80) for part in parts)))
+    parts = (
+        action.get("action"),
+        source_type_code(action.get("digitalSourceType")),
+        software,
+        action.get("when"),
+    )
+    return ", ".join(filter(None, (sanitize_text(part, 80) for part in parts)))
 
 
 def _plain_values(data: Mapping[str, Any]) -> list[str]:
@@ -135,7 +140,7 @@ def _plain_values(data: Mapping[str, Any]) -> list[str]:
     shown = []
     for name, value in data.items():
         if isinstance(value, str | int | float) and not str(name).startswith("@") and name not in _BINARY:
-            shown.append(f"{plain(name, 40)}: {plain(str(value), MAX_TEXT)}")
+            shown.append(f"{sanitize_text(name, 40)}: {sanitize_text(str(value), MAX_TEXT)}")
     return shown[:MAX_ACTIONS]
 
 
@@ -157,18 +162,18 @@ def _problems(report: Mapping[str, Any]) -> Mapping[tuple[str, str], list[str]]:
         manifest, _, label = address.rpartition("/c2pa.assertions/")
         failures = _list(_dict(_dict(delta).get("validationDeltas")).get("failure"))
         found[manifest.rpartition("/")[2], label] = [
-            plain(_dict(one).get("code"), 80) for one in failures[:MAX_CODES]
+            sanitize_text(_dict(one).get("code"), 80) for one in failures[:MAX_CODES]
         ]
     return found
 
 
 def _own_problems(ingredient: Mapping[str, Any]) -> list[str]:
     results = _dict(_dict(ingredient.get("validation_results")).get("activeManifest"))
-    return [plain(_dict(one).get("code"), 80) for one in _list(results.get("failure"))[:MAX_CODES]]
+    return [sanitize_text(_dict(one).get("code"), 80) for one in _list(results.get("failure"))[:MAX_CODES]]
 
 
 def _text(value: Any) -> str:
-    return plain(value, MAX_TEXT)
+    return sanitize_text(value, MAX_TEXT)
 
 
 def _dict(value: Any) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ml.provenance.credentials import COMPOSITE, GENERATED, code_of
+from ml.provenance.credentials import COMPOSITE, GENERATED, source_type_code
 from ml.provenance.tags.fields import Tag
 
 # --- Products --------------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ Kind = Literal["generated", "composite", "suspected"]
 
 
 @dataclass(frozen=True)
-class Sign:
+class GeneratorMark:
     """One tag that names a generator. ``generator`` is "" where it says that one was used and not which."""
 
     generator: str
@@ -149,26 +149,26 @@ _KINDS: Mapping[str, Kind] = {"1": "generated", "2": "suspected", "3": "suspecte
 MAX_JSON = 1 << 18
 
 
-def signs_of(tags: Sequence[Tag]) -> list[Sign]:
+def generator_marks(tags: Sequence[Tag]) -> list[GeneratorMark]:
     """Every tag that tells of a generator, in the order of the file."""
     found = [sign for tag in tags for sign in _signs(tag)]
     return found + _together(tags)
 
 
-def _signs(tag: Tag) -> Iterator[Sign]:
+def _signs(tag: Tag) -> Iterator[GeneratorMark]:
     key = tag.key.rpartition(":")[2].lower().replace(" ", "")
     if key in ("digitalsourcetype", "digitalsourcefiletype"):
-        code = code_of(tag.text)
+        code = source_type_code(tag.text)
         if code in GENERATED | COMPOSITE:
-            yield Sign("", tag, "generated" if code in GENERATED else "composite")
+            yield GeneratorMark("", tag, "generated" if code in GENERATED else "composite")
     elif key == "aisystemused" and tag.place == "xmp":
-        yield Sign(product_of(key, tag.text[:200]) or tag.text[:100], tag)
+        yield GeneratorMark(product_of(key, tag.text[:200]) or tag.text[:100], tag)
     elif key in TOOL_KEYS and (name := product_of(key, tag.text[:200])) is not None:
-        yield Sign(name, tag, "composite" if is_partial(tag.text[:200]) else "generated")
+        yield GeneratorMark(name, tag, "composite" if is_partial(tag.text[:200]) else "generated")
     elif (kind := _labelled(key, tag.text)) is not None:
-        yield Sign(_producer(tag.text), tag, kind)
+        yield GeneratorMark(_producer(tag.text), tag, kind)
     elif name := _structure(key, tag):
-        yield Sign(name, tag)
+        yield GeneratorMark(name, tag)
 
 
 # --- China's label for generated content (GB 45438-2025): JSON under the name AIGC, wherever a format has room ---
@@ -239,15 +239,15 @@ def _json_structure(key: str, text: str) -> str:
     return "a diffusion tool" if has_prompt and len(_SETTINGS & document.keys()) >= 2 else ""
 
 
-def _together(tags: Sequence[Tag]) -> list[Sign]:
+def _together(tags: Sequence[Tag]) -> list[GeneratorMark]:
     """What single tags do not tell, but several do."""
     keys = {tag.key.lower().replace(" ", "_"): tag for tag in tags if tag.place in ("png", "alpha", "exif")}
     found = []
     if "prompt" in keys and len(_SETTINGS & keys.keys()) >= 2:
-        found.append(Sign("a diffusion tool", keys["prompt"]))
+        found.append(GeneratorMark("a diffusion tool", keys["prompt"]))
     description, artist = keys.get("imagedescription"), keys.get("artist")
     if description and artist and _GROK.match(description.text) and _UUID.fullmatch(artist.text):
-        found.append(Sign("Grok", description))
+        found.append(GeneratorMark("Grok", description))
     return found
 
 

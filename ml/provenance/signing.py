@@ -41,7 +41,7 @@ from ml.provenance._sdk import context
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def file_lock(path: Path) -> Iterator[None]:
     """Hold the file ``path`` for this process and thread; others wait."""
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -84,7 +84,7 @@ def load_keys(folder: Path, organisation: str = PRODUCT) -> Keys:
     Raises OSError where the folder cannot be read or written, ValueError for files that do not belong together.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with locked(folder / "lock"):
+    with file_lock(folder / "lock"):
         if not (folder / "root.pem").exists():
             _make_root(folder, organisation)
         elif not _issues_authorities(folder):
@@ -162,7 +162,7 @@ def _make_root(folder: Path, organisation: str) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     # The key first: a root without its key could never issue another leaf.
     write_secret(folder / "root.key", private_pem(key))
-    _write_root(folder, subject(organisation, f"{PRODUCT} root"), key)
+    _write_root(folder, subject_name(organisation, f"{PRODUCT} root"), key)
 
 
 def _write_root(folder: Path, name: x509.Name, key: ec.EllipticCurvePrivateKey) -> None:
@@ -198,13 +198,13 @@ def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateK
 def _make_leaf(folder: Path, organisation: str) -> None:
     root, authority = _authority(folder)
     key = ec.generate_private_key(ec.SECP256R1())
-    name = subject(organisation, f"{PRODUCT} signer")
-    certificate = issued(name, key.public_key(), root, authority, issues=False)
+    name = subject_name(organisation, f"{PRODUCT} signer")
+    certificate = issue_certificate(name, key.public_key(), root, authority, issues=False)
     write_secret(folder / "signer.key", private_pem(key))
     write_secret(folder / "signer.pem", certificate.public_bytes(Encoding.PEM))
 
 
-def issued(
+def issue_certificate(
     name: x509.Name,
     key: ec.EllipticCurvePublicKey,
     issuer: x509.Certificate,
@@ -226,7 +226,7 @@ def issued(
     return certificate.sign(authority, hashes.SHA256())
 
 
-def subject(organisation: str, common: str) -> x509.Name:
+def subject_name(organisation: str, common: str) -> x509.Name:
     return x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation),
@@ -286,7 +286,7 @@ MAX_NAME = 64
 _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,40}")
 
 
-class Pair(NamedTuple):
+class CertificateAndKey(NamedTuple):
     """A certificate and the key that it is about."""
 
     certificate: x509.Certificate
@@ -301,7 +301,7 @@ def tenant_keys(folder: Path, tenant_id: str, organisation: str) -> Keys:
     """
     own = _folder(folder, tenant_id)
     root = load_keys(folder).root
-    with locked(folder / "lock"):
+    with file_lock(folder / "lock"):
         # Whoever forgets a tenant in between must find all of it, so this waits for the lock, too.
         own.mkdir(parents=True, exist_ok=True, mode=0o700)
         issuer = _issuer(folder, own, tenant_id, _named(organisation))
@@ -315,7 +315,7 @@ def forget_tenant(folder: Path, tenant_id: str) -> bool:
     own = _folder(folder, tenant_id)
     if not own.is_dir():
         return False
-    with locked(folder / "lock"):
+    with file_lock(folder / "lock"):
         shutil.rmtree(own)
     return True
 
@@ -323,7 +323,7 @@ def forget_tenant(folder: Path, tenant_id: str) -> bool:
 # --- The two certificates ---
 
 
-def _issuer(folder: Path, own: Path, tenant_id: str, organisation: str) -> Pair:
+def _issuer(folder: Path, own: Path, tenant_id: str, organisation: str) -> CertificateAndKey:
     root = _read(folder, "root")
     if root is None:
         raise ValueError(f"{folder / 'root.key'} and root.pem are missing; restore both from a backup.")
@@ -335,22 +335,24 @@ def _issuer(folder: Path, own: Path, tenant_id: str, organisation: str) -> Pair:
         and _is_about(kept, organisation)
     ):
         return kept
-    name = subject(organisation, f"{PRODUCT} tenant {tenant_id} authority")
+    name = subject_name(organisation, f"{PRODUCT} tenant {tenant_id} authority")
     return _make(own, "issuer", name, root, issues=True)
 
 
-def _signer(own: Path, issuer: Pair, tenant_id: str, organisation: str) -> Pair:
+def _signer(own: Path, issuer: CertificateAndKey, tenant_id: str, organisation: str) -> CertificateAndKey:
     kept = _read(own, "signer")
     fresh = kept is not None and _left(kept) >= LEAF_LIFE - LEAF_RENEWAL
     if kept is not None and fresh and _issued_by(kept, issuer) and _is_about(kept, organisation):
         return kept
-    name = subject(organisation, f"{PRODUCT} tenant {tenant_id}")
+    name = subject_name(organisation, f"{PRODUCT} tenant {tenant_id}")
     return _make(own, "signer", name, issuer, issues=False)
 
 
-def _make(own: Path, stem: str, name: x509.Name, issuer: Pair, *, issues: bool) -> Pair:
+def _make(
+    own: Path, stem: str, name: x509.Name, issuer: CertificateAndKey, *, issues: bool
+) -> CertificateAndKey:
     key = ec.generate_private_key(ec.SECP256R1())
-    certificate = issued(
+    certificate = issue_certificate(
         name,
         key.public_key(),
         issuer.certificate,
@@ -360,10 +362,10 @@ def _make(own: Path, stem: str, name: x509.Name, issuer: Pair, *, issues: bool) 
     )
     write_secret(own / f"{stem}.key", private_pem(key))
     write_secret(own / f"{stem}.pem", _text(certificate))
-    return Pair(certificate, key)
+    return CertificateAndKey(certificate, key)
 
 
-def _read(folder: Path, stem: str) -> Pair | None:
+def _read(folder: Path, stem: str) -> CertificateAndKey | None:
     """None where a file is missing, or one was left over from a renewal that was killed between the two."""
     paths = folder / f"{stem}.pem", folder / f"{stem}.key"
     if not all(path.exists() for path in paths):
@@ -375,14 +377,14 @@ def _read(folder: Path, stem: str) -> Pair | None:
         raise ValueError(f"{paths[0]} or {paths[1].name} is damaged; restore both or delete both.") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or certificate.public_key() != key.public_key():
         return None
-    return Pair(certificate, key)
+    return CertificateAndKey(certificate, key)
 
 
-def _left(pair: Pair) -> timedelta:
+def _left(pair: CertificateAndKey) -> timedelta:
     return pair.certificate.not_valid_after_utc - datetime.now(UTC)
 
 
-def _issued_by(pair: Pair, issuer: Pair) -> bool:
+def _issued_by(pair: CertificateAndKey, issuer: CertificateAndKey) -> bool:
     try:
         pair.certificate.verify_directly_issued_by(issuer.certificate)
     except (ValueError, InvalidSignature):
@@ -390,7 +392,7 @@ def _issued_by(pair: Pair, issuer: Pair) -> bool:
     return True
 
 
-def _is_about(pair: Pair, organisation: str) -> bool:
+def _is_about(pair: CertificateAndKey, organisation: str) -> bool:
     [name] = pair.certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
     return name.value == organisation
 

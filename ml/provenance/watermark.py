@@ -35,28 +35,28 @@ def luminance(pixels: Pixels) -> Plane:
     return pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def box(plane: Plane, side: int) -> Plane:
+def box_filter(plane: Plane, side: int) -> Plane:
     import cv2
 
     blurred: Any = cv2.blur(plane, (side, side), borderType=cv2.BORDER_REFLECT)
     return blurred
 
 
-def filtered(plane: Plane) -> Plane:
+def high_pass(plane: Plane) -> Plane:
     """Without what changes slowly, which is nearly all picture and hardly any mark."""
-    return plane - box(box(plane, 7), 7)
+    return plane - box_filter(box_filter(plane, 7), 7)
 
 
-def deviation(plane: Plane, side: int) -> Plane:
-    return root(box(filtered(plane) ** 2, side))
+def local_deviation(plane: Plane, side: int) -> Plane:
+    return safe_sqrt(box_filter(high_pass(plane) ** 2, side))
 
 
-def root(plane: Plane) -> Plane:
+def safe_sqrt(plane: Plane) -> Plane:
     """Running sums leave a little less than nothing where there is nothing."""
     return np.sqrt(np.maximum(plane, 0))
 
 
-def saved(pixels: Pixels, quality: int) -> Pixels:
+def jpeg_roundtrip(pixels: Pixels, quality: int) -> Pixels:
     import cv2
 
     _, content = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -124,7 +124,7 @@ def embed(pixels: Pixels, payload: int, key: bytes, *, gain: float | None = None
         marked = np.clip(np.rint(pixels + strength * change), 0, 255).astype(np.uint8)
         if gain:
             break
-        found = detect(saved(marked, 50), key)
+        found = detect(jpeg_roundtrip(marked, 50), key)
         if found and found.payload == payload and found.seen >= WANTED and not found.wrong:
             break
     return marked
@@ -249,7 +249,7 @@ def _layout(key: bytes) -> _Layout:
     signs = signs.reshape(-1, CHIPS)
     coefficients = np.zeros(count, np.float32)
     coefficients[slots[0]] = signs[0]
-    sync = np.fft.rfft2(filtered(_spatial(coefficients)))
+    sync = np.fft.rfft2(high_pass(_spatial(coefficients)))
     return _Layout(slots, signs, np.conj(sync).astype(np.complex64))
 
 
@@ -286,7 +286,7 @@ def _coefficients(tile: Plane) -> Plane:
 
 
 def _strength(plane: Plane) -> Plane:
-    return np.clip(FLOOR + SLOPE * deviation(plane, 9), FLOOR, CEILING)
+    return np.clip(FLOOR + SLOPE * local_deviation(plane, 9), FLOOR, CEILING)
 
 
 def _scales(width: int, height: int, original: tuple[int, int] | None) -> Iterator[float]:
@@ -318,7 +318,7 @@ def _folded(plane: Plane, scale: float, most: int) -> Plane:
             [[1 / scale, 0, (left + 0.5) / scale - 0.5], [0, 1 / scale, (top + 0.5) / scale - 0.5]]
         )
         size = (min(most, width - left), min(most, height - top))
-        source = plane if scale >= 1 else box(plane, max(1, round(1 / scale)))
+        source = plane if scale >= 1 else box_filter(plane, max(1, round(1 / scale)))
         piece = cv2.warpAffine(
             source,
             matrix,
@@ -328,9 +328,9 @@ def _folded(plane: Plane, scale: float, most: int) -> Plane:
         )
     else:
         piece = plane[top : top + most, left : left + most]
-    flat = filtered(piece)
+    flat = high_pass(piece)
     # Where there is much picture there is little certainty; single edges must not outshout everything.
-    flat = np.clip(flat / (root(box(flat * flat, 17)) + 2.0), -2.5, 2.5)
+    flat = np.clip(flat / (safe_sqrt(box_filter(flat * flat, 17)) + 2.0), -2.5, 2.5)
     rows, columns = (-(-side // TILE) * TILE for side in flat.shape)
     padded = np.zeros((rows, columns), np.float32)
     padded[: flat.shape[0], : flat.shape[1]] = flat
@@ -343,7 +343,7 @@ def _whitened(tile: Plane, power: float, side: int) -> NDArray[Any]:
     Returned as a spectrum [128, 65].
     """
     spectrum = np.fft.rfft2(tile)
-    energy = box((np.abs(spectrum) ** 2).astype(np.float32), side)
+    energy = box_filter((np.abs(spectrum) ** 2).astype(np.float32), side)
     return spectrum / (np.maximum(energy, 0) + 1e-6) ** power
 
 

@@ -45,7 +45,7 @@ def device() -> str:
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Inside, the processes that torchrun started can reach each other (NCCL between GPUs, else gloo)."""
     if world() == 1:
         yield
@@ -74,7 +74,7 @@ def first_row(count: int) -> int:
     return rank() * count
 
 
-def agreed(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """What process 0 has, in all of them: decisions that all must take alike."""
     if world() == 1:
         return value

@@ -61,8 +61,8 @@ def pool_of(pairs: Iterable[Pair]) -> Pool:
     words = [hashed(same_words(text)) for text in captions]
     right_pictures, right_captions = _right(owners, words, len(held))
     return Pool(
-        sight_of(held),
-        reading_of(held),
+        image_features_of(held),
+        text_features_of(held),
         captions,
         right_pictures,
         right_captions,
@@ -71,17 +71,17 @@ def pool_of(pairs: Iterable[Pair]) -> Pool:
     )
 
 
-def sight_of(pairs: Sequence[Pair]) -> ImageFeatures:
+def image_features_of(pairs: Sequence[Pair]) -> ImageFeatures:
     """What the encoders saw of the pictures of ``pairs``: [n, …]."""
     return ImageFeatures(*(stack(pairs, name) for name in ("probabilities", "features", "colours")))
 
 
-def reading_of(pairs: Sequence[Pair]) -> TextFeatures:
+def text_features_of(pairs: Sequence[Pair]) -> TextFeatures:
     """What the encoders read in all captions of ``pairs``, one after the other."""
     return TextFeatures(vectors=stack(pairs, "text"), colours=stack(pairs, "text_colours"))
 
 
-def find(placing: Placing, pool: Pool, reading: TextFeatures | None = None) -> dict[str, Ranking]:
+def rank_queries(placing: Placing, pool: Pool, reading: TextFeatures | None = None) -> dict[str, Ranking]:
     """What every query of either direction finds. ``reading``: of another text tower than the shards'."""
     texts, pictures = placing.text(reading or pool.reading), placing.image(pool.sight)
     queries = placing.as_query(pictures)
@@ -91,7 +91,9 @@ def find(placing: Placing, pool: Pool, reading: TextFeatures | None = None) -> d
     }
 
 
-def compare(mine: Mapping[str, Ranking], others: Mapping[str, Mapping[str, Ranking]]) -> dict[str, Any]:
+def compare_rankings(
+    mine: Mapping[str, Ranking], others: Mapping[str, Mapping[str, Ranking]]
+) -> dict[str, Any]:
     """Figures of the model and of each of the others, and what it gains on them with the paired interval:
 
     ``{"model": {"text>image": {…}, …}, "<other>": {…}, "differences": {"<other>": {"text>image": {…}}}}``.
@@ -118,7 +120,7 @@ def traditional(train: Iterable[Pair]) -> dict[str, Placing]:
     """Every traditional method by name, fitted on the first FITTED pairs."""
     held = [_shortened(pair) for pair in itertools.islice(train, FITTED)]
     owners = np.repeat(np.arange(len(held)), [len(pair.captions) for pair in held])
-    reading, sight = reading_of(held), sight_of(held)
+    reading, sight = text_features_of(held), image_features_of(held)
     return {name: fitted(name, reading, sight, owners) for name in METHODS}
 
 
@@ -127,9 +129,11 @@ def _compared(
 ) -> dict[str, Any]:
     # A tuned text tower reads otherwise than the one that the shards were made with: its texts are read again.
     reading = None if model.encoders_key == parent.encoders_key else model.read(pool.captions)
-    mine = find(model.placing, pool, reading)
+    mine = rank_queries(model.placing, pool, reading)
     counts = {"pictures": pool.size, "captions": len(pool.captions)}
-    return counts | compare(mine, {name: find(rival, pool) for name, rival in rivals.items()})
+    return counts | compare_rankings(
+        mine, {name: rank_queries(rival, pool) for name, rival in rivals.items()}
+    )
 
 
 def _all(found: Mapping[str, Ranking]) -> dict[str, Any]:

@@ -108,7 +108,7 @@ class Stopwatch:
 
 
 @dataclass(frozen=True)
-class Measured:
+class StepTimes:
     """What a run took before its first epoch, in seconds; a step with the reading of its batch."""
 
     prepared_s: float
@@ -147,7 +147,7 @@ class OutOfMemory(RuntimeError):
     """A batch does not fit; nothing was changed by trying."""
 
 
-def rate(done: float) -> float:
+def learning_rate_factor(done: float) -> float:
     """The learning rate's factor after the share ``done`` (0..1) of a phase: linear up, then a cosine down."""
     if done < WARM_UP:
         return max(done, WARM_UP / 10) / WARM_UP
@@ -389,7 +389,9 @@ class Trainer:
         done = (progress.epoch + progress.seen / len(self.data[phase].train)) / self.recipe.epochs
         try:
             with self.clock.work():
-                loss, self._figures = stepper.step(batch.content, rate(done), self._seed(batch))
+                loss, self._figures = stepper.step(
+                    batch.content, learning_rate_factor(done), self._seed(batch)
+                )
         except OutOfMemory:
             return False
         except TrainingError as error:
@@ -412,7 +414,7 @@ class Trainer:
         """Validate, keep the best weights, and put a point on the curve."""
         with self.clock.work():
             found = self.objective.validate(self.data[phase].val) if distributed.rank() == 0 else {}
-        found = distributed.agreed(found)
+        found = distributed.broadcast(found)
         primary = found["primary"]
         progress = self.progress
         better = progress.best is None or primary > progress.best
@@ -458,7 +460,7 @@ class Trainer:
         sizes = [-(-len(self.data[phase].train) // self.progress.batch) for phase in self.phases]
         self.report("estimate", **measured.of_all(sizes, self.recipe.epochs, self.clock.gpu))
 
-    def _measured(self) -> Measured | None:
+    def _measured(self) -> StepTimes | None:
         """None when memory was too short for a batch."""
         phase = self.phases[0]
         stepper, train = Stepper(self.objective, phase), self.data[phase].train
@@ -476,7 +478,7 @@ class Trainer:
                 break
         start = time.perf_counter()
         self.objective.validate(self.data[phase].val)
-        return Measured(prepared_s, *stopwatch.mean(), time.perf_counter() - start)
+        return StepTimes(prepared_s, *stopwatch.mean(), time.perf_counter() - start)
 
     def _tell(self) -> None:
         if time.perf_counter() - self._told_at < PROGRESS_S:
@@ -517,7 +519,9 @@ class Trainer:
             self.objective.module.load_state_dict(dict(tensors), strict=False)
 
     def _resumed(self) -> Checkpoint | None:
-        found = distributed.agreed(self.checkpoints.latest(self._fits) if distributed.rank() == 0 else None)
+        found = distributed.broadcast(
+            self.checkpoints.latest(self._fits) if distributed.rank() == 0 else None
+        )
         if found is None:
             return None
         self.progress = Progress(**found.state["progress"])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from ml.training.plan import Data
-    from ml.training.quality import Look
+    from ml.training.quality import ItemSignature
 
 CATALOG = Catalog("ml.training.objectives")
 
@@ -87,11 +87,11 @@ class Objective(ABC):
 
         return read_pairs(urls)
 
-    def look(self, item: Any) -> Look:
+    def look(self, item: Any) -> ItemSignature:
         """What the quality report compares of an item; by default of a pair of a feature shard."""
-        from ml.training.quality import look_at_pair
+        from ml.training.quality import pair_signature
 
-        return look_at_pair(item)
+        return pair_signature(item)
 
     @abstractmethod
     def prepare(self, train: Iterable[Any], device: str) -> None:

@@ -32,7 +32,7 @@ _SPACES = re.compile(r"\W+")
 
 
 @dataclass(frozen=True)
-class Look:
+class ItemSignature:
     """What the quality report has to know of an item. ``sketch`` [SKETCH] is a unit vector, or empty."""
 
     content: int
@@ -41,7 +41,7 @@ class Look:
 
 
 @dataclass
-class Quality:
+class QualityReport:
     """The report (JSON) and the plan that follows from it."""
 
     plan: Plan
@@ -56,7 +56,7 @@ class _Columns:
     caption: list[int] = field(default_factory=list)
     sketches: list[NDArray[np.float32]] = field(default_factory=list)
 
-    def add(self, item: Any, look: Look) -> None:
+    def add(self, item: Any, look: ItemSignature) -> None:
         self.group.append(hashed(item.group))
         self.declared.append(SPLITS.index(item.split) if item.split in SPLITS else LEFT_OUT)
         self.content.append(look.content)
@@ -68,13 +68,13 @@ class _Columns:
         return np.array(getattr(self, name), np.uint64)
 
 
-def examine(
-    items: Iterable[Any], least: int, look: Callable[[Any], Look] | None = None, unreadable: int = 0
-) -> Quality:
+def inspect_data(
+    items: Iterable[Any], least: int, look: Callable[[Any], ItemSignature] | None = None, unreadable: int = 0
+) -> QualityReport:
     """Read the stream once. Raises TrainingError: ``no_pairs``, ``unreadable``, ``all_duplicates``, ``single_class``,
     ``too_few_pairs``; the message says what would help. ``unreadable`` is how many were lost before.
     """
-    columns, look = _Columns(), look or look_at_pair
+    columns, look = _Columns(), look or pair_signature
     for item in items:
         columns.add(item, look(item))
     count = len(columns.group)
@@ -97,14 +97,14 @@ def examine(
         "captions": {"different": len(np.unique(caption))},
     }
     report["notes"] = _notes(report)
-    return Quality(plan, report)
+    return QualityReport(plan, report)
 
 
-def look_at_pair(pair: Any) -> Look:
+def pair_signature(pair: Any) -> ItemSignature:
     """Of a ``shards.Pair``: the picture by what the encoders say of it, captions without case and punctuation."""
     content = hashed(pair.probabilities.tobytes() + pair.features.tobytes() + pair.colours.tobytes())
     caption = hashed("\n".join(sorted(same_words(text) for text in pair.captions)))
-    return Look(content, caption, sketch_of(_seen(pair)[None])[0])
+    return ItemSignature(content, caption, sketch_of(_seen(pair)[None])[0])
 
 
 def _seen(pair: Any) -> NDArray[np.float32]:

@@ -92,7 +92,7 @@ def run(folder: Path, report: Report, load: Load | None = None) -> dict[str, Any
     _limit(request.limits)
     from ml.training import distributed
 
-    with distributed.joined():
+    with distributed.process_group():
         return _trained(folder, request, report, load or load_objective)
 
 
@@ -160,10 +160,10 @@ def _data(
 
 def _looked_at(objective: Objective, urls: list[str], unreadable: int) -> tuple[Data, dict[str, Any]]:
     from ml.training.plan import TEST, TRAIN, VAL, Data, Selection
-    from ml.training.quality import examine
+    from ml.training.quality import inspect_data
 
     items = objective.items(urls)
-    quality = examine(items, objective.least_pairs, objective.look, unreadable)
+    quality = inspect_data(items, objective.least_pairs, objective.look, unreadable)
     train, val, test = (Selection(items, quality.plan, code, objective.buffer) for code in (TRAIN, VAL, TEST))
     return Data(train, val, test), quality.report
 
@@ -171,14 +171,14 @@ def _looked_at(objective: Objective, urls: list[str], unreadable: int) -> tuple[
 def _features(out: Path, urls: list[str], recipe: Recipe, report: Report) -> tuple[list[str], int]:
     """Feature shards as they are; raw sources encoded into ``out``, once. The URLs, and how many files were lost."""
     from ml.alignment.space import JointSpace
-    from ml.training.shards import mark_of
+    from ml.training.shards import shard_encoders_key
     from ml.training.sources import ENDINGS, expand
 
     space = JointSpace.load(recipe.base)
     ready: list[str] = []
     raw: list[str] = []
     for url in expand(urls, *ENDINGS):
-        mark = mark_of(url) if url.partition("?")[0].endswith(".parquet") else None
+        mark = shard_encoders_key(url) if url.partition("?")[0].endswith(".parquet") else None
         if mark not in (None, space.encoders_key):
             raise TrainingError("other_encoders", f"{url} was made by other encoders than those of the base.")
         (ready if mark else raw).append(url)
@@ -198,7 +198,7 @@ def _extracted(out: Path, raw: list[str], space: JointSpace, report: Report) -> 
         told = _Telling(report)
         found: Extracted = extract(raw, out, space, told)
         _write_whole(done, json.dumps(asdict(found)).encode())
-    distributed.agreed(None)  # the others wait for the shards
+    distributed.broadcast(None)  # the others wait for the shards
     return dict(json.loads(done.read_text("utf-8")))
 
 

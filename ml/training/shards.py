@@ -127,7 +127,7 @@ class PairStream:
 
     def encoders_key(self) -> str | None:
         """What encoded the first shard, None without shards. Raises TrainingError(``mixed_encoders``)."""
-        keys = {mark_of(url) for url in self.urls}
+        keys = {shard_encoders_key(url) for url in self.urls}
         if len(keys) > 1:
             raise TrainingError(
                 "mixed_encoders", "The shards were made by different encoders; extract them anew."
@@ -142,7 +142,7 @@ def read_pairs(urls: Sequence[str]) -> PairStream:
     return PairStream(expand(urls, ".parquet"))
 
 
-def mark_of(url: str) -> str | None:
+def shard_encoders_key(url: str) -> str | None:
     """``encoders_key`` of a feature shard, None for any other Parquet file. Raises TrainingError(``unreadable``)."""
     with _Opened(url) as file:
         metadata = file.schema_arrow.metadata or {}

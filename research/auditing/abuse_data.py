@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.auditing.text_models import clean
+from ml.auditing.text_models import mask_identifiers
 from ml.auditing.text_normalization import normalise
 
 Split = Literal["train", "calibration", "test"]
@@ -67,7 +67,7 @@ def everyday(data: Path, language: str) -> tuple[list[str], list[str]]:
 
 
 def cleaned(text: str) -> str:
-    return clean(normalise(text).plain.text)
+    return mask_identifiers(normalise(text).plain.text)
 
 
 def near_copies(texts: Sequence[str], n: int) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.auditing.speech_features import Matrix, features
+from ml.auditing.speech_features import Matrix, lfcc
 from research.auditing.synthesisers import installed, read_wave, speak
 
 RATE = 16_000
@@ -54,7 +54,7 @@ def real_utterances(folder: Path, seed: int = 0) -> list[Utterance]:
     """Of every speaker alike."""
     rng = np.random.default_rng(seed)
     return [
-        Utterance(features(utterance(words, rng)), speaker)
+        Utterance(lfcc(utterance(words, rng)), speaker)
         for speaker, words in sorted(real_words(folder).items())
         for _ in range(REAL_EACH)
     ]
@@ -67,7 +67,7 @@ def synthetic_utterances(seed: int = 1) -> list[Utterance]:
     for voice in installed():
         words = [speak(voice, word) for word in WORDS]
         for _ in range(SYNTHETIC_EACH):
-            frames = features(utterance(words, rng))
+            frames = lfcc(utterance(words, rng))
             found.append(Utterance(frames, voice.name, voice.program, voice.synthesiser))
     return found
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.auditing.speech_features import resampled
+from ml.auditing.speech_features import resample
 
 RATE = 16_000
 ESPEAK_VARIANTS = ("", "+m3", "+m7", "+f2", "+f4", "+Andy", "+Annie", "+max")
@@ -111,4 +111,4 @@ def read_wave(path: Path) -> NDArray[np.float32]:
         samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / np.float32(
             32768
         )
-        return resampled(samples, file.getframerate(), RATE)
+        return resample(samples, file.getframerate(), RATE)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.auditing import calibration
-from ml.auditing.text_models import BUCKETS, FOLDER, MANIFEST, LinearModel, grams, widened
+from ml.auditing.text_models import BUCKETS, FOLDER, MANIFEST, LinearModel, dequantized, ngrams
 from research.auditing import abuse_data
 from research.auditing.abuse_data import HEADS, Texts
 
@@ -123,7 +123,7 @@ def _fit_head(values: Matrix, counts: Matrix, labels: Bools) -> tuple[NDArray[np
 def _counts(texts: Sequence[str], shape: tuple[int, tuple[int, int]]) -> Matrix:
     from scipy.sparse import csr_matrix
 
-    found = [np.unique(grams(text, *shape).buckets, return_counts=True) for text in texts]
+    found = [np.unique(ngrams(text, *shape).buckets, return_counts=True) for text in texts]
     ends = np.cumsum([0, *(len(buckets) for buckets, _ in found)])
     values = np.concatenate([counts for _, counts in found]).astype(np.float64)
     columns = np.concatenate([buckets for buckets, _ in found])
@@ -221,8 +221,8 @@ def quantised(linear: LinearModel) -> LinearModel:
     """The model as it is after being stored and loaded: what is calibrated and measured is what ships."""
     packed = pack(linear)
     return LinearModel(
-        weights=widened(packed["weights"], packed["weight_scales"][:, None]),
-        idf=widened(packed["idf"], packed["idf_scale"]),
+        weights=dequantized(packed["weights"], packed["weight_scales"][:, None]),
+        idf=dequantized(packed["idf"], packed["idf_scale"]),
         bias=packed["bias"],
         words=linear.words,
         characters=linear.characters,

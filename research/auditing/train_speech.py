@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.auditing.calibration import fit
-from ml.auditing.speech_features import Matrix, Mixture, Pair, features
+from ml.auditing.speech_features import Matrix, Mixture, MixturePair, lfcc
 from ml.detectors.synthetic_speech import WEIGHTS
 from research.auditing.speech_data import Utterance, real_utterances, synthetic_utterances
 from research.auditing.synthesisers import read_wave
@@ -89,7 +89,7 @@ def held_out(
         theirs = [one for one in synthetic if key(one) == group]
         found[group] = {}
         for name, mixture in mixtures.items():
-            pair = Pair(mixture, others, -np.inf)
+            pair = MixturePair(mixture, others, -np.inf)
             found[group][name] = (
                 np.asarray([pair.score(one.frames)[0] for one in real if one.voice == name]),
                 np.asarray([pair.score(one.frames)[0] for one in theirs]),
@@ -120,13 +120,13 @@ def train(data: Path, prompts: Path, out: Path) -> None:
         sys.stdout.write(
             f"{name}: equal error rate {np.mean(rates):.3f} ({min(rates):.3f} to {max(rates):.3f})\n"
         )
-    pair = Pair(
+    pair = MixturePair(
         fit_mixture(one.frames for one in real),
         fit_mixture(balanced(synthetic, lambda one: one.technique)),
         -np.inf,
     )
     densities = [pair.score(one.frames)[1] for one in (*real, *synthetic)]
-    pair = Pair(pair.real, pair.synthetic, float(np.quantile(densities, NEITHER)))
+    pair = MixturePair(pair.real, pair.synthetic, float(np.quantile(densities, NEITHER)))
     out.mkdir(parents=True, exist_ok=True)
     pair.save(out / "mixtures.npz")
     others = {name: [pair.score(frames)[0] for frames in each] for name, each in other_reals(prompts).items()}
@@ -139,7 +139,7 @@ def other_reals(folder: Path) -> dict[str, list[Matrix]]:
     for language in sorted(folder.glob("*_*")):
         if language.name.split("_")[0] in THRESHOLDS_FROM:
             paths = [path for path in sorted(language.glob("*.wav")) if path.stat().st_size > LEAST_BYTES]
-            found[language.name] = [features(read_wave(path)) for path in paths[:PROMPTS]]
+            found[language.name] = [lfcc(read_wave(path)) for path in paths[:PROMPTS]]
     if sum(map(len, found.values())) < 100:
         sys.exit("error: fewer than 100 real prompts; apt-get install asterisk-core-sounds-{en,es,fr}-wav")
     return found

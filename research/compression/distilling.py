@@ -129,9 +129,9 @@ class Distil(Objective):
         return TextStream(urls)
 
     def look(self, item: Text) -> Any:
-        from ml.training.quality import Look, same_words
+        from ml.training.quality import ItemSignature, same_words
 
-        return Look(hashed(item.text), hashed(same_words(item.text)), np.empty(0, np.float32))
+        return ItemSignature(hashed(item.text), hashed(same_words(item.text)), np.empty(0, np.float32))
 
     def prepare(self, train: Iterable[Text], device: str) -> None:
         import torch

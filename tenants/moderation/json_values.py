@@ -11,7 +11,7 @@ def escaped(name: str) -> str:
     return name[:100].encode("utf-8", "replace").decode().replace("~", "~0").replace("/", "~1")
 
 
-def unfit(document: object, max_bytes: int) -> str:
+def why_unstorable(document: object, max_bytes: int) -> str:
     """Why the document cannot be stored as it is, or empty."""
     try:
         content = json.dumps(document, allow_nan=False, ensure_ascii=False).encode()

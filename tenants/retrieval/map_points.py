@@ -391,7 +391,7 @@ def compared(tenant_id: uuid.UUID, wanted: Wanted, other: str) -> Compared:
     right = np.array([one for _, one in both], int)
     before = replace(first, ids=first.ids[left], places=first.places[left])
     after = comparison.align(before.places, second.places[right])
-    return Compared(before, after, comparison.moves(before.places, after))
+    return Compared(before, after, comparison.displacements(before.places, after))
 
 
 # --- How alike some chosen assets are, each with each other one ---------------------------------------

@@ -27,7 +27,7 @@ from django.utils.translation import gettext as _
 
 from ml.alignment.own_tower import SCHEME
 from ml.indexes import files
-from ml.indexes.files import Stamp
+from ml.indexes.files import FileStamp
 from tenants.datasets import storage
 from tenants.errors import Invalid, ModelUnavailable, StorageFull, room_on_disk
 from tenants.retrieval.cache import SingleFlight
@@ -89,7 +89,7 @@ def keep_space(*, tenant_id: uuid.UUID, model: str, folder: Path) -> None:
             _("A file of a model cannot be called %(value)s.") % {"value": f"{strange[0]!r}"},
             pointer="/model",
         )
-    stamps = files.stamps(folder, names, threads=1)
+    stamps = files.stamp_files(folder, names, threads=1)
     for name in names:
         with (folder / name).open("rb") as stream:
             storage.put(path_of(tenant_id, model, name), stream)
@@ -237,13 +237,15 @@ def _local(tenant_id: uuid.UUID, model: str) -> Path:
 def _is_whole(folder: Path) -> bool:
     if not (folder / NAME).exists():
         return False
-    return files.wrong(folder, _stamps((folder / NAME).read_bytes()), verify=True) is None
+    return files.first_damage(folder, _stamps((folder / NAME).read_bytes()), verify=True) is None
 
 
-def _stamps(body: bytes) -> dict[str, Stamp]:
+def _stamps(body: bytes) -> dict[str, FileStamp]:
     """Raises Invalid for what `keep_space` did not write."""
     try:
-        found = {name: Stamp(int(one["bytes"]), str(one["digest"])) for name, one in json.loads(body).items()}
+        found = {
+            name: FileStamp(int(one["bytes"]), str(one["digest"])) for name, one in json.loads(body).items()
+        }
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise Invalid(_("%(name)s cannot be read") % {"name": NAME}) from error
     if not all(_FILE.fullmatch(name) for name in found):
@@ -280,7 +282,7 @@ def _copy(tenant_id: uuid.UUID, model: str, part: Path) -> None:
     stamps = _stamps((part / NAME).read_bytes())
     for name in stamps:
         storage.copy_to(path_of(tenant_id, model, name), part / name)
-    if problem := files.wrong(part, stamps, verify=True):
+    if problem := files.first_damage(part, stamps, verify=True):
         raise ModelUnavailable(
             _("The model %(model)s is damaged: %(problem)s.") % {"model": model, "problem": problem}
         )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from ml.auditing.examiner import Examination, Examined
+from ml.auditing.examiner import DetectorResult, Examination
 from ml.detectors.base import Category, Detector, Finding, Item, Words
 from tenants.datasets.models import Asset
 from tenants.moderation.audits import evidence
 from tenants.moderation.models import Audit, AuditPicture, Review
-from tenants.moderation.rules.decision import judged
+from tenants.moderation.rules.decision import apply_thresholds
 from tenants.scope import tenant_scope
 from tests.tenants.reviewing import World
 
@@ -34,11 +34,11 @@ class Stub(Detector):
         raise NotImplementedError
 
 
-def part(name: str, tier: str, finding: Finding, **about: Any) -> Examined:
-    return Examined(name, Stub(name, tier, **about), finding, 0.25)
+def part(name: str, tier: str, finding: Finding, **about: Any) -> DetectorResult:
+    return DetectorResult(name, Stub(name, tier, **about), finding, 0.25)
 
 
-def parts(hostile: str = "") -> list[Examined]:
+def parts(hostile: str = "") -> list[DetectorResult]:
     """One finding of every tier and state; `hostile` stands wherever content could put words."""
     said = hostile or "SomeCamera 3000"
     passage = {
@@ -130,7 +130,7 @@ def document(
         matches=matches(list_id, hostile),
         strikes=2,
     )
-    return judged(world.version.document, found)
+    return apply_thresholds(world.version.document, found)
 
 
 def audited(

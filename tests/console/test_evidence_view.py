@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 
 from console.audits.presenters import Node, credentials_of, viewer_of
-from ml.provenance.credentials import tree
+from ml.provenance.credentials import manifest_tree
 from tenants.datasets.models import Asset, Blob
 from tenants.scope import tenant_scope
 from tests.conftest import Party
@@ -113,7 +113,7 @@ def names(node: Node, depth: int = 0) -> list[str]:
 
 
 def test_a_manifest_is_a_tree_of_claims_and_what_they_were_made_from() -> None:
-    c2pa = {"state": "valid", "tree": tree(REPORT), "codes": []}
+    c2pa = {"state": "valid", "tree": manifest_tree(REPORT), "codes": []}
     lines = names(credentials_of({"provenance": {"c2pa": c2pa}}))
     assert lines[0] == "Poster.jpg: "
     assert "  Signer: Example Ltd, 2026-01-02T03:04:05Z" in lines
@@ -127,7 +127,7 @@ def test_a_manifest_is_a_tree_of_claims_and_what_they_were_made_from() -> None:
 
 
 def test_manifests_that_name_each_other_end_somewhere() -> None:
-    found = names(credentials_of({"provenance": {"c2pa": {"state": "valid", "tree": tree(REPORT)}}}))
+    found = names(credentials_of({"provenance": {"c2pa": {"state": "valid", "tree": manifest_tree(REPORT)}}}))
     assert len(found) < 60
 
 
@@ -141,20 +141,20 @@ def test_a_hostile_manifest_stays_small() -> None:
         }
         for n in range(50)
     }
-    assert len(json.dumps(tree({"active_manifest": "urn:0", "manifests": many}))) < 100_000
+    assert len(json.dumps(manifest_tree({"active_manifest": "urn:0", "manifests": many}))) < 100_000
     for odd in (
         {},
         {"manifests": []},
         {"active_manifest": None},
         {"manifests": {"a": 1}, "active_manifest": "a"},
     ):
-        assert tree(odd) == {}
+        assert manifest_tree(odd) == {}
 
 
 def test_a_broken_signature_is_said_to_be_broken() -> None:
     codes = [{"code": "assertion.dataHash.mismatch", "explanation": "changed"}]
     found = credentials_of(
-        {"provenance": {"c2pa": {"state": "invalid", "tree": tree(REPORT), "codes": codes}}}
+        {"provenance": {"c2pa": {"state": "invalid", "tree": manifest_tree(REPORT), "codes": codes}}}
     )
     assert found is not None
     assert found.children[0].state == "bad"

@@ -118,15 +118,15 @@ def every_format(seed: int = 0) -> dict[str, bytes]:
 def strangers_keys(life: timedelta = signing.LEAF_LIFE) -> signing.Keys:
     """Of a generator's maker, whose root nobody here knows; the leaf lives for ``life``."""
     root_key, leaf_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    name = signing.subject("OpenAI", "A root of somebody else")
+    name = signing.subject_name("OpenAI", "A root of somebody else")
     root = (
         signing._certificate(name, name, root_key.public_key(), signing.ROOT_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
         .add_extension(signing._usage(signs=False, issues=True), critical=True)
         .sign(root_key, hashes.SHA256())
     )
-    of = signing.subject("OpenAI", "A generator")
-    leaf = signing.issued(of, leaf_key.public_key(), root, root_key, issues=False, life=life)
+    of = signing.subject_name("OpenAI", "A generator")
+    leaf = signing.issue_certificate(of, leaf_key.public_key(), root, root_key, issues=False, life=life)
     anchor = root.public_bytes(Encoding.PEM)
     chain = leaf.public_bytes(Encoding.PEM) + anchor
     return signing.Keys(anchor.decode(), chain, signing.private_pem(leaf_key))

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from ml.auditing import text_models
-from ml.auditing.examiner import Examined
+from ml.auditing.examiner import DetectorResult
 from ml.auditing.fusion import categories
 from ml.auditing.text_models import (
     BUCKETS,
     LinearModel,
-    clean,
-    grams,
     language_of,
     load_model,
+    mask_identifiers,
+    ngrams,
 )
 from ml.detectors.abuse import load
 from ml.detectors.base import Finding, Item, Words
@@ -76,7 +76,7 @@ def test_spelling_does_not_hide_it(spelling: str) -> None:
 def test_hate_is_told_in_english_only() -> None:
     assert set(examine(ENGLISH).categories) == {"abuse", "hate"}
     detector = load("")
-    shown = categories([Examined("abuse", detector, examine(CHINESE), 0.0)])
+    shown = categories([DetectorResult("abuse", detector, examine(CHINESE), 0.0)])
     assert (shown["abuse"]["state"], shown["hate"]["state"]) == ("examined", "not_examined")
     assert (shown["hate"]["score"], shown["hate"]["suggested_threshold"]) == (None, None)
 
@@ -183,26 +183,26 @@ def test_languages(text: str, language: str) -> None:
 
 def test_cleaning_keeps_every_character_in_its_place() -> None:
     text = "Hi @Jane_1, see https://a.b/C?d=1 or call 555 İstanbul"
-    cleaned = clean(text)
+    cleaned = mask_identifiers(text)
     assert len(cleaned) == len(text)
     assert "jane" not in cleaned
     assert cleaned.endswith("call 000 istanbul")
-    assert clean("@A said") == "\x02\x02 said"
+    assert mask_identifiers("@A said") == "\x02\x02 said"
 
 
 def test_grams_know_their_places_and_are_the_same_everywhere() -> None:
-    found = grams("ab cd", 2, (2, 2))
+    found = ngrams("ab cd", 2, (2, 2))
     spans = list(zip(found.starts.tolist(), found.ends.tolist(), strict=True))
     assert spans == [(0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 5), (0, 2), (3, 5), (0, 5)]
     assert found.buckets.max() < BUCKETS
     # Weights are bound to these numbers: another hash would silently make noise of them.
-    assert grams("ab", 1, (2, 2)).buckets.tolist() == [67426, 82122, 8439, 138849]
-    assert len(grams("", 1, (1, 3)).buckets) == 1
+    assert ngrams("ab", 1, (2, 2)).buckets.tolist() == [67426, 82122, 8439, 138849]
+    assert len(ngrams("", 1, (1, 3)).buckets) == 1
 
 
 def test_shares_add_up_to_the_logit() -> None:
     model = load_model("en").linear
-    text = clean(ENGLISH)
+    text = mask_identifiers(ENGLISH)
     assert model.shares(text, 0).sum() == pytest.approx(model.logits(text)[0] - model.bias[0], abs=1e-2)
 
 

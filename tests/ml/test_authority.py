@@ -78,12 +78,12 @@ def test_a_tenant_cannot_make_itself_an_authority(tmp_path: Path, stem: str) -> 
     forging = key_of(tmp_path / "keys/tenants" / ALPHA / f"{stem}.key")
     if stem == "issuer":
         below = ec.generate_private_key(ec.SECP256R1())
-        name = signing.subject("Alpha", "an authority more")
-        above.insert(0, signing.issued(name, below.public_key(), above[0], forging, issues=True))
+        name = signing.subject_name("Alpha", "an authority more")
+        above.insert(0, signing.issue_certificate(name, below.public_key(), above[0], forging, issues=True))
         forging = below
     key = ec.generate_private_key(ec.SECP256R1())
-    name = signing.subject("Beta", f"Crosslight tenant {BETA}")
-    leaf = signing.issued(name, key.public_key(), above[0], forging, issues=False)
+    name = signing.subject_name("Beta", f"Crosslight tenant {BETA}")
+    leaf = signing.issue_certificate(name, key.public_key(), above[0], forging, issues=False)
     chain = b"".join(one.public_bytes(Encoding.PEM) for one in (leaf, *above))
     found = examined(tmp_path, Keys(keys.root, chain, signing.private_pem(key)), own_anchors=keys.root)
     assert (found["state"], found["own"]) == ("valid", False)

@@ -389,7 +389,7 @@ def test_what_fails_of_an_ingredient_stands_at_that_one() -> None:
         "manifests": {"a": one("b", "b"), "b": one("c", "c"), "c": {}},
         "validation_results": {"ingredientDeltas": [delta("a", "assertion.hash.mismatch"), delta("b")]},
     }
-    [first] = credentials.tree(report)["ingredients"]
+    [first] = credentials.manifest_tree(report)["ingredients"]
     [second] = first["claim"]["ingredients"]
     assert first["problems"] == ["assertion.hash.mismatch"]
     assert second["problems"] == []

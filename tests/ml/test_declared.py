@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ml.detectors.base import Item, load_detector
-from ml.provenance.credentials import ai_kind, code_of, plain
+from ml.provenance.credentials import ai_kind, sanitize_text, source_type_code
 from ml.provenance.tags import read_tags
 from ml.provenance.tags.fields import MAX_TEXT
 from tests.ml.provenance_files import SOURCE, chunk, film, picture, png, sound, textured, xmp
@@ -314,9 +314,9 @@ def test_any_bytes_are_survived(tmp_path_factory: pytest.TempPathFactory, conten
 
 
 def test_hostile_strings_are_made_plain() -> None:
-    assert plain("a\u202eb\x00c\u200b\n d") == "ab c d".replace("b c", "bc")
-    assert plain("x" * 500) == "x" * 199 + "…"
-    assert plain({"not": "text"}) == plain(True) == plain(None) == ""
+    assert sanitize_text("a\u202eb\x00c\u200b\n d") == "ab c d".replace("b c", "bc")
+    assert sanitize_text("x" * 500) == "x" * 199 + "…"
+    assert sanitize_text({"not": "text"}) == sanitize_text(True) == sanitize_text(None) == ""
 
 
 def test_source_types_in_every_spelling() -> None:
@@ -325,7 +325,9 @@ def test_source_types_in_every_spelling() -> None:
         SOURCE + "trainedAlgorithmicMedia",
         "digsrctype:trainedalgorithmicmedia",
     ):
-        assert code_of(text) == "trainedAlgorithmicMedia"
-    assert code_of("http://example.org/nonsense") == code_of(None) == code_of(7) == ""
+        assert source_type_code(text) == "trainedAlgorithmicMedia"
+    assert (
+        source_type_code("http://example.org/nonsense") == source_type_code(None) == source_type_code(7) == ""
+    )
     assert ai_kind(["digitalCapture", "algorithmicMedia"]) == ""
     assert ai_kind(["compositeSynthetic", "trainedAlgorithmicMedia"]) == "generated"

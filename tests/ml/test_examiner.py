@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from ml.auditing.examiner import Examination, Examiner, Subject
-from ml.detectors.base import DIED, Words
+from ml.detectors.base import PROCESS_DIED, Words
 from ml.media.process import Child
 from tests.ml import misbehaving, recordings
 
@@ -60,7 +60,7 @@ def test_a_detector_that_breaks_is_failed_and_the_others_go_on(
     assert states(found) == {"read": "examined", odd: "failed", "tell": "examined"}
     broken = next(part.finding for part in found.parts if part.spec == odd)
     assert reason in broken.reason
-    assert (broken.cause == DIED) == (odd == "crash")
+    assert (broken.cause == PROCESS_DIED) == (odd == "crash")
     # What was found before is there for those that work in the next process.
     assert told(found)["words"] == ["hello", "found in it"]
 
@@ -91,7 +91,7 @@ def test_what_a_process_was_at_that_died_is_done_by_another_once(
         assert "error" not in found.about
     else:
         # Not the file's fault, and not said to be: those that read its bytes have looked.
-        assert found.about["error"]["type"] == DIED
+        assert found.about["error"]["type"] == PROCESS_DIED
         assert states(found)["tell"] == "examined"
 
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ml.detectors._learned import Watched, chosen, top_median, watch
-from ml.detectors.base import Shot
+from ml.detectors._learned import FilmScores, sample_frames, score_frames, top_median
+from ml.detectors.base import VideoFrame
 
 
-def shots(scores: list[float | None], step_s: float = 1.0) -> list[Shot]:
+def shots(scores: list[float | None], step_s: float = 1.0) -> list[VideoFrame]:
     """Frames whose first pixel says what a detector would: 0 to 100, 255 for "cannot tell"."""
     values = [255 if score is None else round(100 * score) for score in scores]
-    return [Shot(at * step_s, np.full((4, 4, 3), value, np.uint8)) for at, value in enumerate(values)]
+    return [VideoFrame(at * step_s, np.full((4, 4, 3), value, np.uint8)) for at, value in enumerate(values)]
 
 
 def look(pixels: np.ndarray) -> float | None:
     return None if pixels[0, 0, 0] == 255 else float(pixels[0, 0, 0]) / 100
 
 
-def watched(scores: list[float | None]) -> Watched:
-    found = watch(shots(scores), look)
+def watched(scores: list[float | None]) -> FilmScores:
+    found = score_frames(shots(scores), look)
     assert found is not None
     return found
 
@@ -57,9 +57,9 @@ def test_a_frame_that_tells_nothing_ends_a_stretch() -> None:
 
 
 def test_too_few_frames_tell_nothing() -> None:
-    assert watch(shots([0.9, 0.9]), look) is None
-    assert watch(shots([0.9, None, 0.9, None]), look) is None
-    assert watch([], look) is None
+    assert score_frames(shots([0.9, 0.9]), look) is None
+    assert score_frames(shots([0.9, None, 0.9, None]), look) is None
+    assert score_frames([], look) is None
 
 
 def test_at_most_32_frames_over_the_whole_film() -> None:
@@ -69,9 +69,9 @@ def test_at_most_32_frames_over_the_whole_film() -> None:
         seen.append(1)
         return 0.5
 
-    found = watch(shots([0.5] * 100), count)
+    found = score_frames(shots([0.5] * 100), count)
     assert found is not None
     assert len(seen) == 32
     assert (found.frames[0][0], found.frames[-1][0]) == (0.0, 99.0)
     mixed = shots([0.1, 0.2, 0.3])
-    assert [shot.at_s for shot in chosen([mixed[2], mixed[0], mixed[1]])] == [0.0, 1.0, 2.0]
+    assert [shot.at_s for shot in sample_frames([mixed[2], mixed[0], mixed[1]])] == [0.0, 1.0, 2.0]

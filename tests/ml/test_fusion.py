@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ml.auditing.examiner import Examined
+from ml.auditing.examiner import DetectorResult
 from ml.auditing.fusion import CATEGORIES, authenticity, categories
 from ml.detectors.base import Category, Detector, Finding, Item
 
@@ -34,21 +34,21 @@ def part(
     looks_for: tuple[str, ...] = (),
     tier: str = "statistical",
     **finding: Any,
-) -> Examined:
-    return Examined(name, Said(name, estimates, about, looks_for, tier), Finding(**finding), 0.0)
+) -> DetectorResult:
+    return DetectorResult(name, Said(name, estimates, about, looks_for, tier), Finding(**finding), 0.0)
 
 
-def c2pa(state: str, ai: bool = False) -> Examined:
+def c2pa(state: str, ai: bool = False) -> DetectorResult:
     fields = {"c2pa": {"state": state, "ai": ai}}
     return part("c2pa", tier="cryptographic", looks_for=("content_credentials",), fields=fields)
 
 
-def watermark(state: str) -> Examined:
+def watermark(state: str) -> DetectorResult:
     fields = {"watermark": {"state": state}}
     return part("watermark", tier="cryptographic", looks_for=("own_watermark",), fields=fields)
 
 
-def declared(ai: bool, state: str = "found") -> Examined:
+def declared(ai: bool, state: str = "found") -> DetectorResult:
     fields = {"declared": {"state": state, "ai": ai, "generator": "X"}}
     return part("declared", tier="declared", looks_for=("metadata",), fields=fields)
 
@@ -60,7 +60,7 @@ def estimate(
     state: str = "examined",
     estimates: str = "generation",
     looks_for: str = "generated_pictures",
-) -> Examined:
+) -> DetectorResult:
     return part(
         name,
         estimates=estimates,
@@ -72,7 +72,7 @@ def estimate(
     )
 
 
-def copies(above: str | None, score: float, state: str = "examined") -> Examined:
+def copies(above: str | None, score: float, state: str = "examined") -> DetectorResult:
     return estimate(above, score, "copy-move", state, "manipulation", "copied_regions")
 
 
@@ -119,7 +119,7 @@ NOTHING = declared(False, "none")
     ],
 )
 def test_the_verdict_is_that_of_the_most_trusted_tier(
-    parts: list[Examined], verdict: str, tier: str | None
+    parts: list[DetectorResult], verdict: str, tier: str | None
 ) -> None:
     found = authenticity(parts)
     assert (found.verdict, found.tier) == (verdict, tier)

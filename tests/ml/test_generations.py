@@ -369,7 +369,7 @@ class TestOpen:
             b"",
         ):
             (tmp_path / "file").write_bytes(content)
-            found.add(files.stamps(tmp_path, ["file"], 2)["file"].digest)
+            found.add(files.stamp_files(tmp_path, ["file"], 2)["file"].digest)
         assert len(found) == 5
 
 

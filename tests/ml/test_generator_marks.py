@@ -14,7 +14,7 @@ import c2pa
 import numpy as np
 import pytest
 
-from ml.detectors.base import Item, Shot, load_detector
+from ml.detectors.base import Item, VideoFrame, load_detector
 from ml.generators import _marked, load_generator
 from ml.generators._marked import MarkedGenerator
 from ml.generators.base import (
@@ -98,7 +98,7 @@ def found(made: MarkedOutput, keys: Marker, folder: Path) -> tuple[bool, str, st
         if made.kind == "image":
             item.pixels = decoder.image(path).pixels
         elif made.kind == "video":
-            item.shots = [Shot(frame.at_s, frame.pixels) for frame in decoder.frames(path)]
+            item.shots = [VideoFrame(frame.at_s, frame.pixels) for frame in decoder.frames(path)]
     if made.kind == "audio":
         samples = _marked.read_wav(made.content)
         mark = sound_watermark.detect(samples.samples, samples.rate, KEY)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
 from ml.compression.prepare import CALIBRATION
-from ml.detectors.base import Item, Shot, load_detector
+from ml.detectors.base import Item, VideoFrame, load_detector
 from ml.hashing import fingerprints, image_codes, pdq, points, sounds
 from ml.hashing.fingerprints import Fingerprints
-from ml.hashing.pdq import Bits, enough
+from ml.hashing.pdq import HammingIndex, enough_frames_match
 from ml.hashing.sounds import COMMON, SoundIndex
 from tests.ml.drawings import drawing
 
@@ -68,7 +68,7 @@ def test_turned_hashes_are_those_of_turned_pictures() -> None:
     }
     hashes = dict(zip(pdq.TURNS, pdq.dihedral(pixels)[0], strict=True))
     for name, other in turned.items():
-        near = Bits(np.frombuffer(hashes[name], np.uint8)[None])
+        near = HammingIndex(np.frombuffer(hashes[name], np.uint8)[None])
         assert near.differing(pdq.pdq(np.ascontiguousarray(other)).content)[0] <= 30, name
 
 
@@ -88,13 +88,13 @@ def test_distances_are_counted_and_bounded() -> None:
     rows = random.integers(0, 256, (500, 32), dtype=np.uint8)
     wanted = rows[7].copy()
     wanted[[0, 31]] ^= 0b101
-    kept = Bits(rows)
+    kept = HammingIndex(rows)
     naive = np.unpackbits(rows ^ wanted, axis=1).sum(axis=1)
     assert kept.differing(wanted.tobytes()).tolist() == naive.tolist()
     found, distances = kept.within(wanted.tobytes(), 4)
     assert (found.tolist(), distances.tolist()) == ([7], [4])
     assert len(kept.within(wanted.tobytes(), 3)[0]) == 0
-    assert len(Bits(rows[:0]).within(wanted.tobytes(), 256)[0]) == 0
+    assert len(HammingIndex(rows[:0]).within(wanted.tobytes(), 256)[0]) == 0
 
 
 # --- Points ----------------------------------------------------------------------------------------------
@@ -104,8 +104,8 @@ def picture(seed: int) -> Picture:
     return Image.fromarray(drawing(seed, 360, 480)).resize((400, 300))
 
 
-def points_of(image: Picture) -> points.Points:
-    return points.Points(points.points_of(np.asarray(image.convert("RGB"))))
+def points_of(image: Picture) -> points.Keypoints:
+    return points.Keypoints(points.extract_keypoints(np.asarray(image.convert("RGB"))))
 
 
 def jpeg(image: Picture, quality: int) -> Picture:
@@ -136,12 +136,12 @@ CHANGES: dict[str, Callable[[Picture], Picture]] = {
 def test_points_tell_a_copy(change: str) -> None:
     for seed in (1, 2, 3):
         original = picture(seed)
-        assert points.agreement(points_of(CHANGES[change](original)), points_of(original)).copy
+        assert points.match_keypoints(points_of(CHANGES[change](original)), points_of(original)).copy
 
 
 def test_points_tell_what_is_no_copy() -> None:
     kept = [points_of(picture(seed)) for seed in range(8)]
-    found = [points.agreement(one, other) for one in kept for other in kept if one is not other]
+    found = [points.match_keypoints(one, other) for one in kept for other in kept if one is not other]
     assert max(one.agreeing for one in found) < points.AGREEING
     assert not any(one.copy for one in found)
 
@@ -150,27 +150,27 @@ def test_a_small_part_of_a_picture_in_another_is_no_copy() -> None:
     for first, second in ((1, 2), (3, 4), (5, 6)):
         collage = picture(second)
         collage.paste(picture(first).crop((0, 0, 80, 300)), (0, 0))
-        assert not points.agreement(points_of(collage), points_of(picture(first))).copy
+        assert not points.match_keypoints(points_of(collage), points_of(picture(first))).copy
 
 
 def test_a_picture_without_corners_has_no_points() -> None:
     flat = np.full((200, 300, 3), 128, np.uint8)
-    assert points.points_of(flat) == b""
-    empty = points.Points(b"")
-    assert points.agreement(empty, empty) == points.Agreement(0, 0)
-    assert not points.agreement(empty, points_of(picture(1))).copy
+    assert points.extract_keypoints(flat) == b""
+    empty = points.Keypoints(b"")
+    assert points.match_keypoints(empty, empty) == points.KeypointMatch(0, 0)
+    assert not points.match_keypoints(empty, points_of(picture(1))).copy
 
 
 def test_points_are_bounded_and_checked() -> None:
-    assert 0 < len(points.points_of(drawing(5, 700, 1000))) <= points.MOST * points.POINT_BYTES
+    assert 0 < len(points.extract_keypoints(drawing(5, 700, 1000))) <= points.MOST * points.POINT_BYTES
     for wrong in (b"x", bytes(points.POINT_BYTES * (points.MOST + 1))):
         with pytest.raises(ValueError):
-            points.Points(wrong)
+            points.Keypoints(wrong)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 900), (5, 5), (1024, 3)])
 def test_odd_sizes_are_no_trouble(shape: tuple[int, int]) -> None:
-    points.points_of(np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8))
+    points.extract_keypoints(np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8))
 
 
 # --- Looks -----------------------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ def test_odd_sizes_are_no_trouble(shape: tuple[int, int]) -> None:
 @pytest.mark.usefixtures("models")
 def test_the_original_looks_most_alike() -> None:
     photos = [Image.open(path).convert("RGB") for path in sorted(CALIBRATION.glob("*.jpg"))[:24]]
-    kept = Bits(np.stack([code(photo) for photo in photos]))
+    kept = HammingIndex(np.stack([code(photo) for photo in photos]))
     for change in CHANGES.values():
         differing = kept.differing(code(change(photos[4])).tobytes())
         assert differing.argmin() == 4
@@ -209,35 +209,38 @@ def index_of(*prints: bytes) -> SoundIndex:
 
 @pytest.mark.parametrize("cut", [0, 800, 8400, 30_013])
 def test_a_sound_is_known_again_cut_and_quieter(cut: int) -> None:
-    index = index_of(*(sounds.sound_print(sound(seed)) for seed in range(6)))
-    ((owner, heard),) = index.heard_in(sounds.sound_print(sound(3)[cut:] * 0.05))
+    index = index_of(*(sounds.audio_fingerprint(sound(seed)) for seed in range(6)))
+    ((owner, heard),) = index.heard_in(sounds.audio_fingerprint(sound(3)[cut:] * 0.05))
     assert owner == bytes([3]) * 16
     assert heard.differing <= sounds.LIMIT
     assert heard.shift == pytest.approx(cut / sounds.HOP, abs=0.6)
 
 
 def test_a_piece_of_a_listed_sound_and_a_listed_piece_are_both_found() -> None:
-    whole, piece = sounds.sound_print(sound(1, 12)), sounds.sound_print(sound(1, 12)[48_000:112_000])
+    whole, piece = (
+        sounds.audio_fingerprint(sound(1, 12)),
+        sounds.audio_fingerprint(sound(1, 12)[48_000:112_000]),
+    )
     assert len(index_of(whole).heard_in(piece)) == 1
     assert len(index_of(piece).heard_in(whole)) == 1
 
 
 def test_another_sound_is_not_heard() -> None:
-    index = index_of(*(sounds.sound_print(sound(seed)) for seed in range(6)))
-    assert index.heard_in(sounds.sound_print(sound(99))) == []
-    assert SoundIndex((), ()).heard_in(sounds.sound_print(sound(99))) == []
+    index = index_of(*(sounds.audio_fingerprint(sound(seed)) for seed in range(6)))
+    assert index.heard_in(sounds.audio_fingerprint(sound(99))) == []
+    assert SoundIndex((), ()).heard_in(sounds.audio_fingerprint(sound(99))) == []
 
 
 @pytest.mark.parametrize("samples", [0, 1, 6400, 30_000])
 def test_what_is_too_short_or_silent_has_no_print(samples: int) -> None:
-    assert sounds.sound_print(sound(1)[:samples]) == b""
-    assert sounds.sound_print(np.zeros(160_000, np.float32)) == b""
+    assert sounds.audio_fingerprint(sound(1)[:samples]) == b""
+    assert sounds.audio_fingerprint(np.zeros(160_000, np.float32)) == b""
 
 
 def test_silence_within_a_sound_agrees_with_nothing() -> None:
     silent = np.zeros(160_000, np.float32)
     one, other = (np.concatenate([sound(seed, 3), silent]) for seed in (1, 2))
-    assert index_of(sounds.sound_print(one)).heard_in(sounds.sound_print(other)) == []
+    assert index_of(sounds.audio_fingerprint(one)).heard_in(sounds.audio_fingerprint(other)) == []
 
 
 def test_a_hum_does_not_make_the_index_slow() -> None:
@@ -248,7 +251,7 @@ def test_a_hum_does_not_make_the_index_slow() -> None:
 
 def test_a_print_is_bounded() -> None:
     long = np.tile(sound(1, 20), 20)
-    assert len(sounds.sound_print(long)) == 4 * sounds.MOST
+    assert len(sounds.audio_fingerprint(long)) == 4 * sounds.MOST
 
 
 # --- Films and the detector ------------------------------------------------------------------------------
@@ -265,7 +268,7 @@ def test_a_print_is_bounded() -> None:
     ],
 )
 def test_three_frames_make_a_film(agreeing: list[int], mine: int, theirs: int, expected: bool) -> None:
-    assert enough(agreeing, mine, theirs) is expected
+    assert enough_frames_match(agreeing, mine, theirs) is expected
 
 
 @pytest.mark.usefixtures("models")
@@ -282,12 +285,12 @@ def test_the_detector_gives_what_can_be_read_back(tmp_path) -> None:
 
 
 def test_the_detector_fingerprints_films_with_their_sound() -> None:
-    shots = [Shot(float(second), drawing(second, 90, 160)) for second in range(3)]
+    shots = [VideoFrame(float(second), drawing(second, 90, 160)) for second in range(3)]
     item = Item("video", "video/mp4", shots=shots, sound=sound(1))
     read = Fingerprints.read(load_detector("fingerprints").examine(item).fields["fingerprints"])
     assert [frame.at_s for frame in read.frames] == [0.0, 1.0, 2.0]
     assert read.frames[1].pdq == pdq.pdq(shots[1].pixels).content
-    assert read.sound == sounds.sound_print(sound(1))
+    assert read.sound == sounds.audio_fingerprint(sound(1))
 
 
 def test_an_item_without_anything_gives_nothing() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ml.auditing.calibration import Calibration
-from ml.detectors.base import Finding, Item, Shot, load_detector
+from ml.detectors.base import Finding, Item, VideoFrame, load_detector
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -84,7 +84,7 @@ def picture(value: int | None = None, side: int = 64) -> Item:
 
 
 def film(values: list[int]) -> Item:
-    shots = [Shot(float(at), np.full((32, 32, 3), value, np.uint8)) for at, value in enumerate(values)]
+    shots = [VideoFrame(float(at), np.full((32, 32, 3), value, np.uint8)) for at, value in enumerate(values)]
     return Item("video", "video/mp4", shots=shots, duration_s=float(len(values)))
 
 
@@ -191,11 +191,11 @@ def test_a_sound_is_heard_at_the_models_rate(tmp_path: Path) -> None:
     finding = detector.examine(Item("audio", "audio/wav", sound=low, duration_s=9.0))
     stretches = [seen for seen in finding.evidence if seen["kind"] == "stretch"]
     assert sorted(seen["start_s"] for seen in stretches) == [0.0, 3.0, 6.0]
-    from ml.auditing.speech_features import resampled
+    from ml.auditing.speech_features import resample
 
     model = transformers.Wav2Vec2ForSequenceClassification.from_pretrained(folder).eval()
     extract = transformers.Wav2Vec2FeatureExtractor.from_pretrained(folder)
-    part = resampled(low[: 3 * 16_000], 16_000, 8_000)
+    part = resample(low[: 3 * 16_000], 16_000, 8_000)
     assert len(part) == 3 * 8_000
     with torch.inference_mode():
         feed = extract(part, sampling_rate=8_000, return_tensors="pt")

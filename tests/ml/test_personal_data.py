@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ml.auditing.identifiers import KINDS, found_in
+from ml.auditing.identifiers import KINDS, find_identifiers
 from ml.detectors.base import Item, Words
 from ml.detectors.personal_data import PersonalData, load
 
@@ -81,25 +81,25 @@ def test_every_kind_has_an_example() -> None:
 
 @pytest.mark.parametrize("kind", EXAMPLES)
 def test_kind_is_found(kind: str) -> None:
-    assert [found.kind.name for found in found_in(EXAMPLES[kind])] == [kind]
+    assert [found.kind.name for found in find_identifiers(EXAMPLES[kind])] == [kind]
 
 
 @pytest.mark.parametrize("text", [*((kind, text) for kind, texts in OTHERS.items() for text in texts),
                                   *(("phone", text) for text in PHONES)])  # fmt: skip
 def test_other_forms_are_found(text: tuple[str, str]) -> None:
-    assert [found.kind.name for found in found_in(text[1])] == [text[0]]
+    assert [found.kind.name for found in find_identifiers(text[1])] == [text[0]]
 
 
 @pytest.mark.parametrize("text", NOTHING)
 def test_what_only_looks_like_one_is_left_alone(text: str) -> None:
-    assert found_in(text) == []
+    assert find_identifiers(text) == []
     assert examine(text) == (0.0, [])
 
 
 @pytest.mark.parametrize("kind", EXAMPLES)
 def test_the_value_itself_is_never_in_the_evidence(kind: str) -> None:
     text = EXAMPLES[kind]
-    value = found_in(text)[0].value
+    value = find_identifiers(text)[0].value
     score, evidence = examine(text)
     assert score >= 0.7
     assert [each["type"] for each in evidence] == [kind]

@@ -92,14 +92,14 @@ def test_turning_mirroring_scaling_and_moving_are_undone(mirrored: bool) -> None
     points = np.random.default_rng(1).normal(size=(60, 2)).astype(np.float32)
     laid = comparison.align(points, turned(points, 1.1, mirrored=mirrored))
     assert np.allclose(laid, points, atol=1e-5)
-    assert np.allclose(comparison.moves(points, laid), 0, atol=1e-5)
+    assert np.allclose(comparison.displacements(points, laid), 0, atol=1e-5)
 
 
 def test_what_moved_most_is_what_was_moved() -> None:
     points = np.random.default_rng(1).normal(size=(60, 2)).astype(np.float32)
     changed = points.copy()
     changed[17] += [4, 4]
-    found = comparison.moves(points, comparison.align(points, turned(changed, 2.0)))
+    found = comparison.displacements(points, comparison.align(points, turned(changed, 2.0)))
     assert found.argmax() == 17
     assert np.sort(found)[-2] < found[17] / 4
 
@@ -108,7 +108,7 @@ def test_points_without_extent_are_only_moved() -> None:
     goal = np.array([[1, 2], [3, 4]], np.float32)
     assert (comparison.align(goal, np.zeros((2, 2))) == [[2, 3], [2, 3]]).all()
     assert comparison.align(goal[:0], goal[:0]).shape == (0, 2)
-    assert (comparison.moves(np.zeros((2, 2)), np.zeros((2, 2))) == 0).all()
+    assert (comparison.displacements(np.zeros((2, 2)), np.zeros((2, 2))) == 0).all()
 
 
 # --- What a projection keeps ------------------------------------------------------------------------------

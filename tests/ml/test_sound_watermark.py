@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ml.detectors.base import Item, Shot, load_detector
+from ml.detectors.base import Item, VideoFrame, load_detector
 from ml.provenance import sound_watermark, watermark
 from ml.provenance.sound_watermark import RATE, Samples, detect, embed
 from tests.ml.provenance_files import textured
@@ -147,13 +147,13 @@ def test_the_detector_reads_recordings(marked: Samples) -> None:
 
 def test_the_detector_reads_pictures_and_sound_of_films(marked: Samples) -> None:
     sound = recoded(marked, MARKED_RATE, "mp4", "libopus", 128_000)
-    seen = Shot(0, watermark.embed(textured(1), 0xDEADBEEF, KEY))
+    seen = VideoFrame(0, watermark.embed(textured(1), 0xDEADBEEF, KEY))
     detector = load_detector("watermark")
     both = detector.examine(Item("video", "video/mp4", shots=[seen], sound=sound, options=OPTIONS))
     assert both.fields["watermark"]["payload"] == "deadbeef"
     assert both.fields["watermark"]["sound"]["payload"] == "beef"
     heard = detector.examine(
-        Item("video", "video/mp4", shots=[Shot(0, textured())], sound=sound, options=OPTIONS)
+        Item("video", "video/mp4", shots=[VideoFrame(0, textured())], sound=sound, options=OPTIONS)
     )
     assert (heard.fields["watermark"]["state"], heard.fields["watermark"]["payload"]) == ("present", "beef")
 

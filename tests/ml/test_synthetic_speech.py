@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ml.auditing import speech_features
-from ml.auditing.speech_features import Mixture, Pair, resampled
+from ml.auditing.speech_features import Mixture, MixturePair, resample
 from ml.detectors.base import Finding, Item, load_detector
 
 #: Read by espeak-ng, a synthesiser of formants.
@@ -25,7 +25,7 @@ def spoken() -> Samples:
     """The words of the file, twice: float32 mono at 16 kHz."""
     with wave.open(str(SPOKEN)) as file:
         values = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
-        sound = resampled(values.reshape(-1, file.getnchannels()).mean(1), file.getframerate(), RATE)
+        sound = resample(values.reshape(-1, file.getnchannels()).mean(1), file.getframerate(), RATE)
     return np.concatenate([sound, np.zeros(RATE, np.float32), sound])
 
 
@@ -100,14 +100,14 @@ def test_the_weights_are_plain_arrays() -> None:
 def test_features_do_not_see_gain_or_silence() -> None:
     rng = np.random.default_rng(0)
     sound = (rng.normal(0, 0.1, 2 * RATE) * (1 + np.sin(np.arange(2 * RATE) / 900))).astype(np.float32)
-    plain = speech_features.features(sound)
+    plain = speech_features.lfcc(sound)
     assert plain.shape[1] == 3 * speech_features.CEPSTRA
-    np.testing.assert_allclose(speech_features.features(sound * 0.5), plain, atol=2e-2)
+    np.testing.assert_allclose(speech_features.lfcc(sound * 0.5), plain, atol=2e-2)
     silent = np.zeros(RATE, np.float32)
-    assert abs(len(speech_features.features(np.concatenate([silent, sound, silent]))) - len(plain)) < 8
-    assert speech_features.features(np.zeros(RATE, np.float32)).shape == (0, 3 * speech_features.CEPSTRA)
-    assert speech_features.features(np.zeros(10, np.float32)).shape == (0, 3 * speech_features.CEPSTRA)
-    assert np.isfinite(speech_features.features(np.full(RATE, np.inf, np.float32))).all()
+    assert abs(len(speech_features.lfcc(np.concatenate([silent, sound, silent]))) - len(plain)) < 8
+    assert speech_features.lfcc(np.zeros(RATE, np.float32)).shape == (0, 3 * speech_features.CEPSTRA)
+    assert speech_features.lfcc(np.zeros(10, np.float32)).shape == (0, 3 * speech_features.CEPSTRA)
+    assert np.isfinite(speech_features.lfcc(np.full(RATE, np.inf, np.float32))).all()
 
 
 def test_a_mixtures_density_is_right(tmp_path: Path) -> None:
@@ -125,24 +125,24 @@ def test_a_mixtures_density_is_right(tmp_path: Path) -> None:
     ]
     mixture = Mixture(weights, means, variances)
     np.testing.assert_allclose(mixture.log_likelihoods(rows), np.log(sum(each)), atol=1e-3)
-    pair = Pair(mixture, Mixture(weights, means + 1, variances), -7.5)
+    pair = MixturePair(mixture, Mixture(weights, means + 1, variances), -7.5)
     pair.save(tmp_path / "pair.npz")
-    again = Pair.load(tmp_path / "pair.npz")
+    again = MixturePair.load(tmp_path / "pair.npz")
     assert again.least == -7.5
     assert again.score(rows[:50]) == pytest.approx(pair.score(rows[:50]))
 
 
 def test_a_file_that_is_no_mixture_is_refused() -> None:
     with pytest.raises((ValueError, KeyError, OSError)):
-        Pair.load(io.BytesIO(b"nothing"))
+        MixturePair.load(io.BytesIO(b"nothing"))
 
 
 def test_resampling_keeps_the_tone() -> None:
     at = np.arange(8_000) / 8_000
     tone = np.sin(2 * np.pi * 440 * at).astype(np.float32)
     expected = np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
-    np.testing.assert_allclose(resampled(tone, 8_000, 16_000), expected, atol=1e-4)
-    assert len(resampled(tone[:0], 8_000, 16_000)) == 0
+    np.testing.assert_allclose(resample(tone, 8_000, 16_000), expected, atol=1e-4)
+    assert len(resample(tone[:0], 8_000, 16_000)) == 0
 
 
 def test_it_takes_no_argument() -> None:

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ml.training.plan import LEFT_OUT, TEST, TRAIN, VAL, Plan, Selection, TrainingError
-from ml.training.quality import examine
-from ml.training.shards import Pair, ShardWriter, mark_of, read_pairs
+from ml.training.quality import inspect_data
+from ml.training.shards import Pair, ShardWriter, read_pairs, shard_encoders_key
 from ml.training.sources import LARGEST_MEMBER, RawPair, Unreadable, raw_pairs
 from ml.training.stream import Order, batches, prefetched, shuffled
 from tests.ml.training_pairs import pairs
@@ -75,7 +75,7 @@ def test_a_cut_shard_and_a_foreign_one_are_refused(tmp_path: Path) -> None:
         with pytest.raises(TrainingError) as caught:
             list(read_pairs([str(tmp_path / name)]))
         assert caught.value.code == "unreadable", name
-    assert mark_of(str(tmp_path / "other.parquet")) is None
+    assert shard_encoders_key(str(tmp_path / "other.parquet")) is None
 
 
 def test_shards_of_two_encoders_are_not_mixed(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_shards_of_two_encoders_are_not_mixed(tmp_path: Path) -> None:
 
 def code_of(items: list[Pair], least: int = 16, unreadable: int = 0) -> str:
     with pytest.raises(TrainingError) as caught:
-        examine(items, least, unreadable=unreadable)
+        inspect_data(items, least, unreadable=unreadable)
     return caught.value.code
 
 
@@ -108,23 +108,23 @@ def test_what_cannot_be_learnt_from_is_refused() -> None:
 
 def test_too_few_says_how_many_are_needed() -> None:
     with pytest.raises(TrainingError, match="about 20 are needed"):
-        examine(pairs(10), 16)
+        inspect_data(pairs(10), 16)
 
 
 def test_splits_keep_groups_whole_and_do_not_move() -> None:
     items = [replace(item, group=f"g{row // 4}") for row, item in enumerate(pairs(400))]
-    first, again = examine(items, 16), examine(items, 16)
+    first, again = inspect_data(items, 16), inspect_data(items, 16)
     assert np.array_equal(first.plan.codes, again.plan.codes)
     assert all(len(set(rows)) == 1 for rows in first.plan.codes.reshape(-1, 4).tolist())
     assert first.report["splits"] == {"train": 320, "val": 40, "test": 40}
-    turned = examine(items[::-1], 16)
+    turned = inspect_data(items[::-1], 16)
     assert np.array_equal(turned.plan.codes[::-1], first.plan.codes)
 
 
 def test_declared_splits_are_kept() -> None:
     names = ["train"] * 70 + ["test"] * 30
     items = [replace(item, split=name) for item, name in zip(pairs(100), names, strict=True)]
-    codes = examine(items, 16).plan.codes
+    codes = inspect_data(items, 16).plan.codes
     assert set(codes[70:]) == {TEST}
     assert (codes[:70] == VAL).sum() == 7
     assert (codes[:70] == TRAIN).sum() == 63
@@ -141,7 +141,7 @@ def test_repetitions_and_leaks_are_left_out() -> None:
     items.append(
         replace(items[2], key="group", group=items[0].group, probabilities=items[0].probabilities[::-1])
     )
-    quality = examine(items, 16)
+    quality = inspect_data(items, 16)
     assert quality.report["duplicates"]["exact"] == 1
     assert (quality.report["leaks"]["groups"], quality.report["leaks"]["contents"]) == (2, 0)
     assert quality.plan.codes[-3:].tolist() == [LEFT_OUT] * 3
@@ -155,7 +155,7 @@ def test_nearly_the_same_picture_does_not_judge() -> None:
     noise = np.random.default_rng(0).normal(1, 0.02, 1000)
     again = (items[0].probabilities.astype(float) * noise).astype(np.float16)
     items.append(replace(items[0], key="near", group="near", split="test", probabilities=again))
-    quality = examine(items, 16)
+    quality = inspect_data(items, 16)
     assert quality.report["duplicates"]["near"] == 1
     assert quality.report["leaks"]["near"] == 1
     assert quality.plan.codes[-1] == LEFT_OUT
@@ -166,14 +166,14 @@ def test_one_thing_in_another_colour_is_another_picture() -> None:
     red, blue = (np.eye(11, dtype=np.float16)[colour] for colour in (3, 7))
     items[0] = replace(items[0], colours=red)
     items.append(replace(items[0], key="blue", group="blue", split="test", colours=blue))
-    assert examine(items, 4).report["duplicates"]["near"] == 0
+    assert inspect_data(items, 4).report["duplicates"]["near"] == 0
 
 
 def test_one_group_that_outweighs_is_told() -> None:
     items = [
         replace(item, group="big", split="train") if row < 60 else item for row, item in enumerate(pairs(100))
     ]
-    assert any("of one group" in note for note in examine(items, 16).report["notes"])
+    assert any("of one group" in note for note in inspect_data(items, 16).report["notes"])
 
 
 # --- Batches --------------------------------------------------------------------------------------------------

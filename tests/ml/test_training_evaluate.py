@@ -11,7 +11,7 @@ import numpy as np
 
 from ml.alignment.space import SHIPPED, JointSpace
 from ml.alignment.traditional import METHODS
-from ml.training.evaluate import evaluate_space, find, pool_of, traditional
+from ml.training.evaluate import evaluate_space, pool_of, rank_queries, traditional
 from ml.training.metrics import Ranking
 from tests.ml.training_pairs import halves, pairs
 
@@ -24,9 +24,9 @@ def mean_recall(found: Mapping[str, Ranking]) -> float:
 def test_traditional_methods_learn_from_pairs() -> None:
     items = pairs(260)
     pool = pool_of(items[200:])
-    found = {name: find(rival, pool) for name, rival in traditional(items[:200]).items()}
+    found = {name: rank_queries(rival, pool) for name, rival in traditional(items[:200]).items()}
     assert found.keys() == METHODS.keys()
-    prior = mean_recall(find(JointSpace.load().placing, pool))
+    prior = mean_recall(rank_queries(JointSpace.load().placing, pool))
     assert all(mean_recall(ways) > prior + 0.3 for ways in found.values())
 
 
@@ -67,4 +67,4 @@ def test_the_report_of_an_unchanged_space(tmp_path: Path) -> None:
 def test_pairs_without_class_probabilities_are_judged_by_features() -> None:
     items = [replace(item, probabilities=halves(np.zeros(0))) for item in pairs(60)]
     rival = traditional(items[:40])["regularised CCA"]
-    assert find(rival, pool_of(items[40:]))["text>image"].pool == 20
+    assert rank_queries(rival, pool_of(items[40:]))["text>image"].pool == 20

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ml.training.loop import rate
+from ml.training.loop import learning_rate_factor
 from ml.training.objective import Recipe
 from ml.training.plan import Limits, TrainingError
 from tests.ml import training_toy
@@ -213,7 +213,7 @@ def test_checkpoints_hold_no_pickles(tmp_path: Path, events: Events) -> None:
 
 
 def test_the_rate_rises_and_falls() -> None:
-    rates = [rate(done / 100) for done in range(101)]
+    rates = [learning_rate_factor(done / 100) for done in range(101)]
     assert rates.index(max(rates)) == 5
     assert rates[0] < 0.2
     assert rates[-1] == pytest.approx(0.02)

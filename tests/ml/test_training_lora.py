@@ -21,7 +21,7 @@ from ml.training.objective import Objective, Recipe, load_objective
 from ml.training.objectives import align_lora
 from ml.training.objectives.align_lora import TextTower, adapters_of
 from ml.training.plan import TEST, TRAIN, VAL, Data, Selection, TrainingError
-from ml.training.quality import examine
+from ml.training.quality import inspect_data
 from tests.ml.training_pairs import pairs
 
 
@@ -63,7 +63,7 @@ def trained(models: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tra
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(align_lora, "load_objective", lambda recipe: made.append(NoHeads(recipe)) or made[-1])
         items = pairs(64)
-        plan = examine(items, 16).plan
+        plan = inspect_data(items, 16).plan
         data = Data(*(Selection(items, plan, code, 100) for code in (TRAIN, VAL, TEST)))
         objective = load_objective(Recipe(method="lora", epochs=2, batch=16))
         trainer = Trainer(objective, {"adapt": data}, silent, Checkpoints(folder / "checkpoints", silent))

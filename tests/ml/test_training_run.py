@@ -23,7 +23,7 @@ from ml.training.__main__ import main
 from ml.training.extract import extract
 from ml.training.objective import Recipe, load_objective
 from ml.training.plan import TrainingError, hashed
-from ml.training.quality import Look
+from ml.training.quality import ItemSignature
 from ml.training.run import read_request, run
 from ml.training.shards import ShardWriter, read_pairs
 from tests.ml.training_pairs import pairs
@@ -38,8 +38,8 @@ class Exporting(Toy):
     def items(self, urls: Any) -> list[Thing]:
         return [thing for url in urls for thing in things(int(url))]
 
-    def look(self, item: Thing) -> Look:
-        return Look(hashed(item.left.tobytes()), hashed(item.key), np.empty(0, np.float32))
+    def look(self, item: Thing) -> ItemSignature:
+        return ItemSignature(hashed(item.left.tobytes()), hashed(item.key), np.empty(0, np.float32))
 
     def export(self, folder: Path, manifest_extra: Mapping[str, Any]) -> Path:
         folder.mkdir()

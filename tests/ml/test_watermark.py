@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from reedsolo import ReedSolomonError
 
-from ml.detectors.base import Item, Shot, load_detector
+from ml.detectors.base import Item, VideoFrame, load_detector
 from ml.provenance import sound_watermark, watermark
 from ml.provenance.watermark import MIN_SIDE, detect, detect_frames, embed
 from tests.ml.provenance_files import textured
@@ -175,7 +175,7 @@ def test_the_detector_reads_pictures_and_films(marked: Pixels) -> None:
     )
     assert found.fields["watermark"]["state"] == "present"
     assert found.fields["watermark"]["payload"] == "deadbeef"
-    shots = [Shot(at, marked if at % 2 else textured(5, 320, 384)) for at in range(4)]
+    shots = [VideoFrame(at, marked if at % 2 else textured(5, 320, 384)) for at in range(4)]
     found = detector.examine(Item("video", "video/mp4", shots=shots, options=options))
     assert (found.fields["watermark"]["marked"], found.fields["watermark"]["pictures"]) == (2, 4)
 
@@ -185,11 +185,11 @@ def test_the_detector_reads_a_film_over_its_whole_length_and_in_all_frames_toget
     marked: Pixels, faint: list[Pixels]
 ) -> None:
     detector, options = load_detector("watermark"), {"watermark_key": KEY.hex()}
-    shots = [Shot(at, marked if at > 17 else textured(5, 320, 384)) for at in range(20)]
+    shots = [VideoFrame(at, marked if at > 17 else textured(5, 320, 384)) for at in range(20)]
     found = detector.examine(Item("video", "video/mp4", shots=shots, options=options)).fields["watermark"]
     assert (found["payload"], found["marked"], found["pictures"]) == ("deadbeef", 1, 10)
     assert "together" not in found
-    weak = [Shot(at, frame) for at, frame in enumerate(faint) if detect(frame, KEY) is None]
+    weak = [VideoFrame(at, frame) for at, frame in enumerate(faint) if detect(frame, KEY) is None]
     found = detector.examine(Item("video", "video/mp4", shots=weak, options=options)).fields["watermark"]
     assert (found["payload"], found["together"]) == ("deadbeef", True)
     assert found["marked"] == found["pictures"] == len(weak)

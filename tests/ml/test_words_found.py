@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from ml.detectors import ocr, transcript
-from ml.detectors.base import Detector, Item, Shot, Words
+from ml.detectors.base import Detector, Item, VideoFrame, Words
 
 SENTENCE = "meet me behind the station"
 
@@ -86,7 +86,9 @@ def test_pictures_without_words(reader: Detector, pixels: Any) -> None:
 
 def test_of_a_film_the_frames_that_differ(reader: Detector) -> None:
     frames = [page("first scene")] * 5 + [page("the second one", shade=120)] * 5
-    item = Item("video", "video/mp4", shots=[Shot(at * 2.0, pixels) for at, pixels in enumerate(frames)])
+    item = Item(
+        "video", "video/mp4", shots=[VideoFrame(at * 2.0, pixels) for at, pixels in enumerate(frames)]
+    )
     found = reader.examine(item)
     assert [(words.text, words.at_s) for words in found.words] == [
         ("first scene", 0.0),

@@ -143,7 +143,7 @@ def main(folder: Path) -> None:
             sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
             sys.stdout.flush()
 
-    with distributed.joined():
+    with distributed.process_group():
         trained = trainer(folder, report, Recipe(**asked["recipe"]), Limits(**asked["limits"]))
         progress = trained.run()
         report("result", weights=weights(trained), best=[point["validation"] for point in progress.history])

@@ -13,7 +13,14 @@ from tenants.errors import Invalid
 from tenants.moderation import starters
 from tenants.moderation.rules import document as policy_document
 from tenants.moderation.rules import static_checks
-from tenants.moderation.rules.decision import STRENGTH, Decision, FiredRule, compile_policy, decide, judged
+from tenants.moderation.rules.decision import (
+    STRENGTH,
+    Decision,
+    FiredRule,
+    apply_thresholds,
+    compile_policy,
+    decide,
+)
 from tests.tenants.policy_world import category, document, evidence, rule
 
 ABUSE = rule("abuse", "categories.abuse.flagged", "review")
@@ -124,7 +131,7 @@ def test_thresholds_flag_and_grade_categories() -> None:
         "spam": category(0.49),
         "nudity": category(None, "failed"),
     }
-    shown = judged(policy, evidence(categories=scores))["categories"]
+    shown = apply_thresholds(policy, evidence(categories=scores))["categories"]
     flagged = {
         name: (found["flagged"], found["severity"], found["threshold"]) for name, found in shown.items()
     }
@@ -138,22 +145,22 @@ def test_thresholds_flag_and_grade_categories() -> None:
 
 def test_a_detectors_own_threshold_stands_where_the_policy_names_none() -> None:
     own = {"hate": category(0.32) | {"suggested_threshold": 0.31}}
-    shown = judged({}, evidence(categories=own))["categories"]["hate"]
+    shown = apply_thresholds({}, evidence(categories=own))["categories"]["hate"]
     assert (shown["flagged"], shown["severity"], shown["threshold"]) == (True, "low", 0.31)
     flagged = of(rule("hate", "categories.hate.flagged && categories.hate.threshold < 0.4", "review"))
     assert decide(flagged, evidence(categories=own)).rules == ("hate",)
-    named = judged(of(thresholds={"hate": 0.5}), evidence(categories=own))["categories"]["hate"]
+    named = apply_thresholds(of(thresholds={"hate": 0.5}), evidence(categories=own))["categories"]["hate"]
     assert (named["flagged"], named["threshold"]) == (False, 0.5)
     for nonsense in (None, "0.1", True, -1, float("nan")):
         odd = {"hate": category(0.32) | {"suggested_threshold": nonsense}}
-        assert judged({}, evidence(categories=odd))["categories"]["hate"]["threshold"] == 0.5
+        assert apply_thresholds({}, evidence(categories=odd))["categories"]["hate"]["threshold"] == 0.5
 
 
 def test_a_category_that_is_off_is_never_flagged() -> None:
     rude = evidence(categories={"abuse": category(1.0)})
     off = of(ABUSE, rule("bad", "categories.abuse.severity == 'high'", "block"), off=["abuse"])
     assert decide(off, rude).decision == "allow"
-    assert judged(off, rude)["categories"]["abuse"]["flagged"] is False
+    assert apply_thresholds(off, rude)["categories"]["abuse"]["flagged"] is False
     # Its score is there for rules that ask for it.
     assert decide({**off, "rules": [rule("score", "categories.abuse.score > 0.9")]}, rude).rules == ("score",)
     found = static_checks.check_policy(off).warnings
@@ -173,12 +180,12 @@ def test_a_category_that_is_off_is_never_flagged() -> None:
     ("score", "severity"), [(0.5, "low"), (0.66, "low"), (0.67, "medium"), (0.84, "high"), (1.0, "high")]
 )
 def test_severity_is_a_third_of_what_is_left_above_the_threshold(score: float, severity: str) -> None:
-    shown = judged({}, evidence(categories={"abuse": category(score)}))
+    shown = apply_thresholds({}, evidence(categories={"abuse": category(score)}))
     assert shown["categories"]["abuse"]["severity"] == severity
 
 
 def test_what_an_abstaining_detector_said_flags_nothing() -> None:
-    shown = judged({}, evidence(categories={"abuse": category(0.99, "abstained")}))
+    shown = apply_thresholds({}, evidence(categories={"abuse": category(0.99, "abstained")}))
     assert shown["categories"]["abuse"]["flagged"] is False
 
 
@@ -186,7 +193,7 @@ def test_evidence_is_not_changed() -> None:
     item = evidence(categories={"abuse": category(0.9)})
     before = json.dumps(item)
     decide(of(ABUSE), item)
-    judged(of(ABUSE), item)
+    apply_thresholds(of(ABUSE), item)
     assert json.dumps(item) == before
 
 
@@ -225,7 +232,7 @@ def test_no_evidence_makes_it_fail(hostile: dict[str, Any]) -> None:
     assert set(found.unclear) | set(found.rules) <= {rule["id"] for rule in EVERYTHING["rules"]} | {
         "detector-failed"
     }
-    judged(EVERYTHING, hostile)
+    apply_thresholds(EVERYTHING, hostile)
 
 
 @settings(max_examples=100, deadline=None)
@@ -495,7 +502,7 @@ def test_hate_is_off_in_every_starter_which_says_so(starter: str) -> None:
     assert "Hate speech is not flagged" in made.description
     hateful = evidence(categories={"hate": category(0.99) | {"suggested_threshold": 0.31}}, words=[])
     assert decide(made.document, hateful).decision == "allow"
-    shown = judged(made.document, hateful)["categories"]["hate"]
+    shown = apply_thresholds(made.document, hateful)["categories"]["hate"]
     assert (shown["flagged"], shown["severity"], shown["off"], shown["score"]) == (False, None, True, 0.99)
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenants.moderation.expressions import regex_cost, satisfiability
-from tenants.moderation.expressions.compiler import compiled
+from tenants.moderation.expressions.compiler import compile_expression
 from tenants.moderation.expressions.syntax import (
     MAX_DEPTH,
     MAX_LENGTH,
@@ -33,7 +33,7 @@ from tenants.moderation.expressions.syntax import (
     unparse,
 )
 from tenants.moderation.expressions.type_checker import MAX_STEPS
-from tenants.moderation.expressions.variables import VARIABLES, View
+from tenants.moderation.expressions.variables import VARIABLES, EvidenceView
 from tests.conftest import ROOT
 
 GOOD = (
@@ -55,7 +55,7 @@ GOOD = (
 def test_what_is_printed_means_what_was_read(text: str) -> None:
     tree = parse(text)
     assert parse(unparse(tree)) == tree
-    whole, _ = View([(name,) for name in VARIABLES]).of({"item": {"metadata": {"price": 120}}})
+    whole, _ = EvidenceView([(name,) for name in VARIABLES]).of({"item": {"metadata": {"price": 120}}})
     context = cel.Context(whole)
     assert outcome(text, context) == outcome(unparse(tree), context)
 
@@ -109,7 +109,7 @@ WRONG = {
 @pytest.mark.parametrize("text", WRONG)
 def test_what_cannot_be_used_is_refused_with_its_place(text: str) -> None:
     with pytest.raises(ExpressionError) as caught:
-        compiled(text)
+        compile_expression(text)
     assert caught.value.message.endswith(".")
     if WRONG[text]:
         assert caught.value.at == WRONG[text]
@@ -135,7 +135,7 @@ def test_what_cannot_be_used_is_refused_with_its_place(text: str) -> None:
 def test_deep_and_long_ones_are_refused_in_time(text: str) -> None:
     begun = time.thread_time()
     with contextlib.suppress(ExpressionError):
-        compiled(text)
+        compile_expression(text)
     assert time.thread_time() - begun < 2
 
 
@@ -143,7 +143,7 @@ def test_deep_and_long_ones_are_refused_in_time(text: str) -> None:
 @given(st.text(alphabet="item.w()[]'\"\\ &|!=<>+-*/%?:,01truexsn\n\x00é", max_size=60) | st.text(max_size=60))
 def test_any_text_is_an_expression_or_refused(text: str) -> None:
     try:
-        compiled(text)
+        compile_expression(text)
     except ExpressionError as error:
         assert 0 <= error.at <= len(text)
 
@@ -217,7 +217,7 @@ def fullest() -> Any:
         "detectors": [detector] * 60,
         "could_not_look": ["c" * 500] * 60,
     }
-    values, cut = View([(name,) for name in VARIABLES]).of(given)
+    values, cut = EvidenceView([(name,) for name in VARIABLES]).of(given)
     assert cut == {"words", "matches", "detectors", "could_not_look"}
     return cel.Context(values)
 
@@ -240,7 +240,7 @@ DEAR = (
 @pytest.mark.parametrize("text", DEAR)
 def test_nothing_takes_longer_than_its_steps(text: str) -> None:
     """A step is a microsecond of the processor at most, with a margin for a slow one."""
-    found, context = compiled(text), fullest()
+    found, context = compile_expression(text), fullest()
     assert found.inspection.steps <= MAX_STEPS
     assert found.holds(context) is not None
     assert min(timed(found, context) for _ in range(5)) <= 4 * found.inspection.steps
@@ -268,7 +268,7 @@ def timed(found: Any, context: Any) -> float:
     ],
 )
 def test_patterns_compile_within_their_weight(pattern: str) -> None:
-    weight, program = regex_cost.weigh(pattern), cel.compile("''.matches(p)")
+    weight, program = regex_cost.regex_cost(pattern), cel.compile("''.matches(p)")
     context = cel.Context({"p": pattern})
     program.execute(context)
     took = []
@@ -286,11 +286,11 @@ def test_patterns_compile_within_their_weight(pattern: str) -> None:
 )  # fmt: skip
 def test_patterns_too_large_or_broken_are_refused(pattern: str) -> None:
     with pytest.raises(ExpressionError):
-        regex_cost.weigh(pattern)
+        regex_cost.regex_cost(pattern)
 
 
 def test_a_pattern_that_ruins_backtracking_does_not_here() -> None:
-    found = compiled("item.subject.matches('(s+)+x')")
+    found = compile_expression("item.subject.matches('(s+)+x')")
     context = fullest()
     assert found.holds(context) is False
     assert min(timed(found, context) for _ in range(3)) < 20_000
@@ -300,7 +300,7 @@ def test_a_pattern_that_ruins_backtracking_does_not_here() -> None:
 @given(st.text(alphabet="ab.*+?{}()[]|\\wdpLi^$1,9:&-", max_size=30))
 def test_any_pattern_is_weighed_or_refused(pattern: str) -> None:
     try:
-        weight = regex_cost.weigh(pattern)
+        weight = regex_cost.regex_cost(pattern)
     except ExpressionError:
         return
     assert 0 < weight <= regex_cost.MAX_WEIGHT
@@ -340,12 +340,12 @@ MAYBE = (
 
 @pytest.mark.parametrize("text", NEVER)
 def test_contradictions_are_found(text: str) -> None:
-    assert satisfiability.never(compiled(text).tree)
+    assert satisfiability.never(compile_expression(text).tree)
 
 
 @pytest.mark.parametrize("text", MAYBE)
 def test_what_can_be_true_is_not_called_a_contradiction(text: str) -> None:
-    assert not satisfiability.never(compiled(text).tree)
+    assert not satisfiability.never(compile_expression(text).tree)
 
 
 @settings(max_examples=400, deadline=None)
@@ -366,7 +366,7 @@ def test_nothing_that_can_happen_is_called_impossible(data: Any) -> None:
         max_leaves=8,
     )
     text = data.draw(inner)
-    found = compiled(text)
+    found = compile_expression(text)
     given = {
         "strikes": data.draw(st.integers(0, 4)),
         "item": {"modality": data.draw(st.sampled_from(["text", "image", "audio", "video"]))},
@@ -374,7 +374,7 @@ def test_nothing_that_can_happen_is_called_impossible(data: Any) -> None:
             "abuse": {"state": "examined", "score": data.draw(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]))}
         },
     }
-    values, _ = View(found.inspection.paths).of(given)
+    values, _ = EvidenceView(found.inspection.paths).of(given)
     values.get("categories", {}).get("abuse", {}).update({"flagged": data.draw(st.booleans())})
     holds = found.holds(cel.Context(values))
     assert not (holds is True and satisfiability.never(found.tree))
@@ -393,7 +393,7 @@ def test_reading_needs_no_framework() -> None:
 
 def test_depth_is_counted_alike() -> None:
     deep = "(" * (MAX_DEPTH - 2) + "true" + ")" * (MAX_DEPTH - 2)
-    assert compiled(deep).holds(cel.Context({})) is True
+    assert compile_expression(deep).holds(cel.Context({})) is True
 
 
 def test_the_documentation_names_every_variable() -> None:

@@ -58,7 +58,7 @@ def test_versions_and_what_was_in_force_cannot_be_changed(party: Party) -> None:
         made = new_policy(SOME)
         act(made, 1, "shadow")
         audit = new_audit()
-        policies.note_shadows(audit=audit, evidence=evidence())
+        policies.record_shadow_decisions(audit=audit, evidence=evidence())
     for rows in (PolicyVersion, PolicyActivation, ShadowDecision):
         with (
             tenant_scope(party.id),
@@ -367,8 +367,8 @@ def test_shadows_are_kept_beside_the_audit_and_compared(party: Party) -> None:
         abusive = evidence(categories={"abuse": category(0.9)})
         audits = [new_audit(found) for found in (evidence(), abusive, abusive)]
         for audit, found in zip(audits, (evidence(), abusive, abusive), strict=True):
-            assert policies.note_shadows(audit=audit, evidence=found) == 2
-            policies.note_shadows(audit=audit, evidence=found)
+            assert policies.record_shadow_decisions(audit=audit, evidence=found) == 2
+            policies.record_shadow_decisions(audit=audit, evidence=found)
         compared = selectors.compare_shadow(made.versions.get(number=2))
         assert (compared.audits, compared.changed) == (3, 2)
         assert compared.changes == [
@@ -392,6 +392,6 @@ def test_a_version_enforced_for_others_is_a_shadow_here(party: Party) -> None:
             decides = policies.in_force(modality="image", sha256=audit.sha256)
             assert decides is not None
             audit.policy_version = decides.version_id
-            noted = policies.note_shadows(audit=audit, evidence=evidence())
+            noted = policies.record_shadow_decisions(audit=audit, evidence=evidence())
             numbers.add((decides.number, noted))
         assert numbers == {(1, 1), (3, 0)}

@@ -92,7 +92,7 @@ def test_a_killed_one_goes_on_where_it_was(
     monkeypatch.setattr(backtests, "BATCH", 3)
     job = start(party, version)
     looked_at: list[str] = []
-    count = backtests.Tally.count
+    count = backtests.BacktestCounter.count
 
     def dies(tally: Any, *args: Any) -> None:
         looked_at.append(str(args[1]))
@@ -100,7 +100,7 @@ def test_a_killed_one_goes_on_where_it_was(
             raise SystemExit("killed")
         count(tally, *args)
 
-    monkeypatch.setattr(backtests.Tally, "count", dies)
+    monkeypatch.setattr(backtests.BacktestCounter, "count", dies)
     with pytest.raises(SystemExit):
         run_job(str(job.id), str(party.id))
     with tenant_scope(party.id):
@@ -117,7 +117,7 @@ def test_a_running_one_can_be_cancelled(
 ) -> None:
     monkeypatch.setattr(backtests, "BATCH", 2)
     job = start(party, version)
-    count, seen = backtests.Tally.count, []
+    count, seen = backtests.BacktestCounter.count, []
 
     def cancels(tally: Any, *args: Any) -> None:
         seen.append(args)
@@ -126,7 +126,7 @@ def test_a_running_one_can_be_cancelled(
                 jobs.cancel(job_id=job.id)
         count(tally, *args)
 
-    monkeypatch.setattr(backtests.Tally, "count", cancels)
+    monkeypatch.setattr(backtests.BacktestCounter, "count", cancels)
     assert run(party, job).state == "cancelled"
     assert len(seen) == 4
 
@@ -175,7 +175,7 @@ def test_few_run_at_once(party: Any, version: PolicyVersion) -> None:
 
 def test_samples_are_few_spread_and_always_the_same() -> None:
     audits = [f"0192{number:04d}" for number in range(2_000)]
-    one, other = backtests.Tally(), backtests.Tally()
+    one, other = backtests.BacktestCounter(), backtests.BacktestCounter()
     for audit in audits:
         one._sample("allow>block", audit)
     for audit in reversed(audits):
@@ -188,7 +188,7 @@ def test_samples_are_few_spread_and_always_the_same() -> None:
 
 def test_memory_does_not_grow_with_the_history(party: Any, version: PolicyVersion) -> None:
     policy = backtests.compile_policy(version.document)
-    tally, text = backtests.Tally(), json.dumps(evidence(categories={"abuse": category(0.9)}))
+    tally, text = backtests.BacktestCounter(), json.dumps(evidence(categories={"abuse": category(0.9)}))
     tracemalloc.start()
     try:
         for number in range(500):

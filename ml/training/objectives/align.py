@@ -25,7 +25,7 @@ from ml.alignment.projection import Projection
 from ml.alignment.scenes import scenes
 from ml.alignment.space import JointSpace, shared_encoder
 from ml.alignment.storage import described_prior, write_space
-from ml.training.evaluate import reading_of, sight_of
+from ml.training.evaluate import image_features_of, text_features_of
 from ml.training.objective import Objective, Phase, Recipe
 from ml.training.plan import TrainingError, hashed
 from ml.training.shards import Pair
@@ -122,7 +122,7 @@ class Align(Objective):
         keys = {item.key for item in items}
         more = [self._sample[row] for row in mined if self._sample[row].key not in keys]
         pictures = [*items, *more]
-        reading, sight = reading_of([_shortened(item) for item in items]), sight_of(pictures)
+        reading, sight = text_features_of([_shortened(item) for item in items]), image_features_of(pictures)
         owners = np.repeat(np.arange(len(items)), [min(len(item.captions), CAPTIONS) for item in items])
         groups = np.array([hashed(item.group) >> 1 for item in pictures], np.int64)
         kept = (rng.random((len(owners), 1)) >= self.options.dropout).astype(np.float32)
@@ -242,7 +242,7 @@ def pairs_of(pairs: Sequence[Pair]) -> Pairs:
     """Rows of feature shards as what is fitted: [captions] texts and [pairs] pictures."""
     owners = np.repeat(np.arange(len(pairs)), [len(pair.captions) for pair in pairs])
     groups = np.array([hashed(pair.group) for pair in pairs], np.uint64)
-    return Pairs(reading_of(pairs), sight_of(pairs), owners, groups)
+    return Pairs(text_features_of(pairs), image_features_of(pairs), owners, groups)
 
 
 def turned_to(heads: Heads, other: Heads) -> Heads:

@@ -114,7 +114,7 @@ class ExportRecords(ModeratorResource):
         if bool(rules) != bool(law := read_text(query, "law")):
             raise Invalid("Name the rules and the law, both or neither.", pointer="/law")
         if wanted == "dsa":
-            parts = exports.statements_of(self.tenant_id, span, exports.Illegal(rules, law))
+            parts = exports.statements_of(self.tenant_id, span, exports.IllegalContentRules(rules, law))
         else:
             write = exports.record_csv if wanted == "csv" else exports.record_json_lines
             parts = write(self.tenant_id, span)

@@ -307,7 +307,7 @@ def show_backtest(request: Request, backtest_id: uuid.UUID) -> HttpResponse:
         if row is None:
             raise NotFound(_("There is no such backtest."))
         job = Job.objects.filter(pk=row.job_id).first()
-    result = backtests.Tally.of(row.state).result(row.version.number)
+    result = backtests.BacktestCounter.of(row.state).result(row.version.number)
     context = {
         "backtest": row,
         "policy": row.version.policy,

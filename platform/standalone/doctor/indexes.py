@@ -55,7 +55,7 @@ def _used() -> Iterator[tuple[str, IndexGeneration]]:
 def _local_problem(generation: IndexGeneration, deep: bool) -> str | None:
     folder = folder_of(generation.tenant_id, generation.pk)
     try:
-        return files.wrong(folder, Manifest.read(folder).files, verify=deep)
+        return files.first_damage(folder, Manifest.read(folder).files, verify=deep)
     except GenerationDamaged as error:
         return str(error)
 

@@ -13,8 +13,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from ml.auditing import Examination, Examined, authenticity, categories, merged_fields
-from ml.detectors.base import DIED
+from ml.auditing import DetectorResult, Examination, authenticity, categories, merged_fields
+from ml.detectors.base import PROCESS_DIED
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def could_not_look(examination: Examination) -> list[str]:
     error = examination.about.get("error")
     if not error:
         return failed
-    return [DECODER if error["type"] == DIED else DECODING, *failed]
+    return [DECODER if error["type"] == PROCESS_DIED else DECODING, *failed]
 
 
 def process_ended(examination: Examination) -> list[str]:
@@ -91,11 +91,11 @@ def process_ended(examination: Examination) -> list[str]:
     That says nothing about the item, so nothing is decided because of it.
     """
     error = examination.about.get("error") or {}
-    ended = [part.spec for part in examination.parts if part.finding.cause == DIED]
-    return [DECODER, *ended] if error.get("type") == DIED else ended
+    ended = [part.spec for part in examination.parts if part.finding.cause == PROCESS_DIED]
+    return [DECODER, *ended] if error.get("type") == PROCESS_DIED else ended
 
 
-def _detector(part: Examined) -> dict[str, object]:
+def _detector(part: DetectorResult) -> dict[str, object]:
     finding = part.finding
     evidence = list(finding.evidence)[:MAX_EVIDENCE]
     if len(json.dumps(evidence, default=str)) > MAX_PART:
@@ -136,7 +136,7 @@ def versions(document: Mapping[str, Any], policy_digest: str) -> dict[str, str]:
     return {"policy": policy_digest, "detectors": hashlib.sha256("\n".join(looked).encode()).hexdigest()}
 
 
-def version_of(part: Examined) -> str:
+def version_of(part: DetectorResult) -> str:
     """Some versions are those of files; a file that is gone must not cost the audit what the others saw."""
     try:
         return part.detector.version

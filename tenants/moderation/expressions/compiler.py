@@ -33,7 +33,7 @@ class Expression:
 
 
 @lru_cache(4096)
-def compiled(text: str) -> Expression:
+def compile_expression(text: str) -> Expression:
     """Raises ExpressionError."""
     tree = parse(text)
     inspection = inspect(tree)

@@ -33,7 +33,7 @@ _NAMED = re.compile(r"\{[^}0-9][^}]*\}|\{[0-9A-Fa-f]+\}")
 _FLAGS = re.compile(r"\?[ims]{1,3}(?=[:)])|\?:|\?P?<[A-Za-z_][A-Za-z0-9_]*>")
 
 
-def weigh(pattern: str, at: int = 0) -> float:
+def regex_cost(pattern: str, at: int = 0) -> float:
     """Microseconds that compiling takes at most. Raises ExpressionError for a pattern that is too large, or is none."""
     if len(pattern) > MAX_PATTERN:
         raise ExpressionError(f"A pattern has at most {MAX_PATTERN} characters.", at)

@@ -265,7 +265,7 @@ class _Inspector:
     def _pattern(self, pattern: Node, size: int) -> None:
         if not isinstance(pattern, Literal) or not isinstance(pattern.value, str):
             raise ExpressionError("The pattern of matches() is written out, as a text in quotes.", pattern.at)
-        weight = regex_cost.weigh(pattern.value, pattern.at)
+        weight = regex_cost.regex_cost(pattern.value, pattern.at)
         self._spend(weight + weight * size * PER_WALK)
 
     # --- Lists ---

@@ -165,7 +165,7 @@ VARIABLES: Mapping[str, Type] = {
 }
 
 
-class View:
+class EvidenceView:
     """The parts of a document that some rules read, and nothing else: making values for the engine is what costs."""
 
     def __init__(self, paths: Iterable[tuple[str, ...]]) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ml.hashing import image_codes, pdq, points, sounds
 from ml.hashing.fingerprints import Fingerprints, split_vector
-from ml.hashing.pdq import Bits, enough
+from ml.hashing.pdq import HammingIndex, enough_frames_match
 from ml.hashing.sounds import SoundIndex
 from tenants.moderation.models import Algorithm, HashEntry, HashList, SharedHashEntry, SharedHashList
 
@@ -94,8 +94,8 @@ class HashColumn:
         return uuid.UUID(bytes=self.entries[row].tobytes())
 
     @cached_property
-    def bits(self) -> Bits:
-        return Bits(self.rows)
+    def bits(self) -> HammingIndex:
+        return HammingIndex(self.rows)
 
     @cached_property
     def numbers(self) -> NDArray[np.intp]:
@@ -355,7 +355,7 @@ def _same_frames(prints: Fingerprints, column: HashColumn) -> Iterator[_HashMatc
                 frames = agreeing.setdefault(int(column.numbers[row]), {})
                 frames[number] = min(frames.get(number, (pdq.BITS, 0)), (int(distance), int(row)))
     for item, frames in agreeing.items():
-        if enough(frames, len(prints.frames), int(column.sizes[item])):
+        if enough_frames_match(frames, len(prints.frames), int(column.sizes[item])):
             distance, row = min(frames.values())
             at_s = prints.frames[min(frames)].at_s
             yield _HashMatch(Algorithm.PDQ.value, column.item(row), float(distance), float(pdq.LIMIT), at_s)
@@ -380,19 +380,19 @@ def _alike(prints: Fingerprints, listed: ListState, loaded: LoadedList) -> Itera
 def _verified(prints: Fingerprints, candidates: Sequence[_Candidate]) -> list[tuple[ListState, _HashMatch]]:
     nearest = sorted(candidates, key=lambda one: one.distance)[:CANDIDATES]
     contents = _contents(nearest)
-    mine, found = points.Points(prints.points), []
+    mine, found = points.Keypoints(prints.points), []
     for one in nearest:
         theirs = _points_of(contents.get(one.entry, b""))
-        if theirs is not None and points.agreement(mine, theirs).copy:
+        if theirs is not None and points.match_keypoints(mine, theirs).copy:
             found.append(
                 (one.listed, _HashMatch(Algorithm.VECTOR.value, one.item, one.distance, image_codes.LIMIT))
             )
     return found
 
 
-def _points_of(content: bytes) -> points.Points | None:
+def _points_of(content: bytes) -> points.Keypoints | None:
     try:
-        return points.Points(split_vector(content)[1])
+        return points.Keypoints(split_vector(content)[1])
     except ValueError:
         return None
 

@@ -13,7 +13,7 @@ from typing import IO, Any
 from django.db.models import Count, Min, QuerySet
 from django.utils.translation import gettext as _
 
-from ml.hashing.fingerprints import read_hex
+from ml.hashing.fingerprints import parse_hex
 from tenants.errors import Invalid, TooLarge
 from tenants.moderation import shapes
 from tenants.moderation.known_content.services import MAX_NOTE, RAW, RawHash
@@ -150,7 +150,7 @@ def _hashes(rows: Any, algorithm: str) -> Iterator[RawHash]:
                 % {"line_num": rows.line_num, "names": ", ".join(RAW)},
                 pointer="/hashes",
             )
-        if not read_hex(found.get("hash")):
+        if not parse_hex(found.get("hash")):
             raise Invalid(
                 _("Line %(line_num)s: a hash has 64 hexadecimal digits.") % {"line_num": rows.line_num},
                 pointer="/hashes",

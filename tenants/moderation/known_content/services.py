@@ -13,7 +13,7 @@ from django.utils.translation import gettext
 from uuid_utils.compat import uuid7
 
 from ml.hashing import image_codes
-from ml.hashing.fingerprints import Fingerprints, read_hex
+from ml.hashing.fingerprints import Fingerprints, parse_hex
 from tenants.datasets import metadata
 from tenants.datasets.selectors import get_asset
 from tenants.errors import Conflict, Invalid, NotFound
@@ -75,7 +75,7 @@ def checked_hash(raw: RawHash, pointer: str) -> bytes:
         raise Invalid(
             gettext("One of %(names)s.") % {"names": ", ".join(RAW)}, pointer=f"{pointer}/algorithm"
         )
-    digits = read_hex(raw.hash)
+    digits = parse_hex(raw.hash)
     if not digits:
         raise Invalid(gettext("A hash has 64 hexadecimal digits."), pointer=f"{pointer}/hash")
     checked_text(raw.note, f"{pointer}/note", MAX_NOTE)

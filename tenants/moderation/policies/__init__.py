@@ -10,7 +10,7 @@ from tenants.moderation.policies.services import (
     in_force,
     is_any_in_force,
     newest,
-    note_shadows,
+    record_shadow_decisions,
     roll_back,
 )
 
@@ -24,6 +24,6 @@ __all__ = [
     "in_force",
     "is_any_in_force",
     "newest",
-    "note_shadows",
+    "record_shadow_decisions",
     "roll_back",
 ]

@@ -62,7 +62,7 @@ def start_backtest(*, version: PolicyVersion, actor: str = "") -> Job:
             total=max(1, total),
             reserve={},
         )
-        state = Tally(total=total, until=str(until)).as_state()
+        state = BacktestCounter(total=total, until=str(until)).as_state()
         Backtest.objects.create(version=version, job_id=job.id, state=state, created_by=actor)
         details = {"version": version.number, "job": str(job.id)}
         log_event(actor=actor, verb="policy.backtested", target=str(version.policy_id), details=details)
@@ -83,7 +83,7 @@ def backtest_policy(claimed: jobs.Claim) -> None:
     begun = time.monotonic()
     with tenant_scope(claimed.tenant_id):
         row = Backtest.objects.select_related("version").get(job_id=claimed.job_id)
-    policy, tally = compile_policy(row.version.document), Tally.of(row.state)
+    policy, tally = compile_policy(row.version.document), BacktestCounter.of(row.state)
     while True:
         cpu = time.thread_time()
         with tenant_scope(claimed.tenant_id):
@@ -106,7 +106,7 @@ def backtest_policy(claimed: jobs.Claim) -> None:
         Backtest.objects.filter(pk=row.pk).update(state=tally.as_state(), finished_at=timezone.now())
 
 
-def _batch(tally: Tally) -> list[tuple[uuid.UUID, str, str]]:
+def _batch(tally: BacktestCounter) -> list[tuple[uuid.UUID, str, str]]:
     with connection.cursor() as cursor:
         cursor.execute(_BATCH, [current_tenant_id(), tally.after, tally.until, BATCH])
         rows = cursor.fetchall()
@@ -116,7 +116,7 @@ def _batch(tally: Tally) -> list[tuple[uuid.UUID, str, str]]:
 
 
 @dataclass
-class Tally:
+class BacktestCounter:
     """What has been counted. `matrix` from `old>new` to how many; `rules` from a rule's id to how often it `fired`, was
     `unclear`, and stood in a `changed` decision; `samples` from a change to the audits with the smallest digests."""
 
@@ -130,7 +130,7 @@ class Tally:
     samples: dict[str, list[list[str]]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, state: Mapping[str, Any]) -> Tally:
+    def of(cls, state: Mapping[str, Any]) -> BacktestCounter:
         return cls(**state)
 
     def as_state(self) -> dict[str, object]:

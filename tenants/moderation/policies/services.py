@@ -316,7 +316,7 @@ def _only(
 def _deciding(now: Mapping[uuid.UUID, PolicyActivation], sha256: str) -> tuple[uuid.UUID, str] | None:
     enforcing = enforcing_row(now)
     if enforcing is not None and enforcing.enforced_id is not None:
-        if falls_in(enforcing.policy_id, sha256, enforcing.ratio):
+        if is_in_rollout(enforcing.policy_id, sha256, enforcing.ratio):
             return enforcing.enforced_id, ENFORCE
         return (enforcing.rest_id, ENFORCE) if enforcing.rest_id else (enforcing.enforced_id, SHADOW)
     last = max(
@@ -325,7 +325,7 @@ def _deciding(now: Mapping[uuid.UUID, PolicyActivation], sha256: str) -> tuple[u
     return (last.shadow_id, SHADOW) if last and last.shadow_id else None
 
 
-def falls_in(policy_id: uuid.UUID, sha256: str, ratio: float) -> bool:
+def is_in_rollout(policy_id: uuid.UUID, sha256: str, ratio: float) -> bool:
     """Whether an item is among the share: the same content always is, and stays so when the share grows."""
     if ratio >= 1.0:
         return True
@@ -349,7 +349,7 @@ def _version(tenant_id: uuid.UUID, version_id: uuid.UUID) -> InForce:
     return InForce(version.id, version.policy_id, version.number, version.document, version.digest, ENFORCE)
 
 
-def note_shadows(*, audit: Audit, evidence: Mapping[str, Any]) -> int:
+def record_shadow_decisions(*, audit: Audit, evidence: Mapping[str, Any]) -> int:
     """Keep beside the audit what every version in shadow would have decided. Safe to repeat; returns how many."""
     with tenant_scope(current_tenant_id()):
         rows = [
@@ -371,5 +371,5 @@ def _shadows(sha256: str) -> set[Any]:
     """Versions in shadow, and one that is enforced for others than this item."""
     now = newest()
     found = {row.shadow_id for row in now.values()}
-    found |= {row.enforced_id for row in now.values() if not falls_in(row.policy_id, sha256, row.ratio)}
+    found |= {row.enforced_id for row in now.values() if not is_in_rollout(row.policy_id, sha256, row.ratio)}
     return found - {None}

@@ -133,7 +133,7 @@ CATEGORIES: dict[str, tuple[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Illegal:
+class IllegalContentRules:
     """The rules that are about illegal content, and the law that it breaks."""
 
     rules: Collection[str] = ()
@@ -153,7 +153,9 @@ class Restriction:
     ended: dt.datetime | None
 
 
-def statements_of(tenant_id: uuid.UUID, span: Span, illegal: Illegal = Illegal()) -> Iterator[bytes]:
+def statements_of(
+    tenant_id: uuid.UUID, span: Span, illegal: IllegalContentRules = IllegalContentRules()
+) -> Iterator[bytes]:
     """Every statement of a span of days, in the order of the decisions, with flat memory."""
     merged = heapq.merge(
         _batched(tenant_id, lambda after: _by_policy(after, span), illegal),
@@ -164,7 +166,9 @@ def statements_of(tenant_id: uuid.UUID, span: Span, illegal: Illegal = Illegal()
         yield json_line(statement).encode()
 
 
-def _batched(tenant_id: uuid.UUID, read: Any, illegal: Illegal) -> Iterator[tuple[int, dict[str, object]]]:
+def _batched(
+    tenant_id: uuid.UUID, read: Any, illegal: IllegalContentRules
+) -> Iterator[tuple[int, dict[str, object]]]:
     last = uuid.UUID(int=0)
     while True:
         with tenant_scope(tenant_id):
@@ -239,7 +243,7 @@ def _ended(decision: str, decision_id: uuid.UUID, later: Iterable[Outcome]) -> d
 # --- As statements -----------------------------------------------------------------------------------------
 
 
-def _statements(found: list[Restriction], illegal: Illegal) -> list[dict[str, object]]:
+def _statements(found: list[Restriction], illegal: IllegalContentRules) -> list[dict[str, object]]:
     audits = {one.audit.id: one.audit for one in found}
     evidence = dict(Evidence.objects.filter(audit__in=audits).values_list("audit_id", "document"))
     versions = _versions(audits.values())
@@ -268,7 +272,7 @@ def statement_of_reasons(
     evidence: Mapping[str, object],
     version: PolicyVersion | None,
     content_date: dt.datetime,
-    illegal: Illegal,
+    illegal: IllegalContentRules,
 ) -> dict[str, object]:
     category, keyword = category_of(evidence)
     shown = {
@@ -294,7 +298,9 @@ def statement_of_reasons(
     return shown
 
 
-def _ground(one: Restriction, version: PolicyVersion | None, illegal: Illegal) -> dict[str, object]:
+def _ground(
+    one: Restriction, version: PolicyVersion | None, illegal: IllegalContentRules
+) -> dict[str, object]:
     rules = {rule["id"]: rule for rule in (version.document.get("rules", ()) if version else ())}
     why = " ".join(str(rules[name].get("reason", "")) for name in one.rules if name in rules).strip()
     why = (why or "The content policy of this service.")[:MAX_TEXT]

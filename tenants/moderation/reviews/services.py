@@ -216,14 +216,14 @@ def settle(
     review.state, review.decided_at, review.lease_until = State.DECIDED, timezone.now(), None
     review.save(update_fields=["state", "decided_at", "lease_until", "claimed_by"])
     if review.kind == Kind.APPEAL:
-        _answer_appeal(review, Appeal.State.UPHELD if unchanged(outcome) else Appeal.State.OVERTURNED)
+        _answer_appeal(review, Appeal.State.UPHELD if is_unchanged(outcome) else Appeal.State.OVERTURNED)
     effects.emit_review_decided(review, outcome)
     queue.sample_second_opinion(case, review, outcome)
     effects.apply_standing(case, before, actor=actor, rule=review.rule)
     return outcome, record_line_of(case, outcome)
 
 
-def unchanged(outcome: Outcome) -> bool:
+def is_unchanged(outcome: Outcome) -> bool:
     return outcome.decision == outcome.before
 
 

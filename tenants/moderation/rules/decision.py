@@ -17,9 +17,9 @@ from typing import Any, TypeGuard
 import cel
 import msgspec
 
-from tenants.moderation.expressions.compiler import Expression, compiled
+from tenants.moderation.expressions.compiler import Expression, compile_expression
 from tenants.moderation.expressions.syntax import ExpressionError
-from tenants.moderation.expressions.variables import View
+from tenants.moderation.expressions.variables import EvidenceView
 from tenants.moderation.rules.document import ALLOW, DECISIONS, DETECTOR_FAILED, REVIEW, SEVERITY, THRESHOLD
 
 STRENGTH = {decision: place for place, decision in enumerate(DECISIONS)}
@@ -81,7 +81,7 @@ class Compiled:
     thresholds: Mapping[str, float]
     off: frozenset[str]
     on_failure: str
-    view: View
+    view: EvidenceView
 
     def decide(self, evidence: Mapping[str, Any]) -> Decision:
         """Never raises, whatever the evidence holds."""
@@ -138,7 +138,7 @@ def decide(document: Mapping[str, object], evidence: Mapping[str, object]) -> De
     return compile_policy(document).decide(evidence)
 
 
-def judged(document: Mapping[str, object], evidence: Mapping[str, object]) -> dict[str, object]:
+def apply_thresholds(document: Mapping[str, object], evidence: Mapping[str, object]) -> dict[str, object]:
     """The evidence with its categories flagged by the policy's thresholds: what is shown and stored."""
     return {**evidence, "categories": compile_policy(document).judged(evidence.get("categories"))}
 
@@ -158,7 +158,7 @@ def _compiled(content: bytes) -> Compiled:
         document.get("thresholds", {}),
         frozenset(document.get("off", ())),
         document.get("on_failure", REVIEW),
-        View(paths),
+        EvidenceView(paths),
     )
 
 
@@ -172,7 +172,7 @@ def _rule(rule: Mapping[str, Any]) -> Rule:
         tuple(rule.get("labels", ())),
     )
     try:
-        expression: Expression | None = compiled(rule["when"])
+        expression: Expression | None = compile_expression(rule["when"])
     except ExpressionError:
         expression = None
     variables = expression.inspection.variables if expression else frozenset()

@@ -19,10 +19,10 @@ import msgspec
 from ml.auditing import CATEGORIES
 from ml.provenance.anchors import check_anchors
 from tenants.errors import Invalid
-from tenants.moderation.expressions.compiler import compiled
+from tenants.moderation.expressions.compiler import compile_expression
 from tenants.moderation.expressions.syntax import ExpressionError
 from tenants.moderation.expressions.variables import MODALITIES
-from tenants.moderation.json_values import escaped, unfit
+from tenants.moderation.json_values import escaped, why_unstorable
 
 ALLOW, LABEL, REVIEW, BLOCK = "allow", "label", "review", "block"
 
@@ -98,7 +98,7 @@ class _Reader:
         if not isinstance(given, dict):
             self._wrong("", "A policy is a JSON object with rules.")
             given = {}
-        elif problem := unfit(given, MAX_BYTES):
+        elif problem := why_unstorable(given, MAX_BYTES):
             self._wrong("", problem)
             given = {}
         elif "rules" not in given:
@@ -155,7 +155,7 @@ class _Reader:
         if len(self.errors) > before:
             return {}, 0.0
         rule["severity"] = SEVERITY[rule["then"]] if rule["severity"] is None else rule["severity"]
-        return rule, compiled(rule["when"]).inspection.steps
+        return rule, compile_expression(rule["when"]).inspection.steps
 
     def rule_id(self, given: Any, pointer: str) -> str:
         if not isinstance(given, str) or not _ID.fullmatch(given):
@@ -169,7 +169,7 @@ class _Reader:
             self._wrong(pointer, "A condition is an expression in CEL, such as categories.abuse.score > 0.9.")
             return ""
         try:
-            compiled(given)
+            compile_expression(given)
         except ExpressionError as error:
             self._wrong(pointer, f"{error.message} (at character {error.at + 1})")
         return given

@@ -13,7 +13,7 @@ from typing import Any
 
 from ml.auditing import ESTIMATES
 from tenants.moderation.expressions import satisfiability
-from tenants.moderation.expressions.compiler import Expression, compiled
+from tenants.moderation.expressions.compiler import Expression, compile_expression
 from tenants.moderation.expressions.syntax import ExpressionError
 from tenants.moderation.rules import document as policy_document
 
@@ -91,7 +91,7 @@ def check_policy(document: Any, around: Environment | None = None) -> CheckRepor
     examined = policy_document.examine_document(document)
     normal = examined.document
     rules = [
-        _Read(rule, compiled(rule["when"]), f"/rules/{place}/when")
+        _Read(rule, compile_expression(rule["when"]), f"/rules/{place}/when")
         for rule, place in zip(normal["rules"], examined.places, strict=True)
     ]
     report = CheckReport(normal, sum(rule.expression.inspection.steps for rule in rules))
@@ -133,7 +133,7 @@ def _error(document: Any, error: Mapping[str, str]) -> Problem:
 
 def _refused_at(condition: object) -> int | None:
     try:
-        compiled(condition) if isinstance(condition, str) else None
+        compile_expression(condition) if isinstance(condition, str) else None
     except ExpressionError as error:
         return error.at
     return None

@@ -35,7 +35,7 @@ from tenants.moderation.models import Audit, AuditPicture, AuditRequest, Evidenc
 from tenants.moderation.reviews import effects
 from tenants.moderation.reviews.cases import ALLOW, BLOCK, REVIEW
 from tenants.moderation.reviews.effects import apply_decision
-from tenants.moderation.rules.decision import Decision, decide, judged
+from tenants.moderation.rules.decision import Decision, apply_thresholds, decide
 from tenants.pipeline.assets.services import meter
 from tenants.pipeline.audits.audit_requests import drop_content
 from tenants.pipeline.audits.examining import examiner, options_of, specs_of
@@ -155,7 +155,7 @@ def assess(case: Case, examination: Examination) -> tuple[dict[str, object], Dec
         matches=known_content.match(fingerprints=fingerprints, sha256=case.blob.sha256),
         strikes=effects.count_strikes(subject=request.subject) if request.subject else 0,
     )
-    return judged(case.document, document), _decision(case, document)
+    return apply_thresholds(case.document, document), _decision(case, document)
 
 
 def _decision(case: Case, document: Mapping[str, object]) -> Decision:
@@ -205,7 +205,7 @@ def write(
     AuditPicture.objects.bulk_create(
         AuditPicture(audit=audit, asset=asset, name=name, content=content) for name, content in pictures
     )
-    policies.note_shadows(audit=audit, evidence=document)
+    policies.record_shadow_decisions(audit=audit, evidence=document)
     if mode == ENFORCE:
         _apply_decision(case, audit, decision)
     told = {"audit": audit.id, "asset": audit.item, "decision": audit.decision, "mode": audit.mode}
@@ -275,7 +275,7 @@ def _give_up(tenant_id: uuid.UUID, audit_id: uuid.UUID) -> None:
         nothing = Examination({"error": case.request.error or {}}, (), 0.0)
         document = documents.assemble(item=case.item, examination=nothing)
         document["could_not_look"] = [EVERYTHING]
-        append(case, write(case, judged(case.document, document), _decision(case, document), ()))
+        append(case, write(case, apply_thresholds(case.document, document), _decision(case, document), ()))
 
 
 def settle_failed() -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.utils.crypto import salted_hmac
 
-from ml.auditing import Examiner, load_or_tell
+from ml.auditing import Examiner, load_or_placeholder
 from ml.detectors.base import Detector
 from tenants.moderation.policies import selectors as installed
 from tenants.retrieval.query import once
@@ -52,7 +52,7 @@ def watermark_key() -> str:
 
 def catalogue() -> list[dict[str, object]]:
     """Every detector that a policy may ask for: what it sees, what it is blind to, whether it can run here."""
-    return [_described(spec, load_or_tell(spec)) for spec in standard()]
+    return [_described(spec, load_or_placeholder(spec)) for spec in standard()]
 
 
 def _described(spec: str, detector: Detector) -> dict[str, object]:

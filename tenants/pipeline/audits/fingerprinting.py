@@ -13,7 +13,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from ml.auditing import Subject
-from ml.detectors.base import DIED
+from ml.detectors.base import PROCESS_DIED
 from tenants.datasets import storage
 from tenants.datasets.models import Asset
 from tenants.datasets.selectors import get_asset
@@ -39,7 +39,7 @@ def of_file(path: Path, *, modality: str, media_type: str, sha256: str) -> Print
         return {"sha256": sha256}
     examination = examiner().examine(Subject(modality, media_type, path), [SPEC])
     error = examination.about.get("error")
-    if error and error["type"] != DIED:
+    if error and error["type"] != PROCESS_DIED:
         raise Invalid(
             _("The file cannot be decoded: %(detail)s.") % {"detail": error["detail"]}, pointer="/file"
         )

@@ -116,7 +116,7 @@ def _copy(one: IndexGeneration) -> None:
     """Into the storage, whole; what an interrupted copy stored in full is not sent again. Raises GenerationDamaged."""
     folder = folder_of(one.tenant_id, one.pk)
     manifest = Manifest.read(folder)
-    if problem := files.wrong(folder, manifest.files, verify=True):
+    if problem := files.first_damage(folder, manifest.files, verify=True):
         raise GenerationDamaged(problem)
     for name in (*manifest.files, NAME):
         with (folder / name).open("rb") as stream:

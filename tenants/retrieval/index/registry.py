@@ -550,7 +550,7 @@ def _fetch(tenant_id: uuid.UUID, generation_id: uuid.UUID, part: Path) -> None:
         raise StorageFull
     for name in manifest.files:
         take(name)
-    if problem := files.wrong(part, manifest.files, verify=True):
+    if problem := files.first_damage(part, manifest.files, verify=True):
         raise GenerationDamaged(f"Its archive is damaged: {problem}")
 
 
