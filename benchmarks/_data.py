@@ -6,16 +6,19 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _baselines import picture_features
 from _report import OUT, ROOT, TOY, skip
 from numpy.typing import NDArray
 
 from ml.alignment.colours import colour_words
 from ml.alignment.features import ImageFeatures, TextFeatures
-from ml.alignment.space import JointSpace
+from ml.alignment.numerics import unit
+from ml.alignment.space import SHIPPED, JointSpace
 from ml.encoders.base import Encoder, load_encoder
 from ml.media import Decoder
 
@@ -48,6 +51,12 @@ class Encoded:
         self.image_encoders = [load_encoder(spec) for spec in space.manifest["encoders"]["image"]]
         self.decoder = Decoder()
 
+    @cached_property
+    def prior(self) -> Encoded:
+        """Encoders that name classes: this one's, or those of the prior where a space has a tower that names none."""
+        named = self.space.manifest.get("kind", "prior") == "prior"
+        return self if named else Encoded(JointSpace.load(SHIPPED))
+
     def texts(self, texts: list[str]) -> Array:
         """MiniLM vectors [n, 384]."""
         return self.cached(
@@ -65,15 +74,22 @@ class Encoded:
 
     def pictures(self, paths: list[Path]) -> tuple[Array, Array]:
         """Class probabilities [n, 1000] and colour scores [n, 11]."""
-        seen = self.see(paths)
+        seen = self.prior.see(paths)
         return seen.probabilities, seen.colours
 
+    def linear_features(self, paths: list[Path]) -> Array:
+        """What linear models that need pairs see of pictures: [n, F], rows of norm 1."""
+        if self.prior is self:
+            return picture_features(self.pictures(paths)[0])
+        features = self.see(paths).features
+        return unit(features - features.mean(axis=0))
+
     def embed_texts(self, texts: list[str]) -> Array:
-        """In the shipped space: [n, 256]."""
+        """In the space: [n, dimension]."""
         return self.space.project_text(self.read(texts))
 
     def embed_pictures(self, paths: list[Path]) -> Array:
-        """In the shipped space: [n, 256]."""
+        """In the space: [n, dimension]."""
         return self.space.project_image(self.see(paths))
 
     def transcripts(self, paths: list[Path]) -> list[str]:

@@ -1,13 +1,14 @@
 """How well the shipped space finds pictures, texts and products (`make bench-retrieval`).
 
 Reads the measuring sets in $CROSSLIGHT_DATA or ../shared/data, says which are absent, prints tables and writes
-$DATA_DIR/bench/retrieval.json. Everything runs on the shipped INT8 encoders. The last section (benchmarks/query.py)
-measures text queries over HTTP on a stack of its own with the demo data. The first run encodes for some
-minutes, later ones read $DATA_DIR/bench/cache.
+$DATA_DIR/bench/retrieval.json. SPACE=open-1 measures another of the spaces that ship. Everything runs on the shipped
+INT8 encoders. The last section (benchmarks/query.py) measures text queries over HTTP on a stack of its own with the
+demo data. The first run encodes for some minutes, later ones read $DATA_DIR/bench/cache.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from functools import partial
@@ -16,12 +17,12 @@ from typing import Any
 import _latency
 import numpy as np
 import query
-from _baselines import bare_prior, cca, class_names, pca_ridge, picture_features
+from _baselines import bare_prior, cca, class_names, pca_ridge
 from _data import DATA, Array, Encoded, Row, rows_of
 from _measures import Table, at_smaller_pool, ndcg, ranks, recall, recall_of_ranks
 from _report import Report, sized
 
-from ml.alignment.space import JointSpace
+from ml.alignment.space import SHIPPED, JointSpace
 
 FOLDS = 5
 INTENT_QUERIES = 2000
@@ -44,7 +45,9 @@ def photos(encoded: Encoded) -> Figures:
     vectors = encoded.texts(captions)
     bare = bare_prior(encoded.texts(class_names()), vectors, probabilities)
     figures = _both_ways(encoded, texts, pictures, bare, photo_of)
-    figures["with pairs"] = _with_pairs(encoded, texts, pictures, vectors, probabilities, photo_of)
+    figures["with pairs"] = _with_pairs(
+        encoded, texts, pictures, vectors, probabilities, encoded.linear_features(paths), photo_of
+    )
     return figures | _speech(encoded, rows, texts, pictures)
 
 
@@ -70,11 +73,16 @@ def _both_ways(
 
 
 def _with_pairs(
-    encoded: Encoded, texts: Array, pictures: Array, vectors: Array, probabilities: Array, photo_of: Array
+    encoded: Encoded,
+    texts: Array,
+    pictures: Array,
+    vectors: Array,
+    probabilities: Array,
+    features: Array,
+    photo_of: Array,
 ) -> Figures:
     """Linear models fitted on the pairs of four folds, judged on the photos and captions of the fifth."""
     fold_of = np.random.default_rng(0).permutation(len(pictures)) % FOLDS
-    features = picture_features(probabilities)
     names = encoded.texts(class_names())
     found: dict[str, list[Array]] = {}
     for fold in range(FOLDS):
@@ -178,9 +186,9 @@ def fashion(encoded: Encoded) -> Figures:
 
 
 def sentences(encoded: Encoded) -> Figures:
-    """Text to text in 256 dimensions beside MiniLM's own 384."""
+    """Text to text in the space beside MiniLM's own 384 dimensions."""
     figures: Figures = {}
-    print("\nText to text: the shipped 256 dimensions beside raw MiniLM (384)")
+    print(f"\nText to text: the {encoded.space.dimension} dimensions of the space beside raw MiniLM (384)")
     print(f"  {'':58}{'space':>8}{'MiniLM':>8}")
     for name in ("banking77", "clinc150_small"):
         figures |= _intents(encoded, name)
@@ -266,7 +274,8 @@ def latency(encoded: Encoded) -> Figures:
 
 
 def main() -> int:
-    report, space = Report("retrieval"), JointSpace.load()
+    report = Report("retrieval")
+    space = JointSpace.load(SHIPPED.parent / os.environ.get("SPACE", SHIPPED.name))
     print(
         f"joint space {space.id}-{space.version}, {space.dimension} dimensions, {space.manifest['sha256'][:12]}"
     )

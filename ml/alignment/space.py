@@ -1,4 +1,4 @@
-"""The joint space: texts and pictures as unit vectors of 256 numbers under one plain inner product.
+"""The joint space: texts and pictures as unit vectors of as many numbers as it states, under one plain inner product.
 
     space = JointSpace.load()
     pictures = space.embed_images([pixels, …])
@@ -17,7 +17,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.alignment import layout
 from ml.alignment.chinese_colours import chinese_colour_words
 from ml.alignment.colours import colour_scores, colour_words
 from ml.alignment.features import ImageFeatures, TextFeatures
@@ -46,9 +45,7 @@ class Encoder(Protocol):
 
 
 class JointSpace:
-    """Thread-safe. All vectors are float32 [n, 256] with rows of norm 1; n may be 0."""
-
-    dimension = layout.DIMENSION
+    """Thread-safe. All vectors are float32 [n, dimension] with rows of norm 1; n may be 0."""
 
     def __init__(
         self,
@@ -60,6 +57,7 @@ class JointSpace:
         self._folder = folder
         self.id: str = self.manifest["id"]
         self.version: str = self.manifest["version"]
+        self.dimension: int = self.manifest["dimension"]
         self._text_encoder = text_encoder
         self._image_encoders = image_encoders
         self._lock = threading.Lock()
@@ -117,7 +115,7 @@ class JointSpace:
         return self._placing.image(sight).astype(np.float32)
 
     def as_query(self, vectors: Vectors) -> Vectors:
-        """Stored picture vectors [n, 256] as queries; what ``query_images`` would give for them."""
+        """Stored picture vectors [n, dimension] as queries; what ``query_images`` would give for them."""
         return self._placing.as_query(vectors).astype(np.float32)
 
     @property

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from ml.alignment import layout, learned_space, traditional
+from ml.alignment import layout, learned_space, tower_space, traditional
 from ml.alignment.projection import Placing, Projection, TextReader
 
 TENSORS = "space.safetensors"
@@ -44,8 +44,14 @@ _PRIOR: Shapes = {
 }
 
 
-#: What a space may be, by ``kind`` in its manifest: written knowledge, heads beside it, or linear maps alone.
-KINDS: dict[str, Shapes] = {"prior": _PRIOR, "cman": learned_space.SHAPES, "linear": traditional.SHAPES}
+#: What a space may be, by ``kind`` in its manifest: written knowledge, heads beside it, linear maps alone, or texts
+#: mapped to a picture tower.
+KINDS: dict[str, Shapes] = {
+    "prior": _PRIOR,
+    "cman": learned_space.SHAPES,
+    "linear": traditional.SHAPES,
+    "tower": tower_space.SHAPES,
+}
 
 
 class SpaceError(RuntimeError):
@@ -73,9 +79,17 @@ def read_space(folder: Path) -> tuple[Placing, dict[str, Any]]:
             return traditional.Linear(**arrays), manifest
         if kind == "cman":
             return learned_space.unpacked(arrays, _named_prior(manifest)), manifest
+        if kind == "tower":
+            return _of_dimension(tower_space.unpacked(arrays), manifest), manifest
     except ValueError as error:
         raise SpaceError(f"{folder / TENSORS}: {error}") from error
     return unpacked(arrays), manifest
+
+
+def _of_dimension(placing: tower_space.TowerSpace, manifest: dict[str, Any]) -> Placing:
+    if placing.dimension != manifest["dimension"]:
+        raise ValueError(f"its parts make {placing.dimension} dimensions, not {manifest['dimension']}")
+    return placing
 
 
 def described_prior(manifest: dict[str, Any]) -> dict[str, str]:
@@ -152,7 +166,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     needed = {"id", "version", "dimension", "encoders", "sha256"}
     if not isinstance(manifest, dict) or not needed <= manifest.keys():
         raise SpaceError(f"{path} lacks one of {', '.join(sorted(needed))}")
-    if manifest["dimension"] != layout.DIMENSION:
+    # Other kinds have the layout of this code; a tower's parts say how wide they are.
+    if manifest["dimension"] != layout.DIMENSION and manifest.get("kind") != "tower":
         raise SpaceError(f"{path}: dimension {manifest['dimension']}, this code reads {layout.DIMENSION}")
     return manifest
 

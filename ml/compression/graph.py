@@ -21,6 +21,8 @@ IR_VERSION = 9
 
 #: Products with fewer weights than this stay float: quantising their input would cost more than it saves.
 LEAST_WEIGHTS = 64 * 64
+#: Of 7 bits; see ``rounded``.
+LARGEST_WEIGHT = 63
 
 Array = NDArray[Any]
 
@@ -139,8 +141,11 @@ class Graph:
 
 
 def rounded(weights: Array) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Weights [k, m] as int8 with one scale a column [m]: ``weights ≈ whole * scales``."""
-    scales = np.maximum(np.abs(weights).max(axis=0), 1e-9) / 127
+    """Weights [k, m] as whole numbers of 7 bits with one scale a column [m]: ``weights ≈ whole * scales``.
+
+    Not 8: x86-64 without VNNI adds pairs of 8-bit products in 16 bits, where 2 * 255 * 127 saturates.
+    """
+    scales = np.maximum(np.abs(weights).max(axis=0), 1e-12) / LARGEST_WEIGHT
     return np.round(weights / scales).astype(np.int8), scales.astype(np.float32)
 
 

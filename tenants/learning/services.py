@@ -22,6 +22,7 @@ from tenants.events.services import record
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.learning import pairs, selectors
+from tenants.learning.builtin import Builtin
 from tenants.learning.models import LearntModel, Promotion
 from tenants.retrieval import model_routing
 from tenants.scope import current_tenant_id, tenant_scope
@@ -130,6 +131,12 @@ def _base(name: str) -> selectors.Named:
     found = selectors.find_model(name or selectors.public_name(model_routing.live()))
     if isinstance(found, LearntModel) and found.state == LearntModel.State.DRAFT:
         raise NotReady(_("The base model has not been trained to its end."))
+    if isinstance(found, Builtin) and not found.teaches:
+        raise Invalid(
+            _("A fine-tune cannot start from %(model)s yet. Name another base, such as prior-2.")
+            % {"model": found.slug},
+            pointer="/base",
+        )
     return found
 
 

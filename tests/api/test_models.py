@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_pages_go_from_the_built_in_to_the_own(api: Api, party: Party) -> None:
         if page["next"] is None:
             break
         cursor = f"&cursor={page['next']}"
-    assert [one for one in seen if not one.startswith("prior")] == made[::-1]
+    assert [one for one in seen if one not in ("prior-2", "prior-1", "open-1")] == made[::-1]
     assert seen[0] == "prior-2"
     assert len(seen) == len(set(seen))
 
@@ -127,6 +128,16 @@ def test_what_would_be_lost_is_said_before_it_is(api: Api, party: Party) -> None
     # The way out that DELETE and the promotion itself name.
     back = api.post("/models/prior-1/rollback").json()
     assert (back["model"]["promotion"]["state"], back["live"]["id"]) == ("abandoned", "prior-2")
+
+
+def test_a_space_whose_weights_are_not_here_is_not_promoted(
+    api: Api, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CROSSLIGHT_MODELS", str(tmp_path))
+    body = refused(api.post("/models/open-1/promote"), 409, "not-ready")
+    assert "clip-vit-b16" in body["detail"]
+    assert "requirements-weights.txt" in body["detail"]
+    assert api.get("/models/prior-2").json()["state"] == "live"
 
 
 def test_promoting_needs_no_body(api: Api, model: LearntModel) -> None:

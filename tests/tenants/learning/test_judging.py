@@ -52,6 +52,8 @@ def test_an_asset_counts_once_with_its_best_vector(party, pictures):
 
 def test_a_text_is_asked_in_the_words_of_the_space(party, pictures, monkeypatch):
     class Space:
+        dimension = 256
+
         def embed_texts(self, texts):
             return [{"first": unit(1), "last": unit(1, 3)}[text] for text in texts]
 

@@ -1,0 +1,197 @@
+"""A space on a picture tower that came without its text tower: texts are mapped to where pictures *of them* would lie.
+
+A tower that learnt from the web's pictures (CLIP) reads: a sentence rendered as a picture lies near the photographs
+that it describes, once both clouds have their own mean taken off. So sentences of our own were rendered, and a kernel
+ridge regression (Saunders et al. 1998, with Nyström landmarks: Williams and Seeger 2001) learnt to go from the text
+encoder's vector to the tower's. No pair of a photograph and a caption was needed. NumPy only.
+
+=======  =================================  =======================  ==================
+part     in a text                          in a picture             meets
+=======  =================================  =======================  ==================
+shown    what a picture of it would show    what it shows            all
+colours  .2 x words                         .2 x scores              all
+hub      .5                                 -2 x bias (query: 0)     text with picture
+text     meaning beyond what is shown       0                        text with text
+sight    0                                  finer differences        picture with picture
+=======  =================================  =======================  ==================
+
+Before the last division every text has norm 1.6 and every picture 1.6, as in ``layout``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml.alignment import layout
+from ml.alignment.features import ImageFeatures, TextFeatures
+from ml.alignment.numerics import Floats, log_mean_exp, unit
+from ml.alignment.projection import room
+
+#: Types and shapes as stored; -1 is any length.
+SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
+    "text_mean": ("float32", (-1,)),
+    "landmarks": ("int8", (-1, -1)),
+    "landmark_scales": ("float32", (-1,)),
+    "coefficients": ("float16", (-1, -1)),
+    "axes": ("float16", (-1, -1)),
+    "picture_mean": ("float32", (-1,)),
+    "writing": ("float32", (-1,)),
+    "hub_bank": ("float16", (-1, -1)),
+    "hub_level": ("float32", (1,)),
+    "text_axes": ("float16", (-1, -1)),
+    "text_from_shown": ("float16", (-1, -1)),
+    "sight_axes": ("float16", (-1, -1)),
+}
+
+#: Sharpness of the soft maximum that measures how near a picture is to everything.
+HUB_SHARPNESS = 30.0
+#: From this projection on the direction of rendered texts a picture is one of writing, which would attract every query.
+WRITING = 0.4
+#: A bias is cut here, or nothing would be left of the picture's norm for the rest.
+LARGEST_HUB = 0.5
+HUB_IN_TEXT, HUB_IN_IMAGE = 0.5, -2.0
+TEXT_NORM = IMAGE_NORM = 1.6
+#: Views of a picture that an encoder gives side by side: the middle of it, and all of it squashed to a square.
+VIEWS = 2
+
+
+@dataclass(frozen=True)
+class TextMap:
+    """From the text encoder's vectors to where a picture of the text would lie."""
+
+    mean: Floats  #: [d] what all captions share
+    landmarks: Floats  #: [m, d] of norm 1
+    coefficients: Floats  #: [m, p]
+
+    def meanings(self, vectors: Floats) -> Floats:
+        """Encoder output [n, d] to centred unit vectors."""
+        return unit(np.asarray(vectors, np.float32) - self.mean)
+
+    def shown(self, meanings: Floats) -> Floats:
+        """[n, d] to [n, p] of norm 1."""
+        return unit(np.exp(meanings @ self.landmarks.T - 1) @ self.coefficients)
+
+
+@dataclass(frozen=True)
+class TowerSpace:
+    """Both halves. Rows of every result have norm 1 and ``dimension`` numbers."""
+
+    texts: TextMap
+    axes: Floats  #: [p, a] of the tower's space, the most telling first
+    picture_mean: Floats  #: [p] of photographs
+    writing: Floats  #: [p] from photographs to rendered texts, of norm 1
+    hub_bank: Floats  #: [k, a] captions that people might type
+    hub_level: float  #: the bias of an ordinary picture
+    text_axes: Floats  #: [d, t] meaning that is not shown
+    text_from_shown: Floats  #: [a, t] what is shown of it, taken off
+    sight_axes: Floats  #: [p, s] for pictures among themselves
+
+    @property
+    def dimension(self) -> int:
+        widths = self.axes.shape[1], self.text_axes.shape[1], self.sight_axes.shape[1]
+        return sum(widths) + layout.COLOUR_DIMENSIONS + 1
+
+    @property
+    def _hub(self) -> int:
+        return self.axes.shape[1] + layout.COLOUR_DIMENSIONS
+
+    def text(self, reading: TextFeatures) -> Floats:
+        """Texts to [n, dimension]."""
+        rows = np.zeros((len(reading), self.dimension), np.float32)
+        if not len(rows):
+            return rows
+        meanings = self.texts.meanings(reading.vectors)
+        shown = self.texts.shown(meanings) @ self.axes
+        rows[:, : shown.shape[1]] = shown
+        rows[:, shown.shape[1] : self._hub] = layout.COLOUR_SCALE * reading.colours
+        rows[:, self._hub] = HUB_IN_TEXT
+        beyond = meanings @ self.text_axes - unit(shown) @ self.text_from_shown
+        rows[:, self._hub + 1 : self._hub + 1 + beyond.shape[1]] = room(rows, TEXT_NORM) * unit(beyond)
+        return unit(rows)
+
+    def image(self, sight: ImageFeatures) -> Floats:
+        """Pictures to [n, dimension], by their views and colours."""
+        rows = np.zeros((len(sight), self.dimension), np.float32)
+        if not len(rows):
+            return rows
+        seen = self.seen(sight.features)
+        shown = seen @ self.axes
+        rows[:, : shown.shape[1]] = shown
+        rows[:, self._hub] = HUB_IN_IMAGE * self.hub_bias(seen)
+        left = room(rows, IMAGE_NORM)
+        colours = layout.COLOUR_SCALE * sight.colours
+        lengths = np.linalg.norm(colours, axis=1, keepdims=True)
+        rows[:, shown.shape[1] : self._hub] = colours * np.minimum(1.0, left / np.maximum(lengths, 1e-12))
+        rows[:, self.dimension - self.sight_axes.shape[1] :] = room(rows, IMAGE_NORM) * unit(
+            seen @ self.sight_axes
+        )
+        return unit(rows)
+
+    def as_query(self, vectors: Floats) -> Floats:
+        """Pictures without the hub bias, which only texts should meet."""
+        query = np.array(vectors, np.float32, copy=True)
+        query[:, self._hub] = 0.0
+        return unit(query)
+
+    def seen(self, features: Floats) -> Floats:
+        """Views [n, VIEWS p] of pictures to one centred vector each: [n, p] of norm 1."""
+        views = np.asarray(features, np.float32).reshape(len(features), VIEWS, -1)
+        return unit(unit(unit(views) - self.picture_mean).sum(axis=1))
+
+    def hub_bias(self, seen: Floats) -> Floats:
+        """How much nearer than usual each picture [n, p] is to everything, and how much it is one of writing: [n]."""
+        bias = log_mean_exp(seen @ self.axes @ self.hub_bank.T, HUB_SHARPNESS) - self.hub_level
+        return np.clip(bias + np.maximum(seen @ self.writing - WRITING, 0), -LARGEST_HUB, LARGEST_HUB)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """As stored."""
+        scales = np.maximum(np.abs(self.texts.landmarks).max(axis=1), 1e-12) / 127
+        return {
+            "text_mean": self.texts.mean.astype(np.float32),
+            "landmarks": np.round(self.texts.landmarks / scales[:, None]).astype(np.int8),
+            "landmark_scales": scales.astype(np.float32),
+            "coefficients": self.texts.coefficients.astype(np.float16),
+            "axes": self.axes.astype(np.float16),
+            "picture_mean": self.picture_mean.astype(np.float32),
+            "writing": self.writing.astype(np.float32),
+            "hub_bank": self.hub_bank.astype(np.float16),
+            "hub_level": np.array([self.hub_level], np.float32),
+            "text_axes": self.text_axes.astype(np.float16),
+            "text_from_shown": self.text_from_shown.astype(np.float16),
+            "sight_axes": self.sight_axes.astype(np.float16),
+        }
+
+
+def unpacked(arrays: dict[str, NDArray[Any]]) -> TowerSpace:
+    """What ``arrays`` gave. Raises ValueError where shapes do not fit each other."""
+    _check(arrays)
+    wide = {name: value.astype(np.float32) for name, value in arrays.items()}
+    landmarks = wide["landmarks"] * wide["landmark_scales"][:, None]
+    texts = TextMap(wide["text_mean"], landmarks, wide["coefficients"])
+    names = ("axes", "picture_mean", "writing", "hub_bank", "text_axes", "text_from_shown", "sight_axes")
+    return TowerSpace(
+        texts=texts, hub_level=float(wide["hub_level"][0]), **{name: wide[name] for name in names}
+    )
+
+
+def _check(arrays: dict[str, NDArray[Any]]) -> None:
+    read, shown = len(arrays["text_mean"]), len(arrays["picture_mean"])
+    marks, axes = len(arrays["landmarks"]), arrays["axes"].shape[1]
+    wanted = {
+        "landmarks": (marks, read),
+        "landmark_scales": (marks,),
+        "coefficients": (marks, shown),
+        "axes": (shown, axes),
+        "writing": (shown,),
+        "hub_bank": (len(arrays["hub_bank"]), axes),
+        "text_axes": (read, arrays["text_axes"].shape[1]),
+        "text_from_shown": (axes, arrays["text_axes"].shape[1]),
+        "sight_axes": (shown, arrays["sight_axes"].shape[1]),
+    }
+    for name, shape in wanted.items():
+        if arrays[name].shape != shape or not arrays[name].size:
+            raise ValueError(f"{name!r} is {list(arrays[name].shape)}, not {list(shape)}")
