@@ -33,22 +33,18 @@ FIRST = ".first"
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
-def build_tower(out: Path, scratch: Path) -> dict[str, Any]:
-    """Write ``clip-vit-b16.onnx``; the manifest entry comes back.
+def build_tower(out: Path, pictures: NDArray[np.uint8]) -> dict[str, Any]:
+    """Write ``clip-vit-b16.onnx``, judged on ``pictures`` uint8 [n, 224, 224, 3]; the manifest entry comes back.
 
     Raises ParityError below ``IMAGE_FLOOR``, WeightsMissing where the package is absent or another one.
     """
     import onnx
 
-    from ml.compression.prepare import calibration_pictures
-
     path = packaged_file(PACKAGE, FILE, DIGEST)
     plain = float_graph(onnx.load(str(path)))
-    onnx.save(token_quantise.quantise(plain, largest_values(plain)), str(out / "clip-vit-b16.onnx"))
-    judged = calibration_pictures(SIDE)[::8]
-    parity = _parity(
-        _vectors(plain.SerializeToString(), judged), _vectors(str(out / "clip-vit-b16.onnx"), judged)
-    )
+    rounded = str(out / "clip-vit-b16.onnx")
+    onnx.save(token_quantise.quantise(plain, largest_values(plain)), rounded)
+    parity = _parity(_vectors(plain.SerializeToString(), pictures), _vectors(rounded, pictures))
     if parity < quantise.IMAGE_FLOOR:
         raise quantise.ParityError(
             f"clip-vit-b16: mean cosine {parity:.4f} to fp32 is below {quantise.IMAGE_FLOOR}"

@@ -308,7 +308,7 @@ BUILDS: dict[str, Build] = {
     "efficientnet-lite0": partial(build_efficientnet, "efficientnet-lite0"),
     "efficientnet-lite2": partial(build_efficientnet, "efficientnet-lite2"),
     "e5": e5.build_e5,
-    "clip-vit-b16": clip.build_tower,
+    "clip-vit-b16": lambda out, scratch: clip.build_tower(out, calibration_pictures(clip.SIDE)[::8]),
 }
 
 

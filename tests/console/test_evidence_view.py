@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from msgspec.structs import fields
 
 from console.audits.presenters import Node, credentials_of, viewer_of
 from ml.provenance.credentials import manifest_tree
 from tenants.datasets.models import Asset, Blob
+from tenants.moderation import shapes
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.console.auditing import audited
@@ -24,14 +26,22 @@ def world(party: Party) -> World:
     return make_world(party)
 
 
+def audit_of(parts: dict[str, Any]) -> shapes.Audit:
+    """An audit's shape with only these parts."""
+    needed = {one.name: None for one in fields(shapes.Audit) if one.required}
+    return shapes.Audit(**(needed | parts))
+
+
 def shape(
     *evidence: Any, duration: float = 0.0, size: tuple[int, int] = (2048, 1024), **more: Any
-) -> dict[str, Any]:
-    return {
-        "item": {"width": size[0], "height": size[1], "duration_s": duration},
-        "detectors": [{"name": "looker", "evidence": list(evidence)}],
-        **more,
-    }
+) -> shapes.Audit:
+    return audit_of(
+        {
+            "item": {"width": size[0], "height": size[1], "duration_s": duration},
+            "detectors": [{"name": "looker", "evidence": list(evidence)}],
+            **more,
+        }
+    )
 
 
 def test_boxes_of_pixels_and_of_shares_meet_on_one_scale() -> None:
@@ -77,8 +87,8 @@ def test_moments_and_stretches_are_placed_on_the_time_line() -> None:
 
 
 def test_erased_evidence_shows_nothing() -> None:
-    assert not viewer_of({"evidence": "erased"})
-    assert credentials_of({"evidence": "erased"}) is None
+    assert not viewer_of(audit_of({"evidence": "erased"}))
+    assert credentials_of(audit_of({"evidence": "erased"})) is None
 
 
 # --- Content credentials ---------------------------------------------------------------------------------
@@ -114,7 +124,7 @@ def names(node: Node, depth: int = 0) -> list[str]:
 
 def test_a_manifest_is_a_tree_of_claims_and_what_they_were_made_from() -> None:
     c2pa = {"state": "valid", "tree": manifest_tree(REPORT), "codes": []}
-    lines = names(credentials_of({"provenance": {"c2pa": c2pa}}))
+    lines = names(credentials_of(audit_of({"provenance": {"c2pa": c2pa}})))
     assert lines[0] == "Poster.jpg: "
     assert "  Signer: Example Ltd, 2026-01-02T03:04:05Z" in lines
     assert "    c2pa.actions.v2: " in lines
@@ -127,7 +137,9 @@ def test_a_manifest_is_a_tree_of_claims_and_what_they_were_made_from() -> None:
 
 
 def test_manifests_that_name_each_other_end_somewhere() -> None:
-    found = names(credentials_of({"provenance": {"c2pa": {"state": "valid", "tree": manifest_tree(REPORT)}}}))
+    found = names(
+        credentials_of(audit_of({"provenance": {"c2pa": {"state": "valid", "tree": manifest_tree(REPORT)}}}))
+    )
     assert len(found) < 60
 
 
@@ -153,9 +165,8 @@ def test_a_hostile_manifest_stays_small() -> None:
 
 def test_a_broken_signature_is_said_to_be_broken() -> None:
     codes = [{"code": "assertion.dataHash.mismatch", "explanation": "changed"}]
-    found = credentials_of(
-        {"provenance": {"c2pa": {"state": "invalid", "tree": manifest_tree(REPORT), "codes": codes}}}
-    )
+    c2pa = {"state": "invalid", "tree": manifest_tree(REPORT), "codes": codes}
+    found = credentials_of(audit_of({"provenance": {"c2pa": c2pa}}))
     assert found is not None
     assert found.children[0].state == "bad"
     assert found.children[0].children[0].name == "assertion.dataHash.mismatch"
@@ -163,11 +174,11 @@ def test_a_broken_signature_is_said_to_be_broken() -> None:
 
 def test_audits_from_before_trees_show_what_was_recorded() -> None:
     c2pa = {"state": "trusted", "generator": "Old", "signer": {"organisation": "Org"}, "ingredients": 2}
-    lines = names(credentials_of({"provenance": {"c2pa": c2pa}}))
+    lines = names(credentials_of(audit_of({"provenance": {"c2pa": c2pa}})))
     assert "  Signer: Org" in lines
     assert "  Not listed here: 2" in lines
     for state in ("absent", "not_examined"):
-        assert credentials_of({"provenance": {"c2pa": {"state": state}}}) is None
+        assert credentials_of(audit_of({"provenance": {"c2pa": {"state": state}}})) is None
 
 
 # --- The page --------------------------------------------------------------------------------------------

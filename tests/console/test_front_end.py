@@ -22,7 +22,7 @@ def test_every_icon_that_a_template_names_is_in_the_sprite() -> None:
     named = set(re.findall(r'{% icon "([a-z0-9-]+)"', templates)) | _icons_of_the_navigation()
     # What the first page worries about has signs, too.
     overview = (CONSOLE / "home.py").read_text()
-    named |= set(re.findall(r'Concern\(.*"([a-z0-9-]+)"(?:, broken=.*)?\)$', overview, re.MULTILINE))
+    named |= set(re.findall(r'AttentionItem\(.*"([a-z0-9-]+)"(?:, broken=.*)?\)$', overview, re.MULTILINE))
     listed = set(json.loads((SOURCES / "src" / "icons.json").read_text()))
     assert named - listed == set()
     assert listed - named == set()

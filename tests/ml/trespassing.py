@@ -151,8 +151,8 @@ def table(secret: str, descriptor: str, limits: str) -> None:
     def opened(source: Any, limits: Any) -> Any:
         raise ValueError(json.dumps(tell(secret) | {"status": status(), "own": source.read(4).decode()}))
 
-    parquet_child._opened = opened
-    parquet_child._words = str
+    parquet_child._open = opened
+    parquet_child._describe_error = str
     parquet_child.main(int(descriptor), json.loads(limits))
 
 
@@ -160,14 +160,14 @@ def index(secret: str, folder: str) -> int:
     from ml.indexes import build
 
     build._build = lambda options: tell(secret, options.folder)
-    return build.main([folder, "--model", "x", "--seq", "1"])
+    return build.main([folder, "--model", "x", "--seq", "1", "--dimension", "256"])
 
 
 def map_(secret: str, folder: str) -> int:
     from ml.projection import embed
 
     embed._run = lambda options, report: tell(secret, options.folder)
-    return embed.main([folder])
+    return embed.main([folder, "--dimension", "256"])
 
 
 def trainer(secret: str, folder: str) -> int:

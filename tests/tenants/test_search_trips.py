@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -114,3 +116,25 @@ def test_nothing_is_guessed_where_more_is_asked(shelf: Shelf) -> None:
     asked = searcher.SearchRequest(towards(0), "", Query(vector=towards(0)), MODEL)
     assert searcher.optimistic_search(shelf.tenant_id, asked, 10, None) is not None
     assert searcher.optimistic_search(uuid.uuid4(), asked, 10, None) is None
+
+
+def test_a_stranger_follows_a_text_search_through_few_modules(shelf: Shelf) -> None:
+    """Modules of the package whose functions run for a search by words, warm: what one has to read."""
+    shelf.put(0)
+    query = Query(text="red apples")
+    search(tenant_id=shelf.tenant_id, query=query, read=HYDRATED)
+    met: set[str] = set()
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        name = frame.f_globals.get("__name__", "")
+        if event == "call" and name.startswith("tenants.retrieval"):
+            met.add(name)
+
+    for text in ("red apples", "green pears"):  # one is in the caches, one is not
+        sys.setprofile(note)
+        try:
+            search(tenant_id=shelf.tenant_id, query=Query(text=text), read=HYDRATED)
+        finally:
+            sys.setprofile(None)
+    assert "tenants.retrieval.query.searcher" in met
+    assert len(met) <= 15, sorted(met)
