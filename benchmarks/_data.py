@@ -15,11 +15,10 @@ from _baselines import picture_features
 from _report import OUT, ROOT, TOY, skip
 from numpy.typing import NDArray
 
-from ml.alignment.colours import colour_words
 from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.numerics import unit
-from ml.alignment.space import SHIPPED, JointSpace
-from ml.encoders.base import Encoder, load_encoder
+from ml.alignment.space import SHIPPED, JointSpace, shared_encoder
+from ml.encoders.base import Encoder
 from ml.media import Decoder
 
 CACHE = OUT / "cache"
@@ -47,8 +46,8 @@ class Encoded:
 
     def __init__(self, space: JointSpace) -> None:
         self.space = space
-        self.text_encoder = load_encoder(space.manifest["encoders"]["text"])
-        self.image_encoders = [load_encoder(spec) for spec in space.manifest["encoders"]["image"]]
+        self.text_encoder = shared_encoder(space.manifest["encoders"]["text"])
+        self.image_encoders = [shared_encoder(spec) for spec in space.manifest["encoders"]["image"]]
         self.decoder = Decoder()
 
     @cached_property
@@ -58,14 +57,14 @@ class Encoded:
         return self if named else Encoded(JointSpace.load(SHIPPED))
 
     def texts(self, texts: list[str]) -> Array:
-        """MiniLM vectors [n, 384]."""
+        """The text encoder's vectors [n, d]."""
         return self.cached(
             "texts", [self.text_encoder], texts, lambda: {"vectors": self.text_encoder.encode(texts)}
         )["vectors"]
 
     def read(self, texts: list[str]) -> TextFeatures:
         """The same with the colours that they name."""
-        return TextFeatures(self.texts(texts), colour_words(texts))
+        return TextFeatures(self.texts(texts), self.space.named_colours(texts))
 
     def see(self, paths: list[Path]) -> ImageFeatures:
         """What the image encoders say of pictures below DATA or OUT."""

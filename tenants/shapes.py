@@ -24,8 +24,6 @@ __all__ = [
     "Maybe",
     "Page",
     "Shape",
-    "object_in",
-    "objects_in",
     "plain",
 ]
 
@@ -66,13 +64,3 @@ class Page(Shape, kw_only=True):
 def plain(shape: object) -> object:
     """The dictionaries and lists that a shape stands for; times stay times."""
     return msgspec.to_builtins(shape, builtin_types=(dt.datetime, dt.date), str_keys=True)
-
-
-def object_in(value: Json) -> JsonObject:
-    """A JSON object; an empty one in place of anything else."""
-    return value if isinstance(value, dict) else {}
-
-
-def objects_in(value: Json) -> list[JsonObject]:
-    """The objects of a JSON list; none in place of anything else."""
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list | tuple) else []

@@ -1,1 +1,1 @@
-"""The joint space: text and pictures as unit vectors of 256 numbers under one inner product."""
+"""The joint space: text and pictures as unit vectors under one inner product."""

@@ -57,7 +57,7 @@ class GateError(RuntimeError):
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a query: its vector float32 [256] of norm 1 and what is known of it."""
+    """One part of a query: its vector float32 [d] of norm 1 and what is known of it."""
 
     vector: Floats
     signs: Signs = field(default_factory=dict)

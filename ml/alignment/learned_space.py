@@ -15,7 +15,7 @@ import numpy as np
 from ml.alignment import layout
 from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.numerics import Floats, log_mean_exp, unit
-from ml.alignment.projection import Projection, Read, room
+from ml.alignment.projection import Projection, Read, room, without_hub
 
 #: Types and shapes as stored; -1 is any length.
 SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -126,9 +126,7 @@ class LearnedSpace:
 
     def as_query(self, vectors: Floats) -> Floats:
         """Pictures without the hub bias, which only texts should meet."""
-        query = np.array(vectors, np.float32, copy=True)
-        query[:, self.blocks.shared] = 0.0
-        return unit(query)
+        return without_hub(vectors, self.blocks.shared)
 
     def asked(self, reading: TextFeatures, read: Read) -> Floats:
         """Texts in the part that all meet in: [n, shared]."""

@@ -121,7 +121,7 @@ class Projection:
         shown = unit(powers @ self.axes)
         rows[:, layout.CLASSES] = shown
         rows[:, layout.HUB] = layout.HUB_IN_IMAGE * self.hub_bias(shown)
-        rows[:, layout.COLOURS] = _fitted(layout.COLOUR_SCALE * sight.colours, room(rows, layout.IMAGE_NORM))
+        rows[:, layout.COLOURS] = fitted(layout.COLOUR_SCALE * sight.colours, room(rows, layout.IMAGE_NORM))
         rows[:, layout.SIGHT] = room(rows, layout.IMAGE_NORM) * unit(powers @ self.sight_axes)
         return unit(rows)
 
@@ -131,7 +131,7 @@ class Projection:
 
     def as_query(self, vectors: Floats) -> Floats:
         """Pictures without the hub bias, which only texts should meet."""
-        return image_query(vectors)
+        return without_hub(vectors, layout.HUB)
 
     def hub_bias(self, shown: Floats) -> Floats:
         """How much nearer than usual each picture [n, 116] is to everything: [n]."""
@@ -144,10 +144,10 @@ def class_powers(probabilities: Floats) -> Floats:
     return unit(centred(np.maximum(np.asarray(probabilities, np.float32), 0.0) ** POWER))
 
 
-def image_query(vectors: Floats) -> Floats:
-    """Picture vectors [n, 256] as queries: without the hub bias, which only texts should meet, norm 1."""
+def without_hub(vectors: Floats, hub: int) -> Floats:
+    """Picture vectors [n, d] as queries: without the bias at ``hub``, which only texts should meet, norm 1."""
     query = np.array(vectors, np.float32, copy=True)
-    query[:, layout.HUB] = 0.0
+    query[:, hub] = 0.0
     return unit(query)
 
 
@@ -156,7 +156,7 @@ def room(rows: Floats, norm: float) -> Floats:
     return np.sqrt(np.maximum(norm**2 - (rows**2).sum(axis=1, keepdims=True), 0.0))
 
 
-def _fitted(parts: Floats, room: Floats) -> Floats:
+def fitted(parts: Floats, room: Floats) -> Floats:
     """Rows shrunk where they are longer than ``room`` [n, 1]: only pictures of many colours at once are."""
     lengths = np.linalg.norm(parts, axis=1, keepdims=True)
     return parts * np.minimum(1.0, room / np.maximum(lengths, 1e-12))

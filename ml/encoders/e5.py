@@ -13,7 +13,6 @@ import numpy as np
 
 from ml.compression.graph import feed
 from ml.compression.store import COMMAND, ModelsMissing, WeightsMissing, find_model, packaged_file
-from ml.encoders._onnx import device_of, open_session
 from ml.encoders._unigram import Unigram
 from ml.encoders.base import Encoder, EncoderUnavailable, Vectors, as_text
 
@@ -38,6 +37,9 @@ class E5(Encoder):
     dimension = 384
 
     def __init__(self) -> None:
+        # What is made of the tokenizer's file needs no runtime (``ml.compression.e5``).
+        from ml.encoders._onnx import device_of, open_session
+
         model = find_model("e5")
         self.version = model.version
         self._tokenizer = read_tokenizer(model.path.with_name(TOKENIZER))

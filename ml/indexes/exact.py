@@ -1,4 +1,7 @@
-"""Exact search over a mapped array: what every approximate answer is measured against, and falls back to."""
+"""Exact search, over a mapped array and over a growing one.
+
+It is what every approximate answer is measured against, and falls back to.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from ml.indexes.base import Index, Mask, Rows, Vectors, checked
 
 Found = tuple[Vectors, Rows]
 
-#: Rows a step of ``nearest``: 16 MB of vectors.
+#: Rows a step of ``nearest``: 16 MB of vectors of 256 numbers.
 STEP = 16_384
 
 

@@ -1,6 +1,6 @@
 """Facet values to asset numbers, in sorted arrays beside an index: filters and counts without a database.
 
-Asset numbers are 0 … A-1 as the index numbers them. How the arrays lie: `ml.indexes.postings`.
+Asset numbers are 0 … A-1 as the index numbers them. How the arrays lie: below.
 """
 
 from __future__ import annotations
@@ -24,12 +24,16 @@ from numpy.typing import NDArray
 # name or held in memory as a whole: both are found by the first 8 bytes of a digest in a sorted array, and then
 # compared. All arrays lie in `facets/`, grouped by key in the order of the keys' digests:
 #
-# key_digests, key_checks uint64 [K] both halves of a key's digest; sorted by them key_values, key_numbers,
-# key_owners int64 [K+1] where a key's values, numbers and owners begin key_flags uint8 [K] SINGLE_TEXT,
-# SINGLE_NUMBER: no asset has two of them value_digests uint64 [V] of the texts of a key, sorted value_ends int64
-# [V+1] where a text begins in value_bytes (UTF-8) value_starts int64 [V+1] where a text's assets begin in
-# value_assets value_assets int32 ascending for each text numbers, number_assets float64, int32 in the order of
-# (number, asset) for each key owners int32 every asset that has the key, ascending
+# key_digests, key_checks     uint64 [K]    both halves of a key's digest; sorted by them
+# key_values, key_numbers, key_owners
+#                             int64 [K+1]   where a key's values, numbers and owners begin
+# key_flags                   uint8 [K]     SINGLE_TEXT, SINGLE_NUMBER: no asset has two of them
+# value_digests               uint64 [V]    of the texts of a key, sorted
+# value_ends                  int64 [V+1]   where a text begins in value_bytes (UTF-8)
+# value_starts                int64 [V+1]   where a text's assets begin in value_assets
+# value_assets                int32         ascending for each text
+# numbers, number_assets      float64, int32 in the order of (number, asset) for each key
+# owners                      int32         every asset that has the key, ascending
 
 
 Row = tuple[str, int, str | None, float | None]

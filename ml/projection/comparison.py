@@ -1,6 +1,7 @@
-"""Laying one projection over another: turned, mirrored, scaled and moved so that the same assets lie closest.
+"""Projections and vectors compared: laid over each other, how alike they are, and with what neighbours they keep.
 
-A projection is only defined up to these, so a picture of before and after would otherwise show mostly turning.
+One is laid over another turned, mirrored, scaled and moved so that the same assets lie closest: it is only defined up
+to these, so a picture of before and after would otherwise show mostly turning.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def displacements(reference: np.ndarray, aligned: np.ndarray) -> np.ndarray:
 
 
 # --- Similarity matrices ---------------------------------------------------------------------------------
-# Similarity matrices, with their rows in an order that puts like beside like.
+# With their rows in an order that puts like beside like.
 
 
 def cosines(vectors: np.ndarray) -> np.ndarray:
@@ -65,7 +66,7 @@ def order_of(matrix: np.ndarray) -> list[int]:
 
 
 # --- Kept neighbours -------------------------------------------------------------------------------------
-# How much of what was near stays near in a projection: what a picture of 256 dimensions in two can be trusted for.
+# How much of what was near stays near in a projection: what a picture of many dimensions in two can be trusted for.
 
 
 NEIGHBOURS = 10

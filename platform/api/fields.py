@@ -13,6 +13,8 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
+from tenants.retrieval.model_routing import MAX_DIMENSION
+
 # More than any service takes: what they take is theirs to say.
 MAX_TEXTS = 1_000
 NUMBERS = frozenset({int, float})
@@ -113,9 +115,6 @@ class Object(serializers.Field):
 
 
 # How many numbers a vector has depends on the model that answers, which is known only later.
-MAX_DIMENSION = 4_096
-
-
 @extend_schema_field({"type": "array", "items": {"type": "number"}, "minItems": 1, "maxItems": MAX_DIMENSION})
 class UnitVector(serializers.Field):
     """Finite numbers, not all zero, made a unit vector. One pass: a ListField costs 0.4 ms here."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from importlib.metadata import PackageNotFoundError, version
 
 from standalone import catalogue, frontend
 from standalone.config import ROOT, StackConfig
@@ -15,7 +15,9 @@ from standalone.progress import Progress, last_line
 
 # Steps, as people read them; both are skipped where nothing has changed since.
 FRONT_END, MODELS = "front end", "models"
-MODEL_SOURCES = ("ml/compression", "ml/encoders", "requirements.txt", "requirements-weights.txt")
+#: Packages that may be missing, each with weights.
+WEIGHTS = "requirements-weights.txt"
+MODEL_SOURCES = ("ml/compression", "ml/encoders", "requirements.txt", WEIGHTS)
 
 
 class Builder:
@@ -30,7 +32,7 @@ class Builder:
         folder = self.config.models_dir
         folder.mkdir(parents=True, exist_ok=True)
         with frontend.exclusively(folder):
-            stamp, digest = folder / ".stamp", fingerprint(ROOT / name for name in MODEL_SOURCES)
+            stamp, digest = folder / ".stamp", models_digest()
             if stamp.exists() and stamp.read_text() == digest:
                 self._progress.skip(MODELS)
                 return
@@ -65,9 +67,21 @@ class Builder:
         self._spawner.run(Command(arguments, env, ROOT, self.config.log_dir / f"{name}.log"))
 
 
-def fingerprint(paths: Iterable[Path]) -> str:
+def models_digest() -> str:
+    """Changes where models may have to be prepared: with the code, and with the packages of weights at hand."""
     digest = hashlib.sha256()
-    for path in paths:
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(file.read_bytes() + b"\0")
+    for path in [ROOT / name for name in MODEL_SOURCES]:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file() and file.suffix != ".pyc":
+                digest.update(file.read_bytes() + b"\0")
+    for line in (ROOT / WEIGHTS).read_text().splitlines():
+        if "==" in line and not line.startswith("#"):
+            digest.update(f"{line} {_installed(line.partition('==')[0].strip())}\0".encode())
     return digest.hexdigest()
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

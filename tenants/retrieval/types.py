@@ -251,7 +251,7 @@ class State:
     dead: np.ndarray | None = None
     gone: Tombstones = field(default_factory=Tombstones)
     changed: frozenset[uuid.UUID] = frozenset()
-    index: FlatIndex = field(default_factory=lambda: FlatIndex())
+    index: FlatIndex = field(default_factory=FlatIndex)
     rows: Rows = field(default_factory=Rows)
     assets: IdMap = field(default_factory=IdMap)
     datasets: IdMap = field(default_factory=IdMap)

@@ -31,7 +31,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def test_it_stays_near_the_float_weights(tower: Encoder) -> None:
-    assert find_model("clip-vit-b16").parity >= 0.98
+    assert find_model("clip-vit-b16").parity >= 0.99
 
 
 def test_a_vector_does_not_depend_on_its_neighbours(tower: Encoder) -> None:

@@ -67,6 +67,15 @@ def test_recall_grows_to_all(kind: type[Kind], tmp_path: Path, rung: int) -> Non
     assert recall(kind.efforts[0]) <= recall(kind.efforts[len(kind.efforts) // 2]) <= 1
 
 
+@pytest.mark.parametrize("dimension", [31, 33])
+def test_vectors_may_have_an_odd_number_of_numbers(kind: type[Kind], tmp_path: Path, dimension: int) -> None:
+    vectors, queries = unit(600, dimension=dimension), unit(20, seed=1, dimension=dimension)
+    index = opened(kind, tmp_path, vectors)
+    _, truth = exact.nearest(vectors, queries, 10)
+    found = [index.search(query, 10, kind.efforts[-1])[1] for query in queries]
+    assert sum(len(np.intersect1d(a, b)) for a, b in zip(found, truth, strict=True)) / truth.size > 0.99
+
+
 @pytest.mark.parametrize("count", [1, 2, 39, 300])
 def test_few_rows(kind: type[Kind], tmp_path: Path, count: int) -> None:
     vectors = unit(count)

@@ -83,8 +83,7 @@ def test_the_space_reads_with_its_own_tower(trained: tuple[Trainer, Path, list[N
     space, shipped = JointSpace.load(folder), JointSpace.load()
     assert space.encoders_key != shipped.encoders_key
     tuned = trainer.objective.tower.read(texts)
-    # Weights of 7 bits, which every processor multiplies alike: the least is that of no text at all.
-    assert np.sum(space.read(texts).vectors * tuned, axis=1).min() > 0.97
+    assert np.sum(space.read(texts).vectors * tuned, axis=1).min() > 0.98
     assert space.embed_texts(texts).shape == (3, 256)
     assert np.abs(tuned - TextTower([], "cpu").read(texts)).max() > 1e-3
 

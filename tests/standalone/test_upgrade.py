@@ -137,8 +137,12 @@ class TestUpgrade:
             return bool(client.json("GET", f"/jobs/{job}")["progress"]["done"] > 0)
 
         until(goes_on, 240, f"{kind} does not go on", every_s=0.25)
-        assert client.request("POST", f"/jobs/{job}/cancel").status_code in (200, 202)
-        assert client.wait({"id": job})["state"] == "cancelled"
+        answer = client.request("POST", f"/jobs/{job}/cancel")
+        # A map of so few assets may be drawn before it can be cancelled.
+        assert answer.status_code in (200, 202, 409), answer.text
+        assert client.wait({"id": job})["state"] == (
+            "succeeded" if answer.status_code == 409 else "cancelled"
+        )
 
     @FULL
     def test_who_was_signed_in_still_is(self, upgraded: Upgraded, slug: str) -> None:

@@ -131,10 +131,11 @@ def test_a_stranger_follows_a_text_search_through_few_modules(shelf: Shelf) -> N
             met.add(name)
 
     for text in ("red apples", "green pears"):  # one is in the caches, one is not
+        before = sys.getprofile()
         sys.setprofile(note)
         try:
             search(tenant_id=shelf.tenant_id, query=Query(text=text), read=HYDRATED)
         finally:
-            sys.setprofile(None)
+            sys.setprofile(before)
     assert "tenants.retrieval.query.searcher" in met
     assert len(met) <= 15, sorted(met)

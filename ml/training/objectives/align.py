@@ -286,7 +286,8 @@ def _prior_of(space: JointSpace) -> Projection:
     if isinstance(placing, Projection):
         return placing
     raise TrainingError(
-        "bad_request", "A space of kind linear has no prior to start from; choose another base."
+        "bad_request",
+        f"A space of kind {space.manifest['kind']} has no prior to start from; choose another base.",
     )
 
 

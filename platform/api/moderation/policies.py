@@ -66,7 +66,7 @@ class NewBacktest(Body):
     version = Whole(min_value=1, max_value=MAX_NUMBER)
 
 
-def policy_shape(policy: Policy) -> shapes.Policy:
+def policy_now(policy: Policy) -> shapes.Policy:
     now, versions = selectors.activations_now()
     return selectors.policy_shape(policy, now.get(policy.pk), versions)
 
@@ -111,7 +111,7 @@ class Policies(Resource):
             actor=self.actor,
         )
         body = {
-            "policy": policy_shape(selectors.get_policy(policy.id)),
+            "policy": policy_now(selectors.get_policy(policy.id)),
             "version": selectors.version_shape(version),
             "warnings": warnings_of(version.document),
         }
@@ -168,7 +168,7 @@ class OnePolicy(ExistingPolicy):
         with tenant_scope(self.tenant_id):
             lines = selectors.list_activations(self.found)[:50]
             history = [selectors.activation_shape(row) for row in lines]
-            return Response(shapes.PolicyWithHistory(**asdict(policy_shape(self.found)), activations=history))
+            return Response(shapes.PolicyWithHistory(**asdict(policy_now(self.found)), activations=history))
 
 
 class Versions(ExistingPolicy):
@@ -272,7 +272,7 @@ class ActivatePolicy(ExistingPolicy):
                 ratio=fields.get("ratio", 1.0),
                 actor=self.actor,
             )
-            return Response(policy_shape(self.found))
+            return Response(policy_now(self.found))
 
 
 class RollBackPolicy(ExistingPolicy):
@@ -288,4 +288,4 @@ class RollBackPolicy(ExistingPolicy):
     def post(self, request: Request, policy_id: uuid.UUID) -> Response:
         with tenant_scope(self.tenant_id):
             policies.roll_back(policy_id=self.found.pk, actor=self.actor)
-            return Response(policy_shape(self.found))
+            return Response(policy_now(self.found))

@@ -142,9 +142,7 @@ def as_dict(answer: Answer) -> dict[str, Any]:
 def _model(named: dict[str, Any]) -> shapes.Model:
     """The model by the id that /models knows it by."""
     space = f"{named['id']}:{named['version']}"
-    # A cursor of an earlier release does not tell the dimension: there was but one.
-    dimension = named.get("dimension", 256)
-    return shapes.Model(id=public_name(space), version=named["version"], dimension=dimension)
+    return shapes.Model(id=public_name(space), version=named["version"], dimension=named["dimension"])
 
 
 def _result(asset: Asset, hit: Hit, answer: Answer) -> shapes.Result:

@@ -14,7 +14,7 @@ from tenants.datasets.models import Asset, TranscriptSegment
 from tenants.moderation import shapes
 from tenants.moderation.models import Audit, PolicyVersion
 from tenants.retrieval.query import Highlight
-from tenants.shapes import Json, JsonObject, object_in, objects_in
+from tenants.shapes import Json, JsonObject
 
 AUTHENTICITY_TIERS = ("cryptographic", "declared", "statistical")
 
@@ -91,7 +91,7 @@ def audit_summary(audit: Audit, shape: shapes.Audit, asset: Asset | None) -> Aud
     pieces = _examined_texts(asset, shape) if categories else []
     return AuditSummary(
         rules=rules_of(audit),
-        tiers=[_tier(tier, object_in(shape.authenticity)) for tier in AUTHENTICITY_TIERS],
+        tiers=[_tier(tier, _object_in(shape.authenticity)) for tier in AUTHENTICITY_TIERS],
         looked=_category_lines(categories, pieces),
         unseen=[_category_label(name) for name in _ordered(categories) if _is_clear(categories[name])],
         unlooked=_not_examined(categories),
@@ -100,15 +100,15 @@ def audit_summary(audit: Audit, shape: shapes.Audit, asset: Asset | None) -> Aud
 
 
 def _categories(shape: shapes.Audit) -> dict[str, JsonObject]:
-    return {name: object_in(found) for name, found in object_in(shape.categories).items()}
+    return {name: _object_in(found) for name, found in _object_in(shape.categories).items()}
 
 
 def _tier(tier: str, authenticity: JsonObject) -> TierLine:
     """Audits of before these were kept have neither `estimates` nor `looked_for`."""
-    verdict = str(object_in(authenticity.get("tiers")).get(tier, "not_examined"))
-    estimates = object_in(authenticity.get("estimates"))
+    verdict = str(_object_in(authenticity.get("tiers")).get(tier, "not_examined"))
+    estimates = _object_in(authenticity.get("estimates"))
     changes = str(estimates.get("manipulation", "")) if tier == "statistical" else ""
-    looked_for = _texts(object_in(authenticity.get("looked_for")).get(tier))
+    looked_for = _texts(_object_in(authenticity.get("looked_for")).get(tier))
     return TierLine(
         tier,
         verdict,
@@ -126,7 +126,7 @@ def rules_of(audit: Audit) -> list[Rule]:
     """The rules that fired, with the reasons that the policy's version gives."""
     version = PolicyVersion.objects.filter(pk=audit.policy_version).first() if audit.policy_version else None
     document = version.document if version else {}
-    known = {rule["id"]: rule for rule in objects_in(document.get("rules"))}
+    known = {rule["id"]: rule for rule in _objects_in(document.get("rules"))}
     return [_rule(name, known.get(name), document) for name in audit.rules]
 
 
@@ -149,7 +149,7 @@ def _category_lines(
         CategoryLine(name, found, _passages(evidence, pieces), _notes(evidence))
         for name, found in categories.items()
         if found["state"] == "examined" and not _is_clear(found)
-        for evidence in [objects_in(found["evidence"])]
+        for evidence in [_objects_in(found["evidence"])]
     ]
     return sorted(lines, key=lambda line: (not line.found["flagged"], -_number(line.found["score"])))
 
@@ -206,7 +206,7 @@ def _passage(seen: JsonObject, pieces: Sequence[tuple[str, str]]) -> Passage | N
     # The words may have been changed since, or cut.
     if origin != seen.get("origin") or not 0 <= start < end <= len(text):
         return None
-    marks = [(m["start"], m["end"]) for m in objects_in(seen.get("marks"))]
+    marks = [(m["start"], m["end"]) for m in _objects_in(seen.get("marks"))]
     whole = [(a, b) for a, b in marks if isinstance(a, int) and isinstance(b, int)]
     inside = [(a, b) for a, b in whole if start <= a < b <= end] or [(start, end)]
     at_s = seen.get("at_s")
@@ -296,7 +296,7 @@ class Viewer:
 
 def viewer_of(shape: shapes.Audit) -> Viewer:
     """Of an audit's shape in the API; empty where its evidence was erased."""
-    item = object_in(shape.item)
+    item = _object_in(shape.item)
     duration = float(_number(item.get("duration_s")))
     size = (int(_number(item.get("width"))), int(_number(item.get("height"))))
     evidence = list(_evidence(shape))
@@ -311,10 +311,10 @@ def viewer_of(shape: shapes.Audit) -> Viewer:
 def _evidence(shape: shapes.Audit) -> Iterator[JsonObject]:
     """Every piece of evidence with the detector that gave it; once where it also stands at a category."""
     for part in shape.detectors or ():
-        for one in objects_in(part.get("evidence")):
+        for one in _objects_in(part.get("evidence")):
             yield {"detector": part["name"], **one}
     for found in _categories(shape).values():
-        for one in objects_in(found.get("evidence")):
+        for one in _objects_in(found.get("evidence")):
             yield {"detector": found.get("detector", ""), **one}
 
 
@@ -400,17 +400,17 @@ class Node:
 
 def credentials_of(shape: shapes.Audit) -> Node | None:
     """The manifest as a tree: what is claimed, by whom, whether it holds, and what it was made from."""
-    c2pa = object_in(object_in(shape.provenance).get("c2pa"))
+    c2pa = _object_in(_object_in(shape.provenance).get("c2pa"))
     if c2pa.get("state") not in ("trusted", "valid", "invalid"):
         return None
-    claim = object_in(c2pa.get("tree")) or _flat(c2pa)
+    claim = _object_in(c2pa.get("tree")) or _flat(c2pa)
     return _claim(claim, _validation(c2pa))
 
 
 def _flat(c2pa: JsonObject) -> JsonObject:
     """Of an audit before trees were kept: what was recorded then."""
-    signer = object_in(c2pa.get("signer"))
-    actions = [", ".join(filter(None, map(str, one.values()))) for one in objects_in(c2pa.get("actions"))]
+    signer = _object_in(c2pa.get("signer"))
+    actions = [", ".join(filter(None, map(str, one.values()))) for one in _objects_in(c2pa.get("actions"))]
     return {
         "title": c2pa.get("title", ""),
         "generator": c2pa.get("generator", ""),
@@ -426,7 +426,7 @@ def _validation(c2pa: JsonObject) -> Node:
     is_bad = c2pa["state"] == "invalid"
     codes = tuple(
         Node(str(one.get("code", "")), str(one.get("explanation", "")), "bad" if is_bad else "")
-        for one in objects_in(c2pa.get("codes"))
+        for one in _objects_in(c2pa.get("codes"))
     )
     said = {
         "trusted": (_("Intact, and the signer is trusted here."), "good"),
@@ -451,9 +451,9 @@ def _claim(claim: JsonObject, validation: Node | None = None) -> Node:
         children.append(Node(_("Signer"), ", ".join(filter(None, (signer, when)))))
     if generator := str(claim.get("generator", "")):
         children.append(Node(_("Made with"), generator))
-    if assertions := tuple(_assertion(one) for one in objects_in(claim.get("assertions"))):
+    if assertions := tuple(_assertion(one) for one in _objects_in(claim.get("assertions"))):
         children.append(Node(_("Assertions"), "", "", assertions))
-    if ingredients := tuple(_ingredient(one) for one in objects_in(claim.get("ingredients"))):
+    if ingredients := tuple(_ingredient(one) for one in _objects_in(claim.get("ingredients"))):
         children.append(Node(_("Made from"), "", "", ingredients))
     if left := claim.get("left_out"):
         children.append(Node(_("Not listed here"), str(left)))
@@ -468,9 +468,19 @@ def _assertion(one: JsonObject) -> Node:
 
 def _ingredient(one: JsonObject) -> Node:
     problems = tuple(Node(code, _("failed validation"), "bad") for code in _texts(one.get("problems")))
-    inner = _claim(object_in(one["claim"])) if isinstance(one.get("claim"), dict) else None
+    inner = _claim(_object_in(one["claim"])) if isinstance(one.get("claim"), dict) else None
     if inner is None and not one.get("carried"):
         problems = (*problems, Node(_("It carries no credentials of its own.")))
     name = str(one.get("title", "")) or _("Without a name")
     says = ", ".join(filter(None, (str(one.get("relation", "")), str(one.get("format", "")))))
     return Node(name, says, "bad" if one.get("problems") else "", (*problems, *([inner] if inner else [])))
+
+
+def _object_in(value: Json) -> JsonObject:
+    """A JSON object; an empty one in place of anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def _objects_in(value: Json) -> list[JsonObject]:
+    """The objects of a JSON list; none in place of anything else."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list | tuple) else []

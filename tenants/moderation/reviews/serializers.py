@@ -46,14 +46,14 @@ def review_shapes(reviews: Sequence[Review]) -> dict[uuid.UUID, shapes.Review]:
         figures.live_outcomes().filter(review__in=closed).values_list("review", "decision") if closed else []
     )
     decisions = dict(decided)
-    return {review.id: _as_dict(review, decisions.get(review.id)) for review in reviews}
+    return {review.id: _shape(review, decisions.get(review.id)) for review in reviews}
 
 
 def review_shape(review: Review) -> shapes.Review:
     return review_shapes([review])[review.id]
 
 
-def _as_dict(review: Review, decision: str | None) -> shapes.Review:
+def _shape(review: Review, decision: str | None) -> shapes.Review:
     held, waiting = queue.is_held(review), review.state in WAITING
     return shapes.Review(
         id=str(review.id),

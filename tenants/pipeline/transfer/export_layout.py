@@ -101,8 +101,8 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "generation_outputs.jsonl": OUTPUT,
 }
 VECTOR = ("asset_id", "modality", "model", "segment", "vector")
-# Numbers of a vector, at most; and what the columns say where there is none.
-MAX_DIMENSION, USUAL_DIMENSION = 4_096, 256
+# Numbers of a vector, where there is none to tell.
+USUAL_DIMENSION = 256
 
 _FILE = re.compile(rf"files/({'|'.join(KINDS)})/([0-9a-f]{{2}})/(\2[0-9a-f]{{62}})")
 

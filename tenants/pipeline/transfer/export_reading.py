@@ -28,6 +28,7 @@ from django.utils.translation import gettext as _
 from tenants.datasets.storage import CHUNK
 from tenants.errors import Invalid
 from tenants.pipeline.transfer import export_layout as layout
+from tenants.retrieval.model_routing import MAX_DIMENSION
 
 MAX_HEADER = 1 << 20
 MAX_LINE = 8 << 20
@@ -281,14 +282,20 @@ def _has_its_columns(schema: pa.Schema) -> bool:
 
 def _unpacked(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     column = batch.column("vector")
+    lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     values = column.flatten().to_numpy(zero_copy_only=False)
-    ends = np.cumsum(column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))
-    vectors = np.split(values, ends[:-1]) if len(ends) else []
-    if column.null_count or not all(map(_is_unit, vectors)):
+    if column.null_count or not _are_units(values, lengths):
         raise Invalid(_("%(vectors)s holds something that is no unit vector.") % {"vectors": layout.VECTORS})
+    vectors = np.split(values, np.cumsum(lengths)[:-1]) if len(lengths) else []
     rows = batch.select(layout.VECTOR[:-1]).to_pylist()
     return [{**row, "vector": vector} for row, vector in zip(rows, vectors, strict=True)]
 
 
-def _is_unit(vector: np.ndarray) -> bool:
-    return len(vector) <= layout.MAX_DIMENSION and bool(abs(np.linalg.norm(vector) - 1) < 1e-3)
+def _are_units(values: np.ndarray, lengths: np.ndarray) -> bool:
+    """Whether vectors of these lengths, one after the other in ``values``, all have norm 1."""
+    if not len(lengths):
+        return True
+    if lengths.min() < 1 or lengths.max() > MAX_DIMENSION:
+        return False
+    squares = np.add.reduceat(np.square(values, dtype=np.float64), np.cumsum(lengths) - lengths)
+    return bool(np.all(np.abs(np.sqrt(squares) - 1) < 1e-3))

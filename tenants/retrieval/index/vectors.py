@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from django.db import connection, transaction
-from django.db.models import F, Func, IntegerField, Max
+from django.db.models import Max
+from django.db.models.functions import Length
 from django.utils import timezone
 
 from ml.indexes.base import as_matrix
@@ -128,13 +129,18 @@ def dimension_of(model: str) -> int | None:
     key = (current_tenant_id(), model)
     if (known := _dimensions.get(key)) is not None:
         return known
-    width = Func(F("data"), function="octet_length", output_field=IntegerField())
-    widths = Vector.objects.filter(model=model).order_by("seq").annotate(width=width)
+    widths = Vector.objects.filter(model=model).order_by("seq").annotate(width=Length("data"))
     if (found := widths.values_list("width", flat=True).first()) is None:
         return None
+    # What is rolled back is not remembered.
+    transaction.on_commit(lambda: _remember(key, found // 4))
+    return found // 4
+
+
+def _remember(key: tuple[uuid.UUID, str], dimension: int) -> None:
     if len(_dimensions) >= MOST_REMEMBERED:
         _dimensions.clear()
-    return _dimensions.setdefault(key, found // 4)
+    _dimensions[key] = dimension
 
 
 def _row(asset: Asset, model: str, vector: NewVector, seq: int) -> Vector:

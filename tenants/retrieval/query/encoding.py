@@ -123,7 +123,7 @@ def warm_up() -> None:
 
 
 def space() -> JointSpace:
-    """The space of new tenants, which ships. Another's is named by `routing.serving` or `routing.written`."""
+    """The space of new tenants, which ships. `model_routing.serving` and `model_routing.written` name another's."""
     return model_store.space(model_store.DEFAULT)
 
 

@@ -415,18 +415,25 @@ def keep_ranking(tenant_id: uuid.UUID, search_id: str, what: Seed | KeptRanking)
     return async_writer.put(_cursor_key(tenant_id, search_id), body, CURSOR_KEEP_S)
 
 
+def _unpack(raw: bytes) -> tuple[list[Hit], dict[str, Any]]:
+    hits, beside = unpack_hits(raw)
+    # An earlier release did not tell the dimension: there was but one.
+    beside["meta"].get("model", {}).setdefault("dimension", _OLD_DIMENSION)
+    return hits, beside
+
+
 def kept_ranking(tenant_id: uuid.UUID, search_id: str) -> Seed | KeptRanking:
     """Raises CursorExpired, and Valkey's errors."""
     raw = _read_kept(_cursor_key(tenant_id, search_id))
     if raw is None:
         raise CursorExpired(gettext("Cursors are kept for five minutes. Send the search again without one."))
     if raw[:1] == _RANKING:
-        hits, beside = unpack_hits(raw[1:])
+        hits, beside = _unpack(raw[1:])
         return KeptRanking(hits, **beside)
     old = raw[:1] == _OLD_SEED
     start, dimension = (1, _OLD_DIMENSION) if old else (5, int.from_bytes(raw[1:5], "little"))
     vector = np.frombuffer(raw, "<f4", dimension, offset=start)
-    hits, beside = unpack_hits(raw[start + vector.nbytes :])
+    hits, beside = _unpack(raw[start + vector.nbytes :])
     return Seed(vector, beside["seq"], beside["query"], hits, beside["meta"])
 
 

@@ -68,7 +68,7 @@ class Answer:
     """What a search found: assets as `read` gives them, with scores, and how it went. `timings` are milliseconds.
 
     `duplicates` of each result and `highlights` in it, by its asset; None where they were not asked for. `layers`: who
-    answered for each cache (`cache.cache_layers`); None where it was not asked. `why` its parts weigh what they do
+    answered for each cache (`cache`); None where it was not asked. `why` its parts weigh what they do
     (`fusion_weights.explained`); None where that was not asked for.
     """
 
@@ -480,7 +480,7 @@ def _deepened(
         asked = remembered(seed)
         found = execute(tenant_id, asked, MAX_DEPTH, None, watch)
         if not model_routing.is_written(asked.model):
-            # SearchRequest last: as long as it is so, none of its vectors has been deleted.
+            # Asked last: as long as it is so, none of its vectors has been deleted.
             raise CursorExpired(
                 gettext("Another model answers the searches now. Send the search again without a cursor.")
             )

@@ -1,4 +1,4 @@
-"""INT8 products with smoothed channels, a scale a row and 7-bit weights."""
+"""INT8 products with a scale a row, with and without smoothed channels: the same on every processor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ml.compression.token_quantise import calibrate, quantise
+from ml.compression.graph import calibrate, with_int8_products
 
 onnx = pytest.importorskip("onnx")
 
@@ -65,7 +65,7 @@ def test_products_stay_close_and_smoothing_is_why(opset: int) -> None:
     assert {name: seen.shape for name, seen in maxima.items()} == {"x": (96,)}
     wide = _with_wide_channels(rng)
     wanted = _run(model, wide)
-    smooth, plain = (_run(quantise(model, maxima, smoothing=share), wide) for share in (0.5, 0.0))
+    smooth, plain = (_run(with_int8_products(model, given), wide) for given in (maxima, None))
     for name in "yz":
         assert _error(smooth[name], wanted[name]) < 0.02
         assert _error(plain[name], wanted[name]) > 1.15 * _error(smooth[name], wanted[name])
@@ -74,12 +74,12 @@ def test_products_stay_close_and_smoothing_is_why(opset: int) -> None:
 def test_only_products_with_large_constant_weights_change() -> None:
     rng = np.random.default_rng(1)
     model = _two_products(rng)
-    made = quantise(model, calibrate(model, [{"x": _with_wide_channels(rng)}]))
+    made = with_int8_products(model, calibrate(model, [{"x": _with_wide_channels(rng)}]))
     onnx.checker.check_model(made)
     kinds = [node.op_type for node in made.graph.node]
-    assert (kinds.count("MatMulInteger"), kinds.count("MatMul")) == (2, 2)
+    assert (kinds.count("MatMulIntegerToFloat"), kinds.count("MatMul")) == (2, 2)
     # Both products read the same rounded rows.
-    assert kinds.count("Round") == 1
+    assert kinds.count("QuantizeLinear") == 1
     assert {one.name for one in made.graph.initializer} & {"w", "v", "small"} == {"small"}
     rows = _with_wide_channels(rng)
     np.testing.assert_array_equal(_run(made, rows)["s"], _run(model, rows)["s"])
@@ -89,7 +89,7 @@ def test_only_products_with_large_constant_weights_change() -> None:
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
     rng = np.random.default_rng(2)
     model = _two_products(rng)
-    made = quantise(model, calibrate(model, [{"x": _with_wide_channels(rng)}]))
+    made = with_int8_products(model, calibrate(model, [{"x": _with_wide_channels(rng)}]))
     rows = _with_wide_channels(rng)
     rows[1] *= 1000
     together = _run(made, rows)
@@ -108,11 +108,15 @@ def test_nothing_saturates_where_all_is_as_large_as_can_be() -> None:
 
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(signs, "w"))
     rows = np.ones((1, 1, 96), np.float32)
-    made = quantise(model, calibrate(model, [{"x": rows}]), smoothing=0.0)
+    made = with_int8_products(model)
     np.testing.assert_allclose(_run(made, rows)["y"], 96, rtol=1e-5)
     np.testing.assert_allclose(_run(made, -rows)["y"], -96, rtol=1e-5)
-    weights = [numpy_helper.to_array(one) for one in made.graph.initializer if one.name == "y.rows.weights"]
-    assert weights[0].min() == weights[0].max() == 63
+    product = next(node for node in made.graph.node if node.op_type == "MatMulIntegerToFloat")
+    weights = next(
+        numpy_helper.to_array(one) for one in made.graph.initializer if one.name == product.input[1]
+    )
+    # All of the eight bits are used.
+    assert weights.min() == weights.max() == 255
 
 
 def test_empty_rows_and_channels_never_seen() -> None:
@@ -120,7 +124,7 @@ def test_empty_rows_and_channels_never_seen() -> None:
     model = _two_products(rng)
     seen = _with_wide_channels(rng)
     seen[..., 5] = 0
-    made = quantise(model, calibrate(model, [{"x": seen}]))
+    made = with_int8_products(model, calibrate(model, [{"x": seen}]))
     found = _run(made, np.zeros((1, 2, 96), np.float32))
     np.testing.assert_array_equal(found["y"], np.zeros((1, 2, 64)))
     rows = rng.normal(size=(1, 4, 96)).astype(np.float32)
@@ -130,6 +134,6 @@ def test_empty_rows_and_channels_never_seen() -> None:
 def test_what_was_not_calibrated_is_named() -> None:
     model = _two_products(np.random.default_rng(5))
     with pytest.raises(ValueError, match="'x' was not calibrated"):
-        quantise(model, {})
+        with_int8_products(model, {})
     with pytest.raises(ValueError, match="nothing to calibrate on"):
         calibrate(model, [])
