@@ -287,7 +287,7 @@ def _prior_of(space: JointSpace) -> Projection:
         return placing
     raise TrainingError(
         "bad_request",
-        f"A space of kind {space.manifest['kind']} has no prior to start from; choose another base.",
+        f"A space of kind {space.manifest.get('kind', 'prior')} has no prior to start from; choose another base.",
     )
 
 
