@@ -2,7 +2,8 @@
 
 Five folds by picture, the pool is one fold; differences are paired by bootstrap over pictures. The traditional methods
 see the pairs of four folds through the same networks' plain features (the last layer, pooled over the whole picture)
-and MiniLM; the best of them on the project's own features is told as well. `SECTIONS=photos,curve` runs some.
+and MiniLM; the best of them on the project's own features is told as well. `SECTIONS=photos,curve` runs some, and
+`SPACE=open-1` starts from another of the spaces that ship.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from _report import Line, at_least, at_most, sized
 from ml.alignment import traditional
 from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.fitting import Pairs
-from ml.alignment.space import JointSpace
+from ml.alignment.space import SHIPPED, JointSpace
 from ml.training.metrics import Ranking, difference, figures, search
 
 FOLDS = 5
 GOAL, REACH = 12.7, 90.0
 FEW = (50, 150, 300)
+#: The space that is measured and that adapting starts from.
+BASE = SHIPPED.parent / os.environ.get("SPACE", SHIPPED.name)
 WAYS = ("text>image", "image>text")
 #: Never in training; the other styles of its family are left out of it, too.
 UNSEEN_STYLE = "twemoji"
@@ -75,7 +78,7 @@ def contest(taught: Paired, asked: Paired, space: JointSpace) -> Ranked:
     """Everything that is compared, taught by one set and judged on the other."""
     found = {
         DEFAULT: find(placed(space), asked.pairs),
-        ADAPTED: find(placed(adapted(taught.pairs)), asked.pairs),
+        ADAPTED: find(placed(adapted(taught.pairs, BASE)), asked.pairs),
     }
     for method in traditional.METHODS:
         found[method] = find(linear(method, taught.plainly), asked.plainly)
@@ -176,7 +179,7 @@ def tenant(encoded: Encoded) -> list[Line]:
     order = np.random.default_rng(1).permutation(len(data.pairs.groups))
     taught, asked = data.of(np.sort(order[:1_000])), data.of(np.sort(order[1_000:]))
     wall, cpu = time.perf_counter(), time.process_time()
-    space = adapted(taught.pairs)
+    space = adapted(taught.pairs, BASE)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     spaces = {DEFAULT: placed(encoded.space), ADAPTED: placed(space)}
     home = {name: find(place, asked.pairs) for name, place in spaces.items()}
@@ -246,7 +249,7 @@ SECTIONS = {"photos": natural, "curve": curve, "tenant": tenant, "emoji": unseen
 
 
 def run() -> list[Line]:
-    encoded = Encoded(JointSpace.load())
+    encoded = Encoded(JointSpace.load(BASE))
     wanted = os.environ.get("SECTIONS", "").replace(",", " ").split() or list(SECTIONS)
     return [line for name in wanted for line in SECTIONS[name](encoded)]
 

@@ -35,7 +35,7 @@ class Paired:
     """Pairs, and the same pictures as the traditional methods are published to see them."""
 
     pairs: Pairs
-    plain: Array  #: [n, 2560] the last layer of both networks, pooled over the whole picture
+    plain: Array  #: [n, 2560] the last layer of both networks, pooled over the whole picture; of a tower its views
 
     def of(self, pictures: Array) -> Paired:
         return Paired(self.pairs.of(pictures), self.plain[pictures])
@@ -83,13 +83,14 @@ def joined(parts: Sequence[Paired]) -> Paired:
     return Paired(pairs, np.concatenate([part.plain for part in parts]))
 
 
-def adapted(pairs: Pairs, seed: int = 0, options: dict[str, Any] | None = None) -> JointSpace:
-    """What the objective ``align`` makes of these pairs with its defaults, as a tenant's fine-tune would."""
+def adapted(pairs: Pairs, base: Path, seed: int = 0, options: dict[str, Any] | None = None) -> JointSpace:
+    """What the objective ``align`` makes of these pairs from the space in ``base`` with its defaults, as a tenant's
+    fine-tune would."""
     rows = _shard_rows(pairs)
     codes = np.full(len(rows), TRAIN, np.uint8)
     codes[np.unique(pairs.groups, return_inverse=True)[1] % VAL_EVERY == VAL_EVERY - 1] = VAL
     parts = [Selection(rows, Plan(codes), code, keep=len(rows)) for code in (TRAIN, VAL, TEST)]
-    objective = load_objective(Recipe(seed=seed, options=options or {}))
+    objective = load_objective(Recipe(base=base, seed=seed, options=options or {}))
     with tempfile.TemporaryDirectory() as scratch:
         checkpoints = Checkpoints(Path(scratch), lambda *_: None)
         Trainer(objective, {"adapt": Data(*parts)}, lambda *_, **__: None, checkpoints).run()
@@ -120,7 +121,9 @@ def _paired(encoded: Encoded, rows: list[Row], folder: Path) -> Paired:
     owners = np.repeat(np.arange(len(rows)), [len(each) for each in texts])
     reading = encoded.read([text for each in texts for text in each])
     pairs = Pairs(reading, encoded.see(paths), owners, np.arange(len(rows)))
-    return Paired(pairs, _plain(encoded, paths))
+    # A tower names no classes, and what it sees is what any method is given.
+    tower = not pairs.sight.probabilities.shape[1]
+    return Paired(pairs, pairs.sight.features if tower else _plain(encoded, paths))
 
 
 def _plain(encoded: Encoded, paths: list[Path]) -> Array:

@@ -107,10 +107,10 @@ def solved(
 ) -> LearnedSpace:
     """The space in closed form, with settings that were chosen on these pairs or on most of them."""
     meanings = known.read.meanings
-    familiarity = _familiarity(meanings, _others(prior, general))
+    weights = familiarity(meanings, _others(prior, general))
     # Domains whose texts are hard to tell from the general ones begin to be familiar earlier.
-    familiarity[-1] += max(0.0, learned_space.FAMILIAR - choice.familiar_from)
-    space = _placed(prior, _canonical(known, choice.strength), familiarity)
+    weights[-1] += max(0.0, learned_space.FAMILIAR - choice.familiar_from)
+    space = _placed(prior, _canonical(known, choice.strength), weights)
     return weighted(space, known, choice.weights, seed)
 
 
@@ -121,11 +121,11 @@ def _others(prior: Projection, general: Floats | None) -> list[Floats]:
 def _canonical(known: Known, strength: float) -> Linear:
     pairs = known.pairs
     texts, pictures = (np.asarray(rows, np.float64) for rows in (pairs.reading.vectors, pairs.sight.features))
-    noise = NUISANCE**0.5 * _within(pictures, pairs.groups)
+    noise = NUISANCE**0.5 * within_groups(pictures, pairs.groups)
     return canonical(texts, pictures, pairs.owners, strength, BLOCKS.learnt, POWER, noise)
 
 
-def _within(pictures: Floats, groups: NDArray[Any]) -> Floats:
+def within_groups(pictures: Floats, groups: NDArray[Any]) -> Floats:
     """Each picture minus the mean of its group, over the root of their number: rows whose outer products sum up."""
     _, of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     means = np.zeros((len(sizes), pictures.shape[1]))
@@ -134,13 +134,13 @@ def _within(pictures: Floats, groups: NDArray[Any]) -> Floats:
     return ((pictures - (means / sizes[:, None])[of]) / np.sqrt(len(pictures)))[several]
 
 
-def _placed(prior: Projection, found: Linear, familiarity: Floats) -> LearnedSpace:
+def _placed(prior: Projection, found: Linear, familiar: Floats) -> LearnedSpace:
     heads = Heads(
         found.text_mean.astype(np.float32),
         _filled(found.text_map),
         found.picture_mean.astype(np.float32),
         _filled(found.picture_map),
-        familiarity,
+        familiar,
     )
     return LearnedSpace(prior, heads, BLOCKS, 1.0, 1.0, np.zeros((1, BLOCKS.shared), np.float32), 0.0)
 
@@ -164,9 +164,13 @@ def scores(space: LearnedSpace, known: Known) -> tuple[Floats, Floats]:
 
 def hits(space: LearnedSpace, known: Known) -> Floats:
     """Shares of queries that find theirs among the first 1, 5 and 10, the mean over both directions: [3]."""
-    by_text, by_picture = scores(space, known)
-    mine = known.pairs.owners[:, None] == np.arange(len(known.pairs.sight))
-    ranks = [_ranks(by_text, mine), _ranks(by_picture.T, mine.T)]
+    return recalls(*scores(space, known), known.pairs.owners)
+
+
+def recalls(by_text: Floats, by_picture: Floats, owners: Index) -> Floats:
+    """The same of scores [texts, pictures] as texts rank pictures, and as pictures rank texts: [3]."""
+    mine = owners[:, None] == np.arange(by_text.shape[1])
+    ranks = [ranks_of(by_text, mine), ranks_of(by_picture.T, mine.T)]
     return np.mean([[(found < cut).mean() for cut in CUTS] for found in ranks], axis=0)
 
 
@@ -174,11 +178,11 @@ def choose(prior: Projection, known: Known, seed: int, general: Floats | None = 
     """What serves pictures that were left out of the fit."""
     options = [(strength, weights) for strength in STRENGTHS for weights in WEIGHTS]
     totals, familiar = np.zeros(len(options)), []
-    folds = _folds(known.pairs.groups, seed)
+    folds = folds_of(known.pairs.groups, seed)
     for kept, left in folds:
         inside, outside = known.of(kept), known.of(left)
         totals += _judged(prior, inside, outside, options, seed)
-        weights = _familiarity(inside.read.meanings, _others(prior, general))
+        weights = familiarity(inside.read.meanings, _others(prior, general))
         familiar.append(outside.read.meanings @ weights[:-1] + weights[-1])
     totals /= max(1, len(folds))
     first = int(np.argmax(totals >= totals.max() - NEAR))
@@ -201,7 +205,8 @@ def _judged(
     return np.mean(found, axis=1)
 
 
-def _folds(groups: NDArray[Any], seed: int) -> Sequence[tuple[Index, Index]]:
+def folds_of(groups: NDArray[Any], seed: int) -> Sequence[tuple[Index, Index]]:
+    """FOLDS times those to fit by and those to judge by; no group is in both."""
     different, of = np.unique(groups, return_inverse=True)
     fold = np.random.default_rng(seed).permutation(len(different)) % min(FOLDS, len(different))
     each = (
@@ -210,7 +215,7 @@ def _folds(groups: NDArray[Any], seed: int) -> Sequence[tuple[Index, Index]]:
     return [(kept, left) for kept, left in each if len(kept)]
 
 
-def _familiarity(meanings: Floats, others: Sequence[Floats]) -> Floats:
+def familiarity(meanings: Floats, others: Sequence[Floats]) -> Floats:
     """Ridge regression to 1 on the pairs' texts and -1 on the others, both sides as heavy: [d + 1]."""
     parts = [meanings, *others]
     heavy = [1.0] + [1 / len(others)] * len(others)
@@ -230,7 +235,7 @@ def _filled(head: Floats) -> Floats:
     return filled
 
 
-def _ranks(found: Floats, mine: NDArray[np.bool_]) -> Floats:
+def ranks_of(found: Floats, mine: NDArray[np.bool_]) -> Floats:
     """Of the best right item of each query, 0 is first; ties count against it."""
     best = np.where(mine, found, -np.inf).max(axis=1, keepdims=True)
     return (np.where(mine, -np.inf, found) >= best).sum(axis=1)

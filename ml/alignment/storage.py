@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from ml.alignment import layout, learned_space, tower_space, traditional
+from ml.alignment import adapted_space, layout, learned_space, tower_space, traditional
 from ml.alignment.projection import Placing, Projection, TextReader
 
 TENSORS = "space.safetensors"
@@ -44,14 +44,18 @@ _PRIOR: Shapes = {
 }
 
 
-#: What a space may be, by ``kind`` in its manifest: written knowledge, heads beside it, linear maps alone, or texts
-#: mapped to a picture tower.
+#: What a space may be, by ``kind`` in its manifest: written knowledge, heads beside it, linear maps alone, texts
+#: mapped to a picture tower, or such a space adapted to pairs.
 KINDS: dict[str, Shapes] = {
     "prior": _PRIOR,
     "cman": learned_space.SHAPES,
     "linear": traditional.SHAPES,
     "tower": tower_space.SHAPES,
+    "adapted": adapted_space.SHAPES,
 }
+
+#: Kinds whose own parts say how wide they are; the others have the layout of this code.
+OWN_DIMENSION = frozenset({"tower", "adapted"})
 
 
 class SpaceError(RuntimeError):
@@ -81,12 +85,16 @@ def read_space(folder: Path) -> tuple[Placing, dict[str, Any]]:
             return learned_space.unpacked(arrays, _named_prior(manifest)), manifest
         if kind == "tower":
             return _of_dimension(tower_space.unpacked(arrays), manifest), manifest
+        if kind == "adapted":
+            return _of_dimension(adapted_space.unpacked(arrays), manifest), manifest
     except ValueError as error:
         raise SpaceError(f"{folder / TENSORS}: {error}") from error
     return unpacked(arrays), manifest
 
 
-def _of_dimension(placing: tower_space.TowerSpace, manifest: dict[str, Any]) -> Placing:
+def _of_dimension(
+    placing: tower_space.TowerSpace | adapted_space.AdaptedSpace, manifest: dict[str, Any]
+) -> Placing:
     if placing.dimension != manifest["dimension"]:
         raise ValueError(f"its parts make {placing.dimension} dimensions, not {manifest['dimension']}")
     return placing
@@ -166,8 +174,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     needed = {"id", "version", "dimension", "encoders", "sha256"}
     if not isinstance(manifest, dict) or not needed <= manifest.keys():
         raise SpaceError(f"{path} lacks one of {', '.join(sorted(needed))}")
-    # Other kinds have the layout of this code; a tower's parts say how wide they are.
-    if manifest["dimension"] != layout.DIMENSION and manifest.get("kind") != "tower":
+    if manifest["dimension"] != layout.DIMENSION and manifest.get("kind") not in OWN_DIMENSION:
         raise SpaceError(f"{path}: dimension {manifest['dimension']}, this code reads {layout.DIMENSION}")
     return manifest
 

@@ -77,6 +77,14 @@ class TextMap:
 
 
 @dataclass(frozen=True)
+class Behind:
+    """Numbers that stand behind those of a space, and take no room of theirs."""
+
+    rows: Floats  #: [n, k]
+    norm: float  #: that no row exceeds, the same for all rows that are ever placed
+
+
+@dataclass(frozen=True)
 class TowerSpace:
     """Both halves. Rows of every result have norm 1 and ``dimension`` numbers."""
 
@@ -101,33 +109,47 @@ class TowerSpace:
 
     def text(self, reading: TextFeatures) -> Floats:
         """Texts to [n, dimension]."""
-        rows = np.zeros((len(reading), self.dimension), np.float32)
-        if not len(rows):
-            return rows
+        if not len(reading):
+            return np.zeros((0, self.dimension), np.float32)
         meanings = self.texts.meanings(reading.vectors)
-        shown = self.texts.shown(meanings) @ self.axes
-        rows[:, : shown.shape[1]] = shown
-        rows[:, shown.shape[1] : self._hub] = layout.COLOUR_SCALE * reading.colours
+        return self.place_texts(meanings, self.texts.shown(meanings), reading.colours)
+
+    def place_texts(
+        self, meanings: Floats, shown: Floats, colours: Floats, more: Behind | None = None
+    ) -> Floats:
+        """Texts by what they mean [n, d] and show [n, p]; ``more`` stands behind the numbers of this space."""
+        rows, norm = self._begun(len(meanings), more, TEXT_NORM)
+        along = shown @ self.axes
+        rows[:, : along.shape[1]] = along
+        rows[:, along.shape[1] : self._hub] = layout.COLOUR_SCALE * colours
         rows[:, self._hub] = HUB_IN_TEXT
-        beyond = meanings @ self.text_axes - unit(shown) @ self.text_from_shown
-        rows[:, self._hub + 1 : self._hub + 1 + beyond.shape[1]] = room(rows, TEXT_NORM) * unit(beyond)
+        beyond = meanings @ self.text_axes - unit(along) @ self.text_from_shown
+        rows[:, self._hub + 1 : self._hub + 1 + beyond.shape[1]] = room(rows, norm) * unit(beyond)
         return unit(rows)
 
     def image(self, sight: ImageFeatures) -> Floats:
         """Pictures to [n, dimension], by their views and colours."""
-        rows = np.zeros((len(sight), self.dimension), np.float32)
-        if not len(rows):
-            return rows
-        seen = self.seen(sight.features)
+        if not len(sight):
+            return np.zeros((0, self.dimension), np.float32)
+        return self.place_pictures(self.seen(sight.features), sight.colours)
+
+    def place_pictures(self, seen: Floats, colours: Floats, more: Behind | None = None) -> Floats:
+        """Pictures by what ``seen`` gave; ``more`` stands behind the numbers of this space."""
+        rows, norm = self._begun(len(seen), more, IMAGE_NORM)
         shown = seen @ self.axes
         rows[:, : shown.shape[1]] = shown
         rows[:, self._hub] = HUB_IN_IMAGE * self.hub_bias(seen)
-        colours = fitted(layout.COLOUR_SCALE * sight.colours, room(rows, IMAGE_NORM))
-        rows[:, shown.shape[1] : self._hub] = colours
-        rows[:, self.dimension - self.sight_axes.shape[1] :] = room(rows, IMAGE_NORM) * unit(
-            seen @ self.sight_axes
-        )
+        rows[:, shown.shape[1] : self._hub] = fitted(layout.COLOUR_SCALE * colours, room(rows, norm))
+        finer = slice(self.dimension - self.sight_axes.shape[1], self.dimension)
+        rows[:, finer] = room(rows, norm) * unit(seen @ self.sight_axes)
         return unit(rows)
+
+    def _begun(self, count: int, more: Behind | None, norm: float) -> tuple[Floats, float]:
+        """Rows with nothing in them but ``more``, and the norm that they are to be filled to."""
+        rows = np.zeros((count, self.dimension), np.float32)
+        if more is None:
+            return rows, norm
+        return np.concatenate([rows, more.rows], axis=1, dtype=np.float32), float(np.hypot(norm, more.norm))
 
     def as_query(self, vectors: Floats) -> Floats:
         """Pictures without the hub bias, which only texts should meet."""

@@ -329,22 +329,26 @@ class Trainer:
 
     def _run_phase(self, phase: Phase, resumed: Checkpoint | None) -> None:
         progress = self.progress
-        stepper = Stepper(self.objective, phase)
         self.clock.start_epoch()
         self._saved_at = time.perf_counter()
         if not progress.epoch and not progress.seen:
             self._judge(phase, 0, {})
-        while progress.epoch < self.recipe.epochs and progress.waited < self.limits.patience:
-            self._run_epoch(stepper, phase, resumed)
-            resumed = None
-            if progress.stopped == "time":
-                break
+        if self.objective.gradients:
+            self._run_epochs(phase, resumed)
         if progress.waited >= self.limits.patience:
             progress.stopped = "early"
         self._load(self._best)
         progress.phase, progress.epoch, progress.seen = progress.phase + 1, 0, 0
         progress.waited, progress.best = 0, None
         self._save(None)
+
+    def _run_epochs(self, phase: Phase, resumed: Checkpoint | None) -> None:
+        progress, stepper = self.progress, Stepper(self.objective, phase)
+        while progress.epoch < self.recipe.epochs and progress.waited < self.limits.patience:
+            self._run_epoch(stepper, phase, resumed)
+            resumed = None
+            if progress.stopped == "time":
+                break
 
     def _run_epoch(self, stepper: Stepper, phase: Phase, resumed: Checkpoint | None) -> None:
         progress = self.progress
@@ -453,12 +457,21 @@ class Trainer:
 
     def _estimate(self) -> None:
         """Measure a few steps and a validation, undo them, and tell what the run will cost at most."""
+        if not self.objective.gradients:
+            self._tell_solved()
+            return
         before = self._snapshot()
         while (measured := self._measured()) is None:
             self._halve()
         self._load(before)
         sizes = [-(-len(self.data[phase].train) // self.progress.batch) for phase in self.phases]
         self.report("estimate", **measured.of_all(sizes, self.recipe.epochs, self.clock.gpu))
+
+    def _tell_solved(self) -> None:
+        """Without steps nearly all has been done by now."""
+        wall_s, cpu_s = time.perf_counter() - self._started, cpu_seconds() - self._cpu_before
+        told = {"wall_s": round(wall_s, 1), "cpu_s": round(cpu_s, 1), "gpu_s": 0.0, "steps": 0, "step_s": 0.0}
+        self.report("estimate", **told)
 
     def _measured(self) -> StepTimes | None:
         """None when memory was too short for a batch."""

@@ -69,6 +69,8 @@ class Objective(ABC):
     buffer: ClassVar[int] = 4_096
     #: True where the items are feature shards: raw sources are then encoded before anything else.
     features: ClassVar[bool] = True
+    #: False where ``prepare`` solves everything: a phase is then one ``validate``, no epoch and no step.
+    gradients: ClassVar[bool] = True
     #: Everything trainable and every constant that must be in a checkpoint; set by ``prepare``.
     module: Any  # a torch.nn.Module, whose own attributes its stubs do not know
 

@@ -235,11 +235,10 @@ def _tests(data: Mapping[Phase, Data]) -> dict[str, Any]:
 
 
 def _busy(progress: Progress) -> float:
-    """The share of all epochs in which the device was at work."""
-    took = sum(point["wall_s"] for point in progress.history if point["epoch"])
-    return round(
-        sum(point["busy"] * point["wall_s"] for point in progress.history if point["epoch"]) / took, 4
-    )
+    """The share of all epochs in which the device was at work; 0 without any."""
+    epochs = [point for point in progress.history if point["epoch"]]
+    took = sum(point["wall_s"] for point in epochs)
+    return round(sum(point["busy"] * point["wall_s"] for point in epochs) / took, 4) if epochs else 0.0
 
 
 def _held_out(data: Data) -> list[str]:

@@ -31,8 +31,8 @@ class Builtin:
         return ""
 
     @property
-    def teaches(self) -> bool:
-        """Whether a fine-tune may start from it: heads are learnt beside the classes of a prior."""
+    def tunes_text(self) -> bool:
+        """Whether its text encoder can be tuned (`lora`): a tower's texts are mapped from what the encoder says now."""
         return self.manifest.get("kind", "prior") == "prior"
 
 

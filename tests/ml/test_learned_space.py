@@ -148,7 +148,7 @@ def test_what_differs_between_pictures_of_one_thing_is_avoided() -> None:
     features[:, -1] = np.where(np.arange(40) % 2, 30.0, -30.0)
     sight = ImageFeatures(pairs.sight.probabilities, features, pairs.sight.colours)
     texts, owners = pairs.reading.vectors.astype(float), pairs.owners
-    noise = fitting._within(sight.features.astype(float), np.arange(40) // 2)
+    noise = fitting.within_groups(sight.features.astype(float), np.arange(40) // 2)
     plain = canonical(texts, sight.features.astype(float), owners, 3.0, 5, 0.25)
     avoided = canonical(texts, sight.features.astype(float), owners, 3.0, 5, 0.25, noise)
     assert np.abs(avoided.picture_map[-1]).sum() < 0.8 * np.abs(plain.picture_map[-1]).sum()

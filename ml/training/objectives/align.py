@@ -24,7 +24,7 @@ from ml.alignment.own_tower import carry_tower
 from ml.alignment.projection import Projection
 from ml.alignment.scenes import scenes
 from ml.alignment.space import JointSpace, shared_encoder
-from ml.alignment.storage import described_prior, write_space
+from ml.alignment.storage import OWN_DIMENSION, described_prior, write_space
 from ml.training.evaluate import image_features_of, text_features_of
 from ml.training.objective import Objective, Phase, Recipe
 from ml.training.plan import TrainingError, hashed
@@ -78,7 +78,7 @@ class Align(Objective):
         self.device = device
         self.base = JointSpace.load(self.recipe.base)
         self.prior = _prior_of(self.base)
-        self._sample = [_shortened(pair) for pair in islice(train, MOST_FITTED)]
+        self._sample = [shortened(pair) for pair in islice(train, MOST_FITTED)]
         self._held: list[Pair] = []
         self._known = fitting.known_of(self.prior, pairs_of(self._sample))
         self._general = shared_encoder(self.base.manifest["encoders"]["text"]).encode(scenes(GENERAL))
@@ -122,7 +122,7 @@ class Align(Objective):
         keys = {item.key for item in items}
         more = [self._sample[row] for row in mined if self._sample[row].key not in keys]
         pictures = [*items, *more]
-        reading, sight = text_features_of([_shortened(item) for item in items]), image_features_of(pictures)
+        reading, sight = text_features_of([shortened(item) for item in items]), image_features_of(pictures)
         owners = np.repeat(np.arange(len(items)), [min(len(item.captions), CAPTIONS) for item in items])
         groups = np.array([hashed(item.group) >> 1 for item in pictures], np.int64)
         kept = (rng.random((len(owners), 1)) >= self.options.dropout).astype(np.float32)
@@ -140,7 +140,7 @@ class Align(Objective):
         new = list({pair.key: pair for pair in pictures if pair.key not in self._remembered}.values())
         parts = self._remembered
         if new:
-            fresh = pairs_of([_shortened(pair) for pair in new])
+            fresh = pairs_of([shortened(pair) for pair in new])
             known = Known(fresh, self.prior.read(fresh.reading), self.prior.class_axes(fresh.sight))
             parts = parts | self._of_prior(known, new)
         asked = np.concatenate([parts[item.key][0] for item in items])
@@ -178,7 +178,7 @@ class Align(Objective):
         return loss, figures
 
     def validate(self, items: Iterable[Pair]) -> dict[str, float]:
-        self._held = [_shortened(pair) for pair in islice(items, MOST_JUDGED)]
+        self._held = [shortened(pair) for pair in islice(items, MOST_JUDGED)]
         known = fitting.known_of(self.prior, pairs_of(self._held))
         found = [fitting.hits(self._space(mix), known) for mix in MIXES]
         best = int(np.argmax([recalls.mean() for recalls in found]))
@@ -255,9 +255,18 @@ def turned_to(heads: Heads, other: Heads) -> Heads:
     return replace(heads, **{name: getattr(heads, name) @ (u @ vt) for name in HEADS})
 
 
-def load(recipe: Recipe) -> Align:
-    """The objective for one run."""
+def load(recipe: Recipe) -> Objective:
+    """The objective for one run: from a space on a picture tower nothing is trained by gradients."""
+    if stands_on_tower(recipe.base):
+        from ml.training.objectives.align_tower import AlignTower
+
+        return AlignTower(recipe)
     return Align(recipe)
+
+
+def stands_on_tower(base: Path | None) -> bool:
+    """Whether the space in a folder is mapped to a picture tower, adapted or not; the default where there is none."""
+    return JointSpace.load(base).manifest.get("kind") in OWN_DIMENSION
 
 
 def _module(heads: Heads) -> torch.nn.Module:
@@ -291,7 +300,8 @@ def _prior_of(space: JointSpace) -> Projection:
     )
 
 
-def _shortened(pair: Pair) -> Pair:
+def shortened(pair: Pair) -> Pair:
+    """A pair with its first CAPTIONS captions."""
     cut = slice(CAPTIONS)
     return replace(
         pair, captions=pair.captions[cut], text=pair.text[cut], text_colours=pair.text_colours[cut]

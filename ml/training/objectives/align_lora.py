@@ -28,6 +28,7 @@ from ml.encoders._scripts import chinese_parts
 from ml.training import distributed
 from ml.training.metrics import search
 from ml.training.objective import PHASES, Objective, Phase, Recipe, load_objective
+from ml.training.objectives.align import stands_on_tower
 from ml.training.plan import TRAIN, VAL, Plan, Selection, TrainingError, hashed
 from ml.training.shards import Pair, ShardWriter, read_pairs, stack
 
@@ -382,7 +383,10 @@ class AlignLora(Objective):
 
 
 def load(recipe: Recipe) -> Objective:
-    """Called by the engine."""
+    """Called by the engine. Raises TrainingError(``bad_request``) for a base whose texts are mapped to a tower."""
+    if stands_on_tower(recipe.base):
+        detail = "lora tunes the text encoder of a prior, and this base has none: use heads, or another base."
+        raise TrainingError("bad_request", detail)
     return AlignLora(recipe)
 
 

@@ -37,7 +37,7 @@ from tenants.errors import Conflict, NotReady, ServiceError
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.learning import golden, pairs, promotions, selectors, services
-from tenants.learning.builtin import builtin_spaces, by_space
+from tenants.learning.builtin import builtin_spaces
 from tenants.learning.models import GoldenQuery, LearntModel, Promotion
 from tenants.retrieval import Query, model_routing, search
 
@@ -318,11 +318,9 @@ def _finetune_choices() -> dict[str, Any]:
 def _bases(live: str) -> list[tuple[str, str]]:
     own = LearntModel.objects.exclude(state=LearntModel.State.DRAFT).only("id", "name").order_by("-id")
     serving = names_of_spaces([live]).get(live, ("", "the live model"))[1]
-    teaching = [one for one in builtin_spaces() if one.teaches]
-    now = [("", f"What answers searches now: {serving}")]
     return [
-        *(now if by_space(live) in (None, *teaching) else []),
-        *((one.slug, f"{one.slug} (built in)") for one in teaching),
+        ("", f"What answers searches now: {serving}"),
+        *((one.slug, f"{one.slug} (built in)") for one in builtin_spaces() if not one.missing_weights),
         *((str(row.id), row.name) for row in own[:MAX_BASES]),
     ]
 

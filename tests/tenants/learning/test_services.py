@@ -12,6 +12,7 @@ from tenants.events.models import AuditEvent
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.learning import cleanup, finetuning, selectors, services
+from tenants.learning.builtin import Builtin
 from tenants.learning.models import LearntModel
 from tenants.retrieval import model_routing
 from tenants.scope import tenant_scope
@@ -161,3 +162,27 @@ def test_upkeep_removes_files_of_deleted_models_and_folders_of_ended_trainings(
     assert model_routing.space(kept.space, party.id).id == kept.space.rpartition(":")[0]
     with pytest.raises(Exception, match=r"missing|available"):
         model_routing.space(gone.space, party.id)
+
+
+def test_a_fine_tune_starts_from_the_space_on_a_tower(party, dataset, monkeypatch):
+    monkeypatch.setattr(Builtin, "missing_weights", "")
+    with tenant_scope(party.id):
+        row, _ = start(dataset, base="open-1")
+        assert (row.base, row.parent) == ("open:1", None)
+
+
+def test_it_does_not_where_the_tower_is_missing(party, dataset, monkeypatch):
+    monkeypatch.setattr(Builtin, "missing_weights", "clip-vit-b16")
+    with tenant_scope(party.id), pytest.raises(NotReady, match=r"clip-vit-b16.*requirements-weights\.txt"):
+        start(dataset, base="open-1")
+
+
+def test_lora_is_refused_wherever_the_first_base_was_a_tower(party, dataset, monkeypatch):
+    monkeypatch.setattr(Builtin, "missing_weights", "")
+    own = new_model(party.id, base="open:1")
+    with tenant_scope(party.id):
+        for base in ("open-1", str(own.id)):
+            with pytest.raises(Invalid, match="Choose heads") as refused:
+                start(dataset, base=base, method="lora")
+            assert refused.value.errors[0]["pointer"] == "/method"
+        assert not LearntModel.objects.exclude(pk=own.pk).exists()
