@@ -1,6 +1,6 @@
 """Content auditing, measured part by part (`make bench-audit`).
 
-Provenance, known content, statistics, text, policies, and what all of it costs. `PARTS=text,policy` runs some of it.
+Provenance, known content, statistics, nudity, text, policies, and what all of it costs. `PARTS=text,policy` runs some.
 Sets come from ../shared/data (or CROSSLIGHT_DATA); where one is absent its lines say so. Writes var/bench/audit.json.
 """
 
@@ -13,6 +13,7 @@ PARTS = {
     "provenance": "Provenance: signatures, declarations, watermarks",
     "known": "Known content: hashes and neighbours",
     "statistics": "Statistics: manipulated pictures, synthetic speech",
+    "nudity": "Nudity: harmless pictures that are flagged",
     "text": "Text: abuse, hate, personal data",
     "policy": "Policies: decisions and backtests",
     "throughput": "What an audit costs",

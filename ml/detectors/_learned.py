@@ -116,6 +116,14 @@ def score_frames(
     return FilmScores(tuple(frames), top_median(scored))
 
 
+def lasting_score(frames: Sequence[tuple[float, float]]) -> FilmScores:
+    """Of a film's (seconds, score): the score is that of its worst ``IN_A_ROW`` frames in a row, so that a short scene
+    counts and a single frame does not. Raises ValueError for fewer frames."""
+    scores = [score for _, score in frames]
+    runs = [min(scores[at : at + IN_A_ROW]) for at in range(len(scores) - IN_A_ROW + 1)]
+    return FilmScores(tuple(frames), max(runs))
+
+
 # --- Models by configuration -----------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ that it is missing, and the categories stay ``not_examined``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from importlib.util import find_spec
 from typing import Any, ClassVar, Protocol
@@ -18,9 +18,9 @@ from ml.detectors._checkpoint import Checkpoint
 from ml.detectors._learned import (
     NO_PICTURE,
     Argument,
-    FilmScores,
     category_columns,
     digest,
+    lasting_score,
     parse_label_map,
     score_frames,
 )
@@ -106,15 +106,14 @@ class PictureSafety(Detector):
         if watched is None:
             return Finding("abstained", "Fewer than three frames could be examined.")
         times = [at_s for at_s, _ in watched.frames]
+        lasting = {
+            name: lasting_score(list(zip(times, scores, strict=True))) for name, scores in looks.items()
+        }
         return Finding(
-            categories={name: self._film_category(times, scores) for name, scores in looks.items()}
+            categories={
+                name: self._category(each.score, each.evidence(SHOWN)) for name, each in lasting.items()
+            }
         )
-
-    def _film_category(self, times: Sequence[float], scores: Sequence[float]) -> Category:
-        """A film's score is that of its worst three frames in a row: a short scene counts, a single frame does not."""
-        runs = [min(scores[at : at + 3]) for at in range(len(scores) - 2)]
-        each = FilmScores(tuple(zip(times, scores, strict=True)), max(runs))
-        return self._category(each.score, each.evidence(SHOWN))
 
     def _category(self, score: float, seen: list[dict[str, Any]]) -> Category:
         calibration = self._calibrate()

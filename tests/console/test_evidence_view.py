@@ -6,18 +6,21 @@ import json
 from typing import Any
 
 import pytest
+from django.template.loader import render_to_string
 from django.test import Client
 from msgspec.structs import fields
 
-from console.audits.presenters import Node, credentials_of, viewer_of
+from console.audits.presenters import Node, audit_summary, credentials_of, viewer_of
 from ml.provenance.credentials import manifest_tree
 from tenants.datasets.models import Asset, Blob
 from tenants.moderation import shapes
+from tenants.moderation.models import Audit
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.console.auditing import audited
 from tests.console.pages import faults_of
 from tests.console.test_audits import read
+from tests.tenants.policy_world import category
 from tests.tenants.reviewing import World, make_world
 
 
@@ -70,6 +73,23 @@ def test_boxes_of_pixels_and_of_shares_meet_on_one_scale() -> None:
 )
 def test_what_is_no_box_is_not_drawn(box: Any) -> None:
     assert viewer_of(shape({"box": box})).boxes == []
+
+
+@pytest.mark.parametrize(
+    ("detector", "caveat"), [("nudity", True), ("picture-safety:hf:/models/x#a=nudity", False)]
+)
+def test_what_was_not_measured_is_said_beside_the_score(detector: str, caveat: bool) -> None:
+    found = category(0.93) | {
+        "calibrated": False,
+        "detector": detector,
+        "evidence": [{"kind": "score", "score": 0.93}],
+    }
+    seen = audit_of({"categories": {"nudity": found}, "authenticity": {}})
+    (line,) = audit_summary(Audit(rules=[]), seen, None).looked
+    assert line.caveat == ("how much it misses was not measured" if caveat else "")
+    page = {"sheet": {"looked": [line]}, "audit": Audit(decision="allow"), "asset": None}
+    shown = render_to_string("console/parts/audit_categories.html", page)
+    assert ("not calibrated, so not a probability; how much it misses was not measured" in shown) == caveat
 
 
 def test_moments_and_stretches_are_placed_on_the_time_line() -> None:

@@ -26,6 +26,7 @@ from tenants.accounts.models import QuotaCounter
 from tenants.datasets.services import create_dataset
 from tenants.jobs.kinds import QUEUES
 from tenants.jobs.models import Job, JobDispatch
+from tenants.moderation.rules.static_checks import InstalledDetector
 from tenants.pipeline.assets.services import add_asset
 from tenants.pipeline.upkeep.periodic import note_canary
 from tenants.scope import operator_scope, tenant_scope
@@ -323,6 +324,22 @@ def test_changed_models_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     told = processing.models(SHALLOW)
     assert told.verdict == "fail"
     assert f"the models in {tmp_path} are missing, damaged or of another release" in told.what
+
+
+def test_detectors_that_cannot_look_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = [
+        InstalledDetector("abuse"),
+        InstalledDetector("picture-safety", missing="No model is configured."),
+    ]
+    monkeypatch.setattr(processing, "installed_detectors", lambda: tuple(here))
+    assert (processing.detectors(SHALLOW).verdict, processing.detectors(SHALLOW).what) == (
+        "ok",
+        "all 1 can look",
+    )
+    here.append(InstalledDetector("nudity", ("nudity",), "The package is not installed."))
+    told = processing.detectors(SHALLOW)
+    assert (told.verdict, told.advice) == ("warn", "The package is not installed.")
+    assert told.what == "1 of 2 can look, but not nudity: audits say so"
 
 
 @pytest.mark.parametrize(

@@ -507,6 +507,18 @@ def test_hate_is_off_in_every_starter_which_says_so(starter: str) -> None:
 
 
 @pytest.mark.parametrize("starter", [one.id for one in starters.list_starters()])
+def test_starters_send_nudity_to_a_person_at_most(starter: str) -> None:
+    """Its detector is an estimate whose misses nobody measured, and flags one harmless photo in a hundred."""
+    policy = starters.get_starter(starter).document
+    asks = starter in ("community", "marketplace")
+    naked = category(1.0) | {"detector": "nudity", "calibrated": False, "suggested_threshold": 0.8}
+    found = decide(policy, evidence(categories={"nudity": naked}, words=[]))
+    assert found.decision == ("review" if asks else "allow")
+    unsure = decide(policy, evidence(categories={"nudity": naked | {"score": 0.79}}, words=[]))
+    assert unsure.decision == "allow"
+
+
+@pytest.mark.parametrize("starter", [one.id for one in starters.list_starters()])
 def test_no_starter_acts_on_a_statistical_estimate_alone(starter: str) -> None:
     """Such scores are advisory: they may ask a person, and never block or pass."""
     guess = {

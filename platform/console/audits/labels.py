@@ -60,6 +60,9 @@ CATEGORIES = {
     "nudity": _("Nudity"),
 }
 
+# What has to be said beside every score of a detector.
+CAVEATS = {"nudity": _("how much it misses was not measured")}
+
 STATES = {
     "examined": _("Examined"),
     "abstained": _("Could not tell"),

@@ -70,6 +70,7 @@ class CategoryLine:
     found: JsonObject
     passages: list[Passage] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    caveat: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,12 +147,16 @@ def _category_lines(
     categories: Mapping[str, JsonObject], pieces: Sequence[tuple[str, str]]
 ) -> list[CategoryLine]:
     lines = [
-        CategoryLine(name, found, _passages(evidence, pieces), _notes(evidence))
+        CategoryLine(name, found, _passages(evidence, pieces), _notes(evidence), _caveat(found))
         for name, found in categories.items()
         if found["state"] == "examined" and not _is_clear(found)
         for evidence in [_objects_in(found["evidence"])]
     ]
     return sorted(lines, key=lambda line: (not line.found["flagged"], -_number(line.found["score"])))
+
+
+def _caveat(found: JsonObject) -> str:
+    return str(labels.CAVEATS.get(str(found.get("detector")), ""))
 
 
 def _number(value: Json) -> float:

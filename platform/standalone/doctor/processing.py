@@ -20,12 +20,15 @@ from standalone.doctor.findings import Check, Finding, Options, examples, fail, 
 from standalone.programs import WORKERS
 from tenants.jobs.kinds import QUEUES
 from tenants.jobs.models import Job, JobDispatch
+from tenants.moderation.policies.selectors import installed_detectors
 from tenants.pipeline.upkeep.periodic import canary_ages
 from tenants.scope import operator_scope
 
 OLD_CANARY_S = 120
 OVERDUE = timedelta(minutes=5)
 RECENT = timedelta(days=1)
+# Detectors without a model until somebody gives them one.
+ON_REQUEST = frozenset({"picture-safety"})
 # One pixel.
 PICTURE = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108020000009077"
@@ -55,6 +58,18 @@ def models(options: Options) -> Finding:
             f"run `python -m ml.compression prepare --out {folder}`.",
         )
     return ok(f"intact, and a text was encoded ({folder})")
+
+
+def detectors(options: Options) -> Finding:
+    """Which of those that audits ask here cannot look. No weights are loaded."""
+    asked = [one for one in installed_detectors() if one.spec not in ON_REQUEST]
+    missing = {one.spec: one.missing for one in asked if one.missing}
+    if not missing:
+        return ok(f"all {len(asked)} can look")
+    return warn(
+        f"{len(asked) - len(missing)} of {len(asked)} can look, but not {', '.join(missing)}: audits say so",
+        " ".join(missing.values()),
+    )
 
 
 def decoder(options: Options) -> Finding:
@@ -152,6 +167,7 @@ def stuck(options: Options) -> Finding:
 
 CHECKS = (
     Check("models", models, timeout_s=120, deep_timeout_s=120),
+    Check("detectors", detectors, timeout_s=30, deep_timeout_s=30),
     Check(
         "decoder",
         decoder,
