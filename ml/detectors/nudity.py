@@ -47,8 +47,8 @@ class Nudity(Detector):
     sees = "Pornographic and naked pictures, estimated by Yahoo's open_nsfw. Its score is no probability."
     blind_to = (
         "How much it misses was not measured. Drawings, small figures and what lies near the edges, as a rule; all but"
-        " the first picture of an animated one. X-rays, bathers and things of the colour of skin are taken for nudity at"
-        " times: let a person decide."
+        " the first picture of an animated one. X-rays, bathers and things of the colour of skin are taken for nudity"
+        " at times: let a person decide."
     )
     timeout_s = 60.0
     categories: ClassVar = ("nudity",)
