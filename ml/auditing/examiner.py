@@ -20,6 +20,7 @@ from ml.compression.store import model_folders, model_places
 from ml.detectors.base import PROCESS_DIED, Category, Detector, Finding, Item, Words, load_detector
 from ml.media.decoder import DEFAULT_MAX_PIXELS, DEFAULT_MAX_SECONDS
 from ml.media.process import Child, ChildDied, ChildTimeout
+from ml.speech import SETTING
 
 log = logging.getLogger(__name__)
 
@@ -187,7 +188,7 @@ class _Process(Child):
     def __init__(self, memory_bytes: int, module: str, folders: Sequence[Path], specs: Sequence[str]) -> None:
         arguments = [*map(str, folders), "--", *specs]
         # Importing parts of torch asks for a folder of its own. It is only named: nothing is compiled.
-        places = model_places() | {"TORCHINDUCTOR_CACHE_DIR": "/tmp"}  # noqa: S108
+        places = model_places() | {"TORCHINDUCTOR_CACHE_DIR": "/tmp"} | sandbox.kept(SETTING)  # noqa: S108
         super().__init__(memory_bytes, module, places, arguments)
         self._folders, self._specs = set(folders), set(specs)
 

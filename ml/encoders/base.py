@@ -7,7 +7,7 @@ A new encoder is one new file in this folder with a function ``load(argument: st
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -49,7 +49,10 @@ class Encoder(ABC):
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was said. ``confidence`` is 0..1, the mean probability of a token; 0 when nothing was heard."""
+    """What was said. ``confidence`` is 0..1, the mean probability of a token; 0 when nothing was heard.
+
+    ``language``: as Whisper names it, mostly ISO 639-1.
+    """
 
     text: str
     confidence: float
@@ -59,20 +62,34 @@ class Transcript:
 
 @dataclass(frozen=True)
 class Word:
-    """One word with its punctuation: seconds from the first sample, and its tokens' mean probability."""
+    """One word with its punctuation: seconds from the first sample, and its tokens' mean probability.
+
+    A character in languages that set no blanks between words. ``follows``: no blank stands before it.
+    """
 
     start_s: float
     end_s: float
     text: str
     probability: float
+    language: str = ""
+    follows: bool = False
+
+
+def text_of(words: Iterable[Word]) -> str:
+    """Words as they are written, with blanks where there are any."""
+    return "".join(word.text if word.follows else f" {word.text}" for word in words if word.text).strip()
 
 
 class SpeechToText(ABC):
-    """Turns sound into text. Thread-safe after construction."""
+    """Turns sound into text. Thread-safe after construction.
+
+    ``language``: the one that it is for; empty where it tells each window's from the sound.
+    """
 
     id: str
     version: str
     device: str
+    language: str
     sample_rate: ClassVar[int] = 16_000
     max_seconds: ClassVar[float] = 30.0
 

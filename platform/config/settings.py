@@ -312,6 +312,10 @@ WEBHOOK_KEEP_DAYS = int(env("WEBHOOK_KEEP_DAYS", "30"))
 
 MODELS_DIR = Path(env("CROSSLIGHT_MODELS", str(DATA_DIR / "models")))
 os.environ.setdefault("CROSSLIGHT_MODELS", str(MODELS_DIR))
+# What recognises speech in recordings and films (ml.speech): whisper-base, or whisper-tiny-en for English alone.
+SPEECH_MODEL = os.environ.setdefault("SPEECH_MODEL", env("SPEECH_MODEL", "whisper-base"))
+if SPEECH_MODEL not in ("whisper-base", "whisper-tiny-en"):
+    raise ImproperlyConfigured(f"SPEECH_MODEL is whisper-base or whisper-tiny-en, not {SPEECH_MODEL!r}.")
 # Tenants' own joint spaces, copied from the storage when they are first used, and what a process holds of them.
 SPACES_DIR = DATA_DIR / "spaces"
 SPACES_MEMORY_BYTES = int(env("SPACES_MEMORY_BYTES", str(512 << 20)))

@@ -153,6 +153,8 @@ def shape_of_columns(
         media: Any = details
         shape.duration_s, shape.has_sound = media["duration_s"], media["has_sound"]
         shape.truncated, shape.examined = media["truncated"], media["examined"]
+        if languages := media.get("languages"):
+            shape.languages = languages
     return shape
 
 

@@ -61,6 +61,9 @@ class Asset(Shape, kw_only=True):
     truncated: Maybe[Annotated[bool, Doc("Part of the file is damaged or missing; the rest was used.")]] = (
         UNSET
     )
+    languages: Maybe[
+        Annotated[list[str], Doc("Spoken in it, the longest first, as Whisper names them: mostly ISO 639-1.")]
+    ] = UNSET
     examined: Maybe[Annotated[JsonObject, Doc("What was looked for in sound or film, and what was not.")]] = (
         UNSET
     )

@@ -112,6 +112,9 @@ class Found(Shape, kw_only=True):
     total_candidates: int
     weights: Mapping[str, float]
     transcript: Maybe[str] = UNSET
+    transcript_language: Maybe[
+        Annotated[str, Doc("What the speech was taken for, as Whisper names languages: mostly ISO 639-1.")]
+    ] = UNSET
     model: Model
     index: Index
     cache: Annotated[str, Choices(("hit", "miss", "bypass"))]

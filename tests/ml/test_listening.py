@@ -68,7 +68,7 @@ def wordless() -> dict[str, Samples]:
 class Parrot(SpeechToText):
     """Hears one prepared list of words in every window."""
 
-    id, version, device = "parrot", "1", "cpu"
+    id, version, device, language = "parrot", "1", "cpu", "en"
 
     def __init__(self, words: list[Word]) -> None:
         self.heard, self.windows = words, 0

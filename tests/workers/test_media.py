@@ -77,6 +77,7 @@ def test_a_recording_is_found_by_its_words(party, put) -> None:
     shape = selectors.asset_shape(asset)
     assert (shape.has_sound, shape.truncated) == (True, False)
     assert shape.examined == {"words": "found", "sounds": "not_examined"}
+    assert shape.languages == ["en"]
     assert 1 < shape.duration_s < 5
     assert len(asset.blob.details["peaks"]) == 240
     answer = search(tenant_id=party.id, query=Query(text="bananas", top_k=1))

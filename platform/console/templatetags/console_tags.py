@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -15,8 +16,8 @@ from django.utils.dateformat import format as date_format
 from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince, timeuntil
+from django.utils.translation import get_language_info, gettext_noop
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_noop
 
 from console import labels
 from console.generations.labels import generator_message_of, reason_of
@@ -168,6 +169,20 @@ def clock(seconds: float | None) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+@register.filter
+def language_names(codes: str | list[str]) -> str:
+    """One or more languages as Whisper names them; a code that has no name here stands for itself."""
+    return ", ".join(_language_name(code) for code in ([codes] if isinstance(codes, str) else codes))
+
+
+def _language_name(code: str) -> str:
+    if code in ("zh", "yue"):
+        return _("Chinese") if code == "zh" else _("Cantonese")
+    with suppress(KeyError):
+        return str(get_language_info(code)["name_translated"])
+    return code
 
 
 @register.filter

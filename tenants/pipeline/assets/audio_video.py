@@ -177,12 +177,17 @@ class SpeechTrack:
 
     @property
     def words(self) -> str:
-        """`found`, `none`, `unclear` (people speak, in another language or too badly recorded), or `damaged`."""
+        """`found`, `none`, `unclear` (people speak, in a language not known or too badly recorded), or `damaged`."""
         if self.damage:
             return "damaged"
         if self._hearing.unclear:
             return "unclear"
         return "found" if self._prepared.transcript else "none"
+
+    @property
+    def languages(self) -> list[str]:
+        """Spoken in it, the longest first."""
+        return self._hearing.languages
 
     def peaks(self) -> list[int]:
         return self._waveform.peaks()
@@ -211,6 +216,7 @@ def _details(info: MediaInfo, ears: SpeechTrack | None, prepared: Prepared) -> d
         "has_picture": info.has_picture,
         "codecs": list(info.codecs),
         "peaks": ears.peaks() if ears else [],
+        "languages": ears.languages if ears else [],
         "truncated": info.truncated or prepared.truncated,
         "examined": {},
     }

@@ -42,7 +42,8 @@ from tenants.scope import tenant_scope
 if TYPE_CHECKING:
     from ml.alignment.features import ImageFeatures, TextFeatures
     from ml.alignment.space import JointSpace
-    from ml.encoders.whisper_tiny_en import Transcriber
+    from ml.encoders.base import SpeechToText, Transcript
+    from ml.speech import QueryTranscriber
 
 # --- Encoders -------------------------------------------------------------------------------------------
 
@@ -110,10 +111,18 @@ def query_decoder(tenant_id: uuid.UUID) -> Iterator[Decoder]:
 
 
 @once
-def transcriber() -> Transcriber:
-    from ml.encoders.whisper_tiny_en import Transcriber
+def transcriber() -> SpeechToText:
+    """For recordings and films."""
+    from ml.speech import load_transcriber
 
-    return Transcriber()
+    return load_transcriber()
+
+
+@once
+def query_transcriber() -> QueryTranscriber:
+    from ml.speech import load_query_transcriber
+
+    return load_query_transcriber(transcriber())
 
 
 def warm_up() -> None:
@@ -227,12 +236,12 @@ def query_image(tenant_id: uuid.UUID, path: Path, space: JointSpace) -> Part:
     return Part(vector, confidence.of_picture(pictures[0], seen.probabilities[0]))
 
 
-def hear(tenant_id: uuid.UUID, path: Path) -> tuple[str, confidence.Signs]:
-    """The words of a sound file, and how far they can be trusted. Raises MediaError, Busy."""
+def hear(tenant_id: uuid.UUID, path: Path) -> tuple[Transcript, confidence.Signs]:
+    """The words of a sound file with their language, and how far they can be trusted. Raises MediaError, Busy."""
     with query_decoder(tenant_id) as decoding:
         samples = decoding.audio(path)
-    heard = transcriber().transcribe(samples)
-    return heard.text, confidence.of_speech(samples, heard.text, heard.confidence)
+    heard = query_transcriber().transcribe(samples)
+    return heard, confidence.of_speech(samples, heard.text, heard.confidence)
 
 
 def canonical(text: str, space: JointSpace) -> str:
@@ -369,7 +378,7 @@ class Encoded:
     layer: str | None
     parts: dict[str, Part]
     weighed: Weighed
-    transcript: str | None = None
+    transcript: Transcript | None = None
 
 
 def encode(tenant_id: uuid.UUID, query: Query, model: str) -> Encoded:
@@ -380,7 +389,7 @@ def encode(tenant_id: uuid.UUID, query: Query, model: str) -> Encoded:
     space, task = model_store.space(model, tenant_id), fusion_weights.find_profile(tenant_id, query.task)
     _require_fitting(query.vector, space)
     parts, layer, transcript = _parts(tenant_id, query, space)
-    words = [query.text, transcript]
+    words = [query.text, transcript.text if transcript else None]
     weighed = fusion_weights.weigh(tenant_id, parts, query, task, " ".join(filter(None, words)))
     if query.hybrid or query.highlight:
         words.append(_said_in(tenant_id, query.audio_asset))
@@ -395,7 +404,7 @@ def encode(tenant_id: uuid.UUID, query: Query, model: str) -> Encoded:
 
 def _parts(
     tenant_id: uuid.UUID, query: Query, space: JointSpace
-) -> tuple[dict[str, Part], str | None, str | None]:
+) -> tuple[dict[str, Part], str | None, Transcript | None]:
     parts, model = _stored_parts(tenant_id, query, space), model_store.model_of(space)
     layer, transcript = None, None
     if query.text:
@@ -407,8 +416,8 @@ def _parts(
         parts["vector"] = Part(query.vector)
     if query.audio is not None:
         transcript, signs = hear(tenant_id, query.audio)
-        if transcript.strip():
-            parts["audio"] = Part(query_cache.find(tenant_id, transcript, model).vector, signs)
+        if transcript.text.strip():
+            parts["audio"] = Part(query_cache.find(tenant_id, transcript.text, model).vector, signs)
         elif not parts:
             raise Invalid(
                 gettext("No words were heard in this recording. Speak closer or longer."), pointer="/audio"

@@ -450,7 +450,11 @@ def _meta(
         },
         "cache": ("miss" if MISS in layers else "hit") if layers else "bypass",
     }
-    return meta if encoded.transcript is None else {**meta, "transcript": encoded.transcript}
+    if heard := encoded.transcript:
+        meta["transcript"] = heard.text
+        if heard.language:
+            meta["transcript_language"] = heard.language
+    return meta
 
 
 # --- Further pages: a snapshot of the ranking, live rows -------------------------------------------------
