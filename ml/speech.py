@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import cast
+from contextlib import suppress
+from typing import TYPE_CHECKING, cast
 
 from ml.encoders.base import CATALOG, EncoderUnavailable, Samples, SpeechToText, Transcript
+
+if TYPE_CHECKING:
+    from ml.encoders.whisper_base import Transcriber
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +35,13 @@ def load_transcriber() -> SpeechToText:
     """For recordings and films. Raises EncoderUnavailable without any weights, ValueError as ``speech_model``."""
     if speech_model() == MANY:
         try:
-            return _load(MANY)
+            many = cast("Transcriber", _load(MANY))
         except EncoderUnavailable as error:
             log.warning("speech is recognised in English only: %s", error)
+        else:
+            with suppress(EncoderUnavailable):
+                many.english = _load(ENGLISH)
+            return many
     return _load(ENGLISH)
 
 
@@ -45,7 +53,7 @@ class QueryTranscriber:
 
     def transcribe(self, samples: Samples) -> Transcript:
         """As ``SpeechToText.transcribe``."""
-        if self._english is None or self._english is self._many:
+        if self._english is None:
             return self._many.transcribe(samples)
         quick = self._english.transcribe(samples)
         if not quick.text or quick.confidence >= SURE:
@@ -56,11 +64,8 @@ class QueryTranscriber:
 
 
 def load_query_transcriber(many: SpeechToText) -> QueryTranscriber:
-    """Beside the one for recordings, which is loaded once. Without the English weights that one answers alone."""
-    try:
-        return QueryTranscriber(many, _load(ENGLISH) if many.id != ENGLISH else None)
-    except EncoderUnavailable:
-        return QueryTranscriber(many, None)
+    """Of the networks that hear recordings, so that none is loaded twice. Without the English weights one answers."""
+    return QueryTranscriber(many, getattr(many, "english", None))
 
 
 def _load(name: str) -> SpeechToText:

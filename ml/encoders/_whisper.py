@@ -69,14 +69,16 @@ class Whisper(SpeechToText):
         if not samples.any():
             return []
         window = self.window(samples)
-        if window.probability < KNOWN_LANGUAGE:
-            return []
+        return self.words_in(window) if window.probability >= KNOWN_LANGUAGE else []
+
+    def words_in(self, window: Window) -> list[Word]:
+        """The same of what is encoded already."""
         words = self._words_of(window)
         if not is_loop(text_of(words)):
             return words
         again, words = self._words_of(window, no_repeat=NO_REPEAT), _as_first_heard(words)
         fastest = FASTEST_UNSPACED if window.language in UNSPACED else FASTEST
-        too_many = len(words) > fastest * len(samples) / self.sample_rate
+        too_many = len(words) > fastest * len(window.samples) / self.sample_rate
         return again if too_many else max(words, again, key=_mean_probability)
 
     def window(self, samples: Samples) -> Window:

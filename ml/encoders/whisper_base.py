@@ -9,7 +9,7 @@ import numpy as np
 
 from ml.compression.store import ModelsMissing, find_model
 from ml.encoders._whisper import NO_REPEAT, Whisper, Window, checked, is_loop
-from ml.encoders.base import EncoderUnavailable, Samples, Transcript
+from ml.encoders.base import EncoderUnavailable, Samples, SpeechToText, Transcript, Word
 from ml.voice_activity import stretches
 
 MODEL = "whisper-base"
@@ -22,6 +22,8 @@ class Transcriber(Whisper):
 
     id = MODEL
     language = ""
+    #: Hears the words of windows that are in English, where it is given: the better network for that.
+    english: SpeechToText | None = None
 
     def __init__(self) -> None:
         try:
@@ -32,6 +34,11 @@ class Transcriber(Whisper):
             ) from None
         super().__init__(found.path.parent)
         self.version = found.version
+
+    def words_in(self, window: Window) -> list[Word]:
+        if window.language == "en" and self.english is not None:
+            return self.english.words(window.samples)
+        return super().words_in(window)
 
     def transcribe(self, samples: Samples) -> Transcript:
         """Float32 [n] mono 16 kHz to text. ``confidence`` is exp of the mean log probability of a token.

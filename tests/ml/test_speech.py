@@ -101,11 +101,7 @@ class TestWhichNetwork:
         assert QueryTranscriber(many, english).transcribe(np.zeros(RATE, np.float32)).text == heard
         assert (english.asked, many.asked) == (1, asked)
 
-    def test_queries_need_no_second_network(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def absent(name: str) -> SpeechToText:
-            raise EncoderUnavailable("not installed")
-
-        monkeypatch.setattr(speech, "_load", absent)
+    def test_queries_need_no_second_network(self) -> None:
         for only in (Told(MANY, "一只猫", 0.2), Told(ENGLISH, "a cat", 0.2)):
             assert load_query_transcriber(only).transcribe(np.zeros(9, np.float32)) == only.answer
             assert only.asked == 1
@@ -221,6 +217,14 @@ class TestBase:
         )
         monkeypatch.setattr(base, "_model", model)
         assert base.words(sentence) == []
+
+    def test_english_is_heard_by_the_network_for_it(
+        self, base: SpeechToText, sentence: Samples, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        english = Told(ENGLISH)
+        english.speak = lambda sound: [Word(0.0, 1.0, "bananas", 0.9, "en")]
+        monkeypatch.setattr(base, "english", english)
+        assert [word.text for word in base.words(sentence)] == ["bananas"]
 
     def test_one_sample_and_nothing(self, base: SpeechToText) -> None:
         for sound in (np.zeros(0, np.float32), np.ones(1, np.float32)):
