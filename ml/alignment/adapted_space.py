@@ -146,7 +146,7 @@ def unpacked(arrays: dict[str, NDArray[Any]]) -> AdaptedSpace:
 
 
 def _check(arrays: dict[str, NDArray[Any]], base: TowerSpace) -> None:
-    read, shown = base.texts.landmarks.shape[1], len(base.axes)
+    read, shown = base.texts.width, len(base.axes)
     learnt = arrays["learnt_text_head"].shape[1]
     wanted = {
         "correction": (shown, shown),

@@ -27,7 +27,7 @@ from ml.alignment.storage import SpaceError, read_space
 __all__ = ["SHIPPED", "ImageFeatures", "JointSpace", "SpaceError", "TextFeatures"]
 
 #: Text encoders that read Chinese beside English.
-READ_CHINESE = frozenset({"bundled:bilingual"})
+READ_CHINESE = frozenset({"bundled:bilingual", "bundled:multilingual"})
 
 SHIPPED = Path(__file__).parent / "spaces" / "prior-1"
 

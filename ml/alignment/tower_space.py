@@ -34,9 +34,16 @@ from ml.alignment.projection import fitted, room, without_hub
 #: Types and shapes as stored; -1 is any length.
 SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
     "text_mean": ("float32", (-1,)),
-    "landmarks": ("int8", (-1, -1)),
-    "landmark_scales": ("float32", (-1,)),
-    "coefficients": ("float16", (-1, -1)),
+    "language_means": ("float32", (-1, -1)),
+    "detector_axes": ("float32", (-1, -1)),
+    "detector_levels": ("float32", (-1,)),
+    "detector_languages": ("int32", (-1,)),
+    "english_landmarks": ("int8", (-1, -1)),
+    "english_scales": ("float32", (-1,)),
+    "english_coefficients": ("float16", (-1, -1)),
+    "other_landmarks": ("int8", (-1, -1)),
+    "other_scales": ("float32", (-1,)),
+    "other_coefficients": ("float16", (-1, -1)),
     "axes": ("float16", (-1, -1)),
     "picture_mean": ("float32", (-1,)),
     "writing": ("float32", (-1,)),
@@ -60,20 +67,76 @@ VIEWS = 2
 
 
 @dataclass(frozen=True)
-class TextMap:
-    """From the text encoder's vectors to where a picture of the text would lie."""
+class KernelMap:
+    """A function of unit vectors that was learnt at some of them."""
 
-    mean: Floats  #: [d] what all captions share
     landmarks: Floats  #: [m, d] of norm 1
     coefficients: Floats  #: [m, p]
 
-    def meanings(self, vectors: Floats) -> Floats:
-        """Encoder output [n, d] to centred unit vectors."""
-        return unit(np.asarray(vectors, np.float32) - self.mean)
+    def __call__(self, meanings: Floats) -> Floats:
+        """[n, d] of norm 1 to [n, p] of norm 1."""
+        return unit(np.exp(meanings @ self.landmarks.T - 1) @ self.coefficients)
+
+    def arrays(self, name: str) -> dict[str, NDArray[Any]]:
+        """As stored: landmarks as int8 with a scale each."""
+        scales = np.maximum(np.abs(self.landmarks).max(axis=1), 1e-12) / 127
+        return {
+            f"{name}_landmarks": np.round(self.landmarks / scales[:, None]).astype(np.int8),
+            f"{name}_scales": scales.astype(np.float32),
+            f"{name}_coefficients": self.coefficients.astype(np.float16),
+        }
+
+
+@dataclass(frozen=True)
+class LanguageDetector:
+    """Linear discriminants (Fisher 1936) of kinds of text, each of one language."""
+
+    axes: Floats  #: [g, b]
+    levels: Floats  #: [g]
+    languages: NDArray[np.int32]  #: [g] rows of ``TextMap.language_means``
+
+    def __call__(self, vectors: Floats) -> NDArray[np.int32]:
+        """The language of each unit vector [n, b]: [n]."""
+        found: NDArray[np.int32] = self.languages[(vectors @ self.axes.T - self.levels).argmax(axis=1)]
+        return found
+
+
+@dataclass(frozen=True)
+class TextMap:
+    """From the text encoder's vectors to where a picture of the text would lie.
+
+    A vector has two halves: what an encoder for English says [a], which is left out of texts that are not English, and
+    what one for many languages says [b]. In the second lies the language more than the sense, so that each language has
+    a mean of its own there.
+    """
+
+    mean: Floats  #: [a] what English captions share
+    language_means: Floats  #: [l, b], English first
+    detector: LanguageDetector
+    english: KernelMap  #: of both halves
+    other: KernelMap  #: of the second half
+
+    @property
+    def width(self) -> int:
+        """How many numbers it reads of a text."""
+        return len(self.mean) + self.language_means.shape[1]
+
+    def meanings(self, vectors: Floats, language: int | None = None) -> Floats:
+        """Encoder output [n, a + b] to centred vectors of norm 1; ``language`` where it is known of all."""
+        first, second = np.split(np.asarray(vectors, np.float32), [len(self.mean)], axis=1)
+        second = unit(second)
+        languages = self.detector(second) if language is None else np.full(len(second), language)
+        english = (languages == 0)[:, None]
+        halves = english * unit(unit(first) - self.mean), unit(second - self.language_means[languages])
+        return unit(np.concatenate(halves, axis=1))
 
     def shown(self, meanings: Floats) -> Floats:
-        """[n, d] to [n, p] of norm 1."""
-        return unit(np.exp(meanings @ self.landmarks.T - 1) @ self.coefficients)
+        """[n, a + b] to [n, p] of norm 1."""
+        english = meanings[:, : len(self.mean)].any(axis=1)
+        rows = np.empty((len(meanings), self.other.coefficients.shape[1]), np.float32)
+        rows[english] = self.english(meanings[english])
+        rows[~english] = self.other(meanings[~english, len(self.mean) :])
+        return rows
 
 
 @dataclass(frozen=True)
@@ -167,12 +230,14 @@ class TowerSpace:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """As stored."""
-        scales = np.maximum(np.abs(self.texts.landmarks).max(axis=1), 1e-12) / 127
         return {
             "text_mean": self.texts.mean.astype(np.float32),
-            "landmarks": np.round(self.texts.landmarks / scales[:, None]).astype(np.int8),
-            "landmark_scales": scales.astype(np.float32),
-            "coefficients": self.texts.coefficients.astype(np.float16),
+            "language_means": self.texts.language_means.astype(np.float32),
+            "detector_axes": self.texts.detector.axes.astype(np.float32),
+            "detector_levels": self.texts.detector.levels.astype(np.float32),
+            "detector_languages": self.texts.detector.languages.astype(np.int32),
+            **self.texts.english.arrays("english"),
+            **self.texts.other.arrays("other"),
             "axes": self.axes.astype(np.float16),
             "picture_mean": self.picture_mean.astype(np.float32),
             "writing": self.writing.astype(np.float32),
@@ -188,8 +253,12 @@ def unpacked(arrays: dict[str, NDArray[Any]]) -> TowerSpace:
     """What ``arrays`` gave. Raises ValueError where shapes do not fit each other."""
     _check(arrays)
     wide = {name: value.astype(np.float32) for name, value in arrays.items()}
-    landmarks = wide["landmarks"] * wide["landmark_scales"][:, None]
-    texts = TextMap(wide["text_mean"], landmarks, wide["coefficients"])
+    detector = LanguageDetector(wide["detector_axes"], wide["detector_levels"], arrays["detector_languages"])
+    maps = (
+        KernelMap(wide[f"{name}_landmarks"] * wide[f"{name}_scales"][:, None], wide[f"{name}_coefficients"])
+        for name in ("english", "other")
+    )
+    texts = TextMap(wide["text_mean"], wide["language_means"], detector, *maps)
     names = ("axes", "picture_mean", "writing", "hub_bank", "text_axes", "text_from_shown", "sight_axes")
     return TowerSpace(
         texts=texts, hub_level=float(wide["hub_level"][0]), **{name: wide[name] for name in names}
@@ -197,12 +266,18 @@ def unpacked(arrays: dict[str, NDArray[Any]]) -> TowerSpace:
 
 
 def _check(arrays: dict[str, NDArray[Any]]) -> None:
-    read, shown = len(arrays["text_mean"]), len(arrays["picture_mean"])
-    marks, axes = len(arrays["landmarks"]), arrays["axes"].shape[1]
+    second, shown = arrays["language_means"].shape[1], len(arrays["picture_mean"])
+    read, axes = len(arrays["text_mean"]) + second, arrays["axes"].shape[1]
+    maps: dict[str, tuple[int, ...]] = {}
+    for name, width in (("english", read), ("other", second)):
+        marks = len(arrays[f"{name}_landmarks"])
+        maps[f"{name}_landmarks"] = (marks, width)
+        maps[f"{name}_scales"] = (marks,)
+        maps[f"{name}_coefficients"] = (marks, shown)
     wanted = {
-        "landmarks": (marks, read),
-        "landmark_scales": (marks,),
-        "coefficients": (marks, shown),
+        **maps,
+        "detector_axes": (len(arrays["detector_levels"]), second),
+        "detector_languages": arrays["detector_levels"].shape,
         "axes": (shown, axes),
         "writing": (shown,),
         "hub_bank": (len(arrays["hub_bank"]), axes),
@@ -213,3 +288,6 @@ def _check(arrays: dict[str, NDArray[Any]]) -> None:
     for name, shape in wanted.items():
         if arrays[name].shape != shape or not arrays[name].size:
             raise ValueError(f"{name!r} is {list(arrays[name].shape)}, not {list(shape)}")
+    languages = arrays["detector_languages"]
+    if languages.min() < 0 or languages.max() >= len(arrays["language_means"]):
+        raise ValueError("'detector_languages' names a language without a mean")

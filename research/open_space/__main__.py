@@ -19,9 +19,11 @@ from typing import Any
 import ml
 
 OUT = Path(ml.__file__).parent / "alignment" / "spaces" / "open-1"
-TEXT_ENCODER, IMAGE_ENCODER = "bundled:bilingual", "bundled:clip-vit-b16"
+TEXT_ENCODER, IMAGE_ENCODER = "bundled:multilingual", "bundled:clip-vit-b16"
 #: Sentences between two saves of the cache.
 PIECE = 100
+#: Things whose names are compared from language to language, and groups of emoji that are no things.
+NAMES, LEFT_OUT = 400, (2, 9)
 #: Photographs that show how large values become in the tower.
 CALIBRATED = 16
 
@@ -31,6 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m research.open_space", description=__doc__)
     parser.add_argument("command", choices=("build", "calibrate"))
     parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument(
+        "--names", type=Path, help="emojibase-data: names of the same things in many languages"
+    )
     parser.add_argument("--cache", type=Path, default=Path("var/open-1"))
     parser.add_argument("--captions", type=int, default=None, help="only so many of them")
     parser.add_argument("--out", type=Path, default=OUT, help="default: the shipped space's folder")
@@ -74,8 +79,9 @@ def _make(options: argparse.Namespace) -> None:
     from ml.alignment.storage import write_space
     from ml.alignment.vocabulary import general_glosses, written_phrases
     from ml.encoders.base import load_encoder
+    from ml.encoders.multilingual import FIRST
     from research.open_space import build
-    from research.open_space.captions import captions, phrases
+    from research.open_space.captions import Said, captions, phrases
     from research.open_space.rendering import render
 
     reads, sees = load_encoder(TEXT_ENCODER), load_encoder(IMAGE_ENCODER)
@@ -86,22 +92,46 @@ def _make(options: argparse.Namespace) -> None:
             f"{name}-{reads.version}", texts, lambda part: reads.encode([texts[n] for n in part])
         )
 
-    def sentences(name: str, texts: list[str]) -> build.Sentences:
+    def sentences(name: str, texts: list[Said], more: list[str]) -> build.Sentences:
+        english = list(dict.fromkeys([text.english for text in texts] + more))
         pictures = cached.rows(
-            f"{name}-{sees.version}", texts, lambda part: sees.encode([render(texts[n], n) for n in part])
+            f"{name}-{sees.version}", english, lambda part: sees.encode([render(english[n], n) for n in part])
         )
+        chinese = read(f"{name}-zh", [text.chinese for text in texts])
         # A square picture has one view, which stands twice.
-        return build.Sentences(read(name, texts), pictures[:, : pictures.shape[1] // 2])
+        return build.Sentences(read(name, english), chinese, pictures[:, : pictures.shape[1] // 2])
 
-    said = sentences("captions", captions()[: options.captions])
-    bare = sentences("phrases", list(dict.fromkeys(phrases() + [one.text for one in written_phrases()])))
-    names = _photos(options.photos)
-    photos = sees.encode([np.asarray(Image.open(path).convert("RGB")) for path in names])
-    space = build.build(said, bare, photos, read("glosses", general_glosses()))
+    said = sentences("captions", captions()[: options.captions], [])
+    bare = sentences("phrases", phrases(), [one.text for one in written_phrases()])
+    listed = _names(options.names) if options.names else {}
+    names = build.Names({code: read(f"names-{code}", texts)[:, FIRST:] for code, texts in listed.items()})
+    opened = (Image.open(path).convert("RGB") for path in _photos(options.photos))
+    photos = sees.encode([np.asarray(picture) for picture in opened])
+    found = names if listed else None
+    space = build.build(said, bare, photos, read("glosses", general_glosses()), FIRST, found)
     encoders = {"text": TEXT_ENCODER, "text_version": reads.version, "image": [IMAGE_ENCODER]}
-    counts = {"captions": len(said.texts), "phrases": len(bare.texts), "photos": len(names)}
-    write_space(options.out, space.arrays(), build.manifest(space, encoders, counts))
+    counts = {"captions": len(said.texts), "phrases": len(bare.texts), "photos": len(photos)}
+    described = build.manifest(space, encoders, counts, build.languages(found))
+    write_space(options.out, space.arrays(), described)
     print(f"space of {space.dimension} dimensions written to {options.out}")
+
+
+def _names(folder: Path) -> dict[str, list[str]]:
+    """By language: what emojibase-data calls the same NAMES emoji, in an order that is always the same."""
+    import json
+    import random
+
+    named: dict[str, dict[str, str]] = {}
+    for file in sorted(folder.glob("??/data.json")):
+        entries = [one for one in json.loads(file.read_text("utf-8")) if one.get("group") is not None]
+        named[file.parent.name] = {
+            one["hexcode"]: one["label"] for one in entries if one["group"] not in LEFT_OUT
+        }
+    if "en" not in named:
+        sys.exit(f"error: {folder} does not hold emojibase-data")
+    common = sorted(set.intersection(*(set(labels) for labels in named.values())))
+    random.Random(0).shuffle(common)  # noqa: S311
+    return {code: [labels[key] for key in common[:NAMES]] for code, labels in named.items()}
 
 
 class _Cache:

@@ -5,13 +5,14 @@ Settings were chosen on the first half of the photographs of Flickr8k that are a
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ml.alignment.numerics import Floats, log_mean_exp, principal_axes, ridge, unit
-from ml.alignment.tower_space import HUB_SHARPNESS, TextMap, TowerSpace, unpacked
+from ml.alignment.tower_space import HUB_SHARPNESS, KernelMap, LanguageDetector, TextMap, TowerSpace, unpacked
 
 ID, VERSION = "open", "1"
 
@@ -26,14 +27,33 @@ SHOWN, BEYOND, FINER = 256, 104, 140
 #: Captions in the bank of hubs.
 BANK = 3_000
 RESIDUAL_PENALTY = 10.0
+#: Of the spread of texts of one kind, where languages are told from each other.
+SHRINKAGE = 0.1
+#: The fields of ``Sentences`` by language.
+WRITTEN = (("en", "texts"), ("zh", "chinese"))
 
 
 @dataclass(frozen=True)
 class Sentences:
-    """Of one source: what the text encoder says [n, d], and what the tower says of their pictures [n, p]."""
+    """Of one source: what the text encoder says of them in English [n, d], and of the first of them in Chinese [m, d];
+    and what the tower says of pictures of the English ones [n, p]."""
 
     texts: Floats
+    chinese: Floats
     pictures: Floats
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names of the same things in several languages, by code: [n, d] each, English among them."""
+
+    vectors: Mapping[str, Floats]
+
+    def offsets(self) -> dict[str, Floats]:
+        """What to add to a mean of English texts in the encoder's space for one of each other language."""
+        means = {code: unit(rows).mean(axis=0) for code, rows in self.vectors.items()}
+        english = means.pop("en")
+        return {code: mean - english for code, mean in sorted(means.items())}
 
 
 @dataclass(frozen=True)
@@ -44,41 +64,54 @@ class Widths:
 
 
 def build(
-    captions: Sentences, phrases: Sentences, photos: Floats, general: Floats, widths: Widths | None = None
+    captions: Sentences,
+    phrases: Sentences,
+    photos: Floats,
+    general: Floats,
+    first: int,
+    names: Names | None = None,
+    widths: Widths | None = None,
 ) -> TowerSpace:
-    """``photos`` [n, 2 p]: both views of some photographs, of which the mean stays. ``general`` [n, d]: plain texts."""
+    """``photos`` [n, 2 p]: both views of some photographs, of which the mean stays. ``general`` [n, d]: plain texts in
+    English. The ``first`` numbers of a text are those of the encoder for English."""
     widths = widths or Widths()
-    mean = captions.texts.mean(axis=0)
-    meanings = unit(np.concatenate([captions.texts, phrases.texts]) - mean)
-    targets = np.concatenate([_targets(captions.pictures), _targets(phrases.pictures)])
-    landmarks = meanings[np.random.default_rng(0).permutation(len(meanings))[:LANDMARKS]]
-    coefficients = _kernel_ridge(meanings, targets, landmarks)
+    texts = _centred(captions, phrases, first, names)
+    parts = captions, phrases
+    english = np.concatenate([texts.meanings(part.texts, 0) for part in parts])
+    chinese = np.concatenate([texts.meanings(part.chinese, 1) for part in parts])
+    shown = [_targets(part.pictures) for part in parts]
+    targets = np.concatenate(shown)
+    both = _fitted(english, targets)
+    second = unit(np.concatenate([english, chinese])[:, first:])
+    told = [rows[: len(part.chinese)] for rows, part in zip(shown, parts, strict=True)]
+    other = _fitted(second, np.concatenate([targets, *told]))
     # From here on in the space of the tower, stretched.
-    said = unit(_kernel(meanings[: len(captions.texts)], landmarks) @ coefficients)
+    said = both(english[: len(captions.texts)])
     stretch = _stretch(said)
-    coefficients = coefficients @ stretch
-    coefficients /= np.abs(coefficients).max()
     said = unit(said @ stretch)
     axes, finer = np.split(principal_axes(said, widths.shown + widths.finer), [widths.shown], axis=1)
     picture_mean = unit(photos.reshape(-1, captions.pictures.shape[1])).mean(axis=0)
     writing = unit((unit(captions.pictures).mean(axis=0) - picture_mean)[None])[0]
-    texts = TextMap(mean, landmarks, coefficients)
-    empty = np.zeros((len(mean), widths.beyond)), np.zeros((widths.shown, widths.beyond))
+    texts = replace(texts, english=_stretched(both, stretch), other=_stretched(other, stretch))
+    empty = np.zeros((english.shape[1], widths.beyond)), np.zeros((widths.shown, widths.beyond))
     space = _rounded(TowerSpace(texts, axes, picture_mean, writing, said[:BANK] @ axes, 0.0, *empty, finer))
     return _rounded(_with_text_axes(_with_level(space, photos), general, widths))
 
 
-def manifest(space: TowerSpace, encoders: dict[str, Any], counts: dict[str, int]) -> dict[str, Any]:
-    """What made the space, for the reader of the file."""
+def manifest(
+    space: TowerSpace, encoders: dict[str, Any], counts: dict[str, int], known: Sequence[str] = ("en", "zh")
+) -> dict[str, Any]:
+    """What made the space, for the reader of the file; ``known``: as ``languages`` gives them."""
     return {
         "id": ID,
         "version": VERSION,
         "kind": "tower",
         "dimension": space.dimension,
         "encoders": encoders,
+        "languages": list(known),
         "sentences": counts,
         "settings": {
-            "landmarks": len(space.texts.landmarks),
+            "landmarks": len(space.texts.english.landmarks),
             "penalty": PENALTY,
             "power": POWER,
             "floor": FLOOR,
@@ -88,6 +121,48 @@ def manifest(space: TowerSpace, encoders: dict[str, Any], counts: dict[str, int]
             "sight_dimensions": space.sight_axes.shape[1],
         },
     }
+
+
+def languages(names: Names | None) -> list[str]:
+    """The codes of the rows of ``language_means``."""
+    return ["en", "zh", *(code for code in (names.offsets() if names else ()) if code != "zh")]
+
+
+def _centred(captions: Sentences, phrases: Sentences, first: int, names: Names | None) -> TextMap:
+    """The means of texts and what tells languages, before anything else is learnt."""
+    codes, offsets = languages(names), names.offsets() if names else {}
+    said = [
+        (code, unit(getattr(part, name)[:, first:])) for part in (captions, phrases) for code, name in WRITTEN
+    ]
+    english, chinese = said[0][1].mean(axis=0), said[1][1].mean(axis=0)
+    means = np.stack([english, chinese, *(english + offsets[code] for code in codes[2:])])
+    named = [(code, unit(rows)) for code, rows in sorted(names.vectors.items())] if names else []
+    detector = _detector([(codes.index(code), rows) for code, rows in [*named, *said]])
+    nothing = KernelMap(np.empty((0, 0)), np.empty((0, 0)))
+    mean = unit(captions.texts[:, :first]).mean(axis=0)
+    return TextMap(mean, means.astype(np.float32), detector, nothing, nothing)
+
+
+def _detector(kinds: Sequence[tuple[int, Floats]]) -> LanguageDetector:
+    """From some texts of each kind, and the language of each: all kinds are taken to spread alike."""
+    means = np.stack([rows.mean(axis=0) for _, rows in kinds])
+    spread = sum(
+        (rows - mean).T @ (rows - mean) / len(rows) for (_, rows), mean in zip(kinds, means, strict=True)
+    ) / len(kinds)
+    ridged = spread + SHRINKAGE * np.trace(spread) / len(spread) * np.eye(len(spread))
+    axes = np.linalg.solve(ridged, means.T).T
+    levels = np.sum(means * axes, axis=1) / 2
+    return LanguageDetector(axes, levels, np.array([language for language, _ in kinds], np.int32))
+
+
+def _fitted(meanings: Floats, targets: Floats) -> KernelMap:
+    landmarks = meanings[np.random.default_rng(0).permutation(len(meanings))[:LANDMARKS]]
+    return KernelMap(landmarks, _kernel_ridge(meanings, targets, landmarks))
+
+
+def _stretched(fitted: KernelMap, stretch: Floats) -> KernelMap:
+    coefficients = fitted.coefficients @ stretch
+    return KernelMap(fitted.landmarks, coefficients / np.abs(coefficients).max())
 
 
 def _targets(pictures: Floats) -> Floats:

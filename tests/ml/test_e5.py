@@ -133,3 +133,14 @@ def test_neighbours_do_not_matter(encoder: Encoder) -> None:
     texts = ["cat", "a plate of spaghetti " * 30, "孩子发烧三天不退，应该挂哪个科？", ""] * 3
     alone = np.concatenate([encoder.encode([text]) for text in texts])
     np.testing.assert_allclose(encoder.encode(texts), alone, atol=1e-6)
+
+
+def test_beside_minilm_each_says_what_it_says_alone(encoder: Encoder) -> None:
+    texts = ["a dog runs across the grass", "一只狗在草地上奔跑", ""]
+    both = load_encoder("bundled:multilingual")
+    rows = both.encode(texts)
+    assert rows.shape == (3, both.dimension) == (3, 768)
+    np.testing.assert_allclose(rows[:, :384], load_encoder("bundled:minilm").encode(texts), atol=1e-5)
+    np.testing.assert_allclose(rows[:, 384:], encoder.encode(texts), atol=1e-5)
+    assert both.version.endswith(f"+{encoder.version}")
+    assert both.encode([]).shape == (0, 768)

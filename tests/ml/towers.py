@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.fitting import Pairs
 from ml.alignment.numerics import unit
 from ml.alignment.storage import write_space
-from ml.alignment.tower_space import TextMap, TowerSpace
+from ml.alignment.tower_space import KernelMap, LanguageDetector, TextMap, TowerSpace
 from ml.training.shards import Pair
 
 HIDDEN, SEEN, READ = 16, 20, 384
@@ -23,10 +24,14 @@ TO_TEXT, TO_PICTURE = _rules.normal(size=(HIDDEN, READ)), _rules.normal(size=(HI
 
 
 def tower(read: int = READ) -> TowerSpace:
-    """Texts of ``read`` numbers, pictures of two views of SEEN numbers each."""
+    """Texts of ``read`` numbers, all in English, pictures of two views of SEEN numbers each."""
     random = np.random.default_rng(1)
     hidden = random.normal(size=(120, HIDDEN))
-    meanings = unit(hidden @ TO_TEXT[:, :read]).astype(np.float32)
+    nothing = KernelMap(np.empty((0, 0)), np.empty((0, 0)))
+    first, second = read // 2, read - read // 2
+    english = LanguageDetector(np.zeros((1, second)), np.zeros(1), np.zeros(1, np.int32))
+    texts = TextMap(np.zeros(first), np.zeros((1, second)), english, nothing, nothing)
+    meanings = texts.meanings(hidden @ TO_TEXT[:, :read]).astype(np.float32)
     shown = unit(hidden[:, :KNOWN] @ TO_PICTURE[:KNOWN])
     kernel = np.exp(meanings @ meanings.T - 1)
     coefficients = np.linalg.solve(kernel + 0.01 * np.eye(120), shown).astype(np.float32)
@@ -35,7 +40,11 @@ def tower(read: int = READ) -> TowerSpace:
     arrays |= {"hub_bank": unit(shown @ axes)[:30], "text_axes": random.normal(size=(read, 6))}
     arrays |= {"text_from_shown": np.zeros((12, 6)), "sight_axes": random.normal(size=(SEEN, 4))}
     return TowerSpace(
-        texts=TextMap(np.zeros(read, np.float32), meanings, coefficients),
+        texts=replace(
+            texts,
+            english=KernelMap(meanings, coefficients),
+            other=KernelMap(meanings[:, first:], coefficients),
+        ),
         axes=axes,
         hub_level=0.3,
         **{name: values.astype(np.float32) for name, values in arrays.items()},

@@ -116,7 +116,7 @@ class AlignTower(Objective):
     def _usable(self, pairs: Iterable[Pair]) -> list[Pair]:
         """Raises TrainingError for features of other encoders than the tower's, and for numbers that are none."""
         held = [shortened(pair) for pair in pairs]
-        wanted = self.tower.texts.landmarks.shape[1], VIEWS * len(self.tower.axes)
+        wanted = self.tower.texts.width, VIEWS * len(self.tower.axes)
         for pair in held:
             if (found := (pair.text.shape[1], len(pair.features))) != wanted:
                 detail = f"{pair.key}: texts and pictures of {found} numbers; the base reads {wanted}."
