@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import translation
 
 from console.datasets.assets import read_moment
 from console.presenters import asset_card
-from console.templatetags.console_tags import clock, waveform
+from console.templatetags.console_tags import clock, language_names, waveform
 from tenants.datasets import storage
 from tenants.datasets.models import Asset, Blob, TranscriptSegment
 from tenants.datasets.services import create_dataset
@@ -147,3 +148,17 @@ def test_a_waveform_as_a_path() -> None:
 )
 def test_only_plain_seconds_are_a_moment(text: str, read: str) -> None:
     assert read_moment(text) == read
+
+
+@pytest.mark.parametrize(
+    ("language", "codes", "shown"),
+    [
+        ("en", ["zh", "en", "haw"], "Chinese, English, haw"),
+        ("zh-hans", ["zh", "en", "yue"], "中文, 英语, 粤语"),
+        ("en", "de", "German"),
+        ("en", [], ""),
+    ],
+)
+def test_languages_have_names(language: str, codes: str | list[str], shown: str) -> None:
+    with translation.override(language):
+        assert language_names(codes) == shown
