@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.alignment.features import ImageFeatures, TextFeatures
+from ml.alignment.fitting import Pairs
 from ml.alignment.projection import Placing
 from ml.alignment.space import JointSpace
 from ml.alignment.traditional import METHODS, fitted
@@ -55,7 +56,7 @@ class Pool:
 
 def pool_of(pairs: Iterable[Pair]) -> Pool:
     """The first LARGEST_POOL pairs, at least one, with CAPTIONS captions each."""
-    held = [_shortened(pair) for pair in itertools.islice(pairs, LARGEST_POOL)]
+    held = [shortened(pair) for pair in itertools.islice(pairs, LARGEST_POOL)]
     owners = np.repeat(np.arange(len(held)), [len(pair.captions) for pair in held])
     captions = [text for pair in held for text in pair.captions]
     words = [hashed(same_words(text)) for text in captions]
@@ -79,6 +80,22 @@ def image_features_of(pairs: Sequence[Pair]) -> ImageFeatures:
 def text_features_of(pairs: Sequence[Pair]) -> TextFeatures:
     """What the encoders read in all captions of ``pairs``, one after the other."""
     return TextFeatures(vectors=stack(pairs, "text"), colours=stack(pairs, "text_colours"))
+
+
+def shortened(pair: Pair) -> Pair:
+    """The same with its first CAPTIONS captions."""
+    if len(pair.captions) <= CAPTIONS:
+        return pair
+    cut = slice(CAPTIONS)
+    captions, text, colours = pair.captions[cut], pair.text[cut], pair.text_colours[cut]
+    return replace(pair, captions=captions, text=text, text_colours=colours)
+
+
+def pairs_of(pairs: Sequence[Pair]) -> Pairs:
+    """Rows of feature shards as what is fitted: [captions] texts and [pairs] pictures."""
+    owners = np.repeat(np.arange(len(pairs)), [len(pair.captions) for pair in pairs])
+    groups = np.array([hashed(pair.group) for pair in pairs], np.uint64)
+    return Pairs(text_features_of(pairs), image_features_of(pairs), owners, groups)
 
 
 def rank_queries(placing: Placing, pool: Pool, reading: TextFeatures | None = None) -> dict[str, Ranking]:
@@ -118,7 +135,7 @@ def evaluate_space(
 
 def traditional(train: Iterable[Pair]) -> dict[str, Placing]:
     """Every traditional method by name, fitted on the first FITTED pairs."""
-    held = [_shortened(pair) for pair in itertools.islice(train, FITTED)]
+    held = [shortened(pair) for pair in itertools.islice(train, FITTED)]
     owners = np.repeat(np.arange(len(held)), [len(pair.captions) for pair in held])
     reading, sight = text_features_of(held), image_features_of(held)
     return {name: fitted(name, reading, sight, owners) for name in METHODS}
@@ -138,23 +155,6 @@ def _compared(
 
 def _all(found: Mapping[str, Ranking]) -> dict[str, Any]:
     return {way: figures(one) for way, one in found.items()}
-
-
-def _shortened(pair: Pair) -> Pair:
-    if len(pair.captions) <= CAPTIONS:
-        return pair
-    cut = slice(CAPTIONS)
-    return Pair(
-        pair.key,
-        pair.group,
-        pair.split,
-        pair.captions[cut],
-        pair.text[cut],
-        pair.text_colours[cut],
-        pair.probabilities,
-        pair.features,
-        pair.colours,
-    )
 
 
 def _right(owners: Array, words: Sequence[int], pictures: int) -> tuple[list[list[int]], list[list[int]]]:

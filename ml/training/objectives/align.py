@@ -18,25 +18,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml.alignment import fitting
-from ml.alignment.fitting import Known, Pairs
+from ml.alignment.fitting import Known
 from ml.alignment.learned_space import Heads, LearnedSpace
 from ml.alignment.own_tower import carry_tower
 from ml.alignment.projection import Projection
 from ml.alignment.scenes import scenes
 from ml.alignment.space import JointSpace, shared_encoder
 from ml.alignment.storage import OWN_DIMENSION, described_prior, write_space
-from ml.training.evaluate import image_features_of, text_features_of
+from ml.training.evaluate import CAPTIONS, image_features_of, pairs_of, shortened, text_features_of
 from ml.training.objective import Objective, Phase, Recipe
+from ml.training.objectives.align_tower import GENERAL, MOST_FITTED, MOST_JUDGED, AlignTower
 from ml.training.plan import TrainingError, hashed
 from ml.training.shards import Pair
 
 if TYPE_CHECKING:
     import torch
 
-#: Pictures that the closed form sees, that are mined for negatives, and that validation asks for; captions of each.
-MOST_FITTED, MOST_JUDGED, CAPTIONS = 4_096, 1_000, 5
-#: Captions of everyday scenes that tell the heads what is not theirs.
-GENERAL = 500
 FIRST_TEMPERATURE, FLOORS = 0.07, (0.07, 0.03)
 #: In training the learnt part has at least this share, or it could not be learnt.
 LEAST_WEIGHT = 0.06
@@ -238,13 +235,6 @@ class Align(Objective):
         )
 
 
-def pairs_of(pairs: Sequence[Pair]) -> Pairs:
-    """Rows of feature shards as what is fitted: [captions] texts and [pairs] pictures."""
-    owners = np.repeat(np.arange(len(pairs)), [len(pair.captions) for pair in pairs])
-    groups = np.array([hashed(pair.group) for pair in pairs], np.uint64)
-    return Pairs(text_features_of(pairs), image_features_of(pairs), owners, groups)
-
-
 def turned_to(heads: Heads, other: Heads) -> Heads:
     """The same heads in axes as near to another's as can be: a common rotation changes no score (Procrustes)."""
     overlaps = [
@@ -258,8 +248,6 @@ def turned_to(heads: Heads, other: Heads) -> Heads:
 def load(recipe: Recipe) -> Objective:
     """The objective for one run: from a space on a picture tower nothing is trained by gradients."""
     if stands_on_tower(recipe.base):
-        from ml.training.objectives.align_tower import AlignTower
-
         return AlignTower(recipe)
     return Align(recipe)
 
@@ -297,12 +285,4 @@ def _prior_of(space: JointSpace) -> Projection:
     raise TrainingError(
         "bad_request",
         f"A space of kind {space.manifest.get('kind', 'prior')} has no prior to start from; choose another base.",
-    )
-
-
-def shortened(pair: Pair) -> Pair:
-    """A pair with its first CAPTIONS captions."""
-    cut = slice(CAPTIONS)
-    return replace(
-        pair, captions=pair.captions[cut], text=pair.text[cut], text_colours=pair.text_colours[cut]
     )

@@ -20,14 +20,18 @@ from ml.alignment.scenes import scenes
 from ml.alignment.space import JointSpace
 from ml.alignment.storage import write_space
 from ml.alignment.tower_space import VIEWS, TowerSpace
+from ml.training.evaluate import pairs_of, shortened
 from ml.training.objective import Objective, Phase, Recipe
-from ml.training.objectives.align import GENERAL, MOST_FITTED, MOST_JUDGED, pairs_of, shortened
 from ml.training.plan import TrainingError
 from ml.training.shards import Pair
 
 if TYPE_CHECKING:
     import torch
 
+#: Pictures that the closed form sees, and that validation asks for.
+MOST_FITTED, MOST_JUDGED = 4_096, 1_000
+#: Captions of everyday scenes that tell which texts are not those of the pairs.
+GENERAL = 500
 #: How much of what was learnt may be kept; of equals the first.
 MIXES = (1.0, 0.5, 0.0)
 #: Keys of unusable pairs that an error names.
