@@ -6,6 +6,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -314,8 +315,7 @@ def test_a_queue_without_life_is_named() -> None:
 
 
 def test_changed_models_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for path in (ROOT / "var" / "models").iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(ROOT / "var" / "models", tmp_path, dirs_exist_ok=True)
     monkeypatch.setenv("CROSSLIGHT_MODELS", str(tmp_path))
     assert processing.models(SHALLOW).verdict == "ok"
     with (tmp_path / "minilm.onnx").open("r+b") as file:
