@@ -66,9 +66,8 @@ class Choice:
 
     correction: float
     weight: float
-    familiar_from: float = (
-        learned_space.FAMILIAR
-    )  #: the familiarity above which nearly all held-out texts lie
+    #: The familiarity above which nearly all held-out texts lie.
+    familiar_from: float = learned_space.FAMILIAR
 
 
 def known_of(base: TowerSpace, pairs: Pairs) -> Known:
@@ -105,16 +104,12 @@ def choose(base: TowerSpace, known: Known, seed: int, general: Floats | None = N
         judged.append(_judged(base, inside, outside, options, seed))
         weights = familiarity(inside.meanings, _others(base, general))
         familiar.append(outside.meanings @ weights[:-1] + weights[-1])
-    if not familiar:
+    if len(judged) < 2:  # pairs of one group, or of too few
         return options[-1]
     found = np.stack(judged)
     totals, gains = found.mean(axis=0), found - found[:, -1:]
     # More than the base by more than chance from fold to fold: the best of several is above it in half of all cases.
-    sure = (
-        gains.mean(axis=0) > gains.std(axis=0, ddof=1) / np.sqrt(len(found))
-        if len(found) > 1
-        else gains[0] < 0
-    )
+    sure = gains.mean(axis=0) > gains.std(axis=0, ddof=1) / np.sqrt(len(found))
     sure[-1] = True
     usual = float(np.quantile(np.concatenate(familiar), MISTAKEN))
     serves = sure & (totals >= totals[sure].max() - NEAR)

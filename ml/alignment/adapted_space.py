@@ -57,9 +57,7 @@ class AdaptedSpace:
     """Both halves. Rows of every result have norm 1 and ``dimension`` numbers."""
 
     base: TowerSpace
-    correction: (
-        Floats  #: [p, p] added to what a text of the pairs shows, by what it shows; zeros change nothing
-    )
+    correction: Floats  #: [p, p] by what a text of the pairs shows, added to it; zeros change nothing
     heads: Heads  #: of meanings [d] and centred pictures [p]; of width 0 where only the correction was learnt
     weight: float  #: of the learnt part beside the base's similarity
     hub_bank: Floats  #: [k, L] captions of the pairs along the learnt directions

@@ -170,7 +170,7 @@ def hits(space: LearnedSpace, known: Known) -> Floats:
 def recalls(by_text: Floats, by_picture: Floats, owners: Index) -> Floats:
     """The same of scores [texts, pictures] as texts rank pictures, and as pictures rank texts: [3]."""
     mine = owners[:, None] == np.arange(by_text.shape[1])
-    ranks = [ranks_of(by_text, mine), ranks_of(by_picture.T, mine.T)]
+    ranks = [_ranks(by_text, mine), _ranks(by_picture.T, mine.T)]
     return np.mean([[(found < cut).mean() for cut in CUTS] for found in ranks], axis=0)
 
 
@@ -235,7 +235,7 @@ def _filled(head: Floats) -> Floats:
     return filled
 
 
-def ranks_of(found: Floats, mine: NDArray[np.bool_]) -> Floats:
+def _ranks(found: Floats, mine: NDArray[np.bool_]) -> Floats:
     """Of the best right item of each query, 0 is first; ties count against it."""
     best = np.where(mine, found, -np.inf).max(axis=1, keepdims=True)
     return (np.where(mine, -np.inf, found) >= best).sum(axis=1)

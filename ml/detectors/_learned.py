@@ -135,6 +135,7 @@ SYNTHETIC = frozenset(
 )
 #: A recording is asked as a film would be: that it has no picture is known only when it is decoded.
 NO_PICTURE = "There is no picture in it."
+TOO_FEW_FRAMES = "Fewer than three frames could be examined."
 NOT_CALIBRATED = "Without a calibration the score is only shown: it moves no verdict."
 
 
@@ -240,19 +241,26 @@ def examine_pictures(
     item: Item, look: Callable[[Pixels], float | None], calibration: Calibration | None
 ) -> Finding:
     """Let ``look`` score the picture, or the frames of a film."""
-    if item.modality not in ("image", "video"):
-        return Finding("not_applicable", NO_PICTURE)
-    if item.modality == "image":
-        if item.pixels is None:
-            return Finding("failed", "The picture could not be decoded.")
+    if refused := nothing_to_see(item):
+        return refused
+    if item.pixels is not None:
         score = look(item.pixels)
         if score is None:
             return Finding("not_applicable", "Nothing of what it looks at is in the picture.")
         return finding_of_score(score, calibration)
     watched = score_frames(item.shots, look)
     if watched is None:
-        return Finding("abstained", "Fewer than three frames could be examined.")
+        return Finding("abstained", TOO_FEW_FRAMES)
     return finding_of_film(watched, calibration)
+
+
+def nothing_to_see(item: Item) -> Finding | None:
+    """What is found of an item that is no film and holds no picture either; None of others."""
+    if item.modality not in ("image", "video"):
+        return Finding("not_applicable", NO_PICTURE)
+    if item.modality == "image" and item.pixels is None:
+        return Finding("failed", "The picture could not be decoded.")
+    return None
 
 
 def finding_of_film(watched: FilmScores, calibration: Calibration | None) -> Finding:

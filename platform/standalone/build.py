@@ -10,13 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 
 from standalone import catalogue, frontend
 from standalone.config import ROOT, StackConfig
+from standalone.install import WEIGHTS, requirements_of
 from standalone.processes import Command, Spawner
 from standalone.progress import Progress, last_line
 
 # Steps, as people read them; both are skipped where nothing has changed since.
 FRONT_END, MODELS = "front end", "models"
-#: Packages that may be missing, each with weights.
-WEIGHTS = "requirements-weights.txt"
 MODEL_SOURCES = ("ml/compression", "ml/encoders", "requirements.txt", WEIGHTS)
 
 
@@ -74,9 +73,8 @@ def models_digest() -> str:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file() and file.suffix != ".pyc":
                 digest.update(file.read_bytes() + b"\0")
-    for line in (ROOT / WEIGHTS).read_text().splitlines():
-        if "==" in line and not line.startswith("#"):
-            digest.update(f"{line} {_installed(line.partition('==')[0].strip())}\0".encode())
+    for requirement in requirements_of((ROOT / WEIGHTS).read_text()):
+        digest.update(f"{_installed(requirement.partition('==')[0])}\0".encode())
     return digest.hexdigest()
 
 

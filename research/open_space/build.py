@@ -125,7 +125,11 @@ def manifest(
 
 def languages(names: Names | None) -> list[str]:
     """The codes of the rows of ``language_means``."""
-    return ["en", "zh", *(code for code in (names.offsets() if names else ()) if code != "zh")]
+    return [
+        "en",
+        "zh",
+        *(code for code in sorted(names.vectors if names else ()) if code not in ("en", "zh")),
+    ]
 
 
 def _centred(captions: Sentences, phrases: Sentences, first: int, names: Names | None) -> TextMap:

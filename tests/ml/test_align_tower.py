@@ -15,8 +15,8 @@ from ml.alignment.space import JointSpace
 from ml.alignment.tower_space import TowerSpace
 from ml.training import run as module
 from ml.training.objective import Recipe, load_objective
-from ml.training.objectives import align_tower
-from ml.training.objectives.align_tower import AlignTower
+from ml.training.objectives import _align_tower as align_tower
+from ml.training.objectives._align_tower import AlignTower
 from ml.training.plan import TrainingError
 from ml.training.run import run
 from ml.training.shards import Pair, ShardWriter

@@ -27,7 +27,7 @@ from ml.alignment.space import JointSpace, shared_encoder
 from ml.alignment.storage import OWN_DIMENSION, described_prior, write_space
 from ml.training.evaluate import CAPTIONS, image_features_of, pairs_of, shortened, text_features_of
 from ml.training.objective import Objective, Phase, Recipe
-from ml.training.objectives.align_tower import GENERAL, MOST_FITTED, MOST_JUDGED, AlignTower
+from ml.training.objectives._align_tower import GENERAL, MOST_FITTED, MOST_JUDGED, AlignTower
 from ml.training.plan import TrainingError, hashed
 from ml.training.shards import Pair
 

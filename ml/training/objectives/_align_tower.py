@@ -7,7 +7,6 @@ pairs tell whether it serves, and the held-out pairs how much of it is kept: all
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -36,14 +35,6 @@ GENERAL = 500
 MIXES = (1.0, 0.5, 0.0)
 #: Keys of unusable pairs that an error names.
 NAMED = 5
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What a share of what was learnt finds among held-out pairs."""
-
-    mix: float
-    recalls: Any  #: [3]
 
 
 class AlignTower(Objective):
@@ -83,14 +74,14 @@ class AlignTower(Objective):
 
     def validate(self, items: Iterable[Pair]) -> dict[str, float]:
         known = fitting.known_of(self.tower, pairs_of(self._usable(islice(items, MOST_JUDGED))))
-        found = [_Found(mix, fitting.hits(fitting.scaled(self.start, mix), known)) for mix in MIXES]
-        best = max(found, key=lambda one: one.recalls.mean())
-        self.module.mix.fill_(best.mix)
+        found = {mix: fitting.hits(fitting.scaled(self.start, mix), known) for mix in MIXES}
+        best = max(MIXES, key=lambda mix: found[mix].mean())
+        self.module.mix.fill_(best)
         return {
-            "primary": float(best.recalls.mean()),
-            "r1": float(best.recalls[0]),
-            "base": float(found[-1].recalls.mean()),
-            "mix": best.mix,
+            "primary": float(found[best].mean()),
+            "r1": float(found[best][0]),
+            "base": float(found[0.0].mean()),
+            "mix": best,
         }
 
     def export(self, folder: Path, manifest_extra: Mapping[str, Any]) -> Path:
@@ -133,7 +124,7 @@ class AlignTower(Objective):
 
 
 #: What the base's manifest says of its own making, which stays true of what is adapted.
-CARRIED = ("sentences", "settings", "colour_words")
+CARRIED = ("languages", "sentences", "settings", "colour_words")
 
 
 def described_base(manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -154,11 +145,6 @@ def tower_of(space: JointSpace) -> TowerSpace:
     if isinstance(placing, TowerSpace):
         return placing
     raise TrainingError("bad_request", "This objective starts from a space on a picture tower.")
-
-
-def load(recipe: Recipe) -> AlignTower:
-    """The objective for one run; ``align`` calls it where the base stands on a picture tower."""
-    return AlignTower(recipe)
 
 
 def _is_finite(pair: Pair) -> bool:
