@@ -81,7 +81,7 @@ def _make(options: argparse.Namespace) -> None:
     from ml.encoders.base import load_encoder
     from ml.encoders.multilingual import FIRST
     from research.open_space import build
-    from research.open_space.captions import Said, captions, phrases
+    from research.open_space.captions import captions, phrases, translations
     from research.open_space.rendering import render
 
     reads, sees = load_encoder(TEXT_ENCODER), load_encoder(IMAGE_ENCODER)
@@ -92,32 +92,46 @@ def _make(options: argparse.Namespace) -> None:
             f"{name}-{reads.version}", texts, lambda part: reads.encode([texts[n] for n in part])
         )
 
-    def sentences(name: str, texts: list[Said], more: list[str]) -> build.Sentences:
-        english = list(dict.fromkeys([text.english for text in texts] + more))
+    def pictured(name: str, english: list[str], others: dict[str, dict[str, str]]) -> build.Sentences:
+        """``others``: by language, texts in English to what they are there; of those that are in the list."""
         pictures = cached.rows(
             f"{name}-{sees.version}", english, lambda part: sees.encode([render(english[n], n) for n in part])
         )
-        chinese = read(f"{name}-zh", [text.chinese for text in texts])
+        place = {text: number for number, text in enumerate(english)}
+        translated = {}
+        for code, said in others.items():
+            found = {place[text]: there for text, there in said.items() if text in place}
+            translated[code] = build.Translated(
+                np.array(list(found)), read(f"{name}-{code}", list(found.values()))
+            )
         # A square picture has one view, which stands twice.
-        return build.Sentences(read(name, english), chinese, pictures[:, : pictures.shape[1] // 2])
+        return build.Sentences(read(name, english), pictures[:, : pictures.shape[1] // 2], translated)
 
-    said = sentences("captions", captions()[: options.captions], [])
-    bare = sentences("phrases", phrases(), [one.text for one in written_phrases()])
-    listed = _names(options.names) if options.names else {}
-    names = build.Names({code: read(f"names-{code}", texts)[:, FIRST:] for code, texts in listed.items()})
+    listed = captions()[: options.captions]
+    said = pictured("captions", [one.english for one in listed], {"zh": dict(listed), **translations()})
+    parts = dict(phrases())
+    bare = pictured(
+        "phrases", list(dict.fromkeys([*parts, *(one.text for one in written_phrases())])), {"zh": parts}
+    )
+    names = pictured("names", *_names(options.names)) if options.names else None
     opened = (Image.open(path).convert("RGB") for path in _photos(options.photos))
     photos = sees.encode([np.asarray(picture) for picture in opened])
-    found = names if listed else None
-    space = build.build(said, bare, photos, read("glosses", general_glosses()), FIRST, found)
+    space = build.build(said, bare, photos, read("glosses", general_glosses()), FIRST, names)
     encoders = {"text": TEXT_ENCODER, "text_version": reads.version, "image": [IMAGE_ENCODER]}
-    counts = {"captions": len(said.texts), "phrases": len(bare.texts), "photos": len(photos)}
-    described = build.manifest(space, encoders, counts, build.languages(found))
+    counts = {
+        "captions": len(said.texts),
+        "translations": sum(len(one.places) for code, one in said.others.items() if code != "zh"),
+        "phrases": len(bare.texts),
+        "photos": len(photos),
+    }
+    described = build.manifest(space, encoders, counts, build.languages(said, names))
     write_space(options.out, space.arrays(), described)
     print(f"space of {space.dimension} dimensions written to {options.out}")
 
 
-def _names(folder: Path) -> dict[str, list[str]]:
-    """By language: what emojibase-data calls the same NAMES emoji, in an order that is always the same."""
+def _names(folder: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
+    """What emojibase-data calls the same NAMES emoji in English, and by language what each of these is there; in an
+    order that is always the same."""
     import json
     import random
 
@@ -131,7 +145,11 @@ def _names(folder: Path) -> dict[str, list[str]]:
         sys.exit(f"error: {folder} does not hold emojibase-data")
     common = sorted(set.intersection(*(set(labels) for labels in named.values())))
     random.Random(0).shuffle(common)  # noqa: S311
-    return {code: [labels[key] for key in common[:NAMES]] for code, labels in named.items()}
+    english = named.pop("en")
+    kept = {english[key]: key for key in common[:NAMES]}
+    return list(kept), {
+        code: {text: labels[key] for text, key in kept.items()} for code, labels in named.items()
+    }
 
 
 class _Cache:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ml.alignment.numerics import Floats, log_mean_exp, principal_axes, ridge, unit
 from ml.alignment.tower_space import HUB_SHARPNESS, KernelMap, LanguageDetector, TextMap, TowerSpace, unpacked
@@ -29,31 +30,24 @@ BANK = 3_000
 RESIDUAL_PENALTY = 10.0
 #: Of the spread of texts of one kind, where languages are told from each other.
 SHRINKAGE = 0.1
-#: The fields of ``Sentences`` by language.
-WRITTEN = (("en", "texts"), ("zh", "chinese"))
+
+
+@dataclass(frozen=True)
+class Translated:
+    """Some of a list of texts in one language: which [m], and what the text encoder says of them there [m, d]."""
+
+    places: NDArray[np.intp]
+    texts: Floats
 
 
 @dataclass(frozen=True)
 class Sentences:
-    """Of one source: what the text encoder says of them in English [n, d], and of the first of them in Chinese [m, d];
-    and what the tower says of pictures of the English ones [n, p]."""
+    """Of one source: what the text encoder says of them in English [n, d], what the tower says of pictures of these
+    [n, p], and some of them in other languages, by code."""
 
     texts: Floats
-    chinese: Floats
     pictures: Floats
-
-
-@dataclass(frozen=True)
-class Names:
-    """Names of the same things in several languages, by code: [n, d] each, English among them."""
-
-    vectors: Mapping[str, Floats]
-
-    def offsets(self) -> dict[str, Floats]:
-        """What to add to a mean of English texts in the encoder's space for one of each other language."""
-        means = {code: unit(rows).mean(axis=0) for code, rows in self.vectors.items()}
-        english = means.pop("en")
-        return {code: mean - english for code, mean in sorted(means.items())}
+    others: Mapping[str, Translated]
 
 
 @dataclass(frozen=True)
@@ -69,22 +63,17 @@ def build(
     photos: Floats,
     general: Floats,
     first: int,
-    names: Names | None = None,
+    names: Sentences | None = None,
     widths: Widths | None = None,
 ) -> TowerSpace:
     """``photos`` [n, 2 p]: both views of some photographs, of which the mean stays. ``general`` [n, d]: plain texts in
-    English. The ``first`` numbers of a text are those of the encoder for English."""
+    English. ``names``: of things, single words in many languages. The ``first`` numbers of a text are those of the
+    encoder for English."""
     widths = widths or Widths()
     texts = _centred(captions, phrases, first, names)
-    parts = captions, phrases
-    english = np.concatenate([texts.meanings(part.texts, 0) for part in parts])
-    chinese = np.concatenate([texts.meanings(part.chinese, 1) for part in parts])
-    shown = [_targets(part.pictures) for part in parts]
-    targets = np.concatenate(shown)
-    both = _fitted(english, targets)
-    second = unit(np.concatenate([english, chinese])[:, first:])
-    told = [rows[: len(part.chinese)] for rows, part in zip(shown, parts, strict=True)]
-    other = _fitted(second, np.concatenate([targets, *told]))
+    english = np.concatenate([texts.meanings(part.texts, 0) for part in (captions, phrases)])
+    both = _fitted(english, np.concatenate([_targets(part.pictures) for part in (captions, phrases)]))
+    other = _fitted(*_in_other_languages(texts, [captions, phrases], languages(captions, names)))
     # From here on in the space of the tower, stretched.
     said = both(english[: len(captions.texts)])
     stretch = _stretch(said)
@@ -123,28 +112,54 @@ def manifest(
     }
 
 
-def languages(names: Names | None) -> list[str]:
+def languages(captions: Sentences, names: Sentences | None = None) -> list[str]:
     """The codes of the rows of ``language_means``."""
-    return [
-        "en",
-        "zh",
-        *(code for code in sorted(names.vectors if names else ()) if code not in ("en", "zh")),
-    ]
+    known = {"zh", *captions.others, *(names.others if names else ())} - {"zh"}
+    return ["en", "zh", *sorted(known)]
 
 
-def _centred(captions: Sentences, phrases: Sentences, first: int, names: Names | None) -> TextMap:
+def _centred(captions: Sentences, phrases: Sentences, first: int, names: Sentences | None) -> TextMap:
     """The means of texts and what tells languages, before anything else is learnt."""
-    codes, offsets = languages(names), names.offsets() if names else {}
+    codes = languages(captions, names)
+    english = unit(captions.texts[:, first:]).mean(axis=0)
+    # Names are not captions: what they say of a language counts where no caption does.
+    offsets = {**(_offsets(names, first) if names else {}), **_offsets(captions, first)}
+    means = np.stack([english, *(english + offsets[code] for code in codes[1:])])
     said = [
-        (code, unit(getattr(part, name)[:, first:])) for part in (captions, phrases) for code, name in WRITTEN
+        (codes.index(code), unit(rows[:, first:]))
+        for part in (names, captions, phrases)
+        if part is not None
+        for code, rows in _by_language(part)
     ]
-    english, chinese = said[0][1].mean(axis=0), said[1][1].mean(axis=0)
-    means = np.stack([english, chinese, *(english + offsets[code] for code in codes[2:])])
-    named = [(code, unit(rows)) for code, rows in sorted(names.vectors.items())] if names else []
-    detector = _detector([(codes.index(code), rows) for code, rows in [*named, *said]])
     nothing = KernelMap(np.empty((0, 0)), np.empty((0, 0)))
     mean = unit(captions.texts[:, :first]).mean(axis=0)
-    return TextMap(mean, means.astype(np.float32), detector, nothing, nothing)
+    return TextMap(mean, means.astype(np.float32), _detector(said), nothing, nothing)
+
+
+def _by_language(part: Sentences) -> list[tuple[str, Floats]]:
+    return [("en", part.texts), *((code, part.others[code].texts) for code in sorted(part.others))]
+
+
+def _offsets(part: Sentences, first: int) -> dict[str, Floats]:
+    """What to add to a mean of English texts for one of each other language: of the same texts in both."""
+    english = unit(part.texts[:, first:])
+    return {
+        code: unit(said.texts[:, first:]).mean(axis=0) - english[said.places].mean(axis=0)
+        for code, said in part.others.items()
+    }
+
+
+def _in_other_languages(
+    texts: TextMap, parts: Sequence[Sentences], codes: Sequence[str]
+) -> tuple[Floats, Floats]:
+    """The second half of every text in every language, of norm 1, and the picture of what it says in English."""
+    first, meanings, targets = len(texts.mean), [], []
+    for part in parts:
+        shown = _targets(part.pictures)
+        for code, rows in _by_language(part):
+            meanings.append(unit(texts.meanings(rows, codes.index(code))[:, first:]))
+            targets.append(shown if code == "en" else shown[part.others[code].places])
+    return np.concatenate(meanings), np.concatenate(targets)
 
 
 def _detector(kinds: Sequence[tuple[int, Floats]]) -> LanguageDetector:

@@ -14,6 +14,8 @@ from typing import NamedTuple, TypeVar
 VOCABULARY = Path(__file__).with_name("vocabulary.txt")
 #: The same sections with as many parts each. A stroke stands where an adjective goes: 一个/男人.
 CHINESE = Path(__file__).with_name("vocabulary_zh.txt")
+#: Some captions in more languages: a heading of codes, then one caption a line.
+TRANSLATIONS = Path(__file__).with_name("sentences.tsv")
 #: Of this many captions is the list that the space was made of.
 COUNT, SEED = 7_500, 7
 
@@ -102,6 +104,23 @@ def _sections(path: Path) -> dict[str, list[str]]:
         elif line and not line.startswith("#"):
             parts += [part.strip() for part in line.split("|") if part.strip()]
     return sections
+
+
+def translations() -> dict[str, dict[str, str]]:
+    """By language: some captions in English, and what each is in it. Raises ValueError where a cell is missing or
+    empty, or a caption stands there twice."""
+    codes, *rows = [line.split("\t") for line in TRANSLATIONS.read_text("utf-8").splitlines()]
+    for number, row in enumerate(rows, 2):
+        if len(row) != len(codes) or not all(cell.strip() for cell in row):
+            raise ValueError(
+                f"{TRANSLATIONS.name}, line {number}: not one text for each of {', '.join(codes)}"
+            )
+    if len({row[0] for row in rows}) < len(rows):
+        raise ValueError(f"{TRANSLATIONS.name}: a caption stands there twice")
+    english, *others = (list(column) for column in zip(*rows, strict=True))
+    return {
+        code: dict(zip(english, texts, strict=True)) for code, texts in zip(codes[1:], others, strict=True)
+    }
 
 
 def phrases() -> list[Said]:

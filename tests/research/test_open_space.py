@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,15 @@ from ml.alignment.space import JointSpace, SpaceError
 from ml.alignment.storage import read_space, write_space
 from research.open_space import build
 from research.open_space.captions import CHINESE as VOCABULARY_ZH
-from research.open_space.captions import Said, _with_adjective, captions, phrases, vocabulary
+from research.open_space.captions import (
+    TRANSLATIONS,
+    Said,
+    _with_adjective,
+    captions,
+    phrases,
+    translations,
+    vocabulary,
+)
 from research.open_space.rendering import FONTS, SIDE, render
 
 #: Numbers that the encoder for English gives, that for many languages, and the tower.
@@ -58,6 +67,31 @@ class TestCaptions:
             vocabulary()
         vocabulary.cache_clear()
 
+    def test_two_hundred_are_written_in_ten_more_languages(self) -> None:
+        found, known = translations(), {said.english for said in captions()[:4_000]}
+        assert set(found) == {"ar", "de", "es", "fr", "hi", "it", "ja", "ko", "pt", "ru"}
+        for code, said in found.items():
+            assert len(said) == 200
+            assert said.keys() <= known
+            assert len(set(said.values())) > 195, code
+
+    @pytest.mark.parametrize(
+        ("lines", "complaint"),
+        [
+            (["en\tde", "a dog\tein Hund", "a cat"], "line 3"),
+            (["en\tde", "a dog\t "], "line 2"),
+            (["en\tde", "a dog\tein Hund\tun chien"], "line 2"),
+            (["en\tde", "a dog\tein Hund", "a dog\tder Hund"], "twice"),
+        ],
+    )
+    def test_translations_that_lack_a_cell_are_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str], complaint: str
+    ) -> None:
+        (tmp_path / TRANSLATIONS.name).write_text("\n".join(lines), "utf-8")
+        monkeypatch.setattr("research.open_space.captions.TRANSLATIONS", tmp_path / TRANSLATIONS.name)
+        with pytest.raises(ValueError, match=complaint):
+            translations()
+
     def test_every_section_is_used(self) -> None:
         said = " ".join(caption.english for caption in captions(3_000)).lower()
         for name, parts in vocabulary().items():
@@ -87,35 +121,38 @@ class TestRendering:
 
 
 class World:
-    """Texts in three languages, and what a tower says of their pictures, from the same hidden thing; photographs lie
+    """Texts in four languages, and what a tower says of their pictures, from the same hidden thing; photographs lie
     elsewhere. The second half of a text says the language before all else, the first is noise but for English."""
 
     def __init__(self) -> None:
         self.chance = np.random.default_rng(0)
         self.first, self.second = (self.chance.normal(size=(12, width)) for width in (FIRST, SECOND))
-        self.languages = 8 * self.chance.normal(size=(3, SECOND))
+        self.languages = dict(
+            zip(("en", "zh", "xx", "yy"), 8 * self.chance.normal(size=(4, SECOND)), strict=True)
+        )
         self.shows, self.writing = self.chance.normal(size=(12, SEEN)), 3 * self.chance.normal(size=SEEN)
-        self.said, self.bare = self._sentences(300, 300), self._sentences(80, 50)
+        self.said = self._sentences(self.hidden(300), {"zh": 300, "yy": 40})
+        self.bare = self._sentences(self.hidden(80), {"zh": 50})
         hidden = self.hidden(60)
         self.photos = np.concatenate([hidden @ self.shows] * 2, axis=1).astype(np.float32)
-        self.asked = [self.texts(hidden, language) for language in range(3)]
-        named = self.hidden(40)
-        self.names = build.Names(
-            {code: self.texts(named, place)[:, FIRST:] for place, code in enumerate(("en", "zh", "xx"))}
-        )
+        self.asked = {language: self.texts(hidden, language) for language in self.languages}
+        self.names = self._sentences(self.hidden(40), {"zh": 40, "xx": 40})
 
     def hidden(self, count: int) -> np.ndarray:
         return self.chance.normal(size=(count, 12))
 
-    def texts(self, hidden: np.ndarray, language: int) -> np.ndarray:
-        first = unit(self.hidden(len(hidden)) @ self.first) if language else unit(hidden @ self.first)
+    def texts(self, hidden: np.ndarray, language: str) -> np.ndarray:
+        meant = hidden if language == "en" else self.hidden(len(hidden))
         second = unit(hidden @ self.second + self.languages[language])
-        return np.concatenate([first, second], axis=1).astype(np.float32)
+        return np.concatenate([unit(meant @ self.first), second], axis=1).astype(np.float32)
 
-    def _sentences(self, count: int, chinese: int) -> build.Sentences:
-        hidden = self.hidden(count)
-        pictures = (hidden @ self.shows + self.writing).astype(np.float32)
-        return build.Sentences(self.texts(hidden, 0), self.texts(hidden[:chinese], 1), pictures)
+    def _sentences(self, hidden: np.ndarray, counts: dict[str, int]) -> build.Sentences:
+        shown = (hidden @ self.shows + self.writing).astype(np.float32)
+        places = {code: self.chance.permutation(len(hidden))[:count] for code, count in counts.items()}
+        others = {
+            code: build.Translated(where, self.texts(hidden[where], code)) for code, where in places.items()
+        }
+        return build.Sentences(self.texts(hidden, "en"), shown, others)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +163,7 @@ def world() -> World:
 @pytest.fixture(scope="module")
 def space(world: World) -> build.TowerSpace:
     widths = build.Widths(shown=10, beyond=6, finer=4)
-    return build.build(world.said, world.bare, world.photos, world.asked[0], FIRST, world.names, widths)
+    return build.build(world.said, world.bare, world.photos, world.asked["en"], FIRST, world.names, widths)
 
 
 def pictures(features: np.ndarray) -> ImageFeatures:
@@ -140,33 +177,42 @@ def texts(vectors: np.ndarray) -> TextFeatures:
 
 
 class TestSpace:
-    @pytest.mark.parametrize(("language", "least"), [(0, 0.6), (1, 0.6), (2, 0.4)])
+    @pytest.mark.parametrize(("language", "least"), [("en", 0.6), ("zh", 0.6), ("yy", 0.5), ("xx", 0.4)])
     def test_texts_find_photographs_that_were_never_paired(self, space, world, language, least) -> None:
-        """The third language was never taught: it is known by names alone."""
+        """Of "yy" there are a few captions, of "xx" the names of things alone."""
         scores = space.text(texts(world.asked[language])) @ space.image(pictures(world.photos)).T
         assert (scores.argmax(axis=1) == np.arange(len(world.photos))).mean() > least
 
     def test_languages_are_told_by_the_second_half(self, space, world) -> None:
-        for language, vectors in enumerate(world.asked):
-            assert (space.texts.detector(vectors[:, FIRST:]) == language).all()
-        assert build.languages(world.names) == ["en", "zh", "xx"]
-        assert build.languages(None) == ["en", "zh"]
+        for place, language in enumerate(("en", "zh", "xx", "yy")):
+            assert (space.texts.detector(world.asked[language][:, FIRST:]) == place).all()
+        assert build.languages(world.said, world.names) == ["en", "zh", "xx", "yy"]
+        assert build.languages(world.bare) == ["en", "zh"]
+
+    def test_captions_tell_more_of_a_language_than_names(self, world) -> None:
+        """The mean of "yy" is that of its captions, though names of things say another."""
+        elsewhere = replace(world.names.others["xx"], texts=world.texts(world.hidden(40), "zh"))
+        names = replace(world.names, others={**world.names.others, "yy": elsewhere})
+        texts = build._centred(world.said, world.bare, FIRST, names)
+        mean = unit(world.asked["yy"][:, FIRST:]).mean(axis=0)
+        away = np.linalg.norm(texts.language_means - mean, axis=1)
+        assert away.argmin() == build.languages(world.said, names).index("yy")
 
     def test_the_first_half_counts_in_english_alone(self, space, world) -> None:
-        for language, vectors in enumerate(world.asked):
+        for language, vectors in world.asked.items():
             other = np.concatenate([np.roll(vectors[:, :FIRST], 1, axis=0), vectors[:, FIRST:]], axis=1)
             same = np.allclose(space.text(texts(vectors)), space.text(texts(other)), atol=1e-5)
-            assert same == (language > 0)
+            assert same == (language != "en")
 
     def test_rows_have_norm_1_and_the_width_that_it_states(self, space, world) -> None:
-        vectors, photos = world.asked[0], world.photos
+        vectors, photos = world.asked["en"], world.photos
         for rows in (space.text(texts(vectors)), space.image(pictures(photos))):
             assert rows.shape == (60, space.dimension) == (60, 10 + 11 + 1 + 6 + 4)
             assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
         assert space.text(texts(vectors[:0])).shape == space.image(pictures(photos[:0])).shape == (0, 32)
 
     def test_pictures_of_writing_do_not_attract_every_text(self, space, world) -> None:
-        photos, vectors = world.photos, world.asked[0]
+        photos, vectors = world.photos, world.asked["en"]
         scans = np.concatenate([world.said.pictures[:60]] * 2, axis=1)
         both = space.image(pictures(np.concatenate([photos, scans])))
         first = (space.text(texts(vectors)) @ both.T).argmax(axis=1)
@@ -191,7 +237,9 @@ class TestSpace:
         write_space(tmp_path, space.arrays(), build.manifest(space, encoders, {"captions": 300}))
         placing, manifest = read_space(tmp_path)
         assert manifest["dimension"] == JointSpace.load(tmp_path).dimension == 32
-        assert np.allclose(placing.text(texts(world.asked[1])), space.text(texts(world.asked[1])), atol=1e-6)
+        assert np.allclose(
+            placing.text(texts(world.asked["zh"])), space.text(texts(world.asked["zh"])), atol=1e-6
+        )
 
     @pytest.mark.parametrize(
         ("name", "change", "complaint"),
