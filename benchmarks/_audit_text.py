@@ -16,10 +16,13 @@ from _data import DATA, rows_of
 from _report import OUT, TOY, Line, at_least, at_most, sized, skip
 from numpy.typing import NDArray
 
+from ml.auditing import text_meaning
 from ml.auditing.calibration import expected_calibration_error, share_interval
 from ml.auditing.text_models import FOLDER, MANIFEST, load_model
+from ml.detectors.abuse import Abuse
 from ml.detectors.base import Detector, Finding, Item, Words, load_detector
 from research.auditing.functional import CHANGES, IDENTITY, cases
+from research.auditing.hate_data import NAMED, FrozenCase, frozen_cases
 
 TARGETS = {"en": ("davidson_hate", 0.91), "zh": ("cold_zh", 0.81)}
 BOOTSTRAPS = sized(300, 3)
@@ -29,12 +32,14 @@ DIALECT = re.compile(
     r"\b(?:finna|gon|ain'?t|dis|dat|dem|da|wit|tryna|imma|bruh|y'?all|yo|homie|aint|gotta)\b", re.IGNORECASE
 )
 SEED = 0
+#: Macro-F1 of hate on the frozen cases that was wanted.
+FROZEN_GOALS = {"en": 0.75, "zh": 0.68}
 
 Array = NDArray[Any]
 
 
 def run(out: Path) -> list[Line]:
-    lines = [*_functions(), *_speed()]
+    lines = [*_frozen(), *_functions(), *_speed()]
     held_out = _held_out()
     if held_out:
         lines = [*held_out, *lines]
@@ -72,7 +77,7 @@ def _measured(detector: Detector, language: str, raw: Sequence[str], labels: Arr
     lines = [Line(f"{name}: test texts, of them not read (abstained)", f"{len(raw)}, {int((~read).sum())}")]
     for at, head in enumerate(load_model(language).heads):
         scores = np.array([_score(each, head.name) for each in found])
-        truth, flagged = labels[:, at], scores >= head.threshold
+        truth, flagged = labels[:, at], np.array([_flagged(each, head.name) for each in found])
         f1, low, high = _spread(truth, flagged)
         goal = head.name == "abuse"
         title = f"{name} {head.name}: macro-F1, detector as it ships [{low:.3f}, {high:.3f}]"
@@ -84,7 +89,7 @@ def _measured(detector: Detector, language: str, raw: Sequence[str], labels: Arr
             values = np.array(seeds[f"{head.name} {key}"])
             told = f"{values.mean():.3f} ± {values.std():.3f}"
             lines.append(Line(f"{name} {head.name}: {key}, {len(values)} splits when trained", told))
-    lines += _by_length(name, raw, labels[:, 0], found, load_model(language).heads[0].threshold)
+    lines += _by_length(name, raw, labels[:, 0], found)
     if language == "en":
         lines += _dialect(raw, labels[:, 0], found)
     else:
@@ -96,11 +101,9 @@ def _measured(detector: Detector, language: str, raw: Sequence[str], labels: Arr
     return [*lines, *_disguised(detector, language, raw, labels[:, 0])]
 
 
-def _by_length(
-    name: str, raw: Sequence[str], truth: Array, found: Sequence[Finding], threshold: float
-) -> list[Line]:
+def _by_length(name: str, raw: Sequence[str], truth: Array, found: Sequence[Finding]) -> list[Line]:
     lengths = np.array([len(text) for text in raw])
-    flagged = np.array([_score(each, "abuse") >= threshold for each in found])
+    flagged = np.array([_flagged(each, "abuse") for each in found])
     edges = (0, 20, 40, 80, 140, 10_000)
     lines = []
     for first, last in itertools.pairwise(edges):
@@ -112,11 +115,10 @@ def _by_length(
 
 
 def _dialect(raw: Sequence[str], truth: Array, found: Sequence[Finding]) -> list[Line]:
-    threshold = load_model("en").heads[0].threshold
     lines = []
     for title, wanted in (("with words of African American English", True), ("without", False)):
         inside = [
-            _score(each, "abuse") >= threshold
+            _flagged(each, "abuse")
             for text, is_abuse, each in zip(raw, truth, found, strict=True)
             if not is_abuse and bool(DIALECT.search(text)) == wanted
         ]
@@ -126,18 +128,15 @@ def _dialect(raw: Sequence[str], truth: Array, found: Sequence[Finding]) -> list
 
 def _disguised(detector: Detector, language: str, raw: Sequence[str], truth: Array) -> list[Line]:
     """Of the abusive texts: how many are still flagged when every word is disguised."""
-    threshold = load_model(language).heads[0].threshold
     abusive = [text for text, is_abuse in zip(raw, truth, strict=True) if is_abuse][:400]
-    plain = np.mean([_score(_examine(detector, text), "abuse") >= threshold for text in abusive])
+    plain = np.mean([_flagged(_examine(detector, text), "abuse") for text in abusive])
     lines = [Line(f"{TARGETS[language][0]} abuse: recall as written", round(float(plain), 3))]
     changes = ("leet", "homoglyphs", "spaced", "invisible", "repeated", "swapped") if language == "en" else (
         "starred", "invisible",
     )  # fmt: skip
     for change in changes:
         disguise = _word_by_word(CHANGES[change]) if language == "en" else CHANGES[change]
-        share = np.mean(
-            [_score(_examine(detector, disguise(text)), "abuse") >= threshold for text in abusive]
-        )
+        share = np.mean([_flagged(_examine(detector, disguise(text)), "abuse") for text in abusive])
         lines.append(
             Line(f"{TARGETS[language][0]} abuse: recall, disguised by {change}", round(float(share), 3))
         )
@@ -159,21 +158,19 @@ def _functions() -> list[Line]:
         "\nBy function: share of cases judged rightly at the shipped thresholds (cases of our own, none learnt from)"
     )
     for language in TARGETS:
-        thresholds = {head.name: head.threshold for head in load_model(language).heads}
-        judged: dict[str, dict[str, list[bool]]] = {head: {} for head in thresholds}
-        truth: dict[str, list[bool]] = {head: [] for head in thresholds}
+        heads = [head.name for head in load_model(language).heads]
+        judged: dict[str, dict[str, list[bool]]] = {head: {} for head in heads}
+        truth: dict[str, list[bool]] = {head: [] for head in heads}
         for case in cases(language)[:: sized(1, 40)]:
             found = _examine(detector, case.text)
-            for head, threshold in thresholds.items():
+            for head in heads:
                 wanted = bool(getattr(case, head))
                 truth[head].append(wanted)
-                judged[head].setdefault(case.function, []).append(
-                    (_score(found, head) >= threshold) == wanted
-                )
+                judged[head].setdefault(case.function, []).append(_flagged(found, head) == wanted)
         for function in judged["abuse"]:
-            shares = "  ".join(f"{head} {np.mean(judged[head][function]):4.2f}" for head in thresholds)
+            shares = "  ".join(f"{head} {np.mean(judged[head][function]):4.2f}" for head in heads)
             print(f"  {language}  {function:28}{shares}  ({len(judged['abuse'][function])})")
-        for head in thresholds:
+        for head in heads:
             right = np.array([each for cases_of in judged[head].values() for each in cases_of])
             wanted = np.array(truth[head])
             lines.append(
@@ -184,6 +181,60 @@ def _functions() -> list[Line]:
             named = [each for function in IDENTITY for each in judged[head].get(function, [])]
             title = f"functional cases, {language}, {head}: false positives where a group is named"
             lines.append(_rate(title, len(named) - sum(named), len(named)))
+    return lines
+
+
+# --- Frozen cases ------------------------------------------------------------------------------------------
+
+
+class ByWords(Abuse):
+    """The detector as it is where the encoders are not prepared."""
+
+    def _heads(self) -> dict[tuple[str, str], text_meaning.MeaningHead]:
+        return {}
+
+
+def _frozen() -> list[Line]:
+    """Cases that were written before anything was trained (`research/auditing/frozen_tests`)."""
+    if not text_meaning.encoders_prepared():
+        skip("frozen cases by meaning: the text encoders for many languages are not prepared")
+    lines = []
+    for language in TARGETS:
+        cases_of = frozen_cases(language)[:: sized(1, 20)]
+        for name, detector in (("as it ships", Abuse()), ("by words alone", ByWords())):
+            found = [_examine(detector, case.text) for case in cases_of]
+            for category, goal in (("hate", FROZEN_GOALS[language]), ("abuse", None)):
+                flagged = np.array([_flagged(each, category) for each in found])
+                lines += _of_frozen(language, category, name, cases_of, flagged, goal)
+    return lines
+
+
+def _of_frozen(
+    language: str,
+    category: str,
+    name: str,
+    cases_of: Sequence[FrozenCase],
+    flagged: Array,
+    goal: float | None,
+) -> list[Line]:
+    truth = np.array([getattr(case, category) for case in cases_of])
+    ships = name == "as it ships"
+    f1, low, high = _spread(truth, flagged)
+    title = f"frozen cases, {language}, {category}, {name}: macro-F1 [{low:.3f}, {high:.3f}]"
+    lines = [at_least(title, f1, goal) if goal and ships else Line(title, round(f1, 3))]
+    named = [
+        bool(is_flagged) for case, is_flagged in zip(cases_of, flagged, strict=True) if case.function in NAMED
+    ]
+    lines.append(
+        _rate(
+            f"frozen cases, {language}, {category}, {name}: false alarms, group named", sum(named), len(named)
+        )
+    )
+    if ships:
+        names = np.array([case.function for case in cases_of])
+        for function in dict.fromkeys(case.function for case in cases_of):
+            right = (flagged == truth)[names == function]
+            print(f"  frozen, {language}, {category}  {function:20} {int(right.sum()):3}/{len(right)}")
     return lines
 
 
@@ -215,14 +266,16 @@ def _speed() -> list[Line]:
         f"{case.text} {case.text}" for case in cases("zh")[:FEW]
     ]
     lines, total = [], 0.0
-    for name in ("abuse", "keywords", "personal-data"):
-        detector = load_detector(name)
+    detectors: list[tuple[str, Detector]] = [
+        (name, load_detector(name)) for name in ("abuse", "keywords", "personal-data")
+    ]
+    for name, detector in [*detectors, ("abuse by words alone", ByWords())]:
         _examine(detector, texts[0])
         start = time.process_time()
         for text in texts:
             _examine(detector, text)
         spent = (time.process_time() - start) / len(texts)
-        total += spent
+        total += spent if (name, detector) in detectors else 0.0
         lines.append(Line(f"{name}: processor time a text", round(spent * 1000, 3), "ms"))
     return [*lines, at_least("texts a second and core, all three", 1 / total, 100, "/s")]
 
@@ -238,6 +291,12 @@ def _score(found: Finding, category: str) -> float:
     """0 also for what was not read: nothing happens to it, which is counted as a miss."""
     seen = found.categories.get(category)
     return seen.score if seen else 0.0
+
+
+def _flagged(found: Finding, category: str) -> bool:
+    """Whether a category is flagged where a policy names no threshold; what was not read is not."""
+    seen = found.categories.get(category)
+    return seen is not None and seen.threshold is not None and seen.score >= seen.threshold
 
 
 def _manifest() -> dict[str, Any]:

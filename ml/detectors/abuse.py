@@ -1,18 +1,22 @@
 """Abuse and hate in English and Chinese: the models of docs/models/abuse.md, which were trained for this project.
 
-An estimate about words, not about what was meant: it takes quoting for saying and friends for enemies oftener than a
-person would. The model card says for whom that is worst.
+Abuse is told by words. Hate is told by what a text means where the encoders for that are prepared, else of English by
+words, too. An estimate: it takes quoting for saying and friends for enemies oftener than a person would. The model card
+says for whom that is worst.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
+from ml.auditing import text_meaning
+from ml.auditing.text_meaning import MeaningHead
 from ml.auditing.text_models import (
     FOLDER,
     LANGUAGES,
@@ -37,34 +41,54 @@ CALIBRATED_PASSAGES = 4
 MAX_EVIDENCE, MAX_MARKS = 10, 3
 
 
+#: Passages of an item that are read for what they mean: a text of 100,000 characters would take seconds.
+MOST_READ = 12
+
+
+Heads = Mapping[tuple[str, str], MeaningHead]
+_Place = tuple[int, tuple[int, int]]
+
+
 @dataclass(frozen=True)
 class _Score:
-    """What one head says about one passage."""
+    """What one head says about one passage.
+
+    ``span``: its place in the text as written; ``marks``: gives the words that raised the probability most.
+    """
 
     head: Head
-    at: int
-    probability: float
-    interval: tuple[float, float]
+    logit: float
     piece: Piece
-    reading: Reading
     span: tuple[int, int]
-    model: TextModel
+    language: str
+    model: str
+    marks: Callable[[], list[dict[str, Any]]]
+
+    @property
+    def probability(self) -> float:
+        return self.head.calibration.probability(self.logit)
 
 
 class Abuse(Detector):
     name = "abuse"
-    version = "2"
     tier = "statistical"
     modalities: ClassVar = frozenset({"text", "image", "audio", "video"})
-    sees = (
-        "Insults, threats and contempt in English and Chinese; in English also hate against groups of people."
-    )
+    sees = "Insults, threats and contempt, and hate against groups of people, in English and Chinese."
     blind_to = (
         "Other languages; irony, quotation and what only the context makes an insult. Dialects and people who name"
-        " their own group are flagged more often than others: see the model card."
+        " their own group are flagged more often than others: see the model card. Hate in Chinese where the text"
+        " encoders for many languages are not prepared."
     )
     order = 30
+    # The encoders are loaded with the first text.
+    timeout_s = 60.0
     categories: ClassVar = ("abuse", "hate")
+
+    @property
+    def version(self) -> str:  # type: ignore[override]
+        # Without the encoders findings are those of version 2.
+        heads = self._heads()
+        return "-".join(["3", *dict.fromkeys(head.version[:8] for head in heads.values())]) if heads else "2"
 
     def missing(self) -> str:
         return (
@@ -76,6 +100,7 @@ class Abuse(Detector):
     def examine(self, item: Item) -> Finding:
         found = False
         seen: set[str] = set()
+        heads = self._heads()
         scores: list[_Score] = []
         for piece in text_pieces(item):
             found = True
@@ -89,7 +114,14 @@ class Abuse(Detector):
         if not scores:
             return Finding("abstained", _why(seen))
         cut = [evidence for evidence in [truncation_evidence(item)] if evidence]
+        if heads:
+            scores, left = _with_meaning(scores, heads)
+            cut += [{"kind": "not-read-for-meaning", "passages": left}] if left else []
         return Finding(categories=_categories(scores), evidence=[*cut, *_skipped(seen)])
+
+    def _heads(self) -> Heads:
+        """The heads for what a text means; none where the encoders are not prepared."""
+        return text_meaning.load_heads() if text_meaning.encoders_prepared() else {}
 
 
 def load(argument: str) -> Detector:
@@ -97,7 +129,7 @@ def load(argument: str) -> Detector:
 
 
 def _scores(model: TextModel, piece: Piece) -> list[_Score]:
-    """Each head's probability for each passage of both readings."""
+    """What each head says by words of each passage of both readings."""
     readings = [piece.read.plain]
     if piece.read.folded.text.lower() != piece.read.plain.text.lower():
         readings.append(piece.read.folded)
@@ -107,12 +139,59 @@ def _scores(model: TextModel, piece: Piece) -> list[_Score]:
             logits = model.linear.logits(mask_identifiers(reading.text[slice(*span)]))
             found += [
                 _Score(
-                    head, at, head.calibration.probability(float(logits[at])),
-                    head.calibration.interval(float(logits[at])), piece, reading, span, model,
+                    head, float(logits[at]), piece, reading.span(*span), model.language, f"abuse-1 {model.version}",
+                    partial(_marks, model, at, reading, span),
                 )
                 for at, head in enumerate(model.heads)
             ]  # fmt: skip
     return found
+
+
+def _with_meaning(scores: Sequence[_Score], heads: Heads) -> tuple[list[_Score], int]:
+    """The same with what passages mean in place of what their words say, and how many were not read for it.
+
+    Read are the ``MOST_READ`` passages that are most abusive by their words. Of hate nothing is told by words.
+    """
+    passages: dict[_Place, _Score] = {}
+    for score in sorted(scores, key=lambda score: -score.probability):
+        if score.head.name == "abuse" and any(language == score.language for language, _ in heads):
+            passages.setdefault(_place(score), score)
+    read = dict(list(passages.items())[:MOST_READ])
+    kept = [
+        score
+        for score in scores
+        if score.head.name != "hate"
+        and not (_place(score) in read and (score.language, score.head.name) in heads)
+    ]
+    said = _by_words(scores)
+    for language in LANGUAGES:
+        own = [score for score in read.values() if score.language == language]
+        meant = text_meaning.vectors_of(
+            [score.piece.words.text[slice(*score.span)] for score in own], language
+        )
+        for head in (head for head in heads.values() if head.language == language):
+            words = [said.get((*_place(score), head.head.name), 0.0) for score in own]
+            logits = head.logits(meant, words)
+            kept += [_meant(score, head, float(logit)) for score, logit in zip(own, logits, strict=True)]
+    return kept, len(passages) - len(read)
+
+
+def _by_words(scores: Sequence[_Score]) -> dict[tuple[int, tuple[int, int], str], float]:
+    """The logit by words of each passage and category, of its reading with the highest."""
+    found: dict[tuple[int, tuple[int, int], str], float] = {}
+    for score in scores:
+        key = (*_place(score), score.head.name)
+        found[key] = max(found.get(key, -np.inf), score.logit)
+    return found
+
+
+def _meant(score: _Score, head: MeaningHead, logit: float) -> _Score:
+    marks = score.marks if head.words else list
+    return replace(score, head=head.head, logit=logit, model=f"hate-1 {head.version}", marks=marks)
+
+
+def _place(score: _Score) -> _Place:
+    return score.piece.number, score.span
 
 
 def _categories(scores: list[_Score]) -> dict[str, Category]:
@@ -126,39 +205,38 @@ def _category(scores: list[_Score]) -> Category:
     """The passage of the highest probability speaks for the whole."""
     ordered = sorted(scores, key=lambda score: -score.probability)
     worst = ordered[0]
+    low, high = worst.head.calibration.interval(worst.logit)
     flagged = [score for score in ordered if score.probability >= score.head.threshold]
     return Category(
         score=round(worst.probability, 4),
         calibrated=len(scores) <= CALIBRATED_PASSAGES,
-        interval=(round(worst.interval[0], 4), round(worst.interval[1], 4)),
+        interval=(round(low, 4), round(high, 4)),
         evidence=[_evidence(score) for score in (flagged or ordered[:1])[:MAX_EVIDENCE]],
         threshold=worst.head.threshold,
     )
 
 
 def _evidence(score: _Score) -> Mapping[str, Any]:
-    start, end = score.reading.span(*score.span)
     return {
         "kind": "passage",
-        **score.piece.span(start, end),
-        "language": score.model.language,
+        **score.piece.span(*score.span),
+        "language": score.language,
         "probability": round(score.probability, 4),
         "suggested_threshold": score.head.threshold,
-        "model": f"abuse-1 {score.model.version}",
+        "model": score.model,
         "calibration": score.head.calibration.version,
-        "marks": _marks(score) if score.probability >= score.head.threshold else [],
+        "marks": score.marks() if score.probability >= score.head.threshold else [],
     }
 
 
-def _marks(score: _Score) -> list[dict[str, Any]]:
-    """The words that raised the probability most."""
-    first = score.span[0]
-    text = score.reading.text[slice(*score.span)]
-    shares = score.model.linear.shares(mask_identifiers(text), score.at)
+def _marks(model: TextModel, head: int, reading: Reading, span: tuple[int, int]) -> list[dict[str, Any]]:
+    """The words of a passage that raised the probability most."""
+    text = reading.text[slice(*span)]
+    shares = model.linear.shares(mask_identifiers(text), head)
     edges = np.cumsum(np.concatenate([[0.0], shares]))
     marks = []
-    for start, end in _tokens(text, score.model.language):
-        place = score.reading.span(first + start, first + end)
+    for start, end in _tokens(text, model.language):
+        place = reading.span(span[0] + start, span[0] + end)
         marks.append(
             {"start": place[0], "end": place[1], "share": round(float(edges[end] - edges[start]), 3)}
         )

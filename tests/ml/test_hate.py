@@ -1,0 +1,273 @@
+"""Hate and abuse by meaning: what encoders are given, which passages are read, the shipped heads, their training."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ml.auditing import text_meaning
+from ml.auditing.calibration import Calibration
+from ml.auditing.examiner import DetectorResult
+from ml.auditing.fusion import categories
+from ml.auditing.text_meaning import FOLDER, Floats, MeaningHead, load_heads, readings
+from ml.auditing.text_models import Head
+from ml.compression.store import ModelsMissing
+from ml.detectors import abuse
+from ml.detectors.abuse import CALIBRATED_PASSAGES, MOST_READ, Abuse
+from ml.detectors.base import Detector, Finding, Item, Words
+from research.auditing import hate_data
+from research.auditing.abuse_data import cleaned, near_copies
+from research.auditing.hate_data import (
+    FILLINGS,
+    FROZEN,
+    Sentence,
+    contrast_pairs,
+    frozen_cases,
+    frozen_digest,
+)
+from research.auditing.hate_heads import MOST_ALARMS, Cache, best_threshold, fit, fold_of
+from research.auditing.train_hate import EXAMINED_FROM
+
+WICKED, CALM = "grompf", "The meeting starts at nine and the room is on the second floor. "
+PLATT = Calibration("platt", ((1.0, 0.0),), None, None, 0.01, 0.05, 100, 0.5)
+
+
+def examine(detector: Detector, *texts: str) -> Finding:
+    return detector.examine(Item("text", "text/plain", words=[Words(text, "text") for text in texts]))
+
+
+# --- With an encoder that hears one word -------------------------------------------------------------------
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the encoder was given. It hears WICKED only; the heads are of its one number."""
+    heard: list[str] = []
+
+    def encode(texts: Sequence[str], encoders: Sequence[str]) -> Floats:
+        heard.extend(texts)
+        return np.array([[float(WICKED in text)] for text in texts], np.float32)
+
+    def head(language: str, category: str, words: float) -> MeaningHead:
+        shown = Head(category, PLATT, 0.7)
+        return MeaningHead(language, np.array([6.0], np.float32), -3.0, words, shown, "0123456789ab")
+
+    heads = [head("en", "hate", 0.0), head("zh", "hate", 0.0), head("zh", "abuse", 1.0)]
+    by_name = {(each.language, each.head.name): each for each in heads}
+    monkeypatch.setattr(text_meaning, "encode", encode)
+    monkeypatch.setattr(text_meaning, "load_heads", lambda: by_name)
+    monkeypatch.setattr(text_meaning, "encoders_prepared", lambda: True)
+    return heard
+
+
+def test_hate_is_what_the_head_says_and_abuse_of_english_stays_by_words(given: list[str]) -> None:
+    found = examine(Abuse(), f"You {WICKED}, shut up you stupid bitch").categories
+    assert found["hate"].score == pytest.approx(1 / (1 + np.exp(-3)), abs=1e-4)
+    assert (found["hate"].threshold, found["hate"].calibrated) == (0.7, True)
+    said = found["hate"].evidence[0]
+    assert (said["model"], said["language"], said["marks"]) == ("hate-1 0123456789ab", "en", [])
+    assert found["abuse"].evidence[0]["model"].startswith("abuse-1 ")
+    assert found["abuse"].evidence[0]["marks"]
+    assert given == [f"you {WICKED}, shut up you stupid bitch"]
+
+
+def test_chinese_abuse_is_by_words_and_meaning_together(given: list[str]) -> None:
+    text = "你这个傻逼，滚出去，看见你就恶心"
+    alone, both = (examine(Abuse(), each).categories["abuse"] for each in (text, f"{text} {WICKED}"))
+    assert both.score > alone.score
+    assert both.evidence[0]["marks"]
+    # Read once for both heads.
+    assert len(given) == 2
+
+
+def test_of_the_readings_of_a_text_the_highest_counts(given: list[str]) -> None:
+    spaced = " ".join(WICKED)
+    assert examine(Abuse(), f"They are all {spaced} again").categories["hate"].score > 0.9
+    assert len(given) == 2
+
+
+def test_only_the_most_abusive_passages_of_a_long_text_are_read(given: list[str]) -> None:
+    calm = "".join(f"{number}. {CALM}" for number in range(200))
+    found = examine(Abuse(), calm + f"Shut up you stupid bitch, you {WICKED}. " + calm)
+    assert len(given) == MOST_READ > CALIBRATED_PASSAGES
+    assert found.categories["hate"].score > 0.9
+    assert not found.categories["hate"].calibrated
+    (left,) = [each for each in found.evidence if each["kind"] == "not-read-for-meaning"]
+    assert left["passages"] > 50
+
+
+def test_a_language_without_a_head_is_not_examined(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    heads = {key: head for key, head in text_meaning.load_heads().items() if key == ("zh", "abuse")}
+    monkeypatch.setattr(text_meaning, "load_heads", lambda: heads)
+    detector = Abuse()
+    found = examine(detector, f"You {WICKED}, shut up you stupid bitch")
+    assert set(found.categories) == {"abuse"}
+    shown = categories([DetectorResult("abuse", detector, found, 0.0)])
+    assert (shown["hate"]["state"], shown["hate"]["score"]) == ("not_examined", None)
+
+
+def test_its_version_tells_whether_meaning_is_read(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Abuse().version == "3-01234567"
+    monkeypatch.setattr(text_meaning, "encoders_prepared", lambda: False)
+    assert Abuse().version == "2"
+
+
+def test_without_the_encoders_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROSSLIGHT_MODELS", str(tmp_path))
+    assert not text_meaning.encoders_prepared()
+    assert Abuse().missing() == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("I hate 🌏 and ♿!", ["i hate earth globe asia-australia and wheelchair symbol !"]),
+        ("this 🧔🏾 man", ["this bearded person dark skin man"]),
+        ("f u c k @jane, see https://a.b/c", ["f u c k user , see link", "fuck user , see link"]),
+        ("", [""]),
+        ("\ud800\U0010ffff", [""]),
+        ("滚\u200b出去，12号", ["滚出去,00号"]),
+    ],
+)
+def test_readings(text: str, read: list[str]) -> None:
+    assert readings(text) == read
+
+
+# --- The shipped heads -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def detector(models: Path) -> Detector:
+    if not text_meaning.encoders_prepared():
+        pytest.skip("multilingual-e5-small is not prepared")
+    return abuse.load("")
+
+
+def test_hate_in_plain_words_is_told_and_its_contrast_is_not(detector: Detector) -> None:
+    for hateful, not_hateful in [
+        ("Muslims are animals and should be thrown out", "Muslims and others came to the festival"),
+        ("移民都是老鼠，应该赶出去", "我的邻居是移民，我们常一起吃饭"),
+    ]:
+        high, low = (examine(detector, text).categories["hate"] for text in (hateful, not_hateful))
+        assert high.score >= (high.threshold or 1) > low.score
+
+
+def test_who_is_only_named_is_not_flagged(detector: Detector) -> None:
+    """At most 3 of 100, of cases that nothing was learnt from."""
+    for language in ("en", "zh"):
+        named = [case.text for case in frozen_cases(language) if case.function in hate_data.NAMED]
+        for category in ("hate", "abuse"):
+            found = [examine(detector, text).categories[category] for text in named]
+            assert sum(each.score >= (each.threshold or 1) for each in found) <= 0.03 * len(named)
+
+
+def test_a_changed_file_is_refused(tmp_path: Path) -> None:
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 200_000
+    folder = tmp_path / "copy"
+    shutil.copytree(FOLDER, folder)
+    content = bytearray((folder / "heads.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "heads.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match="not the file"):
+        load_heads(folder)
+
+
+def test_a_language_that_did_not_pass_has_no_head(tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(FOLDER, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["heads"]["zh/hate"]["examined"] = False
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert set(load_heads(FOLDER)) - set(load_heads(folder)) == {("zh", "hate")}
+
+
+def test_the_manifest_tells_how_it_was_measured_and_on_which_cases() -> None:
+    heads = json.loads((FOLDER / "manifest.json").read_text())["heads"]
+    for language in ("en", "zh"):
+        frozen = heads[f"{language}/hate"]["frozen"]
+        assert frozen["sha256"] == frozen_digest(language)
+        assert heads[f"{language}/hate"]["examined"] == (frozen["macro-F1"] >= EXAMINED_FROM)
+
+
+# --- Cases and training ------------------------------------------------------------------------------------
+
+
+def test_frozen_cases_are_many_and_no_near_copies_of_contrast_pairs() -> None:
+    for language, n in (("en", 4), ("zh", 2)):
+        frozen = frozen_cases(language)
+        assert len(frozen) >= 200
+        assert 0.4 < np.mean([case.hate for case in frozen]) < 0.6
+        assert all(case.abuse for case in frozen if case.hate)
+        own = [cleaned(case.text) for case in frozen]
+        learnt = [cleaned(each.text) for each in contrast_pairs(language)]
+        groups = near_copies([*own, *dict.fromkeys(learnt)], n)
+        assert not set(groups[: len(own)]) & set(groups[len(own) :])
+
+
+def test_contrast_pairs_are_filled_and_their_templates_stay_together() -> None:
+    for language in ("en", "zh"):
+        pairs = list(contrast_pairs(language))
+        assert pairs == list(contrast_pairs(language))
+        assert all("{" not in each.text for each in pairs)
+        functions = {each.function for each in pairs}
+        assert functions > {
+            "quoted",
+            "counter",
+            "reclaimed",
+            "benign_negation",
+            "neutral",
+            "positive",
+            "person",
+        }
+        counts = np.unique([each.group for each in pairs], return_counts=True)[1]
+        assert counts.max() <= FILLINGS
+    same = [Sentence(text, "zh", False, "cold", f"cold/{text}", topic="race") for text in "ab"]
+    assert fold_of(same[0]) == fold_of(same[1])
+
+
+def test_a_set_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="hatemoji_build"):
+        hate_data.sentences(tmp_path)
+
+
+def test_a_head_is_learnt_and_its_mean_folded_in() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.random(400) < 0.3
+    values = (rng.normal(5, 1, (400, 3)) + labels[:, None] * [3, 0, 0]).astype(np.float32)
+    weights, bias = fit(values, labels, np.ones(400))
+    assert np.mean((values @ weights + bias > 0) == labels) > 0.9
+
+
+def test_the_threshold_keeps_those_who_are_only_named_below() -> None:
+    claimed = np.linspace(0, 1, 1000)
+    labels = claimed > 0.3
+    assert best_threshold(claimed, labels, np.zeros(100)) == pytest.approx(0.3, abs=0.011)
+    named = np.full(100, 0.6)
+    named[: int(MOST_ALARMS * 100)] = 0.9
+    assert best_threshold(claimed, labels, named) == pytest.approx(0.61, abs=0.011)
+
+
+def test_vectors_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def encode(texts: Sequence[str], encoders: Sequence[str]) -> Floats:
+        asked.extend(texts)
+        return np.full((len(texts), 2), 0.5, np.float32)
+
+    monkeypatch.setattr("research.auditing.hate_heads.encode", encode)
+    for _ in range(2):
+        assert Cache(tmp_path / "vectors.npz").of(["A", "b", "A"], ("minilm", "e5")).shape == (3, 4)
+    assert asked == ["a", "b", "a", "b"]
+
+
+def test_encoders_that_are_not_prepared_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROSSLIGHT_MODELS", str(tmp_path))
+    text_meaning._encoder.cache_clear()
+    with pytest.raises(ModelsMissing, match=r"ml\.compression prepare"):
+        text_meaning.encode(["a"], ("e5",))
+    assert FROZEN.is_dir()
