@@ -177,7 +177,7 @@ def _pattern(tenant: Tenant, dimension: int) -> dict[str, uuid.UUID]:
 
     prepared = Prepared(model_routing.opened_spaces(tenant.id), parts=1)
     prepared.vectors = [
-        NewVector("text", np.eye(1, dimension, dtype=np.float32)[0], None, model_routing.DEFAULT)
+        NewVector("text", np.eye(1, dimension, dtype=np.float32)[0], None, model_routing.default_model())
     ]
     upload = check_upload(None, f"The pattern of {tenant.slug}")
     entry = bulk.Entry(row=0, name="pattern", upload=upload, values={"group": "pattern"}, prepared=prepared)

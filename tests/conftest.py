@@ -31,6 +31,13 @@ NOT_FAST = ("stack", "slow", "browser", "services")
 ON_THE_STACK = re.compile(r"tests/(flows/|\w+/test_browser|standalone/test_(backup|doctor)\.py)")
 
 
+def pytest_configure() -> None:
+    """Vectors that tests write by hand have 256 numbers. Stacks that tests start choose their default themselves."""
+    from django.conf import settings
+
+    settings.DEFAULT_MODEL = "prior:2"
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> None:
     """Each test gets an id of its own: of several with one id a scheduler would run the first, and say nothing."""
@@ -39,6 +46,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> No
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
     for item in items:
+        if item.get_closest_marker("stack") and not item.get_closest_marker("timeout"):
+            # The first of them waits for the stack, which embeds the demo: minutes where the cores are old or busy.
+            item.add_marker(pytest.mark.timeout(900))
         _, _, operation = item.name.partition("[")
         if operation and item._id.params is None:  # Schemathesis leaves it out.
             item._id = item._id.with_params(operation.removesuffix("]"))

@@ -152,7 +152,7 @@ def correction_of(known: Known) -> Floats:
 
 
 def _others(base: TowerSpace, general: Floats | None) -> list[Floats]:
-    own = [base.texts.english.landmarks]
+    own = [base.texts.both.landmarks]
     return own if general is None else [*own, base.texts.meanings(general)]
 
 

@@ -16,6 +16,7 @@ from safetensors.numpy import load, save
 
 from ml.alignment import adapted_space, layout, learned_space, tower_space, traditional
 from ml.alignment.projection import Placing, Projection, TextReader
+from ml.compression import is_prepared
 
 TENSORS = "space.safetensors"
 MANIFEST = "manifest.json"
@@ -53,6 +54,9 @@ KINDS: dict[str, Shapes] = {
     "tower": tower_space.SHAPES,
     "adapted": adapted_space.SHAPES,
 }
+
+#: The prepared models of an encoder that is not one model of its own name.
+MADE_OF = {"bilingual": ("minilm",), "multilingual": ("minilm", "e5")}
 
 #: Kinds whose own parts say how wide they are; the others have the layout of this code.
 OWN_DIMENSION = frozenset({"tower", "adapted"})
@@ -98,6 +102,14 @@ def _of_dimension(
     if placing.dimension != manifest["dimension"]:
         raise ValueError(f"its parts make {placing.dimension} dimensions, not {manifest['dimension']}")
     return placing
+
+
+def missing_models(manifest: dict[str, Any]) -> list[str]:
+    """Names of the models that a space's bundled encoders need and that were not prepared on this machine."""
+    specs = [*manifest["encoders"]["image"], manifest["encoders"]["text"]]
+    names = [spec.removeprefix("bundled:") for spec in specs if spec.startswith("bundled:")]
+    needed = [model for name in names for model in MADE_OF.get(name, (name,))]
+    return [model for model in dict.fromkeys(needed) if not is_prepared(model)]
 
 
 def described_prior(manifest: dict[str, Any]) -> dict[str, str]:

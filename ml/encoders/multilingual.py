@@ -1,4 +1,4 @@
-"""Sentences of many languages: what MiniLM says of them, which reads English best, beside what E5 says.
+"""Sentences of many languages: what MiniLM and its student for Chinese say of them, beside what E5 says.
 
 A space that is made for it (``ml.alignment.tower_space``) tells by the second half whether the first is to be believed.
 """
@@ -11,10 +11,10 @@ import numpy as np
 
 from ml.encoders import e5
 from ml.encoders.base import Encoder, Vectors
-from ml.encoders.minilm import MiniLM
+from ml.encoders.bilingual import Bilingual
 
-#: How many of a vector's numbers are MiniLM's.
-FIRST = MiniLM.dimension
+#: How many of a vector's numbers are those of the encoder for English and Chinese.
+FIRST = Bilingual.dimension
 
 
 class Multilingual(Encoder):
@@ -23,11 +23,11 @@ class Multilingual(Encoder):
     id = "multilingual"
     modality = "text"
 
-    def __init__(self, english: Encoder, many: Encoder) -> None:
-        self._encoders = english, many
-        self.dimension = english.dimension + many.dimension
-        self.device = english.device
-        self.version = f"{english.version}+{many.version}"
+    def __init__(self, few: Encoder, many: Encoder) -> None:
+        self._encoders = few, many
+        self.dimension = few.dimension + many.dimension
+        self.device = few.device
+        self.version = f"{few.version}+{many.version}"
 
     def encode(self, batch: Sequence[str]) -> Vectors:
         """Texts to float32 [n, 768]."""
@@ -38,4 +38,4 @@ class Multilingual(Encoder):
 def load(argument: str) -> Encoder:
     """The one variant there is; ``argument`` is ignored. Raises EncoderUnavailable without E5's package."""
     many = e5.load("")  # first: it may be missing
-    return Multilingual(MiniLM(), many)
+    return Multilingual(Bilingual(), many)

@@ -21,6 +21,7 @@ from rest_framework import exceptions
 from rest_framework.utils.encoders import JSONEncoder
 
 from ml.compression import ModelsMissing
+from ml.encoders.base import EncoderUnavailable
 from ml.media import MediaError
 from tenants import observe
 from tenants.errors import Invalid, ServiceError
@@ -128,8 +129,9 @@ def _(error: ValkeyUnavailable) -> Problem:
     return unavailable("The cache does not answer. Try again soon.")
 
 
-@problem_of.register
-def _(error: ModelsMissing) -> Problem:
+@problem_of.register(EncoderUnavailable)
+@problem_of.register(ModelsMissing)
+def _(error: Exception) -> Problem:
     log.error("models missing", exc_info=error)
     return unavailable(
         "The models are not prepared yet. Whoever runs this installation finds more in its log."

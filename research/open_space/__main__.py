@@ -104,8 +104,7 @@ def _make(options: argparse.Namespace) -> None:
             translated[code] = build.Translated(
                 np.array(list(found)), read(f"{name}-{code}", list(found.values()))
             )
-        # A square picture has one view, which stands twice.
-        return build.Sentences(read(name, english), pictures[:, : pictures.shape[1] // 2], translated)
+        return build.Sentences(read(name, english), pictures, translated)
 
     listed = captions()[: options.captions]
     said = pictured("captions", [one.english for one in listed], {"zh": dict(listed), **translations()})

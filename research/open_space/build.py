@@ -17,8 +17,10 @@ from ml.alignment.tower_space import HUB_SHARPNESS, KernelMap, LanguageDetector,
 
 ID, VERSION = "open", "1"
 
-#: Captions and phrases that a text is compared with; more of them than sentences means all.
+#: Texts that a text is compared with, in each of the two maps; more of them than there are means all.
 LANDMARKS = 2_000
+#: The same of Chinese texts, beside English ones.
+CHINESE_LANDMARKS = 700
 #: Penalty of the kernel ridge regression, beside kernels of about 1.
 PENALTY = 0.6
 #: The covariance of captions is raised to this: differences that captions rarely make count, too.
@@ -66,22 +68,28 @@ def build(
     names: Sentences | None = None,
     widths: Widths | None = None,
 ) -> TowerSpace:
-    """``photos`` [n, 2 p]: both views of some photographs, of which the mean stays. ``general`` [n, d]: plain texts in
+    """``photos`` [n, p]: some photographs, of which the mean stays. ``general`` [n, d]: plain texts in
     English. ``names``: of things, single words in many languages. The ``first`` numbers of a text are those of the
-    encoder for English."""
+    encoder for English and Chinese."""
     widths = widths or Widths()
     texts = _centred(captions, phrases, first, names)
-    english = np.concatenate([texts.meanings(part.texts, 0) for part in (captions, phrases)])
-    both = _fitted(english, np.concatenate([_targets(part.pictures) for part in (captions, phrases)]))
-    other = _fitted(*_in_other_languages(texts, [captions, phrases], languages(captions, names)))
+    parts, codes = [captions, phrases], languages(captions, names)
+    english = np.concatenate([texts.meanings(part.texts, 0) for part in parts])
+    chinese = np.concatenate([texts.meanings(part.others["zh"].texts, 1) for part in parts])
+    shown = [_targets(part.pictures) for part in parts]
+    also = [rows[part.others["zh"].places] for rows, part in zip(shown, parts, strict=True)]
+    landmarks = np.concatenate([_some(english, LANDMARKS), _some(chinese, CHINESE_LANDMARKS)])
+    both = _fitted(np.concatenate([english, chinese]), np.concatenate([*shown, *also]), landmarks)
+    meanings, targets = _by_second_half(texts, parts, codes)
+    second = _fitted(meanings, targets, _some(meanings, LANDMARKS))
     # From here on in the space of the tower, stretched.
     said = both(english[: len(captions.texts)])
     stretch = _stretch(said)
     said = unit(said @ stretch)
     axes, finer = np.split(principal_axes(said, widths.shown + widths.finer), [widths.shown], axis=1)
-    picture_mean = unit(photos.reshape(-1, captions.pictures.shape[1])).mean(axis=0)
+    picture_mean = unit(photos).mean(axis=0)
     writing = unit((unit(captions.pictures).mean(axis=0) - picture_mean)[None])[0]
-    texts = replace(texts, english=_stretched(both, stretch), other=_stretched(other, stretch))
+    texts = replace(texts, both=_stretched(both, stretch), second=_stretched(second, stretch))
     empty = np.zeros((english.shape[1], widths.beyond)), np.zeros((widths.shown, widths.beyond))
     space = _rounded(TowerSpace(texts, axes, picture_mean, writing, said[:BANK] @ axes, 0.0, *empty, finer))
     return _rounded(_with_text_axes(_with_level(space, photos), general, widths))
@@ -100,7 +108,7 @@ def manifest(
         "languages": list(known),
         "sentences": counts,
         "settings": {
-            "landmarks": len(space.texts.english.landmarks),
+            "landmarks": [len(space.texts.both.landmarks), len(space.texts.second.landmarks)],
             "penalty": PENALTY,
             "power": POWER,
             "floor": FLOOR,
@@ -132,8 +140,8 @@ def _centred(captions: Sentences, phrases: Sentences, first: int, names: Sentenc
         for code, rows in _by_language(part)
     ]
     nothing = KernelMap(np.empty((0, 0)), np.empty((0, 0)))
-    mean = unit(captions.texts[:, :first]).mean(axis=0)
-    return TextMap(mean, means.astype(np.float32), _detector(said), nothing, nothing)
+    read = [unit(rows[:, :first]).mean(axis=0) for rows in (captions.texts, captions.others["zh"].texts)]
+    return TextMap(np.stack(read), means.astype(np.float32), _detector(said), nothing, nothing)
 
 
 def _by_language(part: Sentences) -> list[tuple[str, Floats]]:
@@ -149,11 +157,11 @@ def _offsets(part: Sentences, first: int) -> dict[str, Floats]:
     }
 
 
-def _in_other_languages(
+def _by_second_half(
     texts: TextMap, parts: Sequence[Sentences], codes: Sequence[str]
 ) -> tuple[Floats, Floats]:
     """The second half of every text in every language, of norm 1, and the picture of what it says in English."""
-    first, meanings, targets = len(texts.mean), [], []
+    first, meanings, targets = texts.first_means.shape[1], [], []
     for part in parts:
         shown = _targets(part.pictures)
         for code, rows in _by_language(part):
@@ -174,8 +182,11 @@ def _detector(kinds: Sequence[tuple[int, Floats]]) -> LanguageDetector:
     return LanguageDetector(axes, levels, np.array([language for language, _ in kinds], np.int32))
 
 
-def _fitted(meanings: Floats, targets: Floats) -> KernelMap:
-    landmarks = meanings[np.random.default_rng(0).permutation(len(meanings))[:LANDMARKS]]
+def _some(meanings: Floats, count: int) -> Floats:
+    return meanings[np.random.default_rng(0).permutation(len(meanings))[:count]]
+
+
+def _fitted(meanings: Floats, targets: Floats, landmarks: Floats) -> KernelMap:
     return KernelMap(landmarks, _kernel_ridge(meanings, targets, landmarks))
 
 

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from ml.alignment.space import SHIPPED
-from ml.compression import ModelsMissing, find_model
+from ml.alignment.storage import missing_models
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,8 @@ class Builtin:
 
     @property
     def missing_weights(self) -> str:
-        """An encoder of its pictures that was not prepared on this machine; empty where all were."""
-        for spec in self.manifest["encoders"]["image"]:
-            name = spec.removeprefix("bundled:")
-            try:
-                find_model(name)
-            except ModelsMissing:
-                return str(name)
-        return ""
+        """An encoder of it that was not prepared on this machine; empty where all were."""
+        return next(iter(missing_models(self.manifest)), "")
 
     @property
     def tunes_text(self) -> bool:

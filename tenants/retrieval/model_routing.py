@@ -16,7 +16,7 @@ import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.db import connection
@@ -29,7 +29,7 @@ from tenants.errors import Conflict, ModelUnavailable, NotFound, NotReady
 from tenants.prepared import Prepared
 from tenants.retrieval.index import lifecycle
 from tenants.retrieval.index.vectors import locked_clock
-from tenants.retrieval.model_store import DEFAULT, MAX_DIMENSION, drop_space, is_own, keep_space, space
+from tenants.retrieval.model_store import MAX_DIMENSION, default_model, drop_space, is_own, keep_space, space
 from tenants.retrieval.models import IndexPointer, Vector, VectorClock, VectorGap
 from tenants.scope import current_tenant_id, tenant_scope
 
@@ -126,11 +126,11 @@ def _asked(statement: str, model: str, *, after: int = 0, **more: Any) -> list[t
 
 
 __all__ = [
-    "DEFAULT",
     "MAX_DIMENSION",
     "Missing",
     "Written",
     "begin_dual_write",
+    "default_model",
     "drop_space",
     "end_dual_write",
     "forget_retired",
@@ -170,7 +170,7 @@ def serving(tenant_id: uuid.UUID) -> str:
     known = _known.get(tenant_id)
     if known is None:
         rows = _LIVE.rows_of(tenant_id, tenant_id)
-        known = rows[0][0] if rows else DEFAULT
+        known = rows[0][0] if rows else default_model()
         note(tenant_id, known)
     return known
 
@@ -192,7 +192,7 @@ def note(tenant_id: uuid.UUID, model: str) -> None:
 class Written:
     """The live model, those that are written as well, and which of these can be gone back to (or empty)."""
 
-    live: str = DEFAULT
+    live: str = field(default_factory=default_model)
     beside: tuple[str, ...] = ()
     previous: str = ""
 

@@ -18,6 +18,7 @@ import uuid
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The newest space that ships: what a new tenant's vectors are made in.
-DEFAULT = "prior:2"
+# The spaces that ship and that a new tenant's vectors are made in, the best first.
+DEFAULTS = ("open:1", "prior:2")
 # Numbers of a vector, at most: what a query and a row of an export may hold.
 MAX_DIMENSION = 4_096
 KIND = "model"
@@ -70,6 +71,23 @@ def path_of(tenant_id: uuid.UUID, model: str, name: str = "") -> str:
 
 def _folder_name(model: str) -> str:
     return model.replace(":", ".")
+
+
+@cache
+def default_model() -> str:
+    """What a tenant that never chose a model searches by: `settings.DEFAULT_MODEL`, or the first of `DEFAULTS` whose
+    encoders were prepared on this machine. Once a tenant has vectors, its clock says which model they are of."""
+    if settings.DEFAULT_MODEL:
+        return str(settings.DEFAULT_MODEL)
+    return next((one for one in DEFAULTS[:-1] if _is_prepared(one)), DEFAULTS[-1])
+
+
+def _is_prepared(model: str) -> bool:
+    from ml.alignment.space import SHIPPED
+    from ml.alignment.storage import MANIFEST, missing_models
+
+    path = SHIPPED.parent / model.replace(":", "-") / MANIFEST
+    return not missing_models(json.loads(path.read_text("utf-8")))
 
 
 # --- Keeping ---------------------------------------------------------------------------------------------

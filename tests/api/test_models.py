@@ -28,7 +28,7 @@ def pictures(party: Party) -> list[str]:
     with tenant_scope(party.id):
         made = [add_picture(new_dataset(), drawing("small red circle", n)) for n in range(3)]
         for n, asset in enumerate(made):
-            embed(asset, model_routing.DEFAULT, unit(1, n))
+            embed(asset, model_routing.default_model(), unit(1, n))
     return [str(asset.id) for asset in made]
 
 

@@ -444,7 +444,7 @@ def build_models(party: Party) -> dict[str, str]:
     with tenant_scope(party.id):
         for job in Job.objects.filter(jobs.UNFINISHED, kind__in=("finetune", "embed_beside")):
             jobs.cancel(job_id=job.id)
-        VectorClock.objects.update(live=model_routing.DEFAULT, previous="", beside=[])
+        VectorClock.objects.update(live=model_routing.default_model(), previous="", beside=[])
         LearntModel.objects.filter(state="live").update(state="retired")
     with TemporaryDirectory() as folder:
         model, live = (with_files(new_model(party.id), Path(folder)) for _ in range(2))

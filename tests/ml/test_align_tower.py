@@ -119,7 +119,7 @@ def test_too_few_pairs_say_how_many_are_needed(tmp_path: Path) -> None:
 def test_features_that_are_no_numbers_are_named(tmp_path: Path) -> None:
     rows = shard_rows(60)
     for number in range(0, 60, 3):
-        rows[number].features[number % 40] = np.nan
+        rows[number].features[number % 20] = np.nan
     error = refused(ask(tmp_path, rows, write_tower(tmp_path / "base")))
     assert error.code == "not_finite"
     assert "encode them anew" in str(error)
@@ -128,7 +128,7 @@ def test_features_that_are_no_numbers_are_named(tmp_path: Path) -> None:
 def test_features_of_another_tower_are_refused(tmp_path: Path) -> None:
     rows = [replace(row, features=row.features[:-2]) for row in shard_rows(60)]
     error = refused(ask(tmp_path, rows, write_tower(tmp_path / "base")))
-    assert (error.code, "(384, 38) numbers; the base reads (384, 40)" in str(error)) == (
+    assert (error.code, "(384, 18) numbers; the base reads (384, 20)" in str(error)) == (
         "other_encoders",
         True,
     )

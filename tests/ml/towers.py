@@ -24,13 +24,13 @@ TO_TEXT, TO_PICTURE = _rules.normal(size=(HIDDEN, READ)), _rules.normal(size=(HI
 
 
 def tower(read: int = READ) -> TowerSpace:
-    """Texts of ``read`` numbers, all in English, pictures of two views of SEEN numbers each."""
+    """Texts of ``read`` numbers, all in English, pictures of SEEN."""
     random = np.random.default_rng(1)
     hidden = random.normal(size=(120, HIDDEN))
     nothing = KernelMap(np.empty((0, 0)), np.empty((0, 0)))
     first, second = read // 2, read - read // 2
     english = LanguageDetector(np.zeros((1, second)), np.zeros(1), np.zeros(1, np.int32))
-    texts = TextMap(np.zeros(first), np.zeros((1, second)), english, nothing, nothing)
+    texts = TextMap(np.zeros((1, first)), np.zeros((1, second)), english, nothing, nothing)
     meanings = texts.meanings(hidden @ TO_TEXT[:, :read]).astype(np.float32)
     shown = unit(hidden[:, :KNOWN] @ TO_PICTURE[:KNOWN])
     kernel = np.exp(meanings @ meanings.T - 1)
@@ -42,8 +42,8 @@ def tower(read: int = READ) -> TowerSpace:
     return TowerSpace(
         texts=replace(
             texts,
-            english=KernelMap(meanings, coefficients),
-            other=KernelMap(meanings[:, first:], coefficients),
+            both=KernelMap(meanings, coefficients),
+            second=KernelMap(meanings[:, first:], coefficients),
         ),
         axes=axes,
         hub_level=0.3,
@@ -66,9 +66,9 @@ def shard_rows(count: int, seed: int = 0, captions: int = 2) -> list[Pair]:
     rows = []
     for number, hidden in enumerate(random.normal(size=(count, HIDDEN))):
         text = unit(hidden @ TO_TEXT + random.normal(0, 0.5, (captions, READ)))
-        views = hidden @ TO_PICTURE + random.normal(0, 0.5, (2, SEEN))
+        seen = hidden @ TO_PICTURE + random.normal(0, 0.35, SEEN)
         halves = {"text": text, "text_colours": np.zeros((captions, 11)), "probabilities": np.zeros(0)}
-        halves |= {"features": views.ravel(), "colours": random.normal(0, 0.1, 11)}
+        halves |= {"features": seen, "colours": random.normal(0, 0.1, 11)}
         typed: dict[str, Any] = {name: values.astype(np.float16) for name, values in halves.items()}
         words = tuple(f"picture {number} of {seed}, told {time}" for time in range(captions))
         rows.append(Pair(f"k{seed}-{number}", f"g{seed}-{number}", "", words, **typed))

@@ -122,7 +122,7 @@ class TestRendering:
 
 class World:
     """Texts in four languages, and what a tower says of their pictures, from the same hidden thing; photographs lie
-    elsewhere. The second half of a text says the language before all else, the first is noise but for English."""
+    elsewhere. The second half of a text says the language before all else, the first is noise but for two of them."""
 
     def __init__(self) -> None:
         self.chance = np.random.default_rng(0)
@@ -134,7 +134,7 @@ class World:
         self.said = self._sentences(self.hidden(300), {"zh": 300, "yy": 40})
         self.bare = self._sentences(self.hidden(80), {"zh": 50})
         hidden = self.hidden(60)
-        self.photos = np.concatenate([hidden @ self.shows] * 2, axis=1).astype(np.float32)
+        self.photos = (hidden @ self.shows).astype(np.float32)
         self.asked = {language: self.texts(hidden, language) for language in self.languages}
         self.names = self._sentences(self.hidden(40), {"zh": 40, "xx": 40})
 
@@ -142,7 +142,7 @@ class World:
         return self.chance.normal(size=(count, 12))
 
     def texts(self, hidden: np.ndarray, language: str) -> np.ndarray:
-        meant = hidden if language == "en" else self.hidden(len(hidden))
+        meant = hidden if language in ("en", "zh") else self.hidden(len(hidden))
         second = unit(hidden @ self.second + self.languages[language])
         return np.concatenate([unit(meant @ self.first), second], axis=1).astype(np.float32)
 
@@ -198,11 +198,11 @@ class TestSpace:
         away = np.linalg.norm(texts.language_means - mean, axis=1)
         assert away.argmin() == build.languages(world.said, names).index("yy")
 
-    def test_the_first_half_counts_in_english_alone(self, space, world) -> None:
+    def test_the_first_half_counts_in_english_and_chinese_alone(self, space, world) -> None:
         for language, vectors in world.asked.items():
             other = np.concatenate([np.roll(vectors[:, :FIRST], 1, axis=0), vectors[:, FIRST:]], axis=1)
             same = np.allclose(space.text(texts(vectors)), space.text(texts(other)), atol=1e-5)
-            assert same == (language != "en")
+            assert same == (language not in ("en", "zh"))
 
     def test_rows_have_norm_1_and_the_width_that_it_states(self, space, world) -> None:
         vectors, photos = world.asked["en"], world.photos
@@ -213,7 +213,7 @@ class TestSpace:
 
     def test_pictures_of_writing_do_not_attract_every_text(self, space, world) -> None:
         photos, vectors = world.photos, world.asked["en"]
-        scans = np.concatenate([world.said.pictures[:60]] * 2, axis=1)
+        scans = world.said.pictures[:60]
         both = space.image(pictures(np.concatenate([photos, scans])))
         first = (space.text(texts(vectors)) @ both.T).argmax(axis=1)
         assert (first >= len(photos)).mean() < 0.1
@@ -224,13 +224,6 @@ class TestSpace:
         assert (rows[:, 21] != 0).all()
         assert (asked[:, 21] == 0).all()
         assert np.allclose(np.linalg.norm(asked, axis=1), 1, atol=1e-5)
-
-    def test_both_views_count(self, space, world) -> None:
-        photos = world.photos
-        middle, whole = np.split(photos, 2, axis=1)
-        other = np.concatenate([middle, np.roll(whole, 1, axis=0)], axis=1)
-        assert not np.allclose(space.seen(photos), space.seen(other), atol=1e-2)
-        assert np.allclose(space.seen(photos), space.seen(np.concatenate([whole, middle], axis=1)), atol=1e-5)
 
     def test_it_is_kept_and_read_back(self, space, world, tmp_path: Path) -> None:
         encoders = {"text": "bundled:minilm", "text_version": "1", "image": ["bundled:clip-vit-b16"]}
@@ -245,9 +238,9 @@ class TestSpace:
         ("name", "change", "complaint"),
         [
             ("axes", lambda rows: rows[:, :-1], "'hub_bank'|'text_from_shown'"),
-            ("english_landmarks", lambda rows: rows[:, :-1], "'english_landmarks'"),
-            ("other_landmarks", lambda rows: rows[:, :-1], "'other_landmarks'"),
-            ("other_coefficients", lambda rows: rows[:-1], "'other_coefficients'"),
+            ("both_landmarks", lambda rows: rows[:, :-1], "'both_landmarks'"),
+            ("second_landmarks", lambda rows: rows[:, :-1], "'second_landmarks'"),
+            ("second_coefficients", lambda rows: rows[:-1], "'second_coefficients'"),
             ("detector_axes", lambda rows: rows[:, :-1], "'detector_axes'"),
             ("detector_languages", lambda rows: rows + 2, "a language without a mean"),
             ("hub_bank", lambda rows: rows[:0], "'hub_bank'"),

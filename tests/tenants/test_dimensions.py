@@ -22,7 +22,7 @@ from tenants.retrieval.index import lifecycle, memory
 from tenants.retrieval.index.registry import opened
 from tenants.retrieval.index.vectors import NewVector, add_vectors, dimension_of, replace_vectors
 from tenants.retrieval.map_points import Wanted
-from tenants.retrieval.model_store import DEFAULT, model_of, spaces
+from tenants.retrieval.model_store import default_model, model_of, spaces
 from tenants.retrieval.models import IndexPointer
 from tenants.retrieval.query import result_page
 from tenants.retrieval.query.result_page import HYDRATED
@@ -33,6 +33,7 @@ from tests.tenants.test_export import export
 from workers.base import run_job
 
 COUNT = 60
+DEFAULT = default_model()
 
 
 def unit(seed: int, dimension: int) -> np.ndarray:

@@ -24,7 +24,7 @@ from tenants.pipeline.assets import services
 from tenants.pipeline.care import erasure, erasure_receipts, subject_erasure
 from tenants.pipeline.transfer import exports
 from tenants.retrieval.index.vectors import NewVector, replace_vectors
-from tenants.retrieval.model_store import DEFAULT
+from tenants.retrieval.model_store import default_model
 from tenants.retrieval.models import Vector
 from tenants.scope import tenant_scope
 from tenants.valkey import client, tenant_key
@@ -45,7 +45,7 @@ def add(party: Any, dataset: Any, text: str = "", **fields: Any) -> Asset:
     with tenant_scope(party.id):
         added = services.add_asset(dataset_id=dataset.id, text=text, **fields)
         asset = added.asset
-        replace_vectors(asset=asset, model=DEFAULT, vectors=[NewVector("text", UNIT)])
+        replace_vectors(asset=asset, model=default_model(), vectors=[NewVector("text", UNIT)])
         quotas.settle(owner=added.job.id, used={"vectors": 1})
         Job.objects.filter(pk=added.job.id).update(state="succeeded", result={"asset": str(asset.id)})
         TranscriptSegment.objects.create(asset=asset, start_s=0, end_s=1, text=text)

@@ -19,7 +19,7 @@ from tenants.retrieval.index import lifecycle, memory
 from tenants.retrieval.index.memory import read_index_status
 from tenants.retrieval.index.registry import FileSegment
 from tenants.retrieval.index.vectors import NewVector, add_vectors, record_changes, remove_vectors
-from tenants.retrieval.model_store import DEFAULT
+from tenants.retrieval.model_store import default_model
 from tenants.retrieval.models import FacetChange, Vector
 from tenants.retrieval.query import lexical, ranking
 from tenants.retrieval.query.ranking import Allowed, count_facets, row_mask
@@ -29,7 +29,7 @@ from workers.base import run_job
 
 from .test_columns import KEYS, SCHEMA, conditions, values
 
-MODEL = DEFAULT
+MODEL = default_model()
 BUILT = 6
 metadatas = st.dictionaries(st.sampled_from(KEYS), values, max_size=4)
 steps = st.one_of(

@@ -29,7 +29,7 @@ from tenants.learning import pairs
 from tenants.pipeline.assets.services import add_asset, delete_dataset
 from tenants.pipeline.care import erasure, erasure_receipts, subject_erasure
 from tenants.retrieval.index.vectors import NewVector, replace_vectors
-from tenants.retrieval.model_store import DEFAULT
+from tenants.retrieval.model_store import default_model
 from tenants.retrieval.models import Tombstone, Vector
 from tenants.scope import tenant_scope
 from workers.base import run_job
@@ -167,7 +167,7 @@ def test_what_was_made_goes_along_with_receipts_events_and_quota(party, dataset)
         Asset.objects.filter(pk=second.pk).update(generation_id=row.id)
         begun = remix(first)
         unit = NewVector("text", np.eye(1, 256, dtype=np.float32)[0])
-        replace_vectors(asset=first, model=DEFAULT, vectors=[unit])
+        replace_vectors(asset=first, model=default_model(), vectors=[unit])
         before = quotas.summary()["assets"]["used"]
         receipts = erasure.erase_generation(generation_id=row.id, actor="key:x")
         assert [receipt.target for receipt in receipts] == [first.id, second.id]

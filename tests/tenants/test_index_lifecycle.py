@@ -22,7 +22,7 @@ from tenants.retrieval.index import building, lifecycle, memory
 from tenants.retrieval.index.memory import read_index_status
 from tenants.retrieval.index.registry import folder_of, opened
 from tenants.retrieval.index.vectors import NewVector, prune_tombstones, replace_vectors
-from tenants.retrieval.model_store import DEFAULT
+from tenants.retrieval.model_store import default_model
 from tenants.retrieval.models import IndexGeneration, IndexPointer, Vector
 from tenants.retrieval.query import ranking
 from tenants.retrieval.query.ranking import rank
@@ -31,7 +31,7 @@ from tenants.scope import tenant_scope
 from workers.base import run_job
 
 pytestmark = pytest.mark.slow
-MODEL = DEFAULT
+MODEL = default_model()
 COUNT = 60
 
 

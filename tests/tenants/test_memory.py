@@ -12,13 +12,13 @@ from tenants.datasets.services import create_dataset
 from tenants.pipeline.assets.services import add_asset, delete_asset
 from tenants.retrieval.index import memory, vectors
 from tenants.retrieval.index.vectors import NewVector, replace_vectors
-from tenants.retrieval.model_store import DEFAULT
+from tenants.retrieval.model_store import default_model
 from tenants.retrieval.models import Tombstone, Vector, VectorClock
 from tenants.retrieval.query.ranking import rank
 from tenants.retrieval.types import Hit, Restriction
 from tenants.scope import tenant_scope
 
-MODEL = DEFAULT
+MODEL = default_model()
 
 
 def _unit(seed: int) -> np.ndarray:

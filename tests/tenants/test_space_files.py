@@ -6,6 +6,7 @@ import json
 import shutil
 import uuid
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,3 +140,14 @@ def test_they_belong_to_what_is_erased_of_a_tenant(party, tmp_path) -> None:
     assert [path for path in files_of(party.id) if f"/{model_store.KIND}/" in path] == []
     with pytest.raises(ModelUnavailable):
         model_routing.space(model, party.id)
+
+
+def test_the_default_is_the_best_whose_encoders_are_here(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    choose = model_store.default_model.__wrapped__
+    assert choose() == "prior:2"  # as the tests are set
+    settings.DEFAULT_MODEL = ""
+    assert choose() == "open:1"
+    monkeypatch.setenv("CROSSLIGHT_MODELS", str(tmp_path))
+    assert choose() == "prior:2"

@@ -40,7 +40,7 @@ from tests.waiting import pause
 from workers.base import run_job
 
 pytestmark = pytest.mark.slow
-OLD = model_routing.DEFAULT
+OLD = model_routing.default_model()
 
 
 class Shop:

@@ -18,7 +18,7 @@ from ml.alignment.adapted_space import AdaptedSpace
 from ml.alignment.scenes import scenes
 from ml.alignment.space import JointSpace
 from ml.alignment.storage import write_space
-from ml.alignment.tower_space import VIEWS, TowerSpace
+from ml.alignment.tower_space import TowerSpace
 from ml.training.evaluate import pairs_of, shortened
 from ml.training.objective import Objective, Phase, Recipe
 from ml.training.plan import TrainingError
@@ -111,7 +111,7 @@ class AlignTower(Objective):
     def _usable(self, pairs: Iterable[Pair]) -> list[Pair]:
         """Raises TrainingError for features of other encoders than the tower's, and for numbers that are none."""
         held = [shortened(pair) for pair in pairs]
-        wanted = self.tower.texts.width, VIEWS * len(self.tower.axes)
+        wanted = self.tower.texts.width, len(self.tower.axes)
         for pair in held:
             if (found := (pair.text.shape[1], len(pair.features))) != wanted:
                 detail = f"{pair.key}: texts and pictures of {found} numbers; the base reads {wanted}."

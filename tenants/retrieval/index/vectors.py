@@ -17,7 +17,7 @@ from django.utils import timezone
 from ml.indexes.base import as_matrix
 from tenants.datasets.models import Asset
 from tenants.retrieval.index import registry
-from tenants.retrieval.model_store import DEFAULT
+from tenants.retrieval.model_store import default_model
 from tenants.retrieval.models import FacetChange, Tombstone, Vector, VectorClock
 from tenants.scope import current_tenant_id, tenant_scope
 
@@ -53,7 +53,7 @@ def take_numbers(count: int) -> int:
 
 def locked_clock() -> VectorClock:
     """The active tenant's clock, made if there is none, and locked until the caller's transaction ends."""
-    VectorClock.objects.bulk_create([VectorClock(live=DEFAULT)], ignore_conflicts=True)
+    VectorClock.objects.bulk_create([VectorClock(live=default_model())], ignore_conflicts=True)
     return VectorClock.objects.select_for_update().get()
 
 

@@ -26,6 +26,7 @@ from ml.alignment.confidence import of_words
 from ml.alignment.gating import Part
 from ml.batching import Batcher
 from ml.compression import ModelsMissing
+from ml.encoders.base import EncoderUnavailable
 from ml.media import Decoder, FairQueue, QueueFull
 from tenants import observe
 from tenants.datasets.models import Asset
@@ -127,18 +128,18 @@ def query_transcriber() -> QueryTranscriber:
 
 def warm_up() -> None:
     """Load what a text query needs. Models that are missing are for the first query to complain about."""
-    with suppress(ModelsMissing):
+    with suppress(ModelsMissing, EncoderUnavailable):
         space().embed_texts(["warm up"])
 
 
 def space() -> JointSpace:
     """The space of new tenants, which ships. `model_routing.serving` and `model_routing.written` name another's."""
-    return model_store.space(model_store.DEFAULT)
+    return model_store.space(model_store.default_model())
 
 
 def model_id() -> str:
     """Its model, as stored with every vector."""
-    return model_store.DEFAULT
+    return model_store.default_model()
 
 
 # --- Assets: into each of the spaces that their tenant's vectors are made in --------------------------------

@@ -116,7 +116,7 @@ def test_from_pairs_to_searches_and_back(party, dataset):
     assert answering(party) == model.space
     with tenant_scope(party.id):
         promotions.roll_back(model=model)
-    assert answering(party) == model_routing.DEFAULT
+    assert answering(party) == model_routing.default_model()
 
 
 def answering(party) -> str:

@@ -23,12 +23,12 @@ def pictures(party):
         dataset = new_dataset()
         made = [add_picture(dataset, drawing("small red circle", n), f"picture {n}") for n in range(4)]
         for n, asset in enumerate(made):
-            embed(asset, model_routing.DEFAULT, unit(1, n))
+            embed(asset, model_routing.default_model(), unit(1, n))
     return made
 
 
 def rank(party, *questions):
-    return evaluation.rankings(party.id, model_routing.DEFAULT, questions)
+    return evaluation.rankings(party.id, model_routing.default_model(), questions)
 
 
 def asking(picture, *relevant, **options):
@@ -43,8 +43,8 @@ def test_the_nearest_come_first_and_the_picture_itself_does_not_count(party, pic
 
 def test_an_asset_counts_once_with_its_best_vector(party, pictures):
     with tenant_scope(party.id):
-        embed(pictures[0], model_routing.DEFAULT, unit(1, 2.9), "text")
-        embed(pictures[0], model_routing.DEFAULT, unit(1, 2.8), "text")
+        embed(pictures[0], model_routing.default_model(), unit(1, 2.9), "text")
+        embed(pictures[0], model_routing.default_model(), unit(1, 2.8), "text")
     every, own = rank(party, asking(pictures[3]), asking(pictures[3], own=True))
     assert every == [pictures[n].id for n in (0, 2, 1)]
     assert own == [pictures[n].id for n in (2, 1, 0)]

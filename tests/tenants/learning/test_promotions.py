@@ -26,7 +26,7 @@ def pictures(party):
         dataset = new_dataset()
         made = [add_picture(dataset, drawing("small red circle", n)) for n in range(3)]
         for asset, values in zip(made, (unit(1), CLOSE, FAR), strict=True):
-            embed(asset, model_routing.DEFAULT, values)
+            embed(asset, model_routing.default_model(), values)
         golden.add_golden_query(asset_id=made[0].id, relevant=[made[1].id])
     return made
 

@@ -118,7 +118,7 @@ def new_model(
         number = services.next_number()
         made = {
             "name": f"m{uuid.uuid4().hex[:8]}",
-            "base": model_routing.DEFAULT,
+            "base": model_routing.default_model(),
             "stage": "adapt",
             "method": "heads",
         }
