@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ml.alignment.chinese_colours import chinese_colour_words
 from ml.alignment.colours import colour_scores, colour_words
 from ml.alignment.features import ImageFeatures, TextFeatures
+from ml.alignment.installed import SCHEME as ADDED
 from ml.alignment.own_tower import SCHEME, open_own_tower
 from ml.alignment.projection import Placing
 from ml.alignment.storage import SpaceError, read_space
@@ -173,4 +174,6 @@ def shared_encoder(spec: str) -> Encoder:
 def reads_chinese(manifest: Mapping[str, Any]) -> bool:
     """Whether the text tower of a space reads Chinese beside English."""
     own = manifest.get("text_tower") or {}
+    if str(manifest["encoders"]["text"]).startswith(ADDED):
+        return "zh" in manifest.get("languages", ())
     return manifest["encoders"]["text"] in READ_CHINESE or bool(own.get("chinese"))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from ml.alignment import adapted_space, layout, learned_space, tower_space, traditional
+from ml.alignment import adapted_space, layout, learned_space, tower_space, traditional, two_towers
 from ml.alignment.projection import Placing, Projection, TextReader
 from ml.compression import is_prepared
 
@@ -46,20 +46,21 @@ _PRIOR: Shapes = {
 
 
 #: What a space may be, by ``kind`` in its manifest: written knowledge, heads beside it, linear maps alone, texts
-#: mapped to a picture tower, or such a space adapted to pairs.
+#: mapped to a picture tower, such a space adapted to pairs, or two towers that learnt to meet.
 KINDS: dict[str, Shapes] = {
     "prior": _PRIOR,
     "cman": learned_space.SHAPES,
     "linear": traditional.SHAPES,
     "tower": tower_space.SHAPES,
     "adapted": adapted_space.SHAPES,
+    "two-tower": two_towers.SHAPES,
 }
 
 #: The prepared models of an encoder that is not one model of its own name.
 MADE_OF = {"bilingual": ("minilm",), "multilingual": ("minilm", "e5")}
 
 #: Kinds whose own parts say how wide they are; the others have the layout of this code.
-OWN_DIMENSION = frozenset({"tower", "adapted"})
+OWN_DIMENSION = frozenset({"tower", "adapted", "two-tower"})
 
 
 class SpaceError(RuntimeError):
@@ -91,13 +92,16 @@ def read_space(folder: Path) -> tuple[Placing, dict[str, Any]]:
             return _of_dimension(tower_space.unpacked(arrays), manifest), manifest
         if kind == "adapted":
             return _of_dimension(adapted_space.unpacked(arrays), manifest), manifest
+        if kind == "two-tower":
+            return _of_dimension(two_towers.unpacked(arrays), manifest), manifest
     except ValueError as error:
         raise SpaceError(f"{folder / TENSORS}: {error}") from error
     return unpacked(arrays), manifest
 
 
 def _of_dimension(
-    placing: tower_space.TowerSpace | adapted_space.AdaptedSpace, manifest: dict[str, Any]
+    placing: tower_space.TowerSpace | adapted_space.AdaptedSpace | two_towers.TwoTowerSpace,
+    manifest: dict[str, Any],
 ) -> Placing:
     if placing.dimension != manifest["dimension"]:
         raise ValueError(f"its parts make {placing.dimension} dimensions, not {manifest['dimension']}")

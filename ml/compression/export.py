@@ -47,12 +47,13 @@ class Floors:
 
 @dataclass(frozen=True)
 class Parity:
-    """Mean cosine to fp32 and recall of fp32's neighbours, both 0..1, over ``items`` held-out inputs."""
+    """Cosine to fp32, mean and least, and recall of fp32's neighbours, all 0..1, over ``items`` held-out inputs."""
 
     cosine: float
     recall: float
     neighbours: int
     items: int
+    least: float
 
     def text(self) -> str:
         found = f"recall@{self.neighbours} of fp32's neighbours {self.recall:.3f}"
@@ -66,8 +67,9 @@ def parity_of(reference: Vectors, found: Vectors) -> Parity:
     one, other = _unit(reference), _unit(found)
     pairs = zip(_nearest(one, count), _nearest(other, count), strict=True)
     shared = [len(np.intersect1d(wanted, got)) for wanted, got in pairs]
-    cosine = float(np.mean(np.sum(one * other, axis=1)))
-    return Parity(cosine, float(np.mean(shared)) / count, count, len(reference))
+    cosines = np.sum(one * other, axis=1)
+    recall = float(np.mean(shared)) / count
+    return Parity(float(cosines.mean()), recall, count, len(reference), float(cosines.min()))
 
 
 def _unit(vectors: Vectors) -> Vectors:
@@ -158,7 +160,9 @@ INT8_FLOORS = {
 #: Float must be the same but for rounding and the resizing of pictures, which differs a little between libraries.
 FP32_FLOORS = {"text": Floors(0.9999, 0.98), "image": Floors(0.99, 0.85)}
 
-PRECISIONS = ("int8", "fp32")
+#: What is tried for each precision that is asked for, in turn; with ``halved`` what stays float is stored in two bytes.
+PRECISIONS = {"int8": ("int8", "fp32"), "fp32": ("fp32",)}
+HALVED = {"int8": ("int8", "fp16"), "fp16": ("fp16",), "fp32": ("fp32",)}
 
 Write = Callable[[Path], Any]
 
@@ -179,15 +183,18 @@ def export(
     calibration: Path | None = None,
     precision: str = "int8",
     folder: Path | None = None,
+    halved: bool = False,
 ) -> tuple[Export, list[Attempt]]:
     """Write ``folder/name`` (by default in ``exports_dir()``) and give it back with what was tried.
 
     ``calibration`` is a folder with pictures, or with texts (one a line in .txt files); without it the bundled ones
-    are used. INT8 falls back to a spared bit and to fp32. Raises ParityError with the numbers when none is close
+    are used. INT8 falls back to a spared bit and to fp32; with ``halved``, which also has the precision fp16, to fp16
+    weights, computed with as fp32. Raises ParityError with the numbers when none is close
     enough, NotExportable, ValueError for a name or precision that cannot be, and what ``load_encoder`` raises.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
+    precisions = HALVED if halved else PRECISIONS
+    if precision not in precisions:
+        raise ValueError(f"precision {precision!r} is none of {', '.join(precisions)}")
     target = (folder or store.exports_dir()) / store.check_name(name)
     tower = tower_of(spec)
     items = calibration_items(tower.modality, calibration)
@@ -196,13 +203,13 @@ def export(
             f"{len(items)} items to calibrate and compare with are too few: at least {3 * LEAST_ITEMS}"
         )
     with locked(target), replacing(target) as building:
-        entry, tried = _build(tower, items, precision, building)
+        entry, tried = _build(tower, items, precisions[precision], building)
         write_manifest(building, FORMAT, {"encoder": entry})
     return store.find_export(name, target.parent), tried
 
 
 def _build(
-    tower: Tower, items: Sequence[Any], precision: str, out: Path
+    tower: Tower, items: Sequence[Any], kinds: Sequence[str], out: Path
 ) -> tuple[dict[str, Any], list[Attempt]]:
     """Files into ``out``; the manifest entry. Two items in three calibrate, the third judges."""
     judged = items[2::3]
@@ -210,11 +217,11 @@ def _build(
     reference = tower.reference(judged)
     tried = []
     with tempfile.TemporaryDirectory(prefix=f"{out.name}-", dir=out.parent) as scratch:
-        for kind, write, preparation in _ways(tower, calibrating, Path(scratch), precision):
+        for kind, write, preparation in _ways(tower, calibrating, Path(scratch), kinds):
             write(out / MODEL)
             entry = _entry(tower, kind, preparation, out)
             parity = parity_of(reference, _encode(entry, out, judged))
-            floors = (FP32_FLOORS if kind == "fp32" else INT8_FLOORS)[tower.modality]
+            floors = (FP32_FLOORS if kind in ("fp16", "fp32") else INT8_FLOORS)[tower.modality]
             tried.append(Attempt(kind, parity, floors.admit(parity)))
             if tried[-1].kept:
                 return entry | {"parity": _rounded(parity)}, tried
@@ -223,21 +230,34 @@ def _build(
 
 
 def _ways(
-    tower: Tower, calibrating: Sequence[Any], scratch: Path, precision: str
+    tower: Tower, calibrating: Sequence[Any], scratch: Path, kinds: Sequence[str]
 ) -> Iterator[tuple[str, Write, dict[str, Any]]]:
     """Precision, how to write the model, and how input is prepared, in the order in which they are tried."""
-    if tower.body is not None and can_write(tower.body):
+    if tower.body is not None and can_write(tower.body) and "fp16" not in kinds:
         preparation = tower.preparation | {"packed": True}
-        for kind in PRECISIONS[PRECISIONS.index(precision) :]:
+        for kind in kinds:
             yield kind, partial(write_bert, tower.body, int8=kind == "int8"), preparation
         return
     plain, folded = scratch / "net.onnx", scratch / "net-folded.onnx"
     _export_module(tower, plain)
     quantise.preprocess(plain, folded)
-    if precision == "int8":
+    if "int8" in kinds:
         for kind, write in _int8_ways(tower, calibrating, folded):
-            yield kind, write, tower.preparation
-    yield "fp32", lambda path: path.write_bytes(folded.read_bytes()), tower.preparation
+            yield kind, _then_halved(write) if "fp16" in kinds else write, tower.preparation
+    if "fp16" in kinds:
+        yield "fp16", partial(quantise.store_halved, folded), tower.preparation
+    if "fp32" in kinds:
+        yield "fp32", lambda path: path.write_bytes(folded.read_bytes()), tower.preparation
+
+
+def _then_halved(write: Write) -> Write:
+    """The tables of words and positions are what INT8 products leave float: half of a small text tower."""
+
+    def both(path: Path) -> None:
+        write(path)
+        quantise.store_halved(path, path)
+
+    return both
 
 
 def _int8_ways(tower: Tower, calibrating: Sequence[Any], folded: Path) -> Iterator[tuple[str, Write]]:

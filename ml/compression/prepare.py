@@ -25,6 +25,7 @@ from ml.compression.quantise import IMAGE_FLOOR, export_onnx, mean_cosine, prepr
 from ml.compression.store import (
     EXPORTS,
     MANIFEST,
+    SPACES,
     WeightsMissing,
     are_intact,
     is_intact,
@@ -45,6 +46,8 @@ from ml.encoders.e5 import PACKAGE
 log = logging.getLogger(__name__)
 
 CALIBRATION = Path(__file__).parent / "calibration"
+#: Sub-folders that outlive a build.
+KEPT = (EXPORTS, SPACES)
 
 #: Probabilities [n, 1000], and pooled features [n, HEAD + b]: of the last layer, then of the b channels before it.
 OUTPUTS = ("probabilities", "features")
@@ -336,7 +339,7 @@ def prepare(out: Path) -> bool:
 
 def _holds_other_files(out: Path) -> bool:
     names = {path.name for path in out.iterdir()} if out.exists() else set()
-    return bool(names - {EXPORTS}) and MANIFEST not in names
+    return bool(names - set(KEPT)) and MANIFEST not in names
 
 
 def current_recipe() -> str:
@@ -375,8 +378,8 @@ def _recipe_of(model_id: str) -> str:
 
 
 def _build_and_swap(out: Path, recipe: str) -> None:
-    # Exports of other encoders do not depend on this recipe: they stay.
-    with replacing(out, keep=EXPORTS) as building:
+    # What was exported or added by name does not depend on this recipe: it stays.
+    with replacing(out, keep=KEPT) as building:
         models = _take_over(out, building, recipe)
         missing = [model_id for model_id in BUILDS if model_id not in models]
         for number, model_id in enumerate(missing, 1):

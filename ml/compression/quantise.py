@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 #: The least mean cosine to the fp32 reference that a quantised model may have.
 TEXT_FLOOR, IMAGE_FLOOR = 0.99, 0.98
+#: Weights of fewer numbers stay float32, and so do those that fp16 cannot hold.
+LEAST_HALVED, LARGEST_HALF = 4096, 65504.0
 
 
 class ParityError(RuntimeError):
@@ -95,6 +97,29 @@ def preprocess(source: Path, target: Path) -> None:
 
     with _quiet():
         quant_pre_process(str(source), str(target), skip_symbolic_shape=True)
+
+
+def store_halved(source: Path, target: Path) -> None:
+    """Store large float32 weights as fp16: half the file. The runtime widens them on opening, and computes as ever."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = onnx.load(str(source))
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < LEAST_HALVED:
+            continue
+        name, values = tensor.name, numpy_helper.to_array(tensor)
+        if np.abs(values).max() > LARGEST_HALF:
+            continue
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
+        casts.append(
+            helper.make_node("Cast", [tensor.name], [name], name=f"{name}_widened", to=TensorProto.FLOAT)
+        )
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, str(target))
 
 
 def mean_cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

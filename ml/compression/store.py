@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -30,10 +30,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replacing(folder: Path, keep: str = "") -> Iterator[Path]:
+def replacing(folder: Path, keep: Sequence[str] = ()) -> Iterator[Path]:
     """An empty folder beside that takes ``folder``'s place when the block ends without an error.
 
-    The sub-folder ``keep`` moves from the old one to the new one. Needs the lock. Leftovers of killed builds are
+    The sub-folders ``keep`` move from the old one to the new one. Needs the lock. Leftovers of killed builds are
     removed first.
     """
     for leftover in folder.parent.glob(f".{folder.name}.building-*"):
@@ -57,7 +57,7 @@ def _open_to_all(folder: Path) -> None:
         os.close(at)
 
 
-def _swap(building: Path, folder: Path, keep: str) -> None:
+def _swap(building: Path, folder: Path, keep: Sequence[str]) -> None:
     if not folder.exists():
         building.rename(folder)
         return
@@ -68,10 +68,11 @@ def _swap(building: Path, folder: Path, keep: str) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _move(name: str, source: Path, target: Path) -> None:
-    if name and (source / name).is_dir() and not (target / name).exists():
-        target.mkdir(exist_ok=True)
-        (source / name).rename(target / name)
+def _move(names: Sequence[str], source: Path, target: Path) -> None:
+    for name in names:
+        if (source / name).is_dir() and not (target / name).exists():
+            target.mkdir(exist_ok=True)
+            (source / name).rename(target / name)
 
 
 # --- Prepared models -------------------------------------------------------------------------------------
@@ -80,6 +81,8 @@ def _move(name: str, source: Path, target: Path) -> None:
 MANIFEST = "manifest.json"
 #: The folder among the prepared models with encoders that were exported by name.
 EXPORTS = "exports"
+#: And the one with joint spaces that an operator added (``ml.alignment.installed``).
+SPACES = "spaces"
 COMMAND = "python -m ml.compression prepare"
 
 

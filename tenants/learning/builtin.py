@@ -1,19 +1,24 @@
-"""The spaces that come with the product: named by slug, the same for every tenant."""
+"""The spaces that come with the product or were added to it: named by slug, the same for every tenant."""
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
 
-from ml.alignment.space import SHIPPED
+from ml.alignment.installed import SCHEME, SHIPPED_SPACES, added_dir, added_folder, added_slugs
 from ml.alignment.storage import missing_models
 
 
 @dataclass(frozen=True)
 class Builtin:
-    """A shipped space: `prior-1` to people, `prior:1` with its vectors; what its manifest says of it."""
+    """A space for all: `prior-1` to people, `prior:1` with its vectors; what its manifest says of it.
+
+    One that an operator added (`manage.py add_space`) is one of them.
+    """
 
     slug: str
     space: str
@@ -22,6 +27,9 @@ class Builtin:
     @property
     def missing_weights(self) -> str:
         """An encoder of it that was not prepared on this machine; empty where all were."""
+        if self.is_added:
+            whole = (added_folder(self.slug) / "image" / "model.onnx").is_file()
+            return "" if whole else str(self.manifest["encoders"]["image"][0])
         return next(iter(missing_models(self.manifest)), "")
 
     @property
@@ -29,11 +37,36 @@ class Builtin:
         """Whether its text encoder can be tuned (`lora`): a tower's texts are mapped from what the encoder says now."""
         return self.manifest.get("kind", "prior") == "prior"
 
+    @property
+    def is_added(self) -> bool:
+        """Whether an operator added it, and may remove it."""
+        return str(self.manifest["encoders"]["text"]).startswith(SCHEME)
+
+    @property
+    def tunes(self) -> bool:
+        """Whether a fine-tune can start from it. Two towers that learnt to meet are served as they are."""
+        return self.manifest.get("kind", "prior") != "two-tower"
+
+
+def builtin_spaces() -> tuple[Builtin, ...]:
+    """The newest first, and those that were added behind them; one that was just added is seen at once."""
+    return (*_shipped(), *_added(tuple(added_slugs()), added_dir()))
+
 
 @cache
-def builtin_spaces() -> tuple[Builtin, ...]:
-    """The newest first."""
-    return tuple(_read(path) for path in sorted(SHIPPED.parent.glob("*/manifest.json"), reverse=True))
+def _shipped() -> tuple[Builtin, ...]:
+    return tuple(_read(path) for path in sorted(SHIPPED_SPACES.glob("*/manifest.json"), reverse=True))
+
+
+@lru_cache(maxsize=8)
+def _added(slugs: tuple[str, ...], folder: Path) -> tuple[Builtin, ...]:
+    """A name is never given twice, so that what was read of it stays right."""
+    found = []
+    for slug in slugs:
+        # One that is being removed, or whose manifest is damaged, which the doctor tells.
+        with suppress(OSError, ValueError, KeyError):
+            found.append(_read(folder / slug / "manifest.json"))
+    return tuple(one for one in found if one.slug in slugs)
 
 
 def _read(path: Any) -> Builtin:

@@ -18,7 +18,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from ml.alignment.space import SHIPPED
+from ml.alignment.installed import folder_of
 from tenants.datasets import storage
 from tenants.errors import Conflict, NotFound, room_on_disk
 from tenants.jobs import job_log
@@ -78,7 +78,10 @@ def finetune(claimed: jobs.Claim) -> None:
 def fetch_base(tenant_id: uuid.UUID, row: LearntModel, folder: Path) -> Path:
     """The folder of the space to start from; of one of the tenant's a copy, as it may be deleted meanwhile."""
     if not model_routing.is_own(row.base):
-        return SHIPPED.parent / row.base.replace(":", "-")
+        shipped = folder_of(row.base)
+        if shipped is None:
+            raise BaseDeleted(_("The space that this training was to start from is not here any more."))
+        return shipped
     if folder.exists():
         return folder
     with tenant_scope(tenant_id):

@@ -139,6 +139,14 @@ def _base(name: str) -> selectors.Named:
 def require_weights(model: selectors.Named) -> None:
     """Raises NotReady for a model that comes with the product and whose pictures' encoder is not on this machine."""
     if isinstance(model, Builtin) and (missing := model.missing_weights):
+        if model.is_added:
+            raise NotReady(
+                _(
+                    "The files of %(model)s are not whole on this machine. Ask its operator to remove it and to add it "
+                    "again."
+                )
+                % {"model": model.slug}
+            )
         raise NotReady(
             _(
                 "%(model)s needs the encoder %(encoder)s, whose weights are not on this machine. Ask its operator to "
@@ -153,6 +161,15 @@ def _require_tunable(start: selectors.Named, method: str) -> None:
     first = start
     while isinstance(first, LearntModel) and (before := selectors.find_space(first.base)):
         first = before
+    if isinstance(first, Builtin) and not first.tunes:
+        raise Invalid(
+            _(
+                "%(model)s was added as it is and cannot be tuned. Choose another base, such as open-1; "
+                "it can be promoted by itself."
+            )
+            % {"model": selectors.public_name(start.space)},
+            pointer="/base",
+        )
     if method == LearntModel.Method.LORA and isinstance(first, Builtin) and not first.tunes_text:
         raise Invalid(
             _(

@@ -1,9 +1,10 @@
-"""The joint spaces that vectors are made in: those that ship, and tenants' own, which lie in the storage.
+"""The joint spaces that vectors are made in: those that ship or were added, and tenants' own, in the storage.
 
-A model's id is `space id:version`. What ships is a folder beside `ml.alignment.space`. A tenant's own space lies under
-`TENANT/model/ID.VERSION/`; `files.json`, written last, names its files with their digests. A process copies them to
-SPACES_DIR once, and nothing is used of them before every digest fits. A space that is missing or damaged is an error:
-never does another one answer in its place.
+A model's id is `space id:version`. What ships is a folder beside `ml.alignment.space`; what an operator added lies
+among the prepared models (`ml.alignment.installed`). A tenant's own space lies under `TENANT/model/ID.VERSION/`;
+`files.json`, written last, names its files with their digests. A process copies them to SPACES_DIR once, and nothing is
+used of them before every digest fits. A space that is missing or damaged is an error: never does another one answer in
+its place.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from django.conf import settings
 from django.core.files.storage import default_storage
 from django.utils.translation import gettext as _
 
+from ml.alignment.installed import folder_of
 from ml.alignment.own_tower import SCHEME
 from ml.indexes import files
 from ml.indexes.files import FileStamp
@@ -49,7 +51,6 @@ FETCHED = ".fetched"
 GROWS = 4
 # Local copies that no process opened for so long are removed.
 UNUSED_S = 7 * 24 * 3600
-_BUILT_IN = re.compile(r"([a-z]+):([0-9]+)")
 _OWN = re.compile(r"[a-z]+-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):[0-9]+")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -190,13 +191,13 @@ class Spaces:
 
 def _shipped(model: str) -> JointSpace:
     # Imported on first use: management commands and migrations need no model runtime.
-    from ml.alignment.space import SHIPPED, SpaceError
+    from ml.alignment.space import SpaceError
 
-    name = _BUILT_IN.fullmatch(model)
-    if name is None:
+    folder = folder_of(model)
+    if folder is None:
         raise ModelUnavailable(_("There is no model %(model)s.") % {"model": f"{model!r}"})
     try:
-        return _require(_load(SHIPPED.parent / f"{name[1]}-{name[2]}"), model)
+        return _require(_load(folder), model)
     except SpaceError as error:
         raise ModelUnavailable(
             _("The model %(model)s is not installed: %(error)s") % {"model": model, "error": error}

@@ -57,8 +57,9 @@ def load(models: Path) -> Callable[[str], Any]:
     return get
 
 
-#: These need weights from elsewhere, and meet the contract with tiny models in test_hf.py and test_exports.py.
-ELSEWHERE = {"hf", "onnx", "torchvision"}
+#: These need weights from elsewhere, and meet the contract with tiny models in test_hf.py, test_exports.py and
+#: test_adding.py.
+ELSEWHERE = {"added", "hf", "onnx", "torchvision"}
 
 
 @pytest.mark.parametrize("plugin_id", [name for name in CATALOG.ids() if name not in ELSEWHERE])

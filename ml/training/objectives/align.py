@@ -24,7 +24,7 @@ from ml.alignment.own_tower import carry_tower
 from ml.alignment.projection import Projection
 from ml.alignment.scenes import scenes
 from ml.alignment.space import JointSpace, shared_encoder
-from ml.alignment.storage import OWN_DIMENSION, described_prior, write_space
+from ml.alignment.storage import described_prior, write_space
 from ml.training.evaluate import CAPTIONS, image_features_of, pairs_of, shortened, text_features_of
 from ml.training.objective import Objective, Phase, Recipe
 from ml.training.objectives._align_tower import GENERAL, MOST_FITTED, MOST_JUDGED, AlignTower
@@ -254,7 +254,7 @@ def load(recipe: Recipe) -> Objective:
 
 def stands_on_tower(base: Path | None) -> bool:
     """Whether the space in a folder is mapped to a picture tower, adapted or not; the default where there is none."""
-    return JointSpace.load(base).manifest.get("kind") in OWN_DIMENSION
+    return JointSpace.load(base).manifest.get("kind") in ("tower", "adapted")
 
 
 def _module(heads: Heads) -> torch.nn.Module:

@@ -320,7 +320,11 @@ def _bases(live: str) -> list[tuple[str, str]]:
     serving = names_of_spaces([live]).get(live, ("", "the live model"))[1]
     return [
         ("", f"What answers searches now: {serving}"),
-        *((one.slug, f"{one.slug} (built in)") for one in builtin_spaces() if not one.missing_weights),
+        *(
+            (one.slug, f"{one.slug} (built in)")
+            for one in builtin_spaces()
+            if one.tunes and not one.missing_weights
+        ),
         *((str(row.id), row.name) for row in own[:MAX_BASES]),
     ]
 

@@ -14,8 +14,10 @@ from django.conf import settings
 from django.utils import timezone
 
 from ml import sandbox
+from ml.alignment.installed import added_dir, added_slugs
 from ml.compression import is_intact, models_dir
 from ml.encoders.base import EncoderUnavailable
+from ml.hub import damaged_file
 from ml.media import Decoder
 from ml.speech import MANY
 from standalone.doctor.findings import Check, Finding, Options, examples, fail, ok, warn
@@ -76,6 +78,19 @@ def models(options: Options) -> Finding:
 
 def named(model: str) -> str:
     return model.replace(":", "-")
+
+
+def added_spaces(options: Options) -> Finding:
+    """Spaces that `manage.py add_space` made: every file by its digest. No weights are loaded."""
+    slugs = added_slugs()
+    damaged = {slug: what for slug in slugs if (what := damaged_file(slug))}
+    if damaged:
+        return fail(
+            f"{examples(damaged)} cannot be used: {examples(damaged.values())}",
+            "Copy the folder from another machine of this installation; or, where no workspace uses it, "
+            "`manage.py remove_space` and `manage.py add_space` again.",
+        )
+    return ok(f"{', '.join(slugs)}: intact ({added_dir()})" if slugs else "none")
 
 
 def detectors(options: Options) -> Finding:
@@ -185,6 +200,7 @@ def stuck(options: Options) -> Finding:
 
 CHECKS = (
     Check("models", models, timeout_s=120, deep_timeout_s=120),
+    Check("added-spaces", added_spaces, timeout_s=120, deep_timeout_s=120),
     Check("detectors", detectors, timeout_s=30, deep_timeout_s=30),
     Check(
         "decoder",
