@@ -19,6 +19,14 @@ from api.generation.views import (
     RetryGeneration,
 )
 from api.jobs.views import CancelJob, JobEvents, JobLog, JobPriority, Jobs, OneJob, RetryJob
+from api.learning.classifiers import (
+    ClassifierExamples,
+    Classifiers,
+    OneClassifier,
+    PromoteClassifier,
+    SuggestLabels,
+    TrainClassifier,
+)
 from api.learning.finetunes import Finetunes
 from api.learning.golden_queries import GoldenQueries, OneGoldenQuery
 from api.learning.views import Models, OneModel, PromoteModel, RollBackModel
@@ -118,6 +126,16 @@ urlpatterns = [
     path("models/<model_id>", OneModel.as_view(), name="model"),
     path("models/<model_id>/promote", PromoteModel.as_view(), name="promote-model"),
     path("models/<model_id>/rollback", RollBackModel.as_view(), name="rollback-model"),
+    path("classifiers", Classifiers.as_view(), name="classifiers"),
+    path("classifiers/<id:classifier_id>", OneClassifier.as_view(), name="classifier"),
+    path("classifiers/<id:classifier_id>/examples", ClassifierExamples.as_view(), name="classifier-examples"),
+    path("classifiers/<id:classifier_id>/train", TrainClassifier.as_view(), name="train-classifier"),
+    path("classifiers/<id:classifier_id>/suggestions", SuggestLabels.as_view(), name="suggest-labels"),
+    path(
+        "classifiers/<id:classifier_id>/versions/<number>/promote",
+        PromoteClassifier.as_view(),
+        name="promote-classifier",
+    ),
     path("maps", Maps.as_view(), name="maps"),
     path("maps/similarity", MapSimilarity.as_view(), name="map-similarity"),
     path("maps/<id:map_id>", OneMap.as_view(), name="map"),

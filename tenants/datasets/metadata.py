@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from tenants.datasets.models import Facet
@@ -33,6 +34,9 @@ Schema = dict[str, dict[str, Any]]
 
 # The key by which filters find what was made here.
 GENERATED = "generated"
+
+# How the keys of facets begin that were computed, not given: no metadata is filtered by under such a key.
+COMPUTED = "\x1f"
 
 MAX_KEYS = 100
 MAX_KEY = 100
@@ -257,6 +261,8 @@ def facets_of(asset_id: Any, metadata: dict[str, object], schema: Schema | None 
     `schema` matters for values that are older than it: a text that spells a value of the key's type stands as one.
     """
     for key, value in metadata.items():
+        if key.startswith(COMPUTED):
+            continue
         seen: set[tuple[str | None, float | None]] = set()
         for item in _typed(value, schema.get(key)) if schema else _values(value):
             # Of a nested value only that it is there.
@@ -265,6 +271,11 @@ def facets_of(asset_id: Any, metadata: dict[str, object], schema: Schema | None 
                 continue
             seen.add((text, number))
             yield Facet(asset_id=asset_id, key=key, text=text, number=number)
+
+
+def given_facets(asset_ids: Iterable[Any]) -> QuerySet[Facet]:
+    """The facets of assets that stand for their metadata, without those that were computed."""
+    return Facet.objects.filter(asset_id__in=asset_ids).exclude(key__startswith=COMPUTED)
 
 
 def _typed(value: Any, entry: Mapping[str, Any] | None) -> list[object]:

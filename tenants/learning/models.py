@@ -1,4 +1,5 @@
-"""The registry of what a tenant's spaces learnt, the queries that judge them, and how one took the place of another."""
+"""The registry of what a tenant's spaces learnt, the queries that judge them, and how one took the place of another;
+and the tenant's classifiers."""
 
 from __future__ import annotations
 
@@ -158,3 +159,97 @@ class Promotion(TenantModel):
             )
         ]
         indexes = [models.Index(fields=["tenant", "model", "-id"], name="promotion_by_model")]
+
+
+class Classifier(TenantModel):
+    """A yes-or-no question about assets that a tenant asks under a name: made from words, from examples, or from the
+    values of a key of metadata. Its versions do not change; `live` answers in filters and policies."""
+
+    name = models.CharField(max_length=60)
+    # By which names count as one: its letters without case.
+    folded = models.CharField(max_length=120)
+    # Empty where it is made from examples alone.
+    words = models.CharField(max_length=200, blank=True, default="")
+    # Assets with this key are examples: yes where its value is `metadata_value`.
+    metadata_key = models.CharField(max_length=100, blank=True, default="")
+    metadata_value = models.JSONField(null=True, blank=True)
+    # The number of the version that answers.
+    live = models.PositiveIntegerField(null=True, blank=True)
+    created_by = models.CharField(max_length=100, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "classifier"
+        constraints = [models.UniqueConstraint(fields=["tenant", "folded"], name="classifier_name_once")]
+
+    @property
+    def field(self) -> str:
+        """What filters call its probability."""
+        return f"classifier.{self.name}.probability"
+
+
+class ClassifierExample(TenantModel):
+    """What somebody said of an asset."""
+
+    classifier = TenantForeignKey(Classifier, on_delete=models.CASCADE, related_name="examples")
+    asset = TenantForeignKey(Asset, on_delete=models.CASCADE, related_name="+")
+    label = models.BooleanField()
+    created_by = models.CharField(max_length=100, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "classifier_example"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "classifier", "asset"], name="classifier_example_once")
+        ]
+        indexes = [models.Index(fields=["tenant", "asset"], name="classifier_example_by_asset")]
+
+
+class ClassifierVersion(TenantModel):
+    """One head of a classifier and what it was measured at, bound to the space (`model`) whose vectors it reads.
+
+    `head` is `ml.classification.Head.to_bytes`, a few kB. What its training ended with without a head stands in
+    `error`.
+    """
+
+    class State(models.TextChoices):
+        # Being trained, or its training ended without a result.
+        DRAFT = "draft"
+        CANDIDATE = "candidate"
+        # The tenant's assets are being scored; new ones are scored by it as they come.
+        PROMOTING = "promoting"
+        LIVE = "live"
+        RETIRED = "retired"
+
+    class Source(models.TextChoices):
+        WORDS = "words"
+        EXAMPLES = "examples"
+        METADATA = "metadata"
+
+    # Of these, scores are written for assets that become ready.
+    WRITTEN = (State.PROMOTING, State.LIVE)
+
+    classifier = TenantForeignKey(Classifier, on_delete=models.CASCADE, related_name="versions")
+    # Counts up within the classifier.
+    number = models.PositiveIntegerField()
+    state = models.CharField(max_length=9, choices=State.choices, default=State.DRAFT)
+    source = models.CharField(max_length=8, choices=Source.choices)
+    model = models.CharField(max_length=100, blank=True, default="")
+    head = models.BinaryField(default=b"")
+    # `ml.classification.Fitted.report`, with what was left out.
+    report = models.JSONField(default=dict)
+    job_id = models.UUIDField(null=True, blank=True)
+    error = models.JSONField(null=True, blank=True)
+    created_by = models.CharField(max_length=100, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+    trained_at = models.DateTimeField(null=True, blank=True)
+    promoted_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta(TenantModel.Meta):
+        db_table = "classifier_version"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "classifier", "number"], name="classifier_version_number_once"
+            )
+        ]
+        indexes = [models.Index(fields=["tenant", "state"], name="classifier_version_by_state")]

@@ -17,6 +17,7 @@ from tenants.events.services import record
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.learning import comparing, selectors
+from tenants.learning.classifiers import services as classifiers
 from tenants.learning.models import LearntModel, Promotion
 from tenants.learning.selectors import Named
 from tenants.learning.services import lock, require_weights
@@ -139,6 +140,7 @@ def _switch(row: Promotion, actor: str) -> None:
     """Serve searches from it. In the transaction that holds the lock of the registry."""
     model_routing.switch(row.space)
     _mark_live(row.space)
+    classifiers.follow_model(row.space, actor=actor)
     row.state, row.finished_at = State.SWITCHED, timezone.now()
     row.save()
     details = {"space": row.space, "replaces": row.replaces, "override": row.override_reason}
@@ -192,6 +194,7 @@ def _return(model: Named, actor: str) -> None:
     model_routing.roll_back()
     live = model_routing.live()
     _mark_live(live)
+    classifiers.follow_model(live, actor=actor)
     details = {"space": live, "replaces": model.space}
     record(actor=actor, verb="model.rolled_back", target=selectors.public_name(model.space), details=details)
     told = {"model": selectors.public_name(model.space), "live": selectors.public_name(live)}

@@ -6,8 +6,8 @@ import datetime as dt
 from typing import Annotated
 
 from tenants.jobs.shapes import Job
-from tenants.learning.models import LearntModel, Promotion
-from tenants.shapes import UNSET, Choices, Doc, JsonObject, Maybe, Shape
+from tenants.learning.models import ClassifierVersion, LearntModel, Promotion
+from tenants.shapes import UNSET, Choices, Doc, Json, JsonObject, Maybe, Shape
 
 
 class PromotionState(Shape, kw_only=True):
@@ -95,3 +95,77 @@ class GoldenQueryShape(Shape, kw_only=True):
     relevant: list[str]
     created_by: str
     created_at: dt.datetime
+
+
+class ClassifierMetadata(Shape, kw_only=True):
+    """Assets with this key are examples: yes where its value is this one."""
+
+    key: str
+    value: Json
+
+
+class ClassifierCounts(Shape, kw_only=True):
+    yes: int
+    no: int
+
+
+class ClassifierVersionShape(Shape, kw_only=True):
+    number: int
+    state: Annotated[str, Choices(ClassifierVersion.State.values)]
+    source: Annotated[str, Choices(ClassifierVersion.Source.values)]
+    model: Annotated[str | None, Doc("The model whose vectors it reads; another one needs another version.")]
+    tier: Annotated[str | None, Doc("`calibrated`, or `estimated, not calibrated`.")]
+    report: Annotated[
+        JsonObject,
+        Doc(
+            "`figures` by folds (precision, recall, f1, auc, brier, ece, each with `value`, `spread` and `n`), counts, "
+            "`without_vectors`, `warnings`."
+        ),
+    ]
+    job: str | None
+    error: Annotated[JsonObject | None, Doc("Why its training or its promotion ended.")]
+    created_by: str
+    created_at: dt.datetime
+    trained_at: dt.datetime | None
+    promoted_at: dt.datetime | None
+
+
+class ClassifierShape(Shape, kw_only=True):
+    id: str
+    name: str
+    field: Annotated[str, Doc("What filters call its probability.")]
+    words: str | None
+    metadata: ClassifierMetadata | None
+    examples: ClassifierCounts
+    state: Annotated[
+        str,
+        Choices(["draft", "live", "stale"]),
+        Doc(
+            "`stale`: another model answers than the one that its live version reads; filters refuse the field."
+        ),
+    ]
+    live: Annotated[int | None, Doc("The number of the version that answers.")]
+    versions: Annotated[list[ClassifierVersionShape], Doc("The newest ones, and the one that answers.")]
+    created_by: str
+    created_at: dt.datetime
+
+
+class ClassifierExampleShape(Shape, kw_only=True):
+    asset: str
+    label: bool
+    created_by: str
+    created_at: dt.datetime
+
+
+class ClassifierAccepted(Shape, kw_only=True):
+    version: ClassifierVersionShape
+    job: Job
+
+
+class ClassifierSuggestion(Shape, kw_only=True):
+    asset: str
+    probability: float
+
+
+class ClassifierSuggestions(Shape, kw_only=True):
+    results: list[ClassifierSuggestion]

@@ -26,6 +26,7 @@ from tenants.datasets.models import Asset, Dataset, Facet
 from tenants.datasets.selectors import is_any
 from tenants.datasets.values import as_number, as_text, read_as, read_number
 from tenants.errors import Invalid
+from tenants.retrieval import computed_fields
 from tenants.scope import current_tenant_id
 
 Condition = tuple[str, str, Any]
@@ -124,14 +125,36 @@ Plan = tuple[Clause, ...]
 def plan(conditions: Sequence[Condition], datasets: Iterable[uuid.UUID] | None = None) -> Plan:
     """What the conditions mean under the types that these datasets (None: all of the tenant) give to their keys.
 
-    One statement, none without conditions. Raises Invalid for a value that a key of its type cannot have.
+    One statement, none without conditions. Raises Invalid for a value that a key of its type cannot have, and Stale
+    for a computed field of another model than the live one.
     """
-    kinds = kinds_of({key for key, _, _ in conditions}, datasets)
-    return tuple(_clause(*condition, kinds.get(condition[0], set())) for condition in conditions)
+    keys = {key for key, _, _ in conditions}
+    kinds, computed = kinds_of(keys, datasets), computed_fields.resolve(keys)
+    for key in keys - kinds.keys() - computed.keys():
+        computed_fields.require_known(key)
+    return tuple(
+        _computed(*condition, computed[condition[0]])
+        if condition[0] in computed
+        else _clause(*condition, kinds.get(condition[0], set()))
+        for condition in conditions
+    )
 
 
 def keys_of(planned: Plan) -> set[str]:
     return {clause.key for clause in planned}
+
+
+def _computed(key: str, operator: str, value: Any, facet_key: str) -> Clause:
+    """A condition on a number that was computed, which nothing equals by more than chance. Raises Invalid."""
+    if operator == "exists":
+        return Clause(facet_key, negative=value is False)
+    place = f"/filter/{key}/{operator}"
+    if operator not in RANGES:
+        raise Invalid(
+            _("A probability is compared by %(names)s, or by exists.") % {"names": ", ".join(sorted(RANGES))},
+            pointer=place,
+        )
+    return Clause(facet_key, bound=(operator, _on_scale(key, value, {"number"}, place)))
 
 
 def _clause(key: str, operator: str, value: Any, kinds: set[str]) -> Clause:

@@ -289,3 +289,20 @@ class EmbeddingMap(TenantModel):
 
     class Meta(TenantModel.Meta):
         db_table = "embedding_map"
+
+
+class ComputedField(TenantModel):
+    """A number that assets have by a computation, such as a classifier's probability, as filters call it (`key`).
+
+    `facet_key` is the key of its facets, which nobody's metadata can have (`tenants.datasets.metadata.COMPUTED`), and
+    `model` the space whose vectors they were made of: filters refuse the field while another one is live. A new version
+    writes its facets under another key, and is switched to here.
+    """
+
+    key = models.CharField(max_length=100)
+    facet_key = models.CharField(max_length=100)
+    model = models.CharField(max_length=100)
+
+    class Meta(TenantModel.Meta):
+        db_table = "computed_field"
+        constraints = [models.UniqueConstraint(fields=["tenant", "key"], name="computed_field_once")]

@@ -13,11 +13,13 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pytest
 from django.apps import apps
 from django.conf import settings
 from django.utils import timezone
 
+from ml.classification import Head
 from tenants.accounts import keys
 from tenants.accounts.models import (
     Invitation,
@@ -40,7 +42,8 @@ from tenants.generation.validation import GenerationSpec
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.learning import golden
-from tenants.learning.models import LearntModel
+from tenants.learning.classifiers import services as classifiers
+from tenants.learning.models import Classifier, ClassifierVersion, LearntModel
 from tenants.moderation import known_content, policies, reviews
 from tenants.moderation.models import Audit, AuditPicture, Outcome, Review
 from tenants.moderation.reviews import bulk
@@ -185,6 +188,21 @@ TABLE = (
     Row("GET", "generations/{generation_id}/preview", "read", 204),
     Row("POST", "generations/{generation_id}/cancel", "generate", 200),
     Row("POST", "generations/{stopped_id}/retry", "generate", 202),
+    Row("GET", "classifiers", "read", 200),
+    Row("POST", "classifiers", "train", 201, {"name": "new"}),
+    Row("GET", "classifiers/{classifier_id}", "read", 200),
+    Row("DELETE", "classifiers/{classifier_id}", "train", 204),
+    Row("GET", "classifiers/{classifier_id}/examples", "read", 200),
+    Row(
+        "POST",
+        "classifiers/{classifier_id}/examples",
+        "train",
+        404,
+        {"examples": [{"asset": "none", "label": True}]},
+    ),
+    Row("POST", "classifiers/{classifier_id}/train", "train", 202, {}),
+    Row("GET", "classifiers/{classifier_id}/suggestions", "read", 200),
+    Row("POST", "classifiers/{classifier_id}/versions/{version}/promote", "train", 202),
     Row("GET", "golden-queries", "read", 200),
     Row("POST", "golden-queries", "train", 404, {"text": "new", "relevant": ["none"]}),
     Row("GET", "golden-queries/{golden_id}", "read", 200),
@@ -457,6 +475,24 @@ def build_models(party: Party) -> dict[str, str]:
     return {"model_id": str(model.id), "live_id": str(live.id), "golden_id": str(wanted.id)}
 
 
+def build_classifier(party: Party) -> dict[str, str]:
+    """One from words with a trained version; others are deleted, as there are only so many."""
+    with tenant_scope(party.id):
+        for old in Classifier.objects.all():
+            classifiers.delete_classifier(classifier_id=old.id)
+        made = classifiers.create_classifier(name=f"c{uuid.uuid4().hex}", words="a red circle")
+        head = Head(np.ones(256, np.float32), {"image": (1.0, 0.0)}).to_bytes()
+        row = ClassifierVersion.objects.create(
+            classifier=made,
+            number=1,
+            state="candidate",
+            source="words",
+            model=model_routing.live(),
+            head=head,
+        )
+    return {"classifier_id": str(made.id), "version": str(row.number)}
+
+
 def build_map(party: Party) -> dict[str, str]:
     """A map; others are deleted, as there are only so many."""
     with tenant_scope(party.id):
@@ -489,6 +525,7 @@ BUILDERS: dict[Callable[[Party], dict[str, str]], tuple[str, ...]] = {
     build_list: ("list_id", "entry_id"),
     build_task: ("slug",),
     build_audit: ("audit_id", "picture_id"),
+    build_classifier: ("classifier_id", "version"),
     build_map: ("map_id",),
     build_generations: ("generation_id", "stopped_id"),
 }

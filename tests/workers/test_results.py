@@ -177,6 +177,45 @@ def _(place: Place) -> None:
     assert place.found("something", filter={"price": {"gt": 22}}) == [teapot]
 
 
+def classified(place: Place) -> tuple[str, dict[str, Any]]:
+    """A trained classifier, and the job that promotes it."""
+    dataset = place.dataset()
+    texts = [f"a broken {n}" for n in ("lamp", "cup", "chair")] + ["a red apple", "green grass", "a blue sky"]
+    assets = [place.add(dataset, {"text": text})["id"] for text in texts]
+    row = place.post("/classifiers", {"name": "broken"})["id"]
+    labels = [{"asset": asset, "label": n < 3} for n, asset in enumerate(assets)]
+    place.post(f"/classifiers/{row}/examples", {"examples": labels})
+    place.run(place.post(f"/classifiers/{row}/train")["job"]["id"])
+    return row, place.post(f"/classifiers/{row}/versions/1/promote")["job"]
+
+
+@results_of("train_classifier")
+def _(place: Place) -> None:
+    row, _ = classified(place)
+    (version,) = place.get(f"/classifiers/{row}")["versions"]
+    assert (version["report"]["n"], version["tier"]) == (6, "estimated, not calibrated")
+    assert version["report"]["figures"]["auc"]["n"] == 6
+
+
+@results_of("score_assets")
+def _(place: Place) -> None:
+    row, job = classified(place)
+    assert place.run(job["id"])["result"]["scored"] == 6
+    assert place.get(f"/classifiers/{row}")["state"] == "live"
+    likely = place.find("something", filter={"classifier.broken.probability": {"gte": 0.0}})
+    assert len(likely["results"]) == 6
+
+
+@results_of("forget_scores")
+def _(place: Place) -> None:
+    row, job = classified(place)
+    place.run(job["id"])
+    assert place.api.delete(f"/classifiers/{row}").status_code == 204
+    (job,) = place.get("/jobs?kind=forget_scores")["results"]
+    assert place.run(job["id"])["result"] == {"facets": 6}
+    assert place.status(f"/classifiers/{row}") == 404
+
+
 @results_of("reindex_metadata")
 def _(place: Place) -> None:
     dataset = place.dataset()

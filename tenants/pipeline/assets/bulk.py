@@ -22,6 +22,7 @@ from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegme
 from tenants.datasets.selectors import copies_of
 from tenants.datasets.services import learn_schema, lock_dataset, write_blob
 from tenants.errors import Invalid
+from tenants.learning.classifiers.scoring import score_assets
 from tenants.moderation import policies
 from tenants.moderation.reviews.effects import QUARANTINED
 from tenants.pipeline.assets.embedding import (
@@ -401,6 +402,7 @@ def _attach(dataset: Dataset, new: Sequence[Entry], assets: Sequence[Asset]) -> 
     # What is held back is embedded once it is let go.
     made_for = set.intersection(*({*what.spaces} for _, what in shown)) if shown else ()
     add_vectors(vectors=[(asset, what.vectors) for asset, what in shown], made_for=made_for)
+    score_assets([asset for asset, _ in shown])
 
 
 def _write_files(new: Sequence[Entry], blobs: dict[str, Blob]) -> None:

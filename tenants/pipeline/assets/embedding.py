@@ -19,6 +19,7 @@ from tenants.errors import Unavailable
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
+from tenants.learning.classifiers.scoring import score_assets
 from tenants.pipeline.assets.prepared import Prepared, Source
 from tenants.pipeline.assets.preparing import prepare
 from tenants.pipeline.assets.uploads import EXCERPT, MODALITIES
@@ -180,6 +181,7 @@ def make_ready(asset: Asset, text: str, prepared: Prepared) -> int:
     Asset.objects.filter(pk=asset.pk).update(
         status=Asset.State.READY, error=None, modality=asset.modality, **changes
     )
+    score_assets([asset])
     event_payloads.ready(asset)
     return more
 

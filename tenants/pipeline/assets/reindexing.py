@@ -65,17 +65,16 @@ def _replace_facets(assets: list[Asset], schema: metadata.Schema) -> list[uuid.U
     asked anew for each asset that is said to have changed.
     """
     stored: dict[uuid.UUID, Values] = {asset.id: Counter() for asset in assets}
-    for asset_id, *value in Facet.objects.filter(asset__in=assets).values_list(
-        "asset_id", "key", "text", "number"
-    ):
-        stored[asset_id][tuple(value)] += 1
+    given = metadata.given_facets([asset.id for asset in assets])
+    for asset_id, key, text, number in given.values_list("asset_id", "key", "text", "number"):
+        stored[asset_id][key, text, number] += 1
     wanted = {asset.id: list(metadata.facets_of(asset.id, asset.metadata, schema)) for asset in assets}
     changed = [
         asset_id
         for asset_id, facets in wanted.items()
         if stored[asset_id] != Counter((facet.key, facet.text, facet.number) for facet in facets)
     ]
-    Facet.objects.filter(asset_id__in=changed).delete()
+    metadata.given_facets(changed).delete()
     Facet.objects.bulk_create(facet for asset_id in changed for facet in wanted[asset_id])
     return changed
 

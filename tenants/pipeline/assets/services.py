@@ -236,7 +236,7 @@ def _replace_metadata(asset: Asset, values: dict[str, object]) -> None:
     _recharge(asset, metadata.stored_bytes(values))
     asset.save(update_fields=["metadata", "metadata_bytes"])
     query.index_fields([(asset.id, query.words_of(values, dataset.metadata_schema))])
-    Facet.objects.filter(asset=asset).delete()
+    metadata.given_facets([asset.id]).delete()
     Facet.objects.bulk_create(metadata.facets_of(asset.id, values, dataset.metadata_schema))
     learn_schema(dataset, values)
     record_changes([asset.id])

@@ -28,6 +28,7 @@ from tenants.datasets.models import Asset, Blob, Dataset, Facet, TranscriptSegme
 from tenants.datasets.services import collect_blobs, create_dataset, update_dataset
 from tenants.errors import Invalid
 from tenants.events.services import record
+from tenants.learning.classifiers.scoring import score_assets
 from tenants.pipeline.assets import services
 from tenants.pipeline.assets.uploads import ACCEPTED, MAX_TEXT, vectors_of
 from tenants.pipeline.transfer import export_rows
@@ -241,6 +242,7 @@ class TenantImport:
         add_vectors(
             model=model, vectors=[(known[a], [vector for _, vector in group]) for a, group in grouped]
         )
+        score_assets([known[asset_id] for asset_id in dict.fromkeys(asset_id for asset_id, _ in mine)])
         pending = Asset.objects.filter(pk__in=known, status=Asset.State.PENDING)
         pending.update(status=Asset.State.READY)
         self.counts["vectors"] += len(mine)

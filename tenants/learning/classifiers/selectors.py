@@ -1,0 +1,122 @@
+"""Reading classifiers, their versions and examples."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+
+from django.db.models import Count, Q, QuerySet
+from django.utils.translation import gettext as _
+
+from tenants.errors import NotFound
+from tenants.learning import shapes
+from tenants.learning.models import Classifier, ClassifierExample, ClassifierVersion
+from tenants.learning.selectors import public_name
+from tenants.retrieval import model_routing
+
+# Versions that a classifier is shown with.
+MOST_SHOWN = 20
+DRAFT, LIVE, STALE = "draft", "live", "stale"
+
+
+def get_classifier(classifier_id: uuid.UUID | None) -> Classifier:
+    """Raises NotFound."""
+    row = Classifier.objects.filter(pk=classifier_id).first()  # None matches no row
+    if row is None:
+        raise NotFound(_("There is no such classifier."))
+    return row
+
+
+def list_classifiers() -> QuerySet[Classifier]:
+    return Classifier.objects.order_by("-id")
+
+
+def get_version(classifier: Classifier, number: int) -> ClassifierVersion:
+    """Raises NotFound."""
+    row = classifier.versions.filter(number=number).first()
+    if row is None:
+        raise NotFound(_("The classifier has no such version."))
+    return row
+
+
+def live_version(classifier: Classifier) -> ClassifierVersion | None:
+    return classifier.versions.filter(state=ClassifierVersion.State.LIVE).first()
+
+
+def is_stale(classifier: Classifier) -> bool:
+    """Whether its live version is of another model than the one that answers."""
+    live = live_version(classifier)
+    return live is not None and live.model != model_routing.live()
+
+
+def list_examples(classifier: Classifier) -> QuerySet[ClassifierExample]:
+    return ClassifierExample.objects.filter(classifier=classifier).order_by("-id")
+
+
+# --- Shapes ----------------------------------------------------------------------------------------------
+
+
+def describe_all(rows: Iterable[Classifier]) -> list[shapes.ClassifierShape]:
+    """Classifiers with their newest versions, in four statements."""
+    listed = list(rows)
+    ids = [row.pk for row in listed]
+    counted = ClassifierExample.objects.filter(classifier__in=ids).values_list("classifier_id")
+    counts = {
+        pk: (yes, no)
+        for pk, yes, no in counted.annotate(yes=Count("pk", Q(label=True)), no=Count("pk", Q(label=False)))
+    }
+    versions: dict[uuid.UUID, list[ClassifierVersion]] = {pk: [] for pk in ids}
+    for version in ClassifierVersion.objects.filter(classifier__in=ids).defer("head").order_by("-number"):
+        versions[version.classifier_id].append(version)
+    live = model_routing.live()
+    return [_shape(row, versions[row.pk], counts.get(row.pk, (0, 0)), live) for row in listed]
+
+
+def describe(row: Classifier) -> shapes.ClassifierShape:
+    return describe_all([row])[0]
+
+
+def _shape(
+    row: Classifier, versions: list[ClassifierVersion], counts: tuple[int, int], model: str
+) -> shapes.ClassifierShape:
+    live = next((one for one in versions if one.state == ClassifierVersion.State.LIVE), None)
+    shown = versions[:MOST_SHOWN]
+    if live is not None and live not in shown:
+        shown.append(live)
+    made_of = shapes.ClassifierMetadata(key=row.metadata_key, value=row.metadata_value)
+    return shapes.ClassifierShape(
+        id=str(row.id),
+        name=row.name,
+        field=row.field,
+        words=row.words or None,
+        metadata=made_of if row.metadata_key else None,
+        examples=shapes.ClassifierCounts(yes=counts[0], no=counts[1]),
+        state=DRAFT if live is None else LIVE if live.model == model else STALE,
+        live=live.number if live else None,
+        versions=[version_shape(one) for one in shown],
+        created_by=row.created_by,
+        created_at=row.created_at,
+    )
+
+
+def version_shape(row: ClassifierVersion) -> shapes.ClassifierVersionShape:
+    return shapes.ClassifierVersionShape(
+        number=row.number,
+        state=row.state,
+        source=row.source,
+        model=public_name(row.model) if row.model else None,
+        tier=row.report.get("tier"),
+        report=row.report,
+        job=str(row.job_id) if row.job_id else None,
+        error=row.error,
+        created_by=row.created_by,
+        created_at=row.created_at,
+        trained_at=row.trained_at,
+        promoted_at=row.promoted_at,
+    )
+
+
+def example_shape(row: ClassifierExample) -> shapes.ClassifierExampleShape:
+    return shapes.ClassifierExampleShape(
+        asset=str(row.asset_id), label=row.label, created_by=row.created_by, created_at=row.created_at
+    )
