@@ -33,7 +33,7 @@ STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 # Cosine from which two vectors count as of nearly the same content.
 NEARLY_EQUAL = 0.98
 # Below, the figures of a head say little, and so does its calibration.
-FEW = 30
+FEW, FEW_OF_CLASS = 30, 10
 CALIBRATED, ESTIMATED = "calibrated", "estimated, not calibrated"
 # From words: how many of a modality it takes to know its spread; where .5 lies, in standard deviations above the
 # median; and how fast the estimate grows. Nobody measured these for a tenant's words: hence the tier.
@@ -112,8 +112,9 @@ def fit(features: np.ndarray, labels: np.ndarray, contents: Sequence[str], *, se
     weights, bias = seen.back(*_regress(seen.rows, labels, seen.variances, STRENGTHS[best]))
     slope, offset = _platt(scores[best], labels)
     head = Head(weights.astype(np.float32), {ANY: (slope, slope * bias + offset)})
+    few = len(labels) < FEW or min(labels.sum(), (~labels).sum()) < FEW_OF_CLASS
     report = {
-        "tier": CALIBRATED if len(labels) >= FEW else ESTIMATED,
+        "tier": ESTIMATED if few else CALIBRATED,
         "n": len(labels),
         "positive": int(labels.sum()),
         "groups": int(groups.max()) + 1,
@@ -344,7 +345,7 @@ def _warnings(
     report: Mapping[str, Any], features: np.ndarray, labels: np.ndarray, groups: np.ndarray
 ) -> list[str]:
     found = []
-    if report["n"] < FEW:
+    if report["tier"] == ESTIMATED:
         found.append("few_examples")
     if (report["figures"]["auc"]["value"] or 0) < 0.6:
         found.append("not_told_apart")

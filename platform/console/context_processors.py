@@ -60,6 +60,8 @@ SECTIONS = {
     "import": "datasets",
     "model": "models",
     "golden": "models",
+    "classifier": "models",
+    "classifiers": "models",
     "generation": "generate",
     "task": "models",
     "tasks": "models",

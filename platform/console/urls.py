@@ -25,6 +25,7 @@ from console.audits import views as audits
 from console.datasets import assets
 from console.datasets import views as datasets
 from console.generations import views as generations
+from console.learning import classifiers
 from console.learning import views as learning
 from console.policies import editor as policy_editor
 from console.policies import views as policies
@@ -134,6 +135,13 @@ urlpatterns = [
     path("generate/<uuid:generation_id>/cancel", generations.cancel, name="generation-cancel"),
     path("generate/<uuid:generation_id>/retry", generations.retry, name="generation-retry"),
     path("generate/<uuid:generation_id>/delete", generations.delete, name="generation-delete"),
+    path("classifiers", classifiers.index, name="classifiers"),
+    path("classifiers/new", classifiers.add, name="classifiers-new"),
+    path("classifiers/<uuid:classifier_id>", classifiers.show, name="classifier"),
+    path("classifiers/<uuid:classifier_id>/label", classifiers.label, name="classifier-label"),
+    path("classifiers/<uuid:classifier_id>/train", classifiers.train, name="classifier-train"),
+    path("classifiers/<uuid:classifier_id>/promote", classifiers.promote, name="classifier-promote"),
+    path("classifiers/<uuid:classifier_id>/delete", classifiers.delete, name="classifier-delete"),
     path("models", learning.index, name="models"),
     path("models/finetune", learning.finetune, name="models-finetune"),
     path("models/compare", learning.compare, name="models-compare"),

@@ -98,6 +98,11 @@ class Audit(AuditLine, kw_only=True):
     detectors: Maybe[list[Annotated[JsonObject, AuditDetector]]] = UNSET
     could_not_look: Maybe[list[str]] = UNSET
     strikes: Maybe[int] = UNSET
+    classifier: Maybe[
+        Annotated[
+            JsonObject, Doc("What the workspace's own say, by name: `state`, `probability`, `version`.")
+        ]
+    ] = UNSET
     pictures: Maybe[
         Annotated[JsonObject, Doc("Ids of pictures by name: `/audits/{id}/pictures/{picture}`.")]
     ] = UNSET

@@ -24,8 +24,15 @@ from tenants.generation.models import Generation
 from tenants.generation.services import request_generation
 from tenants.generation.validation import GenerationSpec
 from tenants.jobs.selectors import get_job
+from tenants.learning.classifiers.services import create_classifier
 from tenants.learning.golden import add_golden_query
-from tenants.learning.models import GoldenQuery, LearntModel
+from tenants.learning.models import (
+    Classifier,
+    ClassifierExample,
+    ClassifierVersion,
+    GoldenQuery,
+    LearntModel,
+)
 from tenants.moderation import known_content, reviews
 from tenants.moderation.models import (
     AuditPicture,
@@ -64,7 +71,7 @@ BEFORE_A_TENANT = {
 ONE_THING = {
     *("member", "invitation", "dataset", "asset", "job", "key"),
     *("import", "upload", "export", "erasure"),
-    *("model", "golden", "task", "webhook", "generation"),
+    *("model", "golden", "classifier", "task", "webhook", "generation"),
     *("audit", "review", "outcome", "batch", "policy", "backtest", "hash"),
 }
 
@@ -153,6 +160,13 @@ TABLE = [
     ("generation-cancel", "POST", "generate"),
     ("generation-retry", "POST", "generate"),
     ("generation-delete", "POST", "generate"),
+    ("classifiers", "GET", "read"),
+    ("classifiers-new", "POST", "train"),
+    ("classifier", "GET", "read"),
+    ("classifier-label", "POST", "train"),
+    ("classifier-train", "POST", "train"),
+    ("classifier-promote", "POST", "train"),
+    ("classifier-delete", "POST", "train"),
     ("models", "GET", "read"),
     ("models-compare", "GET", "read"),
     ("models-finetune", "GET", "train"),
@@ -249,6 +263,7 @@ class Things:
                 "slug": create_task(slug=f"t-{secrets.token_hex(4)}", weights={"text": 1}).slug,
                 "map_id": create_map(name="kept")[0].id,
                 "generation_id": request_generation(wanted=GenerationSpec(prompt="a red kettle"))[0].id,
+                "classifier_id": create_classifier(name=f"c-{secrets.token_hex(4)}").id,
                 "golden_id": add_golden_query(text="kettle", relevant=[self.asset.id]).id,
             }
 
@@ -304,6 +319,9 @@ def _written_in(party: Party) -> list[Any]:
         HashEntry,
         LearntModel,
         GoldenQuery,
+        Classifier,
+        ClassifierExample,
+        ClassifierVersion,
         SearchTask,
         Generation,
     )

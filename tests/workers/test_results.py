@@ -210,7 +210,7 @@ def _(place: Place) -> None:
 def _(place: Place) -> None:
     row, job = classified(place)
     place.run(job["id"])
-    assert place.api.delete(f"/classifiers/{row}").status_code == 204
+    assert place.api.call("DELETE", f"/classifiers/{row}").status_code == 204
     (job,) = place.get("/jobs?kind=forget_scores")["results"]
     assert place.run(job["id"])["result"] == {"facets": 6}
     assert place.status(f"/classifiers/{row}") == 404

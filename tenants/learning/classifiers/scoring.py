@@ -61,16 +61,20 @@ def facet_key(version_id: uuid.UUID) -> str:
 # --- As assets become ready ------------------------------------------------------------------------------
 
 
-def score_assets(assets: Sequence[Asset]) -> None:
-    """Write what promoted versions say of assets whose vectors were just stored. In the caller's transaction, which has
-    locked the assets or made them, and the clock; one statement where a tenant has no classifiers."""
+def score_assets(assets: Sequence[Asset]) -> bool:
+    """Write what promoted versions say of assets whose vectors were just stored; whether there are such versions.
+
+    In the caller's transaction, which has locked the assets or made them, and the clock; one statement where a tenant
+    has no classifiers.
+    """
     written = list(ClassifierVersion.objects.filter(state__in=ClassifierVersion.WRITTEN))
     if not written or not assets:
-        return
+        return False
     modalities = {asset.id: asset.modality for asset in assets}
     for version in written:
         _write(version, modalities)
     record_changes(list(modalities))
+    return True
 
 
 def _write(version: ClassifierVersion, modalities: dict[uuid.UUID, str]) -> int:
@@ -91,12 +95,25 @@ def _write(version: ClassifierVersion, modalities: dict[uuid.UUID, str]) -> int:
     return len(rows)
 
 
-def scores_of(version: ClassifierVersion, asset_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, float]:
-    """The stored probabilities of assets. In the tenant's scope."""
-    rows = Facet.objects.filter(key=facet_key(version.pk), asset_id__in=list(asset_ids))
-    return {
-        asset_id: number for asset_id, number in rows.values_list("asset_id", "number") if number is not None
-    }
+def evidence_of(asset_id: uuid.UUID | None) -> dict[str, dict[str, Any]]:
+    """What live classifiers say of an asset, by name, for rules: `state` (examined, not_examined, stale), and where it
+    was examined `probability` and `version`. Empty where there are none. In the tenant's scope."""
+    live = ClassifierVersion.objects.filter(state=State.LIVE).select_related("classifier").defer("head")
+    versions = list(live.order_by("classifier__name"))
+    if not versions:
+        return {}
+    model = model_routing.live()
+    keys = [facet_key(version.pk) for version in versions]
+    scores = dict(Facet.objects.filter(asset_id=asset_id, key__in=keys).values_list("key", "number"))
+    return {one.classifier.name: _evidence(one, model, scores.get(facet_key(one.pk))) for one in versions}
+
+
+def _evidence(version: ClassifierVersion, model: str, score: float | None) -> dict[str, Any]:
+    if version.model != model:
+        return {"state": "stale"}
+    if score is None:
+        return {"state": "not_examined"}
+    return {"state": "examined", "probability": score, "version": version.number}
 
 
 # --- All there are ---------------------------------------------------------------------------------------

@@ -38,8 +38,10 @@ def assemble(
     examination: Examination,
     matches: Sequence[Mapping[str, object]] = (),
     strikes: int = 0,
+    classifiers: Mapping[str, object] | None = None,
 ) -> dict[str, object]:
-    """The document. `item`: modality, media_type, bytes, dataset, subject and metadata of what was examined."""
+    """The document. `item`: modality, media_type, bytes, dataset, subject and metadata of what was examined;
+    `classifiers`: what the tenant's own say, by name (`tenants.learning.classifiers.scoring.evidence_of`)."""
     parts, about = examination.parts, examination.about
     fields = merged_fields(parts)
     document = {
@@ -68,6 +70,8 @@ def assemble(
         "process_ended": process_ended(examination),
         "strikes": strikes,
     }
+    if classifiers:
+        document["classifier"] = classifiers
     return cast("dict[str, Any]", storable(document))
 
 

@@ -60,6 +60,8 @@ def audit_shape(found: Audit | AuditRequest) -> shapes.Audit:
     shape.detectors = document["detectors"]
     shape.could_not_look = document["could_not_look"]
     shape.strikes = document["strikes"]
+    if "classifier" in document:
+        shape.classifier = document["classifier"]
     shape.pictures = pictures
     return shape
 

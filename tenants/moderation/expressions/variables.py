@@ -162,6 +162,11 @@ VARIABLES: Mapping[str, Type] = {
         text(refers="detector"), "Detectors that failed; `decoding` for an unreadable file."
     ),
     "strikes": whole("Of the subject, not expired."),
+    "classifier": record(
+        "The workspace's own, by name: `classifier.damaged.probability`, `.state`, `.version`. Of what has no vectors "
+        "yet there is no probability: ask `has(classifier.damaged.probability)` first.",
+        open=True,
+    ),
 }
 
 

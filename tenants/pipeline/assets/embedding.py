@@ -23,6 +23,7 @@ from tenants.learning.classifiers.scoring import score_assets
 from tenants.pipeline.assets.prepared import Prepared, Source
 from tenants.pipeline.assets.preparing import prepare
 from tenants.pipeline.assets.uploads import EXCERPT, MODALITIES
+from tenants.pipeline.audits import audit_requests
 from tenants.retrieval import model_routing, query
 from tenants.retrieval.index import ModelSwitched, replace_vectors
 from tenants.scope import tenant_scope
@@ -181,7 +182,8 @@ def make_ready(asset: Asset, text: str, prepared: Prepared) -> int:
     Asset.objects.filter(pk=asset.pk).update(
         status=Asset.State.READY, error=None, modality=asset.modality, **changes
     )
-    score_assets([asset])
+    if score_assets([asset]):
+        audit_requests.audit_scored(asset)
     event_payloads.ready(asset)
     return more
 

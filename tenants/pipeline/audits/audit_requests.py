@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +16,7 @@ from tenants.datasets import metadata
 from tenants.datasets.models import Asset
 from tenants.datasets.selectors import get_asset
 from tenants.datasets.services import drop_blob, keep_blob, write_blob
-from tenants.errors import Invalid, NotFound
+from tenants.errors import Invalid, NotFound, QuotaExceeded
 from tenants.jobs.models import Job
 from tenants.jobs.services import enqueue
 from tenants.moderation import policies
@@ -22,6 +24,8 @@ from tenants.moderation.models import Audit, AuditPicture, AuditRequest, Evidenc
 from tenants.moderation.reviews.effects import QUARANTINED
 from tenants.pipeline.assets.uploads import Upload
 from tenants.scope import current_tenant_id, tenant_scope
+
+log = logging.getLogger(__name__)
 
 MAX_SUBJECT = 200
 # Held until the job says what it really took: an item of each kind on one core of 2026.
@@ -134,6 +138,23 @@ def audit_upload(asset: Asset, decides: policies.InForce, actor: str, parent: uu
         asset.moderation = QUARANTINED
         asset.save(update_fields=["moderation"])
     return ask(asset, source=AuditRequest.Source.UPLOAD, actor=actor, parent=parent).job
+
+
+_READS_CLASSIFIERS = re.compile(r"\bclassifier\b")
+
+
+def audit_scored(asset: Asset) -> Job | None:
+    """Audit an asset once more, now that classifiers have looked at its vectors: where the policy that audits uploads
+    has a rule that reads them. In the caller's transaction; not where the audit is over quota, which is logged."""
+    decides = audits_uploads(modality=asset.modality, sha256=asset.blob.sha256)
+    rules = decides.document.get("rules", []) if decides else []
+    if not any(_READS_CLASSIFIERS.search(str(rule.get("when", ""))) for rule in rules):
+        return None
+    try:
+        return ask(asset, source=AuditRequest.Source.AGAIN, actor="classifier").job
+    except QuotaExceeded:
+        log.warning("no audit by classifiers: over quota", extra={"asset": str(asset.pk)})
+        return None
 
 
 # --- Content of audits without an asset ------------------------------------------------------------------

@@ -29,6 +29,7 @@ from tenants.events import webhooks
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
+from tenants.learning.classifiers.scoring import evidence_of
 from tenants.moderation import known_content, policies, record, reviews
 from tenants.moderation.audits import evidence as documents
 from tenants.moderation.models import Audit, AuditPicture, AuditRequest, Evidence
@@ -154,6 +155,7 @@ def assess(case: Case, examination: Examination) -> tuple[dict[str, object], Dec
         examination=examination,
         matches=known_content.match(fingerprints=fingerprints, sha256=case.blob.sha256),
         strikes=effects.count_strikes(subject=request.subject) if request.subject else 0,
+        classifiers=evidence_of(case.asset.pk if case.asset else None),
     )
     return apply_thresholds(case.document, document), _decision(case, document)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 
 import numpy as np
 import pytest
 
 from ml import classification
+from ml.auditing import Examination
 from tenants.datasets.models import Asset, Blob, Facet
 from tenants.errors import Conflict, Invalid, NotFound, NotReady, QuotaExceeded
 from tenants.events.models import AuditEvent
@@ -16,7 +18,11 @@ from tenants.jobs.models import Job
 from tenants.learning.classifiers import scoring, selectors, services, suggestions, training
 from tenants.learning.classifiers.examples import Untrainable
 from tenants.learning.models import Classifier, ClassifierExample, ClassifierVersion
+from tenants.moderation import policies
+from tenants.moderation.models import AuditRequest
+from tenants.moderation.policies import InForce
 from tenants.pipeline.assets.services import add_asset, update_asset
+from tenants.pipeline.audits import auditing
 from tenants.pipeline.care import erasure
 from tenants.retrieval import filters, model_routing
 from tenants.retrieval.computed_fields import Stale
@@ -24,6 +30,7 @@ from tenants.retrieval.index.vectors import NewVector, add_vectors, replace_vect
 from tenants.retrieval.models import ComputedField
 from tenants.scope import tenant_scope
 from tests.tenants.learning.world import new_dataset
+from tests.tenants.policy_world import document, new_policy, rule
 from tests.tenants.second_model import keep_turned
 from workers.base import run_job
 
@@ -408,3 +415,48 @@ def test_a_classifier_that_is_deleted_while_it_is_trained_is_told(party, damaged
         _, job = services.train(classifier_id=damaged.id)
         services.delete_classifier(classifier_id=damaged.id)
     assert run(party, job).error["type"] == "conflict"
+
+
+# --- In policies -----------------------------------------------------------------------------------------
+
+SURE = "has(classifier.damaged.probability) && classifier.damaged.probability >= 0.8"
+
+
+def decided(asset: Asset) -> tuple[str, object]:
+    """What a policy with a rule about it decides, and what it knew."""
+    decides = InForce(uuid.uuid4(), uuid.uuid4(), 1, document(rule("damaged", SURE)), "", "shadow")
+    request = AuditRequest(asset=asset, modality="text")
+    case = auditing.Case(request, asset, asset.blob, (), decides)
+    shown, decision = auditing.assess(case, Examination({}, (), 0.0))
+    return decision.decision, shown.get("classifier")
+
+
+def test_rules_read_what_is_known_of_an_asset_and_nothing_else(party, texts, damaged) -> None:
+    with tenant_scope(party.id):
+        assert decided(texts[0]) == ("allow", None)
+    train(party, damaged)
+    promote(party, damaged, 1)
+    with tenant_scope(party.id):
+        decision, known = decided(texts[0])
+        assert (decision, known["damaged"]["version"]) == ("review", 1)
+        assert known["damaged"]["probability"] > 0.8
+        assert decided(texts[YES])[0] == "allow"
+        bare = add_asset(dataset_id=texts[0].dataset_id, text="bare").asset
+        assert decided(bare) == ("allow", {"damaged": {"state": "not_examined"}})
+        ClassifierVersion.objects.update(model="other:1")
+        assert decided(texts[0]) == ("allow", {"damaged": {"state": "stale"}})
+
+
+@pytest.mark.parametrize(("when", "asked"), [(SURE, 1), ("item.bytes > 1", 0)])
+def test_an_upload_is_audited_again_once_it_is_scored(party, texts, damaged, when, asked) -> None:
+    train(party, damaged)
+    promote(party, damaged, 1)
+    with tenant_scope(party.id):
+        policy = new_policy(rule("r", when), audit_uploads=True)
+        policies.activate(policy_id=policy.id, number=1, mode="enforce")
+        added = add_asset(dataset_id=texts[0].dataset_id, text="new")
+        first = set(AuditRequest.objects.values_list("pk", flat=True))
+    run(party, added.job)
+    with tenant_scope(party.id):
+        later = AuditRequest.objects.exclude(pk__in=first)
+        assert [one.asset_id for one in later] == [added.asset.id] * asked

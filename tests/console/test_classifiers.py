@@ -1,0 +1,102 @@
+"""Classifiers in the console: defined, labelled by buttons, trained, promoted, deleted; and what is refused."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.test import Client
+
+from tenants.datasets.models import Asset
+from tenants.jobs import services as jobs
+from tenants.jobs.models import Job
+from tenants.learning.classifiers import services
+from tenants.learning.models import Classifier, ClassifierExample
+from tenants.retrieval import model_routing
+from tenants.retrieval.index.vectors import NewVector, add_vectors
+from tenants.scope import tenant_scope
+from tests.conftest import Party
+from tests.console.test_models import read
+from tests.console.test_pages import EVIL
+from tests.tenants.learning.test_classifiers import vector
+from tests.tenants.learning.world import add_pairs, new_dataset
+from workers.base import run_job
+
+
+def run_all(party: Party) -> None:
+    """What waits of classifiers."""
+    with tenant_scope(party.id):
+        kinds = ("train_classifier", "score_assets")
+        waiting = list(Job.objects.filter(jobs.UNFINISHED, kind__in=kinds).values_list("pk", flat=True))
+    for job_id in waiting:
+        run_job(str(job_id), str(party.id))
+
+
+def test_from_a_name_to_a_version_that_answers(party: Party, owner: Client) -> None:
+    assert "No classifiers yet" in read(owner, "/classifiers")
+    with tenant_scope(party.id):
+        pictures = add_pairs(new_dataset(), 10)
+        add_vectors(
+            vectors=[(one, [NewVector("image", vector(n, n < 5))]) for n, one in enumerate(pictures)],
+            model=model_routing.DEFAULT,
+        )
+        Asset.objects.filter(pk__in=[one.pk for one in pictures]).update(status="ready")
+    made = owner.post("/classifiers/new", {"name": "damaged"})
+    with tenant_scope(party.id):
+        row = Classifier.objects.get()
+    address = f"/classifiers/{row.id}"
+    assert (made.status_code, made["Location"]) == (302, address)
+    assert "Nothing is trained yet" in read(owner, address)
+    assert "0 examples of yes" in owner.post(f"{address}/train", follow=True).content.decode()
+    for answer, chosen in (("yes", pictures[:3]), ("no", pictures[5:8])):
+        owner.post(f"{address}/label", {"label": answer, "assets": "\n".join(str(one.id) for one in chosen)})
+    owner.post(f"{address}/train")
+    assert "being trained or applied" in read(owner, address)
+    run_all(party)
+    shown = read(owner, address)
+    assert "Version 1" in shown
+    assert "6 examples in 3 folds" in shown
+    assert "Fewer than 30 examples" in shown
+    # Four have no label yet.
+    assert shown.count('value="yes" aria-label=') == 4
+    owner.post(f"{address}/promote", {"version": "1"})
+    run_all(party)
+    assert '<td data-name="State">live</td>' in read(owner, "/classifiers")
+    owner.post(f"{address}/label", {"label": "none", "assets": str(pictures[0].id)})
+    with tenant_scope(party.id):
+        assert ClassifierExample.objects.count() == 5
+    assert owner.post(f"{address}/delete", {"name": "other"}).status_code == 422
+    owner.post(f"{address}/delete", {"name": "damaged"})
+    with tenant_scope(party.id):
+        assert not Classifier.objects.exists()
+    assert owner.post(f"{address}/delete", {"name": "damaged"}).status_code == 404
+
+
+def test_what_is_odd_is_told_and_shown_as_text(party: Party, owner: Client) -> None:
+    refused = owner.post("/classifiers/new", {"name": "two words", "words": EVIL})
+    assert refused.status_code == 422
+    assert "A name has 1 to 60" in refused.content.decode()
+    assert EVIL not in refused.content.decode()
+    owner.post("/classifiers/new", {"name": "白色连衣裙", "words": EVIL, "key": "dress", "value": "white"})
+    with tenant_scope(party.id):
+        row = Classifier.objects.get()
+    assert (row.metadata_key, row.metadata_value) == ("dress", "white")
+    assert EVIL not in read(owner, f"/classifiers/{row.id}")
+    for path, fields in (
+        ("label", {"label": "yes", "assets": "zzz"}),
+        ("label", {"label": "maybe", "assets": str(uuid.uuid4())}),
+        ("label", {"label": "yes", "assets": str(uuid.uuid4())}),
+        ("promote", {"version": "9"}),
+        ("promote", {"version": "x"}),
+    ):
+        told = owner.post(f"/classifiers/{row.id}/{path}", fields, follow=True).content.decode()
+        assert "no such" in told, (path, fields)
+    assert owner.post("/classifiers/new", {"name": "白色连衣裙"}).status_code == 422
+    assert owner.post(f"/classifiers/{uuid.uuid4()}/train").status_code == 404
+
+
+def test_a_viewer_reads_and_is_offered_nothing(party: Party, person) -> None:
+    with tenant_scope(party.id):
+        row = services.create_classifier(name="damaged")
+    viewer = person("viewer")
+    for address in ("/classifiers", f"/classifiers/{row.id}"):
+        assert '<form class="stack"' not in read(viewer, address)
