@@ -144,16 +144,18 @@ def _on_end(row: Job) -> None:
 @job(JOB, queue="import", label=gettext_lazy("Apply a classifier"), on_end=_on_end)
 def score_all(claimed: jobs.Claim) -> None:
     """Score what has no score yet, a batch a transaction, and switch. Raises Stale, Conflict, LeaseLost, Cancelled."""
-    begun, above = time.monotonic(), FIRST
+    begun, above, written = time.monotonic(), FIRST, 0
     while True:
         version, scored, last = _score_some(claimed, above)
         if last is None:
             # From the start again: what came in meanwhile, or nothing; then the switch, which asks under the lock.
             if above == FIRST and _switch(claimed, version):
                 return
-            above = FIRST
+            if above != FIRST and not written:
+                raise Conflict(_("Some assets cannot be scored by this version; train it again."))
+            above, written = FIRST, 0
             continue
-        above = last
+        above, written = last, written + scored
         _report(claimed, scored)
         if time.monotonic() - begun > TURN_S:
             jobs.give_turn(claimed)

@@ -39,16 +39,6 @@ def get_version(classifier: Classifier, number: int) -> ClassifierVersion:
     return row
 
 
-def live_version(classifier: Classifier) -> ClassifierVersion | None:
-    return classifier.versions.filter(state=ClassifierVersion.State.LIVE).first()
-
-
-def is_stale(classifier: Classifier) -> bool:
-    """Whether its live version is of another model than the one that answers."""
-    live = live_version(classifier)
-    return live is not None and live.model != model_routing.live()
-
-
 def list_examples(classifier: Classifier) -> QuerySet[ClassifierExample]:
     return ClassifierExample.objects.filter(classifier=classifier).order_by("-id")
 

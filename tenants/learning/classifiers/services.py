@@ -22,7 +22,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.learning.classifiers import scoring, training
 from tenants.learning.classifiers.examples import check, examples_of
-from tenants.learning.classifiers.selectors import get_classifier, get_version, is_stale
+from tenants.learning.classifiers.selectors import get_classifier, get_version
 from tenants.learning.models import Classifier, ClassifierExample, ClassifierVersion
 from tenants.learning.services import lock
 from tenants.retrieval import computed_fields, model_routing
@@ -226,7 +226,7 @@ def promote(
             raise computed_fields.Stale(
                 _("Another model answers now than the one that this version was trained for. Train it again.")
             )
-        if version.state == State.LIVE and not is_stale(row):
+        if version.state == State.LIVE:
             raise Conflict(_("This version answers already."))
         _require_none_under_way(row)
         job = scoring.enqueue_scoring(version)

@@ -460,3 +460,15 @@ def test_an_upload_is_audited_again_once_it_is_scored(party, texts, damaged, whe
     with tenant_scope(party.id):
         later = AuditRequest.objects.exclude(pk__in=first)
         assert [one.asset_id for one in later] == [added.asset.id] * asked
+
+
+def test_what_no_head_can_score_ends_a_promotion_instead_of_going_round(
+    party, texts, damaged, monkeypatch
+) -> None:
+    train(party, damaged)
+    with tenant_scope(party.id):
+        _, job = services.promote(classifier_id=damaged.id, number=1)
+    monkeypatch.setattr(scoring, "_write", lambda version, modalities: 0)
+    assert "cannot be scored" in run(party, job).error["detail"]
+    with tenant_scope(party.id):
+        assert ClassifierVersion.objects.get().state == "candidate"
