@@ -293,7 +293,12 @@ def routes() -> Iterator[tuple[str, str]]:
 
 
 def test_every_route_stands_in_the_table() -> None:
-    same = {"{ended_id}": "{job_id}", "{live_id}": "{model_id}", "{stopped_id}": "{generation_id}"}
+    same = {
+        "{ended_id}": "{job_id}",
+        "{live_id}": "{model_id}",
+        "{stopped_id}": "{generation_id}",
+        "{version}": "{number}",
+    }
     tabled = {
         (row.method, "/".join(same.get(p, p) for p in row.route.partition("?")[0].split("/")))
         for row in TABLE
