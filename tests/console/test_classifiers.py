@@ -37,7 +37,7 @@ def test_from_a_name_to_a_version_that_answers(party: Party, owner: Client) -> N
         pictures = add_pairs(new_dataset(), 10)
         add_vectors(
             vectors=[(one, [NewVector("image", vector(n, n < 5))]) for n, one in enumerate(pictures)],
-            model=model_routing.DEFAULT,
+            model=model_routing.default_model(),
         )
         Asset.objects.filter(pk__in=[one.pk for one in pictures]).update(status="ready")
     made = owner.post("/classifiers/new", {"name": "damaged"})

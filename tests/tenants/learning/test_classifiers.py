@@ -56,11 +56,11 @@ def texts(party):
         made = [Asset(dataset=dataset, blob=blob, modality="text", status="ready") for blob in blobs]
         Asset.objects.bulk_create(made)
         vectors = [(asset, [NewVector("text", vector(n, n < YES))]) for n, asset in enumerate(made)]
-        add_vectors(vectors=vectors, model=model_routing.DEFAULT)
+        add_vectors(vectors=vectors, model=model_routing.default_model())
     return made
 
 
-def embed(asset: Asset, values: np.ndarray, model: str = model_routing.DEFAULT) -> None:
+def embed(asset: Asset, values: np.ndarray, model: str = model_routing.default_model()) -> None:
     """As its job does."""
     replace_vectors(asset=asset, vectors=[NewVector("text", values, model=model)])
     Asset.objects.filter(pk=asset.pk).update(status="ready")
@@ -112,7 +112,7 @@ def test_from_examples_to_a_filter(party, texts, damaged) -> None:
         1,
         "candidate",
         "examples",
-        model_routing.DEFAULT,
+        model_routing.default_model(),
     )
     assert version.report["figures"]["auc"]["value"] == 1.0
     assert (version.report["n"], version.report["positive"], version.report["without_vectors"]) == (20, 8, 0)
@@ -213,10 +213,10 @@ def test_another_model_makes_it_stale_and_trains_it_again(party, texts, damaged,
     with tenant_scope(party.id):
         for n, asset in enumerate(texts):
             both = [
-                NewVector("text", vector(n, n < YES), model=model_routing.DEFAULT),
+                NewVector("text", vector(n, n < YES), model=model_routing.default_model()),
                 NewVector("text", vector(n, n >= YES, seed=1), model=model),
             ]
-            replace_vectors(asset=asset, vectors=both, made_for=[model_routing.DEFAULT, model])
+            replace_vectors(asset=asset, vectors=both, made_for=[model_routing.default_model(), model])
         model_routing.switch(model)
         services.follow_model(model)
         job = Job.objects.get(kind=training.JOB, state="queued")
