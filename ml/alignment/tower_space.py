@@ -61,7 +61,8 @@ WRITING = 0.4
 #: A bias is cut here, or nothing would be left of the picture's norm for the rest.
 LARGEST_HUB = 0.5
 HUB_IN_TEXT, HUB_IN_IMAGE = 0.5, -2.0
-#: Half of what it is in a prior: the tower sees colours itself (of captions that name one .2 finds 35 of 100, .1 finds 40).
+#: Half of what it is in a prior, as the tower sees colours itself: of captions that name one, .2 finds 35 of 100 and .1
+#: finds 40.
 COLOUR_SCALE = 0.1
 TEXT_NORM = IMAGE_NORM = 1.6
 
