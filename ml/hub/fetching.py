@@ -31,7 +31,7 @@ SMALL_FILES = frozenset(
 INDEX = "model.safetensors.index.json"
 #: One of these is taken, the first that there is; or the parts that INDEX names.
 WHOLE_WEIGHTS = ("model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
-PICKLED = re.compile(r"[\w.-]+\.(?:bin|pt|pth|ckpt)")
+PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 _PART = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -135,7 +135,7 @@ class Held:
                 return [name]
         if INDEX in self.sizes:
             return self._parts(folder / INDEX)
-        pickled = sorted(name for name in self.sizes if PICKLED.fullmatch(name))
+        pickled = sorted(name for name in self.sizes if "/" not in name and name.endswith(PICKLED))
         if pickled:
             raise AddingError(
                 f"its weights are pickled ({pickled[0]}), which can run code on loading, and are refused. Take a "
