@@ -32,6 +32,8 @@ BANK = 3_000
 RESIDUAL_PENALTY = 10.0
 #: Of the spread of texts of one kind, where languages are told from each other.
 SHRINKAGE = 0.1
+#: By so many nats another language has to be likelier than English: a word alone may belong to several.
+ENGLISH_FIRST = 8.0
 
 
 @dataclass(frozen=True)
@@ -178,8 +180,9 @@ def _detector(kinds: Sequence[tuple[int, Floats]]) -> LanguageDetector:
     ) / len(kinds)
     ridged = spread + SHRINKAGE * np.trace(spread) / len(spread) * np.eye(len(spread))
     axes = np.linalg.solve(ridged, means.T).T
-    levels = np.sum(means * axes, axis=1) / 2
-    return LanguageDetector(axes, levels, np.array([language for language, _ in kinds], np.int32))
+    spoken = np.array([language for language, _ in kinds], np.int32)
+    levels = np.sum(means * axes, axis=1) / 2 - ENGLISH_FIRST * (spoken == 0)
+    return LanguageDetector(axes, levels, spoken)
 
 
 def _some(meanings: Floats, count: int) -> Floats:

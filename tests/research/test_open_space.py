@@ -189,6 +189,12 @@ class TestSpace:
         assert build.languages(world.said, world.names) == ["en", "zh", "xx", "yy"]
         assert build.languages(world.bare) == ["en", "zh"]
 
+    def test_a_text_between_two_languages_is_english(self) -> None:
+        chance = np.random.default_rng(0)
+        english, other = (chance.normal(scale=0.3, size=(200, 8)) + place * np.eye(8)[0] for place in (-1, 1))
+        detector = build._detector([(0, english), (1, other)])
+        assert detector(np.array([-1.0, 0.0, 1.0])[:, None] * np.eye(8)[:1]).tolist() == [0, 0, 1]
+
     def test_captions_tell_more_of_a_language_than_names(self, world) -> None:
         """The mean of "yy" is that of its captions, though names of things say another."""
         elsewhere = replace(world.names.others["xx"], texts=world.texts(world.hidden(40), "zh"))
