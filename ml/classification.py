@@ -359,9 +359,7 @@ def _warnings(
 @cache
 def neutral_phrases() -> tuple[str, ...]:
     """What is said of almost anything, in English and Chinese."""
-    return tuple(
-        (Path(__file__).parent / "alignment" / "phrases" / "neutral.txt").read_text("utf-8").split("\n")[:-1]
-    )
+    return tuple(Path(__file__).with_name("neutral_phrases.txt").read_text("utf-8").split("\n")[:-1])
 
 
 def from_words(
