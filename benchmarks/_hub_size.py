@@ -1,7 +1,7 @@
 """Speed and memory of a CLIP ViT-B/32 that `manage.py add_space` adds: `.venv/bin/python benchmarks/_hub_size.py`.
 
 The weights are random and the tokenizer is made here, at true size and architecture: speed and memory do not depend on
-what weights say. `int8`, `fp16` or `fp32` as an argument. Takes minutes and three gigabytes of memory.
+what weights say. `int8`, `fp16` or `fp32` as an argument. Takes minutes and some gigabytes of memory.
 """
 
 from __future__ import annotations
