@@ -28,7 +28,9 @@ def trained(request: pytest.FixtureRequest) -> Any:
     dataset = client.dataset("shapes")
     sent = [client.upload(dataset, drawing(words, n), text=words) for n, words in enumerate(WORDS[:PAIRS])]
     assert {client.wait(answer["job"], 300)["state"] for answer in sent} == {"succeeded"}
-    answer = client.json("POST", "/finetunes", 202, json={"dataset": dataset, "epochs": 6, "name": "shapes"})
+    # From a prior, whose heads take many steps that can be killed in between; it has half as many numbers as what serves.
+    asked = {"dataset": dataset, "base": "prior-2", "epochs": 6, "name": "shapes"}
+    answer = client.json("POST", "/finetunes", 202, json=asked)
     killed = kill_trainer(client, answer)
     job = client.wait(answer["job"], 600)
     return client, answer["model"]["id"], job, killed
@@ -113,7 +115,7 @@ def test_it_serves_searches_and_they_never_fail_meanwhile(trained) -> None:
         seen.add(found["model"]["id"])
     job = client.json("GET", f"/jobs/{answer['job']['id']}")
     assert job["state"] == "succeeded", job
-    assert seen <= {"prior-2", model_id}
+    assert seen <= {"open-1", model_id}
     now = client.search(text="a large red circle", top_k=5)
     assert (now["model"]["id"], len(now["results"])) == (model_id, 5)
     report = client.json("GET", f"/models/{model_id}")["promotion"]["report"]
@@ -121,8 +123,8 @@ def test_it_serves_searches_and_they_never_fail_meanwhile(trained) -> None:
     assert report["held_out"]["queries"] >= 1
 
     back = client.json("POST", f"/models/{model_id}/rollback")
-    assert back["live"]["id"] == "prior-2"
-    assert client.search(text="a large red circle")["model"]["id"] == "prior-2"
+    assert back["live"]["id"] == "open-1"
+    assert client.search(text="a large red circle")["model"]["id"] == "open-1"
 
 
 def test_data_from_which_nothing_can_be_learnt(trained) -> None:

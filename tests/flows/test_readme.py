@@ -99,7 +99,7 @@ def walk(stack: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]
         env={**os.environ, "CALLS": str(folder)},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
@@ -154,7 +154,7 @@ def test_the_tour_works_after_it(walk: Walk, stack: Any) -> None:
         env={**os.environ, "DATA_DIR": str(stack.data_dir)},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
