@@ -28,7 +28,7 @@ def trained(request: pytest.FixtureRequest) -> Any:
     dataset = client.dataset("shapes")
     sent = [client.upload(dataset, drawing(words, n), text=words) for n, words in enumerate(WORDS[:PAIRS])]
     assert {client.wait(answer["job"], 300)["state"] for answer in sent} == {"succeeded"}
-    # From a prior, whose heads take many steps that can be killed in between; it has half as many numbers as what serves.
+    # From a prior, whose heads take many steps that can be killed; it has half as many numbers as what serves.
     asked = {"dataset": dataset, "base": "prior-2", "epochs": 6, "name": "shapes"}
     answer = client.json("POST", "/finetunes", 202, json=asked)
     killed = kill_trainer(client, answer)
