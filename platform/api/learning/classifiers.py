@@ -238,7 +238,7 @@ class PromoteClassifier(ExistingClassifier):
         parameters=[NUMBER, IDEMPOTENCY],
         request=None,
         responses={202: shapes.ClassifierAccepted},
-        extensions={"x-problems": [404, 409]},
+        extensions={"x-problems": [404, 409, 422]},
     )
     def post(self, request: Request, classifier_id: uuid.UUID, number: str) -> HttpResponse:
         return IdempotentRequest(request, {}).run(self._promote).response()
