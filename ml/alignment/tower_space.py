@@ -106,9 +106,9 @@ class LanguageDetector:
 class TextMap:
     """From the text encoder's vectors to where a picture of the text would lie.
 
-    A vector has two halves: what an encoder for a few languages says [a], which is left out of texts of others, and
-    what one for many languages says [b]. In the second lies the language more than the sense, so that each language has
-    a mean of its own there.
+    A vector has two halves: what an encoder for a few languages says [a], which is left out of texts of others and
+    where it is all zeros, and what one for many languages says [b]. In the second lies the language more than the
+    sense, so that each language has a mean of its own there.
     """
 
     first_means: Floats  #: [f, a] of captions in the languages that the first encoder reads, English first
@@ -127,7 +127,7 @@ class TextMap:
         first, second = np.split(np.asarray(vectors, np.float32), [self.first_means.shape[1]], axis=1)
         second = unit(second)
         languages = self.detector(second) if language is None else np.full(len(second), language)
-        read = languages < len(self.first_means)
+        read = (languages < len(self.first_means)) & first.any(axis=1)
         means = self.first_means[np.where(read, languages, 0)]
         halves = read[:, None] * unit(unit(first) - means), unit(second - self.language_means[languages])
         return unit(np.concatenate(halves, axis=1))

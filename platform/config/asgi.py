@@ -29,6 +29,7 @@ def warm_up() -> None:
 
 
 tracing.start("crosslight-web")
-threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
+# No daemon: a process that ends while a runtime loads a model would be aborted.
+threading.Thread(target=warm_up, name="warm-up").start()
 proxies = TrustedProxies(settings.TRUSTED_PROXIES, settings.TRUSTED_PROXY_HEADER)
 application = Edge(django, threads=settings.WEB_THREADS, proxies=proxies)

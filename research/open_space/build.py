@@ -77,9 +77,10 @@ def build(
     texts = _centred(captions, phrases, first, names)
     parts, codes = [captions, phrases], languages(captions, names)
     english = np.concatenate([texts.meanings(part.texts, 0) for part in parts])
-    chinese = np.concatenate([texts.meanings(part.others["zh"].texts, 1) for part in parts])
     shown = [_targets(part.pictures) for part in parts]
-    also = [rows[part.others["zh"].places] for rows, part in zip(shown, parts, strict=True)]
+    read = [_read(part.others["zh"], first) for part in parts]
+    chinese = np.concatenate([texts.meanings(one.texts, 1) for one in read])
+    also = [rows[one.places] for rows, one in zip(shown, read, strict=True)]
     landmarks = np.concatenate([_some(english, LANDMARKS), _some(chinese, CHINESE_LANDMARKS)])
     both = _fitted(np.concatenate([english, chinese]), np.concatenate([*shown, *also]), landmarks)
     meanings, targets = _by_second_half(texts, parts, codes)
@@ -142,8 +143,15 @@ def _centred(captions: Sentences, phrases: Sentences, first: int, names: Sentenc
         for code, rows in _by_language(part)
     ]
     nothing = KernelMap(np.empty((0, 0)), np.empty((0, 0)))
-    read = [unit(rows[:, :first]).mean(axis=0) for rows in (captions.texts, captions.others["zh"].texts)]
+    chinese = np.concatenate([_read(part.others["zh"], first).texts for part in (captions, phrases)])
+    read = [unit(rows[:, :first]).mean(axis=0) for rows in (captions.texts, chinese)]
     return TextMap(np.stack(read), means.astype(np.float32), _detector(said), nothing, nothing)
+
+
+def _read(said: Translated, first: int) -> Translated:
+    """Those of which the first encoder says something."""
+    known = said.texts[:, :first].any(axis=1)
+    return Translated(said.places[known], said.texts[known])
 
 
 def _by_language(part: Sentences) -> list[tuple[str, Floats]]:

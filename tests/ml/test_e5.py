@@ -136,11 +136,17 @@ def test_neighbours_do_not_matter(encoder: Encoder) -> None:
 
 
 def test_beside_minilm_each_says_what_it_says_alone(encoder: Encoder) -> None:
-    texts = ["a dog runs across the grass", "一只狗在草地上奔跑", ""]
+    texts = ["a dog runs across the grass", "一只狗", "", "红色 iPhone 手机壳"]
     both = load_encoder("bundled:multilingual")
     rows = both.encode(texts)
-    assert rows.shape == (3, both.dimension) == (3, 768)
+    assert rows.shape == (4, both.dimension) == (4, 768)
     np.testing.assert_allclose(rows[:, :384], load_encoder("bundled:bilingual").encode(texts), atol=1e-5)
     np.testing.assert_allclose(rows[:, 384:], encoder.encode(texts), atol=1e-5)
     assert both.version.endswith(f"+{encoder.version}")
     assert both.encode([]).shape == (0, 768)
+
+
+def test_of_long_chinese_texts_the_student_says_nothing(encoder: Encoder) -> None:
+    rows = load_encoder("bundled:multilingual").encode(["一只狗在草地", "一只狗在草地上", "a dog on grass"])
+    assert rows[:, :384].any(axis=1).tolist() == [True, False, True]
+    assert np.allclose(np.linalg.norm(rows[:, 384:], axis=1), 1, atol=1e-4)

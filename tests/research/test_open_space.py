@@ -210,6 +210,13 @@ class TestSpace:
             same = np.allclose(space.text(texts(vectors)), space.text(texts(other)), atol=1e-5)
             assert same == (language not in ("en", "zh"))
 
+    def test_a_first_half_of_zeros_says_nothing(self, space, world) -> None:
+        vectors = world.asked["zh"].copy()
+        vectors[:, :FIRST] = 0
+        meanings = space.texts.meanings(vectors)
+        assert not meanings[:, :FIRST].any()
+        assert np.allclose(space.texts.shown(meanings), space.texts.second(meanings[:, FIRST:]))
+
     def test_rows_have_norm_1_and_the_width_that_it_states(self, space, world) -> None:
         vectors, photos = world.asked["en"], world.photos
         for rows in (space.text(texts(vectors)), space.image(pictures(photos))):
