@@ -120,17 +120,19 @@ def write_assets(rows: Multiplier, count: int) -> None:
 
 def write_vectors(tenant_id: uuid.UUID) -> None:
     """Of all that are ready and have none: points around forty centres, of norm 1."""
-    centres = np.random.default_rng(1).normal(size=(40, 256))
     random = np.random.default_rng(2)
     with tenant_scope(tenant_id):
+        model = model_routing.live()
         left = list(Asset.objects.filter(status="ready", vectors=None).only("id", "dataset_id", "modality"))
+    dimension = model_routing.space(model, tenant_id).dimension
+    centres = np.random.default_rng(1).normal(size=(40, dimension))
     for first in range(0, len(left), CHUNK):
         some = left[first : first + CHUNK]
-        drawn = centres[random.integers(0, 40, len(some))] + random.normal(size=(len(some), 256))
+        drawn = centres[random.integers(0, 40, len(some))] + random.normal(size=(len(some), dimension))
         drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
         made = [[NewVector("image", row.astype(np.float32))] for row in drawn]
         with tenant_scope(tenant_id):
-            add_vectors(model=model_routing.live(), vectors=list(zip(some, made, strict=True)))
+            add_vectors(model=model, vectors=list(zip(some, made, strict=True)))
 
 
 # --- Jobs, audits, reviews, and what else a year leaves ----------------------------------------------------

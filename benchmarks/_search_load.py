@@ -235,11 +235,12 @@ def _ids(count: int) -> np.ndarray:
 
 
 def demo_vectors(stack: Stack) -> Vectors:
-    """What the demo tenants have of pictures and texts: float32 [n, 256]."""
+    """What the demo tenants have of pictures and texts by the model that answers them: float32 [n, d]."""
     with database(stack) as cursor:
         slugs = [tenant["slug"] for tenant in stack.demo["tenants"]]
         cursor.execute(
-            "SELECT data FROM vector JOIN tenant ON tenant.id = tenant_id WHERE slug = ANY(%s) ORDER BY slug, seq",
+            "SELECT data FROM vector JOIN tenant ON tenant.id = tenant_id JOIN vector_clock c USING (tenant_id) "
+            "WHERE slug = ANY(%s) AND model = c.live ORDER BY slug, seq",
             [slugs],
         )
         return np.array([np.frombuffer(row[0], "<f4") for row in cursor.fetchall()], np.float32)

@@ -62,7 +62,7 @@ def _texts(row: dict[str, Any]) -> list[str]:
 
 
 def embedded(space: JointSpace, texts: list[str]) -> Vectors:
-    """The space's vectors [n, 256] of these texts; on disk once they were made, for that takes minutes."""
+    """The space's vectors [n, d] of these texts; on disk once they were made, for that takes minutes."""
     path = CACHE / f"space-{_digest([space.id, space.version, *texts])}.npy"
     if not path.exists():
         # Alike in length fill a batch without padding.

@@ -77,7 +77,8 @@ def measure(
     """p50 and p99 in ms of both addresses, idle and beside the senders, and the ratio of the two p99."""
     session = requests.Session()
     session.headers["Authorization"] = f"Bearer {key}"
-    vector = [1.0] + [0.0] * 255
+    answer = session.post(f"{base_url}/api/v1/search", json={"text": "anything"}, timeout=30).json()
+    vector = [1.0] + [0.0] * (answer["model"]["dimension"] - 1)
     asks = {
         "/healthz": lambda: session.get(f"{base_url}/healthz", timeout=30),
         "/search": lambda: session.post(f"{base_url}/api/v1/search", json={"vector": vector}, timeout=30),

@@ -37,7 +37,7 @@ def _states(client: Client) -> dict[str, int]:
     return counts
 
 
-def _wait_for_all(client: Client, count: int, seconds: float = 180) -> dict[str, int]:
+def _wait_for_all(client: Client, count: int, seconds: float = 600) -> dict[str, int]:
     def ended() -> dict[str, int] | None:
         states = _states(client)
         return states if states.get("succeeded", 0) + states.get("failed", 0) == count else None

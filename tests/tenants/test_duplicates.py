@@ -12,6 +12,7 @@ from tenants.datasets import services
 from tenants.datasets.models import Asset
 from tenants.pipeline.assets.services import add_asset, delete_asset
 from tenants.retrieval.index.vectors import NewVector, replace_vectors
+from tenants.retrieval.models import Vector
 from tenants.retrieval.query import encoding, result_page
 from tenants.retrieval.types import Hit
 from tenants.scope import tenant_scope
@@ -102,6 +103,19 @@ def test_what_is_gone_is_a_group_of_its_own_until_it_is_left_out(party: Party, s
         delete_asset(asset_id=c)
         assert [[hit.asset_id for hit in members] for members in result_page.alive(groups)] == [[b]]
         assert groups_of([a, c, b]) == [[a], [c], [b]]
+
+
+def test_a_space_says_from_where_on_pictures_are_copies(
+    party: Party, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding.space(), "near_duplicate", 0.9)
+    with tenant_scope(party.id):
+        a, b = shop.put(0), shop.put(2 * CLOSE)
+        assert groups_of([a, b]) == [[a], [b]]  # of texts it says nothing
+        Vector.objects.filter(asset_id__in=[a, b]).update(modality="image", asset_modality="image")
+        assert groups_of([a, b]) == [[a, b]]
+        monkeypatch.setattr(encoding.space(), "near_duplicate", result_page.THRESHOLD)
+        assert groups_of([a, b]) == [[a], [b]]
 
 
 def test_none_and_a_thousand(party: Party, shop: Shop) -> None:

@@ -124,7 +124,7 @@ class AlignTower(Objective):
 
 
 #: What the base's manifest says of its own making, which stays true of what is adapted.
-CARRIED = ("languages", "sentences", "settings", "colour_words")
+CARRIED = ("near_duplicate", "languages", "sentences", "settings", "colour_words")
 
 
 def described_base(manifest: Mapping[str, Any]) -> dict[str, str]:

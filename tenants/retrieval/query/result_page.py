@@ -24,6 +24,7 @@ from tenants.datasets.models import Asset, TranscriptSegment
 from tenants.datasets.selectors import shape_of_columns, visible_assets
 from tenants.errors import CursorExpired, Invalid
 from tenants.prepared import Prepared
+from tenants.retrieval import model_store
 from tenants.retrieval.cache import GATHER_S, async_writer
 from tenants.retrieval.index import memory
 from tenants.retrieval.index.vectors import sampled
@@ -35,12 +36,15 @@ from tenants.retrieval.query.lexical import (
     query_words,
 )
 from tenants.retrieval.types import MAX_DEPTH, MODALITIES, Hit, IndexStatus
+from tenants.scope import current_tenant_id
 from tenants.valkey import client, tenant_key
 
 # --- A page ---------------------------------------------------------------------------------------------
 
-# Measured on the demo data (docs/experiments.md): above every pair of different pictures there.
+# Measured on the demo data (docs/experiments.md): above every pair of different pictures there. Of pictures a space may
+# state another.
 THRESHOLD = 0.985
+SEEN = ("image", "video")
 # Frames or passages that stand for a film, a recording or a long text.
 MOST_GROUPED = 8
 
@@ -81,7 +85,9 @@ def _alike(ids: Sequence[uuid.UUID], model: str) -> np.ndarray:
         sums[place[one.asset_id]] += one.values
         kinds[place[one.asset_id]] = one.modality
     sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
-    return (sums @ sums.T >= THRESHOLD) & (kinds[:, None] == kinds[None, :])
+    space = model_store.spaces.opened(model, current_tenant_id())
+    least = np.where(np.isin(kinds, SEEN), space.near_duplicate if space else THRESHOLD, THRESHOLD)
+    return (sums @ sums.T >= least[:, None]) & (kinds[:, None] == kinds[None, :])
 
 
 def _same_files(ids: Sequence[uuid.UUID]) -> np.ndarray:
