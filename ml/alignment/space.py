@@ -31,8 +31,6 @@ __all__ = ["SHIPPED", "ImageFeatures", "JointSpace", "SpaceError", "TextFeatures
 READ_CHINESE = frozenset({"bundled:bilingual", "bundled:multilingual"})
 
 SHIPPED = Path(__file__).parent / "spaces" / "prior-1"
-#: Above every pair of different pictures of the demo, in a prior (docs/experiments.md). A space may state its own.
-NEAR_DUPLICATE = 0.985
 
 Vectors = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -61,8 +59,8 @@ class JointSpace:
         self.id: str = self.manifest["id"]
         self.version: str = self.manifest["version"]
         self.dimension: int = self.manifest["dimension"]
-        #: The cosine from which two pictures are taken for copies of one.
-        self.near_duplicate: float = self.manifest.get("near_duplicate", NEAR_DUPLICATE)
+        #: The cosine from which two pictures are taken for copies of one, where it has a bound of its own.
+        self.near_duplicate: float | None = self.manifest.get("near_duplicate")
         self._text_encoder = text_encoder
         self._image_encoders = image_encoders
         self._lock = threading.Lock()

@@ -140,10 +140,10 @@ def find_model(model_id: str, folder: Path | None = None) -> ModelFile:
     return ModelFile(model_id, folder / entry["file"], entry["version"], entry["parity"])
 
 
-def is_prepared(model_id: str, folder: Path | None = None) -> bool:
+def is_prepared(model_id: str) -> bool:
     """Whether ``find_model`` finds it."""
     try:
-        find_model(model_id, folder)
+        find_model(model_id)
     except ModelsMissing:
         return False
     return True

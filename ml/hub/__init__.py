@@ -1,14 +1,13 @@
 """Joint spaces from models of the Hugging Face hub: fetched, checked, exported and kept among the prepared models.
 
     added = add_space(Wanted("hf:openai/clip-vit-base-patch32"), print)
-    remove_space(added.slug)
+    take_away(added.slug)
 
 Importing this package imports neither torch nor transformers.
 """
 
-from ml.hub.adding import Added, Wanted, add_space, damaged_file, put_back, remove_space, take_away
-from ml.hub.errors import AddingError
-from ml.hub.fetching import Limits
+from ml.hub.adding import Added, Wanted, add_space, damaged_file, put_back, take_away
+from ml.hub.fetching import AddingError, Limits
 
 __all__ = [
     "Added",
@@ -18,6 +17,5 @@ __all__ = [
     "add_space",
     "damaged_file",
     "put_back",
-    "remove_space",
     "take_away",
 ]

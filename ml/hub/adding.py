@@ -30,8 +30,7 @@ from ml.alignment.installed import (
     added_slugs,
 )
 from ml.compression.store import FORMAT, is_intact, locked, read_manifest
-from ml.hub.errors import AddingError
-from ml.hub.fetching import Limits, Source, fetch, take_folder
+from ml.hub.fetching import AddingError, Limits, Source, fetch, take_folder
 from ml.hub.layouts import Layout, read_layout
 
 KIND = "two-tower"
@@ -100,11 +99,6 @@ def add_space(wanted: Wanted, tell: Tell) -> Added:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return Added(slug, added_dir() / slug, manifest)
-
-
-def remove_space(slug: str) -> None:
-    """Remove a space that was added. Raises AddingError where there is none of that name."""
-    shutil.rmtree(take_away(slug), ignore_errors=True)
 
 
 def take_away(slug: str) -> Path:

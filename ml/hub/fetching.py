@@ -18,7 +18,6 @@ from typing import Any
 from urllib.parse import quote
 
 from ml.compression.store import sha256
-from ml.hub.errors import AddingError
 
 #: What a model is configured and read by; exact names, so that none leads out of the folder.
 SMALL_FILES = frozenset(
@@ -36,6 +35,10 @@ _PART = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 CHUNK = 1 << 20
+
+
+class AddingError(RuntimeError):
+    """The space was not added, and nothing of it is left; the message says why and, where it is known, what helps."""
 
 
 @dataclass(frozen=True)

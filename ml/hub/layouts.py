@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ml.hub import open_clip
-from ml.hub.errors import AddingError
+from ml.hub.fetching import AddingError
 
 CONFIG = "config.json"
 OPEN_CLIP = "open_clip_config.json"

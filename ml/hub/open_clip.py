@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ml.hub.errors import AddingError
+from ml.hub.fetching import AddingError
 
 WEIGHTS = ("open_clip_model.safetensors", "model.safetensors", "open_clip_pytorch_model.safetensors")
 #: Settings of the two towers that change the network, and the only value that is known here.

@@ -27,7 +27,7 @@ from django.conf import settings
 from django.core.files.storage import default_storage
 from django.utils.translation import gettext as _
 
-from ml.alignment.installed import folder_of
+from ml.alignment.installed import MANIFEST, folder_of
 from ml.alignment.own_tower import SCHEME
 from ml.indexes import files
 from ml.indexes.files import FileStamp
@@ -84,11 +84,10 @@ def default_model() -> str:
 
 
 def _is_prepared(model: str) -> bool:
-    from ml.alignment.space import SHIPPED
-    from ml.alignment.storage import MANIFEST, missing_models
+    from ml.alignment.storage import missing_models
 
-    path = SHIPPED.parent / model.replace(":", "-") / MANIFEST
-    return not missing_models(json.loads(path.read_text("utf-8")))
+    folder = folder_of(model)
+    return folder is not None and not missing_models(json.loads((folder / MANIFEST).read_text("utf-8")))
 
 
 # --- Keeping ---------------------------------------------------------------------------------------------

