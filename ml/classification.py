@@ -18,11 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
-from scipy.special import expit
-from scipy.stats import rankdata
+
+# SciPy is imported where it works: the web process reads a limit here, and should not load it.
 
 MIN_EXAMPLES, MAX_EXAMPLES = 5, 5_000
 # Of each class, of contents that are told apart.
@@ -65,6 +62,8 @@ class Head:
 
     def probabilities(self, features: np.ndarray, modalities: Sequence[str]) -> np.ndarray:
         """float64 [n] for unit vectors float32 [n, d]; NaN where nothing is known of a modality."""
+        from scipy.special import expit
+
         missing = (np.nan, np.nan)
         scales = [self.scales.get(one, self.scales.get(ANY, missing)) for one in modalities]
         slopes, offsets = np.array(scales, np.float64).reshape(-1, 2).T
@@ -154,6 +153,9 @@ def _contradictions(labels: np.ndarray, contents: Sequence[str]) -> list[int]:
 
 def groups_of(features: np.ndarray, contents: Sequence[str]) -> np.ndarray:
     """int [n]: examples of equal content, or of vectors at a cosine of NEARLY_EQUAL, have one number."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     first: dict[str, int] = {}
     links = [(place, first.setdefault(content, place)) for place, content in enumerate(contents)]
     for start in range(0, len(features), BLOCK):
@@ -244,6 +246,9 @@ def _regress(
 
     Each axis is scaled by what the loss bends along it where nothing is known yet: a dozen steps instead of hundreds.
     """
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
     signs = np.where(labels, 1.0, -1.0)
     scale = 1 / np.sqrt(len(rows) * variances / 4 + 1 / strength)
 
@@ -262,6 +267,9 @@ def _regress(
 
 def _platt(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     """Slope, which is never below 0, and offset of the logit of a score (Platt 1999; Lin, Lin and Weng 2007)."""
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
     positive, negative = int(labels.sum()), int((~labels).sum())
     targets = np.where(labels, (positive + 1) / (positive + 2), 1 / (negative + 2))
     spread = float(scores.std()) or 1.0
@@ -280,6 +288,8 @@ def _platt(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
 
 def _calibrated_across(scores: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """Probabilities, each fold's calibrated by the others."""
+    from scipy.special import expit
+
     found = np.zeros(len(labels))
     for fold in range(int(folds.max()) + 1):
         held = folds == fold
@@ -327,6 +337,8 @@ def measures(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float |
 
 def _auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
     """How often a yes scores above a no (Mann and Whitney); a tie counts as half."""
+    from scipy.stats import rankdata
+
     positive, negative = int(labels.sum()), int((~labels).sum())
     if not positive or not negative:
         return None

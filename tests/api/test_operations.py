@@ -17,7 +17,7 @@ from config.proxies import read_networks
 from tenants.retrieval.query import encoding
 from tests.api.conftest import Api
 
-TORCH = ("torch", "transformers", "timm")
+TORCH = ("torch", "transformers", "timm", "scipy")
 IMPORTED = f"""
 import sys
 import config.asgi
