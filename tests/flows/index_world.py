@@ -135,7 +135,7 @@ class Workspace:
         )
         rows = self.query("SELECT id, state, reason FROM index_generation ORDER BY created_at")
         log = self.stack.log_tail("worker-general")
-        return f"jobs {jobs}\ngenerations {rows}\npointer {self.pointer()}\n{log}"
+        return f"jobs {jobs}\ngenerations {rows}\npointer {self.pointer()}\nchanges {self.changed()}\n{log}"
 
     def upkeep(self) -> None:
         """What the scheduler does every five minutes, now."""
@@ -165,7 +165,8 @@ class Workspace:
     @contextmanager
     def building(self) -> Iterator[tuple[str, psutil.Process]]:
         """A build that is due, kept from getting further until the end of the block: its job and its builder."""
-        until(lambda: self.changed() > DUE, PATIENCE_S, lambda: f"nobody writes: {self.told()}")
+        # Several requests and a job each, on a machine that may be busy.
+        until(lambda: self.changed() > DUE, 3 * PATIENCE_S, lambda: f"nobody writes: {self.told()}")
         self.upkeep()
         builder = self.caught()
         try:

@@ -44,7 +44,7 @@ def unit(seed: int, dimension: int) -> np.ndarray:
 class TinySpace:
     """A space that places the text "seed" at a random vector of that seed."""
 
-    version = "1"
+    version, near_duplicate = "1", 0.9
 
     def __init__(self, dimension: int) -> None:
         self.id, self.dimension = f"cman-{uuid.uuid4()}", dimension
