@@ -162,8 +162,9 @@ class Promotion(TenantModel):
 
 
 class Classifier(TenantModel):
-    """A yes-or-no question about assets that a tenant asks under a name: made from words, from examples, or from the
-    values of a key of metadata. Its versions do not change; `live` answers in filters and policies."""
+    """A yes-or-no question about assets that a tenant asks under a name: made from words, from examples, from the
+    values of a key of metadata, or from reviewers' decisions. Its versions do not change; `live` answers in filters and
+    policies."""
 
     name = models.CharField(max_length=60)
     # By which names count as one: its letters without case.
@@ -173,6 +174,10 @@ class Classifier(TenantModel):
     # Assets with this key are examples: yes where its value is `metadata_value`.
     metadata_key = models.CharField(max_length=100, blank=True, default="")
     metadata_value = models.JSONField(null=True, blank=True)
+    # Assets that reviewers decided about are examples: those with a flag of this rule, and yes where they were given
+    # this label or, without one, where the flag was confirmed.
+    decisions_rule = models.CharField(max_length=100, blank=True, default="")
+    decisions_label = models.CharField(max_length=100, blank=True, default="")
     # The number of the version that answers.
     live = models.PositiveIntegerField(null=True, blank=True)
     created_by = models.CharField(max_length=100, blank=True, default="")
@@ -225,6 +230,7 @@ class ClassifierVersion(TenantModel):
         WORDS = "words"
         EXAMPLES = "examples"
         METADATA = "metadata"
+        DECISIONS = "decisions"
 
     # Of these, scores are written for assets that become ready.
     WRITTEN = (State.PROMOTING, State.LIVE)
@@ -233,7 +239,7 @@ class ClassifierVersion(TenantModel):
     # Counts up within the classifier.
     number = models.PositiveIntegerField()
     state = models.CharField(max_length=9, choices=State.choices, default=State.DRAFT)
-    source = models.CharField(max_length=8, choices=Source.choices)
+    source = models.CharField(max_length=9, choices=Source.choices)
     model = models.CharField(max_length=100, blank=True, default="")
     head = models.BinaryField(default=b"")
     # `ml.classification.Fitted.report`, with what was left out.

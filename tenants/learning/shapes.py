@@ -104,6 +104,15 @@ class ClassifierMetadata(Shape, kw_only=True):
     value: Json
 
 
+class ClassifierDecisions(Shape, kw_only=True):
+    """Assets that reviewers decided about are examples."""
+
+    rule: Annotated[str | None, Doc("Whose flags; null for those of all rules.")]
+    label: Annotated[
+        str | None, Doc("Yes where they gave it; null for yes where they labelled or blocked the item.")
+    ]
+
+
 class ClassifierCounts(Shape, kw_only=True):
     yes: int
     no: int
@@ -119,7 +128,8 @@ class ClassifierVersionShape(Shape, kw_only=True):
         JsonObject,
         Doc(
             "`figures` by folds (precision, recall, f1, auc, brier, ece, each with `value`, `spread` and `n`), counts, "
-            "`without_vectors`, `warnings`."
+            "`without_vectors`, `warnings`; of reviewers' decisions also `decided_both_ways`, contents of which the "
+            "newest decision counts, and `embedded`, assets without stored vectors."
         ),
     ]
     job: str | None
@@ -136,6 +146,7 @@ class ClassifierShape(Shape, kw_only=True):
     field: Annotated[str, Doc("What filters call its probability.")]
     words: str | None
     metadata: ClassifierMetadata | None
+    decisions: ClassifierDecisions | None
     examples: ClassifierCounts
     state: Annotated[
         str,

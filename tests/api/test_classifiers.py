@@ -21,6 +21,11 @@ def test_odd_requests_are_told_what_is_wrong(party: Party, texts) -> None:
         {"name": 5},
         {"name": "x", "labels": []},
         {"name": "x", "words": "y" * 201},
+        {"name": "x", "decisions": {}},
+        {"name": "x", "decisions": {"rule": "", "label": ""}},
+        {"name": "x", "decisions": {"rule": 5}},
+        {"name": "x", "decisions": {"rule": "y" * 101}},
+        {"name": "x", "decisions": {"policy": "y"}},
     ):
         refused(api.post("/classifiers", body), 422, "invalid")
     made = api.post("/classifiers", {"name": "damaged", "metadata": {"key": "broken", "value": False}}).json()
@@ -47,6 +52,18 @@ def test_odd_requests_are_told_what_is_wrong(party: Party, texts) -> None:
     for query in ("limit=0", "limit=x", "limit=101", "cursor=x", "size=1"):
         refused(api.get(f"{at}/suggestions?{query}"), 422, "invalid")
     refused(api.get(f"{at}/suggestions"), 409, "not-ready")
+
+
+def test_one_is_made_from_decisions_that_are_not_there_yet(party: Party, texts) -> None:
+    api = Api(party.token)
+    made = api.post("/classifiers", {"name": "rude", "decisions": {"rule": "insults"}}).json()
+    assert (made["decisions"], made["metadata"]) == ({"rule": "insults", "label": None}, None)
+    at = f"/classifiers/{made['id']}"
+    for body in (None, {"source": "decisions"}):
+        problem = refused(api.post(f"{at}/train", body), 409, "classifier-untrainable")
+        assert "Reviewers have decided nothing yet" in problem["detail"]
+    refused(api.post(f"{at}/train", {"source": "words"}), 422, "invalid")
+    assert api.post("/classifiers", {"name": "plain"}).json()["decisions"] is None
 
 
 def test_the_same_content_labelled_both_ways_is_named(party: Party, texts) -> None:

@@ -94,6 +94,18 @@ def test_what_is_odd_is_told_and_shown_as_text(party: Party, owner: Client) -> N
     assert owner.post(f"/classifiers/{uuid.uuid4()}/train").status_code == 404
 
 
+def test_one_is_made_from_reviewers_decisions(party: Party, owner: Client) -> None:
+    owner.post("/classifiers/new", {"name": "rude", "rule": "insults", "label": EVIL})
+    with tenant_scope(party.id):
+        row = Classifier.objects.get()
+    assert (row.decisions_rule, row.decisions_label) == ("insults", EVIL)
+    shown = read(owner, f"/classifiers/{row.id}")
+    assert "<code>insults" in shown
+    assert EVIL not in shown
+    told = owner.post(f"/classifiers/{row.id}/train", follow=True).content.decode()
+    assert "Reviewers have decided nothing yet" in told
+
+
 def test_a_viewer_reads_and_is_offered_nothing(party: Party, person) -> None:
     with tenant_scope(party.id):
         row = services.create_classifier(name="damaged")

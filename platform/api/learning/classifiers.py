@@ -48,6 +48,19 @@ class ClassifierMetadata(Body):
     )
 
 
+class NewClassifierDecisions(Body):
+    rule = Text(
+        required=False,
+        max_length=services.MAX_DECIDED,
+        help_text="Assets with a decided flag of this rule are examples; without it those of all rules.",
+    )
+    label = Text(  # type: ignore[assignment]  # serializers.Field has one, too
+        required=False,
+        max_length=services.MAX_DECIDED,
+        help_text="A yes where reviewers gave it, else a no; without it a yes where they labelled or blocked the item.",
+    )
+
+
 class NewClassifier(Body):
     name = Text(
         max_length=services.MAX_NAME,
@@ -59,6 +72,9 @@ class NewClassifier(Body):
         help_text="What it looks for, in words; it is then made without examples, and its figures are unknown.",
     )
     metadata = ClassifierMetadata(required=False)
+    decisions = NewClassifierDecisions(
+        required=False, help_text="What reviewers decided: a rule, a label, or both."
+    )
 
 
 class ClassifierLabel(Body):
@@ -76,7 +92,7 @@ class NewClassifierVersion(Body):
     source = serializers.ChoiceField(  # type: ignore[assignment]  # serializers.Field has one, too
         ClassifierVersion.Source.values,
         required=False,
-        help_text="By default examples where there are some, else metadata, else words.",
+        help_text="By default examples where there are some, else decisions, else metadata, else words.",
     )
     promote = Flag(default=False, help_text="Let it answer once it is trained.")
 
@@ -96,7 +112,8 @@ class Classifiers(Resource):
     @extend_schema(
         summary="Define a classifier",
         description=(
-            "From words, from the values of a key of metadata, or from examples that are labelled later. It answers "
+            "From words, from the values of a key of metadata, from reviewers' decisions, or from examples that are "
+            "labelled later. It answers "
             "once a version was trained and promoted."
         ),
         parameters=[IDEMPOTENCY],
@@ -109,12 +126,16 @@ class Classifiers(Resource):
         return IdempotentRequest(request, fields).run(lambda: self._add(fields)).response()
 
     def _add(self, fields: dict[str, Any]) -> Answer:
-        made_of = fields.get("metadata") or {}
+        made_of, decided = fields.get("metadata") or {}, fields.get("decisions")
+        if decided is not None and not any(decided.values()):
+            raise Invalid("Name a rule, a label, or both.", pointer="/decisions")
         row = services.create_classifier(
             name=fields["name"],
             words=fields.get("words", ""),
             metadata_key=made_of.get("key", ""),
             metadata_value=made_of.get("value", True),
+            decisions_rule=(decided or {}).get("rule", ""),
+            decisions_label=(decided or {}).get("label", ""),
             actor=self.actor,
         )
         return Answer.of(201, selectors.describe(row), {"Location": f"/api/v1/classifiers/{row.id}"})

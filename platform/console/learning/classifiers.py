@@ -46,6 +46,7 @@ SOURCES = {
     "words": gettext_lazy("words"),
     "examples": gettext_lazy("examples"),
     "metadata": gettext_lazy("metadata"),
+    "decisions": gettext_lazy("reviewers’ decisions"),
 }
 WARNINGS = {
     "few_examples": gettext_lazy(
@@ -55,6 +56,9 @@ WARNINGS = {
         "It hardly tells yes from no: label more, or ask for something that can be seen."
     ),
     "near_duplicates_disagree": gettext_lazy("Some examples are nearly the same and labelled both ways."),
+    "decided_both_ways": gettext_lazy(
+        "Reviewers decided both ways about some of the same content; the newest decision counts."
+    ),
     "not_measured": gettext_lazy("Made from words: it ranks, and nobody has measured how often it is right."),
 }
 
@@ -83,6 +87,18 @@ class ClassifierForm(StyledForm):
         label=gettext_lazy("whose value for yes is"),
         widget=forms.TextInput({"autocomplete": "off", "placeholder": "true"}),
     )
+    rule = forms.CharField(
+        required=False,
+        max_length=services.MAX_DECIDED,
+        label=gettext_lazy("Or reviewers’ decisions about a rule"),
+        widget=forms.TextInput({"autocomplete": "off"}),
+    )
+    label = forms.CharField(
+        required=False,
+        max_length=services.MAX_DECIDED,
+        label=gettext_lazy("that gave the label"),
+        widget=forms.TextInput({"autocomplete": "off"}),
+    )
 
 
 @needs(READ, methods=("GET",))
@@ -110,6 +126,8 @@ def add(request: Request) -> HttpResponse:
                     words=form.cleaned_data["words"],
                     metadata_key=form.cleaned_data["key"],
                     metadata_value=_value(form.cleaned_data["value"]),
+                    decisions_rule=form.cleaned_data["rule"],
+                    decisions_label=form.cleaned_data["label"],
                     actor=actor_of(request).label,
                 )
             return redirect("console:classifier", classifier_id=row.id)

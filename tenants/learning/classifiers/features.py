@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,16 @@ def read_features(assets: Mapping[uuid.UUID, str], model: str) -> Features:
         kept.setdefault(stored.asset_id, []).append(stored.values)
     found = {one: own.get(one) or others[one] for one in assets if one in own or one in others}
     return Features(list(found), _means(list(found.values())))
+
+
+def feature_of(modality: str, vectors: Iterable[tuple[str, np.ndarray]]) -> np.ndarray | None:
+    """The same of vectors float32 [d] that are not stored, each with its modality; None of none."""
+    given = list(vectors)
+    parts = [values for kind, values in given if kind == modality] or [values for _, values in given]
+    if not parts:
+        return None
+    chosen = np.unique(np.linspace(0, len(parts) - 1, min(MOST_PARTS, len(parts))).round().astype(int))
+    return _means([[parts[place] for place in chosen]])[0]
 
 
 def _means(parts: Sequence[Sequence[np.ndarray]]) -> np.ndarray:

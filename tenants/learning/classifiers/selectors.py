@@ -80,6 +80,7 @@ def _shape(
         field=row.field,
         words=row.words or None,
         metadata=made_of if row.metadata_key else None,
+        decisions=_decisions(row),
         examples=shapes.ClassifierCounts(yes=counts[0], no=counts[1]),
         state=DRAFT if live is None else LIVE if live.model == model else STALE,
         live=live.number if live else None,
@@ -87,6 +88,12 @@ def _shape(
         created_by=row.created_by,
         created_at=row.created_at,
     )
+
+
+def _decisions(row: Classifier) -> shapes.ClassifierDecisions | None:
+    if not (row.decisions_rule or row.decisions_label):
+        return None
+    return shapes.ClassifierDecisions(rule=row.decisions_rule or None, label=row.decisions_label or None)
 
 
 def version_shape(row: ClassifierVersion) -> shapes.ClassifierVersionShape:

@@ -28,7 +28,7 @@ from tenants.learning.services import lock
 from tenants.retrieval import computed_fields, model_routing
 from tenants.scope import current_tenant_id, tenant_scope
 
-MAX_NAME, MAX_WORDS = 60, 200
+MAX_NAME, MAX_WORDS, MAX_DECIDED = 60, 200, 100
 # Where the plan says nothing: classifiers that a tenant may have; each is a number on every asset.
 MOST = 20
 # As a step of a key, `classifier.<name>.probability`: letters, digits, - and _, in any script.
@@ -37,20 +37,31 @@ State, Source = ClassifierVersion.State, ClassifierVersion.Source
 
 
 def create_classifier(
-    *, name: str, words: str = "", metadata_key: str = "", metadata_value: object = None, actor: str = ""
+    *,
+    name: str,
+    words: str = "",
+    metadata_key: str = "",
+    metadata_value: object = None,
+    decisions_rule: str = "",
+    decisions_label: str = "",
+    actor: str = "",
 ) -> Classifier:
-    """Define a classifier. Without words and without a key of metadata it is made from examples.
+    """Define a classifier. Without words, key of metadata, rule and label it is made from examples.
 
+    `decisions_rule` and `decisions_label`: whose flags reviewers decided, and what they gave (`Classifier`).
     Raises Invalid, Conflict for a name that is taken, QuotaExceeded.
     """
     name = _checked_name(name)
     _check_words(words)
     _check_metadata(metadata_key, metadata_value)
+    for value, pointer in ((decisions_rule, "/decisions/rule"), (decisions_label, "/decisions/label")):
+        _check_decided(value, pointer)
     with tenant_scope(current_tenant_id()):
         lock()
         _check_quota()
         row = Classifier(name=name, folded=name.casefold(), words=words.strip(), created_by=actor)
         row.metadata_key, row.metadata_value = metadata_key, metadata_value if metadata_key else None
+        row.decisions_rule, row.decisions_label = decisions_rule.strip(), decisions_label.strip()
         _require_free(row)
         row.save(force_insert=True)
         record(actor=actor, verb="classifier.created", target=str(row.id), details={"name": name})
@@ -84,6 +95,14 @@ def _check_metadata(key: str, value: object) -> None:
         raise Invalid(_("Keys have 1 to %(key)s characters.") % {"key": MAX_KEY}, pointer="/metadata/key")
     if as_text(value) is None:
         raise Invalid(_("Compare with text, a number, true or false."), pointer="/metadata/value")
+
+
+def _check_decided(value: str, pointer: str) -> None:
+    check_text(value, pointer)
+    if len(value) > MAX_DECIDED:
+        raise Invalid(
+            _("Rules and labels have at most %(most)s characters.") % {"most": MAX_DECIDED}, pointer=pointer
+        )
 
 
 def _check_quota() -> None:
@@ -161,7 +180,8 @@ def label_assets(
 def train(
     *, classifier_id: uuid.UUID | None, source: str = "", promote: bool = False, actor: str = ""
 ) -> tuple[ClassifierVersion, Job]:
-    """Queue the training of a new version; from examples where there are some, else from metadata, else from words.
+    """Queue the training of a new version: from examples where there are some, else from reviewers' decisions, else
+    from metadata, else from words.
 
     `promote`: let it answer once it is trained. Raises NotFound, Conflict while another one is trained, Invalid for a
     source that the classifier does not have, Untrainable.
@@ -173,7 +193,7 @@ def train(
         _check_source(row, source)
         _require_none_under_way(row)
         if source != Source.WORDS:
-            check(examples_of(row, source))
+            check(examples_of(row, source), source)
         return _train(row, source, promote=promote, actor=actor)
 
 
@@ -189,6 +209,8 @@ def _train(row: Classifier, source: str, *, promote: bool, actor: str) -> tuple[
 def _source_of(row: Classifier) -> str:
     if row.examples.exists():
         return Source.EXAMPLES
+    if row.decisions_rule or row.decisions_label:
+        return Source.DECISIONS
     if row.metadata_key:
         return Source.METADATA
     return Source.WORDS if row.words else Source.EXAMPLES
@@ -199,6 +221,10 @@ def _check_source(row: Classifier, source: str) -> None:
         raise Invalid(_("This classifier has no words to be made from."), pointer="/source")
     if source == Source.METADATA and not row.metadata_key:
         raise Invalid(_("This classifier names no key of metadata."), pointer="/source")
+    if source == Source.DECISIONS and not (row.decisions_rule or row.decisions_label):
+        raise Invalid(
+            _("This classifier names no rule and no label that reviewers decide about."), pointer="/source"
+        )
 
 
 def _require_none_under_way(row: Classifier) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,9 @@ from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
 from tenants.learning.classifiers import scoring
-from tenants.learning.classifiers.examples import Example, examples_of, refuse
-from tenants.learning.classifiers.features import read_features
+from tenants.learning.classifiers.examples import Example, examples_of, read_decisions, refuse
+from tenants.learning.classifiers.features import feature_of, read_features
+from tenants.learning.classifiers.providers import PROVIDERS
 from tenants.learning.models import Classifier, ClassifierVersion
 from tenants.learning.services import lock
 from tenants.retrieval import model_routing
@@ -36,6 +37,10 @@ JOB = "train_classifier"
 BATCH = 500
 # Of each modality: the newest assets, over which words are judged.
 SAMPLE = 1_000
+# Assets without stored vectors that are embedded to learn from reviewers' decisions, the newest, and kinds that take no
+# minutes: what was blocked lies in no index.
+MOST_EMBEDDED = 500
+EMBEDDED = (Asset.Modality.TEXT, Asset.Modality.IMAGE)
 State, Source = ClassifierVersion.State, ClassifierVersion.Source
 
 
@@ -95,7 +100,7 @@ def _from_words(claimed: jobs.Claim, classifier: Classifier, model: str) -> tupl
         kinds = [modalities[one] for one in ids]
         return classification.from_words(said[0], said[1:], values, kinds), {}
     except Unlearnable as error:
-        raise refuse(error, of_words=True) from error
+        raise refuse(error, source=Source.WORDS) from error
 
 
 # --- From examples ---------------------------------------------------------------------------------------
@@ -104,18 +109,52 @@ def _from_words(claimed: jobs.Claim, classifier: Classifier, model: str) -> tupl
 def _from_examples(
     claimed: jobs.Claim, version: ClassifierVersion, model: str
 ) -> tuple[Fitted, dict[str, Any]]:
+    both, more = 0, dict[str, Any]()
     with tenant_scope(claimed.tenant_id):
-        examples = examples_of(version.classifier, version.source)
+        if version.source == Source.DECISIONS:
+            examples, both = read_decisions(version.classifier)
+        else:
+            examples = examples_of(version.classifier, version.source)
     named = {one.asset_id: one for one in examples}
     ids, values = _read(claimed, {one.asset_id: one.modality for one in examples}, model)
+    if version.source == Source.DECISIONS:
+        have = set(ids)
+        ids, values, cpu_s = _embed(
+            claimed, [one for one in examples if one.asset_id not in have], model, ids, values
+        )
+        more = {
+            "decided_both_ways": both,
+            "embedded": len(ids) - len(have),
+            "embedding_cpu_s": round(cpu_s, 2),
+        }
     chosen: list[Example] = [named[one] for one in ids]
     labels = np.array([one.label for one in chosen], bool)
     without = len(examples) - len(chosen)
     try:
         fitted = classification.fit(values, labels, [one.content for one in chosen])
     except Unlearnable as error:
-        raise refuse(error, [chosen[place].asset_id for place in error.places], without=without) from error
-    return fitted, {"without_vectors": without}
+        places = [chosen[place].asset_id for place in error.places]
+        raise refuse(error, places, without=without, source=version.source) from error
+    if both:
+        more["warnings"] = [*fitted.report["warnings"], "decided_both_ways"]
+    return fitted, {"without_vectors": without, **more}
+
+
+def _embed(
+    claimed: jobs.Claim, lacking: Sequence[Example], model: str, ids: list[uuid.UUID], values: np.ndarray
+) -> tuple[list[uuid.UUID], np.ndarray, float]:
+    """The same with those of assets whose vectors are not stored, and the cpu seconds that these took."""
+    found, parts, spent = list(ids), [values] if ids else [], 0.0
+    wanted = sorted((one for one in lacking if one.modality in EMBEDDED), key=lambda one: one.asset_id)
+    for one in wanted[-MOST_EMBEDDED:]:
+        vectors, cpu_s = PROVIDERS.embed_asset(one.asset_id, model=model, tenant_id=claimed.tenant_id)
+        spent += cpu_s
+        feature = feature_of(one.modality, [(vector.modality, vector.values) for vector in vectors])
+        if feature is not None:
+            found.append(one.asset_id)
+            parts.append(feature[None])
+        jobs.require_wanted(claimed)
+    return found, np.concatenate(parts) if parts else values, spent
 
 
 def _read(
