@@ -18,11 +18,12 @@ class Closed(RuntimeError):
 
 
 class Batcher(Generic[Item, Result]):
-    """Calls ``function(items) -> results`` (same length, same order) from one thread of its own.
+    """Calls ``function(items) -> results`` (same length, same order) from ``threads`` threads of its own.
 
-    While a batch runs the next one fills by itself. Only after a batch of several does the next wait up to
-    ``max_wait_s`` for company: a lone caller never waits. When a batch raises, its items are tried one by
-    one, so that one bad item does not fail the others.
+    One thread fills the largest batches, for devices that gain by that; more of them use more cores, and the function
+    must be safe to call beside itself. While all run, the next batch fills by itself. Only after a batch of several
+    does the next wait up to ``max_wait_s`` for company: a lone caller never waits. When a batch raises, its items are
+    tried one by one, so that one bad item does not fail the others.
     """
 
     def __init__(
@@ -30,13 +31,17 @@ class Batcher(Generic[Item, Result]):
         function: Callable[[list[Item]], Sequence[Result]],
         max_batch: int = 16,
         max_wait_s: float = 0.005,
+        threads: int = 1,
     ) -> None:
         self._function, self._max_batch, self._max_wait_s = function, max_batch, max_wait_s
         self._queue: queue.SimpleQueue[tuple[Item, Future[Result]] | None] = queue.SimpleQueue()
         self._closed = False
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._serve, name="batcher", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._serve, name="batcher", daemon=True) for _ in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, item: Item, timeout_s: float | None = None) -> Result:
         """The result for ``item``, after waiting for it; raises what the function raised for this item.
@@ -51,13 +56,15 @@ class Batcher(Generic[Item, Result]):
         return future.result(timeout_s)
 
     def close(self) -> None:
-        """Finish what was submitted, then end the thread. Safe to call twice."""
+        """Finish what was submitted, then end the threads. Safe to call twice."""
         with self._lock:
             if not self._closed:
                 self._closed = True
-                self._queue.put(None)
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+                for _ in self._threads:
+                    self._queue.put(None)
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
 
     def __enter__(self) -> Batcher[Item, Result]:
         return self

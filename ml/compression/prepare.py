@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import multiprocessing
 import os
 import shutil
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -305,16 +310,19 @@ OPTIONAL_PACKAGES = {"e5": PACKAGE, "clip-vit-b16": clip.PACKAGE, whisper.MODEL:
 OPTIONAL_RECIPES = {"e5": 1, "clip-vit-b16": 2, whisper.MODEL: 1}
 #: What an optional model is made with beside its package; other bytes are another recipe.
 MADE_WITH = {"clip-vit-b16": clip.MAXIMA}
+#: Models that are built at the same time.
+MOST_BUILDS = 2
 
 
 Build = Callable[[Path, Path], dict[str, Any]]
 
+# What takes longest first, so that both places are filled to the end.
 BUILDS: dict[str, Build] = {
+    "efficientnet-lite2": partial(build_efficientnet, "efficientnet-lite2"),
     "minilm": build_minilm,
     "efficientnet-lite0": partial(build_efficientnet, "efficientnet-lite0"),
-    "efficientnet-lite2": partial(build_efficientnet, "efficientnet-lite2"),
-    "e5": e5.build_e5,
     "clip-vit-b16": lambda out, scratch: clip.build_tower(out, calibration_pictures(clip.SIDE)[::8]),
+    "e5": e5.build_e5,
     whisper.MODEL: whisper.build_whisper,
 }
 
@@ -382,15 +390,69 @@ def _build_and_swap(out: Path, recipe: str) -> None:
     with replacing(out, keep=KEPT) as building:
         models = _take_over(out, building, recipe)
         missing = [model_id for model_id in BUILDS if model_id not in models]
-        for number, model_id in enumerate(missing, 1):
-            log.info("preparing %s, %d of %d", model_id, number, len(missing))
-            try:
-                models[model_id] = _build(model_id, BUILDS[model_id], building)
-            except (WeightsMissing, quantise.ParityError) as why:
-                if model_id not in OPTIONAL_PACKAGES:
-                    raise
-                log.warning("  %s is left out: %s", model_id, why)
+        models |= _build_all(missing, building)
         write_manifest(building, recipe, models)
+
+
+def _build_all(missing: Sequence[str], building: Path) -> dict[str, Any]:
+    """The entries of these models, in their order; without optional ones that cannot be built."""
+    # Most of a build is one thread's work, and each takes up to 2 GB.
+    side_by_side = min(MOST_BUILDS, len(missing), len(os.sched_getaffinity(0)))
+    build = _build_in_child if side_by_side > 1 else _build
+
+    def built(numbered: tuple[int, str]) -> dict[str, Any] | None:
+        number, model_id = numbered
+        log.info("preparing %s, %d of %d", model_id, number, len(missing))
+        try:
+            return build(model_id, building)
+        except (WeightsMissing, quantise.ParityError) as why:
+            if model_id not in OPTIONAL_PACKAGES:
+                raise
+            log.warning("  %s is left out: %s", model_id, why)
+            return None
+
+    with ThreadPoolExecutor(max(1, side_by_side)) as pool:
+        entries = list(pool.map(built, enumerate(missing, 1)))
+    return {model_id: entry for model_id, entry in zip(missing, entries, strict=True) if entry is not None}
+
+
+def _build_in_child(model_id: str, folder: Path) -> dict[str, Any]:
+    """The same in a process of its own: PyTorch's exporter is not safe beside itself in one."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=_answer, args=(theirs, model_id, folder, log.getEffectiveLevel()))
+    child.start()
+    theirs.close()
+    try:
+        answer = ours.recv()
+    except EOFError:
+        child.join()
+        raise RuntimeError(
+            f"building {model_id} ended with status {child.exitcode} and no answer; too little memory ends it with -9"
+        ) from None
+    finally:
+        ours.close()
+    child.join()
+    if isinstance(answer, Exception):
+        raise answer
+    entry: dict[str, Any] = answer
+    return entry
+
+
+def _answer(pipe: Connection, model_id: str, folder: Path, level: int) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
+    try:
+        pipe.send(_build(model_id, folder))
+    except Exception as error:
+        pipe.send(error)
+
+
+def _end_with_parent() -> None:
+    """A build whose caller was killed has nobody to write for."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _take_over(out: Path, building: Path, recipe: str) -> dict[str, Any]:
@@ -414,10 +476,10 @@ def _take_over(out: Path, building: Path, recipe: str) -> dict[str, Any]:
     return taken
 
 
-def _build(model_id: str, build: Build, folder: Path) -> dict[str, Any]:
+def _build(model_id: str, folder: Path) -> dict[str, Any]:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as scratch:
-        entry = build(folder, Path(scratch))
+        entry = BUILDS[model_id](folder, Path(scratch))
     entry["version"] = f"{_recipe_of(model_id)}-{entry['weights'][:8]}-{entry['precision']}"
     size = (folder / entry["file"]).stat().st_size / 1e6
     log.info(

@@ -329,6 +329,8 @@ SPACES_MEMORY_BYTES = int(env("SPACES_MEMORY_BYTES", str(512 << 20)))
 # Threads that prepare the rows of an import, beside the one that reads and stores: one more than there are cores, as
 # some wait for a decoder.
 IMPORT_THREADS = int(env("IMPORT_THREADS", str(len(os.sched_getaffinity(0)) + 1)))
+# Pictures that come one by one and are encoded at the same time; 1 fills larger batches for a graphics card.
+EMBED_THREADS = int(env("EMBED_THREADS", str(len(os.sched_getaffinity(0)))))
 DECODER_MEMORY_BYTES = int(env("DECODER_MEMORY_BYTES", str(1024 * 1024 * 1024)))
 DECODER_TIMEOUT_S = float(env("DECODER_TIMEOUT_S", "20"))
 # Of files that are searched by: each is waited for by a person, and by a thread that answers requests. A workspace has

@@ -26,8 +26,8 @@ WORKERS = {
     "worker-hooks": "hooks",
     "worker-general": "default,index,system",
 }
-# Long work in bulk must not be felt by people who wait for an answer: it gets what the others leave.
-NICE = {"worker-bulk": 10, "worker-generate": 10, "worker-train": 15}
+# Long work must not be felt by people who wait for an answer: it gets what the others leave, in bulk even less.
+NICE = {"worker-embed": 5, "worker-bulk": 10, "worker-generate": 10, "worker-train": 15}
 # One training at a time fills a machine; its job only follows a process of its own. Webhooks wait for others' answers.
 # One generation fills a device, too.
 THREADS = {"worker-train": "1", "worker-generate": "1", "worker-hooks": "8"}

@@ -63,6 +63,19 @@ def test_a_wrong_number_of_results_is_an_error() -> None:
         batcher.submit(1)
 
 
+def test_batches_run_beside_each_other_in_as_many_threads() -> None:
+    both = threading.Barrier(2)
+
+    def run(items: list[int]) -> list[int]:
+        both.wait(5)  # broken, and so an error, unless another batch runs at the same time
+        return items
+
+    with Batcher(run, max_batch=1, threads=2) as batcher, ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(batcher.submit, range(4))) == [0, 1, 2, 3]
+    with pytest.raises(Closed):
+        batcher.submit(1)
+
+
 def test_close_finishes_what_was_submitted_and_refuses_more() -> None:
     def slow(items: list[int]) -> list[int]:
         pause(0.05, "more are submitted meanwhile")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from ml.compression import prepare as module
@@ -17,6 +18,7 @@ from ml.compression import store
 from ml.compression.prepare import current_recipe, prepare
 from ml.compression.quantise import ParityError
 from ml.compression.store import ModelsMissing, WeightsMissing, find_model, models_dir
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -32,6 +34,7 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(module, "BUILDS", {"toy": build})
     monkeypatch.setattr(module, "OPTIONAL_PACKAGES", {})
+    monkeypatch.setattr(module, "MOST_BUILDS", 1)  # a process of its own would not know the replacement
     return calls
 
 
@@ -88,6 +91,28 @@ def test_a_failed_build_leaves_the_old_one(
         prepare(out)
     assert (out / "manifest.json").read_bytes() == before
     assert names(tmp_path) == {"models", ".models.lock"}
+
+
+def test_a_build_in_a_process_of_its_own_says_what_went_wrong(tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="nothing-of-that-name"):
+        module._build_in_child("nothing-of-that-name", tmp_path)
+
+
+def test_a_build_ends_with_its_caller(tmp_path: Path) -> None:
+    script = f"from ml.compression import prepare; prepare._build_in_child('minilm', prepare.Path({str(tmp_path)!r}))"
+    caller = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        builds = until(lambda: _spawned(caller.pid), 60, "no build was started")
+    finally:
+        caller.kill()
+        caller.wait(10)
+    _, alive = psutil.wait_procs(builds, 60)
+    assert alive == []
+    assert list(tmp_path.glob("*.onnx")) == []
+
+
+def _spawned(pid: int) -> list[psutil.Process]:
+    return [child for child in psutil.Process(pid).children() if "spawn_main" in " ".join(child.cmdline())]
 
 
 def test_leftovers_of_a_killed_build_are_removed(builds: list[str], tmp_path: Path) -> None:

@@ -217,7 +217,8 @@ def _placed(
 
 @once
 def image_batcher() -> Batcher:
-    return Batcher(_place_images, max_batch=8, max_wait_s=0.02)
+    # A run of a picture's encoder is one thread's work (ml.encoders).
+    return Batcher(_place_images, max_batch=8, max_wait_s=0.02, threads=settings.EMBED_THREADS)
 
 
 @once
