@@ -5,7 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, F, Q, QuerySet, Window
+from django.db.models.functions import RowNumber
 from django.utils.translation import gettext as _
 
 from tenants.errors import NotFound
@@ -47,7 +48,7 @@ def list_examples(classifier: Classifier) -> QuerySet[ClassifierExample]:
 
 
 def describe_all(rows: Iterable[Classifier]) -> list[shapes.ClassifierShape]:
-    """Classifiers with their newest versions, in four statements."""
+    """Classifiers with their newest versions and that which is live, in three statements, however many there are."""
     listed = list(rows)
     ids = [row.pk for row in listed]
     counted = ClassifierExample.objects.filter(classifier__in=ids).values_list("classifier_id")
@@ -56,10 +57,17 @@ def describe_all(rows: Iterable[Classifier]) -> list[shapes.ClassifierShape]:
         for pk, yes, no in counted.annotate(yes=Count("pk", Q(label=True)), no=Count("pk", Q(label=False)))
     }
     versions: dict[uuid.UUID, list[ClassifierVersion]] = {pk: [] for pk in ids}
-    for version in ClassifierVersion.objects.filter(classifier__in=ids).defer("head").order_by("-number"):
+    for version in _shown_versions(ids):
         versions[version.classifier_id].append(version)
     live = model_routing.live()
     return [_shape(row, versions[row.pk], counts.get(row.pk, (0, 0)), live) for row in listed]
+
+
+def _shown_versions(classifier_ids: list[uuid.UUID]) -> QuerySet[ClassifierVersion]:
+    """Of each of them the newest versions and that which is live, without their heads; newest first."""
+    age = Window(RowNumber(), partition_by="classifier_id", order_by=F("number").desc())
+    rows = ClassifierVersion.objects.filter(classifier__in=classifier_ids).defer("head").annotate(age=age)
+    return rows.filter(Q(age__lte=MOST_SHOWN) | Q(state=ClassifierVersion.State.LIVE)).order_by("-number")
 
 
 def describe(row: Classifier) -> shapes.ClassifierShape:
@@ -70,9 +78,6 @@ def _shape(
     row: Classifier, versions: list[ClassifierVersion], counts: tuple[int, int], model: str
 ) -> shapes.ClassifierShape:
     live = next((one for one in versions if one.state == ClassifierVersion.State.LIVE), None)
-    shown = versions[:MOST_SHOWN]
-    if live is not None and live not in shown:
-        shown.append(live)
     made_of = shapes.ClassifierMetadata(key=row.metadata_key, value=row.metadata_value)
     return shapes.ClassifierShape(
         id=str(row.id),
@@ -84,7 +89,7 @@ def _shape(
         examples=shapes.ClassifierCounts(yes=counts[0], no=counts[1]),
         state=DRAFT if live is None else LIVE if live.model == model else STALE,
         live=live.number if live else None,
-        versions=[version_shape(one) for one in shown],
+        versions=[version_shape(one) for one in versions],
         created_by=row.created_by,
         created_at=row.created_at,
     )
