@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated
 
+from tenants.datasets.shapes import Asset
 from tenants.jobs.shapes import Job
 from tenants.learning.models import ClassifierVersion, LearntModel, Promotion
 from tenants.shapes import UNSET, Choices, Doc, Json, JsonObject, Maybe, Shape
@@ -180,3 +181,30 @@ class ClassifierSuggestion(Shape, kw_only=True):
 
 class ClassifierSuggestions(Shape, kw_only=True):
     results: list[ClassifierSuggestion]
+
+
+class ClassifierAnswer(Shape, kw_only=True):
+    """What a live classifier says of one asset."""
+
+    classifier: str
+    name: str
+    version: Annotated[int, Doc("The number of the version that answers.")]
+    state: Annotated[
+        str,
+        Choices(["examined", "not_examined", "stale"]),
+        Doc(
+            "`not_examined`: the asset has no vectors that it reads; `stale`: another model answers than the one "
+            "that it was trained for."
+        ),
+    ]
+    probability: Annotated[float | None, Doc("Of yes; null unless it was examined.")]
+    tier: Annotated[str | None, Doc("`calibrated`, or `estimated, not calibrated`.")]
+
+
+class AssetDetail(Asset, kw_only=True):
+    classifiers: Annotated[list[ClassifierAnswer], Doc("What live classifiers say of it, by name.")]
+
+
+def detailed(asset: Asset, classifiers: list[ClassifierAnswer]) -> AssetDetail:
+    known = {name: getattr(asset, name) for name in asset.__struct_fields__}
+    return AssetDetail(**known, classifiers=classifiers)

@@ -9,9 +9,9 @@ from tenants.retrieval.computed_fields import set_field
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api, refused
 from tests.conftest import Party
-from tests.tenants.learning.test_classifiers import texts
+from tests.tenants.learning.test_classifiers import damaged, promote, texts, train
 
-__all__ = ["texts"]
+__all__ = ["damaged", "texts"]
 
 
 def test_odd_requests_are_told_what_is_wrong(party: Party, texts) -> None:
@@ -87,3 +87,25 @@ def test_a_filter_by_what_does_not_answer_is_refused(party: Party, texts) -> Non
         set_field(key="classifier.damaged.probability", facet_key="\x1fx", model="other:1")
         assert not ClassifierVersion.objects.exists()
     refused(api.post("/search", asked), 409, "classifier-stale")
+
+
+def test_an_asset_is_shown_with_what_classifiers_say(party: Party, texts, damaged) -> None:
+    api, at = Api(party.token), f"/assets/{texts[0].id}"
+    assert api.get(at).json()["classifiers"] == []
+    train(party, damaged)
+    promote(party, damaged, 1)
+    [said] = api.get(at).json()["classifiers"]
+    assert said.pop("probability") > 0.8
+    assert said == {
+        "classifier": str(damaged.id),
+        "name": "damaged",
+        "version": 1,
+        "state": "examined",
+        "tier": "estimated, not calibrated",
+    }
+    # Of lists it would be another question for each.
+    listed = api.get(f"/datasets/{texts[0].dataset_id}/assets?limit=1").json()["results"]
+    assert ["classifiers" in one for one in listed] == [False]
+    new = api.post(f"/datasets/{texts[0].dataset_id}/assets", {"text": "new"}).json()["asset"]["id"]
+    [said] = api.get(f"/assets/{new}").json()["classifiers"]
+    assert (said["state"], said["probability"]) == ("not_examined", None)

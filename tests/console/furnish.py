@@ -156,7 +156,27 @@ def _rich(party: Any) -> dict[str, Any]:
     made = {"model_id": model.id, "generation_id": generating.made(party, outputs=("image", "audio")).id}
     if picture is None:
         return made
+    _classify(party, picture)
     return {**made, "asset_id": picture.id, "dataset_id": picture.dataset_id}
+
+
+def _classify(party: Any, picture: Any) -> None:
+    """One live classifier has looked at the picture, another has not."""
+    from tenants.datasets.models import Facet
+    from tenants.learning.classifiers import scoring, services
+    from tenants.learning.models import ClassifierVersion
+    from tenants.retrieval import model_routing
+    from tenants.scope import tenant_scope
+
+    with tenant_scope(party.id):
+        for name in ("ripe", "白色连衣裙", "as-long-a-name-as-there-may-be-without-a-single-space"):
+            row = services.create_classifier(name=f"{name}-{secrets.token_hex(2)}")
+            version = ClassifierVersion.objects.create(
+                classifier=row, number=2, state="live", source="examples", model=model_routing.live(),
+                report={"tier": "calibrated"},
+            )  # fmt: skip
+            if name == "ripe":
+                Facet.objects.create(asset=picture, key=scoring.facet_key(version.pk), number=0.934)
 
 
 def _variants(party: Any) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 
 from django.test import Client
@@ -61,6 +62,9 @@ def test_from_a_name_to_a_version_that_answers(party: Party, owner: Client) -> N
     owner.post(f"{address}/promote", {"version": "1"})
     run_all(party)
     assert '<td data-name="State">live</td>' in read(owner, "/classifiers")
+    asset = read(owner, f"/assets/{pictures[0].id}")
+    assert re.search(rf'<a href="{address}">damaged</a> <span class="score"[^>]*>0\.\d\d\d</span>', asset)
+    assert "version 1, estimated, not calibrated" in asset
     owner.post(f"{address}/label", {"label": "none", "assets": str(pictures[0].id)})
     with tenant_scope(party.id):
         assert ClassifierExample.objects.count() == 5

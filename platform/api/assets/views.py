@@ -28,6 +28,8 @@ from tenants.datasets.models import Asset
 from tenants.datasets.resumable import file_of, filename_of
 from tenants.errors import Invalid, NotFound
 from tenants.jobs import selectors as jobs
+from tenants.learning.classifiers.scoring import answers_about
+from tenants.learning.shapes import AssetDetail, detailed
 from tenants.pipeline.assets import services, uploads
 from tenants.pipeline.care import erasure
 from tenants.scope import tenant_scope
@@ -185,9 +187,11 @@ class OneAsset(Resource):
     def find(self, asset_id: uuid.UUID | None) -> Asset:
         return selectors.get_asset(asset_id)
 
-    @extend_schema(summary="An asset", responses=shapes.Asset)
+    @extend_schema(summary="An asset", responses=AssetDetail)
     def get(self, request: Request, asset_id: uuid.UUID) -> Response:
-        return Response(selectors.asset_shape_for(self.found, key_of(request).scopes))
+        shape = selectors.asset_shape_for(self.found, key_of(request).scopes)
+        with tenant_scope(self.tenant_id):
+            return Response(detailed(shape, answers_about(asset_id)))
 
     @extend_schema(
         summary="Change captions or metadata",

@@ -31,6 +31,7 @@ from tenants.datasets.values import read_as
 from tenants.errors import Invalid, ServiceError
 from tenants.generation.models import Generation
 from tenants.jobs.selectors import job_shape
+from tenants.learning.classifiers.scoring import answers_about
 from tenants.moderation.audits import selectors as audits
 from tenants.pipeline.assets import services, uploads
 from tenants.pipeline.audits import audit_requests
@@ -122,6 +123,7 @@ def _show(request: Request, asset_id: uuid.UUID, form: AssetForm | None, status:
             "jobs": jobs,
             "indexed": presenters.vector_counts(asset),
             "generation": _generation(asset),
+            "classifiers": answers_about(asset.id),
         }
     context["form"] = form or AssetForm(initial={"caption": asset.caption, "metadata": _json(asset.metadata)})
     # As they are or as they were typed, and room for one more.

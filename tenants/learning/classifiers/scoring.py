@@ -26,6 +26,7 @@ from tenants.events.services import record
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
+from tenants.learning import shapes
 from tenants.learning.classifiers.features import read_features
 from tenants.learning.models import Classifier, ClassifierVersion
 from tenants.learning.services import lock
@@ -95,25 +96,40 @@ def _write(version: ClassifierVersion, modalities: dict[uuid.UUID, str]) -> int:
     return len(rows)
 
 
-def evidence_of(asset_id: uuid.UUID | None) -> dict[str, dict[str, Any]]:
-    """What live classifiers say of an asset, by name, for rules: `state` (examined, not_examined, stale), and where it
-    was examined `probability` and `version`. Empty where there are none. In the tenant's scope."""
+def answers_about(asset_id: uuid.UUID | None) -> list[shapes.ClassifierAnswer]:
+    """What live classifiers say of an asset, by name. In two or three statements, in the tenant's scope."""
     live = ClassifierVersion.objects.filter(state=State.LIVE).select_related("classifier").defer("head")
     versions = list(live.order_by("classifier__name"))
     if not versions:
-        return {}
+        return []
     model = model_routing.live()
     keys = [facet_key(version.pk) for version in versions]
     scores = dict(Facet.objects.filter(asset_id=asset_id, key__in=keys).values_list("key", "number"))
-    return {one.classifier.name: _evidence(one, model, scores.get(facet_key(one.pk))) for one in versions}
+    return [_answer(one, model, scores.get(facet_key(one.pk))) for one in versions]
 
 
-def _evidence(version: ClassifierVersion, model: str, score: float | None) -> dict[str, Any]:
-    if version.model != model:
-        return {"state": "stale"}
-    if score is None:
-        return {"state": "not_examined"}
-    return {"state": "examined", "probability": score, "version": version.number}
+def _answer(version: ClassifierVersion, model: str, score: float | None) -> shapes.ClassifierAnswer:
+    is_stale = version.model != model
+    return shapes.ClassifierAnswer(
+        classifier=str(version.classifier_id),
+        name=version.classifier.name,
+        version=version.number,
+        state="stale" if is_stale else "not_examined" if score is None else "examined",
+        probability=None if is_stale else score,
+        tier=version.report.get("tier"),
+    )
+
+
+def evidence_of(asset_id: uuid.UUID | None) -> dict[str, dict[str, Any]]:
+    """What live classifiers say of an asset, by name, for rules: `state` (examined, not_examined, stale), and where it
+    was examined `probability` and `version`. Empty where there are none. In the tenant's scope."""
+    return {one.name: _evidence(one) for one in answers_about(asset_id)}
+
+
+def _evidence(answer: shapes.ClassifierAnswer) -> dict[str, Any]:
+    if answer.probability is None:
+        return {"state": answer.state}
+    return {"state": answer.state, "probability": answer.probability, "version": answer.version}
 
 
 # --- All there are ---------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ import uuid
 
 import numpy as np
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from ml import classification
 from ml.auditing import Examination
@@ -472,3 +474,61 @@ def test_what_no_head_can_score_ends_a_promotion_instead_of_going_round(
     assert "cannot be scored" in run(party, job).error["detail"]
     with tenant_scope(party.id):
         assert ClassifierVersion.objects.get().state == "candidate"
+
+
+def test_of_many_versions_the_newest_and_the_live_one_are_read(party, damaged) -> None:
+    """By as many statements for two classifiers as for one, and no row that is not shown."""
+    with tenant_scope(party.id):
+        other = services.create_classifier(name="other")
+        for row, count in ((damaged, 45), (other, 2)):
+            ClassifierVersion.objects.bulk_create(
+                ClassifierVersion(classifier=row, number=n + 1, source="examples", state="retired", head=b"x")
+                for n in range(count)
+            )
+        damaged.versions.filter(number=3).update(state="live")
+        damaged.live = 3
+        damaged.save()
+        shown = {damaged.id: [*range(45, 25, -1), 3], other.id: [2, 1]}
+        read = selectors._shown_versions([damaged.id, other.id])
+        assert len(read) == 23
+        assert all(one.get_deferred_fields() == {"head"} for one in read)
+        for rows in ([damaged], [damaged, other]):
+            with CaptureQueriesContext(connection) as made:
+                shapes = selectors.describe_all(rows)
+            assert len([one for one in made if "classifier" in one["sql"]]) == 2, made.captured_queries
+            assert [[version.number for version in one.versions] for one in shapes] == [
+                shown[row.id] for row in rows
+            ]
+        assert [one.live for one in shapes] == [3, None]
+
+
+def test_an_asset_is_answered_for_by_all_live_classifiers_at_once(party, texts, damaged) -> None:
+    with tenant_scope(party.id), CaptureQueriesContext(connection) as made:
+        assert scoring.answers_about(texts[0].id) == []
+    assert len([one for one in made if "classifier" in one["sql"] or "facet" in one["sql"]]) == 1
+    train(party, damaged)
+    promote(party, damaged, 1)
+    with tenant_scope(party.id):
+        for n in range(3):
+            row = services.create_classifier(name=f"later-{n}")
+            ClassifierVersion.objects.create(
+                classifier=row, number=4, source="words", state="live", model=model_routing.default_model()
+            )
+        with CaptureQueriesContext(connection) as made:
+            first, *rest = scoring.answers_about(texts[0].id)
+        assert len([one for one in made if "classifier" in one["sql"] or "facet" in one["sql"]]) == 2
+        assert (first.name, first.version, first.state, first.classifier) == (
+            "damaged",
+            1,
+            "examined",
+            str(damaged.id),
+        )
+        assert first.probability is not None and first.probability > 0.8
+        assert first.tier == "estimated, not calibrated"
+        assert [(one.name, one.version, one.state, one.probability) for one in rest] == [
+            (f"later-{n}", 4, "not_examined", None) for n in range(3)
+        ]
+        ClassifierVersion.objects.update(model="other:1")
+        assert [(one.state, one.probability) for one in scoring.answers_about(texts[0].id)] == [
+            ("stale", None)
+        ] * 4
