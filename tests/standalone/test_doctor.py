@@ -101,7 +101,7 @@ def test_lost_and_changed_files_are_named(stack: Stack) -> None:
     os.utime(stray, (time.time() - 7200,) * 2)
     status, found = doctor(stack.data_dir, "--deep", "--only", "blobs,files-without-rows,quotas")
     stray.unlink()
-    client.json("DELETE", f"/datasets/{dataset}", 202)
+    client.wait(client.json("DELETE", f"/datasets/{dataset}", 202)["job"])
     assert status == 1
     blobs = found["blobs"]
     assert blobs["verdict"] == "fail"
