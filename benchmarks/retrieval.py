@@ -51,6 +51,7 @@ def photos(encoded: Encoded) -> Figures:
     figures["with pairs"] = _with_pairs(
         encoded, texts, pictures, vectors, probabilities, encoded.linear_features(paths), photo_of
     )
+    figures["mixed kinds"] = _mixed_kinds(encoded, texts, pictures, photo_of)
     return figures | _speech(encoded, rows, texts, pictures)
 
 
@@ -73,6 +74,26 @@ def _both_ways(
         + " (published notes use another pool of that size, whose photos are not here: compare loosely)"
     )
     return {"photos": table.rows, f"expected at pool {SMALLER_POOL}": [round(v, 2) for v in smaller]}
+
+
+def _mixed_kinds(encoded: Encoded, texts: Array, pictures: Array, photo_of: Array) -> Figures:
+    """The first caption of each photo asks for the photo and for its second caption, among as many of both kinds."""
+    count = len(pictures)
+    first = np.searchsorted(photo_of, np.arange(count))
+    scores = texts[first] @ np.concatenate([encoded.space.as_asset(texts[first + 1]), pictures]).T
+    best = np.argsort(-scores, axis=1)[:, :10]
+    right = best % count == np.arange(count)[:, None]
+    shown = best >= count
+    found = {
+        "right at the first place": right[:, 0].mean(),
+        "texts in the first ten": (right & ~shown).any(axis=1).mean(),
+        "photos in the first ten": (right & shown).any(axis=1).mean(),
+        "photos among the first ten": shown.mean(),
+    }
+    print("\nOne list of texts and photos: each caption asks for its photo and another caption of it")
+    for label, share in found.items():
+        print(f"  {label:44}{100 * share:6.1f} %")
+    return {label: round(float(share), 4) for label, share in found.items()}
 
 
 def _with_pairs(

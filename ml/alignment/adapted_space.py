@@ -90,6 +90,14 @@ class AdaptedSpace:
         vectors = self.base.as_query(vectors)
         return without_hub(vectors, self.dimension - 1) if self.learnt else vectors
 
+    def as_asset(self, texts: Floats) -> Floats:
+        """Texts that ask as texts that are searched: by the base's hub, whatever stands behind it."""
+        return self.base.as_asset(texts)
+
+    def text_query(self, stored: Floats) -> Floats:
+        """The reverse of ``as_asset``."""
+        return self.base.text_query(stored)
+
     def place_texts(self, meanings: Floats, shown: Floats, colours: Floats) -> Floats:
         """Texts by what they mean [n, d] and what pictures of them would show to the base [n, p]."""
         familiar = self.heads.familiar(meanings)[:, None]

@@ -8,7 +8,7 @@ text and picture was needed to learn that; see docs/models/prior-1.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,19 @@ class Placing(Protocol):
 
     def as_query(self, vectors: Floats) -> Floats:
         """Placed pictures [n, 256] as queries."""
+        ...
+
+
+@runtime_checkable
+class StoresTexts(Protocol):
+    """A placing in which texts that are searched differ from texts that ask."""
+
+    def as_asset(self, texts: Floats) -> Floats:
+        """Placed texts [n, d] as assets."""
+        ...
+
+    def text_query(self, stored: Floats) -> Floats:
+        """Texts that were stored as assets [n, d] as queries."""
         ...
 
 

@@ -22,7 +22,7 @@ from ml.alignment.colours import colour_scores, colour_words
 from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.installed import SCHEME as ADDED
 from ml.alignment.own_tower import SCHEME, open_own_tower
-from ml.alignment.projection import Placing
+from ml.alignment.projection import Placing, StoresTexts
 from ml.alignment.storage import SpaceError, read_space
 
 __all__ = ["SHIPPED", "ImageFeatures", "JointSpace", "SpaceError", "TextFeatures"]
@@ -82,7 +82,7 @@ class JointSpace:
         return "|".join([named["text"], *named["image"]])
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """Texts, as assets and as queries alike."""
+        """Texts as queries; ``as_asset`` makes of them what is stored."""
         return self.project_text(self.read(texts))
 
     def embed_images(self, images: Sequence[Pixels]) -> Vectors:
@@ -120,6 +120,16 @@ class JointSpace:
     def as_query(self, vectors: Vectors) -> Vectors:
         """Stored picture vectors [n, dimension] as queries; what ``query_images`` would give for them."""
         return self._placing.as_query(vectors).astype(np.float32)
+
+    def as_asset(self, texts: Vectors) -> Vectors:
+        """Texts as ``embed_texts`` gives them [n, dimension] as assets: in many spaces the same."""
+        placing = self._placing
+        return placing.as_asset(texts).astype(np.float32) if isinstance(placing, StoresTexts) else texts
+
+    def text_query(self, stored: Vectors) -> Vectors:
+        """Stored text vectors [n, dimension] as queries; what ``embed_texts`` would give for them."""
+        placing = self._placing
+        return placing.text_query(stored).astype(np.float32) if isinstance(placing, StoresTexts) else stored
 
     @property
     def placing(self) -> Placing:

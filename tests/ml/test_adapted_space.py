@@ -41,6 +41,34 @@ def adapted(base: TowerSpace) -> AdaptedSpace:
     return found
 
 
+@pytest.mark.parametrize("kind", ["base", "adapted"])
+def test_stored_texts_lose_alike_against_texts_and_keep_their_order(
+    kind: str, request: pytest.FixtureRequest, asked: fitting.Known
+) -> None:
+    space = request.getfixturevalue(kind)
+    queries = space.text(asked.pairs.reading)
+    stored = space.as_asset(queries)
+    assert np.allclose(np.linalg.norm(stored, axis=1), 1)
+    assert np.allclose(space.text_query(stored), queries, atol=1e-6)
+    before, after = queries @ queries.T, queries @ stored.T
+    lost = before - after
+    assert lost.min() > 0.1
+    # A line: what was nearer is nearer still, whatever the query.
+    slope, level = np.polyfit(before.ravel(), after.ravel(), 1)
+    assert 0.5 < slope < 1
+    assert np.abs(slope * before + level - after).max() < 0.02
+    pictures = space.as_query(space.image(asked.pairs.sight))
+    order = np.argsort(pictures @ queries.T, axis=1)
+    along = np.take_along_axis(pictures @ stored.T, order, axis=1)
+    assert np.diff(along, axis=1).min() > -0.02
+
+
+def test_what_is_no_stored_text_is_left_as_it_is(base: TowerSpace) -> None:
+    rows = np.eye(3, base.dimension, dtype=np.float32)
+    assert np.array_equal(base.as_asset(rows), rows)
+    assert np.array_equal(base.text_query(rows), rows)
+
+
 def test_pairs_teach_what_the_base_does_not_know(
     base: TowerSpace, adapted: AdaptedSpace, asked: fitting.Known
 ) -> None:

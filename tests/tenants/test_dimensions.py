@@ -56,6 +56,8 @@ class TinySpace:
     def as_query(self, vectors: np.ndarray) -> np.ndarray:
         return vectors
 
+    text_query = as_query
+
 
 class Library:
     """Assets whose vector in each space is the random one of their number."""

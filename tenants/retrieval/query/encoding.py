@@ -172,7 +172,12 @@ def share_image(pixels: np.ndarray, spaces: Spaces) -> Costed:
 
 
 def _place_texts(items: Sequence[tuple[str, Spaces]]) -> list[Costed]:
-    return _placed(items, _reads_as, lambda space, texts: space.read(texts), lambda space: space.project_text)
+    return _placed(
+        items,
+        _reads_as,
+        lambda space, texts: space.read(texts),
+        lambda space: lambda read: space.as_asset(space.project_text(read)),
+    )
 
 
 def _place_images(items: Sequence[tuple[np.ndarray, Spaces]]) -> list[Costed]:
@@ -343,8 +348,9 @@ def _of_asset(kinds: dict[str, list[Stored]], space: JointSpace) -> np.ndarray:
 
 def _mean(modality: str, rows: Sequence[Stored], space: JointSpace) -> np.ndarray:
     values = np.vstack([one.values for one in rows])
-    # A stored picture carries a correction that only texts should meet.
-    return _normed((space.as_query(values) if modality in PICTURES else values).mean(axis=0))
+    # A stored picture carries a correction that only texts should meet, a stored text one that only queries should.
+    asked = space.as_query(values) if modality in PICTURES else space.text_query(values)
+    return _normed(asked.mean(axis=0))
 
 
 def _normed(vector: np.ndarray) -> np.ndarray:

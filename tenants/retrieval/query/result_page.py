@@ -79,13 +79,19 @@ def _alike(ids: Sequence[uuid.UUID], model: str) -> np.ndarray:
     """Which pairs point in nearly the same direction: bool [n, n]."""
     place = {asset_id: at for at, asset_id in enumerate(ids)}
     stored = sampled(ids, model=model, most=MOST_GROUPED, own=True)
-    dimension = len(stored[0].values) if stored else 0
-    sums, kinds = np.zeros((len(ids), dimension), np.float32), np.zeros(len(ids), "U5")
-    for one in stored:
-        sums[place[one.asset_id]] += one.values
-        kinds[place[one.asset_id]] = one.modality
-    sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
+    if not stored:
+        return np.zeros((len(ids), len(ids)), bool)
     space = model_store.spaces.opened(model, current_tenant_id())
+    values, modalities = np.stack([one.values for one in stored]), np.array([one.modality for one in stored])
+    texts = ~np.isin(modalities, SEEN)
+    if space:
+        # Without what all stored texts share, which says nothing of any.
+        values[texts] = space.text_query(values[texts])
+    places = [place[one.asset_id] for one in stored]
+    sums, kinds = np.zeros((len(ids), values.shape[1]), np.float32), np.zeros(len(ids), "U5")
+    np.add.at(sums, places, values)
+    kinds[places] = modalities
+    sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
     least = np.where(np.isin(kinds, SEEN), (space and space.near_duplicate) or THRESHOLD, THRESHOLD)
     return (sums @ sums.T >= least[:, None]) & (kinds[:, None] == kinds[None, :])
 
