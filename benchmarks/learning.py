@@ -1,8 +1,8 @@
 """Learning, measured part by part (`make bench-learning`).
 
 The learnt space against the traditional methods, the gate against fixed weights, small models against their teachers,
-Chinese against English, and what the training pipeline itself costs. Groups never cross splits; differences are paired
-by bootstrap over pictures. `PARTS=align,gate` runs some of it.
+Chinese against English, classifiers from words and examples, and what the training pipeline itself costs. Groups never
+cross splits; differences are paired by bootstrap over pictures. `PARTS=align,gate` runs some of it.
 
 Sets come from ../shared/data (or CROSSLIGHT_DATA); where one is absent its lines say so.
 Writes var/bench/learning.json.
@@ -17,10 +17,11 @@ PARTS = {
     "gate": "Weights of modalities: the gate against the best fixed weights",
     "small": "Small and fast: INT8, pruned and distilled models",
     "chinese": "Chinese and English",
+    "classifiers": "Classifiers of a workspace: from words, and from 5, 20 and 100 examples",
     "engine": "The training pipeline",
 }
 
-TOYS = ("engine",)
+TOYS = ("classifiers", "engine")
 
 
 def main() -> int:
