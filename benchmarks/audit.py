@@ -1,7 +1,8 @@
 """Content auditing, measured part by part (`make bench-audit`).
 
-Provenance, known content, statistics, nudity, text, policies, and what all of it costs. `PARTS=text,policy` runs some.
-Sets come from ../shared/data (or CROSSLIGHT_DATA); where one is absent its lines say so. Writes var/bench/audit.json.
+Provenance, known content, statistics, nudity, text, reviewers' decisions, policies, and what all of it costs.
+`PARTS=text,policy` runs some. Sets come from ../shared/data (or CROSSLIGHT_DATA); where one is absent its lines say so.
+Writes var/bench/audit.json.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ PARTS = {
     "statistics": "Statistics: manipulated pictures, synthetic speech",
     "nudity": "Nudity: harmless pictures that are flagged",
     "text": "Text: abuse, hate, personal data",
+    "decisions": "Reviewers' decisions: what 200 of them save",
     "policy": "Policies: decisions and backtests",
     "throughput": "What an audit costs",
 }
 
-TOYS = ("text", "policy")
+TOYS = ("text", "decisions", "policy")
 
 
 def main() -> int:

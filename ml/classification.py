@@ -153,25 +153,42 @@ def _contradictions(labels: np.ndarray, contents: Sequence[str]) -> list[int]:
 
 def groups_of(features: np.ndarray, contents: Sequence[str]) -> np.ndarray:
     """int [n]: examples of equal content, or of vectors at a cosine of NEARLY_EQUAL, have one number."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    first: dict[str, int] = {}
-    links = [(place, first.setdefault(content, place)) for place, content in enumerate(contents)]
+    links = _same_keys([[content] for content in contents])
     for start in range(0, len(features), BLOCK):
         near = features[start : start + BLOCK] @ features.T >= NEARLY_EQUAL
         rows, columns = near.nonzero()
         links += zip((rows + start).tolist(), columns.tolist(), strict=True)
-    one, other = np.array(links).T
-    graph = coo_matrix((np.ones(len(links), bool), (one, other)), shape=(len(features),) * 2)
+    return _components(links, len(features))
+
+
+def groups_by_keys(keys: Sequence[Sequence[str]]) -> np.ndarray:
+    """int [n]: what shares a key has one number, also by way of others."""
+    return _components(_same_keys(keys), len(keys))
+
+
+def _same_keys(keys: Sequence[Sequence[str]]) -> list[tuple[int, int]]:
+    first: dict[str, int] = {}
+    return [(place, first.setdefault(key, place)) for place, each in enumerate(keys) for key in each]
+
+
+def _components(links: Sequence[tuple[int, int]], count: int) -> np.ndarray:
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    one, other = np.array(links, int).reshape(-1, 2).T
+    graph = coo_matrix((np.ones(len(links), bool), (one, other)), shape=(count, count))
     numbers: np.ndarray = connected_components(graph, directed=False)[1]
     return numbers
 
 
 def _folds(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
-    """int [n]: the fold of each example. Whole groups, the largest first, go where their class is scarcest."""
+    """int [n]: the fold of each example, as many folds as both classes have groups for, FOLDS at most."""
     apart = min(len(set(groups[labels])), len(set(groups[~labels])))
-    count = min(FOLDS, apart)
+    return stratified_folds(labels, groups, min(FOLDS, apart), seed)
+
+
+def stratified_folds(labels: np.ndarray, groups: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+    """int [n]: the fold of each example. Whole groups, the largest first, go where their class is scarcest."""
     sizes = np.zeros((groups.max() + 1, 2))
     np.add.at(sizes, (groups, labels.astype(int)), 1)
     order = np.random.default_rng(seed).permutation(len(sizes))

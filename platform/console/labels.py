@@ -121,6 +121,7 @@ VERBS = {
     "policy.created": _("Policy created"),
     "policy.version_added": _("Policy version added"),
     "policy.backtested": _("Policy backtested"),
+    "policy.recalibrated": _("Policy’s thresholds adjusted"),
     "policy.activated": _("Policy activated"),
     "policy.deactivated": _("Policy deactivated"),
     "hash_list.created": _("Hash list created"),

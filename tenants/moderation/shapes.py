@@ -371,6 +371,7 @@ class PolicyDocument(Shape, kw_only=True):
     second_opinion: float
     sla_hours: Mapping[str, float]
     strikes: Mapping[str, int]
+    recalibrate: Maybe[JsonObject] = UNSET
 
 
 class PolicyVersion(Shape, kw_only=True):

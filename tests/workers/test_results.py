@@ -21,17 +21,20 @@ import pytest
 
 from tenants.jobs.kinds import kind_names
 from tenants.moderation import known_content
+from tenants.moderation.policies import recalibration
 from tenants.retrieval import model_routing
 from tenants.retrieval.index import lifecycle
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api, picture
 from tests.conftest import Party
+from tests.ml.test_recalibration import pairs
 from tests.tenants import test_maps
 from tests.tenants.learning import test_end_to_end, world
 from tests.tenants.policy_world import evidence, new_audit, new_policy, rule
 from tests.tenants.reviewing import make_world, seen
 from tests.tenants.test_gate_training import chosen, stored, towards
 from tests.tenants.test_index_lifecycle import Library
+from tests.tenants.test_recalibration import decided, enforced
 from workers.base import run_job
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("sketching")]
@@ -327,6 +330,17 @@ def _(place: Place) -> None:
     asked = place.post(f"/policies/{policy.id}/backtest", {"version": 1})
     job = place.run(asked["job"]["id"])
     assert (job["result"]["audits"], job["result"]["changed"]) == (1, 1)
+
+
+@results_of("recalibrate_policy")
+def _(place: Place) -> None:
+    world = enforced(place.party)
+    decided(world, *pairs(200)[:2])
+    with tenant_scope(place.party.id):
+        job = recalibration.start_recalibration(recalibration.Wanted(world.version.policy_id))
+    result = place.run(str(job.id))["result"]
+    version = place.get(f"/policies/{world.version.policy_id}/versions/{result['version']}")
+    assert version["document"]["thresholds"]["abuse"] == result["categories"]["abuse"]["threshold"]["after"]
 
 
 @results_of("match_again")

@@ -110,6 +110,21 @@ class Strikes(_Json):
     pass
 
 
+@extend_schema_field(
+    {
+        "type": "object",
+        "properties": {
+            "every_days": {"type": "integer", "minimum": 1, "maximum": policies.MOST_DAYS, "default": 7},
+            "lose": {"type": "number", "minimum": 0, "maximum": policies.MOST_LOST, "default": 0.02},
+            "activate": {"enum": ["none", "shadow", "enforce"], "default": "none"},
+        },
+        "additionalProperties": False,
+    }
+)
+class Recalibration(_Json):
+    pass
+
+
 class DocumentBody(Body):
     rules = Rules(required=False)
     thresholds = Thresholds(
@@ -133,3 +148,7 @@ class DocumentBody(Body):
     )
     sla_hours = Hours(required=False)
     strikes = Strikes(required=False)
+    recalibrate = Recalibration(
+        required=False,
+        help_text="How often thresholds are compared with reviewers' decisions while it is enforced; never if absent.",
+    )

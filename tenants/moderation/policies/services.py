@@ -41,7 +41,7 @@ def activate(
     if ratio < 1.0 and mode != ENFORCE:
         raise Invalid(_("Only an enforced version decides for a share."), pointer="/ratio")
     with tenant_scope(current_tenant_id()):
-        _lock()
+        lock_activations()
         version = PolicyVersion.objects.filter(policy_id=policy_id, number=number).first()
         if version is None:
             raise NotFound(_("There is no such version of this policy."))
@@ -62,7 +62,7 @@ def activate(
 def roll_back(*, policy_id: uuid.UUID, actor: str = "") -> PolicyActivation:
     """Bring back what was in force before the version that is now; again, and what was before that. Raises Conflict."""
     with tenant_scope(current_tenant_id()):
-        _lock()
+        lock_activations()
         now = newest()
         current = now.get(policy_id)
         if current is None:
@@ -100,7 +100,7 @@ def _copy(row: PolicyActivation, earlier: PolicyActivation) -> None:
         setattr(row, name, getattr(earlier, name))
 
 
-def _lock() -> None:
+def lock_activations() -> None:
     """One change at a time in a tenant: held to the end of the transaction."""
     with connection.cursor() as cursor:
         cursor.execute(

@@ -18,7 +18,7 @@ from django.db.models import Count, QuerySet
 from django.utils import timezone
 
 from tenants.moderation.models import Evidence, Outcome, Review
-from tenants.moderation.reviews.cases import ALLOW, read_cases, strongest
+from tenants.moderation.reviews.cases import ALLOW, Case, read_cases, strongest
 from tenants.scope import tenant_scope
 
 Kind = Review.Kind
@@ -158,11 +158,22 @@ def labelled_scores(
     The score is the one that the detector estimates of the whole item or, with `category`, of that category.
     `rules`: only flags of these, so that a detector is not judged by what another one saw.
     """
+    for case, document in decided_evidence(tenant_id):
+        decided = [o.decision for o in case.counted() if not rules or o.rule in rules]
+        score = _score(document, detector, category)
+        if decided and score is not None:
+            yield Labelled(case.audit.id, score, strongest(decided) != ALLOW)
+
+
+def decided_evidence(tenant_id: uuid.UUID) -> Iterator[tuple[Case, Mapping[str, Any]]]:
+    """Audits with a decided flag, and what they saw, the oldest first; in batches of short scopes and a flat memory."""
     last = uuid.UUID(int=0)
     while True:
         with tenant_scope(tenant_id):
             audits = _next_decided(last)
-            found = list(_labelled(audits, detector, category, rules))
+            cases = read_cases(audits)
+            kept = Evidence.objects.filter(audit__in=audits).order_by("audit_id")
+            found = [(cases[audit], document) for audit, document in kept.values_list("audit_id", "document")]
         if not audits:
             return
         last = audits[-1]
@@ -172,18 +183,6 @@ def labelled_scores(
 def _next_decided(after: uuid.UUID) -> list[uuid.UUID]:
     flags = Review.objects.filter(kind=Kind.FLAG, state=Review.State.DECIDED, audit__gt=after)
     return list(flags.order_by("audit_id").values_list("audit_id", flat=True).distinct()[:BATCH])
-
-
-def _labelled(
-    audits: list[uuid.UUID], detector: str, category: str, rules: Collection[str]
-) -> Iterator[Labelled]:
-    cases = read_cases(audits)
-    kept = Evidence.objects.filter(audit__in=audits).order_by("audit_id")
-    for audit, document in kept.values_list("audit_id", "document"):
-        decided = [o.decision for o in cases[audit].counted() if not rules or o.rule in rules]
-        score = _score(document, detector, category)
-        if decided and score is not None:
-            yield Labelled(audit, score, strongest(decided) != ALLOW)
 
 
 def _score(document: Mapping[str, Any], detector: str, category: str) -> float | None:

@@ -53,6 +53,9 @@ MAX_TERMS, MAX_TERM = 2_000, 200
 
 SLA = ("high", "medium", "low")
 
+# Of a policy that adjusts its thresholds to reviewers' decisions: between two times, and of confirmed flags.
+MOST_DAYS, MOST_LOST = 60, 0.2
+
 
 @dataclass(frozen=True)
 class Examined:
@@ -269,6 +272,19 @@ class _Reader:
         kept = {name: self._number(value, f"{pointer}/{name}", 1, 3_650) for name, value in named.items()}
         return {name: int(value) for name, value in kept.items() if value is not None}
 
+    def recalibrate(self, given: Any, pointer: str) -> dict[str, Any] | None:
+        """When thresholds are adjusted to reviewers' decisions, and what becomes of the version; None for never, as in
+        documents of before there was this."""
+        if given is None:
+            return None
+        named = self._named(given, pointer, ("every_days", "lose", "activate"))
+        days = self._number(named.get("every_days", 7), f"{pointer}/every_days", 1, MOST_DAYS)
+        lose = self._number(named.get("lose", 0.02), f"{pointer}/lose", 0, MOST_LOST)
+        mode = named.get("activate", "none")
+        if mode not in ("none", "shadow", "enforce"):
+            self._wrong(f"{pointer}/activate", "One of none, shadow, enforce.")
+        return {"every_days": int(days or 0), "lose": float(lose or 0), "activate": mode}
+
     def _object(self, given: Any, pointer: str) -> dict[str, Any]:
         if given is not None and not isinstance(given, dict):
             self._wrong(pointer, "This is a JSON object.")
@@ -341,6 +357,7 @@ _FIELDS: Mapping[str, Callable[[_Reader, Any, str], Any]] = {
     "second_opinion": _share,
     "sla_hours": _Reader.sla_hours,
     "strikes": _Reader.strikes,
+    "recalibrate": _Reader.recalibrate,
 }
 
 FIELDS = tuple(_FIELDS)

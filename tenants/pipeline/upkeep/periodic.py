@@ -24,6 +24,7 @@ from tenants.events.services import forget_old_answers
 from tenants.jobs import worker_registry
 from tenants.jobs.kinds import QUEUES
 from tenants.learning import cleanup
+from tenants.moderation.policies import recalibration
 from tenants.people import invitations
 from tenants.pipeline.assets.services import resume_deletions
 from tenants.pipeline.audits import audit_requests, auditing
@@ -89,6 +90,7 @@ def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
             audit_requests.forget_content,
             audit_requests.forget_evidence,
             cleanup.remove_leftovers,
+            recalibration.consider,
             _forget_webhook_events,
             map_points.tidy_points,
             asset_counts.compact,
