@@ -36,7 +36,7 @@ TENANTS = int(os.environ.get("TENANTS") or sized(1_000, 2))
 EACH = sized(1_000, 100)
 RECALL = 0.99
 # The space of new tenants, where its weights are.
-BEST = "open-1"
+BEST = "open-2"
 
 
 class Here:

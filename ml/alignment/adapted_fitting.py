@@ -53,11 +53,20 @@ class Known:
     meanings: Floats  #: [m, d]
     shown: Floats  #: [m, p]
     seen: Floats  #: [n, p]
+    named_texts: Floats  #: [m, c]
+    named_pictures: Floats  #: [n, c]
 
     def of(self, pictures: Index) -> Known:
         """Some of the pictures with their texts."""
         texts = np.flatnonzero(np.isin(self.pairs.owners, pictures))
-        return Known(self.pairs.of(pictures), self.meanings[texts], self.shown[texts], self.seen[pictures])
+        return Known(
+            self.pairs.of(pictures),
+            self.meanings[texts],
+            self.shown[texts],
+            self.seen[pictures],
+            self.named_texts[texts],
+            self.named_pictures[pictures],
+        )
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,8 @@ def known_of(base: TowerSpace, pairs: Pairs) -> Known:
     meanings = base.texts.meanings(pairs.reading.vectors)
     blocks = range(0, len(meanings), BLOCK)
     shown = np.concatenate([base.texts.shown(meanings[start : start + BLOCK]) for start in blocks])
-    return Known(pairs, meanings, shown, base.seen(pairs.sight.features))
+    named = base.named_in_texts(pairs.reading, meanings), base.named_in_pictures(pairs.sight)
+    return Known(pairs, meanings, shown, base.seen(pairs.sight.features), *named)
 
 
 def weight_of(pairs: int) -> float:
@@ -138,8 +148,8 @@ def scaled(space: AdaptedSpace | TowerSpace, share: float) -> AdaptedSpace | Tow
 def hits(space: AdaptedSpace | TowerSpace, known: Known) -> Floats:
     """Shares of queries that find theirs among the first 1, 5 and 10, the mean over both directions: [3]."""
     pairs = known.pairs
-    texts = space.place_texts(known.meanings, known.shown, pairs.reading.colours)
-    pictures = space.place_pictures(known.seen, pairs.sight.colours)
+    texts = space.place_texts(known.meanings, known.shown, known.named_texts, pairs.reading.colours)
+    pictures = space.place_pictures(known.seen, known.named_pictures, pairs.sight.colours)
     return recalls(texts @ pictures.T, texts @ space.as_query(pictures).T, pairs.owners)
 
 

@@ -28,7 +28,7 @@ from ml.alignment import tower_space
 from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.learned_space import Heads
 from ml.alignment.numerics import Floats, log_mean_exp, unit
-from ml.alignment.projection import without_hub
+from ml.alignment.projection import Projection, without_hub
 from ml.alignment.tower_space import Behind, TowerSpace
 
 #: What is stored beside the base; -1 is any length.
@@ -77,13 +77,15 @@ class AdaptedSpace:
         if not len(reading):
             return np.zeros((0, self.dimension), np.float32)
         meanings = self.base.texts.meanings(reading.vectors)
-        return self.place_texts(meanings, self.base.texts.shown(meanings), reading.colours)
+        named = self.base.named_in_texts(reading, meanings)
+        return self.place_texts(meanings, self.base.texts.shown(meanings), named, reading.colours)
 
     def image(self, sight: ImageFeatures) -> Floats:
         """Pictures to [n, dimension]."""
         if not len(sight):
             return np.zeros((0, self.dimension), np.float32)
-        return self.place_pictures(self.base.seen(sight.features), sight.colours)
+        named = self.base.named_in_pictures(sight)
+        return self.place_pictures(self.base.seen(sight.features), named, sight.colours)
 
     def as_query(self, vectors: Floats) -> Floats:
         """Pictures without either hub bias, which only texts should meet."""
@@ -98,18 +100,18 @@ class AdaptedSpace:
         """The reverse of ``as_asset``."""
         return self.base.text_query(stored)
 
-    def place_texts(self, meanings: Floats, shown: Floats, colours: Floats) -> Floats:
-        """Texts by what they mean [n, d] and what pictures of them would show to the base [n, p]."""
+    def place_texts(self, meanings: Floats, shown: Floats, named: Floats, colours: Floats) -> Floats:
+        """Texts by what they mean [n, d], show to the base [n, p] and name to it [n, c]."""
         familiar = self.heads.familiar(meanings)[:, None]
         shown = unit(shown + familiar * (shown @ self.correction))
         learnt = familiar * self._with_hub(self.heads.texts(meanings), HUB_IN_TEXT)
-        return self.base.place_texts(meanings, shown, colours, self._behind(learnt))
+        return self.base.place_texts(meanings, shown, named, colours, self._behind(learnt))
 
-    def place_pictures(self, seen: Floats, colours: Floats) -> Floats:
-        """Pictures by their centred vectors [n, p]."""
+    def place_pictures(self, seen: Floats, named: Floats, colours: Floats) -> Floats:
+        """Pictures by their centred vectors [n, p] and the base's classes [n, c]."""
         learnt = self.heads.images(seen)
         rows = self._with_hub(learnt, HUB_IN_IMAGE * self.hub_bias(learnt) if self.learnt else 0.0)
-        return self.base.place_pictures(seen, colours, self._behind(rows))
+        return self.base.place_pictures(seen, named, colours, self._behind(rows))
 
     def hub_bias(self, learnt: Floats) -> Floats:
         """How much nearer than usual each picture [n, L] is to all captions of the pairs: [n]."""
@@ -140,9 +142,13 @@ class AdaptedSpace:
         }
 
 
-def unpacked(arrays: dict[str, NDArray[Any]]) -> AdaptedSpace:
+def unpacked(
+    arrays: dict[str, NDArray[Any]],
+    prior: Projection | None = None,
+    stored_hub: float | None = None,
+) -> AdaptedSpace:
     """What ``arrays`` gave. Raises ValueError where shapes do not fit each other, or a number is none."""
-    base = tower_space.unpacked({name: arrays[name] for name in tower_space.SHAPES})
+    base = tower_space.unpacked(arrays, prior, stored_hub)
     wide = {name: arrays[name].astype(np.float32) for name in _LEARNT}
     _check(wide, base)
     names = ("text_mean", "text_head", "image_mean", "image_head", "familiarity")

@@ -56,6 +56,9 @@ KINDS: dict[str, Shapes] = {
     "two-tower": two_towers.SHAPES,
 }
 
+#: What spaces of a kind may hold beside.
+OPTIONAL: dict[str, Shapes] = {"tower": tower_space.OPTIONAL, "adapted": tower_space.OPTIONAL}
+
 #: The prepared models of an encoder that is not one model of its own name.
 MADE_OF = {"bilingual": ("minilm",), "multilingual": ("minilm", "e5")}
 
@@ -89,9 +92,9 @@ def read_space(folder: Path) -> tuple[Placing, dict[str, Any]]:
         if kind == "cman":
             return learned_space.unpacked(arrays, _named_prior(manifest)), manifest
         if kind == "tower":
-            return _of_dimension(tower_space.unpacked(arrays), manifest), manifest
+            return _of_dimension(tower_space.unpacked(arrays, *_added(manifest)), manifest), manifest
         if kind == "adapted":
-            return _of_dimension(adapted_space.unpacked(arrays), manifest), manifest
+            return _of_dimension(adapted_space.unpacked(arrays, *_added(manifest)), manifest), manifest
         if kind == "two-tower":
             return _of_dimension(two_towers.unpacked(arrays), manifest), manifest
     except ValueError as error:
@@ -123,9 +126,17 @@ def described_prior(manifest: dict[str, Any]) -> dict[str, str]:
     return {name: manifest[name] for name in ("id", "version", "sha256")}
 
 
-def _named_prior(manifest: dict[str, Any]) -> Projection:
+def _added(manifest: dict[str, Any]) -> tuple[Projection | None, float | None]:
+    """What the manifest of a tower says beside its arrays: whose classes are one of its parts, and ``stored_hub``."""
+    hub = manifest.get("stored_hub")
+    if hub is not None and not isinstance(hub, int | float):
+        raise ValueError("the manifest's stored_hub is no number")
+    return _named_prior(manifest, "classes") if "classes" in manifest else None, hub
+
+
+def _named_prior(manifest: dict[str, Any], key: str = "prior") -> Projection:
     """The prior that a learnt space stands beside: one that ships, so that tenants' spaces share its memory."""
-    named = manifest.get("prior")
+    named = manifest.get(key)
     if not isinstance(named, dict) or not re.fullmatch(
         r"\w+-\w+", f"{named.get('id')}-{named.get('version')}"
     ):
@@ -198,8 +209,11 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 def _check(arrays: Arrays, folder: Path, kind: str) -> None:
     if kind not in KINDS:
         raise SpaceError(f"{folder / MANIFEST}: there is no kind {kind!r} of space")
-    for name, (dtype, shape) in KINDS[kind].items():
+    known = KINDS[kind] | OPTIONAL.get(kind, {})
+    for name, (dtype, shape) in known.items():
         if name not in arrays:
+            if name not in KINDS[kind]:
+                continue
             raise SpaceError(f"{folder / TENSORS} lacks the tensor {name!r}")
         found = arrays[name]
         fits = found.ndim == len(shape) and all(
@@ -207,7 +221,7 @@ def _check(arrays: Arrays, folder: Path, kind: str) -> None:
         )
         if found.dtype != dtype or not fits:
             raise SpaceError(f"{folder / TENSORS}: {name!r} is {found.dtype}{list(found.shape)}, not {dtype}")
-    if more := arrays.keys() - KINDS[kind].keys():
+    if more := arrays.keys() - known.keys():
         raise SpaceError(
             f"{folder / TENSORS} holds the tensor {min(more)!r}, which no space of kind {kind} has"
         )

@@ -10,16 +10,19 @@ part     in a text                          in a picture             meets
 =======  =================================  =======================  ==================
 shown    what a picture of it would show    what it shows            all
 colours  .1 x words                         .1 x scores              all
-hub      .5 in a query, -1.2 in an asset    -2 x bias (query: 0)     all
+hub      .5 (asset: see below)              -2 x bias (query: 0)     all
+classes  .3 x what would be named in it     .3 x what is named       all
 text     meaning beyond what is shown       0                        text with text
 sight    0                                  finer differences        picture with picture
 =======  =================================  =======================  ==================
 
 Before the last division every text that asks has norm 1.6 and every picture 1.6, as in ``layout``.
 
-Two texts are nearer to each other than any text and picture ever are (the modality gap: Liang et al. 2022,
-arXiv:2203.02053). So the hub of a text that is searched stands on the other side: all of them lose as much against a
-text that asks, their order stays, and texts and pictures that are as likely to be right have about the same score.
+What a manifest may add: ``classes``, the axes of a prior (``ml.alignment.projection``), whose networks make other
+mistakes than the tower; and ``stored_hub``. Two texts are nearer to each other than any text and picture ever are (the
+modality gap: Liang et al. 2022, arXiv:2203.02053). So the hub of a text that is searched stands on the other side: all
+of them lose as much against a text that asks, their order stays, and texts and pictures that are as likely to be right
+have about the same score.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from numpy.typing import NDArray
 from ml.alignment import layout
 from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.numerics import Floats, log_mean_exp, unit
-from ml.alignment.projection import fitted, room, without_hub
+from ml.alignment.projection import Projection, class_powers, fitted, room, without_hub
 
 #: Types and shapes as stored; -1 is any length.
 SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -58,6 +61,10 @@ SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
     "sight_axes": ("float16", (-1, -1)),
 }
 
+#: What only spaces with classes need.
+FROM_SECOND = "classes_from_second"
+OPTIONAL: dict[str, tuple[str, tuple[int, ...]]] = {FROM_SECOND: ("float16", (-1, -1))}
+
 #: Sharpness of the soft maximum that measures how near a picture is to everything.
 HUB_SHARPNESS = 30.0
 #: From this projection on the direction of rendered texts a picture is one of writing, which would attract every query.
@@ -65,9 +72,10 @@ WRITING = 0.4
 #: A bias is cut here, or nothing would be left of the picture's norm for the rest.
 LARGEST_HUB = 0.5
 HUB_IN_TEXT, HUB_IN_IMAGE = 0.5, -2.0
-#: Of 302 captions, each of which asks for its photograph and for another caption of it among as many others, this finds
-#: most among the first ten where both are found about as often.
-HUB_IN_STORED_TEXT = -1.2
+#: What the first axes of a text's classes usually come to, of all of them.
+NAMED_NORM = 0.9
+#: A tenth of the classes' similarity beside that of what is shown.
+CLASS_SCALE = 0.1**0.5
 #: Half of what it is in a prior, as the tower sees colours itself: of captions that name one, .2 finds 35 of 100 and .1
 #: finds 40.
 COLOUR_SCALE = 0.1
@@ -150,6 +158,35 @@ class TextMap:
 
 
 @dataclass(frozen=True)
+class Classes:
+    """What a prior names: its most telling axes of ImageNet's classes, in texts and in pictures."""
+
+    prior: Projection
+    from_second: (
+        Floats  #: [b, c] from what the encoder for many languages says, where the prior's reads nothing
+    )
+
+    @property
+    def width(self) -> int:
+        return self.from_second.shape[1]
+
+    def of_texts(self, vectors: Floats, meanings: Floats) -> Floats:
+        """[n, c] of an encoder's vectors [n, a + b] and their ``TextMap.meanings``."""
+        first = len(self.prior.reader.mean)
+        read = meanings[:, :first].any(axis=1)
+        rows = NAMED_NORM * unit(meanings[:, first:] @ self.from_second)
+        if read.any():
+            reader = self.prior.reader
+            named = reader.classes(reader.meanings(vectors[read, :first])) @ self.prior.axes
+            rows[read] = unit(named)[:, : self.width]
+        return rows
+
+    def of_pictures(self, probabilities: Floats) -> Floats:
+        """[n, c] of class probabilities [n, 1000]."""
+        return unit(class_powers(probabilities) @ self.prior.axes)[:, : self.width]
+
+
+@dataclass(frozen=True)
 class Behind:
     """Numbers that stand behind those of a space, and take no room of theirs."""
 
@@ -170,11 +207,21 @@ class TowerSpace:
     text_axes: Floats  #: [d, t] meaning that is not shown
     text_from_shown: Floats  #: [a, t] what is shown of it, taken off
     sight_axes: Floats  #: [p, s] for pictures among themselves
+    classes: Classes | None = None
+    stored_hub: float | None = None  #: of a text that is searched; None: as in one that asks
 
     @property
     def dimension(self) -> int:
-        widths = self.axes.shape[1], self.text_axes.shape[1], self.sight_axes.shape[1]
-        return sum(widths) + layout.COLOUR_DIMENSIONS + 1
+        return self._text + self.text_axes.shape[1] + self.sight_axes.shape[1]
+
+    @property
+    def _text(self) -> int:
+        """Where the part that texts alone have begins."""
+        return self._hub + 1 + self._named
+
+    @property
+    def _named(self) -> int:
+        return self.classes.width if self.classes else 0
 
     @property
     def _hub(self) -> int:
@@ -185,33 +232,52 @@ class TowerSpace:
         if not len(reading):
             return np.zeros((0, self.dimension), np.float32)
         meanings = self.texts.meanings(reading.vectors)
-        return self.place_texts(meanings, self.texts.shown(meanings), reading.colours)
+        named = self.named_in_texts(reading, meanings)
+        return self.place_texts(meanings, self.texts.shown(meanings), named, reading.colours)
+
+    def named_in_texts(self, reading: TextFeatures, meanings: Floats) -> Floats:
+        """What the classes say of texts: [n, c]."""
+        if not self.classes:
+            return np.zeros((len(reading), 0), np.float32)
+        return self.classes.of_texts(reading.vectors, meanings)
+
+    def named_in_pictures(self, sight: ImageFeatures) -> Floats:
+        """What the classes say of pictures: [n, c]."""
+        if not self.classes:
+            return np.zeros((len(sight), 0), np.float32)
+        return self.classes.of_pictures(sight.probabilities)
 
     def place_texts(
-        self, meanings: Floats, shown: Floats, colours: Floats, more: Behind | None = None
+        self, meanings: Floats, shown: Floats, named: Floats, colours: Floats, more: Behind | None = None
     ) -> Floats:
-        """Texts by what they mean [n, d] and show [n, p]; ``more`` stands behind the numbers of this space."""
+        """Texts by what they mean [n, d], show [n, p] and name [n, c]; ``more`` stands behind the numbers of this
+        space."""
         rows, norm = self._begun(len(meanings), more, TEXT_NORM)
         along = shown @ self.axes
         rows[:, : along.shape[1]] = along
         rows[:, along.shape[1] : self._hub] = COLOUR_SCALE * colours
         rows[:, self._hub] = HUB_IN_TEXT
+        rows[:, self._hub + 1 : self._text] = CLASS_SCALE * named
         beyond = meanings @ self.text_axes - unit(along) @ self.text_from_shown
-        rows[:, self._hub + 1 : self._hub + 1 + beyond.shape[1]] = room(rows, norm) * unit(beyond)
+        rows[:, self._text : self._text + beyond.shape[1]] = room(rows, norm) * unit(beyond)
         return unit(rows)
 
     def image(self, sight: ImageFeatures) -> Floats:
         """Pictures to [n, dimension], by the tower and their colours."""
         if not len(sight):
             return np.zeros((0, self.dimension), np.float32)
-        return self.place_pictures(self.seen(sight.features), sight.colours)
+        return self.place_pictures(self.seen(sight.features), self.named_in_pictures(sight), sight.colours)
 
-    def place_pictures(self, seen: Floats, colours: Floats, more: Behind | None = None) -> Floats:
-        """Pictures by what ``seen`` gave; ``more`` stands behind the numbers of this space."""
+    def place_pictures(
+        self, seen: Floats, named: Floats, colours: Floats, more: Behind | None = None
+    ) -> Floats:
+        """Pictures by what ``seen`` and ``named_in_pictures`` gave; ``more`` stands behind the numbers of this
+        space."""
         rows, norm = self._begun(len(seen), more, IMAGE_NORM)
         shown = seen @ self.axes
         rows[:, : shown.shape[1]] = shown
         rows[:, self._hub] = HUB_IN_IMAGE * self.hub_bias(seen)
+        rows[:, self._hub + 1 : self._text] = CLASS_SCALE * named
         rows[:, shown.shape[1] : self._hub] = fitted(COLOUR_SCALE * colours, room(rows, norm))
         finer = slice(self.dimension - self.sight_axes.shape[1], self.dimension)
         rows[:, finer] = room(rows, norm) * unit(seen @ self.sight_axes)
@@ -230,15 +296,18 @@ class TowerSpace:
 
     def as_asset(self, texts: Floats) -> Floats:
         """Texts that ask [n, dimension or more] as texts that are searched, of norm 1."""
-        return _with_hub(texts, self._hub, HUB_IN_TEXT, HUB_IN_STORED_TEXT)
+        return texts if self.stored_hub is None else _with_hub(texts, self._hub, HUB_IN_TEXT, self.stored_hub)
 
     def text_query(self, stored: Floats) -> Floats:
         """The reverse of ``as_asset``."""
-        return _with_hub(stored, self._hub, HUB_IN_STORED_TEXT, HUB_IN_TEXT)
+        return (
+            stored if self.stored_hub is None else _with_hub(stored, self._hub, self.stored_hub, HUB_IN_TEXT)
+        )
 
     def seen(self, features: Floats) -> Floats:
-        """What the tower says of pictures [n, p], centred: of norm 1."""
-        return unit(unit(np.asarray(features, np.float32)) - self.picture_mean)
+        """What the tower says of pictures [n, p], centred: of norm 1. Behind its p features others may follow."""
+        own = np.asarray(features, np.float32)[:, : len(self.picture_mean)]
+        return unit(unit(own) - self.picture_mean)
 
     def hub_bias(self, seen: Floats) -> Floats:
         """How much nearer than usual each picture [n, p] is to everything, and how much it is one of writing: [n]."""
@@ -263,6 +332,7 @@ class TowerSpace:
             "text_axes": self.text_axes.astype(np.float16),
             "text_from_shown": self.text_from_shown.astype(np.float16),
             "sight_axes": self.sight_axes.astype(np.float16),
+            **({FROM_SECOND: self.classes.from_second.astype(np.float16)} if self.classes else {}),
         }
 
 
@@ -277,10 +347,15 @@ def _with_hub(rows: Floats, hub: int, found: float, wanted: float) -> Floats:
     return unit(rows)
 
 
-def unpacked(arrays: dict[str, NDArray[Any]]) -> TowerSpace:
-    """What ``arrays`` gave. Raises ValueError where shapes do not fit each other."""
+def unpacked(
+    arrays: dict[str, NDArray[Any]], prior: Projection | None = None, stored_hub: float | None = None
+) -> TowerSpace:
+    """What ``arrays`` gave, with the classes of a ``prior``. Raises ValueError where shapes do not fit each other."""
     _check(arrays)
-    wide = {name: value.astype(np.float32) for name, value in arrays.items()}
+    classes = _classes(arrays, prior) if prior else None
+    if stored_hub is not None and not -4 < stored_hub < 0:
+        raise ValueError(f"a stored text has a hub below 0, not {stored_hub}")
+    wide = {name: arrays[name].astype(np.float32) for name in SHAPES}
     detector = LanguageDetector(wide["detector_axes"], wide["detector_levels"], arrays["detector_languages"])
     maps = (
         KernelMap(wide[f"{name}_landmarks"] * wide[f"{name}_scales"][:, None], wide[f"{name}_coefficients"])
@@ -289,8 +364,23 @@ def unpacked(arrays: dict[str, NDArray[Any]]) -> TowerSpace:
     texts = TextMap(wide["first_means"], wide["language_means"], detector, *maps)
     names = ("axes", "picture_mean", "writing", "hub_bank", "text_axes", "text_from_shown", "sight_axes")
     return TowerSpace(
-        texts=texts, hub_level=float(wide["hub_level"][0]), **{name: wide[name] for name in names}
+        texts=texts,
+        hub_level=float(wide["hub_level"][0]),
+        classes=classes,
+        stored_hub=stored_hub,
+        **{name: wide[name] for name in names},
     )
+
+
+def _classes(arrays: dict[str, NDArray[Any]], prior: Projection) -> Classes:
+    if FROM_SECOND not in arrays:
+        raise ValueError(f"it lacks {FROM_SECOND!r}, which its classes need")
+    found = arrays[FROM_SECOND]
+    if found.shape[0] != arrays["language_means"].shape[1] or not 0 < found.shape[1] <= prior.axes.shape[1]:
+        raise ValueError(f"{FROM_SECOND!r} is {list(found.shape)}")
+    if arrays["first_means"].shape[1] != len(prior.reader.mean):
+        raise ValueError("the prior of its classes reads another text encoder")
+    return Classes(prior, found.astype(np.float32))
 
 
 def _check(arrays: dict[str, NDArray[Any]]) -> None:

@@ -312,12 +312,12 @@ WEBHOOK_KEEP_DAYS = int(env("WEBHOOK_KEEP_DAYS", "30"))
 
 MODELS_DIR = Path(env("CROSSLIGHT_MODELS", str(DATA_DIR / "models")))
 os.environ.setdefault("CROSSLIGHT_MODELS", str(MODELS_DIR))
-# The space that ships of workspaces that never chose a model, `open-1` or `prior-2`; empty: the best whose encoders are
-# prepared on this machine (tenants.retrieval.model_store).
+# The space that ships of workspaces that never chose a model: `open-2`, or `open-1` or `prior-2`, which take less time a
+# picture; empty: the best whose encoders are prepared on this machine (tenants.retrieval.model_store).
 DEFAULT_MODEL = env("DEFAULT_MODEL", "").replace("-", ":")
-if DEFAULT_MODEL not in ("", "open:1", "prior:2", "prior:1"):
+if DEFAULT_MODEL not in ("", "open:2", "open:1", "prior:2", "prior:1"):
     raise ImproperlyConfigured(
-        f"DEFAULT_MODEL is open-1, prior-2 or prior-1, not {env('DEFAULT_MODEL', '')!r}."
+        f"DEFAULT_MODEL is open-2, open-1, prior-2 or prior-1, not {env('DEFAULT_MODEL', '')!r}."
     )
 # What recognises speech in recordings and films (ml.speech): whisper-base, or whisper-tiny-en for English alone.
 SPEECH_MODEL = os.environ.setdefault("SPEECH_MODEL", env("SPEECH_MODEL", "whisper-base"))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.alignment.numerics import Floats, log_mean_exp, principal_axes, ridge, unit
+from ml.alignment.projection import Projection
 from ml.alignment.tower_space import HUB_SHARPNESS, KernelMap, LanguageDetector, TextMap, TowerSpace, unpacked
 
 ID, VERSION = "open", "1"
@@ -54,6 +55,10 @@ class Sentences:
     texts: Floats
     pictures: Floats
     others: Mapping[str, Translated]
+
+
+#: On the square of the numbers that go from texts to classes.
+CLASS_PENALTY = 1.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,14 @@ def build(
     empty = np.zeros((english.shape[1], widths.beyond)), np.zeros((widths.shown, widths.beyond))
     space = _rounded(TowerSpace(texts, axes, picture_mean, writing, said[:BANK] @ axes, 0.0, *empty, finer))
     return _rounded(_with_text_axes(_with_level(space, photos), general, widths))
+
+
+def classes_from_second(space: TowerSpace, prior: Projection, width: int) -> NDArray[np.float16]:
+    """From what the encoder for many languages says to ``width`` axes of the prior's classes [b, c]: a ridge regression
+    at the landmarks, whose classes the prior reads from the first encoder."""
+    known, first = space.texts.both.landmarks, space.texts.first_means.shape[1]
+    named = unit(prior.reader.classes(unit(known[:, :first])) @ prior.axes)[:, :width]
+    return ridge(unit(known[:, first:]), named, CLASS_PENALTY).astype(np.float16)
 
 
 def manifest(

@@ -164,7 +164,7 @@ def _require_tunable(start: selectors.Named, method: str) -> None:
     if isinstance(first, Builtin) and not first.tunes:
         raise Invalid(
             _(
-                "%(model)s was added as it is and cannot be tuned. Choose another base, such as open-1; "
+                "%(model)s was added as it is and cannot be tuned. Choose another base, such as open-2; "
                 "it can be promoted by itself."
             )
             % {"model": selectors.public_name(start.space)},

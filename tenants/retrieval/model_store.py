@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # The spaces that ship and that a new tenant's vectors are made in, the best first.
-DEFAULTS = ("open:1", "prior:2")
+DEFAULTS = ("open:2", "prior:2")
 # Numbers of a vector, at most: what a query and a row of an export may hold.
 MAX_DIMENSION = 4_096
 KIND = "model"

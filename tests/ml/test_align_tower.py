@@ -12,11 +12,12 @@ import pytest
 
 from ml.alignment.adapted_space import AdaptedSpace
 from ml.alignment.space import JointSpace
+from ml.alignment.storage import SHIPPED
 from ml.alignment.tower_space import TowerSpace
 from ml.training import run as module
 from ml.training.objective import Recipe, load_objective
 from ml.training.objectives import _align_tower as align_tower
-from ml.training.objectives._align_tower import AlignTower
+from ml.training.objectives._align_tower import AlignTower, tower_of
 from ml.training.plan import TrainingError
 from ml.training.run import run
 from ml.training.shards import Pair, ShardWriter
@@ -153,3 +154,30 @@ def test_it_has_no_options_and_needs_a_tower(tmp_path: Path) -> None:
         load_objective(Recipe(base=write_tower(tmp_path / "base"), options={"lr": 1}))
     with pytest.raises(TrainingError, match="a space on a picture tower"):
         AlignTower(Recipe()).prepare(shard_rows(20), "cpu")
+
+
+def with_classes(count: int, features: int) -> list[Pair]:
+    """Pairs as the encoders of `open-2` see and read them, with nothing to learn."""
+    random = np.random.default_rng(4)
+    rows = []
+    for number in range(count):
+        halves = {"text": random.normal(size=(2, 768)), "text_colours": np.zeros((2, 11))}
+        halves |= {"features": random.normal(size=features), "colours": np.zeros(11)}
+        halves["probabilities"] = random.dirichlet(np.full(1000, 0.01))
+        typed: dict[str, Any] = {name: values.astype(np.float16) for name, values in halves.items()}
+        rows.append(Pair(f"k{number}", f"g{number}", "", (f"{number} one", f"{number} two"), **typed))
+    return rows
+
+
+def test_a_base_with_classes_keeps_them(tmp_path: Path) -> None:
+    result, _ = train(ask(tmp_path, with_classes(40, 512 + 30), SHIPPED / "open-2"))
+    space, base = JointSpace.load(result["space"]), JointSpace.load(SHIPPED / "open-2")
+    for name in ("classes", "stored_hub", "near_duplicate"):
+        assert space.manifest[name] == base.manifest[name]
+    assert tower_of(space).classes is not None
+    assert space.encoders_key == base.encoders_key
+
+
+def test_features_without_the_networks_of_the_classes_are_refused(tmp_path: Path) -> None:
+    error = refused(ask(tmp_path, with_classes(40, 512), SHIPPED / "open-2"))
+    assert error.code == "other_encoders"

@@ -12,7 +12,7 @@ from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.fitting import Pairs
 from ml.alignment.numerics import unit
 from ml.alignment.storage import write_space
-from ml.alignment.tower_space import KernelMap, LanguageDetector, TextMap, TowerSpace
+from ml.alignment.tower_space import Classes, KernelMap, LanguageDetector, TextMap, TowerSpace
 from ml.training.shards import Pair
 
 HIDDEN, SEEN, READ = 16, 20, 384
@@ -23,7 +23,7 @@ _rules = np.random.default_rng(9)
 TO_TEXT, TO_PICTURE = _rules.normal(size=(HIDDEN, READ)), _rules.normal(size=(HIDDEN, SEEN))
 
 
-def tower(read: int = READ) -> TowerSpace:
+def tower(read: int = READ, classes: Classes | None = None) -> TowerSpace:
     """Texts of ``read`` numbers, all in English, pictures of SEEN."""
     random = np.random.default_rng(1)
     hidden = random.normal(size=(120, HIDDEN))
@@ -47,6 +47,7 @@ def tower(read: int = READ) -> TowerSpace:
         ),
         axes=axes,
         hub_level=0.3,
+        classes=classes,
         **{name: values.astype(np.float32) for name, values in arrays.items()},
     )
 

@@ -148,6 +148,6 @@ def test_the_default_is_the_best_whose_encoders_are_here(
     choose = model_store.default_model.__wrapped__
     assert choose() == "prior:2"  # as the tests are set
     settings.DEFAULT_MODEL = ""
-    assert choose() == "open:1"
+    assert choose() == "open:2"
     monkeypatch.setenv("CROSSLIGHT_MODELS", str(tmp_path))
     assert choose() == "prior:2"

@@ -111,9 +111,13 @@ class AlignTower(Objective):
     def _usable(self, pairs: Iterable[Pair]) -> list[Pair]:
         """Raises TrainingError for features of other encoders than the tower's, and for numbers that are none."""
         held = [shortened(pair) for pair in pairs]
+        # Behind the tower's features stand those of the networks that name classes.
+        named = 1 if self.tower.classes else 0
         wanted = self.tower.texts.width, len(self.tower.axes)
         for pair in held:
-            if (found := (pair.text.shape[1], len(pair.features))) != wanted:
+            found = pair.text.shape[1], len(pair.features)
+            more = found[1] - wanted[1]
+            if found[0] != wanted[0] or (more <= 0 or not len(pair.probabilities) if named else more):
                 detail = f"{pair.key}: texts and pictures of {found} numbers; the base reads {wanted}."
                 raise TrainingError("other_encoders", detail)
         if broken := [pair.key for pair in held if not _is_finite(pair)]:
@@ -124,7 +128,7 @@ class AlignTower(Objective):
 
 
 #: What the base's manifest says of its own making, which stays true of what is adapted.
-CARRIED = ("near_duplicate", "languages", "sentences", "settings", "colour_words")
+CARRIED = ("classes", "stored_hub", "near_duplicate", "languages", "sentences", "settings", "colour_words")
 
 
 def described_base(manifest: Mapping[str, Any]) -> dict[str, str]:
