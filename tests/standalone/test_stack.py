@@ -24,12 +24,14 @@ from standalone.stack import Stack, inherited, living, running_stack, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 RECOVERY_S = 20.0
+# Nothing is searched here, and it is loaded sooner.
+SMALL = {"DEFAULT_MODEL": "prior-2"}
 
 
 @pytest.fixture(scope="module")
 def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Not the session's: its processes are killed here."""
-    quick = {"PROBE_INTERVAL_S": "1", "PROBE_TIMEOUT_S": "2"}
+    quick = {"PROBE_INTERVAL_S": "1", "PROBE_TIMEOUT_S": "2", **SMALL}
     with running_stack(tmp_path_factory.mktemp("own"), extra_env=quick) as stack:
         yield stack
 
@@ -123,7 +125,7 @@ def test_the_port_of_another_program_is_refused(own_stack: Stack, tmp_path: Path
 
 
 def test_stop_leaves_no_process_and_a_free_port(tmp_path: Path) -> None:
-    with running_stack(tmp_path, port=free_port()) as stack:
+    with running_stack(tmp_path, port=free_port(), extra_env=SMALL) as stack:
         url = f"{stack.base_url}/healthz"
         with closing(urllib.request.urlopen(url, timeout=10)) as answer:
             assert answer.status == 200
@@ -135,11 +137,11 @@ def test_stop_leaves_no_process_and_a_free_port(tmp_path: Path) -> None:
 
 
 def test_a_killed_parent_takes_everything_along(tmp_path: Path) -> None:
-    with running_stack(tmp_path, processes=("web", "worker-general")) as stack:
+    with running_stack(tmp_path, processes=("web", "worker-general"), extra_env=SMALL) as stack:
         parent = stack.pid("stack")
         assert parent
         started = [child.pid for child in psutil.Process(parent).children(recursive=True)]
         os.kill(parent, 9)
         wait_until(lambda: living(started) == [], 30, lambda: f"still there: {living(started)}")
-    with running_stack(tmp_path, processes=("web",)) as stack:
+    with running_stack(tmp_path, processes=("web",), extra_env=SMALL) as stack:
         stack.wait_ready()

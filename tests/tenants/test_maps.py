@@ -234,7 +234,14 @@ def stored(party: Any) -> list[str]:
     return list(storage.files_below(f"{party.id}/{map_points.KIND}"))
 
 
-def test_a_map_by_umap_is_drawn_by_its_job(party: Any, settings: Any) -> None:
+def test_a_map_by_umap_is_drawn_by_its_job(
+    party: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Compiling would take many times as long as 40 points do without; test_projection compiles.
+    environment = maps._environment
+    monkeypatch.setattr(
+        maps, "_environment", lambda folder: {**environment(folder), "NUMBA_DISABLE_JIT": "1"}
+    )
     row, queued = drawn(party)
     assert row.state == "pending"
     with pytest.raises(NotReady):
