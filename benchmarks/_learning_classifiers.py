@@ -4,7 +4,7 @@ Each of a set's most frequent labels is one yes-or-no question. Half of a set is
 other half is judged; content that is the same or nearly the same stays in one half. Of the examples half are yes, as
 far as there are so many, which is not how often yes is right among what is judged: calibration is told both as it is
 there and where the judged are weighed as the examples were. Vectors are those of the space that ships by default
-(`SPACE=prior-2`: of another one).
+(`SPACE=open-1`: of another one).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from _report import Line, at_most, sized
 from ml import classification
 from ml.alignment.space import SHIPPED, JointSpace
 
-SPACE = os.environ.get("SPACE", sized("open-1", "prior-2"))
+SPACE = os.environ.get("SPACE", sized("open-2", "prior-2"))
 EXAMPLES = sized((5, 20, 100), (8, 20))
 #: Labels of a set that are asked for, the most frequent ones; drawings of the halves and of the examples.
 QUESTIONS, DRAWS = sized(10, 2), sized(5, 1)

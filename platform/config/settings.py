@@ -312,8 +312,8 @@ WEBHOOK_KEEP_DAYS = int(env("WEBHOOK_KEEP_DAYS", "30"))
 
 MODELS_DIR = Path(env("CROSSLIGHT_MODELS", str(DATA_DIR / "models")))
 os.environ.setdefault("CROSSLIGHT_MODELS", str(MODELS_DIR))
-# The space that ships of workspaces that never chose a model: `open-2`, or `open-1` or `prior-2`, which take less time a
-# picture; empty: the best whose encoders are prepared on this machine (tenants.retrieval.model_store).
+# The space that ships of workspaces that never chose a model: `open-2`, or `open-1` or `prior-2`, which take less time
+# a picture; empty: the best whose encoders are prepared on this machine (tenants.retrieval.model_store).
 DEFAULT_MODEL = env("DEFAULT_MODEL", "").replace("-", ":")
 if DEFAULT_MODEL not in ("", "open:2", "open:1", "prior:2", "prior:1"):
     raise ImproperlyConfigured(
