@@ -6,8 +6,10 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 
+from standalone.stack import Stack
 from tests.flows.client import Client
 from tests.flows.pictures import jpeg
 from tests.waiting import pause, until
@@ -15,15 +17,14 @@ from tests.waiting import pause, until
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 
-def _upload_many(client: Client, dataset: str, count: int) -> list[dict]:
-    def upload(number: int) -> dict:
-        own = Client(client.base_url, client.token)
-        return own.upload(
-            dataset, jpeg(10_000 + number, 48), external_id=str(number), text=f"picture {number}"
-        )
+# Of so many uploads one is a picture, which takes a worker many times as long as a text.
+PICTURE_EVERY = 4
 
-    with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(upload, range(count)))
+
+def _upload(client: Client, dataset: str, number: int) -> dict:
+    own = Client(client.base_url, client.token)
+    content = jpeg(10_000 + number, 48) if number % PICTURE_EVERY == 0 else None
+    return own.upload(dataset, content, external_id=str(number), text=f"picture {number}")
 
 
 def _states(client: Client) -> dict[str, int]:
@@ -45,19 +46,38 @@ def _wait_for_all(client: Client, count: int, seconds: float = 600) -> dict[str,
     return until(ended, seconds, lambda: _states(client), every_s=0.5) or {}
 
 
+def _kill_at_work(stack: Stack, client: Client) -> int:
+    """Kill the worker while it has a job of this tenant in hand; returns which process that was."""
+    worker = psutil.Process(stack.pid("worker-embed"))
+
+    def is_at_work() -> bool:
+        # What it has in hand while it stands still, it has in hand when it is killed.
+        worker.suspend()
+        if _states(client).get("running"):
+            return True
+        worker.resume()
+        return False
+
+    until(is_at_work, 300, lambda: _states(client), every_s=0.1)
+    return stack.kill("worker-embed")
+
+
 def test_a_worker_killed_in_the_middle_of_200_uploads(stack, client) -> None:
     dataset = client.dataset("killed")
-    uploads = _upload_many(client, dataset, 200)
-    until(lambda: _states(client).get("succeeded", 0) >= 20, every_s=0.1)
-    killed = stack.kill("worker-embed")
+    with ThreadPoolExecutor(4) as pool:
+        sent = [pool.submit(_upload, client, dataset, number) for number in range(200)]
+        until(lambda: _states(client).get("succeeded", 0) >= 20, 300, lambda: _states(client), every_s=0.1)
+        killed = _kill_at_work(stack, client)
+        uploads = [one.result() for one in sent]
     stack.wait_for_successor("worker-embed", killed)
     assert _wait_for_all(client, 200) == {"succeeded": 200}
     assert len({upload["asset"]["id"] for upload in uploads}) == 200
     me = client.json("GET", "/me")["quotas"]
-    assert (me["assets"]["used"], me["vectors"]["used"], me["vectors"]["reserved"]) == (200, 400, 0)
+    # A picture with a caption has two.
+    assert (me["assets"]["used"], me["vectors"]["used"], me["vectors"]["reserved"]) == (200, 250, 0)
     answer = client.search(text="picture", top_k=200)
     assert answer["total_candidates"] == 200
-    assert answer["index"]["size"] == 400
+    assert answer["index"]["size"] == 250
     jobs = [client.json("GET", f"/jobs/{upload['job']['id']}") for upload in uploads]
     assert max(job["attempts"] for job in jobs) == 2, "the kill came too late to interrupt a job"
 

@@ -24,11 +24,11 @@ def _start(client: Client, dataset: str, name: str, content: bytes) -> dict:
 
 
 def test_a_worker_killed_in_the_middle_of_an_import_loses_nothing_and_repeats_nothing(stack, client) -> None:
-    dataset, rows = client.dataset("killed import"), 1500
+    dataset, rows = client.dataset("killed import"), 600
     job = _start(client, dataset, "shop.csv", _table(rows))
     until(lambda: client.json("GET", f"/jobs/{job['id']}")["progress"]["done"] >= 200)
     stack.wait_for_successor("worker-bulk", stack.kill("worker-bulk"))
-    ended = client.wait(job, 120)
+    ended = client.wait(job, 600)
     assert (ended["state"], ended["result"]["imported"], ended["result"]["duplicate"]) == (
         "succeeded",
         rows,
@@ -37,7 +37,7 @@ def test_a_worker_killed_in_the_middle_of_an_import_loses_nothing_and_repeats_no
     assert ended["result"]["failed"] == 0
     quotas = client.json("GET", "/me")["quotas"]
     assert (quotas["assets"]["used"], quotas["vectors"]["used"]) == (rows, rows)
-    answer = client.search(text="product number 1499", filter={"price": {"gte": 1490}}, top_k=20)
+    answer = client.search(text="product number 599", filter={"price": {"gte": 590}}, top_k=20)
     assert answer["total_candidates"] == 10
     assert answer["index"]["size"] == rows
 
