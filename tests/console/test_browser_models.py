@@ -31,7 +31,7 @@ def test_a_model_is_trained_promoted_and_rolled_back(signed_in: Page, stack: Any
     page.get_by_role("link", name="Fine-tune", exact=True).click()
     page.get_by_label("Training pairs from").select_option(index=1)
     expect(page.locator("#estimate")).to_contain_text("CPU time")
-    # The journey is the same, and its pictures take a sixth of the time that those of the default take.
+    # The journey is the same, and its pictures take much less time than those of the default.
     page.get_by_label("Start from").select_option("prior-2")
     page.get_by_label("Epochs").fill("2")
     page.get_by_label(re.compile("^Name")).fill(name)

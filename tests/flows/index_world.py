@@ -31,7 +31,7 @@ ENV = {
     "JOB_SWEEP_S": "1",
     "INDEX_FLAT_MAX": str(FLAT_MAX),
     "INDEX_EXACT_MAX": str(EXACT_MAX),
-    # Indexes do not care whose vectors they hold, and its texts take a third of the time.
+    # Indexes do not care whose vectors they hold, and it is loaded and encodes sooner.
     "DEFAULT_MODEL": "prior-2",
 }
 # Numbers given out since a generation ends that make the next one due.
