@@ -202,9 +202,12 @@ class ClassifierAnswer(Shape, kw_only=True):
 
 
 class AssetDetail(Asset, kw_only=True):
-    classifiers: Annotated[list[ClassifierAnswer], Doc("What live classifiers say of it, by name.")]
+    classifiers: Annotated[
+        Maybe[list[ClassifierAnswer]],
+        Doc("What live classifiers say of it, by name; absent where there are none."),
+    ] = UNSET
 
 
 def detailed(asset: Asset, classifiers: list[ClassifierAnswer]) -> AssetDetail:
     known = {name: getattr(asset, name) for name in asset.__struct_fields__}
-    return AssetDetail(**known, classifiers=classifiers)
+    return AssetDetail(**known, classifiers=classifiers or UNSET)
