@@ -15,6 +15,7 @@ from _report import Line, at_least, sized
 
 from ml.auditing import Examination, Examiner, Subject
 from ml.detectors.base import CATALOG, Words
+from ml.sandbox import without_realtime
 
 CHILDREN = sized(2, 1)
 TEXTS, PICTURES = sized(2_000, 3), sized(60, 1)
@@ -111,7 +112,7 @@ def _scene(second: int) -> np.ndarray:
 
 
 def _make_film(path: Path, scene: Callable[[int], np.ndarray]) -> None:
-    with av.open(str(path), "w") as file:
+    with without_realtime(), av.open(str(path), "w") as file:
         video = file.add_stream("libsvtav1", rate=10, options={"preset": "12", "g": "20"})
         video.width, video.height, video.pix_fmt = 1280, 720, "yuv420p"
         audio = file.add_stream("aac", rate=48_000, layout="mono")

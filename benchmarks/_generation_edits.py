@@ -14,6 +14,8 @@ from _audit_provenance_files import encoded, jpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+from ml.sandbox import without_realtime
+
 Pixels = NDArray[np.uint8]
 Samples = NDArray[np.float32]
 
@@ -108,7 +110,7 @@ def film(pictures: Sequence[Pixels], factor: float, codec: str, options: Mapping
     target = io.BytesIO()
     kind = "webm" if codec == "libvpx-vp9" else "mp4"
     height, width = (int(side * factor) // 2 * 2 for side in pictures[0].shape[:2])
-    with av.open(target, "w", format=kind) as file:
+    with without_realtime(), av.open(target, "w", format=kind) as file:
         stream: Any = file.add_stream(codec, rate=24)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.options = dict(options)

@@ -44,7 +44,7 @@ KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "OPENBLAS_CORETYPE")
 
 # linux/prctl.h, linux/capability.h
 PR_SET_KEEPCAPS, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 8, 38, 22
-CAPABILITY_VERSION_3, CAP_DAC_READ_SEARCH = 0x20080522, 2
+CAPABILITY_VERSION_3, CAP_DAC_READ_SEARCH, CAP_SYS_NICE = 0x20080522, 2, 23
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -121,6 +121,26 @@ def describe(kind: str = "decoder") -> Confinement:
         check=False,
     )
     return Confinement(**json.loads(done.stdout))
+
+
+@contextmanager
+def without_realtime() -> Iterator[None]:
+    """In the block neither this thread nor those that it starts can be given real-time scheduling.
+
+    SVT-AV1 asks for it where it runs as root (`pthread_setschedparam`, SCHED_FIFO, 99), for the thread that calls it as
+    well. That thread would keep it, and with it every process that it starts later, before all else of the machine.
+    """
+    header, held = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()
+    if libc.capget(header, held):
+        yield
+        return
+    lowered = (ctypes.c_uint32 * 6)(*held)
+    lowered[0] &= ~(1 << CAP_SYS_NICE)  # effective; what is permitted stays, to be taken up again
+    libc.capset(header, lowered)
+    try:
+        yield
+    finally:
+        libc.capset(header, held)
 
 
 # --- Its user, and the folders that it writes -------------------------------------------------------------

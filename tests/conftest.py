@@ -104,6 +104,14 @@ def _database(django_db_blocker: Any) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def _ordinary_scheduling() -> Iterator[None]:
+    """A test that leaves this process real-time scheduling gives it to every stack that is started afterwards, which
+    then starve all others: `ml.sandbox.without_realtime`."""
+    yield
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+@pytest.fixture(autouse=True)
 def _quick_hashes(settings: Any) -> None:
     """Hashing a password is slow by design, and every party has one. In this process only: the stack's are real."""
     settings.PASSWORD_HASHERS = [

@@ -45,6 +45,7 @@ from ml.generators.base import (
     Watch,
 )
 from ml.provenance import signing, sound_watermark, watermark
+from ml.sandbox import without_realtime
 
 # --- File formats ----------------------------------------------------------------------------------------
 # Files of what was drawn, and what is in such files: PNG, WAV, and AV1 with Opus in MP4.
@@ -104,7 +105,7 @@ def mp4(
     # The encoder writes its settings to standard error otherwise.
     os.environ.setdefault("SVT_LOG", "1")
     # The index moves to the front by reading the file again, which only files allow.
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, without_realtime():
         path = Path(folder) / "clip.mp4"
         with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
             video = _video_stream(container, frames[0], fps, crf)

@@ -12,6 +12,8 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from ml.sandbox import without_realtime
+
 Picture = NDArray[np.uint8]
 
 CODECS = {
@@ -68,7 +70,7 @@ def write(
 
     ``sound_gap_s``: from the first second on, timestamps are later by the second.
     """
-    with av.open(str(path), "w", format=container, options=muxing or {}) as file:
+    with without_realtime(), av.open(str(path), "w", format=container, options=muxing or {}) as file:
         file.metadata.update(metadata or {})
         video = audio = None
         pictures = list(pictures) if pictures is not None else []

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -42,6 +45,23 @@ def test_a_sound_comes_back_within_sixteen_bits() -> None:
 def test_louder_than_loud_is_cut_not_turned_over() -> None:
     loud = Sound(np.full((100, 2), 3.0, np.float32), 44_100)
     assert _marked.read_wav(_marked.wav(loud)).samples.min() > 0.99
+
+
+def test_encoding_a_clip_takes_no_priority_over_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: set[int] = set()
+    frame_of = _marked._video_frame
+
+    def look(*arguments: Any) -> Any:
+        threads = [int(path.name) for path in Path("/proc/self/task").iterdir()]
+        for thread in threads:
+            with suppress(ProcessLookupError):
+                found.add(os.sched_getscheduler(thread))
+        return frame_of(*arguments)
+
+    monkeypatch.setattr(_marked, "_video_frame", look)
+    _marked.mp4(moving(), 12)
+    assert found == {os.SCHED_OTHER}
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 def test_a_clip_plays_while_it_loads_and_has_its_length_codecs_and_colours() -> None:
