@@ -31,6 +31,9 @@ class Space:
     def project_text(self, reading: TextFeatures) -> np.ndarray:
         return self.factor * reading.vectors
 
+    def as_asset(self, texts: np.ndarray) -> np.ndarray:
+        return texts
+
     def project_image(self, sight: ImageFeatures) -> np.ndarray:
         return self.factor * sight.probabilities
 
