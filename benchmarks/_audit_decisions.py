@@ -183,12 +183,11 @@ def _stream(flags: Flags, seed: int) -> Stream:
         flags.scores[first], flags.truth[first], flags.groups[first], threshold=flags.threshold
     )
     scores, truth = flags.scores[rest], flags.truth[rest]
-    certain = found.report["certain"]
-    sure = scores >= (certain["from"] if certain else np.inf)
+    sure = scores >= (found.certain.least if found.certain else np.inf)
     return Stream(
         found.outcome == recalibration.ACCEPTED,
-        float((scores >= found.threshold).mean()),
-        float((truth & (scores < found.threshold)).sum() / max(1, truth.sum())),
+        float((scores >= found.threshold.after).mean()),
+        float((truth & (scores < found.threshold.after)).sum() / max(1, truth.sum())),
         _least_load(scores, truth),
         _learnt(flags, first, rest),
         float((~sure).mean()),

@@ -8,10 +8,10 @@ about what lies below.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import expit, logit
 
 from ml.classification import FOLDS, stratified_folds
 
@@ -30,12 +30,54 @@ ACCEPTED, FEW, NOT_BETTER, NO_GAIN, LOSES = "accepted", "few", "not_better", "no
 
 
 @dataclass(frozen=True)
+class Change:
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Of near-duplicates, by what was decided."""
+
+    confirmed: int
+    let_go: int
+
+
+@dataclass(frozen=True)
+class Certain:
+    """From the score `least` on people confirm CERTAIN of the flags; how many lie there on unseen folds."""
+
+    least: float
+    flagged: int
+    confirmed: int
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """On folds that neither the curve nor the threshold was fitted to. `log_loss` and `brier`: of the score as it is,
+    and after; `flagged`: what goes on being flagged; `confirmed`, `confirmed_lost`: flags before that people confirmed,
+    and those of them that are none any more."""
+
+    log_loss: Change
+    brier: Change
+    flagged: int
+    confirmed: int
+    confirmed_lost: int
+
+
+@dataclass(frozen=True)
 class Recalibrated:
-    """`threshold` is the one to use from now on: the one before unless the outcome is `accepted`."""
+    """`threshold.after` is the one to use from now on: the one before unless the outcome is ACCEPTED. `flagged` at the
+    one before, of so many `decisions`; `unseen` is None below LEAST groups of each answer."""
 
     outcome: str
-    threshold: float
-    report: dict[str, Any]
+    threshold: Change
+    decisions: int
+    confirmed: int
+    groups: Groups
+    flagged: int
+    certain: Certain | None
+    unseen: Unseen | None = None
 
 
 def recalibrate(
@@ -49,60 +91,51 @@ def recalibrate(
 ) -> Recalibrated:
     """From scores float64 [n] in 0 to 1 and decisions bool [n]; `groups` int [n] numbers near-duplicates.
 
-    The report has `decisions`, `confirmed`, `groups` (of both answers), `flagged` at the threshold before, `threshold`
-    (`before`, `after`), and `certain`: the score `from` which on people confirm CERTAIN of the flags, and how many lie
-    there on unseen folds (`flagged`, `confirmed`), or None. From LEAST groups of each answer on also, all on unseen
-    folds, `log_loss` and `brier` (`before`: the score as it is, `after`), and at thresholds that were chosen without
-    them `still_flagged`, `confirmed_lost` and `confirmed_flagged`. Accepted is what has a log-loss that is lower by
-    more than its standard error over groups, a lower Brier score, a threshold that is two steps higher at least, and
-    what loses no more than twice what it may.
+    Accepted is what has a log-loss that is lower by more than its standard error over groups, a lower Brier score, a
+    threshold that is two steps higher at least, and what loses no more than twice what it may.
     """
-    counts = [len(np.unique(groups[violating == answer])) for answer in (True, False)]
-    report: dict[str, Any] = {
-        "decisions": len(scores),
-        "confirmed": int(violating.sum()),
-        "groups": {"confirmed": counts[0], "let_go": counts[1]},
-        "flagged": int((scores >= threshold).sum()),
-        "threshold": {"before": threshold, "after": threshold},
-        "certain": _certain_unseen(scores, violating, groups, threshold, seed),
-    }
-    if min(counts) < LEAST:
-        return Recalibrated(FEW, threshold, report)
+    counts = Groups(*(len(np.unique(groups[violating == answer])) for answer in (True, False)))
+    few = Recalibrated(
+        FEW,
+        Change(threshold, threshold),
+        decisions=len(scores),
+        confirmed=int(violating.sum()),
+        groups=counts,
+        flagged=int((scores >= threshold).sum()),
+        certain=_certain_unseen(scores, violating, groups, threshold, seed),
+    )
+    if min(counts.confirmed, counts.let_go) < LEAST:
+        return few
     logits = _logits(scores)
     folds = stratified_folds(violating, groups, FOLDS, seed)
-    unseen, kept = np.zeros(len(scores)), np.zeros(len(scores), bool)
+    probabilities, kept = np.zeros(len(scores)), np.zeros(len(scores), bool)
     for fold in range(FOLDS):
         held = folds == fold
         curve = _platt(logits[~held], violating[~held])
-        unseen[held] = _at(curve, logits[held])
+        probabilities[held] = _at(curve, logits[held])
         chosen = _threshold(scores[~held], violating[~held], _at(curve, logits[~held]), threshold, lose)
         kept[held] = scores[held] >= chosen
     new = _threshold(scores, violating, _at(_platt(logits, violating), logits), threshold, lose)
     flagged = scores >= threshold
-    lost = int((violating & flagged & ~kept).sum())
-    report |= {
-        "log_loss": _pair(_log_losses(scores, violating), _log_losses(unseen, violating)),
-        "brier": _pair((scores - violating) ** 2, (unseen - violating) ** 2),
-        "still_flagged": int(kept.sum()),
-        "confirmed_flagged": int((violating & flagged).sum()),
-        "confirmed_lost": lost,
-    }
-    better = (
-        _is_better(scores, unseen, violating, groups) and report["brier"]["after"] < report["brier"]["before"]
+    unseen = Unseen(
+        log_loss=_change(_log_losses(scores, violating), _log_losses(probabilities, violating)),
+        brier=_change((scores - violating) ** 2, (probabilities - violating) ** 2),
+        flagged=int(kept.sum()),
+        confirmed=int((violating & flagged).sum()),
+        confirmed_lost=int((violating & flagged & ~kept).sum()),
     )
-    if not better:
-        return Recalibrated(NOT_BETTER, threshold, report)
+    judged = replace(few, outcome=NOT_BETTER, unseen=unseen)
+    if not _is_better(scores, probabilities, violating, groups) or unseen.brier.after >= unseen.brier.before:
+        return judged
     if new < threshold + 1.5 * STEP:
-        return Recalibrated(NO_GAIN, threshold, report)
-    if lost > max(1, 2 * lose * report["confirmed_flagged"]):
-        return Recalibrated(LOSES, threshold, report)
-    report["threshold"]["after"] = new
-    return Recalibrated(ACCEPTED, new, report)
+        return replace(judged, outcome=NO_GAIN)
+    if unseen.confirmed_lost > max(1, 2 * lose * unseen.confirmed):
+        return replace(judged, outcome=LOSES)
+    return replace(judged, outcome=ACCEPTED, threshold=Change(threshold, new))
 
 
 def _logits(scores: np.ndarray) -> np.ndarray:
-    inside = np.clip(scores, EDGE, 1 - EDGE)
-    return np.log(inside / (1 - inside))
+    return np.asarray(logit(np.clip(scores, EDGE, 1 - EDGE)))
 
 
 def _platt(logits: np.ndarray, violating: np.ndarray) -> tuple[float, float]:
@@ -114,7 +147,7 @@ def _platt(logits: np.ndarray, violating: np.ndarray) -> tuple[float, float]:
 
 
 def _at(curve: tuple[float, float], logits: np.ndarray) -> np.ndarray:
-    return np.asarray(1 / (1 + np.exp(-np.clip(curve[0] * logits + curve[1], -30, 30))))
+    return np.asarray(expit(curve[0] * logits + curve[1]))
 
 
 def _threshold(
@@ -135,7 +168,7 @@ def _threshold(
 
 def _certain_unseen(
     scores: np.ndarray, violating: np.ndarray, groups: np.ndarray, threshold: float, seed: int
-) -> dict[str, Any] | None:
+) -> Certain | None:
     """Where reviewers hardly differ from the detector, and on unseen folds what lies there."""
     found = _certain(scores, violating, groups, threshold)
     if found is None or len(np.unique(groups)) < FOLDS:
@@ -145,7 +178,7 @@ def _certain_unseen(
         held = folds == fold
         least = _certain(scores[~held], violating[~held], groups[~held], threshold)
         sure[held] = least is not None and scores[held] >= least
-    return {"from": found, "flagged": int(sure.sum()), "confirmed": int((violating & sure).sum())}
+    return Certain(found, int(sure.sum()), int((violating & sure).sum()))
 
 
 def _certain(scores: np.ndarray, violating: np.ndarray, groups: np.ndarray, threshold: float) -> float | None:
@@ -168,8 +201,8 @@ def _log_losses(probabilities: np.ndarray, violating: np.ndarray) -> np.ndarray:
     return np.asarray(-np.log(np.where(violating, inside, 1 - inside)))
 
 
-def _pair(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
-    return {"before": round(float(before.mean()), 4), "after": round(float(after.mean()), 4)}
+def _change(before: np.ndarray, after: np.ndarray) -> Change:
+    return Change(round(float(before.mean()), 4), round(float(after.mean()), 4))
 
 
 def _is_better(scores: np.ndarray, unseen: np.ndarray, violating: np.ndarray, groups: np.ndarray) -> bool:

@@ -84,7 +84,7 @@ def known_of(base: TowerSpace, pairs: Pairs) -> Known:
     meanings = base.texts.meanings(pairs.reading.vectors)
     blocks = range(0, len(meanings), BLOCK)
     shown = np.concatenate([base.texts.shown(meanings[start : start + BLOCK]) for start in blocks])
-    named = base.named_in_texts(pairs.reading, meanings), base.named_in_pictures(pairs.sight)
+    named = base.named_in_texts(meanings), base.named_in_pictures(pairs.sight)
     return Known(pairs, meanings, shown, base.seen(pairs.sight.features), *named)
 
 

@@ -28,7 +28,7 @@ from ml.alignment import tower_space
 from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.learned_space import Heads
 from ml.alignment.numerics import Floats, log_mean_exp, unit
-from ml.alignment.projection import Projection, without_hub
+from ml.alignment.projection import without_hub
 from ml.alignment.tower_space import Behind, TowerSpace
 
 #: What is stored beside the base; -1 is any length.
@@ -77,7 +77,7 @@ class AdaptedSpace:
         if not len(reading):
             return np.zeros((0, self.dimension), np.float32)
         meanings = self.base.texts.meanings(reading.vectors)
-        named = self.base.named_in_texts(reading, meanings)
+        named = self.base.named_in_texts(meanings)
         return self.place_texts(meanings, self.base.texts.shown(meanings), named, reading.colours)
 
     def image(self, sight: ImageFeatures) -> Floats:
@@ -143,12 +143,10 @@ class AdaptedSpace:
 
 
 def unpacked(
-    arrays: dict[str, NDArray[Any]],
-    prior: Projection | None = None,
-    stored_hub: float | None = None,
+    arrays: dict[str, NDArray[Any]], *, classes: bool = False, stored_hub: float | None = None
 ) -> AdaptedSpace:
     """What ``arrays`` gave. Raises ValueError where shapes do not fit each other, or a number is none."""
-    base = tower_space.unpacked(arrays, prior, stored_hub)
+    base = tower_space.unpacked(arrays, classes=classes, stored_hub=stored_hub)
     wide = {name: arrays[name].astype(np.float32) for name in _LEARNT}
     _check(wide, base)
     names = ("text_mean", "text_head", "image_mean", "image_head", "familiarity")

@@ -7,7 +7,7 @@ import json
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,9 +92,9 @@ def read_space(folder: Path) -> tuple[Placing, dict[str, Any]]:
         if kind == "cman":
             return learned_space.unpacked(arrays, _named_prior(manifest)), manifest
         if kind == "tower":
-            return _of_dimension(tower_space.unpacked(arrays, *_added(manifest)), manifest), manifest
+            return _of_dimension(tower_space.unpacked(arrays, **_parts(manifest)), manifest), manifest
         if kind == "adapted":
-            return _of_dimension(adapted_space.unpacked(arrays, *_added(manifest)), manifest), manifest
+            return _of_dimension(adapted_space.unpacked(arrays, **_parts(manifest)), manifest), manifest
         if kind == "two-tower":
             return _of_dimension(two_towers.unpacked(arrays), manifest), manifest
     except ValueError as error:
@@ -126,17 +126,24 @@ def described_prior(manifest: dict[str, Any]) -> dict[str, str]:
     return {name: manifest[name] for name in ("id", "version", "sha256")}
 
 
-def _added(manifest: dict[str, Any]) -> tuple[Projection | None, float | None]:
-    """What the manifest of a tower says beside its arrays: whose classes are one of its parts, and ``stored_hub``."""
-    hub = manifest.get("stored_hub")
+class _Parts(TypedDict):
+    classes: bool
+    stored_hub: float | None
+
+
+def _parts(manifest: dict[str, Any]) -> _Parts:
+    """What some spaces on a tower have and others have not."""
+    classes, hub = manifest.get("classes", False), manifest.get("stored_hub")
+    if not isinstance(classes, bool):
+        raise ValueError("the manifest's classes are neither true nor false")
     if hub is not None and not isinstance(hub, int | float):
         raise ValueError("the manifest's stored_hub is no number")
-    return _named_prior(manifest, "classes") if "classes" in manifest else None, hub
+    return {"classes": classes, "stored_hub": hub}
 
 
-def _named_prior(manifest: dict[str, Any], key: str = "prior") -> Projection:
+def _named_prior(manifest: dict[str, Any]) -> Projection:
     """The prior that a learnt space stands beside: one that ships, so that tenants' spaces share its memory."""
-    named = manifest.get(key)
+    named = manifest.get("prior")
     if not isinstance(named, dict) or not re.fullmatch(
         r"\w+-\w+", f"{named.get('id')}-{named.get('version')}"
     ):

@@ -18,11 +18,11 @@ sight    0                                  finer differences        picture wit
 
 Before the last division every text that asks has norm 1.6 and every picture 1.6, as in ``layout``.
 
-What a manifest may add: ``classes``, the axes of a prior (``ml.alignment.projection``), whose networks make other
-mistakes than the tower; and ``stored_hub``. Two texts are nearer to each other than any text and picture ever are (the
-modality gap: Liang et al. 2022, arXiv:2203.02053). So the hub of a text that is searched stands on the other side: all
-of them lose as much against a text that asks, their order stays, and texts and pictures that are as likely to be right
-have about the same score.
+Two things are in some of these spaces only, by their manifests: ``classes``, by networks that make other mistakes than
+the tower, along axes of a prior (``ml.alignment.projection``); and ``stored_hub``. Two texts are nearer to each other
+than any text and picture ever are (the modality gap: Liang et al. 2022, arXiv:2203.02053). So the hub of a text that is
+searched stands on the other side: all of them lose as much against a text that asks, their order stays, and texts and
+pictures that are as likely to be right have about the same score.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from ml.alignment import layout
 from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.numerics import Floats, log_mean_exp, unit
-from ml.alignment.projection import Projection, class_powers, fitted, room, without_hub
+from ml.alignment.projection import class_powers, fitted, room, without_hub
 
 #: Types and shapes as stored; -1 is any length.
 SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -62,8 +62,10 @@ SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
 }
 
 #: What only spaces with classes need.
-FROM_SECOND = "classes_from_second"
-OPTIONAL: dict[str, tuple[str, tuple[int, ...]]] = {FROM_SECOND: ("float16", (-1, -1))}
+OPTIONAL: dict[str, tuple[str, tuple[int, ...]]] = {
+    "class_axes": ("float16", (-1, -1)),
+    "classes_from_text": ("float16", (-1, -1)),
+}
 
 #: Sharpness of the soft maximum that measures how near a picture is to everything.
 HUB_SHARPNESS = 30.0
@@ -72,8 +74,6 @@ WRITING = 0.4
 #: A bias is cut here, or nothing would be left of the picture's norm for the rest.
 LARGEST_HUB = 0.5
 HUB_IN_TEXT, HUB_IN_IMAGE = 0.5, -2.0
-#: What the first axes of a text's classes usually come to, of all of them.
-NAMED_NORM = 0.9
 #: A tenth of the classes' similarity beside that of what is shown.
 CLASS_SCALE = 0.1**0.5
 #: Half of what it is in a prior, as the tower sees colours itself: of captions that name one, .2 finds 35 of 100 and .1
@@ -159,31 +159,22 @@ class TextMap:
 
 @dataclass(frozen=True)
 class Classes:
-    """What a prior names: its most telling axes of ImageNet's classes, in texts and in pictures."""
+    """What networks name in pictures, and what they would name in a picture of a text."""
 
-    prior: Projection
-    from_second: (
-        Floats  #: [b, c] from what the encoder for many languages says, where the prior's reads nothing
-    )
+    axes: Floats  #: [1000, c] of ImageNet's classes
+    from_text: Floats  #: [d, c] of meanings
 
     @property
     def width(self) -> int:
-        return self.from_second.shape[1]
+        return self.axes.shape[1]
 
-    def of_texts(self, vectors: Floats, meanings: Floats) -> Floats:
-        """[n, c] of an encoder's vectors [n, a + b] and their ``TextMap.meanings``."""
-        first = len(self.prior.reader.mean)
-        read = meanings[:, :first].any(axis=1)
-        rows = NAMED_NORM * unit(meanings[:, first:] @ self.from_second)
-        if read.any():
-            reader = self.prior.reader
-            named = reader.classes(reader.meanings(vectors[read, :first])) @ self.prior.axes
-            rows[read] = unit(named)[:, : self.width]
-        return rows
+    def of_texts(self, meanings: Floats) -> Floats:
+        """[n, c] of norm 1 of meanings [n, d]."""
+        return unit(meanings @ self.from_text)
 
     def of_pictures(self, probabilities: Floats) -> Floats:
-        """[n, c] of class probabilities [n, 1000]."""
-        return unit(class_powers(probabilities) @ self.prior.axes)[:, : self.width]
+        """[n, c] of norm 1 of class probabilities [n, 1000]."""
+        return unit(class_powers(probabilities) @ self.axes)
 
 
 @dataclass(frozen=True)
@@ -232,14 +223,12 @@ class TowerSpace:
         if not len(reading):
             return np.zeros((0, self.dimension), np.float32)
         meanings = self.texts.meanings(reading.vectors)
-        named = self.named_in_texts(reading, meanings)
+        named = self.named_in_texts(meanings)
         return self.place_texts(meanings, self.texts.shown(meanings), named, reading.colours)
 
-    def named_in_texts(self, reading: TextFeatures, meanings: Floats) -> Floats:
+    def named_in_texts(self, meanings: Floats) -> Floats:
         """What the classes say of texts: [n, c]."""
-        if not self.classes:
-            return np.zeros((len(reading), 0), np.float32)
-        return self.classes.of_texts(reading.vectors, meanings)
+        return self.classes.of_texts(meanings) if self.classes else np.zeros((len(meanings), 0), np.float32)
 
     def named_in_pictures(self, sight: ImageFeatures) -> Floats:
         """What the classes say of pictures: [n, c]."""
@@ -332,7 +321,7 @@ class TowerSpace:
             "text_axes": self.text_axes.astype(np.float16),
             "text_from_shown": self.text_from_shown.astype(np.float16),
             "sight_axes": self.sight_axes.astype(np.float16),
-            **({FROM_SECOND: self.classes.from_second.astype(np.float16)} if self.classes else {}),
+            **(class_arrays(self.classes) if self.classes else {}),
         }
 
 
@@ -347,12 +336,19 @@ def _with_hub(rows: Floats, hub: int, found: float, wanted: float) -> Floats:
     return unit(rows)
 
 
+def class_arrays(classes: Classes) -> dict[str, NDArray[Any]]:
+    """As stored."""
+    return {
+        "class_axes": classes.axes.astype(np.float16),
+        "classes_from_text": classes.from_text.astype(np.float16),
+    }
+
+
 def unpacked(
-    arrays: dict[str, NDArray[Any]], prior: Projection | None = None, stored_hub: float | None = None
+    arrays: dict[str, NDArray[Any]], *, classes: bool = False, stored_hub: float | None = None
 ) -> TowerSpace:
-    """What ``arrays`` gave, with the classes of a ``prior``. Raises ValueError where shapes do not fit each other."""
+    """What ``arrays`` gave, with or without the classes. Raises ValueError where shapes do not fit each other."""
     _check(arrays)
-    classes = _classes(arrays, prior) if prior else None
     if stored_hub is not None and not -4 < stored_hub < 0:
         raise ValueError(f"a stored text has a hub below 0, not {stored_hub}")
     wide = {name: arrays[name].astype(np.float32) for name in SHAPES}
@@ -366,21 +362,20 @@ def unpacked(
     return TowerSpace(
         texts=texts,
         hub_level=float(wide["hub_level"][0]),
-        classes=classes,
+        classes=_classes(arrays) if classes else None,
         stored_hub=stored_hub,
         **{name: wide[name] for name in names},
     )
 
 
-def _classes(arrays: dict[str, NDArray[Any]], prior: Projection) -> Classes:
-    if FROM_SECOND not in arrays:
-        raise ValueError(f"it lacks {FROM_SECOND!r}, which its classes need")
-    found = arrays[FROM_SECOND]
-    if found.shape[0] != arrays["language_means"].shape[1] or not 0 < found.shape[1] <= prior.axes.shape[1]:
-        raise ValueError(f"{FROM_SECOND!r} is {list(found.shape)}")
-    if arrays["first_means"].shape[1] != len(prior.reader.mean):
-        raise ValueError("the prior of its classes reads another text encoder")
-    return Classes(prior, found.astype(np.float32))
+def _classes(arrays: dict[str, NDArray[Any]]) -> Classes:
+    if lacking := OPTIONAL.keys() - arrays.keys():
+        raise ValueError(f"it lacks {min(lacking)!r}, which its classes need")
+    found = Classes(*(arrays[name].astype(np.float32) for name in OPTIONAL))
+    read = arrays["first_means"].shape[1] + arrays["language_means"].shape[1]
+    if not found.width or found.from_text.shape != (read, found.width):
+        raise ValueError(f"'classes_from_text' is {list(found.from_text.shape)}, not {[read, found.width]}")
+    return found
 
 
 def _check(arrays: dict[str, NDArray[Any]]) -> None:

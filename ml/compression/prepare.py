@@ -12,11 +12,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -396,56 +396,43 @@ def _build_and_swap(out: Path, recipe: str) -> None:
 
 def _build_all(missing: Sequence[str], building: Path) -> dict[str, Any]:
     """The entries of these models, in their order; without optional ones that cannot be built."""
+    build = partial(_build_or_leave_out, folder=building, count=len(missing))
+    numbers = range(1, len(missing) + 1)
     # Most of a build is one thread's work, and each takes up to 2 GB.
     side_by_side = min(MOST_BUILDS, len(missing), len(os.sched_getaffinity(0)))
-    build = _build_in_child if side_by_side > 1 else _build
-
-    def built(numbered: tuple[int, str]) -> dict[str, Any] | None:
-        number, model_id = numbered
-        log.info("preparing %s, %d of %d", model_id, number, len(missing))
+    if side_by_side < 2:
+        entries = list(map(build, missing, numbers))
+    else:
+        # Processes of their own, a new one for each: PyTorch's exporter is not safe beside itself, and keeps memory.
+        pool = ProcessPoolExecutor(
+            side_by_side,
+            multiprocessing.get_context("spawn"),
+            initializer=_begin_in_child,
+            initargs=(log.getEffectiveLevel(),),
+            max_tasks_per_child=1,
+        )
         try:
-            return build(model_id, building)
-        except (WeightsMissing, quantise.ParityError) as why:
-            if model_id not in OPTIONAL_PACKAGES:
-                raise
-            log.warning("  %s is left out: %s", model_id, why)
-            return None
-
-    with ThreadPoolExecutor(max(1, side_by_side)) as pool:
-        entries = list(pool.map(built, enumerate(missing, 1)))
+            with pool:
+                entries = list(pool.map(build, missing, numbers))
+        except BrokenProcessPool as error:
+            raise RuntimeError("a build ended without an answer; too little memory does that") from error
     return {model_id: entry for model_id, entry in zip(missing, entries, strict=True) if entry is not None}
 
 
-def _build_in_child(model_id: str, folder: Path) -> dict[str, Any]:
-    """The same in a process of its own: PyTorch's exporter is not safe beside itself in one."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_answer, args=(theirs, model_id, folder, log.getEffectiveLevel()))
-    child.start()
-    theirs.close()
+def _build_or_leave_out(model_id: str, number: int, *, folder: Path, count: int) -> dict[str, Any] | None:
+    log.info("preparing %s, %d of %d", model_id, number, count)
     try:
-        answer = ours.recv()
-    except EOFError:
-        child.join()
-        raise RuntimeError(
-            f"building {model_id} ended with status {child.exitcode} and no answer; too little memory ends it with -9"
-        ) from None
-    finally:
-        ours.close()
-    child.join()
-    if isinstance(answer, Exception):
-        raise answer
-    entry: dict[str, Any] = answer
-    return entry
+        return _build(model_id, folder)
+    except (WeightsMissing, quantise.ParityError) as why:
+        if model_id not in OPTIONAL_PACKAGES:
+            raise
+        log.warning("  %s is left out: %s", model_id, why)
+        return None
 
 
-def _answer(pipe: Connection, model_id: str, folder: Path, level: int) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _begin_in_child(level: int) -> None:
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
-    try:
-        pipe.send(_build(model_id, folder))
-    except Exception as error:
-        pipe.send(error)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:

@@ -84,7 +84,7 @@ def _make(options: argparse.Namespace) -> None:
     from PIL import Image
 
     from ml.alignment.storage import write_space
-    from ml.alignment.tower_space import FROM_SECOND
+    from ml.alignment.tower_space import class_arrays
     from ml.alignment.vocabulary import general_glosses, written_phrases
     from ml.encoders.base import load_encoder
     from ml.encoders.multilingual import FIRST
@@ -132,8 +132,9 @@ def _make(options: argparse.Namespace) -> None:
         "photos": len(photos),
     }
     described = build.manifest(space, encoders, counts, build.languages(said, names))
-    named = build.classes_from_second(space, _prior(), CLASS_DIMENSIONS)
-    write_space(options.out, space.arrays() | {FROM_SECOND: named}, described)
+    # `open-1` does without them.
+    classes = build.classes_of(space, _prior(), CLASS_DIMENSIONS)
+    write_space(options.out, space.arrays() | class_arrays(classes), described)
     print(f"space of {space.dimension} dimensions written to {options.out}")
     beside = _write_second(options.out)
     print(f"the same with classes written to {beside}")
@@ -159,7 +160,7 @@ def _write_second(first: Path) -> Path:
         "dimension": described["dimension"] + CLASS_DIMENSIONS,
         "tensors": f"../{first.name}/{TENSORS}",
         "encoders": {**encoders, "image": [*encoders["image"], *prior["encoders"]["image"]]},
-        "classes": {name: prior[name] for name in ("id", "version", "sha256")},
+        "classes": True,
         "stored_hub": STORED_HUB,
     }
     beside = first.with_name("open-2")

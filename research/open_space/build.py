@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from ml.alignment.numerics import Floats, log_mean_exp, principal_axes, ridge, unit
 from ml.alignment.projection import Projection
-from ml.alignment.tower_space import HUB_SHARPNESS, KernelMap, LanguageDetector, TextMap, TowerSpace, unpacked
+from ml.alignment.tower_space import (
+    HUB_SHARPNESS,
+    Classes,
+    KernelMap,
+    LanguageDetector,
+    TextMap,
+    TowerSpace,
+    unpacked,
+)
 
 ID, VERSION = "open", "1"
 
@@ -105,12 +113,18 @@ def build(
     return _rounded(_with_text_axes(_with_level(space, photos), general, widths))
 
 
-def classes_from_second(space: TowerSpace, prior: Projection, width: int) -> NDArray[np.float16]:
-    """From what the encoder for many languages says to ``width`` axes of the prior's classes [b, c]: a ridge regression
-    at the landmarks, whose classes the prior reads from the first encoder."""
+def classes_of(space: TowerSpace, prior: Projection, width: int) -> Classes:
+    """The first ``width`` axes of a prior's classes; in texts by a ridge regression at the landmarks.
+
+    The prior reads their first half. Each counts twice: whole, and without that half, as in most languages.
+    """
     known, first = space.texts.both.landmarks, space.texts.first_means.shape[1]
     named = unit(prior.reader.classes(unit(known[:, :first])) @ prior.axes)[:, :width]
-    return ridge(unit(known[:, first:]), named, CLASS_PENALTY).astype(np.float16)
+    other = known.copy()
+    other[:, :first] = 0
+    meanings = np.concatenate([known, unit(other)])
+    from_text = ridge(meanings.astype(np.float64), np.concatenate([named, named]), CLASS_PENALTY)
+    return Classes(prior.axes[:, :width], from_text.astype(np.float32))
 
 
 def manifest(

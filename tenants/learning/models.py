@@ -192,6 +192,11 @@ class Classifier(TenantModel):
         """What filters call its probability."""
         return f"classifier.{self.name}.probability"
 
+    @property
+    def has_decisions(self) -> bool:
+        """Whether reviewers' decisions are its examples."""
+        return bool(self.decisions_rule or self.decisions_label)
+
 
 class ClassifierExample(TenantModel):
     """What somebody said of an asset."""

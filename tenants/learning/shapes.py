@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated
 
+from msgspec import structs
+
 from tenants.datasets.shapes import Asset
 from tenants.jobs.shapes import Job
 from tenants.learning.models import ClassifierVersion, LearntModel, Promotion
@@ -209,5 +211,4 @@ class AssetDetail(Asset, kw_only=True):
 
 
 def detailed(asset: Asset, classifiers: list[ClassifierAnswer]) -> AssetDetail:
-    known = {name: getattr(asset, name) for name in asset.__struct_fields__}
-    return AssetDetail(**known, classifiers=classifiers or UNSET)
+    return AssetDetail(**structs.asdict(asset), classifiers=classifiers or UNSET)

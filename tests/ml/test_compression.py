@@ -95,11 +95,12 @@ def test_a_failed_build_leaves_the_old_one(
 
 def test_a_build_in_a_process_of_its_own_says_what_went_wrong(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="nothing-of-that-name"):
-        module._build_in_child("nothing-of-that-name", tmp_path)
+        module._build_all(["nothing-of-that-name", "nor-of-that"], tmp_path)
 
 
 def test_a_build_ends_with_its_caller(tmp_path: Path) -> None:
-    script = f"from ml.compression import prepare; prepare._build_in_child('minilm', prepare.Path({str(tmp_path)!r}))"
+    call = f"prepare._build_all(['minilm', 'e5'], prepare.Path({str(tmp_path)!r}))"
+    script = f"from ml.compression import prepare; {call}"
     caller = subprocess.Popen([sys.executable, "-c", script])
     try:
         builds = until(lambda: _spawned(caller.pid), 60, "no build was started")

@@ -92,7 +92,7 @@ def document(score: float, version: str, text: str) -> dict[str, Any]:
     )
 
 
-def run(world: World, **options: Any) -> dict[str, Any]:
+def run(world: World, **options: Any) -> recalibration.Report:
     dry = options.pop("dry", False)
     return recalibration.recalibrate(
         world.id, Wanted(world.version.policy_id, **options), actor="key:x", dry=dry
@@ -115,13 +115,14 @@ def world(party: Any) -> World:
 
 def test_a_version_is_proposed_once_and_nothing_changes_by_it(world: World) -> None:
     report = run(world)
-    found = report["categories"]["abuse"]
-    assert list(report["categories"]) == ["abuse"]
-    assert (report["from_version"], report["version"], report["activated"]) == (1, 2, "none")
+    compared = report.categories["abuse"]
+    found = compared.found
+    assert list(report.categories) == ["abuse"]
+    assert (report.from_version, report.version, report.activated) == (1, 2, "none")
     # The rule about two categories says nothing about one of them.
-    assert (found["outcome"], found["rules"], found["detector"]) == ("accepted", ["rude"], "abuse@3")
-    assert (found["decisions"], found["left_out"], found["threshold"]["before"]) == (200, 0, 0.5)
-    after = found["threshold"]["after"]
+    assert (found.outcome, compared.rules, compared.detector) == ("accepted", ["rude"], "abuse@3")
+    assert (found.decisions, compared.left_out, found.threshold.before) == (200, 0, 0.5)
+    after = found.threshold.after
     assert after > 0.55
     with tenant_scope(world.id):
         version = PolicyVersion.objects.get(number=2)
@@ -132,25 +133,25 @@ def test_a_version_is_proposed_once_and_nothing_changes_by_it(world: World) -> N
         event = AuditEvent.objects.get(verb="policy.recalibrated")
         assert (event.details["version"], event.details["abuse"]) == (2, after)
     assert in_force(world) == (1, {"hate": 0.8})
-    assert run(world)["version"] == 2
+    assert run(world).version == 2
     with tenant_scope(world.id):
         assert PolicyVersion.objects.count() == 2
 
 
 def test_a_dry_run_writes_nothing(world: World) -> None:
     report = run(world, dry=True)
-    assert (report["version"], report["categories"]["abuse"]["outcome"]) == (None, "accepted")
+    assert (report.version, report.categories["abuse"].found.outcome) == (None, "accepted")
     with tenant_scope(world.id):
         assert PolicyVersion.objects.count() == 1
         assert not AuditEvent.objects.filter(verb="policy.recalibrated").exists()
 
 
 def test_it_is_put_in_force_where_that_is_asked_for(world: World) -> None:
-    assert run(world, activate="shadow")["activated"] == "shadow"
+    assert run(world, activate="shadow").activated == "shadow"
     assert in_force(world)[0] == 1
     with tenant_scope(world.id):
         assert policies.newest()[world.version.policy_id].shadow.number == 2
-    assert run(world, activate="enforce")["activated"] == "enforce"
+    assert run(world, activate="enforce").activated == "enforce"
     number, thresholds = in_force(world)
     assert (number, thresholds["abuse"] > 0.55) == (2, True)
     with tenant_scope(world.id):
@@ -163,7 +164,7 @@ def test_what_is_enforced_for_a_share_is_left_as_it_is(world: World) -> None:
         policies.activate(policy_id=world.version.policy_id, number=1, mode="enforce", ratio=0.5)
         before = PolicyActivation.objects.count()
     report = run(world, activate="enforce")
-    assert (report["version"], report["activated"]) == (2, "none")
+    assert (report.version, report.activated) == (2, "none")
     with tenant_scope(world.id):
         assert PolicyActivation.objects.count() == before
 
@@ -181,12 +182,12 @@ def test_the_newest_decision_of_an_item_counts_and_copies_are_one_opinion(party:
     )
     # Another rule's, and of a detector whose scores mean something else.
     decided(world, [0.9], [True], rule="odd")
-    found = run(world)["categories"]["abuse"]
-    assert (found["outcome"], found["decisions"], found["confirmed"]) == ("few", 7, 6)
-    assert found["groups"] == {"confirmed": 5, "let_go": 1}
+    found = run(world).categories["abuse"].found
+    assert (found.outcome, found.decisions, found.confirmed) == ("few", 7, 6)
+    assert (found.groups.confirmed, found.groups.let_go) == (5, 1)
     decided(world, [0.9], [True], version="4")
-    found = run(world)["categories"]["abuse"]
-    assert (found["detector"], found["decisions"], found["left_out"]) == ("abuse@4", 1, 7)
+    compared = run(world).categories["abuse"]
+    assert (compared.detector, compared.found.decisions, compared.left_out) == ("abuse@4", 1, 7)
 
 
 def test_pictures_that_look_alike_are_one_opinion() -> None:
@@ -203,10 +204,10 @@ def test_decisions_of_another_workspace_and_erased_evidence_do_not_count(
     party: Any, stranger: Any, world: World
 ) -> None:
     other = enforced(stranger)
-    assert run(other)["categories"]["abuse"]["decisions"] == 0
+    assert run(other).categories["abuse"].found.decisions == 0
     with tenant_scope(party.id):
         Evidence.objects.all().delete()
-    assert run(world)["categories"]["abuse"]["decisions"] == 0
+    assert run(world).categories["abuse"].found.decisions == 0
     with pytest.raises(NotFound):
         recalibration.recalibrate(other.id, Wanted(world.version.policy_id))
 
@@ -348,5 +349,5 @@ def test_scores_that_are_none_are_no_evidence(party: Any) -> None:
             row = Evidence.objects.get(audit=audit)
             row.document["categories"]["abuse"] |= changes
             row.save()
-    assert run(world)["categories"]["abuse"]["decisions"] == 0
-    assert np.isfinite(run(world)["categories"]["abuse"]["threshold"]["before"])
+    assert run(world).categories["abuse"].found.decisions == 0
+    assert np.isfinite(run(world).categories["abuse"].found.threshold.before)

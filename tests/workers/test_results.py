@@ -340,7 +340,10 @@ def _(place: Place) -> None:
         job = recalibration.start_recalibration(recalibration.Wanted(world.version.policy_id))
     result = place.run(str(job.id))["result"]
     version = place.get(f"/policies/{world.version.policy_id}/versions/{result['version']}")
-    assert version["document"]["thresholds"]["abuse"] == result["categories"]["abuse"]["threshold"]["after"]
+    assert (
+        version["document"]["thresholds"]["abuse"]
+        == result["categories"]["abuse"]["found"]["threshold"]["after"]
+    )
 
 
 @results_of("match_again")

@@ -111,13 +111,10 @@ class AlignTower(Objective):
     def _usable(self, pairs: Iterable[Pair]) -> list[Pair]:
         """Raises TrainingError for features of other encoders than the tower's, and for numbers that are none."""
         held = [shortened(pair) for pair in pairs]
-        # Behind the tower's features stand those of the networks that name classes.
-        named = 1 if self.tower.classes else 0
         wanted = self.tower.texts.width, len(self.tower.axes)
         for pair in held:
-            found = pair.text.shape[1], len(pair.features)
-            more = found[1] - wanted[1]
-            if found[0] != wanted[0] or (more <= 0 or not len(pair.probabilities) if named else more):
+            if not self._fits(pair):
+                found = pair.text.shape[1], len(pair.features)
                 detail = f"{pair.key}: texts and pictures of {found} numbers; the base reads {wanted}."
                 raise TrainingError("other_encoders", detail)
         if broken := [pair.key for pair in held if not _is_finite(pair)]:
@@ -125,6 +122,13 @@ class AlignTower(Objective):
             detail = f"{len(broken)} pairs have features that are no numbers ({names}): encode them anew."
             raise TrainingError("not_finite", detail)
         return held
+
+    def _fits(self, pair: Pair) -> bool:
+        """Whether the encoders of the base read and saw it."""
+        more = len(pair.features) - len(self.tower.axes)
+        # Behind the tower's features stand those of the networks that name classes.
+        seen = more > 0 and len(pair.probabilities) > 0 if self.tower.classes else more == 0
+        return seen and pair.text.shape[1] == self.tower.texts.width
 
 
 #: What the base's manifest says of its own making, which stays true of what is adapted.

@@ -37,19 +37,19 @@ class Example:
     content: str
 
 
-def examples_of(classifier: Classifier, source: str) -> list[Example]:
-    """In the order of their assets' ids, without assets that are being deleted. In the tenant's scope.
+def read_examples(classifier: Classifier, source: str) -> tuple[list[Example], int]:
+    """In the order of their assets' ids, without assets that are being deleted; and how many contents reviewers decided
+    both ways. In the tenant's scope.
 
     Of a key of metadata the newest MAX_EXAMPLES assets; of reviewers' decisions the newest about as many, and of one
     content the newest decision.
     """
     if source == Source.DECISIONS:
-        return read_decisions(classifier)[0]
-    return _of(_labelled(classifier) if source == Source.EXAMPLES else _by_metadata(classifier))
+        return _decided(classifier)
+    return _of(_labelled(classifier) if source == Source.EXAMPLES else _by_metadata(classifier)), 0
 
 
-def read_decisions(classifier: Classifier) -> tuple[list[Example], int]:
-    """Reviewers' decisions as examples, and how many contents were decided both ways; the newest decision counts."""
+def _decided(classifier: Classifier) -> tuple[list[Example], int]:
     decided = PROVIDERS.read_decided(rule=classifier.decisions_rule, label=classifier.decisions_label)
     by_asset = {one.asset_id: one for one in _of(decided)}
     newest = [by_asset[asset_id] for asset_id in decided if asset_id in by_asset][:MAX_EXAMPLES]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from tenants.retrieval.index import NewVector
@@ -27,23 +26,12 @@ class EmbedAsset(Protocol):
     ) -> tuple[Sequence[NewVector], float]: ...
 
 
-def _nothing_decided(*, rule: str, label: str) -> dict[uuid.UUID, bool]:
-    return {}
-
-
-def _no_vectors(
-    asset_id: uuid.UUID, *, model: str, tenant_id: uuid.UUID
-) -> tuple[Sequence[NewVector], float]:
-    return (), 0.0
-
-
-@dataclass
 class Providers:
-    """`read_decided` stands in `tenants.moderation.reviews.decided`, `embed_asset` in
-    `tenants.pipeline.assets.embedding_aside`."""
+    """`read_decided` is put here by `tenants.moderation.reviews.decided`, `embed_asset` by
+    `tenants.pipeline.assets.embedding_aside`; every process imports both when it starts (`workers.apps`)."""
 
-    read_decided: ReadDecided = _nothing_decided
-    embed_asset: EmbedAsset = _no_vectors
+    read_decided: ReadDecided
+    embed_asset: EmbedAsset
 
 
 PROVIDERS = Providers()

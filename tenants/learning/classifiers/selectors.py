@@ -96,7 +96,7 @@ def _shape(
 
 
 def _decisions(row: Classifier) -> shapes.ClassifierDecisions | None:
-    if not (row.decisions_rule or row.decisions_label):
+    if not row.has_decisions:
         return None
     return shapes.ClassifierDecisions(rule=row.decisions_rule or None, label=row.decisions_label or None)
 

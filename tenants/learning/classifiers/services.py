@@ -21,7 +21,7 @@ from tenants.events.services import record
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.learning.classifiers import scoring, training
-from tenants.learning.classifiers.examples import check, examples_of
+from tenants.learning.classifiers.examples import check, read_examples
 from tenants.learning.classifiers.selectors import get_classifier, get_version
 from tenants.learning.models import Classifier, ClassifierExample, ClassifierVersion
 from tenants.learning.services import lock
@@ -193,7 +193,7 @@ def train(
         _check_source(row, source)
         _require_none_under_way(row)
         if source != Source.WORDS:
-            check(examples_of(row, source), source)
+            check(read_examples(row, source)[0], source)
         return _train(row, source, promote=promote, actor=actor)
 
 
@@ -209,7 +209,7 @@ def _train(row: Classifier, source: str, *, promote: bool, actor: str) -> tuple[
 def _source_of(row: Classifier) -> str:
     if row.examples.exists():
         return Source.EXAMPLES
-    if row.decisions_rule or row.decisions_label:
+    if row.has_decisions:
         return Source.DECISIONS
     if row.metadata_key:
         return Source.METADATA
@@ -221,7 +221,7 @@ def _check_source(row: Classifier, source: str) -> None:
         raise Invalid(_("This classifier has no words to be made from."), pointer="/source")
     if source == Source.METADATA and not row.metadata_key:
         raise Invalid(_("This classifier names no key of metadata."), pointer="/source")
-    if source == Source.DECISIONS and not (row.decisions_rule or row.decisions_label):
+    if source == Source.DECISIONS and not row.has_decisions:
         raise Invalid(
             _("This classifier names no rule and no label that reviewers decide about."), pointer="/source"
         )

@@ -25,7 +25,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
 from tenants.learning.classifiers import scoring
-from tenants.learning.classifiers.examples import Example, examples_of, read_decisions, refuse
+from tenants.learning.classifiers.examples import Example, read_examples, refuse
 from tenants.learning.classifiers.features import feature_of, read_features
 from tenants.learning.classifiers.providers import PROVIDERS
 from tenants.learning.models import Classifier, ClassifierVersion
@@ -109,12 +109,9 @@ def _from_words(claimed: jobs.Claim, classifier: Classifier, model: str) -> tupl
 def _from_examples(
     claimed: jobs.Claim, version: ClassifierVersion, model: str
 ) -> tuple[Fitted, dict[str, Any]]:
-    both, more = 0, dict[str, Any]()
+    more: dict[str, Any] = {}
     with tenant_scope(claimed.tenant_id):
-        if version.source == Source.DECISIONS:
-            examples, both = read_decisions(version.classifier)
-        else:
-            examples = examples_of(version.classifier, version.source)
+        examples, both = read_examples(version.classifier, version.source)
     named = {one.asset_id: one for one in examples}
     ids, values = _read(claimed, {one.asset_id: one.modality for one in examples}, model)
     if version.source == Source.DECISIONS:

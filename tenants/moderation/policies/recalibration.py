@@ -12,8 +12,8 @@ import datetime as dt
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from django.utils import timezone
@@ -42,6 +42,9 @@ from tenants.moderation.reviews.cases import ALLOW, Case, strongest
 from tenants.moderation.reviews.figures import decided_evidence
 from tenants.moderation.rules.document import MOST_LOST, REVIEW, THRESHOLD
 from tenants.scope import current_tenant_id, tenant_scope
+
+if TYPE_CHECKING:
+    from ml.recalibration import Recalibrated
 
 JOB = "recalibrate_policy"
 #: Decided items of a category that are looked at, the newest.
@@ -168,14 +171,33 @@ def _is_share(value: object) -> TypeGuard[int | float]:
 # --- What becomes of it ----------------------------------------------------------------------------------
 
 
-def recalibrate(
-    tenant_id: uuid.UUID, wanted: Wanted, *, actor: str = "", dry: bool = False
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Compared:
+    """A category: the `rules` that send its flag to people, the `detector` and its version ("" where nothing was
+    decided), and how many decisions were about scores of another version, which mean something else."""
+
+    rules: list[str]
+    detector: str
+    left_out: int
+    found: Recalibrated
+
+
+@dataclass(frozen=True)
+class Report:
+    """`version`: the new one, None where nothing is accepted; `activated`: none, shadow or enforce."""
+
+    policy: str
+    name: str
+    from_version: int
+    categories: dict[str, Compared]
+    version: int | None = None
+    activated: str = NONE
+
+
+def recalibrate(tenant_id: uuid.UUID, wanted: Wanted, *, actor: str = "", dry: bool = False) -> Report:
     """Compare, and propose; in no scope. `dry`: only compare.
 
-    The report: `policy`, `from_version`, `version` (the new one, None where nothing is accepted), `activated` (none,
-    shadow, enforce) and `categories`, each with its `outcome` and `ml.recalibration.recalibrate`'s report. Raises
-    NotFound, Invalid, and Conflict where another version is in force meanwhile.
+    Raises NotFound, Invalid, and Conflict where another version is in force meanwhile.
     """
     base, report = compare(tenant_id, wanted)
     if dry:
@@ -184,7 +206,7 @@ def recalibrate(
         return propose(base, wanted, report, actor=actor)
 
 
-def compare(tenant_id: uuid.UUID, wanted: Wanted) -> tuple[PolicyVersion, dict[str, Any]]:
+def compare(tenant_id: uuid.UUID, wanted: Wanted) -> tuple[PolicyVersion, Report]:
     """The version that serves, and the report without a new one. In no scope."""
     _check(wanted)
     with tenant_scope(tenant_id):
@@ -199,14 +221,7 @@ def compare(tenant_id: uuid.UUID, wanted: Wanted) -> tuple[PolicyVersion, dict[s
         )
     _read(tenant_id, categories)
     found = {name: _compared(base.document, name, one, wanted.lose) for name, one in categories.items()}
-    report = {
-        "policy": str(wanted.policy_id),
-        "name": name,
-        "from_version": base.number,
-        "version": None,
-        "activated": NONE,
-        "categories": found,
-    }
+    report = Report(str(wanted.policy_id), name, base.number, found)
     return base, report
 
 
@@ -228,9 +243,7 @@ def _serving(policy_id: uuid.UUID) -> PolicyVersion:
     return version
 
 
-def _compared(
-    document: Mapping[str, Any], name: str, category: _Category, lose: float | None
-) -> dict[str, Any]:
+def _compared(document: Mapping[str, Any], name: str, category: _Category, lose: float | None) -> Compared:
     from ml import recalibration
 
     pairs = list(category.pairs.values())
@@ -238,21 +251,15 @@ def _compared(
     kept = [pair for pair in pairs if pair.detector == detector]
     suggested = kept[-1].suggested if kept else None
     threshold = document["thresholds"].get(name, THRESHOLD if suggested is None else suggested)
-    result = recalibration.recalibrate(
+    found = recalibration.recalibrate(
         np.array([pair.score for pair in kept], float),
         np.array([pair.violating for pair in kept], bool),
         _groups(kept),
         threshold=threshold,
         lose=recalibration.LOSE if lose is None else lose,
     )
-    return {
-        "outcome": result.outcome,
-        "rules": sorted(category.rules),
-        "detector": "@".join(detector) if kept else "",
-        # Of a version of the detector whose scores mean something else.
-        "left_out": len(pairs) - len(kept),
-        **result.report,
-    }
+    named = "@".join(detector) if kept else ""
+    return Compared(sorted(category.rules), named, len(pairs) - len(kept), found)
 
 
 def _groups(pairs: list[_Pair]) -> np.ndarray:
@@ -269,17 +276,15 @@ def _groups(pairs: list[_Pair]) -> np.ndarray:
     return groups_by_keys(keys)
 
 
-def propose(
-    base: PolicyVersion, wanted: Wanted, report: dict[str, Any], *, actor: str = ""
-) -> dict[str, Any]:
+def propose(base: PolicyVersion, wanted: Wanted, report: Report, *, actor: str = "") -> Report:
     """Make a version of the accepted thresholds, and put it in force where that is asked for. In the tenant's scope.
 
     Raises Conflict where another version serves now than the one that was compared.
     """
     moved = {
-        name: found["threshold"]["after"]
-        for name, found in report["categories"].items()
-        if found["outcome"] == "accepted"
+        name: one.found.threshold.after
+        for name, one in report.categories.items()
+        if one.found.threshold.after != one.found.threshold.before
     }
     if not moved:
         return report
@@ -288,11 +293,11 @@ def propose(
         raise Conflict(_("Another version of this policy came into force meanwhile. Run it again."))
     document = {**base.document, "thresholds": {**base.document["thresholds"], **moved}}
     version, _new = add_version(policy_id=base.policy_id, document=document, actor=actor)
-    report = {**report, "version": version.number}
+    report = replace(report, version=version.number)
     if wanted.activate != NONE and _may_activate(base, wanted.activate):
         activate(policy_id=base.policy_id, number=version.number, mode=wanted.activate, actor=actor)
-        report["activated"] = wanted.activate
-    details = {"from": base.number, "version": version.number, "activated": report["activated"]}
+        report = replace(report, activated=wanted.activate)
+    details = {"from": base.number, "version": version.number, "activated": report.activated}
     log_event(
         actor=actor, verb="policy.recalibrated", target=str(base.policy_id), details={**details, **moved}
     )
@@ -336,7 +341,7 @@ def recalibrate_policy(claimed: jobs.Claim) -> None:
     with tenant_scope(claimed.tenant_id):
         jobs.held(claimed)
         result = propose(base, wanted, report, actor=given["actor"])
-        jobs.succeed(claimed, result=result, cpu_s=time.thread_time() - begun, gpu_s=0, used={})
+        jobs.succeed(claimed, result=asdict(result), cpu_s=time.thread_time() - begun, gpu_s=0, used={})
 
 
 def consider() -> bool:

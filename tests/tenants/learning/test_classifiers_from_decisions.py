@@ -8,7 +8,7 @@ import pytest
 from tenants.datasets.models import Asset
 from tenants.errors import Invalid
 from tenants.learning.classifiers import services, training
-from tenants.learning.classifiers.examples import Untrainable, examples_of
+from tenants.learning.classifiers.examples import Untrainable, read_examples
 from tenants.learning.classifiers.features import feature_of
 from tenants.learning.classifiers.providers import PROVIDERS
 from tenants.moderation import reviews
@@ -48,7 +48,7 @@ def define(world: World, **options):
 
 def labels(world: World, row) -> dict:
     with tenant_scope(world.id):
-        return {one.asset_id: one.label for one in examples_of(row, "decisions")}
+        return {one.asset_id: one.label for one in read_examples(row, "decisions")[0]}
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tenants.accounts.models import Tenant
 from tenants.errors import ServiceError
 from tenants.moderation.models import Policy
 from tenants.moderation.policies import enforcing_row, newest
-from tenants.moderation.policies.recalibration import ACTIVATIONS, NONE, Wanted, recalibrate
+from tenants.moderation.policies.recalibration import ACTIVATIONS, NONE, Compared, Wanted, recalibrate
 from tenants.scope import tenant_scope
 
 WHY = {
@@ -51,16 +51,14 @@ class Command(BaseCommand):
             report = recalibrate(tenant.id, wanted, actor="operator", dry=options["dry_run"])
         except ServiceError as error:
             raise CommandError(error.detail) from error
-        self.stdout.write(f"policy {report['name']}, version {report['from_version']}")
-        for name, found in report["categories"].items():
+        self.stdout.write(f"policy {report.name}, version {report.from_version}")
+        for name, found in report.categories.items():
             self._tell(name, found)
-        if report["version"] is None:
+        if report.version is None:
             self.stdout.write("no new version")
         else:
-            state = report["activated"]
-            self.stdout.write(
-                f"version {report['version']}: {'in force nowhere' if state == NONE else state}"
-            )
+            state = "in force nowhere" if report.activated == NONE else report.activated
+            self.stdout.write(f"version {report.version}: {state}")
 
     def _policy(self, tenant_id: uuid.UUID, name: str) -> uuid.UUID:
         with tenant_scope(tenant_id):
@@ -74,22 +72,21 @@ class Command(BaseCommand):
                 raise CommandError("No policy is enforced. Name one with --policy.")
             return row.policy_id
 
-    def _tell(self, name: str, found: dict[str, Any]) -> None:
-        threshold, groups = found["threshold"], found["groups"]
-        self.stdout.write(f"{name}: {WHY[found['outcome']]}")
-        contents = f"different contents: {groups['confirmed']} confirmed, {groups['let_go']} let go"
-        about = f"rules {', '.join(found['rules'])}; {found['detector'] or 'no detector'}"
-        self._line("decisions", f"{found['decisions']}, {found['confirmed']} confirmed ({contents}; {about})")
-        self._line("threshold", f"{threshold['before']:.2f} -> {threshold['after']:.2f}")
-        for key in ("log_loss", "brier"):
-            if key in found:
-                self._line(key, f"{found[key]['before']:.4f} -> {found[key]['after']:.4f}")
-        if "still_flagged" in found:
-            lost = f"{found['confirmed_lost']} of {found['confirmed_flagged']} confirmed ones lost"
-            self._line("unseen folds", f"{found['flagged']} flagged -> {found['still_flagged']}; {lost}")
-        if certain := found["certain"]:
-            unseen = f"{certain['confirmed']} of {certain['flagged']} on unseen folds"
-            self._line("certain", f"from {certain['from']:.2f} on reviewers confirm 95 % at least; {unseen}")
+    def _tell(self, name: str, compared: Compared) -> None:
+        found, unseen = compared.found, compared.found.unseen
+        self.stdout.write(f"{name}: {WHY[found.outcome]}")
+        contents = f"different contents: {found.groups.confirmed} confirmed, {found.groups.let_go} let go"
+        about = f"rules {', '.join(compared.rules)}; {compared.detector or 'no detector'}"
+        self._line("decisions", f"{found.decisions}, {found.confirmed} confirmed ({contents}; {about})")
+        self._line("threshold", f"{found.threshold.before:.2f} -> {found.threshold.after:.2f}")
+        if unseen:
+            self._line("log_loss", f"{unseen.log_loss.before:.4f} -> {unseen.log_loss.after:.4f}")
+            self._line("brier", f"{unseen.brier.before:.4f} -> {unseen.brier.after:.4f}")
+            lost = f"{unseen.confirmed_lost} of {unseen.confirmed} confirmed ones lost"
+            self._line("unseen folds", f"{found.flagged} flagged -> {unseen.flagged}; {lost}")
+        if certain := found.certain:
+            sure = f"{certain.confirmed} of {certain.flagged} on unseen folds"
+            self._line("certain", f"from {certain.least:.2f} on reviewers confirm 95 % at least; {sure}")
 
     def _line(self, what: str, said: str) -> None:
         self.stdout.write(f"  {what:15}{said}")
