@@ -81,13 +81,20 @@ class Creation:
 
 
 class Studio:
-    """``specs``: a generator for each kind; "" or none where the installation makes none of it.
+    """``specs``: a generator for each kind; "" or none where the installation makes none of it. ``space``: what moods
+    of music are read in; ``scorer``: the space that pictures are compared with the prompt in, by default the same.
 
     Generators are loaded when first used and kept. Not thread-safe.
     """
 
-    def __init__(self, specs: Mapping[Kind, str], marker: Marker, space: JointSpace | None = None) -> None:
-        self._specs, self._marker, self._space = specs, marker, space
+    def __init__(
+        self,
+        specs: Mapping[Kind, str],
+        marker: Marker,
+        space: JointSpace | None = None,
+        scorer: JointSpace | None = None,
+    ) -> None:
+        self._specs, self._marker, self._space, self._scorer = specs, marker, space, scorer
         self._generators: dict[Kind, MarkedGenerator] = {}
 
     @property
@@ -119,7 +126,8 @@ class Studio:
 
     def scores(self, prompt: str, pictures: Sequence[Pixels]) -> list[float]:
         """How well each picture fits the prompt."""
-        found = self.space.embed_texts([prompt]) @ self.space.embed_images(pictures).T
+        scorer = self._scorer or self.space
+        found = scorer.embed_texts([prompt]) @ scorer.embed_images(pictures).T
         return [round(float(score), 4) for score in found[0]]
 
     def mood_score(self, prompt: str, mood: Mood) -> float:

@@ -172,8 +172,8 @@ def _hidden(name: Any, mark: Mapping[str, Any]) -> Mark:
 
 
 def score_width(score: float | None) -> float:
-    """Of a bar that is full at .5, which hardly anything reaches."""
-    return round(100 * min(1, max(0, (score or 0) / 0.5)), 1)
+    """Of a bar that is full at .25, which hardly anything reaches."""
+    return round(100 * min(1, max(0, (score or 0) / 0.25)), 1)
 
 
 # --- What another one takes ------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ from tenants.pipeline.audits.examining import watermark_key
 from tenants.pipeline.generation import output_moderation
 from tenants.pipeline.generation.output_moderation import ExaminedFile
 from tenants.pipeline.generation.persist_output import persist_output
-from tenants.retrieval import model_routing
+from tenants.retrieval import model_routing, model_store
 from tenants.retrieval.index import ModelSwitched
 from tenants.retrieval.query import once
 from tenants.scope import tenant_scope
@@ -170,7 +170,7 @@ def _create(claimed: jobs.Claim, row: Generation, look: GenerationProgress) -> C
     )
     try:
         specs = cast("Mapping[Kind, str]", settings.GENERATORS)
-        return Studio(specs, _marker(claimed, row), joint_space()).create(request, look)
+        return Studio(specs, _marker(claimed, row), _moods(), _scorer()).create(request, look)
     except Cancelled:
         raise look.stopped or jobs.Cancelled() from None
     except GenerationError as error:
@@ -203,11 +203,17 @@ def _start_picture(claimed: jobs.Claim, row: Generation) -> Any:
 
 
 @once
-def joint_space() -> JointSpace:
-    """What scores pictures against prompts, whatever answers searches: the shipped one that reads Chinese."""
+def _moods() -> JointSpace:
+    """What moods are read in, always the same, so that the same words and seed are the same music."""
     from ml.alignment.space import SHIPPED, JointSpace
 
     return JointSpace.load(SHIPPED.parent / "prior-2")
+
+
+def _scorer() -> JointSpace:
+    """What compares pictures with the prompt: the space that new workspaces start with, whatever this one's searches
+    are answered by, so that scores of one installation can be compared."""
+    return model_store.space(model_store.default_model())
 
 
 # --- Jobs that end badly ---------------------------------------------------------------------------------
