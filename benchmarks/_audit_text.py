@@ -20,9 +20,9 @@ from ml.auditing import text_meaning
 from ml.auditing.calibration import expected_calibration_error, share_interval
 from ml.auditing.text_models import FOLDER, MANIFEST, load_model
 from ml.detectors.abuse import Abuse
-from ml.detectors.base import Detector, Finding, Item, Words, load_detector
+from ml.detectors.base import Category, Detector, Finding, Item, Words, load_detector
 from research.auditing.functional import CHANGES, IDENTITY, cases
-from research.auditing.hate_data import NAMED, FrozenCase, frozen_cases
+from research.auditing.hate_data import NAMED, FrozenCase, attribute_cases, frozen_cases
 
 TARGETS = {"en": ("davidson_hate", 0.91), "zh": ("cold_zh", 0.81)}
 BOOTSTRAPS = sized(300, 3)
@@ -98,9 +98,9 @@ def _measured(detector: Detector, language: str, raw: Sequence[str], labels: Arr
             lines.append(
                 Line(title, f"{figures['abuse macro-F1']:.3f} ({figures['abuse calibration error']:.3f})")
             )
-        heads = json.loads((text_meaning.FOLDER / text_meaning.MANIFEST).read_text("utf-8"))["heads"]
-        for topic, f1 in heads["zh/abuse"]["topic held out"].items():
-            title = f"{name} abuse: macro-F1 on {topic}, by words and by meaning, trained without it"
+        models = json.loads((text_meaning.FOLDER / text_meaning.MANIFEST).read_text("utf-8"))["models"]
+        for topic, f1 in models["zh"]["topic held out"].items():
+            title = f"{name} abuse: macro-F1 on {topic}, by meaning, trained without it"
             lines.append(at_least(title, f1, 0.85))
     return [*lines, *_disguised(detector, language, raw, labels[:, 0])]
 
@@ -194,7 +194,7 @@ def _functions() -> list[Line]:
 class ByWords(Abuse):
     """The detector as it is where the encoders are not prepared."""
 
-    def _heads(self) -> dict[tuple[str, str], text_meaning.MeaningHead]:
+    def _networks(self) -> dict[str, text_meaning.Network]:
         return {}
 
 
@@ -210,7 +210,41 @@ def _frozen() -> list[Line]:
             for category, goal in (("hate", FROZEN_GOALS[language]), ("abuse", None)):
                 flagged = np.array([_flagged(each, category) for each in found])
                 lines += _of_frozen(language, category, name, cases_of, flagged, goal)
+    return [*lines, *_frozen_attributes()]
+
+
+def _frozen_attributes() -> list[Line]:
+    """Cases of attributes, written before anything was trained (`research/auditing/frozen_attributes`)."""
+    lines, detector, lists = [], Abuse(), load_detector("keywords")
+    for language in TARGETS:
+        cases_of = attribute_cases(language)[:: sized(1, 20)]
+        found = [_examine(detector, case.text).categories for case in cases_of]
+        matched = [_examine(lists, case.text).categories for case in cases_of]
+        for name in ("insult", "threat", "sexual", "abuse", "profanity"):
+            truth = np.array([case.labels[name] for case in cases_of])
+            if name == "profanity":
+                flagged = np.array([name in each and each[name].score > 0 for each in matched])
+            elif any(name in each for each in found):
+                flagged = np.array([_reaches(each.get(name)) for each in found])
+            else:
+                skip(f"frozen cases of attributes, {language}, {name}: not examined")
+                continue
+            f1, low, high = _spread(truth, flagged)
+            by = " by lists" if name == "profanity" else ""
+            lines += [
+                Line(
+                    f"frozen attributes, {language}, {name}{by}: macro-F1 [{low:.3f}, {high:.3f}]",
+                    round(f1, 3),
+                ),
+                _rate("  found of what is one", int((flagged & truth).sum()), int(truth.sum())),
+                _rate("  flagged of what is none", int((flagged & ~truth).sum()), int((~truth).sum())),
+            ]
     return lines
+
+
+def _reaches(seen: Category | None) -> bool:
+    """Whether it is flagged where a policy names no threshold."""
+    return seen is not None and seen.threshold is not None and seen.score >= seen.threshold
 
 
 def _of_frozen(
@@ -298,9 +332,8 @@ def _score(found: Finding, category: str) -> float:
 
 
 def _flagged(found: Finding, category: str) -> bool:
-    """Whether a category is flagged where a policy names no threshold; what was not read is not."""
-    seen = found.categories.get(category)
-    return seen is not None and seen.threshold is not None and seen.score >= seen.threshold
+    """Whether a category is flagged; what was not read is not."""
+    return _reaches(found.categories.get(category))
 
 
 def _manifest() -> dict[str, Any]:

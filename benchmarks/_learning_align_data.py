@@ -16,6 +16,7 @@ from PIL import Image
 from ml.alignment.features import ImageFeatures
 from ml.alignment.fitting import Pairs
 from ml.alignment.space import JointSpace
+from ml.alignment.windows import INPUT_SIDES
 from ml.compression import find_model
 from ml.encoders._efficientnet import squash
 from ml.training.checkpoints import Checkpoints
@@ -121,9 +122,10 @@ def _paired(encoded: Encoded, rows: list[Row], folder: Path) -> Paired:
     owners = np.repeat(np.arange(len(rows)), [len(each) for each in texts])
     reading = encoded.read([text for each in texts for text in each])
     pairs = Pairs(reading, encoded.see(paths), owners, np.arange(len(rows)))
-    # A tower names no classes, and what it sees is what any method is given.
-    tower = not pairs.sight.probabilities.shape[1]
-    return Paired(pairs, pairs.sight.features if tower else _plain(encoded, paths))
+    # Where there is a tower, it comes first, and what it sees is what any method is given.
+    first = encoded.image_encoders[0]
+    tower = first.id not in INPUT_SIDES
+    return Paired(pairs, pairs.sight.features[:, : first.dimension] if tower else _plain(encoded, paths))
 
 
 def _plain(encoded: Encoded, paths: list[Path]) -> Array:

@@ -29,6 +29,8 @@ TIERS = ("cryptographic", "declared", "statistical")
 CATEGORIES = (
     "abuse",
     "hate",
+    "insult",
+    "threat",
     "profanity",
     "personal_data",
     "self_harm",

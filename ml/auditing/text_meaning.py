@@ -1,7 +1,8 @@
-"""Hate and abuse by what a text means: linear heads over frozen sentence encoders (docs/models/abuse.md).
+"""Abuse, hate, insults, threats and sexual remarks by what a text means: a small network for each language over frozen
+sentence encoders (docs/models/abuse.md).
 
-The heads are in ``weights/hate-1``; the encoders are MiniLM and multilingual-e5-small, of which the second is prepared
-only where its package is installed.
+The networks are in ``weights/abuse-2``; the encoders are MiniLM and multilingual-e5-small, of which the second is
+prepared only where its package is installed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +25,10 @@ from ml.auditing.text_normalization import normalise
 from ml.compression.store import ModelsMissing, find_model
 from ml.encoders.base import Encoder
 
-FOLDER = Path(__file__).with_name("weights") / "hate-1"
+NAME = "abuse-2"
+FOLDER = Path(__file__).with_name("weights") / NAME
 MANIFEST = "manifest.json"
-#: The encoders whose vectors a language's head reads, one after the other.
+#: The encoders whose vectors a language's network reads, one after the other.
 ENCODERS: dict[str, tuple[str, ...]] = {"en": ("minilm", "e5"), "zh": ("e5",)}
 
 # --- What is read ----------------------------------------------------------------------------------------
@@ -83,62 +86,65 @@ def _encoder(name: str) -> Encoder:
     return MiniLM() if name == "minilm" else E5()
 
 
-# --- Heads -----------------------------------------------------------------------------------------------
+# --- Networks --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class MeaningHead:
-    """A category's head for one language, with its calibration.
+class Network:
+    """A language's network over the vectors of ``ENCODERS``, of one hidden layer (rectified), an output a head.
 
-    ``weights`` float32 [d] and ``bias`` over the vectors of ``ENCODERS``; ``words``: what the logit by words of the
-    same category counts beside, 0 where it does not. ``version``: digits over its file.
+    ``hidden`` float32 [d, h] and ``hidden_bias`` [h], ``out`` [h, heads] and ``out_bias`` [heads]. ``version``: digits
+    over its file.
     """
 
     language: str
-    weights: Floats
-    bias: float
-    words: float
-    head: Head
+    hidden: Floats
+    hidden_bias: Floats
+    out: Floats
+    out_bias: Floats
+    heads: tuple[Head, ...]
     version: str
 
-    def logits(self, meant: Sequence[Floats], by_words: Sequence[float]) -> Floats:
-        """float32 [n] of what ``vectors_of`` gave for n texts: of each the reading with the highest.
-
-        ``by_words`` [n]: the logits of the model of words.
-        """
-        highest = [float((vectors @ self.weights).max()) for vectors in meant]
-        words = np.asarray(by_words, np.float32)
-        return np.asarray(highest, np.float32) + self.bias + self.words * words
+    def logits(self, meant: Sequence[Floats]) -> Floats:
+        """float32 [n, heads] of what ``vectors_of`` gave for n texts: of each the reading with the highest."""
+        found = [
+            (np.maximum(vectors @ self.hidden + self.hidden_bias, 0) @ self.out + self.out_bias).max(axis=0)
+            for vectors in meant
+        ]
+        return np.asarray(found, np.float32).reshape(len(found), len(self.heads))
 
 
 @cache
-def load_heads(folder: Path = FOLDER) -> dict[tuple[str, str], MeaningHead]:
-    """The heads by language and category, of those that passed their frozen cases.
+def load_networks(folder: Path = FOLDER) -> dict[str, Network]:
+    """The networks by language, with the heads that passed their frozen cases.
 
     Raises ValueError for files that do not belong together.
     """
     from safetensors.numpy import load
 
-    manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-    content = (folder / manifest["file"]).read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != manifest["sha256"]:
-        raise ValueError(f"{folder / manifest['file']} is not the file that its manifest describes")
-    arrays = load(content)
     found = {}
-    for name, entry in manifest["heads"].items():
-        language, _, category = name.partition("/")
-        if entry["examined"]:
-            calibration = Calibration.loads(json.dumps(entry["calibration"]))
-            found[language, category] = MeaningHead(
-                language, arrays[f"{name}/weights"], float(arrays[f"{name}/bias"][0]), entry["words"],
-                Head(category, calibration, entry["threshold"]), digest[:12],
-            )  # fmt: skip
+    for language, entry in json.loads((folder / MANIFEST).read_text("utf-8"))["models"].items():
+        content = (folder / entry["file"]).read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != entry["sha256"]:
+            raise ValueError(f"{folder / entry['file']} is not the file that its manifest describes")
+        arrays = {name: value.astype(np.float32) for name, value in load(content).items()}
+        # In the order of the outputs.
+        examined = [at for at, name in enumerate(entry["outputs"]) if entry["heads"][name]["examined"]]
+        heads = [_head(entry["outputs"][at], entry["heads"]) for at in examined]
+        found[language] = Network(
+            language, arrays["hidden"], arrays["hidden_bias"], arrays["out"][:, examined],
+            arrays["out_bias"][examined], tuple(heads), digest[:12],
+        )  # fmt: skip
     return found
 
 
+def _head(name: str, heads: dict[str, Any]) -> Head:
+    return Head(name, Calibration.loads(json.dumps(heads[name]["calibration"])), heads[name]["threshold"])
+
+
 def encoders_prepared() -> bool:
-    """Whether hate can be told by meaning here: both encoders are among the prepared models. Loads no weights."""
+    """Whether texts can be read for their meaning here: both encoders were prepared. Loads no weights."""
     try:
         return all(find_model(name) for name in ("minilm", "e5"))
     except ModelsMissing:

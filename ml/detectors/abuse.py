@@ -1,8 +1,9 @@
-"""Abuse and hate in English and Chinese: the models of docs/models/abuse.md, which were trained for this project.
+"""Abuse, hate, insults, threats and sexual remarks in English and Chinese: the models of docs/models/abuse.md, which
+were trained for this project.
 
-Abuse is told by words. Hate is told by what a text means where the encoders for that are prepared, else of English by
-words, too. An estimate: it takes quoting for saying and friends for enemies oftener than a person would. The model card
-says for whom that is worst.
+They are told by what a text means where the encoders for that are prepared, else abuse and English hate by words. An
+estimate: it takes quoting for saying and friends for enemies oftener than a person would. The model card says for whom
+that is worst.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ml.auditing import text_meaning
-from ml.auditing.text_meaning import MeaningHead
+from ml.auditing.text_meaning import Network
 from ml.auditing.text_models import (
     FOLDER,
     LANGUAGES,
@@ -45,7 +46,7 @@ MAX_EVIDENCE, MAX_MARKS = 10, 3
 MOST_READ = 12
 
 
-Heads = Mapping[tuple[str, str], MeaningHead]
+Networks = Mapping[str, Network]
 _Place = tuple[int, tuple[int, int]]
 
 
@@ -73,22 +74,22 @@ class Abuse(Detector):
     name = "abuse"
     tier = "statistical"
     modalities: ClassVar = frozenset({"text", "image", "audio", "video"})
-    sees = "Insults, threats and contempt, and hate against groups of people, in English and Chinese."
+    sees = "Insults, threats, sexual remarks and contempt, and hate against groups of people, in English and Chinese."
     blind_to = (
         "Other languages; irony, quotation and what only the context makes an insult. Dialects and people who name"
-        " their own group are flagged more often than others: see the model card. Hate in Chinese where the text"
-        " encoders for many languages are not prepared."
+        " their own group are flagged more often than others: see the model card. Insults, threats and sexual remarks"
+        " as such, and hate in Chinese, where the text encoders for many languages are not prepared."
     )
     order = 30
     # The encoders are loaded with the first text.
     timeout_s = 60.0
-    categories: ClassVar = ("abuse", "hate")
+    categories: ClassVar = ("abuse", "hate", "insult", "threat", "sexual")
 
     @property
     def version(self) -> str:  # type: ignore[override]
-        # Without the encoders findings are those of version 2.
-        heads = self._heads()
-        return "-".join(["3", *dict.fromkeys(head.version[:8] for head in heads.values())]) if heads else "2"
+        # Without the encoders findings are those of version 2; 3 read for hate, and in Chinese for abuse.
+        networks = self._networks().values()
+        return "-".join(["4", *(network.version[:8] for network in networks)]) if networks else "2"
 
     def missing(self) -> str:
         return (
@@ -100,7 +101,7 @@ class Abuse(Detector):
     def examine(self, item: Item) -> Finding:
         found = False
         seen: set[str] = set()
-        heads = self._heads()
+        networks = self._networks()
         scores: list[_Score] = []
         for piece in text_pieces(item):
             found = True
@@ -114,14 +115,14 @@ class Abuse(Detector):
         if not scores:
             return Finding("abstained", _why(seen))
         cut = [evidence for evidence in [truncation_evidence(item)] if evidence]
-        if heads:
-            scores, left = _with_meaning(scores, heads)
+        if networks:
+            scores, left = _with_meaning(scores, networks)
             cut += [{"kind": "not-read-for-meaning", "passages": left}] if left else []
         return Finding(categories=_categories(scores), evidence=[*cut, *_skipped(seen)])
 
-    def _heads(self) -> Heads:
-        """The heads for what a text means; none where the encoders are not prepared."""
-        return text_meaning.load_heads() if text_meaning.encoders_prepared() else {}
+    def _networks(self) -> Networks:
+        """The networks for what a text means, by language; none where the encoders are not prepared."""
+        return text_meaning.load_networks() if text_meaning.encoders_prepared() else {}
 
 
 def load(argument: str) -> Detector:
@@ -147,47 +148,51 @@ def _scores(model: TextModel, piece: Piece) -> list[_Score]:
     return found
 
 
-def _with_meaning(scores: Sequence[_Score], heads: Heads) -> tuple[list[_Score], int]:
+def _with_meaning(scores: Sequence[_Score], networks: Networks) -> tuple[list[_Score], int]:
     """The same with what passages mean in place of what their words say, and how many were not read for it.
 
     Read are the ``MOST_READ`` passages that are most abusive by their words. Of hate nothing is told by words.
     """
     passages: dict[_Place, _Score] = {}
     for score in sorted(scores, key=lambda score: -score.probability):
-        if score.head.name == "abuse" and any(language == score.language for language, _ in heads):
+        if score.head.name == "abuse" and score.language in networks:
             passages.setdefault(_place(score), score)
     read = dict(list(passages.items())[:MOST_READ])
+    told = {(language, head.name) for language, network in networks.items() for head in network.heads}
     kept = [
         score
         for score in scores
         if score.head.name != "hate"
-        and not (_place(score) in read and (score.language, score.head.name) in heads)
+        and not (_place(score) in read and (score.language, score.head.name) in told)
     ]
     said = _by_words(scores)
-    for language in LANGUAGES:
+    for language, network in networks.items():
         own = [score for score in read.values() if score.language == language]
         meant = text_meaning.vectors_of(
             [score.piece.words.text[slice(*score.span)] for score in own], language
         )
-        for head in (head for head in heads.values() if head.language == language):
-            words = [said.get((*_place(score), head.head.name), 0.0) for score in own]
-            logits = head.logits(meant, words)
-            kept += [_meant(score, head, float(logit)) for score, logit in zip(own, logits, strict=True)]
+        for score, logits in zip(own, network.logits(meant), strict=True):
+            kept += [
+                _meant(score, network, head, float(logit), said.get((*_place(score), head.name)))
+                for head, logit in zip(network.heads, logits, strict=True)
+            ]
     return kept, len(passages) - len(read)
 
 
-def _by_words(scores: Sequence[_Score]) -> dict[tuple[int, tuple[int, int], str], float]:
-    """The logit by words of each passage and category, of its reading with the highest."""
-    found: dict[tuple[int, tuple[int, int], str], float] = {}
-    for score in scores:
-        key = (*_place(score), score.head.name)
-        found[key] = max(found.get(key, -np.inf), score.logit)
+def _by_words(scores: Sequence[_Score]) -> dict[tuple[int, tuple[int, int], str], _Score]:
+    """What is said by words of each passage and category, of its reading with the highest."""
+    found: dict[tuple[int, tuple[int, int], str], _Score] = {}
+    for score in sorted(scores, key=lambda score: score.logit):
+        found[*_place(score), score.head.name] = score
     return found
 
 
-def _meant(score: _Score, head: MeaningHead, logit: float) -> _Score:
-    marks = score.marks if head.words else list
-    return replace(score, head=head.head, logit=logit, model=f"hate-1 {head.version}", marks=marks)
+def _meant(score: _Score, network: Network, head: Head, logit: float, words: _Score | None) -> _Score:
+    """A passage by its meaning. Its words are named where they alone would be flagged, too."""
+    heard = words is not None and words.probability >= words.head.threshold
+    marks = words.marks if words is not None and heard else list
+    model = f"{text_meaning.NAME} {network.version}"
+    return replace(score, head=head, logit=logit, model=model, marks=marks)
 
 
 def _place(score: _Score) -> _Place:

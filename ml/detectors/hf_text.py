@@ -20,7 +20,10 @@ from numpy.typing import NDArray
 from ml.detectors._text import Piece, split_passages, text_pieces, truncation_evidence
 from ml.detectors.base import Category, Detector, Finding, Item
 
-KNOWN = ("abuse", "hate", "profanity", "personal_data", "self_harm", "sexual", "violence", "spam", "nudity")
+KNOWN = (
+    "abuse", "hate", "insult", "threat", "profanity", "personal_data", "self_harm", "sexual", "violence", "spam",
+    "nudity",
+)  # fmt: skip
 #: Characters read at once (a model cuts what is more than its tokens), passages read of one item.
 PASSAGE_CHARS, MAX_PASSAGES, BATCH = 1_000, 64, 8
 MAX_EVIDENCE = 10

@@ -1,42 +1,57 @@
-"""Sentences that hate is learnt from, with what belongs together, and the frozen cases that nothing is learnt from.
+"""Sentences that abuse and hate are learnt from, with what belongs together, and the frozen cases that nothing is
+learnt from.
 
-Open sets (hatemoji_build, toxigen_statements, davidson_hate, cold_zh), everyday questions, and contrast pairs of our
-own: templates in which a group is attacked, quoted as attacked, defended, only named, or something else is attacked.
+Open sets (hatemoji_build, toxigen_statements, davidson_hate, cold_zh), everyday questions, and templates of our own:
+contrast pairs, in which a group is attacked, quoted as attacked, defended, only named, or something else is attacked,
+and those of attributes, of which each positive has harmless twins.
 """
 
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from research.auditing import abuse_data
+
 FROZEN = Path(__file__).with_name("frozen_tests")
 CONTRAST = Path(__file__).with_name("contrast")
+ATTRIBUTES = Path(__file__).with_name("attributes")
+FROZEN_ATTRIBUTES = Path(__file__).with_name("frozen_attributes")
+#: What is told of a text, in the order of the outputs.
+CATEGORIES = ("abuse", "hate", "insult", "threat", "sexual")
 #: Functions of contrast and frozen cases in which a group is named and nobody attacked.
 NAMED = ("neutral", "positive")
 #: How often a template of the contrast pairs is filled.
 FILLINGS = 10
-#: Sentences of each kind of the large sets that are learnt from: more of one kind would drown the others.
+FILLINGS_ATTRIBUTES = 6
+TWEETS = 10
+#: Everyday questions of each language.
 MOST = 600
 
 
 @dataclass(frozen=True)
-class Sentence:
-    """``group``: sentences of one group are never on both sides of a split. ``topic``: of COLD, its subject."""
+class Example:
+    """A sentence that is learnt from.
+
+    ``labels`` by category, of those that its source says something of. Sentences of one ``group`` are never on both
+    sides of a split. ``harmless``: an everyday question, or a sentence that only names a group, of which hardly any may
+    be flagged. ``topic``: of COLD, its subject.
+    """
 
     text: str
     language: str
-    hate: bool
     source: str
     group: str
+    labels: Mapping[str, bool]
     function: str = ""
+    harmless: bool = False
     topic: str = ""
 
 
@@ -60,63 +75,114 @@ def frozen_digest(language: str) -> str:
     return hashlib.sha256((FROZEN / f"{language}.jsonl").read_bytes()).hexdigest()
 
 
-def sentences(data: Path) -> list[Sentence]:
+@dataclass(frozen=True)
+class AttributeCase:
+    """A case of ``frozen_attributes``, as a `FrozenCase`; ``labels``: insult, threat, sexual, profanity, abuse."""
+
+    text: str
+    function: str
+    labels: Mapping[str, bool]
+
+
+def attribute_cases(language: str) -> list[AttributeCase]:
+    """The cases of ``en`` or ``zh``, in the order of the file."""
+    rows = _lines(FROZEN_ATTRIBUTES / f"{language}.jsonl")
+    return [AttributeCase(row.pop("text"), row.pop("function"), row) for row in rows]
+
+
+def attributes_digest(language: str) -> str:
+    """SHA-256 of the file of frozen cases of attributes; the model card names it."""
+    return hashlib.sha256((FROZEN_ATTRIBUTES / f"{language}.jsonl").read_bytes()).hexdigest()
+
+
+def examples(data: Path) -> list[Example]:
     """All that is learnt from, always in the same order. Raises FileNotFoundError for a set that is not there."""
     return [
-        *_hatemoji(data), *_toxigen(data), *_davidson(data), *_cold(data),
+        *_hatemoji(data), *_toxigen(data), *_labelled(data, "en"), *_labelled(data, "zh"),
         *_everyday(data, "en", "clinc150_small"), *_everyday(data, "zh", "zh_medical_qa"),
-        *contrast_pairs("en"), *contrast_pairs("zh"),
+        *contrast_pairs("en"), *contrast_pairs("zh"), *templates("en"), *templates("zh"),
     ]  # fmt: skip
 
 
-def contrast_pairs(language: str) -> Iterator[Sentence]:
-    """Each template with ``FILLINGS`` draws of its words, or once where it has none; drawn by a fixed seed."""
-    head, *functions = _lines(CONTRAST / f"{language}.jsonl")
+def templates(language: str) -> Iterator[Example]:
+    """Each template of ``attributes``, filled up to ``FILLINGS_ATTRIBUTES`` times; drawn by a fixed seed."""
+    for entry, template, text in _filled(ATTRIBUTES / f"{language}.jsonl", FILLINGS_ATTRIBUTES):
+        labels = {name: bool(entry[name]) for name in CATEGORIES if name in entry}
+        # What is said of a group may be hate or not.
+        if "group" not in entry["function"]:
+            labels["hate"] = False
+        name = f"attributes/{language}/{template}"
+        yield Example(text, language, "templates", name, labels, entry["function"])
+
+
+def contrast_pairs(language: str) -> Iterator[Example]:
+    """Each template of ``contrast``, filled up to ``FILLINGS`` times; drawn by a fixed seed."""
+    for entry, template, text in _filled(CONTRAST / f"{language}.jsonl", FILLINGS):
+        function = entry["function"]
+        if entry["hate"] or function == "person":
+            labels = {"hate": bool(entry["hate"]), "abuse": True}
+        else:
+            labels = dict.fromkeys(CATEGORIES, False)
+        name = f"contrast/{language}/{template}"
+        yield Example(text, language, "contrast", name, labels, function, function in NAMED)
+
+
+def _filled(path: Path, times: int) -> Iterator[tuple[dict[str, Any], str, str]]:
+    """Of each template its line, itself, and texts with words in its places; once where it has none."""
+    head, *functions = _lines(path)
     rng = np.random.default_rng(0)
     for entry in functions:
         for template in entry["texts"]:
-            for text in dict.fromkeys(_fillings(template, head["slots"], rng)):
-                name = f"contrast/{language}/{template}"
-                yield Sentence(text, language, entry["hate"], "contrast", name, entry["function"])
+            names = re.findall(r"{(\w+)}", template)
+            drawn = [
+                {name: head["slots"][name][rng.integers(len(head["slots"][name]))] for name in names}
+                for _ in range(times if names else 1)
+            ]
+            for text in dict.fromkeys(template.format(**words) for words in drawn):
+                yield entry, template, text[:1].upper() + text[1:]
 
 
-def _fillings(template: str, slots: dict[str, list[str]], rng: np.random.Generator) -> Iterator[str]:
-    names = re.findall(r"{(\w+)}", template)
-    for _ in range(FILLINGS if names else 1):
-        text = template.format(**{name: slots[name][rng.integers(len(slots[name]))] for name in names})
-        yield text[:1].upper() + text[1:]
-
-
-def _hatemoji(data: Path) -> Iterator[Sentence]:
+def _hatemoji(data: Path) -> Iterator[Example]:
+    """What is not hateful may attack a person, and says nothing of other categories."""
+    attacks = {"threateninglanguage": "threat", "derogation": "insult", "dehumanizinglanguage": "insult"}
     for row in _lines(data / "hatemoji_build" / "manifest.jsonl"):
         pair = min(row["id"], row.get("pair") or row["id"], key=int)
-        yield Sentence(row["text"], "en", row["label"] == "hateful", "hatemoji", f"hatemoji/{pair}")
+        labels = {"hate": row["label"] == "hateful"}
+        if labels["hate"]:
+            labels["abuse"] = True
+        if attack := attacks.get(row["type"]):
+            labels[attack] = True
+        yield Example(row["text"], "en", "hatemoji", f"hatemoji/{pair}", labels)
 
 
-def _toxigen(data: Path) -> Iterator[Sentence]:
+def _toxigen(data: Path) -> Iterator[Example]:
     for row in _lines(data / "toxigen_statements" / "manifest.jsonl"):
-        yield Sentence(row["text"], "en", row["label"] == "hateful", "toxigen", f"toxigen/{row['target']}")
+        labels = dict.fromkeys(("hate", "abuse"), row["label"] == "hateful")
+        yield Example(row["text"], "en", "toxigen", f"toxigen/{row['target']}", labels)
 
 
-def _davidson(data: Path) -> Iterator[Sentence]:
-    rows = _lines(data / "davidson_hate" / "manifest.jsonl")
-    for label in ("hate", "offensive", "neither"):
-        texts = [html.unescape(html.unescape(row["text"])) for row in rows if row["label"] == label]
-        for text in sorted(set(texts), key=_digest)[:MOST]:
-            yield Sentence(text, "en", label == "hate", "davidson", f"davidson/{text}", label)
+def _labelled(data: Path, language: str) -> Iterator[Example]:
+    """davidson_hate and cold_zh without their test split; COLD's label "offensive" is taken for hate, too.
+
+    Of tweets without hate, which are sixteen times as many, one in ``TWEETS`` teaches what hate is not.
+    """
+    texts, source = abuse_data.load(data, language), abuse_data.SETS[language].partition("_")[0]
+    split = texts.split(0)
+    for at in map(int, np.flatnonzero(split != "test")):
+        abuse, hate = bool(texts.labels[at, 0]), bool(texts.labels[at, -1])
+        labels = {"abuse": abuse}
+        if hate or language == "zh" or int(_digest(texts.raw[at])[:4], 16) % TWEETS == 0:
+            labels["hate"] = hate
+        name = f"{source}/{texts.groups[at]}"
+        yield Example(texts.raw[at], language, source, name, labels, topic=texts.topics[at])
 
 
-def _cold(data: Path) -> Iterator[Sentence]:
-    for row in _lines(data / "cold_zh" / "manifest.jsonl"):
-        name = f"cold/{row['id']}"
-        yield Sentence(row["text"], "zh", row["label"] == "offensive", "cold", name, topic=row["topic"])
-
-
-def _everyday(data: Path, language: str, name: str) -> Iterator[Sentence]:
+def _everyday(data: Path, language: str, name: str) -> Iterator[Example]:
     rows = _lines(data / name / "manifest.jsonl")
     texts = sorted({row.get("title") or row["text"] for row in rows}, key=_digest)
     for text in texts[:MOST]:
-        yield Sentence(text, language, False, "everyday", f"everyday/{text}")
+        labels = dict.fromkeys(CATEGORIES, False)
+        yield Example(text, language, "everyday", f"everyday/{text}", labels, harmless=True)
 
 
 def _digest(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Hate and abuse by meaning: what encoders are given, which passages are read, the shipped heads, their training."""
+"""Abuse and hate by meaning: what encoders are given, which passages are read, the shipped networks, their training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ml.auditing import text_meaning
 from ml.auditing.calibration import Calibration
 from ml.auditing.examiner import DetectorResult
 from ml.auditing.fusion import categories
-from ml.auditing.text_meaning import FOLDER, Floats, MeaningHead, load_heads, readings
+from ml.auditing.text_meaning import FOLDER, Floats, Network, load_networks, readings
 from ml.auditing.text_models import Head
 from ml.compression.store import ModelsMissing
 from ml.detectors import abuse
@@ -24,14 +24,16 @@ from research.auditing import hate_data
 from research.auditing.abuse_data import cleaned, near_copies
 from research.auditing.hate_data import (
     FILLINGS,
+    FILLINGS_ATTRIBUTES,
     FROZEN,
-    Sentence,
+    attribute_cases,
+    attributes_digest,
     contrast_pairs,
     frozen_cases,
     frozen_digest,
+    templates,
 )
-from research.auditing.hate_heads import MOST_ALARMS, Cache, best_threshold, fit, fold_of
-from research.auditing.train_hate import EXAMINED_FROM
+from research.auditing.train_meaning import EXAMINED_FROM, MOST_ALARMS, Cache, best_threshold, fit, outputs
 
 WICKED, CALM = "grompf", "The meeting starts at nine and the room is on the second floor. "
 PLATT = Calibration("platt", ((1.0, 0.0),), None, None, 0.01, 0.05, 100, 0.5)
@@ -46,42 +48,49 @@ def examine(detector: Detector, *texts: str) -> Finding:
 
 @pytest.fixture
 def given(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the encoder was given. It hears WICKED only; the heads are of its one number."""
+    """What the encoder was given. It hears WICKED only; the networks read its one number."""
     heard: list[str] = []
 
     def encode(texts: Sequence[str], encoders: Sequence[str]) -> Floats:
         heard.extend(texts)
         return np.array([[float(WICKED in text)] for text in texts], np.float32)
 
-    def head(language: str, category: str, words: float) -> MeaningHead:
-        shown = Head(category, PLATT, 0.7)
-        return MeaningHead(language, np.array([6.0], np.float32), -3.0, words, shown, "0123456789ab")
+    def network(language: str, *names: str) -> Network:
+        heads = tuple(Head(name, PLATT, 0.7) for name in names)
+        one, bias = np.ones((1, 1), np.float32), np.zeros(1, np.float32)
+        out = np.full((1, len(heads)), 6, np.float32)
+        return Network(
+            language, one, bias, out, np.full(len(heads), -3, np.float32), heads, f"{language}23456789ab"
+        )
 
-    heads = [head("en", "hate", 0.0), head("zh", "hate", 0.0), head("zh", "abuse", 1.0)]
-    by_name = {(each.language, each.head.name): each for each in heads}
+    networks = {"en": network("en", "abuse", "hate", "threat"), "zh": network("zh", "abuse", "hate")}
     monkeypatch.setattr(text_meaning, "encode", encode)
-    monkeypatch.setattr(text_meaning, "load_heads", lambda: by_name)
+    monkeypatch.setattr(text_meaning, "load_networks", lambda: networks)
     monkeypatch.setattr(text_meaning, "encoders_prepared", lambda: True)
     return heard
 
 
-def test_hate_is_what_the_head_says_and_abuse_of_english_stays_by_words(given: list[str]) -> None:
+def test_what_the_network_says_counts_and_words_that_are_bad_by_themselves_are_named(
+    given: list[str],
+) -> None:
     found = examine(Abuse(), f"You {WICKED}, shut up you stupid bitch").categories
-    assert found["hate"].score == pytest.approx(1 / (1 + np.exp(-3)), abs=1e-4)
-    assert (found["hate"].threshold, found["hate"].calibrated) == (0.7, True)
-    said = found["hate"].evidence[0]
-    assert (said["model"], said["language"], said["marks"]) == ("hate-1 0123456789ab", "en", [])
-    assert found["abuse"].evidence[0]["model"].startswith("abuse-1 ")
+    assert set(found) == {"abuse", "hate", "threat"}
+    for name in found:
+        assert found[name].score == pytest.approx(1 / (1 + np.exp(-3)), abs=1e-4)
+        assert (found[name].threshold, found[name].calibrated) == (0.7, True)
+        said = found[name].evidence[0]
+        assert (said["model"], said["language"]) == ("abuse-2 en23456789ab", "en")
     assert found["abuse"].evidence[0]["marks"]
+    assert found["threat"].evidence[0]["marks"] == []
     assert given == [f"you {WICKED}, shut up you stupid bitch"]
 
 
-def test_chinese_abuse_is_by_words_and_meaning_together(given: list[str]) -> None:
+def test_bad_words_alone_are_no_abuse_where_the_meaning_is_read(given: list[str]) -> None:
     text = "你这个傻逼，滚出去，看见你就恶心"
     alone, both = (examine(Abuse(), each).categories["abuse"] for each in (text, f"{text} {WICKED}"))
-    assert both.score > alone.score
+    assert alone.score < 0.1 < 0.9 < both.score
     assert both.evidence[0]["marks"]
-    # Read once for both heads.
+    # Read once for both categories.
     assert len(given) == 2
 
 
@@ -101,9 +110,11 @@ def test_only_the_most_abusive_passages_of_a_long_text_are_read(given: list[str]
     assert left["passages"] > 50
 
 
-def test_a_language_without_a_head_is_not_examined(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    heads = {key: head for key, head in text_meaning.load_heads().items() if key == ("zh", "abuse")}
-    monkeypatch.setattr(text_meaning, "load_heads", lambda: heads)
+def test_a_language_without_a_network_is_not_examined_for_hate(
+    given: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chinese = {"zh": text_meaning.load_networks()["zh"]}
+    monkeypatch.setattr(text_meaning, "load_networks", lambda: chinese)
     detector = Abuse()
     found = examine(detector, f"You {WICKED}, shut up you stupid bitch")
     assert set(found.categories) == {"abuse"}
@@ -112,7 +123,7 @@ def test_a_language_without_a_head_is_not_examined(given: list[str], monkeypatch
 
 
 def test_its_version_tells_whether_meaning_is_read(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Abuse().version == "3-01234567"
+    assert Abuse().version == "4-en234567-zh234567"
     monkeypatch.setattr(text_meaning, "encoders_prepared", lambda: False)
     assert Abuse().version == "2"
 
@@ -167,31 +178,54 @@ def test_who_is_only_named_is_not_flagged(detector: Detector) -> None:
 
 
 def test_a_changed_file_is_refused(tmp_path: Path) -> None:
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 200_000
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 1_000_000
     folder = tmp_path / "copy"
     shutil.copytree(FOLDER, folder)
-    content = bytearray((folder / "heads.safetensors").read_bytes())
+    content = bytearray((folder / "zh.safetensors").read_bytes())
     content[-1] ^= 1
-    (folder / "heads.safetensors").write_bytes(content)
+    (folder / "zh.safetensors").write_bytes(content)
     with pytest.raises(ValueError, match="not the file"):
-        load_heads(folder)
+        load_networks(folder)
 
 
-def test_a_language_that_did_not_pass_has_no_head(tmp_path: Path) -> None:
+def test_a_category_that_did_not_pass_has_no_head(tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(FOLDER, folder)
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["heads"]["zh/hate"]["examined"] = False
+    manifest["models"]["zh"]["heads"]["hate"]["examined"] = False
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    assert set(load_heads(FOLDER)) - set(load_heads(folder)) == {("zh", "hate")}
+    whole, without = (load_networks(each)["zh"] for each in (FOLDER, folder))
+    assert [head for head in whole.heads if head.name != "hate"] == list(without.heads)
+    meant = [np.random.default_rng(0).normal(size=(2, len(whole.hidden))).astype(np.float32)]
+    others = [at for at, head in enumerate(whole.heads) if head.name != "hate"]
+    np.testing.assert_array_equal(whole.logits(meant)[:, others], without.logits(meant))
 
 
 def test_the_manifest_tells_how_it_was_measured_and_on_which_cases() -> None:
-    heads = json.loads((FOLDER / "manifest.json").read_text())["heads"]
+    models = json.loads((FOLDER / "manifest.json").read_text())["models"]
     for language in ("en", "zh"):
-        frozen = heads[f"{language}/hate"]["frozen"]
-        assert frozen["sha256"] == frozen_digest(language)
-        assert heads[f"{language}/hate"]["examined"] == (frozen["macro-F1"] >= EXAMINED_FROM)
+        for name, head in models[language]["heads"].items():
+            frozen = [head[part] for part in ("frozen", "frozen attributes") if part in head]
+            assert head["examined"] == (min(each["macro-F1"] for each in frozen) >= EXAMINED_FROM), name
+        heads = models[language]["heads"]
+        assert heads["hate"]["frozen"]["sha256"] == frozen_digest(language)
+        assert heads["threat"]["frozen attributes"]["sha256"] == attributes_digest(language)
+
+
+def test_attributes_are_told_apart_from_what_sounds_alike(detector: Detector) -> None:
+    for category, said, harmless in [
+        ("insult", "You are a useless, brainless clown", "This printer is useless, I want my money back"),
+        ("insult", "你就是个没脑子的废物", "这台打印机就是个废物，我要退货"),
+        (
+            "sexual",
+            "come to my room tonight, i want to lick every inch of you",
+            "The clinic offers contraception advice",
+        ),
+        ("sexual", "今晚来我房间，想舔遍你全身", "妇科门诊提供避孕咨询"),
+    ]:
+        high, low = (examine(detector, text).categories[category] for text in (said, harmless))
+        assert high.score >= (high.threshold or 1), said
+        assert low.score < (low.threshold or 0), harmless
 
 
 # --- Cases and training ------------------------------------------------------------------------------------
@@ -206,6 +240,18 @@ def test_frozen_cases_are_many_and_no_near_copies_of_contrast_pairs() -> None:
         own = [cleaned(case.text) for case in frozen]
         learnt = [cleaned(each.text) for each in contrast_pairs(language)]
         groups = near_copies([*own, *dict.fromkeys(learnt)], n)
+        assert not set(groups[: len(own)]) & set(groups[len(own) :])
+
+
+def test_frozen_cases_of_attributes_are_many_and_no_near_copies_of_templates() -> None:
+    for language, n in (("en", 4), ("zh", 2)):
+        frozen = attribute_cases(language)
+        assert len(frozen) >= 200
+        assert all(sum(case.labels[name] for case in frozen) >= 24 for name in frozen[0].labels)
+        assert all(case.labels["abuse"] for case in frozen if case.labels["insult"] or case.labels["threat"])
+        own = [cleaned(case.text) for case in frozen]
+        learnt = dict.fromkeys(cleaned(each.text) for each in templates(language))
+        groups = near_copies([*own, *learnt], n)
         assert not set(groups[: len(own)]) & set(groups[len(own) :])
 
 
@@ -226,30 +272,41 @@ def test_contrast_pairs_are_filled_and_their_templates_stay_together() -> None:
         }
         counts = np.unique([each.group for each in pairs], return_counts=True)[1]
         assert counts.max() <= FILLINGS
-    same = [Sentence(text, "zh", False, "cold", f"cold/{text}", topic="race") for text in "ab"]
-    assert fold_of(same[0]) == fold_of(same[1])
+
+
+def test_templates_of_attributes_teach_both_sides() -> None:
+    for language in ("en", "zh"):
+        made = list(templates(language))
+        assert all("{" not in each.text for each in made)
+        for name in ("abuse", "insult", "threat", "sexual"):
+            assert 0.05 < np.mean([each.labels[name] for each in made]) < 0.5
+        counts = np.unique([each.group for each in made], return_counts=True)[1]
+        assert counts.max() <= FILLINGS_ATTRIBUTES
 
 
 def test_a_set_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="hatemoji_build"):
-        hate_data.sentences(tmp_path)
+        hate_data.examples(tmp_path)
 
 
-def test_a_head_is_learnt_and_its_mean_folded_in() -> None:
+def test_a_network_learns_each_category_from_what_is_said_of_it() -> None:
     rng = np.random.default_rng(0)
-    labels = rng.random(400) < 0.3
-    values = (rng.normal(5, 1, (400, 3)) + labels[:, None] * [3, 0, 0]).astype(np.float32)
-    weights, bias = fit(values, labels, np.ones(400))
-    assert np.mean((values @ weights + bias > 0) == labels) > 0.9
+    truth = rng.random((1200, 2)) < 0.3
+    values = (rng.normal(5, 1, (1200, 4)) + truth @ [[3, 0, 0, 0], [0, 3, 0, 0]]).astype(np.float32)
+    labels = truth.astype(np.float32)
+    labels[:600, 1] = np.nan
+    found = outputs(fit(values, labels, np.ones(1200, np.float32)), values) > 0
+    assert (found == truth).mean(axis=0).min() > 0.88
 
 
 def test_the_threshold_keeps_those_who_are_only_named_below() -> None:
     claimed = np.linspace(0, 1, 1000)
     labels = claimed > 0.3
-    assert best_threshold(claimed, labels, np.zeros(100)) == pytest.approx(0.3, abs=0.011)
+    calm = np.zeros(100)
+    assert best_threshold(claimed, labels, [calm]) == pytest.approx(0.3, abs=0.011)
     named = np.full(100, 0.6)
     named[: int(MOST_ALARMS * 100)] = 0.9
-    assert best_threshold(claimed, labels, named) == pytest.approx(0.61, abs=0.011)
+    assert best_threshold(claimed, labels, [named, calm]) == pytest.approx(0.61, abs=0.011)
 
 
 def test_vectors_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +316,7 @@ def test_vectors_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         asked.extend(texts)
         return np.full((len(texts), 2), 0.5, np.float32)
 
-    monkeypatch.setattr("research.auditing.hate_heads.encode", encode)
+    monkeypatch.setattr("research.auditing.train_meaning.encode", encode)
     for _ in range(2):
         assert Cache(tmp_path / "vectors.npz").of(["A", "b", "A"], ("minilm", "e5")).shape == (3, 4)
     assert asked == ["a", "b", "a", "b"]

@@ -51,6 +51,8 @@ LABELS = {
 CATEGORIES = {
     "abuse": _("Abuse"),
     "hate": _("Hate"),
+    "insult": _("Insult"),
+    "threat": _("Threat"),
     "profanity": _("Profanity"),
     "personal_data": _("Personal data"),
     "self_harm": _("Self-harm"),
