@@ -54,7 +54,7 @@ NOT_REACHED = {
     # docs/models/gate.md; docs/learning/experiments-align.md: emoji in a style never trained on, and the space without
     # pairs beside CCA; docs/learning/training.md: tiny steps.
     "learning": ("best fixed weights", "align: emoji", "default space", "heads, 6,000 pairs, streamed"),
-    # docs/auditing/known-content.md; docs/models/abuse.md: tweets found by slurs, topics that were not learnt from, the cost.
+    # docs/auditing/known-content.md; docs/models/abuse.md: tweets found by slurs, unknown topics, the cost.
     # docs/auditing/review.md: where most flags are confirmed no threshold halves what people look at.
     "audit": (
         "fashion_products: others taken for listed ones",
