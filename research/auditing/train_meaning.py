@@ -53,7 +53,7 @@ WEIGHTS = {
     "hatemoji": 1.0,
     "toxigen": 2.0,
     "everyday": 1.0,
-    "davidson": 0.3,
+    "davidson": 1.0,
     "cold": 0.3,
 }
 #: What a sentence of English counts of its weight where Chinese is learnt.
