@@ -59,7 +59,15 @@ def test_what_did_not_look_is_said_and_is_no_pass(world: World, owner: Client) -
     kept = " ".join(page.split())
     assert "Nothing looked for these, so nothing is known." in kept
     unlooked = kept.partition("Not examined</span> ")[2].partition(".")[0]
-    assert unlooked.split(", ") == ["Insult", "Threat", "Profanity", "Personal data", "Self-harm", "Sexual", "Nudity"]
+    assert unlooked.split(", ") == [
+        "Insult",
+        "Threat",
+        "Profanity",
+        "Personal data",
+        "Self-harm",
+        "Sexual",
+        "Nudity",
+    ]
     assert 'status-failed">Failed</span> Violence' in kept
     assert 'status-abstained">Could not tell</span> Spam' in kept
     assert "Could not look:</strong> violence" in kept
