@@ -15,11 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ml.auditing.calibration import Calibration
 from ml.auditing.text_models import Floats, Head, mask_identifiers
 from ml.auditing.text_normalization import normalise
 from ml.compression.store import ModelsMissing, find_model
@@ -107,11 +105,14 @@ class Network:
 
     def logits(self, meant: Sequence[Floats]) -> Floats:
         """float32 [n, heads] of what ``vectors_of`` gave for n texts: of each the reading with the highest."""
-        found = [
-            (np.maximum(vectors @ self.hidden + self.hidden_bias, 0) @ self.out + self.out_bias).max(axis=0)
-            for vectors in meant
-        ]
+        layers = self.hidden, self.hidden_bias, self.out, self.out_bias
+        found = [outputs(vectors, *layers).max(axis=0) for vectors in meant]
         return np.asarray(found, np.float32).reshape(len(found), len(self.heads))
+
+
+def outputs(vectors: Floats, hidden: Floats, hidden_bias: Floats, out: Floats, out_bias: Floats) -> Floats:
+    """Logits [n, k] of vectors [n, d]."""
+    return np.asarray(np.maximum(vectors @ hidden + hidden_bias, 0) @ out + out_bias, np.float32)
 
 
 @cache
@@ -131,16 +132,13 @@ def load_networks(folder: Path = FOLDER) -> dict[str, Network]:
         arrays = {name: value.astype(np.float32) for name, value in load(content).items()}
         # In the order of the outputs.
         examined = [at for at, name in enumerate(entry["outputs"]) if entry["heads"][name]["examined"]]
-        heads = [_head(entry["outputs"][at], entry["heads"]) for at in examined]
+        names = [entry["outputs"][at] for at in examined]
+        heads = tuple(Head.read(name, entry["heads"][name]) for name in names)
         found[language] = Network(
             language, arrays["hidden"], arrays["hidden_bias"], arrays["out"][:, examined],
-            arrays["out_bias"][examined], tuple(heads), digest[:12],
+            arrays["out_bias"][examined], heads, digest[:12],
         )  # fmt: skip
     return found
-
-
-def _head(name: str, heads: dict[str, Any]) -> Head:
-    return Head(name, Calibration.loads(json.dumps(heads[name]["calibration"])), heads[name]["threshold"])
 
 
 def encoders_prepared() -> bool:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -250,6 +251,11 @@ class Head:
     calibration: Calibration
     threshold: float
 
+    @classmethod
+    def read(cls, name: str, entry: Mapping[str, Any]) -> Head:
+        """As a manifest describes it."""
+        return cls(name, Calibration.loads(json.dumps(entry["calibration"])), entry["threshold"])
+
 
 @dataclass(frozen=True)
 class TextModel:
@@ -286,10 +292,7 @@ def load_model(language: str, folder: Path = FOLDER) -> TextModel:
         words=manifest["words"],
         characters=tuple(manifest["characters"]),
     )
-    heads = tuple(
-        Head(name, Calibration.loads(json.dumps(head["calibration"])), head["threshold"])
-        for name, head in manifest["heads"].items()
-    )
+    heads = tuple(Head.read(name, head) for name, head in manifest["heads"].items())
     return TextModel(language, linear, heads, manifest["sha256"][:12])
 
 

@@ -25,7 +25,8 @@ LONGEST = 2_000
 
 
 @cache
-def _space() -> JointSpace:
+def prompt_space() -> JointSpace:
+    """What prompts are read in, whatever answers searches; one for the process."""
     return JointSpace.load(SHIPPED.parent / "prior-2")
 
 
@@ -33,7 +34,7 @@ def prompt_vectors(texts: Sequence[str]) -> Floats:
     """Texts to float32 [n, PROMPT]; both parts have an RMS of 1 a row."""
     if not texts:
         return np.empty((0, PROMPT), np.float32)
-    space = _space()
+    space = prompt_space()
     reading = space.read([text[:LONGEST] for text in texts])
     parts = reading.vectors * np.sqrt(TEXT), space.project_text(reading) * np.sqrt(JOINT)
     return np.concatenate(parts, axis=1).astype(np.float32)

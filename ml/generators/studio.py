@@ -82,7 +82,8 @@ class Creation:
 
 class Studio:
     """``specs``: a generator for each kind; "" or none where the installation makes none of it. ``space``: what moods
-    of music are read in; ``scorer``: the space that pictures are compared with the prompt in, by default the same.
+    of music are read in, by default what prompts are. ``scorer``: the space that pictures are compared with the prompt
+    in, by default the same.
 
     Generators are loaded when first used and kept. Not thread-safe.
     """
@@ -100,10 +101,9 @@ class Studio:
     @property
     def space(self) -> JointSpace:
         if self._space is None:
-            from ml.alignment.space import SHIPPED, JointSpace
+            from ml.drawing.conditioning import prompt_space
 
-            # The one that reads Chinese as well.
-            self._space = JointSpace.load(SHIPPED.parent / "prior-2")
+            self._space = prompt_space()
         return self._space
 
     def generator(self, kind: Kind) -> MarkedGenerator:

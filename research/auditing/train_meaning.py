@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.auditing import calibration
-from ml.auditing.text_meaning import ENCODERS, FOLDER, MANIFEST, encode, readings
+from ml.auditing.text_meaning import ENCODERS, FOLDER, MANIFEST, encode, outputs, readings
+from ml.auditing.text_models import Head
 from research.auditing import abuse_data
 from research.auditing.hate_data import (
     CATEGORIES,
@@ -96,7 +97,7 @@ def train(
     held_out = np.zeros((len(given.values), len(CATEGORIES)))
     for fold in range(FOLDS):
         inside = given.folds == fold
-        held_out[inside] = outputs(given.fit(~inside), given.values[inside])
+        held_out[inside] = outputs(given.values[inside], **given.fit(~inside))
     final = given.fit(everything)
     heads = {
         name: _measured(given, held_out[:, at], given.labels[:, at], f"{language}/{name}")
@@ -199,12 +200,6 @@ def fit(values: Vectors, labels: Vectors, weights: Vectors) -> Layers:
     return {name: value.astype(np.float16).astype(np.float32) for name, value in layers.items()}
 
 
-def outputs(layers: Mapping[str, Vectors], values: Vectors) -> Floats:
-    """Logits [n, categories]."""
-    inner = np.maximum(values @ layers["hidden"] + layers["hidden_bias"], 0)
-    return np.asarray(inner @ layers["out"] + layers["out_bias"], np.float64)
-
-
 # --- Figures -----------------------------------------------------------------------------------------------
 
 
@@ -258,11 +253,11 @@ def _judged(
     layers: Layers, at: int, name: str, vectors: Cache, language: str, entry: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What the frozen cases say, and whether the category is examined."""
-    found = calibration.Calibration.loads(json.dumps(entry["calibration"]))
+    head = Head.read(name, entry)
 
     def of(cases: Sequence[FrozenCase | AttributeCase], truth: Sequence[bool], digest: str) -> dict[str, Any]:
-        logits = outputs(layers, vectors.of([case.text for case in cases], ENCODERS[language]))[:, at]
-        flagged, labels = probabilities(found, logits) >= entry["threshold"], np.array(truth)
+        logits = outputs(vectors.of([case.text for case in cases], ENCODERS[language]), **layers)[:, at]
+        flagged, labels = probabilities(head.calibration, logits) >= head.threshold, np.array(truth)
         return {
             "sha256": digest,
             "cases": len(cases),
@@ -289,18 +284,20 @@ def _on_labelled(
     """Abuse on the test split of davidson_hate or cold_zh, and on topics that a network did not learn from."""
     texts = abuse_data.load(data, language)
     truth, topics = texts.labels[:, 0], np.array(texts.topics)
-    found = calibration.Calibration.loads(json.dumps(entry["calibration"]))
+    head = Head.read("abuse", entry)
     values = vectors.of(list(texts.raw), ENCODERS[language])
 
     def claimed(layers: Layers, chosen: Bools) -> Floats:
-        return probabilities(found, outputs(layers, values[chosen])[:, CATEGORIES.index("abuse")])
+        return probabilities(
+            head.calibration, outputs(values[chosen], **layers)[:, CATEGORIES.index("abuse")]
+        )
 
     test = texts.split(0) == "test"
     seen = claimed(layers, test)
     figures: dict[str, Any] = {
         "test": {
             "texts": int(test.sum()),
-            "macro-F1": round(macro_f1(truth[test], seen >= entry["threshold"]), 4),
+            "macro-F1": round(macro_f1(truth[test], seen >= head.threshold), 4),
             "calibration error": round(calibration.expected_calibration_error(seen, truth[test]), 4),
         }
     }
@@ -308,7 +305,7 @@ def _on_labelled(
     for topic in sorted(set(texts.topics) - {""}):
         left_out = np.array([each.topic == topic for each in given.learnt])
         seen = claimed(given.fit(~left_out), topics == topic)
-        apart[topic] = round(macro_f1(truth[topics == topic], seen >= entry["threshold"]), 4)
+        apart[topic] = round(macro_f1(truth[topics == topic], seen >= head.threshold), 4)
     return figures | ({"topic held out": apart} if apart else {})
 
 
@@ -321,7 +318,7 @@ def by_function(cases: Sequence[FrozenCase | AttributeCase], right: Bools) -> di
     }
 
 
-def probabilities(found: calibration.Calibration, logits: Floats) -> Floats:
+def probabilities(found: calibration.Calibration, logits: Floats | Vectors) -> Floats:
     return np.array([found.probability(float(logit)) for logit in logits])
 
 

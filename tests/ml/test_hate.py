@@ -14,7 +14,7 @@ from ml.auditing import text_meaning
 from ml.auditing.calibration import Calibration
 from ml.auditing.examiner import DetectorResult
 from ml.auditing.fusion import categories
-from ml.auditing.text_meaning import FOLDER, Floats, Network, load_networks, readings
+from ml.auditing.text_meaning import FOLDER, Floats, Network, load_networks, outputs, readings
 from ml.auditing.text_models import Head
 from ml.compression.store import ModelsMissing
 from ml.detectors import abuse
@@ -33,7 +33,7 @@ from research.auditing.hate_data import (
     frozen_digest,
     templates,
 )
-from research.auditing.train_meaning import EXAMINED_FROM, MOST_ALARMS, Cache, best_threshold, fit, outputs
+from research.auditing.train_meaning import EXAMINED_FROM, MOST_ALARMS, Cache, best_threshold, fit
 
 WICKED, CALM = "grompf", "The meeting starts at nine and the room is on the second floor. "
 PLATT = Calibration("platt", ((1.0, 0.0),), None, None, 0.01, 0.05, 100, 0.5)
@@ -295,7 +295,7 @@ def test_a_network_learns_each_category_from_what_is_said_of_it() -> None:
     values = (rng.normal(5, 1, (1200, 4)) + truth @ [[3, 0, 0, 0], [0, 3, 0, 0]]).astype(np.float32)
     labels = truth.astype(np.float32)
     labels[:600, 1] = np.nan
-    found = outputs(fit(values, labels, np.ones(1200, np.float32)), values) > 0
+    found = outputs(values, **fit(values, labels, np.ones(1200, np.float32))) > 0
     assert (found == truth).mean(axis=0).min() > 0.88
 
 

@@ -42,7 +42,6 @@ from tenants.pipeline.generation.output_moderation import ExaminedFile
 from tenants.pipeline.generation.persist_output import persist_output
 from tenants.retrieval import model_routing, model_store
 from tenants.retrieval.index import ModelSwitched
-from tenants.retrieval.query import once
 from tenants.scope import tenant_scope
 
 if TYPE_CHECKING:
@@ -170,7 +169,7 @@ def _create(claimed: jobs.Claim, row: Generation, look: GenerationProgress) -> C
     )
     try:
         specs = cast("Mapping[Kind, str]", settings.GENERATORS)
-        return Studio(specs, _marker(claimed, row), _moods(), _scorer()).create(request, look)
+        return Studio(specs, _marker(claimed, row), scorer=_scorer()).create(request, look)
     except Cancelled:
         raise look.stopped or jobs.Cancelled() from None
     except GenerationError as error:
@@ -200,14 +199,6 @@ def _start_picture(claimed: jobs.Claim, row: Generation) -> Any:
         found = Asset.objects.select_related("blob").filter(pk=row.remix_of_id, modality="image")
         asset = found.exclude(moderation__in=Asset.HIDDEN).first()
     return pixels_of(asset.blob, row.width, row.height) if asset else None
-
-
-@once
-def _moods() -> JointSpace:
-    """What moods are read in, always the same, so that the same words and seed are the same music."""
-    from ml.alignment.space import SHIPPED, JointSpace
-
-    return JointSpace.load(SHIPPED.parent / "prior-2")
 
 
 def _scorer() -> JointSpace:
