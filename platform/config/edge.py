@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _FOLLOW = FOLLOW.lower().encode()
 _WAIT = WAIT.lower().encode()
+# Answered under any name.
+PROBED = frozenset({"/healthz", "/readyz"})
 # Longer than any request may take: threads that none of them has left for so long hang.
 STUCK_S = 90.0
 # What a client is told to leave between two questions where no more answers can be held back.
@@ -54,7 +56,7 @@ class Edge:
         elif scope["type"] == "http":
             with self._connections.asking(scope):
                 # Once, and first: everything behind this reads the true address.
-                await self._http(self._proxies.resolved(scope), receive, send)
+                await self._http(_without_host(self._proxies.resolved(scope)), receive, send)
         else:
             await send({"type": "websocket.close", "code": 1000})
 
@@ -136,6 +138,14 @@ class Edge:
         # Here, as the server ends its workers without the interpreter's own end.
         await asyncio.to_thread(_flush)
         await send({"type": f"{message['type']}.complete"})
+
+
+def _without_host(scope: Scope) -> Scope:
+    """Probes ask a host by its address, or by no name: what they read is the same under any, and holds no link."""
+    if scope["path"] not in PROBED:
+        return scope
+    headers = [(name, value) for name, value in scope["headers"] if name != b"host"]
+    return {**scope, "headers": [*headers, (b"host", b"localhost")]}
 
 
 def _flush() -> None:

@@ -6,8 +6,10 @@ import errno
 import hmac
 import logging
 import os
+import threading
 import uuid
 from collections.abc import Callable
+from concurrent.futures import Future
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,9 +21,13 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from config import metrics
+from tenants.retrieval import query
 from tenants.valkey import client
 
 log = logging.getLogger(__name__)
+
+# Of what is shared: a probe has two or three seconds for its answer.
+CHECK_S = 1.0
 
 
 def healthz(request: HttpRequest) -> HttpResponse:
@@ -29,25 +35,56 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 
 def readyz(request: HttpRequest) -> JsonResponse:
-    """503 and the culprit's name while something that this process needs is away.
+    """503 and the culprit's name while this process could not answer a search: without its models or the database.
 
-    Only for who brings the token is the storage written to: anybody may ask, as often as they like.
+    Storage and Valkey are shared by all hosts: a moment without them degrades every one of them, and taking all out of
+    the proxy would make an outage of it. Only for who brings the token is the storage written to: anybody may ask, as
+    often as they like.
     """
-    known = _has_token(request)
-    named = {**CHECKS, "storage": _storage_writes} if known else CHECKS
-    checks = {name: _passes(name, check) for name, check in named.items()}
-    ready = all(checks.values())
-    body = {"ready": ready, "checks": {name: "ok" if well else "failed" for name, well in checks.items()}}
-    return JsonResponse(body, status=200 if ready else 503)
+    shared: dict[str, Callable[[], object]] = {**SHARED}
+    if _has_token(request):
+        shared["storage"] = WRITES
+    checks = {name: "ok" if _passes(name, check) else "failed" for name, check in NEEDED.items()}
+    ready = "failed" not in checks.values()
+    checks |= {name: "ok" if _passes(name, check) else "degraded" for name, check in shared.items()}
+    return JsonResponse({"ready": ready, "checks": checks}, status=200 if ready else 503)
 
 
 def _passes(name: str, check: Callable[[], object]) -> bool:
     try:
         check()
-    except Exception:
-        log.warning("not ready: %s", name, exc_info=True)
+    except Exception as error:
+        log.warning("not well: %s", name, exc_info=not isinstance(error, query.ModelsLoading))
         return False
     return True
+
+
+class BoundedCheck:
+    """A check of something that may hang: waited for a second, and under way once however many ask.
+
+    A probe that waited longer would count as failed, and so would a process that could do without.
+    """
+
+    def __init__(self, check: Callable[[], object]) -> None:
+        self._check = check
+        self._lock = threading.Lock()
+        self._asked: Future[object] | None = None
+
+    def __call__(self) -> None:
+        """Raises what the check raised, TimeoutError while it takes longer."""
+        with self._lock:
+            if self._asked is None or self._asked.done():
+                self._asked = Future()
+                # Not of a pool, which a process that ends would wait for.
+                threading.Thread(target=self._run, args=(self._asked,), name="readyz", daemon=True).start()
+            asked = self._asked
+        asked.result(CHECK_S)
+
+    def _run(self, asked: Future[object]) -> None:
+        try:
+            asked.set_result(self._check())
+        except Exception as error:
+            asked.set_exception(error)
 
 
 def _database() -> None:
@@ -76,11 +113,12 @@ def _storage_answers() -> None:
         raise OSError(errno.ENOSPC, "the disk of the storage is full", str(folder))
 
 
-CHECKS: dict[str, Callable[[], object]] = {
-    "database": _database,
-    "cache": lambda: client().ping(),
-    "storage": _storage_answers,
+NEEDED: dict[str, Callable[[], object]] = {"database": _database, "models": query.check_models}
+SHARED: dict[str, Callable[[], object]] = {
+    "cache": BoundedCheck(lambda: client().ping()),
+    "storage": BoundedCheck(_storage_answers),
 }
+WRITES = BoundedCheck(_storage_writes)
 
 
 def serve_metrics(request: HttpRequest) -> HttpResponse:

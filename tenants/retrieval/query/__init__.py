@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from tenants.retrieval.query.encoding import MAX_ASSETS as MAX_ASSETS
     from tenants.retrieval.query.encoding import MAX_UNLIKE_WEIGHT as MAX_UNLIKE_WEIGHT
     from tenants.retrieval.query.encoding import Costed as Costed
+    from tenants.retrieval.query.encoding import ModelsLoading as ModelsLoading
     from tenants.retrieval.query.encoding import Spaces as Spaces
+    from tenants.retrieval.query.encoding import check_models as check_models
     from tenants.retrieval.query.encoding import decoder as decoder
     from tenants.retrieval.query.encoding import model_id as model_id
     from tenants.retrieval.query.encoding import once as once
@@ -65,8 +67,10 @@ __all__ = [
     "Costed",
     "Entry",
     "Highlight",
+    "ModelsLoading",
     "Spaces",
     "Task",
+    "check_models",
     "create_task",
     "decoder",
     "delete_task",
@@ -111,8 +115,10 @@ _FROM = {
     "MAX_WEIGHT": "tenants.retrieval.query.fusion_weights:MAX_WEIGHT",
     "MAX_WORD": "tenants.retrieval.query.fusion_weights:MAX_WORD",
     "MAX_WORDS": "tenants.retrieval.query.fusion_weights:MAX_WORDS",
+    "ModelsLoading": "tenants.retrieval.query.encoding:ModelsLoading",
     "Spaces": "tenants.retrieval.query.encoding:Spaces",
     "Task": "tenants.retrieval.query.fusion_weights:Task",
+    "check_models": "tenants.retrieval.query.encoding:check_models",
     "create_task": "tenants.retrieval.query.fusion_weights:create_task",
     "decoder": "tenants.retrieval.query.encoding:decoder",
     "delete_task": "tenants.retrieval.query.fusion_weights:delete_task",

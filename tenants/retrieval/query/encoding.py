@@ -126,10 +126,37 @@ def query_transcriber() -> QueryTranscriber:
     return load_query_transcriber(transcriber())
 
 
+_loading, _loaded = threading.Lock(), threading.Event()
+
+
+class ModelsLoading(Exception):
+    """What a text query needs is being loaded."""
+
+
 def warm_up() -> None:
     """Load what a text query needs. Models that are missing are for the first query to complain about."""
-    with suppress(ModelsMissing, EncoderUnavailable):
-        space().embed_texts(["warm up"])
+    with suppress(ModelsMissing, EncoderUnavailable), _loading:
+        _load()
+
+
+def check_models() -> None:
+    """Return at once where this process can encode a text query; load what is not yet loaded.
+
+    Raises ModelsLoading while another thread does so, ModelsMissing, EncoderUnavailable.
+    """
+    if _loaded.is_set():
+        return
+    if not _loading.acquire(blocking=False):
+        raise ModelsLoading
+    try:
+        _load()
+    finally:
+        _loading.release()
+
+
+def _load() -> None:
+    space().embed_texts(["warm up"])
+    _loaded.set()
 
 
 def space() -> JointSpace:
