@@ -37,10 +37,14 @@ def healthz(request: HttpRequest) -> HttpResponse:
 def readyz(request: HttpRequest) -> JsonResponse:
     """503 and the culprit's name while this process could not answer a search: without its models or the database.
 
+    404 while it is about to stop: HAProxy (disable-on-404) then sends it nothing new and lets what it has begun end.
+
     Storage and Valkey are shared by all hosts: a moment without them degrades every one of them, and taking all out of
     the proxy would make an outage of it. Only for who brings the token is the storage written to: anybody may ask, as
     often as they like.
     """
+    if settings.DRAIN_FILE and Path(settings.DRAIN_FILE).exists():
+        return JsonResponse({"ready": False, "checks": {"draining": "failed"}}, status=404)
     shared: dict[str, Callable[[], object]] = {**SHARED}
     if _has_token(request):
         shared["storage"] = WRITES

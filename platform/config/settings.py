@@ -19,6 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 from backoffice.theme import UNFOLD as UNFOLD
 from config.mail import mail_server
 from config.proxies import read_header, read_networks
+from config.secret_files import read_secret_files
 
 # Requests and jobs run beside each other: a BLAS with a thread for each core only makes them wait for one another.
 # Set before numpy is first imported.
@@ -34,7 +35,7 @@ def _stack_environment() -> dict[str, str]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-_ENV = {**_stack_environment(), **os.environ}
+_ENV = {**_stack_environment(), **read_secret_files(os.environ), **os.environ}
 
 
 def env(name: str, default: str | None = None) -> str:
@@ -61,6 +62,8 @@ PORT = int(env("PORT", "8000"))
 WEB_THREADS = int(env("WEB_THREADS", "16"))
 # Connections that a web process accepts at a time, open streams and idle browsers among them.
 WEB_CONNECTIONS = int(env("WEB_CONNECTIONS", "4096"))
+# While this file is there, /readyz says that the process is about to stop (standalone.alone); empty: it never does.
+DRAIN_FILE = env("DRAIN_FILE", "")
 BASE_URL = env("BASE_URL", f"http://{HOST}:{PORT}")
 # The stack and probes of this machine ask by address.
 _HERE = [f"[{HOST}]" if ":" in HOST else HOST, "localhost", "127.0.0.1", "[::1]"]

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import wraps
 
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
@@ -27,6 +28,8 @@ from tenants.people import impersonation
 from tenants.scope import tenant_scope
 
 SESSION_KEY = "tenant"
+# Tells a proxy which host has this workspace's caches warm, and nobody anything else: it is never read here.
+PLACEMENT = "tenant"
 # What looks only, although a form sends it.
 READ_ONLY_POSTS = frozenset({"search-results"})
 View = Callable[..., HttpResponseBase]
@@ -126,7 +129,8 @@ def needs(scope: str, methods: Iterable[str] = ("GET",)) -> Callable[[View], Vie
                 return _set_headers(refusal)
             named = label_of(request.user) if request.workspace.acting else ""
             with observe.bound(observe.acting, named):
-                return _set_headers(_call_view(protected, request, *args, **kwargs))
+                response = _set_headers(_call_view(protected, request, *args, **kwargs))
+            return _tell_placement(request, response)
 
         guarded.needs = scope  # type: ignore[attr-defined]  # for the test that walks all URLs
         guarded.methods = allowed  # type: ignore[attr-defined]
@@ -191,6 +195,16 @@ def _set_headers(response: HttpResponseBase) -> HttpResponseBase:
     # Not kept: after signing out, the back button must not show a tenant's data.
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers.setdefault("Permissions-Policy", "microphone=(self), camera=(), geolocation=()")
+    return response
+
+
+def _tell_placement(request: Request, response: HttpResponseBase) -> HttpResponseBase:
+    """Sent where it changes, so that the one workspace is asked for at one host, whoever works in it."""
+    tenant_id = str(request.workspace.tenant.id)
+    if request.COOKIES.get(PLACEMENT) != tenant_id:
+        response.set_cookie(
+            PLACEMENT, tenant_id, secure=settings.SESSION_COOKIE_SECURE, httponly=True, samesite="Lax"
+        )
     return response
 
 

@@ -1,4 +1,4 @@
-"""`python -m standalone run | services | prepare | messages | backup | restore | verify`."""
+"""`python -m standalone run | process | services | prepare | messages | backup | restore | verify`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from standalone import messages
+from standalone.alone import run_alone
 from standalone.backup import commands
 from standalone.config import APP_PROCESSES, StackConfig
 from standalone.errors import StackError
@@ -18,6 +19,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     subcommands = parser.add_subparsers(dest="command", required=True)
     whole = subcommands.add_parser("run", help="the whole stack, in the foreground")
     whole.add_argument("--only", help=f"comma-separated, of: {', '.join(APP_PROCESSES)}")
+    alone = subcommands.add_parser("process", help="one process, on services that others run")
+    alone.add_argument("name", choices=APP_PROCESSES)
     services = subcommands.add_parser("services", help="Postgres and Valkey only, migrated")
     services.add_argument("--throwaway", action="store_true", help="an empty database, unsafe and fast")
     services.add_argument("--as-is", action="store_true", help="do not migrate")
@@ -51,8 +54,10 @@ def chosen(only: str | None) -> Sequence[str]:
     return names
 
 
-def execute(config: StackConfig, options: argparse.Namespace) -> None:
+def execute(config: StackConfig, options: argparse.Namespace) -> int:
     match options.command:
+        case "process":
+            return run_alone(config, options.name)
         case "prepare":
             prepare_only(config)
         case "messages":
@@ -67,16 +72,16 @@ def execute(config: StackConfig, options: argparse.Namespace) -> None:
             commands.verify(options.source)
         case _:
             run(config, Plan(processes=chosen(options.only)))
+    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     try:
-        execute(StackConfig.from_environ(), options)
+        return execute(StackConfig.from_environ(), options)
     except StackError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def app_programs(config: StackConfig, env: Mapping[str, str]) -> dict[str, Progr
 
 def _program(config: StackConfig, env: Mapping[str, str], name: str, *arguments: str) -> Program:
     withheld = {*PRIVILEGED} - ({"OPERATOR_DATABASE_URL"} if name in OPERATOR_PROCESSES else set())
-    env = {key: value for key, value in env.items() if key not in withheld}
+    env = {key: value for key, value in env.items() if key.removesuffix("_FILE") not in withheld}
     nice = shutil.which("nice")
     polite = [nice, "-n", str(NICE[name])] if nice and name in NICE else []
     if name == "web":

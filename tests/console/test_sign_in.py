@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -258,3 +259,27 @@ def test_signing_out_ends_the_session(owner: Client) -> None:
     assert owner.get("/logout").status_code == 405
     assert owner.post("/logout")["Location"] == "/login"
     assert owner.get("/")["Location"].startswith("/login")
+
+
+def test_a_proxy_is_told_which_workspace_a_browser_works_in(
+    party: Party, stranger: Party, person: Callable[..., Client], settings: Any
+) -> None:
+    settings.SESSION_COOKIE_SECURE = True
+    visitor = person("viewer", tenants=(party.tenant, stranger.tenant))
+    assert "tenant" not in visitor.get("/account").cookies
+    for chosen in (party, stranger):
+        visitor.post("/workspace", {"tenant": str(chosen.id)})
+        cookie = visitor.get("/").cookies["tenant"]
+        assert cookie.value == str(chosen.id)
+        assert (cookie["httponly"], cookie["secure"], cookie["samesite"]) == (True, True, "Lax")
+        assert (cookie["max-age"], cookie["domain"]) == ("", "")
+    assert "tenant" not in visitor.get("/").cookies
+    # It opens nothing: whoever writes another workspace there stays in their own.
+    visitor.cookies["tenant"] = str(party.id)
+    assert visitor.get("/").cookies["tenant"].value == str(stranger.id)
+    assert visitor.post("/logout").cookies["tenant"].value == ""
+
+
+def test_everybody_in_a_workspace_has_the_same_placement(person: Callable[..., Client]) -> None:
+    one, other = person("owner"), person("viewer")
+    assert one.get("/").cookies["tenant"].value == other.get("/").cookies["tenant"].value

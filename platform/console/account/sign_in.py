@@ -19,7 +19,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_POST
 
 from console import problems
-from console.access import SESSION_KEY, Visit, memberships_of, page, public, signed_in
+from console.access import PLACEMENT, SESSION_KEY, Visit, memberships_of, page, public, signed_in
 from console.account.forms import AddressForm, CodeForm, JoinForm, NewPasswordForm, SignInForm
 from console.account.throttle import Attempt, TooManyAttempts, remember_device
 from tenants.accounts import links, mail, passwords, second_factor, sessions
@@ -137,7 +137,9 @@ def sign_out(request: HttpRequest) -> HttpResponse:
         by = Operator(request.user.email, request.META.get("REMOTE_ADDR", ""))
         impersonation.end(user=request.user, session_key=request.session.session_key, by=by)
     logout(request)
-    return redirect("console:login")
+    response = redirect("console:login")
+    response.delete_cookie(PLACEMENT, samesite="Lax")
+    return response
 
 
 @signed_in(methods=("GET", "POST"))

@@ -1,0 +1,128 @@
+"""Several hosts before real engines: `make test-hosts` runs these tests, `make test` does not.
+
+Each says what it lacks where a program or the right to make network namespaces is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.hosts.proxy import Proxy, WebHost
+
+HERE = Path(__file__).parent
+FIGURES: list[str] = []
+WANTED = os.environ.get("CROSSLIGHT_TEST_HOSTS") == "1"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if WANTED:
+        return
+    left_out = [item for item in items if HERE in item.path.parents]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if HERE not in item.path.parents]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if FIGURES:
+        terminalreporter.section("measured")
+        for line in FIGURES:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def tell() -> Callable[[str], None]:
+    """Print a figure at the end of the run."""
+    return FIGURES.append
+
+
+@pytest.fixture(scope="session")
+def haproxy() -> str:
+    found = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if found is None:
+        pytest.skip("haproxy is missing: apt-get install haproxy")
+    return found
+
+
+@pytest.fixture
+def proxy(haproxy: str, tmp_path: Path) -> Iterator[Callable[[dict[str, str]], Proxy]]:
+    """`proxy({"h1": "127.0.0.1:8001", …})` is the shipped configuration before these servers."""
+    started: list[Proxy] = []
+
+    def start(servers: dict[str, str]) -> Proxy:
+        started.append(Proxy(haproxy, servers, tmp_path / f"haproxy-{len(started)}"))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()
+
+
+@pytest.fixture
+def stand_ins(tmp_path: Path) -> Iterator[Callable[[int], dict[str, WebHost]]]:
+    """`stand_ins(3)` are small servers h1 to h3 (tests.hosts.stand_in)."""
+    started: list[WebHost] = []
+
+    def start(count: int) -> dict[str, WebHost]:
+        hosts = {f"h{i}": WebHost.stand_in(f"h{i}", tmp_path) for i in range(1, count + 1)}
+        started.extend(hosts.values())
+        for host in hosts.values():
+            host.wait()
+        return hosts
+
+    yield start
+    for host in started:
+        host.kill()
+
+
+@pytest.fixture
+def web_hosts(tmp_path: Path) -> Iterator[dict[str, WebHost]]:
+    """Three web processes of the product, each with a DATA_DIR of its own, on one database and one storage."""
+    hosts = {name: WebHost.product(name, tmp_path) for name in ("h1", "h2", "h3")}
+    try:
+        for host in hosts.values():
+            host.wait()
+        yield hosts
+    finally:
+        for host in hosts.values():
+            host.kill()
+
+
+@pytest.fixture
+def namespaces(tmp_path: Path) -> Iterator[list[str]]:
+    """Three hosts of their own on a bridge: names of network namespaces, each with an address 10.77.9.N."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("network namespaces need root and iproute2")
+    names = ["clh1", "clh2", "clh3"]
+    if subprocess.run(
+        ["ip", "link", "add", "clbr0", "type", "bridge"], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("this machine makes no bridge: network namespaces are not allowed here")
+    try:
+        _ip("addr add 10.77.9.254/24 dev clbr0", "link set clbr0 up")
+        for i, name in enumerate(names, 1):
+            _ip(
+                f"netns add {name}",
+                f"link add clv{i} type veth peer name eth0 netns {name}",
+                f"link set clv{i} master clbr0",
+                f"link set clv{i} up",
+                f"-n {name} addr add 10.77.9.{i}/24 dev eth0",
+                f"-n {name} link set eth0 up",
+                f"-n {name} link set lo up",
+            )
+        yield names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+        subprocess.run(["ip", "link", "del", "clbr0"], capture_output=True, check=False)
+
+
+def _ip(*commands: str) -> None:
+    for command in commands:
+        subprocess.run(["ip", *command.split()], check=True, capture_output=True)
