@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from tests.conftest import Party
 from tests.hosts.proxy import CONFIGURATION, Answer, Client, Load, Proxy, WebHost, bearer
-from tests.waiting import until
+from tests.waiting import pause, until
 
 Start = Callable[[dict[str, str]], Proxy]
 Tell = Callable[[str], None]
@@ -122,6 +123,22 @@ def test_only_what_changes_nothing_is_asked_twice(
         assert (answer.status, answer.host != home) == (200, True)
     else:
         assert (answer.status, answer.json["status"]) == (502, 502)
+
+
+def test_a_search_whose_body_comes_late_is_asked_twice_too(proxy: Start, stand_ins: StandIns) -> None:
+    hosts = stand_ins(2)
+    front = proxy(addresses(hosts))
+    home = front.ask("GET", "/", bearer(key(7))).host
+    connection = http.client.HTTPConnection("127.0.0.1", front.port, timeout=60)
+    connection.putrequest("POST", "/api/v1/search")
+    for name, value in {**bearer(key(7)), "X-Lose": home, "Content-Length": "2"}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    pause(0.3, "the head would be sent on by itself meanwhile")
+    connection.send(b"{}")
+    answer = connection.getresponse()
+    assert (answer.status, answer.getheader("X-Served-By") != home) == (200, True)
+    connection.close()
 
 
 def test_what_a_host_is_told_of_the_client(proxy: Start, stand_ins: StandIns) -> None:
