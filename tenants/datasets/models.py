@@ -266,3 +266,34 @@ class ImportRow(TenantModel):
         indexes = [
             models.Index(fields=["tenant", "job_import", "outcome", "row"], name="import_row_by_outcome")
         ]
+
+
+class ResumableUpload(TenantModel):
+    """A file that is sent in parts, over as many requests and hosts as it takes (`tenants.datasets.resumable`).
+
+    `offset` never exceeds what is stored. The rest is of uploads in a bucket, see `tenants.datasets.upload_bytes`.
+    """
+
+    bytes = models.PositiveBigIntegerField()
+    offset = models.PositiveBigIntegerField(default=0)
+    # What the client told of the file: names and values, as data.
+    metadata = models.JSONField(default=dict)
+    # In the past for one that has been used or thrown away, until its bytes are gone.
+    expires_at = models.DateTimeField()
+    created_at = models.DateTimeField(auto_now_add=True)
+    # Its bytes lie in UPLOADS_DIR of one host, where a former release put them.
+    local = models.BooleanField(default=False)
+    # Who writes to it or uses it, and until when without a sign of life.
+    holder = models.UUIDField(null=True, blank=True)
+    held_until = models.DateTimeField(null=True, blank=True)
+    # The id that the bucket gave a multipart upload; empty before its first part.
+    multipart = models.TextField(blank=True, default="")
+    # The number that was last given to a part: no two writers ever send a part under one number.
+    part_number = models.PositiveIntegerField(default=0)
+    # [number, ETag] of each part in its order, then [name, bytes] of each object that waits to become part of one.
+    parts = models.JSONField(default=list)
+    pieces = models.JSONField(default=list)
+
+    class Meta(TenantModel.Meta):
+        db_table = "resumable_upload"
+        indexes = [models.Index(fields=["tenant", "expires_at"], name="resumable_upload_expiry")]

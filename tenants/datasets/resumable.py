@@ -1,22 +1,19 @@
-"""Uploads that wait to be used: each a file that grows at its end, over as many requests as it takes.
+"""Uploads that wait to be used: each a file that grows at its end, over as many requests and hosts as it takes.
 
-`<id>.part` holds the bytes, and its size is the offset: a process that is killed in the middle of a write leaves
-nothing out of step. `<id>.json` beside it says what is expected. Both lie in UPLOADS_DIR/<tenant>/, under ids made
-here; the name that a client gave is only data. The protocol that fills them is `tenants.datasets.tus`.
+What is expected and how much is here is a row (`ResumableUpload`), which every host reads; the bytes lie in the storage
+(`tenants.datasets.upload_bytes`), under ids made here; the name that a client gave is only data. The protocol that
+fills them is `tenants.datasets.tus`. Why: docs/adr/0053-uploads-in-parts-go-on-at-another-host.md.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import shutil
-import time
+import logging
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -24,10 +21,16 @@ from typing import IO, Any
 from django.conf import settings
 from django.core.files import File
 from django.db import transaction
+from django.db.models import Count, Q, Sum
+from django.db.models.functions import Now
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from tenants.accounts import quotas
+from tenants.datasets import upload_bytes
 from tenants.datasets.filenames import clean_filename
+from tenants.datasets.models import ResumableUpload
+from tenants.datasets.upload_bytes import FORMER, Held, Lost, place_of
 from tenants.errors import (
     Conflict,
     Invalid,
@@ -36,15 +39,21 @@ from tenants.errors import (
     QuotaExceeded,
     StorageFull,
     TooLarge,
-    room_on_disk,
+    Unavailable,
 )
-from tenants.scope import current_tenant_id
+from tenants.scope import current_tenant_id, tenant_scope
+
+log = logging.getLogger(__name__)
 
 # More than this many begun uploads of one tenant are a client that never uses what it sends.
 MAX_PARTIAL = 100
 MAX_NAME = 200
 # Files outlive their upload by this much: nothing is removed under a request that found it in time.
 GRACE_S = 3600
+# What one round of upkeep removes of a tenant.
+AT_A_TIME = 1000
+# When an upload ended that has been used or thrown away.
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -73,11 +82,11 @@ class PartialUpload:
 
 
 class Claimed(File):
-    """A finished upload; storage takes the file over by moving it."""
+    """A finished upload; a folder takes the file over by moving it, a bucket copies its object `stored_as`."""
 
-    def __init__(self, stream: IO[bytes], path: Path, upload: PartialUpload) -> None:
+    def __init__(self, stream: IO[bytes], path: Path, stored_as: str | None, upload: PartialUpload) -> None:
         super().__init__(stream, name=upload.name)
-        self._path, self.filename = path, upload.filename
+        self._path, self.stored_as, self.filename = path, stored_as, upload.filename
 
     def temporary_file_path(self) -> str:
         return str(self._path)
@@ -85,31 +94,30 @@ class Claimed(File):
 
 def begin(*, upload_id: uuid.UUID, length: int, metadata: dict[str, str], expires_at: datetime) -> None:
     """Make room for an upload of the active tenant. Raises QuotaExceeded, StorageFull."""
-    folder = _folder(current_tenant_id())
-    with room_on_disk():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Asked twice: the first time locks the counter, so that of two uploads at once the second counts the first.
     quotas.check_room({"bytes": length})
-    quotas.check_room({"bytes": length + _expected_bytes(folder)})
-    if shutil.disk_usage(folder).free < length:
+    quotas.check_room({"bytes": length + _expected_bytes()})
+    place = upload_bytes.place()
+    if place.free() < length:
         raise StorageFull
-    told = {"bytes": length, "metadata": metadata, "expires_at": expires_at.timestamp()}
-    with room_on_disk():
-        _data_path(folder, upload_id).touch(mode=0o600, exist_ok=False)
-        _info_path(folder, upload_id).write_text(json.dumps(told))
+    row = ResumableUpload(id=upload_id, bytes=length, metadata=metadata, expires_at=expires_at)
+    row.save(force_insert=True)
+    place.begin(row)
 
 
-def _expected_bytes(folder: Path) -> int:
-    """What all begun uploads of a folder will have in the end."""
-    begun = [_read(path) for path in folder.glob("*.json")]
-    if len(begun) >= MAX_PARTIAL:
+def _expected_bytes() -> int:
+    """What all begun uploads of the active tenant will have in the end."""
+    begun = ResumableUpload.objects.filter(expires_at__gt=Now()).aggregate(
+        count=Count("*"), bytes=Sum("bytes")
+    )
+    if begun["count"] >= MAX_PARTIAL:
         raise QuotaExceeded(
             _("%(waiting)s uploads have been begun and not been used. Use or delete some of them first.")
             % {"waiting": MAX_PARTIAL},
             resource="uploads",
             limit=MAX_PARTIAL,
         )
-    return sum(upload.bytes for upload in begun if upload)
+    return int(begun["bytes"] or 0)
 
 
 def find(upload_id: uuid.UUID | None) -> PartialUpload:
@@ -120,48 +128,82 @@ def find(upload_id: uuid.UUID | None) -> PartialUpload:
 def _existing(tenant_id: uuid.UUID, upload_id: uuid.UUID | None) -> PartialUpload:
     found = look_up(tenant_id, upload_id) if upload_id else None
     if found is None:
-        raise NotFound(
-            _("There is no such upload. Unused ones are removed after %(size)s hours.")
-            % {"size": settings.UPLOAD_EXPIRY_S // 3600}
-        )
+        raise _absent()
     return found
 
 
+def _absent() -> NotFound:
+    return NotFound(
+        _("There is no such upload. Unused ones are removed after %(size)s hours.")
+        % {"size": settings.UPLOAD_EXPIRY_S // 3600}
+    )
+
+
 def look_up(tenant_id: uuid.UUID, upload_id: uuid.UUID) -> PartialUpload | None:
-    """An upload if there is one; outside of any scope, as files need no database."""
-    return _read(_info_path(_folder(tenant_id), upload_id))
+    """An upload if there is one."""
+    with tenant_scope(tenant_id):
+        row = _row(upload_id) or _take_over(tenant_id, upload_id)
+    if row is None:
+        return None
+    try:
+        return _as_value(row, place_of(tenant_id, upload_id).stored(row))
+    except Lost:
+        return None
 
 
-def append(*, tenant_id: uuid.UUID, upload_id: uuid.UUID, offset: int, data: bytes) -> None:
-    """Write at the end, which must be `offset`. Under `locked`. Raises StorageFull."""
-    path = _data_path(_folder(tenant_id), upload_id)
-    with room_on_disk(), path.open("r+b") as stream:
-        if stream.seek(0, os.SEEK_END) != offset:
-            raise Conflict(_("The upload has grown meanwhile. Ask for its offset and go on from there."))
-        stream.write(data)
+def seen(held: Held) -> PartialUpload:
+    """A held upload as it is now."""
+    return _as_value(held.row, held.offset)
+
+
+def _as_value(row: ResumableUpload, offset: int) -> PartialUpload:
+    return PartialUpload(row.pk, row.bytes, offset, row.metadata, row.expires_at)
+
+
+def _row(upload_id: uuid.UUID) -> ResumableUpload | None:
+    return ResumableUpload.objects.filter(pk=upload_id, expires_at__gt=Now()).first()
+
+
+def _take_over(tenant_id: uuid.UUID, upload_id: uuid.UUID) -> ResumableUpload | None:
+    """An upload that was begun under a release that kept its facts in a file; its bytes stay where they are."""
+    path = FORMER.path(tenant_id, upload_id)
+    try:
+        told, offset = json.loads(path.with_suffix(".json").read_text()), path.stat().st_size
+    except (FileNotFoundError, ValueError):
+        return None
+    row = ResumableUpload(
+        id=upload_id,
+        bytes=told["bytes"],
+        offset=offset,
+        metadata=told["metadata"],
+        expires_at=datetime.fromtimestamp(told["expires_at"], UTC),
+        local=True,
+    )
+    ResumableUpload.objects.bulk_create([row], ignore_conflicts=True)
+    return _row(upload_id)
+
+
+def append(*, held: Held, offset: int, data: bytes) -> None:
+    """Write at the end, which must be `offset`. Raises NotFound, Conflict, StorageFull, Unavailable."""
+    if held.offset != offset:
+        raise Conflict(_("The upload has grown meanwhile. Ask for its offset and go on from there."))
+    try:
+        held.append(data)
+    except Lost as error:
+        raise _absent() from error
 
 
 @contextmanager
-def locked(tenant_id: uuid.UUID, upload_id: uuid.UUID) -> Iterator[IO[bytes] | None]:
-    """The upload's file, for nobody else; None if another holds it. The kernel frees what a killed process held.
+def locked(tenant_id: uuid.UUID, upload_id: uuid.UUID) -> Iterator[Held | None]:
+    """The upload, for nobody else; None if another holds it. It is freed when its holder is killed.
 
     Raises NotFound.
     """
-    path = _data_path(_folder(tenant_id), upload_id)
     try:
-        stream = path.open("rb")
-    except FileNotFoundError as error:
-        raise NotFound(_("There is no such upload.")) from error
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
-        if not path.exists():
-            # Its last holder has used or deleted it, after it was opened here.
-            raise NotFound(_("There is no such upload."))
-        yield stream
+        with place_of(tenant_id, upload_id).hold(tenant_id, upload_id) as held:
+            yield held
+    except Lost as error:
+        raise _absent() from error
 
 
 @contextmanager
@@ -181,10 +223,11 @@ def claimed(tenant_id: uuid.UUID, upload_id: uuid.UUID | None, *, at_most: int) 
             _("Of this upload %(offset)s of %(bytes)s bytes are here. Send the rest first.")
             % {"offset": waiting.offset, "bytes": waiting.bytes}
         )
-    with locked(tenant_id, waiting.id) as stream:
-        if stream is None:
+    with locked(tenant_id, waiting.id) as held:
+        if held is None:
             raise Conflict(_("Another request is using this upload."))
-        yield Claimed(stream, _data_path(_folder(tenant_id), waiting.id), waiting)
+        with held.open() as (stream, path, stored_as):
+            yield Claimed(stream, path, stored_as, waiting)
         transaction.on_commit(partial(discard, tenant_id, waiting.id))
 
 
@@ -218,50 +261,38 @@ def _id(text: str) -> uuid.UUID | None:
 
 
 def discard(tenant_id: uuid.UUID, upload_id: uuid.UUID) -> None:
-    """Remove an upload, whatever is left of it."""
-    folder = _folder(tenant_id)
-    # The facts go first: without them the upload is absent.
-    _info_path(folder, upload_id).unlink(missing_ok=True)
-    _data_path(folder, upload_id).unlink(missing_ok=True)
-
-
-def discard_expired() -> int:
-    """Remove what the active tenant did not use in time, or a crash left incomplete; how many files."""
-    limit = time.time() - settings.UPLOAD_EXPIRY_S - GRACE_S
-    stale = [path for path in _folder(current_tenant_id()).glob("*") if _modified(path) < limit]
-    for path in stale:
-        path.unlink(missing_ok=True)
-    return len(stale)
-
-
-def _modified(path: Path) -> float:
+    """Remove an upload, whatever is left of it; upkeep goes on where the storage cannot be reached."""
+    with tenant_scope(tenant_id):
+        # From here on it is absent; the row goes last, as it says what is left to do.
+        ResumableUpload.objects.filter(pk=upload_id).update(expires_at=LONG_AGO)
     try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return time.time()
+        for place in (FORMER, upload_bytes.place()):
+            place.remove(tenant_id, upload_id)
+    except (Unavailable, Lost):
+        log.warning("an upload is removed later", extra={"upload": str(upload_id)}, exc_info=True)
+        return
+    with tenant_scope(tenant_id):
+        ResumableUpload.objects.filter(pk=upload_id).delete()
 
 
-def _read(path: Path) -> PartialUpload | None:
-    """What a file of facts says and how far the bytes have come; None if there is no such upload (any more)."""
-    try:
-        told = json.loads(path.read_text())
-        offset = path.with_suffix(".part").stat().st_size
-    except (FileNotFoundError, ValueError):
-        # Half-written facts are of an upload that is just being begun.
-        return None
-    if told["expires_at"] < time.time():
-        return None
-    expires = datetime.fromtimestamp(told["expires_at"], UTC)
-    return PartialUpload(uuid.UUID(path.stem), told["bytes"], offset, told["metadata"], expires)
+def discard_expired(tenant_id: uuid.UUID) -> int:
+    """Remove what a tenant did not use in time, or a crash left incomplete; how many uploads and files."""
+    unheld = Q(holder=None) | Q(held_until=None) | Q(held_until__lt=Now())
+    over = Q(expires_at__lt=timezone.now() - timedelta(seconds=GRACE_S))
+    with tenant_scope(tenant_id):
+        expired = list(ResumableUpload.objects.filter(unheld, over).values_list("pk", flat=True)[:AT_A_TIME])
+    for upload_id in expired:
+        discard(tenant_id, upload_id)
+    older_than_s = settings.UPLOAD_EXPIRY_S + GRACE_S
+    return len(expired) + sum(p.tidy(tenant_id, older_than_s) for p in (upload_bytes.place(), FORMER))
 
 
-def _folder(tenant_id: uuid.UUID) -> Path:
-    return settings.UPLOADS_DIR / str(tenant_id)
+def forget_tenant(tenant_id: uuid.UUID) -> None:
+    """Remove what lies of a tenant's uploads beside its stored files, all of it. Raises Unavailable."""
+    for place in (upload_bytes.place(), FORMER):
+        place.forget(tenant_id)
 
 
-def _info_path(folder: Path, upload_id: uuid.UUID) -> Path:
-    return folder / f"{upload_id}.json"
-
-
-def _data_path(folder: Path, upload_id: uuid.UUID) -> Path:
-    return folder / f"{upload_id}.part"
+def unfinished(tenant_id: uuid.UUID) -> int:
+    """How many multipart uploads a bucket holds for a tenant, of which its files show nothing."""
+    return len(upload_bytes.place().unfinished(tenant_id))

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import IO
+from typing import IO, Any
 from uuid import UUID
 
 from django.core.files import File
@@ -53,8 +55,13 @@ class _Movable(File):
 
 
 def put(path: str, content: IO[bytes] | bytes | Path) -> None:
-    """Store under a path, unless it is there already in full. A local file (Path) or a spooled upload is moved."""
-    if isinstance(content, Path):
+    """Store under a path, unless it is there already in full.
+
+    A local file (Path) or a spooled upload is moved; what a bucket has already (`stored_as`, a path) it copies itself.
+    """
+    if (stored := getattr(content, "stored_as", None)) is not None:
+        _copy(stored, path, default_storage.size(stored))
+    elif isinstance(content, Path):
         with content.open("rb") as stream:
             _save(path, _Movable(stream, str(content)))
     elif isinstance(content, bytes):
@@ -66,11 +73,24 @@ def put(path: str, content: IO[bytes] | bytes | Path) -> None:
 
 
 def _save(path: str, body: File) -> None:
-    if default_storage.exists(path):
-        if default_storage.size(path) == body.size:
-            return
-        default_storage.delete(path)
-    default_storage.save(path, body)
+    if not _is_there(path, body.size):
+        default_storage.save(path, body)
+
+
+def _copy(source: str, path: str, length: int) -> None:
+    """Within a bucket, in parts where it is large: no byte comes through here."""
+    if not _is_there(path, length):
+        bucket_client().copy({"Bucket": bucket_name(), "Key": key_of(source)}, bucket_name(), key_of(path))
+
+
+def _is_there(path: str, length: int) -> bool:
+    """Whether it is there in full; the half of a file is removed."""
+    if not default_storage.exists(path):
+        return False
+    if default_storage.size(path) == length:
+        return True
+    default_storage.delete(path)
+    return False
 
 
 def open_blob(path: str) -> IO[bytes]:
@@ -83,7 +103,7 @@ def local(path: str, folder: Path) -> Iterator[Path]:
 
     Raises FileNotFoundError.
     """
-    if (there := _local_path(path)) is not None:
+    if (there := local_path(path)) is not None:
         there.stat()
         yield there
         return
@@ -92,10 +112,31 @@ def local(path: str, folder: Path) -> Iterator[Path]:
         yield Path(copy.name)
 
 
-def _local_path(path: str) -> Path | None:
+def local_path(path: str) -> Path | None:
+    """Where a stored file lies on this host; None where the storage is no folder."""
     with suppress(NotImplementedError):
         return Path(default_storage.path(path))
     return None
+
+
+# Where the storage is a bucket, what S3 knows it and its objects by.
+
+
+def bucket_client() -> Any:
+    """S3's client of this thread."""
+    store: Any = default_storage
+    return store.connection.meta.client
+
+
+def bucket_name() -> str:
+    store: Any = default_storage
+    return str(store.bucket_name)
+
+
+def key_of(path: str) -> str:
+    """The key under which a stored file lies; of a folder's path with a slash at its end, the prefix."""
+    store: Any = default_storage
+    return posixpath.join(store.location, path)
 
 
 def import_path(tenant_id: UUID | str, import_id: UUID | str) -> str:
@@ -134,6 +175,16 @@ def stale_files(tenant_id: UUID | str, kind: str, shard: str, older_than_s: floa
         with suppress(FileNotFoundError):
             if default_storage.get_modified_time(f"{folder}/{name}") < limit:
                 yield name
+
+
+def older_files(folder: Path, seconds: float) -> Iterator[Path]:
+    """The files in a local folder that nobody wrote to for so long."""
+    limit = time.time() - seconds
+    for path in folder.glob("*"):
+        # It may go while it is looked at.
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < limit:
+                yield path
 
 
 def files_below(folder: str) -> Iterator[str]:

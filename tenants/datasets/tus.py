@@ -1,7 +1,7 @@
 """The tus 1.0 protocol over `tenants.datasets.resumable`, for the API and the console alike.
 
-What requests and answers mean is the library's. Here: its storage and locks over our files, and bodies that reach it
-in pieces, as it takes a body whole. Why: docs/adr/0012-resumable-uploads-are-tus-in-pieces.md.
+What requests and answers mean is the library's. Here: its storage and locks over our rows, and bodies that reach it
+in pieces, as it takes a body whole. Why: docs/adr/0012-resumable-uploads-are-tus-in-pieces.md and 0053.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ from resumable_upload.locks import LockBackend
 from resumable_upload.storage import Storage
 
 from tenants.datasets import resumable
+from tenants.datasets.upload_bytes import Held
 from tenants.errors import TooLarge, Unavailable, room_on_disk
 from tenants.long_requests import UPLOADING
 from tenants.scope import tenant_scope
 
 VERSION = TusServer.TUS_VERSION
 # What a request holds in memory.
-PIECE = 256 * 1024
+PIECE = 1024 * 1024
 LOCK_WAIT_S = 2.0
+LOCK_POLL_S = 0.02
 # The headers that the protocol is made of; nothing else of a request reaches the library.
 UNDERSTOOD = (
     *("Tus-Resumable", "Content-Type", "Upload-Length", "Upload-Offset"),
@@ -145,9 +147,10 @@ class Protocol(TusServer):
     SUPPORTED_EXTENSIONS = ["creation", "expiration", "termination", "checksum"]
 
     def __init__(self, tenant_id: uuid.UUID, base: str) -> None:
+        held: dict[str, Held] = {}
         super().__init__(
-            storage=_Files(tenant_id),
-            lock_backend=_FileLocks(tenant_id),
+            storage=_Rows(tenant_id, held),
+            lock_backend=_Locks(tenant_id, held),
             lock_wait_seconds=LOCK_WAIT_S,
             base_path=base,
             max_size=settings.MAX_IMPORT_BYTES,
@@ -157,11 +160,11 @@ class Protocol(TusServer):
         )
 
 
-class _Files(Storage):
-    """Uploads of one tenant. A file's size is its offset, so offsets are never written."""
+class _Rows(Storage):
+    """Uploads of one tenant. What is held is known; everything else is looked up."""
 
-    def __init__(self, tenant_id: uuid.UUID) -> None:
-        self.tenant_id = tenant_id
+    def __init__(self, tenant_id: uuid.UUID, held: dict[str, Held]) -> None:
+        self.tenant_id, self._held = tenant_id, held
 
     def create_upload(
         self,
@@ -182,7 +185,8 @@ class _Files(Storage):
             )
 
     def get_upload(self, upload_id: str) -> dict[str, object] | None:
-        found = resumable.look_up(self.tenant_id, uuid.UUID(upload_id))
+        held = self._held.get(upload_id)
+        found = resumable.seen(held) if held else resumable.look_up(self.tenant_id, uuid.UUID(upload_id))
         if found is None:
             return None
         return {
@@ -194,11 +198,11 @@ class _Files(Storage):
         }
 
     def write_chunk(self, upload_id: str, offset: int, data: bytes) -> None:
-        resumable.append(tenant_id=self.tenant_id, upload_id=uuid.UUID(upload_id), offset=offset, data=data)
+        resumable.append(held=self._held[upload_id], offset=offset, data=data)
 
     def update_offset_atomic(self, upload_id: str, expected_offset: int, new_offset: int) -> bool:
-        found = resumable.look_up(self.tenant_id, uuid.UUID(upload_id))
-        return found is not None and found.offset == new_offset
+        # Where bytes are stored, they count.
+        return self._held[upload_id].offset == new_offset
 
     def delete_upload(self, upload_id: str) -> None:
         resumable.discard(self.tenant_id, uuid.UUID(upload_id))
@@ -218,30 +222,32 @@ class _Files(Storage):
         raise NotImplementedError
 
 
-class _FileLocks(LockBackend):
-    """Locks of the operating system: over all processes of a machine, and freed when their holder dies.
+class _Locks(LockBackend):
+    """Locks over all processes and hosts, freed when their holder dies.
 
     Without a time-out, unlike the library's own: a slow write must not be joined by a second one.
     """
 
-    def __init__(self, tenant_id: uuid.UUID) -> None:
-        self.tenant_id = tenant_id
-        self._held: dict[str, AbstractContextManager[IO[bytes] | None]] = {}
+    def __init__(self, tenant_id: uuid.UUID, held: dict[str, Held]) -> None:
+        self.tenant_id, self._held = tenant_id, held
+        self._holders: dict[str, AbstractContextManager[Held | None]] = {}
 
     def acquire(self, key: str, ttl_seconds: float, wait_timeout: float = 0.0) -> str | None:
         deadline = time.monotonic() + wait_timeout
         while not (token := self._try_lock(key)) and time.monotonic() < deadline:
-            time.sleep(0.02)
+            time.sleep(LOCK_POLL_S)
         return token
 
     def _try_lock(self, key: str) -> str | None:
         holder = resumable.locked(self.tenant_id, uuid.UUID(key))
-        if holder.__enter__() is None:
+        held = holder.__enter__()
+        if held is None:
             holder.__exit__(None, None, None)
             return None
-        self._held[key] = holder
+        self._holders[key], self._held[key] = holder, held
         return key
 
     def release(self, key: str, token: str) -> None:
-        if holder := self._held.pop(key, None):
+        self._held.pop(key, None)
+        if holder := self._holders.pop(key, None):
             holder.__exit__(None, None, None)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -22,6 +23,7 @@ import pytest
 import requests
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
+from django.core.files.storage import default_storage
 
 from config.event_stream import MAX_WAITING_OF_TENANT
 from config.request_bodies import MAX_LARGE_OF_TENANT
@@ -452,8 +454,8 @@ def test_an_upload_in_parts_that_breaks_off_keeps_what_came(
         timeout=20,
     )
     assert (rest.status_code, rest.headers["Upload-Offset"]) == (204, str(len(content)))
-    stored = settings.UPLOADS_DIR / str(party.id) / f"{url.rpartition('/')[2]}.part"
-    assert stored.read_bytes() == content
+    stored = default_storage.path(f"{party.id}/upload/{url.rpartition('/')[2]}.part")
+    assert Path(stored).read_bytes() == content
 
 
 def test_a_large_upload_is_never_in_memory(server: Server, party: Party, auth: dict[str, str]) -> None:

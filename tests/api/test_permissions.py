@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import io
 import re
-import shutil
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -33,7 +32,7 @@ from tenants.accounts.models import (
 from tenants.accounts.permissions import ROLES, SCOPES, Actor
 from tenants.accounts.services import set_role
 from tenants.datasets import resumable, storage
-from tenants.datasets.models import Asset, Blob
+from tenants.datasets.models import Asset, Blob, ResumableUpload
 from tenants.datasets.services import create_dataset
 from tenants.events import endpoints, replays
 from tenants.events.models import Erasure, Export
@@ -364,7 +363,7 @@ def build_people(party: Party) -> dict[str, str]:
 def build_upload(party: Party) -> dict[str, str]:
     """The only one: a tenant may have so many at a time."""
     with tenant_scope(party.id):
-        shutil.rmtree(settings.UPLOADS_DIR / str(party.id), ignore_errors=True)
+        ResumableUpload.objects.all().delete()
         upload_id, until = uuid.uuid4(), timezone.now() + dt.timedelta(1)
         resumable.begin(upload_id=upload_id, length=4, metadata={}, expires_at=until)
     return {"upload_id": str(upload_id)}

@@ -16,6 +16,7 @@ from django.core.files.storage import default_storage
 
 from standalone.backup.database import Snapshot
 from standalone.backup.manifest import FILES
+from tenants.datasets import upload_bytes
 from tenants.datasets.storage import KINDS, path_of, put
 from tenants.retrieval import index
 
@@ -25,8 +26,8 @@ THREADS = 8
 PART = 1000
 # Left by health checks that were killed.
 PROBES = "readyz"
-# Kinds of files that are made again from the database.
-DERIVED = {index.STORED_AS}
+# Kinds of files that are made again from the database, and uploads that nobody has used yet.
+LEFT_OUT = {index.STORED_AS, upload_bytes.KIND}
 # File systems keep times with different precision.
 SAME_TIME_S = 0.001
 
@@ -70,7 +71,7 @@ class StorageCopier:
         """Blobs that the snapshot knows, and whatever else is kept for the tenant."""
         named = self.snapshot.blobs(tenant)
         found: set[str] = set()
-        for kind in sorted((set(_folders(tenant)) | {KINDS[0]}) - DERIVED):
+        for kind in sorted((set(_folders(tenant)) | {KINDS[0]}) - LEFT_OUT):
             if kind not in KINDS:
                 self._all_below(f"{tenant}/{kind}", pool)
                 continue

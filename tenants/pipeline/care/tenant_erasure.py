@@ -27,7 +27,7 @@ from django.utils.translation import gettext
 from ml.provenance import signing
 from tenants.accounts import keys, metering, rate_counter, sessions
 from tenants.accounts.models import KeyDigest, Membership, Tenant
-from tenants.datasets import storage
+from tenants.datasets import resumable, storage
 from tenants.datasets.models import Asset, AssetTally
 from tenants.datasets.services import may_remove_files
 from tenants.errors import Conflict, NotFound
@@ -170,6 +170,7 @@ def _erase_files(tenant_id: uuid.UUID) -> None:
             )
         for path in list(files_of(tenant_id)):
             default_storage.delete(path)
+    resumable.forget_tenant(tenant_id)
     # Under its lock: a worker may be about to renew them.
     signing.forget_tenant(settings.PROVENANCE_DIR, str(tenant_id))
     for folder in _local_folders(tenant_id):
@@ -232,6 +233,7 @@ def find_traces(tenant_id: uuid.UUID) -> dict[str, int]:
     with tenant_scope(tenant_id):
         found["copies"] = sum(1 for _ in index.copies_of_tenant())
     found["files"] = sum(1 for _ in files_of(tenant_id))
+    found["uploads"] = resumable.unfinished(tenant_id)
     found["folders"] = len(_local_folders(tenant_id))
     counted = (rate_counter.DIRTY, metering.COPYING)
     found["keys"] = sum(1 for _ in _keys_of(tenant_id))

@@ -78,7 +78,6 @@ def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
             collect_sources,
             forget_rows,
             orphans,
-            discard_expired,
             _prune,
             forget_old_answers,
             resume_deletions,
@@ -96,6 +95,7 @@ def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
             asset_counts.compact,
         ):
             _in_scope(tenant_id, step)
+        _log_failure(tenant_id, partial(discard_expired, tenant_id))
         _log_failure(tenant_id, partial(expire_assets, tenant_id))
         _log_failure(tenant_id, partial(index.look_after_archive, tenant_id, archiving_until))
         _log_failure(tenant_id, partial(archive_jobs, tenant_id, until=filing_until))
