@@ -16,11 +16,11 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -36,7 +36,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ml.provenance._sdk import context
 
-# --- Secret files ----------------------------------------------------------------------------------------
+# --- Secrets ---------------------------------------------------------------------------------------------
 # Secrets in files: written whole or not at all, readable by their owner, made by one process only.
 
 
@@ -59,6 +59,60 @@ def write_secret(path: Path, content: bytes) -> None:
     part.replace(path)
 
 
+class SecretStore(Protocol):
+    """Where keys are kept under names such as ``root.pem`` and ``tenants/<id>/signer.key``."""
+
+    def held(self) -> AbstractContextManager[object]:
+        """A context for one process and thread of all that share the store; others wait."""
+
+    def read(self, name: str) -> bytes | None: ...
+
+    def write(self, name: str, content: bytes) -> None:
+        """Whole or not at all. Under ``held``."""
+
+    def forget(self, folder: str) -> bool:
+        """Remove everything below ``folder``; whether there was any."""
+
+    def place(self, name: str) -> str:
+        """Where it is, for people."""
+
+
+class SecretFiles:
+    """Files in a folder, which several hosts may mount: mode 0600, and ``flock`` has to work."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def held(self) -> AbstractContextManager[object]:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return file_lock(self._folder / "lock")
+
+    def read(self, name: str) -> bytes | None:
+        try:
+            return (self._folder / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, content: bytes) -> None:
+        path = self._folder / name
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_secret(path, content)
+
+    def forget(self, folder: str) -> bool:
+        if not (self._folder / folder).is_dir():
+            return False
+        with self.held():
+            shutil.rmtree(self._folder / folder)
+        return True
+
+    def place(self, name: str) -> str:
+        return str(self._folder / name)
+
+
+def _store(where: Path | SecretStore) -> SecretStore:
+    return SecretFiles(where) if isinstance(where, Path) else where
+
+
 # --- Signing ---------------------------------------------------------------------------------------------
 
 
@@ -78,22 +132,33 @@ class Keys:
     key: bytes
 
 
-def load_keys(folder: Path, organisation: str = PRODUCT) -> Keys:
-    """The installation's keys in ``folder``, made there (mode 0600) by whoever comes first.
+def load_keys(where: Path | SecretStore, organisation: str = PRODUCT) -> Keys:
+    """The installation's keys in a folder or store, made there by whoever comes first.
 
-    Raises OSError where the folder cannot be read or written, ValueError for files that do not belong together.
+    Raises OSError where the folder cannot be read or written, ValueError for secrets that do not belong together.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with file_lock(folder / "lock"):
-        if not (folder / "root.pem").exists():
-            _make_root(folder, organisation)
-        elif not _issues_authorities(folder):
-            _remake_root(folder)
-        if _needs_leaf(folder):
-            _make_leaf(folder, organisation)
-        root = (folder / "root.pem").read_text("ascii")
-        leaf = (folder / "signer.pem").read_text("ascii")
-        return Keys(root, (leaf + root).encode(), (folder / "signer.key").read_bytes())
+    store = _store(where)
+    with store.held():
+        return _own_keys(store, organisation)
+
+
+def _own_keys(store: SecretStore, organisation: str) -> Keys:
+    if store.read("root.pem") is None:
+        _make_root(store, organisation)
+    elif not _issues_authorities(store):
+        _remake_root(store)
+    if _needs_leaf(store):
+        _make_leaf(store, organisation)
+    root, leaf = _present(store, "root.pem"), _present(store, "signer.pem")
+    return Keys(root.decode("ascii"), leaf + root, _present(store, "signer.key"))
+
+
+def _present(store: SecretStore, name: str) -> bytes:
+    """Raises ValueError for what is missing."""
+    content = store.read(name)
+    if content is None:
+        raise ValueError(f"{store.place(name)} is missing; restore it from a backup.")
+    return content
 
 
 def sign(
@@ -147,61 +212,62 @@ def _manifest(
 # --- Keys ---
 
 
-def _needs_leaf(folder: Path) -> bool:
-    if not ((folder / "signer.pem").exists() and (folder / "signer.key").exists()):
+def _needs_leaf(store: SecretStore) -> bool:
+    certificate, secret = store.read("signer.pem"), store.read("signer.key")
+    if certificate is None or secret is None:
         return True
-    leaf = x509.load_pem_x509_certificate((folder / "signer.pem").read_bytes())
-    key = load_pem_private_key((folder / "signer.key").read_bytes(), None)
-    # Killed between the two files of a renewal: they do not belong together.
+    leaf = x509.load_pem_x509_certificate(certificate)
+    key = load_pem_private_key(secret, None)
+    # Killed between the two parts of a renewal: they do not belong together.
     if leaf.public_key() != key.public_key():
         return True
     return leaf.not_valid_after_utc - datetime.now(UTC) < LEAF_LIFE - LEAF_RENEWAL
 
 
-def _make_root(folder: Path, organisation: str) -> None:
+def _make_root(store: SecretStore, organisation: str) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     # The key first: a root without its key could never issue another leaf.
-    write_secret(folder / "root.key", private_pem(key))
-    _write_root(folder, subject_name(organisation, f"{PRODUCT} root"), key)
+    store.write("root.key", private_pem(key))
+    _write_root(store, subject_name(organisation, f"{PRODUCT} root"), key)
 
 
-def _write_root(folder: Path, name: x509.Name, key: ec.EllipticCurvePrivateKey) -> None:
+def _write_root(store: SecretStore, name: x509.Name, key: ec.EllipticCurvePrivateKey) -> None:
     certificate = (
         _certificate(name, name, key.public_key(), ROOT_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
         .add_extension(_usage(signs=False, issues=True), critical=True)
         .sign(key, hashes.SHA256())
     )
-    write_secret(folder / "root.pem", certificate.public_bytes(Encoding.PEM))
+    store.write("root.pem", certificate.public_bytes(Encoding.PEM))
 
 
-def _issues_authorities(folder: Path) -> bool:
+def _issues_authorities(store: SecretStore) -> bool:
     """Roots of before there were tenants' authorities may issue leaves only."""
-    root = x509.load_pem_x509_certificate((folder / "root.pem").read_bytes())
+    root = x509.load_pem_x509_certificate(_present(store, "root.pem"))
     return root.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length != 0
 
 
-def _remake_root(folder: Path) -> None:
+def _remake_root(store: SecretStore) -> None:
     """The same name and key in a certificate that may issue authorities: what was signed stays verifiable."""
-    root, authority = _authority(folder)
-    _write_root(folder, root.subject, authority)
+    root, authority = _authority(store)
+    _write_root(store, root.subject, authority)
 
 
-def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    root = x509.load_pem_x509_certificate((folder / "root.pem").read_bytes())
-    key = load_pem_private_key((folder / "root.key").read_bytes(), None)
+def _authority(store: SecretStore) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    root = x509.load_pem_x509_certificate(_present(store, "root.pem"))
+    key = load_pem_private_key(_present(store, "root.key"), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != root.public_key():
-        raise ValueError(f"{folder / 'root.key'} is not the key of root.pem; restore both from a backup.")
+        raise ValueError(f"{store.place('root.key')} is not the key of root.pem; restore both from a backup.")
     return root, key
 
 
-def _make_leaf(folder: Path, organisation: str) -> None:
-    root, authority = _authority(folder)
+def _make_leaf(store: SecretStore, organisation: str) -> None:
+    root, authority = _authority(store)
     key = ec.generate_private_key(ec.SECP256R1())
     name = subject_name(organisation, f"{PRODUCT} signer")
     certificate = issue_certificate(name, key.public_key(), root, authority, issues=False)
-    write_secret(folder / "signer.key", private_pem(key))
-    write_secret(folder / "signer.pem", certificate.public_bytes(Encoding.PEM))
+    store.write("signer.key", private_pem(key))
+    store.write("signer.pem", certificate.public_bytes(Encoding.PEM))
 
 
 def issue_certificate(
@@ -293,41 +359,37 @@ class CertificateAndKey(NamedTuple):
     key: ec.EllipticCurvePrivateKey
 
 
-def tenant_keys(folder: Path, tenant_id: str, organisation: str) -> Keys:
-    """The tenant's keys in ``folder`` (the installation's), made by whoever comes first, renewed when half used up.
+def tenant_keys(where: Path | SecretStore, tenant_id: str, organisation: str) -> Keys:
+    """The tenant's keys in the installation's folder or store, made by whoever comes first, renewed when half used up.
 
     A new name of the organisation gets a new signer. Raises ValueError for an id that cannot name a folder and for
-    files that do not belong together, OSError where files cannot be read or written.
+    secrets that do not belong together, OSError where files cannot be read or written.
     """
-    own = _folder(folder, tenant_id)
-    root = load_keys(folder).root
-    with file_lock(folder / "lock"):
-        # Whoever forgets a tenant in between must find all of it, so this waits for the lock, too.
-        own.mkdir(parents=True, exist_ok=True, mode=0o700)
-        issuer = _issuer(folder, own, tenant_id, _named(organisation))
-        signer = _signer(own, issuer, tenant_id, _named(organisation))
+    own, store = _folder(tenant_id), _store(where)
+    # Whoever forgets a tenant in between must find all of it, so this waits for the lock, too.
+    with store.held():
+        root = _own_keys(store, PRODUCT).root
+        issuer = _issuer(store, own, tenant_id, _named(organisation))
+        signer = _signer(store, own, issuer, tenant_id, _named(organisation))
     chain = b"".join(map(_text, (signer.certificate, issuer.certificate)))
     return Keys(root, chain + root.encode(), private_pem(signer.key))
 
 
-def forget_tenant(folder: Path, tenant_id: str) -> bool:
+def forget_tenant(where: Path | SecretStore, tenant_id: str) -> bool:
     """Delete the tenant's keys; whether there were any. What they signed stays readable, and nothing new is signed."""
-    own = _folder(folder, tenant_id)
-    if not own.is_dir():
-        return False
-    with file_lock(folder / "lock"):
-        shutil.rmtree(own)
-    return True
+    return _store(where).forget(_folder(tenant_id))
 
 
 # --- The two certificates ---
 
 
-def _issuer(folder: Path, own: Path, tenant_id: str, organisation: str) -> CertificateAndKey:
-    root = _read(folder, "root")
+def _issuer(store: SecretStore, own: str, tenant_id: str, organisation: str) -> CertificateAndKey:
+    root = _read(store, "root")
     if root is None:
-        raise ValueError(f"{folder / 'root.key'} and root.pem are missing; restore both from a backup.")
-    kept = _read(own, "issuer")
+        raise ValueError(
+            f"{store.place('root.key')} and root.pem do not belong together; restore both from a backup."
+        )
+    kept = _read(store, f"{own}/issuer")
     if (
         kept is not None
         and _left(kept) > LEAF_LIFE
@@ -336,20 +398,22 @@ def _issuer(folder: Path, own: Path, tenant_id: str, organisation: str) -> Certi
     ):
         return kept
     name = subject_name(organisation, f"{PRODUCT} tenant {tenant_id} authority")
-    return _make(own, "issuer", name, root, issues=True)
+    return _make(store, f"{own}/issuer", name, root, issues=True)
 
 
-def _signer(own: Path, issuer: CertificateAndKey, tenant_id: str, organisation: str) -> CertificateAndKey:
-    kept = _read(own, "signer")
+def _signer(
+    store: SecretStore, own: str, issuer: CertificateAndKey, tenant_id: str, organisation: str
+) -> CertificateAndKey:
+    kept = _read(store, f"{own}/signer")
     fresh = kept is not None and _left(kept) >= LEAF_LIFE - LEAF_RENEWAL
     if kept is not None and fresh and _issued_by(kept, issuer) and _is_about(kept, organisation):
         return kept
     name = subject_name(organisation, f"{PRODUCT} tenant {tenant_id}")
-    return _make(own, "signer", name, issuer, issues=False)
+    return _make(store, f"{own}/signer", name, issuer, issues=False)
 
 
 def _make(
-    own: Path, stem: str, name: x509.Name, issuer: CertificateAndKey, *, issues: bool
+    store: SecretStore, stem: str, name: x509.Name, issuer: CertificateAndKey, *, issues: bool
 ) -> CertificateAndKey:
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = issue_certificate(
@@ -360,21 +424,22 @@ def _make(
         issues=issues,
         life=ISSUER_LIFE if issues else LEAF_LIFE,
     )
-    write_secret(own / f"{stem}.key", private_pem(key))
-    write_secret(own / f"{stem}.pem", _text(certificate))
+    store.write(f"{stem}.key", private_pem(key))
+    store.write(f"{stem}.pem", _text(certificate))
     return CertificateAndKey(certificate, key)
 
 
-def _read(folder: Path, stem: str) -> CertificateAndKey | None:
-    """None where a file is missing, or one was left over from a renewal that was killed between the two."""
-    paths = folder / f"{stem}.pem", folder / f"{stem}.key"
-    if not all(path.exists() for path in paths):
+def _read(store: SecretStore, stem: str) -> CertificateAndKey | None:
+    """None where a part is missing, or one was left over from a renewal that was killed between the two."""
+    text, secret = store.read(f"{stem}.pem"), store.read(f"{stem}.key")
+    if text is None or secret is None:
         return None
     try:
-        certificate = x509.load_pem_x509_certificate(paths[0].read_bytes())
-        key = load_pem_private_key(paths[1].read_bytes(), None)
+        certificate = x509.load_pem_x509_certificate(text)
+        key = load_pem_private_key(secret, None)
     except ValueError as error:
-        raise ValueError(f"{paths[0]} or {paths[1].name} is damaged; restore both or delete both.") from error
+        where, name = store.place(f"{stem}.pem"), stem.rpartition("/")[2]
+        raise ValueError(f"{where} or {name}.key is damaged; restore both or delete both.") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or certificate.public_key() != key.public_key():
         return None
     return CertificateAndKey(certificate, key)
@@ -400,10 +465,10 @@ def _is_about(pair: CertificateAndKey, organisation: str) -> bool:
 # --- Names ---
 
 
-def _folder(folder: Path, tenant_id: str) -> Path:
+def _folder(tenant_id: str) -> str:
     if not _ID.fullmatch(tenant_id):
         raise ValueError(f"{tenant_id!r} is no id of a tenant.")
-    return folder / TENANTS / tenant_id
+    return f"{TENANTS}/{tenant_id}"
 
 
 def _named(organisation: str) -> str:

@@ -360,8 +360,10 @@ LEARNING_MEMORY_BYTES = int(env("LEARNING_MEMORY_BYTES", str(16 << 30)))
 # Address space of one examining process, and how many examine at a time in a worker.
 AUDIT_MEMORY_BYTES = int(env("AUDIT_MEMORY_BYTES", str(6 << 30)))
 AUDIT_CHILDREN = int(env("AUDIT_CHILDREN", "2"))
-# Keys with which this installation signs what it generates; made when the first is needed.
-PROVENANCE_DIR = DATA_DIR / "provenance"
+# Keys with which this installation signs what it generates, made when the first is needed: sealed in the database, or
+# in a folder that all hosts mount. Without one it is where a former release kept them.
+PROVENANCE_MOUNTED = bool(env("PROVENANCE_DIR", ""))
+PROVENANCE_DIR = Path(env("PROVENANCE_DIR", "") or DATA_DIR / "provenance")
 # Learned detectors of this installation, separated by blanks: hf-image:/models/generated-or-real#fake
 AUDIT_DETECTORS = tuple(env("AUDIT_DETECTORS", "").split())
 # How long the content of an audit that is no asset is kept for people to look at.

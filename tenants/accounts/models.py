@@ -225,6 +225,23 @@ class KeyDigest(models.Model):
         db_table = "key_digest"
 
 
+class InstallationSecret(models.Model):
+    """What all hosts of an installation have to know and nobody else (global; `tenants.generation.signing_keys`).
+
+    `content` is sealed where `key_id` says under which SECRET_KEY; certificates, which are public, are not.
+    """
+
+    name = models.CharField(primary_key=True, max_length=200)
+    # With whose erasure it goes; None for the installation's own.
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", null=True, blank=True)
+    content = models.BinaryField()
+    key_id = models.CharField(max_length=16, blank=True, default="")
+    changed_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        db_table = "installation_secret"
+
+
 class AllowedOrigin(TenantModel):
     """The origin of a web page whose scripts may call the API with this tenant's keys: `https://shop.example`."""
 
@@ -286,6 +303,7 @@ __all__ = [
     "ApiKey",
     "FeatureFlag",
     "FlagTenant",
+    "InstallationSecret",
     "Invitation",
     "KeyDigest",
     "Membership",

@@ -23,7 +23,7 @@ from tenants.datasets import storage
 from tenants.datasets.models import Asset
 from tenants.datasets.services import REMOVING_FILES, create_dataset
 from tenants.events.models import TenantErasure
-from tenants.generation import previews
+from tenants.generation import previews, signing_keys
 from tenants.generation import services as generation
 from tenants.generation.models import GenerationOutput
 from tenants.generation.validation import GenerationSpec
@@ -53,6 +53,7 @@ def fill(party: Any) -> Asset:
         GenerationOutput.objects.create(generation=asked, kind="image", asset=asset, how="model", model="m")
     previews.keep(party.id, asked.id, b"preview")
     signing.tenant_keys(settings.PROVENANCE_DIR, str(party.id), party.tenant.name)
+    signing_keys.keys_of(party.tenant)
     upload = settings.DATA_DIR / "uploads" / str(party.id) / "x.part"
     upload.parent.mkdir(parents=True, exist_ok=True)
     upload.write_bytes(b"half")

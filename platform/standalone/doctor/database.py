@@ -11,6 +11,7 @@ from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 
 from standalone.doctor.findings import Check, Finding, Options, examples, fail, ok, warn
+from tenants.generation import signing_keys
 from tenants.scope import OPERATOR, TenantModel, operator_scope
 
 MIN_VERSION = 160000
@@ -151,6 +152,16 @@ def migrations(options: Options) -> Finding:
     return ok(f"{len(applied)} applied")
 
 
+def keys(options: Options) -> Finding:
+    if why := signing_keys.unreadable():
+        return fail(
+            f"nothing can be signed: {why}",
+            "Set SECRET_KEY to the one that it was, in `secrets.json` of DATA_DIR or a backup. Only if that is lost: "
+            "DELETE FROM installation_secret; files that were signed so far are a stranger's then.",
+        )
+    return ok("they open")
+
+
 CHECKS = (
     Check(
         "database",
@@ -162,4 +173,5 @@ CHECKS = (
     Check("database-role", role, needs="database"),
     Check("operator-role", operator_role, needs="database", advice=PROVISION),
     Check("row-level-security", row_level_security, needs="database"),
+    Check("signing-keys", keys, needs="migrations"),
 )

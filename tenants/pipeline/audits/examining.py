@@ -11,6 +11,7 @@ from django.utils.crypto import salted_hmac
 
 from ml.auditing import Examiner, load_or_placeholder
 from ml.detectors.base import Detector
+from tenants.generation import signing_keys
 from tenants.moderation.policies import selectors as installed
 from tenants.retrieval.query import once
 
@@ -34,14 +35,8 @@ def specs_of(document: Mapping[str, Any]) -> tuple[str, ...]:
 
 def options_of(document: Mapping[str, Any]) -> dict[str, object]:
     """What detectors are told: the policy's own settings, and this installation's keys."""
-    own = {"watermark_key": watermark_key(), "own_anchors": own_anchors()}
+    own = {"watermark_key": watermark_key(), "own_anchors": signing_keys.own_anchors()}
     return {**document.get("options", {}), **own}
-
-
-def own_anchors() -> str:
-    """The certificate of this installation's own signatures (PEM); empty where nothing was signed yet."""
-    root = settings.PROVENANCE_DIR / "root.pem"
-    return root.read_text("ascii") if root.is_file() else ""
 
 
 @cache

@@ -24,7 +24,6 @@ from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext
 
-from ml.provenance import signing
 from tenants.accounts import keys, metering, rate_counter, sessions
 from tenants.accounts.models import KeyDigest, Membership, Tenant
 from tenants.datasets import resumable, storage
@@ -32,6 +31,7 @@ from tenants.datasets.models import Asset, AssetTally
 from tenants.datasets.services import may_remove_files
 from tenants.errors import Conflict, NotFound
 from tenants.events.models import TenantErasure
+from tenants.generation import signing_keys
 from tenants.jobs.kinds import QUEUES
 from tenants.people.erasure import erase_everywhere
 from tenants.pipeline.care.erasure_receipts import added
@@ -172,7 +172,7 @@ def _erase_files(tenant_id: uuid.UUID) -> None:
             default_storage.delete(path)
     resumable.forget_tenant(tenant_id)
     # Under its lock: a worker may be about to renew them.
-    signing.forget_tenant(settings.PROVENANCE_DIR, str(tenant_id))
+    signing_keys.forget_tenant(tenant_id)
     for folder in _local_folders(tenant_id):
         shutil.rmtree(folder, ignore_errors=True)
     with tenant_scope(tenant_id):

@@ -26,7 +26,7 @@ from tenants.accounts.models import Tenant
 from tenants.datasets.models import Asset
 from tenants.errors import NotFound, ServiceError, Unavailable
 from tenants.events import webhooks
-from tenants.generation import previews
+from tenants.generation import previews, signing_keys
 from tenants.generation.models import Generation
 from tenants.generation.progress import GenerationProgress, pixels_of
 from tenants.jobs import services as jobs
@@ -184,10 +184,9 @@ def _on_gpu() -> bool:
 
 def _marker(claimed: jobs.Claim, row: Generation) -> Marker:
     from ml.generators.base import Marker
-    from ml.provenance.signing import tenant_keys
 
     tenant = Tenant.objects.get(pk=claimed.tenant_id)
-    keys = tenant_keys(settings.PROVENANCE_DIR, str(tenant.id), tenant.name)
+    keys = signing_keys.keys_of(tenant)
     return Marker(bytes.fromhex(watermark_key()), keys, row.mark, tenant.slug)
 
 
