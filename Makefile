@@ -10,7 +10,7 @@ LINT_ENV := DATA_DIR=var/lint SECRET_KEY=lint DATABASE_URL=postgres://localhost/
 
 .DEFAULT_GOAL := run
 .NOTPARALLEL:
-.PHONY: run test test-fast test-hosts test-matrix coverage demo bench fuzz backup restore lint lint-tools openapi lock clean install install-dev prepare-test
+.PHONY: run test test-fast test-hosts image image-patroni test-matrix coverage demo bench fuzz backup restore lint lint-tools openapi lock clean install install-dev prepare-test
 
 run: install
 	@exec $(BIN)/python -m standalone run
@@ -42,6 +42,16 @@ test-hosts: install-dev prepare-test
 # The guided tour, against a running stack or one of its own.
 demo: install
 	@exec $(BIN)/python -m standalone.tour
+
+# The image of deploy/Containerfile: BASE=… (an image or the .tar of a Debian), VARIANT=cuda, MODELS=mounted, BUILDER=docker.
+image:
+	@BASE="$(BASE)" VARIANT="$(VARIANT)" MODELS="$(MODELS)" TORCH="$(TORCH)" TORCH_INDEX="$(TORCH_INDEX)" IMAGE="$(IMAGE)" \
+		BUILDER="$(BUILDER)" BUILD_ARGS="$(BUILD_ARGS)" deploy/build-image
+
+# Postgres under Patroni and etcd, for deploy/compose.yaml.
+image-patroni:
+	@exec $(or $(BUILDER),buildah) build -f deploy/patroni/Containerfile $(if $(BASE),--build-arg BASE=$(BASE)) \
+		-t crosslight-patroni:0.2.0 $(BUILD_ARGS) deploy/patroni
 
 # A backup of DATA_DIR into TO (by default $DATA_DIR/backups), also while it runs; KEEP_DAYS removes older ones there.
 backup: install

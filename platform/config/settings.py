@@ -246,7 +246,8 @@ STORAGES = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 STATIC_URL = "/static/"
-STATIC_ROOT = DATA_DIR / "static"
+# Images have them collected already, where no process writes.
+STATIC_ROOT = Path(env("STATIC_DIR", str(DATA_DIR / "static")))
 WHITENOISE_USE_FINDERS = DEBUG
 SPOOL_DIR = DATA_DIR / "spool"
 SPOOL_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)

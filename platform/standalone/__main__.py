@@ -24,7 +24,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     services = subcommands.add_parser("services", help="Postgres and Valkey only, migrated")
     services.add_argument("--throwaway", action="store_true", help="an empty database, unsafe and fast")
     services.add_argument("--as-is", action="store_true", help="do not migrate")
-    subcommands.add_parser("prepare", help="front end and models only")
+    prepare = subcommands.add_parser("prepare", help="front end and models only")
+    prepare.add_argument("--without-models", action="store_true", help="the front end alone")
     subcommands.add_parser("messages", help="collect the texts to translate into the catalogues")
     _add_backup_commands(subcommands)
     return parser.parse_args(arguments)
@@ -59,7 +60,7 @@ def execute(config: StackConfig, options: argparse.Namespace) -> int:
         case "process":
             return run_alone(config, options.name)
         case "prepare":
-            prepare_only(config)
+            prepare_only(config, models=not options.without_models)
         case "messages":
             messages.main()
         case "services":

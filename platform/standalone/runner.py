@@ -213,14 +213,17 @@ def answers_with_ok(url: str) -> Callable[[], bool]:
     return answers
 
 
-def prepare_only(config: StackConfig) -> None:
-    """Front end and models, for a test run; no service needed."""
+def prepare_only(config: StackConfig, *, models: bool = True) -> None:
+    """Front end and models, for a test run or an image; no service needed."""
     datadir.create(config.data_dir)
     datadir.check_space(config.data_dir, config.min_free_mb)
-    progress = Progress(say, [FRONT_END, MODELS])
-    env = {**config.environ, "CROSSLIGHT_MODELS": str(config.models_dir)}
+    progress = Progress(say, [FRONT_END, MODELS] if models else [FRONT_END])
+    builder = Builder(config, Spawner(), progress)
     with progress.reporting():
-        for future in Builder(config, Spawner(), progress).both(env):
+        if not models:
+            builder.front_end()
+            return
+        for future in builder.both({**config.environ, "CROSSLIGHT_MODELS": str(config.models_dir)}):
             future.result()
 
 

@@ -42,7 +42,7 @@ def certificate(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("dns", [{}, {"WEB_DNS": "web", "WEB_PORT": "8000", "DNS": "127.0.0.11:53"}])
+@pytest.mark.parametrize("dns", [{}, {"WEB_DNS": "web", "WEB_PORT": "8000", "STATUS_BIND": ":8405"}])
 @pytest.mark.parametrize("tls", [False, True])
 def test_the_configuration_has_no_error(
     haproxy: str, certificate: Path, dns: dict[str, str], tls: bool
