@@ -19,6 +19,7 @@ from django.db import close_old_connections, connection
 
 from tenants.jobs import services as jobs
 from tenants.jobs import stopping, worker_registry
+from tenants.pipeline.upkeep.host import host
 from tenants.valkey import Unavailable
 
 log = logging.getLogger(__name__)
@@ -142,6 +143,7 @@ def on_ready(sender: Any, **_: Any) -> None:
     """Celery's worker_ready: the consumer knows its name and queues."""
     queues = sorted(sender.app.amqp.queues.consume_from)
     heartbeat.introduce(name=sender.hostname, queues=queues, threads=sender.controller.concurrency)
+    host.start()
 
 
 def on_stop(**_: object) -> None:

@@ -17,6 +17,7 @@ django = get_wsgi_application()
 from config import tracing  # noqa: E402
 from config.edge import Edge  # noqa: E402
 from config.proxies import TrustedProxies  # noqa: E402
+from tenants.pipeline.upkeep.host import host  # noqa: E402
 from tenants.retrieval import query  # noqa: E402
 
 
@@ -31,5 +32,6 @@ def warm_up() -> None:
 tracing.start("crosslight-web")
 # No daemon: a process that ends while a runtime loads a model would be aborted.
 threading.Thread(target=warm_up, name="warm-up").start()
+host.start()
 proxies = TrustedProxies(settings.TRUSTED_PROXIES, settings.TRUSTED_PROXY_HEADER)
 application = Edge(django, threads=settings.WEB_THREADS, proxies=proxies)

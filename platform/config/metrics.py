@@ -93,7 +93,7 @@ def _indexes() -> Iterator[Metric]:
     family = GaugeMetricFamily(
         "crosslight_index_generations", "Index generations of all tenants.", labels=["state"]
     )
-    for state, count in (figures.states | {"archived": figures.archived}).items():
+    for state, count in (figures.states | {"stored": figures.archived}).items():
         family.add_metric([state], count)
     yield family
     recall = GaugeMetricFamily(

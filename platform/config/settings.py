@@ -276,7 +276,10 @@ INDEX_MAPPED_BYTES = int(env("INDEX_MAPPED_BYTES", str(16 << 30)))
 INDEX_BUILD_THREADS = int(env("INDEX_BUILD_THREADS", "1"))
 # Without its index, a tenant with up to so many vectors is searched exactly from the database; a larger one waits.
 INDEX_EXACT_MAX = int(env("INDEX_EXACT_MAX", "100000"))
-# Indexes of tenants who did not search for so many days lie in the storage and come back when they do; 0 for never.
+# How long a search waits for an index that this host has to fetch from the storage, before it answers without it.
+INDEX_FETCH_WAIT_S = float(env("INDEX_FETCH_WAIT_S", "3"))
+# A host keeps the files of indexes that it searched within so many days, and fetches others when it is asked for them;
+# 0: it keeps all.
 INDEX_ARCHIVE_DAYS = int(env("INDEX_ARCHIVE_DAYS", "7"))
 # What a process keeps of candidate lists, about 2.5 kB each.
 CANDIDATE_MEMORY_BYTES = int(env("CANDIDATE_MEMORY_BYTES", str(32 << 20)))

@@ -72,6 +72,38 @@ def put(path: str, content: IO[bytes] | bytes | Path) -> None:
         _save(path, _Movable(content, spooled()) if spooled else File(content))
 
 
+def put_copy(path: str, source: Path) -> None:
+    """Store a local file that never changes, unless it is there already in full; the local one stays.
+
+    A folder storage on the same file system gets a hard link, which takes no room.
+    """
+    target = _local_path(path)
+    if target is not None and not target.exists() and _linked(source, target):
+        return
+    with source.open("rb") as stream:
+        _save(path, File(stream))
+
+
+def fetch(path: str, target: Path) -> None:
+    """A stored file that never changes as a local one: a hard link where that can be, else a copy.
+
+    Raises FileNotFoundError.
+    """
+    there = _local_path(path)
+    if there is None or not _linked(there, target):
+        copy_to(path, target)
+
+
+def _linked(source: Path, target: Path) -> bool:
+    try:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.link(source, target)
+    except OSError:
+        # Another file system, or one without links; a source that is missing is told by who copies it.
+        return False
+    return True
+
+
 def _save(path: str, body: File) -> None:
     if not _is_there(path, body.size):
         default_storage.save(path, body)

@@ -167,3 +167,28 @@ class JobTurn(models.Model):
         db_table = "job_turn"
         constraints = [models.UniqueConstraint(fields=["queue", "tenant_id"], name="job_turn_of_tenant")]
         indexes = [models.Index(fields=["queue", "turn"], name="job_turn_newest")]
+
+
+class Node(models.Model):
+    """A host of this installation, which is a data directory (global; `tenants.jobs.nodes`)."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    name = models.CharField(max_length=253)
+    started_at = models.DateTimeField(auto_now_add=True)
+    seen_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "node"
+
+
+class NodeErasure(models.Model):
+    """Says that nothing of an erased tenant was left on a host at a moment (global: the tenant is gone)."""
+
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="+")
+    erased_tenant = models.UUIDField()
+    confirmed_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "node_erasure"
+        constraints = [models.UniqueConstraint(fields=["node", "erased_tenant"], name="node_erasure_once")]
+        indexes = [models.Index(fields=["erased_tenant"], name="node_erasure_of_tenant")]

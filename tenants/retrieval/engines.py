@@ -21,7 +21,7 @@ from ml.indexes.files import Effort
 from ml.indexes.tuning import effort_for
 from tenants.errors import Conflict
 from tenants.retrieval.index import registry
-from tenants.retrieval.index.registry import NotHere, folder_of
+from tenants.retrieval.index.generation_files import NotHere, is_here
 from tenants.retrieval.models import IndexGeneration
 from tenants.retrieval.types import (
     MODALITIES,
@@ -311,10 +311,10 @@ def opened_segment(engine: str, current: Current) -> ExternalSegment:
 
 
 def is_there(generation: IndexGeneration) -> bool:
-    """Whether what a generation is made of exists: its files, or its copy. In the tenant's scope."""
+    """Whether what a generation is made of exists: its files, stored or here, or its copy. In the tenant's scope."""
     if generation.is_external:
         return generation.engine in ENGINES and ENGINES[generation.engine].is_there(generation.pk)
-    return (folder_of(generation.tenant_id, generation.pk) / "manifest.json").exists()
+    return generation.archived or is_here(generation.tenant_id, generation.pk)
 
 
 def of_tenant() -> Iterator[tuple[Engine, uuid.UUID]]:

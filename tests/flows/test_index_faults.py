@@ -80,13 +80,25 @@ def test_a_worker_that_is_asked_to_stop_ends_its_build_first(world: World, fault
 # --- Files that are lost or damaged ----------------------------------------------------------------------
 
 
-def test_every_file_deleted_while_it_is_served(world: World, faulty: Stack) -> None:
+def lose_everywhere(stack: Stack) -> None:
+    """On this host, and in its storage, which is a folder."""
+    shutil.rmtree(stack.data_dir / "indexes")
+    for stored in (stack.data_dir / "blobs").glob("*/index"):
+        shutil.rmtree(stored)
+
+
+def test_every_local_file_deleted_while_it_is_served_and_the_web_started_anew(
+    world: World, faulty: Stack
+) -> None:
     before = world.current()
     shutil.rmtree(faulty.data_dir / "indexes")
     pause(1, "searches go on meanwhile")
-    assert world.ledger.wrong == []
-    world.upkeep()
-    world.await_index(other_than=before)
+    faulty.restart("web")
+    faulty.wait_ready()
+    # Fetched from the storage, not built.
+    answer = world.client.search(text=text_of(3))
+    assert (answer["index"]["generation"], world.current()) == (before, before)
+    assert (world.folder / str(before)).exists()
     world.check()
 
 
@@ -99,7 +111,7 @@ def test_every_file_deleted_and_the_web_started_anew(world: World, faulty: Stack
     worker = psutil.Process(faulty.pid("worker-general"))
     worker.suspend()
     try:
-        shutil.rmtree(faulty.data_dir / "indexes")
+        lose_everywhere(faulty)
         faulty.restart("web")
         faulty.wait_ready()
         # One that is small enough is searched exactly, from the database.

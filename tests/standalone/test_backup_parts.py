@@ -29,7 +29,7 @@ from tenants.datasets import storage
 from tenants.datasets.models import Asset, Blob
 from tenants.datasets.services import REMOVING_FILES, collect_blobs, create_dataset
 from tenants.pipeline.assets.services import add_asset, delete_asset
-from tenants.retrieval.index import registry
+from tenants.retrieval.index import generation_files
 from tenants.scope import tenant_scope
 
 
@@ -57,12 +57,12 @@ def copied(
 def test_archived_indexes_are_left_out(party, tmp_path: Path) -> None:
     """They are made again from the database, which is in the backup."""
     _, kept = added(party, "kept")
-    path = registry.path_of(party.id, party.id, "vectors.f32")
+    path = generation_files.path_of(party.id, party.id, "vectors.f32")
     storage.put(path, b"derived")
     with opened() as seen:
         done = copied(seen, tmp_path / "files")
     assert f"{FILES}/{kept}" in done.sums
-    assert not [name for name in done.sums if registry.KIND in name.split("/")]
+    assert not [name for name in done.sums if generation_files.KIND in name.split("/")]
     default_storage.delete(path)
 
 

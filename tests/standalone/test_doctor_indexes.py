@@ -10,7 +10,7 @@ from config import metrics
 from standalone.doctor import findings, indexes
 from standalone.doctor.findings import Options
 from tenants.retrieval.index import lifecycle
-from tenants.retrieval.index.registry import folder_of
+from tenants.retrieval.index.generation_files import folder_of
 from tenants.retrieval.models import IndexGeneration
 from tenants.scope import tenant_scope
 from tests.tenants.test_index_lifecycle import MODEL, Library
@@ -46,12 +46,15 @@ def test_lost_and_damaged_indexes_are_named(party, settings) -> None:
     vectors.write_bytes(content[:-1])
     assert f"{slug}: vectors.f32 has {len(content) - 1} bytes" in indexes.files_intact(SHALLOW).what
     shutil.rmtree(vectors.parent)
+    # Absent is not damaged: it is fetched when it is asked for.
+    assert slug not in indexes.files_intact(DEEP).what
+    lifecycle.remove_copy(party.id, generation.pk)
     told = indexes.files_intact(SHALLOW)
-    assert f"{slug}: the files of {generation.pk} are gone" in told.what
+    assert f"{slug}: the stored copy of {generation.pk} is gone" in told.what
     assert "built anew" in told.advice
     with tenant_scope(party.id):
-        IndexGeneration.objects.update(archived=True)
-    assert f"{slug}: the archive of {generation.pk} is gone" in indexes.files_intact(SHALLOW).what
+        IndexGeneration.objects.update(archived=False)
+    assert f"{slug}: the files of {generation.pk} are gone" in indexes.files_intact(SHALLOW).what
     lifecycle.repair(tenant_id=party.id, generation_id=generation.pk, reason="test")
     assert slug not in indexes.files_intact(DEEP).what
 

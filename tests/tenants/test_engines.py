@@ -20,8 +20,8 @@ from tenants.pipeline.assets.services import update_asset
 from tenants.pipeline.care import tenant_erasure
 from tenants.retrieval import engines
 from tenants.retrieval.index import building, lifecycle, memory
+from tenants.retrieval.index.generation_files import folder_of
 from tenants.retrieval.index.memory import read_index_status
-from tenants.retrieval.index.registry import folder_of
 from tenants.retrieval.index.vectors import NewVector, add_vectors
 from tenants.retrieval.models import IndexGeneration, IndexPointer, VectorClock
 from tenants.retrieval.query import lexical, ranking

@@ -16,7 +16,8 @@ from django.db import OperationalError
 
 from tenants.jobs.models import Job
 from tenants.retrieval.index import building, lifecycle, memory
-from tenants.retrieval.index.registry import folder_of, opened
+from tenants.retrieval.index.generation_files import folder_of
+from tenants.retrieval.index.registry import opened
 from tenants.retrieval.models import IndexGeneration
 from tenants.scope import tenant_scope
 from tests.tenants.test_index_lifecycle import COUNT, MODEL, Library, library

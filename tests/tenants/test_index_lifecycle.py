@@ -19,8 +19,9 @@ from tenants.jobs.models import Job
 from tenants.pipeline.assets.services import add_asset, delete_asset, update_asset
 from tenants.pipeline.care.erasure import erase_asset
 from tenants.retrieval.index import building, lifecycle, memory
+from tenants.retrieval.index.generation_files import folder_of
 from tenants.retrieval.index.memory import read_index_status
-from tenants.retrieval.index.registry import folder_of, opened
+from tenants.retrieval.index.registry import opened
 from tenants.retrieval.index.vectors import NewVector, prune_tombstones, replace_vectors
 from tenants.retrieval.model_store import default_model
 from tenants.retrieval.models import IndexGeneration, IndexPointer, Vector
@@ -295,7 +296,14 @@ def cut_column(folder: Path) -> None:
         file.truncate(150)
 
 
-@pytest.mark.parametrize("damage", [shutil.rmtree, damage_manifest, damage_vectors, cut_column])
+def lose_all(folder: Path) -> None:
+    """Here and in the storage."""
+    lifecycle.remove_copy(uuid.UUID(folder.parent.name), folder.name)
+    shutil.rmtree(folder)
+
+
+# In a folder storage the stored files are these same ones.
+@pytest.mark.parametrize("damage", [lose_all, damage_manifest, damage_vectors, cut_column])
 def test_lost_and_damaged_files_are_noticed_answered_without_and_built_anew(
     library: Library, damage, settings
 ) -> None:
@@ -316,11 +324,34 @@ def test_lost_and_damaged_files_are_noticed_answered_without_and_built_anew(
     assert library.folders == {str(library.pointer.current_id)}
     # One too large to be searched without an index says so.
     settings.INDEX_EXACT_MAX = 10
-    shutil.rmtree(folder_of(library.tenant_id, library.pointer.current_id))
+    lose_all(folder_of(library.tenant_id, library.pointer.current_id))
     opened.forget(library.pointer.current_id)
     library.cached = memory.TenantVectors(MODEL)
     with pytest.raises(IndexRebuilding):
         library.find(1)
+
+
+def of_its_own(folder: Path) -> None:
+    """The folder's files as another file system would have them: not the stored ones."""
+    copy = folder.with_name("copy")
+    shutil.copytree(folder, copy)
+    shutil.rmtree(folder)
+    copy.rename(folder)
+
+
+@pytest.mark.parametrize("damage", [shutil.rmtree, damage_manifest, damage_vectors, cut_column])
+def test_what_is_lost_or_damaged_on_one_host_is_fetched_and_not_built(library: Library, damage) -> None:
+    library.fill()
+    library.build()
+    current = library.pointer.current_id
+    of_its_own(folder_of(library.tenant_id, current))
+    damage(folder_of(library.tenant_id, current))
+    opened.forget(current)
+    library.cached = memory.TenantVectors(MODEL)
+    assert library.agrees(1, 2)
+    assert library.base_id == library.pointer.current_id == current
+    with tenant_scope(library.tenant_id):
+        assert Job.objects.filter(kind="build_index").count() == 1
 
 
 def test_a_killed_build_leaves_nothing_and_another_succeeds(library: Library, monkeypatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 
 import pytest
 from django.core.files.storage import default_storage
@@ -13,9 +12,9 @@ from tenants.datasets.models import Asset
 from tenants.datasets.services import create_dataset
 from tenants.pipeline.assets.services import add_asset, delete_asset
 from tenants.pipeline.care import tenant_erasure
-from tenants.retrieval.index import lifecycle, memory, registry
+from tenants.retrieval.index import generation_files, lifecycle, memory
 from tenants.scope import tenant_scope
-from tests.tenants.test_index_archive import comes_back, fall_quiet
+from tests.tenants.test_generation_files import comes_back, fall_quiet
 from tests.tenants.test_index_lifecycle import MODEL, Library
 
 
@@ -50,10 +49,10 @@ def test_an_idle_index_goes_to_the_bucket_and_comes_back(bucket: str, party, set
     library.fill(12)
     library.build()
     generation = fall_quiet(library)
-    lifecycle.look_after_archive(party.id, time.monotonic() + 60)
+    lifecycle.tidy_local(party.id)
     assert library.folders == set()
-    assert default_storage.exists(registry.path_of(party.id, generation.pk, "columns/owners.npy"))
+    assert default_storage.exists(generation_files.path_of(party.id, generation.pk, "columns/owners.npy"))
     library.cached = memory.TenantVectors(MODEL)
     comes_back(library, generation)
     lifecycle.remove_copy(party.id, generation.pk)
-    assert not [path for path in tenant_erasure.files_of(party.id) if f"/{registry.KIND}/" in path]
+    assert not [path for path in tenant_erasure.files_of(party.id) if f"/{generation_files.KIND}/" in path]

@@ -19,7 +19,7 @@ from tenants.events.models import IdempotentAnswer
 from tenants.events.services import first_answer
 from tenants.jobs.kinds import QUEUES
 from tenants.pipeline.assets import services
-from tenants.pipeline.upkeep import periodic
+from tenants.pipeline.upkeep import host, periodic
 from tenants.scope import tenant_scope
 from tests.waiting import pause
 
@@ -48,14 +48,14 @@ def test_answers_are_forgotten_after_a_day(party) -> None:
 
 
 def test_only_old_spool_files_and_folders_go() -> None:
-    spool, past = settings.SPOOL_DIR, time.time() - periodic.STALE_SPOOL_S - 60
+    spool, past = settings.SPOOL_DIR, time.time() - host.STALE_SPOOL_S - 60
     for folder in (spool / "dead", spool / "busy"):
         folder.mkdir()
     for path in (spool / "old", spool / "new", spool / "dead" / "row-1", spool / "busy" / "row-1"):
         path.write_bytes(b"x")
     for path in (spool / "old", spool / "dead" / "row-1", spool / "dead", spool / "busy"):
         os.utime(path, (past, past))
-    periodic.collect_garbage([])
+    host.look_through()
     assert [(spool / name).exists() for name in ("old", "new", "dead", "busy")] == [False, True, False, True]
 
 

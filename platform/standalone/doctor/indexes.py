@@ -22,26 +22,27 @@ HOUR = 3600.0
 
 
 def files_intact(options: Options) -> Finding:
-    """Of every generation that answers, or did before: the files' lengths, with `--deep` their digests."""
-    wrong, archived, count = [], 0, 0
+    """Of every generation that answers, or did before: the stored copy, and the files that this host has of it: their
+    lengths, with `--deep` their digests."""
+    wrong, here, count = [], 0, 0
     for slug, generation in _used():
         count += 1
         if generation.is_external:
             wrong += _lost_copy(slug, generation)
             continue
-        here = (folder_of(generation.tenant_id, generation.pk) / NAME).exists()
-        archived += generation.archived and not here
-        problem = _local_problem(generation, options.deep) if here else _copy_problem(generation)
-        if problem:
+        cached = (folder_of(generation.tenant_id, generation.pk) / NAME).exists()
+        here += cached
+        problem = _local_problem(generation, options.deep) if cached else None
+        if problem := problem or _stored_problem(generation, cached):
             wrong.append(f"{slug}: {problem}")
     if wrong:
         return warn(
             f"{len(wrong)} indexes are missing or damaged ({examples(wrong)})",
-            "Nothing is lost: they are built anew by the next search or within five minutes, if beat and "
-            "worker-general run. Then look for who removed files, or at the disk.",
+            "Nothing is lost: the next search, or upkeep within five minutes, fetches them or has them built anew, if "
+            "beat and worker-general run. Then look for who removed files, or at the disk.",
         )
     return ok(
-        f"{count} generations are whole, {archived} of them archived" if count else "no tenant needs one"
+        f"{count} generations are whole, {here} of them on this host" if count else "no tenant needs one"
     )
 
 
@@ -67,11 +68,12 @@ def _lost_copy(slug: str, generation: IndexGeneration) -> list[str]:
     return [] if there else [f"{slug}: the copy {generation.pk} in {generation.engine} is gone"]
 
 
-def _copy_problem(generation: IndexGeneration) -> str | None:
+def _stored_problem(generation: IndexGeneration, cached: bool) -> str | None:
     if not generation.archived:
-        return f"the files of {generation.pk} are gone"
-    if not default_storage.exists(index.archived_path(generation.tenant_id, generation.pk, NAME)):
-        return f"the archive of {generation.pk} is gone"
+        # One of an earlier release is stored by the next upkeep.
+        return None if cached else f"the files of {generation.pk} are gone"
+    if not default_storage.exists(index.stored_path(generation.tenant_id, generation.pk, NAME)):
+        return f"the stored copy of {generation.pk} is gone"
     return None
 
 

@@ -12,8 +12,10 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from graphlib import TopologicalSorter
+from pathlib import Path
 from typing import Any
 
 from celery import current_app
@@ -32,7 +34,9 @@ from tenants.datasets.services import may_remove_files
 from tenants.errors import Conflict, NotFound
 from tenants.events.models import TenantErasure
 from tenants.generation import signing_keys
+from tenants.jobs import nodes
 from tenants.jobs.kinds import QUEUES
+from tenants.jobs.models import Node
 from tenants.people.erasure import erase_everywhere
 from tenants.pipeline.care.erasure_receipts import added
 from tenants.retrieval import index
@@ -43,6 +47,8 @@ CHUNK = 1000
 # A worker or request that was under way may write once more; who still writes after so many passes is not ours.
 MAX_PASSES = 5
 REASON = "erase a tenant"
+# Of other hosts: when their jobs have learnt that the tenant is gone, how long they are waited for, how often asked.
+SETTLES_S, CONFIRM_S, ASK_S = 3.0, 60.0, 0.5
 
 
 def erase_tenant(*, slug: str) -> TenantErasure:
@@ -63,6 +69,7 @@ def erase_tenant(*, slug: str) -> TenantErasure:
         _erase_files(tenant_id)
         _note(receipt, {"keys": _erase_keys(tenant_id)})
         if _drop_tenant(receipt) and not find_traces(tenant_id):
+            _await_hosts(tenant_id)
             return _sign(receipt)
     raise Conflict(
         gettext("Of %(slug)s there is still: %(value)s. Stop the workers and run this again.")
@@ -173,14 +180,68 @@ def _erase_files(tenant_id: uuid.UUID) -> None:
     resumable.forget_tenant(tenant_id)
     # Under its lock: a worker may be about to renew them.
     signing_keys.forget_tenant(tenant_id)
-    for folder in _local_folders(tenant_id):
-        shutil.rmtree(folder, ignore_errors=True)
+    _remove_local(tenant_id)
     with tenant_scope(tenant_id):
         index.tidy_copies(())
 
 
-def _local_folders(tenant_id: uuid.UUID) -> list[Any]:
-    """What lies under this machine's data directory in the tenant's name: uploads under way, emptied folders, keys."""
+def _remove_local(tenant_id: uuid.UUID) -> None:
+    for folder in _local_folders(tenant_id):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def erase_on_this_host() -> None:
+    """Remove what this host holds of tenants that are being erased, and confirm it: every few seconds. In no scope."""
+    for tenant_id in TenantErasure.objects.filter(finished_at=None).values_list("erased_tenant", flat=True):
+        _remove_local(tenant_id)
+        # Before that work under way may still write something.
+        if not Tenant.objects.filter(pk=tenant_id).exists() and not _local_folders(tenant_id):
+            nodes.confirm_erasure(tenant_id)
+
+
+def erase_left_behind() -> int:
+    """Remove what this host holds of tenants that were erased, while it was off; of how many. In no scope."""
+    here = _tenants_here()
+    erased = set(TenantErasure.objects.filter(erased_tenant__in=here).values_list("erased_tenant", flat=True))
+    for tenant_id in erased:
+        _remove_local(tenant_id)
+    return len(erased)
+
+
+def _tenants_here() -> set[uuid.UUID]:
+    """Whose folders lie under this host's data directory, beside a folder storage, which is everybody's."""
+    tops = [*settings.DATA_DIR.iterdir(), *settings.PROVENANCE_DIR.glob("*")]
+    found = set()
+    for path in (inner for top in tops if top.is_dir() and not _is_storage(top) for inner in top.iterdir()):
+        with suppress(ValueError):
+            found.add(uuid.UUID(path.name))
+    return found
+
+
+def _is_storage(folder: Path) -> bool:
+    return f"file://{folder}" == settings.STORAGE_URL
+
+
+def _await_hosts(tenant_id: uuid.UUID) -> None:
+    """Wait until every other host that lives has confirmed that nothing is left there. Raises Conflict."""
+    # A job of the tenant that another host runs learns within this time that it is gone.
+    since = timezone.now() + dt.timedelta(seconds=SETTLES_S)
+    ends = time.monotonic() + CONFIRM_S
+    while left := nodes.unconfirmed(tenant_id, since=since):
+        if time.monotonic() > ends:
+            raise Conflict(
+                gettext(
+                    "These hosts have not confirmed yet that nothing is left there: %(value)s. Run this again."
+                )
+                % {"value": ", ".join(one.name for one in left)}
+            )
+        if timezone.now() > since:
+            nodes.tell(nodes.ERASED, tenant_id)
+        time.sleep(ASK_S)
+
+
+def _local_folders(tenant_id: uuid.UUID) -> list[Path]:
+    """What lies under this host's data directory in the tenant's name: uploads under way, emptied folders, keys."""
     places = (*settings.DATA_DIR.glob(f"*/{tenant_id}"), *settings.PROVENANCE_DIR.glob(f"*/{tenant_id}"))
     return [path for path in places if path.is_dir()]
 
@@ -259,11 +320,21 @@ def _sign(receipt: TenantErasure) -> TenantErasure:
             },
             {"where": "logs of the processes", "what": "random ids, no content", "until": "their rotation"},
             {"where": "spool", "what": "working files without a name", "until": "six hours"},
-        ]
+            *map(_on_lost_host, nodes.lost()),
+        ],
+        "confirmed_by": nodes.take_confirmations(receipt.erased_tenant),
     }
     receipt.verified, receipt.finished_at = True, now
     receipt.save()
     return receipt
+
+
+def _on_lost_host(host: Node) -> dict[str, str | None]:
+    return {
+        "where": f"host {host.name}, off since {host.seen_at:%Y-%m-%d %H:%M}",
+        "what": "copies of indexes and working files",
+        "until": "its next start",
+    }
 
 
 def as_dict(receipt: TenantErasure) -> dict[str, Any]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import partial
 from uuid import UUID
 
@@ -35,18 +33,17 @@ from tenants.pipeline.transfer.exports import forget_exports
 from tenants.pipeline.transfer.import_receipts import forget_rows
 from tenants.pipeline.transfer.import_sources import collect_sources
 from tenants.pipeline.upkeep.job_archive import archive_jobs
-from tenants.retrieval import index, map_points, model_routing, model_store
+from tenants.retrieval import index, map_points, model_routing
 from tenants.retrieval.index import prune_tombstones
 from tenants.scope import tenant_scope
 from tenants.valkey import client
 
 log = logging.getLogger(__name__)
 
-STALE_SPOOL_S = 6 * 3600
 STALE_FILE_S = 3600
 UPKEEP_S = 300
 # For copying indexes to the storage, of all tenants; what is left has time until the next upkeep.
-ARCHIVING_S = 120
+STORING_S = 120
 # The same for vectors of models that answer no searches any more.
 FORGETTING_S = 180
 # And for finished jobs that go into files.
@@ -65,7 +62,7 @@ def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
     """
     shard = f"{int(time.time() // UPKEEP_S) % 256:02x}"
     orphans = partial(collect_orphans, shard=shard, older_than_s=STALE_FILE_S)
-    archiving_until, forgetting_until = time.monotonic() + ARCHIVING_S, time.monotonic() + FORGETTING_S
+    storing_until, forgetting_until = time.monotonic() + STORING_S, time.monotonic() + FORGETTING_S
     filing_until = time.monotonic() + FILING_S
     todo = list(Tenant.objects.values_list("pk", flat=True) if tenants is None else tenants)
     # The times above are for all tenants together: not always the same ones go without.
@@ -97,13 +94,11 @@ def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
             _in_scope(tenant_id, step)
         _log_failure(tenant_id, partial(discard_expired, tenant_id))
         _log_failure(tenant_id, partial(expire_assets, tenant_id))
-        _log_failure(tenant_id, partial(index.look_after_archive, tenant_id, archiving_until))
+        _log_failure(tenant_id, partial(index.look_after_stored, tenant_id, storing_until))
         _log_failure(tenant_id, partial(archive_jobs, tenant_id, until=filing_until))
         _log_failure(tenant_id, partial(model_routing.forget_retired, tenant_id, until=forgetting_until))
     sessions.forget_expired()
     invitations.forget_ended()
-    _clear_spool()
-    model_store.tidy_local()
     index.note_figures()
 
 
@@ -133,15 +128,6 @@ def _log_failure(tenant_id: UUID, step: Callable[[], object]) -> None:
     except Exception:
         # One tenant's trouble must not keep the others from being looked after.
         log.exception("upkeep failed", extra={"tenant": str(tenant_id)})
-
-
-def _clear_spool() -> None:
-    """Remove files, and working folders with what is in them, that nobody wrote to for so long."""
-    for path in settings.SPOOL_DIR.iterdir():
-        # What is in use may go while it is looked at.
-        with suppress(FileNotFoundError):
-            if time.time() - max(p.stat().st_mtime for p in (path, *path.rglob("*"))) > STALE_SPOOL_S:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def note_canary(queue: str, sent_at: float) -> None:

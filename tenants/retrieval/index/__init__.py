@@ -10,26 +10,29 @@ if TYPE_CHECKING:
     from tenants.retrieval.engines import is_there as is_there
     from tenants.retrieval.engines import of_tenant as copies_of_tenant
     from tenants.retrieval.engines import tidy as tidy_copies
+    from tenants.retrieval.index.generation_files import KIND as STORED_AS
+    from tenants.retrieval.index.generation_files import folder_of as folder_of
+    from tenants.retrieval.index.generation_files import path_of as stored_path
     from tenants.retrieval.index.lifecycle import FORGET as FORGET_WITHIN
     from tenants.retrieval.index.lifecycle import JOB as JOB
     from tenants.retrieval.index.lifecycle import JOBS as JOBS
     from tenants.retrieval.index.lifecycle import build as build_index
     from tenants.retrieval.index.lifecycle import consider_all as consider_indexes
     from tenants.retrieval.index.lifecycle import engine_of as engine_of
+    from tenants.retrieval.index.lifecycle import fetch_ahead as fetch_ahead
     from tenants.retrieval.index.lifecycle import indexed_models as indexed_models
     from tenants.retrieval.index.lifecycle import is_due as is_due
-    from tenants.retrieval.index.lifecycle import look_after_archive as look_after_archive
+    from tenants.retrieval.index.lifecycle import let_go as let_go
+    from tenants.retrieval.index.lifecycle import look_after_stored as look_after_stored
     from tenants.retrieval.index.lifecycle import note_figures as note_figures
     from tenants.retrieval.index.lifecycle import oldest_kept as oldest_kept_seq
     from tenants.retrieval.index.lifecycle import prune_changes as prune_changes
     from tenants.retrieval.index.lifecycle import read_figures as read_figures
     from tenants.retrieval.index.lifecycle import rests as build_rests
     from tenants.retrieval.index.lifecycle import roll_back as roll_back_index
+    from tenants.retrieval.index.lifecycle import tidy_local as tidy_local
     from tenants.retrieval.index.memory import vector_cache as loaded
-    from tenants.retrieval.index.registry import KIND as STORED_AS
-    from tenants.retrieval.index.registry import folder_of as folder_of
     from tenants.retrieval.index.registry import opened as opened
-    from tenants.retrieval.index.registry import path_of as archived_path
     from tenants.retrieval.index.vectors import KEEP_TOMBSTONES as KEEP_TOMBSTONES
     from tenants.retrieval.index.vectors import ModelSwitched as ModelSwitched
     from tenants.retrieval.index.vectors import NewVector as NewVector
@@ -52,20 +55,21 @@ __all__ = [
     "ModelSwitched",
     "NewVector",
     "add_vectors",
-    "archived_path",
     "build_index",
     "build_rests",
     "consider_indexes",
     "copies_of_tenant",
     "dimension_of",
     "engine_of",
+    "fetch_ahead",
     "folder_of",
     "indexed_models",
     "is_due",
     "is_there",
+    "let_go",
     "loaded",
     "locked_clock",
-    "look_after_archive",
+    "look_after_stored",
     "note_figures",
     "oldest_kept_seq",
     "opened",
@@ -77,7 +81,9 @@ __all__ = [
     "replace_vectors",
     "roll_back_index",
     "sampled",
+    "stored_path",
     "tidy_copies",
+    "tidy_local",
 ]
 
 _FROM = {
@@ -88,22 +94,25 @@ _FROM = {
     "KEEP_TOMBSTONES": "tenants.retrieval.index.vectors:KEEP_TOMBSTONES",
     "ModelSwitched": "tenants.retrieval.index.vectors:ModelSwitched",
     "NewVector": "tenants.retrieval.index.vectors:NewVector",
-    "STORED_AS": "tenants.retrieval.index.registry:KIND",
+    "STORED_AS": "tenants.retrieval.index.generation_files:KIND",
     "add_vectors": "tenants.retrieval.index.vectors:add_vectors",
-    "archived_path": "tenants.retrieval.index.registry:path_of",
+    "stored_path": "tenants.retrieval.index.generation_files:path_of",
     "build_index": "tenants.retrieval.index.lifecycle:build",
     "build_rests": "tenants.retrieval.index.lifecycle:rests",
     "consider_indexes": "tenants.retrieval.index.lifecycle:consider_all",
     "copies_of_tenant": "tenants.retrieval.engines:of_tenant",
     "dimension_of": "tenants.retrieval.index.vectors:dimension_of",
+    "fetch_ahead": "tenants.retrieval.index.lifecycle:fetch_ahead",
+    "let_go": "tenants.retrieval.index.lifecycle:let_go",
+    "tidy_local": "tenants.retrieval.index.lifecycle:tidy_local",
     "engine_of": "tenants.retrieval.index.lifecycle:engine_of",
-    "folder_of": "tenants.retrieval.index.registry:folder_of",
+    "folder_of": "tenants.retrieval.index.generation_files:folder_of",
     "indexed_models": "tenants.retrieval.index.lifecycle:indexed_models",
     "is_due": "tenants.retrieval.index.lifecycle:is_due",
     "is_there": "tenants.retrieval.engines:is_there",
     "loaded": "tenants.retrieval.index.memory:vector_cache",
     "locked_clock": "tenants.retrieval.index.vectors:locked_clock",
-    "look_after_archive": "tenants.retrieval.index.lifecycle:look_after_archive",
+    "look_after_stored": "tenants.retrieval.index.lifecycle:look_after_stored",
     "note_figures": "tenants.retrieval.index.lifecycle:note_figures",
     "oldest_kept_seq": "tenants.retrieval.index.lifecycle:oldest_kept",
     "opened": "tenants.retrieval.index.registry:opened",

@@ -34,7 +34,7 @@ from tenants.jobs.kinds import job
 from tenants.retrieval import cache, filters
 from tenants.retrieval.engines import ENGINES, Engine, ExternalSegment, NewRow, described
 from tenants.retrieval.index import lifecycle
-from tenants.retrieval.index.registry import folder_of
+from tenants.retrieval.index.generation_files import folder_of, put_away, remove_copy, upload
 from tenants.retrieval.index.vectors import dimension_of
 from tenants.retrieval.models import IndexGeneration, Vector, VectorClock
 from tenants.retrieval.types import MODALITIES
@@ -459,12 +459,15 @@ def build_index(claimed: jobs.Claim) -> None:
     part = folder.with_suffix(".part")
     try:
         built = _built(claimed, row, part, kind)
+        # Before the pointer names it: from then on any host may be asked for it.
+        upload(claimed.tenant_id, row.id, part)
         part.rename(folder)
         _publish(claimed, row, built)
     except BaseException as error:
         shutil.rmtree(part, ignore_errors=True)
         if _note_failure(row, error):
-            shutil.rmtree(folder, ignore_errors=True)
+            put_away(claimed.tenant_id, row.id)
+            remove_copy(claimed.tenant_id, row.id)
         raise
 
 
@@ -548,7 +551,7 @@ def _publish(claimed: jobs.Claim, row: IndexGeneration, built: Built) -> None:
     with tenant_scope(claimed.tenant_id):
         jobs.held(claimed)
         row.state, row.ready_at = IndexGeneration.State.READY, timezone.now()
-        row.kind, row.recall = manifest["kind"], manifest["recall"]
+        row.kind, row.recall, row.archived = manifest["kind"], manifest["recall"], True
         row.bytes = sum(stamp["bytes"] for stamp in manifest["files"].values())
         row.details = {
             "settings": manifest["settings"],

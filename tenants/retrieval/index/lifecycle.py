@@ -1,4 +1,4 @@
-"""The life of a tenant's index: when it is built, published, compacted, rolled back, repaired, archived, and let go.
+"""The life of a tenant's index: when it is built, published, compacted, rolled back, repaired, and let go.
 
 Small tenants need none of it. Above INDEX_FLAT_MAX vectors a job builds a generation; when a share of what it covers
 has changed, another takes its place and the one before is kept for a rollback; below, it goes again. Everything here is
@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,29 @@ from django.db.models import Count, Max, Min, Q, QuerySet, Sum
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from ml.indexes import files
-from ml.indexes.files import NAME, GenerationDamaged, Manifest
+from ml.indexes.files import GenerationDamaged
 from tenants.datasets import storage
 from tenants.errors import Conflict, NotFound
+from tenants.jobs import nodes
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED, enqueue
 from tenants.retrieval import engines
 from tenants.retrieval.index import registry
-from tenants.retrieval.index.registry import KIND, folder_of, opened, path_of
+from tenants.retrieval.index.generation_files import (
+    KIND,
+    bring_here,
+    folder_of,
+    is_arriving,
+    is_here,
+    local_folders,
+    local_generations,
+    path_of,
+    put_away,
+    remove_copy,
+    upload,
+    used_at,
+)
+from tenants.retrieval.index.registry import opened
 from tenants.retrieval.models import (
     MEMORY,
     FacetChange,
@@ -47,127 +62,56 @@ from tenants.retrieval.models import (
 from tenants.scope import current_tenant_id, operator_scope, tenant_scope
 from tenants.valkey import client
 
-# --- The archive ----------------------------------------------------------------------------------------
-
-# Generations that nobody searches leave the disk: copied to the storage, and fetched back by the next search.
-#
-# A copy is the same files under `TENANT/index/GENERATION/…`, its manifest last. The local files go only in the
-# transaction that says `archived`, when the whole copy is there; what is fetched takes its place only when every
-# digest of the manifest fits. So neither is ever served half, and a kill in between costs one more copy. A generation
-# never changes: the copy stays after it was fetched, and the next archiving only removes the local files. Nothing in
-# it is the truth: a copy that is missing or damaged is given up, and the index built anew.
+# --- Stored copies, and what a host keeps of them ---------------------------------------------------------
 
 log = logging.getLogger(__name__)
 
-# Of a local folder that is being removed.
-GONE = ".gone"
 # What nobody wrote to for so long was left by a killed process.
 STALE_S = 3600
 
 
-def look_after_archive(tenant_id: uuid.UUID, until: float) -> None:
-    """Archive what a tenant does not search, and remove copies that nobody needs. In no scope, as it copies.
+def look_after_stored(tenant_id: uuid.UUID, until: float) -> None:
+    """Store what an earlier release kept on this host only, and remove copies that nobody needs. In no scope, as it
+    copies.
 
     After `until` (monotonic) no other copy is begun: the rest has time until the next upkeep.
     """
     with tenant_scope(tenant_id):
         if not IndexGeneration.objects.exists():
             return
-        idle = [one for one in _idle() if folder_of(tenant_id, one.pk).exists()]
-    for one in idle:
+        found = [one for one in _pointed() if not one.archived and is_here(tenant_id, one.pk)]
+    for one in found:
         if time.monotonic() < until:
-            _archive(one)
+            _store(one)
     _collect(tenant_id)
 
 
-# --- Out -------------------------------------------------------------------------------------------------
-
-
-def _idle() -> list[IndexGeneration]:
-    """Those that answer for a model, or answered before, of which no search was noted for INDEX_ARCHIVE_DAYS."""
-    if not settings.INDEX_ARCHIVE_DAYS:
-        return []
-    since = timezone.now() - dt.timedelta(days=settings.INDEX_ARCHIVE_DAYS)
-    quiet = Q(searched_at=None) | Q(searched_at__lt=since)
-    pointers = IndexPointer.objects.filter(quiet, current__ready_at__lt=since)
-    pointers = pointers.select_related("current", "previous")
+def _pointed() -> list[IndexGeneration]:
+    """Those in files that answer for a model, or answered before. In the tenant's scope."""
+    pointers = IndexPointer.objects.select_related("current", "previous")
     both = [one for pointer in pointers for one in (pointer.previous, pointer.current)]
     return [one for one in both if one and not one.is_external]
 
 
-def _archive(one: IndexGeneration) -> None:
+def _store(one: IndexGeneration) -> None:
     try:
-        if not one.archived:
-            _copy(one)
+        upload(one.tenant_id, one.pk, folder_of(one.tenant_id, one.pk))
     except GenerationDamaged as error:
         registry.damaged(tenant_id=one.tenant_id, generation_id=one.pk, reason=str(error))
         return
     with tenant_scope(one.tenant_id):
-        # Whoever swaps the pointer, or notes a search, comes before this or after it.
-        list(IndexPointer.objects.select_for_update().filter(model=one.model))
-        if one.pk not in {kept.pk for kept in _idle()}:
-            return
-        IndexGeneration.objects.filter(pk=one.pk).update(archived=True)
-        transaction.on_commit(lambda: put_away(one.tenant_id, one.pk))
-    log.info("an index is archived", extra={"generation": str(one.pk)})
-
-
-def _copy(one: IndexGeneration) -> None:
-    """Into the storage, whole; what an interrupted copy stored in full is not sent again. Raises GenerationDamaged."""
-    folder = folder_of(one.tenant_id, one.pk)
-    manifest = Manifest.read(folder)
-    if problem := files.first_damage(folder, manifest.files, verify=True):
-        raise GenerationDamaged(problem)
-    for name in (*manifest.files, NAME):
-        with (folder / name).open("rb") as stream:
-            storage.put(path_of(one.tenant_id, one.pk, name), stream)
-    for name, stamp in manifest.files.items():
-        if default_storage.size(path_of(one.tenant_id, one.pk, name)) != stamp.bytes:
-            raise OSError(f"The storage kept {name} of generation {one.pk} only in part.")
-
-
-def put_away(tenant_id: uuid.UUID, generation_id: uuid.UUID) -> None:
-    """Remove local files. Who searches in them at this moment keeps what is mapped until the search ends."""
-    opened.forget(generation_id)
-    folder = folder_of(tenant_id, generation_id)
-    gone = folder.with_name(f"{folder.name}{GONE}")
-    # Out of sight first: who comes now must find all of it or nothing.
-    with suppress(OSError):
-        folder.rename(gone)
-    for left in (gone, folder):
-        shutil.rmtree(left, ignore_errors=True)
-
-
-# --- Away ------------------------------------------------------------------------------------------------
-
-
-def remove_copy(tenant_id: uuid.UUID, generation_id: uuid.UUID | str) -> None:
-    """Remove a generation's copy from the storage; a storage that is away is asked again by the next upkeep."""
-    try:
-        _remove(path_of(tenant_id, generation_id))
-    except Exception:
-        log.warning("an archived index could not be removed", exc_info=True)
-
-
-def _remove(folder: str) -> None:
-    for path in list(storage.files_below(folder)):
-        default_storage.delete(path)
-    # In a folder storage emptied folders are left, in a bucket there are none.
-    with suppress(FileNotFoundError, OSError):
-        for inner in default_storage.listdir(folder)[0]:
-            default_storage.delete(f"{folder}/{inner}")
-        default_storage.delete(folder)
+        ready = IndexGeneration.objects.filter(pk=one.pk, state=IndexGeneration.State.READY)
+        ready.update(archived=True)
 
 
 def _collect(tenant_id: uuid.UUID) -> None:
-    """Remove copies of generations that are no longer in use, and what killed copies left of them."""
+    """Remove copies of generations that are no longer in use, and what killed uploads left of them."""
     try:
         names, _ = default_storage.listdir(f"{tenant_id}/{KIND}")
     except FileNotFoundError:
         return
     with tenant_scope(tenant_id):
-        used = IndexPointer.objects.values_list("current_id", "previous_id")
-        kept = {str(pk) for both in used for pk in both}
+        kept = {*_used_names(), *(str(pk) for pk in _building().values_list("pk", flat=True))}
     for name in sorted({*filter(None, names)} - kept):
         if _is_stale(path_of(tenant_id, name)):
             remove_copy(tenant_id, name)
@@ -178,6 +122,34 @@ def _is_stale(folder: str) -> bool:
     with suppress(FileNotFoundError):
         return all(default_storage.get_modified_time(path) < limit for path in storage.files_below(folder))
     return False
+
+
+def _used_names() -> set[str]:
+    """Ids of the generations that a pointer names. In the tenant's scope."""
+    used = IndexPointer.objects.values_list("current_id", "previous_id")
+    return {str(pk) for both in used for pk in both if pk}
+
+
+def tidy_local(tenant_id: uuid.UUID) -> None:
+    """Let go what this host need not keep of a tenant's generations: those that no pointer names, those that it did not
+    search for INDEX_ARCHIVE_DAYS, and what killed processes left. In no scope."""
+    found = local_folders(tenant_id)
+    with tenant_scope(tenant_id):
+        stored = {str(one.pk) for one in _pointed() if one.archived}
+        _tidy_folders(found)
+    if not settings.INDEX_ARCHIVE_DAYS:
+        return
+    since = time.time() - dt.timedelta(days=settings.INDEX_ARCHIVE_DAYS).total_seconds()
+    for generation_id in list(local_generations(tenant_id)):
+        if str(generation_id) in stored and used_at(tenant_id, generation_id) < since:
+            let_go(tenant_id, generation_id)
+
+
+def let_go(tenant_id: uuid.UUID, generation_id: uuid.UUID) -> None:
+    """Remove this host's files of a generation; the stored copy stays."""
+    opened.forget(generation_id)
+    put_away(tenant_id, generation_id)
+    log.info("a host let an index go", extra={"generation": str(generation_id)})
 
 
 # --- When it is built, published, let go ----------------------------------------------------------------
@@ -343,6 +315,25 @@ def publish(generation: IndexGeneration) -> None:
         pointer.previous = None
     pointer.save()
     _retire(gone)
+    _announce(generation)
+
+
+def _announce(generation: IndexGeneration) -> None:
+    """Have the hosts that search this tenant fetch it ahead of their next search."""
+    if not generation.is_external:
+        tell = partial(nodes.tell, nodes.PUBLISHED, generation.tenant_id, generation.pk)
+        transaction.on_commit(tell)
+
+
+def fetch_ahead(tenant_id: uuid.UUID, generation_id: uuid.UUID) -> bool:
+    """Fetch what was published for a tenant that this host searches; whether there was something to fetch. In no scope.
+
+    Raises NotHere, GenerationDamaged and StorageFull: a search that needs it tries again, and has it repaired.
+    """
+    if is_here(tenant_id, generation_id) or not any(local_generations(tenant_id)):
+        return False
+    bring_here(tenant_id, generation_id)
+    return True
 
 
 def roll_back(*, model: str) -> IndexGeneration:
@@ -357,6 +348,7 @@ def roll_back(*, model: str) -> IndexGeneration:
             )
         pointer.current, pointer.previous = pointer.previous, pointer.current
         pointer.save()
+        _announce(pointer.current)
         return pointer.current
 
 
@@ -397,9 +389,11 @@ def _retire(generations: Iterable[IndexGeneration]) -> None:
 
 def _remove_files(generations: Iterable[IndexGeneration]) -> None:
     for one in generations:
+        opened.forget(one.pk)
         put_away(one.tenant_id, one.pk)
         if one.archived:
             remove_copy(one.tenant_id, one.pk)
+        nodes.tell(nodes.RETIRED, one.tenant_id, one.pk)
 
 
 # --- Upkeep and repair -----------------------------------------------------------------------------------
@@ -432,8 +426,7 @@ def repair(*, tenant_id: uuid.UUID, generation_id: uuid.UUID, reason: str) -> No
 def _usable(generation: IndexGeneration | None) -> IndexGeneration | None:
     if generation is None or generation.seq < _pruned():
         return None
-    there = generation.archived or engines.is_there(generation)
-    return generation if there else None
+    return generation if engines.is_there(generation) else None
 
 
 def _check_files(model: str) -> None:
@@ -441,9 +434,7 @@ def _check_files(model: str) -> None:
     with tenant_scope(current_tenant_id()):
         pointer = IndexPointer.objects.filter(model=model).first()
         kept = [one for one in (pointer.previous, pointer.current) if one] if pointer else []
-        missing = [
-            one for one in kept if not (one.archived or one.engine in engines.LEFT or engines.is_there(one))
-        ]
+        missing = [one for one in kept if one.engine not in engines.LEFT and not engines.is_there(one)]
     for one in missing:
         repair(tenant_id=one.tenant_id, generation_id=one.pk, reason="its files are gone")
 
@@ -453,17 +444,13 @@ def tidy(*, mine: bool = False) -> None:
 
     Not while a build is running, unless the caller is that build.
     """
-    folder = settings.INDEX_DIR / str(current_tenant_id())
     # Looked at before anything is asked: what a build has begun since is not among it.
-    found = list(folder.iterdir()) if folder.exists() else []
+    found = local_folders(current_tenant_id())
     building = list(_building().values_list("pk", flat=True))
-    if not mine and Job.objects.filter(kind__in=JOBS, state=Job.State.RUNNING).exists():
+    if not mine and _is_building():
         return
-    used = {pk for both in IndexPointer.objects.values_list("current_id", "previous_id") for pk in both}
-    names = {str(pk) for pk in used if pk}
-    for path in found:
-        if path.name not in names and not _is_arriving(path):
-            shutil.rmtree(path, ignore_errors=True)
+    _tidy_folders(found, mine=mine)
+    names = _used_names()
     engines.tidy(names)
     interrupted = {"state": IndexGeneration.State.FAILED, "reason": "The build was interrupted."}
     _building().filter(pk__in=building).update(**interrupted)
@@ -474,19 +461,21 @@ def tidy(*, mine: bool = False) -> None:
     over.exclude(pk__in=names).delete()
 
 
+def _tidy_folders(found: Iterable[Path], *, mine: bool = False) -> None:
+    if not mine and _is_building():
+        return
+    names = _used_names()
+    for path in found:
+        if path.name not in names and not is_arriving(path, STALE_S):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_building() -> bool:
+    return Job.objects.filter(kind__in=JOBS, state=Job.State.RUNNING).exists()
+
+
 def _building() -> QuerySet[IndexGeneration]:
     return IndexGeneration.objects.filter(state=IndexGeneration.State.BUILDING)
-
-
-def _is_arriving(path: Path) -> bool:
-    """Whether a search is fetching it from the archive; each of its files is written to in turn."""
-    if path.suffix != registry.FETCHED:
-        return False
-    try:
-        return time.time() - max(p.stat().st_mtime for p in (path, *path.rglob("*"))) < STALE_S
-    except FileNotFoundError:
-        # It has just arrived, under another name.
-        return True
 
 
 def oldest_kept() -> int | None:

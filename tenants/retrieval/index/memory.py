@@ -30,7 +30,8 @@ from tenants.datasets.selectors import is_any
 from tenants.errors import IndexRebuilding
 from tenants.prepared import Prepared
 from tenants.retrieval import engines
-from tenants.retrieval.index.registry import NotHere, opened
+from tenants.retrieval.index.generation_files import NotHere, note_use
+from tenants.retrieval.index.registry import opened
 from tenants.retrieval.models import MEMORY, FacetChange, IndexPointer, Tombstone, Vector, VectorClock
 from tenants.retrieval.types import (
     MODALITIES,
@@ -62,12 +63,12 @@ class Activity:
 
     def __init__(self) -> None:
         self._told: dict[_Key, float] = {}
-        self._noted: set[_Key] = set()
+        self._noted: dict[_Key, uuid.UUID] = {}
         self._lock = threading.Lock()
         self._something = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def note(self, tenant_id: uuid.UUID, model: str) -> None:
+    def note(self, tenant_id: uuid.UUID, model: str, generation_id: uuid.UUID) -> None:
         """A search was made in a generation. Costs a look into a dictionary, but for the first one in an hour."""
         key, now = (tenant_id, model), time.monotonic()
         if now - self._told.get(key, -math.inf) < NOTE_EVERY_S:
@@ -76,7 +77,7 @@ class Activity:
             if len(self._told) >= MOST_NOTED:
                 self._told.clear()
             self._told[key] = now
-            self._noted.add(key)
+            self._noted[key] = generation_id
             self._something.set()
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._tell_for_ever, name="activity", daemon=True)
@@ -85,14 +86,14 @@ class Activity:
     def flush(self) -> None:
         """Tell the database what was noted; what cannot be told is noted again."""
         with self._lock:
-            noted, self._noted = self._noted, set()
+            noted, self._noted = self._noted, {}
         while noted:
-            key = noted.pop()
+            key, generation_id = noted.popitem()
             try:
-                _tell(*key)
+                _tell(*key, generation_id)
             except Exception:
                 with self._lock:
-                    self._noted |= noted | {key}
+                    self._noted = {**noted, key: generation_id, **self._noted}
                 raise
 
     def _tell_for_ever(self) -> None:
@@ -109,7 +110,8 @@ class Activity:
                 connection.close()
 
 
-def _tell(tenant_id: uuid.UUID, model: str) -> None:
+def _tell(tenant_id: uuid.UUID, model: str, generation_id: uuid.UUID) -> None:
+    note_use(tenant_id, generation_id)
     with tenant_scope(tenant_id):
         IndexPointer.objects.filter(model=model).update(searched_at=timezone.now())
 
@@ -142,7 +144,7 @@ def parse_index_status(tenant_id: uuid.UUID, model: str, row: Sequence[Any]) -> 
     last, pruned, live, hidden, engine, *current = row
     published = Current(*current) if current[0] and engine not in engines.LEFT else None
     if published is not None:
-        activity.note(tenant_id, model)
+        activity.note(tenant_id, model, published.id)
     return IndexStatus(last, pruned, tuple(hidden), engine, published, live)
 
 

@@ -1,4 +1,4 @@
-"""Generations that nobody searches go to the storage and come back; never half, and never for good."""
+"""Generations lie in the storage; a host lets go those that it does not search and fetches them; never half."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from tenants.datasets import storage
 from tenants.errors import IndexRebuilding, StorageFull
 from tenants.jobs.models import Job
 from tenants.pipeline.care import tenant_erasure
-from tenants.retrieval.index import lifecycle, memory, registry
-from tenants.retrieval.index.registry import folder_of, opened
+from tenants.retrieval.index import generation_files, lifecycle, memory
+from tenants.retrieval.index.generation_files import NotHere, folder_of
+from tenants.retrieval.index.registry import opened
 from tenants.retrieval.models import IndexGeneration, IndexPointer
 from tenants.scope import tenant_scope
 from tests.tenants.test_index_lifecycle import MODEL, Library
@@ -38,22 +39,27 @@ def library(party, settings) -> Library:
 
 def copies(library: Library) -> set[str]:
     """The stored files of its generations, without the tenant's name."""
-    top = f"{library.tenant_id}/{registry.KIND}/"
+    top = f"{library.tenant_id}/{generation_files.KIND}/"
     return {path for path in tenant_erasure.files_of(library.tenant_id) if path.startswith(top)}
 
 
+def stored_ids(library: Library) -> set[str]:
+    return {path.split("/")[2] for path in copies(library)}
+
+
 def fall_quiet(library: Library) -> IndexGeneration:
-    with tenant_scope(library.tenant_id):
-        IndexGeneration.objects.exclude(ready_at=None).update(ready_at=LONG_AGO)
-        IndexPointer.objects.update(searched_at=LONG_AGO)
+    past = time.time() - 30 * 24 * 3600
+    for name in library.folders:
+        os.utime(folder_of(library.tenant_id, uuid.UUID(name)), (past, past))
     return library.pointer.current
 
 
 def upkeep(library: Library) -> None:
-    lifecycle.look_after_archive(library.tenant_id, time.monotonic() + 60)
+    lifecycle.look_after_stored(library.tenant_id, time.monotonic() + 60)
+    lifecycle.tidy_local(library.tenant_id)
 
 
-def archived(library: Library) -> IndexGeneration:
+def let_go(library: Library) -> IndexGeneration:
     """Its current generation, away from the disk, in a process that has forgotten it."""
     generation = fall_quiet(library)
     upkeep(library)
@@ -73,50 +79,128 @@ def comes_back(library: Library, generation: IndexGeneration) -> None:
     assert library.agrees(3, 7000)
 
 
-def test_what_nobody_searches_goes_to_the_storage_and_the_next_search_fetches_it(library: Library) -> None:
+def test_what_a_host_does_not_search_goes_from_its_disk_and_the_next_search_fetches_it(
+    library: Library,
+) -> None:
     library.find(1)
     upkeep(library)
-    assert copies(library) == set()
-    generation = archived(library)
-    names = {path.split("/", 3)[3] for path in copies(library)}
-    assert {"manifest.json", "vectors.f32", "columns/asset_ids.npy"} <= names
-    with tenant_scope(library.tenant_id):
-        assert IndexGeneration.objects.get(pk=generation.pk).archived
+    # Stored before it was published; searched lately it stays here as well.
+    generation = library.pointer.current
+    assert generation.archived
+    assert library.folders == {str(generation.pk)}
+    sent = copies(library)
+    assert {"manifest.json", "vectors.f32", "columns/asset_ids.npy"} <= {
+        path.split("/", 3)[3] for path in sent
+    }
+    assert let_go(library) == generation
     # What came and went meanwhile counts, before it is back and after.
     library.put(7000)
     comes_back(library, generation)
     assert library.folders == {str(generation.pk)}
     with tenant_scope(library.tenant_id):
         assert not Job.objects.filter(kind=lifecycle.JOB).exclude(state="succeeded").exists()
-    # Immutable: the copy stays, and the next time only the files go.
-    sent = copies(library)
-    put, stored = storage.put, []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(storage, "put", lambda path, content: stored.append(put(path, content)))
-        archived(library)
-    assert (copies(library), stored) == (sent, [])
+    # Immutable: the copy stays, and only the files go.
+    let_go(library)
+    assert copies(library) == sent
     comes_back(library, generation)
 
 
-def test_the_generation_before_is_archived_too_and_can_be_rolled_back_to(library: Library) -> None:
+def test_a_search_waits_for_a_fetch_that_is_quick(library: Library, settings) -> None:
+    generation = let_go(library)
+    settings.INDEX_EXACT_MAX = 5
+    assert library.agrees(1)
+    assert library.base_id == generation.pk
+
+
+def test_only_some_requests_wait_for_fetches(library: Library, monkeypatch, settings) -> None:
+    let_go(library)
+    gate, fetch = threading.Event(), generation_files._fetch
+
+    def slow(*args) -> None:
+        assert gate.wait(20)
+        fetch(*args)
+
+    settings.INDEX_EXACT_MAX, settings.INDEX_FETCH_WAIT_S = 5, 20
+    monkeypatch.setattr(generation_files, "_fetch", slow)
+    monkeypatch.setattr(opened, "_waiting", threading.BoundedSemaphore(1))
+    found: list[bool] = []
+    waiting = threading.Thread(target=lambda: found.append(library.agrees(1)))
+    waiting.start()
+    until(lambda: opened._waiting._value == 0)
+    # Not the lock of the first one's memory: another process would have its own.
+    other = memory.TenantVectors(MODEL)
+    with tenant_scope(library.tenant_id), pytest.raises(IndexRebuilding):
+        other.refresh()
+    gate.set()
+    waiting.join(20)
+    assert found == [True]
+
+
+def test_the_generation_before_is_let_go_too_and_can_be_rolled_back_to(library: Library) -> None:
     first = library.pointer.current
     library.build()
-    archived(library)
+    let_go(library)
     with tenant_scope(library.tenant_id):
         assert IndexGeneration.objects.filter(archived=True).count() == 2
         assert lifecycle.roll_back(model=MODEL).pk == first.pk
     comes_back(library, first)
 
 
+def test_a_generation_is_published_only_when_all_of_it_is_stored(library: Library, monkeypatch) -> None:
+    before, put_copy, sent = library.pointer.current_id, storage.put_copy, []
+
+    def breaks(path, source) -> None:
+        if len(sent) == 3:
+            raise ConnectionError("away")
+        sent.append(path)
+        put_copy(path, source)
+
+    stored = copies(library)
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "put_copy", breaks)
+        job = library.build()
+    assert (job.state, library.pointer.current_id) == ("queued", before)
+    assert library.folders == {str(before)}
+    # The half that was sent is gone again.
+    assert copies(library) == stored
+    assert library.run(job).state == "succeeded"
+    assert library.pointer.current.archived
+
+
+def test_what_an_earlier_release_left_on_this_host_is_stored(library: Library) -> None:
+    generation = library.pointer.current
+    generation_files.remove_copy(library.tenant_id, generation.pk)
+    with tenant_scope(library.tenant_id):
+        IndexGeneration.objects.update(archived=False)
+    # Not stored yet, it is not let go, however quiet.
+    fall_quiet(library)
+    lifecycle.tidy_local(library.tenant_id)
+    assert library.folders == {str(generation.pk)}
+    lifecycle.look_after_stored(library.tenant_id, time.monotonic() + 60)
+    assert library.pointer.current.archived
+    let_go(library)
+    comes_back(library, generation)
+
+
+def test_folders_are_linked_into_a_folder_storage_and_back(library: Library) -> None:
+    generation = library.pointer.current
+    inner = folder_of(library.tenant_id, generation.pk) / "vectors.f32"
+    assert inner.stat().st_nlink == 2
+    let_go(library)
+    comes_back(library, generation)
+    assert inner.stat().st_nlink == 2
+
+
 def test_a_large_tenant_is_told_to_wait_while_it_comes_back(library: Library, settings, monkeypatch) -> None:
-    generation, gate = archived(library), threading.Event()
-    fetch = registry._fetch
+    generation, gate = let_go(library), threading.Event()
+    fetch = generation_files._fetch
 
     def slow(*args) -> None:
         assert gate.wait(20)
         fetch(*args)
 
-    monkeypatch.setattr(registry, "_fetch", slow)
+    monkeypatch.setattr(generation_files, "_fetch", slow)
+    settings.INDEX_FETCH_WAIT_S = 0.05
     settings.INDEX_EXACT_MAX = 5
     for _ in range(3):
         with pytest.raises(IndexRebuilding):
@@ -127,10 +211,12 @@ def test_a_large_tenant_is_told_to_wait_while_it_comes_back(library: Library, se
 
 
 def test_several_processes_fetch_it_at_once(library: Library) -> None:
-    generation, found = archived(library), []
+    generation, found = let_go(library), []
     threads = [
         threading.Thread(
-            target=lambda: found.append(registry.open_kept(library.tenant_id, generation.pk, lambda: None))
+            target=lambda: found.append(
+                generation_files.open_kept(library.tenant_id, generation.pk, lambda: None)
+            )
         )
         for _ in range(4)
     ]
@@ -155,8 +241,8 @@ def test_several_processes_fetch_it_at_once(library: Library) -> None:
 def test_a_copy_that_is_missing_or_damaged_is_given_up_and_the_index_built_anew(
     library: Library, name: str, damage: str
 ) -> None:
-    generation = archived(library)
-    path = registry.path_of(library.tenant_id, generation.pk, name)
+    generation = let_go(library)
+    path = generation_files.path_of(library.tenant_id, generation.pk, name)
     content = storage.open_blob(path).read()
     default_storage.delete(path)
     if damage == "cut":
@@ -176,48 +262,50 @@ def test_a_copy_that_is_missing_or_damaged_is_given_up_and_the_index_built_anew(
     library.run(job)
     comes_back(library, library.pointer.current)
     assert library.folders == {str(library.base_id)}
-    until(lambda: not copies(library))
+    until(lambda: stored_ids(library) == {str(library.base_id)})
 
 
 def test_a_storage_that_is_away_for_a_moment_is_waited_for(library: Library, monkeypatch) -> None:
-    generation, copy_to, calls = archived(library), storage.copy_to, []
+    generation, fetch, calls = let_go(library), storage.fetch, []
 
     def flaky(*args) -> None:
         calls.append(args)
         if len(calls) < 3:
             raise ConnectionError("away")
-        copy_to(*args)
+        fetch(*args)
 
-    monkeypatch.setattr(registry, "PAUSES_S", (0.01, 0.01, 0.01))
-    monkeypatch.setattr(storage, "copy_to", flaky)
+    monkeypatch.setattr(generation_files, "PAUSES_S", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(storage, "fetch", flaky)
     comes_back(library, generation)
 
 
-def test_a_storage_that_stays_away_does_not_keep_the_tenant_without_an_index(
-    library: Library, monkeypatch
-) -> None:
-    generation = archived(library)
+def test_a_storage_that_stays_away_damages_nothing(library: Library, monkeypatch) -> None:
+    generation = let_go(library)
 
     def away(*args) -> None:
         raise ConnectionError("away")
 
-    monkeypatch.setattr(registry, "PAUSES_S", (0.01, 0.01, 0.01))
-    monkeypatch.setattr(storage, "copy_to", away)
-    library.find(1)
-    until(lambda: library.pointer.current is None)
+    monkeypatch.setattr(generation_files, "PAUSES_S", (0.01, 0.01, 0.01))
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "fetch", away)
+        with pytest.raises(NotHere):
+            generation_files.open_kept(library.tenant_id, generation.pk)
+        # Exactly, from the database.
+        assert library.agrees(1, 2)
+        until(lambda: generation.pk not in opened._opening)
+    assert library.pointer.current_id == generation.pk
     with tenant_scope(library.tenant_id):
-        reason = IndexGeneration.objects.get(pk=generation.pk).reason
-        assert reason == "GenerationDamaged: Its archive cannot be read: away"
-        assert Job.objects.filter(kind=lifecycle.JOB, state="queued").exists()
+        assert not Job.objects.filter(kind=lifecycle.JOB).exclude(state="succeeded").exists()
+    comes_back(library, generation)
 
 
 def test_a_full_disk_gives_nothing_up(library: Library, monkeypatch) -> None:
-    generation = archived(library)
+    generation = let_go(library)
     usage = shutil.disk_usage(".")
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
         with pytest.raises(StorageFull):
-            registry.open_kept(library.tenant_id, generation.pk, lambda: None)
+            generation_files.open_kept(library.tenant_id, generation.pk, lambda: None)
         assert library.agrees(1, 2)
         until(lambda: generation.pk not in opened._opening)
     assert library.pointer.current_id == generation.pk
@@ -225,40 +313,10 @@ def test_a_full_disk_gives_nothing_up(library: Library, monkeypatch) -> None:
     comes_back(library, generation)
 
 
-def test_an_archiving_that_is_killed_goes_on_later(library: Library, monkeypatch) -> None:
-    generation, put, sent = fall_quiet(library), storage.put, []
-
-    def killed(path, content) -> None:
-        if len(sent) == 3:
-            raise SystemExit
-        sent.append(path)
-        put(path, content)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(storage, "put", killed)
-        with pytest.raises(SystemExit):
-            upkeep(library)
-    # Half a copy is no copy: the files are there, and serve.
-    assert library.folders == {str(generation.pk)}
-    with tenant_scope(library.tenant_id):
-        assert not IndexGeneration.objects.filter(archived=True).exists()
-    library.cached = memory.TenantVectors(MODEL)
-    assert library.agrees(1)
-    assert library.base_id == generation.pk
-    # Killed after the commit: the files are still there, and go with the next upkeep.
-    with monkeypatch.context() as patch:
-        patch.setattr(lifecycle, "put_away", lambda *args: None)
-        upkeep(library)
-    assert library.folders == {str(generation.pk)}
-    assert library.agrees(1)
-    assert archived(library).pk == generation.pk
-    comes_back(library, generation)
-
-
 def test_a_removal_that_is_killed_half_way_leaves_an_index_that_comes_back(library: Library) -> None:
-    generation = archived(library)
+    generation = let_go(library)
     folder = folder_of(library.tenant_id, generation.pk)
-    gone = folder.with_name(f"{generation.pk}{lifecycle.GONE}")
+    gone = folder.with_name(f"{generation.pk}.1{generation_files.GONE}")
     for left in (folder / "columns", gone / "columns"):
         left.mkdir(parents=True)
     comes_back(library, generation)
@@ -268,9 +326,11 @@ def test_a_removal_that_is_killed_half_way_leaves_an_index_that_comes_back(libra
 
 
 def test_tidying_leaves_what_is_being_fetched(library: Library) -> None:
-    generation = archived(library)
+    generation = let_go(library)
     folder = folder_of(library.tenant_id, generation.pk)
-    young, old = (folder.with_name(f"{generation.pk}.{name}{registry.FETCHED}") for name in ("1", "2"))
+    young, old = (
+        folder.with_name(f"{generation.pk}.{name}{generation_files.FETCHED}") for name in ("1", "2")
+    )
     for part in (young, old):
         (part / "columns").mkdir(parents=True)
         (part / "vectors.f32").write_bytes(b"x")
@@ -282,44 +342,36 @@ def test_tidying_leaves_what_is_being_fetched(library: Library) -> None:
     assert library.folders == {young.name}
 
 
-def test_a_search_that_comes_while_files_are_archived_keeps_them(library: Library, monkeypatch) -> None:
-    generation, copy = fall_quiet(library), lifecycle._copy
-
-    def searched_meanwhile(one: IndexGeneration) -> None:
-        copy(one)
-        notes = memory.Activity()
-        notes.note(library.tenant_id, MODEL)
-        notes.flush()
-
-    monkeypatch.setattr(lifecycle, "_copy", searched_meanwhile)
-    upkeep(library)
-    assert library.folders == {str(generation.pk)}
-    with tenant_scope(library.tenant_id):
-        assert not IndexGeneration.objects.filter(archived=True).exists()
-
-
-def test_nothing_is_archived_where_that_is_off(library: Library, settings) -> None:
+def test_a_host_may_keep_all(library: Library, settings) -> None:
     fall_quiet(library)
     settings.INDEX_ARCHIVE_DAYS = 0
     upkeep(library)
-    assert copies(library) == set()
+    assert library.folders == {str(library.pointer.current_id)}
+
+
+def test_a_host_lets_go_what_no_pointer_names(library: Library) -> None:
+    generation = library.pointer.current
+    stray = folder_of(library.tenant_id, uuid.uuid4())
+    (stray / "columns").mkdir(parents=True)
+    lifecycle.tidy_local(library.tenant_id)
+    assert library.folders == {str(generation.pk)}
 
 
 def test_copies_go_with_their_generation(library: Library, monkeypatch) -> None:
-    first = archived(library)
+    first = let_go(library)
     library.build()
     library.build()
     with tenant_scope(library.tenant_id):
         assert IndexGeneration.objects.get(pk=first.pk).state == "retired"
-    assert copies(library) == set()
+    assert stored_ids(library) == {str(library.pointer.current_id), str(library.pointer.previous_id)}
     # Where the storage was away when it was retired, and where half a copy was left: collected when it is old.
-    archived(library)
+    let_go(library)
     with monkeypatch.context() as patch:
         patch.setattr(lifecycle, "remove_copy", lambda *args: None)
         with tenant_scope(library.tenant_id):
             lifecycle.demote(model=MODEL)
     assert copies(library)
-    storage.put(registry.path_of(library.tenant_id, uuid.uuid4(), "vectors.f32"), b"half")
+    storage.put(generation_files.path_of(library.tenant_id, uuid.uuid4(), "vectors.f32"), b"half")
     upkeep(library)
     assert copies(library)
     monkeypatch.setattr(lifecycle, "STALE_S", -60)
@@ -331,12 +383,12 @@ def test_searches_are_noted_once_an_hour(library: Library) -> None:
     notes = memory.Activity()
     with tenant_scope(library.tenant_id):
         IndexPointer.objects.update(searched_at=LONG_AGO)
-    notes.note(library.tenant_id, MODEL)
+    notes.note(library.tenant_id, MODEL, library.pointer.current_id)
     notes.flush()
     first = library.pointer.searched_at
     assert first.year > 2025
     assert (first - library.pointer.current.ready_at).total_seconds() > 0
-    notes.note(library.tenant_id, MODEL)
+    notes.note(library.tenant_id, MODEL, library.pointer.current_id)
     notes.flush()
     assert library.pointer.searched_at == first
 
@@ -351,7 +403,7 @@ def test_a_note_that_cannot_be_told_waits_for_the_database(library: Library, mon
         IndexPointer.objects.update(searched_at=None)
     with monkeypatch.context() as patch:
         patch.setattr(memory, "_tell", away)
-        notes.note(library.tenant_id, MODEL)
+        notes.note(library.tenant_id, MODEL, library.pointer.current_id)
         with pytest.raises(ConnectionError):
             notes.flush()
     notes.flush()
