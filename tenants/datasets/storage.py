@@ -77,7 +77,7 @@ def put_copy(path: str, source: Path) -> None:
 
     A folder storage on the same file system gets a hard link, which takes no room.
     """
-    target = _local_path(path)
+    target = local_path(path)
     if target is not None and not target.exists() and _linked(source, target):
         return
     with source.open("rb") as stream:
@@ -89,7 +89,7 @@ def fetch(path: str, target: Path) -> None:
 
     Raises FileNotFoundError.
     """
-    there = _local_path(path)
+    there = local_path(path)
     if there is None or not _linked(there, target):
         copy_to(path, target)
 
