@@ -44,6 +44,7 @@ class Proxy:
         self.log = folder / "log"
         with self.log.open("wb") as log:
             self._process = subprocess.Popen([program, "-db", "-f", str(self.file)], stdout=log, stderr=log)
+        self._client = Client(self.port)
         until(self._all_are_well, message=lambda: self.log.read_text())
 
     def _all_are_well(self) -> bool:
@@ -51,16 +52,15 @@ class Proxy:
         try:
             return self.ask("GET", "/").status < 500
         except OSError:
+            self._client.close()
             return False
 
     def ask(
         self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes | None = None
     ) -> Answer:
-        client = Client(self.port)
-        try:
-            return client.ask(method, path, headers, body)
-        finally:
-            client.close()
+        """On one connection: a request of another one may come before the last is counted as ended, and the balance
+        factor would pass it on."""
+        return self._client.ask(method, path, headers, body)
 
     def stop(self) -> None:
         self._process.terminate()
