@@ -127,14 +127,14 @@ def _queue(dataset: str) -> dict[str, Any]:
 
 
 def _look() -> dict[str, Any]:
+    from tenants import broker
     from tenants.jobs.models import JobDispatch
-    from tenants.valkey import broker
 
     waiting = JobDispatch.objects.filter(queue="embed", waiting=True).count()
     return {
         "waiting": waiting,
         "at": time.time(),
-        "messages": broker().llen("embed"),
+        "messages": broker.unread("embed"),
         "take_ms": _timed("SELECT * FROM job_take('embed', interval '15 s')"),
         "put_ms": _timed(
             "SELECT job_put(gen_random_uuid(), gen_random_uuid(), 'embed_asset', 'embed', now())"

@@ -9,10 +9,11 @@ import uuid
 from typing import Any
 
 from celery import Task, shared_task
+from django.conf import settings
 from django.db import close_old_connections
 
 from ml.media import TRANSIENT, MediaError
-from tenants import observe
+from tenants import broker, observe
 from tenants.errors import ServiceError, StorageFull, Unavailable
 from tenants.jobs import fair_queue
 from tenants.jobs import services as jobs
@@ -104,6 +105,19 @@ class JobTask(Task):
 
     acks_late = False
     max_retries = 0
+
+
+class LetterTask(Task):
+    """A mail server that is away for some minutes loses no letter."""
+
+    autoretry_for = (OSError,)
+    retry_backoff = 5
+    max_retries = 6
+
+    def retry(self, *args: Any, **options: Any) -> Any:
+        if broker.is_amqp(settings.BROKER_URL):
+            options |= {"countdown": 0, "queue": broker.LATER}
+        return super().retry(*args, **options)
 
 
 def declare_task(kind: Kind) -> None:

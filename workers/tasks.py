@@ -16,7 +16,7 @@ from tenants.jobs.kinds import QUEUES
 from tenants.moderation.record import seals
 from tenants.people import impersonation, invitations
 from tenants.pipeline.upkeep import operator_acts, periodic
-from workers.base import JobTask, run_next
+from workers.base import JobTask, LetterTask, run_next
 
 
 @shared_task(base=JobTask, name=notify_workers.TASK)
@@ -75,21 +75,17 @@ def tend_operators() -> None:
     operator_acts.resume_erasures()
 
 
-# A mail server that is away for some minutes loses no letter.
-PATIENT = {"autoretry_for": (OSError,), "retry_backoff": 5, "max_retries": 6}
-
-
-@shared_task(name="workers.mail_invitation", **PATIENT)
+@shared_task(name="workers.mail_invitation", base=LetterTask)
 def mail_invitation(invitation_id: str) -> None:
     invitations.mail_invitation(uuid.UUID(invitation_id))
 
 
-@shared_task(name="workers.mail_reset", **PATIENT)
+@shared_task(name="workers.mail_reset", base=LetterTask)
 def mail_reset(email: str) -> None:
     passwords.mail_reset_link(email=email)
 
 
-@shared_task(name="workers.mail_webhook_disabled", **PATIENT)
+@shared_task(name="workers.mail_webhook_disabled", base=LetterTask)
 def mail_webhook_disabled(webhook_id: str, tenant_id: str) -> None:
     notices.mail_disabled(uuid.UUID(webhook_id), uuid.UUID(tenant_id))
 

@@ -10,13 +10,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Coroutine
-from functools import cached_property
 
-import redis.asyncio as redis
 from django.conf import settings
 from redis.asyncio.client import PubSub
+from redis.exceptions import RedisClusterException
 
-from tenants.valkey import Unavailable
+from tenants.valkey import Unavailable, connect_async
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +24,7 @@ HEARS_WITHIN_S = 1.0
 AGAIN_AFTER_S = 1.0
 # The connection is looked at this often while nobody says anything.
 QUIET_S = 5.0
-_FAULTS = (Unavailable, RuntimeError, OSError)
+_FAULTS = (Unavailable, RedisClusterException, RuntimeError, OSError)
 
 
 class PubSubListener:
@@ -80,7 +79,11 @@ class PubSubListener:
         """Read as long as anybody listens, over a new connection whenever one broke."""
         while self._listeners:
             try:
-                async with self._valkey.pubsub(ignore_subscribe_messages=True) as messages:
+                # Made anew each time: where the primary or a server of a Cluster changed, another one is asked.
+                async with (
+                    connect_async(settings.REDIS_URL) as valkey,
+                    valkey.pubsub(ignore_subscribe_messages=True) as messages,
+                ):
                     await self._read_from(messages)
             except _FAULTS:
                 log.debug("Valkey is away: streams read their rows every few seconds", exc_info=True)
@@ -107,8 +110,3 @@ class PubSubListener:
     def _notify(self, channel: str) -> None:
         for said in self._listeners.get(channel, ()):
             said.set()
-
-    @cached_property
-    def _valkey(self) -> redis.Redis:
-        # Made in the running loop.
-        return redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=1, health_check_interval=15)

@@ -20,6 +20,8 @@ from backoffice.theme import UNFOLD as UNFOLD
 from config.mail import mail_server
 from config.proxies import read_header, read_networks
 from config.secret_files import read_secret_files
+from tenants.broker import celery_settings
+from tenants.valkey import place_of
 
 # Requests and jobs run beside each other: a BLAS with a thread for each core only makes them wait for one another.
 # Set before numpy is first imported.
@@ -173,24 +175,30 @@ REDIS_URL = env("REDIS_URL")
 BROKER_URL = env("BROKER_URL", REDIS_URL)
 CACHES = {
     "default": {
-        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "BACKEND": "config.valkey_cache.ValkeyCache",
         "LOCATION": REDIS_URL,
         "KEY_PREFIX": "django",
     }
 }
 
-CELERY_BROKER_URL = BROKER_URL
+try:
+    _BROKER = celery_settings(BROKER_URL)
+    place_of(REDIS_URL)
+except ValueError as error:
+    raise ImproperlyConfigured(f"REDIS_URL or BROKER_URL: {error}") from error
+CELERY_BROKER_URL = _BROKER["broker_url"]
+CELERY_BROKER_TRANSPORT_OPTIONS = _BROKER["broker_transport_options"]
+CELERY_BROKER_HEARTBEAT = _BROKER.get("broker_heartbeat")
+CELERY_TASK_QUEUES = _BROKER.get("task_queues")
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_CONSUMER = "config.consumer:Consumer"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_TRANSPORT_OPTIONS = {
-    "socket_timeout": 30,
-    "socket_connect_timeout": 1,
-    "health_check_interval": 10,
-}
+# A worker whose broker is away waits for it, however long.
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_TIMEZONE = "UTC"
 
 JOB_LEASE_S = float(env("JOB_LEASE_S", "30"))

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 
+from amqp.exceptions import AMQPError
 from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
@@ -15,6 +16,7 @@ from standalone.config import PRIVILEGED, ROOT, StackConfig
 from standalone.liveness import answers_http, touches
 from standalone.processes import Command
 from standalone.supervise import Program
+from tenants.broker import celery_settings
 
 # Process and the queues that it serves.
 WORKERS = {
@@ -86,12 +88,13 @@ def node_name(name: str) -> str:
 
 def worker_answers(name: str, env: Mapping[str, str]) -> Callable[[], bool]:
     """Ask the worker itself through the broker: a process that runs may still not consume."""
-    app = Celery(broker=env["BROKER_URL"], set_as_current=False)
+    app = Celery(set_as_current=False)
+    app.conf.update(celery_settings(env["BROKER_URL"]))
 
     def answers() -> bool:
         try:
             return bool(app.control.ping(destination=[node_name(name)], timeout=1.0))
-        except (OSError, OperationalError, RedisError):
+        except (OSError, OperationalError, RedisError, AMQPError):
             return False
 
     return answers

@@ -13,10 +13,10 @@ from celery import current_app
 from django.db import transaction
 from django.utils import timezone
 
+from tenants import broker
 from tenants.jobs import fair_queue
 from tenants.jobs.kinds import KINDS, QUEUES
 from tenants.jobs.models import Job
-from tenants.valkey import broker
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def dispatch(job: Job) -> None:
 def notify(queue: str) -> None:
     """Tell the workers of a queue. A broker that is away loses nothing: the sweeper tells them again."""
     try:
-        if _unread(queue) < MESSAGES:
+        if broker.unread(queue) < MESSAGES:
             current_app.signature(TASK, args=[queue]).apply_async(queue=queue, retry=False)
     except Exception:
         log.warning("the broker did not take the message; the sweeper will send it", exc_info=True)
@@ -53,9 +53,3 @@ def sweep(*, limit: int = SWEPT) -> int:
         if fair_queue.is_waiting(queue):
             notify(queue)
     return woken
-
-
-def _unread(queue: str) -> int:
-    """How many messages lie in the broker that no worker has fetched; none where it cannot be asked."""
-    lists = broker()
-    return int(lists.llen(queue)) if lists else 0

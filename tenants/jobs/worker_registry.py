@@ -106,7 +106,10 @@ def leave(worker: Worker) -> None:
 def workers() -> list[Worker]:
     """Those that live, by name. Raises valkey.Unavailable."""
     names = client().zrangebyscore(_SEEN, time.time() - LOST_S, "+inf")
-    reports = client().mget([_REPORT + name.decode() for name in names]) if names else []
+    with client().pipeline(transaction=False) as asked:
+        for name in names:
+            asked.get(_REPORT + name.decode())
+        reports = asked.execute()
     return sorted((Worker(**json.loads(one)) for one in reports if one), key=lambda one: (one.name, one.pid))
 
 

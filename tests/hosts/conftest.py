@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosts.proxy import Proxy, WebHost
+from tests.hosts.rabbit import Rabbit
 
 HERE = Path(__file__).parent
 FIGURES: list[str] = []
@@ -126,3 +127,24 @@ def namespaces(tmp_path: Path) -> Iterator[list[str]]:
 def _ip(*commands: str) -> None:
     for command in commands:
         subprocess.run(["ip", *command.split()], check=True, capture_output=True)
+
+
+def needed(*programs: str, package: str) -> list[str]:
+    """Where these programs are; skips where one of them is missing."""
+    # The script of rabbitmq-server in /usr/sbin runs as a user of its own.
+    places = os.pathsep.join(("/usr/lib/rabbitmq/bin", os.environ.get("PATH", ""), "/usr/sbin"))
+    found = [shutil.which(program, path=places) for program in programs]
+    if None in found:
+        pytest.skip(f"{' and '.join(programs)} is missing: apt-get install {package}")
+    return [program for program in found if program]
+
+
+@pytest.fixture(scope="module")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
+    server, names = needed("rabbitmq-server", "epmd", package="rabbitmq-server")
+    node = Rabbit(server, names, tmp_path_factory.mktemp("rabbit"))
+    try:
+        node.start()
+        yield node
+    finally:
+        node.end()

@@ -16,7 +16,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job, JobDispatch
 from tenants.pipeline.assets.services import add_asset, delete_dataset, resume_deletions
 from tenants.scope import tenant_scope
-from tenants.valkey import broker
+from tenants.valkey import client
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_a_deletion_cannot_be_cancelled_and_is_taken_up_again(party, added) -> N
 
 def test_a_rung_queue_is_not_rung_again_and_keeps_no_job_from_waiting(party, added) -> None:
     """The broker holds a handful of messages, whatever waits; another queue gets its own."""
-    store = broker()
+    store = client()
     for queue in ("embed", "default"):
         store.delete(queue)
     with tenant_scope(party.id):
@@ -190,9 +190,9 @@ def test_another_tenants_job_is_not_found(party, stranger, added) -> None:
 
 
 def test_the_sweeper_rings_for_what_the_broker_lost(party, added) -> None:
-    broker().delete("embed")
+    client().delete("embed")
     notify_workers.sweep()
-    assert broker().llen("embed") == 1
+    assert client().llen("embed") == 1
 
 
 def test_a_job_whose_worker_died_waits_again(party, added) -> None:

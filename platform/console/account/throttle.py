@@ -127,7 +127,8 @@ class Attempt:
         else:
             limits = {f"both:{purpose}:{_digest(who + where)}": NARROW, own: WIDE, shared: WIDE}
         self._purpose, self._limits = purpose, list(limits.values())
-        self._keys = [f"attempts:{name}{part}" for part in ("", ":wait") for name in limits]
+        # One hash tag, as one script reads all of them: in a Cluster they lie on one server.
+        self._keys = [f"{{attempts}}:{name}{part}" for part in ("", ":wait") for name in limits]
 
     @classmethod
     def of(cls, request: HttpRequest, purpose: str, account: str = "") -> Attempt:

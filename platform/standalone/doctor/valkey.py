@@ -4,29 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-import redis
 from django.conf import settings
 
 from standalone.doctor.findings import Check, Finding, Options, fail, ok, warn
-from tenants.valkey import client
+from tenants import broker
+from tenants.valkey import Cluster, client
 
 MIN_MAJOR = 7
 FULL = 0.9
 
 
 def reachable(options: Options) -> Finding:
-    said: dict[str, Any] = client().info("server")
+    said = _info("server")
     version = str(said.get("valkey_version") or said["redis_version"])
-    if settings.BROKER_URL != settings.REDIS_URL:
-        redis.Redis.from_url(settings.BROKER_URL, socket_timeout=2, socket_connect_timeout=2).ping()
     if int(version.split(".")[0]) < MIN_MAJOR:
         return warn(f"version {version} is not tested", "Use Valkey 8 or newer, or Redis 7.")
     return ok(version)
 
 
 def memory(options: Options) -> Finding:
-    """Of the broker: what it evicts are messages."""
-    said: dict[str, Any] = _broker().info("memory")
+    """What it evicts are usage counters, and messages where it is the broker."""
+    said = _info("memory")
     policy, limit, used = said["maxmemory_policy"], said["maxmemory"], said["used_memory"]
     if policy.startswith("allkeys-"):
         return fail(
@@ -41,7 +39,7 @@ def memory(options: Options) -> Finding:
 
 
 def persistence(options: Options) -> Finding:
-    said: dict[str, Any] = _broker().info("persistence")
+    said = _info("persistence")
     if not said["aof_enabled"]:
         return warn(
             "no append-only file: a restart loses usage that is not flushed, and messages until they are sent again",
@@ -54,14 +52,25 @@ def persistence(options: Options) -> Finding:
     return ok("append-only file")
 
 
-def _broker() -> Any:
-    return redis.Redis.from_url(settings.BROKER_URL, socket_timeout=2, socket_connect_timeout=2)
+def answers(options: Options) -> Finding:
+    return ok(broker.check())
+
+
+def _info(section: str) -> dict[str, Any]:
+    """Of one server: of the broker if it is one, else of the cache; of a Cluster the fullest."""
+    store = client() if broker.is_amqp(settings.BROKER_URL) else broker.lists()
+    said: dict[str, Any] = store.info(section)
+    if isinstance(store, Cluster):
+        nodes: list[dict[str, Any]] = list(said.values())
+        return max(nodes, key=lambda node: int(node.get("used_memory", 0)))
+    return said
 
 
 CHECKS = (
     Check(
         "valkey", reachable, advice="Is Valkey running, and is REDIS_URL right? See $DATA_DIR/log/valkey.log."
     ),
+    Check("broker", answers, advice="Does the broker answer, and is BROKER_URL right?"),
     Check("valkey-memory", memory, needs="valkey"),
     Check("valkey-persistence", persistence, needs="valkey"),
 )

@@ -18,7 +18,6 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from celery import current_app
 from django.apps import apps
 from django.conf import settings
 from django.core.files.storage import default_storage
@@ -26,6 +25,7 @@ from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext
 
+from tenants import broker
 from tenants.accounts import keys, metering, rate_counter, sessions
 from tenants.accounts.models import KeyDigest, Membership, Tenant
 from tenants.datasets import resumable, storage
@@ -35,7 +35,6 @@ from tenants.errors import Conflict, NotFound
 from tenants.events.models import TenantErasure
 from tenants.generation import signing_keys
 from tenants.jobs import nodes
-from tenants.jobs.kinds import QUEUES
 from tenants.jobs.models import Node
 from tenants.people.erasure import erase_everywhere
 from tenants.pipeline.care.erasure_receipts import added
@@ -251,7 +250,8 @@ def _erase_keys(tenant_id: uuid.UUID) -> int:
     removed = sum(store.delete(key) for key in list(_keys_of(tenant_id)))
     for name in (rate_counter.DIRTY, metering.COPYING):
         removed += sum(store.srem(name, member) for member in list(_members_of(name, tenant_id)))
-    return removed + _drop_messages(tenant_id)
+    # Messages about webhooks, and jobs of an earlier release.
+    return removed + broker.drop_messages(str(tenant_id))
 
 
 def _keys_of(tenant_id: uuid.UUID) -> Iterator[bytes]:
@@ -260,17 +260,6 @@ def _keys_of(tenant_id: uuid.UUID) -> Iterator[bytes]:
 
 def _members_of(name: str, tenant_id: uuid.UUID) -> Iterator[bytes]:
     return client().sscan_iter(name, f"{tenant_id}/*", CHUNK)
-
-
-def _drop_messages(tenant_id: uuid.UUID) -> int:
-    """Take messages about the tenant's jobs out of the queues."""
-    dropped = 0
-    with current_app.connection_for_read() as connection:
-        broker = connection.default_channel.client
-        for queue in QUEUES:
-            mine = [raw for raw in broker.lrange(queue, 0, -1) if str(tenant_id).encode() in raw]
-            dropped += sum(broker.lrem(queue, 1, raw) for raw in mine)
-    return dropped
 
 
 def _drop_tenant(receipt: TenantErasure) -> bool:
