@@ -20,6 +20,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.kinds import KINDS, Body, Kind
 from tenants.jobs.notify_workers import notify
 from workers.heartbeat import heartbeat
+from workers.places import places
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +28,18 @@ log = logging.getLogger(__name__)
 def run_next(queue: str) -> None:
     """Run the job whose turn it is in a queue. Many messages may ask for few jobs: then there is nothing to do."""
     close_old_connections()
-    taken = fair_queue.dequeue(queue)
-    if taken is None:
-        return
-    if taken.more:
-        # Before the work: it may take long, and others may be idle.
+    with places.taken(queue) as there:
+        taken = fair_queue.dequeue(queue) if there else None
+        if taken is None:
+            # Without a place: whoever has one tells again when it is free.
+            return
+        if taken.more:
+            # Before the work: it may take long, and others may be idle.
+            notify(queue)
+        run_job(str(taken.job_id), str(taken.tenant_id))
+    if places.are_bounded(queue) and fair_queue.is_waiting(queue):
+        # Messages that came meanwhile found no place, and are gone.
         notify(queue)
-    run_job(str(taken.job_id), str(taken.tenant_id))
 
 
 def run_job(job_id: str, tenant_id: str, body: Body | None = None) -> None:

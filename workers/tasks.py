@@ -17,6 +17,7 @@ from tenants.moderation.record import seals
 from tenants.people import impersonation, invitations
 from tenants.pipeline.upkeep import operator_acts, periodic
 from workers.base import JobTask, LetterTask, run_next
+from workers.places import places
 
 
 @shared_task(base=JobTask, name=notify_workers.TASK)
@@ -32,6 +33,11 @@ def sweep_jobs() -> None:
 @shared_task(name="workers.flush_usage")
 def flush_usage() -> None:
     periodic.flush_usage()
+
+
+@shared_task(name="workers.tend_tenants")
+def tend_tenants() -> None:
+    periodic.tend_due()
 
 
 @shared_task(name="workers.collect_garbage")
@@ -65,7 +71,10 @@ def watch_quotas() -> None:
 
 @shared_task(name="workers.erase_tenant")
 def erase_tenant(slug: str) -> None:
-    operator_acts.run_erasure(slug)
+    # Sent again each minute until it is done.
+    with places.taken(operator_acts.QUEUE) as there:
+        if there:
+            operator_acts.run_erasure(slug)
 
 
 @shared_task(name="workers.tend_operators")

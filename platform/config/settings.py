@@ -201,6 +201,10 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_TIMEZONE = "UTC"
 
+# How many jobs of a queue this worker runs at a time, such as `index:2,default:3`; others have all of its threads.
+QUEUE_PLACES = {
+    name: int(count) for name, _, count in (one.partition(":") for one in env_list("QUEUE_PLACES"))
+}
 JOB_LEASE_S = float(env("JOB_LEASE_S", "30"))
 JOB_RESEND_S = float(env("JOB_RESEND_S", "15"))
 JOB_SWEEP_S = float(env("JOB_SWEEP_S", "5"))
@@ -213,10 +217,12 @@ def _every(seconds: float, task: str) -> dict:
     return {"task": task, "schedule": seconds, "options": {"queue": "system", "expires": 2 * seconds}}
 
 
+CELERY_BEAT_SCHEDULER = "config.schedule:OncePerPeriod"
 CELERY_BEAT_SCHEDULE = {
     "sweep-jobs": _every(JOB_SWEEP_S, "workers.sweep_jobs"),
     "flush-usage": _every(30.0, "workers.flush_usage"),
-    "collect-garbage": _every(300.0, "workers.collect_garbage"),
+    # Each tenant every five minutes; asked more often, so that workers of other hosts join where one is not enough.
+    "tend-tenants": _every(30.0, "workers.tend_tenants"),
     "seal-records": _every(60.0, "workers.seal_records"),
     "sweep-webhooks": _every(JOB_SWEEP_S, "workers.sweep_webhooks"),
     "watch-quotas": _every(60.0, "workers.watch_quotas"),

@@ -30,6 +30,10 @@ WORKERS = {
 }
 # Long work must not be felt by people who wait for an answer: it gets what the others leave, in bulk even less.
 NICE = {"worker-embed": 5, "worker-bulk": 10, "worker-generate": 10, "worker-train": 15}
+# Of the process that serves several queues: how many jobs of one it runs at a time, as shares of WORKER_THREADS; it has
+# RESERVED threads more. So four builds of indexes leave room for other work, and both for the sweeper and upkeep.
+PLACES = {"worker-general": {"index": 1 / 2, "default": 3 / 4}}
+RESERVED = 2
 # One training at a time fills a machine; its job only follows a process of its own. Webhooks wait for others' answers.
 # One generation fills a device, too.
 THREADS = {"worker-train": "1", "worker-generate": "1", "worker-hooks": "8"}
@@ -58,7 +62,7 @@ def _program(config: StackConfig, env: Mapping[str, str], name: str, *arguments:
         probe = answers_http(f"{config.local_url}/healthz")
     else:
         touched = config.run_dir / f"{name}.alive"
-        probe, env = touches(touched), {**env, "HEARTBEAT_FILE": str(touched)}
+        probe, env = touches(touched), {**env, "HEARTBEAT_FILE": str(touched), **_places(config, name)}
     command = Command([*polite, sys.executable, "-m", *arguments], env, ROOT, config.log_dir / f"{name}.log")
     # Work in hand may go on for this long; what is cut off then is taken up again by its lease.
     return Program(name, command, stage=1, stop_timeout_s=10.0, probe=probe)
@@ -74,8 +78,23 @@ def _web(config: StackConfig) -> list[str]:
     return ["granian", "--interface", "asgi", *where, *workers, *respawn, "config.asgi:application"]
 
 
+def _threads(config: StackConfig) -> int:
+    return int(config.environ.get("WORKER_THREADS") or "4")
+
+
+def _most(config: StackConfig, name: str) -> dict[str, int]:
+    """How many jobs of each queue a process runs at a time, where it is bounded."""
+    return {queue: max(1, int(_threads(config) * share)) for queue, share in PLACES.get(name, {}).items()}
+
+
+def _places(config: StackConfig, name: str) -> dict[str, str]:
+    most = _most(config, name)
+    return {"QUEUE_PLACES": ",".join(f"{queue}:{count}" for queue, count in most.items())} if most else {}
+
+
 def _worker(config: StackConfig, name: str) -> list[str]:
-    threads = THREADS.get(name) or config.environ.get("WORKER_THREADS") or "4"
+    most = _most(config, name)
+    threads = THREADS.get(name) or str(sum(most.values()) + RESERVED if most else _threads(config))
     # One worker a queue on one machine has nobody to gossip with: the start is faster without.
     alone = ["--without-gossip", "--without-mingle"]
     options = ["-P", "threads", "-c", threads, "-Q", WORKERS[name], "-n", node_name(name), *alone]

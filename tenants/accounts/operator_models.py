@@ -82,3 +82,26 @@ class FlagTenant(models.Model):
     class Meta:
         db_table = "flag_tenant"
         constraints = [models.UniqueConstraint(fields=["flag", "tenant"], name="flag_tenant_once")]
+
+
+class Lease(models.Model):
+    """What one process of all hosts does at a time, and until when it is known to live (`tenants.accounts.leases`)."""
+
+    name = models.CharField(primary_key=True, max_length=120)
+    holder = models.UUIDField()
+    until = models.DateTimeField()
+
+    class Meta:
+        db_table = "lease"
+
+
+class UpkeepRange(models.Model):
+    """A part of all tenants, by their ids: when its upkeep last began, how often, and since when it is wanted."""
+
+    number = models.PositiveSmallIntegerField(primary_key=True)
+    started_at = models.DateTimeField(null=True)
+    wanted_at = models.DateTimeField(null=True)
+    runs = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        db_table = "upkeep_range"

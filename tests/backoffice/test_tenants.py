@@ -10,7 +10,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from tenants.accounts import api_admission
+from tenants.accounts import api_admission, leases
 from tenants.accounts.models import Invitation, KeyDigest, OperatorAct, Tenant
 from tenants.accounts.operators import Operator
 from tenants.accounts.permissions import Actor
@@ -295,13 +295,10 @@ def test_an_erasure_whose_worker_was_stopped_is_sent_for_again(party: Any, monke
 def test_two_workers_do_not_erase_the_same_tenant(party: Any, monkeypatch: Any) -> None:
     ran: list[str] = []
     monkeypatch.setattr(operator_acts.tenant_erasure, "erase_tenant", lambda slug: ran.append(slug))
-    slug, other = party.tenant.slug, connection.copy()
-    with other.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s, hashtext(%s))", [operator_acts.LOCK, slug])
+    slug = party.tenant.slug
+    with leases.held(f"erase:{slug}") as mine:
+        assert mine
         operator_acts.run_erasure(slug)
-        # Closing the connection would give it up, too, but a moment later.
-        cursor.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", [operator_acts.LOCK, slug])
-    other.close()
     assert ran == []
     operator_acts.run_erasure(slug)
     assert ran == [slug]

@@ -7,11 +7,21 @@ import secrets
 import threading
 import time
 import uuid
+from datetime import timedelta
 
+import pytest
+from celery.result import AsyncResult
 from django.conf import settings
 from django.core.files.storage import default_storage
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
+from config import celery_app
+from config.schedule import OncePerPeriod, may_send
+from tenants.accounts import leases
+from tenants.accounts.models import Tenant
+from tenants.accounts.operator_models import Lease, UpkeepRange
 from tenants.datasets import storage
 from tenants.datasets.models import Blob
 from tenants.datasets.services import collect_blobs, create_dataset
@@ -19,9 +29,10 @@ from tenants.events.models import IdempotentAnswer
 from tenants.events.services import first_answer
 from tenants.jobs.kinds import QUEUES
 from tenants.pipeline.assets import services
-from tenants.pipeline.upkeep import host, periodic
+from tenants.pipeline.upkeep import host, periodic, ranges
 from tenants.scope import tenant_scope
-from tests.waiting import pause
+from tenants.valkey import Unavailable, client
+from tests.waiting import pause, until
 
 
 def test_what_an_interrupted_deletion_left_is_removed(party, stranger) -> None:
@@ -94,3 +105,101 @@ def test_a_canary_that_never_came_is_infinitely_old() -> None:
     ages = periodic.canary_ages()
     assert set(ages) == set(QUEUES)
     assert 7 <= ages["embed"] < 60
+
+
+# --- Ranges of tenants -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def all_due() -> None:
+    UpkeepRange.objects.all().delete()
+
+
+def test_each_tenant_is_looked_after_once_in_a_period(party, stranger, all_due) -> None:
+    calls: list[list[uuid.UUID]] = []
+    assert ranges.tend_due(lambda tenants, _: calls.append(tenants)) == ranges.RANGES
+    seen = [tenant for tenants in calls for tenant in tenants]
+    assert sorted(seen) == sorted(Tenant.objects.values_list("pk", flat=True))
+    assert ranges.tend_due(lambda *_: calls.append([])) == 0
+    ago = timezone.now() - timedelta(seconds=ranges.PERIOD_S + 1)
+    UpkeepRange.objects.filter(number=7).update(started_at=ago)
+    assert ranges.tend_due(lambda tenants, runs: calls.append([runs])) == 1
+    assert calls[-1] == [2]
+
+
+def test_two_workers_never_look_after_the_same_range(all_due) -> None:
+    """What a worker has begun, others leave to it; what one that died had begun, they take."""
+    begun, goes_on, told = threading.Event(), threading.Event(), []
+
+    def first(tenants: list[uuid.UUID], runs: int) -> None:
+        if not begun.is_set():
+            begun.set()
+            goes_on.wait(20)
+
+    def other_process() -> None:
+        ranges._tend_range(3, first)
+        connection.close()
+
+    ranges._make()
+    slow = threading.Thread(target=other_process)
+    slow.start()
+    assert begun.wait(20)
+    ranges.want_all()
+    assert ranges.tend_due(lambda *_: told.append(1)) == ranges.RANGES - 1
+    Lease.objects.filter(name="upkeep:03").update(until=timezone.now() - timedelta(seconds=1))
+    assert ranges.tend_due(lambda *_: told.append(1)) == 1
+    goes_on.set()
+    slow.join(20)
+    assert len(told) == ranges.RANGES
+
+
+def test_one_thread_of_a_process_looks_after_tenants(all_due) -> None:
+    nested: list[int] = []
+    ranges.tend_due(lambda *_: nested.append(ranges.tend_due(lambda *_: None)))
+    assert nested == [0] * ranges.RANGES
+
+
+def test_a_lease_is_renewed_while_its_work_goes_on() -> None:
+    name = f"test:{uuid.uuid4()}"
+    with leases.held(name, seconds=0.6) as mine:
+        assert mine
+        first = Lease.objects.get(name=name).until
+        until(lambda: Lease.objects.get(name=name).until > first + timedelta(seconds=1))
+        with leases.held(name) as other:
+            assert not other
+    assert not Lease.objects.filter(name=name).exists()
+
+
+def test_what_upkeep_asks_the_database_of_a_tenant(party) -> None:
+    """The bound that docs/scaling.md computes with: a tenant in which nothing is to be done."""
+    periodic._tend([party.id], 0)
+    with CaptureQueriesContext(connection) as asked:
+        periodic._tend([party.id], 1)
+    assert len(asked) <= 150, len(asked)
+
+
+def test_what_is_due_is_sent_by_one_scheduler_a_period(monkeypatch) -> None:
+    name = f"entry-{uuid.uuid4()}"
+    assert [may_send(name, 30.0) for _ in range(3)] == [True, False, False]
+    assert 26_000 < client().pttl(f"beat:{name}") <= 27_000
+    client().delete(f"beat:{name}")
+    assert may_send(name, 30.0)
+
+    def away(*_: object, **__: object) -> None:
+        raise Unavailable
+
+    monkeypatch.setattr(client(), "set", away)
+    assert may_send(name, 30.0)
+
+
+def test_the_scheduler_of_this_installation_sends_once() -> None:
+    """Of two that run beside each other, as Celery makes them."""
+    sent: list[str] = []
+    made = [OncePerPeriod(app=celery_app, lazy=True) for _ in range(2)]
+    entry = made[0].Entry(
+        name=f"entry-{uuid.uuid4()}", task="workers.sweep_jobs", schedule=timedelta(seconds=5), app=celery_app
+    )
+    for scheduler in made:
+        scheduler.apply_async = lambda entry, producer=None, **_: sent.append(entry.name) or AsyncResult("x")
+        scheduler.apply_entry(entry)
+    assert sent == [entry.name]

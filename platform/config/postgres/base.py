@@ -24,3 +24,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if not self.health_check_done:
             super().close_if_health_check_failed()
             self._checked_at = time.monotonic()
+
+    def chunked_cursor(self) -> Any:
+        """Of a transaction: a cursor of the server; else one of the client, which reads all at once.
+
+        Django would declare the former WITH HOLD, for the session, which behind a pooler is another one's at once.
+        """
+        return self.cursor() if self.get_autocommit() else super().chunked_cursor()

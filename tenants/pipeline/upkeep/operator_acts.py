@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from functools import partial
 
 from celery import current_app
-from django.db import connection, transaction
+from django.db import transaction
 
+from tenants.accounts import leases
 from tenants.accounts.operators import Operator, checked_reason, record_act
 from tenants.errors import NotFound, ServiceError
 from tenants.events.models import TenantErasure
@@ -26,8 +27,6 @@ from tenants.scope import tenant_scope
 log = logging.getLogger(__name__)
 QUEUE = "default"
 TASK = "workers.erase_tenant"
-# Of the advisory lock that one erasure holds while it runs.
-LOCK = 0x65726173
 
 
 @transaction.atomic
@@ -80,29 +79,15 @@ def resume_erasures() -> int:
 
 def run_erasure(slug: str) -> None:
     """The body of the task: erase, unless another worker does so now. What stays is tried again."""
-    if not _lock(slug):
-        return
-    try:
-        tenant_erasure.erase_tenant(slug=slug)
-    except NotFound:
-        return  # another run has signed the receipt
-    except ServiceError:
-        log.warning("a tenant could not be erased yet", exc_info=True, extra={"slug": slug})
-    finally:
-        _unlock(slug)
-
-
-def _lock(slug: str) -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", [LOCK, slug])
-        return cursor.fetchone()[0]
-
-
-def _unlock(slug: str) -> None:
-    # A connection that broke has let go by itself.
-    if connection.connection is not None and not connection.connection.closed:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", [LOCK, slug])
+    with leases.held(f"erase:{slug}") as mine:
+        if not mine:
+            return
+        try:
+            tenant_erasure.erase_tenant(slug=slug)
+        except NotFound:
+            return  # another run has signed the receipt
+        except ServiceError:
+            log.warning("a tenant could not be erased yet", exc_info=True, extra={"slug": slug})
 
 
 # --- Dead letters ------------------------------------------------------------------------------------------

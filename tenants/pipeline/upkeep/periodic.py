@@ -12,8 +12,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from tenants.accounts import metering, sessions
-from tenants.accounts.models import Tenant
+from tenants.accounts import leases, metering, sessions
 from tenants.datasets import asset_counts
 from tenants.datasets.resumable import discard_expired
 from tenants.datasets.services import collect_blobs, collect_orphans
@@ -32,6 +31,7 @@ from tenants.pipeline.care.subject_erasure import resume_erasures
 from tenants.pipeline.transfer.exports import forget_exports
 from tenants.pipeline.transfer.import_receipts import forget_rows
 from tenants.pipeline.transfer.import_sources import collect_sources
+from tenants.pipeline.upkeep import ranges
 from tenants.pipeline.upkeep.job_archive import archive_jobs
 from tenants.retrieval import index, map_points, model_routing
 from tenants.retrieval.index import prune_tombstones
@@ -41,30 +41,59 @@ from tenants.valkey import client
 log = logging.getLogger(__name__)
 
 STALE_FILE_S = 3600
-UPKEEP_S = 300
-# For copying indexes to the storage, of all tenants; what is left has time until the next upkeep.
-STORING_S = 120
+UPKEEP_S = ranges.PERIOD_S
+# For copying indexes to the storage, of all tenants of a range; what is left has time until the next upkeep.
+STORING_S = 30
 # The same for vectors of models that answer no searches any more.
-FORGETTING_S = 180
+FORGETTING_S = 45
 # And for finished jobs that go into files.
-FILING_S = 60
+FILING_S = 15
 
 
 def flush_usage() -> None:
     metering.flush()
 
 
+def tend_due() -> None:
+    """Look after the tenants whose turn it is, and after what is of the installation."""
+    ranges.tend_due(_tend)
+    _tend_installation()
+
+
 def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
     """Remove blobs that nothing uses, old tombstones, old replayed answers, unused uploads, and files left by a crash.
 
-    Of these tenants, None: of all.
-    One of the 256 shards of each tenant's files is looked through at a time: all of them in a day.
+    Of these tenants, None: of all, before their time.
     """
-    shard = f"{int(time.time() // UPKEEP_S) % 256:02x}"
-    orphans = partial(collect_orphans, shard=shard, older_than_s=STALE_FILE_S)
-    storing_until, forgetting_until = time.monotonic() + STORING_S, time.monotonic() + FORGETTING_S
-    filing_until = time.monotonic() + FILING_S
-    todo = list(Tenant.objects.values_list("pk", flat=True) if tenants is None else tenants)
+    if tenants is None:
+        ranges.want_all()
+        ranges.tend_due(_tend)
+    else:
+        _tend(list(tenants), int(time.time() // UPKEEP_S))
+    _tend_installation(at_once=True)
+
+
+_installation_tended_at = float("-inf")
+
+
+def _tend_installation(*, at_once: bool = False) -> None:
+    """What no tenant has: once in a period in each process that does upkeep."""
+    global _installation_tended_at
+    if not at_once and time.monotonic() - _installation_tended_at < UPKEEP_S:
+        return
+    _installation_tended_at = time.monotonic()
+    sessions.forget_expired()
+    invitations.forget_ended()
+    leases.forget_ended()
+    index.note_figures()
+
+
+def _tend(tenants: list[UUID], runs: int) -> None:
+    """One of the 256 shards of each tenant's files is looked through at a time: all of them in a day."""
+    orphans = partial(collect_orphans, shard=f"{runs % 256:02x}", older_than_s=STALE_FILE_S)
+    now = time.monotonic()
+    storing_until, forgetting_until, filing_until = now + STORING_S, now + FORGETTING_S, now + FILING_S
+    todo = list(tenants)
     # The times above are for all tenants together: not always the same ones go without.
     random.shuffle(todo)
     for tenant_id in todo:
@@ -97,9 +126,6 @@ def collect_garbage(tenants: Iterable[UUID] | None = None) -> None:
         _log_failure(tenant_id, partial(index.look_after_stored, tenant_id, storing_until))
         _log_failure(tenant_id, partial(archive_jobs, tenant_id, until=filing_until))
         _log_failure(tenant_id, partial(model_routing.forget_retired, tenant_id, until=forgetting_until))
-    sessions.forget_expired()
-    invitations.forget_ended()
-    index.note_figures()
 
 
 def _prune() -> None:

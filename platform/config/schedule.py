@@ -1,0 +1,36 @@
+"""Celery's scheduler, of which any number of hosts may run one: each entry is sent once a period, by the first.
+
+No host leads: each entry has a key in Valkey that lasts nearly a period, and who can set it sends. Where a scheduler
+dies, another one's next look finds the key gone, so an entry is late by less than one period more. Without Valkey all
+of them send: every task bears being done twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery.beat import PersistentScheduler, ScheduleEntry
+
+log = logging.getLogger(__name__)
+
+# Of a period. Less than all of it: a scheduler that is a moment early next time must still find its key gone.
+KEPT = 0.9
+
+
+class OncePerPeriod(PersistentScheduler):
+    def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:
+        if may_send(entry.name, entry.schedule.run_every.total_seconds()):
+            super().apply_entry(entry, producer=producer)
+
+
+def may_send(name: str, period_s: float) -> bool:
+    """Whether this scheduler is the first of all that wants to send an entry in this period."""
+    # After Django is set up, which the command of the scheduler does late.
+    from tenants.valkey import Unavailable, client
+
+    try:
+        return bool(client().set(f"beat:{name}", 1, px=max(1, int(1000 * KEPT * period_s)), nx=True))
+    except Unavailable:
+        log.warning("Valkey is away: entries of the schedule may be sent by several hosts")
+        return True
