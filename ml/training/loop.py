@@ -6,12 +6,14 @@ weights there and the recipe's seed, so a run that was killed and goes on from a
 
 from __future__ import annotations
 
+import hashlib
 import math
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml.training import distributed
@@ -22,6 +24,9 @@ from ml.training.stream import Batch, Order, prefetched
 
 if TYPE_CHECKING:
     import torch
+
+#: In the folder of a space, with the digests of its files.
+MANIFEST = "manifest.json"
 
 # --- Clock -----------------------------------------------------------------------------------------------
 # What training takes: seconds of the processor and the GPU, and how much of an epoch the device is at work.
@@ -563,13 +568,26 @@ class Trainer:
         return path.name
 
     def _fits(self, state: dict[str, Any]) -> bool:
-        return {name: state.get(name) for name in self._identity()} == self._identity()
+        found = {name: state.get(name) for name in self._identity()}
+        recipe = {name: str(value) for name, value in asdict(self.recipe).items()}
+        # Those of former releases name the folder of the base.
+        return found in (self._identity(), {**self._identity(), "recipe": recipe})
 
     def _identity(self) -> dict[str, Any]:
-        """What a checkpoint must agree with: the recipe and the data."""
-        recipe = {name: str(value) for name, value in asdict(self.recipe).items()}
+        """What a checkpoint must agree with: the recipe and the data, on whatever host they lie."""
+        told = {**asdict(self.recipe), "base": _content_of(self.recipe.base)}
+        recipe = {name: str(value) for name, value in told.items()}
         plans = {phase: self.data[phase].train.plan.digest for phase in self.phases}
         return {"recipe": recipe, "plans": plans}
+
+
+def _content_of(base: Path | None) -> str | None:
+    """The digest of the manifest of a base, which holds those of its files; where it lies says nothing."""
+    if base is None:
+        return None
+    if not (base / MANIFEST).is_file():
+        return str(base)
+    return hashlib.sha256((base / MANIFEST).read_bytes()).hexdigest()
 
 
 def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

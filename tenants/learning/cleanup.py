@@ -11,6 +11,7 @@ from django.core.files.storage import default_storage
 from tenants.datasets.services import may_remove_files
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
+from tenants.learning import scratch
 from tenants.learning.models import LearntModel, space_of
 from tenants.retrieval import model_routing
 from tenants.retrieval.model_store import KIND
@@ -19,13 +20,15 @@ from tenants.scope import current_tenant_id
 
 def remove_leftovers() -> int:
     """Remove both of the active tenant; how many there were. In its scope."""
-    return sum(map(_drop_folder, _idle_folders())) + sum(map(_drop_space, _orphans()))
-
-
-def _idle_folders() -> list[Path]:
-    folder = Path(settings.LEARNING_DIR) / str(current_tenant_id())
+    folder, tenant_id = Path(settings.LEARNING_DIR) / str(current_tenant_id()), current_tenant_id()
+    kept = scratch.kept_models(tenant_id)
     busy = Job.objects.filter(jobs.UNFINISHED, kind="finetune").values_list("arguments__model", flat=True)
-    return [path for path in folder.glob("*") if path.name not in set(busy)]
+    under_way = set(busy)
+    folders = [path for path in folder.glob("*") if path.name not in under_way]
+    over = [model for model in kept if model not in under_way]
+    for model in over:
+        scratch.drop(tenant_id, model)
+    return len(over) + sum(map(_drop_folder, folders)) + sum(map(_drop_space, _orphans()))
 
 
 def _drop_folder(path: Path) -> bool:

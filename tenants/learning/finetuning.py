@@ -1,6 +1,7 @@
 """The job that trains a tenant's model: look at the pairs once, train in a process of its own, keep what was learnt.
 
-Killed at any moment, its next attempt goes on after the last part that was looked at and from the last checkpoint.
+Killed at any moment, its next attempt goes on after the last part that was looked at and from the last checkpoint; on
+another host from the last that is in the storage (`tenants.learning.scratch`).
 Searches know nothing of it: what is learnt is a candidate until it is promoted.
 """
 
@@ -25,7 +26,7 @@ from tenants.jobs import job_log
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
-from tenants.learning import pairs, selectors, services, trainer
+from tenants.learning import pairs, scratch, selectors, services, trainer
 from tenants.learning.features import Extracted, PartDone, extract
 from tenants.learning.models import LearntModel
 from tenants.learning.pairs import Pairs
@@ -64,15 +65,24 @@ def finetune(claimed: jobs.Claim) -> None:
     if row is None:
         raise NotFound(_("The model of this training was deleted."))
     work = TrainingAttempt(claimed, row)
-    with room_on_disk():
-        work.folder.mkdir(parents=True, exist_ok=True)
-        base = fetch_base(claimed.tenant_id, row, work.folder / "base")
-        recipe = work.recipe(base, work.extract_pairs())
-        follower = TrainingProgress(work)
-        trained = trainer.train(work.folder, recipe, work.with_log(follower.report), work.count_failed_cpu)
-        follower.flush()
+    kept = scratch.Scratch(claimed, row.id, work.folder)
+    try:
+        with room_on_disk():
+            work.folder.mkdir(parents=True, exist_ok=True)
+            if kept.fetch():
+                job_log.write(claimed, "It goes on with what another attempt had kept in the storage.")
+            base = fetch_base(claimed.tenant_id, row, work.folder / "base")
+            recipe = work.recipe(base, work.extract_pairs())
+            kept.keep_soon()
+            follower = TrainingProgress(work)
+            told = work.with_log(kept.keeping(follower.report))
+            trained = trainer.train(work.folder, recipe, told, work.count_failed_cpu)
+            follower.flush()
+    finally:
+        kept.end()
     work.store_candidate(trained)
     shutil.rmtree(work.folder, ignore_errors=True)
+    scratch.drop(claimed.tenant_id, row.id)
 
 
 def fetch_base(tenant_id: uuid.UUID, row: LearntModel, folder: Path) -> Path:

@@ -206,6 +206,28 @@ def test_checkpoints_of_another_recipe_are_not_used(tmp_path: Path, events: Even
     assert [one["code"] for one in events.of("warning")] == ["other_run"]
 
 
+def test_checkpoints_are_gone_on_with_where_the_base_lies_elsewhere(tmp_path: Path, events: Events) -> None:
+    """As on another host; with another base they are not."""
+    for name, body in (("here", "{}"), ("there", "{}"), ("another", "[]")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text(body)
+    training_toy.trainer(tmp_path, Events(), recipe(base=tmp_path / "here"), OFTEN).run()
+    training_toy.trainer(tmp_path, events, recipe(base=tmp_path / "there")).run()
+    assert (len(events.of("resumed")), events.of("warning")) == (1, [])
+    training_toy.trainer(tmp_path, events, recipe(base=tmp_path / "another")).run()
+    assert [one["code"] for one in events.of("warning")] == ["other_run"]
+
+
+def test_checkpoints_of_a_former_release_are_gone_on_with(tmp_path: Path, events: Events) -> None:
+    """They name the folder of the base."""
+    asked = recipe(base=tmp_path / "base")
+    training_toy.trainer(tmp_path, Events(), asked, OFTEN).run()
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base/manifest.json").write_text("{}")
+    training_toy.trainer(tmp_path, events, asked).run()
+    assert (len(events.of("resumed")), events.of("warning")) == (1, [])
+
+
 def test_checkpoints_hold_no_pickles(tmp_path: Path, events: Events) -> None:
     training_toy.trainer(tmp_path, events, recipe(), OFTEN).run()
     names = {path.name for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()}

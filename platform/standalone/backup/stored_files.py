@@ -18,6 +18,7 @@ from standalone.backup.database import Snapshot
 from standalone.backup.manifest import FILES
 from tenants.datasets import upload_bytes
 from tenants.datasets.storage import KINDS, path_of, put
+from tenants.learning import scratch
 from tenants.retrieval import index
 
 CHUNK = 1 << 20
@@ -26,8 +27,8 @@ THREADS = 8
 PART = 1000
 # Left by health checks that were killed.
 PROBES = "readyz"
-# Kinds of files that are made again from the database, and uploads that nobody has used yet.
-LEFT_OUT = {index.STORED_AS, upload_bytes.KIND}
+# Kinds of files that are made again from the database, uploads that nobody has used yet, and trainings under way.
+LEFT_OUT = {index.STORED_AS, upload_bytes.KIND, scratch.KIND}
 # File systems keep times with different precision.
 SAME_TIME_S = 0.001
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import pytest
+from django.db.models import F
 
 from ml.alignment.space import JointSpace
+from tenants.datasets import storage
 from tenants.events.models import AuditEvent
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.learning import services, trainer
+from tenants.learning import cleanup, scratch, services, trainer
 from tenants.learning.models import LearntModel
 from tenants.learning.trainer import Trained, TrainingRefused
 from tenants.retrieval import model_routing
 from tenants.scope import tenant_scope
 from tests.tenants.learning.world import Space, add_pairs, new_dataset, write_space
+from tests.waiting import until
 from workers.base import run_job
 
 METRICS = {"domain": {"model": {"text>image": {"r1": 0.5}}}}
@@ -172,3 +175,91 @@ def test_a_model_that_was_deleted_fails_its_job(party, started, space, trains):
         assert (job.state, job.error["type"]) == ("failed", "not-found")
         with pytest.raises(Exception, match="was deleted"):
             jobs.retry(job_id=job.id)
+
+
+# --- On several hosts ---
+
+
+@pytest.fixture
+def checkpointed(bucket, trains, party, started, monkeypatch, settings, tmp_path):
+    """An attempt that was killed on one host after a checkpoint, which was kept; then this is another host."""
+    monkeypatch.setattr(scratch, "PERIOD_S", 0.0)
+    learn = trains.__class__.__call__
+
+    def attempt(self, folder, recipe, told, in_vain):
+        checkpoint = folder / "checkpoints/000001/state.safetensors"
+        if self.error:
+            checkpoint.parent.mkdir(parents=True)
+            checkpoint.write_bytes(b"weights")
+
+            def is_kept():
+                told({"event": "checkpoint"})
+                return "checkpoints/000001/state.safetensors" in scratch._newest(place)
+
+            until(is_kept)
+        self.checkpoints.append(checkpoint.read_bytes() if checkpoint.exists() else None)
+        return learn(self, folder, recipe, told, in_vain)
+
+    place = scratch.place_of(party.id, started[0].id)
+    monkeypatch.setattr(trains.__class__, "__call__", attempt)
+    trains.checkpoints, trains.error = [], RuntimeError("the trainer ended with status -9")
+    row, job = run(party, started)
+    assert (job.state, row.state) == ("queued", "draft")
+    settings.LEARNING_DIR = tmp_path / "another-host"
+    trains.error = None
+    return place
+
+
+def test_another_host_goes_on_from_the_last_checkpoint(bucket, party, started, space, trains, checkpointed):
+    # A list that a killed host has half written counts for nothing.
+    newest = scratch._numbers(checkpointed)[-1]
+    storage.put(scratch._list_path(checkpointed, newest + 1), b"{")
+    row, job = run(party, started)
+    assert (job.state, row.state, job.error) == ("succeeded", "candidate", None)
+    assert trains.checkpoints == [b"weights", b"weights"]
+    assert space.seen == 6, "pairs were looked at twice"
+    assert list(storage.files_below(f"{party.id}/{scratch.KIND}")) == []
+
+
+def test_files_that_are_not_whole_are_not_gone_on_with(bucket, party, started, space, trains, checkpointed):
+    sha = scratch._newest(checkpointed)["checkpoints/000001/state.safetensors"]
+    storage.drop(f"{checkpointed}/{sha}")
+    storage.put(f"{checkpointed}/{sha}", b"weighty")
+    row, job = run(party, started)
+    assert (job.state, row.state) == ("succeeded", "candidate")
+    assert trains.checkpoints == [b"weights", None]
+    assert space.seen == 12
+
+
+def test_what_was_kept_goes_with_a_training_that_is_cancelled(bucket, party, started):
+    row, job = started
+    storage.put(f"{scratch.place_of(party.id, row.id)}/x", b"kept")
+    with tenant_scope(party.id):
+        assert cleanup.remove_leftovers() == 0, "its job is to go on"
+        jobs.cancel(job_id=job.id)
+        assert cleanup.remove_leftovers() == 1
+    assert list(storage.files_below(f"{party.id}/{scratch.KIND}")) == []
+
+
+def test_only_the_holder_of_the_job_says_what_is_kept(bucket, party, started, monkeypatch, tmp_path):
+    row, job = started
+    claimed = jobs.claim(job_id=job.id, tenant_id=party.id)
+    (tmp_path / "file").write_bytes(b"of this attempt")
+    attempt = scratch.Scratch(claimed, row.id, tmp_path)
+    attempt.keep()
+    before = scratch._newest(scratch.place_of(party.id, row.id))
+    with tenant_scope(party.id):
+        Job.objects.filter(pk=job.pk).update(fence=F("fence") + 1)
+    (tmp_path / "file").write_bytes(b"of a host that was cut off")
+    with pytest.raises(jobs.LeaseLost):
+        attempt.keep()
+    assert scratch._newest(scratch.place_of(party.id, row.id)) == before
+
+
+def test_a_folder_of_this_host_alone_gets_no_copies(party, started, space, trains, monkeypatch):
+    monkeypatch.setattr(scratch, "PERIOD_S", 0.0)
+    trains.events = [{"event": "checkpoint"}]
+    trains.error = RuntimeError("the trainer ended with status -9")
+    run(party, started)
+    assert not scratch.is_shared()
+    assert list(storage.files_below(f"{party.id}/{scratch.KIND}")) == []
