@@ -1,7 +1,7 @@
 """Search at scale, over HTTP on a stack of its own (`make bench-search`).
 
 A million vectors of one tenant against raw FAISS and an empty view; filters, texts, the cache, a thousand tenants,
-throughput, freshness, building while serving, other vector databases, and a day of changing data in minutes.
+throughput, freshness, building while serving, other vector databases, an index in Milvus, and a day of changing data.
 `SECTIONS=floor,million` runs some of it, `VECTORS=100000` less, `PEERS=lancedb` that one. What was loaded stays under
 $DATA_DIR/bench/search for the next run, with the database and its indexes: `FRESH=1` starts anew.
 
@@ -27,6 +27,7 @@ from _search_floor import floor
 from _search_fresh import build, fresh
 from _search_http import SectionFailed
 from _search_many import BUDGET_MB, tenants, throughput
+from _search_milvus import milvus, milvus_env
 from _search_single import cached, filters, million, text
 from _search_zipf import zipf
 from _stack import stack_in
@@ -46,6 +47,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Bench], list[Line]]]] = {
     "throughput": ("Throughput, one web process", throughput),
     "fresh": ("Freshness", fresh),
     "peers": ("Other vector databases, each through its own client", peers),
+    "milvus": ("One tenant in Milvus", milvus),
     "zipf": ("Changing data, equal queries", zipf),
     "build": ("Building while serving", build),
     "throughput-cores": ("Throughput, a web process for each core", throughput),
@@ -87,8 +89,12 @@ def main() -> int:
     done: dict[str, list[Line]] = {}
     figures: dict[str, Any] = {}
     for workers, some in groupby(names, lambda name: WORKERS.get(name, 1)):
-        with stack_in(HOME, extra_env={"WEB_WORKERS": str(workers), **ENV}) as stack:
-            done |= run(report, Bench(stack, workers, figures), list(some))
+        sections = list(some)
+        with (
+            milvus_env(sections, HOME) as more,
+            stack_in(HOME, extra_env={"WEB_WORKERS": str(workers), **ENV, **more}) as stack,
+        ):
+            done |= run(report, Bench(stack, workers, figures), sections)
     lines = {name: [asdict(line) for line in some] for name, some in done.items()}
     return report.finish({"vectors": VECTORS, **figures, "lines": lines})
 

@@ -295,6 +295,16 @@ INDEX_FETCH_WAIT_S = float(env("INDEX_FETCH_WAIT_S", "3"))
 # A host keeps the files of indexes that it searched within so many days, and fetches others when it is asked for them;
 # 0: it keeps all.
 INDEX_ARCHIVE_DAYS = int(env("INDEX_ARCHIVE_DAYS", "7"))
+# Milvus, where tenants with more than ENGINE_ABOVE vectors of a model have their index; empty: there is none.
+MILVUS_URL = env("MILVUS_URL", "")
+# `user:password`, or an API key; and a database of its own there, where others use the server too.
+MILVUS_TOKEN, MILVUS_DATABASE = env("MILVUS_TOKEN", ""), env("MILVUS_DATABASE", "")
+# How a copy is indexed: ivf-sq8 (a quarter of the memory, filters cost no recall) or hnsw.
+MILVUS_INDEX = env("MILVUS_INDEX", "ivf-sq8")
+if MILVUS_INDEX not in ("ivf-sq8", "hnsw"):
+    raise ImproperlyConfigured(f"MILVUS_INDEX is ivf-sq8 or hnsw, not {MILVUS_INDEX!r}.")
+MILVUS_TIMEOUT_S = float(env("MILVUS_TIMEOUT_S", "5"))
+ENGINE_ABOVE = int(env("ENGINE_ABOVE", "5000000"))
 # What a process keeps of candidate lists, about 2.5 kB each.
 CANDIDATE_MEMORY_BYTES = int(env("CANDIDATE_MEMORY_BYTES", str(32 << 20)))
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024

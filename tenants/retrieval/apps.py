@@ -1,6 +1,7 @@
 from importlib import import_module
 
 from django.apps import AppConfig
+from django.conf import settings
 
 
 class RetrievalConfig(AppConfig):
@@ -11,3 +12,5 @@ class RetrievalConfig(AppConfig):
     def ready(self) -> None:
         # It listens to what those below it notice.
         import_module("tenants.retrieval.index.lifecycle")
+        if settings.MILVUS_URL:
+            import_module("tenants.retrieval.milvus").register()

@@ -1,7 +1,7 @@
 """Engines outside of this process that hold copies of generations: what one has to meet, and which there are.
 
-There is none at present: the contract is for a distributed one, and the tests keep it true with a slow one in another
-process. Searches, builds and upkeep know of engines only what stands here.
+Milvus is one, where MILVUS_URL is set (`tenants.retrieval.milvus`); the tests keep the contract true with a slow one in
+another process. Searches, builds and upkeep know of engines only what stands here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import threading
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -19,7 +20,7 @@ from django.db import DatabaseError, connection, transaction
 
 from ml.indexes.files import Effort
 from ml.indexes.tuning import effort_for
-from tenants.errors import Conflict
+from tenants.errors import Conflict, Unavailable
 from tenants.retrieval.index import registry
 from tenants.retrieval.index.generation_files import NotHere, is_here
 from tenants.retrieval.models import IndexGeneration
@@ -170,6 +171,19 @@ class Engine(ABC):
     # Efforts to try, from the cheapest; what they mean is the engine's own matter.
     efforts: Sequence[int]
 
+    @property
+    def above(self) -> int | None:
+        """A tenant with more vectors of a model moves there by itself; None: only by hand."""
+        return None
+
+    @abstractmethod
+    def describe(self) -> str:
+        """What answers, for operators. Raises EngineMissing and Unavailable."""
+
+    @abstractmethod
+    def everything(self) -> Iterator[tuple[uuid.UUID, uuid.UUID]]:
+        """Tenant and id of every segment of this installation, for operators. Needs no scope."""
+
     @abstractmethod
     def require(self) -> None:
         """Raises EngineMissing and says what to do about it."""
@@ -183,8 +197,9 @@ class Engine(ABC):
         """Store rows; `vectors` float32 [n, d]. What a transaction that is rolled back has added may stay."""
 
     @abstractmethod
-    def finish(self, segment_id: uuid.UUID, rows: int) -> None:
-        """Index what was stored; nothing is added afterwards. May take minutes."""
+    def finish(self, segment_id: uuid.UUID, rows: int) -> float:
+        """Index what was stored; nothing is added afterwards. Called until it returns 1.0, which may take hours: how
+        much is done by then. A call takes no longer than a transaction may."""
 
     @abstractmethod
     def open(self, segment_id: uuid.UUID, *, seq: int, details: Mapping[str, Any]) -> ExternalSegment | None:
@@ -270,11 +285,12 @@ def _total(state: State, segment: ExternalSegment, only: Restriction) -> int:
         return segment.count(only)
     if only.assets is not None:
         return segment.count(only) - len(state.gone.ids.intersection(only.assets))
-    held = sum(count for partition, count in segment.partitions.items() if _allows(only, partition))
-    return held - sum(count for one, count in state.gone.partitions.items() if _allows(only, one))
+    held = sum(count for partition, count in segment.partitions.items() if allows(only, partition))
+    return held - sum(count for one, count in state.gone.partitions.items() if allows(only, one))
 
 
-def _allows(only: Restriction, partition: Partition) -> bool:
+def allows(only: Restriction, partition: Partition) -> bool:
+    """Whether assets that are filed there may be found, as far as datasets and modalities say."""
     dataset_id, kind = partition
     if dataset_id in only.hidden_datasets or (only.datasets is not None and dataset_id not in only.datasets):
         return False
@@ -311,9 +327,14 @@ def opened_segment(engine: str, current: Current) -> ExternalSegment:
 
 
 def is_there(generation: IndexGeneration) -> bool:
-    """Whether what a generation is made of exists: its files, stored or here, or its copy. In the tenant's scope."""
+    """Whether what a generation is made of exists: its files, stored or here, or its copy. In the tenant's scope.
+
+    Of an engine that does not answer it is taken to be so: searches say that, and nothing is built anew for it.
+    """
     if generation.is_external:
-        return generation.engine in ENGINES and ENGINES[generation.engine].is_there(generation.pk)
+        with suppress(Unavailable):
+            return generation.engine in ENGINES and ENGINES[generation.engine].is_there(generation.pk)
+        return True
     return generation.archived or is_here(generation.tenant_id, generation.pk)
 
 
@@ -325,14 +346,15 @@ def of_tenant() -> Iterator[tuple[Engine, uuid.UUID]]:
 
 
 def tidy(kept: Collection[str]) -> None:
-    """Remove the active tenant's copies but those whose ids are kept; one that is in use stays until the next time."""
-    for engine, segment_id in of_tenant():
-        if str(segment_id) not in kept:
-            try:
+    """Remove the active tenant's copies but those whose ids are kept; one that is in use, or in an engine that does not
+    answer, stays until the next time."""
+    try:
+        for engine, segment_id in of_tenant():
+            if str(segment_id) not in kept:
                 with transaction.atomic():
                     engine.drop(segment_id)
-            except DatabaseError:
-                log.warning("a copy could not be dropped", extra={"copy": str(segment_id)}, exc_info=True)
+    except (DatabaseError, Unavailable, EngineMissing):
+        log.warning("copies could not be dropped", exc_info=True)
 
 
 def _repair(tenant_id: uuid.UUID, generation_id: uuid.UUID) -> None:

@@ -382,6 +382,9 @@ def _switched(model: str, seen: VectorClock) -> Written:
     clock.live, clock.previous, clock.switched_at = model, before, timezone.now()
     if older:
         _retire(clock, older)
+    # Where somebody put the index, that of the next model stays as well.
+    if placed := IndexPointer.objects.filter(model=before).values_list("placed", flat=True).first():
+        IndexPointer.objects.filter(model=model).update(placed=placed)
     clock.save(update_fields=["live", "previous", "switched_at", "beside", "retired"])
     # What a model could not see has no vectors of it; each asset counts with those of the live one.
     fewer = Vector.objects.filter(model=before).count() - Vector.objects.filter(model=model).count()

@@ -162,6 +162,8 @@ class IndexPointer(TenantModel):
         IndexGeneration, on_delete=models.PROTECT, related_name="+", null=True, blank=True
     )
     searched_at = models.DateTimeField(null=True, blank=True)
+    # Where somebody wants it, whatever its size: the name of an engine, or `files`; empty: by its size.
+    placed = models.CharField(max_length=10, blank=True, default="", db_default="")
 
     class Meta(TenantModel.Meta):
         db_table = "index_pointer"

@@ -226,7 +226,7 @@ def test_it_tells_what_is_down_when_everything_is_down(tmp_path: Path) -> None:
     assert {name for name, f in found.items() if f["verdict"] == "skipped"} == {
         *("clock", "migrations", "database-role", "operator-role", "row-level-security", "valkey-memory"),
         *("valkey-persistence", "blobs", "files-without-rows", "quotas", "workers", "canaries"),
-        *("overdue-jobs", "stuck-jobs", "indexes", "index-builds", "signing-keys"),
+        *("overdue-jobs", "stuck-jobs", "indexes", "engines", "index-builds", "signing-keys"),
     }
     assert "DATABASE_URL" in found["database"]["advice"]
     assert f"python -m ml.compression prepare --out {tmp_path}/away" in found["models"]["advice"]

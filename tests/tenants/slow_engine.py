@@ -118,6 +118,7 @@ CALLS = {
     "count": _count,
     "partitions": _partitions,
     "list": _list,
+    "everything": lambda call: [list(pair) for pair in SEGMENTS],
     "is_there": lambda call: SEGMENTS.get((call["tenant"], call["segment"]), {}).get("done", False),
     "drop": lambda call: SEGMENTS.pop((call["tenant"], call["segment"]), None) is not None,
     "faults": lambda call: FAULTS.update(call["faults"]),
@@ -278,6 +279,15 @@ def _engine(address: str) -> Any:
     class SlowEngine(Engine):
         kind = KIND
         efforts = (1, 2)
+        # Tests set it.
+        above: Any = None
+
+        def describe(self) -> str:
+            ask("everything", "")
+            return "the slow engine"
+
+        def everything(self) -> Iterator[tuple[uuid.UUID, uuid.UUID]]:
+            yield from ((uuid.UUID(tenant), uuid.UUID(one)) for tenant, one in ask("everything", ""))
 
         def require(self) -> None:
             ask("list", current_tenant_id())
@@ -290,8 +300,9 @@ def _engine(address: str) -> Any:
             half = vectors.astype(np.float16).tobytes()
             ask("add", current_tenant_id(), segment_id, rows=told, vectors=half)
 
-        def finish(self, segment_id: uuid.UUID, rows: int) -> None:
+        def finish(self, segment_id: uuid.UUID, rows: int) -> float:
             ask("finish", current_tenant_id(), segment_id)
+            return 1.0
 
         def open(
             self, segment_id: uuid.UUID, *, seq: int, details: Mapping[str, Any]

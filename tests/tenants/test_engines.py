@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from django.utils import timezone
 
+from standalone.doctor.findings import Options
+from standalone.doctor.indexes import CHECKS
 from tenants.datasets.services import create_dataset
-from tenants.errors import Unavailable
+from tenants.errors import Conflict, Unavailable
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.pipeline.assets.services import update_asset
@@ -338,6 +341,113 @@ def test_what_is_due_is_copied_anew(library: Moved) -> None:
     assert library.copies == {pointer.current_id} != {first}
     assert library.agrees(1, 30, 210)
     assert library.base_id == pointer.current_id
+
+
+def considered(library: Moved) -> str | None:
+    """The engine that a tenant's index is moved to now; None where it stays."""
+    with tenant_scope(library.tenant_id):
+        job = lifecycle.consider(model=MODEL)
+    if job is None:
+        return None
+    ended = library.run(job)
+    assert (ended.state, ended.error) == ("succeeded", None)
+    return str(job.arguments.get("engine", ""))
+
+
+def test_a_large_tenant_moves_by_itself_and_comes_back_well_below(library: Moved, slow, monkeypatch) -> None:
+    assets = library.fill()
+    library.build()
+    monkeypatch.setattr(slow, "above", COUNT)
+    assert considered(library) is None
+    monkeypatch.setattr(slow, "above", COUNT - 1)
+    assert considered(library) == "slow"
+    assert library.agrees(1, 2)
+    # Somewhat below it stays, so that it does not come and go.
+    monkeypatch.setattr(slow, "above", COUNT + 20)
+    for asset in assets[:5]:
+        library.delete(asset)
+    assert considered(library) is None
+    monkeypatch.setattr(slow, "above", 2 * COUNT)
+    assert considered(library) == ""
+    assert library.engine == "memory"
+    assert library.agrees(10, 20)
+
+
+def test_who_was_put_somewhere_stays_there(library: Moved, slow, monkeypatch) -> None:
+    library.fill()
+    with tenant_scope(library.tenant_id):
+        job = lifecycle.move(model=MODEL, to="slow")
+        with pytest.raises(Conflict, match="is being built"):
+            lifecycle.move(model=MODEL, to="slow")
+    library.run(job)
+    # Small, and stays.
+    monkeypatch.setattr(slow, "above", 10 * COUNT)
+    assert (library.engine, considered(library)) == ("slow", None)
+    with tenant_scope(library.tenant_id):
+        job = lifecycle.move(model=MODEL, to="files")
+    library.run(job)
+    # Large, and stays.
+    monkeypatch.setattr(slow, "above", 1)
+    assert (library.engine, considered(library)) == ("memory", None)
+    with tenant_scope(library.tenant_id):
+        assert lifecycle.move(model=MODEL, to="").arguments["engine"] == "slow"
+        with pytest.raises(engines.EngineMissing, match="no engine nowhere"):
+            lifecycle.move(model=MODEL, to="nowhere")
+
+
+def test_after_a_move_that_failed_it_stays_for_a_day_and_is_kept_up(
+    library: Moved, slow, monkeypatch
+) -> None:
+    assets = library.fill()
+    library.build()
+    monkeypatch.setattr(slow, "above", 1)
+    monkeypatch.setattr(type(slow), "efforts", (1,))
+    with tenant_scope(library.tenant_id):
+        job = lifecycle.consider(model=MODEL)
+    assert (job.arguments["engine"], library.run(job).state) == ("slow", "failed")
+    with tenant_scope(library.tenant_id):
+        Job.objects.filter(pk=job.pk).update(finished_at=timezone.now() - lifecycle.REST)
+    assert considered(library) is None
+    for number, asset in enumerate(assets[:26]):
+        library.embed(asset, 200 + number)
+    assert considered(library) == ""
+    assert library.agrees(1, 210)
+
+
+def test_upkeep_goes_on_while_an_engine_is_away(library: Moved, slow) -> None:
+    library.fill()
+    library.move()
+    slow.meet(fail=100)
+    with tenant_scope(library.tenant_id):
+        lifecycle.consider_all()
+        assert not Job.objects.filter(kind="build_index", state="queued").exists()
+    slow.meet(fail=0)
+    assert library.engine == "slow"
+    assert library.agrees(1)
+
+
+def test_a_doctor_says_whether_an_engine_answers_and_what_nobody_uses(
+    library: Moved, slow, monkeypatch
+) -> None:
+    library.fill()
+    library.move()
+    check, all_of = next(check for check in CHECKS if check.name == "engines"), slow.everything
+    # Other tests leave copies there.
+    mine = library.tenant_id
+    monkeypatch.setattr(slow, "everything", lambda: [pair for pair in all_of() if pair[0] == mine])
+    assert check.ask(Options()).what.startswith("the slow engine answers and holds")
+    with tenant_scope(library.tenant_id):
+        slow.begin(orphan := uuid.uuid4())
+    told = check.ask(Options())
+    assert told.verdict == "warn"
+    assert f"slow: {orphan} of {library.tenant_id}" in told.what
+    with tenant_scope(library.tenant_id):
+        lifecycle.tidy()
+    assert check.ask(Options()).verdict == "ok"
+    slow.meet(fail=100)
+    told = check.ask(Options())
+    slow.meet(fail=0)
+    assert (told.verdict, told.what) == ("fail", "slow: The engine does not answer.")
 
 
 def test_a_copy_that_is_gone_is_noticed_answered_without_and_built_anew(library: Moved, slow) -> None:

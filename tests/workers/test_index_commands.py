@@ -1,4 +1,4 @@
-"""The command that builds a tenant's index."""
+"""The commands that build a tenant's index, and say where it lies."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from django.core.management import CommandError, call_command
 
 from tenants.jobs.models import Job
 from tenants.retrieval.index import lifecycle
+from tenants.retrieval.models import IndexPointer
 from tenants.scope import tenant_scope
 from workers.base import run_job
 
@@ -31,3 +32,15 @@ def test_a_second_build_is_the_one_under_way(party) -> None:
     again = io.StringIO()
     call_command("build_index", party.tenant.slug, stdout=again)
     assert again.getvalue() == out.getvalue()
+
+
+def test_where_an_index_lies_is_written_down(party) -> None:
+    with pytest.raises(CommandError, match="no engine milvus"):
+        call_command("move_index", party.tenant.slug, "--to", "milvus")
+    out = io.StringIO()
+    for to, placed in (("files", "files"), ("auto", "")):
+        call_command("move_index", party.tenant.slug, "--to", to, stdout=out)
+        with tenant_scope(party.id):
+            assert IndexPointer.objects.get().placed == placed
+            assert not Job.objects.exists()
+    assert out.getvalue() == 2 * "it is there already, and stays\n"

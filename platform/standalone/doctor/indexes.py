@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from uuid import UUID
 
 from django.conf import settings
 from django.core.files.storage import default_storage
@@ -11,12 +12,13 @@ from ml.indexes import files
 from ml.indexes.files import NAME, GenerationDamaged, Manifest
 from standalone.doctor.findings import Check, Finding, Options, examples, fail, ok, warn
 from tenants.accounts.models import Tenant
+from tenants.errors import ServiceError
 from tenants.jobs.models import Job
 from tenants.jobs.services import UNFINISHED
 from tenants.retrieval import index
 from tenants.retrieval.index import folder_of
 from tenants.retrieval.models import MEMORY, IndexGeneration, IndexPointer
-from tenants.scope import tenant_scope
+from tenants.scope import operator_scope, tenant_scope
 
 HOUR = 3600.0
 
@@ -106,7 +108,43 @@ def _last_word() -> str:
     return f": {(job.error or {}).get('detail', '')[:200]}" if job else ""
 
 
+def engines(options: Options) -> Finding:
+    """Do the engines beside the files answer, and have they copies that no tenant's index names?"""
+    told, orphans = [], []
+    used = {(one.tenant_id, one.pk): one.engine for _slug, one in _used() if one.is_external}
+    for name, engine in index.ENGINES.items():
+        try:
+            said, known = engine.describe(), set(engine.everything())
+        except ServiceError as error:
+            concerned = sum(1 for of in used.values() if of == name)
+            return fail(
+                f"{name}: {error.detail}",
+                f"Searches of {concerned} tenants answer 503 until it does. Is it running, and MILVUS_URL right?",
+            )
+        orphans += [f"{name}: {one} of {tenant}" for tenant, one in known - used.keys() - _being_built()]
+        told.append(f"{said} answers and holds {len(known)} indexes")
+    if lost := {of for of in used.values() if of not in index.ENGINES and of not in index.LEFT_ENGINES}:
+        return fail(
+            f"indexes lie in {', '.join(sorted(lost))}, which is not set",
+            "They are built anew in files. If that is not meant, set MILVUS_URL again.",
+        )
+    if orphans:
+        return warn(
+            f"{len(orphans)} copies are in use nowhere ({examples(orphans)})",
+            "Upkeep drops those of its tenants within five minutes. What stays is of a tenant that is no more, or of "
+            "another installation in the same database there: drop the collection by its name.",
+        )
+    return ok("; ".join(told) or "no engine is set, all indexes are files")
+
+
+def _being_built() -> set[tuple[UUID, UUID]]:
+    with operator_scope("look for copies that are being made"):
+        building = IndexGeneration.objects.filter(state=IndexGeneration.State.BUILDING)
+        return set(building.values_list("tenant_id", "pk"))
+
+
 CHECKS = (
     Check("indexes", files_intact, needs="migrations", timeout_s=60, deep_timeout_s=24 * HOUR),
+    Check("engines", engines, needs="migrations", timeout_s=60, deep_timeout_s=60),
     Check("index-builds", built, needs="migrations", timeout_s=60, deep_timeout_s=HOUR),
 )

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tenants.retrieval.engines import ENGINES as ENGINES
+    from tenants.retrieval.engines import LEFT as LEFT_ENGINES
     from tenants.retrieval.engines import is_there as is_there
     from tenants.retrieval.engines import of_tenant as copies_of_tenant
     from tenants.retrieval.engines import tidy as tidy_copies
     from tenants.retrieval.index.generation_files import KIND as STORED_AS
     from tenants.retrieval.index.generation_files import folder_of as folder_of
     from tenants.retrieval.index.generation_files import path_of as stored_path
+    from tenants.retrieval.index.lifecycle import FILES as FILES
     from tenants.retrieval.index.lifecycle import FORGET as FORGET_WITHIN
     from tenants.retrieval.index.lifecycle import JOB as JOB
     from tenants.retrieval.index.lifecycle import JOBS as JOBS
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from tenants.retrieval.index.lifecycle import is_due as is_due
     from tenants.retrieval.index.lifecycle import let_go as let_go
     from tenants.retrieval.index.lifecycle import look_after_stored as look_after_stored
+    from tenants.retrieval.index.lifecycle import move as move_index
     from tenants.retrieval.index.lifecycle import note_figures as note_figures
     from tenants.retrieval.index.lifecycle import oldest_kept as oldest_kept_seq
     from tenants.retrieval.index.lifecycle import prune_changes as prune_changes
@@ -47,10 +50,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENGINES",
+    "FILES",
     "FORGET_WITHIN",
     "JOB",
     "JOBS",
     "KEEP_TOMBSTONES",
+    "LEFT_ENGINES",
     "STORED_AS",
     "ModelSwitched",
     "NewVector",
@@ -70,6 +75,7 @@ __all__ = [
     "loaded",
     "locked_clock",
     "look_after_stored",
+    "move_index",
     "note_figures",
     "oldest_kept_seq",
     "opened",
@@ -88,10 +94,12 @@ __all__ = [
 
 _FROM = {
     "ENGINES": "tenants.retrieval.engines:ENGINES",
+    "FILES": "tenants.retrieval.index.lifecycle:FILES",
     "FORGET_WITHIN": "tenants.retrieval.index.lifecycle:FORGET",
     "JOB": "tenants.retrieval.index.lifecycle:JOB",
     "JOBS": "tenants.retrieval.index.lifecycle:JOBS",
     "KEEP_TOMBSTONES": "tenants.retrieval.index.vectors:KEEP_TOMBSTONES",
+    "LEFT_ENGINES": "tenants.retrieval.engines:LEFT",
     "ModelSwitched": "tenants.retrieval.index.vectors:ModelSwitched",
     "NewVector": "tenants.retrieval.index.vectors:NewVector",
     "STORED_AS": "tenants.retrieval.index.generation_files:KIND",
@@ -113,6 +121,7 @@ _FROM = {
     "loaded": "tenants.retrieval.index.memory:vector_cache",
     "locked_clock": "tenants.retrieval.index.vectors:locked_clock",
     "look_after_stored": "tenants.retrieval.index.lifecycle:look_after_stored",
+    "move_index": "tenants.retrieval.index.lifecycle:move",
     "note_figures": "tenants.retrieval.index.lifecycle:note_figures",
     "oldest_kept_seq": "tenants.retrieval.index.lifecycle:oldest_kept",
     "opened": "tenants.retrieval.index.registry:opened",

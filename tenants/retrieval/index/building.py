@@ -49,6 +49,8 @@ COPY_CHUNK = 4_000
 COPY_STEPS = 100
 # Of the progress bar: until all is copied, indexed, measured.
 COPIED, INDEXED, MEASURED = 50, 90, 99
+# How often an engine is asked whether it has indexed a copy.
+FINISH_S = 0.5
 # What the cache of candidates can number.
 MOST_NUMBERS = 1 << 32
 TOP = tuning.TOP
@@ -74,11 +76,8 @@ def build_in(claimed: jobs.Claim, engine: Engine) -> None:
         started = time.monotonic()
         row.vectors = _copied(claimed, row, engine, truth)
         copy_s, started = time.monotonic() - started, time.monotonic()
-        with tenant_scope(claimed.tenant_id):
-            # Longer than scopes should be: the engine builds its index in one call.
-            engine.finish(row.pk, row.vectors)
+        _finish(claimed, row, engine)
         index_s, started = time.monotonic() - started, time.monotonic()
-        _report_copy(claimed, INDEXED)
         _measure(row, engine, truth)
         measure_s = time.monotonic() - started
         _report_copy(claimed, MEASURED)
@@ -101,8 +100,21 @@ def _begun(claimed: jobs.Claim, engine: Engine) -> IndexGeneration:
                 _("This tenant has had more than four billion changes; no other engine takes it.")
             )
         row.save(force_insert=True)
+    # The row first: of a copy that has none nobody would know.
+    with tenant_scope(claimed.tenant_id):
         engine.begin(row.pk)
     return row
+
+
+def _finish(claimed: jobs.Claim, row: IndexGeneration, engine: Engine) -> None:
+    """Until the engine has indexed what was copied; a transaction each time that it is asked."""
+    while True:
+        with tenant_scope(claimed.tenant_id):
+            done = engine.finish(row.pk, row.vectors)
+        _report_copy(claimed, COPIED + int(done * (INDEXED - COPIED)))
+        if done >= 1.0:
+            return
+        time.sleep(FINISH_S)
 
 
 def _copied(claimed: jobs.Claim, row: IndexGeneration, engine: Engine, truth: Truth) -> int:

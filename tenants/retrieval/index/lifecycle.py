@@ -163,6 +163,8 @@ DEMOTE_SHARE = 0.6
 FORGET = dt.timedelta(days=7)
 # After a build that failed, and after one that somebody cancelled.
 REST, CANCELLED_REST = dt.timedelta(minutes=30), dt.timedelta(minutes=5)
+# After a move to another engine that failed: it copies everything.
+MOVE_REST = dt.timedelta(days=1)
 
 
 def indexed_models() -> list[str]:
@@ -225,16 +227,20 @@ def holds_deleted(generation: IndexGeneration) -> bool:
     return tombstones.exists()
 
 
-def rests(model: str, kinds: Collection[str]) -> bool:
-    """Whether the newest job of these kinds that ended was given up a moment ago: what it met is still there.
+def rests(
+    model: str, kinds: Collection[str], rest: dt.timedelta = REST, *, engine: str | None = None
+) -> bool:
+    """Whether the newest job of these kinds that ended (None: in any engine) was given up a moment ago: what it met is
+    still there.
 
     An attempt that was interrupted has not ended: its job goes on with another worker.
     """
-    ended = Job.objects.filter(kind__in=kinds, state__in=Job.TERMINAL, finished_at__gt=timezone.now() - REST)
-    job = next((one for one in ended.order_by("-finished_at") if one.arguments.get("model") == model), None)
+    ended = Job.objects.filter(kind__in=kinds, state__in=Job.TERMINAL, finished_at__gt=timezone.now() - rest)
+    of_model = (one for one in ended.order_by("-finished_at") if one.arguments.get("model") == model)
+    job = next((one for one in of_model if engine in (None, one.arguments.get("engine", ""))), None)
     if job is None or job.state == Job.State.SUCCEEDED:
         return False
-    rest = CANCELLED_REST if job.state == Job.State.CANCELLED else REST
+    rest = CANCELLED_REST if job.state == Job.State.CANCELLED else rest
     return job.finished_at > timezone.now() - rest
 
 
@@ -256,14 +262,72 @@ def consider(*, model: str) -> Job | None:
         pointer = IndexPointer.objects.select_related("current", "previous").filter(model=model).first()
         if pointer and pointer.previous and holds_deleted(pointer.previous):
             drop_previous(model=model)
-        # Whoever is in another engine stays there, however small; what has become too old is copied anew.
-        engine = engine_of(model)
-        if pointer and pointer.current and not engine and _needs_none(pointer, model):
+        engine, wanted = engine_of(model), home_of(model)
+        if pointer and pointer.current and not engine and not wanted and _needs_none(pointer, model):
             demote(model=model)
             return None
-        if is_due(model) and not rests(model, JOBS):
-            return build(model=model, engine=engine)
+        if wanted != engine and rests(model, JOBS, MOVE_REST, engine=wanted):
+            # It stays where it is for a while; what has become too old is made anew there.
+            wanted = engine
+        if (wanted != engine or is_due(model)) and not rests(model, JOBS):
+            return build(model=model, engine=wanted)
     return None
+
+
+def home_of(model: str) -> str:
+    """Where the active tenant's index of a model should lie, as `engine_of`: where somebody put it, or by its size.
+
+    Who comes back from an engine by itself is as much smaller as one that needs no index any more.
+    """
+    pointer = IndexPointer.objects.select_related("current").filter(model=model).first()
+    here = engine_of(model)
+    if pointer and pointer.placed:
+        return pointer.placed if pointer.placed in engines.ENGINES else ""
+    for name, engine in engines.ENGINES.items():
+        if engine.above is not None:
+            bound = round(DEMOTE_SHARE * engine.above) if name == here else engine.above
+            if _is_above(pointer.current if pointer else None, model, bound):
+                return name
+            if name == here:
+                return ""
+    return here
+
+
+def _is_above(current: IndexGeneration | None, model: str, bound: int) -> bool:
+    """Whether it has more vectors; they are counted only where the generation does not tell."""
+    if current is not None:
+        clock = VectorClock.objects.first()
+        since = max(0, clock.last - current.seq) if clock else 0
+        if current.vectors + since <= bound:
+            return False
+        if current.vectors - since > bound:
+            return True
+    return _has_more_than(model, bound)
+
+
+# Of a pointer: in files, wherever its size would have it.
+FILES = "files"
+
+
+def move(*, model: str, to: str) -> Job | None:
+    """Keep the index in an engine, in FILES, or (empty) where its size has it, from now on; returns the job that moves
+    it if one was queued now. In the tenant's scope. Raises EngineMissing, Unavailable, and Conflict during a build."""
+    if to not in ("", FILES):
+        if to not in engines.ENGINES:
+            raise engines.EngineMissing(
+                _("This installation has no engine %(name)s. For Milvus set MILVUS_URL.") % {"name": to}
+            )
+        engines.ENGINES[to].require()
+    with tenant_scope(current_tenant_id()):
+        pointer = _locked(model)
+        pointer.placed = to
+        pointer.save()
+        engine, wanted = engine_of(model), home_of(model)
+        if wanted == engine:
+            return None
+        if job := build(model=model, engine=wanted):
+            return job
+        raise Conflict(_("The index of this workspace is being built; try again afterwards."))
 
 
 def _needs_none(pointer: IndexPointer, model: str) -> bool:
@@ -419,7 +483,7 @@ def repair(*, tenant_id: uuid.UUID, generation_id: uuid.UUID, reason: str) -> No
         IndexGeneration.objects.filter(pk=generation_id).update(**failed)
         transaction.on_commit(lambda: _remove_files([generation]))
         if is_large(generation.model):
-            build(model=generation.model)
+            build(model=generation.model, engine=home_of(generation.model))
     log.warning("an index is built anew", extra={"generation": str(generation_id), "reason": reason})
 
 
@@ -451,7 +515,8 @@ def tidy(*, mine: bool = False) -> None:
         return
     _tidy_folders(found, mine=mine)
     names = _used_names()
-    engines.tidy(names)
+    if _has_copies():
+        engines.tidy(names)
     interrupted = {"state": IndexGeneration.State.FAILED, "reason": "The build was interrupted."}
     _building().filter(pk__in=building).update(**interrupted)
     over = IndexGeneration.objects.filter(
@@ -472,6 +537,11 @@ def _tidy_folders(found: Iterable[Path], *, mine: bool = False) -> None:
 
 def _is_building() -> bool:
     return Job.objects.filter(kind__in=JOBS, state=Job.State.RUNNING).exists()
+
+
+def _has_copies() -> bool:
+    """Whether anything of the tenant may lie in an engine: most are not worth asking one for."""
+    return IndexGeneration.objects.filter(kind__contains=":").exists()
 
 
 def _building() -> QuerySet[IndexGeneration]:

@@ -33,7 +33,11 @@ class Command(BaseCommand):
                     generation = index.roll_back_index(model=model_routing.live())
                     self.stdout.write(f"generation {generation.id} answers again")
                     return
-                job = index.build_index(model=model_routing.live(), kind=options["kind"])
+                model, kind = model_routing.live(), options["kind"]
+                engine = index.engine_of(model)
+                if engine and kind:
+                    raise CommandError(f"The index of this tenant is in {engine}; --kind is of files.")
+                job = index.build_index(model=model, kind=kind, engine=engine)
                 job = job or Job.objects.filter(UNFINISHED, kind=index.JOB).first()
         except ServiceError as error:
             raise CommandError(error.detail) from error
