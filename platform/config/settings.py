@@ -208,6 +208,8 @@ QUEUE_PLACES = {
 JOB_LEASE_S = float(env("JOB_LEASE_S", "30"))
 JOB_RESEND_S = float(env("JOB_RESEND_S", "15"))
 JOB_SWEEP_S = float(env("JOB_SWEEP_S", "5"))
+# How often each tenant is looked after (tenants.pipeline.upkeep): where there are very many, more seldom.
+UPKEEP_S = int(env("UPKEEP_S", "300"))
 # Then finished jobs go from the database into a file in the tenant's storage; 0 keeps them.
 JOB_KEEP_DAYS = int(env("JOB_KEEP_DAYS", "90"))
 
@@ -221,7 +223,7 @@ CELERY_BEAT_SCHEDULER = "config.schedule:OncePerPeriod"
 CELERY_BEAT_SCHEDULE = {
     "sweep-jobs": _every(JOB_SWEEP_S, "workers.sweep_jobs"),
     "flush-usage": _every(30.0, "workers.flush_usage"),
-    # Each tenant every five minutes; asked more often, so that workers of other hosts join where one is not enough.
+    # Asked more often than a tenant is due (UPKEEP_S): workers of other hosts join where one is not enough.
     "tend-tenants": _every(30.0, "workers.tend_tenants"),
     "seal-records": _every(60.0, "workers.seal_records"),
     "sweep-webhooks": _every(JOB_SWEEP_S, "workers.sweep_webhooks"),

@@ -15,7 +15,7 @@ from tenants import broker
 from tenants.events import webhooks
 from tenants.jobs import notify_workers
 from tests.hosts.rabbit import Rabbit
-from tests.waiting import until
+from tests.waiting import pause, until
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -78,6 +78,7 @@ def test_a_broker_that_comes_back_is_told_again(on_rabbit: Rabbit) -> None:
     """By the same process, over its old connections."""
     notify_workers.notify("embed")
     until(lambda: broker.unread("embed") == 1)
+    pause(3, "a single node writes down what queues it has some time after it made them")
     on_rabbit.kill()
     notify_workers.notify("embed")
     on_rabbit.start()

@@ -41,7 +41,8 @@ from tenants.valkey import client
 log = logging.getLogger(__name__)
 
 STALE_FILE_S = 3600
-UPKEEP_S = ranges.PERIOD_S
+# Of what is of the installation; that of tenants has a period of its own.
+UPKEEP_S = 300
 # For copying indexes to the storage, of all tenants of a range; what is left has time until the next upkeep.
 STORING_S = 30
 # The same for vectors of models that answer no searches any more.

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
+from django.conf import settings
 from django.db import connection
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -20,7 +21,7 @@ from tenants.accounts import leases
 from tenants.accounts.operator_models import UpkeepRange
 
 RANGES = 64
-PERIOD_S = 300
+PERIOD_S: int = settings.UPKEEP_S
 # Of this process: one thread looks after tenants, the others of its queue stay for what is short.
 _busy = threading.Lock()
 
