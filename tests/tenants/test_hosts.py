@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -83,9 +82,7 @@ def test_one_build_serves_every_host(library: Library, hosts: list[HostProcess])
     library.build()
     current = str(library.pointer.current_id)
     for host in hosts:
-        started = time.monotonic()
         assert found_at(host, library) == (right(library), current)
-        assert time.monotonic() - started < 10
         assert host.folders(library.tenant_id) == {current}
     assert jobs_of(library) == ["succeeded"]
     # Published while they serve the one before, it is fetched ahead, and nobody waits.
