@@ -90,6 +90,8 @@ def fetch(path: str, target: Path) -> None:
     Raises FileNotFoundError.
     """
     there = local_path(path)
+    # What is there may be a link to the stored file: to write into it would write into that.
+    target.unlink(missing_ok=True)
     if there is None or not _linked(there, target):
         copy_to(path, target)
 

@@ -182,6 +182,15 @@ def test_what_an_earlier_release_left_on_this_host_is_stored(library: Library) -
     comes_back(library, generation)
 
 
+def test_a_fetch_that_is_repeated_does_not_write_into_what_is_stored(library: Library, tmp_path) -> None:
+    path = generation_files.path_of(library.tenant_id, library.pointer.current_id, "manifest.json")
+    content = storage.open_blob(path).read()
+    for _ in range(3):
+        storage.fetch(path, tmp_path / "manifest.json")
+        assert (tmp_path / "manifest.json").read_bytes() == content
+    assert storage.open_blob(path).read() == content
+
+
 def test_folders_are_linked_into_a_folder_storage_and_back(library: Library) -> None:
     generation = library.pointer.current
     inner = folder_of(library.tenant_id, generation.pk) / "vectors.f32"
