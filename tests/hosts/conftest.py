@@ -108,6 +108,8 @@ def namespaces(tmp_path: Path) -> Iterator[list[str]]:
     try:
         _ip("addr add 10.77.9.254/24 dev clbr0", "link set clbr0 up")
         for i, name in enumerate(names, 1):
+            # Left by a run that was killed while something still ran in its namespace.
+            subprocess.run(["ip", "link", "del", f"clv{i}"], capture_output=True, check=False)
             _ip(
                 f"netns add {name}",
                 f"link add clv{i} type veth peer name eth0 netns {name}",

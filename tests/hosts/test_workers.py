@@ -104,7 +104,9 @@ def test_a_worker_is_cut_off_in_the_middle_of_an_import(
         dataset = client.dataset("rows")
         rows = [json.dumps({"id": str(n), "text": f"row number {n}", "n": n}) for n in range(ROWS)]
         path = f"/datasets/{dataset}/imports"
-        job = client.json("POST", path, 202, files={"file": ("rows.jsonl", "\n".join(rows).encode())})["job"]
+        job = client.json("POST", path, 202, files={"file": ("rows.jsonl", "\n".join(rows).encode())})["job"][
+            "id"
+        ]
         until(lambda: job_of(party, job).progress_done > 0, seconds=180)
         first = until(lambda: next((host for host in workers if job in host.running()), None))
         fence = job_of(party, job).fence
