@@ -38,7 +38,9 @@ def test_nothing_sleeps_but_what_says_why() -> None:
 
 
 def test_no_wall_time_is_bounded_from_above() -> None:
-    found = [f"{named(path)}:{line}" for path, tree in trees() for line in bounds(tree)]
+    # What is proved on several hosts are times: how long after a cut work goes on. `make test` does not run it.
+    here = [(path, tree) for path, tree in trees() if not named(path).startswith("hosts/")]
+    found = [f"{named(path)}:{line}" for path, tree in here for line in bounds(tree)]
     assert not found, "time.process_time, a clock that is moved, or what must not have been done"
 
 

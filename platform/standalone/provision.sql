@@ -27,6 +27,13 @@ ALTER ROLE crosslight_owner LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRL
 ALTER ROLE crosslight_app LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS PASSWORD :'app_password';
 ALTER ROLE crosslight_operator LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE BYPASSRLS PASSWORD :'operator_password';
 ALTER ROLE crosslight_lexical NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE BYPASSRLS;
+-- A host that is cut off in the middle of a transaction holds its locks, and so the job that another one is to take up:
+-- for no longer than a lease, where TCP alone would take hours. Not by the session, which behind a pooler is anybody's.
+ALTER ROLE crosslight_app SET idle_in_transaction_session_timeout = '30s';
+ALTER ROLE crosslight_app SET tcp_keepalives_idle = 10;
+ALTER ROLE crosslight_app SET tcp_keepalives_interval = 5;
+ALTER ROLE crosslight_app SET tcp_keepalives_count = 3;
+ALTER ROLE crosslight_app SET tcp_user_timeout = '25s';
 -- Earlier releases let the application switch to the operator's role. By grantor: a plain REVOKE leaves others' grants.
 SELECT format('REVOKE crosslight_operator FROM %I GRANTED BY %I', pg_get_userbyid(member), pg_get_userbyid(grantor))
 FROM pg_auth_members WHERE roleid = 'crosslight_operator'::regrole

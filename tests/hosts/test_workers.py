@@ -23,7 +23,7 @@ from tests.hosts.relay import Relay
 from tests.waiting import until
 
 Tell = Callable[[str], None]
-LEASE_S = 5
+LEASE_S = 30
 ROWS = 4000
 
 
@@ -93,9 +93,8 @@ def counted(party: Party) -> tuple[int, int]:
 
 @pytest.mark.timeout(900)
 def test_a_worker_is_cut_off_in_the_middle_of_an_import(
-    workers: list[WorkerHost], party: Party, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tell: Tell
+    workers: list[WorkerHost], party: Party, tmp_path: Path, tell: Tell
 ) -> None:
-    monkeypatch.setenv("JOB_LEASE_S", str(LEASE_S))
     web = WebHost.product("web", tmp_path)
     try:
         web.wait()
@@ -117,7 +116,7 @@ def test_a_worker_is_cut_off_in_the_middle_of_an_import(
             notify_workers.sweep()
             return job_of(party, job).fence > fence
 
-        until(taken_up, seconds=LEASE_S + 60, every_s=0.5)
+        until(taken_up, seconds=LEASE_S + 120, every_s=0.5)
         taken_s = time.monotonic() - cut
         until(lambda: job_of(party, job).finished, seconds=400, every_s=0.5)
         # It is back, and holds an old fence: whatever it still writes is refused.
@@ -130,4 +129,5 @@ def test_a_worker_is_cut_off_in_the_middle_of_an_import(
         f"7. a worker cut off in mid-job: taken up {taken_s:.1f} s after the cut (lease {LEASE_S} s), {ended.state} "
         f"in {ended.attempts} attempts, {counted(party)[0]} of {ROWS} rows, {counted(party)[1]} different ones"
     )
+    assert taken_s <= LEASE_S + 15
     assert (ended.state, counted(party)) == ("succeeded", (ROWS, ROWS))
