@@ -144,14 +144,25 @@ TEMPLATES = [
 # --- Database: the application's role never owns a table, so that row-level security binds it. -----------
 
 
+# Of libpq: seconds, probes, and milliseconds for what was sent and is not acknowledged.
+_DATABASE_PATIENCE = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+
+
 def _database(url: str, max_age_s: int) -> dict[str, object]:
     parsed: dict[str, Any] = {
         **dj_database_url.parse(
             url, engine="config.postgres", conn_max_age=max_age_s, conn_health_checks=True
         )
     }
-    # A database that is away must fail a request in seconds.
-    parsed.setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+    # A database that is away must fail a request in seconds, and so must one that was cut off without a word.
+    for name, value in _DATABASE_PATIENCE.items():
+        parsed.setdefault("OPTIONS", {}).setdefault(name, value)
     return parsed
 
 

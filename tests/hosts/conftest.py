@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,35 @@ from tests.hosts.proxy import Proxy, WebHost
 from tests.hosts.rabbit import Rabbit
 
 HERE = Path(__file__).parent
+# What is proved on several hosts, by number (docs/deploying.md, docs/scaling.md).
+PROOFS = {
+    1: "built on one host, searched on others",
+    2: "an index published under load",
+    3: "kill -9 of a web host under load",
+    4: "a web host cut off",
+    5: "the primary of Postgres cut off under Patroni",
+    6: "a node of RabbitMQ killed under 10,000 jobs",
+    7: "a worker host cut off in mid-job",
+    8: "a cache wiped, a stored file corrupted",
+    9: "an upload in parts over two hosts; a tenant erased on all",
+    10: "a rolling upgrade; four hosts become six",
+    11: "a tenant to Milvus and back, under writes",
+    12: "bulk work on Ray, a node killed",
+}
+LEAST = 9
+NEEDS = {
+    "haproxy": "haproxy",
+    "rabbitmq-server": "rabbitmq-server",
+    "patroni": "patroni",
+    "etcd": "etcd-server (and python3-etcd)",
+    "pgbouncer": "pgbouncer",
+    "valkey-server": "valkey-server",
+    "ip": "iproute2",
+    "setpriv": "util-linux",
+}
+PLACES = os.pathsep.join(("/usr/lib/rabbitmq/bin", os.environ.get("PATH", ""), "/usr/sbin"))
+# By the number of a proof how its tests ended.
+ENDED: dict[int, list[str]] = {}
 FIGURES: list[str] = []
 WANTED = os.environ.get("CROSSLIGHT_TEST_HOSTS") == "1"
 
@@ -30,7 +60,45 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if HERE not in item.path.parents]
 
 
+def pytest_report_header() -> list[str]:
+    if not WANTED:
+        return []
+    missing = [package for program, package in NEEDS.items() if shutil.which(program, path=PLACES) is None]
+    said = [f"hosts: missing, by apt: {', '.join(missing)}"] if missing else []
+    return said + (["hosts: not root, so no network namespaces"] if os.geteuid() else [])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    report = yield
+    if report.when == "call" or report.outcome != "passed":
+        for mark in item.iter_markers("proof"):
+            ENDED.setdefault(mark.args[0], []).append(report.outcome)
+    return report
+
+
+def outcome(number: int) -> str:
+    """`passed` where all tests of a proof did; `not run` where one was left out."""
+    ended = ENDED.get(number, [])
+    if "failed" in ended:
+        return "failed"
+    return "passed" if ended and set(ended) == {"passed"} else "not run"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A run that proved too little must not look like one that proved all; one that was asked for a few tests may."""
+    whole = WANTED and os.environ.get("CROSSLIGHT_TEST_HOSTS_WHOLE") == "1"
+    if whole and session.exitstatus == 0 and sum(outcome(n) == "passed" for n in PROOFS) < LEAST:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if WANTED and ENDED:
+        passed = sum(outcome(n) == "passed" for n in PROOFS)
+        terminalreporter.section(f"proofs: {passed} of {len(PROOFS)} passed, at least {LEAST} are wanted")
+        for number, what in PROOFS.items():
+            terminalreporter.write_line(f"{number:>2}  {outcome(number):<8} {what}")
     if FIGURES:
         terminalreporter.section("measured")
         for line in FIGURES:
@@ -134,8 +202,7 @@ def _ip(*commands: str) -> None:
 def needed(*programs: str, package: str) -> list[str]:
     """Where these programs are; skips where one of them is missing."""
     # The script of rabbitmq-server in /usr/sbin runs as a user of its own.
-    places = os.pathsep.join(("/usr/lib/rabbitmq/bin", os.environ.get("PATH", ""), "/usr/sbin"))
-    found = [shutil.which(program, path=places) for program in programs]
+    found = [shutil.which(program, path=PLACES) for program in programs]
     if None in found:
         pytest.skip(f"{' and '.join(programs)} is missing: apt-get install {package}")
     return [program for program in found if program]

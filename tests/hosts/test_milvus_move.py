@@ -207,6 +207,7 @@ def engine(
         yield made
 
 
+@pytest.mark.proof(11)
 def test_proof_11_a_tenant_to_milvus_and_back_under_writes(
     party, engine: milvus.MilvusEngine, tell: Callable[[str], None]
 ) -> None:

@@ -196,6 +196,7 @@ def of_keys(parties: list[Party], *, writes: bool = False) -> Callable[[Client, 
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.proof(3)
 def test_a_host_is_killed_under_load(
     proxy: Start, web_hosts: dict[str, WebHost], make_party: Callable[..., Party], tell: Tell
 ) -> None:
@@ -226,6 +227,7 @@ def test_a_host_that_is_stopped_loses_nothing(
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.proof(4)
 def test_a_host_is_cut_off(proxy: Start, namespaces: list[str], tmp_path: Path, tell: Tell) -> None:
     """Its link goes down without a word: at most one request of each client is lost."""
     hosts = {

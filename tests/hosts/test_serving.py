@@ -96,6 +96,7 @@ def has(folder: Path, name: str, library: Library, generation: str) -> bool:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.proof(2)
 def test_an_index_is_published_under_load(
     proxy: Start, hosts: dict[str, WebHost], library: Library, tmp_path: Path, tell: Tell
 ) -> None:

@@ -92,6 +92,7 @@ def counted(party: Party) -> tuple[int, int]:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.proof(7)
 def test_a_worker_is_cut_off_in_the_middle_of_an_import(
     workers: list[WorkerHost], party: Party, tmp_path: Path, tell: Tell
 ) -> None:

@@ -78,6 +78,7 @@ def right(library: Library, seed: int = 3) -> list[str]:
     return [str(one) for one in library.truth(seed)]
 
 
+@pytest.mark.proof(1)
 def test_one_build_serves_every_host(library: Library, hosts: list[HostProcess]) -> None:
     library.build()
     current = str(library.pointer.current_id)
@@ -103,6 +104,7 @@ def test_one_build_serves_every_host(library: Library, hosts: list[HostProcess])
     assert set(jobs_of(library)) == {"succeeded"}
 
 
+@pytest.mark.proof(8)
 def test_a_cache_that_is_wiped_is_fetched_and_a_stored_file_that_is_corrupted_built_once(
     library: Library, hosts: list[HostProcess]
 ) -> None:
@@ -148,6 +150,7 @@ def test_another_host_builds_and_this_one_serves(library: Library, hosts: list[H
     assert library.base_id == library.pointer.current_id
 
 
+@pytest.mark.proof(9)
 def test_an_erased_tenant_is_gone_from_every_host_before_the_receipt(
     library: Library, hosts: list[HostProcess], party, monkeypatch
 ) -> None:

@@ -88,6 +88,7 @@ def stored_bytes(added: Added) -> bytes:
         return stream.read()
 
 
+@pytest.mark.proof(9)
 def test_begun_on_one_host_and_ended_on_another(party: Party, other_host: Host) -> None:
     content = PICTURE + secrets.token_bytes(19 * MIB + 3)
     upload_id = begin(party, len(content))
