@@ -151,9 +151,8 @@ def _measure(
         chain += [(CUDA, {})] if provider == TENSORRT else []
         session_options = onnxruntime.SessionOptions()
         session_options.log_severity_level = 4
-        session = onnxruntime.InferenceSession(
-            str(path), session_options, providers=[*chain, *([] if provider == CPU else [CPU])]
-        )
+        last = [] if provider == CPU else [CPU]
+        session = onnxruntime.InferenceSession(str(path), session_options, providers=[*chain, *last])
         if session.get_providers()[0] != provider:
             raise RuntimeError(f"it runs on {session.get_providers()[0]}")
         given = {"given": inputs(title, rows).cpu().numpy()}

@@ -12,6 +12,7 @@ import base64
 import contextlib
 import json
 import logging
+import os
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from ml import sandbox
+from ml.auditing.examiner import DEVICE
 from ml.detectors.base import Detector, Finding, Item, Modality, VideoFrame, Words, load_detector
 from ml.media.child import Piece, load_codecs, serve
 from ml.media.model import File, MediaError
@@ -210,7 +212,8 @@ def main(arguments: Sequence[str]) -> None:
     folders, specs = [Path(folder) for folder in rest[:at]], rest[at + 1 :]
 
     def confine() -> object:
-        return sandbox.confine("examiner", read=folders, load=lambda: _load(specs))
+        gpu = os.environ.get(DEVICE) == "cuda"
+        return sandbox.confine("examiner", read=folders, load=lambda: _load(specs), gpu=gpu)
 
     serve(int(memory_bytes), pieces, confine, files=256)
 

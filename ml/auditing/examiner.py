@@ -19,7 +19,7 @@ from ml import sandbox
 from ml.compression.store import model_folders, model_places
 from ml.detectors.base import PROCESS_DIED, Category, Detector, Finding, Item, Words, load_detector
 from ml.media.decoder import DEFAULT_MAX_PIXELS, DEFAULT_MAX_SECONDS
-from ml.media.process import Child, ChildDied, ChildTimeout
+from ml.media.process import Child, ChildDied, ChildExhausted, ChildTimeout
 from ml.speech import SETTING
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,16 @@ DECODE_TIMEOUT_S = 60.0
 JOBS_PER_CHILD = 500
 #: How often a detector's process may end before it counts as failed.
 TRIES = 2
+#: Where detectors may run, told to their process: ``cuda`` opens the devices of cards to them.
+DEVICE = "CROSSLIGHT_EXAMINER_DEVICE"
+#: Which card, and how ONNX Runtime is to use it. TensorRT's engines are written to a folder, which examiners may not.
+CARDS = (
+    "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES",
+    "CROSSLIGHT_ONNX_PROVIDERS",
+    "CROSSLIGHT_ONNX_DEVICE",
+    "CROSSLIGHT_ONNX_MEMORY_BYTES",
+)
 #: A file or folder in a detector's spec.
 _PATH = re.compile(r"[:=](~?/[^#?&]+)")
 
@@ -75,6 +85,9 @@ class Examination:
 class Examiner:
     """Runs detectors in child processes with ``memory_bytes`` of address space, ``children`` at a time. Thread-safe.
 
+    ``device``: ``cuda`` lets them use a graphics card, and limits their resident memory instead. With ``cpu`` they see
+    none, as CUDA cannot start within a limit of address space.
+
     ``module`` is the child's, and ``load`` finds a detector by its spec here as it does there.
 
     A detector that takes longer than its ``timeout_s``, or whose process ends ``TRIES`` times, is ``failed``; those
@@ -86,10 +99,12 @@ class Examiner:
         memory_bytes: int = DEFAULT_MEMORY,
         *,
         children: int = 1,
+        device: str = "cpu",
         module: str = "ml.auditing.child",
         load: Callable[[str], Detector] = load_detector,
     ) -> None:
         self._memory_bytes, self._module, self._load = memory_bytes, module, load
+        self._device = device
         self._slots = threading.BoundedSemaphore(children)
         self._lock = threading.Lock()
         self._idle: list[_Process] = []
@@ -151,6 +166,8 @@ class Examiner:
             work.done = True
         except ChildTimeout:
             work.fail(f"It took longer than {limit:g} s.")
+        except ChildExhausted:
+            work.fail("It needs more memory than an examination may take.")
         except (ChildDied, ValueError, KeyError, TypeError) as error:
             log.warning(
                 "an examining process ended early", extra={"stage": work.stage, "error": str(error)[:200]}
@@ -175,7 +192,7 @@ class Examiner:
                 if child.serves(folders, specs):
                     self._idle.remove(child)
                     return child
-        return _Process(self._memory_bytes, self._module, folders, specs)
+        return _Process(self._memory_bytes, self._module, folders, specs, self._device)
 
     def _give_back(self, child: _Process) -> None:
         with self._lock:
@@ -185,11 +202,19 @@ class Examiner:
 class _Process(Child):
     """An examining process that may read these folders, and has loaded these detectors if it can load no more."""
 
-    def __init__(self, memory_bytes: int, module: str, folders: Sequence[Path], specs: Sequence[str]) -> None:
+    def __init__(
+        self, memory_bytes: int, module: str, folders: Sequence[Path], specs: Sequence[str], device: str
+    ) -> None:
         arguments = [*map(str, folders), "--", *specs]
         # Importing parts of torch asks for a folder of its own. It is only named: nothing is compiled.
         places = model_places() | {"TORCHINDUCTOR_CACHE_DIR": "/tmp"} | sandbox.kept(SETTING)  # noqa: S108
-        super().__init__(memory_bytes, module, places, arguments)
+        resident = device == "cuda"
+        seen = (
+            sandbox.kept(*CARDS)
+            if resident
+            else {"CUDA_VISIBLE_DEVICES": "", "CROSSLIGHT_ONNX_PROVIDERS": "cpu"}
+        )
+        super().__init__(memory_bytes, module, places | seen | {DEVICE: device}, arguments, resident=resident)
         self._folders, self._specs = set(folders), set(specs)
 
     def serves(self, folders: Sequence[Path], specs: Sequence[str]) -> bool:

@@ -11,6 +11,7 @@ from PIL import Image
 from ml.alignment.features import described
 from ml.alignment.windows import INPUT_SIDES
 from ml.compression.store import COMMAND, ModelsMissing, find_model
+from ml.encoders._halving import in_halves
 from ml.encoders._onnx import device_of, open_session
 from ml.encoders.base import Encoder, Pixels, Vectors, as_pixels
 
@@ -43,7 +44,10 @@ class EfficientNet(Encoder):
 
     def look(self, batch: Sequence[Pixels]) -> tuple[Vectors, Vectors]:
         """The same, and what the network saw before it named it: float32 [n, F], its blocks of norm 1."""
-        parts = [self._run(batch[start : start + MAX_BATCH]) for start in range(0, len(batch), MAX_BATCH)]
+        parts = [
+            in_halves(self._run, batch[start : start + MAX_BATCH])
+            for start in range(0, len(batch), MAX_BATCH)
+        ]
         if not parts:
             return np.empty((0, self.dimension), np.float32), np.empty((0, self._features), np.float32)
         probabilities, features = (np.concatenate(rows) for rows in zip(*parts, strict=True))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ml.encoders._halving import in_halves
 from ml.encoders.base import Vectors, as_pixels
 
 MAX_BATCH = 16
@@ -28,7 +29,7 @@ def in_batches(run: Callable[[Sequence[Any]], Any], batch: Sequence[Any], dimens
 
     with torch.inference_mode():
         slices = (batch[start : start + MAX_BATCH] for start in range(0, len(batch), MAX_BATCH))
-        parts = [run(part).float().cpu().numpy() for part in slices]
+        parts = [in_halves(lambda some: run(some).float().cpu().numpy(), part) for part in slices]
     return np.concatenate(parts) if parts else np.empty((0, dimension), np.float32)
 
 

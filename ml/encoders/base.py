@@ -121,6 +121,18 @@ def load_encoder(spec: str) -> Encoder:
     return loaded
 
 
+def runtime_device() -> tuple[str, str]:
+    """Where ONNX Runtime runs encoders here: ``tensorrt``, ``cuda`` or ``cpu``; and for a CPU beside a card, why.
+
+    Raises ValueError for a setting that is wrong.
+    """
+    from ml.encoders import _onnx
+
+    for provider in _onnx.wanted_providers():
+        _onnx.provider_options(provider)
+    return _onnx.describe()
+
+
 def as_pixels(picture: Any) -> Pixels:
     """Check one picture: uint8 [h, w, 3] with h, w >= 1, else ValueError."""
     array = np.asarray(picture)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from ml.compression import clip
 from ml.compression.store import ModelsMissing, find_model
+from ml.encoders._halving import in_halves
 from ml.encoders._onnx import device_of, open_session
 from ml.encoders.base import Encoder, EncoderUnavailable, Pixels, Vectors, as_pixels
 
@@ -54,8 +55,12 @@ class ClipPictures(Encoder):
         for (down, across), rows in alike.items():
             for start in range(0, len(rows), MAX_BATCH):
                 some = rows[start : start + MAX_BATCH]
-                pixels = np.stack([_resized(batch[row], down, across) for row in some])
-                vectors[some] = self._session.run(None, {"pixels": pixels})[0]
+                pixels = [_resized(batch[row], down, across) for row in some]
+                vectors[some] = in_halves(self._run, pixels)
+        return vectors
+
+    def _run(self, pixels: Sequence[Pixels]) -> Vectors:
+        vectors: Vectors = self._session.run(None, {"pixels": np.stack(pixels)})[0]
         return vectors
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from ml.compression.graph import feed
 from ml.compression.store import COMMAND, ModelsMissing, WeightsMissing, find_model, packaged_file
+from ml.encoders._halving import in_halves
 from ml.encoders._unigram import Unigram
 from ml.encoders.base import Encoder, EncoderUnavailable, Vectors, as_text
 
@@ -51,7 +52,11 @@ class E5(Encoder):
         lists = [tokens(self._tokenizer, as_text(text)) for text in batch]
         vectors = np.empty((len(batch), self.dimension), np.float32)
         for rows in _calls(lists):
-            vectors[rows] = self._session.run(None, feed([lists[row] for row in rows]))[0]
+            vectors[rows] = in_halves(self._run, [lists[row] for row in rows])
+        return vectors
+
+    def _run(self, lists: Sequence[Sequence[int]]) -> Vectors:
+        vectors: Vectors = self._session.run(None, feed(lists))[0]
         return vectors
 
 

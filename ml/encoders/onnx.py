@@ -16,6 +16,7 @@ from PIL import Image
 
 from ml.compression.graph import feed
 from ml.compression.store import TOKENIZER, Export, ExportMissing, find_export
+from ml.encoders._halving import in_halves
 from ml.encoders._onnx import device_of, open_session
 from ml.encoders.base import Encoder, EncoderUnavailable, Pixels, Vectors, as_pixels, as_text
 
@@ -48,7 +49,9 @@ class OnnxEncoder(Encoder):
         for group in groups:
             for start in range(0, len(group), MAX_BATCH):
                 rows = group[start : start + MAX_BATCH]
-                vectors[rows] = self._run(self._feeds([prepared[row] for row in rows]))
+                vectors[rows] = in_halves(
+                    lambda some: self._run(self._feeds(list(some))), [prepared[row] for row in rows]
+                )
         return vectors
 
     def _feeds(self, prepared: list[Any]) -> dict[str, NDArray[Any]]:
@@ -96,12 +99,9 @@ class PictureEncoder(OnnxEncoder):
     def encode(self, batch: Sequence[Pixels]) -> Vectors:
         """Uint8 pictures [h, w, 3] to float32 [n, dimension]."""
         parts = [
-            self._run(
-                {
-                    "pixels": np.stack(
-                        [prepare_picture(one, self._steps) for one in batch[at : at + MAX_BATCH]]
-                    )
-                }
+            in_halves(
+                lambda some: self._run({"pixels": np.stack(some)}),
+                [prepare_picture(one, self._steps) for one in batch[at : at + MAX_BATCH]],
             )
             for at in range(0, len(batch), MAX_BATCH)
         ]

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -23,6 +24,9 @@ F_SETPIPE_SZ, PIPE_BYTES = 1031, 1 << 20
 
 #: A child that does not take a request within this time hangs.
 SEND_S = 20.0
+
+#: How often the memory of a child is looked at that has no limit of its address space.
+LOOK_S = 0.05
 
 #: Every thread's own malloc arena would reserve 64 MB of the limited address space. And memory of one picture serves
 #: the next: asking the kernel anew was a fifth of decoding one.
@@ -44,12 +48,22 @@ class ChildDied(Exception):
     """The child ended or broke the protocol before its answer was complete."""
 
 
+class ChildExhausted(ChildDied):
+    """It took more memory than it may, and was ended."""
+
+
 class ChildTimeout(Exception):
     """No complete answer before the deadline."""
 
 
 class Child:
     """A running ``python -m ml.media.child``, or another ``module`` that speaks like it. Used by one thread at a time.
+
+    ``memory_bytes`` limits its address space (RLIMIT_AS), which the kernel keeps without fail. With ``resident`` it
+    limits what it has resident, looked at twenty times a second while it works: CUDA reserves address space for the
+    memory of all cards and of the machine, and cannot start below that. RLIMIT_DATA would count what it pins and maps
+    writable, and a cgroup of its own needs rights that a stack without root does not have. A child that allocates
+    faster than it is looked at is the kernel's first choice when memory ends (``oom_score_adj``).
 
     ``environment``: further variables that it sees; nothing else of this process's reaches it. ``arguments``: further
     ones of its command line.
@@ -64,12 +78,15 @@ class Child:
         module: str = "ml.media.child",
         environment: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
+        *,
+        resident: bool = False,
     ) -> None:
         self.jobs = 0
+        self._most_resident = memory_bytes if resident else 0
         self._requests, theirs = socket.socketpair()
         self._requests.settimeout(SEND_S)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, str(memory_bytes), *arguments],
+            [sys.executable, "-m", module, str(0 if resident else memory_bytes), *arguments],
             cwd="/",
             env=sandbox.environment(**LEAN, **environment or {}),
             stdin=theirs.fileno(),
@@ -78,6 +95,9 @@ class Child:
             bufsize=0,
         )
         theirs.close()
+        if resident:
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{self._process.pid}/oom_score_adj").write_text("1000")
         self._usage = psutil.Process(self._process.pid)
         if self._process.stdout is None:
             raise RuntimeError("the child has no pipe")
@@ -163,8 +183,26 @@ class Child:
     def _wait(self, deadline: float) -> None:
         poller = select.poll()  # not select(): it fails on descriptors above 1023
         poller.register(self._output, select.POLLIN)
-        if not poller.poll(max(0, (deadline - time.monotonic()) * 1000)):
-            raise ChildTimeout
+        while True:
+            left_s = max(0, deadline - time.monotonic())
+            wait_s = min(left_s, LOOK_S) if self._most_resident else left_s
+            if poller.poll(wait_s * 1000):
+                return
+            if self._most_resident and resident_bytes(self._process.pid) > self._most_resident:
+                self._process.kill()
+                raise ChildExhausted("more memory than allowed")
+            if wait_s == left_s:
+                raise ChildTimeout
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of a process that no file stands behind; 0 where it is gone. Libraries, of which CUDA has gigabytes, are
+    not in it, nor is a card's memory."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
 
 
 def _checked(line: bytes) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from config import job_metrics
+from ml import devices
 from tenants.pipeline.upkeep.periodic import canary_ages
 from tenants.retrieval import cache, index, query
 from tenants.retrieval.cache import lookup_counts as counts
@@ -55,7 +56,7 @@ class StateCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         jobs = (job_metrics.queues, job_metrics.ended, job_metrics.workers, _canaries)
-        for read in (*jobs, _vectors, _indexes, _lookups, _cached):
+        for read in (*jobs, _vectors, _encoders, _indexes, _lookups, _cached):
             try:
                 yield from list(read())
             except Exception:
@@ -75,6 +76,18 @@ def _canaries() -> Iterator[Metric]:
     for queue, age in canary_ages().items():
         family.add_metric([queue], age)
     yield family
+
+
+def _encoders() -> Iterator[Metric]:
+    family = GaugeMetricFamily(
+        "crosslight_encoder_sessions", "Models opened by ONNX Runtime in this process.", labels=["device"]
+    )
+    for device in ("cpu", "cuda"):
+        family.add_metric([device], devices.opened[device])
+    yield family
+    yield CounterMetricFamily(
+        "crosslight_batches_halved", "Batches halved as memory did not suffice.", value=devices.halved
+    )
 
 
 def _vectors() -> Iterator[Metric]:

@@ -373,6 +373,16 @@ SPACES_MEMORY_BYTES = int(env("SPACES_MEMORY_BYTES", str(512 << 20)))
 # Threads that prepare the rows of an import, beside the one that reads and stores: one more than there are cores, as
 # some wait for a decoder.
 IMPORT_THREADS = int(env("IMPORT_THREADS", str(len(os.sched_getaffinity(0)) + 1)))
+# ONNX Runtime on a graphics card (ml.encoders._onnx, which reads the environment): the card's number, its memory at
+# most (0: all), TensorRT in half precision, and where it keeps the engines that it builds for this card.
+for _name, _value in (
+    ("CROSSLIGHT_ONNX_DEVICE", "0"),
+    ("CROSSLIGHT_ONNX_MEMORY_BYTES", "0"),
+    ("CROSSLIGHT_ONNX_FP16", "1"),
+):
+    if not os.environ.setdefault(_name, env(_name, _value) or _value).isdecimal():
+        raise ImproperlyConfigured(f"{_name} is a whole number from 0 on, not {os.environ[_name]!r}.")
+os.environ.setdefault("CROSSLIGHT_ONNX_ENGINES", env("CROSSLIGHT_ONNX_ENGINES", str(DATA_DIR / "engines")))
 # Pictures that come one by one and are encoded at the same time; 1 fills larger batches for a graphics card.
 EMBED_THREADS = int(env("EMBED_THREADS", str(len(os.sched_getaffinity(0)))))
 DECODER_MEMORY_BYTES = int(env("DECODER_MEMORY_BYTES", str(1024 * 1024 * 1024)))
@@ -398,7 +408,11 @@ LEARNING_MEMORY_BYTES = int(env("LEARNING_MEMORY_BYTES", str(16 << 30)))
 
 # --- Auditing --------------------------------------------------------------------------------------------
 
-# Address space of one examining process, and how many examine at a time in a worker.
+# Memory of one examining process, and how many examine at a time in a worker. On a card (`cuda`) it is the resident
+# memory that counts, as CUDA reserves more address space than there is memory (ml.media.process).
+AUDIT_DEVICE = env("AUDIT_DEVICE", "cpu")
+if AUDIT_DEVICE not in ("cpu", "cuda"):
+    raise ImproperlyConfigured(f"AUDIT_DEVICE is cpu or cuda, not {AUDIT_DEVICE!r}.")
 AUDIT_MEMORY_BYTES = int(env("AUDIT_MEMORY_BYTES", str(6 << 30)))
 AUDIT_CHILDREN = int(env("AUDIT_CHILDREN", "2"))
 # Keys with which this installation signs what it generates, made when the first is needed: sealed in the database, or

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import socket
@@ -51,6 +52,18 @@ def _raise(item: Item) -> Finding:
 
 def _hoard(item: Item) -> Finding:
     return Finding(evidence=[{"size": len(bytearray(64 << 30))}])
+
+
+def _reserve(item: Item) -> Finding:
+    """Address space that nobody touches."""
+    with mmap.mmap(-1, 64 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ):
+        return Finding()
+
+
+def _fill(item: Item) -> Finding:
+    kept = bytearray(b"x" * (300 << 20)) * 2
+    pause(0.8, "it is seen")
+    return Finding(evidence=[{"size": len(kept)}])
 
 
 def _babble(item: Item) -> Finding:
@@ -110,6 +123,8 @@ KNOWN = {
     "linger": _linger,
     "raise": _raise,
     "hoard": _hoard,
+    "reserve": _reserve,
+    "fill": _fill,
     "babble": _babble,
     "print": _print,
     "call": _call,

@@ -16,7 +16,7 @@ from django.utils import timezone
 from ml import sandbox
 from ml.alignment.installed import added_dir, added_slugs, slug_of
 from ml.compression import is_intact, models_dir
-from ml.encoders.base import EncoderUnavailable
+from ml.encoders.base import EncoderUnavailable, runtime_device
 from ml.hub import damaged_file
 from ml.media import Decoder
 from ml.speech import MANY
@@ -99,6 +99,17 @@ def detectors(options: Options) -> Finding:
         f"{len(asked) - len(missing)} of {len(asked)} can look, but not {', '.join(missing)}: audits say so",
         " ".join(missing.values()),
     )
+
+
+def encoders(options: Options) -> Finding:
+    """Where ONNX Runtime runs the encoders, by its build and the setting; no model is loaded."""
+    try:
+        device, why = runtime_device()
+    except ValueError as error:
+        return fail(str(error), "Set it right; docs/gpu.md says what it is.")
+    if why:
+        return warn(f"they run on the CPU, beside a graphics card: {why}", "docs/gpu.md says how to use it.")
+    return ok(f"they run on {device.replace('cpu', 'the CPU')}")
 
 
 def decoder(options: Options) -> Finding:
@@ -198,6 +209,7 @@ CHECKS = (
     Check("models", models, timeout_s=120, deep_timeout_s=120),
     Check("added-spaces", added_spaces, timeout_s=120, deep_timeout_s=120),
     Check("detectors", detectors, timeout_s=30, deep_timeout_s=30),
+    Check("encoders", encoders, timeout_s=30, deep_timeout_s=30),
     Check(
         "decoder",
         decoder,

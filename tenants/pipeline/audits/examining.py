@@ -18,7 +18,9 @@ from tenants.retrieval.query import once
 
 @once
 def examiner() -> Examiner:
-    return Examiner(settings.AUDIT_MEMORY_BYTES, children=settings.AUDIT_CHILDREN)
+    return Examiner(
+        settings.AUDIT_MEMORY_BYTES, children=settings.AUDIT_CHILDREN, device=settings.AUDIT_DEVICE
+    )
 
 
 @cache
