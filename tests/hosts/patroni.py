@@ -113,30 +113,32 @@ class Patroni:
 
     def url(self, role: str, password: str, database: str = "crosslight") -> str:
         """Of whichever member is the primary."""
-        hosts = ",".join(f"{one}:5432" for one in self.addresses)
+        # Without ports: dj-database-url reads no list of them.
+        hosts = ",".join(self.addresses)
         return f"postgres://{role}:{password}@{hosts}/{database}?target_session_attrs=read-write"
 
-    def wait(self) -> None:
-        """Until there is a primary, a member that has every commit as well, and a third."""
+    def wait(self, seen_from: int = 0) -> None:
+        """Until there is a primary, a member that has every commit as well, and a third: as this one sees it."""
 
         def complete() -> bool:
-            roles = [one["role"] for one in self.members() if one["state"] in ("running", "streaming")]
+            running = [one for one in self.members(seen_from) if one["state"] in ("running", "streaming")]
+            roles = [one["role"] for one in running]
             return "leader" in roles and "sync_standby" in roles and len(roles) == len(self.addresses)
 
         until(complete, 120, self.told, every_s=0.5)
 
-    def members(self) -> list[dict[str, Any]]:
-        for address in self.addresses:
-            try:
-                with urllib.request.urlopen(f"http://{address}:8008/cluster", timeout=1) as answer:
-                    return list(json.load(answer)["members"])
-            except (OSError, ValueError, urllib.error.URLError):
-                continue
-        return []
+    def members(self, seen_from: int = 0) -> list[dict[str, Any]]:
+        """What a member says of all; nothing while it does not answer."""
+        try:
+            url = f"http://{self.addresses[seen_from]}:8008/cluster"
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                return list(json.load(answer)["members"])
+        except (OSError, ValueError, urllib.error.URLError):
+            return []
 
-    def primary(self) -> int:
-        """The place of the primary among the namespaces."""
-        name = next(one["name"] for one in self.members() if one["role"] == "leader")
+    def primary(self, seen_from: int = 0) -> int:
+        """The place of the primary among the namespaces. One that was cut off knows it last."""
+        name = next(one["name"] for one in self.members(seen_from) if one["role"] == "leader")
         return int(name.removeprefix("member")) - 1
 
     def provision(self) -> dict[str, str]:
