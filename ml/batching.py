@@ -1,11 +1,12 @@
-"""Fill batches from concurrent callers: one waits, all share the run of the model."""
+"""Fill batches from concurrent callers, in turns: one waits, all share the run of the model."""
 
 from __future__ import annotations
 
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
@@ -17,13 +18,49 @@ class Closed(RuntimeError):
     """The batcher was closed before the item was taken."""
 
 
+class _Turns(Generic[Item]):
+    """A queue that takes one item of each caller in turn, so that one with thousands does not go before the others."""
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[Hashable, deque[Item]] = OrderedDict()
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def put(self, caller: Hashable, item: Item) -> None:
+        """Raises Closed after ``close``."""
+        with self._changed:
+            if self._closed:
+                raise Closed("the batcher is closed")
+            self._waiting.setdefault(caller, deque()).append(item)
+            self._changed.notify()
+
+    def get(self, timeout_s: float | None = None) -> Item | None:
+        """The next item, None once it is closed and empty. Raises queue.Empty after ``timeout_s``."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._waiting or self._closed, timeout_s):
+                raise queue.Empty
+            if not self._waiting:
+                return None
+            caller, items = self._waiting.popitem(last=False)
+            item = items.popleft()
+            if items:
+                self._waiting[caller] = items  # behind all others
+            return item
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
 class Batcher(Generic[Item, Result]):
     """Calls ``function(items) -> results`` (same length, same order) from ``threads`` threads of its own.
 
     One thread fills the largest batches, for devices that gain by that; more of them use more cores, and the function
     must be safe to call beside itself. While all run, the next batch fills by itself. Only after a batch of several
-    does the next wait up to ``max_wait_s`` for company: a lone caller never waits. When a batch raises, its items are
-    tried one by one, so that one bad item does not fail the others.
+    does the next wait up to ``max_wait_s`` for company: a lone caller never waits. Where more wait than a batch holds,
+    callers (tenants) take turns, item by item. When a batch raises, its items are tried one by one, so that one bad
+    item does not fail the others.
     """
 
     def __init__(
@@ -34,34 +71,27 @@ class Batcher(Generic[Item, Result]):
         threads: int = 1,
     ) -> None:
         self._function, self._max_batch, self._max_wait_s = function, max_batch, max_wait_s
-        self._queue: queue.SimpleQueue[tuple[Item, Future[Result]] | None] = queue.SimpleQueue()
-        self._closed = False
-        self._lock = threading.Lock()
+        self._queue: _Turns[tuple[Item, Future[Result]]] = _Turns()
         self._threads = [
             threading.Thread(target=self._serve, name="batcher", daemon=True) for _ in range(threads)
         ]
         for thread in self._threads:
             thread.start()
 
-    def submit(self, item: Item, timeout_s: float | None = None) -> Result:
+    def submit(self, item: Item, timeout_s: float | None = None, caller: Hashable = None) -> Result:
         """The result for ``item``, after waiting for it; raises what the function raised for this item.
+
+        Those with the same ``caller`` share one turn.
 
         Raises Closed after ``close`` and TimeoutError after ``timeout_s`` (the item may still be run).
         """
         future: Future[Result] = Future()
-        with self._lock:
-            if self._closed:
-                raise Closed("the batcher is closed")
-            self._queue.put((item, future))
+        self._queue.put(caller, (item, future))
         return future.result(timeout_s)
 
     def close(self) -> None:
         """Finish what was submitted, then end the threads. Safe to call twice."""
-        with self._lock:
-            if not self._closed:
-                self._closed = True
-                for _ in self._threads:
-                    self._queue.put(None)
+        self._queue.close()
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
@@ -87,7 +117,7 @@ class Batcher(Generic[Item, Result]):
         deadline = time.monotonic() + wait_s
         while len(batch) < self._max_batch:
             try:
-                entry = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
+                entry = self._queue.get(max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 return False
             if entry is None:

@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--calibration", type=Path, help="a folder of pictures, or of .txt files; default: bundled"
     )
-    command.add_argument("--precision", choices=("int8", "fp32"), default="int8")
+    command.add_argument("--precision", choices=("int8", "half", "fp32"), default="int8")
     return parser
 
 

@@ -158,10 +158,14 @@ INT8_FLOORS = {
     "image": Floors(quantise.IMAGE_FLOOR, 0.80),
 }
 #: Float must be the same but for rounding and the resizing of pictures, which differs a little between libraries.
+HALF_FLOORS = {"text": Floors(0.999, 0.95), "image": Floors(0.99, 0.85)}
 FP32_FLOORS = {"text": Floors(0.9999, 0.98), "image": Floors(0.99, 0.85)}
 
+FLOORS = {"fp16": FP32_FLOORS, "fp32": FP32_FLOORS, "half": HALF_FLOORS}
+FLOORS |= dict.fromkeys(("int8", "int8-reduced"), INT8_FLOORS)
+
 #: What is tried for each precision that is asked for, in turn; with ``halved`` what stays float is stored in two bytes.
-PRECISIONS = {"int8": ("int8", "fp32"), "fp32": ("fp32",)}
+PRECISIONS = {"int8": ("int8", "fp32"), "fp32": ("fp32",), "half": ("half",)}
 HALVED = {"int8": ("int8", "fp16"), "fp16": ("fp16",), "fp32": ("fp32",)}
 
 Write = Callable[[Path], Any]
@@ -189,7 +193,7 @@ def export(
 
     ``calibration`` is a folder with pictures, or with texts (one a line in .txt files); without it the bundled ones
     are used. INT8 falls back to a spared bit and to fp32; with ``halved``, which also has the precision fp16, to fp16
-    weights, computed with as fp32. Raises ParityError with the numbers when none is close
+    weights, computed with as fp32. ``half`` computes in fp16, which is for graphics cards. Raises ParityError with the numbers when none is close
     enough, NotExportable, ValueError for a name or precision that cannot be, and what ``load_encoder`` raises.
     """
     precisions = HALVED if halved else PRECISIONS
@@ -221,8 +225,7 @@ def _build(
             write(out / MODEL)
             entry = _entry(tower, kind, preparation, out)
             parity = parity_of(reference, _encode(entry, out, judged))
-            floors = (FP32_FLOORS if kind in ("fp16", "fp32") else INT8_FLOORS)[tower.modality]
-            tried.append(Attempt(kind, parity, floors.admit(parity)))
+            tried.append(Attempt(kind, parity, FLOORS[kind][tower.modality].admit(parity)))
             if tried[-1].kept:
                 return entry | {"parity": _rounded(parity)}, tried
     numbers = "; ".join(f"{one.precision}: {one.parity.text()}" for one in tried)
@@ -233,7 +236,7 @@ def _ways(
     tower: Tower, calibrating: Sequence[Any], scratch: Path, kinds: Sequence[str]
 ) -> Iterator[tuple[str, Write, dict[str, Any]]]:
     """Precision, how to write the model, and how input is prepared, in the order in which they are tried."""
-    if tower.body is not None and can_write(tower.body) and "fp16" not in kinds:
+    if tower.body is not None and can_write(tower.body) and not {"fp16", "half"} & set(kinds):
         preparation = tower.preparation | {"packed": True}
         for kind in kinds:
             yield kind, partial(write_bert, tower.body, int8=kind == "int8"), preparation
@@ -246,6 +249,8 @@ def _ways(
             yield kind, _then_halved(write) if "fp16" in kinds else write, tower.preparation
     if "fp16" in kinds:
         yield "fp16", partial(quantise.store_halved, folded), tower.preparation
+    if "half" in kinds:
+        yield "half", partial(quantise.compute_halved, folded), tower.preparation
     if "fp32" in kinds:
         yield "fp32", lambda path: path.write_bytes(folded.read_bytes()), tower.preparation
 

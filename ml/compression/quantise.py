@@ -122,6 +122,15 @@ def store_halved(source: Path, target: Path) -> None:
     onnx.save(model, str(target))
 
 
+def compute_halved(source: Path, target: Path) -> None:
+    """Compute in fp16, for graphics cards: half the memory, and their fast units. Inputs and outputs stay float32."""
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    with _quiet():
+        onnx.save(convert_float_to_float16(onnx.load(str(source)), keep_io_types=True), str(target))
+
+
 def mean_cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """Mean over rows of the cosine between two [n, d] arrays."""
     norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)

@@ -103,3 +103,32 @@ def test_timeout() -> None:
         with pytest.raises(TimeoutError):
             batcher.submit(1, timeout_s=0.05)
         gate.set()
+
+
+def test_callers_take_turns_when_more_wait_than_a_batch_holds() -> None:
+    batches: list[list[str]] = []
+    gate, begun = threading.Event(), threading.Event()
+
+    def run(items: list[str]) -> list[str]:
+        batches.append(items)
+        begun.set()
+        gate.wait(5)
+        return items
+
+    with Batcher(run, max_batch=4) as batcher, ThreadPoolExecutor(16) as pool:
+        first = pool.submit(batcher.submit, "first")
+        assert begun.wait(5)
+        many = [pool.submit(batcher.submit, f"a{at}", None, "a") for at in range(10)]
+        pause(0.1, "all of it waits")
+        few = [pool.submit(batcher.submit, f"{name}0", None, name) for name in "bc"]
+        pause(0.1, "all of it waits")
+        gate.set()
+        assert [one.result() for one in (first, *many, *few)] == [
+            "first",
+            *[f"a{at}" for at in range(10)],
+            "b0",
+            "c0",
+        ]
+    # The caller with ten has two in the first batch, since the others have one each.
+    assert sorted(one[0] for one in batches[1]) == ["a", "a", "b", "c"]
+    assert sum(map(len, batches)) == 13

@@ -269,6 +269,26 @@ def test_providers_by_setting(monkeypatch: pytest.MonkeyPatch, caplog: pytest.Lo
         wanted_providers()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "tower"), [("clip", "#image")])
+def test_half_precision_is_computed_with_and_stays_close(
+    tmp_path: Path, home: Path, texts: Path, pictures: Path, kind: str, tower: str
+) -> None:
+    import onnx
+
+    spec = f"hf:{build(kind, tmp_path / kind)}{tower}"
+    found, tried = export(spec, "half", calibration=pictures if tower else texts, precision="half")
+    assert [(one.precision, one.kept) for one in tried] == [("half", True)]
+    assert tried[0].parity.cosine > 0.999 if not tower else tried[0].parity.cosine > 0.99
+    graph = onnx.load(str(found.model)).graph
+    whole = onnx.TensorProto.FLOAT
+    assert not [one.name for one in graph.initializer if one.data_type == whole and np.prod(one.dims) > 1]
+    assert {one.type.tensor_type.elem_type for one in graph.output} == {whole}
+    ours, original = load_encoder("onnx:half"), load_encoder(spec)
+    items: list[object] = ["a red apple", "dog " * 4] if not tower else [np.full((60, 40, 3), 90, np.uint8)]
+    assert np.sum(ours.encode(items) * original.encode(items), axis=1).min() > 0.99
+
+
 def test_a_provider_that_fails_gives_way(
     home: Path, bert: str, texts: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

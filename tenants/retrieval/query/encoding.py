@@ -189,13 +189,13 @@ def place_image(pixels: np.ndarray, spaces: Spaces) -> Costed:
 
 
 def share_text(text: str, spaces: Spaces) -> Costed:
-    """A text for the index. Concurrent callers share batches, also of different tenants."""
-    return text_batcher().submit((text, spaces))
+    """A text for the index. Concurrent callers share batches, also of different tenants, in turns."""
+    return text_batcher().submit((text, spaces), caller=observe.tenant_id.get())
 
 
 def share_image(pixels: np.ndarray, spaces: Spaces) -> Costed:
     """A picture for the index, uint8 [h, w, 3]; otherwise the same."""
-    return image_batcher().submit((pixels, spaces))
+    return image_batcher().submit((pixels, spaces), caller=observe.tenant_id.get())
 
 
 def _place_texts(items: Sequence[tuple[str, Spaces]]) -> list[Costed]:
