@@ -193,8 +193,9 @@ def export(
 
     ``calibration`` is a folder with pictures, or with texts (one a line in .txt files); without it the bundled ones
     are used. INT8 falls back to a spared bit and to fp32; with ``halved``, which also has the precision fp16, to fp16
-    weights, computed with as fp32. ``half`` computes in fp16, which is for graphics cards. Raises ParityError with the numbers when none is close
-    enough, NotExportable, ValueError for a name or precision that cannot be, and what ``load_encoder`` raises.
+    weights, computed with as fp32. ``half`` computes in fp16, which is for graphics cards. Raises ParityError with the
+    numbers when none is close enough, NotExportable, ValueError for a name or precision that cannot be, and what
+    ``load_encoder`` raises.
     """
     precisions = HALVED if halved else PRECISIONS
     if precision not in precisions:

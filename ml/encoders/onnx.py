@@ -18,6 +18,7 @@ from ml.compression.graph import feed
 from ml.compression.store import TOKENIZER, Export, ExportMissing, find_export
 from ml.encoders._halving import in_halves
 from ml.encoders._onnx import device_of, open_session
+from ml.encoders._triton import placed
 from ml.encoders.base import Encoder, EncoderUnavailable, Pixels, Vectors, as_pixels, as_text
 
 MAX_BATCH = 16
@@ -37,6 +38,10 @@ class OnnxEncoder(Encoder):
         self.device = device_of(self._session)
         self._inputs = {one.name for one in self._session.get_inputs()}
         self._steps = entry["preparation"]
+
+    def place(self, model: str) -> None:
+        """Run on an inference server that has the network as ``model``, where the settings name one."""
+        self._session = placed(model, self._session)
 
     def _run(self, feeds: dict[str, NDArray[Any]]) -> Vectors:
         known = {name: value for name, value in feeds.items() if name in self._inputs}
@@ -147,9 +152,15 @@ def open_export(export: Export) -> Encoder:
 
 
 def load(argument: str) -> Encoder:
-    """The export of that name. Raises EncoderUnavailable for one that is missing, damaged or cannot be opened."""
+    """The export of that name, on the server of TRITON_URL if there is one (``ml.encoders._triton``).
+
+    Raises EncoderUnavailable for one that is missing, damaged or cannot be opened.
+    """
     try:
-        return open_export(find_export(argument))
+        encoder = open_export(find_export(argument))
+        if isinstance(encoder, OnnxEncoder):
+            encoder.place(argument)
+        return encoder
     except ExportMissing as error:
         raise EncoderUnavailable(str(error)) from error
     except (KeyError, TypeError) as error:
