@@ -102,10 +102,12 @@ def bearer(key: str) -> dict[str, str]:
 class WebHost:
     """A web process, and what befalls it."""
 
-    def __init__(self, command: Sequence[str], env: dict[str, str], address: str, folder: Path) -> None:
+    def __init__(
+        self, command: Sequence[str], env: dict[str, str], address: str, folder: Path, tree: Path = ROOT
+    ) -> None:
         self.address, self.seen, self._folder = address, folder / "seen", folder
         with (folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, env=env, cwd=tree, stdout=log, stderr=log)
 
     @classmethod
     def stand_in(cls, name: str, folder: Path, address: str = "127.0.0.1", within: str = "") -> WebHost:
@@ -127,7 +129,8 @@ class WebHost:
         return cls(command, env, f"127.0.0.1:{port}", folder / name)
 
     def wait(self) -> None:
-        until(self._is_ready, message=lambda: (self._folder / "log").read_text()[-4000:])
+        self._said = ""
+        until(self._is_ready, message=lambda: f"{self._said}\n{(self._folder / 'log').read_text()[-4000:]}")
 
     def _is_ready(self) -> bool:
         assert self._process.poll() is None, (self._folder / "log").read_text()[-4000:]
@@ -135,8 +138,11 @@ class WebHost:
         connection = http.client.HTTPConnection(host, int(port), timeout=10)
         try:
             connection.request("GET", "/readyz", headers={"Host": "127.0.0.1"})
-            return connection.getresponse().status == 200
-        except OSError:
+            answer = connection.getresponse()
+            self._said = f"{answer.status} {answer.read()[:500]!r}"
+            return answer.status == 200
+        except OSError as error:
+            self._said = repr(error)
             return False
         finally:
             connection.close()

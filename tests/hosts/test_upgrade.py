@@ -1,0 +1,107 @@
+"""A rolling upgrade under load: hosts of the release before are replaced one by one, while two more come."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from standalone.ports import free_port
+from tests.conftest import ROOT, Party
+from tests.hosts.proxy import Load, Proxy, WebHost
+from tests.hosts.test_placement import of_keys
+
+Start = Callable[[dict[str, str]], Proxy]
+Tell = Callable[[str], None]
+# The revision to come from: `make test-hosts UPGRADE_FROM=revision`.
+FROM = os.environ.get("UPGRADE_FROM", "")
+CLIENTS = 6
+
+
+@pytest.fixture
+def old_tree(tmp_path: Path) -> Path:
+    """The release before, as a checkout has it."""
+    revision = FROM or _last_release()
+    if not revision:
+        pytest.skip("no release to come from: UPGRADE_FROM=revision")
+    packed = subprocess.run(["git", "archive", revision], cwd=ROOT, capture_output=True, check=True).stdout
+    tree = tmp_path / "old"
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(tree, filter="data")
+    return tree
+
+
+def _last_release() -> str:
+    found = subprocess.run(
+        ["git", "describe", "--tags", "--abbrev=0"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return found.stdout.strip()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., WebHost]]:
+    """`start("h1", port)` is a host of this release; with a tree, of that one."""
+    started: list[WebHost] = []
+
+    def begin(name: str, port: int, tree: Path | None = None) -> WebHost:
+        folder = tmp_path / f"{name}-{'old' if tree else 'new'}"
+        (folder / "data" / "static").mkdir(parents=True)
+        own = {"DATA_DIR": str(folder / "data"), "HOST": "127.0.0.1", "PORT": str(port), "DEBUG": "1"}
+        env = {
+            **os.environ,
+            **own,
+            "TRUSTED_PROXIES": "127.0.0.1",
+            "STORAGE_URL": f"file://{tmp_path / 'blobs'}",
+        }
+        command = [sys.executable, "-m", "standalone", "process", "web"]
+        if tree is not None:
+            # The old release knows no command for one process.
+            env["PYTHONPATH"] = os.pathsep.join((str(tree), str(tree / "platform")))
+            server = ["granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port), "--no-ws"]
+            command = [
+                sys.executable,
+                "-m",
+                *server,
+                "--workers-kill-timeout",
+                "5",
+                "config.asgi:application",
+            ]
+        started.append(WebHost(command, env, f"127.0.0.1:{port}", folder, tree or ROOT))
+        return started[-1]
+
+    yield begin
+    for host in started:
+        host.kill()
+
+
+@pytest.mark.proof(10)
+@pytest.mark.timeout(900)
+def test_four_hosts_of_the_release_before_become_six_of_this_one(
+    proxy: Start, start: Callable[..., WebHost], old_tree: Path, make_party: Callable[..., Party], tell: Tell
+) -> None:
+    """The schema is this release's from the beginning: migrations only expand."""
+    ports = {f"h{i}": free_port() for i in range(1, 7)}
+    before = {}
+    for name in list(ports)[:4]:
+        before[name] = start(name, ports[name], old_tree)
+        before[name].wait()
+    parties = [make_party() for _ in range(CLIENTS)]
+    front = proxy({name: f"127.0.0.1:{port}" for name, port in ports.items()})
+    with Load(front.port, of_keys(parties, writes=True), CLIENTS) as load:
+        load.reach(100)
+        for name in list(ports)[4:]:
+            start(name, ports[name]).wait()
+        load.reach(100)
+        for name, host in before.items():
+            host.stop()
+            start(name, ports[name]).wait()
+            load.reach(50)
+    tell(f"10. a rolling upgrade, 4 to 6 hosts, a third writes: {load.told()}")
+    assert load.failed == 0, load.said
+    assert set(load.hosts) == set(ports)
