@@ -161,9 +161,6 @@ INT8_FLOORS = {
 HALF_FLOORS = {"text": Floors(0.999, 0.95), "image": Floors(0.99, 0.85)}
 FP32_FLOORS = {"text": Floors(0.9999, 0.98), "image": Floors(0.99, 0.85)}
 
-FLOORS = {"fp16": FP32_FLOORS, "fp32": FP32_FLOORS, "half": HALF_FLOORS}
-FLOORS |= dict.fromkeys(("int8", "int8-reduced"), INT8_FLOORS)
-
 #: What is tried for each precision that is asked for, in turn; with ``halved`` what stays float is stored in two bytes.
 PRECISIONS = {"int8": ("int8", "fp32"), "fp32": ("fp32",), "half": ("half",)}
 HALVED = {"int8": ("int8", "fp16"), "fp16": ("fp16",), "fp32": ("fp32",)}
@@ -226,11 +223,17 @@ def _build(
             write(out / MODEL)
             entry = _entry(tower, kind, preparation, out)
             parity = parity_of(reference, _encode(entry, out, judged))
-            tried.append(Attempt(kind, parity, FLOORS[kind][tower.modality].admit(parity)))
+            tried.append(Attempt(kind, parity, _floors(kind)[tower.modality].admit(parity)))
             if tried[-1].kept:
                 return entry | {"parity": _rounded(parity)}, tried
     numbers = "; ".join(f"{one.precision}: {one.parity.text()}" for one in tried)
     raise quantise.ParityError(f"{tower.spec} is refused, since it strays from its original. {numbers}")
+
+
+def _floors(kind: str) -> dict[str, Floors]:
+    if kind == "half":
+        return HALF_FLOORS
+    return FP32_FLOORS if kind in ("fp16", "fp32") else INT8_FLOORS
 
 
 def _ways(
