@@ -33,6 +33,8 @@ IN_COMMON = 8
 # only change places where a query fits none of them.
 IN_COMMON_OF = {"a small red circle": 6}
 TUS = {"Tus-Resumable": "1.0.0"}
+# These jobs forget the pages of searches with what they erase.
+ERASE = ("erase_subject", "delete_dataset")
 # What takes longest ends by itself in one of the two tenants; in the other it goes on and is cancelled then.
 CANCELLED = [("lantern", "finetune"), ("lantern", "project_map"), ("harbor", "import_assets")]
 
@@ -116,10 +118,17 @@ class TestUpgrade:
 
     @ALL
     def test_a_search_goes_on_to_its_next_page(self, upgraded: Upgraded, slug: str) -> None:
-        """First of all tests: these cursors are kept for five minutes."""
+        """First of all tests: these cursors are kept for five minutes, or until something of the tenant is erased."""
         client, cursors = upgraded.client(slug), upgraded.of(slug)["cursors"]
         cursor, shown = cursors["search"]
-        page = client.search(cursor=cursor, top_k=5)
+        answer = client.request("POST", "/search", json={"cursor": cursor, "top_k": 5})
+        jobs = [job for kind, job in upgraded.of(slug)["jobs"].items() if kind in ERASE]
+        if answer.status_code == 410 and any(
+            client.json("GET", f"/jobs/{job}")["state"] != "queued" for job in jobs
+        ):
+            return
+        assert answer.status_code == 200, answer.text
+        page = answer.json()
         assert len(page["results"]) == 5
         assert not {hit["asset"]["id"] for hit in page["results"]} & {*shown}
         assert client.search(cursor=cursors["ranking"])["results"]
