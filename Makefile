@@ -47,7 +47,7 @@ demo: install
 
 # The image of deploy/Containerfile: BASE=… (an image or the .tar of a Debian), VARIANT=cuda, MODELS=mounted, BUILDER=docker.
 image:
-	@BASE="$(BASE)" VARIANT="$(VARIANT)" MODELS="$(MODELS)" TORCH="$(TORCH)" TORCH_INDEX="$(TORCH_INDEX)" IMAGE="$(IMAGE)" \
+	@BASE="$(BASE)" VARIANT="$(VARIANT)" MODELS="$(MODELS)" TORCH="$(TORCH)" IMAGE="$(IMAGE)" \
 		BUILDER="$(BUILDER)" BUILD_ARGS="$(BUILD_ARGS)" deploy/build-image
 
 # Postgres under Patroni and etcd, for deploy/compose.yaml.

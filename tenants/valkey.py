@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import redis
 import redis.asyncio
 from django.conf import settings
+from django.core.cache.backends.redis import RedisCache, RedisCacheClient
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.cluster import ClusterNode, ClusterPipeline, RedisCluster
 from redis.exceptions import RedisClusterException
@@ -172,3 +173,29 @@ class _Pipeline(ClusterPipeline):
 
 def tenant_key(tenant_id: uuid.UUID | str, *parts: str) -> str:
     return ":".join(("t", str(tenant_id), *parts))
+
+
+# --- Django's cache ------------------------------------------------------------------------------------------
+
+
+class _CacheClient(RedisCacheClient):
+    def get_client(self, key: Any = None, *, write: bool = False) -> Any:
+        return client()
+
+    # Several keys may lie on several servers.
+    def get_many(self, keys: Any) -> dict[Any, Any]:
+        absent = object()
+        found = ((key, self.get(key, absent)) for key in keys)
+        return {key: value for key, value in found if value is not absent}
+
+    def set_many(self, data: Any, timeout: Any) -> None:
+        for key, value in data.items():
+            self.set(key, value, timeout)
+
+
+class ValkeyCache(RedisCache):
+    """Django's cache over the process's one client."""
+
+    def __init__(self, server: str, params: dict[str, Any]) -> None:
+        super().__init__(server, params)
+        self._class = _CacheClient

@@ -16,8 +16,7 @@ from tenants.jobs.kinds import QUEUES
 from tenants.moderation.record import seals
 from tenants.people import impersonation, invitations
 from tenants.pipeline.upkeep import operator_acts, periodic
-from workers.base import JobTask, LetterTask, run_next
-from workers.places import places
+from workers.base import JobTask, LetterTask, places, run_next
 
 
 @shared_task(base=JobTask, name=notify_workers.TASK)

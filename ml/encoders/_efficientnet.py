@@ -11,7 +11,7 @@ from PIL import Image
 from ml.alignment.features import described
 from ml.alignment.windows import INPUT_SIDES
 from ml.compression.store import COMMAND, ModelsMissing, find_model
-from ml.encoders._halving import in_halves
+from ml.devices import in_halves
 from ml.encoders._onnx import device_of, open_session
 from ml.encoders.base import Encoder, Pixels, Vectors, as_pixels
 

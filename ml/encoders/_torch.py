@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ml.encoders._halving import in_halves
+from ml.devices import in_halves
 from ml.encoders.base import Vectors, as_pixels
 
 MAX_BATCH = 16

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ml.compression import clip
 from ml.compression.store import ModelsMissing, find_model
-from ml.encoders._halving import in_halves
+from ml.devices import in_halves
 from ml.encoders._onnx import device_of, open_session
 from ml.encoders.base import Encoder, EncoderUnavailable, Pixels, Vectors, as_pixels
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ml.compression.graph import feed
 from ml.compression.store import COMMAND, ModelsMissing, WeightsMissing, find_model, packaged_file
-from ml.encoders._halving import in_halves
+from ml.devices import in_halves
 from ml.encoders._unigram import Unigram
 from ml.encoders.base import Encoder, EncoderUnavailable, Vectors, as_text
 

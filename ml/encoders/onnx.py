@@ -16,7 +16,7 @@ from PIL import Image
 
 from ml.compression.graph import feed
 from ml.compression.store import TOKENIZER, Export, ExportMissing, find_export
-from ml.encoders._halving import in_halves
+from ml.devices import in_halves
 from ml.encoders._onnx import device_of, open_session
 from ml.encoders._triton import placed
 from ml.encoders.base import Encoder, EncoderUnavailable, Pixels, Vectors, as_pixels, as_text

@@ -186,7 +186,7 @@ REDIS_URL = env("REDIS_URL")
 BROKER_URL = env("BROKER_URL", REDIS_URL)
 CACHES = {
     "default": {
-        "BACKEND": "config.valkey_cache.ValkeyCache",
+        "BACKEND": "tenants.valkey.ValkeyCache",
         "LOCATION": REDIS_URL,
         "KEY_PREFIX": "django",
     }
@@ -206,7 +206,7 @@ CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
-CELERY_WORKER_CONSUMER = "config.consumer:Consumer"
+CELERY_WORKER_CONSUMER = "config.celery_classes:Consumer"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 # A worker whose broker is away waits for it, however long.
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
@@ -230,7 +230,7 @@ def _every(seconds: float, task: str) -> dict:
     return {"task": task, "schedule": seconds, "options": {"queue": "system", "expires": 2 * seconds}}
 
 
-CELERY_BEAT_SCHEDULER = "config.schedule:OncePerPeriod"
+CELERY_BEAT_SCHEDULER = "config.celery_classes:OncePerPeriod"
 CELERY_BEAT_SCHEDULE = {
     "sweep-jobs": _every(JOB_SWEEP_S, "workers.sweep_jobs"),
     "flush-usage": _every(30.0, "workers.flush_usage"),

@@ -78,7 +78,10 @@ def _id_in(folder: Path) -> uuid.UUID:
 
 def beat() -> None:
     """Say that this host lives."""
-    Node.objects.update_or_create(pk=own_id(), defaults={"name": platform.node(), "seen_at": timezone.now()})
+    mine = Node(pk=own_id(), name=platform.node(), seen_at=timezone.now())
+    Node.objects.bulk_create(
+        [mine], update_conflicts=True, unique_fields=["id"], update_fields=["name", "seen_at"]
+    )
 
 
 def live() -> list[Node]:

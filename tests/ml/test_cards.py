@@ -15,8 +15,8 @@ from onnx import TensorProto, helper
 from ml import devices
 from ml.auditing.examiner import DEVICE, Examiner, Subject, _Process
 from ml.detectors.base import Words
+from ml.devices import in_halves, is_out_of_memory
 from ml.encoders import _onnx
-from ml.encoders._halving import in_halves, is_out_of_memory
 from ml.media.process import resident_bytes
 from tests.ml import misbehaving
 
@@ -197,12 +197,13 @@ def test_examiners_on_the_processor_see_no_card(monkeypatch: pytest.MonkeyPatch)
     for device in ("cpu", "cuda"):
         child = _Process(2 << 30, "tests.ml.misbehaving", [], ["tell"], device)
         try:
-            environment = Path(f"/proc/{child._process.pid}/environ").read_bytes().split(b"\0")
-            seen[device] = dict(one.decode().split("=", 1) for one in environment if one)
             deadline = time.monotonic() + 20
             while not resident_bytes(child._process.pid) and time.monotonic() < deadline:
                 assert child.alive()
             assert resident_bytes(child._process.pid) > 0
+            # Not before: right after it begins, a program's environment reads as empty.
+            environment = Path(f"/proc/{child._process.pid}/environ").read_bytes().split(b"\0")
+            seen[device] = dict(one.decode().split("=", 1) for one in environment if one)
         finally:
             child.stop()
     assert (seen["cpu"]["CUDA_VISIBLE_DEVICES"], seen["cuda"]["CUDA_VISIBLE_DEVICES"]) == ("", "3")

@@ -5,10 +5,12 @@ As a program it reads commands as lines of JSON and answers each with one.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,33 +18,24 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class HostProcess:
-    """Used as `with HostProcess(…) as host`. Each method is a command to the process."""
+    """Used as `with HostProcess(…) as host`."""
 
     def __init__(self, folder: Path, **env: str) -> None:
         from django.conf import settings
-        from django.db import connections
 
         self.data_dir = folder
         folder.mkdir(parents=True)
-        operator = connections["operator"].settings_dict if "operator" in connections else None
+        # The environment has what the tests run on; what they chose themselves is told.
         given = {
             "DATA_DIR": str(folder),
-            "DATABASE_URL": _url(connections["default"].settings_dict),
-            "REDIS_URL": settings.REDIS_URL,
-            "BROKER_URL": settings.BROKER_URL,
-            "SECRET_KEY": settings.SECRET_KEY,
-            "CROSSLIGHT_MODELS": str(settings.MODELS_DIR),
             "DEFAULT_MODEL": settings.DEFAULT_MODEL.replace(":", "-"),
             "INDEX_FLAT_MAX": str(settings.INDEX_FLAT_MAX),
             "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'platform'}",
-            **env,
         }
-        if operator:
-            given["OPERATOR_DATABASE_URL"] = _url(operator)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.tenants.host_process"],
             cwd=ROOT,
-            env={**os.environ, **given},
+            env={**os.environ, **given, **env},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -77,12 +70,9 @@ class HostProcess:
         return {path.name for path in folder.iterdir()} if folder.exists() else set()
 
     def files_of(self, tenant_id: object) -> list[Path]:
-        return [path for path in self.data_dir.glob(f"**/{tenant_id}/**/*") if path.is_file()]
-
-
-def _url(database: dict[str, Any]) -> str:
-    where = f"{database['HOST']}:{database['PORT']}/{database['NAME']}"
-    return f"postgres://{database['USER']}:{database['PASSWORD']}@{where}"
+        # os.walk passes over what is removed while it looks.
+        found = (Path(folder, name) for folder, _, names in os.walk(self.data_dir) for name in names)
+        return [path for path in found if str(tenant_id) in path.parts[:-1]]
 
 
 # --- The process -----------------------------------------------------------------------------------------
@@ -136,6 +126,42 @@ class Commands:
 
         run_job(job, tenant)
 
+    def tus(
+        self, method: str, tenant: str, upload: str, headers: dict[str, str], body: str
+    ) -> dict[str, Any]:
+        """A request for an upload in parts, its body in hexadecimal; the status and where the upload stands."""
+        import uuid
+
+        from tenants.datasets import tus
+
+        call = tus.TusRequest(uuid.UUID(tenant), method, "/uploads", headers, uuid.UUID(upload))
+        content = bytes.fromhex(body)
+        reply = tus.receive(call, io.BytesIO(content), len(content)) if content else tus.handle(call)
+        return {"status": reply.status, "offset": int(reply.headers.get("Upload-Offset", -1))}
+
+    def stall_uploads(self) -> None:
+        """From now on a write to the bucket answers `stalled` when its bytes are stored, and stands still."""
+        from tenants.datasets import storage
+
+        client = storage.bucket_client
+
+        class Slow:
+            def __getattr__(self, name: str) -> Any:
+                call = getattr(client(), name)
+                return call if name not in ("put_object", "upload_part") else lambda **what: stall(call, what)
+
+        def stall(call: Any, what: dict[str, Any]) -> None:
+            call(**what)
+            _tell("ok", "stalled")
+            threading.Event().wait()
+
+        storage.bucket_client = Slow
+
+
+def _tell(*answer: Any) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -146,11 +172,9 @@ def main() -> None:
     for line in sys.stdin:
         name, values = json.loads(line)
         try:
-            answer = ["ok", getattr(commands, name)(**values)]
+            _tell("ok", getattr(commands, name)(**values))
         except Exception as error:
-            answer = ["failed", f"{type(error).__name__}: {error}"]
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+            _tell("failed", f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

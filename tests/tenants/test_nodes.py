@@ -127,6 +127,28 @@ def test_upkeep_of_a_host_survives_a_database_and_a_cache_that_are_away(monkeypa
     assert len(seen) == 4
 
 
+def test_a_host_looks_through_its_files_again_when_it_may_have_missed_a_message(monkeypatch) -> None:
+    upkeep, heard, looked = (
+        HostUpkeep(),
+        [[], [], nodes.Unavailable("away"), nodes.Unavailable("away"), [], []],
+        [],
+    )
+    monkeypatch.setattr(nodes, "BEAT_S", 0.01)
+    monkeypatch.setattr(host_upkeep, "look_through", lambda: looked.append(len(heard)))
+
+    def hear(_: float) -> list[nodes.Told]:
+        told = heard.pop(0)
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+    monkeypatch.setattr(upkeep._listener, "heard", hear)
+    while heard:
+        upkeep._act_once()
+    # At its start, and once after Valkey was away.
+    assert looked == [5, 1]
+
+
 def test_only_folders_of_erased_tenants_are_left_behind(library: Library, party) -> None:
     library.build()
     unknown = configured.DATA_DIR / "learning" / str(uuid.uuid4())

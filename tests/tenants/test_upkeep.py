@@ -18,7 +18,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from config import celery_app
-from config.schedule import OncePerPeriod, may_send
+from config.celery_classes import OncePerPeriod, may_send
 from tenants.accounts import leases
 from tenants.accounts.models import Tenant
 from tenants.accounts.operator_models import Lease, UpkeepRange

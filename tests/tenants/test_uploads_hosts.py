@@ -25,7 +25,7 @@ from tenants.pipeline.assets.uploads import check_upload
 from tenants.pipeline.care import tenant_erasure
 from tenants.scope import tenant_scope
 from tests.conftest import Party
-from tests.tenants.upload_host import Host, host
+from tests.tenants.host_process import HostProcess
 from tests.waiting import until
 
 MIB = 2**20
@@ -34,8 +34,10 @@ PICTURE = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture
-def other_host(bucket: str, s3_endpoint: str, tmp_path: Path) -> Iterator[Host]:
-    with host(tmp_path / "other", f"s3://{bucket}/prefix", s3_endpoint) as running:
+def other_host(bucket: str, s3_endpoint: str, tmp_path: Path) -> Iterator[HostProcess]:
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+    where = {"STORAGE_URL": f"s3://{bucket}/prefix", "AWS_ENDPOINT_URL": s3_endpoint}
+    with HostProcess(tmp_path / "other", **where, **keys) as running:
         yield running
 
 
@@ -53,12 +55,11 @@ def send(party: Party, upload_id: uuid.UUID, body: bytes, offset: int) -> tus.Re
     return tus.receive(call, io.BytesIO(body), len(body))
 
 
-def there(party: Party, upload_id: uuid.UUID, **more: Any) -> dict[str, Any]:
-    """A request for another host: where the upload stands, or a PATCH from `offset` on."""
-    body, offset = more.pop("body", b""), more.pop("offset", 0)
+def there(party: Party, upload_id: uuid.UUID, body: bytes = b"", offset: int = 0) -> dict[str, Any]:
+    """A request for another host (its command `tus`): where the upload stands, or a PATCH from `offset` on."""
     headers = {**PATCH, "Upload-Offset": str(offset)} if body else {"Tus-Resumable": "1.0.0"}
     about = {"tenant": str(party.id), "upload": str(upload_id), "headers": headers}
-    return {**about, "method": "PATCH" if body else "HEAD", "body": body.hex(), **more}
+    return {**about, "method": "PATCH" if body else "HEAD", "body": body.hex()}
 
 
 def row_of(party: Party, upload_id: uuid.UUID) -> ResumableUpload:
@@ -89,16 +90,16 @@ def stored_bytes(added: Added) -> bytes:
 
 
 @pytest.mark.proof(9)
-def test_begun_on_one_host_and_ended_on_another(party: Party, other_host: Host) -> None:
+def test_begun_on_one_host_and_ended_on_another(party: Party, other_host: HostProcess) -> None:
     content = PICTURE + secrets.token_bytes(19 * MIB + 3)
     upload_id = begin(party, len(content))
     # Two parts of it in the bucket, and some MiB that wait.
     assert send(party, upload_id, content[: 17 * MIB + 5], 0).status == 204
     row = row_of(party, upload_id)
     assert ([number for number, _ in row.parts], sum(n for _, n in row.pieces)) == ([1, 2], MIB + 5)
-    assert other_host.ask(**there(party, upload_id)) == {"status": 200, "offset": 17 * MIB + 5}
+    assert other_host.ask("tus", **there(party, upload_id)) == {"status": 200, "offset": 17 * MIB + 5}
     rest = there(party, upload_id, body=content[17 * MIB + 5 :], offset=17 * MIB + 5)
-    assert other_host.ask(**rest) == {"status": 204, "offset": len(content)}
+    assert other_host.ask("tus", **rest) == {"status": 204, "offset": len(content)}
     added = use(party, upload_id)
     assert added.asset.blob.sha256 == hashlib.sha256(content).hexdigest()
     assert stored_bytes(added) == content
@@ -106,15 +107,16 @@ def test_begun_on_one_host_and_ended_on_another(party: Party, other_host: Host) 
 
 
 def test_a_host_that_is_killed_in_the_middle_of_a_part(
-    party: Party, other_host: Host, monkeypatch: pytest.MonkeyPatch
+    party: Party, other_host: HostProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it had stored and not yet counted is not there; its lease lapses, and nobody has to free it."""
     monkeypatch.setattr(upload_bytes, "PART_BYTES", 5 * MIB)
     content = PICTURE + secrets.token_bytes(12 * MIB)
     upload_id = begin(party, len(content))
     assert send(party, upload_id, content[: 7 * MIB], 0).status == 204
-    lost = there(party, upload_id, body=content[7 * MIB : 8 * MIB], offset=7 * MIB, stall=True)
-    assert other_host.ask(**lost) == {"stalled": True}
+    other_host.ask("stall_uploads")
+    lost = there(party, upload_id, body=content[7 * MIB : 8 * MIB], offset=7 * MIB)
+    assert other_host.ask("tus", **lost) == "stalled"
     monkeypatch.setattr(tus, "LOCK_WAIT_S", 0.0)
     assert send(party, upload_id, content[7 * MIB :], 7 * MIB).status == 423
     other_host.kill()

@@ -14,11 +14,10 @@ from standalone import programs
 from standalone.config import StackConfig
 from tenants.jobs import fair_queue
 from workers import base, tasks
-from workers.places import Places
 
 
 def test_a_queue_has_so_many_places_and_others_have_all() -> None:
-    places = Places({"index": 2})
+    places = base.Places({"index": 2})
     with ExitStack() as stack:
         assert [stack.enter_context(places.taken("index")) for _ in range(3)] == [True, True, False]
         assert all(stack.enter_context(places.taken("system")) for _ in range(20))
@@ -48,7 +47,7 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
         seen["begun"].release()
         seen["go"].wait(20)
 
-    monkeypatch.setattr(base, "places", Places({"index": 2}))
+    monkeypatch.setattr(base, "places", base.Places({"index": 2}))
     monkeypatch.setattr(base.fair_queue, "dequeue", dequeue)
     monkeypatch.setattr(base.fair_queue, "is_waiting", lambda queue: seen["waiting"] > 0)
     monkeypatch.setattr(base, "run_job", run)
@@ -75,7 +74,7 @@ def test_four_builds_leave_threads_and_are_told_again(builds: dict[str, Any]) ->
 
 def test_an_erasure_takes_a_place_of_its_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
-    full = Places({"default": 1})
+    full = base.Places({"default": 1})
     monkeypatch.setattr(tasks, "places", full)
     monkeypatch.setattr(tasks.operator_acts, "run_erasure", ran.append)
     with full.taken("default"):

@@ -27,8 +27,9 @@ from tenants.valkey import Unavailable
 
 log = logging.getLogger(__name__)
 
-# How often everything here is looked through; what is told over Valkey is done at once.
-LOOK_S = 60.0
+# How often everything here is looked through, beside when messages may have been missed; what is told over Valkey is
+# done at once.
+LOOK_S = 3600.0
 # Working files that nobody wrote to for so long are left by a crash.
 STALE_SPOOL_S = 6 * 3600
 LOCK = "node.lock"
@@ -40,45 +41,48 @@ class HostUpkeep:
     """Of the processes that start one, each tries to be the one that acts."""
 
     def __init__(self) -> None:
-        self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._looked_at = float("-inf")
+        self._missed = False
         self._listener = nodes.Listener()
 
     def start(self) -> None:
-        """In a thread, until the process ends or `stop`."""
+        """In a thread, until the process ends."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="host-upkeep", daemon=True)
             self._thread.start()
 
-    def stop(self) -> None:
-        self._stop.set()
-
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while True:
             with acting() as mine:
-                while mine and not self._stop.is_set():
+                while mine:
                     self._act_once()
-            self._stop.wait(nodes.BEAT_S)
+            time.sleep(nodes.BEAT_S)
 
     def _act_once(self) -> None:
         _logged(nodes.beat)
         _logged(erase_on_this_host)
-        if time.monotonic() - self._looked_at > LOOK_S:
-            self._looked_at = time.monotonic()
-            _logged(look_through)
         # One that broke meanwhile is made anew.
         close_old_connections()
         self._listen()
+        if time.monotonic() - self._looked_at > LOOK_S:
+            self._looked_at = time.monotonic()
+            _logged(look_through)
 
     def _listen(self) -> None:
         ends = time.monotonic() + nodes.BEAT_S
         try:
-            for told in self._listener.heard(nodes.BEAT_S):
-                self._do(told)
+            told = self._listener.heard(nodes.BEAT_S)
         except Unavailable:
             log.debug("Valkey is away; this host finds out later")
-            self._stop.wait(max(0.0, ends - time.monotonic()))
+            self._missed = True
+            time.sleep(max(0.0, ends - time.monotonic()))
+            return
+        if self._missed:
+            # Nobody tells again what was told in the meantime. It listens again by now, so nothing falls between.
+            self._missed, self._looked_at = False, float("-inf")
+        for one in told:
+            self._do(one)
 
     def _do(self, told: nodes.Told) -> None:
         if told.what == nodes.ERASED:

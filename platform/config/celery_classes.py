@@ -1,9 +1,4 @@
-"""Celery's scheduler, of which any number of hosts may run one: each entry is sent once a period, by the first.
-
-No host leads: each entry has a key in Valkey that lasts nearly a period, and who can set it sends. Where a scheduler
-dies, another one's next look finds the key gone, so an entry is late by less than one period more. Without Valkey all
-of them send: every task bears being done twice.
-"""
+"""What of Celery's own classes is replaced, by settings: the worker's consumer and the scheduler."""
 
 from __future__ import annotations
 
@@ -11,6 +6,7 @@ import logging
 from typing import Any
 
 from celery.beat import PersistentScheduler, ScheduleEntry
+from celery.worker import consumer
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +14,27 @@ log = logging.getLogger(__name__)
 KEPT = 0.9
 
 
+class Consumer(consumer.Consumer):
+    """Celery's, which makes no exchanges and queues for delays.
+
+    On quorum queues it would make 28 of each, for tasks with a countdown; none is sent with one there
+    (`tenants.broker.LATER`).
+    """
+
+    class Blueprint(consumer.Consumer.Blueprint):
+        default_steps = tuple(
+            step for step in consumer.Consumer.Blueprint.default_steps if "delayed_delivery" not in step
+        )
+
+
 class OncePerPeriod(PersistentScheduler):
+    """Celery's scheduler, of which any number of hosts may run one: each entry is sent once a period, by the first.
+
+    No host leads: each entry has a key in Valkey that lasts nearly a period, and who can set it sends. Where a
+    scheduler dies, another one's next look finds the key gone, so an entry is late by less than one period more.
+    Without Valkey all of them send: every task bears being done twice.
+    """
+
     def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:
         if may_send(entry.name, entry.schedule.run_every.total_seconds()):
             super().apply_entry(entry, producer=producer)

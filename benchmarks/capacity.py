@@ -1,0 +1,186 @@
+"""What an installation of a size takes: memory, machines and money (`make bench-capacity`). It measures nothing.
+
+`VECTORS` (1e9), `TENANTS` (10000) whose sizes fall by Zipf's law (`ZIPF_S`, 1), `CHANGED` (0.01, the share of vectors
+that changes in a day), `SEARCHES` (1000 a second). Writes var/bench/capacity.json. Constants are measured (printed by
+another command of this repository), estimated, or assumed, as prices are. Without embedding, audits and originals.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict, dataclass
+from math import ceil
+from typing import Any
+
+from _report import Line, Report
+
+GB = 1e9
+
+# Measured by `make bench-search` on two shared cores, for vectors of 256 numbers.
+ARRAY_B, FILES_B, INDEX_B = 1_300, 1_300, 270
+POSTGRES_B = 2_700  # with the asset, its file record, a facet, and their indexes
+SEARCH_S = 0.004  # of a core, all around it included
+BUILD_S = 2 * 118e-6  # of a core, a vector
+UPKEEP_S = 0.055  # of a core, a tenant a round (`make test-hosts`, test_upkeep_rate)
+ROUND_S = 300
+FLAT_MAX, DELTA_MAX, ENGINE_ABOVE = 20_000, 100_000, 5_000_000
+BUILT_EVERY_DAYS = 15
+
+# Estimated. Milvus keeps a byte a number in memory (`ivf-sq8`), and half precision beside it on its disks.
+MILVUS_B, MILVUS_DISK_B = 300, 800
+USED = 0.75  # of a machine's memory and disk
+FILES_KEPT = 2  # a generation and the one before, in the storage
+COPIES = 2  # hosts that keep a tenant's files warm
+
+
+@dataclass(frozen=True)
+class Machine:
+    """`dollars` a month: a round price of a rented machine, assumed, which nobody looked up."""
+
+    cores: int
+    memory_gb: int
+    disk_gb: int
+    dollars: int
+
+
+SEARCHER, WORKER = Machine(16, 128, 3_750, 1_000), Machine(16, 32, 100, 500)
+DATABASE, SMALL = Machine(16, 128, 0, 740), Machine(4, 16, 50, 140)
+BLOCK_DOLLARS, STORAGE_DOLLARS = 0.08, 0.023  # a GB and month: a network disk, an S3 store
+
+
+@dataclass(frozen=True)
+class Tenants:
+    """Sizes of all tenants, the largest first, in vectors."""
+
+    sizes: list[float]
+
+    def total(self, above: float = 0, to: float = float("inf")) -> float:
+        return sum(size for size in self.sizes if above < size <= to)
+
+    def count(self, above: float = 0, to: float = float("inf")) -> int:
+        return sum(above < size <= to for size in self.sizes)
+
+
+def zipf(vectors: float, tenants: int, s: float) -> Tenants:
+    shares = [rank**-s for rank in range(1, tenants + 1)]
+    whole = sum(shares)
+    return Tenants([vectors * share / whole for share in shares])
+
+
+@dataclass(frozen=True)
+class Demand:
+    tenants: Tenants
+    changed: float
+    searches: float
+
+    def builds_cores(self, upto: float) -> float:
+        """Cores that build without a pause: each tenant's whole index whenever its newer part is full, or is old."""
+        seconds = 0.0
+        for size in self.tenants.sizes:
+            if FLAT_MAX < size <= upto:
+                a_day = max(size * self.changed / DELTA_MAX, 1 / BUILT_EVERY_DAYS)
+                seconds += a_day * size * BUILD_S
+        return seconds / 86_400
+
+    def upkeep_cores(self) -> float:
+        return len(self.tenants.sizes) * UPKEEP_S / ROUND_S
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where vectors lie: bytes of each in memory, and from which size on Milvus holds a tenant."""
+
+    name: str
+    hot_b: int
+    engine_above: float
+
+
+LAYOUTS = (
+    Layout("all hot", FILES_B, float("inf")),
+    Layout("index hot, vectors on local disks", INDEX_B, float("inf")),
+    Layout("the same, largest tenants in Milvus", INDEX_B, ENGINE_ABOVE),
+)
+
+
+def plan(demand: Demand, layout: Layout) -> dict[str, float]:
+    """Machines and dollars a month of a layout."""
+    sizes = demand.tenants
+    small, ours = sizes.total(to=FLAT_MAX), sizes.total(FLAT_MAX, layout.engine_above)
+    theirs = sizes.total(max(FLAT_MAX, layout.engine_above))
+    memory = COPIES * (small * ARRAY_B + ours * layout.hot_b) / GB
+    disk = COPIES * ours * FILES_B / GB
+    by = {
+        "memory": memory / (SEARCHER.memory_gb * USED),
+        "disk": disk / (SEARCHER.disk_gb * USED),
+        "searches": demand.searches * SEARCH_S / (SEARCHER.cores * USED),
+    }
+    # One more than it takes: a machine that fails leaves the others as full as they may be.
+    searchers = ceil(max(by.values())) + 1
+    working = demand.builds_cores(layout.engine_above) + demand.upkeep_cores()
+    workers = ceil(working / (WORKER.cores * USED)) + 1
+    milvus = ceil(theirs * MILVUS_B / GB / (SEARCHER.memory_gb * USED)) + 1 if theirs else 0
+    postgres_gb = sum(sizes.sizes) * POSTGRES_B / GB
+    stored_gb = (FILES_KEPT * ours * FILES_B + theirs * MILVUS_DISK_B) / GB
+    dollars = (
+        (searchers + milvus) * SEARCHER.dollars
+        + workers * WORKER.dollars
+        + 3 * (DATABASE.dollars + postgres_gb / USED * BLOCK_DOLLARS)
+        # Proxies, RabbitMQ and etcd, Valkey.
+        + 8 * SMALL.dollars
+        + stored_gb * STORAGE_DOLLARS
+    )
+    largest = max((size for size in sizes.sizes if size <= layout.engine_above), default=0.0)
+    return {
+        "memory of the largest on one machine, GB": largest * layout.hot_b / GB,
+        "memory for indexes, two copies, GB": memory,
+        "on local disks, two copies, GB": disk,
+        "web machines": searchers,
+        "Milvus machines": milvus,
+        "cores that build and look after": working,
+        "worker machines": workers,
+        "in Postgres, each of three, GB": postgres_gb,
+        "in the storage without originals, GB": stored_gb,
+        "dollars a month": dollars,
+        "dollars a month, a million vectors": dollars / (sum(sizes.sizes) / 1e6),
+    }
+
+
+def main() -> int:
+    report = Report("capacity")
+    return report.finish({"capacity": report.run("capacity", told)})
+
+
+def number(name: str, default: str) -> float:
+    try:
+        found = float(os.environ.get(name, default))
+    except ValueError:
+        found = 0.0
+    if not 0 < found <= 1e12:
+        sys.exit(f"error: {name} must be a number above 0, such as {default}")
+    return found
+
+
+def told() -> dict[str, Any]:
+    vectors = number("VECTORS", "1e9")
+    sizes = zipf(vectors, int(number("TENANTS", "10000")), number("ZIPF_S", "1"))
+    demand = Demand(sizes, number("CHANGED", "0.01"), number("SEARCHES", "1000"))
+    for low, high in ((0, FLAT_MAX), (FLAT_MAX, ENGINE_ABOVE), (ENGINE_ABOVE, float("inf"))):
+        what = (
+            f"tenants of {low:,} to {high:,.0f} vectors"
+            if high < vectors
+            else f"tenants above {low:,} vectors"
+        )
+        print(Line(f"{what}: {sizes.count(low, high):,}", sizes.total(low, high) / 1e6, "million").shown())
+    print(Line("the largest", sizes.sizes[0] / 1e6, "million").shown())
+    plans = {layout.name: plan(demand, layout) for layout in LAYOUTS}
+    for name, figures in plans.items():
+        print(f"\n{name}")
+        for what, value in figures.items():
+            print(Line(f"  {what}", round(value, 2)).shown())
+    prices = {"web": SEARCHER, "worker": WORKER, "database": DATABASE, "small": SMALL}
+    return {"plans": plans, "prices": {name: asdict(machine) for name, machine in prices.items()}}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
