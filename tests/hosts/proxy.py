@@ -147,11 +147,15 @@ class WebHost:
         finally:
             connection.close()
 
+    def processes(self) -> list[psutil.Process]:
+        """It and every process under it."""
+        first = psutil.Process(self._process.pid)
+        return [first, *first.children(recursive=True)]
+
     def kill(self) -> None:
         """SIGKILL, and for every process under it."""
         if self._process.poll() is None:
-            family = psutil.Process(self._process.pid).children(recursive=True)
-            for process in (psutil.Process(self._process.pid), *family):
+            for process in self.processes():
                 process.kill()
         self._process.wait(20)
 
