@@ -16,16 +16,21 @@ WORDS = sized(30522, 99)
 Build = Callable[[], Any]
 
 
+def _size(width: int) -> dict[str, int]:
+    """Of a transformer whose heads have 64 numbers."""
+    return {
+        "hidden_size": sized(width, 32),
+        "intermediate_size": sized(4 * width, 64),
+        "num_attention_heads": sized(width // 64, 2),
+        "num_hidden_layers": DEPTH,
+    }
+
+
 def clip_vision() -> Any:
     """ViT-B/16 as in CLIP (Radford et al. 2021): pixels [n, 3, 224, 224] to [n, 768]."""
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
-    size = {
-        "hidden_size": sized(768, 32),
-        "intermediate_size": sized(3072, 64),
-        "num_attention_heads": sized(12, 2),
-    }
-    config = CLIPVisionConfig(image_size=SIDE, patch_size=16, num_hidden_layers=DEPTH, **size)
+    config = CLIPVisionConfig(image_size=SIDE, patch_size=16, **_size(768))
     return _pooled(CLIPVisionModel(config), "pixel_values")
 
 
@@ -33,18 +38,8 @@ def clip_text() -> Any:
     """CLIP's text tower of that size: ids [n, 77] to [n, 512]."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    size = {
-        "hidden_size": sized(512, 32),
-        "intermediate_size": sized(2048, 64),
-        "num_attention_heads": sized(8, 2),
-    }
     config = CLIPTextConfig(
-        vocab_size=WORDS,
-        max_position_embeddings=CLIP_TOKENS,
-        num_hidden_layers=DEPTH,
-        bos_token_id=1,
-        eos_token_id=2,
-        **size,
+        vocab_size=WORDS, max_position_embeddings=CLIP_TOKENS, bos_token_id=1, eos_token_id=2, **_size(512)
     )
     return _pooled(CLIPTextModel(config), "input_ids")
 
@@ -53,12 +48,7 @@ def bert() -> Any:
     """BERT-base (Devlin et al. 2019): ids [n, 128] to [n, 768]."""
     from transformers import BertConfig, BertModel
 
-    size = {
-        "hidden_size": sized(768, 32),
-        "intermediate_size": sized(3072, 64),
-        "num_attention_heads": sized(12, 2),
-    }
-    return _pooled(BertModel(BertConfig(vocab_size=WORDS, num_hidden_layers=DEPTH, **size)), "input_ids")
+    return _pooled(BertModel(BertConfig(vocab_size=WORDS, **_size(768))), "input_ids")
 
 
 def resnet() -> Any:
