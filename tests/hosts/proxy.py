@@ -120,12 +120,14 @@ class WebHost:
         return cls(command, dict(os.environ), f"{address}:{port}", folder)
 
     @classmethod
-    def product(cls, name: str, folder: Path) -> WebHost:
+    def product(cls, name: str, folder: Path, within: str = "", **more: str) -> WebHost:
+        """`within`: the network namespace that it runs in, where it listens on the loopback; `more`: settings."""
         data_dir, port = folder / name / "data", str(free_port())
         (data_dir / "static").mkdir(parents=True)
         own = {"DATA_DIR": str(data_dir), "HOST": "127.0.0.1", "PORT": port, "TRUSTED_PROXIES": "127.0.0.1"}
-        env = {**os.environ, **own, "STORAGE_URL": f"file://{folder / 'blobs'}"}
-        command = [sys.executable, "-m", "standalone", "process", "web"]
+        env = {**os.environ, **own, "STORAGE_URL": f"file://{folder / 'blobs'}", **more}
+        inside = ["ip", "netns", "exec", within] if within else []
+        command = [*inside, sys.executable, "-m", "standalone", "process", "web"]
         return cls(command, env, f"127.0.0.1:{port}", folder / name)
 
     def wait(self) -> None:
