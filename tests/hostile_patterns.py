@@ -409,6 +409,7 @@ def scanners() -> dict[str, Callable[[str], object]]:
     """What reads the text or the bytes of strangers in loops of its own, or with several expressions."""
     import io
 
+    from ml import passages
     from ml.auditing import identifiers, text_models, text_normalization
     from ml.detectors import abuse, keywords
     from ml.encoders import _scripts
@@ -419,7 +420,6 @@ def scanners() -> dict[str, Callable[[str], object]]:
     from tenants.datasets import values
     from tenants.datasets.importers import delimited, entries
     from tenants.moderation.expressions import syntax
-    from tenants.pipeline.assets import passages
     from tenants.retrieval.query import lexical
 
     terms = keywords.Terms.compile(["fool", "bad word here", "bana*", "傻瓜"])

@@ -373,6 +373,9 @@ SPACES_MEMORY_BYTES = int(env("SPACES_MEMORY_BYTES", str(512 << 20)))
 # Threads that prepare the rows of an import, beside the one that reads and stores: one more than there are cores, as
 # some wait for a decoder.
 IMPORT_THREADS = int(env("IMPORT_THREADS", str(len(os.sched_getaffinity(0)) + 1)))
+# A Ray cluster (`host:6379` of a node beside this worker, or `ray://host:10001`) on which stored texts and pictures are
+# embedded for another model; empty: the workers do it.
+RAY_ADDRESS = env("RAY_ADDRESS", "")
 # ONNX Runtime on a graphics card (ml.encoders._onnx, which reads the environment): the card's number, its memory at
 # most (0: all), TensorRT in half precision, and where it keeps the engines that it builds for this card.
 for _name, _value in (

@@ -173,6 +173,15 @@ def key_of(path: str) -> str:
     return posixpath.join(store.location, path)
 
 
+def link_to(path: str, seconds: int) -> str:
+    """Where another host without credentials reads a stored file: an address that is signed for so long or, where the
+    storage is a folder, its path there."""
+    if (there := local_path(path)) is not None:
+        return str(there)
+    named = {"Bucket": bucket_name(), "Key": key_of(path)}
+    return str(bucket_client().generate_presigned_url("get_object", Params=named, ExpiresIn=seconds))
+
+
 def import_path(tenant_id: UUID | str, import_id: UUID | str) -> str:
     """Where the source of an import is kept until the import has ended."""
     return f"{tenant_id}/import/{import_id}"

@@ -29,7 +29,15 @@ from tenants.errors import Conflict, ModelUnavailable, NotFound, NotReady
 from tenants.prepared import Prepared
 from tenants.retrieval.index import lifecycle
 from tenants.retrieval.index.vectors import locked_clock
-from tenants.retrieval.model_store import MAX_DIMENSION, default_model, drop_space, is_own, keep_space, space
+from tenants.retrieval.model_store import (
+    MAX_DIMENSION,
+    default_model,
+    drop_space,
+    fetch_space,
+    is_own,
+    keep_space,
+    space,
+)
 from tenants.retrieval.models import IndexPointer, Vector, VectorClock, VectorGap
 from tenants.scope import current_tenant_id, tenant_scope
 
@@ -133,6 +141,7 @@ __all__ = [
     "default_model",
     "drop_space",
     "end_dual_write",
+    "fetch_space",
     "forget_retired",
     "has_moved_on",
     "is_own",

@@ -258,6 +258,11 @@ def _size(folder: Path) -> int:
     return GROWS * sum(path.stat().st_size for path in folder.iterdir())
 
 
+def fetch_space(tenant_id: uuid.UUID, model: str, folder: Path) -> None:
+    """The files of a tenant's own space, checked, in a folder that is made. In no scope. Raises ModelUnavailable."""
+    _take(tenant_id, model, folder)
+
+
 # --- Local copies ----------------------------------------------------------------------------------------
 
 

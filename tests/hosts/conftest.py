@@ -5,6 +5,7 @@ Each says what it lacks where a program or the right to make network namespaces 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -44,6 +45,8 @@ NEEDS = {
     "ip": "iproute2",
     "setpriv": "util-linux",
 }
+# By pip, beside what `install-dev` brings.
+MODULES = {"ray": "'ray[data]'", "pymilvus": "pymilvus", "milvus": "milvus"}
 PLACES = os.pathsep.join(("/usr/lib/rabbitmq/bin", os.environ.get("PATH", ""), "/usr/sbin"))
 # By the number of a proof how its tests ended.
 ENDED: dict[int, list[str]] = {}
@@ -65,6 +68,8 @@ def pytest_report_header() -> list[str]:
         return []
     missing = [package for program, package in NEEDS.items() if shutil.which(program, path=PLACES) is None]
     said = [f"hosts: missing, by apt: {', '.join(missing)}"] if missing else []
+    absent = [package for module, package in MODULES.items() if importlib.util.find_spec(module) is None]
+    said += [f"hosts: missing, by pip: {', '.join(absent)}"] if absent else []
     return said + (["hosts: not root, so no network namespaces"] if os.geteuid() else [])
 
 

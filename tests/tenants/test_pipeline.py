@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.uploads import CappedUploadHandler
+from ml.passages import MAX_PASSAGES, PASSAGE, passages
 from tenants.accounts import quotas
 from tenants.datasets import selectors, storage
 from tenants.datasets.models import Asset, Blob, Facet
@@ -22,7 +23,6 @@ from tenants.datasets.services import collect_orphans, create_dataset
 from tenants.errors import Conflict, Invalid, NotFound, QuotaExceeded, StorageFull, UnsupportedMedia
 from tenants.jobs.models import Job
 from tenants.pipeline.assets import services
-from tenants.pipeline.assets.passages import MAX_PASSAGES, PASSAGE, passages
 from tenants.scope import tenant_scope
 
 PNG = bytes.fromhex(

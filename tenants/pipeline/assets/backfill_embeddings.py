@@ -24,6 +24,7 @@ from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.jobs.models import Job, JobDispatch
 from tenants.learning import promotions
+from tenants.pipeline.assets import on_ray
 from tenants.pipeline.assets.reembed import Item, page_of, reembed, reembed_texts
 from tenants.pipeline.transfer.import_job import PLACES
 from tenants.retrieval import index, model_routing
@@ -122,9 +123,11 @@ class Backfill:
 
     def embed(self) -> bool:
         """One pass over what is missing. False if the turn ended before."""
+        if settings.RAY_ADDRESS and not self._embed_on_ray():
+            return False
         above = model_routing.FIRST
         with ThreadPoolExecutor(settings.IMPORT_THREADS, "beside") as pool:
-            while page := self._page(above):
+            while page := self._page(above, PAGE):
                 for items in self._portions(page):
                     self._embed_items(items, pool)
                     if self._turn_is_over():
@@ -133,10 +136,27 @@ class Backfill:
                 above = page[-1].asset.id
         return True
 
-    def _page(self, above: uuid.UUID) -> list[Item]:
+    def _embed_on_ray(self) -> bool:
+        """Texts and pictures, a shard a turn; few of them are left to this process, as is all else."""
+        above = model_routing.FIRST
+        while page := self._page(above, on_ray.SHARD):
+            items = [item for item in page if on_ray.is_for_ray(item)]
+            if len(items) >= on_ray.LEAST:
+                tenant_id = self._claimed.tenant_id
+                for some in on_ray.encode(
+                    items, model=self.model, tenant_id=tenant_id, check=self._require_uncancelled
+                ):
+                    self._store(some)
+                if self._turn_is_over():
+                    jobs.give_turn(self._claimed)
+                    return False
+            above = page[-1].asset.id
+        return True
+
+    def _page(self, above: uuid.UUID, count: int) -> list[Item]:
         with tenant_scope(self._claimed.tenant_id):
             self._require_written()
-            return page_of(self.model, self._spaces, above=above, count=PAGE)
+            return page_of(self.model, self._spaces, above=above, count=count)
 
     def _require_written(self) -> None:
         if not model_routing.is_written(self.model):
@@ -186,7 +206,7 @@ class Backfill:
         finally:
             connection.close()
 
-    def _require_uncancelled(self, done_s: float, total_s: float) -> None:
+    def _require_uncancelled(self, done_s: float = 0.0, total_s: float = 0.0) -> None:
         """Of a long film, now and then. Raises Cancelled, LeaseLost."""
         with tenant_scope(self._claimed.tenant_id):
             if jobs.held(self._claimed).cancel_requested:

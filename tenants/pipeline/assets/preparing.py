@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ml.media import MediaError
+from ml.passages import passages, segment_of
 from tenants.datasets.models import Asset
-from tenants.pipeline.assets.passages import passages, segment_of
 from tenants.pipeline.assets.prepared import Prepared, Report, Source
 from tenants.retrieval import query
 

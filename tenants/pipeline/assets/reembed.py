@@ -12,10 +12,10 @@ from django.db import DatabaseError
 
 from ml.listening import Utterance
 from ml.media import TRANSIENT, MediaError
+from ml.passages import passages, segment_of
 from tenants.datasets.models import Asset, TranscriptSegment
 from tenants.jobs import services as jobs
 from tenants.pipeline.assets.embedding import MEDIA, source_of, text_of
-from tenants.pipeline.assets.passages import passages, segment_of
 from tenants.pipeline.assets.prepared import Prepared, Report
 from tenants.pipeline.assets.preparing import reembed_prepared
 from tenants.pipeline.transfer.import_batches import TEXTS_AT_ONCE

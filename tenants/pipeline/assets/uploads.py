@@ -10,10 +10,10 @@ from typing import IO, Any
 from django.utils.translation import gettext as _
 
 from ml.media import sniff
+from ml.passages import passages
 from tenants.datasets import metadata, scanning, storage
 from tenants.datasets.models import Asset
 from tenants.errors import Invalid, UnsupportedMedia
-from tenants.pipeline.assets.passages import passages
 
 MAX_TEXT = 100_000
 MAX_CAPTION = 10_000

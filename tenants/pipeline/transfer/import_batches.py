@@ -15,12 +15,12 @@ from typing import IO
 from django.conf import settings
 
 from ml.media import TRANSIENT, MediaError
+from ml.passages import passages, segment_of
 from tenants.datasets import importers
 from tenants.datasets.filenames import clean_filename
 from tenants.datasets.models import Asset
 from tenants.errors import Invalid, ServiceError, StorageFull, Unavailable
 from tenants.pipeline.assets.bulk import DERIVED, Entry
-from tenants.pipeline.assets.passages import passages, segment_of
 from tenants.pipeline.assets.prepared import Prepared, Source
 from tenants.pipeline.assets.preparing import prepare
 from tenants.pipeline.assets.uploads import MAX_CAPTIONS, check_external_id, check_upload
