@@ -25,7 +25,7 @@ from tenants.datasets.models import Asset, TranscriptSegment
 from tenants.datasets.services import create_dataset
 from tenants.errors import Conflict, CursorExpired, ModelUnavailable, NotFound, NotReady
 from tenants.jobs.models import Job
-from tenants.jobs.services import enqueue
+from tenants.jobs.services import cancel, enqueue
 from tenants.pipeline.assets import backfill_embeddings, embedding, reembed, services
 from tenants.retrieval import model_routing
 from tenants.retrieval.index import lifecycle
@@ -693,3 +693,62 @@ def _go_on_to(shop: Shop, model: str | None) -> None:
         except model_routing.Missing:
             job = shop.begin(model)
     raise AssertionError("the switch was never made")
+
+
+# --- In parts --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parted(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> tuple[Job, list[Job]]:
+    """A job over five assets that has queued its parts, of two assets each."""
+    monkeypatch.setattr(backfill_embeddings, "SHARD", 2)
+    shop.fill(5)
+    job = shop.run(shop.begin(shop.model()))
+    assert job.state == "queued"
+    with tenant_scope(shop.id):
+        return job, list(Job.objects.filter(parent_id=job.id).order_by("pk"))
+
+
+def test_more_than_a_shard_is_embedded_in_parts(shop: Shop, parted: tuple[Job, list[Job]]) -> None:
+    job, parts = parted
+    model = job.arguments["model"]
+    assert [(part.kind, part.progress_total) for part in parts] == [
+        ("embed_shard", 2),
+        ("embed_shard", 2),
+        ("embed_shard", 1),
+    ]
+    # In any order, and one of them twice.
+    for part in (parts[2], parts[0], parts[0]):
+        assert shop.run(part).state == "succeeded"
+    assert shop.count(model) == 3
+    job = shop.run(job)
+    assert (job.state, job.progress_done) == ("queued", 3)
+    assert shop.run(parts[1]).state == "succeeded"
+    assert shop.count(model) == 5
+    job = shop.run(job)
+    assert (job.state, job.progress_done, job.progress_total) == ("succeeded", 5, 5)
+    with tenant_scope(shop.id):
+        assert Job.objects.filter(parent_id=job.id).count() == 3
+
+
+def test_what_a_failed_part_left_the_job_does_itself(shop: Shop, parted: tuple[Job, list[Job]]) -> None:
+    job, parts = parted
+    with tenant_scope(shop.id):
+        Job.objects.filter(pk=parts[1].pk).update(state=Job.State.FAILED)
+    shop.run(parts[0])
+    shop.run(parts[2])
+    assert shop.count(job.arguments["model"]) == 3
+    assert shop.run(job).state == "succeeded"
+    assert shop.count(job.arguments["model"]) == 5
+
+
+def test_parts_end_with_their_job_and_with_the_model(shop: Shop, parted: tuple[Job, list[Job]]) -> None:
+    job, parts = parted
+    with tenant_scope(shop.id):
+        model_routing.end_dual_write(job.arguments["model"])
+    ended = shop.run(parts[0])
+    assert (ended.state, ended.error["type"]) == ("failed", "promotion-ended")
+    with tenant_scope(shop.id):
+        cancel(job_id=job.id)
+        states = Job.objects.filter(parent_id=job.id).order_by("pk").values_list("state", flat=True)
+        assert list(states) == ["failed", "cancelled", "cancelled"]

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from tenants.jobs.kinds import kind_names
+from tenants.jobs.services import enqueue
 from tenants.moderation import known_content
 from tenants.moderation.policies import recalibration
 from tenants.retrieval import model_routing
@@ -370,6 +371,22 @@ def _(place: Place) -> None:
     assert job["result"]["taken"] is True
     gate = place.get("/gate")
     assert (gate["source"], gate["report"]) == ("own", job["result"])
+
+
+@results_of("embed_shard")
+def _(place: Place) -> None:
+    dataset = place.dataset()
+    ids = [place.add(dataset, {"text": text})["id"] for text in ("a lamp", "a chair", "a bed")]
+    row = world.with_files(world.new_model(place.party.id), place.folder)
+    with tenant_scope(place.party.id):
+        model_routing.begin_dual_write(row.space)
+        arguments = {"model": row.space, "above": str(model_routing.FIRST), "until": ids[1]}
+        job = enqueue(kind="embed_shard", arguments=arguments, total=2, reserve={})
+    assert place.run(job.id)["result"]["assets"] == 2
+    with tenant_scope(place.party.id):
+        assert model_routing.some_missing(row.space, above=model_routing.FIRST, count=9) == [
+            uuid.UUID(ids[2])
+        ]
 
 
 @results_of("embed_beside")

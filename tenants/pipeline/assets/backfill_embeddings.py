@@ -4,6 +4,9 @@ It goes through the assets that lack vectors of the model, from their stored fil
 What is stored is not missing any more, so a job that is killed goes on from there, and one that runs twice does nothing
 twice. What comes in, changes or goes meanwhile is its own job's affair: an asset of another revision than the one that
 was read is left alone. A file that cannot be read again is noted as a gap and holds nothing up.
+
+More than a shard is queued as parts, a range of ids each, which the workers of all hosts take up; the job waits for
+them and does itself what they left. Where there is a Ray cluster that does the sharing out.
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 from django.conf import settings
 from django.db import connection
+from django.db.models import Sum
 from django.utils.translation import gettext, gettext_lazy
 from django.utils.translation import gettext as _
 
@@ -34,6 +39,8 @@ from tenants.scope import tenant_scope
 
 # Assets that are looked up at a time, and what one transaction stores: many texts, some pictures, or one film.
 PAGE, FULL = 256, 64
+# Assets of a part.
+SHARD, PART = 5_000, "embed_shard"
 WEIGHTS = {
     Asset.Modality.TEXT: 1,
     Asset.Modality.AUDIO: 2,
@@ -84,6 +91,15 @@ def backfill_embeddings(claimed: jobs.Claim) -> None:
     )
 
 
+@job(PART, queue="import", label=gettext_lazy("Embed a part for another model"))
+def embed_shard(claimed: jobs.Claim) -> None:
+    """Embed what is missing in a range of ids, for the job that queued this. Raises GivenUp, ModelUnavailable."""
+    if Backfill(claimed).embed():
+        with tenant_scope(claimed.tenant_id):
+            result = {"model": claimed.arguments["model"], "assets": jobs.held(claimed).progress_done}
+            jobs.succeed(claimed, result=result, cpu_s=0, gpu_s=0, used={})
+
+
 def _finish(claimed: jobs.Claim, run: Backfill) -> None:
     """Raises Missing where something came in, NotReady where the index is not there yet."""
     with tenant_scope(claimed.tenant_id):
@@ -117,15 +133,18 @@ class Backfill:
     def __init__(self, claimed: jobs.Claim) -> None:
         self.model: str = claimed.arguments["model"]
         self._claimed, self._began = claimed, time.monotonic()
+        self._is_part = claimed.kind == PART
+        self._above = uuid.UUID(claimed.arguments["above"]) if self._is_part else model_routing.FIRST
+        self._until = uuid.UUID(claimed.arguments["until"]) if self._is_part else None
         self._spaces = {self.model: model_routing.space(self.model, claimed.tenant_id)}
         # After an attempt that died: one by one, so that what kills the worker is passed over the next time.
         self._alone = FULL if claimed.attempt > 1 else 0
 
     def embed(self) -> bool:
         """One pass over what is missing. False if the turn ended before."""
-        if settings.RAY_ADDRESS and not self._embed_on_ray():
+        if not self._is_part and not (self._embed_on_ray() if settings.RAY_ADDRESS else self._share_out()):
             return False
-        above = model_routing.FIRST
+        above = self._above
         with ThreadPoolExecutor(settings.IMPORT_THREADS, "beside") as pool:
             while page := self._page(above, PAGE):
                 for items in self._portions(page):
@@ -137,26 +156,57 @@ class Backfill:
         return True
 
     def _embed_on_ray(self) -> bool:
-        """Texts and pictures, a shard a turn; few of them are left to this process, as is all else."""
+        """Texts and pictures, shard by shard; few of them are left to this process, as is all else."""
         above = model_routing.FIRST
         while page := self._page(above, on_ray.SHARD):
             items = [item for item in page if on_ray.is_for_ray(item)]
             if len(items) >= on_ray.LEAST:
-                tenant_id = self._claimed.tenant_id
-                for some in on_ray.encode(
-                    items, model=self.model, tenant_id=tenant_id, check=self._require_uncancelled
-                ):
-                    self._store(some)
+                self._encode_on_ray(items)
                 if self._turn_is_over():
                     jobs.give_turn(self._claimed)
                     return False
             above = page[-1].asset.id
         return True
 
+    def _encode_on_ray(self, items: Sequence[Item]) -> None:
+        tenant_id, check = self._claimed.tenant_id, self._require_uncancelled
+        encoded = on_ray.encode(items, model=self.model, tenant_id=tenant_id, check=check)
+        with closing(encoded):
+            for some in encoded:
+                self._store(some)
+
+    def _share_out(self) -> bool:
+        """Whether this process is to go on: the parts, if there are any, have ended, however they did."""
+        parent = self._claimed.job_id
+        with tenant_scope(self._claimed.tenant_id):
+            job = jobs.held(self._claimed)
+            parts = Job.objects.filter(kind=PART, parent_id=parent)
+            if not parts.exists():
+                self._queue_parts()
+            done = max(job.progress_done, parts.aggregate(done=Sum("progress_done"))["done"] or 0)
+            waiting = parts.filter(jobs.UNFINISHED).exists()
+        if done > job.progress_done:
+            jobs.progress(self._claimed, done=done, total=max(job.progress_total, done))
+        if waiting:
+            jobs.give_turn(self._claimed, delay_s=WAIT_S)
+        return not waiting
+
+    def _queue_parts(self) -> None:
+        """One for each shard, in the transaction that has seen that there are none; none for a single shard."""
+        self._require_written()
+        shards, above = [], model_routing.FIRST
+        while ids := model_routing.some_missing(self.model, above=above, count=SHARD):
+            shards.append((above, ids[-1], len(ids)))
+            above = ids[-1]
+        for first, last, count in shards if len(shards) > 1 else ():
+            arguments = {"model": self.model, "above": str(first), "until": str(last)}
+            jobs.enqueue(kind=PART, arguments=arguments, total=count, reserve={}, parent=self._claimed.job_id)
+
     def _page(self, above: uuid.UUID, count: int) -> list[Item]:
         with tenant_scope(self._claimed.tenant_id):
             self._require_written()
-            return page_of(self.model, self._spaces, above=above, count=count)
+            page = page_of(self.model, self._spaces, above=above, count=count)
+        return [item for item in page if self._until is None or item.asset.id <= self._until]
 
     def _require_written(self) -> None:
         if not model_routing.is_written(self.model):

@@ -11,7 +11,8 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -61,7 +62,7 @@ def is_for_ray(item: Item) -> bool:
 
 def encode(
     items: Sequence[Item], *, model: str, tenant_id: UUID, check: Callable[[], None]
-) -> Iterator[list[Item]]:
+) -> Generator[list[Item], None, None]:
     """The items in portions, with their vectors or with what is wrong with them, each once; in no scope.
 
     `check` is called about every second; what it raises ends the work. Raises RayMissing, Unavailable.
@@ -72,9 +73,11 @@ def encode(
         folder = Path(made)
         _write_task(folder, items, model, tenant_id)
         waiting = {str(item.asset.id): item for item in items}
-        for part in _parts(folder, check):
-            if found := _taken(part, model, waiting):
-                yield found
+        # The child ends before its folder goes.
+        with closing(_parts(folder, check)) as parts:
+            for part in parts:
+                if found := _taken(part, model, waiting):
+                    yield found
 
 
 def _write_task(folder: Path, items: Sequence[Item], model: str, tenant_id: UUID) -> None:
@@ -101,7 +104,7 @@ def _row(asset: Asset) -> dict[str, Any]:
     }
 
 
-def _parts(folder: Path, check: Callable[[], None]) -> Iterator[pa.Table]:
+def _parts(folder: Path, check: Callable[[], None]) -> Generator[pa.Table, None, None]:
     """As they are written; their files are removed. Raises what `check` raises, and Unavailable."""
     command = [sys.executable, "-m", "ml.bulk", str(folder)]
     env = {**model_places(), **sandbox.kept(*ACCESS), "RAY_USAGE_STATS_ENABLED": "0"}
