@@ -27,6 +27,8 @@ TELLING = ("hooks", "system")
 # Tasks that are to be tried again after a moment: from here RabbitMQ hands them back to `system`. Celery's own delay
 # would keep places of the worker's prefetch, or need 28 exchanges and queues of its own.
 LATER, LATER_MS = "later", 60_000
+# How long an answer of RabbitMQ is waited for, and a connection to one of its nodes before the next is tried.
+SILENT_S, CONNECT_S = 5, 3
 
 
 def is_amqp(url: str) -> bool:
@@ -55,9 +57,11 @@ def _bounds(most: int) -> dict[str, Any]:
 def celery_settings(url: str) -> dict[str, Any]:
     """What Celery has to know of a broker, by the names of its settings in small letters. Raises ValueError."""
     if is_amqp(url):
-        options: dict[str, Any] = {}
+        # A node may take bytes and say nothing: who waits for its answer gives up.
+        options: dict[str, Any] = {"read_timeout": SILENT_S, "write_timeout": SILENT_S}
+        by_url = {"broker_url": url, "broker_connection_timeout": CONNECT_S, "task_queues": amqp_queues()}
         # A worker gives a broker up that says nothing for so long.
-        by_url = {"broker_url": url, "broker_heartbeat": 20, "task_queues": amqp_queues()}
+        by_url["broker_heartbeat"] = 20
     else:
         options = {"socket_timeout": 30, "socket_connect_timeout": 1, "health_check_interval": 10}
         place = valkey.place_of(url)
@@ -99,10 +103,12 @@ def unread(queue: str) -> int:
         with current_app.pool.acquire(block=True, timeout=1) as connection:
             try:
                 return _declared(connection, queue)
-            except connection.recoverable_connection_errors:
-                # The broker was away since this connection was used; whoever has it next makes a new one of it.
+            except connection.recoverable_connection_errors as error:
+                # Whoever has it next makes a new one of it, to another node.
                 connection.collect()
-                if is_last:
+                connection.maybe_switch_next()
+                # One that was away since this connection was used says so at once; one that hangs might again.
+                if is_last or isinstance(error, TimeoutError):
                     raise
     raise AssertionError("it returns or raises")
 
@@ -111,8 +117,10 @@ def _declared(connection: Connection, queue: str) -> int:
     """Messages in a queue of RabbitMQ, which is made if it is not there. Raises PreconditionFailed for another kind."""
     # One of the pool may have been closed.
     connection.ensure_connection(max_retries=1)
-    with connection.channel() as channel:
-        made = current_app.amqp.queues[queue].bind(channel).queue_declare()
+    channel = connection.channel()
+    made = current_app.amqp.queues[queue].bind(channel).queue_declare()
+    # Not after a failure: it asks the node, which may be what did not answer.
+    channel.close()
     return int(made.message_count)
 
 

@@ -200,6 +200,8 @@ except ValueError as error:
 CELERY_BROKER_URL = _BROKER["broker_url"]
 CELERY_BROKER_TRANSPORT_OPTIONS = _BROKER["broker_transport_options"]
 CELERY_BROKER_HEARTBEAT = _BROKER.get("broker_heartbeat")
+# Celery's own where the broker is Valkey, whose options say when it gives up.
+CELERY_BROKER_CONNECTION_TIMEOUT = _BROKER.get("broker_connection_timeout", 4)
 CELERY_TASK_QUEUES = _BROKER.get("task_queues")
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"

@@ -15,6 +15,8 @@ from django.db import transaction
 log = logging.getLogger(__name__)
 
 QUEUE = "system"
+# Until a queue of RabbitMQ whose node died has another leader.
+AGAIN = {"max_retries": 2, "interval_start": 0.5, "interval_step": 0.5, "interval_max": 1}
 
 INVITATION = """\
 {inviter} invites you to work with the workspace {workspace} in Crosslight.
@@ -53,9 +55,17 @@ def post_reset(email: str) -> None:
 
 
 def send(task: str, *arguments: str) -> None:
-    """Have a worker write a letter. Without a broker there is none, and the log says so."""
+    """Have a worker write a letter. Without a broker there is none, and the log says so.
+
+    Nothing sends it again, so RabbitMQ confirms that most of its nodes have it; where one dies meanwhile another is
+    asked, and the letter may come twice.
+    """
+    message = current_app.signature(task, args=arguments)
     try:
-        current_app.signature(task, args=arguments).apply_async(queue=QUEUE, retry=False)
+        # A connection of its own: one of the pool may have died, and confirms nothing.
+        with current_app.connection_for_write(transport_options={"confirm_publish": True}) as connection:
+            connection.ensure_connection(**AGAIN)
+            message.apply_async(queue=QUEUE, connection=connection, retry=True, retry_policy=AGAIN)
     except Exception:
         log.warning("the broker did not take a letter", exc_info=True)
 

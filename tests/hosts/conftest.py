@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.hosts.proxy import Proxy, WebHost
-from tests.hosts.rabbit import Rabbit
+from tests.hosts.rabbit import Cluster, Rabbit
 
 HERE = Path(__file__).parent
 # What is proved on several hosts, by number (docs/deploying.md, docs/scaling.md).
@@ -214,11 +214,21 @@ def needed(*programs: str, package: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
+def rabbits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], Cluster]]:
+    """`rabbits(3)` is a cluster of three nodes of RabbitMQ that run."""
     server, names = needed("rabbitmq-server", "epmd", package="rabbitmq-server")
-    node = Rabbit(server, names, tmp_path_factory.mktemp("rabbit"))
-    try:
-        node.start()
-        yield node
-    finally:
-        node.end()
+    started: list[Cluster] = []
+
+    def start(size: int) -> Cluster:
+        started.append(Cluster(server, names, tmp_path_factory.mktemp("rabbit"), size))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for cluster in started:
+        cluster.end()
+
+
+@pytest.fixture(scope="module")
+def rabbit(rabbits: Callable[[int], Cluster]) -> Rabbit:
+    return rabbits(1).nodes[0]

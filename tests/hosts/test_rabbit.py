@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -20,25 +21,34 @@ from tests.waiting import pause, until
 pytestmark = pytest.mark.timeout(600)
 
 
+@contextmanager
+def use_broker(url: str, settings: Any) -> Iterator[None]:
+    """Have Celery in this process use a broker, as the product's settings would."""
+    app = current_app._get_current_object()
+    wanted = broker.celery_settings(url)
+    before = settings.BROKER_URL, {name: app.conf[name] for name in wanted}
+
+    def use(broker_url: str, conf: dict[str, Any]) -> None:
+        settings.BROKER_URL = broker_url
+        app.conf.update(conf)
+        app._pool = None
+        app.__dict__.pop("amqp", None)
+
+    use(url, wanted)
+    try:
+        yield
+    finally:
+        use(*before)
+
+
 @pytest.fixture
 def on_rabbit(rabbit: Rabbit, settings: Any) -> Iterator[Rabbit]:
     """This process's Celery with RabbitMQ as its broker, all queues empty."""
-    settings.BROKER_URL = rabbit.url
-    wanted = broker.celery_settings(rabbit.url)
-    before = {name: current_app.conf[name] for name in wanted}
-    _use(wanted)
-    with Connection(rabbit.url) as connection:
-        for queue in (*broker.QUEUES, broker.LATER):
-            connection.default_channel.queue_delete(queue)
-    yield rabbit
-    _use(before)
-
-
-def _use(wanted: dict[str, Any]) -> None:
-    app = current_app._get_current_object()
-    app.conf.update(wanted)
-    app._pool = None
-    app.__dict__.pop("amqp", None)
+    with use_broker(rabbit.url, settings):
+        with Connection(rabbit.url) as connection:
+            for queue in (*broker.QUEUES, broker.LATER):
+                connection.default_channel.queue_delete(queue)
+        yield rabbit
 
 
 def test_of_many_wake_up_messages_a_handful_stays(on_rabbit: Rabbit) -> None:
