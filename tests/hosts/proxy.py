@@ -21,7 +21,7 @@ import psutil
 
 from standalone.ports import free_port
 from tests.conftest import ROOT
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 CONFIGURATION = ROOT / "deploy" / "haproxy" / "haproxy.cfg"
 STAND_IN = Path(__file__).with_name("stand_in.py")
@@ -130,9 +130,9 @@ class WebHost:
         command = [*inside, sys.executable, "-m", "standalone", "process", "web"]
         return cls(command, env, f"127.0.0.1:{port}", folder / name)
 
-    def wait(self) -> None:
+    def wait(self, seconds: float = PATIENCE_S) -> None:
         self._said = ""
-        until(self._is_ready, message=lambda: f"{self._said}\n{(self._folder / 'log').read_text()[-4000:]}")
+        until(self._is_ready, seconds, lambda: f"{self._said}\n{(self._folder / 'log').read_text()[-4000:]}")
 
     def _is_ready(self) -> bool:
         assert self._process.poll() is None, (self._folder / "log").read_text()[-4000:]
@@ -196,10 +196,10 @@ class Load:
         for thread in self._threads:
             thread.join(90)
 
-    def reach(self, more: int) -> None:
+    def reach(self, more: int, seconds: float = 240) -> None:
         """Return when so many more requests have been answered."""
         goal = self.answered + more
-        until(lambda: self.answered >= goal, seconds=240, message=lambda: self.told())
+        until(lambda: self.answered >= goal, seconds, lambda: self.told())
 
     def _run(self, number: int) -> None:
         client = Client(self.port)

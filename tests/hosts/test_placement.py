@@ -177,6 +177,18 @@ def test_with_no_host_the_answer_says_so(proxy: Start, stand_ins: StandIns) -> N
     assert (answer.status, answer.json["title"]) == (503, "No server is ready")
 
 
+def test_what_a_host_refuses_is_done_by_another(proxy: Start, stand_ins: StandIns) -> None:
+    """Also the third, with which it is thought to be away."""
+    hosts = stand_ins(3)
+    front = proxy(addresses(hosts))
+    gone = home(front, bearer(key(7)))
+    hosts[gone].kill()
+    answers = [front.ask(method, "/", bearer(key(7)), b"{}") for method in ("GET", "POST") * 6]
+    assert {answer.status for answer in answers} == {200}
+    until(lambda: f"Server web/{gone} is DOWN" in front.log.read_text())
+    assert front.ask("POST", "/", bearer(key(7)), b"{}").status == 200
+
+
 # --- Real web processes under load ---
 
 
