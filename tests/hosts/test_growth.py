@@ -19,6 +19,7 @@ from tests.conftest import Party
 from tests.hosts.proxy import Answer, Client, Load, Proxy, WebHost, bearer
 from tests.hosts.test_serving import one_storage
 from tests.tenants.test_index_lifecycle import Library
+from tests.waiting import pause
 
 __all__ = ["one_storage"]
 
@@ -136,7 +137,7 @@ def _measure(
                 load.reach(30)
                 began, answered, ours = time.monotonic(), load.answered, used_s(everything)
                 busy = busy_s()
-                time.sleep(SECONDS)
+                pause(SECONDS, "so long is counted")
                 took = time.monotonic() - began
                 others = busy_s() - busy - (used_s(everything) - ours)
                 rate = (load.answered - answered) / took
