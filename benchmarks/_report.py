@@ -53,6 +53,7 @@ CHOICES = (
         "CROSSLIGHT_DATA",
         "DEVICE",
         "CHANGED",
+        "DIMENSION",
         "SEARCHES",
     ),
 )

@@ -1,8 +1,9 @@
 """What an installation of a size takes: memory, machines and money (`make bench-capacity`). It measures nothing.
 
-`VECTORS` (1e9), `TENANTS` (10000) whose sizes fall by Zipf's law (`ZIPF_S`, 1), `CHANGED` (0.01, the share of vectors
-that changes in a day), `SEARCHES` (1000 a second). Writes var/bench/capacity.json. Constants are measured (printed by
-another command of this repository), estimated, or assumed, as prices are. Without embedding, audits and originals.
+`VECTORS` (1e9) of `DIMENSION` numbers (576, those of open-2); `TENANTS` (10000), whose sizes fall by Zipf's law
+(`ZIPF_S`, 1); `CHANGED` (0.01, the share of vectors that changes in a day); `SEARCHES` (1000 a second). Writes
+var/bench/capacity.json. Constants are measured (printed by another command of this repository), estimated, or assumed,
+as prices are. Without embedding, audits and originals.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from _report import Line, Report
 
 GB = 1e9
 
-# Measured by `make bench-search` on two shared cores, for vectors of 256 numbers.
-ARRAY_B, FILES_B, INDEX_B = 1_300, 1_300, 270
-POSTGRES_B = 2_700  # with the asset, its file record, a facet, and their indexes
+# Bytes of a vector beside its numbers, which take four bytes each, and one in an index. Measured by `make bench-search`
+# with 256 of them. Postgres: with the asset, its file record, a facet, and their indexes.
+ARRAY_B, INDEX_B, COLUMNS_B, POSTGRES_B = 276, 14, 6, 1_676
 SEARCH_S = 0.004  # of a core, all around it included
 BUILD_S = 2 * 118e-6  # of a core, a vector
 UPKEEP_S = 0.028  # of a core, a tenant a round (`make test-hosts`, test_upkeep_rate); 0.055 on a busy machine
@@ -27,8 +28,8 @@ ROUND_S = 300
 FLAT_MAX, DELTA_MAX, ENGINE_ABOVE = 20_000, 100_000, 5_000_000
 BUILT_EVERY_DAYS = 15
 
-# Estimated. Milvus keeps a byte a number in memory (`ivf-sq8`), and half precision beside it on its disks.
-MILVUS_B, MILVUS_DISK_B = 300, 800
+# Estimated. Milvus keeps a byte a number in memory (`ivf-sq8`), and on its disks half precision, too.
+MILVUS_B, MILVUS_DISK_B = 44, 32
 USED = 0.75  # of a machine's memory and disk
 FILES_KEPT = 2  # a generation and the one before, in the storage
 COPIES = 2  # hosts that keep a tenant's files warm
@@ -47,6 +48,37 @@ class Machine:
 SEARCHER, WORKER = Machine(16, 128, 3_750, 1_000), Machine(16, 32, 100, 500)
 DATABASE, SMALL = Machine(16, 128, 0, 740), Machine(4, 16, 50, 140)
 BLOCK_DOLLARS, STORAGE_DOLLARS = 0.08, 0.023  # a GB and month: a network disk, an S3 store
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """Of a vector of so many numbers."""
+
+    numbers: int
+
+    @property
+    def array(self) -> int:
+        return 4 * self.numbers + ARRAY_B
+
+    @property
+    def index(self) -> int:
+        return self.numbers + INDEX_B
+
+    @property
+    def files(self) -> int:
+        return 4 * self.numbers + self.index + COLUMNS_B
+
+    @property
+    def postgres(self) -> int:
+        return 4 * self.numbers + POSTGRES_B
+
+    @property
+    def milvus(self) -> int:
+        return self.numbers + MILVUS_B
+
+    @property
+    def milvus_disk(self) -> int:
+        return 3 * self.numbers + MILVUS_DISK_B
 
 
 @dataclass(frozen=True)
@@ -71,6 +103,7 @@ def zipf(vectors: float, tenants: int, s: float) -> Tenants:
 @dataclass(frozen=True)
 class Demand:
     tenants: Tenants
+    of: Bytes
     changed: float
     searches: float
 
@@ -89,27 +122,28 @@ class Demand:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where vectors lie: bytes of each in memory, and from which size on Milvus holds a tenant."""
+    """Whether all files are in memory or the index alone, and from which size on Milvus holds a tenant."""
 
     name: str
-    hot_b: int
+    all_hot: bool
     engine_above: float
 
 
 LAYOUTS = (
-    Layout("all hot", FILES_B, float("inf")),
-    Layout("index hot, vectors on local disks", INDEX_B, float("inf")),
-    Layout("the same, largest tenants in Milvus", INDEX_B, ENGINE_ABOVE),
+    Layout("all hot", True, float("inf")),
+    Layout("index hot, vectors on local disks", False, float("inf")),
+    Layout("the same, largest tenants in Milvus", False, ENGINE_ABOVE),
 )
 
 
 def plan(demand: Demand, layout: Layout) -> dict[str, float]:
     """Machines and dollars a month of a layout."""
-    sizes = demand.tenants
+    sizes, of = demand.tenants, demand.of
+    hot = of.files if layout.all_hot else of.index
     small, ours = sizes.total(to=FLAT_MAX), sizes.total(FLAT_MAX, layout.engine_above)
     theirs = sizes.total(max(FLAT_MAX, layout.engine_above))
-    memory = COPIES * (small * ARRAY_B + ours * layout.hot_b) / GB
-    disk = COPIES * ours * FILES_B / GB
+    memory = COPIES * (small * of.array + ours * hot) / GB
+    disk = COPIES * ours * of.files / GB
     by = {
         "memory": memory / (SEARCHER.memory_gb * USED),
         "disk": disk / (SEARCHER.disk_gb * USED),
@@ -119,9 +153,9 @@ def plan(demand: Demand, layout: Layout) -> dict[str, float]:
     searchers = ceil(max(by.values())) + 1
     working = demand.builds_cores(layout.engine_above) + demand.upkeep_cores()
     workers = ceil(working / (WORKER.cores * USED)) + 1
-    milvus = ceil(theirs * MILVUS_B / GB / (SEARCHER.memory_gb * USED)) + 1 if theirs else 0
-    postgres_gb = sum(sizes.sizes) * POSTGRES_B / GB
-    stored_gb = (FILES_KEPT * ours * FILES_B + theirs * MILVUS_DISK_B) / GB
+    milvus = ceil(theirs * of.milvus / GB / (SEARCHER.memory_gb * USED)) + 1 if theirs else 0
+    postgres_gb = sum(sizes.sizes) * of.postgres / GB
+    stored_gb = (FILES_KEPT * ours * of.files + theirs * of.milvus_disk) / GB
     dollars = (
         (searchers + milvus) * SEARCHER.dollars
         + workers * WORKER.dollars
@@ -132,7 +166,8 @@ def plan(demand: Demand, layout: Layout) -> dict[str, float]:
     )
     largest = max((size for size in sizes.sizes if size <= layout.engine_above), default=0.0)
     return {
-        "memory of the largest on one machine, GB": largest * layout.hot_b / GB,
+        "memory a million vectors, GB": hot * 1e6 / GB,
+        "memory of the largest on one machine, GB": largest * hot / GB,
         "memory for indexes, two copies, GB": memory,
         "on local disks, two copies, GB": disk,
         "web machines": searchers,
@@ -164,7 +199,8 @@ def number(name: str, default: str) -> float:
 def told() -> dict[str, Any]:
     vectors = number("VECTORS", "1e9")
     sizes = zipf(vectors, int(number("TENANTS", "10000")), number("ZIPF_S", "1"))
-    demand = Demand(sizes, number("CHANGED", "0.01"), number("SEARCHES", "1000"))
+    of = Bytes(int(number("DIMENSION", "576")))
+    demand = Demand(sizes, of, number("CHANGED", "0.01"), number("SEARCHES", "1000"))
     for low, high in ((0, FLAT_MAX), (FLAT_MAX, ENGINE_ABOVE), (ENGINE_ABOVE, float("inf"))):
         what = (
             f"tenants of {low:,} to {high:,.0f} vectors"
