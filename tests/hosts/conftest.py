@@ -73,13 +73,21 @@ def pytest_report_header() -> list[str]:
     return said + (["hosts: not root, so no network namespaces"] if os.geteuid() else [])
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
-    report = yield
-    if report.when == "call" or report.outcome != "passed":
-        for mark in item.iter_markers("proof"):
-            ENDED.setdefault(mark.args[0], []).append(report.outcome)
-    return report
+class Outcomes:
+    """Notes how the tests of each proof end. A plugin of its own: hooks of this file are not called for tests in other
+    folders, where some proofs are."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        report = yield
+        if report.when == "call" or report.outcome != "passed":
+            for mark in item.iter_markers("proof"):
+                ENDED.setdefault(mark.args[0], []).append(report.outcome)
+        return report
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Outcomes())
 
 
 def outcome(number: int) -> str:
