@@ -120,7 +120,7 @@ def test_a_worker_is_cut_off_in_the_middle_of_an_import(
         until(taken_up, seconds=LEASE_S + 120, every_s=0.5)
         taken_s = time.monotonic() - cut
         until(lambda: job_of(party, job).finished, seconds=400, every_s=0.5)
-        # It is back, and holds an old fence: whatever it still writes is refused, unless it gave up without the database.
+        # It is back, and holds an old fence: whatever it still writes is refused, unless it gave up in the meantime.
         first.up(True)
         given_up = ("lease lost", "attempt failed")
         until(lambda: any(said in first.log.read_text() for said in given_up), seconds=120)
