@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import ceil
-from typing import Any
+from typing import NamedTuple
 
 from _report import Line, Report
 
 GB = 1e9
 
-# Bytes of a vector beside its numbers, which take four bytes each, and one in an index. Measured by `make bench-search`
-# with 256 of them. Postgres: with the asset, its file record, a facet, and their indexes.
+# Bytes of a vector beside its numbers, which take four bytes each, and one in an index. Measured with 256 of them:
+# files by `make bench-search`, Postgres once by the sizes of its relations (with the asset, its file record, a facet,
+# and their indexes).
 ARRAY_B, INDEX_B, COLUMNS_B, POSTGRES_B = 276, 14, 6, 1_676
 SEARCH_S = 0.004  # of a core, all around it included
-BUILD_S = 2 * 118e-6  # of a core, a vector
+BUILD_S = 2 * 143e-6  # of a core, a vector, while it is searched
 UPKEEP_S = 0.028  # of a core, a tenant a round (`make test-hosts`, test_upkeep_rate); 0.055 on a busy machine
 ROUND_S = 300
 FLAT_MAX, DELTA_MAX, ENGINE_ABOVE = 20_000, 100_000, 5_000_000
@@ -50,35 +51,27 @@ DATABASE, SMALL = Machine(16, 128, 0, 740), Machine(4, 16, 50, 140)
 BLOCK_DOLLARS, STORAGE_DOLLARS = 0.08, 0.023  # a GB and month: a network disk, an S3 store
 
 
-@dataclass(frozen=True)
-class Bytes:
-    """Of a vector of so many numbers."""
+class Bytes(NamedTuple):
+    """Of a vector, by where it lies."""
 
-    numbers: int
+    array: int
+    index: int
+    files: int
+    postgres: int
+    milvus: int
+    milvus_disk: int
 
-    @property
-    def array(self) -> int:
-        return 4 * self.numbers + ARRAY_B
 
-    @property
-    def index(self) -> int:
-        return self.numbers + INDEX_B
-
-    @property
-    def files(self) -> int:
-        return 4 * self.numbers + self.index + COLUMNS_B
-
-    @property
-    def postgres(self) -> int:
-        return 4 * self.numbers + POSTGRES_B
-
-    @property
-    def milvus(self) -> int:
-        return self.numbers + MILVUS_B
-
-    @property
-    def milvus_disk(self) -> int:
-        return 3 * self.numbers + MILVUS_DISK_B
+def bytes_of(numbers: int) -> Bytes:
+    index = numbers + INDEX_B
+    return Bytes(
+        array=4 * numbers + ARRAY_B,
+        index=index,
+        files=4 * numbers + index + COLUMNS_B,
+        postgres=4 * numbers + POSTGRES_B,
+        milvus=numbers + MILVUS_B,
+        milvus_disk=3 * numbers + MILVUS_DISK_B,
+    )
 
 
 @dataclass(frozen=True)
@@ -144,13 +137,13 @@ def plan(demand: Demand, layout: Layout) -> dict[str, float]:
     theirs = sizes.total(max(FLAT_MAX, layout.engine_above))
     memory = COPIES * (small * of.array + ours * hot) / GB
     disk = COPIES * ours * of.files / GB
-    by = {
-        "memory": memory / (SEARCHER.memory_gb * USED),
-        "disk": disk / (SEARCHER.disk_gb * USED),
-        "searches": demand.searches * SEARCH_S / (SEARCHER.cores * USED),
-    }
+    needed = max(
+        memory / (SEARCHER.memory_gb * USED),
+        disk / (SEARCHER.disk_gb * USED),
+        demand.searches * SEARCH_S / (SEARCHER.cores * USED),
+    )
     # One more than it takes: a machine that fails leaves the others as full as they may be.
-    searchers = ceil(max(by.values())) + 1
+    searchers = ceil(needed) + 1
     working = demand.builds_cores(layout.engine_above) + demand.upkeep_cores()
     workers = ceil(working / (WORKER.cores * USED)) + 1
     milvus = ceil(theirs * of.milvus / GB / (SEARCHER.memory_gb * USED)) + 1 if theirs else 0
@@ -183,7 +176,7 @@ def plan(demand: Demand, layout: Layout) -> dict[str, float]:
 
 def main() -> int:
     report = Report("capacity")
-    return report.finish({"capacity": report.run("capacity", told)})
+    return report.finish({"plans": report.run("capacity", told)})
 
 
 def number(name: str, default: str) -> float:
@@ -196,10 +189,10 @@ def number(name: str, default: str) -> float:
     return found
 
 
-def told() -> dict[str, Any]:
+def told() -> dict[str, dict[str, float]]:
     vectors = number("VECTORS", "1e9")
     sizes = zipf(vectors, int(number("TENANTS", "10000")), number("ZIPF_S", "1"))
-    of = Bytes(int(number("DIMENSION", "576")))
+    of = bytes_of(int(number("DIMENSION", "576")))
     demand = Demand(sizes, of, number("CHANGED", "0.01"), number("SEARCHES", "1000"))
     for low, high in ((0, FLAT_MAX), (FLAT_MAX, ENGINE_ABOVE), (ENGINE_ABOVE, float("inf"))):
         what = (
@@ -214,8 +207,7 @@ def told() -> dict[str, Any]:
         print(f"\n{name}")
         for what, value in figures.items():
             print(Line(f"  {what}", round(value, 2)).shown())
-    prices = {"web": SEARCHER, "worker": WORKER, "database": DATABASE, "small": SMALL}
-    return {"plans": plans, "prices": {name: asdict(machine) for name, machine in prices.items()}}
+    return plans
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Required, TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -77,6 +77,40 @@ PART = pa.schema(
 )
 
 
+class Row(TypedDict):
+    """Of `MANIFEST`."""
+
+    id: str
+    kind: str
+    source: str
+    bytes: int
+    captions: list[str]
+
+
+class Passage(TypedDict):
+    text: str
+    segment: str | None
+
+
+class Encoded(TypedDict):
+    modality: str
+    segment: str | None
+    data: bytes
+
+
+class Answer(TypedDict, total=False):
+    """Of a row, as it comes from an actor that decodes (without `vectors`), and then from one that encodes."""
+
+    id: Required[str]
+    error: Required[str]
+    cpu_s: Required[float]
+    texts: Required[list[Passage]]
+    pixels: bytes | None
+    height: int
+    width: int
+    vectors: list[Encoded]
+
+
 @dataclass(frozen=True)
 class Task:
     """The cluster, the model that ships (empty: the space in the folder), and the bounds of decoders."""
@@ -106,13 +140,13 @@ class Decode:
     def __call__(self, rows: pa.Table) -> pa.Table:
         return pa.Table.from_pylist([self._row(row) for row in rows.to_pylist()], schema=_DECODED)
 
-    def _row(self, row: dict[str, Any]) -> dict[str, Any]:
+    def _row(self, row: Row) -> Answer:
         """Raises OSError where the storage is away: nothing is known about the row then."""
-        found: dict[str, Any] = {"id": row["id"], "error": "", "cpu_s": 0.0, "texts": []}
+        found: Answer = {"id": row["id"], "error": "", "cpu_s": 0.0, "texts": []}
         try:
             self._fill(found, row)
         except MediaError as error:
-            found |= {"error": f"{error.code}: {error.message}", "cpu_s": error.cpu_s}
+            found["error"], found["cpu_s"] = f"{error.code}: {error.message}", error.cpu_s
         except FileNotFoundError:
             found["error"] = GONE
         except OSError:
@@ -122,7 +156,7 @@ class Decode:
             found["error"] = INTERNAL
         return found
 
-    def _fill(self, found: dict[str, Any], row: dict[str, Any]) -> None:
+    def _fill(self, found: Answer, row: Row) -> None:
         with NamedTemporaryFile(prefix="bulk-") as file:
             if not _copied(row["source"], row["bytes"], file):
                 found["error"] = DAMAGED
@@ -170,7 +204,7 @@ def _opened(source: str) -> IO[bytes]:
     return opened
 
 
-def _cut(texts: Sequence[str]) -> list[dict[str, str | None]]:
+def _cut(texts: Sequence[str]) -> list[Passage]:
     return [
         {"text": text[start:end], "segment": _json(segment_of(text, start, end, number))}
         for number, text in enumerate(texts)
@@ -196,7 +230,7 @@ class Encode:
         self._add_texts([(row, text) for row in found for text in row["texts"] or ()])
         return pa.Table.from_pylist(found, schema=PART)
 
-    def _add_pictures(self, rows: list[dict[str, Any]]) -> None:
+    def _add_pictures(self, rows: list[Answer]) -> None:
         import numpy as np
 
         for some in _portions(rows, PICTURES):
@@ -207,7 +241,7 @@ class Encode:
             vectors = self._space.project_image(self._space.see(pictures))
             self._add(some, "image", [None] * len(some), vectors, start)
 
-    def _add_texts(self, cuts: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+    def _add_texts(self, cuts: list[tuple[Answer, Passage]]) -> None:
         for some in _portions(cuts, TEXTS):
             start = time.thread_time()
             space, texts = self._space, [text["text"] for _, text in some]
@@ -217,7 +251,7 @@ class Encode:
 
     def _add(
         self,
-        rows: list[dict[str, Any]],
+        rows: list[Answer],
         modality: str,
         segments: Sequence[str | None],
         vectors: Any,
@@ -310,7 +344,7 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.is_dir() else {}
 
 
-def _say(value: dict[str, Any]) -> None:
+def _say(value: dict[str, str | int]) -> None:
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
 

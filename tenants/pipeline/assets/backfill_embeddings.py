@@ -19,7 +19,7 @@ from contextlib import closing
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Sum
+from django.db.models import Count, Sum
 from django.utils.translation import gettext, gettext_lazy
 from django.utils.translation import gettext as _
 
@@ -181,26 +181,28 @@ class Backfill:
         with tenant_scope(self._claimed.tenant_id):
             job = jobs.held(self._claimed)
             parts = Job.objects.filter(kind=PART, parent_id=parent)
-            if not parts.exists():
-                self._queue_parts()
-            done = max(job.progress_done, parts.aggregate(done=Sum("progress_done"))["done"] or 0)
-            waiting = parts.filter(jobs.UNFINISHED).exists()
-        if done > job.progress_done:
+            unfinished = Count("pk", filter=jobs.UNFINISHED)
+            found = parts.aggregate(all=Count("pk"), unfinished=unfinished, done=Sum("progress_done"))
+            waiting = found["unfinished"] if found["all"] else self._queue_parts()
+        if (done := found["done"] or 0) > job.progress_done:
             jobs.progress(self._claimed, done=done, total=max(job.progress_total, done))
         if waiting:
             jobs.give_turn(self._claimed, delay_s=WAIT_S)
         return not waiting
 
-    def _queue_parts(self) -> None:
-        """One for each shard, in the transaction that has seen that there are none; none for a single shard."""
+    def _queue_parts(self) -> int:
+        """One for each shard, in the transaction that has seen that there are none; how many; 0 for one."""
         self._require_written()
         shards, above = [], model_routing.FIRST
         while ids := model_routing.some_missing(self.model, above=above, count=SHARD):
             shards.append((above, ids[-1], len(ids)))
             above = ids[-1]
-        for first, last, count in shards if len(shards) > 1 else ():
+        if len(shards) < 2:
+            return 0
+        for first, last, count in shards:
             arguments = {"model": self.model, "above": str(first), "until": str(last)}
             jobs.enqueue(kind=PART, arguments=arguments, total=count, reserve={}, parent=self._claimed.job_id)
+        return len(shards)
 
     def _page(self, above: uuid.UUID, count: int) -> list[Item]:
         with tenant_scope(self._claimed.tenant_id):

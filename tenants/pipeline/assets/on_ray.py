@@ -93,7 +93,7 @@ def _write_task(folder: Path, items: Sequence[Item], model: str, tenant_id: UUID
     pq.write_table(rows, folder / bulk.MANIFEST_FILE)
 
 
-def _row(asset: Asset) -> dict[str, Any]:
+def _row(asset: Asset) -> bulk.Row:
     path = storage.path_of(asset.tenant_id, asset.blob.sha256)
     return {
         "id": str(asset.id),
@@ -140,6 +140,6 @@ def _taken(part: pa.Table, model: str, waiting: dict[str, Item]) -> list[Item]:
     return found
 
 
-def _vector(found: dict[str, Any], model: str) -> NewVector:
+def _vector(found: bulk.Encoded, model: str) -> NewVector:
     segment = json.loads(found["segment"]) if found["segment"] else None
     return NewVector(found["modality"], np.frombuffer(found["data"], "<f4"), segment, model)

@@ -70,9 +70,11 @@ class HostUpkeep:
             _logged(look_through)
 
     def _listen(self) -> None:
-        ends = time.monotonic() + nodes.BEAT_S
+        # At its start it looks as soon as it listens: files of whoever was erased meanwhile go first.
+        wait_s = nodes.BEAT_S if self._looked_at > float("-inf") else 0.0
+        ends = time.monotonic() + wait_s
         try:
-            told = self._listener.heard(nodes.BEAT_S)
+            told = self._listener.heard(wait_s)
         except Unavailable:
             log.debug("Valkey is away; this host finds out later")
             self._missed = True
