@@ -10,20 +10,36 @@ LINT_ENV := DATA_DIR=var/lint SECRET_KEY=lint DATABASE_URL=postgres://localhost/
 
 .DEFAULT_GOAL := run
 .NOTPARALLEL:
-.PHONY: run test test-fast test-hosts image image-patroni test-matrix coverage demo bench fuzz backup restore lint lint-tools openapi lock clean install install-dev prepare-test
+.PHONY: run test test-all test-live test-browser test-slow test-speed test-docs test-room test-fast test-hosts image image-patroni test-matrix coverage demo bench fuzz backup restore lint lint-tools openapi lock clean install install-dev prepare-test
 
 run: install
 	@exec $(BIN)/python -m standalone run
 
-# Installs, builds, lints, then tests in two processes, each with services of its own: the slowest 20, and the last line
-# is pytest's.
+# What must pass before a change is merged: installs, builds, lints, then runs the required tests (tests/run.py). Which tests
+# are in another tier, and why, stands in tests/tiers.toml; PYTEST_ARGS="-k words" chooses among them.
 PYTEST_PROCESSES ?= 2
-test: install-dev prepare-test lint
-	@exec $(BIN)/python -m pytest -n $(PYTEST_PROCESSES) --dist loadfile --no-loadscope-reorder --durations=20 $(PYTEST_ARGS)
+test: test-room install-dev prepare-test lint
+	@exec $(BIN)/python -m tests.run required $(PYTEST_ARGS)
 
-# What needs neither the stack nor a service: while one writes, not instead of `make test`.
+# The tests of one tier, each of which runs alone: stacks and kills, Chromium, what trains and fuzzes, CPU time, the README.
+TIERS := live browser slow speed docs
+$(TIERS:%=test-%): test-%: test-room install-dev prepare-test
+	@exec $(BIN)/python -m tests.run $* $(PYTEST_ARGS)
+
+# All of it but what needs several hosts: each tier in its turn, whatever became of the one before; ends with 1 if one failed.
+test-all:
+	@failed=; for tier in test $(TIERS:%=test-%); do \
+		$(MAKE) --no-print-directory $$tier || failed="$$failed $$tier"; done; \
+	test -z "$$failed" || { echo "error: failed:$$failed" >&2; exit 1; }
+
+# Says so, and stops, where the disk has no room for what is installed and what a run writes.
+test-room:
+	@$(call require_python)
+	@$(PYTHON) tests/room.py
+
+# Of the required tests, what needs no service: while one writes, not instead of `make test`.
 test-fast: install-dev prepare-test
-	@CROSSLIGHT_TEST_SERVICES=off exec $(BIN)/python -m pytest -q -n $(PYTEST_PROCESSES) $(PYTEST_ARGS)
+	@CROSSLIGHT_TEST_SERVICES=off exec $(BIN)/python -m pytest -q -n $(PYTEST_PROCESSES) --tier required $(PYTEST_ARGS)
 
 # Installs, lints and tests fast under each of Python 3.11 to 3.13 that this machine has, and names the others.
 test-matrix: install-dev prepare-test

@@ -19,7 +19,7 @@ import pytest
 import redis
 
 #: Fixtures that tests of several packages use.
-pytest_plugins = ["tests.servers", "tests.workers.sketching"]
+pytest_plugins = ["tests.servers", "tests.tiers", "tests.workers.sketching"]
 
 ROOT = Path(__file__).resolve().parent.parent
 #: `make test-fast` starts none.

@@ -14,6 +14,8 @@ from tenants.scope import tenant_scope
 from tests.api.conftest import Api, refused
 from workers.base import run_job
 
+pytestmark = pytest.mark.guard
+
 
 @pytest.fixture
 def customers(add_text: Any) -> dict[str, str]:

@@ -16,6 +16,8 @@ from api.components import page_of, serializer_of
 from api.rendering import to_json
 from tenants.shapes import UNSET, Choices, Doc, Json, JsonObject, Maybe, Shape, plain
 
+pytestmark = pytest.mark.guard
+
 
 class Point(Shape, kw_only=True):
     x: float

@@ -22,6 +22,8 @@ from tenants.scope import tenant_scope
 from tests.api.conftest import Api, picture, refused, upload
 from tests.conftest import Party
 
+pytestmark = pytest.mark.guard
+
 KEY = {"Idempotency-Key": "first"}
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.api import openapi
+
+pytestmark = pytest.mark.guard
 
 HINT = (
     "The OpenAPI document is not the one that was agreed. If clients are meant to see this, run `make openapi`, "

@@ -264,6 +264,7 @@ def test_behind_a_proxy_that_does_not_tell_metrics_need_the_token(
     assert http.get("/metrics", headers=TOKEN).status_code == 200
 
 
+@pytest.mark.guard
 def test_the_document(http: Client) -> None:
     answer = http.get("/api/schema")
     assert answer.headers["Content-Type"] == "application/vnd.oai.openapi+json"

@@ -57,6 +57,8 @@ from tests.api.conftest import Api, picture, refused
 from tests.conftest import Party
 from tests.tenants.learning.world import new_model, with_files
 
+pytestmark = pytest.mark.guard
+
 VECTOR = [1.0] * 256
 TUS = {"Tus-Resumable": "1.0.0"}
 

@@ -17,6 +17,8 @@ from tenants.scope import tenant_scope
 from tests.api.conftest import Api, refused
 from tests.tenants.reviewing import ANN, BOB, World, make_world, seen
 
+pytestmark = pytest.mark.guard
+
 
 @pytest.fixture
 def world(party: Any) -> World:

@@ -12,6 +12,8 @@ from django.urls import URLPattern, reverse
 from backoffice.urls import urlpatterns
 from tenants.accounts.models import OperatorAct, Plan, SecondFactor, Tenant, User
 
+pytestmark = pytest.mark.guard
+
 ADDRESSES = [pattern for pattern in urlpatterns if isinstance(pattern, URLPattern)]
 CASES = [(pattern.name, method) for pattern in ADDRESSES for method in pattern.callback.methods]
 

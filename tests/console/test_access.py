@@ -60,6 +60,8 @@ from tests.tenants.learning.world import new_model
 from tests.tenants.people import new_member
 from tests.tenants.reviewing import ANN, make_world
 
+pytestmark = pytest.mark.guard
+
 # Before signing in or choosing a tenant, and about the person alone: tests/console/test_people.py.
 BEFORE_A_TENANT = {
     *("login", "login-code", "logout", "choose", "invitation", "reset", "reset-new", "language"),

@@ -347,6 +347,8 @@ class TestOpen:
             return piece(which)
 
         monkeypatch.setattr(files, "_piece", counted)
+        # A file of an earlier test had the same inode, length and time if this one is a copy in its place.
+        monkeypatch.setattr(files, "_seen", {})
         open_generation(folder, verify=False)
         assert read == []
         open_generation(folder)

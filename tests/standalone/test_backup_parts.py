@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -31,6 +32,14 @@ from tenants.datasets.services import REMOVING_FILES, collect_blobs, create_data
 from tenants.pipeline.assets.services import add_asset, delete_asset
 from tenants.retrieval.index import generation_files
 from tenants.scope import tenant_scope
+
+
+@pytest.fixture(autouse=True)
+def _a_storage_of_its_own(tmp_path_factory: pytest.TempPathFactory, settings: Any) -> None:
+    """A backup copies every tenant's files: those of all tests before would be gigabytes."""
+    default = settings.STORAGES["default"]
+    options = {**default["OPTIONS"], "location": str(tmp_path_factory.mktemp("storage"))}
+    settings.STORAGES = {**settings.STORAGES, "default": {**default, "OPTIONS": options}}
 
 
 @contextmanager

@@ -34,6 +34,8 @@ from tenants.scope import operator_scope, tenant_scope
 from tenants.valkey import client, tenant_key
 from tests.tenants.test_erasure import add
 
+pytestmark = pytest.mark.guard
+
 
 def fill(party: Any) -> Asset:
     """Rows in most tables, files of every kind, keys in Valkey and an upload under way."""

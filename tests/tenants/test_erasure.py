@@ -31,6 +31,8 @@ from tenants.valkey import client, tenant_key
 from tests.tenants.test_pipeline import PNG
 from workers.base import run_job
 
+pytestmark = pytest.mark.guard
+
 UNIT = np.eye(1, 256, dtype=np.float32)[0]
 
 

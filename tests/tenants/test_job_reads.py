@@ -76,6 +76,7 @@ def test_hostile_text_is_one_plain_line() -> None:
     assert len(job_log.single_line("x" * 10_000)) == job_log.LENGTH
 
 
+@pytest.mark.guard
 def test_a_worker_that_lost_its_job_writes_nothing(party, job, claimed) -> None:
     with tenant_scope(party.id):
         Job.objects.filter(pk=job.id).update(fence=claimed.fence + 1)
@@ -255,6 +256,7 @@ def test_old_jobs_become_lines_of_a_file(party, old) -> None:
         assert not JobNote.objects.exists()
 
 
+@pytest.mark.guard
 @pytest.mark.parametrize("dies_at", ["put", "finish"])
 def test_a_killed_run_loses_and_doubles_nothing(party, old, monkeypatch, dies_at) -> None:
     class Killed(BaseException):

@@ -18,6 +18,8 @@ from tenants.pipeline.assets.services import add_asset, delete_dataset, resume_d
 from tenants.scope import tenant_scope
 from tenants.valkey import client
 
+pytestmark = pytest.mark.guard
+
 
 @pytest.fixture
 def added(party):

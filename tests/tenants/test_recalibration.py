@@ -243,6 +243,7 @@ def test_a_policy_without_a_flag_to_adjust_is_told(party: Any) -> None:
 # --- The job, and the schedule -----------------------------------------------------------------------------
 
 
+@pytest.mark.guard
 def test_a_job_that_is_killed_has_written_nothing_and_is_done_again(world: World, monkeypatch: Any) -> None:
     with tenant_scope(world.id):
         job = recalibration.start_recalibration(Wanted(world.version.policy_id), actor="key:x")

@@ -19,6 +19,8 @@ from tenants.moderation.models import Audit, Outcome, Record, RecordClock, Seal
 from tenants.moderation.record import seals as sealing
 from tenants.scope import tenant_scope
 
+pytestmark = pytest.mark.guard
+
 APPENDED_ONLY = (
     "audit",
     "policy_version",

@@ -17,6 +17,8 @@ from tenants.pipeline.care import retention
 from tenants.pipeline.upkeep import periodic
 from tenants.scope import tenant_scope
 
+pytestmark = pytest.mark.guard
+
 
 def add(party: Any, dataset: Any, days: int, count: int = 1) -> None:
     """Assets that came so many days ago."""

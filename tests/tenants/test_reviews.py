@@ -385,6 +385,7 @@ def test_two_flags_of_one_item_decided_at_once_leave_the_strongest(world) -> Non
         assert world.stands(audit)[0] == "block"
 
 
+@pytest.mark.guard
 def test_a_process_killed_while_it_decides_leaves_everything_as_it_was(world, monkeypatch) -> None:
     audit = world.audit(["rude"])
     flag = world.flags(audit)["rude"]

@@ -23,6 +23,8 @@ from tenants.scope import (
     tenant_scope,
 )
 
+pytestmark = pytest.mark.guard
+
 TENANT_MODELS = [model for model in apps.get_models() if issubclass(model, TenantModel)]
 
 

@@ -33,6 +33,7 @@ deliveries.deliver(uuid.UUID(sys.argv[1]), uuid.UUID(sys.argv[2]))
 """
 
 
+@pytest.mark.guard
 def test_a_worker_that_is_killed_while_it_sends(
     party: Party, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -210,6 +210,7 @@ def test_a_declared_generator_is_found_and_labelled(party, dataset, enforce) -> 
     assert shown.provenance["declared"]["generator"]
 
 
+@pytest.mark.guard
 def test_running_an_audit_twice_makes_one(party) -> None:
     asked = ask(party, upload=text("once"))
     finish(party, asked.job)
@@ -382,6 +383,7 @@ def test_an_audit_that_fails_for_good_is_decided_all_the_same(party, dataset, en
     assert fresh(party, added.asset).moderation == "quarantined"
 
 
+@pytest.mark.guard
 def test_a_process_that_died_before_deciding_is_made_good(party, dataset, enforce) -> None:
     enforce(quarantine=True)
     added = add(party, dataset, text="never looked at")

@@ -85,6 +85,7 @@ def test_nothing_to_look_at(party: Any) -> None:
     assert (job.state, job.result["audits"], job.result["changes"]) == ("succeeded", 0, [])
 
 
+@pytest.mark.guard
 def test_a_killed_one_goes_on_where_it_was(
     party: Any, version: PolicyVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:

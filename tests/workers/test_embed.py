@@ -64,6 +64,7 @@ def test_a_picture_with_a_caption_gets_two_vectors_a_thumbnail_and_a_cost(party,
         assert stream.read(4) == b"\xff\xd8\xff\xe0"
 
 
+@pytest.mark.guard
 def test_running_a_job_twice_changes_nothing(party, dataset) -> None:
     added = _add(party, dataset, text="once")
     _run(party, added)
@@ -128,6 +129,7 @@ def test_an_asset_deleted_before_its_turn_ends_its_job_and_holds_no_quota(party,
         assert quotas.summary()["vectors"] == {"used": 0, "reserved": 0, "limit": 600_000}
 
 
+@pytest.mark.guard
 def test_an_asset_deleted_while_it_is_encoded_leaves_nothing(party, dataset, monkeypatch) -> None:
     added = _add(party, dataset, file=io.BytesIO(jpeg(3)))
     prepare = embedding.prepare

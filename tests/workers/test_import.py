@@ -94,6 +94,7 @@ def test_metadata_over_the_limit_fails_its_row_and_the_rest_is_charged(party, da
         assert quotas.summary()["bytes"]["used"] == 0
 
 
+@pytest.mark.guard
 def test_the_same_file_again_imports_nothing_twice(party, dataset, start, run) -> None:
     run(start(CSV, "shop.csv"))
     with tenant_scope(party.id):
@@ -279,6 +280,7 @@ def test_over_quota_an_import_says_where_it_stopped_and_goes_on_after(party, dat
     assert (job.state, job.result["imported"], len(_receipt(party, job))) == ("succeeded", 3, 3)
 
 
+@pytest.mark.guard
 def test_a_killed_attempt_goes_on_after_what_was_stored(party, dataset, start, run, monkeypatch) -> None:
     monkeypatch.setattr(import_batches, "FULL", 2)
     job = start("text\n" + "".join(f"text number {n}\n" for n in range(7)), "t.csv")
@@ -305,6 +307,7 @@ def test_a_killed_attempt_goes_on_after_what_was_stored(party, dataset, start, r
         assert Asset.objects.count() == Vector.objects.count() == 7
 
 
+@pytest.mark.guard
 def test_the_row_that_kills_is_passed_over(party, dataset, start, run, monkeypatch) -> None:
     job = start("text\nfine\npoison\nfine too\n", "t.csv")
     prepare = import_batches._prepare_texts

@@ -404,6 +404,7 @@ class Killed(BaseException):
     """As a process that ends: nothing catches it."""
 
 
+@pytest.mark.guard
 @pytest.mark.parametrize("line", ["_locked", "_turn_is_over", "_page"])
 def test_a_job_that_is_killed_goes_on_where_it_stopped(shop: Shop, monkeypatch, line: str) -> None:
     shop.fill(6)
@@ -430,6 +431,7 @@ def test_a_job_that_is_killed_goes_on_where_it_stopped(shop: Shop, monkeypatch, 
         assert not VectorGap.objects.exists()
 
 
+@pytest.mark.guard
 def test_what_kills_the_worker_is_passed_over(shop: Shop, monkeypatch) -> None:
     assets = [shop.add(f"picture {n}", jpeg(n, 100)) for n in range(3)]
     model = shop.model()

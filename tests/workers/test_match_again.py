@@ -81,6 +81,7 @@ def test_another_tenants_copies_stay(world: World, stranger: Any) -> None:
     assert shown(theirs, copy) == ["allow"]
 
 
+@pytest.mark.guard
 def test_a_killed_one_goes_on_where_it_was(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     origin, *copies = [audited(world, bits) for bits in range(7)]
     monkeypatch.setattr(rescan, "BATCH", 2)

@@ -155,6 +155,7 @@ def test_what_comes_later_is_scored_as_it_becomes_ready(party, texts, damaged) -
     assert late.id not in found(party)
 
 
+@pytest.mark.guard
 def test_a_promotion_that_is_killed_goes_on_and_an_older_version_can_come_back(
     party, texts, damaged, monkeypatch
 ) -> None:

@@ -51,6 +51,7 @@ def test_every_pair_is_written_once_with_its_words_and_group(party, dataset, tmp
         assert pair.features.shape == (3,)
 
 
+@pytest.mark.guard
 def test_an_attempt_that_was_killed_is_gone_on_with(party, dataset, tmp_path):
     class Killed(BaseException):
         pass
