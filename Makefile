@@ -10,7 +10,7 @@ LINT_ENV := DATA_DIR=var/lint SECRET_KEY=lint DATABASE_URL=postgres://localhost/
 
 .DEFAULT_GOAL := run
 .NOTPARALLEL:
-.PHONY: run test test-all test-live test-browser test-slow test-speed test-docs test-room test-fast test-hosts image image-patroni test-matrix coverage demo bench fuzz backup restore lint lint-tools openapi lock clean install install-dev prepare-test
+.PHONY: run test test-all test-live test-browser test-slow test-speed test-docs test-room test-fast test-hosts image image-patroni test-matrix coverage demo bench fuzz backup restore lint lint-tools update lock clean install install-dev prepare-test
 
 run: install
 	@exec $(BIN)/python -m standalone run
@@ -107,9 +107,13 @@ lint-tools:
 	$(LINT_ENV) $(BIN)/mypy -p config -p standalone -p api -p console -p backoffice -p tenants -p workers -p ml -p research
 	$(BIN)/lint-imports
 
-# After a change that clients of the API are meant to see: keeps its OpenAPI document, with which a test compares it.
-openapi: install-dev
+# Writes anew what a change may change and a test holds on to: the API's OpenAPI document, the catalogues of texts (it names
+# what has no translation yet), the list of icons, the list of guards. Look at the difference before it is committed.
+update: install-dev
 	$(LINT_ENV) DJANGO_SETTINGS_MODULE=config.settings $(BIN)/python -m tests.api.openapi
+	$(BIN)/python -m standalone messages
+	$(LINT_ENV) DJANGO_SETTINGS_MODULE=config.settings $(BIN)/python -m tests.console.icons
+	$(BIN)/python -m tests.tiers
 
 # Pins every dependency with hashes; torch is left out on purpose (pyproject.toml, tool.uv).
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \

@@ -143,7 +143,13 @@ def pytest(tier: Tier, processes: int, rest: Sequence[str], folder: Path, deadli
 def one_run(arguments: Sequence[str], folder: Path, deadline: float) -> Run:
     folder.mkdir()
     log, collected = folder / "outcomes", folder / "collected"
-    env = {**os.environ, "TMPDIR": str(folder), LOG: str(log), COLLECTED: str(collected)}
+    env = {
+        **os.environ,
+        "PYTHONHASHSEED": "0",
+        "TMPDIR": str(folder),
+        LOG: str(log),
+        COLLECTED: str(collected),
+    }
     command = [sys.executable, "-m", "pytest", f"--basetemp={folder / 't'}", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
     late = False

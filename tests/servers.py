@@ -15,7 +15,7 @@ import pytest
 import requests
 from django.test import override_settings
 
-from tests.waiting import answers, until
+from tests.waiting import PATIENCE_S, answers, until
 
 # The test file that every scanner reports (eicar.org), in two parts so that scanners leave this file alone.
 EICAR = (r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR" + "-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*").encode()
@@ -80,12 +80,12 @@ def s3_endpoint() -> Iterator[str]:
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        asks = answers(lambda: requests.get(url, timeout=1), requests.ConnectionError, requests.Timeout)
+        asks = answers(lambda: requests.get(url, timeout=PATIENCE_S), requests.ConnectionError)
         until(asks, message="the S3 server did not start")
         yield url
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(PATIENCE_S)
 
 
 @pytest.fixture

@@ -45,9 +45,9 @@ def test_guards_are_required_and_none_is_missing(found: Collection) -> None:
     fewer = {
         name: found.guards.get(name, 0) for name, cases in agreed.items() if found.guards.get(name, 0) < cases
     }
-    assert fewer == {}, "guards that are gone, or have fewer cases than were agreed"
+    assert fewer == {}, "guards that are gone or have fewer cases; if that is meant, make update"
     unlisted = set(found.guards) - set(agreed)
-    assert unlisted == set(), "python -m tests.tiers writes them down"
+    assert unlisted == set(), "make update"
     assert {name: tiers.tier_of(name) for name in found.guards if tiers.tier_of(name) != tiers.REQUIRED} == {}
 
 

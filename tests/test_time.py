@@ -9,12 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiers import tiers
+
 FOLDER = Path(__file__).parent
 #: What waits, what knows the rule, and what runs the tests.
 OTHERS = ("waiting.py", "test_time.py", "run.py")
 FILES = sorted(path for path in FOLDER.rglob("*.py") if path.name not in OTHERS)
 
 SLEEPS = {"time.sleep", "sleep", "asyncio.sleep"}
+#: What measures: tests/speed.py does, as ratios, and tests/hostile_patterns.py, how times grow.
+MEASURES = {"process_time", "perf_counter", "thread_time"}
+#: Methods that wait for as many seconds, and functions that do by `timeout`.
+WAITS = ("wait", "join", "result", "acquire")
+ASKS = ("get", "post", "put", "patch", "delete", "head", "request", "create_connection", "urlopen")
+LEAST_S = 30
 CLOCKS = {"time.monotonic", "time.perf_counter", "time.time", "monotonic", "perf_counter"}
 
 #: Where a page is waited for without a condition, and why there is none.
@@ -37,6 +45,41 @@ def test_nothing_sleeps_but_what_says_why() -> None:
     assert not sleeping, "tests.waiting.until, or pause with the reason"
     waiting = [where for where, called in calls() if called.endswith(".wait_for_timeout")]
     assert {where.partition(":")[0] for where in waiting} == set(PAGES), "expect(…), or browsing.becomes"
+
+
+def test_only_the_tier_of_speed_measures() -> None:
+    measuring = [where for where, called in calls() if called.removeprefix("time.") in MEASURES]
+    where = {where.partition(":")[0] for where in measuring if not where.startswith("hosts/")}
+    assert where == {"speed.py", "hostile_patterns.py"}, "tests.speed: ratio, growth"
+    users = {named(path) for path, tree in trees() if any(map(imports_speed, ast.walk(tree)))}
+    in_speed = {test.partition("::")[0].removeprefix("tests/") for test in tiers()["speed"].tests}
+    assert users <= in_speed, "tests/tiers.toml"
+
+
+def imports_speed(node: ast.AST) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module == "tests.speed"
+
+
+def test_what_is_waited_for_is_waited_for_long() -> None:
+    """On a busy machine another process has to have its turn; waits under a second are pauses on purpose."""
+    here = [(path, tree) for path, tree in trees() if not named(path).startswith("hosts/")]
+    short = [f"{named(path)}:{line}" for path, tree in here for line in short_waits(tree)]
+    assert short == [], f"tests.waiting.PATIENCE_S, or until; at least {LEAST_S} s"
+
+
+def short_waits(tree: ast.Module) -> Iterator[int]:
+    """Lines that give something so many seconds to end or to answer, by a number."""
+    for node in ast.walk(tree):
+        name = ast.unparse(node.func).rpartition(".")[2] if isinstance(node, ast.Call) else ""
+        if isinstance(node, ast.Call) and name in (*WAITS, *ASKS):
+            limits = [keyword.value for keyword in node.keywords if keyword.arg == "timeout"]
+            limits += node.args if name in WAITS else []
+            if any(isinstance(one, ast.Constant) and is_short(one.value) for one in limits):
+                yield node.lineno
+
+
+def is_short(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value < LEAST_S
 
 
 def test_no_wall_time_is_bounded_from_above() -> None:

@@ -1,7 +1,7 @@
 """Which tests are required, which run by commands of their own (tests/tiers.toml), which guard (tests/guards.toml).
 
 A plugin of pytest: `--tier live` leaves out what is in another tier. tests/run.py runs a tier as `make test` does, and
-reads what this writes down. `python -m tests.tiers` writes tests/guards.toml anew.
+reads what this writes down. `make update` writes tests/guards.toml anew.
 """
 
 from __future__ import annotations
@@ -200,8 +200,8 @@ def collect() -> Collection:
 HEAD = """\
 # Tests that carry the marker `guard`, and how many cases each has at least: who may do what, what workspaces see of
 # each other, the API's document, idempotency, erasure, killed jobs, the record. `make test` runs all of them, a skipped
-# one has failed, and none gets a second run. tests/test_tiers.py compares. `python -m tests.tiers` writes this file:
-# look at what it takes away.
+# one has failed, and none gets a second run. tests/test_tiers.py compares. `make update` writes this file: look at what
+# it takes away.
 """
 
 

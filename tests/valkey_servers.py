@@ -15,7 +15,7 @@ import redis
 from config.pubsub_listener import PubSubListener
 from standalone.valkey import binary
 from tenants import valkey
-from tests.waiting import answers, until
+from tests.waiting import PATIENCE_S, answers, until
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Server:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(20)
+        self.process.wait(PATIENCE_S)
 
 
 @contextmanager

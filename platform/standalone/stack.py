@@ -152,6 +152,7 @@ def inherited() -> dict[str, str]:
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, message: Callable[[], str]) -> None:
+    timeout_s *= float(os.environ.get("CROSSLIGHT_PATIENCE") or 1)  # of tests on a slow or busy machine
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:

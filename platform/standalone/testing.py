@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import time
 from pathlib import Path
 
 from standalone.stack import start_test_services, stop_test_services
@@ -21,6 +22,10 @@ def _leave_nothing() -> None:
     stop_test_services(DATA_DIR)
     shutil.rmtree(DATA_DIR, ignore_errors=True)
 
+
+# The same on every machine, before anything reads them. tests/run.py sets the seed of hashes: Python starts with it.
+os.environ.update(TZ="UTC", LC_ALL="C.UTF-8", OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+time.tzset()
 
 #: Port 9 is closed: what asks for a service is refused at once. A test that does is skipped (tests/conftest.py).
 NOWHERE = {

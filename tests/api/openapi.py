@@ -1,6 +1,6 @@
 """The OpenAPI document as it was last agreed, kept beside the tests: canonical JSON, compressed.
 
-`make openapi` writes it anew, after a change that clients are meant to see.
+`make update` writes it anew, after a change that clients are meant to see.
 """
 
 from __future__ import annotations

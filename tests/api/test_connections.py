@@ -10,14 +10,14 @@ import pytest
 
 from config import connections
 from config.connections import Connections
-from tests.waiting import pause
+from tests.waiting import PATIENCE_S, pause
 
 
 class Pair:
     """A client and the server's side of its connection."""
 
     def __init__(self, listener: socket.socket) -> None:
-        self.client = socket.create_connection(listener.getsockname(), timeout=5)
+        self.client = socket.create_connection(listener.getsockname(), timeout=PATIENCE_S)
         self.server, address = listener.accept()
         # As granian has it.
         self.scope = {"client": (address[0], str(address[1]))}

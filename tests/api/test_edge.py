@@ -40,7 +40,7 @@ from tenants.scope import tenant_scope
 from tenants.valkey import client as valkey
 from tests.conftest import Party
 from tests.tenants.people import new_user
-from tests.waiting import pause, until
+from tests.waiting import PATIENCE_S, pause, until
 
 pytestmark = pytest.mark.slow
 PROXY = "127.0.0.2"
@@ -64,13 +64,13 @@ class Server:
         return sum(process.memory_info().rss for process in family) / 2**20
 
     def send(self, request: bytes) -> socket.socket:
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
         connection.sendall(request)
         return connection
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
+def serving(application: str = "config.asgi:application") -> Iterator[Server]:
     port = free_port()
     where = ["--interface", "asgi", "--host", "127.0.0.1", "--port", str(port), "--no-ws"]
     command = [
@@ -80,7 +80,7 @@ def serving() -> Iterator[Server]:
         *where,
         "--workers-kill-timeout",
         "5",
-        "config.asgi:application",
+        application,
     ]
     env = {
         **os.environ,
@@ -97,7 +97,7 @@ def serving() -> Iterator[Server]:
         yield server
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE_S)
 
 
 def get(path: str, auth: dict[str, str]) -> bytes:
@@ -114,7 +114,7 @@ def get(path: str, auth: dict[str, str]) -> bytes:
 
 def answers(server: Server) -> bool:
     try:
-        return requests.get(f"http://127.0.0.1:{server.port}/healthz", timeout=5).ok
+        return requests.get(f"http://127.0.0.1:{server.port}/healthz", timeout=PATIENCE_S).ok
     except requests.RequestException:
         return False
 
@@ -171,21 +171,24 @@ def test_a_stream_tells_every_state_at_once_and_ends(
     jobs.progress(claimed, done=1, total=3)
     listener.wait_for(3)
     jobs.stop_cancelled(claimed)
-    listener.thread.join(5)
+    listener.thread.join(PATIENCE_S)
     assert not listener.thread.is_alive()
     states = [data.split('"state":"')[1].split('"')[0] for data in listener.of("data")]
     assert states == ["queued", "running", "running", "cancelled"]
     assert listener.of("event") == ["job"] * 4
     last = {**auth, "Last-Event-ID": listener.of("id")[-1]}
-    assert requests.get(f"{server.api}/jobs/{job.id}/events", headers=last, timeout=5).status_code == 204
+    assert (
+        requests.get(f"{server.api}/jobs/{job.id}/events", headers=last, timeout=PATIENCE_S).status_code
+        == 204
+    )
 
 
 def test_a_stream_is_refused_like_any_answer(server: Server, job: Job, auth: dict[str, str]) -> None:
     url = f"{server.api}/jobs/{job.id}/events"
-    assert requests.get(url, timeout=5).status_code == 401
-    absent = requests.get(f"{server.api}/jobs/nothing/events", headers=auth, timeout=5)
+    assert requests.get(url, timeout=PATIENCE_S).status_code == 401
+    absent = requests.get(f"{server.api}/jobs/nothing/events", headers=auth, timeout=PATIENCE_S)
     assert (absent.status_code, absent.headers["Content-Type"]) == (404, "application/problem+json")
-    assert requests.post(url, headers=auth, timeout=5).status_code == 405
+    assert requests.post(url, headers=auth, timeout=PATIENCE_S).status_code == 405
 
 
 def test_listeners_of_a_tenant_are_capped_and_hold_no_thread(
@@ -199,7 +202,7 @@ def test_listeners_of_a_tenant_are_capped_and_hold_no_thread(
         ended = [connection for connection in connections if "content-length" in first_part(connection)]
         # Those over the cap get the job as it is, and connect again: they poll.
         assert len(ended) == 5
-        assert requests.get(f"{server.api}/me", headers=auth, timeout=5).ok
+        assert requests.get(f"{server.api}/me", headers=auth, timeout=PATIENCE_S).ok
     finally:
         for connection in connections:
             connection.close()
@@ -244,6 +247,15 @@ def wait_for(server: Server, job: Job, seconds: int, auth: dict[str, str]) -> re
     return requests.get(f"{server.api}/jobs/{job.id}?wait={seconds}", headers=auth, timeout=90)
 
 
+def test_who_waits_for_a_job_is_told(party: Party, job: Job, auth: dict[str, str]) -> None:
+    """The row is read anyhow from time to time: here only after a minute, which nobody waits for."""
+    with serving("tests.api.reads_seldom:application") as server, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(wait_for, server, job, 60, auth)
+        pause(1, "the request waits meanwhile")
+        jobs.stop_cancelled(jobs.claim(job_id=job.id, tenant_id=party.id))
+        assert answer.result(50).json()["state"] == "cancelled"
+
+
 def test_an_answer_waits_for_the_end_of_a_job(
     server: Server, party: Party, job: Job, auth: dict[str, str]
 ) -> None:
@@ -257,12 +269,13 @@ def test_an_answer_waits_for_the_end_of_a_job(
         assert not answer.done()
         jobs.progress(claimed, done=1, total=3)
         jobs.stop_cancelled(claimed)
-        # Before the row is read anyhow, every five seconds: someone rang.
-        ended = answer.result(timeout=4)
+        ended = answer.result(PATIENCE_S)
     assert (ended.status_code, ended.headers["Content-Type"]) == (200, "application/json")
     assert not {"x-wait-for-job", "retry-after"} & {name.lower() for name in ended.headers}
     # The same as without waiting; what has ended is answered at once.
-    assert ended.content == requests.get(f"{server.api}/jobs/{job.id}", headers=auth, timeout=5).content
+    assert (
+        ended.content == requests.get(f"{server.api}/jobs/{job.id}", headers=auth, timeout=PATIENCE_S).content
+    )
     assert ended.json()["state"] == "cancelled"
     assert wait_for(server, job, 60, auth).content == ended.content
 
@@ -304,7 +317,7 @@ def test_whose_key_was_revoked_learns_nothing_more(server: Server, party: Party,
             keys.revoke_key(key_id=key.id)
             jobs.cancel(job_id=job.id)
         # The job as it was when the key still opened it.
-        assert answer.result(timeout=10).json()["state"] == "queued"
+        assert answer.result(timeout=PATIENCE_S).json()["state"] == "queued"
 
 
 def upload_to(server: Server, party: Party) -> str:
@@ -324,7 +337,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(server: Server, party: Party, 
     for _ in range(settings.WEB_THREADS + 4):
         with server.send(head.encode() + part):
             pause(0.02, "a thread takes it before it breaks off")
-    assert requests.get(f"{server.api}/me", headers=auth, timeout=10).ok
+    assert requests.get(f"{server.api}/me", headers=auth, timeout=PATIENCE_S).ok
     with tenant_scope(party.id):
         assert not Asset.objects.exists()
 
@@ -352,10 +365,14 @@ def test_slow_bodies_hold_no_thread(server: Server, party: Party, auth: dict[str
         for _ in range(5):
             assert answers(server)
             assert (
-                requests.post(f"{server.api}/datasets", json={}, headers=auth, timeout=5).status_code == 422
+                requests.post(f"{server.api}/datasets", json={}, headers=auth, timeout=PATIENCE_S).status_code
+                == 422
             )
             whole = requests.post(
-                upload_to(server, party), headers=auth, files={"file": ("a", bytes(2**20))}, timeout=10
+                upload_to(server, party),
+                headers=auth,
+                files={"file": ("a", bytes(2**20))},
+                timeout=PATIENCE_S,
             )
             assert whole.status_code == 415
     finally:
@@ -421,17 +438,19 @@ def test_large_bodies_of_a_tenant_are_bounded(
 
 def put(url: str, auth: dict[str, str]) -> int:
     return requests.post(
-        url, headers=auth, files={"file": ("a", PNG + os.urandom(2**17))}, timeout=20
+        url, headers=auth, files={"file": ("a", PNG + os.urandom(2**17))}, timeout=PATIENCE_S
     ).status_code
 
 
 def offset_of(url: str, tus: dict[str, str]) -> int:
-    return int(requests.head(url, headers=tus, timeout=5).headers["Upload-Offset"])
+    return int(requests.head(url, headers=tus, timeout=PATIENCE_S).headers["Upload-Offset"])
 
 
 def begin_tus(server: Server, length: int, auth: dict[str, str]) -> tuple[str, dict[str, str]]:
     tus = {**auth, "Tus-Resumable": "1.0.0"}
-    begun = requests.post(f"{server.api}/uploads", headers={**tus, "Upload-Length": str(length)}, timeout=5)
+    begun = requests.post(
+        f"{server.api}/uploads", headers={**tus, "Upload-Length": str(length)}, timeout=PATIENCE_S
+    )
     return f"http://127.0.0.1:{server.port}{begun.headers['Location']}", tus
 
 
@@ -451,7 +470,7 @@ def test_an_upload_in_parts_that_breaks_off_keeps_what_came(
         url,
         content[offset:],
         headers={**tus, "Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"},
-        timeout=20,
+        timeout=PATIENCE_S,
     )
     assert (rest.status_code, rest.headers["Upload-Offset"]) == (204, str(len(content)))
     stored = default_storage.path(f"{party.id}/upload/{url.rpartition('/')[2]}.part")
@@ -517,27 +536,29 @@ def test_a_stop_ends_streams_and_waits_for_answers(party: Party, job: Job, auth:
         waiting.start()
         pause(0.5, "the request waits meanwhile")
         server.process.send_signal(signal.SIGTERM)
-        waiting.join(10)
-        listener.thread.join(10)
-        server.process.wait(10)
+        waiting.join(PATIENCE_S)
+        listener.thread.join(PATIENCE_S)
+        server.process.wait(PATIENCE_S)
         # The server kills what has not ended after five seconds.
         assert slow[0].status_code == 202
-        assert held_back.result(5).json()["state"] == "queued"
+        assert held_back.result(PATIENCE_S).json()["state"] == "queued"
 
 
 def wait_in_vain(url: str, auth: dict[str, str]) -> requests.Response:
-    return requests.post(url, json={"text": "x"}, headers={**auth, "Prefer": "wait=2"}, timeout=10)
+    return requests.post(url, json={"text": "x"}, headers={**auth, "Prefer": "wait=2"}, timeout=PATIENCE_S)
 
 
 def test_a_stop_loses_no_request_that_was_counted(party: Party, auth: dict[str, str]) -> None:
     with serving() as server, requests.Session() as client:
         url = f"{server.api}/me"
-        assert [client.get(url, headers=auth, timeout=10).status_code for _ in range(28)] == [200] * 28
+        assert [client.get(url, headers=auth, timeout=PATIENCE_S).status_code for _ in range(28)] == [
+            200
+        ] * 28
         # Called twice, and in windows, a large body is one request.
         content = os.urandom(3 * 2**20)
         address, tus = begin_tus(server, len(content), auth)
         part = {**tus, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
-        assert client.patch(address, content, headers=part, timeout=20).status_code == 204
+        assert client.patch(address, content, headers=part, timeout=PATIENCE_S).status_code == 204
     assert valkey().get(metering.month_key(party.id, current_period())) == b"30"
 
 

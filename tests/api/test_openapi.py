@@ -9,7 +9,7 @@ from tests.api import openapi
 pytestmark = pytest.mark.guard
 
 HINT = (
-    "The OpenAPI document is not the one that was agreed. If clients are meant to see this, run `make openapi`, "
+    "The OpenAPI document is not the one that was agreed. If clients are meant to see this, run `make update`, "
     "which keeps the new one in tests/api/openapi.json.gz, and say so in CHANGELOG.md; else mend the code."
 )
 

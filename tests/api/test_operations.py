@@ -22,7 +22,7 @@ from config.proxies import TrustedProxies, read_networks
 from ml.compression.store import ModelsMissing
 from tenants.retrieval.query import encoding
 from tests.api.conftest import Api
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 TORCH = ("torch", "transformers", "timm", "scipy")
 IMPORTED = f"""
@@ -94,7 +94,7 @@ def test_a_storage_that_hangs_keeps_no_probe_waiting(http: Client, monkeypatch: 
 
     def hangs() -> None:
         asked.append(1)
-        goes_on.wait(20)
+        goes_on.wait(PATIENCE_S)
 
     monkeypatch.setattr(operations, "CHECK_S", 0.05)
     monkeypatch.setitem(operations.SHARED, "storage", operations.BoundedCheck(hangs))

@@ -21,7 +21,7 @@ from tenants.scope import tenant_scope
 from tenants.valkey import client, tenant_key
 from tests.api.conftest import Api, picture, refused, upload
 from tests.conftest import Party
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 
 def towards(degrees: float) -> np.ndarray:
@@ -212,7 +212,7 @@ def test_a_workspace_that_searches_by_many_pictures_waits_for_itself(
     def hold() -> None:
         with query_decoder(party.id) as decoding, decoding.pool._turns.of(party.id):
             entered.release()
-            release.wait(20)
+            release.wait(PATIENCE_S)
 
     holding, waiting = settings.DECODER_QUERY_CHILDREN - 1, settings.DECODER_QUERIES_WAITING
     threads = [threading.Thread(target=hold) for _ in range(holding + waiting)]
@@ -220,7 +220,7 @@ def test_a_workspace_that_searches_by_many_pictures_waits_for_itself(
         for thread in threads:
             thread.start()
         for _ in range(holding):
-            assert entered.acquire(timeout=10)
+            assert entered.acquire(timeout=PATIENCE_S)
         with query_decoder(party.id) as decoding:
             queue = decoding.pool._turns._queues[party.id]
         until(lambda: len(queue) == waiting)
@@ -232,7 +232,7 @@ def test_a_workspace_that_searches_by_many_pictures_waits_for_itself(
     finally:
         release.set()
         for thread in threads:
-            thread.join(20)
+            thread.join(PATIENCE_S)
     assert api.form("/search", {"image": upload(picture(), "a.png")}).status_code == 200
 
 

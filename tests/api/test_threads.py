@@ -16,7 +16,7 @@ from config import edge as edge_module
 from config.edge import Edge
 from config.proxies import TrustedProxies
 from config.threads import LifoThreadPool, ThreadShares
-from tests.waiting import pause, pause_async, until
+from tests.waiting import PATIENCE_S, pause, pause_async, until
 
 
 def name() -> str:
@@ -30,22 +30,22 @@ def settled(pool: LifoThreadPool, idle: int) -> None:
 
 def test_results_and_errors_come_back() -> None:
     pool = LifoThreadPool(2, "t")
-    assert pool.submit(lambda a, b: a - b, 5, b=3).result(5) == 2
+    assert pool.submit(lambda a, b: a - b, 5, b=3).result(PATIENCE_S) == 2
     with pytest.raises(ZeroDivisionError):
-        pool.submit(lambda: 1 / 0).result(5)
+        pool.submit(lambda: 1 / 0).result(PATIENCE_S)
     with pytest.raises(SystemExit):
-        pool.submit(lambda: (_ for _ in ()).throw(SystemExit(3))).result(5)
-    assert pool.submit(name).result(5).startswith("t_")
+        pool.submit(lambda: (_ for _ in ()).throw(SystemExit(3))).result(PATIENCE_S)
+    assert pool.submit(name).result(PATIENCE_S).startswith("t_")
 
 
 def test_one_at_a_time_is_always_the_same_thread() -> None:
     pool = LifoThreadPool(8, "t")
     gate = threading.Barrier(4)
-    wait([pool.submit(gate.wait, 5) for _ in range(4)], timeout=5)
+    wait([pool.submit(gate.wait, PATIENCE_S) for _ in range(4)], timeout=PATIENCE_S)
     settled(pool, 4)
     seen = set()
     for _ in range(20):
-        seen.add(pool.submit(name).result(5))
+        seen.add(pool.submit(name).result(PATIENCE_S))
         settled(pool, 4)
     assert len(seen) == 1
 
@@ -66,7 +66,7 @@ def test_never_more_than_allowed_and_the_rest_waits_its_turn() -> None:
         return number
 
     futures = [pool.submit(work, number) for number in range(100)]
-    assert [future.result(10) for future in futures] == list(range(100))
+    assert [future.result(PATIENCE_S) for future in futures] == list(range(100))
     assert most == 3
     # First come, first served, but for those that run beside each other.
     assert set(order[:20]) & set(range(10)) == set(range(10))
@@ -76,15 +76,15 @@ def test_never_more_than_allowed_and_the_rest_waits_its_turn() -> None:
 
 def test_what_was_cancelled_while_it_waited_is_not_run() -> None:
     pool, goes_on, ran = LifoThreadPool(1, "t"), threading.Event(), []
-    first = pool.submit(goes_on.wait, 5)
+    first = pool.submit(goes_on.wait, PATIENCE_S)
     second, third = pool.submit(ran.append, 2), pool.submit(ran.append, 3)
     assert second.cancel()
     goes_on.set()
-    assert first.result(5)
-    third.result(5)
+    assert first.result(PATIENCE_S)
+    third.result(PATIENCE_S)
     assert ran == [3]
     with pytest.raises(CancelledError):
-        second.result(5)
+        second.result(PATIENCE_S)
 
 
 def test_many_callers_at_once_lose_nothing() -> None:
@@ -92,7 +92,7 @@ def test_many_callers_at_once_lose_nothing() -> None:
 
     def caller(start: int) -> None:
         for number in range(start, start + 500):
-            done.append(pool.submit(lambda n=number: n).result(10))
+            done.append(pool.submit(lambda n=number: n).result(PATIENCE_S))
 
     threads = [threading.Thread(target=caller, args=(1000 * n,)) for n in range(6)]
     for thread in threads:
@@ -104,13 +104,13 @@ def test_many_callers_at_once_lose_nothing() -> None:
 
 def test_threads_that_nobody_leaves_are_known() -> None:
     pool, gate = LifoThreadPool(2, "t"), threading.Event()
-    held = [pool.submit(gate.wait, 20) for _ in range(2)]
+    held = [pool.submit(gate.wait, PATIENCE_S) for _ in range(2)]
     assert pool.stuck_for() == 0.0
     waiting = pool.submit(name)
     pause(0.05, "it waits for a thread meanwhile")
     assert pool.stuck_for() >= 0.05
     gate.set()
-    wait([*held, waiting], timeout=5)
+    wait([*held, waiting], timeout=PATIENCE_S)
     assert pool.stuck_for() == 0.0
 
 
@@ -120,7 +120,7 @@ def test_health_is_told_while_every_thread_is_busy(monkeypatch: pytest.MonkeyPat
 
     def app(environ: dict[str, Any], start: Callable[..., Any]) -> HttpResponse:
         begun.release()
-        gate.wait(20)
+        gate.wait(PATIENCE_S)
         start("204 No Content", [])
         return HttpResponse(status=204)
 

@@ -13,6 +13,7 @@ from tests.console.browsing import MARKS, expect
 from tests.console.conftest import browser as browser
 from tests.console.conftest import grocery as grocery
 from tests.console.conftest import page as page
+from tests.waiting import PATIENCE_S
 
 pytestmark = MARKS
 SLUG = "clinic"
@@ -39,7 +40,7 @@ def operator(page: Any, stack: Any) -> Iterator[Any]:
 
 def status_of(stack: Any, tenant: dict[str, Any]) -> int:
     headers = {"Authorization": f"Bearer {tenant['api_key']}"}
-    return requests.get(f"{stack.base_url}/api/v1/me", headers=headers, timeout=10).status_code
+    return requests.get(f"{stack.base_url}/api/v1/me", headers=headers, timeout=PATIENCE_S).status_code
 
 
 def test_a_suspended_tenants_key_and_console_are_refused(

@@ -18,6 +18,8 @@ from tests.flows.pictures import jpeg
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
 
+from tests.waiting import FACTOR
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 SPOKEN = Path(__file__).resolve().parents[2] / "platform/standalone/demo_data/spoken/yellow-bananas.wav"
 FLAGS = [
@@ -26,7 +28,7 @@ FLAGS = [
     *("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"),
     f"--use-file-for-fake-audio-capture={SPOKEN}",
 ]
-PATIENCE_MS = 30_000
+PATIENCE_MS = 30_000 * FACTOR
 expect.set_options(timeout=PATIENCE_MS)
 
 MARKS = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,29 +10,17 @@ from pathlib import Path
 import pytest
 
 from standalone.frontend import OUTPUT
+from tests.console import icons
 
 CONSOLE = Path(__file__).resolve().parents[2] / "platform" / "console"
 SOURCES = CONSOLE / "frontend"
 MAX_SCRIPT = 200_000
 
 
-def test_every_icon_that_a_template_names_is_in_the_sprite() -> None:
-    templates = "".join(path.read_text() for path in (CONSOLE / "templates").rglob("*.html"))
-    named = set(re.findall(r'{% icon "([a-z0-9-]+)"', templates)) | _icons_of_the_navigation()
-    # What the first page worries about has signs, too.
-    overview = (CONSOLE / "home.py").read_text()
-    named |= set(re.findall(r'AttentionItem\(.*"([a-z0-9-]+)"(?:, broken=.*)?\)$', overview, re.MULTILINE))
-    listed = set(json.loads((SOURCES / "src" / "icons.json").read_text()))
-    assert named - listed == set()
-    assert listed - named == set()
+def test_every_icon_that_is_named_is_in_the_sprite_and_no_other() -> None:
+    assert icons.named() == icons.listed(), "make update"
     sprite = (OUTPUT / "icons.svg").read_text()
-    assert all(f'id="{name}"' in sprite for name in named)
-
-
-def _icons_of_the_navigation() -> set[str]:
-    from console.context_processors import NAVIGATION
-
-    return {symbol for _, entries in NAVIGATION for _, _, symbol, _ in entries}
+    assert all(f'id="{name}"' in sprite for name in icons.named())
 
 
 def test_the_script_is_small() -> None:

@@ -61,8 +61,8 @@ def test_the_search_for_bare_texts_finds_them(source: str, found: list[str]) -> 
 def test_every_text_has_a_translation_and_none_is_left_over(language: str) -> None:
     known = {(m.context, _first(m.id)): m for m in catalogue.read_catalogue(language) if m.id}
     wanted = {(text.context, text.text) for text in messages.collect()}
-    assert wanted - known.keys() == set()
-    assert known.keys() - wanted == set()
+    assert wanted - known.keys() == set(), "make update, and translate what it names"
+    assert known.keys() - wanted == set(), "make update"
     assert [key for key, message in known.items() if not all(messages.strings_of(message))] == []
     assert [key for key, message in known.items() if message.fuzzy] == []
 

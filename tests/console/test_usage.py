@@ -20,7 +20,9 @@ from tests.conftest import Party
 from tests.console.pages import faults_of
 from tests.console.test_audits import read
 
-TODAY = timezone.now().date()
+
+def today() -> dt.date:
+    return timezone.now().date()
 
 
 def used(party: Party, day: dt.date, kind: str, amount: float) -> None:
@@ -36,8 +38,8 @@ def test_nothing_used_is_said(owner: Client) -> None:
 
 
 def test_days_are_charted_and_stand_in_a_table(party: Party, owner: Client) -> None:
-    used(party, TODAY - dt.timedelta(days=3), "searches", 1234)
-    used(party, TODAY - dt.timedelta(days=40), "searches", 777)
+    used(party, today() - dt.timedelta(days=3), "searches", 1234)
+    used(party, today() - dt.timedelta(days=40), "searches", 777)
     page = read(owner, "/usage")
     assert "1,234" in page
     assert "777" not in page
@@ -87,7 +89,7 @@ def test_cost_is_summed_by_kind_of_the_period_alone(party: Party, stranger: Part
 
 
 def test_the_export_is_the_same_as_the_page_and_safe_in_spreadsheets(party: Party, owner: Client) -> None:
-    day = TODAY - dt.timedelta(days=2)
+    day = today() - dt.timedelta(days=2)
     used(party, day, "searches", 12.5)
     used(party, day, "=cmd()", 1)
     answer = owner.get("/usage/export?days=7")
@@ -119,8 +121,8 @@ def test_a_year_costs_as_many_queries_as_a_week(
             read(owner, f"/usage?days={days}")
         return len(seen)
 
-    used(party, TODAY, "searches", 1)
+    used(party, today(), "searches", 1)
     few = count(7)
     for back in range(1, 200):
-        used(party, TODAY - dt.timedelta(days=back), "searches", back)
+        used(party, today() - dt.timedelta(days=back), "searches", back)
     assert count(365) == few

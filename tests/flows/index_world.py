@@ -99,7 +99,7 @@ class Workspace:
         def ask() -> None:
             rows[:] = self._query(statement, *values)
 
-        until(answers(ask, psycopg2.OperationalError), PATIENCE_S, f"no answer to {statement}")
+        until(answers(ask, psycopg2.OperationalError), message=f"no answer to {statement}")
         return rows
 
     # --- The index ---------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ class Workspace:
 
     def caught(self) -> psutil.Process:
         """A builder, stopped in the middle of its work."""
-        builders = until(self.builders, PATIENCE_S, lambda: f"nothing is built: {self.told()}", every_s=0.002)
+        builders = until(self.builders, message=lambda: f"nothing is built: {self.told()}", every_s=0.002)
         builders[0].suspend()
         return builders[0]
 
@@ -168,7 +168,7 @@ class Workspace:
     def building(self) -> Iterator[tuple[str, psutil.Process]]:
         """A build that is due, kept from getting further until the end of the block: its job and its builder."""
         # Several requests and a job each, on a machine that may be busy.
-        until(lambda: self.changed() > DUE, 3 * PATIENCE_S, lambda: f"nobody writes: {self.told()}")
+        until(lambda: self.changed() > DUE, 180, lambda: f"nobody writes: {self.told()}")
         self.upkeep()
         builder = self.caught()
         try:
@@ -222,7 +222,7 @@ class World(Workspace):
         current = self.await_index()
         assert open_generation(self.folder / current).manifest.recall >= 0.99
         self.upkeep()
-        until(self._is_tidy, PATIENCE_S, lambda: f"{list(self.folder.iterdir())}, {self.told()}")
+        until(self._is_tidy, message=lambda: f"{list(self.folder.iterdir())}, {self.told()}")
         # What an answer came from was published, or was no generation.
         ready = {
             row[0] for row in self.query("SELECT id::text FROM index_generation WHERE ready_at IS NOT NULL")

@@ -11,32 +11,34 @@ import requests
 from standalone.config import DEMO_FILES
 from tests.flows.client import Client
 from tests.flows.pictures import huge_png, jpeg, with_location
+from tests.ranks import clearly_first, first
 
 pytestmark = pytest.mark.stack
 GROCERY = DEMO_FILES / "grocery"
 SPOKEN = DEMO_FILES / "spoken" / "yellow-bananas.wav"
 
 
-def _labels(answer: dict) -> list[str]:
-    return [result["asset"]["metadata"].get("label", "") for result in answer["results"]]
+def _labels(answer: dict, count: int = 5) -> list[str]:
+    """Of the first five of twenty results, whatever the processor."""
+    return [result["asset"]["metadata"].get("label", "") for result in first(answer["results"], count)]
 
 
 def test_words_find_products(shop) -> None:
-    assert "Banana" in _labels(shop.search(text="yellow bananas", top_k=5))
-    assert any("Juice" in label for label in _labels(shop.search(text="a carton of orange juice", top_k=5)))
+    assert "Banana" in _labels(shop.search(text="yellow bananas", top_k=20))
+    assert any("Juice" in label for label in _labels(shop.search(text="a carton of orange juice", top_k=20)))
 
 
 def test_words_find_pictures_without_a_caption(stack, shop) -> None:
     photos = next(t for t in stack.demo["tenants"] if t["slug"] == "grocery")["datasets"]["shelf photos"]
-    answer = shop.search(text="bananas", datasets=[photos], top_k=5)
+    answer = shop.search(text="bananas", datasets=[photos], top_k=20)
     assert "Banana" in _labels(answer)
     assert {result["matched"]["modality"] for result in answer["results"]} == {"image"}
 
 
 def test_a_picture_finds_itself_and_its_like(shop) -> None:
     photo = (GROCERY / "train_banana_001.jpg").read_bytes()
-    answer = shop.json("POST", "/search", files={"image": ("x.bin", photo)}, data={"top_k": "5"})
-    assert _labels(answer)[0] == "Banana"
+    answer = shop.json("POST", "/search", files={"image": ("x.bin", photo)}, data={"top_k": "20"})
+    assert "Banana" in _labels(answer, 1)
     assert answer["weights"] == {"image": 1.0}
     asset = answer["results"][0]["asset"]["id"]
     assert shop.search(image={"asset": asset}, top_k=1)["results"][0]["asset"]["id"] == asset
@@ -44,7 +46,7 @@ def test_a_picture_finds_itself_and_its_like(shop) -> None:
 
 def test_a_voice_is_heard_and_answered(shop) -> None:
     answer = shop.json(
-        "POST", "/search", files={"audio": ("q.wav", SPOKEN.read_bytes())}, data={"top_k": "5"}
+        "POST", "/search", files={"audio": ("q.wav", SPOKEN.read_bytes())}, data={"top_k": "20"}
     )
     assert "yellow banana" in answer["transcript"].lower()
     assert "Banana" in _labels(answer)
@@ -106,10 +108,12 @@ def test_none_one_and_two_assets(client) -> None:
         "took_ms": 0,
     }
     dataset = client.dataset("few")
-    first = client.put(dataset, text="the invoice is paid within thirty days")
-    assert client.found(text="when do I pay the bill?") == [first["id"]]
-    second = client.put(dataset, text="our office dog is called Bruno")
-    assert client.found(text="what is the name of the dog?") == [second["id"], first["id"]]
+    invoice = client.put(dataset, text="the invoice is paid within thirty days")
+    assert client.found(text="when do I pay the bill?") == [invoice["id"]]
+    dog = client.put(dataset, text="our office dog is called Bruno")
+    results = client.search(text="what is the name of the dog?")["results"]
+    assert {result["asset"]["id"] for result in results} == {invoice["id"], dog["id"]}
+    assert clearly_first(results)["asset"]["id"] == dog["id"]
 
 
 def test_a_caption_is_found_and_changes(client) -> None:

@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from benchmarks._slow import is_kept, measure
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.slow
 
@@ -36,8 +37,8 @@ def test_connections_that_ask_nothing_keep_nobody_out(stack: Any) -> None:
     try:
         # More than the server takes by itself.
         for _ in range(1100):
-            idle.append(socket.create_connection((url.hostname or "", url.port or 80), timeout=5))
-        assert requests.get(f"{stack.base_url}/healthz", timeout=5).ok
+            idle.append(socket.create_connection((url.hostname or "", url.port or 80), timeout=PATIENCE_S))
+        assert requests.get(f"{stack.base_url}/healthz", timeout=PATIENCE_S).ok
     finally:
         for connection in idle:
             connection.close()

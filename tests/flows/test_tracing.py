@@ -21,7 +21,7 @@ from standalone.ports import free_port
 from tenants.datasets.services import create_dataset
 from tenants.scope import tenant_scope
 from tests.conftest import Party
-from tests.waiting import answers, until
+from tests.waiting import PATIENCE_S, answers, until
 
 pytestmark = pytest.mark.slow
 SECRET = "nobody outside may read this"
@@ -107,7 +107,7 @@ def address(collector: Collector) -> Iterator[str]:
 
 def await_web(base: str) -> None:
     def ask() -> None:
-        requests.get(f"{base}/healthz", timeout=5).raise_for_status()
+        requests.get(f"{base}/healthz", timeout=PATIENCE_S).raise_for_status()
 
     until(answers(ask, requests.RequestException), 120, "the server does not come up")
 

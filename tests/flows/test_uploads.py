@@ -13,7 +13,7 @@ import requests
 
 from tests.flows.client import Client
 from tests.flows.pictures import jpeg
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -52,7 +52,7 @@ def offset_of(client: Client, path: str) -> int:
 def open_patch(client: Client, path: str, length: int) -> socket.socket:
     """A connection that has announced a body and not sent it yet."""
     address = urlsplit(client.base_url)
-    connection = socket.create_connection((address.hostname, address.port), timeout=10)
+    connection = socket.create_connection((address.hostname, address.port), timeout=PATIENCE_S)
     head = (
         f"PATCH /api/v1{path} HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {client.token}\r\n"
         f"Tus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\nContent-Length: {length}\r\n"

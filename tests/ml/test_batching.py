@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ml.batching import Batcher, Closed
-from tests.waiting import pause
+from tests.waiting import PATIENCE_S, pause
 
 
 def test_every_caller_gets_the_own_result() -> None:
@@ -22,7 +22,7 @@ def test_batches_fill_while_one_runs() -> None:
 
     def run(items: list[int]) -> list[int]:
         sizes.append(len(items))
-        gate.wait(5)
+        gate.wait(PATIENCE_S)
         return items
 
     with Batcher(run, max_batch=8) as batcher, ThreadPoolExecutor(20) as pool:
@@ -45,7 +45,7 @@ def test_one_bad_item_fails_alone() -> None:
     gate = threading.Event()
 
     def run(items: list[int]) -> list[float]:
-        gate.wait(5)
+        gate.wait(PATIENCE_S)
         return [1 / item for item in items]
 
     with Batcher(run) as batcher, ThreadPoolExecutor(8) as pool:
@@ -67,7 +67,7 @@ def test_batches_run_beside_each_other_in_as_many_threads() -> None:
     both = threading.Barrier(2)
 
     def run(items: list[int]) -> list[int]:
-        both.wait(5)  # broken, and so an error, unless another batch runs at the same time
+        both.wait(PATIENCE_S)  # broken, and so an error, unless another batch runs at the same time
         return items
 
     with Batcher(run, max_batch=1, threads=2) as batcher, ThreadPoolExecutor(4) as pool:
@@ -96,7 +96,7 @@ def test_timeout() -> None:
     gate = threading.Event()
 
     def stuck(items: list[int]) -> list[int]:
-        gate.wait(5)
+        gate.wait(PATIENCE_S)
         return items
 
     with Batcher(stuck) as batcher:
@@ -112,12 +112,12 @@ def test_callers_take_turns_when_more_wait_than_a_batch_holds() -> None:
     def run(items: list[str]) -> list[str]:
         batches.append(items)
         begun.set()
-        gate.wait(5)
+        gate.wait(PATIENCE_S)
         return items
 
     with Batcher(run, max_batch=4) as batcher, ThreadPoolExecutor(16) as pool:
         first = pool.submit(batcher.submit, "first")
-        assert begun.wait(5)
+        assert begun.wait(PATIENCE_S)
         many = [pool.submit(batcher.submit, f"a{at}", None, "a") for at in range(10)]
         pause(0.1, "all of it waits")
         few = [pool.submit(batcher.submit, f"{name}0", None, name) for name in "bc"]

@@ -19,6 +19,7 @@ from ml.devices import in_halves, is_out_of_memory
 from ml.encoders import _onnx
 from ml.media.process import resident_bytes
 from tests.ml import misbehaving
+from tests.waiting import PATIENCE_S
 
 # As ONNX Runtime 1.16 to 1.23 raised them on cards that were full.
 ARENA = (
@@ -197,7 +198,7 @@ def test_examiners_on_the_processor_see_no_card(monkeypatch: pytest.MonkeyPatch)
     for device in ("cpu", "cuda"):
         child = _Process(2 << 30, "tests.ml.misbehaving", [], ["tell"], device)
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + PATIENCE_S
             while not resident_bytes(child._process.pid) and time.monotonic() < deadline:
                 assert child.alive()
             assert resident_bytes(child._process.pid) > 0

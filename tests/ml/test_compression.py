@@ -18,7 +18,7 @@ from ml.compression import store
 from ml.compression.prepare import current_recipe, prepare
 from ml.compression.quantise import ParityError
 from ml.compression.store import ModelsMissing, WeightsMissing, find_model, models_dir
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_build_ends_with_its_caller(tmp_path: Path) -> None:
         builds = until(lambda: _spawned(caller.pid), 60, "no build was started")
     finally:
         caller.kill()
-        caller.wait(10)
+        caller.wait(PATIENCE_S)
     _, alive = psutil.wait_procs(builds, 60)
     assert alive == []
     assert list(tmp_path.glob("*.onnx")) == []

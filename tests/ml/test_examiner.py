@@ -16,6 +16,7 @@ from ml.auditing.examiner import Examination, Examiner, Subject
 from ml.detectors.base import PROCESS_DIED, Words
 from ml.media.process import Child
 from tests.ml import misbehaving, recordings
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def test_what_a_process_was_at_that_died_is_done_by_another_once(
     take = examiner._take
 
     def kill(child: Child) -> None:
-        child.receive(time.monotonic() + 20)  # it has decoded
+        child.receive(time.monotonic() + PATIENCE_S)  # it has decoded
         os.kill(child._process.pid, signal.SIGKILL)
 
     def noting(specs: Sequence[str]) -> Child:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ml.media import Decoder, MediaError
 from ml.media.fair_queue import FairQueue, QueueFull
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 
 class Waiting:
@@ -41,7 +41,7 @@ class Waiting:
         for event in self._leave.values():
             event.set()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(PATIENCE_S)
 
     @property
     def _asked(self) -> int:
@@ -51,7 +51,7 @@ class Waiting:
         try:
             with self.turns.of(name[0]):
                 self.order.append(name)
-                self._leave[name].wait(10)
+                self._leave[name].wait(PATIENCE_S)
         except QueueFull:
             self.refused.append(name)
 

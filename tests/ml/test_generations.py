@@ -30,7 +30,7 @@ from ml.indexes.generation import (
     open_generation,
 )
 from ml.indexes.kinds.base import CATALOG, load_kind
-from tests.waiting import pause
+from tests.waiting import PATIENCE_S, pause
 
 COUNT = 6000
 DIMENSION = 256
@@ -567,6 +567,6 @@ class TestProcess:
     ) -> None:
         folder, process = building
         end(process)
-        assert process.wait(timeout=10) == status
+        assert process.wait(timeout=PATIENCE_S) == status
         with pytest.raises(GenerationDamaged, match="no manifest"):
             open_generation(folder)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ml.catalog import Catalog
 from ml.indexes.base import Index
 from ml.indexes.exact import FlatIndex
+from tests.speed import ratio
 
 CATALOG = Catalog("ml.indexes")
 D = 8
@@ -183,13 +184,11 @@ def test_flat_readers_beside_a_writer() -> None:
     assert len(index) == index.rows // 37 * 36
 
 
-def test_flat_is_fast_enough_for_a_query() -> None:
-    index = FlatIndex(256, vectors(20_000, 256))
-    query = vectors(1, 256)[0]
-    times = []
-    for _ in range(30):
-        started = time.perf_counter()
-        index.search(query, 10)
-        times.append(time.perf_counter() - started)
-    # 0.65 ms measured; the median of a noisy machine still stays below the 2 ms that a query may spend.
-    assert np.median(times) < 0.005
+def test_a_query_of_a_flat_index_costs_what_its_products_do() -> None:
+    stored = vectors(20_000, 256)
+    index, query = FlatIndex(256, stored), vectors(1, 256)[0]
+    searches = ratio(
+        lambda: [index.search(query, 10) for _ in range(30)],
+        lambda: [np.argpartition(stored @ query, -10) for _ in range(30)],
+    )
+    assert searches < 4

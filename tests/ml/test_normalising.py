@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ml.auditing.text_normalization import MAX_CHARS, Normalised, normalise
+from tests.speed import LINEAR, TIMES, growth
 
 PLAIN = {
     "fullwidth": ("ｙｏｕ ａｒｅ ｓｈｉｔ", "you are shit"),
@@ -105,9 +104,8 @@ def test_any_string_is_read_and_every_character_has_a_place(text: str) -> None:
 )
 @pytest.mark.slow
 def test_time_is_linear_and_the_rest_is_left(unit: str) -> None:
+    assert growth(lambda chars: normalise(unit * (chars // len(unit))), MAX_CHARS // TIMES) < LINEAR
     text = unit * (2 * MAX_CHARS // len(unit))
-    start = time.process_time()
     read = normalise(text)
-    assert time.process_time() - start < 3.0
     assert read.truncated
     originals(text[:MAX_CHARS], read)

@@ -19,6 +19,7 @@ from ml.auditing.examiner import Examiner, Subject
 from ml.media import Decoder
 from ml.media.process import Child
 from tests.ml import misbehaving, recordings
+from tests.waiting import PATIENCE_S
 
 MODULE = "tests.ml.trespassing"
 SECRETS = ("SECRET_KEY", "MIGRATION_DATABASE_URL", "DATABASE_URL", "REDIS_URL", "BROKER_URL", "STORAGE_URL")
@@ -79,9 +80,9 @@ def ask(
     child: Child, request: dict[str, Any], path: Path | None = None
 ) -> tuple[dict[str, Any], list[bytearray]]:
     child.send({"timeout_s": 20, **request}, path)
-    first = child.receive(time.monotonic() + 20)
+    first = child.receive(time.monotonic() + PATIENCE_S)
     if not first[0].get("end"):
-        assert child.receive(time.monotonic() + 20)[0]["end"]
+        assert child.receive(time.monotonic() + PATIENCE_S)[0]["end"]
     return first
 
 
@@ -162,7 +163,7 @@ def test_without_landlock_detectors_have_loaded_their_models_before(tmp_path: Pa
     request |= {"options": {}, "detectors": specs, "timeouts": [20, 20, 20], "max_pixels": 1_000_000}
     try:
         child.send({"timeout_s": 20, **request}, tmp_path / "noise.png")
-        found = [child.receive(time.monotonic() + 30) for _ in range(4)]
+        found = [child.receive(time.monotonic() + PATIENCE_S) for _ in range(4)]
     finally:
         child.stop()
     states = {header["stage"]: json.loads(parts[0]).get("state") for header, parts in found[1:]}

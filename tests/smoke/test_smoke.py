@@ -14,6 +14,7 @@ import requests
 from standalone.config import DEMO_FILES
 from standalone.stack import Stack
 from tests.flows.client import Client
+from tests.ranks import clearly_first
 from tests.smoke.conftest import Workspace
 from tests.tenants.learning.world import WORDS, drawing
 
@@ -21,8 +22,6 @@ pytestmark = pytest.mark.timeout(400)
 
 GROCERY = DEMO_FILES / "grocery"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-#: Two scores that are nearer to each other may change places on another processor.
-MARGIN = 0.03
 PATIENCE_S = 300
 
 
@@ -90,10 +89,7 @@ def test_words_in_english_and_chinese_find_what_was_uploaded(ann: Workspace) -> 
 
 
 def first(client: Client, text: str, dataset: str) -> str:
-    """What is found first, if by more than processors differ in."""
-    best, second = client.search(text=text, datasets=[dataset])["results"][:2]
-    assert best["score"] > second["score"] + MARGIN
-    return best["asset"]["id"]
+    return clearly_first(client.search(text=text, datasets=[dataset])["results"])["asset"]["id"]
 
 
 def test_a_text_with_personal_data_is_audited(ann: Workspace) -> None:

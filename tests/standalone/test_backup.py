@@ -26,7 +26,7 @@ from standalone.backup import manifest
 from standalone.config import PRIVILEGED, ROOT
 from standalone.stack import Stack, embedded_services, inherited, running_stack, wait_until
 from tests.flows.client import Client
-from tests.waiting import pause, until
+from tests.waiting import PATIENCE_S, pause, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 QUERY = {"text": "fresh fruit", "top_k": 20}
@@ -336,7 +336,7 @@ def begun(data_dir: Path, *arguments: str) -> subprocess.Popen[bytes]:
 def killed_when(process: subprocess.Popen[bytes], seen: Callable[[], bool]) -> None:
     wait_until(lambda: seen() or process.poll() is not None, 60, lambda: "never seen")
     process.send_signal(signal.SIGKILL)
-    assert process.wait(10) == -signal.SIGKILL, "it was over before it could be killed"
+    assert process.wait(PATIENCE_S) == -signal.SIGKILL, "it was over before it could be killed"
 
 
 def test_a_killed_backup_looks_like_none(stack: Stack, tmp_path: Path) -> None:

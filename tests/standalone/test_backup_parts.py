@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -32,6 +31,7 @@ from tenants.datasets.services import REMOVING_FILES, collect_blobs, create_data
 from tenants.pipeline.assets.services import add_asset, delete_asset
 from tenants.retrieval.index import generation_files
 from tenants.scope import tenant_scope
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -100,12 +100,13 @@ def test_files_stay_while_a_backup_copies_and_go_afterwards(party, tmp_path: Pat
         done = copied(seen, tmp_path / FILES)
         assert done.sums[f"{FILES}/{path}"] == asset.blob.sha256
         assert path not in done.missing
+
     # The database notices a moment later that the backup's connection is closed.
-    collected, deadline = 0, time.monotonic() + 10
-    while not collected and time.monotonic() < deadline:
+    def collected() -> int:
         with tenant_scope(party.id):
-            collected = collect_blobs()
-    assert collected == 1
+            return collect_blobs()
+
+    assert until(collected) == 1
     with tenant_scope(party.id):
         assert not Blob.objects.exists()
     assert not default_storage.exists(path)

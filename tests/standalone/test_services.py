@@ -18,6 +18,7 @@ import redis
 from standalone.config import ROOT
 from standalone.ports import free_port
 from standalone.stack import Stack, embedded_services, inherited, living, wait_until
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.slow
 
@@ -128,7 +129,7 @@ def test_committed_rows_survive_a_killed_postgres(services: Stack) -> None:
     owner = services.env["MIGRATION_DATABASE_URL"]
     query(owner, "CREATE TABLE kept (id int); INSERT INTO kept VALUES (7)")
     old = services.kill("postgres")
-    services.wait_for_successor("postgres", old, timeout_s=20)
+    services.wait_for_successor("postgres", old, timeout_s=PATIENCE_S)
     wait_until(lambda: connects(owner), 20, lambda: services.log_tail("postgres"))
     assert query(owner, "SELECT id FROM kept") == [(7,)]
 
@@ -137,7 +138,7 @@ def test_keys_survive_a_killed_valkey(services: Stack) -> None:
     client = redis.Redis.from_url(services.env["REDIS_URL"])
     client.set("kept", "7")
     assert client.execute_command("WAITAOF", 1, 0, 5000)[0] == 1
-    services.wait_for_successor("valkey", services.kill("valkey"), timeout_s=20)
+    services.wait_for_successor("valkey", services.kill("valkey"), timeout_s=PATIENCE_S)
     wait_until(lambda: answers(services.env["REDIS_URL"]), 20, lambda: services.log_tail("valkey"))
     assert redis.Redis.from_url(services.env["REDIS_URL"]).get("kept") == b"7"
 

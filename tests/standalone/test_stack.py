@@ -21,6 +21,7 @@ from standalone.config import APP_PROCESSES, PRIVILEGED, ROOT
 from standalone.ports import free_port
 from standalone.programs import WORKERS, worker_answers
 from standalone.stack import Stack, inherited, living, running_stack, wait_until
+from tests.waiting import PATIENCE_S
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 RECOVERY_S = 20.0
@@ -127,7 +128,7 @@ def test_the_port_of_another_program_is_refused(own_stack: Stack, tmp_path: Path
 def test_stop_leaves_no_process_and_a_free_port(tmp_path: Path) -> None:
     with running_stack(tmp_path, port=free_port(), extra_env=SMALL) as stack:
         url = f"{stack.base_url}/healthz"
-        with closing(urllib.request.urlopen(url, timeout=10)) as answer:
+        with closing(urllib.request.urlopen(url, timeout=PATIENCE_S)) as answer:
             assert answer.status == 200
         started = [child.pid for child in psutil.Process(stack.pid("stack")).children(recursive=True)]
         assert len(started) > len(APP_PROCESSES)

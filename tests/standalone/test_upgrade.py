@@ -18,7 +18,7 @@ from standalone.ports import free_port
 from standalone.stack import Stack, running_stack
 from tests.flows.client import Client
 from tests.standalone.upgrade.directory import put_back, read_told
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 slow = [pytest.mark.slow, pytest.mark.stack]
 LEASES = {"JOB_LEASE_S": "30", "JOB_RESEND_S": "2", "JOB_SWEEP_S": "1", "INDEX_FLAT_MAX": "20"}
@@ -60,7 +60,7 @@ class Searcher:
 
     def _is_ready(self) -> bool:
         try:
-            return requests.get(f"{self.base_url}/readyz", timeout=5).status_code == 200
+            return requests.get(f"{self.base_url}/readyz", timeout=PATIENCE_S).status_code == 200
         except (requests.ConnectionError, requests.Timeout):
             return False
 

@@ -14,6 +14,8 @@ import threading
 from pathlib import Path
 from typing import Any, Self
 
+from tests.waiting import PATIENCE_S
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -48,7 +50,7 @@ class HostProcess:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.terminate()
-        self._process.wait(20)
+        self._process.wait(PATIENCE_S)
 
     def ask(self, command: str, **values: Any) -> Any:
         """What the process answers; what it raised as an AssertionError."""

@@ -14,7 +14,7 @@ from tenants.retrieval.cache import AsyncWriter
 from tenants.retrieval.query import result_page
 from tenants.retrieval.types import Hit
 from tenants.valkey import client
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 
 def key() -> str:
@@ -51,12 +51,12 @@ def test_the_newer_value_of_a_key_is_kept_while_the_older_one_is_sent() -> None:
     class Slow:
         def pipeline(self, **options):
             begun.set()
-            goes_on.wait(5)
+            goes_on.wait(PATIENCE_S)
             return client().pipeline(**options)
 
     later, name = AsyncWriter(Slow), key()
     later.put(name, b"older", 60)
-    assert begun.wait(5)
+    assert begun.wait(PATIENCE_S)
     later.put(name, b"newer", 60)
     goes_on.set()
     assert until(lambda: client().get(name) == b"newer")

@@ -26,7 +26,7 @@ from tenants.retrieval.cache import (
     depth_class,
 )
 from tenants.valkey import client, tenant_key
-from tests.waiting import pause
+from tests.waiting import PATIENCE_S, pause
 
 BUDGET = 32 << 20
 
@@ -240,7 +240,7 @@ def test_sixteen_threads_with_a_new_query_search_once(tenant: uuid.UUID) -> None
         return generation.search(vector)()
 
     def ask(_: int) -> CandidateList:
-        barrier.wait(10)
+        barrier.wait(PATIENCE_S)
         return cache.get(tenant, generation.id, vector, 10, slowly)
 
     with ThreadPoolExecutor(16) as pool:

@@ -21,7 +21,7 @@ from tenants.retrieval.index.registry import opened
 from tenants.retrieval.models import IndexGeneration, IndexPointer
 from tenants.scope import tenant_scope
 from tests.tenants.test_index_lifecycle import MODEL, Library
-from tests.waiting import answers, until
+from tests.waiting import PATIENCE_S, answers, until
 
 pytestmark = pytest.mark.slow
 LONG_AGO = "2026-01-01T00:00:00Z"
@@ -117,7 +117,7 @@ def test_only_some_requests_wait_for_fetches(library: Library, monkeypatch, sett
     gate, fetch = threading.Event(), generation_files._fetch
 
     def slow(*args) -> None:
-        assert gate.wait(20)
+        assert gate.wait(PATIENCE_S)
         fetch(*args)
 
     settings.INDEX_EXACT_MAX, settings.INDEX_FETCH_WAIT_S = 5, 20
@@ -132,7 +132,7 @@ def test_only_some_requests_wait_for_fetches(library: Library, monkeypatch, sett
     with tenant_scope(library.tenant_id), pytest.raises(IndexRebuilding):
         other.refresh()
     gate.set()
-    waiting.join(20)
+    waiting.join(PATIENCE_S)
     assert found == [True]
 
 
@@ -205,7 +205,7 @@ def test_a_large_tenant_is_told_to_wait_while_it_comes_back(library: Library, se
     fetch = generation_files._fetch
 
     def slow(*args) -> None:
-        assert gate.wait(20)
+        assert gate.wait(PATIENCE_S)
         fetch(*args)
 
     monkeypatch.setattr(generation_files, "_fetch", slow)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tenants.retrieval.cache import Embedded, LookupCounts, QueryCache
 from tenants.retrieval.query import encoding
 from tenants.valkey import client, tenant_key
-from tests.waiting import pause
+from tests.waiting import PATIENCE_S, pause
 
 
 class Encoder:
@@ -128,7 +128,7 @@ def test_sixteen_threads_with_a_new_text_encode_once(tenant: uuid.UUID) -> None:
     cache, barrier = cache_of(encoder), threading.Barrier(16)
 
     def ask(_: int) -> Embedded:
-        barrier.wait(10)
+        barrier.wait(PATIENCE_S)
         return cache.find(tenant, "new", MODEL)
 
     with ThreadPoolExecutor(16) as pool:

@@ -14,6 +14,7 @@ import pytest
 from tenants.datasets import scanning
 from tenants.errors import TooLarge, Unavailable
 from tests.servers import EICAR, STREAM_MAX, VERSION, Clamd, UnixServer, serve
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -102,4 +103,4 @@ def test_a_scanner_that_hangs_or_hangs_up_is_away(
         answering = threading.Thread(target=lambda: behave(server.accept()[0]), daemon=True)
         answering.start()
         assert scanning.scan(io.BytesIO(b"x")) == scanning.Verdict("unscanned", reason="unreachable")
-        answering.join(5)
+        answering.join(PATIENCE_S)

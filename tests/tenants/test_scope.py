@@ -22,6 +22,7 @@ from tenants.scope import (
     operator_scope,
     tenant_scope,
 )
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.guard
 
@@ -242,13 +243,13 @@ def test_a_process_has_few_connections_as_the_operator(settings, monkeypatch) ->
     def hold() -> None:
         with operator_scope("a test"):
             _sql("SELECT 1")
-            held.wait(20)
-            go.wait(20)
+            held.wait(PATIENCE_S)
+            go.wait(PATIENCE_S)
 
     threads = [threading.Thread(target=hold) for _ in range(settings.OPERATOR_CONNECTIONS)]
     for thread in threads:
         thread.start()
-    held.wait(20)
+    held.wait(PATIENCE_S)
     with pytest.raises(OperationalError, match="OPERATOR_CONNECTIONS"), operator_scope("one too many"):
         pass
     go.set()
@@ -275,7 +276,7 @@ def test_scopes_of_two_threads_do_not_mix(party, stranger) -> None:
     def work(name: str, tenant_id: uuid.UUID) -> None:
         with tenant_scope(tenant_id):
             create_dataset(name=name)
-            barrier.wait(10)
+            barrier.wait(PATIENCE_S)
             seen[name] = Dataset.objects.get().tenant_id
         connection.close()
 

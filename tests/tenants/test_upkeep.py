@@ -32,7 +32,7 @@ from tenants.pipeline.assets import services
 from tenants.pipeline.upkeep import host, periodic, ranges
 from tenants.scope import tenant_scope
 from tenants.valkey import Unavailable, client
-from tests.waiting import pause, until
+from tests.waiting import PATIENCE_S, pause, until
 
 
 def test_what_an_interrupted_deletion_left_is_removed(party, stranger) -> None:
@@ -94,7 +94,7 @@ def test_the_collector_locks_blobs_in_the_order_of_everyone(party) -> None:
         collector.start()
         pause(0.3, "the collector meets the lock, and would hold others already")
         Blob.objects.select_for_update().get(pk=high)
-    collector.join(10)
+    collector.join(PATIENCE_S)
     assert errors == []
     with tenant_scope(party.id):
         assert Blob.objects.count() == 0
@@ -134,7 +134,7 @@ def test_two_workers_never_look_after_the_same_range(all_due) -> None:
     def first(tenants: list[uuid.UUID], runs: int) -> None:
         if not begun.is_set():
             begun.set()
-            goes_on.wait(20)
+            goes_on.wait(PATIENCE_S)
 
     def other_process() -> None:
         ranges._tend_range(3, first)
@@ -143,13 +143,13 @@ def test_two_workers_never_look_after_the_same_range(all_due) -> None:
     ranges._make()
     slow = threading.Thread(target=other_process)
     slow.start()
-    assert begun.wait(20)
+    assert begun.wait(PATIENCE_S)
     ranges.want_all()
     assert ranges.tend_due(lambda *_: told.append(1)) == ranges.RANGES - 1
     Lease.objects.filter(name="upkeep:03").update(until=timezone.now() - timedelta(seconds=1))
     assert ranges.tend_due(lambda *_: told.append(1)) == 1
     goes_on.set()
-    slow.join(20)
+    slow.join(PATIENCE_S)
     assert len(told) == ranges.RANGES
 
 

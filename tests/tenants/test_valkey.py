@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tenants import valkey
-from tests.waiting import pause
+from tests.waiting import PATIENCE_S, pause
 
 
 def test_the_first_requests_get_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,7 +24,7 @@ def test_the_first_requests_get_one_client(monkeypatch: pytest.MonkeyPatch) -> N
         return made[-1]
 
     def ask(_: int) -> object:
-        together.wait(5)
+        together.wait(PATIENCE_S)
         return valkey.client()
 
     monkeypatch.setattr(valkey, "_client", cache(slowly))

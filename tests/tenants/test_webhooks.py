@@ -24,7 +24,7 @@ from tenants.events.models import AuditEvent, Webhook, WebhookDelivery, WebhookD
 from tenants.scope import NoTenantScope, tenant_scope
 from tests.conftest import Party
 from tests.tenants.receiver import Receiver, plain, receiving
-from tests.waiting import pause
+from tests.waiting import PATIENCE_S, pause
 
 State = WebhookDelivery.State
 
@@ -186,7 +186,7 @@ def test_an_endpoint_that_is_deleted_meanwhile_fails_nobody(party: Party, receiv
         webhooks.emit("asset.ready", {"asset": "1"})
         thread = threading.Thread(target=remove)
         thread.start()
-        thread.join(10)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive()
     assert work(row) == 0
 

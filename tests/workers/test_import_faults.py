@@ -24,7 +24,7 @@ from tenants.pipeline.assets import bulk
 from tenants.pipeline.transfer import import_batches, import_sources, imports
 from tenants.retrieval.index.vectors import take_numbers
 from tenants.scope import tenant_scope
-from tests.waiting import pause
+from tests.waiting import PATIENCE_S, pause
 
 pytestmark = pytest.mark.slow
 
@@ -54,7 +54,7 @@ def test_an_import_and_a_deletion_lock_clock_and_counters_in_one_order(
             with tenant_scope(party.id):
                 take_numbers(1)
                 holds_clock.set()
-                may_go_on.wait(10)
+                may_go_on.wait(PATIENCE_S)
                 quotas.give_back(amounts={"assets": 0})
         except Exception as error:
             errors.append(error)
@@ -68,9 +68,9 @@ def test_an_import_and_a_deletion_lock_clock_and_counters_in_one_order(
     monkeypatch.setattr(bulk, "_attach", attach_soon)
     other = threading.Thread(target=delete)
     other.start()
-    holds_clock.wait(10)
+    holds_clock.wait(PATIENCE_S)
     job = run(job)
-    other.join(10)
+    other.join(PATIENCE_S)
     assert (errors, job.state, job.result["imported"]) == ([], "succeeded", 3)
 
 
@@ -94,11 +94,11 @@ def test_an_import_is_made_and_started_beside_an_upload(party, dataset, tmp_path
         source = imports.inspect_source(path=tmp_path / "t.csv", filename="t.csv")
     other = threading.Thread(target=upload)
     other.start()
-    holds_dataset.wait(10)
+    holds_dataset.wait(PATIENCE_S)
     with tenant_scope(party.id):
         row = imports.create_import(dataset_id=dataset.id, source=source)
         assert imports.start_import(import_id=row.id)[1].state == "queued"
-    other.join(10)
+    other.join(PATIENCE_S)
     assert errors == []
 
 
@@ -221,7 +221,7 @@ def test_upkeep_leaves_a_source_alone_whose_import_is_being_made(party, dataset,
         row = imports.create_import(dataset_id=dataset.id, source=source)
         upkeep = threading.Thread(target=collect)
         upkeep.start()
-        upkeep.join(10)
+        upkeep.join(PATIENCE_S)
     assert default_storage.exists(storage.import_path(party.id, row.id))
 
 

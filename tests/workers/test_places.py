@@ -13,6 +13,7 @@ import pytest
 from standalone import programs
 from standalone.config import StackConfig
 from tenants.jobs import fair_queue
+from tests.waiting import PATIENCE_S
 from workers import base, tasks
 
 
@@ -45,7 +46,7 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 
     def run(*_: str) -> None:
         seen["begun"].release()
-        seen["go"].wait(20)
+        seen["go"].wait(PATIENCE_S)
 
     monkeypatch.setattr(base, "places", base.Places({"index": 2}))
     monkeypatch.setattr(base.fair_queue, "dequeue", dequeue)
@@ -61,14 +62,14 @@ def test_four_builds_leave_threads_and_are_told_again(builds: dict[str, Any]) ->
     for thread in threads:
         thread.start()
     for _ in range(2):
-        assert builds["begun"].acquire(timeout=20)
+        assert builds["begun"].acquire(timeout=PATIENCE_S)
     # The two messages that found no place are gone, and took no job.
     for thread in threads:
         thread.join(0.2)
     assert (sum(thread.is_alive() for thread in threads), builds["waiting"]) == (2, 2)
     builds["go"].set()
     for thread in threads:
-        thread.join(20)
+        thread.join(PATIENCE_S)
     assert builds["told"] == ["index", "index"]
 
 

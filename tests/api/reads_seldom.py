@@ -1,0 +1,10 @@
+"""The edge, which reads the row of a job that is waited for once a minute: what it answers before, it was told."""
+
+from __future__ import annotations
+
+from config import event_stream
+from config.asgi import application
+
+__all__ = ["application"]
+
+event_stream.READ_EVERY_S = 60.0
