@@ -32,6 +32,8 @@ GUARDS = FOLDER / "guards.toml"
 REQUIRED = "required"
 #: The one folder of required tests that has a stack.
 SMOKE = "tests/smoke/"
+#: What runs first.
+WAITING = (SMOKE, "tests/test_tiers.py")
 #: Where each outcome is written down as it comes, and what was collected: names of files.
 LOG = "CROSSLIGHT_TEST_LOG"
 COLLECTED = "CROSSLIGHT_TEST_COLLECTED"
@@ -118,6 +120,8 @@ def pytest_configure(config: pytest.Config) -> None:
         faulthandler.register(signal.SIGUSR1, file=stderr, all_threads=True)
     if (path := os.environ.get(LOG)) and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Outcomes(Path(path)))
+        # tests/run.py interrupts a run that takes too long; a shell lets what it runs in the background ignore that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -130,8 +134,8 @@ def pytest_collection_modifyitems(
         config.hook.pytest_deselected(items=[item for item in items if placed[item.nodeid] != wanted])
         items[:] = [item for item in items if placed[item.nodeid] == wanted]
         refuse_stacks(item for item in items if wanted == REQUIRED)
-    # Starting a stack is waiting, for the most part: the sooner it begins, the more goes on beside it.
-    items.sort(key=lambda item: not item.nodeid.startswith(SMOKE))
+    # What waits for processes, for the most part: the sooner it begins, the more goes on beside it.
+    items.sort(key=lambda item: not item.nodeid.startswith(WAITING))
     yield
     found = Collection(placed, dict(guards), [item.nodeid for item in items])
     config.stash[FOUND] = found

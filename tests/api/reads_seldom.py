@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from config.asgi import application  # first: it sets Django up
+
+# isort: split
 from config import event_stream
-from config.asgi import application
 
 __all__ = ["application"]
 

@@ -8,12 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ml.batching import Batcher, Closed
-from tests.waiting import PATIENCE_S, pause
+from tests.waiting import PATIENCE_S, until
 
 
 def test_every_caller_gets_the_own_result() -> None:
     with Batcher(lambda items: [item * 2 for item in items]) as batcher, ThreadPoolExecutor(16) as pool:
         assert list(pool.map(batcher.submit, range(500))) == [item * 2 for item in range(500)]
+
+
+def waiting(batcher: Batcher) -> int:
+    """How many items nobody has taken yet."""
+    with batcher._queue._changed:
+        return sum(map(len, batcher._queue._waiting.values()))
 
 
 def test_batches_fill_while_one_runs() -> None:
@@ -27,7 +33,7 @@ def test_batches_fill_while_one_runs() -> None:
 
     with Batcher(run, max_batch=8) as batcher, ThreadPoolExecutor(20) as pool:
         results = [pool.submit(batcher.submit, item) for item in range(20)]
-        pause(0.2, "all have asked")
+        until(lambda: sum(sizes) + waiting(batcher) == 20)
         gate.set()
         assert [result.result() for result in results] == list(range(20))
     assert max(sizes) == 8
@@ -44,13 +50,16 @@ def test_a_lone_caller_does_not_wait() -> None:
 def test_one_bad_item_fails_alone() -> None:
     gate = threading.Event()
 
+    taken: list[int] = []
+
     def run(items: list[int]) -> list[float]:
+        taken.extend(items)
         gate.wait(PATIENCE_S)
         return [1 / item for item in items]
 
     with Batcher(run) as batcher, ThreadPoolExecutor(8) as pool:
         results = [pool.submit(batcher.submit, item) for item in (1, 2, 0, 4)]
-        pause(0.1, "all have asked")
+        until(lambda: len(taken) + waiting(batcher) == 4)
         gate.set()
         with pytest.raises(ZeroDivisionError):
             results[2].result()
@@ -77,14 +86,18 @@ def test_batches_run_beside_each_other_in_as_many_threads() -> None:
 
 
 def test_close_finishes_what_was_submitted_and_refuses_more() -> None:
+    gate, taken = threading.Event(), list[int]()
+
     def slow(items: list[int]) -> list[int]:
-        pause(0.05, "more are submitted meanwhile")
+        taken.extend(items)
+        gate.wait(PATIENCE_S)
         return items
 
     batcher = Batcher(slow, max_batch=2)
     with ThreadPoolExecutor(6) as pool:
         results = [pool.submit(batcher.submit, item) for item in range(6)]
-        pause(0.02, "all have asked")
+        until(lambda: len(taken) + waiting(batcher) == 6)
+        threading.Timer(0.05, gate.set).start()
         batcher.close()
         assert [result.result() for result in results] == list(range(6))
     batcher.close()
@@ -119,9 +132,9 @@ def test_callers_take_turns_when_more_wait_than_a_batch_holds() -> None:
         first = pool.submit(batcher.submit, "first")
         assert begun.wait(PATIENCE_S)
         many = [pool.submit(batcher.submit, f"a{at}", None, "a") for at in range(10)]
-        pause(0.1, "all of it waits")
+        until(lambda: waiting(batcher) == 10)
         few = [pool.submit(batcher.submit, f"{name}0", None, name) for name in "bc"]
-        pause(0.1, "all of it waits")
+        until(lambda: waiting(batcher) == 12)
         gate.set()
         assert [one.result() for one in (first, *many, *few)] == [
             "first",

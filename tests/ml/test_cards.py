@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from ml.devices import in_halves, is_out_of_memory
 from ml.encoders import _onnx
 from ml.media.process import resident_bytes
 from tests.ml import misbehaving
-from tests.waiting import PATIENCE_S
+from tests.waiting import until
 
 # As ONNX Runtime 1.16 to 1.23 raised them on cards that were full.
 ARENA = (
@@ -192,19 +191,23 @@ def test_without_a_card_address_space_is_limited_as_before() -> None:
     assert states == {"reserve": "failed", "tell": "examined"}
 
 
+def environment_of(child: _Process) -> dict[str, str]:
+    """Once it runs a program of its own."""
+    if not resident_bytes(child._process.pid):
+        return {}
+    lines = Path(f"/proc/{child._process.pid}/environ").read_bytes().split(b"\0")
+    return dict(line.decode().split("=", 1) for line in lines if line)
+
+
 def test_examiners_on_the_processor_see_no_card(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     seen = {}
     for device in ("cpu", "cuda"):
         child = _Process(2 << 30, "tests.ml.misbehaving", [], ["tell"], device)
         try:
-            deadline = time.monotonic() + PATIENCE_S
-            while not resident_bytes(child._process.pid) and time.monotonic() < deadline:
-                assert child.alive()
-            assert resident_bytes(child._process.pid) > 0
-            # Not before: right after it begins, a program's environment reads as empty.
-            environment = Path(f"/proc/{child._process.pid}/environ").read_bytes().split(b"\0")
-            seen[device] = dict(one.decode().split("=", 1) for one in environment if one)
+            # Right after it begins, a program's environment reads as empty, or as that of who started it.
+            seen[device] = until(lambda child=child: environment_of(child), message="it never began")
+            assert child.alive()
         finally:
             child.stop()
     assert (seen["cpu"]["CUDA_VISIBLE_DEVICES"], seen["cuda"]["CUDA_VISIBLE_DEVICES"]) == ("", "3")

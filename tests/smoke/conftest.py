@@ -28,13 +28,13 @@ class Workspace:
 
 
 # Ends with the last of these tests, so that nothing else runs beside it.
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with running_stack(tmp_path_factory.mktemp("smoke"), extra_env=QUICK) as running:
         yield running
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def make_workspace(stack: Stack) -> Callable[[], Workspace]:
     env = {**os.environ, **stack.env, "DATA_DIR": str(stack.data_dir)}
 
@@ -50,11 +50,11 @@ def make_workspace(stack: Stack) -> Callable[[], Workspace]:
     return make
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def ann(make_workspace: Callable[[], Workspace]) -> Workspace:
     return make_workspace()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def bob(make_workspace: Callable[[], Workspace]) -> Workspace:
     return make_workspace()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tenants.retrieval.cache import SingleFlight
-from tests.waiting import PATIENCE_S, pause
+from tests.waiting import PATIENCE_S, until
 
 
 class Gate:
@@ -42,9 +42,14 @@ def together(flight: SingleFlight, gate: Gate, callers: int) -> list[Future]:
         asked += [pool.submit(ask) for _ in range(callers - 1)]
         for _ in range(callers):
             assert inside.acquire(timeout=PATIENCE_S)
-        pause(0.05, "those who asked have begun to wait")
+        until(lambda: waiting(flight) == callers - 1)
         gate.open.set()
     return asked
+
+
+def waiting(flight: SingleFlight) -> int:
+    """How many wait for the computation under way."""
+    return len(flight._flights["key"].done._cond._waiters)  # type: ignore[attr-defined]
 
 
 def test_all_share_one_computation() -> None:
@@ -132,7 +137,7 @@ def test_waiters_outlive_a_leader_whose_thread_is_ended() -> None:
     assert gate.begun.wait(PATIENCE_S)
     with ThreadPoolExecutor(1) as pool:
         waiter = pool.submit(flight.do, "key", gate)
-        pause(0.05, "those who asked have begun to wait")
+        until(lambda: waiting(flight) == 1)
         gate.open.set()
         assert waiter.result(PATIENCE_S) == ("own", False)
     leader.join(PATIENCE_S)
