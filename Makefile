@@ -19,7 +19,7 @@ run: install
 # are in another tier, and why, stands in tests/tiers.toml; PYTEST_ARGS="-k words" chooses among them.
 PYTEST_PROCESSES ?= 2
 test: test-room install-dev prepare-test lint
-	@exec $(BIN)/python -m tests.run required $(PYTEST_ARGS)
+	@exec $(BIN)/python -m tests.run required --processes $(PYTEST_PROCESSES) $(PYTEST_ARGS)
 
 # The tests of one tier, each of which runs alone: stacks and kills, Chromium, what trains and fuzzes, CPU time, the README.
 TIERS := live browser slow speed docs

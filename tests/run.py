@@ -45,6 +45,8 @@ FLAKY = VAR / "flaky.json"
 #: More than so many failures have one cause, which a second run would hide.
 AGAIN_AT_MOST = 5
 AGAIN_S = 7 * 60
+#: After so long a required test that hears no signal ends with its process: longer than pytest-timeout gives any.
+HANGS_S = 7 * 60
 #: How long a run that is over its time gets to sum up.
 GRACE_S = 60
 #: How pytest ends where some tests failed, or all passed.
@@ -103,6 +105,7 @@ class Run:
     def is_whole(self) -> bool:
         return (
             self.status in COMPLETE
+            and self.found is not None
             and not (self.late or self.outcomes.broken or self.missing)
             and (self.status == 0) == (not self.outcomes.failed)
         )
@@ -133,10 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def pytest(tier: Tier, processes: int, rest: Sequence[str], folder: Path, deadline: float) -> Run:
     """Run the tests of a tier, in several processes by whole files."""
     spread = ["-n", str(processes), "--dist", "loadfile", "--no-loadscope-reorder"] if processes > 1 else []
-    chosen = ["--tier", tier.name, "--durations", "20", *spread, *rest]
-    if tier.name != REQUIRED:
-        # They say themselves how long they may take.
-        chosen += ["-o", "faulthandler_timeout=1800"]
+    hangs = HANGS_S if tier.name == REQUIRED else tier.minutes * 60
+    limits = ["-o", f"faulthandler_timeout={hangs}"]
+    chosen = ["--tier", tier.name, "--durations", "20", *limits, *spread, *rest]
     return one_run(chosen, folder / "main", deadline)
 
 
