@@ -16,7 +16,10 @@ from tenants.datasets.services import create_dataset
 from tenants.errors import Conflict, IndexRebuilding, NotFound
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
+from tenants.pipeline.assets.bulk import Entry, store
+from tenants.pipeline.assets.prepared import Prepared
 from tenants.pipeline.assets.services import add_asset, delete_asset, update_asset
+from tenants.pipeline.assets.uploads import check_upload
 from tenants.pipeline.care.erasure import erase_asset
 from tenants.retrieval.index import building, lifecycle, memory
 from tenants.retrieval.index.generation_files import folder_of
@@ -57,7 +60,22 @@ class Library:
         return asset
 
     def fill(self, count: int = COUNT, first: int = 0) -> list[Asset]:
-        return [self.put(seed, values={"n": seed}) for seed in range(first, first + count)]
+        """So many at once, as an import stores them."""
+        entries = [
+            Entry(
+                n,
+                f"row {n}",
+                uuid.uuid4().hex,
+                upload=check_upload(None, f"text {(n,)}"),
+                values={"n": n},
+                prepared=Prepared(vectors=[NewVector("text", unit(n), None, MODEL)], parts=1),
+            )
+            for n in range(first, first + count)
+        ]
+        with tenant_scope(self.tenant_id):
+            store(dataset_id=self.dataset.id, entries=entries)
+            found = Asset.objects.in_bulk([entry.asset_id for entry in entries])
+        return [found[entry.asset_id] for entry in entries]
 
     def embed(self, asset: Asset, *seeds: int) -> None:
         many = len(seeds) > 1
