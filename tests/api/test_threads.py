@@ -147,12 +147,14 @@ def test_health_is_told_while_every_thread_is_busy(monkeypatch: pytest.MonkeyPat
     async def ask() -> list[int]:
         edge = Edge(app, threads=2, proxies=TrustedProxies((), "x-forwarded-for"))
         held = [asyncio.create_task(asked(edge, "/x")) for _ in range(3)]
-        while not begun.acquire(blocking=False):
-            await pause_async(0.01, "until it has begun")
-        await pause_async(0.05, "the others wait for a thread meanwhile")
+        for _thread in range(2):
+            while not begun.acquire(blocking=False):
+                await pause_async(0.01, "until it has begun")
         told = [await asked(edge, "/healthz")]
         monkeypatch.setattr(edge_module, "STUCK_S", 0.01)
-        told.append(await asked(edge, "/healthz"))
+        while (now := await asked(edge, "/healthz")) == 200:
+            await pause_async(0.01, "the third waits for a thread meanwhile")
+        told.append(now)
         gate.set()
         return told + [await each for each in held]
 

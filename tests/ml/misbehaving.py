@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ml.detectors.base import Category, Detector, Finding, Item, Words
-from tests.waiting import pause
+from tests.waiting import FACTOR, pause
 
 ALL = frozenset({"text", "image", "audio", "video"})
 
@@ -46,7 +46,7 @@ def _sleep(item: Item) -> Finding:
 
 
 def _linger(item: Item) -> Finding:
-    pause(0.7, "a detector that is slow")
+    pause(0.7 * FACTOR, "a detector that is slow")
     return Finding()
 
 
@@ -66,7 +66,7 @@ def _reserve(item: Item) -> Finding:
 
 def _fill(item: Item) -> Finding:
     kept = bytearray(b"x" * (300 << 20)) * 2
-    pause(0.8, "it is seen")
+    pause(30, "it is ended for it")
     return Finding(evidence=[{"size": len(kept)}])
 
 

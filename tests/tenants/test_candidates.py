@@ -230,13 +230,18 @@ def test_without_valkey_the_process_still_remembers(tenant: uuid.UUID) -> None:
             assert found.layer == layer and same(found, generation.best(unit(seed)))
 
 
-def test_sixteen_threads_with_a_new_query_search_once(tenant: uuid.UUID) -> None:
+def test_sixteen_threads_with_a_new_query_search_once(
+    tenant: uuid.UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
     counts = LookupCounts()
     cache, generation, vector = CandidateCache(BUDGET, counted=counts), Fake(2_000, 1), unit(2)
-    barrier = threading.Barrier(16)
+    barrier, join, joined = threading.Barrier(16), cache._flights.do, threading.Semaphore(0)
+    monkeypatch.setattr(cache._flights, "do", lambda *given: (joined.release(), join(*given))[1])
 
     def slowly() -> tuple[np.ndarray, np.ndarray]:
-        pause(0.3, "others ask for the same meanwhile")
+        # Itself, and another one.
+        assert joined.acquire(timeout=PATIENCE_S) and joined.acquire(timeout=PATIENCE_S)
+        pause(0.3, "the other one waits for this one meanwhile")
         return generation.search(vector)()
 
     def ask(_: int) -> CandidateList:
