@@ -39,7 +39,7 @@ test-room:
 
 # Of the required tests, what needs no service: while one writes, not instead of `make test`.
 test-fast: install-dev prepare-test
-	@CROSSLIGHT_TEST_SERVICES=off exec $(BIN)/python -m pytest -q -n $(PYTEST_PROCESSES) --tier required $(PYTEST_ARGS)
+	@CROSSLIGHT_TEST_SERVICES=off exec $(BIN)/python -m pytest -q -n $(PYTEST_PROCESSES) --tier=required $(PYTEST_ARGS)
 
 # Installs, lints and tests fast under each of Python 3.11 to 3.13 that this machine has, and names the others.
 test-matrix: install-dev prepare-test

@@ -138,7 +138,7 @@ def pytest(tier: Tier, processes: int, rest: Sequence[str], folder: Path, deadli
     spread = ["-n", str(processes), "--dist", "loadfile", "--no-loadscope-reorder"] if processes > 1 else []
     hangs = HANGS_S if tier.name == REQUIRED else tier.minutes * 60
     limits = ["-o", f"faulthandler_timeout={hangs}"]
-    chosen = ["--tier", tier.name, "--durations", "20", *limits, *spread, *rest]
+    chosen = [f"--tier={tier.name}", "--durations", "20", *limits, *spread, *rest]
     return one_run(chosen, folder / "main", deadline)
 
 

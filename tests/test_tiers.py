@@ -107,6 +107,17 @@ FAILS_ONCE = """
 """
 
 
+def test_a_tier_is_run_although_a_folder_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else pytest takes that folder for what is to be run, and knows no option `--tier`."""
+    monkeypatch.setenv("CROSSLIGHT_TEST_SERVICES", "off")
+    assert (run.ROOT / "docs").is_dir()
+    only = ["-o", "testpaths=tests/flows", "--collect-only", "-qq"]
+    found = run.pytest(tiers.tiers()["docs"], 1, only, tmp_path, time.monotonic() + 120)
+    assert found.found and "docs" in found.found.tiers.values()
+
+
 def test_what_passes_by_itself_is_flaky(runs: Runs, tmp_path: Path) -> None:
     first = runs("test_it.py", source=FAILS_ONCE)
     assert (first.status, first.is_whole) == (1, True)
