@@ -84,7 +84,9 @@ def test_a_large_file_goes_on_after_a_reload(dataset: Page, tmp_path: Path) -> N
             route.continue_()
 
     page.route(re.compile(r"/uploads/.+"), second_part_waits, times=2)
-    page.set_input_files("#upload-form [type=file] >> nth=0", path)
+    # Then the first part is stored: what is shown as sent may still be under way.
+    with page.expect_request(lambda r: r.method == "PATCH" and r.headers["upload-offset"] != "0"):
+        page.set_input_files("#upload-form [type=file] >> nth=0", path)
     row = page.locator("#uploads li")
     expect(row).to_contain_text("Sending 33 %")
     page.get_by_role("button", name="Pause").click()
