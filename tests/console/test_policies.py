@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.test import Client
 
-from tenants.moderation.models import Backtest, Policy, PolicyActivation, PolicyVersion
+from tenants.moderation.models import Backtest, Policy, PolicyActivation, PolicyVersion, ShadowDecision
+from tenants.moderation.policies import activate, add_version
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.console.test_audits import read
@@ -120,17 +122,105 @@ def test_saving_makes_the_next_version_once(party: Party, policy: Policy, owner:
     assert "It is abusive." in read(owner, f"/policies/{policy.id}?version=zzz")
 
 
+def asked(response: Any) -> str:
+    """The question that a page asks, and nothing was done."""
+    assert response.status_code == 200
+    return response.content.decode().partition('id="ask-enforce"')[2].partition("</dialog>")[0]
+
+
+def answer(owner: Client, question: str) -> Any:
+    """Send the form of the question as it stands there."""
+    fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', question))
+    return owner.post(re.findall(r'action="([^"]*)"', question)[0], fields)
+
+
 def test_from_shadow_over_a_share_to_force_and_back(party: Party, policy: Policy, owner: Client) -> None:
     address = f"/policies/{policy.id}/activate"
-    owner.post(address, {"version": "1", "mode": "shadow"})
+    assert owner.post(address, {"version": "1", "mode": "shadow"}).status_code == 302
     assert "in shadow" in read(owner, f"/policies/{policy.id}")
-    owner.post(address, {"version": "1", "mode": "enforce", "percent": "10"})
-    assert "10 % of all items" in read(owner, f"/policies/{policy.id}")
-    owner.post(address, {"version": "1", "mode": "enforce", "percent": "100"})
-    assert "decides about every item" in read(owner, f"/policies/{policy.id}")
+    for percent, told in (("10", "10 % of all items"), ("100", "every item")):
+        before = in_force(party)
+        question = asked(owner.post(address, {"version": "1", "mode": "enforce", "percent": percent}))
+        assert told in question and in_force(party) == before
+        assert answer(owner, question).status_code == 302
+        assert told in read(owner, f"/policies/{policy.id}")
     assert in_force(party) == [("shadow", 1, 1.0), ("enforce", 1, 0.1), ("enforce", 1, 1.0)]
-    owner.post(f"/policies/{policy.id}/roll-back")
+    answer(owner, asked(owner.post(f"/policies/{policy.id}/roll-back")))
     assert in_force(party)[-1][0] != "enforce"
+
+
+def chosen(page: str) -> str | None:
+    """Which mode stands in the box."""
+    box = page.partition('name="mode"')[2].partition("</select>")[0]
+    found = re.search(r'value="(\w+)" selected', box)
+    return found and found[1]
+
+
+def test_the_box_shows_what_is_in_force_and_nothing_is_switched_off_unasked(
+    world: World, party: Party, owner: Client
+) -> None:
+    policy_id = world.version.policy_id
+    page, address = f"/policies/{policy_id}", f"/policies/{policy_id}/activate"
+    with tenant_scope(party.id):
+        activate(policy_id=policy_id, number=1, mode="enforce", ratio=0.25)
+    assert chosen(read(owner, page)) == "enforce"
+    assert 'name="percent" value="25"' in read(owner, page)
+    for fired in (("rude",), ("known",), (), ("made",)):
+        world.audit(fired, source="upload")
+    # What somebody asked about is no upload, and what was decided in shadow held nothing.
+    world.audit(("rude",))
+    world.audit(("rude",), source="upload", mode="shadow")
+    before = in_force(party)
+    for mode in ("shadow", "off"):
+        question = asked(owner.post(address, {"version": "1", "mode": mode}))
+        assert "Stop enforcing?" in question
+        assert "In the last 7 days 2 of 4 uploads were held or blocked" in question
+        assert in_force(party) == before
+    assert answer(owner, question).status_code == 302
+    assert in_force(party)[-1] == ("off", 1, 1.0)
+
+
+def test_who_enforces_is_told_what_it_would_have_held(world: World, party: Party, owner: Client) -> None:
+    address = f"/policies/{world.version.policy_id}/activate"
+    unknown = asked(owner.post(address, {"version": "1", "mode": "enforce"}))
+    assert "Enforce this version?" in unknown
+    assert "It has not run in shadow lately" in unknown
+    # Alone in shadow, and beside another version that decided.
+    world.audit(("rude",), source="upload", mode="shadow")
+    with tenant_scope(party.id):
+        version, _ = add_version(policy_id=world.version.policy_id, document={"rules": [RULE]})
+    for fired, decision in ((("known",), "allow"), ((), "block")):
+        audit = world.audit(fired, source="upload", version=world.version)
+        with tenant_scope(party.id):
+            ShadowDecision.objects.create(audit=audit, version=version, decision=decision)
+    first = asked(owner.post(address, {"version": "1", "mode": "enforce"}))
+    assert "In shadow it would have held or blocked 1 of 1 uploads" in first
+    second = asked(owner.post(address, {"version": "2", "mode": "enforce"}))
+    assert "In shadow it would have held or blocked 1 of 2 uploads" in second
+    assert in_force(party) == []
+
+
+def test_an_answer_counts_only_for_what_was_asked(party: Party, policy: Policy, owner: Client) -> None:
+    address = f"/policies/{policy.id}/activate"
+    question = asked(owner.post(address, {"version": "1", "mode": "enforce"}))
+    with tenant_scope(party.id):
+        activate(policy_id=policy.id, number=1, mode="enforce", ratio=0.5)
+    before = in_force(party)
+    again = asked(answer(owner, question))
+    assert "50 % of all items" in again and in_force(party) == before
+    assert answer(owner, again).status_code == 302
+    assert in_force(party)[-1] == ("enforce", 1, 1.0)
+
+
+def test_what_changes_nothing_is_not_asked(party: Party, policy: Policy, owner: Client) -> None:
+    address = f"/policies/{policy.id}/activate"
+    with tenant_scope(party.id):
+        activate(policy_id=policy.id, number=1, mode="enforce")
+    assert owner.post(address, {"version": "1", "mode": "enforce"}).status_code == 302
+    save(owner, policy, {"rules": [RULE]})
+    # Beside the one that is enforced, which goes on.
+    assert owner.post(address, {"version": "2", "mode": "shadow"}).status_code == 302
+    assert "Version 1 decides about" in read(owner, f"/policies/{policy.id}")
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ class World:
         asset: Asset | None = None,
         *,
         mode: str = "enforce",
+        source: str = "request",
         subject: str = "",
         evidence: dict[str, Any] | None = None,
         version: PolicyVersion | None = None,
@@ -76,14 +77,14 @@ class World:
         decision = decided(fired, version.document)
         with tenant_scope(self.id):
             request = AuditRequest.objects.create(
-                source="request", asset=asset, modality=asset.modality, subject=subject
+                source=source, asset=asset, modality=asset.modality, subject=subject
             )
             audit = Audit.objects.create(
                 id=request.id,
                 item=asset.id,
                 sha256=asset.blob.sha256,
                 modality=asset.modality,
-                source="request",
+                source=source,
                 decision=decision.decision,
                 mode=mode,
                 policy_version=version.id,

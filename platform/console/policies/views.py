@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django import forms
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -68,6 +70,9 @@ class ActivateForm(StyledForm):
         initial=100,
         label=gettext_lazy("For how many of 100 items"),
     )
+
+    # The number of the newest change when the person was told what this one would do.
+    told = forms.IntegerField(required=False, min_value=0, max_value=2**31 - 1, widget=forms.HiddenInput)
 
     @property
     def ratio(self) -> float:
@@ -155,10 +160,15 @@ def _show(request: Request, policy_id: uuid.UUID, forms: dict[str, Any], status:
             "shadow": policy_selectors.compare_shadow(version, newest_of=COMPARED),
             "backtests": _backtests(policy),
         }
-    context["activate_form"] = ActivateForm(
-        initial={"version": version.number, "mode": "shadow", "percent": 100}
-    )
+    context["activate_form"] = ActivateForm(initial=_as_it_is(version.number, state))
     return page(request, "policy.html", {**context, **forms}, status=status)
+
+
+def _as_it_is(number: int, state: shapes.PolicyState) -> dict[str, Any]:
+    """What holds for this version; for one that is not in force shadow, which changes nothing, is the next step."""
+    if state.version == number:
+        return {"version": number, "mode": "enforce", "percent": round((state.ratio or 1.0) * 100)}
+    return {"version": number, "mode": "shadow", "percent": 100}
 
 
 def _other_in_force(policy: Policy, now: dict[uuid.UUID, Any], named: dict[uuid.UUID, Any]) -> Policy | None:
@@ -228,28 +238,73 @@ def _samples(samples: Sequence[shapes.ShadowSample]) -> list[SampleLine]:
 # --- In force --------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Question:
+    """What a person is asked before other versions decide, or about another share of the items."""
+
+    change: policies.Change
+    # What the versions that decide now did in the last days.
+    held: policy_selectors.Held
+    # What the version that would decide would have done, where it ran in shadow.
+    would_hold: policy_selectors.Held | None
+
+    @classmethod
+    def about(cls, change: policies.Change) -> Question:
+        now = {one.version.pk for one in change.before}
+        new = next((one.version.pk for one in change.after if one.version.pk not in now), None)
+        return cls(
+            change, policy_selectors.held_by(now), policy_selectors.would_have_held(new) if new else None
+        )
+
+    @property
+    def a_day(self) -> int:
+        return round(self.held.held / policy_selectors.COUNTED_DAYS)
+
+
+def _unless_asked(told: int | None, change: Callable[[], object]) -> Question | None:
+    """Do it; or say what has to be asked first. `told`: the newest change when it was asked. In a workspace's scope."""
+    planned = policies.preview(change)
+    if planned.is_enforced and told != planned.number:
+        return Question.about(planned)
+    change()
+    return None
+
+
 @needs(ADMIN, methods=("POST",))
 def activate(request: Request, policy_id: uuid.UUID) -> HttpResponse:
+    """At once, or asked about where something else would be enforced."""
     with request.workspace.open():
         policy_selectors.get_policy(policy_id)
     form = ActivateForm(request.POST)
     if not form.is_valid():
         return _show(request, policy_id, {"activate_form": form}, 422)
     given = form.cleaned_data
+    change = partial(
+        policies.activate,
+        policy_id=policy_id,
+        number=given["version"],
+        mode=given["mode"],
+        ratio=form.ratio,
+        actor=actor_of(request).label,
+    )
     try:
         with request.workspace.open():
-            policies.activate(
-                policy_id=policy_id,
-                number=given["version"],
-                mode=given["mode"],
-                ratio=form.ratio,
-                actor=actor_of(request).label,
-            )
+            question = _unless_asked(given["told"], change)
     except (Invalid, Conflict) as error:
         form.add_error(None, error.detail)
         return _show(request, policy_id, {"activate_form": form}, 422)
+    if question is not None:
+        address = reverse("console:policy-activate", args=[policy_id])
+        return _ask(request, policy_id, {"activate_form": form}, question, address)
     messages.success(request, _activation_message(given["version"], given["mode"], form.ratio))
     return redirect("console:policy", policy_id=policy_id)
+
+
+def _ask(
+    request: Request, policy_id: uuid.UUID, forms: dict[str, Any], question: Question, address: str
+) -> HttpResponse:
+    asked = {"question": question, "question_address": address, "days": policy_selectors.COUNTED_DAYS}
+    return _show(request, policy_id, {**forms, **asked}, 200)
 
 
 def _activation_message(number: int, mode: str, ratio: float) -> str:
@@ -266,13 +321,18 @@ def _activation_message(number: int, mode: str, ratio: float) -> str:
 
 @needs(ADMIN, methods=("POST",))
 def roll_back(request: Request, policy_id: uuid.UUID) -> HttpResponse:
+    told = request.POST.get("told", "")
+    change = partial(policies.roll_back, policy_id=policy_id, actor=actor_of(request).label)
     try:
         with request.workspace.open():
             policy_selectors.get_policy(policy_id)
-            policies.roll_back(policy_id=policy_id, actor=actor_of(request).label)
-        messages.success(request, _("Rolled back: what was in force before is in force again."))
+            question = _unless_asked(int(told) if _is_number(told) else None, change)
     except Conflict as error:
         messages.error(request, error.detail)
+        return redirect("console:policy", policy_id=policy_id)
+    if question is not None:
+        return _ask(request, policy_id, {}, question, reverse("console:policy-roll-back", args=[policy_id]))
+    messages.success(request, _("Rolled back: what was in force before is in force again."))
     return redirect("console:policy", policy_id=policy_id)
 
 

@@ -1,6 +1,8 @@
 """Policies and their versions, what is in force, and trying one on the history. What a version says is in `rules`."""
 
 from tenants.moderation.policies.services import (
+    Change,
+    Decider,
     InForce,
     activate,
     add_version,
@@ -10,11 +12,14 @@ from tenants.moderation.policies.services import (
     in_force,
     is_any_in_force,
     newest,
+    preview,
     record_shadow_decisions,
     roll_back,
 )
 
 __all__ = [
+    "Change",
+    "Decider",
     "InForce",
     "activate",
     "add_version",
@@ -24,6 +29,7 @@ __all__ = [
     "in_force",
     "is_any_in_force",
     "newest",
+    "preview",
     "record_shadow_decisions",
     "roll_back",
 ]

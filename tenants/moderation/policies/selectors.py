@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, F, Max, QuerySet
+from django.db.models import Count, F, Max, Q, QuerySet
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from ml.detectors.base import CATALOG, load_detector
 from tenants.errors import NotFound
+from tenants.ids import first_id_of
 from tenants.moderation import shapes
 from tenants.moderation.models import (
+    Audit,
+    AuditRequest,
     HashList,
     Policy,
     PolicyActivation,
@@ -148,6 +154,39 @@ def compare_shadow(version: PolicyVersion, *, newest_of: int | None = None) -> s
             for row in differ[:SAMPLES]
         ],
     )
+
+
+@dataclass(frozen=True)
+class Held:
+    """Of `audited` uploads, how many were held for review or blocked."""
+
+    held: int
+    audited: int
+
+
+# For how many days, up to now, decisions about uploads are counted before something else is enforced.
+COUNTED_DAYS = 7
+COUNTED = {"held": Count("id", filter=Q(decision__in=("review", "block"))), "audited": Count("id")}
+
+
+def held_by(version_ids: Collection[uuid.UUID]) -> Held:
+    """What these versions decided about the uploads of the last days while they were enforced."""
+    rows = Audit.objects.filter(_recent_uploads(), mode=ENFORCE, policy_version__in=version_ids)
+    return Held(**rows.aggregate(**COUNTED))
+
+
+def would_have_held(version_id: uuid.UUID) -> Held:
+    """What this version would have decided about the uploads of the last days, as far as it ran in shadow."""
+    alone = Audit.objects.filter(_recent_uploads(), mode=SHADOW, policy_version=version_id)
+    beside = ShadowDecision.objects.filter(_recent_uploads("audit__"), version_id=version_id)
+    counted = alone.aggregate(**COUNTED), beside.aggregate(**COUNTED)
+    return Held(sum(each["held"] for each in counted), sum(each["audited"] for each in counted))
+
+
+def _recent_uploads(audit: str = "") -> Q:
+    """`audit`: how the rows that are asked refer to their audits."""
+    since = first_id_of(timezone.now() - dt.timedelta(days=COUNTED_DAYS))
+    return Q((f"{audit}source", AuditRequest.Source.UPLOAD), (f"{audit}id__gte", since))
 
 
 log = logging.getLogger(__name__)

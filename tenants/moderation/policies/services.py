@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256 as hash_of
@@ -82,6 +82,65 @@ def roll_back(*, policy_id: uuid.UUID, actor: str = "") -> PolicyActivation:
         return row
 
 
+@dataclass(frozen=True)
+class Decider:
+    """A version that is enforced, and about which share of items it decides (0 to 1)."""
+
+    version: PolicyVersion
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """What would be enforced before and after a change; `number` is of the newest change before it, 0 if there is none."""
+
+    number: int
+    before: tuple[Decider, ...]
+    after: tuple[Decider, ...]
+
+    @property
+    def is_enforced(self) -> bool:
+        """Whether other versions would decide, or about another share."""
+        return self.before != self.after
+
+
+class _Undone(Exception):
+    """Ends a change that was only tried."""
+
+
+def preview(change: Callable[[], object]) -> Change:
+    """What `change`, a call of `activate` or `roll_back`, would do; it is done and undone. Raises what it raises.
+
+    No other change comes in between until the end of the caller's transaction.
+    """
+    with tenant_scope(current_tenant_id()):
+        lock_activations()
+        number, before, after = _last_number(), deciders(), ()
+        try:
+            with transaction.atomic():
+                change()
+                after = deciders()
+                raise _Undone
+        except _Undone:
+            return Change(number, before, after)
+
+
+def deciders() -> tuple[Decider, ...]:
+    """Which versions are enforced in the active tenant: none, one, or one for a share and another for the rest."""
+    row = enforcing_row(newest())
+    if row is None or row.enforced_id is None:
+        return ()
+    shares = {row.enforced_id: row.ratio}
+    if row.rest_id is not None and row.ratio < 1.0:
+        shares[row.rest_id] = 1.0 - row.ratio
+    versions = PolicyVersion.objects.select_related("policy").defer("document").in_bulk(list(shares))
+    return tuple(Decider(versions[version_id], ratio) for version_id, ratio in shares.items())
+
+
+def _last_number() -> int:
+    return PolicyActivation.objects.order_by("-number").values_list("number", flat=True).first() or 0
+
+
 def _earlier(current: PolicyActivation) -> tuple[PolicyActivation | None, PolicyActivation | None]:
     """The row of this policy to go back to, and the row of another policy that is to come back."""
     row: PolicyActivation | None = current
@@ -154,7 +213,7 @@ def _switch_off(row: PolicyActivation, current: PolicyActivation | None) -> None
 def _commit(
     row: PolicyActivation, enforcing: PolicyActivation | None, verb: str, actor: str
 ) -> PolicyActivation:
-    last = PolicyActivation.objects.order_by("-number").values_list("number", flat=True).first() or 0
+    last = _last_number()
     if row.enforced_id is not None and enforcing is not None and enforcing.policy_id != row.policy_id:
         last += 1
         PolicyActivation.objects.create(
