@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.views import defaults
 
 from api import problems
+from console import problems as pages
+from tenants.valkey import Unavailable as ValkeyUnavailable
 
 
 def _of_api(request: HttpRequest) -> bool:
@@ -23,4 +28,8 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
+    """Called while the error is handled: that a server is away for a moment is said as that."""
+    error = sys.exception()
+    if isinstance(error, OperationalError | InterfaceError | ValkeyUnavailable):
+        return problems.problem_of(error).response() if _of_api(request) else pages.away(request)
     return problems.server_error(request) if _of_api(request) else defaults.server_error(request)

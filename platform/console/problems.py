@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
 
 from ml.media import MediaError
 from tenants.errors import Invalid, ServiceError, TooLarge, Unavailable, UnsupportedMedia
+
+# When to try again, of what is away for a moment.
+AGAIN_S = "5"
 
 _MEDIA = {"unsupported": UnsupportedMedia, "too-large": TooLarge, "decoder-died": Unavailable}
 
@@ -30,6 +34,25 @@ def answer(request: HttpRequest, error: ServiceError) -> HttpResponse:
         response["HX-Retarget"], response["HX-Reswap"] = "#problem", "innerHTML"
         return response
     return render(request, "console/problem.html", {"problem": error}, status=error.status)
+
+
+def away(request: HttpRequest) -> HttpResponse:
+    """The database or the cache does not answer: nothing here may ask them for anything."""
+    error = Unavailable(_("The database does not answer at the moment. Try again in a few seconds."))
+    if wants_json(request):
+        response: HttpResponse = JsonResponse(
+            as_problem(error), status=error.status, content_type="application/problem+json"
+        )
+    elif wants_part(request):
+        response = HttpResponse(
+            render_to_string("console/parts/problem.html", {"problem": error}), status=error.status
+        )
+        response["HX-Retarget"], response["HX-Reswap"] = "#problem", "innerHTML"
+    else:
+        again = request.get_full_path() if request.method in ("GET", "HEAD") else ""
+        response = HttpResponse(render_to_string("503.html", {"again": again}), status=error.status)
+    response["Retry-After"] = AGAIN_S
+    return response
 
 
 def as_problem(error: ServiceError) -> dict[str, object]:

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from django.db import OperationalError
 from django.test import Client
 
 from tenants.accounts import services as accounts
@@ -18,6 +19,7 @@ from tenants.jobs.models import Job
 from tenants.jobs.services import cancel
 from tenants.pipeline.assets.services import add_asset
 from tenants.scope import tenant_scope
+from tenants.valkey import Unavailable as ValkeyUnavailable
 from tests.conftest import Party
 from tests.console.pages import faults_of
 from tests.flows.pictures import jpeg
@@ -123,6 +125,35 @@ def test_a_server_error_is_a_page_of_ours(owner: Client, monkeypatch: pytest.Mon
     response = owner.get("/")
     assert response.status_code == 500
     assert "went wrong on our side" in check(response, "500")
+
+
+@pytest.mark.parametrize("error", [OperationalError("the server closed the connection"), ValkeyUnavailable()])
+def test_a_database_that_is_away_is_said_and_when_to_try_again(
+    owner: Client, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Whatever asks it first: middleware, a view, or what a page shows beside."""
+    owner.raise_request_exception = False
+
+    def away(*args: Any, **kwargs: Any) -> Any:
+        raise error
+
+    for place in ("console.home._counts", "console.access.workspace_of"):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, away)
+            response = owner.get("/?from=%22%3E")
+            assert (response.status_code, response["Retry-After"]) == (503, "5")
+            page = check(response, "503")
+            assert "Back in a moment" in page
+            assert 'href="/?from=%22%3E"' in page
+            part = owner.get("/", headers={"hx-request": "true"})
+            assert (part.status_code, part["HX-Retarget"]) == (503, "#problem")
+            assert "<html" not in part.content.decode()
+            told = owner.get("/", headers={"accept": "application/json"})
+            assert (told.status_code, told.json()["type"]) == (503, "unavailable")
+    monkeypatch.setattr("console.access.workspace_of", away)
+    sent = owner.post("/datasets/new", {"name": "x"})
+    assert sent.status_code == 503
+    assert "may not have been saved" in sent.content.decode()
 
 
 def test_creating_and_renaming_a_dataset(party: Party, owner: Client) -> None:

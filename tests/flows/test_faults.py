@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import psutil
 import pytest
+import requests
 
 from standalone.stack import Stack
 from tests.flows.client import Client
@@ -90,12 +95,45 @@ def test_a_killed_web_process_comes_back_and_has_lost_nothing(stack, client) -> 
     assert client.found(text="written before the crash") == [asset["id"]]
 
 
+@contextmanager
+def pages_meanwhile(stack: Stack) -> Iterator[Counter[tuple[int, str | None]]]:
+    """Status and Retry-After of what someone who is signed in is answered, again and again."""
+    session, entry = requests.Session(), stack.demo["tenants"][0]
+    token = session.get(f"{stack.base_url}/login", timeout=60).text.partition(
+        'name="csrfmiddlewaretoken" value="'
+    )
+    fields = {
+        "csrfmiddlewaretoken": token[2].partition('"')[0],
+        "username": entry["user"],
+        "password": entry["password"],
+    }
+    session.post(f"{stack.base_url}/login", data=fields, timeout=60)
+    answered, ended = Counter[tuple[int, str | None]](), threading.Event()
+
+    def read() -> None:
+        while not ended.wait(0.02):
+            page = session.get(f"{stack.base_url}/datasets", timeout=60, allow_redirects=False)
+            answered[page.status_code, page.headers.get("Retry-After")] += 1
+
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read)
+        try:
+            yield answered
+        finally:
+            ended.set()
+        reading.result()
+
+
 @pytest.mark.parametrize("name", ["postgres", "valkey"])
 def test_a_killed_server_comes_back_and_work_goes_on(stack, client, name) -> None:
     dataset = client.dataset(name)
     before = client.put(dataset, text="written before the crash")
-    stack.wait_for_successor(name, stack.kill(name))
-    stack.wait_ready()
+    with pages_meanwhile(stack) as answered:
+        stack.wait_for_successor(name, stack.kill(name))
+        stack.wait_ready()
+    # Pages say that it is away and when to try again.
+    assert set(answered) <= {(200, None), (503, "5")}
+    assert answered[(200, None)] > 0
     after = client.put(dataset, text="written after the crash")
     assert set(client.found(text="the crash")) == {before["id"], after["id"]}
 

@@ -92,7 +92,7 @@ class Decider:
 
 @dataclass(frozen=True)
 class Change:
-    """What would be enforced before and after a change; `number` is of the newest change before it, 0 if there is none."""
+    """What is enforced before and after a change; `number` is of the newest change before it, 0 where there is none."""
 
     number: int
     before: tuple[Decider, ...]

@@ -11,6 +11,11 @@ export function notice(text: string): void {
   setTimeout(() => item.remove(), SHOWN_MS);
 }
 
+/** Whether a failure came from us with words of its own, where they are to be shown: a server that is away for a moment. */
+function saysItself(xhr: XMLHttpRequest): boolean {
+  return xhr.status === 503 && xhr.getResponseHeader("HX-Retarget") !== null;
+}
+
 /** Messages that the server has put on the page: each speaks of what the page showed when it was loaded. */
 const FLASH = "[data-flash]";
 
@@ -43,13 +48,15 @@ export function startNotices(): void {
   });
   document.body.addEventListener("htmx:timeout", () => notice("The server took too long. Try again."));
   document.body.addEventListener("htmx:beforeSwap", (event) => {
-    const { xhr } = (event as CustomEvent<{ xhr: XMLHttpRequest; shouldSwap: boolean }>).detail;
+    const detail = (event as CustomEvent<{ xhr: XMLHttpRequest; shouldSwap: boolean }>).detail;
+    const { xhr } = detail;
+    if (saysItself(xhr)) detail.shouldSwap = true;
     // The session has ended meanwhile: go to the sign-in page as a whole, not inside a part of this one.
     if (xhr.status === 401) window.location.reload();
   });
   document.body.addEventListener("htmx:responseError", (event) => {
     const { xhr } = (event as CustomEvent<{ xhr: XMLHttpRequest }>).detail;
-    if (xhr.status < 500) return;
+    if (xhr.status < 500 || saysItself(xhr)) return;
     const id = xhr.getResponseHeader("X-Request-Id");
     notice(`Something went wrong on our side${id ? ` (request ${id})` : ""}. Try again in a moment.`);
   });
