@@ -26,6 +26,7 @@ from tenants.accounts.models import ApiKey, KeyDigest, Membership, Tenant, User
 from tenants.accounts.permissions import SCOPES, scopes_of
 from tenants.accounts.services import lock_members
 from tenants.errors import Conflict, Invalid, MissingScope, NotAllowed, NotFound
+from tenants.names import check_name
 from tenants.scope import current_tenant_id, tenant_scope
 from tenants.valkey import Unavailable, client
 
@@ -65,6 +66,7 @@ def create_key(
     `within` are the scopes of the key that asks for it, if a key does. Raises Invalid for an unknown scope or an expiry
     in the past, NotAllowed if the maker's role does not reach so far, MissingScope if the key's scopes do not.
     """
+    check_name(name)
     _check(scopes, expires_at)
     _check_within(scopes, within)
     prefix, secret = token.split(".") if token else (f"cl{secrets.token_hex(5)}", secrets.token_urlsafe(32))

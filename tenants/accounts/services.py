@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from tenants.accounts.models import Membership, Plan, Tenant, User
 from tenants.accounts.permissions import ROLES
 from tenants.errors import Conflict, Invalid
+from tenants.names import check_name
 from tenants.scope import current_tenant_id
 
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,48}[a-z0-9])?")
@@ -56,6 +57,7 @@ def ensure_plan(slug: str) -> Plan:
 def create_tenant(*, slug: str, name: str, plan: str = "starter") -> Tenant:
     if not SLUG.fullmatch(slug):
         raise Invalid(_("A slug has 1 to 50 small letters, digits and inner hyphens."), pointer="/slug")
+    check_name(name)
     try:
         with transaction.atomic():
             return Tenant.objects.create(slug=slug, name=name, plan=ensure_plan(plan))
@@ -65,6 +67,7 @@ def create_tenant(*, slug: str, name: str, plan: str = "starter") -> Tenant:
 
 @transaction.atomic
 def create_user(*, email: str, password: str, name: str = "", operator: bool = False) -> User:
+    check_name(name)
     email = User.objects.normalize_email(email)
     try:
         validate_email(email)

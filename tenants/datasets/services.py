@@ -16,6 +16,7 @@ from tenants.datasets.models import Asset, Blob, Dataset
 from tenants.errors import Conflict, Invalid, NotFound, room_on_disk
 from tenants.jobs.models import Job
 from tenants.jobs.services import enqueue
+from tenants.names import check_name
 from tenants.scope import current_tenant_id, tenant_scope
 
 MAX_NAME = 200
@@ -81,6 +82,7 @@ def _checked(name: str, description: str, metadata_schema: Any) -> dict[str, Any
             pointer="/description",
         )
     metadata.check_text(name, "/name")
+    check_name(name)
     metadata.check_text(description, "/description")
     return {
         "name": name,

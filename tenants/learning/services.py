@@ -24,6 +24,7 @@ from tenants.jobs.models import Job
 from tenants.learning import pairs, selectors
 from tenants.learning.builtin import Builtin
 from tenants.learning.models import LearntModel, Promotion
+from tenants.names import check_name
 from tenants.retrieval import model_routing
 from tenants.scope import current_tenant_id, tenant_scope
 
@@ -199,6 +200,7 @@ def check_quota(without: Job | None = None) -> None:
 
 
 def _require_free_name(name: str) -> str:
+    check_name(name)
     if name and LearntModel.objects.filter(name=name).exists():
         raise Conflict(_("There is a model %(name)s already.") % {"name": f"{name!r}"})
     return name or _free_name()

@@ -26,6 +26,7 @@ from tenants.accounts.permissions import ROLES, Actor, may_manage
 from tenants.accounts.services import lock_members
 from tenants.errors import Conflict, Invalid, NotAllowed, NotFound
 from tenants.events.services import record
+from tenants.names import check_name
 from tenants.people.members import role_now
 from tenants.scope import current_tenant_id, tenant_scope
 
@@ -196,6 +197,7 @@ def find_by_digest(digest: bytes) -> Invitation:
 
 def accept_as_new(*, digest: bytes, name: str, password: str) -> tuple[User, Invitation]:
     """Make the invited person an account and a member. Raises NotFound, Invalid, Conflict for a known address."""
+    check_name(name)
     invitation = find_by_digest(digest)
     passwords.check(password, User(email=invitation.email, name=name))
     # Before anything is locked, and for known addresses too, which then take as long to answer.

@@ -12,6 +12,7 @@ from tenants.accounts.models import METADATA, RATE, RESOURCES, Plan
 from tenants.accounts.operators import Operator, record_act
 from tenants.accounts.services import SLUG
 from tenants.errors import Conflict, Invalid, NotFound
+from tenants.names import check_name
 from tenants.people.tenancies import checked_ceilings, forget_keys
 
 
@@ -77,6 +78,7 @@ def delete_plan(*, by: Operator, slug: str) -> None:
 def _checked(name: str, limits: Mapping[str, float], rate: int | None) -> dict:
     if not 0 < len(name) <= 100:
         raise Invalid(_("A name has 1 to 100 characters."), pointer="/name")
+    check_name(name)
     known = (*RESOURCES, METADATA)
     if unknown := sorted(set(limits) - set(known)):
         raise Invalid(_("Choose from %(names)s.") % {"names": ", ".join(known)}, pointer=f"/{unknown[0]}")

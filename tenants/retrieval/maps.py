@@ -32,6 +32,7 @@ from tenants.jobs import job_log, processes
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
 from tenants.jobs.models import Job
+from tenants.names import check_name
 from tenants.retrieval import model_routing
 from tenants.retrieval.map_points import Read, packed, path_of, read_vectors, wanted_of
 from tenants.retrieval.models import EmbeddingMap
@@ -89,6 +90,7 @@ def create_map(
 
 def _check(name: str, method: str, dataset_ids: Sequence[uuid.UUID], modality: str, params: Params) -> None:
     check_text(name, "/name")
+    check_name(name)
     if len(name) > MAX_NAME:
         raise Invalid(_("A name has at most %(name)s characters.") % {"name": MAX_NAME}, pointer="/name")
     if method not in Method.values:

@@ -196,6 +196,40 @@ def test_an_upload_over_the_limit(api: Api, dataset: str, settings: Any) -> None
     refused(api.form(path, {"file": upload(b"x" * 1200)}), 413, "too-large")
 
 
+# What would hide or turn around what stands beside a name, and how it is called in the answer.
+DECEIVING = {
+    "gnp\u202e.exe": "RIGHT-TO-LEFT OVERRIDE (U+202E)",
+    "a\u2066b": "LEFT-TO-RIGHT ISOLATE (U+2066)",
+    "two\nlines": "line breaks (U+000A)",
+    "two\u2028lines": "line breaks (U+2028)",
+    "a\tb": "tabs (U+0009)",
+    "a\x1b[31mb": "control characters (U+001B)",
+}
+NAMED: dict[str, dict[str, Any]] = {
+    "/datasets": {},
+    "/policies": {"starter": "marketplace"},
+    "/hash-lists": {"stance": "bad"},
+    "/maps": {"method": "pca"},
+    "/keys": {"scopes": ["read"]},
+}
+
+
+@pytest.mark.parametrize("name", DECEIVING)
+@pytest.mark.parametrize("path", NAMED)
+def test_a_name_that_deceives_is_refused_and_says_why(api: Api, path: str, name: str) -> None:
+    before = api.get(path).json()
+    told = refused(api.post(path, {**NAMED[path], "name": name}), 422, "invalid", "/name")
+    assert DECEIVING[name] in told["detail"]
+    assert api.get(path).json() == before
+
+
+@pytest.mark.parametrize(
+    "name", ["\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u05d0\u200f!", "👩\u200d🔬 水果"]
+)
+def test_names_of_all_writing_systems_are_taken(api: Api, name: str) -> None:
+    assert api.post("/datasets", {"name": name}).json()["name"] == name
+
+
 KEY_CASES: list[tuple[Any, str]] = [
     ({"name": "x"}, "/scopes"),
     ({"scopes": ["read"]}, "/name"),

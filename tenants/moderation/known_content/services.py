@@ -30,6 +30,7 @@ from tenants.moderation.models import (
     SharedHashList,
     Stance,
 )
+from tenants.names import check_name
 from tenants.scope import current_tenant_id, tenant_scope
 
 MAX_NOTE = 500
@@ -114,6 +115,7 @@ def match(*, fingerprints: Mapping[str, object], sha256: str = "") -> list[dict[
 def create_list(*, name: str, stance: str, description: str = "", actor: str = "") -> HashList:
     """Raises Invalid, Conflict."""
     name = checked_text(name.strip(), "/name", MAX_NAME)
+    check_name(name)
     if not name:
         raise Invalid(gettext("A list needs a name."), pointer="/name")
     if stance not in Stance.values:
@@ -346,6 +348,7 @@ def import_shared_hashes(
     """
     if not 0 < len(name.strip()) <= MAX_NAME:
         raise Invalid(gettext("A name has 1 to %(name)s characters.") % {"name": MAX_NAME}, pointer="/name")
+    check_name(name)
     wanted = {(raw.algorithm, checked_hash(raw, f"/hashes/{at}")): raw.note for at, raw in enumerate(hashes)}
     with transaction.atomic():
         row, _ = SharedHashList.objects.get_or_create(name=name.strip(), defaults={"stance": stance})

@@ -20,6 +20,7 @@ from tenants.moderation.models import Audit, Policy, PolicyActivation, PolicyVer
 from tenants.moderation.rules import document as policy_document
 from tenants.moderation.rules.decision import decide
 from tenants.moderation.starters import get_starter
+from tenants.names import check_name
 from tenants.scope import current_tenant_id, tenant_scope
 
 OFF, SHADOW, ENFORCE = PolicyActivation.Mode.values
@@ -273,6 +274,7 @@ def create_policy(
     """A policy with its first version, of `document` or of a starter. In force nowhere. Raises Invalid, Conflict."""
     for value, pointer in ((name, "/name"), (description, "/description")):
         check_text(value, pointer)
+    check_name(name)
     if not name.strip():
         raise Invalid(_("A policy has a name."), pointer="/name")
     normal = _first_document(document, starter)
