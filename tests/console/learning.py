@@ -15,11 +15,12 @@ from tests.tenants.learning.world import new_model
 WAYS = ("text>image", "image>text")
 
 
-def figures(r1: float) -> dict[str, Any]:
+def figures(r1: float, queries: int = 800, pool: int = 200) -> dict[str, Any]:
     values = {"r1": r1, "r5": min(1, r1 + 0.2), "r10": min(1, r1 + 0.3), "map": r1 + 0.1, "mrr": r1 + 0.12}
     interval = {name: [max(0, value - 0.05), min(1, value + 0.05)] for name, value in values.items()}
     ranks = {"median_rank": 2.0}
-    return {"pool": 200, "queries": 800, **values, **ranks, "interval": {**interval, "median_rank": [2, 3]}}
+    found = {"pool": pool, "queries": queries, **values, **ranks}
+    return {**found, "interval": {**interval, "median_rank": [2, 3]}}
 
 
 def gain(difference: float) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def gain(difference: float) -> dict[str, Any]:
     return dict.fromkeys(("r1", "r5", "r10", "map", "mrr", "median_rank"), one)
 
 
-def metrics(against_parent: float = 0.12) -> dict[str, Any]:
+def metrics(against_parent: float = 0.12, queries: int = 800, pool: int = 200) -> dict[str, Any]:
     """As `ml.training` reports them: by test set, space, and direction."""
     spaces = {
         "model": 0.421,
@@ -39,7 +40,7 @@ def metrics(against_parent: float = 0.12) -> dict[str, Any]:
         "domain": {
             "pictures": 200,
             "captions": 800,
-            **{name: {way: figures(r1) for way in WAYS} for name, r1 in spaces.items()},
+            **{name: {way: figures(r1, queries, pool) for way in WAYS} for name, r1 in spaces.items()},
             "differences": {
                 name: {way: gain(0.421 - r1) for way in WAYS}
                 for name, r1 in spaces.items()

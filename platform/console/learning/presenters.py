@@ -25,19 +25,28 @@ PARENT = "parent"
 _DIFFERENCES = "differences"
 
 
+# Of fewer queries one more hit is over three points: no figure tells models apart.
+ENOUGH_QUERIES = 30
+
+
 @dataclass(frozen=True)
 class Gain:
-    """What a model's R@1 is above another's, in shares of 1; `name` says which other."""
+    """What a model's R@1 is above another's on the same queries, in shares of 1; `name` says which other."""
 
     name: str
     difference: float
     low: float
     high: float
+    queries: int
+
+    @property
+    def is_told(self) -> bool:
+        return self.queries >= ENOUGH_QUERIES
 
     @property
     def is_sure(self) -> bool:
         """Whether noise alone does not explain it."""
-        return self.low > 0 or self.high < 0
+        return self.is_told and (self.low > 0 or self.high < 0)
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,11 @@ class Headline:
     interval: tuple[float, float] | None
     parent: Gain | None
     traditional: Gain | None
+    queries: int
+
+    @property
+    def is_told(self) -> bool:
+        return self.queries >= ENOUGH_QUERIES
 
 
 @dataclass(frozen=True)
@@ -106,7 +120,7 @@ def headline_of(metrics: Any) -> Headline | None:
     # The best of the traditional methods is the one that leaves the least to be gained.
     rivals = [gain for name, gain in gains.items() if name != PARENT]
     best = min(rivals, key=lambda gain: gain.difference, default=None)
-    return Headline(figures[R1], _interval(figures), gains.get(PARENT), best)
+    return Headline(figures[R1], _interval(figures), gains.get(PARENT), best, figures.get("queries", 0))
 
 
 def tables_of(metrics: Any) -> list[FigureTable]:
@@ -121,10 +135,21 @@ def _rows(test: Mapping[str, Any], way: str) -> list[FigureRow]:
     names = ["model", *_compared_spaces(test)]
     known = _spaces(test)
     return [
-        FigureRow(str(SPACES.get(name, name)), name == "model", known[name][way], _gain(test, name, way))
+        FigureRow(
+            str(SPACES.get(name, name)),
+            name == "model",
+            _telling(known[name][way], test["model"][way].get("pool", 0)),
+            _gain(test, name, way),
+        )
         for name in names
         if way in known[name]
     ]
+
+
+def _telling(figures: Mapping[str, Any], pool: int) -> dict[str, Any]:
+    """Without those that are 100 % whatever the model does: R@10 of a pool of ten."""
+    certain = {f"r{among}" for among in (5, 10) if pool <= among}
+    return {name: value for name, value in figures.items() if name not in certain}
 
 
 def _spaces(test: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -142,7 +167,8 @@ def _gain(test: Mapping[str, Any], name: str, way: str) -> Gain | None:
     if not found:
         return None
     low, high = found["interval"]
-    return Gain(str(SPACES.get(name, name)), found["difference"], low, high)
+    queries = test["model"][way].get("queries", 0)
+    return Gain(str(SPACES.get(name, name)), found["difference"], low, high, queries)
 
 
 def _interval(figures: Mapping[str, Any]) -> tuple[float, float] | None:
