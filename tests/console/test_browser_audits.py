@@ -49,12 +49,14 @@ def policy(signed_in: Page) -> Iterator[str]:
     expect(page.get_by_text("Saved as version 2.")).to_be_visible()
     page.get_by_label("Mode", exact=True).select_option("enforce")
     page.get_by_role("button", name="Activate").click()
+    page.get_by_role("dialog").get_by_role("button", name="Enforce").click()
     expect(page.get_by_text("Version 2 decides about every item from now on.")).to_be_visible()
     yield address
     page.goto(address)
     page.get_by_role("spinbutton", name="Version").fill("2")
     page.get_by_label("Mode", exact=True).select_option("off")
     page.get_by_role("button", name="Activate").click()
+    page.get_by_role("dialog").get_by_role("button", name="Stop enforcing").click()
     expect(page.get_by_text("Version 2 is out of force.")).to_be_visible()
 
 

@@ -116,7 +116,7 @@ def preview(change: Callable[[], object]) -> Change:
     """
     with tenant_scope(current_tenant_id()):
         lock_activations()
-        number, before, after = _last_number(), deciders(), ()
+        number, before, after = _last_number(), deciders(), tuple[Decider, ...]()
         try:
             with transaction.atomic():
                 change()
