@@ -27,31 +27,31 @@ def wants_part(request: HttpRequest) -> bool:
 
 def answer(request: HttpRequest, error: ServiceError) -> HttpResponse:
     """Show a service's refusal in the words that it came with."""
-    if wants_json(request):
-        return JsonResponse(as_problem(error), status=error.status, content_type="application/problem+json")
     if wants_part(request):
-        response = render(request, "console/parts/problem.html", {"problem": error}, status=error.status)
-        response["HX-Retarget"], response["HX-Reswap"] = "#problem", "innerHTML"
-        return response
+        return _part(request, error)
     return render(request, "console/problem.html", {"problem": error}, status=error.status)
 
 
 def away(request: HttpRequest) -> HttpResponse:
     """The database or the cache does not answer: nothing here may ask them for anything."""
-    error = Unavailable(_("The database does not answer at the moment. Try again in a few seconds."))
-    if wants_json(request):
-        response: HttpResponse = JsonResponse(
-            as_problem(error), status=error.status, content_type="application/problem+json"
-        )
-    elif wants_part(request):
-        response = HttpResponse(
-            render_to_string("console/parts/problem.html", {"problem": error}), status=error.status
-        )
-        response["HX-Retarget"], response["HX-Reswap"] = "#problem", "innerHTML"
+    if wants_part(request):
+        error = Unavailable(_("The database does not answer at the moment. Try again in a few seconds."))
+        response = _part(request, error)
     else:
         again = request.get_full_path() if request.method in ("GET", "HEAD") else ""
-        response = HttpResponse(render_to_string("503.html", {"again": again}), status=error.status)
+        response = HttpResponse(render_to_string("503.html", {"again": again}), status=Unavailable.status)
     response["Retry-After"] = AGAIN_S
+    return response
+
+
+def _part(request: HttpRequest, error: ServiceError) -> HttpResponse:
+    """A refusal for a script."""
+    if wants_json(request):
+        return JsonResponse(as_problem(error), status=error.status, content_type="application/problem+json")
+    response = HttpResponse(
+        render_to_string("console/parts/problem.html", {"problem": error}), status=error.status
+    )
+    response["HX-Retarget"], response["HX-Reswap"] = "#problem", "innerHTML"
     return response
 
 

@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from tenants.datasets.metadata import check_text
 from tenants.errors import Invalid
 from tenants.generation.models import Generation
+from tenants.names import OVERRULING
 
 KINDS = Generation.KINDS
 SETTINGS = {"image": "GENERATOR_IMAGE", "video": "GENERATOR_VIDEO", "audio": "GENERATOR_AUDIO"}
@@ -27,8 +28,6 @@ BOUNDS: dict[str, tuple[float, float]] = {
 }
 # Files are cut into blocks of so many pixels.
 GRID = 8
-# Directions that overrule what is read: a prompt would look like another one.
-_OVERRULING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,8 @@ def _check_words(words: str, pointer: str) -> None:
 
 
 def _is_control(sign: str) -> bool:
-    return sign in _OVERRULING or (unicodedata.category(sign) == "Cc" and sign not in "\t\n\r")
+    # With what overrules directions a prompt would look like another one.
+    return sign in OVERRULING or (unicodedata.category(sign) == "Cc" and sign not in "\t\n\r")
 
 
 def _check_number(name: str, value: float | None, least: float, most: float) -> None:

@@ -137,6 +137,12 @@ def test_a_database_that_is_away_is_said_and_when_to_try_again(
     def away(*args: Any, **kwargs: Any) -> Any:
         raise error
 
+    with monkeypatch.context() as patch:
+        patch.setattr("config.middleware.BrowserPeople.process_request", away)
+        for path in ("/", "/operator/", "/login"):
+            response = owner.get(path)
+            assert (response.status_code, response["Retry-After"]) == (503, "5")
+            assert "Back in a moment" in response.content.decode()
     for place in ("console.home._counts", "console.access.workspace_of"):
         with monkeypatch.context() as patch:
             patch.setattr(place, away)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,3 +60,15 @@ class Client:
 
     def found(self, **query: Any) -> list[str]:
         return [result["asset"]["id"] for result in self.search(**query)["results"]]
+
+
+def signed_in(base_url: str, email: str, password: str) -> requests.Session:
+    """The session of a person, as a browser without scripts gets it."""
+    session = requests.Session()
+    page = session.get(f"{base_url}/login", timeout=60).text
+    token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
+    assert token
+    fields = {"csrfmiddlewaretoken": token[1], "username": email, "password": password}
+    answer = session.post(f"{base_url}/login", data=fields, timeout=60, allow_redirects=False)
+    assert answer.status_code == 302, answer.text
+    return session

@@ -12,10 +12,9 @@ from contextlib import contextmanager
 
 import psutil
 import pytest
-import requests
 
 from standalone.stack import Stack
-from tests.flows.client import Client
+from tests.flows.client import Client, signed_in
 from tests.flows.pictures import jpeg
 from tests.waiting import pause, until
 
@@ -98,16 +97,8 @@ def test_a_killed_web_process_comes_back_and_has_lost_nothing(stack, client) -> 
 @contextmanager
 def pages_meanwhile(stack: Stack) -> Iterator[Counter[tuple[int, str | None]]]:
     """Status and Retry-After of what someone who is signed in is answered, again and again."""
-    session, entry = requests.Session(), stack.demo["tenants"][0]
-    token = session.get(f"{stack.base_url}/login", timeout=60).text.partition(
-        'name="csrfmiddlewaretoken" value="'
-    )
-    fields = {
-        "csrfmiddlewaretoken": token[2].partition('"')[0],
-        "username": entry["user"],
-        "password": entry["password"],
-    }
-    session.post(f"{stack.base_url}/login", data=fields, timeout=60)
+    entry = stack.demo["tenants"][0]
+    session = signed_in(stack.base_url, entry["user"], entry["password"])
     answered, ended = Counter[tuple[int, str | None]](), threading.Event()
 
     def read() -> None:

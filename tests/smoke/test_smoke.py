@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import Any
 
 import pytest
-import requests
 
 from standalone.config import DEMO_FILES
 from standalone.stack import Stack
-from tests.flows.client import Client
+from tests.flows.client import Client, signed_in
 from tests.ranks import clearly_first
 from tests.smoke.conftest import Workspace
 from tests.tenants.learning.world import WORDS, drawing
@@ -60,12 +58,7 @@ def sign_in_by_browser(stack: Stack, who: Workspace) -> None:
 
 
 def sign_in_by_http(stack: Stack, who: Workspace) -> None:
-    session = requests.Session()
-    page = session.get(f"{stack.base_url}/login", timeout=60).text
-    token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
-    assert token
-    fields = {"csrfmiddlewaretoken": token[1], "username": who.owner, "password": who.password}
-    session.post(f"{stack.base_url}/login", data=fields, timeout=60)
+    session = signed_in(stack.base_url, who.owner, who.password)
     home = session.get(f"{stack.base_url}/", timeout=60)
     assert (home.status_code, "Overview" in home.text) == (200, True)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import secrets
 import shutil
 import signal
@@ -25,7 +24,7 @@ from standalone.__main__ import main
 from standalone.backup import manifest
 from standalone.config import PRIVILEGED, ROOT
 from standalone.stack import Stack, embedded_services, inherited, running_stack, wait_until
-from tests.flows.client import Client
+from tests.flows.client import Client, signed_in
 from tests.waiting import PATIENCE_S, pause, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
@@ -156,21 +155,10 @@ def found(stack: Stack, key: str) -> list[tuple[str, float]]:
     return [(result["asset"]["id"], result["score"]) for result in answer.json()["results"]]
 
 
-def signed_in(stack: Stack) -> requests.Session:
-    entry = next(t for t in stack.demo["tenants"] if t["slug"] == "grocery")
-    session = requests.Session()
-    page = session.get(f"{stack.base_url}/login", timeout=60).text
-    token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
-    assert token
-    fields = {"csrfmiddlewaretoken": token[1], "username": entry["user"], "password": entry["password"]}
-    answer = session.post(f"{stack.base_url}/login", data=fields, timeout=60, allow_redirects=False)
-    assert answer.status_code == 302, answer.text
-    return session
-
-
 def test_what_is_restored_is_the_same(stack: Stack, tmp_path: Path) -> None:
     """Taken while the stack runs: each row, each file, the searches, the keys, the sessions."""
-    key, session = key_of(stack), signed_in(stack)
+    key, entry = key_of(stack), next(t for t in stack.demo["tenants"] if t["slug"] == "grocery")
+    session = signed_in(stack.base_url, entry["user"], entry["password"])
     expected = found(stack, key)
     differing = []
     for _attempt in range(ATTEMPTS):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -256,19 +256,6 @@ class Question:
             change, policy_selectors.held_by(now), policy_selectors.would_have_held(new) if new else None
         )
 
-    @property
-    def a_day(self) -> int:
-        return round(self.held.held / policy_selectors.COUNTED_DAYS)
-
-
-def _unless_asked(told: int | None, change: Callable[[], object]) -> Question | None:
-    """Do it; or say what has to be asked first. `told`: the newest change when it was asked. In a workspace's scope."""
-    planned = policies.preview(change)
-    if planned.is_enforced and told != planned.number:
-        return Question.about(planned)
-    change()
-    return None
-
 
 @needs(ADMIN, methods=("POST",))
 def activate(request: Request, policy_id: uuid.UUID) -> HttpResponse:
@@ -289,22 +276,23 @@ def activate(request: Request, policy_id: uuid.UUID) -> HttpResponse:
     )
     try:
         with request.workspace.open():
-            question = _unless_asked(given["told"], change)
+            planned = policies.change_if_told(change, given["told"])
     except (Invalid, Conflict) as error:
         form.add_error(None, error.detail)
         return _show(request, policy_id, {"activate_form": form}, 422)
-    if question is not None:
-        address = reverse("console:policy-activate", args=[policy_id])
-        return _ask(request, policy_id, {"activate_form": form}, question, address)
+    if planned is not None:
+        return _ask(request, policy_id, planned, "console:policy-activate", activate_form=form)
     messages.success(request, _activation_message(given["version"], given["mode"], form.ratio))
     return redirect("console:policy", policy_id=policy_id)
 
 
 def _ask(
-    request: Request, policy_id: uuid.UUID, forms: dict[str, Any], question: Question, address: str
+    request: Request, policy_id: uuid.UUID, planned: policies.Change, action: str, **forms: ActivateForm
 ) -> HttpResponse:
-    asked = {"question": question, "question_address": address, "days": policy_selectors.COUNTED_DAYS}
-    return _show(request, policy_id, {**forms, **asked}, 200)
+    with request.workspace.open():
+        question = Question.about(planned)
+    asked = {"question": question, "question_address": reverse(action, args=[policy_id])}
+    return _show(request, policy_id, {**forms, **asked, "days": policy_selectors.COUNTED_DAYS}, 200)
 
 
 def _activation_message(number: int, mode: str, ratio: float) -> str:
@@ -326,12 +314,12 @@ def roll_back(request: Request, policy_id: uuid.UUID) -> HttpResponse:
     try:
         with request.workspace.open():
             policy_selectors.get_policy(policy_id)
-            question = _unless_asked(int(told) if _is_number(told) else None, change)
+            planned = policies.change_if_told(change, int(told) if _is_number(told) else None)
     except Conflict as error:
         messages.error(request, error.detail)
         return redirect("console:policy", policy_id=policy_id)
-    if question is not None:
-        return _ask(request, policy_id, {}, question, reverse("console:policy-roll-back", args=[policy_id]))
+    if planned is not None:
+        return _ask(request, policy_id, planned, "console:policy-roll-back")
     messages.success(request, _("Rolled back: what was in force before is in force again."))
     return redirect("console:policy", policy_id=policy_id)
 

@@ -2,34 +2,32 @@
 
 from tenants.moderation.policies.services import (
     Change,
-    Decider,
     InForce,
     activate,
     add_version,
+    change_if_told,
     create_policy,
     enforcing_row,
     free_name,
     in_force,
     is_any_in_force,
     newest,
-    preview,
     record_shadow_decisions,
     roll_back,
 )
 
 __all__ = [
     "Change",
-    "Decider",
     "InForce",
     "activate",
     "add_version",
+    "change_if_told",
     "create_policy",
     "enforcing_row",
     "free_name",
     "in_force",
     "is_any_in_force",
     "newest",
-    "preview",
     "record_shadow_decisions",
     "roll_back",
 ]

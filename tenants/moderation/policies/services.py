@@ -99,31 +99,29 @@ class Change:
     before: tuple[Decider, ...]
     after: tuple[Decider, ...]
 
-    @property
-    def is_enforced(self) -> bool:
-        """Whether other versions would decide, or about another share."""
-        return self.before != self.after
-
 
 class _Undone(Exception):
-    """Ends a change that was only tried."""
+    """Ends a change that has to be asked about first."""
 
 
-def preview(change: Callable[[], object]) -> Change:
-    """What `change`, a call of `activate` or `roll_back`, would do; it is done and undone. Raises what it raises.
+def change_if_told(change: Callable[[], object], told: int | None) -> Change | None:
+    """Do `change`, a call of `activate` or `roll_back`; or return what it would do, where somebody has to be asked.
 
-    No other change comes in between until the end of the caller's transaction.
+    That is so where something else would be enforced, and `told`, the number of the newest change when somebody was
+    asked, is not the newest now. Raises what `change` raises.
     """
     with tenant_scope(current_tenant_id()):
         lock_activations()
-        number, before, after = _last_number(), deciders(), tuple[Decider, ...]()
+        number, before = _last_number(), deciders()
         try:
             with transaction.atomic():
                 change()
                 after = deciders()
-                raise _Undone
+                if before != after and told != number:
+                    raise _Undone
         except _Undone:
             return Change(number, before, after)
+        return None
 
 
 def deciders() -> tuple[Decider, ...]:
