@@ -44,7 +44,7 @@ def _found_as_made(shop: Api, result: dict[str, Any]) -> None:
 def _found_by_search(shop: Api, made: dict[str, Any], dataset: str) -> None:
     picture = next(one["asset"] for one in made["results"] if one["kind"] == "image")
     labels = shop.ready(picture)["labels"]
-    found = shop.search(text=PROMPT, datasets=[dataset], top_k=5)["results"]
+    found = shop.search(text=PROMPT, datasets=[dataset], generated="include", top_k=5)["results"]
     if picture not in [one["asset"]["id"] for one in found] or "ai-generated" not in labels:
         raise TourFailed(f"the search does not find the picture {picture}, labelled {labels}")
     print(f"   a search finds it, labelled {', '.join(labels)}")

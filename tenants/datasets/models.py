@@ -104,6 +104,8 @@ class Asset(TenantModel):
     labels = models.JSONField(default=list, blank=True)
     # The request that made it (tenants.generation), of which it may be all that is left; None for uploads.
     generation_id = models.UUIDField(null=True, blank=True)
+    # The words that it was made from: where it comes from, not what it shows. Shown, and in no index.
+    prompt = models.TextField(blank=True, default="", db_default="")
     revision = models.PositiveIntegerField(default=1)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -135,8 +137,9 @@ class Asset(TenantModel):
 
     @property
     def title(self) -> str:
-        """What people know it by: its caption, else the name of its file, else its first words; may be empty."""
-        return self.caption or self.filename or self.excerpt
+        """What people know it by: its caption, else the name of its file, what it was made from, its first words; may be
+        empty."""
+        return self.caption or self.filename or self.prompt or self.excerpt
 
     def labelled(self, labels: Iterable[str]) -> list[str]:
         """These labels, and that it was made here if it was: no decision takes that away."""

@@ -116,6 +116,7 @@ def asset_shape(asset: Asset) -> shapes.Asset:
         blob.sha256, blob.bytes, blob.media_type, blob.width, blob.height,
         asset.filename, asset.caption, asset.more_captions, asset.excerpt, asset.metadata, blob.scan,
         asset.created_at, blob.details, asset.error, asset.moderation, asset.labels,
+        asset.generation_id is not None, asset.prompt,
     )  # fmt: skip
 
 
@@ -124,7 +125,7 @@ def shape_of_columns(
     sha256: str, size: int, media_type: str, width: int | None, height: int | None,
     filename: str, caption: str, more_captions: list[str], excerpt: str, metadata: JsonObject,
     scan: JsonObject | None, created_at: dt.datetime, details: JsonObject | None,
-    error: JsonObject | None, moderation: str, labels: list[str],
+    error: JsonObject | None, moderation: str, labels: list[str], generated: bool, prompt: str,
 ) -> shapes.Asset:  # fmt: skip
     """An asset from its columns, as a search reads them without making objects of rows (tenants.retrieval)."""
     shape = shapes.Asset(
@@ -146,7 +147,9 @@ def shape_of_columns(
         scan=scan or NOT_SCANNED,
         moderation=moderation or None,
         labels=labels,
+        generated=generated,
         created_at=created_at,
+        prompt=prompt or UNSET,
         error=UNSET if error is None else error,
     )
     if details is not None:
@@ -163,6 +166,7 @@ def asset_shape_for(asset: Asset, scopes: Collection[str]) -> shapes.Asset:
     shape = asset_shape(asset)
     if asset.moderation in Asset.HIDDEN and not {MODERATE, WRITE} & set(scopes):
         shape.filename, shape.caption, shape.captions, shape.excerpt = None, "", [], ""
+        shape.prompt = UNSET
     return shape
 
 

@@ -54,7 +54,9 @@ class Asset(Shape, kw_only=True):
         Doc("Null where nothing was audited."),
     ]
     labels: Annotated[list[str], Doc("To be shown with it, such as `ai-generated`.")]
+    generated: Annotated[bool, Doc("Made here from words; a search leaves it out unless it asks for it.")]
     created_at: dt.datetime
+    prompt: Maybe[Annotated[str, Doc("What it was made from. No search compares it.")]] = UNSET
     # Of sound and film, once decoded.
     duration_s: Maybe[float] = UNSET
     has_sound: Maybe[bool] = UNSET

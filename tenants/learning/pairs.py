@@ -42,7 +42,7 @@ def captioned(*dataset_ids: uuid.UUID | str, generated: bool = False) -> QuerySe
     """
     pictures = Asset.objects.filter(dataset_id__in=dataset_ids, modality=Asset.Modality.IMAGE)
     pictures = pictures if generated else pictures.filter(generation_id=None)
-    return pictures.exclude(caption="").exclude(moderation__in=Asset.HIDDEN)
+    return pictures.exclude(caption="", prompt="").exclude(moderation__in=Asset.HIDDEN)
 
 
 def usable(*dataset_ids: uuid.UUID | str, generated: bool = False) -> QuerySet[Asset]:
@@ -106,11 +106,11 @@ class Pairs:
 
     def _page(self, behind: Q) -> list[Asset]:
         rows = self._usable().filter(behind, id__lte=self.until).select_related("blob")
-        rows = rows.only("id", "blob_id", "blob__sha256", "caption", "more_captions", "metadata")
+        rows = rows.only("id", "blob_id", "blob__sha256", "caption", "more_captions", "prompt", "metadata")
         return list(rows.order_by("blob_id", "id")[:PAGE])
 
     def _picture(self, rows: list[Asset]) -> Picture:
-        captions = tuple(dict.fromkeys(caption for row in rows for caption in row.captions))
+        captions = tuple(dict.fromkeys(caption for row in rows for caption in _words(row)))
         first = rows[0]
         return Picture(first.id, first.blob_id, first.blob.sha256, captions, self._group(first, captions))
 
@@ -124,8 +124,13 @@ class Pairs:
     def _found_groups(self) -> Groups:
         groups = Groups()
         for _, rows in groupby(self._rows(None), key=lambda row: row.blob_id):
-            groups.join(caption for row in rows for caption in row.captions)
+            groups.join(caption for row in rows for caption in _words(row))
         return groups
+
+
+def _words(asset: Asset) -> list[str]:
+    """Its captions; of what was made here, and has got none since, what it was made from."""
+    return asset.captions or [asset.prompt]
 
 
 class Groups:

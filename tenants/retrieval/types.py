@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from ml.indexes.exact import FlatIndex
 from ml.indexes.live_postings import LivePostings
 from ml.indexes.postings import Postings
+from tenants.datasets.metadata import GENERATED
 from tenants.errors import IndexRebuilding
 from tenants.retrieval.filters import Plan as Plan
 
@@ -24,6 +25,9 @@ MODALITIES = ("text", "image", "audio", "video")
 
 # What an asset is filed under: its dataset, and the number of its modality.
 Partition = tuple[uuid.UUID, int]
+
+# What was made here from words: left out of a search, found as everything else is, or the only thing that is found.
+Generated = Literal["exclude", "include", "only"]
 
 
 class IdMap:
@@ -257,6 +261,14 @@ class State:
     datasets: IdMap = field(default_factory=IdMap)
     # By row number; only rows that stand for a part of their asset have one.
     segments: dict[int, dict] = field(default_factory=dict)
+    # Assets that were made here from words, also such as have no vectors (None: not asked yet); and the same state as if
+    # they were gone, None where there are none.
+    generated: frozenset[uuid.UUID] | None = None
+    without_generated: State | None = None
+
+    def searched_for(self, generated: str) -> State:
+        """The state as it is searched: without what was made here, unless that is wanted."""
+        return (self.without_generated or self) if generated == "exclude" else self
 
     @property
     def delta(self) -> int:
@@ -309,7 +321,8 @@ class Restriction:
 class Query:
     """A validated search. Files are paths on disk; `vector` is float32 [d] of norm 1.
 
-    `like` and `unlike` are assets that stand for their stored vectors; they are left out of the results.
+    `like` and `unlike` are assets that stand for their stored vectors; they are left out of the results. `generated`, where
+    nothing is said: `exclude`, and `include` where a condition is about it.
     """
 
     text: str = ""
@@ -328,6 +341,7 @@ class Query:
     task: str = "general"
     weights: dict[str, float] = field(default_factory=dict)
     hybrid: bool = False
+    generated: Generated | Literal[""] = ""
     top_k: int = 10
     cursor: str = ""
     explain: bool = False
@@ -335,6 +349,12 @@ class Query:
     highlight: bool = False
     group_duplicates: bool = False
     facets: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.generated:
+            # A filter by the same says itself what is wanted.
+            asks = any(key == GENERATED for key, _operator, _value in self.conditions)
+            self.generated = "include" if asks else "exclude"
 
     @property
     def depth(self) -> int:

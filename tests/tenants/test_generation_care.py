@@ -43,7 +43,9 @@ def made(row: Generation) -> Asset:
     """As the job stores it."""
     dataset = Dataset.objects.get(pk=row.dataset_id)
     asset = upload(dataset, f"made of {row.prompt}", generated=True)
-    Asset.objects.filter(pk=asset.pk).update(generation_id=row.id, labels=[Asset.GENERATED])
+    Asset.objects.filter(pk=asset.pk).update(
+        generation_id=row.id, labels=[Asset.GENERATED], prompt=row.prompt
+    )
     GenerationOutput.objects.create(generation=row, kind="image", asset=asset, how="model", model="m")
     return asset
 
@@ -120,7 +122,7 @@ def test_exports_tell_what_was_asked_and_imports_keep_that_it_was_made(party, da
         assert taken["mine"].generation_id is None
         there = taken["made of a cat"]
         assert there.generation_id not in (None, row.id)
-        assert there.labels == ["ai-generated"]
+        assert (there.labels, there.prompt) == (["ai-generated"], "a cat")
         assert not Generation.objects.exists()
 
 
@@ -133,13 +135,16 @@ def test_training_leaves_out_what_was_made_here_unless_it_is_asked_for(party, da
         row, _ = services.request_generation(wanted=GenerationSpec(prompt="a cat"), dataset_id=dataset.id)
         result, own = made(row), upload(dataset, "mine")
         both = Asset.objects.filter(pk__in=[result.id, own.id])
-        both.update(modality="image", status="ready", caption="a cat")
+        both.update(modality="image", status="ready")
+        Asset.objects.filter(pk=own.id).update(caption="a cat")
+        # Of the other one the words are what it was made from, until it gets a caption.
         assert pairs.counts([dataset.id])[dataset.id] == 1
         assert pairs.counts([dataset.id], generated=True)[dataset.id] == 2
     found = [one.asset_id for one in pairs.Pairs(party.id, str(dataset.id)).after(None)]
     assert found == [own.id]
-    everything = pairs.Pairs(party.id, str(dataset.id), generated=True).after(None)
+    everything = list(pairs.Pairs(party.id, str(dataset.id), generated=True).after(None))
     assert {one.asset_id for one in everything} == {own.id, result.id}
+    assert {one.captions for one in everything} == {("a cat",)}
 
 
 # --- A generation with what it made --------------------------------------------------------------------------

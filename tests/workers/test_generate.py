@@ -32,6 +32,7 @@ from tenants.pipeline.care import erasure
 from tenants.pipeline.generation import generating, persist_output
 from tenants.retrieval.index.vectors import ModelSwitched
 from tenants.retrieval.models import Vector
+from tenants.retrieval.query import lexical
 from tenants.scope import tenant_scope
 from tests.api.conftest import Api
 from tests.workers.sketching import Chord, Sketch
@@ -133,7 +134,12 @@ def test_a_picture_and_music_become_assets_that_are_found_and_known_as_made_here
     assert (picture.audit_id, picture.decision) == (None, "")
     for one in outputs:
         assert (one.asset.generation_id, one.asset.labels) == (row.id, ["ai-generated"])
-        assert (one.asset.metadata, one.asset.caption) == ({"generated": True}, "a red cat")
+        assert one.asset.metadata == {"generated": True}
+        # What it was made from is no caption: no vector is of it, and no word finds it.
+        assert (one.asset.prompt, one.asset.captions) == ("a red cat", [])
+        with tenant_scope(party.id):
+            assert "text" not in set(Vector.objects.filter(asset_id=one.asset_id).values_list("modality", flat=True))
+            assert one.asset_id not in dict(lexical.matching("red cat", 10))
         assert one.asset.blob.references == 1
     assert ended.result == {
         "generation": str(row.id),
@@ -152,9 +158,13 @@ def test_a_picture_and_music_become_assets_that_are_found_and_known_as_made_here
         assert (one.asset.status, one.asset.error) == ("ready", None)
         assert Api(party.token).get(f"/assets/{one.asset_id}/content").status_code == 200
         assert Api(party.token).get(f"/assets/{one.asset_id}/thumbnail").status_code == 200
-    for made, hits in (True, 2), (False, 0):
-        answer = Api(party.token).post("/search", {"text": "a red cat", "filter": {"generated": made}})
-        assert len(answer.json()["results"]) == hits
+    # Music without words has nothing that is compared.
+    for asked in {"filter": {"generated": True}}, {"generated": "only"}, {"generated": "include"}:
+        answer = Api(party.token).post("/search", {"text": "a red cat", **asked}).json()
+        assert [one["asset"]["id"] for one in answer["results"]] == [str(picture.asset_id)]
+        assert answer["results"][0]["matched"]["modality"] == "image"
+    for asked in {"filter": {"generated": False}}, {}:
+        assert Api(party.token).post("/search", {"text": "a red cat", **asked}).json()["results"] == []
     # Everything of it is done.
     with tenant_scope(party.id):
         assert not Job.objects.exclude(pk=job.id).exists()
@@ -424,7 +434,7 @@ def test_deleted_with_what_it_made_leaves_nothing_but_its_count(party) -> None:
     run(party, job)
     _, outputs = fresh(party, row)
     search = {"text": "a red cat", "filter": {"generated": True}}
-    assert len(Api(party.token).post("/search", search).json()["results"]) == 2
+    assert len(Api(party.token).post("/search", search).json()["results"]) == 1
     with tenant_scope(party.id):
         receipts = erasure.erase_generation(generation_id=row.id)
     assert {one.target for one in receipts} == {output.asset_id for output in outputs}

@@ -81,7 +81,7 @@ def test_a_clip_begins_with_the_picture_that_is_remixed(party) -> None:
     job, made = generate(party, wanted=wanted, remix_of=source.id)
     assert job.state == "succeeded", job.error
     assert set(made) == {"video"}
-    assert made["video"].asset.caption == "a red bicycle"
+    assert made["video"].asset.prompt == "a red bicycle"
 
 
 @pytest.mark.parametrize("spec", ["hf-image:/nowhere/at/all", "no-such-generator"])

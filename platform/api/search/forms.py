@@ -100,6 +100,11 @@ class SearchBody(Body):
         **OPTIONAL,
         help_text="Fuse the ranking by meaning with one by words (reciprocal rank); needs text or speech.",
     )
+    generated = serializers.ChoiceField(
+        ("exclude", "include", "only"),
+        **OPTIONAL,
+        help_text="Assets that were made here from words. `exclude` where nothing is said, unless the filter asks for them.",
+    )
     top_k = Whole(**OPTIONAL, min_value=1, max_value=MAX_TOP_K)
     cursor = Text(**OPTIONAL, max_length=200)
     exact = Flag(**OPTIONAL, help_text="Compare every vector instead of asking the index.")
@@ -171,6 +176,7 @@ class SearchForm(serializers.Serializer):
     filter = serializers.CharField(required=False, help_text="JSON")
     weights = serializers.CharField(required=False, help_text="JSON")
     hybrid = serializers.CharField(required=False, help_text="JSON")
+    generated = serializers.CharField(required=False)
     top_k = serializers.CharField(required=False, help_text="JSON")
     exact = serializers.CharField(required=False, help_text="JSON")
     explain = serializers.CharField(required=False, help_text="JSON")

@@ -94,6 +94,7 @@ def build_query(fields: dict[str, Any], form: Form) -> Query:
         task=fields.get("task") or "general",
         hybrid=bool(fields.get("hybrid")),
         weights=fields.get("weights") or {},
+        generated=fields.get("generated") or "",
         top_k=fields.get("top_k") or 10,
         cursor=fields.get("cursor") or "",
         explain=bool(fields.get("explain")),

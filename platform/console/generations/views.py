@@ -106,7 +106,7 @@ def _initial(request: Request) -> dict[str, object]:
         raise NotFound(_("There is no such asset."))
     asset = datasets.get_asset(found)
     datasets.require_shown(asset, request.workspace.scopes)
-    return {"remix_of": asset.id, "prompt": asset.caption, "outputs": ["video"]}
+    return {"remix_of": asset.id, "prompt": asset.caption or asset.prompt, "outputs": ["video"]}
 
 
 def _source(form: GenerateForm) -> Asset | None:

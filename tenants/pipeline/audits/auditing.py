@@ -137,7 +137,7 @@ def _subject_of(case: Case) -> Iterator[Subject]:
         yield Subject("text", blob.media_type, words=[Words(text, "text")], options=options)
         return
     words = [Words(text, "transcript", at) for at, text in case.transcript]
-    captions = case.asset.captions if case.asset else [case.request.caption]
+    captions = [*case.asset.captions, case.asset.prompt] if case.asset else [case.request.caption]
     words[:0] = [Words(caption, "caption") for caption in captions if caption]
     with (
         TemporaryDirectory(dir=settings.SPOOL_DIR, prefix="audit-") as folder,

@@ -103,7 +103,7 @@ def _audit_prompt(claimed: jobs.Claim, row: Generation) -> Audit | None:
 
 def examine(row: Generation, piece: Piece) -> ExaminedFile:
     """Look at a file as it was released. Outside any transaction; changes nothing."""
-    upload = check_upload(io.BytesIO(piece.made.content), row.prompt)
+    upload = check_upload(io.BytesIO(piece.made.content), "")
     with tenant_scope(row.tenant_id):
         decides = policies.in_force(modality=upload.modality, sha256=upload.sha256)
     if decides is None:

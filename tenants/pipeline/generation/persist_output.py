@@ -121,6 +121,7 @@ class _PersistedFile:
             # Not the tenant's words: not charged.
             metadata_bytes=0,
             generation_id=self.row.id,
+            prompt=self.row.prompt,
             labels=[Asset.GENERATED],
             moderation=QUARANTINED if held else "",
         )

@@ -40,6 +40,7 @@ ASSET = (
     "moderation",
     "labels",
     "generation_id",
+    "prompt",
     "revision",
     "created_at",
 )

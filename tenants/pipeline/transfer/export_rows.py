@@ -42,6 +42,7 @@ _ASSET: Types = {
     "moderation": (str,),
     "labels": (list,),
     "generation_id": (str, NONE),
+    "prompt": (str,),
     "revision": (int,),
 }
 _BLOB: Types = {
@@ -75,6 +76,7 @@ def asset(row: dict[str, Any]) -> dict[str, Any]:
         "moderation": "",
         "labels": [],
         "generation_id": None,
+        "prompt": "",
         "filename": "",
         "more_captions": [],
     }
@@ -85,7 +87,7 @@ def asset(row: dict[str, Any]) -> dict[str, Any]:
     for name, choices in named:
         if row[name] not in choices:
             raise Invalid(_("%(name)s is one of %(names)s.") % {"name": name, "names": ", ".join(choices)})
-    for name, longest in (("caption", MAX_CAPTION), ("excerpt", EXCERPT)):
+    for name, longest in (("caption", MAX_CAPTION), ("excerpt", EXCERPT), ("prompt", MAX_CAPTION)):
         _check_length(row[name], name, longest)
     captions = _checked_captions(row)
     check_metadata(row["metadata"], {})

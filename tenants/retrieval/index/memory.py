@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from django.conf import settings
 from django.db import connection
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from ml.indexes.base import as_matrix
@@ -462,20 +462,51 @@ class TenantVectors:
         columns = newer.values_list(
             "asset_id", "dataset_id", "asset_modality", "modality", "seq", "segment", "data"
         )
-        rows = state.rows
+        rows, numbered = state.rows, len(state.assets.ids)
         for batch in _batches(columns.iterator(chunk_size=CHUNK)):
             rows = _append(state, rows, batch)
         known = {state.assets.numbers[a]: s for a, s in found if a in state.assets.numbers}
         changed = state.changed | self._changed(state, last)
         if state.base is not None and found:
             state = state.base.without(state, [asset_id for asset_id, _ in found])
-        return replace(state, seq=last, rows=rows.without_deleted(known) if known else rows, changed=changed)
+        came = state.assets.ids[numbered:]
+        rows = rows.without_deleted(known) if known else rows
+        gone = [asset_id for asset_id, _ in found]
+        return _told_generated(replace(state, seq=last, rows=rows, changed=changed), state.seq, came, gone)
 
     def _changed(self, state: State, last: int) -> frozenset[uuid.UUID]:
         if state.base is None or not state.base.is_local:
             return frozenset()
         changes = FacetChange.objects.filter(seq__gt=state.seq, seq__lte=last)
         return frozenset(changes.values_list("asset_id", flat=True))
+
+
+def _told_generated(state: State, since: int, came: Sequence[uuid.UUID], gone: Sequence[uuid.UUID]) -> State:
+    """The state with which assets were made here, and with what it is without them.
+
+    `came`: assets with vectors that are newer than the number `since`; those without are told by the changes of facets.
+    `gone`: assets with newer tombstones.
+    """
+    made, known, before = Asset.objects.exclude(generation_id=None), state.generated, state.without_generated
+    if known is not None and len(came) <= NAMED:
+        bare = FacetChange.objects.filter(seq__gt=since, seq__lte=state.seq)
+        made = made.filter(Q(is_any("id", came)) | Q(pk__in=bare.values("asset_id")))
+    new = frozenset(made.values_list("pk", flat=True)) - (known or frozenset())
+    generated = (known or frozenset()) | new
+    if not generated:
+        return replace(state, generated=generated)
+    rows = state.rows
+    alive = rows.alive & ~np.isin(rows.assets, state.assets.known(generated))
+    without = replace(state, rows=replace(rows, alive=alive), without_generated=None)
+    if state.base is not None:
+        # An engine is asked where an asset is filed: once.
+        if before is not None and before.base is state.base:
+            without = state.base.without(
+                replace(without, dead=before.dead, gone=before.gone), [*new, *gone]
+            )
+        else:
+            without = state.base.without(without, list(generated))
+    return replace(state, generated=generated, without_generated=without)
 
 
 def _is_current(state: State, now: IndexStatus) -> bool:

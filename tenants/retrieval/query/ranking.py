@@ -65,9 +65,13 @@ def restriction(query: Query, state: State, now: IndexStatus, until: int | None 
         without=frozenset([*query.like, *query.unlike]),
         until=until,
     )
-    if not query.conditions:
-        return only
     planned = filters.plan(query.conditions, query.datasets)
+    if query.generated == "only":
+        # Few enough to be named, whatever else restricts the search.
+        made = state.generated or frozenset()
+        return replace(only, assets=list(filters.live_of(planned, made) if planned else made))
+    if not planned:
+        return only
     known = state.facets.known(state, filters.keys_of(planned))
     return _by_memory(planned, state, known, only) if known else _by_database(planned, state, only)
 
@@ -103,9 +107,13 @@ def _by_database(planned: filters.Plan, state: State, only: Restriction) -> Rest
 # --- The same for a search by words ----------------------------------------------------------------------
 
 
-def matching_words(words: str, limit: int, only: Restriction, state: State) -> list[tuple[uuid.UUID, float]]:
+def matching_words(
+    words: str, limit: int, only: Restriction, state: State, generated: str = "include"
+) -> list[tuple[uuid.UUID, float]]:
     """Assets that hold these words, the best first, under the same restriction."""
-    wanted = limit + len(only.without)
+    made = (state.generated or frozenset()) if generated == "exclude" else frozenset()
+    left_out = only.without | made
+    wanted = limit + min(len(left_out), 2 * lexical.CANDIDATES)
     if only.planned:
         found = lexical.matching(words, 2 * lexical.CANDIDATES, replace(only, assets=None))
         meeting = filters.live_of(only.planned, {asset_id for asset_id, _ in found})
@@ -117,7 +125,7 @@ def matching_words(words: str, limit: int, only: Restriction, state: State) -> l
     else:
         found = lexical.matching(words, 2 * lexical.CANDIDATES, replace(only, assets=None))
         found = _allowed(found, only, state)
-    return [pair for pair in found if pair[0] not in only.without][:limit]
+    return [pair for pair in found if pair[0] not in left_out][:limit]
 
 
 def with_words(ranking: Ranking, found: list[tuple[uuid.UUID, float]], count: int) -> Ranking:

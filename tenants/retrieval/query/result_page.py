@@ -285,7 +285,8 @@ _SQL = """
 SELECT a.id::text, a.dataset_id::text, a.modality, a.status, a.external_id,
     b.sha256, b.bytes, b.media_type, b.width, b.height,
     a.filename, a.caption, a.more_captions, a.excerpt, a.metadata, b.scan, a.created_at,
-    b.details - 'peaks' AS details, a.error, a.moderation, a.labels
+    b.details - 'peaks' AS details, a.error, a.moderation, a.labels,
+    a.generation_id IS NOT NULL AS generated, a.prompt
 FROM unnest(IDS) AS wanted (id)
 CROSS JOIN LATERAL (SELECT * FROM asset WHERE tenant_id = $1 AND asset.id = wanted.id OFFSET 0) a
 CROSS JOIN LATERAL (SELECT * FROM blob WHERE tenant_id = $1 AND blob.id = a.blob_id OFFSET 0) b
@@ -324,10 +325,10 @@ def hydrate_with_index_status(
 
 
 def _shape(row: tuple[Any, ...]) -> shapes.Asset:
-    *plain, others, excerpt, metadata, scan, created_at, details, error, moderation, labels = row
+    *plain, others, excerpt, metadata, scan, created_at, details, error, moderation, labels, generated, prompt = row
     columns: list[Any] = [
         *plain, _json(others), excerpt, _json(metadata), _json(scan), created_at, _json(details), _json(error),
-        moderation, _json(labels),
+        moderation, _json(labels), generated, prompt,
     ]  # fmt: skip
     return shape_of_columns(*columns)
 

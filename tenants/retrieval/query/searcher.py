@@ -236,6 +236,7 @@ def prefetch_candidates(tenant_id: uuid.UUID, asked: SearchRequest) -> tuple[Pre
     query = asked.query
     base = memory.vector_cache.of(tenant_id, asked.model).state.base
     restricted = query.conditions or query.datasets is not None or query.modalities is not None
+    restricted = restricted or query.generated == "only"
     depth = PREFETCH * query.depth if not asked.words else max(PREFETCH * query.depth, FUSED_DEPTH)
     if base is None or restricted or query.exact or depth > PREFETCH_MOST:
         return None, None
@@ -312,7 +313,7 @@ def execute(
             with tenant_scope(tenant_id):
                 state = vectors.refresh(now)
     if guessed and guessed[0].holds(state, now):
-        return SearchResult(guessed[0].ranking, state, guessed[0].only)
+        return SearchResult(guessed[0].ranking, state.searched_for(query.generated), guessed[0].only)
     with watch.step("filter"):
         only = restriction(query, state, now, asked.until)
     depth = max(FUSED_DEPTH, count) if asked.words else count
@@ -320,15 +321,16 @@ def execute(
         ranking = _ranked(state, asked, depth, only, prefetched)
     if asked.words:
         with watch.step("lexical"):
-            words = matching_words(asked.words, MAX_DEPTH, only, state)
+            words = matching_words(asked.words, MAX_DEPTH, only, state, query.generated)
             ranking = with_words(ranking, words, count)
-    return SearchResult(ranking, state, only)
+    return SearchResult(ranking, state.searched_for(query.generated), only)
 
 
 def _ranked(
     state: State, asked: SearchRequest, count: int, only: Restriction, prefetched: Prefetched | None
 ) -> Ranking:
-    return rank(state, asked.vector, count, only, prefetched=prefetched, exact=asked.query.exact)
+    searched = state.searched_for(asked.query.generated)
+    return rank(searched, asked.vector, count, only, prefetched=prefetched, exact=asked.query.exact)
 
 
 def described(asked: SearchRequest) -> dict[str, Any]:
@@ -341,6 +343,7 @@ def described(asked: SearchRequest) -> dict[str, Any]:
         "modalities": query.modalities,
         "conditions": query.conditions,
         "exact": query.exact,
+        "generated": query.generated,
         "named": [str(one) for one in named],
         "model": asked.model,
     }
@@ -353,6 +356,8 @@ def remembered(seed: result_page.Seed) -> SearchRequest:
         modalities=told["modalities"],
         conditions=[(key, operator, value) for key, operator, value in told["conditions"]],
         exact=told["exact"],
+        # Rankings that an earlier release kept know of no difference.
+        generated=told.get("generated", "include"),
         like=[uuid.UUID(one) for one in told["named"]],
     )
     return SearchRequest(seed.vector, told["words"], query, told["model"], told["wanted"], until=seed.seq)
