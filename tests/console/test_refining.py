@@ -404,3 +404,33 @@ def test_refinements_are_read_once() -> None:
         read_refinements(QueryDict("more=x"))
     with pytest.raises(Invalid):
         read_refinements(QueryDict("toggle=x"))
+
+
+# --- What was made here --------------------------------------------------------------------------------------
+
+
+def test_what_was_made_here_is_left_out_until_it_is_asked_for(
+    owner: Client, party: Party, put: Put
+) -> None:
+    made, good, example = put(10), put(20), put(0)
+    with tenant_scope(party.id):
+        Asset.objects.filter(pk=made).update(generation_id=uuid.uuid4(), prompt="a triangle")
+    page = ask(owner, like=example)
+    assert (tiles(page), "AI-generated results are left out." in page) == ([good], True)
+    page = ask(owner, like=example, made="include")
+    assert (tiles(page), "left out" in page) == ([made, good], False)
+    assert 'name="generated" value="include"' in page
+    assert "a triangle" in page
+    page = ask(owner, like=example, generated="include", made="only")
+    assert tiles(page) == [made]
+    assert tiles(ask(owner, like=example, generated="only", drop="only")) == [good]
+    address = html.unescape(re.findall(r'data-address="([^"]*)"', ask(owner, like=example, made="only"))[0])
+    assert parse_qs(urlsplit(address).query)["generated"] == ["only"]
+    assert tiles(owner.get(address).content.decode()) == [made]
+    answer = owner.post("/search/results", {"like": example, "generated": "all"}, headers=HX)
+    assert answer.status_code == 422
+
+
+def test_nothing_is_said_of_what_nobody_made(owner: Client, put: Put) -> None:
+    put(10)
+    assert "AI-generated" not in ask(owner, like=put(0))

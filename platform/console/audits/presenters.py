@@ -191,7 +191,8 @@ def _examined_texts(asset: Asset | None, shape: shapes.Audit) -> list[tuple[str,
         return found
     if asset.modality == Asset.Modality.TEXT:
         return [("text", read_text(asset))]
-    own = [("caption", caption) for caption in asset.captions]
+    # What it was made from is examined as a caption is.
+    own = [("caption", words) for words in (*asset.captions, asset.prompt) if words]
     spoken = TranscriptSegment.objects.filter(asset=asset).order_by("start_s")
     return [*own, *(("transcript", text) for text in spoken.values_list("text", flat=True)), *found]
 

@@ -70,6 +70,7 @@ def read_query(form: QueryDict, files: Files, schema: Schema, refined: Refinemen
         datasets=datasets or None,
         modalities=_modalities(form.getlist("modality")),
         conditions=[*filters.parse(read_filter(form, schema)), *refined.conditions()],
+        generated=refined.generated,
         top_k=PAGE,
         highlight=True,
         group_duplicates=form.get("group") == FOLD,
@@ -233,6 +234,7 @@ def _pairs(form: QueryDict, refined: Refinements, text: str) -> Iterator[tuple[s
     yield from _present_fields("like", map(str, refined.like))
     yield from _present_fields("unlike", map(str, refined.unlike))
     yield from _present_fields("only", refined.only)
+    yield from _present_fields("generated", [refined.generated])
     yield from _present_fields("unlike_text", [form.get("unlike_text", "").strip()])
     for name in ("modality", "dataset"):
         yield from _present_fields(name, form.getlist(name))

@@ -7,7 +7,7 @@ import json
 import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from django.http import QueryDict
 from django.utils.translation import gettext as _
@@ -18,6 +18,7 @@ from tenants.datasets.models import Asset
 from tenants.errors import Invalid, NotFound
 from tenants.retrieval import filters as retrieval_filters
 from tenants.retrieval.query import MAX_ASSETS
+from tenants.retrieval.types import Generated
 
 MAX_ONLY = 10
 
@@ -32,11 +33,13 @@ Facets = dict[str, dict[str, Any]]
 
 @dataclass
 class Refinements:
-    """`like` and `unlike` are ids of assets, `only` filters of one key each, as canonical JSON."""
+    """`like` and `unlike` are ids of assets, `only` filters of one key each, as canonical JSON; `generated` as in a query
+    (`tenants.retrieval.types.Generated`), "" where nothing was chosen."""
 
     like: list[uuid.UUID] = field(default_factory=list)
     unlike: list[uuid.UUID] = field(default_factory=list)
     only: list[str] = field(default_factory=list)
+    generated: Generated | Literal[""] = ""
 
     def conditions(self) -> list[retrieval_filters.Condition]:
         return [one for given in self.filters() for one in retrieval_filters.parse(given, "/only")]
@@ -55,7 +58,7 @@ class Refinements:
 
 
 def read_refinements(form: QueryDict) -> Refinements:
-    """Hidden fields and the button that was pressed: `more`, `less` and `toggle` add, `drop` takes away.
+    """Hidden fields and the button that was pressed: `more`, `less`, `toggle` and `made` add, `drop` takes away.
 
     Buttons have names of their own, as the script sends a button instead of fields that are called the same. Raises
     Invalid, NotFound.
@@ -71,7 +74,17 @@ def read_refinements(form: QueryDict) -> Refinements:
         only = {text: None for text in [*only, pressed] if pressed not in only or text != pressed}
     if len(only) > MAX_ONLY:
         raise Invalid(_("At most %(n)s values can be chosen at once.") % {"n": MAX_ONLY}, pointer="/only")
-    return Refinements(like, unlike, list(only))
+    return Refinements(like, unlike, list(only), _generated(form, dropped))
+
+
+def _generated(form: QueryDict, dropped: str) -> Generated | Literal[""]:
+    match form.get("made", "") or form.get("generated", ""):
+        case "" | "exclude":
+            return ""
+        case ("include" | "only") as chosen:
+            return "" if chosen == dropped else chosen
+        case _other:
+            raise Invalid(_("This is no choice that the results offer."), pointer="/generated")
 
 
 def _assets(values: Iterable[str], without: Collection[str]) -> list[uuid.UUID]:
@@ -139,7 +152,9 @@ def chips_of(refined: Refinements, assets: dict[uuid.UUID, Asset], labels: dict[
     """`assets` by id; what is gone has no picture and no words."""
     named = [("like", one) for one in refined.like] + [("unlike", one) for one in refined.unlike]
     chips = [Chip(name, str(one), _asset_label(assets.get(one)), assets.get(one)) for name, one in named]
-    return chips + [Chip("only", text, _filter_label(text, labels)) for text in refined.only]
+    chips += [Chip("only", text, _filter_label(text, labels)) for text in refined.only]
+    words = {"include": _("With AI-generated"), "only": _("Only AI-generated")}
+    return chips + [Chip("generated", one, words[one]) for one in [refined.generated] if one]
 
 
 def _asset_label(asset: Asset | None) -> str:

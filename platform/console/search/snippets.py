@@ -74,6 +74,7 @@ def body_of(query: Query, words: str, merged: Filter) -> dict[str, object]:
         "task": query.task if query.task != "general" else None,
         "weights": query.weights,
         "hybrid": query.hybrid,
+        "generated": query.generated if query.generated != "exclude" else None,
         "group": "duplicates" if query.group_duplicates else None,
         "top_k": query.top_k,
     }

@@ -146,6 +146,7 @@ def _results_context(request: Request, form: QueryDict, refined: Refinements) ->
         "next": answer.next,
         "meta": meta,
         "search_id": answer.search_id,
+        "left_out": answer.left_out,
         "why": answer.why if len(meta.get("weights", ())) > 1 else None,
         "groups": counted,
         "fused": query.hybrid or bool(query.cursor and "hybrid" in form),
@@ -176,7 +177,7 @@ def _code(request: Request, query: Query, words: str, given: list[Any]) -> snipp
 
 
 def _require_examples(chips: Sequence[Chip]) -> None:
-    if any(chip.asset is None for chip in chips if chip.name != "only"):
+    if any(chip.asset is None for chip in chips if chip.name in ("like", "unlike")):
         raise NotFound(_("An example is gone. Take it away and search again."))
 
 

@@ -493,11 +493,12 @@ def _told_generated(state: State, since: int, came: Sequence[uuid.UUID], gone: S
         made = made.filter(Q(is_any("id", came)) | Q(pk__in=bare.values("asset_id")))
     new = frozenset(made.values_list("pk", flat=True)) - (known or frozenset())
     generated = (known or frozenset()) | new
+    state = replace(state, generated=generated, without_generated=None)
     if not generated:
-        return replace(state, generated=generated)
+        return state
     rows = state.rows
     alive = rows.alive & ~np.isin(rows.assets, state.assets.known(generated))
-    without = replace(state, rows=replace(rows, alive=alive), without_generated=None)
+    without = replace(state, rows=replace(rows, alive=alive))
     if state.base is not None:
         # An engine is asked where an asset is filed: once.
         if before is not None and before.base is state.base:
@@ -506,7 +507,7 @@ def _told_generated(state: State, since: int, came: Sequence[uuid.UUID], gone: S
             )
         else:
             without = state.base.without(without, list(generated))
-    return replace(state, generated=generated, without_generated=without)
+    return replace(state, without_generated=without)
 
 
 def _is_current(state: State, now: IndexStatus) -> bool:

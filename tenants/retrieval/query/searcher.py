@@ -67,7 +67,7 @@ SWITCHES = 4
 class Answer:
     """What a search found: assets as `read` gives them, with scores, and how it went. `timings` are milliseconds.
 
-    `duplicates` of each result and `highlights` in it, by its asset; None where they were not asked for. `layers`: who
+    `left_out`: there is what was made here, and none of it was looked at. `duplicates` of each result and `highlights` in it, by its asset; None where they were not asked for. `layers`: who
     answered for each cache (`cache`); None where it was not asked. `why` its parts weigh what they do
     (`fusion_weights.explained`); None where that was not asked for.
     """
@@ -81,6 +81,7 @@ class Answer:
     highlights: Highlights | None = None
     layers: dict[str, str | None] = field(default_factory=dict)
     why: dict[str, Any] | None = None
+    left_out: bool = False
 
 
 @dataclass
@@ -212,6 +213,7 @@ def _answered(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwat
     following = _keep(tenant_id, search_id, asked, found, groups, meta, page.end)
     answer = _answer(tenant_id, search_id, page, following, {**meta, **facets}, asked.wanted, watch)
     answer.layers = layers
+    answer.left_out = query.generated == "exclude" and bool(found.state.generated)
     answer.why = explained(encoded.weighed, encoded.parts) if query.explain else None
     fusion_weights.keep_trace(
         tenant_id,
