@@ -72,7 +72,9 @@ def request_generation(
 def _from_source(wanted: GenerationSpec, source: Asset | None) -> GenerationSpec:
     if source is None or wanted.prompt.strip():
         return wanted
-    return replace(wanted, prompt=(source.caption or source.prompt or source.excerpt)[: validation.MAX_PROMPT])
+    return replace(
+        wanted, prompt=(source.caption or source.prompt or source.excerpt)[: validation.MAX_PROMPT]
+    )
 
 
 def _require_generators(outputs: Sequence[str]) -> None:

@@ -97,11 +97,20 @@ class LexicalEntry(TenantModel):
     dataset_id = models.UUIDField()
     modality = models.CharField(max_length=5)
     words = SearchVectorField()
+    # Entries of earlier releases lack the lexemes of names until upkeep has added them (`lexical.index_older_names`).
+    names_indexed = models.BooleanField(default=False, db_default=False)
 
     class Meta(TenantModel.Meta):
         db_table = "lexical_entry"
         # The GIN index on `words` stands in the migration beside the function that reads it.
         constraints = [models.UniqueConstraint(fields=["tenant", "asset"], name="lexical_entry_once")]
+        indexes = [
+            models.Index(
+                fields=["tenant", "asset"],
+                name="lexical_entry_without_names",
+                condition=models.Q(names_indexed=False),
+            )
+        ]
 
 
 class IndexGeneration(TenantModel):

@@ -290,10 +290,13 @@ class State:
 
 @dataclass(frozen=True)
 class Hit:
+    """`by`: what of the query named it ("name", "phrase" or "words"); "" where it is found as it is alike."""
+
     asset_id: uuid.UUID
     score: float
     modality: str
     segment: dict | None = None
+    by: str = ""
 
 
 @dataclass(frozen=True)
@@ -321,8 +324,9 @@ class Restriction:
 class Query:
     """A validated search. Files are paths on disk; `vector` is float32 [d] of norm 1.
 
-    `like` and `unlike` are assets that stand for their stored vectors; they are left out of the results. `generated`, where
-    nothing is said: `exclude`, and `include` where a condition is about it.
+    `like` and `unlike` are assets that stand for their stored vectors; they are left out of the results. `generated`,
+    where nothing is said: `exclude`, and `include` where a condition is about it. `hybrid`: fused with a ranking by
+    words, or not compared with words at all; None: what the words name comes first (`query.names`).
     """
 
     text: str = ""
@@ -340,7 +344,7 @@ class Query:
     conditions: list[tuple[str, str, Any]] = field(default_factory=list)
     task: str = "general"
     weights: dict[str, float] = field(default_factory=dict)
-    hybrid: bool = False
+    hybrid: bool | None = None
     generated: Generated | Literal[""] = ""
     top_k: int = 10
     cursor: str = ""
@@ -360,6 +364,12 @@ class Query:
     def depth(self) -> int:
         """How many of the best assets the first page needs: what is grouped has to be known as a whole."""
         return MAX_DEPTH if self.group_duplicates else self.top_k
+
+    @property
+    def has_other_parts(self) -> bool:
+        """Whether more is asked for than words."""
+        parts = (self.image, self.image_asset, self.audio, self.audio_asset, self.video_asset, self.vector)
+        return any(part is not None for part in parts) or bool(self.like)
 
     @property
     def named_assets(self) -> list[uuid.UUID]:

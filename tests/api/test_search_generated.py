@@ -1,5 +1,5 @@
-"""What was made here from words stays out of a search that does not ask for it, wherever the index lies and whatever the
-search counts; and what it was made from is compared with nothing."""
+"""What was made here from words stays out of a search that does not ask for it, wherever the index lies and whatever
+the search counts; and what it was made from is compared with nothing."""
 
 from __future__ import annotations
 

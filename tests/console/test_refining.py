@@ -409,9 +409,7 @@ def test_refinements_are_read_once() -> None:
 # --- What was made here --------------------------------------------------------------------------------------
 
 
-def test_what_was_made_here_is_left_out_until_it_is_asked_for(
-    owner: Client, party: Party, put: Put
-) -> None:
+def test_what_was_made_here_is_left_out_until_it_is_asked_for(owner: Client, party: Party, put: Put) -> None:
     made, good, example = put(10), put(20), put(0)
     with tenant_scope(party.id):
         Asset.objects.filter(pk=made).update(generation_id=uuid.uuid4(), prompt="a triangle")

@@ -138,7 +138,9 @@ def test_a_picture_and_music_become_assets_that_are_found_and_known_as_made_here
         # What it was made from is no caption: no vector is of it, and no word finds it.
         assert (one.asset.prompt, one.asset.captions) == ("a red cat", [])
         with tenant_scope(party.id):
-            assert "text" not in set(Vector.objects.filter(asset_id=one.asset_id).values_list("modality", flat=True))
+            assert "text" not in set(
+                Vector.objects.filter(asset_id=one.asset_id).values_list("modality", flat=True)
+            )
             assert one.asset_id not in dict(lexical.matching("red cat", 10))
         assert one.asset.blob.references == 1
     assert ended.result == {

@@ -98,12 +98,18 @@ class SearchBody(Body):
     weights = Weights(**OPTIONAL)
     hybrid = Flag(
         **OPTIONAL,
-        help_text="Fuse the ranking by meaning with one by words (reciprocal rank); needs text or speech.",
+        help_text=(
+            "Fuse the ranking by meaning with one by words (reciprocal rank); needs text or speech. Where nothing is "
+            "said, what the text names comes first: a file or `external_id`, a quoted phrase, captions with all of its "
+            "words. `false` compares no words."
+        ),
     )
     generated = serializers.ChoiceField(
         ("exclude", "include", "only"),
         **OPTIONAL,
-        help_text="Assets that were made here from words. `exclude` where nothing is said, unless the filter asks for them.",
+        help_text=(
+            "Assets that were made here from words. `exclude` where nothing is said, unless the filter asks for them."
+        ),
     )
     top_k = Whole(**OPTIONAL, min_value=1, max_value=MAX_TOP_K)
     cursor = Text(**OPTIONAL, max_length=200)

@@ -92,7 +92,7 @@ def build_query(fields: dict[str, Any], form: Form) -> Query:
         modalities=fields.get("modalities"),
         conditions=filters.parse(fields.get("filter")),
         task=fields.get("task") or "general",
-        hybrid=bool(fields.get("hybrid")),
+        hybrid=fields.get("hybrid"),
         weights=fields.get("weights") or {},
         generated=fields.get("generated") or "",
         top_k=fields.get("top_k") or 10,
@@ -150,7 +150,7 @@ def _result(asset: Asset, hit: Hit, answer: Answer) -> shapes.Result:
     result = shapes.Result(
         asset=asset,
         score=hit.score,
-        matched=shapes.Matched(modality=hit.modality, segment=hit.segment or UNSET),
+        matched=shapes.Matched(modality=hit.modality, segment=hit.segment or UNSET, by=hit.by or UNSET),
     )
     if answer.highlights is not None:
         result.highlights = [

@@ -81,7 +81,7 @@ def read_query(form: QueryDict, files: Files, schema: Schema, refined: Refinemen
     )
     _check(query)
     # Words are fused where there are some: a picture alone is no fault of who left the box ticked.
-    query.hybrid = "hybrid" in form and bool(query.text or query.audio)
+    query.hybrid = True if "hybrid" in form and (query.text or query.audio) else None
     query.weights = _weights(query, form)
     return query
 

@@ -120,6 +120,7 @@ def _tend(tenants: list[UUID], runs: int) -> None:
             _forget_webhook_events,
             map_points.tidy_points,
             asset_counts.compact,
+            query.index_older_names,
         ):
             _in_scope(tenant_id, step)
         _log_failure(tenant_id, partial(discard_expired, tenant_id))

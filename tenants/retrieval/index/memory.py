@@ -502,9 +502,7 @@ def _told_generated(state: State, since: int, came: Sequence[uuid.UUID], gone: S
     if state.base is not None:
         # An engine is asked where an asset is filed: once.
         if before is not None and before.base is state.base:
-            without = state.base.without(
-                replace(without, dead=before.dead, gone=before.gone), [*new, *gone]
-            )
+            without = state.base.without(replace(without, dead=before.dead, gone=before.gone), [*new, *gone])
         else:
             without = state.base.without(without, list(generated))
     return replace(state, without_generated=without)

@@ -19,6 +19,7 @@ from django.db import connection
 from ml.normalization import MAX_MARKS, normalize
 from tenants.datasets import filenames
 from tenants.datasets.models import Asset
+from tenants.datasets.selectors import is_any
 from tenants.retrieval.models import LexicalEntry
 from tenants.retrieval.types import Restriction
 from tenants.scope import current_tenant_id
@@ -39,6 +40,7 @@ _UNSPACED = "\u3041-\u3096\u30a1-\u30ff\u31f0-\u31ff\u0e01-\u0e4e\u0e80-\u0ece\u
 _SIGNS = "\u0591-\u05c7\u064b-\u065f\u0670\u0900-\u0963\u0970-\u0dff"
 _RUNS = re.compile(rf"([{_HAN}]+)|([{_UNSPACED}]+)|((?:(?![{_HAN}{_UNSPACED}])[^\W_]|[{_SIGNS}])+)")
 _ASCII_RUNS = re.compile("[a-z0-9]+")
+_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,10}$", re.ASCII)
 _HAN_ONLY = re.compile(f"[{_HAN}]+")
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _JOINING = frozenset(chr(code) for code in (*range(0x1160, 0x1200), 0xFF9E, 0xFF9F, *range(0xFFA0, 0xFFDD)))
@@ -177,19 +179,38 @@ MAX_ALLOWED = 20_000
 
 @dataclass(frozen=True)
 class Entry:
-    """What an asset is found by: its name, text, captions or transcript, and the words of its metadata."""
+    """What an asset is found by: its name, text, captions or transcript, and the words of its metadata. `names`: of its
+    file, and the id that its tenant gave it."""
 
     asset_id: uuid.UUID
     dataset_id: uuid.UUID
     modality: str
     content: str
     fields: str = ""
+    names: tuple[str, ...] = ()
 
 
 def entry_of(asset: Asset, schema: Mapping[str, Any], said: Iterable[str]) -> Entry:
     """The entry of an asset that says this. Its name comes first: what is long is not indexed to its end."""
     content = "\n".join([filenames.searchable_text(asset.filename), *said])
-    return Entry(asset.id, asset.dataset_id, asset.modality, content, words_of(asset.metadata, schema))
+    names = tuple(filter(None, (asset.filename, asset.external_id)))
+    return Entry(asset.id, asset.dataset_id, asset.modality, content, words_of(asset.metadata, schema), names)
+
+
+def name_key(name: str) -> str:
+    """What stands for a name in the index, whatever its case, accents, widths and blanks; "" for none."""
+    plain = " ".join(_plain(name[:MAX_CHARACTERS]).split())
+    return hashlib.blake2b(plain.encode(), digest_size=8).hexdigest() if plain else ""
+
+
+def _name_lexemes(prefix: str, names: Iterable[str]) -> list[str]:
+    """The lexemes by which names are found: each as a whole, also without its suffix, and each of its words."""
+    keys, words = {}, {}
+    for name in names:
+        stem = _SUFFIX.sub("", name)
+        keys |= dict.fromkeys(filter(None, (name_key(name), name_key(stem))))
+        words |= dict.fromkeys(tokens(filenames.searchable_text(name)))
+    return [*(f"'{prefix}={key}':1A" for key in keys), *(f"'{prefix}~{word}':1A" for word in words)]
 
 
 def words_of(metadata: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
@@ -210,9 +231,11 @@ def index_texts(entries: Iterable[Entry]) -> None:
             asset_id=entry.asset_id,
             dataset_id=entry.dataset_id,
             modality=entry.modality,
+            names_indexed=True,
             words=" ".join(
                 [
                     f"{_place(prefix, entry.dataset_id)}:1A",
+                    *_name_lexemes(prefix, entry.names),
                     _vector(prefix, entry.content, "A"),
                     _vector(prefix, entry.fields, "B"),
                 ]
@@ -224,8 +247,33 @@ def index_texts(entries: Iterable[Entry]) -> None:
         rows.values(),
         update_conflicts=True,
         unique_fields=["tenant", "asset"],
-        update_fields=["dataset_id", "modality", "words"],
+        update_fields=["dataset_id", "modality", "words", "names_indexed"],
     )
+
+
+def index_older_names(at_most: int = 5_000) -> int:
+    """Add the names of assets whose entries are of a release that did not index them; returns of how many.
+
+    In the tenant's scope, from time to time until there are none.
+    """
+    older = LexicalEntry.objects.filter(names_indexed=False).order_by("asset_id")
+    ids = list(older.values_list("asset_id", flat=True)[:at_most])
+    if not ids:
+        return 0
+    prefix = _prefix()
+    named = Asset.objects.filter(is_any("id", ids)).values_list("pk", "filename", "external_id")
+    rows = [
+        (str(asset_id), " ".join(_name_lexemes(prefix, filter(None, names)))) for asset_id, *names in named
+    ]
+    statement = """
+        UPDATE lexical_entry AS entry SET words = entry.words || given.words, names_indexed = true
+        FROM unnest(%s::uuid[], %s::tsvector[]) AS given (asset_id, words)
+        WHERE entry.tenant_id = %s AND entry.asset_id = given.asset_id AND NOT entry.names_indexed
+    """
+    with connection.cursor() as cursor:
+        # An entry that is being written has its names.
+        cursor.execute(statement, [*map(list, zip(*rows, strict=True)), str(current_tenant_id())])
+        return cursor.rowcount
 
 
 def index_fields(rows: Sequence[tuple[uuid.UUID, str]]) -> list[uuid.UUID]:
@@ -301,8 +349,18 @@ def fuse(*rankings: Sequence[uuid.UUID], k: int = 60) -> list[tuple[uuid.UUID, f
 
 
 def _prefix() -> str:
-    digest = hashlib.blake2b(current_tenant_id().bytes, digest_size=5).digest()
+    return prefix_of(current_tenant_id())
+
+
+def prefix_of(tenant_id: uuid.UUID) -> str:
+    """What every lexeme of a tenant begins with."""
+    digest = hashlib.blake2b(tenant_id.bytes, digest_size=5).digest()
     return base64.b32encode(digest).decode().lower()
+
+
+def places_of(tenant_id: uuid.UUID, datasets: Iterable[uuid.UUID] | None) -> str | None:
+    """A tsquery that narrows to these datasets; None for all of them."""
+    return None if datasets is None else " | ".join(_place(prefix_of(tenant_id), one) for one in datasets)
 
 
 def _place(prefix: str, dataset_id: uuid.UUID) -> str:

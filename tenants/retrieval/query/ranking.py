@@ -128,6 +128,17 @@ def matching_words(
     return [pair for pair in found if pair[0] not in left_out][:limit]
 
 
+def meeting(ids: Collection[uuid.UUID], only: Restriction, state: State) -> set[uuid.UUID]:
+    """Those of these assets that the restriction's filter allows; datasets and kinds are not looked at."""
+    if not ids:
+        return set()
+    if only.planned:
+        return filters.live_of(only.planned, ids)
+    if only.numbers is None and only.newer is None and only.assets is None:
+        return set(ids)
+    return {asset_id for asset_id, _ in _allowed([(one, 0.0) for one in ids], only, state)}
+
+
 def with_words(ranking: Ranking, found: list[tuple[uuid.UUID, float]], count: int) -> Ranking:
     """Both rankings in one by reciprocal rank, which is then the score: cosines and word weights do not compare."""
     known = {hit.asset_id: hit for hit in ranking.hits}

@@ -325,7 +325,20 @@ def hydrate_with_index_status(
 
 
 def _shape(row: tuple[Any, ...]) -> shapes.Asset:
-    *plain, others, excerpt, metadata, scan, created_at, details, error, moderation, labels, generated, prompt = row
+    (
+        *plain,
+        others,
+        excerpt,
+        metadata,
+        scan,
+        created_at,
+        details,
+        error,
+        moderation,
+        labels,
+        generated,
+        prompt,
+    ) = row
     columns: list[Any] = [
         *plain, _json(others), excerpt, _json(metadata), _json(scan), created_at, _json(details), _json(error),
         moderation, _json(labels), generated, prompt,
@@ -359,8 +372,9 @@ def pack_hits(hits: list[Hit], meta: dict[str, Any]) -> bytes:
         [(hit.asset_id.bytes, hit.score, MODALITIES.index(hit.modality)) for hit in hits], HIT_ROW
     )
     segments = {number: hit.segment for number, hit in enumerate(hits) if hit.segment}
+    named = {number: hit.by for number, hit in enumerate(hits) if hit.by}
     beside = zlib.compress(
-        json.dumps({"meta": meta, "segments": segments}).encode(), 1 if len(hits) > SHORT else 0
+        json.dumps({"meta": meta, "segments": segments, "by": named}).encode(), 1 if len(hits) > SHORT else 0
     )
     return len(rows).to_bytes(4, "little") + rows.tobytes() + beside
 
@@ -369,12 +383,15 @@ def unpack_hits(raw: bytes) -> tuple[list[Hit], dict[str, Any]]:
     count = int.from_bytes(raw[:4], "little")
     rows = np.frombuffer(raw, HIT_ROW, count, offset=4)
     beside = json.loads(zlib.decompress(raw[4 + rows.nbytes :]))
-    return [_hit(row, beside["segments"].get(str(n))) for n, row in enumerate(rows)], beside["meta"]
+    # An earlier release kept nothing of names.
+    segments, named = beside["segments"], beside.get("by", {})
+    hits = [_hit(row, segments.get(str(n)), named.get(str(n), "")) for n, row in enumerate(rows)]
+    return hits, beside["meta"]
 
 
-def _hit(row: np.void, segment: dict | None) -> Hit:
+def _hit(row: np.void, segment: dict | None, by: str) -> Hit:
     asset_id = uuid.UUID(bytes=row["asset"].tobytes())
-    return Hit(asset_id, float(row["score"]), MODALITIES[int(row["part"])], segment)
+    return Hit(asset_id, float(row["score"]), MODALITIES[int(row["part"])], segment, by)
 
 
 CURSOR_KEEP_S = 300

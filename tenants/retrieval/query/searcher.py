@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,9 +26,16 @@ from tenants.retrieval import cache, model_routing
 from tenants.retrieval.cache import MISS
 from tenants.retrieval.index import memory
 from tenants.retrieval.index.memory import read_index_status
-from tenants.retrieval.query import encoding, fusion_weights, result_page
+from tenants.retrieval.query import encoding, fusion_weights, names, result_page
 from tenants.retrieval.query.fusion_weights import explained
-from tenants.retrieval.query.ranking import facet_counts, matching_words, rank, restriction, with_words
+from tenants.retrieval.query.ranking import (
+    facet_counts,
+    matching_words,
+    meeting,
+    rank,
+    restriction,
+    with_words,
+)
 from tenants.retrieval.query.result_page import (
     Highlights,
     Page,
@@ -88,7 +95,7 @@ class Answer:
 class SearchRequest:
     """What the ranking is made of, also later for another page: `words` only for a hybrid search.
 
-    `model` is the one that the vector is of; `wanted` are the words to highlight.
+    `model` is the one that the vector is of; `wanted` are the words to highlight; `named`: what the words name.
     """
 
     vector: np.ndarray
@@ -97,6 +104,12 @@ class SearchRequest:
     model: str
     wanted: list[str] | None = None
     until: int | None = None
+    named: names.Named = names.NOTHING
+
+    @property
+    def fuses(self) -> bool:
+        """Whether the ranking has to be deep enough to be fused with another one."""
+        return bool(self.words or self.named)
 
     @property
     def needs_scope(self) -> bool:
@@ -197,7 +210,9 @@ def _answered(tenant_id: uuid.UUID, query: Query, reader: Reader, watch: Stopwat
     with watch.step("encode"):
         encoded = encoding.encode(tenant_id, query, model)
     words = encoded.words if query.hybrid else ""
-    asked = SearchRequest(encoded.vector, words, query, model, _wanted(encoded, query))
+    with watch.step("names"):
+        named = names.looked_up(tenant_id, query)
+    asked = SearchRequest(encoded.vector, words, query, model, _wanted(encoded, query), named=named)
     with watch.step("cache"):
         prefetched, layer = prefetch_candidates(tenant_id, asked)
     guessed, read = _optimistically(tenant_id, asked, prefetched, reader, watch)
@@ -239,7 +254,7 @@ def prefetch_candidates(tenant_id: uuid.UUID, asked: SearchRequest) -> tuple[Pre
     base = memory.vector_cache.of(tenant_id, asked.model).state.base
     restricted = query.conditions or query.datasets is not None or query.modalities is not None
     restricted = restricted or query.generated == "only"
-    depth = PREFETCH * query.depth if not asked.words else max(PREFETCH * query.depth, FUSED_DEPTH)
+    depth = PREFETCH * query.depth if not asked.fuses else max(PREFETCH * query.depth, FUSED_DEPTH)
     if base is None or restricted or query.exact or depth > PREFETCH_MOST:
         return None, None
 
@@ -288,7 +303,9 @@ def optimistic_search(
     if not state.seq or asked.needs_scope or query.exact or (state.base and not state.base.is_local):
         return None
     only = restriction(query, state, NOTHING_HIDDEN)
-    return OptimisticResult(state, only, _ranked(state, asked, count, only, prefetched))
+    depth = max(FUSED_DEPTH, count) if asked.fuses else count
+    ranking = _ranked(state, asked, depth, only, prefetched)
+    return OptimisticResult(state, only, _with_named(ranking, state, asked, count, only))
 
 
 def execute(
@@ -318,13 +335,14 @@ def execute(
         return SearchResult(guessed[0].ranking, state.searched_for(query.generated), guessed[0].only)
     with watch.step("filter"):
         only = restriction(query, state, now, asked.until)
-    depth = max(FUSED_DEPTH, count) if asked.words else count
+    depth = max(FUSED_DEPTH, count) if asked.fuses else count
     with watch.step("search"):
         ranking = _ranked(state, asked, depth, only, prefetched)
     if asked.words:
         with watch.step("lexical"):
             words = matching_words(asked.words, MAX_DEPTH, only, state, query.generated)
-            ranking = with_words(ranking, words, count)
+            ranking = with_words(ranking, words, depth)
+    ranking = _with_named(ranking, state, asked, count, only)
     return SearchResult(ranking, state.searched_for(query.generated), only)
 
 
@@ -333,6 +351,25 @@ def _ranked(
 ) -> Ranking:
     searched = state.searched_for(asked.query.generated)
     return rank(searched, asked.vector, count, only, prefetched=prefetched, exact=asked.query.exact)
+
+
+def _with_named(
+    ranking: Ranking, state: State, asked: SearchRequest, count: int, only: Restriction
+) -> Ranking:
+    """At most `count` hits; before them what the query names, under the same restriction."""
+    left_out = state.generated if asked.query.generated == "exclude" and state.generated else frozenset()
+    named = asked.named and asked.named.among(meeting(asked.named.ids - only.without - left_out, only, state))
+    if not named:
+        return replace(ranking, hits=ranking.hits[:count])
+    # Those without vectors are found by their names alone.
+    scored = {asset_id: Hit(asset_id, 0.0, "text") for asset_id in named.exactly | named.partly}
+    just = Restriction(assets=list(named.ids), hidden_datasets=only.hidden_datasets, until=only.until)
+    if asked.words:
+        scored |= {asset_id: Hit(asset_id, 0.0, "text") for asset_id in named.ids}
+    else:
+        best = _ranked(state, asked, len(named.ids), just, None)
+        scored |= {hit.asset_id: hit for hit in best.hits}
+    return names.with_named(ranking, named, scored, count)
 
 
 def described(asked: SearchRequest) -> dict[str, Any]:
@@ -346,12 +383,14 @@ def described(asked: SearchRequest) -> dict[str, Any]:
         "conditions": query.conditions,
         "exact": query.exact,
         "generated": query.generated,
+        "hybrid": query.hybrid,
+        "text": "" if query.has_other_parts else query.text,
         "named": [str(one) for one in named],
         "model": asked.model,
     }
 
 
-def remembered(seed: result_page.Seed) -> SearchRequest:
+def remembered(tenant_id: uuid.UUID, seed: result_page.Seed) -> SearchRequest:
     told = seed.query
     query = Query(
         datasets=None if told["datasets"] is None else [uuid.UUID(one) for one in told["datasets"]],
@@ -360,9 +399,15 @@ def remembered(seed: result_page.Seed) -> SearchRequest:
         exact=told["exact"],
         # Rankings that an earlier release kept know of no difference.
         generated=told.get("generated", "include"),
-        like=[uuid.UUID(one) for one in told["named"]],
+        hybrid=told.get("hybrid", False),
+        text=told.get("text", ""),
     )
-    return SearchRequest(seed.vector, told["words"], query, told["model"], told["wanted"], until=seed.seq)
+    named = names.looked_up(tenant_id, query)
+    # Which are left out: the rest of the query is in its vector.
+    query.like = [uuid.UUID(one) for one in told["named"]]
+    return SearchRequest(
+        seed.vector, told["words"], query, told["model"], told["wanted"], until=seed.seq, named=named
+    )
 
 
 # --- What is made of it ------------------------------------------------------------------------------------
@@ -488,7 +533,7 @@ def _deepened(
 ) -> result_page.KeptRanking:
     """The ranking behind what was shown, as of the moment of the first page, kept for the pages after this one."""
     with tenant_scope(tenant_id):
-        asked = remembered(seed)
+        asked = remembered(tenant_id, seed)
         found = execute(tenant_id, asked, MAX_DEPTH, None, watch)
         if not model_routing.is_written(asked.model):
             # Asked last: as long as it is so, none of its vectors has been deleted.
