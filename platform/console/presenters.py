@@ -24,6 +24,8 @@ ROOM, FIELD_ROOM = 40, 12
 
 SHOWN_FIELDS = 2
 
+# What of a query named an asset (`tenants.retrieval.types.Hit`).
+NAMED_BY = {"name": _("name"), "phrase": _("phrase"), "words": _("words")}
 MATCHED = {"text": _("words"), "image": _("picture"), "audio": _("sound"), "video": _("video")}
 
 
@@ -112,11 +114,12 @@ def asset_card(
     highlights: Sequence[Highlight] = (),
     folded: Sequence[Asset] = (),
     folded_count: int = 0,
+    by: str = "",
 ) -> AssetCard:
     at = (segment or {}).get("start_s")
     # Words with a moment were spoken, words without one beside anything but a text are its caption.
     by_caption = matched == "text" and asset.modality != Asset.Modality.TEXT and at is None
-    label = _("caption") if by_caption else MATCHED.get(matched, matched)
+    label = NAMED_BY.get(by) or (_("caption") if by_caption else MATCHED.get(matched, matched))
     words = [one for one in highlights if not one.field.startswith(METADATA)]
     named = "caption" if asset.caption else "filename"
     title = next((one for one in words if one.field == named and one.marks[0][1] <= ROOM), None)

@@ -137,8 +137,8 @@ class Asset(TenantModel):
 
     @property
     def title(self) -> str:
-        """What people know it by: its caption, else the name of its file, what it was made from, its first words; may be
-        empty."""
+        """What people know it by: its caption, else the name of its file, what it was made from, its first words; may
+        be empty."""
         return self.caption or self.filename or self.prompt or self.excerpt
 
     def labelled(self, labels: Iterable[str]) -> list[str]:

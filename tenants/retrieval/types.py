@@ -261,8 +261,8 @@ class State:
     datasets: IdMap = field(default_factory=IdMap)
     # By row number; only rows that stand for a part of their asset have one.
     segments: dict[int, dict] = field(default_factory=dict)
-    # Assets that were made here from words, also such as have no vectors (None: not asked yet); and the same state as if
-    # they were gone, None where there are none.
+    # Assets that were made here from words, also such as have no vectors (None: not asked yet); and the same state as
+    # if they were gone, None where there are none.
     generated: frozenset[uuid.UUID] | None = None
     without_generated: State | None = None
 

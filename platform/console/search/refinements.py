@@ -33,8 +33,8 @@ Facets = dict[str, dict[str, Any]]
 
 @dataclass
 class Refinements:
-    """`like` and `unlike` are ids of assets, `only` filters of one key each, as canonical JSON; `generated` as in a query
-    (`tenants.retrieval.types.Generated`), "" where nothing was chosen."""
+    """`like` and `unlike` are ids of assets, `only` filters of one key each, as canonical JSON; `generated` as in a
+    query (`tenants.retrieval.types.Generated`), "" where nothing was chosen."""
 
     like: list[uuid.UUID] = field(default_factory=list)
     unlike: list[uuid.UUID] = field(default_factory=list)

@@ -191,6 +191,7 @@ def _cards(request: Request, answer: Answer) -> list[AssetCard]:
             asset,
             score=hit.score,
             matched=hit.modality,
+            by=hit.by,
             segment=hit.segment,
             highlights=(answer.highlights or {}).get(hit.asset_id, []),
             folded=[others[one.asset_id] for one in folded.get(hit.asset_id, ()) if one.asset_id in others],

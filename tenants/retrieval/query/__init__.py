@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from tenants.retrieval.query.lexical import Highlight as Highlight
     from tenants.retrieval.query.lexical import entry_of as entry_of
     from tenants.retrieval.query.lexical import index_fields as index_fields
+    from tenants.retrieval.query.lexical import index_older_names as index_older_names
     from tenants.retrieval.query.lexical import index_texts as index_texts
     from tenants.retrieval.query.lexical import remove_texts as remove_texts
     from tenants.retrieval.query.lexical import words_of as words_of
@@ -78,6 +79,7 @@ __all__ = [
     "fusion_as_dict",
     "get_task",
     "index_fields",
+    "index_older_names",
     "index_texts",
     "list_tasks",
     "model_id",
@@ -126,6 +128,7 @@ _FROM = {
     "fusion_as_dict": "tenants.retrieval.query.feedback:fusion_as_dict",
     "get_task": "tenants.retrieval.query.fusion_weights:get_task",
     "index_fields": "tenants.retrieval.query.lexical:index_fields",
+    "index_older_names": "tenants.retrieval.query.lexical:index_older_names",
     "index_texts": "tenants.retrieval.query.lexical:index_texts",
     "list_tasks": "tenants.retrieval.query.fusion_weights:list_tasks",
     "model_id": "tenants.retrieval.query.encoding:model_id",

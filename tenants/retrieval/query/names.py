@@ -1,5 +1,5 @@
-"""Assets that a query names: by the name of a file or an external id, by a quoted phrase, or by a caption that holds all
-of its words. They are looked up beside every search by words that are typed, and stand before what is only alike.
+"""Assets that a query names: by the name of a file or an external id, by a quoted phrase, or by a caption that holds
+all of its words. They are looked up beside every search by words that are typed, and stand before what is only alike.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ NOTHING = Named()
 
 
 def looked_up(tenant_id: uuid.UUID, query: Query) -> Named:
-    """What the words of a query name, under its datasets and kinds; filters are not looked at. Needs no scope: one trip.
+    """What the words of a query name, under its datasets and kinds; filters are not looked at. Needs no scope: it is
+    one trip.
 
     Nothing where `hybrid` is false, or where pictures, sound or examples are asked for with the words.
     """

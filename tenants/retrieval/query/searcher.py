@@ -74,9 +74,10 @@ SWITCHES = 4
 class Answer:
     """What a search found: assets as `read` gives them, with scores, and how it went. `timings` are milliseconds.
 
-    `left_out`: there is what was made here, and none of it was looked at. `duplicates` of each result and `highlights` in it, by its asset; None where they were not asked for. `layers`: who
+    `duplicates` of each result and `highlights` in it, by its asset; None where they were not asked for. `layers`: who
     answered for each cache (`cache`); None where it was not asked. `why` its parts weigh what they do
-    (`fusion_weights.explained`); None where that was not asked for.
+    (`fusion_weights.explained`); None where that was not asked for. `left_out`: something was made here, and none of
+    that was looked at.
     """
 
     search_id: str
