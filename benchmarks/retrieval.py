@@ -29,6 +29,42 @@ FOLDS = 5
 INTENT_QUERIES = 2000
 MEDICAL = sized(250, 4)
 PRODUCTS_ZH = Path(__file__).with_name("products_zh.txt")
+SHORT_TEXTS = Path(__file__).with_name("short_texts.txt")
+SHOWN = (
+    *(
+        "dog",
+        "dogs",
+        "horse",
+        "bike",
+        "boy",
+        "girl",
+        "man",
+        "woman",
+        "child",
+        "baby",
+        "people",
+        "crowd",
+        "snow",
+        "beach",
+    ),
+    *(
+        "water",
+        "ocean",
+        "mountain",
+        "hill",
+        "sand",
+        "rock",
+        "tree",
+        "field",
+        "grass",
+        "pool",
+        "street",
+        "car",
+        "boat",
+    ),
+    *("football", "soccer", "ball", "skateboard", "swing", "running", "jumping", "playing"),
+)
+LEAST_RIGHT = 5
 FASHION_PICTURES = sized(400, 4)
 SMALLER_POOL = 396
 Figures = dict[str, Any]
@@ -52,6 +88,7 @@ def photos(encoded: Encoded) -> Figures:
         encoded, texts, pictures, vectors, probabilities, encoded.linear_features(paths), photo_of
     )
     figures["mixed kinds"] = _mixed_kinds(encoded, texts, pictures, photo_of)
+    figures["short texts"] = _short_texts(encoded, captions, pictures, photo_of)
     return figures | _speech(encoded, rows, texts, pictures)
 
 
@@ -94,6 +131,49 @@ def _mixed_kinds(encoded: Encoded, texts: Array, pictures: Array, photo_of: Arra
     for label, share in found.items():
         print(f"  {label:44}{100 * share:6.1f} %")
     return {label: round(float(share), 4) for label, share in found.items()}
+
+
+def _short_texts(encoded: Encoded, captions: list[str], pictures: Array, photo_of: Array) -> Figures:
+    """Words that ask for photos, in one list of all photos and short texts of other things.
+
+    A photo is right where three of its captions hold the word.
+    """
+    said = [set(caption.lower().replace(".", " ").split()) for caption in captions]
+    stored = encoded.space.as_asset(encoded.embed_texts(_lines(SHORT_TEXTS)))
+    every = np.concatenate([pictures, stored])
+    found: dict[str, list[Array]] = {}
+    for word in SHOWN:
+        holding = np.bincount(photo_of, [word in words for words in said], minlength=len(pictures))
+        right = np.flatnonzero(holding >= 3)
+        if len(right) < LEAST_RIGHT:
+            continue
+        for label, embed in (("as it is", encoded.embed_texts), ("as a query", encoded.space.query_texts)):
+            query = embed([word])[0]
+            best, alone = np.argsort(-(every @ query))[:10], np.argsort(-(pictures @ query))[:10]
+            ten = min(10, len(right))
+            first = float(best[0] >= len(pictures))
+            among = (best >= len(pictures)).sum() / 10
+            found.setdefault(label, []).append(np.array([first, among, np.isin(alone, right).sum() / ten]))
+    print(
+        f"\nShort words in one list of {len(pictures)} photos and {len(stored)} short texts of other things"
+    )
+    figures: Figures = {}
+    for label, parts in found.items():
+        first, among, right_ones = np.mean(parts, axis=0)
+        figures[label] = {
+            "a text first": round(float(first), 4),
+            "texts among ten": round(float(among), 4),
+            "right photos among ten, of photos alone": round(float(right_ones), 4),
+        }
+        print(
+            f"  {len(parts)} words, {label:12}"
+            + "".join(f"  {k}: {100 * v:.1f} %" for k, v in figures[label].items())
+        )
+    return figures
+
+
+def _lines(path: Path) -> list[str]:
+    return [line for line in path.read_text("utf-8").splitlines() if line and not line.startswith("#")]
 
 
 def _with_pairs(

@@ -100,6 +100,10 @@ class AdaptedSpace:
         """The reverse of ``as_asset``."""
         return self.base.text_query(stored)
 
+    def few_words(self, texts: Floats) -> Floats:
+        """Texts of a word or two as queries, as the base has them."""
+        return self.base.few_words(texts)
+
     def place_texts(self, meanings: Floats, shown: Floats, named: Floats, colours: Floats) -> Floats:
         """Texts by what they mean [n, d], show to the base [n, p] and name to it [n, c]."""
         familiar = self.heads.familiar(meanings)[:, None]

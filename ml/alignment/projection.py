@@ -57,6 +57,10 @@ class StoresTexts(Protocol):
         """Texts that were stored as assets [n, d] as queries."""
         ...
 
+    def few_words(self, texts: Floats) -> Floats:
+        """Placed texts [n, d] of a word or two as queries."""
+        ...
+
 
 @dataclass(frozen=True)
 class TextReader:

@@ -9,6 +9,7 @@ Importing this module imports neither torch nor onnxruntime; encoders are loaded
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,10 @@ __all__ = ["SHIPPED", "ImageFeatures", "JointSpace", "SpaceError", "TextFeatures
 #: Text encoders that read Chinese beside English.
 READ_CHINESE = frozenset({"bundled:bilingual", "bundled:multilingual"})
 
+#: Queries of so many words or fewer are short; two characters of a writing without blanks count as a word.
+FEW_WORDS = 2
+_ARTICLES = frozenset({"a", "an", "the"})
+_WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0eff]{1,2}|[^\W_]+")
 SHIPPED = Path(__file__).parent / "spaces" / "prior-1"
 
 Vectors = NDArray[np.float32]
@@ -43,6 +48,13 @@ class Encoder(Protocol):
     """
 
     def encode(self, batch: Sequence[Any]) -> Vectors: ...
+
+
+def is_short(text: str) -> bool:
+    """Whether a text is a word or two, articles aside."""
+    # No word is as long as that.
+    words = _WORDS.findall(text[:200].lower())
+    return len(text) <= 200 and 0 < sum(word not in _ARTICLES for word in words) <= FEW_WORDS
 
 
 class JointSpace:
@@ -82,8 +94,17 @@ class JointSpace:
         return "|".join([named["text"], *named["image"]])
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """Texts as queries; ``as_asset`` makes of them what is stored."""
+        """Texts as they ask; ``as_asset`` makes of them what is stored."""
         return self.project_text(self.read(texts))
+
+    def query_texts(self, texts: Sequence[str]) -> Vectors:
+        """Texts as what a person typed asks: in some spaces those of a word or two stand elsewhere."""
+        listed = list(texts)
+        rows, placing = self.embed_texts(listed), self._placing
+        short = np.array([is_short(text) for text in listed], bool)
+        if isinstance(placing, StoresTexts) and short.any():
+            rows[short] = placing.few_words(rows[short])
+        return rows
 
     def embed_images(self, images: Sequence[Pixels]) -> Vectors:
         """Pictures as assets: uint8 [h, w, 3] of any size."""

@@ -104,7 +104,7 @@ def _queries(tenant_id: uuid.UUID, model: str, questions: Sequence[Question]) ->
     queries = np.zeros((len(questions), space.dimension), np.float32)
     texts = [row for row, question in enumerate(questions) if question.asset_id is None]
     if texts:
-        queries[texts] = space.embed_texts([questions[row].text for row in texts])
+        queries[texts] = space.query_texts([questions[row].text for row in texts])
     pictures = {question.asset_id for question in questions if question.asset_id}
     with tenant_scope(tenant_id):
         stored = sampled(list(pictures), model=model, most=1, own=True) if pictures else []

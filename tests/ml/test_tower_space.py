@@ -15,7 +15,7 @@ from ml.alignment.adapted_space import AdaptedSpace
 from ml.alignment.features import ImageFeatures, TextFeatures
 from ml.alignment.fitting import Pairs
 from ml.alignment.numerics import unit
-from ml.alignment.space import JointSpace, SpaceError
+from ml.alignment.space import JointSpace, SpaceError, is_short
 from ml.alignment.storage import SHIPPED, write_space
 from ml.alignment.tower_space import CLASS_SCALE, TowerSpace
 
@@ -144,3 +144,39 @@ def test_both_share_their_numbers(space: JointSpace) -> None:
     first = json.loads((SHIPPED / "open-1" / "manifest.json").read_text())
     assert space.manifest["sha256"] == first["sha256"]
     assert [path.name for path in (SHIPPED / "open-2").iterdir()] == ["manifest.json"]
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [
+        *(
+            (text, True)
+            for text in ("animal", "A Dog", "the red apple", "winter coat", "动物", "红色苹果", "犬")
+        ),
+        *(
+            (text, False)
+            for text in ("", "!?", "a red apple pie", "two dogs play", "一只狗在雪地里", "a " * 200)
+        ),
+    ],
+)
+def test_a_word_or_two_are_short(text: str, short: bool) -> None:
+    assert is_short(text) is short
+
+
+def test_short_queries_let_stored_texts_stand_further_back(space: JointSpace) -> None:
+    """Which are near to every short text; their order among themselves stays."""
+    words, longer = ["animal", "snow", "动物"], "two dogs play in the snow"
+    stored = space.as_asset(
+        space.embed_texts(["a bowl", "a dog", "winter coat", "refund policy", "mattress"])
+    )
+    before, after = space.embed_texts(words) @ stored.T, space.query_texts(words) @ stored.T
+    assert (before - after).min() > 0.02
+    assert np.array_equal(np.argsort(before, axis=1), np.argsort(after, axis=1))
+    found = space.query_texts([words[0], longer, ""])
+    assert np.array_equal(found[1:], space.embed_texts([words[0], longer, ""])[1:])
+    assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+
+
+def test_a_space_whose_stored_texts_do_not_stand_back_has_no_short_queries() -> None:
+    plain = JointSpace.load(SHIPPED / "open-1")
+    assert np.array_equal(plain.query_texts(["animal"]), plain.embed_texts(["animal"]))

@@ -295,7 +295,7 @@ def _canonical_for(tenant_id: uuid.UUID, model: str, text: str) -> str:
 
 
 def _embed_query(tenant_id: uuid.UUID, model: str, text: str) -> np.ndarray:
-    return model_store.space(model, tenant_id).embed_texts([text])[0]
+    return model_store.space(model, tenant_id).query_texts([text])[0]
 
 
 def _dimension_of(tenant_id: uuid.UUID, model: str) -> int:
