@@ -74,8 +74,8 @@ WRITING = 0.4
 #: A bias is cut here, or nothing would be left of the picture's norm for the rest.
 LARGEST_HUB = 0.5
 HUB_IN_TEXT, HUB_IN_IMAGE = 0.5, -2.0
-#: By what the hub of a query of a word or two is multiplied. Of 29 such words, in one list of 604 photographs and 100 short
-#: texts of other things, 28 % find a text first (83 % without), and 23 % of the first ten are texts (73 %), as
+#: By what the hub of a query of a word or two is multiplied. Of 29 such words, in one list of 604 photographs and 100
+#: short texts of other things, 28 % find a text first (83 % without), and 23 % of the first ten are texts (73 %), as
 #: `make bench-retrieval` prints; each of those texts is still found by its own noun. Of photographs alone the first ten
 #: of 618 words are right in 25.2 % (26.1), of 1,333 pairs of words in 29.5 % (30.7); 1.4 would take half a point more.
 HUB_OF_FEW_WORDS = 1.3
