@@ -102,7 +102,9 @@ def test_examples_say_something(empty: str) -> None:
 
 def _leaves(value: Any) -> list[Any]:
     if isinstance(value, dict | list):
-        return [leaf for one in (value.values() if isinstance(value, dict) else value) for leaf in _leaves(one)]
+        return [
+            leaf for one in (value.values() if isinstance(value, dict) else value) for leaf in _leaves(one)
+        ]
     return [value]
 
 
