@@ -6,6 +6,7 @@ example is its own members; what it inherits and the shapes within it come from 
 
 from __future__ import annotations
 
+import types
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
@@ -31,6 +32,14 @@ ANSWERS: Final[Example] = {
 }
 
 
+def example_of(body: Any) -> Mapping[str, Any] | None:
+    """Of what an operation is sent or answers: a Body or a shape; None where there is no example of it."""
+    kind = body if isinstance(body, type) else type(body)
+    if issubclass(kind, Shape):
+        return answer_example(kind)
+    return REQUESTS.get(kind.__name__)
+
+
 def answer_example(shape: type[Shape]) -> dict[str, Any] | None:
     """A whole example of a shape; None where one of its required members has none."""
     own: dict[str, Any] = {}
@@ -54,7 +63,7 @@ def _of(annotation: object) -> object:
     if origin is list:
         inner = _of(args[0])
         return None if inner is None else [inner]
-    if origin is Annotated or origin is Union or origin is type(int | None):
+    if origin is Annotated or origin is Union or origin is types.UnionType:
         return next((found for arg in args if (found := _of(arg)) is not None), None)
     if isinstance(annotation, type) and issubclass(annotation, Shape):
         return answer_example(annotation)

@@ -96,6 +96,19 @@ class ProblemSchema(AutoSchema):
         operation["description"] = self._with_scope(operation.get("description", ""))
         return operation
 
+    def _get_examples(
+        self, serializer: Any, direction: str, media_type: str, status_code: Any = None, extras: Any = None
+    ) -> dict[str, Any]:
+        """Those of `api.examples`, where the view names none of its own."""
+        own = super()._get_examples(serializer, direction, media_type, status_code, extras)
+        if own or media_type != "application/json":
+            return own
+        # Here, as the examples' packages are those of the views, which need this module.
+        from api.examples import example_of
+
+        value = example_of(serializer)
+        return {} if value is None else {"Example": {"value": value}}
+
     def get_operation_id(self) -> str:
         return f"{self.method.lower()}{type(self.view).__name__}"
 
