@@ -34,9 +34,8 @@ def said_by_decoders() -> Iterator[str]:
                 isinstance(node, ast.Call)
                 and getattr(node.func, "id", "") == "MediaError"
                 and len(node.args) == 2
-            ):
-                if (text := _filled(node.args[1])) is not None:
-                    yield text
+            ) and (text := _filled(node.args[1])) is not None:
+                yield text
 
 
 def _filled(message: ast.expr) -> str | None:
