@@ -28,13 +28,12 @@ def operations() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def contents() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each body of JSON that is sent, and each that a success answers."""
+    """Each body of JSON that is sent, and each that is answered."""
     for name, operation in operations():
-        bodies = {"sent": operation.get("requestBody", {})}
-        bodies |= {code: one for code, one in operation["responses"].items() if code < "300"}
-        for where, body in bodies.items():
-            if JSON in body.get("content", {}):
-                yield f"{name} {where}", body["content"][JSON]
+        for where, body in {"sent": operation.get("requestBody", {}), **operation["responses"]}.items():
+            for kind, content in body.get("content", {}).items():
+                if kind in (JSON, "application/problem+json"):
+                    yield f"{name} {where}", content
 
 
 def examples() -> Iterator[tuple[str, dict[str, Any], Any]]:
@@ -106,6 +105,11 @@ def _leaves(value: Any) -> list[Any]:
             leaf for one in (value.values() if isinstance(value, dict) else value) for leaf in _leaves(one)
         ]
     return [value]
+
+
+def test_descriptions_are_for_clients() -> None:
+    """Not the docstrings of the views."""
+    assert [name for name, operation in operations() if "Subclasses" in operation["description"]] == []
 
 
 def test_groups_stand_in_the_order_in_which_one_meets_them_and_say_what_they_are_for() -> None:
