@@ -157,7 +157,9 @@ class ProblemSchema(AutoSchema):
         self, serializer: Any, direction: str, media_type: str, status_code: Any = None, extras: Any = None
     ) -> dict[str, Any]:
         """Those of `api.examples`, where the view names none of its own."""
-        own = super()._get_examples(serializer, direction, media_type, status_code, extras)
+        own: dict[str, Any] = super()._get_examples(  # type: ignore[no-untyped-call]
+            serializer, direction, media_type, status_code, extras
+        )
         if own or media_type != "application/json":
             return own
         # Here, as the examples' packages are those of the views, which need this module.
