@@ -168,7 +168,7 @@ class ProblemSchema(AutoSchema):
         value = example_of(serializer)
         return {} if value is None else {"Example": {"value": value}}
 
-    def get_description(self) -> str:
+    def get_description(self) -> str:  # type: ignore[override]
         # What `extend_schema` says, or nothing: docstrings of views are for who changes them.
         return ""
 

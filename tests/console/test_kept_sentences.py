@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django.utils import translation
 
-from console.kept_sentences import PATTERNS, matcher_of, translated_sentence
+from console.kept_sentences import PATTERNS, translated_sentence, values_of
 from ml.training import quality
 from standalone import catalogue
 
@@ -51,7 +51,7 @@ def _filled(message: ast.expr) -> str | None:
 def test_whatever_a_decoder_says_is_known() -> None:
     said = list(said_by_decoders())
     assert len(said) > 25
-    assert [text for text in said if not any(matcher_of(one).fullmatch(text) for one in PATTERNS)] == []
+    assert [text for text in said if not any(values_of(one, text) is not None for one in PATTERNS)] == []
 
 
 def test_whatever_is_told_of_training_pairs_is_known() -> None:
@@ -82,3 +82,12 @@ def test_values_stay_as_they_are() -> None:
             translated_sentence("5 pairs of pictures are nearly the same.")
             == "5 pairs of pictures are nearly the same."
         )
+
+
+def test_a_text_is_of_a_pattern_as_a_whole_and_no_value_is_empty() -> None:
+    pattern = "the %(kind)s file is damaged (%(reason)s): upload it again"
+    text = "the MP4 file is damaged (moov (2): gone): upload it again"
+    assert values_of(pattern, text) == {"kind": "MP4", "reason": "moov (2): gone"}
+    for other in (f"{text} soon", f"Today {text}", text.replace("MP4", ""), "", "the "):
+        assert values_of(pattern, other) is None
+    assert values_of("there is no file", "there is no file") == {}
