@@ -85,9 +85,11 @@ bench: bench-retrieval
 # `make bench-retrieval` runs benchmarks/retrieval.py, and so on for each file there; it ends with 1 where a section broke
 # off or a promise was missed. `BENCH=toy` takes seconds and promises nothing.
 BENCHMARKS := $(sort $(patsubst benchmarks/%.py,%,$(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))))
+# Wherever DATA_DIR is, the models are those of this checkout, for the benchmark and for the stacks that it starts.
+bench-%: export CROSSLIGHT_MODELS ?= $(CURDIR)/var/models
 bench-%:
 	@$(if $(filter $*,$(BENCHMARKS)),,echo "error: there is no benchmark '$*'; there are: $(BENCHMARKS)" >&2; exit 2)
-	@$(MAKE) --no-print-directory install-dev
+	@$(MAKE) --no-print-directory prepare-test
 	@exec $(BIN)/python benchmarks/$*.py
 
 # More mutated media than the tests take, other ones each time: `make fuzz FUZZ_EXAMPLES=200000`, or

@@ -11,8 +11,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import partial
@@ -327,6 +327,17 @@ BUILDS: dict[str, Build] = {
 }
 
 
+#: What each is for, in the words of whoever waits for it.
+PURPOSES: dict[str, str] = {
+    "efficientnet-lite2": "pictures",
+    "minilm": "texts",
+    "efficientnet-lite0": "labels of pictures",
+    "clip-vit-b16": "pictures and words",
+    "e5": "many languages",
+    whisper.MODEL: "speech",
+}
+
+
 def prepare(out: Path) -> bool:
     """Make ``out`` hold every model file; True when it built, False when all was there and intact.
 
@@ -396,12 +407,14 @@ def _build_and_swap(out: Path, recipe: str) -> None:
 
 def _build_all(missing: Sequence[str], building: Path) -> dict[str, Any]:
     """The entries of these models, in their order; without optional ones that cannot be built."""
-    build = partial(_build_or_leave_out, folder=building, count=len(missing))
-    numbers = range(1, len(missing) + 1)
+    build = partial(_build_or_leave_out, folder=building)
     # Most of a build is one thread's work, and each takes up to 2 GB.
     side_by_side = min(MOST_BUILDS, len(missing), len(os.sched_getaffinity(0)))
+    entries: dict[str, dict[str, Any] | None] = {}
     if side_by_side < 2:
-        entries = list(map(build, missing, numbers))
+        for model_id in missing:
+            _tell(missing, entries, 1)
+            entries[model_id] = build(model_id)
     else:
         # Processes of their own, a new one for each: PyTorch's exporter is not safe beside itself, and keeps memory.
         pool = ProcessPoolExecutor(
@@ -413,14 +426,29 @@ def _build_all(missing: Sequence[str], building: Path) -> dict[str, Any]:
         )
         try:
             with pool:
-                entries = list(pool.map(build, missing, numbers))
+                _tell(missing, entries, side_by_side)
+                futures = {pool.submit(build, model_id): model_id for model_id in missing}
+                try:
+                    for future in as_completed(futures):
+                        entries[futures[future]] = future.result()
+                        _tell(missing, entries, side_by_side)
+                finally:
+                    for future in futures:
+                        future.cancel()
         except BrokenProcessPool as error:
             raise RuntimeError("a build ended without an answer; too little memory does that") from error
-    return {model_id: entry for model_id, entry in zip(missing, entries, strict=True) if entry is not None}
+    return {model_id: entry for model_id in missing if (entry := entries[model_id]) is not None}
 
 
-def _build_or_leave_out(model_id: str, number: int, *, folder: Path, count: int) -> dict[str, Any] | None:
-    log.info("preparing %s, %d of %d", model_id, number, count)
+def _tell(missing: Sequence[str], ready: Collection[str], side_by_side: int) -> None:
+    """How far it is. Short, as a start shows the beginning of the line (`standalone.progress`)."""
+    if now := [PURPOSES.get(model_id, model_id) for model_id in missing if model_id not in ready][
+        :side_by_side
+    ]:
+        log.info("%d of %d ready; now %s; 2 min in all", len(ready), len(missing), ", ".join(now))
+
+
+def _build_or_leave_out(model_id: str, *, folder: Path) -> dict[str, Any] | None:
     try:
         return _build(model_id, folder)
     except (WeightsMissing, quantise.ParityError) as why:
@@ -470,11 +498,10 @@ def _build(model_id: str, folder: Path) -> dict[str, Any]:
     entry["version"] = f"{_recipe_of(model_id)}-{entry['weights'][:8]}-{entry['precision']}"
     size = (folder / entry["file"]).stat().st_size / 1e6
     log.info(
-        "  %s: %s, %.1f MB, cosine to fp32 %.4f, %.0f s",
+        "  %s is ready after %.0f s: %.1f MB, %.1f %% like the original",
         model_id,
-        entry["precision"],
-        size,
-        entry["parity"],
         time.monotonic() - started,
+        size,
+        100 * entry["parity"],
     )
     return entry

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import uuid
 
+from tenants.datasets.selectors import NoSuchDataset
+
 
 def read_id(value: str) -> uuid.UUID | None:
     """The id, or None for anything that this API never gave out."""
@@ -12,6 +14,13 @@ def read_id(value: str) -> uuid.UUID | None:
     except ValueError:
         return None
     return parsed if str(parsed) == value else None
+
+
+def read_dataset_id(value: str) -> uuid.UUID:
+    """The id of a dataset in a body or a query. Raises NoSuchDataset for anything that this API never gave out."""
+    if (found := read_id(value)) is None:
+        raise NoSuchDataset
+    return found
 
 
 class IdConverter:

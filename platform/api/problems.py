@@ -24,6 +24,7 @@ from ml.compression import ModelsMissing
 from ml.encoders.base import EncoderUnavailable
 from ml.media import MediaError
 from tenants import observe
+from tenants.datasets.selectors import NoSuchDataset
 from tenants.errors import Invalid, ServiceError
 from tenants.valkey import Unavailable as ValkeyUnavailable
 
@@ -107,6 +108,16 @@ def _(error: ServiceError) -> Problem:
     errors = error.errors if isinstance(error, Invalid) else []
     headers = {"Retry-After": RETRY_S} if error.status in (429, 503) else {}
     return Problem(error.slug, error.status, error.title, error.detail, errors, error.extra, headers)
+
+
+@problem_of.register
+def _(error: NoSuchDataset) -> Problem:
+    # The same whatever was given, so that it does not tell what another tenant has.
+    detail = (
+        f"{error.detail} It is given by its id, not by its name: "
+        "GET /api/v1/datasets?name=… answers with the dataset of that name."
+    )
+    return Problem(error.slug, error.status, error.title, detail)
 
 
 @problem_of.register

@@ -46,6 +46,50 @@ PROBLEMS = {
     503: "Not available at the moment.",
     507: "The disk of this installation is full.",
 }
+#: One of the problems of each status: the slug of its type, its title, and a detail.
+SHOWN_PROBLEMS = {
+    400: ("malformed", "The request cannot be read", "The body is nested too deeply."),
+    401: ("unauthenticated", "A key is needed", "Send Authorization: Bearer <key>."),
+    403: (
+        "missing-scope",
+        "The key may not do this",
+        "This key lacks the scope 'write'. Use a key that has it, or make one.",
+    ),
+    404: ("not-found", "Not found", "There is no such asset."),
+    408: (
+        "too-slow",
+        "The body came too slowly",
+        "Send the body at once, or large files in parts (/uploads).",
+    ),
+    409: (
+        "conflict",
+        "In conflict with what exists",
+        "There is a dataset 'Autumn range' already.",
+    ),
+    410: ("cursor-expired", "This cursor has expired", "Search again without a cursor."),
+    411: (
+        "length-required",
+        "The length is missing",
+        "Send Content-Length; chunked bodies are not accepted.",
+    ),
+    412: (
+        "unsupported-version",
+        "This version of tus is not spoken here",
+        "Send Tus-Resumable: 1.0.0.",
+    ),
+    413: ("too-large", "Too large", "The file is larger than this installation accepts."),
+    415: ("unsupported-media-type", "This kind of body is not accepted", "Send application/json."),
+    422: ("invalid", "Some values are not valid", "A name has 1 to 100 characters."),
+    423: ("upload-locked", "Another request is writing", "Wait until it has ended, then ask for the offset."),
+    429: ("rate-limited", "Too many requests", "This key may ask again in 12 seconds."),
+    460: (
+        "checksum-mismatch",
+        "The bytes are not those that were sent",
+        "Send this part again from the same offset.",
+    ),
+    503: ("unavailable", "Not available at the moment", "The database does not answer. Try again soon."),
+    507: ("storage-full", "There is no room", "The disk of this installation is full."),
+}
 ALWAYS = (401, 403, 429, 503)
 WITH_BODY = (400, 408, 411, 413, 415, 422)
 
@@ -76,6 +120,19 @@ def choice(name: str, values: Iterable[str]) -> OpenApiParameter:
     return OpenApiParameter(name, {"type": "string", "enum": list(values)})
 
 
+def _shown_problem(status: int) -> dict[str, object]:
+    slug, title, detail = SHOWN_PROBLEMS[status]
+    shown = {
+        "type": f"urn:crosslight:problem:{slug}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "request_id": "01a23818-a968-769f-92bc-3e43124f7647",
+    }
+    errors = {"errors": [{"pointer": "/name", "detail": detail}]} if status == 422 else {}
+    return {**shown, **errors}
+
+
 class ProblemSchema(AutoSchema):
     """Adds the problems that an operation may answer; `x-problems` names those that are its own."""
 
@@ -92,19 +149,43 @@ class ProblemSchema(AutoSchema):
         if "requestBody" in operation:
             statuses.update(WITH_BODY)
         for status in sorted(statuses):
-            operation["responses"].setdefault(str(status), self._problem(PROBLEMS[status]))
+            operation["responses"].setdefault(str(status), self._problem(status))
         operation["description"] = self._with_scope(operation.get("description", ""))
         return operation
+
+    def _get_examples(
+        self, serializer: Any, direction: str, media_type: str, status_code: Any = None, extras: Any = None
+    ) -> dict[str, Any]:
+        """Those of `api.examples`, where the view names none of its own."""
+        own: dict[str, Any] = super()._get_examples(  # type: ignore[no-untyped-call]
+            serializer, direction, media_type, status_code, extras
+        )
+        if own or media_type != "application/json":
+            return own
+        # Here, as the examples' packages are those of the views, which need this module.
+        from api.examples import example_of
+
+        value = example_of(serializer)
+        return {} if value is None else {"Example": {"value": value}}
+
+    def get_description(self) -> str:  # type: ignore[override]
+        # What `extend_schema` says, or nothing: docstrings of views are for who changes them.
+        return ""
 
     def get_operation_id(self) -> str:
         return f"{self.method.lower()}{type(self.view).__name__}"
 
-    def _problem(self, description: str) -> dict[str, object]:
+    def _problem(self, status: int) -> dict[str, object]:
         component = ResolvedComponent("Problem", ResolvedComponent.SCHEMA, schema=PROBLEM, object="Problem")
         self.registry.register_on_missing(component)
         return {
-            "description": description,
-            "content": {"application/problem+json": {"schema": component.ref}},
+            "description": PROBLEMS[status],
+            "content": {
+                "application/problem+json": {
+                    "schema": component.ref,
+                    "examples": {"Example": {"value": _shown_problem(status)}},
+                }
+            },
         }
 
     def _with_scope(self, description: str) -> str:

@@ -8,11 +8,10 @@ from collections.abc import Iterable
 
 from django.db.models import Count, F, QuerySet, Window
 from django.db.models.functions import RowNumber
-from django.utils.translation import gettext as _
 
 from tenants.datasets.metadata import Schema, check_schema, guess_batch, misfits
 from tenants.datasets.models import Asset, Dataset, Facet
-from tenants.errors import NotFound
+from tenants.datasets.selectors import NoSuchDataset
 from tenants.jobs.models import Job
 from tenants.jobs.services import enqueue
 from tenants.scope import current_tenant_id, tenant_scope
@@ -58,7 +57,7 @@ def _types(schema: Schema) -> dict[str, str]:
 def _locked(dataset_id: uuid.UUID) -> Dataset:
     dataset = Dataset.objects.select_for_update().filter(pk=dataset_id, deleted_at=None).first()
     if dataset is None:
-        raise NotFound(_("There is no such dataset."))
+        raise NoSuchDataset
     return dataset
 
 

@@ -22,33 +22,43 @@ MOST_COPIES = 1_000
 NOT_SCANNED = {"state": "not_scanned"}
 
 
+class NoSuchDataset(NotFound):
+    """Of its own, as whoever calls the API may have given a name."""
+
+    def __init__(self) -> None:
+        super().__init__(_("There is no such dataset."))
+
+
 def get_dataset(dataset_id: uuid.UUID | None) -> Dataset:
     dataset = counted_datasets().filter(pk=dataset_id).first()  # type: ignore[misc]  # None matches no row
     if dataset is None:
-        raise NotFound(_("There is no such dataset."))
+        raise NoSuchDataset
     return dataset
 
 
 def require_dataset(dataset_id: uuid.UUID | None) -> None:
     """Raises NotFound; reads nothing more, unlike get_dataset."""
     if not Dataset.objects.filter(pk=dataset_id, deleted_at=None).exists():
-        raise NotFound(_("There is no such dataset."))
+        raise NoSuchDataset
 
 
 def require_datasets(dataset_ids: Collection[uuid.UUID]) -> None:
     """Raises NotFound unless all of them are there."""
     wanted = set(dataset_ids)
     if wanted and Dataset.objects.filter(pk__in=wanted, deleted_at=None).count() < len(wanted):
-        raise NotFound(_("There is no such dataset."))
+        raise NoSuchDataset
 
 
 def list_datasets() -> QuerySet[Dataset]:
     return Dataset.objects.filter(deleted_at=None).order_by("-id")
 
 
-def counted_datasets() -> QuerySet[Dataset]:
-    """With `asset_count`, `ready_count` and `failed_count`, which count no assets (tenants.datasets.asset_counts)."""
-    return count_of_assets(list_datasets())
+def counted_datasets(*, name: str | None = None) -> QuerySet[Dataset]:
+    """All, or the one of this name. With `asset_count`, `ready_count` and `failed_count`, which count no assets
+    (tenants.datasets.asset_counts).
+    """
+    rows = list_datasets()
+    return count_of_assets(rows if name is None else rows.filter(name=name))
 
 
 def get_asset(asset_id: uuid.UUID | None) -> Asset:

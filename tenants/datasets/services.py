@@ -13,7 +13,8 @@ from django.utils.translation import gettext as _
 from tenants.datasets import metadata, storage
 from tenants.datasets.fields import change_schema
 from tenants.datasets.models import Asset, Blob, Dataset
-from tenants.errors import Conflict, Invalid, NotFound, room_on_disk
+from tenants.datasets.selectors import NoSuchDataset
+from tenants.errors import Conflict, Invalid, room_on_disk
 from tenants.jobs.models import Job
 from tenants.jobs.services import enqueue
 from tenants.names import check_name
@@ -56,7 +57,7 @@ def update_dataset(*, dataset_id: uuid.UUID, **changes: Any) -> Dataset:
         with tenant_scope(current_tenant_id()):
             dataset = Dataset.objects.select_for_update().filter(pk=dataset_id, deleted_at=None).first()
             if dataset is None:
-                raise NotFound(_("There is no such dataset."))
+                raise NoSuchDataset
             given = {f: changes.get(f, getattr(dataset, f)) for f in ("name", "description")}
             fields = _checked(**given, metadata_schema=changes.get("metadata_schema", {}))
             schema = fields.pop("metadata_schema")
@@ -113,7 +114,7 @@ def lock_dataset(dataset_id: uuid.UUID) -> Dataset:
     """Locked: a dataset that is being deleted takes nothing more. Raises NotFound."""
     dataset = Dataset.objects.select_for_update(no_key=True).filter(pk=dataset_id, deleted_at=None).first()
     if dataset is None:
-        raise NotFound(_("There is no such dataset."))
+        raise NoSuchDataset
     return dataset
 
 

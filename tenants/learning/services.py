@@ -32,8 +32,6 @@ JOB = "finetune"
 MAX_NAME, MAX_EPOCHS, MAX_KEY = 100, 200, 100
 # Where the plan says nothing: trainings that a tenant may have queued or running.
 AT_ONCE = 1
-# An id that no row has.
-NOTHING = uuid.UUID(int=0)
 # What a picture takes to look at, an epoch a pair, and the rest, in cpu seconds: for the estimate before anything ran.
 PICTURE_CPU_S, PAIR_CPU_S, REST_CPU_S = 0.35, 0.002, 30.0
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -113,3 +115,31 @@ def test_a_benchmark_that_does_not_exist_is_named_with_those_that_do() -> None:
     done = subprocess.run(["make", "bench-serach"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert f"error: there is no benchmark 'serach'; there are: {' '.join(NAMES)}" in done.stderr
+
+
+def test_each_benchmark_prepares_what_it_needs() -> None:
+    """From a clone in which nothing was prepared."""
+    run = subprocess.run(
+        ["make", "--dry-run", *(f"bench-{name}" for name in NAMES), f"PYTHON={sys.executable}"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    told = re.findall(r"-m standalone (prepare)|benchmarks/(\w+)\.py", run.stdout)
+    assert [one or other for one, other in told] == [step for name in NAMES for step in ("prepare", name)]
+
+
+def test_benchmark_and_preparation_share_the_models_of_the_checkout(tmp_path: Path) -> None:
+    """As the stacks do that a benchmark starts (`standalone.stack.inherited`)."""
+    env = {key: value for key, value in os.environ.items() if key not in ("CROSSLIGHT_MODELS", "DATA_DIR")}
+    # In the place of Python something that says what it was given.
+    says = tmp_path / "python"
+    says.write_text('#!/bin/sh\necho "$* $DATA_DIR $CROSSLIGHT_MODELS"\n')
+    says.chmod(0o755)
+    run = subprocess.run(
+        ["make", "bench-query", f"BIN={tmp_path}", f"PYTHON={says}", "DATA_DIR=/elsewhere"],
+        cwd=ROOT, env=env, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    models = ROOT / "var" / "models"
+    assert run.stdout.splitlines()[-2:] == [
+        f"-m standalone prepare /elsewhere {models}",
+        f"benchmarks/query.py /elsewhere {models}",
+    ]

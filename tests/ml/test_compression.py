@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ml.compression import store
 from ml.compression.prepare import current_recipe, prepare
 from ml.compression.quantise import ParityError
 from ml.compression.store import ModelsMissing, WeightsMissing, find_model, models_dir
+from standalone.progress import SHOWN
 from tests.waiting import PATIENCE_S, until
 
 
@@ -274,3 +276,24 @@ def test_calibration_pictures_are_small_and_their_origin_is_told() -> None:
     origins = {path.name.split("-")[0] for path in pictures}
     text = (CALIBRATION / "README.md").read_text()
     assert all(f"`{origin}-`" in text for origin in origins)
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_whoever_waits_for_models_is_told_how_far_it_is(
+    cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert module.PURPOSES.keys() == module.BUILDS.keys()
+    # In this process, where the builders can be replaced.
+    monkeypatch.setattr(module, "ProcessPoolExecutor", lambda count, *_, **__: ThreadPoolExecutor(1))
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr(module, "_build", lambda model_id, folder: {"file": model_id})
+    missing = ["minilm", "clip-vit-b16", "e5"]
+    with caplog.at_level("INFO"):
+        built = module._build_all(missing, tmp_path)
+    assert list(built) == missing
+    now = ["texts, pictures and words", "pictures and words, many languages", "many languages"]
+    if cores == 1:
+        now = ["texts", "pictures and words", "many languages"]
+    told = [f"{ready} of 3 ready; now {one}; 2 min in all" for ready, one in enumerate(now)]
+    assert caplog.messages == told
+    assert max(map(len, told)) <= SHOWN

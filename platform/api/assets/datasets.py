@@ -6,7 +6,7 @@ import uuid
 from typing import Any
 
 from django.http import HttpResponse
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers as s
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -21,7 +21,7 @@ from api.schema import IDEMPOTENCY, PAGING
 from tenants.accounts.permissions import READ, WRITE
 from tenants.datasets import selectors, services, shapes
 from tenants.datasets.models import Dataset
-from tenants.errors import NotFound
+from tenants.errors import Invalid, NotFound
 from tenants.jobs import selectors as jobs
 from tenants.jobs.shapes import JobAccepted
 from tenants.pipeline.assets.services import delete_dataset
@@ -71,12 +71,23 @@ class DatasetChanges(Body):
 class Datasets(Resource):
     scopes = {"GET": READ, "POST": WRITE}
 
-    @extend_schema(summary="List datasets", parameters=PAGING, responses=page_of(shapes.Dataset))
+    @extend_schema(
+        summary="List datasets",
+        parameters=[
+            *PAGING,
+            OpenApiParameter("name", str, description="Only the dataset of this name, to find its id."),
+        ],
+        responses=page_of(shapes.Dataset),
+    )
     def get(self, request: Request) -> Response:
-        refuse_unknown(request.query_params)
-        page = read_page(request.query_params)
+        query = request.query_params
+        refuse_unknown(query, "name")
+        page, name = read_page(query), query.get("name")
+        if name is not None and "\0" in name:
+            raise Invalid("A name holds no NUL character.", pointer="/name")
         with tenant_scope(self.tenant_id):
-            return Response(page.of(selectors.counted_datasets(), selectors.dataset_shape))
+            rows = selectors.counted_datasets(name=name)
+            return Response(page.of(rows, selectors.dataset_shape))
 
     @extend_schema(
         summary="Create a dataset",

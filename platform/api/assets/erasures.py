@@ -16,11 +16,10 @@ from api.fields import Body, Flag, Object, Text
 from api.idempotency import Answer, IdempotentRequest
 from api.jobs.views import location
 from api.paging import read_page, refuse_unknown
-from api.paths import read_id
+from api.paths import read_dataset_id, read_id
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
 from tenants.accounts.permissions import ADMIN
-from tenants.errors import NotFound
 from tenants.events.models import Erasure
 from tenants.jobs import selectors as jobs
 from tenants.pipeline.care import erasure_receipts as receipts
@@ -86,9 +85,7 @@ class Erasures(Resource):
 
 
 def _criteria(fields: dict[str, Any]) -> dict[str, object]:
-    dataset_id = None
-    if fields.get("dataset") is not None and (dataset_id := read_id(fields["dataset"])) is None:
-        raise NotFound("There is no such dataset.")
+    dataset_id = None if fields.get("dataset") is None else read_dataset_id(fields["dataset"])
     return subject_erasure.check_criteria(
         values=fields.get("filter"), external_ids=fields.get("external_ids"), dataset_id=dataset_id
     )

@@ -19,7 +19,7 @@ from api.fields import Body, Number, Text, Whole
 from api.idempotency import Answer, IdempotentRequest
 from api.jobs.views import location
 from api.paging import read_choice, read_page, refuse_unknown
-from api.paths import read_id
+from api.paths import read_dataset_id, read_id
 from api.problems import Refusal
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING, choice
@@ -150,6 +150,8 @@ def _shape(row: Generation) -> shapes.GenerationShape:
 
 
 def _id(name: str, noun: str) -> uuid.UUID:
+    if noun == "dataset":
+        return read_dataset_id(name)
     if (found := read_id(name)) is None:
         raise NotFound(f"There is no such {noun}.")
     return found

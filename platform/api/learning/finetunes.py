@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from api.fields import Body, Flag, Text, Whole
 from api.idempotency import Answer, IdempotentRequest
 from api.jobs.views import location
-from api.paths import read_id
+from api.paths import read_dataset_id
 from api.resource import Resource
 from api.schema import IDEMPOTENCY
 from tenants.accounts.permissions import TRAIN
@@ -77,8 +77,8 @@ class Finetunes(Resource):
             field.name: more.pop(field.name) for field in dc.fields(services.Settings) if field.name in more
         }
         model, job = services.start_finetune(
-            dataset_id=read_id(dataset),
-            general_dataset_id=None if general is None else read_id(general) or services.NOTHING,
+            dataset_id=read_dataset_id(dataset),
+            general_dataset_id=None if general is None else read_dataset_id(general),
             wanted=services.Settings(**wanted),
             actor=self.actor,
             **more,

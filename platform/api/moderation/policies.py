@@ -9,7 +9,7 @@ import uuid
 from typing import Any
 
 from django.http import HttpResponse
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRequest, extend_schema
 from msgspec.structs import asdict
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -118,6 +118,21 @@ class Policies(Resource):
         return Answer.of(201, body, {"Location": f"/api/v1/policies/{policy.id}"})
 
 
+DRAFT = OpenApiExample(
+    "Example",
+    value={
+        "rules": [
+            {
+                "id": "personal-data",
+                "when": "categories.personal_data.flagged",
+                "then": "review",
+                "reason": "It holds personal data.",
+            }
+        ]
+    },
+)
+
+
 class CheckPolicy(Resource):
     scopes = {"POST": MODERATE}
 
@@ -127,7 +142,7 @@ class CheckPolicy(Resource):
             "Errors would keep it from being stored. Warnings tell of rules that can never fire, that nothing reaches, "
             "or that refer to what is not installed."
         ),
-        request={"application/json": ANY_DOCUMENT},
+        request={"application/json": OpenApiRequest(ANY_DOCUMENT, examples=[DRAFT])},
         responses=shapes.PolicyCheck,
     )
     def post(self, request: Request) -> Response:

@@ -21,7 +21,7 @@ from api.components import page_of
 from api.fields import Body, Flag, Number, Text, Whole
 from api.idempotency import Answer, IdempotentRequest
 from api.paging import read_choice, read_limit, read_page, refuse_unknown
-from api.paths import read_id
+from api.paths import read_dataset_id, read_id
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING, choice
 from ml.auditing import CATEGORIES
@@ -104,7 +104,7 @@ class Reviews(ModeratorResource):
             "mine": read_choice(query, "mine", YES_NO) == "true",
             "overdue": read_choice(query, "overdue", YES_NO) == "true",
             "rule": read_text(query, "rule"),
-            "dataset_id": id_in(query, "dataset"),
+            "dataset_id": read_dataset_id(query["dataset"]) if "dataset" in query else None,
             "audit_id": id_in(query, "audit"),
         }
         with tenant_scope(self.tenant_id):
@@ -297,7 +297,7 @@ def read_filter(given: dict[str, Any]) -> bulk.Filter:
     """Raises NotFound for a dataset that is not there."""
     wanted = {name: value for name, value in given.items() if value is not None}
     if "dataset" in wanted:
-        dataset_id = read_id(wanted.pop("dataset"))
+        dataset_id = read_dataset_id(wanted.pop("dataset"))
         require_dataset(dataset_id)
         wanted["dataset_id"] = dataset_id
     known = {field.name for field in fields_of(bulk.Filter)}

@@ -11,7 +11,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from api.fields import Body, Flag, Number, Object, Text, UnitVector, Whole
-from api.paths import read_id
+from api.paths import read_dataset_id, read_id
 from tenants.datasets import metadata, selectors
 from tenants.datasets.models import Asset
 from tenants.errors import NotFound
@@ -35,13 +35,20 @@ class Id(serializers.Field):
     def to_internal_value(self, data: object) -> uuid.UUID:
         if not isinstance(data, str):
             raise ValidationError("An id is a string.")
-        found = read_id(data)
-        if found is None:
+        return self.named(data)
+
+    def named(self, given: str) -> uuid.UUID:
+        if (found := read_id(given)) is None:
             raise NotFound("There is no such thing as this id names.")
         return found
 
     def to_representation(self, value: object) -> str:
         return str(value)
+
+
+class DatasetId(Id):
+    def named(self, given: str) -> uuid.UUID:
+        return read_dataset_id(given)
 
 
 class AssetReference(Body):
@@ -89,7 +96,7 @@ class SearchBody(Body):
     vector = UnitVector(**OPTIONAL)
     like = Like(**OPTIONAL)
     unlike = Unlike(**OPTIONAL)
-    datasets = serializers.ListField(**OPTIONAL, child=Id(), min_length=1, max_length=MAX_DATASETS)
+    datasets = serializers.ListField(**OPTIONAL, child=DatasetId(), min_length=1, max_length=MAX_DATASETS)
     modalities = serializers.ListField(
         **OPTIONAL, child=serializers.ChoiceField(Asset.Modality.values), min_length=1, max_length=4
     )
@@ -136,8 +143,8 @@ class SearchBody(Body):
 
 def require_named(tenant_id: uuid.UUID, fields: object) -> None:
     """Raises NotFound for the first id in a body, whatever else is wrong with it, that names nothing of the tenant."""
-    assets = list(_ids(fields, _ASSETS))
-    datasets = list(_ids(fields, _DATASETS))
+    assets = list(_ids(fields, _ASSETS, Id()))
+    datasets = list(_ids(fields, _DATASETS, DatasetId()))
     with tenant_scope(tenant_id):
         selectors.require_assets(assets)
         selectors.require_datasets(datasets)
@@ -153,7 +160,7 @@ _ASSETS = (
 _DATASETS = (("datasets",),)
 
 
-def _ids(fields: object, places: Iterable[tuple[str, ...]]) -> Iterator[uuid.UUID]:
+def _ids(fields: object, places: Iterable[tuple[str, ...]], kind: Id) -> Iterator[uuid.UUID]:
     for path in places:
         found = fields
         for name in path:
@@ -162,7 +169,7 @@ def _ids(fields: object, places: Iterable[tuple[str, ...]]) -> Iterator[uuid.UUI
         items = [found] if path[-1] == "asset" else found[:MAX_DATASETS] if isinstance(found, list) else []
         for item in items:
             if isinstance(item, str):
-                yield Id().to_internal_value(item)
+                yield kind.to_internal_value(item)
 
 
 class SearchForm(serializers.Serializer):

@@ -16,7 +16,7 @@ from api.fields import Body, Number, Text, Whole
 from api.idempotency import Answer, IdempotentRequest
 from api.jobs.views import location
 from api.paging import read_page, refuse_unknown
-from api.paths import read_id
+from api.paths import read_dataset_id, read_id
 from api.resource import Resource
 from api.schema import IDEMPOTENCY, PAGING
 from tenants.accounts.permissions import READ, SEARCH, WRITE
@@ -86,7 +86,7 @@ class Maps(Resource):
     def _create(
         self, method: str, neighbours: int, min_dist: float, seed: int, model: str = "", **more: Any
     ) -> Answer:
-        datasets = [_id(one, "dataset") for one in more.pop("datasets", ())]
+        datasets = [read_dataset_id(one) for one in more.pop("datasets", ())]
         row, job = maps.create_map(
             method=method,
             model=models.find_model(model).space if model else "",
@@ -100,9 +100,9 @@ class Maps(Resource):
         return Answer.of(202, {"map": as_dict(row), "job": jobs.job_shape(job)}, location(job.id))
 
 
-def _id(name: str, noun: str) -> uuid.UUID:
+def _id(name: str) -> uuid.UUID:
     if (found := read_id(name)) is None:
-        raise NotFound(f"There is no such {noun}.")
+        raise NotFound("There is no such asset.")
     return found
 
 
@@ -166,7 +166,7 @@ class MapSimilarity(Resource):
     )
     def post(self, request: Request) -> Response:
         fields = Compared.read(request.data)
-        assets = [_id(one, "asset") for one in fields["assets"]]
+        assets = [_id(one) for one in fields["assets"]]
         with tenant_scope(self.tenant_id):
             model = models.find_model(fields["model"]).space if fields.get("model") else ""
         found = map_points.matrix_of(self.tenant_id, assets, model)

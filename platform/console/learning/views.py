@@ -9,7 +9,7 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from console import charts
 from console.access import Request, actor_of, needs, page
@@ -317,11 +317,11 @@ def _finetune_choices() -> dict[str, Any]:
 
 def _bases(live: str) -> list[tuple[str, str]]:
     own = LearntModel.objects.exclude(state=LearntModel.State.DRAFT).only("id", "name").order_by("-id")
-    serving = names_of_spaces([live]).get(live, ("", "the live model"))[1]
+    serving = names_of_spaces([live]).get(live, ("", _("the live model")))[1]
     return [
-        ("", f"What answers searches now: {serving}"),
+        ("", _("What answers searches now: %(model)s") % {"model": serving}),
         *(
-            (one.slug, f"{one.slug} (built in)")
+            (one.slug, _("%(model)s (built in)") % {"model": one.slug})
             for one in builtin_spaces()
             if one.tunes and not one.missing_weights
         ),
@@ -339,7 +339,9 @@ def _form(known: dict[str, Any], *args: Any, **kwargs: Any) -> FinetuneForm:
 
 
 def _pairs(count: int) -> str:
-    return "no training pairs" if not count else f"{count:,} training pair{'' if count == 1 else 's'}"
+    if not count:
+        return _("no training pairs")
+    return ngettext("%(count)s training pair", "%(count)s training pairs", count) % {"count": f"{count:,}"}
 
 
 def _show_finetune(

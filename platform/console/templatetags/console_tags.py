@@ -21,6 +21,7 @@ from django.utils.translation import gettext as _
 
 from console import labels
 from console.generations.labels import generator_message_of, reason_of
+from console.kept_sentences import translated_sentence
 from tenants.jobs.kinds import KINDS
 from tenants.retrieval.query import Highlight
 
@@ -113,7 +114,7 @@ def kind_name(kind: str) -> str:
 @register.filter
 def translated(text: object) -> str:
     """A text that was kept in English, such as the error of a job, if it is one of ours."""
-    return _(str(text)) if text else ""
+    return translated_sentence(str(text)) if text else ""
 
 
 @register.filter
