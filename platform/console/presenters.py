@@ -77,7 +77,7 @@ VEILED = {
 
 
 def is_veiled(asset: Asset | None) -> bool:
-    """Whether it is blocked, held back or waits for review: no list, link, label or title says its words or shows it."""
+    """Whether it is blocked, held back or waits for review: no list, link or title says its words or shows it."""
     return asset is not None and asset.moderation in (*Asset.HIDDEN, "review")
 
 

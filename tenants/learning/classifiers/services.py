@@ -248,10 +248,7 @@ def promote(
         version = get_version(row, number)
         if version.state == State.DRAFT:
             raise NotReady(_("This version has not been trained to its end."))
-        if version.model != model_routing.live():
-            raise computed_fields.Stale(
-                _("Another model answers now than the one that this version was trained for. Train it again.")
-            )
+        scoring.require_current(version)
         if version.state == State.LIVE:
             raise Conflict(_("This version answers already."))
         _require_none_under_way(row)
