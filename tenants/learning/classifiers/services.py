@@ -25,7 +25,7 @@ from tenants.learning.classifiers.examples import check, read_examples
 from tenants.learning.classifiers.selectors import get_classifier, get_version
 from tenants.learning.models import Classifier, ClassifierExample, ClassifierVersion
 from tenants.learning.services import lock
-from tenants.retrieval import computed_fields, model_routing
+from tenants.retrieval import computed_fields
 from tenants.scope import current_tenant_id, tenant_scope
 
 MAX_NAME, MAX_WORDS, MAX_DECIDED = 60, 200, 100
