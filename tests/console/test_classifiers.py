@@ -104,7 +104,7 @@ def test_what_to_label_next_says_how_near_to_the_decision_line_it_is(party: Part
     shown = " ".join(read(owner, f"/classifiers/{row.id}").split())
     assert "nearest to the decision line at .50 first" in shown
     told = re.findall(r'<span class="score">([\d.]+)</span><span>([\d.]+) from the line</span>', shown)
-    assert told == [(f"{one.probability:.2f}", f"{one.margin:.2f}") for one in found]
+    assert told == [(f"{one.probability:.3f}", f"{one.margin:.3f}") for one in found]
     assert len(told) == 2
 
 
