@@ -27,6 +27,8 @@ MIN_OF_CLASS = 2
 FOLDS = 5
 # Inverse strength of the penalty on the squared weights; the loss is the sum over the examples.
 STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0)
+# From this probability on a head says yes.
+LINE = 0.5
 # Cosine from which two vectors count as of nearly the same content.
 NEARLY_EQUAL = 0.98
 # Below, the figures of a head say little, and so does its calibration.
@@ -338,7 +340,7 @@ def _rounded(value: float | None) -> float | None:
 
 def measures(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float | None]:
     """precision, recall and f1 at .5, auc, brier, ece; None where one is not defined, as precision without a yes."""
-    said = probabilities >= 0.5
+    said = probabilities >= LINE
     right, yes, positive = int((said & labels).sum()), int(said.sum()), int(labels.sum())
     precision = right / yes if yes else None
     recall = right / positive if positive else None
@@ -422,24 +424,33 @@ def from_words(
 # --- What to label next ----------------------------------------------------------------------------------
 
 
+def margins(probabilities: np.ndarray) -> np.ndarray:
+    """How far from the decision line (LINE) each lies, from 0 to .5: the nearer, the less sure a head is of it."""
+    return np.abs(probabilities - LINE)
+
+
 def most_uncertain(
     features: np.ndarray, probabilities: np.ndarray, count: int, *, known: np.ndarray | None = None
 ) -> list[int]:
-    """Places of examples near .5 that are far from each other and from `known` [m, d]: greedy k-center among the
-    10 × `count` most uncertain (Sener and Savarese 2018), the best first."""
+    """Places of the `count` examples with the smallest `margins`, the smallest first (Lewis and Gale 1994).
+
+    `features`: unit vectors float32 [n, d]; `probabilities` float64 [n], NaN for what is not judged. What is nearly the
+    same as one with a smaller margin, or as one of `known` [m, d], comes in only where there is too little else.
+    """
     usable = np.flatnonzero(np.isfinite(probabilities))
-    doubt = np.abs(probabilities[usable] - 0.5)
-    pool = usable[np.argsort(doubt, kind="stable")[: 10 * count]]
-    if not len(pool):
-        return []
-    nearest = np.full(len(pool), -1.0)
-    if known is not None and len(known):
-        nearest = (features[pool] @ known.T).max(axis=1)
+    ranked = usable[np.argsort(margins(probabilities[usable]), kind="stable")]
     chosen: list[int] = []
-    at = 0
-    while len(chosen) < min(count, len(pool)):
-        chosen.append(at)
-        nearest = np.maximum(nearest, features[pool] @ features[pool[at]])
-        nearest[at] = np.inf
-        at = int(nearest.argmin())
-    return pool[chosen].tolist()
+    repeated: list[int] = []
+    near = np.zeros(len(features), bool)
+    if known is not None and len(known):
+        near = (features @ known.T).max(axis=1) >= NEARLY_EQUAL
+    for place in ranked.tolist():
+        if len(chosen) == count:
+            break
+        if near[place]:
+            repeated.append(place)
+            continue
+        chosen.append(place)
+        near |= features @ features[place] >= NEARLY_EQUAL
+    wanted = {*chosen, *repeated[: count - len(chosen)]}
+    return [place for place in ranked.tolist() if place in wanted]

@@ -21,6 +21,7 @@ from console.access import Request, actor_of, needs, page
 from console.forms import StyledForm
 from console.learning.presenters import names_of_spaces
 from console.paging import parse_id
+from console.presenters import asset_name, is_veiled
 from tenants.accounts import flags
 from tenants.accounts.permissions import READ, SEARCH, WRITE
 from tenants.datasets import selectors
@@ -221,9 +222,10 @@ def names(request: Request) -> HttpResponse:
 
 
 def _asset_label(asset: Asset) -> dict[str, Any]:
-    picture = reverse("console:asset-thumbnail", args=[asset.id]) if asset.blob.has_thumbnail else ""
+    seen = asset.blob.has_thumbnail and not is_veiled(asset)
+    picture = reverse("console:asset-thumbnail", args=[asset.id]) if seen else ""
     return {
-        "name": (asset.title or asset.external_id or asset.get_modality_display())[:NAME],
+        "name": asset_name(asset, NAME, asset.get_modality_display()),
         "modality": asset.modality,
         "url": reverse("console:asset", args=[asset.id]),
         "picture": picture,

@@ -54,7 +54,7 @@ class AssetCard:
         return self.folded_count - len(self.folded)
 
 
-# What stands in the place of words that are not to be read in passing. Nobody but who may moderate opens them.
+# What stands in the place of words that are not to be read in passing. Who may see the asset opens them.
 VEILED = {
     "block": {
         "text": _("Blocked text"),
@@ -68,22 +68,28 @@ VEILED = {
         "audio": _("Recording, held back"),
         "video": _("Film, held back"),
     },
+    "review": {
+        "text": _("Text, in review"),
+        "image": _("Picture, in review"),
+        "audio": _("Recording, in review"),
+        "video": _("Film, in review"),
+    },
     "": {"text": _("Text"), "image": _("Picture"), "audio": _("Recording"), "video": _("Film")},
 }
 
 
-def is_hidden(asset: Asset | None) -> bool:
-    """Whether it is blocked or held back, so that its words stand in no list, link, label or title."""
-    return asset is not None and asset.moderation in Asset.HIDDEN
+def is_veiled(asset: Asset | None) -> bool:
+    """Whether it is blocked, held back or waits for review: no list, link or title says its words or shows it."""
+    return asset is not None and asset.moderation in (*Asset.HIDDEN, "review")
 
 
 def asset_name(asset: Asset, chars: int = 90, otherwise: object = "", *, veiled: bool = False) -> str:
-    """What lists, links and labels call an asset: its words; of one that is hidden or `veiled` only what it is.
+    """What lists, links and labels call an asset: its words; of one that is `veiled` (`is_veiled`) only what it is.
 
     `otherwise` where it has neither words nor an id of the tenant's own.
     """
-    if veiled or is_hidden(asset):
-        kind = VEILED[asset.moderation if is_hidden(asset) else ""][asset.modality]
+    if veiled or is_veiled(asset):
+        kind = VEILED[asset.moderation if is_veiled(asset) else ""][asset.modality]
         words = " · ".join(filter(None, (str(kind), asset.external_id)))
     else:
         words = asset.title or asset.external_id or str(otherwise)
@@ -116,6 +122,8 @@ def asset_card(
     folded_count: int = 0,
     by: str = "",
 ) -> AssetCard:
+    """Without any of its words where it is veiled: what was found in it is read where it is opened."""
+    highlights = () if is_veiled(asset) else highlights
     at = (segment or {}).get("start_s")
     # Words with a moment were spoken, words without one beside anything but a text are its caption.
     by_caption = matched == "text" and asset.modality != Asset.Modality.TEXT and at is None

@@ -30,9 +30,13 @@ WORKERS = {
 }
 # Long work must not be felt by people who wait for an answer: it gets what the others leave, in bulk even less.
 NICE = {"worker-embed": 5, "worker-bulk": 10, "worker-generate": 10, "worker-train": 15}
-# Of the process that serves several queues: how many jobs of one it runs at a time, as shares of WORKER_THREADS; it has
-# RESERVED threads more. So four builds of indexes leave room for other work, and both for the sweeper and upkeep.
-PLACES = {"worker-general": {"index": 1 / 2, "default": 3 / 4}}
+# Of a process that serves several queues: how many jobs of one it runs at a time, as shares of WORKER_THREADS; it has
+# RESERVED threads more. So four builds of indexes leave room for other work, and both for the sweeper and upkeep; and
+# an upload of films leaves room for imports and for what is embedded for another model.
+PLACES = {
+    "worker-general": {"index": 1 / 2, "default": 3 / 4},
+    "worker-bulk": {"media": 3 / 4, "import": 1 / 2},
+}
 RESERVED = 2
 # One training at a time fills a machine; its job only follows a process of its own. Webhooks wait for others' answers.
 # One generation fills a device, too.

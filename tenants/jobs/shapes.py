@@ -36,7 +36,10 @@ class Job(Shape, kw_only=True):
     finished_at: dt.datetime | None
     queue_wait_s: Annotated[float, Doc("From queueing to its start, or until now.")]
     rate_per_s: Annotated[float | None, Doc("Of its progress, of late; null while it does not move.")]
-    time_left_s: float | None
+    time_left_s: Annotated[
+        float | None,
+        Doc("At that rate; null while it waits for its turn, too, and once all is done that is counted."),
+    ]
     cost: Cost
     error: Maybe[JsonObject] = UNSET
     result: Maybe[JsonObject] = UNSET

@@ -30,7 +30,8 @@ class Timing:
 
 
 def timing_of(job: Job, now: datetime | None = None) -> Timing:
-    """`queue_wait_s` grows until it is first taken; a rate and what is left only while it runs and moves."""
+    """`queue_wait_s` grows until it is first taken; a rate only while it runs and moves, and what is
+    left only where something is."""
     now = now or timezone.now()
     until = job.started_at or job.finished_at or now
     running = (job.finished_at or now) - job.started_at if job.started_at else None
@@ -40,7 +41,8 @@ def timing_of(job: Job, now: datetime | None = None) -> Timing:
         round(max(0.0, (until - job.queued_at).total_seconds()), 3),
         round(running.total_seconds(), 3) if running is not None else None,
         rate,
-        round(left / rate, 1) if rate else None,
+        # Where all is counted and it still runs, what follows has no measure.
+        round(left / rate, 1) if rate and left else None,
     )
 
 

@@ -8,6 +8,7 @@ import uuid
 from django.db import models
 
 from tenants.datasets.models import Asset
+from tenants.retrieval.computed_fields import field_of
 from tenants.scope import TenantForeignKey, TenantModel
 
 
@@ -190,7 +191,7 @@ class Classifier(TenantModel):
     @property
     def field(self) -> str:
         """What filters call its probability."""
-        return f"classifier.{self.name}.probability"
+        return field_of(self.name)
 
     @property
     def has_decisions(self) -> bool:

@@ -126,6 +126,9 @@ class ClassifierVersionShape(Shape, kw_only=True):
     state: Annotated[str, Choices(ClassifierVersion.State.values)]
     source: Annotated[str, Choices(ClassifierVersion.Source.values)]
     model: Annotated[str | None, Doc("The model whose vectors it reads; another one needs another version.")]
+    stale: Annotated[
+        bool, Doc("Another model answers now, so that it cannot be promoted: train a version anew.")
+    ]
     tier: Annotated[str | None, Doc("`calibrated`, or `estimated, not calibrated`.")]
     report: Annotated[
         JsonObject,
@@ -179,6 +182,7 @@ class ClassifierAccepted(Shape, kw_only=True):
 class ClassifierSuggestion(Shape, kw_only=True):
     asset: str
     probability: float
+    margin: Annotated[float, Doc("How far the probability lies from the decision line, |probability − 0.5|.")]
 
 
 class ClassifierSuggestions(Shape, kw_only=True):

@@ -11,7 +11,7 @@ from tenants.errors import Invalid, NotReady
 from tenants.retrieval.models import ComputedField, VectorClock
 
 # How such keys are spelt; metadata may have such a key, too, as it could before there were any.
-PATTERN = re.compile(r"classifier\.[^.]+\.probability")
+PATTERN = re.compile(r"classifier\.([^.]+)\.probability")
 
 
 class Stale(NotReady):
@@ -49,6 +49,19 @@ def resolve(keys: Collection[str]) -> dict[str, str]:
                 % {"key": row.key}
             )
     return {row.key: row.facet_key for row in rows}
+
+
+def answering() -> list[str]:
+    """Names of the classifiers that filters find by now, sorted: none of another model than the live one."""
+    live = VectorClock.objects.values_list("live", flat=True).first()
+    rows = ComputedField.objects.order_by("key")
+    found = (PATTERN.fullmatch(row.key) for row in rows if not live or row.model == live)
+    return [match[1] for match in found if match]
+
+
+def field_of(classifier: str) -> str:
+    """What filters call the probability of a classifier of this name."""
+    return f"classifier.{classifier}.probability"
 
 
 def require_known(key: str) -> None:

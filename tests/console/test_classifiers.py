@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 import uuid
+from typing import Any
 
 from django.test import Client
 
 from tenants.datasets.models import Asset
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
-from tenants.learning.classifiers import services
-from tenants.learning.models import Classifier, ClassifierExample
+from tenants.learning.classifiers import services, suggestions
+from tenants.learning.models import Classifier, ClassifierExample, ClassifierVersion
+from tenants.learning.selectors import public_name
 from tenants.retrieval import model_routing
 from tenants.retrieval.index.vectors import NewVector, add_vectors
+from tenants.retrieval.models import ComputedField
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.console.test_models import read
@@ -73,6 +76,91 @@ def test_from_a_name_to_a_version_that_answers(party: Party, owner: Client) -> N
     with tenant_scope(party.id):
         assert not Classifier.objects.exists()
     assert owner.post(f"{address}/delete", {"name": "damaged"}).status_code == 404
+
+
+def answering(party: Party, owner: Client) -> list[Asset]:
+    """Ten pictures, and a classifier `damaged` that answers: yes of the first five."""
+    with tenant_scope(party.id):
+        pictures = add_pairs(new_dataset(), 10)
+        add_vectors(
+            vectors=[(one, [NewVector("image", vector(n, n < 5))]) for n, one in enumerate(pictures)],
+            model=model_routing.default_model(),
+        )
+        Asset.objects.filter(pk__in=[one.pk for one in pictures]).update(status="ready")
+        row = services.create_classifier(name="damaged")
+        labels = {one.id: n < 5 for n, one in enumerate(pictures) if n not in (4, 9)}
+        services.label_assets(classifier_id=row.id, labels=labels)
+        services.train(classifier_id=row.id, promote=True)
+    run_all(party)
+    run_all(party)
+    return pictures
+
+
+def test_what_to_label_next_says_how_near_to_the_decision_line_it_is(party: Party, owner: Client) -> None:
+    answering(party, owner)
+    with tenant_scope(party.id):
+        row = Classifier.objects.get()
+        found = suggestions.suggest(row, 12)
+    shown = " ".join(read(owner, f"/classifiers/{row.id}").split())
+    assert "nearest to the decision line at .50 first" in shown
+    told = re.findall(r'<span class="score">([\d.]+)</span><span>([\d.]+) from the line</span>', shown)
+    assert told == [(f"{one.probability:.3f}", f"{one.margin:.3f}") for one in found]
+    assert len(told) == 2
+
+
+def test_a_stale_version_says_why_and_what_to_do_instead_of_offering_to_answer(
+    party: Party, owner: Client
+) -> None:
+    answering(party, owner)
+    with tenant_scope(party.id):
+        row = Classifier.objects.get()
+        services.train(classifier_id=row.id)
+    run_all(party)
+    address = f"/classifiers/{row.id}"
+    assert "Let version 2 answer" in read(owner, address)
+    with tenant_scope(party.id):
+        ClassifierVersion.objects.filter(number=2).update(model="other:1")
+    shown = " ".join(read(owner, address).split())
+    assert "Let version 2 answer" not in shown
+    assert f"It reads the model other, and {public_name(model_routing.default_model())} answers now" in shown
+    assert "Train a version anew to let it answer." in shown
+    told = owner.post(f"{address}/promote", {"version": "2"}, follow=True).content.decode()
+    assert "Train it again" in told
+    with tenant_scope(party.id):
+        assert not Job.objects.filter(jobs.UNFINISHED, kind="score_assets").exists()
+
+
+def test_a_search_is_narrowed_by_what_a_classifier_answers(
+    party: Party, owner: Client, make_party: Any
+) -> None:
+    assert 'name="classifier"' not in read(owner, "/search")
+    pictures = answering(party, owner)
+    shown = read(owner, "/search")
+    assert '<option value="damaged:yes">' in shown
+    for answer, chosen in (("yes", pictures[:5]), ("no", pictures[5:])):
+        address = f"/search?like={pictures[7].id}&classifier=damaged:{answer}&group=off"
+        page = read(owner, address)
+        expected = {str(one.id) for one in chosen} - {str(pictures[7].id)}
+        assert set(re.findall(r'<li class="tile" id="asset-([^"]+)"', page)) == expected
+        assert f'<option value="damaged:{answer}" selected>' in page
+        # Where it is found again, and what a program asks.
+        assert f"classifier=damaged%3A{answer}" in page
+        assert "classifier.damaged.probability" in page
+    for wrong in ("damaged", "damaged:maybe", ":yes", "gone:yes"):
+        answer = owner.get("/search", {"like": str(pictures[7].id), "classifier": wrong})
+        assert answer.status_code == 422, wrong
+    # What another workspace asks about is no choice here.
+    other = make_party()
+    client = Client()
+    client.force_login(other.owner)
+    assert "damaged" not in client.get("/search").content.decode()
+
+
+def test_a_search_does_not_offer_a_classifier_that_does_not_answer(party: Party, owner: Client) -> None:
+    answering(party, owner)
+    with tenant_scope(party.id):
+        ComputedField.objects.update(model="other:1")
+    assert 'name="classifier"' not in read(owner, "/search")
 
 
 def test_what_is_odd_is_told_and_shown_as_text(party: Party, owner: Client) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from tenants.jobs.models import Job
 from tenants.learning import promotions, selectors
@@ -281,6 +282,16 @@ def test_a_promotion_under_way_waiting_and_over(
     under_way = learning.promotion(party, row, "embedding", job_id=job.id)
     page = read(owner, f"/models/{row.id}")
     assert f'data-job="{job.id}"' in page and "40 of 100" in page and "prior-2 answers searches" in page
+    told = {
+        "waits for its turn": {"state": "queued"},
+        "about 30.0 s left": {"state": "running", "rate_per_s": 2, "paced_at": timezone.now()},
+        "comparing both models": {"state": "running", "progress_done": 100},
+    }
+    for words, fields in told.items():
+        with tenant_scope(party.id):
+            Job.objects.filter(pk=job.id).update(**fields)
+        page = read(owner, f"/models/{row.id}")
+        assert [one for one in told if one in page] == [words]
     with tenant_scope(party.id):
         Job.objects.filter(pk=job.id).update(state="succeeded")
         under_way.state, under_way.report = "ready", learning.report([f"On golden queries it falls. {EVIL}"])

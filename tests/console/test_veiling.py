@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from django.template.loader import render_to_string
 from django.test import Client
 
+from console.presenters import asset_card
 from tenants.accounts.models import Membership
 from tenants.datasets.content_responses import read_text
-from tenants.datasets.models import Asset
+from tenants.datasets.models import Asset, Blob
+from tenants.datasets.selectors import get_asset
+from tenants.retrieval.query import Highlight
 from tenants.scope import tenant_scope
 from tests.conftest import Party
 from tests.console.pages import faults_of
@@ -24,11 +29,16 @@ SECRET = "quagmire"
 
 
 class Words(HTMLParser):
-    """`seen`: what a page says at once, attributes too; `behind`: what stands in something to open."""
+    """`seen`: what a page says at once, attributes too; `behind`: what stands in something to open.
+
+    `pictures`: attributes of those of assets that are seen; `summaries`: what is said of what is to be opened.
+    """
 
     def __init__(self, page: str) -> None:
         super().__init__()
         self.seen, self.behind = "", ""
+        self.pictures: list[dict[str, str]] = []
+        self.summaries: list[str] = []
         self._depth = 0
         self.feed(page)
 
@@ -38,6 +48,10 @@ class Words(HTMLParser):
             assert "open" not in given
             self._depth += 1
         said = " ".join(value or "" for _, value in attrs)
+        if tag == "img" and not self._depth and "/assets/" in (given.get("src") or ""):
+            self.pictures.append({name: value or "" for name, value in attrs})
+        if tag == "summary" and self._depth:
+            self.summaries.append("")
         if self._depth:
             self.behind += f" {said}"
         else:
@@ -50,6 +64,7 @@ class Words(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._depth:
             self.behind += data
+            self.summaries[-1] += data
         else:
             self.seen += data
 
@@ -81,8 +96,8 @@ LISTS: dict[str, tuple[Callable[[World, Asset], str], bool]] = {
     "grid": (lambda world, asset: f"/datasets/{world.dataset.id}?view=grid", True),
     "table": (lambda world, asset: f"/datasets/{world.dataset.id}?view=table", True),
     "tile": (lambda world, asset: f"/assets/{asset.id}/tile", True),
-    # Its page has its text, not the excerpt: below.
-    "asset": (lambda world, asset: f"/assets/{asset.id}", False),
+    # Caption and name of the file; its text is read below.
+    "asset": (lambda world, asset: f"/assets/{asset.id}", True),
     "jobs": (lambda world, asset: "/jobs", False),
     "search by it": (lambda world, asset: f"/search?like={asset.id}", False),
     "search by its picture": (lambda world, asset: f"/search?image_asset={asset.id}", False),
@@ -118,6 +133,89 @@ def test_who_may_not_moderate_is_not_shown_them(
     assert 'class="veiled-words"' not in page or (name, role) == ("asset", "editor")
 
 
+@pytest.fixture
+def waiting(world: World) -> Asset:
+    """A text that a person still has to review: found by everybody, read in passing by nobody."""
+    made = world.add(external_id="sku-18")
+    with tenant_scope(world.id):
+        Asset.objects.filter(pk=made.pk).update(
+            excerpt=f"{SECRET} in the text", caption=f"{SECRET} above it", filename=f"{SECRET}.txt"
+        )
+    world.audit(("rude",), made)
+    with tenant_scope(world.id):
+        found = Asset.objects.get(pk=made.pk)
+    assert found.moderation == "review"
+    return found
+
+
+@pytest.mark.parametrize("role", ["owner", "viewer"])
+@pytest.mark.parametrize("name", LISTS)
+def test_what_waits_for_review_stands_behind_something_to_open(
+    world: World, waiting: Asset, owner: Client, name: str, role: str
+) -> None:
+    Membership.objects.filter(user=owner.user).update(role=role)
+    address, opens = LISTS[name]
+    response = owner.get(address(world, waiting))
+    page = response.content.decode()
+    assert response.status_code in (200, 404, 422) or (role == "viewer" and response.status_code == 403)
+    found = Words(page)
+    assert SECRET not in found.seen
+    # Who may not moderate may still read it: it is held back from nobody.
+    assert (SECRET in found.behind) is (opens and response.status_code == 200)
+    if "<html" in page:
+        assert faults_of(page) == []
+
+
+@pytest.mark.parametrize("moderation", ["review", "quarantined", "block"])
+@pytest.mark.parametrize("name", ["grid", "table", "tile", "asset", "search by it", "search by its picture"])
+def test_pictures_are_blurred_where_they_are_listed(
+    world: World, waiting: Asset, owner: Client, name: str, moderation: str
+) -> None:
+    as_picture(world, waiting, moderation)
+    address, opens = LISTS[name]
+    found = Words(owner.get(address(world, waiting)).content.decode())
+    assert [one for one in found.pictures if "veiled" not in one.get("class", "").split()] == []
+    assert any("Show the picture" in one for one in found.summaries) is opens
+
+
+def test_a_picture_without_words_is_opened_too(world: World, waiting: Asset, owner: Client) -> None:
+    as_picture(world, waiting, "review", caption="", filename="", excerpt="")
+    found = Words(owner.get(f"/datasets/{world.dataset.id}?view=grid").content.decode())
+    assert f"/assets/{waiting.id}/thumbnail" in found.behind
+
+
+def as_picture(world: World, asset: Asset, moderation: str, **fields: Any) -> None:
+    """Makes the rows of a picture of it: nothing here reads the file."""
+    with tenant_scope(world.id):
+        Asset.objects.filter(pk=asset.pk).update(modality="image", moderation=moderation, **fields)
+        Blob.objects.filter(pk=asset.blob_id).update(has_thumbnail=True, width=8, height=8)
+
+
+def test_no_highlight_of_a_result_says_what_is_veiled(world: World, waiting: Asset) -> None:
+    words = f"{SECRET} in the text"
+    marks = [Highlight(field, words, [(0, len(SECRET))]) for field in ("caption", "words", "metadata.note")]
+    card = asset_card(waiting, score=0.5, matched="text", highlights=marks)
+    assert (card.title, card.quote, card.fields) == (None, None, [])
+    waiting.moderation = "allow"
+    assert asset_card(waiting, score=0.5, matched="text", highlights=marks).title == marks[0]
+
+
+def test_the_map_names_what_is_veiled_by_its_kind(world: World, waiting: Asset, owner: Client) -> None:
+    as_picture(world, waiting, "review")
+    answer = owner.post("/map/names", json.dumps([str(waiting.id)]), content_type="application/json")
+    (named,) = answer.json()["assets"].values()
+    assert (named["name"], named["picture"]) == ("Picture, in review · sku-18", "")
+
+
+def test_a_classifier_shows_nothing_veiled_in_what_it_asks_about(world: World, waiting: Asset) -> None:
+    with tenant_scope(world.id):
+        asset = get_asset(waiting.id)
+    context = {"row": {"id": asset.id}, "cards": [{"asset": asset, "probability": 0.5}]}
+    page = Words(render_to_string("console/parts/classifier_next.html", context))
+    assert SECRET not in page.seen
+    assert SECRET in page.behind
+
+
 def test_its_own_page_shows_a_blocked_text_when_that_is_opened(
     world: World, asset: Asset, person: Callable[..., Client]
 ) -> None:
@@ -143,7 +241,7 @@ def test_a_review_shows_its_words_when_they_are_opened(world: World, owner: Clie
     with tenant_scope(world.id):
         Asset.objects.filter(pk=made.pk).update(excerpt=f"{SECRET} waits")
     world.audit(("rude",), made)
-    for address in ("/reviews", "/audits"):
+    for address in ("/reviews", "/reviews/bulk?decision=allow&rule=rude", "/audits"):
         found = Words(owner.get(address).content.decode())
         assert SECRET not in found.seen
         assert SECRET in found.behind

@@ -115,6 +115,19 @@ def test_words_rank_what_is_near_them_above_the_rest() -> None:
         from_words(words, neutral, features[:19], ["image"] * 19)
 
 
+def test_what_to_label_next_is_what_lies_nearest_to_the_decision_line() -> None:
+    probabilities = np.array([0.02, 0.03, 0.94, 0.45, 0.6, 0.3, 0.52])
+    # Those in doubt are like each other, those that it is sure of like nothing else.
+    alike = np.eye(7, dtype=np.float32)
+    alike[3:, 0] = 2
+    assert most_uncertain(unit(alike), probabilities, 4) == [6, 3, 4, 5]
+    # What is nearly the same as something nearer comes in only where there is nothing else, and at its place.
+    twins = np.eye(7, dtype=np.float32)
+    twins[3] = twins[6]
+    assert most_uncertain(twins, probabilities, 4) == [6, 4, 5, 2]
+    assert most_uncertain(twins, probabilities, 7) == [6, 3, 4, 5, 2, 1, 0]
+
+
 def test_what_to_label_next_is_in_doubt_and_spread_out() -> None:
     random = np.random.default_rng(0)
     # Three heaps in doubt, and many of which the head is sure.

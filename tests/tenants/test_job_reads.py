@@ -140,6 +140,9 @@ def test_nobody_guesses_while_nothing_moves(monkeypatch) -> None:
     job = Job(state="running", queued_at=at, started_at=at, progress_total=10, rate_per_s=1.0, paced_at=at)
     assert timing.timing_of(job, at).left_s == 10
     assert timing.timing_of(job, at + timedelta(minutes=5)).left_s is None
+    # All is counted, and what still follows has no measure.
+    job.progress_done = 10
+    assert timing.timing_of(job, at).left_s is None
     job.state = "queued"
     assert timing.timing_of(job, at).rate_per_s is None
 

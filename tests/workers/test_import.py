@@ -363,7 +363,7 @@ def test_a_turn_ends_while_others_wait_and_the_rest_comes_later(
 ) -> None:
     monkeypatch.setattr(import_batches, "FULL", 2)
     monkeypatch.setattr(import_job, "TURN_S", 0.0)
-    monkeypatch.setattr(import_job, "PLACES", -1)
+    monkeypatch.setattr(import_job.fair_queue, "is_waiting", lambda queue: queue == "import")
     job = start("text\n" + "".join(f"text number {n}\n" for n in range(5)), "t.csv")
     states = []
     for _ in range(5):

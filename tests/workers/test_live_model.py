@@ -400,6 +400,30 @@ def test_a_file_that_is_gone_or_damaged_is_reported_and_holds_nothing_up(shop: S
     assert shop.used == 2
 
 
+def test_it_gives_its_place_to_what_waits_for_that_and_not_to_films(shop: Shop, monkeypatch) -> None:
+    shop.fill(6)
+    model = shop.model()
+    job = shop.begin(model)
+    monkeypatch.setattr(backfill_embeddings, "FULL", 2)
+    monkeypatch.setattr(backfill_embeddings, "TURN_S", 0.0)
+    # Sound and film have places of their own, however many of them wait.
+    waiting = {"media", "embed"}
+    monkeypatch.setattr(backfill_embeddings.fair_queue, "is_waiting", lambda queue: queue in waiting)
+    store, portions = backfill_embeddings.Backfill._store, []
+
+    def come_between(self: backfill_embeddings.Backfill, items: Any) -> None:
+        store(self, items)
+        portions.append(len(items))
+        waiting.update({"import"} if len(portions) == 2 else ())
+
+    monkeypatch.setattr(backfill_embeddings.Backfill, "_store", come_between)
+    job = shop.run(job)
+    assert (job.state, job.progress_done, portions) == ("queued", 4, [2, 2])
+    waiting.discard("import")
+    job = shop.run(job)
+    assert (job.state, job.progress_done, portions) == ("succeeded", 6, [2, 2, 2])
+
+
 class Killed(BaseException):
     """As a process that ends: nothing catches it."""
 

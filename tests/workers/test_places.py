@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
@@ -84,16 +85,63 @@ def test_an_erasure_takes_a_place_of_its_queue(monkeypatch: pytest.MonkeyPatch) 
     assert ran == ["two"]
 
 
-@pytest.mark.parametrize(
-    ("given", "threads", "places"), [(None, "7", "index:2,default:3"), ("1", "4", "index:1,default:1")]
-)
-def test_the_general_worker_keeps_two_threads_for_upkeep(
-    tmp_path: Any, given: str | None, threads: str, places: str
-) -> None:
+def started(tmp_path: Any, name: str, given: str | None = None) -> tuple[int, str]:
+    """Threads and places that a process of the stack is started with."""
     environ = {"DATA_DIR": str(tmp_path), **({"WORKER_THREADS": given} if given else {})}
-    config = StackConfig.from_environ(environ)
-    command = programs.app_programs(config, {})["worker-general"].command
-    assert command.arguments[command.arguments.index("-c") + 1] == threads
-    assert command.env["QUEUE_PLACES"] == places
-    others = programs.app_programs(config, {})["worker-embed"].command
-    assert "QUEUE_PLACES" not in others.env
+    command = programs.app_programs(StackConfig.from_environ(environ), {})[name].command
+    threads = int(command.arguments[command.arguments.index("-c") + 1])
+    return threads, command.env.get("QUEUE_PLACES", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "threads", "places"),
+    [
+        ("worker-general", None, 7, "index:2,default:3"),
+        ("worker-general", "1", 4, "index:1,default:1"),
+        ("worker-bulk", None, 7, "media:3,import:2"),
+        ("worker-bulk", "1", 4, "media:1,import:1"),
+        ("worker-embed", None, 4, ""),
+    ],
+)
+def test_no_queue_of_a_worker_of_several_takes_all_of_its_threads(
+    tmp_path: Any, name: str, given: str | None, threads: int, places: str
+) -> None:
+    assert started(tmp_path, name, given) == (threads, places)
+
+
+@pytest.mark.parametrize("given", [None, "1"])
+def test_what_is_embedded_for_another_model_begins_beside_an_upload_of_films(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, given: str | None
+) -> None:
+    threads, places = started(tmp_path, "worker-bulk", given)
+    most = {queue: int(count) for queue, _, count in (one.partition(":") for one in places.split(",") if one)}
+    begun: list[str] = []
+    films, go, embeds = threading.Semaphore(0), threading.Event(), threading.Event()
+
+    def run(queue: str, _tenant: str) -> None:
+        begun.append(queue)
+        if queue == "import":
+            embeds.set()
+        else:
+            films.release()
+            go.wait(PATIENCE_S)
+
+    # Its id tells the queue: nothing else of a job matters here.
+    def taken(queue: str) -> Any:
+        return fair_queue.Dequeued(queue, "", "", False)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(base.fair_queue, "dequeue", taken)
+    monkeypatch.setattr(base.fair_queue, "is_waiting", lambda queue: False)
+    monkeypatch.setattr(base, "places", base.Places(most))
+    monkeypatch.setattr(base, "run_job", run)
+    with ThreadPoolExecutor(threads) as pool:
+        # The films came first, and more of them than there are threads.
+        for queue in [*["media"] * 20, "import"]:
+            pool.submit(base.run_next, queue)
+        try:
+            assert films.acquire(timeout=PATIENCE_S)
+            assert embeds.wait(PATIENCE_S)
+            # As many films as there are places, and the promotion among them.
+            assert begun.count("media") <= most["media"]
+        finally:
+            go.set()

@@ -27,6 +27,7 @@ from tenants.jobs.models import Job
 from tenants.learning import shapes
 from tenants.learning.classifiers import selectors, services, suggestions
 from tenants.learning.models import Classifier, ClassifierVersion
+from tenants.retrieval import model_routing
 from tenants.scope import tenant_scope
 
 MAX_ID = 100
@@ -235,7 +236,7 @@ class TrainClassifier(ExistingClassifier):
 
 
 def _accepted(version: ClassifierVersion, job: Job) -> Answer:
-    body = {"version": selectors.version_shape(version), "job": jobs.job_shape(job)}
+    body = {"version": selectors.version_shape(version, model_routing.live()), "job": jobs.job_shape(job)}
     return Answer.of(202, body, location(job.id))
 
 
@@ -254,7 +255,8 @@ class PromoteClassifier(ExistingClassifier):
         summary="Let a version of a classifier answer",
         description=(
             "202 with the job that scores all assets by it; filters and policies read it once that has ended, and the "
-            "version before until then. An older version can be promoted again: that is the way back."
+            "version before until then. An older version can be promoted again: that is the way back. A `stale` one "
+            "is refused (409, `classifier-stale`)."
         ),
         parameters=[NUMBER, IDEMPOTENCY],
         request=None,
@@ -274,7 +276,10 @@ class SuggestLabels(ExistingClassifier):
 
     @extend_schema(
         summary="What to label next",
-        description="Assets without a label that the classifier is least sure of, far from each other.",
+        description=(
+            "Assets without a label, those with the smallest `margin` first: how far the probability lies from the "
+            "decision line at 0.5. Of what is nearly the same only one is named while there is other."
+        ),
         parameters=[LIMIT],
         responses=shapes.ClassifierSuggestions,
         extensions={"x-problems": [404, 409]},
@@ -287,7 +292,12 @@ class SuggestLabels(ExistingClassifier):
         with tenant_scope(self.tenant_id):
             found = suggestions.suggest(self.found, count)
         return Response(
-            {"results": [{"asset": str(one.asset_id), "probability": one.probability} for one in found]}
+            {
+                "results": [
+                    {"asset": str(one.asset_id), "probability": one.probability, "margin": one.margin}
+                    for one in found
+                ]
+            }
         )
 
 

@@ -22,6 +22,8 @@ from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
 from tenants.learning.classifiers import selectors, services, suggestions
 from tenants.learning.models import Classifier, ClassifierVersion
+from tenants.learning.selectors import public_name
+from tenants.retrieval import model_routing
 
 PAGE, SUGGESTED = 25, 12
 
@@ -160,6 +162,7 @@ def _show(request: Request, classifier_id: uuid.UUID, more: dict[str, Any], stat
         row = selectors.get_classifier(classifier_id)
         shape = selectors.describe(row)
         under_way = _under_way(row)
+        model = model_routing.live()
         cards = _cards(row)
     context = {
         "row": row,
@@ -167,6 +170,7 @@ def _show(request: Request, classifier_id: uuid.UUID, more: dict[str, Any], stat
         "state": STATES[shape.state],
         "versions": [_version(one) for one in shape.versions],
         "under_way": under_way,
+        "model": public_name(model),
         "cards": cards,
         "confirm_form": ConfirmForm(row.name),
         **more,
@@ -188,7 +192,7 @@ def _cards(row: Classifier) -> list[dict[str, Any]]:
         return []
     assets = get_assets([one.asset_id for one in found])
     return [
-        {"asset": assets[one.asset_id], "probability": one.probability}
+        {"asset": assets[one.asset_id], "probability": one.probability, "margin": one.margin}
         for one in found
         if one.asset_id in assets
     ]

@@ -36,6 +36,7 @@ from tenants.datasets.selectors import get_assets
 from tenants.errors import Conflict, NotReady, ServiceError
 from tenants.jobs import services as jobs
 from tenants.jobs.models import Job
+from tenants.jobs.timing import timing_of
 from tenants.learning import golden, pairs, promotions, selectors, services
 from tenants.learning.builtin import builtin_spaces
 from tenants.learning.models import GoldenQuery, LearntModel, Promotion
@@ -116,6 +117,7 @@ def _model_context(request: Request, model: selectors.Named) -> dict[str, Any]:
         "is_live": is_live,
         "promotion": promotion,
         "promoting": promoting,
+        "pace": timing_of(promoting) if promoting else None,
         # What asks for attention stands first, what is over after the figures.
         "is_pending": promotion is not None and promotion.state in PENDING,
         "running": running,

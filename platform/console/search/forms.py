@@ -17,9 +17,10 @@ from django.utils.translation import gettext_lazy
 
 from console.paging import parse_id
 from console.search.refinements import Refinements
+from ml.classification import LINE
 from tenants.datasets.models import Asset, Dataset
 from tenants.errors import Invalid, NotFound
-from tenants.retrieval import Query, filters
+from tenants.retrieval import Query, computed_fields, filters
 from tenants.retrieval.filters import MAX_KEYS
 
 PAGE = 24
@@ -51,6 +52,9 @@ OPERATORS = (
 Schema = dict[str, str]
 
 Files = MultiValueDict[str, UploadedFile]
+
+# What a classifier answers, as a condition on its probability.
+ANSWERS = {"yes": {"gte": LINE}, "no": {"lt": LINE}}
 
 
 def read_query(form: QueryDict, files: Files, schema: Schema, refined: Refinements) -> Query:
@@ -142,7 +146,10 @@ def _weights(query: Query, form: QueryDict) -> dict[str, float]:
 
 
 def read_filter(form: Any, schema: Schema) -> dict[str, dict[str, Any]]:
-    """The rows key, operator, value as a filter; rows without a key are left out."""
+    """The rows key, operator, value and what classifiers are to answer as a filter; rows without a key are left out.
+
+    Raises Invalid for an answer that none gives.
+    """
     rows = zip(form.getlist("key"), form.getlist("operator"), form.getlist("value"), strict=False)
     conditions: dict[str, dict[str, Any]] = {}
     for key, operator, value in rows:
@@ -150,7 +157,18 @@ def read_filter(form: Any, schema: Schema) -> dict[str, dict[str, Any]]:
             conditions.setdefault(key.strip(), {})[operator] = _typed(
                 operator, value, schema.get(key.strip())
             )
+    for name, answer in read_answers(form).items():
+        conditions.setdefault(computed_fields.field_of(name), {}).update(ANSWERS[answer])
     return conditions
+
+
+def read_answers(form: Any) -> dict[str, str]:
+    """Yes or no by the name of the classifier that is to say so. Raises Invalid."""
+    given = [one.rpartition(":") for one in form.getlist("classifier") if one]
+    for name, _colon, answer in given:
+        if not name or answer not in ANSWERS:
+            raise Invalid(_("A classifier answers yes or no, as damaged:yes."), pointer="/classifier")
+    return {name: answer for name, _colon, answer in given}
 
 
 def _typed(operator: str, value: str, kind: str | None) -> object:
@@ -236,7 +254,7 @@ def _pairs(form: QueryDict, refined: Refinements, text: str) -> Iterator[tuple[s
     yield from _present_fields("only", refined.only)
     yield from _present_fields("generated", [refined.generated])
     yield from _present_fields("unlike_text", [form.get("unlike_text", "").strip()])
-    for name in ("modality", "dataset"):
+    for name in ("modality", "dataset", "classifier"):
         yield from _present_fields(name, form.getlist(name))
     for key, operator, value in read_rows(form):
         yield from (("key", key), ("operator", operator), ("value", value))

@@ -37,7 +37,7 @@ from tenants.accounts.permissions import SEARCH, WRITE
 from tenants.datasets import selectors
 from tenants.datasets.models import Asset, Dataset
 from tenants.errors import Invalid, NotFound, ServiceError
-from tenants.retrieval import Answer, Query, search
+from tenants.retrieval import Answer, Query, computed_fields, search
 from tenants.retrieval import query as retrieval_query
 from tenants.retrieval.models import Feedback
 
@@ -97,6 +97,7 @@ def _form_context(request: Request, form: QueryDict, refined: Refinements) -> di
         datasets = list(selectors.list_datasets())
         asset = selectors.get_assets([picture]).get(picture) if picture else None
         chips = _chips(refined, datasets)
+        classifiers = computed_fields.answering()
         own = list(retrieval_query.list_tasks()[: retrieval_query.MAX_TASKS])
     return {
         "tasks": [*retrieval_query.BUILT_IN.values(), *own],
@@ -109,6 +110,8 @@ def _form_context(request: Request, form: QueryDict, refined: Refinements) -> di
         "unlike_text": form.get("unlike_text", ""),
         "chosen": form.getlist("dataset"),
         "kinds": form.getlist("modality"),
+        "classifiers": [(one, f"{one}:yes", f"{one}:no") for one in classifiers],
+        "answers": form.getlist("classifier"),
         "rows": read_rows(form) or [("", "", "")],
         "fold": form.get("group") == FOLD,
         "hybrid": "hybrid" in form,

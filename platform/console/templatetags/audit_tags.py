@@ -16,7 +16,7 @@ from django.utils.translation import pgettext_lazy
 from console.audits import labels
 from console.audits.presenters import describe_evidence
 from console.labels import label_of
-from console.presenters import asset_name, is_hidden
+from console.presenters import asset_name, is_veiled
 from console.templatetags.console_tags import icon
 from tenants.datasets.models import Asset
 
@@ -151,19 +151,19 @@ def kind_named(asset: Asset) -> str:
 
 
 @register.filter
-def hidden(asset: Asset | None) -> bool:
-    return is_hidden(asset)
+def veiled(asset: Asset | None) -> bool:
+    return is_veiled(asset)
 
 
 @register.filter
 def hides(decision: str, asset: Asset | None) -> bool:
-    """Whether the words of an audited item are veiled: where the audit asks for that, or the item is hidden now."""
-    return decision in ("review", "block") or is_hidden(asset)
+    """Whether the words of an audited item are veiled: where the audit asks for that, or the item is veiled now."""
+    return decision in ("review", "block") or is_veiled(asset)
 
 
 @register.simple_block_tag
 def veil(content: str, closed: bool, label: str = "") -> SafeString:
-    """`{% veil asset|hidden %}…{% endveil %}`: behind something to open, by pointer, keyboard and screen reader alike.
+    """`{% veil asset|veiled %}…{% endveil %}`: behind something to open, by pointer, keyboard and screen reader alike.
 
     It is `<details>`, so that it needs no script; without `closed` the content stands there as it is.
     """

@@ -135,6 +135,14 @@ def _evidence(answer: shapes.ClassifierAnswer) -> dict[str, Any]:
 # --- All there are ---------------------------------------------------------------------------------------
 
 
+def require_current(version: ClassifierVersion) -> None:
+    """Raises Stale for a version that reads the vectors of another model than the one that answers."""
+    if version.model != model_routing.live():
+        raise Stale(
+            _("Another model answers now than the one that this version was trained for. Train it again.")
+        )
+
+
 def enqueue_scoring(version: ClassifierVersion) -> Job:
     """Score all assets by a version, and let it answer. In the caller's transaction, which has locked the registry."""
     version.state = State.PROMOTING
@@ -149,8 +157,11 @@ def _on_end(row: Job) -> None:
     """A promotion that did not come to its end, or is tried again. In the transaction that says so."""
     versions = ClassifierVersion.objects.filter(pk=row.arguments["version"])
     if row.state == Job.State.QUEUED:
-        if not versions.exists():
+        version = versions.first()
+        if version is None:
             raise Conflict(_("The classifier was deleted."))
+        # At once, as it would only fail again.
+        require_current(version)
         versions.update(state=State.PROMOTING, error=None)
     else:
         error = row.error or {"type": "cancelled", "detail": "The promotion was cancelled."}
@@ -205,10 +216,7 @@ def _version(claimed: jobs.Claim) -> ClassifierVersion:
         raise Conflict(_("The classifier was deleted."))
     if version.state != State.PROMOTING:
         raise Conflict(_("Another version of this classifier was promoted meanwhile."))
-    if version.model != model_routing.live():
-        raise Stale(
-            _("Another model answers now than the one that this version was trained for. Train it again.")
-        )
+    require_current(version)
     return version
 
 

@@ -89,7 +89,7 @@ def _shape(
         examples=shapes.ClassifierCounts(yes=counts[0], no=counts[1]),
         state=DRAFT if live is None else LIVE if live.model == model else STALE,
         live=live.number if live else None,
-        versions=[version_shape(one) for one in versions],
+        versions=[version_shape(one, model) for one in versions],
         created_by=row.created_by,
         created_at=row.created_at,
     )
@@ -101,12 +101,14 @@ def _decisions(row: Classifier) -> shapes.ClassifierDecisions | None:
     return shapes.ClassifierDecisions(rule=row.decisions_rule or None, label=row.decisions_label or None)
 
 
-def version_shape(row: ClassifierVersion) -> shapes.ClassifierVersionShape:
+def version_shape(row: ClassifierVersion, live: str) -> shapes.ClassifierVersionShape:
+    """`live`: the model that answers."""
     return shapes.ClassifierVersionShape(
         number=row.number,
         state=row.state,
         source=row.source,
         model=public_name(row.model) if row.model else None,
+        stale=bool(row.model) and row.model != live,
         tier=row.report.get("tier"),
         report=row.report,
         job=str(row.job_id) if row.job_id else None,

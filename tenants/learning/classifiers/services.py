@@ -25,7 +25,7 @@ from tenants.learning.classifiers.examples import check, read_examples
 from tenants.learning.classifiers.selectors import get_classifier, get_version
 from tenants.learning.models import Classifier, ClassifierExample, ClassifierVersion
 from tenants.learning.services import lock
-from tenants.retrieval import computed_fields, model_routing
+from tenants.retrieval import computed_fields
 from tenants.scope import current_tenant_id, tenant_scope
 
 MAX_NAME, MAX_WORDS, MAX_DECIDED = 60, 200, 100
@@ -248,10 +248,7 @@ def promote(
         version = get_version(row, number)
         if version.state == State.DRAFT:
             raise NotReady(_("This version has not been trained to its end."))
-        if version.model != model_routing.live():
-            raise computed_fields.Stale(
-                _("Another model answers now than the one that this version was trained for. Train it again.")
-            )
+        scoring.require_current(version)
         if version.state == State.LIVE:
             raise Conflict(_("This version answers already."))
         _require_none_under_way(row)

@@ -1,4 +1,4 @@
-"""What to label next: assets that a classifier is least sure of, far from each other and from what is labelled."""
+"""What to label next: assets nearest to the decision line of a classifier, none nearly the same as another one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from django.db import connection
 from django.utils.translation import gettext as _
 
-from ml.classification import Head, most_uncertain
+from ml.classification import LINE, Head, margins, most_uncertain
 from tenants.datasets.models import Asset
 from tenants.datasets.selectors import visible_assets
 from tenants.errors import NotReady
@@ -24,14 +24,14 @@ POOL = 500
 # Of what is labelled, the newest that suggestions keep away from.
 KNOWN = 200
 
-# From both sides of .5, in the order of the index by number.
+# From both sides of the line, in the order of the index by number.
 _NEAR = """
-(SELECT asset_id FROM facet WHERE tenant_id = %(tenant)s AND key = %(key)s AND number >= 0.5
+(SELECT asset_id FROM facet WHERE tenant_id = %(tenant)s AND key = %(key)s AND number >= %(line)s
     AND asset_id NOT IN (SELECT asset_id FROM classifier_example WHERE tenant_id = %(tenant)s
         AND classifier_id = %(classifier)s)
     ORDER BY number LIMIT %(count)s)
 UNION ALL
-(SELECT asset_id FROM facet WHERE tenant_id = %(tenant)s AND key = %(key)s AND number < 0.5
+(SELECT asset_id FROM facet WHERE tenant_id = %(tenant)s AND key = %(key)s AND number < %(line)s
     AND asset_id NOT IN (SELECT asset_id FROM classifier_example WHERE tenant_id = %(tenant)s
         AND classifier_id = %(classifier)s)
     ORDER BY number DESC LIMIT %(count)s)
@@ -40,12 +40,16 @@ UNION ALL
 
 @dataclass(frozen=True)
 class Suggestion:
+    """`margin`: how far its probability lies from the decision line."""
+
     asset_id: uuid.UUID
     probability: float
+    margin: float
 
 
 def suggest(classifier: Classifier, count: int) -> list[Suggestion]:
-    """In the tenant's scope, by the newest version of the live model; none where everything is labelled.
+    """Nearest to the decision line first, by the live version or the newest of the live model; none where everything is
+    labelled. In the tenant's scope.
 
     Raises NotReady where no version of that model is trained.
     """
@@ -65,7 +69,12 @@ def suggest(classifier: Classifier, count: int) -> list[Suggestion]:
     labelled = ClassifierExample.objects.filter(classifier=classifier).order_by("-id")
     known = dict(labelled.values_list("asset_id", "asset__modality")[:KNOWN])
     places = most_uncertain(features.values, found, count, known=read_features(known, model).values)
-    return [Suggestion(features.asset_ids[place], round(float(found[place]), 4)) for place in places]
+    # Of what is shown, so that the figures agree.
+    found = found.round(4)
+    away = margins(found).round(4)
+    return [
+        Suggestion(features.asset_ids[place], float(found[place]), float(away[place])) for place in places
+    ]
 
 
 def _pool(classifier: Classifier, version: ClassifierVersion) -> dict[uuid.UUID, str]:
@@ -74,6 +83,7 @@ def _pool(classifier: Classifier, version: ClassifierVersion) -> dict[uuid.UUID,
         "tenant": current_tenant_id(),
         "key": facet_key(version.pk),
         "classifier": classifier.pk,
+        "line": LINE,
         "count": POOL // 2,
     }
     with connection.cursor() as cursor:

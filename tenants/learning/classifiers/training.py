@@ -31,6 +31,7 @@ from tenants.learning.classifiers.providers import PROVIDERS
 from tenants.learning.models import Classifier, ClassifierVersion
 from tenants.learning.services import lock
 from tenants.retrieval import model_routing
+from tenants.retrieval.computed_fields import Stale
 from tenants.scope import tenant_scope
 
 JOB = "train_classifier"
@@ -198,4 +199,15 @@ def _store(
         result = {"classifier": str(row.classifier_id), "version": row.number}
         jobs.succeed(claimed, result=result, cpu_s=cpu_s, gpu_s=0, used={})
         if claimed.arguments.get("promote"):
-            scoring.enqueue_scoring(row)
+            _promote(row)
+
+
+def _promote(version: ClassifierVersion) -> None:
+    """Let it answer, unless another model was promoted while it was trained: then its error says so."""
+    try:
+        scoring.require_current(version)
+    except Stale as error:
+        version.error = {"type": error.slug, "detail": error.detail}
+        version.save(update_fields=["error"])
+    else:
+        scoring.enqueue_scoring(version)

@@ -108,7 +108,7 @@ def preview(*, wanted: Filter, decision: str, actor: str) -> Preview:
     as_of = timezone.now()
     with tenant_scope(current_tenant_id()):
         rows = _matching(wanted, actor, as_of)
-        flags = list(rows.select_related("audit", "asset").order_by("id")[:AT_MOST])
+        flags = list(rows.select_related("audit", "asset__blob").order_by("id")[:AT_MOST])
         changes = _changes(flags, decision)
         counts = Counter((change.before, change.after) for change in changes)
         return Preview(rows.count(), len(flags), as_of, counts, _sample(changes))

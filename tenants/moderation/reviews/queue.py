@@ -132,7 +132,7 @@ def list_reviews(
 ) -> QuerySet[Review]:
     """The flags that the actor may see, in one of ORDERS. `state` open includes those whose claim ran out."""
     now = timezone.now()
-    rows = visible_to(actor, Review.objects.select_related("audit", "asset")).order_by(*ORDERS[order])
+    rows = visible_to(actor, Review.objects.select_related("audit", "asset__blob")).order_by(*ORDERS[order])
     lapsed = Q(state=State.CLAIMED, lease_until__lte=now)
     if state == State.OPEN:
         rows = rows.filter(Q(state=State.OPEN) | lapsed)

@@ -25,13 +25,14 @@ from django.utils.translation import gettext as _
 
 from tenants.datasets.models import Asset
 from tenants.errors import Conflict, NotReady
+from tenants.jobs import fair_queue
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
-from tenants.jobs.models import Job, JobDispatch
+from tenants.jobs.models import Job
 from tenants.learning import promotions
 from tenants.pipeline.assets import on_ray
 from tenants.pipeline.assets.reembed import Item, page_of, reembed, reembed_texts
-from tenants.pipeline.transfer.import_job import PLACES
+from tenants.pipeline.transfer.import_job import QUEUE
 from tenants.retrieval import index, model_routing
 from tenants.retrieval.index import add_vectors, locked_clock, record_changes
 from tenants.retrieval.models import Vector
@@ -67,7 +68,7 @@ def _on_end(job: Job) -> None:
 
 
 # As long as an import, and as patient.
-@job("embed_beside", queue="import", label=gettext_lazy("Embed for another model"), on_end=_on_end, kept=True)
+@job("embed_beside", queue=QUEUE, label=gettext_lazy("Embed for another model"), on_end=_on_end, kept=True)
 def backfill_embeddings(claimed: jobs.Claim) -> None:
     """Embed what is missing, have an index built where one is needed, and hand over to the promotion.
 
@@ -91,7 +92,7 @@ def backfill_embeddings(claimed: jobs.Claim) -> None:
     )
 
 
-@job(PART, queue="import", label=gettext_lazy("Embed a part for another model"))
+@job(PART, queue=QUEUE, label=gettext_lazy("Embed a part for another model"))
 def embed_shard(claimed: jobs.Claim) -> None:
     """Embed what is missing in a range of ids, for the job that queued this. Raises GivenUp, ModelUnavailable."""
     if Backfill(claimed).embed():
@@ -302,4 +303,4 @@ class Backfill:
     def _turn_is_over(self) -> bool:
         if time.monotonic() - self._began < TURN_S:
             return False
-        return JobDispatch.objects.filter(queue__in=("media", "import"))[: PLACES + 1].count() > PLACES
+        return fair_queue.is_waiting(QUEUE)

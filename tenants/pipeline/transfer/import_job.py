@@ -23,10 +23,10 @@ from tenants.datasets import importers
 from tenants.datasets.models import Import, ImportRow
 from tenants.errors import QuotaExceeded, ServiceError, Unavailable
 from tenants.events.services import record
-from tenants.jobs import job_log
+from tenants.jobs import fair_queue, job_log
 from tenants.jobs import services as jobs
 from tenants.jobs.kinds import job
-from tenants.jobs.models import Job, JobDispatch
+from tenants.jobs.models import Job
 from tenants.pipeline.assets import bulk
 from tenants.pipeline.assets.embedding import SWITCHES
 from tenants.pipeline.assets.uploads import MAX_CAPTIONS
@@ -36,13 +36,14 @@ from tenants.retrieval import model_routing
 from tenants.retrieval.index import ModelSwitched
 from tenants.scope import tenant_scope
 
+# Its places are its own, whatever waits in other queues (`standalone.programs`).
+QUEUE = "import"
 # How long an import may keep its place while others wait for one.
 TURN_S = 20.0
-PLACES = 4
 POSTPONE_S = 5.0
 
 
-@job("import_assets", queue="import", label=gettext_lazy("Import"), on_end=imports.on_end, kept=True)
+@job("import_assets", queue=QUEUE, label=gettext_lazy("Import"), on_end=imports.on_end, kept=True)
 def run_import(claimed: jobs.Claim) -> None:
     """Import what is left of this job's source. Raises ServiceError for a source that cannot be read on."""
     with tenant_scope(claimed.tenant_id):
@@ -229,7 +230,7 @@ class ImportRun:
             return True
         if time.monotonic() - self._began < TURN_S:
             return False
-        return JobDispatch.objects.filter(queue__in=("media", "import"))[: PLACES + 1].count() > PLACES
+        return fair_queue.is_waiting(QUEUE)
 
     def _finish(self) -> None:
         with tenant_scope(self._claimed.tenant_id):

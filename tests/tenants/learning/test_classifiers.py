@@ -211,6 +211,28 @@ def test_a_cancelled_promotion_leaves_the_version_before(party, texts, damaged) 
 def test_another_model_makes_it_stale_and_trains_it_again(party, texts, damaged, tmp_path) -> None:
     train(party, damaged)
     promote(party, damaged, 1)
+    model = switch_model(party, texts, tmp_path)
+    with tenant_scope(party.id):
+        services.follow_model(model)
+        job = Job.objects.get(kind=training.JOB, state="queued")
+    with pytest.raises(Stale):
+        found(party)
+    with tenant_scope(party.id):
+        assert selectors.describe(damaged).state == "stale"
+        with pytest.raises(Stale):
+            services.promote(classifier_id=damaged.id, number=1)
+        assert [one.stale for one in selectors.describe(damaged).versions] == [False, True]
+    assert run(party, job).state == "succeeded"
+    with tenant_scope(party.id):
+        scored = Job.objects.get(kind=scoring.JOB, state="queued")
+    assert run(party, scored).state == "succeeded"
+    assert found(party) == {asset.id for asset in texts[:YES]}
+    with tenant_scope(party.id):
+        assert ComputedField.objects.get().model == model
+        assert selectors.describe(damaged).state == "live"
+
+
+def switch_model(party, texts, tmp_path) -> str:
     model = keep_turned(party.id, tmp_path)
     model_routing.begin_dual_write(model, tenant_id=party.id)
     with tenant_scope(party.id):
@@ -221,22 +243,40 @@ def test_another_model_makes_it_stale_and_trains_it_again(party, texts, damaged,
             ]
             replace_vectors(asset=asset, vectors=both, made_for=[model_routing.default_model(), model])
         model_routing.switch(model)
-        services.follow_model(model)
-        job = Job.objects.get(kind=training.JOB, state="queued")
-    with pytest.raises(Stale):
-        found(party)
+    return model
+
+
+def test_a_stale_version_is_not_applied_anew(party, texts, damaged, tmp_path) -> None:
+    train(party, damaged)
     with tenant_scope(party.id):
-        assert selectors.describe(damaged).state == "stale"
-        with pytest.raises(Stale):
-            services.promote(classifier_id=damaged.id, number=1)
+        _, job = services.promote(classifier_id=damaged.id, number=1)
+    switch_model(party, texts, tmp_path)
+    failed = run(party, job)
+    assert (failed.state, failed.error["type"]) == ("failed", "classifier-stale")
+    with tenant_scope(party.id):
+        with pytest.raises(Stale, match="Train it again"):
+            jobs.retry(job_id=job.id)
+        assert Job.objects.get(pk=job.id).state == "failed"
+        assert ClassifierVersion.objects.get().state == "candidate"
+
+
+def test_what_was_trained_for_the_model_before_is_not_applied_when_it_is_done(
+    party, texts, damaged, tmp_path, monkeypatch
+) -> None:
+    with tenant_scope(party.id):
+        _, job = services.train(classifier_id=damaged.id, promote=True)
+    fit = classification.fit
+
+    def fit_while_the_model_changes(*args, **options):
+        switch_model(party, texts, tmp_path)
+        return fit(*args, **options)
+
+    monkeypatch.setattr(classification, "fit", fit_while_the_model_changes)
     assert run(party, job).state == "succeeded"
     with tenant_scope(party.id):
-        scored = Job.objects.get(kind=scoring.JOB, state="queued")
-    assert run(party, scored).state == "succeeded"
-    assert found(party) == {asset.id for asset in texts[:YES]}
-    with tenant_scope(party.id):
-        assert ComputedField.objects.get().model == model
-        assert selectors.describe(damaged).state == "live"
+        version = ClassifierVersion.objects.get()
+        assert (version.state, version.error["type"]) == ("candidate", "classifier-stale")
+        assert not Job.objects.filter(kind=scoring.JOB).exists()
 
 
 def test_from_metadata(party, texts) -> None:
@@ -388,6 +428,10 @@ def test_what_to_label_next_is_not_labelled_and_in_doubt(party, texts, damaged) 
     with tenant_scope(party.id):
         second = suggestions.suggest(damaged, 4)
     assert first[0].asset_id == second[0].asset_id == doubtful.id
+    for found_now in (first, second):
+        margins = [one.margin for one in found_now]
+        assert margins == sorted(margins)
+        assert margins == [round(abs(one.probability - 0.5), 4) for one in found_now]
     assert len(first) == len(second) == 4
     assert not labelled & {one.asset_id for one in [*first, *second]}
 
