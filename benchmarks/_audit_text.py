@@ -22,7 +22,7 @@ from ml.auditing.text_models import FOLDER, MANIFEST, load_model
 from ml.detectors.abuse import Abuse
 from ml.detectors.base import Category, Detector, Finding, Item, Words, load_detector
 from research.auditing.functional import CHANGES, IDENTITY, cases
-from research.auditing.hate_data import NAMED, FrozenCase, attribute_cases, frozen_cases
+from research.auditing.hate_data import NAMED, FrozenCase, attribute_cases, frozen_cases, group_cases
 
 TARGETS = {"en": ("davidson_hate", 0.91), "zh": ("cold_zh", 0.81)}
 BOOTSTRAPS = sized(300, 3)
@@ -210,7 +210,25 @@ def _frozen() -> list[Line]:
             for category, goal in (("hate", FROZEN_GOALS[language]), ("abuse", None)):
                 flagged = np.array([_flagged(each, category) for each in found])
                 lines += _of_frozen(language, category, name, cases_of, flagged, goal)
-    return [*lines, *_frozen_attributes()]
+    return [*lines, *_frozen_groups(), *_frozen_attributes()]
+
+
+def _frozen_groups() -> list[Line]:
+    """Cases that name groups, a third of them hateful, written before anything was trained
+    (`research/auditing/frozen_groups`)."""
+    lines, detector = [], Abuse()
+    for language in TARGETS:
+        cases_of = group_cases(language)
+        harmful = np.array([case.hate for case in cases_of])
+        found = [_examine(detector, case.text) for case in cases_of]
+        for category in ("hate", "abuse"):
+            flagged = np.array([_flagged(each, category) for each in found])
+            title = f"frozen cases that name groups, {language}, {category}"
+            lines += [
+                _rate(f"{title}: harmless held", int((flagged & ~harmful).sum()), int((~harmful).sum())),
+                _rate(f"{title}: hateful missed", int((harmful & ~flagged).sum()), int(harmful.sum())),
+            ]
+    return lines
 
 
 def _frozen_attributes() -> list[Line]:

@@ -24,6 +24,7 @@ FROZEN = Path(__file__).with_name("frozen_tests")
 CONTRAST = Path(__file__).with_name("contrast")
 ATTRIBUTES = Path(__file__).with_name("attributes")
 FROZEN_ATTRIBUTES = Path(__file__).with_name("frozen_attributes")
+FROZEN_GROUPS = Path(__file__).with_name("frozen_groups")
 #: What is told of a text, in the order of the outputs.
 CATEGORIES = ("abuse", "hate", "insult", "threat", "sexual")
 #: Functions of contrast and frozen cases in which a group is named and nobody attacked.
@@ -73,6 +74,12 @@ def frozen_cases(language: str) -> list[FrozenCase]:
 def frozen_digest(language: str) -> str:
     """SHA-256 of the file of frozen cases; the model card names it."""
     return hashlib.sha256((FROZEN / f"{language}.jsonl").read_bytes()).hexdigest()
+
+
+def group_cases(language: str) -> list[FrozenCase]:
+    """The cases of ``frozen_groups``, in ``en`` or ``zh``, which are counterparts line by line."""
+    rows = _lines(FROZEN_GROUPS / f"{language}.jsonl")
+    return [FrozenCase(row["text"], row["function"], row["hate"], row["abuse"]) for row in rows]
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from research.auditing.hate_data import (
     contrast_pairs,
     frozen_cases,
     frozen_digest,
+    group_cases,
     templates,
 )
 from research.auditing.train_meaning import EXAMINED_FROM, MOST_ALARMS, Cache, best_threshold, fit
@@ -238,9 +239,17 @@ def test_frozen_cases_are_many_and_no_near_copies_of_contrast_pairs() -> None:
         assert 0.4 < np.mean([case.hate for case in frozen]) < 0.6
         assert all(case.abuse for case in frozen if case.hate)
         own = [cleaned(case.text) for case in frozen]
+        own += [cleaned(case.text) for case in group_cases(language)]
         learnt = [cleaned(each.text) for each in contrast_pairs(language)]
         groups = near_copies([*own, *dict.fromkeys(learnt)], n)
         assert not set(groups[: len(own)]) & set(groups[len(own) :])
+
+
+def test_frozen_cases_that_name_groups_are_counterparts_and_two_thirds_harmless() -> None:
+    english, chinese = group_cases("en"), group_cases("zh")
+    told = [[(case.function, case.hate, case.abuse) for case in cases] for cases in (english, chinese)]
+    assert told[0] == told[1]
+    assert (len(english), sum(case.hate for case in english)) == (20, 7)
 
 
 def test_frozen_cases_of_attributes_are_many_and_no_near_copies_of_templates() -> None:
